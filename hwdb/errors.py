@@ -1,7 +1,7 @@
 """The errors a user can cause. Every one names the place, the value and the way out.
 
-One base class, `PerfmodelError`, is caught once, in the command line's `main`; `exit_code` is what the process
-then ends with (1: nothing meets the request, 2: bad input).
+One base class, `PerfmodelError`, is caught once, in the command line's `main`; `exit_code` is what the
+process then ends with (1: nothing meets the request, 2: bad input).
 """
 
 from __future__ import annotations

@@ -1,0 +1,21 @@
+"""Facts about machines: devices, nodes, links, prices. No model, no fit; every figure has its source.
+
+>>> device("h100-sxm").bandwidth
+3350000000000.0
+"""
+
+from __future__ import annotations
+
+from hwdb.devicefile import PEAKS, Device, Link
+from hwdb.errors import Infeasible, InputError, PerfmodelError, UnknownName, nearest
+from hwdb.nodefile import Node
+from hwdb.pricefile import Price
+from hwdb.record import Record
+from hwdb.store import Hwdb, device, devices, load, node, nodes, prices, user_folder
+from hwdb.units import from_si, to_si
+
+__all__ = [
+    "PEAKS", "Device", "Hwdb", "Infeasible", "InputError", "Link", "Node", "PerfmodelError", "Price",
+    "Record", "UnknownName", "device", "devices", "from_si", "load", "nearest", "node", "nodes", "prices",
+    "to_si", "user_folder",
+]  # fmt: skip

@@ -1,0 +1,61 @@
+"""A figure with its provenance: no number enters the database without a source."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from hwdb.errors import InputError
+from hwdb.units import to_si
+
+#: rated: stated by the maker; measured: somebody ran it; derived: computed from other stated figures (the note
+#: says how); assumed: a working value, nobody states it for this very part.
+KINDS = ("rated", "measured", "derived", "assumed")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One figure as its source prints it.
+
+    value: the number, or the text of a range ("350-400").
+    unit: as printed, from `hwdb.units.UNITS`. kind: one of `KINDS`. source: a publication, page or repository.
+    chosen: for a range, the number that is used, in `unit`.
+    alternatives: what other sources say; the note gives the reason for the choice.
+    """
+
+    value: float | str
+    unit: str
+    kind: str
+    source: str
+    note: str = ""
+    chosen: float | None = None
+    alternatives: tuple[Record, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"kind {self.kind!r} of a figure is not one of {', '.join(KINDS)}")
+        if not self.source.strip():
+            raise InputError("a figure has no source; name the publication, page or repository it comes from")
+        if isinstance(self.value, str) and self.chosen is None:
+            raise InputError(f"value {self.value!r} is a text; give the number to use as chosen")
+        if not math.isfinite(self.number) or self.number < 0.0:
+            raise InputError(f"value {self.number!r} is not a finite number >= 0")
+        to_si(self.number, self.unit)
+
+    @property
+    def number(self) -> float:
+        """The number that is used, in `unit`."""
+        return float(self.value) if self.chosen is None else float(self.chosen)
+
+    @property
+    def si(self) -> float:
+        """The number that is used, in SI.
+
+        >>> Record(3350, "GB/s", "rated", "NVIDIA H100 datasheet").si
+        3350000000000.0
+        """
+        return to_si(self.number, self.unit)
+
+    def __str__(self) -> str:
+        printed = self.value if isinstance(self.value, str) else f"{self.value:g}"
+        return f"{printed} {self.unit} ({self.kind}; {self.source})"

@@ -1,0 +1,73 @@
+"""The one table of units: what a printed unit means in SI.
+
+Prefixes are decimal (1 GB = 10^9 bytes); binary ones are written KiB, MiB, GiB, TiB. Network rates are printed
+in bits (Gb/s) and become bytes a second. Operations of integer units count like FLOP.
+"""
+
+from __future__ import annotations
+
+from hwdb.errors import InputError, nearest
+
+_DECIMAL = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
+_BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
+
+
+def _table() -> dict[str, tuple[str, float]]:
+    table: dict[str, tuple[str, float]] = {}
+    for prefix, factor in {**_DECIMAL, "K": 1e3, **_BINARY}.items():
+        table[f"{prefix}B"] = ("bytes", factor)
+        table[f"{prefix}B/s"] = ("bytes/s", factor)
+    for prefix, factor in _DECIMAL.items():
+        table[f"{prefix}b/s"] = ("bytes/s", factor / 8.0)
+        table[f"{prefix}FLOP/s"] = ("operations/s", factor)
+        table[f"{prefix}OP/s"] = ("operations/s", factor)
+        table[f"{prefix}W"] = ("watts", factor)
+        table[f"{prefix}Hz"] = ("hertz", factor)
+    table |= {
+        unit: ("seconds", factor) for unit, factor in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))
+    }
+    table |= {"1": ("count", 1.0), "USD/h": ("dollars/s", 1.0 / 3600.0)}
+    return table
+
+
+#: unit as printed -> (dimension, factor to SI)
+UNITS = _table()
+#: Dimensions, with a unit to suggest in messages.
+EXAMPLES = {
+    "bytes": "GB", "bytes/s": "GB/s", "operations/s": "TFLOP/s", "watts": "W", "hertz": "MHz",
+    "seconds": "us", "count": "1", "dollars/s": "USD/h",
+}  # fmt: skip
+
+
+def dimension(unit: str) -> str:
+    """What `unit` measures; `InputError` for a unit that is not in the table.
+
+    >>> dimension("GB/s")
+    'bytes/s'
+    """
+    return _entry(unit)[0]
+
+
+def to_si(value: float, unit: str) -> float:
+    """`value` printed in `unit`, in SI.
+
+    >>> to_si(400, "Gb/s") == to_si(50, "GB/s") == 5e10
+    True
+    """
+    return value * _entry(unit)[1]
+
+
+def from_si(value: float, unit: str) -> float:
+    """An SI `value` as it is printed in `unit`.
+
+    >>> from_si(2**40, "GiB")
+    1024.0
+    """
+    return value / _entry(unit)[1]
+
+
+def _entry(unit: str) -> tuple[str, float]:
+    if unit not in UNITS:
+        near = " or ".join(repr(n) for n in nearest(unit, UNITS, 2)) or "one of hwdb.units.UNITS"
+        raise InputError(f"unknown unit {unit!r}; write {near}")
+    return UNITS[unit]
