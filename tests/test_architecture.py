@@ -76,9 +76,7 @@ def private_reach(layer: str, tree: ast.Module) -> list[str]:
 
 def unguarded(path: str, tree: ast.Module) -> list[str]:
     """Third parties imported by a module that is not theirs, or at import time."""
-    eager = [
-        f"line {n}: {m} at module level" for m, n in imports(tree, top_level=True) if m.split(".")[0] in LAZY
-    ]
+    eager = [f"line {n}: {m} at module level" for m, n in imports(tree, top_level=True) if m.split(".")[0] in LAZY]
     strangers = [
         f"line {n}: {m} is for {', '.join(GUARDED[m.split('.')[0]])}"
         for m, n in imports(tree)
@@ -105,9 +103,7 @@ def undocumented(tree: ast.Module) -> list[str]:
             if not ast.get_docstring(node):
                 found.append(node.name)
             if isinstance(node, ast.ClassDef):
-                methods = [
-                    m for m in node.body if isinstance(m, ast.FunctionDef) and not m.name.startswith("_")
-                ]
+                methods = [m for m in node.body if isinstance(m, ast.FunctionDef) and not m.name.startswith("_")]
                 found += [f"{node.name}.{m.name}" for m in methods if not ast.get_docstring(m)]
     return found
 

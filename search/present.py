@@ -1,0 +1,215 @@
+"""Rows to a terminal, to JSON or to CSV. The only module that knows what output looks like; it computes nothing.
+
+A row is a flat mapping of column name to text, number or truth; the unit stands at the end of the column name. JSON is
+an array of such objects, one a row; unknown (NaN) becomes null in JSON and empty in CSV.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, TextIO
+
+from hwdb import InputError
+
+Row = Mapping[str, Any]
+Form = Literal["table", "json", "csv"]
+
+#: Last words of a column name that are units, as they are printed in a heading.
+UNITS = {
+    "ms": "ms", "us": "µs", "s": "s", "w": "W", "kw": "kW", "gb": "GB", "mb": "MB", "kb": "KB", "tflops": "TFLOP/s",
+    "tops": "TOP/s", "usd": "$", "percent": "%", "rps": "req/s", "kg": "kg", "j": "J", "flop": "FLOP",
+}  # fmt: skip
+#: Endings of several words.
+ENDINGS = {
+    "_usd_per_hour": " $/h", "_usd_per_million": " $/Mtok", "_tok_s": " tok/s", "_gb_s": " GB/s", "_tb_s": " TB/s",
+    "_per_hour": "/h", "_flop_per_byte": " FLOP/B", "_per_s": "/s",
+}  # fmt: skip
+ACRONYMS = {"ttft", "tpot", "itl", "e2e", "tp", "pp", "ep", "dp", "sp", "kv", "slo", "gpu", "l2", "tdp"}
+SECONDS_BEFORE_A_BAR = 1.0
+
+
+def form(as_json: bool, as_csv: bool) -> Form:
+    """The output form that the flags ask for; `InputError` when they ask for two."""
+    if as_json and as_csv:
+        raise InputError("--json and --csv exclude each other; give one of them")
+    return "json" if as_json else "csv" if as_csv else "table"
+
+
+def heading(column: str) -> str:
+    """A column name as a heading.
+
+    >>> heading("ttft_ms_p99"), heading("cost_usd_per_hour"), heading("model")
+    ('TTFT p99 ms', 'Cost $/h', 'Model')
+    """
+    for ending, unit in ENDINGS.items():
+        if column.endswith(ending):
+            return _words(column.removesuffix(ending).split("_")) + unit
+    words = column.split("_")
+    units = [w for w in words[1:] if w in UNITS]
+    names = [w for i, w in enumerate(words) if i == 0 or w not in UNITS]
+    return " ".join([_words(names), *(UNITS[u] for u in units)])
+
+
+def _words(names: Sequence[str]) -> str:
+    shown = [n.upper() if n in ACRONYMS else n for n in names]
+    return " ".join([shown[0] if shown[0].isupper() else shown[0].capitalize(), *shown[1:]])
+
+
+def number(value: Any) -> str:
+    """A value as people read it: three significant digits, thousands apart, a dash for unknown.
+
+    >>> number(1234567.0), number(0.01234), number(float("nan")), number(True), number(12)
+    ('1,234,567', '0.0123', '–', 'yes', '12')
+    """
+    if value is None:
+        return "–"
+    if isinstance(value, str):
+        return value
+    if type(value).__name__ in ("bool", "bool_"):
+        return "yes" if value else "no"
+    real = float(value)
+    if math.isnan(real):
+        return "–"
+    if math.isinf(real):
+        return "∞" if real > 0 else "-∞"
+    if real == int(real) and abs(real) < 1e15:
+        return f"{int(real):,}"
+    if abs(real) >= 100:
+        return f"{real:,.0f}"
+    if abs(real) < 1e-3:
+        return f"{real:.2e}"
+    digits = 2 - math.floor(math.log10(abs(real)))
+    return f"{real:.{max(0, digits)}f}"
+
+
+def with_range(row: Row, column: str) -> str:
+    """A value of a row with its 80 % interval, where the row has one.
+
+    >>> with_range({"ttft_ms": 120.0, "ttft_ms_lo": 100.0, "ttft_ms_hi": 150.0}, "ttft_ms")
+    '120 (100–150)'
+    """
+    low, high = row.get(f"{column}_lo"), row.get(f"{column}_hi")
+    value = number(row.get(column))
+    if low is None or high is None or math.isnan(low) or math.isnan(high):
+        return value
+    return f"{value} ({number(low)}–{number(high)})"
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON and CSV hold it: Python's own types, None for what is unknown or without bound."""
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def columns_of(rows: Sequence[Row]) -> list[str]:
+    """Every column that a row has, in order of appearance."""
+    return list(dict.fromkeys(c for row in rows for c in row))
+
+
+def to_json(rows: Sequence[Row]) -> str:
+    """The rows as a JSON array of flat objects."""
+    return json.dumps([{c: plain(v) for c, v in row.items()} for row in rows], indent=1, ensure_ascii=False)
+
+
+def write_csv(rows: Sequence[Row], stream: TextIO) -> None:
+    """The rows as CSV with a heading line."""
+    writer = csv.DictWriter(stream, columns_of(rows), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({c: plain(v) for c, v in row.items()} for row in rows)
+
+
+def show(
+    rows: Sequence[Row],
+    as_form: Form = "table",
+    *,
+    title: str = "",
+    columns: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    stream: TextIO | None = None,
+) -> None:
+    """Print rows. A table shows `columns` (default: all) with ranges folded in; JSON and CSV hold every column."""
+    out = sys.stdout if stream is None else stream
+    if as_form == "json":
+        print(to_json(rows), file=out)
+    elif as_form == "csv":
+        write_csv(rows, out)
+    else:
+        _table(rows, title, columns or columns_of(rows), notes, out)
+
+
+def _table(rows: Sequence[Row], title: str, columns: Sequence[str], notes: Sequence[str], out: TextIO) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    kept = [c for c in columns if any(number(row.get(c)) not in ("–", "") for row in rows)]
+    table = Table(title=Text(title) if title else None, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    for column in kept:
+        numeric = all(not isinstance(row.get(column), str) for row in rows)
+        table.add_column(Text(heading(column)), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(with_range(row, c)) for c in kept))
+    console = _console(out)
+    console.print(table)
+    for note in notes:
+        console.print(Text(note))
+
+
+def sheet(sections: Mapping[str, Sequence[tuple[str, Any]]], *, title: str = "", stream: TextIO | None = None) -> None:
+    """Print one thing in detail: sections of label and value."""
+    from rich.table import Table
+    from rich.text import Text
+
+    console = _console(sys.stdout if stream is None else stream)
+    if title:
+        console.print(Text(title, style="bold"))
+    for name, lines in sections.items():
+        told = [(label, number(value)) for label, value in lines if number(value) not in ("–", "")]
+        if told:
+            console.print(Text(f"\n{name}", style="bold cyan"))
+            table = Table.grid(padding=(0, 2))
+            for label, value in told:
+                table.add_row(Text(f"  {label}"), Text(value))
+            console.print(table)
+
+
+def _console(out: TextIO) -> Any:
+    from rich.console import Console
+
+    return Console(file=out, width=None if out.isatty() else 200, highlight=False, soft_wrap=False)
+
+
+def _nothing(_done: float, _total: float) -> None:
+    """Stand-in for a bar where nobody would see it."""
+
+
+@contextmanager
+def progress(label: str, stream: TextIO | None = None) -> Iterator[Callable[[float, float], None]]:
+    """A callback (done, total) that draws a bar on stderr, once work has taken over a second, on a terminal only."""
+    from rich.progress import Progress
+
+    out = sys.stderr if stream is None else stream
+    if not out.isatty():
+        yield _nothing
+        return
+    bar = Progress(console=_console(out), transient=True)
+    started, task = time.monotonic(), bar.add_task(label, total=None, start=True)
+
+    def update(done: float, total: float) -> None:
+        if not bar.live.is_started and time.monotonic() - started > SECONDS_BEFORE_A_BAR:
+            bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield update
+    finally:
+        bar.stop()
