@@ -1,0 +1,57 @@
+"""Borrowed efficiencies: which shares of peak and bandwidth a roofline may assume on a device."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+from hwdb import Device
+from perfmodel.demand import Array
+from perfmodel.hardware import Hardware
+
+FIGURES = ("gemm", "attention", "memory", "link", "launch_us")
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """Columns (N,): shares of arithmetic peak (gemm, attention), of memory and link bandwidth; launch floor in s."""
+
+    gemm: Array
+    attention: Array
+    memory: Array
+    link: Array
+    launch: Array
+
+
+@cache
+def _table() -> dict[str, Any]:
+    return tomllib.loads(files("perfmodel.costs").joinpath("efficiency.toml").read_text())
+
+
+def spread() -> float:
+    """Log half-width of the 80 % interval of a roofline with borrowed efficiencies."""
+    return float(_table()["spread"]["value"])
+
+
+@cache
+def shares(device: Device) -> tuple[float, ...]:
+    """The figures of `FIGURES` for a device: the first prior that matches it and states the figure."""
+    matching = [p for p in _table()["prior"] if _matches(p, device)]
+    return tuple(next(p[f] for p in matching if f in p) for f in FIGURES)
+
+
+def _matches(prior: dict[str, Any], device: Device) -> bool:
+    by_name = any(fnmatchcase(device.name, pattern) for pattern in prior.get("names", ()))
+    return by_name or device.kind in prior.get("kinds", ())
+
+
+def efficiency(hardware: Hardware) -> Efficiency:
+    """Gather the shares of each row's device."""
+    table = np.array([shares(d) for d in hardware.devices])[hardware.index]
+    return Efficiency(*(table[:, i] for i in range(4)), launch=table[:, 4] * 1e-6)

@@ -1,0 +1,85 @@
+"""Roofline: the slower of computing and moving at an efficiency, plus a launch floor; answers every demand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from perfmodel.collectives import collective_time
+from perfmodel.costs.efficiency import Efficiency, efficiency, spread
+from perfmodel.demand import BASIS_CODE, Array, Cost, Demand
+from perfmodel.hardware import Hardware
+
+COMPUTE_BOUND, MEMORY_BOUND, LINK_BOUND, LAUNCH_BOUND = range(4)
+BOUNDS = ("compute", "memory", "link", "launch")
+LINK_FAMILIES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p")
+_COMPUTE_SHARE = {
+    "gemm": "gemm",
+    "grouped_gemm": "gemm",
+    "attention_prefill": "attention",
+    "attention_decode": "attention",
+    "mla_prefill": "attention",
+    "mla_decode": "attention",
+    "recurrent_prefill": "attention",
+    "recurrent_decode": "attention",
+    "elementwise": "attention",
+}
+
+
+class Bound(NamedTuple):
+    """Least seconds a demand can take by arithmetic and by memory traffic, at given shares of the peaks."""
+
+    compute: Array
+    memory: Array
+
+    @property
+    def time(self) -> Array:
+        """The larger of the two: nothing runs faster."""
+        return np.maximum(self.compute, self.memory)
+
+
+def bound(
+    demand: Demand, hardware: Hardware, *, compute_share: Array | float = 1.0, memory_share: Array | float = 1.0
+) -> Bound:
+    """Physical bound of a local operator; with shares of 1 nothing measured may lie below it."""
+    compute = np.asarray(demand.compute)
+    peak = hardware.peak[np.arange(len(hardware.index)), compute]
+    return Bound(demand.flop / (peak * compute_share), demand.moved / (hardware.bandwidth * memory_share))
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """Cost model that needs only rated peaks and efficiencies borrowed from measured relatives.
+
+    `shares` may be given; by default the priors of `efficiency.toml` apply.
+    """
+
+    shares: Efficiency | None = None
+
+    def cost(self, demand: Demand, hardware: Hardware) -> Cost:
+        """Time of one call on each row of `hardware`; NaN where a device lacks the needed figure."""
+        share = self.shares or efficiency(hardware)
+        shape = np.broadcast_shapes(np.shape(demand.flop), np.shape(demand.message), hardware.index.shape)
+        if demand.family in LINK_FAMILIES:
+            time = collective_time(demand, hardware, share.link) + share.launch
+            limit = np.full(shape, LINK_BOUND, np.int8)
+        else:
+            limits = bound(
+                demand,
+                hardware,
+                compute_share=getattr(share, _COMPUTE_SHARE[demand.family]),
+                memory_share=share.memory,
+            )
+            work = limits.time
+            time = work + share.launch
+            limit = np.where(
+                work < share.launch, LAUNCH_BOUND, np.where(limits.compute > limits.memory, COMPUTE_BOUND, MEMORY_BOUND)
+            ).astype(np.int8)
+        return Cost(
+            time=np.broadcast_to(time, shape),
+            basis=np.full(shape, BASIS_CODE["roofline"], np.int8),
+            spread=np.full(shape, spread()),
+            bound=np.broadcast_to(limit, shape),
+        )

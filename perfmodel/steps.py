@@ -1,0 +1,66 @@
+"""The cost of one pass: demands priced and summed, with what the sum rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from perfmodel.costs.roofline import BOUNDS
+from perfmodel.demand import BASES, Array, Cost, CostModel, Demand
+from perfmodel.hardware import Hardware
+from perfmodel.layout import Layout
+from perfmodel.operators import Step, operators
+
+#: A term counts for a sum's basis when it is at least this share of it.
+SIGNIFICANT = 0.1
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Device time of one pass, (C, N) or (N,), host time excluded.
+
+    time: s. bound: (4, ...) s by what limits (`perfmodel.costs.BOUNDS`). basis: codes of `BASES`, the worst that
+    carries a significant share. spread: log half-width of the 80 % interval.
+    """
+
+    time: Array
+    bound: Array
+    basis: np.ndarray
+    spread: Array
+
+
+def priced(lay: Layout, hardware: Hardware, costs: CostModel, step: Step) -> Iterator[tuple[Demand, Cost]]:
+    """Every demand of a pass with its cost."""
+    for demand in operators(lay, step):
+        if np.any(demand.count):
+            yield demand, costs.cost(demand, hardware)
+
+
+def step_cost(lay: Layout, hardware: Hardware, costs: CostModel, step: Step) -> StepCost:
+    """Sum a pass operator by operator, keeping running totals only (10^6 candidates x operators would not fit).
+
+    Errors within a family are taken as fully correlated (one kernel library, one systematic error), across families
+    as independent: spreads add linearly inside a family and in quadrature between families, weighted by time.
+    """
+    shape = np.broadcast_shapes(step.tokens.shape, np.shape(step.decode_context), np.shape(step.prefill_context), lay.tp.shape)
+    bound = np.zeros((len(BOUNDS), *shape))
+    by_basis = np.zeros((len(BASES), *shape))
+    by_family: dict[str, Array] = {}
+    for demand, cost in priced(lay, hardware, costs, step):
+        # an absent operator (count 0) must not turn an unknown price into an unknown sum
+        time = np.where(demand.count > 0, demand.count * cost.time, 0.0)
+        for code in np.unique(cost.bound):
+            bound[code] += np.where(cost.bound == code, time, 0.0)
+        for code in np.unique(cost.basis):
+            by_basis[code] += np.where(cost.basis == code, time, 0.0)
+        weighted = np.where(demand.count > 0, time * cost.spread, 0.0)
+        by_family[demand.family] = by_family.get(demand.family, 0.0) + weighted
+    total = bound.sum(axis=0)
+    variance = sum((np.square(v) for v in by_family.values()), np.zeros(shape))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        significant = by_basis >= SIGNIFICANT * total
+        spread = np.sqrt(variance) / total
+    worst = len(BASES) - 1 - np.argmax(significant[::-1], axis=0)
+    return StepCost(total, bound, np.where(np.isfinite(total), worst, len(BASES) - 1).astype(np.int8), spread)
