@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel.demand import Array
 from perfmodel.deployment import Deployments
-from perfmodel.dtypes import COMPUTE_BYTES, COMPUTE_CODE, FORMAT_BYTES, FORMAT_CODE, FORMAT_COMPUTE, storage
-from perfmodel.models.spec import Mixer, ModelSpec
+from perfmodel.dtypes import (
+    COMPUTE_BYTES,
+    COMPUTE_CODE,
+    FORMAT_BYTES,
+    FORMAT_CODE,
+    FORMAT_COMPUTE,
+    FORMAT_NAMES,
+    storage,
+)
+from perfmodel.models import ModelSpec
 
 Codes = NDArray[np.intp]
-_EXPERT_ONLY = FORMAT_CODE["mxfp4"]
-_SIXTEEN = FORMAT_CODE["bf16"]
+_SIXTEEN = COMPUTE_CODE["bf16"]
 
 
 @dataclass(frozen=True)
 class Layout:
     """Columns (N,) that operators and memory share.
 
-    weight, compute: by part, storage-format and compute-type codes; kv_bytes: bytes a KV value. experts_tp: devices
-    that split each expert; group: devices of a replica's layer (tp * dp).
+    tp, pp, ep, dp, sp: degrees. asked, act: weight format and compute type asked for, -1 the model's own.
+    kv_bytes: bytes a KV value.
     """
 
     model: ModelSpec
@@ -31,9 +38,10 @@ class Layout:
     ep: Array
     dp: Array
     sp: Array
-    weight: dict[str, Codes]
-    compute: dict[str, Codes]
+    asked: Codes
+    act: Codes
     kv_bytes: Array
+    _formats: dict[tuple[str, str], Codes] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def group(self) -> Array:
@@ -45,41 +53,37 @@ class Layout:
         """Devices that split each routed expert. (N,)"""
         return np.maximum(self.group / self.ep, 1.0)
 
-    def weight_bytes(self, part: str) -> Array:
-        """Bytes a stored weight of `part` takes. (N,)"""
-        return FORMAT_BYTES[self.weight[part]]
+    def weight(self, part: str, gemm: str = "") -> Codes:
+        """Storage-format codes of a matrix of `part`. (N,)"""
+        key = (part, gemm)
+        if key not in self._formats:
+            codes, where = np.unique(self.asked, return_inverse=True)
+            specs = [self.model if c < 0 else self.model.with_weights(FORMAT_NAMES[c]) for c in codes]
+            each = np.array([FORMAT_CODE[s.format_of(part, gemm).name] for s in specs], dtype=np.intp)
+            self._formats[key] = each[where]
+        return self._formats[key]
 
-    def act_bytes(self, part: str) -> Array:
-        """Bytes an activation takes on the way into a GEMM of `part`. (N,)"""
-        return COMPUTE_BYTES[self.compute[part]]
+    def weight_bytes(self, part: str, gemm: str = "") -> Array:
+        """Bytes a stored weight takes. (N,)"""
+        return FORMAT_BYTES[self.weight(part, gemm)]
 
-    def kv_shards(self, mixer: Mixer) -> Array:
-        """Devices that hold different KV heads of a layer; MLA's latent is replicated. (N,)"""
-        return np.ones_like(self.tp) if mixer.kind == "mla" else np.minimum(self.tp, mixer.kv_heads)
+    def compute(self, part: str, gemm: str = "") -> Codes:
+        """Compute-type codes of GEMMs with weights of `part`. (N,)"""
+        return _compute(self.weight(part, gemm), self.act)
 
-
-def part_format(model: ModelSpec, part: str) -> str:
-    """Storage format of a part as published."""
-    return model.formats.get(part, model.formats["default"])
+    @property
+    def sixteen(self) -> Codes:
+        """Compute type of what is never quantised: attention products, norms, routing. (N,)"""
+        return np.full(self.tp.shape, _SIXTEEN)
 
 
 def layout(model: ModelSpec, deployments: Deployments) -> Layout:
     """Resolve formats and shards of `model` under each of the deployments."""
-    asked = deployments.weight
-    weight, compute = {}, {}
-    for part in ("attention", "mlp", "experts", "shared", "router", "embedding", "lm_head"):
-        own = FORMAT_CODE[storage(part_format(model, part)).name]
-        kept = part in model.keep
-        chosen = np.where(asked < 0, own, _SIXTEEN if kept else asked)
-        # MXFP4 checkpoints quantise the routed experts only (gpt-oss model card, arXiv:2508.10925)
-        if model.experts and part != "experts":
-            chosen = np.where(asked == _EXPERT_ONLY, _SIXTEEN, chosen)
-        weight[part] = chosen
-        compute[part] = _compute(chosen, deployments.act)
-    kv = np.where(deployments.kv < 0, _SIXTEEN, deployments.kv)
+    own_kv = FORMAT_CODE[storage(model.kv_format).name]
+    kv = np.where(deployments.kv < 0, own_kv, deployments.kv)
     return Layout(
         model=model, tp=deployments.tp, pp=deployments.pp, ep=deployments.ep, dp=deployments.dp, sp=deployments.sp,
-        weight=weight, compute=compute, kv_bytes=FORMAT_BYTES[kv],
+        asked=deployments.weight, act=deployments.act, kv_bytes=FORMAT_BYTES[kv],
     )  # fmt: skip
 
 
@@ -90,8 +94,7 @@ def _compute(weight: Codes, act: Codes) -> Codes:
     narrower one has no effect on 16-bit weights.
     """
     own = FORMAT_COMPUTE[weight]
-    sixteen = COMPUTE_CODE["bf16"]
-    by_weight = np.where(own < 0, sixteen, own)
+    by_weight = np.where(own < 0, _SIXTEEN, own)
     given = np.where(act < 0, by_weight, act)
     wider = COMPUTE_BYTES[given] >= COMPUTE_BYTES[by_weight]
     narrow_weights = FORMAT_BYTES[weight] <= COMPUTE_BYTES[given] * 1.2

@@ -9,42 +9,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from perfmodel import equations as eq
 from perfmodel.demand import Array, Demand
+from perfmodel.dtypes import COMPUTE_BYTES, FORMAT_BYTES
 from perfmodel.layout import Layout
-from perfmodel.models.spec import Mixer, Mlp, Projection
+from perfmodel.mixing import mixing
+from perfmodel.models import Mixer, Mlp, Projection
+from perfmodel.step import Step, local_tokens, on
 
 #: Relative excess load of the busiest expert-parallel rank beyond chance; DeepSeek-V3 (arXiv:2412.19437, sec. 3.4.2)
 #: keeps 32 redundant experts to even it out, and measured loads still differ by about a fifth.
 EXPERT_SKEW = 0.2
 _KV_WRITE_KERNELS = 1.0
-
-
-@dataclass(frozen=True)
-class Step:
-    """One forward pass of one replica's micro-batch; arrays broadcast to (C, N).
-
-    prefill_tokens: new prompt tokens, prefill_context: tokens cached before them in each sequence, prefill_seqs: the
-    sequences they belong to. decode_seqs: sequences that generate, decode_context: their mean length; decode_tokens:
-    tokens verified a sequence and pass (1, or 1 + drafts). logits: rows of the LM head (default: every sequence).
-    All counts are of the whole replica: attention data parallelism divides them.
-    """
-
-    prefill_tokens: Array | float = 0.0
-    prefill_context: Array | float = 0.0
-    prefill_seqs: Array | float = 1.0
-    decode_seqs: Array | float = 0.0
-    decode_context: Array | float = 0.0
-    decode_tokens: Array | float = 1.0
-
-    @property
-    def tokens(self) -> Array:
-        """Tokens the pass carries."""
-        return np.asarray(self.prefill_tokens + np.multiply(self.decode_seqs, self.decode_tokens), float)
 
 
 def operators(lay: Layout, step: Step) -> Iterator[Demand]:
@@ -58,26 +37,16 @@ def operators(lay: Layout, step: Step) -> Iterator[Demand]:
             mixers[block.mixer] += block.count
         if block.mlp:
             mlps[block.mlp] += block.count
-    local = _local_tokens(lay, step)
+    local = local_tokens(lay, step)
     yield from _projections(lay, mixers, mlps, local, step)
     for mixer, count in mixers.items():
-        yield from _mixing(lay, mixer, count, step)
+        yield from mixing(lay, mixer, count, step)
     for mlp, count in mlps.items():
         if mlp.experts:
             yield from _experts(lay, mlp, count, step)
     yield from _elementwise(lay, mixers, mlps, norms, local)
     yield from _communication(lay, sum(mixers.values()), mlps, local)
     yield from _head(lay, step, local)
-
-
-def _local_tokens(lay: Layout, step: Step) -> Array:
-    """Tokens one device's dense layers see: DP splits all, sequence parallelism the prompt."""
-    prompt = np.asarray(step.prefill_tokens, float) / lay.sp
-    return (prompt + np.multiply(step.decode_seqs, step.decode_tokens)) / lay.dp
-
-
-def _on(condition: Array, count: float | Array) -> Array:
-    return np.where(condition, count, 0.0)
 
 
 # ------------------------------------------------------------------------------------------------ dense projections
@@ -98,7 +67,7 @@ def _projections(
     for (name, part, members), count in merged.items():
         m = np.maximum(local, 0.0)
         n, k = _sharded(lay, members)
-        yield gemm(lay, name, part, m, n, k, _on(local > 0, count))
+        yield gemm(lay, name, part, m, n, k, on(local > 0, count))
     for mixer, count in mixers.items():
         if mixer.kind == "mla":
             yield from _latent(lay, mixer, count, step)
@@ -124,15 +93,15 @@ def _sharded(lay: Layout, members: tuple[tuple[Projection, int], ...]) -> tuple[
 
 def gemm(lay: Layout, name: str, part: str, m: Array, n: Array, k: Array, count: Array) -> Demand:
     """Demand of one dense GEMM in the precision of `part`."""
-    weight, act = lay.weight_bytes(part), lay.act_bytes(part)
+    weight, compute = lay.weight(part, name), lay.compute(part, name)
     return Demand(
         name=name,
         family="gemm",
         flop=eq.gemm_flop(m, n, k),
-        moved=eq.gemm_bytes(m, n, k, act_bytes=act, weight_bytes=weight),
+        moved=eq.gemm_bytes(m, n, k, act_bytes=COMPUTE_BYTES[compute], weight_bytes=FORMAT_BYTES[weight]),
         count=count,
-        compute=lay.compute[part],
-        shape={"m": m, "n": n, "k": k, "weight": lay.weight[part], "act": lay.compute[part]},
+        compute=compute,
+        shape={"m": m, "n": n, "k": k, "weight": weight, "act": compute},
     )
 
 
@@ -143,7 +112,7 @@ def _latent(lay: Layout, mixer: Mixer, count: int, step: Step) -> Iterator[Deman
     answers = np.multiply(step.decode_seqs, step.decode_tokens) / lay.dp
     heads = np.ceil(mixer.heads / lay.tp)
     width = heads * (mixer.head_dim - mixer.rope_dim + mixer.value_dim)
-    expand = gemm(lay, "kv_up", "attention", prompt, width, np.full_like(lay.tp, mixer.kv_rank), _on(prompt > 0, count))
+    expand = gemm(lay, "kv_up", "attention", prompt, width, np.full_like(lay.tp, mixer.kv_rank), on(prompt > 0, count))
     yield expand
     weights = width * mixer.kv_rank * lay.weight_bytes("attention")
     yield Demand(
@@ -151,144 +120,8 @@ def _latent(lay: Layout, mixer: Mixer, count: int, step: Step) -> Iterator[Deman
         family="elementwise",
         flop=eq.gemm_flop(answers, width, mixer.kv_rank),
         moved=weights + answers * (width + 2 * heads * mixer.kv_rank) * 2.0,
-        count=_on(answers > 0, 2.0 * count),
-        compute=lay.compute["attention"],
-    )
-
-
-# ------------------------------------------------------------------------------------------------------ token mixing
-
-
-def _mixing(lay: Layout, mixer: Mixer, count: int, step: Step) -> Iterator[Demand]:
-    if mixer.kind in ("linear", "ssm"):
-        yield from _recurrence(lay, mixer, count, step)
-    elif mixer.kind == "mla":
-        yield from _mla(lay, mixer, count, step)
-    else:
-        yield from _attention(lay, mixer, count, step)
-
-
-def _prefill_shape(lay: Layout, step: Step) -> tuple[Array, Array, Array, Array]:
-    """(sequences a device, new tokens a sequence, cached tokens, whether any)."""
-    tokens = np.asarray(step.prefill_tokens, float)
-    seqs = np.maximum(np.asarray(step.prefill_seqs, float), 1e-9)
-    query = tokens / seqs
-    return seqs / lay.dp / lay.sp, query, np.asarray(step.prefill_context, float), tokens > 0
-
-
-def _attention(lay: Layout, mixer: Mixer, count: int, step: Step) -> Iterator[Demand]:
-    heads, kv_heads = np.ceil(mixer.heads / lay.tp), np.ceil(mixer.kv_heads / np.minimum(lay.tp, mixer.kv_heads))
-    sixteen = lay.compute["router"]
-    dims = mixer.head_dim + mixer.value_dim
-    shape = {"heads": heads, "kv_heads": kv_heads, "head_dim": float(mixer.head_dim), "kv_bytes": lay.kv_bytes}
-    batch, query, context, on = _prefill_shape(lay, step)
-    pairs = eq.causal_pairs(query, context, mixer.window)
-    seen = np.minimum(context + query, mixer.window + query)
-    yield Demand(
-        name=f"attention_prefill_{mixer.kind}",
-        family="attention_prefill",
-        flop=batch * eq.attention_flop(pairs, heads, mixer.head_dim, mixer.value_dim),
-        moved=batch * (query * heads * dims * 2.0 + seen * kv_heads * dims * lay.kv_bytes),
-        count=_on(on, count),
-        compute=sixteen,
-        shape={"batch": batch, "query": query, "context": context, "window": mixer.window, **shape},
-    )
-    decoding = np.asarray(step.decode_seqs, float) / lay.dp
-    visible = np.minimum(np.asarray(step.decode_context, float), mixer.window) / lay.sp
-    yield Demand(
-        name=f"attention_decode_{mixer.kind}",
-        family="attention_decode",
-        flop=decoding * eq.attention_flop(visible * step.decode_tokens, heads, mixer.head_dim, mixer.value_dim),
-        moved=decoding * (visible * kv_heads * dims * lay.kv_bytes + step.decode_tokens * heads * dims * 2.0),
-        count=_on(decoding > 0, count),
-        compute=sixteen,
-        shape={"batch": decoding, "context": visible, "window": mixer.window, **shape},
-    )
-
-
-def _mla(lay: Layout, mixer: Mixer, count: int, step: Step) -> Iterator[Demand]:
-    heads = np.ceil(mixer.heads / lay.tp)
-    latent = mixer.kv_rank + mixer.rope_dim
-    sixteen = lay.compute["router"]
-    shape = {"heads": heads, "kv_bytes": lay.kv_bytes}
-    batch, query, context, on = _prefill_shape(lay, step)
-    # sparse attention (DeepSeek-V3.2): a query attends to index_topk tokens, chosen by a light indexer over all
-    pairs = eq.causal_pairs(query, context, mixer.index_topk)
-    yield Demand(
-        name="mla_prefill",
-        family="mla_prefill",
-        flop=batch * eq.attention_flop(pairs, heads, mixer.head_dim, mixer.value_dim),
-        moved=batch * (query * heads * (mixer.head_dim + mixer.value_dim) * 2.0 + (context + query) * latent * lay.kv_bytes),
-        count=_on(on, count),
-        compute=sixteen,
-        shape={"batch": batch, "query": query, "context": context, **shape},
-    )
-    decoding = np.asarray(step.decode_seqs, float) / lay.dp
-    length = np.asarray(step.decode_context, float) / lay.sp
-    visible = np.minimum(length, mixer.index_topk)
-    yield Demand(
-        name="mla_decode",
-        family="mla_decode",
-        flop=decoding * eq.attention_flop(visible * step.decode_tokens, heads, latent, mixer.kv_rank),
-        moved=decoding * (visible * latent * lay.kv_bytes + step.decode_tokens * heads * (latent + mixer.kv_rank) * 2.0),
-        count=_on(decoding > 0, count),
-        compute=sixteen,
-        shape={"batch": decoding, "context": visible, **shape},
-    )
-    if mixer.index_heads:
-        yield from _indexer(lay, mixer, count, (batch, query, context, on), (decoding, length))
-
-
-def _indexer(
-    lay: Layout,
-    mixer: Mixer,
-    count: int,
-    prefill: tuple[Array, Array, Array, Array],
-    decode: tuple[Array, Array],
-) -> Iterator[Demand]:
-    """Scores of the sparse-attention indexer: every head against every cached key, fp8 (DeepSeek-V3.2-Exp report)."""
-    batch, query, context, on = prefill
-    decoding, length = decode
-    pairs = batch * eq.causal_pairs(query, context)
-    for name, pair_count, keys, active in (
-        ("indexer_prefill", pairs, batch * (context + query), on),
-        ("indexer_decode", decoding * length, decoding * length, decoding > 0),
-    ):
-        yield Demand(
-            name=name,
-            family="elementwise",
-            flop=2.0 * pair_count * mixer.index_heads * mixer.index_dim,
-            moved=keys * mixer.index_dim + 4.0 * pair_count,
-            count=_on(active, count),
-            compute=lay.compute["attention"],
-        )
-
-
-def _recurrence(lay: Layout, mixer: Mixer, count: int, step: Step) -> Iterator[Demand]:
-    heads = np.ceil(mixer.heads / lay.tp)
-    keys = np.ceil(mixer.kv_heads / np.minimum(lay.tp, mixer.kv_heads)) * mixer.head_dim
-    state = heads * mixer.head_dim * mixer.value_dim
-    width = 2.0 * keys + 2.0 * heads * mixer.value_dim
-    shape = {"heads": heads, "key_dim": float(mixer.head_dim), "value_dim": float(mixer.value_dim)}
-    batch, query, _, on = _prefill_shape(lay, step)
-    yield Demand(
-        name=f"{mixer.kind}_prefill",
-        family="recurrent_prefill",
-        flop=eq.recurrent_flop(batch * query, heads, mixer.head_dim, mixer.value_dim),
-        moved=batch * (query * width * 2.0 + 2.0 * state * 4.0),
-        count=_on(on, count),
-        compute=lay.compute["router"],
-        shape={"batch": batch, "query": query, **shape},
-    )
-    decoding = np.asarray(step.decode_seqs, float) / lay.dp
-    yield Demand(
-        name=f"{mixer.kind}_decode",
-        family="recurrent_decode",
-        flop=eq.recurrent_flop(decoding * step.decode_tokens, heads, mixer.head_dim, mixer.value_dim),
-        moved=decoding * (step.decode_tokens * width * 2.0 + 2.0 * state * 4.0),
-        count=_on(decoding > 0, count),
-        compute=lay.compute["router"],
-        shape={"batch": decoding, **shape},
+        count=on(answers > 0, 2.0 * count),
+        compute=lay.compute("attention"),
     )
 
 
@@ -304,21 +137,21 @@ def _experts(lay: Layout, mlp: Mlp, count: int, step: Step) -> Iterator[Demand]:
     held = mlp.experts / lay.ep
     touched = np.minimum(eq.experts_touched(mlp.experts, mlp.top_k, tokens) / lay.ep * np.sqrt(imbalance), held)
     inner = np.ceil(mlp.intermediate / lay.experts_tp)
-    hidden = float(lay.model.hidden)
+    hidden = float(mlp.latent or lay.model.hidden)
     up = 2.0 if mlp.gated else 1.0
     matrix = (up + 1.0) * hidden * inner
-    act = lay.act_bytes("experts")
+    act = COMPUTE_BYTES[lay.compute("experts")]
     yield Demand(
         name="experts",
         family="grouped_gemm",
         flop=2.0 * mine * matrix,
         moved=touched * matrix * lay.weight_bytes("experts") + mine * (2.0 * hidden + (up + 1.0) * inner) * act,
-        count=_on(tokens > 0, count),
-        compute=lay.compute["experts"],
+        count=on(tokens > 0, count),
+        compute=lay.compute("experts"),
         shape={
             "tokens": tokens, "hidden": hidden, "inter": float(mlp.intermediate), "experts": float(mlp.experts),
-            "top_k": float(mlp.top_k), "ep": lay.ep, "tp": lay.experts_tp, "weight": lay.weight["experts"],
-            "act": lay.compute["experts"],
+            "top_k": float(mlp.top_k), "ep": lay.ep, "tp": lay.experts_tp, "weight": lay.weight("experts"),
+            "act": lay.compute("experts"),
         },
     )  # fmt: skip
 
@@ -331,11 +164,11 @@ def _elementwise(
 ) -> Iterator[Demand]:
     """Norms with residual, activations, rotary embedding and KV writes, routing: each reads and writes its rows."""
     hidden = lay.model.hidden
-    on = local > 0
+    present = local > 0
     zero = np.zeros_like(local)
 
     def pointwise(name: str, values: Array | float, count: float) -> Demand:
-        return Demand(name, "elementwise", zero, local * values * 2.0, _on(on, count), lay.compute["router"])
+        return Demand(name, "elementwise", zero, local * values * 2.0, on(present, count), lay.sixteen)
 
     yield pointwise("norm", 4.0 * hidden, norms + 1)
     for mixer, count in mixers.items():
@@ -355,14 +188,14 @@ def _head(lay: Layout, step: Step, local: Array) -> Iterator[Demand]:
     seqs = np.where(np.asarray(step.prefill_tokens) > 0, step.prefill_seqs, 0.0)
     rows = (seqs + np.multiply(step.decode_seqs, step.decode_tokens)) / lay.dp
     rows = np.minimum(np.maximum(rows, np.minimum(1.0, local)), np.maximum(local, 0.0))
-    on = _on(local > 0, 1.0)
+    once = on(local > 0, 1.0)
     vocabulary = np.ceil(model.vocab / lay.tp)
     zero = np.zeros_like(local)
-    yield Demand("embedding", "elementwise", zero, local * model.hidden * 4.0, on, lay.compute["router"])
-    yield gemm(lay, "lm_head", "lm_head", rows, vocabulary, np.full_like(lay.tp, model.hidden), on)
-    yield Demand("sampling", "elementwise", zero, rows * model.vocab * 8.0, on, lay.compute["router"])
+    yield Demand("embedding", "elementwise", zero, local * model.hidden * 4.0, once, lay.sixteen)
+    yield gemm(lay, "lm_head", "lm_head", rows, vocabulary, np.full_like(lay.tp, model.hidden), once)
+    yield Demand("sampling", "elementwise", zero, rows * model.vocab * 8.0, once, lay.sixteen)
     gathered = rows * model.vocab * 2.0
-    yield collective("logits_gather", "all_gather", gathered, lay.tp, _on((lay.tp > 1) & (local > 0), 1.0))
+    yield collective("logits_gather", "all_gather", gathered, lay.tp, on((lay.tp > 1) & (local > 0), 1.0))
 
 
 # ------------------------------------------------------------------------------------------------------ communication
@@ -377,25 +210,25 @@ def collective(name: str, family: str, message: Array, group: Array, count: Arra
 def _communication(lay: Layout, mixers: int, mlps: dict[Mlp, int], local: Array) -> Iterator[Demand]:
     rows = local * lay.model.hidden * 2.0
     split = (lay.tp > 1) & (local > 0)
-    yield collective("mixer_all_reduce", "all_reduce", rows, lay.tp, _on(split, mixers))
+    yield collective("mixer_all_reduce", "all_reduce", rows, lay.tp, on(split, mixers))
     dense = sum(count for mlp, count in mlps.items() if not mlp.experts)
     routed = {mlp: count for mlp, count in mlps.items() if mlp.experts}
     if dense:
-        yield collective("mlp_all_reduce", "all_reduce", rows, lay.tp, _on(split, dense))
+        yield collective("mlp_all_reduce", "all_reduce", rows, lay.tp, on(split, dense))
     spread_out = (lay.dp > 1) & (local > 0)
     for mlp, count in routed.items():
-        yield collective("mlp_all_reduce", "all_reduce", rows, lay.tp, _on(split & (lay.dp == 1), count))
+        yield collective("mlp_all_reduce", "all_reduce", rows, lay.tp, on(split & (lay.dp == 1), count))
         # attention data parallelism: tokens travel to the experts and back, by all-to-all where experts are spread
         # over devices (each token to at most min(top_k, ep) of them), else by gathering all ranks' tokens
         reach = np.minimum(float(mlp.top_k), lay.ep * (1.0 - np.power(1.0 - 1.0 / lay.ep, mlp.top_k)))
         scattered = spread_out & (lay.ep > 1)
         send = rows / np.maximum(lay.tp, 1.0) * reach
-        narrow = np.minimum(lay.act_bytes("experts"), 2.0) / 2.0
-        yield collective("expert_dispatch", "all_to_all", send * narrow, lay.ep, _on(scattered, count))
-        yield collective("expert_combine", "all_to_all", send, lay.ep, _on(scattered, count))
+        narrow = COMPUTE_BYTES[lay.compute("experts")] / 2.0
+        yield collective("expert_dispatch", "all_to_all", send * narrow, lay.ep, on(scattered, count))
+        yield collective("expert_combine", "all_to_all", send, lay.ep, on(scattered, count))
         gathered = spread_out & (lay.ep <= 1)
-        yield collective("token_gather", "all_gather", rows * lay.dp, lay.group, _on(gathered, count))
-        yield collective("token_scatter", "reduce_scatter", rows * lay.dp, lay.group, _on(gathered, count))
-    yield collective("stage_send", "p2p", rows / lay.tp, lay.pp, _on((lay.pp > 1) & (local > 0), lay.pp - 1.0))
+        yield collective("token_gather", "all_gather", rows * lay.dp, lay.group, on(gathered, count))
+        yield collective("token_scatter", "reduce_scatter", rows * lay.dp, lay.group, on(gathered, count))
+    yield collective("stage_send", "p2p", rows / lay.tp, lay.pp, on((lay.pp > 1) & (local > 0), lay.pp - 1.0))
     ring = (lay.sp > 1) & (local > 0)
-    yield collective("sequence_gather", "all_gather", rows * lay.sp, lay.sp, _on(ring, mixers))
+    yield collective("sequence_gather", "all_gather", rows * lay.sp, lay.sp, on(ring, mixers))

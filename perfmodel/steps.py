@@ -11,7 +11,8 @@ from perfmodel.costs.roofline import BOUNDS
 from perfmodel.demand import BASES, Array, Cost, CostModel, Demand
 from perfmodel.hardware import Hardware
 from perfmodel.layout import Layout
-from perfmodel.operators import Step, operators
+from perfmodel.operators import operators
+from perfmodel.step import Step
 
 #: A term counts for a sum's basis when it is at least this share of it.
 SIGNIFICANT = 0.1
@@ -44,7 +45,9 @@ def step_cost(lay: Layout, hardware: Hardware, costs: CostModel, step: Step) -> 
     Errors within a family are taken as fully correlated (one kernel library, one systematic error), across families
     as independent: spreads add linearly inside a family and in quadrature between families, weighted by time.
     """
-    shape = np.broadcast_shapes(step.tokens.shape, np.shape(step.decode_context), np.shape(step.prefill_context), lay.tp.shape)
+    shape = np.broadcast_shapes(
+        step.tokens.shape, np.shape(step.decode_context), np.shape(step.prefill_context), lay.tp.shape
+    )
     bound = np.zeros((len(BOUNDS), *shape))
     by_basis = np.zeros((len(BASES), *shape))
     by_family: dict[str, Array] = {}

@@ -1,0 +1,52 @@
+"""One forward pass, as what it carries; and the small helpers that turn it into a device's share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from perfmodel.demand import Array
+from perfmodel.layout import Layout
+
+
+@dataclass(frozen=True)
+class Step:
+    """One forward pass of one replica's micro-batch; arrays broadcast to (C, N).
+
+    prefill_tokens: new prompt tokens, prefill_context: tokens cached before them in each sequence, prefill_seqs: the
+    sequences they belong to. decode_seqs: sequences that generate, decode_context: their mean length; decode_tokens:
+    tokens verified a sequence and pass (1, or 1 + drafts). logits: rows of the LM head (default: every sequence).
+    All counts are of the whole replica: attention data parallelism divides them.
+    """
+
+    prefill_tokens: Array | float = 0.0
+    prefill_context: Array | float = 0.0
+    prefill_seqs: Array | float = 1.0
+    decode_seqs: Array | float = 0.0
+    decode_context: Array | float = 0.0
+    decode_tokens: Array | float = 1.0
+
+    @property
+    def tokens(self) -> Array:
+        """Tokens the pass carries."""
+        return np.asarray(self.prefill_tokens + np.multiply(self.decode_seqs, self.decode_tokens), float)
+
+
+def local_tokens(lay: Layout, step: Step) -> Array:
+    """Tokens one device's dense layers see: DP splits all, sequence parallelism the prompt."""
+    prompt = np.asarray(step.prefill_tokens, float) / lay.sp
+    return (prompt + np.multiply(step.decode_seqs, step.decode_tokens)) / lay.dp
+
+
+def on(condition: Array, count: float | Array) -> Array:
+    """`count` where the condition holds, else 0: absent operators stay in the list with no calls."""
+    return np.where(condition, count, 0.0)
+
+
+def prefill_shape(lay: Layout, step: Step) -> tuple[Array, Array, Array, Array]:
+    """(sequences a device, new tokens a sequence, cached tokens, whether any)."""
+    tokens = np.asarray(step.prefill_tokens, float)
+    seqs = np.maximum(np.asarray(step.prefill_seqs, float), 1e-9)
+    query = tokens / seqs
+    return seqs / lay.dp / lay.sp, query, np.asarray(step.prefill_context, float), tokens > 0
