@@ -82,6 +82,8 @@ _FORMATS = (
     Format("iq2_kl", 2.69, None, "ik_llama.cpp IQ2_KL: 2.6875 bits a weight"),
     Format("iq2_xs", 2.59, None, _GGUF),
     Format("iq2_xxs", 2.38, None, _GGUF),
+    Format("int4_g32", 4.0 + 16.0 / 32, None, "compressed-tensors group 32, 16-bit scale a group (Kimi-K2-Thinking)"),
+    Format("mxfp8", 8.0 + 8.0 / 32, "fp8", "OCP Microscaling MXFP8: 8-bit scale per 32 values (arXiv:2310.10537)"),
 )
 FORMATS = {f.name: f for f in _FORMATS}
 #: Other spellings met in configuration files and benchmark tables.

@@ -1,190 +1,28 @@
 """The shape of a transformer, as data: blocks of a token mixer and a channel mixer, each a list of projections.
 
-A projection is one weight matrix. Parameter counts, weight bytes and GEMM demands all read the same projections, so a
-shape is written once. Sizes are counts of elements; nothing here knows about devices or time.
+Parameter counts, weight bytes and GEMM demands all read the same projections, so a shape is written once. Sizes are
+counts of elements; nothing here knows about devices or time. The layers themselves are in `perfmodel.models.layers`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from pathlib import Path
+from typing import Any
 
-Shard = Literal["column", "row", "kv", "replicated"]
-Part = Literal["attention", "mlp", "experts", "shared", "router", "embedding", "lm_head"]
-MixerKind = Literal["full", "sliding", "chunked", "mla", "linear", "ssm"]
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
+from perfmodel.dtypes import Format, storage
+from perfmodel.models.layers import Block, Mixer, MixerKind, Mlp, Part, Projection, Shard
 
-@dataclass(frozen=True)
-class Projection:
-    """One weight matrix of `k` inputs by `n` outputs.
+__all__ = ["Block", "Mixer", "MixerKind", "Mlp", "ModelSpec", "Part", "Projection", "Shard"]
 
-    gemm: name of the GEMM it runs in; projections that share it are fused (Q, K and V read their input once).
-    shard: how tensor parallelism splits it: `column` n/TP, `row` k/TP, `kv` n/min(TP, KV heads), `replicated` whole.
-    part: which precision applies. batched: True where the matrix acts per head on data that has no weight reuse
-    across the hidden size (MLA's absorbed up-projections).
-    """
-
-    gemm: str
-    k: int
-    n: int
-    shard: Shard
-    part: Part = "attention"
-    bias: bool = False
-
-    @property
-    def parameters(self) -> int:
-        """Weights and bias of the matrix."""
-        return self.k * self.n + (self.n if self.bias else 0)
-
-
-@dataclass(frozen=True)
-class Mixer:
-    """Token mixer of a layer: attention in one of its forms, linear attention, or a state-space layer.
-
-    heads, kv_heads, head_dim: query heads, key/value heads, size of a query/key head; value_dim: of a value head.
-    window: tokens a query may see (inf for full attention).
-    q_rank, kv_rank, rope_dim: MLA's query and KV compression and the decoupled rotary part (DeepSeek-V2,
-      arXiv:2405.04434); q_rank 0 means queries are projected directly. For MLA head_dim = nope + rope.
-    gated: queries carry an output gate of the same size (Qwen3-Next).
-    index_heads, index_dim, index_topk: DeepSeek sparse attention's indexer; index_topk inf means dense.
-    For kind linear and ssm: heads are value heads, kv_heads key heads (groups), head_dim the key/state size,
-      value_dim the value size, conv the convolution width; state per sequence = heads * head_dim * value_dim.
-    """
-
-    kind: MixerKind
-    heads: int
-    kv_heads: int
-    head_dim: int
-    value_dim: int
-    window: float = float("inf")
-    q_rank: int = 0
-    kv_rank: int = 0
-    rope_dim: int = 0
-    bias: bool = False
-    output_bias: bool = False
-    gated: bool = False
-    index_heads: int = 0
-    index_dim: int = 0
-    index_topk: float = float("inf")
-    conv: int = 0
-    extra_parameters: int = 0
-
-    def projections(self, hidden: int) -> tuple[Projection, ...]:
-        """Weight matrices of the mixer for a model of width `hidden`."""
-        if self.kind == "mla":
-            return self._mla(hidden)
-        if self.kind in ("linear", "ssm"):
-            return self._recurrent(hidden)
-        queries = self.heads * self.head_dim * (2 if self.gated else 1)
-        return (
-            Projection("qkv", hidden, queries, "column", bias=self.bias),
-            Projection("qkv", hidden, self.kv_heads * (self.head_dim + self.value_dim), "kv", bias=self.bias),
-            Projection("o", self.heads * self.value_dim, hidden, "row", bias=self.output_bias),
-        )
-
-    def _mla(self, hidden: int) -> tuple[Projection, ...]:
-        nope = self.head_dim - self.rope_dim
-        down = Projection("mla_down", hidden, self.q_rank + self.kv_rank + self.rope_dim, "replicated")
-        up = Projection("q_up", self.q_rank or hidden, self.heads * self.head_dim, "column")
-        out = (
-            down,
-            up,
-            Projection("kv_up", self.kv_rank, self.heads * (nope + self.value_dim), "column"),
-            Projection("o", self.heads * self.value_dim, hidden, "row"),
-        )
-        if not self.index_heads:
-            return out
-        return (
-            *out,
-            Projection("index_q", self.q_rank or hidden, self.index_heads * self.index_dim, "replicated"),
-            Projection("index_k", hidden, self.index_dim + self.index_heads, "replicated"),
-        )
-
-    def _recurrent(self, hidden: int) -> tuple[Projection, ...]:
-        keys, values = self.kv_heads * self.head_dim, self.heads * self.value_dim
-        # in: q/k (or B/C), v (or x), gate z, and one or two scalars a head (beta/alpha, or dt)
-        scalars = self.heads * (2 if self.kind == "linear" else 1)
-        return (
-            Projection("mixer_in", hidden, 2 * keys + 2 * values + scalars, "column", bias=self.bias),
-            Projection("o", values, hidden, "row", bias=self.output_bias),
-        )
-
-    @property
-    def parameters_beside(self) -> int:
-        """Parameters that are no matrix: convolutions, decay terms, sinks, head norms."""
-        conv_channels = 2 * self.kv_heads * self.head_dim + self.heads * self.value_dim
-        return self.extra_parameters + (self.conv * conv_channels if self.conv else 0)
-
-    @property
-    def kv_values(self) -> int:
-        """KV-cache values a token keeps in this layer (0 for recurrent layers)."""
-        if self.kind == "mla":
-            return self.kv_rank + self.rope_dim
-        if self.kind in ("linear", "ssm"):
-            return 0
-        return self.kv_heads * (self.head_dim + self.value_dim)
-
-    @property
-    def state_values(self) -> int:
-        """Recurrent-state values a sequence keeps in this layer, whatever its length."""
-        if self.kind not in ("linear", "ssm"):
-            return 0
-        conv_channels = 2 * self.kv_heads * self.head_dim + self.heads * self.value_dim
-        return self.heads * self.head_dim * self.value_dim + max(self.conv - 1, 0) * conv_channels
-
-
-@dataclass(frozen=True)
-class Mlp:
-    """Channel mixer: dense (experts = 0) or mixture of experts.
-
-    intermediate: inner width of a dense MLP, or of one expert. gated: SwiGLU/GeGLU, two up-projections.
-    experts, top_k: routed experts and how many a token uses; shared: inner width of the always-on experts together.
-    """
-
-    intermediate: int
-    gated: bool = True
-    bias: bool = False
-    experts: int = 0
-    top_k: int = 0
-    shared: int = 0
-    shared_gate: bool = False
-    router_bias: bool = False
-
-    def projections(self, hidden: int) -> tuple[Projection, ...]:
-        """Dense and shared-expert matrices and the router (routed experts are counted by `expert_parameters`)."""
-        up = 2 if self.gated else 1
-        if not self.experts:
-            return (
-                Projection("up", hidden, up * self.intermediate, "column", "mlp", self.bias),
-                Projection("down", self.intermediate, hidden, "row", "mlp", self.bias),
-            )
-        out = [Projection("router", hidden, self.experts, "replicated", "router", self.router_bias)]
-        if self.shared:
-            out += [
-                Projection("shared_up", hidden, up * self.shared, "column", "shared"),
-                Projection("shared_down", self.shared, hidden, "row", "shared"),
-            ]
-        if self.shared_gate:
-            out.append(Projection("router", hidden, 1, "replicated", "router"))
-        return tuple(out)
-
-    def expert_parameters(self, hidden: int) -> int:
-        """Parameters of one routed expert (0 for a dense MLP)."""
-        if not self.experts:
-            return 0
-        up = 2 if self.gated else 1
-        biases = (up * self.intermediate + hidden) if self.bias else 0
-        return (up + 1) * hidden * self.intermediate + biases
-
-
-@dataclass(frozen=True)
-class Block:
-    """`count` equal layers. A layer may lack a mixer or an MLP (Nemotron-H interleaves them)."""
-
-    count: int
-    mixer: Mixer | None
-    mlp: Mlp | None
-    norms: int = 2
+#: Parts a checkpoint leaves in 16 bit unless it says otherwise.
+KEPT = ("embedding", "lm_head", "router")
+INDEX_BYTES = 1.0  # the sparse-attention indexer caches fp8 keys (DeepSeek-V3.2 technical report, section 2.1)
+INDEX_SCALE_BYTES = 4.0  # and one fp32 scale a token beside them
 
 
 @dataclass(frozen=True)
@@ -193,10 +31,14 @@ class ModelSpec:
 
     name: Hugging Face name. hidden: width. vocab: rows of the embedding. blocks: layers, grouped.
     tied: the LM head shares the embedding. positions: learned position embeddings. max_context: tokens.
-    formats: storage format of each part as published (see `perfmodel.dtypes`); parts not named use `formats["default"]`.
+    formats: storage format of each part as published (see `perfmodel.dtypes`). A key is the name of a GEMM, a part, or
+      "default"; the most specific one holds (`format_of`).
     keep: parts left in 16 bit when the user asks for another weight format.
-    extra_parameters: parameters beside the layers that serving loads (vision tower, MTP layers are left out).
-    published: published (total, active) parameter counts, NaN where not stated. source: where the shape comes from.
+    kv_format: format of the KV cache that the checkpoint calls for; state_format: of a recurrent state.
+    extra_parameters: parameters beside the layers that serving loads (vision tower and MTP layers are left out).
+    mtp_layers: multi-token-prediction layers published with the model, not counted.
+    published_total, published_active: parameter counts its authors state, NaN where they do not.
+    source: where the shape comes from.
     """
 
     name: str
@@ -207,11 +49,25 @@ class ModelSpec:
     positions: int = 0
     max_context: int = 0
     formats: dict[str, str] = field(default_factory=lambda: {"default": "bf16"})
-    keep: tuple[str, ...] = ("embedding", "lm_head", "router")
+    keep: tuple[str, ...] = KEPT
     extra_parameters: int = 0
     mtp_layers: int = 0
     architecture: str = ""
     source: str = ""
+    kv_format: str = "bf16"
+    state_format: str = "bf16"
+    published_total: float = float("nan")
+    published_active: float = float("nan")
+
+    @classmethod
+    def from_config(cls, config: str | Path | Mapping[str, Any], name: str = "") -> ModelSpec:
+        """The shape described by a Hugging Face `config.json` (a path to it or its folder, or the parsed mapping).
+
+        Raises `InputError` for an architecture that is not known, and for a field that is missing or makes no sense.
+        """
+        from perfmodel.models.config import read_config
+
+        return read_config(config, name)
 
     @property
     def layers(self) -> int:
@@ -226,28 +82,117 @@ class ModelSpec:
     @property
     def heads(self) -> int:
         """Query heads that tensor parallelism must divide (attention layers only)."""
-        return max((b.mixer.heads for b in self.blocks if b.mixer and b.mixer.kind not in ("linear", "ssm")), default=1)
+        return max((m.heads for m in self._mixers if not m.recurrent), default=1)
+
+    @property
+    def kv_heads(self) -> int:
+        """Key/value heads of the attention layers (the largest; 1 for multi-query and latent attention)."""
+        return max((1 if m.kind == "mla" else m.kv_heads for m in self._mixers if not m.recurrent), default=1)
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether some layers keep a recurrent state in place of a KV cache."""
+        return any(m.recurrent for m in self._mixers)
+
+    @property
+    def _mixers(self) -> tuple[Mixer, ...]:
+        return tuple(b.mixer for b in self.blocks if b.mixer)
 
     def parameters(self, active: bool = False) -> int:
         """Parameters in all, or those one token uses (`active`), embeddings included."""
         head = 0 if self.tied else self.vocab * self.hidden
         total = self.vocab * self.hidden + head + self.positions * self.hidden + self.hidden
-        for b in self.blocks:
-            layer = b.norms * self.hidden
-            if b.mixer:
-                layer += sum(p.parameters for p in b.mixer.projections(self.hidden)) + b.mixer.parameters_beside
-            if b.mlp:
-                layer += sum(p.parameters for p in b.mlp.projections(self.hidden))
-                used = b.mlp.top_k if active else b.mlp.experts
-                layer += used * b.mlp.expert_parameters(self.hidden)
-            total += b.count * layer
+        total += sum(b.count * b.parameters(self.hidden, active) for b in self.blocks)
         return total + self.extra_parameters
+
+    def format_of(self, part: str, gemm: str = "") -> Format:
+        """Storage format of a matrix: what `formats` says of its GEMM, else of its part, else by default."""
+        for key in (gemm, part):
+            if key and key in self.formats:
+                return storage(self.formats[key])
+        return storage(self.formats["default"])
+
+    def weight_bytes(self) -> dict[str, float]:
+        """Bytes of the weights by part; `other` holds norms, convolutions and position embeddings in 16 bit.
+
+        Tied embeddings count once, under `embedding`.
+        """
+        out = {"embedding": self.vocab * self.hidden * self.format_of("embedding").bytes}
+        if not self.tied:
+            out["lm_head"] = self.vocab * self.hidden * self.format_of("lm_head").bytes
+        counted = self.vocab * self.hidden * (1 if self.tied else 2)
+        for b in self.blocks:
+            for p in b.projections(self.hidden):
+                out[p.part] = out.get(p.part, 0.0) + b.count * p.parameters * self.format_of(p.part, p.gemm).bytes
+                counted += b.count * p.parameters
+            if b.mlp and b.mlp.experts:
+                routed = b.count * b.mlp.experts * b.mlp.expert_parameters(self.hidden)
+                out["experts"] = out.get("experts", 0.0) + routed * self.format_of("experts").bytes
+                counted += routed
+        out["other"] = (self.parameters() - counted) * storage("bf16").bytes
+        return out
 
     def kv_values_per_token(self) -> int:
         """KV-cache values one token of a full-attention context keeps, summed over layers."""
         return sum(b.count * b.mixer.kv_values for b in self.blocks if b.mixer)
 
+    def kv_bytes(self, context: ArrayLike, kv_format: str = "") -> NDArray[np.float64]:
+        """Bytes of cache a sequence of `context` tokens holds: sliding layers stop at their window.
+
+        The sparse-attention indexer's keys stay in fp8 with a scale whatever `kv_format`. Recurrent states are not
+        in it (`state_bytes`). Shape of `context`.
+        """
+        width = storage(kv_format or self.kv_format).bytes
+        tokens = np.asarray(context, dtype=np.float64)
+        total = np.zeros_like(tokens)
+        for b in self.blocks:
+            if b.mixer and not b.mixer.recurrent:
+                index = b.mixer.index_dim * INDEX_BYTES + INDEX_SCALE_BYTES if b.mixer.index_heads else 0.0
+                stored = b.mixer.stored(tokens) * b.mixer.kv_values * width
+                total = total + b.count * (stored + tokens / max(b.mixer.compress, 1) * index)
+        return total
+
+    def kv_bytes_per_token(self, kv_format: str = "", context: float = float("nan")) -> float:
+        """Bytes of cache a token, averaged over a sequence of `context` tokens; without one, before any window caps.
+
+        Values the cache does not hold for every token (windows, compression) count in full when `context` is NaN.
+        """
+        if context == context:
+            return float(self.kv_bytes(context, kv_format)) / context
+        index = sum(
+            b.count * (b.mixer.index_dim * INDEX_BYTES + INDEX_SCALE_BYTES)
+            for b in self.blocks
+            if b.mixer and b.mixer.index_heads
+        )
+        return self.kv_values_per_token() * storage(kv_format or self.kv_format).bytes + index
+
+    def state_bytes(self, state_format: str = "") -> float:
+        """Bytes of recurrent state a sequence holds, whatever its length; convolution windows stay in 16 bit."""
+        width, short = storage(state_format or self.state_format).bytes, storage("bf16").bytes
+        return sum(b.count * (b.mixer.recurrent_values * width + b.mixer.conv_values * short)
+                   for b in self.blocks if b.mixer)  # fmt: skip
+
     def with_weights(self, weight_format: str) -> ModelSpec:
-        """This model with its weights stored in `weight_format`, except the parts in `keep`."""
-        kept = {part: "bf16" for part in self.keep}
-        return replace(self, formats={"default": weight_format, **kept})
+        """This model with its weights stored in `weight_format`, as checkpoints of that format are made.
+
+        A model published in that kind of format comes back as it is. Parts in `keep` stay in 16 bit. Four-bit floating
+        formats follow the public checkpoints: mxfp4 touches the experts only where there are experts (gpt-oss), and
+        nvfp4 leaves latent attention in 16 bit (nvidia/DeepSeek-R1-NVFP4).
+        """
+        wanted = storage(weight_format)
+        if any(_alike(wanted, storage(f)) for f in self.formats.values() if f not in ("bf16", "fp16", "fp32")):
+            return self
+        formats = {"default": wanted.name, **dict.fromkeys(self.keep, "bf16")}
+        if wanted.name == "mxfp4" and self.experts:
+            rest = {k: f for k, f in self.formats.items() if k != "experts"}
+            formats = {**rest, "experts": "mxfp4"}
+        elif wanted.name == "fp4" and any(m.kind in ("mla", "compressed") for m in self._mixers):
+            formats["attention"] = "bf16"
+        if storage("bf16").bits <= wanted.bits:
+            formats = {"default": wanted.name}
+        return replace(self, formats=formats)
+
+
+def _alike(wanted: Format, published: Format) -> bool:
+    """Whether a checkpoint in `published` is what someone who asks for `wanted` gets."""
+    return wanted.compute == published.compute and abs(wanted.bits - published.bits) < 1.0

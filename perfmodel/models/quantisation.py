@@ -1,0 +1,183 @@
+"""`quantization_config` of a checkpoint to storage formats by part of the model.
+
+Layouts read: fp8 (DeepSeek's blocks or a scale a tensor), mxfp4, awq, gptq, bitsandbytes, compressed-tensors
+(vllm-project/compressed-tensors), modelopt (NVIDIA Model Optimizer), Quark (AMD). A part whose modules are mostly left
+out stays in 16 bit; which names belong to which part is the convention of Hugging Face's model code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from perfmodel.models.fields import Fields
+from perfmodel.models.spec import KEPT
+
+#: Modules of each part as checkpoints name them; several conventions, of which one applies.
+_MODULES = {
+    "attention": ("self_attn.q_proj", "self_attn.q_b_proj", "attn.wq_b", "linear_attn.in_proj_qkv", "mixer.in_proj"),
+    "o": ("self_attn.o_proj", "attn.wo_b"),
+    "mlp": ("mlp.gate_proj", "mlp.down_proj"),
+    "experts": ("mlp.experts.0.gate_proj", "ffn.experts.0.w1", "block_sparse_moe.experts.0.w1", "mixer.experts.0.up_proj"),
+    "shared": ("mlp.shared_experts.gate_proj", "mlp.shared_expert.gate_proj", "ffn.shared_experts.w1",
+               "mixer.shared_experts.up_proj"),
+}  # fmt: skip
+_ALGORITHMS = {
+    "fp8": "fp8", "fp8_pb_wo": "fp8_block", "fp8_block": "fp8_block", "mxfp8": "mxfp8", "nvfp4": "fp4",
+    "w4a16_nvfp4": "fp4", "nvfp4_awq": "fp4", "mxfp4": "mxfp4", "w4a8_mxfp4_fp8": "mxfp4", "w4a16_awq": "int4",
+    "w4a8_awq": "w4a8", "w8a16": "w8a16", "w8a8_sq_per_channel": "int8", "int8_sq": "int8", "awq": "int4",
+    "gptq": "int4", "bitsandbytes": "int4", "fbgemm_fp8": "fp8",
+}  # fmt: skip
+_EXCLUDED = ("modules_to_not_convert", "ignore", "ignored_layers", "exclude_modules", "exclude")
+
+
+def stored_formats(c: Fields, layers: int, experts: int) -> tuple[dict[str, str], str]:
+    """Formats by part, and the format of the KV cache ("" where not stated), of a configuration.
+
+    layers, experts: of the model, to know which modules to look for among those left out.
+    """
+    q = c.section("quantization_config") or c.section("compression_config") or c.section("quantization")
+    if q is None:
+        return {"default": "bf16"}, ""
+    mixed = q.section("quantized_layers")
+    left_out = [e for key in _EXCLUDED for e in _entries(q, key)]
+    if mixed:
+        formats = _by_layer(mixed)
+    else:
+        chosen = weight_format(q)
+        kept = {part for part in _MODULES if _mostly(left_out, part, layers, experts)}
+        formats = {"default": chosen, **dict.fromkeys(KEPT, "bf16"), **dict.fromkeys(sorted(kept), "bf16")}
+        if "attention" in kept:
+            formats.pop("o", None)
+            if "o" not in kept:
+                formats["o"] = chosen
+    if c.text("expert_dtype") == "fp4" and "fp4" not in formats.values():
+        formats["experts"] = "mxfp4"  # fp4 values, one power-of-two scale per 32 (DeepSeek-V4 model card)
+    return formats, cache_format(q)
+
+
+def weight_format(q: Fields) -> str:
+    """Storage format of the quantised weights; `InputError` names a method that is not known."""
+    group = _first_group(q)
+    if group is not None:
+        return _group_format(group, q.text("format") or group.text("format"))
+    method = (q.text("quant_algo") or q.text("quant_method")).lower()
+    if method == "quark":
+        return _quark_format(q)
+    if method not in _ALGORITHMS:
+        known = ", ".join([*_ALGORITHMS, "compressed-tensors", "modelopt", "quark"])
+        raise q.fail("quant_method", method, f"known methods are {known}")
+    chosen = _ALGORITHMS[method]
+    if chosen == "fp8" and q.items("weight_block_size"):
+        return "fp8_block"
+    if chosen == "int4":
+        return _weight_only(q, q.count("bits", "w_bit", default=8 if q.flag("load_in_8bit") else 4),
+                            q.count("group_size", "q_group_size", default=128, least=-1))  # fmt: skip
+    return chosen
+
+
+def cache_format(q: Fields) -> str:
+    """Format of the KV cache that a checkpoint brings scales for; "" where it brings none."""
+    stated = q.values.get("kv_cache_quant_algo") or q.values.get("kv_cache_scheme")
+    if isinstance(stated, str):
+        return {"fp8": "fp8", "int8": "int8", "nvfp4": "fp4"}.get(stated.lower(), "")
+    scheme = q.section("kv_cache_scheme")
+    if scheme is None:
+        return ""
+    return "fp8" if scheme.text("type") == "float" and scheme.count("num_bits") == 8 else "int8"
+
+
+def _first_group(q: Fields) -> Fields | None:
+    groups = q.section("config_groups")
+    if groups is None or not groups.values:
+        return None
+    return groups.section(next(iter(groups.values)))
+
+
+def _group_format(group: Fields, layout: str) -> str:
+    """compressed-tensors and modelopt: bits and type of weights and of activations."""
+    weights, acts = group.section("weights"), group.section("input_activations")
+    if weights is None:
+        raise group.missing("weights")
+    bits, kind = weights.count("num_bits"), weights.text("type", "int")
+    size = weights.count("group_size", default=-1, least=-1)
+    if kind == "float" and bits == 4:
+        return "mxfp4" if layout.startswith("mxfp4") or size == 32 else "fp4"
+    if kind == "float" and bits == 8:
+        if size == 32:
+            return "mxfp8"
+        return "fp8_block" if weights.text("strategy") == "block" else "fp8"
+    if acts is None:
+        return _weight_only(weights, bits, size)
+    pair = (bits, acts.count("num_bits"))
+    if pair not in {(8, 8), (4, 8), (4, 4)}:
+        raise weights.fail("num_bits", pair, "known weight and activation bits are (8, 8), (4, 8), (4, 4)")
+    return {(8, 8): "int8", (4, 8): "w4a8", (4, 4): "w4a4"}[pair]
+
+
+def _weight_only(q: Fields, bits: int, group: int) -> str:
+    if bits == 8:
+        return "w8a16"
+    if bits != 4:
+        raise q.fail("bits", bits, "weight-only formats of 4 and 8 bit are known")
+    return "int4_g32" if group == 32 else "int4"
+
+
+def _quark_format(q: Fields) -> str:
+    whole = q.section("global_quant_config")
+    weight = whole.section("weight") if whole else None
+    if weight is None:
+        raise q.missing("global_quant_config: weight")
+    kind = weight.text("dtype")
+    known = {"fp8_e4m3": "fp8", "fp4": "mxfp4", "int8": "int8", "int4": "int4", "uint4": "int4"}
+    if kind not in known:
+        raise weight.fail("dtype", kind, f"known types are {', '.join(known)}")
+    return known[kind]
+
+
+def _entries(q: Fields, key: str) -> list[str]:
+    return [e for e in q.items(key) if isinstance(e, str)]
+
+
+def _by_layer(mixed: Fields) -> dict[str, str]:
+    """Formats of a checkpoint that lists each module's algorithm: the most frequent one of each part."""
+    seen: dict[str, Counter[str]] = {part: Counter() for part in _MODULES}
+    for module in mixed.values:
+        stated = mixed.section(module)
+        name = re.sub(r"experts\.\d+\.", "experts.0.", module)
+        for part, endings in _MODULES.items():
+            tails = (*endings, *(e.split(".0.")[0] for e in endings if ".0." in e))
+            if stated is not None and name.endswith(tails):
+                seen[part][weight_format(stated)] += 1
+    formats = {part: counts.most_common(1)[0][0] if counts else "bf16" for part, counts in seen.items()}
+    if formats["o"] == formats["attention"]:
+        del formats["o"]
+    return {"default": "bf16", **{part: f for part, f in formats.items() if f != "bf16" or part == "o"}}
+
+
+def _mostly(left_out: Iterable[str], part: str, layers: int, experts: int) -> bool:
+    """Whether most sampled layers leave the part out, under one of the naming conventions."""
+    middle = (layers // 3, layers // 2, 2 * layers // 3)
+    sampled = (0, 1, 2) if part == "mlp" and experts else middle
+    entries = list(left_out)
+    for ending in _MODULES[part]:
+        hits = sum(any(_matches(e, f"model.layers.{i}.{ending}") for e in entries) for i in sampled)
+        if 2 * hits > len(sampled):
+            return True
+    return False
+
+
+def _matches(entry: str, module: str) -> bool:
+    """Whether an exclusion names the module: exactly, as a parent, by wildcard, or by `re:` pattern."""
+    if entry.startswith("re:"):
+        return re.match(entry[3:], module) is not None
+    if "layers." in entry:
+        entry = entry[entry.index("layers.") :]
+        module = module[module.index("layers.") :]
+    elif "*" not in entry:
+        return entry in module.split(".")
+    if "*" in entry:
+        return fnmatchcase(module, entry) or fnmatchcase(module, entry + ".*")
+    return module == entry or module.startswith(entry + ".")
