@@ -30,6 +30,7 @@ ENDINGS = {
     "_usd_per_hour": " $/h", "_usd_per_million": " $/Mtok", "_tok_s": " tok/s", "_gb_s": " GB/s", "_tb_s": " TB/s",
     "_per_hour": "/h", "_flop_per_byte": " FLOP/B", "_per_s": "/s",
 }  # fmt: skip
+DTYPES = {"bf16", "fp16", "fp32", "fp64", "tf32", "fp8", "fp4", "int8", "int4"}
 ACRONYMS = {"ttft", "tpot", "itl", "e2e", "tp", "pp", "ep", "dp", "sp", "kv", "slo", "gpu", "l2", "tdp"}
 SECONDS_BEFORE_A_BAR = 1.0
 
@@ -47,6 +48,8 @@ def heading(column: str) -> str:
     >>> heading("ttft_ms_p99"), heading("cost_usd_per_hour"), heading("model")
     ('TTFT p99 ms', 'Cost $/h', 'Model')
     """
+    if "-" in column:  # the name of a device or a model
+        return column
     for ending, unit in ENDINGS.items():
         if column.endswith(ending):
             return _words(column.removesuffix(ending).split("_")) + unit
@@ -58,7 +61,8 @@ def heading(column: str) -> str:
 
 def _words(names: Sequence[str]) -> str:
     shown = [n.upper() if n in ACRONYMS else n for n in names]
-    return " ".join([shown[0] if shown[0].isupper() else shown[0].capitalize(), *shown[1:]])
+    keep = shown[0].isupper() or shown[0] in DTYPES
+    return " ".join([shown[0] if keep else shown[0].capitalize(), *shown[1:]])
 
 
 def number(value: Any) -> str:

@@ -17,8 +17,8 @@ LAYERS = ("hwdb", "perfmodel", "search", "cli")  # each may import itself and wh
 
 #: Third parties that cost start-up time or tie us to a product: imported in functions, by these modules only.
 GUARDED = {
-    "pulp": ("search/fleet",),
-    "highspy": ("search/fleet",),
+    "pulp": ("search/fleet", "search/program"),
+    "highspy": ("search/fleet", "search/program"),
     "optuna": ("search/optuna_searcher",),
     "plotly": ("search/report", "search/charts", "perfmodel/profiles/", "perfmodel/profiler/"),
     "jinja2": ("search/report", "search/deploy"),

@@ -1,0 +1,161 @@
+"""The command `perfmodel`: parse flags, call the API, show rows. No arithmetic.
+
+Exit codes: 0 done, 1 nothing meets the request, 2 bad input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hwdb import PerfmodelError
+
+app = typer.Typer(
+    name="perfmodel",
+    help="Which hardware, how many, in which configuration, at what cost and power, meets your SLOs.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+hw = typer.Typer(help="Devices, nodes and prices: list, show, compare.", no_args_is_help=True)
+models = typer.Typer(help="The model catalogue: list, show.", no_args_is_help=True)
+app.add_typer(hw, name="hw")
+app.add_typer(models, name="models")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON array of flat objects, one a row.")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
+Folders = Annotated[
+    list[Path] | None,
+    typer.Option("--hwdb", metavar="DIR", help="Folder of your own device, node and price files; repeatable."),
+]
+
+
+@app.command("version")
+def version() -> None:
+    """Print the version."""
+    from perfmodel import __version__
+
+    print(__version__)
+
+
+@hw.command("list")
+def hw_list(
+    kind: Annotated[str, typer.Option(help="Only devices of this kind: gpu, cpu, tpu, npu, …")] = "",
+    vendor: Annotated[str, typer.Option(help="Only devices of this vendor.")] = "",
+    nodes: Annotated[bool, typer.Option("--nodes", help="List nodes (servers) in place of devices.")] = False,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    hwdb: Folders = None,
+) -> None:
+    """List devices, or nodes."""
+    from hwdb import load
+    from search import present, rows
+
+    form = present.form(as_json, as_csv)
+    if nodes:
+        return present.show([rows.node_row(n) for n in load(hwdb or ()).nodes()], form, title="Nodes")
+    found = rows.select(rows.device_rows(load(hwdb or ())), kind=kind, vendor=vendor)
+    return present.show(found, form, title=f"{len(found)} devices", columns=rows.LISTED, notes=[rows.DENSE])
+
+
+@hw.command("show")
+def hw_show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A device, as `hw list` names it.")],
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    hwdb: Folders = None,
+) -> None:
+    """Show every figure of a device with unit, kind and source, its ridge points and its prices."""
+    from hwdb import load
+    from search import present, rows
+
+    database = load(hwdb or ())
+    device = database.device(name)
+    found = rows.figure_rows(device, database.prices(name))
+    title = f"{device.title} ({device.vendor} {device.arch}, {device.kind})"
+    present.show(found, present.form(as_json, as_csv), title=title, notes=device.notes)
+
+
+@hw.command("compare")
+def hw_compare(
+    names: Annotated[list[str], typer.Argument(metavar="NAME…", help="Devices to set side by side.")],
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    hwdb: Folders = None,
+) -> None:
+    """Set devices side by side, ridge points included."""
+    from hwdb import load
+    from search import present, rows
+
+    database = load(hwdb or ())
+    found = [rows.device_row(database.device(name), database.prices(name)) for name in names]
+    form = present.form(as_json, as_csv)
+    present.show(rows.comparison_rows(found) if form == "table" else found, form, notes=[rows.DENSE])
+
+
+@models.command("list")
+def models_list(
+    like: Annotated[str, typer.Option(help="Only models whose name contains this text.")] = "",
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """List the models of the catalogue."""
+    from perfmodel.models import model, names
+    from search import present, rows
+
+    found = [rows.model_row(model(name)) for name in names() if like.lower() in name.lower()]
+    form = present.form(as_json, as_csv)
+    present.show(found, form, title=f"{len(found)} models", columns=rows.MODELS_LISTED)
+
+
+@models.command("show")
+def models_show(
+    name: Annotated[str, typer.Argument(metavar="MODEL", help="Hugging Face name, or path to a config.json.")],
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """Show the shape of a model: parameters, weights, cache a token."""
+    from perfmodel import model
+    from search import present, rows
+
+    row = rows.model_row(model(name))
+    form = present.form(as_json, as_csv)
+    present.show([row] if form != "table" else rows.upright(row), form, title=row["name"])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code. Every error a user can cause ends here, as one sentence."""
+    try:
+        code = app(args=arguments, prog_name="perfmodel", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except PerfmodelError as error:
+        return _fail(str(error), error.exit_code)
+    except typer.TyperException as error:
+        return _fail(error.format_message(), error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader is gone: nothing to flush to
+        return 0
+    except OSError as error:
+        return _fail(f"{error.filename or 'file'}: {error.strerror or error}", 2)
+
+
+def _fail(message: str, code: int) -> int:
+    print(message if message.startswith("Usage:") else f"error: {message}", file=sys.stderr)
+    return code
+
+
+def entry() -> Any:
+    """The process: run, then exit with the code."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()
