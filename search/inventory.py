@@ -1,0 +1,102 @@
+"""What a fleet is chosen from and for: options, request classes, limits. Plain data, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwdb import InputError
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to serve: a replica of a deployment on a device.
+
+    devices: taken by a replica. usd_per_hour, power: of a replica, hosts included (W; NaN unknown).
+    replicas_per_node: replicas that fail together when a node fails; nodes: taken by a replica (0.25: four a
+    node).
+    """
+
+    name: str
+    device: str
+    devices: float
+    usd_per_hour: float
+    power: float = float("nan")
+    replicas_per_node: float = 1.0
+    nodes: float = 1.0
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What may be used: devices by name, watts, USD an hour, nodes. Absent or infinite means unlimited.
+
+    spare_nodes: how many nodes may fail at once, any of them, without losing a request's SLO.
+    """
+
+    stock: Mapping[str, float] = field(default_factory=dict)
+    power: float = float("inf")
+    budget: float = float("inf")
+    nodes: float = float("inf")
+    spare_nodes: int = 0
+
+
+@dataclass(frozen=True)
+class FleetProblem:
+    """Everything the integer program reads.
+
+    options: (O,). classes: names of the (C,) request classes; several models are classes that only some
+    options serve. rate: (P, C) requests/s in each of P periods. hours: (P,) length of each. throughput: (O,
+    C) requests/s that one replica serves of a class within the SLO when it serves nothing else; 0 or NaN
+    where it cannot. elastic: replicas are rented by the period; otherwise the same replicas stand in all
+    periods.
+    """
+
+    options: tuple[Option, ...]
+    classes: tuple[str, ...]
+    rate: Array
+    throughput: Array
+    hours: Array = field(default_factory=lambda: np.ones(1))
+    inventory: Inventory = field(default_factory=Inventory)
+    elastic: bool = False
+
+    @property
+    def periods(self) -> int:
+        """Number of periods."""
+        return len(self.hours)
+
+    def serves(self) -> NDArray[np.bool_]:
+        """(O, C) True where an option can serve a class at all."""
+        return np.nan_to_num(self.throughput) > 0
+
+
+def checked(problem: FleetProblem) -> FleetProblem:
+    """The problem with its arrays in shape, or `InputError` naming what does not fit.
+
+    >>> one = Option("a", "l4", 1, 0.8)
+    >>> checked(FleetProblem((one,), ("chat",), np.array([2.0]), np.array([[1.0]]))).rate.shape
+    (1, 1)
+    """
+    rate = np.atleast_2d(np.asarray(problem.rate, dtype=float))
+    throughput = np.atleast_2d(np.asarray(problem.throughput, dtype=float))
+    hours = np.atleast_1d(np.asarray(problem.hours, dtype=float))
+    wanted = (len(problem.options), len(problem.classes))
+    if throughput.shape != wanted:
+        raise InputError(f"fleet: throughput is {throughput.shape}, but there are {wanted} (options, classes)")
+    if rate.shape != (len(hours), wanted[1]):
+        raise InputError(f"fleet: rate is {rate.shape}, expected {(len(hours), wanted[1])} (periods, classes)")
+    if not (np.isfinite(rate).all() and (rate >= 0).all()):
+        raise InputError("fleet: every rate must be a finite number of requests/s, at least 0")
+    if not ((hours > 0).all() and np.isfinite(hours).all()):
+        raise InputError("fleet: every period must last longer than 0 hours")
+    bad = [o.name for o in problem.options if not (np.isfinite(o.usd_per_hour) and o.usd_per_hour >= 0)]
+    if bad:
+        raise InputError(f"fleet: no price for option(s) {', '.join(bad)}; add one to hwdb or leave the option out")
+    dark = [o.name for o in problem.options if not np.isfinite(o.power)]
+    if dark and np.isfinite(problem.inventory.power):
+        raise InputError(f"fleet: a power limit is set, but option(s) {', '.join(dark)} have no known power")
+    return replace(problem, rate=rate, throughput=throughput, hours=hours)
