@@ -1,0 +1,230 @@
+"""Strict validation of canonical rows: what cannot be true is set aside by name and count, or the whole table refused.
+
+A single bad row is quarantined and counted. A table whose times are off by 10^3 as a whole, or of which more than half
+is bad, is refused: that is a misread file and not a few bad measurements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwdb import Device, InputError, UnknownName
+from perfmodel.profiles.importers.bounds import bound
+from perfmodel.profiles.importers.rows import COLLECTIVES, SHAPES, Rows, concat, key_columns, known_families
+
+#: A time may lie this much under the rated bound: boost clocks run above the rated one.
+TOLERANCE = 0.10
+#: Repeats of one key further apart than this factor are not the same measurement.
+REPEAT_FACTOR = 2.0
+#: A point this many times above both neighbours of its curve, which agree, caught something else than its kernel.
+SPIKE, AGREE = 2.5, 1.6
+#: The shape column along which rows of a family form a curve.
+CURVES = {
+    "gemm": "m", "grouped_gemm": "tokens", "attention_prefill": "query", "attention_decode": "context",
+    "mla_prefill": "query", "mla_decode": "context", "recurrent_prefill": "query", "recurrent_decode": "batch",
+    **dict.fromkeys(COLLECTIVES, "message_bytes"),
+}  # fmt: skip
+MERGED = "repeat merged into its median"
+#: Share of bad rows above which the table is refused.
+WORST_SHARE = 0.5
+#: Operators bounded above this time spend it on work and not on launching, so they show the table's unit.
+UNIT_FLOOR = 50e-6
+#: Median time / bound outside which the unit is wrong: real kernels lie between 1 and about 30.
+UNIT_LOW, UNIT_HIGH = 1.0 / 20.0, 300.0
+#: No operator on any device is done sooner: a table whose median is below holds milliseconds.
+SHORTEST = 0.2e-6
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """Rows set aside for one reason: how many, and what the first of them looks like."""
+
+    reason: str
+    count: int
+    example: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Rows that may be used, and the account of those that may not. `notes` says what could not be checked."""
+
+    rows: Rows
+    quarantined: tuple[Quarantined, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def bad(self) -> int:
+        """Rows set aside in all."""
+        return sum(q.count for q in self.quarantined)
+
+
+def describe(table: Rows, index: int) -> str:
+    """One row in words: family, shape, formats, time."""
+    family = str(table["family"][index])
+    shape = " ".join(f"{key}={table[key][index]:g}" for key in SHAPES[family])
+    formats = "/".join(str(table[f][index]) for f in ("weight", "act", "kv") if table[f][index])
+    return f"{family} {shape} {formats} at {table['time'][index] * 1e6:.6g} us".replace("  ", " ")
+
+
+def check(table: Rows, device: Callable[[str], Device] | None, place: str = "table") -> Checked:
+    """Set aside the rows that cannot be true; merge repeats to their median.
+
+    table: rows in SI. device: hwdb's look-up by name, None to skip the physical bounds. place: what messages call it.
+    Raises `InputError` for an unknown family, times off by 10^3 as a whole, or more than half of the rows bad.
+    """
+    for family in sorted(set(table["family"])):
+        if family not in SHAPES:
+            raise UnknownName("operator family", str(family), known_families(), f"(in {place})")
+    if not len(table):
+        raise InputError(f"{place}: no rows; nothing to import")
+    notes: list[str] = []
+    set_aside: list[Quarantined] = []
+    good = _drop(table, _malformed(table), set_aside)
+    if device is not None:
+        good = _drop(good, _impossible(good, device, place, notes), set_aside)
+    good, repeats = _merge_repeats(good)
+    set_aside += repeats
+    good = _drop(good, [(f"over {SPIKE:g} times both neighbours on its curve", _spikes(good))], set_aside)
+    refused = sum(q.count for q in set_aside if q.reason not in ("exact duplicate", MERGED))
+    if refused > WORST_SHARE * len(table):
+        worst = max(set_aside, key=lambda q: q.count)
+        raise InputError(
+            f"{place}: {refused} of {len(table)} rows cannot be used, most of them: {worst.reason} "
+            f"({worst.count}, first {worst.example}); check units and columns"
+        )
+    return Checked(good, tuple(set_aside), tuple(notes))
+
+
+Faults = list[tuple[str, NDArray[np.bool_]]]
+
+
+def _drop(table: Rows, faults: Faults, set_aside: list[Quarantined]) -> Rows:
+    keep = np.ones(len(table), dtype=bool)
+    for reason, mask in faults:
+        fresh = mask & keep
+        if fresh.any():
+            first = int(np.argmax(fresh))
+            set_aside.append(Quarantined(reason, int(fresh.sum()), describe(table, first)))
+            keep &= ~fresh
+    return table.take(keep) if not keep.all() else table
+
+
+def _malformed(table: Rows) -> Faults:
+    time, power = table["time"], table["power"]
+    faults: Faults = [
+        ("time is NaN or infinite", ~np.isfinite(time)),
+        ("time is zero or negative", np.isfinite(time) & (time <= 0.0)),
+        ("power is negative or infinite", np.isinf(power) | (power < 0.0)),
+    ]
+    families = table["family"].astype(str)
+    for family in sorted(set(families)):
+        mine = families == family
+        for key in SHAPES[family]:
+            least = 0.0 if key in ("window", "skew", "context", "moved_bytes", "message_bytes") else 1.0
+            with np.errstate(invalid="ignore"):
+                faults.append((f"{family} without a valid {key}", mine & ~(table[key] >= least)))
+    return faults
+
+
+def _impossible(table: Rows, device: Callable[[str], Device], place: str, notes: list[str]) -> Faults:
+    below = np.zeros(len(table), dtype=bool)
+    for name in sorted(set(table["device"])):
+        try:
+            facts = device(str(name))
+        except UnknownName:
+            notes.append(f"device {name!r} is not in hwdb: its rows were not checked against physical bounds")
+            continue
+        mine = table["device"] == name
+        part = table.take(mine)
+        least = bound(part, facts)
+        _refuse_wrong_unit(part["time"], least, f"{place}, device {name}")
+        below[mine] = part["time"] < least * (1.0 - TOLERANCE)
+    return [("faster than the device's rated peak or bandwidth allows", below)]
+
+
+def _refuse_wrong_unit(time: NDArray[np.float64], least: NDArray[np.float64], place: str) -> None:
+    if float(np.median(time)) < SHORTEST:
+        raise InputError(f"{place}: half of the times are under {SHORTEST * 1e6:g} us; they look like ms not us")
+    for factor, wrong, low in ((1e-3, "ms not us", True), (1e3, "ns not us", False)):
+        telling = (least > UNIT_FLOOR) if low else (least > UNIT_FLOOR / 10.0)
+        if telling.sum() < 3:
+            continue  # too few to judge the file by; single rows are still held against their own bound
+        ratio = float(np.median(time[telling] / least[telling]))
+        if (low and ratio < UNIT_LOW) or (not low and ratio > UNIT_HIGH):
+            raise InputError(
+                f"{place}: times look like {wrong}: the median of {int(telling.sum())} long operators is {ratio:.3g} "
+                f"times the least the device allows; multiply them by {1.0 / factor:g}"
+            )
+
+
+def _merge_repeats(table: Rows) -> tuple[Rows, list[Quarantined]]:
+    """Rows with one time a key: exact duplicates dropped, close repeats to their median, far ones set aside."""
+    if not len(table):
+        return table, []
+    dropped: dict[str, list[Any]] = {reason: [0, ""] for reason in ("exact duplicate", MERGED, "repeats disagree")}
+    parts = [_merge_family(table.family(f), key_columns(f), dropped) for f in dict.fromkeys(table["family"])]
+    found = [Quarantined(reason, int(n), str(example)) for reason, (n, example) in dropped.items() if n]
+    return concat(parts), found
+
+
+def _merge_family(table: Rows, keys: tuple[str, ...], dropped: dict[str, list[Any]]) -> Rows:
+    group = _group_ids(table, keys)
+    order = np.argsort(group, kind="stable")
+    sorted_group, time = group[order], table["time"][order]
+    start = np.flatnonzero(np.r_[True, sorted_group[1:] != sorted_group[:-1]])
+    size = np.diff(np.r_[start, len(group)])
+    if (size == 1).all():
+        return table
+    keep, median = np.ones(len(table), dtype=bool), table["time"].copy()
+    for begin, count in zip(start[size > 1], size[size > 1], strict=True):
+        members, values = order[begin : begin + count], time[begin : begin + count]
+        different = len(np.unique(values)) - 1
+        _count(dropped["exact duplicate"], count - 1 - different, table, members[0])
+        if values.max() > REPEAT_FACTOR * values.min():
+            _count(dropped["repeats disagree"], different + 1, table, members[0])
+            keep[members] = False
+            continue
+        _count(dropped[MERGED], different, table, members[0])
+        keep[members[1:]] = False
+        median[members[0]] = np.median(values)
+    return table.replace(time=median).take(keep)
+
+
+def _count(entry: list[Any], more: int, table: Rows, index: int) -> None:
+    if more > 0:
+        entry[1] = entry[1] or describe(table, int(index))
+        entry[0] += int(more)
+
+
+def _spikes(table: Rows) -> NDArray[np.bool_]:
+    """Rows that stick out of the curve through their neighbours: a stuck sample, a retry, a clock drop."""
+    out = np.zeros(len(table), dtype=bool)
+    for family, axis in CURVES.items():
+        mine = np.flatnonzero(table["family"] == family)
+        if len(mine) < 3:
+            continue
+        part = table.take(mine)
+        group = _group_ids(part, tuple(key for key in key_columns(family) if key != axis))
+        order = np.lexsort((part[axis], group))
+        time, curve = part["time"][order], group[order]
+        left, here, right = time[:-2], time[1:-1], time[2:]
+        together = (curve[:-2] == curve[1:-1]) & (curve[1:-1] == curve[2:])
+        agree = np.maximum(left, right) < AGREE * np.minimum(left, right)
+        out[mine[order[1:-1][together & agree & (here > SPIKE * np.maximum(left, right))]]] = True
+    return out
+
+
+def _group_ids(table: Rows, keys: tuple[str, ...]) -> NDArray[np.intp]:
+    """An integer (R,) that is equal exactly where all key columns are."""
+    import pandas as pd
+
+    group = np.zeros(len(table), dtype=np.intp)
+    for key in keys:
+        code, seen = pd.factorize(table[key], use_na_sentinel=False)
+        group, _ = pd.factorize(group * (len(seen) + 1) + code)
+    return group

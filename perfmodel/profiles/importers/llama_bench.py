@@ -1,0 +1,71 @@
+"""llama-bench -o json (or jsonl): whole prefill and decode passes of one model (ggml-org/llama.cpp tools/llama-bench).
+
+It times models, not operators, so its rows are of the families `model_prefill` and `model_decode`. They set floors
+under a device's ceilings: a decode step of a dense model reads every weight once, so `model_size / time` is a bandwidth
+the device reached.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hwdb import InputError
+from perfmodel.profiles.importers.plain import open_text
+from perfmodel.profiles.importers.rows import Rows, concat, rows
+
+NEEDED = ("model_size", "model_n_params", "n_prompt", "n_gen", "avg_ns")
+
+
+def read(path: Path, device: str = "", licence: str = "") -> Rows:
+    """One row a test; `device` where given, else what llama-bench calls the GPU or CPU.
+
+    Prompt-and-generation tests (`-pg`) mix two phases in one time and are left out. Raises `InputError` for a file
+    that is not llama-bench output or holds nothing else.
+    """
+    tests = _tests(path)
+    for index, test in enumerate(tests):
+        for key in NEEDED:
+            if not isinstance(test.get(key), int | float) or isinstance(test.get(key), bool):
+                raise InputError(f"{path}, test {index + 1}: no number {key!r}; is this llama-bench -o json output?")
+    pure = [test for test in tests if bool(test["n_prompt"]) != bool(test["n_gen"])]
+    if not pure:
+        raise InputError(f"{path}: no pure prompt (-p) or generation (-n) test; mixed -pg times cannot be told apart")
+    return concat(_row(test, device, licence, path.name) for test in pure)
+
+
+def _tests(path: Path) -> list[dict[str, Any]]:
+    with open_text(path) as stream:
+        text = stream.read().strip()
+    try:
+        found = json.loads(text) if text.startswith("[") else [json.loads(line) for line in text.splitlines() if line]
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg}); use llama-bench -o json") from error
+    if not found or not all(isinstance(test, dict) for test in found):
+        raise InputError(f"{path}: no tests; expected the array that llama-bench -o json prints")
+    return found
+
+
+def _row(test: dict[str, Any], device: str, licence: str, source: str) -> Rows:
+    named = str(test.get("gpu_info") or test.get("cpu_info") or "").strip()
+    steps = max(1, int(test["n_gen"]))
+    depth = float(test.get("n_depth", 0) or 0)
+    weights = str(test.get("model_type", "")).strip()
+    return rows(
+        1,
+        device=device or named,
+        software=f"llama.cpp {test.get('build_commit', '')} {test.get('backends', '')}".strip(),
+        kernel=f"{weights}; {test.get('n_threads', '?')} threads; {test.get('n_gpu_layers', '?')} layers on the GPU",
+        family="model_decode" if test["n_gen"] else "model_prefill",
+        kv=str(test.get("type_k", "")),
+        batch=1.0,
+        query=float(test["n_prompt"]) if test["n_prompt"] else float("nan"),
+        # a generation test starts at n_depth and grows by a token a step: the mean step sees half of them
+        context=depth + (steps / 2.0 if test["n_gen"] else 0.0),
+        parameters=float(test["model_n_params"]),
+        moved_bytes=float(test["model_size"]),
+        time=float(test["avg_ns"]) * 1e-9 / steps,
+        source=source,
+        licence=licence,
+    )

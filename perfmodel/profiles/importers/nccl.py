@@ -1,0 +1,90 @@
+"""nccl-tests and rccl-tests text output (all_reduce_perf and its siblings), also through MPI or Slurm line prefixes.
+
+Columns: size (bytes), count, type, redop[, root], then time (us), algbw, busbw, errors out of place, and the same in
+place (NVIDIA/nccl-tests doc/PERFORMANCE.md). `size` is the whole vector: sent for all-reduce, reduce-scatter and
+all-to-all, received for all-gather; all on each rank.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from hwdb import InputError
+from perfmodel.profiles.importers.plain import open_text
+from perfmodel.profiles.importers.rows import Rows, rows
+
+#: Name of the test program -> family.
+PROGRAMS = {
+    "all_reduce": "all_reduce",
+    "all_gather": "all_gather",
+    "reduce_scatter": "reduce_scatter",
+    "alltoall": "all_to_all",
+    "sendrecv": "p2p",
+}
+#: NCCL's type names -> storage formats here.
+TYPES = {
+    "float": "fp32", "half": "fp16", "bfloat16": "bf16", "int8": "int8", "uint8": "int8", "fp8_e4m3": "fp8",
+    "f8e4m3": "fp8", "f8e5m2": "fp8", "fp8_e5m2": "fp8",
+}  # fmt: skip
+#: What mpirun --tag-output or srun --label put before each line.
+PREFIX = re.compile(r"^\s*(?:\[\d+,\d+\]<std(?:out|err)>:|\d+:)\s?")
+LINE = re.compile(r"^\s*(\d+)\s+(\d+)\s+([a-z]\w*)\s+([a-z]+)(?:\s+(-?\d+))?((?:\s+(?:[\d.eE+-]+|nan|N/A))+)\s*$")
+RANK = re.compile(r"^#\s+Rank\s+(\d+)\b.*?\bon\s+(\S+)\s+device\s+\d+\s+\[[^\]]*\]\s*(.*?)\s*$")
+PROGRAM = re.compile(r"\b(all_reduce|all_gather|reduce_scatter|alltoall|sendrecv)_perf\b")
+VERSION = re.compile(r"\b([nr]ccl(?:-tests)?:? version:?\s+\S+)", re.IGNORECASE)
+
+
+def read(path: Path, device: str = "", licence: str = "") -> Rows:
+    """Rows of one log: out-of-place time of each size; the group is the number of ranks that the header lists.
+
+    Raises `InputError` if the log names no test program, lists no ranks, mixes programs or holds no timing lines.
+    """
+    with open_text(path) as stream:
+        text = [PREFIX.sub("", line.rstrip("\n")) for line in stream]
+    ranks = [match for match in map(RANK.match, text) if match]
+    if not ranks:
+        raise InputError(f"{path}: no '# Rank' lines; is this the output of nccl-tests or rccl-tests?")
+    family = _family(text, path)
+    found = [match for match in map(LINE.match, text) if match]
+    if not found:
+        raise InputError(f"{path}: no timing lines below the header; did the run fail?")
+    group = len({int(match.group(1)) for match in ranks})
+    hosts = len({match.group(2) for match in ranks})
+    version = next((v.group(1) for v in map(VERSION.search, text) if v), "nccl-tests")
+    return rows(
+        len(found),
+        device=device,
+        software=version,
+        kernel=f"{hosts} node{'s' if hosts > 1 else ''}",
+        family=family,
+        act=np.array([TYPES.get(match.group(3), match.group(3)) for match in found], dtype=object),
+        message_bytes=[float(match.group(1)) for match in found],
+        group=float(group),
+        time=[_time(match.group(6)) * 1e-6 for match in found],
+        source=path.name,
+        licence=licence,
+    )
+
+
+def _time(fields: str) -> float:
+    first = fields.split()[0]
+    return float("nan") if first == "N/A" else float(first)
+
+
+def _family(text: list[str], path: Path) -> str:
+    named = {PROGRAMS[name] for line in text for name in PROGRAM.findall(line)}
+    named |= {PROGRAMS[name] for name in PROGRAM.findall(path.name)}
+    if len(named) == 1:
+        return named.pop()
+    if named:
+        raise InputError(f"{path}: holds several tests ({', '.join(sorted(named))}); split the log, one test a file")
+    stem = next((family for name, family in PROGRAMS.items() if name in path.name), "")
+    if not stem:
+        raise InputError(
+            f"{path}: neither the log nor its name says which collective this is; put one of "
+            f"{', '.join(f'{name}_perf' for name in PROGRAMS)} into the file name"
+        )
+    return stem

@@ -1,0 +1,123 @@
+"""Vidur profiles: mlp.csv, attention.csv, all_reduce.csv, send_recv.csv (microsoft/vidur vidur/profiling).
+
+Times are milliseconds in `time_stats.<layer>.{min,max,mean,median,std}`; the median is taken, and a layer that a row
+did not run (0 or empty) gives no row. Sizes of collectives are bytes. Sharding follows the tensor-parallel width: QKV
+and up projections split their columns, output and down projections their rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from hwdb import InputError
+from perfmodel.demand import Array
+from perfmodel.profiles.importers.plain import numbers, read_table
+from perfmodel.profiles.importers.rows import Rows, concat, rows
+
+MILLI = 1e-3
+#: Formats of Vidur's runs: it profiles in fp16 throughout (vidur/profiling/common/model_config.py).
+FORMAT = {"weight": "fp16", "act": "fp16"}
+
+
+def read(path: Path, device: str = "", licence: str = "") -> Rows:
+    """Rows of one Vidur CSV; which of the four it is shows in its columns. `InputError` if it is none of them."""
+    header, body = read_table(path)
+    table = {name: [line[place] for line in body] for place, name in enumerate(header)}
+    parts = path.parts[path.parts.index("profiling") :] if "profiling" in path.parts else path.parts[-1:]
+    source = "/".join(parts)
+    common = {"device": device, "software": "vidur", "source": source, "licence": licence}
+    if "time_stats.mlp_up_proj.median" in table:
+        return _mlp(path, table, common)
+    if "time_stats.attn_prefill.median" in table:
+        return _attention(path, table, common)
+    for family, name in (("all_reduce", "all_reduce"), ("p2p", "send_recv")):
+        if f"time_stats.{name}.median" in table:
+            return _network(path, table, common, family, name)
+    raise InputError(f"{path}, line 1: no time_stats of mlp_up_proj, attn_prefill, all_reduce or send_recv medians")
+
+
+def _column(path: Path, table: Mapping[str, list[str]], name: str) -> Array:
+    if name not in table:
+        raise InputError(f"{path}, line 1: no column {name!r}, which this kind of Vidur file has")
+    return numbers(path, name, table[name])
+
+
+def _ran(time: Array) -> np.ndarray:
+    return np.isnan(time) | (time != 0.0)
+
+
+def _mlp(path: Path, table: Mapping[str, list[str]], common: dict[str, str]) -> Rows:
+    heads, kv_heads, width, inner, m, tp = (
+        _column(path, table, name)
+        for name in ("n_head", "n_kv_head", "n_embd", "n_expanded_embd", "num_tokens", "num_tensor_parallel_workers")
+    )
+    gated = np.array([value.strip().lower() == "true" for value in table.get("use_gated_mlp", ["True"] * len(m))])
+    qkv = (heads + 2.0 * kv_heads) * (width / heads)
+    sites = {
+        "attn_pre_proj": (qkv / tp, width),
+        "attn_post_proj": (width, width / tp),
+        "mlp_up_proj": (np.where(gated, 2.0, 1.0) * inner / tp, width),
+        "mlp_down_proj": (width, inner / tp),
+    }
+    parts = []
+    for layer, (n, k) in sites.items():
+        time = _column(path, table, f"time_stats.{layer}.median") * MILLI
+        gemm = rows(len(m), family="gemm", kernel="", m=m, n=n, k=k, time=time, **FORMAT, **common)
+        parts.append(gemm.take(_ran(time)))
+    for layer, moved in _elementwise(m, width, inner / tp, gated).items():
+        if f"time_stats.{layer}.median" in table:
+            time = _column(path, table, f"time_stats.{layer}.median") * MILLI
+            part = rows(len(m), family="elementwise", kernel=layer, moved_bytes=moved, time=time, act="fp16", **common)
+            parts.append(part.take(_ran(time)))
+    return concat(parts)
+
+
+def _elementwise(m: Array, width: Array, inner: Array, gated: np.ndarray) -> dict[str, Array]:
+    """Bytes of the fp16 element-wise layers: norms read and write a row, the gate reads two and writes one."""
+    return {
+        "input_layernorm": 4.0 * m * width,
+        "post_attention_layernorm": 4.0 * m * width,
+        "mlp_act": np.where(gated, 6.0, 4.0) * m * inner,
+        "add": 6.0 * m * width,
+    }
+
+
+def _attention(path: Path, table: Mapping[str, list[str]], common: dict[str, str]) -> Rows:
+    width, heads, kv_heads, tp, batch, chunk, cached = (
+        _column(path, table, name)
+        for name in (
+            "n_embd", "n_q_head", "n_kv_head", "num_tensor_parallel_workers", "batch_size", "prefill_chunk_size",
+            "kv_cache_size",
+        )
+    )  # fmt: skip
+    if "is_prefill" not in table:
+        raise InputError(f"{path}, line 1: no column 'is_prefill', which this kind of Vidur file has")
+    prefill = np.array([value.strip().lower() == "true" for value in table["is_prefill"]])
+    backend = table.get("attention_backend", [""] * len(batch))
+    kernel = np.array([value.removeprefix("AttentionBackend.").lower() for value in backend], dtype=object)
+    shape = {
+        "batch": batch, "heads": heads / tp, "kv_heads": np.maximum(1.0, kv_heads / tp), "head_dim": width / heads,
+        "window": 0.0, "kernel": kernel, "act": "fp16", "kv": "fp16", **common,
+    }  # fmt: skip
+    parts = []
+    # in decode the new token is attended to as well
+    for phase, mine, query, context in (
+        ("prefill", prefill, chunk, cached),
+        ("decode", ~prefill, np.nan, cached + 1.0),
+    ):
+        time = _column(path, table, f"time_stats.attn_{phase}.median") * MILLI
+        part = rows(len(batch), family=f"attention_{phase}", query=query, context=context, time=time, **shape)
+        parts.append(part.take(mine & _ran(time)))
+    return concat(parts)
+
+
+def _network(path: Path, table: Mapping[str, list[str]], common: dict[str, str], family: str, name: str) -> Rows:
+    size, workers, per_node = (_column(path, table, key) for key in ("size", "num_workers", "devices_per_node"))
+    nodes = np.maximum(1.0, workers / per_node)
+    kernel = np.array([f"{n:.0f} node{'s' if n > 1 else ''}" for n in nodes], dtype=object)
+    time = _column(path, table, f"time_stats.{name}.median") * MILLI
+    shape = {"message_bytes": size, "group": workers, "act": "fp16"}
+    return rows(len(size), family=family, kernel=kernel, time=time, **shape, **common)
