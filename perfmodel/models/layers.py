@@ -130,10 +130,16 @@ class Mixer:
         if not self.index_heads:
             return ()
         keys = self._compressor_width(self.index_dim) if self.kind == "compressed" else self.index_dim
+        weights = self.index_heads if self.fp8_index else 0
         return (
             Projection("index_q", self.q_rank or hidden, self.index_heads * self.index_dim, "replicated"),
-            Projection("index_k", hidden, keys + self.index_heads, "replicated"),
+            Projection("index_k", hidden, keys + weights, "replicated"),
         )
+
+    @property
+    def fp8_index(self) -> bool:
+        """Whether the indexer is DeepSeek's: weighted heads, fp8 keys with a scale. MiniMax's keeps KV's format."""
+        return bool(self.index_heads) and self.kind in ("mla", "compressed")
 
     def _recurrent(self, hidden: int) -> tuple[Projection, ...]:
         keys, values = self.kv_heads * self.head_dim, self.heads * self.value_dim

@@ -18,12 +18,14 @@ from perfmodel.models.spec import KEPT
 #: Modules of each part as checkpoints name them; several conventions, of which one applies.
 _MODULES = {
     "attention": ("self_attn.q_proj", "self_attn.q_b_proj", "attn.wq_b", "linear_attn.in_proj_qkv", "mixer.in_proj"),
-    "o": ("self_attn.o_proj", "attn.wo_b"),
+    "o": ("self_attn.o_proj", "attn.wo_b", "linear_attn.out_proj", "mixer.out_proj"),
     "mlp": ("mlp.gate_proj", "mlp.down_proj"),
-    "experts": ("mlp.experts.0.gate_proj", "ffn.experts.0.w1", "block_sparse_moe.experts.0.w1", "mixer.experts.0.up_proj"),
     "shared": ("mlp.shared_experts.gate_proj", "mlp.shared_expert.gate_proj", "ffn.shared_experts.w1",
-               "mixer.shared_experts.up_proj"),
+               "block_sparse_moe.shared_experts.gate_proj", "mixer.shared_experts.up_proj"),
 }  # fmt: skip
+#: Routed experts, which no quantised checkpoint leaves out; they are looked for where each module is listed.
+_EXPERTS = ("mlp.experts.0.gate_proj", "ffn.experts.0.w1", "block_sparse_moe.experts.0.w1", "mixer.experts.0.up_proj",
+            "mlp.experts", "ffn.experts", "experts.0.gate_proj")  # fmt: skip
 _ALGORITHMS = {
     "fp8": "fp8", "fp8_pb_wo": "fp8_block", "fp8_block": "fp8_block", "mxfp8": "mxfp8", "nvfp4": "fp4",
     "w4a16_nvfp4": "fp4", "nvfp4_awq": "fp4", "mxfp4": "mxfp4", "w4a8_mxfp4_fp8": "mxfp4", "w4a16_awq": "int4",
@@ -44,7 +46,7 @@ def stored_formats(c: Fields, layers: int, experts: int) -> tuple[dict[str, str]
     mixed = q.section("quantized_layers")
     left_out = [e for key in _EXCLUDED for e in _entries(q, key)]
     if mixed:
-        formats = _by_layer(mixed)
+        formats = _by_layer(mixed, "fp8_block" if q.text("quant_method") == "fp8" else "bf16")
     else:
         chosen = weight_format(q)
         kept = {part for part in _MODULES if _mostly(left_out, part, layers, experts)}
@@ -141,20 +143,20 @@ def _entries(q: Fields, key: str) -> list[str]:
     return [e for e in q.items(key) if isinstance(e, str)]
 
 
-def _by_layer(mixed: Fields) -> dict[str, str]:
-    """Formats of a checkpoint that lists each module's algorithm: the most frequent one of each part."""
-    seen: dict[str, Counter[str]] = {part: Counter() for part in _MODULES}
+def _by_layer(mixed: Fields, rest: str) -> dict[str, str]:
+    """Formats of a checkpoint that lists each module's algorithm: the most frequent of each part, `rest` elsewhere."""
+    parts = {**_MODULES, "experts": _EXPERTS}
+    seen: dict[str, Counter[str]] = {part: Counter() for part in parts}
     for module in mixed.values:
         stated = mixed.section(module)
         name = re.sub(r"experts\.\d+\.", "experts.0.", module)
-        for part, endings in _MODULES.items():
-            tails = (*endings, *(e.split(".0.")[0] for e in endings if ".0." in e))
-            if stated is not None and name.endswith(tails):
+        for part, endings in parts.items():
+            if stated is not None and name.endswith(endings):
                 seen[part][weight_format(stated)] += 1
-    formats = {part: counts.most_common(1)[0][0] if counts else "bf16" for part, counts in seen.items()}
+    formats = {part: counts.most_common(1)[0][0] if counts else rest for part, counts in seen.items()}
     if formats["o"] == formats["attention"]:
         del formats["o"]
-    return {"default": "bf16", **{part: f for part, f in formats.items() if f != "bf16" or part == "o"}}
+    return {"default": rest, **dict.fromkeys(KEPT, "bf16"), **{p: f for p, f in formats.items() if f != rest}}
 
 
 def _mostly(left_out: Iterable[str], part: str, layers: int, experts: int) -> bool:

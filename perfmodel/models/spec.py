@@ -147,9 +147,8 @@ class ModelSpec:
         total = np.zeros_like(tokens)
         for b in self.blocks:
             if b.mixer and not b.mixer.recurrent:
-                index = b.mixer.index_dim * INDEX_BYTES + INDEX_SCALE_BYTES if b.mixer.index_heads else 0.0
-                stored = b.mixer.stored(tokens) * b.mixer.kv_values * width
-                total = total + b.count * (stored + tokens / max(b.mixer.compress, 1) * index)
+                keys = tokens / max(b.mixer.compress, 1) * _index_bytes(b.mixer, width)
+                total = total + b.count * (b.mixer.stored(tokens) * b.mixer.kv_values * width + keys)
         return total
 
     def kv_bytes_per_token(self, kv_format: str = "", context: float = float("nan")) -> float:
@@ -159,12 +158,8 @@ class ModelSpec:
         """
         if context == context:
             return float(self.kv_bytes(context, kv_format)) / context
-        index = sum(
-            b.count * (b.mixer.index_dim * INDEX_BYTES + INDEX_SCALE_BYTES)
-            for b in self.blocks
-            if b.mixer and b.mixer.index_heads
-        )
-        return self.kv_values_per_token() * storage(kv_format or self.kv_format).bytes + index
+        width = storage(kv_format or self.kv_format).bytes
+        return sum(b.count * (b.mixer.kv_values * width + _index_bytes(b.mixer, width)) for b in self.blocks if b.mixer)
 
     def state_bytes(self, state_format: str = "") -> float:
         """Bytes of recurrent state a sequence holds, whatever its length; convolution windows stay in 16 bit."""
@@ -191,6 +186,13 @@ class ModelSpec:
         if storage("bf16").bits <= wanted.bits:
             formats = {"default": wanted.name}
         return replace(self, formats=formats)
+
+
+def _index_bytes(mixer: Mixer, width: float) -> float:
+    """Bytes of the indexer's key of one cache entry, where a KV value takes `width` bytes."""
+    if not mixer.index_heads:
+        return 0.0
+    return mixer.index_dim * INDEX_BYTES + INDEX_SCALE_BYTES if mixer.fp8_index else mixer.index_dim * width
 
 
 def _alike(wanted: Format, published: Format) -> bool:

@@ -126,3 +126,15 @@ def minimax_m3(c: Fields) -> ModelSpec:
     mlps = [routed if on else Mlp(c.count("dense_intermediate_size")) for on in c.items("moe_layer_freq", n)]
     return model(c, grouped(zip(mixers, mlps or [routed] * n, strict=True)),
                  mtp_layers=c.count("num_mtp_modules", default=0, least=0))  # fmt: skip
+
+
+@reads("hy_v3", "HYV3ForCausalLM")
+def hunyuan_v3(c: Fields) -> ModelSpec:
+    """Hunyuan 3 (Hy3): norms on query and key heads, first layer dense, one shared expert, biased routing."""
+    n = layer_count(c)
+    mixer = attention(c, head_norm=c.flag("qk_norm", "use_qk_norm", default=True))
+    width = c.count("moe_intermediate_size", "expert_hidden_dim")
+    shared = width * c.count("num_shared_experts", "n_shared_experts", default=1, least=0)
+    routed = expert_mlp(c, width, shared=shared, router_bias=True)
+    first = c.count("first_k_dense_replace", default=1, least=0)
+    return model(c, grouped((mixer, dense_mlp(c) if i < first else routed) for i in range(n)))
