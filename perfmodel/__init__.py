@@ -11,10 +11,10 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "estimate": "perfmodel.estimate",
-    "estimate_disaggregated": "perfmodel.estimate",
-    "explain": "perfmodel.explain",
-    "Estimates": "perfmodel.estimate",
+    "estimate": "perfmodel.estimator",
+    "estimate_disaggregated": "perfmodel.estimator",
+    "explain": "perfmodel.explanation",
+    "Estimates": "perfmodel.estimates",
     "deployments": "perfmodel.deployment",
     "Deployments": "perfmodel.deployment",
     "Workload": "perfmodel.workload",
@@ -24,11 +24,11 @@ _HOME = {
     "model": "perfmodel.models",
     "engine": "perfmodel.engine",
     "Engine": "perfmodel.engine",
-    "predict": "perfmodel.predict",
+    "predict": "perfmodel.batch",
     "simulate": "perfmodel.simulator",
 }
 
-__all__ = ["__version__", *_HOME]  # noqa: PLE0604 - names are resolved lazily below
+__all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from perfmodel.hardware import Hardware
 
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 #: Operator families. A cost model keeps its tables, efficiencies and residuals by family.
 FAMILIES = (
@@ -58,7 +59,7 @@ class Demand:
     count: Array
     compute: NDArray[np.intp] | int = 2
     message: Array | float = 0.0
-    shape: Mapping[str, Array | float] = field(default_factory=dict)
+    shape: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

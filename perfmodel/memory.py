@@ -42,15 +42,26 @@ class Memory:
 
     def used(self, running: Array) -> Array:
         """Bytes a device with `running` sequences on the replica. (N,)"""
-        share = np.where(self.seqs > 0, running / self.seqs, np.nan)
-        return self.weights + self.activations + self.reserve + np.minimum(share, 1.0) * self.room
+        held = running / np.maximum(self.seqs, 1.0)
+        return self.weights + self.activations + self.reserve + np.where(self.fits, held * self.room, self.sequence)
+
+    def reasons(self) -> np.ndarray:
+        """Why each candidate does not fit, empty where it does. (N,) of text"""
+        out = np.full(len(self.capacity), "", dtype=object)
+        for row in np.flatnonzero(~self.fits).tolist():
+            out[row] = self.reason(row)
+        return out
 
     def reason(self, row: int) -> str:
         """Why candidate `row` does not fit, in GB; empty when it does."""
         if self.fits[row]:
             return ""
-        weights, beside, usable = self.weights[row] / GB, (self.activations + self.reserve)[row] / GB, self.usable[row] / GB
-        if not usable == usable:
+        weights, beside, usable = (
+            self.weights[row] / GB,
+            (self.activations + self.reserve)[row] / GB,
+            self.usable[row] / GB,
+        )
+        if usable != usable:
             return "the device's memory capacity is not known"
         text = f"weights {weights:.1f} GB + activations and reserve {beside:.1f} GB"
         if weights + beside >= usable:
@@ -116,7 +127,9 @@ def activation_bytes(lay: Layout, tokens: Array, logits: Array) -> Array:
     return tokens * width * 2.0 * _ACTIVATION_ROWS / 2.0 + logits * model.vocab / lay.tp * _LOGIT_BYTES
 
 
-def memory(lay: Layout, hardware: Hardware, engine: Engine, *, fraction: Array, tokens: Array, context: Array) -> Memory:
+def memory(
+    lay: Layout, hardware: Hardware, engine: Engine, *, fraction: Array, tokens: Array, context: Array
+) -> Memory:
     """Memory of each candidate: `fraction` of the device usable, `tokens` a step, sequences of mean length `context`.
 
     fraction follows the engine's rule: of the whole device (`total`, `static`), or of what weights and activations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def _attention(lay: Layout, mixer: Mixer, count: int, step: Step) -> Iterator[De
     heads, kv_heads = np.ceil(mixer.heads / lay.tp), np.ceil(mixer.kv_heads / np.minimum(lay.tp, mixer.kv_heads))
     sixteen = lay.sixteen
     dims = mixer.head_dim + mixer.value_dim
-    shape = {"heads": heads, "kv_heads": kv_heads, "head_dim": float(mixer.head_dim), "kv_bytes": lay.kv_bytes}
+    shape: dict[str, Any] = {"heads": heads, "kv_heads": kv_heads, "head_dim": float(mixer.head_dim), "kv_bytes": lay.kv_bytes}
     batch, query, context, active = prefill_shape(lay, step)
     pairs = _visible_pairs(mixer, query, context)
     seen = np.minimum(context + query, mixer.window + query)
@@ -60,7 +61,7 @@ def _mla(lay: Layout, mixer: Mixer, count: int, step: Step) -> Iterator[Demand]:
     heads = np.ceil(mixer.heads / lay.tp)
     latent = mixer.kv_rank + mixer.rope_dim
     sixteen = lay.sixteen
-    shape = {"heads": heads, "kv_bytes": lay.kv_bytes}
+    shape: dict[str, Any] = {"heads": heads, "kv_bytes": lay.kv_bytes}
     batch, query, context, active = prefill_shape(lay, step)
     pairs = _visible_pairs(mixer, query, context)
     yield Demand(
@@ -130,7 +131,7 @@ def _recurrence(lay: Layout, mixer: Mixer, count: int, step: Step) -> Iterator[D
     keys = np.ceil(mixer.kv_heads / np.minimum(lay.tp, mixer.kv_heads)) * mixer.head_dim
     state = heads * mixer.head_dim * mixer.value_dim
     width = 2.0 * keys + 2.0 * heads * mixer.value_dim
-    shape = {"heads": heads, "key_dim": float(mixer.head_dim), "value_dim": float(mixer.value_dim)}
+    shape: dict[str, Any] = {"heads": heads, "key_dim": float(mixer.head_dim), "value_dim": float(mixer.value_dim)}
     batch, query, _, active = prefill_shape(lay, step)
     yield Demand(
         name=f"{mixer.kind}_prefill",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perfmodel.demand import Array
+from perfmodel.demand import Array, Mask
 from perfmodel.layout import Layout
 
 
@@ -39,12 +39,12 @@ def local_tokens(lay: Layout, step: Step) -> Array:
     return (prompt + np.multiply(step.decode_seqs, step.decode_tokens)) / lay.dp
 
 
-def on(condition: Array, count: float | Array) -> Array:
+def on(condition: Mask, count: float | Array) -> Array:
     """`count` where the condition holds, else 0: absent operators stay in the list with no calls."""
     return np.where(condition, count, 0.0)
 
 
-def prefill_shape(lay: Layout, step: Step) -> tuple[Array, Array, Array, Array]:
+def prefill_shape(lay: Layout, step: Step) -> tuple[Array, Array, Array, Mask]:
     """(sequences a device, new tokens a sequence, cached tokens, whether any)."""
     tokens = np.asarray(step.prefill_tokens, float)
     seqs = np.maximum(np.asarray(step.prefill_seqs, float), 1e-9)

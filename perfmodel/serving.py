@@ -1,0 +1,214 @@
+"""Closed form of serving: from passes to TTFT, TPOT and throughput of one replica under each kind of arrival.
+
+The picture: `running` sequences decode together, one token a pass of `step` seconds. Each prompt that enters costs the
+others `stall` seconds more than the decode passes it rides on. In equilibrium prompts enter at rate X, so a token takes
+TPOT = step + X stall TPOT, that is step / (1 - X stall); and X = running / (residence of a request).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from perfmodel import equations as eq
+from perfmodel.demand import Array
+from perfmodel.load import Load
+from perfmodel.passes import Passes
+from perfmodel.steps import StepCost
+
+#: Prompts never take more than this share of time in an equilibrium that decodes at all.
+_FULL = 0.98
+_KNOTS = 5
+
+
+@dataclass(frozen=True)
+class Served:
+    """One replica in equilibrium. Seconds; (C, N) where a class matters, else (N,).
+
+    running: sequences decoding at once. rate: requests/s. step: wall time of a decode pass. stall: what one prompt
+    costs the others. wait: mean time in queues before a prompt is computed; burst: mean extra of the opening burst
+    over all requests. prefill: time to compute a prompt. decode_cost, prefill_cost: device costs behind them.
+    saturated: demand exceeds what the replica can serve.
+    """
+
+    ttft: Array
+    tpot: Array
+    wait: Array
+    burst: Array
+    prefill: Array
+    step: Array
+    stall: Array
+    mixed_step: Array
+    running: Array
+    rate: Array
+    saturated: np.ndarray
+    decode_cost: StepCost
+    prefill_cost: StepCost
+    prefill_passes: Array
+
+
+def serve(passes: Passes, load: Load, fit: Array) -> Served:
+    """Equilibrium of one replica under `load` (of the replica); at most `fit` sequences run at once. (N,)"""
+    cap = np.maximum(np.minimum(fit, passes.max_seqs), 1.0)
+    if load.arrival in ("static", "single"):
+        return _static(passes, load, cap)
+    if load.arrival == "open":
+        return _open(passes, load, cap)
+    return _closed(passes, load, cap)
+
+
+def _static(passes: Passes, load: Load, cap: Array) -> Served:
+    """A batch that starts together: the whole prefill, then decode passes; more than fits runs in waves."""
+    asked = load.concurrency
+    batch = np.minimum(asked, cap)
+    waves = np.ceil(asked / batch)
+    cost, count, prefill = passes.prefill(load.new, load.cached, batch)
+    decode_cost, step = passes.decode(batch, load.decode_context, load.drafts)
+    token = step / load.accepted
+    first = prefill + passes.engine.request_time
+    whole = load.mean(prefill + np.maximum(load.output - 1.0, 0.0) * token)
+    queued = (waves - 1.0) / 2.0 * whole
+    zero = np.zeros_like(first)
+    return Served(
+        ttft=first + queued, tpot=zero + token, wait=zero + queued, burst=zero, prefill=prefill, step=step,
+        stall=zero, mixed_step=step, running=batch, rate=batch / whole, saturated=np.zeros(len(batch), bool),
+        decode_cost=decode_cost, prefill_cost=cost, prefill_passes=count,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What prompts cost at a given number of running sequences; (C, N) seconds a prompt, `stall` its mean (N,)."""
+
+    alone: Array
+    shared: Array
+    stall: Array
+    stall_by_class: Array
+    mixed_step: Array
+    cost: StepCost
+    passes: Array
+
+
+def _entry(passes: Passes, load: Load, running: Array, step: Array, group: Array) -> _Entry:
+    """Prompts entering `group` at a time while `running` sequences decode, one pass of which takes `step`.
+
+    Engines that prefill first stop decoding meanwhile; chunked prefill shares the passes, and costs the others only
+    what the passes get longer.
+    """
+    cost, count, alone = passes.prefill(load.new, load.cached, group)
+    if passes.engine.chunked_prefill and not passes.engine.prefill_first:
+        mixed_count, mixed = passes.mixed(load.new, load.cached, group, running, load.decode_context)
+        shared = mixed * (mixed_count + passes.lay.pp - 1.0) / passes.lay.pp
+        stall = mixed_count * np.maximum(mixed - step, 0.0) / passes.lay.pp / group
+        return _Entry(alone, shared, load.mean(stall), stall, load.mean(mixed), cost, count)
+    stall = alone / group
+    return _Entry(alone, alone, load.mean(stall), stall, load.mean(alone) + step, cost, count)
+
+
+def _closed(passes: Passes, load: Load, cap: Array) -> Served:
+    """Fixed concurrency, and offline batches (as many at once as fit, all others waiting)."""
+    offline = load.arrival == "offline"
+    asked = np.maximum(load.n_requests if offline else load.concurrency, 1e-9)
+    running = np.minimum(asked, cap)
+    decode_cost, step = passes.decode(running, load.decode_context, load.drafts)
+    token = step / load.accepted
+    packed = np.clip(passes.budget / load.mean(load.new), 1.0, np.maximum(running, 1.0))
+    group = 1.0 + (packed - 1.0) * load.lockstep
+    entry = _entry(passes, load, running, step, group)
+    _, _, full = passes.prefill(load.new, load.cached, packed)
+
+    # residence = own prefill + output * token / (1 - others' prompts): solve X running = ... as a quadratic in X
+    others = np.maximum(running - 1.0, 0.0) / np.maximum(running, 1.0)
+    own = load.mean(entry.shared)
+    decode_time = np.maximum(load.mean(load.output) - 1.0, 0.0) * token
+    rate = _equilibrium(running, own, decode_time, entry.stall * others)
+    tpot = token / (1.0 - np.minimum(rate * entry.stall * others, _FULL))
+    busy = np.minimum(rate * others * own, _FULL)
+    wait = eq.queue_wait(busy * (1.0 - load.lockstep), own) * others + step / 2.0
+    first = load.mean(full) / packed
+    opening = np.where(running > 1, (running + packed) / 2.0 * first, own)
+    share = np.clip(1.0 / np.maximum(load.waves, 1.0), 0.0, 1.0)
+    if offline:
+        queued = np.maximum(asked - running, 0.0) / rate / 2.0
+        wait, share = wait + queued, np.minimum(running / asked, 1.0)
+    else:
+        wait = wait + np.maximum(asked - running, 0.0) / rate
+    burst = share * np.maximum(opening - own - wait, 0.0)
+    ttft = entry.shared + wait + burst + passes.engine.request_time
+    shape = np.zeros_like(ttft)
+    return Served(
+        ttft=ttft, tpot=shape + tpot, wait=shape + wait, burst=shape + burst, prefill=entry.shared, step=step,
+        stall=entry.stall_by_class, mixed_step=entry.mixed_step, running=running, rate=rate,
+        saturated=np.zeros(len(running), bool), decode_cost=decode_cost, prefill_cost=entry.cost,
+        prefill_passes=entry.passes,
+    )  # fmt: skip
+
+
+def _equilibrium(running: Array, own: Array, decode: Array, stall: Array) -> Array:
+    """Rate X with running = X (own + decode / (1 - X stall)): Little's law (Little, Oper. Res. 9(3), 1961).
+
+    With S = stall: X^2 own S - X (own + decode + running S) + running = 0; the smaller root is the stable one.
+    """
+    a = own * stall
+    b = own + decode + running * stall
+    root = np.sqrt(np.maximum(b * b - 4.0 * a * running, 0.0))
+    return 2.0 * running / (b + root)
+
+
+def _open(passes: Passes, load: Load, cap: Array) -> Served:
+    """Poisson (or other) arrivals at a rate: Little's law fixes how many run; saturation is reported, not hidden."""
+    knots = np.exp(np.linspace(0.0, 1.0, _KNOTS)[:, None] * np.log(cap))
+    steps = np.stack([passes.decode(k, load.decode_context, load.drafts)[1] for k in knots]) / load.accepted
+    probe = _entry(passes, load, knots[2], steps[2] * load.accepted, np.ones_like(cap))
+    output = np.maximum(load.mean(load.output) - 1.0, 0.0)
+    rate = load.rate
+    busy = np.minimum(rate * probe.stall, _FULL)
+    running = _fixed_point(knots, steps, rate * output / (1.0 - busy), cap)
+    decode_cost, step = passes.decode(running, load.decode_context, load.drafts)
+    entry = _entry(passes, load, running, step, np.ones_like(cap))
+    token = step / load.accepted
+    own = load.mean(entry.shared)
+    most = _equilibrium(cap, own, output * steps[-1], entry.stall)
+    saturated = (rate > most) | (rate * entry.stall >= _FULL) | (running >= cap * 0.999)
+    served = np.where(saturated, np.minimum(rate, most), rate)
+    busy = np.minimum(served * entry.stall, _FULL)
+    second = load.mean(np.square(entry.shared - own)) / np.square(np.maximum(own, 1e-12))
+    prompts = np.minimum(served * own, _FULL)
+    wait = eq.queue_wait(prompts, own, load.cv, np.sqrt(second)) + step / 2.0
+    # beyond saturation the queue grows for as long as the run lasts; its mean is half the backlog of n requests
+    backlog = np.where(np.isfinite(load.n_requests), load.n_requests, np.inf)
+    with np.errstate(invalid="ignore"):
+        growing = backlog * (1.0 / served - 1.0 / rate) / 2.0
+    wait = np.where(saturated, wait + np.where(rate > served, growing, 0.0), wait)
+    tpot = token / (1.0 - busy)
+    shape = np.zeros_like(entry.shared)
+    return Served(
+        ttft=entry.shared + wait + passes.engine.request_time, tpot=shape + tpot, wait=shape + wait, burst=shape,
+        prefill=entry.shared, step=step, stall=entry.stall_by_class, mixed_step=entry.mixed_step, running=running,
+        rate=served, saturated=saturated, decode_cost=decode_cost, prefill_cost=entry.cost,
+        prefill_passes=entry.passes,
+    )  # fmt: skip
+
+
+def _fixed_point(knots: Array, steps: Array, demand: Array, cap: Array) -> Array:
+    """Sequences running where running = demand * step(running), by bisection on a piecewise-linear step. (N,)
+
+    knots, steps: (K, N) rising running counts and their token times; demand: tokens/s over (1 - prompts' share).
+    """
+    low, high = np.full_like(cap, 1e-6), cap
+    for _ in range(40):
+        middle = np.sqrt(low * high)
+        excess = demand * _interpolate(knots, steps, middle) - middle
+        low, high = np.where(excess > 0, middle, low), np.where(excess > 0, high, middle)
+    return np.sqrt(low * high)
+
+
+def _interpolate(knots: Array, values: Array, at: Array) -> Array:
+    """Piecewise-linear values between (K, N) knots at (N,) points; the first segment serves below it."""
+    out = values[0].copy()
+    for i in range(len(knots) - 1):
+        width = np.maximum(knots[i + 1] - knots[i], 1e-12)
+        part = np.clip((at - knots[i]) / width, 0.0, 1.0)
+        out = out + part * (values[i + 1] - values[i])
+    return out
