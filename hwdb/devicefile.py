@@ -40,7 +40,7 @@ class Link:
 
     bandwidth: B/s in one direction, all of a device's ports together. latency: s a message and hop.
     topology: "switch" (any pair at full bandwidth), "mesh" (a pair gets bandwidth / (peers - 1)), "ring",
-    "torus", "pcie" (through the host), "none". peers: devices in the fast domain. name: as the maker calls it.
+    "torus", "pcie" (through the host), "none". peers: devices in the fast domain. name: the maker's word.
     """
 
     bandwidth: float = NAN
@@ -142,9 +142,7 @@ class Device:
         ):
             ratio = self.peak(narrow) / self.peak(wide)
             if ratio > most:
-                found.append(
-                    f"{self.name}: peak.{narrow} is {ratio:.3g} times peak.{wide}: a rate with sparsity?"
-                )
+                found.append(f"{self.name}: peak.{narrow} is {ratio:.3g} times peak.{wide}: a rate with sparsity?")
         for dtype in PEAKS:
             if self.measured(f"gemm.{dtype}") > 1.05 * self.peak(dtype):
                 found.append(f"{self.name}: measured.gemm.{dtype} is above peak.{dtype}")
@@ -191,9 +189,7 @@ def _figures(table: Table, group: str, figures: Mapping[str, str]) -> dict[str, 
     records = {key: record for key, record in found.items() if record is not None}
     for key, record in records.items():
         if group == "peak" and "with sparsity" in record.note.lower() and record.kind == "rated":
-            table.fail(
-                key.removeprefix("peak."), record.value, "peaks are dense; give the rate without sparsity"
-            )
+            table.fail(key.removeprefix("peak."), record.value, "peaks are dense; give the rate without sparsity")
     return records
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from hwdb.errors import InputError
 from hwdb.units import to_si
 
-#: rated: stated by the maker; measured: somebody ran it; derived: computed from other stated figures (the note
-#: says how); assumed: a working value, nobody states it for this very part.
+#: rated: stated by the maker; measured: somebody ran it; derived: computed from other stated figures (the
+#: note says how); assumed: a working value, nobody states it for this very part.
 KINDS = ("rated", "measured", "derived", "assumed")
 
 
@@ -18,7 +18,7 @@ class Record:
     """One figure as its source prints it.
 
     value: the number, or the text of a range ("350-400").
-    unit: as printed, from `hwdb.units.UNITS`. kind: one of `KINDS`. source: a publication, page or repository.
+    unit: as printed, from `hwdb.units.UNITS`. kind: one of `KINDS`. source: publication, page or repository.
     chosen: for a range, the number that is used, in `unit`.
     alternatives: what other sources say; the note gives the reason for the choice.
     """

@@ -1,8 +1,8 @@
 """Finding and reading the files: the built-in ones, the user's own folder, then folders given by name.
 
 A folder holds `devices/`, `nodes/` and `prices/`, or plain files whose `type` key says which of the three they
-are. The name of a device or node is its file's name. A later folder replaces what an earlier one says under the
-same name; `like = "h100-sxm"` in a file starts from that device or node and changes only what the file gives.
+are. A device or node is called like its file. A later folder replaces what an earlier one says under the same
+name; `like = "h100-sxm"` in a file starts from that device or node and changes only what the file gives.
 """
 
 from __future__ import annotations
@@ -147,9 +147,7 @@ def load(folders: Iterable[str | Path] = ()) -> Hwdb:
     989000000000000.0
     """
     own = user_folder()
-    named = tuple(
-        Path(f).expanduser().resolve() for f in ([folders] if isinstance(folders, str | Path) else folders)
-    )
+    named = tuple(Path(f).expanduser().resolve() for f in ([folders] if isinstance(folders, str | Path) else folders))
     return _load((_BUILT_IN, *((own,) if own.is_dir() else ()), *named))
 
 

@@ -30,9 +30,7 @@ def parse(path: Path) -> dict[str, Any]:
 class Table:
     """One table of a file, read key by key; `done` complains of keys that nobody asked for."""
 
-    def __init__(
-        self, path: Path, content: Any, prefix: str = "", sources: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, path: Path, content: Any, prefix: str = "", sources: Mapping[str, str] | None = None) -> None:
         self.path = path
         self.prefix = prefix
         if not isinstance(content, dict):
@@ -45,9 +43,7 @@ class Table:
     def _read_sources(self) -> Mapping[str, str]:
         sources = self.content.get("sources", {})
         self.asked.add("sources")
-        if not isinstance(sources, dict) or not all(
-            isinstance(s, str) and s.strip() for s in sources.values()
-        ):
+        if not isinstance(sources, dict) or not all(isinstance(s, str) and s.strip() for s in sources.values()):
             self.fail("sources", sources, 'write a table of short name = "publication, page or repository"')
         return sources
 
@@ -95,12 +91,7 @@ class Table:
             if default is None:
                 raise InputError(f"{self.path}: {self.prefix}{key} is missing; write {key} = <number>")
             return default
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not math.isfinite(value)
-            or value <= 0
-        ):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
             self.fail(key, value, "not a finite number > 0")
         return float(value)
 
@@ -134,9 +125,7 @@ class Table:
         for key in self.content:
             if key not in self.asked:
                 near = nearest(key, self.asked, 1)
-                hint = (
-                    f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(self.asked))}"
-                )
+                hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(self.asked))}"
                 raise InputError(f"{self.path}: unknown key {self.prefix}{key}; {hint}")
 
     def source(self, text: str) -> str:
@@ -145,11 +134,7 @@ class Table:
             return self.sources[text]
         if not any(mark in text.strip() for mark in " /:"):
             near = nearest(text, self.sources, 1)
-            hint = (
-                f"did you mean {near[0]!r}?"
-                if near
-                else f'add {text} = "publication or page" under [sources]'
-            )
+            hint = f"did you mean {near[0]!r}?" if near else f'add {text} = "publication or page" under [sources]'
             self.fail("source", text, f"no such name under [sources]; {hint}")
         return text
 
@@ -169,9 +154,7 @@ class Table:
                 table.done()
         unit = table.text("unit")
         if unit not in UNITS or UNITS[unit][0] != dimension:
-            near = nearest(unit, [u for u, (d, _) in UNITS.items() if d == dimension], 1) or [
-                EXAMPLES[dimension]
-            ]
+            near = nearest(unit, [u for u, (d, _) in UNITS.items() if d == dimension], 1) or [EXAMPLES[dimension]]
             table.fail("unit", unit, f"must measure {dimension}; did you mean {near[0]!r}?")
         kind = table.text("kind", among=KINDS)
         source = table.source(table.text("source"))
@@ -185,9 +168,7 @@ class Table:
         others = content.get("alternatives", [])
         if not isinstance(others, list):
             table.fail("alternatives", others, "not a list of figures")
-        alternatives = tuple(
-            table._record(f"alternatives[{i}]", other, dimension) for i, other in enumerate(others)
-        )
+        alternatives = tuple(table._record(f"alternatives[{i}]", other, dimension) for i, other in enumerate(others))
         return Record(value, unit, kind, source, table.text("note", ""), chosen, alternatives)
 
 

@@ -1,7 +1,7 @@
 """The one table of units: what a printed unit means in SI.
 
-Prefixes are decimal (1 GB = 10^9 bytes); binary ones are written KiB, MiB, GiB, TiB. Network rates are printed
-in bits (Gb/s) and become bytes a second. Operations of integer units count like FLOP.
+Prefixes are decimal (1 GB = 10^9 bytes); binary ones are written KiB, MiB, GiB, TiB. Network rates are
+printed in bits (Gb/s) and become bytes a second. Operations of integer units count like FLOP.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ def _table() -> dict[str, tuple[str, float]]:
         table[f"{prefix}OP/s"] = ("operations/s", factor)
         table[f"{prefix}W"] = ("watts", factor)
         table[f"{prefix}Hz"] = ("hertz", factor)
-    table |= {
-        unit: ("seconds", factor) for unit, factor in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))
-    }
+    table |= {unit: ("seconds", factor) for unit, factor in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))}
     table |= {"1": ("count", 1.0), "USD/h": ("dollars/s", 1.0 / 3600.0)}
     return table
 
