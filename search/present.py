@@ -50,6 +50,8 @@ def heading(column: str) -> str:
     """
     if "-" in column:  # the name of a device or a model
         return column
+    if f"_{column}" in ENDINGS:
+        return ENDINGS[f"_{column}"].strip()
     for ending, unit in ENDINGS.items():
         if column.endswith(ending):
             return _words(column.removesuffix(ending).split("_")) + unit

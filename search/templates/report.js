@@ -1,0 +1,75 @@
+"use strict";
+// Charts are drawn from the data blocks of this page; nothing is fetched. Colours follow the theme.
+const root = document.documentElement;
+const charts = JSON.parse(document.getElementById("charts").textContent);
+
+function colour(name) {
+  return getComputedStyle(root).getPropertyValue("--" + name).trim();
+}
+
+function themed(layout) {
+  const axis = { gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("line") };
+  const out = Object.assign({}, layout, {
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: { color: colour("ink"), size: 12.5, family: getComputedStyle(document.body).fontFamily },
+    hoverlabel: { bgcolor: colour("card"), bordercolor: colour("line"), font: { color: colour("ink") } },
+  });
+  for (const key of Object.keys(layout)) {
+    if (/^[xy]axis/.test(key)) out[key] = Object.assign({}, layout[key], axis);
+  }
+  return out;
+}
+
+function draw() {
+  for (const [name, figure] of Object.entries(charts)) {
+    const place = document.getElementById("chart-" + name);
+    if (place) Plotly.react(place, figure.data, themed(figure.layout), { displayModeBar: false, responsive: true });
+  }
+  root.dataset.drawn = "yes";
+}
+
+function setTheme(name) {
+  root.dataset.theme = name;
+  if (window.Plotly) draw();
+}
+
+function sortBy(header) {
+  const table = header.closest("table"), body = table.tBodies[0];
+  const column = [...header.parentNode.children].indexOf(header);
+  const rising = header.getAttribute("aria-sort") !== "ascending";
+  const key = (row) => row.children[column].dataset.sort ?? row.children[column].textContent;
+  const compare = (a, b) => {
+    const x = key(a), y = key(b), p = parseFloat(x), q = parseFloat(y);
+    if (x === "" || y === "") return x === y ? 0 : x === "" ? 1 : -1;  // unknown stays last
+    return (isNaN(p) || isNaN(q) ? x.localeCompare(y) : p - q) * (rising ? 1 : -1);
+  };
+  for (const other of header.parentNode.children) other.removeAttribute("aria-sort");
+  header.setAttribute("aria-sort", rising ? "ascending" : "descending");
+  body.append(...[...body.rows].sort(compare));
+}
+
+// The charting library is kept compressed in the page: a third of its size, unpacked by the browser itself.
+async function unpack() {
+  const packed = atob(document.getElementById("plotly").textContent.trim());
+  const bytes = Uint8Array.from(packed, (c) => c.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const script = document.createElement("script");
+  script.textContent = await new Response(stream).text();
+  document.head.append(script);
+}
+
+document.querySelectorAll("th.sortable").forEach((header) => {
+  header.tabIndex = 0;
+  header.addEventListener("click", () => sortBy(header));
+  header.addEventListener("keydown", (event) => { if (event.key === "Enter") sortBy(header); });
+});
+document.querySelector("button.theme").addEventListener("click", () =>
+  setTheme(root.dataset.theme === "dark" ? "light" : "dark"));
+window.addEventListener("beforeprint", () => setTheme("light"));
+setTheme(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+unpack().then(draw).catch((problem) => {
+  root.dataset.drawn = "no";
+  document.querySelectorAll(".chart").forEach((place) => {
+    place.textContent = "This browser cannot draw the chart (" + problem.message + "); the tables hold the same figures.";
+  });
+});
