@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "estimate": "perfmodel.estimator",
-    "estimate_disaggregated": "perfmodel.estimator",
+    "estimate_disaggregated": "perfmodel.disaggregated",
     "explain": "perfmodel.explanation",
     "Estimates": "perfmodel.estimates",
     "deployments": "perfmodel.deployment",
@@ -22,8 +22,8 @@ _HOME = {
     "Slo": "perfmodel.workload",
     "ModelSpec": "perfmodel.models",
     "model": "perfmodel.models",
-    "engine": "perfmodel.engine",
-    "Engine": "perfmodel.engine",
+    "engine": "perfmodel.enginefile",
+    "Engine": "perfmodel.enginefile",
     "predict": "perfmodel.batch",
     "simulate": "perfmodel.simulator",
 }

@@ -31,7 +31,12 @@ def _attention(lay: Layout, mixer: Mixer, count: int, step: Step) -> Iterator[De
     heads, kv_heads = np.ceil(mixer.heads / lay.tp), np.ceil(mixer.kv_heads / np.minimum(lay.tp, mixer.kv_heads))
     sixteen = lay.sixteen
     dims = mixer.head_dim + mixer.value_dim
-    shape: dict[str, Any] = {"heads": heads, "kv_heads": kv_heads, "head_dim": float(mixer.head_dim), "kv_bytes": lay.kv_bytes}
+    shape: dict[str, Any] = {
+        "heads": heads,
+        "kv_heads": kv_heads,
+        "head_dim": float(mixer.head_dim),
+        "kv_bytes": lay.kv_bytes,
+    }
     batch, query, context, active = prefill_shape(lay, step)
     pairs = _visible_pairs(mixer, query, context)
     seen = np.minimum(context + query, mixer.window + query)

@@ -199,12 +199,12 @@ def _fixed_point(knots: Array, steps: Array, demand: Array, cap: Array) -> Array
     low, high = np.full_like(cap, 1e-6), cap
     for _ in range(40):
         middle = np.sqrt(low * high)
-        excess = demand * _interpolate(knots, steps, middle) - middle
+        excess = demand * interpolate(knots, steps, middle) - middle
         low, high = np.where(excess > 0, middle, low), np.where(excess > 0, high, middle)
     return np.sqrt(low * high)
 
 
-def _interpolate(knots: Array, values: Array, at: Array) -> Array:
+def interpolate(knots: Array, values: Array, at: Array) -> Array:
     """Piecewise-linear values between (K, N) knots at (N,) points; the first segment serves below it."""
     out = values[0].copy()
     for i in range(len(knots) - 1):

@@ -1,0 +1,110 @@
+"""One candidate, operator by operator: where the time of its prefill and decode passes goes, and what limits it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from perfmodel.costs import BOUNDS, default
+from perfmodel.demand import BASES, CostModel, Demand
+from perfmodel.deployment import Deployments
+from perfmodel.enginefile import Engine
+from perfmodel.enginefile import engine as engine_of
+from perfmodel.estimator import bench, per_replica
+from perfmodel.hardware import Hardware
+from perfmodel.load import load
+from perfmodel.models import ModelSpec
+from perfmodel.passes import Passes
+from perfmodel.serving import serve
+from perfmodel.step import Step
+from perfmodel.steps import priced
+from perfmodel.workload import Workload
+
+
+@dataclass(frozen=True)
+class Term:
+    """One operator of one phase. time: s a pass, all layers; share: of the pass. bound: what limits it.
+
+    peak_share: achieved share of the device's dense peak (compute), bandwidth (memory) or link bandwidth; NaN for
+    launch-bound ones. basis, spread: what the time rests on and the log half-width of its 80 % interval.
+    """
+
+    phase: str
+    operator: str
+    family: str
+    calls: float
+    time: float
+    share: float
+    bound: str
+    peak_share: float
+    basis: str
+    spread: float
+
+
+def explain(
+    model: ModelSpec,
+    workload: Workload,
+    deployments: Deployments,
+    row: int = 0,
+    *,
+    engine: Engine | str = "vllm",
+    costs: CostModel | None = None,
+) -> tuple[Term, ...]:
+    """The terms of candidate `row`'s prefill pass and decode pass at its operating point, host time included.
+
+    They sum to what `estimate` uses: the same functions priced once more. The prefill is that of the mean prompt.
+    """
+    chosen = engine_of(engine) if isinstance(engine, str) else engine
+    costs = costs or default(chosen.family)
+    one = deployments.take(np.array([row]))
+    demand = load(workload, 1)
+    setup = bench(model, one, chosen, costs, demand)
+    replica = per_replica(demand, one.replicas)
+    served = serve(setup.passes, replica, np.maximum(setup.memory.seqs, 1.0))
+    new, cached = replica.mean(replica.new), replica.mean(replica.cached)
+    passes = setup.passes
+    chunks = np.maximum(np.ceil(new / passes.budget), 1.0)
+    chunk = new / chunks
+    before = cached + np.maximum(new - chunk, 0.0) / 2.0
+    prefill = Step(prefill_tokens=chunk, prefill_context=before, prefill_seqs=np.ones(1))
+    running = np.maximum(served.running / passes.lay.pp, np.minimum(served.running, 1.0))
+    decode = Step(decode_seqs=running, decode_context=replica.decode_context, decode_tokens=1.0 + replica.drafts)
+    return (
+        *_phase("prefill", passes, prefill, np.ones(1)),
+        *_phase("decode", passes, decode, served.running),
+    )
+
+
+def _phase(phase: str, passes: Passes, step: Step, seqs: np.ndarray) -> list[Term]:
+    rows = [(d, c) for d, c in priced(passes.lay, passes.hardware, passes.costs, step) if np.all(d.count > 0)]
+    times = [float(np.ravel(d.count * c.time)[0]) for d, c in rows]
+    device = sum(times)
+    wall = float(np.ravel(passes.wall(np.array([device]), seqs))[0])
+    out = [
+        Term(
+            phase, d.name, d.family, float(np.ravel(d.count)[0]), t, t / wall, BOUNDS[int(np.ravel(c.bound)[0])],
+            _peak_share(d, passes.hardware, t), BASES[int(np.ravel(c.basis)[0])], float(np.ravel(c.spread)[0]),
+        )
+        for (d, c), t in zip(rows, times, strict=True)
+    ]  # fmt: skip
+    host = wall - device
+    if host > 0:
+        out.append(
+            Term(phase, "host", "host", 1.0, host, host / wall, "launch", float("nan"), "roofline", float("nan"))
+        )
+    return out
+
+
+def _peak_share(demand: Demand, hardware: Hardware, time: float) -> float:
+    """Achieved share of whichever ceiling the operator comes closest to."""
+    calls = float(np.ravel(demand.count)[0])
+    message = float(np.ravel(demand.message)[0]) * calls
+    if message > 0:
+        group = float(np.ravel(demand.shape["group"])[0])
+        fabric = hardware.link_bandwidth if group <= hardware.peers[0] else hardware.net_bandwidth
+        return message / time / float(fabric[0])
+    peak = float(hardware.peak[0, int(np.ravel(demand.compute)[0])])
+    arithmetic = float(np.ravel(demand.flop)[0]) * calls / time / peak
+    traffic = float(np.ravel(demand.moved)[0]) * calls / time / float(hardware.bandwidth[0])
+    return max(arithmetic, traffic)
