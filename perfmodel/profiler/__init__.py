@@ -1,0 +1,17 @@
+"""Measures the machine it runs on, and turns what it measured into a profile.
+
+Front door: `measure` (points to rows), `fit` (rows to a profile and a device file), `listing` (what there is).
+"""
+
+from __future__ import annotations
+
+from perfmodel.profiler.backend import BACKENDS, Backend, available, backend
+from perfmodel.profiler.grid import GRIDS, Point, point
+from perfmodel.profiler.machine import Machine, machine
+from perfmodel.profiler.run import Run, everything, measure
+from perfmodel.profiler.timing import Effort
+
+__all__ = [
+    "BACKENDS", "GRIDS", "Backend", "Effort", "Machine", "Point", "Run", "available", "backend", "everything",
+    "machine", "measure", "point",
+]  # fmt: skip

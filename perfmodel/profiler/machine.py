@@ -1,0 +1,106 @@
+"""What machine this is: processor, cores, sockets, cache, memory, as far as Linux tells."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_CPU = Path("/sys/devices/system/cpu")
+_SUFFIX = {"K": 2**10, "M": 2**20, "G": 2**30}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The host. cores: logical processors this process may run on. sockets: processor numbers of each socket.
+
+    cache: bytes of last-level cache of one socket, NaN where unknown. memory: bytes of main memory.
+    """
+
+    title: str
+    cores: int
+    sockets: tuple[tuple[int, ...], ...]
+    cache: float
+    memory: float
+
+    @property
+    def slug(self) -> str:
+        """A device name made of the title.
+
+        >>> Machine("AMD EPYC 7B13 64-Core Processor", 2, ((0, 1),), 32e6, 8e9).slug
+        'amd-epyc-7b13-64-core-processor'
+        """
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-") or "this-machine"
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def size(text: str) -> float:
+    """Bytes of a size as sysfs prints it; NaN for anything else.
+
+    >>> size("32768K"), size("1M")
+    (33554432.0, 1048576.0)
+    """
+    found = re.fullmatch(r"(\d+)([KMG]?)", text)
+    return float(found.group(1)) * _SUFFIX.get(found.group(2), 1) if found else float("nan")
+
+
+def processors() -> tuple[int, ...]:
+    """Logical processors that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
+def _sockets(usable: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    by_socket: dict[str, list[int]] = {}
+    for number in usable:
+        package = _read(_CPU / f"cpu{number}" / "topology" / "physical_package_id") or "0"
+        by_socket.setdefault(package, []).append(number)
+    return tuple(tuple(members) for members in by_socket.values())
+
+
+def _cache(number: int) -> float:
+    levels = [
+        (int(_read(index / "level") or 0), size(_read(index / "size")))
+        for index in sorted((_CPU / f"cpu{number}" / "cache").glob("index*"))
+        if _read(index / "type") != "Instruction"
+    ]
+    return max(levels)[1] if levels else float("nan")
+
+
+def _title() -> str:
+    for line in _read(Path("/proc/cpuinfo")).splitlines():
+        if line.lower().startswith(("model name", "model\t")):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine() or "this machine"
+
+
+def machine() -> Machine:
+    """This machine, as seen by this process."""
+    usable = processors()
+    memory = float("nan")
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        memory = float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
+    return Machine(_title(), len(usable), _sockets(usable), _cache(usable[0]), memory)
+
+
+def stay_on(socket: int) -> None:
+    """Keep this process on one socket, so that memory of the other is never the one measured.
+
+    Must come before a numerical library starts its threads. Raises `InputError` for a socket that is not there.
+    """
+    from hwdb import InputError
+
+    every = _sockets(processors())
+    if not 0 <= socket < len(every):
+        raise InputError(f"socket {socket}: this machine has {len(every)}, numbered from 0")
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, every[socket])

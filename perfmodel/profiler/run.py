@@ -1,0 +1,131 @@
+"""Measure a grid of points and append each to a CSV, so that a run that was stopped goes on where it was."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+
+from perfmodel.profiler import grid, timing
+from perfmodel.profiler.backend import Backend, NotHere
+from perfmodel.profiler.grid import Point
+from perfmodel.profiles.importers import plain
+
+#: Licence noted in measured rows: the measurer's own to give.
+LICENCE = "own measurement"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run did. measured: points timed now; known: points that were already in the file; left: points the time
+    budget did not reach; refused: reason -> points that cannot run here. seconds: wall time of it all."""
+
+    path: Path
+    device: str
+    software: str
+    measured: int
+    known: int
+    left: int
+    refused: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def rows(self) -> list[dict[str, object]]:
+        """One flat row, for tables."""
+        why = "; ".join(f"{reason} ({count})" for reason, count in self.refused.items())
+        return [
+            {
+                "file": str(self.path), "device": self.device, "software": self.software, "measured": self.measured,
+                "already_there": self.known, "left": self.left, "not_possible": sum(self.refused.values()),
+                "why_not_possible": why, "wall_s": round(self.seconds, 3),
+            }
+        ]  # fmt: skip
+
+
+def everything(backend: Backend, size: str) -> list[Point]:
+    """All points of the grid `size` that the backend claims to run."""
+    can = backend.abilities
+    return grid.points(size, can.gemms, can.caches, can.kernels, can.stream)
+
+
+def done(path: Path) -> set[tuple[object, ...]]:
+    """Keys of the points a file already holds; a last line that was cut off is taken out of the file first."""
+    if not path.exists() or path.stat().st_size == 0:
+        return set()
+    content = path.read_bytes()
+    if not content.endswith(b"\n"):
+        path.write_bytes(content[: content.rfind(b"\n") + 1])
+    return grid.keys(plain.read(path)) if path.stat().st_size else set()
+
+
+def measure(
+    backend: Backend,
+    points: Sequence[Point],
+    path: Path,
+    *,
+    device: str,
+    effort: timing.Effort | None = None,
+    budget: float = float("inf"),
+    progress: bool = False,
+) -> Run:
+    """Time `points` on `backend` and append them to the plain CSV at `path`.
+
+    device: name the rows carry. budget: seconds after which no further point is begun. progress: show a bar.
+    Points whose key the file already has are skipped. Raises `InputError` if the file is no plain CSV.
+    """
+    start, known = perf_counter(), done(path)
+    effort = effort or timing.Effort(watts=0.3 if backend.kind == "gpu" else 0.0)
+    todo = [p for p in points if grid.key(p, device, backend.software) not in known]
+    refused: Counter[str] = Counter()
+    measured = left = 0
+    with _bar(len(todo), progress) as advance:
+        for position, point in enumerate(todo):
+            if perf_counter() - start > budget:
+                left = len(todo) - position
+                break
+            advance(point.family)
+            try:
+                _one(backend, point, path, device, effort)
+            except NotHere as reason:
+                refused[str(reason)] += 1
+                continue
+            measured += 1
+    there = len(points) - len(todo)
+    return Run(path, device, backend.software, measured, there, left, dict(refused), perf_counter() - start)
+
+
+def _one(backend: Backend, point: Point, path: Path, device: str, effort: timing.Effort) -> None:
+    call = backend.prepare(point)
+    time = timing.median_time(call, effort, backend.flush, backend.stopwatch)
+    watts = timing.watts(call, effort, backend.meter, backend.wait)
+    source = f"perfmodel profile run {datetime.now(UTC):%Y-%m-%d}"
+    row = point.row(device=device, software=backend.software, time=time, power=watts, source=source, licence=LICENCE)
+    plain.write(row, path, append=True)
+
+
+def _silent(_family: str) -> None:
+    """What a bar does that is not shown."""
+
+
+class _bar:
+    """A progress bar, or nothing, as a context that gives the function to call at each point."""
+
+    def __init__(self, total: int, show: bool) -> None:
+        self._total, self._show = total, show
+
+    def __enter__(self):  # type: ignore[no-untyped-def]
+        if not self._show:
+            return _silent
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description:<18}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, transient=True)
+        self._progress.start()
+        task = self._progress.add_task("warming up", total=self._total)
+        return lambda family: self._progress.update(task, advance=1, description=family)
+
+    def __exit__(self, *exception: object) -> None:
+        if self._show:
+            self._progress.stop()
