@@ -35,6 +35,65 @@ Folders = Annotated[
 ]
 
 
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="Hugging Face name, or path to a config.json.")]
+
+
+@app.command("estimate")
+def estimate(
+    model: Model,
+    device: Annotated[str, typer.Option(help="Device, as `hw list` names it.")],
+    tp: Annotated[int, typer.Option(help="Tensor parallelism.")] = 1,
+    pp: Annotated[int, typer.Option(help="Pipeline parallelism.")] = 1,
+    ep: Annotated[int, typer.Option(help="Devices that experts are spread over.")] = 1,
+    dp_attention: Annotated[int, typer.Option(help="Attention data parallelism.")] = 1,
+    sp: Annotated[int, typer.Option(help="Sequence parallelism of long prompts.")] = 1,
+    replicas: Annotated[int, typer.Option(help="Equal replicas that share the load.")] = 1,
+    isl: Annotated[float, typer.Option(help="Input tokens of a request (mean).")] = 1024,
+    osl: Annotated[float, typer.Option(help="Output tokens of a request (mean).")] = 256,
+    concurrency: Annotated[float | None, typer.Option(help="Requests in flight at all times.")] = None,
+    rate_rps: Annotated[float | None, typer.Option(help="Requests per second that arrive at random.")] = None,
+    batch: Annotated[float | None, typer.Option(help="Requests of one static batch.")] = None,
+    n_requests: Annotated[float | None, typer.Option(help="Requests that all wait at the start.")] = None,
+    prefix_hit: Annotated[float, typer.Option(help="Share of the prompt found in the prefix cache, 0 to 1.")] = 0.0,
+    weights: Annotated[str, typer.Option(help="Weight format: bf16, fp8, int4, … (default: the model's).")] = "",
+    activations: Annotated[str, typer.Option(help="Type of arithmetic: bf16, fp8, … (default: the weights').")] = "",
+    kv: Annotated[str, typer.Option(help="Format of the KV cache (default: the model's).")] = "",
+    max_batched_tokens: Annotated[
+        float | None, typer.Option(help="Token budget of a step (default: engine's).")
+    ] = None,
+    max_seqs: Annotated[float | None, typer.Option(help="Sequences at once a replica (default: engine's).")] = None,
+    engine: Annotated[str, typer.Option(help="Serving engine: vllm, sglang, trtllm, …, or a TOML file.")] = "vllm",
+    engine_version: Annotated[str, typer.Option(help="Its version, which decides the era.")] = "",
+    ttft_ms: Annotated[float | None, typer.Option(help="Bound on time to first token: prints the chance.")] = None,
+    tpot_ms: Annotated[float | None, typer.Option(help="Bound on time per output token.")] = None,
+    e2e_ms: Annotated[float | None, typer.Option(help="Bound on a whole request.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Print operator by operator where time goes.")] = False,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    hwdb: Folders = None,
+) -> None:
+    """Latency, throughput, memory, power and cost of one deployment."""
+    from hwdb import load
+    from search import present, single
+
+    form, database = present.form(as_json, as_csv), load(hwdb or ())
+    slo = single.slo_of(ttft_ms, tpot_ms, e2e_ms)
+    workload = single.workload_of(
+        isl, osl, concurrency=concurrency, rate_rps=rate_rps, batch=batch, n_requests=n_requests, prefix_hit=prefix_hit
+    )
+    asked = single.single(
+        model, device, workload, hwdb=database, engine_name=engine, engine_version=engine_version, weights=weights,
+        activations=activations, kv=kv, tp=tp, pp=pp, ep=ep, dp=dp_attention, sp=sp, replicas=replicas,
+        max_tokens=max_batched_tokens, max_seqs=max_seqs,
+    )  # fmt: skip
+    if explain:
+        return present.show(single.terms_of(asked), form, title="Where the time goes")
+    row = single.row_of(asked, database, slo)
+    if form == "table":
+        return present.sheet(row, single.SHEET)
+    return present.show([row], form)
+
+
 @app.command("version")
 def version() -> None:
     """Print the version."""

@@ -27,11 +27,12 @@ UNITS = {
 }  # fmt: skip
 #: Endings of several words.
 ENDINGS = {
-    "_usd_per_hour": " $/h", "_usd_per_million": " $/Mtok", "_tok_s": " tok/s", "_gb_s": " GB/s", "_tb_s": " TB/s",
-    "_per_hour": "/h", "_flop_per_byte": " FLOP/B", "_per_s": "/s",
+    "_usd_per_hour": " $/h", "_usd_per_million_output": " $/M output tokens", "_tok_s": " tok/s", "_gb_s": " GB/s",
+    "_tb_s": " TB/s", "_req_s": " req/s", "_per_hour": "/h", "_flop_per_byte": " FLOP/B", "_per_s": "/s",
+    "_gb_per_device": " GB/device", "_w_per_device": " W/device", "_j_per_output_token": " J/output token",
 }  # fmt: skip
 DTYPES = {"bf16", "fp16", "fp32", "fp64", "tf32", "fp8", "fp4", "int8", "int4"}
-ACRONYMS = {"ttft", "tpot", "itl", "e2e", "tp", "pp", "ep", "dp", "sp", "kv", "slo", "gpu", "l2", "tdp"}
+ACRONYMS = {"isl", "osl", "ttft", "tpot", "itl", "e2e", "tp", "pp", "ep", "dp", "sp", "kv", "slo", "gpu", "l2", "tdp"}
 SECONDS_BEFORE_A_BAR = 1.0
 
 
@@ -170,19 +171,20 @@ def _table(rows: Sequence[Row], title: str, columns: Sequence[str], notes: Seque
         console.print(Text(note))
 
 
-def sheet(sections: Mapping[str, Sequence[tuple[str, Any]]], *, title: str = "", stream: TextIO | None = None) -> None:
-    """Print one thing in detail: sections of label and value."""
+def sheet(row: Row, sections: Mapping[str, Sequence[str]], *, title: str = "", stream: TextIO | None = None) -> None:
+    """Print one row in detail: the named columns of each section, one a line, with their ranges."""
     from rich.table import Table
     from rich.text import Text
 
     console = _console(sys.stdout if stream is None else stream)
     if title:
         console.print(Text(title, style="bold"))
-    for name, lines in sections.items():
-        told = [(label, number(value)) for label, value in lines if number(value) not in ("–", "")]
+    for name, columns in sections.items():
+        told = [(heading(c), with_range(row, c)) for c in columns if number(row.get(c)) not in ("–", "")]
         if told:
-            console.print(Text(f"\n{name}", style="bold cyan"))
+            console.print(Text(name, style="bold cyan"))
             table = Table.grid(padding=(0, 2))
+            table.add_column(min_width=28)
             for label, value in told:
                 table.add_row(Text(f"  {label}"), Text(value))
             console.print(table)

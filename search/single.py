@@ -1,0 +1,207 @@
+"""One deployment asked about by flags: from names and numbers with units to a flat row of figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import erf, expm1, isnan, log, sqrt
+from typing import Any
+
+from hwdb import Hwdb, InputError, UnknownName
+from perfmodel import Engine, ModelSpec, Objective, Slo, Workload, deployments, engine, estimate, explain, model
+from perfmodel.deployment import Deployments
+from perfmodel.dtypes import COMPUTE, COMPUTE_CODE, FORMAT_CODE, FORMAT_NAMES, storage
+from perfmodel.estimates import Estimates
+
+NAN = float("nan")
+#: Deviate of the normal distribution that bounds its middle 80 %.
+DEVIATE = 1.2816
+#: What the terminal shows, by section; JSON and CSV hold every column.
+SHEET: Mapping[str, Sequence[str]] = {
+    "Deployment": ("model", "device", "devices", "layout", "weights", "kv", "engine"),
+    "Load": ("load", "isl", "osl", "running"),
+    "Latency": ("ttft_ms", "ttft_ms_p99", "tpot_ms", "itl_ms_p99", "e2e_ms", "e2e_ms_p99", "slo_chance_percent"),
+    "Throughput": ("req_s", "output_tok_s", "total_tok_s"),
+    "Memory": ("fits", "memory_gb_per_device", "memory_capacity_gb", "most_running", "reason"),
+    "Power and cost": (
+        "power_w_per_device", "energy_j_per_output_token", "usd_per_hour", "usd_per_million_output", "price_source",
+    ),
+    "Trust": ("basis", "remark"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Single:
+    """One deployment (a batch of one), the load on it and the engine that serves it."""
+
+    model: ModelSpec
+    workload: Workload
+    deployments: Deployments
+    engine: Engine
+
+    @property
+    def estimates(self) -> Estimates:
+        """What it takes; (1,) columns."""
+        return estimate(self.model, self.workload, self.deployments, engine=self.engine)
+
+
+def workload_of(
+    isl: float,
+    osl: float,
+    *,
+    concurrency: float | None = None,
+    rate_rps: float | None = None,
+    batch: float | None = None,
+    n_requests: float | None = None,
+    prefix_hit: float = 0.0,
+) -> Workload:
+    """The workload that flags describe: at most one of the loads; without one, a single stream.
+
+    Raises `InputError` for two loads, and for numbers that cannot be.
+    """
+    loads = {"concurrency": concurrency, "rate-rps": rate_rps, "batch": batch, "n-requests": n_requests}
+    given = {name: value for name, value in loads.items() if value is not None}
+    if len(given) > 1:
+        raise InputError(f"--{' and --'.join(given)} exclude each other; give one load")
+    lengths = {"input_tokens": isl, "output_tokens": osl, "prefix_hit": prefix_hit}
+    if rate_rps is not None:
+        return Workload.from_lengths(**lengths, rate=rate_rps)
+    if n_requests is not None:
+        return Workload.from_lengths(**lengths, n_requests=n_requests)
+    if batch is not None:
+        return Workload.from_lengths(**lengths, arrival="static", concurrency=batch)
+    if concurrency is not None:
+        return Workload.from_lengths(**lengths, concurrency=concurrency)
+    return Workload.from_lengths(**lengths, arrival="single", concurrency=1)
+
+
+def single(
+    model_name: str,
+    device: str,
+    workload: Workload,
+    *,
+    hwdb: Hwdb,
+    engine_name: str = "vllm",
+    engine_version: str = "",
+    weights: str = "",
+    activations: str = "",
+    kv: str = "",
+    **layout: float | None,
+) -> Single:
+    """The deployment that flags describe. layout: degrees and limits, as `perfmodel.deployments` names them."""
+    if activations and activations not in COMPUTE_CODE:
+        raise UnknownName("compute type", activations, COMPUTE, f"({', '.join(COMPUTE)})")
+    columns = deployments(
+        [hwdb.device(device)],
+        weight=FORMAT_CODE[storage(weights).name] if weights else -1,
+        act=COMPUTE_CODE[activations] if activations else -1,
+        kv=FORMAT_CODE[storage(kv).name] if kv else -1,
+        **{name: value for name, value in layout.items() if value is not None},
+    )
+    return Single(model(model_name), workload, columns, engine(engine_name, engine_version))
+
+
+def terms_of(asked: Single) -> list[dict[str, Any]]:
+    """Operator by operator: a row each term of the prefill pass and of the decode pass."""
+    terms = explain(asked.model, asked.workload, asked.deployments, engine=asked.engine)
+    return [
+        {
+            "phase": t.phase,
+            "operator": t.operator,
+            "family": t.family,
+            "calls": t.calls,
+            "time_us": t.time * 1e6,
+            "share_percent": 100.0 * t.share,
+            "bound": t.bound,
+            "peak_share_percent": 100.0 * t.peak_share,
+            "basis": t.basis,
+            "spread_percent": 100.0 * expm1(t.spread),
+        }
+        for t in terms
+    ]
+
+
+def slo_of(ttft_ms: float | None, tpot_ms: float | None, e2e_ms: float | None, statistic: str = "mean") -> Slo:
+    """Bounds in milliseconds as an SLO; what is None is not bounded."""
+    bounds = {"ttft": ttft_ms, "tpot": tpot_ms, "e2e": e2e_ms}
+    for metric, limit in bounds.items():
+        if limit is not None and not limit > 0:
+            raise InputError(f"--{metric}-ms {limit:g} is no bound; give milliseconds above 0")
+    return Slo(tuple(Objective(m, statistic, limit / 1e3) for m, limit in bounds.items() if limit is not None))
+
+
+def chance(value: float, limit: float, spread: float) -> float:
+    """Probability that a log-normal quantity around `value` stays below `limit`; `spread` bounds 80 % of it.
+
+    >>> round(chance(1.0, 2.718281828 ** 0.2, 0.2), 3)
+    0.9
+    """
+    if isnan(value) or value <= 0:
+        return NAN
+    if spread <= 0 or isnan(spread):
+        return float(value <= limit)
+    return 0.5 * (1.0 + erf(log(limit / value) / (spread / DEVIATE) / sqrt(2.0)))
+
+
+def slo_chance(estimates: Estimates, slo: Slo, row: int = 0) -> float:
+    """Chance that `row` keeps every objective, the least of them: errors of one estimate go together."""
+    kept = [
+        chance(
+            float(estimates.mean(estimates.quantile(o.metric, o.statistic))[row]),
+            o.limit,
+            float(estimates.spread[o.metric][row]),
+        )
+        for o in slo.objectives
+    ]
+    return min(kept, default=NAN)
+
+
+def row_of(asked: Single, hwdb: Hwdb, slo: Slo) -> dict[str, Any]:
+    """Everything about one deployment in a flat row: what was asked, then what it takes."""
+    found = asked.estimates
+    device, devices = asked.deployments.devices[0].name, float(found.devices[0])
+    return {
+        **_asked(asked),
+        "devices": devices,
+        "running": float(found.running[0]),
+        **{name: values[0] for name, values in found.columns().items()},
+        "memory_capacity_gb": float(found.memory_capacity[0]) / 1e9,
+        "most_running": float(found.max_running[0]),
+        "reason": found.reason(0),
+        **_cost(hwdb, device, devices, float(found.output_rate[0])),
+        "slo_chance_percent": 100.0 * slo_chance(found, slo),
+        "remark": "the load exceeds what this serves: queues grow without end" if found.saturated[0] else "",
+    }
+
+
+def _asked(asked: Single) -> dict[str, Any]:
+    columns, load = asked.deployments, asked.workload
+    degrees = {name: int(getattr(columns, name)[0]) for name in ("tp", "pp", "ep", "dp", "sp", "replicas")}
+    loads = {"closed": "concurrency", "static": "concurrency", "open": "rate", "offline": "n_requests"}
+    number = getattr(load, loads[load.arrival]) if load.arrival in loads else 1.0
+    unit = {"closed": "at once", "static": "in a batch", "open": "requests/s", "offline": "requests"}
+    return {
+        "model": asked.model.name,
+        "device": columns.devices[0].name,
+        **degrees,
+        "layout": " ".join(f"{k}{v}" for k, v in degrees.items() if v > 1) or "one device",
+        "weights": FORMAT_NAMES[columns.weight[0]] if columns.weight[0] >= 0 else asked.model.formats["default"],
+        "kv": FORMAT_NAMES[columns.kv[0]] if columns.kv[0] >= 0 else asked.model.kv_format,
+        "engine": asked.engine.name,
+        "load": f"{number:g} {unit[load.arrival]}" if load.arrival in unit else "one stream",
+        "isl": float(load.input_tokens @ load.share),
+        "osl": float(load.output_tokens @ load.share),
+    }
+
+
+def _cost(hwdb: Hwdb, device: str, devices: float, output_rate: float) -> dict[str, Any]:
+    prices = sorted(hwdb.prices(device), key=lambda p: p.usd_per_hour)
+    if not prices:
+        return {"usd_per_hour": NAN, "usd_per_million_output": NAN, "price_source": ""}
+    best = prices[0]
+    hourly = best.usd_per_hour * devices
+    return {
+        "usd_per_hour": hourly,
+        "usd_per_million_output": hourly / 3600.0 / output_rate * 1e6 if output_rate else NAN,
+        "price_source": f"{best.kind} at {best.provider}, {best.date}" + (" (assumed)" if best.assumed else ""),
+    }
