@@ -78,7 +78,7 @@ def read_file(path: Path) -> ModelSpec:
     if not facts.text("source"):
         raise facts.missing("source")
     spec = read_mapping(config.values, f"{path}: config", facts.text("name") or path.stem.replace("--", "/", 1))
-    published = facts.section("published") or Fields({}, str(path))
+    published = facts.section("published") or Fields({}, f"{path}: published")
     return replace(
         spec,
         source=facts.text("source"),
@@ -93,7 +93,7 @@ def printed_count(c: Fields, key: str) -> float:
     >>> printed_count(Fields({"total": "70.6B"}, "example"), "total")
     70600000000.0
     """
-    text = c.text(key)
+    text = c.text(key).removeprefix("~")
     if not text:
         return float("nan")
     try:

@@ -87,7 +87,7 @@ def nemotron_h(c: Fields) -> ModelSpec:
     `hybrid_override_pattern` spells them M, *, - and E.
     """
     pattern = c.text("hybrid_override_pattern") or _pattern(c)
-    n = layer_count(c)
+    n = layer_count(c) if c.has("num_hidden_layers") else len(pattern)
     if len(pattern) != n or set(pattern) - set("M*-E"):
         raise c.fail("hybrid_override_pattern", pattern, f"{n} letters of M, *, - and E are needed")
     layers = {letter: _nemotron_layer(c, letter) for letter in dict.fromkeys(pattern)}
