@@ -10,8 +10,8 @@ from hwdb import InputError
 from perfmodel.costs import default
 from perfmodel.demand import Array, CostModel
 from perfmodel.deployment import Deployments
-from perfmodel.engine import Engine
-from perfmodel.engine import engine as engine_of
+from perfmodel.enginefile import Engine
+from perfmodel.enginefile import engine as engine_of
 from perfmodel.estimates import Estimates, assemble
 from perfmodel.hardware import Hardware, hardware
 from perfmodel.layout import Layout, layout

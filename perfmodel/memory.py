@@ -8,7 +8,7 @@ import numpy as np
 
 from perfmodel.demand import Array
 from perfmodel.dtypes import storage
-from perfmodel.engine import Engine
+from perfmodel.enginefile import Engine
 from perfmodel.hardware import Hardware
 from perfmodel.layout import Layout
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfmodel.demand import Array, CostModel
-from perfmodel.engine import Engine
+from perfmodel.enginefile import Engine
 from perfmodel.hardware import Hardware
 from perfmodel.layout import Layout
 from perfmodel.step import Step
