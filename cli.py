@@ -199,8 +199,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(error.format_message(), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", 130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader is gone: nothing to flush to
+    except (BrokenPipeError, SystemExit):  # the reader is gone; typer turns that into an exit of its own
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
         return 0
     except OSError as error:
         return _fail(f"{error.filename or 'file'}: {error.strerror or error}", 2)

@@ -1,0 +1,180 @@
+"""The command line: what each command prints, in each form, and with which exit code."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cli
+from perfmodel import __version__, deployments, estimate, model
+from perfmodel.dtypes import FORMAT_CODE
+from perfmodel.workload import Workload
+
+ROOT = Path(__file__).resolve().parents[1]
+MODEL = "meta-llama/Llama-3.1-70B"
+H100 = ["--device", "h100-sxm", "--tp", "4", "--weights", "fp8"]
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What a command prints; it must succeed and keep stderr empty."""
+    code = cli.main(list(arguments))
+    said = capsys.readouterr()
+    assert (code, said.err) == (0, ""), said.err
+    return said.out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "version").strip() == __version__
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    text = run(capsys, "--help")
+    for command in ("plan", "estimate", "predict", "fleet", "report", "hw", "models", "version"):
+        assert command in text
+
+
+def test_hw_list_is_one_flat_object_a_device(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = json.loads(run(capsys, "hw", "list", "--json"))
+    by_name = {row["name"]: row for row in rows}
+    assert len(rows) >= 75
+    assert by_name["h100-sxm"]["bf16_tflops"] == pytest.approx(989, rel=1e-3)  # NVIDIA H100 datasheet, dense
+    assert not any(isinstance(value, dict | list) for row in rows for value in row.values())
+
+
+def test_hw_list_selects(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = json.loads(run(capsys, "hw", "list", "--kind", "cpu", "--json"))
+    assert rows
+    assert {row["kind"] for row in rows} == {"cpu"}
+
+
+def test_hw_list_nodes(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = json.loads(run(capsys, "hw", "list", "--nodes", "--json"))
+    assert all(row["count"] >= 1 and row["device"] for row in rows)
+
+
+def test_hw_show_gives_every_figure_a_source(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = list(csv.DictReader(io.StringIO(run(capsys, "hw", "show", "h100-sxm", "--csv"))))
+    assert all(row["source"] and row["unit"] and row["kind"] for row in rows)
+    ridge = next(row for row in rows if row["figure"] == "ridge.bf16")
+    assert float(ridge["value"]) == pytest.approx(989e12 / 3.35e12, rel=1e-2)  # Williams et al. 2009
+
+
+def test_hw_compare_sets_devices_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
+    text = run(capsys, "hw", "compare", "h100-sxm", "h200-sxm")
+    assert "h100-sxm" in text
+    assert "4,800" in text  # GB/s, NVIDIA H200 datasheet
+    rows = json.loads(run(capsys, "hw", "compare", "h100-sxm", "h200-sxm", "--json"))
+    assert [row["name"] for row in rows] == ["h100-sxm", "h200-sxm"]
+
+
+def test_own_folder_adds_a_device(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "my-card.toml").write_text('type = "device"\nlike = "h100-sxm"\ntitle = "Mine"\n', encoding="utf-8")
+    rows = json.loads(run(capsys, "hw", "compare", "my-card", "--hwdb", str(tmp_path), "--json"))
+    assert rows[0]["title"] == "Mine"
+
+
+def test_models_show_agrees_with_the_published_count(capsys: pytest.CaptureFixture[str]) -> None:
+    row = json.loads(run(capsys, "models", "show", MODEL, "--json"))[0]
+    assert row["parameters_billion"] == pytest.approx(70.55, rel=1e-2)  # Llama 3 model card
+    assert row["kv_kb_per_token"] == pytest.approx(2 * 80 * 8 * 128 * 2 / 1e3)  # K and V, 80 layers, 8 heads of 128
+
+
+def test_models_list_selects(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = json.loads(run(capsys, "models", "list", "--like", "llama-3.1", "--json"))
+    assert rows
+    assert all("llama-3.1" in row["name"].lower() for row in rows)
+
+
+def test_estimate_prints_what_the_library_computes(capsys: pytest.CaptureFixture[str]) -> None:
+    row = json.loads(run(capsys, "estimate", MODEL, *H100, "--concurrency", "32", "--json"))[0]
+    from hwdb import device
+
+    rows = deployments([device("h100-sxm")], tp=4, weight=FORMAT_CODE["fp8"])
+    same = estimate(model(MODEL), Workload.from_lengths(1024, 256, concurrency=32), rows)
+    assert row["ttft_ms"] == pytest.approx(float(same.ttft[0, 0]) * 1e3)
+    assert row["output_tok_s"] == pytest.approx(float(same.output_rate[0]))
+    assert row["ttft_ms_lo"] < row["ttft_ms"] < row["ttft_ms_hi"]
+    assert row["usd_per_million_output"] == pytest.approx(row["usd_per_hour"] / 3600 / row["output_tok_s"] * 1e6)
+
+
+def test_estimate_shows_figures_with_units(capsys: pytest.CaptureFixture[str]) -> None:
+    text = run(capsys, "estimate", MODEL, *H100, "--concurrency", "32", "--ttft-ms", "500", "--tpot-ms", "50")
+    for label in ("TTFT ms", "TPOT ms", "Output tok/s", "Memory GB/device", "Power W/device", "SLO chance %", "Basis"):
+        assert label in text
+
+
+def test_a_looser_bound_is_likelier_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    chances = [
+        json.loads(run(capsys, "estimate", MODEL, *H100, "--concurrency", "32", "--tpot-ms", bound, "--json"))[0]
+        for bound in ("1", "15", "1000")
+    ]
+    values = [row["slo_chance_percent"] for row in chances]
+    assert values[0] < 1
+    assert values[0] < values[1] < values[2]
+    assert values[2] > 99
+
+
+def test_explain_sums_to_a_decode_step(capsys: pytest.CaptureFixture[str]) -> None:
+    terms = json.loads(run(capsys, "estimate", MODEL, *H100, "--concurrency", "32", "--explain", "--json"))
+    for phase in ("prefill", "decode"):
+        assert sum(t["share_percent"] for t in terms if t["phase"] == phase) == pytest.approx(100.0)
+
+
+def test_what_does_not_fit_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    row = json.loads(run(capsys, "estimate", MODEL, "--device", "h100-sxm", "--json"))[0]
+    assert row["fits"] is False
+    assert "GB" in row["reason"]
+
+
+def test_overload_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    row = json.loads(run(capsys, "estimate", MODEL, *H100, "--rate-rps", "5000", "--json"))[0]
+    assert "exceeds" in row["remark"]
+
+
+@pytest.mark.parametrize("load", [["--batch", "8"], ["--n-requests", "100"], ["--rate-rps", "2"], []])
+def test_every_kind_of_load_is_answered(capsys: pytest.CaptureFixture[str], load: list[str]) -> None:
+    row = json.loads(run(capsys, "estimate", MODEL, *H100, *load, "--json"))[0]
+    assert row["ttft_ms"] > 0
+    assert row["tpot_ms"] > 0
+
+
+def process(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / "cli.py"), *arguments]
+    return subprocess.run(command, text=True, env=environment, capture_output=True, check=False, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    command = f"{sys.executable} {ROOT / 'cli.py'} hw list --csv | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        text=True,
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
+    assert done.stdout.startswith("name,")
+
+
+def test_interruption_ends_quietly(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("search.rows.device_rows", interrupted)
+    assert cli.main(["hw", "list"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_no_command_shows_the_help() -> None:
+    done = process()
+    assert done.returncode == 2
+    assert "Usage:" in done.stdout + done.stderr

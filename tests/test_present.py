@@ -1,0 +1,113 @@
+"""Rows as tables, JSON and CSV: nothing lost, nothing invented."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hwdb import InputError
+from search import present
+
+ROWS = [
+    {
+        "name": "a",
+        "ttft_ms": 120.0,
+        "ttft_ms_lo": 100.0,
+        "ttft_ms_hi": 150.0,
+        "fits": np.True_,
+        "tdp_w": np.float64(700),
+    },
+    {"name": "b", "ttft_ms": float("nan"), "fits": np.False_, "tdp_w": float("inf"), "note": "first, of two\nlines"},
+]
+
+
+def shown(form: present.Form, **options: object) -> str:
+    stream = io.StringIO()
+    present.show(ROWS, form, stream=stream, **options)  # type: ignore[arg-type]
+    return stream.getvalue()
+
+
+def test_json_is_an_array_of_flat_objects_and_unknown_is_null() -> None:
+    rows = json.loads(shown("json"))
+    assert rows[0] == {
+        "name": "a", "ttft_ms": 120.0, "ttft_ms_lo": 100.0, "ttft_ms_hi": 150.0, "fits": True, "tdp_w": 700.0
+    }  # fmt: skip
+    assert rows[1]["ttft_ms"] is None
+    assert rows[1]["tdp_w"] is None
+
+
+def test_csv_holds_every_column_and_unknown_is_empty() -> None:
+    rows = list(csv.DictReader(io.StringIO(shown("csv"))))
+    assert list(rows[0]) == ["name", "ttft_ms", "ttft_ms_lo", "ttft_ms_hi", "fits", "tdp_w", "note"]
+    assert [r["ttft_ms"] for r in rows] == ["120.0", ""]
+    assert rows[1]["note"] == "first, of two\nlines"
+
+
+def test_table_folds_ranges_in_and_leaves_empty_columns_out() -> None:
+    text = shown("table", columns=["name", "ttft_ms", "fits", "absent"], title="Two", notes=["a note"])
+    assert "120 (100–150)" in text
+    assert "TTFT ms" in text
+    assert "Absent" not in text
+    assert text.splitlines()[0].startswith("Two")
+    assert "a note" in text
+
+
+def test_brackets_are_text_not_markup() -> None:
+    stream = io.StringIO()
+    present.show([{"name": "[bold]x[/bold]"}], stream=stream)
+    assert "[bold]x[/bold]" in stream.getvalue()
+
+
+def test_two_forms_at_once_are_refused() -> None:
+    with pytest.raises(InputError, match="exclude each other"):
+        present.form(True, True)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e15, max_value=1e15))
+def test_numbers_keep_three_digits(value: float) -> None:
+    text = present.number(value).replace(",", "")
+    assert float(text) == pytest.approx(value, rel=6e-3)
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        ("usd_per_hour", "$/h"),
+        ("output_tok_s", "Output tok/s"),
+        ("bf16_tflops", "bf16 TFLOP/s"),
+        ("ttft_ms_p99", "TTFT p99 ms"),
+        ("h100-sxm", "h100-sxm"),
+    ],
+)
+def test_headings_carry_the_unit(column: str, expected: str) -> None:
+    assert present.heading(column) == expected
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_no_bar_where_nobody_looks() -> None:
+    stream = io.StringIO()
+    with present.progress("work", stream) as update:
+        update(1, 2)
+    assert stream.getvalue() == ""
+
+
+def test_quick_work_draws_no_bar_and_slow_work_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = Terminal()
+    with present.progress("work", quick) as update:
+        update(1, 2)
+    assert "work" not in quick.getvalue()
+    monkeypatch.setattr(present, "SECONDS_BEFORE_A_BAR", -1.0)
+    slow = Terminal()
+    with present.progress("work", slow) as update:
+        update(1, 2)
+    assert "work" in slow.getvalue()
