@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -211,10 +211,5 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def entry() -> Any:
-    """The process: run, then exit with the code."""
-    sys.exit(main())
-
-
 if __name__ == "__main__":
-    entry()
+    sys.exit(main())
