@@ -1,0 +1,267 @@
+"""`predict`: a table of cases in, the same table with predictions out. Rows are grouped, never looped over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from hwdb import Hwdb, InputError, PerfmodelError
+from hwdb import load as load_hwdb
+from perfmodel.casetable import POOL_COLUMNS, Cases, cases_of, read_cases
+from perfmodel.costs import default
+from perfmodel.datasets import lengths
+from perfmodel.deployment import Deployments, deployments
+from perfmodel.disaggregated import estimate_pools
+from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE, storage
+from perfmodel.enginefile import Engine
+from perfmodel.enginefile import engine as engine_of
+from perfmodel.estimates import Estimates
+from perfmodel.estimator import estimate_load
+from perfmodel.infer import Placement, placement
+from perfmodel.load import DEFAULT_WAVES, Load
+from perfmodel.models import ModelSpec, model
+from perfmodel.speculation import speculation
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+OUTPUT = (
+    "ttft_ms", "ttft_ms_p50", "ttft_ms_p90", "ttft_ms_p99", "tpot_ms", "tpot_ms_p50", "tpot_ms_p90", "tpot_ms_p99",
+    "itl_ms_p50", "itl_ms_p99", "e2e_ms", "e2e_ms_p99", "req_s", "output_tok_s", "total_tok_s", "prefill_tok_s",
+    "decode_tok_s", "memory_gb_per_device", "power_w_per_device", "energy_j_per_output_token",
+)  # fmt: skip
+#: Output columns with an 80 % interval -> whose spread it is.
+INTERVALS = {
+    **dict.fromkeys(("ttft_ms", "ttft_ms_p50", "ttft_ms_p90", "ttft_ms_p99"), "ttft"),
+    **dict.fromkeys(("tpot_ms", "tpot_ms_p50", "tpot_ms_p90", "tpot_ms_p99", "itl_ms_p50", "itl_ms_p99"), "tpot"),
+    **dict.fromkeys(("e2e_ms", "e2e_ms_p99"), "e2e"),
+    **dict.fromkeys(("req_s", "output_tok_s", "total_tok_s", "prefill_tok_s", "decode_tok_s"), "throughput"),
+    **dict.fromkeys(("power_w_per_device", "energy_j_per_output_token"), "power"),
+}
+#: Requests of an offline batch whose size is not given: enough to keep any replica full.
+_MANY = 4096.0
+Value = TypeVar("Value")
+
+
+def predict(
+    cases: str | Path | pd.DataFrame,
+    *,
+    hwdb: Hwdb | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> pd.DataFrame:
+    """The table of `cases` (a CSV path or a frame) with the columns of `OUTPUT`, their `_lo` and `_hi`, `fits`,
+    `basis` and `error`.
+
+    Known input columns are listed in `perfmodel.casetable`; others pass through untouched. What a row cannot be
+    answered for stands in its `error`. progress is told (rows done, rows) as groups finish. Raises `InputError` when
+    there is no such table.
+    """
+    table = cases_of(cases.astype(str)) if not isinstance(cases, str | Path) else read_cases(cases)
+    return _Prediction(table, hwdb or load_hwdb()).run(progress)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Rows that share model, engine and mode."""
+
+    spec: ModelSpec
+    engine: Engine
+    mode: str
+    rows: np.ndarray
+
+
+class _Prediction:
+    """One run over a table."""
+
+    def __init__(self, cases: Cases, database: Hwdb) -> None:
+        self.cases = cases
+        self.database = database
+        rows = len(cases)
+        self.out: dict[str, np.ndarray] = {c: np.full(rows, np.nan) for c in OUTPUT}
+        for column in INTERVALS:
+            self.out[f"{column}_lo"] = np.full(rows, np.nan)
+            self.out[f"{column}_hi"] = np.full(rows, np.nan)
+        self.out["fits"] = np.full(rows, "", dtype=object)
+        self.out["basis"] = np.full(rows, "", dtype=object)
+
+    def run(self, progress: Callable[[int, int], None] | None) -> pd.DataFrame:
+        done = 0
+        for group in self._groups():
+            try:
+                self._answer(group)
+            except PerfmodelError as problem:
+                self.cases.refuse(np.isin(np.arange(len(self.cases)), group.rows), str(problem))
+            done += len(group.rows)
+            if progress:
+                progress(done, len(self.cases))
+        return self._frame()
+
+    # -------------------------------------------------------------------------------------------- names to things
+
+    def _resolve(self, column: str, find: Callable[[str], Value]) -> tuple[list[Value], np.ndarray]:
+        """(distinct things, index of each row); rows whose name is unknown are refused and point to -1."""
+        names, where = np.unique(self.cases.text[column].astype(str), return_inverse=True)
+        things: list[Value] = []
+        index = np.full(len(names), -1)
+        for i, name in enumerate(names.tolist()):
+            try:
+                things.append(find(name))
+                index[i] = len(things) - 1
+            except PerfmodelError as problem:
+                self.cases.refuse(where == i, str(problem))
+        return things, index[where]
+
+    def _codes(self, column: str, codes: Callable[[str], int]) -> np.ndarray:
+        found, where = self._resolve(column, lambda name: codes(name) if name else -1)
+        return np.array([*found, -1], dtype=np.intp)[where]
+
+    def _groups(self) -> list[_Group]:
+        cases = self.cases
+        specs, spec = self._resolve("model", model)
+        self.devices, self.device = self._resolve("device", self.database.device)
+        self.weight = self._codes("weight_dtype", lambda n: FORMAT_CODE[storage(n).name])
+        self.kv = self._codes("kv_dtype", lambda n: FORMAT_CODE[storage(n).name])
+        self.act = self._codes("act_dtype", _compute_code)
+        engines = np.char.add(
+            np.char.add(cases.text["engine"].astype(str), "\t"), cases.text["engine_version"].astype(str)
+        )
+        cases.text["engine\tversion"] = engines.astype(object)
+        found, which = self._resolve("engine\tversion", lambda key: engine_of(*key.split("\t")))
+        mode = self._lengths_and_modes()
+        self.pooled = np.any([np.isfinite(cases.number[c]) for c in POOL_COLUMNS], axis=0)
+        names = [e.name for e in found]
+        fine = np.flatnonzero(cases.error == "")
+        keys: dict[tuple[Any, ...], list[int]] = {}
+        for row in fine.tolist():
+            keys.setdefault((spec[row], names[which[row]], mode[row], bool(self.pooled[row])), []).append(row)
+        by_name = dict(zip(names, found, strict=True))
+        return [_Group(specs[s], by_name[e], m, np.array(rows)) for (s, e, m, _), rows in keys.items()]
+
+    def _lengths_and_modes(self) -> np.ndarray:
+        """Fill lengths from the named data set and modes from what is given; refuse rows that still lack them."""
+        cases, number = self.cases, self.cases.number
+        known, where = self._resolve("trace", lambda n: lengths(n) if n else None)
+        for column, statistic in (("isl", "input_mean"), ("osl", "output_mean")):
+            means = np.array([getattr(s, statistic) if s else np.nan for s in known] + [np.nan])
+            number[column] = np.where(np.isfinite(number[column]), number[column], means[where])
+            cases.refuse(~np.isfinite(number[column]), f"{column} is missing, and no data set is named in trace")
+        mode = cases.text["mode"].copy()
+        implied = [("rate_rps", "open"), ("concurrency", "closed"), ("batch", "static"), ("n_requests", "offline")]
+        for column, name in implied:
+            mode[(mode == "") & np.isfinite(number[column])] = name
+        mode[mode == ""] = "single"
+        needs = {"open": "rate_rps", "closed": "concurrency", "static": "batch"}
+        for name, column in needs.items():
+            absent = (mode == name) & ~(number[column] > 0)
+            cases.refuse(absent, f"mode {name} needs {column}, a number above 0")
+        return mode
+
+    # ------------------------------------------------------------------------------------------------- evaluation
+
+    def _answer(self, group: _Group) -> None:
+        rows = group.rows
+        number = {c: v[rows] for c, v in self.cases.number.items()}
+        pooled = bool(self.pooled[rows[0]])
+        load = self._load(group, number)
+        if pooled:
+            found = self._pools(group, number, load)
+        else:
+            where = self._placed(group, number)
+            placed = self._deployments(
+                rows, tp=where.tp, pp=where.pp, ep=where.ep, dp=where.dp, replicas=where.replicas
+            )
+            found = estimate_load(group.spec, load, placed, engine=group.engine, costs=_costs(group.engine.family))
+        self._store(rows, found)
+
+    def _placed(self, group: _Group, number: dict[str, np.ndarray]) -> Placement:
+        given = {"tp": number["tp"], "pp": number["pp"], "ep": number["ep"], "dp": number["dp_attention"]}
+        memory = np.array([d.memory for d in self.devices])[self.device[group.rows]]
+        weight, kv = self.weight[group.rows], self.kv[group.rows]
+        return placement(group.spec, number["n_devices"], given, memory=memory, weight=weight, kv=kv, mode=group.mode)
+
+    def _deployments(self, rows: np.ndarray, **degrees: Any) -> Deployments:
+        return deployments(
+            self.devices,
+            device=self.device[rows],
+            weight=self.weight[rows],
+            act=self.act[rows],
+            kv=self.kv[rows],
+            **degrees,
+        )
+
+    def _load(self, group: _Group, number: dict[str, np.ndarray]) -> Load:
+        rows = group.rows
+        one = np.ones(len(rows))
+        drafting = [speculation(n) for n in self.cases.text["spec_decode"][rows]]
+        concurrency = {"static": number["batch"], "single": one}.get(group.mode, number["concurrency"])
+        requests = number["n_requests"]
+        if group.mode == "offline":
+            requests = np.where(np.isfinite(requests), requests, _MANY)
+        waves = np.where(np.isfinite(requests / concurrency), requests / concurrency, DEFAULT_WAVES)
+        fixed = np.isin(self.cases.text["isl_dist"][rows].astype(str), ("", "fixed"))
+        return Load(
+            arrival=group.mode,  # type: ignore[arg-type]
+            input=np.maximum(number["isl"], 1.0)[None],
+            output=np.maximum(number["osl"], 1.0)[None],
+            share=one[None],
+            hit=np.nan_to_num(number["prefix_hit"])[None],
+            concurrency=concurrency,
+            rate=number["rate_rps"],
+            n_requests=requests,
+            cv=one,
+            waves=waves,
+            lockstep=fixed.astype(float),
+            drafts=np.array([s.drafts if s else 0.0 for s in drafting]),
+            accepted=np.array([s.accepted if s else 1.0 for s in drafting]),
+        )
+
+    def _pools(self, group: _Group, number: dict[str, np.ndarray], load: Load) -> Estimates:
+        def pool(kind: str) -> tuple[Deployments, np.ndarray]:
+            tp, dp, ep = (number[f"{kind}_{d}"] for d in ("tp", "dp", "ep"))
+            dp = np.where(np.isfinite(dp), dp, 1.0)
+            tp = np.where(np.isfinite(tp), tp, np.maximum(np.nan_to_num(ep, nan=1.0) / dp, 1.0))
+            ep = np.minimum(np.where(np.isfinite(ep), ep, 1.0), tp * dp)
+            workers = number[f"{kind}_workers"]
+            return self._deployments(group.rows, tp=tp, dp=dp, ep=ep), np.where(np.isfinite(workers), workers, 1.0)
+
+        (front, first), (back, second) = pool("prefill"), pool("decode")
+        return estimate_pools(
+            group.spec, load, (front, back), (first, second), engine=group.engine,
+            costs=_costs(group.engine.family), batch=number["prefill_batch"],
+        )  # fmt: skip
+
+    def _store(self, rows: np.ndarray, found: Estimates) -> None:
+        columns = found.columns()
+        for column in OUTPUT:
+            self.out[column][rows] = columns[column]
+        for column, metric in INTERVALS.items():
+            spread = found.spread[metric]
+            self.out[f"{column}_lo"][rows] = columns[column] * np.exp(-spread)
+            self.out[f"{column}_hi"][rows] = columns[column] * np.exp(spread)
+        self.out["fits"][rows] = np.where(columns["fits"], "true", "false")
+        self.out["basis"][rows] = columns["basis"]
+
+    def _frame(self) -> pd.DataFrame:
+        import pandas as pd
+
+        kept = self.cases.frame.drop(columns=[c for c in (*self.out, "error") if c in self.cases.frame.columns])
+        answers = pd.DataFrame(self.out, index=kept.index)
+        answers["error"] = self.cases.error
+        return pd.concat([kept, answers], axis=1)
+
+
+@cache
+def _costs(family: str) -> Any:
+    return default(family)
+
+
+def _compute_code(name: str) -> int:
+    kind = storage(name).name
+    if kind not in COMPUTE_CODE:
+        raise InputError(f"act_dtype {name!r} is no arithmetic type; known are {', '.join(COMPUTE_CODE)}")
+    return COMPUTE_CODE[kind]
