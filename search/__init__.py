@@ -10,13 +10,28 @@ from typing import Any
 
 _HOME = {
     "Binding": "search.fleet",
+    "Exhaustive": "search.exhaustive",
     "FleetInfeasible": "search.fleet",
     "FleetPlan": "search.fleet",
     "FleetProblem": "search.inventory",
+    "Found": "search.protocol",
     "Inventory": "search.inventory",
+    "Legal": "search.space",
+    "OBJECTIVE": "search.protocol",
     "Option": "search.inventory",
+    "OptunaSearcher": "search.optuna_searcher",
+    "RANKINGS": "search.front",
+    "Relaxation": "search.fleet",
+    "Scenario": "search.scenario",
+    "Score": "search.protocol",
+    "SearchSpace": "search.space",
+    "Searcher": "search.protocol",
+    "WHOLE_GROUP": "search.space",
     "fleet_plan": "search.fleet",
     "formulate": "search.program",
+    "load_scenario": "search.scenario",
+    "pareto": "search.front",
+    "ranked": "search.front",
 }
 
 __all__ = list(_HOME)
