@@ -77,9 +77,11 @@ def _cache(number: int) -> float:
 
 
 def _title() -> str:
+    """Name of the processor: Linux on x86, then on boards with a device tree, then whatever Python knows."""
     for line in _read(Path("/proc/cpuinfo")).splitlines():
-        if line.lower().startswith(("model name", "model\t")):
-            return line.partition(":")[2].strip()
+        key, _, value = line.partition(":")
+        if key.strip() in ("model name", "Model") and value.strip():
+            return value.strip()
     return platform.processor() or platform.machine() or "this machine"
 
 

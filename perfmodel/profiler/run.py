@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
-from perfmodel.profiler import grid, timing
+from perfmodel.profiler import card, grid, timing
 from perfmodel.profiler.backend import Backend, NotHere
 from perfmodel.profiler.grid import Point
+from perfmodel.profiler.machine import machine
 from perfmodel.profiles.importers import plain
 
 #: Licence noted in measured rows: the measurer's own to give.
@@ -76,6 +77,7 @@ def measure(
     Points whose key the file already has are skipped. Raises `InputError` if the file is no plain CSV.
     """
     start, known = perf_counter(), done(path)
+    card.write(card.make(backend, machine(), f"{datetime.now(UTC):%Y-%m-%d}"), path)
     effort = effort or timing.Effort(watts=0.3 if backend.kind == "gpu" else 0.0)
     todo = [p for p in points if grid.key(p, device, backend.software) not in known]
     refused: Counter[str] = Counter()

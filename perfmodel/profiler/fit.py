@@ -1,0 +1,178 @@
+"""From measured rows to a folder that `--hwdb` takes: a device file with measured ceilings, and a profile.
+
+DIR/devices/NAME.toml describes the machine, DIR/profiles/NAME/ holds its tables. Where the device is one that hwdb
+knows (`like`), its rated figures stay and only the measured ones are added; a machine that nobody rated gets what was
+measured in place of rated peaks, and says so in every figure.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import hwdb
+from hwdb import Device, InputError
+from hwdb.devicefile import PEAKS
+from perfmodel import equations
+from perfmodel.profiler import card as cards
+from perfmodel.profiler.card import Card
+from perfmodel.profiles import build, runfile
+from perfmodel.profiles.families import FAMILY
+from perfmodel.profiles.importers import Checked, Rows, check, plain
+
+#: A stream sets the bandwidth ceiling if it moves at least this share of the largest one: beyond every cache.
+LARGEST_SHARE = 0.25
+#: Kernels of the profiler that are no operators: fewer threads, trains of launches.
+SIDE = re.compile(r" t\d+$|launch$")
+METHOD = "measured with perfmodel profile run: warm-up, caches flushed before each repeat, median"
+WATTS = {"gemm": "gemm", "attention_prefill": "prefill_attention", "attention_decode": "decode_attention"}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted profile. folder: what to give to --hwdb; device: its name; ceilings: figure -> SI; checked: the rows it
+    rests on and those set aside; tables: one entry a family and library, as in run.toml."""
+
+    folder: Path
+    device: str
+    ceilings: dict[str, float]
+    checked: Checked
+    tables: tuple[dict[str, Any], ...]
+
+    def rows(self) -> list[dict[str, object]]:
+        """One flat row a table."""
+        return [
+            {
+                "device": self.device, "family": t["family"], "framework": t["framework"], "rows": t["rows"],
+                "sites": t["sites"], "formats": " ".join(t["variants"]),
+                "held_out_median_percent": _percent(t["held_out"].get("points_median")),
+            }
+            for t in self.tables
+        ]  # fmt: skip
+
+
+def _percent(share: float | None) -> float:
+    return float("nan") if share is None else 100.0 * share
+
+
+def fit(path: Path, *, device: str, out: Path, like: str = "", memory: float = float("nan")) -> Fit:
+    """Turn the plain CSV at `path` into a device file and a profile under `out`.
+
+    device: the new device's name. like: the hwdb device it is one of, "" for a machine of its own. memory: bytes, for
+    a file without a card. Raises `InputError` for unusable rows, or if neither a card, `like` nor `memory` says how
+    much memory there is.
+    """
+    _valid(device)
+    known = hwdb.load()
+    facts = known.device(like) if like else None
+    table = plain.read(path).replace(device=device)
+    checked = check(table, None if facts is None else lambda _: facts, str(path))
+    ceilings = measured_ceilings(checked.rows)
+    card = cards.read(path)
+    text = device_file(device, ceilings, like=like, card=card, memory=memory, source=_source(checked.rows, card))
+    target = out / "devices" / f"{device}.toml"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text, encoding="utf-8")
+    made = hwdb.Hwdb((*known.folders, out)).device(device)  # not `load`, which remembers what a folder held before
+    return Fit(out, device, ceilings, checked, tuple(_tables(checked.rows, made, out / "profiles" / device)))
+
+
+def _valid(name: str) -> None:
+    if not name or not all(c.isalnum() or c in "-._" for c in name) or name[0] in "-._":
+        raise InputError(f"device name {name!r}: use letters, digits and dashes, as in 'my-epyc-9654'")
+
+
+def measured_ceilings(rows: Rows) -> dict[str, float]:
+    """Best GEMM rate by compute type, best bandwidth beyond the caches, launch floor, watts by class: figure -> SI."""
+    out: dict[str, float] = {}
+    gemm = rows.family("gemm")
+    rate = equations.gemm_flop(gemm["m"], gemm["n"], gemm["k"]) / gemm["time"]
+    for act in sorted(set(gemm["act"]) & set(PEAKS)):
+        out[f"gemm.{act}"] = float(rate[gemm["act"] == act].max())
+    stream = operators(rows.family("elementwise"))
+    if len(stream):
+        large = stream["moved_bytes"] >= LARGEST_SHARE * stream["moved_bytes"].max()
+        out["memory_bandwidth"] = float((stream["moved_bytes"] / stream["time"])[large].max())
+    for family, name in WATTS.items():
+        watts = rows.family(family)["power"]
+        if np.isfinite(watts).any():
+            out[f"power.{name}"] = float(np.nanmedian(watts))
+    return out
+
+
+def operators(rows: Rows) -> Rows:
+    """Rows without the profiler's side measurements (fewer threads, trains of launches)."""
+    aside = [SIDE.search(str(kernel)) is not None for kernel in rows["kernel"]]
+    return rows.take(~np.array(aside, dtype=bool)) if len(rows) else rows
+
+
+def _source(rows: Rows, card: Card | None) -> str:
+    named = "; ".join(sorted(set(rows["source"])))
+    return f"{named} on {card.title}, {card.software}" if card else named
+
+
+def _record(value: float, unit: str, source: str, note: str = "") -> str:
+    text = f'{{ value = {value:.9g}, unit = "{unit}", kind = "measured", source = {json.dumps(source)}'
+    return text + (f", note = {json.dumps(note)} }}" if note else " }")
+
+
+def device_file(
+    name: str, ceilings: dict[str, float], *, like: str, card: Card | None, memory: float, source: str
+) -> str:
+    """Text of the device file; see `fit`."""
+    lines = [f'like = "{like}"'] if like else []
+    title = card.title if card else name
+    lines.append(f"title = {json.dumps(title, ensure_ascii=False)}")
+    if not like:
+        lines += _own(ceilings, card, memory, source)
+    lines += ["", "[measured]"]
+    for key, value in ceilings.items():
+        unit, factor = ("W", 1.0) if key.startswith("power.") else ("GB/s", 1e9) if "." not in key else ("GFLOP/s", 1e9)
+        lines.append(f'"{key}" = {_record(value / factor, unit, source)}')
+    return "\n".join(lines) + "\n"
+
+
+def _own(ceilings: dict[str, float], card: Card | None, memory: float, source: str) -> list[str]:
+    """Sections of a machine that hwdb does not know: measured figures stand in for rated ones."""
+    capacity = memory if memory == memory else card.memory_bytes if card else float("nan")
+    if capacity != capacity:
+        raise InputError("the memory of the measured machine is not known: give --like DEVICE or --memory-gb N")
+    if "memory_bandwidth" not in ceilings:
+        raise InputError("no element-wise rows: without a stream the memory bandwidth is not known; measure one")
+    kind, vendor = (card.kind, card.vendor) if card else ("cpu", "unknown")
+    lines = [f'vendor = "{vendor}"', 'arch = "as measured"', f'kind = "{kind}"', "", "[peak]"]
+    stands = "best GEMM measured; the rated peak is not known"
+    for key, value in ceilings.items():
+        if key.startswith("gemm."):
+            lines.append(f"{key.removeprefix('gemm.')} = {_record(value / 1e9, 'GFLOP/s', source, stands)}")
+    lines += ["", "[memory]", f"capacity = {_record(capacity / 1e9, 'GB', source)}"]
+    stands = "best stream measured; the rated bandwidth is not known"
+    lines.append(f"bandwidth = {_record(ceilings['memory_bandwidth'] / 1e9, 'GB/s', source, stands)}")
+    if card and card.cache_bytes == card.cache_bytes:
+        lines.append(f"l2 = {_record(card.cache_bytes / 1e6, 'MB', source)}")
+    if card:
+        lines += ["", "[chip]", f"cores = {_record(card.cores, '1', source)}"]
+    if card and card.tdp_w == card.tdp_w:
+        lines += ["", "[power]", f"tdp = {_record(card.tdp_w, 'W', source)}"]
+    return lines
+
+
+def _tables(rows: Rows, device: Device, folder: Path) -> list[dict[str, Any]]:
+    """Write the tables of every family and library; the entries of run.toml."""
+    entries = []
+    for family in sorted(set(rows["family"]) & set(FAMILY)):
+        part = operators(rows.family(family))
+        libraries = np.array([str(s).partition(" ")[0].lower() or "own" for s in part["software"]])
+        for library in sorted(set(libraries)):
+            entry = build.write_family(part.take(libraries == library), device, str(library), folder, method=METHOD)
+            if entry:
+                entries.append(entry)
+    if not entries:
+        raise InputError(f"{device.name}: {len(rows)} rows make no table; a family needs {build.LEAST_ROWS} of them")
+    runfile.update(folder / "run.toml", device.name, entries)
+    return entries

@@ -1,0 +1,104 @@
+"""Measured points of a profile as a roofline shows them: FLOP a byte against FLOP/s reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwdb import UnknownName
+from perfmodel.demand import Array
+from perfmodel.profiler.listing import places
+from perfmodel.profiles import store
+from perfmodel.profiles.families import FAMILY, bound
+from perfmodel.profiles.store import Measured
+
+#: More points than this of a table are thinned evenly, so that a page stays light.
+MOST_POINTS = 400
+
+
+def _gemm(site: Array, axis: Array) -> dict[str, Array]:
+    return {"n": site[0], "k": site[1], "m": axis[0]}
+
+
+def _experts(site: Array, axis: Array) -> dict[str, Array]:
+    hidden, inter, experts, top_k, ep = site
+    one = np.ones_like(hidden)
+    shape = {"hidden": hidden, "inter": inter, "experts": experts, "top_k": top_k, "ep": ep, "tp": one}
+    return {**shape, "tokens": axis[0]}
+
+
+def _heads(site: Array, axis: Array, length: str) -> dict[str, Array]:
+    group, shared, size, window = site
+    shape = {"heads": group * shared, "kv_heads": shared, "head_dim": size, "window": window}
+    return {**shape, "batch": axis[0] / shared, length: axis[1]}
+
+
+def _prefill(site: Array, axis: Array) -> dict[str, Array]:
+    return {**_heads(site, axis, "query"), "context": np.zeros_like(axis[0])}
+
+
+def _decode(site: Array, axis: Array) -> dict[str, Array]:
+    return _heads(site, axis, "context")
+
+
+#: Family -> shape keys from the table's coordinates; the inverse of `families.FAMILY[...].locate`.
+SHAPES: dict[str, Callable[[Array, Array], dict[str, Array]]] = {
+    "gemm": _gemm,
+    "grouped_gemm": _experts,
+    "attention_prefill": _prefill,
+    "attention_decode": _decode,
+    "mla_prefill": lambda site, axis: {
+        "heads": site[0], "batch": axis[0], "query": axis[1], "context": np.zeros_like(axis[0]),
+    },
+    "mla_decode": lambda site, axis: {"heads": site[0], "batch": axis[0], "context": axis[1]},
+}  # fmt: skip
+
+
+def shapes(family: str, item: Measured) -> tuple[dict[str, Array], Array]:
+    """Shape columns (R,) and ln(utilisation) (R,) of the measured cells of a table, thinned to `MOST_POINTS`.
+
+    Raises `UnknownName` for a family that computes nothing and so has no place on a roofline.
+    """
+    if family not in SHAPES:
+        raise UnknownName("family with arithmetic", family, SHAPES)
+    cells = np.argwhere(item.table.known)
+    cells = cells[:: max(1, -(-len(cells) // MOST_POINTS))]
+    site = np.exp(item.table.sites[cells[:, 0]]).T
+    axis = np.array([np.exp(grid[cells[:, 1 + number]]) for number, grid in enumerate(item.table.axes)])
+    return SHAPES[family](site, axis), item.table.values[tuple(cells.T)].astype(float)
+
+
+def measured_points(device: str, folders: Sequence[Path | str] = ()) -> list[dict[str, Any]]:
+    """One row a measured cell: family, framework, formats, flop_per_byte, tflops reached, time in us.
+
+    device: a name with a profile, else `UnknownName`. Work is what the operator needs at least, so a kernel that
+    recomputes or rereads lies lower, never higher.
+    """
+    profile = store.load(device, places(folders))
+    if profile is None:
+        raise UnknownName("profile", device, store.names(places(folders)))
+    out = []
+    for family in profile.families():
+        if family not in SHAPES:
+            continue
+        for framework in profile.frameworks(family):
+            for item in profile.tables(family, framework):
+                out += _points(family, framework, item)
+    return out
+
+
+def _points(family: str, framework: str, item: Measured) -> list[dict[str, Any]]:
+    shape, value = shapes(family, item)
+    work = FAMILY[family].work(shape, item.variant.formats())
+    least, _ = bound(FAMILY[family], shape, item.variant, item.reference)
+    time = least / np.exp(value)
+    rate, intensity = np.asarray(work.flop) / time, np.asarray(work.flop) / np.asarray(work.moved)
+    common = {"family": family, "framework": framework, "formats": item.variant.key}
+    return [
+        {**common, "flop_per_byte": float(i), "tflops": float(r) / 1e12, "latency_us": float(t) * 1e6}
+        for i, r, t in zip(intensity, rate, time, strict=True)
+        if np.isfinite(i) and np.isfinite(r)
+    ]
