@@ -42,28 +42,35 @@ def aliases() -> Mapping[str, Mapping[str, Any]]:
     return dict(_aliases())
 
 
-@cache
 def model(name: str) -> ModelSpec:
     """The model of that name (any case), or in that file: a `config.json`, its folder, or a catalogue TOML.
 
     The part after the slash is enough where only one owner has it. Raises `UnknownName` with the nearest names, and
     `InputError` for a file that makes no sense.
+
+    >>> model("llama-3.1-70b").layers
+    80
     """
     path = Path(name)
     if path.suffix == ".toml":
         return read_file(path)
     if path.suffix == ".json" or (path.is_dir() and (path / "config.json").exists()):
         return read_config(path)
-    key = _file_key(name)
+    return _named(name.strip().lower())
+
+
+@cache
+def _named(lowered: str) -> ModelSpec:
+    key = lowered.replace("/", "--", 1)
     if key in _files():
         return read_file(_files()[key])
-    lowered = {alias.lower(): alias for alias in _aliases()}
-    if name.lower() in lowered:
-        return _alias(lowered[name.lower()])
-    owned = [n for n in names() if n.lower().endswith("/" + name.lower())]
+    by_case = {alias.lower(): alias for alias in _aliases()}
+    if lowered in by_case:
+        return _alias(by_case[lowered])
+    owned = [n for n in names() if n.lower().endswith("/" + lowered)]
     if len(owned) == 1:
-        return model(owned[0])
-    raise UnknownName("model", name, names(), hint="Or give the path to a config.json.")
+        return _named(owned[0].lower())
+    raise UnknownName("model", lowered, names(), hint="(or give the path to its config.json)")
 
 
 def read_file(path: Path) -> ModelSpec:
@@ -121,10 +128,6 @@ def _alias(name: str) -> ModelSpec:
         kv_format=facts.text("kv") or spec.kv_format,
         max_context=facts.count("max_context", default=spec.max_context),
     )
-
-
-def _file_key(name: str) -> str:
-    return name.lower().replace("/", "--", 1)
 
 
 @cache
