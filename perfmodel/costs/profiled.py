@@ -1,0 +1,109 @@
+"""Profiled: operator times from measured tables of the device itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perfmodel.costs.spread import spread_of
+from perfmodel.demand import BASIS_CODE, Array, Cost, Demand
+from perfmodel.hardware import Hardware
+from perfmodel.profiles import lookup, store
+from perfmodel.profiles.families import FAMILY, Variant
+
+#: Expert load of routed layers: power law of exponent 1.01, the milder of the two skews that were measured.
+ROUTING = "1.01"
+
+
+@dataclass(frozen=True)
+class Profiled:
+    """Cost model of measured tables; NaN where a device, family or format was not measured.
+
+    framework: serving framework whose kernels are meant ('' any); others stand in for what it lacks.
+    routing: "0" for balanced experts, else the exponent of the power law. folders: places with further profiles.
+    """
+
+    framework: str = ""
+    routing: str = ROUTING
+    folders: tuple[Path, ...] = ()
+
+    def cost(self, demand: Demand, hardware: Hardware) -> Cost:
+        """Time of one call on each row of `hardware`; arrays that broadcast to the demand's shape."""
+        count = len(hardware.index)
+        shape = demand_shape(demand, hardware)
+        answer = empty(shape)
+        for number, device in enumerate(hardware.devices):
+            profile = store.load(device.name, self.folders)
+            if profile is None or demand.family not in profile.files:
+                continue
+            mine = hardware.index == number
+            for want, rows in formats(demand, mine, count, self.routing):
+                act = lookup.effective(want.act, device) if want.act else ""
+                choice = lookup.choose(profile, demand.family, Variant(want.stored, act, want.routing), self.framework)
+                if choice is not None:
+                    _fill(answer, choice, demand, rows, hardware)
+        return answer
+
+
+def demand_shape(demand: Demand, hardware: Hardware) -> tuple[int, ...]:
+    """Shape of the answer: the demand's arrays broadcast against the candidates."""
+    columns = (np.shape(v) for v in demand.shape.values())
+    return np.broadcast_shapes(np.shape(demand.moved), np.shape(demand.message), *columns, hardware.index.shape)
+
+
+def empty(shape: tuple[int, ...]) -> Cost:
+    """An answer that knows nothing."""
+    unknown = np.full(shape, BASIS_CODE["unknown"], np.int8)
+    return Cost(np.full(shape, np.nan), unknown, np.full(shape, np.nan), np.zeros(shape, np.int8))
+
+
+def formats(
+    demand: Demand, mine: NDArray[np.bool_], count: int, routing: str
+) -> Iterator[tuple[Variant, NDArray[np.bool_]]]:
+    """Each variant that rows of a device ask for, and those rows (N,)."""
+    codes, names = lookup.wanted(demand, routing)
+    if codes.ndim == 0 or codes.shape[-1] != count:
+        if mine.any():
+            yield Variant(*names[int(codes.reshape(-1)[0])]), mine
+        return
+    codes = codes.reshape(-1, count)[0]
+    for code, name in names.items():
+        rows = mine & (codes == code)
+        if rows.any():
+            yield Variant(*name), rows
+
+
+def _fill(
+    answer: Cost, choice: lookup.Choice, demand: Demand, rows: NDArray[np.bool_], hardware: Hardware
+) -> None:  # fmt: skip
+    family = FAMILY[demand.family]
+    count = len(rows)
+    every = bool(rows.all())
+    shape = lookup.take(lookup.coordinates(demand), None if every else rows, count)
+    priced = lookup.price(choice, family, shape)
+    time = priced.time
+    if family.link:
+        time = np.where(shape["group"] <= hardware.peers[rows], time, np.nan)
+    elif demand.family == "elementwise":
+        time = np.maximum(time, arithmetic(demand, hardware, rows))
+    basis = np.where(np.isnan(time), BASIS_CODE["unknown"], priced.basis).astype(np.int8)
+    target = (..., slice(None) if every else rows)
+    answer.time[target] = time
+    answer.basis[target] = basis
+    answer.spread[target] = spread_of(demand.family, basis)
+    answer.bound[target] = priced.bound
+
+
+def arithmetic(demand: Demand, hardware: Hardware, rows: NDArray[np.bool_]) -> Array:
+    """Seconds at half of peak that a fused elementwise operator with arithmetic needs at least."""
+    flop = np.asarray(demand.flop, float)
+    if not np.any(flop):
+        return np.zeros(())
+    compute = np.broadcast_to(np.asarray(demand.compute), rows.shape)[rows]
+    peak = hardware.peak[rows][np.arange(len(compute)), compute]
+    flop = flop if flop.ndim == 0 or flop.shape[-1] != len(rows) else flop[..., rows]
+    return flop / (0.5 * peak)

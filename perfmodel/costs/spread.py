@@ -1,0 +1,44 @@
+"""Spreads: how wide the 80 % interval of an operator is, by family and basis, as learned from held-out measurements."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perfmodel.costs import efficiency
+from perfmodel.demand import BASES, Array
+from perfmodel.profiles import store
+
+#: Narrower than this no interval is: repeated runs of one kernel differ by as much.
+LEAST = 0.01
+
+
+@cache
+def _learned() -> dict[str, dict[str, float]]:
+    for folder in store.folders():
+        path = folder / "spread.toml"
+        if path.is_file():
+            found: dict[str, Any] = store.read_toml(path)
+            return found["spread"]
+    return {}
+
+
+@cache
+def spreads(family: str) -> Array:
+    """Log half-width of the 80 % interval for each code of `BASES`; where nothing was learned, the next worse basis."""
+    learned = _learned().get(family, {})
+    borrowed = efficiency.spread()
+    values = np.empty(len(BASES))
+    after = borrowed
+    for code in reversed(range(len(BASES))):
+        after = max(learned.get(BASES[code], after), LEAST)
+        values[code] = after
+    return values
+
+
+def spread_of(family: str, basis: NDArray[np.int8]) -> Array:
+    """Log half-width of the 80 % interval of each row."""
+    return spreads(family)[basis]
