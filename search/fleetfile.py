@@ -18,7 +18,7 @@ from perfmodel import Slo, Workload
 from perfmodel import model as model_of
 from perfmodel.tomltable import Table
 from search.inventory import FleetProblem, Inventory, Option
-from search.workloadfile import LENGTHS, WORKLOAD_KEYS, read_request, read_slo, relay
+from search.workloadfile import LENGTHS, WORKLOAD_KEYS, read_request, read_slo, relay, wholes
 
 NAN = float("nan")
 #: Parallel layouts that a modelled option may list.
@@ -132,7 +132,7 @@ def _option(table: Table, classes: list[str], devices: tuple[str, ...]) -> Fleet
     models = table.texts("models", ())
     for model in models:
         relay(table, "models", model_of, model)
-    layouts = {k: tuple(int(v) for v in table.numbers(k, least=1)) for k in LAYOUTS if k in table}
+    layouts = {k: wholes(table, k) for k in LAYOUTS if k in table}
     made = FleetOption(
         name=table.text("name", device), device=device, devices=table.whole("devices", 0, least=1),
         usd_per_hour=price, power=table.number("power_w", NAN, above=0), throughput=stated, models=models,

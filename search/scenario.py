@@ -19,7 +19,7 @@ from perfmodel.dtypes import COMPUTE, storage
 from perfmodel.tomltable import Table, read_toml
 from search.fleetfile import FleetSpec, read_fleet
 from search.inventory import Inventory
-from search.workloadfile import Request, read_request, read_slo, relay
+from search.workloadfile import WORKLOAD_KEYS, Request, read_request, read_slo, relay, wholes
 
 #: What a plan may be ranked by: column name -> whether less is better.
 OBJECTIVES = {
@@ -154,7 +154,7 @@ def read_scenario(top: Table, folder: Path) -> Scenario:
     if "workload" in top:
         table = top.table("workload")
         request = read_request(table, folder)
-        table.done()
+        table.done(also=WORKLOAD_KEYS)
     offer = _offer(top, folder)
     objective = top.table("objective", {})
     made = Scenario(
@@ -234,7 +234,7 @@ def _by_device(table: Table, key: str, known: tuple[str, ...], least: float) -> 
 
 
 def _choices(table: Table) -> Choices:
-    whole = {k: _wholes(table, k) for k in ("tp", "pp", "dp", "sp", "token_budget", "max_seqs", "concurrency")}
+    whole = {k: wholes(table, k) for k in ("tp", "pp", "dp", "sp", "token_budget", "max_seqs", "concurrency")}
     formats: dict[str, tuple[str, ...]] = {}
     for key in ("weight", "kv"):
         formats[key] = tuple(relay(table, key, storage, name).name for name in table.texts(key, ()))
@@ -245,7 +245,7 @@ def _choices(table: Table) -> Choices:
                 raise table.error(key, f"unknown value {name!r}; choose from {', '.join(allowed)}")
     defaults = Choices()
     made = Choices(
-        **whole, weight=formats["weight"], kv=formats["kv"], act=acts, modes=table.texts("modes", ("colocated",)),
+        **whole, ep=_experts(table), weight=formats["weight"], kv=formats["kv"], act=acts, modes=table.texts("modes", ("colocated",)),
         power_cap=table.numbers("power_cap_w", (), least=1),
         searcher=table.text("searcher", defaults.searcher, choices=SEARCHERS),
         trials=table.whole("trials", defaults.trials, least=1),
@@ -253,14 +253,6 @@ def _choices(table: Table) -> Choices:
     )  # fmt: skip
     table.done()
     return made
-
-
-def _wholes(table: Table, key: str) -> tuple[int, ...]:
-    values = table.numbers(key, (), least=1)
-    broken = next((v for v in values if v != int(v)), None)
-    if broken is not None:
-        raise table.error(key, f"{broken:g} is not a whole number; give whole numbers of 1 or more")
-    return tuple(int(v) for v in values)
 
 
 def _experts(table: Table) -> tuple[float, ...]:

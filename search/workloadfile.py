@@ -56,6 +56,15 @@ def relay(table: Table, key: str, call: Callable[..., Any], *arguments: Any, **n
         raise table.error(key, str(error)) from None
 
 
+def wholes(table: Table, key: str) -> tuple[int, ...]:
+    """Whole numbers of 1 or more, none when the key is absent."""
+    values = table.numbers(key, (), least=1)
+    broken = next((v for v in values if v != int(v)), None)
+    if broken is not None:
+        raise table.error(key, f"{broken:g} is not a whole number; give whole numbers of 1 or more")
+    return tuple(int(v) for v in values)
+
+
 def file_of(table: Table, key: str, folder: Path) -> Path:
     """The file that `key` names, relative to the scenario's folder."""
     path = folder / Path(table.text(key)).expanduser()
@@ -86,6 +95,9 @@ def _lengths(
     """Length classes, and the rate and variation of gaps that the source itself shows."""
     if "classes" in table and trace is None:
         raise table.error("classes", "only a trace is cut into classes; leave it out")
+    idle = [k for k in ("output_tokens", "share") if k in table and "input_tokens" not in table]
+    if idle:
+        raise table.error(idle[0], "only goes with input_tokens; the named source brings its own, leave this out")
     if "dataset" in table:
         shape = relay(table, "dataset", histogram, table.text("dataset"))
         return shape, (shape.rate, 1.0)

@@ -1,0 +1,167 @@
+"""Engines: facts with sources, eras by version, limits by device, and files that are wrong."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import hwdb
+from hwdb import InputError, UnknownName
+from perfmodel.enginefile import FOLDER, KINDS, Engine, check_engine_name, engine, load_engine, names
+
+GIB = 2.0**30
+
+
+def card(name: str, gib: float, kind: str = "gpu") -> SimpleNamespace:
+    return SimpleNamespace(name=name, memory=gib * GIB, kind=kind)
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_setting_of_a_shipped_engine_has_a_source(name: str) -> None:
+    found = engine(name)
+    assert found.facts, "an engine without facts"
+    for setting, fact in found.facts.items():
+        assert fact.kind in KINDS, setting
+        assert len(fact.source) > 5, setting
+
+
+def test_the_engines_that_benchmarks_name_are_there() -> None:
+    assert {"vllm", "vllm-v0", "sglang", "trtllm", "llamacpp", "mindie", "deepspeed-mii", "generic"} <= set(names())
+    assert {"fastertransformer", "orca", "sarathi"} <= set(names())
+
+
+@pytest.mark.parametrize(
+    ("family", "version", "expected"),
+    [
+        ("vllm", "", "vllm"),
+        ("vllm", "0.4-0.5", "vllm-v0"),
+        ("vllm", "0.7.3", "vllm-v0"),
+        ("vllm", "vLLM 0.6.5.dev964+mlperf50, Pytorch 2.7.0a0+git3a58512, ROCm", "vllm-v0"),
+        ("vllm", "vLLM 2023-11", "vllm-v0"),
+        ("vllm", "0.8.3.dev", "vllm"),
+        ("vllm", "0.11-era", "vllm"),
+        ("vllm", "Mango LLMBoost AI Enterprise Platform, vllm-0.9.0.2.dev108+g", "vllm"),
+        ("vllm", "0.14.0", "vllm-async"),
+        ("vllm", "0.20.1+transformers-5.8.1", "vllm-async"),
+        ("vllm", "nightly-5b8c30d62b754b57", "vllm-async"),
+        ("trtllm", "0.9", "trtllm-v0"),
+        ("trtllm", "1.0.0rc3", "trtllm"),
+        ("trtllm", "TensorRT 10.11, CUDA 12.9", "trtllm"),
+        ("tensorrt-llm", "0.14.0", "trtllm-v0"),
+        ("other", "MLC-LLM 2023-11", "generic"),
+        ("", "", "generic"),
+        ("llama.cpp", "llama.cpp b4384", "llamacpp"),
+        ("vllm-v0", "0.11", "vllm-v0"),
+    ],
+)
+def test_the_version_chooses_the_era(family: str, version: str, expected: str) -> None:
+    assert engine(family, version).name == expected
+
+
+def test_unknown_engine_offers_the_nearest() -> None:
+    with pytest.raises(UnknownName, match=r"unknown engine 'vlm'; did you mean 'vllm'"):
+        engine("vlm")
+
+
+def test_vllm_budget_follows_the_device_as_documented() -> None:
+    """vllm-project/vllm arg_utils.py @99d7eb5: 70 GiB and more except A100; less; CPU times devices; TPU v6e."""
+    v1 = engine("vllm")
+    assert v1.limits(card("h100-sxm", 80)).token_budget == 8192
+    assert v1.limits(card("h100-sxm", 80), offline=True).token_budget == 16384
+    assert v1.limits(card("h100-sxm", 80)).max_seqs == 1024
+    assert v1.limits(card("a100-sxm-80gb", 80)).token_budget == 2048
+    assert v1.limits(card("rtx-4090", 24)).max_seqs == 256
+    assert v1.limits(card("xeon", 512, "cpu"), devices=2).token_budget == 2 * 2048
+    assert v1.limits(card("tpu-v6e", 32, "tpu")).token_budget == 1024
+
+
+def test_unknown_memory_falls_to_the_plain_tier() -> None:
+    assert engine("vllm").limits(card("mystery", math.nan)).token_budget == 2048
+
+
+def test_sglang_chunks_grow_with_memory() -> None:
+    budgets = [engine("sglang").limits(card("x", gib)).token_budget for gib in (16, 24, 48, 80, 141, 180)]
+    assert budgets == sorted(budgets)
+    assert budgets[0] == 2048
+    assert budgets[-1] == 16384
+
+
+def test_v0_budget_is_the_model_length_with_a_floor() -> None:
+    """SchedulerConfig of vLLM before 0.8: max(max_model_len, 2048)."""
+    v0, device = engine("vllm-v0"), card("a100-sxm-80gb", 80)
+    assert v0.limits(device, max_model_len=32768).token_budget == 32768
+    assert v0.limits(device, max_model_len=512).token_budget == 2048
+    assert engine("vllm").limits(device, max_model_len=32768).token_budget == 2048
+
+
+def test_limits_of_every_real_device_are_usable() -> None:
+    for device in hwdb.devices():
+        for name in names():
+            limits = engine(name).limits(device)
+            assert limits.token_budget >= 1
+            assert limits.max_seqs >= 1
+            assert 0 < limits.memory_fraction <= 1
+
+
+def test_historic_policies_differ_as_their_papers_say() -> None:
+    static, orca, v0, sarathi = (engine(n) for n in ("fastertransformer", "orca", "vllm-v0", "sarathi"))
+    assert (static.batching, orca.batching) == ("static", "continuous")
+    assert (orca.admission, v0.admission) == ("contiguous", "grow")  # PagedAttention
+    assert v0.prefill_first
+    assert sarathi.chunked_prefill
+    assert not sarathi.prefill_first
+
+
+def test_engines_are_values() -> None:
+    assert engine("vllm") == engine("vllm")
+    assert hash(engine("vllm")) == hash(load_engine(FOLDER / "vllm.toml"))
+    assert engine("vllm").changed(prefix_cache=False) != engine("vllm")
+    with pytest.raises(UnknownName, match="unknown engine setting 'prefix_cach'; did you mean 'prefix_cache'"):
+        engine("vllm").changed(prefix_cach=False)
+
+
+def write(tmp_path: Path, *edits: tuple[str, str]) -> Path:
+    text = (FOLDER / "generic.toml").read_text(encoding="utf-8")
+    for before, after in edits:
+        assert before in text
+        text = text.replace(before, after, 1)
+    path = tmp_path / "own.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_an_own_file_serves_as_an_engine(tmp_path: Path) -> None:
+    path = write(tmp_path, ("value = 8192", "value = 777"))
+    own = engine(str(path))
+    assert isinstance(own, Engine)
+    assert own.token_budget == 777
+    check_engine_name(str(path))
+
+
+WRONG = [
+    (("value = 8192", 'value = "8192"'), r"own.toml, line 7, token_budget: value '8192' is not a number of 0 or more"),
+    (("value = 8192", "value = -1"), r"token_budget: value -1 is not a number of 0 or more; write nan for unknown"),
+    (('source = "vLLM\'s default"', ""), r"not TOML"),
+    (("memory_fraction = { value = 0.9", "memory_fraction = { value = 90"), r"value 90 is not a share"),
+    (('preemption = { value = "recompute"', 'preemption = { value = "swop"'), r"did you mean 'swap'"),
+    (("chunked_prefill = { value = true", "chunked_prefill = { value = 1"), r"1 is not a switch; write true or false"),
+    (("prefix_cache =", "prefix_cash ="), r"'prefix_cache' is missing; add it; is 'prefix_cash' meant\?"),
+    (('name = "generic"', 'name = "generic"\ntoken_bugdet = 3'), r"unknown key 'token_bugdet'; did you mean"),
+    (('kind = "assumed"', 'kind = "guessed"'), r"unknown value 'guessed'.*choose one of documented"),
+    (('kinds = ["cpu"]', 'kind = ["cpu"]'), r"line \d+, \[tier\] #1 kind: unknown key 'kind'; did you mean 'kinds'"),
+    (("max_seqs = 128", "max_seqs = 0"), r"\[tier\] #1 max_seqs: 0 is too small; it must be above 0"),
+]
+
+
+@pytest.mark.parametrize(("edit", "message"), WRONG)
+def test_wrong_engine_files_say_where_and_how(tmp_path: Path, edit: tuple[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_engine(write(tmp_path, edit))
+
+
+def test_missing_engine_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none.toml: no such engine file"):
+        check_engine_name(str(tmp_path / "none.toml"))
