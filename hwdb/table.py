@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from hwdb.errors import InputError, nearest
 from hwdb.record import KINDS, Record
-from hwdb.units import EXAMPLES, UNITS
+from hwdb.units import EXAMPLES, UNITS, nearest_unit
 
 _FIELDS = ("value", "unit", "kind", "source", "note", "chosen", "alternatives")
 
@@ -154,8 +154,8 @@ class Table:
                 table.done()
         unit = table.text("unit")
         if unit not in UNITS or UNITS[unit][0] != dimension:
-            near = nearest(unit, [u for u, (d, _) in UNITS.items() if d == dimension], 1) or [EXAMPLES[dimension]]
-            table.fail("unit", unit, f"must measure {dimension}; did you mean {near[0]!r}?")
+            meant = nearest_unit(unit, dimension)
+            table.fail("unit", unit, f"must measure {dimension}; did you mean {meant!r}?")
         kind = table.text("kind", among=KINDS)
         source = table.source(table.text("source"))
         value, chosen = _number(table, "value"), _number(table, "chosen")

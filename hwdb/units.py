@@ -6,7 +6,9 @@ printed in bits (Gb/s) and become bytes a second. Operations of integer units co
 
 from __future__ import annotations
 
-from hwdb.errors import InputError, nearest
+import difflib
+
+from hwdb.errors import InputError
 
 _DECIMAL = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
@@ -64,8 +66,18 @@ def from_si(value: float, unit: str) -> float:
     return value / _entry(unit)[1]
 
 
+def nearest_unit(unit: str, measures: str = "") -> str:
+    """The unit (of the dimension `measures`) that `unit` was probably meant to be; case counts, as in GB and Gb.
+
+    >>> nearest_unit("GBps"), nearest_unit("MiB", "bytes/s")
+    ('GB/s', 'MiB/s')
+    """
+    fitting = [known for known, (measured, _) in UNITS.items() if measures in ("", measured)]
+    close = difflib.get_close_matches(unit, fitting, n=1, cutoff=0.5)
+    return close[0] if close else EXAMPLES.get(measures, "GB")
+
+
 def _entry(unit: str) -> tuple[str, float]:
     if unit not in UNITS:
-        near = " or ".join(repr(n) for n in nearest(unit, UNITS, 2)) or "one of hwdb.units.UNITS"
-        raise InputError(f"unknown unit {unit!r}; write {near}")
+        raise InputError(f"unknown unit {unit!r}; did you mean {nearest_unit(unit)!r}?")
     return UNITS[unit]
