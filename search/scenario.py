@@ -245,7 +245,8 @@ def _choices(table: Table) -> Choices:
                 raise table.error(key, f"unknown value {name!r}; choose from {', '.join(allowed)}")
     defaults = Choices()
     made = Choices(
-        **whole, ep=_experts(table), weight=formats["weight"], kv=formats["kv"], act=acts, modes=table.texts("modes", ("colocated",)),
+        **whole, ep=_experts(table), weight=formats["weight"], kv=formats["kv"], act=acts,
+        modes=table.texts("modes", ("colocated",)),
         power_cap=table.numbers("power_cap_w", (), least=1),
         searcher=table.text("searcher", defaults.searcher, choices=SEARCHERS),
         trials=table.whole("trials", defaults.trials, least=1),

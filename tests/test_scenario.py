@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import pytest
 
 from hwdb import InputError
-from perfmodel.tomltable import parse_toml
-from search.scenario import OBJECTIVES, Scenario, load_scenario
+from perfmodel.tomltable import Table, parse_toml
+from search.scenario import ENGINE_KEYS, OBJECTIVES, Scenario, load_scenario
+from search.workloadfile import WORKLOAD_KEYS
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -365,3 +367,29 @@ def test_lines_are_found_in_lists_of_tables() -> None:
 def test_objectives_of_a_plan_know_their_direction(tmp_path: Path) -> None:
     assert read(tmp_path, GOOD).lower_is_better
     assert not OBJECTIVES["output_tok_s_per_device"]
+
+
+DOCUMENTED = (EXAMPLES.parent / "docs" / "scenarios.md").read_text(encoding="utf-8")
+
+
+def test_every_example_and_objective_is_documented() -> None:
+    assert all(f"`examples/{path.name}`" in DOCUMENTED for path in EXAMPLES.glob("*.toml"))
+    assert all(f"`{name}`" in DOCUMENTED for name in OBJECTIVES)
+
+
+def test_every_key_that_is_read_is_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [put(tmp_path, GOOD), EXAMPLES / "fleet-mix.toml", EXAMPLES / "melange-fleet.toml"]
+    files = {str(p) for p in paths}
+    asked = {*WORKLOAD_KEYS, *ENGINE_KEYS}
+    plain = Table.get
+
+    def listening(self: Table, key: str, *default: object) -> object:
+        if self.file in files:
+            asked.add(key)
+        return plain(self, key, *default)
+
+    monkeypatch.setattr(Table, "get", listening)
+    for path in paths:
+        load_scenario(path)
+    assert "spare_nodes" in asked
+    assert not [k for k in sorted(asked) if not re.search(rf"\b{re.escape(k)}\b", DOCUMENTED)]
