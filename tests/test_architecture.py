@@ -20,7 +20,7 @@ GUARDED = {
     "pulp": ("search/fleet", "search/program"),
     "highspy": ("search/fleet", "search/program"),
     "optuna": ("search/optuna_searcher",),
-    "plotly": ("search/report", "search/charts", "perfmodel/profiles/", "perfmodel/profiler/"),
+    "plotly": ("search/report", "search/charts", "search/roofline_plot"),
     "jinja2": ("search/report", "search/deploy"),
     "rich": ("search/present", "cli"),
     "typer": ("cli",),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 
 import numpy as np
 
+from hwdb import InputError
 from perfmodel.profiler import power, timing
 from perfmodel.profiler.backend import Abilities, Call, NotHere
 from perfmodel.profiler.grid import Point
@@ -18,6 +20,8 @@ from perfmodel.profiler.machine import machine
 ONE_THREAD = 2**20
 #: The flush buffer is this many times the last-level cache, and at least so many bytes (virtual machines hide theirs).
 FLUSH_FACTOR, FLUSH_LEAST = 2.0, 2**26
+#: What BLAS libraries read at start-up.
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 #: Share of main memory a point may take.
 MEMORY_SHARE = 0.4
 
@@ -34,6 +38,7 @@ class NumpyBackend:
             (v for v in ("AMD", "Intel", "Apple", "Ampere") if v.lower() in host.title.lower()), "unknown"
         )
         self.threads = threads or host.cores
+        self._limit = limit_threads(threads, host.cores)
         self.software = f"numpy {np.__version__} {blas()}"
         self.meter = power.processor()
         fewer = tuple(f"copy t{2**p}" for p in range(int(math.log2(self.threads)) + 1) if 2**p < self.threads)
@@ -132,6 +137,24 @@ def _footprint(point: Point) -> float:
     if point.family == "attention_decode":
         return 8.0 * point["batch"] * point["context"] * (point["kv_heads"] * point["head_dim"] + point["heads"])
     return 1.5 * point["moved_bytes"]
+
+
+def limit_threads(threads: int, cores: int) -> object:
+    """Keep BLAS to `threads` (0: leave it alone); the return value must be kept as long as that should hold.
+
+    Raises `InputError` where that takes threadpoolctl and it is not installed, unless the environment already does it.
+    """
+    if not threads or threads == cores:
+        return None
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError as error:
+        if any(os.environ.get(name) == str(threads) for name in THREAD_VARIABLES):
+            return None
+        raise InputError(
+            f"--threads {threads}: set {THREAD_VARIABLES[0]}={threads} before the start, or pip install threadpoolctl"
+        ) from error
+    return threadpool_limits(limits=threads)
 
 
 def blas() -> str:

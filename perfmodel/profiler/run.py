@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,6 +45,11 @@ class Run:
         ]  # fmt: skip
 
 
+def today() -> str:
+    """The day, UTC, as ISO 8601."""
+    return f"{datetime.now(UTC):%Y-%m-%d}"
+
+
 def everything(backend: Backend, size: str) -> list[Point]:
     """All points of the grid `size` that the backend claims to run."""
     can = backend.abilities
@@ -69,31 +74,32 @@ def measure(
     device: str,
     effort: timing.Effort | None = None,
     budget: float = float("inf"),
-    progress: bool = False,
+    progress: Callable[[float, float], None] | None = None,
 ) -> Run:
     """Time `points` on `backend` and append them to the plain CSV at `path`.
 
-    device: name the rows carry. budget: seconds after which no further point is begun. progress: show a bar.
-    Points whose key the file already has are skipped. Raises `InputError` if the file is no plain CSV.
+    device: name the rows carry. budget: seconds after which no further point is begun. progress: called with
+    (points done, points in all). Points whose key the file already has are skipped. Raises `InputError` if the file
+    is no plain CSV or holds rows of another machine.
     """
     start, known = perf_counter(), done(path)
-    card.write(card.make(backend, machine(), f"{datetime.now(UTC):%Y-%m-%d}"), path)
+    card.write(card.make(backend, machine(), today()), path)
     effort = effort or timing.Effort(watts=0.3 if backend.kind == "gpu" else 0.0)
     todo = [p for p in points if grid.key(p, device, backend.software) not in known]
     refused: Counter[str] = Counter()
     measured = left = 0
-    with _bar(len(todo), progress) as advance:
-        for position, point in enumerate(todo):
-            if perf_counter() - start > budget:
-                left = len(todo) - position
-                break
-            advance(point.family)
-            try:
-                _one(backend, point, path, device, effort)
-            except NotHere as reason:
-                refused[str(reason)] += 1
-                continue
-            measured += 1
+    for position, point in enumerate(todo):
+        if perf_counter() - start > budget:
+            left = len(todo) - position
+            break
+        if progress is not None:
+            progress(position, len(todo))
+        try:
+            _one(backend, point, path, device, effort)
+        except NotHere as reason:
+            refused[str(reason)] += 1
+            continue
+        measured += 1
     there = len(points) - len(todo)
     return Run(path, device, backend.software, measured, there, left, dict(refused), perf_counter() - start)
 
@@ -102,32 +108,6 @@ def _one(backend: Backend, point: Point, path: Path, device: str, effort: timing
     call = backend.prepare(point)
     time = timing.median_time(call, effort, backend.flush, backend.stopwatch)
     watts = timing.watts(call, effort, backend.meter, backend.wait)
-    source = f"perfmodel profile run {datetime.now(UTC):%Y-%m-%d}"
+    source = f"perfmodel profile run {today()}"
     row = point.row(device=device, software=backend.software, time=time, power=watts, source=source, licence=LICENCE)
     plain.write(row, path, append=True)
-
-
-def _silent(_family: str) -> None:
-    """What a bar does that is not shown."""
-
-
-class _bar:
-    """A progress bar, or nothing, as a context that gives the function to call at each point."""
-
-    def __init__(self, total: int, show: bool) -> None:
-        self._total, self._show = total, show
-
-    def __enter__(self):  # type: ignore[no-untyped-def]
-        if not self._show:
-            return _silent
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("{task.description:<18}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, transient=True)
-        self._progress.start()
-        task = self._progress.add_task("warming up", total=self._total)
-        return lambda family: self._progress.update(task, advance=1, description=family)
-
-    def __exit__(self, *exception: object) -> None:
-        if self._show:
-            self._progress.stop()

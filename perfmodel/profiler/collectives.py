@@ -1,0 +1,146 @@
+"""Collectives between the GPUs of this machine (or between processes over gloo), through torch.distributed.
+
+One process a rank; rank 0 writes the rows. Messages follow `perfmodel.collectives`: the vector each device holds for
+all-reduce, the full vector for all-gather and reduce-scatter, what one device sends for all-to-all and p2p.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from perfmodel.profiler import grid
+from perfmodel.profiler.grid import Point, point
+from perfmodel.profiler.run import LICENCE, done, today
+from perfmodel.profiler.timing import Effort
+from perfmodel.profiles.importers import plain
+from perfmodel.profiles.importers.rows import COLLECTIVES
+
+MESSAGES = {"small": (2**12, 2**18, 2**22), "full": tuple(2**p for p in range(10, 31))}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every rank is told. transport: "nccl" (also RCCL) or "gloo"; meet: file through which ranks find each
+    other; software: name the rows carry."""
+
+    path: str
+    device: str
+    software: str
+    group: int
+    transport: str
+    meet: str
+    effort: Effort
+
+
+def groups(devices: int) -> tuple[int, ...]:
+    """Group sizes worth measuring among `devices`: powers of two, and all of them.
+
+    >>> groups(6)
+    (2, 4, 6)
+    """
+    return tuple(sorted({2**p for p in range(1, devices.bit_length()) if 2**p <= devices} | {devices} - {0, 1}))
+
+
+def measure(
+    path: Path, *, device: str, group: int, size: str = "full", transport: str = "nccl", effort: Effort | None = None
+) -> int:
+    """Measure every collective among `group` ranks, append to `path`, skip what it already has; points left to do.
+
+    Families that the transport does not have are left out. Needs torch, and `group` GPUs for "nccl".
+    """
+    import torch
+    import torch.multiprocessing as multiprocessing
+
+    software = f"{transport} {_version(torch) if transport == 'nccl' else torch.__version__}"
+    every = [point(f, message_bytes=m, group=group, act="fp32") for f in COLLECTIVES for m in MESSAGES[size]]
+    known = done(path)
+    todo = [p for p in every if grid.key(p, device, software) not in known]
+    if todo:
+        with tempfile.TemporaryDirectory() as folder:
+            setting = Setting(str(path), device, software, group, transport, f"{folder}/meet", effort or Effort())
+            multiprocessing.spawn(_rank, args=(setting, todo), nprocs=group)
+    return len(todo)
+
+
+def _version(torch: Any) -> str:
+    found = torch.cuda.nccl.version()
+    return ".".join(str(part) for part in found) if isinstance(found, tuple) else str(found)
+
+
+def _rank(rank: int, setting: Setting, todo: Sequence[Point]) -> None:
+    """Body of one process."""
+    import torch
+    import torch.distributed as distributed
+
+    gpu = setting.transport == "nccl"
+    where = torch.device(f"cuda:{rank}" if gpu else "cpu")
+    if gpu:
+        torch.cuda.set_device(where)
+    meet = f"file://{setting.meet}"
+    distributed.init_process_group(setting.transport, init_method=meet, rank=rank, world_size=setting.group)
+    missing: set[str] = set()
+    for item in todo:
+        if item.family in missing:
+            continue
+        call = _call(distributed, torch, item, where, rank)
+        try:
+            time = _median(call, setting.effort, torch.cuda.synchronize if gpu else _nothing, distributed.barrier)
+        except (RuntimeError, NotImplementedError):  # every rank of a transport without this collective gets here
+            missing.add(item.family)
+            continue
+        if rank == 0:
+            row = item.row(device=setting.device, software=setting.software, time=time, power=float("nan"),
+                           source=f"perfmodel profile run {today()}", licence=LICENCE)  # fmt: skip
+            plain.write(row, Path(setting.path), append=True)
+    distributed.destroy_process_group()
+
+
+def _nothing() -> None:
+    """What a host waits for when the call itself waits."""
+
+
+def _median(
+    call: Callable[[], object], effort: Effort, wait: Callable[[], object], barrier: Callable[[], object]
+) -> float:
+    """Median seconds of a call that all ranks make together; every rank makes the same number of calls."""
+    times = []
+    for number in range(effort.warmup + effort.repeats):
+        barrier()
+        wait()
+        start = perf_counter()
+        call()
+        wait()
+        if number >= effort.warmup:
+            times.append(perf_counter() - start)
+    return statistics.median(times)
+
+
+def _call(distributed: Any, torch: Any, item: Point, where: Any, rank: int) -> Callable[[], object]:
+    group = item["group"]
+    count = max(group, item["message_bytes"] // 4 // group * group)
+    whole = torch.ones(count, device=where)
+    part = torch.ones(count // group, device=where)
+    other = torch.empty_like(whole)
+    scatter = getattr(distributed, "reduce_scatter_single", None) or distributed.reduce_scatter_tensor
+    calls: dict[str, Callable[[], object]] = {
+        "all_reduce": lambda: distributed.all_reduce(whole),
+        "all_gather": lambda: distributed.all_gather_into_tensor(whole, part),
+        "reduce_scatter": lambda: scatter(part, whole),
+        "all_to_all": lambda: distributed.all_to_all_single(other, whole),
+        "p2p": lambda: _pass_on(distributed, whole, other, rank),
+    }
+    return calls[item.family]
+
+
+def _pass_on(distributed: Any, whole: Any, other: Any, rank: int) -> None:
+    """Rank 0 to rank 1; the others watch."""
+    if rank == 0:
+        distributed.send(whole, 1)
+    elif rank == 1:
+        distributed.recv(other, 0)
