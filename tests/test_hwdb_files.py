@@ -1,0 +1,240 @@
+"""Users' own hardware files: layering, and what malformed ones are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import hwdb
+from hwdb.devicefile import FIGURES
+
+DEVICE = """
+title = "My card"
+vendor = "Me"
+arch = "Mine"
+kind = "gpu"
+
+[sources]
+page = "Product page of my card"
+
+[peak]
+bf16 = { value = 100, unit = "TFLOP/s", kind = "rated", source = "page" }
+
+[memory]
+capacity = { value = 24, unit = "GiB", kind = "rated", source = "page" }
+bandwidth = { value = 900, unit = "GB/s", kind = "rated", source = "page" }
+
+[link]
+topology = "pcie"
+peers = 8
+bandwidth = { value = 32, unit = "GB/s", kind = "rated", source = "page" }
+"""
+
+NODE = """
+title = "My server"
+device = "my-card"
+count = 4
+
+[link]
+topology = "pcie"
+peers = 4
+bandwidth = { value = 32, unit = "GB/s", kind = "rated", source = "Handbook of my server" }
+"""
+
+PRICES = """
+provider = "Me"
+
+[[price]]
+device = "my-card"
+usd_per_hour = 8
+per = 4
+kind = "on_demand"
+date = "2026-05"
+source = "Invoice of May"
+"""
+
+
+def folder(tmp_path: Path, device: str = DEVICE, node: str = NODE, prices: str = PRICES) -> Path:
+    for part, name, text in (("devices", "my-card", device), ("nodes", "my-server", node), ("prices", "mine", prices)):
+        (tmp_path / part).mkdir(exist_ok=True)
+        (tmp_path / part / f"{name}.toml").write_text(text)
+    return tmp_path
+
+
+# ---------------------------------------------------------------- layering
+
+
+def test_loading_is_cached_by_folders(tmp_path: Path) -> None:
+    assert hwdb.load() is hwdb.load()
+    assert hwdb.load([folder(tmp_path)]) is hwdb.load([tmp_path])
+
+
+def test_a_folder_adds_device_node_and_price(tmp_path: Path) -> None:
+    database = hwdb.load([folder(tmp_path)])
+    assert database.device("my-card").memory == 24 * 2**30
+    assert database.node("my-server").link.bandwidth == 32e9
+    assert [price.usd_per_hour for price in database.prices("my-card")] == [2.0]
+    assert "h100-sxm" in database.names()
+
+
+def test_plain_files_are_told_apart_by_type(tmp_path: Path) -> None:
+    (tmp_path / "my-card.toml").write_text('type = "device"\n' + DEVICE)
+    (tmp_path / "my-server.toml").write_text('type = "node"\n' + NODE)
+    (tmp_path / "mine.toml").write_text('type = "prices"\n' + PRICES)
+    database = hwdb.load([tmp_path])
+    assert database.node("my-server").device == "my-card"
+    assert len(database.prices("my-card")) == 1
+
+
+def test_a_later_folder_wins_and_like_changes_only_what_is_given(tmp_path: Path) -> None:
+    capped = 'like = "h100-sxm"\n[power]\ntdp = { value = 500, unit = "W", kind = "assumed", source = "our cap" }\n'
+    (tmp_path / "devices").mkdir()
+    (tmp_path / "devices" / "h100-sxm.toml").write_text(capped)
+    (tmp_path / "devices" / "h100-500w.toml").write_text('like = "h100-sxm"\ntitle = "H100 at 500 W"\n')
+    database = hwdb.load([tmp_path])
+    assert database.device("h100-sxm").tdp == 500
+    assert database.device("h100-sxm").peak("bf16") == 989e12
+    assert database.device("h100-500w").tdp == 500
+    assert database.device("h100-500w").title == "H100 at 500 W"
+    assert hwdb.device("h100-sxm").tdp == 700
+
+
+def test_the_users_own_folder_is_honoured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    own = tmp_path / "perfmodel" / "hwdb"
+    own.mkdir(parents=True)
+    folder(own)
+    assert hwdb.user_folder() == own
+    assert hwdb.device("my-card").title == "My card"
+
+
+# ---------------------------------------------------------------- malformed files
+
+BANDWIDTH = 'bandwidth = { value = 900, unit = "GB/s", kind = "rated", source = "page" }'
+MALFORMED_DEVICES = {
+    "negative": (BANDWIDTH, BANDWIDTH.replace("900", "-900"), r"memory\.bandwidth\.value = -900: .*>= 0"),
+    "nan": (BANDWIDTH, BANDWIDTH.replace("900", "nan"), r"memory\.bandwidth\.value = nan: not a finite number"),
+    "infinite": (BANDWIDTH, BANDWIDTH.replace("900", "inf"), r"memory\.bandwidth\.value = inf: not a finite number"),
+    "wrong unit": (BANDWIDTH, BANDWIDTH.replace("GB/s", "GB"), r"bandwidth\.unit = 'GB': must measure bytes/s.*'GB/s'"),
+    "unknown unit": (BANDWIDTH, BANDWIDTH.replace("GB/s", "GBps"), r"unit = 'GBps'.*did you mean 'GB/s'"),
+    "no source": (BANDWIDTH, BANDWIDTH.replace(', source = "page"', ""), r"bandwidth\.source is missing"),
+    "no unit": (BANDWIDTH, BANDWIDTH.replace('unit = "GB/s", ', ""), r"bandwidth\.unit is missing"),
+    "no value": (BANDWIDTH, BANDWIDTH.replace("value = 900, ", ""), r"bandwidth\.value is missing"),
+    "unnamed source": (BANDWIDTH, BANDWIDTH.replace('"page"', '"pagee"'), r"source = 'pagee': no such name.*'page'"),
+    "wrong kind": (BANDWIDTH, BANDWIDTH.replace("rated", "rate"), r"kind = 'rate': not one of.*did you mean 'rated'"),
+    "unknown field": (
+        BANDWIDTH,
+        BANDWIDTH.replace("source =", "sources ="),
+        r"unknown key .*sources; did you mean 'source'",
+    ),
+    "unknown figure": ("bf16 =", "bf61 =", r"unknown key peak\.bf61; did you mean 'bf16'"),
+    "unknown table": ("[memory]", "[memoria]", r"unknown key memoria; did you mean 'memory'"),
+    "bare number": (BANDWIDTH, "bandwidth = 900", r"memory\.bandwidth = 900: a figure needs its provenance; write"),
+    "text without choice": (BANDWIDTH, BANDWIDTH.replace("900", '"800-900"'), r"add chosen = <the number to use>"),
+    "missing memory": (BANDWIDTH, "", r"memory\.bandwidth.*is missing"),
+    "missing title": ('title = "My card"', "", r"title is missing; write title"),
+    "wrong topology": ('topology = "pcie"', 'topology = "pci"', r"link\.topology = 'pci'.*did you mean 'pcie'"),
+    "peers": ("peers = 8", "peers = 1.5", r"link\.peers = 1.5: not a whole number"),
+    "device kind": ('kind = "gpu"', 'kind = "gpus"', r"kind = 'gpus': not one of.*did you mean 'gpu'"),
+    "not toml": ("[peak]", "[peak", r"not valid TOML.*line 10"),
+    "sparse": (
+        'kind = "rated", source = "page" }\n\n[memory]',
+        'kind = "rated", source = "page", note = "with sparsity" }\n\n[memory]',
+        r"peaks are dense",
+    ),
+    "year": ('kind = "gpu"', 'kind = "gpu"\nyear = 20222', r"year = 20222: not a year"),
+    "wrong type": ('kind = "gpu"', 'kind = "gpu"\ntype = "node"', r"type = 'node': not one of device"),
+    "like nothing": ('kind = "gpu"', 'kind = "gpu"\nlike = "h100-smx"', r"like: unknown device 'h100-smx'.*'h100-sxm'"),
+    "like itself": ('kind = "gpu"', 'kind = "gpu"\nlike = "my-card"', r"like: unknown device 'my-card'.*like itself"),
+    "sources": ('page = "Product page of my card"', "page = 5", r"sources = .*write a table of short name"),
+    "notes": ('kind = "gpu"', 'kind = "gpu"\nnotes = "one"', r"notes = 'one': not a list of texts"),
+    "alternatives": (BANDWIDTH, BANDWIDTH.replace(" }", ", alternatives = 5 }"), r"alternatives = 5: not a list"),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED_DEVICES)
+def test_a_malformed_device_file_gets_file_key_and_reason(case: str, tmp_path: Path) -> None:
+    old, new, message = MALFORMED_DEVICES[case]
+    assert old in DEVICE
+    database = hwdb.load([folder(tmp_path, device=DEVICE.replace(old, new))])
+    with pytest.raises(hwdb.InputError, match=message) as caught:
+        database.device("my-card")
+    assert "my-card.toml" in str(caught.value)
+
+
+MALFORMED_NODES = {
+    "unknown device": ('device = "my-card"', 'device = "my-cart"', r"device: unknown device 'my-cart'.*'my-card'"),
+    "count": ("count = 4", "count = 0", r"count = 0: not a finite number > 0"),
+    "unknown key": ("count = 4", "counts = 4", r"count is missing"),
+    "link without topology": ('topology = "pcie"\n', "", r"link\.topology is missing"),
+    "host": ("count = 4", "count = 4\nhost = 5", r"host: 5 is not a table"),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED_NODES)
+def test_a_malformed_node_file_gets_file_key_and_reason(case: str, tmp_path: Path) -> None:
+    old, new, message = MALFORMED_NODES[case]
+    assert old in NODE
+    with pytest.raises(hwdb.InputError, match=message) as caught:
+        hwdb.load([folder(tmp_path, node=NODE.replace(old, new))]).node("my-server")
+    assert "my-server.toml" in str(caught.value)
+
+
+MALFORMED_PRICES = {
+    "negative": ("usd_per_hour = 8", "usd_per_hour = -8", r"price\[0\]\.usd_per_hour = -8: not a finite number > 0"),
+    "text": ("usd_per_hour = 8", 'usd_per_hour = "8"', r"usd_per_hour = '8': not a finite number > 0"),
+    "date": ('date = "2026-05"', 'date = "May 2026"', r"date = 'May 2026': not a date; write"),
+    "kind": ('kind = "on_demand"', 'kind = "on-demand"', r"kind = 'on-demand'.*did you mean 'on_demand'"),
+    "device": ('device = "my-card"', 'device = "my-cart"', r"unknown device 'my-cart'"),
+    "node": ("per = 4", 'per = 4\nnode = "my-serve"', r"unknown node 'my-serve'; did you mean 'my-server'"),
+    "source": ('source = "Invoice of May"', "", r"price\[0\]\.source is missing"),
+    "unknown key": ("per = 4", "pro = 4", r"unknown key price\[0\]\.pro; did you mean"),
+    "assumed": ("per = 4", 'assumed = "yes"', r"assumed = 'yes': not true or false"),
+    "empty": (PRICES, 'provider = "Me"', r"no prices; write at least one"),
+    "not a list": (PRICES, 'provider = "Me"\nprice = 5', r"price = 5: not a list of tables; write \[\[price\]\]"),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED_PRICES)
+def test_a_malformed_price_file_gets_file_key_and_reason(case: str, tmp_path: Path) -> None:
+    old, new, message = MALFORMED_PRICES[case]
+    with pytest.raises(hwdb.InputError, match=message) as caught:
+        hwdb.load([folder(tmp_path, prices=PRICES.replace(old, new))]).prices()
+    assert "mine.toml" in str(caught.value)
+
+
+def test_a_missing_folder_a_stray_file_and_bytes_that_are_no_text(tmp_path: Path) -> None:
+    with pytest.raises(hwdb.InputError, match="nowhere' does not exist; give a folder with devices/"):
+        hwdb.load([tmp_path / "nowhere"])
+    stray = tmp_path / "stray"
+    stray.mkdir()
+    (stray / "what.toml").write_text("x = 1\n")
+    with pytest.raises(hwdb.InputError, match=r"what\.toml: type = None.*device, node, prices"):
+        hwdb.load([stray])
+    (stray / "what.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(hwdb.InputError, match="not UTF-8 text"):
+        hwdb.load((str(stray),))
+
+
+def test_the_documented_example_is_a_valid_device_file(tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "hardware.md").read_text()
+    blocks = [block.split("\n", 1)[1] for block in page.split("```")[1::2] if block.startswith("toml\n")]
+    (tmp_path / "devices").mkdir()
+    for number, block in enumerate(blocks):
+        part = "prices" if "[[price]]" in block else "nodes" if "count =" in block else "devices"
+        (tmp_path / part).mkdir(exist_ok=True)
+        name = "my-card" if part == "devices" and "like" not in block else f"example-{number}"
+        (tmp_path / part / f"{name}.toml").write_text(block)
+    database = hwdb.load([tmp_path])
+    assert len(blocks) >= 4
+    assert database.device("my-card").bandwidth > 0
+    assert len(database.nodes("my-card")) == 1
+    assert database.prices("my-card")
+    assert len(database.devices()) == len(hwdb.devices()) + 2
+
+
+def test_every_figure_of_the_table_is_documented() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "hardware.md").read_text()
+    missing = [table for table, figures in FIGURES.items() if f"`[{table}]`" not in page]
+    assert missing == []
