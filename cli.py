@@ -94,6 +94,25 @@ def estimate(
     return present.show([row], form)
 
 
+@app.command("predict")
+def predict(
+    cases: Annotated[Path, typer.Argument(metavar="CASES.csv", help="Cases, one a row; plain or gzipped CSV.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here (CSV) in place of stdout.")] = None,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    hwdb: Folders = None,
+) -> None:
+    """Predict every case of a table; a bad row says why in its `error` and stops nothing."""
+    import perfmodel
+    from hwdb import load
+    from search import present
+
+    form = present.form(as_json, as_csv)
+    with present.progress("predicting") as update:
+        frame = perfmodel.predict(cases, hwdb=load(hwdb or ()), progress=update)
+    present.deliver(frame, output, form if as_json else "csv")
+
+
 @app.command("version")
 def version() -> None:
     """Print the version."""

@@ -7,15 +7,20 @@ an array of such objects, one a row; unknown (NaN) becomes null in JSON and empt
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from hwdb import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Row = Mapping[str, Any]
 Form = Literal["table", "json", "csv"]
@@ -151,6 +156,29 @@ def show(
         write_csv(rows, out)
     else:
         _table(rows, title, columns or columns_of(rows), notes, out)
+
+
+def deliver(frame: pd.DataFrame, path: Path | None, as_form: Form) -> None:
+    """A frame of predictions as CSV or JSON, to `path` or to stdout; how many rows were refused goes to stderr."""
+    if as_form == "json":
+        text = to_json(frame.to_dict(orient="records")) + "\n"
+    else:
+        text = frame.to_csv(index=False, lineterminator="\n")
+    if path is None:
+        sys.stdout.write(text)
+        return
+    write_text(path, text)
+    refused = int((frame["error"] != "").sum())
+    print(f"{path}: {len(frame) - refused} of {len(frame)} rows answered, {refused} refused", file=sys.stderr)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, gzipped where its name ends in .gz; `InputError` where that cannot be done."""
+    data = text.encode()
+    try:
+        path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); give a file in an existing folder") from error
 
 
 def _table(rows: Sequence[Row], title: str, columns: Sequence[str], notes: Sequence[str], out: TextIO) -> None:
