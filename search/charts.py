@@ -95,9 +95,10 @@ def ranged_bars(
     colours = [PALETTE[0] if n == chosen else PALETTE[2] for n in names]
     above = [h - v for h, v in zip(high, values, strict=True)]
     below = [v - lo for lo, v in zip(low, values, strict=True)]
+    whiskers = {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "color": "#8a8d91"}
     bar: Figure = {
         "type": "bar", "orientation": "h", "y": list(names), "x": list(values), "marker": {"color": colours},
-        "error_x": {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.4, "color": "#8a8d91"},
+        "error_x": whiskers,
         "hovertemplate": "%{y}: %{x:.3g}<extra></extra>", "showlegend": False,
     }  # fmt: skip
     height = max(180, 70 + 34 * len(names))
