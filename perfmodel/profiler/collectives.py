@@ -127,10 +127,12 @@ def _call(distributed: Any, torch: Any, item: Point, where: Any, rank: int) -> C
     whole = torch.ones(count, device=where)
     part = torch.ones(count // group, device=where)
     other = torch.empty_like(whole)
+    # torch 2.13 renamed two of them and warns of the old names
     scatter = getattr(distributed, "reduce_scatter_single", None) or distributed.reduce_scatter_tensor
+    gather = getattr(distributed, "all_gather_single", None) or distributed.all_gather_into_tensor
     calls: dict[str, Callable[[], object]] = {
         "all_reduce": lambda: distributed.all_reduce(whole),
-        "all_gather": lambda: distributed.all_gather_into_tensor(whole, part),
+        "all_gather": lambda: gather(whole, part),
         "reduce_scatter": lambda: scatter(part, whole),
         "all_to_all": lambda: distributed.all_to_all_single(other, whole),
         "p2p": lambda: _pass_on(distributed, whole, other, rank),

@@ -25,6 +25,8 @@ from perfmodel.profiles import build, runfile
 from perfmodel.profiles.families import FAMILY
 from perfmodel.profiles.importers import Checked, Rows, check, plain
 
+#: Name of the run under [sources] of the device file.
+RUN = "run"
 #: A stream sets the bandwidth ceiling if it moves at least this share of the largest one: beyond every cache.
 LARGEST_SHARE = 0.25
 #: Kernels of the profiler that are no operators: fewer threads, trains of launches.
@@ -116,8 +118,8 @@ def _source(rows: Rows, card: Card | None) -> str:
     return f"{named} on {card.title}, {card.software}" if card else named
 
 
-def _record(value: float, unit: str, source: str, note: str = "") -> str:
-    text = f'{{ value = {value:.9g}, unit = "{unit}", kind = "measured", source = {json.dumps(source)}'
+def _record(value: float, unit: str, note: str = "") -> str:
+    text = f'{{ value = {value:.9g}, unit = "{unit}", kind = "measured", source = "{RUN}"'
     return text + (f", note = {json.dumps(note)} }}" if note else " }")
 
 
@@ -129,36 +131,43 @@ def device_file(
     title = card.title if card else name
     lines.append(f"title = {json.dumps(title, ensure_ascii=False)}")
     if not like:
-        lines += _own(ceilings, card, memory, source)
+        lines += _description(card)
+    lines += ["", "[sources]", f"{RUN} = {json.dumps(source, ensure_ascii=False)}"]
+    if not like:
+        lines += _own(ceilings, card, memory)
     lines += ["", "[measured]"]
     for key, value in ceilings.items():
         unit, factor = ("W", 1.0) if key.startswith("power.") else ("GB/s", 1e9) if "." not in key else ("GFLOP/s", 1e9)
-        lines.append(f'"{key}" = {_record(value / factor, unit, source)}')
+        lines.append(f'"{key}" = {_record(value / factor, unit)}')
     return "\n".join(lines) + "\n"
 
 
-def _own(ceilings: dict[str, float], card: Card | None, memory: float, source: str) -> list[str]:
+def _description(card: Card | None) -> list[str]:
+    kind, vendor = (card.kind, card.vendor) if card else ("cpu", "unknown")
+    return [f'vendor = "{vendor}"', 'arch = "as measured"', f'kind = "{kind}"']
+
+
+def _own(ceilings: dict[str, float], card: Card | None, memory: float) -> list[str]:
     """Sections of a machine that hwdb does not know: measured figures stand in for rated ones."""
     capacity = memory if memory == memory else card.memory_bytes if card else float("nan")
     if capacity != capacity:
         raise InputError("the memory of the measured machine is not known: give --like DEVICE or --memory-gb N")
     if "memory_bandwidth" not in ceilings:
         raise InputError("no element-wise rows: without a stream the memory bandwidth is not known; measure one")
-    kind, vendor = (card.kind, card.vendor) if card else ("cpu", "unknown")
-    lines = [f'vendor = "{vendor}"', 'arch = "as measured"', f'kind = "{kind}"', "", "[peak]"]
+    lines = ["", "[peak]"]
     stands = "best GEMM measured; the rated peak is not known"
     for key, value in ceilings.items():
         if key.startswith("gemm."):
-            lines.append(f"{key.removeprefix('gemm.')} = {_record(value / 1e9, 'GFLOP/s', source, stands)}")
-    lines += ["", "[memory]", f"capacity = {_record(capacity / 1e9, 'GB', source)}"]
+            lines.append(f"{key.removeprefix('gemm.')} = {_record(value / 1e9, 'GFLOP/s', stands)}")
+    lines += ["", "[memory]", f"capacity = {_record(capacity / 1e9, 'GB')}"]
     stands = "best stream measured; the rated bandwidth is not known"
-    lines.append(f"bandwidth = {_record(ceilings['memory_bandwidth'] / 1e9, 'GB/s', source, stands)}")
+    lines.append(f"bandwidth = {_record(ceilings['memory_bandwidth'] / 1e9, 'GB/s', stands)}")
     if card and card.cache_bytes == card.cache_bytes:
-        lines.append(f"l2 = {_record(card.cache_bytes / 1e6, 'MB', source)}")
+        lines.append(f"l2 = {_record(card.cache_bytes / 1e6, 'MB')}")
     if card:
-        lines += ["", "[chip]", f"cores = {_record(card.cores, '1', source)}"]
+        lines += ["", "[chip]", f"cores = {_record(card.cores, '1')}"]
     if card and card.tdp_w == card.tdp_w:
-        lines += ["", "[power]", f"tdp = {_record(card.tdp_w, 'W', source)}"]
+        lines += ["", "[power]", f"tdp = {_record(card.tdp_w, 'W')}"]
     return lines
 
 

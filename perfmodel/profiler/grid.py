@@ -24,7 +24,7 @@ SITES = {
 }  # fmt: skip
 TOKENS = {"small": (1, 8, 64, 256), "full": tuple(2**p for p in range(15))}
 #: Bytes that element-wise operators move: from the launch floor to far beyond any cache.
-MOVED = {"small": (2**12, 2**20, 2**26), "full": tuple(2**p for p in range(12, 32, 2))}
+MOVED = {"small": (2**12, 2**17, 2**22, 2**26), "full": tuple(2**p for p in range(12, 32, 2))}
 #: (heads, kv_heads, head_dim).
 HEADS = {"small": ((8, 2, 64),), "full": ((32, 8, 128), (32, 32, 128), (8, 1, 128), (64, 8, 128), (32, 8, 64))}
 PROMPTS = {"small": (128, 512), "full": (128, 512, 2048, 8192, 32768)}

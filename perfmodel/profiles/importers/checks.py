@@ -85,6 +85,8 @@ def check(table: Rows, device: Callable[[str], Device] | None, place: str = "tab
     notes: list[str] = []
     set_aside: list[Quarantined] = []
     good = _drop(table, _malformed(table), set_aside)
+    if len(good) and float(np.median(good["time"])) < SHORTEST:
+        raise InputError(f"{place}: half of the times are under {SHORTEST * 1e6:g} us; they look like ms not us")
     if device is not None:
         good = _drop(good, _impossible(good, device, place, notes), set_aside)
     good, repeats = _merge_repeats(good)
@@ -148,8 +150,6 @@ def _impossible(table: Rows, device: Callable[[str], Device], place: str, notes:
 
 
 def _refuse_wrong_unit(time: NDArray[np.float64], least: NDArray[np.float64], place: str) -> None:
-    if float(np.median(time)) < SHORTEST:
-        raise InputError(f"{place}: half of the times are under {SHORTEST * 1e6:g} us; they look like ms not us")
     for factor, wrong, low in ((1e-3, "ms not us", True), (1e3, "ns not us", False)):
         telling = (least > UNIT_FLOOR) if low else (least > UNIT_FLOOR / 10.0)
         if telling.sum() < 3:
