@@ -67,6 +67,7 @@ def estimate(
     ttft_ms: Annotated[float | None, typer.Option(help="Bound on time to first token: prints the chance.")] = None,
     tpot_ms: Annotated[float | None, typer.Option(help="Bound on time per output token.")] = None,
     e2e_ms: Annotated[float | None, typer.Option(help="Bound on a whole request.")] = None,
+    slo_at: Annotated[str, typer.Option(help="What the bounds hold for: mean, p50, p90, p95 or p99.")] = "mean",
     explain: Annotated[bool, typer.Option("--explain", help="Print operator by operator where time goes.")] = False,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
@@ -77,7 +78,7 @@ def estimate(
     from search import present, single
 
     form, database = present.form(as_json, as_csv), load(hwdb or ())
-    slo = single.slo_of(ttft_ms, tpot_ms, e2e_ms)
+    slo = single.slo_of(ttft_ms, tpot_ms, e2e_ms, slo_at)
     workload = single.workload_of(
         isl, osl, concurrency=concurrency, rate_rps=rate_rps, batch=batch, n_requests=n_requests, prefix_hit=prefix_hit
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import erf, expm1, isnan, log, sqrt
+from math import expm1
 from typing import Any
 
 from hwdb import Hwdb, InputError, UnknownName
@@ -12,10 +12,10 @@ from perfmodel import Engine, ModelSpec, Objective, Slo, Workload, deployments, 
 from perfmodel.deployment import Deployments
 from perfmodel.dtypes import COMPUTE, COMPUTE_CODE, FORMAT_CODE, FORMAT_NAMES, storage
 from perfmodel.estimates import Estimates
+from perfmodel.workload import STATISTICS
+from search.objectives import chances
 
 NAN = float("nan")
-#: Deviate of the normal distribution that bounds its middle 80 %.
-DEVIATE = 1.2816
 #: What the terminal shows, by section; JSON and CSV hold every column.
 SHEET: Mapping[str, Sequence[str]] = {
     "Deployment": ("model", "device", "devices", "layout", "weights", "kv", "engine"),
@@ -122,38 +122,14 @@ def terms_of(asked: Single) -> list[dict[str, Any]]:
 
 
 def slo_of(ttft_ms: float | None, tpot_ms: float | None, e2e_ms: float | None, statistic: str = "mean") -> Slo:
-    """Bounds in milliseconds as an SLO; what is None is not bounded."""
+    """Bounds in milliseconds on the mean or a percentile; what is None is not bounded. Raises `InputError`."""
+    if statistic not in STATISTICS:
+        raise UnknownName("statistic", statistic, STATISTICS, f"({', '.join(STATISTICS)})")
     bounds = {"ttft": ttft_ms, "tpot": tpot_ms, "e2e": e2e_ms}
     for metric, limit in bounds.items():
         if limit is not None and not limit > 0:
             raise InputError(f"--{metric}-ms {limit:g} is no bound; give milliseconds above 0")
     return Slo(tuple(Objective(m, statistic, limit / 1e3) for m, limit in bounds.items() if limit is not None))
-
-
-def chance(value: float, limit: float, spread: float) -> float:
-    """Probability that a log-normal quantity around `value` stays below `limit`; `spread` bounds 80 % of it.
-
-    >>> round(chance(1.0, 2.718281828 ** 0.2, 0.2), 3)
-    0.9
-    """
-    if isnan(value) or value <= 0:
-        return NAN
-    if spread <= 0 or isnan(spread):
-        return float(value <= limit)
-    return 0.5 * (1.0 + erf(log(limit / value) / (spread / DEVIATE) / sqrt(2.0)))
-
-
-def slo_chance(estimates: Estimates, slo: Slo, row: int = 0) -> float:
-    """Chance that `row` keeps every objective, the least of them: errors of one estimate go together."""
-    kept = [
-        chance(
-            float(estimates.mean(estimates.quantile(o.metric, o.statistic))[row]),
-            o.limit,
-            float(estimates.spread[o.metric][row]),
-        )
-        for o in slo.objectives
-    ]
-    return min(kept, default=NAN)
 
 
 def row_of(asked: Single, hwdb: Hwdb, slo: Slo) -> dict[str, Any]:
@@ -169,7 +145,7 @@ def row_of(asked: Single, hwdb: Hwdb, slo: Slo) -> dict[str, Any]:
         "most_running": float(found.max_running[0]),
         "reason": found.reason(0),
         **_cost(hwdb, device, devices, float(found.output_rate[0])),
-        "slo_chance_percent": 100.0 * slo_chance(found, slo),
+        "slo_chance_percent": 100.0 * float(chances(found, slo).min()) if slo.objectives else NAN,
         "remark": "the load exceeds what this serves: queues grow without end" if found.saturated[0] else "",
     }
 
