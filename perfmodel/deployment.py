@@ -67,4 +67,6 @@ def deployments(devices: tuple[Device, ...] | list[Device], **columns: object) -
     arrays = dict(zip(defaults, given, strict=True))
     whole = {"device", "weight", "act", "kv"}
     typed = {c: np.array(a, dtype=np.intp if c in whole else float) for c, a in arrays.items()}
-    return Deployments(devices=tuple(devices), **typed)
+    # keep only devices that serve a candidate: tables are loaded for each device that is named
+    used, typed["device"] = np.unique(typed["device"], return_inverse=True)
+    return Deployments(devices=tuple(devices[i] for i in used), **typed)

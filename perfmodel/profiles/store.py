@@ -62,10 +62,11 @@ class Profile:
         return _read(self.files[family][framework])
 
 
-def folders() -> list[Path]:
+@lru_cache(maxsize=1)
+def folders() -> tuple[Path, ...]:
     """Built-in places: the package's own copy in a wheel, the tree of a checkout. Those that exist."""
     package = Path(__file__).resolve().parents[1]
-    return [p for p in (package / "_profiles", package.parent / "data" / "profiles") if p.is_dir()]
+    return tuple(p for p in (package / "_profiles", package.parent / "data" / "profiles") if p.is_dir())
 
 
 @lru_cache(maxsize=512)
