@@ -52,6 +52,8 @@ def read_json(path: Path) -> Mapping[str, Any]:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is no text in UTF-8 ({error.reason} at byte {error.start})") from error
+    except RecursionError as error:
+        raise InputError(f"{path}: nested too deeply to be a configuration") from error
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from error
     if not isinstance(values, Mapping):
@@ -88,14 +90,14 @@ def architecture(c: Fields) -> str:
 
 
 def find_reader(c: Fields) -> Reader:
-    """The reader of this configuration's `model_type`, else of its architecture."""
+    """The reader of this configuration's `model_type`, else of its architecture, else of its text model's type."""
     kind, name = c.text("model_type"), architecture(c)
+    inner = c.section("text_config") or c.section("llm_config") or c
     if not kind and not name:
         raise InputError(f"{c.place}: neither model_type nor architectures is stated; which architecture is this?")
-    reader = READERS.get(kind) or READERS.get(name)
+    reader = READERS.get(kind) or READERS.get(name) or READERS.get(inner.text("model_type"))
     if reader:
         return reader
-    inner = c.section("text_config") or c
     absent = [fact for fact, keys in _USUAL.items() if not any(inner.has(k) or c.has(k) for k in keys)]
     facts = "how its attention, MLP, norms and biases are built (config.json does not say; its code does)"
     if absent:

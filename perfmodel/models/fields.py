@@ -32,7 +32,8 @@ class Fields:
 
     def fail(self, key: str, value: object, want: str) -> InputError:
         """The error for a field whose value is of no use."""
-        return InputError(f"{self.place}: {key} = {value!r}: {want}")
+        shown = repr(value)
+        return InputError(f"{self.place}: {key} = {shown if len(shown) <= 80 else shown[:77] + '...'}: {want}")
 
     def missing(self, *keys: str) -> InputError:
         """The error for a field that is not there."""
@@ -46,7 +47,7 @@ class Fields:
             if default is None:
                 raise self.missing(*keys)
             return default
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if not _is_number(value):
             raise self.fail(key, value, "a finite number is needed")
         return float(value)
 
@@ -57,10 +58,8 @@ class Fields:
             if default is None:
                 raise self.missing(*keys)
             return default
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise self.fail(key, value, f"a whole number of at least {least} is needed")
-        if value != int(value) or value < least or value > most:
-            raise self.fail(key, value, f"a whole number from {least} to {most:.0e} is needed")
+        if not _is_number(value) or value != int(value) or value < least or value > most:
+            raise self.fail(key, value, f"a whole number from {least} to {most:.0f} is needed")
         return int(value)
 
     def flag(self, *keys: str, default: bool = False) -> bool:
@@ -92,6 +91,14 @@ class Fields:
             raise self.fail(key, f"list of {len(value)}", f"one entry for each of {length} layers is needed")
         return list(value)
 
+    def switches(self, key: str, length: int) -> list[bool]:
+        """A list of zeros and ones, one for each of `length` layers; empty when not stated."""
+        values = self.items(key, length)
+        for value in values:
+            if value not in (0, 1) or isinstance(value, float):
+                raise self.fail(key, value, "0 or 1 is needed for each layer")
+        return [bool(value) for value in values]
+
     def section(self, key: str) -> Fields | None:
         """A nested mapping, or None when not stated."""
         value = self.values.get(key)
@@ -106,3 +113,10 @@ class Fields:
         if above % below:
             raise InputError(f"{self.place}: {over} = {above} is not a multiple of {under} = {below}")
         return above // below
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value is a finite number, and small enough to compute with."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) < 1e300 if isinstance(value, int) else math.isfinite(value)

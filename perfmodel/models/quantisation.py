@@ -55,7 +55,10 @@ def stored_formats(c: Fields, layers: int, experts: int) -> tuple[dict[str, str]
             formats.pop("o", None)
             if "o" not in kept:
                 formats["o"] = chosen
-    if c.text("expert_dtype") == "fp4" and "fp4" not in formats.values():
+    stated = c.text("expert_dtype")
+    if stated not in ("", "fp4", "fp8"):
+        raise c.fail("expert_dtype", stated, "fp4 or fp8 is known")
+    if stated == "fp4" and "fp4" not in formats.values():
         formats["experts"] = "mxfp4"  # fp4 values, one power-of-two scale per 32 (DeepSeek-V4 model card)
     return formats, cache_format(q)
 
@@ -156,7 +159,8 @@ def _by_layer(mixed: Fields, rest: str) -> dict[str, str]:
     formats = {part: counts.most_common(1)[0][0] if counts else rest for part, counts in seen.items()}
     if formats["o"] == formats["attention"]:
         del formats["o"]
-    return {"default": rest, **dict.fromkeys(KEPT, "bf16"), **{p: f for p, f in formats.items() if f != rest}}
+    told = {part: f for part, f in formats.items() if f != rest or part == "o"}
+    return {"default": rest, **dict.fromkeys(KEPT, "bf16"), **told}
 
 
 def _mostly(left_out: Iterable[str], part: str, layers: int, experts: int) -> bool:

@@ -93,8 +93,8 @@ def expert_mlp(c: Fields, intermediate: int, **facts: Any) -> Mlp:
 def layer_kinds(c: Fields, layers: int) -> list[str]:
     """`layer_types` as Hugging Face spells them, checked; empty when not stated."""
     kinds = c.items("layer_types", layers)
-    known = {"full_attention", "sliding_attention", "chunked_attention", "linear_attention"}
+    known = ("chunked_attention", "full_attention", "linear_attention", "sliding_attention")
     for kind in kinds:
         if kind not in known:
-            raise c.fail("layer_types", kind, f"known kinds are {', '.join(sorted(known))}")
+            raise c.fail("layer_types", kind, f"known kinds are {', '.join(known)}")
     return kinds

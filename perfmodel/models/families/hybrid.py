@@ -99,7 +99,7 @@ def _pattern(c: Fields) -> str:
     kinds = c.items("layers_block_type")
     if not kinds:
         raise c.missing("hybrid_override_pattern", "layers_block_type")
-    return "".join(letters.get(kind, "?") for kind in kinds)
+    return "".join(letters.get(str(kind), "?") for kind in kinds)
 
 
 def _nemotron_layer(c: Fields, letter: str) -> Layer:
@@ -142,8 +142,11 @@ def mimo_v2(c: Fields) -> ModelSpec:
         kv_heads=c.count("swa_num_key_value_heads"),
         extra_parameters=full.heads,
     )
-    mixers = [local if on else full for on in c.items("hybrid_layer_pattern", n)]
+    for key in ("hybrid_layer_pattern", "moe_layer_freq"):
+        if not c.has(key):
+            raise c.missing(key)
+    mixers = [local if on else full for on in c.switches("hybrid_layer_pattern", n)]
     routed = Mlp(c.count("moe_intermediate_size"), experts=c.count("n_routed_experts"),
                  top_k=c.count("num_experts_per_tok"), router_bias=True)  # fmt: skip
-    mlps = [routed if on else dense_mlp(c) for on in c.items("moe_layer_freq", n)]
+    mlps = [routed if on else dense_mlp(c) for on in c.switches("moe_layer_freq", n)]
     return model(c, grouped(zip(mixers, mlps, strict=True)))

@@ -53,6 +53,9 @@ def deepseek(c: Fields) -> ModelSpec:
     full = latent_attention(c)
     reuse = replace(full, index_heads=0, index_dim=0, extra_parameters=full.extra_parameters - 2 * full.index_dim)
     kinds = c.items("indexer_types", n) or ["full"] * n
+    for kind in kinds:
+        if kind not in ("full", "shared"):
+            raise c.fail("indexer_types", kind, "full or shared is needed for each layer")
     mixers = [reuse if kind == "shared" else full for kind in kinds]
     return model(c, grouped(zip(mixers, routed_mlps(c, n), strict=True)))
 
@@ -67,7 +70,7 @@ def deepseek_v4(c: Fields) -> ModelSpec:
     """
     n, hidden = layer_count(c), c.count("hidden_size")
     ratios = c.items("compress_ratios")
-    if len(ratios) < n or any(r not in (0, 4, 128) for r in ratios):
+    if len(ratios) < n or any(isinstance(r, bool) or r not in (0, 4, 128) for r in ratios):
         raise c.fail("compress_ratios", ratios, f"at least {n} entries of 0, 4 and 128 are needed")
     mixers = {ratio: compressed_attention(c, ratio) for ratio in set(ratios[:n])}
     width = c.count("moe_intermediate_size")

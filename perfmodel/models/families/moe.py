@@ -31,7 +31,7 @@ def qwen_mlps(c: Fields, layers: int) -> list[Mlp]:
     """Qwen's layers: experts every `decoder_sparse_step`, dense where `mlp_only_layers` says; a gated shared expert."""
     shared = c.count("shared_expert_intermediate_size", default=0, least=0)
     routed = expert_mlp(c, c.count("moe_intermediate_size"), shared=shared, shared_gate=shared > 0)
-    only = set(c.items("mlp_only_layers"))
+    only = c.items("mlp_only_layers")
     step = c.count("decoder_sparse_step", default=1)
     return [dense_mlp(c) if i in only or (i + 1) % step else routed for i in range(layers)]
 
@@ -60,6 +60,8 @@ def gpt_oss(c: Fields) -> ModelSpec:
     mlp = expert_mlp(c, c.count("intermediate_size"), bias=True, router_bias=True)
     if not layer_kinds(c, n):
         raise c.missing("layer_types")
+    if not c.has("sliding_window"):
+        raise c.missing("sliding_window")
     return model(c, grouped((m, mlp) for m in windowed(c, full, n)))
 
 
@@ -76,9 +78,7 @@ def llama4(c: Fields) -> ModelSpec:
     routed = expert_mlp(c, width, shared=width)
     dense = Mlp(c.count("intermediate_size_mlp"))
     step = c.count("interleave_moe_layer_step", default=1)
-    rope = c.items("no_rope_layers") or [int((i + 1) % 4 != 0) for i in range(n)]
-    if len(rope) != n:
-        raise c.fail("no_rope_layers", f"list of {len(rope)}", f"one entry for each of {n} layers is needed")
+    rope = c.switches("no_rope_layers", n) or [(i + 1) % 4 != 0 for i in range(n)]
     layers = [(local if rope[i] else full, dense if (i + 1) % step else routed) for i in range(n)]
     return model(c, grouped(layers))
 
@@ -119,12 +119,14 @@ def minimax_m3(c: Fields) -> ModelSpec:
             index_dim=sparse.count("sparse_index_dim"),
             index_topk=float(sparse.count("sparse_topk_blocks") * sparse.count("sparse_block_size")),
         )
-        mixers = [picked if on else plain for on in sparse.items("sparse_attention_freq", n)]
+        mixers = [picked if on else plain for on in sparse.switches("sparse_attention_freq", n)]
     width = c.count("moe_intermediate_size", "intermediate_size")
     shared = c.count("shared_intermediate_size", default=0, least=0) * c.count("n_shared_experts", default=1)
     routed = expert_mlp(c, width, shared=shared, router_bias=c.flag("use_routing_bias"))
-    mlps = [routed if on else Mlp(c.count("dense_intermediate_size")) for on in c.items("moe_layer_freq", n)]
-    return model(c, grouped(zip(mixers, mlps or [routed] * n, strict=True)),
+    first = c.count("first_k_dense_replace", default=0, least=0)
+    sparsely = c.switches("moe_layer_freq", n) or [i >= first for i in range(n)]
+    mlps = [routed if on else Mlp(c.count("dense_intermediate_size")) for on in sparsely]
+    return model(c, grouped(zip(mixers, mlps, strict=True)),
                  mtp_layers=c.count("num_mtp_modules", default=0, least=0))  # fmt: skip
 
 

@@ -1,0 +1,385 @@
+"""Model shapes: parameters against published counts, KV bytes by hand, configurations good and bad."""
+
+from __future__ import annotations
+
+import math
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hwdb import UnknownName
+from perfmodel.dtypes import storage
+from perfmodel.models import Mixer, ModelSpec, aliases, base_names, catalogue, model, names
+from perfmodel.models.families import READERS
+
+GIB = 2.0**30
+
+
+def facts(name: str) -> dict[str, Any]:
+    return tomllib.loads((catalogue.FOLDER / f"{name.replace('/', '--')}.toml").read_text(encoding="utf-8"))
+
+
+def rounding(printed: str) -> float:
+    """Half a unit of the last printed digit; a whole one where the authors say 'about'."""
+    number = printed.removeprefix("~")
+    decimals = len(number[:-1].partition(".")[2])
+    return (1.0 if printed.startswith("~") else 0.5) * 10.0**-decimals * {"B": 1e9, "T": 1e12}[number[-1]]
+
+
+def counted_active(spec: ModelSpec, way: str) -> float:
+    """Active parameters, as the model's authors count them."""
+    table = spec.vocab * spec.hidden
+    left_out = {"": 0, "without embeddings": table * (1 if spec.tied else 2), "without the input embedding": table}[way]
+    return spec.parameters(active=True) - left_out
+
+
+# ---------------------------------------------------------------- published parameter counts
+
+
+@pytest.mark.parametrize("name", base_names())
+def test_parameters_agree_with_the_published_count(name: str) -> None:
+    spec, published = model(name), facts(name)["published"]
+    assert published["source"]
+    slack = max(0.01 * spec.published_total, rounding(published["total"]))
+    assert abs(spec.parameters() - spec.published_total) <= slack
+    if "active" in published:
+        active = counted_active(spec, published.get("active_counts", ""))
+        assert abs(active - spec.published_active) <= max(0.01 * spec.published_active, rounding(published["active"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "exact"),
+    [
+        ("bigscience/bloom", 176_247_271_424),  # model card
+        ("bigscience/bloom-7b1", 7_069_016_064),  # model card
+        ("meta-llama/Llama-2-7b-hf", 6_738_415_616),  # Hugging Face's count of the checkpoint
+        ("meta-llama/Llama-3.1-8B", 8_030_261_248),
+        ("meta-llama/Llama-3.1-70B", 70_553_706_496),
+        ("mistralai/Mistral-7B-v0.1", 7_241_732_096),
+        ("mistralai/Mixtral-8x7B-v0.1", 46_702_792_704),
+        ("Qwen/Qwen2.5-0.5B", 494_032_768),
+        ("google/gemma-2-2b-it", 2_614_341_888),
+    ],
+)
+def test_parameters_agree_to_the_last_one(name: str, exact: int) -> None:
+    assert model(name).parameters() == pytest.approx(exact, abs=1e-6 * exact)
+
+
+def test_a_wrong_shape_would_miss_the_published_count() -> None:
+    facts_of = facts("meta-llama/Llama-3.1-70B")["config"]
+    wrong = ModelSpec.from_config({**facts_of, "num_key_value_heads": 64})
+    assert abs(wrong.parameters() / 70.6e9 - 1.0) > 0.01
+
+
+# ---------------------------------------------------------------- KV bytes a token, by hand
+
+BF16, FP8 = 2, 1
+MLA = 512 + 64  # latent and rotary key
+INDEX = 128 + 4  # fp8 key of the indexer, and its scale
+KV_BYTES = {
+    # layers x key heads x (key + value size) x bytes
+    "BAAI/Aquila-7B": 32 * 32 * 256 * BF16,
+    "bigcode/starcoder2-15b": 40 * 4 * 256 * BF16,
+    "bigcode/starcoder2-3b": 30 * 2 * 256 * BF16,
+    "bigcode/starcoder2-7b": 32 * 4 * 256 * BF16,
+    "bigscience/bloom": 70 * 112 * 256 * BF16,
+    "bigscience/bloom-7b1": 30 * 32 * 256 * BF16,
+    "codellama/CodeLlama-13b-hf": 40 * 40 * 256 * BF16,
+    "codellama/CodeLlama-34b-hf": 48 * 8 * 256 * BF16,
+    "codellama/CodeLlama-70b-hf": 80 * 8 * 256 * BF16,
+    "codellama/CodeLlama-7b-hf": 32 * 32 * 256 * BF16,
+    "Deci/DeciLM-7B": 64 * 256 * BF16,
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": 28 * 2 * 256 * BF16,
+    "deepseek-ai/DeepSeek-V2": 60 * MLA * BF16,
+    "deepseek-ai/DeepSeek-V2-Lite": 27 * MLA * BF16,
+    "deepseek-ai/DeepSeek-V3": 70_272,
+    "deepseek-ai/DeepSeek-V3.2": 61 * (MLA * BF16 + INDEX),
+    "deepseek-ai/DeepSeek-V4-Flash": 43 * 512 * FP8 + 21 * INDEX,
+    "deepseek-ai/DeepSeek-V4-Pro": 61 * 512 * FP8 + 30 * INDEX,
+    "EleutherAI/gpt-j-6b": 28 * 16 * 512 * BF16,
+    "facebook/opt-13b": 40 * 40 * 256 * BF16,
+    "facebook/opt-30b": 48 * 56 * 256 * BF16,
+    "facebook/opt-6.7b": 32 * 32 * 256 * BF16,
+    "google/codegemma-1.1-2b": 18 * 1 * 512 * BF16,
+    "google/codegemma-7b": 28 * 16 * 512 * BF16,
+    "google/gemma-2-27b-it": 46 * 16 * 256 * BF16,
+    "google/gemma-2-2b-it": 26 * 4 * 512 * BF16,
+    "google/gemma-2-9b-it": 42 * 8 * 512 * BF16,
+    "google/gemma-3-12b-it": 48 * 8 * 512 * BF16,
+    "google/gemma-3-27b-it": 62 * 16 * 256 * BF16,
+    "google/gemma-4-26B-A4B": (25 * 8 * 512 + 5 * 2 * 512) * BF16,  # full layers keep one vector for key and value
+    "huggyllama/llama-7b": 32 * 32 * 256 * BF16,
+    "meta-llama/Llama-2-13b-hf": 40 * 40 * 256 * BF16,
+    "meta-llama/Llama-2-70b-hf": 80 * 8 * 256 * BF16,
+    "meta-llama/Llama-2-7b-hf": 32 * 32 * 256 * BF16,
+    "meta-llama/Llama-3.1-405B": 126 * 8 * 256 * BF16,
+    "meta-llama/Llama-3.1-70B": 327_680,
+    "meta-llama/Llama-3.1-8B": 131_072,
+    "meta-llama/Llama-3.2-1B": 16 * 8 * 128 * BF16,
+    "meta-llama/Llama-3.2-3B": 28 * 8 * 256 * BF16,
+    "meta-llama/Llama-4-Maverick-17B-128E-Instruct": 48 * 8 * 256 * BF16,
+    "meta-llama/Llama-4-Scout-17B-16E-Instruct": 48 * 8 * 256 * BF16,
+    "meta-llama/Meta-Llama-3-70B": 80 * 8 * 256 * BF16,
+    "meta-llama/Meta-Llama-3-8B": 32 * 8 * 256 * BF16,
+    "microsoft/Phi-3-medium-4k-instruct": 40 * 10 * 256 * BF16,
+    "microsoft/Phi-3-mini-4k-instruct": 32 * 32 * 192 * BF16,
+    "microsoft/Phi-3-small-8k-instruct": 32 * 8 * 256 * BF16,
+    "microsoft/phi-4": 40 * 10 * 256 * BF16,
+    "MiniMaxAI/MiniMax-M2.5": 62 * 8 * 256 * BF16,
+    "MiniMaxAI/MiniMax-M3": (60 * 4 * 256 + 57 * 128) * BF16,
+    "mistralai/Mistral-7B-Instruct-v0.2": 32 * 8 * 256 * BF16,
+    "mistralai/Mistral-7B-Instruct-v0.3": 32 * 8 * 256 * BF16,
+    "mistralai/Mistral-7B-v0.1": 32 * 8 * 256 * BF16,
+    "mistralai/Mistral-Large-Instruct-2407": 88 * 8 * 256 * BF16,
+    "mistralai/Mistral-Nemo-Instruct-2407": 40 * 8 * 256 * BF16,
+    "mistralai/Mistral-Small-24B-Instruct-2501": 40 * 8 * 256 * BF16,
+    "mistralai/Mixtral-8x22B-v0.1": 56 * 8 * 256 * BF16,
+    "mistralai/Mixtral-8x7B-v0.1": 32 * 8 * 256 * BF16,
+    "moonshotai/Kimi-K2-Instruct": 61 * MLA * BF16,
+    "nvidia/Nemotron-H-56B-Base-8K": 10 * 8 * 256 * BF16,
+    "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16": 6 * 2 * 256 * BF16,
+    "nvidia/NVIDIA-Nemotron-3-Super-120B-A12B-BF16": 8 * 2 * 256 * BF16,
+    "nvidia/NVIDIA-Nemotron-3-Ultra-550B-A55B-BF16": 12 * 2 * 256 * BF16,
+    "nvidia/NVIDIA-Nemotron-Nano-12B-v2": 6 * 8 * 256 * BF16,
+    "nvidia/NVIDIA-Nemotron-Nano-9B-v2": 4 * 8 * 256 * BF16,
+    "openai/gpt-oss-120b": 36 * 8 * 128 * BF16,
+    "openai/gpt-oss-20b": 24 * 8 * 128 * BF16,
+    "Qwen/Qwen1.5-7B": 32 * 32 * 256 * BF16,
+    "Qwen/Qwen2-72B": 80 * 8 * 256 * BF16,
+    "Qwen/Qwen2-7B": 28 * 4 * 256 * BF16,
+    "Qwen/Qwen2.5-0.5B": 24 * 2 * 128 * BF16,
+    "Qwen/Qwen2.5-1.5B": 28 * 2 * 256 * BF16,
+    "Qwen/Qwen2.5-14B": 48 * 8 * 256 * BF16,
+    "Qwen/Qwen2.5-32B": 64 * 8 * 256 * BF16,
+    "Qwen/Qwen2.5-3B": 36 * 2 * 256 * BF16,
+    "Qwen/Qwen2.5-72B": 80 * 8 * 256 * BF16,
+    "Qwen/Qwen2.5-7B": 28 * 4 * 256 * BF16,
+    "Qwen/Qwen3-0.6B": 28 * 8 * 256 * BF16,
+    "Qwen/Qwen3-1.7B": 28 * 8 * 256 * BF16,
+    "Qwen/Qwen3-14B": 40 * 8 * 256 * BF16,
+    "Qwen/Qwen3-235B-A22B": 94 * 4 * 256 * BF16,
+    "Qwen/Qwen3-30B-A3B": 48 * 4 * 256 * BF16,
+    "Qwen/Qwen3-32B": 64 * 8 * 256 * BF16,
+    "Qwen/Qwen3-4B": 36 * 8 * 256 * BF16,
+    "Qwen/Qwen3-8B": 36 * 8 * 256 * BF16,
+    "Qwen/Qwen3-Coder-480B-A35B-Instruct": 62 * 8 * 256 * BF16,
+    "Qwen/Qwen3-Next-80B-A3B-Instruct": 12 * 2 * 512 * BF16,
+    "Qwen/Qwen3.5-122B-A10B": 12 * 2 * 512 * BF16,
+    "Qwen/Qwen3.5-27B": 16 * 4 * 512 * BF16,
+    "Qwen/Qwen3.5-35B-A3B": 10 * 2 * 512 * BF16,
+    "Qwen/Qwen3.5-397B-A17B": 15 * 2 * 512 * BF16,
+    "tencent/Hy3-preview": 80 * 8 * 256 * BF16,
+    "tiiuae/falcon-180B": 80 * 8 * 128 * BF16,
+    "XiaomiMiMo/MiMo-V2-Flash": (9 * 4 + 39 * 8) * (192 + 128) * BF16,
+    "zai-org/GLM-4.5-Air": 46 * 8 * 256 * BF16,
+    "zai-org/GLM-4.6": 92 * 8 * 256 * BF16,
+    "zai-org/GLM-5": 78 * (MLA * BF16 + INDEX),
+    "zai-org/GLM-5.2": 78 * MLA * BF16 + 21 * INDEX,  # most layers reuse the index of the layer before
+}
+
+
+def test_every_base_has_its_kv_bytes_derived_by_hand() -> None:
+    assert set(KV_BYTES) == set(base_names())
+
+
+@pytest.mark.parametrize("name", KV_BYTES)
+def test_kv_bytes_per_token(name: str) -> None:
+    assert model(name).kv_bytes_per_token() == KV_BYTES[name]
+
+
+@pytest.mark.parametrize("name", ["meta-llama/Llama-3.1-70B", "deepseek-ai/DeepSeek-V3", "Qwen/Qwen3-235B-A22B"])
+def test_kv_bytes_follow_the_format(name: str) -> None:
+    assert model(name).kv_bytes_per_token("fp8") * 2 == model(name).kv_bytes_per_token("bf16")
+    assert model(name).kv_bytes_per_token("bf16", 1000.0) == model(name).kv_bytes_per_token("bf16")
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens"),
+    [
+        ("openai/gpt-oss-120b", lambda n: 18 * min(n, 128) + 18 * n),
+        ("google/gemma-3-27b-it", lambda n: 52 * min(n, 1024) + 10 * n),
+        ("google/gemma-2-9b-it", lambda n: 21 * min(n, 4096) + 21 * n),
+        ("meta-llama/Llama-4-Scout-17B-16E-Instruct", lambda n: 36 * min(n, 8192) + 12 * n),
+        ("mistralai/Mistral-7B-v0.1", lambda n: 32 * min(n, 4096)),
+    ],
+)
+def test_windows_cap_the_cache(name: str, tokens: Any) -> None:
+    spec = model(name)
+    each = spec.kv_bytes_per_token() / spec.layers
+    for context in (1, 127, 128, 1025, 100_000):
+        assert float(spec.kv_bytes(context)) == tokens(context) * each
+
+
+def test_compressed_cache_of_a_million_tokens_is_what_was_reported() -> None:
+    # 8.7 GiB for DeepSeek-V4-Pro at 2^20 tokens in 16 bit (derived from the technical report, aicrier.com 2026-04-26)
+    size = float(model("deepseek-ai/DeepSeek-V4-Pro").kv_bytes(2**20, "bf16"))
+    assert size / GIB == pytest.approx(8.7, abs=0.05)
+
+
+def test_recurrent_state_is_what_the_layers_hold() -> None:
+    # Qwen3-Next: 36 delta nets of 32 heads x 128 x 128; 3 past inputs of q, k (16 x 128 each) and v (32 x 128)
+    spec = model("Qwen/Qwen3-Next-80B-A3B-Instruct")
+    assert spec.recurrent
+    assert spec.state_bytes() == 36 * (32 * 128 * 128 + 3 * (2 * 16 * 128 + 32 * 128)) * 2
+    assert spec.state_bytes("fp32") == 36 * (32 * 128 * 128 * 4 + 3 * (2 * 16 * 128 + 32 * 128) * 2)
+    # Mamba-2 of Nemotron Nano 9B v2: 27 layers of 128 heads x 80 x 128
+    nano = model("nvidia/NVIDIA-Nemotron-Nano-9B-v2")
+    assert nano.state_bytes() == 27 * (128 * 80 * 128 + 3 * (128 * 80 + 2 * 8 * 128)) * 2
+    assert not model("Qwen/Qwen3-8B").recurrent
+    assert model("Qwen/Qwen3-8B").state_bytes() == 0
+
+
+@pytest.mark.parametrize("name", base_names())
+def test_cache_and_reads_grow_with_context_and_stay_below_the_uncapped(name: str) -> None:
+    spec, contexts = model(name), np.array([1.0, 100.0, 4096.0, 131072.0])
+    held = spec.kv_bytes(contexts)
+    assert held.shape == contexts.shape
+    assert np.all(np.diff(held) >= 0)
+    compress = any(b.mixer and b.mixer.compress for b in spec.blocks)
+    assert compress or np.all(held <= contexts * spec.kv_bytes_per_token() * (1 + 1e-12))
+    for block in spec.blocks:
+        if block.mixer:
+            assert np.all(block.mixer.attended(contexts) <= block.mixer.stored(contexts) + 1e-9)
+
+
+def test_attended_by_hand() -> None:
+    def reads(name: str, context: float) -> list[float]:
+        return sorted({float(b.mixer.attended(context)) for b in model(name).blocks if b.mixer})
+
+    assert reads("openai/gpt-oss-20b", 5000.0) == [128.0, 5000.0]
+    assert reads("deepseek-ai/DeepSeek-V3.2", 50_000.0) == [2048.0]
+    assert reads("MiniMaxAI/MiniMax-M3", 50_000.0) == [16 * 128.0, 50_000.0]
+    assert reads("deepseek-ai/DeepSeek-V4-Flash", 128_000.0) == [128.0, 128.0 + 512.0, 128.0 + 1000.0]
+    # a chunk's position is uniform beyond the first chunk: (1 + 2 + ... + 8192) / 8192
+    assert reads("meta-llama/Llama-4-Scout-17B-16E-Instruct", 9000.0) == [sum(range(8193)) / 8192, 9000.0]
+
+
+# ---------------------------------------------------------------- weights and formats
+
+
+@pytest.mark.parametrize("name", base_names())
+def test_weight_bytes_sum_to_the_parameters(name: str) -> None:
+    spec = model(name).with_weights("bf16")
+    assert sum(spec.weight_bytes().values()) == pytest.approx(2 * spec.parameters(), rel=1e-12)
+    assert 0 < spec.parameters(active=True) <= spec.parameters()
+
+
+@pytest.mark.parametrize(
+    ("name", "gib"),
+    [
+        ("openai/gpt-oss-120b", 60.8),  # gpt-oss model card, table 1: checkpoint size
+        ("openai/gpt-oss-20b", 12.8),
+    ],
+)
+def test_checkpoint_size_agrees_with_the_published(name: str, gib: float) -> None:
+    assert sum(model(name).weight_bytes().values()) / GIB == pytest.approx(gib, rel=0.01)
+
+
+def test_kimi_checkpoint_keeps_only_experts_in_four_bits() -> None:
+    spec = model("moonshotai/Kimi-K2-Thinking")
+    assert spec.format_of("experts").name == "int4_g32"
+    assert {spec.format_of(p).name for p in ("attention", "shared", "mlp", "lm_head")} == {"bf16"}
+    assert sum(spec.weight_bytes().values()) == pytest.approx(594e9, rel=0.01)  # size of the repository
+
+
+def test_with_weights_keeps_what_checkpoints_keep() -> None:
+    llama = model("meta-llama/Llama-3.1-70B").with_weights("fp8")
+    assert (llama.format_of("mlp").name, llama.format_of("lm_head").name) == ("fp8", "bf16")
+    expected = 80 * (8192 * (8192 + 2 * 1024) + 8192 * 8192 + 3 * 8192 * 28672) + 2 * 2 * 128256 * 8192
+    norms = 2 * (2 * 80 + 1) * 8192
+    assert sum(llama.weight_bytes().values()) == expected + norms
+    deepseek = model("deepseek-ai/DeepSeek-V3").with_weights("nvfp4")
+    assert (deepseek.format_of("experts").name, deepseek.format_of("attention").name) == ("fp4", "bf16")
+    mixed = model("deepseek-ai/DeepSeek-V3").with_weights("mxfp4")
+    assert (mixed.format_of("experts").name, mixed.format_of("attention").name) == ("mxfp4", "fp8_block")
+    assert model("meta-llama/Llama-3.1-8B").with_weights("mxfp4").format_of("attention").name == "mxfp4"
+
+
+def test_with_weights_of_the_published_kind_changes_nothing() -> None:
+    for name, asked in (
+        ("openai/gpt-oss-120b", "mxfp4"),
+        ("deepseek-ai/DeepSeek-V3", "fp8"),
+        ("moonshotai/Kimi-K2.5", "int4"),
+    ):
+        assert model(name).with_weights(asked) is model(name)
+    assert model("deepseek-ai/DeepSeek-V3").with_weights("bf16").formats == {"default": "bf16"}
+    with pytest.raises(UnknownName, match="number format 'fp5'"):
+        model("Qwen/Qwen3-8B").with_weights("fp5")
+
+
+def test_a_gemm_may_differ_from_its_part() -> None:
+    spec = model("nvidia/DeepSeek-V3.1-NVFP4")
+    assert spec.format_of("attention", "q_up").name == "bf16"
+    assert spec.format_of("attention", "o").name == "fp4"
+    whole = model("nvidia/DeepSeek-R1-NVFP4").weight_bytes()["attention"]
+    assert spec.weight_bytes()["attention"] == whole - 61 * 128 * 128 * 7168 * (2 - storage("fp4").bytes)
+
+
+# ---------------------------------------------------------------- the catalogue
+
+
+def test_names_cover_bases_and_aliases_once() -> None:
+    assert len(names()) == len({n.lower() for n in names()}) == len(base_names()) + len(aliases())
+
+
+@pytest.mark.parametrize("name", aliases())
+def test_alias_leads_to_a_base_and_known_formats(name: str) -> None:
+    entry = aliases()[name]
+    assert entry["base"] in base_names()
+    spec, base = model(name), model(entry["base"])
+    assert (spec.name, spec.blocks, spec.source) == (name, base.blocks, base.source)
+    for printed in spec.formats.values():
+        storage(printed)
+    storage(spec.kv_format)
+
+
+@pytest.mark.parametrize("name", base_names())
+def test_every_base_says_where_its_shape_comes_from(name: str) -> None:
+    spec = model(name)
+    assert "huggingface.co/" in spec.source
+    assert spec.max_context > 0
+    assert sum(b.count for b in spec.blocks) == spec.layers
+
+
+def test_look_up_in_any_case_and_by_the_last_part() -> None:
+    assert model("QWEN/qwen3-8b") is model("Qwen/Qwen3-8B")
+    assert model("gpt-oss-120b").name == "openai/gpt-oss-120b"
+
+
+def test_unknown_name_offers_the_nearest_and_asks_for_a_file() -> None:
+    with pytest.raises(UnknownName, match=r"unknown model .*did you mean 'meta-llama/.*config\.json") as raised:
+        model("meta-llama/Llama-3.1-71B")
+    assert raised.value.nearest
+
+
+def test_one_model_loads_in_milliseconds() -> None:
+    slowest = []
+    for path in sorted(catalogue.FOLDER.glob("*--*.toml")):
+        best = math.inf
+        for _ in range(3):
+            start = time.perf_counter()
+            catalogue.read_file(path)
+            best = min(best, time.perf_counter() - start)
+        slowest.append(best)
+    assert float(np.median(slowest)) < 2e-3
+    assert max(slowest) < 20e-3
+
+
+# ---------------------------------------------------------------- the documentation
+
+
+def test_documentation_lists_every_model_type() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "models.md").read_text(encoding="utf-8")
+    types = sorted(k for k in READERS if k == k.lower() and not k.endswith("_text"))
+    assert [t for t in types if f"`{t}`" not in text] == []
+
+
+def test_mixer_kinds_are_told_apart() -> None:
+    recurrent = Mixer("ssm", heads=4, kv_heads=2, head_dim=8, value_dim=16, conv=4)
+    assert recurrent.recurrent
+    assert (recurrent.kv_values, recurrent.state_values) == (0, 4 * 8 * 16 + 3 * (2 * 2 * 8 + 4 * 16))
+    assert float(recurrent.stored(100.0)) == float(recurrent.attended(100.0)) == 0.0
