@@ -12,17 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfmodel import equations as eq
-from perfmodel.demand import Array, Demand
+from perfmodel.demand import Array, Demand, Mask
 from perfmodel.hardware import Hardware
 
 
 @dataclass(frozen=True)
 class Path:
-    """What a group of devices talks over. bandwidth: B/s a direction a device; latency: s a hop; both (N,)."""
+    """What a group of devices talks over, (N,). bandwidth: B/s a direction a device; latency: s a hop; switched:
+    whether any device reaches any other in one hop at full bandwidth."""
 
     bandwidth: Array
     latency: Array
-    switched: Array
+    switched: Mask
 
 
 def path(hardware: Hardware, group: Array) -> Path:

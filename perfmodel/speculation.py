@@ -19,9 +19,7 @@ class Speculation(NamedTuple):
 
 KNOWN = {
     "": Speculation(0.0, 1.0, "no drafts"),
-    "mtp": Speculation(
-        3.0, 2.6, "DeepSeek MTP, three drafts: 85-90 % of first ones accepted (arXiv:2412.19437)"
-    ),
+    "mtp": Speculation(3.0, 2.6, "DeepSeek MTP, three drafts: 85-90 % of first ones accepted (arXiv:2412.19437)"),
     "eagle": Speculation(3.0, 2.5, "EAGLE chain drafts (arXiv:2401.15077)"),
     "eagle3": Speculation(3.0, 2.8, "EAGLE-3 chain drafts (arXiv:2503.01840)"),
     "ngram": Speculation(3.0, 1.5, "prompt look-up (Saxena 2023), free text"),

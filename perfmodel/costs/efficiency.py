@@ -54,4 +54,5 @@ def _matches(prior: dict[str, Any], device: Device) -> bool:
 def efficiency(hardware: Hardware) -> Efficiency:
     """Gather the shares of each row's device."""
     table = np.array([shares(d) for d in hardware.devices])[hardware.index]
-    return Efficiency(*(table[:, i] for i in range(4)), launch=table[:, 4] * 1e-6)
+    gemm, attention, memory, link, launch_us = table.T
+    return Efficiency(gemm=gemm, attention=attention, memory=memory, link=link, launch=launch_us * 1e-6)
