@@ -14,6 +14,7 @@ from perfmodel.dtypes import COMPUTE, COMPUTE_CODE, FORMAT_CODE, FORMAT_NAMES, s
 from perfmodel.estimates import Estimates
 from perfmodel.workload import STATISTICS
 from search.objectives import chances
+from search.tariff import tariff
 
 NAN = float("nan")
 #: What the terminal shows, by section; JSON and CSV hold every column.
@@ -24,7 +25,7 @@ SHEET: Mapping[str, Sequence[str]] = {
     "Throughput": ("req_s", "output_tok_s", "total_tok_s"),
     "Memory": ("fits", "memory_gb_per_device", "memory_capacity_gb", "most_running", "reason"),
     "Power and cost": (
-        "power_w_per_device", "energy_j_per_output_token", "usd_per_hour", "usd_per_million_output", "price_source",
+        "power_w_per_device", "energy_j_per_output_token", "usd_per_hour", "usd_per_million_tokens", "price",
     ),
     "Trust": ("basis", "remark"),
 }  # fmt: skip
@@ -171,13 +172,10 @@ def _asked(asked: Single) -> dict[str, Any]:
 
 
 def _cost(hwdb: Hwdb, device: str, devices: float, output_rate: float) -> dict[str, Any]:
-    prices = sorted(hwdb.prices(device), key=lambda p: p.usd_per_hour)
-    if not prices:
-        return {"usd_per_hour": NAN, "usd_per_million_output": NAN, "price_source": ""}
-    best = prices[0]
-    hourly = best.usd_per_hour * devices
+    offer = tariff(hwdb, (device,), (), "on_demand", {})
+    hourly = float(offer.usd_per_hour[0]) * devices
     return {
         "usd_per_hour": hourly,
-        "usd_per_million_output": hourly / 3600.0 / output_rate * 1e6 if output_rate else NAN,
-        "price_source": f"{best.kind} at {best.provider}, {best.date}" + (" (assumed)" if best.assumed else ""),
+        "usd_per_million_tokens": hourly / 3600.0 / output_rate * 1e6 if output_rate else NAN,
+        "price": offer.price[0],
     }

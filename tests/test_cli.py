@@ -101,7 +101,7 @@ def test_estimate_prints_what_the_library_computes(capsys: pytest.CaptureFixture
     assert row["ttft_ms"] == pytest.approx(float(same.ttft[0, 0]) * 1e3)
     assert row["output_tok_s"] == pytest.approx(float(same.output_rate[0]))
     assert row["ttft_ms_lo"] < row["ttft_ms"] < row["ttft_ms_hi"]
-    assert row["usd_per_million_output"] == pytest.approx(row["usd_per_hour"] / 3600 / row["output_tok_s"] * 1e6)
+    assert row["usd_per_million_tokens"] == pytest.approx(row["usd_per_hour"] / 3600 / row["output_tok_s"] * 1e6)
 
 
 def test_estimate_shows_figures_with_units(capsys: pytest.CaptureFixture[str]) -> None:

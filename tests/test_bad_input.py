@@ -1,0 +1,186 @@
+"""What people get wrong, and the sentence they get: place, value, way out; never a traceback."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+import cli
+
+GOOD = """
+[model]
+name = "meta-llama/Llama-3.1-8B"
+[workload]
+input_tokens = 500
+output_tokens = 100
+rate_rps = 2
+[slo]
+ttft_ms = 2000
+[hardware]
+devices = ["h100-sxm"]
+[search]
+tp = [1]
+pp = [1]
+"""
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,
+    "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256,
+}  # fmt: skip
+DEVICE = 'type = "device"\nlike = "h100-sxm"\ntitle = "x"\n'
+ESTIMATE = ("estimate", "meta-llama/Llama-3.1-8B", "--device", "h100-sxm")
+PLAN = ("plan", "bad.toml")
+MINE = ("hw", "show", "mine", "--hwdb", ".")
+SHAPE = ("models", "show", "config.json")
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A command in a folder with `files`, the parts its one error line must have, and the exit code."""
+
+    name: str
+    command: tuple[str, ...]
+    says: tuple[str, ...]
+    files: dict[str, str] = field(default_factory=dict)
+    code: int = 2
+
+
+def scenario(name: str, old: str, new: str, *says: str, code: int = 2, **files: str) -> Bad:
+    """A scenario with one thing changed."""
+    assert old in GOOD
+    extra = {key.replace("_", "."): text for key, text in files.items()}
+    return Bad(f"scenario {name}", PLAN, says, {"bad.toml": GOOD.replace(old, new), **extra}, code)
+
+
+def config(name: str, change: dict[str, object], *says: str) -> Bad:
+    """A config.json with fields changed; None removes one."""
+    fields = {k: v for k, v in {**CONFIG, **change}.items() if v is not None}
+    return Bad(f"config {name}", SHAPE, says, {"config.json": json.dumps(fields)})
+
+
+def device(name: str, text: str, *says: str) -> Bad:
+    """A device file."""
+    return Bad(f"device {name}", MINE, ("mine.toml", *says), {"mine.toml": text})
+
+
+def trace(name: str, text: str, *says: str, file: str = "t.csv") -> Bad:
+    """A scenario that replays the trace `text`."""
+    lengths = "input_tokens = 500\noutput_tokens = 100\n"
+    changed = GOOD.replace(lengths, f'trace = "{file}"\n')
+    return Bad(f"trace {name}", PLAN, (file, *says), {"bad.toml": changed, file: text})
+
+
+HEAD = "arrival_s,input_tokens,output_tokens\n"
+TABLE = [
+    # flags
+    Bad("flags unknown command", ("plann",), ("plann",)),
+    Bad("flags unknown option", (*ESTIMATE, "--tpp", "2"), ("--tpp", "--tp")),
+    Bad("flags missing device", ("estimate", "meta-llama/Llama-3.1-8B"), ("--device",)),
+    Bad("flags no number", (*ESTIMATE, "--tp", "four"), ("--tp", "integer")),
+    Bad("flags tp of zero", (*ESTIMATE, "--tp", "0"), ("tp=0", "whole number")),
+    Bad("flags unknown device", ("estimate", "gpt2", "--device", "h100"), ("'h100'", "did you mean 'h100-sxm'")),
+    Bad("flags unknown model", ("estimate", "llama-3.1-80b", "--device", "h100-sxm"), ("llama-3.1-80b", "mean")),
+    Bad("flags unknown format", (*ESTIMATE, "--weights", "fp9"), ("number format 'fp9'", "'fp8'")),
+    Bad("flags unknown arithmetic", (*ESTIMATE, "--activations", "fp7"), ("'fp7'", "fp8")),
+    Bad("flags unknown engine", (*ESTIMATE, "--engine", "vlm"), ("engine 'vlm'", "'vllm'")),
+    Bad("flags two loads", (*ESTIMATE, "--batch", "2", "--concurrency", "3"), ("--batch", "--concurrency", "one load")),
+    Bad("flags negative rate", (*ESTIMATE, "--rate-rps", "-1"), ("rate", "-1")),
+    Bad("flags no tokens", (*ESTIMATE, "--isl", "0"), ("input_tokens", "1 token or more")),
+    Bad("flags not a number", (*ESTIMATE, "--isl", "nan"), ("input_tokens",)),
+    Bad("flags prefix above one", (*ESTIMATE, "--prefix-hit", "1.5"), ("prefix_hit", "between 0 and 1")),
+    Bad("flags bound of zero", (*ESTIMATE, "--ttft-ms", "0"), ("--ttft-ms 0", "above 0")),
+    Bad("flags statistic", (*ESTIMATE, "--ttft-ms", "9", "--slo-at", "p42"), ("'p42'", "p90")),
+    Bad("flags two forms", ("hw", "list", "--json", "--csv"), ("--json and --csv",)),
+    Bad("flags unknown kind", ("hw", "list", "--kind", "gpuu"), ("kind 'gpuu'", "'gpu'")),
+    Bad("flags missing folder", ("hw", "list", "--hwdb", "nowhere"), ("nowhere", "does not exist")),
+    # scenarios
+    Bad("scenario absent", ("plan", "absent.toml"), ("absent.toml", "no such scenario")),
+    Bad("scenario a folder", ("plan", "."), ("is a folder",)),
+    Bad("scenario not toml", PLAN, ("bad.toml", "line 2"), {"bad.toml": "[model]\nname = \n"}),
+    Bad("scenario not text", PLAN, ("bad.toml",), {"bad.toml": "\udcff\udcfe"}),
+    Bad("scenario empty", PLAN, ("bad.toml", "model"), {"bad.toml": ""}),
+    scenario("unknown table", "[slo]", "[slos]", "line", "slos", "did you mean 'slo'"),
+    scenario("unknown key", "rate_rps", "rate_rpz", "line 7", "rate_rpz", "rate_rps"),
+    scenario("unknown device", "h100-sxm", "h100-sxn", "line 11", "'h100-sxn'", "did you mean 'h100-sxm'"),
+    scenario("unknown model", "Llama-3.1-8B", "Llama-3.1-9B", "line 3", "did you mean", "config.json"),
+    scenario("text for number", "rate_rps = 2", 'rate_rps = "two"', "line 7", "two"),
+    scenario("negative tokens", "= 500", "= -500", "line 5", "-500"),
+    scenario("missing output", "output_tokens = 100", "", "output_tokens"),
+    scenario("two lengths", "rate_rps", 'dataset = "azure-conv-2023"\nrate_rps', "exactly one"),
+    scenario("no trace file", "input_tokens = 500\noutput_tokens = 100", 'trace = "t.csv"', "line 5", "t.csv"),
+    scenario("unknown metric", "ttft_ms = 2000", "tfft_ms = 2000", "tfft_ms", "ttft_ms"),
+    scenario("bound of zero", "ttft_ms = 2000", "ttft_ms = 0", "line 9", "ttft_ms"),
+    scenario("fraction of a device", "tp = [1]", "tp = [1.5]", "tp", "1.5", "whole number"),
+    scenario("no hardware", '["h100-sxm"]', "[]", "devices"),
+    scenario("impossible bound", "ttft_ms = 2000", "ttft_ms = 0.001", "ttft", code=1),
+    # traces
+    trace("empty", "", "empty"),
+    trace("without columns", "a,b\n1,2\n", "arrival_s,input_tokens,output_tokens"),
+    trace("unsorted", HEAD + "5,10,10\n1,10,10\n", "line 3"),
+    trace("negative", HEAD + "1,-10,10\n2,10,10\n", "line 2", "-10"),
+    trace("text", HEAD + "1,ten,10\n", "line 2", "ten"),
+    trace("monster prompt", HEAD + "1,1000000000,10\n2,10,10\n", "line 2"),
+    trace("broken line", '{"timestamp": 1, "input_length": 5, "output_length": 5}\n{"ti', "line 2", file="t.jsonl"),
+    # config.json
+    Bad("config absent", SHAPE, ("config.json",)),
+    Bad("config not json", SHAPE, ("config.json", "line 1"), {"config.json": "{"}),
+    Bad("config a list", SHAPE, ("config.json", "object"), {"config.json": "[]"}),
+    config("unknown architecture", {"architectures": ["LhamaForCausalLM"], "model_type": "lhama"}, "LhamaForCausalLM"),
+    config("missing field", {"hidden_size": None}, "hidden_size"),
+    config("negative layers", {"num_hidden_layers": -1}, "num_hidden_layers", "-1"),
+    config("text for number", {"vocab_size": "many"}, "vocab_size", "many"),
+    # device files
+    device("not toml", 'type = "device"\ntitle = ]', "line 2"),
+    device("unknown key", DEVICE + "colour = 3\n", "colour"),
+    device("unlike anything", DEVICE.replace("h100-sxm", "h100-smx"), "h100-smx", "h100-sxm"),
+    device("wrong unit", DEVICE + '[power]\ntdp = { value = 3, unit = "GB", kind = "rated", source = "a page" }\n',
+           "power.tdp", "GB"),
+    device("no source", DEVICE + '[memory]\nbandwidth = { value = 3, unit = "TB/s", kind = "rated" }\n', "source"),
+    device("bare number", DEVICE + "[power]\ntdp = 700\n", "power.tdp", "provenance"),
+    device("negative", DEVICE + '[power]\ntdp = { value = -7, unit = "W", kind = "rated", source = "page 1" }\n',
+           "tdp", "-7"),
+    # tables of cases
+    Bad("cases absent", ("predict", "absent.csv"), ("absent.csv", "no such file")),
+    Bad("cases without model", ("predict", "c.csv"), ("c.csv", "model"), {"c.csv": "device,isl\nh100-sxm,5\n"}),
+    Bad("cases unwritable", ("predict", "c.csv", "-o", "no/where.csv"), ("no/where.csv", "cannot be written"),
+        {"c.csv": "model,device,isl,osl\nmeta-llama/Llama-3.1-8B,h100-sxm,5,5\n"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", TABLE, ids=lambda bad: bad.name)
+def test_bad_input_gets_one_sentence(
+    bad: Bad, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in bad.files.items():
+        (tmp_path / name).write_bytes(text.encode("utf-8", "surrogateescape"))
+    code = cli.main(list(bad.command))
+    said = capsys.readouterr()
+    assert code == bad.code, said.err
+    assert said.err.startswith("error: ")
+    assert said.out == ""
+    assert "Traceback" not in said.err
+    for part in bad.says:
+        assert part in said.err
+
+
+def test_the_table_is_long_enough() -> None:
+    assert len(TABLE) >= 60
+    assert len({bad.name for bad in TABLE}) == len(TABLE)
+
+
+def test_a_bad_case_does_not_stop_the_others(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    model = "meta-llama/Llama-3.1-8B"
+    cells = [f"{model},h100-sxm,100,10,", "nobody/nothing,h100-sxm,100,10,", f"{model},h100,100,10,",
+             f"{model},h100-sxm,many,10,", f"{model},h100-sxm,100,-1,", f"{model},h100-sxm,100,10,x"]  # fmt: skip
+    path = tmp_path / "cases.csv"
+    path.write_text("model,device,isl,osl,tp\n" + "\n".join(cells) + "\n", encoding="utf-8")
+    assert cli.main(["predict", str(path), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [bool(row["error"]) for row in rows] == [False, True, True, True, True, True]
+    assert math.isfinite(rows[0]["ttft_ms"])
+    for row, part in zip(rows[1:], ("nobody/nothing", "h100", "many", "-1", "x"), strict=True):
+        assert part in row["error"]
