@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -56,6 +57,7 @@ class Device:
 
     Quantities are SI and NaN where unknown. `records` holds every figure with its provenance, by its dotted
     name ("peak.bf16", "memory.bandwidth", "power.idle", "link.latency", "measured.gemm.bf16").
+    `origin` is the file it was read from: profiles are looked for beside it.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Device:
     year: int | None = field(default=None, compare=False)
     memory_type: str = field(default="", compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    origin: Path | None = field(default=None, compare=False, repr=False)
     digest: str = field(init=False, repr=False)
     _si: Mapping[str, float] = field(init=False, compare=False, repr=False)
 
@@ -81,7 +84,7 @@ class Device:
 
     def __reduce__(self) -> tuple[Any, ...]:
         fields = (self.name, self.title, self.vendor, self.arch, self.kind, dict(self.records))
-        return Device, (*fields, self.link, self.net, self.year, self.memory_type, self.notes)
+        return Device, (*fields, self.link, self.net, self.year, self.memory_type, self.notes, self.origin)
 
     def si(self, figure: str) -> float:
         """The figure called `figure` ("memory.l2"), in SI; NaN where the database does not have it."""
@@ -170,6 +173,7 @@ def read_device(name: str, table: Table) -> Device:
         year=year,
         memory_type=table.text("memory_type", ""),
         notes=table.texts("notes"),
+        origin=table.path,
     )
     table.done()
     for required in ("memory.capacity", "memory.bandwidth"):

@@ -37,7 +37,7 @@ class Profiled:
         shape = demand_shape(demand, hardware)
         answer = empty(shape)
         for number, device in enumerate(hardware.devices):
-            profile = store.load(device.name, self.folders)
+            profile = store.load(device.name, (*self.folders, *store.beside(device)))
             if profile is None or demand.family not in profile.files:
                 continue
             mine = hardware.index == number

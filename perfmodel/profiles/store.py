@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from hwdb import InputError
+from hwdb import Device, InputError
 from perfmodel.profiles.families import Reference, Variant
 from perfmodel.profiles.table import Table
 
@@ -67,6 +67,14 @@ def folders() -> tuple[Path, ...]:
     """Built-in places: the package's own copy in a wheel, the tree of a checkout. Those that exist."""
     package = Path(__file__).resolve().parents[1]
     return tuple(p for p in (package / "_profiles", package.parent / "data" / "profiles") if p.is_dir())
+
+
+def beside(device: Device) -> tuple[Path, ...]:
+    """Places of profiles that belong to the folder a device was read from (DIR/devices/x.toml: DIR/profiles)."""
+    if device.origin is None:
+        return ()
+    around = (device.origin.parent.parent / "profiles", device.origin.parent / "profiles")
+    return tuple(place for place in around if place.is_dir())
 
 
 @lru_cache(maxsize=512)
