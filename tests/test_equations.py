@@ -1,0 +1,267 @@
+"""Each equation against brute force, a closed form or a simulation, and under a change of base units."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perfmodel import equations as eq
+
+count = st.integers(1, 4096)
+positive = st.floats(1e-3, 1e3)
+
+
+# ------------------------------------------------------------------------------------------------------ base units
+
+#: Dimensions as (flop, byte, second) exponents: of each argument, and of the answer. Counts have none.
+NONE, FLOP, BYTE, SECOND = (0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)
+FLOP_RATE, BYTE_RATE = (1, 0, -1), (0, 1, -1)
+_COLLECTIVE = {"message": BYTE, "group": NONE, "bandwidth": BYTE_RATE, "latency": SECOND}
+DIMENSIONS: dict[Callable[..., object], tuple[dict[str, tuple[int, int, int]], tuple[int, int, int]]] = {
+    eq.gemm_flop: (dict.fromkeys("mnk", NONE), NONE),
+    eq.gemm_bytes: (
+        {**dict.fromkeys("mnk", NONE), "act_bytes": BYTE, "weight_bytes": BYTE, "out_bytes": BYTE},
+        BYTE,
+    ),
+    eq.causal_pairs: ({"query": NONE, "context": NONE, "window": NONE}, NONE),
+    eq.attention_flop: ({"pairs": NONE, "heads": NONE, "key_dim": NONE, "value_dim": NONE}, NONE),
+    eq.recurrent_flop: ({"tokens": NONE, "heads": NONE, "key_dim": NONE, "value_dim": NONE}, NONE),
+    eq.experts_touched: ({"experts": NONE, "top_k": NONE, "tokens": NONE}, NONE),
+    eq.busiest_share: ({"pairs": NONE, "groups": NONE, "skew": NONE}, NONE),
+    eq.roofline_time: ({"work": FLOP, "peak": FLOP_RATE, "moved": BYTE, "bandwidth": BYTE_RATE}, SECOND),
+    eq.ring_time: ({**_COLLECTIVE, "passes": NONE}, SECOND),
+    eq.tree_time: ({**_COLLECTIVE, "passes": NONE}, SECOND),
+    eq.one_shot_time: (_COLLECTIVE, SECOND),
+    eq.all_to_all_time: (_COLLECTIVE, SECOND),
+    eq.queue_wait: ({"utilisation": NONE, "service": SECOND, "arrival_cv": NONE, "service_cv": NONE}, SECOND),
+}
+#: Values that keep each argument in its range.
+RANGES = {
+    "utilisation": st.floats(0.0, 0.99),
+    "group": st.integers(1, 512).map(float),
+    "groups": st.integers(1, 512).map(float),
+    "experts": st.integers(8, 512).map(float),
+    "top_k": st.integers(1, 8).map(float),
+}
+
+
+def test_every_equation_states_its_dimensions() -> None:
+    public = {f for n, f in inspect.getmembers(eq, inspect.isfunction) if f.__module__ == eq.__name__}
+    assert public == set(DIMENSIONS)
+
+
+@pytest.mark.parametrize("equation", DIMENSIONS, ids=lambda f: f.__name__)
+@given(data=st.data(), scales=st.tuples(positive, positive, positive))
+def test_rescaling_the_base_units_rescales_the_answer(
+    equation: Callable[..., float], data: st.DataObject, scales: tuple[float, float, float]
+) -> None:
+    arguments, answer = DIMENSIONS[equation]
+
+    def factor(dimension: tuple[int, int, int]) -> float:
+        return math.prod(s**e for s, e in zip(scales, dimension, strict=True))
+
+    values = {name: data.draw(RANGES.get(name, positive), label=name) for name in arguments}
+    scaled = {name: value * factor(arguments[name]) for name, value in values.items()}
+    assert equation(**scaled) == pytest.approx(factor(answer) * equation(**values), rel=1e-9)
+
+
+@pytest.mark.parametrize("equation", DIMENSIONS, ids=lambda f: f.__name__)
+def test_arrays_hold_what_scalars_give(equation: Callable[..., np.ndarray]) -> None:
+    rng = np.random.default_rng(7)
+    names = DIMENSIONS[equation][0]
+    columns = {
+        n: rng.uniform(0.05, 0.95, 6) if n == "utilisation" else rng.integers(1, 64, 6).astype(float) for n in names
+    }
+    together = equation(**columns)
+    apart = [float(equation(**{n: c[i] for n, c in columns.items()})) for i in range(6)]
+    np.testing.assert_allclose(together, apart, rtol=1e-12)
+
+
+# ------------------------------------------------------------------------------------------------------- arithmetic
+
+
+def test_gemm_flop_counts_every_multiply_and_add() -> None:
+    m, n, k = 3, 5, 7
+    operations = sum(2 for _ in range(m) for _ in range(n) for _ in range(k))
+    assert eq.gemm_flop(m, n, k) == operations
+
+
+@given(m=count, n=count, k=count)
+def test_gemm_bytes_is_the_size_of_the_three_matrices(m: int, n: int, k: int) -> None:
+    sizes = [np.dtype(np.float16).itemsize * m * k, np.dtype(np.int8).itemsize * k * n, 2 * m * n]
+    assert eq.gemm_bytes(m, n, k, act_bytes=2.0, weight_bytes=1.0) == sum(sizes)
+
+
+@given(query=st.integers(0, 200), context=st.integers(0, 300), window=st.one_of(st.integers(1, 400), st.just(np.inf)))
+def test_causal_pairs_counts_what_each_token_sees(query: int, context: int, window: float) -> None:
+    seen = sum(min(context + i, window) for i in range(1, query + 1))
+    assert eq.causal_pairs(query, context, window) == pytest.approx(seen, rel=1e-12)
+
+
+@given(pieces=st.lists(st.integers(1, 64), min_size=1, max_size=8), window=st.integers(1, 300))
+def test_a_prompt_computed_in_chunks_evaluates_the_same_pairs(pieces: list[int], window: int) -> None:
+    before = np.cumsum([0, *pieces[:-1]])
+    for sight in (np.inf, window):
+        chunks = eq.causal_pairs(np.array(pieces), before, sight).sum()
+        assert chunks == pytest.approx(float(eq.causal_pairs(sum(pieces), 0, sight)), rel=1e-12)
+
+
+@given(pairs=count, heads=count, key=count, value=count)
+def test_attention_is_two_gemms_a_head(pairs: int, heads: int, key: int, value: int) -> None:
+    scores, weighted = eq.gemm_flop(1, pairs, key), eq.gemm_flop(1, value, pairs)
+    assert eq.attention_flop(pairs, heads, key, value) == heads * (scores + weighted)
+
+
+def test_a_recurrence_is_linear_in_length_where_attention_is_quadratic() -> None:
+    assert eq.recurrent_flop(2000, 8, 64, 64) == 2 * eq.recurrent_flop(1000, 8, 64, 64)
+    ratio = eq.causal_pairs(20_000, 0) / eq.causal_pairs(10_000, 0)
+    assert ratio == pytest.approx(4.0, rel=1e-3)
+
+
+@given(work=positive, peak=positive, moved=positive, bandwidth=positive)
+def test_roofline_bends_at_the_ridge_point(work: float, peak: float, moved: float, bandwidth: float) -> None:
+    time = float(eq.roofline_time(work, peak, moved, bandwidth))
+    intensity, ridge = work / moved, peak / bandwidth
+    attained = work / time
+    assert attained == pytest.approx(min(peak, intensity * bandwidth), rel=1e-9)
+    assert (attained == pytest.approx(peak)) == (intensity >= ridge * (1 - 1e-6))
+
+
+# ------------------------------------------------------------------------------------------------------------ experts
+
+
+@pytest.mark.parametrize(("experts", "top_k", "tokens"), [(8, 2, 1), (8, 2, 16), (64, 6, 8), (256, 8, 1), (256, 8, 64)])
+def test_experts_touched_agrees_with_routing_at_random(experts: int, top_k: int, tokens: int) -> None:
+    rng = np.random.default_rng(11)
+    trials = 400
+    # the top_k largest of random scores are a uniform choice without repetition
+    picks = np.argpartition(rng.random((trials, tokens, experts)), top_k - 1, axis=2)[:, :, :top_k]
+    touched = np.array([len(np.unique(p)) for p in picks])
+    error = touched.std(ddof=1) / math.sqrt(trials)
+    assert float(eq.experts_touched(experts, top_k, tokens)) == pytest.approx(touched.mean(), abs=4 * error + 1e-9)
+
+
+@given(experts=st.integers(2, 512), top_k=st.integers(1, 16), tokens=st.floats(1.0, 1e5))
+def test_experts_touched_lies_between_one_token_and_all(experts: int, top_k: int, tokens: float) -> None:
+    top_k = min(top_k, experts)
+    touched = float(eq.experts_touched(experts, top_k, tokens))
+    assert top_k * (1 - 1e-9) <= touched <= min(experts, top_k * tokens) * (1 + 1e-9)
+    assert float(eq.experts_touched(experts, top_k, 2 * tokens)) >= touched * (1 - 1e-12)
+
+
+def test_every_expert_is_touched_when_every_token_picks_all() -> None:
+    assert float(eq.experts_touched(4.0, 4.0, 1.0)) == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize(("pairs", "groups"), [(512, 8), (4096, 8), (4096, 32), (65536, 64)])
+def test_the_busiest_rank_agrees_with_balls_thrown_into_bins(pairs: int, groups: int) -> None:
+    rng = np.random.default_rng(3)
+    thrown = rng.multinomial(pairs, np.full(groups, 1.0 / groups), size=2000).max(axis=1).mean()
+    excess = float(eq.busiest_share(pairs, groups)) - 1.0
+    # the formula is the leading term of the maximum: above the mean of simulations, by less than half its excess
+    assert 1.0 <= excess / (thrown * groups / pairs - 1.0) < 1.5
+
+
+@given(pairs=st.floats(1.0, 1e6), groups=st.integers(1, 256), skew=st.floats(0.0, 1.0))
+def test_the_busiest_rank_never_holds_more_than_everything(pairs: float, groups: int, skew: float) -> None:
+    share = float(eq.busiest_share(pairs, groups, skew))
+    assert 1.0 <= share <= groups
+    assert float(eq.busiest_share(pairs, 1, skew)) == 1.0
+
+
+# -------------------------------------------------------------------------------------------------------- collectives
+
+
+def ring_steps(message: float, group: int, bandwidth: float, latency: float, passes: int) -> float:
+    """A ring played out: every step, each device hands the next one piece of the vector on."""
+    clock = 0.0
+    for _ in range(passes):
+        held = {0}
+        while len(held) < group:
+            clock += latency + message / group / bandwidth
+            held |= {(max(held) + 1) % group}
+    return clock
+
+
+@pytest.mark.parametrize("group", [1, 2, 3, 8, 16])
+@pytest.mark.parametrize("passes", [1, 2])
+def test_the_ring_agrees_with_its_steps(group: int, passes: int) -> None:
+    expected = ring_steps(1e6, group, 1e9, 2e-6, passes)
+    assert float(eq.ring_time(1e6, group, 1e9, 2e-6, passes)) == pytest.approx(expected, rel=1e-12)
+
+
+@given(message=st.floats(1.0, 1e10), group=st.integers(2, 256))
+def test_no_collective_beats_the_bandwidth_it_needs(message: float, group: int) -> None:
+    least = 2.0 * (group - 1) / group * message / 1e11  # Patarasuk & Yuan, J. Parallel Distrib. Comput. 69(2), 2009
+    times = (
+        eq.ring_time(message, group, 1e11, 1e-6, 2.0),
+        eq.tree_time(message, group, 1e11, 1e-6, 2.0),
+        eq.one_shot_time(message, group, 1e11, 1e-6),
+    )
+    assert min(map(float, times)) >= least * (1 - 1e-9)
+    assert float(eq.ring_time(message, group, 1e11, 0.0, 2.0)) == pytest.approx(least)
+
+
+def test_small_messages_favour_few_hops_and_large_ones_the_ring() -> None:
+    def fastest(message: float) -> str:
+        times = {
+            "ring": eq.ring_time(message, 8, 4.5e11, 2e-6, 2.0),
+            "tree": eq.tree_time(message, 8, 4.5e11, 2e-6, 2.0),
+            "one shot": eq.one_shot_time(message, 8, 4.5e11, 2e-6),
+        }
+        return min(times, key=lambda name: float(times[name]))
+
+    assert fastest(1e3) == "one shot"
+    assert fastest(1e9) == "ring"
+
+
+@pytest.mark.parametrize("equation", [eq.one_shot_time, eq.all_to_all_time])
+def test_one_device_talks_to_nobody(equation: Callable[..., np.ndarray]) -> None:
+    assert float(equation(1e6, 1.0, 1e9, 1e-6)) == 0.0
+    assert float(eq.tree_time(1e6, 1.0, 1e9, 1e-6, 2.0)) == 0.0
+    assert float(eq.ring_time(1e6, 1.0, 1e9, 1e-6, 2.0)) == 0.0
+
+
+def test_all_to_all_keeps_its_own_share() -> None:
+    sent = sum(1e6 / 8 for other in range(8) if other != 0)
+    assert float(eq.all_to_all_time(1e6, 8, 1e9, 0.0)) == pytest.approx(sent / 1e9)
+
+
+# ------------------------------------------------------------------------------------------------------------ queues
+
+
+def lindley(gaps: np.ndarray, service: np.ndarray) -> float:
+    """Mean wait in a single-server queue played out customer by customer (Lindley 1952)."""
+    wait, total = 0.0, 0.0
+    for gap, served in zip(gaps.tolist(), service.tolist(), strict=True):
+        total += wait
+        wait = max(wait + served - gap, 0.0)
+    return total / len(gaps)
+
+
+@pytest.mark.parametrize("load", [0.2, 0.5, 0.7])
+@pytest.mark.parametrize("service_cv", [0.0, 1.0])
+def test_the_wait_is_that_of_a_simulated_queue(load: float, service_cv: float) -> None:
+    rng = np.random.default_rng(5)
+    customers = 200_000
+    gaps = rng.exponential(1.0 / load, customers)
+    service = rng.exponential(1.0, customers) if service_cv else np.ones(customers)
+    assert float(eq.queue_wait(load, 1.0, 1.0, service_cv)) == pytest.approx(lindley(gaps, service), rel=0.08)
+
+
+def test_exponential_service_waits_as_the_textbook_says() -> None:
+    arrivals, service = 0.8, 1.0
+    in_system = arrivals / (1.0 - arrivals)  # M/M/1
+    assert float(eq.queue_wait(arrivals, 1.0, 1.0, 1.0)) == pytest.approx(in_system / arrivals - service)
+
+
+def test_a_full_server_makes_everybody_wait_for_ever() -> None:
+    assert np.isinf(eq.queue_wait(np.array([1.0, 1.5]), 1.0)).all()
+    assert float(eq.queue_wait(0.0, 1.0)) == 0.0
+    assert float(eq.queue_wait(0.9, 1.0, 0.0, 0.0)) == 0.0  # a clockwork never queues
