@@ -24,8 +24,10 @@ app = typer.Typer(
 )
 hw = typer.Typer(help="Devices, nodes and prices: list, show, compare.", no_args_is_help=True)
 models = typer.Typer(help="The model catalogue: list, show.", no_args_is_help=True)
+profile = typer.Typer(help="Measured operator times: list, show, measure, fit, import.", no_args_is_help=True)
 app.add_typer(hw, name="hw")
 app.add_typer(models, name="models")
+app.add_typer(profile, name="profile")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON array of flat objects, one a row.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
@@ -35,7 +37,31 @@ Folders = Annotated[
 ]
 
 
+Scenario = Annotated[Path, typer.Argument(metavar="SCENARIO.toml", help="What to serve, on what, within which SLOs.")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Hugging Face name, or path to a config.json.")]
+
+
+@app.command("plan")
+def plan(
+    scenario: Scenario,
+    top: Annotated[int, typer.Option(min=1, help="How many candidates to list, from the best on.")] = 10,
+    misses: Annotated[int, typer.Option(min=0, help="How many near misses to list, with their reasons.")] = 3,
+    explain: Annotated[bool, typer.Option("--explain", help="Print the winner operator by operator.")] = False,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    hwdb: Folders = None,
+) -> None:
+    """Rank every configuration of the hardware on offer that serves the scenario within its SLOs."""
+    import search
+    from search import present, summary
+
+    form = present.form(as_json, as_csv)
+    with present.progress("searching") as update:
+        found = search.plan(search.load_scenario(scenario, hwdb or ()), progress=update)
+    rows = found.rows(top, misses) if found.best >= 0 else []
+    if explain:
+        return present.show(found.terms(), form, title=f"Where the time goes: {rows[0]['candidate']}")
+    return summary.show(found, rows) if form == "table" else present.show(rows, form)
 
 
 @app.command("estimate")
@@ -205,6 +231,102 @@ def models_show(
     row = rows.model_row(model(name))
     form = present.form(as_json, as_csv)
     present.show([row] if form != "table" else rows.upright(row), form, title=row["name"])
+
+
+@profile.command("list")
+def profile_list(as_json: AsJson = False, as_csv: AsCsv = False, hwdb: Folders = None) -> None:
+    """List measured profiles: one row a device and family, with rows behind it and held-out error."""
+    from perfmodel.profiler import list_rows
+    from search import present
+
+    present.show(list_rows(hwdb or ()), present.form(as_json, as_csv), title="Measured profiles")
+
+
+@profile.command("show")
+def profile_show(
+    device: Annotated[str, typer.Argument(metavar="DEVICE", help="A device that has a profile.")],
+    plot: Annotated[Path | None, typer.Option(help="Write a roofline of the measured points here (HTML).")] = None,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    hwdb: Folders = None,
+) -> None:
+    """Show every table of a device: what it covers, its source, its held-out error."""
+    from hwdb import load
+    from perfmodel.profiler import SHOWN, measured_points, show_rows
+    from search import present, roofline_plot
+
+    found = show_rows(device, hwdb or ())
+    if plot:
+        roofline_plot.write(load(hwdb or ()).device(device), measured_points(device, hwdb or ()), plot)
+    present.show(found, present.form(as_json, as_csv), title=f"Profile of {device}", columns=SHOWN)
+
+
+@profile.command("run")
+def profile_run(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Rows go here (CSV); a file that exists is continued.")
+    ],
+    device: Annotated[str, typer.Option(help="Name the rows carry (default: made of the machine's own).")] = "",
+    backend: Annotated[str, typer.Option(help="numpy, torch-cpu or torch-gpu (default: the best here).")] = "",
+    grid: Annotated[str, typer.Option(help="Points to measure: small or full.")] = "small",
+    budget_s: Annotated[float | None, typer.Option(help="Begin no further point after so many seconds.")] = None,
+    gpu: Annotated[int, typer.Option(help="Which GPU.")] = 0,
+    threads: Annotated[int, typer.Option(help="Threads of a processor (default: all).")] = 0,
+    socket: Annotated[int | None, typer.Option(help="Stay on this socket of a processor.")] = None,
+    collectives: Annotated[bool, typer.Option("--collectives", help="Also time collectives between all GPUs.")] = False,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """Measure this machine's operators; stopped and started again, it goes on where it was."""
+    from perfmodel import profiler
+    from search import present
+
+    form = present.form(as_json, as_csv)
+    with present.progress("profiling") as update:
+        run = profiler.profile_machine(
+            output, device=device, backend_name=backend, size=grid, budget=budget_s, index=gpu, threads=threads,
+            socket=socket, between=collectives, progress=update,
+        )  # fmt: skip
+    present.show(run.rows(), form, title="Measured")
+
+
+@profile.command("fit")
+def profile_fit(
+    rows: Annotated[Path, typer.Argument(metavar="ROWS.csv", help="Rows of `profile run` or `profile import`.")],
+    device: Annotated[str, typer.Option(help="Name of the new device.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write, as --hwdb takes it.")],
+    like: Annotated[str, typer.Option(help="Device of `hw list` that it is one of: keeps its rated figures.")] = "",
+    memory_gb: Annotated[float | None, typer.Option(help="Its memory, where ROWS.csv has no machine card.")] = None,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """Turn measured rows into a device and its profile: then `--hwdb DIR --device NAME` uses both."""
+    from perfmodel import profiler
+    from search import present
+
+    made = profiler.fit(rows, device=device, out=output, like=like, memory=profiler.gigabytes(memory_gb))
+    notes = [*made.notes(), f"use it with: --hwdb {output} --device {device}"]
+    present.show(made.rows(), present.form(as_json, as_csv), title=f"Profile of {device}", notes=notes)
+
+
+@profile.command("import")
+def profile_import(
+    kind: Annotated[str, typer.Argument(metavar="FORMAT", help="csv, aiconfigurator, vidur, nccl-tests, llama-bench.")],
+    source: Annotated[Path, typer.Argument(metavar="PATH", help="File or folder to read.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Checked rows go here (plain CSV).")],
+    device: Annotated[str, typer.Option(help="What was measured, as `hw list` names it.")] = "",
+    licence: Annotated[str, typer.Option(help="Licence of the data, where the file does not state it.")] = "",
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    hwdb: Folders = None,
+) -> None:
+    """Read what another tool measured, check it, and write it as plain rows; counts what was set aside and why."""
+    from hwdb import load
+    from perfmodel.profiles.importers import import_rows
+    from search import present
+
+    found = import_rows(kind, source, output, device=device, licence=licence, look_up=load(hwdb or ()).device)
+    present.show(found.report(), present.form(as_json, as_csv), title=f"Imported to {output}", notes=found.notes)
 
 
 def main(arguments: list[str] | None = None) -> int:

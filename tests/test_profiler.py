@@ -13,6 +13,7 @@ from time import sleep
 import numpy as np
 import pytest
 
+import cli
 import hwdb
 from hwdb import InputError, UnknownName
 from perfmodel import profiler
@@ -323,6 +324,75 @@ class TestBackends:
                 weight = np.exp(k[head // 2][: t + 1] @ q[head, t])
                 expected = weight @ v[head // 2][: t + 1] / weight.sum()
                 np.testing.assert_allclose(result[head, t], expected, rtol=2e-4, atol=2e-5)
+
+
+def command(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit code, output and errors of `perfmodel profile ...`."""
+    code = cli.main(["profile", *map(str, arguments)])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+class TestCommands:
+    def test_list_is_flat_objects_one_a_device_and_family(self, capsys: pytest.CaptureFixture[str]):
+        code, out, _ = command(capsys, "list", "--json")
+        found = json.loads(out)
+        assert code == 0
+        assert {"device", "family", "rows", "points_median_percent"} <= set(found[0])
+        assert len({(row["device"], row["family"]) for row in found}) == len(found)
+
+    def test_fit_then_show_then_estimate(
+        self, pretended: tuple[Pretended, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ):
+        out = tmp_path / "hw"
+        code, text, _ = command(capsys, "fit", pretended[1], "--device", "acme-1", "-o", out)
+        assert code == 0
+        assert "memory_bandwidth: " in text
+        page = tmp_path / "roofline.html"
+        code, text, _ = command(capsys, "show", "acme-1", "--hwdb", out, "--plot", page, "--json")
+        assert code == 0
+        assert {row["family"] for row in json.loads(text)} == {"gemm", "attention_decode", "elementwise"}
+        assert "acme-1" not in page.name
+        assert page.stat().st_size > 10**6
+        load = ["--isl", "64", "--osl", "8", "--concurrency", "1", "--hwdb", str(out), "--explain", "--json"]
+        assert cli.main(["estimate", "meta-llama/Llama-3.2-1B", "--device", "acme-1", *load]) == 0
+        terms = json.loads(capsys.readouterr().out)
+        gemms = [term for term in terms if term.get("family") == "gemm"]
+        assert gemms
+        assert all(term["basis"] != "roofline" for term in gemms)
+
+    def test_import_writes_rows_and_counts_what_it_set_aside(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+        m = 2.0 ** np.arange(4, 13)
+        time = 2.0 * m * 8192.0**2 / 250e12 + 1e-4
+        time[3] = np.nan
+        table = rows(len(m), device="a100-sxm-80gb", family="gemm", m=m, n=8192.0, k=8192.0, weight="bf16", act="bf16",
+                     time=time)  # fmt: skip
+        plain.write(table, tmp_path / "in.csv")
+        code, out, _ = command(capsys, "import", "csv", tmp_path / "in.csv", "-o", tmp_path / "out.csv", "--json")
+        assert code == 0
+        assert [(row["outcome"], row["rows"]) for row in json.loads(out)] == [("read", 8), ("set aside", 1)]
+        assert len(plain.read(tmp_path / "out.csv")) == 8
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (("show", "h1000"), "unknown profile 'h1000'"),
+            (("run", "-o", "x.csv", "--backend", "tpu"), "unknown profiler backend 'tpu'"),
+            (("run", "-o", "x.csv", "--backend", "numpy", "--grid", "huge"), "unknown grid 'huge'"),
+            (("run", "-o", "x.csv", "--socket", "99"), "socket 99: this machine has"),
+            (("fit", "none.csv", "--device", "x", "-o", "y"), "none.csv: cannot be read"),
+            (("import", "csv", "none.csv", "-o", "y"), "none.csv: no such file"),
+        ],
+    )
+    def test_bad_input_is_one_sentence_and_code_2(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+        arguments: tuple[str, ...], message: str,
+    ):  # fmt: skip
+        monkeypatch.chdir(tmp_path)
+        code, _, err = command(capsys, *arguments)
+        assert code == 2
+        assert message in err
+        assert "Traceback" not in err
 
 
 #: Profiles a small grid with one BLAS thread, which other work on the machine disturbs least; then fits, and times

@@ -6,14 +6,16 @@ Front door: `measure` (points to rows), `fit` (rows to a profile and a device fi
 from __future__ import annotations
 
 from perfmodel.profiler.backend import BACKENDS, Backend, available, backend
-from perfmodel.profiler.fit import Fit, fit, measured_ceilings
+from perfmodel.profiler.fit import Fit, fit, gigabytes, measured_ceilings
 from perfmodel.profiler.grid import GRIDS, Point, point
-from perfmodel.profiler.listing import list_rows, show_rows
+from perfmodel.profiler.listing import SHOWN, list_rows, show_rows
 from perfmodel.profiler.machine import Machine, machine
-from perfmodel.profiler.run import Run, everything, measure
+from perfmodel.profiler.roofline import measured_points
+from perfmodel.profiler.run import Run, everything, measure, profile_machine
 from perfmodel.profiler.timing import Effort
 
 __all__ = [
-    "BACKENDS", "GRIDS", "Backend", "Effort", "Fit", "Machine", "Point", "Run", "available", "backend", "everything",
-    "fit", "list_rows", "machine", "measure", "measured_ceilings", "point", "show_rows",
+    "BACKENDS", "GRIDS", "SHOWN", "Backend", "Effort", "Fit", "Machine", "Point", "Run", "available", "backend",
+    "everything", "fit", "gigabytes", "list_rows", "machine", "measure", "measured_ceilings", "measured_points",
+    "point", "profile_machine", "show_rows",
 ]  # fmt: skip

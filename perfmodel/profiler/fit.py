@@ -46,6 +46,11 @@ class Fit:
     checked: Checked
     tables: tuple[dict[str, Any], ...]
 
+    def notes(self) -> list[str]:
+        """The ceilings in words, and what was set aside."""
+        reached = [f"{key}: {_printed(key, value)}" for key, value in self.ceilings.items()]
+        return [*reached, *(f"set aside: {q.reason} ({q.count})" for q in self.checked.quarantined)]
+
     def rows(self) -> list[dict[str, object]]:
         """One flat row a table."""
         return [
@@ -56,6 +61,27 @@ class Fit:
             }
             for t in self.tables
         ]  # fmt: skip
+
+
+def _unit(key: str) -> tuple[str, float]:
+    """Unit in which a ceiling is printed, and what it is in SI."""
+    if key.startswith("power."):
+        return "W", 1.0
+    return ("GFLOP/s", 1e9) if key.startswith("gemm.") else ("GB/s", 1e9)
+
+
+def _printed(key: str, value: float) -> str:
+    unit, factor = _unit(key)
+    return f"{value / factor:.4g} {unit}"
+
+
+def gigabytes(value: float | None) -> float:
+    """Bytes of a number of GB (10^9); NaN for None.
+
+    >>> gigabytes(16.0)
+    16000000000.0
+    """
+    return float("nan") if value is None else value * 1e9
 
 
 def _percent(share: float | None) -> float:
@@ -137,7 +163,7 @@ def device_file(
         lines += _own(ceilings, card, memory)
     lines += ["", "[measured]"]
     for key, value in ceilings.items():
-        unit, factor = ("W", 1.0) if key.startswith("power.") else ("GB/s", 1e9) if "." not in key else ("GFLOP/s", 1e9)
+        unit, factor = _unit(key)
         lines.append(f'"{key}" = {_record(value / factor, unit)}')
     return "\n".join(lines) + "\n"
 

@@ -10,6 +10,11 @@ from hwdb import InputError, UnknownName
 from perfmodel.profiles import store
 
 NAN = float("nan")
+#: Columns of `show_rows` that fit a terminal; the others are in JSON and CSV.
+SHOWN = (
+    "family", "framework", "formats", "rows", "sites", "points_median_percent", "points_p90_percent",
+    "sites_median_percent", "octave_median_percent", "source",
+)  # fmt: skip
 Row = dict[str, Any]
 
 
@@ -59,7 +64,7 @@ def _tables(device: str, where: Sequence[Path]) -> list[Mapping[str, Any]]:
 def _mean(tables: Sequence[Mapping[str, Any]], key: str) -> float:
     known = [(float(t["held_out"][key]), float(t.get("rows", 1))) for t in tables if key in t.get("held_out", {})]
     total = sum(weight for _, weight in known)
-    return 100.0 * sum(value * weight for value, weight in known) / total if total else NAN
+    return round(100.0 * sum(value * weight for value, weight in known) / total, 3) if total else NAN
 
 
 def _errors(tables: Sequence[Mapping[str, Any]]) -> Row:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
 from perfmodel.profiler import card, grid, timing
-from perfmodel.profiler.backend import Backend, NotHere
+from perfmodel.profiler.backend import Backend, NotHere, backend
 from perfmodel.profiler.grid import Point
-from perfmodel.profiler.machine import machine
+from perfmodel.profiler.machine import machine, stay_on
 from perfmodel.profiles.importers import plain
 
 #: Licence noted in measured rows: the measurer's own to give.
@@ -102,6 +102,39 @@ def measure(
         measured += 1
     there = len(points) - len(todo)
     return Run(path, device, backend.software, measured, there, left, dict(refused), perf_counter() - start)
+
+
+def profile_machine(
+    path: Path,
+    *,
+    device: str = "",
+    backend_name: str = "",
+    size: str = "small",
+    budget: float | None = None,
+    index: int = 0,
+    threads: int = 0,
+    socket: int | None = None,
+    between: bool = False,
+    progress: Callable[[float, float], None] | None = None,
+) -> Run:
+    """Measure the whole grid `size` of this machine; the command behind `perfmodel profile run`.
+
+    device: name for the rows, "" for one made of the machine's title. socket: keep to one socket. between: also time
+    collectives between all GPUs. budget: s, None for no limit. Raises as `measure`, `backend` and `stay_on` do.
+    """
+    if socket is not None:
+        stay_on(socket)
+    chosen = backend(backend_name, index, threads)
+    name = device or replace(machine(), title=chosen.title).slug
+    run = measure(chosen, everything(chosen, size), path, device=name, budget=budget or float("inf"), progress=progress)
+    if between and chosen.kind == "gpu":
+        import torch
+
+        from perfmodel.profiler import collectives
+
+        for group in collectives.groups(torch.cuda.device_count()):
+            run = replace(run, measured=run.measured + collectives.measure(path, device=name, group=group, size=size))
+    return run
 
 
 def _one(backend: Backend, point: Point, path: Path, device: str, effort: timing.Effort) -> None:

@@ -15,8 +15,8 @@ from perfmodel.profiles.importers.checks import Checked, Quarantined, check
 from perfmodel.profiles.importers.rows import COLUMNS, SHAPES, Rows, concat, rows
 
 __all__ = [
-    "COLUMNS", "KINDS", "SHAPES", "Checked", "Kind", "Quarantined", "Rows", "check", "concat", "importers",
-    "read_rows", "rows",
+    "COLUMNS", "KINDS", "SHAPES", "Checked", "Kind", "Quarantined", "Rows", "check", "concat", "import_rows",
+    "importers", "read_rows", "rows",
 ]  # fmt: skip
 
 
@@ -71,3 +71,20 @@ def read_rows(
     reader = importlib.import_module(f"{__name__}.{KINDS[kind].module}")
     table: Rows = reader.read(place, device=device, licence=licence)
     return check(table, look_up, place=str(place))
+
+
+def import_rows(
+    kind: str,
+    path: str | Path,
+    output: Path,
+    *,
+    device: str = "",
+    licence: str = "",
+    look_up: Callable[[str], Device] | None = None,
+) -> Checked:
+    """Read and check as `read_rows` does, and write the good rows as plain CSV at `output`."""
+    from perfmodel.profiles.importers import plain
+
+    checked = read_rows(kind, path, device=device, licence=licence, look_up=look_up)
+    plain.write(checked.rows, output)
+    return checked

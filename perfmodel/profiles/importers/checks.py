@@ -62,6 +62,18 @@ class Checked:
         """Rows set aside in all."""
         return sum(q.count for q in self.quarantined)
 
+    def report(self) -> list[dict[str, object]]:
+        """One row a family that was read, then one a reason for which rows were set aside or merged."""
+        families, counts = np.unique(self.rows["family"].astype(str), return_counts=True)
+        read = [
+            {"outcome": "read", "what": str(family), "rows": int(count), "first": ""}
+            for family, count in zip(families, counts, strict=True)
+        ]
+        bad = [
+            {"outcome": "set aside", "what": q.reason, "rows": q.count, "first": q.example} for q in self.quarantined
+        ]
+        return [*read, *bad]
+
 
 def describe(table: Rows, index: int) -> str:
     """One row in words: family, shape, formats, time."""
