@@ -17,9 +17,11 @@ _HOME = {
     "Found": "search.protocol",
     "Inventory": "search.inventory",
     "Legal": "search.space",
+    "Manifest": "search.manifest",
     "OBJECTIVE": "search.protocol",
     "Option": "search.inventory",
     "OptunaSearcher": "search.optuna_searcher",
+    "Plan": "search.plans",
     "RANKINGS": "search.front",
     "Relaxation": "search.fleet",
     "Scenario": "search.scenario",
@@ -31,6 +33,7 @@ _HOME = {
     "formulate": "search.program",
     "load_scenario": "search.scenario",
     "pareto": "search.front",
+    "plan": "search.planner",
     "ranked": "search.front",
 }
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwdb import Device, InputError
-from perfmodel import Deployments, ModelSpec, deployments
+from perfmodel import Deployments, ModelSpec
 from search.rules import RULES, Columns, Ground
 
 Index = NDArray[np.intp]
@@ -86,10 +86,12 @@ class SearchSpace:
         return out
 
     def deployments(self, index: Index) -> Deployments:
-        """The candidates `index` (N,) as deployments of one replica each."""
+        """The candidates `index` (N,) as deployments of one replica each; `device` counts this space's devices."""
         columns = self.columns(index)
         columns.pop("ep_asked")
-        return deployments(self.devices, **columns)
+        whole = ("device", "weight", "act", "kv")
+        typed = {name: np.asarray(c, dtype=np.intp if name in whole else float) for name, c in columns.items()}
+        return Deployments(devices=self.devices, replicas=np.ones(len(index)), **typed)
 
     @property
     def ground(self) -> Ground:
