@@ -12,7 +12,7 @@ import pytest
 import hwdb
 from hwdb import InputError, UnknownName
 from perfmodel import equations as eq
-from perfmodel.profiles.importers import KINDS, Rows, check, importers, read_rows, rows
+from perfmodel.profiles.importers import KINDS, SHAPES, Rows, check, importers, read_rows, rows
 from perfmodel.profiles.importers import plain as plain_csv
 from perfmodel.profiles.importers.bounds import bound
 
@@ -460,3 +460,19 @@ class TestLlamaBench:
         (tmp_path / "x.json").write_text(text)
         with pytest.raises(InputError, match=message):
             read_rows("llama-bench", tmp_path / "x.json")
+
+
+class TestDocumentation:
+    text = (Path(__file__).resolve().parents[1] / "docs" / "profiling.md").read_text(encoding="utf-8")
+
+    @pytest.mark.parametrize("name", [*plain_csv.header(), *SHAPES, *KINDS])
+    def test_every_column_family_and_format_is_described(self, name: str):
+        assert f"`{name}`" in self.text
+
+    @pytest.mark.parametrize("family", SHAPES)
+    def test_the_shape_columns_of_each_family_stand_beside_it(self, family: str):
+        line = next(
+            line for line in self.text.splitlines() if line.startswith("|") and f"`{family}`" in line.split("|")[1]
+        )
+        for column in SHAPES[family]:
+            assert f"`{column}`" in line
