@@ -10,7 +10,7 @@ from pathlib import Path
 
 from perfmodel.simulator.state import Arrays
 
-SOURCES = ("core", "lifecycle", "queues", "kvcache", "router", "steptime", "state")
+SOURCES = ("core", "lifecycle", "queues", "kvcache", "router", "steptime", "state", "jit")
 
 
 def fingerprint() -> int:

@@ -14,19 +14,28 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit
 
-from perfmodel.simulator.kvcache import available, growth, hold, match, share, steps_within, take
+from perfmodel.simulator.jit import inner, outer
+from perfmodel.simulator.kvcache import (
+    available,
+    growth,
+    hold,
+    match,
+    next_growth,
+    share,
+    steps_within,
+    take,
+)
 from perfmodel.simulator.lifecycle import appear, hand_over, join, leave, preempt, stop_decoding
-from perfmodel.simulator.queues import MASK, begin_running, dequeue, drop_finish, pop_event
+from perfmodel.simulator.queues import MASK, begin_running, dequeue, drop_finish, find_finish, pop_event
 from perfmodel.simulator.state import ALL_DONE, LOG_FULL, MORE, Arrays
 from perfmodel.simulator.steptime import decode_line, run_end, step_time, steps_until
 
 # ----------------------------------------------------------------------------------------------------------- admission
 
 
-@njit
-def _admissible(x: Arrays, i: int, r: int, extra: int) -> int:
+@inner
+def _admissible(x: Arrays, i: int, r: int) -> int:
     """Prefix hashes that r, first in the queue, may use if there is room to admit it now; -1 where there is not."""
     s, q = x.replicas[i], x.requests[r]
     tokens = q.prompt + q.emitted - (1 if q.at_hand > 0 else 0)
@@ -36,19 +45,21 @@ def _admissible(x: Arrays, i: int, r: int, extra: int) -> int:
         hits, unused = match(x, i, r, tokens)
     keep = 0
     if s.running > 0:
-        keep = s.watermark + int(s.headroom * s.owed) // s.block + extra
+        keep = s.watermark + int(s.headroom * s.owed) // s.block
+        if q.at_hand > 0:  # it decodes at once, with the others
+            keep += next_growth(x, i) + 1
     if total - hits * s.span + keep > available(x, i) - unused * s.span:
         return -1
     q.blocks = total
     return hits
 
 
-@njit
+@inner
 def _admit(x: Arrays, i: int, hits: int, time: float) -> int:
     """Take the first request out of the queue and give it its blocks."""
     r = dequeue(x, i)
     s, q = x.replicas[i], x.requests[r]
-    hold(x, i, r, 0, hits)
+    hold(x, i, r, q.refs, hits)
     take(x, i, q.blocks - hits * s.span)
     begin_running(x, i, r)
     q.refs = hits
@@ -58,7 +69,7 @@ def _admit(x: Arrays, i: int, hits: int, time: float) -> int:
     return r
 
 
-@njit
+@inner
 def _return_ready(x: Arrays, i: int, time: float) -> float:
     """Admit requests at the head of the queue whose KV exists already; seconds spent on fetching it from the host."""
     s, extra = x.replicas[i], 0.0
@@ -67,9 +78,9 @@ def _return_ready(x: Arrays, i: int, time: float) -> float:
         q = x.requests[r]
         if q.at_hand == 0 or q.ready > time:
             break
-        if _admissible(x, i, r, growth(x, i, s.count + 1, 1) + 1) < 0:
+        if _admissible(x, i, r) < 0:
             break
-        _admit(x, i, 0, time)
+        _admit(x, i, x.requests[s.head].refs, time)
         if q.at_hand == 2:
             extra += (q.prompt + q.emitted - 1) * s.swap_time
         q.at_hand = 0
@@ -77,7 +88,7 @@ def _return_ready(x: Arrays, i: int, time: float) -> float:
     return extra
 
 
-@njit
+@inner
 def _prefill(x: Arrays, i: int, time: float, left: int) -> tuple[int, float]:
     """Fill a step with up to `left` prompt tokens, first come first served; tokens, and keys they attend to in all."""
     s, tokens, work = x.replicas[i], 0, 0.0
@@ -87,7 +98,7 @@ def _prefill(x: Arrays, i: int, time: float, left: int) -> tuple[int, float]:
             r = s.head
             if r < 0 or s.running >= s.max_seqs or x.requests[r].ready > time or x.requests[r].at_hand > 0:
                 break
-            hits = _admissible(x, i, r, 0)
+            hits = _admissible(x, i, r)
             if hits < 0:
                 break
             found = hits * s.span * s.block
@@ -113,14 +124,14 @@ def _prefill(x: Arrays, i: int, time: float, left: int) -> tuple[int, float]:
     return tokens, work
 
 
-@njit
+@inner
 def _prefill_static(x: Arrays, i: int, time: float) -> tuple[int, float]:
     """A new static batch, every prompt padded to the longest; tokens, and keys they attend to in all."""
     s, longest = x.replicas[i], 0
     while s.head >= 0 and s.running < s.max_seqs and x.requests[s.head].ready <= time:
-        if _admissible(x, i, s.head, 0) < 0:
+        if _admissible(x, i, s.head) < 0:
             break
-        r = _admit(x, i, 0, time)
+        r = _admit(x, i, x.requests[s.head].refs, time)
         longest = max(longest, x.requests[r].prompt)
         x.fresh[i, s.fresh] = r
         s.fresh += 1
@@ -128,15 +139,15 @@ def _prefill_static(x: Arrays, i: int, time: float) -> tuple[int, float]:
     return tokens, tokens * 0.5 * (longest + 1)
 
 
-@njit
+@inner
 def _make_room(x: Arrays, i: int) -> tuple[bool, float]:
     """Blocks for the next decode step, preempting until it fits; whether anybody had to go, and seconds of swapping."""
-    s, halted, extra = x.replicas[i], False, 0.0
-    need = growth(x, i, s.count + 1, 1)
+    halted, extra = False, 0.0
+    need = next_growth(x, i)
     while need > available(x, i):
         halted = True
         extra += preempt(x, i)
-        need = growth(x, i, s.count + 1, 1)
+        need = next_growth(x, i)
     take(x, i, need)
     return halted, extra
 
@@ -144,7 +155,7 @@ def _make_room(x: Arrays, i: int) -> tuple[bool, float]:
 # ------------------------------------------------------------------------------------------------------------ planning
 
 
-@njit
+@inner
 def _plan(x: Arrays, i: int, time: float) -> None:
     """Choose what replica i does from `time` on."""
     s = x.replicas[i]
@@ -180,7 +191,7 @@ def _plan(x: Arrays, i: int, time: float) -> None:
     _log_run(x, i)
 
 
-@njit
+@inner
 def _plan_decodes(x: Arrays, i: int, time: float, extra: float, halted: bool) -> None:
     """As many decode steps as can be told apart by nothing but the growth of their context."""
     s = x.replicas[i]
@@ -198,7 +209,7 @@ def _plan_decodes(x: Arrays, i: int, time: float, extra: float, halted: bool) ->
     s.steps = steps
 
 
-@njit
+@inner
 def _log_run(x: Arrays, i: int) -> None:
     s, z = x.replicas[i], x.loop[0]
     row = x.runs[z.runs]
@@ -214,7 +225,7 @@ def _log_run(x: Arrays, i: int) -> None:
 # ---------------------------------------------------------------------------------------------------- the end of a step
 
 
-@njit
+@inner
 def _settle(x: Arrays, i: int, time: float) -> None:
     """Book the run that ends now and let finished sequences go."""
     s = x.replicas[i]
@@ -229,7 +240,7 @@ def _settle(x: Arrays, i: int, time: float) -> None:
     s.last_token = time
     while s.active > 0 and x.finishing[i, 0] >> 32 <= s.count:
         r = x.finishing[i, 0] & MASK
-        drop_finish(x.finishing, i, s.active, 0)
+        drop_finish(x.finishing, i, s.active, find_finish(x.finishing, i, s.active, r))
         if s.static:
             s.active -= 1
             x.requests[r].emitted = x.requests[r].output
@@ -238,7 +249,7 @@ def _settle(x: Arrays, i: int, time: float) -> None:
             leave(x, i, r, time)
 
 
-@njit
+@inner
 def _first_tokens(x: Arrays, i: int, time: float) -> None:
     """Every prompt that ends with this step yields a token."""
     s, longest = x.replicas[i], 0
@@ -265,7 +276,7 @@ def _first_tokens(x: Arrays, i: int, time: float) -> None:
     s.fresh = 0
 
 
-@njit
+@inner
 def _end_batch(x: Arrays, i: int, time: float) -> None:
     """A static batch whose last sequence is done returns all its answers."""
     s = x.replicas[i]
@@ -274,7 +285,7 @@ def _end_batch(x: Arrays, i: int, time: float) -> None:
     s.slots, s.context = 0, 0
 
 
-@njit
+@inner
 def _boundary(x: Arrays, i: int) -> None:
     """What replica i has under way ends; then it plans what comes next."""
     s, z = x.replicas[i], x.loop[0]
@@ -291,17 +302,24 @@ def _boundary(x: Arrays, i: int) -> None:
     _plan(x, i, time)
 
 
-@njit
+@inner
+def _next_replica(x: Arrays) -> int:
+    """The replica whose boundary comes first."""
+    best = 0
+    for i in range(len(x.replicas)):
+        if x.replicas[i].due < x.replicas[best].due:
+            best = i
+    return best
+
+
+@inner
 def advance(x: Arrays, most: int) -> int:
     """Process up to `most` events; LOG_FULL where the log needs room first, ALL_DONE when nothing is left to happen."""
     z, widest = x.loop[0], x.fresh.shape[1]
     for _ in range(most):
         if z.runs + 1 > len(x.runs) or z.stints + 2 * widest > len(x.stints):
             return LOG_FULL
-        i = 0
-        for k in range(1, len(x.replicas)):
-            if x.replicas[k].due < x.replicas[i].due:
-                i = k
+        i = _next_replica(x)
         boundary = x.replicas[i].due
         coming = x.requests[z.next].arrival if z.next < len(x.requests) else np.inf
         pending = x.events[0].time if z.pending > 0 else np.inf
@@ -322,7 +340,7 @@ def cached(fingerprint: int) -> Callable[[Arrays, int], int]:
     """`advance` from numba's cache on disk. numba notices changes of the cached function's own file only, so the
     `fingerprint` of all sources, frozen into it, is part of the cache's key."""
 
-    @njit(cache=True)
+    @outer
     def advance_cached(x: Arrays, most: int) -> int:
         if fingerprint < 0:  # never; keeps the fingerprint a part of the function
             return -1

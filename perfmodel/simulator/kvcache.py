@@ -8,19 +8,18 @@ prefill ends.
 
 from __future__ import annotations
 
-from numba import njit
-
+from perfmodel.simulator.jit import inner
 from perfmodel.simulator.state import Arrays
 
 
-@njit
+@inner
 def available(x: Arrays, i: int) -> int:
     """Blocks that can be had on replica i, evicting what nobody uses."""
     s = x.replicas[i]
     return s.free + s.idle * s.span
 
 
-@njit
+@inner
 def _unlink(x: Arrays, i: int, node: int) -> None:
     s, nodes = x.replicas[i], x.nodes
     before, behind = nodes[i, node].before, nodes[i, node].behind
@@ -35,7 +34,7 @@ def _unlink(x: Arrays, i: int, node: int) -> None:
     s.idle -= 1
 
 
-@njit
+@inner
 def take(x: Arrays, i: int, blocks: int) -> None:
     """Allocate `blocks` blocks, evicting unused prefixes as needed; the caller has checked `available`."""
     s = x.replicas[i]
@@ -49,7 +48,7 @@ def take(x: Arrays, i: int, blocks: int) -> None:
     s.free -= blocks
 
 
-@njit
+@inner
 def match(x: Arrays, i: int, r: int, tokens: int) -> tuple[int, int]:
     """Leading hashes of request r resident on replica i, and how many of them nobody uses. One token of `tokens` at
     least must be computed, so a full hit gives up its last hash."""
@@ -65,18 +64,18 @@ def match(x: Arrays, i: int, r: int, tokens: int) -> tuple[int, int]:
     return most, unused
 
 
-@njit
+@inner
 def hold(x: Arrays, i: int, r: int, begin: int, end: int) -> None:
     """Request r starts to use its resident hashes number begin to end - 1."""
     first = x.requests[r].first_id
     for j in range(first + begin, first + end):
         node = x.where[i, x.ids[j]]
         if x.nodes[i, node].users == 0:
-            _unlink(x, i, node)
+            _unlink(x, i, int(node))
         x.nodes[i, node].users += 1
 
 
-@njit
+@inner
 def share(x: Arrays, i: int, r: int) -> None:
     """The prefill of r has ended: its own full prefix blocks become shareable; a copy that exists already is used
     instead and its own blocks are given back."""
@@ -96,7 +95,7 @@ def share(x: Arrays, i: int, r: int) -> None:
     q.refs = max(q.refs, full)
 
 
-@njit
+@inner
 def release(x: Arrays, i: int, r: int) -> None:
     """Give back the blocks of request r; what it shares stays in the cache."""
     s, q = x.replicas[i], x.requests[r]
@@ -116,7 +115,14 @@ def release(x: Arrays, i: int, r: int) -> None:
     q.refs = 0
 
 
-@njit
+@inner
+def next_growth(x: Arrays, i: int) -> int:
+    """Blocks that the next decode step of replica i needs."""
+    s = x.replicas[i]
+    return x.growth[i, (s.count + 1) % s.block]
+
+
+@inner
 def growth(x: Arrays, i: int, first: int, steps: int) -> int:
     """Blocks that decoding sequences need in the decode steps number first to first + steps - 1."""
     block = x.replicas[i].block
@@ -131,7 +137,7 @@ def growth(x: Arrays, i: int, first: int, steps: int) -> int:
     return total
 
 
-@njit
+@inner
 def steps_within(x: Arrays, i: int, first: int, most: int, room: int) -> int:
     """How many decode steps from number `first` on, up to `most`, fit in `room` blocks."""
     if growth(x, i, first, most) <= room:

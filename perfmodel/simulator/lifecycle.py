@@ -5,8 +5,7 @@ Names as in `perfmodel.simulator.core`.
 
 from __future__ import annotations
 
-from numba import njit
-
+from perfmodel.simulator.jit import inner
 from perfmodel.simulator.kvcache import release
 from perfmodel.simulator.queues import (
     drop_finish,
@@ -22,7 +21,7 @@ from perfmodel.simulator.state import Arrays
 from perfmodel.simulator.steptime import run_end, steps_until
 
 
-@njit
+@inner
 def appear(x: Arrays, r: int, time: float) -> None:
     """Request r reaches the router, or the KV of its prefill reaches the replica that will decode it."""
     q = x.requests[r]
@@ -34,7 +33,7 @@ def appear(x: Arrays, r: int, time: float) -> None:
         if not home.busy and home.head >= 0:
             home.due = max(time, x.requests[home.head].ready)
     else:
-        i = route(x, r, False)
+        i = route(x, r)
         s = x.replicas[i]
         q.issued, q.replica = time, i
         s.outstanding += 1
@@ -55,7 +54,7 @@ def appear(x: Arrays, r: int, time: float) -> None:
         s.due = run_end(s.start, s.step, s.slope, s.steps)
 
 
-@njit
+@inner
 def leave(x: Arrays, i: int, r: int, time: float) -> None:
     """Request r is done and gives back its blocks; a closed loop issues its next one."""
     s, q, z = x.replicas[i], x.requests[r], x.loop[0]
@@ -70,7 +69,7 @@ def leave(x: Arrays, i: int, r: int, time: float) -> None:
         z.users += 1
 
 
-@njit
+@inner
 def hand_over(x: Arrays, i: int, r: int, time: float) -> None:
     """The KV of r goes to a decode replica over i's link, which carries one transfer at a time."""
     s, q = x.replicas[i], x.requests[r]
@@ -78,7 +77,7 @@ def hand_over(x: Arrays, i: int, r: int, time: float) -> None:
     s.owed -= q.output - q.emitted
     s.outstanding -= 1
     s.load -= q.prompt
-    q.replica, q.at_hand, q.last = route(x, r, True), 1, time
+    q.replica, q.at_hand, q.last = route(x, r), 1, time
     target = x.replicas[q.replica]
     target.outstanding += 1
     target.load += q.prompt
@@ -86,7 +85,7 @@ def hand_over(x: Arrays, i: int, r: int, time: float) -> None:
     push_event(x, s.link + s.link_latency, r)
 
 
-@njit
+@inner
 def join(x: Arrays, i: int, r: int, time: float) -> None:
     """Request r, its KV in place, decodes from the next step on. time: when its prefill ended, NaN if elsewhere."""
     s, q, z = x.replicas[i], x.requests[r], x.loop[0]
@@ -106,7 +105,7 @@ def join(x: Arrays, i: int, r: int, time: float) -> None:
         q.last = time
 
 
-@njit
+@inner
 def stop_decoding(x: Arrays, i: int, r: int) -> None:
     """Take r, already out of the heap, out of the batch; its counts are brought up to date."""
     s, q = x.replicas[i], x.requests[r]
@@ -120,7 +119,7 @@ def stop_decoding(x: Arrays, i: int, r: int) -> None:
         q.blocks = (q.stored + made + s.block - 1) // s.block
 
 
-@njit
+@inner
 def preempt(x: Arrays, i: int) -> float:
     """Send the request admitted last back to the queue; seconds its KV takes to the host, where it is swapped."""
     s = x.replicas[i]

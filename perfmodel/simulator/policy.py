@@ -21,16 +21,16 @@ class Policy:
     """Scheduling and KV rules of a replica.
 
     token_budget: tokens a step. max_seqs: sequences at once. batching: `continuous` (Orca, OSDI 2022) or `static` (a
-    batch runs until its last sequence ends and answers return with it; FasterTransformer). prefill_first: prompts run in
-    steps of their own before decodes go on (vLLM before 2025, arXiv:2309.06180); otherwise both share steps. chunked: a
-    prompt may be spread over steps (Sarathi-Serve, arXiv:2403.02310; DeepSpeed-FastGen SplitFuse, arXiv:2401.08671).
-    kv_block: tokens a KV block. admission: `grow` (blocks as needed: PagedAttention), `reserve` (prompt and answer at
-    admission), `contiguous` (longest sequence at admission), `power_of_two` (next power of two of the whole length).
-    max_model_len: longest sequence served, which `contiguous` sets aside. watermark: share of blocks kept free at
-    admission. headroom: share of what running sequences have still to make, kept free at admission (SGLang's
-    new-token ratio). preemption: `recompute` or `swap`, of the sequence admitted last. prefix_cache: keep and share
-    prompt blocks. request_time: s a request spends in the front end before it can be scheduled; serial_front_end: the
-    front end takes them one by one, as a single-process server does.
+    batch runs until its last sequence ends and answers return with it; FasterTransformer). prefill_first: prompts run
+    in steps of their own before decodes go on (vLLM before 2025, arXiv:2309.06180); otherwise both share steps.
+    chunked: a prompt may be spread over steps (Sarathi-Serve, arXiv:2403.02310; DeepSpeed-FastGen SplitFuse,
+    arXiv:2401.08671). kv_block: tokens a KV block. admission: `grow` (blocks as needed: PagedAttention), `reserve`
+    (prompt and answer at admission), `contiguous` (longest sequence at admission), `power_of_two` (next power of two of
+    the whole length). max_model_len: longest sequence served, which `contiguous` sets aside. watermark: share of blocks
+    kept free at admission. headroom: share of what running sequences have still to make, kept free at admission
+    (SGLang's new-token ratio). preemption: `recompute` or `swap`, of the sequence admitted last. prefix_cache: keep and
+    share prompt blocks. request_time: s a request spends in the front end before it can be scheduled;
+    serial_front_end: the front end takes them one by one, as a single-process server does.
     """
 
     token_budget: float = 8192

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
+from perfmodel.simulator.jit import inner
 from perfmodel.simulator.state import Arrays
 
 MASK = (1 << 32) - 1
 
 
-@njit
+@inner
 def push_event(x: Arrays, time: float, request: int) -> None:
     """Add an arrival to come; equal times leave in the order of their requests."""
     e, z = x.events, x.loop[0]
@@ -26,7 +25,7 @@ def push_event(x: Arrays, time: float, request: int) -> None:
     e[at].time, e[at].request = time, request
 
 
-@njit
+@inner
 def pop_event(x: Arrays) -> int:
     """Remove the earliest arrival and return its request."""
     e, z = x.events, x.loop[0]
@@ -52,7 +51,7 @@ def pop_event(x: Arrays) -> int:
     return found
 
 
-@njit
+@inner
 def push_finish(heap: Any, i: int, size: int, entry: int) -> None:
     """Add an entry to row i, a heap of `size` entries."""
     at = size
@@ -65,7 +64,7 @@ def push_finish(heap: Any, i: int, size: int, entry: int) -> None:
     heap[i, at] = entry
 
 
-@njit
+@inner
 def drop_finish(heap: Any, i: int, size: int, at: int) -> None:
     """Remove the entry at position `at` of row i, a heap of `size` entries."""
     size -= 1
@@ -88,7 +87,7 @@ def drop_finish(heap: Any, i: int, size: int, at: int) -> None:
     heap[i, at] = entry
 
 
-@njit
+@inner
 def find_finish(heap: Any, i: int, size: int, request: int) -> int:
     """Position of `request` in row i, a heap of `size` entries; -1 where absent."""
     for at in range(size):
@@ -97,7 +96,7 @@ def find_finish(heap: Any, i: int, size: int, request: int) -> int:
     return -1
 
 
-@njit
+@inner
 def enqueue(x: Arrays, i: int, r: int) -> None:
     """Put request r at the end of replica i's queue."""
     s = x.replicas[i]
@@ -110,7 +109,7 @@ def enqueue(x: Arrays, i: int, r: int) -> None:
     s.waiting += 1
 
 
-@njit
+@inner
 def requeue(x: Arrays, i: int, r: int) -> None:
     """Put request r at the front of replica i's queue."""
     s = x.replicas[i]
@@ -121,7 +120,7 @@ def requeue(x: Arrays, i: int, r: int) -> None:
     s.waiting += 1
 
 
-@njit
+@inner
 def dequeue(x: Arrays, i: int) -> int:
     """Take the first request of replica i's queue."""
     s = x.replicas[i]
@@ -133,7 +132,7 @@ def dequeue(x: Arrays, i: int) -> int:
     return r
 
 
-@njit
+@inner
 def begin_running(x: Arrays, i: int, r: int) -> None:
     """Append request r to replica i's running list."""
     s, q = x.replicas[i], x.requests[r]
@@ -146,7 +145,7 @@ def begin_running(x: Arrays, i: int, r: int) -> None:
     s.running += 1
 
 
-@njit
+@inner
 def end_running(x: Arrays, i: int, r: int) -> None:
     """Take request r out of replica i's running list."""
     s, q = x.replicas[i], x.requests[r]

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from perfmodel.simulator.jit import inner
 from perfmodel.simulator.kvcache import match
 from perfmodel.simulator.state import Arrays
 
@@ -24,7 +24,7 @@ _MIX1, _MIX2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _S30, _S27, _S31, _S33 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(33)
 
 
-@njit
+@inner
 def draw(x: Arrays, count: int) -> int:
     """A whole number below `count`, by SplitMix64 (Steele, Lea, Flood 2014, doi:10.1145/2660193.2660195)."""
     x.loop[0].seed += _GAMMA
@@ -35,7 +35,7 @@ def draw(x: Arrays, count: int) -> int:
     return int(np.int64(y >> _S33) % count)
 
 
-@njit
+@inner
 def _least_loaded(x: Arrays, among: Any) -> int:
     best = among[0]
     for i in among:
@@ -44,7 +44,7 @@ def _least_loaded(x: Arrays, among: Any) -> int:
     return best
 
 
-@njit
+@inner
 def _shortest(x: Arrays, among: Any) -> int:
     best = among[0]
     for i in among:
@@ -53,10 +53,11 @@ def _shortest(x: Arrays, among: Any) -> int:
     return best
 
 
-@njit
-def route(x: Arrays, r: int, after_prefill: bool) -> int:
-    """Replica for request r: among those that take arrivals, or those that decode after a prefill elsewhere."""
-    z = x.loop[0]
+@inner
+def route(x: Arrays, r: int) -> int:
+    """Replica for request r: among those that take arrivals or, once it has its first token, those that decode."""
+    z, first = x.loop[0], x.requests[r].first
+    after_prefill = first == first
     among = x.decoders if after_prefill else x.entry
     count = len(among)
     if count == 1:
@@ -81,7 +82,7 @@ def route(x: Arrays, r: int, after_prefill: bool) -> int:
     return _prefix_aware(x, r, shortest)
 
 
-@njit
+@inner
 def _prefix_aware(x: Arrays, r: int, shortest: int) -> int:
     fewest, most = x.replicas[shortest].outstanding, 0
     for i in x.entry:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,8 @@ class Simulation:
     issued: when it arrived (s). admitted: when it first entered a step. first, finish: when its first and last token
     were made. replica: where it ended; prefiller: where its first token was made. emitted, cached: tokens made, and
     prompt tokens found in the prefix cache. preempted: times. rejected: it could never fit. runs, stints: what every
-    replica did when, and which request made tokens (`perfmodel.simulator.state`, RUN and STINT). notes: sentences a reader must know. events: how often the loop was entered.
+    replica did when, and which request made tokens (`perfmodel.simulator.state`, RUN and STINT). notes: sentences a
+    reader must know. events: how often the loop was entered.
     """
 
     traffic: Traffic
@@ -224,20 +226,20 @@ def _collect(
     traffic: Traffic, pools: tuple[Pool, ...], router: str, seed: int, kept: Whole, reasons: NDArray[np.object_],
     x: state.Arrays,
 ) -> Simulation:  # fmt: skip
-    def spread(field: str, empty: float) -> Array:
+    def spread(field: str, empty: float) -> Any:
         full = np.full(len(traffic), empty, x.requests[field].dtype)
         full[kept] = x.requests[field]
         return full
 
     stints = x.stints[: int(x.loop["stints"][0])]
     stints["request"] = kept[stints["request"]]
-    times = {f: spread(f, np.nan) for f in ("issued", "admitted", "first", "finish")}
-    columns = {f: spread(f, 0) for f in ("emitted", "cached", "preempted")}
+    times: dict[str, Any] = {f: spread(f, np.nan) for f in ("issued", "admitted", "first", "finish")}
+    columns: dict[str, Any] = {f: spread(f, 0) for f in ("emitted", "cached", "preempted")}
     columns |= {f: spread(f, -1) for f in ("replica", "prefiller")}
     return Simulation(
         traffic=traffic, pools=pools, router=router, seed=seed, **times, **columns, rejected=reasons != "",
-        runs=x.runs[: int(x.loop["runs"][0])], stints=stints, notes=tuple(_rejections(traffic, reasons) + _overload(traffic, times)),
-        events=int(x.loop["events"][0]),
+        runs=x.runs[: int(x.loop["runs"][0])], stints=stints, events=int(x.loop["events"][0]),
+        notes=tuple(_rejections(traffic, reasons) + _overload(traffic, times)),
     )  # fmt: skip
 
 

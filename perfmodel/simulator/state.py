@@ -1,7 +1,7 @@
 """The simulator's state as records in plain arrays: what the compiled loop reads and writes. No behaviour here.
 
-R requests, N replicas, M sequences at most a replica, B tokens at most a KV block. Times are seconds, lengths tokens, KV
-in blocks. One record a request or replica keeps what is used together close together, and calls cheap.
+R requests, N replicas, M sequences at most a replica, B tokens at most a KV block. Times are seconds, lengths tokens,
+KV in blocks. One record a request or replica keeps what is used together close together, and calls cheap.
 """
 
 from __future__ import annotations

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from numba import njit
-
+from perfmodel.simulator.jit import inner
 from perfmodel.simulator.state import Arrays
 
 
-@njit
+@inner
 def locate(v: Any, begin: int, size: int, x: float) -> int:
     """Interval j of the ascending v[begin:begin + size] with v[begin + j] <= x, the outermost where x lies outside."""
     low, high = 0, size - 1
@@ -23,13 +22,13 @@ def locate(v: Any, begin: int, size: int, x: float) -> int:
     return low
 
 
-@njit
+@inner
 def part(v: Any, at: int, x: float) -> float:
     """How far x lies from v[at] towards v[at + 1]."""
     return (x - v[at]) / (v[at + 1] - v[at])
 
 
-@njit
+@inner
 def mixed(v: Any, at: int, width: int, f: float, g: float) -> float:
     """Bilinear value from the corner v[at] of a table whose rows are `width` long."""
     low = (1.0 - g) * v[at] + g * v[at + 1]
@@ -37,7 +36,7 @@ def mixed(v: Any, at: int, width: int, f: float, g: float) -> float:
     return (1.0 - f) * low + f * high
 
 
-@njit
+@inner
 def decode_line(x: Arrays, k: int, seqs: int, context: int) -> tuple[float, float, int]:
     """Decode-only steps of `seqs` sequences that hold `context` tokens, this step's included: time of the first step,
     growth a step, and how many steps the line holds for."""
@@ -58,7 +57,7 @@ def decode_line(x: Arrays, k: int, seqs: int, context: int) -> tuple[float, floa
     return base + low + slope * (mean - left), slope, steps
 
 
-@njit
+@inner
 def step_time(x: Arrays, k: int, prompt: int, keys: float, seqs: int, context: int) -> float:
     """A step of `prompt` tokens with `keys` mean keys each and `seqs` decoding sequences of `context` tokens in all."""
     v, t = x.values, x.tables[k]
@@ -77,13 +76,13 @@ def step_time(x: Arrays, k: int, prompt: int, keys: float, seqs: int, context: i
     return time
 
 
-@njit
+@inner
 def run_end(start: float, step: float, slope: float, steps: int) -> float:
     """When `steps` steps that begin at `start` end, the j-th of them taking step + j * slope."""
     return start + step * steps + slope * (0.5 * steps * (steps - 1))
 
 
-@njit
+@inner
 def steps_until(start: float, step: float, slope: float, most: int, time: float) -> int:
     """Fewest steps, 1 to `most`, after which a run ends at or after `time`."""
     low, high = 0, most

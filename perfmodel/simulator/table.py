@@ -5,8 +5,8 @@ mean context c. Dense layers see P + n tokens, attention sees (P, k) and (n, c) 
 
     time(P, k, n, c) = base[P, n] + prompt[P, k] + decode[n, c]
 
-with `base` taken at reference values of k and c, the other two being differences to it. This is exact wherever operators
-of prompt and decode attention are priced apart, and tables stay two-dimensional.
+with `base` taken at reference values of k and c, the other two being differences to it. This is exact wherever
+operators of prompt and decode attention are priced apart, and tables stay two-dimensional.
 """
 
 from __future__ import annotations
