@@ -30,14 +30,17 @@ def path(hardware: Hardware, group: Array) -> Path:
     """Links of a group: inside a node the fast domain, across nodes the network.
 
     In a full mesh a pair of devices shares one link, so g devices reach (g-1)/(peers-1) of the device's bandwidth
-    (MI300X: 64 GB/s a peer, AMD CDNA3 white paper). A group larger than the node runs at the slower of both.
+    (MI300X: 64 GB/s a peer, AMD CDNA3 white paper). A group larger than the node runs at the slower of both; where a
+    node is a single device, over the network alone.
     """
     inside = group <= hardware.peers
     neighbours = np.maximum(hardware.peers - 1.0, 1.0)
     share = np.where(hardware.mesh, np.clip((group - 1.0) / neighbours, 1.0 / neighbours, 1.0), 1.0)
     local = hardware.link_bandwidth * share
-    across = np.minimum(local, hardware.net_bandwidth)
-    latency = np.where(inside, hardware.link_latency, np.maximum(hardware.net_latency, hardware.link_latency))
+    linked = hardware.peers > 1
+    across = np.where(linked, np.minimum(local, hardware.net_bandwidth), hardware.net_bandwidth)
+    far = np.where(linked, np.maximum(hardware.net_latency, hardware.link_latency), hardware.net_latency)
+    latency = np.where(inside, hardware.link_latency, far)
     return Path(np.where(inside, local, across), latency, inside & ~hardware.mesh)
 
 
