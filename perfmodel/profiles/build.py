@@ -1,156 +1,33 @@
 """Builds profiles: `python -m perfmodel.profiles.build [--sources DIR] [--only DEVICE ...] [--out data/profiles]`.
 
 Reads the tables of the installed aiconfigurator-core package and, with --sources, the folder of operator files that
-`perfmodel.profiles.files` describes; writes one folder a device. The same inputs give the same bytes.
+`perfmodel.profiles.files` describes; writes one folder a device, and when all are built the learned spreads. The same
+inputs give the same bytes.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-import hwdb
-from hwdb import Device, InputError
-from perfmodel.demand import Array
-from perfmodel.dtypes import FALLBACK
-from perfmodel.profiles import aiconfigurator, heldout, runfile, store
-from perfmodel.profiles.families import FAMILY, Family, Reference, Variant
-from perfmodel.profiles.fit import Points, points, table
+from perfmodel.profiles import aiconfigurator, files
+from perfmodel.profiles.heldout import Hidden
 from perfmodel.profiles.importers.rows import SHAPES, Rows, concat
-from perfmodel.profiles.store import Measured
+from perfmodel.profiles.spreads import write_spreads
+from perfmodel.profiles.tables import LEAST_ROWS, METHOD, METHOD_CLOSED, Trial, write_family, write_profile
 
-#: Fewer rows than this do not make a table.
-LEAST_ROWS = 4
-METHOD = (
-    "utilisation = bound/measured on logarithmic axes; empty cells from neighbouring sites by local regression plus "
-    "the site's own deviation"
-)
+__all__ = ["LEAST_ROWS", "build_files", "build_package", "main", "write_family", "write_profile"]
 
-
-def reference(device: Device, variant: Variant) -> Reference:
-    """Constants that a variant's table is relative to: rated peak of its compute type or of what stands in for it."""
-    act = variant.act or "bf16"
-    rates = [device.peak(t) for t in (act, *FALLBACK[act])]
-    peak = next((r for r in rates if r == r), float("nan"))
-    return Reference(peak, device.bandwidth, device.link.bandwidth)
+#: When the package's tables were released; its tables do not say when each was measured.
+PACKAGE_DATE = "2026"
 
 
-def variants(rows: Rows) -> NDArray[Any]:
-    """Key of each row's variant (R,)."""
-    family = str(rows["family"][0]) if len(rows) else ""
-    routing = rows["skew"] if family == "grouped_gemm" else np.full(len(rows), np.nan)
-    stored = np.where(rows["weight"] != "", rows["weight"], rows["kv"])
-    spelled: dict[tuple[str, str, str], str] = {}
-    keys = np.empty(len(rows), dtype=object)
-    for index, parts in enumerate(zip(stored, rows["act"], routing, strict=True)):
-        name = (parts[0], parts[1], "" if parts[2] != parts[2] else f"{parts[2]:g}")
-        keys[index] = spelled.setdefault(name, Variant(*name).key)
-    return keys.astype(str)
-
-
-def located(rows: Rows, device: Device) -> dict[str, tuple[Variant, Reference, Points]]:
-    """Rows of one family and device as points, by variant."""
-    name = str(rows["family"][0])
-    family = FAMILY[name]
-    keys = variants(rows)
-    out = {}
-    for key in sorted(set(keys)):
-        part = rows.take(keys == key)
-        variant = Variant.parse(key)
-        constants = reference(device, variant)
-        shape: dict[str, Array | float] = {k: part[k] for k in SHAPES[name] if k != "skew"}
-        found = points(family, shape, part["time"], variant, constants)
-        if len(found) >= LEAST_ROWS:
-            out[key] = (variant, constants, found)
-    return out
-
-
-def measured(rows: Rows, device: Device) -> list[Measured]:
-    """The tables of canonical rows that are all of one device, framework and family."""
-    family = FAMILY[str(rows["family"][0])]
-    return [Measured(v, r, table(family, p)) for v, r, p in located(rows, device).values()]
-
-
-def held_out(family: Family, data: Iterable[Points], seed: int = 0) -> dict[str, float]:
-    """Median and 90th percentile of |predicted/measured - 1| by kind of test, and how many were hidden."""
-    every = list(data)
-    out: dict[str, float] = {}
-    for test in heldout.TESTS:
-        hidden = heldout.pooled([heldout.hide(family, p, test, seed) for p in every])
-        if len(hidden.residual) >= LEAST_ROWS:
-            out[f"{test}_count"] = len(hidden.residual)
-            out[f"{test}_median"] = round(hidden.quantile(0.5), 4)
-            out[f"{test}_p90"] = round(hidden.quantile(0.9), 4)
-    return out
-
-
-def write_family(rows: Rows, device: Device, framework: str, folder: Path, **facts: str) -> dict[str, Any] | None:
-    """Write the tables of one family and framework; the entry for run.toml, None where too few rows are usable."""
-    name = str(rows["family"][0])
-    found = located(rows, device)
-    if not found:
-        return None
-    tables = [Measured(v, r, table(FAMILY[name], p)) for v, r, p in found.values()]
-    path, digest = store.write(folder, name, framework, tables)
-    kernels, counts = np.unique(rows["kernel"].astype(str), return_counts=True)
-    return {
-        "family": name,
-        "framework": framework,
-        "file": path.name,
-        "software": "; ".join(sorted(set(rows["software"]))),
-        "kernel": "; ".join(str(k) for k in kernels[np.argsort(-counts)][:4]),
-        "source": facts.get("source") or "; ".join(sorted(set(rows["source"])))[:400],
-        "licence": facts.get("licence") or "; ".join(sorted(set(rows["licence"]))),
-        "date": facts.get("date", ""),
-        "method": facts.get("method", METHOD),
-        "rows": int(sum(len(p) for _, _, p in found.values())),
-        "left_out": int(len(rows) - sum(len(p) for _, _, p in found.values())),
-        "sites": int(sum(len(t.table.sites) for t in tables)),
-        "variants": [t.variant.key for t in tables],
-        "sha256": digest,
-        "held_out": held_out(FAMILY[name], [p for _, _, p in found.values()]),
-    }
-
-
-def write_profile(rows: Rows, out: Path, *, clean: bool = False, **facts: str) -> list[Path]:
-    """Profiles of canonical rows: one folder a device under `out`, tables by family and framework (the first word of
-    `software`). Returns the folders; `InputError` if no row is usable."""
-    folders = []
-    for name in sorted(set(rows["device"])):
-        device = hwdb.device(str(name))
-        mine = rows.take(rows["device"] == name)
-        folder = out / device.name
-        if clean and folder.is_dir():
-            shutil.rmtree(folder)
-        entries = []
-        for framework, part in _split(mine):
-            entry = write_family(part, device, framework, folder, **facts)
-            if entry:
-                entries.append(entry)
-        if entries:
-            runfile.update(folder / "run.toml", device.name, entries)
-            folders.append(folder)
-    if not folders:
-        raise InputError(f"no usable rows for {out}: {len(rows)} given; a table needs {LEAST_ROWS} of a family")
-    return folders
-
-
-def _split(rows: Rows) -> Iterable[tuple[str, Rows]]:
-    for family in sorted(set(rows["family"]) & set(FAMILY)):
-        part = rows.family(family)
-        framework = np.array([(s.split() or ["own"])[0].lower() for s in part["software"]])
-        for name in sorted(set(framework)):
-            yield str(name), part.take(framework == name)
-
-
-def package_rows(root: Path, system: str, device: str, source: str) -> Rows:
-    """All rows of a system of aiconfigurator-core, versions of a framework merged, one device at a time."""
+def package_rows(root: Path, system: str, device: str, source: str, ledger: list[Trial] | None = None) -> Rows:
+    """All rows of a system of aiconfigurator-core, versions of a framework merged. ledger: where to note by how much
+    one kernel's time differs between versions."""
     versions: dict[tuple[str, str], list[tuple[str, Rows]]] = {}
     for kind, framework, version, path in aiconfigurator.tables(root, system):
         loaded = aiconfigurator.read_table(
@@ -159,26 +36,52 @@ def package_rows(root: Path, system: str, device: str, source: str) -> Rows:
         for family in sorted(set(loaded["family"])):
             versions.setdefault((family, framework), []).append((version, loaded.family(family)))
     parts = []
-    for (family, _), found in sorted(versions.items()):
+    for (family, framework), found in sorted(versions.items()):
         keys = ("weight", "act", "kv", *SHAPES[family])
+        if ledger is not None and len(found) > 1:
+            ledger.append(Trial(device, family, framework, "versions", _versions(found, (*keys, "kernel"))))
         parts.append(aiconfigurator.merged(found, keys, ("weight", "act", "kv")))
     return concat(parts)
 
 
-def build_package(out: Path, only: set[str], say: Callable[[str], None] = print) -> None:
+def _versions(found: list[tuple[str, Rows]], keys: tuple[str, ...]) -> Hidden:
+    """ln(time in the newest version / time in the one before) of the rows that both have, same kernel."""
+    newest = sorted(found, key=lambda v: aiconfigurator.release(v[0]))[-2:]
+    tables = [aiconfigurator.first_of(t, keys, t["time"]) for _, t in newest]
+    both = concat(tables)
+    codes = np.stack([np.unique(both[k], return_inverse=True)[1].reshape(-1) for k in keys], axis=1)
+    _, which, count = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
+    twice = np.flatnonzero(count[which.reshape(-1)] == 2)
+    pairs = twice[np.argsort(which.reshape(-1)[twice], kind="stable")].reshape(-1, 2)
+    residual = np.log(both["time"][pairs[:, 1]] / both["time"][pairs[:, 0]])
+    return Hidden(residual, np.zeros(len(residual), np.int8))
+
+
+def build_package(out: Path, only: set[str], ledger: list[Trial], say: Callable[[str], None] = print) -> None:
     """Profiles from the installed aiconfigurator-core."""
     root, version = aiconfigurator.installed()
     source = f"{aiconfigurator.PACKAGE} {version} (PyPI; github.com/ai-dynamo/aiconfigurator)"
     for system, device in sorted(aiconfigurator.SYSTEMS.items()):
         if only and device not in only:
             continue
-        rows = package_rows(root, system, device, source)
-        write_profile(rows, out, clean=True, source=source, licence=aiconfigurator.LICENCE, date=PACKAGE_DATE)
+        rows = package_rows(root, system, device, source, ledger)
+        licence = aiconfigurator.LICENCE
+        write_profile(rows, out, clean=True, ledger=ledger, source=source, licence=licence, date=PACKAGE_DATE)
         say(f"{device}: {len(rows)} rows")
 
 
-#: When the package's tables were released; its tables do not say when each was measured.
-PACKAGE_DATE = "2026"
+def build_files(
+    out: Path, folder: Path, only: set[str], ledger: list[Trial], say: Callable[[str], None] = print
+) -> None:
+    """Profiles from a folder of operator files: tables where their licence allows, fitted coefficients elsewhere."""
+    for rows, closed in ((files.open_rows(folder), False), (files.closed_rows(folder), True)):
+        for name in sorted(set(rows["device"])):
+            if only and name not in only:
+                continue
+            mine = rows.take(rows["device"] == name)
+            method = METHOD_CLOSED if closed else METHOD
+            write_profile(mine, out, closed=closed, method=method, ledger=ledger)
+            say(f"{name}: {len(mine)} rows{' (coefficients only)' if closed else ''}")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -188,7 +91,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only", nargs="*", default=[], help="devices to build")
     parser.add_argument("--out", type=Path, default=Path("data/profiles"))
     chosen = parser.parse_args(arguments)
-    build_package(chosen.out, set(chosen.only))
+    ledger: list[Trial] = []
+    build_package(chosen.out, set(chosen.only), ledger)
+    if chosen.sources:
+        build_files(chosen.out, chosen.sources, set(chosen.only), ledger)
+    if not chosen.only:
+        write_spreads(chosen.out / "spread.toml", ledger)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from perfmodel.demand import Array
 from perfmodel.profiles.families import Family, Reference, Shape, Variant, bound
+from perfmodel.profiles.smooth import surface
 from perfmodel.profiles.table import Table, neighbours
 
 #: Axes with more different values than this are thinned to a logarithmic grid.
@@ -22,6 +23,8 @@ MOST_POINTS = 96
 POINTS_AN_OCTAVE = 4
 #: Width (in logarithm) over which a site's own deviation from its neighbours is averaged into an empty cell.
 REACH = 0.55
+#: Distance (in logarithm) over which a site's deviation from the trend is forgotten.
+FADE = 3.0
 #: A time this factor under the bound is not a measurement of the shape it names.
 IMPOSSIBLE = 4.0
 #: A cell this factor away from what its neighbours say is a defect of the source (sentinel values, stalls).
@@ -138,11 +141,33 @@ def _spread_out(values: Array, axes: tuple[Array, ...]) -> Array:
     return np.where(np.isfinite(near), near, _smooth(near))
 
 
-def _filled(sites: Array, scale: Array, axes: tuple[Array, ...], values: Array) -> Array:
-    around = _neighbourhood(sites, scale, values)
-    corrected = around + _spread_out(values - around, axes)
-    best = np.where(np.isfinite(values), values, corrected)
-    return np.where(np.isfinite(best), best, _smooth(best))
+def places(sites: Array, axes: tuple[Array, ...]) -> Array:
+    """Coordinates of every cell (S, A1[, A2], d)."""
+    shape = (len(sites), *(len(a) for a in axes))
+    grids = np.meshgrid(*axes, indexing="ij")
+    columns = [np.broadcast_to(c.reshape(-1, *([1] * len(axes))), shape) for c in sites.T]
+    return np.stack([*columns, *(np.broadcast_to(g, shape) for g in grids)], axis=-1)
+
+
+def _filled(sites: Array, scale: Array, axes: tuple[Array, ...], values: Array, data: Points) -> Array:
+    """Every cell: as measured; else what its neighbours say plus the site's own deviation, over a smooth trend."""
+    trend = surface(np.concatenate([data.site, data.axis], axis=1), data.value)
+    level = trend.at(places(sites, axes))
+    rest = values - level
+    around = _neighbourhood(sites, scale, rest)
+    corrected = around + _spread_out(rest - around, axes)
+    best = np.where(np.isfinite(rest), rest, corrected)
+    return level + np.where(np.isfinite(best), best, _faded(best, axes))
+
+
+def _faded(values: Array, axes: tuple[Array, ...]) -> Array:
+    """Fill NaN from the site's own known cells, fading to 0 (the trend) with the distance from the nearest of them."""
+    from scipy.ndimage import distance_transform_edt
+
+    steps = [float(np.diff(a).mean()) if len(a) > 1 else 1.0 for a in axes]
+    distance = distance_transform_edt(~np.isfinite(values), sampling=[1e6, *steps])
+    held = _smooth(values)
+    return np.where(np.isfinite(held), held * np.exp(-np.asarray(distance) / FADE), 0.0)
 
 
 def table(family: Family, data: Points) -> Table:
@@ -160,6 +185,35 @@ def table(family: Family, data: Points) -> Table:
     with np.errstate(invalid="ignore"):
         values[np.abs(values - around) > np.log(DEFECT)] = np.nan
     known = np.isfinite(values)
-    values = _filled(sites, scale, tuple(grids), values)
-    kept = np.isfinite(values).reshape(len(sites), -1).all(axis=1)
-    return Table(sites[kept], scale, tuple(grids), values[kept].astype(np.float32), known[kept])
+    values = _filled(sites, scale, tuple(grids), values, data)
+    return Table(sites, scale, tuple(grids), values.astype(np.float32), known)
+
+
+#: How far below one sequence the batch axis of a prefill table reaches: a chunk over a long context counts as a
+#: fraction of a sequence of the same mean length.
+CHUNK_OCTAVES = 6
+
+
+def with_chunks(data: Table, heads: Array, least: Array, rows: float) -> Table:
+    """The prefill table, extended to fractions of a sequence by how many blocks of query rows keep the device busy.
+
+    heads, least: (S,) query heads of each site, and ln of its batch coordinate at one sequence. rows: query rows times
+    heads at which half of the device is idle. A chunk of q rows over a long context works like a long sequence of
+    which only q rows are there: utilisation falls by (1 + rows/(L heads)) / (1 + rows/(q heads)).
+    """
+    octave = np.log(2.0)
+    below = data.axes[0][0] - octave * np.arange(CHUNK_OCTAVES, 0, -1)
+    axis = np.concatenate([below, data.axes[0]])
+    pad = ((0, 0), (CHUNK_OCTAVES, 0), (0, 0))
+    values = np.pad(data.values, pad, mode="edge")
+    known = np.pad(data.known, pad)
+    for site in range(len(data.sites)):
+        whole = int(np.abs(axis - least[site]).argmin())
+        if not known[site, whole].any():
+            continue
+        length = np.exp(data.axes[1])[None, :]
+        share = np.exp(axis[:whole] - least[site])[:, None]
+        fewer = np.log1p(rows / (length * heads[site])) - np.log1p(rows / (share * length * heads[site]))
+        empty = ~known[site, :whole]
+        values[site, :whole] = np.where(empty, values[site, whole] + fewer, values[site, :whole])
+    return Table(data.sites, data.scale, (axis, data.axes[1]), values, known)

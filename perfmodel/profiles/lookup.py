@@ -134,6 +134,6 @@ def price(choice: Choice, family: Family, shape: Mapping[str, Array]) -> Priced:
     variant = Variant(choice.wanted.stored or item.variant.stored, item.variant.act, item.variant.routing)
     least, limit = bound(family, shape, variant, item.reference)
     time = least * np.exp(-value)
-    basis = np.maximum(basis, np.int8(choice.worst))
+    basis = np.maximum(basis, np.int8(max(choice.worst, _INTERPOLATED if item.fitted else 0)))
     small = (least < LAUNCH_SHARE * time) & (time < LAUNCH_TIME)
     return Priced(time, basis, np.where(small, LAUNCH, limit).astype(np.int8), least)

@@ -29,11 +29,12 @@ FRAMEWORKS = ("vllm", "sglang", "trtllm")
 
 @dataclass(frozen=True)
 class Measured:
-    """One variant's table and the constants it is relative to."""
+    """One variant's table and the constants it is relative to; `fitted` if it holds a surface and no measurement."""
 
     variant: Variant
     reference: Reference
     table: Table
+    fitted: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,15 @@ def _unpack(arrays: Mapping[str, Any], number: int, key: str) -> Measured:
     values = np.cumsum(part("values"), axis=-1, dtype=np.int32).astype(np.float32) * np.float32(STEP)
     known = np.unpackbits(part("known"), count=int(np.prod(shape))).astype(bool).reshape(shape)
     table = Table(sites, part("scale").astype(float), axes, values.reshape(shape), known)
-    return Measured(Variant.parse(key), Reference(*(float(x) for x in part("reference"))), table)
+    constants = Reference(*(float(x) for x in part("reference")))
+    return Measured(Variant.parse(key), constants, table, bool(arrays.get("fitted", np.zeros(1))[0]))
 
 
 def pack(tables: Sequence[Measured]) -> dict[str, np.ndarray]:
     """Arrays of an npz file."""
     arrays: dict[str, np.ndarray] = {"variants": np.array([t.variant.key for t in tables])}
+    if any(t.fitted for t in tables):
+        arrays["fitted"] = np.ones(1, np.uint8)
     for number, item in enumerate(tables):
         table = item.table
         steps = np.rint(table.values.astype(float) / STEP)

@@ -1,0 +1,75 @@
+"""Learns how wide 80 % intervals are: quantiles of held-out residuals by family and basis, written to spread.toml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from perfmodel.demand import BASES, BASIS_CODE, FAMILIES, Array
+from perfmodel.profiles.store import read_toml
+from perfmodel.profiles.tables import Trial
+
+#: Share of residuals that an interval holds.
+COVERAGE = 0.8
+#: Fewer residuals than this do not set a spread of their own.
+LEAST = 30
+_MEASURED, _INTERPOLATED, _EXTRAPOLATED = (BASIS_CODE[b] for b in ("measured", "interpolated", "extrapolated"))
+
+
+def residuals(ledger: list[Trial], family: str, basis: str) -> Array:
+    """Residuals ln(predicted/measured) of a family that speak for a basis, each device with the same weight.
+
+    measured: what one kernel's time differs by between two versions of a framework. interpolated: hidden points and
+    sites. extrapolated: hidden last octaves.
+    """
+    tests = {"measured": ("versions",), "interpolated": ("points", "sites"), "extrapolated": ("octave",)}[basis]
+    rng = np.random.default_rng(0)
+    parts = [t.hidden.residual for t in ledger if t.family == family and t.test in tests and len(t.hidden.residual)]
+    return np.concatenate([rng.choice(p, min(len(p), 4000), replace=False) for p in parts]) if parts else np.zeros(0)
+
+
+def half_width(residual: Array) -> float:
+    """Log half-width that holds `COVERAGE` of the residuals."""
+    return float(np.quantile(np.abs(residual), COVERAGE))
+
+
+def learned(ledger: list[Trial]) -> dict[str, dict[str, float]]:
+    """family -> basis -> log half-width; a basis with too few residuals takes the pooled one of all families."""
+    bases = ("measured", "interpolated", "extrapolated")
+    pool = {b: np.concatenate([residuals(ledger, f, b) for f in FAMILIES]) for b in bases}
+    out: dict[str, dict[str, float]] = {}
+    for family in FAMILIES:
+        widths = {}
+        for basis in bases:
+            own = residuals(ledger, family, basis)
+            chosen = own if len(own) >= LEAST else pool[basis]
+            if len(chosen):
+                widths[basis] = round(half_width(chosen), 4)
+        out[family] = widths
+    return out
+
+
+def text(spread: dict[str, dict[str, float]]) -> str:
+    """The content of spread.toml."""
+    lines = [
+        "# Log half-width of the 80 % interval of an operator time, by family and basis: the 80 % quantile of",
+        "# |ln(predicted/measured)| of held-out measurements. Written by perfmodel.profiles.build (measured,",
+        "# interpolated, extrapolated) and benchmarks.transfer (calibrated, roofline).",
+        "",
+    ]
+    for family, widths in spread.items():
+        lines += [f"[spread.{family}]", *(f"{b} = {widths[b]}" for b in BASES if b in widths), ""]
+    return "\n".join(lines)
+
+
+def merge(path: Path, fresh: dict[str, dict[str, float]]) -> None:
+    """Write `fresh` into spread.toml, keeping the bases that it does not mention."""
+    old = read_toml(path)["spread"] if path.is_file() else {}
+    merged = {f: {**old.get(f, {}), **fresh.get(f, {})} for f in FAMILIES}
+    path.write_text(text(merged), encoding="utf-8")
+
+
+def write_spreads(path: Path, ledger: list[Trial]) -> None:
+    """Write what `ledger` teaches."""
+    merge(path, learned(ledger))
