@@ -81,7 +81,7 @@ def _tandem(front: Bench, back: Bench, demand: Load, workers: tuple[Array, Array
     own = demand.mean(alone)
     transfer = transfer_time(front, back, demand)
 
-    cap = np.maximum(np.minimum(back.memory.seqs, back.passes.max_seqs), 1.0)
+    cap = np.minimum(back.memory.room_for(), np.where(np.isfinite(back.passes.max_seqs), back.passes.max_seqs, 8192.0))
     knots = np.exp(np.linspace(0.0, 1.0, _KNOTS)[:, None] * np.log(cap))
     steps = np.stack([back.passes.decode(k, demand.decode_context, demand.drafts)[1] for k in knots])
     token = steps / demand.accepted

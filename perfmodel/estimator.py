@@ -41,27 +41,32 @@ def bench(model: ModelSpec, deployments: Deployments, engine: Engine, costs: Cos
     lay = layout(model, deployments)
     columns = hardware(deployments.devices, deployments.device)
     longest = np.max(load.input + load.output, axis=0)
-    budget, cap, fraction = _limits(engine, deployments, longest, load.arrival in ("static", "offline", "single"))
+    budget, cap, fraction, graph = _limits(
+        engine, deployments, longest, load.arrival in ("static", "offline", "single")
+    )
     if engine.admission == "contiguous":
         context = longest
     else:
         context = load.mean((load.input + (0.5 if engine.admission == "grow" else 1.0) * load.output) * load.output)
         context = context / np.maximum(load.mean(load.output), 1e-9)
     space = memory(lay, columns, engine, fraction=fraction, tokens=np.minimum(budget, 16384.0), context=context)
-    return Bench(lay, columns, space, Passes(lay, columns, engine, costs, budget, cap))
+    return Bench(lay, columns, space, Passes(lay, columns, engine, costs, budget, cap, graph))
 
 
-def _limits(engine: Engine, deployments: Deployments, longest: Array, offline: bool) -> tuple[Array, Array, Array]:
-    """Token budget, sequence cap (a replica) and memory fraction: the deployment's own, else the engine's. (N,)"""
+def _limits(engine: Engine, deployments: Deployments, longest: Array, offline: bool) -> tuple[Array, ...]:
+    """Token budget, sequence cap (a replica), memory fraction, largest captured batch: the deployment's own, else the
+    engine's. (N,)"""
     limits = [engine.limits(d, offline=offline) for d in deployments.devices]
-    table = np.array([(x.token_budget, x.max_seqs, x.memory_fraction) for x in limits])[deployments.device]
+    table = np.array([(x.token_budget, x.max_seqs, x.memory_fraction, x.graph_seqs) for x in limits])[
+        deployments.device
+    ]
     budget = np.where(np.isfinite(deployments.max_tokens), deployments.max_tokens, table[:, 0])
     if engine.budget_is_model_length:
         budget = np.where(np.isfinite(deployments.max_tokens), budget, np.maximum(longest, engine.token_budget_floor))
     budget = np.where(np.isfinite(engine.micro_batch), np.minimum(budget, engine.micro_batch), budget)
     own_cap = np.isfinite(deployments.max_seqs)
     cap = np.where(own_cap, deployments.max_seqs, table[:, 1] * deployments.dp)
-    return budget * deployments.dp, np.where(np.isnan(cap), np.inf, cap), table[:, 2]
+    return budget * deployments.dp, np.where(np.isnan(cap), np.inf, cap), table[:, 2], table[:, 3]
 
 
 def estimate(
@@ -112,7 +117,7 @@ def check(deployments: Deployments) -> None:
 def _estimate(model: ModelSpec, load: Load, deployments: Deployments, engine: Engine, costs: CostModel) -> Estimates:
     setup = bench(model, deployments, engine, costs, load)
     replica = per_replica(load, deployments.replicas)
-    served: Served = serve(setup.passes, replica, np.maximum(setup.memory.seqs, 1.0))
+    served: Served = serve(setup.passes, replica, setup.memory.room_for())
     return assemble(setup.passes, setup.memory, replica, served, deployments)
 
 

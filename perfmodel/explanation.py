@@ -18,7 +18,7 @@ from perfmodel.models import ModelSpec
 from perfmodel.passes import Passes
 from perfmodel.serving import serve
 from perfmodel.step import Step
-from perfmodel.steps import priced
+from perfmodel.steps import priced, step_cost
 from perfmodel.workload import Workload
 
 
@@ -61,7 +61,7 @@ def explain(
     demand = load(workload, 1)
     setup = bench(model, one, chosen, costs, demand)
     replica = per_replica(demand, one.replicas)
-    served = serve(setup.passes, replica, np.maximum(setup.memory.seqs, 1.0))
+    served = serve(setup.passes, replica, setup.memory.room_for())
     new, cached = replica.mean(replica.new), replica.mean(replica.cached)
     passes = setup.passes
     chunks = np.maximum(np.ceil(new / passes.budget), 1.0)
@@ -80,7 +80,9 @@ def _phase(phase: str, passes: Passes, step: Step, seqs: np.ndarray) -> list[Ter
     rows = [(d, c) for d, c in priced(passes.lay, passes.hardware, passes.costs, step) if np.all(d.count > 0)]
     times = [float(np.ravel(d.count * c.time)[0]) for d, c in rows]
     device = sum(times)
-    wall = float(np.ravel(passes.wall(np.array([device]), seqs))[0])
+    cost = step_cost(passes.lay, passes.hardware, passes.costs, step)
+    captured = passes.captured(seqs) & (phase == "decode")
+    wall = float(np.ravel(passes.wall(cost, seqs, captured=captured))[0])
     out = [
         Term(
             phase, d.name, d.family, float(np.ravel(d.count)[0]), t, t / wall, BOUNDS[int(np.ravel(c.bound)[0])],

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.demand import Array
+from perfmodel.demand import Array, Mask
 from perfmodel.deployment import Deployments
 from perfmodel.dtypes import (
     COMPUTE_BYTES,
@@ -21,7 +21,8 @@ from perfmodel.dtypes import (
 from perfmodel.models import ModelSpec
 
 Codes = NDArray[np.intp]
-_SIXTEEN = COMPUTE_CODE["bf16"]
+_SIXTEEN, _EIGHT = COMPUTE_CODE["bf16"], COMPUTE_CODE["fp8"]
+_MXFP4 = FORMAT_CODE["mxfp4"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Layout:
     """Columns (N,) that operators and memory share.
 
     tp, pp, ep, dp, sp: degrees. asked, act: weight format and compute type asked for, -1 the model's own.
-    kv_bytes: bytes a KV value.
+    kv_bytes: bytes a KV value. narrow: whether the device multiplies 4-bit floats, so that MXFP4 weights meet 8-bit
+    activations (TensorRT-LLM and FlashInfer run gpt-oss as w4a8 on Blackwell) where none are asked for.
     """
 
     model: ModelSpec
@@ -41,6 +43,7 @@ class Layout:
     asked: Codes
     act: Codes
     kv_bytes: Array
+    narrow: Mask
     _formats: dict[tuple[str, str], Codes] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -69,7 +72,9 @@ class Layout:
 
     def compute(self, part: str, gemm: str = "") -> Codes:
         """Compute-type codes of GEMMs with weights of `part`. (N,)"""
-        return _compute(self.weight(part, gemm), self.act)
+        weight = self.weight(part, gemm)
+        act = np.where(self.narrow & (weight == _MXFP4) & (self.act < 0), _EIGHT, self.act)
+        return _compute(weight, act)
 
     @property
     def sixteen(self) -> Codes:
@@ -84,6 +89,7 @@ def layout(model: ModelSpec, deployments: Deployments) -> Layout:
     return Layout(
         model=model, tp=deployments.tp, pp=deployments.pp, ep=deployments.ep, dp=deployments.dp, sp=deployments.sp,
         asked=deployments.weight, act=deployments.act, kv_bytes=FORMAT_BYTES[kv],
+        narrow=np.array([np.isfinite(d.peak("fp4")) for d in deployments.devices])[deployments.device],
     )  # fmt: skip
 
 

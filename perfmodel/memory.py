@@ -40,6 +40,10 @@ class Memory:
         """Whether the weights leave room for at least one sequence. (N,)"""
         return self.seqs >= 1.0
 
+    def room_for(self) -> Array:
+        """Sequences to reckon with: what fits; where nothing fits, as many as are asked for, as if it did. (N,)"""
+        return np.where(self.fits, self.seqs, np.inf)
+
     def used(self, running: Array) -> Array:
         """Bytes a device with `running` sequences on the replica. (N,)"""
         held = running / np.maximum(self.seqs, 1.0)

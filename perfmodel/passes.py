@@ -16,7 +16,8 @@ from perfmodel.steps import StepCost, step_cost
 
 @dataclass(frozen=True)
 class Passes:
-    """What prices passes for N candidates. budget: tokens a pass, max_seqs: sequences a replica; both (N,)."""
+    """What prices passes for N candidates. budget: tokens a pass, max_seqs: sequences a replica, graph_seqs: largest
+    batch a device replays from a captured graph; all (N,)."""
 
     lay: Layout
     hardware: Hardware
@@ -24,17 +25,30 @@ class Passes:
     costs: CostModel
     budget: Array
     max_seqs: Array
+    graph_seqs: Array | None = None
 
     def price(self, step: Step) -> StepCost:
         """Device time of one pass."""
         return step_cost(self.lay, self.hardware, self.costs, step)
 
-    def wall(self, device_time: Array, seqs: Array) -> Array:
-        """Wall time of a pass over `seqs` sequences: host time adds, or hides behind the device where it overlaps."""
+    def wall(self, cost: StepCost, seqs: Array, *, captured: np.ndarray, factor: Array | float = 1.0) -> Array:
+        """Wall time of a pass over `seqs` sequences: host time adds, or hides behind the device where it overlaps.
+
+        A pass that is not replayed from a captured graph takes at least the launches of its kernels. factor: device
+        time over that of `cost` (drafting).
+        """
         engine = self.engine
         several = np.where(self.lay.group * self.lay.pp > 1, engine.step_host_parallel, 0.0)
         host = engine.step_host_time + engine.step_host_per_seq * seqs + several
-        return np.maximum(device_time, host) if engine.overlap_scheduling else device_time + host
+        device = np.maximum(cost.time * factor, np.where(captured, 0.0, cost.calls * engine.launch_time))
+        return np.maximum(device, host) if engine.overlap_scheduling else device + host
+
+    def captured(self, seqs: Array) -> np.ndarray:
+        """Whether a pass with `seqs` decoding sequences on the replica is replayed from a captured graph."""
+        if not self.engine.graph_capture:
+            return np.zeros(np.shape(seqs), bool)
+        most = self.engine.graph_seqs if self.graph_seqs is None else self.graph_seqs
+        return ~(np.asarray(seqs) / self.lay.dp > most)
 
     def decode(self, seqs: Array, context: Array, drafts: Array) -> tuple[StepCost, Array]:
         """(device cost, wall time) of one decode pass with `seqs` sequences running on the replica.
@@ -47,7 +61,7 @@ class Passes:
         micro = np.maximum(seqs / self.lay.pp, np.minimum(seqs, 1.0))
         cost = self.price(Step(decode_seqs=micro, decode_context=context, decode_tokens=1.0 + drafts))
         drafting = 1.0 + drafts * 1.5 / max(self.lay.model.layers, 1)
-        return cost, self.wall(cost.time * drafting, seqs)
+        return cost, self.wall(cost, seqs, captured=self.captured(seqs), factor=drafting)
 
     def prefill(self, new: Array, cached: Array, seqs: Array | float = 1.0) -> tuple[StepCost, Array, Array]:
         """(device cost of one pass, passes, wall time until all are done) of `seqs` prompts together.
@@ -61,7 +75,7 @@ class Passes:
         width = np.maximum(seqs / passes, np.minimum(1.0, chunk))
         before = cached + np.maximum(new - chunk / width, 0.0) / 2.0
         cost = self.price(Step(prefill_tokens=chunk, prefill_context=before, prefill_seqs=width))
-        wall = self.wall(cost.time, width) * (passes + self.lay.pp - 1.0) / self.lay.pp
+        wall = self.wall(cost, width, captured=np.zeros(1, bool)) * (passes + self.lay.pp - 1.0) / self.lay.pp
         return cost, passes, wall
 
     def mixed(self, new: Array, cached: Array, seqs: Array, running: Array, context: Array) -> tuple[Array, Array]:
@@ -76,4 +90,4 @@ class Passes:
             prefill_tokens=chunk, prefill_context=before, prefill_seqs=width,
             decode_seqs=running / self.lay.pp, decode_context=context,
         )  # fmt: skip
-        return passes, self.wall(self.price(step).time, running + width)
+        return passes, self.wall(self.price(step), running + width, captured=np.zeros(1, bool))

@@ -20,6 +20,8 @@ from perfmodel.steps import StepCost
 #: Prompts never take more than this share of time in an equilibrium that decodes at all.
 _FULL = 0.98
 _KNOTS = 5
+#: Sequences a replica runs at most where neither memory nor the engine says less.
+_MOST = 16384.0
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,9 @@ class Served:
 
 def serve(passes: Passes, load: Load, fit: Array) -> Served:
     """Equilibrium of one replica under `load` (of the replica); at most `fit` sequences run at once. (N,)"""
-    cap = np.maximum(np.minimum(fit, passes.max_seqs), 1.0)
     if load.arrival in ("static", "single"):
-        return _static(passes, load, cap)
+        return _static(passes, load, np.maximum(fit, 1.0))
+    cap = np.maximum(np.minimum(fit, np.minimum(passes.max_seqs, _MOST)), 1.0)
     if load.arrival == "open":
         return _open(passes, load, cap)
     return _closed(passes, load, cap)
@@ -93,11 +95,11 @@ class _Entry:
 def _entry(passes: Passes, load: Load, running: Array, step: Array, group: Array) -> _Entry:
     """Prompts entering `group` at a time while `running` sequences decode, one pass of which takes `step`.
 
-    Engines that prefill first stop decoding meanwhile; chunked prefill shares the passes, and costs the others only
-    what the passes get longer.
+    Engines that prefill first stop decoding meanwhile; where prompts share passes with decodes, they cost the others
+    only what the passes get longer.
     """
     cost, count, alone = passes.prefill(load.new, load.cached, group)
-    if passes.engine.chunked_prefill and not passes.engine.prefill_first:
+    if not passes.engine.prefill_first and passes.engine.batching == "continuous":
         mixed_count, mixed = passes.mixed(load.new, load.cached, group, running, load.decode_context)
         shared = mixed * (mixed_count + passes.lay.pp - 1.0) / passes.lay.pp
         stall = mixed_count * np.maximum(mixed - step, 0.0) / passes.lay.pp / group
@@ -121,11 +123,20 @@ def _closed(passes: Passes, load: Load, cap: Array) -> Served:
     # residence = own prefill + output * token / (1 - others' prompts): solve X running = ... as a quadratic in X
     others = np.maximum(running - 1.0, 0.0) / np.maximum(running, 1.0)
     own = load.mean(entry.shared)
-    decode_time = np.maximum(load.mean(load.output) - 1.0, 0.0) * token
-    rate = _equilibrium(running, own, decode_time, entry.stall * others)
+    tokens = np.maximum(load.mean(load.output) - 1.0, 0.0)
+    rate = _equilibrium(running, own, tokens * token, entry.stall * others)
     tpot = token / (1.0 - np.minimum(rate * entry.stall * others, _FULL))
     busy = np.minimum(rate * others * own, _FULL)
     wait = eq.queue_wait(busy * (1.0 - load.lockstep), own) * others + step / 2.0
+    if passes.engine.prefill_first:
+        # equal lengths and prompts first: all sequences start, decode and end together, wave after wave
+        each = load.mean(full) / packed
+        behind = np.maximum(running - packed, 0.0) / 2.0 * each
+        wave_tpot = token + behind / np.maximum(tokens, 1.0)
+        wave_rate = running / (running * each + tokens * token)
+        sync = load.lockstep
+        tpot, rate = sync * wave_tpot + (1.0 - sync) * tpot, sync * wave_rate + (1.0 - sync) * rate
+        wait = sync * behind + (1.0 - sync) * wait
     first = load.mean(full) / packed
     opening = np.where(running > 1, (running + packed) / 2.0 * first, own)
     share = np.clip(1.0 / np.maximum(load.waves, 1.0), 0.0, 1.0)

@@ -23,13 +23,14 @@ class StepCost:
     """Device time of one pass, (C, N) or (N,), host time excluded.
 
     time: s. bound: (4, ...) s by what limits (`perfmodel.costs.BOUNDS`). basis: codes of `BASES`, the worst that
-    carries a significant share. spread: log half-width of the 80 % interval.
+    carries a significant share. spread: log half-width of the 80 % interval. calls: kernels launched.
     """
 
     time: Array
     bound: Array
     basis: np.ndarray
     spread: Array
+    calls: Array
 
 
 def priced(lay: Layout, hardware: Hardware, costs: CostModel, step: Step) -> Iterator[tuple[Demand, Cost]]:
@@ -51,9 +52,11 @@ def step_cost(lay: Layout, hardware: Hardware, costs: CostModel, step: Step) -> 
     bound = np.zeros((len(BOUNDS), *shape))
     by_basis = np.zeros((len(BASES), *shape))
     by_family: dict[str, Array] = {}
+    calls = np.zeros(shape)
     for demand, cost in priced(lay, hardware, costs, step):
         # an absent operator (count 0) must not turn an unknown price into an unknown sum
         time = np.where(demand.count > 0, demand.count * cost.time, 0.0)
+        calls += demand.count
         for code in np.unique(cost.bound):
             bound[code] += np.where(cost.bound == code, time, 0.0)
         for code in np.unique(cost.basis):
@@ -66,4 +69,4 @@ def step_cost(lay: Layout, hardware: Hardware, costs: CostModel, step: Step) -> 
         significant = by_basis >= SIGNIFICANT * total
         spread = np.sqrt(variance) / total
     worst = len(BASES) - 1 - np.argmax(significant[::-1], axis=0)
-    return StepCost(total, bound, np.where(np.isfinite(total), worst, len(BASES) - 1).astype(np.int8), spread)
+    return StepCost(total, bound, np.where(np.isfinite(total), worst, len(BASES) - 1).astype(np.int8), spread, calls)
