@@ -68,7 +68,7 @@ def explain(
     chunk = new / chunks
     before = cached + np.maximum(new - chunk, 0.0) / 2.0
     prefill = Step(prefill_tokens=chunk, prefill_context=before, prefill_seqs=np.ones(1))
-    running = np.maximum(served.running / passes.lay.pp, np.minimum(served.running, 1.0))
+    running = np.maximum(served.running / passes.lay.pp, 1.0)
     decode = Step(decode_seqs=running, decode_context=replica.decode_context, decode_tokens=1.0 + replica.drafts)
     return (
         *_phase("prefill", passes, prefill, np.ones(1)),

@@ -57,8 +57,8 @@ class Passes:
         advance in it. Drafting adds the draft layer's share for each drafted token (one layer of the model's kind
         with its head; DeepSeek-V3, arXiv:2412.19437, sec. 2.2).
         """
-        seqs = np.asarray(seqs, float)
-        micro = np.maximum(seqs / self.lay.pp, np.minimum(seqs, 1.0))
+        seqs = np.maximum(np.asarray(seqs, float), 1.0)  # a mean below one: passes that run have one
+        micro = np.maximum(seqs / self.lay.pp, 1.0)
         cost = self.price(Step(decode_seqs=micro, decode_context=context, decode_tokens=1.0 + drafts))
         drafting = 1.0 + drafts * 1.5 / max(self.lay.model.layers, 1)
         return cost, self.wall(cost, seqs, captured=self.captured(seqs), factor=drafting)
@@ -88,6 +88,6 @@ class Passes:
         before = cached + np.maximum(new - chunk / width, 0.0) / 2.0
         step = Step(
             prefill_tokens=chunk, prefill_context=before, prefill_seqs=width,
-            decode_seqs=running / self.lay.pp, decode_context=context,
+            decode_seqs=np.maximum(running / self.lay.pp, 1.0), decode_context=context,
         )  # fmt: skip
         return passes, self.wall(self.price(step), running + width, captured=np.zeros(1, bool))
