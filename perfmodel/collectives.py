@@ -1,8 +1,8 @@
 """Time of a collective from the links that carry it.
 
 Message convention, in bytes: all-reduce: the vector each device holds; all-gather and reduce-scatter: the full vector
-after gathering (before scattering); all-to-all: what one device sends in all; p2p: what is sent. Bandwidths are a
-direction and a device.
+after gathering (before scattering); all-to-all: what one device sends in all; p2p: what is sent, between two of
+`group` devices that lie next to one another. Bandwidths are a direction and a device.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def collective_time(demand: Demand, hardware: Hardware, efficiency: Array | floa
     """Seconds of one call: the best algorithm a library would choose at this size and topology."""
     group = np.asarray(demand.shape["group"], float)
     message = np.asarray(demand.message, float)
-    links = path(hardware, group)
+    # two ends that lie in one node use the links of a pair
+    ends = np.where(group <= hardware.peers, np.minimum(group, 2.0), group)
+    links = path(hardware, ends if demand.family == "p2p" else group)
     bandwidth = links.bandwidth * efficiency
     if demand.family == "all_reduce":
         ring = eq.ring_time(message, group, bandwidth, links.latency, 2.0)

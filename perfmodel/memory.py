@@ -11,6 +11,7 @@ from perfmodel.dtypes import storage
 from perfmodel.enginefile import Engine
 from perfmodel.hardware import Hardware
 from perfmodel.layout import Layout
+from perfmodel.models import index_bytes
 
 #: Live activation rows of the widest layer, in 16 bit: input, normed input, both up-projections, product.
 _ACTIVATION_ROWS = 5.0
@@ -99,7 +100,7 @@ def weights_per_device(lay: Layout) -> Array:
     table = model.vocab * model.hidden / lay.tp
     embedding, head = table * lay.weight_bytes("embedding"), table * lay.weight_bytes("lm_head")
     ends = np.where(lay.pp > 1, np.maximum(embedding, head), embedding + (0.0 if model.tied else head))
-    other = model.weight_bytes()["other"] + model.extra_parameters * 0.0
+    other = model.weight_bytes()["other"]
     return layers * stage + ends + other / lay.tp / lay.pp
 
 
@@ -113,7 +114,7 @@ def sequence_bytes(lay: Layout, context: Array | float) -> Array:
         if mixer is None:
             continue
         shards = np.ones_like(lay.tp) if mixer.kind == "mla" else np.minimum(lay.tp, max(mixer.kv_heads, 1))
-        index = mixer.index_dim * context / max(mixer.compress, 1) if mixer.index_heads else 0.0
+        index = context / max(mixer.compress, 1) * index_bytes(mixer, lay.kv_bytes)
         cached = mixer.stored(context) * mixer.kv_values * lay.kv_bytes / shards + index
         recurrent = (mixer.recurrent_values * state + mixer.conv_values * 2.0) / lay.tp
         total = total + block.count * (cached + recurrent)

@@ -114,12 +114,13 @@ def _latent(lay: Layout, mixer: Mixer, count: int, step: Step) -> Iterator[Deman
     width = heads * (mixer.head_dim - mixer.rope_dim + mixer.value_dim)
     expand = gemm(lay, "kv_up", "attention", prompt, width, np.full_like(lay.tp, mixer.kv_rank), on(prompt > 0, count))
     yield expand
-    weights = width * mixer.kv_rank * lay.weight_bytes("attention")
+    # two kernels, one for queries and one for values; each takes half of the matrix in the mean
+    weights = width / 2.0 * mixer.kv_rank * lay.weight_bytes("attention", "kv_up")
     yield Demand(
         name="absorb",
         family="elementwise",
-        flop=eq.gemm_flop(answers, width, mixer.kv_rank),
-        moved=weights + answers * (width + 2 * heads * mixer.kv_rank) * 2.0,
+        flop=eq.gemm_flop(answers, width / 2.0, mixer.kv_rank),
+        moved=weights + answers * (width / 2.0 + heads * mixer.kv_rank) * 2.0,
         count=on(answers > 0, 2.0 * count),
         compute=lay.compute("attention"),
     )
@@ -130,7 +131,7 @@ def _latent(lay: Layout, mixer: Mixer, count: int, step: Step) -> Iterator[Deman
 
 def _experts(lay: Layout, mlp: Mlp, count: int, step: Step) -> Iterator[Demand]:
     """Routed experts on the busiest device: its share of token-expert pairs, and the experts it must read."""
-    tokens = step.tokens
+    tokens = local_tokens(lay, step) * lay.dp
     pairs = tokens * mlp.top_k
     imbalance = eq.busiest_share(pairs, lay.ep, EXPERT_SKEW)
     mine = pairs / lay.ep * imbalance
@@ -229,6 +230,8 @@ def _communication(lay: Layout, mixers: int, mlps: dict[Mlp, int], local: Array)
         gathered = spread_out & (lay.ep <= 1)
         yield collective("token_gather", "all_gather", rows * lay.dp, lay.group, on(gathered, count))
         yield collective("token_scatter", "reduce_scatter", rows * lay.dp, lay.group, on(gathered, count))
-    yield collective("stage_send", "p2p", rows / lay.tp, lay.pp, on((lay.pp > 1) & (local > 0), lay.pp - 1.0))
+    # neighbouring stages lie a stage's devices apart, so the whole replica decides whether they share a node
+    stages = on((lay.pp > 1) & (local > 0), lay.pp - 1.0)
+    yield collective("stage_send", "p2p", rows / lay.tp, lay.group * lay.pp, stages)
     ring = (lay.sp > 1) & (local > 0)
     yield collective("sequence_gather", "all_gather", rows * lay.sp, lay.sp, on(ring, mixers))

@@ -3,6 +3,9 @@
 from perfmodel.models.catalogue import aliases, base_names, model, names
 from perfmodel.models.config import read_config
 from perfmodel.models.layers import Block, Mixer, Mlp, Projection
-from perfmodel.models.spec import ModelSpec
+from perfmodel.models.spec import ModelSpec, index_bytes
 
-__all__ = ["Block", "Mixer", "Mlp", "ModelSpec", "Projection", "aliases", "base_names", "model", "names", "read_config"]
+__all__ = [
+    "Block", "Mixer", "Mlp", "ModelSpec", "Projection", "aliases", "base_names", "index_bytes", "model", "names",
+    "read_config",
+]  # fmt: skip

@@ -147,7 +147,7 @@ class ModelSpec:
         total = np.zeros_like(tokens)
         for b in self.blocks:
             if b.mixer and not b.mixer.recurrent:
-                keys = tokens / max(b.mixer.compress, 1) * _index_bytes(b.mixer, width)
+                keys = tokens / max(b.mixer.compress, 1) * index_bytes(b.mixer, width)
                 total = total + b.count * (b.mixer.stored(tokens) * b.mixer.kv_values * width + keys)
         return total
 
@@ -159,7 +159,8 @@ class ModelSpec:
         if context == context:
             return float(self.kv_bytes(context, kv_format)) / context
         width = storage(kv_format or self.kv_format).bytes
-        return sum(b.count * (b.mixer.kv_values * width + _index_bytes(b.mixer, width)) for b in self.blocks if b.mixer)
+        mixers = [(b.count, b.mixer) for b in self.blocks if b.mixer]
+        return sum(count * (m.kv_values * width + float(index_bytes(m, width))) for count, m in mixers)
 
     def state_bytes(self, state_format: str = "") -> float:
         """Bytes of recurrent state a sequence holds, whatever its length; convolution windows stay in 16 bit."""
@@ -188,11 +189,13 @@ class ModelSpec:
         return replace(self, formats=formats)
 
 
-def _index_bytes(mixer: Mixer, width: float) -> float:
-    """Bytes of the indexer's key of one cache entry, where a KV value takes `width` bytes."""
+def index_bytes(mixer: Mixer, width: ArrayLike) -> NDArray[np.float64]:
+    """Bytes of the indexer's key of one cache entry, where a KV value takes `width` bytes. Shape of `width`."""
+    width = np.asarray(width, dtype=np.float64)
     if not mixer.index_heads:
-        return 0.0
-    return mixer.index_dim * INDEX_BYTES + INDEX_SCALE_BYTES if mixer.fp8_index else mixer.index_dim * width
+        return np.zeros_like(width)
+    own = mixer.index_dim * INDEX_BYTES + INDEX_SCALE_BYTES
+    return np.full_like(width, own) if mixer.fp8_index else mixer.index_dim * width
 
 
 def _alike(wanted: Format, published: Format) -> bool:
