@@ -34,6 +34,7 @@ _HOME = {
     "load_scenario": "search.scenario",
     "pareto": "search.front",
     "plan": "search.planner",
+    "plan_fleet": "search.fleetmodel",
     "ranked": "search.front",
 }
 

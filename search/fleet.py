@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from hwdb import Infeasible
 from search.inventory import Array, FleetProblem, Inventory, Option, checked
-from search.program import Program, Solver, available_solver, formulate, limits, run_solver, served_by_none
+from search.manifest import Manifest
+from search.program import WHOLE, Program, Solver, available_solver, formulate, limits, run_solver, served_by_none
 
 __all__ = [
     "Binding",
@@ -74,6 +75,7 @@ class FleetPlan:
     replicas: (O, P) whole numbers. shares: (O, C, P) share of a class that each option serves; sums to 1 over
     O. usd_per_hour: mean over periods, weighted by their hours. bound: proven lower bound on it; gap:
     relative distance.
+    binding: limits that cost money, the costliest first. manifest: how to make it again, where it came from a scenario.
     """
 
     problem: FleetProblem
@@ -84,6 +86,7 @@ class FleetPlan:
     gap: float
     binding: tuple[Binding, ...]
     solver: str
+    manifest: Manifest | None = None
 
     @property
     def devices(self) -> dict[str, float]:
@@ -107,22 +110,56 @@ class FleetPlan:
         return np.where(self.replicas > 0, load / np.maximum(self.replicas, 1), np.nan)
 
     def rows(self) -> list[dict[str, Any]]:
-        """One flat record an option, class and period that is used; names carry units."""
+        """One flat record an option and period that is used; names carry units. Costs add up over the options."""
         p, busy = self.problem, self.utilisation()
+        hourly = self._hourly()
         return [
             {
                 "option": p.options[o].name,
                 "device": p.options[o].device,
-                "class": p.classes[c],
-                "period": int(t),
+                "period": int(t) + 1,
+                "hours": float(p.hours[t]),
                 "replicas": int(self.replicas[o, t]),
                 "devices": float(self.replicas[o, t] * p.options[o].devices),
-                "share": float(self.shares[o, c, t]),
+                "nodes": float(np.ceil(self.replicas[o, t] * p.options[o].nodes - TOUCHING)),
+                "usd_per_hour": float(hourly[o, t]),
+                "power_w": float(self.replicas[o, t] * p.options[o].power),
+                "utilisation_percent": float(busy[o, t]) * 100.0,
+            }
+            for o, t in zip(*np.nonzero(self.replicas), strict=True)
+        ]
+
+    def _hourly(self) -> Array:
+        """(O, P) USD an hour of each option; nodes paid whole are shared out by what their replicas take of them."""
+        p = self.problem
+        nodes = np.array([o.nodes for o in p.options])[:, None] * self.replicas
+        out = np.array([o.usd_per_hour for o in p.options])[:, None] * self.replicas
+        for device in p.by_node:
+            on = np.array([o.device == device for o in p.options])
+            held = nodes[on].sum(axis=0)
+            bill = p.inventory.node_usd_per_hour[device] * np.ceil(held - WHOLE)
+            out[on] = np.where(held > 0, nodes[on] / np.maximum(held, WHOLE), 0.0) * bill
+        return np.asarray(out, dtype=float)
+
+    def share_rows(self) -> list[dict[str, Any]]:
+        """One flat record an option, class and period: how much of the class goes there."""
+        p = self.problem
+        return [
+            {
+                "class": p.classes[c],
+                "option": p.options[o].name,
+                "period": int(t) + 1,
+                "share_percent": float(self.shares[o, c, t]) * 100.0,
                 "rate_rps": float(self.shares[o, c, t] * p.rate[t, c]),
-                "utilisation": float(busy[o, t]),
-                "usd_per_hour": float(self.replicas[o, t] * p.options[o].usd_per_hour),
+                "throughput_rps_per_replica": float(p.throughput[o, c]),
             }
             for o, c, t in zip(*np.nonzero(self.shares), strict=True)
+        ]
+
+    def binding_rows(self) -> list[dict[str, Any]]:
+        """One flat record a limit that costs money."""
+        return [
+            {"limit": b.name, "allowed": b.limit, "used": b.used, "saving_usd_per_hour": b.saving} for b in self.binding
         ]
 
 

@@ -63,6 +63,13 @@ def ranked(columns: Mapping[str, Array], by: str, qualifies: NDArray[np.bool_] |
     ascending = RANKINGS[by]
     values = np.asarray(columns[by], dtype=float)
     keys = [np.asarray(columns[c], dtype=float) for c in ("devices", "strain", "usd_per_hour") if c in columns]
-    main = np.nan_to_num(values if ascending else -values, nan=np.inf)
+    main = np.nan_to_num(_rounded(values if ascending else -values), nan=np.inf)
     out = np.zeros(len(values), dtype=bool) if qualifies is None else ~qualifies
     return np.lexsort((*keys, main, out))
+
+
+def _rounded(values: Array) -> Array:
+    """Values to six digits, so that what differs by rounding noise only counts as a tie."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = 10.0 ** (6 - np.ceil(np.log10(np.abs(values))))
+        return np.where(np.isfinite(scale) & (scale > 0), np.round(values * scale) / scale, values)

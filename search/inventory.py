@@ -35,7 +35,8 @@ class Option:
 class Inventory:
     """What may be used: devices by name, watts, USD an hour, nodes. Absent or infinite means unlimited.
 
-    spare_nodes: how many nodes may fail at once, any of them, without losing a request's SLO.
+    spare_nodes: how many nodes may fail at once, any of them, without losing a request's SLO. node_usd_per_hour:
+    price of a whole node, by device, where devices are paid by the node; replicas on them then cost nothing else.
     """
 
     stock: Mapping[str, float] = field(default_factory=dict)
@@ -43,6 +44,7 @@ class Inventory:
     budget: float = float("inf")
     nodes: float = float("inf")
     spare_nodes: int = 0
+    node_usd_per_hour: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,12 @@ class FleetProblem:
     hours: Array = field(default_factory=lambda: np.ones(1))
     inventory: Inventory = field(default_factory=Inventory)
     elastic: bool = False
+
+    @property
+    def by_node(self) -> tuple[str, ...]:
+        """(W,) devices of options that are paid by the node."""
+        used = dict.fromkeys(o.device for o in self.options)
+        return tuple(d for d in used if d in self.inventory.node_usd_per_hour)
 
     @property
     def periods(self) -> int:

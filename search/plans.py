@@ -129,9 +129,9 @@ class Plan:
         c = self.columns
         if not self.disaggregated(number):
             one = self.layouts.take(np.array([number]))
-            return f"{c['replicas'][number]:g} x {_words(one)}"
+            return f"{c['replicas'][number]:g} x {words(one)}"
         pair = self.pair(number)
-        front, back = (_words(d) for d in (pair.prefill, pair.decode))
+        front, back = (words(d) for d in (pair.prefill, pair.decode))
         return f"prefill {c['prefill_workers'][number]:g} x {front} + decode {c['decode_workers'][number]:g} x {back}"
 
     def reason(self, number: int) -> str:
@@ -246,7 +246,8 @@ class Plan:
 _SEVERITY = np.array([{"memory": 3, "unknown": 2, "objectives": 1}.get(v, 0) for v in VERDICTS])
 
 
-def _words(d: Deployments) -> str:
+def words(d: Deployments) -> str:
+    """One deployment in words: `4 h100-sxm, TP4, fp8`."""
     parts = [f"{d.devices_per_replica[0]:g} {d.devices[int(d.device[0])].name}"]
     parts += [f"{k.upper()}{getattr(d, k)[0]:g}" for k in ("tp", "pp", "ep", "dp", "sp") if getattr(d, k)[0] > 1]
     weight = int(d.weight[0])

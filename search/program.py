@@ -8,16 +8,19 @@ power[o], nodes[o] of a replica; lost[o,f] replicas of o that failure f takes; h
 
 Variables: replicas[o,p] whole, one for all p unless elastic; share[o,c,p,f] in [0, 1]; alive[o,p,f] >= 0.
 
-Minimise   sum_p hours[p] sum_o usd_per_hour[o] replicas[o,p] / sum_p hours[p]
+Where a device d is paid by the node, housed[d,p] counts its nodes and usd_per_hour[o] is 0 for options on it.
+
+Minimise   sum_p hours[p] (sum_o usd_per_hour[o] replicas[o,p] + sum_d node_usd[d] housed[d,p]) / sum_p hours[p]
 
 =============  ===============================================================================================
 serve[c,p,f]   sum_o share[o,c,p,f] = 1                                    every request is served somewhere
 load[o,p,f]    sum_c rate[p,c] share[o,c,p,f] / throughput[o,c] <= alive[o,p,f]     each replica keeps the SLO
 alive[o,p,f]   alive[o,p,f] <= max(replicas[o,p] - lost[o,f], 0)                what a failure leaves standing
+housed[d,p]    sum over o on d of nodes[o] replicas[o,p] <= housed[d,p]             replicas share whole nodes
 stock[d]       sum over o on d of devices[o] replicas[o,p] <= stock[d]
 power          sum_o power[o] replicas[o,p] <= power limit
-budget         sum_o usd_per_hour[o] replicas[o,p] <= budget
-nodes          sum_o nodes[o] replicas[o,p] <= nodes
+budget         the sum that is minimised, in each p <= budget
+nodes          sum_o nodes[o] replicas[o,p], or housed[d,p] where paid by the node <= nodes
 =============  ===============================================================================================
 
 Load is linear: a replica that spends a share s of its time on class c serves s * throughput[o,c] of it. That
@@ -57,6 +60,7 @@ class Program:
     linear: Any
     count: dict[tuple[int, int], Any]
     share: dict[tuple[int, int, int], Any]
+    housed: dict[tuple[int, int], Any] = field(default_factory=dict)
     excess: dict[str, Any] = field(default_factory=dict)
     bound: float = float("nan")
     solver: str = ""
@@ -75,14 +79,17 @@ class Program:
         out[out < 1e-9] = 0.0
         return out / out.sum(0, keepdims=True)
 
+    def units(self) -> Array:
+        """(O + W, P) replicas, then the nodes that house them where devices are paid by the node."""
+        return with_nodes(self.problem, self.replicas())
+
     def cost(self) -> float:
         """USD an hour of the rounded replicas, mean over periods."""
-        price = np.array([o.usd_per_hour for o in self.problem.options])
-        return float((price @ self.replicas()) @ self.problem.hours / self.problem.hours.sum())
+        return float((prices(self.problem) @ self.units()) @ self.problem.hours / self.problem.hours.sum())
 
     def used(self, limit: str) -> float:
         """How much of a limit the fullest period takes."""
-        return float((limits(self.problem)[limit][1] @ self.replicas()).max())
+        return float((limits(self.problem)[limit][1] @ self.units()).max())
 
     def raised(self) -> dict[str, tuple[float, float]]:
         """Elastic limits that had to give, as name -> (asked, needed). `demand` counts down from 1."""
@@ -96,18 +103,33 @@ class Program:
         return out
 
 
+def with_nodes(problem: FleetProblem, replicas: NDArray[np.intp]) -> Array:
+    """(O + W, P) replicas, and whole nodes of each device that is paid by the node."""
+    taken = [np.array([o.nodes if o.device == d else 0.0 for o in problem.options]) @ replicas for d in problem.by_node]
+    return np.concatenate([replicas, *[np.ceil(t - WHOLE)[None] for t in taken]]).astype(float)
+
+
+def prices(problem: FleetProblem) -> Array:
+    """(O + W,) USD an hour of a replica (0 where its node is paid), and of a node."""
+    by_node = problem.by_node
+    replica = [0.0 if o.device in by_node else o.usd_per_hour for o in problem.options]
+    return np.array([*replica, *[problem.inventory.node_usd_per_hour[d] for d in by_node]])
+
+
 def limits(problem: FleetProblem) -> dict[str, tuple[float, Array]]:
-    """Every finite limit: name -> (bound, (O,) what a replica takes of it)."""
-    options, inventory = problem.options, problem.inventory
+    """Every finite limit: name -> (bound, (O + W,) what a replica, or a node paid for, takes of it)."""
+    options, inventory, by_node = problem.options, problem.inventory, problem.by_node
+    none = [0.0] * len(by_node)
     out: dict[str, tuple[float, Array]] = {}
     for device, stock in inventory.stock.items():
-        taken = np.array([o.devices if o.device == device else 0.0 for o in options])
+        taken = np.array([o.devices if o.device == device else 0.0 for o in options] + none)
         if np.isfinite(stock) and taken.any():
             out[f"stock[{device}]"] = (float(stock), taken)
-    beside: Mapping[str, tuple[float, list[float]]] = {
-        "power": (inventory.power, [o.power for o in options]),
-        "budget": (inventory.budget, [o.usd_per_hour for o in options]),
-        "nodes": (inventory.nodes, [o.nodes for o in options]),
+    nodes = [0.0 if o.device in by_node else o.nodes for o in options]
+    beside: Mapping[str, tuple[float, Any]] = {
+        "power": (inventory.power, [o.power for o in options] + none),
+        "budget": (inventory.budget, prices(problem)),
+        "nodes": (inventory.nodes, nodes + [1.0] * len(by_node)),
     }
     out.update({name: (float(b), np.array(w)) for name, (b, w) in beside.items() if np.isfinite(b)})
     return out
@@ -163,6 +185,7 @@ def formulate(
             )
     excess = {n: linear.add_variable(f"excess_{i}", 0, 1 if n == "demand" else None) for i, n in enumerate(elastic)}
     program = Program(problem=problem, linear=linear, count=count, share={}, excess=excess)
+    _house(program)
     _objective(program)
     for f, lost in enumerate(failures(problem)):
         _serve(program, f, lost, top)
@@ -170,6 +193,31 @@ def formulate(
         if name not in without:
             _limit(program, name, bound, taken)
     return program
+
+
+def _house(program: Program) -> None:
+    """housed: whole nodes for the replicas of each device that is paid by the node."""
+    import pulp
+
+    p = program.problem
+    for w, device in enumerate(p.by_node):
+        for t in range(p.periods):
+            if t and not p.elastic:
+                program.housed[w, t] = program.housed[w, 0]
+                continue
+            housed = program.linear.add_variable(f"housed_{w}_{t}", 0, None, pulp.LpInteger)
+            held = [o.nodes * program.count[i, t] for i, o in enumerate(p.options) if o.device == device]
+            program.linear += (pulp.lpSum(held) <= housed, f"housed_{w}_{t}_holds")
+            program.housed[w, t] = housed
+
+
+def _taken(program: Program, weights: Array, t: int) -> Any:
+    """Sum over replicas and nodes of what each takes, in period t."""
+    import pulp
+
+    p = program.problem
+    units = [program.count[o, t] for o in range(len(p.options))] + [program.housed[w, t] for w in range(len(p.by_node))]
+    return pulp.lpSum([float(weight) * unit for weight, unit in zip(weights, units, strict=True) if weight])
 
 
 def _objective(program: Program) -> None:
@@ -181,8 +229,7 @@ def _objective(program: Program) -> None:
         terms = [v * (1.0 / max(bounds[n][0] if n in bounds else 1.0, 1.0)) for n, v in program.excess.items()]
     else:
         weight = p.hours / p.hours.sum()
-        terms = [float(o.usd_per_hour * weight[t]) * program.count[i, t]
-                 for i, o in enumerate(p.options) for t in range(p.periods)]  # fmt: skip
+        terms = [_taken(program, prices(p) * weight[t], t) for t in range(p.periods)]
     program.linear += pulp.lpSum(terms)
 
 
@@ -224,12 +271,10 @@ def _alive(program: Program, index: tuple[int, int, int], lost: float, top: int)
 
 def _limit(program: Program, name: str, bound: float, taken: Array) -> None:
     """One limit, in every period where replicas may differ; elastic if its excess is a variable."""
-    import pulp
-
     p = program.problem
     allowed = bound + program.excess[name] if name in program.excess else bound
     for t in range(p.periods if p.elastic else 1):
-        total = pulp.lpSum([float(w) * program.count[o, t] for o, w in enumerate(taken) if w])
+        total = _taken(program, taken, t)
         program.linear += (total <= allowed, f"{name.replace('[', '_').replace(']', '')}_{t}")
 
 

@@ -64,8 +64,7 @@ class Judge:
         """Replicas that `spare_nodes` failing nodes may take along."""
         if not self.limits.spare_nodes:
             return np.zeros(len(d))
-        on_one = np.maximum(np.floor(self.tariff.per_node[d.device] / d.devices_per_replica), 1.0)
-        return self.limits.spare_nodes * on_one
+        return self.limits.spare_nodes * self.tariff.failing(d.device, d.devices_per_replica)
 
     def _most_shown(self, d: Deployments) -> Array:
         """Replicas to show a failing candidate with: what stock allows, within sixteen times what it would saturate."""

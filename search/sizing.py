@@ -25,8 +25,8 @@ Mask = NDArray[np.bool_]
 
 #: Replicas tried at most, in units of what the load alone would saturate: one a thousand leaves each idle.
 MOST_REPLICAS = 1000.0
-#: Rounds of bisection over a rate: the answer is within 2^-20 of its bracket, on a log axis.
-ROUNDS = 20
+#: Rounds of bisection over a rate: the answer is within 2^-14 of its bracket, on a log axis.
+ROUNDS = 14
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def least_whole(test: Callable[[Index, Array], Mask], cap: Array, guess: Array |
     cap = np.floor(np.asarray(cap, dtype=float))
     out = np.full(len(cap), np.nan)
     rows = np.nonzero(cap >= 1)[0]
-    at_one = test(rows, np.ones(len(rows)))
+    at_one = test(rows, np.ones(len(rows))) if len(rows) else np.zeros(0, dtype=bool)
     out[rows[at_one]] = 1.0
     rows = rows[~at_one & (cap[rows] > 1)]
     rows = rows[test(rows, cap[rows])] if len(rows) else rows
@@ -115,23 +115,6 @@ def least_replicas(asked: Asked, deployments: Deployments, cap: Array) -> Array:
     return least_whole(test, most, guess)
 
 
-def most_load(asked: Asked, deployments: Deployments, low: Array, high: Array, what: str) -> Array:
-    """(N,) greatest `what` (rate in requests/s, or concurrency) in [low, high] that one replica carries; NaN if none.
-
-    low, high: (N,) or scalars, above 0.
-    """
-    count = len(deployments)
-    low, high = (np.broadcast_to(np.asarray(v, dtype=float), count).copy() for v in (low, high))
-    base = load(asked.workload.at(**{what: 1.0}), count)
-
-    def test(rows: Index, values: Array) -> Mask:
-        change: dict[str, Any] = {what: values_in(values, rows, count)}
-        loads = rows_of(replace(base, **change), rows)
-        return asked.kept(asked.estimates_of(loads, deployments.take(rows)))
-
-    return greatest(test, low, high)
-
-
 def values_in(values: Array, rows: Index, count: int) -> Array:
     """A column of `count` with `values` at `rows` (ones elsewhere)."""
     out = np.ones(count)
@@ -146,21 +129,22 @@ def rows_of(loads: Load, rows: Index) -> Load:
 
 
 def greatest(test: Callable[[Index, Array], Mask], low: Array, high: Array) -> Array:
-    """(N,) greatest value in [low, high] for which `test(rows, values)` holds, to 2^-20 of the bracket's log width.
+    """(N,) greatest value in [low, high] for which `test(rows, values)` holds, to 2^-14 of the bracket's log width.
 
     test: monotone, true then false. NaN where not even `low` holds.
 
-    >>> float(greatest(lambda rows, v: v <= 2.5, np.array([0.01]), np.array([100.0]))[0].round(3))
+    >>> float(greatest(lambda rows, v: v <= 2.5, np.array([0.01]), np.array([100.0]))[0].round(2))
     2.5
     """
     low, high = low.copy(), high.copy()
     rows = np.arange(len(low))
-    at_low = test(rows, low)
+    at_low = test(rows, low) if len(rows) else np.zeros(0, dtype=bool)
     out = np.where(at_low, low, np.nan)
     rows = rows[at_low]
-    at_high = test(rows, high[rows])
-    out[rows[at_high]] = high[rows[at_high]]
-    rows = rows[~at_high]
+    if len(rows):
+        at_high = test(rows, high[rows])
+        out[rows[at_high]] = high[rows[at_high]]
+        rows = rows[~at_high]
     for _ in range(ROUNDS):
         if not len(rows):
             break

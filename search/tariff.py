@@ -36,6 +36,14 @@ class Tariff:
         on_one = np.maximum(np.floor(per_node / size), 1.0)
         return np.where(size <= per_node, np.ceil(replicas / on_one), replicas * np.ceil(size / per_node))
 
+    def failing(self, device: Index, size: Array) -> Array:
+        """Replicas of `size` devices that one failing node takes along: all it holds, where they come as nodes.
+
+        Devices rented one by one are taken to lie on nodes of their own.
+        """
+        on_one = np.maximum(np.floor(self.per_node[device] / size), 1.0)
+        return np.where(self.whole[device], on_one, 1.0)
+
     def billed(self, device: Index, size: Array, replicas: Array) -> Array:
         """Devices paid for: whole nodes where they come as nodes, else those in use."""
         nodes = self.nodes(device, size, replicas)

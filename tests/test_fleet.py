@@ -222,6 +222,20 @@ def test_losing_a_node_costs_what_it_must() -> None:
     assert fleet_plan(replace(problem, inventory=Inventory(spare_nodes=2))).replicas.tolist() == [[6]]
 
 
+def test_devices_paid_by_the_node_cost_whole_nodes_and_replicas_share_them() -> None:
+    """Three half-node replicas take two nodes; a cheaper option on the same device shares the second node."""
+    options = (Option("half", "d", 4, 5.0, nodes=0.5), Option("quarter", "d", 2, 2.5, nodes=0.25))
+    problem = FleetProblem(options, ("c",), np.array([[2.6]]), np.array([[1.0], [0.2]]),
+                           inventory=Inventory(node_usd_per_hour={"d": 10.0}))  # fmt: skip
+    plan = fleet_plan(problem)
+    assert plan.usd_per_hour == pytest.approx(20.0)
+    assert sum(r["usd_per_hour"] for r in plan.rows()) == pytest.approx(20.0)
+    with pytest.raises(FleetInfeasible, match="raise the budget from 15 to 20 USD/h"):
+        fleet_plan(replace(problem, inventory=replace(problem.inventory, budget=15.0)))
+    with pytest.raises(FleetInfeasible, match="raise the number of nodes from 1 to 2"):
+        fleet_plan(replace(problem, inventory=replace(problem.inventory, nodes=1.0)))
+
+
 def test_periods_stand_at_the_peak_or_follow_demand() -> None:
     problem = FleetProblem(
         (Option("o", "d", 1, 2.0),), ("c",), np.array([[1.0], [5.0]]), np.array([[1.0]]), hours=np.array([18.0, 6.0])
@@ -261,7 +275,9 @@ def test_contradictory_input_is_refused(change: dict, words: str) -> None:
         fleet_plan(replace(melange(), **change))
 
 
-def test_rows_are_flat_with_units_in_names() -> None:
-    rows = fleet_plan(melange()).rows()
-    assert sum(r["rate_rps"] for r in rows) == pytest.approx(30.0)
-    assert {"option", "device", "class", "replicas", "usd_per_hour", "share"} <= set(rows[0])
+def test_rows_are_flat_and_add_up() -> None:
+    plan = fleet_plan(melange())
+    assert sum(r["usd_per_hour"] for r in plan.rows()) == pytest.approx(plan.usd_per_hour)
+    assert sum(r["rate_rps"] for r in plan.share_rows()) == pytest.approx(30.0)
+    assert plan.binding_rows() == []
+    assert all(not isinstance(v, dict | list) for r in [*plan.rows(), *plan.share_rows()] for v in r.values())

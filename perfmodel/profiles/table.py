@@ -232,7 +232,7 @@ def _past_the_end(
     octaves = np.maximum(np.abs(held - back) / _OCTAVE, 1e-6)
     change = (value - earlier) / octaves
     share = np.where(beyond > 0, 2.0 - np.exp(change), 2.0 * np.exp(change) - 1.0)
-    share = np.clip(share, 0.0, 1.1)
+    share = np.clip(share, 0.0, np.where(beyond > 0, 1.1, 1.0))  # above 1, times below the table would turn negative
     reach = np.clip(beyond, -20.0, 20.0)
     added = reach - np.log1p(share * np.expm1(reach))
     return np.where(np.abs(beyond) > EDGE, added, 0.0)
