@@ -10,6 +10,7 @@ import csv
 import gzip
 import json
 import math
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,7 +41,11 @@ ENDINGS = {
 }  # fmt: skip
 DTYPES = {"bf16", "fp16", "fp32", "fp64", "tf32", "fp8", "fp4", "int8", "int4"}
 ACRONYMS = {"isl", "osl", "ttft", "tpot", "itl", "e2e", "tp", "pp", "ep", "dp", "sp", "kv", "slo", "gpu", "l2", "tdp"}
+#: Columns whose text is not broken over lines.
+UNBROKEN = ("candidate", "name", "figure", "operator", "device", "option")
 SECONDS_BEFORE_A_BAR = 1.0
+#: Characters a line may have where output goes to a file or pipe and COLUMNS is not set.
+WIDE = 200
 
 
 def form(as_json: bool, as_csv: bool) -> Form:
@@ -102,6 +107,19 @@ def number(value: Any) -> str:
     return f"{real:.{max(0, digits)}f}"
 
 
+def percent(chance: Any) -> str:
+    """A probability as people read it.
+
+    >>> percent(0.934), percent(0.9996), percent(float("nan"))
+    ('93 %', '> 99 %', '–')
+    """
+    if number(chance) == "–":
+        return "–"
+    if 0.0 < chance < 0.01 or 0.99 < chance < 1.0:
+        return "< 1 %" if chance < 0.5 else "> 99 %"
+    return f"{100.0 * chance:.0f} %"
+
+
 def with_range(row: Row, column: str) -> str:
     """A value of a row with its 80 % interval, where the row has one.
 
@@ -109,7 +127,7 @@ def with_range(row: Row, column: str) -> str:
     '120 (100–150)'
     """
     low, high = row.get(f"{column}_lo"), row.get(f"{column}_hi")
-    value = number(row.get(column))
+    value = percent(row.get(column)) if "chance" in column.split("_") else number(row.get(column))
     if low is None or high is None or math.isnan(low) or math.isnan(high):
         return value
     return f"{value} ({number(low)}–{number(high)})"
@@ -192,13 +210,22 @@ def _table(rows: Sequence[Row], title: str, columns: Sequence[str], notes: Seque
     table = Table(title=Text(title) if title else None, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     for column in kept:
         numeric = all(not isinstance(row.get(column), str) for row in rows)
-        table.add_column(Text(heading(column)), justify="right" if numeric else "left", overflow="fold")
+        whole = column in UNBROKEN
+        justify: Literal["left", "right"] = "right" if numeric else "left"
+        table.add_column(Text(heading(column)), justify=justify, overflow="fold", no_wrap=whole)
     for row in rows:
         table.add_row(*(Text(with_range(row, c)) for c in kept))
     console = _console(out)
     console.print(table)
     for note in notes:
         console.print(Text(note))
+
+
+def say(text: str, *, strong: bool = False, stream: TextIO | None = None) -> None:
+    """Print a sentence, wrapped to the terminal."""
+    from rich.text import Text
+
+    _console(sys.stdout if stream is None else stream).print(Text(text, style="bold" if strong else ""))
 
 
 def sheet(row: Row, sections: Mapping[str, Sequence[str]], *, title: str = "", stream: TextIO | None = None) -> None:
@@ -223,7 +250,8 @@ def sheet(row: Row, sections: Mapping[str, Sequence[str]], *, title: str = "", s
 def _console(out: TextIO) -> Any:
     from rich.console import Console
 
-    return Console(file=out, width=None if out.isatty() else 200, highlight=False, soft_wrap=False)
+    width = None if out.isatty() else shutil.get_terminal_size((WIDE, 50)).columns
+    return Console(file=out, width=width, highlight=False, soft_wrap=False)
 
 
 def _nothing(_done: float, _total: float) -> None:

@@ -7,7 +7,7 @@ and way out. The keys are described in `docs/scenarios.md`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,12 +140,15 @@ class Scenario:
         )  # fmt: skip
 
 
-def load_scenario(path: str | Path) -> Scenario:
-    """The scenario in the TOML file at `path`; `InputError` names file, line, key, value and way out."""
-    return read_scenario(read_toml(path, "scenario"), Path(path).parent)
+def load_scenario(path: str | Path, folders: Iterable[str | Path] = ()) -> Scenario:
+    """The scenario in the TOML file at `path`; `InputError` names file, line, key, value and way out.
+
+    folders: hardware folders beside those that the file names.
+    """
+    return read_scenario(read_toml(path, "scenario"), Path(path).parent, folders)
 
 
-def read_scenario(top: Table, folder: Path) -> Scenario:
+def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) -> Scenario:
     """The scenario that `top` holds; file names in it are relative to `folder`."""
     title = top.text("title", Path(top.file).stem)
     top.text("note", "")
@@ -155,7 +158,7 @@ def read_scenario(top: Table, folder: Path) -> Scenario:
         table = top.table("workload")
         request = read_request(table, folder)
         table.done(also=WORKLOAD_KEYS)
-    offer = _offer(top, folder)
+    offer = _offer(top, folder, tuple(str(f) for f in folders))
     objective = top.table("objective", {})
     made = Scenario(
         path=top.file, title=title, model=model, request=request, slo=slo, offer=offer,
@@ -190,9 +193,9 @@ def _model(top: Table, folder: Path) -> str:
     return name
 
 
-def _offer(top: Table, folder: Path) -> Offer:
+def _offer(top: Table, folder: Path, more: tuple[str, ...] = ()) -> Offer:
     table = top.table("hardware", {})
-    folders = tuple(str(folder / f) for f in table.texts("folders", ()))
+    folders = (*(str(folder / f) for f in table.texts("folders", ())), *more)
     database: Hwdb = relay(table, "folders", load, folders)
     nodes = table.texts("nodes", ())
     held = [relay(table, "nodes", database.node, n).device for n in nodes]

@@ -21,7 +21,7 @@ NAN = float("nan")
 SHEET: Mapping[str, Sequence[str]] = {
     "Deployment": ("model", "device", "devices", "layout", "weights", "kv", "engine"),
     "Load": ("load", "isl", "osl", "running"),
-    "Latency": ("ttft_ms", "ttft_ms_p99", "tpot_ms", "itl_ms_p99", "e2e_ms", "e2e_ms_p99", "slo_chance_percent"),
+    "Latency": ("ttft_ms", "ttft_ms_p99", "tpot_ms", "itl_ms_p99", "e2e_ms", "e2e_ms_p99", "slo_chance"),
     "Throughput": ("req_s", "output_tok_s", "total_tok_s"),
     "Memory": ("fits", "memory_gb_per_device", "memory_capacity_gb", "most_running", "reason"),
     "Power and cost": (
@@ -146,7 +146,7 @@ def row_of(asked: Single, hwdb: Hwdb, slo: Slo) -> dict[str, Any]:
         "most_running": float(found.max_running[0]),
         "reason": found.reason(0),
         **_cost(hwdb, device, devices, float(found.output_rate[0])),
-        "slo_chance_percent": 100.0 * float(chances(found, slo).min()) if slo.objectives else NAN,
+        "slo_chance": float(chances(found, slo).min()) if slo.objectives else NAN,
         "remark": "the load exceeds what this serves: queues grow without end" if found.saturated[0] else "",
     }
 
