@@ -62,11 +62,11 @@ def predict(
     there is no such table.
     """
     table = cases_of(cases.astype(str)) if not isinstance(cases, str | Path) else read_cases(cases)
-    return _Prediction(table, hwdb or load_hwdb()).run(progress)
+    return Prediction(table, hwdb or load_hwdb()).run(progress)
 
 
 @dataclass(frozen=True)
-class _Group:
+class Group:
     """Rows that share model, engine and mode."""
 
     spec: ModelSpec
@@ -75,8 +75,8 @@ class _Group:
     rows: np.ndarray
 
 
-class _Prediction:
-    """One run over a table."""
+class Prediction:
+    """One run over a table: `groups` resolves names and refuses bad rows, `prepare` lays a group out."""
 
     def __init__(self, cases: Cases, database: Hwdb) -> None:
         self.cases = cases
@@ -91,7 +91,7 @@ class _Prediction:
 
     def run(self, progress: Callable[[int, int], None] | None) -> pd.DataFrame:
         done = 0
-        for group in self._groups():
+        for group in self.groups():
             try:
                 self._answer(group)
             except PerfmodelError as problem:
@@ -120,7 +120,8 @@ class _Prediction:
         found, where = self._resolve(column, lambda name: codes(name) if name else -1)
         return np.array([*found, -1], dtype=np.intp)[where]
 
-    def _groups(self) -> list[_Group]:
+    def groups(self) -> list[Group]:
+        """Rows that can be answered, by what they share; the others have their reason in `cases.error`."""
         cases = self.cases
         specs, spec = self._resolve("model", model)
         self.devices, self.device = self._resolve("device", self.database.device)
@@ -140,7 +141,7 @@ class _Prediction:
         for row in fine.tolist():
             keys.setdefault((spec[row], names[which[row]], mode[row], bool(self.pooled[row])), []).append(row)
         by_name = dict(zip(names, found, strict=True))
-        return [_Group(specs[s], by_name[e], m, np.array(rows)) for (s, e, m, _), rows in keys.items()]
+        return [Group(specs[s], by_name[e], m, np.array(rows)) for (s, e, m, _), rows in keys.items()]
 
     def _lengths_and_modes(self) -> np.ndarray:
         """Fill lengths from the named data set and modes from what is given; refuse rows that still lack them."""
@@ -163,22 +164,26 @@ class _Prediction:
 
     # ------------------------------------------------------------------------------------------------- evaluation
 
-    def _answer(self, group: _Group) -> None:
-        rows = group.rows
-        number = {c: v[rows] for c, v in self.cases.number.items()}
-        pooled = bool(self.pooled[rows[0]])
-        load = self._load(group, number)
-        if pooled:
-            found = self._pools(group, number, load)
+    def _answer(self, group: Group) -> None:
+        load, placed = self.prepare(group)
+        if placed is None:
+            found = self._pools(group, load)
         else:
-            where = self._placed(group, number)
-            placed = self._deployments(
-                rows, tp=where.tp, pp=where.pp, ep=where.ep, dp=where.dp, replicas=where.replicas
-            )
             found = estimate_load(group.spec, load, placed, engine=group.engine, costs=_costs(group.engine.family))
-        self._store(rows, found)
+        self._store(group.rows, found)
 
-    def _placed(self, group: _Group, number: dict[str, np.ndarray]) -> Placement:
+    def prepare(self, group: Group) -> tuple[Load, Deployments | None]:
+        """Load and deployments of a group's rows; None in place of deployments for disaggregated rows."""
+        number = self._numbers(group)
+        load = self._load(group, number)
+        if self.pooled[group.rows[0]]:
+            return load, None
+        return load, self._deployments(group.rows, **vars(self._placed(group, number)))
+
+    def _numbers(self, group: Group) -> dict[str, np.ndarray]:
+        return {c: v[group.rows] for c, v in self.cases.number.items()}
+
+    def _placed(self, group: Group, number: dict[str, np.ndarray]) -> Placement:
         given = {"tp": number["tp"], "pp": number["pp"], "ep": number["ep"], "dp": number["dp_attention"]}
         memory = np.array([d.memory for d in self.devices])[self.device[group.rows]]
         weight, kv = self.weight[group.rows], self.kv[group.rows]
@@ -194,7 +199,7 @@ class _Prediction:
             **degrees,
         )
 
-    def _load(self, group: _Group, number: dict[str, np.ndarray]) -> Load:
+    def _load(self, group: Group, number: dict[str, np.ndarray]) -> Load:
         rows = group.rows
         one = np.ones(len(rows))
         drafting = [speculation(n) for n in self.cases.text["spec_decode"][rows]]
@@ -220,7 +225,9 @@ class _Prediction:
             accepted=np.array([s.accepted if s else 1.0 for s in drafting]),
         )
 
-    def _pools(self, group: _Group, number: dict[str, np.ndarray], load: Load) -> Estimates:
+    def _pools(self, group: Group, load: Load) -> Estimates:
+        number = self._numbers(group)
+
         def pool(kind: str) -> tuple[Deployments, np.ndarray]:
             tp, dp, ep = (number[f"{kind}_{d}"] for d in ("tp", "dp", "ep"))
             dp = np.where(np.isfinite(dp), dp, 1.0)

@@ -178,7 +178,9 @@ _NUMBERS = {
     "micro_batch": ("micro_batch", 1.0), "graph_seqs": ("graph_seqs", 1.0),
     "token_budget_floor": ("token_budget_floor", 1.0), "launch_time": ("launch_us", 1e-6),
 }  # fmt: skip
-_OPTIONAL = {"launch_time", "micro_batch", "graph_seqs", "token_budget_floor", "step_host_parallel", "budget_is_model_length"}
+_OPTIONAL = {
+    "launch_time", "micro_batch", "graph_seqs", "token_budget_floor", "step_host_parallel", "budget_is_model_length",
+}  # fmt: skip
 _FLAGS = (
     "chunked_prefill", "prefill_first", "graph_capture", "overlap_scheduling", "prefix_cache", "budget_is_model_length",
 )  # fmt: skip
