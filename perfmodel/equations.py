@@ -43,6 +43,22 @@ def causal_pairs(query: Real, context: Real, window: Real = np.inf) -> Array:
     return growing * context + growing * (growing + 1.0) / 2.0 + capped
 
 
+def chunked_pairs(query: Real, context: Real, chunk: Real) -> Array:
+    """Query-key pairs where each token sees only its own chunk of the sequence, up to itself (Llama 4's local layers).
+
+    A token at position p (from 0) sees p mod chunk + 1 keys; both counts are whole tokens.
+
+    >>> float(chunked_pairs(3.0, 2.0, 4.0))
+    8.0
+    """
+
+    def before(length: Real) -> Array:
+        rest = np.mod(length, chunk)
+        return np.asarray((length - rest) * (chunk + 1.0) / 2.0 + rest * (rest + 1.0) / 2.0)
+
+    return before(np.add(context, query)) - before(context)
+
+
 def attention_flop(pairs: Real, heads: Real, key_dim: Real, value_dim: Real) -> Array:
     """FLOP of scores and weighted values: 2 d_k + 2 d_v a pair and head (Vaswani et al., arXiv:1706.03762)."""
     return np.asarray(2.0 * pairs * heads * (key_dim + value_dim))
@@ -60,7 +76,7 @@ def experts_touched(experts: Real, top_k: Real, tokens: Real) -> Array:
     The complement is the chance that no token picks an expert (coupon-collector argument; MoE-Lightning,
     arXiv:2411.11217). Skewed routing touches fewer.
 
-    >>> float(experts_touched(8.0, 2.0, 1.0))
+    >>> round(float(experts_touched(8.0, 2.0, 1.0)), 9)
     2.0
     """
     experts = np.asarray(experts, float)

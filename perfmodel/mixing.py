@@ -96,12 +96,10 @@ def _mla(lay: Layout, mixer: Mixer, count: int, step: Step) -> Iterator[Demand]:
 def _visible_pairs(mixer: Mixer, query: Array, context: Array) -> Array:
     """Query-key pairs a prefill evaluates: all before it, a window, a chunk, or what an indexer picks.
 
-    A query of chunked attention sees half a chunk on average (Llama 4); compressed attention sees its window and one
-    entry for each `compress` tokens (DeepSeek-V4).
+    Compressed attention sees its window and one entry for each `compress` tokens (DeepSeek-V4).
     """
     if mixer.kind == "chunked":
-        inside = eq.causal_pairs(np.minimum(query, mixer.window), context % mixer.window)
-        return np.where(query + context > mixer.window, query * (mixer.window + 1.0) / 2.0, inside)
+        return eq.chunked_pairs(query, context, mixer.window)
     if mixer.kind == "compressed":
         near = eq.causal_pairs(query, context, mixer.window)
         if not mixer.compress:

@@ -30,6 +30,7 @@ DIMENSIONS: dict[Callable[..., object], tuple[dict[str, tuple[int, int, int]], t
         BYTE,
     ),
     eq.causal_pairs: ({"query": NONE, "context": NONE, "window": NONE}, NONE),
+    eq.chunked_pairs: ({"query": NONE, "context": NONE, "chunk": NONE}, NONE),
     eq.attention_flop: ({"pairs": NONE, "heads": NONE, "key_dim": NONE, "value_dim": NONE}, NONE),
     eq.recurrent_flop: ({"tokens": NONE, "heads": NONE, "key_dim": NONE, "value_dim": NONE}, NONE),
     eq.experts_touched: ({"experts": NONE, "top_k": NONE, "tokens": NONE}, NONE),
@@ -102,6 +103,13 @@ def test_gemm_bytes_is_the_size_of_the_three_matrices(m: int, n: int, k: int) ->
 def test_causal_pairs_counts_what_each_token_sees(query: int, context: int, window: float) -> None:
     seen = sum(min(context + i, window) for i in range(1, query + 1))
     assert eq.causal_pairs(query, context, window) == pytest.approx(seen, rel=1e-12)
+
+
+@given(query=st.integers(0, 200), context=st.integers(0, 300), chunk=st.integers(1, 400))
+def test_chunked_pairs_counts_what_each_token_sees(query: int, context: int, chunk: int) -> None:
+    seen = sum(position % chunk + 1 for position in range(context, context + query))
+    assert eq.chunked_pairs(query, context, chunk) == pytest.approx(seen, rel=1e-12)
+    assert seen <= eq.causal_pairs(query, context, chunk)
 
 
 @given(pieces=st.lists(st.integers(1, 64), min_size=1, max_size=8), window=st.integers(1, 300))
