@@ -39,7 +39,7 @@ _COLLECTIVES = {
     "all_reduce": "all_reduce", "all_gather": "all_gather", "reduce_scatter": "reduce_scatter",
     "alltoall": "all_to_all", "all_to_all": "all_to_all",
 }  # fmt: skip
-_TABLES = {
+TABLES = {
     "gemm_perf": "gemm", "context_attention_perf": "attention_prefill",
     "generation_attention_perf": "attention_decode", "context_mla_perf": "mla_prefill",
     "generation_mla_perf": "mla_decode", "moe_perf": "grouped_gemm", "gdn_perf": "recurrent",
@@ -73,8 +73,8 @@ def tables(root: Path, system: str) -> Iterator[tuple[str, str, str, Path]]:
     """(family or "collective"/"recurrent", framework, version, file) of every table of `system` that is understood."""
     for path in sorted((root / system).glob("*/*/*/*.parquet")):
         # SGLang's scaling kernel runs at a tenth of the bandwidth: no stand-in for norms and activations
-        if path.stem in _TABLES and not (path.stem == "scale_matrix_perf" and path.parts[-3] == "sglang"):
-            yield _TABLES[path.stem], path.parts[-3], path.parts[-2], path
+        if path.stem in TABLES and not (path.stem == "scale_matrix_perf" and path.parts[-3] == "sglang"):
+            yield TABLES[path.stem], path.parts[-3], path.parts[-2], path
 
 
 def _columns(path: Path) -> Columns:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwdb import Device, InputError, UnknownName
+from perfmodel.dtypes import ALIASES, COMPUTE_CODE, FORMATS
 from perfmodel.profiles.importers.bounds import bound
 from perfmodel.profiles.importers.rows import COLLECTIVES, SHAPES, Rows, concat, key_columns, known_families
 
@@ -30,6 +31,11 @@ CURVES = {
     **dict.fromkeys(COLLECTIVES, "message_bytes"),
 }  # fmt: skip
 MERGED = "repeat merged into its median"
+#: Number formats that rows of a family must name: without them nothing is known of its bytes and rate.
+FORMATTED = {
+    "gemm": ("weight", "act"), "grouped_gemm": ("weight", "act"), "attention_prefill": ("act", "kv"),
+    "attention_decode": ("kv",), "mla_prefill": ("kv",), "mla_decode": ("kv",),
+}  # fmt: skip
 #: Share of bad rows above which the table is refused.
 WORST_SHARE = 0.5
 #: Operators bounded above this time spend it on work and not on launching, so they show the table's unit.
@@ -142,7 +148,16 @@ def _malformed(table: Rows) -> Faults:
             least = 0.0 if key in ("window", "skew", "context", "moved_bytes", "message_bytes") else 1.0
             with np.errstate(invalid="ignore"):
                 faults.append((f"{family} without a valid {key}", mine & ~(table[key] >= least)))
+        for column in FORMATTED.get(family, ()):
+            known = {name for name in set(table[column]) if _is_format(str(name), column)}
+            unknown = np.array([name not in known for name in table[column]], dtype=bool)
+            faults.append((f"{family} without a known {column} format", mine & unknown))
     return faults
+
+
+def _is_format(name: str, column: str) -> bool:
+    key = ALIASES.get(name.lower(), name.lower())
+    return key in (COMPUTE_CODE if column == "act" else FORMATS)
 
 
 def _impossible(table: Rows, device: Callable[[str], Device], place: str, notes: list[str]) -> Faults:
