@@ -64,6 +64,24 @@ def plan(
     return summary.show(found, rows) if form == "table" else present.show(rows, form)
 
 
+@app.command("report")
+def report(
+    scenario: Scenario,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path("report.html"),
+    hwdb: Folders = None,
+) -> None:
+    """Write the answer to a scenario as one offline HTML page, what-ifs included."""
+    import search
+    from search import present
+
+    command = f"perfmodel report {scenario} -o {output}"
+    with present.progress("searching") as update:
+        found = search.plan(search.load_scenario(scenario, hwdb or ()), progress=update, command=command)
+    with present.progress("what if") as update:
+        present.write_text(output, search.render_report(found, update))
+    print(f"{output}: {search.headline(found)}")
+
+
 @app.command("estimate")
 def estimate(
     model: Model,

@@ -36,6 +36,9 @@ _HOME = {
     "plan": "search.planner",
     "plan_fleet": "search.fleetmodel",
     "ranked": "search.front",
+    "render_report": "search.report",
+    "headline": "search.summary",
+    "what_if": "search.whatif",
 }
 
 __all__ = list(_HOME)

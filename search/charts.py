@@ -9,6 +9,7 @@ Figure = dict[str, Any]
 
 #: Okabe and Ito's colours (2008), which colour-blind readers tell apart, ordered to read on light and dark paper.
 PALETTE = ("#0f8a73", "#e08214", "#4c78a8", "#cc5a71", "#b8a000", "#7b61a8", "#56b4e9", "#8a8d91")
+DECADE = 10.0
 MARGIN = {"l": 64, "r": 18, "t": 10, "b": 48}
 
 
@@ -26,6 +27,14 @@ def _axis(title: str, **more: Any) -> Figure:
     return {"title": {"text": title}, "automargin": True} | more
 
 
+def _span(values: Sequence[float]) -> Figure:
+    """An axis that suits the values: logarithmic where they span more than a decade, from zero otherwise."""
+    known = [v for v in values if v > 0]
+    if known and max(known) > DECADE * min(known):
+        return {"type": "log", "dtick": "D2"}
+    return {"rangemode": "tozero"}
+
+
 def scatter(
     groups: Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[str]]],
     front: tuple[Sequence[float], Sequence[float]],
@@ -35,7 +44,7 @@ def scatter(
     x: str,
     y: str,
 ) -> Figure:
-    """Candidates by group as (x, y, label), the front as a line, the chosen one as a star; both axes logarithmic."""
+    """Candidates by group as (x, y, label), the front as a line, the chosen one as a star."""
     data: list[Figure] = [
         {
             "type": "scatter", "mode": "markers", "name": name, "x": list(xs), "y": list(ys), "text": list(labels),
@@ -58,8 +67,11 @@ def scatter(
                 "hovertemplate": "chosen<extra></extra>",
             }
         )  # fmt: skip
-    log = {"type": "log", "dtick": "D2"}
-    return {"data": data, "layout": _layout(title, xaxis=_axis(x, **log), yaxis=_axis(y, **log), height=400)}
+    spans = [
+        _span(value)
+        for value in ([v for g in groups.values() for v in g[0]], [v for g in groups.values() for v in g[1]])
+    ]
+    return {"data": data, "layout": _layout(title, xaxis=_axis(x, **spans[0]), yaxis=_axis(y, **spans[1]), height=400)}
 
 
 def stacked(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from search.objectives import label
-from search.present import number, percent
+from search.present import heading, number, percent
 
 if TYPE_CHECKING:
     from search.plans import Plan
@@ -49,7 +49,8 @@ def what(plan: Plan, candidate: int) -> str:
 def _chance(plan: Plan, chance: float) -> str:
     if not plan.judge.asked.slo.objectives:
         return ""
-    return f", with a {percent(chance)} chance to keep every SLO"
+    words = percent(chance).replace("> ", "over ").replace("< ", "under ")
+    return f", keeping every SLO with {words} probability"
 
 
 def question(plan: Plan) -> str:
@@ -85,7 +86,7 @@ def tally(plan: Plan) -> str:
     """How many candidates there were, and how many qualified."""
     kept = int(plan.qualifies.sum())
     complete = "" if plan.complete else ", not every one was tried"
-    return f"{kept} of {len(plan)} legal candidates qualify{complete}; ranked by {plan.scenario.minimise}"
+    return f"{kept} of {len(plan)} legal candidates qualify{complete}; ranked by {heading(plan.scenario.minimise)}"
 
 
 def group(family: str) -> str:

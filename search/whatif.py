@@ -97,7 +97,7 @@ def _format(name: str) -> Change:
     return Change(f"{name} weights", lambda s: replace(s, choices=replace(s.choices, weight=(name,))))
 
 
-def whatif(plan: Plan, progress: Progress | None = None) -> list[dict[str, Any]]:
+def what_if(plan: Plan, progress: Progress | None = None) -> list[dict[str, Any]]:
     """One flat row a change: the new answer, its cost against today's, and the chance that today's answer would hold.
 
     Raises `Infeasible` when the plan itself has no answer.
