@@ -26,7 +26,7 @@ from perfmodel.simulator.kvcache import (
     steps_within,
     take,
 )
-from perfmodel.simulator.lifecycle import appear, hand_over, join, leave, preempt, stop_decoding
+from perfmodel.simulator.lifecycle import appear, hand_over, join, leave, log_stint, preempt, stop_decoding
 from perfmodel.simulator.queues import MASK, begin_running, dequeue, drop_finish, find_finish, pop_event
 from perfmodel.simulator.state import ALL_DONE, LOG_FULL, MORE, Arrays
 from perfmodel.simulator.steptime import decode_line, run_end, step_time, steps_until
@@ -269,6 +269,8 @@ def _first_tokens(x: Arrays, i: int, time: float) -> None:
             else:
                 join(x, i, r, time)
         elif not s.static:
+            if q.emitted > 1:  # its last token came from a prefill after a preemption
+                log_stint(x, i, r, time)
             leave(x, i, r, time)
     if s.static and s.fresh > 0:
         s.slots = s.fresh

@@ -86,9 +86,21 @@ def hand_over(x: Arrays, i: int, r: int, time: float) -> None:
 
 
 @inner
+def log_stint(x: Arrays, i: int, r: int, time: float) -> None:
+    """Note that r has all it needs to decode on replica i; time as in `join`."""
+    s, q, z = x.replicas[i], x.requests[r], x.loop[0]
+    row = x.stints[z.stints]
+    z.stints += 1
+    row.request, row.replica, row.count, row.made = r, i, s.count, q.emitted
+    row.time, row.last = time, q.last
+    if time == time:
+        q.last = time
+
+
+@inner
 def join(x: Arrays, i: int, r: int, time: float) -> None:
     """Request r, its KV in place, decodes from the next step on. time: when its prefill ended, NaN if elsewhere."""
-    s, q, z = x.replicas[i], x.requests[r], x.loop[0]
+    s, q = x.replicas[i], x.requests[r]
     q.stored, q.joined = q.prompt + q.emitted - 1, s.count
     if q.reserve == 0:
         q.phase = (s.count + 1 - q.stored) % s.block
@@ -97,12 +109,7 @@ def join(x: Arrays, i: int, r: int, time: float) -> None:
     s.active += 1
     s.slots += 1
     s.context += q.stored
-    row = x.stints[z.stints]
-    z.stints += 1
-    row.request, row.replica, row.count, row.made = r, i, s.count, q.emitted
-    row.time, row.last = time, q.last
-    if time == time:
-        q.last = time
+    log_stint(x, i, r, time)
 
 
 @inner
