@@ -99,7 +99,13 @@ class TestTiming:
     def test_the_median_ignores_a_stray_and_warm_up_is_not_timed(self):
         times = iter([99.0, 99.0, 1.0, 1.0, 50.0, 1.0, 1.0])
         effort = timing.Effort(warmup=2, repeats=5, seconds=9.0)
-        assert timing.median_time(lambda: next(times), effort, lambda: None, lambda call: call()) == 1.0
+        found = timing.timed(lambda: next(times), effort, lambda: None, lambda call: call())
+        assert (found.median, found.scatter) == (1.0, 0.0)
+
+    def test_scatter_is_the_gap_between_the_quartiles(self):
+        times = iter([1.0, 2.0, 3.0, 4.0, 5.0])
+        found = timing.timed(lambda: next(times), timing.Effort(0, 5, seconds=9.0), lambda: None, lambda call: call())
+        assert found.scatter == pytest.approx((4.0 - 2.0) / 3.0)
 
     def test_caches_are_flushed_before_every_repeat(self, pretended: tuple[Pretended, Path]):
         backend, _ = pretended
@@ -253,6 +259,20 @@ class TestFit:
         plain.write(table.family("gemm"), tmp_path / "gemm.csv")
         with pytest.raises(InputError, match="without a stream the memory bandwidth is not known"):
             profiler.fit(tmp_path / "gemm.csv", device="acme-1", out=tmp_path / "hw", memory=16e9)
+
+    def test_decode_passes_of_dense_models_give_a_ceiling_and_mixtures_do_not(self, tmp_path: Path):
+        shape = {"batch": 1.0, "context": 64.0, "parameters": 8e9, "moved_bytes": 4.9e9, "software": "llama.cpp"}
+        both = ["llama 8B Q4_K - Medium", "qwen3moe 30B.A3B Q4_K - Medium"]
+        table = rows(2, family="model_decode", time=[0.1, 0.01], kernel=np.array(both, dtype=object), **shape)
+        plain.write(table, tmp_path / "rows.csv")
+        fitted = profiler.fit(tmp_path / "rows.csv", device="my-mac", out=tmp_path / "hw", like="m2-ultra")
+        assert fitted.ceilings == {"memory_bandwidth": pytest.approx(49e9)}
+        assert fitted.tables == ()
+        mine = hwdb.Hwdb((*hwdb.load().folders, tmp_path / "hw")).device("my-mac")
+        assert mine.measured("memory_bandwidth") == pytest.approx(49e9)
+        plain.write(table.take(np.array([1])), tmp_path / "moe.csv")
+        with pytest.raises(InputError, match="nothing to fit"):
+            profiler.fit(tmp_path / "moe.csv", device="my-mac", out=tmp_path / "hw", like="m2-ultra")
 
     def test_milliseconds_in_the_rows_are_refused(self, pretended: tuple[Pretended, Path], tmp_path: Path):
         _, path = pretended
@@ -409,7 +429,7 @@ run = profiler.measure(backend, profiler.everything(backend, "small"), path, dev
 fresh = []
 for m, n, k in json.loads(sys.argv[3]):
     point = profiler.point("gemm", m=m, n=n, k=k, weight="fp32", act="fp32")
-    fresh.append(timing.median_time(backend.prepare(point), effort, backend.flush, backend.stopwatch))
+    fresh.append(timing.timed(backend.prepare(point), effort, backend.flush, backend.stopwatch).median)
 profiler.fit(path, device="this-machine", out=out)
 print(json.dumps({"measured": run.measured, "fresh": fresh}))
 """

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 
 from perfmodel.profiler import card, grid, timing
@@ -22,7 +23,8 @@ LICENCE = "own measurement"
 @dataclass(frozen=True)
 class Run:
     """What a run did. measured: points timed now; known: points that were already in the file; left: points the time
-    budget did not reach; refused: reason -> points that cannot run here. seconds: wall time of it all."""
+    budget did not reach; refused: reason -> points that cannot run here. scatter: median over points of how far apart
+    the quartiles of the repeats lie, as a share: a quiet machine shows a few percent. seconds: wall time of it all."""
 
     path: Path
     device: str
@@ -31,6 +33,7 @@ class Run:
     known: int
     left: int
     refused: dict[str, int] = field(default_factory=dict)
+    scatter: float = float("nan")
     seconds: float = 0.0
 
     def rows(self) -> list[dict[str, object]]:
@@ -40,7 +43,8 @@ class Run:
             {
                 "file": str(self.path), "device": self.device, "software": self.software, "measured": self.measured,
                 "already_there": self.known, "left": self.left, "not_possible": sum(self.refused.values()),
-                "why_not_possible": why, "wall_s": round(self.seconds, 3),
+                "why_not_possible": why, "scatter_percent": round(100.0 * self.scatter, 2),
+                "wall_s": round(self.seconds, 3),
             }
         ]  # fmt: skip
 
@@ -87,7 +91,8 @@ def measure(
     effort = effort or timing.Effort(watts=0.3 if backend.kind == "gpu" else 0.0)
     todo = [p for p in points if grid.key(p, device, backend.software) not in known]
     refused: Counter[str] = Counter()
-    measured = left = 0
+    scatter: list[float] = []
+    left = 0
     for position, point in enumerate(todo):
         if perf_counter() - start > budget:
             left = len(todo) - position
@@ -95,13 +100,13 @@ def measure(
         if progress is not None:
             progress(position, len(todo))
         try:
-            _one(backend, point, path, device, effort)
+            scatter.append(_one(backend, point, path, device, effort))
         except NotHere as reason:
             refused[str(reason)] += 1
-            continue
-        measured += 1
     there = len(points) - len(todo)
-    return Run(path, device, backend.software, measured, there, left, dict(refused), perf_counter() - start)
+    usual = median(scatter) if scatter else float("nan")
+    seconds = perf_counter() - start
+    return Run(path, device, backend.software, len(scatter), there, left, dict(refused), usual, seconds)
 
 
 def profile_machine(
@@ -137,10 +142,14 @@ def profile_machine(
     return run
 
 
-def _one(backend: Backend, point: Point, path: Path, device: str, effort: timing.Effort) -> None:
+def _one(backend: Backend, point: Point, path: Path, device: str, effort: timing.Effort) -> float:
+    """Measure one point and append it; how far its repeats scatter."""
     call = backend.prepare(point)
-    time = timing.median_time(call, effort, backend.flush, backend.stopwatch)
+    found = timing.timed(call, effort, backend.flush, backend.stopwatch)
     watts = timing.watts(call, effort, backend.meter, backend.wait)
     source = f"perfmodel profile run {today()}"
-    row = point.row(device=device, software=backend.software, time=time, power=watts, source=source, licence=LICENCE)
+    row = point.row(
+        device=device, software=backend.software, time=found.median, power=watts, source=source, licence=LICENCE
+    )  # fmt: skip
     plain.write(row, path, append=True)
+    return found.scatter

@@ -34,10 +34,18 @@ def wall(call: Callable[[], object]) -> float:
     return perf_counter() - start
 
 
-def median_time(
+@dataclass(frozen=True)
+class Timed:
+    """median: seconds. scatter: how far apart the quartiles of the repeats lie, as a share of the median."""
+
+    median: float
+    scatter: float
+
+
+def timed(
     call: Callable[[], object], effort: Effort, flush: Callable[[], object], stopwatch: Stopwatch = wall
-) -> float:
-    """Median seconds of `call` with cold caches; `stopwatch` times one call, `flush` empties the caches."""
+) -> Timed:
+    """Time `call` with cold caches; `stopwatch` times one call, `flush` empties the caches."""
     for _ in range(effort.warmup):
         call()
     times: list[float] = []
@@ -45,7 +53,8 @@ def median_time(
     while len(times) < effort.repeats and (len(times) < effort.least or perf_counter() - start < effort.seconds):
         flush()
         times.append(stopwatch(call))
-    return statistics.median(times)
+    low, median, high = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else 3 * times
+    return Timed(median, (high - low) / median if median > 0.0 else 0.0)
 
 
 def watts(call: Callable[[], object], effort: Effort, meter: Meter | None, wait: Callable[[], object]) -> float:
