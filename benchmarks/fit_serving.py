@@ -1,11 +1,12 @@
-"""Fit the host constants of the serving engines on measured cases, and show what the fit leaves.
+"""Fit the serving engines' host constants and kernel factors on measured cases, and show what the fit leaves.
 
     python benchmarks/fit_serving.py CASES.csv TRUTH.csv [--write] [--engine NAME ...]
 
 CASES is a table as `perfmodel predict` reads it, with the columns `case_id, group, split, trust`; TRUTH has
-`case_id, metric, value`. Only rows of split `train`, trust A or B, without speculative decoding, are used. The loss is
-the mean absolute log ratio, every group of rows weighing the square root of its size. `--write` puts the constants
-into the engine files as `fitted`.
+`case_id, metric, value`. Only rows of split `train`, trust A or B, without speculative decoding, are used. Least
+squares on log ratios, soft above 15 %, every group of rows weighing the square root of its size; factors are drawn
+towards 1 (towards the engine's own, for a device), so that few values move them little. `--write` puts the constants
+into the engine files and the factors into `perfmodel/costs/corrections.toml`.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize
+from scipy.optimize import least_squares
 
 from hwdb import load as load_hwdb
-from perfmodel.batch import OUTPUT, Prediction
+from perfmodel.batch import Prediction
 from perfmodel.casetable import read_cases
-from perfmodel.costs import default
+from perfmodel.costs import BOUNDS, default
 from perfmodel.enginefile import FOLDER, Engine
 from perfmodel.estimates import assemble
 from perfmodel.estimator import bench, per_replica
@@ -42,8 +43,14 @@ METRICS = ("tpot_ms", "tpot_ms_p50", "itl_ms_p50", "ttft_ms", "ttft_ms_p50", "e2
            "prefill_tok_s", "decode_tok_s")  # fmt: skip
 
 
+#: Fewest measured values that an engine, or a device under it, is fitted on.
+FEWEST = 12
+#: Weights that draw the factors towards 1, and those of a device towards the engine's.
+PULL, PULL_DEVICE = 1.0, 1.5
+
+
 class Remembered(Passes):
-    """Passes that price each step once: host constants change nothing that the device does."""
+    """Passes that price each step once: the constants change nothing that a stand-alone kernel takes."""
 
     def price(self, step):  # type: ignore[no-untyped-def]
         memory = self.__dict__["memory"]
@@ -51,7 +58,9 @@ class Remembered(Passes):
         memory["turn"] += 1
         if turn == len(memory["costs"]):
             memory["costs"].append(super().price(step))
-        return memory["costs"][turn]
+        cost = memory["costs"][turn]
+        scaled = np.tensordot(memory["factors"], cost.bound, axes=(0, 0))
+        return replace(cost, time=scaled)
 
 
 @dataclass
@@ -62,11 +71,13 @@ class Group:
     load: object
     placed: object
     ids: np.ndarray
+    device: str
     memory: dict[str, object]
 
-    def predict(self, engine: Engine) -> dict[str, np.ndarray]:
-        """Columns of the estimate with another engine's constants."""
+    def predict(self, engine: Engine, factors: np.ndarray) -> dict[str, np.ndarray]:
+        """Columns of the estimate with other constants of the engine and factors by limit (4,)."""
         self.memory["turn"] = 0
+        self.memory["factors"] = factors
         passes = Remembered(**{**vars(self.setup.passes), "engine": engine})  # type: ignore[attr-defined]
         passes.__dict__["memory"] = self.memory
         served = serve(passes, self.load, self.setup.memory.room_for())  # type: ignore[attr-defined, arg-type]
@@ -81,57 +92,80 @@ def groups_of(cases_path: str) -> dict[str, list[tuple[Engine, Group]]]:
     table.refuse(~keep.to_numpy(), "not for fitting")
     run = Prediction(table, load_hwdb())
     out: dict[str, list[tuple[Engine, Group]]] = defaultdict(list)
-    for group in run.groups():
-        if group.mode == "open" or run.pooled[group.rows[0]]:
+    devices = frame.device.to_numpy()
+    for whole in run.groups():
+        if whole.mode == "open" or run.pooled[whole.rows[0]]:
             continue
-        load, placed = run.prepare(group)
-        setup = bench(group.spec, placed, group.engine, default(group.engine.family), load)
-        replica = per_replica(load, placed.replicas)
-        ids = frame.case_id.to_numpy()[group.rows]
-        one = Group(setup, replica, placed, ids, {"turn": 0, "costs": []})
-        out[group.engine.name].append((group.engine, one))
+        for device in np.unique(devices[whole.rows]):
+            group = replace(whole, rows=whole.rows[devices[whole.rows] == device])
+            load, placed = run.prepare(group)
+            setup = bench(group.spec, placed, group.engine, default(group.engine.family), load)
+            replica = per_replica(load, placed.replicas)
+            ids = frame.case_id.to_numpy()[group.rows]
+            one = Group(setup, replica, placed, ids, device, {"turn": 0, "costs": []})
+            out[group.engine.name].append((group.engine, one))
     return out
 
 
-def residuals(engine: Engine, groups: list[Group], truth: pd.DataFrame) -> pd.DataFrame:
-    """Log ratio of prediction and measurement, a row a measured value."""
-    parts = []
-    for group in groups:
-        columns = group.predict(engine)
-        part = pd.DataFrame({m: columns[m] for m in METRICS if m in OUTPUT})
-        part["case_id"] = group.ids
-        parts.append(part.melt("case_id", var_name="metric", value_name="predicted"))
-    rows = pd.concat(parts).merge(truth, on=["case_id", "metric"])
-    rows["ratio"] = np.log(rows.predicted / rows.value)
-    return rows[np.isfinite(rows.ratio)]
+class Target:
+    """Measured values of some groups, matched once."""
+
+    def __init__(self, groups: list[Group], truth: pd.DataFrame) -> None:
+        self.groups = groups
+        spans, start = [], 0
+        for group in groups:
+            spans.append(pd.DataFrame({"case_id": group.ids, "at": np.arange(start, start + len(group.ids))}))
+            start += len(group.ids)
+        self.rows = pd.concat(spans).merge(truth[truth.metric.isin(METRICS)], on="case_id")
+        size = self.rows.groupby("group").value.transform("size").to_numpy(float)
+        self.weight = size**-0.25
+        self.weight = self.weight / np.sqrt(np.mean(self.weight**2))
+
+    def ratios(self, engine: Engine, factors: np.ndarray) -> np.ndarray:
+        """Log ratio of prediction and measurement, a measured value each."""
+        columns = [g.predict(engine, factors) for g in self.groups]
+        out = np.zeros(len(self.rows))
+        for metric in METRICS:
+            mine = (self.rows.metric == metric).to_numpy()
+            if mine.any():
+                predicted = np.concatenate([c[metric] for c in columns])[self.rows["at"].to_numpy()[mine]]
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    out[mine] = np.log(predicted / self.rows.value.to_numpy()[mine])
+        return np.where(np.isfinite(out), np.clip(out, -2.5, 2.5), 0.0)
 
 
-def loss(rows: pd.DataFrame) -> float:
-    """Mean absolute log ratio, a group weighing the square root of its size."""
-    size = rows.groupby("group").ratio.transform("size")
-    return float(np.average(np.minimum(rows.ratio.abs(), 1.5), weights=1.0 / np.sqrt(size)))
+def fit(
+    engine: Engine, target: Target, start: np.ndarray, constants: tuple[str, ...], pull: float
+) -> tuple[Engine, np.ndarray]:
+    """(engine with fitted constants, factors); `pull` weighs the factors' distance from where they start."""
+    low = np.array([np.log(CONSTANTS[n][2]) for n in constants] + [np.log(0.3)] * len(start))
+    high = np.array([np.log(CONSTANTS[n][3]) for n in constants] + [np.log(4.0)] * len(start))
+    first = [np.log(max(getattr(engine, n) * CONSTANTS[n][1], CONSTANTS[n][2])) for n in constants]
+    begin = np.clip(np.array([*first, *np.log(start)]), low + 1e-6, high - 1e-6)
 
+    def made(point: np.ndarray) -> tuple[Engine, np.ndarray]:
+        values = np.exp(point)
+        settings = {n: v / CONSTANTS[n][1] for n, v in zip(constants, values, strict=False)}
+        return replace(engine, **settings), values[len(constants) :]
 
-def fit(engine: Engine, groups: list[Group], truth: pd.DataFrame) -> tuple[Engine, float, float]:
-    """(engine with fitted constants, loss before, loss after)."""
-    names = [n for n in CONSTANTS if np.isfinite(getattr(engine, n))]
-    low = np.log([CONSTANTS[n][2] for n in names])
-    high = np.log([CONSTANTS[n][3] for n in names])
+    def misses(point: np.ndarray) -> np.ndarray:
+        ratios = target.ratios(*made(point)) * target.weight
+        return np.concatenate(
+            [ratios, pull * (point[len(constants) :] - np.log(start)), 0.3 * (point - begin)[: len(constants)]]
+        )
 
-    def made(point: np.ndarray) -> Engine:
-        values = np.exp(np.clip(point, low, high))
-        return replace(engine, **{n: v / CONSTANTS[n][1] for n, v in zip(names, values, strict=True)})
-
-    def goal(point: np.ndarray) -> float:
-        return loss(residuals(made(point), groups, truth))
-
-    start = np.clip(np.log([max(getattr(engine, n) * CONSTANTS[n][1], CONSTANTS[n][2]) for n in names]), low, high)
-    before = loss(residuals(engine, groups, truth))
-    simplex = np.vstack([start, *(start + np.eye(len(names)) * 0.8)])
-    found = minimize(
-        goal, start, method="Nelder-Mead", options={"initial_simplex": simplex, "maxfev": 160, "xatol": 0.05}
+    found = least_squares(
+        misses,
+        begin,
+        bounds=(low, high),
+        loss="soft_l1",
+        f_scale=0.15,
+        diff_step=0.05,
+        max_nfev=12,
+        xtol=1e-3,
+        ftol=1e-3,
     )
-    return made(found.x), before, float(found.fun)
+    return made(found.x)
 
 
 def write(engine: Engine, rows: int, before: float, after: float) -> None:
@@ -149,6 +183,28 @@ def write(engine: Engine, rows: int, before: float, after: float) -> None:
     path.write_text(text)
 
 
+def write_factors(entries: list[dict[str, object]]) -> None:
+    """Replace the file of factors."""
+    head = (
+        "# Time of an engine's passes over the sum of stand-alone kernels, by what limits them; fitted by\n"
+        "# benchmarks/fit_serving.py on measured serving runs (train split). See perfmodel/costs/corrected.py.\n"
+    )
+    parts = []
+    for entry in entries:
+        lines = [f"{k} = {v!r}" if not isinstance(v, str) else f'{k} = "{v}"' for k, v in entry.items()]
+        parts.append("[[correction]]\n" + "\n".join(lines) + "\n")
+    (FOLDER.parent / "costs" / "corrections.toml").write_text("\n".join([head, *parts]))
+
+
+def report(name: str, target: Target, before: np.ndarray, after: np.ndarray) -> None:
+    """One line a metric: how many values, bias and median error before and after."""
+    print(f"{name}: {len(after)} values, mean |log ratio| {np.abs(before).mean():.3f} -> {np.abs(after).mean():.3f}")
+    for metric, rows in target.rows.reset_index(drop=True).groupby("metric"):
+        at = rows.index.to_numpy()
+        print(f"  {metric:15}{len(at):6}  bias {np.median(after[at]):+.3f}  median {np.median(np.abs(before[at])):.3f}"
+              f" -> {np.median(np.abs(after[at])):.3f}", flush=True)  # fmt: skip
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -160,21 +216,41 @@ def main() -> None:
     truth = pd.read_csv(asked.truth)[["case_id", "metric", "value"]]
     frame = pd.read_csv(asked.cases, dtype=str, usecols=["case_id", "group"])
     truth = truth.merge(frame, on="case_id")
+    entries: list[dict[str, object]] = []
+    ones = np.ones(len(BOUNDS))
     for name, found in sorted(groups_of(str(asked.cases)).items()):
         if asked.engine and name not in asked.engine:
             continue
         engine, groups = found[0][0], [g for _, g in found]
-        rows = residuals(engine, groups, truth)
-        if len(rows) < 20:
-            print(f"{name}: {len(rows)} values, too few to fit")
+        target = Target(groups, truth)
+        if len(target.rows) < FEWEST:
+            print(f"{name}: {len(target.rows)} values, too few to fit")
             continue
-        better, before, after = fit(engine, groups, truth)
-        constants = ", ".join(f"{CONSTANTS[c][0]} {getattr(better, c) * CONSTANTS[c][1]:.3g}" for c in CONSTANTS)
-        print(f"{name}: {len(rows)} values, mean |log ratio| {before:.3f} -> {after:.3f}; {constants}", flush=True)
-        left = residuals(better, groups, truth)
-        print(left.groupby("metric").ratio.agg(["size", "median", lambda r: r.abs().median()]).round(3).to_string())
+        before = target.ratios(engine, ones)
+        constants = tuple(n for n in CONSTANTS if np.isfinite(getattr(engine, n)))
+        better, factors = fit(engine, target, ones, constants, PULL)
+        after = target.ratios(better, factors)
+        report(name, target, before, after)
+        print("  " + ", ".join(f"{CONSTANTS[c][0]} {getattr(better, c) * CONSTANTS[c][1]:.3g}" for c in constants))
+        entries.append(_entry(name, "", factors, len(target.rows)))
+        for device in sorted({g.device for g in groups}):
+            own = Target([g for g in groups if g.device == device], truth)
+            if len(own.rows) < FEWEST:
+                continue
+            _, mine = fit(better, own, factors, (), PULL_DEVICE)
+            entries.append(_entry(name, device, mine, len(own.rows)))
+            report(
+                f"  {name} on {device} {np.round(mine, 2)}", own, own.ratios(better, factors), own.ratios(better, mine)
+            )
         if asked.write:
-            write(better, len(rows), before, after)
+            write(better, len(target.rows), float(np.abs(before).mean()), float(np.abs(after).mean()))
+    if asked.write:
+        write_factors(entries)
+
+
+def _entry(engine: str, device: str, factors: np.ndarray, values: int) -> dict[str, object]:
+    rounded = {b: float(f"{f:.3g}") for b, f in zip(BOUNDS, factors, strict=True)}
+    return {"engine": engine, **({"device": device} if device else {}), **rounded, "values": values}
 
 
 if __name__ == "__main__":

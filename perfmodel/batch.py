@@ -15,6 +15,7 @@ from hwdb import load as load_hwdb
 from perfmodel.casetable import POOL_COLUMNS, Cases, cases_of, read_cases
 from perfmodel.costs import default
 from perfmodel.datasets import lengths
+from perfmodel.demand import CostModel
 from perfmodel.deployment import Deployments, deployments
 from perfmodel.disaggregated import estimate_pools
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE, storage
@@ -169,7 +170,7 @@ class Prediction:
         if placed is None:
             found = self._pools(group, load)
         else:
-            found = estimate_load(group.spec, load, placed, engine=group.engine, costs=_costs(group.engine.family))
+            found = estimate_load(group.spec, load, placed, engine=group.engine, costs=_costs(group.engine))
         self._store(group.rows, found)
 
     def prepare(self, group: Group) -> tuple[Load, Deployments | None]:
@@ -239,7 +240,7 @@ class Prediction:
         (front, first), (back, second) = pool("prefill"), pool("decode")
         return estimate_pools(
             group.spec, load, (front, back), (first, second), engine=group.engine,
-            costs=_costs(group.engine.family), batch=number["prefill_batch"],
+            costs=_costs(group.engine), batch=number["prefill_batch"],
         )  # fmt: skip
 
     def _store(self, rows: np.ndarray, found: Estimates) -> None:
@@ -263,8 +264,8 @@ class Prediction:
 
 
 @cache
-def _costs(family: str) -> Any:
-    return default(family)
+def _costs(engine: Engine) -> CostModel:
+    return default(engine.family, engine.name)
 
 
 def _compute_code(name: str) -> int:

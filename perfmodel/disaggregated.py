@@ -62,7 +62,7 @@ def estimate_pools(
     """`estimate_disaggregated` for a load a candidate; batch: prompts a prefill worker computes together (NaN: one)."""
     for pool in pools:
         check(pool)
-    costs = costs or default(engine.family)
+    costs = costs or default(engine.family, engine.name)
     # a prefill worker holds prompts only while it computes them; a decode worker sees whole sequences
     prompts = replace(demand, output=np.ones_like(demand.output))
     front = bench(model, pools[0], engine, costs, prompts)

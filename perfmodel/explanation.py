@@ -56,7 +56,7 @@ def explain(
     They sum to what `estimate` uses: the same functions priced once more. The prefill is that of the mean prompt.
     """
     chosen = engine_of(engine) if isinstance(engine, str) else engine
-    costs = costs or default(chosen.family)
+    costs = costs or default(chosen.family, chosen.name)
     one = deployments.take(np.array([row]))
     demand = load(workload, 1)
     setup = bench(model, one, chosen, costs, demand)

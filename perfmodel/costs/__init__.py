@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from perfmodel.costs.calibrated import Calibrated
+from perfmodel.costs.corrected import Corrected
 from perfmodel.costs.first_known import FirstKnown
 from perfmodel.costs.profiled import Profiled
 from perfmodel.costs.roofline import BOUNDS, Bound, Roofline, bound
 from perfmodel.demand import CostModel
 
-__all__ = ["BOUNDS", "Bound", "FirstKnown", "Profiled", "Roofline", "bound", "default"]
+__all__ = ["BOUNDS", "Bound", "Calibrated", "Corrected", "FirstKnown", "Profiled", "Roofline", "bound", "default"]
 
 
-def default(framework: str = "") -> CostModel:
-    """The best model at hand for a serving framework ('' for any): measured tables first, a roofline last."""
-    return FirstKnown((Profiled(framework), Roofline()))
+def default(framework: str = "", engine: str = "") -> CostModel:
+    """The best model at hand for a serving framework ('' for any): measured tables of the device itself, then those
+    of its measured relatives, then a roofline with borrowed efficiencies.
+
+    engine: name of an engine file; its kernels' factors over stand-alone ones then apply (`Corrected`).
+    """
+    known = FirstKnown((Profiled(framework), Calibrated(framework), Roofline()))
+    return Corrected(known, engine) if engine else known
