@@ -12,7 +12,9 @@ from typing import Annotated
 
 import typer
 
-from hwdb import PerfmodelError
+import search
+from hwdb import PerfmodelError, load
+from search import present
 
 app = typer.Typer(
     name="perfmodel",
@@ -35,8 +37,6 @@ Folders = Annotated[
     list[Path] | None,
     typer.Option("--hwdb", metavar="DIR", help="Folder of your own device, node and price files; repeatable."),
 ]
-
-
 Scenario = Annotated[Path, typer.Argument(metavar="SCENARIO.toml", help="What to serve, on what, within which SLOs.")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Hugging Face name, or path to a config.json.")]
 
@@ -52,8 +52,7 @@ def plan(
     hwdb: Folders = None,
 ) -> None:
     """Rank every configuration of the hardware on offer that serves the scenario within its SLOs."""
-    import search
-    from search import present, summary
+    from search import summary
 
     form = present.form(as_json, as_csv)
     with present.progress("searching") as update:
@@ -64,6 +63,16 @@ def plan(
     return summary.show(found, rows) if form == "table" else present.show(rows, form)
 
 
+@app.command("fleet")
+def fleet(scenario: Scenario, as_json: AsJson = False, as_csv: AsCsv = False, hwdb: Folders = None) -> None:
+    """Choose how many of which: the least-cost mix of hardware for the scenario's classes of requests, with proof."""
+    from search import summary
+
+    form = present.form(as_json, as_csv)
+    found = search.plan_fleet(search.load_scenario(scenario, hwdb or ()))
+    return summary.show_fleet(found) if form == "table" else present.show(summary.fleet_rows(found), form)
+
+
 @app.command("report")
 def report(
     scenario: Scenario,
@@ -71,9 +80,6 @@ def report(
     hwdb: Folders = None,
 ) -> None:
     """Write the answer to a scenario as one offline HTML page, what-ifs included."""
-    import search
-    from search import present
-
     command = f"perfmodel report {scenario} -o {output}"
     with present.progress("searching") as update:
         found = search.plan(search.load_scenario(scenario, hwdb or ()), progress=update, command=command)
@@ -102,9 +108,7 @@ def estimate(
     weights: Annotated[str, typer.Option(help="Weight format: bf16, fp8, int4, … (default: the model's).")] = "",
     activations: Annotated[str, typer.Option(help="Type of arithmetic: bf16, fp8, … (default: the weights').")] = "",
     kv: Annotated[str, typer.Option(help="Format of the KV cache (default: the model's).")] = "",
-    max_batched_tokens: Annotated[
-        float | None, typer.Option(help="Token budget of a step (default: engine's).")
-    ] = None,
+    max_batched_tokens: Annotated[float | None, typer.Option(help="Tokens a step (default: engine's).")] = None,
     max_seqs: Annotated[float | None, typer.Option(help="Sequences at once a replica (default: engine's).")] = None,
     engine: Annotated[str, typer.Option(help="Serving engine: vllm, sglang, trtllm, …, or a TOML file.")] = "vllm",
     engine_version: Annotated[str, typer.Option(help="Its version, which decides the era.")] = "",
@@ -118,8 +122,7 @@ def estimate(
     hwdb: Folders = None,
 ) -> None:
     """Latency, throughput, memory, power and cost of one deployment."""
-    from hwdb import load
-    from search import present, single
+    from search import single
 
     form, database = present.form(as_json, as_csv), load(hwdb or ())
     slo = single.slo_of(ttft_ms, tpot_ms, e2e_ms, slo_at)
@@ -149,8 +152,6 @@ def predict(
 ) -> None:
     """Predict every case of a table; a bad row says why in its `error` and stops nothing."""
     import perfmodel
-    from hwdb import load
-    from search import present
 
     form = present.form(as_json, as_csv)
     with present.progress("predicting") as update:
@@ -176,8 +177,7 @@ def hw_list(
     hwdb: Folders = None,
 ) -> None:
     """List devices, or nodes."""
-    from hwdb import load
-    from search import present, rows
+    from search import rows
 
     form = present.form(as_json, as_csv)
     if nodes:
@@ -194,8 +194,7 @@ def hw_show(
     hwdb: Folders = None,
 ) -> None:
     """Show every figure of a device with unit, kind and source, its ridge points and its prices."""
-    from hwdb import load
-    from search import present, rows
+    from search import rows
 
     database = load(hwdb or ())
     device = database.device(name)
@@ -212,8 +211,7 @@ def hw_compare(
     hwdb: Folders = None,
 ) -> None:
     """Set devices side by side, ridge points included."""
-    from hwdb import load
-    from search import present, rows
+    from search import rows
 
     database = load(hwdb or ())
     found = [rows.device_row(database.device(name), database.prices(name)) for name in names]
@@ -229,7 +227,7 @@ def models_list(
 ) -> None:
     """List the models of the catalogue."""
     from perfmodel.models import model, names
-    from search import present, rows
+    from search import rows
 
     found = [rows.model_row(model(name)) for name in names() if like.lower() in name.lower()]
     form = present.form(as_json, as_csv)
@@ -244,7 +242,7 @@ def models_show(
 ) -> None:
     """Show the shape of a model: parameters, weights, cache a token."""
     from perfmodel import model
-    from search import present, rows
+    from search import rows
 
     row = rows.model_row(model(name))
     form = present.form(as_json, as_csv)
@@ -255,7 +253,6 @@ def models_show(
 def profile_list(as_json: AsJson = False, as_csv: AsCsv = False, hwdb: Folders = None) -> None:
     """List measured profiles: one row a device and family, with rows behind it and held-out error."""
     from perfmodel.profiler import list_rows
-    from search import present
 
     present.show(list_rows(hwdb or ()), present.form(as_json, as_csv), title="Measured profiles")
 
@@ -269,9 +266,8 @@ def profile_show(
     hwdb: Folders = None,
 ) -> None:
     """Show every table of a device: what it covers, its source, its held-out error."""
-    from hwdb import load
     from perfmodel.profiler import SHOWN, measured_points, show_rows
-    from search import present, roofline_plot
+    from search import roofline_plot
 
     found = show_rows(device, hwdb or ())
     if plot:
@@ -297,7 +293,6 @@ def profile_run(
 ) -> None:
     """Measure this machine's operators; stopped and started again, it goes on where it was."""
     from perfmodel import profiler
-    from search import present
 
     form = present.form(as_json, as_csv)
     with present.progress("profiling") as update:
@@ -320,7 +315,6 @@ def profile_fit(
 ) -> None:
     """Turn measured rows into a device and its profile: then `--hwdb DIR --device NAME` uses both."""
     from perfmodel import profiler
-    from search import present
 
     made = profiler.fit(rows, device=device, out=output, like=like, memory=profiler.gigabytes(memory_gb))
     notes = [*made.notes(), f"use it with: --hwdb {output} --device {device}"]
@@ -339,9 +333,7 @@ def profile_import(
     hwdb: Folders = None,
 ) -> None:
     """Read what another tool measured, check it, and write it as plain rows; counts what was set aside and why."""
-    from hwdb import load
     from perfmodel.profiles.importers import import_rows
-    from search import present
 
     found = import_rows(kind, source, output, device=device, licence=licence, look_up=load(hwdb or ()).device)
     present.show(found.report(), present.form(as_json, as_csv), title=f"Imported to {output}", notes=found.notes)

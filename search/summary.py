@@ -9,8 +9,11 @@ from search.objectives import label
 from search.present import heading, number, percent
 
 if TYPE_CHECKING:
+    from search.fleet import FleetPlan
     from search.plans import Plan
 
+#: A gap below which a solver's answer counts as the optimum.
+PROVEN = 1e-6
 #: How the families of operators are called when they are summed up.
 GROUPS = {
     "gemm": "GEMM", "grouped_gemm": "experts", "attention_prefill": "attention", "attention_decode": "attention",
@@ -122,3 +125,26 @@ def show(plan: Plan, rows: Sequence[dict[str, Any]]) -> None:
     present.show(rows, columns=columns(plan), notes=[tally(plan), f"price: {rows[0]['price']}"])
     present.show(time_rows(plan.terms()), title="Where the time goes (mean prompt, then one step of decoding)")
     present.show(memory_rows(plan), title="Where the memory goes")
+
+
+def fleet_rows(fleet: FleetPlan) -> list[dict[str, Any]]:
+    """A row an option, class and period in use; the totals of the fleet stand in every row."""
+    totals = {"fleet_usd_per_hour": fleet.usd_per_hour, "fleet_power_w": fleet.power, "gap_percent": 100.0 * fleet.gap}
+    return [{**row, **totals, "solver": fleet.solver} for row in fleet.rows()]
+
+
+def fleet_headline(fleet: FleetPlan) -> str:
+    """The fleet in one sentence, with the proof."""
+    devices = ", ".join(f"{number(count)} x {name}" for name, count in fleet.devices.items())
+    power = f", {number(fleet.power / 1e3)} kW" if fleet.power == fleet.power else ""
+    proof = "proven least" if fleet.gap <= PROVEN else f"proven within {100.0 * fleet.gap:.2g} % of the least"
+    return f"Take {devices}: ${number(fleet.usd_per_hour)} an hour{power}; {proof} cost."
+
+
+def show_fleet(fleet: FleetPlan) -> None:
+    """Print a fleet for a reader at a terminal."""
+    from search import present
+
+    held = [f"without the limit on {b.name}, ${number(b.saving)} an hour less" for b in fleet.binding]
+    present.say(fleet_headline(fleet), strong=True)
+    present.show(fleet.rows(), notes=[f"solver: {fleet.solver}, gap {100.0 * fleet.gap:.2g} %", *held])

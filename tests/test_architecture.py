@@ -20,8 +20,8 @@ GUARDED = {
     "pulp": ("search/fleet", "search/program"),
     "highspy": ("search/fleet", "search/program"),
     "optuna": ("search/optuna_searcher",),
-    "plotly": ("search/report", "search/charts", "search/roofline_plot"),
-    "jinja2": ("search/report", "search/deploy"),
+    "plotly": ("search/page", "search/roofline_plot"),
+    "jinja2": ("search/page", "search/deploy"),
     "rich": ("search/present", "cli"),
     "typer": ("cli",),
     "torch": ("perfmodel/profiler/",),
@@ -29,6 +29,8 @@ GUARDED = {
     "numba": ("perfmodel/simulator/",),
     "aiconfigurator_core": ("perfmodel/profiles/",),
 }
+#: Decorators need theirs at module level; the modules that hold them are imported only when used.
+EAGER = {"numba": ("perfmodel/simulator/",)}
 #: May be used anywhere in the packages, but only inside a function.
 LAZY = {*GUARDED, "pandas", "scipy", "pyarrow", "joblib", "ray"} - {"typer"}
 
@@ -76,7 +78,11 @@ def private_reach(layer: str, tree: ast.Module) -> list[str]:
 
 def unguarded(path: str, tree: ast.Module) -> list[str]:
     """Third parties imported by a module that is not theirs, or at import time."""
-    eager = [f"line {n}: {m} at module level" for m, n in imports(tree, top_level=True) if m.split(".")[0] in LAZY]
+    eager = [
+        f"line {n}: {m} at module level"
+        for m, n in imports(tree, top_level=True)
+        if m.split(".")[0] in LAZY and not path.startswith(EAGER.get(m.split(".")[0], ("nowhere",)))
+    ]
     strangers = [
         f"line {n}: {m} is for {', '.join(GUARDED[m.split('.')[0]])}"
         for m, n in imports(tree)
@@ -133,7 +139,7 @@ RULES_THAT_FIRE = [
     (lambda tree: private_reach("search", tree), "from perfmodel.estimate import _hidden"),
     (lambda tree: unguarded("search/plan.py", tree), "import pandas"),
     (lambda tree: unguarded("search/plan.py", tree), "def f():\n    import plotly"),
-    (lambda tree: unguarded("search/report.py", tree), "from plotly import graph_objects"),
+    (lambda tree: unguarded("search/page.py", tree), "from plotly import graph_objects"),
     (swallowing, "try:\n    f()\nexcept Exception:\n    pass"),
     (swallowing, "try:\n    f()\nexcept:\n    pass"),
     (undocumented, '"""Module."""\ndef public():\n    return 1'),

@@ -1,0 +1,67 @@
+"""Start-up of the command line: whole-process seconds (median of five) and peak memory. `python -m benchmarks.cli`."""
+
+from __future__ import annotations
+
+import os
+import resource
+import statistics
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNS = 5
+ESTIMATE = ("estimate", "meta-llama/Llama-3.1-70B", "--device", "h100-sxm", "--tp", "4", "--concurrency", "32")
+#: command -> most seconds it may take, on an otherwise idle core
+COMMANDS = {
+    "--help": (("--help",), 0.4),
+    "estimate": (ESTIMATE, 1.0),
+    "estimate with bounds": ((*ESTIMATE, "--ttft-ms", "500"), 1.0),
+    "hw show": (("hw", "show", "h100-sxm"), 1.0),
+    "plan": (("plan", str(ROOT / "examples" / "chat-70b-h100.toml")), 60.0),
+}
+
+
+def once(arguments: tuple[str, ...]) -> tuple[float, float]:
+    """(wall seconds, peak MB) of one process."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    started = time.perf_counter()
+    child = os.posix_spawn(
+        sys.executable,
+        [sys.executable, str(ROOT / "cli.py"), *arguments],
+        {**os.environ, "PYTHONPATH": str(ROOT)},
+        file_actions=[(os.POSIX_SPAWN_DUP2, null, 1)],
+    )
+    _, status, usage = os.wait4(child, 0)
+    wall = time.perf_counter() - started
+    os.close(null)
+    if status:
+        raise SystemExit(f"perfmodel {' '.join(arguments)} failed with status {status}")
+    return wall, _megabytes(usage)
+
+
+def _megabytes(usage: resource.struct_rusage) -> float:
+    return usage.ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0) / 1e6
+
+
+def measure(arguments: tuple[str, ...], runs: int = RUNS) -> tuple[float, float]:
+    """(median wall seconds, most peak MB) of `runs` processes after one to warm the file cache."""
+    once(arguments)
+    taken = [once(arguments) for _ in range(runs)]
+    return statistics.median(t for t, _ in taken), max(m for _, m in taken)
+
+
+def main() -> None:
+    """Print one line a command and fail where a bound is broken."""
+    late = []
+    print(f"{'command':<24}{'median s':>10}{'bound s':>9}{'peak MB':>9}")
+    for name, (arguments, bound) in COMMANDS.items():
+        seconds, memory = measure(arguments)
+        print(f"{name:<24}{seconds:>10.2f}{bound:>9.1f}{memory:>9.0f}")
+        late += [name] if seconds > bound else []
+    if late:
+        raise SystemExit(f"over the bound: {', '.join(late)}")
+
+
+if __name__ == "__main__":
+    main()
