@@ -69,12 +69,13 @@ def _static(passes: Passes, load: Load, cap: Array) -> Served:
     decode_cost, step = passes.decode(batch, load.decode_context, load.drafts)
     token = step / load.accepted
     first = prefill + passes.engine.request_time
-    whole = load.mean(prefill + np.maximum(load.output - 1.0, 0.0) * token)
-    queued = (waves - 1.0) / 2.0 * whole
+    whole = load.mean(first + np.maximum(load.output - 1.0, 0.0) * token)
+    # those of wave i wait for i others; the last one may be smaller
+    queued = (waves - 1.0) * (1.0 - batch * waves / (2.0 * asked)) * whole
     zero = np.zeros_like(first)
     return Served(
         ttft=first + queued, tpot=zero + token, wait=zero + queued, burst=zero, prefill=prefill, step=step,
-        stall=zero, mixed_step=step, running=batch, rate=batch / whole, saturated=np.zeros(len(batch), bool),
+        stall=zero, mixed_step=step, running=batch, rate=asked / (waves * whole), saturated=np.zeros(len(batch), bool),
         decode_cost=decode_cost, prefill_cost=cost, prefill_passes=count,
     )  # fmt: skip
 
@@ -127,7 +128,8 @@ def _closed(passes: Passes, load: Load, cap: Array) -> Served:
     rate = _equilibrium(running, own, tokens * token, entry.stall * others)
     tpot = token / (1.0 - np.minimum(rate * entry.stall * others, _FULL))
     busy = np.minimum(rate * others * own, _FULL)
-    wait = eq.queue_wait(busy * (1.0 - load.lockstep), own) * others + step / 2.0
+    # who arrives waits for the pass under way, if anyone else is running
+    wait = (eq.queue_wait(busy * (1.0 - load.lockstep), own) + step / 2.0) * others
     if passes.engine.prefill_first:
         # equal lengths and prompts first: all sequences start, decode and end together, wave after wave
         each = load.mean(full) / packed
@@ -147,6 +149,9 @@ def _closed(passes: Passes, load: Load, cap: Array) -> Served:
         wait = wait + np.maximum(asked - running, 0.0) / rate
     burst = share * np.maximum(opening - own - wait, 0.0)
     ttft = entry.shared + wait + burst + passes.engine.request_time
+    if not offline:
+        # Little's law over all that a client waits for, queues and front end included
+        rate = asked / (load.mean(ttft) + tokens * tpot)
     shape = np.zeros_like(ttft)
     return Served(
         ttft=ttft, tpot=shape + tpot, wait=shape + wait, burst=shape + burst, prefill=entry.shared, step=step,
@@ -186,7 +191,8 @@ def _open(passes: Passes, load: Load, cap: Array) -> Served:
     busy = np.minimum(served * entry.stall, _FULL)
     second = load.mean(np.square(entry.shared - own)) / np.square(np.maximum(own, 1e-12))
     prompts = np.minimum(served * own, _FULL)
-    wait = eq.queue_wait(prompts, own, load.cv, np.sqrt(second)) + step / 2.0
+    under_way = -np.expm1(-running)  # chance that a pass is, with a Poisson number of sequences running
+    wait = eq.queue_wait(prompts, own, load.cv, np.sqrt(second)) + under_way * step / 2.0
     # beyond saturation the queue grows for as long as the run lasts; its mean is half the backlog of n requests
     backlog = np.where(np.isfinite(load.n_requests), load.n_requests, np.inf)
     with np.errstate(invalid="ignore"):
