@@ -42,3 +42,10 @@ def spreads(family: str) -> Array:
 def spread_of(family: str, basis: NDArray[np.int8]) -> Array:
     """Log half-width of the 80 % interval of each row."""
     return spreads(family)[basis]
+
+
+@cache
+def far_spread(family: str) -> float:
+    """Log half-width where the nearest measured relative is of another vendor or kind."""
+    near = float(spreads(family)[BASES.index("calibrated")])
+    return max(_learned().get(family, {}).get("calibrated_far", near), near)

@@ -263,6 +263,27 @@ class Reference:
     link: float
 
 
+def shape_at(family: Family, site: Array, axis: Array) -> dict[str, Array]:
+    """A shape at table coordinates (R, d), (R, a), one of those that share them: a right inverse of `locate`."""
+    named = dict(zip((*family.site, *family.axis), np.exp(np.concatenate([site, axis], axis=1)).T, strict=True))
+    one = np.ones(len(site))
+    if family.name == "grouped_gemm":
+        return {**named, "inter": named["inter_local"], "tp": one}
+    if family.name.startswith("attention"):
+        heads = named["group"] * named["kv_heads"]
+        batch = named["batch_kv_heads"] / named["kv_heads"]
+        return {**named, "heads": heads, "batch": batch, **_stretch(family, named)}
+    if family.name == "mla_prefill":
+        return {**named, **_stretch(family, named)}
+    return named
+
+
+def _stretch(family: Family, named: dict[str, Array]) -> dict[str, Array]:
+    if family.name.endswith("decode"):
+        return {"context": named["context"]}
+    return {"query": named["length"], "context": np.zeros_like(named["length"])}
+
+
 def bound(family: Family, shape: Shape, variant: Variant, reference: Reference) -> tuple[Array, Array]:
     """(seconds, 0 where computing binds, 1 memory, 2 link): the least time `shape` takes at the reference constants."""
     work = family.work(shape, variant.formats())

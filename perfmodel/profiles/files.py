@@ -1,9 +1,9 @@
 """Reads folders of operator files: CSVs that re-state published kernel measurements, one a device and publication.
 
 A file `ops_<name>.csv[.gz]` has the columns device, op, dtype, framework, latency_us, note, source, license and, where
-they apply, m, n, k, batch, q_len, kv_len, heads, kv_heads, head_dim, bytes, n_devices, model. `FILES` says for each known
-file which device it is, how it was timed and what to leave out; a file it does not list is not read. Only rows under a
-licence that allows it (Apache, MIT, BSD) become tables; of the others `perfmodel.profiles.smooth` keeps coefficients.
+they apply, m, n, k, batch, q_len, kv_len, heads, kv_heads, head_dim, bytes, n_devices, model. `FILES` says of each
+known file which device it is, how it was timed and what to leave out; others are not read. Only rows under a licence
+that allows it (Apache, MIT, BSD) become tables; of the others `perfmodel.profiles.smooth` keeps coefficients.
 """
 
 from __future__ import annotations

@@ -27,6 +27,10 @@ REACH = 0.55
 FADE = 3.0
 #: A time this factor under the bound is not a measurement of the shape it names.
 IMPOSSIBLE = 4.0
+#: Families whose bytes all come from memory once they exceed the cache this many times, and by how much boost clocks
+#: and rounding may then beat the rated bandwidth.
+STREAMED = ("gemm", "attention_decode", "elementwise")
+CACHES, TOO_FAST = 4.0, 1.15
 #: A cell this factor away from what its neighbours say is a defect of the source (sentinel values, stalls).
 DEFECT = 8.0
 
@@ -50,14 +54,20 @@ class Points:
         return len(self.value)
 
 
-def points(family: Family, shape: Shape, time: Array, variant: Variant, reference: Reference) -> Points:
+def points(
+    family: Family, shape: Shape, time: Array, variant: Variant, reference: Reference, cache: float = np.inf
+) -> Points:
     """Rows of `shape` (columns (R,)) measured at `time` (R,) s, as coordinates and ln(bound / time); impossible times
-    (not positive, not finite, or under the bound by more than `IMPOSSIBLE`) are left out."""
+    (not positive, not finite, under the bound by more than `IMPOSSIBLE`, or faster than memory although the bytes
+    moved exceed `cache` bytes several times) are left out."""
     site, axis = family.locate(shape)
     least, _ = bound(family, shape, variant, reference)
     with np.errstate(divide="ignore", invalid="ignore"):
         value = np.log(least / time)
     good = np.isfinite(value) & (value < np.log(IMPOSSIBLE)) & (time > 0)
+    if family.name in STREAMED:
+        moved = np.asarray(family.work(shape, variant.formats()).moved)
+        good &= (moved < CACHES * cache) | (value < np.log(TOO_FAST))
 
     def columns(parts: list[Array]) -> Array:
         return np.stack([np.broadcast_to(p, time.shape) for p in parts], axis=1)[good]
@@ -89,13 +99,16 @@ def _sites(site: Array) -> tuple[Array, NDArray[np.intp]]:
 
 def _along(values: Array) -> Array:
     """Fill NaN along the last axis: linear between known cells, held beyond them; lines without any stay NaN."""
-    flat = values.reshape(-1, values.shape[-1]).copy()
-    position = np.arange(flat.shape[1], dtype=float)
-    known = np.isfinite(flat)
-    for line in np.flatnonzero(known.any(axis=1) & ~known.all(axis=1)):
-        here = known[line]
-        flat[line] = np.interp(position, position[here], flat[line, here])
-    return flat.reshape(values.shape)
+    known = np.isfinite(values)
+    place = np.broadcast_to(np.arange(values.shape[-1]), values.shape)
+    before = np.maximum.accumulate(np.where(known, place, -1), axis=-1)
+    after = np.minimum.accumulate(np.where(known, place, values.shape[-1])[..., ::-1], axis=-1)[..., ::-1]
+    some = known.any(axis=-1, keepdims=True)
+    left = np.where(before >= 0, before, np.where(some, after, 0))
+    right = np.where(after < values.shape[-1], after, np.where(some, before, 0))
+    one, two = np.take_along_axis(values, left, axis=-1), np.take_along_axis(values, right, axis=-1)
+    share = (place - left) / np.maximum(right - left, 1)
+    return np.where(some, one + np.where(right > left, share, 0.0) * (two - one), np.nan)
 
 
 def _smooth(values: Array) -> Array:

@@ -2,7 +2,8 @@
 
 `data/profiles/<device>/<family>.<framework>.npz` holds every variant of a family as measured under a serving framework;
 `data/profiles/<device>/run.toml` says of each where it comes from. In a wheel the same tree is `perfmodel/_profiles`.
-Values are stored as differences along the last axis of ln(utilisation) in steps of 1/256 (0.2 % at most).
+Values are stored as differences along the last axis of ln(utilisation) in steps of 1/256 (0.2 % off at most;
+cells filled in between measurements 1.6 %).
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from perfmodel.profiles.table import Table
 
 #: Resolution of a stored ln(utilisation).
 STEP = 1.0 / 256.0
+#: Cells that hold no measurement are stored this much coarser (3 %): they compress better.
+COARSE = 8.0
 #: Serving frameworks in the order in which they stand in for each other.
 FRAMEWORKS = ("vllm", "sglang", "trtllm")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Measured:
     """One variant's table and the constants it is relative to; `fitted` if it holds a surface and no measurement."""
 
@@ -110,7 +113,8 @@ def pack(tables: Sequence[Measured]) -> dict[str, np.ndarray]:
         arrays["fitted"] = np.ones(1, np.uint8)
     for number, item in enumerate(tables):
         table = item.table
-        steps = np.rint(table.values.astype(float) / STEP)
+        coarse = np.where(table.known, STEP, STEP * COARSE)
+        steps = np.rint(table.values.astype(float) / coarse) * np.where(table.known, 1.0, COARSE)
         steps = np.diff(steps, axis=-1, prepend=0.0)
         arrays[f"{number}.sites"] = table.sites.astype(np.float32)
         arrays[f"{number}.scale"] = table.scale.astype(np.float32)

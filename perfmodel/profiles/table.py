@@ -26,8 +26,10 @@ SAME = 1e-6
 EDGE = 0.03
 NEIGHBOURS = 8
 _OCTAVE = float(np.log(2.0))
+#: From so many queries on, neighbours are found by a tree.
+_MANY = 256
 #: Unique sites handled at a time, so that blended grids stay in cache.
-_BLOCK = 4096
+_BLOCK = 2048
 
 
 @dataclass(frozen=True)
@@ -64,18 +66,26 @@ def neighbours(
     query: Array, sites: Array, scale: Array, count: int, skip: NDArray[np.intp] | None = None
 ) -> tuple[NDArray[np.intp], Array]:
     """(indices, weights) (U, count) of the sites nearest to each query; `skip` (U,) names a site each may not use."""
-    gap = (sites[None, :, :] - query[:, None, :]) * scale
-    distance = np.sqrt(np.einsum("usd,usd->us", gap, gap))
+    near = _nearest(query * scale, sites * scale, count, skip)
+    if count == 1:
+        return near, np.ones((len(query), 1))
+    offset = (sites[near] - query[:, None, :]) * scale
+    return near, _regression_weights(offset, np.sqrt(np.einsum("ukd,ukd->uk", offset, offset)))
+
+
+def _nearest(query: Array, sites: Array, count: int, skip: NDArray[np.intp] | None) -> NDArray[np.intp]:
+    """Indices (U, count) of the nearest sites; a tree where there are many queries, else all distances."""
+    if len(query) > _MANY and skip is None and count > 1:
+        from scipy.spatial import cKDTree
+
+        return np.asarray(cKDTree(sites).query(query, k=count)[1], np.intp)
+    gap = sites[None, :, :] - query[:, None, :]
+    distance = np.einsum("usd,usd->us", gap, gap)
     if skip is not None:
         distance[np.arange(len(query)), skip] = np.inf
     if count < len(sites):
-        near = np.argpartition(distance, count - 1, axis=1)[:, :count]
-    else:
-        near = np.broadcast_to(np.arange(count), distance.shape).copy()
-    if count == 1:
-        return near, np.ones((len(query), 1))
-    offset = np.take_along_axis(gap, near[:, :, None], axis=1)
-    return near, _regression_weights(offset, np.take_along_axis(distance, near, axis=1))
+        return np.asarray(np.argpartition(distance, count - 1, axis=1)[:, :count])
+    return np.broadcast_to(np.arange(count), distance.shape).copy()
 
 
 def stencil(query: Array, sites: Array, scale: Array, count: int = NEIGHBOURS) -> Stencil:
@@ -133,7 +143,9 @@ class Table:
             picked = near.index[np.arange(len(queries)), near.weight.argmax(axis=1)]
             grids, known = self.values[picked], self.known[picked]
         else:
-            grids = np.einsum("uk,uk...->u...", near.weight.astype(np.float32), self.values[near.index])
+            blend = np.zeros((len(queries), len(self.sites)), np.float32)
+            np.put_along_axis(blend, near.index, near.weight.astype(np.float32), axis=1)
+            grids = (blend @ self.values.reshape(len(self.sites), -1)).reshape(len(queries), *self.values.shape[1:])
             heavy = near.index[np.arange(len(queries)), near.weight.argmax(axis=1)]
             known = self.known[heavy]
         value, inside, on_point = _on_grid(grids, known, self.axes, which, axis)

@@ -70,7 +70,7 @@ def located(rows: Rows, device: Device) -> dict[str, tuple[Variant, Reference, P
         variant = Variant.parse(key)
         constants = reference(device, variant)
         shape: dict[str, Array | float] = {k: part[k] for k in SHAPES[name] if k != "skew"}
-        found = points(family, shape, part["time"], variant, constants)
+        found = points(family, shape, part["time"], variant, constants, device.l2)
         if len(found) >= LEAST_ROWS:
             out[key] = (variant, constants, found)
     return out

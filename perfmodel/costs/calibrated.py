@@ -1,0 +1,229 @@
+"""Calibrated: operator times of a device that was not measured, carried over from measured relatives.
+
+A relative's table says how far a kernel of a shape stays behind the ceilings of its device. That excess factor is taken
+over; the ceilings, in FLOP/s, B/s and B/s over the link, are the device's own: measured where hwdb has them, else its
+rated peak times the share that its kind of device reaches. What a kernel takes whatever its size (launch, latency of a
+collective) does not scale with ceilings and is carried over as it is. Several relatives are averaged in the logarithm,
+the nearest with the most weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import hwdb
+from hwdb import Device
+from perfmodel.costs.efficiency import shares
+from perfmodel.costs.profiled import ROUTING, arithmetic, demand_shape, empty, formats
+from perfmodel.costs.spread import far_spread, spread_of
+from perfmodel.demand import BASIS_CODE, Array, Cost, Demand
+from perfmodel.dtypes import FALLBACK
+from perfmodel.hardware import Hardware
+from perfmodel.profiles import lookup, store
+from perfmodel.profiles.families import FAMILY, Family, Reference, Variant, bound, shape_at
+from perfmodel.profiles.store import Measured
+
+#: Relatives that are averaged, and how fast their weight falls with their distance.
+RELATIVES, REACH = 3, 1.0
+#: Relatives at least this far are of another vendor or kind; their interval is wider.
+FAR = 3.0
+#: Tables of fewer rows than these make a relative less welcome, by one each.
+SCARCE = (100, 1000)
+#: Kinds between which tables carry over; CPUs and machines that compute from SRAM have nothing in common with them.
+_ACCELERATORS = ("gpu", "npu", "tpu", "soc")
+_CALIBRATED = BASIS_CODE["calibrated"]
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What a device reaches at best: FLOP/s in a compute type, B/s of memory, B/s over its link."""
+
+    compute: float
+    memory: float
+    link: float
+
+
+@lru_cache(maxsize=4096)
+def ceilings(device: Device, act: str) -> Ceilings:
+    """Ceilings of `device` in compute type `act`: measured, else the rated peak times its kind's share."""
+    gemm, _, memory, link, _ = shares(device)
+    used = lookup.effective(act, device)
+    own = _share(device, used)
+    compute = device.peak(used) * (own if own == own else gemm)
+    stream = device.measured("memory_bandwidth")
+    return Ceilings(compute, stream if stream == stream else device.bandwidth * memory, device.link.bandwidth * link)
+
+
+def _share(device: Device, act: str) -> float:
+    """Measured share of peak, in the type itself or in a 16-bit one; NaN where none was measured."""
+    for name in dict.fromkeys((act, "bf16", "fp16", *FALLBACK[act])):
+        share = device.measured(f"gemm.{name}") / device.peak(name)
+        if share == share:
+            return share
+    return float("nan")
+
+
+def kinship(device: Device, other: Device, link: bool = False) -> float:
+    """How far two devices are apart: 0 for the same architecture and balance, from `FAR` on for another vendor."""
+    if device.kind != other.kind and not {device.kind, other.kind} <= set(_ACCELERATORS):
+        return float("inf")
+    if {device.kind, other.kind} & {"cpu", "lpu", "rdu"} and device.kind != other.kind:
+        return float("inf")
+    if link:
+        apart = abs(np.log(device.link.bandwidth / other.link.bandwidth))
+        return 0.5 * float(apart) + (0.0 if device.link.topology == other.link.topology else FAR)
+    score = 0.0 if device.arch.split()[:1] == other.arch.split()[:1] else 1.0
+    score += 0.0 if device.vendor == other.vendor else FAR
+    score += 0.0 if device.memory_type[:3] == other.memory_type[:3] else 1.5
+    with np.errstate(invalid="ignore", divide="ignore"):
+        size = abs(np.log(device.bandwidth / other.bandwidth))
+        ridge = abs(
+            np.log(ceilings(device, "bf16").compute / ceilings(other, "bf16").compute)
+            - np.log(device.bandwidth / other.bandwidth)
+        )
+    return score + 0.3 * float(np.nan_to_num(size, nan=1.0)) + 0.3 * float(np.nan_to_num(ridge, nan=1.0))
+
+
+@dataclass(frozen=True)
+class Relative:
+    """A measured device that stands in: its table, how far away it is, and the least time its kernels take."""
+
+    device: Device
+    choice: lookup.Choice
+    distance: float
+    floor: float
+
+
+@lru_cache(maxsize=1024)
+def least_time(measured: Measured, family: str) -> float:
+    """Shortest time of a call in a table, seconds: what a launch costs whatever the size."""
+    table = measured.table
+    cells = np.argwhere(table.known)
+    if len(cells) > 20000:
+        cells = cells[:: len(cells) // 20000]
+    axis = np.stack([a[cells[:, 1 + i]] for i, a in enumerate(table.axes)], axis=1)
+    shape = shape_at(FAMILY[family], table.sites[cells[:, 0]], axis)
+    least, _ = bound(FAMILY[family], shape, measured.variant, measured.reference)
+    return float(np.quantile(least * np.exp(-table.values[tuple(cells.T)]), 0.01))
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Cost model of relatives; NaN where no measured device is related.
+
+    framework, routing, folders: as for `Profiled`. hidden: names of devices whose tables may not be used.
+    """
+
+    framework: str = ""
+    routing: str = ROUTING
+    folders: tuple[Path, ...] = ()
+    hidden: frozenset[str] = frozenset()
+
+    def cost(self, demand: Demand, hardware: Hardware) -> Cost:
+        """Time of one call on each row of `hardware`; arrays that broadcast to the demand's shape."""
+        count = len(hardware.index)
+        answer = empty(demand_shape(demand, hardware))
+        for number, device in enumerate(hardware.devices):
+            mine = hardware.index == number
+            if not mine.any():
+                continue
+            for want, rows in formats(demand, mine, count, self.routing):
+                act = lookup.effective(want.act, device) if want.act else ""
+                found = relatives(self, device, demand.family, Variant(want.stored, act, want.routing))
+                if found:
+                    _fill(answer, found, device, demand, rows, hardware)
+        return answer
+
+
+@lru_cache(maxsize=4096)
+def relatives(model: Calibrated, device: Device, family: str, want: Variant) -> tuple[Relative, ...]:
+    """The nearest measured devices that have a table of the family in the formats asked for, nearest first."""
+    candidates = []
+    for name in store.names(model.folders):
+        if name in model.hidden:
+            continue
+        other = hwdb.device(name)
+        far = kinship(device, other, FAMILY[family].link)
+        profile = store.load(name, model.folders)
+        if profile is None or not np.isfinite(far) or family not in profile.files:
+            continue
+        candidates.append((far + _scarcity(profile, family), name, other, profile))
+    found: list[Relative] = []
+    for far, _, other, profile in sorted(candidates, key=lambda c: c[:2]):
+        choice = lookup.choose(profile, family, want, model.framework) or _substitute(profile, family, want, model)
+        if choice is not None:
+            found.append(Relative(other, choice, far, least_time(choice.measured, family)))
+        if len(found) == RELATIVES:
+            break
+    return tuple(found)
+
+
+def _substitute(profile: store.Profile, family: str, want: Variant, model: Calibrated) -> lookup.Choice | None:
+    """A table in 16 bit where the relative has none in the type asked for: its excess factors still tell the shape."""
+    if not want.act or want.act in ("bf16", "fp16"):
+        return None
+    plain = lookup.choose(profile, family, Variant("bf16", "bf16", want.routing), model.framework)
+    return plain and lookup.Choice(plain.measured, want, _CALIBRATED)
+
+
+def _scarcity(profile: store.Profile, family: str) -> float:
+    rows = max((int(t["rows"]) for t in profile.run["table"] if t["family"] == family), default=0)
+    return float(sum(rows < s for s in SCARCE))
+
+
+def _fill(
+    answer: Cost, found: tuple[Relative, ...], device: Device, demand: Demand, rows: NDArray[np.bool_],
+    hardware: Hardware,
+) -> None:  # fmt: skip
+    family = FAMILY[demand.family]
+    every = bool(rows.all())
+    shape = lookup.take(lookup.coordinates(demand), None if every else rows, len(rows))
+    weights = np.array([np.exp(-(r.distance - found[0].distance) / REACH) for r in found])
+    logarithm: Array = np.zeros(())
+    limit = None
+    for relative, weight in zip(found, weights / weights.sum(), strict=True):
+        time, limits = carried(relative, device, family, shape)
+        logarithm = logarithm + weight * np.log(np.maximum(time, 1e-12))
+        limit = limits if limit is None else limit
+    time = np.exp(logarithm)
+    if family.link:
+        time = np.where(shape["group"] <= hardware.peers[rows], time, np.nan)
+    elif demand.family == "elementwise":
+        time = np.maximum(time, arithmetic(demand, hardware, rows))
+    basis = np.where(np.isnan(time), BASIS_CODE["unknown"], _CALIBRATED).astype(np.int8)
+    far = found[0].distance >= FAR
+    target = (..., slice(None) if every else rows)
+    answer.time[target] = time
+    answer.basis[target] = basis
+    answer.spread[target] = far_spread(demand.family) if far else spread_of(demand.family, basis)
+    answer.bound[target] = limit
+
+
+def carried(
+    relative: Relative, device: Device, family: Family, shape: Mapping[str, Array]
+) -> tuple[Array, NDArray[np.int8]]:
+    """(seconds on `device`, what binds): the relative's time beyond its floor, scaled by the ratio of the bounds."""
+    choice = relative.choice
+    priced = lookup.price(choice, family, shape)
+    wanted = choice.wanted if choice.wanted.act else choice.measured.variant
+    there = _bound(family, shape, choice.measured.variant, relative.device)
+    here = _bound(family, shape, wanted, device)
+    floor = np.minimum(priced.time, relative.floor)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = np.where(there[0] > 0, here[0] / there[0], 1.0)
+    return floor + (priced.time - floor) * ratio, np.where(
+        priced.bound == lookup.LAUNCH, lookup.LAUNCH, here[1]
+    ).astype(np.int8)
+
+
+def _bound(
+    family: Family, shape: Mapping[str, Array], variant: Variant, device: Device
+) -> tuple[Array, NDArray[np.int8]]:
+    top = ceilings(device, variant.act or "bf16")
+    return bound(family, shape, variant, Reference(top.compute, top.memory, top.link))
