@@ -25,7 +25,7 @@ from search.manifest import manifest
 from search.planner import space_of, tariff_of
 from search.plans import words
 from search.program import Solver
-from search.sizing import Asked, greatest, rows_of, values_in
+from search.sizing import Asked, greatest, rows_of
 from search.space import Index, SearchSpace
 from search.tariff import Tariff, tariff
 
@@ -229,8 +229,7 @@ def most_rate(asked: Asked, layouts: Deployments) -> tuple[Array, Array]:
     base = load(asked.workload, count)
 
     def at(rows: Index, values: Array) -> Estimates:
-        loads = rows_of(replace(base, rate=values_in(values, rows, count)), rows)
-        return asked.estimates_of(loads, layouts.take(rows))
+        return asked.estimates_of(replace(rows_of(base, rows), rate=values), layouts.take(rows))
 
     everyone = np.arange(count)
     flooded = at(everyone, np.full(count, FLOOD))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from search.front import pareto, ranked
 from search.inventory import Array
 from search.manifest import Manifest
 from search.objectives import chances, label, overall
-from search.scoring import VERDICTS, Judge
+from search.scoring import MS, VERDICTS, Judge
 
 if TYPE_CHECKING:
     from search.scenario import Scenario
@@ -114,15 +114,28 @@ class Plan:
         return self.pairs.take(np.array([number - len(self.layouts)]))
 
     def estimates(self, number: int) -> Estimates:
-        """Estimates of a candidate at its operating point (a batch of one)."""
-        if self.disaggregated(number):
-            workers = (self.columns["prefill_workers"][[number]], self.columns["decode_workers"][[number]])
-            return pools.estimates(self.judge, self.pair(number), workers)
+        """Estimates of one candidate at its operating point (a batch of one)."""
+        return self.estimates_of([number])
+
+    def estimates_of(self, numbers: Sequence[int]) -> Estimates:
+        """Estimates of candidates at their operating points, in the order given."""
+        wanted = np.asarray(numbers, dtype=np.intp)
+        apart = wanted >= len(self.layouts)
+        parts = [self._colocated(wanted[~apart])] if not apart.all() else []
+        if apart.any():
+            sizes = tuple(self.columns[c][wanted[apart]] for c in ("prefill_workers", "decode_workers"))
+            chosen = self.pairs.take(wanted[apart] - len(self.layouts))
+            parts.append(pools.estimates(self.judge, chosen, (sizes[0], sizes[1])))
+        whole = parts[0] if len(parts) == 1 else Estimates.concatenate(parts)
+        return whole.take(np.argsort(np.argsort(apart, kind="stable"), kind="stable"))
+
+    def _colocated(self, numbers: Index) -> Estimates:
+        tried = replace(self.layouts.take(numbers), replicas=self.columns["replicas"][numbers])
         asked = self.judge.asked
         if self.judge.sized:
-            return asked.estimates(self.deployment(number))
-        work = asked.workload.at(concurrency=float(self.columns["concurrency_per_replica"][number]))
-        return asked.estimates_of(load(work, 1), self.deployment(number))
+            return asked.estimates(tried)
+        base = load(asked.workload.at(concurrency=1.0), len(numbers))
+        return asked.estimates_of(replace(base, concurrency=self.columns["concurrency_per_replica"][numbers]), tried)
 
     def name(self, number: int) -> str:
         """A candidate in words: `3 x 4 h100-sxm, TP4, fp8`."""
@@ -173,21 +186,32 @@ class Plan:
 
     def row(self, number: int) -> dict[str, Any]:
         """A candidate as one flat record; names carry units, `_lo` and `_hi` bound the 80 % interval."""
+        return self._rows([number])[0]
+
+    def _rows(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
+        if not len(numbers):
+            return []
+        found, slo = self.estimates_of(numbers), self.judge.asked.slo
+        tails = {
+            f"{metric}_ms_{s}": overall(found, metric, s) * MS
+            for metric in ("ttft", "tpot")
+            for s in ("p50", "p90", "p99")
+        }
+        tails |= {f"{label(o)}_chance": p for o, p in zip(slo.objectives, chances(found, slo), strict=True)}
+        return [
+            self._row(number, {name: float(column[i]) for name, column in tails.items()})
+            for i, number in enumerate(numbers)
+        ]
+
+    def _row(self, number: int, tails: Mapping[str, float]) -> dict[str, Any]:
         c = {k: float(v[number]) for k, v in self.columns.items()}
-        found = self.estimates(number)
-        slo = self.judge.asked.slo
         out: dict[str, Any] = {
             "candidate": self.name(number),
             "mode": "disaggregated" if self.disaggregated(number) else "colocated",
             **self._layout(number),
             **{k: c[k] for k in c if k not in _INTERNAL and not k.startswith("spread_")},
-            **_ranges(c),
-            **{
-                f"{m}_ms_{s}": float(overall(found, m, s)[0]) * 1e3
-                for m in ("ttft", "tpot")
-                for s in ("p50", "p90", "p99")
-            },
-            **{f"{label(o)}_chance": float(p[0]) for o, p in zip(slo.objectives, chances(found, slo), strict=True)},
+            **_ranges(c, demanded=self.judge.asked.workload.arrival == "open"),
+            **tails,
             "slo_strain": c["strain"],
             "basis": BASES[int(c["basis"])],
             "qualifies": c["verdict"] == 0,
@@ -201,8 +225,11 @@ class Plan:
         count = int(self.qualifies.sum())
         best = self._distinct(self.order[:count], count if most is None else most)
         near = self._distinct(self.order[count:], misses)
-        out = [{"rank": i + 1, "front": bool(self.front[n]), **self.row(n)} for i, n in enumerate(best)]
-        return out + [{"rank": 0, "front": False, **self.row(n)} for n in near]
+        told = self._rows([*best, *near])
+        return [
+            {"rank": i + 1 if i < len(best) else 0, "front": bool(self.front[n]), **row}
+            for i, (n, row) in enumerate(zip([*best, *near], told, strict=True))
+        ]
 
     def _distinct(self, numbers: Index, most: int) -> list[int]:
         """The first `most` of `numbers`, without those that differ from one before in a setting of no effect only."""
@@ -268,10 +295,14 @@ def _layout(d: Deployments, row: int) -> dict[str, Any]:
     }
 
 
-def _ranges(c: Mapping[str, float]) -> dict[str, float]:
-    """The 80 % interval of what the estimate gives, as columns beside it."""
-    which = {"ttft_ms": "ttft", "tpot_ms": "tpot", "output_tok_s": "throughput", "power_w": "power",
-             "usd_per_million_tokens": "throughput"}  # fmt: skip
+def _ranges(c: Mapping[str, float], demanded: bool) -> dict[str, float]:
+    """The 80 % interval of what the estimate gives, as columns beside it.
+
+    The cost of a token moves with what a device carries, because the number of devices does; throughput itself is no
+    guess where it is `demanded`.
+    """
+    which = {"ttft_ms": "ttft", "tpot_ms": "tpot", "power_w": "power", "usd_per_million_tokens": "throughput"}
+    which |= {} if demanded else {"output_tok_s": "throughput"}
     out = {}
     for column, spread in which.items():
         half = np.exp(c[f"spread_{spread}"])

@@ -13,7 +13,7 @@ from perfmodel.load import load
 from search.front import RANKINGS
 from search.objectives import chances, label, overall, strain
 from search.protocol import OBJECTIVE, Array
-from search.sizing import Asked, greatest, least_replicas, rows_of, values_in
+from search.sizing import Asked, greatest, least_replicas, rows_of
 from search.tariff import Tariff
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ VERDICTS = ("qualifies", "memory", "objectives", "stock", "devices", "nodes", "p
 MS = 1e3
 #: Requests in flight a replica tried at most where the search chooses them.
 MOST_CONCURRENCY = 4096.0
+#: A candidate that fails however many replicas it gets is shown with the most tried over this.
+IDLE = 64.0
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,8 @@ class Judge:
         """Columns (N,) of each deployment at its operating point, `objective` among them."""
         if not self.sized:
             return self._loaded(deployments)
-        needed = least_replicas(self.asked, deployments, np.full(len(deployments), np.inf))
-        spare = self._spare(deployments)
-        shown = np.where(np.isfinite(needed), needed + spare, self._most_shown(deployments))
+        needed, most = least_replicas(self.asked, deployments, np.full(len(deployments), np.inf))
+        shown = np.where(np.isfinite(needed), needed + self._spare(deployments), self._failing(deployments, most))
         tried = replace(deployments, replicas=np.maximum(shown, 1.0))
         found = self.asked.estimates(tried)
         population = {"closed": self.asked.workload.concurrency, "static": self.asked.workload.concurrency}
@@ -66,21 +67,16 @@ class Judge:
             return np.zeros(len(d))
         return self.limits.spare_nodes * self.tariff.failing(d.device, d.devices_per_replica)
 
-    def _most_shown(self, d: Deployments) -> Array:
-        """Replicas to show a failing candidate with: what stock allows, within sixteen times what it would saturate."""
-        alone = self.asked.estimates(replace(d, replicas=np.ones(len(d))))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            need = np.ceil(self.asked.workload.rate / alone.request_rate) * 16.0
-        need = np.where(np.isfinite(need), need, np.nan_to_num(self.asked.workload.concurrency, nan=1.0))
-        return np.floor(np.clip(need, 1.0, np.maximum(self.stock[d.device] / d.devices_per_replica, 1.0)))
+    def _failing(self, d: Deployments, most: Array) -> Array:
+        """Replicas to show a candidate with that fails with any number: what stock allows, of a few times its load."""
+        return np.floor(np.clip(most / IDLE, 1.0, np.maximum(self.stock[d.device] / d.devices_per_replica, 1.0)))
 
     def _loaded(self, d: Deployments) -> dict[str, Array]:
         """One replica at the greatest concurrency that keeps the objectives."""
         base = load(self.asked.workload.at(concurrency=1.0), len(d))
 
         def at(rows: NDArray[np.intp], values: Array) -> Estimates:
-            loads = rows_of(replace(base, concurrency=values_in(values, rows, len(d))), rows)
-            return self.asked.estimates_of(loads, d.take(rows))
+            return self.asked.estimates_of(replace(rows_of(base, rows), concurrency=values), d.take(rows))
 
         def test(rows: NDArray[np.intp], values: Array) -> NDArray[np.bool_]:
             return self.asked.kept(at(rows, values))

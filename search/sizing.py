@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from perfmodel import Deployments, Engine, Estimates, ModelSpec, Slo, Workload, estimate
 from perfmodel.demand import CostModel
 from perfmodel.estimator import estimate_load
-from perfmodel.load import Load, load
+from perfmodel.load import Load
 from search.objectives import keeps
 
 Array = NDArray[np.float64]
@@ -25,8 +25,10 @@ Mask = NDArray[np.bool_]
 
 #: Replicas tried at most, in units of what the load alone would saturate: one a thousand leaves each idle.
 MOST_REPLICAS = 1000.0
-#: Rounds of bisection over a rate: the answer is within 2^-14 of its bracket, on a log axis.
-ROUNDS = 14
+#: Candidates times values tried in one round; few candidates try many values at once, so that rounds are few.
+AT_ONCE = 512
+#: A rate is found to within this, relative.
+CLOSE = 5e-4
 
 
 @dataclass(frozen=True)
@@ -56,70 +58,60 @@ class Asked:
         return estimates.fits & keeps(estimates, self.slo, self.confidence)
 
 
-def least_whole(test: Callable[[Index, Array], Mask], cap: Array, guess: Array | None = None) -> Array:
+def least_whole(test: Callable[[Index, Array], Mask], cap: Array) -> Array:
     """(N,) least whole number in [1, cap] for which `test(rows, numbers)` holds, NaN where none does.
 
-    test: monotone, false then true. guess: where to start doubling.
+    test: monotone, false then true; it is asked several numbers of a row at once.
 
     >>> least_whole(lambda rows, n: n >= np.array([3, 1, 9])[rows], np.array([8.0, 8.0, 8.0])).tolist()
     [3.0, 1.0, nan]
     """
     cap = np.floor(np.asarray(cap, dtype=float))
-    out = np.full(len(cap), np.nan)
+    low, high = np.zeros(len(cap)), np.full(len(cap), np.nan)
     rows = np.nonzero(cap >= 1)[0]
-    at_one = test(rows, np.ones(len(rows))) if len(rows) else np.zeros(0, dtype=bool)
-    out[rows[at_one]] = 1.0
-    rows = rows[~at_one & (cap[rows] > 1)]
-    rows = rows[test(rows, cap[rows])] if len(rows) else rows
-    low, high = np.ones(len(cap)), cap.copy()
-    probe = np.clip(np.full(len(cap), 2.0) if guess is None else np.ceil(guess), 2.0, np.maximum(cap, 2.0))
-    rising = rows[probe[rows] < high[rows]]
-    while len(rising):
-        ok = test(rising, probe[rising])
-        high[rising[ok]] = probe[rising[ok]]
-        rising = rising[~ok]
-        low[rising] = probe[rising]
-        probe[rising] = probe[rising] * 2.0
-        rising = rising[probe[rising] < high[rising]]
+    first = True
     while len(rows):
-        out[rows] = high[rows]
-        rows = rows[high[rows] - low[rows] > 1.0]
-        if len(rows):
-            middle = np.floor(0.5 * (low[rows] + high[rows]))
-            ok = test(rows, middle)
-            high[rows] = np.where(ok, middle, high[rows])
-            low[rows] = np.where(ok, low[rows], middle)
-    return out
+        bottom = np.maximum(low[rows], 1.0)
+        top = np.where(np.isnan(high[rows]), cap[rows], high[rows])
+        steps = np.linspace(0.0, 1.0, _several(len(rows)) + 2)[:, None]
+        points = np.rint(bottom * (top / bottom) ** steps)  # (K, n), on a log axis, ends included
+        if not first:
+            middle = np.floor(0.5 * (bottom + top))
+            points = np.clip(points[1:-1], np.minimum(bottom + 1, middle), np.maximum(top - 1, middle))
+        ok = test(np.tile(rows, len(points)), points.ravel()).reshape(points.shape)
+        kept = np.where(ok, points, np.inf).min(axis=0)
+        missed = np.where(ok | (points >= kept), 0.0, points).max(axis=0)
+        high[rows] = np.where(np.isfinite(kept), kept, high[rows])
+        low[rows] = np.maximum(low[rows], missed)
+        rows, first = rows[high[rows] - low[rows] > 1.0], False
+    return high
 
 
-def least_replicas(asked: Asked, deployments: Deployments, cap: Array) -> Array:
-    """(N,) least replicas of each deployment that keep the objectives; NaN where `cap` replicas do not.
+def _several(rows: int) -> int:
+    """How many values between the ends of a bracket to try at once."""
+    return int(np.clip(AT_ONCE // max(rows, 1), 1, 15))
+
+
+def least_replicas(asked: Asked, deployments: Deployments, cap: Array) -> tuple[Array, Array]:
+    """(replicas, most tried): the least of each deployment that keep the objectives, NaN where `cap` do not. (N,) each
 
     A closed loop is never spread over more replicas than it has requests in flight; a single stream takes one.
     """
     one = replace(deployments, replicas=np.ones(len(deployments)))
     alone = asked.estimates(one)
     with np.errstate(divide="ignore", invalid="ignore"):
-        guess = np.where(alone.saturated, asked.workload.rate / alone.request_rate, 2.0)
-    guess = np.nan_to_num(guess, nan=2.0, posinf=2.0)
-    most = np.minimum(np.asarray(cap, dtype=float), np.ceil(MOST_REPLICAS * guess))
+        needed = np.where(alone.saturated, asked.workload.rate / alone.request_rate, 2.0)
+    needed = np.nan_to_num(needed, nan=2.0, posinf=2.0)
+    most = np.minimum(np.asarray(cap, dtype=float), np.ceil(MOST_REPLICAS * needed))
     limit = {"closed": asked.workload.concurrency, "static": asked.workload.concurrency, "single": 1.0}
     limit["offline"] = asked.workload.n_requests
     most = np.minimum(most, limit.get(asked.workload.arrival, np.inf))
-    most = np.where(alone.fits, most, 0.0)
 
     def test(rows: Index, numbers: Array) -> Mask:
         tried = replace(deployments.take(rows), replicas=numbers)
         return asked.kept(asked.estimates(tried))
 
-    return least_whole(test, most, guess)
-
-
-def values_in(values: Array, rows: Index, count: int) -> Array:
-    """A column of `count` with `values` at `rows` (ones elsewhere)."""
-    out = np.ones(count)
-    out[rows] = values
-    return out
+    return least_whole(test, np.where(alone.fits, most, 0.0)), np.maximum(most, 1.0)
 
 
 def rows_of(loads: Load, rows: Index) -> Load:
@@ -129,28 +121,28 @@ def rows_of(loads: Load, rows: Index) -> Load:
 
 
 def greatest(test: Callable[[Index, Array], Mask], low: Array, high: Array) -> Array:
-    """(N,) greatest value in [low, high] for which `test(rows, values)` holds, to 2^-14 of the bracket's log width.
+    """(N,) greatest value in [low, high] for which `test(rows, values)` holds, within `CLOSE`; NaN where none.
 
-    test: monotone, true then false. NaN where not even `low` holds.
+    test: monotone, true then false; it is asked several values of a row at once.
 
     >>> float(greatest(lambda rows, v: v <= 2.5, np.array([0.01]), np.array([100.0]))[0].round(2))
     2.5
     """
     low, high = low.copy(), high.copy()
+    out = np.full(len(low), np.nan)
     rows = np.arange(len(low))
-    at_low = test(rows, low) if len(rows) else np.zeros(0, dtype=bool)
-    out = np.where(at_low, low, np.nan)
-    rows = rows[at_low]
-    if len(rows):
-        at_high = test(rows, high[rows])
-        out[rows[at_high]] = high[rows[at_high]]
-        rows = rows[~at_high]
-    for _ in range(ROUNDS):
-        if not len(rows):
-            break
-        middle = np.sqrt(low[rows] * high[rows])
-        ok = test(rows, middle)
-        low[rows] = np.where(ok, middle, low[rows])
-        high[rows] = np.where(ok, high[rows], middle)
-    out[rows] = low[rows]
+    first = True
+    while len(rows):
+        steps = np.linspace(0.0, 1.0, _several(len(rows)) + 2)[:, None]
+        points = low[rows] * (high[rows] / low[rows]) ** (steps if first else steps[1:-1])
+        ok = test(np.tile(rows, len(points)), points.ravel()).reshape(points.shape)
+        missed = np.where(ok, np.inf, points).min(axis=0)
+        kept = np.where(ok & (points < missed), points, -np.inf).max(axis=0)
+        high[rows] = np.minimum(high[rows], missed)
+        low[rows] = np.maximum(low[rows], kept)
+        if first:  # the ends were tried: drop those that fail at the lower one, and be done with the upper one kept
+            out[rows[np.isfinite(kept)]] = low[rows[np.isfinite(kept)]]
+            rows = rows[np.isfinite(kept) & np.isfinite(missed)]
+        out[rows] = low[rows]
+        rows, first = rows[high[rows] > low[rows] * (1.0 + CLOSE)], False
     return out
