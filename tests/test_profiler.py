@@ -485,13 +485,3 @@ class TestThisMachine:
         assert np.median(ratio[len(SEEN) :]) < np.log(2.0)
         wrong_unit = np.abs(np.log(predicted * 1e3 / np.array(result["fresh"])))
         assert np.median(wrong_unit) > np.log(2.0)  # the band can fail
-
-
-if find_spec("torch") is not None:  # an optional dependency
-
-    def test_torch_measures_every_format_of_a_processor(tmp_path: Path):
-        backend = profiler.backend("torch-cpu")
-        points = [p for p in profiler.everything(backend, "small") if p.cost < 1e8]
-        run = profiler.measure(backend, points, tmp_path / "r.csv", device="x", effort=profiler.Effort(repeats=3))
-        assert run.measured + sum(run.refused.values()) == len(points)
-        assert {"fp32", "bf16"} <= set(plain.read(tmp_path / "r.csv")["act"])
