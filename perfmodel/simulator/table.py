@@ -26,7 +26,6 @@ StepTime = Callable[[Array, Array, Array, Array], Array]
 
 #: Grid points an octave: multilinear interpolation of a roofline between them stays within a percent (tested).
 PER_OCTAVE = 8
-_REFERENCE_CONTEXT = 1024.0
 
 
 def grid(most: float, *, dense: int = 8, per_octave: int = PER_OCTAVE) -> Array:
@@ -54,14 +53,20 @@ class StepTable:
     decode: Array
 
     @classmethod
-    def build(cls, time: StepTime, *, most_tokens: float, most_seqs: float, most_context: float) -> StepTable:
+    def build(
+        cls, time: StepTime, *, most_tokens: float, most_seqs: float, most_context: float,
+        usual_context: float = 1024.0, most_captured: float = 0.0,
+    ) -> StepTable:  # fmt: skip
         """Evaluate `time` on grids that reach `most_tokens` prompt tokens a step, `most_seqs` sequences and
-        `most_context` tokens of context. `InputError` where `time` has no answer."""
+        `most_context` tokens of context. usual_context: the reference for steps that mix prompts and decodes.
+        most_captured: sequences after which step time jumps. `InputError` where `time` has no answer."""
         tokens, seqs = grid(most_tokens), grid(most_seqs)
+        if 0 < most_captured < seqs[-1]:
+            seqs = np.union1d(seqs, [np.floor(most_captured), np.floor(most_captured) + 1])
         keys, context = grid(most_context), grid(most_context)
         zero = np.zeros((1, 1))
         usual = np.minimum(0.5 * (tokens + 1), most_context)[:, None]
-        base = _evaluate(time, tokens[:, None], usual, seqs[None, :], np.full((1, 1), _REFERENCE_CONTEXT))
+        base = _evaluate(time, tokens[:, None], usual, seqs[None, :], np.full((1, 1), usual_context))
         base[0, 0] = 0.0
         prompt = _evaluate(time, tokens[1:, None], np.maximum(keys, 1.0)[None, :], zero, zero)
         decode = _evaluate(time, zero, zero, seqs[1:, None], np.maximum(context, 1.0)[None, :])

@@ -1,0 +1,32 @@
+"""Iteration-level simulation of serving: engines, routers, pools, replayed step by step and summed up.
+
+`simulate` and `capacity` take a model on a deployment; `run` takes pools made by hand, from any `StepTable`.
+"""
+
+from perfmodel.simulator.api import Capacity, capacity, offered, pools_of, simulate
+from perfmodel.simulator.build import pool
+from perfmodel.simulator.export import trace_events, write_requests, write_trace
+from perfmodel.simulator.metrics import (
+    Distribution,
+    attained,
+    attainment,
+    frame,
+    goodput,
+    holds,
+    latency,
+    occupancy,
+    summary,
+)
+from perfmodel.simulator.policy import Link, Policy, Pool, of_engine
+from perfmodel.simulator.run import Simulation, run
+from perfmodel.simulator.state import ROUTERS
+from perfmodel.simulator.table import StepTable
+from perfmodel.simulator.timeline import Experience, experience, token_times
+from perfmodel.simulator.traffic import Traffic, arrivals, from_workload, traffic
+
+__all__ = [
+    "ROUTERS", "Capacity", "Distribution", "Experience", "Link", "Policy", "Pool", "Simulation", "StepTable", "Traffic",
+    "arrivals", "attained", "attainment", "capacity", "experience", "frame", "from_workload", "goodput", "holds",
+    "latency", "occupancy", "of_engine", "offered", "pool", "pools_of", "run", "simulate", "summary", "token_times",
+    "trace_events", "traffic", "write_requests", "write_trace",
+]  # fmt: skip
