@@ -235,10 +235,7 @@ def _power(passes: Passes, load: Load, served: Served) -> Array:
     """Watts a device, its time split between decode passes, prefill passes, host and idling. (N,)"""
     decode, prefill = served.decode_cost, served.prefill_cost
     steps = load.mean(np.maximum(load.output - 1.0, 0.0)) / load.accepted / np.maximum(served.running, 1e-9)
-    counts = served.prefill_passes * 1.0
-    prompt = np.sum(prefill.bound * load.share * counts, axis=1) / passes.lay.pp
-    if load.arrival in ("static", "single"):
-        prompt = prompt / served.running
+    prompt = np.sum(prefill.bound * load.share * served.prefill_passes, axis=1) / passes.lay.pp
     bound = decode.bound * steps + prompt
     busy_time = bound.sum(axis=0)
     wall = np.maximum(1.0 / np.maximum(served.rate, 1e-12), busy_time)

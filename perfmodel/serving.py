@@ -30,7 +30,8 @@ class Served:
 
     running: sequences decoding at once. rate: requests/s. step: wall time of a decode pass. stall: what one prompt
     costs the others. wait: mean time in queues before a prompt is computed; burst: mean extra of the opening burst
-    over all requests. prefill: time to compute a prompt. decode_cost, prefill_cost: device costs behind them.
+    over all requests. prefill: time to compute a prompt. decode_cost, prefill_cost: device costs of one pass behind
+    them; prefill_passes: such passes a prompt, less than one where prompts share a pass.
     saturated: demand exceeds what the replica can serve.
     """
 
@@ -76,7 +77,7 @@ def _static(passes: Passes, load: Load, cap: Array) -> Served:
     return Served(
         ttft=first + queued, tpot=zero + token, wait=zero + queued, burst=zero, prefill=prefill, step=step,
         stall=zero, mixed_step=step, running=batch, rate=asked / (waves * whole), saturated=np.zeros(len(batch), bool),
-        decode_cost=decode_cost, prefill_cost=cost, prefill_passes=count,
+        decode_cost=decode_cost, prefill_cost=cost, prefill_passes=count / batch,
     )  # fmt: skip
 
 
@@ -104,9 +105,9 @@ def _entry(passes: Passes, load: Load, running: Array, step: Array, group: Array
         mixed_count, mixed = passes.mixed(load.new, load.cached, group, running, load.decode_context)
         shared = mixed * (mixed_count + passes.lay.pp - 1.0) / passes.lay.pp
         stall = mixed_count * np.maximum(mixed - step, 0.0) / passes.lay.pp / group
-        return _Entry(alone, shared, load.mean(stall), stall, load.mean(mixed), cost, count)
+        return _Entry(alone, shared, load.mean(stall), stall, load.mean(mixed), cost, count / group)
     stall = alone / group
-    return _Entry(alone, alone, load.mean(stall), stall, load.mean(alone) + step, cost, count)
+    return _Entry(alone, alone, load.mean(stall), stall, load.mean(alone) + step, cost, count / group)
 
 
 def _closed(passes: Passes, load: Load, cap: Array) -> Served:
