@@ -60,7 +60,7 @@ def _versions(found: list[tuple[str, Rows]], keys: tuple[str, ...]) -> Hidden:
 def build_package(out: Path, only: set[str], ledger: list[Trial], say: Callable[[str], None] = print) -> None:
     """Profiles from the installed aiconfigurator-core."""
     root, version = aiconfigurator.installed()
-    source = f"{aiconfigurator.PACKAGE} {version} (PyPI; github.com/ai-dynamo/aiconfigurator)"
+    source = f"{aiconfigurator.PACKAGE} {version} (PyPI, github.com/ai-dynamo/aiconfigurator)"
     for system, device in sorted(aiconfigurator.SYSTEMS.items()):
         if only and device not in only:
             continue
