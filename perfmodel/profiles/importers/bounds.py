@@ -11,7 +11,7 @@ from hwdb import Device
 from perfmodel import equations
 from perfmodel.demand import Array
 from perfmodel.dtypes import ALIASES, FALLBACK, FORMATS
-from perfmodel.profiles.importers.rows import COLLECTIVES, Rows
+from perfmodel.profiles.importers.rows import COLLECTIVES, Rows, each
 
 #: Working sets below this many times the last-level cache may be served from it, so bandwidth bounds nothing there.
 CACHE_MARGIN = 4.0
@@ -27,9 +27,12 @@ def bytes_of(names: np.ndarray) -> Array:
     >>> bytes_of(np.array(["bf16", "fp8", ""], dtype=object)).tolist()
     [2.0, 1.0, nan]
     """
-    spelled = {str(name).lower() for name in names}
-    known = {n: FORMATS[ALIASES.get(n, n)].bytes for n in spelled if ALIASES.get(n, n) in FORMATS}
-    return np.array([known.get(str(n).lower(), np.nan) for n in names], dtype=float)
+    return each(names, _bytes)
+
+
+def _bytes(name: str) -> float:
+    key = ALIASES.get(name.lower(), name.lower())
+    return FORMATS[key].bytes if key in FORMATS else np.nan
 
 
 def pairs(query: Array, context: Array, window: Array) -> Array:
@@ -81,12 +84,13 @@ def moved(table: Rows, family: str) -> Array:
 
 def peak(device: Device, act: np.ndarray) -> Array:
     """Rated FLOP/s of each row's compute type, or of the type that stands in for it; NaN where there is none."""
-    rates = {}
-    for name in {str(a) for a in act}:
+
+    def rate(name: str) -> float:
         key = ALIASES.get(name, name)
-        chain = (key, *FALLBACK.get(key, ()))
-        rates[name] = next((r for r in map(device.peak, chain) if r == r), np.nan) if key in FALLBACK else np.nan
-    return np.array([rates[str(a)] for a in act], dtype=float)
+        chain = (key, *FALLBACK[key]) if key in FALLBACK else ()
+        return next((r for r in map(device.peak, chain) if r == r), np.nan)
+
+    return each(act, rate)
 
 
 def bound(table: Rows, device: Device) -> Array:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from hwdb import Device, InputError, UnknownName
 from perfmodel.dtypes import ALIASES, COMPUTE_CODE, FORMATS
 from perfmodel.profiles.importers.bounds import bound
-from perfmodel.profiles.importers.rows import COLLECTIVES, SHAPES, Rows, concat, key_columns, known_families
+from perfmodel.profiles.importers.rows import COLLECTIVES, SHAPES, Rows, concat, each, key_columns, known_families
 
 #: A time may lie this much under the rated bound: boost clocks run above the rated one.
 TOLERANCE = 0.10
@@ -149,13 +150,12 @@ def _malformed(table: Rows) -> Faults:
             with np.errstate(invalid="ignore"):
                 faults.append((f"{family} without a valid {key}", mine & ~(table[key] >= least)))
         for column in FORMATTED.get(family, ()):
-            known = {name for name in set(table[column]) if _is_format(str(name), column)}
-            unknown = np.array([name not in known for name in table[column]], dtype=bool)
-            faults.append((f"{family} without a known {column} format", mine & unknown))
+            known = each(table[column], partial(_is_format, column)) > 0.0
+            faults.append((f"{family} without a known {column} format", mine & ~known))
     return faults
 
 
-def _is_format(name: str, column: str) -> bool:
+def _is_format(column: str, name: str) -> bool:
     key = ALIASES.get(name.lower(), name.lower())
     return key in (COMPUTE_CODE if column == "act" else FORMATS)
 

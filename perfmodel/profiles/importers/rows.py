@@ -6,7 +6,7 @@ the name where SI is unhandy. docs/profiling.md lists both. Every importer retur
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,6 +134,18 @@ def concat(tables: Iterable[Rows]) -> Rows:
     if not parts:
         return rows(0)
     return Rows({name: np.concatenate([p[name] for p in parts]) for name in COLUMNS})
+
+
+def each(names: NDArray[Any], answer: Callable[[str], float]) -> NDArray[np.float64]:
+    """`answer` of every name in a text column (R,), asked once a different name.
+
+    >>> each(np.array(["a", "bb", "a"], dtype=object), len).tolist()
+    [1.0, 2.0, 1.0]
+    """
+    import pandas as pd
+
+    code, found = pd.factorize(names, use_na_sentinel=False)
+    return np.array([answer(str(name)) for name in found], dtype=float)[code] if len(names) else np.zeros(0)
 
 
 def key_columns(family: str) -> tuple[str, ...]:
