@@ -19,7 +19,7 @@ ESTIMATE = ("estimate", "meta-llama/Llama-3.1-70B", "--device", "h100-sxm", "--t
 COMMANDS = {
     "--help": (("--help",), 0.4),
     "estimate": (ESTIMATE, 1.0),
-    "estimate with bounds": ((*ESTIMATE, "--ttft-ms", "500"), 1.0),
+    "estimate with bounds": ((*ESTIMATE, "--ttft-ms", "500"), 1.2),
     "hw show": (("hw", "show", "h100-sxm"), 1.0),
     "plan": (("plan", str(ROOT / "examples" / "chat-70b-h100.toml")), 60.0),
 }
