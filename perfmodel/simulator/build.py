@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from perfmodel.load import load
 from perfmodel.memory import sequence_bytes
 from perfmodel.models import ModelSpec
 from perfmodel.simulator.policy import Link, Policy, Pool, of_engine
-from perfmodel.simulator.table import StepTable, StepTime
+from perfmodel.simulator.table import Floor, StepTable, StepTime
 from perfmodel.simulator.traffic import Traffic
 from perfmodel.step import Step
 from perfmodel.workload import Workload
@@ -92,7 +93,7 @@ def _lengths(traffic: Traffic) -> Workload:
 
 
 def step_time(setup: Bench) -> StepTime:
-    """Wall time of a step of the one deployment in `setup`, by the same passes as the closed form.
+    """Time of a step of the one deployment in `setup` by the closed form's own passes, without what `step_floor` adds.
 
     Prompt tokens that attend to k keys on average are one sequence where k allows, else several without a cached
     prefix. A pipeline advances PP micro-batches a step: decodes are spread over them, prompts fill them one by one.
@@ -109,18 +110,29 @@ def step_time(setup: Bench) -> StepTime:
         # request classes lead, candidates come last: every step is a class of the one candidate
         columns = (tokens, before, np.maximum(width, 1.0), decoding, context)
         cost = passes.price(Step(*(c.reshape(-1, 1) for c in columns)))
-        captured = (prompt == 0) & passes.captured(seqs)
-        wall = passes.wall(cost, (seqs + width).reshape(-1, 1), captured=captured.reshape(-1, 1))
-        return wall.reshape(prompt.shape)
+        if passes.engine.overlap_scheduling:
+            return cost.time.reshape(prompt.shape)
+        running = (seqs + width).reshape(-1, 1)
+        return passes.wall(cost, running, captured=np.ones_like(running, bool)).reshape(prompt.shape)
 
     return time
 
 
-def _captured(setup: Bench) -> float:
-    """Largest decode batch replayed from a captured graph, 0 where there is no such bound: step time jumps after it."""
-    if not setup.passes.engine.graph_capture or setup.passes.graph_seqs is None:
-        return 0.0
-    return float(np.nan_to_num(setup.passes.graph_seqs[0] * setup.lay.dp[0], posinf=0.0))
+def step_floor(setup: Bench) -> Floor:
+    """Least time of a step: launches of kernels that no captured graph replays, and a host beside the device."""
+    passes, pp = setup.passes, float(setup.lay.pp[0])
+
+    def floor(seqs: Array) -> tuple[Array, Array]:
+        found = []
+        for prompt in (0.0, 1.0):
+            decoding = np.maximum(seqs / pp, np.minimum(seqs, 1.0)).reshape(-1, 1)
+            cost = passes.price(Step(np.full_like(decoding, prompt), 0.0, 1.0, decoding, np.ones_like(decoding)))
+            captured = passes.captured(seqs).reshape(-1, 1) if prompt == 0 else np.zeros((len(seqs), 1), bool)
+            idle = replace(cost, time=np.zeros_like(cost.time))
+            found.append(passes.wall(idle, (seqs + prompt).reshape(-1, 1), captured=captured)[:, 0])
+        return found[0], found[1]
+
+    return floor
 
 
 def _table(setup: Bench, policy: Policy, traffic: Traffic) -> StepTable:
@@ -130,5 +142,5 @@ def _table(setup: Bench, policy: Policy, traffic: Traffic) -> StepTable:
         most = float(np.max(traffic.input_tokens)) * min(policy.max_seqs, len(traffic))
     return StepTable.build(
         step_time(setup), most_tokens=most, most_seqs=min(policy.max_seqs, len(traffic), _MOST_SEQS),
-        most_context=longest, usual_context=_mean_context(traffic), most_captured=_captured(setup),
+        most_context=longest, usual_context=_mean_context(traffic), floor=step_floor(setup),
     )  # fmt: skip

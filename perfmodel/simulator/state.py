@@ -124,7 +124,7 @@ STINT = _record(
 #: Step-time tables: sizes of axes and where axes and values begin in one array; see `perfmodel.simulator.table`.
 TABLE = _record(
     tokens=_I, keys=_I, seqs=_I, context=_I, at_tokens=_I, at_keys=_I, at_seqs=_I, at_context=_I, base=_I, prompt=_I,
-    decode=_I,
+    decode=_I, floor=_I,
 )  # fmt: skip
 
 

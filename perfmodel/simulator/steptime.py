@@ -54,7 +54,13 @@ def decode_line(x: Arrays, k: int, seqs: int, context: int) -> tuple[float, floa
     steps = 2_000_000_000
     if j < t.context - 2:
         steps = max(math.floor(right - mean), 0) + 1
-    return base + low + slope * (mean - left), slope, steps
+    step = base + low + slope * (mean - left)
+    least = (1.0 - f) * v[t.floor + a] + f * v[t.floor + a + 1]
+    if step >= least:
+        return step, slope, steps
+    if slope > 0:
+        steps = min(steps, int(math.ceil((least - step) / slope)))
+    return least, 0.0, steps
 
 
 @inner
@@ -73,7 +79,8 @@ def step_time(x: Arrays, k: int, prompt: int, keys: float, seqs: int, context: i
         mean = context / seqs
         j = locate(v, t.at_context, t.context, mean)
         time += mixed(v, t.decode + a * t.context + j, t.context, f, part(v, t.at_context + j, mean))
-    return time
+    at = t.floor + a + (t.seqs if prompt > 0 else 0)
+    return max(time, (1.0 - f) * v[at] + f * v[at + 1])
 
 
 @inner

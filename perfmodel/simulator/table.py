@@ -3,10 +3,11 @@
 A step is told by four numbers: prompt tokens P, the mean keys k each of them attends to, decoding sequences n and their
 mean context c. Dense layers see P + n tokens, attention sees (P, k) and (n, c) apart, so
 
-    time(P, k, n, c) = base[P, n] + prompt[P, k] + decode[n, c]
+    time(P, k, n, c) = max(base[P, n] + prompt[P, k] + decode[n, c], floor[P > 0, n])
 
-with `base` taken at reference values of k and c, the other two being differences to it. This is exact wherever
-operators of prompt and decode attention are priced apart, and tables stay two-dimensional.
+with `base` taken at reference values of k and c, `prompt` and `decode` being differences to it. This is exact wherever
+operators of prompt and decode attention are priced apart, and tables stay two-dimensional. The floor is what kernel
+launches, or a host that works beside the device, take at least.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from perfmodel.simulator.state import TABLE
 
 #: (prompt tokens, mean keys of each, decoding sequences, their mean context) -> seconds; arrays broadcast.
 StepTime = Callable[[Array, Array, Array, Array], Array]
+#: (decoding sequences) -> least seconds of a step that only decodes, and of one that carries prompts.
+Floor = Callable[[Array], tuple[Array, Array]]
 
 #: Grid points an octave: multilinear interpolation of a roofline between them stays within a percent (tested).
 PER_OCTAVE = 8
@@ -39,10 +42,17 @@ def grid(most: float, *, dense: int = 8, per_octave: int = PER_OCTAVE) -> Array:
     return np.unique(np.concatenate([np.arange(dense + 1.0), np.round(dense * 2.0 ** (steps / per_octave))]))
 
 
+def _with_edges(axis: Array) -> Array:
+    """The axis with both sides of the steps that kernels' tiles make: multiples of 64, then of 128 and more."""
+    tiles = np.concatenate([np.arange(64, 257, 64), np.arange(384, 2049, 128), np.arange(2560, 8193, 512)])
+    inside = tiles[tiles < axis[-1]]
+    return np.unique(np.concatenate([axis, inside, inside + 1.0]))
+
+
 @dataclass(frozen=True)
 class StepTable:
     """Axes (tokens) and values (s); see the module's docstring. tokens (p,), keys (k,), seqs (n,), context (c,);
-    base (p, n), prompt (p, k), decode (n, c)."""
+    base (p, n), prompt (p, k), decode (n, c), floor (2, n)."""
 
     tokens: Array
     keys: Array
@@ -51,18 +61,18 @@ class StepTable:
     base: Array
     prompt: Array
     decode: Array
+    floor: Array
 
     @classmethod
     def build(
         cls, time: StepTime, *, most_tokens: float, most_seqs: float, most_context: float,
-        usual_context: float = 1024.0, most_captured: float = 0.0,
+        usual_context: float = 1024.0, floor: Floor | None = None,
     ) -> StepTable:  # fmt: skip
         """Evaluate `time` on grids that reach `most_tokens` prompt tokens a step, `most_seqs` sequences and
         `most_context` tokens of context. usual_context: the reference for steps that mix prompts and decodes.
-        most_captured: sequences after which step time jumps. `InputError` where `time` has no answer."""
-        tokens, seqs = grid(most_tokens), grid(most_seqs)
-        if 0 < most_captured < seqs[-1]:
-            seqs = np.union1d(seqs, [np.floor(most_captured), np.floor(most_captured) + 1])
+        `InputError` where `time` has no answer."""
+        tokens = _with_edges(grid(most_tokens, per_octave=2 * PER_OCTAVE))
+        seqs = _with_edges(grid(most_seqs, dense=32))
         keys, context = grid(most_context), grid(most_context)
         zero = np.zeros((1, 1))
         usual = np.minimum(0.5 * (tokens + 1), most_context)[:, None]
@@ -74,6 +84,7 @@ class StepTable:
             tokens=tokens, keys=keys, seqs=seqs, context=context, base=base,
             prompt=np.vstack([np.zeros(len(keys)), prompt - base[1:, :1]]),
             decode=np.vstack([np.zeros(len(context)), decode - base[:1, 1:].T]),
+            floor=np.zeros((2, len(seqs))) if floor is None else np.stack(floor(seqs)),
         )  # fmt: skip
 
     @classmethod
@@ -96,7 +107,8 @@ class StepTable:
         )
         found = _bilinear(self.tokens, self.seqs, self.base, prompt, seqs)
         found = found + np.where(prompt > 0, _bilinear(self.tokens, self.keys, self.prompt, prompt, keys), 0.0)
-        return found + np.where(seqs > 0, _bilinear(self.seqs, self.context, self.decode, seqs, context), 0.0)
+        found = found + np.where(seqs > 0, _bilinear(self.seqs, self.context, self.decode, seqs, context), 0.0)
+        return np.maximum(found, np.where(prompt > 0, *(np.interp(seqs, self.seqs, f) for f in self.floor[::-1])))
 
 
 def _evaluate(time: StepTime, *where: Array) -> Array:
@@ -121,7 +133,7 @@ def stacked(tables: Sequence[StepTable]) -> tuple[NDArray[np.void], Array]:
     for record, table in zip(records, tables, strict=True):
         for axis in ("tokens", "keys", "seqs", "context"):
             record[axis] = len(getattr(table, axis))
-        for field in ("tokens", "keys", "seqs", "context", "base", "prompt", "decode"):
+        for field in ("tokens", "keys", "seqs", "context", "base", "prompt", "decode", "floor"):
             values = getattr(table, field).ravel()
             record[field if values.size > len(getattr(table, field)) else f"at_{field}"] = at
             numbers.append(values)
