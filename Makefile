@@ -11,7 +11,7 @@ CHROMIUM := $(shell command -v chromium || command -v chromium-browser || comman
 # Without a browser the one test that drives it is left out, and make says so.
 MARKS := $(if $(CHROMIUM),,-m "not browser")
 
-.PHONY: plan report test lint bench clean help
+.PHONY: plan report test lint docs bench clean help
 
 help: ## Say what each target does
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -29,6 +29,9 @@ test: $(VENV)/.developer ## Pass the tests
 lint: $(VENV)/.developer ## Run ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed ## Bring the reference parts of docs/ up to date
+	$(BIN)/python docs/reference.py
 
 bench: $(VENV)/.developer ## Measure start-up time and memory of the command line
 	$(BIN)/python -m benchmarks.cli

@@ -1,0 +1,101 @@
+"""Writes the reference parts of docs/cli.md and docs/api.md from the program itself: `make docs`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+FOLDER = Path(__file__).parent
+MARK = "<!-- written by `make docs` from here on -->\n"
+
+
+def commands(node: Any, name: str = "perfmodel") -> Iterator[tuple[str, Any]]:
+    """(full name, command) of every command below `node`, groups left out."""
+    below = getattr(node, "commands", {})
+    if not below:
+        yield name, node
+    for word, child in below.items():
+        yield from commands(child, f"{name} {word}")
+
+
+def section(name: str, command: Any) -> str:
+    """One command: what it does, how it is called, its arguments and options."""
+    shown = [p for p in command.params if p.name != "help"]
+    arguments = [p for p in shown if p.param_type_name == "argument"]
+    call = " ".join([name, *(p.metavar or p.name.upper() for p in arguments), "[OPTIONS]"])
+    lines = [f"### `{name}`", "", command.help or "", "", "```text", call, "```", ""]
+    if shown:
+        lines += ["| | default | |", "|---|---|---|"]
+        lines += [f"| {_spelling(p)} | {_default(p)} | {p.help or ''} |" for p in shown]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _spelling(parameter: Any) -> str:
+    names = parameter.opts if parameter.param_type_name == "option" else [parameter.metavar or parameter.name.upper()]
+    return ", ".join(f"`{n}`" for n in names)
+
+
+def _default(parameter: Any) -> str:
+    if parameter.required:
+        return "required"
+    value = parameter.default
+    return "" if value in (None, "", False) else f"`{value}`"
+
+
+def command_line() -> str:
+    """Every command as Markdown."""
+    import cli
+
+    return "\n".join(section(name, command) for name, command in commands(typer.main.get_command(cli.app)))
+
+
+def public(package: str) -> str:
+    """The public names of a package's front door, each with its call and the first sentence of its docstring."""
+    module = importlib.import_module(package)
+    lines = [f"### `{package}`", "", (module.__doc__ or "").split("\n")[0], "", "| name | |", "|---|---|"]
+    for name in sorted(module.__all__, key=str.lower):
+        value = getattr(module, name)
+        value = inspect.unwrap(value) if callable(value) else value
+        called = inspect.isfunction(value) or inspect.isclass(value)
+        told = (inspect.getdoc(value) or "").split("\n\n")[0].replace("\n", " ") if called else "a constant"
+        lines.append(f"| `{name}{_parameters(value)}` | {told} |")
+    return "\n".join([*lines, ""])
+
+
+def _parameters(value: Any) -> str:
+    if not inspect.isfunction(value):
+        return ""
+    return f"({', '.join(inspect.signature(value).parameters)})"
+
+
+def library() -> str:
+    """Every public name as Markdown."""
+    return "\n".join(public(package) for package in ("perfmodel", "search", "hwdb"))
+
+
+#: page -> what stands below its mark
+PAGES = {"cli.md": command_line, "api.md": library}
+
+
+def written(page: str) -> str:
+    """The page as it should stand: its own words, then the reference."""
+    guide = (FOLDER / page).read_text(encoding="utf-8").split(MARK)[0]
+    return guide + MARK + "\n" + PAGES[page]()
+
+
+def main() -> None:
+    """Bring the pages up to date."""
+    sys.path.insert(0, str(FOLDER.parent))
+    for page in PAGES:
+        (FOLDER / page).write_text(written(page), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
