@@ -24,7 +24,7 @@ from perfmodel.enginefile import engine as engine_of
 from perfmodel.estimates import Estimates
 from perfmodel.estimator import estimate_load
 from perfmodel.infer import Placement, placement
-from perfmodel.load import DEFAULT_WAVES, Load
+from perfmodel.load import DEFAULT_WAVES, LOCKSTEP, Load
 from perfmodel.models import ModelSpec, model
 from perfmodel.speculation import speculation
 
@@ -209,7 +209,7 @@ class Prediction:
         if group.mode == "offline":
             requests = np.where(np.isfinite(requests), requests, _MANY)
         waves = np.where(np.isfinite(requests / concurrency), requests / concurrency, DEFAULT_WAVES)
-        fixed = np.isin(self.cases.text["isl_dist"][rows].astype(str), ("", "fixed"))
+        spread = [d.partition(":")[0] or "fixed" for d in self.cases.text["isl_dist"][rows].astype(str).tolist()]
         return Load(
             arrival=group.mode,  # type: ignore[arg-type]
             input=np.maximum(number["isl"], 1.0)[None],
@@ -221,7 +221,7 @@ class Prediction:
             n_requests=requests,
             cv=one,
             waves=waves,
-            lockstep=fixed.astype(float),
+            lockstep=np.array([LOCKSTEP.get(s, 0.0) for s in spread]),
             drafts=np.array([s.drafts if s else 0.0 for s in drafting]),
             accepted=np.array([s.accepted if s else 1.0 for s in drafting]),
         )

@@ -101,6 +101,7 @@ class Engine:
     weights and activations leave, KV only). reserve_bytes: kept back besides (context, graphs, libraries).
     Host time of a step in seconds: step_host_time + step_host_per_seq * running sequences, plus step_host_parallel
     when a replica has more than one device; hidden behind the device where overlap_scheduling is on.
+    lockstep: share of a closed loop's opening burst that still moves together when all lengths are equal.
     launch_time: host seconds to launch one kernel outside a captured graph; such a pass takes at least its launches.
     request_time: seconds a request spends in the front end before and after the engine (HTTP, tokens).
     batching: `continuous`, or `static` (a batch runs until its last sequence ends).
@@ -129,6 +130,7 @@ class Engine:
     memory_rule: str = "total"
     step_host_parallel: float = 0.0
     launch_time: float = 0.0
+    lockstep: float = 1.0
     micro_batch: float = NAN
     graph_seqs: float = NAN
     token_budget_floor: float = NAN
@@ -177,9 +179,11 @@ _NUMBERS = {
     "step_host_parallel": ("step_host_parallel_us", 1e-6), "request_time": ("request_ms", 1e-3),
     "micro_batch": ("micro_batch", 1.0), "graph_seqs": ("graph_seqs", 1.0),
     "token_budget_floor": ("token_budget_floor", 1.0), "launch_time": ("launch_us", 1e-6),
+    "lockstep": ("lockstep", 1.0),
 }  # fmt: skip
 _OPTIONAL = {
-    "launch_time", "micro_batch", "graph_seqs", "token_budget_floor", "step_host_parallel", "budget_is_model_length",
+    "launch_time", "lockstep", "micro_batch", "graph_seqs", "token_budget_floor", "step_host_parallel",
+    "budget_is_model_length",
 }  # fmt: skip
 _FLAGS = (
     "chunked_prefill", "prefill_first", "graph_capture", "overlap_scheduling", "prefix_cache", "budget_is_model_length",

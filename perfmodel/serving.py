@@ -7,7 +7,7 @@ TPOT = step + X stall TPOT, that is step / (1 - X stall); and X = running / (res
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -110,6 +110,13 @@ def _entry(passes: Passes, load: Load, running: Array, step: Array, group: Array
     return _Entry(alone, alone, load.mean(stall), stall, load.mean(alone) + step, cost, count / group)
 
 
+def _blend(apart: _Entry, together: _Entry, share: Array) -> _Entry:
+    """Prompts of which a share enters in groups; costs and passes are those of prompts entering apart."""
+    names = ("alone", "shared", "stall", "stall_by_class", "mixed_step")
+    mixed = {n: (1.0 - share) * getattr(apart, n) + share * getattr(together, n) for n in names}
+    return replace(apart, **mixed)
+
+
 def _closed(passes: Passes, load: Load, cap: Array) -> Served:
     """Fixed concurrency, and offline batches (as many at once as fit, all others waiting)."""
     offline = load.arrival == "offline"
@@ -118,9 +125,10 @@ def _closed(passes: Passes, load: Load, cap: Array) -> Served:
     decode_cost, step = passes.decode(running, load.decode_context, load.drafts)
     token = step / load.accepted
     packed = np.clip(passes.budget / load.mean(load.new), 1.0, np.maximum(running, 1.0))
-    group = 1.0 + (packed - 1.0) * load.lockstep
-    entry = _entry(passes, load, running, step, group)
-    _, _, full = passes.prefill(load.new, load.cached, packed)
+    together = load.lockstep * passes.engine.lockstep
+    one_by_one = _entry(passes, load, running, step, np.ones_like(packed))
+    in_groups = _entry(passes, load, running, step, packed)
+    entry = _blend(one_by_one, in_groups, together)
 
     # residence = own prefill + output * token / (1 - others' prompts): solve X running = ... as a quadratic in X
     others = np.maximum(running - 1.0, 0.0) / np.maximum(running, 1.0)
@@ -130,17 +138,17 @@ def _closed(passes: Passes, load: Load, cap: Array) -> Served:
     tpot = token / (1.0 - np.minimum(rate * entry.stall * others, _FULL))
     busy = np.minimum(rate * others * own, _FULL)
     # who arrives waits for the pass under way, if anyone else is running
-    wait = (eq.queue_wait(busy * (1.0 - load.lockstep), own) + step / 2.0) * others
+    wait = (eq.queue_wait(busy * (1.0 - together), own) + step / 2.0) * others
     if passes.engine.prefill_first:
         # equal lengths and prompts first: all sequences start, decode and end together, wave after wave
-        each = load.mean(full) / packed
+        each = load.mean(in_groups.alone) / packed
         behind = np.maximum(running - packed, 0.0) / 2.0 * each
         wave_tpot = token + behind / np.maximum(tokens, 1.0)
         wave_rate = running / (running * each + tokens * token)
-        sync = load.lockstep
-        tpot, rate = sync * wave_tpot + (1.0 - sync) * tpot, sync * wave_rate + (1.0 - sync) * rate
-        wait = sync * behind + (1.0 - sync) * wait
-    first = load.mean(full) / packed
+        tpot = together * wave_tpot + (1.0 - together) * tpot
+        rate = together * wave_rate + (1.0 - together) * rate
+        wait = together * behind + (1.0 - together) * wait
+    first = load.mean(in_groups.alone) / packed
     opening = np.where(running > 1, (running + packed) / 2.0 * first, own)
     share = np.clip(1.0 / np.maximum(load.waves, 1.0), 0.0, 1.0)
     if offline:
