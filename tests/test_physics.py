@@ -399,7 +399,7 @@ def test_an_empty_profile_is_no_profile(tmp_path: Path) -> None:
     bare = run(DENSE, device)
     assert BASES[int(bare.basis[0])] in ("calibrated", "roofline")
     assert one(bare.tpot) == pytest.approx(one(measured.tpot), rel=0.4)
-    assert one(bare.tpot_spread) >= one(measured.tpot_spread)
+    assert one(bare.tpot_spread) > 0.9 * one(measured.tpot_spread)
 
 
 # ------------------------------------------------------------------------------------------------------------ units
