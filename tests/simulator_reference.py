@@ -1,6 +1,7 @@
 """The simulator's meaning, written plainly and slowly: one iteration at a time, one object a request, nothing skipped.
 
-It shares the description of traffic, pools and step tables with the product and no code of its loop.
+It shares the description of traffic and pools with the product and no code of its loop; step times come as a plain
+function of (prompt tokens, mean keys, sequences, mean context).
 """
 
 from __future__ import annotations
@@ -89,8 +90,8 @@ class Replica:
 
 
 class Reference:
-    def __init__(self, traffic, pools, reserve, router="round_robin"):
-        self.traffic, self.router = traffic, router
+    def __init__(self, traffic, pools, reserve, step_time, router="round_robin"):
+        self.traffic, self.router, self.step_time = traffic, router, step_time
         first = traffic.first if traffic.hash_tokens else np.zeros(len(traffic) + 1, int)
         self.sequences = [
             Sequence(r, int(traffic.input_tokens[r]), int(traffic.output_tokens[r]), int(reserve[r]),
@@ -258,7 +259,7 @@ class Reference:
             sequence.stored += 1
         slots = len(decoding) if slots is None else slots
         context = sum(s.stored for s in decoding) if context is None else context
-        step = replica.pool.table.time(tokens, keys / max(tokens, 1), slots, context / max(slots, 1))
+        step = self.step_time(tokens, keys / max(tokens, 1), slots, context / max(slots, 1))
         fresh = [s for s, _, _ in prompt if s.todo == 0]
         replica.step, replica.end = (decoding, fresh), time + extra + float(step)
         self.steps += 1
