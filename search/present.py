@@ -120,6 +120,17 @@ def percent(chance: Any) -> str:
     return f"{100.0 * chance:.0f} %"
 
 
+def money(value: Any) -> str:
+    """Dollars as people read them: cents, three digits below a cent, no cents from a hundred on.
+
+    >>> money(0.8), money(19.2), money(1234.5), money(0.00321)
+    ('0.80', '19.20', '1,234', '0.00321')
+    """
+    if value is None or isinstance(value, str) or not math.isfinite(value) or 0.0 < abs(value) < 0.01:
+        return number(value)
+    return f"{value:.2f}" if abs(value) < 100.0 else f"{value:,.0f}"
+
+
 def with_range(row: Row, column: str) -> str:
     """A value of a row with its 80 % interval, where the row has one.
 
@@ -127,10 +138,12 @@ def with_range(row: Row, column: str) -> str:
     '120 (100–150)'
     """
     low, high = row.get(f"{column}_lo"), row.get(f"{column}_hi")
-    value = percent(row.get(column)) if "chance" in column.split("_") else number(row.get(column))
+    words = column.split("_")
+    told = percent if "chance" in words else money if "usd" in words else number
+    value = told(row.get(column))
     if low is None or high is None or math.isnan(low) or math.isnan(high):
         return value
-    return f"{value} ({number(low)}–{number(high)})"
+    return f"{value} ({told(low)}–{told(high)})"
 
 
 def plain(value: Any) -> Any:

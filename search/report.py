@@ -10,7 +10,7 @@ import numpy as np
 from search import charts
 from search.objectives import chances, overall
 from search.page import Chip, Fact, Goal, Page, Section, Table, render
-from search.present import number, percent
+from search.present import money, number, percent
 from search.summary import columns, group, headline, question, tally, time_rows
 from search.whatif import what_if
 
@@ -82,9 +82,9 @@ def _chips(plan: Plan) -> list[Chip]:
 
 def _facts(row: Mapping[str, Any]) -> list[Fact]:
     free = row["memory_free_gb_per_device"]
-    million = f"${number(row['usd_per_million_tokens'])} a million output tokens"
+    million = f"${money(row['usd_per_million_tokens'])} a million output tokens"
     facts = [
-        Fact("Cost", f"${number(row['usd_per_hour'])}", "an hour", million),
+        Fact("Cost", f"${money(row['usd_per_hour'])}", "an hour", million),
         Fact("Power", number(row["power_w"] / 1e3), "kW", f"{number(row['energy_j_per_token'])} J an output token"),
         Fact("Throughput", number(row["output_tok_s"]), "tok/s", f"{number(row['request_rate'])} requests a second"),
         Fact("First token", number(row["ttft_ms"]), "ms", _range(row, "ttft_ms")),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from search.objectives import label
-from search.present import heading, number, percent
+from search.present import heading, money, number, percent
 
 if TYPE_CHECKING:
     from search.fleet import FleetPlan
@@ -29,7 +29,7 @@ def headline(plan: Plan) -> str:
     c = {k: float(v[plan.best]) for k, v in plan.columns.items()}
     billed = int(c.get("devices_billed", c["devices"]))
     spare = f" ({billed} paid for, in whole nodes)" if billed > c["devices"] else ""
-    cost = [f"${number(c['usd_per_hour'])} an hour"] if c["usd_per_hour"] == c["usd_per_hour"] else []
+    cost = [f"${money(c['usd_per_hour'])} an hour"] if c["usd_per_hour"] == c["usd_per_hour"] else []
     power = [f"{number(c['power_w'] / 1e3)} kW"] if c["power_w"] == c["power_w"] else []
     figures = ", ".join([*cost, *power])
     answer = f"Take {what(plan, plan.best)}{spare}"
@@ -138,13 +138,13 @@ def fleet_headline(fleet: FleetPlan) -> str:
     devices = ", ".join(f"{number(count)} x {name}" for name, count in fleet.devices.items())
     power = f", {number(fleet.power / 1e3)} kW" if fleet.power == fleet.power else ""
     proof = "proven least" if fleet.gap <= PROVEN else f"proven within {100.0 * fleet.gap:.2g} % of the least"
-    return f"Take {devices}: ${number(fleet.usd_per_hour)} an hour{power}; {proof} cost."
+    return f"Take {devices}: ${money(fleet.usd_per_hour)} an hour{power}; {proof} cost."
 
 
 def show_fleet(fleet: FleetPlan) -> None:
     """Print a fleet for a reader at a terminal."""
     from search import present
 
-    held = [f"without the limit on {b.name}, ${number(b.saving)} an hour less" for b in fleet.binding]
+    held = [f"without the limit on {b.name}, ${money(b.saving)} an hour less" for b in fleet.binding]
     present.say(fleet_headline(fleet), strong=True)
     present.show(fleet.rows(), notes=[f"solver: {fleet.solver}, gap {100.0 * fleet.gap:.2g} %", *held])

@@ -1,0 +1,182 @@
+"""The report and the what-ifs: they say what the plan says, and a browser draws them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cli
+import search
+from hwdb import Infeasible
+from search import charts, report, summary
+from search.plans import Plan
+from search.whatif import changes, what_if
+
+SCENARIO = """
+title = "Two <cards>"
+[model]
+name = "meta-llama/Llama-3.1-8B"
+[workload]
+input_tokens = 500
+output_tokens = 100
+rate_rps = 8
+[slo]
+ttft_ms_p90 = 1000
+tpot_ms = 40
+[hardware]
+devices = ["h100-sxm", "l40s"]
+usd_per_hour = { h100-sxm = 2.0, l40s = 0.8 }
+[search]
+tp = [1, 2]
+pp = [1]
+weight = ["bf16", "fp8"]
+"""
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The scenario as a file."""
+    file = tmp_path_factory.mktemp("report") / "cards.toml"
+    file.write_text(SCENARIO, encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="module")
+def plan(path: Path) -> Plan:
+    """Its plan."""
+    return search.plan(search.load_scenario(path), command="perfmodel report cards.toml")
+
+
+@pytest.fixture(scope="module")
+def tried(plan: Plan) -> dict[str, dict[str, object]]:
+    """Its what-ifs by name."""
+    return {str(row["what_if"]): row for row in what_if(plan)}
+
+
+@pytest.fixture(scope="module")
+def html(plan: Plan) -> str:
+    """Its page."""
+    return search.render_report(plan)
+
+
+def test_headline_states_devices_cost_power_and_chance(plan: Plan) -> None:
+    text, row = summary.headline(plan), plan.row(plan.best)
+    assert text.startswith(f"Take {row['devices']} x ")
+    assert f"${row['usd_per_hour']:.2f} an hour" in text
+    assert "kW" in text
+    assert "keeping every SLO with" in text
+
+
+def test_time_rows_sum_to_the_pass(plan: Plan) -> None:
+    for row in summary.time_rows(plan.terms()):
+        shares = [v for k, v in row.items() if k.endswith("_percent")]
+        assert sum(shares) == pytest.approx(100.0)
+
+
+def test_a_price_rise_of_all_costs_as_much_more(plan: Plan, tried: dict[str, dict[str, float]]) -> None:
+    today = plan.columns["usd_per_hour"][plan.best]
+    dearer = tried["its price + 20 %"]
+    assert dearer["usd_per_hour"] <= 1.2 * today * (1 + 1e-9)  # at worst the same hardware for 20 % more
+    assert dearer["usd_per_hour"] >= today
+
+
+def test_cheaper_hardware_is_never_left_for_dearer(tried: dict[str, dict[str, float]]) -> None:
+    assert tried["its price − 20 %"]["change_percent"] == pytest.approx(-20.0, abs=0.5)
+
+
+def test_more_load_costs_more_and_may_break_what_stands(tried: dict[str, dict[str, float]]) -> None:
+    assert tried["load × 2"]["change_percent"] >= 0.0
+    assert tried["load ÷ 2"]["change_percent"] <= 0.0
+    assert tried["load × 2"]["chance_if_nothing_changes"] <= tried["load ÷ 2"]["chance_if_nothing_changes"]
+
+
+def test_tighter_bounds_never_cost_less(tried: dict[str, dict[str, float]]) -> None:
+    assert tried["SLO 20 % tighter"]["change_percent"] >= -1e-9
+    assert tried["SLO 20 % looser"]["change_percent"] <= 1e-9
+    chances = [tried[f"SLO 20 % {word}"]["chance_if_nothing_changes"] for word in ("tighter", "looser")]
+    assert chances[0] < chances[1]
+
+
+def test_without_the_winner_another_device_answers(plan: Plan, tried: dict[str, dict[str, object]]) -> None:
+    winner = plan.row(plan.best)["device"]
+    answer = str(tried[f"without {winner}"]["answer"])
+    assert winner not in answer
+    assert {"h100-sxm", "l40s"} - {winner} == {d for d in ("h100-sxm", "l40s") if d in answer}
+
+
+def test_each_change_changes_one_thing(plan: Plan) -> None:
+    names = [c.name for c in changes(plan)]
+    assert len(set(names)) == len(names)
+    for change in changes(plan):
+        other = change.make(plan.scenario)
+        parts = [f for f in other.__dataclass_fields__ if getattr(other, f) is not getattr(plan.scenario, f)]
+        assert len(parts) == 1, change.name
+
+
+def test_the_page_says_what_the_plan_says(plan: Plan, html: str) -> None:
+    assert "Two &lt;cards&gt;" in html
+    assert "perfmodel report cards.toml" in html
+    assert plan.manifest.hardware_sha256 in html
+    for row in plan.rows(5, 0):
+        assert row["candidate"] in html
+
+
+def test_charts_hold_the_plan(plan: Plan, html: str) -> None:
+    held = json.loads(re.search(r'id="charts">(.*?)</script>', html, re.S).group(1))  # type: ignore[union-attr]
+    drawn = sum(len(d["x"]) for d in held["front-tpot_ms"]["data"] if d.get("mode") == "markers") - 1
+    assert drawn == int(plan.qualifies.sum())
+    for phase in range(2):
+        assert sum(d["x"][phase] for d in held["time"]["data"]) == pytest.approx(100.0)
+    memory = sum(d["x"][0] for d in held["memory"]["data"])
+    assert memory == pytest.approx(plan.columns["memory_gb_per_device"][plan.best])
+
+
+def test_the_staircase_holds_what_nothing_beats() -> None:
+    x, y = np.array([1.0, 2.0, 3.0, 1.5, 2.0]), np.array([9.0, 5.0, 6.0, 9.5, 5.5])
+    assert report._staircase(x, y) == ([1.0, 2.0], [9.0, 5.0])
+
+
+def test_an_impossible_request_makes_a_page_that_says_why(plan: Plan) -> None:
+    slo = replace(plan.scenario.slo, objectives=tuple(replace(o, limit=1e-6) for o in plan.scenario.slo.objectives))
+    none = search.plan(replace(plan.scenario, slo=slo))
+    html = search.render_report(none)
+    assert "nothing meets the request" in html
+    assert "answer none" in html
+    with pytest.raises(Infeasible):
+        what_if(none)
+
+
+def test_narrow_axes_start_at_zero_and_wide_ones_are_logarithmic() -> None:
+    assert charts._span([1.0, 2.0]) == {"rangemode": "tozero"}
+    assert charts._span([1.0, 200.0])["type"] == "log"
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_the_command_writes_a_page_that_a_browser_draws(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "report.html"
+    assert cli.main(["report", str(path), "-o", str(page)]) == 0
+    assert "Take " in capsys.readouterr().out
+    assert page.stat().st_size < 3e6
+    found = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
+    assert found, "no chromium: install it, or run pytest -m 'not browser'"
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+             "--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path / 'own'}",
+             "--virtual-time-budget=10000", "--window-size=1280,3000"]  # fmt: skip
+    command = [found, *flags, f"--screenshot={tmp_path / 'shot.png'}", "--dump-dom", page.as_uri()]
+    document = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert 'data-drawn="yes"' in document
+    assert document.count('class="main-svg"') >= 6
+    assert "the tables hold the same figures" not in document.split("<script>")[0]
+    shot = tmp_path / "shot.png"
+    assert shot.exists()
+    assert shot.stat().st_size > 50_000  # an empty page compresses to a few kilobytes
