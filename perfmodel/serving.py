@@ -126,7 +126,9 @@ def _closed(passes: Passes, load: Load, cap: Array) -> Served:
     token = step / load.accepted
     packed = np.clip(passes.budget / load.mean(load.new), 1.0, np.maximum(running, 1.0))
     together = load.lockstep * passes.engine.lockstep
-    one_by_one = _entry(passes, load, running, step, np.ones_like(packed))
+    # sequences end after as many passes as they have tokens, and as many prompts take their places in each
+    entering = np.clip(running / np.maximum(load.mean(load.output), 1.0), 1.0, packed)
+    one_by_one = _entry(passes, load, running, step, entering)
     in_groups = _entry(passes, load, running, step, packed)
     entry = _blend(one_by_one, in_groups, together)
 
@@ -136,9 +138,11 @@ def _closed(passes: Passes, load: Load, cap: Array) -> Served:
     tokens = np.maximum(load.mean(load.output) - 1.0, 0.0)
     rate = _equilibrium(running, own, tokens * token, entry.stall * others)
     tpot = token / (1.0 - np.minimum(rate * entry.stall * others, _FULL))
-    busy = np.minimum(rate * others * own, _FULL)
-    # who arrives waits for the pass under way, if anyone else is running
-    wait = (eq.queue_wait(busy * (1.0 - together), own) + step / 2.0) * others
+    busy = np.minimum(rate * others * own / entering, _FULL)
+    # who arrives waits for the pass under way, if anyone else is running, and for the prompts of the others at most
+    ahead = np.maximum(running - 1.0, 0.0) * own / entering
+    queue = np.minimum(eq.queue_wait(busy * (1.0 - together), own), ahead)
+    wait = (queue + step / 2.0) * others
     if passes.engine.prefill_first:
         # equal lengths and prompts first: all sequences start, decode and end together, wave after wave
         each = load.mean(in_groups.alone) / packed
@@ -185,13 +189,16 @@ def _open(passes: Passes, load: Load, cap: Array) -> Served:
     """Poisson (or other) arrivals at a rate: Little's law fixes how many run; saturation is reported, not hidden."""
     knots = np.exp(np.linspace(0.0, 1.0, _KNOTS)[:, None] * np.log(cap))
     steps = np.stack([passes.decode(k, load.decode_context, load.drafts)[1] for k in knots]) / load.accepted
-    probe = _entry(passes, load, knots[2], steps[2] * load.accepted, np.ones_like(cap))
     output = np.maximum(load.mean(load.output) - 1.0, 0.0)
     rate = load.rate
+    packed = np.maximum(passes.budget / load.mean(load.new), 1.0)
+    entering = np.clip(rate * steps[2] * load.accepted, 1.0, packed)  # prompts that arrive within a pass
+    probe = _entry(passes, load, knots[2], steps[2] * load.accepted, entering)
     busy = np.minimum(rate * probe.stall, _FULL)
     running = _fixed_point(knots, steps, rate * output / (1.0 - busy), cap)
     decode_cost, step = passes.decode(running, load.decode_context, load.drafts)
-    entry = _entry(passes, load, running, step, np.ones_like(cap))
+    entering = np.clip(rate * step, 1.0, packed)
+    entry = _entry(passes, load, running, step, entering)
     token = step / load.accepted
     own = load.mean(entry.shared)
     most = _equilibrium(cap, own, output * steps[-1], entry.stall)
@@ -199,7 +206,7 @@ def _open(passes: Passes, load: Load, cap: Array) -> Served:
     served = np.where(saturated, np.minimum(rate, most), rate)
     busy = np.minimum(served * entry.stall, _FULL)
     second = load.mean(np.square(entry.shared - own)) / np.square(np.maximum(own, 1e-12))
-    prompts = np.minimum(served * own, _FULL)
+    prompts = np.minimum(served * own / entering, _FULL)
     under_way = -np.expm1(-running)  # chance that a pass is, with a Poisson number of sequences running
     wait = eq.queue_wait(prompts, own, load.cv, np.sqrt(second)) + under_way * step / 2.0
     # beyond saturation the queue grows for as long as the run lasts; its mean is half the backlog of n requests

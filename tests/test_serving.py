@@ -1,0 +1,430 @@
+"""Serving in closed form: against engines played out pass by pass, Little's law, and limits that must agree."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import hwdb
+from perfmodel.costs import Roofline, default
+from perfmodel.deployment import deployments
+from perfmodel.enginefile import Engine, engine
+from perfmodel.estimates import Estimates
+from perfmodel.estimator import bench, estimate, per_replica
+from perfmodel.load import Load, load
+from perfmodel.models import model
+from perfmodel.passes import Passes
+from perfmodel.serving import Served, interpolate, serve
+from perfmodel.steps import StepCost
+from perfmodel.workload import Workload
+
+H100 = [hwdb.device("h100-sxm")]
+LLAMA = model("llama-3.1-8b")
+ENGINES = ("vllm", "vllm-v0", "sglang", "trtllm", "llamacpp", "generic")
+lengths = Workload.from_lengths
+FREE_HOST = {"step_host_time": 0.0, "step_host_per_seq": 0.0, "step_host_parallel": 0.0, "launch_time": 0.0}
+
+
+def asked(workload: Workload, *, by: str | Engine = "vllm", **columns: object) -> Estimates:
+    placed = deployments(H100, **columns)
+    return estimate(LLAMA, workload, placed, engine=by, costs=Roofline())
+
+
+def one(values: np.ndarray) -> float:
+    return float(np.ravel(values)[0])
+
+
+# -------------------------------------------------------------------------------- an engine played out
+
+
+@dataclass(frozen=True)
+class Toy:
+    """Passes of a made-up engine: so much a pass, a running sequence and a prompt token."""
+
+    prefill_first: bool
+    base: float = 10e-3
+    each: float = 0.1e-3
+    token: float = 20e-6
+    budget: np.ndarray = field(default_factory=lambda: np.full(1, 8192.0))
+    max_seqs: np.ndarray = field(default_factory=lambda: np.full(1, 1e9))
+    lay: Any = field(default_factory=lambda: SimpleNamespace(pp=np.ones(1)))
+
+    @property
+    def engine(self) -> Engine:
+        return engine("generic").changed(prefill_first=self.prefill_first, request_time=0.0)
+
+    def time(self, running: Any, prompt: Any) -> Any:
+        return self.base + self.each * running + self.token * prompt
+
+    def decode(self, seqs: Any, context: Any, drafts: Any) -> tuple[StepCost, np.ndarray]:
+        time = np.asarray(self.time(seqs, 0.0))
+        return cost_of(time), time
+
+    def prefill(self, new: Any, cached: Any, seqs: Any = 1.0) -> tuple[StepCost, np.ndarray, np.ndarray]:
+        time = np.asarray(self.time(0.0, new * seqs))
+        return cost_of(time), np.ones_like(time), time
+
+    def mixed(self, new: Any, cached: Any, seqs: Any, running: Any, context: Any) -> tuple[np.ndarray, np.ndarray]:
+        time = np.asarray(self.time(running, new * seqs))
+        return np.ones_like(time), time
+
+
+def cost_of(time: np.ndarray) -> StepCost:
+    flat = {f: np.zeros(time.shape) for f in StepCost.__dataclass_fields__}
+    return StepCost(**{**flat, "time": time, "bound": np.zeros((4, *time.shape))})
+
+
+def played(
+    toy: Toy, prompt: int, outputs: np.ndarray, *, slots: int = 0, arrivals: np.ndarray | None = None
+) -> dict[str, float]:
+    """Means of TTFT, TPOT and the rate when the engine runs pass by pass, one prompt a pass; start and end left out.
+
+    slots: clients in a closed loop; arrivals: times of an open one.
+    """
+    count, clock, done = len(outputs), 0.0, 0
+    arrived, first, end = (np.zeros(count) for _ in range(3))
+    left = outputs - 1
+    waiting: deque[int] = deque(range(slots))
+    running: list[int] = []
+    coming = slots
+    while done < count:
+        if arrivals is not None:
+            if not waiting and not running:
+                clock = max(clock, arrivals[coming])
+            while coming < count and arrivals[coming] <= clock:
+                arrived[coming] = arrivals[coming]
+                waiting.append(coming)
+                coming += 1
+        entering = waiting.popleft() if waiting else None
+        decoding = [] if entering is not None and toy.prefill_first else list(running)
+        clock += toy.time(len(decoding), 0 if entering is None else prompt)
+        for request in decoding:
+            left[request] -= 1
+            if left[request] == 0:
+                running.remove(request)
+                end[request], done = clock, done + 1
+                if arrivals is None and coming < count:
+                    arrived[coming] = clock
+                    waiting.append(coming)
+                    coming += 1
+        if entering is not None:
+            first[entering] = clock
+            running.append(entering)
+    steady = slice(count * 3 // 10, count * 17 // 20)
+    ends = np.sort(end)[steady]
+    return {
+        "ttft": float((first - arrived)[steady].mean()),
+        "tpot": float(((end - first) / (outputs - 1))[steady].mean()),
+        "rate": (len(ends) - 1) / float(ends[-1] - ends[0]),
+    }
+
+
+def toy_served(toy: Toy, workload: Workload) -> Served:
+    return serve(toy, load(workload, 1), np.full(1, 1e9))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("prefill_first", [True, False])
+@pytest.mark.parametrize(("prompt", "output", "slots"), [(500, 100, 4), (500, 100, 32), (2000, 50, 8), (100, 200, 64)])
+def test_a_closed_loop_runs_as_it_does_played_out(prefill_first: bool, prompt: int, output: int, slots: int) -> None:
+    toy = Toy(prefill_first)
+    outputs = np.random.default_rng(1).integers(output // 2, output * 3 // 2, 60 * slots + 400)
+    truth = played(toy, prompt, outputs.copy(), slots=slots)
+    found = toy_served(toy, lengths(prompt, float(outputs.mean()), concurrency=slots, n_requests=1e9, arrival="closed"))
+    assert one(found.tpot) == pytest.approx(truth["tpot"], rel=0.05)
+    assert one(found.rate) == pytest.approx(truth["rate"], rel=0.05)
+
+
+@pytest.mark.parametrize("prefill_first", [True, False])
+@pytest.mark.parametrize("prompt", [100, 500])
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.35])
+def test_an_open_loop_runs_as_it_does_played_out(prefill_first: bool, prompt: int, share: float) -> None:
+    toy = Toy(prefill_first)
+    rng = np.random.default_rng(1)
+    outputs = rng.integers(50, 150, 2500)
+    most = 1.0 / float(toy.time(0, prompt))  # prompts one a pass
+    truth = played(toy, prompt, outputs.copy(), arrivals=np.cumsum(rng.exponential(1 / (share * most), len(outputs))))
+    found = toy_served(toy, lengths(prompt, float(outputs.mean()), rate=share * most))
+    assert one(found.tpot) == pytest.approx(truth["tpot"], rel=0.08)
+    assert one(found.ttft) == pytest.approx(truth["ttft"], rel=0.2)
+    assert one(found.rate) == pytest.approx(share * most)
+
+
+# -------------------------------------------------------------------------------- Little's law
+
+
+@pytest.mark.parametrize("by", ENGINES)
+@pytest.mark.parametrize("concurrency", [1, 7, 64, 300, 3000])
+def test_a_closed_loop_holds_its_concurrency(by: str, concurrency: int) -> None:
+    # Little, Oper. Res. 9(3), 1961: requests in flight = rate x time each spends
+    found = asked(lengths([100, 3000], [300, 100], share=[0.7, 0.3], concurrency=concurrency), by=by)
+    assert one(found.request_rate * found.mean(found.e2e)) == pytest.approx(concurrency, rel=1e-6)
+
+
+@pytest.mark.parametrize("by", ENGINES)
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.7])
+def test_an_open_loop_runs_as_many_as_decode_at_once(by: str, share: float) -> None:
+    most = asked(lengths(1000, 200, n_requests=1e5), by=by).request_rate
+    found = asked(lengths(1000, 200, rate=share * one(most)), by=by)
+    assert one(found.request_rate) == pytest.approx(share * one(most))
+    assert one(found.running) == pytest.approx(one(found.request_rate * 199 * found.tpot[0]), rel=0.12)
+
+
+@pytest.mark.parametrize("batch", [1, 8, 64])
+def test_a_static_batch_ends_together(batch: int) -> None:
+    found = asked(lengths(1000, 200, concurrency=batch, arrival="static"))
+    assert one(found.request_rate * found.e2e[0]) == pytest.approx(batch, rel=1e-9)
+    assert one(found.e2e) == pytest.approx(one(found.ttft + 199 * found.tpot), rel=1e-9)
+
+
+def test_a_batch_that_does_not_fit_at_once_runs_in_waves() -> None:
+    workload = lengths(1000, 200, concurrency=10, arrival="static")
+    placed = deployments(H100)
+    setup = bench(LLAMA, placed, engine("vllm"), Roofline(), load(workload, 1))
+    alone, waves = (serve(setup.passes, load(workload.at(concurrency=c), 1), np.full(1, 4.0)) for c in (4, 10))
+    whole = one(alone.ttft + 199 * alone.tpot)
+    # four, four and two: three waves
+    assert 10 / one(waves.rate) == pytest.approx(3 * whole, rel=1e-9)
+    assert one(waves.wait) == pytest.approx((4 * 0 + 4 * 1 + 2 * 2) / 10 * whole, rel=1e-9)
+
+
+def test_an_offline_batch_is_done_when_its_queue_is() -> None:
+    found = asked(lengths(1000, 200, n_requests=20_000))
+    makespan = 20_000 / one(found.request_rate)
+    # nearly all wait, and on average half the time until the last ones start
+    assert one(found.wait) == pytest.approx(makespan / 2, rel=0.05)
+
+
+# -------------------------------------------------------------------------------- limits that must agree
+
+
+@pytest.mark.parametrize("by", ENGINES)
+@pytest.mark.parametrize("tokens", [(1000, 200), (30_000, 10)])
+def test_a_lonely_request_takes_the_same_however_it_arrives(by: str, tokens: tuple[int, int]) -> None:
+    single = asked(lengths(*tokens, arrival="single"), by=by)
+    for workload in (
+        lengths(*tokens, rate=1e-7),
+        lengths(*tokens, concurrency=1.0),
+        lengths(*tokens, concurrency=1.0, arrival="static"),
+    ):
+        found = asked(workload, by=by)
+        # prompts that may share passes are priced with one sequence decoding beside them
+        assert one(found.ttft) == pytest.approx(one(single.ttft), rel=0.08)
+        assert one(found.tpot) == pytest.approx(one(single.tpot), rel=1e-6)
+
+
+@pytest.mark.parametrize("by", ENGINES)
+def test_plenty_of_clients_and_an_offline_batch_reach_the_same_rate(by: str) -> None:
+    offline = asked(lengths(500, 500, n_requests=1e6), by=by)
+    closed = asked(lengths(500, 500, concurrency=2e4), by=by)
+    assert one(closed.request_rate) == pytest.approx(one(offline.request_rate), rel=0.02)
+
+
+@pytest.mark.parametrize("by", ENGINES)
+def test_demand_beyond_capacity_is_reported(by: str) -> None:
+    most = one(asked(lengths(500, 500, n_requests=1e6), by=by).request_rate)
+    fine, over = (asked(lengths(500, 500, rate=f * most), by=by) for f in (0.5, 2.0))
+    assert not fine.saturated[0]
+    assert np.isfinite(fine.ttft).all()
+    assert over.saturated[0]
+    assert one(over.request_rate) == pytest.approx(most, rel=0.1)
+    assert np.isinf(over.ttft).all()  # a queue that grows for ever
+    brief = asked(lengths(500, 500, rate=2 * most, arrival="open", n_requests=5000), by=by)
+    # 5000 requests arrive in half the time they take: the last one waits for the other half
+    backlog = 5000 / one(brief.request_rate) - 5000 / (2 * most)
+    assert one(brief.wait) == pytest.approx(backlog / 2, rel=0.05)
+
+
+def test_engines_that_ride_prompts_along_stall_decoding_less() -> None:
+    workload = lengths(4000, 300, concurrency=32, n_requests=1e6, arrival="closed")
+    base = engine("vllm")
+    first, along = (asked(workload, by=base.changed(prefill_first=p)) for p in (True, False))
+    assert one(along.stall) < one(first.stall)
+    assert one(along.tpot) < one(first.tpot)
+
+
+def test_a_benchmark_of_few_waves_is_mostly_its_opening_burst() -> None:
+    steady, brief = (asked(lengths(1000, 100, concurrency=64, n_requests=64 * w, arrival="closed")) for w in (1e6, 1.0))
+    assert one(brief.ttft) > 2 * one(steady.ttft)
+    # all prompts at once: on average half of them go first
+    together = 64 / one(steady.prefill_rate) * 1000
+    assert one(brief.ttft) == pytest.approx(together / 2, rel=0.5)
+
+
+# -------------------------------------------------------------------------------- monotone
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    by=st.sampled_from(ENGINES), concurrency=st.integers(1, 500), more=st.integers(1, 500),
+    prompt=st.integers(1, 8000), output=st.integers(2, 2000),
+)  # fmt: skip
+def test_more_clients_never_wait_less(by: str, concurrency: int, more: int, prompt: int, output: int) -> None:
+    few, many = (
+        asked(lengths(prompt, output, concurrency=c, n_requests=1e9, arrival="closed"), by=by)
+        for c in (concurrency, concurrency + more)
+    )
+    assert one(many.tpot) >= one(few.tpot) * (1 - 1e-6)
+    assert one(many.e2e) >= one(few.e2e) * (1 - 1e-6)
+    # where prompts are all of the work the rate stands still, and the mean wait of a queue is a little too long
+    assert one(many.request_rate) >= one(few.request_rate) * 0.9
+
+
+@settings(deadline=None, max_examples=20)
+@given(share=st.floats(0.01, 0.95), more=st.floats(1.0, 3.0), prompt=st.integers(1, 8000), output=st.integers(2, 2000))
+def test_more_requests_a_second_never_come_faster(share: float, more: float, prompt: int, output: int) -> None:
+    most = one(asked(lengths(prompt, output, n_requests=1e6)).request_rate)
+    slow, fast = (asked(lengths(prompt, output, rate=most * share * m)) for m in (1.0, more))
+    assert one(fast.ttft) >= one(slow.ttft) * (1 - 1e-6)
+    assert one(fast.tpot) >= one(slow.tpot) * (1 - 1e-6)
+    assert one(fast.request_rate) >= one(slow.request_rate) * 0.9
+    assert one(slow.request_rate) <= most * share * (1 + 1e-9)
+
+
+@settings(deadline=None, max_examples=20)
+@given(prompt=st.integers(1, 20_000), longer=st.integers(0, 20_000), output=st.integers(1, 2000))
+def test_longer_prompts_take_longer_and_cached_ones_less(prompt: int, longer: int, output: int) -> None:
+    short, long = (asked(lengths(p, output, concurrency=8)) for p in (prompt, prompt + longer))
+    assert one(long.e2e) >= one(short.e2e) * (1 - 1e-6)
+    hit = asked(lengths(prompt, output, concurrency=8, prefix_hit=0.5))
+    assert one(hit.ttft) <= one(short.ttft) * (1 + 1e-6)
+
+
+def test_a_faster_device_is_faster() -> None:
+    devices = [hwdb.device(n) for n in ("a100-sxm-80gb", "h100-sxm")]
+    placed = deployments(devices, device=np.array([0, 1]), max_tokens=2048.0, max_seqs=64.0)
+    for workload in (lengths(2000, 300, concurrency=16), lengths(2000, 300, rate=1.0)):
+        found = estimate(LLAMA, workload, placed, costs=Roofline())
+        assert found.tpot[0, 1] < found.tpot[0, 0]
+        assert found.ttft[0, 1] < found.ttft[0, 0]
+    offline = estimate(LLAMA, lengths(99, 9, n_requests=1e4), placed, costs=Roofline())
+    assert offline.request_rate[1] > offline.request_rate[0]
+
+
+# -------------------------------------------------------------------------------- passes
+
+
+def passes(by: Engine, budget: float = 8192.0, **columns: object) -> Passes:
+    placed = deployments(H100, max_tokens=budget, **columns)
+    return bench(LLAMA, placed, by, Roofline(), load(lengths(1000, 100, concurrency=1.0), len(placed))).passes
+
+
+def test_host_time_adds_or_hides_behind_the_device() -> None:
+    plain = engine("vllm").changed(step_host_time=3e-3, step_host_per_seq=1e-5, step_host_parallel=1e-3)
+    serial, hidden = (passes(plain.changed(overlap_scheduling=o)) for o in (False, True))
+    (cost, wall), (_, over) = (p.decode(np.array([100.0]), np.array([500.0]), np.zeros(1)) for p in (serial, hidden))
+    host = 3e-3 + 100 * 1e-5
+    assert one(wall) == pytest.approx(one(cost.time) + host)
+    assert one(over) == pytest.approx(max(one(cost.time), host))
+    cost, wall = passes(plain, tp=2).decode(np.array([100.0]), np.array([500.0]), np.zeros(1))
+    assert one(wall) == pytest.approx(one(cost.time) + host + 1e-3)  # several devices to keep in step
+
+
+def test_a_pass_outside_captured_graphs_takes_at_least_its_launches() -> None:
+    slow = engine("vllm").changed(launch_time=1e-3, step_host_time=0.0, step_host_per_seq=0.0)
+    cost, wall = passes(slow.changed(graph_capture=False)).decode(np.ones(1), np.ones(1), np.zeros(1))
+    assert one(wall) == pytest.approx(1e-3 * one(cost.calls))
+    assert one(cost.calls) > 4 * LLAMA.layers  # projections and attention of every layer
+    cost, wall = passes(slow).decode(np.ones(1), np.ones(1), np.zeros(1))
+    assert one(wall) == pytest.approx(one(cost.time))
+
+
+@pytest.mark.parametrize("budget", [512.0, 2048.0, 8192.0])
+@pytest.mark.parametrize("prompt", [100.0, 2048.0, 5000.0, 30_000.0])
+def test_a_long_prompt_takes_as_many_passes_as_its_budget_asks_for(budget: float, prompt: float) -> None:
+    free = engine("vllm").changed(**FREE_HOST)
+    cost, count, wall = passes(free, budget).prefill(np.array([prompt]), np.zeros(1))
+    assert one(count) == -(-prompt // budget)
+    assert one(wall) == pytest.approx(one(cost.time) * one(count))
+    whole = one(passes(free, 1e9).prefill(np.array([prompt]), np.zeros(1))[2])
+    # the work is the same; each pass reads the weights again and launches its kernels
+    again = (one(count) - 1) * one(passes(free).decode(np.ones(1), np.ones(1), np.zeros(1))[1])
+    assert whole * 0.98 <= one(wall) <= whole + again * 1.2
+
+
+def test_pipeline_stages_work_on_micro_batches_at_once() -> None:
+    free = engine("vllm").changed(**FREE_HOST)
+    seqs, context = np.array([64.0]), np.array([1000.0])
+    _, deep = passes(free, pp=4).decode(seqs, context, np.zeros(1))
+    _, quarter = passes(free).decode(seqs / 4, context, np.zeros(1))
+    assert one(deep) == pytest.approx(one(quarter), rel=0.02)  # a quarter of the sequences through all layers
+    # a prompt of eight passes fills the pipe and then leaves a stage's time apart
+    _, count, wall = passes(free, 1024.0, pp=4).prefill(np.array([8192.0]), np.zeros(1))
+    cost, _, _ = passes(free, 1024.0, pp=4).prefill(np.array([8192.0]), np.zeros(1))
+    assert one(count) == 8
+    assert one(wall) == pytest.approx(one(cost.time) * (8 + 3) / 4)
+
+
+def test_prompts_that_ride_along_cost_less_than_on_their_own() -> None:
+    ready = passes(engine("vllm"))
+    new, none, running, context = np.array([512.0]), np.zeros(1), np.array([32.0]), np.array([1000.0])
+    _, along = ready.mixed(new, none, np.ones(1), running, context)
+    _, decode = ready.decode(running, context, none)
+    _, _, alone = ready.prefill(new, none)
+    assert max(one(decode), one(alone)) <= one(along) * (1 + 1e-9)
+    assert one(along) < one(decode) + one(alone)
+
+
+@given(
+    values=st.lists(st.floats(0, 10), min_size=4, max_size=4), at=st.floats(0.0, 12.0),
+    gaps=st.lists(st.floats(0.1, 4), min_size=3, max_size=3),
+)  # fmt: skip
+def test_interpolation_is_straight_between_knots(values: list[float], at: float, gaps: list[float]) -> None:
+    knots = np.cumsum([1.0, *gaps])
+    found = interpolate(knots[:, None], np.array(values)[:, None], np.array([at]))
+    assert float(found[0]) == pytest.approx(float(np.interp(at, knots, values)), abs=1e-9)
+
+
+# -------------------------------------------------------------------------------- loads
+
+
+@pytest.mark.parametrize(
+    "workload",
+    [lengths(1000, 200, concurrency=64), lengths(1000, 200, rate=8.0), lengths(1000, 200, n_requests=8000)],
+    ids=["closed", "open", "offline"],
+)
+def test_replicas_split_the_load(workload: Workload) -> None:
+    parts = {k: getattr(workload, k) / 4 for k in ("concurrency", "rate", "n_requests")}
+    four, quarter = asked(workload, replicas=4), asked(workload.at(**parts))
+    for name in ("ttft", "tpot", "e2e", "wait", "power", "energy", "running"):
+        np.testing.assert_allclose(getattr(four, name), getattr(quarter, name), rtol=1e-9)
+    for name in ("request_rate", "output_rate", "total_rate", "devices", "prefill_rate", "decode_rate"):
+        np.testing.assert_allclose(getattr(four, name), 4 * getattr(quarter, name), rtol=1e-9)
+
+
+def test_the_load_of_a_replica_is_its_share() -> None:
+    whole = load(lengths(1000, 200, rate=12.0), 3)
+    each = per_replica(whole, np.array([1.0, 2.0, 4.0]))
+    np.testing.assert_allclose(each.rate, [12.0, 6.0, 3.0])
+    np.testing.assert_array_equal(each.input, whole.input)
+
+
+def test_the_context_while_decoding_is_weighted_by_steps() -> None:
+    asked_for = load(lengths([1000, 10], [10, 1000], share=[0.5, 0.5], concurrency=1.0), 1)
+    lengths_seen = [1000 + i for i in range(10)] + [10 + i for i in range(1000)]
+    assert one(asked_for.decode_context) == pytest.approx(np.mean(lengths_seen), rel=0.01)
+
+
+def test_cached_prompts_leave_at_least_a_token_to_compute() -> None:
+    asked_for = load(lengths(1000, 10, prefix_hit=[1.0], concurrency=1.0), 1)
+    assert one(asked_for.new) == 1.0
+    assert one(asked_for.new + asked_for.cached) == 1000.0
+    half = load(lengths(1000, 10, prefix_hit=0.5, concurrency=1.0), 1)
+    assert one(half.new) == one(half.cached) == 500.0
+
+
+def test_accepted_drafts_bring_more_tokens_a_step() -> None:
+    workload = lengths(1000, 200, concurrency=8.0, n_requests=1e9, arrival="closed")
+    setup = bench(LLAMA, deployments(H100), engine("vllm"), default("vllm"), load(workload, 1))
+    plain: Load = load(workload, 1)
+    drafted = replace(plain, drafts=np.full(1, 3.0), accepted=np.full(1, 2.5))
+    slow, fast = (serve(setup.passes, asked_for, np.full(1, 1e3)) for asked_for in (plain, drafted))
+    # a step verifies four tokens and drafts three, in little more time, and yields two and a half
+    assert 1.5 < one(slow.tpot) / one(fast.tpot) < 2.5
+    assert one(fast.step) > one(slow.step)
