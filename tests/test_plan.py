@@ -11,6 +11,7 @@ import pytest
 
 from hwdb import Infeasible, InputError
 from perfmodel import Objective, Slo
+from perfmodel.costs import Roofline
 from search import Exhaustive, FleetInfeasible, OptunaSearcher, Plan, load_scenario, plan, plan_fleet
 from search.objectives import allowed, chance, chances, keeps, overall, strain
 from search.pairs import estimates as pair_estimates
@@ -46,7 +47,7 @@ def answered(folder: Path, text: str = BASE, **changes: str) -> Plan:
         assert lines != text.splitlines(), key
         text = "\n".join(lines)
     path.write_text(text)
-    return plan(load_scenario(path))
+    return plan(load_scenario(path), costs=Roofline())
 
 
 @pytest.fixture(scope="module")
@@ -299,9 +300,10 @@ def test_pools_are_no_larger_than_they_must_be(tmp_path: Path) -> None:
 
 def test_optuna_finds_the_exhaustive_winner_of_a_scenario(base: Plan) -> None:
     scenario = base.scenario
-    sampled = plan(scenario, searcher=OptunaSearcher(trials=60, batch=20, seed=1))
+    sampled = plan(scenario, searcher=OptunaSearcher(trials=60, batch=20, seed=1), costs=Roofline())
     assert sampled.complete
-    assert answered_by(sampled, "usd_per_hour") == answered_by(plan(scenario, searcher=Exhaustive()), "usd_per_hour")
+    whole = plan(scenario, searcher=Exhaustive(), costs=Roofline())
+    assert answered_by(sampled, "usd_per_hour") == answered_by(whole, "usd_per_hour")
 
 
 def test_the_same_scenario_gives_the_same_plan_and_another_file_another_hash(base: Plan, tmp_path: Path) -> None:
