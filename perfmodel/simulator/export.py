@@ -37,7 +37,7 @@ def trace_events(simulation: Simulation, most: int = MOST_EVENTS) -> list[dict[s
     events: list[dict[str, Any]] = [
         {"ph": "M", "name": "process_name", "pid": i, "args": {"name": name}} for i, name in enumerate(names)
     ]
-    for run in simulation.runs[: most // 4]:
+    for run in simulation.runs[: most // 6]:
         events.extend(_run_events(run))
     for r in np.flatnonzero(simulation.served)[: most // 12]:
         events.extend(_request_events(simulation, int(r)))

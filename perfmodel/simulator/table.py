@@ -72,7 +72,7 @@ class StepTable:
         `most_context` tokens of context. usual_context: the reference for steps that mix prompts and decodes.
         `InputError` where `time` has no answer."""
         tokens = _with_edges(grid(most_tokens, per_octave=2 * PER_OCTAVE))
-        seqs = _with_edges(grid(most_seqs, dense=32))
+        seqs = _with_edges(grid(most_seqs, dense=64))
         keys, context = grid(most_context), grid(most_context)
         zero = np.zeros((1, 1))
         usual = np.minimum(0.5 * (tokens + 1), most_context)[:, None]
