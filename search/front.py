@@ -56,13 +56,14 @@ def _survivors(table: Array) -> NDArray[np.bool_]:
 def ranked(columns: Mapping[str, Array], by: str, qualifies: NDArray[np.bool_] | None = None) -> Index:
     """Rows in order of `by`, a key of `RANKINGS`: those that qualify first, unknown values last among equals.
 
-    Ties go by cost, then the margin to the objectives, then devices, then the row's own order. Raises `UnknownName`.
+    Ties go by cost, the chance to keep the objectives, devices, then the row's own order. Raises `UnknownName`.
     """
     if by not in RANKINGS:
         raise UnknownName("ranking", by, RANKINGS)
     ascending = RANKINGS[by]
     values = np.asarray(columns[by], dtype=float)
-    keys = [np.asarray(columns[c], dtype=float) for c in ("devices", "strain", "usd_per_hour") if c in columns]
+    after = (("devices", 1.0), ("slo_chance", -1.0), ("usd_per_hour", 1.0))  # np.lexsort: the last key counts most
+    keys = [sign * _rounded(np.asarray(columns[c], dtype=float)) for c, sign in after if c in columns]
     main = np.nan_to_num(_rounded(values if ascending else -values), nan=np.inf)
     out = np.zeros(len(values), dtype=bool) if qualifies is None else ~qualifies
     return np.lexsort((*keys, main, out))
