@@ -350,7 +350,9 @@ def test_convolution_and_scan_make_one_recurrent_call(tmp_path: Path) -> None:
 
 def test_the_newest_version_wins_unless_it_is_a_fragment() -> None:
     def version(count: int, seconds: float) -> object:
-        return rows(count, family="gemm", m=np.arange(1.0, count + 1), n=8.0, k=8.0, weight="bf16", act="bf16", time=seconds)
+        return rows(
+            count, family="gemm", m=np.arange(1.0, count + 1), n=8.0, k=8.0, weight="bf16", act="bf16", time=seconds
+        )
 
     keys = ("m", "n", "k")
     merged = aiconfigurator.merged([("1.9", version(8, 1.0)), ("1.10", version(6, 2.0))], keys, ("weight",))  # type: ignore[list-item]
@@ -360,11 +362,12 @@ def test_the_newest_version_wins_unless_it_is_a_fragment() -> None:
 
 
 def test_operator_files_are_read_under_their_own_conventions(tmp_path: Path) -> None:
-    head = "device,op,dtype,m,n,k,batch,q_len,kv_len,heads,kv_heads,head_dim,model,framework,latency_us,note,source,license\n"
+    head = "device,op,dtype,m,n,k,batch,q_len,kv_len,heads,kv_heads,head_dim,model,framework,latency_us,note,source,"
+    head += "license\n"
     lines = [
         "RTX 4090,gemm,bf16,16,4096,4096,,,,,,,m,vllm,40,tp1,casys/x@1 file,MIT (CASYS)",
         "RTX 4090,attention_prefill,bf16,,,,1,64,192,32,8,128,m,vllm,20,tp1,casys/x@1 file,MIT (CASYS)",
-        "RTX 4090,elementwise:act_fn,bf16,8,,,,,,,,,meta-llama/Llama-3.1-8B,vllm,5,layer=act_fn tp2,casys/x@1 f,MIT (CASYS)",
+        "RTX 4090,elementwise:act_fn,bf16,8,,,,,,,,,meta-llama/Llama-3.1-8B,vllm,5,layer=act_fn tp2,casys/x@1,MIT (C)",
         "RTX 4090,attention_mixed,bf16,,,,1,64,192,32,8,128,m,vllm,20,tp1,casys/x@1 file,MIT (CASYS)",
     ]
     (tmp_path / "ops_rtx4090_llmservingsim.csv").write_text(head + "\n".join(lines) + "\n")

@@ -26,15 +26,18 @@ from perfmodel.demand import BASIS_CODE, Array, Cost, Demand
 from perfmodel.dtypes import FALLBACK
 from perfmodel.hardware import Hardware
 from perfmodel.profiles import lookup, store
-from perfmodel.profiles.families import FAMILY, Family, Reference, Variant, bound, shape_at
-from perfmodel.profiles.store import Measured
+from perfmodel.profiles.families import FAMILY, Family, Reference, Variant, bound
 
 #: Relatives that are averaged, and how fast their weight falls with their distance.
-RELATIVES, REACH = 3, 1.0
+RELATIVES, REACH = 3, 0.4
 #: Relatives at least this far are of another vendor or kind; their interval is wider.
 FAR = 3.0
-#: Tables of fewer rows than these make a relative less welcome, by one each.
-SCARCE = (100, 1000)
+#: A table of fewer rows than this makes a relative less welcome, by so much a factor of ten.
+PLENTY, SCARCITY = 50_000, 0.7
+#: What it adds to the distance that a relative lacks the formats asked for, or only has near ones.
+OTHER_FORMAT, NEAR_FORMAT = 1.5, 0.3
+#: Weight of a relative for shapes beyond its table.
+BEYOND = 0.2
 #: Kinds between which tables carry over; CPUs and machines that compute from SRAM have nothing in common with them.
 _ACCELERATORS = ("gpu", "npu", "tpu", "soc")
 _CALIBRATED = BASIS_CODE["calibrated"]
@@ -87,7 +90,7 @@ def kinship(device: Device, other: Device, link: bool = False) -> float:
             np.log(ceilings(device, "bf16").compute / ceilings(other, "bf16").compute)
             - np.log(device.bandwidth / other.bandwidth)
         )
-    return score + 0.3 * float(np.nan_to_num(size, nan=1.0)) + 0.3 * float(np.nan_to_num(ridge, nan=1.0))
+    return score + 0.3 * float(np.nan_to_num(abs(size), nan=1.0)) + 0.3 * float(np.nan_to_num(abs(ridge), nan=1.0))
 
 
 @dataclass(frozen=True)
@@ -98,19 +101,6 @@ class Relative:
     choice: lookup.Choice
     distance: float
     floor: float
-
-
-@lru_cache(maxsize=1024)
-def least_time(measured: Measured, family: str) -> float:
-    """Shortest time of a call in a table, seconds: what a launch costs whatever the size."""
-    table = measured.table
-    cells = np.argwhere(table.known)
-    if len(cells) > 20000:
-        cells = cells[:: len(cells) // 20000]
-    axis = np.stack([a[cells[:, 1 + i]] for i, a in enumerate(table.axes)], axis=1)
-    shape = shape_at(FAMILY[family], table.sites[cells[:, 0]], axis)
-    least, _ = bound(FAMILY[family], shape, measured.variant, measured.reference)
-    return float(np.quantile(least * np.exp(-table.values[tuple(cells.T)]), 0.01))
 
 
 @dataclass(frozen=True)
@@ -146,35 +136,43 @@ def relatives(model: Calibrated, device: Device, family: str, want: Variant) -> 
     """The nearest measured devices that have a table of the family in the formats asked for, nearest first."""
     candidates = []
     for name in store.names(model.folders):
-        if name in model.hidden:
-            continue
-        other = hwdb.device(name)
-        far = kinship(device, other, FAMILY[family].link)
         profile = store.load(name, model.folders)
-        if profile is None or not np.isfinite(far) or family not in profile.files:
+        if name in model.hidden or profile is None or family not in profile.files:
             continue
-        candidates.append((far + _scarcity(profile, family), name, other, profile))
+        link = FAMILY[family].link
+        far = kinship(device, hwdb.device(name), link) + _format_gap(profile, family, want)
+        far += 0.0 if link else _scarcity(profile, family)
+        if np.isfinite(far):
+            candidates.append((far, name, profile))
     found: list[Relative] = []
-    for far, _, other, profile in sorted(candidates, key=lambda c: c[:2]):
+    for far, name, profile in sorted(candidates, key=lambda c: c[:2])[:RELATIVES]:
         choice = lookup.choose(profile, family, want, model.framework) or _substitute(profile, family, want, model)
         if choice is not None:
-            found.append(Relative(other, choice, far, least_time(choice.measured, family)))
-        if len(found) == RELATIVES:
-            break
+            found.append(Relative(hwdb.device(name), choice, far, lookup.least_time(choice.measured, family)))
     return tuple(found)
+
+
+def _format_gap(profile: store.Profile, family: str, want: Variant) -> float:
+    """What formats add to the distance: read from run.toml, so that tables of far relatives are not loaded."""
+    have = [Variant.parse(k) for t in profile.run["table"] if t["family"] == family for k in t["variants"]]
+    gap = min((lookup.distance(v, want) for v in have), default=float("inf"))
+    if gap == 0.0:
+        return 0.0
+    if np.isfinite(gap):
+        return NEAR_FORMAT
+    plain = Variant("bf16", "bf16", want.routing)
+    return OTHER_FORMAT if any(np.isfinite(lookup.distance(v, plain)) for v in have) else float("inf")
 
 
 def _substitute(profile: store.Profile, family: str, want: Variant, model: Calibrated) -> lookup.Choice | None:
     """A table in 16 bit where the relative has none in the type asked for: its excess factors still tell the shape."""
-    if not want.act or want.act in ("bf16", "fp16"):
-        return None
     plain = lookup.choose(profile, family, Variant("bf16", "bf16", want.routing), model.framework)
     return plain and lookup.Choice(plain.measured, want, _CALIBRATED)
 
 
 def _scarcity(profile: store.Profile, family: str) -> float:
-    rows = max((int(t["rows"]) for t in profile.run["table"] if t["family"] == family), default=0)
-    return float(sum(rows < s for s in SCARCE))
+    rows = max((int(t["rows"]) for t in profile.run["table"] if t["family"] == family), default=1)
+    return SCARCITY * max(float(np.log10(PLENTY / max(rows, 1))), 0.0)
 
 
 def _fill(
@@ -185,13 +183,15 @@ def _fill(
     every = bool(rows.all())
     shape = lookup.take(lookup.coordinates(demand), None if every else rows, len(rows))
     weights = np.array([np.exp(-(r.distance - found[0].distance) / REACH) for r in found])
+    total: Array = np.zeros(())
     logarithm: Array = np.zeros(())
-    limit = None
-    for relative, weight in zip(found, weights / weights.sum(), strict=True):
-        time, limits = carried(relative, device, family, shape)
-        logarithm = logarithm + weight * np.log(np.maximum(time, 1e-12))
+    limit: NDArray[np.int8] | None = None
+    for relative, weight in zip(found, weights, strict=True):
+        time, limits, inside = carried(relative, device, family, shape)
+        share = np.where(inside, weight, weight * BEYOND)
+        logarithm, total = logarithm + share * np.log(np.maximum(time, 1e-12)), total + share
         limit = limits if limit is None else limit
-    time = np.exp(logarithm)
+    time = np.exp(logarithm / total)
     if family.link:
         time = np.where(shape["group"] <= hardware.peers[rows], time, np.nan)
     elif demand.family == "elementwise":
@@ -202,13 +202,15 @@ def _fill(
     answer.time[target] = time
     answer.basis[target] = basis
     answer.spread[target] = far_spread(demand.family) if far else spread_of(demand.family, basis)
-    answer.bound[target] = limit
+    if limit is not None:
+        answer.bound[target] = limit
 
 
 def carried(
     relative: Relative, device: Device, family: Family, shape: Mapping[str, Array]
-) -> tuple[Array, NDArray[np.int8]]:
-    """(seconds on `device`, what binds): the relative's time beyond its floor, scaled by the ratio of the bounds."""
+) -> tuple[Array, NDArray[np.int8], NDArray[np.bool_]]:
+    """(seconds on `device`, what binds, whether the relative's table holds the shape): the relative's time beyond its
+    floor, scaled by the ratio of the bounds."""
     choice = relative.choice
     priced = lookup.price(choice, family, shape)
     wanted = choice.wanted if choice.wanted.act else choice.measured.variant
@@ -217,9 +219,8 @@ def carried(
     floor = np.minimum(priced.time, relative.floor)
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = np.where(there[0] > 0, here[0] / there[0], 1.0)
-    return floor + (priced.time - floor) * ratio, np.where(
-        priced.bound == lookup.LAUNCH, lookup.LAUNCH, here[1]
-    ).astype(np.int8)
+    limit = np.where(priced.bound == lookup.LAUNCH, lookup.LAUNCH, here[1]).astype(np.int8)
+    return floor + (priced.time - floor) * ratio, limit, priced.basis < BASIS_CODE["extrapolated"]
 
 
 def _bound(

@@ -25,7 +25,14 @@ __all__ = ["LEAST_ROWS", "build_files", "build_package", "main", "write_family",
 PACKAGE_DATE = "2026"
 
 
-def package_rows(root: Path, system: str, device: str, source: str, ledger: list[Trial] | None = None) -> Rows:
+def package_rows(
+    root: Path,
+    system: str,
+    device: str,
+    source: str,
+    ledger: list[Trial] | None = None,
+    families: frozenset[str] = frozenset(),
+) -> Rows:
     """All rows of a system of aiconfigurator-core, versions of a framework merged. ledger: where to note by how much
     one kernel's time differs between versions."""
     versions: dict[tuple[str, str], list[tuple[str, Rows]]] = {}
@@ -33,7 +40,7 @@ def package_rows(root: Path, system: str, device: str, source: str, ledger: list
         loaded = aiconfigurator.read_table(
             path, device=device, family=kind, framework=framework, version=version, source=source
         )
-        for family in sorted(set(loaded["family"])):
+        for family in sorted(f for f in set(loaded["family"]) if not families or f in families):
             versions.setdefault((family, framework), []).append((version, loaded.family(family)))
     parts = []
     for (family, framework), found in sorted(versions.items()):
@@ -57,16 +64,22 @@ def _versions(found: list[tuple[str, Rows]], keys: tuple[str, ...]) -> Hidden:
     return Hidden(residual, np.zeros(len(residual), np.int8))
 
 
-def build_package(out: Path, only: set[str], ledger: list[Trial], say: Callable[[str], None] = print) -> None:
+def build_package(
+    out: Path,
+    only: set[str],
+    ledger: list[Trial],
+    say: Callable[[str], None] = print,
+    families: frozenset[str] = frozenset(),
+) -> None:
     """Profiles from the installed aiconfigurator-core."""
     root, version = aiconfigurator.installed()
     source = f"{aiconfigurator.PACKAGE} {version} (PyPI, github.com/ai-dynamo/aiconfigurator)"
     for system, device in sorted(aiconfigurator.SYSTEMS.items()):
         if only and device not in only:
             continue
-        rows = package_rows(root, system, device, source, ledger)
+        rows = package_rows(root, system, device, source, ledger, families)
         licence = aiconfigurator.LICENCE
-        write_profile(rows, out, clean=True, ledger=ledger, source=source, licence=licence, date=PACKAGE_DATE)
+        write_profile(rows, out, clean=not families, ledger=ledger, source=source, licence=licence, date=PACKAGE_DATE)
         say(f"{device}: {len(rows)} rows")
 
 
@@ -89,13 +102,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m perfmodel.profiles.build", description=__doc__)
     parser.add_argument("--sources", type=Path, help="folder of operator files (see docs/profiles.md)")
     parser.add_argument("--only", nargs="*", default=[], help="devices to build")
+    parser.add_argument("--families", nargs="*", default=[], help="families of the package to build again, rest kept")
     parser.add_argument("--out", type=Path, default=Path("data/profiles"))
     chosen = parser.parse_args(arguments)
     ledger: list[Trial] = []
-    build_package(chosen.out, set(chosen.only), ledger)
+    build_package(chosen.out, set(chosen.only), ledger, families=frozenset(chosen.families))
     if chosen.sources:
         build_files(chosen.out, chosen.sources, set(chosen.only), ledger)
-    if not chosen.only:
+    if not chosen.only and not chosen.families:
         write_spreads(chosen.out / "spread.toml", ledger)
 
 

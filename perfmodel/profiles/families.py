@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from perfmodel import equations as eq
 from perfmodel.demand import Array
@@ -284,7 +285,7 @@ def _stretch(family: Family, named: dict[str, Array]) -> dict[str, Array]:
     return {"query": named["length"], "context": np.zeros_like(named["length"])}
 
 
-def bound(family: Family, shape: Shape, variant: Variant, reference: Reference) -> tuple[Array, Array]:
+def bound(family: Family, shape: Shape, variant: Variant, reference: Reference) -> tuple[Array, NDArray[np.int8]]:
     """(seconds, 0 where computing binds, 1 memory, 2 link): the least time `shape` takes at the reference constants."""
     work = family.work(shape, variant.formats())
     if family.link:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from hwdb import Device
 from perfmodel.demand import BASIS_CODE, Array, Demand
 from perfmodel.dtypes import COMPUTE, FALLBACK, FORMAT_NAMES, FORMATS
-from perfmodel.profiles.families import Family, Variant, bound
+from perfmodel.profiles.families import FAMILY, Family, Variant, bound, shape_at
 from perfmodel.profiles.store import Measured, Profile
 
 #: Largest |log2| between the bits of a stored format and of the table that stands in for it.
@@ -126,6 +127,19 @@ def take(shape: Mapping[str, Array | float], rows: NDArray[np.bool_] | None, cou
     return out
 
 
+@lru_cache(maxsize=1024)
+def least_time(measured: Measured, family: str) -> float:
+    """Shortest time of a call in a table, seconds: what a launch costs whatever the size."""
+    table = measured.table
+    cells = np.argwhere(table.known)
+    if len(cells) > 20000:
+        cells = cells[:: len(cells) // 20000]
+    axis = np.stack([a[cells[:, 1 + i]] for i, a in enumerate(table.axes)], axis=1)
+    shape = shape_at(FAMILY[family], table.sites[cells[:, 0]], axis)
+    least, _ = bound(FAMILY[family], shape, measured.variant, measured.reference)
+    return float(np.quantile(least * np.exp(-table.values[tuple(cells.T)]), 0.01))
+
+
 def price(choice: Choice, family: Family, shape: Mapping[str, Array]) -> Priced:
     """Time of `shape` by the chosen table."""
     item = choice.measured
@@ -134,6 +148,9 @@ def price(choice: Choice, family: Family, shape: Mapping[str, Array]) -> Priced:
     variant = Variant(choice.wanted.stored or item.variant.stored, item.variant.act, item.variant.routing)
     least, limit = bound(family, shape, variant, item.reference)
     time = least * np.exp(-value)
+    outside = basis == _EXTRAPOLATED
+    if outside.any():  # held utilisation would let a tiny shape take no time at all
+        time = np.where(outside, np.maximum(time, least_time(item, family.name)), time)
     basis = np.maximum(basis, np.int8(max(choice.worst, _INTERPOLATED if item.fitted else 0)))
     small = (least < LAUNCH_SHARE * time) & (time < LAUNCH_TIME)
     return Priced(time, basis, np.where(small, LAUNCH, limit).astype(np.int8), least)

@@ -242,7 +242,7 @@ def _past_the_end(
     steps = [_step(a, v) for a, v in zip(axes, moved, strict=True)]
     earlier, _ = _corners(grids, known, which, steps)
     octaves = np.maximum(np.abs(held - back) / _OCTAVE, 1e-6)
-    change = (value - earlier) / octaves
+    change = np.clip((value - earlier) / octaves, -_OCTAVE, _OCTAVE)
     share = np.where(beyond > 0, 2.0 - np.exp(change), 2.0 * np.exp(change) - 1.0)
     share = np.clip(share, 0.0, np.where(beyond > 0, 1.1, 1.0))  # above 1, times below the table would turn negative
     reach = np.clip(beyond, -20.0, 20.0)

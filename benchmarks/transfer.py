@@ -1,0 +1,119 @@
+"""Hides each measured device in turn and predicts it from its ceilings and its relatives.
+
+`python -m benchmarks.transfer` writes docs/accuracy-transfer.md and the calibrated and roofline spreads of
+data/profiles/spread.toml.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.operators_common import Cells, device, error, measured_cells, priced, tables
+from perfmodel.costs.calibrated import FAR, Calibrated, relatives
+from perfmodel.costs.roofline import Roofline
+from perfmodel.demand import Array
+from perfmodel.profiles import store
+from perfmodel.profiles.spreads import half_width, merge
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Residuals ln(predicted/measured) of one table of a hidden device. near: its closest relative; far: of another
+    vendor or kind."""
+
+    device: str
+    family: str
+    framework: str
+    near: str
+    far: bool
+    calibrated: Array
+    roofline: Array
+
+
+def residual(cost_time: Array, cells: Cells) -> Array:
+    """ln(predicted/measured) where a prediction was made."""
+    value = np.log(cost_time / cells.time)
+    return value[np.isfinite(value)]
+
+
+def carried(name: str, same_architecture: bool = True) -> list[Carried]:
+    """Every table of device `name`, predicted without it (and without its architecture if so asked)."""
+    own = device(name)
+    hidden = {name}
+    if not same_architecture:
+        hidden |= {n for n in store.names() if device(n).arch.split()[0] == own.arch.split()[0]}
+    out = []
+    for family, framework, item in tables(name):
+        model = Calibrated(framework, item.variant.routing or "1.01", hidden=frozenset(hidden))
+        cells = measured_cells(item, family)
+        found = relatives(model, own, family, item.variant)
+        if not found:
+            continue
+        told = residual(priced(model, own, cells).time, cells)
+        plain = residual(priced(Roofline(), own, cells).time, cells)
+        nearest = found[0]
+        out.append(Carried(name, family, framework, nearest.device.name, nearest.distance >= FAR, told, plain))
+    return out
+
+
+def joined(parts: list[Array]) -> Array:
+    """All residuals together."""
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def learn(every: list[Carried]) -> dict[str, dict[str, float]]:
+    """family -> spreads of the calibrated and roofline bases."""
+    out: dict[str, dict[str, float]] = {}
+    for family in sorted({c.family for c in every}):
+        mine = [c for c in every if c.family == family]
+        near, far = (joined([c.calibrated for c in mine if c.far == kind]) for kind in (False, True))
+        widths = {"roofline": half_width(joined([c.roofline for c in mine]))}
+        if len(near):
+            widths["calibrated"] = half_width(near)
+        if len(far):
+            widths["calibrated_far"] = half_width(far)
+        out[family] = {k: round(v, 4) for k, v in widths.items()}
+    return out
+
+
+def rows(every: list[Carried]) -> list[str]:
+    """Markdown rows: device, family, nearest relative, errors."""
+    groups: dict[tuple[str, str], list[Carried]] = defaultdict(list)
+    for c in every:
+        groups[(c.device, c.family)].append(c)
+    lines = []
+    for (name, family), parts in sorted(groups.items()):
+        told, plain = joined([c.calibrated for c in parts]), joined([c.roofline for c in parts])
+        figures = (error(told, 0.5), error(told, 0.9), error(plain, 0.5), error(plain, 0.9))
+        lines.append(f"| {name} | {family} | {parts[0].near} | {len(told)} | " + " | ".join(f"{100 * f:.1f}" for f in figures) + " |")
+    return lines
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.transfer", description=__doc__)
+    parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--other-architectures", action="store_true", help="hide the device's architecture too")
+    parser.add_argument("--write", action="store_true", help="write the document and the spreads")
+    chosen = parser.parse_args(arguments)
+    every = [c for n in chosen.only or store.names() for c in carried(n, not chosen.other_architectures)]
+    print("\n".join(rows(every)))
+    for family in sorted({c.family for c in every}):
+        mine = [c for c in every if c.family == family]
+        told, plain = joined([c.calibrated for c in mine]), joined([c.roofline for c in mine])
+        print(f"{family:18s} {error(told, 0.5):.3f} {error(told, 0.9):.3f} roofline {error(plain, 0.5):.3f} {error(plain, 0.9):.3f}")
+    told, plain = joined([c.calibrated for c in every]), joined([c.roofline for c in every])
+    print(f"all {error(told, 0.5):.3f} {error(told, 0.9):.3f} roofline {error(plain, 0.5):.3f} {error(plain, 0.9):.3f}")
+    if chosen.write:
+        merge(ROOT / "data" / "profiles" / "spread.toml", learn(every))
+
+
+if __name__ == "__main__":
+    main()

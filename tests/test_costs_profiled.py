@@ -1,0 +1,251 @@
+"""Cost models of measured tables: what they return, how far they reach, how fast they are."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import hwdb
+from perfmodel.costs import Calibrated, FirstKnown, Profiled, Roofline, default
+from perfmodel.costs.calibrated import FAR, carried, ceilings, kinship, relatives
+from perfmodel.costs.spread import far_spread, spreads
+from perfmodel.demand import BASES, BASIS_CODE, FAMILIES, Cost, CostModel, Demand
+from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
+from perfmodel.hardware import hardware
+from perfmodel.profiles import store
+from perfmodel.profiles.families import FAMILY, Variant, bound
+
+BF16, FP8 = FORMAT_CODE["bf16"], FORMAT_CODE["fp8"]
+MODELS: dict[str, CostModel] = {
+    "roofline": Roofline(), "profiled": Profiled("vllm"), "calibrated": Calibrated("vllm"), "default": default("vllm"),
+}  # fmt: skip
+
+
+def gemm(m: object, n: object, k: object, weight: object = BF16, act: object = COMPUTE_CODE["bf16"]) -> Demand:
+    m, n, k = (np.asarray(v, float) for v in (m, n, k))
+    moved = 2.0 * (n * k + m * k + m * n)
+    shape = {"m": m, "n": n, "k": k, "weight": np.asarray(weight), "act": np.asarray(act)}
+    return Demand("gemm", "gemm", 2.0 * m * n * k, moved, np.ones(()), np.asarray(act), 0.0, shape)
+
+
+def any_demand(family: str, rows: int = 3) -> Demand:
+    """A plausible demand of each family for `rows` candidates."""
+    one = np.ones(rows)
+    shape: dict[str, object] = {
+        "m": 64 * one, "n": 4096 * one, "k": 4096 * one, "weight": np.full(rows, BF16), "act": np.full(rows, 2),
+        "tokens": 256 * one, "hidden": 4096 * one, "inter": 1536 * one, "experts": 128 * one, "top_k": 8 * one,
+        "ep": one, "tp": one, "batch": 8 * one, "query": 512 * one, "context": 1024 * one, "heads": 32 * one,
+        "kv_heads": 8 * one, "head_dim": 128 * one, "window": np.inf * one, "kv_bytes": 2 * one, "key_dim": 128 * one,
+        "value_dim": 128 * one, "group": 4 * one,
+    }  # fmt: skip
+    formats = ("weight", "act") if family in ("gemm", "grouped_gemm") else ("kv_bytes",)
+    link = FAMILY[family].link
+    keys = [k for k in FAMILY[family].keys if k in shape] + ([] if link or family == "elementwise" else list(formats))
+    chosen = {k: shape[k] for k in keys}
+    if link:
+        zero = np.zeros(rows)
+        return Demand(family, family, zero, zero, one, 2, np.full(rows, 1e6), {"group": shape["group"]})  # type: ignore[dict-item]
+    work = FAMILY[family].work({**chosen, "moved_bytes": 1e7 * one}, Variant("bf16", "bf16").formats())  # type: ignore[dict-item]
+    flop, moved = (np.broadcast_to(np.asarray(v, float), (rows,)) for v in (work.flop, work.moved))
+    return Demand(family, family, flop, moved, one, 2, 0.0, chosen)  # type: ignore[arg-type]
+
+
+def on(name: str, rows: int = 3) -> object:
+    return hardware([hwdb.device(name)], np.zeros(rows, np.intp))
+
+
+# ------------------------------------------------------------------------------------------------ one suite for all
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", MODELS)
+def test_answers_are_arrays_of_the_demand_with_basis_and_spread(name: str, family: str) -> None:
+    cost: Cost = MODELS[name].cost(any_demand(family), on("h100-sxm"))  # type: ignore[arg-type]
+    known = ~np.isnan(cost.time)
+    assert cost.time.shape == cost.basis.shape == cost.bound.shape == (3,)
+    assert (cost.time[known] > 0).all()
+    assert (cost.spread[known] > 0).all()
+    assert (cost.basis[known] < BASIS_CODE["unknown"]).all()
+    assert (cost.basis[~known] == BASIS_CODE["unknown"]).all()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_batch_is_its_rows(name: str) -> None:
+    rng = np.random.default_rng(2)
+    m, n = np.exp2(rng.uniform(0, 12, 40)), np.exp2(rng.uniform(8, 14, 40))
+    devices = [hwdb.device(d) for d in ("h100-sxm", "rtx-3080", "l40s")]
+    index = rng.integers(0, 3, 40)
+    whole = MODELS[name].cost(gemm(m, n, 4096.0), hardware(devices, index))
+    for row in (0, 7, 39):
+        alone = MODELS[name].cost(gemm(m[[row]], n[[row]], 4096.0), hardware(devices, index[[row]]))
+        assert alone.time[0] == pytest.approx(whole.time[row], rel=1e-4, nan_ok=True)
+        assert alone.basis[0] == whole.basis[row]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_request_classes_lead(name: str) -> None:
+    m = np.array([[1.0, 8.0, 64.0], [512.0, 2048.0, 8192.0]])
+    cost = MODELS[name].cost(gemm(m, np.full(3, 4096.0), np.full(3, 4096.0)), on("h100-sxm"))  # type: ignore[arg-type]
+    row = MODELS[name].cost(gemm(m[1], np.full(3, 4096.0), np.full(3, 4096.0)), on("h100-sxm"))  # type: ignore[arg-type]
+    assert cost.time.shape == (2, 3)
+    assert cost.time[1] == pytest.approx(row.time, rel=1e-6)
+    assert (cost.time[1] > cost.time[0]).all()
+
+
+# --------------------------------------------------------------------------------------------------------- profiled
+
+
+def test_a_measured_point_comes_back_as_measured() -> None:
+    """Every known cell of a table is returned to its resolution, whatever the framework asked for."""
+    profile = store.load("h100-sxm")
+    assert profile is not None
+    item = next(t for t in profile.tables("gemm", "vllm") if t.variant.key == "bf16+bf16")
+    pick = np.argwhere(item.table.known)[::5000]
+    n, k = np.exp(item.table.sites[pick[:, 0]]).T
+    m = np.exp(item.table.axes[0][pick[:, 1]])
+    least, _ = bound(FAMILY["gemm"], {"m": m, "n": n, "k": k}, item.variant, item.reference)
+    measured = least * np.exp(-item.table.values[tuple(pick.T)])
+    cost = Profiled("vllm").cost(gemm(m, n, k), on("h100-sxm", len(m)))  # type: ignore[arg-type]
+    assert cost.time == pytest.approx(measured, rel=1e-3)
+    assert (cost.basis == BASIS_CODE["measured"]).all()
+
+
+def test_what_was_not_measured_is_not_answered() -> None:
+    assert np.isnan(Profiled().cost(any_demand("gemm"), on("rtx-3080")).time).all()  # type: ignore[arg-type]
+    outside = any_demand("all_reduce")
+    outside = replace(outside, shape={"group": np.full(3, 64.0)})
+    assert np.isnan(Profiled().cost(outside, on("h100-sxm")).time).all()  # type: ignore[arg-type]
+
+
+def test_beyond_the_table_the_basis_says_so() -> None:
+    cost = Profiled().cost(gemm([64.0, 4e5], 4096.0, 4096.0), on("h100-sxm", 2))  # type: ignore[arg-type]
+    assert [BASES[b] for b in cost.basis] == ["measured", "extrapolated"]
+    assert cost.spread[1] >= cost.spread[0]
+
+
+def test_eight_bit_weights_are_faster_where_memory_binds() -> None:
+    wide = Profiled("trtllm").cost(gemm(16.0, 8192.0, 8192.0), on("h100-sxm", 1))  # type: ignore[arg-type]
+    slim = Profiled("trtllm").cost(gemm(16.0, 8192.0, 8192.0, FP8, COMPUTE_CODE["fp8"]), on("h100-sxm", 1))  # type: ignore[arg-type]
+    assert 0.4 < float(slim.time[0] / wide.time[0]) < 0.8
+
+
+def test_sliding_windows_stop_reading_at_the_window() -> None:
+    demand = any_demand("attention_decode", 2)
+    shape = {**demand.shape, "context": np.array([16384.0, 16384.0]), "window": np.array([np.inf, 1024.0])}
+    cost = Profiled("vllm").cost(replace(demand, shape=shape), on("h200-sxm", 2))  # type: ignore[arg-type]
+    assert cost.time[1] < 0.5 * cost.time[0]
+
+
+def test_frameworks_differ_and_stand_in_for_each_other() -> None:
+    demand = any_demand("mla_decode", 1)
+    times = [float(Profiled(f).cost(demand, on("h200-sxm", 1)).time[0]) for f in ("vllm", "sglang", "trtllm")]  # type: ignore[arg-type]
+    assert np.isfinite(times).all()
+    assert times[1] != times[2]
+
+
+# ------------------------------------------------------------------------------------------------------- calibrated
+
+
+def test_every_accelerator_is_answered_and_every_device_by_default() -> None:
+    every = hwdb.devices()
+    there = hardware(every, np.arange(len(every)))
+    for family in ("gemm", "attention_prefill", "attention_decode", "elementwise"):
+        demand = any_demand(family, len(every))
+        rated = np.array(
+            [d.bandwidth > 0 and (d.peak("bf16") > 0 or d.peak("fp16") > 0 or d.peak("fp32") > 0) for d in every]
+        )
+        carried = Calibrated().cost(demand, there)
+        kinds = np.array([d.kind in ("gpu", "npu", "tpu", "soc") for d in every])
+        assert np.isfinite(carried.time[kinds & rated]).all(), family
+        assert np.isfinite(default().cost(demand, there).time[rated]).all(), family
+
+
+def test_ceilings_are_measured_where_hwdb_has_them() -> None:
+    device = hwdb.device("t4")
+    assert ceilings(device, "fp16").compute == pytest.approx(device.measured("gemm.fp16"))
+    assert ceilings(device, "fp16").memory == pytest.approx(device.measured("memory_bandwidth"))
+
+
+def test_a_relative_is_of_the_same_make_where_there_is_one() -> None:
+    near = relatives(Calibrated(), hwdb.device("h200-nvl"), "gemm", Variant("bf16", "bf16"))
+    assert near[0].device.arch == hwdb.device("h200-nvl").arch
+    assert kinship(hwdb.device("h100-sxm"), hwdb.device("h200-sxm")) < kinship(
+        hwdb.device("h100-sxm"), hwdb.device("l40s")
+    )
+    assert kinship(hwdb.device("mi300x"), hwdb.device("h100-sxm")) >= FAR
+
+
+def test_tables_do_not_carry_over_to_processors() -> None:
+    assert not np.isfinite(kinship(hwdb.device("epyc-9654"), hwdb.device("h100-sxm")))
+
+
+def test_a_hidden_device_is_predicted_from_its_relatives() -> None:
+    """H200 without its own tables: large GEMMs within 15 %, long decodes within 20 % of what was measured."""
+    blind = Calibrated("vllm", hidden=frozenset({"h200-sxm"}))
+    demand = gemm(np.array([64.0, 1024.0, 8192.0]), 8192.0, 8192.0)
+    truth, told = (m.cost(demand, on("h200-sxm")) for m in (Profiled("vllm"), blind))  # type: ignore[arg-type]
+    assert told.time == pytest.approx(truth.time, rel=0.15)
+    assert (told.basis == BASIS_CODE["calibrated"]).all()
+    decode = any_demand("attention_decode", 2)
+    decode = replace(
+        decode, shape={**decode.shape, "batch": np.array([32.0, 64.0]), "context": np.array([8192.0, 8192.0])}
+    )
+    truth, told = (m.cost(decode, on("h200-sxm", 2)) for m in (Profiled("vllm"), blind))  # type: ignore[arg-type]
+    assert told.time == pytest.approx(truth.time, rel=0.20)
+
+
+def test_twice_the_device_takes_half_the_time_of_large_kernels() -> None:
+    device = hwdb.device("rtx-3080")
+    records = {
+        key: replace(r, value=2 * float(r.value)) if key.startswith(("peak.", "memory.bandwidth", "measured.")) else r
+        for key, r in device.records.items()
+    }
+    twice = replace(device, name="rtx-twice", records=records)
+    (relative, *_) = relatives(Calibrated(), device, "gemm", Variant("bf16", "bf16"))
+    shape = {k: np.array([8192.0]) for k in ("m", "n", "k")}
+    one, two = (float(carried(relative, d, FAMILY["gemm"], shape)[0][0]) for d in (device, twice))
+    assert two == pytest.approx(one / 2, rel=0.02)
+
+
+def test_a_launch_costs_the_same_on_twice_the_device() -> None:
+    (relative, *_) = relatives(Calibrated(), hwdb.device("rtx-3080"), "gemm", Variant("bf16", "bf16"))
+    shape = {"m": np.ones(1), "n": np.full(1, 32.0), "k": np.full(1, 32.0)}
+    for name in ("rtx-3080", "b200-sxm"):
+        told = float(carried(relative, hwdb.device(name), FAMILY["gemm"], shape)[0][0])
+        assert told == pytest.approx(relative.floor, rel=0.5)
+
+
+# ------------------------------------------------------------------------------------------------ spreads, combining
+
+
+def test_worse_bases_are_never_surer() -> None:
+    for family in FAMILIES:
+        assert (np.diff(spreads(family)) >= 0).all(), family
+        assert far_spread(family) >= spreads(family)[BASIS_CODE["calibrated"]]
+
+
+def test_each_row_is_priced_by_the_first_model_that_knows_it() -> None:
+    devices = [hwdb.device(d) for d in ("h100-sxm", "rtx-3080", "epyc-9654")]
+    there = hardware(devices, np.arange(3))
+    demand = gemm(np.full(3, 64.0), 4096.0, 4096.0)
+    cost = FirstKnown((Profiled("vllm"), Calibrated("vllm"), Roofline())).cost(demand, there)
+    assert [BASES[b] for b in cost.basis] == ["measured", "calibrated", "roofline"]
+    assert cost.time[2] == pytest.approx(Roofline().cost(demand, there).time[2])
+
+
+# ------------------------------------------------------------------------------------------------------------ speed
+
+
+def test_a_hundred_thousand_gemms_of_few_sites_take_a_fraction_of_a_second() -> None:
+    rng = np.random.default_rng(0)
+    count = 100_000
+    sites = rng.integers(64, 20000, (300, 2)).astype(float)[rng.integers(0, 300, count)]
+    demand = gemm(np.exp2(rng.uniform(0, 13, count)), sites[:, 0], sites[:, 1])
+    there = on("h200-sxm", count)
+    Profiled("vllm").cost(demand, there)  # type: ignore[arg-type]
+    start = time.process_time()
+    Profiled("vllm").cost(demand, there)  # type: ignore[arg-type]
+    assert time.process_time() - start < 0.6, "10^6 in a second or two"
