@@ -3,7 +3,7 @@
 `simulate` and `capacity` take a model on a deployment; `run` takes pools made by hand, from any `StepTable`.
 """
 
-from perfmodel.simulator.api import Capacity, capacity, offered, pools_of, simulate
+from perfmodel.simulator.api import COUNT, COUNT_REPLICA, Capacity, capacity, offered, pools_of, simulate
 from perfmodel.simulator.build import pool
 from perfmodel.simulator.export import trace_events, write_requests, write_trace
 from perfmodel.simulator.metrics import (
@@ -25,8 +25,8 @@ from perfmodel.simulator.timeline import Experience, experience, token_times
 from perfmodel.simulator.traffic import Traffic, arrivals, from_workload, traffic
 
 __all__ = [
-    "ROUTERS", "Capacity", "Distribution", "Experience", "Link", "Policy", "Pool", "Simulation", "StepTable", "Traffic",
-    "arrivals", "attained", "attainment", "capacity", "experience", "frame", "from_workload", "goodput", "holds",
-    "latency", "occupancy", "of_engine", "offered", "pool", "pools_of", "run", "simulate", "summary", "token_times",
-    "trace_events", "traffic", "write_requests", "write_trace",
+    "COUNT", "COUNT_REPLICA", "ROUTERS", "Capacity", "Distribution", "Experience", "Link", "Policy", "Pool",
+    "Simulation", "StepTable", "Traffic", "arrivals", "attained", "attainment", "capacity", "experience", "frame",
+    "from_workload", "goodput", "holds", "latency", "occupancy", "of_engine", "offered", "pool", "pools_of", "run",
+    "simulate", "summary", "token_times", "trace_events", "traffic", "write_requests", "write_trace",
 ]  # fmt: skip

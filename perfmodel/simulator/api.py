@@ -22,8 +22,8 @@ from perfmodel.simulator.traffic import Traffic, from_workload, traffic
 from perfmodel.traces import Trace
 from perfmodel.workload import Slo, Workload
 
-#: Requests drawn where a workload does not say how many: enough for a p99.
-COUNT = 2000
+#: Requests drawn where a workload does not say how many: enough for a p99, and for each replica to settle.
+COUNT, COUNT_REPLICA = 2000, 300
 #: Requests a user sends in a closed loop, as InferenceMAX does (10 x concurrency).
 WAVES = 10
 

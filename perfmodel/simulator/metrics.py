@@ -141,7 +141,7 @@ def summary(simulation: Simulation, slo: Slo | None = None) -> dict[str, float]:
     }  # fmt: skip
     for metric in ("ttft", "tpot", "itl", "e2e", "normalised"):
         found = latency(simulation, metric)
-        row |= {f"{metric}_ms_{s}": 1e3 * found.at(s) for s in ("mean", *STATISTICS)}
+        row |= {f"{metric}_ms": 1e3 * found.mean, **{f"{metric}_ms_{s}": 1e3 * found.at(s) for s in STATISTICS}}
     if slo is not None and slo.objectives:
         row["slo_attainment"] = float(attained(simulation, slo).mean())
         row["goodput"] = goodput(simulation, slo)

@@ -59,7 +59,7 @@ def decode_line(x: Arrays, k: int, seqs: int, context: int) -> tuple[float, floa
     if step >= least:
         return step, slope, steps
     if slope > 0:
-        steps = min(steps, int(math.ceil((least - step) / slope)))
+        steps = min(steps, math.ceil((least - step) / slope))
     return least, 0.0, steps
 
 
