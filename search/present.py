@@ -41,8 +41,9 @@ ENDINGS = {
 }  # fmt: skip
 DTYPES = {"bf16", "fp16", "fp32", "fp64", "tf32", "fp8", "fp4", "int8", "int4"}
 ACRONYMS = {"isl", "osl", "ttft", "tpot", "itl", "e2e", "tp", "pp", "ep", "dp", "sp", "kv", "slo", "gpu", "l2", "tdp"}
-#: Columns whose text is not broken over lines.
-UNBROKEN = ("candidate", "name", "figure", "operator", "device", "option")
+#: Columns whose text may be broken over lines, and the least width they get.
+PROSE = ("reason", "source", "note", "title", "answer", "price", "remark", "value")
+PROSE_WIDTH = 24
 SECONDS_BEFORE_A_BAR = 1.0
 #: Characters a line may have where output goes to a file or pipe and COLUMNS is not set.
 WIDE = 200
@@ -179,22 +180,25 @@ def show(
     title: str = "",
     columns: Sequence[str] = (),
     notes: Sequence[str] = (),
+    bare: Sequence[str] = (),
     stream: TextIO | None = None,
 ) -> None:
-    """Print rows. A table shows `columns` (default: all) with ranges folded in; JSON and CSV hold every column."""
+    """Print rows. A table shows `columns` (default: all) with ranges folded in, but for `bare` ones; JSON and CSV hold
+    every column."""
     out = sys.stdout if stream is None else stream
     if as_form == "json":
         print(to_json(rows), file=out)
     elif as_form == "csv":
         write_csv(rows, out)
     else:
-        _table(rows, title, columns or columns_of(rows), notes, out)
+        shown = [{c: v for c, v in row.items() if not c.startswith(tuple(f"{b}_" for b in bare))} for row in rows]
+        _table(shown, title, columns or columns_of(shown), notes, out)
 
 
 def deliver(frame: pd.DataFrame, path: Path | None, as_form: Form) -> None:
     """A frame of predictions as CSV or JSON, to `path` or to stdout; how many rows were refused goes to stderr."""
     if as_form == "json":
-        text = to_json(frame.to_dict(orient="records")) + "\n"
+        text = to_json([{str(c): v for c, v in row.items()} for row in frame.to_dict(orient="records")]) + "\n"
     else:
         text = frame.to_csv(index=False, lineterminator="\n")
     if path is None:
@@ -219,19 +223,41 @@ def _table(rows: Sequence[Row], title: str, columns: Sequence[str], notes: Seque
     from rich.table import Table
     from rich.text import Text
 
-    kept = [c for c in columns if any(number(row.get(c)) not in ("–", "") for row in rows)]
-    table = Table(title=Text(title) if title else None, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-    for column in kept:
-        numeric = all(not isinstance(row.get(column), str) for row in rows)
-        whole = column in UNBROKEN
-        justify: Literal["left", "right"] = "right" if numeric else "left"
-        table.add_column(Text(heading(column)), justify=justify, overflow="fold", no_wrap=whole)
-    for row in rows:
-        table.add_row(*(Text(with_range(row, c)) for c in kept))
     console = _console(out)
+    kept = [c for c in columns if any(number(row.get(c)) not in ("–", "") for row in rows)]
+    cells = [[with_range(row, c) for c in kept] for row in rows]
+    if _total(widths := _widths(kept, cells)) > console.width and any(f"{c}_lo" in row for row in rows for c in kept):
+        cells = [[with_range({c: row.get(c)}, c) for c in kept] for row in rows]
+        notes = [*notes, "ranges left out for want of width; they are in --json and --csv"]
+    fits = _total(widths := _widths(kept, cells)) <= console.width
+    named = Text(title) if title else None
+    table = Table(
+        title=named, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    for column, width in zip(kept, widths, strict=True):
+        numeric = all(not isinstance(row.get(column), str) for row in rows)
+        table.add_column(
+            Text(heading(column)),
+            justify="right" if numeric else "left",
+            overflow="fold",
+            width=width if fits and column not in PROSE else None,
+        )
+    for line in cells:
+        table.add_row(*(Text(cell) for cell in line))
     console.print(table)
     for note in notes:
         console.print(Text(note))
+
+
+def _widths(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
+    """Characters that each column needs to break no cell (prose aside) and no word of its heading."""
+    longest = [max([len(line[i]) for line in cells], default=0) for i in range(len(columns))]
+    words = [max(len(w) for w in heading(c).split()) for c in columns]
+    return [max(min(n, PROSE_WIDTH) if c in PROSE else n, w) for c, n, w in zip(columns, longest, words, strict=True)]
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + 2 * len(widths) + 1
 
 
 def say(text: str, *, strong: bool = False, stream: TextIO | None = None) -> None:

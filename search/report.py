@@ -11,7 +11,7 @@ from search import charts
 from search.objectives import chances, overall
 from search.page import Chip, Fact, Goal, Page, Section, Table, render
 from search.present import money, number, percent
-from search.summary import columns, group, headline, question, tally, time_rows
+from search.summary import columns, group, headline, in_kilowatts, question, tally, time_rows
 from search.whatif import what_if
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ def _candidates(plan: Plan, rows: Sequence[dict[str, Any]]) -> Section:
         id="candidates", short="Candidates", title="Candidates",
         lead=f"{lead}{f', then the {misses} nearest misses (rank 0) with the reason' if misses else ''}. "
         "Click a heading to sort.",
-        tables=[Table(rows, shown, sortable=True, wide=("reason",), chosen=("rank", 1), id="table")],
+        tables=[Table(in_kilowatts(rows), shown, sortable=True, wide=("reason",), chosen=("rank", 1), id="table")],
     )  # fmt: skip
 
 

@@ -82,7 +82,12 @@ def columns(plan: Plan) -> list[str]:
     rate = ["output_tok_s"] if rates.max() > 1.01 * rates.min() else []
     misses = ["reason"] if not plan.qualifies.all() else []
     cost = ["usd_per_hour", "usd_per_million_tokens"]
-    return ["rank", "candidate", *cost, *asked, *rate, "power_w", "slo_chance", "basis", *misses]
+    return ["rank", "candidate", *cost, *asked, *rate, "power_kw", "slo_chance", "basis", *misses]
+
+
+def in_kilowatts(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with `power_kw` and its range beside watts."""
+    return [{**row, **{f"power_kw{end}": row[f"power_w{end}"] / 1e3 for end in ("", "_lo", "_hi")}} for row in rows]
 
 
 def tally(plan: Plan) -> str:
@@ -122,7 +127,8 @@ def show(plan: Plan, rows: Sequence[dict[str, Any]]) -> None:
 
     present.say(question(plan))
     present.say(headline(plan), strong=True)
-    present.show(rows, columns=columns(plan), notes=[tally(plan), f"price: {rows[0]['price']}"])
+    notes = [tally(plan), f"price: {rows[0]['price']}"]
+    present.show(in_kilowatts(rows), columns=columns(plan), bare=["usd_per_million_tokens"], notes=notes)
     present.show(time_rows(plan.terms()), title="Where the time goes (mean prompt, then one step of decoding)")
     present.show(memory_rows(plan), title="Where the memory goes")
 

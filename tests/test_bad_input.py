@@ -118,7 +118,7 @@ TABLE = [
     scenario("impossible bound", "ttft_ms = 2000", "ttft_ms = 0.001", "ttft", code=1),
     # traces
     trace("empty", "", "empty"),
-    trace("without columns", "a,b\n1,2\n", "arrival_s,input_tokens,output_tokens"),
+    trace("without columns", "a,b\n1,2\n", "line 1", "input_tokens"),
     trace("unsorted", HEAD + "5,10,10\n1,10,10\n", "line 3"),
     trace("negative", HEAD + "1,-10,10\n2,10,10\n", "line 2", "-10"),
     trace("text", HEAD + "1,ten,10\n", "line 2", "ten"),
