@@ -141,8 +141,8 @@ def main() -> None:
         "listed in that file. Measured values of published serving runs that nothing was fitted on "
         f"(split `{asked.split}`, without rows that another source also measured in the other split), setups known, "
         "no speculative decoding. |error| is relative to the measurement; bias is the median signed error; "
-        "`groups equal` gives every model, device and engine the same weight. `inside` is the share of measurements within the "
-        "80 % interval.\n\n"
+        "`groups equal` gives every model, device and engine the same weight. `inside` is the share of "
+        "measurements within the 80 % interval.\n\n"
         f"Rows answered: {1 - len(refused) / max(len(predictions), 1):.1%} of {len(predictions)}.\n"
     )
     asked.output.write_text("\n".join([head, *sections(rows, peers), worst(rows)]))

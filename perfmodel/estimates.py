@@ -16,6 +16,8 @@ from perfmodel.load import Load
 from perfmodel.memory import GB, Memory
 from perfmodel.passes import Passes
 from perfmodel.serving import Served
+from perfmodel.spread import METRICS as SPREADS
+from perfmodel.spread import spread
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,11 +155,11 @@ class Estimates:
         out["memory_gb_per_device"] = self.memory / GB
         out["power_w_per_device"] = self.power
         out["energy_j_per_output_token"] = self.energy
-        for metric, spread in self.spread.items():
+        for metric, width in self.spread.items():
             column = {"ttft": "ttft_ms", "tpot": "tpot_ms", "throughput": "output_tok_s", "power": "power_w_per_device"}
             if metric in column:
-                out[f"{column[metric]}_lo"] = out[column[metric]] * np.exp(-spread)
-                out[f"{column[metric]}_hi"] = out[column[metric]] * np.exp(spread)
+                out[f"{column[metric]}_lo"] = out[column[metric]] * np.exp(-width)
+                out[f"{column[metric]}_hi"] = out[column[metric]] * np.exp(width)
         out["fits"] = self.fits
         out["basis"] = basis_names()[self.basis]
         return out
@@ -175,14 +177,6 @@ def basis_names() -> np.ndarray:
     return np.array(BASES)
 
 
-#: Spread of the serving model beside that of its passes, as log half-widths; see docs/accuracy.md.
-SERVING_SPREAD = {"ttft": 0.5, "tpot": 0.15, "throughput": 0.15}
-
-
-def _joined(*spreads: Array | float) -> Array:
-    return np.sqrt(sum(np.square(s) for s in spreads))
-
-
 def assemble(passes: Passes, memory: Memory, load: Load, served: Served, deployments: Deployments) -> Estimates:
     """Put the parts of an estimate together; `load` is that of one replica."""
     replicas = deployments.replicas
@@ -192,7 +186,7 @@ def assemble(passes: Passes, memory: Memory, load: Load, served: Served, deploym
     rate = served.rate * replicas
     decode, prefill = served.decode_cost, served.prefill_cost
     power = _power(passes, load, served)
-    prefill_spread = load.mean(np.broadcast_to(prefill.spread, served.ttft.shape))
+    basis = np.maximum(decode.basis, prefill.basis.max(axis=0)).astype(np.int8)
     by_class = {
         "ttft": served.ttft, "tpot": served.tpot, "e2e": e2e, "wait": served.wait + served.burst,
         "prefill": served.prefill, "stall": served.stall, "itl_tail": served.mixed_step,
@@ -216,11 +210,8 @@ def assemble(passes: Passes, memory: Memory, load: Load, served: Served, deploym
         saturated=served.saturated,
         power=power,
         energy=power * devices / np.maximum(rate * outputs, 1e-12),
-        basis=np.maximum(decode.basis, prefill.basis.max(axis=0)).astype(np.int8),
-        ttft_spread=_joined(prefill_spread, SERVING_SPREAD["ttft"]),
-        tpot_spread=_joined(decode.spread, SERVING_SPREAD["tpot"]),
-        throughput_spread=_joined(decode.spread, SERVING_SPREAD["throughput"]),
-        power_spread=np.full(len(devices), watts.spread()),
+        basis=basis,
+        **{f"{metric}_spread": spread(metric, load.arrival, basis) for metric in SPREADS},
         reasons=memory.reasons(),
     )
 

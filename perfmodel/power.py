@@ -30,11 +30,6 @@ def shares() -> Array:
     return np.array([*(table[b] for b in BOUNDS), table["host"]])
 
 
-def spread() -> float:
-    """Log half-width of the 80 % interval of these watts."""
-    return float(_table()["spread"]["value"])
-
-
 def idle_power(hardware: Hardware) -> Array:
     """Watts of a device with nothing to do: measured where known, else the median share of the limit. (N,)"""
     return np.where(np.isfinite(hardware.idle), hardware.idle, _table()["idle_share"]["value"] * hardware.tdp)

@@ -1,0 +1,75 @@
+"""Learn the 80 % intervals of whole-deployment figures from measured serving runs (split `train`).
+
+    python benchmarks/fit_spread.py CASES.csv TRUTH.csv [--write]
+
+The tables are those of benchmarks/accuracy.py. For each metric, arrival and class of basis with at least 40 measured
+values: the 80th percentile of |log(estimate / measurement)|, every group of rows weighing the square root of its size.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.accuracy import joined, rows_of
+from perfmodel.batch import INTERVALS, predict
+from perfmodel.spread import CLASSES
+
+FEWEST = 40
+HEAD = """# Log half-widths of 80 % intervals: quantiles of |log(estimate / measurement)| over published serving runs, by
+# arrival and class of basis. Made by benchmarks/fit_spread.py.
+"""
+
+
+def quantile(rows: pd.DataFrame, rank: float = 0.8) -> float:
+    """Weighted quantile of the absolute log ratio."""
+    size = rows.groupby("group").ratio.transform("size")
+    ordered = rows.assign(weight=1.0 / np.sqrt(size)).sort_values("ratio")
+    at = ordered.weight.cumsum() / ordered.weight.sum()
+    return float(np.interp(rank, at, ordered.ratio))
+
+
+def table(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """metric -> "arrival-class" -> half-width."""
+    out: dict[str, dict[str, float]] = {}
+    for metric, mine in rows.groupby("kind"):
+        found = {"any-any": quantile(mine)}
+        for keys, name in ((["basis"], "any-{1}"), (["mode"], "{0}-any"), (["mode", "basis"], "{0}-{1}")):
+            for value, part in mine.groupby(keys):
+                if len(part) >= FEWEST:
+                    both = dict(zip(keys, value, strict=True))
+                    found[name.format(both.get("mode", ""), both.get("basis", ""))] = quantile(part)
+        out[str(metric)] = {k: round(v, 3) for k, v in sorted(found.items())}
+    return out
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", type=Path)
+    parser.add_argument("truth", type=Path)
+    parser.add_argument("--write", action="store_true")
+    asked = parser.parse_args()
+    cases = pd.read_csv(asked.cases, dtype=str, keep_default_na=False)
+    truth = pd.read_csv(asked.truth)[["case_id", "metric", "value"]]
+    predictions = predict(asked.cases)
+    rows = joined(rows_of(cases, truth, "train"), predictions)
+    rows["basis"] = rows.case_id.map(predictions.set_index("case_id").basis).map(CLASSES)
+    rows["kind"] = rows.metric.map({**INTERVALS, "wall_power_w": None}).replace({"e2e": "tpot"})
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rows["ratio"] = np.abs(np.log(rows.predicted / rows.value))
+    rows = rows[np.isfinite(rows.ratio) & rows.kind.notna()]
+    found = table(rows)
+    text = [HEAD]
+    for metric, widths in found.items():
+        text.append(f"[{metric}]\n" + "\n".join(f"{k} = {v}" for k, v in widths.items()) + "\n")
+    print("\n".join(text))
+    if asked.write:
+        (Path(__file__).parent.parent / "perfmodel" / "spread.toml").write_text("\n".join(text))
+
+
+if __name__ == "__main__":
+    main()
