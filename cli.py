@@ -47,6 +47,7 @@ def plan(
     top: Annotated[int, typer.Option(min=1, help="How many candidates to list, from the best on.")] = 10,
     misses: Annotated[int, typer.Option(min=0, help="How many near misses to list, with their reasons.")] = 3,
     explain: Annotated[bool, typer.Option("--explain", help="Print the winner operator by operator.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Replay the finalists by simulation, beside.")] = False,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
     hwdb: Folders = None,
@@ -60,7 +61,46 @@ def plan(
     rows = found.rows(top, misses) if found.best >= 0 else []
     if explain:
         return present.show(found.terms(), form, title=f"Where the time goes: {rows[0]['candidate']}")
+    if verify:
+        from search import verify as replayed
+
+        with present.progress("replaying") as update:
+            checked = replayed.verify(found, progress=update)
+        if form != "table":
+            return present.show(checked, form)
+        summary.show(found, rows)
+        return present.show(checked, columns=replayed.columns(found), title="Finalists, estimated and simulated")
     return summary.show(found, rows) if form == "table" else present.show(rows, form)
+
+
+@app.command("simulate")
+def simulate(
+    scenario: Scenario,
+    rank: Annotated[int, typer.Option(min=1, help="Which finalist of the plan, from the best on.")] = 1,
+    requests: Annotated[int, typer.Option(min=0, help="Requests to replay (0: the whole trace, or enough).")] = 0,
+    router: Annotated[str, typer.Option(help="How requests find a replica; docs/simulator.md lists the routers.")] = (
+        "join_shortest_queue"
+    ),
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    capacity: Annotated[bool, typer.Option("--capacity", help="Also find the highest rate within the SLOs.")] = False,
+    log: Annotated[Path | None, typer.Option(help="Write a row a request here: .csv or .parquet.")] = None,
+    trace: Annotated[Path | None, typer.Option(help="Write a trace for ui.perfetto.dev here (JSON).")] = None,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    hwdb: Folders = None,
+) -> None:
+    """Replay the scenario's load on a finalist of its plan, iteration by iteration."""
+    from search import verify
+
+    form = present.form(as_json, as_csv)
+    with present.progress("searching") as update:
+        found = search.plan(search.load_scenario(scenario, hwdb or ()), progress=update)
+    with present.progress("replaying") as update:
+        row = verify.simulated_row(
+            found, rank, count=requests, router=router, seed=seed, capacity_too=capacity, log=log, trace=trace,
+            progress=update,
+        )  # fmt: skip
+    return present.sheet(row, verify.SHEET) if form == "table" else present.show([row], form)
 
 
 @app.command("fleet")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hwdb import InputError
 from perfmodel import simulator
 from perfmodel.deployment import Deployments
 from perfmodel.simulator import Capacity, Simulation, Traffic
@@ -128,3 +130,34 @@ def verify(plan: Plan, most: int = 0, *, seed: int = 0, progress: Progress | Non
             "slo_attainment": simulated.get("slo_attainment", float("nan")), "remark": simulated["remark"],
         })  # fmt: skip
     return rows
+
+
+def columns(plan: Plan) -> list[str]:
+    """What a terminal shows of `verify`: each objective twice, the share of requests within all, the verdict."""
+    names = [label(o) for o in plan.judge.asked.slo.objectives] or ["ttft_ms", "tpot_ms"]
+    pairs = [c for name in names for c in (name, f"simulated_{name}")]
+    throughput = ["output_tok_s", "simulated_output_tok_s"]
+    return ["candidate", *pairs, *throughput, "slo_attainment", "simulated_meets", "remark"]
+
+
+def simulated_row(
+    plan: Plan, rank: int, *, count: int = 0, router: str = "join_shortest_queue", seed: int = 0,
+    capacity_too: bool = False, log: Path | None = None, trace: Path | None = None, progress: Progress | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """The finalist of the given rank, simulated, as a flat row; its request log and trace written where asked.
+
+    `InputError` when the plan has fewer finalists, or a file cannot be written.
+    """
+    chosen = finalists(plan, rank)
+    if len(chosen) < rank:
+        raise InputError(f"rank {rank} is beyond the {len(chosen)} candidates of different layout; give a lower one")
+    number = chosen[rank - 1]
+    found = replay(plan, number, count=count, router=router, seed=seed, progress=progress)
+    made = row(plan, number, found)
+    if capacity_too:
+        made["capacity_rps"] = capacity(plan, number, count=count, router=router, seed=seed).rate
+    if log is not None:
+        simulator.write_requests(found, log)
+    if trace is not None:
+        simulator.write_trace(found, trace)
+    return made

@@ -114,6 +114,40 @@ def _values(simulation: Simulation, objective: Objective) -> Array:
     return _BY_REQUEST[objective.metric](simulation)
 
 
+def window(simulation: Simulation) -> tuple[float, float]:
+    """When rates are measured, s: all the time, or, where requests come by themselves, from the tenth part of the
+    arrivals to the last, so that neither filling nor draining counts."""
+    issued = simulation.issued[simulation.served]
+    begin, end = float(np.min(issued)), float(np.nanmax(simulation.finish))
+    if len(issued) >= 100 and np.isfinite(simulation.traffic.rate):
+        return float(np.sort(issued)[len(issued) // 10]), float(np.max(issued))
+    return begin, end
+
+
+def rates(simulation: Simulation) -> dict[str, float]:
+    """`request_rate` (answers finished), `output_tok_s` and `input_tok_s` (prompts done) within the `window`."""
+    begin, end = window(simulation)
+    inside = (simulation.finish > begin) & (simulation.finish <= end)
+    prompts = (simulation.first > begin) & (simulation.first <= end)
+    tokens = _made_by(simulation, end) - _made_by(simulation, begin)
+    span = end - begin
+    return {
+        "request_rate": float(inside.sum() / span), "output_tok_s": float(tokens / span),
+        "input_tok_s": float(simulation.traffic.input_tokens[prompts].sum() / span),
+    }  # fmt: skip
+
+
+def _made_by(simulation: Simulation, time: float) -> float:
+    """Tokens made until `time`: first ones, and of each run the share of its steps that had ended."""
+    runs = simulation.runs
+    steps = runs["steps"].astype(float)
+    span = runs["step"] * steps + runs["slope"] * 0.5 * steps * (steps - 1)
+    share = np.clip((time - runs["start"]) / np.maximum(span, 1e-300), 0.0, 1.0)
+    resumed = np.isfinite(simulation.stints["time"]) & (simulation.stints["made"] > 1)
+    prefilled = np.sum(simulation.first <= time) + np.sum(simulation.stints["time"][resumed] <= time)
+    return float(np.sum(runs["active"] * steps * share) + prefilled)
+
+
 def goodput(simulation: Simulation, slo: Slo) -> float:
     """Requests/s that met every limit of `slo` (DistServe, arXiv:2401.09670)."""
     return float(attained(simulation, slo).sum() / simulation.duration)
@@ -129,14 +163,11 @@ def attainment(simulation: Simulation, slo: Slo) -> dict[str, float]:
 
 
 def summary(simulation: Simulation, slo: Slo | None = None) -> dict[str, float]:
-    """Every figure in one flat row, units in the names."""
+    """Every figure in one flat row, units in the names. Rates are those of `window`."""
     served = simulation.served
     row: dict[str, float] = {
         "requests": len(simulation.traffic), "rejected": int(simulation.rejected.sum()),
-        "duration_s": simulation.duration, "request_rate": float(served.sum() / simulation.duration),
-        "output_tok_s": float(simulation.emitted.sum() / simulation.duration),
-        "input_tok_s": float(simulation.traffic.input_tokens[served].sum() / simulation.duration),
-        "preemptions": int(simulation.preempted.sum()),
+        "duration_s": simulation.duration, **rates(simulation), "preemptions": int(simulation.preempted.sum()),
         "cached_share": float(simulation.cached.sum() / simulation.traffic.input_tokens[served].sum()),
     }  # fmt: skip
     for metric in ("ttft", "tpot", "itl", "e2e", "normalised"):
