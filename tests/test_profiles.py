@@ -409,7 +409,7 @@ def test_spreads_hold_the_share_they_promise() -> None:
     width = spreads.half_width(residual)
     assert np.mean(np.abs(residual) <= width) == pytest.approx(0.8, abs=0.01)
     hidden = heldout.Hidden(residual, np.zeros(20000, np.int8))
-    ledger = [tables.Trial("x", "gemm", "vllm", test, hidden) for test in ("points", "octave", "versions")]
+    ledger = [tables.Trial("x", "gemm", "vllm", test, hidden) for test in ("points", "octave", "repeats")]
     assert spreads.learned(ledger)["gemm"]["interpolated"] == pytest.approx(width, rel=0.05)
 
 

@@ -75,8 +75,8 @@ def release(version: str) -> tuple[tuple[int, object], ...]:
 def tables(root: Path, system: str) -> Iterator[tuple[str, str, str, Path]]:
     """(family or "collective"/"recurrent", framework, version, file) of every table of `system` that is understood."""
     for path in sorted((root / system).glob("*/*/*/*.parquet")):
-        # SGLang's scaling kernel runs at a tenth of the bandwidth: no stand-in for norms and activations
-        if path.stem in TABLES and not (path.stem == "scale_matrix_perf" and path.parts[-3] == "sglang"):
+        # scaling kernels of vLLM and SGLang are erratic or slow: no stand-in for norms and activations
+        if path.stem in TABLES and (path.stem != "scale_matrix_perf" or path.parts[-3] == "trtllm"):
             yield TABLES[path.stem], path.parts[-3], path.parts[-2], path
 
 

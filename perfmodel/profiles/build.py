@@ -34,33 +34,33 @@ def package_rows(
     families: frozenset[str] = frozenset(),
 ) -> Rows:
     """All rows of a system of aiconfigurator-core, versions of a framework merged. ledger: where to note by how much
-    one kernel's time differs between versions."""
+    repeated measurements differ."""
     versions: dict[tuple[str, str], list[tuple[str, Rows]]] = {}
     for kind, framework, version, path in aiconfigurator.tables(root, system):
         loaded = aiconfigurator.read_table(
             path, device=device, family=kind, framework=framework, version=version, source=source
         )
         for family in sorted(f for f in set(loaded["family"]) if not families or f in families):
-            versions.setdefault((family, framework), []).append((version, loaded.family(family)))
+            part = loaded.family(family)
+            versions.setdefault((family, framework), []).append((version, part))
+            if ledger is not None:
+                ledger.append(Trial(device, family, framework, "repeats", repeats(part)))
     parts = []
-    for (family, framework), found in sorted(versions.items()):
+    for (family, _), found in sorted(versions.items()):
         keys = ("weight", "act", "kv", *SHAPES[family])
-        if ledger is not None and len(found) > 1:
-            ledger.append(Trial(device, family, framework, "versions", _versions(found, (*keys, "kernel"))))
         parts.append(aiconfigurator.merged(found, keys, ("weight", "act", "kv")))
     return concat(parts)
 
 
-def _versions(found: list[tuple[str, Rows]], keys: tuple[str, ...]) -> Hidden:
-    """ln(time in the newest version / time in the one before) of the rows that both have, same kernel."""
-    newest = sorted(found, key=lambda v: aiconfigurator.release(v[0]))[-2:]
-    tables = [aiconfigurator.first_of(t, keys, t["time"]) for _, t in newest]
-    both = concat(tables)
-    codes = np.stack([np.unique(both[k], return_inverse=True)[1].reshape(-1) for k in keys], axis=1)
+def repeats(table: Rows) -> Hidden:
+    """ln(second time / first) of the rows of one file that were measured twice under the same key and kernel."""
+    keys = ("kernel", "weight", "act", "kv", *SHAPES[str(table["family"][0])])
+    codes = np.stack([np.unique(table[k], return_inverse=True)[1].reshape(-1) for k in keys], axis=1)
     _, which, count = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
-    twice = np.flatnonzero(count[which.reshape(-1)] == 2)
-    pairs = twice[np.argsort(which.reshape(-1)[twice], kind="stable")].reshape(-1, 2)
-    residual = np.log(both["time"][pairs[:, 1]] / both["time"][pairs[:, 0]])
+    which = which.reshape(-1)
+    twice = np.flatnonzero(count[which] == 2)
+    pairs = twice[np.argsort(which[twice], kind="stable")].reshape(-1, 2)
+    residual = np.log(table["time"][pairs[:, 1]] / table["time"][pairs[:, 0]])
     return Hidden(residual, np.zeros(len(residual), np.int8))
 
 

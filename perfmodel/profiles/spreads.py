@@ -20,10 +20,10 @@ _MEASURED, _INTERPOLATED, _EXTRAPOLATED = (BASIS_CODE[b] for b in ("measured", "
 def residuals(ledger: list[Trial], family: str, basis: str) -> Array:
     """Residuals ln(predicted/measured) of a family that speak for a basis, each device with the same weight.
 
-    measured: what one kernel's time differs by between two versions of a framework. interpolated: hidden points and
+    measured: by how much a second measurement of the same kernel and shape differs. interpolated: hidden points and
     sites. extrapolated: hidden last octaves.
     """
-    tests = {"measured": ("versions",), "interpolated": ("points", "sites"), "extrapolated": ("octave",)}[basis]
+    tests = {"measured": ("repeats",), "interpolated": ("points", "sites"), "extrapolated": ("octave",)}[basis]
     rng = np.random.default_rng(0)
     parts = [t.hidden.residual for t in ledger if t.family == family and t.test in tests and len(t.hidden.residual)]
     return np.concatenate([rng.choice(p, min(len(p), 4000), replace=False) for p in parts]) if parts else np.zeros(0)
@@ -40,12 +40,12 @@ def learned(ledger: list[Trial]) -> dict[str, dict[str, float]]:
     pool = {b: np.concatenate([residuals(ledger, f, b) for f in FAMILIES]) for b in bases}
     out: dict[str, dict[str, float]] = {}
     for family in FAMILIES:
-        widths = {}
+        widths: dict[str, float] = {}
         for basis in bases:
             own = residuals(ledger, family, basis)
             chosen = own if len(own) >= LEAST else pool[basis]
             if len(chosen):
-                widths[basis] = round(half_width(chosen), 4)
+                widths[basis] = max(round(half_width(chosen), 4), max(widths.values(), default=0.0))
         out[family] = widths
     return out
 
