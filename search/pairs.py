@@ -21,8 +21,8 @@ from search.sizing import least_whole
 Index = NDArray[np.intp]
 Mask = NDArray[np.bool_]
 
-#: Layouts of each role that are paired; 20 x 20 pairs.
-ROLE = 20
+#: Layouts of each role that are paired: 12 x 12 pairs.
+ROLE = 12
 #: Workers of a pool that count as plentiful while the other is sized, relative to one request/s each.
 PLENTY = 4096.0
 
@@ -44,13 +44,15 @@ class Pairs:
 def matched(judge: Judge, layouts: Deployments) -> tuple[Pairs, dict[str, Array]]:
     """The pairs that `layouts` make, and their columns as `Judge.score` gives them, workers of each pool included.
 
-    Both pools keep the KV cache in one format, because one hands it to the other. Empty where nothing fits.
+    One pool hands the KV cache to the other, so both keep it in one format, on devices of one vendor. Empty where
+    nothing fits.
     """
     if not judge.sized or not len(layouts):
         return _pairs(layouts, np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.intp)), {}
     first, second = _roles(judge, layouts)
     left, right = (g.ravel() for g in np.meshgrid(first, second, indexing="ij"))
-    same = layouts.kv[left] == layouts.kv[right]
+    vendor = np.unique([d.vendor for d in layouts.devices], return_inverse=True)[1][layouts.device]
+    same = (layouts.kv[left] == layouts.kv[right]) & (vendor[left] == vendor[right])
     pairs = _pairs(layouts, left[same], right[same])
     if not len(pairs.prefill_row):
         return pairs, {}

@@ -45,6 +45,9 @@ def plan(
     spec = model(scenario.model)
     if scenario.choices.power_cap:
         raise InputError(f"{scenario.path}: power_cap_w is not modelled; leave it out")
+    if not 0.0 < scenario.limits.confidence < 1.0:
+        value = f"{scenario.limits.confidence:g}"
+        raise InputError(f"{scenario.path}: confidence {value}: no estimate is certain; give it between 0 and 1")
     bill = tariff_of(scenario)
     judge = Judge(
         asked=Asked(spec, workload, scenario.slo, scenario.engine, scenario.limits.confidence, costs),

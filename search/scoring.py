@@ -59,7 +59,7 @@ class Judge:
         found = self.asked.estimates(tried)
         population = {"closed": self.asked.workload.concurrency, "static": self.asked.workload.concurrency}
         inflight = population.get(self.asked.workload.arrival, np.nan) / tried.replicas
-        return self._columns(tried, found, inflight, np.isfinite(needed))
+        return self._columns(tried, found, inflight, np.isfinite(needed) | self.asked.kept(found))
 
     def _spare(self, d: Deployments) -> Array:
         """Replicas that `spare_nodes` failing nodes may take along."""

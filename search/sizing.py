@@ -27,6 +27,8 @@ Mask = NDArray[np.bool_]
 MOST_REPLICAS = 1000.0
 #: Candidates times values tried in one round; few candidates try many values at once, so that rounds are few.
 AT_ONCE = 512
+#: Values tried between the ends of the first bracket, at least.
+COARSE = 6
 #: A rate is found to within this, relative.
 CLOSE = 5e-4
 
@@ -61,7 +63,8 @@ class Asked:
 def least_whole(test: Callable[[Index, Array], Mask], cap: Array) -> Array:
     """(N,) least whole number in [1, cap] for which `test(rows, numbers)` holds, NaN where none does.
 
-    test: monotone, false then true; it is asked several numbers of a row at once.
+    test: false, then true; it is asked several numbers of a row at once. Where it turns false again further up, the
+    first of its turns that a coarse look along the bracket shows is followed.
 
     >>> least_whole(lambda rows, n: n >= np.array([3, 1, 9])[rows], np.array([8.0, 8.0, 8.0])).tolist()
     [3.0, 1.0, nan]
@@ -73,7 +76,7 @@ def least_whole(test: Callable[[Index, Array], Mask], cap: Array) -> Array:
     while len(rows):
         bottom = np.maximum(low[rows], 1.0)
         top = np.where(np.isnan(high[rows]), cap[rows], high[rows])
-        steps = np.linspace(0.0, 1.0, _several(len(rows)) + 2)[:, None]
+        steps = np.linspace(0.0, 1.0, _several(len(rows), first) + 2)[:, None]
         points = np.rint(bottom * (top / bottom) ** steps)  # (K, n), on a log axis, ends included
         if not first:
             middle = np.floor(0.5 * (bottom + top))
@@ -87,9 +90,9 @@ def least_whole(test: Callable[[Index, Array], Mask], cap: Array) -> Array:
     return high
 
 
-def _several(rows: int) -> int:
-    """How many values between the ends of a bracket to try at once."""
-    return int(np.clip(AT_ONCE // max(rows, 1), 1, 15))
+def _several(rows: int, first: bool) -> int:
+    """How many values between the ends of a bracket to try at once; the first look is never coarser than `COARSE`."""
+    return int(np.clip(AT_ONCE // max(rows, 1), COARSE if first else 1, 15))
 
 
 def least_replicas(asked: Asked, deployments: Deployments, cap: Array) -> tuple[Array, Array]:
@@ -123,7 +126,8 @@ def rows_of(loads: Load, rows: Index) -> Load:
 def greatest(test: Callable[[Index, Array], Mask], low: Array, high: Array) -> Array:
     """(N,) greatest value in [low, high] for which `test(rows, values)` holds, within `CLOSE`; NaN where none.
 
-    test: monotone, true then false; it is asked several values of a row at once.
+    test: true, then false; it is asked several values of a row at once. Where it is true again further up, the last of
+    its turns that a coarse look along the bracket shows is followed.
 
     >>> float(greatest(lambda rows, v: v <= 2.5, np.array([0.01]), np.array([100.0]))[0].round(2))
     2.5
@@ -133,16 +137,16 @@ def greatest(test: Callable[[Index, Array], Mask], low: Array, high: Array) -> A
     rows = np.arange(len(low))
     first = True
     while len(rows):
-        steps = np.linspace(0.0, 1.0, _several(len(rows)) + 2)[:, None]
+        steps = np.linspace(0.0, 1.0, _several(len(rows), first) + 2)[:, None]
         points = low[rows] * (high[rows] / low[rows]) ** (steps if first else steps[1:-1])
         ok = test(np.tile(rows, len(points)), points.ravel()).reshape(points.shape)
-        missed = np.where(ok, np.inf, points).min(axis=0)
-        kept = np.where(ok & (points < missed), points, -np.inf).max(axis=0)
+        kept = np.where(ok, points, -np.inf).max(axis=0)
+        missed = np.where(ok | (points < kept), np.inf, points).min(axis=0)
         high[rows] = np.minimum(high[rows], missed)
         low[rows] = np.maximum(low[rows], kept)
-        if first:  # the ends were tried: drop those that fail at the lower one, and be done with the upper one kept
-            out[rows[np.isfinite(kept)]] = low[rows[np.isfinite(kept)]]
-            rows = rows[np.isfinite(kept) & np.isfinite(missed)]
+        if first:  # the ends were tried too: some fail everywhere, some keep the upper end
+            rows, missed = rows[np.isfinite(kept)], missed[np.isfinite(kept)]
         out[rows] = low[rows]
+        rows = rows[np.isfinite(missed)] if first else rows
         rows, first = rows[high[rows] > low[rows] * (1.0 + CLOSE)], False
     return out

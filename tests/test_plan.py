@@ -134,6 +134,19 @@ def test_least_whole_agrees_with_counting_up() -> None:
     assert np.array_equal(found, np.where(need <= cap, need, np.nan), equal_nan=True)
 
 
+def test_sizes_are_found_where_too_little_load_is_bad_too() -> None:
+    """True between 10 and 300 only: the first turn is found from below, the last from above."""
+    cap = np.array([1000.0])
+    assert least_whole(lambda rows, n: (n >= 10) & (n <= 300), cap).tolist() == [10.0]
+    found = greatest(lambda rows, v: (v >= 10) & (v <= 300), np.array([1.0]), cap)
+    assert found[0] == pytest.approx(300, rel=1e-3)
+
+
+def test_certainty_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="confidence 1: no estimate is certain"):
+        answered(tmp_path, BASE + "\n[limits]\nconfidence = 1\n")
+
+
 def test_greatest_agrees_with_the_threshold() -> None:
     threshold = np.geomspace(1e-4, 1e4, 50)
     found = greatest(lambda rows, v: v <= threshold[rows], np.full(50, 1e-2), np.full(50, 1e2))
