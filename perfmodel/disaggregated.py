@@ -86,18 +86,21 @@ def _tandem(front: Bench, back: Bench, demand: Load, workers: tuple[Array, Array
     steps = np.stack([back.passes.decode(k, demand.decode_context, demand.drafts)[1] for k in knots])
     token = steps / demand.accepted
     tokens = np.maximum(demand.mean(demand.output) - 1.0, 0.0)
-    before = own + demand.mean(transfer)
+    before = own + demand.mean(transfer) + front.passes.engine.request_time
     rate, wait = _rate(demand, (service, before), (knots, token, tokens, second), cap)
     running = _running(rate / second, (knots, token, tokens), cap)
     decode_cost, step = back.passes.decode(np.maximum(running, 1e-6), demand.decode_context, demand.drafts)
     population = np.where(np.isfinite(demand.concurrency), demand.concurrency, demand.n_requests)
     share = np.clip(1.0 / np.maximum(demand.waves, 1.0), 0.0, 1.0) if demand.arrival == "closed" else 0.0
-    opening = (np.nan_to_num(population, nan=1.0) + 1.0) / 2.0 * service
+    opening = (np.nan_to_num(population, nan=1.0) - 1.0) / 2.0 * service
     burst = share * np.maximum(opening - wait, 0.0)
     prefill = alone + transfer
     zero = np.zeros_like(prefill)
+    ttft, tpot = prefill + wait + burst + front.passes.engine.request_time, zero + step / demand.accepted
+    if demand.arrival not in ("open", "offline"):
+        rate = population / demand.mean(ttft + np.maximum(demand.output - 1.0, 0.0) * tpot)  # Little's law
     return Served(
-        ttft=prefill + wait + burst + front.passes.engine.request_time, tpot=zero + step / demand.accepted,
+        ttft=ttft, tpot=tpot,
         wait=zero + wait, burst=zero + burst, prefill=prefill, step=step, stall=zero, mixed_step=step,
         running=running, rate=rate, saturated=_saturated(demand, rate), decode_cost=decode_cost, prefill_cost=cost,
         prefill_passes=count,
@@ -105,15 +108,18 @@ def _tandem(front: Bench, back: Bench, demand: Load, workers: tuple[Array, Array
 
 
 def transfer_time(front: Bench, back: Bench, demand: Load) -> Array:
-    """Seconds to hand a prompt's KV cache over: its bytes on each sending device over that device's slower path.
+    """Seconds to hand a prompt's KV cache over the network: its bytes on each sending device at the slower end's rate,
+    where a receiving worker has fewer devices over fewer paths. NaN where a device's network is not known. (C, N)
 
     Layers can leave as soon as they are computed, which would hide most of it (Splitwise, sec. 4.3); engines do not do
     so by default, so it counts in full.
     """
     sent = sequence_bytes(front.lay, demand.input)
-    links = path(front.hardware, front.hardware.peers + 1.0)
+    ends = [path(end.hardware, end.hardware.peers + 1.0) for end in (front, back)]
+    bandwidth = np.minimum(ends[0].bandwidth, ends[1].bandwidth)
+    latency = np.maximum(ends[0].latency, ends[1].latency)
     ways = np.minimum(front.lay.group, back.lay.group) / front.lay.group
-    return np.where(np.isfinite(links.bandwidth), sent / (links.bandwidth * ways) + links.latency, 0.0)
+    return sent / (bandwidth * ways) + latency
 
 
 def _saturated(demand: Load, rate: Array) -> np.ndarray:
@@ -131,7 +137,12 @@ def _rate(
     most = np.minimum(_FULL / service, workers * cap / np.maximum(tokens * token[-1], 1e-12))
     if demand.arrival == "open":
         rate = np.minimum(demand.rate, most)
-        return rate, eq.queue_wait(rate * service, service, demand.cv)
+        # beyond saturation the queue grows for as long as the run lasts; its mean is half the backlog of n requests
+        backlog = np.where(np.isfinite(demand.n_requests), demand.n_requests, np.inf)
+        with np.errstate(invalid="ignore"):
+            growing = backlog * (1.0 / rate - 1.0 / demand.rate) / 2.0
+        wait = eq.queue_wait(rate * service, service, demand.cv)
+        return rate, wait + np.where(_saturated(demand, rate), growing, 0.0)
     population = demand.n_requests if demand.arrival == "offline" else demand.concurrency
     low, high = np.full_like(most, 1e-9), most
     for _ in range(40):
@@ -140,13 +151,16 @@ def _rate(
         inside = inside + workers * _running(middle / workers, (knots, token, tokens), cap)
         low, high = np.where(inside < population, middle, low), np.where(inside < population, high, middle)
     rate = np.sqrt(low * high)
-    # whoever is not decoding or being computed waits for a prefill worker
-    return rate, _wait(rate, service, population)
+    # whoever is not decoding or being computed waits for a prefill worker; where all come at once the queue runs dry
+    held = workers * _running(rate / workers, (knots, token, tokens), cap)
+    left = np.maximum((population - held) / rate - before, 0.0)
+    return rate, left / 2.0 if demand.arrival == "offline" else left
 
 
 def _wait(rate: Array, service: Array, population: Array) -> Array:
-    """Wait at the prefill pool; a finite population cannot queue deeper than itself."""
-    return np.minimum(eq.queue_wait(np.minimum(rate * service, _FULL), service), population * service)
+    """Wait at the prefill pool; in a finite population nobody queues behind more than all others."""
+    waiting = eq.queue_wait(np.minimum(rate * service, _FULL), service)
+    return np.minimum(waiting, np.maximum(population - 1.0, 0.0) * service)
 
 
 def _running(rate: Array, curve: tuple[Array, Array, Array], cap: Array) -> Array:

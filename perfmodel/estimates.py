@@ -225,7 +225,7 @@ def _prefill_rate(load: Load, served: Served) -> Array:
 def _power(passes: Passes, load: Load, served: Served) -> Array:
     """Watts a device, its time split between decode passes, prefill passes, host and idling. (N,)"""
     decode, prefill = served.decode_cost, served.prefill_cost
-    steps = load.mean(np.maximum(load.output - 1.0, 0.0)) / load.accepted / np.maximum(served.running, 1e-9)
+    steps = load.mean(np.maximum(load.output - 1.0, 0.0)) / load.accepted / np.maximum(served.running, 1.0)
     prompt = np.sum(prefill.bound * load.share * served.prefill_passes, axis=1) / passes.lay.pp
     bound = decode.bound * steps + prompt
     busy_time = bound.sum(axis=0)

@@ -1,0 +1,252 @@
+"""Pools of prompt and answer workers: Little's law, limits, hand-over of the cache, and scaling of both pools."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import hwdb
+from hwdb import InputError
+from perfmodel.costs import Roofline
+from perfmodel.deployment import Deployments, deployments
+from perfmodel.disaggregated import estimate_disaggregated, estimate_pools, transfer_time
+from perfmodel.enginefile import engine
+from perfmodel.estimates import Estimates
+from perfmodel.estimator import Bench, bench, estimate
+from perfmodel.load import load
+from perfmodel.models import ModelSpec, model
+from perfmodel.workload import Workload
+
+H100 = hwdb.device("h100-sxm")
+LLAMA = model("llama-3.1-70b")
+lengths = Workload.from_lengths
+
+
+def pool(device: hwdb.Device = H100, **columns: object) -> Deployments:
+    return deployments([device], **columns)
+
+
+def pair(
+    workload: Workload, first: float = 2.0, second: float = 1.0, *, spec: ModelSpec = LLAMA, **columns: object
+) -> Estimates:
+    front, back = pool(tp=4, **columns), pool(tp=4, **columns)
+    workers = {"prefill_workers": np.array([first]), "decode_workers": np.array([second])}
+    return estimate_disaggregated(spec, workload, front, back, costs=Roofline(), **workers)
+
+
+def one(values: np.ndarray) -> float:
+    return float(np.ravel(values)[0])
+
+
+# -------------------------------------------------------------------------------- conservation
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, 1), (2, 1), (1, 3), (4, 4)])
+@pytest.mark.parametrize("concurrency", [1, 16, 200, 5000])
+def test_requests_in_flight_are_the_clients(first: int, second: int, concurrency: int) -> None:
+    found = pair(lengths([4000, 500], [100, 400], share=[0.4, 0.6], concurrency=concurrency), first, second)
+    assert one(found.request_rate * found.mean(found.e2e)) == pytest.approx(concurrency, rel=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
+def test_answers_in_the_making_are_rate_times_time(share: float) -> None:
+    most = one(pair(lengths(2000, 300, n_requests=1e5)).request_rate)
+    found = pair(lengths(2000, 300, rate=share * most))
+    assert one(found.request_rate) == pytest.approx(share * most)
+    assert not found.saturated[0]
+    assert one(found.running) == pytest.approx(one(found.request_rate * 299 * found.tpot[0]), rel=0.02)
+
+
+def test_an_offline_batch_drains_its_queue() -> None:
+    found = pair(lengths(2000, 300, n_requests=5000))
+    assert one(found.wait) == pytest.approx(5000 / one(found.request_rate) / 2, rel=0.05)
+
+
+@pytest.mark.parametrize("workload", [lengths(2000, 300, rate=1.0), lengths(2000, 300, concurrency=32)])
+def test_the_parts_of_an_answer_add_up(workload: Workload) -> None:
+    found = pair(workload, 3, 2)
+    np.testing.assert_allclose(found.ttft, found.prefill + found.wait + found.overhead, rtol=1e-9)
+    np.testing.assert_allclose(found.e2e, found.ttft + 299 * found.tpot, rtol=1e-9)
+    np.testing.assert_allclose(found.devices, 3 * 4 + 2 * 4)
+    np.testing.assert_allclose(found.output_rate, 300 * found.request_rate)
+    np.testing.assert_allclose(found.total_rate, 2300 * found.request_rate)
+    np.testing.assert_allclose(found.energy * found.output_rate, found.power * found.devices)
+
+
+@settings(deadline=None, max_examples=10)
+@given(
+    scale=st.integers(2, 8), first=st.integers(1, 4), second=st.integers(1, 4), concurrency=st.integers(1, 200),
+    prompt=st.integers(1, 20_000), output=st.integers(2, 2000),
+)  # fmt: skip
+def test_more_of_both_pools_never_serve_less(
+    scale: int, first: int, second: int, concurrency: int, prompt: int, output: int
+) -> None:
+    small = pair(lengths(prompt, output, concurrency=concurrency), first, second)
+    large = pair(lengths(prompt, output, concurrency=concurrency * scale), first * scale, second * scale)
+    # pooled workers share one queue, so they do no worse than as many systems apart; the queue is taken as that of one
+    # fast worker, in which a few clients wait a little too long
+    assert one(large.request_rate) >= scale * one(small.request_rate) * 0.8
+    assert one(large.power) == pytest.approx(one(small.power), rel=0.2)
+
+
+# -------------------------------------------------------------------------------- limits
+
+
+@pytest.mark.parametrize("workload", [lengths(4000, 300, rate=1e-7), lengths(4000, 300, concurrency=1.0)])
+def test_a_lonely_request_is_computed_handed_over_and_answered(workload: Workload) -> None:
+    found = pair(workload, 1, 1)
+    together = estimate(LLAMA, lengths(4000, 300, arrival="single"), pool(tp=4), costs=Roofline())
+    cache = 4000 * 327_680 / 4  # 320 KiB a token (Llama-3.1-70B), a quarter of it on each of four devices
+    handed_over = cache / H100.net.bandwidth + H100.net.latency
+    assert one(found.ttft) == pytest.approx(one(together.ttft) + handed_over, rel=1e-3)
+    assert one(found.tpot) == pytest.approx(one(together.tpot), rel=1e-3)
+
+
+def test_answers_do_not_stall_for_the_prompts_of_others() -> None:
+    workload = lengths(8000, 300, rate=2.0)
+    together = estimate(LLAMA, workload, pool(tp=4, replicas=2), costs=Roofline(), engine="vllm-v0")
+    apart = pair(workload, 1, 1)
+    assert one(apart.stall) == 0.0
+    assert one(apart.tpot) < one(together.tpot)  # DistServe, arXiv:2401.09670, sec. 2.3
+
+
+@pytest.mark.parametrize(("first", "second", "prompt", "output"), [(1, 4, 8000, 100), (4, 1, 100, 4000)])
+def test_the_scarcer_pool_sets_the_pace(first: int, second: int, prompt: int, output: int) -> None:
+    workload = lengths(prompt, output, n_requests=1e6)
+    base, wider = pair(workload, first, second), pair(workload, 2 * first, 2 * second)
+    more_prompts, more_answers = pair(workload, 2 * first, second), pair(workload, first, 2 * second)
+    scarce, ample = (more_prompts, more_answers) if first < second else (more_answers, more_prompts)
+    assert one(wider.request_rate) == pytest.approx(2 * one(base.request_rate), rel=0.05)
+    assert one(scarce.request_rate) == pytest.approx(2 * one(base.request_rate), rel=0.05)
+    assert one(ample.request_rate) == pytest.approx(one(base.request_rate), rel=0.05)
+
+
+def test_demand_beyond_either_pool_is_reported() -> None:
+    for workload in (lengths(8000, 10, rate=100.0), lengths(10, 8000, rate=1000.0)):
+        found = pair(workload)
+        assert found.saturated[0]
+        assert np.isinf(found.ttft).all()
+        assert one(found.request_rate) < workload.rate
+        brief = pair(workload.at(n_requests=1000.0))
+        backlog = 1000 / one(brief.request_rate) - 1000 / workload.rate
+        assert one(brief.wait) == pytest.approx(backlog / 2, rel=0.3)
+
+
+def test_the_wait_for_a_prompt_worker_is_that_of_a_queue() -> None:
+    found = pair(lengths(4000, 50, rate=1.0), 1, 4)
+    service = one(found.prefill) - one(transfer_time(*_benches(pool(tp=4), pool(tp=4), lengths(4000, 50, rate=1.0))))
+    busy = 1.0 * service
+    assert one(found.wait) == pytest.approx(busy / (1 - busy) / 2 * service, rel=0.05)  # Pollaczek and Khinchine
+
+
+# -------------------------------------------------------------------------------- hand-over
+
+
+def _benches(
+    front: Deployments, back: Deployments, workload: Workload, spec: ModelSpec = LLAMA
+) -> tuple[Bench, Bench, object]:
+    demand = load(workload, 1)
+    chosen = engine("vllm")
+    first, second = (bench(spec, p, chosen, Roofline(), demand) for p in (front, back))
+    return first, second, demand
+
+
+def handed_over(front: Deployments, back: Deployments, tokens: float, spec: ModelSpec = LLAMA) -> float:
+    return one(transfer_time(*_benches(front, back, lengths(tokens, 10, concurrency=1.0), spec)))  # type: ignore[arg-type]
+
+
+def test_the_cache_leaves_over_all_devices_of_the_worker() -> None:
+    wire = H100.net.bandwidth
+    for tp in (1, 2, 4, 8):
+        expected = 10_000 * 327_680 / tp / wire
+        assert handed_over(pool(tp=tp), pool(tp=tp), 10_000.0) == pytest.approx(expected, rel=1e-3)
+
+
+def test_few_receivers_take_what_many_send() -> None:
+    many_to_one = handed_over(pool(tp=8), pool(tp=1), 10_000.0)
+    assert many_to_one == pytest.approx(handed_over(pool(tp=1), pool(tp=1), 10_000.0), rel=1e-3)
+
+
+def test_a_latent_cache_is_handed_over_sooner() -> None:
+    latent = handed_over(pool(tp=1), pool(tp=1), 10_000.0, model("deepseek-v3"))
+    grouped = handed_over(pool(tp=1), pool(tp=1), 10_000.0, model("llama-3.1-405b"))
+    assert grouped / latent == pytest.approx(516_096 / 70_272, rel=0.01)
+
+
+def test_the_slower_network_of_both_ends_counts() -> None:
+    slow = hwdb.device("l40")
+    assert slow.net.bandwidth < H100.net.bandwidth
+    for front, back in ((H100, slow), (slow, H100)):
+        time = handed_over(pool(front), pool(back), 10_000.0)
+        # a node of cards on PCIe reaches its network through the same bus
+        assert time == pytest.approx(10_000 * 327_680 / min(slow.net.bandwidth, slow.link.bandwidth), rel=1e-3)
+
+
+def test_an_unknown_network_is_no_free_one() -> None:
+    nowhere = replace(H100, net=hwdb.Link())
+    assert np.isnan(handed_over(pool(nowhere), pool(), 100.0))
+    assert np.isnan(handed_over(pool(), pool(nowhere), 100.0))
+
+
+# -------------------------------------------------------------------------------- memory, power, refusals
+
+
+def test_both_pools_must_hold_the_model() -> None:
+    workload, workers = lengths(1000, 100, concurrency=4), {"prefill_workers": np.ones(1), "decode_workers": np.ones(1)}
+    fitting, short = pool(tp=4), pool(tp=1)
+    for front, back in ((short, fitting), (fitting, short)):
+        found = estimate_disaggregated(LLAMA, workload, front, back, costs=Roofline(), **workers)
+        assert not found.fits[0]
+        assert "weights 141.1 GB" in found.reason(0)
+        assert np.isfinite(found.tpot).all()
+    whole = estimate_disaggregated(LLAMA, workload, fitting, fitting, costs=Roofline(), **workers)
+    assert whole.fits[0]
+    assert whole.reason(0) == ""
+
+
+def test_power_is_the_mean_of_both_pools() -> None:
+    idle = pair(lengths(1000, 100, rate=1e-6))
+    assert one(idle.power) == pytest.approx(H100.idle, rel=0.01)
+    busy = pair(lengths(8000, 300, n_requests=1e5))
+    assert 2 * one(idle.power) < one(busy.power) <= H100.tdp
+
+
+@pytest.mark.parametrize("side", ["front", "back"])
+def test_impossible_parallelism_in_either_pool_is_refused(side: str) -> None:
+    good, bad = pool(tp=4), pool(tp=0)
+    front, back = (bad, good) if side == "front" else (good, bad)
+    with pytest.raises(InputError, match="tp=0 is no degree of parallelism"):
+        estimate_disaggregated(
+            LLAMA, lengths(10, 10, concurrency=1.0), front, back,
+            prefill_workers=np.ones(1), decode_workers=np.ones(1),
+        )  # fmt: skip
+
+
+def test_prompts_packed_together_raise_the_rate_of_short_ones() -> None:
+    demand = load(lengths(50, 20, n_requests=1e6), 1)
+    both, workers = (pool(tp=4), pool(tp=4)), (np.ones(1), 8 * np.ones(1))
+    alone, packed = (
+        estimate_pools(LLAMA, demand, both, workers, engine=engine("vllm"), costs=Roofline(), batch=b) for b in (1, 32)
+    )
+    assert one(packed.request_rate) > 3 * one(alone.request_rate)
+
+
+def test_rows_do_not_see_one_another() -> None:
+    tp, workers = np.array([2, 4, 8]), np.array([1.0, 2.0, 3.0])
+    front, back = pool(tp=tp), pool(tp=tp[::-1].copy())
+    for workload in (lengths(1000, 100, rate=3.0), lengths(1000, 100, concurrency=64)):
+        together = estimate_disaggregated(
+            LLAMA, workload, front, back, prefill_workers=workers, decode_workers=workers[::-1], costs=Roofline()
+        )
+        for row in range(3):
+            pick = np.array([row])
+            alone = estimate_disaggregated(
+                LLAMA, workload, front.take(pick), back.take(pick), prefill_workers=workers[pick],
+                decode_workers=workers[::-1][pick], costs=Roofline(),
+            )  # fmt: skip
+            for name in ("ttft", "tpot", "request_rate", "power", "memory", "energy", "devices"):
+                np.testing.assert_allclose(getattr(alone, name), getattr(together, name)[..., pick], rtol=1e-9)
