@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
@@ -226,21 +227,23 @@ def _table(rows: Sequence[Row], title: str, columns: Sequence[str], notes: Seque
     console = _console(out)
     kept = [c for c in columns if any(number(row.get(c)) not in ("–", "") for row in rows)]
     cells = [[with_range(row, c) for c in kept] for row in rows]
-    if _total(widths := _widths(kept, cells)) > console.width and any(f"{c}_lo" in row for row in rows for c in kept):
+    if _total(_widths(kept, cells)) > console.width and any(f"{c}_lo" in row for row in rows for c in kept):
         cells = [[with_range({c: row.get(c)}, c) for c in kept] for row in rows]
         notes = [*notes, "ranges left out for want of width; they are in --json and --csv"]
-    fits = _total(widths := _widths(kept, cells)) <= console.width
+    widths = next(
+        (w for w in (_widths(kept, cells, least=False), _widths(kept, cells)) if _total(w) <= console.width), []
+    )
     named = Text(title) if title else None
     table = Table(
         title=named, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
     )
-    for column, width in zip(kept, widths, strict=True):
+    for column, width in zip(kept, widths or repeat(None), strict=False):
         numeric = all(not isinstance(row.get(column), str) for row in rows)
         table.add_column(
             Text(heading(column)),
             justify="right" if numeric else "left",
             overflow="fold",
-            width=width if fits and column not in PROSE else None,
+            width=None if column in PROSE else width,
         )
     for line in cells:
         table.add_row(*(Text(cell) for cell in line))
@@ -249,10 +252,10 @@ def _table(rows: Sequence[Row], title: str, columns: Sequence[str], notes: Seque
         console.print(Text(note))
 
 
-def _widths(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
-    """Characters that each column needs to break no cell (prose aside) and no word of its heading."""
+def _widths(columns: Sequence[str], cells: Sequence[Sequence[str]], least: bool = True) -> list[int]:
+    """Characters that each column needs to break no cell (prose aside) and, at least, no word of its heading."""
     longest = [max([len(line[i]) for line in cells], default=0) for i in range(len(columns))]
-    words = [max(len(w) for w in heading(c).split()) for c in columns]
+    words = [max(len(w) for w in (heading(c).split() if least else [heading(c)])) for c in columns]
     return [max(min(n, PROSE_WIDTH) if c in PROSE else n, w) for c, n, w in zip(columns, longest, words, strict=True)]
 
 
