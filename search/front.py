@@ -71,6 +71,6 @@ def ranked(columns: Mapping[str, Array], by: str, qualifies: NDArray[np.bool_] |
 
 def _rounded(values: Array) -> Array:
     """Values to six digits, so that what differs by rounding noise only counts as a tie."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         scale = 10.0 ** (6 - np.ceil(np.log10(np.abs(values))))
         return np.where(np.isfinite(scale) & (scale > 0), np.round(values * scale) / scale, values)
