@@ -26,8 +26,8 @@ from perfmodel.workload import Workload
 class Term:
     """One operator of one phase. time: s a pass, all layers; share: of the pass. bound: what limits it.
 
-    peak_share: achieved share of the device's dense peak (compute), bandwidth (memory) or link bandwidth; NaN for
-    launch-bound ones. basis, spread: what the time rests on and the log half-width of its 80 % interval.
+    peak_share: achieved share of the device's dense peak, memory bandwidth or link bandwidth, whichever it comes
+    closest to; NaN for host time. basis, spread: what the time rests on and the log half-width of its 80 % interval.
     """
 
     phase: str
@@ -72,7 +72,7 @@ def explain(
     decode = Step(decode_seqs=running, decode_context=replica.decode_context, decode_tokens=1.0 + replica.drafts)
     return (
         *_phase("prefill", passes, prefill, np.ones(1)),
-        *_phase("decode", passes, decode, served.running),
+        *_phase("decode", passes, decode, np.maximum(served.running, 1.0)),
     )
 
 

@@ -1,0 +1,111 @@
+"""Explanations: terms that add up to what `estimate` uses, and shares of the ceilings that they come near."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import hwdb
+from perfmodel.costs import Roofline, default
+from perfmodel.costs.efficiency import efficiency
+from perfmodel.demand import BASES, CostModel
+from perfmodel.deployment import deployments
+from perfmodel.enginefile import engine
+from perfmodel.estimator import estimate
+from perfmodel.explanation import Term, explain
+from perfmodel.hardware import hardware
+from perfmodel.models import model
+from perfmodel.workload import Workload
+
+DEVICES = [hwdb.device(n) for n in ("h100-sxm", "l40s", "mi300x")]
+lengths = Workload.from_lengths
+
+
+def seconds(terms: tuple[Term, ...], phase: str) -> float:
+    return sum(t.time for t in terms if t.phase == phase)
+
+
+@pytest.mark.parametrize(
+    ("by", "costs"),
+    [("vllm", default("vllm")), *((e, Roofline()) for e in ("vllm", "vllm-v0", "sglang", "trtllm", "llamacpp"))],
+)
+@pytest.mark.parametrize("name", ["llama-3.1-8b", "mistralai/Mixtral-8x7B-v0.1", "deepseek-ai/DeepSeek-V2-Lite"])
+def test_terms_add_up_to_the_estimate(by: str, costs: CostModel, name: str) -> None:
+    placed = deployments(DEVICES, device=np.arange(3), tp=np.array([1, 4, 2]))
+    for workload in (lengths(700, 90, arrival="single"), lengths(400, 90, concurrency=24.0, arrival="static")):
+        found = estimate(model(name), workload, placed, engine=by, costs=costs)
+        for row in range(3):
+            terms = explain(model(name), workload, placed, row, engine=by, costs=costs)
+            assert seconds(terms, "decode") == pytest.approx(float(found.step[0, row]), rel=1e-9)
+            if workload.arrival == "single" and by != "llamacpp":  # which computes 700 tokens in two passes
+                assert seconds(terms, "prefill") == pytest.approx(float(found.prefill[0, row]), rel=1e-9)
+            for phase in ("prefill", "decode"):
+                assert sum(t.share for t in terms if t.phase == phase) == pytest.approx(1.0, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "workload",
+    [lengths([100, 3000], [50, 300], share=[0.5, 0.5], concurrency=16), lengths(900, 90, rate=2.0)],
+    ids=["closed", "open"],
+)
+def test_decode_terms_are_those_of_the_operating_point(workload: Workload) -> None:
+    spec, placed = (
+        model("llama-3.1-70b"),
+        deployments(DEVICES[:1], tp=8, pp=np.array([1, 2]), replicas=np.array([2, 1])),
+    )
+    found = estimate(spec, workload, placed, costs=Roofline())
+    for row in range(2):
+        terms = explain(spec, workload, placed, row, costs=Roofline())
+        assert seconds(terms, "decode") == pytest.approx(float(found.step[0, row]), rel=1e-9)
+
+
+def test_a_long_prompt_is_explained_by_one_of_its_passes() -> None:
+    spec, placed = model("llama-3.1-8b"), deployments(DEVICES[:1], max_tokens=2048.0)
+    workload = lengths(8192, 10, arrival="single")
+    found = estimate(spec, workload, placed, costs=Roofline())
+    terms = explain(spec, workload, placed, costs=Roofline())
+    assert 4 * seconds(terms, "prefill") == pytest.approx(float(found.prefill[0, 0]), rel=1e-9)
+
+
+def test_terms_come_near_the_ceilings_that_efficiencies_allow() -> None:
+    placed = deployments(DEVICES[:1], tp=2)
+    share = efficiency(hardware(placed.devices, placed.device))
+    terms = explain(model("llama-3.1-70b"), lengths(8000, 100, concurrency=4.0), placed, costs=Roofline())
+    named = {(t.phase, t.operator): t for t in terms}
+    up = named["prefill", "up"]
+    assert up.bound == "compute"
+    assert up.peak_share == pytest.approx(float(share.gemm[0]), rel=0.02)
+    read = named["decode", "up"]
+    assert read.bound == "memory"
+    assert read.peak_share == pytest.approx(float(share.memory[0]), rel=0.05)
+    sent = named["prefill", "mlp_all_reduce"]
+    assert sent.bound == "link"
+    # a ring moves 2 (g - 1) / g of the message over each link: all of it for two devices
+    assert sent.peak_share == pytest.approx(float(share.link[0]), rel=0.05)
+    assert all(0 < t.peak_share <= 1 for t in terms if t.family != "host" and t.bound != "launch")
+
+
+def test_every_term_says_what_it_rests_on() -> None:
+    terms = explain(model("deepseek-v3"), lengths(1000, 100, concurrency=64), deployments(DEVICES[:1], tp=8, pp=2))
+    assert {t.phase for t in terms} == {"prefill", "decode"}
+    assert {"experts", "mla_decode", "mlp_all_reduce", "stage_send", "lm_head", "norm"} <= {t.operator for t in terms}
+    for term in terms:
+        assert term.basis in BASES
+        assert term.time > 0
+        assert term.calls > 0
+        assert term.bound in ("compute", "memory", "link", "launch")
+        assert math.isnan(term.spread) if term.family == "host" else term.spread > 0
+    assert next(t for t in terms if t.operator == "experts").calls == 58  # of 61 layers, the first three are dense
+
+
+def test_hidden_host_time_is_no_term() -> None:
+    placed, workload = deployments(DEVICES[:1]), lengths(4000, 100, concurrency=64)
+    serial = engine("vllm").changed(step_host_time=2e-3, launch_time=0.0, overlap_scheduling=False)
+    shown, hidden = (
+        [t.operator for t in explain(model("llama-3.1-8b"), workload, placed, engine=e, costs=Roofline())]
+        for e in (serial, serial.changed(overlap_scheduling=True))
+    )
+    assert shown.count("host") == 2
+    assert "host" not in hidden
