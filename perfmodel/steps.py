@@ -33,11 +33,44 @@ class StepCost:
     calls: Array
 
 
+#: Coordinates that choose a table; demands are priced together only where these agree.
+_CHOOSING = ("weight", "act", "kv_bytes")
+
+
 def priced(lay: Layout, hardware: Hardware, costs: CostModel, step: Step) -> Iterator[tuple[Demand, Cost]]:
-    """Every demand of a pass with its cost."""
+    """Every demand of a pass with its cost.
+
+    Demands of one family and the same formats are priced in one call, stacked along a new first axis: a look-up has a
+    fixed cost, and a pass has a dozen GEMMs.
+    """
+    alike: dict[tuple[object, ...], list[Demand]] = {}
     for demand in operators(lay, step):
         if np.any(demand.count):
-            yield demand, costs.cost(demand, hardware)
+            chosen = (np.asarray(demand.shape[k]).tobytes() for k in _CHOOSING if k in demand.shape)
+            key = (demand.family, np.asarray(demand.compute).tobytes(), *chosen)
+            alike.setdefault(key, []).append(demand)
+    for demands in alike.values():
+        if len(demands) == 1:
+            yield demands[0], costs.cost(demands[0], hardware)
+            continue
+        cost = costs.cost(_stacked(demands, len(hardware.index)), hardware)
+        for number, demand in enumerate(demands):
+            yield demand, Cost(*(part[number] for part in (cost.time, cost.basis, cost.spread, cost.bound)))
+
+
+def _stacked(demands: list[Demand], count: int) -> Demand:
+    """Demands of one family as one whose arrays have them along a new first axis."""
+    first = demands[0]
+    names = [k for k in first.shape if k not in _CHOOSING]
+    arrays = [[d.flop, d.moved, d.message, *(d.shape[k] for k in names)] for d in demands]
+    common = np.broadcast_shapes((count,), *(np.shape(a) for each in arrays for a in each))
+    columns = zip(*arrays, strict=True)
+    flop, moved, message, *rest = (np.stack([np.broadcast_to(np.asarray(a, float), common) for a in c]) for c in columns)
+    shape = {**{k: first.shape[k] for k in _CHOOSING if k in first.shape}, **dict(zip(names, rest, strict=True))}
+    return Demand(
+        name=first.family, family=first.family, flop=flop, moved=moved, message=message, count=first.count,
+        compute=first.compute, shape=shape,
+    )  # fmt: skip
 
 
 def step_cost(lay: Layout, hardware: Hardware, costs: CostModel, step: Step) -> StepCost:
