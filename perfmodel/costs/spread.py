@@ -28,15 +28,12 @@ def _learned() -> dict[str, dict[str, float]]:
 
 @cache
 def spreads(family: str) -> Array:
-    """Log half-width of the 80 % interval for each code of `BASES`; where nothing was learned, the next worse basis."""
+    """Log half-width of the 80 % interval for each code of `BASES`; where nothing was learned, that of a roofline. A
+    worse basis is never surer."""
     learned = _learned().get(family, {})
     borrowed = efficiency.spread()
-    values = np.empty(len(BASES))
-    after = borrowed
-    for code in reversed(range(len(BASES))):
-        after = max(learned.get(BASES[code], after), LEAST)
-        values[code] = after
-    return values
+    values = np.array([max(learned.get(basis, borrowed), LEAST) for basis in BASES])
+    return np.maximum.accumulate(values)
 
 
 def spread_of(family: str, basis: NDArray[np.int8]) -> Array:
