@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.operators_common import SAMPLE, Cells, device, error, measured_cells, priced, tables
-from perfmodel.costs.calibrated import FAR, Calibrated, relatives
+from perfmodel.costs.calibrated import Calibrated, relatives
 from perfmodel.costs.roofline import Roofline
+from perfmodel.costs.spread import STRANGER, TWIN
 from perfmodel.demand import Array
 from perfmodel.profiles import store
 from perfmodel.profiles.spreads import half_width, merge
@@ -25,14 +26,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Carried:
-    """Residuals ln(predicted/measured) of one table of a hidden device. near: its closest relative; far: of another
-    vendor or kind."""
+    """Residuals ln(predicted/measured) of one table of a hidden device. near: its closest relative, at `distance`."""
 
     device: str
     family: str
     framework: str
     near: str
-    far: bool
+    distance: float
     calibrated: Array
     roofline: Array
 
@@ -59,7 +59,7 @@ def carried(name: str, same_architecture: bool = True) -> list[Carried]:
         told = residual(priced(model, own, cells).time, cells)
         plain = residual(priced(Roofline(), own, cells).time, cells)
         nearest = found[0]
-        out.append(Carried(name, family, framework, nearest.device.name, nearest.distance >= FAR, told, plain))
+        out.append(Carried(name, family, framework, nearest.device.name, nearest.distance, told, plain))
     return out
 
 
@@ -69,18 +69,24 @@ def joined(parts: list[Array]) -> Array:
 
 
 def learn(every: list[Carried]) -> dict[str, dict[str, float]]:
-    """family -> spreads of the calibrated basis, near and far."""
+    """family -> spreads of the calibrated basis by distance of the relative; each device has the same weight."""
     out: dict[str, dict[str, float]] = {}
     for family in sorted({c.family for c in every}):
         mine = [c for c in every if c.family == family]
-        near, far = (joined([c.calibrated for c in mine if c.far == kind]) for kind in (False, True))
-        widths: dict[str, float] = {}
-        if len(near):
-            widths["calibrated"] = half_width(near)
-        if len(far):
-            widths["calibrated_far"] = half_width(far)
-        out[family] = {k: round(v, 4) for k, v in widths.items()}
+        classes = {
+            "calibrated_twin": [c for c in mine if c.distance < TWIN],
+            "calibrated": [c for c in mine if TWIN <= c.distance < STRANGER],
+            "calibrated_stranger": [c for c in mine if c.distance >= STRANGER],
+        }
+        out[family] = {k: round(half_width(evened(found)), 4) for k, found in classes.items() if found}
     return out
+
+
+def evened(parts: list[Carried], each: int = 3000) -> Array:
+    """Residuals of all devices, at most `each` of one."""
+    rng = np.random.default_rng(0)
+    by_device = [joined([c.calibrated for c in parts if c.device == d]) for d in sorted({c.device for c in parts})]
+    return joined([rng.permutation(r)[:each] for r in by_device])
 
 
 def rows(every: list[Carried]) -> list[str]:
@@ -103,8 +109,8 @@ HEAD = """# Operator times of devices that were not measured
 Each measured device is hidden in turn and predicted by `Calibrated`: from its own ceilings in hwdb and the tables of
 its measured relatives. Truth is its own table, up to {sample} measured cells a format and framework, tiny shapes
 included. Errors are |predicted / measured - 1| in percent; the roofline beside them has the efficiencies of its kind
-of device. Made by `python -m benchmarks.transfer --write`; the calibrated spreads of `data/profiles/spread.toml` are the 80 %
-quantiles of these residuals.
+of device. Made by `python -m benchmarks.transfer --write`; the calibrated spreads of `data/profiles/spread.toml` are
+the 80 % quantiles of these residuals, by family and by how near the relative is.
 
 """
 COLUMNS = "| {} | cells | median | p90 | roofline median | roofline p90 |\n|{}---:|---:|---:|---:|---:|"

@@ -11,7 +11,7 @@ import pytest
 import hwdb
 from perfmodel.costs import Calibrated, FirstKnown, Profiled, Roofline, default
 from perfmodel.costs.calibrated import FAR, carried, ceilings, kinship, relatives
-from perfmodel.costs.spread import far_spread, spreads
+from perfmodel.costs.spread import calibrated_spread, spreads
 from perfmodel.demand import BASES, BASIS_CODE, FAMILIES, Cost, CostModel, Demand
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
 from perfmodel.hardware import hardware
@@ -224,7 +224,8 @@ def test_a_launch_costs_the_same_on_twice_the_device() -> None:
 def test_worse_bases_are_never_surer() -> None:
     for family in FAMILIES:
         assert (np.diff(spreads(family)) >= 0).all(), family
-        assert far_spread(family) >= spreads(family)[BASIS_CODE["calibrated"]]
+        widths = [calibrated_spread(family, distance) for distance in (0.1, 1.5, 4.0)]
+        assert widths == sorted(widths), family
 
 
 def test_each_row_is_priced_by_the_first_model_that_knows_it() -> None:

@@ -21,7 +21,7 @@ import hwdb
 from hwdb import Device
 from perfmodel.costs.efficiency import shares
 from perfmodel.costs.profiled import ROUTING, arithmetic, demand_shape, empty, formats
-from perfmodel.costs.spread import far_spread, spread_of
+from perfmodel.costs.spread import STRANGER, calibrated_spread
 from perfmodel.demand import BASIS_CODE, Array, Cost, Demand
 from perfmodel.dtypes import FALLBACK
 from perfmodel.hardware import Hardware
@@ -30,8 +30,8 @@ from perfmodel.profiles.families import FAMILY, Family, Reference, Variant, boun
 
 #: Relatives that are averaged, and how fast their weight falls with their distance.
 RELATIVES, REACH = 3, 0.4
-#: Relatives at least this far are of another vendor or kind; their interval is wider.
-FAR = 3.0
+#: What another vendor or link topology adds to the distance.
+FAR = STRANGER
 #: A table of fewer rows than this makes a relative less welcome, by so much a factor of ten.
 PLENTY, SCARCITY = 50_000, 0.7
 #: What it adds to the distance that a relative lacks the formats asked for, or only has near ones.
@@ -197,11 +197,10 @@ def _fill(
     elif demand.family == "elementwise":
         time = np.maximum(time, arithmetic(demand, hardware, rows))
     basis = np.where(np.isnan(time), BASIS_CODE["unknown"], _CALIBRATED).astype(np.int8)
-    far = found[0].distance >= FAR
     target = (..., slice(None) if every else rows)
     answer.time[target] = time
     answer.basis[target] = basis
-    answer.spread[target] = far_spread(demand.family) if far else spread_of(demand.family, basis)
+    answer.spread[target] = np.where(np.isnan(time), np.nan, calibrated_spread(demand.family, found[0].distance))
     if limit is not None:
         answer.bound[target] = limit
 

@@ -41,8 +41,16 @@ def spread_of(family: str, basis: NDArray[np.int8]) -> Array:
     return spreads(family)[basis]
 
 
+#: Distance of the nearest measured relative (`calibrated.kinship`, scarcity and formats included) up to which a device
+#: counts as a twin, and from which as a stranger: of another vendor or kind.
+TWIN, STRANGER = 0.75, 3.0
+
+
 @cache
-def far_spread(family: str) -> float:
-    """Log half-width where the nearest measured relative is of another vendor or kind."""
-    near = float(spreads(family)[BASES.index("calibrated")])
-    return max(_learned().get(family, {}).get("calibrated_far", near), near)
+def calibrated_spread(family: str, distance: float) -> float:
+    """Log half-width where a relative at `distance` stands in."""
+    learned = _learned().get(family, {})
+    related = float(spreads(family)[BASES.index("calibrated")])
+    if distance < TWIN:
+        return min(learned.get("calibrated_twin", related), related)
+    return max(learned.get("calibrated_stranger", related), related) if distance >= STRANGER else related

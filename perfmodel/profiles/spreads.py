@@ -12,6 +12,8 @@ from perfmodel.profiles.tables import Trial
 
 #: Share of residuals that an interval holds.
 COVERAGE = 0.8
+#: What spread.toml may hold of a family: bases, and for calibrated ones how near the relative is.
+KEYS = (*BASES[:3], "calibrated_twin", "calibrated", "calibrated_stranger")
 #: Fewer residuals than this do not set a spread of their own.
 LEAST = 30
 _MEASURED, _INTERPOLATED, _EXTRAPOLATED = (BASIS_CODE[b] for b in ("measured", "interpolated", "extrapolated"))
@@ -55,11 +57,11 @@ def text(spread: dict[str, dict[str, float]]) -> str:
     lines = [
         "# Log half-width of the 80 % interval of an operator time, by family and basis: the 80 % quantile of",
         "# |ln(predicted/measured)| of held-out measurements. Written by perfmodel.profiles.build (measured,",
-        "# interpolated, extrapolated) and benchmarks.transfer (calibrated, roofline).",
+        "# interpolated, extrapolated) and benchmarks.transfer (calibrated, by how near the relative is).",
         "",
     ]
     for family, widths in spread.items():
-        lines += [f"[spread.{family}]", *(f"{b} = {widths[b]}" for b in BASES if b in widths), ""]
+        lines += [f"[spread.{family}]", *(f"{b} = {widths[b]}" for b in KEYS if b in widths), ""]
     return "\n".join(lines)
 
 
