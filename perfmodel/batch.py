@@ -44,6 +44,8 @@ INTERVALS = {
     **dict.fromkeys(("req_s", "output_tok_s", "total_tok_s", "prefill_tok_s", "decode_tok_s"), "throughput"),
     **dict.fromkeys(("power_w_per_device", "energy_j_per_output_token"), "power"),
 }
+#: Every column that `predict` writes; columns of these names in the table are replaced.
+PREDICTED = (*OUTPUT, *(f"{c}_{end}" for c in INTERVALS for end in ("lo", "hi")), "fits", "basis", "error")
 #: Requests of an offline batch whose size is not given: enough to keep any replica full.
 _MANY = 4096.0
 Value = TypeVar("Value")
@@ -62,8 +64,13 @@ def predict(
     answered for stands in its `error`. progress is told (rows done, rows) as groups finish. Raises `InputError` when
     there is no such table.
     """
-    table = cases_of(cases.astype(str)) if not isinstance(cases, str | Path) else read_cases(cases)
-    return Prediction(table, hwdb or load_hwdb()).run(progress)
+    if isinstance(cases, str | Path):
+        return Prediction(read_cases(cases), hwdb or load_hwdb()).run(progress)
+    table = cases_of(cases.astype(object).where(cases.notna(), "").astype(str))
+    answer = Prediction(table, hwdb or load_hwdb()).run(progress)
+    kept = [c for c in cases.columns if c not in PREDICTED]
+    answer[kept] = cases[kept]
+    return answer
 
 
 @dataclass(frozen=True)
@@ -91,8 +98,9 @@ class Prediction:
         self.out["basis"] = np.full(rows, "", dtype=object)
 
     def run(self, progress: Callable[[int, int], None] | None) -> pd.DataFrame:
-        done = 0
-        for group in self.groups():
+        groups = self.groups()
+        done = int((self.cases.error != "").sum())
+        for group in groups:
             try:
                 self._answer(group)
             except PerfmodelError as problem:
@@ -136,13 +144,13 @@ class Prediction:
         found, which = self._resolve("engine\tversion", lambda key: engine_of(*key.split("\t")))
         mode = self._lengths_and_modes()
         self.pooled = np.any([np.isfinite(cases.number[c]) for c in POOL_COLUMNS], axis=0)
-        names = [e.name for e in found]
+        # versions of one era are one engine; files of the user's own may bear the name of one that ships
+        first = [found.index(e) for e in found]
         fine = np.flatnonzero(cases.error == "")
         keys: dict[tuple[Any, ...], list[int]] = {}
         for row in fine.tolist():
-            keys.setdefault((spec[row], names[which[row]], mode[row], bool(self.pooled[row])), []).append(row)
-        by_name = dict(zip(names, found, strict=True))
-        return [Group(specs[s], by_name[e], m, np.array(rows)) for (s, e, m, _), rows in keys.items()]
+            keys.setdefault((spec[row], first[which[row]], mode[row], bool(self.pooled[row])), []).append(row)
+        return [Group(specs[s], found[e], m, np.array(rows)) for (s, e, m, _), rows in keys.items()]
 
     def _lengths_and_modes(self) -> np.ndarray:
         """Fill lengths from the named data set and modes from what is given; refuse rows that still lack them."""
@@ -161,6 +169,7 @@ class Prediction:
         for name, column in needs.items():
             absent = (mode == name) & ~(number[column] > 0)
             cases.refuse(absent, f"mode {name} needs {column}, a number above 0")
+        cases.refuse((mode == "offline") & (number["n_requests"] <= 0), "mode offline needs n_requests above 0")
         return mode
 
     # ------------------------------------------------------------------------------------------------- evaluation
@@ -257,7 +266,7 @@ class Prediction:
     def _frame(self) -> pd.DataFrame:
         import pandas as pd
 
-        kept = self.cases.frame.drop(columns=[c for c in (*self.out, "error") if c in self.cases.frame.columns])
+        kept = self.cases.frame.drop(columns=[c for c in PREDICTED if c in self.cases.frame.columns])
         answers = pd.DataFrame(self.out, index=kept.index)
         answers["error"] = self.cases.error
         return pd.concat([kept, answers], axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +68,14 @@ def read_cases(path: str | Path) -> Cases:
         raise InputError(f"{path}: no such file; give a CSV (or .csv.gz) with a header line")
     try:
         frame = pd.read_csv(where, dtype=str, keep_default_na=False, low_memory=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError, EOFError) as problem:
+    except (
+        pd.errors.ParserError,
+        pd.errors.EmptyDataError,
+        UnicodeDecodeError,
+        OSError,
+        EOFError,
+        zlib.error,
+    ) as problem:
         raise InputError(f"{path}: not a readable CSV table: {problem}") from problem
     return cases_of(frame, str(path))
 

@@ -1,0 +1,355 @@
+"""Tables of cases: what passes through, what is filled in, and that a bad row keeps its reason to itself."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import hwdb
+from hwdb import InputError
+from perfmodel import predict
+from perfmodel.batch import INTERVALS, OUTPUT, PREDICTED
+from perfmodel.deployment import deployments
+from perfmodel.disaggregated import estimate_disaggregated
+from perfmodel.dtypes import FORMAT_CODE
+from perfmodel.enginefile import FOLDER
+from perfmodel.estimator import estimate
+from perfmodel.infer import placement
+from perfmodel.models import model
+from perfmodel.speculation import KNOWN, speculation
+from perfmodel.workload import Workload
+
+LLAMA, BIG = "meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-70B"
+lengths = Workload.from_lengths
+
+
+def row(**cells: object) -> dict[str, str]:
+    """One case; what is not said is a chat on one H100."""
+    given = {"model": LLAMA, "device": "h100-sxm", "engine": "vllm", "isl": 500, "osl": 100, **cells}
+    return {k: str(v) for k, v in given.items()}
+
+
+def table(*rows: dict[str, str]) -> pd.DataFrame:
+    return pd.DataFrame(list(rows)).fillna("")
+
+
+def only(**cells: object) -> pd.Series:
+    return predict(table(row(**cells))).iloc[0]
+
+
+# -------------------------------------------------------------------------------- files
+
+
+@pytest.mark.parametrize("name", ["cases.csv", "cases.csv.gz"])
+def test_what_is_not_known_passes_through_untouched(tmp_path: Path, name: str) -> None:
+    text = (
+        "case_id,model,device,isl,osl,note,measured_ms,ttft_ms\n"
+        f'007,{LLAMA},h100-sxm,500,100,"a, ""quoted"" note",1.50,stale\n'
+        f"008,{LLAMA},h100-sxm,0500,1e2,NA,,\n"
+        f"009,{LLAMA},no-such-card,500,100, spaced ,-0,\n"
+    )
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+    found = predict(path)
+    assert list(found.columns[:7]) == ["case_id", "model", "device", "isl", "osl", "note", "measured_ms"]
+    assert found["case_id"].tolist() == ["007", "008", "009"]
+    assert found["note"].tolist() == ['a, "quoted" note', "NA", " spaced "]
+    assert found["measured_ms"].tolist() == ["1.50", "", "-0"]
+    assert found["isl"].tolist() == ["500", "0500", "500"]
+    # a prediction replaces a column of its own name; equal cases get equal answers
+    assert found["ttft_ms"][0] == found["ttft_ms"][1] > 0
+    assert np.isnan(found["ttft_ms"][2])
+
+
+def test_plain_packed_and_frames_give_the_same(tmp_path: Path) -> None:
+    cases = table(row(concurrency=8), row(rate_rps=2), row(batch=4, mode="static"))
+    plain, packed = tmp_path / "a.csv", tmp_path / "a.csv.gz"
+    cases.to_csv(plain, index=False)
+    cases.to_csv(packed, index=False)
+    answers = [predict(plain), predict(str(packed)), predict(cases)]
+    for other in answers[1:]:
+        pd.testing.assert_frame_equal(answers[0][list(PREDICTED)], other[list(PREDICTED)])
+
+
+def test_a_frame_keeps_its_types_and_its_index() -> None:
+    cases = pd.DataFrame(
+        {"model": [LLAMA] * 2, "device": ["h100-sxm"] * 2, "isl": [100, 200], "osl": [10.0, 20.0],
+         "engine": ["vllm", None], "tp": [1.0, np.nan], "weight": [0.5, np.nan], "checked": [True, False]},
+        index=[7, 3],
+    )  # fmt: skip
+    before = cases.copy()
+    found = predict(cases)
+    pd.testing.assert_frame_equal(cases, before)
+    pd.testing.assert_frame_equal(found[list(cases.columns)], before)
+    assert found["error"].tolist() == ["", ""]
+    assert found["ttft_ms"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "not a readable CSV table"),
+        (b"\xff\xfe\x00\x01\x02", "not a readable CSV table"),
+        (b"model,isl\nx,5\n", "lacks the column device; it has model, isl"),
+        (b"a,b\n1,2\n", "lacks the column model and device"),
+        (b'model,device\n"never closed,x\n', "not a readable CSV table"),
+    ],
+)
+def test_what_is_no_table_of_cases_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "cases.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"cases.csv: .*{says}"):
+        predict(path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "garbled", "not packed at all"])
+def test_a_damaged_archive_is_refused(tmp_path: Path, damage: str) -> None:
+    whole = gzip.compress(
+        "\n".join(["model,device,isl,osl", *[f"{LLAMA},h100-sxm,{i},9" for i in range(5000)]]).encode()
+    )
+    broken = {"cut": whole[: len(whole) // 2], "garbled": whole[:99] + bytes(30) + whole[129:]}
+    path = tmp_path / "cases.csv.gz"
+    path.write_bytes(broken.get(damage, b"model,device\n"))
+    with pytest.raises(InputError, match=r"cases.csv.gz: not a readable CSV table"):
+        predict(path)
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(InputError, match=r"nowhere.csv: no such file; give a CSV"):
+        predict("nowhere.csv")
+
+
+def test_a_table_without_rows_has_all_columns() -> None:
+    found = predict(table(row()).iloc[:0])
+    assert len(found) == 0
+    assert set(PREDICTED) <= set(found.columns)
+
+
+# -------------------------------------------------------------------------------- bad rows
+
+BAD = {
+    "model": (row(model="nobody/nothing"), "nobody/nothing"),
+    "no model": (row(model=""), "model"),
+    "device": (row(device="h100-smx"), "unknown device 'h100-smx'; did you mean 'h100-sxm'"),
+    "engine": (row(engine="vlmm"), "unknown engine 'vlmm'; did you mean 'vllm'"),
+    "weight": (row(weight_dtype="fp7"), "unknown number format 'fp7'"),
+    "cache": (row(kv_dtype="tiny"), "unknown number format 'tiny'"),
+    "act": (row(act_dtype="q4_k_m"), "act_dtype 'q4_k_m' is no arithmetic type; known are fp32"),
+    "trace": (row(isl="", trace="nobodys-trace"), "nobodys-trace"),
+    "text": (row(isl="many"), "isl 'many' is no number"),
+    "comma": (row(isl="1,000"), "isl '1,000' is no number"),
+    "negative": (row(osl=-5), "osl -5 is out of range; give 0 or more"),
+    "infinite": (row(concurrency="inf"), "concurrency inf is out of range"),
+    "nan": (row(isl="NaN"), "isl is missing, and no data set is named in trace"),
+    "no output": (row(osl=""), "osl is missing"),
+    "absurd": (row(isl="1e12"), "isl 1e+12 is longer than any request; tokens are meant"),
+    "fraction": (row(tp=1.5), "tp 1.5 must be a whole number"),
+    "nothing": (row(tp=0), "tp 0 is out of range; give 1 or more"),
+    "mode": (row(mode="OPEN"), "mode 'OPEN' is none of static, closed, open, offline, single"),
+    "hit": (row(prefix_hit=40), "prefix_hit 40 is a share; give it between 0 and 1"),
+    "no rate": (row(mode="open"), "mode open needs rate_rps, a number above 0"),
+    "rate of 0": (row(rate_rps=0), "mode open needs rate_rps, a number above 0"),
+    "no clients": (row(mode="closed"), "mode closed needs concurrency, a number above 0"),
+    "no batch": (row(mode="static", batch=0), "mode static needs batch, a number above 0"),
+    "no requests": (row(n_requests=0), "mode offline needs n_requests above 0"),
+}
+
+
+def test_each_bad_row_keeps_its_reason_and_stops_no_other() -> None:
+    good = row(concurrency=8)
+    mixed = [good, *(cells for cells, _ in BAD.values()), good]
+    found = predict(table(*mixed))
+    assert found["error"].iloc[0] == found["error"].iloc[-1] == ""
+    alone = only(concurrency=8)
+    for at in (0, -1):
+        for column in OUTPUT:
+            assert found[column].iloc[at] == pytest.approx(alone[column], rel=1e-9), column
+    for (name, (_, says)), (_, answer) in zip(BAD.items(), found.iloc[1:-1].iterrows(), strict=True):
+        assert says in answer["error"], name
+        assert answer[list(OUTPUT)].isna().all(), name
+        assert answer["fits"] == answer["basis"] == "", name
+
+
+def test_the_first_reason_stays() -> None:
+    assert "is no number" in only(isl="many", tp=0, mode="nonsense", device="x")["error"]
+
+
+def test_a_group_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    from perfmodel import batch
+
+    def fails_for_big(spec: object, *rest: object, **options: object) -> object:
+        if spec == model(BIG):
+            raise InputError("not this one")
+        return estimate_load(spec, *rest, **options)  # type: ignore[arg-type]
+
+    estimate_load = batch.estimate_load
+    monkeypatch.setattr(batch, "estimate_load", fails_for_big)
+    found = predict(table(row(), row(model=BIG, tp=4), row()))
+    assert found["error"].tolist() == ["", "not this one", ""]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        {"concurrency": 1e9}, {"concurrency": 0.25}, {"rate_rps": 1e9}, {"rate_rps": 1e-9}, {"isl": 1e7, "osl": 1e7},
+        {"isl": 0, "osl": 0}, {"tp": 1_000_000}, {"n_devices": 1e9}, {"batch": 1e7}, {"n_requests": 1e12},
+        {"prefix_hit": 1}, {"ep": 4096}, {"pp": 500}, {"dp_attention": 999}, {"prefill_workers": 1e6},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_absurd_numbers_get_an_answer(cells: dict[str, object]) -> None:
+    found = only(**cells)
+    assert found["error"] == ""
+    assert not np.isnan(found[list(OUTPUT)].to_numpy(float)).any()
+
+
+# -------------------------------------------------------------------------------- answers
+
+
+def test_answers_are_those_of_the_estimator() -> None:
+    cells = {"tp": 2, "weight_dtype": "fp8", "concurrency": 32, "n_requests": 320, "isl_dist": "sharegpt"}
+    found = only(**cells)
+    placed = deployments([hwdb.device("h100-sxm")], tp=2, weight=FORMAT_CODE["fp8"])
+    workload = lengths(500, 100, concurrency=32, n_requests=320, arrival="closed")
+    expected = estimate(model(LLAMA), workload, placed).columns()
+    for column in OUTPUT:
+        assert found[column] == pytest.approx(float(expected[column][0]), rel=1e-9), column
+
+
+def test_disaggregated_rows_are_those_of_pools() -> None:
+    found = only(model=BIG, rate_rps=1, prefill_workers=2, prefill_tp=2, decode_workers=1, decode_tp=4, engine="trtllm")
+    one = [hwdb.device("h100-sxm")]
+    expected = estimate_disaggregated(
+        model(BIG), lengths(500, 100, rate=1.0), deployments(one, tp=2), deployments(one, tp=4), engine="trtllm",
+        prefill_workers=np.array([2.0]), decode_workers=np.array([1.0]),
+    ).columns()  # fmt: skip
+    for column in OUTPUT:
+        assert found[column] == pytest.approx(float(expected[column][0]), rel=1e-9), column
+
+
+def test_rows_do_not_see_one_another() -> None:
+    rows = [
+        row(concurrency=c, tp=t, device=d, model=m, engine=e)
+        for c, t, d, m, e in [
+            (1, 1, "h100-sxm", LLAMA, "vllm"), (64, 2, "l40s", LLAMA, "sglang"), (64, 8, "mi300x", BIG, "vllm"),
+            (9, 1, "h100-sxm", LLAMA, "vllm"), (300, 4, "h100-sxm", BIG, "trtllm"), (2, 2, "a100-sxm-80gb", LLAMA, ""),
+        ]
+    ]  # fmt: skip
+    together = predict(table(*rows))
+    for number, cells in enumerate(rows):
+        alone = predict(table(cells)).iloc[0]
+        for column in OUTPUT:
+            assert together[column][number] == pytest.approx(alone[column], rel=1e-6), (number, column)
+
+
+def test_intervals_hold_their_value() -> None:
+    found = predict(table(row(concurrency=8), row(rate_rps=3), row(model=BIG, tp=8, batch=16)))
+    for column in INTERVALS:
+        low, value, high = (found[f"{column}{end}"].to_numpy(float) for end in ("_lo", "", "_hi"))
+        assert ((low > 0) & (low < value) & (value < high)).all(), column
+        np.testing.assert_allclose(low * high, value**2, rtol=1e-9)
+
+
+def test_what_does_not_fit_says_so_and_keeps_its_numbers() -> None:
+    found = predict(table(row(model=BIG, tp=1), row(model=BIG, tp=4)))
+    assert found["fits"].tolist() == ["false", "true"]
+    assert found["tpot_ms"].notna().all()
+    assert found["error"].tolist() == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("cells", "mode"),
+    [
+        ({"rate_rps": 2}, "open"), ({"concurrency": 8}, "closed"), ({"batch": 8}, "static"),
+        ({"n_requests": 500}, "offline"), ({}, "single"), ({"concurrency": 8, "n_requests": 80}, "closed"),
+        ({"rate_rps": 2, "concurrency": 8}, "open"),
+    ],
+)  # fmt: skip
+def test_the_mode_follows_from_what_is_given(cells: dict[str, object], mode: str) -> None:
+    implied, named = only(**cells), only(mode=mode, **cells)
+    assert implied["e2e_ms"] == named["e2e_ms"]
+
+
+def test_lengths_come_from_the_data_set_that_is_named() -> None:
+    named = only(isl="", osl="", trace="mlperf_longctx405b", concurrency=1)
+    assert named["error"] == ""
+    assert only(isl=9400, osl="", trace="mlperf_longctx405b", concurrency=1)["ttft_ms"] == named["ttft_ms"]
+    assert only(isl=10, osl="", trace="mlperf_longctx405b", concurrency=1)["ttft_ms"] < named["ttft_ms"]
+
+
+def test_versions_of_one_era_are_one_engine_and_files_are_their_own(tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    shipped = (FOLDER / "vllm.toml").read_text(encoding="utf-8")
+    slow = 'request_ms = { value = 5000, kind = "assumed", source = "a test" }'
+    lines = [slow if line.startswith("request_ms") else line for line in shipped.splitlines()]
+    own.write_text("\n".join(lines), encoding="utf-8")
+    found = predict(table(*(row(engine=e, engine_version=v) for e, v in
+                            [("vllm", "0.9"), ("vllm", "0.10.1"), (str(own), ""), ("vllm", "0.6")])))  # fmt: skip
+    assert found["error"].tolist() == [""] * 4
+    ttft = found["ttft_ms"].to_numpy(float)
+    assert ttft[0] == ttft[1] != ttft[3]
+    assert ttft[2] > 5000 > ttft[0]
+
+
+def test_progress_reaches_the_end_whatever_is_refused() -> None:
+    seen: list[tuple[int, int]] = []
+    predict(table(row(), row(isl="many"), row(model=BIG), row(engine="sglang")), progress=lambda *at: seen.append(at))
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert seen[-1] == (4, 4)
+
+
+# -------------------------------------------------------------------------------- what a case leaves open
+
+
+def placed(name: str, devices: float, mode: str = "closed", memory: float = 80e9, **given: float) -> dict[str, float]:
+    wanted = {k: np.array([given.get(k, np.nan)]) for k in ("tp", "pp", "ep", "dp")}
+    found = placement(
+        model(name), np.array([devices]), wanted, memory=np.array([memory]), weight=np.array([-1]),
+        kv=np.array([-1]), mode=mode,
+    )  # fmt: skip
+    return {k: float(v[0]) for k, v in vars(found).items()}
+
+
+@pytest.mark.parametrize("mode", ["closed", "open", "offline", "single", "static"])
+@pytest.mark.parametrize("devices", [1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0, 72.0])
+@pytest.mark.parametrize("name", [LLAMA, BIG, "deepseek-v3", "Qwen/Qwen2.5-0.5B"])
+def test_a_guess_uses_no_more_than_there_is_and_divides_heads(name: str, devices: float, mode: str) -> None:
+    found = placed(name, devices, mode)
+    assert found["tp"] * found["pp"] * found["dp"] * found["replicas"] <= devices
+    assert model(name).heads % found["tp"] == 0
+    assert devices % found["tp"] == 0
+
+
+def test_what_is_given_stays() -> None:
+    found = placed("deepseek-v3", 16, tp=4, pp=2, ep=2, dp=2)
+    assert found == {"tp": 4, "pp": 2, "ep": 2, "dp": 2, "replicas": 1}
+    assert placed(LLAMA, np.nan, tp=4)["replicas"] == 1
+    assert placed(LLAMA, 8, tp=2)["replicas"] == 4
+
+
+def test_throughput_is_served_by_replicas_and_latency_by_wide_splits() -> None:
+    assert placed(LLAMA, 8, "offline") == {"tp": 1, "pp": 1, "ep": 1, "dp": 1, "replicas": 8}
+    assert placed(LLAMA, 8, "closed")["tp"] == 8
+    # 141 GB of weights need more than two cards of 80 GB
+    assert placed(BIG, 8, "offline")["tp"] == 4
+    assert placed(BIG, 8, "offline", memory=288e9)["tp"] == 1
+
+
+def test_experts_spread_wider_than_tensors_mean_data_parallel_attention() -> None:
+    found = placed("deepseek-v3", 8, tp=1, ep=8)
+    assert (found["dp"], found["ep"], found["replicas"]) == (8, 8, 1)
+    assert placed("deepseek-v3", 8, tp=8, ep=8)["dp"] == 1
+
+
+def test_drafts_yield_no_more_than_they_verify() -> None:
+    for name, known in KNOWN.items():
+        assert 1.0 <= known.accepted <= 1.0 + known.drafts, name
+        assert known.source
+    assert speculation("mtp-suspected") == speculation("mtp")
+    assert speculation("nobody's method") is None
+    plain, drafted = (only(concurrency=4, spec_decode=s)["tpot_ms"] for s in ("", "eagle3"))
+    assert plain / 2.8 < drafted < plain
