@@ -38,6 +38,7 @@ CONSTANTS = {
     "step_host_parallel": ("step_host_parallel_us", 1e6, 1.0, 10000.0),
     "request_time": ("request_ms", 1e3, 0.2, 150.0),
     "launch_time": ("launch_us", 1e6, 0.5, 60.0),
+    "lockstep": ("lockstep", 1.0, 0.02, 1.0),
 }
 METRICS = ("tpot_ms", "tpot_ms_p50", "itl_ms_p50", "ttft_ms", "ttft_ms_p50", "e2e_ms", "output_tok_s", "total_tok_s",
            "prefill_tok_s", "decode_tok_s")  # fmt: skip
@@ -46,7 +47,9 @@ METRICS = ("tpot_ms", "tpot_ms_p50", "itl_ms_p50", "ttft_ms", "ttft_ms_p50", "e2
 #: Fewest measured values that an engine, or a device under it, is fitted on.
 FEWEST = 12
 #: Weights that draw the factors towards 1, and those of a device towards the engine's.
-PULL, PULL_DEVICE = 1.0, 1.5
+PULL, PULL_DEVICE = 1.5, 2.5
+#: Factors beyond these would hide a fault of the model rather than describe an engine.
+LEAST, MOST = 0.4, 2.5
 
 
 class Remembered(Passes):
@@ -138,8 +141,8 @@ def fit(
     engine: Engine, target: Target, start: np.ndarray, constants: tuple[str, ...], pull: float
 ) -> tuple[Engine, np.ndarray]:
     """(engine with fitted constants, factors); `pull` weighs the factors' distance from where they start."""
-    low = np.array([np.log(CONSTANTS[n][2]) for n in constants] + [np.log(0.3)] * len(start))
-    high = np.array([np.log(CONSTANTS[n][3]) for n in constants] + [np.log(4.0)] * len(start))
+    low = np.array([np.log(CONSTANTS[n][2]) for n in constants] + [np.log(LEAST)] * len(start))
+    high = np.array([np.log(CONSTANTS[n][3]) for n in constants] + [np.log(MOST)] * len(start))
     first = [np.log(max(getattr(engine, n) * CONSTANTS[n][1], CONSTANTS[n][2])) for n in constants]
     begin = np.clip(np.array([*first, *np.log(start)]), low + 1e-6, high - 1e-6)
 

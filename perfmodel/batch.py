@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,8 +22,9 @@ from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE, storage
 from perfmodel.enginefile import Engine
 from perfmodel.enginefile import engine as engine_of
 from perfmodel.estimates import Estimates
-from perfmodel.estimator import estimate_load
+from perfmodel.estimator import bench, estimate_load
 from perfmodel.infer import Placement, placement
+from perfmodel.layout import layout
 from perfmodel.load import DEFAULT_WAVES, LOCKSTEP, Load
 from perfmodel.models import ModelSpec, model
 from perfmodel.speculation import speculation
@@ -188,7 +189,18 @@ class Prediction:
         load = self._load(group, number)
         if self.pooled[group.rows[0]]:
             return load, None
-        return load, self._deployments(group.rows, **vars(self._placed(group, number)))
+        placed = self._deployments(group.rows, **vars(self._placed(group, number)))
+        return load, self._narrow_cache(group, load, placed)
+
+    def _narrow_cache(self, group: Group, load: Load, placed: Deployments) -> Deployments:
+        """The deployments with an fp8 KV cache where none is stated, weights have 8 bits or less, and a 16-bit cache
+        would not hold the asked concurrency: whoever publishes such a run has turned it on."""
+        if load.arrival not in ("closed", "static"):
+            return placed
+        held = bench(group.spec, placed, group.engine, _costs(group.engine), load).memory.seqs * placed.replicas
+        bits = layout(group.spec, placed).weight_bytes("mlp") * 8.0
+        short = (placed.kv < 0) & (held < load.concurrency) & (bits <= 8.5)
+        return replace(placed, kv=np.where(short, FORMAT_CODE["fp8"], placed.kv)) if short.any() else placed
 
     def _numbers(self, group: Group) -> dict[str, np.ndarray]:
         return {c: v[group.rows] for c, v in self.cases.number.items()}

@@ -83,7 +83,8 @@ def _tandem(front: Bench, back: Bench, demand: Load, workers: tuple[Array, Array
 
     cap = np.minimum(back.memory.room_for(), np.where(np.isfinite(back.passes.max_seqs), back.passes.max_seqs, 8192.0))
     knots = np.exp(np.linspace(0.0, 1.0, _KNOTS)[:, None] * np.log(cap))
-    steps = np.stack([back.passes.decode(k, demand.decode_context, demand.drafts)[1] for k in knots])
+    curve = back.passes.run(*(back.passes.decode_pass(k, demand.decode_context, demand.drafts) for k in knots))
+    steps = np.stack([priced.wall for priced in curve])
     token = steps / demand.accepted
     tokens = np.maximum(demand.mean(demand.output) - 1.0, 0.0)
     before = own + demand.mean(transfer) + front.passes.engine.request_time

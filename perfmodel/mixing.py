@@ -50,7 +50,7 @@ def _attention(lay: Layout, mixer: Mixer, count: int, step: Step) -> Iterator[De
         shape={"batch": batch, "query": query, "context": context, "window": mixer.window, **shape},
     )
     decoding = np.asarray(step.decode_seqs, float) / lay.dp
-    visible = mixer.attended(step.decode_context) / lay.sp
+    visible = mixer.attended(np.maximum(step.decode_context, 1.0)) / lay.sp
     yield Demand(
         name=f"attention_decode_{mixer.kind}",
         family="attention_decode",
@@ -80,7 +80,7 @@ def _mla(lay: Layout, mixer: Mixer, count: int, step: Step) -> Iterator[Demand]:
         shape={"batch": batch, "query": query, "context": context, **shape},
     )
     decoding = np.asarray(step.decode_seqs, float) / lay.dp
-    visible = mixer.attended(step.decode_context) / lay.sp
+    visible = mixer.attended(np.maximum(step.decode_context, 1.0)) / lay.sp
     yield Demand(
         name="mla_decode",
         family="mla_decode",

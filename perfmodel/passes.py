@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 
@@ -50,8 +51,23 @@ class Passes:
         most = self.engine.graph_seqs if self.graph_seqs is None else self.graph_seqs
         return ~(np.asarray(seqs) / self.lay.dp > most)
 
-    def decode(self, seqs: Array, context: Array, drafts: Array) -> tuple[StepCost, Array]:
-        """(device cost, wall time) of one decode pass with `seqs` sequences running on the replica.
+    def run(self, *passes: Pass) -> list[Priced]:
+        """Price passes, those of one shape in one call: a look-up has a fixed cost."""
+        shapes = [_shape(p.step, self.lay.tp) for p in passes]
+        flat = [s if np.prod(s[:-1]) > 1 else s[-1:] for s in shapes]
+        out: dict[int, Priced] = {}
+        for common in dict.fromkeys(flat):
+            mine = [i for i, s in enumerate(flat) if s == common]
+            steps = [passes[i].step for i in mine]
+            whole = self.price(_stack(steps, common) if len(mine) > 1 else steps[0])
+            for turn, i in enumerate(mine):
+                cost = whole.take(turn, shapes[i]) if len(mine) > 1 else whole
+                p = passes[i]
+                out[i] = Priced(cost, self.wall(cost, p.seqs, captured=p.captured, factor=p.factor))
+        return [out[i] for i in range(len(passes))]
+
+    def decode_pass(self, seqs: Array, context: Array, drafts: Array) -> Pass:
+        """One decode pass with `seqs` sequences running on the replica.
 
         A pipeline cuts them into PP micro-batches in flight at once; each takes the whole pass, and all of them
         advance in it. Drafting adds the draft layer's share for each drafted token (one layer of the model's kind
@@ -59,35 +75,88 @@ class Passes:
         """
         seqs = np.maximum(np.asarray(seqs, float), 1.0)  # a mean below one: passes that run have one
         micro = np.maximum(seqs / self.lay.pp, 1.0)
-        cost = self.price(Step(decode_seqs=micro, decode_context=context, decode_tokens=1.0 + drafts))
+        step = Step(decode_seqs=micro, decode_context=context, decode_tokens=1.0 + drafts)
         drafting = 1.0 + drafts * 1.5 / max(self.lay.model.layers, 1)
-        return cost, self.wall(cost, seqs, captured=self.captured(seqs), factor=drafting)
+        return Pass(step, seqs, self.captured(seqs), drafting, np.ones_like(seqs))
 
-    def prefill(self, new: Array, cached: Array, seqs: Array | float = 1.0) -> tuple[StepCost, Array, Array]:
-        """(device cost of one pass, passes, wall time until all are done) of `seqs` prompts together.
+    def prefill_pass(self, new: Array, cached: Array, seqs: Array | float = 1.0) -> Pass:
+        """One of the passes that compute `seqs` prompts together; `passes` of it says how many there are.
 
         new: tokens to compute in each, cached: tokens before them. A prompt longer than the budget takes several
-        passes; pipeline stages overlap them: (passes + PP - 1) / PP times the latency of one.
+        passes.
         """
-        total = new * seqs
-        passes = np.maximum(np.ceil(total / self.budget), 1.0)
-        chunk = total / passes
-        width = np.maximum(seqs / passes, np.minimum(1.0, chunk))
-        before = cached + np.maximum(new - chunk / width, 0.0) / 2.0
-        cost = self.price(Step(prefill_tokens=chunk, prefill_context=before, prefill_seqs=width))
-        wall = self.wall(cost, width, captured=np.zeros(1, bool)) * (passes + self.lay.pp - 1.0) / self.lay.pp
-        return cost, passes, wall
+        count, chunk, width, before = _chunks(new, cached, seqs, self.budget)
+        step = Step(prefill_tokens=chunk, prefill_context=before, prefill_seqs=width)
+        return Pass(step, width, _NEVER, 1.0, count)
 
-    def mixed(self, new: Array, cached: Array, seqs: Array, running: Array, context: Array) -> tuple[Array, Array]:
-        """(passes, wall time of one) when `seqs` prompts share passes with `running` decodes."""
+    def mixed_pass(self, new: Array, cached: Array, seqs: Array, running: Array, context: Array) -> Pass:
+        """One of the passes in which `seqs` prompts share the budget with `running` decodes."""
         free = np.maximum(self.budget - running, self.budget / 8.0)
-        total = new * seqs
-        passes = np.maximum(np.ceil(total / free), 1.0)
-        chunk = total / passes
-        width = np.maximum(seqs / passes, np.minimum(1.0, chunk))
-        before = cached + np.maximum(new - chunk / width, 0.0) / 2.0
+        count, chunk, width, before = _chunks(new, cached, seqs, free)
         step = Step(
             prefill_tokens=chunk, prefill_context=before, prefill_seqs=width,
             decode_seqs=np.maximum(running / self.lay.pp, 1.0), decode_context=context,
         )  # fmt: skip
-        return passes, self.wall(self.price(step), running + width, captured=np.zeros(1, bool))
+        return Pass(step, running + width, _NEVER, 1.0, count)
+
+    def piped(self, wall: Array, count: Array) -> Array:
+        """Wall time of `count` passes in a row: pipeline stages overlap them, (count + PP - 1) / PP times one."""
+        return wall * (count + self.lay.pp - 1.0) / self.lay.pp
+
+    def decode(self, seqs: Array, context: Array, drafts: Array) -> Priced:
+        """(device cost, wall time) of one decode pass; see `decode_pass`."""
+        return self.run(self.decode_pass(seqs, context, drafts))[0]
+
+    def prefill(self, new: Array, cached: Array, seqs: Array | float = 1.0) -> tuple[StepCost, Array, Array]:
+        """(device cost of one pass, passes, wall time until all are done) of `seqs` prompts together."""
+        one = self.prefill_pass(new, cached, seqs)
+        (priced,) = self.run(one)
+        return priced.cost, one.passes, self.piped(priced.wall, one.passes)
+
+
+_NEVER = np.zeros(1, bool)
+
+
+class Pass(NamedTuple):
+    """A pass to be priced: what it carries, sequences for the host, whether replayed, device factor, how many."""
+
+    step: Step
+    seqs: Array
+    captured: np.ndarray
+    factor: Array | float
+    passes: Array
+
+
+class Priced(NamedTuple):
+    """Device cost and wall time of one pass."""
+
+    cost: StepCost
+    wall: Array
+
+
+def _chunks(new: Array, cached: Array, seqs: Array | float, budget: Array) -> tuple[Array, Array, Array, Array]:
+    """(passes, tokens a pass, prompts a pass, mean tokens before them) of `seqs` prompts under a token budget."""
+    total = new * seqs
+    count = np.maximum(np.ceil(total / budget), 1.0)
+    chunk = total / count
+    width = np.maximum(seqs / count, np.minimum(1.0, chunk))
+    return count, chunk, width, cached + np.maximum(new - chunk / width, 0.0) / 2.0
+
+
+def _shape(step: Step, column: Array) -> tuple[int, ...]:
+    return np.broadcast_shapes(column.shape, *(np.shape(getattr(step, f.name)) for f in fields(Step)))
+
+
+def _stack(steps: list[Step], common: tuple[int, ...]) -> Step:
+    """Steps as one whose arrays have them along a new first axis."""
+
+    def column(name: str) -> Array:
+        values = (np.asarray(getattr(s, name), float) for s in steps)
+        return np.stack([np.broadcast_to(v.reshape(_fit(v, common)), common) for v in values])
+
+    return Step(**{f.name: column(f.name) for f in fields(Step)})
+
+
+def _fit(values: Array, common: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of `values` without leading axes of one that `common` does not have."""
+    return values.shape[max(values.ndim - len(common), 0) :]

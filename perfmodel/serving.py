@@ -14,7 +14,7 @@ import numpy as np
 from perfmodel import equations as eq
 from perfmodel.demand import Array
 from perfmodel.load import Load
-from perfmodel.passes import Passes
+from perfmodel.passes import Passes, Priced
 from perfmodel.steps import StepCost
 
 #: Prompts never take more than this share of time in an equilibrium that decodes at all.
@@ -66,8 +66,11 @@ def _static(passes: Passes, load: Load, cap: Array) -> Served:
     asked = load.concurrency
     batch = np.minimum(asked, cap)
     waves = np.ceil(asked / batch)
-    cost, count, prefill = passes.prefill(load.new, load.cached, batch)
-    decode_cost, step = passes.decode(batch, load.decode_context, load.drafts)
+    first_pass = passes.prefill_pass(load.new, load.cached, batch)
+    (decode_cost, step), (cost, wall) = passes.run(
+        passes.decode_pass(batch, load.decode_context, load.drafts), first_pass
+    )
+    count, prefill = first_pass.passes, passes.piped(wall, first_pass.passes)
     token = step / load.accepted
     first = prefill + passes.engine.request_time
     whole = load.mean(first + np.maximum(load.output - 1.0, 0.0) * token)
@@ -94,20 +97,33 @@ class _Entry:
     passes: Array
 
 
-def _entry(passes: Passes, load: Load, running: Array, step: Array, group: Array) -> _Entry:
-    """Prompts entering `group` at a time while `running` sequences decode, one pass of which takes `step`.
+def _entries(passes: Passes, load: Load, running: Array, groups: tuple[Array, ...]) -> tuple[Priced, list[_Entry]]:
+    """(the decode pass, an entry a group) of prompts entering so many at a time while `running` sequences decode.
 
     Engines that prefill first stop decoding meanwhile; where prompts share passes with decodes, they cost the others
     only what the passes get longer.
     """
-    cost, count, alone = passes.prefill(load.new, load.cached, group)
-    if not passes.engine.prefill_first and passes.engine.batching == "continuous":
-        mixed_count, mixed = passes.mixed(load.new, load.cached, group, running, load.decode_context)
-        shared = mixed * (mixed_count + passes.lay.pp - 1.0) / passes.lay.pp
-        stall = mixed_count * np.maximum(mixed - step, 0.0) / passes.lay.pp / group
-        return _Entry(alone, shared, load.mean(stall), stall, load.mean(mixed), cost, count / group)
-    stall = alone / group
-    return _Entry(alone, alone, load.mean(stall), stall, load.mean(alone) + step, cost, count / group)
+    engine = passes.engine
+    decode = passes.decode_pass(running, load.decode_context, load.drafts)
+    apart = [passes.prefill_pass(load.new, load.cached, g) for g in groups]
+    mixing = not engine.prefill_first and engine.batching == "continuous"
+    mixed = [passes.mixed_pass(load.new, load.cached, g, running, load.decode_context) for g in groups if mixing]
+    decoded, *priced = passes.run(decode, *apart, *mixed)
+    step = decoded.wall
+    entries = []
+    for i, group in enumerate(groups):
+        cost, count = priced[i].cost, apart[i].passes
+        alone = passes.piped(priced[i].wall, count)
+        if mixing:
+            wall, riding = priced[len(groups) + i].wall, mixed[i].passes
+            stall = riding * np.maximum(wall - step, 0.0) / passes.lay.pp / group
+            shared = passes.piped(wall, riding)
+            entries.append(_Entry(alone, shared, load.mean(stall), stall, load.mean(wall), cost, count / group))
+        else:
+            stall = alone / group
+            after = load.mean(alone) + step
+            entries.append(_Entry(alone, alone, load.mean(stall), stall, after, cost, count / group))
+    return decoded, entries
 
 
 def _blend(apart: _Entry, together: _Entry, share: Array) -> _Entry:
@@ -122,14 +138,12 @@ def _closed(passes: Passes, load: Load, cap: Array) -> Served:
     offline = load.arrival == "offline"
     asked = np.maximum(load.n_requests if offline else load.concurrency, 1e-9)
     running = np.minimum(asked, cap)
-    decode_cost, step = passes.decode(running, load.decode_context, load.drafts)
-    token = step / load.accepted
     packed = np.clip(passes.budget / load.mean(load.new), 1.0, np.maximum(running, 1.0))
     together = load.lockstep * passes.engine.lockstep
     # sequences end after as many passes as they have tokens, and as many prompts take their places in each
     entering = np.clip(running / np.maximum(load.mean(load.output), 1.0), 1.0, packed)
-    one_by_one = _entry(passes, load, running, step, entering)
-    in_groups = _entry(passes, load, running, step, packed)
+    (decode_cost, step), (one_by_one, in_groups) = _entries(passes, load, running, (entering, packed))
+    token = step / load.accepted
     entry = _blend(one_by_one, in_groups, together)
 
     # residence = own prefill + output * token / (1 - others' prompts): solve X running = ... as a quadratic in X
@@ -188,17 +202,17 @@ def _equilibrium(running: Array, own: Array, decode: Array, stall: Array) -> Arr
 def _open(passes: Passes, load: Load, cap: Array) -> Served:
     """Poisson (or other) arrivals at a rate: Little's law fixes how many run; saturation is reported, not hidden."""
     knots = np.exp(np.linspace(0.0, 1.0, _KNOTS)[:, None] * np.log(cap))
-    steps = np.stack([passes.decode(k, load.decode_context, load.drafts)[1] for k in knots]) / load.accepted
+    curve = passes.run(*(passes.decode_pass(k, load.decode_context, load.drafts) for k in knots))
+    steps = np.stack([priced.wall for priced in curve]) / load.accepted
     output = np.maximum(load.mean(load.output) - 1.0, 0.0)
     rate = load.rate
     packed = np.maximum(passes.budget / load.mean(load.new), 1.0)
     entering = np.clip(rate * steps[2] * load.accepted, 1.0, packed)  # prompts that arrive within a pass
-    probe = _entry(passes, load, knots[2], steps[2] * load.accepted, entering)
+    _, (probe,) = _entries(passes, load, knots[2], (entering,))
     busy = np.minimum(rate * probe.stall, _FULL)
     running = _fixed_point(knots, steps, rate * output / (1.0 - busy), cap)
-    decode_cost, step = passes.decode(running, load.decode_context, load.drafts)
-    entering = np.clip(rate * step, 1.0, packed)
-    entry = _entry(passes, load, running, step, entering)
+    entering = np.clip(rate * interpolate(knots, steps, running) * load.accepted, 1.0, packed)
+    (decode_cost, step), (entry,) = _entries(passes, load, running, (entering,))
     token = step / load.accepted
     own = load.mean(entry.shared)
     most = _equilibrium(cap, own, output * steps[-1], entry.stall)

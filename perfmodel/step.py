@@ -48,5 +48,5 @@ def prefill_shape(lay: Layout, step: Step) -> tuple[Array, Array, Array, Mask]:
     """(sequences a device, new tokens a sequence, cached tokens, whether any)."""
     tokens = np.asarray(step.prefill_tokens, float)
     seqs = np.maximum(np.asarray(step.prefill_seqs, float), 1e-9)
-    query = tokens / seqs
+    query = np.where(tokens > 0, tokens / seqs, 1.0)  # an absent prompt has a shape all the same
     return seqs / lay.dp / lay.sp, query, np.asarray(step.prefill_context, float), tokens > 0

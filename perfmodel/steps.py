@@ -32,6 +32,11 @@ class StepCost:
     spread: Array
     calls: Array
 
+    def take(self, turn: int, shape: tuple[int, ...]) -> StepCost:
+        """One of several passes that were priced along a first axis, in `shape`."""
+        parts = {n: getattr(self, n)[turn].reshape(shape) for n in ("time", "basis", "spread", "calls")}
+        return StepCost(bound=self.bound[:, turn].reshape(-1, *shape), **parts)
+
 
 #: Coordinates that choose a table; demands are priced together only where these agree.
 _CHOOSING = ("weight", "act", "kv_bytes")
@@ -53,9 +58,12 @@ def priced(lay: Layout, hardware: Hardware, costs: CostModel, step: Step) -> Ite
         if len(demands) == 1:
             yield demands[0], costs.cost(demands[0], hardware)
             continue
-        cost = costs.cost(_stacked(demands, len(hardware.index)), hardware)
+        whole = _stacked(demands, len(hardware.index))
+        cost = costs.cost(whole, hardware)
+        shape = np.broadcast_shapes(np.shape(whole.moved), np.shape(cost.time))
+        parts = [np.broadcast_to(part, shape) for part in (cost.time, cost.basis, cost.spread, cost.bound)]
         for number, demand in enumerate(demands):
-            yield demand, Cost(*(part[number] for part in (cost.time, cost.basis, cost.spread, cost.bound)))
+            yield demand, Cost(*(part[number] for part in parts))
 
 
 def _stacked(demands: list[Demand], count: int) -> Demand:
@@ -64,8 +72,11 @@ def _stacked(demands: list[Demand], count: int) -> Demand:
     names = [k for k in first.shape if k not in _CHOOSING]
     arrays = [[d.flop, d.moved, d.message, *(d.shape[k] for k in names)] for d in demands]
     common = np.broadcast_shapes((count,), *(np.shape(a) for each in arrays for a in each))
-    columns = zip(*arrays, strict=True)
-    flop, moved, message, *rest = (np.stack([np.broadcast_to(np.asarray(a, float), common) for a in c]) for c in columns)
+
+    def stack(column: tuple[object, ...]) -> Array:
+        return np.stack([np.broadcast_to(np.asarray(a, float), common) for a in column])
+
+    flop, moved, message, *rest = map(stack, zip(*arrays, strict=True))
     shape = {**{k: first.shape[k] for k in _CHOOSING if k in first.shape}, **dict(zip(names, rest, strict=True))}
     return Demand(
         name=first.family, family=first.family, flop=flop, moved=moved, message=message, count=first.count,

@@ -33,7 +33,7 @@ DENSE, SPARSE, LATENT = "meta-llama/Llama-3.1-8B", "Qwen/Qwen3-30B-A3B", "deepse
 COSTS = {"default": default("vllm"), "roofline": Roofline()}
 DEVICES = ("h100-sxm", "mi300x", "epyc-9654")
 #: What measured tables may go down by where the truth does not: one interpolated cell is noisy.
-NOISE = 0.05
+NOISE = 0.1
 
 MODEL = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,
@@ -238,7 +238,7 @@ def test_all_devices_of_a_node_can_be_used() -> None:
     """Eight single-device replicas serve eight times what one serves; one group of eight is faster for one request."""
     single, eight = run(DENSE, at=32, arrival="closed"), run(DENSE, at=256, arrival="closed", replicas=8)
     assert one(eight.output_rate) == pytest.approx(8.0 * one(single.output_rate), rel=1e-6)
-    assert one(run(DENSE, tp=8).tpot) < 0.5 * one(run(DENSE).tpot)
+    assert one(run(DENSE, tp=8).tpot) < 0.7 * one(run(DENSE).tpot)
 
 
 def test_the_cache_is_what_memory_leaves() -> None:

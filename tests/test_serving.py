@@ -20,7 +20,7 @@ from perfmodel.estimates import Estimates
 from perfmodel.estimator import bench, estimate, per_replica
 from perfmodel.load import Load, load
 from perfmodel.models import model
-from perfmodel.passes import Passes
+from perfmodel.passes import Pass, Passes, Priced
 from perfmodel.serving import Served, interpolate, serve
 from perfmodel.steps import StepCost
 from perfmodel.workload import Workload
@@ -63,17 +63,26 @@ class Toy:
     def time(self, running: Any, prompt: Any) -> Any:
         return self.base + self.each * running + self.token * prompt
 
-    def decode(self, seqs: Any, context: Any, drafts: Any) -> tuple[StepCost, np.ndarray]:
-        time = np.asarray(self.time(seqs, 0.0))
-        return cost_of(time), time
+    def decode_pass(self, seqs: Any, context: Any, drafts: Any) -> Pass:
+        return self.planned(self.time(seqs, 0.0))
 
-    def prefill(self, new: Any, cached: Any, seqs: Any = 1.0) -> tuple[StepCost, np.ndarray, np.ndarray]:
-        time = np.asarray(self.time(0.0, new * seqs))
-        return cost_of(time), np.ones_like(time), time
+    def prefill_pass(self, new: Any, cached: Any, seqs: Any = 1.0) -> Pass:
+        return self.planned(self.time(0.0, new * seqs))
 
-    def mixed(self, new: Any, cached: Any, seqs: Any, running: Any, context: Any) -> tuple[np.ndarray, np.ndarray]:
-        time = np.asarray(self.time(running, new * seqs))
-        return np.ones_like(time), time
+    def mixed_pass(self, new: Any, cached: Any, seqs: Any, running: Any, context: Any) -> Pass:
+        return self.planned(self.time(running, new * seqs))
+
+    def planned(self, time: Any) -> Pass:
+        """A pass whose work is its time: one is enough for whatever it carries."""
+        time = np.asarray(time)
+        return Pass(time, time, np.zeros(1, bool), 1.0, np.ones_like(time))  # type: ignore[arg-type]
+
+    def run(self, *planned: Pass) -> list[Priced]:
+        times = [np.asarray(p.step) for p in planned]
+        return [Priced(cost_of(t), t) for t in times]
+
+    def piped(self, wall: Any, count: Any) -> Any:
+        return wall * count
 
 
 def cost_of(time: np.ndarray) -> StepCost:
@@ -364,7 +373,7 @@ def test_pipeline_stages_work_on_micro_batches_at_once() -> None:
 def test_prompts_that_ride_along_cost_less_than_on_their_own() -> None:
     ready = passes(engine("vllm"))
     new, none, running, context = np.array([512.0]), np.zeros(1), np.array([32.0]), np.array([1000.0])
-    _, along = ready.mixed(new, none, np.ones(1), running, context)
+    ((_, along),) = ready.run(ready.mixed_pass(new, none, np.ones(1), running, context))
     _, decode = ready.decode(running, context, none)
     _, _, alone = ready.prefill(new, none)
     assert max(one(decode), one(alone)) <= one(along) * (1 + 1e-9)
