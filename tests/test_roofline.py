@@ -25,6 +25,7 @@ from perfmodel.steps import SIGNIFICANT, priced, step_cost
 
 BF16 = COMPUTE_CODE["bf16"]
 ONE = np.ones(1)
+LLAMA = model("llama-3.1-8b")
 LINKS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p")
 #: Efficiencies of one without a launch floor: the physical bound itself.
 IDEAL = Efficiency(ONE, ONE, ONE, ONE, launch=np.zeros(1))
@@ -155,7 +156,7 @@ def test_what_nobody_knows_stays_unknown() -> None:
 def test_rows_do_not_see_one_another(costs: CostModel) -> None:
     names = ("h100-sxm", "l4", "mi300x", "h200-sxm", "h100-sxm")
     devices = [hwdb.device(n) for n in names]
-    spec = model("llama-3.1-8b")
+    spec = LLAMA
     step = Step(prefill_tokens=np.array([512.0, 2048, 1, 300, 8192]), decode_seqs=4.0, decode_context=1000.0)
     placed = deployments(devices, device=np.arange(5), tp=np.array([1, 1, 2, 4, 8]))
     together = step_cost(layout(spec, placed), hardware(placed.devices, placed.device), costs, step)
@@ -174,7 +175,7 @@ def test_rows_do_not_see_one_another(costs: CostModel) -> None:
 
 def sums(costs: CostModel, step: Step, **columns: object) -> tuple[list[tuple[Demand, Cost]], float, np.ndarray]:
     placed = deployments([hwdb.device("h100-sxm")], **columns)
-    lay, rows = layout(model("llama-3.1-8b"), placed), hardware(placed.devices, placed.device)
+    lay, rows = layout(LLAMA, placed), hardware(placed.devices, placed.device)
     total = step_cost(lay, rows, costs, step)
     np.testing.assert_allclose(total.bound.sum(axis=0), total.time)
     return list(priced(lay, rows, costs, step)), float(total.time[0]), total.spread
@@ -208,21 +209,22 @@ def test_errors_add_within_a_family_and_average_between_families() -> None:
 def test_a_sum_is_as_good_as_its_worst_significant_term(borrowed: float, expected: str) -> None:
     @dataclass(frozen=True)
     class Mostly:
-        """All measured, but the LM head: a roofline that takes a given share of the pass."""
+        """All measured, but attention: a roofline that takes a given share of the pass."""
 
-        calls: float
+        others: float
 
         def cost(self, demand: Demand, hardware: Hardware) -> Cost:
-            head = demand.name == "lm_head"
-            time = self.calls * borrowed / (1 - borrowed) if head else 1.0
-            code = BASIS_CODE["roofline" if head else "measured"]
+            attention = demand.family == "attention_decode"
+            time = self.others / LLAMA.layers * borrowed / (1 - borrowed) if attention else 1.0
+            code = BASIS_CODE["roofline" if attention else "measured"]
             return Cost(time * ONE, np.full(1, code, np.int8), 0.1 * ONE, np.zeros(1, np.int8))
 
     step = Step(decode_seqs=1.0, decode_context=10.0)
     placed = deployments([hwdb.device("h100-sxm")])
-    lay, rows = layout(model("llama-3.1-8b"), placed), hardware(placed.devices, placed.device)
-    calls = sum(float(np.ravel(d.count)[0]) for d, _ in priced(lay, rows, Mostly(1.0), step) if d.name != "lm_head")
-    assert BASES[int(step_cost(lay, rows, Mostly(calls), step).basis[0])] == expected
+    lay, rows = layout(LLAMA, placed), hardware(placed.devices, placed.device)
+    terms = priced(lay, rows, Mostly(1.0), step)
+    others = sum(float(np.ravel(d.count)[0]) for d, _ in terms if d.family != "attention_decode")
+    assert BASES[int(step_cost(lay, rows, Mostly(others), step).basis[0])] == expected
 
 
 def test_an_unknown_term_makes_the_sum_unknown_unless_it_is_absent() -> None:
@@ -237,7 +239,7 @@ def test_an_unknown_term_makes_the_sum_unknown_unless_it_is_absent() -> None:
     placed = deployments([hwdb.device("h100-sxm")], tp=np.array([1, 2]))
     rows = hardware(placed.devices, placed.device)
     step = Step(decode_seqs=1.0, decode_context=10.0)
-    total = step_cost(layout(model("llama-3.1-8b"), placed), rows, NoLinks(), step)
+    total = step_cost(layout(LLAMA, placed), rows, NoLinks(), step)
     assert np.isfinite(total.time[0])
     assert np.isnan(total.time[1])
     assert BASES[int(total.basis[1])] == "unknown"
@@ -295,7 +297,7 @@ def test_a_device_without_a_rate_multiplies_in_the_next_wider_type() -> None:
 def test_activations_and_weights_choose_the_arithmetic(weight: str, act: str | int, expected: str) -> None:
     code = COMPUTE_CODE[act] if isinstance(act, str) else act
     placed = deployments([hwdb.device("h100-sxm")], weight=FORMAT_CODE[storage(weight).name], act=code)
-    assert COMPUTE[int(layout(model("llama-3.1-8b"), placed).compute("mlp")[0])] == expected
+    assert COMPUTE[int(layout(LLAMA, placed).compute("mlp")[0])] == expected
 
 
 def test_taken_rows_are_those_rows() -> None:

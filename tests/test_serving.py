@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -14,15 +12,17 @@ from hypothesis import strategies as st
 
 import hwdb
 from perfmodel.costs import Roofline, default
+from perfmodel.demand import Cost, Demand
 from perfmodel.deployment import deployments
 from perfmodel.enginefile import Engine, engine
 from perfmodel.estimates import Estimates
 from perfmodel.estimator import bench, estimate, per_replica
+from perfmodel.hardware import Hardware
 from perfmodel.load import Load, load
 from perfmodel.models import model
-from perfmodel.passes import Pass, Passes, Priced
+from perfmodel.passes import Passes
 from perfmodel.serving import Served, interpolate, serve
-from perfmodel.steps import StepCost
+from perfmodel.step import Step
 from perfmodel.workload import Workload
 
 H100 = [hwdb.device("h100-sxm")]
@@ -46,52 +46,39 @@ def one(values: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Toy:
-    """Passes of a made-up engine: so much a pass, a running sequence and a prompt token."""
+    """Cost model of a made-up device: a pass takes so much, and so much a running sequence and a prompt token."""
 
-    prefill_first: bool
     base: float = 10e-3
     each: float = 0.1e-3
     token: float = 20e-6
-    budget: np.ndarray = field(default_factory=lambda: np.full(1, 8192.0))
-    max_seqs: np.ndarray = field(default_factory=lambda: np.full(1, 1e9))
-    lay: Any = field(default_factory=lambda: SimpleNamespace(pp=np.ones(1)))
 
-    @property
-    def engine(self) -> Engine:
-        return engine("generic").changed(prefill_first=self.prefill_first, request_time=0.0)
-
-    def time(self, running: Any, prompt: Any) -> Any:
+    def time(self, running: float, prompt: float) -> float:
+        """Seconds of a pass of `running` sequences and `prompt` tokens."""
         return self.base + self.each * running + self.token * prompt
 
-    def decode_pass(self, seqs: Any, context: Any, drafts: Any) -> Pass:
-        return self.planned(self.time(seqs, 0.0))
-
-    def prefill_pass(self, new: Any, cached: Any, seqs: Any = 1.0) -> Pass:
-        return self.planned(self.time(0.0, new * seqs))
-
-    def mixed_pass(self, new: Any, cached: Any, seqs: Any, running: Any, context: Any) -> Pass:
-        return self.planned(self.time(running, new * seqs))
-
-    def planned(self, time: Any) -> Pass:
-        """A pass whose work is its time: one is enough for whatever it carries."""
-        time = np.asarray(time)
-        return Pass(time, time, np.zeros(1, bool), 1.0, np.ones_like(time))  # type: ignore[arg-type]
-
-    def run(self, *planned: Pass) -> list[Priced]:
-        times = [np.asarray(p.step) for p in planned]
-        return [Priced(cost_of(t), t) for t in times]
-
-    def piped(self, wall: Any, count: Any) -> Any:
-        return wall * count
-
-
-def cost_of(time: np.ndarray) -> StepCost:
-    flat = {f: np.zeros(time.shape) for f in StepCost.__dataclass_fields__}
-    return StepCost(**{**flat, "time": time, "bound": np.zeros((4, *time.shape))})
+    def cost(self, demand: Demand, hardware: Hardware) -> Cost:
+        layers = LLAMA.layers
+        shape = demand.shape
+        if demand.family == "gemm":  # four a layer and the head, in every pass
+            time = self.base / (4 * layers + 1) + 0.0 * shape["m"]
+        elif demand.family == "attention_decode":
+            time = self.each * shape["batch"] / layers + 0.0 * shape["context"]
+        elif demand.family == "attention_prefill":
+            time = self.token * shape["batch"] * shape["query"] / layers
+        else:
+            time = 0.0 * demand.moved
+        none = np.zeros(np.shape(time), np.int8)
+        return Cost(np.asarray(time), none, np.zeros(np.shape(time)), none)
 
 
 def played(
-    toy: Toy, prompt: int, outputs: np.ndarray, *, slots: int = 0, arrivals: np.ndarray | None = None
+    toy: Toy,
+    prefill_first: bool,
+    prompt: int,
+    outputs: np.ndarray,
+    *,
+    slots: int = 0,
+    arrivals: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Means of TTFT, TPOT and the rate when the engine runs pass by pass, one prompt a pass; start and end left out.
 
@@ -112,7 +99,7 @@ def played(
                 waiting.append(coming)
                 coming += 1
         entering = waiting.popleft() if waiting else None
-        decoding = [] if entering is not None and toy.prefill_first else list(running)
+        decoding = [] if entering is not None and prefill_first else list(running)
         clock += toy.time(len(decoding), 0 if entering is None else prompt)
         for request in decoding:
             left[request] -= 1
@@ -135,17 +122,21 @@ def played(
     }
 
 
-def toy_served(toy: Toy, workload: Workload) -> Served:
-    return serve(toy, load(workload, 1), np.full(1, 1e9))  # type: ignore[arg-type]
+def toy_served(toy: Toy, prefill_first: bool, workload: Workload) -> Served:
+    own = engine("generic").changed(prefill_first=prefill_first, request_time=0.0, **FREE_HOST)
+    placed, demand = deployments(H100, max_tokens=8192.0, max_seqs=1e6), load(workload, 1)
+    return serve(bench(LLAMA, placed, own, toy, demand).passes, demand, np.full(1, 1e9))
 
 
 @pytest.mark.parametrize("prefill_first", [True, False])
 @pytest.mark.parametrize(("prompt", "output", "slots"), [(500, 100, 4), (500, 100, 32), (2000, 50, 8), (100, 200, 64)])
 def test_a_closed_loop_runs_as_it_does_played_out(prefill_first: bool, prompt: int, output: int, slots: int) -> None:
-    toy = Toy(prefill_first)
+    toy = Toy()
     outputs = np.random.default_rng(1).integers(output // 2, output * 3 // 2, 60 * slots + 400)
-    truth = played(toy, prompt, outputs.copy(), slots=slots)
-    found = toy_served(toy, lengths(prompt, float(outputs.mean()), concurrency=slots, n_requests=1e9, arrival="closed"))
+    truth = played(toy, prefill_first, prompt, outputs.copy(), slots=slots)
+    found = toy_served(
+        toy, prefill_first, lengths(prompt, float(outputs.mean()), concurrency=slots, n_requests=1e9, arrival="closed")
+    )
     assert one(found.tpot) == pytest.approx(truth["tpot"], rel=0.05)
     assert one(found.rate) == pytest.approx(truth["rate"], rel=0.05)
 
@@ -154,12 +145,18 @@ def test_a_closed_loop_runs_as_it_does_played_out(prefill_first: bool, prompt: i
 @pytest.mark.parametrize("prompt", [100, 500])
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.35])
 def test_an_open_loop_runs_as_it_does_played_out(prefill_first: bool, prompt: int, share: float) -> None:
-    toy = Toy(prefill_first)
+    toy = Toy()
     rng = np.random.default_rng(1)
     outputs = rng.integers(50, 150, 2500)
     most = 1.0 / float(toy.time(0, prompt))  # prompts one a pass
-    truth = played(toy, prompt, outputs.copy(), arrivals=np.cumsum(rng.exponential(1 / (share * most), len(outputs))))
-    found = toy_served(toy, lengths(prompt, float(outputs.mean()), rate=share * most))
+    truth = played(
+        toy,
+        prefill_first,
+        prompt,
+        outputs.copy(),
+        arrivals=np.cumsum(rng.exponential(1 / (share * most), len(outputs))),
+    )
+    found = toy_served(toy, prefill_first, lengths(prompt, float(outputs.mean()), rate=share * most))
     assert one(found.tpot) == pytest.approx(truth["tpot"], rel=0.08)
     assert one(found.ttft) == pytest.approx(truth["ttft"], rel=0.2)
     assert one(found.rate) == pytest.approx(share * most)
@@ -372,12 +369,10 @@ def test_pipeline_stages_work_on_micro_batches_at_once() -> None:
 
 def test_prompts_that_ride_along_cost_less_than_on_their_own() -> None:
     ready = passes(engine("vllm"))
-    new, none, running, context = np.array([512.0]), np.zeros(1), np.array([32.0]), np.array([1000.0])
-    ((_, along),) = ready.run(ready.mixed_pass(new, none, np.ones(1), running, context))
-    _, decode = ready.decode(running, context, none)
-    _, _, alone = ready.prefill(new, none)
-    assert max(one(decode), one(alone)) <= one(along) * (1 + 1e-9)
-    assert one(along) < one(decode) + one(alone)
+    decode, prefill = {"decode_seqs": 32.0, "decode_context": 1000.0}, {"prefill_tokens": 512.0}
+    along, answers, prompt = (one(ready.price(Step(**s)).time) for s in ({**decode, **prefill}, decode, prefill))
+    assert max(answers, prompt) <= along * (1 + 1e-9)
+    assert along < answers + prompt
 
 
 @given(
