@@ -86,6 +86,14 @@ def test_a_pair_in_a_mesh_gets_one_link() -> None:
     assert seconds("p2p", 64e6, 2, mi300x) == pytest.approx(1e-3, rel=0.01)
 
 
+def test_two_ends_use_the_links_of_a_pair_wherever_they_lie() -> None:
+    # stages of four devices in a node of eight: each device sends to its counterpart over their one link
+    mi300x = columns("mi300x")
+    assert seconds("p2p", 64e6, 8, mi300x) == seconds("p2p", 64e6, 2, mi300x)
+    assert seconds("p2p", 64e6, 16, mi300x) > seconds("p2p", 64e6, 8, mi300x)
+    assert seconds("p2p", 64e6, 8, fabric()) == seconds("p2p", 64e6, 2, fabric())
+
+
 def test_only_a_switch_offers_one_hop() -> None:
     tiny = seconds("all_reduce", 1e3, 8, fabric())
     meshed = seconds("all_reduce", 1e3, 8, fabric(mesh=True))
