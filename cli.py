@@ -38,6 +38,7 @@ Folders = Annotated[
     typer.Option("--hwdb", metavar="DIR", help="Folder of your own device, node and price files; repeatable."),
 ]
 Scenario = Annotated[Path, typer.Argument(metavar="SCENARIO.toml", help="What to serve, on what, within which SLOs.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A device, as `hw list` names it.")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Hugging Face name, or path to a config.json.")]
 
 
@@ -78,9 +79,9 @@ def simulate(
     scenario: Scenario,
     rank: Annotated[int, typer.Option(min=1, help="Which finalist of the plan, from the best on.")] = 1,
     requests: Annotated[int, typer.Option(min=0, help="Requests to replay (0: the whole trace, or enough).")] = 0,
-    router: Annotated[str, typer.Option(help="How requests find a replica; docs/simulator.md lists the routers.")] = (
-        "join_shortest_queue"
-    ),
+    router: Annotated[
+        str, typer.Option(help="How requests find a replica (docs/simulator.md).")
+    ] = "join_shortest_queue",
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     capacity: Annotated[bool, typer.Option("--capacity", help="Also find the highest rate within the SLOs.")] = False,
     log: Annotated[Path | None, typer.Option(help="Write a row a request here: .csv or .parquet.")] = None,
@@ -227,12 +228,7 @@ def hw_list(
 
 
 @hw.command("show")
-def hw_show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A device, as `hw list` names it.")],
-    as_json: AsJson = False,
-    as_csv: AsCsv = False,
-    hwdb: Folders = None,
-) -> None:
+def hw_show(name: Name, as_json: AsJson = False, as_csv: AsCsv = False, hwdb: Folders = None) -> None:
     """Show every figure of a device with unit, kind and source, its ridge points and its prices."""
     from search import rows
 
@@ -275,11 +271,7 @@ def models_list(
 
 
 @models.command("show")
-def models_show(
-    name: Annotated[str, typer.Argument(metavar="MODEL", help="Hugging Face name, or path to a config.json.")],
-    as_json: AsJson = False,
-    as_csv: AsCsv = False,
-) -> None:
+def models_show(name: Model, as_json: AsJson = False, as_csv: AsCsv = False) -> None:
     """Show the shape of a model: parameters, weights, cache a token."""
     from perfmodel import model
     from search import rows
@@ -317,9 +309,7 @@ def profile_show(
 
 @profile.command("run")
 def profile_run(
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Rows go here (CSV); a file that exists is continued.")
-    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Rows go here (CSV); an old file is continued.")],
     device: Annotated[str, typer.Option(help="Name the rows carry (default: made of the machine's own).")] = "",
     backend: Annotated[str, typer.Option(help="numpy, torch-cpu or torch-gpu (default: the best here).")] = "",
     grid: Annotated[str, typer.Option(help="Points to measure: small or full.")] = "small",

@@ -99,6 +99,7 @@ class Prediction:
         self.out["basis"] = np.full(rows, "", dtype=object)
 
     def run(self, progress: Callable[[int, int], None] | None) -> pd.DataFrame:
+        """Answer group by group, telling progress (rows done, rows) after each."""
         groups = self.groups()
         done = int((self.cases.error != "").sum())
         for group in groups:
