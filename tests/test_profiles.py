@@ -68,6 +68,20 @@ def test_past_an_axis_time_is_a_straight_line_in_the_bound(values: tuple[float, 
     assert basis == EXTRAPOLATED
 
 
+def test_outside_the_sites_time_is_a_straight_line_in_the_bound() -> None:
+    """A launch-bound GEMM twice as wide as any measured takes as long; a saturated one twice as long."""
+    grid = np.log(2.0) * np.arange(4)
+    sites = np.array([(a, b) for a in grid for b in grid])
+    axes = (np.zeros(1),)
+    wider = [np.array([grid[-1] + np.log(2.0)]), np.array([grid[1]])]
+    for values, gained in ((sites.sum(axis=1), np.log(2.0)), (np.zeros(16), 0.0)):
+        table = Table(sites, np.ones(2), axes, values[:, None].astype(np.float32), np.ones((16, 1), bool))
+        border, _ = table.read([grid[-1:], wider[1]], [np.zeros(1)], (1.0, 1.0))
+        beyond, basis = table.read(wider, [np.zeros(1)], (1.0, 1.0))
+        assert beyond - border == pytest.approx(gained, abs=1e-3)
+        assert basis == EXTRAPOLATED
+
+
 def test_below_an_axis_a_launch_floor_keeps_its_time() -> None:
     axis = np.log(2.0) * np.arange(3)
     table = Table(np.zeros((1, 1)), np.ones(1), (axis,), axis[None].astype(np.float32), np.ones((1, 3), bool))

@@ -51,6 +51,7 @@ class Family:
     site, axis: names of the coordinates. keys: shape keys that a canonical row must carry.
     locate: shape -> (site coordinates, axis coordinates), natural logarithms, each an array that broadcasts.
     work: (shape, formats) -> Work. scale: weight of each site coordinate in distances. link: True for collectives.
+    growth: power by which the bound grows with each site coordinate; () where it hardly does.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Family:
     work: Callable[[Shape, Formats], Work]
     scale: tuple[float, ...]
     link: bool = False
+    growth: tuple[float, ...] = ()
 
 
 def _log(value: Array | float, least: float = 1e-9) -> Array:
@@ -197,24 +199,26 @@ def _collective(name: str, work: Callable[[Shape, Formats], Work]) -> Family:
 
 
 _FAMILIES = (
-    Family("gemm", ("m", "n", "k"), ("n", "k"), ("m",), _gemm_place, _gemm_work, (1.0, 1.0)),
+    Family("gemm", ("m", "n", "k"), ("n", "k"), ("m",), _gemm_place, _gemm_work, (1.0, 1.0), growth=(1.0, 1.0)),
     Family(
         "grouped_gemm", ("tokens", "hidden", "inter", "experts", "top_k", "ep", "tp"),
         ("hidden", "inter_local", "experts", "top_k", "ep"), ("tokens",), _grouped_place, _grouped_work,
-        (1.0, 1.0, 1.0, 1.0, 1.0),
+        (1.0, 1.0, 1.0, 1.0, 1.0), growth=(1.0, 1.0, 0.0, 0.0, 0.0),
     ),
     Family("attention_prefill", (*_ATTENTION, "query"), _HEADS, ("batch_kv_heads", "length"), _prefill_place,
-           _prefill_work, (1.0, 0.5, 2.0, 1.0)),
+           _prefill_work, (1.0, 0.5, 2.0, 1.0), growth=(1.0, 0.0, 1.0, 0.0)),
     Family("attention_decode", _ATTENTION, _HEADS, ("batch_kv_heads", "context"), _decode_place, _decode_work,
-           (1.0, 0.5, 2.0, 1.0)),
+           (1.0, 0.5, 2.0, 1.0), growth=(0.0, 0.0, 1.0, 0.0)),
     Family("mla_prefill", ("batch", "query", "context", "heads"), ("heads",), ("batch", "length"),
-           _mla_prefill_place, _mla_prefill_work, (1.0,)),
+           _mla_prefill_place, _mla_prefill_work, (1.0,), growth=(1.0,)),
     Family("mla_decode", ("batch", "context", "heads"), ("heads",), ("batch", "context"), _mla_decode_place,
-           _mla_decode_work, (1.0,)),
+           _mla_decode_work, (1.0,), growth=(1.0,)),
     Family("recurrent_prefill", ("batch", "query", *_STATE), _STATE, ("batch", "query"),
-           lambda s: (_state_site(s), [_log(s["batch"]), _log(s["query"])]), _recurrent_work, (1.0, 1.0, 1.0)),
+           lambda s: (_state_site(s), [_log(s["batch"]), _log(s["query"])]), _recurrent_work, (1.0, 1.0, 1.0),
+           growth=(1.0, 1.0, 1.0)),
     Family("recurrent_decode", ("batch", *_STATE), _STATE, ("batch",),
-           lambda s: (_state_site(s), [_log(s["batch"])]), _recurrent_work, (1.0, 1.0, 1.0)),
+           lambda s: (_state_site(s), [_log(s["batch"])]), _recurrent_work, (1.0, 1.0, 1.0),
+           growth=(1.0, 1.0, 1.0)),
     Family("elementwise", ("moved_bytes",), ("none",), ("moved_bytes",), _bytes_place,
            lambda s, _: Work(0.0, np.asarray(s["moved_bytes"], float)), (1.0,)),
     _collective("all_reduce", _crossing(2.0)),

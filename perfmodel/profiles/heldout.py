@@ -1,4 +1,5 @@
-"""How well a table predicts what it has not seen: random points, whole sites, and one octave beyond its end."""
+"""How well a table predicts what it has not seen: random points, whole sites, and one octave beyond its axis or its
+sites."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from perfmodel.profiles.families import Family
 from perfmodel.profiles.fit import Points, table
 from perfmodel.profiles.table import Table
 
-TESTS = ("points", "sites", "octave")
+TESTS = ("points", "sites", "octave", "border")
 #: Share of points and of sites that are hidden.
 SHARE = 0.1
 _OCTAVE = float(np.log(2.0))
@@ -40,6 +41,11 @@ def masks(data: Points, test: str, seed: int) -> NDArray[np.bool_]:
         _, which = np.unique(np.round(data.site, 6), axis=0, return_inverse=True)
         count = int(which.max()) + 1
         return (rng.random(count) < SHARE)[which.reshape(-1)] if count >= 5 else np.zeros(len(data), bool)
+    if test == "border":  # the last octave of the site coordinate with the most different values
+        different = [len(np.unique(np.round(c, 6))) for c in data.site.T]
+        column = data.site[:, int(np.argmax(different))]
+        far = column > column.max() - _OCTAVE + 1e-6
+        return far if max(different) >= 3 else np.zeros(len(data), bool)
     last = data.axis[:, -1]
     return last > last.max() - _OCTAVE + 1e-6
 
@@ -52,7 +58,7 @@ def hide(
     if not hidden.any() or hidden.sum() > 0.6 * len(data):
         return Hidden(np.zeros(0), np.zeros(0, np.int8))
     fitted, rest = build(family, data.take(~hidden)), data.take(hidden)
-    value, basis = fitted.read(list(rest.site.T), list(rest.axis.T))
+    value, basis = fitted.read(list(rest.site.T), list(rest.axis.T), family.growth)
     return Hidden(rest.value - value, basis)
 
 

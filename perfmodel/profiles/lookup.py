@@ -144,7 +144,7 @@ def price(choice: Choice, family: Family, shape: Mapping[str, Array]) -> Priced:
     """Time of `shape` by the chosen table."""
     item = choice.measured
     site, axis = family.locate(shape)
-    value, basis = item.table.read(site, axis)
+    value, basis = item.table.read(site, axis, family.growth)
     variant = Variant(choice.wanted.stored or item.variant.stored, item.variant.act, item.variant.routing)
     least, limit = bound(family, shape, variant, item.reference)
     time = least * np.exp(-value)

@@ -23,9 +23,9 @@ def residuals(ledger: list[Trial], family: str, basis: str) -> Array:
     """Residuals ln(predicted/measured) of a family that speak for a basis, each device with the same weight.
 
     measured: by how much a second measurement of the same kernel and shape differs. interpolated: hidden points and
-    sites. extrapolated: hidden last octaves.
+    sites. extrapolated: hidden last octaves of axes and of sites.
     """
-    tests = {"measured": ("repeats",), "interpolated": ("points", "sites"), "extrapolated": ("octave",)}[basis]
+    tests = {"measured": ("repeats",), "interpolated": ("points", "sites"), "extrapolated": ("octave", "border")}[basis]
     rng = np.random.default_rng(0)
     parts = [t.hidden.residual for t in ledger if t.family == family and t.test in tests and len(t.hidden.residual)]
     return np.concatenate([rng.choice(p, min(len(p), 4000), replace=False) for p in parts]) if parts else np.zeros(0)

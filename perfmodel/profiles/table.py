@@ -2,9 +2,9 @@
 
 At a known site the grid is interpolated linearly in logarithmic axes. At an unknown site the grids of its nearest
 sites are blended by locally weighted linear regression (Cleveland & Devlin, J. Am. Stat. Assoc. 83(403), 1988), which
-reproduces a plane exactly, and reduces to the site's own grid where it is known. Outside the sites' box the value at
-the border is held; beyond an axis time continues as a straight line in the bound, which holds utilisation where it is
-saturated and time where a launch floor rules.
+reproduces a plane exactly, and reduces to the site's own grid where it is known. Outside the sites' box and beyond an
+axis time continues as a straight line in the bound, which holds utilisation where it is saturated and time where a
+launch floor rules.
 """
 
 from __future__ import annotations
@@ -117,14 +117,18 @@ class Table:
     values: NDArray[np.float32]
     known: NDArray[np.bool_]
 
-    def read(self, site: list[Array], axis: list[Array]) -> tuple[Array, NDArray[np.int8]]:
-        """(ln utilisation, basis code) at coordinates that broadcast against each other."""
+    def read(
+        self, site: list[Array], axis: list[Array], growth: tuple[float, ...] = ()
+    ) -> tuple[Array, NDArray[np.int8]]:
+        """(ln utilisation, basis code) at coordinates that broadcast against each other. growth: by what power the
+        bound grows with each site coordinate, for sites outside the box; () holds the border there."""
         shape = np.broadcast_shapes(*(a.shape for a in site), *(a.shape for a in axis))
         which, queries = _unique_sites(site)
+        power = np.array(growth) if growth else np.zeros(len(site))
         value = np.empty(shape)
         basis = np.empty(shape, np.int8)
         if len(queries) <= _BLOCK:
-            value[...], basis[...] = self._read_block(queries, which, axis)
+            value[...], basis[...] = self._read_block(queries, which, axis, power)
             return value, basis
         which = np.broadcast_to(which, shape).ravel()
         flat = [np.broadcast_to(a, shape).ravel() for a in axis]
@@ -133,25 +137,46 @@ class Table:
         value_flat, basis_flat = value.reshape(-1), basis.reshape(-1)
         for block, (start, stop) in enumerate(pairwise(bounds)):
             rows, first = order[start:stop], block * _BLOCK
-            part = self._read_block(queries[first : first + _BLOCK], which[rows] - first, [a[rows] for a in flat])
+            part = self._read_block(
+                queries[first : first + _BLOCK], which[rows] - first, [a[rows] for a in flat], power
+            )
             value_flat[rows], basis_flat[rows] = part
         return value_flat.reshape(shape), basis_flat.reshape(shape)
 
-    def _read_block(self, queries: Array, which: NDArray[np.intp], axis: list[Array]) -> tuple[Array, NDArray[np.int8]]:
-        near = stencil(queries, self.sites, self.scale)
-        if near.exact.all():
-            picked = near.index[np.arange(len(queries)), near.weight.argmax(axis=1)]
-            grids, known = self.values[picked], self.known[picked]
-        else:
-            blend = np.zeros((len(queries), len(self.sites)), np.float32)
-            np.put_along_axis(blend, near.index, near.weight.astype(np.float32), axis=1)
-            grids = (blend @ self.values.reshape(len(self.sites), -1)).reshape(len(queries), *self.values.shape[1:])
-            heavy = near.index[np.arange(len(queries)), near.weight.argmax(axis=1)]
-            known = self.known[heavy]
+    def _read_block(
+        self, queries: Array, which: NDArray[np.intp], axis: list[Array], power: Array
+    ) -> tuple[Array, NDArray[np.int8]]:
+        near, grids, known = self._blended(queries)
         value, inside, on_point = _on_grid(grids, known, self.axes, which, axis)
+        if near.outside.any() and power.any():
+            value = value + self._past_the_sites(queries, which, axis, value, power)
         exact, outside = near.exact[which], near.outside[which]
         basis = np.where(on_point & exact, _MEASURED, _INTERPOLATED)
         return value, np.where(outside | ~inside, _EXTRAPOLATED, basis).astype(np.int8)
+
+    def _blended(self, queries: Array) -> tuple[Stencil, NDArray[np.float32], NDArray[np.bool_]]:
+        """(stencil, grids (U, A1[, A2]), cells that the heaviest neighbour knows) of each query."""
+        near = stencil(queries, self.sites, self.scale)
+        heavy = near.index[np.arange(len(queries)), near.weight.argmax(axis=1)]
+        if near.exact.all():
+            return near, self.values[heavy], self.known[heavy]
+        blend = np.zeros((len(queries), len(self.sites)), np.float32)
+        np.put_along_axis(blend, near.index, near.weight.astype(np.float32), axis=1)
+        grids = (blend @ self.values.reshape(len(self.sites), -1)).reshape(len(queries), *self.values.shape[1:])
+        return near, grids, self.known[heavy]
+
+    def _past_the_sites(
+        self, queries: Array, which: NDArray[np.intp], axis: list[Array], value: Array, power: Array
+    ) -> Array:
+        """What to add to the value held at the sites' border: as `_past_the_end`, with the last octave of the sites."""
+        low, high = self.sites.min(axis=0), self.sites.max(axis=0)
+        held = np.clip(queries, low, high)
+        offset = (queries - held) * power
+        back = np.clip(held - np.sign(offset) * _OCTAVE, low, high)
+        octaves = np.maximum(np.abs(held - back).sum(axis=1) / _OCTAVE, 1e-6)
+        _, grids, known = self._blended(back)
+        earlier, _, _ = _on_grid(grids, known, self.axes, which, axis)
+        return _straight(offset.sum(axis=1)[which], value - earlier, octaves[which])
 
 
 def _unique_sites(site: list[Array]) -> tuple[NDArray[np.intp], Array]:
@@ -241,10 +266,12 @@ def _past_the_end(
     moved[number] = back
     steps = [_step(a, v) for a, v in zip(axes, moved, strict=True)]
     earlier, _ = _corners(grids, known, which, steps)
-    octaves = np.maximum(np.abs(held - back) / _OCTAVE, 1e-6)
-    change = np.clip((value - earlier) / octaves, -_OCTAVE, _OCTAVE)
-    share = np.where(beyond > 0, 2.0 - np.exp(change), 2.0 * np.exp(change) - 1.0)
-    share = np.clip(share, 0.0, np.where(beyond > 0, 1.1, 1.0))  # above 1, times below the table would turn negative
+    return _straight(beyond, value - earlier, np.maximum(np.abs(held - back) / _OCTAVE, 1e-6))
+
+
+def _straight(beyond: Array, change: Array, octaves: Array) -> Array:
+    """ln(b/t) gained `beyond` (ln bound, signed) the border, if it changed by `change` over the last `octaves`."""
+    change = np.clip(change / octaves, -_OCTAVE, _OCTAVE)
+    share = np.clip(np.where(beyond > 0, 2.0 - np.exp(change), 2.0 * np.exp(change) - 1.0), 0.0, 1.1)
     reach = np.clip(beyond, -20.0, 20.0)
-    added = reach - np.log1p(share * np.expm1(reach))
-    return np.where(np.abs(beyond) > EDGE, added, 0.0)
+    return np.where(np.abs(beyond) > EDGE, reach - np.log1p(share * np.expm1(reach)), 0.0)
