@@ -37,11 +37,13 @@ def pool(
     policy: Policy | None = None,
     role: Literal["both", "prefill", "decode"] = "both",
     swap_bandwidth: float = HOST_BANDWIDTH,
+    table: StepTable | None = None,
 ) -> Pool:
     """The replicas of `deployments` (one row), as the simulator needs them.
 
     KV room is what memory leaves beside the weights, at the mean length of `traffic`. policy: instead of the engine's
-    own. KV moves over the device's network between pools. `InputError` where the model does not fit.
+    own. table: step times of this deployment made before, for traffic no longer or wider. KV moves over the device's
+    network between pools. `InputError` where the model does not fit.
     """
     if len(deployments) != 1:
         raise InputError(f"{len(deployments)} deployments given; simulate one at a time")
@@ -62,7 +64,7 @@ def pool(
     if role == "prefill" and not bandwidth > 0:
         raise InputError(f"{device.name}: its network is unknown, and KV has to cross it; give the pools' link")
     return Pool(
-        table=_table(setup, chosen, traffic), policy=chosen, role=role, replicas=int(deployments.replicas[0]),
+        table=table or _table(setup, chosen, traffic), policy=chosen, role=role, replicas=int(deployments.replicas[0]),
         kv_tokens=float(setup.memory.room[0] * deployments.dp[0] / token), kv_bytes=token,
         swap_bandwidth=swap_bandwidth, name=device.name if role == "both" else f"{role} on {device.name}",
         link=Link(bandwidth, latency, f"network of {device.name}") if role == "prefill" else None,
