@@ -19,8 +19,8 @@ from perfmodel.batch import INTERVALS, predict
 from perfmodel.spread import CLASSES
 
 FEWEST = 40
-HEAD = """# Log half-widths of 80 % intervals: quantiles of |log(estimate / measurement)| over published serving runs, by
-# arrival and class of basis. Made by benchmarks/fit_spread.py.
+HEAD = """# Log half-widths of 80 % intervals: quantiles of |log(estimate / measurement)| over published serving runs,
+# by arrival and class of basis. Made by benchmarks/fit_spread.py.
 """
 
 
