@@ -3,7 +3,7 @@
 `python -m benchmarks.operators [--sources DIR] [--only DEVICE ...] -o docs/accuracy-operators.md`
 
 Every table is fitted without a part of its rows and predicts that part: random points, whole sites (a GEMM's (n, k),
-an attention's heads), or the last octave of its axis. Beside it, fitted on the same rows: the ideal roofline (rated
+an attention's heads), the last octave of its axis or of its sites. Beside it, fitted on the same rows: the ideal roofline (rated
 peaks), a roofline with two fitted shares (compute, memory), and a random forest on the logarithms of the coordinates.
 """
 
@@ -89,7 +89,9 @@ def examine(result: Result, family: Family, item: tuple[Variant, Reference, Poin
             continue
         truth = data.value[hidden]
         fit = polynomial if closed else table
-        told, basis = fit(family, data.take(~hidden)).read(*(list(p.T) for p in (data.site[hidden], data.axis[hidden])))
+        told, basis = fit(family, data.take(~hidden)).read(
+            list(data.site[hidden].T), list(data.axis[hidden].T), family.growth
+        )
         by_tree = forest(place[~hidden], (least - data.value)[~hidden], place[hidden], 0)
         answers = (told, np.zeros_like(truth), fitted_roofline(kind, data.value, hidden), least[hidden] - by_tree)
         for model, value in zip(MODELS, answers, strict=True):
@@ -129,13 +131,19 @@ def results(only: set[str], folder: Path | None) -> list[Result]:
 
 
 def table_of(every: list[Result], test: str) -> list[str]:
-    """Markdown rows of one test: device, family, hidden rows, median and p90 of each model."""
-    lines = []
-    for r in sorted(every, key=lambda r: (r.device, r.family)):
-        count = len(r.joined(test, MODELS[0]))
-        if count >= 4:
-            lines.append(f"| {r.device} | {r.family} | {count} | {_figures([r], test)} |")
-    return [*lines, f"| **all** | | {sum(len(r.joined(test, MODELS[0])) for r in every)} | {_figures(every, test)} |"]
+    """Markdown rows of one test: each device and family, then devices and families pooled, then all."""
+    ordered = sorted(every, key=lambda r: (r.device, r.family))
+    lines = [_line(f"{r.device} | {r.family}", [r], test) for r in ordered]
+    for name in sorted({r.device for r in every}):
+        lines.append(_line(f"{name} | **all**", [r for r in every if r.device == name], test))
+    for name in sorted({r.family for r in every}):
+        lines.append(_line(f"**all** | {name}", [r for r in every if r.family == name], test))
+    return [x for x in (*lines, _line("**all** | **all**", every, test)) if x]
+
+
+def _line(head: str, every: list[Result], test: str) -> str:
+    count = sum(len(r.joined(test, MODELS[0])) for r in every)
+    return f"| {head} | {count} | {_figures(every, test)} |" if count >= 4 else ""
 
 
 def _figures(every: list[Result], test: str) -> str:
@@ -228,7 +236,8 @@ RULE = "|---|---|---:|---:|---:|---:|---:|\n"
 TITLES = {
     "points": "## Random points (a tenth of the rows)",
     "sites": "## Whole sites (a tenth of the (n, k), head, expert or state shapes)",
-    "octave": "## One octave beyond the table (longest axis)",
+    "octave": "## One octave beyond the table (last axis)",
+    "border": "## One octave beyond the sites (their most varied coordinate)",
 }  # fmt: skip
 
 
