@@ -4,8 +4,8 @@
 
 Every table is fitted without a part of its rows and predicts that part: random points, whole sites (a GEMM's (n, k),
 an attention's heads), the last octave of its axis or of its sites. Beside it, fitted on the same rows: the ideal
-roofline (rated peaks), a roofline with two fitted shares (compute, memory), and a random forest on the logarithms of the
-coordinates.
+roofline (rated peaks), a roofline with two fitted shares (compute, memory), and a random forest on the logarithms of
+the coordinates.
 """
 
 from __future__ import annotations
