@@ -221,6 +221,7 @@ def main() -> None:
     truth = truth.merge(frame, on="case_id")
     entries: list[dict[str, object]] = []
     ones = np.ones(len(BOUNDS))
+    database = load_hwdb()
     for name, found in sorted(groups_of(str(asked.cases)).items()):
         if asked.engine and name not in asked.engine:
             continue
@@ -235,25 +236,34 @@ def main() -> None:
         after = target.ratios(better, factors)
         report(name, target, before, after)
         print("  " + ", ".join(f"{CONSTANTS[c][0]} {getattr(better, c) * CONSTANTS[c][1]:.3g}" for c in constants))
-        entries.append(_entry(name, "", factors, len(target.rows)))
-        for device in sorted({g.device for g in groups}):
+        entries.append(_entry(name, {}, factors, len(target.rows)))
+        kinds = {g.device: database.device(g.device).kind for g in groups}
+        by_kind = {}
+        for kind in sorted(set(kinds.values())):
+            own = Target([g for g in groups if kinds[g.device] == kind], truth)
+            by_kind[kind] = factors
+            if len(own.rows) >= FEWEST and len(set(kinds.values())) > 1:
+                _, by_kind[kind] = fit(better, own, factors, (), PULL)
+                entries.append(_entry(name, {"kind": kind}, by_kind[kind], len(own.rows)))
+                report(f"  {name} on any {kind} {np.round(by_kind[kind], 2)}", own, own.ratios(better, factors),
+                       own.ratios(better, by_kind[kind]))  # fmt: skip
+        for device, kind in sorted(kinds.items()):
             own = Target([g for g in groups if g.device == device], truth)
             if len(own.rows) < FEWEST:
                 continue
-            _, mine = fit(better, own, factors, (), PULL_DEVICE)
-            entries.append(_entry(name, device, mine, len(own.rows)))
-            report(
-                f"  {name} on {device} {np.round(mine, 2)}", own, own.ratios(better, factors), own.ratios(better, mine)
-            )
+            _, mine = fit(better, own, by_kind[kind], (), PULL_DEVICE)
+            entries.append(_entry(name, {"device": device}, mine, len(own.rows)))
+            title = f"  {name} on {device} {np.round(mine, 2)}"
+            report(title, own, own.ratios(better, by_kind[kind]), own.ratios(better, mine))
         if asked.write:
             write(better, len(target.rows), float(np.abs(before).mean()), float(np.abs(after).mean()))
     if asked.write:
         write_factors(entries)
 
 
-def _entry(engine: str, device: str, factors: np.ndarray, values: int) -> dict[str, object]:
+def _entry(engine: str, place: dict[str, str], factors: np.ndarray, values: int) -> dict[str, object]:
     rounded = {b: float(f"{f:.3g}") for b, f in zip(BOUNDS, factors, strict=True)}
-    return {"engine": engine, **({"device": device} if device else {}), **rounded, "values": values}
+    return {"engine": engine, **place, **rounded, "values": values}
 
 
 if __name__ == "__main__":

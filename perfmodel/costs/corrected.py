@@ -1,8 +1,9 @@
 """Corrected: what a serving engine's kernels take over the stand-alone ones that the other models price.
 
 An engine runs its own kernels between others, with cold caches, fused or split; one factor for each kind of limit
-(arithmetic, memory, links, launches), by engine and where known by device, says how much longer a pass really takes.
-The factors are fitted on measured serving runs by `benchmarks/fit_serving.py`; without an entry they are 1.
+(arithmetic, memory, links, launches), by engine and where known by device or kind of device, says how much longer a
+pass really takes. The factors are fitted on measured serving runs by `benchmarks/fit_serving.py`; without an entry they
+are 1.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from hwdb import Device
-from perfmodel.costs.roofline import BOUNDS
+from perfmodel.costs.roofline import BOUNDS, LINK_FAMILIES, bound
 from perfmodel.demand import Array, Cost, CostModel, Demand
 from perfmodel.hardware import Hardware
 
@@ -26,13 +27,14 @@ def _table() -> dict[tuple[str, str], tuple[float, ...]]:
     entries: list[dict[str, Any]] = tomllib.loads(
         files("perfmodel.costs").joinpath("corrections.toml").read_text()
     ).get("correction", [])
-    return {(e["engine"], e.get("device", "")): tuple(float(e[b]) for b in BOUNDS) for e in entries}
+    return {(e["engine"], e.get("device", e.get("kind", ""))): tuple(float(e[b]) for b in BOUNDS) for e in entries}
 
 
 def factors(engine: str, device: Device) -> tuple[float, ...]:
-    """Factors by `BOUNDS` of an engine on a device: their own, else the engine's on any, else 1."""
+    """Factors by `BOUNDS` of an engine on a device: their own, else on its kind of device, else on any, else 1."""
     table = _table()
-    return table.get((engine, device.name), table.get((engine, ""), (1.0,) * len(BOUNDS)))
+    known = ((engine, place) for place in (device.name, device.kind, "") if (engine, place) in table)
+    return next((table[key] for key in known), (1.0,) * len(BOUNDS))
 
 
 @dataclass(frozen=True)
@@ -48,4 +50,8 @@ class Corrected:
         table: Array = np.array([factors(self.engine, d) for d in hardware.devices])
         if np.all(table == 1.0):
             return inner
-        return replace(inner, time=inner.time * table[hardware.index, inner.bound])
+        time = inner.time * table[hardware.index, inner.bound]
+        if demand.family not in LINK_FAMILIES and np.any(table < 1.0):
+            # no factor makes a kernel faster than its device
+            time = np.maximum(time, bound(demand, hardware).time)
+        return replace(inner, time=time)
