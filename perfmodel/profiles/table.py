@@ -272,6 +272,7 @@ def _past_the_end(
 def _straight(beyond: Array, change: Array, octaves: Array) -> Array:
     """ln(b/t) gained `beyond` (ln bound, signed) the border, if it changed by `change` over the last `octaves`."""
     change = np.clip(change / octaves, -_OCTAVE, _OCTAVE)
-    share = np.clip(np.where(beyond > 0, 2.0 - np.exp(change), 2.0 * np.exp(change) - 1.0), 0.0, 1.1)
+    share = np.where(beyond > 0, 2.0 - np.exp(change), 2.0 * np.exp(change) - 1.0)
+    share = np.clip(share, 0.0, np.where(beyond > 0, 1.1, 1.0))  # more than all of it below would be time below 0
     reach = np.clip(beyond, -20.0, 20.0)
     return np.where(np.abs(beyond) > EDGE, reach - np.log1p(share * np.expm1(reach)), 0.0)
