@@ -10,13 +10,13 @@ import pytest
 
 import hwdb
 from perfmodel.costs import Calibrated, FirstKnown, Profiled, Roofline, default
-from perfmodel.costs.calibrated import FAR, carried, ceilings, kinship, relatives
+from perfmodel.costs.calibrated import FAR, Relative, carried, ceilings, kinship, relatives
 from perfmodel.costs.spread import calibrated_spread, spreads
 from perfmodel.demand import BASES, BASIS_CODE, FAMILIES, Cost, CostModel, Demand
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
 from perfmodel.hardware import hardware
 from perfmodel.profiles import store
-from perfmodel.profiles.families import FAMILY, Variant, bound
+from perfmodel.profiles.families import FAMILY, Reference, Variant, bound
 
 BF16, FP8 = FORMAT_CODE["bf16"], FORMAT_CODE["fp8"]
 MODELS: dict[str, CostModel] = {
@@ -197,6 +197,12 @@ def test_a_hidden_device_is_predicted_from_its_relatives() -> None:
     assert told.time == pytest.approx(truth.time, rel=0.20)
 
 
+def told_by(relative: Relative, device: hwdb.Device, shape: dict[str, np.ndarray]) -> float:
+    """Seconds of a GEMM on `device`, carried over from one relative."""
+    top, plain = ceilings(device, "bf16"), Variant("bf16", "bf16")
+    return float(carried(relative, Reference(top.compute, top.memory, top.link), plain, FAMILY["gemm"], shape)[0][0])
+
+
 def test_twice_the_device_takes_half_the_time_of_large_kernels() -> None:
     device = hwdb.device("rtx-3080")
     records = {
@@ -206,7 +212,7 @@ def test_twice_the_device_takes_half_the_time_of_large_kernels() -> None:
     twice = replace(device, name="rtx-twice", records=records)
     (relative, *_) = relatives(Calibrated(), device, "gemm", Variant("bf16", "bf16"))
     shape = {k: np.array([8192.0]) for k in ("m", "n", "k")}
-    one, two = (float(carried(relative, d, FAMILY["gemm"], shape)[0][0]) for d in (device, twice))
+    one, two = (told_by(relative, d, shape) for d in (device, twice))
     assert two == pytest.approx(one / 2, rel=0.02)
 
 
@@ -214,8 +220,7 @@ def test_a_launch_costs_the_same_on_twice_the_device() -> None:
     (relative, *_) = relatives(Calibrated(), hwdb.device("rtx-3080"), "gemm", Variant("bf16", "bf16"))
     shape = {"m": np.ones(1), "n": np.full(1, 32.0), "k": np.full(1, 32.0)}
     for name in ("rtx-3080", "b200-sxm"):
-        told = float(carried(relative, hwdb.device(name), FAMILY["gemm"], shape)[0][0])
-        assert told == pytest.approx(relative.floor, rel=0.5)
+        assert told_by(relative, hwdb.device(name), shape) == pytest.approx(relative.floor, rel=0.5)
 
 
 # ------------------------------------------------------------------------------------------------ spreads, combining

@@ -119,6 +119,7 @@ class Calibrated:
         """Time of one call on each row of `hardware`; arrays that broadcast to the demand's shape."""
         count = len(hardware.index)
         answer = empty(demand_shape(demand, hardware))
+        jobs: dict[tuple[int, Variant], _Job] = {}
         for number, device in enumerate(hardware.devices):
             mine = hardware.index == number
             if not mine.any():
@@ -126,9 +127,37 @@ class Calibrated:
             for want, rows in formats(demand, mine, count, self.routing):
                 act = lookup.effective(want.act, device) if want.act else ""
                 found = relatives(self, device, demand.family, Variant(want.stored, act, want.routing))
+                for relative in found:
+                    weight = float(np.exp((found[0].distance - relative.distance) / REACH))
+                    key = (id(relative.choice.measured), relative.choice.wanted)
+                    job = jobs.setdefault(key, _Job(relative, count))
+                    job.add(rows, weight, ceilings(device, job.variant.act or "bf16"))
                 if found:
-                    _fill(answer, found, device, demand, rows, hardware)
+                    answer.spread[..., rows] = calibrated_spread(demand.family, found[0].distance)
+        _settle(answer, list(jobs.values()), demand, hardware)
         return answer
+
+
+class _Job:
+    """One relative's table and the rows of all devices that it stands in for: each relative is read once.
+
+    weight, compute, memory, link: (N,) of the candidates; weight 0 where it is not asked.
+    """
+
+    def __init__(self, relative: Relative, count: int) -> None:
+        self.relative = relative
+        self.weight, self.compute, self.memory, self.link = np.zeros((4, count))
+
+    @property
+    def variant(self) -> Variant:
+        """Formats asked for, or the table's own."""
+        choice = self.relative.choice
+        return choice.wanted if choice.wanted.act else choice.measured.variant
+
+    def add(self, rows: NDArray[np.bool_], weight: float, top: Ceilings) -> None:
+        """Ask for `rows` (N,) of a device with the ceilings `top`."""
+        self.weight[rows] = weight
+        self.compute[rows], self.memory[rows], self.link[rows] = top.compute, top.memory, top.link
 
 
 @lru_cache(maxsize=4096)
@@ -175,55 +204,46 @@ def _scarcity(profile: store.Profile, family: str) -> float:
     return SCARCITY * max(float(np.log10(PLENTY / max(rows, 1))), 0.0)
 
 
-def _fill(
-    answer: Cost, found: tuple[Relative, ...], device: Device, demand: Demand, rows: NDArray[np.bool_],
-    hardware: Hardware,
-) -> None:  # fmt: skip
-    family = FAMILY[demand.family]
-    every = bool(rows.all())
-    shape = lookup.take(lookup.coordinates(demand), None if every else rows, len(rows))
-    weights = np.array([np.exp(-(r.distance - found[0].distance) / REACH) for r in found])
-    total: Array = np.zeros(())
-    logarithm: Array = np.zeros(())
-    limit: NDArray[np.int8] | None = None
-    for relative, weight in zip(found, weights, strict=True):
-        time, limits, inside = carried(relative, device, family, shape)
-        share = np.where(inside, weight, weight * BEYOND)
-        logarithm, total = logarithm + share * np.log(np.maximum(time, 1e-12)), total + share
-        limit = limits if limit is None else limit
-    time = np.exp(logarithm / total)
+def _settle(answer: Cost, jobs: list[_Job], demand: Demand, hardware: Hardware) -> None:
+    """Average what the relatives say, in the logarithm, and write it into `answer`."""
+    family, shape = FAMILY[demand.family], lookup.coordinates(demand)
+    logarithm, total, heaviest = (np.zeros(answer.time.shape) for _ in range(3))
+    for job in jobs:
+        rows = job.weight > 0
+        target = (..., slice(None) if rows.all() else rows)
+        part = lookup.take(shape, None if rows.all() else rows, len(rows))
+        here = Reference(job.compute[rows], job.memory[rows], job.link[rows])
+        time, limit, inside = carried(job.relative, here, job.variant, family, part)
+        weight = np.where(inside, job.weight[rows], job.weight[rows] * BEYOND)
+        logarithm[target] += weight * np.log(np.maximum(time, 1e-12))
+        total[target] += weight
+        answer.bound[target] = np.where(weight > heaviest[target], limit, answer.bound[target])
+        heaviest[target] = np.maximum(weight, heaviest[target])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        time = np.where(total > 0, np.exp(logarithm / total), np.nan)
     if family.link:
-        time = np.where(shape["group"] <= hardware.peers[rows], time, np.nan)
+        time = np.where(np.asarray(shape["group"]) <= hardware.peers, time, np.nan)
     elif demand.family == "elementwise":
-        time = np.maximum(time, arithmetic(demand, hardware, rows))
-    basis = np.where(np.isnan(time), BASIS_CODE["unknown"], _CALIBRATED).astype(np.int8)
-    target = (..., slice(None) if every else rows)
-    answer.time[target] = time
-    answer.basis[target] = basis
-    answer.spread[target] = np.where(np.isnan(time), np.nan, calibrated_spread(demand.family, found[0].distance))
-    if limit is not None:
-        answer.bound[target] = limit
+        time = np.maximum(time, arithmetic(demand, hardware, np.ones(len(hardware.index), bool)))
+    known = ~np.isnan(time)
+    answer.time[...] = time
+    answer.basis[known] = _CALIBRATED
+    answer.spread[~known] = np.nan
 
 
 def carried(
-    relative: Relative, device: Device, family: Family, shape: Mapping[str, Array]
+    relative: Relative, here: Reference, variant: Variant, family: Family, shape: Mapping[str, Array]
 ) -> tuple[Array, NDArray[np.int8], NDArray[np.bool_]]:
-    """(seconds on `device`, what binds, whether the relative's table holds the shape): the relative's time beyond its
-    floor, scaled by the ratio of the bounds."""
+    """(seconds at the ceilings `here`, what binds, whether the relative's table holds the shape): the relative's time
+    beyond its floor, scaled by the ratio of the bounds."""
     choice = relative.choice
     priced = lookup.price(choice, family, shape)
-    wanted = choice.wanted if choice.wanted.act else choice.measured.variant
-    there = _bound(family, shape, choice.measured.variant, relative.device)
-    here = _bound(family, shape, wanted, device)
+    own = choice.measured.variant
+    top = ceilings(relative.device, own.act or "bf16")
+    there, _ = bound(family, shape, own, Reference(top.compute, top.memory, top.link))
+    least, limit = bound(family, shape, variant, here)
     floor = np.minimum(priced.time, relative.floor)
     with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = np.where(there[0] > 0, here[0] / there[0], 1.0)
-    limit = np.where(priced.bound == lookup.LAUNCH, lookup.LAUNCH, here[1]).astype(np.int8)
+        ratio = np.where(there > 0, least / there, 1.0)
+    limit = np.where(priced.bound == lookup.LAUNCH, lookup.LAUNCH, limit).astype(np.int8)
     return floor + (priced.time - floor) * ratio, limit, priced.basis < BASIS_CODE["extrapolated"]
-
-
-def _bound(
-    family: Family, shape: Mapping[str, Array], variant: Variant, device: Device
-) -> tuple[Array, NDArray[np.int8]]:
-    top = ceilings(device, variant.act or "bf16")
-    return bound(family, shape, variant, Reference(top.compute, top.memory, top.link))

@@ -261,11 +261,12 @@ class Variant:
 
 @dataclass(frozen=True)
 class Reference:
-    """The constants a table is relative to: FLOP/s of the variant's compute type, B/s of memory, B/s of the link."""
+    """The constants a bound is relative to: FLOP/s of the variant's compute type, B/s of memory, B/s of the link; one
+    of each for a table, or one a row."""
 
-    peak: float
-    bandwidth: float
-    link: float
+    peak: float | Array
+    bandwidth: float | Array
+    link: float | Array
 
 
 def shape_at(family: Family, site: Array, axis: Array) -> dict[str, Array]:
