@@ -84,7 +84,7 @@ def _facts(row: Mapping[str, Any]) -> list[Fact]:
     free = row["memory_free_gb_per_device"]
     million = f"${money(row['usd_per_million_tokens'])} a million output tokens"
     facts = [
-        Fact("Cost", f"${money(row['usd_per_hour'])}", "an hour", million),
+        Fact("Cost", f"${money(row['usd_per_hour'])}", "/h", million),
         Fact("Power", number(row["power_w"] / 1e3), "kW", f"{number(row['energy_j_per_token'])} J an output token"),
         Fact("Throughput", number(row["output_tok_s"]), "tok/s", f"{number(row['request_rate'])} requests a second"),
         Fact("First token", number(row["ttft_ms"]), "ms", _range(row, "ttft_ms")),
