@@ -371,6 +371,7 @@ def profile_import(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code. Every error a user can cause ends here, as one sentence."""
+    present.forgive_encodings()
     try:
         code = app(args=arguments, prog_name="perfmodel", standalone_mode=False)
         sys.stdout.flush()

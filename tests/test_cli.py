@@ -165,6 +165,15 @@ def test_a_closed_pipe_is_no_error() -> None:
     assert done.stdout.startswith("name,")
 
 
+def test_a_terminal_without_unicode_gets_replacements() -> None:
+    command = [sys.executable, str(ROOT / "cli.py"), "hw", "compare", "h100-sxm"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, check=False, env=environment)
+    assert done.returncode == 0
+    assert done.stderr == b""
+    assert done.stdout.isascii()
+
+
 def test_interruption_ends_quietly(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
