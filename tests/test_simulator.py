@@ -13,6 +13,7 @@ import pytest
 
 import hwdb
 import perfmodel
+import perfmodel.enginefile
 from hwdb import Infeasible, InputError, UnknownName
 from perfmodel import Objective, Slo, Workload, simulator
 from perfmodel.costs import default
@@ -90,6 +91,31 @@ def test_replicas_share_what_one_would_carry_alone():
     assert np.mean(ttft(shared)) <= np.mean(ttft(alone))
 
 
+@pytest.mark.parametrize("engine", perfmodel.enginefile.names())
+def test_every_engine_serves_all_it_is_asked(engine):
+    """Historic and living ones, on a card small enough that memory counts; two users wait less than forty."""
+    spec, row = perfmodel.model("llama-3.1-8b"), deployment("rtx-4090")
+    draw = np.random.default_rng(0)
+    columns = draw.integers(50, 1500, 120), draw.integers(5, 200, 120)
+    few, many = (
+        perfmodel.simulate(spec, row, traffic(*columns, concurrency=n), engine=engine) for n in (2, 40)
+    )  # fmt: skip
+    for found in (few, many):
+        np.testing.assert_array_equal(found.emitted, columns[1])
+        assert found.runs["used"].max() * found.pools[0].policy.kv_block <= found.pools[0].kv_tokens
+    assert np.mean(ttft(few)) < np.mean(ttft(many))
+    assert many.duration < 1.02 * few.duration
+
+
+@pytest.mark.parametrize("device", ["xeon-8480", "ascend-910b2", "mi300x", "tpu-v6e", "m2-ultra"])
+def test_any_device_can_be_simulated(device):
+    names = [d.name for d in hwdb.devices()]
+    name = device if device in names else hwdb.nearest(device, names)[0]
+    work = Workload(input_tokens=[300], output_tokens=[30], concurrency=4.0, arrival="closed")
+    found = perfmodel.simulate(perfmodel.model("qwen2.5-1.5b"), deployment(name), work)
+    assert np.isfinite(found.finish).all()
+
+
 def test_disaggregated_pools_from_two_deployments():
     spec = perfmodel.model("llama-3.1-8b")
     work = Workload(input_tokens=[2000], output_tokens=[50], rate=2.0, arrival="open")
@@ -139,6 +165,22 @@ def test_a_changed_source_is_another_entry_of_the_compiled_cache(monkeypatch, tm
         (tmp_path / f"{name}.py").write_text("changed")
     monkeypatch.setattr(compiled, "__file__", str(tmp_path / "compiled.py"))
     assert compiled.fingerprint() != before
+
+
+def test_without_a_place_for_its_cache_the_loop_is_compiled_all_the_same(monkeypatch):
+    import numba
+
+    from perfmodel.simulator import jit
+
+    plain = numba.njit
+
+    def homeless(*arguments, **options):
+        if options.pop("cache", False):
+            raise RuntimeError("cannot cache function: no locator available")
+        return plain(*arguments, **options)
+
+    monkeypatch.setattr(jit.numba, "njit", homeless)
+    assert jit.outer(lambda x: x + 1)(2) == 3
 
 
 # -- metrics

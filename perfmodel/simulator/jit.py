@@ -22,7 +22,11 @@ def inner(function: Function) -> Function:
 
 
 def outer(function: Function) -> Function:
-    """Compile `function` for Python, and keep the result on disk."""
-    options: dict[str, Any] = {"_nrt": False, "cache": True}
-    made: Function = numba.njit(**options)(function)
+    """Compile `function` for Python, and keep the result on disk where there is a place to write."""
+    options: dict[str, Any] = {"_nrt": False}
+    made: Function
+    try:
+        made = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # numba: no locator available, neither the package's folder nor the user's can be written
+        made = numba.njit(**options)(function)
     return made
