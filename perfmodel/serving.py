@@ -200,8 +200,13 @@ def _equilibrium(running: Array, own: Array, decode: Array, stall: Array) -> Arr
 
 
 def _open(passes: Passes, load: Load, cap: Array) -> Served:
-    """Poisson (or other) arrivals at a rate: Little's law fixes how many run; saturation is reported, not hidden."""
-    knots = np.exp(np.linspace(0.0, 1.0, _KNOTS)[:, None] * np.log(cap))
+    """Poisson (or other) arrivals at a rate: Little's law fixes how many run; saturation is reported, not hidden.
+
+    A run of n_requests never has more in the replica than that, and only those beyond its capacity ever queue.
+    """
+    asked = np.where(np.isfinite(load.n_requests), load.n_requests, np.inf)
+    room = np.maximum(np.minimum(cap, asked), 1.0)
+    knots = np.exp(np.linspace(0.0, 1.0, _KNOTS)[:, None] * np.log(room))
     curve = passes.run(*(passes.decode_pass(k, load.decode_context, load.drafts) for k in knots))
     steps = np.stack([priced.wall for priced in curve]) / load.accepted
     output = np.maximum(load.mean(load.output) - 1.0, 0.0)
@@ -210,23 +215,25 @@ def _open(passes: Passes, load: Load, cap: Array) -> Served:
     entering = np.clip(rate * steps[2] * load.accepted, 1.0, packed)  # prompts that arrive within a pass
     _, (probe,) = _entries(passes, load, knots[2], (entering,))
     busy = np.minimum(rate * probe.stall, _FULL)
-    running = _fixed_point(knots, steps, rate * output / (1.0 - busy), cap)
+    running = _fixed_point(knots, steps, rate * output / (1.0 - busy), room)
     entering = np.clip(rate * interpolate(knots, steps, running) * load.accepted, 1.0, packed)
     (decode_cost, step), (entry,) = _entries(passes, load, running, (entering,))
     token = step / load.accepted
     own = load.mean(entry.shared)
-    most = _equilibrium(cap, own, output * steps[-1], entry.stall)
-    saturated = (rate > most) | (rate * entry.stall >= _FULL) | (running >= cap * 0.999)
+    most = _equilibrium(room, own, output * steps[-1], entry.stall)
+    saturated = ((rate > most) | (running >= room * 0.999)) & (asked > cap) | (rate * entry.stall >= _FULL)
     served = np.where(saturated, np.minimum(rate, most), rate)
     busy = np.minimum(served * entry.stall, _FULL)
     second = load.mean(np.square(entry.shared - own)) / np.square(np.maximum(own, 1e-12))
     prompts = np.minimum(served * own / entering, _FULL)
     under_way = -np.expm1(-running)  # chance that a pass is, with a Poisson number of sequences running
     wait = eq.queue_wait(prompts, own, load.cv, np.sqrt(second)) + under_way * step / 2.0
-    # beyond saturation the queue grows for as long as the run lasts; its mean is half the backlog of n requests
-    backlog = np.where(np.isfinite(load.n_requests), load.n_requests, np.inf)
+    wait = np.minimum(wait, asked * own / entering / 2.0)  # no more prompts can be ahead than there are
+    # beyond saturation the queue grows for as long as the run lasts: request k waits k (1/served - 1/rate), less the
+    # `cap` that found room at once
     with np.errstate(invalid="ignore"):
-        growing = backlog * (1.0 / served - 1.0 / rate) / 2.0
+        queued = np.where(np.isfinite(asked), np.square(np.maximum(asked - cap, 0.0)) / (2.0 * asked), np.inf)
+        growing = queued * (1.0 / served - 1.0 / rate)
     wait = np.where(saturated, wait + np.where(rate > served, growing, 0.0), wait)
     tpot = token / (1.0 - busy)
     shape = np.zeros_like(entry.shared)

@@ -241,9 +241,9 @@ def test_demand_beyond_capacity_is_reported(by: str) -> None:
     assert over.saturated[0]
     assert one(over.request_rate) == pytest.approx(most, rel=0.1)
     assert np.isinf(over.ttft).all()  # a queue that grows for ever
-    brief = asked(lengths(500, 500, rate=2 * most, arrival="open", n_requests=5000), by=by)
-    # 5000 requests arrive in half the time they take: the last one waits for the other half
-    backlog = 5000 / one(brief.request_rate) - 5000 / (2 * most)
+    brief = asked(lengths(500, 500, rate=2 * most, arrival="open", n_requests=200_000), by=by)
+    # they arrive in half the time they take: the last one waits for the other half; few find room at once
+    backlog = 200_000 / one(brief.request_rate) - 200_000 / (2 * most)
     assert one(brief.wait) == pytest.approx(backlog / 2, rel=0.05)
 
 
@@ -432,3 +432,11 @@ def test_accepted_drafts_bring_more_tokens_a_step() -> None:
     # a step verifies four tokens and drafts three, in little more time, and yields two and a half
     assert 1.5 < one(slow.tpot) / one(fast.tpot) < 2.5
     assert one(fast.step) > one(slow.step)
+
+
+def test_a_short_run_that_finds_room_at_once_does_not_queue() -> None:
+    most = one(asked(lengths(500, 500, n_requests=1e6)).request_rate)
+    few = asked(lengths(500, 500, rate=2 * most, arrival="open", n_requests=50))
+    assert not few.saturated[0]
+    assert one(few.running) <= 50
+    assert one(few.ttft) < 2 * one(asked(lengths(500, 500, rate=0.1 * most)).ttft)
