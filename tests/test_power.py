@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -15,9 +14,8 @@ from perfmodel.costs import BOUNDS, Roofline
 from perfmodel.deployment import deployments
 from perfmodel.enginefile import engine
 from perfmodel.estimates import Estimates
-from perfmodel.estimator import estimate, estimate_load
+from perfmodel.estimator import estimate
 from perfmodel.hardware import Hardware, hardware
-from perfmodel.load import load
 from perfmodel.models import model
 from perfmodel.power import busy_power, idle_power, shares
 from perfmodel.workload import Workload
@@ -130,12 +128,12 @@ def test_a_request_alone_and_one_of_many_at_a_low_rate_take_the_same_energy() ->
     assert above[1] == pytest.approx(above[0], rel=0.15)
 
 
-def test_prompts_that_enter_together_share_their_pass() -> None:
-    # equal lengths march in step: the same requests a second cost no more energy than in any other order
-    demand = load(lengths(100, 200, concurrency=64, n_requests=1e6, arrival="closed"), 1)
-    placed = deployments([hwdb.device("h100-sxm")])
-    apart, together = (
-        estimate_load(LLAMA, replace(demand, lockstep=np.full(1, s)), placed, engine=engine("vllm"), costs=Roofline())
-        for s in (0.0, 1.0)
-    )
-    assert one(together.energy) == pytest.approx(one(apart.energy), rel=0.1)
+def test_prompts_that_enter_together_share_the_energy_of_their_pass() -> None:
+    # 32 prompts computed at once, then ten seconds of nothing: the device works for the share of one prefill
+    slow = engine("vllm").changed(request_time=10.0)
+    placed = deployments([hwdb.device("h100-sxm")], max_tokens=1e6)
+    found = estimate(LLAMA, lengths(500, 1, concurrency=32, arrival="static"), placed, engine=slow, costs=Roofline())
+    share = one(found.prefill) / (one(found.prefill) + 10.0)
+    assert 0.01 < share < 0.1
+    idle = hwdb.device("h100-sxm").idle
+    assert one(found.power) == pytest.approx(idle + share * (0.95 * 700 - idle), rel=0.1)

@@ -146,6 +146,24 @@ def test_the_first_model_that_knows_answers() -> None:
     assert [BASES[b] for b in answer.basis] == ["measured", "interpolated", "roofline"]
 
 
+def test_a_class_that_is_known_is_not_priced_again() -> None:
+    @dataclass(frozen=True)
+    class ShortOnes:
+        """Knows small demands only, so of a row with two classes it may answer one."""
+
+        def cost(self, demand: Demand, hardware: Hardware) -> Cost:
+            small = np.asarray(demand.flop) < 1e9
+            shape = small.shape
+            return Cost(np.where(small, 1.0, np.nan), np.zeros(shape, int), np.full(shape, 0.1), np.zeros(shape, int))
+
+    flop = np.array([[1e6, 1e12, 1e6], [1e12, 1e12, 1e6]])
+    demand = Demand("test", "gemm", flop, flop / 1e3, np.ones(3), compute=np.full(3, BF16))
+    rows = columns("h100-sxm", "a100-sxm-80gb", "l4")
+    answer = FirstKnown((ShortOnes(), Roofline())).cost(demand, rows)
+    ideal = Roofline().cost(demand, rows).time
+    np.testing.assert_allclose(answer.time, np.where(flop < 1e9, 1.0, ideal))
+
+
 def test_what_nobody_knows_stays_unknown() -> None:
     answer = FirstKnown((Knows("l4", 1.0, "measured", []),)).cost(local(1.0, 1.0), columns("h100-sxm"))
     assert np.isnan(answer.time[0])

@@ -9,8 +9,8 @@ import pytest
 from simulator_reference import Reference
 
 from perfmodel.simulator import Link, Policy, Pool, StepTable, arrivals, experience, run, token_times, traffic
-from perfmodel.simulator.run import _misfits, _reserve
-from perfmodel.simulator.timeline import gaps, timeline
+from perfmodel.simulator.simulation import _misfits, _reserve
+from perfmodel.simulator.tokens import gaps, timeline
 
 TIMES = ("issued", "admitted", "first", "finish")
 COUNTS = ("emitted", "preempted", "cached", "replica", "prefiller")

@@ -18,11 +18,11 @@ from perfmodel.simulator.metrics import (
     summary,
 )
 from perfmodel.simulator.policy import Link, Policy, Pool, of_engine
-from perfmodel.simulator.run import Simulation, run
+from perfmodel.simulator.requests import Traffic, arrivals, from_workload, traffic
+from perfmodel.simulator.simulation import Simulation, run
 from perfmodel.simulator.state import ROUTERS
 from perfmodel.simulator.table import StepTable
-from perfmodel.simulator.timeline import Experience, experience, token_times
-from perfmodel.simulator.traffic import Traffic, arrivals, from_workload, traffic
+from perfmodel.simulator.tokens import Experience, experience, token_times
 
 __all__ = [
     "COUNT", "COUNT_REPLICA", "ROUTERS", "Capacity", "Distribution", "Experience", "Link", "Policy", "Pool",

@@ -17,8 +17,8 @@ from perfmodel.models import ModelSpec
 from perfmodel.simulator.build import pool
 from perfmodel.simulator.metrics import holds, latency
 from perfmodel.simulator.policy import Policy, Pool
-from perfmodel.simulator.run import Progress, Simulation, run
-from perfmodel.simulator.traffic import Traffic, from_workload, traffic
+from perfmodel.simulator.requests import Traffic, from_workload, traffic
+from perfmodel.simulator.simulation import Progress, Simulation, run
 from perfmodel.traces import Trace
 from perfmodel.workload import Slo, Workload
 

@@ -17,8 +17,8 @@ from perfmodel.load import load
 from perfmodel.memory import sequence_bytes
 from perfmodel.models import ModelSpec
 from perfmodel.simulator.policy import Link, Policy, Pool, of_engine
+from perfmodel.simulator.requests import Traffic
 from perfmodel.simulator.table import Floor, StepTable, StepTime
-from perfmodel.simulator.traffic import Traffic
 from perfmodel.step import Step
 from perfmodel.workload import Workload
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel.simulator.metrics import frame
-from perfmodel.simulator.run import Simulation
+from perfmodel.simulator.simulation import Simulation
 
 #: Steps and requests beyond this many are left out of a trace; viewers slow down long before.
 MOST_EVENTS = 200_000

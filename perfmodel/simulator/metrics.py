@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from hwdb import InputError, UnknownName
 from perfmodel.demand import Array
-from perfmodel.simulator.run import Simulation
-from perfmodel.simulator.timeline import experience, gaps
+from perfmodel.simulator.simulation import Simulation
+from perfmodel.simulator.tokens import experience, gaps
 from perfmodel.workload import Objective, Slo
 
 if TYPE_CHECKING:

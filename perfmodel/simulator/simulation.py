@@ -13,8 +13,8 @@ from hwdb import InputError, UnknownName
 from perfmodel.demand import Array
 from perfmodel.simulator import state
 from perfmodel.simulator.policy import Policy, Pool
+from perfmodel.simulator.requests import Traffic, Whole
 from perfmodel.simulator.table import stacked
-from perfmodel.simulator.traffic import Traffic, Whole
 
 #: Called with (finished requests, requests in all) now and then.
 Progress = Callable[[int, int], None]

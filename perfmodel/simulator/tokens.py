@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from perfmodel.demand import Array
 
 if TYPE_CHECKING:
-    from perfmodel.simulator.run import Simulation
+    from perfmodel.simulator.simulation import Simulation
 
 
 class Timeline(NamedTuple):
