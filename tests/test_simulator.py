@@ -430,3 +430,44 @@ def test_what_does_not_fit_says_why():
         simulator.pool(perfmodel.model("llama-3.1-70b"), deployment(), perfmodel.engine("vllm"), requests)
     with pytest.raises(InputError, match="2 deployments given"):
         simulator.pool(perfmodel.model("llama-3.1-8b"), deployment(tp=[1, 2]), perfmodel.engine("vllm"), requests)
+
+
+def nan_time(prompt, keys, seqs, context):
+    return np.full(np.broadcast_shapes(*(np.shape(a) for a in (prompt, keys, seqs, context))), np.nan)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: StepTable.build(nan_time, most_tokens=64, most_seqs=8, most_context=64), "step times are unknown"),
+        (lambda: traffic([5], [5]).scaled(1.0), "cannot set a rate of 1/s; give two arrivals or more"),
+        (lambda: arrivals(0.0, 5, seed=0), "rate is 0 requests/s; give one above 0"),
+        (lambda: simulator.offered(Workload([5], [5], arrival="closed")), "concurrency is left open"),
+        (lambda: simulator.occupancy(run(steady(count=5), pool()), 0), "points is 0; give at least 1"),
+        (lambda: simulator.latency(run(steady(count=5), pool()), "speed"), "unknown latency 'speed'"),
+        (lambda: distribution(np.ones(3)).at("p42"), "unknown statistic 'p42'"),
+    ],
+)
+def test_every_other_refusal_says_what_to_do(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
+
+
+def test_a_prefill_pool_needs_a_known_network():
+    spec, requests = perfmodel.model("llama-3.1-8b"), steady(count=5)
+    alone = next(d for d in hwdb.devices() if not d.net.bandwidth > 0 and d.memory > 30e9)
+    with pytest.raises(InputError, match="its network is unknown, and KV has to cross it"):
+        simulator.pool(spec, deployment(alone.name), perfmodel.engine("vllm"), requests, role="prefill")
+
+
+def test_parquet_without_pyarrow_names_the_extra(monkeypatch, tmp_path):
+    simulation = run(steady(count=5), pool())
+
+    def absent(*arguments, **options):
+        raise ImportError("pyarrow")
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", absent)
+    with pytest.raises(InputError, match=r"Parquet needs pyarrow; install perfmodel\[parquet\]"):
+        simulator.write_requests(simulation, tmp_path / "log.parquet")
+    with pytest.raises(InputError, match="no such folder"):
+        simulator.write_trace(simulation, tmp_path / "absent" / "trace.json")
