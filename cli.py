@@ -82,7 +82,7 @@ def simulate(
     router: Annotated[
         str, typer.Option(help="How requests find a replica (docs/simulator.md).")
     ] = "join_shortest_queue",
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
     capacity: Annotated[bool, typer.Option("--capacity", help="Also find the highest rate within the SLOs.")] = False,
     log: Annotated[Path | None, typer.Option(help="Write a row a request here: .csv or .parquet.")] = None,
     trace: Annotated[Path | None, typer.Option(help="Write a trace for ui.perfetto.dev here (JSON).")] = None,

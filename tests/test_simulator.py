@@ -441,6 +441,7 @@ def nan_time(prompt, keys, seqs, context):
     [
         (lambda: StepTable.build(nan_time, most_tokens=64, most_seqs=8, most_context=64), "step times are unknown"),
         (lambda: traffic([5], [5]).scaled(1.0), "cannot set a rate of 1/s; give two arrivals or more"),
+        (lambda: arrivals(1.0, 5, seed=-1), "seed is -1; give a whole number of 0 or more"),
         (lambda: arrivals(0.0, 5, seed=0), "rate is 0 requests/s; give one above 0"),
         (lambda: simulator.offered(Workload([5], [5], arrival="closed")), "concurrency is left open"),
         (lambda: simulator.occupancy(run(steady(count=5), pool()), 0), "points is 0; give at least 1"),

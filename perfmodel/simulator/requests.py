@@ -133,12 +133,19 @@ def _with_prefixes(made: Traffic, prefixes: tuple[ArrayLike, ArrayLike], hash_to
     return replace(made, first=first, hashes=dense.astype(np.int64), hash_tokens=int(hash_tokens))
 
 
+def _generator(seed: int, stream: int) -> np.random.Generator:
+    """Random numbers of one purpose, told apart by `stream`."""
+    if seed < 0:
+        raise InputError(f"seed is {seed}; give a whole number of 0 or more")
+    return np.random.default_rng([seed, stream])
+
+
 def arrivals(rate: float, count: int, *, seed: int, cv: float = 1.0) -> Array:
     """Times (count,) of a renewal process at `rate` requests/s with gamma gaps of coefficient of variation `cv`
     (1: Poisson, 0: even). The same seed gives the same pattern at every rate."""
     if not rate > 0:
         raise InputError(f"rate is {rate:g} requests/s; give one above 0")
-    generator = np.random.default_rng(seed)
+    generator = _generator(seed, 0)
     gaps = np.ones(count) if cv == 0 else generator.gamma(1 / cv**2, cv**2, count)
     return np.cumsum(gaps) / rate
 
@@ -146,7 +153,7 @@ def arrivals(rate: float, count: int, *, seed: int, cv: float = 1.0) -> Array:
 def from_workload(workload: Workload, *, count: int, seed: int) -> Traffic:
     """`count` requests drawn from the classes of `workload`, arriving as it says. Lengths are the classes' own: give
     many classes (a histogram) or a trace where their spread matters."""
-    generator = np.random.default_rng([seed, 1])
+    generator = _generator(seed, 1)
     size = max(np.size(workload.input_tokens), np.size(workload.output_tokens), np.size(workload.share))
     share = np.broadcast_to(workload.share, (size,)).astype(float)
     kind = generator.choice(size, count, p=share / share.sum()) if size > 1 else np.zeros(count, np.int64)
