@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import tomllib
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -187,7 +188,11 @@ def write(engine: Engine, rows: int, before: float, after: float) -> None:
 
 
 def write_factors(entries: list[dict[str, object]]) -> None:
-    """Replace the file of factors."""
+    """Replace the factors of the engines fitted; those of others stay."""
+    path = FOLDER.parent / "costs" / "corrections.toml"
+    fitted = {e["engine"] for e in entries}
+    others = [e for e in tomllib.loads(path.read_text()).get("correction", []) if e["engine"] not in fitted]
+    entries = sorted([*others, *entries], key=lambda e: str(e["engine"]))
     head = (
         "# Time of an engine's passes over the sum of stand-alone kernels, by what limits them; fitted by\n"
         "# benchmarks/fit_serving.py on measured serving runs (train split). See perfmodel/costs/corrected.py.\n"
@@ -196,7 +201,7 @@ def write_factors(entries: list[dict[str, object]]) -> None:
     for entry in entries:
         lines = [f"{k} = {v!r}" if not isinstance(v, str) else f'{k} = "{v}"' for k, v in entry.items()]
         parts.append("[[correction]]\n" + "\n".join(lines) + "\n")
-    (FOLDER.parent / "costs" / "corrections.toml").write_text("\n".join([head, *parts]))
+    path.write_text("\n".join([head, *parts]))
 
 
 def report(name: str, target: Target, before: np.ndarray, after: np.ndarray) -> None:
@@ -226,7 +231,11 @@ def main() -> None:
         if asked.engine and name not in asked.engine:
             continue
         engine, groups = found[0][0], [g for _, g in found]
-        target = Target(groups, truth)
+        kinds = {g.device: database.device(g.device).kind for g in groups}
+        # host constants show where devices are fast; slower kinds of device tell of their kernels only
+        main = [g for g in groups if kinds[g.device] == "gpu"]
+        target = Target(main, truth) if main else Target(groups, truth)
+        target = target if len(target.rows) >= FEWEST else Target(groups, truth)
         if len(target.rows) < FEWEST:
             print(f"{name}: {len(target.rows)} values, too few to fit")
             continue
@@ -237,13 +246,12 @@ def main() -> None:
         report(name, target, before, after)
         print("  " + ", ".join(f"{CONSTANTS[c][0]} {getattr(better, c) * CONSTANTS[c][1]:.3g}" for c in constants))
         entries.append(_entry(name, {}, factors, len(target.rows)))
-        kinds = {g.device: database.device(g.device).kind for g in groups}
         by_kind = {}
         for kind in sorted(set(kinds.values())):
             own = Target([g for g in groups if kinds[g.device] == kind], truth)
             by_kind[kind] = factors
-            if len(own.rows) >= FEWEST and len(set(kinds.values())) > 1:
-                _, by_kind[kind] = fit(better, own, factors, (), PULL)
+            if len(own.rows) >= FEWEST and kind != "gpu" and len(set(kinds.values())) > 1:
+                _, by_kind[kind] = fit(better, own, ones, (), PULL)
                 entries.append(_entry(name, {"kind": kind}, by_kind[kind], len(own.rows)))
                 report(f"  {name} on any {kind} {np.round(by_kind[kind], 2)}", own, own.ratios(better, factors),
                        own.ratios(better, by_kind[kind]))  # fmt: skip

@@ -12,11 +12,16 @@ from perfmodel.demand import CostModel
 __all__ = ["BOUNDS", "Bound", "Calibrated", "Corrected", "FirstKnown", "Profiled", "Roofline", "bound", "default"]
 
 
+#: Engines whose kernels are theirs alone and were not measured: tables of other engines' kernels say nothing of them.
+OWN_KERNELS = ("llamacpp",)
+
+
 def default(framework: str = "", engine: str = "") -> CostModel:
     """The best model at hand for a serving framework ('' for any): measured tables of the device itself, then those
     of its measured relatives, then a roofline with borrowed efficiencies.
 
     engine: name of an engine file; its kernels' factors over stand-alone ones then apply (`Corrected`).
     """
-    known = FirstKnown((Profiled(framework), Calibrated(framework), Roofline()))
+    tables = () if framework in OWN_KERNELS else (Profiled(framework), Calibrated(framework))
+    known = FirstKnown((*tables, Roofline()))
     return Corrected(known, engine) if engine else known
