@@ -46,14 +46,15 @@ def lengths(mean: float, count: int, how: str, generator: np.random.Generator) -
     return np.maximum(np.round(values), 1)
 
 
-def traffic(mode: str, demand: Load, j: int, how: str) -> Traffic:
+def traffic(mode: str, demand: Load, j: int, how: str, replicas: float) -> Traffic:
     """The requests of one case."""
     generator = np.random.default_rng(0)
     users = max(int(demand.concurrency[j]), 1) if mode in ("closed", "static", "single") else 0
     waves = {"static": 1.0, "single": 8.0}.get(mode, float(demand.waves[j]))
     count = int(np.clip(waves * users, users, max(MOST_REQUESTS, 3 * users))) if users else MOST_REQUESTS
-    if mode == "offline":
-        count = int(min(demand.n_requests[j], 2 * MOST_REQUESTS))
+    if mode in ("offline", "open"):
+        asked = float(demand.n_requests[j])
+        count = int(min(asked if np.isfinite(asked) else MOST_REQUESTS * replicas, 50_000))
     columns = [lengths(float(v[0, j]), count, how, generator) for v in (demand.input, demand.output)]
     if mode == "open":
         return simulator.traffic(*columns, arrival=simulator.arrivals(float(demand.rate[j]), count, seed=0))
@@ -76,7 +77,7 @@ def replayed(group: Group, demand: Load, placed: Deployments, shapes: list[str])
             tuple(float(getattr(one, c)[0]) for c in ("device", "tp", "pp", "ep", "dp", "weight", "act", "kv"))
         ].append(j)
     for rows in layouts.values():
-        offers = {j: traffic(group.mode, demand, j, shapes[j]) for j in rows}
+        offers = {j: traffic(group.mode, demand, j, shapes[j], float(placed.replicas[j])) for j in rows}
         table: StepTable | None = None
         for j, requests in offers.items():
             one = placed.take(np.array([j]))

@@ -151,6 +151,13 @@ def test_a_trace_with_hashes_uses_them():
     assert run(simulator.offered(trace), pool(Policy(prefix_cache=True))).cached.tolist() == [0, 512]
 
 
+def test_progress_rises_to_all_requests():
+    told: list[tuple[float, float]] = []
+    run(steady(count=50), pool(), progress=lambda done, total: told.append((done, total)))
+    assert told[0] == (0, 50)
+    assert told[-1] == (50, 50)
+
+
 def test_importing_the_package_leaves_numba_alone():
     code = "import sys, perfmodel.simulator; assert 'numba' not in sys.modules and 'pandas' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -19,7 +19,7 @@ from perfmodel.simulator.table import stacked
 #: Called with (finished requests, requests in all) now and then.
 Progress = Callable[[int, int], None]
 _ROLES = {"both": state.BOTH, "prefill": state.PREFILL, "decode": state.DECODE}
-_EVENTS_A_CALL = 1_000_000
+_EVENTS_A_CALL = 250_000
 _UNBOUNDED = 1 << 40
 _MOST_SEQS = 1 << 16
 _CACHE_BYTES = 1 << 30
@@ -91,6 +91,8 @@ def run(
     if not len(kept):
         raise InputError(f"{traffic.name}: none of {len(traffic)} requests can be served: {reasons[0]}")
     x = _arrays(traffic, pools, kept, reserve, router, seed)
+    if progress:
+        progress(0, len(kept))
     advance = compiled.advance()
     while (status := advance(x, _EVENTS_A_CALL)) != state.ALL_DONE:
         if status == state.LOG_FULL:
