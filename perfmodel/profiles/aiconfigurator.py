@@ -179,10 +179,7 @@ def read_table(path: Path, *, device: str, family: str, framework: str, version:
     kernel = c["kernel_source"].astype(object)
     seconds = _number(c, "latency") * 1e-3
     table = rows(len(seconds), family=family, time=seconds, kernel=kernel, **common, **_READERS[family](c))
-    if family == "gemm":
-        return table.take(~host_bound(table))
-    # "balanced" routing over EP ranks in fact sends the measured rank up to ep times its share
-    return table.take((table["skew"] > 0) | (table["ep"] == 1)) if family == "grouped_gemm" else table
+    return table.take(~host_bound(table)) if family == "gemm" else table
 
 
 def host_bound(table: Rows) -> NDArray[np.bool_]:
