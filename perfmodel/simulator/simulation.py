@@ -99,6 +99,8 @@ def run(
             x = x._replace(runs=_grown(x.runs), stints=_grown(x.stints))
         if progress:
             progress(int(x.loop["finished"][0]), len(kept))
+    if progress:
+        progress(len(kept), len(kept))
     return _collect(traffic, pools, router, seed, kept, reasons, x)
 
 
