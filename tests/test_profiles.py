@@ -12,7 +12,19 @@ import pytest
 import hwdb
 from hwdb import InputError
 from perfmodel.demand import BASIS_CODE, FAMILIES
-from perfmodel.profiles import aiconfigurator, families, files, fit, heldout, lookup, smooth, spreads, store, tables
+from perfmodel.profiles import (
+    aiconfigurator,
+    build,
+    families,
+    files,
+    fit,
+    heldout,
+    lookup,
+    smooth,
+    spreads,
+    store,
+    tables,
+)
 from perfmodel.profiles.families import FAMILY, Reference, Variant
 from perfmodel.profiles.importers.rows import concat, rows
 from perfmodel.profiles.store import Measured
@@ -398,6 +410,48 @@ def test_rows_without_an_open_licence_make_no_open_table(tmp_path: Path) -> None
         "RTX 4090,gemm,bf16,16,4096,4096,vllm,40,tp1,x,no LICENSE file\n"
     )
     assert len(files.open_rows(tmp_path)) == 0
+
+
+def small_package(root: Path) -> None:
+    """A package tree of one system: GEMMs under one framework, measured twice at one size."""
+    m, n = np.meshgrid([1, 16, 256, 4096], [1024, 2048, 4096, 8192, 16384], indexing="ij")
+    m, n = np.append(m.ravel(), 1), np.append(n.ravel(), 1024)
+    milliseconds = 3e-3 + n * 4096 * 2 / 1.7e12 * 1e3 + 2.0 * m * n * 4096 / 2.5e14 * 1e3
+    milliseconds[-1] *= 1.02
+    write_parquet(
+        root / "a100_sxm/gemm/vllm/0.1.0/gemm_perf.parquet", framework=["VLLM"] * len(m), kernel_source=["x"] * len(m),
+        gemm_dtype=["bfloat16"] * len(m), m=m, n=n, k=np.full(len(m), 4096), latency=milliseconds,
+    )  # fmt: skip
+
+
+def test_the_build_command_writes_profiles_and_spreads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_package(tmp_path / "tree")
+    monkeypatch.setattr(aiconfigurator, "installed", lambda: (tmp_path / "tree", "0.12.0"))
+    build.main(["--out", str(tmp_path / "out")])
+    profile = store.load("a100-sxm-80gb", [tmp_path / "out"])
+    assert profile is not None
+    (entry,) = profile.run["table"]
+    assert (entry["rows"], entry["sites"], entry["software"]) == (20, 5, "vllm 0.1.0")
+    learned = store.read_toml(tmp_path / "out" / "spread.toml")["spread"]
+    assert set(learned["gemm"]) >= {"interpolated", "extrapolated"}
+
+
+def test_a_second_measurement_tells_the_noise(tmp_path: Path) -> None:
+    small_package(tmp_path)
+    path = tmp_path / "a100_sxm/gemm/vllm/0.1.0/gemm_perf.parquet"
+    table = aiconfigurator.read_table(path, device="a100-sxm-80gb", family="gemm", framework="vllm", version="0.1.0")
+    assert np.exp(build.repeats(table).residual) == pytest.approx([1.02])
+
+
+def test_balanced_routing_over_ranks_is_left_out() -> None:
+    table = rows(3, family="grouped_gemm", ep=[1.0, 8.0, 8.0], skew=[0.0, 0.0, 1.2], time=1e-4)
+    assert build.misrouted(table).tolist() == [False, True, False]
+
+
+def test_building_without_the_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pip install"):
+        aiconfigurator.installed()
 
 
 # ---------------------------------------------------------------------------------------------------------- look-up

@@ -90,6 +90,9 @@ def build_package(
         if only and device not in only:
             continue
         rows = package_rows(root, system, device, source, ledger, families)
+        if not len(rows):
+            say(f"{device}: the package has no tables of {system}")
+            continue
         licence = aiconfigurator.LICENCE
         write_profile(rows, out, clean=not families, ledger=ledger, source=source, licence=licence, date=PACKAGE_DATE)
         say(f"{device}: {len(rows)} rows")
