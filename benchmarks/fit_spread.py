@@ -58,6 +58,8 @@ def main() -> None:
     predictions = predict(asked.cases)
     rows = joined(rows_of(cases, truth, "train"), predictions)
     rows["basis"] = rows.case_id.map(predictions.set_index("case_id").basis).map(CLASSES)
+    beyond = rows.case_id.map(predictions.set_index("case_id").saturated) == "true"
+    rows["mode"] = rows["mode"].where(~beyond, "overload")
     rows["kind"] = rows.metric.map({**INTERVALS, "wall_power_w": None}).replace({"e2e": "tpot"})
     with np.errstate(divide="ignore", invalid="ignore"):
         rows["ratio"] = np.abs(np.log(rows.predicted / rows.value))

@@ -59,7 +59,7 @@ def predict(
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """The table of `cases` (a CSV path or a frame) with the columns of `OUTPUT`, their `_lo` and `_hi`, `fits`,
-    `basis` and `error`.
+    `saturated` (the demand exceeds what is served), `basis` and `error`.
 
     Known input columns are listed in `perfmodel.casetable`; others pass through untouched. What a row cannot be
     answered for stands in its `error`. progress is told (rows done, rows) as groups finish. Raises `InputError` when
@@ -96,6 +96,7 @@ class Prediction:
             self.out[f"{column}_lo"] = np.full(rows, np.nan)
             self.out[f"{column}_hi"] = np.full(rows, np.nan)
         self.out["fits"] = np.full(rows, "", dtype=object)
+        self.out["saturated"] = np.full(rows, "", dtype=object)
         self.out["basis"] = np.full(rows, "", dtype=object)
 
     def run(self, progress: Callable[[int, int], None] | None) -> pd.DataFrame:
@@ -273,7 +274,8 @@ class Prediction:
             spread = found.spread[metric]
             self.out[f"{column}_lo"][rows] = columns[column] * np.exp(-spread)
             self.out[f"{column}_hi"][rows] = columns[column] * np.exp(spread)
-        self.out["fits"][rows] = np.where(columns["fits"], "true", "false")
+        for flag in ("fits", "saturated"):
+            self.out[flag][rows] = np.where(columns[flag], "true", "false")
         self.out["basis"][rows] = columns["basis"]
 
     def _frame(self) -> pd.DataFrame:

@@ -161,6 +161,7 @@ class Estimates:
                 out[f"{column[metric]}_lo"] = out[column[metric]] * np.exp(-width)
                 out[f"{column[metric]}_hi"] = out[column[metric]] * np.exp(width)
         out["fits"] = self.fits
+        out["saturated"] = self.saturated
         out["basis"] = basis_names()[self.basis]
         return out
 
@@ -211,7 +212,7 @@ def assemble(passes: Passes, memory: Memory, load: Load, served: Served, deploym
         power=power,
         energy=power * devices / np.maximum(rate * outputs, 1e-12),
         basis=basis,
-        **{f"{metric}_spread": spread(metric, load.arrival, basis) for metric in SPREADS},
+        **{f"{metric}_spread": spread(metric, load.arrival, basis, served.saturated) for metric in SPREADS},
         reasons=memory.reasons(),
     )
 

@@ -32,18 +32,21 @@ def _table() -> dict[str, Any]:
 
 @cache
 def half_width(metric: str, arrival: str, kind: str) -> float:
-    """Log half-width for one class of bases: of this arrival and class, else of any arrival, else of any class.
+    """Log half-width for one class of bases: of this arrival and class, else of any class, else of any arrival.
 
-    The factor exp(+-half_width) around an estimate holds 80 % of measurements. Never narrower than for better bases.
+    The factor exp(+-half_width) around an estimate holds 80 % of measurements.
     """
     table = _table()[metric]
-    for name in (f"{arrival}-{kind}", f"any-{kind}", f"{arrival}-any"):
+    for name in (f"{arrival}-{kind}", f"{arrival}-any", f"any-{kind}"):
         if name in table:
             return float(table[name])
     return float(table["any-any"])
 
 
-def spread(metric: str, arrival: str, basis: NDArray[np.int8]) -> Array:
-    """Log half-width of the 80 % interval of each row, by the code of its basis. (N,)"""
-    widths = np.array([half_width(metric, arrival, CLASSES[b]) for b in BASES])
-    return widths[basis]
+def spread(metric: str, arrival: str, basis: NDArray[np.int8], saturated: NDArray[np.bool_]) -> Array:
+    """Log half-width of the 80 % interval of each row, by the code of its basis. (N,)
+
+    Open loops beyond capacity have widths of their own (`overload`): their queues hang on the length of the run.
+    """
+    widths, overload = (np.array([half_width(metric, a, CLASSES[b]) for b in BASES]) for a in (arrival, "overload"))
+    return np.where(saturated, overload[basis], widths[basis])

