@@ -59,7 +59,10 @@ def estimate_pools(
     costs: CostModel | None = None,
     batch: Array | float = np.nan,
 ) -> Estimates:
-    """`estimate_disaggregated` for a load a candidate; batch: prompts a prefill worker computes together (NaN: one)."""
+    """`estimate_disaggregated` for a load a candidate.
+
+    batch: most prompts a prefill worker computes together (NaN: what fits its budget).
+    """
     for pool in pools:
         check(pool)
     costs = costs or default(engine.family, engine.name)
@@ -67,7 +70,7 @@ def estimate_pools(
     prompts = replace(demand, output=np.ones_like(demand.output))
     front = bench(model, pools[0], engine, costs, prompts)
     back = bench(model, pools[1], engine, costs, demand)
-    served = _tandem(front, back, demand, workers, np.where(np.isfinite(batch), batch, 1.0))
+    served = _tandem(front, back, demand, workers, np.where(np.isfinite(batch), batch, np.inf))
     return _assemble(front, back, demand, served, pools, workers)
 
 
