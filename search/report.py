@@ -129,12 +129,13 @@ def _goal(metric: str, statistic: str, value: float, limit: float, chance: float
 
 
 def _front(plan: Plan) -> dict[str, Any]:
-    """Cost against each of TTFT and TPOT, all candidates that qualify, coloured by device."""
+    """Cost (energy, where no price is known) against TTFT and TPOT of all that qualify, coloured by device."""
     drawn = plan.order[: min(int(plan.qualifies.sum()), DRAWN)]
-    cost = plan.columns["usd_per_million_tokens"]
-    names = {"ttft_ms": "Cost against time to first token", "tpot_ms": "Cost against time per output token"}
+    priced = bool(np.isfinite(plan.columns["usd_per_million_tokens"][drawn]).any())
+    what, x = ("Cost", "$ a million output tokens") if priced else ("Energy", "J an output token")
+    cost = plan.columns["usd_per_million_tokens" if priced else "energy_j_per_token"]
     out = {}
-    for column, title in names.items():
+    for column, title in (("ttft_ms", "time to first token"), ("tpot_ms", "time per output token")):
         groups: dict[str, tuple[list[float], list[float], list[str]]] = {}
         for n in drawn.tolist():
             xs, ys, labels = groups.setdefault(_device(plan, n), ([], [], []))
@@ -144,9 +145,14 @@ def _front(plan: Plan) -> dict[str, Any]:
         out[f"front-{column}"] = charts.scatter(
             groups, _staircase(cost[drawn], plan.columns[column][drawn]),
             (float(cost[plan.best]), float(plan.columns[column][plan.best])),
-            title=title, x="$ a million output tokens", y=f"mean {column[:4].upper()}, ms",
+            title=f"{what} against {title}", x=x, y=f"mean {column[:4].upper()}, ms",
         )  # fmt: skip
     return out
+
+
+def _known(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
+    """The columns in which at least one row has something to show."""
+    return [c for c in names if any(number(row.get(c)) not in ("–", "") for row in rows)]
 
 
 def _device(plan: Plan, candidate: int) -> str:
@@ -242,21 +248,21 @@ def _otherwise(tried: Sequence[dict[str, Any]], found: Mapping[str, Any]) -> Sec
         id="whatif", short="What if", title="What if", charts=[n for n in ("whatif",) if n in found],
         lead="Each row plans again with one thing changed. The last column is the chance that today's answer, left as "
         "it is, would still keep the SLOs.",
-        tables=[Table(tried, WHAT_IF, wide=("answer",), id="changes")],
+        tables=[Table(tried, _known(tried, WHAT_IF), wide=("answer",), id="changes")],
     )  # fmt: skip
 
 
 def _candidates(plan: Plan, rows: Sequence[dict[str, Any]]) -> Section:
     shown = list(dict.fromkeys([*columns(plan), "devices", "output_tok_s", "memory_gb_per_device"]))
     shown = [c for c in shown if c != "reason"] + [c for c in shown if c == "reason"]
-    best = len([r for r in rows if r["rank"]])
+    told, best = in_kilowatts(rows), len([r for r in rows if r["rank"]])
     lead = f"The best {best}" if best < plan.qualifies.sum() else "All that qualify"
     misses = len(rows) - best
     return Section(
         id="candidates", short="Candidates", title="Candidates",
         lead=f"{lead}{f', then the {misses} nearest misses (rank 0) with the reason' if misses else ''}. "
         "Click a heading to sort.",
-        tables=[Table(in_kilowatts(rows), shown, sortable=True, wide=("reason",), chosen=("rank", 1), id="table")],
+        tables=[Table(told, _known(told, shown), sortable=True, wide=("reason",), chosen=("rank", 1), id="table")],
     )  # fmt: skip
 
 

@@ -82,7 +82,8 @@ def columns(plan: Plan) -> list[str]:
     rate = ["output_tok_s"] if rates.max() > 1.01 * rates.min() else []
     misses = ["reason"] if not plan.qualifies.all() else []
     cost = ["usd_per_hour", "usd_per_million_tokens"]
-    return ["rank", "candidate", *cost, *asked, *rate, "power_kw", "slo_chance", "basis", *misses]
+    chance = ["slo_chance"] if plan.scenario.slo.objectives else []
+    return ["rank", "candidate", *cost, *asked, *rate, "power_kw", *chance, "basis", *misses]
 
 
 def in_kilowatts(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

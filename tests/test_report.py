@@ -153,6 +153,18 @@ def test_an_impossible_request_makes_a_page_that_says_why(plan: Plan) -> None:
         what_if(none)
 
 
+def test_without_prices_and_bounds_the_page_speaks_of_energy(tmp_path: Path) -> None:
+    text = SCENARIO.split("[slo]")[0].replace("rate_rps = 8", "concurrency = 8")
+    file = tmp_path / "bare.toml"
+    file.write_text(text + '[hardware]\ndevices = ["a30", "mi210"]\n[search]\ntp = [1]\npp = [1]\n', encoding="utf-8")
+    found = search.plan(search.load_scenario(file))
+    assert np.isnan(found.columns["usd_per_hour"]).all()
+    html = search.render_report(found)
+    assert "Energy against time to first token" in html
+    assert "nan" not in re.sub(r"<script.*?</script>", "", html, flags=re.S)
+    assert "SLO chance" not in html
+
+
 def test_narrow_axes_start_at_zero_and_wide_ones_are_logarithmic() -> None:
     assert charts._span([1.0, 2.0]) == {"rangemode": "tozero"}
     assert charts._span([1.0, 200.0])["type"] == "log"
