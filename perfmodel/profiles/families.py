@@ -208,7 +208,7 @@ _FAMILIES = (
     Family("attention_prefill", (*_ATTENTION, "query"), _HEADS, ("batch_kv_heads", "length"), _prefill_place,
            _prefill_work, (1.0, 0.5, 2.0, 1.0), growth=(1.0, 0.0, 1.0, 0.0)),
     Family("attention_decode", _ATTENTION, _HEADS, ("batch_kv_heads", "context"), _decode_place, _decode_work,
-           (1.0, 0.5, 2.0, 1.0), growth=(0.0, 0.0, 1.0, 0.0)),
+           (1.0, 0.5, 2.0, 1.0), growth=(1.0, 0.0, 1.0, 0.0)),
     Family("mla_prefill", ("batch", "query", "context", "heads"), ("heads",), ("batch", "length"),
            _mla_prefill_place, _mla_prefill_work, (1.0,), growth=(1.0,)),
     Family("mla_decode", ("batch", "context", "heads"), ("heads",), ("batch", "context"), _mla_decode_place,
