@@ -173,7 +173,8 @@ class ModelSpec:
 
         A model published in that kind of format comes back as it is. Parts in `keep` stay in 16 bit. Four-bit floating
         formats follow the public checkpoints: mxfp4 touches the experts only where there are experts (gpt-oss), and
-        nvfp4 leaves latent attention in 16 bit (nvidia/DeepSeek-R1-NVFP4).
+        nvfp4 leaves latent attention in 16 bit (nvidia/DeepSeek-R1-NVFP4). fp8 of a mixture of experts is scaled by
+        blocks (Qwen3-235B-A22B-FP8, MiniMax-M2, DeepSeek-V3).
         """
         wanted = storage(weight_format)
         if any(_alike(wanted, storage(f)) for f in self.formats.values() if f not in ("bf16", "fp16", "fp32")):
@@ -182,6 +183,8 @@ class ModelSpec:
         if wanted.name == "mxfp4" and self.experts:
             rest = {k: f for k, f in self.formats.items() if k != "experts"}
             formats = {**rest, "experts": "mxfp4"}
+        elif wanted.name == "fp8" and self.experts:
+            formats["default"] = "fp8_block"
         elif wanted.name == "fp4" and any(m.kind in ("mla", "compressed") for m in self._mixers):
             formats["attention"] = "bf16"
         if storage("bf16").bits <= wanted.bits:
