@@ -24,7 +24,6 @@ from perfmodel.enginefile import engine as engine_of
 from perfmodel.estimates import Estimates
 from perfmodel.estimator import bench, estimate_load
 from perfmodel.infer import Placement, placement
-from perfmodel.layout import layout
 from perfmodel.load import DEFAULT_WAVES, LOCKSTEP, Load
 from perfmodel.models import ModelSpec, model
 from perfmodel.speculation import speculation
@@ -199,8 +198,9 @@ class Prediction:
         would not hold the asked concurrency: whoever publishes such a run has turned it on."""
         if load.arrival not in ("closed", "static"):
             return placed
-        held = bench(group.spec, placed, group.engine, _costs(group.engine), load).memory.seqs * placed.replicas
-        bits = layout(group.spec, placed).weight_bytes("mlp") * 8.0
+        setup = bench(group.spec, placed, group.engine, _costs(group.engine), load)
+        held = setup.memory.seqs * placed.replicas
+        bits = setup.lay.weight_bytes("mlp") * 8.0
         short = (placed.kv < 0) & (held < load.concurrency) & (bits <= 8.5)
         return replace(placed, kv=np.where(short, FORMAT_CODE["fp8"], placed.kv)) if short.any() else placed
 
@@ -210,8 +210,8 @@ class Prediction:
     def _placed(self, group: Group, number: dict[str, np.ndarray]) -> Placement:
         given = {"tp": number["tp"], "pp": number["pp"], "ep": number["ep"], "dp": number["dp_attention"]}
         memory = np.array([d.memory for d in self.devices])[self.device[group.rows]]
-        weight, kv = self.weight[group.rows], self.kv[group.rows]
-        return placement(group.spec, number["n_devices"], given, memory=memory, weight=weight, kv=kv, mode=group.mode)
+        weight = self.weight[group.rows]
+        return placement(group.spec, number["n_devices"], given, memory=memory, weight=weight, mode=group.mode)
 
     def _deployments(self, rows: np.ndarray, **degrees: Any) -> Deployments:
         return deployments(

@@ -35,7 +35,6 @@ FAMILIES = (
     "all_to_all",
     "p2p",
 )
-FAMILY_CODE = {name: code for code, name in enumerate(FAMILIES)}
 
 #: What an estimate rests on, best first. A sum is as good as its worst significant term.
 BASES = ("measured", "interpolated", "extrapolated", "calibrated", "roofline", "unknown")

@@ -15,10 +15,10 @@ from perfmodel.estimator import bench, per_replica
 from perfmodel.hardware import Hardware
 from perfmodel.load import load
 from perfmodel.models import ModelSpec
-from perfmodel.passes import Passes
+from perfmodel.passes import Pass, Passes
 from perfmodel.serving import serve
-from perfmodel.step import Step
-from perfmodel.steps import priced, step_cost
+from perfmodel.step import step_shape
+from perfmodel.steps import priced, summed
 from perfmodel.workload import Workload
 
 
@@ -64,25 +64,19 @@ def explain(
     served = serve(setup.passes, replica, setup.memory.room_for())
     new, cached = replica.mean(replica.new), replica.mean(replica.cached)
     passes = setup.passes
-    chunks = np.maximum(np.ceil(new / passes.budget), 1.0)
-    chunk = new / chunks
-    before = cached + np.maximum(new - chunk, 0.0) / 2.0
-    prefill = Step(prefill_tokens=chunk, prefill_context=before, prefill_seqs=np.ones(1))
-    running = np.maximum(served.running / passes.lay.pp, 1.0)
-    decode = Step(decode_seqs=running, decode_context=replica.decode_context, decode_tokens=1.0 + replica.drafts)
     return (
-        *_phase("prefill", passes, prefill, np.ones(1)),
-        *_phase("decode", passes, decode, np.maximum(served.running, 1.0)),
+        *_phase("prefill", passes, passes.prefill_pass(new, cached)),
+        *_phase("decode", passes, passes.decode_pass(served.running, replica.decode_context, replica.drafts)),
     )
 
 
-def _phase(phase: str, passes: Passes, step: Step, seqs: np.ndarray) -> list[Term]:
-    rows = [(d, c) for d, c in priced(passes.lay, passes.hardware, passes.costs, step) if np.all(d.count > 0)]
+def _phase(phase: str, passes: Passes, one: Pass) -> list[Term]:
+    every = list(priced(passes.lay, passes.hardware, passes.costs, one.step))
+    cost = summed(every, step_shape(one.step, passes.lay.tp))
+    wall = float(np.ravel(passes.wall(cost, one.seqs, captured=one.captured, factor=one.factor))[0])
+    rows = [(d, c) for d, c in every if np.all(d.count > 0)]
     times = [float(np.ravel(d.count * c.time)[0]) for d, c in rows]
     device = sum(times)
-    cost = step_cost(passes.lay, passes.hardware, passes.costs, step)
-    captured = passes.captured(seqs) & (phase == "decode")
-    wall = float(np.ravel(passes.wall(cost, seqs, captured=captured))[0])
     out = [
         Term(
             phase, d.name, d.family, float(np.ravel(d.count)[0]), t, t / wall, BOUNDS[int(np.ravel(c.bound)[0])],

@@ -33,7 +33,6 @@ def placement(
     *,
     memory: Array,
     weight: np.ndarray,
-    kv: np.ndarray,
     mode: str,
 ) -> Placement:
     """Fill what is missing (NaN) of tp, pp, ep, dp.
@@ -41,7 +40,6 @@ def placement(
     Experts spread wider than tp * dp mean attention data parallelism. Without a tp, latency-minded runs split over all
     devices, offline and open-loop ones over the fewest that hold the weights, and replicate.
     """
-    del kv
     pp = np.where(np.isfinite(given["pp"]), given["pp"], 1.0)
     ep = np.where(np.isfinite(given["ep"]), given["ep"], 1.0)
     known = np.isfinite(given["tp"])

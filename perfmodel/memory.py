@@ -13,8 +13,9 @@ from perfmodel.hardware import Hardware
 from perfmodel.layout import Layout
 from perfmodel.models import index_bytes
 
-#: Live activation rows of the widest layer, in 16 bit: input, normed input, both up-projections, product.
-_ACTIVATION_ROWS = 5.0
+#: Bytes of activations a token and value of the widest layer: input, normed input, both up-projections and product in
+#: 16 bit, of which half live at once.
+_ACTIVATION_BYTES = 5.0
 _LOGIT_BYTES = 4.0
 GB = 1e9
 
@@ -129,7 +130,7 @@ def activation_bytes(lay: Layout, tokens: Array, logits: Array) -> Array:
         if block.mlp:
             inner = block.mlp.intermediate * (block.mlp.top_k if block.mlp.experts else 1.0)
             width = np.maximum(width, model.hidden + inner / lay.tp)
-    return tokens * width * 2.0 * _ACTIVATION_ROWS / 2.0 + logits * model.vocab / lay.tp * _LOGIT_BYTES
+    return tokens * width * _ACTIVATION_BYTES + logits * model.vocab / lay.tp * _LOGIT_BYTES
 
 
 def memory(

@@ -23,7 +23,6 @@ from perfmodel.step import Step, local_tokens, on
 #: Relative excess load of the busiest expert-parallel rank beyond chance; DeepSeek-V3 (arXiv:2412.19437, sec. 3.4.2)
 #: keeps 32 redundant experts to even it out, and measured loads still differ by about a fifth.
 EXPERT_SKEW = 0.2
-_KV_WRITE_KERNELS = 1.0
 
 
 def operators(lay: Layout, step: Step) -> Iterator[Demand]:
@@ -174,7 +173,7 @@ def _elementwise(
     yield pointwise("norm", 4.0 * hidden, norms + 1)
     for mixer, count in mixers.items():
         rows = (mixer.heads * mixer.head_dim + mixer.kv_values) / lay.tp
-        yield pointwise(f"rope_{mixer.kind}", 2.0 * rows, count * _KV_WRITE_KERNELS)
+        yield pointwise(f"rope_{mixer.kind}", 2.0 * rows, count)
     for mlp, count in mlps.items():
         if mlp.experts:
             rows = np.asarray(2.0 * mlp.top_k * hidden + 2.0 * mlp.experts)

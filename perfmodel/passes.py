@@ -11,7 +11,7 @@ from perfmodel.demand import Array, CostModel
 from perfmodel.enginefile import Engine
 from perfmodel.hardware import Hardware
 from perfmodel.layout import Layout
-from perfmodel.step import Step
+from perfmodel.step import Step, step_shape
 from perfmodel.steps import StepCost, step_cost
 
 
@@ -53,7 +53,7 @@ class Passes:
 
     def run(self, *passes: Pass) -> list[Priced]:
         """Price passes, those of one shape in one call: a look-up has a fixed cost."""
-        shapes = [_shape(p.step, self.lay.tp) for p in passes]
+        shapes = [step_shape(p.step, self.lay.tp) for p in passes]
         flat = [s if np.prod(s[:-1]) > 1 else s[-1:] for s in shapes]
         out: dict[int, Priced] = {}
         for common in dict.fromkeys(flat):
@@ -141,10 +141,6 @@ def _chunks(new: Array, cached: Array, seqs: Array | float, budget: Array) -> tu
     chunk = total / count
     width = np.maximum(seqs / count, np.minimum(1.0, chunk))
     return count, chunk, width, cached + np.maximum(new - chunk / width, 0.0) / 2.0
-
-
-def _shape(step: Step, column: Array) -> tuple[int, ...]:
-    return np.broadcast_shapes(column.shape, *(np.shape(getattr(step, f.name)) for f in fields(Step)))
 
 
 def _stack(steps: list[Step], common: tuple[int, ...]) -> Step:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -31,6 +31,11 @@ class Step:
     def tokens(self) -> Array:
         """Tokens the pass carries."""
         return np.asarray(self.prefill_tokens + np.multiply(self.decode_seqs, self.decode_tokens), float)
+
+
+def step_shape(step: Step, column: Array) -> tuple[int, ...]:
+    """Shape of what a pass costs on the candidates of `column` (N,)."""
+    return np.broadcast_shapes(column.shape, *(np.shape(getattr(step, f.name)) for f in fields(Step)))
 
 
 def local_tokens(lay: Layout, step: Step) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from perfmodel.demand import BASES, Array, Cost, CostModel, Demand
 from perfmodel.hardware import Hardware
 from perfmodel.layout import Layout
 from perfmodel.operators import operators
-from perfmodel.step import Step
+from perfmodel.step import Step, step_shape
 
 #: A term counts for a sum's basis when it is at least this share of it.
 SIGNIFICANT = 0.1
@@ -85,19 +85,21 @@ def _stacked(demands: list[Demand], count: int) -> Demand:
 
 
 def step_cost(lay: Layout, hardware: Hardware, costs: CostModel, step: Step) -> StepCost:
+    """Price a pass and sum it; see `summed`."""
+    return summed(priced(lay, hardware, costs, step), step_shape(step, lay.tp))
+
+
+def summed(terms: Iterable[tuple[Demand, Cost]], shape: tuple[int, ...]) -> StepCost:
     """Sum a pass operator by operator, keeping running totals only (10^6 candidates x operators would not fit).
 
     Errors within a family are taken as fully correlated (one kernel library, one systematic error), across families
     as independent: spreads add linearly inside a family and in quadrature between families, weighted by time.
     """
-    shape = np.broadcast_shapes(
-        step.tokens.shape, np.shape(step.decode_context), np.shape(step.prefill_context), lay.tp.shape
-    )
     bound = np.zeros((len(BOUNDS), *shape))
     by_basis = np.zeros((len(BASES), *shape))
     by_family: dict[str, Array] = {}
     calls = np.zeros(shape)
-    for demand, cost in priced(lay, hardware, costs, step):
+    for demand, cost in terms:
         # an absent operator (count 0) must not turn an unknown price into an unknown sum
         time = np.where(demand.count > 0, demand.count * cost.time, 0.0)
         calls += demand.count

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from perfmodel import Deployments, explain
 from perfmodel.estimator import bench
+from perfmodel.explanation import Term
 from perfmodel.load import load
 
 if TYPE_CHECKING:
@@ -30,22 +31,22 @@ def _terms(plan: Plan, one: Deployments, number: int, phases: tuple[str, ...]) -
     if not plan.judge.sized:
         work = work.at(concurrency=float(plan.columns["concurrency_per_replica"][number]))
     terms = explain(asked.model, work, one, engine=asked.engine, costs=asked.costs)
-    return [
-        {
-            "phase": t.phase,
-            "operator": t.operator,
-            "family": t.family,
-            "calls": t.calls,
-            "time_us": t.time * 1e6,
-            "share_percent": t.share * 100.0,
-            "bound": t.bound,
-            "peak_share_percent": t.peak_share * 100.0,
-            "basis": t.basis,
-            "spread": t.spread,
-        }
-        for t in terms
-        if t.phase in phases
-    ]
+    return [{**term_row(t), "spread": t.spread} for t in terms if t.phase in phases]
+
+
+def term_row(term: Term) -> dict[str, Any]:
+    """One operator as a row with units in the names; its spread is left to whoever shows it."""
+    return {
+        "phase": term.phase,
+        "operator": term.operator,
+        "family": term.family,
+        "calls": term.calls,
+        "time_us": term.time * 1e6,
+        "share_percent": term.share * 100.0,
+        "bound": term.bound,
+        "peak_share_percent": term.peak_share * 100.0,
+        "basis": term.basis,
+    }
 
 
 def memory_of(plan: Plan, number: int) -> dict[str, float]:

@@ -13,6 +13,7 @@ from perfmodel.deployment import Deployments
 from perfmodel.dtypes import COMPUTE, COMPUTE_CODE, FORMAT_CODE, FORMAT_NAMES, storage
 from perfmodel.estimates import Estimates
 from perfmodel.workload import STATISTICS
+from search.explained import term_row
 from search.objectives import chances
 from search.tariff import tariff
 
@@ -105,21 +106,7 @@ def single(
 def terms_of(asked: Single) -> list[dict[str, Any]]:
     """Operator by operator: a row each term of the prefill pass and of the decode pass."""
     terms = explain(asked.model, asked.workload, asked.deployments, engine=asked.engine)
-    return [
-        {
-            "phase": t.phase,
-            "operator": t.operator,
-            "family": t.family,
-            "calls": t.calls,
-            "time_us": t.time * 1e6,
-            "share_percent": 100.0 * t.share,
-            "bound": t.bound,
-            "peak_share_percent": 100.0 * t.peak_share,
-            "basis": t.basis,
-            "spread_percent": 100.0 * expm1(t.spread),
-        }
-        for t in terms
-    ]
+    return [{**term_row(t), "spread_percent": 100.0 * expm1(t.spread)} for t in terms]
 
 
 def slo_of(ttft_ms: float | None, tpot_ms: float | None, e2e_ms: float | None, statistic: str = "mean") -> Slo:

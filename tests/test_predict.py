@@ -308,8 +308,7 @@ def test_progress_reaches_the_end_whatever_is_refused() -> None:
 def placed(name: str, devices: float, mode: str = "closed", memory: float = 80e9, **given: float) -> dict[str, float]:
     wanted = {k: np.array([given.get(k, np.nan)]) for k in ("tp", "pp", "ep", "dp")}
     found = placement(
-        model(name), np.array([devices]), wanted, memory=np.array([memory]), weight=np.array([-1]),
-        kv=np.array([-1]), mode=mode,
+        model(name), np.array([devices]), wanted, memory=np.array([memory]), weight=np.array([-1]), mode=mode
     )  # fmt: skip
     return {k: float(v[0]) for k, v in vars(found).items()}
 
