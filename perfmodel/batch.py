@@ -15,7 +15,7 @@ from hwdb import load as load_hwdb
 from perfmodel.casetable import POOL_COLUMNS, Cases, cases_of, read_cases
 from perfmodel.costs import default
 from perfmodel.datasets import lengths
-from perfmodel.demand import CostModel
+from perfmodel.demand import Array, CostModel
 from perfmodel.deployment import Deployments, deployments
 from perfmodel.disaggregated import estimate_pools
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE, storage
@@ -249,7 +249,8 @@ class Prediction:
             accepted=np.array([s.accepted if s else 1.0 for s in drafting]),
         )
 
-    def _pools(self, group: Group, load: Load) -> Estimates:
+    def pools(self, group: Group) -> tuple[tuple[Deployments, Array], tuple[Deployments, Array]]:
+        """Prefill and decode workers of a group's disaggregated rows: (one worker each, how many of them), (N,)."""
         number = self._numbers(group)
 
         def pool(kind: str) -> tuple[Deployments, np.ndarray]:
@@ -260,10 +261,13 @@ class Prediction:
             workers = number[f"{kind}_workers"]
             return self._deployments(group.rows, tp=tp, dp=dp, ep=ep), np.where(np.isfinite(workers), workers, 1.0)
 
-        (front, first), (back, second) = pool("prefill"), pool("decode")
+        return pool("prefill"), pool("decode")
+
+    def _pools(self, group: Group, load: Load) -> Estimates:
+        (front, first), (back, second) = self.pools(group)
         return estimate_pools(
             group.spec, load, (front, back), (first, second), engine=group.engine,
-            costs=_costs(group.engine), batch=number["prefill_batch"],
+            costs=_costs(group.engine), batch=self._numbers(group)["prefill_batch"],
         )  # fmt: skip
 
     def _store(self, rows: np.ndarray, found: Estimates) -> None:
