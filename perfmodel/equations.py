@@ -102,15 +102,20 @@ def roofline_time(work: Real, peak: Real, moved: Real, bandwidth: Real) -> Array
     return np.maximum(np.asarray(work) / peak, np.asarray(moved) / bandwidth)
 
 
-def ring_time(message: Real, group: Real, bandwidth: Real, latency: Real, passes: Real) -> Array:
-    """Ring collective: (g-1) steps a pass, each moving message/g (Thakur et al., IJHPCA 19(1), 2005).
+def exchange_time(message: Real, group: Real, bandwidth: Real, latency: Real, hops: Real, passes: Real) -> Array:
+    """Gathering or scattering a vector of `message` bytes in pieces of 1/g: each device's links carry (g-1)/g of it.
 
-    passes: 2 for all-reduce (reduce-scatter then all-gather), 1 for all-gather, reduce-scatter.
-    message: bytes of the full vector; bandwidth: B/s a direction a device; latency: s a step.
+    hops: latencies a pass, g-1 round a ring, sides less one along a torus (rings by dimension), 1 where all devices
+    are linked (Chan et al., Concurrency and Computation 19(13), 2007, sec. 6-7). passes: 2 for all-reduce
+    (reduce-scatter then all-gather: "two-shot" in one hop each), 1 for all-gather, reduce-scatter.
+    bandwidth: B/s a direction a device; latency: s a hop.
+
+    >>> round(float(exchange_time(100e6, 8.0, 100e9, 1e-6, 7.0, 2.0)) * 1e6, 6)
+    1764.0
     """
     group = np.asarray(group, float)
-    steps = passes * np.maximum(group - 1.0, 0.0)
-    return steps * (latency + np.asarray(message) / np.maximum(group, 1.0) / bandwidth)
+    share = np.maximum(group - 1.0, 0.0) / np.maximum(group, 1.0)
+    return np.where(group > 1, passes * (hops * latency + share * np.asarray(message) / bandwidth), 0.0)
 
 
 def tree_time(message: Real, group: Real, bandwidth: Real, latency: Real, passes: Real) -> Array:
@@ -122,17 +127,20 @@ def tree_time(message: Real, group: Real, bandwidth: Real, latency: Real, passes
 
 
 def one_shot_time(message: Real, group: Real, bandwidth: Real, latency: Real) -> Array:
-    """One-shot all-reduce over a switch: every device reads all g-1 others at once, one hop (vLLM and TensorRT-LLM
-    custom all-reduce; the whole vector arrives g-1 times at one device)."""
+    """One-shot all-reduce where all devices are linked: each reads all g-1 others at once, one hop (vLLM and
+    TensorRT-LLM custom all-reduce; the whole vector arrives g-1 times at one device)."""
     group = np.asarray(group, float)
     return np.where(group > 1, latency + (group - 1.0) * np.asarray(message) / bandwidth, 0.0)
 
 
-def all_to_all_time(message: Real, group: Real, bandwidth: Real, latency: Real) -> Array:
-    """All-to-all: each device keeps 1/g of its `message` bytes and sends the rest (Thakur et al., 2005)."""
+def all_to_all_time(message: Real, group: Real, bandwidth: Real, latency: Real, distance: Real = 1.0) -> Array:
+    """All-to-all: each device keeps 1/g of its `message` bytes and sends the rest (Thakur et al., IJHPCA 19(1), 2005).
+
+    distance: links that a byte crosses in the mean; all of them share the links' bandwidth.
+    """
     group = np.asarray(group, float)
-    share = np.maximum(group - 1.0, 0.0) / np.maximum(group, 1.0)
-    return np.where(group > 1, latency * np.log2(np.maximum(group, 2.0)) + share * np.asarray(message) / bandwidth, 0.0)
+    crossing = distance * np.maximum(group - 1.0, 0.0) / np.maximum(group, 1.0) * np.asarray(message)
+    return np.where(group > 1, latency * np.log2(np.maximum(group, 2.0)) + crossing / bandwidth, 0.0)
 
 
 def queue_wait(utilisation: Real, service: Real, arrival_cv: Real = 1.0, service_cv: Real = 0.0) -> Array:

@@ -23,9 +23,8 @@ class Hardware:
 
     peak: (N, len(COMPUTE)) FLOP/s in the type that the device really uses (see `FALLBACK`); NaN where it has none.
     bandwidth: B/s of device memory. memory: bytes. link_bandwidth: B/s a direction between devices of a node, whole
-    device; link_latency: s a hop. peers: devices in a node's fast domain. net_bandwidth: B/s a direction a device
-    between nodes. mesh: True where in-node links are point to point (a pair gets link_bandwidth / (peers - 1)).
-    tdp, idle: W.
+    device; link_latency: s a hop. topology: how the links of a node lie, as `hwdb.Link` names it. peers: devices in a
+    node's fast domain. net_bandwidth: B/s a direction a device between nodes. tdp, idle: W.
     """
 
     devices: tuple[Device, ...]
@@ -35,7 +34,7 @@ class Hardware:
     memory: Array
     link_bandwidth: Array
     link_latency: Array
-    mesh: NDArray[np.bool_]
+    topology: NDArray[np.str_]
     peers: Array
     net_bandwidth: Array
     net_latency: Array
@@ -54,7 +53,7 @@ class Hardware:
 
 
 _COLUMNS = (
-    "index", "peak", "bandwidth", "memory", "link_bandwidth", "link_latency", "mesh", "peers", "net_bandwidth",
+    "index", "peak", "bandwidth", "memory", "link_bandwidth", "link_latency", "topology", "peers", "net_bandwidth",
     "net_latency", "tdp", "idle",
 )  # fmt: skip
 
@@ -82,7 +81,7 @@ def hardware(devices: Sequence[Device], index: NDArray[np.intp]) -> Hardware:
         memory=column(lambda d: d.memory),
         link_bandwidth=column(lambda d: d.link.bandwidth),
         link_latency=column(lambda d: d.link.latency),
-        mesh=np.array([d.link.topology == "mesh" for d in devices])[index],
+        topology=np.array([d.link.topology for d in devices])[index],
         peers=column(lambda d: d.link.peers),
         net_bandwidth=column(lambda d: d.net.bandwidth),
         net_latency=column(lambda d: d.net.latency),

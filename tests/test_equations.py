@@ -36,10 +36,10 @@ DIMENSIONS: dict[Callable[..., object], tuple[dict[str, tuple[int, int, int]], t
     eq.experts_touched: ({"experts": NONE, "top_k": NONE, "tokens": NONE}, NONE),
     eq.busiest_share: ({"pairs": NONE, "groups": NONE, "skew": NONE}, NONE),
     eq.roofline_time: ({"work": FLOP, "peak": FLOP_RATE, "moved": BYTE, "bandwidth": BYTE_RATE}, SECOND),
-    eq.ring_time: ({**_COLLECTIVE, "passes": NONE}, SECOND),
+    eq.exchange_time: ({**_COLLECTIVE, "hops": NONE, "passes": NONE}, SECOND),
     eq.tree_time: ({**_COLLECTIVE, "passes": NONE}, SECOND),
     eq.one_shot_time: (_COLLECTIVE, SECOND),
-    eq.all_to_all_time: (_COLLECTIVE, SECOND),
+    eq.all_to_all_time: ({**_COLLECTIVE, "distance": NONE}, SECOND),
     eq.queue_wait: ({"utilisation": NONE, "service": SECOND, "arrival_cv": NONE, "service_cv": NONE}, SECOND),
 }
 #: Values that keep each argument in its range.
@@ -201,39 +201,41 @@ def ring_steps(message: float, group: int, bandwidth: float, latency: float, pas
 @pytest.mark.parametrize("passes", [1, 2])
 def test_the_ring_agrees_with_its_steps(group: int, passes: int) -> None:
     expected = ring_steps(1e6, group, 1e9, 2e-6, passes)
-    assert float(eq.ring_time(1e6, group, 1e9, 2e-6, passes)) == pytest.approx(expected, rel=1e-12)
+    assert float(eq.exchange_time(1e6, group, 1e9, 2e-6, group - 1, passes)) == pytest.approx(expected, rel=1e-12)
 
 
 @given(message=st.floats(1.0, 1e10), group=st.integers(2, 256))
 def test_no_collective_beats_the_bandwidth_it_needs(message: float, group: int) -> None:
     least = 2.0 * (group - 1) / group * message / 1e11  # Patarasuk & Yuan, J. Parallel Distrib. Comput. 69(2), 2009
     times = (
-        eq.ring_time(message, group, 1e11, 1e-6, 2.0),
+        eq.exchange_time(message, group, 1e11, 1e-6, group - 1, 2.0),
+        eq.exchange_time(message, group, 1e11, 1e-6, 1.0, 2.0),
         eq.tree_time(message, group, 1e11, 1e-6, 2.0),
         eq.one_shot_time(message, group, 1e11, 1e-6),
     )
     assert min(map(float, times)) >= least * (1 - 1e-9)
-    assert float(eq.ring_time(message, group, 1e11, 0.0, 2.0)) == pytest.approx(least)
+    assert float(eq.exchange_time(message, group, 1e11, 0.0, group - 1, 2.0)) == pytest.approx(least)
 
 
-def test_small_messages_favour_few_hops_and_large_ones_the_ring() -> None:
+def test_small_messages_favour_one_shot_and_large_ones_two() -> None:
     def fastest(message: float) -> str:
         times = {
-            "ring": eq.ring_time(message, 8, 4.5e11, 2e-6, 2.0),
+            "ring": eq.exchange_time(message, 8, 4.5e11, 2e-6, 7, 2.0),
+            "two shot": eq.exchange_time(message, 8, 4.5e11, 2e-6, 1, 2.0),
             "tree": eq.tree_time(message, 8, 4.5e11, 2e-6, 2.0),
             "one shot": eq.one_shot_time(message, 8, 4.5e11, 2e-6),
         }
         return min(times, key=lambda name: float(times[name]))
 
     assert fastest(1e3) == "one shot"
-    assert fastest(1e9) == "ring"
+    assert fastest(1e9) == "two shot"
 
 
 @pytest.mark.parametrize("equation", [eq.one_shot_time, eq.all_to_all_time])
 def test_one_device_talks_to_nobody(equation: Callable[..., np.ndarray]) -> None:
     assert float(equation(1e6, 1.0, 1e9, 1e-6)) == 0.0
     assert float(eq.tree_time(1e6, 1.0, 1e9, 1e-6, 2.0)) == 0.0
-    assert float(eq.ring_time(1e6, 1.0, 1e9, 1e-6, 2.0)) == 0.0
+    assert float(eq.exchange_time(1e6, 1.0, 1e9, 1e-6, 0.0, 2.0)) == 0.0
 
 
 def test_all_to_all_keeps_its_own_share() -> None:
