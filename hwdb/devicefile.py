@@ -25,6 +25,7 @@ FIGURES: dict[str, dict[str, str]] = {
     "peak": dict.fromkeys(PEAKS, "operations/s"),
     "memory": {"capacity": "bytes", "bandwidth": "bytes/s", "l2": "bytes"},
     "power": {"tdp": "watts", "idle": "watts"},
+    "host": {"bandwidth": "bytes/s", "memory": "bytes", "memory_bandwidth": "bytes/s"},
     "chip": {"cores": "count", "clock": "hertz"},
     "measured": {
         **{f"gemm.{t}": "operations/s" for t in PEAKS},

@@ -48,6 +48,8 @@ class Demand:
     flop: floating-point operations a call; moved: bytes to and from device memory a call; message: bytes the
     collective is called with on each device (0 for local operators; see `perfmodel.collectives` for the convention);
     count: calls a step; compute: compute-type code (`perfmodel.dtypes.COMPUTE`) of each candidate.
+    hosted: share of the work whose operands lie in host memory; host_bytes: bytes a call reads of those operands, were
+    all of them there (see `perfmodel.offload`).
     shape: the family's own coordinates, as listed at `FAMILIES`, for cost models that look up tables.
     """
 
@@ -59,6 +61,8 @@ class Demand:
     compute: NDArray[np.intp] | int = 2
     message: Array | float = 0.0
     shape: Mapping[str, Any] = field(default_factory=dict)
+    hosted: Array | float = 0.0
+    host_bytes: Array | float = 0.0
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from perfmodel.adapters import Adapters, check_rank
 from perfmodel.demand import Array, Mask
 from perfmodel.deployment import Deployments
 from perfmodel.dtypes import (
@@ -19,6 +20,7 @@ from perfmodel.dtypes import (
     storage,
 )
 from perfmodel.models import ModelSpec
+from perfmodel.offload import Hosted, hosted
 
 Codes = NDArray[np.intp]
 _SIXTEEN, _EIGHT = COMPUTE_CODE["bf16"], COMPUTE_CODE["fp8"]
@@ -31,7 +33,8 @@ class Layout:
 
     tp, pp, ep, dp, sp: degrees. asked, act: weight format and compute type asked for, -1 the model's own.
     kv_bytes: bytes a KV value. narrow: whether the device multiplies 4-bit floats, so that MXFP4 weights meet 8-bit
-    activations (TensorRT-LLM and FlashInfer run gpt-oss as w4a8 on Blackwell) where none are asked for.
+    activations (TensorRT-LLM and FlashInfer run gpt-oss as w4a8 on Blackwell) where none are asked for. host: what lies
+    in host memory, None where nothing does. adapters: low-rank adapters, None without.
     """
 
     model: ModelSpec
@@ -44,6 +47,8 @@ class Layout:
     act: Codes
     kv_bytes: Array
     narrow: Mask
+    host: Hosted | None = None
+    adapters: Adapters | None = None
     _formats: dict[tuple[str, str], Codes] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -81,15 +86,26 @@ class Layout:
         """Compute type of what is never quantised: attention products, norms, routing. (N,)"""
         return np.full(self.tp.shape, _SIXTEEN)
 
+    def hosted(self, what: str) -> Array | float:
+        """Share of `what` (weights, experts, kv) that lies in host memory. (N,)"""
+        return 0.0 if self.host is None else np.asarray(getattr(self.host, what))
+
 
 def layout(model: ModelSpec, deployments: Deployments) -> Layout:
-    """Resolve formats and shards of `model` under each of the deployments."""
+    """Resolve formats and shards of `model` under each of the deployments.
+
+    `InputError` for adapters of a rank beyond the model's width, shares in host memory that are none, and a host of
+    which too little is known.
+    """
+    if deployments.adapters is not None:
+        check_rank(deployments.adapters, model)
     own_kv = FORMAT_CODE[storage(model.kv_format).name]
     kv = np.where(deployments.kv < 0, own_kv, deployments.kv)
     return Layout(
         model=model, tp=deployments.tp, pp=deployments.pp, ep=deployments.ep, dp=deployments.dp, sp=deployments.sp,
         asked=deployments.weight, act=deployments.act, kv_bytes=FORMAT_BYTES[kv],
         narrow=np.array([np.isfinite(d.peak("fp4")) for d in deployments.devices])[deployments.device],
+        host=hosted(deployments), adapters=deployments.adapters,
     )  # fmt: skip
 
 

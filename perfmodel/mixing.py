@@ -48,6 +48,8 @@ def _attention(lay: Layout, mixer: Mixer, count: int, step: Step) -> Iterator[De
         count=on(active, count),
         compute=sixteen,
         shape={"batch": batch, "query": query, "context": context, "window": mixer.window, **shape},
+        hosted=lay.hosted("kv"),
+        host_bytes=batch * _crossing(query, seen) * kv_heads * dims * lay.kv_bytes,
     )
     decoding = np.asarray(step.decode_seqs, float) / lay.dp
     visible = mixer.attended(np.maximum(step.decode_context, 1.0)) / lay.sp
@@ -59,6 +61,8 @@ def _attention(lay: Layout, mixer: Mixer, count: int, step: Step) -> Iterator[De
         count=on(decoding > 0, count),
         compute=sixteen,
         shape={"batch": decoding, "context": visible, "window": mixer.window, **shape},
+        hosted=lay.hosted("kv"),
+        host_bytes=decoding * visible * kv_heads * dims * lay.kv_bytes,
     )
 
 
@@ -78,6 +82,8 @@ def _mla(lay: Layout, mixer: Mixer, count: int, step: Step) -> Iterator[Demand]:
         count=on(active, count),
         compute=sixteen,
         shape={"batch": batch, "query": query, "context": context, **shape},
+        hosted=lay.hosted("kv"),
+        host_bytes=batch * _crossing(query, context + query) * latent * lay.kv_bytes,
     )
     decoding = np.asarray(step.decode_seqs, float) / lay.dp
     visible = mixer.attended(np.maximum(step.decode_context, 1.0)) / lay.sp
@@ -90,7 +96,15 @@ def _mla(lay: Layout, mixer: Mixer, count: int, step: Step) -> Iterator[Demand]:
         count=on(decoding > 0, count),
         compute=sixteen,
         shape={"batch": decoding, "context": visible, **shape},
+        hosted=lay.hosted("kv"),
+        host_bytes=decoding * visible * latent * lay.kv_bytes,
     )
+
+
+def _crossing(query: Array, seen: Array) -> Array:
+    """Cached tokens of a sequence that cross the link to the host one way or the other while it is full duplex: those
+    read, before the new ones, or the new ones, written."""
+    return np.maximum(seen - query, query)
 
 
 def _visible_pairs(mixer: Mixer, query: Array, context: Array) -> Array:

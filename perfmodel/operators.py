@@ -16,6 +16,7 @@ from perfmodel import equations as eq
 from perfmodel.demand import Array, Demand
 from perfmodel.dtypes import COMPUTE_BYTES, FORMAT_BYTES
 from perfmodel.layout import Layout
+from perfmodel.lowrank import adapting
 from perfmodel.mixing import mixing
 from perfmodel.models import Mixer, Mlp, Projection
 from perfmodel.step import Step, local_tokens, on
@@ -43,6 +44,7 @@ def operators(lay: Layout, step: Step) -> Iterator[Demand]:
     for mlp, count in mlps.items():
         if mlp.experts:
             yield from _experts(lay, mlp, count, step)
+    yield from adapting(lay, step)
     yield from _elementwise(lay, mixers, mlps, norms, local)
     yield from _communication(lay, sum(mixers.values()), mlps, local)
     yield from _head(lay, step, local)
@@ -101,6 +103,8 @@ def gemm(lay: Layout, name: str, part: str, m: Array, n: Array, k: Array, count:
         count=count,
         compute=compute,
         shape={"m": m, "n": n, "k": k, "weight": weight, "act": compute},
+        hosted=0.0 if part == "lm_head" else lay.hosted("weights"),
+        host_bytes=n * k * FORMAT_BYTES[weight],
     )
 
 
@@ -122,6 +126,8 @@ def _latent(lay: Layout, mixer: Mixer, count: int, step: Step) -> Iterator[Deman
         moved=weights + answers * (width / 2.0 + heads * mixer.kv_rank) * 2.0,
         count=on(answers > 0, 2.0 * count),
         compute=lay.compute("attention"),
+        hosted=lay.hosted("weights"),
+        host_bytes=weights,
     )
 
 
@@ -153,6 +159,7 @@ def _experts(lay: Layout, mlp: Mlp, count: int, step: Step) -> Iterator[Demand]:
             "top_k": float(mlp.top_k), "ep": lay.ep, "tp": lay.experts_tp, "weight": lay.weight("experts"),
             "act": lay.compute("experts"),
         },
+        hosted=lay.hosted("experts"), host_bytes=touched * matrix * lay.weight_bytes("experts"),
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from perfmodel.hardware import Hardware
 from perfmodel.layout import Layout
 from perfmodel.operators import operators
 from perfmodel.step import Step, step_shape
+from perfmodel.waits import with_waits
 
 #: A term counts for a sum's basis when it is at least this share of it.
 SIGNIFICANT = 0.1
@@ -43,7 +44,12 @@ _CHOOSING = ("weight", "act", "kv_bytes")
 
 
 def priced(lay: Layout, hardware: Hardware, costs: CostModel, step: Step) -> Iterator[tuple[Demand, Cost]]:
-    """Every demand of a pass with its cost.
+    """Every demand of a pass with its cost, waits for the host among them."""
+    return with_waits(lay, step, _priced(lay, hardware, costs, step))
+
+
+def _priced(lay: Layout, hardware: Hardware, costs: CostModel, step: Step) -> Iterator[tuple[Demand, Cost]]:
+    """Every demand with its cost.
 
     Demands of one family and the same formats are priced in one call, stacked along a new first axis: a look-up has a
     fixed cost, and a pass has a dozen GEMMs.

@@ -60,6 +60,7 @@ def memory_of(plan: Plan, number: int) -> dict[str, float]:
     used = float(plan.columns["memory_gb_per_device"][number])
     fixed = {
         "weights_gb": float(space.weights[0]) / GB,
+        **({"adapters_gb": float(space.adapters[0]) / GB} if space.adapters[0] else {}),
         "activations_gb": float(space.activations[0]) / GB,
         "reserve_gb": float(space.reserve[0]) / GB,
     }

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from hwdb import Device, InputError
 from perfmodel import Deployments, ModelSpec
+from perfmodel.adapters import Adapters
+from perfmodel.offload import Host
 from search.rules import RULES, Columns, Ground
 
 Index = NDArray[np.intp]
@@ -22,7 +24,10 @@ Index = NDArray[np.intp]
 #: As a value of `ep`: experts are spread over all devices that share a layer (TP x attention DP).
 WHOLE_GROUP = float("inf")
 #: Axes of a space, in the order in which a candidate's number unravels.
-AXES = ("device", "tp", "pp", "ep", "dp", "sp", "max_tokens", "max_seqs", "weight", "act", "kv")
+AXES = (
+    "device", "tp", "pp", "ep", "dp", "sp", "max_tokens", "max_seqs", "weight", "act", "kv", "host_weights",
+    "host_experts", "host_kv",
+)  # fmt: skip
 NAN = float("nan")
 
 
@@ -32,9 +37,10 @@ class SearchSpace:
 
     devices: on offer. tp, pp, ep, dp, sp: degrees to try (`WHOLE_GROUP` in ep follows tp x dp). max_tokens, max_seqs:
     token budget a step and sequences at once a replica, NaN the engine's own. weight, act, kv: format and compute
-    codes, -1 the model's own. stock: devices on hand by name, absent means no limit. domain: devices that share the
-    fast links of a node, by name; absent means what the device's own link says. pinned: axes the user set by hand;
-    they are named when nothing is left.
+    codes, -1 the model's own. host_weights, host_experts, host_kv: shares in host memory, behind `host`. adapters: what
+    requests use, the same for all candidates. stock: devices on hand by name, absent means no limit. domain: devices
+    that share the fast links of a node, by name; absent means what the device's own link says. pinned: axes the user
+    set by hand; they are named when nothing is left.
     """
 
     model: ModelSpec
@@ -49,6 +55,11 @@ class SearchSpace:
     weight: tuple[int, ...] = (-1,)
     act: tuple[int, ...] = (-1,)
     kv: tuple[int, ...] = (-1,)
+    host_weights: tuple[float, ...] = (0.0,)
+    host_experts: tuple[float, ...] = (0.0,)
+    host_kv: tuple[float, ...] = (0.0,)
+    host: Host = field(default_factory=Host)
+    adapters: Adapters | None = None
     stock: Mapping[str, float] = field(default_factory=dict)
     domain: Mapping[str, float] = field(default_factory=dict)
     pinned: frozenset[str] = frozenset()
@@ -91,7 +102,9 @@ class SearchSpace:
         columns.pop("ep_asked")
         whole = ("device", "weight", "act", "kv")
         typed = {name: np.asarray(c, dtype=np.intp if name in whole else float) for name, c in columns.items()}
-        return Deployments(devices=self.devices, replicas=np.ones(len(index)), **typed)
+        return Deployments(
+            devices=self.devices, replicas=np.ones(len(index)), host=self.host, adapters=self.adapters, **typed
+        )
 
     @property
     def ground(self) -> Ground:

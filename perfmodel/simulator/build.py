@@ -65,10 +65,18 @@ def pool(
         raise InputError(f"{device.name}: its network is unknown, and KV has to cross it; give the pools' link")
     return Pool(
         table=table or _table(setup, chosen, traffic), policy=chosen, role=role, replicas=int(deployments.replicas[0]),
-        kv_tokens=float(setup.memory.room[0] * deployments.dp[0] / token), kv_bytes=token,
+        kv_tokens=_kv_tokens(setup, context), kv_bytes=token,
         swap_bandwidth=swap_bandwidth, name=device.name if role == "both" else f"{role} on {device.name}",
         link=Link(bandwidth, latency, f"network of {device.name}") if role == "prefill" else None,
     )  # fmt: skip
+
+
+def _kv_tokens(setup: Bench, context: float) -> float:
+    """Tokens of KV cache that a replica has room for, where sequences are `context` tokens long on average."""
+    token = float(sequence_bytes(setup.lay, np.array([context]), 1.0 - setup.lay.hosted("kv"))[0]) / context
+    if token > 0:
+        return float(setup.memory.room[0] * setup.lay.dp[0] / token)
+    return min(float(setup.memory.seqs[0]), _MOST_SEQS) * context  # all of it in host memory
 
 
 def _mean_context(traffic: Traffic) -> float:
