@@ -1,153 +1,162 @@
 """Score `perfmodel predict` on measured serving runs and write docs/accuracy.md.
 
-    python benchmarks/accuracy.py CASES.csv TRUTH.csv [--peer NAME=PREDICTIONS.csv ...] [-o docs/accuracy.md]
+    python -m benchmarks.accuracy CASES.csv TRUTH.csv [--simulate simulated.csv] [--peer NAME=PREDICTIONS.csv ...]
 
 CASES is a table as `perfmodel predict` reads it, with the columns `case_id, dataset, group, split, trust,
-twin_in_train`; TRUTH has `case_id, metric, value`. Counted are rows of split `test` that have no twin in `train`, of
-trust A and B, without speculative decoding. A peer's predictions are scored on the same rows.
+twin_in_train`; TRUTH has `case_id, metric, value` and, where runs were repeated, `rel_spread`. Counted are rows of
+split `test` that have no twin in `train`, of trust A and B, without speculative decoding. A peer's predictions are
+scored on the same rows. --simulate replays the cases in the simulator first, or goes on where the file stands
+(see `benchmarks/simulated_cases.py`), and scores it as a peer. --check-reasons fails if a listed row has no reason in
+docs/accuracy-reasons.toml, or if a reason there matches nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
+from benchmarks import accuracy_tables as tables
+from benchmarks.accuracy_reasons import KINDS, Reason, read_reasons, unexplained, worst_table
 from perfmodel.batch import predict
 
-METRICS = {
-    "latency": ("tpot_ms", "tpot_ms_p50", "itl_ms_p50", "e2e_ms"),
-    "first token": ("ttft_ms", "ttft_ms_p50"),
-    "throughput": ("output_tok_s", "total_tok_s", "decode_tok_s", "prefill_tok_s"),
-    "power": ("power_w_per_device", "energy_j_per_output_token"),
-}
-COMMODITY = ("cpu", "rtx", "ascend", "mi", "tpu", "trainium", "inferentia", "ryzen", "epyc", "xeon", "m1", "m2", "m3")
-SILICON = "aiconfigurator_silicon"
+ROOT = Path(__file__).resolve().parents[1]
+REASONS = ROOT / "docs" / "accuracy-reasons.toml"
+LISTED = 20
+COMMAND = (
+    "python -m benchmarks.accuracy CASES.csv TRUTH.csv --simulate simulated.csv --peer 'AIConfigurator=PREDICTIONS.csv'"
+)
 
 
-def rows_of(cases: pd.DataFrame, truth: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Measured values that count, with the columns of their cases."""
-    keep = (cases.split == split) & cases.trust.isin(["A", "B"]) & (cases.spec_decode == "")
-    if split == "test":
-        keep &= cases.twin_in_train == "0"
-    return truth.merge(cases[keep], on="case_id")
+def headline(rows: pd.DataFrame, peers: dict[str, pd.DataFrame]) -> str:
+    """Silicon rows beside the peers, each on all rows; then all other sources."""
+    silicon = rows[rows.dataset == tables.SILICON]
+    lines = {}
+    for metric in ("tpot_ms", "ttft_ms") if len(silicon) else ():
+        mine = silicon[silicon.metric == metric]
+        lines[f"{metric}, perfmodel"] = tables.line(mine)
+        bare = mine.drop(columns=["predicted", "low", "high", "error"])
+        lines |= {f"{metric}, {name}": tables.line(tables.joined(bare, table)) for name, table in peers.items()}
+    others = rows[rows.dataset != tables.SILICON]
+    kinds = {k: others[others.metric.isin(m)] for k, m in tables.METRICS.items()}
+    return (
+        "## NVIDIA data centre, latency at a fixed concurrency\n\n" + tables.markdown("metric", lines)
+        + "\n## All other sources\n\n"
+        + tables.markdown("metrics", {k: tables.line(r) for k, r in kinds.items() if len(r)})
+    )  # fmt: skip
 
 
-def joined(rows: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
-    """The rows with prediction, bounds (NaN where there are none) and relative error."""
-    table = predictions.set_index("case_id")
-    out = rows.copy()
-    for name, suffix in (("predicted", ""), ("low", "_lo"), ("high", "_hi")):
-        out[name] = np.nan
-        for metric in out.metric.unique():
-            if metric + suffix in table.columns:
-                mine = out.metric == metric
-                values = pd.to_numeric(table[metric + suffix], errors="coerce")
-                out.loc[mine, name] = out.case_id[mine].map(values).astype(float)
-    out["error"] = (out.predicted - out.value) / out.value
-    return out
+def limiting(rows: pd.DataFrame, cases: pd.DataFrame, truth: pd.DataFrame) -> str:
+    """What the figures rest on: the worst groups, and how well measurements repeat."""
+    again = tables.repeats(cases, truth)
+    parts = [
+        "## What limits\n\nA figure with groups equal is a mean over groups of each group's median, so a few that are "
+        "far off rule it. `they give` is what the worst 2 % of the groups (at least one) add to it, `without them` "
+        "the mean of the others; neither replaces the figure with all groups.\n\n"
+        + tables.markdown("rows", tables.limits(rows)),
+        "The noise floor, runs that were repeated, (largest - smallest)/median:\n\n"
+        + (tables.markdown("source: metric", again) or "No repeats among these rows.\n"),
+        "The same configuration measured by another source (engine versions differ, medians against means): error of "
+        "one source's value as a prediction of the other's, on the rows left out above for having such a twin:\n\n"
+        + (tables.markdown("source", tables.twins(cases, truth)) or "No twins.\n"),
+    ]
+    return "\n".join(parts)
 
 
-def line(rows: pd.DataFrame) -> dict[str, object]:
-    """One line of a table: counts, median, mean and 90th percentile of |error|, bias, share inside the interval."""
-    hit = rows[rows.predicted.notna() & np.isfinite(rows.error)]
-    band = hit[hit.low.notna() & hit.high.notna()]
-    groups = hit.groupby("group").error.apply(lambda e: e.abs().median())
-    inside = ((band.value >= band.low) & (band.value <= band.high)).mean() if len(band) else np.nan
-    size = hit.error.abs()
-    return {
-        "values": len(rows), "answered": len(hit) / max(len(rows), 1), "median": size.median(), "mean": size.mean(),
-        "p90": size.quantile(0.9), "bias": hit.error.median(), "groups": len(groups),
-        "median, groups equal": groups.mean(), "inside 80 %": inside,
-    }  # fmt: skip
-
-
-def markdown(title: str, lines: dict[str, dict[str, object]]) -> str:
-    """A table in Markdown; shares as per cent."""
-    columns = list(next(iter(lines.values())))
-
-    def cell(name: str, value: object) -> str:
-        if name in ("values", "groups"):
-            return str(value)
-        number = float(value)  # type: ignore[arg-type]
-        return "-" if number != number else f"{100 * number:.1f} %"
-
-    head = f"| {title} | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns) + "\n"
-    body = [f"| {key} | " + " | ".join(cell(c, row[c]) for c in columns) + " |" for key, row in lines.items()]
-    return head + "\n".join(body) + "\n"
-
-
-def sections(rows: pd.DataFrame, peers: dict[str, pd.DataFrame]) -> list[str]:
-    """All tables of the page."""
-    parts = []
-    silicon = rows[rows.dataset == SILICON]
-    if len(silicon):
-        lines = {}
-        for metric in ("tpot_ms", "ttft_ms"):
-            mine = silicon[silicon.metric == metric]
-            lines[f"{metric}, perfmodel"] = line(mine)
-            for name, table in peers.items():
-                lines[f"{metric}, {name}"] = line(joined(mine.drop(columns=["predicted", "low", "high"]), table))
-        parts.append("## NVIDIA data centre, latency at a fixed concurrency\n\n" + markdown("metric", lines))
-    others = rows[rows.dataset != SILICON]
-    by_kind = {
-        kind: line(others[others.metric.isin(metrics)])
-        for kind, metrics in METRICS.items()
-        if others.metric.isin(metrics).any()
-    }
-    parts.append("## All other sources\n\n" + markdown("metrics", by_kind))
-    small = rows[rows.device.str.startswith(COMMODITY) & ~rows.metric.isin(METRICS["power"])]
-    by_device = {d: line(r) for d, r in small.groupby("device")}
-    parts.append(
-        "## CPUs, RTX cards, Ascend, AMD, TPU, Neuron\n\n" + markdown("device", {"all": line(small), **by_device})
-    )
-    by_source = {f"{d}: {m}": line(r) for (d, m), r in rows.groupby(["dataset", "metric"]) if len(r) >= 4}
-    parts.append("## By source and metric\n\n" + markdown("source: metric", by_source))
+def details(rows: pd.DataFrame) -> str:
+    """By device, source, basis; intervals by source and mode."""
+    small = rows[rows.device.str.startswith(tables.COMMODITY) & ~rows.metric.isin(tables.METRICS["power"])]
+    by_device = {str(d): tables.line(r) for d, r in small.groupby("device")}
+    sources = {f"{d}: {m}": tables.line(r) for (d, m), r in rows.groupby(["dataset", "metric"]) if len(r) >= 4}
+    modes = {f"{m}, {k}": tables.line(r[r.metric.isin(names)])
+             for m, r in rows.groupby("mode") for k, names in tables.METRICS.items()
+             if r.metric.isin(names).any()}  # fmt: skip
+    parts = [
+        "## CPUs, RTX cards, Ascend, AMD, TPU, Neuron\n\n"
+        + tables.markdown("device", {"all": tables.line(small), **by_device}),
+        "## Intervals\n\nShare of measurements within the 80 % interval, number of values in brackets.\n\n"
+        + tables.markdown("mode", tables.intervals(rows, "mode"))
+        + "\n" + tables.markdown("source", tables.intervals(rows, "dataset")),
+        "## By mode\n\n" + tables.markdown("mode, metrics", modes),
+        "## By source and metric\n\n" + tables.markdown("source: metric", sources),
+    ]  # fmt: skip
     if "basis" in rows:
-        parts.append("## By basis\n\n" + markdown("basis", {b: line(r) for b, r in rows.groupby("basis")}))
-    return parts
+        bases = {str(b): tables.line(r) for b, r in rows.groupby("basis")}
+        parts.append("## By basis\n\n" + tables.markdown("basis", bases))
+    return "\n".join(parts)
 
 
-def worst(rows: pd.DataFrame, count: int = 20) -> str:
-    """The groups with the largest error, one line each."""
-    found = rows[np.isfinite(rows.error)].assign(size=lambda r: np.log(r.predicted / r.value).abs())
-    top = found.sort_values("size", ascending=False).drop_duplicates(["group", "metric"]).head(count)
-    lines = ["| case | metric | measured | predicted |", "|---|---|---|---|"]
-    lines += [f"| {r.group} | {r.metric} | {r.value:.4g} | {r.predicted:.4g} |" for r in top.itertuples()]
-    return "## The worst rows, one a group and metric\n\n" + "\n".join(lines) + "\n"
+def page(
+    rows: pd.DataFrame, cases: pd.DataFrame, truth: pd.DataFrame, peers: dict[str, pd.DataFrame], reasons: list[Reason],
+    *, split: str, answered: str,
+) -> str:  # fmt: skip
+    """The whole page. rows: `tables.joined` values with their `basis`; answered: a sentence on coverage."""
+    head = (
+        f"# Accuracy\n\nMade by one command, `{COMMAND}`; the columns these tables need are listed in that file, how "
+        "cases are replayed in `benchmarks/simulated_cases.py`. Measured values of published serving runs that nothing "
+        "was fitted on (split "
+        f"`{split}`, without rows that another source also measured in the other split), setups known, no speculative "
+        "decoding. |error| is relative to the measurement; bias is the median signed error; `median, groups equal` "
+        "gives every model, device and engine the same weight, `median group` is the middle one of them. `inside` is "
+        f"the share of measurements within the 80 % interval.\n\n{answered}\n"
+    )
+    parts = [head, headline(rows, peers)]
+    if peers:
+        parts.append(
+            "## On exactly the same rows\n\nThe closed form, the simulator and others, each pair on the values that "
+            "both answer, then on those that all answer.\n\n"
+            + tables.markdown("values; who", tables.beside(rows, peers))
+        )
+    kinds = "".join(f"- *{name}*: {text}.\n" for name, text in KINDS.items())
+    parts += [
+        limiting(rows, cases, truth), details(rows),
+        "## The worst rows, one a group and metric\n\nWhat was found, row by row (`docs/accuracy-reasons.toml`):\n\n"
+        f"{kinds}\n{worst_table(rows, reasons, LISTED)}",
+    ]  # fmt: skip
+    return "\n".join(parts)
 
 
-def main() -> None:
-    """Command line."""
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; 1 when --check-reasons finds something."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", type=Path)
     parser.add_argument("truth", type=Path)
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=CSV")
+    parser.add_argument("--simulate", type=Path, metavar="CSV", help="replay the cases and keep the answers here")
+    parser.add_argument("--minutes", type=float, default=10.0, help="time to replay in")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that replay")
+    parser.add_argument("--predictions", type=Path, help="answers of `perfmodel predict` made before")
+    parser.add_argument("--reasons", type=Path, default=REASONS)
+    parser.add_argument("--check-reasons", action="store_true", help="only check that listed rows are explained")
     parser.add_argument("--split", default="test", choices=["test", "train"])
-    parser.add_argument("-o", "--output", type=Path, default=Path("docs/accuracy.md"))
-    asked = parser.parse_args()
+    parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs" / "accuracy.md")
+    asked = parser.parse_args(arguments)
     cases = pd.read_csv(asked.cases, dtype=str, keep_default_na=False)
-    truth = pd.read_csv(asked.truth)[["case_id", "metric", "value"]]
-    rows = rows_of(cases, truth, asked.split)
-    predictions = predict(asked.cases)
-    rows = joined(rows, predictions)
-    rows["basis"] = rows.case_id.map(predictions.set_index("case_id").basis)
+    truth = pd.read_csv(asked.truth)
+    predictions = pd.read_csv(asked.predictions, low_memory=False) if asked.predictions else predict(asked.cases)
+    rows = tables.joined(tables.rows_of(cases, truth, asked.split), predictions)
+    rows["basis"] = rows.case_id.map(predictions.set_index("case_id").basis).fillna("refused").replace("", "refused")
+    reasons = read_reasons(asked.reasons)
+    problems = unexplained(rows, reasons, LISTED)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if asked.check_reasons:
+        return 1 if problems else 0
     peers = {p.partition("=")[0]: pd.read_csv(p.partition("=")[2]) for p in asked.peer}
-    refused = predictions[predictions.error != ""]
-    head = (
-        "# Accuracy\n\nMade by `python benchmarks/accuracy.py CASES.csv TRUTH.csv`; the columns these tables need are "
-        "listed in that file. Measured values of published serving runs that nothing was fitted on "
-        f"(split `{asked.split}`, without rows that another source also measured in the other split), setups known, "
-        "no speculative decoding. |error| is relative to the measurement; bias is the median signed error; "
-        "`groups equal` gives every model, device and engine the same weight. `inside` is the share of "
-        "measurements within the 80 % interval.\n\n"
-        f"Rows answered: {1 - len(refused) / max(len(predictions), 1):.1%} of {len(predictions)}.\n"
-    )
-    asked.output.write_text("\n".join([head, *sections(rows, peers), worst(rows)]))
-    print(asked.output.read_text())
+    if asked.simulate:
+        from benchmarks.simulated_cases import replay
+
+        replay(cases[tables.counted(cases, asked.split)], asked.simulate, minutes=asked.minutes, jobs=asked.jobs)
+        peers = {"simulator": pd.read_csv(asked.simulate), **peers}
+    refused = int((predictions.error.notna() & (predictions.error != "")).sum())
+    coverage = f"Rows answered: {1 - refused / max(len(predictions), 1):.1%} of {len(predictions)}."
+    text = page(rows, cases, truth, peers, reasons, split=asked.split, answered=coverage)
+    asked.output.write_text(text, encoding="utf-8")
+    print(text)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,36 +1,55 @@
-"""The simulator on measured serving runs: predictions as `benchmarks/accuracy.py --peer simulator=FILE` scores them.
+"""The simulator on measured serving runs: predictions as `benchmarks/accuracy.py` scores them.
 
-    python benchmarks/simulated_cases.py CASES.csv [--split test] [--dataset NAME] [--most 500] -o simulated.csv
+    python -m benchmarks.simulated_cases CASES.csv [--split test] [--dataset NAME] [--minutes 10] -o simulated.csv
 
-Colocated rows without speculative decoding are replayed: closed loops with their opening burst (ten requests a user
-where the case does not say), batches, single streams, random arrivals, offline batches. Lengths are drawn as `isl_dist`
-says: fixed, uniform around the mean, else log-normal.
+Rows without speculative decoding are replayed: closed loops with their opening burst (ten requests a user where the
+case does not say), batches, single streams, random arrivals, offline batches; prefill and decode workers where the case
+names them. Lengths are drawn as `isl_dist` says: fixed, uniform around the mean, else log-normal. Rows of one layout
+share a step table. Layouts come in random order, so that what is done when the time is over is a fair sample; a further
+call goes on there, and starts anew when the code, the data or the constants have changed.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import hashlib
+import os
+import time
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from hwdb import PerfmodelError, load
+from hwdb import Hwdb, PerfmodelError, load
 from perfmodel import simulator
 from perfmodel.batch import Group, Prediction
 from perfmodel.casetable import cases_of
 from perfmodel.costs import default
 from perfmodel.deployment import Deployments
 from perfmodel.load import Load
-from perfmodel.simulator import StepTable, Traffic
+from perfmodel.simulator import Pool, StepTable, Traffic
 
+ROOT = Path(__file__).resolve().parents[1]
 #: Spread of the logarithm of natural lengths (ShareGPT's prompts 1.2, answers 0.8; Azure conversations 0.9 and 0.8).
 NATURAL = 0.8
 MOST_REQUESTS = 3000
 METRICS = ("ttft_ms", "ttft_ms_p50", "ttft_ms_p90", "ttft_ms_p99", "tpot_ms", "tpot_ms_p50", "tpot_ms_p99",
            "itl_ms_p50", "itl_ms_p99", "e2e_ms", "output_tok_s")  # fmt: skip
+COLUMNS = ("case_id", *METRICS, "total_tok_s", "req_s", "error", "made_with")
+#: Columns of a case that make up its layout: rows that agree share a step table.
+LAYOUT = ("model", "device", "n_devices", "engine", "engine_version", "weight_dtype", "act_dtype", "kv_dtype", "mode",
+          "tp", "pp", "ep", "dp_attention", "prefill_workers", "prefill_tp", "prefill_ep", "prefill_dp",
+          "decode_workers", "decode_tp", "decode_ep", "decode_dp")  # fmt: skip
+#: What answers rest on: a change in any of these files makes kept answers stale.
+_SOURCES = ("perfmodel/**/*.py", "perfmodel/**/*.toml", "hwdb/**/*.toml", "data/profiles/**/*.*",
+            "benchmarks/simulated_cases.py")  # fmt: skip
 
 
 def lengths(mean: float, count: int, how: str, generator: np.random.Generator) -> np.ndarray:
@@ -61,40 +80,146 @@ def traffic(mode: str, demand: Load, j: int, how: str, replicas: float) -> Traff
     return simulator.traffic(*columns, concurrency=users if mode in ("closed", "single") else 0)
 
 
-def together(parts: list[Traffic]) -> Traffic:
+def together(parts: Iterable[Traffic]) -> Traffic:
     """All requests at once: what a step table for all of them must reach."""
-    columns = (np.concatenate([getattr(p, f) for p in parts]) for f in ("input_tokens", "output_tokens"))
+    kept = [*parts]
+    columns = (np.concatenate([getattr(p, f) for p in kept]) for f in ("input_tokens", "output_tokens"))
     return simulator.traffic(*columns)
 
 
-def replayed(group: Group, demand: Load, placed: Deployments, shapes: list[str]) -> dict[int, dict[str, Any]]:
-    """Simulated figures of a group's rows; rows of one layout share a step table."""
-    costs, out = default(group.engine.family, group.engine.name), {}
+def stages(prediction: Prediction, group: Group, placed: Deployments | None) -> list[tuple[str, Deployments]]:
+    """(role, one row a case) of the pools that serve a group's rows."""
+    if placed is not None:
+        return [("both", placed)]
+    (front, first), (back, second) = prediction.pools(group)
+    return [("prefill", replace(front, replicas=first)), ("decode", replace(back, replicas=second))]
+
+
+def replayed(prediction: Prediction, group: Group, shapes: list[str]) -> dict[int, dict[str, Any]]:
+    """Simulated figures of a group's rows, by row of the group."""
+    demand, placed = prediction.prepare(group)
+    roles = stages(prediction, group, placed)
     layouts: dict[tuple[float, ...], list[int]] = defaultdict(list)
     for j in range(len(group.rows)):
-        one = placed.take(np.array([j]))
-        layouts[
-            tuple(float(getattr(one, c)[0]) for c in ("device", "tp", "pp", "ep", "dp", "weight", "act", "kv"))
-        ].append(j)
+        codes = ("device", "tp", "pp", "ep", "dp", "weight", "act", "kv")
+        layouts[tuple(float(getattr(d, c)[j]) for _, d in roles for c in codes)].append(j)
+    out: dict[int, dict[str, Any]] = {}
     for rows in layouts.values():
-        offers = {j: traffic(group.mode, demand, j, shapes[j], float(placed.replicas[j])) for j in rows}
-        table: StepTable | None = None
+        copies = roles[-1][1].replicas
+        offers = {j: traffic(group.mode, demand, j, shapes[j], float(copies[j])) for j in rows}
+        tables: dict[str, StepTable] = {}
         for j, requests in offers.items():
-            one = placed.take(np.array([j]))
             try:
-                if table is None:
-                    table = simulator.pool(
-                        group.spec, one, group.engine, together([*offers.values()]), costs=costs
-                    ).table
-                pool = simulator.pool(group.spec, one, group.engine, requests, costs=costs, table=table)
-                found = simulator.summary(simulator.run(requests, pool, router="join_shortest_queue"))
+                out[j] = simulated(group, [(r, d.take(np.array([j]))) for r, d in roles], requests, offers, tables)
             except PerfmodelError as problem:
                 out[j] = {"error": str(problem)}
                 continue
-            out[j] = {m: found[m] for m in METRICS} | {"error": ""}
-            total = found["output_tok_s"] * (1 + float(demand.input[0, j] / demand.output[0, j]))
-            out[j] |= {"total_tok_s": total, "req_s": found["request_rate"]}
+            out[j]["total_tok_s"] = out[j]["output_tok_s"] * (1 + float(demand.input[0, j] / demand.output[0, j]))
     return out
+
+
+def simulated(
+    group: Group,
+    roles: list[tuple[str, Deployments]],
+    requests: Traffic,
+    offers: dict[int, Traffic],
+    tables: dict[str, StepTable],
+) -> dict[str, Any]:
+    """Figures of one case. tables: step tables of its layout by role, filled when first needed."""
+    costs = default(group.engine.family, group.engine.name)
+
+    def pool(role: Any, row: Deployments, load: Traffic) -> Pool:
+        known = tables.get(role)
+        return simulator.pool(group.spec, row, group.engine, load, costs=costs, role=role, table=known)
+
+    for role, row in roles:
+        if role not in tables:
+            tables[role] = pool(role, row, together(offers.values())).table
+    pools = [pool(role, row, requests) for role, row in roles]
+    found = simulator.summary(simulator.run(requests, pools, router="join_shortest_queue"))
+    return {m: found[m] for m in METRICS} | {"req_s": found["request_rate"], "error": ""}
+
+
+def answers(cases: pd.DataFrame, database: Hwdb) -> list[dict[str, Any]]:
+    """Replay a few rows (of one layout, for speed); a row of `COLUMNS` without `made_with` for each."""
+    prediction = Prediction(cases_of(cases.reset_index(drop=True)), database)
+    ids, shapes = cases.case_id.tolist(), cases.isl_dist.tolist()
+    found: dict[int, dict[str, Any]] = {}
+    for group in prediction.groups():
+        try:
+            part = replayed(prediction, group, [shapes[i] for i in group.rows])
+        except PerfmodelError as problem:
+            part = {j: {"error": str(problem)} for j in range(len(group.rows))}
+        found |= {int(group.rows[j]): figures for j, figures in part.items()}
+    refused = {i: {"error": str(e)} for i, e in enumerate(prediction.cases.error) if e}
+    return [{"case_id": ids[i], **figures} for i, figures in sorted((refused | found).items())]
+
+
+@cache
+def _database() -> Hwdb:
+    return load()
+
+
+def _work(part: pd.DataFrame) -> list[dict[str, Any]]:
+    return answers(part, _database())
+
+
+def made_with() -> str:
+    """A short name for the state of everything that answers rest on."""
+    digest = hashlib.sha256()
+    for pattern in _SOURCES:
+        for path in sorted(ROOT.glob(pattern)):
+            if path.is_file() and "__pycache__" not in path.parts:
+                digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def units(cases: pd.DataFrame, seed: int = 0) -> list[pd.DataFrame]:
+    """The rows by layout, layouts in random order."""
+    parts = [part for _, part in cases.groupby([c for c in LAYOUT if c in cases.columns], sort=True)]
+    return [parts[i] for i in np.random.default_rng(seed).permutation(len(parts))]
+
+
+def _finished(parts: list[pd.DataFrame], jobs: int, deadline: float) -> Iterator[list[dict[str, Any]]]:
+    """Answers of the parts as they come; none is begun after the deadline."""
+    with ProcessPoolExecutor(jobs, initializer=os.nice, initargs=(10,)) as workers:
+        pending: set[Future[list[dict[str, Any]]]] = set()
+        waiting = iter(parts)
+        while True:
+            while len(pending) < jobs + 1 and time.monotonic() < deadline and (part := next(waiting, None)) is not None:
+                pending.add(workers.submit(_work, part))
+            if not pending:
+                return
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in done)
+
+
+def kept(path: Path, stamp: str) -> set[str]:
+    """Cases that a file has answers of; a file made with something else is begun again."""
+    if path.exists():
+        before = pd.read_csv(path, dtype=str, keep_default_na=False)
+        if list(before.columns) == list(COLUMNS) and set(before.made_with) <= {stamp}:
+            return set(before.case_id)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerow(COLUMNS)
+    return set()
+
+
+def replay(cases: pd.DataFrame, path: Path, *, minutes: float = 10.0, jobs: int = 2) -> int:
+    """Replay `cases` for so many minutes, adding to the CSV file `path`; how many rows it holds in the end."""
+    stamp, begin = made_with(), time.monotonic()
+    done = kept(path, stamp)
+    left = cases[~cases.case_id.isin(done) & (cases.spec_decode == "")]
+    count, whole = len(done), len(done) + len(left)
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="")
+        for rows in _finished(units(left), jobs, begin + 60 * minutes):
+            writer.writerows({**row, "made_with": stamp} for row in rows)
+            file.flush()
+            count += len(rows)
+            print(f"simulated {count} of {whole} rows, {(time.monotonic() - begin) / 60:.1f} min", end="\r", flush=True)
+    print(f"simulated {count} of {whole} rows, {(time.monotonic() - begin) / 60:.1f} min: {path}")
+    return count
 
 
 def main() -> None:
@@ -103,26 +228,14 @@ def main() -> None:
     parser.add_argument("cases", type=Path)
     parser.add_argument("--split", default="test")
     parser.add_argument("--dataset", default="")
-    parser.add_argument("--most", type=int, default=0, help="replay a random sample of so many rows")
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("-o", "--output", type=Path, required=True)
     chosen = parser.parse_args()
     cases = pd.read_csv(chosen.cases, dtype=str, keep_default_na=False)
-    keep = (cases.split == chosen.split) & (cases.spec_decode == "") & (cases.prefill_workers == "")
-    keep &= cases.trust.isin(["A", "B"]) & ((cases.dataset == chosen.dataset) | (chosen.dataset == ""))
-    picked = cases[keep]
-    if chosen.most and len(picked) > chosen.most:
-        picked = picked.sample(chosen.most, random_state=0)
-    picked = picked.reset_index(drop=True)
-    prediction = Prediction(cases_of(picked.copy()), load())
-    rows: list[dict[str, Any]] = []
-    for group in prediction.groups():
-        demand, placed = prediction.prepare(group)
-        if placed is not None:
-            found = replayed(group, demand, placed, picked.isl_dist[group.rows].tolist())
-            rows += [{"case_id": picked.case_id[group.rows[j]], **figures} for j, figures in found.items()]
-        print(f"{len(rows)} of {len(picked)}", end="\r", flush=True)
-    pd.DataFrame(rows).to_csv(chosen.output, index=False)
-    print(f"{chosen.output}: {len(rows)} of {len(picked)} rows")
+    keep = (cases.split == chosen.split) & cases.trust.isin(["A", "B"])
+    keep &= (cases.dataset == chosen.dataset) | (chosen.dataset == "")
+    replay(cases[keep], chosen.output, minutes=chosen.minutes, jobs=chosen.jobs)
 
 
 if __name__ == "__main__":
