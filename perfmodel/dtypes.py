@@ -37,13 +37,14 @@ class Format:
 
     bits: mean bits a value, block scales and zero points included.
     compute: compute type its GEMMs run in when activations follow it; None means weight-only (activations' type).
-    source: where the bit count comes from.
+    source: where the bit count comes from. whole: embedding and head are stored in it too.
     """
 
     name: str
     bits: float
     compute: str | None
     source: str
+    whole: bool = False
 
     @property
     def bytes(self) -> float:
@@ -65,23 +66,23 @@ _FORMATS = (
     Format("w4a4", 4.0 + 16.0 / 128, "int4", "Atom/QServe style (arXiv:2310.19102); fp16 scale a group of 128"),
     Format("fp4", 4.0 + 8.0 / 16, "fp4", "NVFP4: fp8 scale per 16 values (NVIDIA Blackwell documentation)"),
     Format("mxfp4", 4.0 + 8.0 / 32, None, "OCP Microscaling MXFP4: 8-bit scale per 32 values (arXiv:2310.10537)"),
-    Format("q8_0", 8.5, None, _GGUF),
-    Format("q6_k", 6.56, None, _GGUF),
-    Format("q5_0", 5.54, None, _GGUF),
-    Format("q5_k_m", 5.70, None, _GGUF),
-    Format("q5_k_s", 5.57, None, _GGUF),
-    Format("q4_0", 4.66, None, _GGUF),
-    Format("q4_k_m", 4.89, None, _GGUF),
-    Format("q4_k_s", 4.67, None, _GGUF),
-    Format("iq4_nl", 4.68, None, _GGUF),
-    Format("iq4_xs", 4.46, None, _GGUF),
-    Format("q3_k_s", 3.64, None, _GGUF),
-    Format("iq3_xxs", 3.25, None, _GGUF),
-    Format("q2_k", 3.16, None, _GGUF),
-    Format("iq2_m", 2.93, None, _GGUF),
-    Format("iq2_kl", 2.69, None, "ik_llama.cpp IQ2_KL: 2.6875 bits a weight"),
-    Format("iq2_xs", 2.59, None, _GGUF),
-    Format("iq2_xxs", 2.38, None, _GGUF),
+    Format("q8_0", 8.5, None, _GGUF, whole=True),
+    Format("q6_k", 6.56, None, _GGUF, whole=True),
+    Format("q5_0", 5.54, None, _GGUF, whole=True),
+    Format("q5_k_m", 5.70, None, _GGUF, whole=True),
+    Format("q5_k_s", 5.57, None, _GGUF, whole=True),
+    Format("q4_0", 4.66, None, _GGUF, whole=True),
+    Format("q4_k_m", 4.89, None, _GGUF, whole=True),
+    Format("q4_k_s", 4.67, None, _GGUF, whole=True),
+    Format("iq4_nl", 4.68, None, _GGUF, whole=True),
+    Format("iq4_xs", 4.46, None, _GGUF, whole=True),
+    Format("q3_k_s", 3.64, None, _GGUF, whole=True),
+    Format("iq3_xxs", 3.25, None, _GGUF, whole=True),
+    Format("q2_k", 3.16, None, _GGUF, whole=True),
+    Format("iq2_m", 2.93, None, _GGUF, whole=True),
+    Format("iq2_kl", 2.69, None, "ik_llama.cpp IQ2_KL: 2.6875 bits a weight", whole=True),
+    Format("iq2_xs", 2.59, None, _GGUF, whole=True),
+    Format("iq2_xxs", 2.38, None, _GGUF, whole=True),
     Format("int4_g32", 4.0 + 16.0 / 32, None, "compressed-tensors group 32, 16-bit scale a group (Kimi-K2-Thinking)"),
     Format("mxfp8", 8.0 + 8.0 / 32, "fp8", "OCP Microscaling MXFP8: 8-bit scale per 32 values (arXiv:2310.10537)"),
 )

@@ -32,11 +32,13 @@ KINDS = ("documented", "measured", "fitted", "assumed")
 #: Other names in use -> engine family.
 ALIASES = {
     "vllm-v1": "vllm", "vllm-ascend": "vllm", "tensorrt-llm": "trtllm", "tensorrt_llm": "trtllm", "trt-llm": "trtllm",
-    "nim": "trtllm", "llama.cpp": "llamacpp", "ik_llama.cpp": "llamacpp", "ik_llamacpp": "llamacpp",
+    "nim": "trtllm", "llama.cpp": "llamacpp", "ik_llama.cpp": "ik_llama", "ik_llamacpp": "ik_llama",
     "mindie-llm": "mindie", "mii": "deepspeed-mii", "fastgen": "deepspeed-mii", "deepspeed-fastgen": "deepspeed-mii",
     "sarathi-serve": "sarathi", "ft": "fastertransformer", "static": "fastertransformer",
     "other": "generic", "": "generic",
 }  # fmt: skip
+#: Forks that tables list under their parent's name: parent -> (what the version text says, engine).
+FORKS = {"llamacpp": ("ik_llama", "ik_llama")}
 
 
 @dataclass(frozen=True)
@@ -316,6 +318,8 @@ def engine(name: str = "generic", version: str = "") -> Engine:
         return load_engine(name)
     key = name.strip().lower()
     key = ALIASES.get(key, key)
+    said, fork = FORKS.get(key, ("", key))
+    key = fork if said in version.lower() else key
     known = names()
     if key not in known:
         raise UnknownName("engine", name, [*known, *filter(None, ALIASES)], "or give the path of an engine TOML file")

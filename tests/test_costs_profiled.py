@@ -158,7 +158,7 @@ def test_every_accelerator_is_answered_and_every_device_by_default() -> None:
             [d.bandwidth > 0 and (d.peak("bf16") > 0 or d.peak("fp16") > 0 or d.peak("fp32") > 0) for d in every]
         )
         carried = Calibrated().cost(demand, there)
-        kinds = np.array([d.kind in ("gpu", "npu", "tpu", "soc") for d in every])
+        kinds = np.array([d.kind == "gpu" for d in every])  # other kinds only from a measured device of their make
         assert np.isfinite(carried.time[kinds & rated]).all(), family
         assert np.isfinite(default().cost(demand, there).time[rated]).all(), family
 

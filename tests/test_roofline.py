@@ -28,7 +28,7 @@ ONE = np.ones(1)
 LLAMA = model("llama-3.1-8b")
 LINKS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p")
 #: Efficiencies of one without a launch floor: the physical bound itself.
-IDEAL = Efficiency(ONE, ONE, ONE, ONE, launch=np.zeros(1))
+IDEAL = Efficiency(ONE, ONE, ONE, ONE, launch=np.zeros(1), kv=ONE)
 
 
 def columns(*names: str) -> Hardware:

@@ -5,15 +5,27 @@ from __future__ import annotations
 from perfmodel.costs.calibrated import Calibrated
 from perfmodel.costs.corrected import Corrected
 from perfmodel.costs.first_known import FirstKnown
+from perfmodel.costs.own_kernels import OwnKernels
 from perfmodel.costs.profiled import Profiled
 from perfmodel.costs.roofline import BOUNDS, Bound, Roofline, bound
 from perfmodel.demand import CostModel
 
-__all__ = ["BOUNDS", "Bound", "Calibrated", "Corrected", "FirstKnown", "Profiled", "Roofline", "bound", "default"]
+__all__ = [
+    "BOUNDS",
+    "Bound",
+    "Calibrated",
+    "Corrected",
+    "FirstKnown",
+    "OwnKernels",
+    "Profiled",
+    "Roofline",
+    "bound",
+    "default",
+]
 
 
 #: Engines whose kernels are theirs alone and were not measured: tables of other engines' kernels say nothing of them.
-OWN_KERNELS = ("llamacpp",)
+OWN_KERNELS = ("llamacpp", "ik_llama")
 
 
 def default(framework: str = "", engine: str = "") -> CostModel:
@@ -22,6 +34,7 @@ def default(framework: str = "", engine: str = "") -> CostModel:
 
     engine: name of an engine file; its kernels' factors over stand-alone ones then apply (`Corrected`).
     """
-    tables = () if framework in OWN_KERNELS else (Profiled(framework), Calibrated(framework))
+    own = framework in OWN_KERNELS
+    tables: tuple[CostModel, ...] = (OwnKernels(framework),) if own else (Profiled(framework), Calibrated(framework))
     known = FirstKnown((*tables, Roofline()))
     return Corrected(known, engine) if engine else known

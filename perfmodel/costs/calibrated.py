@@ -38,8 +38,9 @@ PLENTY, SCARCITY = 50_000, 0.7
 OTHER_FORMAT, NEAR_FORMAT = 1.5, 0.3
 #: Weight of a relative for shapes beyond its table.
 BEYOND = 0.2
-#: Kinds between which tables carry over; CPUs and machines that compute from SRAM have nothing in common with them.
-_ACCELERATORS = ("gpu", "npu", "tpu", "soc")
+#: Kinds between which tables carry over within a vendor, and those whose kernels are ports of one another from vendor
+#: to vendor. What compiles whole graphs for a machine of its own has nothing in common with others.
+_ALIKE, _PORTED = ("gpu", "soc"), ("gpu",)
 _CALIBRATED = BASIS_CODE["calibrated"]
 
 
@@ -55,7 +56,7 @@ class Ceilings:
 @lru_cache(maxsize=4096)
 def ceilings(device: Device, act: str) -> Ceilings:
     """Ceilings of `device` in compute type `act`: measured, else the rated peak times its kind's share."""
-    gemm, _, memory, link, _ = shares(device)
+    gemm, _, memory, link, *_ = shares(device)
     used = lookup.effective(act, device)
     own = _share(device, used)
     compute = device.peak(used) * (own if own == own else gemm)
@@ -73,10 +74,10 @@ def _share(device: Device, act: str) -> float:
 
 
 def kinship(device: Device, other: Device, link: bool = False) -> float:
-    """How far two devices are apart: 0 for the same architecture and balance, from `FAR` on for another vendor."""
-    if device.kind != other.kind and not {device.kind, other.kind} <= set(_ACCELERATORS):
-        return float("inf")
-    if {device.kind, other.kind} & {"cpu", "lpu", "rdu"} and device.kind != other.kind:
+    """How far two devices are apart: 0 for the same architecture and balance, from `FAR` on for another vendor's GPU,
+    inf for strangers."""
+    kinds = {device.kind, other.kind}
+    if (len(kinds) > 1 and not kinds <= set(_ALIKE)) or (device.vendor != other.vendor and not kinds <= set(_PORTED)):
         return float("inf")
     if link:
         apart = abs(np.log(device.link.bandwidth / other.link.bandwidth))

@@ -15,18 +15,20 @@ from hwdb import Device
 from perfmodel.demand import Array
 from perfmodel.hardware import Hardware
 
-FIGURES = ("gemm", "attention", "memory", "link", "launch_us")
+FIGURES = ("gemm", "attention", "memory", "link", "launch_us", "kv")
 
 
 @dataclass(frozen=True)
 class Efficiency:
-    """Columns (N,): shares of arithmetic peak (gemm, attention), of memory and link bandwidth; launch floor in s."""
+    """Columns (N,): shares of arithmetic peak (gemm, attention), of memory and link bandwidth; launch floor in s; share
+    of memory bandwidth that decode attention reaches (kv)."""
 
     gemm: Array
     attention: Array
     memory: Array
     link: Array
     launch: Array
+    kv: Array
 
 
 @cache
@@ -41,9 +43,15 @@ def spread() -> float:
 
 @cache
 def shares(device: Device) -> tuple[float, ...]:
-    """The figures of `FIGURES` for a device: the first prior that matches it and states the figure."""
+    """The figures of `FIGURES` for a device: of memory the share measured on it, else, as for the others, the first
+    prior that matches it and states the figure. Where none states `kv`, KV entries stream as anything else."""
     matching = [p for p in _table()["prior"] if _matches(p, device)]
-    return tuple(next(p[f] for p in matching if f in p) for f in FIGURES)
+    streamed = device.measured("memory_bandwidth") / device.bandwidth
+    known = {f: next(p[f] for p in matching if f in p) for f in FIGURES if f != "kv"}
+    if streamed <= 1.0:  # a measurement above what is rated belongs to another make of the device
+        known["memory"] = streamed
+    known["kv"] = next((p["kv"] for p in matching if "kv" in p), known["memory"])
+    return tuple(known[f] for f in FIGURES)
 
 
 def _matches(prior: dict[str, Any], device: Device) -> bool:
@@ -54,5 +62,5 @@ def _matches(prior: dict[str, Any], device: Device) -> bool:
 def efficiency(hardware: Hardware) -> Efficiency:
     """Gather the shares of each row's device."""
     table = np.array([shares(d) for d in hardware.devices])[hardware.index]
-    gemm, attention, memory, link, launch_us = table.T
-    return Efficiency(gemm=gemm, attention=attention, memory=memory, link=link, launch=launch_us * 1e-6)
+    gemm, attention, memory, link, launch_us, kv = table.T
+    return Efficiency(gemm=gemm, attention=attention, memory=memory, link=link, launch=launch_us * 1e-6, kv=kv)

@@ -26,6 +26,7 @@ _COMPUTE_SHARE = {
     "recurrent_decode": "attention",
     "elementwise": "attention",
 }
+_READS_KV = ("attention_decode", "mla_decode")
 
 
 class Bound(NamedTuple):
@@ -70,7 +71,7 @@ class Roofline:
                 demand,
                 hardware,
                 compute_share=getattr(share, _COMPUTE_SHARE[demand.family]),
-                memory_share=share.memory,
+                memory_share=share.kv if demand.family in _READS_KV else share.memory,
             )
             work = limits.time
             time = work + share.launch

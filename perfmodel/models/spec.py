@@ -171,15 +171,17 @@ class ModelSpec:
     def with_weights(self, weight_format: str) -> ModelSpec:
         """This model with its weights stored in `weight_format`, as checkpoints of that format are made.
 
-        A model published in that kind of format comes back as it is. Parts in `keep` stay in 16 bit. Four-bit floating
-        formats follow the public checkpoints: mxfp4 touches the experts only where there are experts (gpt-oss), and
-        nvfp4 leaves latent attention in 16 bit (nvidia/DeepSeek-R1-NVFP4). fp8 of a mixture of experts is scaled by
-        blocks (Qwen3-235B-A22B-FP8, MiniMax-M2, DeepSeek-V3).
+        A model published in that kind of format comes back as it is. Parts in `keep` stay in 16 bit, but for embedding
+        and head in GGUF files, whose bits are means over the whole file. Four-bit floating formats follow the public
+        checkpoints: mxfp4 touches the experts only where there are experts (gpt-oss), and nvfp4 leaves latent attention
+        in 16 bit (nvidia/DeepSeek-R1-NVFP4). fp8 of a mixture of experts is scaled by blocks (Qwen3-235B-A22B-FP8,
+        MiniMax-M2, DeepSeek-V3).
         """
         wanted = storage(weight_format)
         if any(_alike(wanted, storage(f)) for f in self.formats.values() if f not in ("bf16", "fp16", "fp32")):
             return self
-        formats = {"default": wanted.name, **dict.fromkeys(self.keep, "bf16")}
+        kept = [part for part in self.keep if not (wanted.whole and part in ("embedding", "lm_head"))]
+        formats = {"default": wanted.name, **dict.fromkeys(kept, "bf16")}
         if wanted.name == "mxfp4" and self.experts:
             rest = {k: f for k, f in self.formats.items() if k != "experts"}
             formats = {**rest, "experts": "mxfp4"}
