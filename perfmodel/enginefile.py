@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwdb import InputError, UnknownName
+from perfmodel.overlap import ways
 from perfmodel.tomltable import Table, read_toml
 
 if TYPE_CHECKING:
@@ -106,7 +107,9 @@ class Engine:
     lockstep: share of a closed loop's opening burst that still moves together when all lengths are equal.
     launch_time: host seconds to launch one kernel outside a captured graph; such a pass takes at least its launches.
     request_time: seconds a request spends in the front end before and after the engine (HTTP, tokens).
-    batching: `continuous`, or `static` (a batch runs until its last sequence ends).
+    batching: `continuous`, or `static` (a batch runs until its last sequence ends). overlap: how communication runs
+    beside computation (`perfmodel.overlap.ways`); overlap_share: part of the shorter stream that hides, NaN for the
+    way's own.
     """
 
     name: str
@@ -132,6 +135,8 @@ class Engine:
     memory_rule: str = "total"
     step_host_parallel: float = 0.0
     launch_time: float = 0.0
+    overlap: str = "none"
+    overlap_share: float = NAN
     lockstep: float = 1.0
     micro_batch: float = NAN
     graph_seqs: float = NAN
@@ -181,11 +186,11 @@ _NUMBERS = {
     "step_host_parallel": ("step_host_parallel_us", 1e-6), "request_time": ("request_ms", 1e-3),
     "micro_batch": ("micro_batch", 1.0), "graph_seqs": ("graph_seqs", 1.0),
     "token_budget_floor": ("token_budget_floor", 1.0), "launch_time": ("launch_us", 1e-6),
-    "lockstep": ("lockstep", 1.0),
+    "lockstep": ("lockstep", 1.0), "overlap_share": ("overlap_share", 1.0),
 }  # fmt: skip
 _OPTIONAL = {
     "launch_time", "lockstep", "micro_batch", "graph_seqs", "token_budget_floor", "step_host_parallel",
-    "budget_is_model_length",
+    "budget_is_model_length", "overlap", "overlap_share",
 }  # fmt: skip
 _FLAGS = (
     "chunked_prefill", "prefill_first", "graph_capture", "overlap_scheduling", "prefix_cache", "budget_is_model_length",
@@ -195,6 +200,7 @@ _CHOICES = {
     "batching": ("continuous", "static"),
     "admission": ("grow", "reserve", "contiguous"),
     "memory_rule": ("total", "static", "free"),
+    "overlap": ways(),
 }
 
 
@@ -255,9 +261,9 @@ def _assemble(table: Table, settings: dict[str, object], facts: dict[str, Fact])
         tiers=tuple(_tier(t) for t in table.tables("tier", ())), facts=facts, **settings,  # type: ignore[arg-type]
     )  # fmt: skip
     table.done(also=[*_OPTIONAL, *[k for k, _ in _NUMBERS.values()]])
-    share = made.memory_fraction
-    if not (math.isnan(share) or 0 < share <= 1):
-        raise table.error("memory_fraction", f"value {share:g} is not a share; give it between 0 and 1")
+    for key, share in (("memory_fraction", made.memory_fraction), ("overlap_share", made.overlap_share)):
+        if not (math.isnan(share) or 0 < share <= 1):
+            raise table.error(key, f"value {share:g} is not a share; give it between 0 and 1")
     return made
 
 

@@ -15,10 +15,11 @@ from perfmodel.estimator import bench, per_replica
 from perfmodel.hardware import Hardware
 from perfmodel.load import load
 from perfmodel.models import ModelSpec
+from perfmodel.overlap import overlap
 from perfmodel.passes import Pass, Passes
 from perfmodel.serving import serve
 from perfmodel.step import step_shape
-from perfmodel.steps import priced, summed
+from perfmodel.steps import StepCost, priced, summed
 from perfmodel.workload import Workload
 
 
@@ -28,6 +29,7 @@ class Term:
 
     peak_share: achieved share of the device's dense peak, memory bandwidth or link bandwidth, whichever it comes
     closest to; NaN for host time. basis, spread: what the time rests on and the log half-width of its 80 % interval.
+    What hides behind other work is a term of family `overlap` whose time is below zero.
     """
 
     phase: str
@@ -71,25 +73,44 @@ def explain(
 
 
 def _phase(phase: str, passes: Passes, one: Pass) -> list[Term]:
-    every = list(priced(passes.lay, passes.hardware, passes.costs, one.step))
-    cost = summed(every, step_shape(one.step, passes.lay.tp))
+    """Operators of one pass, then what the host adds, then (below zero) what hides behind something else."""
+    cost = passes.price(one.step)
+    batches = int(np.ravel(cost.batches)[0])
+    every = list(priced(passes.lay, passes.hardware, passes.costs, one.step.part(batches)))
     wall = float(np.ravel(passes.wall(cost, one.seqs, captured=one.captured, factor=one.factor))[0])
-    rows = [(d, c) for d, c in every if np.all(d.count > 0)]
-    times = [float(np.ravel(d.count * c.time)[0]) for d, c in rows]
-    device = sum(times)
-    out = [
-        Term(
-            phase, d.name, d.family, float(np.ravel(d.count)[0]), t, t / wall, BOUNDS[int(np.ravel(c.bound)[0])],
-            _peak_share(d, passes.hardware, t), BASES[int(np.ravel(c.basis)[0])], float(np.ravel(c.spread)[0]),
-        )
-        for (d, c), t in zip(rows, times, strict=True)
-    ]  # fmt: skip
-    host = wall - device
-    if host > 0:
+    out = []
+    for d, c in every:
+        if np.all(d.count > 0):
+            calls = batches * float(np.ravel(d.count)[0])
+            time = calls * float(np.ravel(c.time)[0])
+            out.append(
+                Term(
+                    phase, d.name, d.family, calls, time, time / wall, BOUNDS[int(np.ravel(c.bound)[0])],
+                    _peak_share(d, passes.hardware, time / batches), BASES[int(np.ravel(c.basis)[0])],
+                    float(np.ravel(c.spread)[0]),
+                )
+            )  # fmt: skip
+    hidden = float(np.ravel(cost.hidden)[0])
+    host = wall - sum(t.time for t in out) + hidden
+    if host > 1e-9 * wall:
         out.append(
             Term(phase, "host", "host", 1.0, host, host / wall, "launch", float("nan"), "roofline", float("nan"))
         )
+    if hidden > 0:
+        out.append(_hidden(phase, passes, summed(every, step_shape(one.step, passes.lay.tp)), hidden, wall))
     return out
+
+
+def _hidden(phase: str, passes: Passes, cost: StepCost, hidden: float, wall: float) -> Term:
+    """Time below zero: what runs behind something else; its name says who hides behind whom."""
+    way = overlap(passes.engine.overlap, passes.engine.overlap_share)
+    assert way is not None  # something hides
+    streams = way.streams_of(cost).reshape(len(way.streams), -1)[:, 0]
+    front = int(np.argmax(streams))
+    behind = [name for i, name in enumerate(way.names()) if i != front and streams[i] > 0]
+    name = f"{' and '.join(behind)} behind {way.names()[front]}"
+    nan = float("nan")
+    return Term(phase, name, "overlap", float(way.batches), -hidden, -hidden / wall, "link", nan, "roofline", nan)
 
 
 def _peak_share(demand: Demand, hardware: Hardware, time: float) -> float:

@@ -11,6 +11,7 @@ from perfmodel.demand import Array, CostModel
 from perfmodel.enginefile import Engine
 from perfmodel.hardware import Hardware
 from perfmodel.layout import Layout
+from perfmodel.overlap import cheaper, overlap, overlapped
 from perfmodel.step import Step, step_shape
 from perfmodel.steps import StepCost, step_cost
 
@@ -29,8 +30,27 @@ class Passes:
     graph_seqs: Array | None = None
 
     def price(self, step: Step) -> StepCost:
-        """Device time of one pass."""
-        return step_cost(self.lay, self.hardware, self.costs, step)
+        """Device time of one pass, communication beside computation where the engine does that and it pays.
+
+        Engines decide by thresholds on a pass's tokens (vLLM `--dbo-decode-token-threshold`); tuned, they lie where it
+        begins to pay.
+        """
+        way = overlap(self.engine.overlap, self.engine.overlap_share)
+        if way is None:
+            return step_cost(self.lay, self.hardware, self.costs, step)
+        shape = step_shape(step, self.lay.tp)
+        both = step_cost(self.lay, self.hardware, self.costs, _stack([step, step.part(way.batches)], shape))
+        plain = both.take(0, shape)
+        beside = overlapped(both.take(1, shape), way)
+        return cheaper(plain, beside, self._floored(beside, step) < self._floored(plain, step))
+
+    def _floored(self, cost: StepCost, step: Step) -> Array:
+        """Device time of a pass, its kernels' launches at least where no captured graph replays them; a pass in more
+        micro-batches than it has sequences never ends."""
+        replayed = (np.asarray(step.prefill_tokens) <= 0) & self.captured(step.decode_seqs * self.lay.pp)
+        least = np.where(replayed, 0.0, cost.calls * self.engine.launch_time)
+        pieces = np.maximum(step.prefill_tokens, step.decode_seqs / self.lay.dp)
+        return np.where(pieces >= cost.batches, np.maximum(cost.time, least), np.inf)
 
     def wall(self, cost: StepCost, seqs: Array, *, captured: np.ndarray, factor: Array | float = 1.0) -> Array:
         """Wall time of a pass over `seqs` sequences: host time adds, or hides behind the device where it overlaps.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -31,6 +31,11 @@ class Step:
     def tokens(self) -> Array:
         """Tokens the pass carries."""
         return np.asarray(self.prefill_tokens + np.multiply(self.decode_seqs, self.decode_tokens), float)
+
+    def part(self, pieces: int) -> Step:
+        """One of so many equal micro-batches: sequences are shared out, their lengths stay."""
+        shared = ("prefill_tokens", "prefill_seqs", "decode_seqs")
+        return replace(self, **{name: np.asarray(getattr(self, name), float) / pieces for name in shared})
 
 
 def step_shape(step: Step, column: Array) -> tuple[int, ...]:

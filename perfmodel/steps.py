@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
-from perfmodel.costs.roofline import BOUNDS
+from perfmodel.costs.roofline import BOUNDS, LAUNCH_BOUND, LINK_FAMILIES
 from perfmodel.demand import BASES, Array, Cost, CostModel, Demand
 from perfmodel.hardware import Hardware
 from perfmodel.layout import Layout
@@ -24,7 +24,9 @@ class StepCost:
     """Device time of one pass, (C, N) or (N,), host time excluded.
 
     time: s. bound: (4, ...) s by what limits (`perfmodel.costs.BOUNDS`). basis: codes of `BASES`, the worst that
-    carries a significant share. spread: log half-width of the 80 % interval. calls: kernels launched.
+    carries a significant share. spread: log half-width of the 80 % interval. calls: kernels launched. links:
+    (2, ...) s of collectives limited by links, and by their launch. hidden: s of work that runs behind other work, not
+    in `time`; batches: micro-batches the pass is cut into (`perfmodel.overlap`).
     """
 
     time: Array
@@ -32,11 +34,15 @@ class StepCost:
     basis: np.ndarray
     spread: Array
     calls: Array
+    links: Array
+    hidden: Array
+    batches: np.ndarray
 
     def take(self, turn: int, shape: tuple[int, ...]) -> StepCost:
         """One of several passes that were priced along a first axis, in `shape`."""
-        parts = {n: getattr(self, n)[turn].reshape(shape) for n in ("time", "basis", "spread", "calls")}
-        return StepCost(bound=self.bound[:, turn].reshape(-1, *shape), **parts)
+        leading = {n: getattr(self, n)[:, turn].reshape(-1, *shape) for n in ("bound", "links")}
+        names = (f.name for f in fields(self) if f.name not in leading)
+        return StepCost(**leading, **{n: getattr(self, n)[turn].reshape(shape) for n in names})
 
 
 #: Coordinates that choose a table; demands are priced together only where these agree.
@@ -104,11 +110,15 @@ def summed(terms: Iterable[tuple[Demand, Cost]], shape: tuple[int, ...]) -> Step
     bound = np.zeros((len(BOUNDS), *shape))
     by_basis = np.zeros((len(BASES), *shape))
     by_family: dict[str, Array] = {}
-    calls = np.zeros(shape)
+    calls, links = np.zeros(shape), np.zeros((2, *shape))
     for demand, cost in terms:
         # an absent operator (count 0) must not turn an unknown price into an unknown sum
         time = np.where(demand.count > 0, demand.count * cost.time, 0.0)
         calls += demand.count
+        if demand.family in LINK_FAMILIES:
+            launched = np.where(cost.bound == LAUNCH_BOUND, time, 0.0)
+            links[0] += time - launched
+            links[1] += launched
         for code in np.unique(cost.bound):
             bound[code] += np.where(cost.bound == code, time, 0.0)
         for code in np.unique(cost.basis):
@@ -121,4 +131,5 @@ def summed(terms: Iterable[tuple[Demand, Cost]], shape: tuple[int, ...]) -> Step
         significant = by_basis >= SIGNIFICANT * total
         spread = np.sqrt(variance) / total
     worst = len(BASES) - 1 - np.argmax(significant[::-1], axis=0)
-    return StepCost(total, bound, np.where(np.isfinite(total), worst, len(BASES) - 1).astype(np.int8), spread, calls)
+    basis = np.where(np.isfinite(total), worst, len(BASES) - 1).astype(np.int8)
+    return StepCost(total, bound, basis, spread, calls, links, hidden=np.zeros(shape), batches=np.ones(shape, np.int8))
