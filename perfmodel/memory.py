@@ -192,7 +192,7 @@ def memory(
         seqs = np.where(sequence > 0, np.floor(np.maximum(room, 0.0) / sequence), np.where(room > 0, np.inf, 0.0))
         behind = np.where(each > 0, np.floor((space - fixed) / each), np.where(fixed > space, 0.0, np.inf))
     behind = np.where(np.isnan(space), np.inf, np.maximum(behind, 0.0))
-    room = np.where(behind < seqs, behind * sequence, room)
+    room = np.where(behind < seqs, np.where(np.isfinite(behind), behind, 0.0) * sequence, room)
     return Memory(
         hardware.memory, usable, weights, activations, reserve, sequence, room, np.minimum(seqs, behind) * lay.dp,
         adapters, space, fixed, each,

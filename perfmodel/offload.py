@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from hwdb import Device, InputError
+from perfmodel.costs.efficiency import FIGURES, shares
 from perfmodel.demand import Array
 
 if TYPE_CHECKING:
@@ -83,13 +84,13 @@ def hosted(deployments: Deployments) -> Hosted | None:
 
     `InputError` for shares that are none, and where a needed figure of the host is not known.
     """
-    shares = {name: getattr(deployments, f"host_{name}") for name in ("weights", "experts", "kv")}
-    for name, share in shares.items():
+    parts = {name: getattr(deployments, f"host_{name}") for name in ("weights", "experts", "kv")}
+    for name, share in parts.items():
         bad = ~((share >= 0) & (share <= 1))
         if bad.any():
             raise InputError(f"host_{name} {share[bad][0]:g} is no share; give 0 (none) to 1 (all in host memory)")
     fetching = deployments.adapters is not None and deployments.adapters.missing > 0
-    used = np.any([share > 0 for share in shares.values()], axis=0) | fetching
+    used = np.any([share > 0 for share in parts.values()], axis=0) | fetching
     if not used.any():
         return None
     host = deployments.host
@@ -106,9 +107,22 @@ def hosted(deployments: Deployments) -> Hosted | None:
             raise InputError(f"{name}: nothing is known of its host; give {key}")
     memory = _figure(deployments, host.memory, [d.si("host.memory") for d in deployments.devices])
     return Hosted(
-        **shares, link=link, memory=memory, bandwidth=bandwidth, flops=flops, where=host.where, prefetch=host.prefetch
+        **parts, link=link, memory=memory, bandwidth=bandwidth, flops=flops, where=host.where, prefetch=host.prefetch
     )
 
 
 def _figure(deployments: Deployments, given: float, known: list[float]) -> Array:
     return np.full(len(deployments), given) if given == given else np.array(known)[deployments.device]
+
+
+def figures_of(cpu: Device, sockets: float = 1.0) -> dict[str, float]:
+    """Memory, memory bandwidth and FLOP/s, as `Host` takes them, of so many sockets of `cpu` behind each device.
+
+    Bandwidth and FLOP/s are what its kind reaches of the rated figures. `InputError` where `cpu` is no CPU.
+    """
+    if cpu.kind != "cpu":
+        raise InputError(f"{cpu.name} is no CPU but a {cpu.kind}; name the CPU of the host, such as xeon-8592p")
+    reached = dict(zip(FIGURES, shares(cpu), strict=True))
+    bandwidth, flops = cpu.bandwidth * reached["memory"], cpu.peak("bf16") * reached["gemm"]
+    known = {"memory": cpu.memory, "bandwidth": bandwidth, "flops": flops}
+    return {name: value * sockets for name, value in known.items()}

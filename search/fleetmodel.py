@@ -217,6 +217,11 @@ def _space(option: FleetOption, name: str, bill: Tariff, at: int, scenario: Scen
         pp=axes.get("pp", (1,)),
         ep=axes.get("ep", SearchSpace.ep),
         dp=axes.get("dp", SearchSpace.dp),
+        host_weights=scenario.offload.weights,
+        host_experts=scenario.offload.experts,
+        host_kv=scenario.offload.kv,
+        host=scenario.offload.host,
+        adapters=scenario.adapters,
     )
 
 

@@ -108,12 +108,15 @@ def space_of(scenario: Scenario, spec: ModelSpec, bill: Tariff) -> SearchSpace:
         "act": tuple(COMPUTE_CODE[a] for a in c.act),
         "kv": tuple(FORMAT_CODE[k] for k in c.kv),
     }
+    away = {axis: shares for axis, shares in scenario.offload.axes.items() if any(shares)}
     base = SearchSpace(
         spec,
         bill.devices,
         stock=scenario.offer.stock,
         domain={d.name: float(n) for d, n in zip(bill.devices, bill.per_node, strict=True)},
-        pinned=frozenset(name for name, values in {**given, **codes}.items() if values),
+        host=scenario.offload.host,
+        adapters=scenario.adapters,
+        pinned=frozenset(name for name, values in {**given, **codes, **away}.items() if values),
     )
     if not spec.experts and not given["dp"]:
         given["dp"] = (1.0,)
@@ -121,7 +124,7 @@ def space_of(scenario: Scenario, spec: ModelSpec, bill: Tariff) -> SearchSpace:
         given["ep"] = (1.0,)
     if WHOLE_GROUP in given["ep"] and 1.0 not in given["ep"] and spec.experts:
         given["ep"] = (1.0, *given["ep"])  # a layer on one device has no group to spread over
-    chosen: dict[str, Any] = {name: values for name, values in {**given, **codes}.items() if values}
+    chosen: dict[str, Any] = {name: values for name, values in {**given, **codes, **away}.items() if values}
     return replace(base, **chosen)
 
 

@@ -278,7 +278,10 @@ def words(d: Deployments) -> str:
     parts = [f"{d.devices_per_replica[0]:g} {d.devices[int(d.device[0])].name}"]
     parts += [f"{k.upper()}{getattr(d, k)[0]:g}" for k in ("tp", "pp", "ep", "dp", "sp") if getattr(d, k)[0] > 1]
     weight = int(d.weight[0])
-    return ", ".join([*parts, *([FORMAT_NAMES[weight]] if weight >= 0 else [])])
+    parts += [FORMAT_NAMES[weight]] if weight >= 0 else []
+    beside = {w: float(getattr(d, f"host_{w}")[0]) for w in ("weights", "experts", "kv")}
+    away = [f"{share:.0%} of {what}" for what, share in beside.items() if share]
+    return ", ".join([*parts, *([f"{' and '.join(away)} in host memory"] if away else [])])
 
 
 def _layout(d: Deployments, row: int) -> dict[str, Any]:
@@ -292,6 +295,7 @@ def _layout(d: Deployments, row: int) -> dict[str, Any]:
         "max_seqs": float(d.max_seqs[row]),
         "weight": code(int(d.weight[row])),
         "kv": code(int(d.kv[row])),
+        **{k: float(getattr(d, k)[row]) for k in ("host_weights", "host_experts", "host_kv")},
     }
 
 

@@ -15,8 +15,10 @@ from typing import Any
 from hwdb import Hwdb, InputError, UnknownName, load
 from perfmodel import Engine, Slo, Workload, engine
 from perfmodel import model as model_of
+from perfmodel.adapters import Adapters
 from perfmodel.dtypes import COMPUTE, storage
 from perfmodel.tomltable import Table, read_toml
+from search.deploymentfile import Offload, read_adapters, read_offload
 from search.fleetfile import FleetSpec, read_fleet
 from search.inventory import Inventory
 from search.workloadfile import WORKLOAD_KEYS, Request, read_request, read_slo, relay, wholes
@@ -115,6 +117,8 @@ class Scenario:
     limits: Limits
     site: Site = field(default_factory=Site)
     fleet: FleetSpec | None = None
+    adapters: Adapters | None = None
+    offload: Offload = field(default_factory=Offload)
 
     @property
     def workload(self) -> Workload:
@@ -165,7 +169,8 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
         choices=_choices(top.table("search", {})), engine=_engine(top.table("engine", {}), folder),
         minimise=objective.text("rank_by", "usd_per_hour", choices=tuple(OBJECTIVES)),
         limits=_limits(top.table("limits", {})), site=_site(top.table("site", {})),
-        fleet=_fleet(top, folder, slo, model, offer),
+        fleet=_fleet(top, folder, slo, model, offer), adapters=read_adapters(top),
+        offload=read_offload(top, load(offer.folders), offer.nodes),
     )  # fmt: skip
     objective.done()
     top.done(also=("workload", "fleet", "hardware", "model"))

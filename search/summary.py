@@ -18,7 +18,7 @@ PROVEN = 1e-6
 GROUPS = {
     "gemm": "GEMM", "grouped_gemm": "experts", "attention_prefill": "attention", "attention_decode": "attention",
     "mla_prefill": "attention", "mla_decode": "attention", "recurrent_prefill": "recurrence",
-    "recurrent_decode": "recurrence", "elementwise": "elementwise", "host": "host",
+    "recurrent_decode": "recurrence", "elementwise": "elementwise", "host": "host", "host_link": "host_memory",
 }  # fmt: skip
 
 
