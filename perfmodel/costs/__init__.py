@@ -5,6 +5,7 @@ from __future__ import annotations
 from perfmodel.costs.calibrated import Calibrated
 from perfmodel.costs.corrected import Corrected
 from perfmodel.costs.first_known import FirstKnown
+from perfmodel.costs.launched import Launched
 from perfmodel.costs.own_kernels import OwnKernels
 from perfmodel.costs.profiled import Profiled
 from perfmodel.costs.roofline import BOUNDS, Bound, Roofline, bound
@@ -16,6 +17,7 @@ __all__ = [
     "Calibrated",
     "Corrected",
     "FirstKnown",
+    "Launched",
     "OwnKernels",
     "Profiled",
     "Roofline",
@@ -36,5 +38,5 @@ def default(framework: str = "", engine: str = "") -> CostModel:
     """
     own = framework in OWN_KERNELS
     tables: tuple[CostModel, ...] = (OwnKernels(framework),) if own else (Profiled(framework), Calibrated(framework))
-    known = FirstKnown((*tables, Roofline()))
+    known = Launched(FirstKnown((*tables, Roofline())), framework)
     return Corrected(known, engine) if engine else known

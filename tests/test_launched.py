@@ -1,0 +1,42 @@
+"""Passes that the host launches kernel by kernel, against published decode times."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import hwdb
+from perfmodel.costs import BOUNDS, Launched, Roofline, default
+from perfmodel.costs.launched import launch_time
+from perfmodel.demand import Demand
+from perfmodel.deployment import deployments
+from perfmodel.enginefile import engine
+from perfmodel.estimator import estimate
+from perfmodel.hardware import hardware
+from perfmodel.models import model
+from perfmodel.workload import Workload
+
+
+def test_no_operator_takes_less_than_a_launch_and_longer_ones_stay() -> None:
+    devices = [hwdb.device("ascend-910b2"), hwdb.device("h100-sxm")]
+    rows = hardware(devices, np.array([0, 0, 1]))
+    moved = np.array([1e3, 1e9, 1e3])
+    demand = Demand("norm", "elementwise", np.zeros(3), moved, np.ones(3))
+    inner, found = Roofline().cost(demand, rows), Launched(Roofline(), "vllm").cost(demand, rows)
+    assert found.time.tolist() == [launch_time("vllm", devices[0]), *inner.time[1:].tolist()]
+    assert BOUNDS[found.bound[0]] == "launch"
+    assert found.bound[1] == inner.bound[1]
+    assert Launched(Roofline(), "mindie").cost(demand, rows).time.tolist() == inner.time.tolist()
+
+
+@pytest.mark.parametrize(
+    ("device", "context", "seqs", "published_ms"),
+    [("ascend-910c", 28_650.0, 1.0, 30.7), ("ascend-910b2", 245.0, 8.0, 29.8)],
+)
+def test_decode_waits_for_the_host_as_measured(device: str, context: float, seqs: float, published_ms: float) -> None:
+    """accelmark, vllm-ascend 0.18: Llama-3-8B; weights and KV alone take 11 to 13 ms."""
+    load = Workload(np.array([context]), np.array([256.0]), arrival="closed", concurrency=seqs)
+    placed = deployments([hwdb.device(device)])
+    found = estimate(model("meta-llama/Llama-3.1-8B-Instruct"), load, placed, engine=engine("vllm", "0.18"),
+                     costs=default("vllm"))  # fmt: skip
+    assert float(found.tpot[0, 0]) * 1e3 == pytest.approx(published_ms, rel=0.25)
