@@ -1,7 +1,8 @@
 """Launched: kernels that the host launches one by one, each waiting for the next launch.
 
 Engines capture decode passes as graphs where a device's software can; where it cannot, the device idles between short
-kernels. The entries `[[host]]` of `efficiency.toml` say which engines launch so on whose devices, and how long it takes.
+kernels. The entries `[[host]]` of `efficiency.toml` say which engines launch so on which devices, and how long it
+takes.
 """
 
 from __future__ import annotations
