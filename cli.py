@@ -15,6 +15,8 @@ import typer
 import search
 from hwdb import PerfmodelError, load
 from search import present
+from search.options import AsCsv, AsJson, Folders, Model, Name, Scenario
+from search.profiling import profile
 
 app = typer.Typer(
     name="perfmodel",
@@ -26,20 +28,9 @@ app = typer.Typer(
 )
 hw = typer.Typer(help="Devices, nodes and prices: list, show, compare.", no_args_is_help=True)
 models = typer.Typer(help="The model catalogue: list, show.", no_args_is_help=True)
-profile = typer.Typer(help="Measured operator times: list, show, measure, fit, import.", no_args_is_help=True)
 app.add_typer(hw, name="hw")
 app.add_typer(models, name="models")
 app.add_typer(profile, name="profile")
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON array of flat objects, one a row.")]
-AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
-Folders = Annotated[
-    list[Path] | None,
-    typer.Option("--hwdb", metavar="DIR", help="Folder of your own device, node and price files; repeatable."),
-]
-Scenario = Annotated[Path, typer.Argument(metavar="SCENARIO.toml", help="What to serve, on what, within which SLOs.")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A device, as `hw list` names it.")]
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="Hugging Face name, or path to a config.json.")]
 
 
 @app.command("plan")
@@ -153,6 +144,27 @@ def estimate(
     max_seqs: Annotated[float | None, typer.Option(help="Sequences at once a replica (default: engine's).")] = None,
     engine: Annotated[str, typer.Option(help="Serving engine: vllm, sglang, trtllm, …, or a TOML file.")] = "vllm",
     engine_version: Annotated[str, typer.Option(help="Its version, which decides the era.")] = "",
+    lora_rank: Annotated[int | None, typer.Option(help="Rank of the low-rank adapters that requests use.")] = None,
+    lora_count: Annotated[int | None, typer.Option(help="Adapters they choose from (default: 1).")] = None,
+    lora_resident: Annotated[int | None, typer.Option(help="Adapters in device memory (default: all).")] = None,
+    lora_zipf: Annotated[float | None, typer.Option(help="Exponent of their popularity (default: 0, alike).")] = None,
+    lora_targets: Annotated[str, typer.Option(help="Layers that carry them: q,k,v,o,gate,up,down (default).")] = "",
+    host_weights: Annotated[float, typer.Option(help="Share of the layers' weights in host memory, 0 to 1.")] = 0.0,
+    host_experts: Annotated[float, typer.Option(help="Share of the routed experts in host memory.")] = 0.0,
+    host_kv: Annotated[float, typer.Option(help="Share of the KV cache in host memory.")] = 0.0,
+    host_link_gbs: Annotated[float | None, typer.Option(help="Copies from host memory, GB/s a device.")] = None,
+    host_memory_gb: Annotated[float | None, typer.Option(help="Host memory, GB a device.")] = None,
+    host_cpu: Annotated[str, typer.Option(help="CPU of the host, as `hw list` names it.")] = "",
+    host_sockets: Annotated[float, typer.Option(help="Sockets of it behind each device.")] = 1.0,
+    host_compute: Annotated[bool, typer.Option("--host-compute", help="The CPU works on its part itself.")] = False,
+    host_prefetch: Annotated[bool, typer.Option("--host-prefetch", help="Copies go on beside the device.")] = False,
+    prefill_workers: Annotated[int | None, typer.Option(help="Disaggregated: workers that compute prompts.")] = None,
+    decode_workers: Annotated[int | None, typer.Option(help="Disaggregated: workers that answer.")] = None,
+    prefill_device: Annotated[str, typer.Option(help="Device of a prefill worker (default: --device).")] = "",
+    prefill_tp: Annotated[int | None, typer.Option(help="Its tensor parallelism (default: --tp; so on).")] = None,
+    prefill_pp: Annotated[int | None, typer.Option(help="Its pipeline parallelism.")] = None,
+    prefill_ep: Annotated[int | None, typer.Option(help="Its devices that experts are spread over.")] = None,
+    prefill_dp_attention: Annotated[int | None, typer.Option(help="Its attention data parallelism.")] = None,
     ttft_ms: Annotated[float | None, typer.Option(help="Bound on time to first token: prints the chance.")] = None,
     tpot_ms: Annotated[float | None, typer.Option(help="Bound on time per output token.")] = None,
     e2e_ms: Annotated[float | None, typer.Option(help="Bound on a whole request.")] = None,
@@ -162,8 +174,8 @@ def estimate(
     as_csv: AsCsv = False,
     hwdb: Folders = None,
 ) -> None:
-    """Latency, throughput, memory, power and cost of one deployment."""
-    from search import single
+    """Latency, throughput, memory, power and cost of one deployment, or of a pair of pools."""
+    from search import pooled, single
 
     form, database = present.form(as_json, as_csv), load(hwdb or ())
     slo = single.slo_of(ttft_ms, tpot_ms, e2e_ms, slo_at)
@@ -173,7 +185,16 @@ def estimate(
     asked = single.single(
         model, device, workload, hwdb=database, engine_name=engine, engine_version=engine_version, weights=weights,
         activations=activations, kv=kv, tp=tp, pp=pp, ep=ep, dp=dp_attention, sp=sp, replicas=replicas,
-        max_tokens=max_batched_tokens, max_seqs=max_seqs,
+        max_tokens=max_batched_tokens, max_seqs=max_seqs, host_weights=host_weights, host_experts=host_experts,
+        host_kv=host_kv, adapters=single.adapters_of(lora_rank, lora_count, lora_resident, lora_zipf, lora_targets),
+        host=single.host_of(
+            database, cpu=host_cpu, sockets=host_sockets, link_gbs=host_link_gbs, memory_gb=host_memory_gb,
+            compute=host_compute, prefetch=host_prefetch,
+        ),
+    )  # fmt: skip
+    asked = pooled.pooled(
+        asked, database, prefill_workers=prefill_workers, decode_workers=decode_workers, device=prefill_device,
+        tp=prefill_tp, pp=prefill_pp, ep=prefill_ep, dp=prefill_dp_attention,
     )  # fmt: skip
     if explain:
         return present.show(single.terms_of(asked), form, title="Where the time goes")
@@ -279,94 +300,6 @@ def models_show(name: Model, as_json: AsJson = False, as_csv: AsCsv = False) -> 
     row = rows.model_row(model(name))
     form = present.form(as_json, as_csv)
     present.show([row] if form != "table" else rows.upright(row), form, title=row["name"])
-
-
-@profile.command("list")
-def profile_list(as_json: AsJson = False, as_csv: AsCsv = False, hwdb: Folders = None) -> None:
-    """List measured profiles: one row a device and family, with rows behind it and held-out error."""
-    from perfmodel.profiler import list_rows
-
-    present.show(list_rows(hwdb or ()), present.form(as_json, as_csv), title="Measured profiles")
-
-
-@profile.command("show")
-def profile_show(
-    device: Annotated[str, typer.Argument(metavar="DEVICE", help="A device that has a profile.")],
-    plot: Annotated[Path | None, typer.Option(help="Write a roofline of the measured points here (HTML).")] = None,
-    as_json: AsJson = False,
-    as_csv: AsCsv = False,
-    hwdb: Folders = None,
-) -> None:
-    """Show every table of a device: what it covers, its source, its held-out error."""
-    from perfmodel.profiler import SHOWN, measured_points, show_rows
-    from search import roofline_plot
-
-    found = show_rows(device, hwdb or ())
-    if plot:
-        roofline_plot.write(load(hwdb or ()).device(device), measured_points(device, hwdb or ()), plot)
-    present.show(found, present.form(as_json, as_csv), title=f"Profile of {device}", columns=SHOWN)
-
-
-@profile.command("run")
-def profile_run(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Rows go here (CSV); an old file is continued.")],
-    device: Annotated[str, typer.Option(help="Name the rows carry (default: made of the machine's own).")] = "",
-    backend: Annotated[str, typer.Option(help="numpy, torch-cpu or torch-gpu (default: the best here).")] = "",
-    grid: Annotated[str, typer.Option(help="Points to measure: small or full.")] = "small",
-    budget_s: Annotated[float | None, typer.Option(help="Begin no further point after so many seconds.")] = None,
-    gpu: Annotated[int, typer.Option(help="Which GPU.")] = 0,
-    threads: Annotated[int, typer.Option(help="Threads of a processor (default: all).")] = 0,
-    socket: Annotated[int | None, typer.Option(help="Stay on this socket of a processor.")] = None,
-    collectives: Annotated[bool, typer.Option("--collectives", help="Also time collectives between all GPUs.")] = False,
-    as_json: AsJson = False,
-    as_csv: AsCsv = False,
-) -> None:
-    """Measure this machine's operators; stopped and started again, it goes on where it was."""
-    from perfmodel import profiler
-
-    form = present.form(as_json, as_csv)
-    with present.progress("profiling") as update:
-        run = profiler.profile_machine(
-            output, device=device, backend_name=backend, size=grid, budget=budget_s, index=gpu, threads=threads,
-            socket=socket, between=collectives, progress=update,
-        )  # fmt: skip
-    present.show(run.rows(), form, title="Measured")
-
-
-@profile.command("fit")
-def profile_fit(
-    rows: Annotated[Path, typer.Argument(metavar="ROWS.csv", help="Rows of `profile run` or `profile import`.")],
-    device: Annotated[str, typer.Option(help="Name of the new device.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write, as --hwdb takes it.")],
-    like: Annotated[str, typer.Option(help="Device of `hw list` that it is one of: keeps its rated figures.")] = "",
-    memory_gb: Annotated[float | None, typer.Option(help="Its memory, where ROWS.csv has no machine card.")] = None,
-    as_json: AsJson = False,
-    as_csv: AsCsv = False,
-) -> None:
-    """Turn measured rows into a device and its profile: then `--hwdb DIR --device NAME` uses both."""
-    from perfmodel import profiler
-
-    made = profiler.fit(rows, device=device, out=output, like=like, memory=profiler.gigabytes(memory_gb))
-    notes = [*made.notes(), f"use it with: --hwdb {output} --device {device}"]
-    present.show(made.rows(), present.form(as_json, as_csv), title=f"Profile of {device}", notes=notes)
-
-
-@profile.command("import")
-def profile_import(
-    kind: Annotated[str, typer.Argument(metavar="FORMAT", help="csv, aiconfigurator, vidur, nccl-tests, llama-bench.")],
-    source: Annotated[Path, typer.Argument(metavar="PATH", help="File or folder to read.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Checked rows go here (plain CSV).")],
-    device: Annotated[str, typer.Option(help="What was measured, as `hw list` names it.")] = "",
-    licence: Annotated[str, typer.Option(help="Licence of the data, where the file does not state it.")] = "",
-    as_json: AsJson = False,
-    as_csv: AsCsv = False,
-    hwdb: Folders = None,
-) -> None:
-    """Read what another tool measured, check it, and write it as plain rows; counts what was set aside and why."""
-    from perfmodel.profiles.importers import import_rows
-
-    found = import_rows(kind, source, output, device=device, licence=licence, look_up=load(hwdb or ()).device)
-    present.show(found.report(), present.form(as_json, as_csv), title=f"Imported to {output}", notes=found.notes)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -21,6 +21,13 @@ WHERE: tuple[str, ...] = get_args(Where)
 #: planning figure), 55 of PCIe 5.0's 63, 375 to 420 of NVLink-C2C's 450 GB/s (arXiv:2408.11556).
 LINK_SHARE = 0.85
 
+#: What a figure that is missing is, by the key that states it, and what else states it.
+_UNKNOWN = {
+    "host_link_gbs": "rate at which copies from its host arrive", "host_memory_gbs": "memory bandwidth of its host",
+    "host_tflops": "arithmetic of its host",
+}  # fmt: skip
+_OTHERWISE = dict.fromkeys(("host_memory_gbs", "host_tflops"), ", or name the host's CPU")
+
 
 @dataclass(frozen=True)
 class Host:
@@ -104,7 +111,7 @@ def hosted(deployments: Deployments) -> Hosted | None:
         unknown = used & np.isnan(figure)
         if unknown.any():
             name = deployments.devices[int(deployments.device[unknown][0])].name
-            raise InputError(f"{name}: nothing is known of its host; give {key}")
+            raise InputError(f"{name}: the {_UNKNOWN[key]} is not known; give {key}{_OTHERWISE.get(key, '')}")
     memory = _figure(deployments, host.memory, [d.si("host.memory") for d in deployments.devices])
     return Hosted(
         **parts, link=link, memory=memory, bandwidth=bandwidth, flops=flops, where=host.where, prefetch=host.prefetch

@@ -9,9 +9,12 @@ from typing import Any
 
 from hwdb import Hwdb, InputError, UnknownName
 from perfmodel import Engine, ModelSpec, Objective, Slo, Workload, deployments, engine, estimate, explain, model
+from perfmodel.adapters import Adapters
 from perfmodel.deployment import Deployments
 from perfmodel.dtypes import COMPUTE, COMPUTE_CODE, FORMAT_CODE, FORMAT_NAMES, storage
 from perfmodel.estimates import Estimates
+from perfmodel.explanation import Term
+from perfmodel.offload import Host, figures_of
 from perfmodel.workload import STATISTICS
 from search.explained import term_row
 from search.objectives import chances
@@ -45,6 +48,34 @@ class Single:
     def estimates(self) -> Estimates:
         """What it takes; (1,) columns."""
         return estimate(self.model, self.workload, self.deployments, engine=self.engine)
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """Where the time of its prefill pass and of its decode pass goes."""
+        return explain(self.model, self.workload, self.deployments, engine=self.engine)
+
+    @property
+    def devices(self) -> dict[str, float]:
+        """Devices by name."""
+        one = self.deployments
+        return {one.devices[0].name: float(one.devices_per_replica[0] * one.replicas[0])}
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """How it is laid out, in numbers and in words."""
+        degrees = {k: int(getattr(self.deployments, k)[0]) for k in ("tp", "pp", "ep", "dp", "sp", "replicas")}
+        return {**degrees, "layout": layout_words(self.deployments)}
+
+
+def layout_words(one: Deployments) -> str:
+    """The degrees above 1 of a deployment (a batch of one), what lies in host memory, and its adapters."""
+    degrees = {k: int(getattr(one, k)[0]) for k in ("tp", "pp", "ep", "dp", "sp", "replicas")}
+    away = {k: float(getattr(one, f"host_{k}")[0]) for k in ("weights", "experts", "kv")}
+    spread = " ".join(f"{k}{v}" for k, v in degrees.items() if v > 1) or "one device"
+    beside = [f"{share:.0%} of {what} in host memory" for what, share in away.items() if share]
+    lora = one.adapters
+    beside += [f"{lora.count} adapters of rank {lora.rank}"] if lora else []
+    return ", ".join([spread, *beside])
 
 
 def workload_of(
@@ -88,9 +119,11 @@ def single(
     weights: str = "",
     activations: str = "",
     kv: str = "",
+    host: Host | None = None,
+    adapters: Adapters | None = None,
     **layout: float | None,
 ) -> Single:
-    """The deployment that flags describe. layout: degrees and limits, as `perfmodel.deployments` names them."""
+    """The deployment that flags describe. layout: degrees, limits and shares, as `perfmodel.deployments` names them."""
     if activations and activations not in COMPUTE_CODE:
         raise UnknownName("compute type", activations, COMPUTE, f"({', '.join(COMPUTE)})")
     columns = deployments(
@@ -98,6 +131,8 @@ def single(
         weight=FORMAT_CODE[storage(weights).name] if weights else -1,
         act=COMPUTE_CODE[activations] if activations else -1,
         kv=FORMAT_CODE[storage(kv).name] if kv else -1,
+        host=host,
+        adapters=adapters,
         **{name: value for name, value in layout.items() if value is not None},
     )
     return Single(model(model_name), workload, columns, engine(engine_name, engine_version))
@@ -105,8 +140,33 @@ def single(
 
 def terms_of(asked: Single) -> list[dict[str, Any]]:
     """Operator by operator: a row each term of the prefill pass and of the decode pass."""
-    terms = explain(asked.model, asked.workload, asked.deployments, engine=asked.engine)
-    return [{**term_row(t), "spread_percent": 100.0 * expm1(t.spread)} for t in terms]
+    return [{**term_row(t), "spread_percent": 100.0 * expm1(t.spread)} for t in asked.terms]
+
+
+def adapters_of(
+    rank: int | None, count: int | None, resident: int | None, zipf: float | None, targets: str = ""
+) -> Adapters | None:
+    """The adapters that flags describe, None without any. targets: layers, separated by commas. Raises `InputError`
+    for adapters without a rank."""
+    given = {"count": count, "resident": resident, "zipf": zipf}
+    known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    known |= {"targets": tuple(targets.split(","))} if targets else {}
+    if rank is None:
+        if known:
+            raise InputError(f"--lora-{next(iter(known))} needs --lora-rank; give the adapters' rank")
+        return None
+    return Adapters(rank, **known)
+
+
+def host_of(
+    hwdb: Hwdb, *, cpu: str = "", sockets: float = 1.0, link_gbs: float | None = None, memory_gb: float | None = None,
+    compute: bool = False, prefetch: bool = False,
+) -> Host:  # fmt: skip
+    """The host behind each device that flags describe; what is not given is what hwdb says of the device."""
+    figures = figures_of(hwdb.device(cpu), sockets) if cpu else {}
+    figures |= {"link": link_gbs * 1e9} if link_gbs is not None else {}
+    figures |= {"memory": memory_gb * 1e9} if memory_gb is not None else {}
+    return Host(**figures, where="compute" if compute else "stream", prefetch=prefetch)
 
 
 def slo_of(ttft_ms: float | None, tpot_ms: float | None, e2e_ms: float | None, statistic: str = "mean") -> Slo:
@@ -123,16 +183,15 @@ def slo_of(ttft_ms: float | None, tpot_ms: float | None, e2e_ms: float | None, s
 def row_of(asked: Single, hwdb: Hwdb, slo: Slo) -> dict[str, Any]:
     """Everything about one deployment in a flat row: what was asked, then what it takes."""
     found = asked.estimates
-    device, devices = asked.deployments.devices[0].name, float(found.devices[0])
     return {
         **_asked(asked),
-        "devices": devices,
+        "devices": float(found.devices[0]),
         "running": float(found.running[0]),
         **{name: values[0] for name, values in found.columns().items()},
         "memory_capacity_gb": float(found.memory_capacity[0]) / 1e9,
         "most_running": float(found.max_running[0]),
         "reason": found.reason(0),
-        **_cost(hwdb, device, devices, float(found.output_rate[0])),
+        **_cost(hwdb, asked.devices, float(found.output_rate[0])),
         "slo_chance": float(chances(found, slo).min()) if slo.objectives else NAN,
         "remark": "the load exceeds what this serves: queues grow without end" if found.saturated[0] else "",
     }
@@ -140,15 +199,13 @@ def row_of(asked: Single, hwdb: Hwdb, slo: Slo) -> dict[str, Any]:
 
 def _asked(asked: Single) -> dict[str, Any]:
     columns, load = asked.deployments, asked.workload
-    degrees = {name: int(getattr(columns, name)[0]) for name in ("tp", "pp", "ep", "dp", "sp", "replicas")}
     loads = {"closed": "concurrency", "static": "concurrency", "open": "rate", "offline": "n_requests"}
     number = getattr(load, loads[load.arrival]) if load.arrival in loads else 1.0
     unit = {"closed": "at once", "static": "in a batch", "open": "requests/s", "offline": "requests"}
     return {
         "model": asked.model.name,
         "device": columns.devices[0].name,
-        **degrees,
-        "layout": " ".join(f"{k}{v}" for k, v in degrees.items() if v > 1) or "one device",
+        **asked.layout,
         "weights": FORMAT_NAMES[columns.weight[0]] if columns.weight[0] >= 0 else asked.model.formats["default"],
         "kv": FORMAT_NAMES[columns.kv[0]] if columns.kv[0] >= 0 else asked.model.kv_format,
         "engine": asked.engine.name,
@@ -158,11 +215,11 @@ def _asked(asked: Single) -> dict[str, Any]:
     }
 
 
-def _cost(hwdb: Hwdb, device: str, devices: float, output_rate: float) -> dict[str, Any]:
-    offer = tariff(hwdb, (device,), (), "on_demand", {})
-    hourly = float(offer.usd_per_hour[0]) * devices
+def _cost(hwdb: Hwdb, devices: Mapping[str, float], output_rate: float) -> dict[str, Any]:
+    offer = tariff(hwdb, tuple(devices), (), "on_demand", {})
+    hourly = sum(float(price) * count for price, count in zip(offer.usd_per_hour, devices.values(), strict=True))
     return {
         "usd_per_hour": hourly,
         "usd_per_million_tokens": hourly / 3600.0 / output_rate * 1e6 if output_rate else NAN,
-        "price": offer.price[0],
+        "price": "; ".join(dict.fromkeys(offer.price)),
     }

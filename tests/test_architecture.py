@@ -23,7 +23,7 @@ GUARDED = {
     "plotly": ("search/page", "search/roofline_plot"),
     "jinja2": ("search/page", "search/deploy"),
     "rich": ("search/present", "cli"),
-    "typer": ("cli",),
+    "typer": ("cli", "search/options", "search/profiling"),
     "torch": ("perfmodel/profiler/",),
     "psutil": ("perfmodel/profiler/",),
     "numba": ("perfmodel/simulator/",),
