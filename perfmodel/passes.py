@@ -56,11 +56,14 @@ class Passes:
         """Wall time of a pass over `seqs` sequences: host time adds, or hides behind the device where it overlaps.
 
         A pass that is not replayed from a captured graph takes at least the launches of its kernels. factor: device
-        time over that of `cost` (drafting).
+        time over that of `cost` (drafting). Each attention data-parallel rank is scheduled by a process of its own, with
+        its share of the sequences to look after (vLLM docs, data parallel deployment: a core engine a rank; SGLang v0.4
+        blog, 2024-12-04: data-parallel workers handle batches independently).
         """
         engine = self.engine
         several = np.where(self.lay.group * self.lay.pp > 1, engine.step_host_parallel, 0.0)
-        host = engine.step_host_time + engine.step_host_per_seq * seqs + several
+        own = np.maximum(seqs / self.lay.dp, np.minimum(seqs, 1.0))
+        host = engine.step_host_time + engine.step_host_per_seq * own + several
         device = np.maximum(cost.time * factor, np.where(captured, 0.0, cost.calls * engine.launch_time))
         return np.maximum(device, host) if engine.overlap_scheduling else device + host
 
