@@ -56,7 +56,7 @@ class Passes:
         """Wall time of a pass over `seqs` sequences: host time adds, or hides behind the device where it overlaps.
 
         A pass that is not replayed from a captured graph takes at least the launches of its kernels. factor: device
-        time over that of `cost` (drafting). Each attention data-parallel rank is scheduled by a process of its own, with
+        time over that of `cost` (drafting). Each attention data-parallel rank has a scheduler of its own, with
         its share of the sequences to look after (vLLM docs, data parallel deployment: a core engine a rank; SGLang v0.4
         blog, 2024-12-04: data-parallel workers handle batches independently).
         """
