@@ -12,6 +12,7 @@ import numpy as np
 
 from hwdb import Hwdb, InputError, PerfmodelError
 from hwdb import load as load_hwdb
+from perfmodel.answers import SPREAD, cut_spread
 from perfmodel.casetable import POOL_COLUMNS, Cases, cases_of, read_cases
 from perfmodel.costs import default
 from perfmodel.datasets import lengths
@@ -46,8 +47,8 @@ INTERVALS = {
 }
 #: Every column that `predict` writes; columns of these names in the table are replaced.
 PREDICTED = (*OUTPUT, *(f"{c}_{end}" for c in INTERVALS for end in ("lo", "hi")), "fits", "basis", "error")
-#: Requests of an offline batch whose size is not given: enough to keep any replica full.
-_MANY = 4096.0
+#: Requests of an offline batch whose size is not given: so many that its start and end do not show.
+_MANY = 1e6
 Value = TypeVar("Value")
 
 
@@ -158,6 +159,7 @@ class Prediction:
         """Fill lengths from the named data set and modes from what is given; refuse rows that still lack them."""
         cases, number = self.cases, self.cases.number
         known, where = self._resolve("trace", lambda n: lengths(n) if n else None)
+        self.longest = np.array([s.output_max if s else np.nan for s in known] + [np.nan])[where]
         for column, statistic in (("isl", "input_mean"), ("osl", "output_mean")):
             means = np.array([getattr(s, statistic) if s else np.nan for s in known] + [np.nan])
             number[column] = np.where(np.isfinite(number[column]), number[column], means[where])
@@ -232,6 +234,7 @@ class Prediction:
         if group.mode == "offline":
             requests = np.where(np.isfinite(requests), requests, _MANY)
         waves = np.where(np.isfinite(requests / concurrency), requests / concurrency, DEFAULT_WAVES)
+        full = number["osl"] / self.longest[rows]
         spread = [d.partition(":")[0] or "fixed" for d in self.cases.text["isl_dist"][rows].astype(str).tolist()]
         return Load(
             arrival=group.mode,  # type: ignore[arg-type]
@@ -245,6 +248,8 @@ class Prediction:
             cv=one,
             waves=waves,
             lockstep=np.array([LOCKSTEP.get(s, 0.0) for s in spread]),
+            spread=np.select([np.array(spread) == k for k in SPREAD], [cut_spread(k, full) for k in SPREAD], 0.0),
+            longest=np.where(np.isfinite(self.longest[rows]), self.longest[rows], np.inf),
             drafts=np.array([s.drafts if s else 0.0 for s in drafting]),
             accepted=np.array([s.accepted if s else 1.0 for s in drafting]),
         )

@@ -35,6 +35,7 @@ class Estimates:
     ttft, tpot, e2e: mean, (C, N). input, output, share: the classes, (C, N). wait: mean queueing in ttft.
     request_rate, output_rate, total_rate, prefill_rate, decode_rate: of the whole deployment, (N,); prefill_rate and
     decode_rate are of a prefill and of a decode pass running alone. devices: in all. running: sequences a replica.
+    even: part of the wait that is shared out evenly, from none to twice its mean, as in a queue that fills or empties.
     memory: bytes a device in use. fits: whether it does. saturated: whether the demand exceeds what it serves.
     overhead: seconds of front end in ttft. power: W a device; energy: J an output token, all devices.
     basis: codes of `perfmodel.demand.BASES`. *_spread: log half-widths of the 80 % interval. reasons: why a row does
@@ -60,6 +61,7 @@ class Estimates:
     decode_rate: Array
     devices: Array
     running: Array
+    even: Array
     memory: Array
     memory_capacity: Array
     max_running: Array
@@ -96,7 +98,8 @@ class Estimates:
     def quantile(self, metric: str, statistic: str) -> Array:
         """`metric` (ttft, tpot, itl, e2e) at `statistic` (mean, p50, p90, p95, p99), by class. (C, N)
 
-        TTFT: computing the prompt is certain, the wait before it is taken as exponential. TPOT: prompts of others
+        TTFT: computing the prompt is certain, the wait before it is exponential where a queue is steady and even over
+        the run where it only fills or empties. TPOT: prompts of others
         that fall into a request's decoding are Poisson. ITL: gaps are decode steps, stretched where a prompt rides
         along. Raises `InputError` for a metric or statistic that is none of these.
         """
@@ -108,7 +111,7 @@ class Estimates:
             return {"ttft": self.ttft, "tpot": self.tpot, "itl": self.tpot, "e2e": self.e2e}[metric]
         if metric == "ttft":
             certain = self.prefill + self.overhead
-            return certain + self.wait * -np.log1p(-rank)
+            return certain + self.wait * (self.even * 2.0 * rank - (1.0 - self.even) * np.log1p(-rank))
         if metric == "itl":
             return np.where(self._interrupted > 1.0 - rank, self.itl_tail, self.step + 0.0 * self.tpot)
         if metric == "tpot":
@@ -204,6 +207,7 @@ def assemble(passes: Passes, memory: Memory, load: Load, served: Served, deploym
         decode_rate=served.running * load.accepted / served.step * replicas,
         devices=devices,
         running=served.running,
+        even=np.broadcast_to(served.even, devices.shape),
         memory=memory.used(served.running),
         memory_capacity=memory.capacity,
         max_running=memory.seqs,

@@ -47,8 +47,7 @@ def bench(model: ModelSpec, deployments: Deployments, engine: Engine, costs: Cos
     if engine.admission == "contiguous":
         context = longest
     else:
-        context = load.mean((load.input + (0.5 if engine.admission == "grow" else 1.0) * load.output) * load.output)
-        context = context / np.maximum(load.mean(load.output), 1e-9)
+        context = load.held(0.5 if engine.admission == "grow" else 1.0)
     space = memory(lay, columns, engine, fraction=fraction, tokens=np.minimum(budget, 16384.0), context=context)
     return Bench(lay, columns, space, Passes(lay, columns, engine, costs, budget, cap, graph))
 

@@ -18,7 +18,8 @@ class Load:
     the prefix cache serves. The rest is (N,) and of the whole deployment: concurrency (or batch), rate (requests/s),
     n_requests; cv of the gaps between arrivals. waves: requests a closed-loop benchmark sends a slot, so that 1/waves
     of them belong to its opening burst. lockstep: 1 where equal lengths keep the burst's groups together for good, 0
-    where random lengths dissolve them (`LOCKSTEP`). drafts: speculative tokens verified a step,
+    where random lengths dissolve them (`LOCKSTEP`). spread: coefficient of variation of answers within a class;
+    longest: tokens of the longest answer allowed, infinite where nothing cuts them. drafts: speculative tokens verified a step,
     accepted: tokens a step yields.
     """
 
@@ -33,6 +34,8 @@ class Load:
     cv: Array
     waves: Array
     lockstep: Array
+    spread: Array
+    longest: Array
     drafts: Array
     accepted: Array
 
@@ -53,8 +56,16 @@ class Load:
     @property
     def decode_context(self) -> Array:
         """Mean length of a sequence while it generates, weighted by the steps it spends. (N,)"""
+        return self.held(0.5)
+
+    def held(self, part: float) -> Array:
+        """Mean tokens of a sequence with `part` of its answer, over the steps it spends: long answers are met longer.
+
+        (N,). With lengths L of variance (c E[L])^2, E[L (I + part L)] / E[L] = I + part E[L] (1 + c^2).
+        """
         steps = np.maximum(self.output, 1e-9)
-        return self.mean((self.input + self.output / 2.0) * steps) / self.mean(steps)
+        whole = self.input + part * self.output * (1.0 + np.square(self.spread))
+        return self.mean(whole * steps) / self.mean(steps)
 
 
 #: How far groups of the opening burst stay together, by how lengths spread. After ten waves of lengths uniform in
@@ -89,6 +100,8 @@ def load(workload: Workload, candidates: int) -> Load:
         cv=column(workload.cv),
         waves=column(waves if waves == waves else DEFAULT_WAVES),
         lockstep=column(0.0),
+        spread=column(0.0),
+        longest=column(np.inf),
         drafts=column(0.0),
         accepted=column(1.0),
     )

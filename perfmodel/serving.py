@@ -12,9 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from perfmodel import equations as eq
+from perfmodel.curves import interpolate
 from perfmodel.demand import Array
+from perfmodel.emptying import Batch, empty
 from perfmodel.load import Load
 from perfmodel.passes import Passes, Priced
+from perfmodel.queueing import HEADROOM, WATERMARK, room_wait, sent_back
 from perfmodel.steps import StepCost
 
 #: Prompts never take more than this share of time in an equilibrium that decodes at all.
@@ -32,7 +35,8 @@ class Served:
     costs the others. wait: mean time in queues before a prompt is computed; burst: mean extra of the opening burst
     over all requests. prefill: time to compute a prompt. decode_cost, prefill_cost: device costs of one pass behind
     them; prefill_passes: such passes a prompt, less than one where prompts share a pass.
-    saturated: demand exceeds what the replica can serve.
+    saturated: demand exceeds what the replica can serve. even: part of the wait that falls evenly on all requests of a
+    run, from none for the first to twice the mean for the last.
     """
 
     ttft: Array
@@ -49,6 +53,7 @@ class Served:
     decode_cost: StepCost
     prefill_cost: StepCost
     prefill_passes: Array
+    even: Array | float = 0.0
 
 
 def serve(passes: Passes, load: Load, fit: Array) -> Served:
@@ -56,9 +61,18 @@ def serve(passes: Passes, load: Load, fit: Array) -> Served:
     if load.arrival in ("static", "single"):
         return _static(passes, load, np.maximum(fit, 1.0))
     cap = np.maximum(np.minimum(fit, np.minimum(passes.max_seqs, _MOST)), 1.0)
-    if load.arrival == "open":
-        return _open(passes, load, cap)
-    return _closed(passes, load, cap)
+    kinds = {"open": _open, "offline": _offline}
+    return kinds.get(load.arrival, _closed)(passes, load, cap, _again(passes, load, fit, cap))
+
+
+def _again(passes: Passes, load: Load, fit: Array, cap: Array) -> Array:
+    """Times each prompt is computed, where requests wait for room: more than once where running ones grow. (N,)"""
+    engine = passes.engine
+    if engine.admission != "grow" or engine.preemption != "recompute":
+        return np.ones_like(cap)
+    prompt, answer = load.mean(load.new), load.mean(load.output)
+    kept = WATERMARK.get(engine.name, 0.0) * (prompt + answer / 2.0) + HEADROOM.get(engine.family, 0.0) * answer / 2.0
+    return 1.0 + np.where(fit <= cap, sent_back(prompt, answer, kept * cap), 0.0)
 
 
 def _static(passes: Passes, load: Load, cap: Array) -> Served:
@@ -133,10 +147,9 @@ def _blend(apart: _Entry, together: _Entry, share: Array) -> _Entry:
     return replace(apart, **mixed)
 
 
-def _closed(passes: Passes, load: Load, cap: Array) -> Served:
-    """Fixed concurrency, and offline batches (as many at once as fit, all others waiting)."""
-    offline = load.arrival == "offline"
-    asked = np.maximum(load.n_requests if offline else load.concurrency, 1e-9)
+def _closed(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
+    """Fixed concurrency: as many at once as fit, all others waiting."""
+    asked = np.maximum(load.concurrency, 1e-9)
     running = np.minimum(asked, cap)
     packed = np.clip(passes.budget / load.mean(load.new), 1.0, np.maximum(running, 1.0))
     together = load.lockstep * passes.engine.lockstep
@@ -145,12 +158,14 @@ def _closed(passes: Passes, load: Load, cap: Array) -> Served:
     (decode_cost, step), (one_by_one, in_groups) = _entries(passes, load, running, (entering, packed))
     token = step / load.accepted
     entry = _blend(one_by_one, in_groups, together)
+    often = np.where(asked > cap, again, 1.0)
+    entry = replace(entry, stall=entry.stall * often, passes=entry.passes * often)
 
     # residence = own prefill + output * token / (1 - others' prompts): solve X running = ... as a quadratic in X
     others = np.maximum(running - 1.0, 0.0) / np.maximum(running, 1.0)
     own = load.mean(entry.shared)
     tokens = np.maximum(load.mean(load.output) - 1.0, 0.0)
-    rate = _equilibrium(running, own, tokens * token, entry.stall * others)
+    rate = _equilibrium(running, own * often, tokens * token, entry.stall * others)
     tpot = token / (1.0 - np.minimum(rate * entry.stall * others, _FULL))
     busy = np.minimum(rate * others * own / entering, _FULL)
     # who arrives waits for the pass under way, if anyone else is running, and for the prompts of the others at most
@@ -169,23 +184,64 @@ def _closed(passes: Passes, load: Load, cap: Array) -> Served:
     first = load.mean(in_groups.alone) / packed
     opening = np.where(running > 1, (running + packed) / 2.0 * first, own)
     share = np.clip(1.0 / np.maximum(load.waves, 1.0), 0.0, 1.0)
-    if offline:
-        queued = np.maximum(asked - running, 0.0) / rate / 2.0
-        wait, share = wait + queued, np.minimum(running / asked, 1.0)
-    else:
-        wait = wait + np.maximum(asked - running, 0.0) / rate
+    # who finds no room waits until one of those inside, Little's law among them, makes some
+    inside = (own + wait + tokens * tpot) / running
+    behind = np.maximum((asked - running) * inside - passes.engine.request_time, 0.0)
+    wait = wait + behind
     burst = share * np.maximum(opening - own - wait, 0.0)
     ttft = entry.shared + wait + burst + passes.engine.request_time
-    if not offline:
-        # Little's law over all that a client waits for, queues and front end included
-        rate = asked / (load.mean(ttft) + tokens * tpot)
+    # Little's law over all that a client waits for, queues and front end included
+    rate = asked / (load.mean(ttft) + tokens * tpot)
     shape = np.zeros_like(ttft)
     return Served(
         ttft=ttft, tpot=shape + tpot, wait=shape + wait, burst=shape + burst, prefill=entry.shared, step=step,
         stall=entry.stall_by_class, mixed_step=entry.mixed_step, running=running, rate=rate,
         saturated=np.zeros(len(running), bool), decode_cost=decode_cost, prefill_cost=entry.cost,
-        prefill_passes=entry.passes,
+        prefill_passes=entry.passes, even=behind / np.maximum(wait + load.mean(burst), 1e-12),
     )  # fmt: skip
+
+
+def _offline(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
+    """All requests at once: the replica fills, works through the queue and empties."""
+    count = np.maximum(load.n_requests, 1e-9)
+    room = np.minimum(count, cap)
+    knots, steps = _curve(passes, load, room)
+    packed = np.clip(passes.budget / load.mean(load.new), 1.0, np.maximum(room, 1.0))
+    answers = np.maximum(load.output - 1.0, 1.0) / load.accepted
+    entering = np.clip(room / np.maximum(load.mean(load.output), 1.0), 1.0, packed)
+    _, (one_by_one, steady, in_groups) = _entries(passes, load, room, (np.ones_like(packed), entering, packed))
+    # a pass that carries g prompts costs fixed + g each
+    each = np.where(packed > 1.0, (in_groups.stall * packed - one_by_one.stall) / np.maximum(packed - 1.0, 1e-9), 0.0)
+    each = np.clip(each, 0.0, one_by_one.stall)
+    often = 1.0 + (again - 1.0) * np.maximum(1.0 - cap / count, 0.0)  # while others wait
+    others = np.maximum(room - 1.0, 0.0) / np.maximum(room, 1.0)
+    stall = steady.stall * often * others
+    rate = _equilibrium(room, load.mean(steady.shared) * often, load.mean(answers) * steps[-1], stall)
+    gone = empty(Batch(
+        count=count, room=room, answers=answers, spread=load.spread, limit=(load.longest - 1.0) / load.accepted,
+        share=load.share, knots=knots, steps=steps, fixed=(one_by_one.stall - each) * often, each=each * often,
+        prompt=load.mean(load.new), budget=passes.budget, gap=1.0 / rate,
+        pace=steps[-1] / (1.0 - np.minimum(rate * stall, _FULL)),
+        apart=passes.engine.prefill_first or passes.engine.batching != "continuous",
+    ))  # fmt: skip
+    own = one_by_one.shared
+    wait = np.maximum(gone.first - load.mean(own), 0.0)
+    shape = np.zeros_like(own)
+    decode_cost, _ = passes.decode(gone.running, load.decode_context, load.drafts)
+    return Served(
+        ttft=own + wait + passes.engine.request_time, tpot=shape + gone.tpot / load.accepted, wait=shape + wait,
+        burst=shape, prefill=own, step=gone.step, stall=one_by_one.stall_by_class, mixed_step=in_groups.mixed_step,
+        running=gone.running, rate=count / (gone.makespan + passes.engine.request_time),
+        saturated=np.zeros(len(room), bool), decode_cost=decode_cost, prefill_cost=one_by_one.cost,
+        prefill_passes=one_by_one.passes, even=1.0,
+    )  # fmt: skip
+
+
+def _curve(passes: Passes, load: Load, most: Array) -> tuple[Array, Array]:
+    """(K, N) numbers of running sequences up to `most`, and the wall time of a decode pass with so many."""
+    knots = np.exp(np.linspace(0.0, 1.0, _KNOTS)[:, None] * np.log(np.maximum(most, 1.0)))
+    curve = passes.run(*(passes.decode_pass(k, load.decode_context, load.drafts) for k in knots))
+    return knots, np.stack([priced.wall for priced in curve])
 
 
 def _equilibrium(running: Array, own: Array, decode: Array, stall: Array) -> Array:
@@ -199,16 +255,15 @@ def _equilibrium(running: Array, own: Array, decode: Array, stall: Array) -> Arr
     return 2.0 * running / (b + root)
 
 
-def _open(passes: Passes, load: Load, cap: Array) -> Served:
+def _open(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
     """Poisson (or other) arrivals at a rate: Little's law fixes how many run; saturation is reported, not hidden.
 
     A run of n_requests never has more in the replica than that, and only those beyond its capacity ever queue.
     """
     asked = np.where(np.isfinite(load.n_requests), load.n_requests, np.inf)
     room = np.maximum(np.minimum(cap, asked), 1.0)
-    knots = np.exp(np.linspace(0.0, 1.0, _KNOTS)[:, None] * np.log(room))
-    curve = passes.run(*(passes.decode_pass(k, load.decode_context, load.drafts) for k in knots))
-    steps = np.stack([priced.wall for priced in curve]) / load.accepted
+    knots, walls = _curve(passes, load, room)
+    steps = walls / load.accepted
     output = np.maximum(load.mean(load.output) - 1.0, 0.0)
     rate = load.rate
     packed = np.maximum(passes.budget / load.mean(load.new), 1.0)
@@ -220,7 +275,9 @@ def _open(passes: Passes, load: Load, cap: Array) -> Served:
     (decode_cost, step), (entry,) = _entries(passes, load, running, (entering,))
     token = step / load.accepted
     own = load.mean(entry.shared)
-    most = _equilibrium(room, own, output * steps[-1], entry.stall)
+    often = np.concatenate([np.ones_like(knots[:-1]), again[None]])
+    ends = _equilibrium(knots, own * often, output * steps, entry.stall * often)
+    most = ends[-1]
     saturated = ((rate > most) | (running >= room * 0.999)) & (asked > cap) | (rate * entry.stall >= _FULL)
     served = np.where(saturated, np.minimum(rate, most), rate)
     busy = np.minimum(served * entry.stall, _FULL)
@@ -229,19 +286,25 @@ def _open(passes: Passes, load: Load, cap: Array) -> Served:
     under_way = -np.expm1(-running)  # chance that a pass is, with a Poisson number of sequences running
     wait = eq.queue_wait(prompts, own, load.cv, np.sqrt(second)) + under_way * step / 2.0
     wait = np.minimum(wait, asked * own / entering / 2.0)  # no more prompts can be ahead than there are
+    several = load.mean(np.square(load.output) * (1.0 + np.square(load.spread))) / np.square(load.mean(load.output))
+    full = room_wait(served, knots, ends, room, (np.square(load.cv) + several - 1.0) / 2.0)
+    wait = wait + np.where(saturated | (asked <= cap), 0.0, full)
     # beyond saturation the queue grows for as long as the run lasts: request k waits k (1/served - 1/rate), less the
     # `cap` that found room at once
     with np.errstate(invalid="ignore"):
         queued = np.where(np.isfinite(asked), np.square(np.maximum(asked - cap, 0.0)) / (2.0 * asked), np.inf)
         growing = queued * (1.0 / served - 1.0 / rate)
-    wait = np.where(saturated, wait + np.where(rate > served, growing, 0.0), wait)
+    behind = np.where(saturated & (rate > served), growing, 0.0)
+    with np.errstate(invalid="ignore"):
+        even = np.where(np.isinf(behind), 1.0, behind / (wait + behind))
+    wait = wait + behind
     tpot = token / (1.0 - busy)
     shape = np.zeros_like(entry.shared)
     return Served(
         ttft=entry.shared + wait + passes.engine.request_time, tpot=shape + tpot, wait=shape + wait, burst=shape,
         prefill=entry.shared, step=step, stall=entry.stall_by_class, mixed_step=entry.mixed_step, running=running,
         rate=served, saturated=saturated, decode_cost=decode_cost, prefill_cost=entry.cost,
-        prefill_passes=entry.passes,
+        prefill_passes=entry.passes, even=even,
     )  # fmt: skip
 
 
@@ -256,13 +319,3 @@ def _fixed_point(knots: Array, steps: Array, demand: Array, cap: Array) -> Array
         excess = demand * interpolate(knots, steps, middle) - middle
         low, high = np.where(excess > 0, middle, low), np.where(excess > 0, high, middle)
     return np.sqrt(low * high)
-
-
-def interpolate(knots: Array, values: Array, at: Array) -> Array:
-    """Piecewise-linear values between (K, N) knots at (N,) points; the first segment serves below it."""
-    out = values[0].copy()
-    for i in range(len(knots) - 1):
-        width = np.maximum(knots[i + 1] - knots[i], 1e-12)
-        part = np.clip((at - knots[i]) / width, 0.0, 1.0)
-        out = out + part * (values[i + 1] - values[i])
-    return out

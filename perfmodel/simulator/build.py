@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Literal
 
@@ -20,7 +21,7 @@ from perfmodel.simulator.policy import Link, Policy, Pool, of_engine
 from perfmodel.simulator.requests import Traffic
 from perfmodel.simulator.table import Floor, StepTable, StepTime
 from perfmodel.step import Step
-from perfmodel.workload import Workload
+from perfmodel.workload import Arrival, Workload
 
 #: B/s between a device and its host: PCIe 4.0 x16, 32 GB/s less 16b/18b framing and headers, as copies reach it.
 HOST_BANDWIDTH = 25e9
@@ -94,11 +95,12 @@ def _lengths(traffic: Traffic) -> Workload:
     """Mean lengths as all requests, the longest request as none of them: what limits and memory follow."""
     whole = traffic.input_tokens + traffic.output_tokens
     longest = int(np.argmax(whole))
+    arrival: Arrival = "closed" if traffic.concurrency else "offline" if math.isinf(traffic.rate) else "open"
     return Workload(
         input_tokens=np.array([traffic.input_tokens.mean(), traffic.input_tokens[longest]]),
         output_tokens=np.array([traffic.output_tokens.mean(), traffic.output_tokens[longest]]),
-        share=np.array([1.0, 0.0]), arrival="closed" if traffic.concurrency else "open", rate=1.0,
-        concurrency=max(traffic.concurrency, 1) if traffic.concurrency else np.nan,
+        share=np.array([1.0, 0.0]), arrival=arrival, rate=1.0,
+        concurrency=max(traffic.concurrency, 1) if traffic.concurrency else np.nan, n_requests=float(len(traffic)),
     )  # fmt: skip
 
 

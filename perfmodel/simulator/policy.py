@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from hwdb import InputError
+from perfmodel.queueing import HEADROOM, WATERMARK
 from perfmodel.simulator.table import StepTable
 
 if TYPE_CHECKING:
@@ -74,13 +75,6 @@ def of_engine(engine: Engine, limits: Limits, *, max_model_len: float = math.nan
         prefix_cache=engine.prefix_cache,
         request_time=_known(engine.request_time, 0.0),
     )
-
-
-#: vLLM V0 keeps 1 % of the blocks free when it admits (BlockSpaceManager, watermark=0.01).
-WATERMARK = {"vllm-v0": 0.01}
-#: SGLang admits while what running requests still owe, times its new-token ratio, fits; the ratio decays from 0.7 to
-#: 0.7 * 0.14 over 600 steps without a retraction (sglang environment SGLANG_INIT_NEW_TOKEN_RATIO and _MIN_ FACTOR).
-HEADROOM = {"sglang": 0.098}
 
 
 def _known(value: float, otherwise: float) -> float:
