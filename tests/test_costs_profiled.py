@@ -178,6 +178,24 @@ def test_a_relative_is_of_the_same_make_where_there_is_one() -> None:
     assert kinship(hwdb.device("mi300x"), hwdb.device("h100-sxm")) >= FAR
 
 
+def test_engines_of_no_known_make_borrow_tables_of_the_same_architecture_only() -> None:
+    want = Variant("bf16", "bf16")
+    assert "NVIDIA" in {r.device.vendor for r in relatives(Calibrated(), hwdb.device("mi355x"), "gemm", want)}
+    assert not relatives(Calibrated(foreign=False), hwdb.device("mi355x"), "gemm", want)
+    near = relatives(Calibrated(foreign=False), hwdb.device("h100-nvl"), "gemm", want)
+    assert {r.device.arch.split()[0] for r in near} == {"Hopper"}
+
+
+def test_tables_carry_over_within_a_kind_only() -> None:
+    """Compilers of Trainium and Gaudi share nothing with Ascend or with GPUs, of their own vendor's make or not."""
+    for name, others in (("trainium1", ("ascend-910b2", "h100-sxm")), ("gaudi2", ("arc-pro-b60", "tpu-v6e"))):
+        assert np.isinf(
+            [kinship(hwdb.device(name), hwdb.device(o), link) for o in others for link in (False, True)]
+        ).all()
+    assert np.isfinite(kinship(hwdb.device("ascend-910c"), hwdb.device("ascend-910b2")))
+    assert np.isfinite(kinship(hwdb.device("gb10"), hwdb.device("rtx-5090")))
+
+
 def test_tables_do_not_carry_over_to_processors() -> None:
     assert not np.isfinite(kinship(hwdb.device("epyc-9654"), hwdb.device("h100-sxm")))
 

@@ -28,6 +28,8 @@ __all__ = [
 
 #: Engines whose kernels are theirs alone and were not measured: tables of other engines' kernels say nothing of them.
 OWN_KERNELS = ("llamacpp", "ik_llama")
+#: Engines of no known make, whose kernels are taken to be those of the device's vendor.
+UNKNOWN = ("generic",)
 
 
 def default(framework: str = "", engine: str = "") -> CostModel:
@@ -37,6 +39,7 @@ def default(framework: str = "", engine: str = "") -> CostModel:
     engine: name of an engine file; its kernels' factors over stand-alone ones then apply (`Corrected`).
     """
     own = framework in OWN_KERNELS
-    tables: tuple[CostModel, ...] = (OwnKernels(framework),) if own else (Profiled(framework), Calibrated(framework))
+    relatives = Calibrated(framework, foreign=framework not in UNKNOWN)
+    tables: tuple[CostModel, ...] = (OwnKernels(framework),) if own else (Profiled(framework), relatives)
     known = Launched(FirstKnown((*tables, Roofline())), framework)
     return Corrected(known, engine) if engine else known

@@ -108,13 +108,16 @@ class Relative:
 class Calibrated:
     """Cost model of relatives; NaN where no measured device is related.
 
-    framework, routing, folders: as for `Profiled`. hidden: names of devices whose tables may not be used.
+    framework, routing, folders: as for `Profiled`. hidden: names of devices whose tables may not be used. foreign:
+    whether devices of another vendor or architecture stand in, as they may for engines that run the same kernels
+    on all of them.
     """
 
     framework: str = ""
     routing: str = ROUTING
     folders: tuple[Path, ...] = ()
     hidden: frozenset[str] = frozenset()
+    foreign: bool = True
 
     def cost(self, demand: Demand, hardware: Hardware) -> Cost:
         """Time of one call on each row of `hardware`; arrays that broadcast to the demand's shape."""
@@ -172,7 +175,7 @@ def relatives(model: Calibrated, device: Device, family: str, want: Variant) -> 
         link = FAMILY[family].link
         far = kinship(device, hwdb.device(name), link) + _format_gap(profile, family, want)
         far += 0.0 if link else _scarcity(profile, family)
-        if np.isfinite(far):
+        if np.isfinite(far) and (model.foreign or _same_make(device, hwdb.device(name))):
             candidates.append((far, name, profile))
     found: list[Relative] = []
     for far, name, profile in sorted(candidates, key=lambda c: c[:2])[:RELATIVES]:
@@ -180,6 +183,10 @@ def relatives(model: Calibrated, device: Device, family: str, want: Variant) -> 
         if choice is not None:
             found.append(Relative(hwdb.device(name), choice, far, lookup.least_time(choice.measured, family)))
     return tuple(found)
+
+
+def _same_make(device: Device, other: Device) -> bool:
+    return device.vendor == other.vendor and device.arch.split()[:1] == other.arch.split()[:1]
 
 
 def _format_gap(profile: store.Profile, family: str, want: Variant) -> float:
