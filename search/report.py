@@ -184,9 +184,10 @@ def _goes(plan: Plan, terms: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     phases = list(dict.fromkeys(t["phase"] for t in terms))
     shares: dict[str, list[float]] = {}
     for t in terms:
-        bar = shares.setdefault(group(t["family"]), [0.0] * len(phases))
+        bar = shares.setdefault(group(t["family"]).replace("_", " "), [0.0] * len(phases))
         bar[phases.index(t["phase"])] += t["share_percent"]
-    inside = {k.removesuffix("_gb").replace("kv", "KV cache"): v for k, v in plan.memory().items()}
+    held = {k: v for k, v in plan.memory().items() if k != "host_gb"}
+    inside = {k.removesuffix("_gb").replace("kv", "KV cache"): v for k, v in held.items()}
     free = inside.pop("free")
     return {
         "time": charts.stacked(phases, shares, title="Where the time of a pass goes", x="share of the pass, %"),
