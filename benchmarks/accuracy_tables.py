@@ -151,7 +151,11 @@ def beside(rows: pd.DataFrame, peers: dict[str, pd.DataFrame]) -> dict[str, dict
     bare = rows.drop(columns=["predicted", "low", "high", "error"])
     tables = {own: rows} | {name: joined(bare, table) for name, table in peers.items()}
     teams = [[own, peer] for peer in peers] + ([list(tables)] if len(peers) > 1 else [])
-    for scope, part in scopes(rows).items():
+    parts = scopes(rows)
+    for name in [n for n in parts if n.startswith("silicon") and "isl_dist" in rows]:
+        equal = parts[name].isl_dist.isin(["", "fixed"])
+        parts |= {f"{name}, equal lengths": parts[name][equal], f"{name}, spread lengths": parts[name][~equal]}
+    for scope, part in parts.items():
         for team in teams:
             common = set.intersection(*(set(answered(tables[t].loc[part.index]).index) for t in team))
             chosen = [i for i in part.index if i in common]

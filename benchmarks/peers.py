@@ -1,0 +1,161 @@
+"""Beside other simulators: our answers against those of Vidur, GenZ and AIConfigurator, our speed against Vidur's.
+
+    python -m benchmarks.peers [--vidur vidur.csv --trace AzureLLMInferenceTrace_conv_2023.csv.gz] [--genz genz.csv]
+                               [--aic aic.csv] [--cases CASES.csv --truth TRUTH.csv] [-o docs/peers.md]
+
+Each file holds what a peer answered: Vidur a row a scenario (`id, model, device, tp, pp, replicas, scheduler, chunk,
+batch_cap, qps, n_req, max_tokens, prefill_tokens, decode_tokens`, its percentiles in seconds, `cpu_sim` and `cpu_init`
+in CPU seconds), GenZ and AIConfigurator a row a batch (`hardware` or `system`, `model, tp, batch, isl, osl, ttft_ms,
+tpot_ms`). Nothing is fitted: the tables show where shapes agree. With CASES and TRUTH, batches of theirs that somebody
+measured are scored too.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import peers_vidur as vidur
+from benchmarks.accuracy_tables import markdown
+from perfmodel.batch import predict
+
+ROOT = Path(__file__).resolve().parents[1]
+DEVICES = {"A100-80GB": "a100-sxm-80gb", "H100-80GB": "h100-sxm", "a100_sxm": "a100-sxm-80gb", "h100_sxm": "h100-sxm",
+           "h200_sxm": "h200-sxm", "l40s": "l40s"}  # fmt: skip
+#: One shape under several names.
+SHAPES = {"meta-llama/Meta-Llama-3.1-8B": "meta-llama/Llama-3.1-8B",
+          "meta-llama/Meta-Llama-3-8B": "meta-llama/Llama-3.1-8B",
+          "meta-llama/Meta-Llama-3-8B-Instruct": "meta-llama/Llama-3.1-8B",
+          "meta-llama/Meta-Llama-3.1-70B": "meta-llama/Llama-3.1-70B",
+          "meta-llama/Meta-Llama-3-70B": "meta-llama/Llama-3.1-70B"}  # fmt: skip
+KEYS = ("model", "device", "tp", "batch", "isl", "osl")
+
+
+def compared(ours: np.ndarray, theirs: np.ndarray) -> dict[str, object]:
+    """Ratio ours over theirs (median and the range of 80 %) and rank correlation of two predictions of the same things.
+
+    Pairs where either is no positive number are left out.
+    """
+    both = np.isfinite(ours) & np.isfinite(theirs) & (ours > 0) & (theirs > 0)
+    ratio = ours[both] / theirs[both]
+    if len(ratio) < 2:
+        return {"pairs": int(both.sum()), "ours / theirs": "-", "80 % within": "-", "rank correlation": "-"}
+    low, middle, high = np.quantile(ratio, [0.1, 0.5, 0.9])
+    ranks = [pd.Series(v[both]).rank() for v in (ours, theirs)]
+    same = float(ranks[0].corr(ranks[1]))
+    return {"pairs": int(both.sum()), "ours / theirs": f"{middle:.2f}", "80 % within": f"{low:.2f} to {high:.2f}",
+            "rank correlation": f"{same:.3f}"}  # fmt: skip
+
+
+def batches(peer: pd.DataFrame) -> pd.DataFrame:
+    """A peer's batches as rows for `predict`, its answers in `peer_ttft_ms`, `peer_tpot_ms`; `agg` is a closed loop."""
+    device = peer["hardware"] if "hardware" in peer else peer["system"]
+    mode = peer["mode"] if "mode" in peer else pd.Series("static", index=peer.index)
+    rows = pd.DataFrame({
+        "model": peer.model.replace(SHAPES), "device": device.map(DEVICES), "tp": peer.tp, "n_devices": peer.tp,
+        "engine": peer.get("backend", "vllm"), "weight_dtype": "bf16",
+        "engine_version": peer.get("version", ""), "isl": peer.isl, "osl": peer.osl,
+        "mode": mode.map({"agg": "closed"}).fillna("static"), "batch": peer.batch, "concurrency": peer.batch,
+        "peer_ttft_ms": pd.to_numeric(peer.ttft_ms, errors="coerce"),
+        "peer_tpot_ms": pd.to_numeric(peer.tpot_ms, errors="coerce"),
+    })  # fmt: skip
+    return rows[rows.device.notna()].reset_index(drop=True)
+
+
+def answered(rows: pd.DataFrame) -> pd.DataFrame:
+    """Our predictions beside a peer's, where both answer and the batch fits in memory."""
+    found = predict(rows)
+    fine = (found.error == "") & (found.fits == "true") & found.peer_tpot_ms.notna()
+    return found[fine].reset_index(drop=True)
+
+
+def shapes(name: str, found: pd.DataFrame, by: Iterable[str]) -> dict[str, dict[str, object]]:
+    """Both metrics of all batches, then of every value of the columns `by`."""
+    lines: dict[str, dict[str, object]] = {}
+    parts = [("all", found)] + [(f"{c} {v}", part) for c in by for v, part in found.groupby(c)]
+    for label, part in parts:
+        for metric in ("ttft_ms", "tpot_ms"):
+            pair = compared(part[metric].to_numpy(float), part[f"peer_{metric}"].to_numpy(float))
+            lines[f"{name}, {label}: {metric}"] = pair
+    return lines
+
+
+def measured(found: pd.DataFrame, cases: pd.DataFrame, truth: pd.DataFrame) -> dict[str, dict[str, object]]:
+    """Error in E2E of both on the peer's batches that are measured test rows (static, 16-bit weights)."""
+    keep = (cases.split == "test") & cases.trust.isin(["A", "B"]) & cases.weight_dtype.isin(["bf16", "fp16"])
+    rows = truth[truth.metric == "e2e_ms"].merge(cases[keep & (cases["mode"] == "static")], on="case_id")
+    rows = rows.assign(model=rows.model.replace(SHAPES))
+    for column in ("tp", "batch", "isl", "osl"):
+        rows[column] = pd.to_numeric(rows[column], errors="coerce").astype(float)
+    static = found[found["mode"] == "static"].astype(dict.fromkeys(("tp", "batch", "isl", "osl"), float))
+    pairs = rows[[*KEYS, "engine", "value"]].merge(static.drop(columns=["engine"]), on=list(KEYS))
+    if not len(pairs):
+        return {}
+    steps = pairs.osl - 1
+    errors = {
+        "peer": (pairs.peer_ttft_ms + steps * pairs.peer_tpot_ms) / pairs.value - 1,
+        "perfmodel": (pairs.ttft_ms + steps * pairs.tpot_ms) / pairs.value - 1,
+    }
+    return {who: {"runs": len(e), "median |error|": e.abs().median(), "mean": e.abs().mean(), "bias": e.median()}
+            for who, e in errors.items()}  # fmt: skip
+
+
+#: Why a peer parts from us, by section.
+READING = {
+    "GenZ": "An ideal roofline with one efficiency for everything: no kernel falls short of it, nothing is launched, no "
+    "host works between steps. Ranks agree all the same; levels do not.",
+    "AIConfigurator": "The same kind of operator tables, so decode steps agree. First tokens part most in a steady loop "
+    "(`closed`): there it counts one prefill, we count the queue for it too.",
+}
+
+
+def static_part(name: str, title: str, path: Path, by: tuple[str, ...], known: tuple[pd.DataFrame, ...]) -> str:
+    """The section of a peer that prices batches."""
+    found = answered(batches(pd.read_csv(path, dtype={"version": str}, low_memory=False)))
+    text = f"## {title}\n\n{READING[name]}\n\n" + markdown("batches", shapes(name, found, by))
+    lines = measured(found, *known) if known else {}
+    if lines:
+        text += f"\nThose of its batches that are measured (E2E, test rows, {name} in the line `peer`):\n\n"
+        text += markdown("who", lines)
+    return text
+
+
+HEAD = """# Beside other simulators
+
+Made by `python -m benchmarks.peers --vidur vidur.csv --trace AzureLLMInferenceTrace_conv_2023.csv.gz --genz genz.csv
+--aic aic.csv --cases CASES.csv --truth TRUTH.csv` from answers that the peers gave on a two-core machine: Vidur
+(microsoft/vidur, MIT) as it stands in its repository, GenZ (genz-llm) at its default efficiency, and AIConfigurator
+0.12 (Apache-2.0). A ratio of 1 means the same answer, not the right one; errors against measurements are in
+[the accuracy page](accuracy.md), with AIConfigurator on the same rows. A rank correlation near 1 means that both would
+choose the same deployments.
+"""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Write the page from the files that are given."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("vidur", "trace", "genz", "aic", "cases", "truth"):
+        parser.add_argument(f"--{name}", type=Path)
+    parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs" / "peers.md")
+    asked = parser.parse_args(arguments)
+    known: tuple[pd.DataFrame, ...] = ()
+    if asked.cases and asked.truth:
+        known = (pd.read_csv(asked.cases, dtype=str, keep_default_na=False), pd.read_csv(asked.truth))
+    parts = [HEAD]
+    if asked.vidur and asked.trace:
+        parts.append(vidur.section(asked.vidur, asked.trace))
+    if asked.genz:
+        parts.append(static_part("GenZ", "GenZ: batches by roofline", asked.genz, ("device", "tp"), known))
+    if asked.aic:
+        by = ("device", "mode", "engine")
+        parts.append(static_part("AIConfigurator", "AIConfigurator: measured operators", asked.aic, by, known))
+    asked.output.write_text("\n".join(parts), encoding="utf-8")
+    print("\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()
