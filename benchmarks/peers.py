@@ -106,10 +106,10 @@ def measured(found: pd.DataFrame, cases: pd.DataFrame, truth: pd.DataFrame) -> d
 
 #: Why a peer parts from us, by section.
 READING = {
-    "GenZ": "An ideal roofline with one efficiency for everything: no kernel falls short of it, nothing is launched, no "
-    "host works between steps. Ranks agree all the same; levels do not.",
-    "AIConfigurator": "The same kind of operator tables, so decode steps agree. First tokens part most in a steady loop "
-    "(`closed`): there it counts one prefill, we count the queue for it too.",
+    "GenZ": "An ideal roofline with one efficiency for everything: no kernel falls short of it, nothing is launched, "
+    "no host works between steps. Ranks agree all the same; levels do not.",
+    "AIConfigurator": "The same kind of operator tables, so decode steps agree. First tokens part most in a steady "
+    "loop (`closed`): there it counts one prefill, we count the queue for it too.",
 }
 
 
