@@ -26,10 +26,10 @@ class Batch:
     """Requests that are all there at the start, on each of N candidates: (N,), or (C, N) by class.
 
     count: requests. room: sequences that run at once. answers: decode passes of an answer, (C, N); spread: their
-    coefficient of variation within a class; limit: the longest; share: of requests, (C, N). knots, steps: (K, N) running sequences up to
-    `room` and the wall time of a decode pass with so many. fixed, each: seconds of prompts, a pass that carries any and
-    a prompt, on top of the decode pass they share or, where `apart`, alone. prompt: tokens of one; budget: a pass.
-    gap, pace: seconds a request and a token (pass) in the middle of a long batch.
+    coefficient of variation within a class; limit: the longest; share: of requests, (C, N). knots, steps: (K, N)
+    running sequences up to `room` and the wall time of a decode pass with so many. fixed, each: seconds of prompts, a
+    pass that carries any and a prompt, on top of the decode pass they share or, where `apart`, alone. prompt: tokens of
+    one; budget: a pass. gap, pace: seconds a request and a token (pass) in the middle of a long batch.
     """
 
     count: Array

@@ -44,10 +44,7 @@ def bench(model: ModelSpec, deployments: Deployments, engine: Engine, costs: Cos
     budget, cap, fraction, graph = _limits(
         engine, deployments, longest, load.arrival in ("static", "offline", "single")
     )
-    if engine.admission == "contiguous":
-        context = longest
-    else:
-        context = load.held(0.5 if engine.admission == "grow" else 1.0)
+    context = longest if engine.admission == "contiguous" else load.held(0.5 if engine.admission == "grow" else 1.0)
     space = memory(lay, columns, engine, fraction=fraction, tokens=np.minimum(budget, 16384.0), context=context)
     return Bench(lay, columns, space, Passes(lay, columns, engine, costs, budget, cap, graph))
 

@@ -18,8 +18,8 @@ class Load:
     the prefix cache serves. The rest is (N,) and of the whole deployment: concurrency (or batch), rate (requests/s),
     n_requests; cv of the gaps between arrivals. waves: requests a closed-loop benchmark sends a slot, so that 1/waves
     of them belong to its opening burst. lockstep: 1 where equal lengths keep the burst's groups together for good, 0
-    where random lengths dissolve them (`LOCKSTEP`). spread: coefficient of variation of answers within a class;
-    longest: tokens of the longest answer allowed, infinite where nothing cuts them. drafts: speculative tokens verified a step,
+    where random lengths dissolve them (`LOCKSTEP`). spread: coefficient of variation of answers in a class; longest:
+    tokens of the longest answer allowed, infinite where nothing cuts them. drafts: speculative tokens verified a step,
     accepted: tokens a step yields.
     """
 

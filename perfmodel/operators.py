@@ -93,7 +93,8 @@ def _sharded(lay: Layout, members: tuple[tuple[Projection, int], ...]) -> tuple[
 
 
 def gemm(lay: Layout, name: str, part: str, m: Array, n: Array, k: Array, count: Array) -> Demand:
-    """Demand of one dense GEMM in the precision of `part`."""
+    """Demand of one dense GEMM in the precision of `part`; a rank that takes part has a row at least."""
+    m = np.where(m > 0, np.maximum(m, 1.0), m)
     weight, compute = lay.weight(part, name), lay.compute(part, name)
     return Demand(
         name=name,
