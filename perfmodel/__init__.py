@@ -25,6 +25,8 @@ _HOME = {
     "engine": "perfmodel.enginefile",
     "Engine": "perfmodel.enginefile",
     "predict": "perfmodel.batch",
+    "recipe": "perfmodel.recipes",
+    "Recipe": "perfmodel.recipes",
     "simulate": "perfmodel.simulator",
 }
 

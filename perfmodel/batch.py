@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from hwdb import Hwdb, InputError, PerfmodelError
+from hwdb import Hwdb, InputError, PerfmodelError, UnknownName
 from hwdb import load as load_hwdb
 from perfmodel.answers import SPREAD, cut_spread
-from perfmodel.casetable import POOL_COLUMNS, Cases, cases_of, read_cases
+from perfmodel.casetable import EMPTY, POOL_COLUMNS, Cases, cases_of, check_degrees, longest_prompt, read_cases
 from perfmodel.costs import default
 from perfmodel.datasets import lengths
 from perfmodel.demand import Array, CostModel
@@ -27,7 +27,8 @@ from perfmodel.estimator import bench, estimate_load
 from perfmodel.infer import Placement, placement
 from perfmodel.load import DEFAULT_WAVES, LOCKSTEP, Load
 from perfmodel.models import ModelSpec, model
-from perfmodel.speculation import speculation
+from perfmodel.recipes import assumed
+from perfmodel.speculation import KNOWN, Speculation, speculation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,11 +146,15 @@ class Prediction:
         )
         cases.text["engine\tversion"] = engines.astype(object)
         found, which = self._resolve("engine\tversion", lambda key: engine_of(*key.split("\t")))
+        drafting, drafted = self._resolve("spec_decode", _drafting)
+        self.drafts, self.accepted = np.array([(d.drafts, d.accepted) for d in (*drafting, KNOWN[""])])[drafted].T
         mode = self._lengths_and_modes()
         self.pooled = np.any([np.isfinite(cases.number[c]) for c in POOL_COLUMNS], axis=0)
+        check_degrees(cases, self.pooled)
+        fine = np.flatnonzero(cases.error == "")
+        which = self._assume(specs, spec, found, which, fine[self._tuned(mode)[fine]])
         # versions of one era are one engine; files of the user's own may bear the name of one that ships
         first = [found.index(e) for e in found]
-        fine = np.flatnonzero(cases.error == "")
         keys: dict[tuple[Any, ...], list[int]] = {}
         for row in fine.tolist():
             keys.setdefault((spec[row], first[which[row]], mode[row], bool(self.pooled[row])), []).append(row)
@@ -175,6 +180,42 @@ class Prediction:
             cases.refuse(absent, f"mode {name} needs {column}, a number above 0")
         cases.refuse((mode == "offline") & (number["n_requests"] <= 0), "mode offline needs n_requests above 0")
         return mode
+
+    # ------------------------------------------------------------------------------------------ published recipes
+
+    def _tuned(self, mode: np.ndarray) -> np.ndarray:
+        """Rows whose blanks are those of a published recipe: as `recipe` says, else those with a fixed number of
+        clients or a batch and prompts of made-up lengths (whoever names a data set or an engine file of their own
+        measured something else)."""
+        text = self.cases.text
+        own = np.char.endswith(text["engine"].astype(str), ".toml") | (text["trace"] != "")
+        made_up = np.isin(mode, ("closed", "static")) & ~own
+        return (text["recipe"] == "published") | (text["recipe"] == "") & made_up
+
+    def _assume(
+        self, specs: list[ModelSpec], spec: np.ndarray, engines: list[Engine], which: np.ndarray, rows: np.ndarray
+    ) -> np.ndarray:
+        """Fill settings that `rows` leave blank; returns each row's engine, of the recipe's era where a row states no
+        version. Adds to `engines`."""
+        number, which = self.cases.number, which.copy()
+        text = {c: self.cases.text[c][rows].astype(str) for c in ("engine", "engine_version")}
+        unsaid = (text["engine_version"] == "") & ~np.char.endswith(text["engine"], ".toml")
+        kinds, where = np.unique(np.stack([spec[rows], which[rows], unsaid]), axis=1, return_inverse=True)
+        for turn, (s, e, blank) in enumerate(kinds.T.tolist()):
+            mine = rows[where.ravel() == turn]
+            old = engines[e]
+            found = assumed(
+                specs[s], engine_of(old.name, "latest") if blank else old, self.devices, self.device[mine],
+                self.weight[mine], prompt=longest_prompt(number["isl"][mine], self.cases.text["isl_dist"][mine]),
+                ranks=np.nan_to_num(number["dp_attention"][mine], nan=1.0),
+            )  # fmt: skip
+            self.kv[mine] = np.where(self.kv[mine] < 0, found.kv, self.kv[mine])
+            for column, values in (("max_num_batched_tokens", found.max_tokens), ("max_num_seqs", found.max_seqs)):
+                number[column][mine] = np.where(np.isnan(number[column][mine]), values, number[column][mine])
+            for era in set(found.era[found.era != ""]) if blank else ():
+                engines.append(engine_of(era))
+                which[mine[found.era == era]] = len(engines) - 1
+        return which
 
     # ------------------------------------------------------------------------------------------------- evaluation
 
@@ -222,13 +263,14 @@ class Prediction:
             weight=self.weight[rows],
             act=self.act[rows],
             kv=self.kv[rows],
+            max_tokens=self.cases.number["max_num_batched_tokens"][rows],
+            max_seqs=self.cases.number["max_num_seqs"][rows],
             **degrees,
         )
 
     def _load(self, group: Group, number: dict[str, np.ndarray]) -> Load:
         rows = group.rows
         one = np.ones(len(rows))
-        drafting = [speculation(n) for n in self.cases.text["spec_decode"][rows]]
         concurrency = {"static": number["batch"], "single": one}.get(group.mode, number["concurrency"])
         requests = number["n_requests"]
         if group.mode == "offline":
@@ -250,8 +292,8 @@ class Prediction:
             lockstep=np.array([LOCKSTEP.get(s, 0.0) for s in spread]),
             spread=np.select([np.array(spread) == k for k in SPREAD], [cut_spread(k, full) for k in SPREAD], 0.0),
             longest=np.where(np.isfinite(self.longest[rows]), self.longest[rows], np.inf),
-            drafts=np.array([s.drafts if s else 0.0 for s in drafting]),
-            accepted=np.array([s.accepted if s else 1.0 for s in drafting]),
+            drafts=self.drafts[rows],
+            accepted=self.accepted[rows],
         )
 
     def pools(self, group: Group) -> tuple[tuple[Deployments, Array], tuple[Deployments, Array]]:
@@ -299,6 +341,14 @@ class Prediction:
 @cache
 def _costs(engine: Engine) -> CostModel:
     return default(engine.family, engine.name)
+
+
+def _drafting(name: str) -> Speculation:
+    found = speculation("" if name.lower() in EMPTY else name)
+    if found is None:
+        known = [n for n in KNOWN if n]
+        raise UnknownName("spec_decode", name, known, f"(known: {', '.join(known)}; blank for none)")
+    return found
 
 
 def _compute_code(name: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 MODES = ("static", "closed", "open", "offline", "single")
 TEXT = ("case_id", "model", "device", "engine", "engine_version", "weight_dtype", "act_dtype", "kv_dtype", "mode",
-        "isl_dist", "spec_decode", "trace")  # fmt: skip
+        "isl_dist", "spec_decode", "trace", "recipe")  # fmt: skip
 #: Number columns: (least value allowed, whether it must be whole).
 NUMBERS: dict[str, tuple[float, bool]] = {
     "n_devices": (1, True), "isl": (0, False), "osl": (0, False), "batch": (0, False), "concurrency": (0, False),
@@ -26,9 +27,13 @@ NUMBERS: dict[str, tuple[float, bool]] = {
     "dp_attention": (1, True), "prefix_hit": (0, False), "prefill_workers": (1, True), "prefill_tp": (1, True),
     "prefill_ep": (1, True), "prefill_dp": (1, True), "prefill_batch": (0, False), "decode_workers": (1, True),
     "decode_tp": (1, True), "decode_ep": (1, True), "decode_dp": (1, True), "decode_batch": (0, False),
+    "max_num_batched_tokens": (1, True), "max_num_seqs": (1, True),
 }  # fmt: skip
 POOL_COLUMNS = tuple(c for c in NUMBERS if c.startswith(("prefill_", "decode_")))
-_EMPTY = ("", "nan", "none", "null", "na", "n/a")
+#: What the column `recipe` may say: settings left blank are those of a published recipe, or the engine's defaults.
+RECIPES = ("published", "default")
+EMPTY = ("", "nan", "none", "null", "na", "n/a")
+_UNIFORM = re.compile(r"uniform:(\d*\.?\d+)-(\d*\.?\d+)")
 #: Longer prompts or answers than any model serves: a slip of the keyboard or a wrong unit.
 LONGEST = 1e8
 
@@ -95,12 +100,43 @@ def cases_of(frame: pd.DataFrame, path: str = "table") -> Cases:
         cases.number[column] = _number(cases, column, least, whole)
     mode = text["mode"]
     cases.refuse((mode != "") & ~np.isin(mode, MODES), [f"mode {m!r} is none of {', '.join(MODES)}" for m in mode])
+    wanted = text["recipe"]
+    odd = (wanted != "") & ~np.isin(wanted, RECIPES)
+    cases.refuse(odd, [f"recipe {w!r} is none of {', '.join(RECIPES)}" for w in wanted])
     hit = cases.number["prefix_hit"]
     cases.refuse(hit > 1.0, [f"prefix_hit {h:g} is a share; give it between 0 and 1" for h in hit])
     for column in ("isl", "osl"):
         values = cases.number[column]
         cases.refuse(values > LONGEST, [f"{column} {v:g} is longer than any request; tokens are meant" for v in values])
     return cases
+
+
+def check_degrees(cases: Cases, pooled: np.ndarray) -> None:
+    """Refuse rows whose parallelism takes more devices than there are; pooled: rows with separate prefill workers."""
+    number = {c: np.nan_to_num(v, nan=1.0) for c, v in cases.number.items()}
+    together = number["tp"] * number["pp"] * number["dp_attention"]
+    pools = [number[f"{p}_workers"] * number[f"{p}_tp"] * number[f"{p}_dp"] for p in ("prefill", "decode")]
+    devices = cases.number["n_devices"]
+    for rows, taken, what in (
+        (~pooled, together, "tp x pp x dp_attention"),
+        (pooled, pools[0] + pools[1], "workers x tp x dp of both pools"),
+    ):
+        texts = [f"{what} takes {t:g} devices, more than n_devices {d:g}" for t, d in zip(taken, devices, strict=True)]
+        cases.refuse(rows & (taken > devices), [f"{t}; lower the degrees or raise n_devices" for t in texts])
+
+
+def longest_prompt(mean: Array, spread: np.ndarray) -> Array:
+    """Tokens of the longest prompt of each row, from the mean and how lengths spread: `uniform:low-high` (shares of the
+    nominal length); any other spread counts as none. (N,)
+
+    >>> longest_prompt(np.array([900.0, 900.0]), np.array(["uniform:0.8-1.0", "fixed"])).tolist()
+    [1000.0, 900.0]
+    """
+    kinds, where = np.unique(spread.astype(str), return_inverse=True)
+    ends = [_UNIFORM.fullmatch(kind) for kind in kinds.tolist()]
+    shares = [(float(m[1]), float(m[2])) if m else (1.0, 1.0) for m in ends]
+    factors = np.array([2.0 * high / (low + high) if high >= low and high > 0 else 1.0 for low, high in shares])
+    return mean * factors[where]
 
 
 def _text(column: pd.Series) -> np.ndarray:
@@ -114,7 +150,7 @@ def _number(cases: Cases, column: str, least: float, whole: bool) -> Array:
         return np.full(len(cases), np.nan)
     cells = cases.frame[column].str.strip()
     values = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=float)
-    given = ~cells.str.lower().isin(_EMPTY).to_numpy()
+    given = ~cells.str.lower().isin(EMPTY).to_numpy()
     shown = cells.to_numpy(dtype=object)
     cases.refuse(given & np.isnan(values), [f"{column} {c!r} is no number" for c in shown])
     values = np.where(given, values, np.nan)
