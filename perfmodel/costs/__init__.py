@@ -42,4 +42,5 @@ def default(framework: str = "", engine: str = "") -> CostModel:
     relatives = Calibrated(framework, foreign=framework not in UNKNOWN)
     tables: tuple[CostModel, ...] = (OwnKernels(framework),) if own else (Profiled(framework), relatives)
     known = Launched(FirstKnown((*tables, Roofline())), framework)
-    return Corrected(known, engine) if engine else known
+    # no factor makes a launch by the host shorter
+    return Launched(Corrected(known, engine), framework) if engine else known
