@@ -17,6 +17,7 @@ from perfmodel import Engine, Slo, Workload, engine
 from perfmodel import model as model_of
 from perfmodel.adapters import Adapters
 from perfmodel.dtypes import COMPUTE, storage
+from perfmodel.overlap import ways
 from perfmodel.tomltable import Table, read_toml
 from search.deploymentfile import Offload, read_adapters, read_offload
 from search.fleetfile import FleetSpec, read_fleet
@@ -278,7 +279,8 @@ def _experts(table: Table) -> tuple[float, ...]:
 #: Settings of the engine that a scenario may change: key -> Engine field.
 ENGINE_KEYS = {
     "chunked_prefill": "chunked_prefill", "prefix_cache": "prefix_cache", "memory_fraction": "memory_fraction",
-    "graph_capture": "graph_capture", "overlap_scheduling": "overlap_scheduling",
+    "graph_capture": "graph_capture", "overlap_scheduling": "overlap_scheduling", "overlap": "overlap",
+    "overlap_share": "overlap_share",
 }  # fmt: skip
 
 
@@ -290,10 +292,15 @@ def _engine(table: Table, folder: Path) -> Engine:
     changes: dict[str, Any] = {}
     for key, setting in ENGINE_KEYS.items():
         if key in table:
-            share = key == "memory_fraction"
-            changes[setting] = table.number(key, above=0, most=1) if share else table.flag(key)
+            changes[setting] = _setting(table, key)
     table.done(also=tuple(ENGINE_KEYS))
     return made.changed(**changes) if changes else made
+
+
+def _setting(table: Table, key: str) -> float | bool | str:
+    if key == "overlap":
+        return table.text(key, choices=ways())
+    return table.number(key, above=0, most=1) if key in ("memory_fraction", "overlap_share") else table.flag(key)
 
 
 def _limits(table: Table) -> Limits:

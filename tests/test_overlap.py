@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from perfmodel.simulator.build import step_time
 from perfmodel.step import Step
 from perfmodel.steps import StepCost, step_cost
 from perfmodel.workload import Workload
+from search.scenario import load_scenario
 
 GENERIC = engine("generic")
 OVERLAPPING = [w for w in ways() if w != "none"]
@@ -246,6 +248,24 @@ def test_wrong_settings_are_named(tmp_path) -> None:
         written(setting.format("overlap", '"nano-batch"'))
     with pytest.raises(InputError, match=r"overlap_share.*1.5 is not a share"):
         written(setting.format("overlap_share", 1.5))
+
+
+def test_a_scenario_chooses_how_communication_overlaps(tmp_path) -> None:
+    text = (Path(__file__).parent.parent / "examples" / "chat-70b-h100.toml").read_text(encoding="utf-8")
+    own = tmp_path / "own.toml"
+
+    def engine_of(lines: str) -> Engine:
+        assert "[engine]" in text
+        own.write_text(text.replace("[engine]", f"[engine]\n{lines}", 1), encoding="utf-8")
+        return load_scenario(own).engine
+
+    assert engine_of("").overlap == "none"
+    chosen = engine_of('overlap = "dual_batch"\noverlap_share = 0.5')
+    assert (chosen.overlap, chosen.overlap_share) == ("dual_batch", 0.5)
+    with pytest.raises(InputError, match="did you mean 'dual_batch'"):
+        engine_of('overlap = "dual-batch"')
+    with pytest.raises(InputError, match="overlap_share: 2 is out of range"):
+        engine_of("overlap_share = 2")
 
 
 def test_every_way_says_where_its_share_comes_from() -> None:
