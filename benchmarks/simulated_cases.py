@@ -5,8 +5,9 @@
 Rows without speculative decoding are replayed: closed loops with their opening burst (ten requests a user where the
 case does not say), batches, single streams, random arrivals, offline batches; prefill and decode workers where the case
 names them. Lengths are drawn as `isl_dist` says: fixed, uniform around the mean, else log-normal. Rows of one layout
-share a step table. Layouts come in random order, so that what is done when the time is over is a fair sample; a further
-call goes on there, and starts anew when the code, the data or the constants have changed.
+share a step table. Layouts of the source that heads the page come first, then all others, each in random order, so that
+what is done when the time is over is a fair sample; a further call goes on there, and starts anew when the code, the
+data or the constants have changed.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.accuracy_tables import SILICON
 from hwdb import Hwdb, PerfmodelError, load
 from perfmodel import simulator
 from perfmodel.batch import Group, Prediction
@@ -175,9 +177,10 @@ def made_with() -> str:
 
 
 def units(cases: pd.DataFrame, seed: int = 0) -> list[pd.DataFrame]:
-    """The rows by layout, layouts in random order."""
+    """The rows by layout, layouts in random order, those with rows of the headline source first."""
     parts = [part for _, part in cases.groupby([c for c in LAYOUT if c in cases.columns], sort=True)]
-    return [parts[i] for i in np.random.default_rng(seed).permutation(len(parts))]
+    shuffled = [parts[i] for i in np.random.default_rng(seed).permutation(len(parts))]
+    return sorted(shuffled, key=lambda part: "dataset" not in part or SILICON not in set(part.dataset))
 
 
 def _finished(parts: list[pd.DataFrame], jobs: int, deadline: float) -> Iterator[list[dict[str, Any]]]:

@@ -72,6 +72,11 @@ def test_layouts_come_whole_and_shuffled_the_same_way(cases: pd.DataFrame) -> No
     assert sorted(c for p in first for c in p.case_id) == sorted(cases.case_id)
 
 
+def test_the_source_that_heads_the_page_comes_first(cases: pd.DataFrame) -> None:
+    sources = np.where(cases.case_id == "pools", "aiconfigurator_silicon", "lab")
+    assert simulated_cases.units(cases.assign(dataset=sources))[0].case_id.tolist() == ["pools"]
+
+
 def test_a_replay_goes_on_where_it_stopped_and_begins_anew_after_a_change(
     cases: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
