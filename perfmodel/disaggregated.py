@@ -7,23 +7,28 @@ from dataclasses import replace
 
 import numpy as np
 
-from perfmodel import equations as eq
 from perfmodel import power as watts
 from perfmodel.collectives import path
 from perfmodel.costs import default
+from perfmodel.curves import interpolate
 from perfmodel.demand import Array, CostModel
 from perfmodel.deployment import Deployments
 from perfmodel.enginefile import Engine
 from perfmodel.enginefile import engine as engine_of
 from perfmodel.estimates import Estimates, assemble
 from perfmodel.estimator import Bench, bench, check
+from perfmodel.hardware import Hardware
 from perfmodel.load import Load, load
 from perfmodel.memory import sequence_bytes
 from perfmodel.models import ModelSpec
-from perfmodel.serving import Served, interpolate
+from perfmodel.promptpool import FULL, PromptPool, prompt_pool
+from perfmodel.serving import Served
 from perfmodel.workload import Workload
 
-_FULL = 0.98
+#: Seconds a request spends between the pools beside its cache's way: the router, the other engine's front end and
+#: scheduler, the connector's handshake. A round figure: published runs at low concurrency take 0.02 to 0.2 s longer
+#: than prompt, cache and one front end, whatever the prompt's length.
+HAND_OVER = 0.1
 _KNOTS = 6
 
 
@@ -61,27 +66,22 @@ def estimate_pools(
 ) -> Estimates:
     """`estimate_disaggregated` for a load a candidate.
 
-    batch: most prompts a prefill worker computes together (NaN: what fits its budget).
+    batch: most prompts a rank of a prefill worker computes together (NaN: what fits its budget).
     """
     for pool in pools:
         check(pool)
     costs = costs or default(engine.family, engine.name)
     # a prefill worker holds prompts only while it computes them; a decode worker sees whole sequences
-    prompts = replace(demand, output=np.ones_like(demand.output))
-    front = bench(model, pools[0], engine, costs, prompts)
+    brief = replace(demand, output=np.ones_like(demand.output))
+    front = bench(model, pools[0], engine, costs, brief)
     back = bench(model, pools[1], engine, costs, demand)
-    served = _tandem(front, back, demand, workers, np.where(np.isfinite(batch), batch, np.inf))
-    return _assemble(front, back, demand, served, pools, workers)
+    prompts = prompt_pool(front.passes, demand, workers[0], np.where(np.isfinite(batch), batch, np.inf))
+    served = _tandem(front, back, demand, prompts, workers[1])
+    return _assemble(front, back, demand, prompts, served, pools, workers)
 
 
-def _tandem(front: Bench, back: Bench, demand: Load, workers: tuple[Array, Array], batch: Array) -> Served:
+def _tandem(front: Bench, back: Bench, demand: Load, prompts: PromptPool, second: Array) -> Served:
     """Both pools in equilibrium, as one deployment; rates and running sequences are of all workers."""
-    first, second = workers
-    cost, count, alone = front.passes.prefill(demand.new, demand.cached, np.ones_like(batch))
-    together = np.clip(front.passes.budget / demand.mean(demand.new), 1.0, np.maximum(batch, 1.0))
-    _, _, packed = front.passes.prefill(demand.new, demand.cached, together)
-    service = demand.mean(packed) / together / first
-    own = demand.mean(alone)
     transfer = transfer_time(front, back, demand)
 
     cap = np.minimum(back.memory.room_for(), np.where(np.isfinite(back.passes.max_seqs), back.passes.max_seqs, 8192.0))
@@ -90,15 +90,15 @@ def _tandem(front: Bench, back: Bench, demand: Load, workers: tuple[Array, Array
     steps = np.stack([priced.wall for priced in curve])
     token = steps / demand.accepted
     tokens = np.maximum(demand.mean(demand.output) - 1.0, 0.0)
-    before = own + demand.mean(transfer) + front.passes.engine.request_time
-    rate, wait = _rate(demand, (service, before), (knots, token, tokens, second), cap)
+    before = demand.mean(transfer) + front.passes.engine.request_time
+    rate, wait = _rate(demand, (prompts, before), (knots, token, tokens, second), cap)
     running = _running(rate / second, (knots, token, tokens), cap)
     decode_cost, step = back.passes.decode(np.maximum(running, 1e-6), demand.decode_context, demand.drafts)
     population = np.where(np.isfinite(demand.concurrency), demand.concurrency, demand.n_requests)
     share = np.clip(1.0 / np.maximum(demand.waves, 1.0), 0.0, 1.0) if demand.arrival == "closed" else 0.0
-    opening = (np.nan_to_num(population, nan=1.0) - 1.0) / 2.0 * service
+    opening = (np.nan_to_num(population, nan=1.0) - 1.0) / 2.0 / prompts.most
     burst = share * np.maximum(opening - wait, 0.0)
-    prefill = alone + transfer
+    prefill = prompts.alone + (prompts.computing(rate, wait) - prompts.times[0]) + transfer
     zero = np.zeros_like(prefill)
     ttft, tpot = prefill + wait + burst + front.passes.engine.request_time, zero + step / demand.accepted
     if demand.arrival not in ("open", "offline"):
@@ -106,24 +106,27 @@ def _tandem(front: Bench, back: Bench, demand: Load, workers: tuple[Array, Array
     return Served(
         ttft=ttft, tpot=tpot,
         wait=zero + wait, burst=zero + burst, prefill=prefill, step=step, stall=zero, mixed_step=step,
-        running=running, rate=rate, saturated=_saturated(demand, rate), decode_cost=decode_cost, prefill_cost=cost,
-        prefill_passes=count,
+        running=running, rate=rate, saturated=_saturated(demand, rate), decode_cost=decode_cost,
+        prefill_cost=prompts.cost, prefill_passes=prompts.passes,
     )  # fmt: skip
 
 
 def transfer_time(front: Bench, back: Bench, demand: Load) -> Array:
-    """Seconds to hand a prompt's KV cache over the network: its bytes on each sending device at the slower end's rate,
-    where a receiving worker has fewer devices over fewer paths. NaN where a device's network is not known. (C, N)
+    """Seconds to hand a prompt over: `HAND_OVER`, and its KV cache over the network, on each device of either worker
+    the share that it holds, at the slower end's rate. NaN where a device's network is not known. (C, N)
 
     Layers can leave as soon as they are computed, which would hide most of it (Splitwise, sec. 4.3); engines do not do
     so by default, so it counts in full.
     """
-    sent = sequence_bytes(front.lay, demand.input)
-    ends = [path(end.hardware, end.hardware.peers + 1.0) for end in (front, back)]
-    bandwidth = np.minimum(ends[0].bandwidth, ends[1].bandwidth)
-    latency = np.maximum(ends[0].latency, ends[1].latency)
-    ways = np.minimum(front.lay.group, back.lay.group) / front.lay.group
-    return sent / (bandwidth * ways) + latency
+    held = np.maximum(sequence_bytes(front.lay, demand.input), sequence_bytes(back.lay, demand.input))
+    bandwidth, latency = between(front.hardware, back.hardware)
+    return held / bandwidth + latency + HAND_OVER
+
+
+def between(front: Hardware, back: Hardware) -> tuple[Array, Array]:
+    """(B/s a device, s) of the network between workers on one kind of device and on another: the slower end's. (N,)"""
+    ends = [path(end, end.peers + 1.0) for end in (front, back)]
+    return np.minimum(ends[0].bandwidth, ends[1].bandwidth), np.maximum(ends[0].latency, ends[1].latency)
 
 
 def _saturated(demand: Load, rate: Array) -> np.ndarray:
@@ -133,38 +136,39 @@ def _saturated(demand: Load, rate: Array) -> np.ndarray:
 
 
 def _rate(
-    demand: Load, front: tuple[Array, Array], back: tuple[Array, Array, Array, Array], cap: Array
+    demand: Load, front: tuple[PromptPool, Array], back: tuple[Array, Array, Array, Array], cap: Array
 ) -> tuple[Array, Array]:
     """(requests/s, mean wait for a prefill worker): where Little's law holds over both pools."""
-    service, before = front
+    prompts, before = front
     knots, token, tokens, workers = back
-    most = np.minimum(_FULL / service, workers * cap / np.maximum(tokens * token[-1], 1e-12))
+    most = np.minimum(FULL * prompts.most, workers * cap / np.maximum(tokens * token[-1], 1e-12))
     if demand.arrival == "open":
         rate = np.minimum(demand.rate, most)
         # beyond saturation the queue grows for as long as the run lasts; its mean is half the backlog of n requests
         backlog = np.where(np.isfinite(demand.n_requests), demand.n_requests, np.inf)
         with np.errstate(invalid="ignore"):
             growing = backlog * (1.0 / rate - 1.0 / demand.rate) / 2.0
-        wait = eq.queue_wait(rate * service, service, demand.cv)
-        return rate, wait + np.where(_saturated(demand, rate), growing, 0.0)
+        return rate, prompts.wait(rate, arrival_cv=demand.cv) + np.where(_saturated(demand, rate), growing, 0.0)
     population = demand.n_requests if demand.arrival == "offline" else demand.concurrency
     low, high = np.full_like(most, 1e-9), most
     for _ in range(40):
         middle = np.sqrt(low * high)
-        inside = middle * (before + _wait(middle, service, population))
+        wait = _wait(prompts, middle, population)
+        inside = middle * (before + prompts.computing(middle, wait) + wait)
         inside = inside + workers * _running(middle / workers, (knots, token, tokens), cap)
         low, high = np.where(inside < population, middle, low), np.where(inside < population, high, middle)
     rate = np.sqrt(low * high)
     # whoever is not decoding or being computed waits for a prefill worker; where all come at once the queue runs dry
     held = workers * _running(rate / workers, (knots, token, tokens), cap)
-    left = np.maximum((population - held) / rate - before, 0.0)
+    left = np.maximum((population - held) / rate - before - prompts.computing(rate, wait), 0.0)
     return rate, left / 2.0 if demand.arrival == "offline" else left
 
 
-def _wait(rate: Array, service: Array, population: Array) -> Array:
-    """Wait at the prefill pool; in a finite population nobody queues behind more than all others."""
-    waiting = eq.queue_wait(np.minimum(rate * service, _FULL), service)
-    return np.minimum(waiting, np.maximum(population - 1.0, 0.0) * service)
+def _wait(prompts: PromptPool, rate: Array, population: Array) -> Array:
+    """Wait at the prefill pool as one of a finite population sees it: it meets the others only (arrival theorem,
+    Sevcik & Mitrani, J. ACM 28, 1981; Schweitzer's approximation), and nobody queues behind more than all of them."""
+    others = np.maximum(population - 1.0, 0.0)
+    return prompts.wait(rate * others / np.maximum(population, 1.0), others)
 
 
 def _running(rate: Array, curve: tuple[Array, Array, Array], cap: Array) -> Array:
@@ -180,6 +184,7 @@ def _assemble(
     front: Bench,
     back: Bench,
     demand: Load,
+    prompts: PromptPool,
     served: Served,
     pools: tuple[Deployments, Deployments],
     workers: tuple[Array, Array],
@@ -206,7 +211,7 @@ def _assemble(
         output_rate=served.rate * outputs,
         total_rate=served.rate * (inputs + outputs),
         decode_rate=served.running * demand.accepted / served.step * workers[1],
-        prefill_rate=demand.mean(demand.new) / demand.mean(served.prefill) * workers[0],
+        prefill_rate=workers[0] * demand.mean(demand.new) / demand.mean(prompts.alone),
         memory=np.maximum(whole.memory, front.memory.used(np.ones_like(devices))),
         power=power,
         energy=power * devices / np.maximum(served.rate * outputs, 1e-12),

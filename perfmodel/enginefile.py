@@ -109,7 +109,7 @@ class Engine:
     request_time: seconds a request spends in the front end before and after the engine (HTTP, tokens).
     batching: `continuous`, or `static` (a batch runs until its last sequence ends). overlap: how communication runs
     beside computation (`perfmodel.overlap.ways`); overlap_share: part of the shorter stream that hides, NaN for the
-    way's own.
+    way's own. rank_balance: prompts are held back until each rank of attention data parallelism has one.
     """
 
     name: str
@@ -142,6 +142,7 @@ class Engine:
     graph_seqs: float = NAN
     token_budget_floor: float = NAN
     budget_is_model_length: bool = False
+    rank_balance: bool = False
     since: tuple[int, ...] = ()
     newest: bool = False
     tiers: tuple[_Tier, ...] = field(default=(), repr=False)
@@ -190,10 +191,11 @@ _NUMBERS = {
 }  # fmt: skip
 _OPTIONAL = {
     "launch_time", "lockstep", "micro_batch", "graph_seqs", "token_budget_floor", "step_host_parallel",
-    "budget_is_model_length", "overlap", "overlap_share",
+    "budget_is_model_length", "overlap", "overlap_share", "rank_balance",
 }  # fmt: skip
 _FLAGS = (
     "chunked_prefill", "prefill_first", "graph_capture", "overlap_scheduling", "prefix_cache", "budget_is_model_length",
+    "rank_balance",
 )  # fmt: skip
 _CHOICES = {
     "preemption": ("recompute", "swap", "none"),

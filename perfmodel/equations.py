@@ -143,12 +143,27 @@ def all_to_all_time(message: Real, group: Real, bandwidth: Real, latency: Real, 
     return np.where(group > 1, latency * np.log2(np.maximum(group, 2.0)) + crossing / bandwidth, 0.0)
 
 
-def queue_wait(utilisation: Real, service: Real, arrival_cv: Real = 1.0, service_cv: Real = 0.0) -> Array:
-    """Mean wait of a single server: rho/(1-rho) * (c_a^2 + c_s^2)/2 * s (Kingman, Proc. Camb. Phil. Soc. 57, 1961).
+def all_busy(utilisation: Real, servers: Real = 1.0) -> Array:
+    """Chance that an arrival finds all m servers busy, about rho^(sqrt(2(m+1)) - 1) (Sakasegawa, Ann. Inst. Stat.
+    Math. 29, 1977); within 0.06 of Erlang's C formula, exact for one server.
 
-    Exact for M/G/1 (Pollaczek-Khinchine) at arrival_cv 1; infinite at or above full load.
+    >>> float(all_busy(0.5))
+    0.5
+    """
+    return np.power(np.asarray(utilisation, float), np.sqrt(2.0 * (np.asarray(servers) + 1.0)) - 1.0)
+
+
+def queue_wait(
+    utilisation: Real, service: Real, arrival_cv: Real = 1.0, service_cv: Real = 0.0, servers: Real = 1.0
+) -> Array:
+    """Mean wait for one of m equal servers: (c_a^2 + c_s^2)/2 times that of M/M/m, all_busy / (m (1 - rho)) * s
+    (Allen & Cunneen; Sakasegawa, Ann. Inst. Stat. Math. 29, 1977). utilisation: of each server.
+
+    One server: Kingman's formula (Proc. Camb. Phil. Soc. 57, 1961), exact for M/G/1 (Pollaczek-Khinchine) at
+    arrival_cv 1. Infinite at or above full load.
     """
     rho = np.asarray(utilisation, float)
     with np.errstate(divide="ignore", invalid="ignore"):
-        wait = rho / (1.0 - rho) * (np.square(arrival_cv) + np.square(service_cv)) / 2.0 * service
+        lasting = service * (np.square(arrival_cv) + np.square(service_cv)) / 2.0
+        wait = all_busy(rho, servers) / (servers * (1.0 - rho)) * lasting
     return np.where(rho < 1.0, wait, np.inf)

@@ -19,7 +19,7 @@ from perfmodel.layout import Layout
 from perfmodel.lowrank import adapting
 from perfmodel.mixing import mixing
 from perfmodel.models import Mixer, Mlp, Projection
-from perfmodel.step import Step, local_tokens, on
+from perfmodel.step import Step, all_tokens, local_tokens, on, prompt_ranks, prompt_tokens
 
 #: Relative excess load of the busiest expert-parallel rank beyond chance; DeepSeek-V3 (arXiv:2412.19437, sec. 3.4.2)
 #: keeps 32 redundant experts to even it out, and measured loads still differ by about a fifth.
@@ -46,7 +46,7 @@ def operators(lay: Layout, step: Step) -> Iterator[Demand]:
             yield from _experts(lay, mlp, count, step)
     yield from adapting(lay, step)
     yield from _elementwise(lay, mixers, mlps, norms, local)
-    yield from _communication(lay, sum(mixers.values()), mlps, local)
+    yield from _communication(lay, sum(mixers.values()), mlps, local, all_tokens(lay, step))
     yield from _head(lay, step, local)
 
 
@@ -112,7 +112,7 @@ def gemm(lay: Layout, name: str, part: str, m: Array, n: Array, k: Array, count:
 def _latent(lay: Layout, mixer: Mixer, count: int, step: Step) -> Iterator[Demand]:
     """MLA's up-projections: prefill expands keys and values; decode absorbs them into per-head products
     (DeepSeek-V2, arXiv:2405.04434, sec. 2.1)."""
-    prompt = np.asarray(step.prefill_tokens, float) / lay.sp / lay.dp
+    prompt = prompt_tokens(lay, step)
     answers = np.multiply(step.decode_seqs, step.decode_tokens) / lay.dp
     heads = np.ceil(mixer.heads / lay.tp)
     width = heads * (mixer.head_dim - mixer.rope_dim + mixer.value_dim)
@@ -137,7 +137,7 @@ def _latent(lay: Layout, mixer: Mixer, count: int, step: Step) -> Iterator[Deman
 
 def _experts(lay: Layout, mlp: Mlp, count: int, step: Step) -> Iterator[Demand]:
     """Routed experts on the busiest device: its share of token-expert pairs, and the experts it must read."""
-    tokens = local_tokens(lay, step) * lay.dp
+    tokens = all_tokens(lay, step)
     pairs = tokens * mlp.top_k
     imbalance = eq.busiest_share(pairs, lay.ep, EXPERT_SKEW)
     mine = pairs / lay.ep * imbalance
@@ -194,7 +194,7 @@ def _head(lay: Layout, step: Step, local: Array) -> Iterator[Demand]:
     """Embedding look-up, LM head on one row a sequence, sampling."""
     model = lay.model
     seqs = np.where(np.asarray(step.prefill_tokens) > 0, step.prefill_seqs, 0.0)
-    rows = (seqs + np.multiply(step.decode_seqs, step.decode_tokens)) / lay.dp
+    rows = seqs / prompt_ranks(lay, step) + np.multiply(step.decode_seqs, step.decode_tokens) / lay.dp
     rows = np.minimum(np.maximum(rows, np.minimum(1.0, local)), np.maximum(local, 0.0))
     once = on(local > 0, 1.0)
     vocabulary = np.ceil(model.vocab / lay.tp)
@@ -215,8 +215,8 @@ def collective(name: str, family: str, message: Array, group: Array, count: Arra
     return Demand(name, family, zero, zero, count, message=message, shape={"group": group})
 
 
-def _communication(lay: Layout, mixers: int, mlps: dict[Mlp, int], local: Array) -> Iterator[Demand]:
-    rows = local * lay.model.hidden * 2.0
+def _communication(lay: Layout, mixers: int, mlps: dict[Mlp, int], local: Array, everywhere: Array) -> Iterator[Demand]:
+    rows, all_rows = local * lay.model.hidden * 2.0, everywhere * lay.model.hidden * 2.0
     split = (lay.tp > 1) & (local > 0)
     yield collective("mixer_all_reduce", "all_reduce", rows, lay.tp, on(split, mixers))
     dense = sum(count for mlp, count in mlps.items() if not mlp.experts)
@@ -235,8 +235,8 @@ def _communication(lay: Layout, mixers: int, mlps: dict[Mlp, int], local: Array)
         yield collective("expert_dispatch", "all_to_all", send * narrow, lay.ep, on(scattered, count))
         yield collective("expert_combine", "all_to_all", send, lay.ep, on(scattered, count))
         gathered = spread_out & (lay.ep <= 1)
-        yield collective("token_gather", "all_gather", rows * lay.dp, lay.group, on(gathered, count))
-        yield collective("token_scatter", "reduce_scatter", rows * lay.dp, lay.group, on(gathered, count))
+        yield collective("token_gather", "all_gather", all_rows, lay.group, on(gathered, count))
+        yield collective("token_scatter", "reduce_scatter", all_rows, lay.group, on(gathered, count))
     # neighbouring stages lie a stage's devices apart, so the whole replica decides whether they share a node
     stages = on((lay.pp > 1) & (local > 0), lay.pp - 1.0)
     yield collective("stage_send", "p2p", rows / lay.tp, lay.group * lay.pp, stages)

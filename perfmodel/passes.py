@@ -108,19 +108,29 @@ class Passes:
         new: tokens to compute in each, cached: tokens before them. A prompt longer than the budget takes several
         passes.
         """
-        count, chunk, width, before = _chunks(new, cached, seqs, self.budget)
+        count, chunk, width, before = _chunks(new, cached, seqs, self.budget * self._share(seqs))
         step = Step(prefill_tokens=chunk, prefill_context=before, prefill_seqs=width)
         return Pass(step, width, _NEVER, 1.0, count)
 
     def mixed_pass(self, new: Array, cached: Array, seqs: Array, running: Array, context: Array) -> Pass:
         """One of the passes in which `seqs` prompts share the budget with `running` decodes."""
-        free = np.maximum(self.budget - running, self.budget / 8.0)
+        free = np.maximum(self.budget - running, self.budget / 8.0) * self._share(seqs)
         count, chunk, width, before = _chunks(new, cached, seqs, free)
         step = Step(
             prefill_tokens=chunk, prefill_context=before, prefill_seqs=width,
             decode_seqs=np.maximum(running / self.lay.pp, 1.0), decode_context=context,
         )  # fmt: skip
         return Pass(step, running + width, _NEVER, 1.0, count)
+
+    def fewest(self, running: Array) -> Array:
+        """Prompts that enter together at least while `running` sequences decode: one, or one a rank of attention data
+        parallelism where the engine holds them back for that."""
+        ranks = self.lay.dp if self.engine.rank_balance else 1.0
+        return np.minimum(ranks, np.maximum(running, 1.0))
+
+    def _share(self, seqs: Array | float) -> Array:
+        """Share of the ranks of attention data parallelism, and of their budgets, that `seqs` prompts can use."""
+        return np.clip(np.asarray(seqs, float), 1.0, self.lay.dp) / self.lay.dp
 
     def piped(self, wall: Array, count: Array) -> Array:
         """Wall time of `count` passes in a row: pipeline stages overlap them, (count + PP - 1) / PP times one."""

@@ -154,7 +154,7 @@ def _closed(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
     packed = np.clip(passes.budget / load.mean(load.new), 1.0, np.maximum(running, 1.0))
     together = load.lockstep * passes.engine.lockstep
     # sequences end after as many passes as they have tokens, and as many prompts take their places in each
-    entering = np.clip(running / np.maximum(load.mean(load.output), 1.0), 1.0, packed)
+    entering = np.clip(running / np.maximum(load.mean(load.output), 1.0), passes.fewest(running), packed)
     (decode_cost, step), (one_by_one, in_groups) = _entries(passes, load, running, (entering, packed))
     token = step / load.accepted
     entry = _blend(one_by_one, in_groups, together)
@@ -267,11 +267,12 @@ def _open(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
     output = np.maximum(load.mean(load.output) - 1.0, 0.0)
     rate = load.rate
     packed = np.maximum(passes.budget / load.mean(load.new), 1.0)
-    entering = np.clip(rate * steps[2] * load.accepted, 1.0, packed)  # prompts that arrive within a pass
+    # prompts that arrive within a pass
+    entering = np.clip(rate * steps[2] * load.accepted, passes.fewest(knots[2]), packed)
     _, (probe,) = _entries(passes, load, knots[2], (entering,))
     busy = np.minimum(rate * probe.stall, _FULL)
     running = _fixed_point(knots, steps, rate * output / (1.0 - busy), room)
-    entering = np.clip(rate * interpolate(knots, steps, running) * load.accepted, 1.0, packed)
+    entering = np.clip(rate * interpolate(knots, steps, running) * load.accepted, passes.fewest(running), packed)
     (decode_cost, step), (entry,) = _entries(passes, load, running, (entering,))
     token = step / load.accepted
     own = load.mean(entry.shared)

@@ -17,7 +17,8 @@ class Step:
     prefill_tokens: new prompt tokens, prefill_context: tokens cached before them in each sequence, prefill_seqs: the
     sequences they belong to. decode_seqs: sequences that generate, decode_context: their mean length; decode_tokens:
     tokens verified a sequence and pass (1, or 1 + drafts). logits: rows of the LM head (default: every sequence).
-    All counts are of the whole replica: attention data parallelism divides them.
+    All counts are of the whole replica: attention data parallelism divides sequences among its ranks, evenly, each
+    prompt on one of them.
     """
 
     prefill_tokens: Array | float = 0.0
@@ -43,10 +44,24 @@ def step_shape(step: Step, column: Array) -> tuple[int, ...]:
     return np.broadcast_shapes(column.shape, *(np.shape(getattr(step, f.name)) for f in fields(Step)))
 
 
+def prompt_ranks(lay: Layout, step: Step) -> Array:
+    """Ranks of attention data parallelism among which a pass spreads its prompts: no more than there are of them."""
+    return np.clip(np.asarray(step.prefill_seqs, float), 1.0, lay.dp)
+
+
+def prompt_tokens(lay: Layout, step: Step) -> Array:
+    """Prompt tokens on the busiest device; sequence parallelism splits them within a rank."""
+    return np.asarray(step.prefill_tokens, float) / lay.sp / prompt_ranks(lay, step)
+
+
 def local_tokens(lay: Layout, step: Step) -> Array:
-    """Tokens one device's dense layers see: DP splits all, sequence parallelism the prompt."""
-    prompt = np.asarray(step.prefill_tokens, float) / lay.sp
-    return (prompt + np.multiply(step.decode_seqs, step.decode_tokens)) / lay.dp
+    """Tokens the dense layers of the busiest device see."""
+    return prompt_tokens(lay, step) + np.multiply(step.decode_seqs, step.decode_tokens) / lay.dp
+
+
+def all_tokens(lay: Layout, step: Step) -> Array:
+    """Tokens of all ranks, as one of the devices of each sees them: what routed experts share."""
+    return np.asarray(step.prefill_tokens, float) / lay.sp + np.multiply(step.decode_seqs, step.decode_tokens)
 
 
 def on(condition: Mask, count: float | Array) -> Array:
@@ -59,4 +74,4 @@ def prefill_shape(lay: Layout, step: Step) -> tuple[Array, Array, Array, Mask]:
     tokens = np.asarray(step.prefill_tokens, float)
     seqs = np.maximum(np.asarray(step.prefill_seqs, float), 1e-9)
     query = np.where(tokens > 0, tokens / seqs, 1.0)  # an absent prompt has a shape all the same
-    return seqs / lay.dp / lay.sp, query, np.asarray(step.prefill_context, float), tokens > 0
+    return seqs / prompt_ranks(lay, step) / lay.sp, query, np.asarray(step.prefill_context, float), tokens > 0

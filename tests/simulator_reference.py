@@ -223,7 +223,10 @@ class Reference:
         sequence.replica, sequence.at_hand = target.index, "pool"
         pool, tokens = replica.pool, sequence.prompt + sequence.emitted - 1
         replica.link = max(time, replica.link) + tokens * (pool.kv_bytes / pool.link.bandwidth)
-        self.pending.append((replica.link + pool.link.latency, sequence.number))
+        there = replica.link + pool.link.latency
+        if sequence.emitted == 1:
+            sequence.first = sequence.token_times[-1] = there
+        self.pending.append((there, sequence.number))
 
     # -- one step
 

@@ -13,7 +13,7 @@ import hwdb
 from hwdb import InputError
 from perfmodel.costs import Roofline
 from perfmodel.deployment import Deployments, deployments
-from perfmodel.disaggregated import estimate_disaggregated, estimate_pools, transfer_time
+from perfmodel.disaggregated import HAND_OVER, estimate_disaggregated, estimate_pools, transfer_time
 from perfmodel.enginefile import engine
 from perfmodel.estimates import Estimates
 from perfmodel.estimator import Bench, bench, estimate
@@ -87,9 +87,8 @@ def test_more_of_both_pools_never_serve_less(
 ) -> None:
     small = pair(lengths(prompt, output, concurrency=concurrency), first, second)
     large = pair(lengths(prompt, output, concurrency=concurrency * scale), first * scale, second * scale)
-    # pooled workers share one queue, so they do no worse than as many systems apart; the queue is taken as that of one
-    # fast worker, in which a few clients wait a little too long
-    assert one(large.request_rate) >= scale * one(small.request_rate) * 0.8
+    # pooled workers share one queue, so they do no worse than as many systems apart
+    assert one(large.request_rate) >= scale * one(small.request_rate) * 0.98
     assert one(large.power) == pytest.approx(one(small.power), rel=0.2)
 
 
@@ -101,7 +100,7 @@ def test_a_lonely_request_is_computed_handed_over_and_answered(workload: Workloa
     found = pair(workload, 1, 1)
     together = estimate(LLAMA, lengths(4000, 300, arrival="single"), pool(tp=4), costs=Roofline())
     cache = 4000 * 327_680 / 4  # 320 KiB a token (Llama-3.1-70B), a quarter of it on each of four devices
-    handed_over = cache / H100.net.bandwidth + H100.net.latency
+    handed_over = cache / H100.net.bandwidth + H100.net.latency + HAND_OVER
     assert one(found.ttft) == pytest.approx(one(together.ttft) + handed_over, rel=1e-3)
     assert one(found.tpot) == pytest.approx(one(together.tpot), rel=1e-3)
 
@@ -137,8 +136,8 @@ def test_demand_beyond_either_pool_is_reported() -> None:
 
 
 def test_the_wait_for_a_prompt_worker_is_that_of_a_queue() -> None:
-    found = pair(lengths(4000, 50, rate=1.0), 1, 4)
-    service = one(found.prefill) - one(transfer_time(*_benches(pool(tp=4), pool(tp=4), lengths(4000, 50, rate=1.0))))
+    found, lonely = (pair(lengths(8000, 50, rate=rate), 1, 4) for rate in (1.0, 1e-7))
+    service = one(lonely.prefill) - one(transfer_time(*_benches(pool(tp=4), pool(tp=4), lengths(8000, 50, rate=1.0))))
     busy = 1.0 * service
     assert one(found.wait) == pytest.approx(busy / (1 - busy) / 2 * service, rel=0.05)  # Pollaczek and Khinchine
 
@@ -156,7 +155,8 @@ def _benches(
 
 
 def handed_over(front: Deployments, back: Deployments, tokens: float, spec: ModelSpec = LLAMA) -> float:
-    return one(transfer_time(*_benches(front, back, lengths(tokens, 10, concurrency=1.0), spec)))  # type: ignore[arg-type]
+    whole = transfer_time(*_benches(front, back, lengths(tokens, 10, concurrency=1.0), spec))  # type: ignore[arg-type]
+    return one(whole) - HAND_OVER
 
 
 def test_the_cache_leaves_over_all_devices_of_the_worker() -> None:

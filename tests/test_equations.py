@@ -40,11 +40,16 @@ DIMENSIONS: dict[Callable[..., object], tuple[dict[str, tuple[int, int, int]], t
     eq.tree_time: ({**_COLLECTIVE, "passes": NONE}, SECOND),
     eq.one_shot_time: (_COLLECTIVE, SECOND),
     eq.all_to_all_time: ({**_COLLECTIVE, "distance": NONE}, SECOND),
-    eq.queue_wait: ({"utilisation": NONE, "service": SECOND, "arrival_cv": NONE, "service_cv": NONE}, SECOND),
+    eq.all_busy: ({"utilisation": NONE, "servers": NONE}, NONE),
+    eq.queue_wait: (
+        {"utilisation": NONE, "service": SECOND, "arrival_cv": NONE, "service_cv": NONE, "servers": NONE},
+        SECOND,
+    ),
 }
 #: Values that keep each argument in its range.
 RANGES = {
     "utilisation": st.floats(0.0, 0.99),
+    "servers": st.integers(1, 64).map(float),
     "group": st.integers(1, 512).map(float),
     "groups": st.integers(1, 512).map(float),
     "experts": st.integers(8, 512).map(float),
@@ -269,6 +274,30 @@ def test_exponential_service_waits_as_the_textbook_says() -> None:
     arrivals, service = 0.8, 1.0
     in_system = arrivals / (1.0 - arrivals)  # M/M/1
     assert float(eq.queue_wait(arrivals, 1.0, 1.0, 1.0)) == pytest.approx(in_system / arrivals - service)
+
+
+def erlang_c(servers: int, load: float) -> float:
+    """Chance to find all servers busy, term by term (Erlang 1917)."""
+    offered = servers * load
+    free = sum(offered**n / math.factorial(n) for n in range(servers))
+    full = offered**servers / math.factorial(servers) / (1.0 - load)
+    return full / (free + full)
+
+
+@pytest.mark.parametrize("servers", [1, 2, 3, 5, 10, 30])
+@pytest.mark.parametrize("load", [0.1, 0.3, 0.5, 0.7, 0.9, 0.99])
+def test_several_servers_are_all_busy_as_erlang_says(servers: int, load: float) -> None:
+    exact = erlang_c(servers, load)
+    assert float(eq.all_busy(load, servers)) == pytest.approx(exact, abs=1e-12 if servers == 1 else 0.06)
+    wait = exact / servers / (1.0 - load)  # M/M/m
+    if load >= 0.7 and servers <= 5:
+        assert float(eq.queue_wait(load, 1.0, 1.0, 1.0, servers)) == pytest.approx(wait, rel=0.1)
+
+
+@pytest.mark.parametrize("servers", [1.0, 4.0, 16.0])
+def test_a_busy_pool_waits_like_one_fast_server(servers: float) -> None:
+    apart = float(eq.queue_wait(0.999, 1.0, servers=servers))
+    assert apart == pytest.approx(float(eq.queue_wait(0.999, 1.0 / servers)), rel=0.01)
 
 
 def test_a_full_server_makes_everybody_wait_for_ever() -> None:

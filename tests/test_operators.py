@@ -15,7 +15,7 @@ from perfmodel.dtypes import FORMAT_CODE, FORMAT_NAMES
 from perfmodel.layout import Layout, layout
 from perfmodel.models import Block, Mixer, Mlp, ModelSpec, base_names, model
 from perfmodel.operators import EXPERT_SKEW, operators
-from perfmodel.step import Step, local_tokens
+from perfmodel.step import Step, all_tokens, local_tokens
 
 H100 = [hwdb.device("h100-sxm")]
 LLAMA, DEEPSEEK, MIXTRAL = "llama-3.1-70b", "deepseek-v3", "mistralai/Mixtral-8x7B-v0.1"
@@ -389,8 +389,24 @@ def test_rows_do_not_see_one_another() -> None:
 
 def test_tokens_of_a_device_are_its_share() -> None:
     lay = laid(LLAMA, dp=4, sp=2)
-    step = Step(prefill_tokens=800.0, decode_seqs=40.0, decode_context=10.0)
+    step = Step(prefill_tokens=800.0, prefill_seqs=8.0, decode_seqs=40.0, decode_context=10.0)
     assert float(local_tokens(lay, step)[0]) == (800 / 2 + 40) / 4
+
+
+@pytest.mark.parametrize(("seqs", "ranks"), [(1.0, 1), (2.5, 2.5), (4.0, 4), (9.0, 4)])
+def test_a_prompt_stays_on_one_rank(seqs: float, ranks: float) -> None:
+    step = Step(prefill_tokens=seqs * 1000.0, prefill_seqs=seqs)
+    for spec in (LLAMA, DEEPSEEK):
+        lay = laid(spec, dp=4, ep=4 if spec is DEEPSEEK else 1)
+        assert float(local_tokens(lay, step)[0]) == pytest.approx(seqs * 1000.0 / ranks)
+        assert float(all_tokens(lay, step)[0]) == pytest.approx(seqs * 1000.0)
+        busiest = {d.name: d for d in operators(lay, step)}
+        alone = {d.name: d for d in operators(laid(spec), Step(prefill_tokens=1000.0, prefill_seqs=1.0))}
+        attention = next(n for n in busiest if "prefill" in n)
+        # attention is not shared among ranks: the busiest one computes its own prompts whole
+        np.testing.assert_allclose(busiest[attention].flop, seqs / ranks * alone[attention].flop)
+    # experts are: they see the tokens of all ranks, however few of them have any
+    assert float(np.ravel(busiest["experts"].shape["tokens"])[0]) == pytest.approx(seqs * 1000.0)
 
 
 def test_formats_of_parts_follow_the_checkpoint() -> None:

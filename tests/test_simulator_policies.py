@@ -183,14 +183,14 @@ def test_decode_pools_may_be_slower_devices():
 
 
 def test_kv_crosses_a_named_link_one_transfer_at_a_time():
-    """The second token waits for latency plus bytes over bandwidth; transfers of one sender queue."""
+    """The first token waits for latency plus bytes over bandwidth; transfers of one sender queue."""
     requests = traffic([1000, 1000], [3, 3])
-    pools = split(1, 1, bandwidth=10e9)
-    simulation = run(requests, pools)
+    computed = run(requests, pool(PREFILL_FIRST)).first
+    simulation = run(requests, split(1, 1, bandwidth=10e9))
     transfer = 1000 * KV_TOKEN / 10e9
-    gaps = [token_times(simulation, r)[1] - simulation.first[r] for r in (0, 1)]
-    assert gaps[0] == pytest.approx(1e-4 + transfer + 0.0193, rel=0.05)
-    assert gaps[1] - gaps[0] == pytest.approx(transfer, rel=0.35)
+    late = simulation.first - computed
+    np.testing.assert_allclose(late, [1e-4 + transfer, 1e-4 + 2.0 * transfer], rtol=1e-6)
+    assert token_times(simulation, 0)[1] - simulation.first[0] == pytest.approx(0.0193, rel=0.05)
 
 
 def test_overlapping_operators_raises_throughput_through_the_step_cost():

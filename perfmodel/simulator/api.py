@@ -11,12 +11,14 @@ import numpy as np
 from hwdb import Infeasible, InputError
 from perfmodel.demand import CostModel
 from perfmodel.deployment import Deployments
+from perfmodel.disaggregated import HAND_OVER, between
 from perfmodel.enginefile import Engine
 from perfmodel.enginefile import engine as engine_of
+from perfmodel.hardware import hardware
 from perfmodel.models import ModelSpec
 from perfmodel.simulator.build import pool
 from perfmodel.simulator.metrics import holds, latency
-from perfmodel.simulator.policy import Policy, Pool
+from perfmodel.simulator.policy import Link, Policy, Pool
 from perfmodel.simulator.requests import Traffic, from_workload, traffic
 from perfmodel.simulator.simulation import Progress, Simulation, run
 from perfmodel.traces import Trace
@@ -95,10 +97,18 @@ def pools_of(
     chosen = engine_of(engine) if isinstance(engine, str) else engine
     if prefill is None:
         return (pool(model, deployments, chosen, requests, costs=costs, policy=policy),)
-    return (
-        pool(model, prefill, chosen, requests, costs=costs, policy=policy, role="prefill"),
-        pool(model, deployments, chosen, requests, costs=costs, policy=policy, role="decode"),
-    )
+    front = pool(model, prefill, chosen, requests, costs=costs, policy=policy, role="prefill")
+    back = pool(model, deployments, chosen, requests, costs=costs, policy=policy, role="decode")
+    return replace(front, link=_link(front, back, prefill, deployments)), back
+
+
+def _link(front: Pool, back: Pool, prefill: Deployments, decode: Deployments) -> Link:
+    """The way of KV between the pools: that of the closed form, at the rate of the end that holds more a device."""
+    bandwidth, latency = between(*(hardware(d.devices, d.device) for d in (prefill, decode)))
+    if not bandwidth[0] > 0:
+        raise InputError(f"{back.name}: its network is unknown, and KV has to cross it; give the pools' link")
+    rate = float(bandwidth[0]) * front.kv_bytes / max(front.kv_bytes, back.kv_bytes)
+    return Link(rate, float(np.nan_to_num(latency[0])) + HAND_OVER, f"network to {back.name}")
 
 
 @dataclass(frozen=True)

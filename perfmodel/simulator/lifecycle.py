@@ -71,7 +71,10 @@ def leave(x: Arrays, i: int, r: int, time: float) -> None:
 
 @inner
 def hand_over(x: Arrays, i: int, r: int, time: float) -> None:
-    """The KV of r goes to a decode replica over i's link, which carries one transfer at a time."""
+    """The KV of r goes to a decode replica over i's link, which carries one transfer at a time.
+
+    Clients are answered by the decode replica, so they see the first token once the KV is there.
+    """
     s, q = x.replicas[i], x.requests[r]
     end_running(x, i, r)
     s.owed -= q.output - q.emitted
@@ -82,7 +85,10 @@ def hand_over(x: Arrays, i: int, r: int, time: float) -> None:
     target.outstanding += 1
     target.load += q.prompt
     s.link = max(time, s.link) + (q.prompt + q.emitted - 1) * s.link_time
-    push_event(x, s.link + s.link_latency, r)
+    there = s.link + s.link_latency
+    if q.emitted == 1:
+        q.first, q.last = there, there
+    push_event(x, there, r)
 
 
 @inner

@@ -30,8 +30,9 @@ class Simulation:
     """What became of every request, (R,) each, in the order of the traffic; NaN or -1 where it never came to that.
 
     issued: when it arrived (s). admitted: when it first entered a step. first, finish: when its first and last token
-    were made. replica: where it ended; prefiller: where its first token was made. emitted, cached: tokens made, and
-    prompt tokens found in the prefix cache. preempted: times. rejected: it could never fit. runs, stints: what every
+    were made, or, between pools, its KV reached the decode replica, which answers. replica: where it ended;
+    prefiller: where its first token was made. emitted, cached: tokens made, and prompt tokens found in the prefix
+    cache. preempted: times. rejected: it could never fit. runs, stints: what every
     replica did when, and which request made tokens (`perfmodel.simulator.state`, RUN and STINT). notes: sentences a
     reader must know. events: how often the loop was entered.
     """
