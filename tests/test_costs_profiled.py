@@ -16,7 +16,9 @@ from perfmodel.demand import BASES, BASIS_CODE, FAMILIES, Cost, CostModel, Deman
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
 from perfmodel.hardware import hardware
 from perfmodel.profiles import store
+from perfmodel.profiles.aiconfigurator import strangled
 from perfmodel.profiles.families import FAMILY, Reference, Variant, bound
+from perfmodel.profiles.importers.rows import rows
 
 BF16, FP8 = FORMAT_CODE["bf16"], FORMAT_CODE["fp8"]
 MODELS: dict[str, CostModel] = {
@@ -273,3 +275,31 @@ def test_a_hundred_thousand_gemms_of_few_sites_take_a_fraction_of_a_second() -> 
     start = time.process_time()
     Profiled("vllm").cost(demand, there)  # type: ignore[arg-type]
     assert time.process_time() - start < 0.6, "10^6 in a second or two"
+
+
+# ---------------------------------------------------------------------------------------------------- hosts' own limits
+
+
+def test_groups_that_a_host_strangles_are_left_out_and_others_stay() -> None:
+    """aiconfigurator-core's L40S: 20, 5 and 2 GB/s over 2, 4 and 8 on one host; 18, 21 and 21 on another."""
+    group = np.array([2.0, 2.0, 4.0, 8.0])
+    message = np.array([2.0**20, 2.0**28, 2.0**28, 2.0**28])
+
+    def found(reached: list[float]) -> list[bool]:
+        time = message * 2.0 * (1.0 - 1.0 / group) / np.array(reached)
+        return strangled(rows(4, family="all_reduce", group=group, message_bytes=message, time=time)).tolist()
+
+    assert found([1e9, 20e9, 5e9, 2e9]) == [False, False, True, True]
+    assert found([1e9, 18e9, 21e9, 21e9]) == [False] * 4
+    assert found([1e9, 39e9, 30e9, 24e9]) == [False] * 4
+
+
+@pytest.mark.parametrize("framework", ["trtllm", "vllm", "sglang"])
+def test_eight_l40s_sum_as_fast_as_two(framework: str) -> None:
+    """NVIDIA's overview of TensorRT-LLM 0.8: Falcon-180B on eight L40S, a prompt of 2,048 in 0.77 s: above 15 GB/s."""
+    message = np.full(3, 2.0**27)
+    demand = Demand("sum", "all_reduce", np.zeros(3), np.zeros(3), np.ones(3), message=message,
+                    shape={"group": np.array([2.0, 4.0, 8.0])})  # fmt: skip
+    time = default(framework).cost(demand, on("l40s", 3)).time
+    moved = message * 2.0 * np.array([0.5, 0.75, 0.875]) / time
+    assert ((moved > 15e9) & (moved < 25e9)).all()
