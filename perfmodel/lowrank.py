@@ -17,7 +17,7 @@ from perfmodel.adapters import Adapters
 from perfmodel.demand import Array, Demand
 from perfmodel.layout import Layout
 from perfmodel.models import Mlp, Projection
-from perfmodel.step import Step, local_tokens, on
+from perfmodel.step import Step, local_tokens, on, prompt_ranks
 
 #: Bytes of a value of A and B, and of the intermediate between the two kernels (16 and 32 bit).
 _VALUE, _BETWEEN = 2.0, 4.0
@@ -95,7 +95,8 @@ def adapting(lay: Layout, step: Step) -> Iterator[Demand]:
         return
     tokens = local_tokens(lay, step)
     prompts = np.where(np.asarray(step.prefill_tokens) > 0, step.prefill_seqs, 0.0)
-    kinds = adapters.distinct((prompts + np.asarray(step.decode_seqs, float)) / lay.dp)
+    seqs = prompts / prompt_ranks(lay, step) + np.asarray(step.decode_seqs, float) / lay.dp
+    kinds = adapters.distinct(seqs)
     rank, present = float(adapters.rank), tokens > 0
     for site in sites(lay, adapters):
         inner = rank * site.slices  # values a token between the two kernels
@@ -125,4 +126,4 @@ def swapped(lay: Layout, step: Step) -> Array:
     prompts = np.where(tokens > 0, np.asarray(step.prefill_seqs, float), 0.0)
     chunk = tokens / np.maximum(prompts, 1e-9)
     begun = prompts * chunk / np.maximum(chunk + 2.0 * np.asarray(step.prefill_context, float), 1e-9)
-    return begun / lay.dp * lay.adapters.missing * adapter_bytes(lay)
+    return begun / prompt_ranks(lay, step) * lay.adapters.missing * adapter_bytes(lay)
