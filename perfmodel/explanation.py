@@ -28,7 +28,7 @@ class Term:
     """One operator of one phase. time: s a pass, all layers; share: of the pass. bound: what limits it.
 
     peak_share: achieved share of the device's dense peak, memory bandwidth or link bandwidth, whichever it comes
-    closest to; NaN for host time. basis, spread: what the time rests on and the log half-width of its 80 % interval.
+    closest to; NaN for host time and waits for host memory. basis, spread: what the time rests on and the log half-width of its 80 % interval.
     What hides behind other work is a term of family `overlap` whose time is below zero.
     """
 
@@ -121,6 +121,8 @@ def _peak_share(demand: Demand, hardware: Hardware, time: float) -> float:
         group = float(np.ravel(demand.shape["group"])[0])
         fabric = hardware.link_bandwidth if group <= hardware.peers[0] else hardware.net_bandwidth
         return message / time / float(fabric[0])
+    if demand.family == "host_link":
+        return float("nan")  # a wait: what crosses the link to the host is not its demand
     peak = float(hardware.peak[0, int(np.ravel(demand.compute)[0])])
     arithmetic = float(np.ravel(demand.flop)[0]) * calls / time / peak
     traffic = float(np.ravel(demand.moved)[0]) * calls / time / float(hardware.bandwidth[0])
