@@ -28,7 +28,8 @@ class Term:
     """One operator of one phase. time: s a pass, all layers; share: of the pass. bound: what limits it.
 
     peak_share: achieved share of the device's dense peak, memory bandwidth or link bandwidth, whichever it comes
-    closest to; NaN for host time and waits for host memory. basis, spread: what the time rests on and the log half-width of its 80 % interval.
+    closest to; NaN for host time and waits for host memory. basis, spread: what the time rests on and the log
+    half-width of its 80 % interval.
     What hides behind other work is a term of family `overlap` whose time is below zero.
     """
 
