@@ -7,7 +7,7 @@ as prompts are computed. Its end is a tail: fewer and fewer sequences run, until
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from perfmodel.demand import Array
 
 #: Cells of the clock; more of them change the makespan by less than 1 %.
 _CELLS = 40
+#: Shares of requests whose waits are told.
+RANKS = (0.50, 0.90, 0.95, 0.99)
 #: A batch of more than so many times what runs at once goes on as it does in its middle.
 _FILLS = 3.0
 
@@ -51,26 +53,27 @@ class Batch:
 
 @dataclass(frozen=True)
 class Emptied:
-    """How a batch went, (N,). first: mean seconds until a prompt is computed. makespan: seconds until the last answer
-    ends. tpot: mean seconds between the tokens of a request. running, step: mean sequences of a decode pass, and
-    its mean seconds."""
+    """How a batch went, (N,) or (C, N). first: mean seconds until a prompt is computed. makespan: seconds until the
+    last answer ends. tpot: mean seconds between the tokens of a request, by class. running, step: mean sequences of a
+    decode pass and its mean seconds, by the tokens that it makes. entry: (Q, N) seconds until the share `RANKS` of all
+    prompts is computed."""
 
     first: Array
     makespan: Array
     tpot: Array
     running: Array
     step: Array
+    entry: Array
 
 
 def empty(batch: Batch) -> Emptied:
     """Play `batch` out in the fluid limit."""
     played = np.minimum(batch.count, _FILLS * batch.room)
     width = _passes(batch, played) / _CELLS
-    whole, half, weight = _tables(batch, width)
-    shortest, most = np.min(batch.answers, axis=0), np.max(batch.answers, axis=0)
-    alike = (batch.spread < LEAST_SPREAD) & (most - shortest < LEAST_SPREAD * most)
-    early, even = np.zeros((_CELLS, len(width))), np.zeros((_CELLS, len(width)))
-    clock, entered, first, tpot, made, active, spent = (np.zeros_like(width) for _ in range(7))
+    whole, half = _running(batch, width)
+    alike = _alike(batch)
+    early, even, meets = (np.zeros((_CELLS, len(width))) for _ in range(3))
+    clock, entered, first, made, squares, spent = (np.zeros_like(width) for _ in range(6))
     clocks, counts = [clock], [entered]
     for cell in range(_CELLS):
         ages = slice(cell, 0, -1)
@@ -92,31 +95,36 @@ def empty(batch: Batch) -> Emptied:
         going = _any(running, np.maximum(entered, 1.0))
         decoding = width * step * going
         first = first + came * (clock + (prompts + over * decoding) / 2.0 * (1.0 + 1.0 / np.maximum(grouped, 1.0)))
-        mine = (1.0 - over / 2.0) * decoding + prompts / 2.0
-        others = _dot(early[:cell] + even[:cell], weight[ages])
-        tpot = tpot + (came * weight[0] * mine + others * (decoding + prompts)) / width
+        # what those of each age meet in this cell: its own prompts on average half of all
+        meets[0] += came * ((1.0 - over / 2.0) * decoding + prompts / 2.0)
+        meets[1 : cell + 1] += (early + even)[:cell][::-1] * (decoding + prompts)
         clock = clock + decoding + prompts
-        made, active, spent = made + running, active + going, spent + going * step
+        made, squares, spent = made + running, squares + np.square(running), spent + running * step
         clocks.append(clock)
         counts.append(entered)
-    done = Emptied(first / played, clock, tpot / played, made / active, spent / active)
-    return _longer(done, batch, width * active, np.stack(counts), np.stack(clocks))
+    tpot = _tpot(batch, width, meets / (entered * width))
+    done = Emptied(first / played, clock, tpot, squares / made, spent / made, np.empty(0))
+    return _longer(done, batch, width * made, np.stack(counts), np.stack(clocks))
 
 
-def _longer(done: Emptied, batch: Batch, passes: Array, counts: Array, clocks: Array) -> Emptied:
-    """The batch with the requests that were not played, which go on as in the middle of those that were."""
+def _longer(done: Emptied, batch: Batch, tokens: Array, counts: Array, clocks: Array) -> Emptied:
+    """The batch with the requests that were not played, which go on as in the middle of those that were. tokens: that
+    were made; counts, clocks: (cells + 1, N) requests entered and seconds gone by."""
     rest = np.maximum(batch.count - counts[-1], 0.0)
-    last = _when(counts[-1] * (1.0 - 1e-6), counts, clocks)
+    last = interpolate(counts, clocks, counts[-1] * (1.0 - 1e-6))
     part = rest / batch.count
-    more = rest * np.sum(batch.answers * batch.share, axis=0) / batch.room
-    full = more / (passes + more)
-    return replace(
-        done,
+    more = rest * np.sum(batch.answers * batch.share, axis=0)
+    full = more / (tokens + more)
+    ranked = np.array(RANKS)[:, None] * batch.count
+    late = np.maximum(ranked - counts[-1], 0.0) * batch.gap
+    entry = np.stack([interpolate(counts, clocks, np.minimum(r, counts[-1])) for r in ranked]) + late
+    return Emptied(
         first=(1.0 - part) * done.first + part * (last + rest * batch.gap / 2.0),
         makespan=done.makespan + rest * batch.gap,
         tpot=(1.0 - part) * done.tpot + part * batch.pace,
         running=(1.0 - full) * done.running + full * batch.room,
         step=(1.0 - full) * done.step + full * batch.steps[-1],
+        entry=entry,
     )
 
 
@@ -131,22 +139,45 @@ def _passes(batch: Batch, played: Array) -> Array:
     return filling + (np.ceil(played / batch.room - 1e-6) - 1.0) * mean + tail
 
 
-def _tables(batch: Batch, width: Array) -> tuple[Array, Array, Array]:
-    """By age in cells (G, N): share of sequences still running that began at the start of a cell, in the middle of one,
-    and the share of its life that a sequence spends at that age."""
+def _alike(batch: Batch) -> np.ndarray:
+    """Whether all answers are equal, so that what starts together ends together. (N,)"""
+    shortest, most = np.min(batch.answers, axis=0), np.max(batch.answers, axis=0)
+    return np.asarray((batch.spread < LEAST_SPREAD) & (most - shortest < LEAST_SPREAD * most))
 
-    def running(cells: Array) -> Array:
-        ages = cells[:, None, None] * width
-        longer = survival(batch.answers, batch.spread, ages) * (ages < np.maximum(batch.limit, batch.answers) * 1.02)
-        return np.sum(longer * batch.share, axis=1)
 
-    ages = np.arange(_CELLS + 1.0)
-    edges = running(ages)
-    ended = edges[:-1] - np.concatenate([edges[1:-1], np.zeros_like(edges[:1])])
-    weight = np.cumsum((ended / (ages[:-1, None] + 1.0))[::-1], axis=0)[::-1]
-    half = edges[:-1].copy()
-    half[0] = 0.5 * (1.0 + edges[1]) / 2.0
-    return running(ages[:-1] + 0.5), half, weight
+def _longer_than(batch: Batch, kind: int, ages: Array) -> Array:
+    """Share of answers of class `kind` that are longer than `ages` passes, none beyond the limit."""
+    answers = batch.answers[kind]
+    allowed = ages < np.maximum(batch.limit, answers) * (1.0 + LEAST_SPREAD)
+    return survival(answers, batch.spread, ages) * allowed
+
+
+def _running(batch: Batch, width: Array) -> tuple[Array, Array]:
+    """(G, N) share of sequences that still run so many cells on: of those that began at the start of a cell, and of
+    those that came evenly over it; each in the middle of a cell."""
+    whole, half = (np.zeros((_CELLS, len(width))) for _ in range(2))
+    ages = np.arange(_CELLS)[:, None] * width
+    for kind, share in enumerate(batch.share):
+        whole += share * _longer_than(batch, kind, ages + width / 2.0)
+        half += share * _longer_than(batch, kind, ages)
+    half[0] = (1.0 + whole[0]) / 4.0
+    return whole, half
+
+
+def _tpot(batch: Batch, width: Array, meets: Array) -> Array:
+    """Mean seconds a token by class, (C, N); meets: (G, N) seconds a pass that a request meets at each age in cells.
+
+    A request of so many cells spends an equal part of its passes in each.
+    """
+    out = np.zeros_like(batch.answers * width)
+    count = np.arange(1.0, _CELLS + 1.0)[:, None]
+    for kind in range(len(out)):
+        edges = _longer_than(batch, kind, np.arange(_CELLS)[:, None] * width)
+        edges[0] = 1.0
+        ended = edges - np.concatenate([edges[1:], np.zeros_like(edges[:1])])
+        spends = np.cumsum((ended / count)[::-1], axis=0)[::-1]
+        out[kind] = _dot(spends, meets)
+    return out
 
 
 def _any(running: Array, entered: Array) -> Array:
@@ -157,8 +188,3 @@ def _any(running: Array, entered: Array) -> Array:
 def _dot(came: Array, shares: Array) -> Array:
     """Sum over cells. (G, N), (G, N) -> (N,)"""
     return np.einsum("gn,gn->n", came, shares)
-
-
-def _when(count: Array, counts: Array, clocks: Array) -> Array:
-    """Time at which `count` requests had entered; counts and clocks rise along their first axis. (N,)"""
-    return interpolate(counts, clocks, count)

@@ -12,6 +12,7 @@ from hwdb import InputError
 from perfmodel import power as watts
 from perfmodel.demand import BASES, Array
 from perfmodel.deployment import Deployments
+from perfmodel.emptying import RANKS
 from perfmodel.load import Load
 from perfmodel.memory import GB, Memory
 from perfmodel.passes import Passes
@@ -36,6 +37,7 @@ class Estimates:
     request_rate, output_rate, total_rate, prefill_rate, decode_rate: of the whole deployment, (N,); prefill_rate and
     decode_rate are of a prefill and of a decode pass running alone. devices: in all. running: sequences a replica.
     even: part of the wait that is shared out evenly, from none to twice its mean, as in a queue that fills or empties.
+    waits: (Q, N) waits at `emptying.RANKS` where a run of known length gives them, else NaN.
     memory: bytes a device in use. fits: whether it does. saturated: whether the demand exceeds what it serves.
     overhead: seconds of front end in ttft. power: W a device; energy: J an output token, all devices.
     basis: codes of `perfmodel.demand.BASES`. *_spread: log half-widths of the 80 % interval. reasons: why a row does
@@ -62,6 +64,7 @@ class Estimates:
     devices: Array
     running: Array
     even: Array
+    waits: Array
     memory: Array
     memory_capacity: Array
     max_running: Array
@@ -111,7 +114,9 @@ class Estimates:
             return {"ttft": self.ttft, "tpot": self.tpot, "itl": self.tpot, "e2e": self.e2e}[metric]
         if metric == "ttft":
             certain = self.prefill + self.overhead
-            return certain + self.wait * (self.even * 2.0 * rank - (1.0 - self.even) * np.log1p(-rank))
+            usual = self.wait * (self.even * 2.0 * rank - (1.0 - self.even) * np.log1p(-rank))
+            told = self.waits[RANKS.index(rank)]
+            return certain + np.where(np.isfinite(told), told, usual)
         if metric == "itl":
             return np.where(self._interrupted > 1.0 - rank, self.itl_tail, self.step + 0.0 * self.tpot)
         if metric == "tpot":
@@ -208,6 +213,7 @@ def assemble(passes: Passes, memory: Memory, load: Load, served: Served, deploym
         devices=devices,
         running=served.running,
         even=np.broadcast_to(served.even, devices.shape),
+        waits=np.broadcast_to(served.waits, (len(RANKS), len(devices))),
         memory=memory.used(served.running),
         memory_capacity=memory.capacity,
         max_running=memory.seqs,

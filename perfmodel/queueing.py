@@ -46,6 +46,16 @@ def room_wait(rate: Array, knots: Array, served: Array, room: Array, variability
     return np.where(busy < 1.0, wait, np.inf)
 
 
+def walk_wait(rate: Array, count: Array, varied: Array) -> Array:
+    """Mean seconds of waiting that `count` requests at `rate` can build up by chance alone. (N,)
+
+    At full load the queue is a random walk held above zero: after k requests it is sqrt(2 v k / pi) long on average,
+    two thirds of its end over the run; v: c_a^2 + c_s^2 of gaps and lengths. A short run ends before a queue near full
+    load has grown to its steady length.
+    """
+    return np.sqrt(2.0 * varied * np.maximum(count, 0.0) / np.pi) * 2.0 / 3.0 / rate
+
+
 def interpolate_rate(knots: Array, served: Array, at: Array) -> Array:
     """Requests/s that end with `at` in service; below the first knot in proportion. (N,)"""
     return interpolate(knots, served, at) * np.minimum(at / knots[0], 1.0)

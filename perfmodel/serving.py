@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from perfmodel import equations as eq
+from perfmodel.answers import longest
 from perfmodel.curves import interpolate
 from perfmodel.demand import Array
-from perfmodel.emptying import Batch, empty
+from perfmodel.emptying import RANKS, Batch, empty
 from perfmodel.load import Load
 from perfmodel.passes import Passes, Priced
-from perfmodel.queueing import HEADROOM, WATERMARK, room_wait, sent_back
+from perfmodel.queueing import HEADROOM, WATERMARK, room_wait, sent_back, walk_wait
 from perfmodel.steps import StepCost
 
 #: Prompts never take more than this share of time in an equilibrium that decodes at all.
@@ -36,7 +37,8 @@ class Served:
     over all requests. prefill: time to compute a prompt. decode_cost, prefill_cost: device costs of one pass behind
     them; prefill_passes: such passes a prompt, less than one where prompts share a pass.
     saturated: demand exceeds what the replica can serve. even: part of the wait that falls evenly on all requests of a
-    run, from none for the first to twice the mean for the last.
+    run, from none for the first to twice the mean for the last. waits: (Q, N) waits at `emptying.RANKS` where they are
+    known, else NaN.
     """
 
     ttft: Array
@@ -54,6 +56,7 @@ class Served:
     prefill_cost: StepCost
     prefill_passes: Array
     even: Array | float = 0.0
+    waits: Array | float = np.nan
 
 
 def serve(passes: Passes, load: Load, fit: Array) -> Served:
@@ -233,7 +236,7 @@ def _offline(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
         burst=shape, prefill=own, step=gone.step, stall=one_by_one.stall_by_class, mixed_step=in_groups.mixed_step,
         running=gone.running, rate=count / (gone.makespan + passes.engine.request_time),
         saturated=np.zeros(len(room), bool), decode_cost=decode_cost, prefill_cost=one_by_one.cost,
-        prefill_passes=one_by_one.passes, even=1.0,
+        prefill_passes=one_by_one.passes, even=1.0, waits=np.maximum(gone.entry - load.mean(own), 0.0),
     )  # fmt: skip
 
 
@@ -288,24 +291,43 @@ def _open(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
     wait = eq.queue_wait(prompts, own, load.cv, np.sqrt(second)) + under_way * step / 2.0
     wait = np.minimum(wait, asked * own / entering / 2.0)  # no more prompts can be ahead than there are
     several = load.mean(np.square(load.output) * (1.0 + np.square(load.spread))) / np.square(load.mean(load.output))
-    full = room_wait(served, knots, ends, room, (np.square(load.cv) + several - 1.0) / 2.0)
+    varied = np.square(load.cv) + several - 1.0
+    full = np.minimum(room_wait(served, knots, ends, room, varied / 2.0), walk_wait(served, asked - cap, varied))
     wait = wait + np.where(saturated | (asked <= cap), 0.0, full)
-    # beyond saturation the queue grows for as long as the run lasts: request k waits k (1/served - 1/rate), less the
-    # `cap` that found room at once
-    with np.errstate(invalid="ignore"):
-        queued = np.where(np.isfinite(asked), np.square(np.maximum(asked - cap, 0.0)) / (2.0 * asked), np.inf)
-        growing = queued * (1.0 / served - 1.0 / rate)
-    behind = np.where(saturated & (rate > served), growing, 0.0)
-    with np.errstate(invalid="ignore"):
-        even = np.where(np.isinf(behind), 1.0, behind / (wait + behind))
-    wait = wait + behind
-    tpot = token / (1.0 - busy)
+    behind = np.where(saturated & (rate > served), np.inf, 0.0)
     shape = np.zeros_like(entry.shared)
-    return Served(
-        ttft=entry.shared + wait + passes.engine.request_time, tpot=shape + tpot, wait=shape + wait, burst=shape,
-        prefill=entry.shared, step=step, stall=entry.stall_by_class, mixed_step=entry.mixed_step, running=running,
-        rate=served, saturated=saturated, decode_cost=decode_cost, prefill_cost=entry.cost,
-        prefill_passes=entry.passes, even=even,
+    steady = Served(
+        ttft=entry.shared + wait + behind + passes.engine.request_time, tpot=shape + token / (1.0 - busy),
+        wait=shape + wait + behind, burst=shape, prefill=entry.shared, step=step, stall=entry.stall_by_class,
+        mixed_step=entry.mixed_step, running=running, rate=served, saturated=saturated, decode_cost=decode_cost,
+        prefill_cost=entry.cost, prefill_passes=entry.passes, even=np.isinf(behind) * 1.0,
+    )  # fmt: skip
+    brief = np.isfinite(load.n_requests)
+    return _brief(steady, passes, load, (cap, again), brief & (rate > most)) if brief.any() else steady
+
+
+def _brief(
+    steady: Served, passes: Passes, load: Load, limits: tuple[Array, Array], crowded: np.ndarray
+) -> Served:  # fmt: skip
+    """A run of n requests at a rate: it lasts until the last answer ends, and where more come than can be served
+    (`crowded`, (N,)) it is the batch of them all, less the time that they took to come. limits: `cap` and `again`.
+
+    Even where there is room, who comes waits for the pass under way.
+    """
+    brief = np.isfinite(load.n_requests)
+    count = np.where(brief, load.n_requests, 1.0)
+    batch = _offline(passes, replace(load, n_requests=count), *limits)
+    span, least = count / load.rate, steady.step / 2.0
+    wait = np.where(crowded, least + np.maximum(batch.wait - span / 2.0, 0.0), steady.wait)
+    waits = least + np.maximum(batch.waits - np.array(RANKS)[:, None] * span, 0.0)
+    tpot = np.where(crowded, batch.tpot, steady.tpot)
+    last = longest(load.mean(load.output), load.spread, np.minimum(steady.running, count))
+    tail = np.minimum(last, np.maximum(load.longest, load.mean(load.output))) * load.mean(tpot)
+    makespan = np.maximum(count / batch.rate, span + load.mean(steady.prefill) + tail)
+    return replace(
+        steady, ttft=steady.prefill + wait + passes.engine.request_time, tpot=tpot, wait=wait,
+        rate=np.where(brief, count / makespan, steady.rate), even=np.where(crowded, 1.0, steady.even),
+        waits=np.where(crowded, waits, np.nan),
     )  # fmt: skip
 
 
