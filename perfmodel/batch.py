@@ -151,6 +151,7 @@ class Prediction:
         mode = self._lengths_and_modes()
         self.pooled = np.any([np.isfinite(cases.number[c]) for c in POOL_COLUMNS], axis=0)
         check_degrees(cases, self.pooled)
+        which = self._in_pools(found, which)
         fine = np.flatnonzero(cases.error == "")
         which = self._assume(specs, spec, found, which, fine[self._tuned(mode)[fine]])
         # versions of one era are one engine; files of the user's own may bear the name of one that ships
@@ -159,6 +160,16 @@ class Prediction:
         for row in fine.tolist():
             keys.setdefault((spec[row], first[which[row]], mode[row], bool(self.pooled[row])), []).append(row)
         return [Group(specs[s], found[e], m, np.array(rows)) for (s, e, m, _), rows in keys.items()]
+
+    def _in_pools(self, engines: list[Engine], which: np.ndarray) -> np.ndarray:
+        """Each row's engine; TensorRT-LLM workers in pools run its PyTorch backend, so that a version below 1.0 is that
+        of Dynamo around them (docs.nvidia.com/dynamo, support matrix: 0.6 carries 1.1, 0.8 carries 1.2). Adds to
+        `engines`."""
+        old = np.array([e.family == "trtllm" and e.since < (1,) for e in engines] + [False])[which] & self.pooled
+        if not old.any():
+            return which
+        engines.append(engine_of("trtllm", "1.0"))
+        return np.where(old, len(engines) - 1, which)
 
     def _lengths_and_modes(self) -> np.ndarray:
         """Fill lengths from the named data set and modes from what is given; refuse rows that still lack them."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from hwdb import InputError
 from perfmodel import power as watts
 from perfmodel.collectives import path
 from perfmodel.costs import default
@@ -38,20 +39,44 @@ def estimate_disaggregated(
     prefill: Deployments,
     decode: Deployments,
     *,
-    prefill_workers: Array,
-    decode_workers: Array,
+    prefill_workers: Array | float,
+    decode_workers: Array | float,
     engine: Engine | str = "vllm",
     costs: CostModel | None = None,
 ) -> Estimates:
-    """Latency, throughput, memory and power of N pairs of pools; `prefill` and `decode` lay out one worker each.
+    """Latency, throughput, memory and power of N pairs of pools: workers that only compute prompts hand their KV cache
+    over the network to workers that only generate.
 
-    prefill_workers, decode_workers: (N,) workers of each pool. Memory is that of the fuller of both kinds of device.
-    Raises `InputError` for impossible degrees of parallelism.
+    prefill, decode: N rows each; a row lays out one worker of its pool, on any device, and its own `replicas` are not
+    looked at. prefill_workers, decode_workers: workers of each pool, (N,) or one number for all rows. The arrivals of
+    `workload` (static batches apart) are those of the whole deployment.
+
+    Columns as of `estimate`: ttft (s) ends when a decode worker can answer, wait for a prefill worker, computing and
+    hand-over included; running and max_running are of one decode worker, rates of the whole, devices of both pools,
+    power (W) their mean, memory (B) of the fuller device. `fits` asks both pools. Raises `InputError` for pools that
+    make no sense (numbers of rows that differ, less than one worker, impossible degrees of parallelism, engines that
+    batch statically) and `UnknownName` for an unknown engine.
     """
     chosen = engine_of(engine) if isinstance(engine, str) else engine
-    demand = load(workload, len(decode))
-    workers = (np.asarray(prefill_workers, float), np.asarray(decode_workers, float))
+    rows = len(decode)
+    if len(prefill) != rows:
+        raise InputError(
+            f"{len(prefill)} layouts of prefill workers and {rows} of decode workers; pair them row by row"
+        )
+    workers = (_workers("prefill_workers", prefill_workers, rows), _workers("decode_workers", decode_workers, rows))
+    demand = load(workload, rows)
     return estimate_pools(model, demand, (prefill, decode), workers, engine=chosen, costs=costs)
+
+
+def _workers(name: str, given: Array | float, rows: int) -> Array:
+    """Workers of a pool as a column; `InputError` where a row has none or there is not one number a row."""
+    values = np.asarray(given, float)
+    if values.shape not in ((), (1,), (rows,)):
+        raise InputError(f"{name} has shape {values.shape} for {rows} pairs of pools; give one number, or one a pair")
+    bad = ~(np.isfinite(values) & (values >= 1.0))
+    if bad.any():
+        raise InputError(f"{name}={values[bad][0]:g} makes no pool; give a number of at least 1")
+    return np.broadcast_to(values, (rows,))
 
 
 def estimate_pools(
@@ -64,12 +89,14 @@ def estimate_pools(
     costs: CostModel | None = None,
     batch: Array | float = np.nan,
 ) -> Estimates:
-    """`estimate_disaggregated` for a load a candidate.
+    """`estimate_disaggregated` for a load a candidate, numbers of workers taken as they are.
 
     batch: most prompts a rank of a prefill worker computes together (NaN: what fits its budget).
     """
     for pool in pools:
         check(pool)
+    if engine.batching == "static":
+        raise InputError(f"{engine.title} batches statically, and pools hand requests over one by one; choose another")
     costs = costs or default(engine.family, engine.name)
     # a prefill worker holds prompts only while it computes them; a decode worker sees whole sequences
     brief = replace(demand, output=np.ones_like(demand.output))

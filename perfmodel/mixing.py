@@ -37,12 +37,14 @@ def _attention(lay: Layout, mixer: Mixer, count: int, step: Step) -> Iterator[De
         "head_dim": float(mixer.head_dim),
         "kv_bytes": lay.kv_bytes,
     }
+    # one compressed entry serves all heads, as key and as value: kernels are those of latent attention
+    kernels = "mla" if mixer.kind == "compressed" else "attention"
     batch, query, context, active = prefill_shape(lay, step)
     pairs = _visible_pairs(mixer, query, context)
     seen = np.minimum(context + query, mixer.window + query)
     yield Demand(
         name=f"attention_prefill_{mixer.kind}",
-        family="attention_prefill",
+        family=f"{kernels}_prefill",
         flop=batch * eq.attention_flop(pairs, heads, mixer.head_dim, mixer.value_dim),
         moved=batch * (query * heads * dims * 2.0 + seen * kv_heads * dims * lay.kv_bytes),
         count=on(active, count),
@@ -55,7 +57,7 @@ def _attention(lay: Layout, mixer: Mixer, count: int, step: Step) -> Iterator[De
     visible = mixer.attended(np.maximum(step.decode_context, 1.0)) / lay.sp
     yield Demand(
         name=f"attention_decode_{mixer.kind}",
-        family="attention_decode",
+        family=f"{kernels}_decode",
         flop=decoding * eq.attention_flop(visible * step.decode_tokens, heads, mixer.head_dim, mixer.value_dim),
         moved=decoding * (visible * kv_heads * dims * lay.kv_bytes + step.decode_tokens * heads * dims * 2.0),
         count=on(decoding > 0, count),

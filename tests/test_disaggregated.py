@@ -226,6 +226,28 @@ def test_impossible_parallelism_in_either_pool_is_refused(side: str) -> None:
         )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prefill_workers": np.zeros(1)}, "prefill_workers=0 makes no pool; give a number of at least 1"),
+        ({"decode_workers": np.array([np.nan])}, "decode_workers=nan makes no pool"),
+        ({"decode_workers": np.ones(2)}, r"decode_workers has shape \(2,\) for 1 pairs of pools; give one number"),
+        ({"prefill": deployments([H100], tp=np.array([1, 2]))}, "2 layouts of prefill workers and 1 of decode workers"),
+        ({"engine": "static"}, "batches statically, and pools hand requests over one by one; choose another"),
+    ],
+)
+def test_pools_that_make_no_sense_are_named(changes: dict[str, object], message: str) -> None:
+    given = {"prefill": pool(tp=4), "decode": pool(tp=4), "prefill_workers": 1.0, "decode_workers": 1.0, **changes}
+    with pytest.raises(InputError, match=message):
+        estimate_disaggregated(LLAMA, lengths(10, 10, concurrency=1.0), **given)  # type: ignore[arg-type]
+
+
+def test_one_number_of_workers_serves_all_pairs() -> None:
+    workload, both = lengths(1000, 100, concurrency=8), pool(tp=np.array([4, 8]))
+    found = estimate_disaggregated(LLAMA, workload, both, both, prefill_workers=2, decode_workers=1, costs=Roofline())
+    np.testing.assert_allclose(found.devices, [12.0, 24.0])
+
+
 def test_prompts_packed_together_raise_the_rate_of_short_ones() -> None:
     demand = load(lengths(50, 20, n_requests=1e6), 1)
     both, workers = (pool(tp=4), pool(tp=4)), (np.ones(1), 8 * np.ones(1))

@@ -220,6 +220,20 @@ def test_answers_are_those_of_the_estimator() -> None:
         assert found[column] == pytest.approx(float(expected[column][0]), rel=1e-9), column
 
 
+def test_versions_around_pooled_engines_are_dynamos() -> None:
+    pools = {"model": BIG, "rate_rps": 1, "prefill_workers": 2, "prefill_tp": 2, "decode_workers": 1, "decode_tp": 4}
+    rows = [row(**pools, engine="trtllm", engine_version=v) for v in ("0.8.1.post2", "1.2.0rc6")]
+    rows.append(row(**pools, engine="vllm", engine_version="0.12.0"))
+    found = predict(table(*rows))
+    assert (found["error"] == "").all()
+    assert found["ttft_ms"][0] == found["ttft_ms"][1]
+    alone = [
+        row(model=BIG, tp=4, n_devices=4, batch=8, engine="trtllm", engine_version=v) for v in ("0.8.1", "1.2.0rc6")
+    ]
+    old, new = predict(table(*alone))["tpot_ms"]
+    assert old != new
+
+
 def test_disaggregated_rows_are_those_of_pools() -> None:
     found = only(model=BIG, rate_rps=1, prefill_workers=2, prefill_tp=2, decode_workers=1, decode_tp=4, engine="trtllm")
     one = [hwdb.device("h100-sxm")]
