@@ -13,7 +13,7 @@ from perfmodel.costs import Calibrated, FirstKnown, Profiled, Roofline, default
 from perfmodel.costs.calibrated import FAR, Relative, carried, ceilings, kinship, relatives
 from perfmodel.costs.spread import calibrated_spread, spreads
 from perfmodel.demand import BASES, BASIS_CODE, FAMILIES, Cost, CostModel, Demand
-from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
+from perfmodel.dtypes import COMPUTE_CODE, FORMAT_BYTES, FORMAT_CODE
 from perfmodel.hardware import hardware
 from perfmodel.profiles import store
 from perfmodel.profiles.aiconfigurator import strangled
@@ -163,6 +163,28 @@ def test_every_accelerator_is_answered_and_every_device_by_default() -> None:
         kinds = np.array([d.kind == "gpu" for d in every])  # other kinds only from a measured device of their make
         assert np.isfinite(carried.time[kinds & rated]).all(), family
         assert np.isfinite(default().cost(demand, there).time[rated]).all(), family
+
+
+@pytest.mark.parametrize("weight", ["bf16", "w8a16", "int4", "mxfp4", "q4_k_m"])
+def test_weights_do_not_stream_faster_than_memory_whatever_format_stands_in(weight: str) -> None:
+    """A relative without the format lends the shape of its 16-bit kernels; bytes are counted once."""
+    every = [d for d in hwdb.devices() if d.kind == "gpu" and d.bandwidth > 0 and d.peak("bf16") > 0]
+    there = hardware(every, np.arange(len(every)))
+    one = np.ones(len(every))
+    bytes_a_weight = FORMAT_BYTES[FORMAT_CODE[weight]]
+    moved = 57344.0 * 8192.0 * bytes_a_weight
+    shape = {
+        "m": 8 * one,
+        "n": 57344 * one,
+        "k": 8192 * one,
+        "weight": np.full(len(every), FORMAT_CODE[weight]),
+        "act": 2,
+    }
+    demand = Demand("up", "gemm", 16.0 * 57344 * 8192 * one, moved * one, one, shape=shape)
+    share = moved / default("vllm").cost(demand, there).time / there.bandwidth
+    assert ((share > 0.2) & (share < 1.15)).all(), {
+        d.name: round(float(x), 2) for d, x in zip(every, share, strict=True)
+    }
 
 
 def test_ceilings_are_measured_where_hwdb_has_them() -> None:

@@ -246,7 +246,7 @@ def carried(
     beyond its floor, scaled by the ratio of the bounds."""
     choice = relative.choice
     priced = lookup.price(choice, family, shape)
-    own = choice.measured.variant
+    own = choice.priced
     top = ceilings(relative.device, own.act or "bf16")
     there, _ = bound(family, shape, own, Reference(top.compute, top.memory, top.link))
     least, limit = bound(family, shape, variant, here)

@@ -35,6 +35,12 @@ class Choice:
     wanted: Variant
     worst: int
 
+    @property
+    def priced(self) -> Variant:
+        """What the table's utilisation is applied to: the stored format asked for, multiplied as it was measured."""
+        own = self.measured.variant
+        return Variant(self.wanted.stored or own.stored, own.act, own.routing)
+
 
 @dataclass(frozen=True)
 class Priced:
@@ -145,8 +151,7 @@ def price(choice: Choice, family: Family, shape: Mapping[str, Array]) -> Priced:
     item = choice.measured
     site, axis = family.locate(shape)
     value, basis = item.table.read(site, axis, family.growth)
-    variant = Variant(choice.wanted.stored or item.variant.stored, item.variant.act, item.variant.routing)
-    least, limit = bound(family, shape, variant, item.reference)
+    least, limit = bound(family, shape, choice.priced, item.reference)
     time = least * np.exp(-value)
     outside = basis == _EXTRAPOLATED
     if outside.any():  # held utilisation would let a tiny shape take no time at all
