@@ -164,8 +164,11 @@ def _closed(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
     often = np.where(asked > cap, again, 1.0)
     entry = replace(entry, stall=entry.stall * often, passes=entry.passes * often)
 
-    # residence = own prefill + output * token / (1 - others' prompts): solve X running = ... as a quadratic in X
-    others = np.maximum(running - 1.0, 0.0) / np.maximum(running, 1.0)
+    # residence = own prefill + output * token / (1 - others' prompts): solve X running = ... as a quadratic in X;
+    # those of one's own group compute their prompts in the same passes and do not hold one's answer up
+    mixing = not passes.engine.prefill_first and passes.engine.batching == "continuous"
+    group = 1.0 + together * (packed - 1.0) if mixing else np.ones_like(packed)
+    others = np.maximum(running - group, 0.0) / np.maximum(running, 1.0)
     own = load.mean(entry.shared)
     tokens = np.maximum(load.mean(load.output) - 1.0, 0.0)
     rate = _equilibrium(running, own * often, tokens * token, entry.stall * others)
@@ -175,6 +178,10 @@ def _closed(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
     ahead = np.maximum(running - 1.0, 0.0) * own / entering
     queue = np.minimum(eq.queue_wait(busy * (1.0 - together), own), ahead)
     wait = (queue + step / 2.0) * others
+    if mixing:
+        # a full group does not quite fit beside the decodes: its last prompt fills the next group's pass, and so on
+        spilt = np.clip(running / packed - 1.0, 0.0, 1.0) * in_groups.mixed_step
+        wait = together * spilt + (1.0 - together) * wait
     if passes.engine.prefill_first:
         # equal lengths and prompts first: all sequences start, decode and end together, wave after wave
         each = load.mean(in_groups.alone) / packed
