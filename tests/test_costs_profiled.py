@@ -187,6 +187,13 @@ def test_weights_do_not_stream_faster_than_memory_whatever_format_stands_in(weig
     }
 
 
+def test_small_kernels_of_fast_relatives_do_not_beat_a_slow_device() -> None:
+    """512 x 4,096 in 16 bit lie in the cache of a B200 and take its launch; a T4 streams them at 320 GB/s."""
+    slow = on("t4", 1)
+    demand = gemm([8.0], [512.0], [4096.0])
+    assert float(Calibrated("vllm").cost(demand, slow).time[0]) >= 2.0 * 512 * 4096 / float(slow.bandwidth[0])
+
+
 def test_ceilings_are_measured_where_hwdb_has_them() -> None:
     device = hwdb.device("t4")
     assert ceilings(device, "fp16").compute == pytest.approx(device.measured("gemm.fp16"))

@@ -21,6 +21,7 @@ import hwdb
 from hwdb import Device
 from perfmodel.costs.efficiency import shares
 from perfmodel.costs.profiled import ROUTING, arithmetic, demand_shape, empty, formats
+from perfmodel.costs.roofline import bound as physical
 from perfmodel.costs.spread import STRANGER, calibrated_spread
 from perfmodel.demand import BASIS_CODE, Array, Cost, Demand
 from perfmodel.dtypes import FALLBACK
@@ -233,6 +234,8 @@ def _settle(answer: Cost, jobs: list[_Job], demand: Demand, hardware: Hardware) 
         time = np.where(np.asarray(shape["group"]) <= hardware.peers, time, np.nan)
     elif demand.family == "elementwise":
         time = np.maximum(time, arithmetic(demand, hardware, np.ones(len(hardware.index), bool)))
+    else:  # a small kernel of a fast relative is launch and cache; on a slow device its bytes still have to stream
+        time = np.maximum(time, physical(demand, hardware).time)
     known = ~np.isnan(time)
     answer.time[...] = time
     answer.basis[known] = _CALIBRATED
