@@ -308,14 +308,20 @@ class Prediction:
         )
 
     def pools(self, group: Group) -> tuple[tuple[Deployments, Array], tuple[Deployments, Array]]:
-        """Prefill and decode workers of a group's disaggregated rows: (one worker each, how many of them), (N,)."""
+        """Prefill and decode workers of a group's disaggregated rows: (one worker each, how many of them), (N,).
+
+        More ranks than an expert has slices of 128 channels, as wide as tiles and scales are, hold whole experts.
+        """
         number = self._numbers(group)
+        mlps = [b.mlp for b in group.spec.blocks if b.mlp and b.mlp.experts]
+        slices = min((m.intermediate / 128.0 for m in mlps), default=np.inf)
 
         def pool(kind: str) -> tuple[Deployments, np.ndarray]:
             tp, dp, ep = (number[f"{kind}_{d}"] for d in ("tp", "dp", "ep"))
             dp = np.where(np.isfinite(dp), dp, 1.0)
             tp = np.where(np.isfinite(tp), tp, np.maximum(np.nan_to_num(ep, nan=1.0) / dp, 1.0))
             ep = np.minimum(np.where(np.isfinite(ep), ep, 1.0), tp * dp)
+            ep = np.where((ep <= 1.0) & (dp > 1.0) & (tp * dp > slices), tp * dp, ep)
             workers = number[f"{kind}_workers"]
             return self._deployments(group.rows, tp=tp, dp=dp, ep=ep), np.where(np.isfinite(workers), workers, 1.0)
 

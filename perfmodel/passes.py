@@ -128,6 +128,11 @@ class Passes:
         ranks = self.lay.dp if self.engine.rank_balance else 1.0
         return np.minimum(ranks, np.maximum(running, 1.0))
 
+    def most(self, new: Array) -> Array:
+        """Prompts of `new` tokens computed together at most: what the budget holds, and one a rank of attention data
+        parallelism, however long."""
+        return np.maximum(self.budget / new, self.lay.dp)
+
     def _share(self, seqs: Array | float) -> Array:
         """Share of the ranks of attention data parallelism, and of their budgets, that `seqs` prompts can use."""
         return np.clip(np.asarray(seqs, float), 1.0, self.lay.dp) / self.lay.dp

@@ -154,7 +154,7 @@ def _closed(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
     """Fixed concurrency: as many at once as fit, all others waiting."""
     asked = np.maximum(load.concurrency, 1e-9)
     running = np.minimum(asked, cap)
-    packed = np.clip(passes.budget / load.mean(load.new), 1.0, np.maximum(running, 1.0))
+    packed = np.clip(passes.most(load.mean(load.new)), 1.0, np.maximum(running, 1.0))
     together = load.lockstep * passes.engine.lockstep
     # sequences end after as many passes as they have tokens, and as many prompts take their places in each
     entering = np.clip(running / np.maximum(load.mean(load.output), 1.0), passes.fewest(running), packed)
@@ -216,10 +216,11 @@ def _offline(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
     count = np.maximum(load.n_requests, 1e-9)
     room = np.minimum(count, cap)
     knots, steps = _curve(passes, load, room)
-    packed = np.clip(passes.budget / load.mean(load.new), 1.0, np.maximum(room, 1.0))
+    packed = np.clip(passes.most(load.mean(load.new)), 1.0, np.maximum(room, 1.0))
     answers = np.maximum(load.output - 1.0, 1.0) / load.accepted
-    entering = np.clip(room / np.maximum(load.mean(load.output), 1.0), 1.0, packed)
-    _, (one_by_one, steady, in_groups) = _entries(passes, load, room, (np.ones_like(packed), entering, packed))
+    fewest = passes.fewest(room)
+    entering = np.clip(room / np.maximum(load.mean(load.output), 1.0), fewest, packed)
+    _, (one_by_one, steady, in_groups) = _entries(passes, load, room, (fewest, entering, packed))
     # a pass that carries g prompts costs fixed + g each
     each = np.where(packed > 1.0, (in_groups.stall * packed - one_by_one.stall) / np.maximum(packed - 1.0, 1e-9), 0.0)
     each = np.clip(each, 0.0, one_by_one.stall)
@@ -230,7 +231,7 @@ def _offline(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
     gone = empty(Batch(
         count=count, room=room, answers=answers, spread=load.spread, limit=(load.longest - 1.0) / load.accepted,
         share=load.share, knots=knots, steps=steps, fixed=(one_by_one.stall - each) * often, each=each * often,
-        prompt=load.mean(load.new), budget=passes.budget, gap=1.0 / rate,
+        prompt=load.mean(load.new), budget=passes.most(load.mean(load.new)) * load.mean(load.new), gap=1.0 / rate,
         pace=steps[-1] / (1.0 - np.minimum(rate * stall, _FULL)),
         apart=passes.engine.prefill_first or passes.engine.batching != "continuous",
     ))  # fmt: skip
@@ -276,7 +277,7 @@ def _open(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
     steps = walls / load.accepted
     output = np.maximum(load.mean(load.output) - 1.0, 0.0)
     rate = load.rate
-    packed = np.maximum(passes.budget / load.mean(load.new), 1.0)
+    packed = np.maximum(passes.most(load.mean(load.new)), 1.0)
     # prompts that arrive within a pass
     entering = np.clip(rate * steps[2] * load.accepted, passes.fewest(knots[2]), packed)
     _, (probe,) = _entries(passes, load, knots[2], (entering,))

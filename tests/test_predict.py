@@ -220,6 +220,18 @@ def test_answers_are_those_of_the_estimator() -> None:
         assert found[column] == pytest.approx(float(expected[column][0]), rel=1e-9), column
 
 
+def test_more_ranks_than_slices_of_an_expert_hold_whole_experts() -> None:
+    def found(**cells: object) -> float:
+        return float(only(
+            model="deepseek-ai/DeepSeek-R1", device="gb200", engine="sglang", concurrency=512, prefill_workers=2,
+            prefill_tp=4, decode_workers=1, decode_tp=1, **cells,
+        )["tpot_ms"])  # fmt: skip
+
+    # experts of 2048 channels: 16 slices of 128
+    assert found(decode_dp=32) == found(decode_dp=32, decode_ep=32)
+    assert found(decode_dp=8) != found(decode_dp=8, decode_ep=8)
+
+
 def test_versions_around_pooled_engines_are_dynamos() -> None:
     pools = {"model": BIG, "rate_rps": 1, "prefill_workers": 2, "prefill_tp": 2, "decode_workers": 1, "decode_tp": 4}
     rows = [row(**pools, engine="trtllm", engine_version=v) for v in ("0.8.1.post2", "1.2.0rc6")]

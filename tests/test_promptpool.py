@@ -169,6 +169,17 @@ def test_a_lone_prompt_keeps_one_rank_busy() -> None:
     assert one(ranks.most) > 0.7 * one(tensor.most)
 
 
+def test_ranks_compute_long_prompts_side_by_side() -> None:
+    """However long prompts are, a batch of eight goes through eight ranks at once."""
+    row = deployments([H100], dp=8, ep=8)
+    work = lengths(50_000, 10, n_requests=16)
+    setup = bench(DEEPSEEK, row, engine("sglang"), Roofline(), load(work, 1))
+    assert one(setup.passes.most(np.array([50_000.0]))) == 8.0
+    eight = one(setup.passes.prefill(np.array([50_000.0]), np.zeros(1), 8.0)[2])
+    found = estimate(DEEPSEEK, work, row, costs=Roofline(), engine="sglang")
+    assert 16 / one(found.request_rate) == pytest.approx(2.0 * eight, rel=0.2)
+
+
 def test_ranks_have_schedulers_of_their_own() -> None:
     """Host time a sequence is that of a rank's sequences; vLLM's V1 engine pays it in full."""
     spec = model("llama-3.1-8b")
