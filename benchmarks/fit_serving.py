@@ -25,12 +25,15 @@ from scipy.optimize import least_squares
 from hwdb import load as load_hwdb
 from perfmodel.batch import Prediction
 from perfmodel.casetable import read_cases
-from perfmodel.costs import BOUNDS, default
+from perfmodel.costs import BOUNDS, KERNELS, default
+from perfmodel.costs.corrected import combined, kernel
 from perfmodel.enginefile import FOLDER, Engine
 from perfmodel.estimates import assemble
 from perfmodel.estimator import bench, per_replica
 from perfmodel.passes import Passes
 from perfmodel.serving import serve
+from perfmodel.step import step_shape
+from perfmodel.steps import priced, summed
 
 #: Field of Engine -> (key in its file, SI to file, lower and upper bound in the file's unit).
 CONSTANTS = {
@@ -61,10 +64,21 @@ class Remembered(Passes):
         turn = memory["turn"]
         memory["turn"] += 1
         if turn == len(memory["costs"]):
-            memory["costs"].append(super().price(step))
-        cost = memory["costs"][turn]
-        scaled = np.tensordot(memory["factors"], cost.bound, axes=(0, 0))
-        return replace(cost, time=scaled)
+            memory["costs"].append(self._parts(step))
+        cost, parts = memory["costs"][turn]
+        return replace(cost, time=np.tensordot(memory["factors"], parts, axes=((0, 1), (0, 1))))
+
+    def _parts(self, step):  # type: ignore[no-untyped-def]
+        """(cost of a step, its seconds by limit and kind of kernel (BOUNDS, KERNELS, ...))."""
+        terms = list(priced(self.lay, self.hardware, self.costs, step))
+        whole = summed(terms, step_shape(step, self.lay.tp))
+        parts = np.zeros((len(BOUNDS), len(KERNELS), *whole.time.shape))
+        for demand, cost in terms:
+            time = np.where(demand.count > 0, demand.count * cost.time, 0.0)
+            limit, kind = np.broadcast_arrays(cost.bound, kernel(demand), whole.time)[:2]
+            for b, k in {(int(x), int(y)) for x, y in zip(limit.ravel(), kind.ravel(), strict=True)}:
+                parts[b, k] += np.where((limit == b) & (kind == k), time, 0.0)
+        return whole, parts
 
 
 @dataclass
@@ -79,7 +93,7 @@ class Group:
     memory: dict[str, object]
 
     def predict(self, engine: Engine, factors: np.ndarray) -> dict[str, np.ndarray]:
-        """Columns of the estimate with other constants of the engine and factors by limit (4,)."""
+        """Columns of the estimate with other constants of the engine and factors (BOUNDS, KERNELS)."""
         self.memory["turn"] = 0
         self.memory["factors"] = factors
         passes = Remembered(**{**vars(self.setup.passes), "engine": engine})  # type: ignore[attr-defined]
@@ -138,6 +152,11 @@ class Target:
         return np.where(np.isfinite(out), np.clip(out, -2.5, 2.5), 0.0)
 
 
+def both(factors: np.ndarray) -> np.ndarray:
+    """(BOUNDS, KERNELS) out of the fitted factors, by limit and then by kind of kernel."""
+    return combined(factors[: len(BOUNDS)], factors[len(BOUNDS) :])
+
+
 def fit(
     engine: Engine, target: Target, start: np.ndarray, constants: tuple[str, ...], pull: float
 ) -> tuple[Engine, np.ndarray]:
@@ -153,7 +172,8 @@ def fit(
         return replace(engine, **settings), values[len(constants) :]
 
     def misses(point: np.ndarray) -> np.ndarray:
-        ratios = target.ratios(*made(point)) * target.weight
+        better, factors = made(point)
+        ratios = target.ratios(better, both(factors)) * target.weight
         return np.concatenate(
             [ratios, pull * (point[len(constants) :] - np.log(start)), 0.3 * (point - begin)[: len(constants)]]
         )
@@ -194,7 +214,7 @@ def write_factors(entries: list[dict[str, object]]) -> None:
     others = [e for e in tomllib.loads(path.read_text()).get("correction", []) if e["engine"] not in fitted]
     entries = sorted([*others, *entries], key=lambda e: str(e["engine"]))
     head = (
-        "# Time of an engine's passes over the sum of stand-alone kernels, by what limits them; fitted by\n"
+        "# Time of an engine's passes over the sum of stand-alone kernels, by what limits them and by kind of kernel; fitted by\n"
         "# benchmarks/fit_serving.py on measured serving runs (train split). See perfmodel/costs/corrected.py.\n"
     )
     parts = []
@@ -225,7 +245,7 @@ def main() -> None:
     frame = pd.read_csv(asked.cases, dtype=str, usecols=["case_id", "group"])
     truth = truth.merge(frame, on="case_id")
     entries: list[dict[str, object]] = []
-    ones = np.ones(len(BOUNDS))
+    ones = np.ones(len(BOUNDS) + len(KERNELS))
     database = load_hwdb()
     for name, found in sorted(groups_of(str(asked.cases)).items()):
         if asked.engine and name not in asked.engine:
@@ -239,10 +259,10 @@ def main() -> None:
         if len(target.rows) < FEWEST:
             print(f"{name}: {len(target.rows)} values, too few to fit")
             continue
-        before = target.ratios(engine, ones)
+        before = target.ratios(engine, both(ones))
         constants = tuple(n for n in CONSTANTS if np.isfinite(getattr(engine, n)))
         better, factors = fit(engine, target, ones, constants, PULL)
-        after = target.ratios(better, factors)
+        after = target.ratios(better, both(factors))
         report(name, target, before, after)
         print("  " + ", ".join(f"{CONSTANTS[c][0]} {getattr(better, c) * CONSTANTS[c][1]:.3g}" for c in constants))
         entries.append(_entry(name, {}, factors, len(target.rows)))
@@ -253,8 +273,8 @@ def main() -> None:
             if len(own.rows) >= FEWEST and kind != "gpu" and len(set(kinds.values())) > 1:
                 _, by_kind[kind] = fit(better, own, ones, (), PULL)
                 entries.append(_entry(name, {"kind": kind}, by_kind[kind], len(own.rows)))
-                report(f"  {name} on any {kind} {np.round(by_kind[kind], 2)}", own, own.ratios(better, factors),
-                       own.ratios(better, by_kind[kind]))  # fmt: skip
+                report(f"  {name} on any {kind} {np.round(by_kind[kind], 2)}", own, own.ratios(better, both(factors)),
+                       own.ratios(better, both(by_kind[kind])))  # fmt: skip
         for device, kind in sorted(kinds.items()):
             own = Target([g for g in groups if g.device == device], truth)
             if len(own.rows) < FEWEST:
@@ -262,7 +282,7 @@ def main() -> None:
             _, mine = fit(better, own, by_kind[kind], (), PULL_DEVICE)
             entries.append(_entry(name, {"device": device}, mine, len(own.rows)))
             title = f"  {name} on {device} {np.round(mine, 2)}"
-            report(title, own, own.ratios(better, by_kind[kind]), own.ratios(better, mine))
+            report(title, own, own.ratios(better, both(by_kind[kind])), own.ratios(better, both(mine)))
         if asked.write:
             write(better, len(target.rows), float(np.abs(before).mean()), float(np.abs(after).mean()))
     if asked.write:
@@ -270,7 +290,7 @@ def main() -> None:
 
 
 def _entry(engine: str, place: dict[str, str], factors: np.ndarray, values: int) -> dict[str, object]:
-    rounded = {b: float(f"{f:.3g}") for b, f in zip(BOUNDS, factors, strict=True)}
+    rounded = {b: float(f"{f:.3g}") for b, f in zip((*BOUNDS, *KERNELS), factors, strict=True)}
     return {"engine": engine, **place, **rounded, "values": values}
 
 

@@ -105,7 +105,7 @@ def sources(only: set[str], folder: Path | None) -> Iterator[tuple[str, Rows, bo
     root, _ = aiconfigurator.installed()
     for system, device in sorted(aiconfigurator.SYSTEMS.items()):
         if not only or device in only:
-            yield device, package_rows(root, system, device, "package"), False
+            yield device, package_rows(root, system, device, "package", raw=True), False
     if folder is None:
         return
     for rows, closed in ((files.open_rows(folder), False), (files.closed_rows(folder), True)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from perfmodel.costs.calibrated import Calibrated
-from perfmodel.costs.corrected import Corrected
+from perfmodel.costs.corrected import KERNELS, Corrected
 from perfmodel.costs.first_known import FirstKnown
 from perfmodel.costs.launched import Launched
 from perfmodel.costs.own_kernels import OwnKernels
@@ -17,6 +17,7 @@ __all__ = [
     "Calibrated",
     "Corrected",
     "FirstKnown",
+    "KERNELS",
     "Launched",
     "OwnKernels",
     "Profiled",

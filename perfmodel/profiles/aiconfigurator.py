@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwdb import InputError
+from perfmodel.profiles.cleaning import host_bound
 from perfmodel.profiles.importers.rows import Rows, concat, rows
 
 PACKAGE, LICENCE = "aiconfigurator-core", "Apache-2.0"
@@ -47,8 +48,6 @@ TABLES = {
     "custom_allreduce_perf": "collective", "scale_matrix_perf": "elementwise",
 }  # fmt: skip
 
-#: Seconds a smallest GEMM takes at most on any device that was measured (Arc B60: 33 us).
-HOST_FLOOR = 40e-6
 #: Share of a pair's bandwidth that larger groups reach where links are timed (least: RTX PRO 6000 on PCIe, 0.6).
 STRANGLED = 0.35
 
@@ -182,22 +181,6 @@ def read_table(path: Path, *, device: str, family: str, framework: str, version:
     seconds = _number(c, "latency") * 1e-3
     table = rows(len(seconds), family=family, time=seconds, kernel=kernel, **common, **_READERS[family](c))
     return table.take(~host_bound(table)) if family == "gemm" else table
-
-
-def host_bound(table: Rows) -> NDArray[np.bool_]:
-    """GEMM rows of number formats whose smallest kernels take over `HOST_FLOOR`: the host was timed, not the kernel.
-
-    vLLM 0.24's block-scaled fp8 GEMMs show 58 to 430 us whatever their size on every device, where the same kernels
-    take 4 to 7 us under SGLang and TensorRT-LLM. (R,)
-    """
-    out = np.zeros(len(table), bool)
-    small = (table["m"] <= 8) & (table["n"] * table["k"] <= 2.0**24)
-    formats = _labels(table, ("weight", "act"))
-    for label in np.unique(formats):
-        mine = formats == label
-        if np.any(mine & small) and np.quantile(table["time"][mine & small], 0.1) > HOST_FLOOR:
-            out |= mine
-    return out
 
 
 def _collective(c: Columns, common: dict[str, str]) -> Rows:

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from perfmodel.profiles import aiconfigurator, files
+from perfmodel.profiles.cleaning import misrouted, padded, without_extra
 from perfmodel.profiles.heldout import Hidden
 from perfmodel.profiles.importers.rows import SHAPES, Rows, concat
 from perfmodel.profiles.spreads import write_spreads
@@ -33,9 +33,10 @@ def package_rows(
     source: str,
     ledger: list[Trial] | None = None,
     families: frozenset[str] = frozenset(),
+    raw: bool = False,
 ) -> Rows:
     """All rows of a system of aiconfigurator-core, versions of a framework merged. ledger: where to note by how much
-    repeated measurements differ."""
+    repeated measurements differ. raw: GEMM times as published, not put right (`perfmodel.profiles.cleaning`)."""
     versions: dict[tuple[str, str], list[tuple[str, Rows]]] = {}
     for kind, framework, version, path in aiconfigurator.tables(root, system):
         loaded = aiconfigurator.read_table(
@@ -52,16 +53,11 @@ def package_rows(
     for (family, _), found in sorted(versions.items()):
         keys = ("weight", "act", "kv", *SHAPES[family])
         parts.append(aiconfigurator.merged(found, keys, ("weight", "act", "kv")))
-    return concat(parts)
-
-
-def misrouted(table: Rows) -> NDArray[np.bool_]:
-    """Expert rows whose "balanced" routing over EP ranks in fact sends the measured rank up to ep times its share. (R,)
-
-    Their times fall by half from 1 to 64 ranks, and by as much again from 64 to 128 and to 256, where a rank holds
-    fewer experts than a token picks: every token picks the measured rank's own experts first.
-    """
-    return np.asarray((table["skew"] == 0.0) & (table["ep"] > 1))
+    table = concat(parts)
+    if raw:
+        return table
+    gemm = table["family"] == "gemm"
+    return concat([table.take(~gemm), without_extra(padded(table.take(gemm)))])
 
 
 def repeats(table: Rows) -> Hidden:
