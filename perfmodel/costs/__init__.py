@@ -27,6 +27,9 @@ __all__ = [
 ]
 
 
+#: Families whose kernels are libraries that every framework can call: experts by FlashInfer, TensorRT-LLM gen, DeepGEMM
+#: and Triton (vLLM, SGLang and TensorRT-LLM list the same ones as MoE backends).
+SHARED_KERNELS = ("grouped_gemm",)
 #: Engines whose kernels are theirs alone and were not measured: tables of other engines' kernels say nothing of them.
 OWN_KERNELS = ("llamacpp", "ik_llama")
 #: Engines of no known make, whose kernels are taken to be those of the device's vendor.
@@ -41,7 +44,8 @@ def default(framework: str = "", engine: str = "") -> CostModel:
     """
     own = framework in OWN_KERNELS
     relatives = Calibrated(framework, foreign=framework not in UNKNOWN)
-    tables: tuple[CostModel, ...] = (OwnKernels(framework),) if own else (Profiled(framework), relatives)
+    measured = Profiled(framework, shared=SHARED_KERNELS)
+    tables: tuple[CostModel, ...] = (OwnKernels(framework),) if own else (measured, relatives)
     known = Launched(FirstKnown((*tables, Roofline())), framework)
     # no factor makes a launch by the host shorter
     return Launched(Corrected(known, engine), framework) if engine else known

@@ -25,11 +25,14 @@ class Profiled:
 
     framework: serving framework whose kernels are meant ('' any); others stand in for what it lacks.
     routing: "0" for balanced experts, else the exponent of the power law. folders: places with further profiles.
+    shared: families whose kernels the frameworks share as libraries, so that the fastest measured on the device serves
+    in any of them.
     """
 
     framework: str = ""
     routing: str = ROUTING
     folders: tuple[Path, ...] = ()
+    shared: tuple[str, ...] = ()
 
     def cost(self, demand: Demand, hardware: Hardware) -> Cost:
         """Time of one call on each row of `hardware`; arrays that broadcast to the demand's shape."""
@@ -43,10 +46,20 @@ class Profiled:
             mine = hardware.index == number
             for want, rows in formats(demand, mine, count, self.routing):
                 act = lookup.effective(want.act, device) if want.act else ""
-                choice = lookup.choose(profile, demand.family, Variant(want.stored, act, want.routing), self.framework)
-                if choice is not None:
+                for choice in self._choices(profile, demand.family, Variant(want.stored, act, want.routing)):
                     _fill(answer, choice, demand, rows, hardware)
         return answer
+
+    def _choices(self, profile: Profile, family: str, want: Variant) -> list[lookup.Choice]:
+        """The table that fits best; where kernels are `shared`, those of other frameworks that fit as well."""
+        first = lookup.choose(profile, family, want, self.framework)
+        if first is None:
+            return []
+        if family not in self.shared:
+            return [first]
+        others = (lookup.choose(profile, family, want, name) for name in profile.frameworks(family, self.framework))
+        found = {id(c.measured): c for c in others if c is not None and c.gap <= first.gap}
+        return [first, *(c for key, c in found.items() if key != id(first.measured))]
 
 
 def demand_shape(demand: Demand, hardware: Hardware) -> tuple[int, ...]:
@@ -80,6 +93,7 @@ def formats(
 def _fill(
     answer: Cost, choice: lookup.Choice, demand: Demand, rows: NDArray[np.bool_], hardware: Hardware
 ) -> None:  # fmt: skip
+    """Put what `choice` says of `rows` into `answer`, where it knows nothing faster yet."""
     family = FAMILY[demand.family]
     count = len(rows)
     every = bool(rows.all())
@@ -92,10 +106,10 @@ def _fill(
         time = np.maximum(time, arithmetic(demand, hardware, rows))
     basis = np.where(np.isnan(time), BASIS_CODE["unknown"], priced.basis).astype(np.int8)
     target = (..., slice(None) if every else rows)
-    answer.time[target] = time
-    answer.basis[target] = basis
-    answer.spread[target] = spread_of(demand.family, basis)
-    answer.bound[target] = priced.bound
+    better = np.isnan(answer.time[target]) | (time < answer.time[target])
+    new = (time, basis, spread_of(demand.family, basis), priced.bound)
+    for held, value in zip((answer.time, answer.basis, answer.spread, answer.bound), new, strict=True):
+        held[target] = np.where(better, value, held[target])
 
 
 def arithmetic(demand: Demand, hardware: Hardware, rows: NDArray[np.bool_]) -> Array:

@@ -29,11 +29,13 @@ _EXTRAPOLATED = BASIS_CODE["extrapolated"]
 
 @dataclass(frozen=True)
 class Choice:
-    """A table and how well its formats fit: `wanted` is the variant asked for, `worst` the best basis it may claim."""
+    """A table and how well its formats fit: `wanted` is the variant asked for, `worst` the best basis it may claim,
+    `gap` the distance of the formats."""
 
     measured: Measured
     wanted: Variant
     worst: int
+    gap: float = 0.0
 
     @property
     def priced(self) -> Variant:
@@ -89,7 +91,7 @@ def choose(profile: Profile, family: str, want: Variant, framework: str) -> Choi
             if gap + rank * _FRAMEWORK_STEP < least:
                 least = gap + rank * _FRAMEWORK_STEP
                 worst = 0 if gap == 0 else (_INTERPOLATED if gap < 0.2 else _EXTRAPOLATED)
-                best = Choice(item, want, worst)
+                best = Choice(item, want, worst, gap)
     return best
 
 
