@@ -15,7 +15,7 @@ import argparse
 import re
 import tomllib
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -61,11 +61,10 @@ class Remembered(Passes):
 
     def price(self, step):  # type: ignore[no-untyped-def]
         memory = self.__dict__["memory"]
-        turn = memory["turn"]
-        memory["turn"] += 1
-        if turn == len(memory["costs"]):
-            memory["costs"].append(self._parts(step))
-        cost, parts = memory["costs"][turn]
+        key = hash(tuple(np.asarray(getattr(step, f.name), float).tobytes() for f in fields(step)))
+        if key not in memory["costs"]:
+            memory["costs"][key] = self._parts(step)
+        cost, parts = memory["costs"][key]
         return replace(cost, time=np.tensordot(memory["factors"], parts, axes=((0, 1), (0, 1))))
 
     def _parts(self, step):  # type: ignore[no-untyped-def]
@@ -94,7 +93,6 @@ class Group:
 
     def predict(self, engine: Engine, factors: np.ndarray) -> dict[str, np.ndarray]:
         """Columns of the estimate with other constants of the engine and factors (BOUNDS, KERNELS)."""
-        self.memory["turn"] = 0
         self.memory["factors"] = factors
         passes = Remembered(**{**vars(self.setup.passes), "engine": engine})  # type: ignore[attr-defined]
         passes.__dict__["memory"] = self.memory
@@ -120,7 +118,7 @@ def groups_of(cases_path: str) -> dict[str, list[tuple[Engine, Group]]]:
             setup = bench(group.spec, placed, group.engine, default(group.engine.family), load)
             replica = per_replica(load, placed.replicas)
             ids = frame.case_id.to_numpy()[group.rows]
-            one = Group(setup, replica, placed, ids, device, {"turn": 0, "costs": []})
+            one = Group(setup, replica, placed, ids, device, {"costs": {}})
             out[group.engine.name].append((group.engine, one))
     return out
 
