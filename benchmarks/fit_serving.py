@@ -212,8 +212,8 @@ def write_factors(entries: list[dict[str, object]]) -> None:
     others = [e for e in tomllib.loads(path.read_text()).get("correction", []) if e["engine"] not in fitted]
     entries = sorted([*others, *entries], key=lambda e: str(e["engine"]))
     head = (
-        "# Time of an engine's passes over the sum of stand-alone kernels, by what limits them and by kind of kernel; fitted by\n"
-        "# benchmarks/fit_serving.py on measured serving runs (train split). See perfmodel/costs/corrected.py.\n"
+        "# Time of an engine's passes over the sum of stand-alone kernels, by what limits them and by kind of kernel;\n"
+        "# fitted by benchmarks/fit_serving.py on measured serving runs (train split); see perfmodel/costs/corrected.py\n"
     )
     parts = []
     for entry in entries:

@@ -443,11 +443,6 @@ def test_a_second_measurement_tells_the_noise(tmp_path: Path) -> None:
     assert np.exp(build.repeats(table).residual) == pytest.approx([1.02])
 
 
-def test_balanced_routing_over_ranks_is_left_out() -> None:
-    table = rows(3, family="grouped_gemm", ep=[1.0, 8.0, 8.0], skew=[0.0, 0.0, 1.2], time=1e-4)
-    assert cleaning.misrouted(table).tolist() == [False, True, False]
-
-
 def test_building_without_the_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match="pip install"):

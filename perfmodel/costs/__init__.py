@@ -13,11 +13,11 @@ from perfmodel.demand import CostModel
 
 __all__ = [
     "BOUNDS",
+    "KERNELS",
     "Bound",
     "Calibrated",
     "Corrected",
     "FirstKnown",
-    "KERNELS",
     "Launched",
     "OwnKernels",
     "Profiled",

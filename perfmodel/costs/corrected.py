@@ -23,7 +23,6 @@ from perfmodel.demand import Array, Cost, CostModel, Demand
 from perfmodel.dtypes import FORMAT_BYTES
 from perfmodel.hardware import Hardware
 
-
 #: Kinds of kernel; GEMMs and experts by the bits of a weight, which decide the library and its kernel.
 KERNELS = ("gemm_16", "gemm_8", "gemm_4", "experts_16", "experts_8", "experts_4", "attention", "recurrent",
            "elementwise", "collective")  # fmt: skip

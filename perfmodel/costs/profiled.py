@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,7 @@ class Profiled:
                     _fill(answer, choice, demand, rows, hardware)
         return answer
 
-    def _choices(self, profile: Profile, family: str, want: Variant) -> list[lookup.Choice]:
+    def _choices(self, profile: store.Profile, family: str, want: Variant) -> list[lookup.Choice]:
         """The table that fits best; where kernels are `shared`, those of other frameworks that fit as well."""
         first = lookup.choose(profile, family, want, self.framework)
         if first is None:
@@ -107,8 +108,11 @@ def _fill(
     basis = np.where(np.isnan(time), BASIS_CODE["unknown"], priced.basis).astype(np.int8)
     target = (..., slice(None) if every else rows)
     better = np.isnan(answer.time[target]) | (time < answer.time[target])
-    new = (time, basis, spread_of(demand.family, basis), priced.bound)
-    for held, value in zip((answer.time, answer.basis, answer.spread, answer.bound), new, strict=True):
+    pairs: list[tuple[NDArray[Any], NDArray[Any]]] = [
+        (answer.time, time), (answer.basis, basis), (answer.spread, spread_of(demand.family, basis)),
+        (answer.bound, priced.bound),
+    ]  # fmt: skip
+    for held, value in pairs:
         held[target] = np.where(better, value, held[target])
 
 

@@ -1,0 +1,72 @@
+"""Factors of an engine's kernels: which one applies to a call, and what they may not do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import hwdb
+from perfmodel.costs import BOUNDS, KERNELS, Corrected, Roofline
+from perfmodel.costs import corrected as module
+from perfmodel.costs.corrected import combined, factors, kernel
+from perfmodel.demand import FAMILIES, Demand
+from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
+from perfmodel.hardware import Hardware, hardware
+
+
+def h100() -> Hardware:
+    return hardware([hwdb.device("h100-sxm")], np.zeros(2, np.intp))
+
+
+def gemm(weight: str, rows: int = 2, family: str = "gemm") -> Demand:
+    one = np.ones(rows)
+    return Demand(
+        "x", family, 1e12 * one, 1e9 * one, one, COMPUTE_CODE["bf16"],
+        shape={"m": one, "n": one, "k": one, "weight": np.full(rows, FORMAT_CODE[weight]), "act": COMPUTE_CODE["bf16"]},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("family", "weight", "expected"),
+    [
+        ("gemm", "bf16", "gemm_16"), ("gemm", "fp8_block", "gemm_8"), ("gemm", "fp4", "gemm_4"),
+        ("grouped_gemm", "bf16", "experts_16"), ("grouped_gemm", "fp8", "experts_8"),
+        ("grouped_gemm", "mxfp4", "experts_4"), ("grouped_gemm", "int4", "experts_4"),
+    ],
+)  # fmt: skip
+def test_gemms_and_experts_are_told_apart_by_their_bits(family: str, weight: str, expected: str) -> None:
+    assert [KERNELS[i] for i in kernel(gemm(weight, family=family))] == [expected, expected]
+
+
+def test_every_family_has_a_kind_of_kernel() -> None:
+    one = np.ones(1)
+    kinds = {f: KERNELS[int(kernel(Demand("x", f, one, one, one, shape={"weight": 0})))] for f in FAMILIES}
+    assert kinds["mla_decode"] == kinds["attention_prefill"] == "attention"
+    assert kinds["recurrent_decode"] == "recurrent"
+    assert kinds["all_to_all"] == kinds["p2p"] == "collective"
+
+
+def test_a_call_takes_the_factor_of_its_limit_times_that_of_its_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_bound, by_kernel = np.array([2.0, 3.0, 1.0, 1.0]), np.ones(len(KERNELS))
+    by_kernel[KERNELS.index("gemm_8")] = 5.0
+    monkeypatch.setattr(module, "_table", lambda: {("mine", ""): combined(by_bound, by_kernel)})
+    there = h100()
+    for weight, expected in (("bf16", 2.0), ("fp8", 10.0)):
+        plain = Roofline().cost(gemm(weight), there)
+        assert [BOUNDS[b] for b in plain.bound] == ["compute", "compute"]
+        found = Corrected(Roofline(), "mine").cost(gemm(weight), there)
+        assert found.time == pytest.approx(plain.time * expected)
+
+
+def test_no_factor_beats_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = combined(np.full(len(BOUNDS), 1e-3), np.ones(len(KERNELS)))
+    monkeypatch.setattr(module, "_table", lambda: {("mine", ""): tiny})
+    there = h100()
+    found = Corrected(Roofline(), "mine").cost(gemm("bf16"), there)
+    assert np.all(found.time >= 1e12 / hwdb.device("h100-sxm").peak("bf16") * (1 - 1e-12))
+
+
+def test_a_device_without_factors_of_its_own_takes_those_of_its_kind_then_the_engines() -> None:
+    assert factors("no such engine", hwdb.device("h100-sxm")) == pytest.approx(1.0)
+    own, other = factors("vllm", hwdb.device("h100-sxm")), factors("vllm", hwdb.device("a10"))
+    assert not np.allclose(own, other)
