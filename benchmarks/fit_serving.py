@@ -213,7 +213,7 @@ def write_factors(entries: list[dict[str, object]]) -> None:
     entries = sorted([*others, *entries], key=lambda e: str(e["engine"]))
     head = (
         "# Time of an engine's passes over the sum of stand-alone kernels, by what limits them and by kind of kernel;\n"
-        "# fitted by benchmarks/fit_serving.py on measured serving runs (train split); see perfmodel/costs/corrected.py\n"
+        "# fitted by benchmarks/fit_serving.py on measured serving runs (train split): perfmodel/costs/corrected.py\n"
     )
     parts = []
     for entry in entries:
