@@ -50,6 +50,8 @@ INTERVALS = {
 PREDICTED = (*OUTPUT, *(f"{c}_{end}" for c in INTERVALS for end in ("lo", "hi")), "fits", "basis", "error")
 #: Requests of an offline batch whose size is not given: so many that its start and end do not show.
 _MANY = 1e6
+#: Weights whose checkpoints bring an fp8 KV cache where the engine's do (`Engine.narrow_cache`).
+_BRING_CACHE = (FORMAT_CODE["fp8"], FORMAT_CODE["fp4"])
 Value = TypeVar("Value")
 
 
@@ -248,15 +250,17 @@ class Prediction:
         return load, self._narrow_cache(group, load, placed)
 
     def _narrow_cache(self, group: Group, load: Load, placed: Deployments) -> Deployments:
-        """The deployments with an fp8 KV cache where none is stated, weights have 8 bits or less, and a 16-bit cache
-        would not hold the asked concurrency: whoever publishes such a run has turned it on."""
-        if load.arrival not in ("closed", "static"):
-            return placed
-        setup = bench(group.spec, placed, group.engine, _costs(group.engine), load)
-        held = setup.memory.seqs * placed.replicas
-        bits = setup.lay.weight_bytes("mlp") * 8.0
-        short = (placed.kv < 0) & (held < load.concurrency) & (bits <= 8.5)
-        return replace(placed, kv=np.where(short, FORMAT_CODE["fp8"], placed.kv)) if short.any() else placed
+        """The deployments with an fp8 KV cache where none is stated and the engine's checkpoints bring one, or weights
+        have 8 bits or less and a 16-bit cache would not hold the asked concurrency: whoever publishes such a run has
+        turned it on."""
+        own = np.isin(placed.weight, _BRING_CACHE) & group.engine.narrow_cache & _optimised(group.spec)
+        narrow = (placed.kv < 0) & own
+        if load.arrival in ("closed", "static"):
+            setup = bench(group.spec, placed, group.engine, _costs(group.engine), load)
+            held = setup.memory.seqs * placed.replicas
+            bits = setup.lay.weight_bytes("mlp") * 8.0
+            narrow |= (placed.kv < 0) & (held < load.concurrency) & (bits <= 8.5)
+        return replace(placed, kv=np.where(narrow, FORMAT_CODE["fp8"], placed.kv)) if narrow.any() else placed
 
     def _numbers(self, group: Group) -> dict[str, np.ndarray]:
         return {c: v[group.rows] for c, v in self.cases.number.items()}
@@ -353,6 +357,13 @@ class Prediction:
         answers = pd.DataFrame(self.out, index=kept.index)
         answers["error"] = self.cases.error
         return pd.concat([kept, answers], axis=1)
+
+
+def _optimised(spec: ModelSpec) -> bool:
+    """Whether a copy of `spec` with 8-bit or narrower weights is the Model Optimizer's: others' checkpoints are scaled
+    by blocks, and latent KV stays as it is."""
+    latent = any(b.mixer is not None and b.mixer.kind == "mla" for b in spec.blocks)
+    return not latent and "fp8_block" not in spec.formats.values()
 
 
 @cache

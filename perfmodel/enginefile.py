@@ -107,6 +107,7 @@ class Engine:
     lockstep: share of a closed loop's opening burst that still moves together when all lengths are equal.
     launch_time: host seconds to launch one kernel outside a captured graph; such a pass takes at least its launches.
     request_time: seconds a request spends in the front end before and after the engine (HTTP, tokens).
+    narrow_cache: checkpoints with fp8 or fp4 weights bring an fp8 KV cache.
     batching: `continuous`, or `static` (a batch runs until its last sequence ends). overlap: how communication runs
     beside computation (`perfmodel.overlap.ways`); overlap_share: part of the shorter stream that hides, NaN for the
     way's own. rank_balance: prompts are held back until each rank of attention data parallelism has one.
@@ -142,6 +143,7 @@ class Engine:
     graph_seqs: float = NAN
     token_budget_floor: float = NAN
     budget_is_model_length: bool = False
+    narrow_cache: bool = False
     rank_balance: bool = False
     since: tuple[int, ...] = ()
     newest: bool = False
@@ -191,11 +193,11 @@ _NUMBERS = {
 }  # fmt: skip
 _OPTIONAL = {
     "launch_time", "lockstep", "micro_batch", "graph_seqs", "token_budget_floor", "step_host_parallel",
-    "budget_is_model_length", "overlap", "overlap_share", "rank_balance",
+    "budget_is_model_length", "narrow_cache", "overlap", "overlap_share", "rank_balance",
 }  # fmt: skip
 _FLAGS = (
     "chunked_prefill", "prefill_first", "graph_capture", "overlap_scheduling", "prefix_cache", "budget_is_model_length",
-    "rank_balance",
+    "rank_balance", "narrow_cache",
 )  # fmt: skip
 _CHOICES = {
     "preemption": ("recompute", "swap", "none"),

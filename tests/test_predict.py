@@ -378,3 +378,23 @@ def test_drafts_yield_no_more_than_they_verify() -> None:
     assert speculation("nobody's method") is None
     plain, drafted = (only(concurrency=4, spec_decode=s)["tpot_ms"] for s in ("", "eagle3"))
     assert plain / 2.8 < drafted < plain
+
+
+# -------------------------------------------------------------------------------- caches that checkpoints bring
+
+
+@pytest.mark.parametrize(
+    ("cells", "cache"),
+    [
+        ({"weight_dtype": "fp8"}, "fp8"),
+        ({"weight_dtype": "fp8", "engine": "vllm", "engine_version": "0.11"}, "bf16"),
+        ({"weight_dtype": "bf16"}, "bf16"),
+        ({"weight_dtype": "fp8", "model": "Qwen/Qwen3-8B-FP8"}, "bf16"),
+    ],
+)
+def test_the_model_optimizers_checkpoints_bring_an_fp8_cache(cells: dict[str, object], cache: str) -> None:
+    """TensorRT-LLM documentation, performance overview and perf-benchmarking: kv_cache_quant_algo FP8."""
+    plain = {"engine": "trtllm", "engine_version": "1.0", "mode": "offline", "n_requests": 3000, "osl": 2000, **cells}
+    blank, stated = only(**plain), {k: only(**plain, kv_dtype=k) for k in ("fp8", "bf16")}
+    assert stated["fp8"].output_tok_s > 1.1 * stated["bf16"].output_tok_s
+    assert blank.output_tok_s == pytest.approx(stated[cache].output_tok_s)
