@@ -50,6 +50,8 @@ INTERVALS = {
 PREDICTED = (*OUTPUT, *(f"{c}_{end}" for c in INTERVALS for end in ("lo", "hi")), "fits", "basis", "error")
 #: Requests of an offline batch whose size is not given: so many that its start and end do not show.
 _MANY = 1e6
+#: Engines that give devices, or sockets, whole layers (ggml-org/llama.cpp tools/server README: --split-mode layer).
+_LAYERED = ("llamacpp", "ik_llama")
 #: Weights whose checkpoints bring an fp8 KV cache where the engine's do (`Engine.narrow_cache`).
 _BRING_CACHE = (FORMAT_CODE["fp8"], FORMAT_CODE["fp4"])
 Value = TypeVar("Value")
@@ -267,6 +269,9 @@ class Prediction:
 
     def _placed(self, group: Group, number: dict[str, np.ndarray]) -> Placement:
         given = {"tp": number["tp"], "pp": number["pp"], "ep": number["ep"], "dp": number["dp_attention"]}
+        if group.engine.family in _LAYERED:
+            given["tp"] = np.where(np.isnan(given["tp"]), 1.0, given["tp"])
+            given["pp"] = np.where(np.isnan(given["pp"]), number["n_devices"] / given["tp"], given["pp"])
         memory = np.array([d.memory for d in self.devices])[self.device[group.rows]]
         weight = self.weight[group.rows]
         return placement(group.spec, number["n_devices"], given, memory=memory, weight=weight, mode=group.mode)

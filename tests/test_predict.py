@@ -398,3 +398,9 @@ def test_the_model_optimizers_checkpoints_bring_an_fp8_cache(cells: dict[str, ob
     blank, stated = only(**plain), {k: only(**plain, kv_dtype=k) for k in ("fp8", "bf16")}
     assert stated["fp8"].output_tok_s > 1.1 * stated["bf16"].output_tok_s
     assert blank.output_tok_s == pytest.approx(stated[cache].output_tok_s)
+
+
+def test_llama_cpp_gives_each_device_whole_layers_unless_told_otherwise() -> None:
+    cells = {"engine": "llamacpp", "device": "rtx-4090", "n_devices": 2, "weight_dtype": "q4_k_m", "mode": "single"}
+    assert only(**cells).tpot_ms == pytest.approx(only(**cells, tp=1, pp=2).tpot_ms)
+    assert only(**cells).tpot_ms > 1.2 * only(**cells, tp=2).tpot_ms
