@@ -1,31 +1,40 @@
 """The closed form against the simulator over a grid of 200 scenarios: where they agree, and where they part.
 
-    python benchmarks/closed_form.py [-o grid.csv]
+    python -m benchmarks.closed_form [-o docs/closed-form.md] [--csv grid.csv]
 
-Four deployments x lengths x loads; prints bias (median of estimate over simulation) and spread (80 % of ratios within)
-by kind of load, and the worst scenarios. Both rest on the same step costs, so every difference is queueing or batching.
+Four deployments x five mixes of lengths x ten loads. Bias is the median of estimate over simulation, spread the range
+that holds 80 % of the ratios, by kind of load, memory in use, length of prompts and lengths equal or not. Both rest on
+the same step costs, so every difference is queueing or batching. `-o` puts the tables between the markers of a page.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 import hwdb
 import perfmodel
 from perfmodel import Deployments, ModelSpec, Workload, simulator
+from perfmodel.enginefile import Engine
+from perfmodel.enginefile import engine as engine_of
+from perfmodel.estimates import Estimates
+from perfmodel.estimator import estimate_load
+from perfmodel.load import load
 
 #: (model, device, layout, engine)
-DEPLOYMENTS = (
+DEPLOYMENTS: tuple[tuple[str, str, dict[str, float], str], ...] = (
     ("meta-llama/Llama-3.1-8B", "h100-sxm", {}, "vllm"),
     ("meta-llama/Llama-3.1-70B", "h100-sxm", {"tp": 4}, "sglang"),
     ("Qwen/Qwen3-30B-A3B", "a100-sxm-80gb", {"tp": 2}, "trtllm"),
     ("meta-llama/Llama-3.1-8B", "rtx-4090", {}, "vllm-v0"),
-)
+)  # fmt: skip
 #: (input, output) tokens: one class, or several with a spread.
 LENGTHS: tuple[tuple[list[float], list[float]], ...] = (
     ([1024], [128]), ([256], [512]), ([4000], [200]), ([128, 1000, 3000], [400, 200, 100]),
@@ -33,82 +42,177 @@ LENGTHS: tuple[tuple[list[float], list[float]], ...] = (
 )  # fmt: skip
 #: Closed loops by users, open loops by share of the closed loop's throughput, offline batches by requests.
 CLOSED, OPEN, OFFLINE = (1, 8, 32, 128), (0.2, 0.4, 0.6, 0.75, 0.9), (200,)
-METRICS = ("ttft", "tpot", "e2e", "output_tok_s")
+#: Open loops are long and drawn several times: near full load one draw of a queue says little.
+COUNT, SEEDS = 3000, (0, 1, 2)
+METRICS = {"ttft_ms": "TTFT", "tpot_ms": "TPOT", "e2e_ms": "E2E", "output_tok_s": "output tok/s"}
+#: Tables of a page stand between these.
+MARKS = ("<!-- measured by benchmarks/closed_form.py -->", "<!-- end -->")
 
 
-def scenarios(spec: ModelSpec, row: Deployments, engine: str) -> list[tuple[str, float, Workload]]:
-    """(kind, level, workload) of every load on every length."""
-    made: list[tuple[str, float, Workload]] = []
-    for inputs, outputs in LENGTHS:
-        lengths: dict[str, Any] = {"input_tokens": inputs, "output_tokens": outputs,
-                                   "share": np.full(len(inputs), 1 / len(inputs))}  # fmt: skip
-        made += [("closed", n, Workload(**lengths, arrival="closed", concurrency=n)) for n in CLOSED]
-        most = perfmodel.estimate(spec, Workload(**lengths, arrival="closed", concurrency=128), row, engine=engine)
-        rate = float(most.request_rate[0])
-        made += [("open", s, Workload(**lengths, arrival="open", rate=s * rate)) for s in OPEN]
-        made += [("offline", n, Workload(**lengths, arrival="offline", n_requests=n)) for n in OFFLINE]
+@dataclass(frozen=True)
+class Scenario:
+    """One load on one deployment. kind: how requests arrive; level: users, share of capacity or requests."""
+
+    deployment: str
+    spec: ModelSpec
+    row: Deployments
+    engine: Engine
+    kind: str
+    level: float
+    work: Workload
+
+    @property
+    def alike(self) -> bool:
+        """Whether all requests have the same lengths."""
+        return self.work.classes == 1
+
+
+def scenarios() -> Iterator[Scenario]:
+    """Every load on every length on every deployment."""
+    for model, device, columns, name in DEPLOYMENTS:
+        spec, row, engine = perfmodel.model(model), perfmodel.deployments([hwdb.device(device)], **columns), name
+        title = f"{model.split('/')[-1]} on {device}, {name}"
+        for inputs, outputs in LENGTHS:
+            base = Workload.from_lengths(inputs, outputs, share=np.full(len(inputs), 1 / len(inputs)), concurrency=128)
+            rate = float(perfmodel.estimate(spec, base, row, engine=engine).request_rate[0])
+            for kind, level, work in loads(base, rate):
+                yield Scenario(title, spec, row, engine_of(engine), kind, level, work)
+
+
+def loads(base: Workload, rate: float) -> list[tuple[str, float, Workload]]:
+    """(kind, level, workload) on the lengths of `base`; rate: requests/s of a full replica."""
+    none = float("nan")
+    made = [("closed", float(n), replace(base, concurrency=n)) for n in CLOSED]
+    made += [("open", s, replace(base, arrival="open", concurrency=none, rate=s * rate)) for s in OPEN]
+    made += [("offline", float(n), replace(base, arrival="offline", concurrency=none, n_requests=n)) for n in OFFLINE]
     return made
 
 
-def compared(
-    name: str, spec: ModelSpec, row: Deployments, engine: str, kind: str, level: float, work: Workload
-) -> dict[str, Any]:
-    """One scenario: both answers as a flat row."""
-    found = perfmodel.simulate(spec, row, work, engine=engine, count=1500 if kind == "open" else 0)
-    simulated = simulator.summary(found)
-    estimated = perfmodel.estimate(spec, work, row, engine=engine)
-    share = work.share / work.share.sum()
-    means = {m: 1e3 * float(share @ getattr(estimated, m)[:, 0]) for m in METRICS[:3]}
-    out: dict[str, Any] = {"deployment": name, "kind": kind, "level": level,
-                           "input_tokens": float(share @ work.input_tokens),
-                           "output_tokens": float(share @ work.output_tokens), "classes": len(share),
-                           "overloaded": bool(found.notes)}  # fmt: skip
-    for metric, value in means.items():
-        out[f"{metric}_ms"], out[f"simulated_{metric}_ms"] = value, simulated[f"{metric}_ms"]
-    out["output_tok_s"] = float(estimated.output_rate[0])
-    out["simulated_output_tok_s"] = simulated["output_tok_s"]
-    return out
+def estimated(scenario: Scenario) -> Estimates:
+    """The closed form's answer. Equal lengths keep the groups of a closed loop together for good in the simulator,
+    and are told to here; real servers let them dissolve (`Engine.lockstep`)."""
+    demand = load(scenario.work, 1)
+    demand = replace(demand, lockstep=np.full(1, float(scenario.alike)))
+    return estimate_load(scenario.spec, demand, scenario.row, engine=scenario.engine.changed(lockstep=1.0))
 
 
-def ratios(rows: list[dict[str, Any]], metric: str) -> np.ndarray:
-    """Estimate over simulation."""
-    key = metric if metric.endswith("_s") and metric not in METRICS[:3] else f"{metric}_ms"
-    return np.array([r[key] / r[f"simulated_{key}"] for r in rows])
+def simulated(scenario: Scenario) -> dict[str, float]:
+    """The simulator's answer, its mean over the draws, and the mean share of KV room in use."""
+    opened = scenario.kind == "open"
+    drawn = []
+    for seed in SEEDS if opened else SEEDS[:1]:
+        found = perfmodel.simulate(scenario.spec, scenario.row, scenario.work, engine=scenario.engine, seed=seed,
+                                   count=COUNT if opened else 0)  # fmt: skip
+        pool = found.pools[0]
+        lasted = found.runs["step"] * found.runs["steps"]
+        used = float(np.average(found.runs["used"], weights=lasted) * pool.policy.kv_block / pool.kv_tokens)
+        drawn.append({**{m: simulator.summary(found)[m] for m in METRICS}, "kv_share": used})
+    return {name: float(np.mean([d[name] for d in drawn])) for name in drawn[0]}
+
+
+def compared(scenario: Scenario) -> dict[str, Any]:
+    """Both answers as a flat row."""
+    own, truth = estimated(scenario), simulated(scenario)
+    share, work = scenario.work.share, scenario.work
+    means = {m: 1e3 * float(own.mean(getattr(own, m[:-3]))[0]) for m in METRICS if m.endswith("_ms")}
+    means["output_tok_s"] = float(own.output_rate[0])
+    return {
+        "deployment": scenario.deployment, "kind": scenario.kind, "level": scenario.level, "alike": scenario.alike,
+        "input_tokens": float(share @ work.input_tokens), "output_tokens": float(share @ work.output_tokens),
+        "kv_share": truth["kv_share"], **means, **{f"simulated_{m}": truth[m] for m in METRICS},
+        **{f"{m}_ratio": means[m] / truth[m] for m in METRICS},
+    }  # fmt: skip
+
+
+#: Regimes: table -> [(line, which rows)].
+Rows = Callable[[pd.DataFrame], "pd.Series[bool]"]
+REGIMES: dict[str, list[tuple[str, Rows]]] = {
+    "arrivals": [
+        ("one stream", lambda f: (f.kind == "closed") & (f.level == 1)),
+        ("closed loop, 8 to 128 users, equal lengths", lambda f: (f.kind == "closed") & (f.level > 1) & f.alike),
+        ("closed loop, 8 to 128 users, several lengths", lambda f: (f.kind == "closed") & (f.level > 1) & ~f.alike),
+        ("open, 20 to 60 % of capacity", lambda f: (f.kind == "open") & (f.level <= 0.6)),
+        ("open, 75 %", lambda f: (f.kind == "open") & (f.level == 0.75)),
+        ("open, 90 %", lambda f: (f.kind == "open") & (f.level == 0.9)),
+        ("offline, 200 requests", lambda f: f.kind == "offline"),
+    ],
+    "KV room in use": [
+        ("below half", lambda f: f.kv_share < 0.5),
+        ("half to 80 %", lambda f: (f.kv_share >= 0.5) & (f.kv_share < 0.8)),
+        ("above 80 %", lambda f: f.kv_share >= 0.8),
+    ],
+    "mean prompt": [
+        ("256 tokens", lambda f: f.input_tokens < 512),
+        ("950 to 1,376", lambda f: (f.input_tokens >= 512) & (f.input_tokens < 3000)),
+        ("4,000", lambda f: f.input_tokens >= 3000),
+    ],
+    "engine": [
+        ("shares passes (vLLM V1, TensorRT-LLM)", lambda f: f.deployment.str.contains("vllm$|trtllm$")),
+        ("prompts first (SGLang, vLLM V0)", lambda f: f.deployment.str.contains("sglang$|v0$")),
+    ],
+    "all": [("all", lambda f: f.kind != "")],
+}  # fmt: skip
+
+
+def table(rows: pd.DataFrame, name: str) -> str:
+    """Markdown of one table of `REGIMES`."""
+    lines = [f"| {name} | scenarios | {' | '.join(METRICS.values())} |", "|---|---|" + "---|" * len(METRICS)]
+    for title, which in REGIMES[name]:
+        mine = rows[which(rows)]
+        if len(mine):
+            cells = [_cell(mine[f"{m}_ratio"].to_numpy()) for m in METRICS]
+            lines.append(f"| {title} | {len(mine)} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(ratios: np.ndarray) -> str:
+    low, high = np.quantile(ratios, [0.1, 0.9])
+    return f"{100 * (np.median(ratios) - 1):+.0f} %, {low:.2f} to {high:.2f}"
+
+
+def worst(rows: pd.DataFrame, count: int = 12) -> str:
+    """Markdown of the scenarios that differ most, one line each, by the metric that does."""
+    logs = np.abs(np.log(rows[[f"{m}_ratio" for m in METRICS]].to_numpy()))
+    order = np.argsort(-logs.max(axis=1))[:count]
+    lines = ["| deployment | load | tokens in/out | KV room | metric | estimate | simulation |",
+             "|---|---|---|---|---|---|---|"]  # fmt: skip
+    for i in order.tolist():
+        row, metric = rows.iloc[i], list(METRICS)[int(np.argmax(logs[i]))]
+        lines.append(
+            f"| {row.deployment} | {row.kind} {row.level:g} | {row.input_tokens:.0f}/{row.output_tokens:.0f}"
+            f"{'' if row.alike else ' mixed'} | {100 * row.kv_share:.0f} % | {metric} | {row[metric]:.4g} "
+            f"| {row[f'simulated_{metric}']:.4g} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def report(rows: pd.DataFrame) -> str:
+    """All tables as Markdown."""
+    parts = [table(rows, name) for name in REGIMES]
+    return "\n".join([*parts, "The twelve scenarios that differ most:\n", worst(rows)])
+
+
+def placed(page: str, tables: str) -> str:
+    """`page` with `tables` between its marks; `InputError` where it has none."""
+    begin, end = (re.escape(m) for m in MARKS)
+    if not re.search(f"{begin}.*{end}", page, re.S):
+        raise hwdb.InputError(f"the page has no lines {MARKS[0]!r} and {MARKS[1]!r}; put them where tables shall stand")
+    return re.sub(f"{begin}.*{end}", lambda _: f"{MARKS[0]}\n\n{tables}\n{MARKS[1]}", page, flags=re.S)
 
 
 def main() -> None:
     """Run the grid and print its summary."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--output", type=Path, help="write every scenario here, CSV")
+    parser.add_argument("-o", "--output", type=Path, help="put the tables into this page")
+    parser.add_argument("--csv", type=Path, help="write every scenario here")
     chosen = parser.parse_args()
-    rows: list[dict[str, Any]] = []
-    for model, device, columns, engine in DEPLOYMENTS:
-        spec, row = perfmodel.model(model), perfmodel.deployments([hwdb.device(device)], **columns)
-        name = f"{model.split('/')[-1]} on {device}, {engine}"
-        for kind, level, work in scenarios(spec, row, engine):
-            rows.append(compared(name, spec, row, engine, kind, level, work))
+    rows = pd.DataFrame([compared(s) for s in scenarios()])
+    if chosen.csv:
+        rows.to_csv(chosen.csv, index=False)
+    found = report(rows)
     if chosen.output:
-        import pandas as pd
-
-        pd.DataFrame(rows).to_csv(chosen.output, index=False)
-    print("| load | scenarios | " + " | ".join(f"{m}: bias, 80 % within" for m in METRICS) + " |")
-    print("|---|---|" + "---|" * len(METRICS))
-    groups = [(k, v) for k in ("closed", "open", "offline")
-              for v in ({"closed": CLOSED, "open": OPEN, "offline": OFFLINE}[k])]  # fmt: skip
-    for kind, level in [*groups, ("all", 0.0)]:
-        mine = [r for r in rows if kind == "all" or (r["kind"], r["level"]) == (kind, level)]
-        cells = []
-        for metric in METRICS:
-            found = ratios(mine, metric)
-            low, high = np.quantile(found, [0.1, 0.9])
-            cells.append(f"{100 * (np.median(found) - 1):+.0f} %, {low:.2f} to {high:.2f}")
-        print(f"| {kind} {level:g} | {len(mine)} | {' | '.join(cells)} |")
-    worst = sorted(itertools.chain(*[[(abs(np.log(x)), m, r) for x, r in zip(ratios(rows, m), rows, strict=True)]
-                                     for m in METRICS]), key=lambda t: -t[0])[:10]  # fmt: skip
-    print("\nworst:")
-    for error, metric, r in worst:
-        print(f"  {metric} x{np.exp(error):.2f}: {r['deployment']}, {r['kind']} {r['level']:g}, "
-              f"{r['input_tokens']:.0f}/{r['output_tokens']:.0f}, overloaded {r['overloaded']}")  # fmt: skip
+        chosen.output.write_text(placed(chosen.output.read_text(encoding="utf-8"), found), encoding="utf-8")
+    print(found)
 
 
 if __name__ == "__main__":

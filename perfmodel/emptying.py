@@ -17,6 +17,8 @@ from perfmodel.demand import Array
 
 #: Cells of the clock; more of them change the makespan by less than 1 %.
 _CELLS = 40
+#: The clock goes on until the longest of so many times the answers would be done: hardly any ends later.
+_RARE = 20.0
 #: Shares of requests whose waits are told.
 RANKS = (0.50, 0.90, 0.95, 0.99)
 #: A batch of more than so many times what runs at once goes on as it does in its middle.
@@ -74,7 +76,8 @@ def empty(batch: Batch) -> Emptied:
     alike = _alike(batch)
     early, even, meets = (np.zeros((_CELLS, len(width))) for _ in range(3))
     clock, entered, first, made, squares, spent = (np.zeros_like(width) for _ in range(6))
-    clocks, counts = [clock], [entered]
+    clocks: list[Array] = []
+    counts: list[Array] = []
     for cell in range(_CELLS):
         ages = slice(cell, 0, -1)
         older = _dot(early[:cell], whole[ages]) + _dot(even[:cell], half[ages])
@@ -98,10 +101,10 @@ def empty(batch: Batch) -> Emptied:
         # what those of each age meet in this cell: its own prompts on average half of all
         meets[0] += came * ((1.0 - over / 2.0) * decoding + prompts / 2.0)
         meets[1 : cell + 1] += (early + even)[:cell][::-1] * (decoding + prompts)
+        clocks += [clock, clock + prompts + over * decoding]
+        counts += [entered - came, entered]
         clock = clock + decoding + prompts
         made, squares, spent = made + running, squares + np.square(running), spent + running * step
-        clocks.append(clock)
-        counts.append(entered)
     tpot = _tpot(batch, width, meets / (entered * width))
     done = Emptied(first / played, clock, tpot, squares / made, spent / made, np.empty(0))
     return _longer(done, batch, width * made, np.stack(counts), np.stack(clocks))
@@ -109,7 +112,8 @@ def empty(batch: Batch) -> Emptied:
 
 def _longer(done: Emptied, batch: Batch, tokens: Array, counts: Array, clocks: Array) -> Emptied:
     """The batch with the requests that were not played, which go on as in the middle of those that were. tokens: that
-    were made; counts, clocks: (cells + 1, N) requests entered and seconds gone by."""
+    were made; counts, clocks: (2 G, N) requests entered and seconds gone by
+    when those of a cell begin and end to enter."""
     rest = np.maximum(batch.count - counts[-1], 0.0)
     last = interpolate(counts, clocks, counts[-1] * (1.0 - 1e-6))
     part = rest / batch.count
@@ -132,7 +136,7 @@ def _passes(batch: Batch, played: Array) -> Array:
     """Decode passes that `played` requests take at most, from the first prompt to the last token. (N,)"""
     mean = np.sum(batch.answers * batch.share, axis=0)
     at_once = np.minimum(played, batch.room)
-    tail = np.max(longest(batch.answers, batch.spread, np.maximum(at_once, 1.0)), axis=0)
+    tail = np.max(longest(batch.answers, batch.spread, np.maximum(at_once, 1.0) * _RARE), axis=0)
     tail = np.minimum(tail * 1.02, np.maximum(batch.limit, mean)) + 1.0
     free = np.maximum(batch.budget - at_once, batch.budget / 8.0)
     filling = 0.0 if batch.apart else played * batch.prompt / free

@@ -176,7 +176,8 @@ def _closed(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
     busy = np.minimum(rate * others * own / entering, _FULL)
     # who arrives waits for the pass under way, if anyone else is running, and for the prompts of the others at most
     ahead = np.maximum(running - 1.0, 0.0) * own / entering
-    queue = np.minimum(eq.queue_wait(busy * (1.0 - together), own), ahead)
+    uneven = np.sqrt(load.mean(np.square(entry.shared / np.maximum(own, 1e-12) - 1.0)))
+    queue = np.minimum(eq.queue_wait(busy * (1.0 - together), own, 1.0, uneven), ahead)
     wait = (queue + step / 2.0) * others
     if mixing:
         # a full group does not quite fit beside the decodes: its last prompt fills the next group's pass, and so on
@@ -221,9 +222,10 @@ def _offline(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
     fewest = passes.fewest(room)
     entering = np.clip(room / np.maximum(load.mean(load.output), 1.0), fewest, packed)
     _, (one_by_one, steady, in_groups) = _entries(passes, load, room, (fewest, entering, packed))
-    # a pass that carries g prompts costs fixed + g each
-    each = np.where(packed > 1.0, (in_groups.stall * packed - one_by_one.stall) / np.maximum(packed - 1.0, 1e-9), 0.0)
-    each = np.clip(each, 0.0, one_by_one.stall)
+    # a pass that carries g prompts costs fixed + g each; where a decode pass has compute to spare, fixed is below zero
+    each = (in_groups.stall * packed - one_by_one.stall) / np.maximum(packed - 1.0, 1e-9)
+    each = np.where(packed > 1.0 + 1e-6, each, 0.0)
+    each = np.maximum(each, 0.0)
     often = 1.0 + (again - 1.0) * np.maximum(1.0 - cap / count, 0.0)  # while others wait
     others = np.maximum(room - 1.0, 0.0) / np.maximum(room, 1.0)
     stall = steady.stall * often * others
@@ -293,10 +295,10 @@ def _open(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
     saturated = ((rate > most) | (running >= room * 0.999)) & (asked > cap) | (rate * entry.stall >= _FULL)
     served = np.where(saturated, np.minimum(rate, most), rate)
     busy = np.minimum(served * entry.stall, _FULL)
-    second = load.mean(np.square(entry.shared - own)) / np.square(np.maximum(own, 1e-12))
+    uneven = np.sqrt(load.mean(np.square(entry.shared / np.maximum(own, 1e-12) - 1.0)))
     prompts = np.minimum(served * own / entering, _FULL)
     under_way = -np.expm1(-running)  # chance that a pass is, with a Poisson number of sequences running
-    wait = eq.queue_wait(prompts, own, load.cv, np.sqrt(second)) + under_way * step / 2.0
+    wait = eq.queue_wait(prompts, own, load.cv, uneven) + under_way * step / 2.0
     wait = np.minimum(wait, asked * own / entering / 2.0)  # no more prompts can be ahead than there are
     several = load.mean(np.square(load.output) * (1.0 + np.square(load.spread))) / np.square(load.mean(load.output))
     varied = np.square(load.cv) + several - 1.0
