@@ -251,7 +251,7 @@ class Prediction:
         placed = self._deployments(group.rows, **vars(self._placed(group, number)))
         return load, self._narrow_cache(group, load, placed)
 
-    def _narrow_cache(self, group: Group, load: Load, placed: Deployments) -> Deployments:
+    def _narrow_cache(self, group: Group, load: Load, placed: Deployments, workers: Array | float = 1.0) -> Deployments:
         """The deployments with an fp8 KV cache where none is stated and the engine's checkpoints bring one, or weights
         have 8 bits or less and a 16-bit cache would not hold the asked concurrency: whoever publishes such a run has
         turned it on."""
@@ -259,7 +259,7 @@ class Prediction:
         narrow = (placed.kv < 0) & own
         if load.arrival in ("closed", "static"):
             setup = bench(group.spec, placed, group.engine, _costs(group.engine), load)
-            held = setup.memory.seqs * placed.replicas
+            held = setup.memory.seqs * placed.replicas * workers
             bits = setup.lay.weight_bytes("mlp") * 8.0
             narrow |= (placed.kv < 0) & (held < load.concurrency) & (bits <= 8.5)
         return replace(placed, kv=np.where(narrow, FORMAT_CODE["fp8"], placed.kv)) if narrow.any() else placed
@@ -338,6 +338,8 @@ class Prediction:
 
     def _pools(self, group: Group, load: Load) -> Estimates:
         (front, first), (back, second) = self.pools(group)
+        back = self._narrow_cache(group, load, back, second)
+        front = replace(front, kv=back.kv)  # one hands its cache to the other
         return estimate_pools(
             group.spec, load, (front, back), (first, second), engine=group.engine,
             costs=_costs(group.engine), batch=self._numbers(group)["prefill_batch"],

@@ -232,6 +232,17 @@ def test_more_ranks_than_slices_of_an_expert_hold_whole_experts() -> None:
     assert found(decode_dp=8) != found(decode_dp=8, decode_ep=8)
 
 
+def test_pools_keep_the_cache_that_checkpoints_bring() -> None:
+    pools = {
+        "model": BIG, "concurrency": 64, "weight_dtype": "fp8", "prefill_workers": 2, "prefill_tp": 2,
+        "decode_workers": 1, "decode_tp": 4, "recipe": "default",
+    }  # fmt: skip
+    stated = [row(**pools, engine=e, kv_dtype=kv) for e in ("trtllm", "vllm") for kv in ("", "fp8", "bf16")]
+    left, narrow, wide = (predict(table(*stated))["tpot_ms"].to_numpy().reshape(2, 3)).T
+    assert narrow[0] < wide[0]
+    np.testing.assert_allclose(left, [narrow[0], wide[1]])
+
+
 def test_versions_around_pooled_engines_are_dynamos() -> None:
     pools = {"model": BIG, "rate_rps": 1, "prefill_workers": 2, "prefill_tp": 2, "decode_workers": 1, "decode_tp": 4}
     rows = [row(**pools, engine="trtllm", engine_version=v) for v in ("0.8.1.post2", "1.2.0rc6")]
