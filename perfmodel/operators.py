@@ -179,6 +179,14 @@ def _elementwise(
         return Demand(name, "elementwise", zero, local * values * 2.0, on(present, count), lay.sixteen)
 
     yield pointwise("norm", 4.0 * hidden, norms + 1)
+    streams = lay.model.streams
+    if streams > 1:
+        # manifold-constrained hyper-connections (arXiv:2512.24880) around both parts of a layer: before a part the
+        # streams are read for their weights, which Sinkhorn's iterations balance, and for their sum; after it all are
+        # read and written. Counts as measured on B200 and H200 (aiconfigurator-core 0.12.0, mhc_module)
+        sites = 2.0 * lay.model.layers
+        yield pointwise("stream_weights", (2.0 * streams + 1.0) / 3.0 * hidden, 3.0 * sites)
+        yield pointwise("stream_update", (2.0 * streams + 1.0) * hidden, sites)
     for mixer, count in mixers.items():
         rows = (mixer.heads * mixer.head_dim + mixer.kv_values) / lay.tp
         yield pointwise(f"rope_{mixer.kind}", 2.0 * rows, count)

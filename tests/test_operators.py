@@ -159,6 +159,16 @@ def test_compressed_attention_reads_windows_and_summaries() -> None:
     assert 0 < near < far < 10 * near
 
 
+def test_residual_streams_are_read_and_written_around_both_parts() -> None:
+    spec = model("deepseek-ai/DeepSeek-V4-Pro")
+    tokens = 65_536.0
+    moved = total(asked(spec, prompt(tokens, seqs=64.0)), "moved", "elementwise", name="stream_") / spec.layers
+    # B200, 8 TB/s: 2.61 ms before and 2.48 ms after both parts of a layer (aiconfigurator-core 0.12.0, mhc_module)
+    assert 0.5 < moved / 5.09e-3 / 8e12 < 1.0
+    assert total(asked(spec, answers(1.0, 100.0)), "calls", name="stream_") == 8 * spec.layers
+    assert total(asked(DEEPSEEK, answers(1.0, 100.0)), "calls", name="stream_") == 0
+
+
 def test_a_recurrent_layer_does_not_care_how_long_the_sequence_is() -> None:
     spec = model("nvidia/NVIDIA-Nemotron-Nano-9B-v2")
     near, far = (asked(spec, answers(4.0, c)) for c in (100.0, 100_000.0))

@@ -37,6 +37,7 @@ class ModelSpec:
     kv_format: format of the KV cache that the checkpoint calls for; state_format: of a recurrent state.
     extra_parameters: parameters beside the layers that serving loads (vision tower and MTP layers are left out).
     mtp_layers: multi-token-prediction layers published with the model, not counted.
+    streams: residual streams that hyper-connections mix before and after each part of a layer (1: none).
     published_total, published_active: parameter counts its authors state, NaN where they do not.
     source: where the shape comes from.
     """
@@ -52,6 +53,7 @@ class ModelSpec:
     keep: tuple[str, ...] = KEPT
     extra_parameters: int = 0
     mtp_layers: int = 0
+    streams: int = 1
     architecture: str = ""
     source: str = ""
     kv_format: str = "bf16"

@@ -82,7 +82,7 @@ def deepseek_v4(c: Fields) -> ModelSpec:
     streams = c.count("hc_mult")
     mixing = (2 + streams) * streams  # weights before, after, and between the streams
     each = 2 * (mixing * streams * hidden + mixing + 3)
-    return model(c, grouped(layers, extra=each), kv_format="fp8",
+    return model(c, grouped(layers, extra=each), kv_format="fp8", streams=streams,
                  extra_parameters=streams * streams * hidden + streams + 1)  # fmt: skip
 
 
