@@ -285,8 +285,9 @@ def _open(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
     _, (probe,) = _entries(passes, load, knots[2], (entering,))
     busy = np.minimum(rate * probe.stall, _FULL)
     running = _fixed_point(knots, steps, rate * output / (1.0 - busy), room)
-    entering = np.clip(rate * interpolate(knots, steps, running) * load.accepted, passes.fewest(running), packed)
-    (decode_cost, step), (entry,) = _entries(passes, load, running, (entering,))
+    seen = np.minimum(running + 1.0, room)  # a sequence meets a Poisson number of others, itself on top
+    entering = np.clip(rate * interpolate(knots, steps, seen) * load.accepted, passes.fewest(seen), packed)
+    (decode_cost, step), (entry,) = _entries(passes, load, seen, (entering,))
     token = step / load.accepted
     own = load.mean(entry.shared)
     often = np.concatenate([np.ones_like(knots[:-1]), again[None]])
@@ -300,6 +301,8 @@ def _open(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
     under_way = -np.expm1(-running)  # chance that a pass is, with a Poisson number of sequences running
     wait = eq.queue_wait(prompts, own, load.cv, uneven) + under_way * step / 2.0
     wait = np.minimum(wait, asked * own / entering / 2.0)  # no more prompts can be ahead than there are
+    # prompts that came while one's own waited and was computed are still to come, and hold up its answer
+    met = served * entry.stall * (own + wait) / np.maximum(output, 1.0)
     several = load.mean(np.square(load.output) * (1.0 + np.square(load.spread))) / np.square(load.mean(load.output))
     varied = np.square(load.cv) + several - 1.0
     full = np.minimum(room_wait(served, knots, ends, room, varied / 2.0), walk_wait(served, asked - cap, varied))
@@ -307,7 +310,7 @@ def _open(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
     behind = np.where(saturated & (rate > served), np.inf, 0.0)
     shape = np.zeros_like(entry.shared)
     steady = Served(
-        ttft=entry.shared + wait + behind + passes.engine.request_time, tpot=shape + token / (1.0 - busy),
+        ttft=entry.shared + wait + behind + passes.engine.request_time, tpot=shape + (token + met) / (1.0 - busy),
         wait=shape + wait + behind, burst=shape, prefill=entry.shared, step=step, stall=entry.stall_by_class,
         mixed_step=entry.mixed_step, running=running, rate=served, saturated=saturated, decode_cost=decode_cost,
         prefill_cost=entry.cost, prefill_passes=entry.passes, even=np.isinf(behind) * 1.0,
@@ -342,13 +345,13 @@ def _brief(
 
 
 def _fixed_point(knots: Array, steps: Array, demand: Array, cap: Array) -> Array:
-    """Sequences running where running = demand * step(running), by bisection on a piecewise-linear step. (N,)
+    """Sequences running where running = demand * step(running + 1), by bisection on a piecewise-linear step. (N,)
 
     knots, steps: (K, N) rising running counts and their token times; demand: tokens/s over (1 - prompts' share).
     """
     low, high = np.full_like(cap, 1e-6), cap
     for _ in range(40):
         middle = np.sqrt(low * high)
-        excess = demand * interpolate(knots, steps, middle) - middle
+        excess = demand * interpolate(knots, steps, np.minimum(middle + 1.0, cap)) - middle
         low, high = np.where(excess > 0, middle, low), np.where(excess > 0, high, middle)
     return np.sqrt(low * high)

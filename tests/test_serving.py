@@ -222,7 +222,7 @@ def test_a_lonely_request_takes_the_same_however_it_arrives(by: str, tokens: tup
         found = asked(workload, by=by)
         # prompts that may share passes are priced with one sequence decoding beside them
         assert one(found.ttft) == pytest.approx(one(single.ttft), rel=0.08)
-        assert one(found.tpot) == pytest.approx(one(single.tpot), rel=1e-6)
+        assert one(found.tpot) == pytest.approx(one(single.tpot), rel=1e-5)
 
 
 @pytest.mark.parametrize("by", ENGINES)
