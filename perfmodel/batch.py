@@ -25,7 +25,7 @@ from perfmodel.enginefile import engine as engine_of
 from perfmodel.estimates import Estimates
 from perfmodel.estimator import bench, estimate_load
 from perfmodel.infer import Placement, placement
-from perfmodel.load import DEFAULT_WAVES, LOCKSTEP, Load
+from perfmodel.load import DEFAULT_WAVES, LOCKSTEP, POOLED_WAVES, Load
 from perfmodel.models import ModelSpec, model
 from perfmodel.recipes import assumed
 from perfmodel.speculation import KNOWN, Speculation, speculation
@@ -295,7 +295,8 @@ class Prediction:
         requests = number["n_requests"]
         if group.mode == "offline":
             requests = np.where(np.isfinite(requests), requests, _MANY)
-        waves = np.where(np.isfinite(requests / concurrency), requests / concurrency, DEFAULT_WAVES)
+        waves = np.where(self.pooled[rows], POOLED_WAVES, DEFAULT_WAVES)
+        waves = np.where(np.isfinite(requests / concurrency), requests / concurrency, waves)
         full = number["osl"] / self.longest[rows]
         spread = [d.partition(":")[0] or "fixed" for d in self.cases.text["isl_dist"][rows].astype(str).tolist()]
         return Load(

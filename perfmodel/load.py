@@ -73,6 +73,9 @@ class Load:
 LOCKSTEP = {"fixed": 1.0, "uniform": 0.4, "trace": 0.05}
 #: Requests a slot in closed-loop benchmarks where the workload does not say: InferenceMAX sends 10 x concurrency.
 DEFAULT_WAVES = 10.0
+#: The same for pools of workers: scripts behind published disaggregated runs send 5 x concurrency, after a warm-up of
+#: their own (ai-dynamo/dynamo components/backends/sglang/slurm_jobs/scripts/vllm/bench.sh @3ed939c).
+POOLED_WAVES = 5.0
 
 
 def load(workload: Workload, candidates: int) -> Load:

@@ -232,6 +232,12 @@ def test_more_ranks_than_slices_of_an_expert_hold_whole_experts() -> None:
     assert found(decode_dp=8) != found(decode_dp=8, decode_ep=8)
 
 
+def test_pools_are_asked_five_times_a_client_where_nothing_is_said() -> None:
+    pools = {"prefill_workers": 1, "prefill_tp": 1, "decode_workers": 1, "decode_tp": 1, "concurrency": 200}
+    unsaid, five, ten = predict(table(*(row(**pools, n_requests=n) for n in ("", 1000, 2000))))["ttft_ms"]
+    assert unsaid == five > ten  # a larger share of them belongs to the opening burst
+
+
 def test_pools_keep_the_cache_that_checkpoints_bring() -> None:
     pools = {
         "model": BIG, "concurrency": 64, "weight_dtype": "fp8", "prefill_workers": 2, "prefill_tp": 2,
