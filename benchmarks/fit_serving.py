@@ -41,7 +41,7 @@ CONSTANTS = {
     "step_host_per_seq": ("step_host_per_seq_us", 1e6, 0.1, 200.0),
     "step_host_parallel": ("step_host_parallel_us", 1e6, 1.0, 10000.0),
     "request_time": ("request_ms", 1e3, 0.2, 150.0),
-    "launch_time": ("launch_us", 1e6, 0.5, 60.0),
+    "launch_time": ("launch_us", 1e6, 0.5, 120.0),
     "lockstep": ("lockstep", 1.0, 0.02, 1.0),
 }
 METRICS = ("tpot_ms", "tpot_ms_p50", "itl_ms_p50", "ttft_ms", "ttft_ms_p50", "e2e_ms", "output_tok_s", "total_tok_s",

@@ -15,6 +15,11 @@ from perfmodel.operators import operators
 from perfmodel.step import Step, step_shape
 from perfmodel.waits import with_waits
 
+#: Kernels that an engine launches one by one for an operator where no graph is captured; one for the others. Experts are
+#: gated, sorted, quantised twice and reduced beside two GEMMs; latent attention and scans project, rotate, quantise and
+#: write caches by kernels of their own. Round numbers (assumed) that order first-token times at low load as measured:
+#: past the device's own, 0.6 ms a layer of plain attention, 2 of latent attention, 2.7 of a gated delta rule.
+LAUNCHES = {"grouped_gemm": 20.0, "mla_prefill": 30.0, "attention_prefill": 5.0, "recurrent_prefill": 40.0}
 #: A term counts for a sum's basis when it is at least this share of it.
 SIGNIFICANT = 0.1
 
@@ -24,7 +29,7 @@ class StepCost:
     """Device time of one pass, (C, N) or (N,), host time excluded.
 
     time: s. bound: (4, ...) s by what limits (`perfmodel.costs.BOUNDS`). basis: codes of `BASES`, the worst that
-    carries a significant share. spread: log half-width of the 80 % interval. calls: kernels launched. links:
+    carries a significant share. spread: log half-width of the 80 % interval. calls: kernels launched (`LAUNCHES`). links:
     (2, ...) s of collectives limited by links, and by their launch. hidden: s of work that runs behind other work, not
     in `time`; batches: micro-batches the pass is cut into (`perfmodel.overlap`).
     """
@@ -114,7 +119,7 @@ def summed(terms: Iterable[tuple[Demand, Cost]], shape: tuple[int, ...]) -> Step
     for demand, cost in terms:
         # an absent operator (count 0) must not turn an unknown price into an unknown sum
         time = np.where(demand.count > 0, demand.count * cost.time, 0.0)
-        calls += demand.count
+        calls += demand.count * LAUNCHES.get(demand.family, 1.0)
         if demand.family in LINK_FAMILIES:
             launched = np.where(cost.bound == LAUNCH_BOUND, time, 0.0)
             links[0] += time - launched
