@@ -24,7 +24,7 @@ from perfmodel.enginefile import Engine
 from perfmodel.enginefile import engine as engine_of
 from perfmodel.estimates import Estimates
 from perfmodel.estimator import bench, estimate_load
-from perfmodel.infer import Placement, placement
+from perfmodel.infer import Placement, placement, unstated_weights
 from perfmodel.load import DEFAULT_WAVES, LOCKSTEP, POOLED_WAVES, Load
 from perfmodel.models import ModelSpec, model
 from perfmodel.recipes import assumed
@@ -156,6 +156,9 @@ class Prediction:
         self.pooled = np.any([np.isfinite(cases.number[c]) for c in POOL_COLUMNS], axis=0)
         check_degrees(cases, self.pooled)
         which = self._in_pools(found, which)
+        pushed = np.array([e.family == "trtllm" for e in found] + [False])[which] & np.isin(mode, ("offline", "open"))
+        pushed &= np.array([s.format_of("mlp").bytes >= 2.0 for s in specs] + [False])[spec] & ~self.pooled
+        self.weight = unstated_weights(self.weight, self.devices, self.device, pushed)
         fine = np.flatnonzero(cases.error == "")
         which = self._assume(specs, spec, found, which, fine[self._tuned(mode)[fine]])
         # versions of one era are one engine; files of the user's own may bear the name of one that ships

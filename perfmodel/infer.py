@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from hwdb import Device
 from perfmodel.demand import Array
-from perfmodel.dtypes import FORMAT_NAMES
+from perfmodel.dtypes import FORMAT_CODE, FORMAT_NAMES
 from perfmodel.models import ModelSpec
 
 #: Share of a device that weights may take before a wider split is assumed.
@@ -55,6 +57,19 @@ def placement(
     ep = np.minimum(ep, tp * dp)
     replicas = np.maximum(np.floor(devices / (tp * dp * pp)), 1.0)
     return Placement(tp, pp, ep, dp, replicas)
+
+
+def unstated_weights(
+    weight: np.ndarray, devices: Sequence[Device], device: np.ndarray, tuned: np.ndarray
+) -> np.ndarray:
+    """Weight formats (N,) with the narrowest floats a device multiplies in where none is stated (code -1) in `tuned`
+    runs: those that push TensorRT-LLM to its highest rate, as results sent to MLPerf Inference do (developer.nvidia.com
+    blog on v4.1, 2024-08: fp8 on Hopper, fp4 on Blackwell, Llama 2 70B and Mixtral). Elsewhere blank weights are the
+    model's own.
+    """
+    widths = [next((f for f in ("fp4", "fp8") if np.isfinite(d.peak(f))), "") for d in devices]
+    codes = np.array([FORMAT_CODE[f] if f else -1 for f in widths] + [-1], dtype=np.intp)
+    return np.where((weight < 0) & tuned, codes[device], weight)
 
 
 def _fewest(model: ModelSpec, weight: np.ndarray, memory: Array, pp: Array) -> Array:

@@ -15,10 +15,10 @@ from perfmodel.operators import operators
 from perfmodel.step import Step, step_shape
 from perfmodel.waits import with_waits
 
-#: Kernels that an engine launches one by one for an operator where no graph is captured; one for the others. Experts are
-#: gated, sorted, quantised twice and reduced beside two GEMMs; latent attention and scans project, rotate, quantise and
-#: write caches by kernels of their own. Round numbers (assumed) that order first-token times at low load as measured:
-#: past the device's own, 0.6 ms a layer of plain attention, 2 of latent attention, 2.7 of a gated delta rule.
+#: Kernels that an engine launches one by one for an operator where no graph is captured; one for the others. Experts
+#: are gated, sorted, quantised twice and reduced beside two GEMMs; latent attention and scans project, rotate, quantise
+#: and write caches by kernels of their own. Round numbers (assumed) that order first-token times at low load as
+#: measured: past the device's own, 0.6 ms a layer of plain attention, 2 of latent attention, 2.7 of a delta rule.
 LAUNCHES = {"grouped_gemm": 20.0, "mla_prefill": 30.0, "attention_prefill": 5.0, "recurrent_prefill": 40.0}
 #: A term counts for a sum's basis when it is at least this share of it.
 SIGNIFICANT = 0.1
@@ -29,8 +29,8 @@ class StepCost:
     """Device time of one pass, (C, N) or (N,), host time excluded.
 
     time: s. bound: (4, ...) s by what limits (`perfmodel.costs.BOUNDS`). basis: codes of `BASES`, the worst that
-    carries a significant share. spread: log half-width of the 80 % interval. calls: kernels launched (`LAUNCHES`). links:
-    (2, ...) s of collectives limited by links, and by their launch. hidden: s of work that runs behind other work, not
+    carries a significant share. spread: log half-width of the 80 % interval. calls: kernels launched (`LAUNCHES`).
+    links: (2, ...) s of collectives limited by links, and by their launch. hidden: s of work that runs behind other work, not
     in `time`; batches: micro-batches the pass is cut into (`perfmodel.overlap`).
     """
 

@@ -421,3 +421,20 @@ def test_llama_cpp_gives_each_device_whole_layers_unless_told_otherwise() -> Non
     cells = {"engine": "llamacpp", "device": "rtx-4090", "n_devices": 2, "weight_dtype": "q4_k_m", "mode": "single"}
     assert only(**cells).tpot_ms == pytest.approx(only(**cells, tp=1, pp=2).tpot_ms)
     assert only(**cells).tpot_ms > 1.2 * only(**cells, tp=2).tpot_ms
+
+
+def test_blank_weights_of_runs_pushed_to_the_highest_rate_are_the_narrowest_the_device_multiplies_in() -> None:
+    """8 x A100 has neither fp8 nor fp4; a closed loop and other engines keep the model's own 16 bit."""
+    base = {"model": "meta-llama/Llama-2-70b-chat-hf", "n_devices": "8", "isl": "294", "osl": "294"}
+    base["n_requests"] = "4096"
+    rows = [
+        {**base, "device": "h100-sxm", "engine": "trtllm", "mode": "offline"},
+        {**base, "device": "b200-sxm", "engine": "trtllm", "mode": "offline"},
+        {**base, "device": "a100-sxm-80gb", "engine": "trtllm", "mode": "offline"},
+        {**base, "device": "h100-sxm", "engine": "trtllm", "mode": "closed", "concurrency": "64"},
+        {**base, "device": "h100-sxm", "engine": "vllm", "mode": "offline"},
+    ]
+    stated = [{**r, "weight_dtype": w} for r, w in zip(rows, ("fp8", "fp4", "fp16", "fp16", "fp16"), strict=True)]
+    blank, told = (predict(pd.DataFrame(r).fillna("")) for r in (rows, stated))
+    assert blank.total_tok_s.tolist() == pytest.approx(told.total_tok_s.tolist(), rel=1e-6)
+    assert blank.total_tok_s[0] > 1.3 * predict(pd.DataFrame([{**rows[0], "weight_dtype": "fp16"}])).total_tok_s[0]
