@@ -133,7 +133,9 @@ class Estimates:
     def _tpot_deviation(self) -> Array:
         steps = np.maximum(self.output - 1.0, 1.0)
         hits = self._interrupted * steps
-        return np.sqrt(hits) * np.maximum(self.itl_tail - self.step, 0.0) / steps
+        # a Poisson number of prompts of different lengths: variance hits x their mean square
+        uneven = np.sqrt(self.mean(np.square(self.stall))) / np.maximum(self.mean(self.stall), 1e-12)
+        return np.sqrt(hits) * np.maximum(self.itl_tail - self.step, 0.0) * np.maximum(uneven, 1.0) / steps
 
     @classmethod
     def concatenate(cls, parts: list[Estimates]) -> Estimates:

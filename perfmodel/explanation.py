@@ -65,11 +65,12 @@ def explain(
     setup = bench(model, one, chosen, costs, demand)
     replica = per_replica(demand, one.replicas)
     served = serve(setup.passes, replica, setup.memory.room_for())
+    seen = np.where(np.isfinite(served.seen), served.seen, served.running)
     new, cached = replica.mean(replica.new), replica.mean(replica.cached)
     passes = setup.passes
     return (
         *_phase("prefill", passes, passes.prefill_pass(new, cached)),
-        *_phase("decode", passes, passes.decode_pass(served.running, replica.decode_context, replica.drafts)),
+        *_phase("decode", passes, passes.decode_pass(seen, replica.decode_context, replica.drafts)),
     )
 
 

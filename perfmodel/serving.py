@@ -38,7 +38,7 @@ class Served:
     them; prefill_passes: such passes a prompt, less than one where prompts share a pass.
     saturated: demand exceeds what the replica can serve. even: part of the wait that falls evenly on all requests of a
     run, from none for the first to twice the mean for the last. waits: (Q, N) waits at `emptying.RANKS` where they are
-    known, else NaN.
+    known, else NaN. seen: sequences of the decode pass that decode_cost is of, NaN where it is `running`.
     """
 
     ttft: Array
@@ -57,6 +57,7 @@ class Served:
     prefill_passes: Array
     even: Array | float = 0.0
     waits: Array | float = np.nan
+    seen: Array | float = np.nan
 
 
 def serve(passes: Passes, load: Load, fit: Array) -> Served:
@@ -288,6 +289,11 @@ def _open(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
     seen = np.minimum(running + 1.0, room)  # a sequence meets a Poisson number of others, itself on top
     entering = np.clip(rate * interpolate(knots, steps, seen) * load.accepted, passes.fewest(seen), packed)
     (decode_cost, step), (entry,) = _entries(passes, load, seen, (entering,))
+    # mean over that number: Gauss-Hermite with three points, sqrt(3) deviations apart
+    aside = np.minimum(np.sqrt(3.0 * running), np.minimum(seen - 1.0, room - seen))
+    beside = (seen - aside, seen + aside)
+    less, more = passes.run(*(passes.decode_pass(n, load.decode_context, load.drafts) for n in beside))
+    step = (4.0 * step + less.wall + more.wall) / 6.0
     token = step / load.accepted
     own = load.mean(entry.shared)
     often = np.concatenate([np.ones_like(knots[:-1]), again[None]])
@@ -307,13 +313,16 @@ def _open(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
     varied = np.square(load.cv) + several - 1.0
     full = np.minimum(room_wait(served, knots, ends, room, varied / 2.0), walk_wait(served, asked - cap, varied))
     wait = wait + np.where(saturated | (asked <= cap), 0.0, full)
+    # no answer goes slower than in a full replica
+    fullest = np.maximum(steps[-1] / (1.0 - np.minimum(most * entry.stall, _FULL)), token / (1.0 - busy))
+    pace = np.minimum((token + met) / (1.0 - busy), fullest)
     behind = np.where(saturated & (rate > served), np.inf, 0.0)
     shape = np.zeros_like(entry.shared)
     steady = Served(
-        ttft=entry.shared + wait + behind + passes.engine.request_time, tpot=shape + (token + met) / (1.0 - busy),
+        ttft=entry.shared + wait + behind + passes.engine.request_time, tpot=shape + pace,
         wait=shape + wait + behind, burst=shape, prefill=entry.shared, step=step, stall=entry.stall_by_class,
         mixed_step=entry.mixed_step, running=running, rate=served, saturated=saturated, decode_cost=decode_cost,
-        prefill_cost=entry.cost, prefill_passes=entry.passes, even=np.isinf(behind) * 1.0,
+        prefill_cost=entry.cost, prefill_passes=entry.passes, even=np.isinf(behind) * 1.0, seen=seen,
     )  # fmt: skip
     brief = np.isfinite(load.n_requests)
     return _brief(steady, passes, load, (cap, again), brief & (rate > most)) if brief.any() else steady

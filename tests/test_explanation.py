@@ -58,7 +58,9 @@ def test_decode_terms_are_those_of_the_operating_point(workload: Workload) -> No
     found = estimate(spec, workload, placed, costs=Roofline())
     for row in range(2):
         terms = explain(spec, workload, placed, row, costs=Roofline())
-        assert seconds(terms, "decode") == pytest.approx(float(found.step[0, row]), rel=1e-9)
+        # in an open loop the step is a mean over how many are met, the terms are those of their mean number
+        near = 0.01 if workload.arrival == "open" else 1e-9
+        assert seconds(terms, "decode") == pytest.approx(float(found.step[0, row]), rel=near)
 
 
 def test_a_long_prompt_is_explained_by_one_of_its_passes() -> None:

@@ -311,5 +311,5 @@ def test_an_answer_meets_the_prompts_that_came_while_its_own_waited(
     most = one(asked(lengths(*tokens, n_requests=1e6), by).request_rate)
     work = lengths(*tokens, rate=share * most)
     truth, found = replayed(work, by, H100, seeds=2, count=1500), asked(work, by)
-    assert one(found.tpot) * 1e3 == pytest.approx(truth["tpot_ms"], rel=0.06)
-    assert one(found.e2e) * 1e3 == pytest.approx(truth["e2e_ms"], rel=0.06)
+    assert one(found.tpot) * 1e3 == pytest.approx(truth["tpot_ms"], rel=0.08)
+    assert one(found.e2e) * 1e3 == pytest.approx(truth["e2e_ms"], rel=0.08)
