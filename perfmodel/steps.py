@@ -30,8 +30,8 @@ class StepCost:
 
     time: s. bound: (4, ...) s by what limits (`perfmodel.costs.BOUNDS`). basis: codes of `BASES`, the worst that
     carries a significant share. spread: log half-width of the 80 % interval. calls: kernels launched (`LAUNCHES`).
-    links: (2, ...) s of collectives limited by links, and by their launch. hidden: s of work that runs behind other work, not
-    in `time`; batches: micro-batches the pass is cut into (`perfmodel.overlap`).
+    links: (2, ...) s of collectives limited by links, and by their launch. hidden: s of work that runs behind other
+    work, not in `time`; batches: micro-batches the pass is cut into (`perfmodel.overlap`).
     """
 
     time: Array
