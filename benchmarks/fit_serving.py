@@ -52,6 +52,8 @@ METRICS = ("tpot_ms", "tpot_ms_p50", "itl_ms_p50", "ttft_ms", "ttft_ms_p50", "e2
 FEWEST = 12
 #: Weights that draw the factors towards 1, and those of a device towards the engine's.
 PULL, PULL_DEVICE = 1.5, 2.5
+#: Log ratio from which the loss grows linearly.
+SOFT = 0.15
 #: Factors beyond these would hide a fault of the model rather than describe an engine.
 LEAST, MOST = 0.4, 2.5
 
@@ -155,6 +157,11 @@ def both(factors: np.ndarray) -> np.ndarray:
     return combined(factors[: len(BOUNDS)], factors[len(BOUNDS) :])
 
 
+def firm(values: np.ndarray) -> np.ndarray:
+    """Values whose soft loss is their square: what draws factors towards 1 must not weaken far from it."""
+    return SOFT * np.sqrt(np.square(1.0 + np.square(values) / (2.0 * SOFT**2)) - 1.0) * np.sign(values)
+
+
 def fit(
     engine: Engine, target: Target, start: np.ndarray, constants: tuple[str, ...], pull: float
 ) -> tuple[Engine, np.ndarray]:
@@ -173,7 +180,7 @@ def fit(
         better, factors = made(point)
         ratios = target.ratios(better, both(factors)) * target.weight
         return np.concatenate(
-            [ratios, pull * (point[len(constants) :] - np.log(start)), 0.3 * (point - begin)[: len(constants)]]
+            [ratios, firm(pull * (point[len(constants) :] - np.log(start))), 0.3 * (point - begin)[: len(constants)]]
         )
 
     found = least_squares(
@@ -181,7 +188,7 @@ def fit(
         begin,
         bounds=(low, high),
         loss="soft_l1",
-        f_scale=0.15,
+        f_scale=SOFT,
         diff_step=0.05,
         max_nfev=12,
         xtol=1e-3,
