@@ -5,7 +5,8 @@
 CASES is a table as `perfmodel predict` reads it, with the columns `case_id, group, split, trust`; TRUTH has
 `case_id, metric, value`. Only rows of split `train`, trust A or B, without speculative decoding, are used. Least
 squares on log ratios, soft above 15 %, every group of rows weighing the square root of its size; factors are drawn
-towards 1 (towards the engine's own, for a device), so that few values move them little. `--write` puts the constants
+towards 1 (towards those of the engine's next newer era, whose kernels are much the same, and for a device towards the
+engine's), so that few values move them little. `--write` puts the constants
 into the engine files and the factors into `perfmodel/costs/corrections.toml`.
 """
 
@@ -252,7 +253,9 @@ def main() -> None:
     entries: list[dict[str, object]] = []
     ones = np.ones(len(BOUNDS) + len(KERNELS))
     database = load_hwdb()
-    for name, found in sorted(groups_of(str(asked.cases)).items()):
+    newest: dict[str, np.ndarray] = {}
+    ordered = sorted(groups_of(str(asked.cases)).items(), key=lambda item: item[1][0][0].since, reverse=True)
+    for name, found in ordered:
         if asked.engine and name not in asked.engine:
             continue
         engine, groups = found[0][0], [g for _, g in found]
@@ -266,7 +269,8 @@ def main() -> None:
             continue
         before = target.ratios(engine, both(ones))
         constants = tuple(n for n in CONSTANTS if np.isfinite(getattr(engine, n)))
-        better, factors = fit(engine, target, ones, constants, PULL)
+        better, factors = fit(engine, target, newest.get(engine.family, ones), constants, PULL)
+        newest.setdefault(engine.family, factors)
         after = target.ratios(better, both(factors))
         report(name, target, before, after)
         print("  " + ", ".join(f"{CONSTANTS[c][0]} {getattr(better, c) * CONSTANTS[c][1]:.3g}" for c in constants))

@@ -32,7 +32,7 @@ KINDS = ("documented", "measured", "fitted", "assumed")
 
 #: Other names in use -> engine family.
 ALIASES = {
-    "vllm-v1": "vllm", "vllm-ascend": "vllm", "tensorrt-llm": "trtllm", "tensorrt_llm": "trtllm", "trt-llm": "trtllm",
+    "vllm-ascend": "vllm", "tensorrt-llm": "trtllm", "tensorrt_llm": "trtllm", "trt-llm": "trtllm",
     "nim": "trtllm", "llama.cpp": "llamacpp", "ik_llama.cpp": "ik_llama", "ik_llamacpp": "ik_llama",
     "mindie-llm": "mindie", "mii": "deepspeed-mii", "fastgen": "deepspeed-mii", "deepspeed-fastgen": "deepspeed-mii",
     "sarathi-serve": "sarathi", "ft": "fastertransformer", "static": "fastertransformer",
@@ -146,7 +146,6 @@ class Engine:
     narrow_cache: bool = False
     rank_balance: bool = False
     since: tuple[int, ...] = ()
-    newest: bool = False
     tiers: tuple[_Tier, ...] = field(default=(), repr=False)
     facts: Mapping[str, Fact] = field(default_factory=dict, compare=False, repr=False)
 
@@ -261,7 +260,7 @@ def _assemble(table: Table, settings: dict[str, object], facts: dict[str, Fact])
     since = table.text("since", "")
     made = Engine(
         name=name, family=table.text("family", name), title=table.text("title"), era=table.text("era"),
-        since=_numbers_in(since), newest=table.flag("newest", False),
+        since=_numbers_in(since),
         tiers=tuple(_tier(t) for t in table.tables("tier", ())), facts=facts, **settings,  # type: ignore[arg-type]
     )  # fmt: skip
     table.done(also=[*_OPTIONAL, *[k for k, _ in _NUMBERS.values()]])
@@ -288,7 +287,7 @@ _VERSION = re.compile(r"(?<![\d.])v?(\d+)\.(\d+)")
 _YEAR = re.compile(r"\b20(\d\d)-(\d\d)\b")
 
 #: First release of each era as (year, month), for versions given as dates only.
-_ERA_DATES = {"vllm": (2025, 3), "vllm-async": (2026, 1), "trtllm": (2025, 9)}
+_ERA_DATES = {"vllm-v1": (2025, 3), "vllm": (2026, 1), "trtllm": (2025, 9)}
 
 
 def _numbers_in(version: str) -> tuple[int, ...]:
@@ -322,7 +321,7 @@ def engine(name: str = "generic", version: str = "") -> Engine:
     """The engine called `name` in the era of `version`, or the one described by the TOML file at path `name`.
 
     >>> engine("vllm", "0.6.3").name, engine("vllm", "0.11").name, engine("other").name
-    ('vllm-v0', 'vllm', 'generic')
+    ('vllm-v0', 'vllm-v1', 'generic')
     """
     if name.endswith(".toml"):
         return load_engine(name)

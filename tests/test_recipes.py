@@ -76,7 +76,7 @@ def test_names_are_unique_and_every_entry_can_be_reached() -> None:
 def test_published_launch_scripts_are_told_as_they_stand() -> None:
     # SemiAnalysisAI/InferenceX: benchmarks/70b_fp8_h200_slurm.sh, minimaxm2.5_fp8_b200.sh, minimaxm2.5_fp8_h200.sh
     llama = recipe(LLAMA, "vllm", HOPPER, "fp8")
-    assert (llama.kv, llama.max_tokens, llama.prefix_cache, llama.era) == ("fp8", 8192, False, "vllm-async")
+    assert (llama.kv, llama.max_tokens, llama.prefix_cache, llama.era) == ("fp8", 8192, False, "vllm")
     assert (recipe(MINIMAX, "vllm", BLACKWELL, "fp8").kv, recipe(MINIMAX, "vllm", HOPPER, "fp8").kv) == ("fp8", "")
 
 
@@ -108,7 +108,7 @@ def test_rows_are_told_together_as_one_by_one() -> None:
         model(MINIMAX), engine("vllm", "latest"), devices, device, weight, prompt=np.full(4, 1000.0), ranks=np.ones(4)
     )
     assert found.kv.tolist() == [-1, FORMAT_CODE["fp8"], -1, -1]
-    assert found.era.tolist() == ["vllm-async", "vllm-async", "", ""]
+    assert found.era.tolist() == ["vllm", "vllm", "", ""]
     np.testing.assert_array_equal(found.max_tokens, [np.nan, 2000.0, np.nan, np.nan])
     assert np.isnan(found.max_seqs).all()
 
@@ -136,7 +136,7 @@ def test_an_engine_is_tuned_for_a_device() -> None:
     assert tuned.limits(BLACKWELL).graph_seqs == 128
     assert tuned.limits(BLACKWELL).token_budget == limits.token_budget, "the budget goes with the deployment"
     swift = recipe(MINIMAX, "vllm", BLACKWELL, "fp8").tuned(engine("vllm"), BLACKWELL)
-    assert (swift.name, swift.overlap_scheduling) == ("vllm-async", True)
+    assert (swift.name, swift.overlap_scheduling) == ("vllm", True)
 
 
 def test_a_planner_takes_engine_and_columns() -> None:
@@ -185,7 +185,7 @@ def test_other_runs_keep_the_defaults_unless_they_ask(cells: dict[str, object]) 
 
 def test_a_file_of_ones_own_is_asked_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    path.write_text((FOLDER / "vllm-async.toml").read_text().replace('name = "vllm-async"', 'name = "mine"'))
+    path.write_text((FOLDER / "vllm.toml").read_text().replace('name = "vllm"', 'name = "mine"\nfamily = "vllm"'))
     plain = answers(engine=path)
     np.testing.assert_array_equal(plain, answers(engine=path, recipe="default"))
     assert not np.allclose(plain, answers(engine=path, recipe="published"), rtol=1e-3)
