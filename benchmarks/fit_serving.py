@@ -253,7 +253,7 @@ def main() -> None:
     entries: list[dict[str, object]] = []
     ones = np.ones(len(BOUNDS) + len(KERNELS))
     database = load_hwdb()
-    newest: dict[str, np.ndarray] = {}
+    newer: dict[str, np.ndarray] = {}
     ordered = sorted(groups_of(str(asked.cases)).items(), key=lambda item: item[1][0][0].since, reverse=True)
     for name, found in ordered:
         if asked.engine and name not in asked.engine:
@@ -269,8 +269,8 @@ def main() -> None:
             continue
         before = target.ratios(engine, both(ones))
         constants = tuple(n for n in CONSTANTS if np.isfinite(getattr(engine, n)))
-        better, factors = fit(engine, target, newest.get(engine.family, ones), constants, PULL)
-        newest.setdefault(engine.family, factors)
+        better, factors = fit(engine, target, newer.get(engine.family, ones), constants, PULL)
+        newer[engine.family] = factors
         after = target.ratios(better, both(factors))
         report(name, target, before, after)
         print("  " + ", ".join(f"{CONSTANTS[c][0]} {getattr(better, c) * CONSTANTS[c][1]:.3g}" for c in constants))
