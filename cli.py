@@ -144,6 +144,9 @@ def estimate(
     max_seqs: Annotated[float | None, typer.Option(help="Sequences at once a replica (default: engine's).")] = None,
     engine: Annotated[str, typer.Option(help="Serving engine: vllm, sglang, trtllm, …, or a TOML file.")] = "vllm",
     engine_version: Annotated[str, typer.Option(help="Its version, which decides the era.")] = "",
+    recipe: Annotated[
+        bool, typer.Option("--recipe", help="What published tuned runs set, where no flag does.")
+    ] = False,
     lora_rank: Annotated[int | None, typer.Option(help="Rank of the low-rank adapters that requests use.")] = None,
     lora_count: Annotated[int | None, typer.Option(help="Adapters they choose from (default: 1).")] = None,
     lora_resident: Annotated[int | None, typer.Option(help="Adapters in device memory (default: all).")] = None,
@@ -183,7 +186,8 @@ def estimate(
         isl, osl, concurrency=concurrency, rate_rps=rate_rps, batch=batch, n_requests=n_requests, prefix_hit=prefix_hit
     )
     asked = single.single(
-        model, device, workload, hwdb=database, engine_name=engine, engine_version=engine_version, weights=weights,
+        model, device, workload, hwdb=database, engine_name=engine, engine_version=engine_version, published=recipe,
+        weights=weights,
         activations=activations, kv=kv, tp=tp, pp=pp, ep=ep, dp=dp_attention, sp=sp, replicas=replicas,
         max_tokens=max_batched_tokens, max_seqs=max_seqs, host_weights=host_weights, host_experts=host_experts,
         host_kv=host_kv, adapters=single.adapters_of(lora_rank, lora_count, lora_resident, lora_zipf, lora_targets),

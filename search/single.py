@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from math import expm1
 from typing import Any
 
+import numpy as np
+
 from hwdb import Hwdb, InputError, UnknownName
-from perfmodel import Engine, ModelSpec, Objective, Slo, Workload, deployments, engine, estimate, explain, model
+from perfmodel import Engine, ModelSpec, Objective, Slo, Workload, deployments, engine, estimate, explain, model, recipe
 from perfmodel.adapters import Adapters
 from perfmodel.deployment import Deployments
 from perfmodel.dtypes import COMPUTE, COMPUTE_CODE, FORMAT_CODE, FORMAT_NAMES, storage
@@ -121,21 +123,37 @@ def single(
     kv: str = "",
     host: Host | None = None,
     adapters: Adapters | None = None,
+    published: bool = False,
     **layout: float | None,
 ) -> Single:
-    """The deployment that flags describe. layout: degrees, limits and shares, as `perfmodel.deployments` names them."""
+    """The deployment that flags describe. layout: degrees, limits and shares, as `perfmodel.deployments` names them.
+
+    published: settings left open are those of the published recipe for this model, engine, device and weights; raises
+    `InputError` where there is none.
+    """
     if activations and activations not in COMPUTE_CODE:
         raise UnknownName("compute type", activations, COMPUTE, f"({', '.join(COMPUTE)})")
+    given: dict[str, Any] = {name: value for name, value in layout.items() if value is not None}
+    given |= {"kv": FORMAT_CODE[storage(kv).name]} if kv else {}
+    spec, runs, card = model(model_name), engine(engine_name, engine_version), hwdb.device(device)
+    if published:
+        found = recipe(model_name, runs, card, weights)
+        if found is None:
+            raise InputError(
+                f"--recipe: none is published for {model_name} with {weights or 'its own'} weights on {device} under "
+                f"{runs.title}; docs/recipes.md says which are; leave the flag out for the engine's defaults"
+            )
+        runs = found.tuned(runs, card)
+        given = found.columns(float(np.max(workload.input_tokens)), given.get("dp", 1.0)) | given
     columns = deployments(
-        [hwdb.device(device)],
+        [card],
         weight=FORMAT_CODE[storage(weights).name] if weights else -1,
         act=COMPUTE_CODE[activations] if activations else -1,
-        kv=FORMAT_CODE[storage(kv).name] if kv else -1,
         host=host,
         adapters=adapters,
-        **{name: value for name, value in layout.items() if value is not None},
+        **given,
     )
-    return Single(model(model_name), workload, columns, engine(engine_name, engine_version))
+    return Single(spec, workload, columns, runs)
 
 
 def terms_of(asked: Single) -> list[dict[str, Any]]:

@@ -104,6 +104,17 @@ def test_estimate_prints_what_the_library_computes(capsys: pytest.CaptureFixture
     assert row["usd_per_million_tokens"] == pytest.approx(row["usd_per_hour"] / 3600 / row["output_tok_s"] * 1e6)
 
 
+def test_estimate_takes_what_a_published_recipe_sets_and_flags_win(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("estimate", "meta-llama/Llama-3.3-70B-Instruct", "--device", "b200-sxm", "--tp", "2", "--weights", "fp8")
+    found = [json.loads(run(capsys, *asked, *more, "--json"))[0] for more in ((), ("--recipe",))]
+    assert [f["kv"] for f in found] == ["bf16", "fp8"]
+    assert found[1]["most_running"] > found[0]["most_running"]
+    own = json.loads(run(capsys, *asked, "--recipe", "--kv", "bf16", "--json"))[0]
+    assert own["kv"] == "bf16"
+    assert cli.main([*asked[:-1], "bf16", "--recipe"]) == 2
+    assert "none is published for meta-llama/Llama-3.3-70B-Instruct with bf16 weights" in capsys.readouterr().err
+
+
 def test_estimate_shows_figures_with_units(capsys: pytest.CaptureFixture[str]) -> None:
     text = run(capsys, "estimate", MODEL, *H100, "--concurrency", "32", "--ttft-ms", "500", "--tpot-ms", "50")
     for label in ("TTFT ms", "TPOT ms", "Output tok/s", "Memory GB/device", "Power W/device", "SLO chance", "Basis"):

@@ -142,7 +142,7 @@ def test_an_own_file_serves_as_an_engine(tmp_path: Path) -> None:
 
 
 WRONG = [
-    (("value = 8192", 'value = "8192"'), r"own.toml, line 7, token_budget: value '8192' is not a number of 0 or more"),
+    (("value = 8192", 'value = "8192"'), r"own.toml, line 6, token_budget: value '8192' is not a number of 0 or more"),
     (("value = 8192", "value = -1"), r"token_budget: value -1 is not a number of 0 or more; write nan for unknown"),
     (('source = "vLLM\'s default"', ""), r"not TOML"),
     (("memory_fraction = { value = 0.9", "memory_fraction = { value = 90"), r"value 90 is not a share"),
