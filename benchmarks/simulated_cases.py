@@ -4,7 +4,7 @@
 
 Rows without speculative decoding are replayed: closed loops with their opening burst (ten requests a user where the
 case does not say), batches, single streams, random arrivals, offline batches; prefill and decode workers where the case
-names them. Lengths are drawn as `isl_dist` says: fixed, uniform around the mean, else log-normal. Rows of one layout
+names them. Lengths are drawn as `isl_dist` says: fixed, uniform around the mean, else natural. Rows of one layout
 share a step table. Layouts of the source that heads the page come first, then all others, each in random order, so that
 what is done when the time is over is a fair sample; a further call goes on there, and starts anew when the code, the
 data or the constants have changed.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import math
 import os
 import time
 from collections import defaultdict
@@ -31,6 +32,7 @@ import pandas as pd
 from benchmarks.accuracy_tables import SILICON
 from hwdb import Hwdb, PerfmodelError, load
 from perfmodel import simulator
+from perfmodel.answers import SPREAD
 from perfmodel.batch import Group, Prediction
 from perfmodel.casetable import cases_of
 from perfmodel.costs import default
@@ -67,6 +69,15 @@ def lengths(mean: float, count: int, how: str, generator: np.random.Generator) -
     return np.maximum(np.round(values), 1)
 
 
+def answer_lengths(mean: float, most: float, count: int, how: str, generator: np.random.Generator) -> np.ndarray:
+    """`count` answers of the given mean; natural ones as `perfmodel.answers` spreads them, cut at `most`."""
+    if how.partition(":")[0] in ("", "fixed", "uniform"):
+        return lengths(mean, count, how, generator)
+    shape = SPREAD["trace"] ** -1.086
+    drawn = np.minimum(generator.weibull(shape, count) / math.gamma(1.0 + 1.0 / shape), most / mean)
+    return np.clip(np.round(drawn * mean / max(float(drawn.mean()), 1e-9)), 1, most)
+
+
 def traffic(mode: str, demand: Load, j: int, how: str, replicas: float) -> Traffic:
     """The requests of one case."""
     generator = np.random.default_rng(0)
@@ -76,7 +87,10 @@ def traffic(mode: str, demand: Load, j: int, how: str, replicas: float) -> Traff
     if mode in ("offline", "open"):
         asked = float(demand.n_requests[j])
         count = int(min(asked if np.isfinite(asked) else MOST_REQUESTS * replicas, 50_000))
-    columns = [lengths(float(v[0, j]), count, how, generator) for v in (demand.input, demand.output)]
+    columns = [
+        lengths(float(demand.input[0, j]), count, how, generator),
+        answer_lengths(float(demand.output[0, j]), float(demand.longest[j]), count, how, generator),
+    ]
     if mode == "open":
         return simulator.traffic(*columns, arrival=simulator.arrivals(float(demand.rate[j]), count, seed=0))
     return simulator.traffic(*columns, concurrency=users if mode in ("closed", "single") else 0)
