@@ -24,6 +24,8 @@ from perfmodel.step import Step, all_tokens, local_tokens, on, prompt_ranks, pro
 #: Relative excess load of the busiest expert-parallel rank beyond chance; DeepSeek-V3 (arXiv:2412.19437, sec. 3.4.2)
 #: keeps 32 redundant experts to even it out, and measured loads still differ by about a fifth.
 EXPERT_SKEW = 0.2
+#: Expert-parallel ranks beyond which tables' skewed loads stand for no deployment.
+WIDE = 8.0
 
 
 def operators(lay: Layout, step: Step) -> Iterator[Demand]:
@@ -156,12 +158,29 @@ def _experts(lay: Layout, mlp: Mlp, count: int, step: Step) -> Iterator[Demand]:
         count=on(tokens > 0, count),
         compute=lay.compute("experts"),
         shape={
-            "tokens": tokens, "hidden": hidden, "inter": float(mlp.intermediate), "experts": float(mlp.experts),
-            "top_k": float(mlp.top_k), "ep": lay.ep, "tp": lay.experts_tp, "weight": lay.weight("experts"),
+            "hidden": hidden, "inter": float(mlp.intermediate), "tp": lay.experts_tp, "weight": lay.weight("experts"),
+            **_rank(lay, mlp, tokens, imbalance),
             "act": lay.compute("experts"),
         },
         hosted=lay.hosted("experts"), host_bytes=touched * matrix * lay.weight_bytes("experts"),
     )  # fmt: skip
+
+
+def _rank(lay: Layout, mlp: Mlp, tokens: Array, imbalance: Array) -> dict[str, Array]:
+    """Tokens, experts, top-k and EP degree that tables know a rank's experts by.
+
+    Tables of wide EP time the rank with most of a skewed load, which redundant experts even out in service
+    (DeepSeek-V3, arXiv:2412.19437, sec. 3.4; SGLang's EPLB). Beyond `WIDE` ranks the layer is looked up as what the busiest rank
+    does by itself: its own experts, the tokens that pick any of them, and how many each picks.
+    """
+    wide = lay.ep > WIDE
+    met = 1.0 - np.power(1.0 - 1.0 / lay.ep, mlp.top_k)
+    return {
+        "tokens": np.where(wide, tokens * met * imbalance, tokens),
+        "experts": np.where(wide, mlp.experts / lay.ep, float(mlp.experts)),
+        "top_k": np.where(wide, mlp.top_k / lay.ep / met, float(mlp.top_k)),
+        "ep": np.where(wide, 1.0, lay.ep),
+    }
 
 
 # ------------------------------------------------------------------------------------------- elementwise and the head

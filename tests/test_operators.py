@@ -240,6 +240,22 @@ def test_splitting_experts_by_tp_or_by_ep_stores_and_computes_the_same() -> None
     )
 
 
+def test_wide_expert_parallelism_is_looked_up_as_what_one_rank_does() -> None:
+    """32 ranks of 8 experts: a token picks any of a rank's with 1 - (31/32)^8 = 22 %, and then 8/32/0.224 = 1.12."""
+    spec = model("deepseek-ai/DeepSeek-V3")
+    asked = {}
+    for ep in (8, 32):
+        lay = layout(spec, deployments([hwdb.device("h100-sxm")], tp=1, dp=ep, ep=ep))
+        (asked[ep],) = (d for d in operators(lay, Step(decode_seqs=np.full(1, 4096.0), decode_context=1000.0))
+                        if d.family == "grouped_gemm")  # fmt: skip
+    narrow, wide = ({k: float(np.ravel(v)[0]) for k, v in asked[ep].shape.items()} for ep in (8, 32))
+    assert (narrow["experts"], narrow["top_k"], narrow["ep"]) == (256.0, 8.0, 8.0)
+    assert (wide["experts"], wide["ep"]) == (8.0, 1.0)
+    assert wide["top_k"] == pytest.approx(1.12, abs=0.01)
+    assert wide["tokens"] * wide["top_k"] >= 4096 * 8 / 32  # the mean rank's pairs, and more on the busiest
+    assert wide["tokens"] * wide["top_k"] < 1.5 * 4096 * 8 / 32
+
+
 @pytest.mark.parametrize("tokens", [1, 4, 32])
 def test_few_tokens_read_the_experts_that_they_touch(tokens: int) -> None:
     rng = np.random.default_rng(2)
