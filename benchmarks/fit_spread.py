@@ -1,6 +1,6 @@
 """Learn the 80 % intervals of whole-deployment figures from measured serving runs (split `train`).
 
-    python benchmarks/fit_spread.py CASES.csv TRUTH.csv [--write]
+    python -m benchmarks.fit_spread CASES.csv TRUTH.csv [--write]
 
 The tables are those of benchmarks/accuracy.py. For each metric, arrival and class of basis with at least 40 measured
 values: the 80th percentile of |log(estimate / measurement)|, every group of rows weighing the square root of its size.
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.accuracy import joined, rows_of
+from benchmarks.accuracy_tables import joined, rows_of
 from perfmodel.batch import INTERVALS, predict
 from perfmodel.spread import CLASSES
 

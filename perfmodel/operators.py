@@ -170,8 +170,8 @@ def _rank(lay: Layout, mlp: Mlp, tokens: Array, imbalance: Array) -> dict[str, A
     """Tokens, experts, top-k and EP degree that tables know a rank's experts by.
 
     Tables of wide EP time the rank with most of a skewed load, which redundant experts even out in service
-    (DeepSeek-V3, arXiv:2412.19437, sec. 3.4; SGLang's EPLB). Beyond `WIDE` ranks the layer is looked up as what the busiest rank
-    does by itself: its own experts, the tokens that pick any of them, and how many each picks.
+    (DeepSeek-V3, arXiv:2412.19437, sec. 3.4; SGLang's EPLB). Beyond `WIDE` ranks the layer is looked up as what the
+    busiest rank does by itself: its own experts, the tokens that pick any of them, and how many each picks.
     """
     wide = lay.ep > WIDE
     met = 1.0 - np.power(1.0 - 1.0 / lay.ep, mlp.top_k)
