@@ -135,7 +135,7 @@ def single(
         raise UnknownName("compute type", activations, COMPUTE, f"({', '.join(COMPUTE)})")
     given: dict[str, Any] = {name: value for name, value in layout.items() if value is not None}
     given |= {"kv": FORMAT_CODE[storage(kv).name]} if kv else {}
-    spec, runs, card = model(model_name), engine(engine_name, engine_version), hwdb.device(device)
+    card, spec, runs = hwdb.device(device), model(model_name), engine(engine_name, engine_version)
     if published:
         found = recipe(model_name, runs, card, weights)
         if found is None:

@@ -181,9 +181,9 @@ def test_ranks_compute_long_prompts_side_by_side() -> None:
 
 
 def test_ranks_have_schedulers_of_their_own() -> None:
-    """Host time a sequence is that of a rank's sequences; vLLM's V1 engine pays it in full."""
+    """Host time a sequence is that of a rank's sequences; vLLM pays it in full before release 0.14."""
     spec = model("llama-3.1-8b")
-    chosen = engine("vllm")
+    chosen = engine("vllm-v1")
     steps = {}
     for dp in (1, 4):
         row = deployments([H100], dp=dp)

@@ -325,7 +325,7 @@ def passes(by: Engine, budget: float = 8192.0, **columns: object) -> Passes:
 
 
 def test_host_time_adds_or_hides_behind_the_device() -> None:
-    plain = engine("vllm").changed(step_host_time=3e-3, step_host_per_seq=1e-5, step_host_parallel=1e-3)
+    plain = engine("vllm-v1").changed(step_host_time=3e-3, step_host_per_seq=1e-5, step_host_parallel=1e-3)
     serial, hidden = (passes(plain.changed(overlap_scheduling=o)) for o in (False, True))
     (cost, wall), (_, over) = (p.decode(np.array([100.0]), np.array([500.0]), np.zeros(1)) for p in (serial, hidden))
     host = 3e-3 + 100 * 1e-5
