@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import re
 import tomllib
+import zlib
 from collections import defaultdict
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -106,12 +107,19 @@ class Group:
         return assemble(passes, self.setup.memory, self.load, served, self.placed).columns()  # type: ignore[attr-defined, arg-type]
 
 
-def groups_of(cases_path: str) -> dict[str, list[tuple[Engine, Group]]]:
-    """Groups of fitting rows by engine file; open loops and separate pools are left out (their steps move)."""
+def fold_of(group: str, folds: int) -> int:
+    """Which of `folds` parts a group of rows belongs to."""
+    return zlib.crc32(group.encode()) % folds
+
+
+def groups_of(cases_path: str, folds: int = 1, fold: int = -1) -> dict[str, list[tuple[Engine, Group]]]:
+    """Groups of fitting rows by engine file; open loops and separate pools are left out (their steps move), and part
+    `fold` of `folds`."""
     table = read_cases(cases_path)
     frame = table.frame
     keep = (frame.split == "train") & frame.trust.isin(["A", "B"]) & (frame.spec_decode == "")
     keep &= ~frame.dataset.isin(UNDATED)
+    keep &= np.array([fold_of(g, folds) != fold for g in frame.group], bool)
     table.refuse(~keep.to_numpy(), "not for fitting")
     run = Prediction(table, load_hwdb())
     out: dict[str, list[tuple[Engine, Group]]] = defaultdict(list)
@@ -251,6 +259,8 @@ def main() -> None:
     parser.add_argument("truth", type=Path)
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--engine", action="append", default=[])
+    parser.add_argument("--folds", type=int, default=1, help="parts that the groups of rows are dealt into")
+    parser.add_argument("--fold", type=int, default=-1, help="the part to leave out")
     asked = parser.parse_args()
     truth = pd.read_csv(asked.truth)[["case_id", "metric", "value"]]
     frame = pd.read_csv(asked.cases, dtype=str, usecols=["case_id", "group"])
@@ -259,7 +269,9 @@ def main() -> None:
     ones = np.ones(len(BOUNDS) + len(KERNELS))
     database = load_hwdb()
     newer: dict[str, np.ndarray] = {}
-    ordered = sorted(groups_of(str(asked.cases)).items(), key=lambda item: item[1][0][0].since, reverse=True)
+    ordered = sorted(
+        groups_of(str(asked.cases), asked.folds, asked.fold).items(), key=lambda item: item[1][0][0].since, reverse=True
+    )
     for name, found in ordered:
         if asked.engine and name not in asked.engine:
             continue

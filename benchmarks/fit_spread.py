@@ -4,21 +4,32 @@
 
 The tables are those of benchmarks/accuracy.py. For each metric, arrival and class of basis with at least 40 measured
 values: the 80th percentile of |log(estimate / measurement)|, every group of rows weighing the square root of its size.
+Estimates are those of constants that were not fitted on the row: the groups are dealt into `FOLDS` parts, and each part
+is predicted by a copy of the package whose constants `benchmarks/fit_serving.py` fitted on the others (some minutes).
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from benchmarks.accuracy_tables import joined, rows_of
-from perfmodel.batch import INTERVALS, predict
+from benchmarks.fit_serving import fold_of
+from perfmodel.batch import INTERVALS
 from perfmodel.spread import CLASSES
 
 FEWEST = 40
+FOLDS = 2
+ROOT = Path(__file__).resolve().parents[1]
 HEAD = """# Log half-widths of 80 % intervals: quantiles of |log(estimate / measurement)| over published serving runs,
 # by arrival and class of basis. Made by benchmarks/fit_spread.py.
 """
@@ -46,6 +57,30 @@ def table(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
     return out
 
 
+def unseen(cases: Path, truth: Path, fold: int) -> pd.DataFrame:
+    """Predictions of all cases with constants fitted without the groups of part `fold`."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for name in ("perfmodel", "benchmarks"):
+            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("hwdb", "data"):
+            (copy / name).symlink_to(ROOT / name)
+        answers = copy / "predictions.csv"
+        steps = (
+            ("-m", "benchmarks.fit_serving", cases, truth, "--write", "--folds", str(FOLDS), "--fold", str(fold)),
+            (
+                "-c",
+                f"from perfmodel.batch import predict; predict({str(cases)!r}).to_csv({str(answers)!r}, index=False)",
+            ),
+        )
+        for step in steps:
+            place = {**os.environ, "PYTHONPATH": folder}
+            subprocess.run(
+                [sys.executable, *map(str, step)], cwd=folder, env=place, check=True, stdout=subprocess.DEVNULL
+            )
+        return pd.read_csv(answers, dtype=str, keep_default_na=False)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -55,7 +90,11 @@ def main() -> None:
     asked = parser.parse_args()
     cases = pd.read_csv(asked.cases, dtype=str, keep_default_na=False)
     truth = pd.read_csv(asked.truth)[["case_id", "metric", "value"]]
-    predictions = predict(asked.cases)
+    paths = asked.cases.resolve(), asked.truth.resolve()
+    with ThreadPoolExecutor(FOLDS) as pool:
+        parts = list(pool.map(lambda fold: unseen(*paths, fold), range(FOLDS)))
+    folds = cases.set_index("case_id").group.map(lambda group: fold_of(group, FOLDS))
+    predictions = pd.concat([part[part.case_id.map(folds) == fold] for fold, part in enumerate(parts)])
     rows = joined(rows_of(cases, truth, "train"), predictions)
     rows["basis"] = rows.case_id.map(predictions.set_index("case_id").basis).map(CLASSES)
     beyond = rows.case_id.map(predictions.set_index("case_id").saturated) == "true"

@@ -184,7 +184,8 @@ def _rate(
         inside = middle * (before + prompts.computing(middle, wait) + wait)
         inside = inside + workers * _running(middle / workers, (knots, token, tokens), cap)
         low, high = np.where(inside < population, middle, low), np.where(inside < population, high, middle)
-    rate = np.sqrt(low * high)
+    # a hand-over over a network that nobody knows takes nobody knows how long
+    rate = np.where(np.isnan(before), np.nan, np.sqrt(low * high))
     # whoever is not decoding or being computed waits for a prefill worker; where all come at once the queue runs dry
     held = workers * _running(rate / workers, (knots, token, tokens), cap)
     left = np.maximum((population - held) / rate - before - prompts.computing(rate, wait), 0.0)

@@ -111,9 +111,11 @@ def empty(batch: Batch) -> Emptied:
 
 
 def _longer(done: Emptied, batch: Batch, tokens: Array, counts: Array, clocks: Array) -> Emptied:
-    """The batch with the requests that were not played, which go on as in the middle of those that were. tokens: that
-    were made; counts, clocks: (2 G, N) requests entered and seconds gone by
-    when those of a cell begin and end to enter."""
+    """The batch with the requests that were not played, which go on as in the middle of those that were.
+
+    tokens: that were made; counts, clocks: (2 G, N) requests entered and seconds gone by when those of a cell begin and
+    end to enter.
+    """
     rest = np.maximum(batch.count - counts[-1], 0.0)
     last = interpolate(counts, clocks, counts[-1] * (1.0 - 1e-6))
     part = rest / batch.count

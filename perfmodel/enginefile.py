@@ -265,7 +265,7 @@ def _assemble(table: Table, settings: dict[str, object], facts: dict[str, Fact])
     )  # fmt: skip
     table.done(also=[*_OPTIONAL, *[k for k, _ in _NUMBERS.values()]])
     for key, share in (("memory_fraction", made.memory_fraction), ("overlap_share", made.overlap_share)):
-        if not (math.isnan(share) or 0 < share <= 1):
+        if not (math.isnan(share) or 0 < share <= 1 or (key == "overlap_share" and share == 0)):
             raise table.error(key, f"value {share:g} is not a share; give it between 0 and 1")
     return made
 

@@ -118,12 +118,13 @@ def swapped(lay: Layout, step: Step) -> Array:
     """Bytes of adapters that a pass has to fetch from the host: those of requests that begin in it and are not held.
 
     Prompts that come in chunks begin once: a chunk whose tokens have `before` others ahead of them on average is one of
-    1 + 2 before / chunk.
+    1 + 2 before / chunk. What the prefix cache serves is no chunk.
     """
     if lay.adapters is None or not lay.adapters.missing:
         return np.zeros_like(lay.tp)
     tokens = np.asarray(step.prefill_tokens, float)
     prompts = np.where(tokens > 0, np.asarray(step.prefill_seqs, float), 0.0)
     chunk = tokens / np.maximum(prompts, 1e-9)
-    begun = prompts * chunk / np.maximum(chunk + 2.0 * np.asarray(step.prefill_context, float), 1e-9)
+    before = np.maximum(np.asarray(step.prefill_context, float) - step.prefill_hit, 0.0)
+    begun = prompts * chunk / np.maximum(chunk + 2.0 * before, 1e-9)
     return begun / prompt_ranks(lay, step) * lay.adapters.missing * adapter_bytes(lay)

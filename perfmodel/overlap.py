@@ -20,7 +20,7 @@ from importlib.resources import files
 
 import numpy as np
 
-from hwdb import UnknownName
+from hwdb import InputError, UnknownName
 from perfmodel.demand import Array
 from perfmodel.steps import StepCost
 
@@ -69,7 +69,8 @@ def ways() -> tuple[str, ...]:
 
 
 def overlap(name: str, share: float = float("nan")) -> Overlap | None:
-    """The way called `name`, None for `none`; share: instead of the way's own, NaN to keep it.
+    """The way called `name`, None for `none`; share: instead of the way's own, NaN to keep it. Raises
+    `UnknownName`, and `InputError` for a share outside 0 to 1.
 
     >>> overlap("none") is None, overlap("dual_batch").batches
     (True, 2)
@@ -78,6 +79,8 @@ def overlap(name: str, share: float = float("nan")) -> Overlap | None:
         return None
     if name not in _ways():
         raise UnknownName("overlap", name, list(ways()))
+    if not (share != share or 0.0 <= share <= 1.0):
+        raise InputError(f"overlap_share {share:g} is no share; give one between 0 (nothing hides) and 1")
     found = _ways()[name]
     return found if share != share else replace(found, share=share)
 

@@ -109,7 +109,7 @@ class Passes:
         passes.
         """
         count, chunk, width, before = _chunks(new, cached, seqs, self.budget * self._share(seqs))
-        step = Step(prefill_tokens=chunk, prefill_context=before, prefill_seqs=width)
+        step = Step(prefill_tokens=chunk, prefill_context=before, prefill_seqs=width, prefill_hit=cached)
         return Pass(step, width, _NEVER, 1.0, count)
 
     def mixed_pass(self, new: Array, cached: Array, seqs: Array, running: Array, context: Array) -> Pass:
@@ -117,7 +117,7 @@ class Passes:
         free = np.maximum(self.budget - running, self.budget / 8.0) * self._share(seqs)
         count, chunk, width, before = _chunks(new, cached, seqs, free)
         step = Step(
-            prefill_tokens=chunk, prefill_context=before, prefill_seqs=width,
+            prefill_tokens=chunk, prefill_context=before, prefill_seqs=width, prefill_hit=cached,
             decode_seqs=np.maximum(running / self.lay.pp, 1.0), decode_context=context,
         )  # fmt: skip
         return Pass(step, running + width, _NEVER, 1.0, count)

@@ -51,9 +51,10 @@ def walk_wait(rate: Array, count: Array, varied: Array) -> Array:
 
     At full load the queue is a random walk held above zero: after k requests it is sqrt(2 v k / pi) long on average,
     two thirds of its end over the run; v: c_a^2 + c_s^2 of gaps and lengths. A short run ends before a queue near full
-    load has grown to its steady length.
+    load has grown to its steady length; a run without end builds up whatever is steady (infinite here).
     """
-    return np.sqrt(2.0 * varied * np.maximum(count, 0.0) / np.pi) * 2.0 / 3.0 / rate
+    ended = np.where(np.isfinite(count), np.maximum(count, 0.0), 0.0)
+    return np.where(np.isfinite(count), np.sqrt(2.0 * varied * ended / np.pi) * 2.0 / 3.0 / rate, np.inf)
 
 
 def interpolate_rate(knots: Array, served: Array, at: Array) -> Array:

@@ -74,7 +74,8 @@ def _again(passes: Passes, load: Load, fit: Array, cap: Array) -> Array:
     engine = passes.engine
     if engine.admission != "grow" or engine.preemption != "recompute":
         return np.ones_like(cap)
-    prompt, answer = load.mean(load.new), load.mean(load.output)
+    # what a prompt takes of the KV room is all of it, found in the prefix cache or not
+    prompt, answer = load.mean(load.input), load.mean(load.output)
     kept = WATERMARK.get(engine.name, 0.0) * (prompt + answer / 2.0) + HEADROOM.get(engine.family, 0.0) * answer / 2.0
     return 1.0 + np.where(fit <= cap, sent_back(prompt, answer, kept * cap), 0.0)
 

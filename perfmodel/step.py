@@ -14,9 +14,9 @@ from perfmodel.layout import Layout
 class Step:
     """One forward pass of one replica's micro-batch; arrays broadcast to (C, N).
 
-    prefill_tokens: new prompt tokens, prefill_context: tokens cached before them in each sequence, prefill_seqs: the
-    sequences they belong to. decode_seqs: sequences that generate, decode_context: their mean length; decode_tokens:
-    tokens verified a sequence and pass (1, or 1 + drafts). logits: rows of the LM head (default: every sequence).
+    prefill_tokens: new prompt tokens, prefill_context: tokens cached before them in each sequence, prefill_hit: those
+    of them that the prefix cache serves, prefill_seqs: the sequences they belong to. decode_seqs: sequences that
+    generate, decode_context: their mean length; decode_tokens: tokens verified a sequence and pass (1, or 1 + drafts).
     All counts are of the whole replica: attention data parallelism divides sequences among its ranks, evenly, each
     prompt on one of them.
     """
@@ -27,6 +27,7 @@ class Step:
     decode_seqs: Array | float = 0.0
     decode_context: Array | float = 0.0
     decode_tokens: Array | float = 1.0
+    prefill_hit: Array | float = 0.0
 
     @property
     def tokens(self) -> Array:

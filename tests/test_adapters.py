@@ -134,6 +134,8 @@ def test_fetched_adapters_are_those_of_prompts_that_begin() -> None:
     assert whole == pytest.approx(2 * 0.5 * 2 * TRAINABLE)
     chunks = [swapped(lay, Step(prefill_tokens=1000.0, prefill_context=1500.0)) for _ in range(4)]  # mean context
     assert float(sum(chunks)[0]) == pytest.approx(0.5 * 2 * TRAINABLE)
+    hit = swapped(lay, Step(prefill_tokens=4000.0, prefill_seqs=2.0, prefill_context=9000.0, prefill_hit=9000.0))
+    assert float(hit[0]) == whole  # what the prefix cache serves is no chunk computed before
     assert float(swapped(lay, answers(8.0))[0]) == 0.0
 
 

@@ -275,3 +275,10 @@ def test_every_way_says_where_its_share_comes_from() -> None:
         assert 0 < way.share <= 1
         assert "arXiv" in way.source
         assert len({i for s in way.streams for i in s}) == sum(map(len, way.streams))
+
+
+@pytest.mark.parametrize("share", [-0.1, 5.0, float("inf")])
+def test_a_share_outside_0_to_1_is_refused(share: float) -> None:
+    with pytest.raises(InputError, match="is no share; give one between 0"):
+        overlap("dual_batch", share)
+    assert overlap("dual_batch", 0.0) is not None  # nothing hides

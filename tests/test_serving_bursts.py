@@ -199,6 +199,23 @@ def test_a_short_run_at_full_load_waits_as_a_random_walk_does() -> None:
     assert one(found) == pytest.approx(np.mean(waits), rel=0.1)
 
 
+def test_regular_arrivals_of_equal_requests_without_end_wait_no_time_for_room() -> None:
+    chosen = deployments(H100)
+    found = estimate(model("llama-3.1-8b"), lengths(1024, 256, rate=5.0, cv=0.0), chosen, engine="vllm")
+    assert np.isfinite(found.ttft).all()
+    assert float(found.ttft[0, 0]) < 0.2
+
+
+def test_prompts_found_in_the_cache_take_their_room_all_the_same() -> None:
+    """A full replica sends as many back whatever the prefix cache serves: throughput can only gain from hits."""
+    served = [
+        float(estimate(model("llama-3.1-8b"), lengths(1024, 256, concurrency=1000.0, prefix_hit=hit),
+                       deployments(H100), engine="vllm").request_rate[0])
+        for hit in (0.0, 0.5, 0.9, 0.99)
+    ]  # fmt: skip
+    assert served == sorted(served)
+
+
 def test_prompts_are_sent_back_where_answers_outgrow_the_room() -> None:
     prompt, none = np.array([256.0, 1024.0, 4000.0]), np.zeros(3)
     found = sent_back(prompt, np.full(3, 512.0), none)
