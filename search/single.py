@@ -76,7 +76,7 @@ def layout_words(one: Deployments) -> str:
     spread = " ".join(f"{k}{v}" for k, v in degrees.items() if v > 1) or "one device"
     beside = [f"{share:.0%} of {what} in host memory" for what, share in away.items() if share]
     lora = one.adapters
-    beside += [f"{lora.count} adapters of rank {lora.rank}"] if lora else []
+    beside += [f"{lora.count} adapter{'s' if lora.count > 1 else ''} of rank {lora.rank}"] if lora else []
     return ", ".join([spread, *beside])
 
 

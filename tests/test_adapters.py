@@ -47,7 +47,7 @@ def answers(seqs: float) -> Step:
 @pytest.mark.parametrize(("count", "zipf"), [(8, 0.0), (100, 0.0), (50, 1.0), (200, 1.8)])
 @pytest.mark.parametrize("batch", [1, 7, 64])
 def test_distinct_adapters_of_a_batch_are_those_of_random_draws(count: int, zipf: float, batch: int) -> None:
-    drawn = np.random.default_rng(3).choice(count, size=(20_000, batch), p=popularity(count, zipf))
+    drawn = np.random.default_rng(3).choice(count, size=(20_000, batch), p=popularity(count, zipf).shares)
     seen = np.array([len(set(row)) for row in drawn.tolist()])
     expected = float(Adapters(16, count, zipf=zipf).distinct(np.array(float(batch))))
     assert expected == pytest.approx(seen.mean(), abs=4 * seen.std() / np.sqrt(len(seen)) + 1e-9)
@@ -57,7 +57,7 @@ def test_alike_adapters_follow_the_closed_form_of_routed_experts() -> None:
     batch = np.array([1.0, 2.0, 31.0, 300.0, 5000.0])
     found = Adapters(8, 120).distinct(batch)
     np.testing.assert_allclose(found, eq.experts_touched(120.0, 1.0, batch), rtol=1e-4)
-    np.testing.assert_allclose(distinct_drawn(popularity(120, 0.0), batch), eq.experts_touched(120.0, 1.0, batch))
+    np.testing.assert_allclose(distinct_drawn(popularity(120, 0.0).shares, batch), eq.experts_touched(120.0, 1.0, batch))
 
 
 @pytest.mark.parametrize("zipf", [0.0, 0.7, 2.0])
@@ -67,6 +67,29 @@ def test_a_batch_holds_one_to_all_adapters_and_never_more_than_are_resident(zipf
     assert found[0] == pytest.approx(1.0)
     assert np.all(np.diff(found) >= 0)
     assert np.all(found <= np.minimum(batch + 1e-9, 30))
+
+
+@pytest.mark.parametrize("zipf", [0.0, 0.6, 1.0, 1.3, 3.0])
+@pytest.mark.parametrize("count", [1025, 5_000, 200_000])
+def test_bins_of_the_tail_sum_like_one_adapter_at_a_time(count: int, zipf: float) -> None:
+    plain = np.arange(1.0, count + 1.0) ** -zipf
+    plain /= plain.sum()
+    shares, numbers = popularity(count, zipf)
+    assert numbers.sum() == count
+    assert len(numbers) < 1600
+    assert float(shares @ numbers) == pytest.approx(1.0, rel=1e-6)
+    batch = np.array([1.0, 30.0, 2_000.0, 100_000.0])
+    np.testing.assert_allclose(distinct_drawn(shares, batch, numbers), distinct_drawn(plain, batch), rtol=1e-3)
+    for held in (1, 900, 1024, count - 1):
+        missing = Adapters(8, count, resident=held, zipf=zipf).missing
+        assert missing == pytest.approx(plain[held:].sum(), rel=1e-3, abs=1e-12), held
+
+
+def test_billions_of_adapters_take_no_more_than_thousands() -> None:
+    many = Adapters(8, 2_000_000_000, resident=100)
+    assert float(many.distinct(np.array(64.0))) == pytest.approx(64.0, rel=1e-3)
+    assert many.missing == pytest.approx(1.0, rel=1e-6)
+    assert len(popularity(10**12, 1.0).shares) < 4_000
 
 
 def test_what_is_missing_are_the_least_popular() -> None:
@@ -239,6 +262,7 @@ def test_the_slowdown_is_of_the_reported_size() -> None:
         ({"rank": 2.5}, "whole number"),
         ({"rank": float("nan")}, "rank nan"),
         ({"count": 0}, "count 0 is impossible"),
+        ({"count": 10**30}, "count is above 1e\\+12; give fewer"),
         ({"count": 4, "resident": 5}, "resident 5 exceeds count 4"),
         ({"resident": -1, "count": 4}, "resident -1"),
         ({"zipf": -1.0}, "zipf -1 is no exponent"),
@@ -260,3 +284,13 @@ def test_a_rank_beyond_the_width_is_refused() -> None:
     with pytest.raises(InputError, match="rank 5000 exceeds the width 4096"):
         laid(LLAMA, Adapters(5000))
     assert replace(Adapters(16), rank=4096).rank == 4096
+
+
+@pytest.mark.parametrize(
+    ("name", "targets", "carry"),
+    [(MIXTRAL, ("gate", "up", "down"), "q, k, v, o"), ("deepseek-v3", ("v",), "q, k, o")],
+)
+def test_targets_that_no_layer_carries_are_refused(name: str, targets: tuple[str, ...], carry: str) -> None:
+    with pytest.raises(InputError, match=rf"carries targets {', '.join(targets)}; give some of {carry}$"):
+        laid(name, Adapters(16, targets=targets))
+    assert laid(name, Adapters(16, targets=(*targets, "q"))).adapters is not None

@@ -208,3 +208,7 @@ def test_flags_that_cannot_be_are_named(
     told = run(capsys, "estimate", MODEL, "--device", "h100-sxm", *words, code=2)
     assert says in told
     assert told.startswith("error: ")
+
+
+def test_one_adapter_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert asked(capsys, "--lora-rank", "16")["layout"] == "one device, 1 adapter of rank 16"
