@@ -332,3 +332,17 @@ def test_eight_l40s_sum_as_fast_as_two(framework: str) -> None:
     time = default(framework).cost(demand, on("l40s", 3)).time
     moved = message * 2.0 * np.array([0.5, 0.75, 0.875]) / time
     assert ((moved > 15e9) & (moved < 25e9)).all()
+
+
+@pytest.mark.parametrize("query", [1.0, 5.0, 40.0])
+def test_a_few_rows_behind_a_long_context_take_at_most_all_rows(query: float) -> None:
+    shape = {"heads": 32.0, "kv_heads": 8.0, "head_dim": 128.0, "window": 0.0, "kv_bytes": 2.0, "batch": 1.0}
+
+    def seconds(new: float, cached: float) -> float:
+        columns = {k: np.full(1, v) for k, v in {**shape, "query": new, "context": cached}.items()}
+        one = np.ones(1)
+        demand = Demand("attention", "attention_prefill", one, one, one, COMPUTE_CODE["bf16"], shape=columns)
+        return float(Profiled("vllm").cost(demand, on("h100-sxm", 1)).time[0])  # type: ignore[arg-type]
+
+    assert seconds(query, 8000.0 - query) <= seconds(8000.0, 0.0)
+    assert seconds(8000.0, 0.0) < seconds(8000.0, 8000.0)  # the bound does not bind where rows are many

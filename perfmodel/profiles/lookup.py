@@ -148,6 +148,16 @@ def least_time(measured: Measured, family: str) -> float:
     return float(np.quantile(least * np.exp(-table.values[tuple(cells.T)]), 0.01))
 
 
+def _all_rows(choice: Choice, family: Family, shape: Mapping[str, Array]) -> Array:
+    """Time of a prompt's attention where nothing is cached: a few rows behind a long context, for which tables hold
+    nothing like them, take at most what all rows take. Infinite for other families and where nothing is cached. (N,)"""
+    cached = np.asarray(shape.get("context", 0.0), float)
+    if "query" not in shape or not family.name.endswith("prefill") or not np.any(cached > 0):
+        return np.full((), np.inf)
+    whole = {**shape, "query": np.asarray(shape["query"], float) + cached, "context": np.zeros_like(cached)}
+    return np.where(cached > 0, price(choice, family, whole).time, np.inf)
+
+
 def price(choice: Choice, family: Family, shape: Mapping[str, Array]) -> Priced:
     """Time of `shape` by the chosen table."""
     item = choice.measured
@@ -158,6 +168,7 @@ def price(choice: Choice, family: Family, shape: Mapping[str, Array]) -> Priced:
     outside = basis == _EXTRAPOLATED
     if outside.any():  # held utilisation would let a tiny shape take no time at all
         time = np.where(outside, np.maximum(time, least_time(item, family.name)), time)
+        time = np.where(outside, np.minimum(time, _all_rows(choice, family, shape)), time)
     basis = np.maximum(basis, np.int8(max(choice.worst, _INTERPOLATED if item.fitted else 0)))
     small = (least < LAUNCH_SHARE * time) & (time < LAUNCH_TIME)
     return Priced(time, basis, np.where(small, LAUNCH, limit).astype(np.int8), least)
