@@ -20,7 +20,7 @@ from perfmodel.dtypes import (
     storage,
 )
 from perfmodel.models import ModelSpec
-from perfmodel.offload import Hosted, hosted
+from perfmodel.offload import Hosted, check_experts, hosted
 
 Codes = NDArray[np.intp]
 _SIXTEEN, _EIGHT = COMPUTE_CODE["bf16"], COMPUTE_CODE["fp8"]
@@ -94,9 +94,10 @@ class Layout:
 def layout(model: ModelSpec, deployments: Deployments) -> Layout:
     """Resolve formats and shards of `model` under each of the deployments.
 
-    `InputError` for adapters of a rank beyond the model's width, shares in host memory that are none, and a host of
-    which too little is known.
+    `InputError` for adapters of a rank beyond the model's width or on layers it has not, shares in host memory that are
+    none or of experts it has not, and a host of which too little is known.
     """
+    check_experts(deployments, model)
     if deployments.adapters is not None:
         check_rank(deployments.adapters, model)
     own_kv = FORMAT_CODE[storage(model.kv_format).name]

@@ -10,6 +10,7 @@ import numpy as np
 from hwdb import Device, InputError
 from perfmodel.costs.efficiency import FIGURES, shares
 from perfmodel.demand import Array
+from perfmodel.models import ModelSpec
 
 if TYPE_CHECKING:
     from perfmodel.deployment import Deployments
@@ -21,12 +22,13 @@ WHERE: tuple[str, ...] = get_args(Where)
 #: planning figure), 55 of PCIe 5.0's 63, 375 to 420 of NVLink-C2C's 450 GB/s (arXiv:2408.11556).
 LINK_SHARE = 0.85
 
-#: What a figure that is missing is, by the key that states it, and what else states it.
+_BY_CPU = ", or name the host's CPU (flag --host-cpu, host in a scenario)"
+#: What a figure that is missing is, by the key that states it, and who states it.
 _UNKNOWN = {
-    "host_link_gbs": "rate at which copies from its host arrive", "host_memory_gbs": "memory bandwidth of its host",
-    "host_tflops": "arithmetic of its host",
-}  # fmt: skip
-_OTHERWISE = dict.fromkeys(("host_memory_gbs", "host_tflops"), ", or name the host's CPU")
+    "host_link_gbs": ("rate at which copies from its host arrive", " in a scenario, or the flag --host-link-gbs"),
+    "host_memory_gbs": ("memory bandwidth of its host", f" in a scenario{_BY_CPU}"),
+    "host_tflops": ("arithmetic of its host", f" in a scenario{_BY_CPU}"),
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,10 @@ class Host:
         if self.where not in WHERE:
             raise InputError(f"offload: where {self.where!r} is unknown; choose one of {', '.join(WHERE)}")
         if self.prefetch and self.where == "compute":
-            raise InputError("offload: prefetch is for streaming; leave it out, or choose where = stream")
+            raise InputError(
+                "offload: prefetch is for streaming, and here the host computes; leave out one of the two (flags "
+                '--host-prefetch and --host-compute; in a scenario prefetch and where = "compute")'
+            )
 
 
 @dataclass(frozen=True)
@@ -111,11 +116,22 @@ def hosted(deployments: Deployments) -> Hosted | None:
         unknown = used & np.isnan(figure)
         if unknown.any():
             name = deployments.devices[int(deployments.device[unknown][0])].name
-            raise InputError(f"{name}: the {_UNKNOWN[key]} is not known; give {key}{_OTHERWISE.get(key, '')}")
+            what, otherwise = _UNKNOWN[key]
+            raise InputError(f"{name}: the {what} is not known; give {key}{otherwise}")
     memory = _figure(deployments, host.memory, [d.si("host.memory") for d in deployments.devices])
     return Hosted(
         **parts, link=link, memory=memory, bandwidth=bandwidth, flops=flops, where=host.where, prefetch=host.prefetch
     )
+
+
+def check_experts(deployments: Deployments, model: ModelSpec) -> None:
+    """Raise `InputError` where a share of the experts is to lie in host memory and `model` has none."""
+    share = np.max(deployments.host_experts, initial=0.0)
+    if share > 0 and not model.experts:
+        raise InputError(
+            f"host_experts {share:g}: {model.name} has no routed experts; give the share of its weights "
+            "(flag --host-weights, weights in a scenario)"
+        )
 
 
 def _figure(deployments: Deployments, given: float, known: list[float]) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import expm1
+from math import expm1, isfinite
 from typing import Any
 
 import numpy as np
@@ -180,7 +180,15 @@ def host_of(
     hwdb: Hwdb, *, cpu: str = "", sockets: float = 1.0, link_gbs: float | None = None, memory_gb: float | None = None,
     compute: bool = False, prefetch: bool = False,
 ) -> Host:  # fmt: skip
-    """The host behind each device that flags describe; what is not given is what hwdb says of the device."""
+    """The host behind each device that flags describe; what is not given is what hwdb says of the device.
+
+    Raises `InputError` for figures that are none, by their flags.
+    """
+    for flag, value in (("host-sockets", sockets), ("host-link-gbs", link_gbs), ("host-memory-gb", memory_gb)):
+        if value is not None and not (isfinite(value) and value > 0):
+            raise InputError(f"--{flag} {value:g} is impossible; give more than 0")
+    if sockets != 1.0 and not cpu:
+        raise InputError("--host-sockets is of a CPU; name it with --host-cpu")
     figures = figures_of(hwdb.device(cpu), sockets) if cpu else {}
     figures |= {"link": link_gbs * 1e9} if link_gbs is not None else {}
     figures |= {"memory": memory_gb * 1e9} if memory_gb is not None else {}

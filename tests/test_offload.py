@@ -161,7 +161,8 @@ def test_the_simulator_waits_alike() -> None:
 @pytest.mark.parametrize("columns", [{}, {"tp": 4}, {"tp": 2, "pp": 2}])
 def test_what_leaves_the_device_is_in_the_host(name: str, columns: dict[str, int]) -> None:
     whole = laid(name, **columns)
-    part = laid(name, host_weights=0.4, host_experts=0.7, host_kv=0.3, host=Host(link=1e9), **columns)
+    experts = 0.7 if model(name).experts else 0.0
+    part = laid(name, host_weights=0.4, host_experts=experts, host_kv=0.3, host=Host(link=1e9), **columns)
     assert float((weights_per_device(part) + weights_in_host(part))[0]) == pytest.approx(
         float(weights_per_device(whole)[0]), rel=1e-12
     )
@@ -240,7 +241,7 @@ def test_a_cpu_of_the_database_stands_behind_a_device() -> None:
         ({"host_weights": -0.1}, "host_weights -0.1 is no share"),
         ({"host_experts": float("nan")}, "host_experts nan is no share"),
         ({"host_weights": 0.5, "host": Host(link=1e9, where="compute")}, "h100-sxm: the memory bandwidth of its host"),
-        ({"host_weights": 0.5, "host": Host(bandwidth=1e9, where="compute")}, "give host_tflops, or name the host's"),
+        ({"host_weights": 0.5, "host": Host(bandwidth=1e9, where="compute")}, "give host_tflops in a scenario, or name the host's"),
         ({"host_weights": 0.5, "device": hwdb.device("b300-sxm")}, "b300-sxm: the rate .* give host_link_gbs"),
     ],
 )  # fmt: skip
