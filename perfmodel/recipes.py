@@ -190,6 +190,22 @@ def recipe(model: ModelSpec | str, engine: Engine | str, device: Device, weight:
     return next((r for r in recipes() if r.fits(base, chosen, device, stored)), None)
 
 
+def instead(model: ModelSpec, engine: Engine) -> str:
+    """What there is where `recipe` finds none, in words: the engine's recipes for the model, else whose there are."""
+    base = base_name(model.name)
+    same = [r for r in recipes() if base in r.models]
+    own = [r for r in same if r.engine == engine.family]
+    if own:
+        each = (f"{' or '.join(r.weights)} on {', '.join(r.devices)} from {'.'.join(map(str, r.since))}" for r in own)
+        return f"{engine.family} has them for {'; '.join(each)}"
+    if same:
+        return f"{engine.family} has none for this model; {' and '.join(dict.fromkeys(r.engine for r in same))} do"
+    have = sorted({m for r in recipes() if r.engine == engine.family for m in r.models})
+    if not have:
+        return f"{engine.family} has none; {', '.join(dict.fromkeys(r.engine for r in recipes()))} do"
+    return f"there is none for this model; {engine.family} has them for {', '.join(have)}"
+
+
 class Assumed(NamedTuple):
     """What rows that leave settings blank are read with, (N,): code of the KV format (-1: the checkpoint's own), tokens
     a step and rank, sequences at once (NaN: the engine's own), name of the engine's era (empty: as it is)."""

@@ -77,7 +77,8 @@ def pooled(
     """`asked` with its prompts computed by a pool of their own; `asked` itself where no number of workers is given.
 
     device, degrees: of a prefill worker; by default those of a decode worker, which `asked` lays out. Raises
-    `InputError` where one of the pools has no workers, or the replicas are given as well.
+    `InputError` where one of the pools has no workers, the replicas are given as well, or a recipe that set `asked` up
+    does not speak of the device.
     """
     given = {"prefill-workers": prefill_workers, "decode-workers": decode_workers}
     flags = {"device": device or None, **{"dp-attention" if k == "dp" else k: v for k, v in degrees.items()}}
@@ -96,9 +97,15 @@ def pooled(
     formats = {k: int(getattr(back, k)[0]) for k in ("weight", "act", "kv")}
     host = {k: float(getattr(back, k)[0]) for k in ("host_weights", "host_experts", "host_kv")}
     own = {k: float(v) for k, v in degrees.items() if v is not None}
+    card = hwdb.device(device) if device else back.devices[0]
+    if asked.recipe is not None and not asked.recipe.meets(card):
+        raise InputError(
+            f"--recipe and --prefill-device {card.name} exclude each other: the recipe is published for "
+            f"{', '.join(asked.recipe.devices)}; leave --recipe out and give its settings by flags instead"
+        )
     front = deployments(
-        [hwdb.device(device) if device else back.devices[0]], host=back.host, adapters=back.adapters,
+        [card], host=back.host, adapters=back.adapters,
         **{**same, **formats, **host, **own},
     )  # fmt: skip
     workers = (int(prefill_workers or 0), int(decode_workers or 0))
-    return Pooled(asked.model, asked.workload, back, asked.engine, front, workers)
+    return Pooled(asked.model, asked.workload, back, asked.engine, front, workers, recipe=asked.recipe)

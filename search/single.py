@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import expm1, isfinite
 from typing import Any
 
@@ -17,6 +17,7 @@ from perfmodel.dtypes import COMPUTE, COMPUTE_CODE, FORMAT_CODE, FORMAT_NAMES, s
 from perfmodel.estimates import Estimates
 from perfmodel.explanation import Term
 from perfmodel.offload import Host, figures_of
+from perfmodel.recipes import Recipe, instead
 from perfmodel.workload import STATISTICS
 from search.explained import term_row
 from search.objectives import chances
@@ -39,12 +40,13 @@ SHEET: Mapping[str, Sequence[str]] = {
 
 @dataclass(frozen=True)
 class Single:
-    """One deployment (a batch of one), the load on it and the engine that serves it."""
+    """One deployment (a batch of one), the load on it and the engine that serves it, set up by `recipe` if any."""
 
     model: ModelSpec
     workload: Workload
     deployments: Deployments
     engine: Engine
+    recipe: Recipe | None = field(default=None, kw_only=True)
 
     @property
     def estimates(self) -> Estimates:
@@ -136,24 +138,25 @@ def single(
     given: dict[str, Any] = {name: value for name, value in layout.items() if value is not None}
     given |= {"kv": FORMAT_CODE[storage(kv).name]} if kv else {}
     card, spec, runs = hwdb.device(device), model(model_name), engine(engine_name, engine_version)
-    if published:
-        found = recipe(model_name, runs, card, weights)
-        if found is None:
-            raise InputError(
-                f"--recipe: none is published for {model_name} with {weights or 'its own'} weights on {device} under "
-                f"{runs.title}; docs/recipes.md says which are; leave the flag out for the engine's defaults"
-            )
+    weight = FORMAT_CODE[storage(weights).name] if weights else -1
+    found = recipe(spec, runs, card, weights) if published else None
+    if published and found is None:
+        raise InputError(
+            f"--recipe: none is published for {model_name} with {weights or 'its own'} weights on {device} under "
+            f"{runs.title}; {instead(spec, runs)}; leave the flag out for the engine's defaults"
+        )
+    if found is not None:
         runs = found.tuned(runs, card)
         given = found.columns(float(np.max(workload.input_tokens)), given.get("dp", 1.0)) | given
     columns = deployments(
         [card],
-        weight=FORMAT_CODE[storage(weights).name] if weights else -1,
+        weight=weight,
         act=COMPUTE_CODE[activations] if activations else -1,
         host=host,
         adapters=adapters,
         **given,
     )
-    return Single(spec, workload, columns, runs)
+    return Single(spec, workload, columns, runs, recipe=found)
 
 
 def terms_of(asked: Single) -> list[dict[str, Any]]:

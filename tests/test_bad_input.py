@@ -32,6 +32,8 @@ CONFIG = {
 }  # fmt: skip
 DEVICE = 'type = "device"\nlike = "h100-sxm"\ntitle = "x"\n'
 ESTIMATE = ("estimate", "meta-llama/Llama-3.1-8B", "--device", "h100-sxm")
+TUNED = ("estimate", "meta-llama/Llama-3.1-70B", "--recipe", "--device")
+POOLS = ("--prefill-workers", "1", "--decode-workers", "1")
 PLAN = ("plan", "bad.toml")
 MINE = ("hw", "show", "mine", "--hwdb", ".")
 SHAPE = ("models", "show", "config.json")
@@ -96,6 +98,13 @@ TABLE = [
     Bad("flags two forms", ("hw", "list", "--json", "--csv"), ("--json and --csv",)),
     Bad("flags unknown kind", ("hw", "list", "--kind", "gpuu"), ("kind 'gpuu'", "'gpu'")),
     Bad("flags missing folder", ("hw", "list", "--hwdb", "nowhere"), ("nowhere", "does not exist")),
+    Bad("recipe unknown format", (*TUNED, "b200-sxm", "--weights", "nope"), ("number format 'nope'",)),
+    Bad("recipe other weights", (*TUNED, "b200-sxm", "--weights", "bf16"), ("vllm has them for fp8 on Hopper",)),
+    Bad("recipe other engine", (*TUNED, "h100-sxm", "--engine", "sglang"), ("sglang has none for", "vllm and trtllm")),
+    Bad("recipe no engine", (*TUNED, "h100-sxm", "--engine", "llamacpp"), ("llamacpp has none for this model", "vllm and trtllm do")),
+    Bad("recipe other model", (*ESTIMATE, "--recipe"), ("there is none for this model", "openai/gpt-oss-120b")),
+    Bad("recipe of one pool", (*TUNED, "b200-sxm", "--weights", "fp8", *POOLS, "--prefill-device", "h100-sxm"),
+        ("--recipe and --prefill-device h100-sxm", "published for Blackwell", "by flags")),
     # scenarios
     Bad("scenario absent", ("plan", "absent.toml"), ("absent.toml", "no such scenario")),
     Bad("scenario a folder", ("plan", "."), ("is a folder",)),

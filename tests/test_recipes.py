@@ -16,7 +16,7 @@ from perfmodel.casetable import longest_prompt
 from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.enginefile import FOLDER, engine
 from perfmodel.models import base_names, model
-from perfmodel.recipes import ASSUMABLE, assumed, base_name, read_recipes, recipes
+from perfmodel.recipes import ASSUMABLE, assumed, base_name, instead, read_recipes, recipes
 from perfmodel.workload import Workload
 
 HOPPER, BLACKWELL = hwdb.device("h200-sxm"), hwdb.device("b200-sxm")
@@ -289,3 +289,9 @@ def test_a_file_that_makes_no_sense_is_refused(tmp_path: Path, old: str, new: st
 
 def test_settings_to_assume_are_those_of_the_answer() -> None:
     assert set(ASSUMABLE) == set(assumed.__globals__["Assumed"]._fields)
+
+
+def test_what_there_is_instead_is_said_for_every_model_and_engine() -> None:
+    assert "vllm has them for fp8 on Hopper from 0.10" in instead(model(LLAMA), engine("vllm"))
+    assert instead(model("openai/gpt-oss-20b"), engine("sglang")).endswith("none for this model; vllm and trtllm do")
+    assert instead(model("llama-3.1-8b"), engine("llamacpp")) == "llamacpp has none; vllm, sglang, trtllm do"
