@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from hwdb import Hwdb
-from perfmodel.adapters import Adapters
-from perfmodel.offload import WHERE, Host, figures_of
+from perfmodel import ModelSpec
+from perfmodel.adapters import Adapters, check_rank
+from perfmodel.deployment import deployments
+from perfmodel.offload import WHERE, Host, check_experts, figures_of, hosted
 from perfmodel.tomltable import Table
 from search.workloadfile import relay
 
@@ -32,8 +36,8 @@ class Offload:
         return {"host_weights": self.weights, "host_experts": self.experts, "host_kv": self.kv}
 
 
-def read_adapters(top: Table) -> Adapters | None:
-    """The adapters that requests use; None without an `[adapters]` table."""
+def read_adapters(top: Table, model: ModelSpec | None) -> Adapters | None:
+    """The adapters that requests of `model` (None: not known yet) use; None without an `[adapters]` table."""
     if "adapters" not in top:
         return None
     table = top.table("adapters")
@@ -43,6 +47,9 @@ def read_adapters(top: Table) -> Adapters | None:
         targets=table.texts("targets", Adapters.targets),
     )  # fmt: skip
     table.done()
+    if model is not None:
+        beyond = made.rank > model.hidden or "targets" not in table
+        relay(table, "rank" if beyond else "targets", check_rank, made, model)
     return made
 
 
@@ -60,6 +67,22 @@ def read_offload(top: Table, hwdb: Hwdb, nodes: tuple[str, ...]) -> Offload:
     host = relay(table, "prefetch", Host, **found, where=where, prefetch=table.flag("prefetch", False))
     table.done(also=tuple(FIGURES))
     return Offload(**shares, host=host)
+
+
+def check_offload(
+    top: Table, offload: Offload, hwdb: Hwdb, *, model: ModelSpec | None, devices: tuple[str, ...],
+    adapters: Adapters | None,
+) -> None:  # fmt: skip
+    """Raise `InputError` with its place where too little is known of the host of one of `devices`, or experts of a
+    dense `model` (None: not known yet) are to lie there."""
+    if not devices:
+        return
+    table, cards = top.table("offload", {}), [hwdb.device(name) for name in devices]
+    most = {name: max(shares) for name, shares in offload.axes.items()}
+    every = deployments(cards, device=np.arange(len(cards)), host=offload.host, adapters=adapters, **most)
+    if model is not None:
+        relay(table, "experts", check_experts, every, model)
+    relay(table, "where" if offload.host.where == "compute" else "", hosted, every)
 
 
 def _shares(table: Table, key: str) -> tuple[float, ...]:

@@ -19,7 +19,7 @@ from perfmodel.adapters import Adapters
 from perfmodel.dtypes import COMPUTE, storage
 from perfmodel.overlap import ways
 from perfmodel.tomltable import Table, read_toml
-from search.deploymentfile import Offload, read_adapters, read_offload
+from search.deploymentfile import Offload, check_offload, read_adapters, read_offload
 from search.fleetfile import FleetSpec, read_fleet
 from search.inventory import Inventory
 from search.workloadfile import WORKLOAD_KEYS, Request, read_request, read_slo, relay, wholes
@@ -165,14 +165,16 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
         table.done(also=WORKLOAD_KEYS)
     offer = _offer(top, folder, tuple(str(f) for f in folders))
     objective = top.table("objective", {})
+    spec, database = model_of(model) if model else None, load(offer.folders)
     made = Scenario(
         path=top.file, title=title, model=model, request=request, slo=slo, offer=offer,
         choices=_choices(top.table("search", {})), engine=_engine(top.table("engine", {}), folder),
         minimise=objective.text("rank_by", "usd_per_hour", choices=tuple(OBJECTIVES)),
         limits=_limits(top.table("limits", {})), site=_site(top.table("site", {})),
-        fleet=_fleet(top, folder, slo, model, offer), adapters=read_adapters(top),
-        offload=read_offload(top, load(offer.folders), offer.nodes),
+        fleet=_fleet(top, folder, slo, model, offer), adapters=read_adapters(top, spec),
+        offload=read_offload(top, database, offer.nodes),
     )  # fmt: skip
+    check_offload(top, made.offload, database, model=spec, devices=offer.devices, adapters=made.adapters)
     objective.done()
     top.done(also=("workload", "fleet", "hardware", "model"))
     if made.fleet is None and (not model or request is None or not offer.devices):
@@ -294,7 +296,10 @@ def _engine(table: Table, folder: Path) -> Engine:
         if key in table:
             changes[setting] = _setting(table, key)
     table.done(also=tuple(ENGINE_KEYS))
-    return made.changed(**changes) if changes else made
+    made = made.changed(**changes) if changes else made
+    if "overlap_share" in changes and made.overlap == "none":
+        raise table.error("overlap_share", f"nothing overlaps; add overlap, one of {', '.join(ways()[1:])}")
+    return made
 
 
 def _setting(table: Table, key: str) -> float | bool | str:

@@ -30,6 +30,7 @@ CONFIG = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,
     "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256,
 }  # fmt: skip
+MOE_OF_GATES = '"mistralai/Mixtral-8x7B-v0.1"\n[adapters]\nrank = 8\ntargets = ["gate", "up"]'
 DEVICE = 'type = "device"\nlike = "h100-sxm"\ntitle = "x"\n'
 ESTIMATE = ("estimate", "meta-llama/Llama-3.1-8B", "--device", "h100-sxm")
 TUNED = ("estimate", "meta-llama/Llama-3.1-70B", "--recipe", "--device")
@@ -125,6 +126,13 @@ TABLE = [
     scenario("fraction of a device", "tp = [1]", "tp = [1.5]", "tp", "1.5", "whole number"),
     scenario("no hardware", '["h100-sxm"]', "[]", "devices"),
     scenario("impossible bound", "ttft_ms = 2000", "ttft_ms = 0.001", "ttft", code=1),
+    scenario("rank beyond", "[slo]", "[adapters]\nrank = 5000\n[slo]", "line 9", "[adapters] rank", "width 4096"),
+    scenario("idle targets", '"meta-llama/Llama-3.1-8B"', MOE_OF_GATES, "line 6", "[adapters] targets", "q, k, v, o"),
+    scenario("unknown host", "[slo]", '[offload]\nweights = 0.5\nwhere = "compute"\n[slo]', "line 10",
+             "[offload] where", "h100-sxm: the", "of its host is not known"),
+    scenario("experts of none", "[slo]", "[offload]\nexperts = [0, 0.5]\n[slo]", "line 9", "no routed experts"),
+    scenario("idle share", "[slo]", "[engine]\noverlap_share = 0.5\n[slo]", "line 9", "[engine] overlap_share",
+             "nothing overlaps", "dual_batch"),
     # traces
     trace("empty", "", "empty"),
     trace("without columns", "a,b\n1,2\n", "line 1", "input_tokens"),
