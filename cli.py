@@ -176,8 +176,11 @@ def estimate(
     as_json: AsJson = False,
     as_csv: AsCsv = False,
     hwdb: Folders = None,
-) -> None:
-    """Latency, throughput, memory, power and cost of one deployment, or of a pair of pools."""
+) -> int:
+    """Latency, throughput, memory, power and cost of one deployment, or of a pair of pools.
+
+    Bounds that are more likely missed than kept, or asked of what does not fit, end it with exit code 1.
+    """
     from search import pooled, single
 
     form, database = present.form(as_json, as_csv), load(hwdb or ())
@@ -201,11 +204,11 @@ def estimate(
         tp=prefill_tp, pp=prefill_pp, ep=prefill_ep, dp=prefill_dp_attention,
     )  # fmt: skip
     if explain:
-        return present.show(single.terms_of(asked), form, title="Where the time goes")
+        present.show(single.terms_of(asked), form, title="Where the time goes")
+        return 0
     row = single.row_of(asked, database, slo)
-    if form == "table":
-        return present.sheet(row, single.SHEET)
-    return present.show([row], form)
+    present.sheet(row, single.SHEET) if form == "table" else present.show([row], form)
+    return 0 if single.kept(row, slo) else 1
 
 
 @app.command("predict")

@@ -75,7 +75,7 @@ class Adapters:
 
 
 class Popularity(NamedTuple):
-    """Share of requests for each adapter of a bin of nearly equal ones, and how many it holds; most popular first. (B,)"""
+    """Share of requests for each adapter of a bin of nearly equal ones, and how many it holds. (B,)"""
 
     shares: Array
     numbers: Array

@@ -12,7 +12,9 @@ from hwdb import Hwdb, InputError
 from perfmodel import estimate_disaggregated
 from perfmodel.deployment import Deployments, deployments
 from perfmodel.estimates import Estimates
+from perfmodel.estimator import check
 from perfmodel.explanation import Term, explain
+from search.rules import refuse_impossible
 from search.single import Single, layout_words
 
 
@@ -107,5 +109,7 @@ def pooled(
         [card], host=back.host, adapters=back.adapters,
         **{**same, **formats, **host, **own},
     )  # fmt: skip
+    check(front)
+    refuse_impossible(asked.model, front, "prefill-")
     workers = (int(prefill_workers or 0), int(decode_workers or 0))
     return Pooled(asked.model, asked.workload, back, asked.engine, front, workers, recipe=asked.recipe)

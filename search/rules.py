@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hwdb import InputError
 from perfmodel import ModelSpec
+from perfmodel.deployment import Deployments
 
 Columns = dict[str, Any]
 Mask = NDArray[np.bool_]
@@ -70,6 +72,23 @@ def _kv_heads(g: Ground, c: Columns) -> Mask:
 def _layers(g: Ground, c: Columns) -> Mask:
     fullest = np.ceil(g.model.layers / c["pp"])
     return (c["pp"] <= g.model.layers) & (fullest * c["pp"] <= UNEVEN * g.model.layers)
+
+
+def refuse_impossible(model: ModelSpec, deployments: Deployments, of: str = "") -> None:
+    """Raise `InputError` for deployments whose tp cannot split the heads or whose pp has stages without a layer.
+
+    Other rules are about what is worth a try; an engine would start with it. of: whose degrees, as flags begin.
+    """
+    none = np.empty(0)
+    ground = Ground(model, (), none, none, none, none)
+    columns = {"tp": deployments.tp, "pp": deployments.pp}
+    for rule in (r for r in RULES if r.name in ("heads", "kv heads")):
+        bad = ~rule.allows(ground, columns)
+        if bad.any():
+            raise InputError(f"{of}{rule.says(ground, {k: v[bad][0] for k, v in columns.items()})}")
+    deepest = float(np.max(deployments.pp))
+    if deepest > model.layers:
+        raise InputError(f"{of}pp {deepest:g} exceeds the {model.layers} layers of {model.name}; give fewer")
 
 
 def _dense(g: Ground, c: Columns) -> Mask:

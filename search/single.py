@@ -15,12 +15,15 @@ from perfmodel.adapters import Adapters
 from perfmodel.deployment import Deployments
 from perfmodel.dtypes import COMPUTE, COMPUTE_CODE, FORMAT_CODE, FORMAT_NAMES, storage
 from perfmodel.estimates import Estimates
+from perfmodel.estimator import check
 from perfmodel.explanation import Term
 from perfmodel.offload import Host, figures_of
 from perfmodel.recipes import Recipe, instead
 from perfmodel.workload import STATISTICS
 from search.explained import term_row
 from search.objectives import chances
+from search.rules import refuse_impossible
+from search.scenario import Limits
 from search.tariff import tariff
 
 NAN = float("nan")
@@ -156,6 +159,8 @@ def single(
         adapters=adapters,
         **given,
     )
+    check(columns)
+    refuse_impossible(spec, columns)
     return Single(spec, workload, columns, runs, recipe=found)
 
 
@@ -224,6 +229,12 @@ def row_of(asked: Single, hwdb: Hwdb, slo: Slo) -> dict[str, Any]:
         "slo_chance": float(chances(found, slo).min()) if slo.objectives else NAN,
         "remark": "the load exceeds what this serves: queues grow without end" if found.saturated[0] else "",
     }
+
+
+def kept(row: Mapping[str, Any], slo: Slo) -> bool:
+    """Whether the deployment of `row` (see `row_of`) fits and is at least as likely to keep `slo` as to miss it, as a
+    plan asks by default; an empty one is kept by whatever is asked."""
+    return not slo.objectives or bool(row["fits"] and row["slo_chance"] >= Limits.confidence)
 
 
 def _asked(asked: Single) -> dict[str, Any]:

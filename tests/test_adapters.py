@@ -57,7 +57,9 @@ def test_alike_adapters_follow_the_closed_form_of_routed_experts() -> None:
     batch = np.array([1.0, 2.0, 31.0, 300.0, 5000.0])
     found = Adapters(8, 120).distinct(batch)
     np.testing.assert_allclose(found, eq.experts_touched(120.0, 1.0, batch), rtol=1e-4)
-    np.testing.assert_allclose(distinct_drawn(popularity(120, 0.0).shares, batch), eq.experts_touched(120.0, 1.0, batch))
+    np.testing.assert_allclose(
+        distinct_drawn(popularity(120, 0.0).shares, batch), eq.experts_touched(120.0, 1.0, batch)
+    )
 
 
 @pytest.mark.parametrize("zipf", [0.0, 0.7, 2.0])

@@ -121,12 +121,23 @@ def test_estimate_shows_figures_with_units(capsys: pytest.CaptureFixture[str]) -
         assert label in text
 
 
+def test_bounds_on_what_does_not_fit_end_with_one_and_estimates_without_bounds_do_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    big = ("estimate", "meta-llama/Llama-3.1-70B", "--device", "h100-sxm", "--json")
+    for bounds, code in (((), 0), (("--tpot-ms", "1e6"), 1), (("--tpot-ms", "1e6", "--tp", "4"), 0)):
+        assert cli.main([*big, *bounds]) == code
+        assert json.loads(capsys.readouterr().out)[0]["fits"] == ("--tp" in bounds)
+
+
 def test_a_looser_bound_is_likelier_kept(capsys: pytest.CaptureFixture[str]) -> None:
-    chances = [
-        json.loads(run(capsys, "estimate", MODEL, *H100, "--concurrency", "32", "--tpot-ms", bound, "--json"))[0]
-        for bound in ("1", "15", "1000")
-    ]
-    values = [row["slo_chance"] for row in chances]
+    asked = ("estimate", MODEL, *H100, "--concurrency", "32", "--json", "--tpot-ms")
+    codes, values = [], []
+    for bound in ("1", "15", "1000"):
+        codes.append(cli.main([*asked, bound]))
+        values.append(json.loads(capsys.readouterr().out)[0]["slo_chance"])
+    assert codes == [0 if chance >= 0.5 else 1 for chance in values]
+    assert (codes[0], codes[-1]) == (1, 0)
     assert values[0] < 0.01
     assert values[0] < values[1] < values[2]
     assert values[2] > 0.99

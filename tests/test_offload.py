@@ -241,7 +241,7 @@ def test_a_cpu_of_the_database_stands_behind_a_device() -> None:
         ({"host_weights": -0.1}, "host_weights -0.1 is no share"),
         ({"host_experts": float("nan")}, "host_experts nan is no share"),
         ({"host_weights": 0.5, "host": Host(link=1e9, where="compute")}, "h100-sxm: the memory bandwidth of its host"),
-        ({"host_weights": 0.5, "host": Host(bandwidth=1e9, where="compute")}, "give host_tflops in a scenario, or name the host's"),
+        ({"host_weights": 0.5, "host": Host(bandwidth=1e9, where="compute")}, "give host_tflops in a scenario, or"),
         ({"host_weights": 0.5, "device": hwdb.device("b300-sxm")}, "b300-sxm: the rate .* give host_link_gbs"),
     ],
 )  # fmt: skip
