@@ -227,7 +227,7 @@ def row_of(asked: Single, hwdb: Hwdb, slo: Slo) -> dict[str, Any]:
         "reason": found.reason(0),
         **_cost(hwdb, asked.devices, float(found.output_rate[0])),
         "slo_chance": float(chances(found, slo).min()) if slo.objectives else NAN,
-        "remark": "the load exceeds what this serves: queues grow without end" if found.saturated[0] else "",
+        "remark": _remark(found),
     }
 
 
@@ -235,6 +235,12 @@ def kept(row: Mapping[str, Any], slo: Slo) -> bool:
     """Whether the deployment of `row` (see `row_of`) fits and is at least as likely to keep `slo` as to miss it, as a
     plan asks by default; an empty one is kept by whatever is asked."""
     return not slo.objectives or bool(row["fits"] and row["slo_chance"] >= Limits.confidence)
+
+
+def _remark(found: Estimates) -> str:
+    if np.isnan(found.request_rate[0]):
+        return "a figure of this hardware is not known (the network between pools?); `perfmodel hw show` lists them"
+    return "the load exceeds what this serves: queues grow without end" if found.saturated[0] else ""
 
 
 def _asked(asked: Single) -> dict[str, Any]:

@@ -115,6 +115,13 @@ def test_estimate_takes_what_a_published_recipe_sets_and_flags_win(capsys: pytes
     assert "none is published for meta-llama/Llama-3.3-70B-Instruct with bf16 weights" in capsys.readouterr().err
 
 
+def test_estimate_of_pools_over_an_unknown_network_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("estimate", "llama-3.1-8b", "--device", "tpu-v7x", "--prefill-workers", "1", "--decode-workers", "1")
+    (found,) = json.loads(run(capsys, *asked, "--n-requests", "100", "--json"))
+    assert found["req_s"] is None
+    assert "not known" in found["remark"]
+
+
 def test_estimate_shows_figures_with_units(capsys: pytest.CaptureFixture[str]) -> None:
     text = run(capsys, "estimate", MODEL, *H100, "--concurrency", "32", "--ttft-ms", "500", "--tpot-ms", "50")
     for label in ("TTFT ms", "TPOT ms", "Output tok/s", "Memory GB/device", "Power W/device", "SLO chance", "Basis"):
