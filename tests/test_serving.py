@@ -291,8 +291,8 @@ def test_more_clients_never_wait_less(by: str, concurrency: int, more: int, prom
     share=st.floats(0.01, 0.95), more=st.floats(1.0, 3.0), prompt=st.integers(64, 8000), output=st.integers(16, 2000)
 )
 def test_more_requests_a_second_never_come_faster(share: float, more: float, prompt: int, output: int) -> None:
-    """Prompts under a hundred tokens are all launches: the more of them share a pass, the less each costs the answers beside it, and
-    the closed form sees them share too late (time per token up to a fifth too long in between)."""
+    """Prompts under a hundred tokens are all launches: the more of them share a pass, the less each costs the answers
+    beside it, and the closed form sees them share too late (time per token up to a fifth too long in between)."""
     most = one(asked(lengths(prompt, output, n_requests=1e6)).request_rate)
     slow, fast = (asked(lengths(prompt, output, rate=most * share * m)) for m in (1.0, more))
     assert one(fast.ttft) >= one(slow.ttft) * (1 - 1e-6)
