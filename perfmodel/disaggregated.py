@@ -23,7 +23,7 @@ from perfmodel.load import Load, load
 from perfmodel.memory import sequence_bytes
 from perfmodel.models import ModelSpec
 from perfmodel.promptpool import FULL, PromptPool, prompt_pool
-from perfmodel.serving import Served
+from perfmodel.serving import Served, decode_curve
 from perfmodel.workload import Workload
 
 #: Seconds a request spends between the pools beside its cache's way: the router, the other engine's front end and
@@ -112,9 +112,7 @@ def _tandem(front: Bench, back: Bench, demand: Load, prompts: PromptPool, second
     transfer = transfer_time(front, back, demand)
 
     cap = np.minimum(back.memory.room_for(), np.where(np.isfinite(back.passes.max_seqs), back.passes.max_seqs, 8192.0))
-    knots = np.exp(np.linspace(0.0, 1.0, _KNOTS)[:, None] * np.log(cap))
-    curve = back.passes.run(*(back.passes.decode_pass(k, demand.decode_context, demand.drafts) for k in knots))
-    steps = np.stack([priced.wall for priced in curve])
+    knots, steps = decode_curve(back.passes, demand, cap, _KNOTS)
     token = steps / demand.accepted
     tokens = np.maximum(demand.mean(demand.output) - 1.0, 0.0)
     before = demand.mean(transfer) + front.passes.engine.request_time

@@ -149,6 +149,11 @@ class Engine:
     tiers: tuple[_Tier, ...] = field(default=(), repr=False)
     facts: Mapping[str, Fact] = field(default_factory=dict, compare=False, repr=False)
 
+    @property
+    def mixes(self) -> bool:
+        """Whether prompts and answers share passes."""
+        return not self.prefill_first and self.batching == "continuous"
+
     def limits(self, device: Device, *, max_model_len: float = NAN, offline: bool = False, devices: int = 1) -> Limits:
         """Defaults on `device`, `devices` of them a replica.
 

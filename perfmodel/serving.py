@@ -125,7 +125,7 @@ def _entries(passes: Passes, load: Load, running: Array, groups: tuple[Array, ..
     engine = passes.engine
     decode = passes.decode_pass(running, load.decode_context, load.drafts)
     apart = [passes.prefill_pass(load.new, load.cached, g) for g in groups]
-    mixing = not engine.prefill_first and engine.batching == "continuous"
+    mixing = engine.mixes
     mixed = [passes.mixed_pass(load.new, load.cached, g, running, load.decode_context) for g in groups if mixing]
     decoded, *priced = passes.run(decode, *apart, *mixed)
     step = decoded.wall
@@ -168,7 +168,7 @@ def _closed(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
 
     # residence = own prefill + output * token / (1 - others' prompts): solve X running = ... as a quadratic in X;
     # those of one's own group compute their prompts in the same passes and do not hold one's answer up
-    mixing = not passes.engine.prefill_first and passes.engine.batching == "continuous"
+    mixing = passes.engine.mixes
     group = 1.0 + together * (packed - 1.0) if mixing else np.ones_like(packed)
     others = np.maximum(running - group, 0.0) / np.maximum(running, 1.0)
     own = load.mean(entry.shared)
@@ -218,7 +218,7 @@ def _offline(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
     """All requests at once: the replica fills, works through the queue and empties."""
     count = np.maximum(load.n_requests, 1e-9)
     room = np.minimum(count, cap)
-    knots, steps = _curve(passes, load, room)
+    knots, steps = decode_curve(passes, load, room)
     packed = np.clip(passes.most(load.mean(load.new)), 1.0, np.maximum(room, 1.0))
     answers = np.maximum(load.output - 1.0, 1.0) / load.accepted
     fewest = passes.fewest(room)
@@ -237,7 +237,7 @@ def _offline(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
         share=load.share, knots=knots, steps=steps, fixed=(one_by_one.stall - each) * often, each=each * often,
         prompt=load.mean(load.new), budget=passes.most(load.mean(load.new)) * load.mean(load.new), gap=1.0 / rate,
         pace=steps[-1] / (1.0 - np.minimum(rate * stall, _FULL)),
-        apart=passes.engine.prefill_first or passes.engine.batching != "continuous",
+        apart=not passes.engine.mixes,
     ))  # fmt: skip
     own = one_by_one.shared
     wait = np.maximum(gone.first - load.mean(own), 0.0)
@@ -252,9 +252,10 @@ def _offline(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
     )  # fmt: skip
 
 
-def _curve(passes: Passes, load: Load, most: Array) -> tuple[Array, Array]:
-    """(K, N) numbers of running sequences up to `most`, and the wall time of a decode pass with so many."""
-    knots = np.exp(np.linspace(0.0, 1.0, _KNOTS)[:, None] * np.log(np.maximum(most, 1.0)))
+def decode_curve(passes: Passes, load: Load, most: Array, count: int = _KNOTS) -> tuple[Array, Array]:
+    """(K, N) numbers of running sequences up to `most`, `count` of them, and the wall time of a decode pass with so
+    many."""
+    knots = np.exp(np.linspace(0.0, 1.0, count)[:, None] * np.log(np.maximum(most, 1.0)))
     curve = passes.run(*(passes.decode_pass(k, load.decode_context, load.drafts) for k in knots))
     return knots, np.stack([priced.wall for priced in curve])
 
@@ -277,7 +278,7 @@ def _open(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
     """
     asked = np.where(np.isfinite(load.n_requests), load.n_requests, np.inf)
     room = np.maximum(np.minimum(cap, asked), 1.0)
-    knots, walls = _curve(passes, load, room)
+    knots, walls = decode_curve(passes, load, room)
     steps = walls / load.accepted
     output = np.maximum(load.mean(load.output) - 1.0, 0.0)
     rate = load.rate

@@ -51,8 +51,7 @@ def without_extra(table: Rows) -> Rows:
     everywhere. Engines fuse that step into the norm or activation before (TensorRT-LLM's RESIDUAL_RMS_NORM_QUANT_FP8
     and _NVFP4), so the difference of floors to the fastest framework of the same device and number format comes off.
     """
-    extra = np.zeros(len(table))
-    frameworks = np.array([str(s).partition(" ")[0] for s in table["software"]])
+    extra, frameworks = np.zeros(len(table)), _frameworks(table)
     for mine in _formats(table):
         floors = {f: floor(table, mine & (frameworks == f)) for f in np.unique(frameworks[mine]).tolist()}
         known = [v for v in floors.values() if v == v]
@@ -69,8 +68,7 @@ def padded(table: Rows) -> Rows:
     what takes longer than that is a hiccup of the measurement or a kernel that nobody would choose. In some tables
     every eighth point is more than a fifth too long.
     """
-    framework = np.array([str(s).partition(" ")[0] for s in table["software"]])
-    labels = (framework, table["weight"].astype(str), table["act"].astype(str))
+    labels = (_frameworks(table), table["weight"].astype(str), table["act"].astype(str))
     codes = [np.unique(c, return_inverse=True)[1].reshape(-1) for c in labels]
     keys = np.column_stack([*codes, table["n"], table["k"]])
     _, site = np.unique(keys, axis=0, return_inverse=True)
@@ -82,6 +80,10 @@ def padded(table: Rows) -> Rows:
     out = np.empty(len(table))
     out[order] = np.exp(least)
     return table.replace(time=out)
+
+
+def _frameworks(table: Rows) -> NDArray[np.str_]:
+    return np.array([str(s).partition(" ")[0] for s in table["software"]])
 
 
 def _formats(table: Rows) -> list[NDArray[np.bool_]]:
