@@ -14,13 +14,12 @@ import numpy as np
 from perfmodel.answers import LEAST_SPREAD, longest, survival
 from perfmodel.curves import interpolate
 from perfmodel.demand import Array
+from perfmodel.workload import RANKS
 
 #: Cells of the clock; more of them change the makespan by less than 1 %.
 _CELLS = 40
 #: The clock goes on until the longest of so many times the answers would be done: hardly any ends later.
 _RARE = 20.0
-#: Shares of requests whose waits are told.
-RANKS = (0.50, 0.90, 0.95, 0.99)
 #: A batch of more than so many times what runs at once goes on as it does in its middle.
 _FILLS = 3.0
 
@@ -121,7 +120,7 @@ def _longer(done: Emptied, batch: Batch, tokens: Array, counts: Array, clocks: A
     part = rest / batch.count
     more = rest * np.sum(batch.answers * batch.share, axis=0)
     full = more / (tokens + more)
-    ranked = np.array(RANKS)[:, None] * batch.count
+    ranked = np.array(list(RANKS.values()))[:, None] * batch.count
     late = np.maximum(ranked - counts[-1], 0.0) * batch.gap
     entry = np.stack([interpolate(counts, clocks, np.minimum(r, counts[-1])) for r in ranked]) + late
     return Emptied(

@@ -12,19 +12,18 @@ from hwdb import InputError
 from perfmodel import power as watts
 from perfmodel.demand import BASES, Array
 from perfmodel.deployment import Deployments
-from perfmodel.emptying import RANKS
 from perfmodel.load import Load
 from perfmodel.memory import GB, Memory
 from perfmodel.passes import Passes
+from perfmodel.percentiles import overall
 from perfmodel.serving import Served
 from perfmodel.spread import METRICS as SPREADS
 from perfmodel.spread import spread
+from perfmodel.workload import METRICS, RANKS, STATISTICS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-METRICS = ("ttft", "tpot", "itl", "e2e")
-_RANKS = {"mean": np.nan, "p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 #: Standard normal deviates of the ranks above.
 _DEVIATE = {0.50: 0.0, 0.90: 1.2816, 0.95: 1.6449, 0.99: 2.3263}
 
@@ -37,7 +36,7 @@ class Estimates:
     request_rate, output_rate, total_rate, prefill_rate, decode_rate: of the whole deployment, (N,); prefill_rate and
     decode_rate are of a prefill and of a decode pass running alone. devices: in all. running: sequences a replica.
     even: part of the wait that is shared out evenly, from none to twice its mean, as in a queue that fills or empties.
-    waits: (Q, N) waits at `emptying.RANKS` where a run of known length gives them, else NaN.
+    waits: (Q, N) waits at `workload.RANKS` where a run of known length gives them, else NaN.
     memory: bytes a device in use. fits: whether it does. saturated: whether the demand exceeds what it serves.
     overhead: seconds of front end in ttft. power: W a device; energy: J an output token, all devices.
     basis: codes of `perfmodel.demand.BASES`. *_spread: log half-widths of the 80 % interval. reasons: why a row does
@@ -106,16 +105,16 @@ class Estimates:
         that fall into a request's decoding are Poisson. ITL: gaps are decode steps, stretched where a prompt rides
         along. Raises `InputError` for a metric or statistic that is none of these.
         """
-        if metric not in METRICS or statistic not in _RANKS:
-            known = f"{', '.join(METRICS)} at {', '.join(_RANKS)}"
+        if metric not in METRICS or statistic not in STATISTICS:
+            known = f"{', '.join(METRICS)} at {', '.join(STATISTICS)}"
             raise InputError(f"no quantile {statistic!r} of {metric!r}; known are {known}")
-        rank = _RANKS[statistic]
-        if np.isnan(rank):
+        if statistic == "mean":
             return {"ttft": self.ttft, "tpot": self.tpot, "itl": self.tpot, "e2e": self.e2e}[metric]
+        rank = RANKS[statistic]
         if metric == "ttft":
             certain = self.prefill + self.overhead
             usual = self.wait * (self.even * 2.0 * rank - (1.0 - self.even) * np.log1p(-rank))
-            told = self.waits[RANKS.index(rank)]
+            told = self.waits[list(RANKS).index(statistic)]
             return certain + np.where(np.isfinite(told), told, usual)
         if metric == "itl":
             return np.where(self._interrupted > 1.0 - rank, self.itl_tail, self.step + 0.0 * self.tpot)
@@ -147,18 +146,18 @@ class Estimates:
         return type(self)(**{f.name: getattr(self, f.name)[..., rows] for f in fields(self)})
 
     def columns(self) -> dict[str, Array]:
-        """Unit-suffixed columns, (N,) each, means over classes; the names are those of tables, CSV and JSON."""
+        """Unit-suffixed columns over all requests, (N,) each; the names are those of tables, CSV and JSON."""
         ms = 1e3
         out: dict[str, Any] = {"ttft_ms": self.mean(self.ttft) * ms}
         for statistic in ("p50", "p90", "p99"):
-            out[f"ttft_ms_{statistic}"] = self.mean(self.quantile("ttft", statistic)) * ms
+            out[f"ttft_ms_{statistic}"] = overall(self, "ttft", statistic) * ms
         out["tpot_ms"] = self.mean(self.tpot) * ms
         for statistic in ("p50", "p90", "p99"):
-            out[f"tpot_ms_{statistic}"] = self.mean(self.quantile("tpot", statistic)) * ms
-        out["itl_ms_p50"] = self.mean(self.quantile("itl", "p50")) * ms
-        out["itl_ms_p99"] = self.mean(self.quantile("itl", "p99")) * ms
+            out[f"tpot_ms_{statistic}"] = overall(self, "tpot", statistic) * ms
+        out["itl_ms_p50"] = overall(self, "itl", "p50") * ms
+        out["itl_ms_p99"] = overall(self, "itl", "p99") * ms
         out["e2e_ms"] = self.mean(self.e2e) * ms
-        out["e2e_ms_p99"] = self.mean(self.quantile("e2e", "p99")) * ms
+        out["e2e_ms_p99"] = overall(self, "e2e", "p99") * ms
         out["req_s"] = self.request_rate
         for name in ("output", "total", "prefill", "decode"):
             out[f"{name}_tok_s"] = getattr(self, f"{name}_rate")

@@ -15,11 +15,12 @@ from perfmodel import equations as eq
 from perfmodel.answers import longest
 from perfmodel.curves import interpolate
 from perfmodel.demand import Array
-from perfmodel.emptying import RANKS, Batch, empty
+from perfmodel.emptying import Batch, empty
 from perfmodel.load import Load
 from perfmodel.passes import Passes, Priced
 from perfmodel.queueing import HEADROOM, WATERMARK, room_wait, sent_back, walk_wait
 from perfmodel.steps import StepCost
+from perfmodel.workload import RANKS
 
 #: Prompts never take more than this share of time in an equilibrium that decodes at all.
 _FULL = 0.98
@@ -37,7 +38,7 @@ class Served:
     over all requests. prefill: time to compute a prompt. decode_cost, prefill_cost: device costs of one pass behind
     them; prefill_passes: such passes a prompt, less than one where prompts share a pass.
     saturated: demand exceeds what the replica can serve. even: part of the wait that falls evenly on all requests of a
-    run, from none for the first to twice the mean for the last. waits: (Q, N) waits at `emptying.RANKS` where they are
+    run, from none for the first to twice the mean for the last. waits: (Q, N) waits at `workload.RANKS` where they are
     known, else NaN. seen: sequences of the decode pass that decode_cost is of, NaN where it is `running`.
     """
 
@@ -343,7 +344,7 @@ def _brief(
     batch = _offline(passes, replace(load, n_requests=count), *limits)
     span, least = count / load.rate, steady.step / 2.0
     wait = np.where(crowded, least + np.maximum(batch.wait - span / 2.0, 0.0), steady.wait)
-    waits = least + np.maximum(batch.waits - np.array(RANKS)[:, None] * span, 0.0)
+    waits = least + np.maximum(batch.waits - np.array(list(RANKS.values()))[:, None] * span, 0.0)
     tpot = np.where(crowded, batch.tpot, steady.tpot)
     last = longest(load.mean(load.output), load.spread, np.minimum(steady.running, count))
     tail = np.minimum(last, np.maximum(load.longest, load.mean(load.output))) * load.mean(tpot)

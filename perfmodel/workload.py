@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 Arrival = Literal["static", "closed", "open", "offline", "single"]
 ARRIVALS: tuple[str, ...] = get_args(Arrival)
 METRICS = ("ttft", "tpot", "itl", "e2e")
-STATISTICS = ("mean", "p50", "p90", "p95", "p99")
+#: Ranks of the percentiles that SLOs and tables speak of.
+RANKS = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
+STATISTICS = ("mean", *RANKS)
 NAN = float("nan")
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hwdb import Infeasible
 from perfmodel import Deployments, Estimates
+from perfmodel.chance import chances, overall
 from perfmodel.demand import BASES
 from perfmodel.dtypes import FORMAT_NAMES
 from perfmodel.load import load
@@ -19,7 +20,6 @@ from search import pairs as pools
 from search.front import pareto, ranked
 from search.inventory import Array
 from search.manifest import Manifest
-from search.objectives import chances, label, overall
 from search.scoring import MS, VERDICTS, Judge
 
 if TYPE_CHECKING:
@@ -177,9 +177,9 @@ class Plan:
         if not slo.objectives or not np.isfinite(c["strain"][number]):
             return "demand exceeds what it serves, however many replicas are on hand"
         worst = slo.objectives[int(c["worst_objective"][number])]
-        value, limit, sure = c[label(worst)][number], worst.limit * 1e3, self.judge.asked.confidence
+        value, limit, sure = c[worst.key][number], worst.limit * 1e3, self.judge.asked.confidence
         allow = limit * c["strain"][number]
-        told = f"{label(worst)} is {value:,.4g} ms against {limit:,.4g} ms"
+        told = f"{worst.key} is {value:,.4g} ms against {limit:,.4g} ms"
         if sure != 0.5:
             told += f" to be kept with {sure:.0%} probability"
         return f"{told}; relax it to {allow:,.4g} ms"
@@ -197,7 +197,7 @@ class Plan:
             for metric in ("ttft", "tpot")
             for s in ("p50", "p90", "p99")
         }
-        tails |= {f"{label(o)}_chance": p for o, p in zip(slo.objectives, chances(found, slo), strict=True)}
+        tails |= {f"{o.key}_chance": p for o, p in zip(slo.objectives, chances(found, slo), strict=True)}
         return [
             self._row(number, {name: float(column[i]) for name, column in tails.items()})
             for i, number in enumerate(numbers)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from perfmodel.chance import chances, overall
 from search import charts
-from search.objectives import chances, overall
 from search.page import Chip, Fact, Goal, Page, Section, Table, render
 from search.present import money, number, percent
 from search.summary import columns, group, headline, in_kilowatts, question, tally, time_rows

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel import Deployments, Estimates
+from perfmodel.chance import chances, overall, strain
 from perfmodel.load import load
 from search.front import RANKINGS
-from search.objectives import chances, label, overall, strain
 from search.protocol import OBJECTIVE, Array
 from search.sizing import Asked, greatest, least_replicas, rows_of
 from search.tariff import Tariff
@@ -136,7 +136,7 @@ class Judge:
             "energy_j_per_token": energy,
             "energy_usd_per_million_tokens": energy / 3.6 * self.site.usd_per_kwh,
             "gco2_per_million_tokens": energy / 3.6 * self.site.gco2_per_kwh,
-            **{label(o): overall(e, o.metric, o.statistic) * MS for o in self.asked.slo.objectives},
+            **{o.key: overall(e, o.metric, o.statistic) * MS for o in self.asked.slo.objectives},
             "slo_chance": chances(e, self.asked.slo).min(axis=0) if self.asked.slo.objectives else np.ones(len(e)),
             "strain": worst,
             "worst_objective": which.astype(float),

@@ -12,6 +12,7 @@ import numpy as np
 from hwdb import Hwdb, InputError, UnknownName
 from perfmodel import Engine, ModelSpec, Objective, Slo, Workload, deployments, engine, estimate, explain, model, recipe
 from perfmodel.adapters import Adapters
+from perfmodel.chance import chances
 from perfmodel.deployment import Deployments
 from perfmodel.dtypes import COMPUTE, COMPUTE_CODE, FORMAT_CODE, FORMAT_NAMES, storage
 from perfmodel.estimates import Estimates
@@ -21,7 +22,6 @@ from perfmodel.offload import Host, figures_of
 from perfmodel.recipes import Recipe, instead
 from perfmodel.workload import STATISTICS
 from search.explained import term_row
-from search.objectives import chances
 from search.rules import refuse_impossible
 from search.scenario import Limits
 from search.tariff import tariff

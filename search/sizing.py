@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel import Deployments, Engine, Estimates, ModelSpec, Slo, Workload, estimate
+from perfmodel.chance import keeps
 from perfmodel.demand import CostModel
 from perfmodel.estimator import estimate_load
 from perfmodel.load import Load
-from search.objectives import keeps
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from search.objectives import label
 from search.present import heading, money, number, percent
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def _name(metric: str, statistic: str) -> str:
 
 def columns(plan: Plan) -> list[str]:
     """What a table of candidates shows: the rate only where candidates differ in it, means where no SLO is set."""
-    asked = [label(o) for o in plan.scenario.slo.objectives] or ["ttft_ms", "tpot_ms"]
+    asked = [o.key for o in plan.scenario.slo.objectives] or ["ttft_ms", "tpot_ms"]
     rates = plan.columns["output_tok_s"][plan.order[:20]]
     rate = ["output_tok_s"] if rates.max() > 1.01 * rates.min() else []
     misses = ["reason"] if not plan.qualifies.all() else []

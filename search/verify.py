@@ -13,7 +13,6 @@ from hwdb import InputError
 from perfmodel import simulator
 from perfmodel.deployment import Deployments
 from perfmodel.simulator import Capacity, Simulation, Traffic
-from search.objectives import label
 from search.plans import Plan
 from search.protocol import Progress
 
@@ -115,7 +114,7 @@ def verify(plan: Plan, most: int = 0, *, seed: int = 0, progress: Progress | Non
     simulated; `simulated_meets`: whether all objectives held.
     """
     slo = plan.judge.asked.slo
-    names = list(dict.fromkeys([*(label(o) for o in slo.objectives), *FIGURES]))
+    names = list(dict.fromkeys([*(o.key for o in slo.objectives), *FIGURES]))
     chosen = finalists(plan, most or plan.scenario.choices.finalists)
     rows = []
     for done, number in enumerate(chosen):
@@ -134,7 +133,7 @@ def verify(plan: Plan, most: int = 0, *, seed: int = 0, progress: Progress | Non
 
 def columns(plan: Plan) -> list[str]:
     """What a terminal shows of `verify`: each objective twice, the share of requests within all, the verdict."""
-    names = [label(o) for o in plan.judge.asked.slo.objectives] or ["ttft_ms", "tpot_ms"]
+    names = [o.key for o in plan.judge.asked.slo.objectives] or ["ttft_ms", "tpot_ms"]
     pairs = [c for name in names for c in (name, f"simulated_{name}")]
     throughput = ["output_tok_s", "simulated_output_tok_s"]
     return ["candidate", *pairs, *throughput, "slo_attainment", "simulated_meets", "remark"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from hwdb import PerfmodelError
 from perfmodel import Slo, Workload
-from search.objectives import chances
+from perfmodel.chance import chances
 from search.plans import Plan
 from search.protocol import Progress
 

@@ -11,9 +11,9 @@ import pytest
 
 from hwdb import Infeasible, InputError
 from perfmodel import Objective, Slo
+from perfmodel.chance import allowed, chance, chances, keeps, overall, strain
 from perfmodel.costs import Roofline
 from search import Exhaustive, FleetInfeasible, OptunaSearcher, Plan, load_scenario, plan, plan_fleet
-from search.objectives import allowed, chance, chances, keeps, overall, strain
 from search.pairs import estimates as pair_estimates
 from search.scoring import VERDICTS
 from search.sizing import greatest, least_whole

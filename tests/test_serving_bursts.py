@@ -13,14 +13,14 @@ from perfmodel import simulator
 from perfmodel.answers import SPREAD, cut_spread, longest, survival
 from perfmodel.costs import Roofline
 from perfmodel.deployment import deployments
-from perfmodel.emptying import RANKS, Batch, Emptied, empty
+from perfmodel.emptying import Batch, Emptied, empty
 from perfmodel.enginefile import engine
 from perfmodel.estimates import Estimates
 from perfmodel.estimator import estimate, estimate_load
 from perfmodel.load import load
 from perfmodel.models import model
 from perfmodel.queueing import room_wait, sent_back, walk_wait
-from perfmodel.workload import Workload
+from perfmodel.workload import RANKS, Workload
 
 H100, RTX = [hwdb.device("h100-sxm")], [hwdb.device("rtx-4090")]
 LLAMA = model("llama-3.1-8b")
@@ -118,7 +118,7 @@ def play(count: int, room: int, outputs: np.ndarray, *, apart: bool) -> dict[str
             first[r] = clock
             running.append(r)
     tpot = (end - first) / np.maximum(outputs, 1)
-    ranked = np.sort(first)[[int(q * count) for q in RANKS]]
+    ranked = np.sort(first)[[int(q * count) for q in RANKS.values()]]
     return {"first": first.mean(), "makespan": clock, "tpot": tpot.mean(), "ranked": ranked}  # type: ignore[dict-item]
 
 
@@ -155,7 +155,7 @@ def test_a_batch_without_end_goes_at_the_rate_of_its_middle(apart: bool) -> None
     found = empty(whole)
     assert one(found.makespan) / 1e7 == pytest.approx(one(whole.gap), rel=1e-3)
     assert one(found.first) == pytest.approx(1e7 * one(whole.gap) / 2, rel=1e-3)
-    np.testing.assert_allclose(found.entry[:, 0], np.array(RANKS) * 1e7 * one(whole.gap), rtol=1e-3)
+    np.testing.assert_allclose(found.entry[:, 0], np.array(list(RANKS.values())) * 1e7 * one(whole.gap), rtol=1e-3)
 
 
 def test_answers_that_spread_leave_a_longer_tail_and_a_limit_cuts_it() -> None:

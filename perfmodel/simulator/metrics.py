@@ -12,12 +12,11 @@ from hwdb import InputError, UnknownName
 from perfmodel.demand import Array
 from perfmodel.simulator.simulation import Simulation
 from perfmodel.simulator.tokens import experience, gaps
-from perfmodel.workload import Objective, Slo
+from perfmodel.workload import RANKS, STATISTICS, Objective, Slo
 
 if TYPE_CHECKING:
     import pandas as pd
 
-STATISTICS = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,8 @@ class Distribution:
 
     def at(self, statistic: str) -> float:
         """The value called `statistic` (mean, p50, p90, p95 or p99)."""
-        if statistic not in ("mean", *STATISTICS):
-            raise UnknownName("statistic", statistic, ("mean", *STATISTICS))
+        if statistic not in STATISTICS:
+            raise UnknownName("statistic", statistic, STATISTICS)
         return float(getattr(self, statistic))
 
 
@@ -51,7 +50,7 @@ def distribution(values: Array, weights: Array | None = None) -> Distribution:
         return Distribution(*[float("nan")] * 5)
     order = np.argsort(values)
     total = np.cumsum(weights[order])
-    places = np.searchsorted(total, np.array(list(STATISTICS.values())) * total[-1] * (1 - 1e-12))
+    places = np.searchsorted(total, np.array(list(RANKS.values())) * total[-1] * (1 - 1e-12))
     found = values[order][np.minimum(places, len(values) - 1)]
     return Distribution(float(np.dot(values, weights) / total[-1]), *(float(v) for v in found))
 
@@ -172,7 +171,7 @@ def summary(simulation: Simulation, slo: Slo | None = None) -> dict[str, float]:
     }  # fmt: skip
     for metric in ("ttft", "tpot", "itl", "e2e", "normalised"):
         found = latency(simulation, metric)
-        row |= {f"{metric}_ms": 1e3 * found.mean, **{f"{metric}_ms_{s}": 1e3 * found.at(s) for s in STATISTICS}}
+        row |= {f"{metric}_ms": 1e3 * found.mean, **{f"{metric}_ms_{s}": 1e3 * found.at(s) for s in RANKS}}
     if slo is not None and slo.objectives:
         row["slo_attainment"] = float(attained(simulation, slo).mean())
         row["goodput"] = goodput(simulation, slo)

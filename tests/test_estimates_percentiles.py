@@ -1,0 +1,46 @@
+"""Percentiles over all requests of a mix: one definition for frames, plans and predictions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import hwdb
+import perfmodel as pm
+from perfmodel import percentiles
+from perfmodel.percentiles import overall
+
+
+def test_frame_shows_the_percentile_of_the_mix() -> None:
+    """9 short prompts for each long one: the 90th percentile lies where the long ones begin, not between the two."""
+    workload = pm.Workload.from_lengths([200, 8000], [200, 200], share=[0.9, 0.1], rate=2.0)
+    found = pm.estimate(pm.model("meta-llama/Llama-3.1-70B"), workload, pm.deployments([hwdb.device("h100-sxm")], tp=4))
+    for statistic in ("p50", "p90", "p99"):
+        shown = found.frame()[f"ttft_ms_{statistic}"][0]
+        assert shown == pytest.approx(overall(found, "ttft", statistic)[0] * 1e3, rel=1e-12)
+        below = percentiles.share_within(found, "ttft", np.array([shown / 1e3]))[0]
+        assert below == pytest.approx(float(statistic[1:]) / 100, rel=1e-6)
+    fast, slow = found.quantile("ttft", "p90")[:, 0] * 1e3
+    assert 0.9 * fast + 0.1 * slow < 0.5 * found.frame()["ttft_ms_p90"][0]
+
+
+@given(
+    st.lists(st.tuples(st.floats(16, 8000), st.floats(2, 500), st.floats(0.05, 1)), min_size=2, max_size=5),
+    st.floats(0.1, 3.0),
+)
+@settings(max_examples=20)
+def test_percentiles_of_a_frame_lie_between_the_classes_and_rise(
+    classes: list[tuple[float, float, float]], rate: float
+) -> None:
+    inputs, outputs, shares = zip(*classes, strict=True)
+    workload = pm.Workload.from_lengths(list(inputs), list(outputs), share=[s / sum(shares) for s in shares], rate=rate)
+    found = pm.estimate(pm.model("meta-llama/Llama-3.1-8B"), workload, pm.deployments([hwdb.device("h100-sxm")]))
+    frame = found.frame()
+    for metric in ("ttft", "tpot"):
+        values = [frame[f"{metric}_ms_{s}"][0] for s in ("p50", "p90", "p99")]
+        assert values == sorted(values)
+        for statistic, value in zip(("p50", "p90", "p99"), values, strict=True):
+            own = found.quantile(metric, statistic)[:, 0] * 1e3
+            assert own.min() * (1 - 1e-9) <= value <= own.max() * (1 + 1e-9)
