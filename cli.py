@@ -14,9 +14,9 @@ import typer
 
 import search
 from hwdb import PerfmodelError, load
-from search import present
-from search.options import AsCsv, AsJson, Folders, Model, Name, Scenario
-from search.profiling import profile
+from search.commands.options import AsCsv, AsJson, Folders, Model, Name, Scenario
+from search.commands.profile import profile
+from search.output import tables as present
 
 app = typer.Typer(
     name="perfmodel",
@@ -45,7 +45,7 @@ def plan(
     hwdb: Folders = None,
 ) -> None:
     """Rank every configuration of the hardware on offer that serves the scenario within its SLOs."""
-    from search import summary
+    from search.output import words as summary
 
     form = present.form(as_json, as_csv)
     with present.progress("searching") as update:
@@ -54,7 +54,7 @@ def plan(
     if explain:
         return present.show(found.terms(), form, title=f"Where the time goes: {rows[0]['candidate']}")
     if verify:
-        from search import verify as replayed
+        from search.planning import verify as replayed
 
         with present.progress("replaying") as update:
             checked = replayed.verify(found, progress=update)
@@ -82,7 +82,7 @@ def simulate(
     hwdb: Folders = None,
 ) -> None:
     """Replay the scenario's load on a finalist of its plan, iteration by iteration."""
-    from search import verify
+    from search.planning import verify
 
     form = present.form(as_json, as_csv)
     with present.progress("searching") as update:
@@ -98,7 +98,7 @@ def simulate(
 @app.command("fleet")
 def fleet(scenario: Scenario, as_json: AsJson = False, as_csv: AsCsv = False, hwdb: Folders = None) -> None:
     """Choose how many of which: the least-cost mix of hardware for the scenario's classes of requests, with proof."""
-    from search import summary
+    from search.output import words as summary
 
     form = present.form(as_json, as_csv)
     found = search.plan_fleet(search.load_scenario(scenario, hwdb or ()))
@@ -181,7 +181,8 @@ def estimate(
 
     Bounds that are more likely missed than kept, or asked of what does not fit, end it with exit code 1.
     """
-    from search import pooled, single
+    from search.commands import estimate as single
+    from search.commands import estimate_pools as pooled
 
     form, database = present.form(as_json, as_csv), load(hwdb or ())
     slo = single.slo_of(ttft_ms, tpot_ms, e2e_ms, slo_at)
@@ -246,7 +247,7 @@ def hw_list(
     hwdb: Folders = None,
 ) -> None:
     """List devices, or nodes."""
-    from search import rows
+    from search.output import rows
 
     form = present.form(as_json, as_csv)
     if nodes:
@@ -258,7 +259,7 @@ def hw_list(
 @hw.command("show")
 def hw_show(name: Name, as_json: AsJson = False, as_csv: AsCsv = False, hwdb: Folders = None) -> None:
     """Show every figure of a device with unit, kind and source, its ridge points and its prices."""
-    from search import rows
+    from search.output import rows
 
     database = load(hwdb or ())
     device = database.device(name)
@@ -275,7 +276,7 @@ def hw_compare(
     hwdb: Folders = None,
 ) -> None:
     """Set devices side by side, ridge points included."""
-    from search import rows
+    from search.output import rows
 
     database = load(hwdb or ())
     found = [rows.device_row(database.device(name), database.prices(name)) for name in names]
@@ -291,7 +292,7 @@ def models_list(
 ) -> None:
     """List the models of the catalogue."""
     from perfmodel.models import model, names
-    from search import rows
+    from search.output import rows
 
     found = [rows.model_row(model(name)) for name in names() if like.lower() in name.lower()]
     form = present.form(as_json, as_csv)
@@ -302,7 +303,7 @@ def models_list(
 def models_show(name: Model, as_json: AsJson = False, as_csv: AsCsv = False) -> None:
     """Show the shape of a model: parameters, weights, cache a token."""
     from perfmodel import model
-    from search import rows
+    from search.output import rows
 
     row = rows.model_row(model(name))
     form = present.form(as_json, as_csv)

@@ -22,11 +22,11 @@ import pandas as pd
 import hwdb
 import perfmodel
 from perfmodel import Deployments, ModelSpec, Workload, simulator
-from perfmodel.enginefile import Engine
-from perfmodel.enginefile import engine as engine_of
-from perfmodel.estimates import Estimates
-from perfmodel.estimator import estimate_load
-from perfmodel.load import load
+from perfmodel.engines.spec import Engine
+from perfmodel.engines.spec import engine as engine_of
+from perfmodel.estimates.estimates import Estimates
+from perfmodel.estimates.estimator import estimate_load
+from perfmodel.workload.load import load
 
 #: (model, device, layout, engine)
 DEPLOYMENTS: tuple[tuple[str, str, dict[str, float], str], ...] = (

@@ -25,17 +25,17 @@ import pandas as pd
 from scipy.optimize import least_squares
 
 from hwdb import load as load_hwdb
-from perfmodel.batch import Prediction
-from perfmodel.casetable import read_cases
+from perfmodel.cases.prediction import Prediction
+from perfmodel.cases.table import read_cases
 from perfmodel.costs import BOUNDS, KERNELS, default
-from perfmodel.costs.corrected import combined, kernel
-from perfmodel.enginefile import FOLDER, Engine
-from perfmodel.estimates import assemble
-from perfmodel.estimator import bench, per_replica
-from perfmodel.passes import Passes
-from perfmodel.serving import serve
-from perfmodel.step import step_shape
-from perfmodel.steps import priced, summed
+from perfmodel.costs.engine_factors import combined, kernel
+from perfmodel.costs.step_cost import priced, summed
+from perfmodel.engines.spec import FOLDER, Engine
+from perfmodel.estimates.estimates import assemble
+from perfmodel.estimates.estimator import bench, per_replica
+from perfmodel.operators.step import step_shape
+from perfmodel.serving.closed_form import serve
+from perfmodel.serving.steps import Passes
 
 #: Field of Engine -> (key in its file, SI to file, lower and upper bound in the file's unit).
 CONSTANTS = {
@@ -234,7 +234,7 @@ def write_factors(entries: list[dict[str, object]]) -> None:
     entries = sorted([*others, *entries], key=lambda e: str(e["engine"]))
     head = (
         "# Time of an engine's passes over the sum of stand-alone kernels, by what limits them and by kind of kernel;\n"
-        "# fitted by benchmarks/fit_serving.py on measured serving runs (train split): perfmodel/costs/corrected.py\n"
+        "# fitted by benchmarks/fit_serving.py on measured serving runs (train split): perfmodel/costs/engine_factors.py\n"
     )
     parts = []
     for entry in entries:

@@ -24,8 +24,8 @@ import pandas as pd
 
 from benchmarks.accuracy_tables import joined, rows_of
 from benchmarks.fit_serving import fold_of
-from perfmodel.batch import INTERVALS
-from perfmodel.spread import CLASSES
+from perfmodel.cases.prediction import INTERVALS
+from perfmodel.estimates.intervals import CLASSES
 
 FEWEST = 40
 FOLDS = 2
@@ -70,7 +70,7 @@ def unseen(cases: Path, truth: Path, fold: int) -> pd.DataFrame:
             ("-m", "benchmarks.fit_serving", cases, truth, "--write", "--folds", str(FOLDS), "--fold", str(fold)),
             (
                 "-c",
-                f"from perfmodel.batch import predict; predict({str(cases)!r}).to_csv({str(answers)!r}, index=False)",
+                f"from perfmodel.cases.prediction import predict; predict({str(cases)!r}).to_csv({str(answers)!r}, index=False)",
             ),
         )
         for step in steps:

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 import hwdb
 from benchmarks.operators_common import error, one_device
 from perfmodel.costs import Profiled
-from perfmodel.demand import BASES, Array, Demand
 from perfmodel.dtypes import FORMAT_CODE
+from perfmodel.operators.demand import BASES, Array, Demand
 from perfmodel.profiles import aiconfigurator, files, heldout, store
 from perfmodel.profiles.build import package_rows
 from perfmodel.profiles.families import FAMILY, Family, Reference, Variant, bound, shape_at

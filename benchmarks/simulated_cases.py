@@ -32,13 +32,13 @@ import pandas as pd
 from benchmarks.accuracy_tables import SILICON
 from hwdb import Hwdb, PerfmodelError, load
 from perfmodel import simulator
-from perfmodel.answers import SPREAD
-from perfmodel.batch import Group, Prediction
-from perfmodel.casetable import cases_of
+from perfmodel.cases.prediction import Group, Prediction
+from perfmodel.cases.table import cases_of
 from perfmodel.costs import default
-from perfmodel.deployment import Deployments
-from perfmodel.load import Load
+from perfmodel.deployment.deployments import Deployments
 from perfmodel.simulator import Pool, StepTable, Traffic
+from perfmodel.workload.load import Load
+from perfmodel.workload.output_lengths import SPREAD
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Spread of the logarithm of natural lengths (ShareGPT's prompts 1.2, answers 0.8; Azure conversations 0.9 and 0.8).
@@ -70,7 +70,7 @@ def lengths(mean: float, count: int, how: str, generator: np.random.Generator) -
 
 
 def answer_lengths(mean: float, most: float, count: int, how: str, generator: np.random.Generator) -> np.ndarray:
-    """`count` answers of the given mean; natural ones as `perfmodel.answers` spreads them, cut at `most`."""
+    """`count` answers of the given mean; natural ones as `perfmodel.workload.output_lengths` spreads them, cut at `most`."""
     if how.partition(":")[0] in ("", "fixed", "uniform"):
         return lengths(mean, count, how, generator)
     shape = SPREAD["trace"] ** -1.086

@@ -18,9 +18,9 @@ import numpy as np
 import hwdb
 import perfmodel
 from perfmodel import Workload, simulator
-from perfmodel.datasets import histogram
 from perfmodel.simulator import Simulation, Traffic
-from perfmodel.traces import read_trace
+from perfmodel.workload.datasets import histogram
+from perfmodel.workload.traces import read_trace
 
 #: Requests/s of the Azure 2023 conversation trace: 19,366 in 3,508 s.
 RATE = 5.5

@@ -15,9 +15,9 @@ import numpy as np
 
 from benchmarks.operators_common import SAMPLE, Cells, device, error, measured_cells, priced, tables
 from perfmodel.costs.calibrated import Calibrated, relatives
+from perfmodel.costs.intervals import STRANGER, TWIN
 from perfmodel.costs.roofline import Roofline
-from perfmodel.costs.spread import STRANGER, TWIN
-from perfmodel.demand import Array
+from perfmodel.operators.demand import Array
 from perfmodel.profiles import store
 from perfmodel.profiles.spreads import half_width, merge
 

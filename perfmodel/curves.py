@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from perfmodel.demand import Array
+from perfmodel.operators.demand import Array
 
 
 def interpolate(knots: Array, values: Array, at: Array) -> Array:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from perfmodel.demand import Array
+from perfmodel.operators.demand import Array
 
 Real = Array | float
 

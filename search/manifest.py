@@ -18,7 +18,7 @@ from perfmodel import __version__
 DATA = {
     "hardware": (("hwdb", "devices"), ("hwdb", "nodes"), ("hwdb", "prices")),
     "models": (("perfmodel", "models/catalogue"),),
-    "engines": (("perfmodel", "engines"),),
+    "engines": (("perfmodel", "engines/catalogue"),),
 }
 
 

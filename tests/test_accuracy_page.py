@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import accuracy, accuracy_reasons, accuracy_tables
 from hwdb import InputError, load
-from perfmodel.batch import predict
+from perfmodel.cases.prediction import predict
 
 SETUP = {"trust": "A", "spec_decode": "", "twin_in_train": "0", "split": "test", "dataset": "lab", "isl": "512",
          "osl": "64", "mode": "closed", "concurrency": "4", "batch": "", "rate_rps": "", "n_requests": ""}  # fmt: skip

@@ -11,17 +11,17 @@ import hwdb
 from hwdb import InputError, UnknownName
 from perfmodel import Workload, estimate, explain, model
 from perfmodel import equations as eq
-from perfmodel.adapters import TARGETS, Adapters, distinct_drawn, popularity
 from perfmodel.costs import Roofline
-from perfmodel.demand import Demand
-from perfmodel.deployment import deployments
-from perfmodel.hardware import hardware
-from perfmodel.layout import Layout, layout
-from perfmodel.lowrank import adapter_bytes, adapting, sites, swapped
-from perfmodel.offload import link_of
+from perfmodel.costs.step_cost import step_cost
+from perfmodel.deployment.adapters import adapter_bytes, adapting, sites, swapped
+from perfmodel.deployment.deployments import deployments
+from perfmodel.deployment.offload import link_of
+from perfmodel.deployment.sharding import Layout, layout
+from perfmodel.hardware.columns import hardware
+from perfmodel.models.lora import TARGETS, Adapters, distinct_drawn, popularity
+from perfmodel.operators.demand import Demand
+from perfmodel.operators.step import Step
 from perfmodel.simulator import simulate, summary
-from perfmodel.step import Step
-from perfmodel.steps import step_cost
 
 H100, A100 = [hwdb.device("h100-sxm")], [hwdb.device("a100-sxm-80gb")]
 LLAMA, LLAMA2, MIXTRAL = "llama-3.1-8b", "meta-llama/Llama-2-7b-hf", "mistralai/Mixtral-8x7B-v0.1"

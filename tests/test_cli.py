@@ -15,7 +15,7 @@ import pytest
 import cli
 from perfmodel import __version__, deployments, estimate, model
 from perfmodel.dtypes import FORMAT_CODE
-from perfmodel.workload import Workload
+from perfmodel.workload.workload import Workload
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "meta-llama/Llama-3.1-70B"
@@ -207,7 +207,7 @@ def test_interruption_ends_quietly(capsys: pytest.CaptureFixture[str], monkeypat
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("search.rows.device_rows", interrupted)
+    monkeypatch.setattr("search.output.rows.device_rows", interrupted)
     assert cli.main(["hw", "list"]) == 130
     assert "Traceback" not in capsys.readouterr().err
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 import hwdb
 from perfmodel import equations as eq
-from perfmodel.collectives import collective_time, path
-from perfmodel.demand import Demand
-from perfmodel.hardware import Hardware, hardware
+from perfmodel.costs.collectives import collective_time, path
+from perfmodel.hardware.columns import Hardware, hardware
+from perfmodel.operators.demand import Demand
 
 FAMILIES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p")
 MB = 1e6

@@ -7,11 +7,11 @@ import pytest
 
 import hwdb
 from perfmodel.costs import BOUNDS, KERNELS, Corrected, Roofline
-from perfmodel.costs import corrected as module
-from perfmodel.costs.corrected import combined, factors, kernel
-from perfmodel.demand import FAMILIES, Demand
+from perfmodel.costs import engine_factors as module
+from perfmodel.costs.engine_factors import combined, factors, kernel
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
-from perfmodel.hardware import Hardware, hardware
+from perfmodel.hardware.columns import Hardware, hardware
+from perfmodel.operators.demand import FAMILIES, Demand
 
 
 def h100() -> Hardware:

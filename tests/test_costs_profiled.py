@@ -11,10 +11,10 @@ import pytest
 import hwdb
 from perfmodel.costs import Calibrated, FirstKnown, Profiled, Roofline, default
 from perfmodel.costs.calibrated import FAR, Relative, carried, ceilings, kinship, relatives
-from perfmodel.costs.spread import calibrated_spread, spreads
-from perfmodel.demand import BASES, BASIS_CODE, FAMILIES, Cost, CostModel, Demand
+from perfmodel.costs.intervals import calibrated_spread, spreads
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_BYTES, FORMAT_CODE
-from perfmodel.hardware import hardware
+from perfmodel.hardware.columns import hardware
+from perfmodel.operators.demand import BASES, BASIS_CODE, FAMILIES, Cost, CostModel, Demand
 from perfmodel.profiles import store
 from perfmodel.profiles.aiconfigurator import strangled
 from perfmodel.profiles.families import FAMILY, Reference, Variant, bound

@@ -15,9 +15,9 @@ import hwdb
 import search
 from hwdb import InputError
 from perfmodel import Workload, deployments, estimate_disaggregated, model
-from perfmodel.adapters import Adapters
-from perfmodel.estimates import Estimates
-from perfmodel.offload import figures_of
+from perfmodel.deployment.offload import figures_of
+from perfmodel.estimates.estimates import Estimates
+from perfmodel.models.lora import Adapters
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 MODEL = "llama-3.1-8b"

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 import hwdb
 from hwdb import InputError
 from perfmodel.costs import Roofline
-from perfmodel.deployment import Deployments, deployments
-from perfmodel.disaggregated import HAND_OVER, estimate_disaggregated, estimate_pools, transfer_time
-from perfmodel.enginefile import engine
-from perfmodel.estimates import Estimates
-from perfmodel.estimator import Bench, bench, estimate
-from perfmodel.load import load
+from perfmodel.deployment.deployments import Deployments, deployments
+from perfmodel.engines.spec import engine
+from perfmodel.estimates.disaggregated import HAND_OVER, estimate_disaggregated, estimate_pools, transfer_time
+from perfmodel.estimates.estimates import Estimates
+from perfmodel.estimates.estimator import Bench, bench, estimate
 from perfmodel.models import ModelSpec, model
-from perfmodel.workload import Workload
+from perfmodel.workload.load import load
+from perfmodel.workload.workload import Workload
 
 H100 = hwdb.device("h100-sxm")
 LLAMA = model("llama-3.1-70b")

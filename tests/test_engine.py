@@ -10,7 +10,7 @@ import pytest
 
 import hwdb
 from hwdb import InputError, UnknownName
-from perfmodel.enginefile import FOLDER, KINDS, Engine, check_engine_name, engine, load_engine, names
+from perfmodel.engines.spec import FOLDER, KINDS, Engine, check_engine_name, engine, load_engine, names
 
 GIB = 2.0**30
 

@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 
 import hwdb
 from hwdb import InputError, UnknownName
-from perfmodel import estimator
 from perfmodel.costs import Roofline
-from perfmodel.demand import BASES
-from perfmodel.deployment import Deployments, deployments
+from perfmodel.deployment.deployments import Deployments, deployments
 from perfmodel.dtypes import FORMAT_CODE
-from perfmodel.enginefile import engine
-from perfmodel.estimates import Estimates
-from perfmodel.estimator import bench, estimate
-from perfmodel.load import load
+from perfmodel.engines.spec import engine
+from perfmodel.estimates import estimator
+from perfmodel.estimates.estimates import Estimates
+from perfmodel.estimates.estimator import bench, estimate
 from perfmodel.models import model
-from perfmodel.workload import Workload
+from perfmodel.operators.demand import BASES
+from perfmodel.workload.load import load
+from perfmodel.workload.workload import Workload
 
 NAMES = ("h100-sxm", "l40s", "mi300x", "gb200", "h200-sxm")
 DEVICES = [hwdb.device(n) for n in NAMES]

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import hwdb
 import perfmodel as pm
-from perfmodel import percentiles
-from perfmodel.percentiles import overall
+from perfmodel.estimates import percentiles
+from perfmodel.estimates.percentiles import overall
 
 
 def test_frame_shows_the_percentile_of_the_mix() -> None:

@@ -9,15 +9,15 @@ import pytest
 
 import hwdb
 from perfmodel.costs import Roofline, default
-from perfmodel.costs.efficiency import efficiency
-from perfmodel.demand import BASES, CostModel
-from perfmodel.deployment import deployments
-from perfmodel.enginefile import engine
-from perfmodel.estimator import estimate
-from perfmodel.explanation import Term, explain
-from perfmodel.hardware import hardware
+from perfmodel.deployment.deployments import deployments
+from perfmodel.engines.spec import engine
+from perfmodel.estimates.estimator import estimate
+from perfmodel.estimates.explanation import Term, explain
+from perfmodel.hardware.columns import hardware
+from perfmodel.hardware.efficiency import efficiency
 from perfmodel.models import model
-from perfmodel.workload import Workload
+from perfmodel.operators.demand import BASES, CostModel
+from perfmodel.workload.workload import Workload
 
 DEVICES = [hwdb.device(n) for n in ("h100-sxm", "l40s", "mi300x")]
 lengths = Workload.from_lengths

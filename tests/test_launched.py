@@ -7,14 +7,14 @@ import pytest
 
 import hwdb
 from perfmodel.costs import BOUNDS, Launched, Roofline, default
-from perfmodel.costs.launched import launch_time
-from perfmodel.demand import Demand
-from perfmodel.deployment import deployments
-from perfmodel.enginefile import engine
-from perfmodel.estimator import estimate
-from perfmodel.hardware import hardware
+from perfmodel.costs.launch_floor import launch_time
+from perfmodel.deployment.deployments import deployments
+from perfmodel.engines.spec import engine
+from perfmodel.estimates.estimator import estimate
+from perfmodel.hardware.columns import hardware
 from perfmodel.models import model
-from perfmodel.workload import Workload
+from perfmodel.operators.demand import Demand
+from perfmodel.workload.workload import Workload
 
 
 def test_no_operator_takes_less_than_a_launch_and_longer_ones_stay() -> None:

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hwdb
-from perfmodel.deployment import deployments
+from perfmodel.deployment.deployments import deployments
+from perfmodel.deployment.sharding import Layout, layout
 from perfmodel.dtypes import FORMAT_CODE
-from perfmodel.enginefile import Engine, engine
-from perfmodel.hardware import hardware
-from perfmodel.layout import Layout, layout
-from perfmodel.memory import Memory, activation_bytes, memory, sequence_bytes, weights_per_device
+from perfmodel.engines.spec import Engine, engine
+from perfmodel.hardware.columns import hardware
+from perfmodel.memory.budget import Memory, activation_bytes, memory, sequence_bytes, weights_per_device
 from perfmodel.models import ModelSpec, base_names, model
 
 LLAMA, DEEPSEEK = "llama-3.1-70b", "deepseek-v3"

@@ -12,16 +12,16 @@ from hwdb import InputError
 from perfmodel import Estimates, Workload, engine, estimate, explain, model
 from perfmodel import equations as eq
 from perfmodel.costs import Roofline
-from perfmodel.deployment import Deployments, deployments
+from perfmodel.costs.step_cost import priced, step_cost
+from perfmodel.deployment.deployments import Deployments, deployments
+from perfmodel.deployment.offload import LINK_SHARE, Host, figures_of, hosted, link_of
+from perfmodel.deployment.sharding import Layout, layout
 from perfmodel.dtypes import FORMAT_CODE
-from perfmodel.enginefile import Engine
-from perfmodel.hardware import hardware
-from perfmodel.layout import Layout, layout
-from perfmodel.memory import sequence_bytes, weights_in_host, weights_per_device
-from perfmodel.offload import LINK_SHARE, Host, figures_of, hosted, link_of
+from perfmodel.engines.spec import Engine
+from perfmodel.hardware.columns import hardware
+from perfmodel.memory.budget import sequence_bytes, weights_in_host, weights_per_device
+from perfmodel.operators.step import Step
 from perfmodel.simulator import simulate, summary
-from perfmodel.step import Step
-from perfmodel.steps import priced, step_cost
 
 H100, LLAMA, MIXTRAL = hwdb.device("h100-sxm"), "llama-3.1-8b", "mistralai/Mixtral-8x7B-v0.1"
 ANSWER = Step(decode_seqs=1.0, decode_context=1000.0)

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 import hwdb
 from perfmodel import equations as eq
-from perfmodel.demand import FAMILIES, Demand
-from perfmodel.deployment import deployments
+from perfmodel.deployment.deployments import deployments
+from perfmodel.deployment.sharding import Layout, layout
 from perfmodel.dtypes import FORMAT_CODE, FORMAT_NAMES
-from perfmodel.layout import Layout, layout
 from perfmodel.models import Block, Mixer, Mlp, ModelSpec, base_names, model
-from perfmodel.operators import EXPERT_SKEW, operators
-from perfmodel.step import Step, all_tokens, local_tokens
+from perfmodel.operators.demand import FAMILIES, Demand
+from perfmodel.operators.forward import EXPERT_SKEW, operators
+from perfmodel.operators.step import Step, all_tokens, local_tokens
 
 H100 = [hwdb.device("h100-sxm")]
 LLAMA, DEEPSEEK, MIXTRAL = "llama-3.1-70b", "deepseek-v3", "mistralai/Mixtral-8x7B-v0.1"

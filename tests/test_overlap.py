@@ -16,21 +16,21 @@ import hwdb
 import perfmodel
 from hwdb import InputError, UnknownName
 from perfmodel.costs import Roofline, default
-from perfmodel.demand import CostModel
-from perfmodel.deployment import deployments
-from perfmodel.enginefile import FOLDER, Engine, engine, load_engine, names
-from perfmodel.estimator import bench, estimate
-from perfmodel.explanation import explain
-from perfmodel.load import load
+from perfmodel.costs.step_cost import StepCost, step_cost
+from perfmodel.deployment.deployments import deployments
+from perfmodel.engines.overlap import KINDS_OF_TIME, kinds, overlap, overlapped, visible, ways
+from perfmodel.engines.spec import FOLDER, Engine, engine, load_engine, names
+from perfmodel.estimates.estimator import bench, estimate
+from perfmodel.estimates.explanation import explain
 from perfmodel.models import model
-from perfmodel.overlap import KINDS_OF_TIME, kinds, overlap, overlapped, visible, ways
-from perfmodel.passes import Passes
+from perfmodel.operators.demand import CostModel
+from perfmodel.operators.step import Step
+from perfmodel.serving.steps import Passes
 from perfmodel.simulator import latency
 from perfmodel.simulator.build import step_time
-from perfmodel.step import Step
-from perfmodel.steps import StepCost, step_cost
-from perfmodel.workload import Workload
-from search.scenario import load_scenario
+from perfmodel.workload.load import load
+from perfmodel.workload.workload import Workload
+from search.scenario.scenario import load_scenario
 
 GENERIC = engine("generic")
 OVERLAPPING = [w for w in ways() if w != "none"]

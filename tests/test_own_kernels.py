@@ -10,15 +10,15 @@ import pytest
 
 import hwdb
 from perfmodel.costs import FirstKnown, OwnKernels, Roofline
-from perfmodel.costs.own_kernels import TILE, rates, tiled
-from perfmodel.demand import Demand
-from perfmodel.deployment import deployments
+from perfmodel.costs.engine_kernels import TILE, rates, tiled
+from perfmodel.deployment.deployments import deployments
 from perfmodel.dtypes import FORMAT_CODE, FORMATS
-from perfmodel.enginefile import engine
-from perfmodel.estimator import estimate
-from perfmodel.hardware import hardware
+from perfmodel.engines.spec import engine
+from perfmodel.estimates.estimator import estimate
+from perfmodel.hardware.columns import hardware
 from perfmodel.models import model
-from perfmodel.workload import Workload
+from perfmodel.operators.demand import Demand
+from perfmodel.workload.workload import Workload
 
 LLAMA = model("meta-llama/Llama-3.1-8B-Instruct")
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import plotly.graph_objects as go
 import pytest
 
-from search import charts
-from search.page import Chip, Fact, Goal, Page, Section, Table, render
+from search.report import charts
+from search.report.page import Chip, Fact, Goal, Page, Section, Table, render
 
 ROWS = [{"name": "a<b>", "tpot_ms": 12.5, "fits": True}, {"name": "second", "tpot_ms": float("nan"), "fits": False}]
 FIGURES = {

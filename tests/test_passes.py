@@ -7,13 +7,13 @@ import pytest
 
 import hwdb
 from perfmodel.costs import Roofline
-from perfmodel.deployment import deployments
-from perfmodel.enginefile import engine
-from perfmodel.estimator import bench
-from perfmodel.load import load
+from perfmodel.deployment.deployments import deployments
+from perfmodel.engines.spec import engine
+from perfmodel.estimates.estimator import bench
 from perfmodel.models import model
-from perfmodel.passes import Passes
-from perfmodel.workload import Workload
+from perfmodel.serving.steps import Passes
+from perfmodel.workload.load import load
+from perfmodel.workload.workload import Workload
 
 SERIAL = engine("vllm").changed(
     step_host_time=2e-3, step_host_per_seq=1e-5, step_host_parallel=0.0, launch_time=0.0, overlap_scheduling=False

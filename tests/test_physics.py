@@ -19,15 +19,15 @@ import hwdb
 import perfmodel as pm
 from hwdb import Device
 from perfmodel.costs import Profiled, Roofline, default
-from perfmodel.demand import BASES, CostModel, Demand
+from perfmodel.deployment.sharding import layout
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
-from perfmodel.estimates import Estimates
-from perfmodel.hardware import hardware
-from perfmodel.layout import layout
+from perfmodel.estimates.estimates import Estimates
+from perfmodel.hardware.columns import hardware
 from perfmodel.models import ModelSpec
-from perfmodel.operators import operators
+from perfmodel.operators.demand import BASES, CostModel, Demand
+from perfmodel.operators.forward import operators
+from perfmodel.operators.step import Step
 from perfmodel.profiles import store
-from perfmodel.step import Step
 
 DENSE, SPARSE, LATENT = "meta-llama/Llama-3.1-8B", "Qwen/Qwen3-30B-A3B", "deepseek-ai/DeepSeek-V3"
 COSTS = {"default": default("vllm"), "roofline": Roofline()}

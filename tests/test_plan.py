@@ -11,12 +11,12 @@ import pytest
 
 from hwdb import Infeasible, InputError
 from perfmodel import Objective, Slo
-from perfmodel.chance import allowed, chance, chances, keeps, overall, strain
 from perfmodel.costs import Roofline
+from perfmodel.estimates.chance import allowed, chance, chances, keeps, overall, strain
 from search import Exhaustive, FleetInfeasible, OptunaSearcher, Plan, load_scenario, plan, plan_fleet
-from search.pairs import estimates as pair_estimates
-from search.scoring import VERDICTS
-from search.sizing import greatest, least_whole
+from search.planning.disaggregated import estimates as pair_estimates
+from search.planning.scoring import VERDICTS
+from search.planning.sizing import greatest, least_whole
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 BASE = """

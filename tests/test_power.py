@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 import hwdb
 from perfmodel.costs import BOUNDS, Roofline
-from perfmodel.deployment import deployments
-from perfmodel.enginefile import engine
-from perfmodel.estimates import Estimates
-from perfmodel.estimator import estimate
-from perfmodel.hardware import Hardware, hardware
+from perfmodel.deployment.deployments import deployments
+from perfmodel.engines.spec import engine
+from perfmodel.estimates.estimates import Estimates
+from perfmodel.estimates.estimator import estimate
+from perfmodel.hardware.columns import Hardware, hardware
 from perfmodel.models import model
-from perfmodel.power import busy_power, idle_power, shares
-from perfmodel.workload import Workload
+from perfmodel.power.device import busy_power, idle_power, shares
+from perfmodel.workload.workload import Workload
 
 LLAMA = model("llama-3.1-8b")
 lengths = Workload.from_lengths

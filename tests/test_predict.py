@@ -12,16 +12,16 @@ import pytest
 import hwdb
 from hwdb import InputError
 from perfmodel import predict
-from perfmodel.batch import INTERVALS, OUTPUT, PREDICTED
-from perfmodel.deployment import deployments
-from perfmodel.disaggregated import estimate_disaggregated
+from perfmodel.cases.prediction import INTERVALS, OUTPUT, PREDICTED
+from perfmodel.cases.unstated import placement
+from perfmodel.deployment.deployments import deployments
 from perfmodel.dtypes import FORMAT_CODE
-from perfmodel.enginefile import FOLDER
-from perfmodel.estimator import estimate
-from perfmodel.infer import placement
+from perfmodel.engines.spec import FOLDER
+from perfmodel.engines.speculation import KNOWN, speculation
+from perfmodel.estimates.disaggregated import estimate_disaggregated
+from perfmodel.estimates.estimator import estimate
 from perfmodel.models import model
-from perfmodel.speculation import KNOWN, speculation
-from perfmodel.workload import Workload
+from perfmodel.workload.workload import Workload
 
 LLAMA, BIG = "meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-70B"
 lengths = Workload.from_lengths
@@ -179,7 +179,7 @@ def test_the_first_reason_stays() -> None:
 
 
 def test_a_group_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    from perfmodel import batch
+    from perfmodel.cases import prediction as batch
 
     def fails_for_big(spec: object, *rest: object, **options: object) -> object:
         if spec == model(BIG):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwdb import InputError
-from search import present
+from search.output import tables as present
 
 ROWS = [
     {

@@ -21,7 +21,7 @@ from perfmodel.profiler import card, grid, power, roofline, timing
 from perfmodel.profiler.backend import Abilities, Call, NotHere
 from perfmodel.profiler.machine import Machine, machine, size
 from perfmodel.profiles.importers import plain, rows
-from search import roofline_plot
+from search.report import roofline_plot
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Rate and bandwidth of the pretended device.
@@ -467,9 +467,9 @@ class TestThisMachine:
     def test_prediction_agrees_with_fresh_measurements(self, real: tuple[Path, dict[str, list[float]]]):
         """Median within a factor 2 on a shared machine, of points it has seen and of shapes it has not."""
         from perfmodel.costs.profiled import Profiled
-        from perfmodel.demand import Demand
         from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
-        from perfmodel.hardware import hardware
+        from perfmodel.hardware.columns import hardware
+        from perfmodel.operators.demand import Demand
 
         out, result = real
         device = hwdb.Hwdb((*hwdb.load().folders, out / "hw")).device("this-machine")

@@ -11,7 +11,8 @@ import pytest
 
 import hwdb
 from hwdb import InputError
-from perfmodel.demand import BASIS_CODE, FAMILIES
+from perfmodel.costs import lookup
+from perfmodel.operators.demand import BASIS_CODE, FAMILIES
 from perfmodel.profiles import (
     aiconfigurator,
     build,
@@ -19,7 +20,6 @@ from perfmodel.profiles import (
     files,
     fit,
     heldout,
-    lookup,
     smooth,
     spreads,
     store,

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 import hwdb
 from perfmodel import equations as eq
 from perfmodel.costs import Roofline
-from perfmodel.deployment import deployments
-from perfmodel.disaggregated import estimate_disaggregated
-from perfmodel.enginefile import engine
-from perfmodel.estimates import Estimates
-from perfmodel.estimator import bench, estimate
-from perfmodel.load import load
+from perfmodel.deployment.deployments import deployments
+from perfmodel.engines.spec import engine
+from perfmodel.estimates.disaggregated import estimate_disaggregated
+from perfmodel.estimates.estimates import Estimates
+from perfmodel.estimates.estimator import bench, estimate
 from perfmodel.models import model
-from perfmodel.promptpool import FULL, PromptPool, prompt_pool
+from perfmodel.serving.prefill_pool import FULL, PromptPool, prompt_pool
 from perfmodel.simulator import latency, simulate
-from perfmodel.workload import Workload
+from perfmodel.workload.load import load
+from perfmodel.workload.workload import Workload
 
 H100 = hwdb.device("h100-sxm")
 LLAMA, DEEPSEEK = model("llama-3.1-70b"), model("deepseek-v3")

@@ -11,13 +11,13 @@ import pytest
 import hwdb
 from hwdb import InputError
 from perfmodel import Recipe, deployments, estimate, predict, recipe
-from perfmodel.batch import OUTPUT
-from perfmodel.casetable import longest_prompt
+from perfmodel.cases.prediction import OUTPUT
+from perfmodel.cases.table import longest_prompt
 from perfmodel.dtypes import FORMAT_CODE
-from perfmodel.enginefile import FOLDER, engine
+from perfmodel.engines.recipes import ASSUMABLE, assumed, base_name, instead, read_recipes, recipes
+from perfmodel.engines.spec import FOLDER, engine
 from perfmodel.models import base_names, model
-from perfmodel.recipes import ASSUMABLE, assumed, base_name, instead, read_recipes, recipes
-from perfmodel.workload import Workload
+from perfmodel.workload.workload import Workload
 
 HOPPER, BLACKWELL = hwdb.device("h200-sxm"), hwdb.device("b200-sxm")
 LLAMA, MINIMAX = "meta-llama/Llama-3.3-70B-Instruct", "MiniMaxAI/MiniMax-M2.5"

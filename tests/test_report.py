@@ -15,9 +15,10 @@ import pytest
 import cli
 import search
 from hwdb import Infeasible
-from search import charts, report, summary
-from search.plans import Plan
-from search.whatif import changes, what_if
+from search.output import words as summary
+from search.planning.plan import Plan
+from search.planning.whatif import changes, what_if
+from search.report import charts, report
 
 SCENARIO = """
 title = "Two <cards>"

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 import hwdb
 from hwdb import UnknownName
 from perfmodel.costs import BOUNDS, FirstKnown, Roofline, bound, default
-from perfmodel.costs import efficiency as shares_of
-from perfmodel.costs.efficiency import FIGURES, Efficiency, efficiency
-from perfmodel.demand import BASES, BASIS_CODE, FAMILIES, Cost, CostModel, Demand
-from perfmodel.deployment import deployments
+from perfmodel.costs.step_cost import SIGNIFICANT, priced, step_cost
+from perfmodel.deployment.deployments import deployments
+from perfmodel.deployment.sharding import layout
 from perfmodel.dtypes import ALIASES, COMPUTE, COMPUTE_CODE, FALLBACK, FORMAT_CODE, FORMATS, storage
-from perfmodel.hardware import Hardware, hardware
-from perfmodel.layout import layout
+from perfmodel.hardware import efficiency as shares_of
+from perfmodel.hardware.columns import Hardware, hardware
+from perfmodel.hardware.efficiency import FIGURES, Efficiency, efficiency
 from perfmodel.models import model
-from perfmodel.step import Step
-from perfmodel.steps import SIGNIFICANT, priced, step_cost
+from perfmodel.operators.demand import BASES, BASIS_CODE, FAMILIES, Cost, CostModel, Demand
+from perfmodel.operators.step import Step
 
 BF16 = COMPUTE_CODE["bf16"]
 ONE = np.ones(1)

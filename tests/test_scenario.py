@@ -10,9 +10,9 @@ import pytest
 
 import hwdb
 from hwdb import InputError
-from perfmodel.tomltable import Table, parse_toml
-from search.scenario import ENGINE_KEYS, OBJECTIVES, Scenario, load_scenario
-from search.workloadfile import WORKLOAD_KEYS
+from hwdb.tomlfile import Table, parse_toml
+from search.scenario.scenario import ENGINE_KEYS, OBJECTIVES, Scenario, load_scenario
+from search.scenario.workload import WORKLOAD_KEYS
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 

@@ -24,7 +24,7 @@ from search import (
     pareto,
     ranked,
 )
-from search.space import AXES
+from search.space.space import AXES
 
 LLAMA = model("meta-llama/Llama-3.1-70B")
 MOE = model("Qwen/Qwen3-235B-A22B")
@@ -284,7 +284,7 @@ def test_axes_are_fields_of_deployments() -> None:
 
 
 def test_rankings_cover_what_scenarios_may_ask() -> None:
-    from search.scenario import OBJECTIVES
+    from search.scenario.scenario import OBJECTIVES
 
     assert {k: RANKINGS[k] for k in OBJECTIVES} == OBJECTIVES
 

@@ -12,18 +12,18 @@ from hypothesis import strategies as st
 
 import hwdb
 from perfmodel.costs import Roofline, default
-from perfmodel.demand import Cost, Demand
-from perfmodel.deployment import deployments
-from perfmodel.enginefile import Engine, engine
-from perfmodel.estimates import Estimates
-from perfmodel.estimator import bench, estimate, per_replica
-from perfmodel.hardware import Hardware
-from perfmodel.load import Load, load
+from perfmodel.deployment.deployments import deployments
+from perfmodel.engines.spec import Engine, engine
+from perfmodel.estimates.estimates import Estimates
+from perfmodel.estimates.estimator import bench, estimate, per_replica
+from perfmodel.hardware.columns import Hardware
 from perfmodel.models import model
-from perfmodel.passes import Passes
-from perfmodel.serving import Served, interpolate, serve
-from perfmodel.step import Step
-from perfmodel.workload import Workload
+from perfmodel.operators.demand import Cost, Demand
+from perfmodel.operators.step import Step
+from perfmodel.serving.closed_form import Served, interpolate, serve
+from perfmodel.serving.steps import Passes
+from perfmodel.workload.load import Load, load
+from perfmodel.workload.workload import Workload
 
 H100 = [hwdb.device("h100-sxm")]
 LLAMA = model("llama-3.1-8b")

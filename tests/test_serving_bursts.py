@@ -10,17 +10,17 @@ import pytest
 
 import hwdb
 from perfmodel import simulator
-from perfmodel.answers import SPREAD, cut_spread, longest, survival
 from perfmodel.costs import Roofline
-from perfmodel.deployment import deployments
-from perfmodel.emptying import Batch, Emptied, empty
-from perfmodel.enginefile import engine
-from perfmodel.estimates import Estimates
-from perfmodel.estimator import estimate, estimate_load
-from perfmodel.load import load
+from perfmodel.deployment.deployments import deployments
+from perfmodel.engines.spec import engine
+from perfmodel.estimates.estimates import Estimates
+from perfmodel.estimates.estimator import estimate, estimate_load
 from perfmodel.models import model
-from perfmodel.queueing import room_wait, sent_back, walk_wait
-from perfmodel.workload import RANKS, Workload
+from perfmodel.serving.drain import Batch, Emptied, empty
+from perfmodel.serving.queueing import room_wait, sent_back, walk_wait
+from perfmodel.workload.load import load
+from perfmodel.workload.output_lengths import SPREAD, cut_spread, longest, survival
+from perfmodel.workload.workload import RANKS, Workload
 
 H100, RTX = [hwdb.device("h100-sxm")], [hwdb.device("rtx-4090")]
 LLAMA = model("llama-3.1-8b")

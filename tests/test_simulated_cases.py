@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import simulated_cases
 from hwdb import load
-from perfmodel.batch import predict
+from perfmodel.cases.prediction import predict
 
 COLUMNS = ("case_id", *simulated_cases.LAYOUT, "isl", "osl", "isl_dist", "batch", "concurrency", "rate_rps",
            "n_requests", "spec_decode", "prefix_hit", "prefill_batch", "decode_batch", "trace")  # fmt: skip

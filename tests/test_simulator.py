@@ -13,16 +13,16 @@ import pytest
 
 import hwdb
 import perfmodel
-import perfmodel.enginefile
+import perfmodel.engines.spec
 from hwdb import Infeasible, InputError, UnknownName
 from perfmodel import Objective, Slo, Workload, simulator
 from perfmodel.costs import default
-from perfmodel.estimator import bench
-from perfmodel.load import load
+from perfmodel.estimates.estimator import bench
 from perfmodel.simulator import Link, Policy, Pool, StepTable, arrivals, latency, run, token_times, traffic
 from perfmodel.simulator.build import _lengths, step_floor, step_time
 from perfmodel.simulator.metrics import distribution, e2e, normalised, tpot, ttft
-from perfmodel.traces import Trace
+from perfmodel.workload.load import load
+from perfmodel.workload.traces import Trace
 
 TABLE = StepTable.affine(0.01, per_token=1e-5, per_seq=1e-4, per_context=1e-8, most_tokens=1 << 14, most_seqs=512)
 TIGHT = Slo((Objective("ttft", "p99", 0.5), Objective("tpot", "mean", 0.05)))
@@ -91,7 +91,7 @@ def test_replicas_share_what_one_would_carry_alone():
     assert np.mean(ttft(shared)) <= np.mean(ttft(alone))
 
 
-@pytest.mark.parametrize("engine", perfmodel.enginefile.names())
+@pytest.mark.parametrize("engine", perfmodel.engines.spec.names())
 def test_every_engine_serves_all_it_is_asked(engine):
     """Historic and living ones, on a card small enough that memory counts; two users wait less than forty."""
     spec, row = perfmodel.model("llama-3.1-8b"), deployment("rtx-4090")

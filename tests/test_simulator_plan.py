@@ -10,7 +10,7 @@ import pytest
 import cli
 import search
 from hwdb import InputError, UnknownName
-from search import verify
+from search.planning import verify
 
 SCENARIO = """
 [model]

@@ -65,10 +65,10 @@ def shipped(folder: str, pattern: str) -> set[str]:
     [
         ("hwdb", "**/*.toml", "hwdb"),
         ("perfmodel/models/catalogue", "**/*.toml", "perfmodel/models/catalogue"),
+        ("perfmodel/engines/catalogue", "*.toml", "perfmodel/engines/catalogue"),
+        ("perfmodel/workload/lengths", "*.csv", "perfmodel/workload/lengths"),
         ("perfmodel/engines", "*.toml", "perfmodel/engines"),
-        ("perfmodel/lengths", "*.csv", "perfmodel/lengths"),
-        ("perfmodel", "*.toml", "perfmodel"),
-        ("search/templates", "*", "search/templates"),
+        ("search/report/templates", "*", "search/report/templates"),
         ("data/profiles", "*/*", "perfmodel/_profiles"),
     ],
 )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from perfmodel.costs.calibrated import Calibrated
-from perfmodel.costs.corrected import KERNELS, Corrected
-from perfmodel.costs.first_known import FirstKnown
-from perfmodel.costs.launched import Launched
-from perfmodel.costs.own_kernels import OwnKernels
+from perfmodel.costs.engine_factors import KERNELS, Corrected
+from perfmodel.costs.engine_kernels import OwnKernels
+from perfmodel.costs.fallback import FirstKnown
+from perfmodel.costs.launch_floor import Launched
 from perfmodel.costs.profiled import Profiled
 from perfmodel.costs.roofline import BOUNDS, Bound, Roofline, bound
-from perfmodel.demand import CostModel
+from perfmodel.operators.demand import CostModel
 
 __all__ = [
     "BOUNDS",

@@ -19,14 +19,15 @@ from numpy.typing import NDArray
 
 import hwdb
 from hwdb import Device
-from perfmodel.costs.efficiency import shares
+from perfmodel.costs import lookup
+from perfmodel.costs.intervals import STRANGER, calibrated_spread
 from perfmodel.costs.profiled import ROUTING, arithmetic, demand_shape, empty, formats
 from perfmodel.costs.roofline import bound as physical
-from perfmodel.costs.spread import STRANGER, calibrated_spread
-from perfmodel.demand import BASIS_CODE, Array, Cost, Demand
 from perfmodel.dtypes import FALLBACK
-from perfmodel.hardware import Hardware
-from perfmodel.profiles import lookup, store
+from perfmodel.hardware.columns import Hardware
+from perfmodel.hardware.efficiency import shares
+from perfmodel.operators.demand import BASIS_CODE, Array, Cost, Demand
+from perfmodel.profiles import store
 from perfmodel.profiles.families import FAMILY, Family, Reference, Variant, bound
 
 #: Relatives that are averaged, and how fast their weight falls with their distance.

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.costs.spread import spread_of
-from perfmodel.demand import BASIS_CODE, Array, Cost, Demand
-from perfmodel.hardware import Hardware
-from perfmodel.profiles import lookup, store
+from perfmodel.costs import lookup
+from perfmodel.costs.intervals import spread_of
+from perfmodel.hardware.columns import Hardware
+from perfmodel.operators.demand import BASIS_CODE, Array, Cost, Demand
+from perfmodel.profiles import store
 from perfmodel.profiles.families import FAMILY, Variant
 
 #: Expert load of routed layers: power law of exponent 1.01, the milder of the two skews that were measured.

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perfmodel.collectives import collective_time
-from perfmodel.costs.efficiency import Efficiency, efficiency, spread
-from perfmodel.demand import BASIS_CODE, Array, Cost, Demand
-from perfmodel.hardware import Hardware
+from perfmodel.costs.collectives import collective_time
+from perfmodel.hardware.columns import Hardware
+from perfmodel.hardware.efficiency import Efficiency, efficiency, spread
+from perfmodel.operators.demand import BASIS_CODE, Array, Cost, Demand
 
 COMPUTE_BOUND, MEMORY_BOUND, LINK_BOUND, LAUNCH_BOUND = range(4)
 BOUNDS = ("compute", "memory", "link", "launch")

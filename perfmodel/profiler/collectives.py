@@ -1,6 +1,6 @@
 """Collectives between the GPUs of this machine (or between processes over gloo), through torch.distributed.
 
-One process a rank; rank 0 writes the rows. Messages follow `perfmodel.collectives`: the vector each device holds for
+One process a rank; rank 0 writes the rows. Messages follow `perfmodel.costs.collectives`: the vector each device holds for
 all-reduce, the full vector for all-gather and reduce-scatter, what one device sends for all-to-all and p2p.
 """
 

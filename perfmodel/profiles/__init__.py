@@ -1,7 +1,7 @@
 """Measured operator tables by device: where they lie, what they rest on, and how demands find them.
 
 Front door: `load(device)` -> `Profile` or None, `names()`, `folders()`. Cost models read tables through
-`perfmodel.profiles.lookup`; `perfmodel.profiles.build` makes profiles (`write_profile(rows, folder)` from canonical
+`perfmodel.costs.lookup`; `perfmodel.profiles.build` makes profiles (`write_profile(rows, folder)` from canonical
 rows). docs/profiles.md describes the format.
 """
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.demand import Array
+from perfmodel.operators.demand import Array
 from perfmodel.profiles.families import Family, Reference, Shape, Variant, bound
 from perfmodel.profiles.smooth import surface
 from perfmodel.profiles.table import Table, neighbours

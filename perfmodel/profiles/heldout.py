@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.demand import Array
+from perfmodel.operators.demand import Array
 from perfmodel.profiles.families import Family
 from perfmodel.profiles.fit import Points, table
 from perfmodel.profiles.table import Table

@@ -11,7 +11,7 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 
-from perfmodel.demand import Array
+from perfmodel.operators.demand import Array
 
 #: Ridge penalty, as a share of the number of points.
 RIDGE = 1e-4

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from perfmodel.demand import BASES, BASIS_CODE, FAMILIES, Array
+from perfmodel.operators.demand import BASES, BASIS_CODE, FAMILIES, Array
 from perfmodel.profiles.store import read_toml
 from perfmodel.profiles.tables import Trial
 

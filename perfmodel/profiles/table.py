@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.demand import BASIS_CODE, Array
+from perfmodel.operators.demand import BASIS_CODE, Array
 
 _MEASURED = BASIS_CODE["measured"]
 _INTERPOLATED = BASIS_CODE["interpolated"]

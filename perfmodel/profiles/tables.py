@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 import hwdb
 from hwdb import Device, InputError
-from perfmodel.demand import Array
 from perfmodel.dtypes import FALLBACK
+from perfmodel.operators.demand import Array
 from perfmodel.profiles import heldout, runfile, store
 from perfmodel.profiles.families import FAMILY, Family, Reference, Variant
 from perfmodel.profiles.fit import Points, places, points, table, with_chunks

@@ -10,18 +10,18 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel.costs import default
-from perfmodel.demand import Array, CostModel
-from perfmodel.deployment import Deployments
-from perfmodel.enginefile import Engine
-from perfmodel.estimator import Bench, bench, check
-from perfmodel.load import load
-from perfmodel.memory import sequence_bytes
+from perfmodel.deployment.deployments import Deployments
+from perfmodel.engines.spec import Engine
+from perfmodel.estimates.estimator import Bench, bench, check
+from perfmodel.memory.budget import sequence_bytes
 from perfmodel.models import ModelSpec
+from perfmodel.operators.demand import Array, CostModel
+from perfmodel.operators.step import Step
 from perfmodel.simulator.policy import Link, Policy, Pool, of_engine
 from perfmodel.simulator.requests import Traffic
 from perfmodel.simulator.table import Floor, StepTable, StepTime
-from perfmodel.step import Step
-from perfmodel.workload import Arrival, Workload
+from perfmodel.workload.load import load
+from perfmodel.workload.workload import Arrival, Workload
 
 #: B/s between a device and its host: PCIe 4.0 x16, 32 GB/s less 16b/18b framing and headers, as copies reach it.
 HOST_BANDWIDTH = 25e9

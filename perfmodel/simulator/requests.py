@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hwdb import InputError
-from perfmodel.demand import Array
+from perfmodel.operators.demand import Array
 
 if TYPE_CHECKING:
-    from perfmodel.workload import Workload
+    from perfmodel.workload.workload import Workload
 
 Whole = NDArray[np.int64]
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwdb import InputError, UnknownName
-from perfmodel.demand import Array
+from perfmodel.operators.demand import Array
 from perfmodel.simulator import state
 from perfmodel.simulator.policy import Policy, Pool
 from perfmodel.simulator.requests import Traffic, Whole

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwdb import InputError
-from perfmodel.demand import Array
+from perfmodel.operators.demand import Array
 from perfmodel.simulator.state import TABLE
 
 #: (prompt tokens, mean keys of each, decoding sequences, their mean context) -> seconds; arrays broadcast.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.demand import Array
+from perfmodel.operators.demand import Array
 
 if TYPE_CHECKING:
     from perfmodel.simulator.simulation import Simulation

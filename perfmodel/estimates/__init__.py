@@ -1,0 +1,1 @@
+"""Front of the model: estimates and explanations."""

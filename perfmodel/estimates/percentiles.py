@@ -1,0 +1,97 @@
+"""Percentiles over all requests of a mix of request classes.
+
+The percentile of a mix is a percentile of the mixture distribution, not the mean of the classes' percentiles: once 10 %
+of the requests are slow, the 90th percentile is slow, however fast the other requests are.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from perfmodel.operators.demand import Array
+from perfmodel.workload.workload import RANKS
+
+
+class ByClass(Protocol):
+    """Latencies by request class (C classes, N candidates): what `perfmodel.Estimates` provides."""
+
+    @property
+    def share(self) -> Array:
+        """Share of requests of each class, (C, N)."""
+
+    def quantile(self, metric: str, statistic: str) -> Array:
+        """Seconds, (C, N): `metric` at `statistic` within each class."""
+
+    def mean(self, values: Array) -> Array:
+        """Mean over classes weighted by their share of requests, (N,)."""
+
+
+def _survival(rank: float) -> float:
+    """-ln(1 - rank). On this axis the quantiles of an exponential tail lie on a straight line."""
+    return float(-np.log1p(-rank))
+
+
+_KNOTS = np.array([0.0, *(_survival(r) for r in RANKS.values())])
+#: Distance from the median of a class down to its lowest value, in units of p90 - p50. Exact for a constant plus an
+#: exponential wait; for a normal distribution it is half a standard deviation below the median.
+_BELOW_MEDIAN = _survival(0.5) / (_survival(0.9) - _survival(0.5))
+#: Bisection steps: they narrow the gap between the slowest and the fastest class by 2^-40.
+_BISECTIONS = 40
+
+
+def _values_at_knots(estimates: ByClass, metric: str) -> Array:
+    """Latency of each class at `_KNOTS`, made non-decreasing. (K, C, N)"""
+    known = [estimates.quantile(metric, statistic) for statistic in RANKS]
+    lowest = np.maximum(known[0] - _BELOW_MEDIAN * (known[1] - known[0]), 0.0)
+    return np.maximum.accumulate(np.stack([np.minimum(lowest, known[0]), *known]), axis=0)
+
+
+def _share_below(values: Array, share: Array, limit: Array) -> Array:
+    """Share of all requests at or below a limit, (N,).
+
+    Args:
+        values: seconds, (K, C, N): quantiles of each class at `_KNOTS`. Beyond the last knot the tail is exponential.
+        share: share of requests of each class, (C, N).
+        limit: seconds, (N,).
+    """
+    depth = np.zeros(values.shape[1:])
+    for k in range(len(_KNOTS) - 1):
+        width = values[k + 1] - values[k]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            part = (limit - values[k]) / width
+        most = np.inf if k == len(_KNOTS) - 2 else 1.0
+        part = np.where(width > 0, np.clip(part, 0.0, most), np.where(limit >= values[k + 1], most, 0.0))
+        depth = depth + (_KNOTS[k + 1] - _KNOTS[k]) * part
+    return np.sum(share * -np.expm1(-depth), axis=0)
+
+
+def share_within(estimates: ByClass, metric: str, limit: Array) -> Array:
+    """Share of all requests whose `metric` is at or below `limit` (seconds, (N,)). (N,), 0 to 1."""
+    with np.errstate(invalid="ignore"):
+        return _share_below(_values_at_knots(estimates, metric), estimates.share, limit)
+
+
+def overall(estimates: ByClass, metric: str, statistic: str) -> Array:
+    """`metric` (ttft, tpot, itl, e2e) at `statistic` (mean, p50, p90, p95, p99) over all requests, seconds, (N,).
+
+    A mean is the share-weighted mean of the classes' means. A percentile of the mixture lies between the lowest and the
+    highest of its classes' percentiles and is found there by bisection. NaN where a class is unknown, inf where the
+    queue grows without end. Raises `InputError` for an unknown metric or statistic.
+    """
+    own = estimates.quantile(metric, statistic)
+    if statistic not in RANKS:
+        return estimates.mean(own)
+    if len(own) == 1:
+        return own[0]
+    asked = estimates.share > 0
+    with np.errstate(invalid="ignore"):
+        values = _values_at_knots(estimates, metric)
+        low = np.where(asked, own, np.inf).min(axis=0)
+        high = np.where(asked, own, -np.inf).max(axis=0)
+        for _ in range(_BISECTIONS):
+            middle = 0.5 * (low + high)
+            enough = _share_below(values, estimates.share, middle) >= RANKS[statistic]
+            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    return high

@@ -1,0 +1,1 @@
+"""What the models need of each candidate's device, as columns."""

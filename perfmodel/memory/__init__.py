@@ -1,0 +1,1 @@
+"""What lies in device memory, and what fits."""

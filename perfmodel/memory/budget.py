@@ -1,0 +1,212 @@
+"""What lies in a device's memory, and how many sequences fit beside the weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from perfmodel.deployment.adapters import adapter_bytes
+from perfmodel.deployment.sharding import Layout
+from perfmodel.dtypes import storage
+from perfmodel.engines.spec import Engine
+from perfmodel.hardware.columns import Hardware
+from perfmodel.models import index_bytes
+from perfmodel.operators.demand import Array
+
+#: Bytes of activations a token and value of the widest layer: input, normed input, both up-projections and product in
+#: 16 bit, of which half live at once.
+_ACTIVATION_BYTES = 5.0
+_LOGIT_BYTES = 4.0
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on the fullest device of each candidate, (N,); `room` is what KV caches and states may take.
+
+    capacity: rated. usable: what the engine allows itself. seqs: sequences that fit on one replica at the mean
+    length (NaN where the device's capacity is unknown). sequence: bytes a device a sequence. adapters: low-rank
+    adapters held. Of a device's share of host memory: host_capacity (NaN where unknown, which bounds nothing),
+    host_fixed: weights and adapters in it, host_sequence: bytes a sequence.
+    """
+
+    capacity: Array
+    usable: Array
+    weights: Array
+    activations: Array
+    reserve: Array
+    sequence: Array
+    room: Array
+    seqs: Array
+    adapters: Array
+    host_capacity: Array
+    host_fixed: Array
+    host_sequence: Array
+
+    @property
+    def fits(self) -> np.ndarray:
+        """Whether the weights leave room for at least one sequence. (N,)"""
+        return self.seqs >= 1.0
+
+    def room_for(self) -> Array:
+        """Sequences to reckon with: what fits; where nothing fits, as many as are asked for, as if it did. (N,)"""
+        return np.where(self.fits, self.seqs, np.inf)
+
+    def used(self, running: Array) -> Array:
+        """Bytes a device with `running` sequences on the replica. (N,)"""
+        held = running / np.maximum(self.seqs, 1.0)
+        fixed = self.weights + self.adapters + self.activations + self.reserve
+        return fixed + np.where(self.fits, held * self.room, self.sequence)
+
+    def reasons(self) -> np.ndarray:
+        """Why each candidate does not fit, empty where it does. (N,) of text"""
+        out = np.full(len(self.capacity), "", dtype=object)
+        for row in np.flatnonzero(~self.fits).tolist():
+            out[row] = self.reason(row)
+        return out
+
+    def reason(self, row: int) -> str:
+        """Why candidate `row` does not fit, in GB; empty when it does."""
+        if self.fits[row]:
+            return ""
+        weights, adapters, beside, usable = (
+            self.weights[row] / GB,
+            self.adapters[row] / GB,
+            (self.activations + self.reserve)[row] / GB,
+            self.usable[row] / GB,
+        )
+        if usable != usable:
+            return "the device's memory capacity is not known"
+        if self.host_fixed[row] + self.host_sequence[row] > self.host_capacity[row]:
+            return self._host_reason(row)
+        held = f" + adapters {adapters:.1f} GB" if adapters else ""
+        text = f"weights {weights:.1f} GB{held} + activations and reserve {beside:.1f} GB"
+        if weights + adapters + beside >= usable:
+            return f"{text} exceed the {usable:.1f} GB usable of {self.capacity[row] / GB:.0f} GB a device"
+        return (
+            f"{text} leave {self.room[row] / GB:.2f} GB of {usable:.1f} GB, "
+            f"less than one sequence's KV cache of {self.sequence[row] / GB:.2f} GB"
+        )
+
+    def _host_reason(self, row: int) -> str:
+        fixed, each = self.host_fixed[row] / GB, self.host_sequence[row] / GB
+        room = self.host_capacity[row] / GB
+        return f"{fixed:.1f} GB of weights and {each:.2f} GB a sequence exceed {room:.1f} GB of host memory a device"
+
+
+def weights_per_device(lay: Layout) -> Array:
+    """Bytes of weights on the fullest device, what lies in host memory left out. (N,)"""
+    model = lay.model
+    table = model.vocab * model.hidden / lay.tp
+    embedding, head = table * lay.weight_bytes("embedding"), table * lay.weight_bytes("lm_head")
+    # the embedding sits on the first stage, the LM head on the last
+    ends = np.where(lay.pp > 1, np.maximum(embedding, head), embedding + (0.0 if model.tied else head))
+    other = model.weight_bytes()["other"]
+    layers = _layers(lay, 1.0 - lay.hosted("weights"), 1.0 - lay.hosted("experts"))
+    return layers + ends + other / lay.tp / lay.pp
+
+
+def weights_in_host(lay: Layout) -> Array:
+    """Bytes of weights in host memory behind the fullest device: of layers only, as engines offload them. (N,)"""
+    return _layers(lay, lay.hosted("weights"), lay.hosted("experts"))
+
+
+def _layers(lay: Layout, kept: Array | float, experts: Array | float) -> Array:
+    """Bytes of the layers of the fullest stage on one device, of which shares are kept.
+
+    Stages hold ceil(layers / PP) layers. Attention data parallelism replicates the dense parts and spreads routed
+    experts over all its devices.
+    """
+    model = lay.model
+    layers = np.zeros_like(lay.tp)
+    for block in model.blocks:
+        per_layer = np.zeros_like(lay.tp)
+        kv_heads = block.mixer.kv_heads if block.mixer else 1
+        for p in block.projections(model.hidden):
+            cut = {"column": lay.tp, "row": lay.tp, "kv": np.minimum(lay.tp, kv_heads)}.get(p.shard, 1.0)
+            per_layer = per_layer + p.parameters / cut * lay.weight_bytes(p.part, p.gemm) * kept
+        if block.mlp and block.mlp.experts:
+            routed = block.mlp.experts * block.mlp.expert_parameters(model.hidden)
+            spread = np.maximum(lay.group, lay.ep)
+            per_layer = per_layer + routed / spread * lay.weight_bytes("experts") * experts
+        layers = layers + block.count * per_layer
+    stage = np.ceil(model.layers / lay.pp) / model.layers
+    return layers * stage
+
+
+def sequence_bytes(lay: Layout, context: Array | float, kept: Array | float = 1.0) -> Array:
+    """KV cache, a share `kept` of it, and recurrent state of one sequence of `context` tokens on one device.
+
+    (C, N) or (N,). With kept = 1 wherever the cache lies, which is what a transfer between devices moves.
+    """
+    context = np.asarray(context, float)
+    total = np.zeros(np.broadcast_shapes(context.shape, lay.tp.shape))
+    state = storage(lay.model.state_format).bytes
+    for block in lay.model.blocks:
+        mixer = block.mixer
+        if mixer is None:
+            continue
+        shards = np.ones_like(lay.tp) if mixer.kind == "mla" else np.minimum(lay.tp, max(mixer.kv_heads, 1))
+        index = context / max(mixer.compress, 1) * index_bytes(mixer, lay.kv_bytes)
+        cached = mixer.stored(context) * mixer.kv_values * lay.kv_bytes / shards + index
+        recurrent = (mixer.recurrent_values * state + mixer.conv_values * 2.0) / lay.tp
+        total = total + block.count * (cached * kept + recurrent)
+    return total * np.ceil(lay.model.layers / lay.pp) / lay.model.layers / lay.sp
+
+
+def activation_bytes(lay: Layout, tokens: Array, logits: Array) -> Array:
+    """Peak activations of a pass of `tokens`, and float32 logits of `logits` rows. (N,)"""
+    model = lay.model
+    width = np.full_like(lay.tp, float(model.hidden) * 2.0)
+    for block in model.blocks:
+        if block.mlp:
+            inner = block.mlp.intermediate * (block.mlp.top_k if block.mlp.experts else 1.0)
+            width = np.maximum(width, model.hidden + inner / lay.tp)
+    return tokens * width * _ACTIVATION_BYTES + logits * model.vocab / lay.tp * _LOGIT_BYTES
+
+
+def memory(
+    lay: Layout, hardware: Hardware, engine: Engine, *, fraction: Array, tokens: Array, context: Array
+) -> Memory:
+    """Memory of each candidate: `fraction` of the device usable, `tokens` a step, sequences of mean length `context`.
+
+    fraction follows the engine's rule: of the whole device (`total`, `static`), or of what weights and activations
+    leave (`free`). All (N,).
+    """
+    weights, adapters = weights_per_device(lay), adapters_held(lay)
+    activations = activation_bytes(lay, tokens / lay.dp, np.minimum(tokens, 256.0) / lay.dp)
+    reserve = np.full_like(weights, np.nan_to_num(engine.reserve_bytes))
+    if engine.memory_rule == "free":
+        room = (hardware.memory - weights - adapters - activations - reserve) * fraction
+        usable = hardware.memory
+    else:
+        usable = hardware.memory * fraction
+        beside = activations if engine.memory_rule == "total" else np.zeros_like(activations)
+        room = usable - weights - adapters - beside - reserve
+    block = np.nan_to_num(engine.kv_block, nan=1.0)
+    held = np.ceil(context / max(block, 1.0)) * max(block, 1.0) if block > 1 else context
+    sequence = sequence_bytes(lay, held, 1.0 - lay.hosted("kv"))
+    space, fixed, each = _host(lay, sequence_bytes(lay, held) - sequence)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        seqs = np.where(sequence > 0, np.floor(np.maximum(room, 0.0) / sequence), np.where(room > 0, np.inf, 0.0))
+        behind = np.where(each > 0, np.floor((space - fixed) / each), np.where(fixed > space, 0.0, np.inf))
+    behind = np.where(np.isnan(space), np.inf, np.maximum(behind, 0.0))
+    room = np.where(behind < seqs, np.where(np.isfinite(behind), behind, 0.0) * sequence, room)
+    return Memory(
+        hardware.memory, usable, weights, activations, reserve, sequence, room, np.minimum(seqs, behind) * lay.dp,
+        adapters, space, fixed, each,
+    )  # fmt: skip
+
+
+def adapters_held(lay: Layout) -> Array:
+    """Bytes of the low-rank adapters that one device holds. (N,)"""
+    return np.zeros_like(lay.tp) if lay.adapters is None else lay.adapters.held * adapter_bytes(lay)
+
+
+def _host(lay: Layout, sequence: Array) -> tuple[Array, Array, Array]:
+    """(capacity, bytes of weights and adapters, bytes a sequence) of a device's share of host memory. (N,)"""
+    if lay.host is None:
+        return np.full_like(lay.tp, np.nan), np.zeros_like(lay.tp), np.zeros_like(lay.tp)
+    waiting = 0.0 if lay.adapters is None else lay.adapters.count - lay.adapters.held
+    return lay.host.memory, weights_in_host(lay) + waiting * adapter_bytes(lay), sequence

@@ -1,0 +1,1 @@
+"""What one step asks of a device: a demand per operator."""

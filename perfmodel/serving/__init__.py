@@ -1,0 +1,1 @@
+"""Closed form of serving: from steps to latency and throughput."""

@@ -1,0 +1,1 @@
+"""What is asked: request classes, traces, arrivals, objectives."""

@@ -1,0 +1,1 @@
+"""Rows and words for a terminal."""

@@ -1,0 +1,1 @@
+"""Scenario files: TOML in, frozen data out."""

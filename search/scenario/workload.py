@@ -1,0 +1,170 @@
+"""The `[workload]` and `[slo]` tables of a scenario, and those of each request class of a fleet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwdb import InputError, nearest
+from hwdb.tomlfile import Table
+from perfmodel import Objective, Slo, Workload
+from perfmodel.workload.datasets import histogram
+from perfmodel.workload.histograms import Histogram, read_histogram
+from perfmodel.workload.traces import LONGEST, Trace, read_trace
+from perfmodel.workload.workload import ARRIVALS, SLO_KEYS
+
+NAN = float("nan")
+
+#: Ways to say how long requests are; a table holds exactly one.
+LENGTHS = ("dataset", "histogram", "trace", "input_tokens")
+#: Numbers that say how requests arrive; a table holds at most one.
+LOADS = {"rate_rps": "rate", "concurrency": "concurrency", "n_requests": "n_requests"}
+#: Keys of a `[workload]` table.
+WORKLOAD_KEYS = (
+    *LENGTHS, "output_tokens", "share", "prefix_hit", "prefix_cache", *LOADS, "arrival", "cv", "classes", "sort",
+    "longest_tokens",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked: the workload, and the trace file it came from (None otherwise) with how to read it."""
+
+    workload: Workload
+    trace: Path | None = None
+    sort: bool = False
+    longest: int = LONGEST
+
+    def read_trace(self) -> Trace:
+        """The trace itself, at the workload's rate; `InputError` when the scenario names none."""
+        if self.trace is None:
+            raise InputError('the scenario\'s [workload] names no trace; add trace = "file.csv" to replay one')
+        trace = read_trace(self.trace, sort=self.sort, longest=self.longest)
+        rate = self.workload.rate
+        return trace.at_rate(rate) if rate == rate and trace.rate == trace.rate else trace
+
+
+def relay(table: Table, key: str, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """`call` with the place of `key` put in front of the message when it fails."""
+    try:
+        return call(*arguments, **named)
+    except InputError as error:
+        raise table.error(key, str(error)) from None
+
+
+def wholes(table: Table, key: str) -> tuple[int, ...]:
+    """Whole numbers of 1 or more, none when the key is absent."""
+    values = table.numbers(key, (), least=1)
+    broken = next((v for v in values if v != int(v)), None)
+    if broken is not None:
+        raise table.error(key, f"{broken:g} is not a whole number; give whole numbers of 1 or more")
+    return tuple(int(v) for v in values)
+
+
+def file_of(table: Table, key: str, folder: Path) -> Path:
+    """The file that `key` names, relative to the scenario's folder."""
+    path = folder / Path(table.text(key)).expanduser()
+    if not path.is_file():
+        near = nearest(path.name, [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else [])
+        hint = f"did you mean {near[0]!r}?" if near else "give a path relative to the scenario file"
+        raise table.error(key, f"no file {str(path)!r}; {hint}")
+    return path
+
+
+def read_request(table: Table, folder: Path, *, load: bool = True) -> Request:
+    """The request that a `[workload]` table describes. load=False leaves rate and the like to somebody else."""
+    given = [k for k in LENGTHS if k in table]
+    if len(given) != 1:
+        found = f"{' and '.join(given)} are given" if given else "nothing says how long requests are"
+        raise table.error(given[1] if given else "", f"{found}; give exactly one of {', '.join(LENGTHS)}")
+    sort, longest = table.flag("sort", False), table.whole("longest_tokens", LONGEST, least=1)
+    trace = file_of(table, "trace", folder) if given == ["trace"] else None
+    shape, timing = _lengths(table, folder, trace, sort, longest)
+    numbers = _load(table, timing) if load else {"rate": 1.0}
+    workload = relay(table, given[0], Workload.from_histogram, shape, **numbers)
+    return Request(_with_hits(table, workload), trace, sort, longest)
+
+
+def _lengths(
+    table: Table, folder: Path, trace: Path | None, sort: bool, longest: int
+) -> tuple[Histogram, tuple[float, float]]:
+    """Length classes, and the rate and variation of gaps that the source itself shows."""
+    if "classes" in table and trace is None:
+        raise table.error("classes", "only a trace is cut into classes; leave it out")
+    idle = [k for k in ("output_tokens", "share") if k in table and "input_tokens" not in table]
+    if idle:
+        raise table.error(idle[0], "only goes with input_tokens; the named source brings its own, leave this out")
+    if "dataset" in table:
+        shape = relay(table, "dataset", histogram, table.text("dataset"))
+        return shape, (shape.rate, 1.0)
+    if "histogram" in table:
+        shape = relay(table, "histogram", read_histogram, file_of(table, "histogram", folder))
+        return shape, (shape.rate, 1.0)
+    if trace is not None:
+        read = relay(table, "trace", read_trace, trace, sort=sort, longest=longest)
+        parts = table.numbers("classes", (8, 4), least=1)
+        if len(parts) != 2:
+            raise table.error("classes", f"{list(parts)} is not two numbers; give classes for input and output: [8, 4]")
+        return Histogram.from_trace(read, (int(parts[0]), int(parts[1]))), (read.rate, read.cv)
+    return _typed(table), (NAN, 1.0)
+
+
+def _typed(table: Table) -> Histogram:
+    """Classes written into the scenario: numbers, or lists of equal length with their shares."""
+    columns = [np.array(table.numbers(k, least=1)) for k in ("input_tokens", "output_tokens")]
+    count = max(len(c) for c in columns)
+    for key, column in zip(("input_tokens", "output_tokens"), columns, strict=True):
+        if len(column) not in (1, count):
+            raise table.error(key, f"{len(column)} lengths beside {count}; give one for all classes or one each")
+    share = np.array(table.numbers("share", [1 / count] * count, least=0))
+    if len(share) != count:
+        raise table.error("share", f"{len(share)} shares for {count} classes; give one each")
+    if abs(share.sum() - 1) > 1e-6:
+        raise table.error("share", f"the shares sum to {share.sum():g}; make them sum to 1")
+    prompt, output = (np.broadcast_to(c, (count,)).astype(float) for c in columns)
+    return Histogram(prompt, output, share=share, prefix_hit=np.zeros(count), name="typed", source=table.file)
+
+
+def _load(table: Table, timing: tuple[float, float]) -> dict[str, Any]:
+    """Arrival and its number: what the table says, else what the source shows, else left open."""
+    given = [k for k in LOADS if k in table]
+    if len(given) > 1:
+        raise table.error(given[1], f"{' and '.join(given)} contradict each other; give one")
+    numbers: dict[str, Any] = {LOADS[k]: table.number(k, above=0) for k in given}
+    arrival = table.text("arrival", "", choices=ARRIVALS)
+    if not given and arrival in ("", "open") and timing[0] == timing[0]:
+        numbers["rate"] = timing[0]
+    if arrival == "open" and "rate" not in numbers:
+        raise table.error("arrival", 'arrival = "open" needs rate_rps; add it')
+    if arrival == "offline" and "n_requests" not in numbers:
+        raise table.error("arrival", 'arrival = "offline" needs n_requests; add it')
+    spread = timing[1] if "rate" in numbers and timing[1] == timing[1] else 1.0
+    numbers["cv"] = table.number("cv", spread, least=0)
+    return {**numbers, "arrival": arrival or None}
+
+
+def _with_hits(table: Table, workload: Workload) -> Workload:
+    """Prefix hits: the table's, else the source's own unless `prefix_cache = false`."""
+    cached = table.flag("prefix_cache", True)
+    if "prefix_hit" in table:
+        hits = table.numbers("prefix_hit", least=0)
+        if max(hits) > 1:
+            raise table.error("prefix_hit", f"{max(hits):g} is not a share; give the cached share of a prompt, 0 to 1")
+        return relay(table, "prefix_hit", workload.at, prefix_hit=np.array(hits))
+    return workload if cached else workload.at(prefix_hit=np.zeros(1))
+
+
+def read_slo(table: Table) -> Slo:
+    """The objectives of an `[slo]` table: `ttft_ms_p90 = 500`, `tpot_ms = 50` (the mean), in milliseconds."""
+    objectives = []
+    for key in table.keys():  # noqa: SIM118 - a Table is no mapping
+        if key not in SLO_KEYS:
+            near = nearest(key, SLO_KEYS)
+            hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+            raise table.error(key, f"unknown objective {key!r}; {hint or 'write for example ttft_ms_p90 or tpot_ms'}")
+        objectives.append(Objective.from_key(key, table.number(key, above=0, unit="milliseconds")))
+    return Slo(tuple(objectives))

