@@ -46,13 +46,14 @@ def plan(
 ) -> None:
     """Rank every configuration of the hardware on offer that serves the scenario within its SLOs."""
     from search.output import words as summary
+    from search.planning.explained import terms_of
 
     form = present.form(as_json, as_csv)
     with present.progress("searching") as update:
         found = search.plan(search.load_scenario(scenario, hwdb or ()), progress=update)
     rows = found.rows(top, misses) if found.best >= 0 else []
     if explain:
-        return present.show(found.terms(), form, title=f"Where the time goes: {rows[0]['candidate']}")
+        return present.show(terms_of(found), form, title=f"Where the time goes: {rows[0]['candidate']}")
     if verify:
         from search.planning import verify as replayed
 

@@ -22,8 +22,8 @@ import pandas as pd
 import hwdb
 import perfmodel
 from perfmodel import Deployments, ModelSpec, Workload, simulator
+from perfmodel.engines.catalogue import engine as engine_of
 from perfmodel.engines.spec import Engine
-from perfmodel.engines.spec import engine as engine_of
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import estimate_load
 from perfmodel.workload.load import load

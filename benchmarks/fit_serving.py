@@ -27,11 +27,13 @@ from scipy.optimize import least_squares
 from hwdb import load as load_hwdb
 from perfmodel.cases.prediction import Prediction
 from perfmodel.cases.table import read_cases
-from perfmodel.costs import BOUNDS, KERNELS, default
+from perfmodel.costs import BOUNDS, KERNELS
+from perfmodel.costs.defaults import default
 from perfmodel.costs.engine_factors import combined, kernel
 from perfmodel.costs.step_cost import priced, summed
-from perfmodel.engines.spec import FOLDER, Engine
-from perfmodel.estimates.estimates import assemble
+from perfmodel.engines.catalogue import FOLDER
+from perfmodel.engines.spec import Engine
+from perfmodel.estimates.assemble import assemble
 from perfmodel.estimates.estimator import bench, per_replica
 from perfmodel.operators.step import step_shape
 from perfmodel.serving.closed_form import serve

@@ -21,16 +21,18 @@ from numpy.typing import NDArray
 
 import hwdb
 from benchmarks.operators_common import error, one_device
+from perfmodel.arrays import Array
 from perfmodel.costs import Profiled
 from perfmodel.dtypes import FORMAT_CODE
-from perfmodel.operators.demand import BASES, Array, Demand
-from perfmodel.profiles import aiconfigurator, files, heldout, store
-from perfmodel.profiles.build import package_rows
+from perfmodel.operators.demand import Demand
+from perfmodel.profiles import store
+from perfmodel.profiles.build import aiconfigurator, files, heldout, package_rows
+from perfmodel.profiles.build.fit import Points, table
+from perfmodel.profiles.build.spreads import half_width
+from perfmodel.profiles.build.tables import located, polynomial, split
 from perfmodel.profiles.families import FAMILY, Family, Reference, Variant, bound, shape_at
-from perfmodel.profiles.fit import Points, table
 from perfmodel.profiles.importers.rows import Rows
-from perfmodel.profiles.spreads import half_width
-from perfmodel.profiles.tables import located, polynomial, split
+from perfmodel.vocabulary import BASES
 
 MODELS = ("tables", "ideal roofline", "fitted roofline", "random forest")
 #: Rows that a random forest learns from at most, and its trees.

@@ -8,9 +8,11 @@ import numpy as np
 
 import hwdb
 from hwdb import Device
+from perfmodel.arrays import Array
+from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
 from perfmodel.hardware.columns import Hardware, hardware
-from perfmodel.operators.demand import Array, Cost, CostModel, Demand
+from perfmodel.operators.demand import Demand
 from perfmodel.profiles import store
 from perfmodel.profiles.families import FAMILY, bound, shape_at
 from perfmodel.profiles.store import Measured

@@ -16,11 +16,11 @@ import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from benchmarks import peers_vidur as vidur
 from benchmarks.accuracy_tables import markdown
+from benchmarks.peers_common import compared
 from perfmodel.cases.prediction import predict
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,22 +33,6 @@ SHAPES = {"meta-llama/Meta-Llama-3.1-8B": "meta-llama/Llama-3.1-8B",
           "meta-llama/Meta-Llama-3.1-70B": "meta-llama/Llama-3.1-70B",
           "meta-llama/Meta-Llama-3-70B": "meta-llama/Llama-3.1-70B"}  # fmt: skip
 KEYS = ("model", "device", "tp", "batch", "isl", "osl")
-
-
-def compared(ours: np.ndarray, theirs: np.ndarray) -> dict[str, object]:
-    """Ratio ours over theirs (median and the range of 80 %) and rank correlation of two predictions of the same things.
-
-    Pairs where either is no positive number are left out.
-    """
-    both = np.isfinite(ours) & np.isfinite(theirs) & (ours > 0) & (theirs > 0)
-    ratio = ours[both] / theirs[both]
-    if len(ratio) < 2:
-        return {"pairs": int(both.sum()), "ours / theirs": "-", "80 % within": "-", "rank correlation": "-"}
-    low, middle, high = np.quantile(ratio, [0.1, 0.5, 0.9])
-    ranks = [pd.Series(v[both]).rank() for v in (ours, theirs)]
-    same = float(ranks[0].corr(ranks[1]))
-    return {"pairs": int(both.sum()), "ours / theirs": f"{middle:.2f}", "80 % within": f"{low:.2f} to {high:.2f}",
-            "rank correlation": f"{same:.3f}"}  # fmt: skip
 
 
 def batches(peer: pd.DataFrame) -> pd.DataFrame:

@@ -21,7 +21,7 @@ import perfmodel
 from benchmarks.accuracy_tables import markdown
 from hwdb import InputError
 from perfmodel import simulator
-from perfmodel.engines.spec import engine
+from perfmodel.engines.catalogue import engine
 from perfmodel.simulator import Pool, Simulation, Traffic
 
 SEED = 42
@@ -107,7 +107,7 @@ def replay(trace: pd.DataFrame, row: Any, *, host: bool) -> Timed:
 
 def agreement(table: pd.DataFrame, runs: list[Timed], label: str) -> dict[str, dict[str, object]]:
     """Ratio and rank correlation of every metric over the scenarios."""
-    from benchmarks.peers import compared
+    from benchmarks.peers_common import compared
 
     lines: dict[str, dict[str, object]] = {}
     for theirs, ours in METRICS.items():

@@ -34,7 +34,7 @@ from hwdb import Hwdb, PerfmodelError, load
 from perfmodel import simulator
 from perfmodel.cases.prediction import Group, Prediction
 from perfmodel.cases.table import cases_of
-from perfmodel.costs import default
+from perfmodel.costs.defaults import default
 from perfmodel.deployment.deployments import Deployments
 from perfmodel.simulator import Pool, StepTable, Traffic
 from perfmodel.workload.load import Load

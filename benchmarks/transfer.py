@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.operators_common import SAMPLE, Cells, device, error, measured_cells, priced, tables
+from perfmodel.arrays import Array
 from perfmodel.costs.calibrated import Calibrated, relatives
 from perfmodel.costs.intervals import STRANGER, TWIN
 from perfmodel.costs.roofline import Roofline
-from perfmodel.operators.demand import Array
 from perfmodel.profiles import store
-from perfmodel.profiles.spreads import half_width, merge
+from perfmodel.profiles.build.spreads import half_width, merge
 
 ROOT = Path(__file__).resolve().parents[1]
 

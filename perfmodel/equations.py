@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from perfmodel.operators.demand import Array
+from perfmodel.arrays import Array
 
 Real = Array | float
 

@@ -15,11 +15,11 @@ _HOME = {
     "FleetPlan": "search.fleet.plan",
     "FleetProblem": "search.fleet.problem",
     "Found": "search.searchers.protocol",
-    "Inventory": "search.fleet.problem",
+    "Inventory": "search.scenario.inventory",
     "Legal": "search.space.space",
     "Manifest": "search.manifest",
     "OBJECTIVE": "search.searchers.protocol",
-    "Option": "search.fleet.problem",
+    "Option": "search.scenario.inventory",
     "OptunaSearcher": "search.searchers.optuna_searcher",
     "Plan": "search.planning.plan",
     "RANKINGS": "search.searchers.front",
@@ -38,6 +38,8 @@ _HOME = {
     "ranked": "search.searchers.front",
     "render_report": "search.report.report",
     "headline": "search.output.words",
+    "terms_of": "search.planning.explained",
+    "memory_of": "search.planning.explained",
     "what_if": "search.planning.whatif",
 }
 

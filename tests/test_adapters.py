@@ -13,13 +13,14 @@ from perfmodel import Workload, estimate, explain, model
 from perfmodel import equations as eq
 from perfmodel.costs import Roofline
 from perfmodel.costs.step_cost import step_cost
-from perfmodel.deployment.adapters import adapter_bytes, adapting, sites, swapped
+from perfmodel.deployment.adapters import adapter_bytes, sites
 from perfmodel.deployment.deployments import deployments
-from perfmodel.deployment.offload import link_of
 from perfmodel.deployment.sharding import Layout, layout
 from perfmodel.hardware.columns import hardware
+from perfmodel.hardware.host import link_of
 from perfmodel.models.lora import TARGETS, Adapters, distinct_drawn, popularity
 from perfmodel.operators.demand import Demand
+from perfmodel.operators.lora import adapting, swapped
 from perfmodel.operators.step import Step
 from perfmodel.simulator import simulate, summary
 

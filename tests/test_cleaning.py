@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfmodel.profiles.cleaning import floor, host_bound, misrouted, padded, without_extra
+from perfmodel.profiles.build.cleaning import floor, host_bound, misrouted, padded, without_extra
 from perfmodel.profiles.importers.rows import Rows, rows
 
 

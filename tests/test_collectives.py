@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 import hwdb
 from perfmodel import equations as eq
-from perfmodel.costs.collectives import collective_time, path
+from perfmodel.costs.collectives import collective_time
 from perfmodel.hardware.columns import Hardware, hardware
+from perfmodel.hardware.network import path
 from perfmodel.operators.demand import Demand
 
 FAMILIES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p")

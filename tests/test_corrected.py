@@ -11,7 +11,8 @@ from perfmodel.costs import engine_factors as module
 from perfmodel.costs.engine_factors import combined, factors, kernel
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
 from perfmodel.hardware.columns import Hardware, hardware
-from perfmodel.operators.demand import FAMILIES, Demand
+from perfmodel.operators.demand import Demand
+from perfmodel.vocabulary import FAMILIES
 
 
 def h100() -> Hardware:

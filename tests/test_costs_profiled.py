@@ -9,16 +9,19 @@ import numpy as np
 import pytest
 
 import hwdb
-from perfmodel.costs import Calibrated, FirstKnown, Profiled, Roofline, default
+from perfmodel.costs import Calibrated, FirstKnown, Profiled, Roofline
 from perfmodel.costs.calibrated import FAR, Relative, carried, ceilings, kinship, relatives
+from perfmodel.costs.cost import Cost, CostModel
+from perfmodel.costs.defaults import default
 from perfmodel.costs.intervals import calibrated_spread, spreads
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_BYTES, FORMAT_CODE
 from perfmodel.hardware.columns import hardware
-from perfmodel.operators.demand import BASES, BASIS_CODE, FAMILIES, Cost, CostModel, Demand
+from perfmodel.operators.demand import Demand
 from perfmodel.profiles import store
-from perfmodel.profiles.aiconfigurator import strangled
+from perfmodel.profiles.build.aiconfigurator import strangled
 from perfmodel.profiles.families import FAMILY, Reference, Variant, bound
 from perfmodel.profiles.importers.rows import rows
+from perfmodel.vocabulary import BASES, BASIS_CODE, FAMILIES
 
 BF16, FP8 = FORMAT_CODE["bf16"], FORMAT_CODE["fp8"]
 MODELS: dict[str, CostModel] = {

@@ -15,9 +15,10 @@ import hwdb
 import search
 from hwdb import InputError
 from perfmodel import Workload, deployments, estimate_disaggregated, model
-from perfmodel.deployment.offload import figures_of
 from perfmodel.estimates.estimates import Estimates
+from perfmodel.hardware.host import figures_of
 from perfmodel.models.lora import Adapters
+from search.planning.explained import memory_of, terms_of
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 MODEL = "llama-3.1-8b"
@@ -115,8 +116,8 @@ def test_a_plan_chooses_the_least_share_that_fits() -> None:
     assert found.row(found.best)["host_experts"] == 0.75
     assert "75% of experts in host memory" in found.name(found.best)
     assert [bool(q) for q in found.qualifies] == [False, False, True, True, True]
-    assert found.memory()["host_gb"] == pytest.approx(0.75 * 61, rel=0.03)  # of 36 layers x 128 experts in 4.25 bits
-    assert {"host_memory"} <= {t["operator"] for t in found.terms()}
+    assert memory_of(found)["host_gb"] == pytest.approx(0.75 * 61, rel=0.03)  # of 36 layers x 128 experts in 4.25 bits
+    assert {"host_memory"} <= {t["operator"] for t in terms_of(found)}
 
 
 def test_a_plan_with_adapters_needs_more_than_one_without(tmp_path: Path) -> None:
@@ -124,8 +125,8 @@ def test_a_plan_with_adapters_needs_more_than_one_without(tmp_path: Path) -> Non
         search.plan(read(tmp_path, text)) for text in ("", "[adapters]\nrank = 64\ncount = 40\nresident = 10\n")
     )
     assert lora.columns["tpot_ms"][lora.best] > base.columns["tpot_ms"][base.best]
-    assert lora.memory()["adapters_gb"] == pytest.approx(10 * 8 * 41_943_040 / 1e9)
-    assert "adapters_gb" not in base.memory()
+    assert memory_of(lora)["adapters_gb"] == pytest.approx(10 * 8 * 41_943_040 / 1e9)
+    assert "adapters_gb" not in memory_of(base)
 
 
 # ------------------------------------------------------------------------------------------------------------ flags

@@ -13,7 +13,7 @@ import hwdb
 from hwdb import InputError
 from perfmodel.costs import Roofline
 from perfmodel.deployment.deployments import Deployments, deployments
-from perfmodel.engines.spec import engine
+from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.disaggregated import HAND_OVER, estimate_disaggregated, estimate_pools, transfer_time
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import Bench, bench, estimate

@@ -10,7 +10,9 @@ import pytest
 
 import hwdb
 from hwdb import InputError, UnknownName
-from perfmodel.engines.spec import FOLDER, KINDS, Engine, check_engine_name, engine, load_engine, names
+from perfmodel.engines.catalogue import FOLDER, check_engine_name, engine, names
+from perfmodel.engines.reader import load_engine
+from perfmodel.engines.spec import KINDS, Engine
 
 GIB = 2.0**30
 

@@ -15,12 +15,12 @@ from hwdb import InputError, UnknownName
 from perfmodel.costs import Roofline
 from perfmodel.deployment.deployments import Deployments, deployments
 from perfmodel.dtypes import FORMAT_CODE
-from perfmodel.engines.spec import engine
+from perfmodel.engines.catalogue import engine
 from perfmodel.estimates import estimator
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import bench, estimate
 from perfmodel.models import model
-from perfmodel.operators.demand import BASES
+from perfmodel.vocabulary import BASES
 from perfmodel.workload.load import load
 from perfmodel.workload.workload import Workload
 

@@ -30,7 +30,7 @@ def test_frame_shows_the_percentile_of_the_mix() -> None:
     st.lists(st.tuples(st.floats(16, 8000), st.floats(2, 500), st.floats(0.05, 1)), min_size=2, max_size=5),
     st.floats(0.1, 3.0),
 )
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 def test_percentiles_of_a_frame_lie_between_the_classes_and_rise(
     classes: list[tuple[float, float, float]], rate: float
 ) -> None:
@@ -40,7 +40,7 @@ def test_percentiles_of_a_frame_lie_between_the_classes_and_rise(
     frame = found.frame()
     for metric in ("ttft", "tpot"):
         values = [frame[f"{metric}_ms_{s}"][0] for s in ("p50", "p90", "p99")]
-        assert values == sorted(values)
+        assert values[0] <= values[1] * (1 + 1e-9) <= values[2] * (1 + 1e-9) ** 2
         for statistic, value in zip(("p50", "p90", "p99"), values, strict=True):
             own = found.quantile(metric, statistic)[:, 0] * 1e3
             assert own.min() * (1 - 1e-9) <= value <= own.max() * (1 + 1e-9)

@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 
 import hwdb
-from perfmodel.costs import Roofline, default
+from perfmodel.costs import Roofline
+from perfmodel.costs.cost import CostModel
+from perfmodel.costs.defaults import default
 from perfmodel.deployment.deployments import deployments
-from perfmodel.engines.spec import engine
+from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimator import estimate
 from perfmodel.estimates.explanation import Term, explain
 from perfmodel.hardware.columns import hardware
 from perfmodel.hardware.efficiency import efficiency
 from perfmodel.models import model
-from perfmodel.operators.demand import BASES, CostModel
+from perfmodel.vocabulary import BASES
 from perfmodel.workload.workload import Workload
 
 DEVICES = [hwdb.device(n) for n in ("h100-sxm", "l40s", "mi300x")]

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import hwdb
-from perfmodel.costs import BOUNDS, Launched, Roofline, default
+from perfmodel.costs import BOUNDS, Launched, Roofline
+from perfmodel.costs.defaults import default
 from perfmodel.costs.launch_floor import launch_time
 from perfmodel.deployment.deployments import deployments
-from perfmodel.engines.spec import engine
+from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimator import estimate
 from perfmodel.hardware.columns import hardware
 from perfmodel.models import model

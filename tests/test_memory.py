@@ -13,9 +13,12 @@ import hwdb
 from perfmodel.deployment.deployments import deployments
 from perfmodel.deployment.sharding import Layout, layout
 from perfmodel.dtypes import FORMAT_CODE
-from perfmodel.engines.spec import Engine, engine
+from perfmodel.engines.catalogue import engine
+from perfmodel.engines.spec import Engine
 from perfmodel.hardware.columns import hardware
-from perfmodel.memory.budget import Memory, activation_bytes, memory, sequence_bytes, weights_per_device
+from perfmodel.memory.budget import Memory, activation_bytes, memory
+from perfmodel.memory.kv_cache import sequence_bytes
+from perfmodel.memory.weights import weights_per_device
 from perfmodel.models import ModelSpec, base_names, model
 
 LLAMA, DEEPSEEK = "llama-3.1-70b", "deepseek-v3"

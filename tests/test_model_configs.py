@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hwdb import InputError
-from perfmodel.models import ModelSpec, base_names, catalogue, model
+from perfmodel.models import base_names, catalogue, model, read_config
 
 
 def facts(name: str) -> dict[str, Any]:
@@ -36,9 +36,9 @@ def write(folder: Path, config: object) -> Path:
 def test_config_from_mapping_file_and_folder(tmp_path: Path) -> None:
     write(tmp_path, LLAMA)
     shapes = [
-        ModelSpec.from_config(LLAMA),
-        ModelSpec.from_config(tmp_path / "config.json"),
-        ModelSpec.from_config(str(tmp_path)),
+        read_config(LLAMA),
+        read_config(tmp_path / "config.json"),
+        read_config(str(tmp_path)),
         model(str(tmp_path / "config.json")),
     ]
     assert all(s.blocks == model("meta-llama/Llama-3.1-8B").blocks for s in shapes)
@@ -50,28 +50,28 @@ def test_catalogue_facts_read_the_same_nested_under_text_config(name: str) -> No
     flat = facts(name)["config"]
     outer = {k: flat[k] for k in ("architectures", "model_type") if k in flat}
     nested = {**outer, "text_config": flat, "vision_config": {"hidden_size": 1152}}
-    spec = ModelSpec.from_config(nested)
+    spec = read_config(nested)
     assert (spec.blocks, spec.formats, spec.tied) == (model(name).blocks, model(name).formats, model(name).tied)
 
 
 def test_reader_is_found_by_architecture_or_text_model() -> None:
     other = {**LLAMA, "model_type": "my_llama"}
-    assert ModelSpec.from_config(other).layers == 32
+    assert read_config(other).layers == 32
     wrapped = {"model_type": "mistral3", "architectures": ["Mistral3ForConditionalGeneration"],
                "text_config": {**LLAMA, "model_type": "mistral"}}  # fmt: skip
-    assert ModelSpec.from_config(wrapped).layers == 32
+    assert read_config(wrapped).layers == 32
 
 
 def test_unknown_architecture_is_never_a_silent_llama() -> None:
     config = {k: v for k, v in LLAMA.items() if k != "num_key_value_heads"}
     with pytest.raises(InputError) as raised:
-        ModelSpec.from_config({**config, "model_type": "mammoth", "architectures": ["MammothForCausalLM"]}, "mine")
+        read_config({**config, "model_type": "mammoth", "architectures": ["MammothForCausalLM"]}, "mine")
     message = str(raised.value)
     assert "mine" in message
     assert "'MammothForCausalLM'" in message
     assert "missing facts: num_key_value_heads, head_dim" in message
     with pytest.raises(InputError, match="neither model_type nor architectures"):
-        ModelSpec.from_config({"hidden_size": 8})
+        read_config({"hidden_size": 8})
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_nonsense_names_file_and_field(tmp_path: Path, key: str, value: object, 
     extra = {"sliding_window": 64} if key == "layer_types" else {}
     path = write(tmp_path, {**LLAMA, **extra, key: value} if value is not None else {**LLAMA, key: None})
     with pytest.raises(InputError, match=message) as raised:
-        ModelSpec.from_config(path)
+        read_config(path)
     assert "config.json" in str(raised.value)
 
 
@@ -115,15 +115,15 @@ def test_nonsense_names_file_and_field(tmp_path: Path, key: str, value: object, 
 )
 def test_malformed_json_names_the_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        ModelSpec.from_config(write(tmp_path, text))
+        read_config(write(tmp_path, text))
 
 
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"config\.json: cannot be read"):
-        ModelSpec.from_config(tmp_path / "config.json")
+        read_config(tmp_path / "config.json")
     (tmp_path / "config.json").write_bytes(b"\xff\xfe{}")
     with pytest.raises(InputError, match="UTF-8"):
-        ModelSpec.from_config(tmp_path / "config.json")
+        read_config(tmp_path / "config.json")
 
 
 BAD_VALUES: tuple[Any, ...] = (
@@ -139,7 +139,7 @@ def test_any_field_gone_wrong_gives_an_answer_or_an_input_error(name: str) -> No
     for key in config:
         for value in BAD_VALUES:
             try:
-                spec = ModelSpec.from_config({**config, key: value}, name)
+                spec = read_config({**config, key: value}, name)
             except InputError as error:
                 refused += name in str(error)
                 continue
@@ -167,7 +167,7 @@ def test_any_field_gone_wrong_gives_an_answer_or_an_input_error(name: str) -> No
 )
 def test_facts_of_one_family_are_checked(name: str, change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        ModelSpec.from_config({**facts(name)["config"], **change}, name)
+        read_config({**facts(name)["config"], **change}, name)
 
 
 def test_layers_found_by_architecture_search() -> None:
@@ -175,13 +175,13 @@ def test_layers_found_by_architecture_search() -> None:
     skipped = {"attention": {"no_op": True, "n_heads_in_group": None}, "ffn": {"ffn_mult": 2.625}}
     config = {"model_type": "nemotron-nas", "hidden_size": 8192, "num_attention_heads": 64, "num_hidden_layers": 80,
               "vocab_size": 128256, "block_configs": [layer] * 49 + [skipped] * 31}  # fmt: skip
-    spec = ModelSpec.from_config(config)
+    spec = read_config(config)
     assert [(b.count, b.mixer and b.mixer.kv_heads, b.mlp and b.mlp.intermediate) for b in spec.blocks] == [
         (49, 8, 28672),  # Llama-3.1-70B's own layer
         (31, None, 14336),
     ]
     deci = facts("Deci/DeciLM-7B")["config"] | {"num_key_value_heads_per_layer": [4] * 16 + [1] * 16}
-    assert [b.mixer.kv_heads for b in ModelSpec.from_config(deci).blocks if b.mixer] == [4, 1]
+    assert [b.mixer.kv_heads for b in read_config(deci).blocks if b.mixer] == [4, 1]
 
 
 # ---------------------------------------------------------------- quantisation
@@ -215,7 +215,7 @@ QUANTISATION = [
 
 @pytest.mark.parametrize(("section", "default", "others"), QUANTISATION)
 def test_quantisation_is_read_by_part(section: dict[str, Any], default: str, others: dict[str, str]) -> None:
-    spec = ModelSpec.from_config({**LLAMA, "quantization_config": section})
+    spec = read_config({**LLAMA, "quantization_config": section})
     kept = {"embedding": "bf16", "lm_head": "bf16", "router": "bf16"}
     assert spec.formats == {"default": default, **kept, **others}
 
@@ -225,7 +225,7 @@ def test_mixed_checkpoint_takes_the_format_most_modules_of_a_part_have() -> None
     layers |= {f"model.layers.{i}.mlp.gate_proj": {"quant_algo": "FP8"} for i in (30, 31)}
     layers |= {f"model.layers.{i}.self_attn.q_proj": {"quant_algo": "FP8"} for i in range(32)}
     section = {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "quantized_layers": layers}
-    spec = ModelSpec.from_config({**LLAMA, "quantization_config": section})
+    spec = read_config({**LLAMA, "quantization_config": section})
     assert (spec.format_of("mlp").name, spec.format_of("attention").name) == ("fp4", "fp8")
     assert spec.format_of("attention", "o").name == "bf16"
 
@@ -234,11 +234,11 @@ def test_kv_format_and_the_file_beside_the_configuration(tmp_path: Path) -> None
     path = write(tmp_path, LLAMA)
     beside = {"quantization": {"quant_algo": "FP8", "kv_cache_quant_algo": "FP8", "exclude_modules": ["lm_head"]}}
     (tmp_path / "hf_quant_config.json").write_text(json.dumps(beside), encoding="utf-8")
-    spec = ModelSpec.from_config(path)
+    spec = read_config(path)
     assert (spec.format_of("mlp").name, spec.kv_format) == ("fp8", "fp8")
     assert spec.kv_bytes_per_token() == 65_536
     scheme = {"quant_method": "fp8", "kv_cache_scheme": {"num_bits": 8, "type": "float"}}
-    assert ModelSpec.from_config({**LLAMA, "quantization_config": scheme}).kv_format == "fp8"
+    assert read_config({**LLAMA, "quantization_config": scheme}).kv_format == "fp8"
 
 
 def test_catalogue_file_with_a_fault_names_file_and_key(tmp_path: Path) -> None:

@@ -14,12 +14,14 @@ from perfmodel import equations as eq
 from perfmodel.costs import Roofline
 from perfmodel.costs.step_cost import priced, step_cost
 from perfmodel.deployment.deployments import Deployments, deployments
-from perfmodel.deployment.offload import LINK_SHARE, Host, figures_of, hosted, link_of
+from perfmodel.deployment.offload import hosted
 from perfmodel.deployment.sharding import Layout, layout
 from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.engines.spec import Engine
 from perfmodel.hardware.columns import hardware
-from perfmodel.memory.budget import sequence_bytes, weights_in_host, weights_per_device
+from perfmodel.hardware.host import LINK_SHARE, Host, figures_of, link_of
+from perfmodel.memory.kv_cache import sequence_bytes
+from perfmodel.memory.weights import weights_in_host, weights_per_device
 from perfmodel.operators.step import Step
 from perfmodel.simulator import simulate, summary
 

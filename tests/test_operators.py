@@ -13,9 +13,11 @@ from perfmodel.deployment.deployments import deployments
 from perfmodel.deployment.sharding import Layout, layout
 from perfmodel.dtypes import FORMAT_CODE, FORMAT_NAMES
 from perfmodel.models import Block, Mixer, Mlp, ModelSpec, base_names, model
-from perfmodel.operators.demand import FAMILIES, Demand
-from perfmodel.operators.forward import EXPERT_SKEW, operators
+from perfmodel.operators.demand import Demand
+from perfmodel.operators.experts import EXPERT_SKEW
+from perfmodel.operators.forward import operators
 from perfmodel.operators.step import Step, all_tokens, local_tokens
+from perfmodel.vocabulary import FAMILIES
 
 H100 = [hwdb.device("h100-sxm")]
 LLAMA, DEEPSEEK, MIXTRAL = "llama-3.1-70b", "deepseek-v3", "mistralai/Mixtral-8x7B-v0.1"

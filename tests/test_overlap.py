@@ -15,15 +15,19 @@ from numpy.typing import NDArray
 import hwdb
 import perfmodel
 from hwdb import InputError, UnknownName
-from perfmodel.costs import Roofline, default
+from perfmodel.costs import Roofline
+from perfmodel.costs.cost import CostModel
+from perfmodel.costs.defaults import default
+from perfmodel.costs.overlap import kinds, overlapped, streams_of, visible
 from perfmodel.costs.step_cost import StepCost, step_cost
 from perfmodel.deployment.deployments import deployments
-from perfmodel.engines.overlap import KINDS_OF_TIME, kinds, overlap, overlapped, visible, ways
-from perfmodel.engines.spec import FOLDER, Engine, engine, load_engine, names
+from perfmodel.engines.catalogue import FOLDER, engine, names
+from perfmodel.engines.overlap import KINDS_OF_TIME, overlap, ways
+from perfmodel.engines.reader import load_engine
+from perfmodel.engines.spec import Engine
 from perfmodel.estimates.estimator import bench, estimate
 from perfmodel.estimates.explanation import explain
 from perfmodel.models import model
-from perfmodel.operators.demand import CostModel
 from perfmodel.operators.step import Step
 from perfmodel.serving.steps import Passes
 from perfmodel.simulator import latency
@@ -89,7 +93,7 @@ def test_a_pass_lies_between_its_longest_stream_and_their_sum(name: str, times: 
     assert way is not None
     cost = made(times)
     run = overlapped(cost, way)
-    streams = way.batches * way.streams_of(cost)[:, 0]
+    streams = way.batches * streams_of(cost, way)[:, 0]
     whole = way.batches * sum(times)
     alone = whole - streams.sum()
     assert alone + streams.max() - 1e-9 <= value(run.time) <= whole + 1e-9

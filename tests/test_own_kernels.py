@@ -13,7 +13,7 @@ from perfmodel.costs import FirstKnown, OwnKernels, Roofline
 from perfmodel.costs.engine_kernels import TILE, rates, tiled
 from perfmodel.deployment.deployments import deployments
 from perfmodel.dtypes import FORMAT_CODE, FORMATS
-from perfmodel.engines.spec import engine
+from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimator import estimate
 from perfmodel.hardware.columns import hardware
 from perfmodel.models import model

@@ -8,7 +8,7 @@ import pytest
 import hwdb
 from perfmodel.costs import Roofline
 from perfmodel.deployment.deployments import deployments
-from perfmodel.engines.spec import engine
+from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimator import bench
 from perfmodel.models import model
 from perfmodel.serving.steps import Passes

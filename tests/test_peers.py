@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import peers, peers_vidur
+from benchmarks import peers, peers_common, peers_vidur
 from hwdb import InputError
 
 TRACE = pd.DataFrame({"TIMESTAMP": range(200), "in": np.arange(200) * 7 % 900 + 100, "out": np.arange(200) % 90 + 10})
@@ -64,11 +64,11 @@ def test_another_trace_is_refused() -> None:
 
 def test_a_peer_that_answers_alike_in_shape_keeps_the_ranks() -> None:
     ours = np.array([1.0, 2.0, 4.0, np.nan, 3.0])
-    found = peers.compared(ours, 2 * ours)
+    found = peers_common.compared(ours, 2 * ours)
     assert found["pairs"] == 4
     assert found["ours / theirs"] == "0.50"
     assert found["rank correlation"] == "1.000"
-    assert peers.compared(ours, -ours)["ours / theirs"] == "-"
+    assert peers_common.compared(ours, -ours)["ours / theirs"] == "-"
 
 
 GRID = pd.DataFrame({"hardware": "A100-80GB", "model": "meta-llama/Llama-3.1-8B", "tp": 1, "batch": [1, 16], "isl": 128,

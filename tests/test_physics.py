@@ -18,16 +18,19 @@ from hypothesis import strategies as st
 import hwdb
 import perfmodel as pm
 from hwdb import Device
-from perfmodel.costs import Profiled, Roofline, default
+from perfmodel.costs import Profiled, Roofline
+from perfmodel.costs.cost import CostModel
+from perfmodel.costs.defaults import default
 from perfmodel.deployment.sharding import layout
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.hardware.columns import hardware
-from perfmodel.models import ModelSpec
-from perfmodel.operators.demand import BASES, CostModel, Demand
+from perfmodel.models import ModelSpec, read_config
+from perfmodel.operators.demand import Demand
 from perfmodel.operators.forward import operators
 from perfmodel.operators.step import Step
 from perfmodel.profiles import store
+from perfmodel.vocabulary import BASES
 
 DENSE, SPARSE, LATENT = "meta-llama/Llama-3.1-8B", "Qwen/Qwen3-30B-A3B", "deepseek-ai/DeepSeek-V3"
 COSTS = {"default": default("vllm"), "roofline": Roofline()}
@@ -139,7 +142,7 @@ def test_grouped_queries_shrink_the_cache_that_is_read() -> None:
     step = Step(decode_seqs=32.0, decode_context=8192.0)
     read = {}
     for heads in (32, 8, 1):
-        spec = ModelSpec.from_config({**MODEL, "num_key_value_heads": heads})
+        spec = read_config({**MODEL, "num_key_value_heads": heads})
         read[heads] = one(family(spec, step, "attention_decode").moved)
         cached = 2.0 * 8192 * 32 * heads * 128 * 2  # keys and values, 16 bit, one layer
         assert cached <= read[heads] <= 1.02 * cached + 32 * 2 * 32 * 128 * 4
@@ -148,14 +151,14 @@ def test_grouped_queries_shrink_the_cache_that_is_read() -> None:
 
 @both
 def test_grouped_queries_shorten_decoding(costs: CostModel) -> None:
-    step = {n: one(run(ModelSpec.from_config({**MODEL, "num_key_value_heads": n}), costs=costs, isl=16384, at=8).step)
+    step = {n: one(run(read_config({**MODEL, "num_key_value_heads": n}), costs=costs, isl=16384, at=8).step)
             for n in (32, 8)}  # fmt: skip
     assert step[32] > 1.5 * step[8]
 
 
 def test_tensor_parallelism_beyond_the_kv_heads_copies_them() -> None:
     step = Step(decode_seqs=32.0, decode_context=8192.0)
-    spec = ModelSpec.from_config({**MODEL, "num_key_value_heads": 4})
+    spec = read_config({**MODEL, "num_key_value_heads": 4})
     four, eight = (one(family(spec, step, "attention_decode", tp=n).moved) for n in (4, 8))
     assert eight == pytest.approx(four, rel=0.02)
 
@@ -351,9 +354,9 @@ def test_changing_the_device_file_changes_the_answer(tmp_path: Path) -> None:
 def test_changing_the_model_file_changes_the_answer(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps(MODEL))
-    before = run(ModelSpec.from_config(path))
+    before = run(read_config(path))
     path.write_text(json.dumps({**MODEL, "num_hidden_layers": 64}))
-    after = run(ModelSpec.from_config(path))
+    after = run(read_config(path))
     assert one(after.tpot) > 1.7 * one(before.tpot)
     assert one(after.memory) > 1.5 * one(before.memory)
 

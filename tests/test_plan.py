@@ -15,6 +15,7 @@ from perfmodel.costs import Roofline
 from perfmodel.estimates.chance import allowed, chance, chances, keeps, overall, strain
 from search import Exhaustive, FleetInfeasible, OptunaSearcher, Plan, load_scenario, plan, plan_fleet
 from search.planning.disaggregated import estimates as pair_estimates
+from search.planning.explained import memory_of, terms_of
 from search.planning.scoring import VERDICTS
 from search.planning.sizing import greatest, least_whole
 
@@ -203,10 +204,10 @@ def test_rows_are_flat_json_with_units_and_ranges(base: Plan) -> None:
 
 
 def test_where_time_and_memory_go(base: Plan) -> None:
-    terms = base.terms()
+    terms = terms_of(base)
     for phase in ("prefill", "decode"):
         assert sum(t["share_percent"] for t in terms if t["phase"] == phase) == pytest.approx(100.0, rel=1e-6)
-    parts = base.memory()
+    parts = memory_of(base)
     device = base.layouts.devices[int(base.layouts.device[base.best])]
     assert sum(parts.values()) == pytest.approx(device.memory / 1e9)
     assert min(parts.values()) >= 0
@@ -308,7 +309,7 @@ def test_pools_are_no_larger_than_they_must_be(tmp_path: Path) -> None:
             assert not judge.asked.kept(pair_estimates(judge, pair, (fewer[0], fewer[1])))[0]
     row = found.row(number)
     assert row["devices"] == row["prefill_workers"] * row["prefill_tp"] + row["decode_workers"] * row["tp"]
-    assert {t["phase"] for t in found.terms()} == {"prefill", "decode"}
+    assert {t["phase"] for t in terms_of(found)} == {"prefill", "decode"}
 
 
 def test_optuna_finds_the_exhaustive_winner_of_a_scenario(base: Plan) -> None:

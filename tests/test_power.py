@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import hwdb
 from perfmodel.costs import BOUNDS, Roofline
 from perfmodel.deployment.deployments import deployments
-from perfmodel.engines.spec import engine
+from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import estimate
 from perfmodel.hardware.columns import Hardware, hardware

@@ -16,7 +16,7 @@ from perfmodel.cases.prediction import INTERVALS, OUTPUT, PREDICTED
 from perfmodel.cases.unstated import placement
 from perfmodel.deployment.deployments import deployments
 from perfmodel.dtypes import FORMAT_CODE
-from perfmodel.engines.spec import FOLDER
+from perfmodel.engines.catalogue import FOLDER
 from perfmodel.engines.speculation import KNOWN, speculation
 from perfmodel.estimates.disaggregated import estimate_disaggregated
 from perfmodel.estimates.estimator import estimate

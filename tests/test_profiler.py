@@ -18,7 +18,7 @@ import hwdb
 from hwdb import InputError, UnknownName
 from perfmodel import profiler
 from perfmodel.profiler import card, grid, power, roofline, timing
-from perfmodel.profiler.backend import Abilities, Call, NotHere
+from perfmodel.profiler.backends.protocol import Abilities, Call, NotHere
 from perfmodel.profiler.machine import Machine, machine, size
 from perfmodel.profiles.importers import plain, rows
 from search.report import roofline_plot

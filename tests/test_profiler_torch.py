@@ -18,8 +18,8 @@ import pytest
 
 from perfmodel import profiler
 from perfmodel.profiler import collectives, power
-from perfmodel.profiler.backend import NotHere
-from perfmodel.profiler.torch_backend import TRAIN, TorchBackend
+from perfmodel.profiler.backends.protocol import NotHere
+from perfmodel.profiler.backends.torch_backend import TRAIN, TorchBackend
 from perfmodel.profiles.importers import plain
 
 SIZE = {"float32": 4, "bfloat16": 2, "float16": 2, "float8_e4m3fn": 1, "int8": 1}

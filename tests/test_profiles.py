@@ -12,23 +12,14 @@ import pytest
 import hwdb
 from hwdb import InputError
 from perfmodel.costs import lookup
-from perfmodel.operators.demand import BASIS_CODE, FAMILIES
-from perfmodel.profiles import (
-    aiconfigurator,
-    build,
-    families,
-    files,
-    fit,
-    heldout,
-    smooth,
-    spreads,
-    store,
-    tables,
-)
+from perfmodel.profiles import families, store
+from perfmodel.profiles.build import __main__ as build
+from perfmodel.profiles.build import aiconfigurator, files, fit, heldout, smooth, spreads, tables
 from perfmodel.profiles.families import FAMILY, Reference, Variant
 from perfmodel.profiles.importers.rows import concat, rows
 from perfmodel.profiles.store import Measured
 from perfmodel.profiles.table import Table, stencil
+from perfmodel.vocabulary import BASIS_CODE, FAMILIES
 
 BUILT_IN = store.folders()[0]
 MEASURED, INTERPOLATED, EXTRAPOLATED = (BASIS_CODE[b] for b in ("measured", "interpolated", "extrapolated"))

@@ -15,7 +15,7 @@ import hwdb
 from perfmodel import equations as eq
 from perfmodel.costs import Roofline
 from perfmodel.deployment.deployments import deployments
-from perfmodel.engines.spec import engine
+from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.disaggregated import estimate_disaggregated
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import bench, estimate

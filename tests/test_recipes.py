@@ -14,8 +14,8 @@ from perfmodel import Recipe, deployments, estimate, predict, recipe
 from perfmodel.cases.prediction import OUTPUT
 from perfmodel.cases.table import longest_prompt
 from perfmodel.dtypes import FORMAT_CODE
+from perfmodel.engines.catalogue import FOLDER, engine
 from perfmodel.engines.recipes import ASSUMABLE, assumed, base_name, instead, read_recipes, recipes
-from perfmodel.engines.spec import FOLDER, engine
 from perfmodel.models import base_names, model
 from perfmodel.workload.workload import Workload
 

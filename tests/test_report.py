@@ -16,6 +16,7 @@ import cli
 import search
 from hwdb import Infeasible
 from search.output import words as summary
+from search.planning.explained import terms_of
 from search.planning.plan import Plan
 from search.planning.whatif import changes, what_if
 from search.report import charts, report
@@ -76,7 +77,7 @@ def test_headline_states_devices_cost_power_and_chance(plan: Plan) -> None:
 
 
 def test_time_rows_sum_to_the_pass(plan: Plan) -> None:
-    for row in summary.time_rows(plan.terms()):
+    for row in summary.time_rows(terms_of(plan)):
         shares = [v for k, v in row.items() if k.endswith("_percent")]
         assert sum(shares) == pytest.approx(100.0)
 

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 import hwdb
 from hwdb import UnknownName
-from perfmodel.costs import BOUNDS, FirstKnown, Roofline, bound, default
+from perfmodel.costs import BOUNDS, FirstKnown, Roofline, bound
+from perfmodel.costs.cost import Cost, CostModel
+from perfmodel.costs.defaults import default
 from perfmodel.costs.step_cost import SIGNIFICANT, priced, step_cost
 from perfmodel.deployment.deployments import deployments
 from perfmodel.deployment.sharding import layout
@@ -20,8 +22,9 @@ from perfmodel.hardware import efficiency as shares_of
 from perfmodel.hardware.columns import Hardware, hardware
 from perfmodel.hardware.efficiency import FIGURES, Efficiency, efficiency
 from perfmodel.models import model
-from perfmodel.operators.demand import BASES, BASIS_CODE, FAMILIES, Cost, CostModel, Demand
+from perfmodel.operators.demand import Demand
 from perfmodel.operators.step import Step
+from perfmodel.vocabulary import BASES, BASIS_CODE, FAMILIES
 
 BF16 = COMPUTE_CODE["bf16"]
 ONE = np.ones(1)

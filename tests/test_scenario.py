@@ -11,6 +11,7 @@ import pytest
 import hwdb
 from hwdb import InputError
 from hwdb.tomlfile import Table, parse_toml
+from search.fleet.options import table_problem
 from search.scenario.scenario import ENGINE_KEYS, OBJECTIVES, Scenario, load_scenario
 from search.scenario.workload import WORKLOAD_KEYS
 
@@ -148,7 +149,7 @@ def test_melange_table_keeps_its_numbers() -> None:
     """Shares [[0.2, 0.1], [0.5, 0.2]] of 30 requests/s; melange-release, its example input."""
     s = load_scenario(EXAMPLES / "melange-fleet.toml")
     assert s.fleet is not None
-    problem = s.fleet.table_problem(s.inventory())
+    problem = table_problem(s.fleet, s.inventory())
     assert problem.rate.tolist() == [[6, 3, 15, 6]]
     assert problem.throughput.tolist() == [[2, 1, 5, 2], [20, 20, 40, 20]]
     assert [o.usd_per_hour for o in problem.options] == [1.01, 3.67]
@@ -163,7 +164,7 @@ def test_modelled_options_are_told_from_tables() -> None:
     assert s.fleet.classes[0].rate == (2, 12, 8)
     assert s.fleet.classes[1].slo.limit("tpot") == 0.04
     with pytest.raises(InputError, match="has no throughput_rps; it has to be modelled"):
-        s.fleet.table_problem(s.inventory())
+        table_problem(s.fleet, s.inventory())
 
 
 def test_throughput_may_be_named_by_class(tmp_path: Path) -> None:
@@ -174,7 +175,7 @@ def test_throughput_may_be_named_by_class(tmp_path: Path) -> None:
         "[fleet.option.throughput_rps]\nb = 4\n",
     )
     assert s.fleet is not None
-    problem = s.fleet.table_problem(s.inventory())
+    problem = table_problem(s.fleet, s.inventory())
     assert problem.rate.tolist() == [[1, 3], [2, 3]]
     assert problem.throughput.tolist() == [[0, 4]]
 

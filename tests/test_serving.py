@@ -11,16 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hwdb
-from perfmodel.costs import Roofline, default
+from perfmodel.arrays import interpolate
+from perfmodel.costs import Roofline
+from perfmodel.costs.cost import Cost
+from perfmodel.costs.defaults import default
 from perfmodel.deployment.deployments import deployments
-from perfmodel.engines.spec import Engine, engine
+from perfmodel.engines.catalogue import engine
+from perfmodel.engines.spec import Engine
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import bench, estimate, per_replica
 from perfmodel.hardware.columns import Hardware
 from perfmodel.models import model
-from perfmodel.operators.demand import Cost, Demand
+from perfmodel.operators.demand import Demand
 from perfmodel.operators.step import Step
-from perfmodel.serving.closed_form import Served, interpolate, serve
+from perfmodel.serving.closed_form import serve
+from perfmodel.serving.served import Served
 from perfmodel.serving.steps import Passes
 from perfmodel.workload.load import Load, load
 from perfmodel.workload.workload import Workload

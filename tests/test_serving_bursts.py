@@ -12,7 +12,7 @@ import hwdb
 from perfmodel import simulator
 from perfmodel.costs import Roofline
 from perfmodel.deployment.deployments import deployments
-from perfmodel.engines.spec import engine
+from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import estimate, estimate_load
 from perfmodel.models import model
@@ -20,7 +20,8 @@ from perfmodel.serving.drain import Batch, Emptied, empty
 from perfmodel.serving.queueing import room_wait, sent_back, walk_wait
 from perfmodel.workload.load import load
 from perfmodel.workload.output_lengths import SPREAD, cut_spread, longest, survival
-from perfmodel.workload.workload import RANKS, Workload
+from perfmodel.workload.slo import RANKS
+from perfmodel.workload.workload import Workload
 
 H100, RTX = [hwdb.device("h100-sxm")], [hwdb.device("rtx-4090")]
 LLAMA = model("llama-3.1-8b")

@@ -16,7 +16,7 @@ import perfmodel
 import perfmodel.engines.spec
 from hwdb import Infeasible, InputError, UnknownName
 from perfmodel import Objective, Slo, Workload, simulator
-from perfmodel.costs import default
+from perfmodel.costs.defaults import default
 from perfmodel.estimates.estimator import bench
 from perfmodel.simulator import Link, Policy, Pool, StepTable, arrivals, latency, run, token_times, traffic
 from perfmodel.simulator.build import _lengths, step_floor, step_time
@@ -91,7 +91,7 @@ def test_replicas_share_what_one_would_carry_alone():
     assert np.mean(ttft(shared)) <= np.mean(ttft(alone))
 
 
-@pytest.mark.parametrize("engine", perfmodel.engines.spec.names())
+@pytest.mark.parametrize("engine", perfmodel.engines.catalogue.names())
 def test_every_engine_serves_all_it_is_asked(engine):
     """Historic and living ones, on a card small enough that memory counts; two users wait less than forty."""
     spec, row = perfmodel.model("llama-3.1-8b"), deployment("rtx-4090")
@@ -165,7 +165,7 @@ def test_importing_the_package_leaves_numba_alone():
 
 def test_a_changed_source_is_another_entry_of_the_compiled_cache(monkeypatch, tmp_path):
     """numba looks at one file only; the fingerprint covers all sources of the loop."""
-    from perfmodel.simulator import compiled
+    from perfmodel.simulator.kernel import compiled
 
     before = compiled.fingerprint()
     for name in compiled.SOURCES:
@@ -177,7 +177,7 @@ def test_a_changed_source_is_another_entry_of_the_compiled_cache(monkeypatch, tm
 def test_without_a_place_for_its_cache_the_loop_is_compiled_all_the_same(monkeypatch):
     import numba
 
-    from perfmodel.simulator import jit
+    from perfmodel.simulator.kernel import jit
 
     plain = numba.njit
 

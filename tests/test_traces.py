@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from hwdb import InputError, UnknownName
 from perfmodel.workload.datasets import dataset_names, histogram, histogram_names, lengths
 from perfmodel.workload.histograms import Histogram, read_histogram
+from perfmodel.workload.slo import Objective, Slo
 from perfmodel.workload.traces import Trace, read_trace
-from perfmodel.workload.workload import Objective, Slo, Workload
+from perfmodel.workload.workload import Workload
 
 PLAIN = "arrival_s,input_tokens,output_tokens\n"
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n"

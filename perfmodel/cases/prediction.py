@@ -12,20 +12,21 @@ import numpy as np
 
 from hwdb import Hwdb, InputError, PerfmodelError, UnknownName
 from hwdb import load as load_hwdb
+from perfmodel.arrays import Array
 from perfmodel.cases.table import EMPTY, POOL_COLUMNS, Cases, cases_of, check_degrees, longest_prompt, read_cases
 from perfmodel.cases.unstated import Placement, placement, unstated_weights
-from perfmodel.costs import default
+from perfmodel.costs.cost import CostModel
+from perfmodel.costs.defaults import default
 from perfmodel.deployment.deployments import Deployments, deployments
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE, storage
+from perfmodel.engines.catalogue import engine as engine_of
 from perfmodel.engines.recipes import assumed
 from perfmodel.engines.spec import Engine
-from perfmodel.engines.spec import engine as engine_of
 from perfmodel.engines.speculation import KNOWN, Speculation, speculation
 from perfmodel.estimates.disaggregated import estimate_pools
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import bench, estimate_load
 from perfmodel.models import ModelSpec, model
-from perfmodel.operators.demand import Array, CostModel
 from perfmodel.workload.datasets import lengths
 from perfmodel.workload.load import DEFAULT_WAVES, LOCKSTEP, POOLED_WAVES, Load
 from perfmodel.workload.output_lengths import SPREAD, cut_spread

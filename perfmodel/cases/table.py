@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwdb import InputError
-from perfmodel.operators.demand import Array
+from perfmodel.arrays import Array
 
 if TYPE_CHECKING:
     import pandas as pd

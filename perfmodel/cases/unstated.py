@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwdb import Device
+from perfmodel.arrays import Array
 from perfmodel.dtypes import FORMAT_CODE, FORMAT_NAMES
 from perfmodel.models import ModelSpec
-from perfmodel.operators.demand import Array
 
 #: Share of a device that weights may take before a wider split is assumed.
 _WEIGHT_SHARE = 0.75

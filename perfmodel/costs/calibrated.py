@@ -19,16 +19,19 @@ from numpy.typing import NDArray
 
 import hwdb
 from hwdb import Device
+from perfmodel.arrays import Array
 from perfmodel.costs import lookup
+from perfmodel.costs.cost import Cost
 from perfmodel.costs.intervals import STRANGER, calibrated_spread
 from perfmodel.costs.profiled import ROUTING, arithmetic, demand_shape, empty, formats
 from perfmodel.costs.roofline import bound as physical
 from perfmodel.dtypes import FALLBACK
 from perfmodel.hardware.columns import Hardware
 from perfmodel.hardware.efficiency import shares
-from perfmodel.operators.demand import BASIS_CODE, Array, Cost, Demand
+from perfmodel.operators.demand import Demand
 from perfmodel.profiles import store
 from perfmodel.profiles.families import FAMILY, Family, Reference, Variant, bound
+from perfmodel.vocabulary import BASIS_CODE
 
 #: Relatives that are averaged, and how fast their weight falls with their distance.
 RELATIVES, REACH = 3, 0.4

@@ -18,10 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwdb import Device
-from perfmodel.costs.roofline import BOUNDS, LINK_FAMILIES, bound
+from perfmodel.arrays import Array
+from perfmodel.costs.cost import Cost, CostModel
+from perfmodel.costs.roofline import bound
 from perfmodel.dtypes import FORMAT_BYTES
 from perfmodel.hardware.columns import Hardware
-from perfmodel.operators.demand import Array, Cost, CostModel, Demand
+from perfmodel.operators.demand import Demand
+from perfmodel.vocabulary import BOUNDS, LINK_FAMILIES
 
 #: Kinds of kernel; GEMMs and experts by the bits of a weight, which decide the library and its kernel.
 KERNELS = ("gemm_16", "gemm_8", "gemm_4", "experts_16", "experts_8", "experts_4", "attention", "recurrent",

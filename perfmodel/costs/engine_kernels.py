@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 
 from hwdb import Device
+from perfmodel.arrays import Array
+from perfmodel.costs.cost import Cost
 from perfmodel.costs.profiled import demand_shape
-from perfmodel.costs.roofline import COMPUTE_BOUND, MEMORY_BOUND
 from perfmodel.dtypes import FORMAT_NAMES
 from perfmodel.hardware.columns import Hardware
 from perfmodel.hardware.efficiency import efficiency, spread
-from perfmodel.operators.demand import BASIS_CODE, Array, Cost, Demand
+from perfmodel.operators.demand import Demand
+from perfmodel.vocabulary import BASIS_CODE, COMPUTE_BOUND, MEMORY_BOUND
 
 #: Tokens that share one unpacked weight at most; between one and so many the rate goes over from single to prompt.
 TILE = 8.0

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.profiled import demand_shape, empty
 from perfmodel.hardware.columns import Hardware
-from perfmodel.operators.demand import Cost, CostModel, Demand
+from perfmodel.operators.demand import Demand
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,14 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from perfmodel.costs.roofline import LINK_BOUND
-from perfmodel.deployment.adapters import swapped
+from perfmodel.arrays import Array
+from perfmodel.costs.cost import Cost
 from perfmodel.deployment.sharding import Layout
 from perfmodel.hardware.efficiency import spread
-from perfmodel.operators.demand import BASIS_CODE, Array, Cost, Demand
+from perfmodel.operators.demand import Demand
+from perfmodel.operators.lora import swapped
 from perfmodel.operators.step import Step
+from perfmodel.vocabulary import BASIS_CODE, LINK_BOUND
 
 
 def with_waits(lay: Layout, step: Step, terms: Iterable[tuple[Demand, Cost]]) -> Iterator[tuple[Demand, Cost]]:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from perfmodel.arrays import Array
 from perfmodel.hardware import efficiency
-from perfmodel.operators.demand import BASES, Array
 from perfmodel.profiles import store
+from perfmodel.vocabulary import BASES
 
 #: Narrower than this no interval is: repeated runs of one kernel differ by as much.
 LEAST = 0.01

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from hwdb import Device
-from perfmodel.costs.roofline import LAUNCH_BOUND
+from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.hardware.columns import Hardware
-from perfmodel.operators.demand import Cost, CostModel, Demand
+from perfmodel.operators.demand import Demand
+from perfmodel.vocabulary import LAUNCH_BOUND
 
 
 @cache

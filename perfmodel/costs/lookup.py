@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwdb import Device
+from perfmodel.arrays import Array
 from perfmodel.dtypes import COMPUTE, FALLBACK, FORMAT_NAMES, FORMATS
-from perfmodel.operators.demand import BASIS_CODE, Array, Demand
+from perfmodel.operators.demand import Demand
 from perfmodel.profiles.families import FAMILY, Family, Variant, bound, shape_at
 from perfmodel.profiles.store import Measured, Profile
+from perfmodel.vocabulary import BASIS_CODE
 
 #: Largest |log2| between the bits of a stored format and of the table that stands in for it.
 NEAREST_BITS = 0.6

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from perfmodel.arrays import Array
 from perfmodel.costs import lookup
+from perfmodel.costs.cost import Cost
 from perfmodel.costs.intervals import spread_of
 from perfmodel.hardware.columns import Hardware
-from perfmodel.operators.demand import BASIS_CODE, Array, Cost, Demand
+from perfmodel.operators.demand import Demand
 from perfmodel.profiles import store
 from perfmodel.profiles.families import FAMILY, Variant
+from perfmodel.vocabulary import BASIS_CODE
 
 #: Expert load of routed layers: power law of exponent 1.01, the milder of the two skews that were measured.
 ROUTING = "1.01"

@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from perfmodel.arrays import Array
 from perfmodel.costs.collectives import collective_time
+from perfmodel.costs.cost import Cost
 from perfmodel.hardware.columns import Hardware
 from perfmodel.hardware.efficiency import Efficiency, efficiency, spread
-from perfmodel.operators.demand import BASIS_CODE, Array, Cost, Demand
+from perfmodel.operators.demand import Demand
+from perfmodel.vocabulary import BASIS_CODE, COMPUTE_BOUND, LAUNCH_BOUND, LINK_BOUND, LINK_FAMILIES, MEMORY_BOUND
 
-COMPUTE_BOUND, MEMORY_BOUND, LINK_BOUND, LAUNCH_BOUND = range(4)
-BOUNDS = ("compute", "memory", "link", "launch")
-LINK_FAMILIES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p")
 _COMPUTE_SHARE = {
     "gemm": "gemm",
     "grouped_gemm": "gemm",

@@ -7,13 +7,15 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from perfmodel.arrays import Array
+from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.host_waits import with_waits
-from perfmodel.costs.roofline import BOUNDS, LAUNCH_BOUND, LINK_FAMILIES
 from perfmodel.deployment.sharding import Layout
 from perfmodel.hardware.columns import Hardware
-from perfmodel.operators.demand import BASES, Array, Cost, CostModel, Demand
+from perfmodel.operators.demand import Demand
 from perfmodel.operators.forward import operators
 from perfmodel.operators.step import Step, step_shape
+from perfmodel.vocabulary import BASES, BOUNDS, LAUNCH_BOUND, LINK_FAMILIES
 
 #: Kernels that an engine launches one by one for an operator where no graph is captured; one for the others. Experts
 #: are gated, sorted, quantised twice and reduced beside two GEMMs; latent attention and scans project, rotate, quantise

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwdb import Device
-from perfmodel.deployment.offload import Host
+from perfmodel.arrays import Array
+from perfmodel.hardware.host import Host
 from perfmodel.models.lora import Adapters
-from perfmodel.operators.demand import Array
 
 COLUMNS = (
     "device", "tp", "pp", "ep", "dp", "sp", "replicas", "max_tokens", "max_seqs", "weight", "act", "kv", "host_weights",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from perfmodel.arrays import Array, Mask
 from perfmodel.deployment.deployments import Deployments
 from perfmodel.deployment.offload import Hosted, check_experts, hosted
 from perfmodel.dtypes import (
@@ -20,7 +21,6 @@ from perfmodel.dtypes import (
 )
 from perfmodel.models import ModelSpec
 from perfmodel.models.lora import Adapters, check_rank
-from perfmodel.operators.demand import Array, Mask
 
 Codes = NDArray[np.intp]
 _SIXTEEN, _EIGHT = COMPUTE_CODE["bf16"], COMPUTE_CODE["fp8"]

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwdb.tomlfile import Table, read_toml
+from perfmodel.arrays import Array
 from perfmodel.dtypes import FORMAT_CODE, FORMAT_NAMES, storage
+from perfmodel.engines.catalogue import engine as engine_of
 from perfmodel.engines.spec import Engine
-from perfmodel.engines.spec import engine as engine_of
 from perfmodel.models import ModelSpec, aliases
 from perfmodel.models import model as model_of
-from perfmodel.operators.demand import Array
 
 if TYPE_CHECKING:
     from hwdb import Device

@@ -8,38 +8,21 @@ budget, sequences, memory share) come from `Engine.limits`.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hwdb import InputError, UnknownName
-from hwdb.tomlfile import Table, read_toml
-from perfmodel.engines.overlap import ways
+from hwdb import UnknownName
 
 if TYPE_CHECKING:
     from hwdb import Device
 
-FOLDER = Path(__file__).parent / "catalogue"
 GIB = float(2**30)
 NAN = float("nan")
 
 #: documented: the engine's own documentation or source; measured: published measurement; fitted: by this project, on
 #: published measurements; assumed: an order of magnitude, to be fitted.
 KINDS = ("documented", "measured", "fitted", "assumed")
-
-#: Other names in use -> engine family.
-ALIASES = {
-    "vllm-ascend": "vllm", "tensorrt-llm": "trtllm", "tensorrt_llm": "trtllm", "trt-llm": "trtllm",
-    "nim": "trtllm", "llama.cpp": "llamacpp", "ik_llama.cpp": "ik_llama", "ik_llamacpp": "ik_llama",
-    "mindie-llm": "mindie", "mii": "deepspeed-mii", "fastgen": "deepspeed-mii", "deepspeed-fastgen": "deepspeed-mii",
-    "sarathi-serve": "sarathi", "ft": "fastertransformer", "static": "fastertransformer",
-    "other": "generic", "": "generic",
-}  # fmt: skip
-#: Forks that tables list under their parent's name: parent -> (what the version text says, engine).
-FORKS = {"llamacpp": ("ik_llama", "ik_llama")}
 
 
 @dataclass(frozen=True)
@@ -185,167 +168,11 @@ class Engine:
         return replace(self, **settings)  # type: ignore[arg-type]
 
 
-#: Settings of a file: field of Engine -> (key in the file, factor to SI).
-_NUMBERS = {
-    "token_budget": ("token_budget", 1.0), "max_seqs": ("max_seqs", 1.0), "kv_block": ("kv_block_tokens", 1.0),
-    "memory_fraction": ("memory_fraction", 1.0), "reserve_bytes": ("reserve_gib", GIB),
-    "step_host_time": ("step_host_us", 1e-6), "step_host_per_seq": ("step_host_per_seq_us", 1e-6),
-    "step_host_parallel": ("step_host_parallel_us", 1e-6), "request_time": ("request_ms", 1e-3),
-    "micro_batch": ("micro_batch", 1.0), "graph_seqs": ("graph_seqs", 1.0),
-    "token_budget_floor": ("token_budget_floor", 1.0), "launch_time": ("launch_us", 1e-6),
-    "lockstep": ("lockstep", 1.0), "overlap_share": ("overlap_share", 1.0),
-}  # fmt: skip
-_OPTIONAL = {
-    "launch_time", "lockstep", "micro_batch", "graph_seqs", "token_budget_floor", "step_host_parallel",
-    "budget_is_model_length", "narrow_cache", "overlap", "overlap_share", "rank_balance",
-}  # fmt: skip
-_FLAGS = (
-    "chunked_prefill", "prefill_first", "graph_capture", "overlap_scheduling", "prefix_cache", "budget_is_model_length",
-    "rank_balance", "narrow_cache",
-)  # fmt: skip
-_CHOICES = {
-    "preemption": ("recompute", "swap", "none"),
-    "batching": ("continuous", "static"),
-    "admission": ("grow", "reserve", "contiguous"),
-    "memory_rule": ("total", "static", "free"),
-    "overlap": ways(),
-}
+#: Share of the KV room that an engine keeps free when it admits: vLLM V0 1 % of the blocks (BlockSpaceManager,
+#: watermark=0.01).
+WATERMARK = {"vllm-v0": 0.01}
 
 
-def _fact(table: Table, key: str) -> tuple[Table, Fact]:
-    entry = table.table(key)
-    value = entry.get("value")
-    kind, source = entry.text("kind", choices=KINDS), entry.text("source")
-    return entry, Fact(value, kind, source, entry.text("note", ""))
-
-
-def _tier(table: Table) -> _Tier:
-    numbers = ("token_budget", "token_budget_offline", "max_seqs", "max_seqs_offline", "memory_fraction", "graph_seqs")
-    values = [(k, table.number(k, above=0)) for k in numbers if k in table]
-    if table.flag("per_device", False):
-        values.append(("per_device", 1.0))
-    tier = _Tier(
-        at_least=table.number("at_least_gib", 0.0, least=0) * GIB,
-        below=table.number("below_gib", math.inf, above=0) * GIB,
-        kinds=table.texts("kinds", ()),
-        named=table.texts("named", ()),
-        not_named=table.texts("not_named", ()),
-        values=tuple(values),
-    )
-    table.text("source")
-    table.done(also=numbers)
-    return tier
-
-
-def load_engine(path: str | Path) -> Engine:
-    """The engine that the TOML file at `path` describes; `InputError` names file, line and key of what is wrong."""
-    table = read_toml(path, "engine file")
-    facts: dict[str, Fact] = {}
-    settings: dict[str, object] = {}
-    for name, (key, factor) in _NUMBERS.items():
-        if name in _OPTIONAL and key not in table:
-            continue
-        entry, facts[name] = _fact(table, key)
-        value = entry.get("value")
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-            raise table.error(key, f"value {value!r} is not a number of 0 or more; write nan for unknown")
-        settings[name] = float(value) * factor
-        entry.done()
-    for name in (*_FLAGS, *_CHOICES):
-        if name in _OPTIONAL and name not in table:
-            continue
-        entry, facts[name] = _fact(table, name)
-        settings[name] = entry.text("value", choices=_CHOICES[name]) if name in _CHOICES else entry.flag("value")
-        entry.done()
-    return _assemble(table, settings, facts)
-
-
-def _assemble(table: Table, settings: dict[str, object], facts: dict[str, Fact]) -> Engine:
-    name = table.text("name")
-    since = table.text("since", "")
-    made = Engine(
-        name=name, family=table.text("family", name), title=table.text("title"), era=table.text("era"),
-        since=_numbers_in(since),
-        tiers=tuple(_tier(t) for t in table.tables("tier", ())), facts=facts, **settings,  # type: ignore[arg-type]
-    )  # fmt: skip
-    table.done(also=[*_OPTIONAL, *[k for k, _ in _NUMBERS.values()]])
-    for key, share in (("memory_fraction", made.memory_fraction), ("overlap_share", made.overlap_share)):
-        if not (math.isnan(share) or 0 < share <= 1 or (key == "overlap_share" and share == 0)):
-            raise table.error(key, f"value {share:g} is not a share; give it between 0 and 1")
-    return made
-
-
-def names() -> list[str]:
-    """Names of the engines that ship, eras included."""
-    return sorted(p.stem for p in FOLDER.glob("*.toml"))
-
-
-@lru_cache(maxsize=64)
-def _shipped(name: str) -> Engine:
-    return load_engine(FOLDER / f"{name}.toml")
-
-
-_FOREIGN = re.compile(
-    r"(pytorch|torch|cuda|rocm|tensorrt|rhel|ubuntu|triton|aiter|transformers)[\s:\-v=+]*[\d.]+\S*", re.I
-)
-_VERSION = re.compile(r"(?<![\d.])v?(\d+)\.(\d+)")
-_YEAR = re.compile(r"\b20(\d\d)-(\d\d)\b")
-
-#: First release of each era as (year, month), for versions given as dates only.
-_ERA_DATES = {"vllm-v1": (2025, 3), "vllm": (2026, 1), "trtllm": (2025, 9)}
-
-
-def _numbers_in(version: str) -> tuple[int, ...]:
-    """First `major.minor` in a version text that is not another package's, or ().
-
-    >>> _numbers_in("vLLM 0.6.5.dev964+mlperf50, Pytorch 2.7.0a0"), _numbers_in("TensorRT 10.8, CUDA 12.8")
-    ((0, 6), ())
-    """
-    found = _VERSION.search(_FOREIGN.sub(" ", version))
-    return (int(found.group(1)), int(found.group(2))) if found else ()
-
-
-def _of_version(family: str, eras: list[Engine], version: str) -> Engine:
-    """The era of `family` that `version` falls into; the newest one marked default when the version says nothing."""
-    default = next((e for e in eras if e.name == family), eras[-1])
-    numbers, date = _numbers_in(version), _YEAR.search(version)
-    if numbers:
-        older = [e for e in eras if e.since <= numbers]
-        return older[-1] if older else eras[0]
-    if date:
-        month = (2000 + int(date.group(1)), int(date.group(2)))
-        older = [e for e in eras if _ERA_DATES.get(e.name, (0, 0)) <= month]
-        return older[-1]
-    if version.lower().startswith(("nightly", "main", "latest")):
-        return eras[-1]
-    return default
-
-
-@lru_cache(maxsize=512)
-def engine(name: str = "generic", version: str = "") -> Engine:
-    """The engine called `name` in the era of `version`, or the one described by the TOML file at path `name`.
-
-    >>> engine("vllm", "0.6.3").name, engine("vllm", "0.11").name, engine("other").name
-    ('vllm-v0', 'vllm-v1', 'generic')
-    """
-    if name.endswith(".toml"):
-        return load_engine(name)
-    key = name.strip().lower()
-    key = ALIASES.get(key, key)
-    said, fork = FORKS.get(key, ("", key))
-    key = fork if said in version.lower() else key
-    known = names()
-    if key not in known:
-        raise UnknownName("engine", name, [*known, *filter(None, ALIASES)], "or give the path of an engine TOML file")
-    chosen = _shipped(key)
-    if not version or chosen.family != key:
-        return chosen
-    eras = sorted((e for e in map(_shipped, known) if e.family == chosen.family), key=lambda e: e.since)
-    return _of_version(key, eras, version)
-
-
-def check_engine_name(name: str) -> None:
-    """Raise `UnknownName` or `InputError` when `name` is no engine; for callers that validate before computing."""
-    if name.endswith(".toml") and not Path(name).is_file():
-        raise InputError(f"{name}: no such engine file; give a name such as 'vllm' or an existing TOML file")
-    engine(name)
+#: SGLang admits while what running requests still owe, times its new-token ratio, fits; the ratio decays from 0.7 to
+#: 0.7 * 0.14 over 600 steps without a retraction (sglang environment SGLANG_INIT_NEW_TOKEN_RATIO and _MIN_ FACTOR).
+HEADROOM = {"sglang": 0.098}

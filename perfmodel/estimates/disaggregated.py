@@ -8,21 +8,23 @@ from dataclasses import replace
 import numpy as np
 
 from hwdb import InputError
-from perfmodel.costs import default
-from perfmodel.costs.collectives import path
-from perfmodel.curves import interpolate
+from perfmodel.arrays import Array, interpolate
+from perfmodel.costs.cost import CostModel
+from perfmodel.costs.defaults import default
 from perfmodel.deployment.deployments import Deployments
+from perfmodel.engines.catalogue import engine as engine_of
 from perfmodel.engines.spec import Engine
-from perfmodel.engines.spec import engine as engine_of
-from perfmodel.estimates.estimates import Estimates, assemble
+from perfmodel.estimates.assemble import assemble
+from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import Bench, bench, check
 from perfmodel.hardware.columns import Hardware
-from perfmodel.memory.budget import sequence_bytes
+from perfmodel.hardware.network import path
+from perfmodel.memory.kv_cache import sequence_bytes
 from perfmodel.models import ModelSpec
-from perfmodel.operators.demand import Array, CostModel
 from perfmodel.power import device as watts
-from perfmodel.serving.closed_form import Served, decode_curve
+from perfmodel.serving.entering import decode_curve
 from perfmodel.serving.prefill_pool import FULL, PromptPool, prompt_pool
+from perfmodel.serving.served import Served
 from perfmodel.workload.load import Load, load
 from perfmodel.workload.workload import Workload
 

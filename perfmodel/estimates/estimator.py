@@ -7,17 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwdb import InputError
-from perfmodel.costs import default
+from perfmodel.arrays import Array
+from perfmodel.costs.cost import CostModel
+from perfmodel.costs.defaults import default
 from perfmodel.deployment.deployments import Deployments
 from perfmodel.deployment.sharding import Layout, layout
+from perfmodel.engines.catalogue import engine as engine_of
 from perfmodel.engines.spec import Engine
-from perfmodel.engines.spec import engine as engine_of
-from perfmodel.estimates.estimates import Estimates, assemble
+from perfmodel.estimates.assemble import assemble
+from perfmodel.estimates.estimates import Estimates
 from perfmodel.hardware.columns import Hardware, hardware
 from perfmodel.memory.budget import Memory, memory
 from perfmodel.models import ModelSpec
-from perfmodel.operators.demand import Array, CostModel
-from perfmodel.serving.closed_form import Served, serve
+from perfmodel.serving.closed_form import serve
+from perfmodel.serving.served import Served
 from perfmodel.serving.steps import Passes
 from perfmodel.workload.load import Load, load
 from perfmodel.workload.workload import Workload

@@ -6,19 +6,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perfmodel.costs import BOUNDS, default
+from perfmodel.costs import BOUNDS
+from perfmodel.costs.cost import CostModel
+from perfmodel.costs.defaults import default
+from perfmodel.costs.overlap import streams_of
 from perfmodel.costs.step_cost import StepCost, priced, summed
 from perfmodel.deployment.deployments import Deployments
+from perfmodel.engines.catalogue import engine as engine_of
 from perfmodel.engines.overlap import overlap
 from perfmodel.engines.spec import Engine
-from perfmodel.engines.spec import engine as engine_of
 from perfmodel.estimates.estimator import bench, per_replica
 from perfmodel.hardware.columns import Hardware
 from perfmodel.models import ModelSpec
-from perfmodel.operators.demand import BASES, CostModel, Demand
+from perfmodel.operators.demand import Demand
 from perfmodel.operators.step import step_shape
 from perfmodel.serving.closed_form import serve
 from perfmodel.serving.steps import Pass, Passes
+from perfmodel.vocabulary import BASES
 from perfmodel.workload.load import load
 from perfmodel.workload.workload import Workload
 
@@ -107,7 +111,7 @@ def _hidden(phase: str, passes: Passes, cost: StepCost, hidden: float, wall: flo
     """Time below zero: what runs behind something else; its name says who hides behind whom."""
     way = overlap(passes.engine.overlap, passes.engine.overlap_share)
     assert way is not None  # something hides
-    streams = way.streams_of(cost).reshape(len(way.streams), -1)[:, 0]
+    streams = streams_of(cost, way).reshape(len(way.streams), -1)[:, 0]
     front = int(np.argmax(streams))
     behind = [name for i, name in enumerate(way.names()) if i != front and streams[i] > 0]
     name = f"{' and '.join(behind)} behind {way.names()[front]}"

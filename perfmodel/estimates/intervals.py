@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.operators.demand import BASES, Array
+from perfmodel.arrays import Array
+from perfmodel.vocabulary import BASES
 
 METRICS = ("ttft", "tpot", "throughput", "power")
 #: Bases that share a spread: tables of the device itself, those of a relative, borrowed efficiencies.

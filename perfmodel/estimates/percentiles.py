@@ -10,8 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
-from perfmodel.operators.demand import Array
-from perfmodel.workload.workload import RANKS
+from perfmodel.arrays import Array
+from perfmodel.workload.slo import RANKS
 
 
 class ByClass(Protocol):

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwdb import Device
+from perfmodel.arrays import Array
 from perfmodel.dtypes import COMPUTE, FALLBACK
-from perfmodel.operators.demand import Array
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from hwdb import Device
+from perfmodel.arrays import Array
 from perfmodel.hardware.columns import Hardware
-from perfmodel.operators.demand import Array
 
 FIGURES = ("gemm", "attention", "memory", "link", "launch_us", "kv")
 

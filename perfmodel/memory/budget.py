@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from perfmodel.arrays import Array
 from perfmodel.deployment.adapters import adapter_bytes
 from perfmodel.deployment.sharding import Layout
-from perfmodel.dtypes import storage
 from perfmodel.engines.spec import Engine
 from perfmodel.hardware.columns import Hardware
-from perfmodel.models import index_bytes
-from perfmodel.operators.demand import Array
+from perfmodel.memory.kv_cache import sequence_bytes
+from perfmodel.memory.weights import adapters_held, weights_in_host, weights_per_device
 
 #: Bytes of activations a token and value of the widest layer: input, normed input, both up-projections and product in
 #: 16 bit, of which half live at once.
@@ -95,66 +95,6 @@ class Memory:
         return f"{fixed:.1f} GB of weights and {each:.2f} GB a sequence exceed {room:.1f} GB of host memory a device"
 
 
-def weights_per_device(lay: Layout) -> Array:
-    """Bytes of weights on the fullest device, what lies in host memory left out. (N,)"""
-    model = lay.model
-    table = model.vocab * model.hidden / lay.tp
-    embedding, head = table * lay.weight_bytes("embedding"), table * lay.weight_bytes("lm_head")
-    # the embedding sits on the first stage, the LM head on the last
-    ends = np.where(lay.pp > 1, np.maximum(embedding, head), embedding + (0.0 if model.tied else head))
-    other = model.weight_bytes()["other"]
-    layers = _layers(lay, 1.0 - lay.hosted("weights"), 1.0 - lay.hosted("experts"))
-    return layers + ends + other / lay.tp / lay.pp
-
-
-def weights_in_host(lay: Layout) -> Array:
-    """Bytes of weights in host memory behind the fullest device: of layers only, as engines offload them. (N,)"""
-    return _layers(lay, lay.hosted("weights"), lay.hosted("experts"))
-
-
-def _layers(lay: Layout, kept: Array | float, experts: Array | float) -> Array:
-    """Bytes of the layers of the fullest stage on one device, of which shares are kept.
-
-    Stages hold ceil(layers / PP) layers. Attention data parallelism replicates the dense parts and spreads routed
-    experts over all its devices.
-    """
-    model = lay.model
-    layers = np.zeros_like(lay.tp)
-    for block in model.blocks:
-        per_layer = np.zeros_like(lay.tp)
-        kv_heads = block.mixer.kv_heads if block.mixer else 1
-        for p in block.projections(model.hidden):
-            cut = {"column": lay.tp, "row": lay.tp, "kv": np.minimum(lay.tp, kv_heads)}.get(p.shard, 1.0)
-            per_layer = per_layer + p.parameters / cut * lay.weight_bytes(p.part, p.gemm) * kept
-        if block.mlp and block.mlp.experts:
-            routed = block.mlp.experts * block.mlp.expert_parameters(model.hidden)
-            spread = np.maximum(lay.group, lay.ep)
-            per_layer = per_layer + routed / spread * lay.weight_bytes("experts") * experts
-        layers = layers + block.count * per_layer
-    stage = np.ceil(model.layers / lay.pp) / model.layers
-    return layers * stage
-
-
-def sequence_bytes(lay: Layout, context: Array | float, kept: Array | float = 1.0) -> Array:
-    """KV cache, a share `kept` of it, and recurrent state of one sequence of `context` tokens on one device.
-
-    (C, N) or (N,). With kept = 1 wherever the cache lies, which is what a transfer between devices moves.
-    """
-    context = np.asarray(context, float)
-    total = np.zeros(np.broadcast_shapes(context.shape, lay.tp.shape))
-    state = storage(lay.model.state_format).bytes
-    for block in lay.model.blocks:
-        mixer = block.mixer
-        if mixer is None:
-            continue
-        shards = np.ones_like(lay.tp) if mixer.kind == "mla" else np.minimum(lay.tp, max(mixer.kv_heads, 1))
-        index = context / max(mixer.compress, 1) * index_bytes(mixer, lay.kv_bytes)
-        cached = mixer.stored(context) * mixer.kv_values * lay.kv_bytes / shards + index
-        recurrent = (mixer.recurrent_values * state + mixer.conv_values * 2.0) / lay.tp
-        total = total + block.count * (cached * kept + recurrent)
-    return total * np.ceil(lay.model.layers / lay.pp) / lay.model.layers / lay.sp
-
-
 def activation_bytes(lay: Layout, tokens: Array, logits: Array) -> Array:
     """Peak activations of a pass of `tokens`, and float32 logits of `logits` rows. (N,)"""
     model = lay.model
@@ -197,11 +137,6 @@ def memory(
         hardware.memory, usable, weights, activations, reserve, sequence, room, np.minimum(seqs, behind) * lay.dp,
         adapters, space, fixed, each,
     )  # fmt: skip
-
-
-def adapters_held(lay: Layout) -> Array:
-    """Bytes of the low-rank adapters that one device holds. (N,)"""
-    return np.zeros_like(lay.tp) if lay.adapters is None else lay.adapters.held * adapter_bytes(lay)
 
 
 def _host(lay: Layout, sequence: Array) -> tuple[Array, Array, Array]:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from hwdb import InputError, UnknownName
-from perfmodel.models import ModelSpec
-from perfmodel.operators.demand import Array
+from perfmodel.arrays import Array
+from perfmodel.models import Block, Mlp, ModelSpec, Projection
 
 #: Linear layers an adapter may target, as checkpoints name them (q_proj, ...).
 TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
@@ -144,9 +144,30 @@ def check_rank(adapters: Adapters, model: ModelSpec) -> None:
 
 def carried(model: ModelSpec) -> tuple[str, ...]:
     """Targets that some layer of `model` carries; with routed experts and latent attention not all do."""
-    from perfmodel.deployment.adapters import sites
-    from perfmodel.deployment.sharding import Layout  # layouts check adapters, and sites read layouts
+    found = [(p, block.mlp) for block in model.blocks for p, _ in adaptable(model, block)]
+    return tuple(t for t in TARGETS if any(slices(p, mlp, Adapters(1, targets=(t,))) for p, mlp in found))
 
-    one, own = np.ones(1), np.full(1, -1)
-    lay = Layout(model, one, one, one, one, one, asked=own, act=own, kv_bytes=one, narrow=np.zeros(1, bool))
-    return tuple(t for t in TARGETS if any(sites(lay, Adapters(1, targets=(t,)))))
+
+def adaptable(model: ModelSpec, block: Block) -> list[tuple[Projection, int]]:
+    """Projections of a block that may carry adapters, each with the number of KV heads it is sharded by."""
+    found: list[tuple[Projection, int]] = []
+    if block.mixer:
+        found += [(p, block.mixer.kv_heads) for p in block.mixer.projections(model.hidden)]
+    if block.mlp and not model.experts:
+        found += [(p, 1) for p in block.mlp.projections(model.hidden)]
+    return found
+
+
+#: Matrices that stand for one target as a whole; latent attention: "q" its queries' up-projection, "k" both down ones.
+_WHOLE = {"o": "o", "o_down": "o", "down": "down", "q_up": "q", "mla_down": "k", "mixer_in": "q"}
+
+
+def slices(p: Projection, mlp: Mlp | None, adapters: Adapters) -> list[float]:
+    """Outputs of each targeted matrix that `p` is made of."""
+    if p.gemm == "qkv":
+        parts = {"q": float(p.n)} if p.shard == "column" else {"k": p.n / 2.0, "v": p.n / 2.0}
+    elif p.gemm == "up":
+        parts = {"gate": p.n / 2.0, "up": p.n / 2.0} if mlp and mlp.gated else {"up": float(p.n)}
+    else:
+        parts = {_WHOLE[p.gemm]: float(p.n)} if p.gemm in _WHOLE else {}
+    return [n for target, n in parts.items() if target in adapters.targets]

@@ -6,10 +6,7 @@ counts of elements; nothing here knows about devices or time. The layers themsel
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -60,16 +57,6 @@ class ModelSpec:
     state_format: str = "bf16"
     published_total: float = float("nan")
     published_active: float = float("nan")
-
-    @classmethod
-    def from_config(cls, config: str | Path | Mapping[str, Any], name: str = "") -> ModelSpec:
-        """The shape described by a Hugging Face `config.json` (a path to it or its folder, or the parsed mapping).
-
-        Raises `InputError` for an architecture that is not known, and for a field that is missing or makes no sense.
-        """
-        from perfmodel.models.config import read_config
-
-        return read_config(config, name)
 
     @property
     def layers(self) -> int:

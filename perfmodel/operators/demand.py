@@ -7,38 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from perfmodel.arrays import Array
+
 if TYPE_CHECKING:
-    from perfmodel.hardware.columns import Hardware
-
-Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
-
-#: Operator families. A cost model keeps its tables, efficiencies and residuals by family.
-FAMILIES = (
-    "gemm",  # shape: m, n, k, weight (format code), act (compute code)
-    "grouped_gemm",  # shape: tokens, hidden, inter, experts, top_k, ep, tp, weight, act (one MoE layer on one device)
-    "attention_prefill",  # shape: batch, query, context, heads, kv_heads, head_dim, window, kv_bytes
-    "attention_decode",  # shape: batch, context, heads, kv_heads, head_dim, window, kv_bytes
-    "mla_prefill",  # shape: batch, query, context, heads, kv_bytes
-    "mla_decode",  # shape: batch, context, heads, kv_bytes
-    "recurrent_prefill",  # shape: batch, query, heads, key_dim, value_dim
-    "recurrent_decode",  # shape: batch, heads, key_dim, value_dim
-    "elementwise",  # moved bytes only
-    "all_reduce",  # shape: group
-    "all_gather",
-    "reduce_scatter",
-    "all_to_all",
-    "p2p",
-)
-
-#: What an estimate rests on, best first. A sum is as good as its worst significant term.
-BASES = ("measured", "interpolated", "extrapolated", "calibrated", "roofline", "unknown")
-BASIS_CODE = {name: code for code, name in enumerate(BASES)}
+    pass
 
 
 @dataclass(frozen=True)
@@ -63,26 +40,3 @@ class Demand:
     shape: Mapping[str, Any] = field(default_factory=dict)
     hosted: Array | float = 0.0
     host_bytes: Array | float = 0.0
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Answer to a demand, a call: arrays that broadcast to the demand's shape.
-
-    time: seconds; NaN where this model has no answer. basis: codes of `BASES`. spread: relative half-width of the 80 %
-    interval in log space (a factor exp(+-spread) holds 80 % of held-out measurements of this family and basis).
-    bound: 0 compute, 1 memory, 2 link, 3 launch. peak_share: achieved share of the binding peak.
-    """
-
-    time: Array
-    basis: NDArray[np.int8]
-    spread: Array
-    bound: NDArray[np.int8]
-
-
-class CostModel(Protocol):
-    """Anything that prices operators. NaN time means: not mine, ask the next model."""
-
-    def cost(self, demand: Demand, hardware: Hardware) -> Cost:
-        """Time of one call of `demand` on each row of `hardware`."""
-        ...

@@ -6,8 +6,8 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from perfmodel.arrays import Array, Mask
 from perfmodel.deployment.sharding import Layout
-from perfmodel.operators.demand import Array, Mask
 
 
 @dataclass(frozen=True)

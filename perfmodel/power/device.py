@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from perfmodel.costs import BOUNDS
+from perfmodel.arrays import Array
 from perfmodel.hardware.columns import Hardware
-from perfmodel.operators.demand import Array
+from perfmodel.vocabulary import BOUNDS
 
 
 @cache

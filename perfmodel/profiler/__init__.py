@@ -5,7 +5,8 @@ Front door: `measure` (points to rows), `fit` (rows to a profile and a device fi
 
 from __future__ import annotations
 
-from perfmodel.profiler.backend import BACKENDS, Backend, available, backend
+from perfmodel.profiler.backends.choose import BACKENDS, available, backend
+from perfmodel.profiler.backends.protocol import Backend
 from perfmodel.profiler.fit import Fit, fit, gigabytes, measured_ceilings
 from perfmodel.profiler.grid import GRIDS, Point, point
 from perfmodel.profiler.listing import SHOWN, list_rows, show_rows

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hwdb import InputError
-from perfmodel.profiler.backend import Backend
+from perfmodel.profiler.backends.protocol import Backend
 from perfmodel.profiler.machine import Machine
 
 SUFFIX = ".machine.json"

@@ -16,7 +16,7 @@ from typing import Any
 
 from perfmodel.profiler import grid
 from perfmodel.profiler.grid import Point, point
-from perfmodel.profiler.run import LICENCE, done, today
+from perfmodel.profiler.record import LICENCE, done, today
 from perfmodel.profiler.timing import Effort
 from perfmodel.profiles.importers import plain
 from perfmodel.profiles.importers.rows import COLLECTIVES

@@ -23,7 +23,8 @@ from hwdb.devicefile import PEAKS
 from perfmodel import equations
 from perfmodel.profiler import card as cards
 from perfmodel.profiler.card import Card
-from perfmodel.profiles import build, runfile
+from perfmodel.profiles.build import __main__ as build
+from perfmodel.profiles.build import runfile
 from perfmodel.profiles.families import FAMILY
 from perfmodel.profiles.importers import Checked, Rows, check, plain
 

@@ -9,7 +9,7 @@ from itertools import product
 from typing import Any
 
 from hwdb import UnknownName
-from perfmodel.operators.demand import Array
+from perfmodel.arrays import Array
 from perfmodel.profiles.importers.rows import SHAPES, Rows, rows
 
 GRIDS = ("small", "full")

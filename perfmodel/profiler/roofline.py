@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hwdb import UnknownName
-from perfmodel.operators.demand import Array
+from perfmodel.arrays import Array
 from perfmodel.profiler.listing import places
 from perfmodel.profiles import store
 from perfmodel.profiles.families import FAMILY, bound

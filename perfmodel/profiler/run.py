@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 
 from perfmodel.profiler import card, grid, timing
-from perfmodel.profiler.backend import Backend, NotHere, backend
+from perfmodel.profiler.backends.choose import backend
+from perfmodel.profiler.backends.protocol import Backend, NotHere
 from perfmodel.profiler.grid import Point
 from perfmodel.profiler.machine import machine, stay_on
+from perfmodel.profiler.record import LICENCE, done, today
 from perfmodel.profiles.importers import plain
-
-#: Licence noted in measured rows: the measurer's own to give.
-LICENCE = "own measurement"
 
 
 @dataclass(frozen=True)
@@ -49,25 +47,10 @@ class Run:
         ]  # fmt: skip
 
 
-def today() -> str:
-    """The day, UTC, as ISO 8601."""
-    return f"{datetime.now(UTC):%Y-%m-%d}"
-
-
 def everything(backend: Backend, size: str) -> list[Point]:
     """All points of the grid `size` that the backend claims to run."""
     can = backend.abilities
     return grid.points(size, can.gemms, can.caches, can.kernels, can.stream)
-
-
-def done(path: Path) -> set[tuple[object, ...]]:
-    """Keys of the points a file already holds; a last line that was cut off is taken out of the file first."""
-    if not path.exists() or path.stat().st_size == 0:
-        return set()
-    content = path.read_bytes()
-    if not content.endswith(b"\n"):
-        path.write_bytes(content[: content.rfind(b"\n") + 1])
-    return grid.keys(plain.read(path)) if path.stat().st_size else set()
 
 
 def measure(

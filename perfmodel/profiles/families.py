@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel import equations as eq
+from perfmodel.arrays import Array
 from perfmodel.dtypes import COMPUTE_BYTES, COMPUTE_CODE, FORMAT_BYTES, FORMAT_CODE
-from perfmodel.operators.demand import Array
 
 Shape = Mapping[str, Array | float]
 

@@ -15,7 +15,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.operators.demand import BASIS_CODE, Array
+from perfmodel.arrays import Array
+from perfmodel.vocabulary import BASIS_CODE
 
 _MEASURED = BASIS_CODE["measured"]
 _INTERPOLATED = BASIS_CODE["interpolated"]

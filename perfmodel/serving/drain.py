@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perfmodel.curves import interpolate
-from perfmodel.operators.demand import Array
+from perfmodel.arrays import Array, interpolate
 from perfmodel.workload.output_lengths import LEAST_SPREAD, longest, survival
-from perfmodel.workload.workload import RANKS
+from perfmodel.workload.slo import RANKS
 
 #: Cells of the clock; more of them change the makespan by less than 1 %.
 _CELLS = 40

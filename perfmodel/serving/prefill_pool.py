@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfmodel import equations as eq
+from perfmodel.arrays import Array, interpolate
 from perfmodel.costs.step_cost import StepCost
-from perfmodel.curves import interpolate
-from perfmodel.operators.demand import Array
 from perfmodel.serving.steps import Passes
 from perfmodel.workload.load import Load
 

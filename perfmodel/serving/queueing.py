@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from perfmodel.curves import interpolate
-from perfmodel.operators.demand import Array
+from perfmodel.arrays import Array, interpolate
 
-#: Share of the KV room that an engine keeps free when it admits: vLLM V0 1 % of the blocks (BlockSpaceManager,
-#: watermark=0.01).
-WATERMARK = {"vllm-v0": 0.01}
-#: SGLang admits while what running requests still owe, times its new-token ratio, fits; the ratio decays from 0.7 to
-#: 0.7 * 0.14 over 600 steps without a retraction (sglang environment SGLANG_INIT_NEW_TOKEN_RATIO and _MIN_ FACTOR).
-HEADROOM = {"sglang": 0.098}
 #: A prompt is sent back no more often than this, however long answers are beside it.
 _MOST_AGAIN = 4.0
 #: Cells between nothing and all the room; more of them change no wait by 1 %.

@@ -7,12 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from perfmodel.arrays import Array
+from perfmodel.costs.cost import CostModel
+from perfmodel.costs.overlap import cheaper, overlapped
 from perfmodel.costs.step_cost import StepCost, step_cost
 from perfmodel.deployment.sharding import Layout
-from perfmodel.engines.overlap import cheaper, overlap, overlapped
+from perfmodel.engines.overlap import overlap
 from perfmodel.engines.spec import Engine
 from perfmodel.hardware.columns import Hardware
-from perfmodel.operators.demand import Array, CostModel
 from perfmodel.operators.step import Step, step_shape
 
 

@@ -6,6 +6,7 @@
 from perfmodel.simulator.api import COUNT, COUNT_REPLICA, Capacity, capacity, offered, pools_of, simulate
 from perfmodel.simulator.build import pool
 from perfmodel.simulator.export import trace_events, write_requests, write_trace
+from perfmodel.simulator.kernel.state import ROUTERS
 from perfmodel.simulator.metrics import (
     Distribution,
     attained,
@@ -20,7 +21,6 @@ from perfmodel.simulator.metrics import (
 from perfmodel.simulator.policy import Link, Policy, Pool, of_engine
 from perfmodel.simulator.requests import Traffic, arrivals, from_workload, traffic
 from perfmodel.simulator.simulation import Simulation, run
-from perfmodel.simulator.state import ROUTERS
 from perfmodel.simulator.table import StepTable
 from perfmodel.simulator.tokens import Experience, experience, token_times
 

@@ -9,13 +9,14 @@ from typing import Literal
 import numpy as np
 
 from hwdb import InputError
-from perfmodel.costs import default
+from perfmodel.arrays import Array
+from perfmodel.costs.cost import CostModel
+from perfmodel.costs.defaults import default
 from perfmodel.deployment.deployments import Deployments
 from perfmodel.engines.spec import Engine
 from perfmodel.estimates.estimator import Bench, bench, check
-from perfmodel.memory.budget import sequence_bytes
+from perfmodel.memory.kv_cache import sequence_bytes
 from perfmodel.models import ModelSpec
-from perfmodel.operators.demand import Array, CostModel
 from perfmodel.operators.step import Step
 from perfmodel.simulator.policy import Link, Policy, Pool, of_engine
 from perfmodel.simulator.requests import Traffic

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwdb import InputError, UnknownName
-from perfmodel.operators.demand import Array
+from perfmodel.arrays import Array
 from perfmodel.simulator.simulation import Simulation
 from perfmodel.simulator.tokens import experience, gaps
-from perfmodel.workload.workload import RANKS, STATISTICS, Objective, Slo
+from perfmodel.workload.slo import RANKS, STATISTICS, Objective, Slo
 
 if TYPE_CHECKING:
     import pandas as pd

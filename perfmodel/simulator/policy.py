@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from hwdb import InputError
-from perfmodel.serving.queueing import HEADROOM, WATERMARK
+from perfmodel.engines.spec import HEADROOM, WATERMARK
 from perfmodel.simulator.table import StepTable
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hwdb import InputError
-from perfmodel.operators.demand import Array
+from perfmodel.arrays import Array
 
 if TYPE_CHECKING:
     from perfmodel.workload.workload import Workload

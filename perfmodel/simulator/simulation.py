@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwdb import InputError, UnknownName
-from perfmodel.operators.demand import Array
-from perfmodel.simulator import state
+from perfmodel.arrays import Array
+from perfmodel.simulator.kernel import state
 from perfmodel.simulator.policy import Policy, Pool
 from perfmodel.simulator.requests import Traffic, Whole
 from perfmodel.simulator.table import stacked
@@ -33,7 +33,7 @@ class Simulation:
     were made, or, between pools, its KV reached the decode replica, which answers. replica: where it ended;
     prefiller: where its first token was made. emitted, cached: tokens made, and prompt tokens found in the prefix
     cache. preempted: times. rejected: it could never fit. runs, stints: what every
-    replica did when, and which request made tokens (`perfmodel.simulator.state`, RUN and STINT). notes: sentences a
+    replica did when, and which request made tokens (`perfmodel.simulator.kernel.state`, RUN and STINT). notes: sentences a
     reader must know. events: how often the loop was entered.
     """
 
@@ -80,7 +80,7 @@ def run(
     Pools are one or more of role `both`, or of roles `prefill` and `decode`. Raises `InputError` for combinations that
     mean nothing and where no request fits; single requests that do not fit are rejected and counted in `notes`.
     """
-    from perfmodel.simulator import compiled
+    from perfmodel.simulator.kernel import compiled
 
     pools = (pools,) if isinstance(pools, Pool) else tuple(pools)
     if router not in state.ROUTERS:

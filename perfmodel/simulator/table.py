@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwdb import InputError
-from perfmodel.operators.demand import Array
-from perfmodel.simulator.state import TABLE
+from perfmodel.arrays import Array
+from perfmodel.simulator.kernel.state import TABLE
 
 #: (prompt tokens, mean keys of each, decoding sequences, their mean context) -> seconds; arrays broadcast.
 StepTime = Callable[[Array, Array, Array, Array], Array]

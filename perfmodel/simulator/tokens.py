@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.operators.demand import Array
+from perfmodel.arrays import Array
 
 if TYPE_CHECKING:
     from perfmodel.simulator.simulation import Simulation
@@ -126,7 +126,7 @@ def experience(simulation: Simulation, *, ttft: float, tpot: float) -> Experienc
 @lru_cache(maxsize=1)
 def _walk() -> Any:
     """The walk over all tokens, compiled; it fills the last three arrays."""
-    from perfmodel.simulator.jit import outer
+    from perfmodel.simulator.kernel.jit import outer
 
     return outer(_walk_tokens)
 

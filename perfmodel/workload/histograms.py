@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwdb import InputError
-from perfmodel.operators.demand import Array
+from perfmodel.arrays import Array
 from perfmodel.workload.traces import Trace, Whole
 
 FOLDER = Path(__file__).parent / "lengths"

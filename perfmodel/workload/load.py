@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perfmodel.operators.demand import Array
+from perfmodel.arrays import Array
 from perfmodel.workload.workload import Arrival, Workload
 
 

@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from perfmodel.operators.demand import Array
+from perfmodel.arrays import Array
 
 #: Coefficient of variation of answers by how lengths spread. Natural ones: Azure conversations 2023 0.77, Mooncake
 #: conversations 0.73, ShareGPT 0.74 (10,000 first turns); uniform in 0.8-1.0 of the nominal: 0.2 / sqrt(12) / 0.9.

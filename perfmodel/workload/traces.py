@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwdb import InputError, nearest
-from perfmodel.operators.demand import Array
+from perfmodel.arrays import Array
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,15 +12,15 @@ import numpy as np
 from hwdb import Hwdb, InputError, UnknownName
 from perfmodel import Engine, ModelSpec, Objective, Slo, Workload, deployments, engine, estimate, explain, model, recipe
 from perfmodel.deployment.deployments import Deployments
-from perfmodel.deployment.offload import Host, figures_of
 from perfmodel.dtypes import COMPUTE, COMPUTE_CODE, FORMAT_CODE, FORMAT_NAMES, storage
 from perfmodel.engines.recipes import Recipe, instead
 from perfmodel.estimates.chance import chances
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import check
 from perfmodel.estimates.explanation import Term
+from perfmodel.hardware.host import Host, figures_of
 from perfmodel.models.lora import Adapters
-from perfmodel.workload.workload import STATISTICS
+from perfmodel.workload.slo import STATISTICS
 from search.planning.explained import term_row
 from search.planning.prices import tariff
 from search.scenario.scenario import Limits

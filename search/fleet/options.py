@@ -14,11 +14,12 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel import Deployments, Estimates, Slo, Workload, model
+from perfmodel.arrays import Array
+from perfmodel.costs.cost import CostModel
 from perfmodel.dtypes import FORMAT_CODE
-from perfmodel.operators.demand import CostModel
 from perfmodel.workload.load import load
 from search.fleet.plan import FleetPlan, fleet_plan
-from search.fleet.problem import Array, FleetProblem, Option
+from search.fleet.problem import FleetProblem
 from search.fleet.program import Solver
 from search.manifest import manifest
 from search.planning.plan import words
@@ -26,6 +27,7 @@ from search.planning.planner import space_of, tariff_of
 from search.planning.prices import Tariff, tariff
 from search.planning.sizing import Asked, greatest, rows_of
 from search.scenario.fleet import FleetClass, FleetOption, FleetSpec
+from search.scenario.inventory import Inventory, Option
 from search.searchers.front import pareto
 from search.space.space import Index, SearchSpace
 
@@ -246,3 +248,16 @@ def most_rate(asked: Asked, layouts: Deployments) -> tuple[Array, Array]:
     )
     watts = at(everyone, np.where(rate > 0, rate, ceiling * TRICKLE)).power
     return rate, np.where(rate > 0, watts, np.nan)
+
+
+def table_problem(fleet: FleetSpec, inventory: Inventory) -> FleetProblem:
+    """The program's input when every option states its throughput; `InputError` when one does not."""
+    if fleet.modelled:
+        raise InputError(f"fleet option {fleet.modelled[0].name!r} has no throughput_rps; it has to be modelled")
+    table = [[(o.throughput or {}).get(c.name, 0.0) for c in fleet.classes] for o in fleet.options]
+    made = [Option(o.name, o.device, max(o.devices, 1), o.usd_per_hour, o.power) for o in fleet.options]
+    return FleetProblem(
+        options=tuple(made), classes=tuple(c.name for c in fleet.classes),
+        rate=np.array([c.rate for c in fleet.classes]).T, throughput=np.array(table),
+        hours=np.array(fleet.hours), inventory=inventory, elastic=fleet.elastic,
+    )  # fmt: skip

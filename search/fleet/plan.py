@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwdb import Infeasible
-from search.fleet.problem import Array, FleetProblem, Inventory, Option, checked
+from perfmodel.arrays import Array
+from search.fleet.problem import FleetProblem, checked
 from search.fleet.program import WHOLE, Program, Solver, available_solver, formulate, limits, run_solver, served_by_none
 from search.manifest import Manifest
+from search.scenario.inventory import Inventory, Option
 
 __all__ = [
     "Binding",

@@ -43,7 +43,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwdb import Infeasible
-from search.fleet.problem import Array, FleetProblem
+from perfmodel.arrays import Array
+from search.fleet.problem import FleetProblem
 
 Solver = Literal["highs", "cbc"]
 

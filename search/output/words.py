@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from search.output.tables import heading, money, number, percent
+from search.planning.explained import memory_of, terms_of
 
 if TYPE_CHECKING:
     from search.fleet.plan import FleetPlan
@@ -118,7 +119,7 @@ def time_rows(terms: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def memory_rows(plan: Plan) -> list[dict[str, Any]]:
     """What lies in a device of the winner, one row."""
-    return [{"memory": "one device", **plan.memory()}]
+    return [{"memory": "one device", **memory_of(plan)}]
 
 
 def show(plan: Plan, rows: Sequence[dict[str, Any]]) -> None:
@@ -129,7 +130,7 @@ def show(plan: Plan, rows: Sequence[dict[str, Any]]) -> None:
     present.say(headline(plan), strong=True)
     notes = [tally(plan), f"price: {rows[0]['price']}"]
     present.show(in_kilowatts(rows), columns=columns(plan), bare=["usd_per_million_tokens"], notes=notes)
-    present.show(time_rows(plan.terms()), title="Where the time goes (mean prompt, then one step of decoding)")
+    present.show(time_rows(terms_of(plan)), title="Where the time goes (mean prompt, then one step of decoding)")
     present.show(memory_rows(plan), title="Where the memory goes")
 
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from perfmodel import Deployments, explain
 from perfmodel.estimates.estimator import bench
 from perfmodel.estimates.explanation import Term
 from perfmodel.workload.load import load
-
-if TYPE_CHECKING:
-    from search.planning.plan import Plan
+from search.planning.plan import Plan
 
 GB = 1e9
 
 
-def terms_of(plan: Plan, number: int) -> list[dict[str, Any]]:
+def terms_of(plan: Plan, number: int | None = None) -> list[dict[str, Any]]:
     """Operator by operator, prefill pass then decode pass; of pools, the prefill of one and the decode of the other."""
+    number = plan.best if number is None else number
     if not plan.disaggregated(number):
         return _terms(plan, plan.deployment(number), number, ("prefill", "decode"))
     pair = plan.pair(number)
@@ -49,10 +48,11 @@ def term_row(term: Term) -> dict[str, Any]:
     }
 
 
-def memory_of(plan: Plan, number: int) -> dict[str, float]:
+def memory_of(plan: Plan, number: int | None = None) -> dict[str, float]:
     """GB of one device of a candidate (of the decode pool where there are two): what lies there, and what is free."""
-    from perfmodel.costs import default
+    from perfmodel.costs.defaults import default
 
+    number = plan.best if number is None else number
     asked = plan.judge.asked
     one = plan.pair(number).decode if plan.disaggregated(number) else plan.deployment(number)
     setup = bench(asked.model, one, asked.engine, asked.costs or default(asked.engine.family), load(asked.workload, 1))

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from hwdb import Infeasible
 from perfmodel import Deployments, Estimates
+from perfmodel.arrays import Array
 from perfmodel.dtypes import FORMAT_NAMES
 from perfmodel.estimates.chance import chances, overall
-from perfmodel.operators.demand import BASES
+from perfmodel.vocabulary import BASES
 from perfmodel.workload.load import load
-from search.fleet.problem import Array
 from search.manifest import Manifest
 from search.planning import disaggregated as pools
 from search.planning.scoring import MS, VERDICTS, Judge
@@ -240,18 +240,6 @@ class Plan:
             told = tuple(f"{self.columns[c][number]:.4g}" for c in ("usd_per_hour", "ttft_ms", "tpot_ms", "strain"))
             out.setdefault((self.name(number), *told), number)
         return list(out.values())
-
-    def terms(self) -> list[dict[str, Any]]:
-        """Where the winner's time goes, operator by operator: one flat record a term."""
-        from search.planning.explained import terms_of
-
-        return terms_of(self, self.best)
-
-    def memory(self) -> dict[str, float]:
-        """What lies in a device of the winner, GB: weights, KV and states, activations, reserve, free."""
-        from search.planning.explained import memory_of
-
-        return memory_of(self, self.best)
 
     def _layout(self, number: int) -> dict[str, Any]:
         if not self.disaggregated(number):

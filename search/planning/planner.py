@@ -9,8 +9,8 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel import ModelSpec, model
+from perfmodel.costs.cost import CostModel
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
-from perfmodel.operators.demand import CostModel
 from search.manifest import manifest
 from search.planning.disaggregated import matched
 from search.planning.plan import Plan

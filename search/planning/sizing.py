@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel import Deployments, Engine, Estimates, ModelSpec, Slo, Workload, estimate
+from perfmodel.costs.cost import CostModel
 from perfmodel.estimates.chance import keeps
 from perfmodel.estimates.estimator import estimate_load
-from perfmodel.operators.demand import CostModel
 from perfmodel.workload.load import Load
 
 Array = NDArray[np.float64]

@@ -10,6 +10,7 @@ import numpy as np
 from perfmodel.estimates.chance import chances, overall
 from search.output.tables import money, number, percent
 from search.output.words import columns, group, headline, in_kilowatts, question, tally, time_rows
+from search.planning.explained import memory_of, terms_of
 from search.planning.whatif import what_if
 from search.report import charts
 from search.report.page import Chip, Fact, Goal, Page, Section, Table, render
@@ -39,7 +40,7 @@ def page(plan: Plan, progress: Progress | None = None) -> Page:
     found: dict[str, Any] = {}
     sections = []
     if plan.feasible:
-        terms, tried = plan.terms(), what_if(plan, progress)
+        terms, tried = terms_of(plan), what_if(plan, progress)
         found = {**_front(plan), **_goes(plan, terms), **_devices(plan), **_changes(tried)}
         sections = [
             _objectives(plan),
@@ -186,7 +187,7 @@ def _goes(plan: Plan, terms: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for t in terms:
         bar = shares.setdefault(group(t["family"]).replace("_", " "), [0.0] * len(phases))
         bar[phases.index(t["phase"])] += t["share_percent"]
-    held = {k: v for k, v in plan.memory().items() if k != "host_gb"}
+    held = {k: v for k, v in memory_of(plan).items() if k != "host_gb"}
     inside = {k.removesuffix("_gb").replace("kv", "KV cache"): v for k, v in held.items()}
     free = inside.pop("free")
     return {

@@ -10,7 +10,8 @@ from hwdb import Hwdb
 from hwdb.tomlfile import Table
 from perfmodel import ModelSpec
 from perfmodel.deployment.deployments import deployments
-from perfmodel.deployment.offload import WHERE, Host, check_experts, figures_of, hosted
+from perfmodel.deployment.offload import check_experts, hosted
+from perfmodel.hardware.host import WHERE, Host, figures_of
 from perfmodel.models.lora import Adapters, check_rank
 from search.scenario.workload import relay
 

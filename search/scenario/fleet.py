@@ -11,13 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-from hwdb import InputError, UnknownName
+from hwdb import UnknownName
 from hwdb.tomlfile import Table
 from perfmodel import Slo, Workload
 from perfmodel import model as model_of
-from search.fleet.problem import FleetProblem, Inventory, Option
 from search.scenario.workload import LENGTHS, WORKLOAD_KEYS, read_request, read_slo, relay, wholes
 
 NAN = float("nan")
@@ -74,18 +71,6 @@ class FleetSpec:
     def modelled(self) -> tuple[FleetOption, ...]:
         """Options whose throughput has to be modelled."""
         return tuple(o for o in self.options if o.throughput is None)
-
-    def table_problem(self, inventory: Inventory) -> FleetProblem:
-        """The program's input when every option states its throughput; `InputError` when one does not."""
-        if self.modelled:
-            raise InputError(f"fleet option {self.modelled[0].name!r} has no throughput_rps; it has to be modelled")
-        table = [[(o.throughput or {}).get(c.name, 0.0) for c in self.classes] for o in self.options]
-        made = [Option(o.name, o.device, max(o.devices, 1), o.usd_per_hour, o.power) for o in self.options]
-        return FleetProblem(
-            options=tuple(made), classes=tuple(c.name for c in self.classes),
-            rate=np.array([c.rate for c in self.classes]).T, throughput=np.array(table),
-            hours=np.array(self.hours), inventory=inventory, elastic=self.elastic,
-        )  # fmt: skip
 
 
 def read_fleet(table: Table, folder: Path, slo: Slo, model: str, devices: tuple[str, ...]) -> FleetSpec:

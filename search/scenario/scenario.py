@@ -19,9 +19,9 @@ from perfmodel import model as model_of
 from perfmodel.dtypes import COMPUTE, storage
 from perfmodel.engines.overlap import ways
 from perfmodel.models.lora import Adapters
-from search.fleet.problem import Inventory
 from search.scenario.deployment import Offload, check_offload, read_adapters, read_offload
 from search.scenario.fleet import FleetSpec, read_fleet
+from search.scenario.inventory import Inventory
 from search.scenario.workload import WORKLOAD_KEYS, Request, read_request, read_slo, relay, wholes
 
 #: What a plan may be ranked by: column name -> whether less is better.

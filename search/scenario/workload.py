@@ -14,8 +14,9 @@ from hwdb.tomlfile import Table
 from perfmodel import Objective, Slo, Workload
 from perfmodel.workload.datasets import histogram
 from perfmodel.workload.histograms import Histogram, read_histogram
+from perfmodel.workload.slo import SLO_KEYS
 from perfmodel.workload.traces import LONGEST, Trace, read_trace
-from perfmodel.workload.workload import ARRIVALS, SLO_KEYS
+from perfmodel.workload.workload import ARRIVALS
 
 NAN = float("nan")
 

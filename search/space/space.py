@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hwdb import Device, InputError
 from perfmodel import Deployments, ModelSpec
-from perfmodel.deployment.offload import Host
+from perfmodel.hardware.host import Host
 from perfmodel.models.lora import Adapters
 from search.space.rules import RULES, Columns, Ground
 

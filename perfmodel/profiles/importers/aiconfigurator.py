@@ -1,7 +1,7 @@
 """Tables of aiconfigurator-core (Apache-2.0) and of AISimulate, which keeps its layout.
 
 A tree is `systems/data/<system>/<family>/<framework>/<version>/<table>_perf.parquet`; what its columns mean is in
-`perfmodel.profiles.aiconfigurator`. Here: finding tables under any folder, or one by itself (also with the tree's
+`perfmodel.profiles.build.aiconfigurator`. Here: finding tables under any folder, or one by itself (also with the tree's
 folders joined by `__` in its name), watts where a table has them, and messages for what is missing.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from hwdb import InputError
-from perfmodel.profiles import aiconfigurator as tables
+from perfmodel.profiles.build import aiconfigurator as tables
 from perfmodel.profiles.importers.rows import Rows, concat
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from hwdb import Device
 from perfmodel import equations
+from perfmodel.arrays import Array
 from perfmodel.dtypes import ALIASES, FALLBACK, FORMATS
-from perfmodel.operators.demand import Array
 from perfmodel.profiles.importers.rows import COLLECTIVES, Rows, each
 
 #: Working sets below this many times the last-level cache may be served from it, so bandwidth bounds nothing there.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwdb import InputError, UnknownName
-from perfmodel.operators.demand import FAMILIES
+from perfmodel.vocabulary import FAMILIES
 
 COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from hwdb import InputError
-from perfmodel.operators.demand import Array
+from perfmodel.arrays import Array
 from perfmodel.profiles.importers.plain import numbers, read_table
 from perfmodel.profiles.importers.rows import Rows, concat, rows
 

@@ -1,0 +1,76 @@
+"""The host behind each device: how much memory it has, how fast copies and its own arithmetic are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+
+from hwdb import Device, InputError
+from perfmodel.arrays import NAN
+from perfmodel.hardware.efficiency import FIGURES, shares
+
+if TYPE_CHECKING:
+    pass
+
+
+Where = Literal["stream", "compute"]
+
+
+WHERE: tuple[str, ...] = get_args(Where)
+
+
+#: Share of a link's rated bandwidth that large copies reach: 25 GB/s of PCIe 4.0's 31.5 (FlexGen's and DeepSpeed's
+#: planning figure), 55 of PCIe 5.0's 63, 375 to 420 of NVLink-C2C's 450 GB/s (arXiv:2408.11556).
+LINK_SHARE = 0.85
+
+
+@dataclass(frozen=True)
+class Host:
+    """What stands behind each device. Figures are a device's share of its host; NaN: what hwdb says of the device.
+
+    link: B/s that copies from host memory reach. memory: bytes. bandwidth: B/s of host memory. flops: FLOP/s of the
+    host. where: `stream` or `compute`; prefetch: whether streaming goes on beside the device's work.
+    """
+
+    link: float = NAN
+    memory: float = NAN
+    bandwidth: float = NAN
+    flops: float = NAN
+    where: Where = "stream"
+    prefetch: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("link", "memory", "bandwidth", "flops"):
+            value = getattr(self, name)
+            if value == value and not (np.isfinite(value) and value > 0):
+                raise InputError(f"offload: {name} {value:g} is impossible; give more than 0")
+        if self.where not in WHERE:
+            raise InputError(f"offload: where {self.where!r} is unknown; choose one of {', '.join(WHERE)}")
+        if self.prefetch and self.where == "compute":
+            raise InputError(
+                "offload: prefetch is for streaming, and here the host computes; leave out one of the two (flags "
+                '--host-prefetch and --host-compute; in a scenario prefetch and where = "compute")'
+            )
+
+
+def link_of(device: Device) -> float:
+    """B/s that copies between a device and its host reach; NaN where the link is not known."""
+    rated = device.si("host.bandwidth")
+    if rated != rated and device.link.topology == "pcie":
+        rated = device.link.bandwidth
+    return rated * LINK_SHARE
+
+
+def figures_of(cpu: Device, sockets: float = 1.0) -> dict[str, float]:
+    """Memory, memory bandwidth and FLOP/s, as `Host` takes them, of so many sockets of `cpu` behind each device.
+
+    Bandwidth and FLOP/s are what its kind reaches of the rated figures. `InputError` where `cpu` is no CPU.
+    """
+    if cpu.kind != "cpu":
+        raise InputError(f"{cpu.name} is no CPU but a {cpu.kind}; name the CPU of the host, such as xeon-8592p")
+    reached = dict(zip(FIGURES, shares(cpu), strict=True))
+    bandwidth, flops = cpu.bandwidth * reached["memory"], cpu.peak("bf16") * reached["gemm"]
+    known = {"memory": cpu.memory, "bandwidth": bandwidth, "flops": flops}
+    return {name: value * sockets for name, value in known.items()}

@@ -1,0 +1,69 @@
+"""Demands of routed experts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from perfmodel import equations as eq
+from perfmodel.arrays import Array
+from perfmodel.deployment.sharding import Layout
+from perfmodel.dtypes import COMPUTE_BYTES
+from perfmodel.models import Mlp
+from perfmodel.operators.demand import Demand
+from perfmodel.operators.step import Step, all_tokens, on
+
+#: Relative excess load of the busiest expert-parallel rank beyond chance; DeepSeek-V3 (arXiv:2412.19437, sec. 3.4.2)
+#: keeps 32 redundant experts to even it out, and measured loads still differ by about a fifth.
+EXPERT_SKEW = 0.2
+
+
+#: Expert-parallel ranks beyond which tables' skewed loads stand for no deployment.
+WIDE = 8.0
+
+
+def _experts(lay: Layout, mlp: Mlp, count: int, step: Step) -> Iterator[Demand]:
+    """Routed experts on the busiest device: its share of token-expert pairs, and the experts it must read."""
+    tokens = all_tokens(lay, step)
+    pairs = tokens * mlp.top_k
+    imbalance = eq.busiest_share(pairs, lay.ep, EXPERT_SKEW)
+    mine = pairs / lay.ep * imbalance
+    held = mlp.experts / lay.ep
+    touched = np.minimum(eq.experts_touched(mlp.experts, mlp.top_k, tokens) / lay.ep * np.sqrt(imbalance), held)
+    inner = np.ceil(mlp.intermediate / lay.experts_tp)
+    hidden = float(mlp.latent or lay.model.hidden)
+    up = 2.0 if mlp.gated else 1.0
+    matrix = (up + 1.0) * hidden * inner
+    act = COMPUTE_BYTES[lay.compute("experts")]
+    yield Demand(
+        name="experts",
+        family="grouped_gemm",
+        flop=2.0 * mine * matrix,
+        moved=touched * matrix * lay.weight_bytes("experts") + mine * (2.0 * hidden + (up + 1.0) * inner) * act,
+        count=on(tokens > 0, count),
+        compute=lay.compute("experts"),
+        shape={
+            "hidden": hidden, "inter": float(mlp.intermediate), "tp": lay.experts_tp, "weight": lay.weight("experts"),
+            **_rank(lay, mlp, tokens, imbalance),
+            "act": lay.compute("experts"),
+        },
+        hosted=lay.hosted("experts"), host_bytes=touched * matrix * lay.weight_bytes("experts"),
+    )  # fmt: skip
+
+
+def _rank(lay: Layout, mlp: Mlp, tokens: Array, imbalance: Array) -> dict[str, Array]:
+    """Tokens, experts, top-k and EP degree that tables know a rank's experts by.
+
+    Tables of wide EP time the rank with most of a skewed load, which redundant experts even out in service
+    (DeepSeek-V3, arXiv:2412.19437, sec. 3.4; SGLang's EPLB). Beyond `WIDE` ranks the layer is looked up as what the
+    busiest rank does by itself: its own experts, the tokens that pick any of them, and how many each picks.
+    """
+    wide = lay.ep > WIDE
+    met = 1.0 - np.power(1.0 - 1.0 / lay.ep, mlp.top_k)
+    return {
+        "tokens": np.where(wide, tokens * met * imbalance, tokens),
+        "experts": np.where(wide, mlp.experts / lay.ep, float(mlp.experts)),
+        "top_k": np.where(wide, mlp.top_k / lay.ep / met, float(mlp.top_k)),
+        "ep": np.where(wide, 1.0, lay.ep),
+    }

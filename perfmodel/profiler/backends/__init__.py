@@ -1,0 +1,1 @@
+"""Numerical libraries that the profiler can time: numpy and torch."""

@@ -1,0 +1,164 @@
+"""A processor through NumPy: BLAS for matrix products, threads over slices for streams."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from itertools import pairwise
+
+import numpy as np
+
+from hwdb import InputError
+from perfmodel.profiler import power, timing
+from perfmodel.profiler.backends.protocol import Abilities, Call, NotHere
+from perfmodel.profiler.grid import Point
+from perfmodel.profiler.machine import machine
+
+#: Streams shorter than this are not worth waking other threads for.
+ONE_THREAD = 2**20
+#: The flush buffer is this many times the last-level cache, and at least so many bytes (virtual machines hide theirs).
+FLUSH_FACTOR, FLUSH_LEAST = 2.0, 2**26
+#: What BLAS libraries read at start-up.
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+#: Share of main memory a point may take.
+MEMORY_SHARE = 0.4
+
+
+class NumpyBackend:
+    """fp32 on this machine's processors; see `perfmodel.profiler.backends.protocol.Backend`."""
+
+    kind = "cpu"
+
+    def __init__(self, threads: int = 0) -> None:
+        host = machine()
+        self.title, self.memory = host.title, host.memory
+        self.vendor = next(
+            (v for v in ("AMD", "Intel", "Apple", "Ampere") if v.lower() in host.title.lower()), "unknown"
+        )
+        self.threads = threads or host.cores
+        self._limit = limit_threads(threads, host.cores)
+        self.software = f"numpy {np.__version__} {blas()}"
+        self.meter = power.processor()
+        fewer = tuple(f"copy t{2**p}" for p in range(int(math.log2(self.threads)) + 1) if 2**p < self.threads)
+        self.abilities = Abilities((("fp32", "fp32"),), ("fp32",), ("copy", "triad", *fewer), "fp32")
+        cache = host.cache if host.cache == host.cache else 0.0
+        self._buffer = np.zeros(int(max(FLUSH_FACTOR * cache, FLUSH_LEAST)) // 8)
+        self._pool = ThreadPoolExecutor(max_workers=self.threads)
+        self._random = np.random.default_rng(0)
+
+    def prepare(self, point: Point) -> Call:
+        """Inputs and call of a point; `NotHere` for what NumPy has no kernel or no memory for."""
+        makers: dict[str, Callable[[Point], Call]] = {
+            "gemm": self._gemm,
+            "attention_prefill": self._prefill,
+            "attention_decode": self._decode,
+            "elementwise": self._stream,
+        }
+        if point.family not in makers or point.act != "fp32":
+            raise NotHere(f"NumPy has no {point.act} {point.family}")
+        if _footprint(point) > MEMORY_SHARE * self.memory:
+            raise NotHere("larger than the memory that is left for it")
+        return makers[point.family](point)
+
+    def flush(self) -> None:
+        """Read and write a buffer larger than the caches."""
+        self._buffer += 1.0
+
+    def stopwatch(self, call: Call) -> float:
+        """Wall time; NumPy returns when it is done."""
+        return timing.wall(call)
+
+    def wait(self) -> None:
+        """Nothing to wait for."""
+
+    def _values(self, *shape: int) -> np.ndarray:
+        return self._random.standard_normal(shape, dtype=np.float32)
+
+    def _gemm(self, point: Point) -> Call:
+        x, weight = self._values(point["m"], point["k"]), self._values(point["n"], point["k"])
+        out = np.empty((point["m"], point["n"]), dtype=np.float32)
+        return lambda: np.matmul(x, weight.T, out=out)
+
+    def _prefill(self, point: Point) -> Call:
+        batch, query, shared, size = point["batch"], point["query"], point["kv_heads"], point["head_dim"]
+        group = point["heads"] // shared
+        q = self._values(batch, shared, group * query, size)
+        k, v = self._values(batch, shared, query, size), self._values(batch, shared, query, size)
+        future = np.tile(np.triu(np.full((query, query), -np.inf, dtype=np.float32), 1), (group, 1))
+
+        def call() -> np.ndarray:
+            scores = q @ k.swapaxes(-1, -2)
+            scores += future
+            return _softmax(scores) @ v
+
+        return call
+
+    def _decode(self, point: Point) -> Call:
+        batch, context, shared, size = point["batch"], point["context"], point["kv_heads"], point["head_dim"]
+        q = self._values(batch, shared, point["heads"] // shared, size)
+        k, v = self._values(batch, shared, context, size), self._values(batch, shared, context, size)
+        return lambda: _softmax(q @ k.swapaxes(-1, -2)) @ v
+
+    def _stream(self, point: Point) -> Call:
+        arrays = 3 if point.kernel == "triad" else 2
+        count = max(1, point["moved_bytes"] // (4 * arrays))
+        a, b, c = np.zeros(count, np.float32), np.ones(count, np.float32), np.ones(count, np.float32)
+        threads = int(point.kernel.partition(" t")[2] or self.threads)
+        threads = 1 if point["moved_bytes"] < ONE_THREAD else threads
+        edges = np.linspace(0, count, threads + 1).astype(int)
+        slices = [slice(i, j) for i, j in pairwise(edges)]
+
+        def part(where: slice) -> None:
+            if arrays == 2:
+                np.copyto(a[where], b[where])
+            else:
+                np.add(b[where], c[where], out=a[where])
+
+        if threads == 1:
+            return lambda: part(slices[0])
+        return lambda: wait([self._pool.submit(part, where) for where in slices])
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    scores = scores - scores.max(axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(axis=-1, keepdims=True)
+    return scores
+
+
+def _footprint(point: Point) -> float:
+    """Bytes of inputs and intermediate results, roughly."""
+    if point.family == "gemm":
+        return 4.0 * (point["m"] * point["k"] + point["n"] * point["k"] + point["m"] * point["n"])
+    if point.family == "attention_prefill":
+        return 12.0 * point["batch"] * point["heads"] * point["query"] ** 2
+    if point.family == "attention_decode":
+        return 8.0 * point["batch"] * point["context"] * (point["kv_heads"] * point["head_dim"] + point["heads"])
+    return 1.5 * point["moved_bytes"]
+
+
+def limit_threads(threads: int, cores: int) -> object:
+    """Keep BLAS to `threads` (0: leave it alone); the return value must be kept as long as that should hold.
+
+    Raises `InputError` where that takes threadpoolctl and it is not installed, unless the environment already does it.
+    """
+    if not threads or threads == cores:
+        return None
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError as error:
+        if any(os.environ.get(name) == str(threads) for name in THREAD_VARIABLES):
+            return None
+        raise InputError(
+            f"--threads {threads}: set {THREAD_VARIABLES[0]}={threads} before the start, or pip install threadpoolctl"
+        ) from error
+    return threadpool_limits(limits=threads)
+
+
+def blas() -> str:
+    """The BLAS that NumPy was built with, and its version."""
+    build = np.show_config(mode="dicts")
+    found = (build or {}).get("Build Dependencies", {}).get("blas", {})
+    return f"{found.get('name', 'blas')} {found.get('version', '')}".strip()

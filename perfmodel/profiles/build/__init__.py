@@ -1,0 +1,1 @@
+"""From published operator measurements to the tables that are shipped."""

@@ -1,0 +1,236 @@
+"""Reads folders of operator files: CSVs that re-state published kernel measurements, one a device and publication.
+
+A file `ops_<name>.csv[.gz]` has the columns device, op, dtype, framework, latency_us, note, source, license and, where
+they apply, m, n, k, batch, q_len, kv_len, heads, kv_heads, head_dim, bytes, n_devices, model. `FILES` says of each
+known file which device it is, how it was timed and what to leave out; others are not read. Only rows under a licence
+that allows it (Apache, MIT, BSD) become tables; of the others `perfmodel.profiles.build.smooth` keeps coefficients.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perfmodel.profiles.importers.rows import Rows, concat, rows
+
+#: Licences (by first word) whose tables may be re-gridded.
+OPEN = ("apache", "mit", "bsd")
+FORMATS = {
+    "fp16": ("fp16", "fp16"), "half": ("fp16", "fp16"), "bf16": ("bf16", "bf16"), "bfloat16": ("bf16", "bf16"),
+    "fp16/bf16": ("bf16", "bf16"), "fp8": ("fp8", "fp8"), "fp8_block(deepgemm)": ("fp8_block", "fp8"),
+    "w8a8_dynamic": ("int8", "int8"), "bf16/kv_bf16": ("bf16", "bf16"), "bf16/kv_fp8": ("fp8", "bf16"),
+}  # fmt: skip
+_FAMILY = {
+    "gemm": "gemm", "attention_prefill": "attention_prefill", "attention_decode": "attention_decode",
+    "mla_decode": "mla_decode", "mla_prefill": "mla_prefill", "moe_grouped_gemm": "grouped_gemm",
+    "allreduce": "all_reduce", "all_gather": "all_gather", "reduce_scatter": "reduce_scatter",
+    "alltoall": "all_to_all", "p2p": "p2p",
+}  # fmt: skip
+#: Bytes a token that a layer's elementwise kernels move, in units of 2-byte values: (hidden, intermediate, head rows).
+_POINTWISE = {
+    "layernorm": (4, 0, 0), "input_layernorm": (4, 0, 0), "post_layernorm": (4, 0, 0), "final_layernorm": (4, 0, 0),
+    "act_fn": (0, 3, 0), "embedding": (2, 0, 0), "rotary_emb": (0, 0, 2),
+}  # fmt: skip
+#: hidden, intermediate, heads * head size + KV values of the models those files ran (their config.json).
+_MODELS = {
+    "meta-llama/Llama-3.1-8B": (4096, 14336, 6144), "Qwen/Qwen3-32B": (5120, 25600, 10240),
+    "Qwen/Qwen3-30B-A3B-Instruct-2507": (2048, 768, 5120),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class File:
+    """One operator file.
+
+    device: hwdb name by what the file calls it. total: kv_len counts the new tokens too. least: s, shorter times are
+    host overhead or rounding and are left out. pick, drop: regular expressions on the note. ops: which operators serve.
+    """
+
+    devices: Mapping[str, str]
+    software: str
+    total: bool = False
+    least: float = 0.0
+    pick: str = ""
+    drop: str = ""
+    ops: str = ".*"
+
+
+FILES = {
+    "rtx4090_llmservingsim": File({"RTX 4090": "rtx-4090"}, "vllm 0.19.0", total=True),
+    "rtxpro6000_llmservingsim": File(
+        {"RTX Pro 6000 Blackwell": "rtx-pro-6000-server"}, "llmservingsim (vllm 0.19.0)", ops="elementwise.*"
+    ),
+    "rtx5090_aiconfigurator-history": File({"RTX 5090": "rtx-5090"}, "vllm 0.22.0", ops="gemm"),
+    "rtx3090_llmservingsim-v0": File({"RTX 3090": "rtx-3090"}, "transformers", least=5e-6, ops="gemm"),
+    "a6000_llmservingsim-v0": File(
+        {"RTX A6000": "rtx-a6000"}, "transformers", total=True, ops="gemm|attention_prefill"
+    ),
+    "tpuv6e1_llmservingsim-v0": File({"TPU v6e": "tpu-v6e"}, "vllm (TPU)", total=True, ops="gemm|attention.*"),
+    "a800_frontier": File(
+        {"A800 SXM": "a800-sxm-80gb"}, "flashinfer", least=5e-6, drop="CUDA_EVENT|mixed=True", ops="attention.*"
+    ),
+    "a30_vidur-fork": File({"A30": "a30"}, "flashinfer", least=12e-6),
+    "h800_frontier": File(
+        {"H800": "h800-sxm"}, "flashinfer", pick="KERNEL_ONLY", drop="mixed=True|true_mixed",
+        ops="gemm|attention_prefill",
+    ),
+    "h20_infersim": File({"H20": "h20"}, "sglang (InferSim)"),
+    "h800_infersim": File({"H800": "h800-sxm"}, "sglang (InferSim)"),
+    "a40_vidur-mlp": File({"A40": "a40"}, "vidur", least=20e-6),
+    "v100pcie_apexplus": File({"V100 16GB PCIe": "v100-pcie-32gb"}, "torch", least=25e-6),
+    "a100-mi210_llmcompass": File({"MI210": "mi210"}, "torch (ROCm)", ops="gemm"),
+    "multi_apexplus-comm": File(
+        {"H100 SXM": "h100-sxm", "H200 SXM": "h200-sxm", "V100 16GB PCIe": "v100-pcie-32gb"}, "nccl-tests",
+        pick="nodes=1 ", least=3e-6, ops="p2p|V100",
+    ),
+}  # fmt: skip
+#: Files without a licence that allows tables: coefficients only.
+CLOSED = {
+    "ascend910b_hudingyi-aicnpu": File({"Ascend 910B": "ascend-910b2"}, "vllm-ascend 0.18.0", total=True),
+    "ascend910b_hccl_xiaowan-aicnpu": File({"Ascend 910B": "ascend-910b2"}, "hccl", ops="allreduce"),
+}
+Frame = Any
+
+
+def _load(folder: Path, name: str) -> Frame | None:
+    import pandas as pd
+
+    for suffix in (".csv.gz", ".csv"):
+        path = folder / f"ops_{name}{suffix}"
+        if path.is_file():
+            return pd.read_csv(path, low_memory=False)
+    return None
+
+
+def read(folder: Path, name: str, file: File) -> Rows:
+    """Rows of one operator file; none where the folder does not have it."""
+    frame = _load(folder, name)
+    if frame is None:
+        return rows(0)
+    note = frame["note"].fillna("").astype(str)
+    keep = frame["device"].isin(list(file.devices)) & frame["op"].str.fullmatch(file.ops.replace("|V100", "|.*"))
+    if file.ops.endswith("|V100"):
+        keep &= (frame["op"] == "p2p") | frame["device"].str.startswith("V100")
+    if file.pick:
+        keep &= note.str.contains(file.pick)
+    if file.drop:
+        keep &= ~note.str.contains(file.drop)
+    frame = frame[keep & (frame["latency_us"] * 1e-6 >= max(file.least, 1e-9))]
+    parts = [_operator(part, str(op), file) for op, part in frame.groupby("op", sort=True)]
+    return concat(parts)
+
+
+def _operator(frame: Frame, op: str, file: File) -> Rows:
+    if op.startswith("elementwise:"):
+        return _pointwise(frame, op.split(":", 1)[1], file)
+    if op not in _FAMILY:
+        return rows(0)
+    family = _FAMILY[op]
+    types = frame["dtype"].fillna("bf16").astype(str).str.lower()
+    stored = np.array([FORMATS.get(t, ("", ""))[0] for t in types], dtype=object)
+    act = np.array([FORMATS.get(t, ("", ""))[1] for t in types], dtype=object)
+    columns = _shape(frame, family, file)
+    if family in ("gemm", "grouped_gemm"):
+        columns |= {"weight": stored, "act": act}
+    elif "batch" in columns:
+        columns |= {"kv": stored, "act": act}
+    table = rows(
+        len(frame), family=family, time=frame["latency_us"].to_numpy(float) * 1e-6, **columns, **_facts(frame, file)
+    )
+    needed = [k for k in columns if k not in ("weight", "act", "kv")]
+    return table.take(np.all([np.isfinite(table[k]) for k in needed], axis=0))
+
+
+def _facts(frame: Frame, file: File) -> dict[str, Any]:
+    return {
+        "device": np.array([file.devices[d] for d in frame["device"]], dtype=object), "software": file.software,
+        "kernel": frame["framework"].fillna("").astype(str).to_numpy(object),
+        "source": frame["source"].astype(str).str.split(" ").str[0].to_numpy(object),
+        "licence": frame["license"].astype(str).to_numpy(object),
+    }  # fmt: skip
+
+
+def _number(frame: Frame, name: str) -> NDArray[np.float64]:
+    import pandas as pd
+
+    return pd.to_numeric(frame[name], errors="coerce").to_numpy(float)
+
+
+def _noted(frame: Frame, name: str) -> NDArray[np.float64]:
+    found = frame["note"].fillna("").astype(str).str.extract(rf"(?<![a-z_]){name}=(\d+)")[0]
+    return found.astype(float).to_numpy()
+
+
+def _shape(frame: Frame, family: str, file: File) -> dict[str, Any]:
+    if family == "gemm":
+        return {k: _number(frame, k) for k in ("m", "n", "k")}
+    if family == "grouped_gemm":
+        return _experts(frame)
+    if "bytes" in frame and family not in ("attention_prefill", "attention_decode", "mla_prefill", "mla_decode"):
+        return {"message_bytes": _number(frame, "bytes"), "group": _number(frame, "n_devices")}
+    shape = {k: _number(frame, k) for k in ("batch", "heads")}
+    seen, new = _number(frame, "kv_len"), _number(frame, "q_len")
+    if not family.startswith("mla"):
+        shape |= {"kv_heads": _number(frame, "kv_heads"), "head_dim": _number(frame, "head_dim")}
+        shape["kv_heads"] = np.where(shape["kv_heads"] > 0, shape["kv_heads"], shape["heads"])
+        shape["window"] = np.zeros(len(frame))
+    if family.endswith("decode"):
+        return shape | {"context": np.where(seen > 0, seen, np.nan)}
+    whole = file.total | (family == "mla_prefill") | bool((seen == new).all())
+    cached = np.maximum(seen - new, 0.0) if whole else seen
+    return shape | {"query": np.where(new > 0, new, np.nan), "context": cached}
+
+
+def _experts(frame: Frame) -> dict[str, Any]:
+    """One expert layer; the note says how experts and tokens are spread over the EP group."""
+
+    def first(one: str, other: str) -> NDArray[np.float64]:
+        found = _noted(frame, one)
+        return np.where(np.isnan(found), _noted(frame, other), found)
+
+    experts, ep = first("num_experts", "experts"), first("num_gpus", "ep")
+    each = first("batch_size_per_gpu", "seq_len_per_gpu")
+    tokens = np.where(np.isnan(each), _number(frame, "m"), each * ep)
+    tp = _noted(frame, "tp")
+    return {
+        "tokens": tokens, "hidden": _number(frame, "k"), "inter": _number(frame, "n"), "experts": experts,
+        "top_k": _noted(frame, "topk"), "ep": ep, "tp": np.ones(len(tp)), "skew": np.zeros(len(tp)),
+    }  # fmt: skip
+
+
+def _pointwise(frame: Frame, layer: str, file: File) -> Rows:
+    if layer not in _POINTWISE:
+        return rows(0)
+    frame = frame[frame["model"].isin(list(_MODELS)) & ~((layer == "act_fn") & frame["model"].str.contains("A3B"))]
+    values = np.array([np.dot(_POINTWISE[layer], _MODELS[m]) for m in frame["model"]], dtype=float)
+    tp = np.nan_to_num(frame["note"].astype(str).str.extract(r"tp(\d+)")[0].astype(float).to_numpy(), nan=1.0)
+    split = tp if layer in ("act_fn", "rotary_emb") else np.ones(len(tp))
+    moved = 2.0 * values / split * _number(frame, "m")
+    time = frame["latency_us"].to_numpy(float) * 1e-6
+    return rows(len(frame), family="elementwise", moved_bytes=moved, time=time, **_facts(frame, file))
+
+
+def is_open(licence: str) -> bool:
+    """Whether a licence allows re-gridded tables.
+
+    >>> is_open("MIT (Microsoft)"), is_open("no LICENSE file")
+    (True, False)
+    """
+    return re.split(r"[\s\-]", licence.lower(), maxsplit=1)[0] in OPEN
+
+
+def open_rows(folder: Path) -> Rows:
+    """All rows of all files whose licence allows tables."""
+    table = concat([read(folder, name, file) for name, file in sorted(FILES.items())])
+    return table.take(np.array([is_open(str(x)) for x in table["licence"]], dtype=bool))
+
+
+def closed_rows(folder: Path) -> Rows:
+    """Rows of the files of which only coefficients may be kept."""
+    return concat([read(folder, name, file) for name, file in sorted(CLOSED.items())])

@@ -1,0 +1,43 @@
+"""Words that every room shares: operator families, what a time rests on, what limits it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+
+#: Operator families. A cost model keeps its tables, efficiencies and residuals by family.
+FAMILIES = (
+    "gemm",  # shape: m, n, k, weight (format code), act (compute code)
+    "grouped_gemm",  # shape: tokens, hidden, inter, experts, top_k, ep, tp, weight, act (one MoE layer on one device)
+    "attention_prefill",  # shape: batch, query, context, heads, kv_heads, head_dim, window, kv_bytes
+    "attention_decode",  # shape: batch, context, heads, kv_heads, head_dim, window, kv_bytes
+    "mla_prefill",  # shape: batch, query, context, heads, kv_bytes
+    "mla_decode",  # shape: batch, context, heads, kv_bytes
+    "recurrent_prefill",  # shape: batch, query, heads, key_dim, value_dim
+    "recurrent_decode",  # shape: batch, heads, key_dim, value_dim
+    "elementwise",  # moved bytes only
+    "all_reduce",  # shape: group
+    "all_gather",
+    "reduce_scatter",
+    "all_to_all",
+    "p2p",
+)
+
+
+#: What an estimate rests on, best first. A sum is as good as its worst significant term.
+BASES = ("measured", "interpolated", "extrapolated", "calibrated", "roofline", "unknown")
+
+
+BASIS_CODE = {name: code for code, name in enumerate(BASES)}
+
+
+COMPUTE_BOUND, MEMORY_BOUND, LINK_BOUND, LAUNCH_BOUND = range(4)
+
+
+BOUNDS = ("compute", "memory", "link", "launch")
+
+
+LINK_FAMILIES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p")
