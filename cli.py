@@ -260,13 +260,14 @@ def hw_list(
 @hw.command("show")
 def hw_show(name: Name, as_json: AsJson = False, as_csv: AsCsv = False, hwdb: Folders = None) -> None:
     """Show every figure of a device with unit, kind and source, its ridge points and its prices."""
+    from perfmodel.costs.remarks import remarks
     from search.output import rows
 
     database = load(hwdb or ())
     device = database.device(name)
     found = rows.figure_rows(device, database.prices(name))
     title = f"{device.title} ({device.vendor} {device.arch}, {device.kind})"
-    present.show(found, present.form(as_json, as_csv), title=title, notes=device.notes)
+    present.show(found, present.form(as_json, as_csv), title=title, notes=[*device.notes, *remarks(device)])
 
 
 @hw.command("compare")

@@ -11,11 +11,11 @@ from hwdb.errors import Infeasible, InputError, PerfmodelError, UnknownName, nea
 from hwdb.nodefile import Node
 from hwdb.pricefile import Price
 from hwdb.record import Record
-from hwdb.store import Hwdb, device, devices, load, node, nodes, prices, user_folder
+from hwdb.store import Hwdb, built_in, device, devices, load, node, nodes, prices, user_folder
 from hwdb.units import from_si, to_si
 
 __all__ = [
     "PEAKS", "Device", "Hwdb", "Infeasible", "InputError", "Link", "Node", "PerfmodelError", "Price",
-    "Record", "UnknownName", "device", "devices", "from_si", "load", "nearest", "node", "nodes", "prices",
+    "Record", "UnknownName", "built_in", "device", "devices", "from_si", "load", "nearest", "node", "nodes", "prices",
     "to_si", "user_folder",
 ]  # fmt: skip

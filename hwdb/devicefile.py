@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -58,7 +58,8 @@ class Device:
 
     Quantities are SI and NaN where unknown. `records` holds every figure with its provenance, by its dotted
     name ("peak.bf16", "memory.bandwidth", "power.idle", "link.latency", "measured.gemm.bf16").
-    `origin` is the file it was read from: profiles are looked for beside it.
+    `origin` is the file it was read from: profiles are looked for beside it. `base` is the device that it varies: the
+    one its file is `like`, or the one of the same name that its file replaces; None for a device of its own.
     """
 
     name: str
@@ -73,19 +74,34 @@ class Device:
     memory_type: str = field(default="", compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
     origin: Path | None = field(default=None, compare=False, repr=False)
+    base: Device | None = field(default=None, compare=False, repr=False)
     digest: str = field(init=False, repr=False)
     _si: Mapping[str, float] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         records = dict(sorted(self.records.items()))
-        content = (self.title, self.arch, self.kind, sorted(records.items()), self.link, self.net)
+        content: tuple[Any, ...] = (self.title, self.arch, self.kind, sorted(records.items()), self.link, self.net)
+        content += () if self.base is None else (self.base.name, self.base.digest)
         object.__setattr__(self, "records", MappingProxyType(records))
         object.__setattr__(self, "_si", {key: record.si for key, record in records.items()})
         object.__setattr__(self, "digest", hashlib.sha256(repr(content).encode()).hexdigest()[:16])
 
     def __reduce__(self) -> tuple[Any, ...]:
         fields = (self.name, self.title, self.vendor, self.arch, self.kind, dict(self.records))
-        return Device, (*fields, self.link, self.net, self.year, self.memory_type, self.notes, self.origin)
+        return Device, (*fields, self.link, self.net, self.year, self.memory_type, self.notes, self.origin, self.base)
+
+    @property
+    def lineage(self) -> tuple[Device, ...]:
+        """The device, the one it varies, the one which that varies, and so on, while kind, vendor and make agree."""
+        base = self.base
+        if base is None or (self.kind, self.vendor, self.make) != (base.kind, base.vendor, base.make):
+            return (self,)
+        return (self, *base.lineage)
+
+    @property
+    def make(self) -> str:
+        """The family of chips: the first word of the architecture."""
+        return self.arch.split(" ", 1)[0]
 
     def si(self, figure: str) -> float:
         """The figure called `figure` ("memory.l2"), in SI; NaN where the database does not have it."""
@@ -136,7 +152,8 @@ class Device:
         return self.si("power.idle")
 
     def remarks(self) -> list[str]:
-        """What looks odd in the figures, though it may be true: one sentence each, for a reader to judge."""
+        """What looks odd in the figures, though it may be true, and what moved with a stated figure: one sentence each,
+        for a reader to judge."""
         found = []
         for narrow, wide, most in (("fp8", "bf16", 2.1), ("int8", "fp16", 4.2), ("fp4", "bf16", 8.2)):
             ratio = self.peak(narrow) / self.peak(wide)
@@ -149,7 +166,62 @@ class Device:
             found.append(f"{self.name}: measured.memory_bandwidth is above memory.bandwidth")
         if self.idle > 0.5 * self.tdp:
             found.append(f"{self.name}: power.idle is above half of power.tdp")
-        return found
+        return [*found, *self._moved()]
+
+    def _moved(self) -> list[str]:
+        """Measured ceilings that moved with a rated figure which the device's file states."""
+        if self.base is None:
+            return []
+        pairs = ((rated, ceiling, self.base.records.get(ceiling)) for rated, ceiling in CEILINGS.items())
+        return [
+            f"{self.name}: {self.records[ceiling].note}"
+            for rated, ceiling, before in pairs
+            if before is not None
+            and self.records.get(ceiling) not in (None, before)
+            and _moves(rated, self, self.base)
+            and self.records[ceiling] == _scaled(before, rated, self, self.base)
+        ]
+
+
+#: rated figure -> the ceiling measured against it
+CEILINGS = {"memory.bandwidth": "measured.memory_bandwidth", **{f"peak.{t}": f"measured.gemm.{t}" for t in PEAKS}}
+#: Figures of a device and of its base that differ by no more than this (relative) are the same.
+SAME = 1e-3
+
+
+def same(one: float, other: float) -> bool:
+    """Whether two figures in SI are the same, or both unknown."""
+    return math.isclose(one, other, rel_tol=SAME) or (one != one and other != other)
+
+
+def varied(device: Device, base: Device, stated: Iterable[str]) -> Device:
+    """`device` as a variant of `base` whose file states the figures `stated` (dotted names).
+
+    A measured ceiling that the file does not state moves with its rated figure: the device keeps the share of the
+    rated figure that was measured on `base`.
+    """
+    records = dict(device.records)
+    for rated, ceiling in CEILINGS.items():
+        inherited = base.records.get(ceiling)
+        if inherited is not None and ceiling not in stated and ceiling in records:
+            moved = _moves(rated, device, base)
+            records[ceiling] = _scaled(inherited, rated, device, base) if moved else inherited
+    return replace(device, records=records, base=base)
+
+
+def _moves(rated: str, device: Device, base: Device) -> bool:
+    """Whether both devices have a rated figure and they differ in it."""
+    return base.si(rated) > 0 and device.si(rated) > 0 and not same(device.si(rated), base.si(rated))
+
+
+def _scaled(ceiling: Record, rated: str, device: Device, base: Device) -> Record:
+    ratio = device.si(rated) / base.si(rated)
+    note = (
+        f"{CEILINGS[rated]} is scaled by {ratio:.4g}, because {rated} is {device.records[rated].number:g} "
+        f"{device.records[rated].unit} in place of {base.records[rated].number:g} {base.records[rated].unit} "
+        f"({base.name})"
+    )
+    return Record(ceiling.number * ratio, ceiling.unit, "derived", ceiling.source, note)
 
 
 def read_device(name: str, table: Table) -> Device:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from hwdb.devicefile import Device, read_device
+from hwdb.devicefile import CEILINGS, Device, read_device, varied
 from hwdb.errors import InputError, UnknownName
 from hwdb.nodefile import Node, read_node
 from hwdb.pricefile import Price, read_prices
@@ -47,7 +47,7 @@ class Hwdb:
     def device(self, name: str) -> Device:
         """The device called `name`; `UnknownName` with the nearest names, `InputError` for a bad file."""
         if name not in self._devices:
-            self._devices[name] = read_device(name, self._table("device", name))
+            self._devices[name] = self._device(self._path("device", name), ())
         return self._devices[name]
 
     def devices(self) -> list[Device]:
@@ -85,24 +85,65 @@ class Hwdb:
                     raise InputError(f"{path}: price: {UnknownName('node', price.node, self.node_names())}")
                 yield price
 
+    def _device(self, path: Path, seen: tuple[Path, ...]) -> Device:
+        """The device of one file, as a variant of the one it is `like` or replaces."""
+        own = parse(path)
+        device = read_device(path.stem, Table(path, self._whole("device", path, own, ())))
+        if "like" in own:
+            under = self._under("device", path, str(own["like"]), seen)
+            return varied(device, self._device(under, (*seen, path)), _stated(own))
+        base = self._replaced(path)
+        if base is None:
+            return device
+        # a ceiling copied from the file that this one replaces was measured at that file's rated figure
+        own_ceilings = {c for c in CEILINGS.values() if device.records.get(c) != base.records.get(c)}
+        return varied(device, base, own_ceilings)
+
+    def _replaced(self, path: Path) -> Device | None:
+        """The device of the same name in an earlier folder; None where there is none, or none that can be read."""
+        known = self._files["devices"][path.stem]
+        earlier = known[: known.index(path)]
+        try:
+            return self._device(earlier[-1], ()) if earlier else None
+        except InputError:
+            return None
+
     def _table(self, what: str, name: str) -> Table:
+        path = self._path(what, name)
+        return Table(path, self._content(what, path, ()))
+
+    def _path(self, what: str, name: str) -> Path:
+        """The file that describes `name`: of several the last."""
         known = self._files[_TYPES[what]]
         if name not in known:
             raise UnknownName(what, name, known)
-        path = known[name][-1]
-        return Table(path, self._content(what, path, ()))
+        return known[name][-1]
 
     def _content(self, what: str, path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         """The content of a file on top of the one that it is `like`."""
-        content = parse(path)
-        base = content.pop("like", None)
-        if base is None:
-            return content
+        return self._whole(what, path, parse(path), seen)
+
+    def _whole(self, what: str, path: Path, own: dict[str, Any], seen: tuple[Path, ...]) -> dict[str, Any]:
+        """The content `own` of the file `path` on top of the one that it is `like`."""
+        if "like" not in own:
+            return own
+        under = self._under(what, path, str(own["like"]), seen)
+        return _merge(
+            self._content(what, under, (*seen, path)), {key: value for key, value in own.items() if key != "like"}
+        )
+
+    def _under(self, what: str, path: Path, base: str, seen: tuple[Path, ...]) -> Path:
+        """The file that `path` starts from with `like = base`."""
         known = self._files[_TYPES[what]]
-        candidates = [p for p in known.get(str(base), []) if p != path and p not in seen]
+        candidates = [p for p in known.get(base, []) if p != path and p not in seen]
         if not candidates:
-            raise InputError(f"{path}: like: {UnknownName(what, str(base), known, '(or it is like itself)')}")
-        return _merge(self._content(what, candidates[-1], (*seen, path)), content)
+            raise InputError(f"{path}: like: {UnknownName(what, base, known, '(or it is like itself)')}")
+        return candidates[-1]
+
+
+def _stated(content: dict[str, Any]) -> set[str]:
+    """Dotted names of the figures that a file itself gives."""
+    return {f"{group}.{key}" for group, table in content.items() if isinstance(table, dict) for key in table}
 
 
 def _merge(under: dict[str, Any], over: dict[str, Any], depth: int = 0) -> dict[str, Any]:
@@ -154,6 +195,11 @@ def load(folders: Iterable[str | Path] = ()) -> Hwdb:
 @lru_cache(maxsize=32)
 def _load(folders: tuple[Path, ...]) -> Hwdb:
     return Hwdb(folders)
+
+
+def built_in() -> Hwdb:
+    """The database without anybody's own files: what the shipped profiles were measured on."""
+    return _load((_BUILT_IN,))
 
 
 def device(name: str) -> Device:

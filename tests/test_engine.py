@@ -18,7 +18,9 @@ GIB = 2.0**30
 
 
 def card(name: str, gib: float, kind: str = "gpu") -> SimpleNamespace:
-    return SimpleNamespace(name=name, memory=gib * GIB, kind=kind)
+    made = SimpleNamespace(name=name, memory=gib * GIB, kind=kind)
+    made.lineage = (made,)
+    return made
 
 
 @pytest.mark.parametrize("name", names())

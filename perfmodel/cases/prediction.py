@@ -17,6 +17,7 @@ from perfmodel.cases.table import EMPTY, POOL_COLUMNS, Cases, cases_of, check_de
 from perfmodel.cases.unstated import Placement, placement, unstated_weights
 from perfmodel.costs.cost import CostModel
 from perfmodel.costs.defaults import default
+from perfmodel.costs.remarks import REMARK, remark_column
 from perfmodel.deployment.deployments import Deployments, deployments
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE, storage
 from perfmodel.engines.catalogue import engine as engine_of
@@ -65,7 +66,8 @@ def predict(
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """The table of `cases` (a CSV path or a frame) with the columns of `OUTPUT`, their `_lo` and `_hi`, `fits`,
-    `saturated` (the demand exceeds what is served), `basis` and `error`.
+    `saturated` (the demand exceeds what is served), `basis` and `error`; `device_remark` where a device's file states
+    figures that no profile was measured at.
 
     Known input columns are listed in `perfmodel.cases.table`; others pass through untouched. What a row cannot be
     answered for stands in its `error`. progress is told (rows done, rows) as groups finish. Raises `InputError` when
@@ -75,7 +77,7 @@ def predict(
         return Prediction(read_cases(cases), hwdb or load_hwdb()).run(progress)
     table = cases_of(cases.astype(object).where(cases.notna(), "").astype(str))
     answer = Prediction(table, hwdb or load_hwdb()).run(progress)
-    kept = [c for c in cases.columns if c not in PREDICTED]
+    kept = [c for c in cases.columns if c not in (*PREDICTED, REMARK)]
     answer[kept] = cases[kept]
     return answer
 
@@ -365,8 +367,8 @@ class Prediction:
     def _frame(self) -> pd.DataFrame:
         import pandas as pd
 
-        kept = self.cases.frame.drop(columns=[c for c in PREDICTED if c in self.cases.frame.columns])
-        answers = pd.DataFrame(self.out, index=kept.index)
+        kept = self.cases.frame.drop(columns=[c for c in (*PREDICTED, REMARK) if c in self.cases.frame.columns])
+        answers = pd.DataFrame(self.out | remark_column(self.devices, self.device), index=kept.index)
         answers["error"] = self.cases.error
         return pd.concat([kept, answers], axis=1)
 

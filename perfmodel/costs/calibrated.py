@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 import hwdb
 from hwdb import Device
 from perfmodel.arrays import Array
-from perfmodel.costs import lookup
+from perfmodel.costs import lookup, rated
 from perfmodel.costs.cost import Cost
 from perfmodel.costs.intervals import STRANGER, calibrated_spread
 from perfmodel.costs.profiled import ROUTING, arithmetic, demand_shape, empty, formats
@@ -128,17 +128,21 @@ class Calibrated:
         """Time of one call on each row of `hardware`; arrays that broadcast to the demand's shape."""
         count = len(hardware.index)
         answer = empty(demand_shape(demand, hardware))
-        jobs: dict[tuple[int, Variant], _Job] = {}
+        jobs: dict[tuple[int, Variant, Device], _Job] = {}
         for number, device in enumerate(hardware.devices):
             mine = hardware.index == number
             if not mine.any():
                 continue
             for want, rows in formats(demand, mine, count, self.routing):
                 act = lookup.effective(want.act, device) if want.act else ""
-                found = relatives(self, device, demand.family, Variant(want.stored, act, want.routing))
+                wanted = Variant(want.stored, act, want.routing)
+                # a stated figure moves the ceilings, not the choice of who stands in
+                found = itself(self, device, demand.family, wanted) or relatives(
+                    self, device.lineage[-1], demand.family, wanted
+                )
                 for relative in found:
                     weight = float(np.exp((found[0].distance - relative.distance) / REACH))
-                    key = (id(relative.choice.measured), relative.choice.wanted)
+                    key = (id(relative.choice.measured), relative.choice.wanted, relative.device)
                     job = jobs.setdefault(key, _Job(relative, count))
                     job.add(rows, weight, ceilings(device, job.variant.act or "bf16"))
                 if found:
@@ -178,16 +182,51 @@ def relatives(model: Calibrated, device: Device, family: str, want: Variant) -> 
         if name in model.hidden or profile is None or family not in profile.files:
             continue
         link = FAMILY[family].link
-        far = kinship(device, hwdb.device(name), link) + _format_gap(profile, family, want)
+        donor = _donor(name)
+        far = kinship(device, donor, link) + _format_gap(profile, family, want)
         far += 0.0 if link else _scarcity(profile, family)
-        if np.isfinite(far) and (model.foreign or _same_make(device, hwdb.device(name))):
+        if np.isfinite(far) and (model.foreign or _same_make(device, donor)):
             candidates.append((far, name, profile))
     found: list[Relative] = []
     for far, name, profile in sorted(candidates, key=lambda c: c[:2])[:RELATIVES]:
         choice = lookup.choose(profile, family, want, model.framework) or _substitute(profile, family, want, model)
         if choice is not None:
-            found.append(Relative(hwdb.device(name), choice, far, lookup.least_time(choice.measured, family)))
+            found.append(Relative(_donor(name), choice, far, lookup.least_time(choice.measured, family)))
     return tuple(found)
+
+
+def _donor(name: str) -> Device:
+    """The device that a profile called `name` was measured on, whatever a user's file of that name says."""
+    shipped = hwdb.built_in()
+    return shipped.device(name) if name in shipped.names() else hwdb.device(name)
+
+
+def itself(model: Calibrated, device: Device, family: str, want: Variant) -> tuple[Relative, ...]:
+    """The device itself as it was measured, before a user stated another figure: the one relative that counts; ()
+    where it was not measured, or where its table holds as it is."""
+    for kin in device.lineage:
+        profile = store.load(kin.name, (*model.folders, *store.beside(kin)))
+        if kin.name in model.hidden or profile is None or family not in profile.files:
+            continue
+        choice = lookup.choose(profile, family, want, model.framework)
+        if choice is None:
+            continue
+        if rated.holds(device, profile, choice, family):
+            return ()
+        before = _before(device, kin, profile, choice, family)
+        far = kinship(device, before, FAMILY[family].link)
+        if not far < FAR:
+            return ()
+        return (Relative(before, choice, far, lookup.overhead(choice.measured, family)),)
+    return ()
+
+
+def _before(device: Device, kin: Device, profile: store.Profile, choice: lookup.Choice, family: str) -> Device:
+    """The device with the figures that a table of `kin` was measured at: the one which `device` varies, or, where its
+    own file was changed since, that file with the figures of the table."""
+    line = [k for k in device.lineage if k.name == profile.device]
+    known = next((k for k in reversed(line) if rated.agrees(k, choice.measured, family)), None)
+    return known or rated.restored(kin, choice.measured)
 
 
 def _same_make(device: Device, other: Device) -> bool:

@@ -64,9 +64,11 @@ def _table() -> dict[tuple[str, str], Array]:
 
 
 def factors(engine: str, device: Device) -> Array:
-    """Factors (BOUNDS, KERNELS) of an engine on a device: its own, else of its kind of device, else of any, else 1."""
+    """Factors (BOUNDS, KERNELS) of an engine on a device: its own, else of the one it varies, else of its kind, else of
+    any, else 1."""
     table = _table()
-    known = ((engine, place) for place in (device.name, device.kind, "") if (engine, place) in table)
+    places = (*(kin.name for kin in device.lineage), device.kind, "")
+    known = ((engine, place) for place in places if (engine, place) in table)
     return next((table[key] for key in known), np.ones((len(BOUNDS), len(KERNELS))))
 
 

@@ -25,6 +25,8 @@ _SAME_BITS = 0.02
 #: A kernel under this share of its bound, and shorter than this many seconds, is launch-bound.
 LAUNCH_SHARE, LAUNCH_TIME = 0.15, 20e-6
 LAUNCH = 3
+#: Calls of up to this many times the shortest count as short.
+SHORT = 1.2
 _INTERPOLATED = BASIS_CODE["interpolated"]
 _EXTRAPOLATED = BASIS_CODE["extrapolated"]
 
@@ -140,6 +142,20 @@ def take(shape: Mapping[str, Array | float], rows: NDArray[np.bool_] | None, cou
 @lru_cache(maxsize=1024)
 def least_time(measured: Measured, family: str) -> float:
     """Shortest time of a call in a table, seconds: what a launch costs whatever the size."""
+    return float(np.quantile(_cells(measured, family)[0], 0.01))
+
+
+@lru_cache(maxsize=1024)
+def overhead(measured: Measured, family: str) -> float:
+    """What the shortest calls of a table take beyond their bound, seconds: what is left of them on a device without
+    limits, also where a table holds large shapes only."""
+    time, least = _cells(measured, family)
+    short = time <= SHORT * least_time(measured, family)
+    return float(np.median(np.maximum(time - least, 0.0)[short]))
+
+
+def _cells(measured: Measured, family: str) -> tuple[Array, Array]:
+    """(seconds, seconds by the bound alone) of the measured cells of a table, or of some 20,000 of them; (C,)."""
     table = measured.table
     cells = np.argwhere(table.known)
     if len(cells) > 20000:
@@ -147,7 +163,7 @@ def least_time(measured: Measured, family: str) -> float:
     axis = np.stack([a[cells[:, 1 + i]] for i, a in enumerate(table.axes)], axis=1)
     shape = shape_at(FAMILY[family], table.sites[cells[:, 0]], axis)
     least, _ = bound(FAMILY[family], shape, measured.variant, measured.reference)
-    return float(np.quantile(least * np.exp(-table.values[tuple(cells.T)]), 0.01))
+    return least * np.exp(-table.values[tuple(cells.T)]), np.asarray(least)
 
 
 def _all_rows(choice: Choice, family: Family, shape: Mapping[str, Array]) -> Array:

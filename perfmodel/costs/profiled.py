@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hwdb import Device
 from perfmodel.arrays import Array
-from perfmodel.costs import lookup
+from perfmodel.costs import lookup, rated
 from perfmodel.costs.cost import Cost
 from perfmodel.costs.intervals import spread_of
 from perfmodel.hardware.columns import Hardware
@@ -26,7 +27,8 @@ ROUTING = "1.01"
 
 @dataclass(frozen=True)
 class Profiled:
-    """Cost model of measured tables; NaN where a device, family or format was not measured.
+    """Cost model of measured tables; NaN where a device, family or format was not measured, or where a figure of the
+    device is no longer the one that it was measured at.
 
     framework: serving framework whose kernels are meant ('' any); others stand in for what it lacks.
     routing: "0" for balanced experts, else the exponent of the power law. folders: places with further profiles.
@@ -45,18 +47,29 @@ class Profiled:
         shape = demand_shape(demand, hardware)
         answer = empty(shape)
         for number, device in enumerate(hardware.devices):
-            profile = store.load(device.name, (*self.folders, *store.beside(device)))
-            if profile is None or demand.family not in profile.files:
+            profiles = self._profiles(device, demand.family)
+            if not profiles:
                 continue
             mine = hardware.index == number
             for want, rows in formats(demand, mine, count, self.routing):
                 act = lookup.effective(want.act, device) if want.act else ""
-                for choice in self._choices(profile, demand.family, Variant(want.stored, act, want.routing)):
+                wanted = Variant(want.stored, act, want.routing)
+                every = (self._choices(device, profile, demand.family, wanted) for profile in profiles)
+                for choice in next((found for found in every if found), []):
                     _fill(answer, choice, demand, rows, hardware)
         return answer
 
-    def _choices(self, profile: store.Profile, family: str, want: Variant) -> list[lookup.Choice]:
-        """The table that fits best; where kernels are `shared`, those of other frameworks that fit as well."""
+    def _profiles(self, device: Device, family: str) -> list[store.Profile]:
+        """Profiles with tables of `family`: the device's own first, then those of the devices that it varies."""
+        every = (store.load(kin.name, (*self.folders, *store.beside(kin))) for kin in device.lineage)
+        return [profile for profile in every if profile is not None and family in profile.files]
+
+    def _choices(self, device: Device, profile: store.Profile, family: str, want: Variant) -> list[lookup.Choice]:
+        """The table that fits best; where kernels are `shared`, those of other frameworks that fit as well. None that
+        was measured at other figures than the device's."""
+        return [c for c in self._fitting(profile, family, want) if rated.holds(device, profile, c, family)]
+
+    def _fitting(self, profile: store.Profile, family: str, want: Variant) -> list[lookup.Choice]:
         first = lookup.choose(profile, family, want, self.framework)
         if first is None:
             return []

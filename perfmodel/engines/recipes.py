@@ -63,8 +63,10 @@ class Recipe:
     note: str = ""
 
     def meets(self, device: Device) -> bool:
-        """Whether it was published for `device`: by name, or for its architecture."""
-        return any(device.name == d or device.arch.startswith(d) for d in self.devices)
+        """Whether it was published for `device`: by name (its own or that of the device it varies), or for its
+        architecture."""
+        named = {kin.name for kin in device.lineage}
+        return any(d in named or device.arch.startswith(d) for d in self.devices)
 
     def fits(self, model: str, engine: Engine, device: Device, weight: str) -> bool:
         """Whether it speaks of base model `model` with weights stored as `weight`, on `device` under `engine`."""

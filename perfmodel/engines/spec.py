@@ -61,12 +61,12 @@ class _Tier:
 
     def holds(self, device: Device) -> bool:
         """Whether `device` falls into this tier. Unknown memory falls into the unbounded tiers only."""
-        name = device.name.lower()
+        names = [kin.name.lower() for kin in device.lineage]
         memory = device.memory
         return (
             (not self.kinds or device.kind in self.kinds)
-            and (not self.named or any(n in name for n in self.named))
-            and not any(n in name for n in self.not_named)
+            and (not self.named or any(n in name for n in self.named for name in names))
+            and not any(n in name for n in self.not_named for name in names)
             and (self.at_least == 0 or memory >= self.at_least)
             and (math.isinf(self.below) or memory < self.below)
         )

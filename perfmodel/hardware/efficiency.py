@@ -55,7 +55,7 @@ def shares(device: Device) -> tuple[float, ...]:
 
 
 def _matches(prior: dict[str, Any], device: Device) -> bool:
-    by_name = any(fnmatchcase(device.name, pattern) for pattern in prior.get("names", ()))
+    by_name = any(fnmatchcase(kin.name, pattern) for kin in device.lineage for pattern in prior.get("names", ()))
     return by_name or device.kind in prior.get("kinds", ())
 
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hwdb import Device
 from perfmodel import equations as eq
 from perfmodel.arrays import Array
-from perfmodel.dtypes import COMPUTE_BYTES, COMPUTE_CODE, FORMAT_BYTES, FORMAT_CODE
+from perfmodel.dtypes import COMPUTE_BYTES, COMPUTE_CODE, FALLBACK, FORMAT_BYTES, FORMAT_CODE
 
 Shape = Mapping[str, Array | float]
 
@@ -298,3 +299,11 @@ def bound(family: Family, shape: Shape, variant: Variant, reference: Reference) 
         return seconds, np.full(seconds.shape, 2, np.int8)
     compute, memory = np.asarray(work.flop) / reference.peak, np.asarray(work.moved) / reference.bandwidth
     return np.maximum(compute, memory), (memory > compute).astype(np.int8)
+
+
+def reference(device: Device, variant: Variant) -> Reference:
+    """Constants that a variant's table is relative to: rated peak of its compute type or of what stands in for it."""
+    act = variant.act or "bf16"
+    rates = [device.peak(t) for t in (act, *FALLBACK[act])]
+    peak = next((r for r in rates if r == r), float("nan"))
+    return Reference(peak, device.bandwidth, device.link.bandwidth)

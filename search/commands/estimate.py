@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from hwdb import Hwdb, InputError, UnknownName
+from hwdb import Device, Hwdb, InputError, UnknownName
 from perfmodel import Engine, ModelSpec, Objective, Slo, Workload, deployments, engine, estimate, explain, model, recipe
+from perfmodel.costs.remarks import remarks_of
 from perfmodel.deployment.deployments import Deployments
 from perfmodel.dtypes import COMPUTE, COMPUTE_CODE, FORMAT_CODE, FORMAT_NAMES, storage
 from perfmodel.engines.recipes import Recipe, instead
@@ -66,6 +67,11 @@ class Single:
         """Devices by name."""
         one = self.deployments
         return {one.devices[0].name: float(one.devices_per_replica[0] * one.replicas[0])}
+
+    @property
+    def cards(self) -> tuple[Device, ...]:
+        """The kinds of device in it."""
+        return (self.deployments.devices[0],)
 
     @property
     def layout(self) -> dict[str, Any]:
@@ -227,7 +233,7 @@ def row_of(asked: Single, hwdb: Hwdb, slo: Slo) -> dict[str, Any]:
         "reason": found.reason(0),
         **_cost(hwdb, asked.devices, float(found.output_rate[0])),
         "slo_chance": float(chances(found, slo).min()) if slo.objectives else NAN,
-        "remark": _remark(found),
+        "remark": "; ".join(told for told in (_remark(found), *remarks_of(asked.cards)) if told),
     }
 
 

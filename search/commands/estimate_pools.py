@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hwdb import Hwdb, InputError
+from hwdb import Device, Hwdb, InputError
 from perfmodel import estimate_disaggregated
 from perfmodel.deployment.deployments import Deployments, deployments
 from perfmodel.estimates.estimates import Estimates
@@ -52,6 +52,11 @@ class Pooled(Single):
             name = pool.devices[0].name
             out[name] = out.get(name, 0.0) + count * float(pool.devices_per_replica[0])
         return out
+
+    @property
+    def cards(self) -> tuple[Device, ...]:
+        """The kinds of device in it, that of the answers first."""
+        return (*super().cards, self.front.devices[0])
 
     @property
     def layout(self) -> dict[str, Any]:

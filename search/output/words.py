@@ -128,7 +128,8 @@ def show(plan: Plan, rows: Sequence[dict[str, Any]]) -> None:
 
     present.say(question(plan))
     present.say(headline(plan), strong=True)
-    notes = [tally(plan), f"price: {rows[0]['price']}"]
+    remarks = dict.fromkeys(row["remark"] for row in rows if row.get("remark"))
+    notes = [tally(plan), f"price: {rows[0]['price']}", *remarks]
     present.show(in_kilowatts(rows), columns=columns(plan), bare=["usd_per_million_tokens"], notes=notes)
     present.show(time_rows(terms_of(plan)), title="Where the time goes (mean prompt, then one step of decoding)")
     present.show(memory_rows(plan), title="Where the memory goes")

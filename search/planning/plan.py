@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hwdb import Infeasible
 from perfmodel import Deployments, Estimates
 from perfmodel.arrays import Array
+from perfmodel.costs.remarks import remarks_of
 from perfmodel.dtypes import FORMAT_NAMES
 from perfmodel.estimates.chance import chances, overall
 from perfmodel.vocabulary import BASES
@@ -218,6 +219,8 @@ class Plan:
             "reason": self.reason(number),
             "price": self._price(number),
         }
+        told = remarks_of(self.judge.tariff.devices[d] for d in self._used(number))
+        out |= {"remark": "; ".join(told)} if told else {}
         return {k: int(v) if k in _COUNTS and v == v else v for k, v in out.items()}
 
     def rows(self, most: int | None = 20, misses: int = 5) -> list[dict[str, Any]]:
@@ -248,13 +251,17 @@ class Plan:
         front, back = _layout(pair.prefill, at), _layout(pair.decode, at)
         return {**back, **{f"prefill_{k}": v for k, v in front.items()}}
 
-    def _price(self, number: int) -> str:
+    def _used(self, number: int) -> list[int]:
+        """Which of the tariff's devices a candidate is made of."""
         at = number - len(self.layouts)
         used = (
             [self.pairs.prefill.device[at], self.pairs.decode.device[at]] if at >= 0 else [self.layouts.device[number]]
         )
+        return [int(d) for d in used]
+
+    def _price(self, number: int) -> str:
         prices = self.judge.tariff.price
-        return "; ".join(dict.fromkeys(prices[int(d)] for d in used))
+        return "; ".join(dict.fromkeys(prices[d] for d in self._used(number)))
 
 
 #: Near misses first: what stock, limits or a relaxed objective would mend, before what does not fit.

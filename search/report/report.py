@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from perfmodel.costs.remarks import remarks_of
 from perfmodel.estimates.chance import chances, overall
 from search.output.tables import money, number, percent
 from search.output.words import columns, group, headline, in_kilowatts, question, tally, time_rows
@@ -277,5 +278,6 @@ def _origin(plan: Plan) -> Section:
     return Section(
         id="origin", short="Origin", title="Where this comes from", command=plan.manifest.command,
         lead="This command makes the page again; the hashes say from which data.",
-        terms=[(k.replace("_", " "), str(v)) for k, v in made.items()], notes=[*prices, *removed],
+        terms=[(k.replace("_", " "), str(v)) for k, v in made.items()],
+        notes=[*prices, *remarks_of(plan.judge.tariff.devices), *removed],
     )  # fmt: skip

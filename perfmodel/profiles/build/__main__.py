@@ -13,13 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from perfmodel.profiles.build import files
-from perfmodel.profiles.build import aiconfigurator
+from perfmodel.profiles.build import aiconfigurator, files
 from perfmodel.profiles.build.cleaning import misrouted, padded, without_extra
 from perfmodel.profiles.build.heldout import Hidden
-from perfmodel.profiles.importers.rows import SHAPES, Rows, concat
 from perfmodel.profiles.build.spreads import write_spreads
 from perfmodel.profiles.build.tables import LEAST_ROWS, METHOD, METHOD_CLOSED, Trial, write_family, write_profile
+from perfmodel.profiles.importers.rows import SHAPES, Rows, concat
 
 __all__ = ["LEAST_ROWS", "build_files", "build_package", "main", "write_family", "write_profile"]
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel.arrays import Array
-from perfmodel.profiles.families import Family, Reference, Shape, Variant, bound
 from perfmodel.profiles.build.smooth import surface
+from perfmodel.profiles.families import Family, Reference, Shape, Variant, bound
 from perfmodel.profiles.table import Table, neighbours
 
 #: Axes with more different values than this are thinned to a logarithmic grid.

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel.arrays import Array
-from perfmodel.profiles.families import Family
 from perfmodel.profiles.build.fit import Points, table
+from perfmodel.profiles.families import Family
 from perfmodel.profiles.table import Table
 
 TESTS = ("points", "sites", "octave", "border")

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.profiles.store import read_toml
 from perfmodel.profiles.build.tables import Trial
+from perfmodel.profiles.store import read_toml
 from perfmodel.vocabulary import BASES, BASIS_CODE, FAMILIES
 
 #: Share of residuals that an interval holds.

@@ -14,15 +14,13 @@ from numpy.typing import NDArray
 import hwdb
 from hwdb import Device, InputError
 from perfmodel.arrays import Array
-from perfmodel.dtypes import FALLBACK
 from perfmodel.profiles import store
-from perfmodel.profiles.build import runfile
-from perfmodel.profiles.build import heldout
-from perfmodel.profiles.families import FAMILY, Family, Reference, Variant
+from perfmodel.profiles.build import heldout, runfile
 from perfmodel.profiles.build.fit import Points, places, points, table, with_chunks
 from perfmodel.profiles.build.heldout import Hidden
-from perfmodel.profiles.importers.rows import SHAPES, Rows
 from perfmodel.profiles.build.smooth import surface
+from perfmodel.profiles.families import FAMILY, Family, Reference, Variant, reference
+from perfmodel.profiles.importers.rows import SHAPES, Rows
 from perfmodel.profiles.store import Measured
 from perfmodel.profiles.table import Table
 
@@ -38,14 +36,6 @@ METHOD = (
     "utilisation = bound/measured on logarithmic axes; empty cells from neighbouring sites by local regression plus "
     "the site's own deviation"
 )
-
-
-def reference(device: Device, variant: Variant) -> Reference:
-    """Constants that a variant's table is relative to: rated peak of its compute type or of what stands in for it."""
-    act = variant.act or "bf16"
-    rates = [device.peak(t) for t in (act, *FALLBACK[act])]
-    peak = next((r for r in rates if r == r), float("nan"))
-    return Reference(peak, device.bandwidth, device.link.bandwidth)
 
 
 def variants(rows: Rows) -> NDArray[Any]:

@@ -1,0 +1,75 @@
+"""Which tables hold on a device: those whose constants are the device's figures.
+
+A table is relative to figures of the device that it was measured on. Where a user states another figure of that device,
+the table says nothing of the device as it is now: `Profiled` leaves it out, and `Calibrated` carries it over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hwdb import Device, Record
+from hwdb.devicefile import CEILINGS, same, varied
+from perfmodel.costs.lookup import Choice
+from perfmodel.dtypes import FALLBACK
+from perfmodel.profiles import store
+from perfmodel.profiles.families import FAMILY, reference
+from perfmodel.profiles.store import Measured, Profile
+
+
+def agrees(device: Device, measured: Measured, family: str) -> bool:
+    """Whether the constants of a table are the rated figures of `device`."""
+    now, then = reference(device, measured.variant), measured.reference
+    if FAMILY[family].link:
+        return same(float(now.link), float(then.link))
+    peak = family == "elementwise" or same(float(now.peak), float(then.peak))  # its bound has no arithmetic
+    return peak and same(float(now.bandwidth), float(then.bandwidth))
+
+
+def holds(device: Device, profile: Profile, choice: Choice, family: str) -> bool:
+    """Whether a table of a profile prices `device` as it is.
+
+    A profile of the device's name beside its own file was measured on it; any other one on a device that the file
+    varies, whose measured ceilings and link topology then have to be the device's too.
+    """
+    if not agrees(device, choice.measured, family):
+        return False
+    home = home_of(device, profile)
+    return home is None or unchanged(device, home, choice, family)
+
+
+def home_of(device: Device, profile: Profile) -> Device | None:
+    """The device that `device` varies and that a profile was measured on; None for a profile of its own."""
+    named = [kin for kin in device.lineage if kin.name == profile.device]
+    close = next((kin for kin in named if beside(kin, profile)), named[-1] if named else device)
+    return None if close is device else close
+
+
+def unchanged(device: Device, home: Device, choice: Choice, family: str) -> bool:
+    """Whether every figure that a table of `home` speaks of is the same on `device`."""
+    if FAMILY[family].link:
+        return device.link.topology == home.link.topology and same(device.link.bandwidth, home.link.bandwidth)
+    types = () if family == "elementwise" else {choice.wanted.act, choice.measured.variant.act} - {""}
+    rated = ["memory.bandwidth", *(f"peak.{t}" for t in types)]
+    return all(same(device.si(f), home.si(f)) for r in rated for f in (r, CEILINGS[r]))
+
+
+def restored(device: Device, measured: Measured) -> Device:
+    """`device` with the rated figures that a table is relative to; measured ceilings keep their share of them."""
+    then, source = measured.reference, "constants of the measured table"
+    figures = {"memory.bandwidth": (float(then.bandwidth), "B/s")}
+    act = measured.variant.act or "bf16"
+    rated = next((t for t in (act, *FALLBACK[act]) if device.peak(t) == device.peak(t)), "")
+    if rated:
+        figures[f"peak.{rated}"] = (float(then.peak), "FLOP/s")
+    records = {**device.records, **{f: Record(v, u, "derived", source) for f, (v, u) in figures.items() if v == v}}
+    if then.link == then.link:
+        records["link.bandwidth"] = Record(float(then.link), "B/s", "derived", source)
+    link = replace(device.link, bandwidth=float(then.link))
+    return varied(replace(device, records=records, link=link), device, ())
+
+
+def beside(device: Device, profile: Profile) -> bool:
+    """Whether a profile belongs to the folder that `device` was read from."""
+    places = store.beside(device)
+    return any(path.parent.parent in places for files in profile.files.values() for path in files.values())
