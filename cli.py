@@ -129,20 +129,20 @@ def estimate(
     pp: Annotated[int, typer.Option(help="Pipeline parallelism.")] = 1,
     ep: Annotated[int, typer.Option(help="Devices that experts are spread over.")] = 1,
     dp_attention: Annotated[int, typer.Option(help="Attention data parallelism.")] = 1,
-    sp: Annotated[int, typer.Option(help="Sequence parallelism of long prompts.")] = 1,
+    cp: Annotated[int, typer.Option(help="Sequence parallelism of long prompts.")] = 1,
     replicas: Annotated[int, typer.Option(help="Equal replicas that share the load.")] = 1,
     isl: Annotated[float, typer.Option(help="Input tokens of a request (mean).")] = 1024,
     osl: Annotated[float, typer.Option(help="Output tokens of a request (mean).")] = 256,
     concurrency: Annotated[float | None, typer.Option(help="Requests in flight at all times.")] = None,
-    rate_rps: Annotated[float | None, typer.Option(help="Requests per second that arrive at random.")] = None,
+    request_rate_rps: Annotated[float | None, typer.Option(help="Requests per second that arrive at random.")] = None,
     batch: Annotated[float | None, typer.Option(help="Requests of one static batch.")] = None,
     n_requests: Annotated[float | None, typer.Option(help="Requests that all wait at the start.")] = None,
     prefix_hit: Annotated[float, typer.Option(help="Share of the prompt found in the prefix cache, 0 to 1.")] = 0.0,
     weights: Annotated[str, typer.Option(help="Weight format: bf16, fp8, int4, … (default: the model's).")] = "",
     activations: Annotated[str, typer.Option(help="Type of arithmetic: bf16, fp8, … (default: the weights').")] = "",
     kv: Annotated[str, typer.Option(help="Format of the KV cache (default: the model's).")] = "",
-    max_batched_tokens: Annotated[float | None, typer.Option(help="Tokens a step (default: engine's).")] = None,
-    max_seqs: Annotated[float | None, typer.Option(help="Sequences at once a replica (default: engine's).")] = None,
+    max_num_batched_tokens: Annotated[float | None, typer.Option(help="Tokens a step (default: engine's).")] = None,
+    max_num_seqs: Annotated[float | None, typer.Option(help="Sequences at once a replica (default: engine's).")] = None,
     engine: Annotated[str, typer.Option(help="Serving engine: vllm, sglang, trtllm, …, or a TOML file.")] = "vllm",
     engine_version: Annotated[str, typer.Option(help="Its version, which decides the era.")] = "",
     recipe: Annotated[
@@ -188,13 +188,13 @@ def estimate(
     form, database = present.form(as_json, as_csv), load(hwdb or ())
     slo = single.slo_of(ttft_ms, tpot_ms, e2e_ms, slo_at)
     workload = single.workload_of(
-        isl, osl, concurrency=concurrency, rate_rps=rate_rps, batch=batch, n_requests=n_requests, prefix_hit=prefix_hit
+        isl, osl, concurrency=concurrency, request_rate_rps=request_rate_rps, batch=batch, n_requests=n_requests, prefix_hit=prefix_hit
     )
     asked = single.single(
         model, device, workload, hwdb=database, engine_name=engine, engine_version=engine_version, published=recipe,
         weights=weights,
-        activations=activations, kv=kv, tp=tp, pp=pp, ep=ep, dp=dp_attention, sp=sp, replicas=replicas,
-        max_tokens=max_batched_tokens, max_seqs=max_seqs, host_weights=host_weights, host_experts=host_experts,
+        activations=activations, kv=kv, tp=tp, pp=pp, ep=ep, dp=dp_attention, cp=cp, replicas=replicas,
+        max_num_batched_tokens=max_num_batched_tokens, max_num_seqs=max_num_seqs, host_weights=host_weights, host_experts=host_experts,
         host_kv=host_kv, adapters=single.adapters_of(lora_rank, lora_count, lora_resident, lora_zipf, lora_targets),
         host=single.host_of(
             database, cpu=host_cpu, sockets=host_sockets, link_gbs=host_link_gbs, memory_gb=host_memory_gb,

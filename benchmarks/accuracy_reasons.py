@@ -99,7 +99,7 @@ def unexplained(rows: pd.DataFrame, reasons: list[Reason], count: int) -> list[s
 
 def setup(row: Any) -> str:
     """Lengths and load of a case in a few words."""
-    loads = {"closed": ("concurrency", "{} users"), "open": ("rate_rps", "{} requests/s"),
+    loads = {"closed": ("concurrency", "{} users"), "open": ("request_rate_rps", "{} requests/s"),
              "static": ("batch", "{} at once"), "offline": ("n_requests", "{} requests")}  # fmt: skip
     column, words = loads.get(row["mode"], ("", ""))
     load = words.format(row[column]) if column and row[column] else row["mode"]

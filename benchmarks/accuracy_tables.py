@@ -21,7 +21,7 @@ SILICON = "aiconfigurator_silicon"
 WORST_SHARE, FEWEST_GROUPS = 0.02, 10
 #: What makes two published runs one configuration, where two sources measured it.
 SAME = ("model", "device", "engine", "n_devices", "weight_dtype", "isl", "osl", "mode", "concurrency", "batch",
-        "rate_rps", "spec_decode", "prefill_workers", "decode_workers", "tp", "ep", "prefill_tp", "decode_tp",
+        "request_rate_rps", "spec_decode", "prefill_workers", "decode_workers", "tp", "ep", "prefill_tp", "decode_tp",
         "decode_ep")  # fmt: skip
 
 

@@ -90,10 +90,10 @@ def loads(base: Workload, rate: float) -> list[tuple[str, float, Workload]]:
 
 def estimated(scenario: Scenario) -> Estimates:
     """The closed form's answer. Equal lengths keep the groups of a closed loop together for good in the simulator,
-    and are told to here; real servers let them dissolve (`Engine.lockstep`)."""
+    and are told to here; real servers let them dissolve (`Engine.synchronised`)."""
     demand = load(scenario.work, 1)
-    demand = replace(demand, lockstep=np.full(1, float(scenario.alike)))
-    return estimate_load(scenario.spec, demand, scenario.row, engine=scenario.engine.changed(lockstep=1.0))
+    demand = replace(demand, synchronised=np.full(1, float(scenario.alike)))
+    return estimate_load(scenario.spec, demand, scenario.row, engine=scenario.engine.changed(synchronised=1.0))
 
 
 def simulated(scenario: Scenario) -> dict[str, float]:

@@ -34,10 +34,10 @@ from perfmodel.costs.step_cost import priced, summed
 from perfmodel.engines.catalogue import FOLDER
 from perfmodel.engines.spec import Engine
 from perfmodel.estimates.assemble import assemble
-from perfmodel.estimates.estimator import bench, per_replica
+from perfmodel.estimates.estimator import per_replica, prepare
 from perfmodel.operators.step import step_shape
 from perfmodel.serving.closed_form import serve
-from perfmodel.serving.steps import Passes
+from perfmodel.serving.steps import StepModel
 
 #: Field of Engine -> (key in its file, SI to file, lower and upper bound in the file's unit).
 CONSTANTS = {
@@ -46,7 +46,7 @@ CONSTANTS = {
     "step_host_parallel": ("step_host_parallel_us", 1e6, 1.0, 10000.0),
     "request_time": ("request_ms", 1e3, 0.2, 150.0),
     "launch_time": ("launch_us", 1e6, 0.5, 120.0),
-    "lockstep": ("lockstep", 1.0, 0.02, 1.0),
+    "synchronised": ("synchronised", 1.0, 0.02, 1.0),
 }
 METRICS = ("tpot_ms", "tpot_ms_p50", "itl_ms_p50", "ttft_ms", "ttft_ms_p50", "e2e_ms", "output_tok_s", "total_tok_s",
            "prefill_tok_s", "decode_tok_s")  # fmt: skip
@@ -65,7 +65,7 @@ SOFT = 0.15
 LEAST, MOST = 0.4, 2.5
 
 
-class Remembered(Passes):
+class Remembered(StepModel):
     """Passes that price each step once: the constants change nothing that a stand-alone kernel takes."""
 
     def price(self, step):  # type: ignore[no-untyped-def]
@@ -78,8 +78,8 @@ class Remembered(Passes):
 
     def _parts(self, step):  # type: ignore[no-untyped-def]
         """(cost of a step, its seconds by limit and kind of kernel (BOUNDS, KERNELS, ...))."""
-        terms = list(priced(self.lay, self.hardware, self.costs, step))
-        whole = summed(terms, step_shape(step, self.lay.tp))
+        terms = list(priced(self.sharding, self.hardware, self.costs, step))
+        whole = summed(terms, step_shape(step, self.sharding.tp))
         parts = np.zeros((len(BOUNDS), len(KERNELS), *whole.time.shape))
         for demand, cost in terms:
             time = np.where(demand.count > 0, demand.count * cost.time, 0.0)
@@ -132,7 +132,7 @@ def groups_of(cases_path: str, folds: int = 1, fold: int = -1) -> dict[str, list
         for device in np.unique(devices[whole.rows]):
             group = replace(whole, rows=whole.rows[devices[whole.rows] == device])
             load, placed = run.prepare(group)
-            setup = bench(group.spec, placed, group.engine, default(group.engine.family), load)
+            setup = prepare(group.spec, placed, group.engine, default(group.engine.family), load)
             replica = per_replica(load, placed.replicas)
             ids = frame.case_id.to_numpy()[group.rows]
             one = Group(setup, replica, placed, ids, device, {"costs": {}})

@@ -4,7 +4,7 @@
                                [--aic aic.csv] [--cases CASES.csv --truth TRUTH.csv] [-o docs/peers.md]
 
 Each file holds what a peer answered: Vidur a row a scenario (`id, model, device, tp, pp, replicas, scheduler, chunk,
-batch_cap, qps, n_req, max_tokens, prefill_tokens, decode_tokens`, its percentiles in seconds, `cpu_sim` and `cpu_init`
+batch_cap, qps, n_req, max_num_batched_tokens, prefill_tokens, decode_tokens`, its percentiles in seconds, `cpu_sim` and `cpu_init`
 in CPU seconds), GenZ and AIConfigurator a row a batch (`hardware` or `system`, `model, tp, batch, isl, osl, ttft_ms,
 tpot_ms`). Nothing is fitted: the tables show where shapes agree. With CASES and TRUTH, batches of theirs that somebody
 measured are scored too.

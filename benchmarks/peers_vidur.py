@@ -1,6 +1,6 @@
 """Vidur's scenarios again, request by request: the same lengths and arrivals, its scheduler, our step times.
 
-Vidur (microsoft/vidur at 01f216f) takes the Azure 2023 conversation trace, cuts requests above `max_tokens` down in
+Vidur (microsoft/vidur at 01f216f) takes the Azure 2023 conversation trace, cuts requests above `max_num_batched_tokens` down in
 proportion, shuffles them with seed 42, and draws exponential gaps from Python's generator with seed 42, none longer
 than three times the mean. So requests can be made again exactly; `requests` does, and checks their sums.
 """
@@ -66,7 +66,7 @@ def arrivals(rate: float, count: int) -> np.ndarray:
 def requests(trace: pd.DataFrame, row: Any) -> Traffic:
     """The requests of one scenario (a row of Vidur's table). `InputError` where the trace is another than Vidur had."""
     count = int(row.n_req)
-    inputs, outputs = (v[:count] for v in lengths(trace, int(row.max_tokens)))
+    inputs, outputs = (v[:count] for v in lengths(trace, int(row.max_num_batched_tokens)))
     if (inputs.sum(), outputs.sum()) != (row.prefill_tokens, row.decode_tokens):
         raise InputError(
             f"{row.id}: the trace gives {inputs.sum():,.0f} and {outputs.sum():,.0f} tokens where Vidur had "
@@ -80,12 +80,12 @@ def service(row: Any, traffic: Traffic, *, host: bool) -> Pool:
     """The replicas of a scenario. host: with the engine's host and front-end times, or without, as Vidur has none."""
     chosen = engine("sarathi" if row.scheduler == "sarathi" else "vllm-v0")
     budget = float(row.chunk) if row.scheduler == "sarathi" else max(VLLM_TOKENS, float(traffic.input_tokens.max()))
-    chosen = replace(chosen, token_budget=budget, max_seqs=float(row.batch_cap))
+    chosen = replace(chosen, max_num_batched_tokens=budget, max_num_seqs=float(row.batch_cap))
     if not host:
         chosen = replace(chosen, step_host_time=0.0, step_host_per_seq=0.0, step_host_parallel=0.0, launch_time=0.0,
                          request_time=0.0)  # fmt: skip
     policy = simulator.of_engine(chosen, chosen.limits(hwdb.device(DEVICES[row.device])))
-    policy = policy.changed(token_budget=budget, max_seqs=float(row.batch_cap))
+    policy = policy.changed(max_num_batched_tokens=budget, max_num_seqs=float(row.batch_cap))
     placed = perfmodel.deployments([hwdb.device(DEVICES[row.device])], tp=int(row.tp), pp=int(row.pp),
                                    replicas=int(row.replicas))  # fmt: skip
     return simulator.pool(perfmodel.model(row.model), placed, chosen, traffic, policy=policy)

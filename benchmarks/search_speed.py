@@ -45,13 +45,13 @@ def space(wanted: int) -> Legal:
         offered,
         ep=(1,),
         dp=(1,),
-        max_tokens=(1024.0, 2048.0, 4096.0, 8192.0, 16384.0),
+        max_num_batched_tokens=(1024.0, 2048.0, 4096.0, 8192.0, 16384.0),
         weight=tuple(FORMAT_CODE[f] for f in ("bf16", "fp8", "int8", "int4")),
         kv=tuple(FORMAT_CODE[f] for f in ("bf16", "fp8")),
     )
     one = len(base.legal())
     seqs = tuple(float(s) for s in range(8, 8 + 8 * -(-wanted // one), 8))
-    return replace(base, max_seqs=seqs).legal()
+    return replace(base, max_num_seqs=seqs).legal()
 
 
 def score_of(work: Workload, costs: Any) -> Callable[[Deployments], dict[str, np.ndarray]]:

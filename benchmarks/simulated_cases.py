@@ -82,8 +82,8 @@ def traffic(mode: str, demand: Load, j: int, how: str, replicas: float) -> Traff
     """The requests of one case."""
     generator = np.random.default_rng(0)
     users = max(int(demand.concurrency[j]), 1) if mode in ("closed", "static", "single") else 0
-    waves = {"static": 1.0, "single": 8.0}.get(mode, float(demand.waves[j]))
-    count = int(np.clip(waves * users, users, max(MOST_REQUESTS, 3 * users))) if users else MOST_REQUESTS
+    requests_per_client = {"static": 1.0, "single": 8.0}.get(mode, float(demand.requests_per_client[j]))
+    count = int(np.clip(requests_per_client * users, users, max(MOST_REQUESTS, 3 * users))) if users else MOST_REQUESTS
     if mode in ("offline", "open"):
         asked = float(demand.n_requests[j])
         count = int(min(asked if np.isfinite(asked) else MOST_REQUESTS * replicas, 50_000))

@@ -21,8 +21,11 @@ REQUIRED: Any = object()
 _HEADER = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?$")
 
 
-def read_toml(path: str | Path, what: str = "file") -> Table:
-    """The top table of the TOML file at `path`; `InputError` when it cannot be read or parsed."""
+def read_toml(path: str | Path, what: str = "file", former: Mapping[str, str] | None = None) -> Table:
+    """The top table of the TOML file at `path`; `InputError` when it cannot be read or parsed.
+
+    `former` maps former spellings of keys to the present ones; both are read.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -33,16 +36,16 @@ def read_toml(path: str | Path, what: str = "file") -> Table:
         raise InputError(f"{path}: may not be read; check the permissions of the {what}") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: byte {error.start} is not UTF-8; save the {what} as UTF-8 text") from None
-    return parse_toml(text, str(path))
+    return parse_toml(text, str(path), former)
 
 
-def parse_toml(text: str, file: str = "<text>") -> Table:
+def parse_toml(text: str, file: str = "<text>", former: Mapping[str, str] | None = None) -> Table:
     """The top table of TOML `text`; `file` is what messages call it."""
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{file}: not TOML: {error}; see https://toml.io for the syntax") from None
-    return Table(values, file, text)
+    return Table(values, file, text, former=former)
 
 
 class Table:
@@ -51,12 +54,25 @@ class Table:
     `path` is the chain of keys (and list positions) that leads here from the top.
     """
 
-    def __init__(self, values: Mapping[str, Any], file: str, text: str = "", path: tuple[str | int, ...] = ()) -> None:
-        self.values = dict(values)
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        file: str,
+        text: str = "",
+        path: tuple[str | int, ...] = (),
+        former: Mapping[str, str] | None = None,
+    ) -> None:
         self.file = file
         self.path = path
+        self.former = former or {}
         self._text = text
         self._asked: list[str] = []
+        #: present spelling -> the spelling that the file uses
+        self._written = {self.former[key]: key for key in values if key in self.former}
+        for present, written in self._written.items():
+            if present in values:
+                raise self.error(present, f"{written!r} is its former name; give one of the two")
+        self.values = {self.former.get(key, key): value for key, value in values.items()}
 
     def __contains__(self, key: str) -> bool:
         return key in self.values
@@ -69,10 +85,10 @@ class Table:
 
     def line(self, key: str = "") -> int:
         """Line of `key` (or of this table's header), found by scanning the text; 0 when it is not there."""
-        return _line_of(self._text, self.path, key)
+        return _line_of(self._text, self.path, self._written.get(key, key))
 
     def place(self, key: str = "") -> str:
-        """`file, line 7, [workload] rate_rps`: where a message points."""
+        """`file, line 7, [workload] request_rate_rps`: where a message points."""
         number = self.line(key)
         names = ".".join(str(p) for p in self.path if isinstance(p, str))
         ordinal = next((f" #{p + 1}" for p in reversed(self.path) if isinstance(p, int)), "")
@@ -183,10 +199,10 @@ class Table:
         """The table under `key`; an empty one when it is absent and a default is given."""
         value = self.get(key, default)
         if key not in self.values:
-            return Table({}, self.file, self._text, (*self.path, key))
+            return Table({}, self.file, self._text, (*self.path, key), self.former)
         if not isinstance(value, dict):
             raise self.error(key, f"{value!r} is not a table; write it as [{key}] with keys below")
-        return Table(value, self.file, self._text, (*self.path, key))
+        return Table(value, self.file, self._text, (*self.path, key), self.former)
 
     def tables(self, key: str, default: Any = REQUIRED) -> list[Table]:
         """The list of tables under `key` (`[[key]]`)."""
@@ -195,7 +211,7 @@ class Table:
             return []
         if not isinstance(value, list) or not all(isinstance(v, dict) for v in value) or not value:
             raise self.error(key, f"{value!r} is not a list of tables; write each one under [[{key}]]")
-        return [Table(v, self.file, self._text, (*self.path, key, i)) for i, v in enumerate(value)]
+        return [Table(v, self.file, self._text, (*self.path, key, i), self.former) for i, v in enumerate(value)]
 
 
 def _line_of(text: str, path: tuple[str | int, ...], key: str) -> int:

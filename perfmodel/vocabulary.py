@@ -41,3 +41,15 @@ BOUNDS = ("compute", "memory", "link", "launch")
 
 
 LINK_FAMILIES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p")
+
+
+#: Former spellings of keys, columns and flags, still read for one release -> the present spelling.
+FORMER_NAMES = {
+    "max_batched_tokens": "max_num_batched_tokens",
+    "max_seqs": "max_num_seqs",
+    "max_tokens": "max_num_batched_tokens",
+    "memory_fraction": "gpu_memory_utilization",
+    "rate_rps": "request_rate_rps",
+    "sp": "cp",
+    "token_budget": "max_num_batched_tokens",
+}

@@ -57,9 +57,9 @@ class Replica:
         self.used_most = 0
 
     def most_seqs(self, count):
-        limits = [self.policy.max_seqs, self.capacity, count]
+        limits = [self.policy.max_num_seqs, self.capacity, count]
         if not self.policy.prefill_first:
-            limits.append(self.policy.token_budget)
+            limits.append(self.policy.max_num_batched_tokens)
         return int(min(limits))
 
     def held(self):
@@ -242,7 +242,7 @@ class Reference:
             extra += more
             decoding = [s for s in replica.running if s.decoding]
         if not halted:
-            prompt = self.prefill(replica, time, int(min(policy.token_budget, 1 << 40)) - (len(decoding) if mix else 0))
+            prompt = self.prefill(replica, time, int(min(policy.max_num_batched_tokens, 1 << 40)) - (len(decoding) if mix else 0))
         if not mix and prompt:
             decoding = []
         elif not mix and decoding:

@@ -13,7 +13,7 @@ from hwdb import InputError, load
 from perfmodel.cases.prediction import predict
 
 SETUP = {"trust": "A", "spec_decode": "", "twin_in_train": "0", "split": "test", "dataset": "lab", "isl": "512",
-         "osl": "64", "mode": "closed", "concurrency": "4", "batch": "", "rate_rps": "", "n_requests": ""}  # fmt: skip
+         "osl": "64", "mode": "closed", "concurrency": "4", "batch": "", "request_rate_rps": "", "n_requests": ""}  # fmt: skip
 MODEL = {"model": "meta-llama/Llama-3.1-8B", "device": "h100-sxm", "engine": "vllm"}
 
 

@@ -15,7 +15,7 @@ from perfmodel.costs import Roofline
 from perfmodel.costs.step_cost import step_cost
 from perfmodel.deployment.adapters import adapter_bytes, sites
 from perfmodel.deployment.deployments import deployments
-from perfmodel.deployment.sharding import Layout, layout
+from perfmodel.deployment.sharding import Sharding, layout
 from perfmodel.hardware.columns import hardware
 from perfmodel.hardware.host import link_of
 from perfmodel.models.lora import TARGETS, Adapters, distinct_drawn, popularity
@@ -30,7 +30,7 @@ LLAMA, LLAMA2, MIXTRAL = "llama-3.1-8b", "meta-llama/Llama-2-7b-hf", "mistralai/
 TRAINABLE = 41_943_040
 
 
-def laid(name: str, adapters: Adapters | None, **columns: object) -> Layout:
+def laid(name: str, adapters: Adapters | None, **columns: object) -> Sharding:
     return layout(model(name), deployments(H100, adapters=adapters, **columns))
 
 
@@ -139,8 +139,8 @@ def test_experts_carry_no_adapters_but_attention_does() -> None:
 
 @pytest.mark.parametrize("count", [1, 30])
 def test_a_token_costs_two_flop_a_value_of_its_own_adapter(count: int) -> None:
-    lay = laid(LLAMA, Adapters(16, count))
-    assert total(list(adapting(lay, answers(64.0))), "flop") == pytest.approx(2.0 * TRAINABLE * 64)
+    sharding = laid(LLAMA, Adapters(16, count))
+    assert total(list(adapting(sharding, answers(64.0))), "flop") == pytest.approx(2.0 * TRAINABLE * 64)
 
 
 def test_weights_are_read_once_an_adapter_in_the_batch() -> None:
@@ -155,14 +155,14 @@ def test_three_kernels_a_site() -> None:
 
 
 def test_fetched_adapters_are_those_of_prompts_that_begin() -> None:
-    lay = laid(LLAMA, Adapters(16, 10, resident=5))
-    whole = float(swapped(lay, Step(prefill_tokens=4000.0, prefill_seqs=2.0))[0])
+    sharding = laid(LLAMA, Adapters(16, 10, resident=5))
+    whole = float(swapped(sharding, Step(prefill_tokens=4000.0, prefill_seqs=2.0))[0])
     assert whole == pytest.approx(2 * 0.5 * 2 * TRAINABLE)
-    chunks = [swapped(lay, Step(prefill_tokens=1000.0, prefill_context=1500.0)) for _ in range(4)]  # mean context
+    chunks = [swapped(sharding, Step(prefill_tokens=1000.0, prefill_context=1500.0)) for _ in range(4)]  # mean context
     assert float(sum(chunks)[0]) == pytest.approx(0.5 * 2 * TRAINABLE)
-    hit = swapped(lay, Step(prefill_tokens=4000.0, prefill_seqs=2.0, prefill_context=9000.0, prefill_hit=9000.0))
+    hit = swapped(sharding, Step(prefill_tokens=4000.0, prefill_seqs=2.0, prefill_context=9000.0, prefill_hit=9000.0))
     assert float(hit[0]) == whole  # what the prefix cache serves is no chunk computed before
-    assert float(swapped(lay, answers(8.0))[0]) == 0.0
+    assert float(swapped(sharding, answers(8.0))[0]) == 0.0
 
 
 # --------------------------------------------------------------------------------------------- what follows from it
@@ -176,8 +176,8 @@ def test_no_adapters_change_nothing() -> None:
 
 
 def pass_time(adapters: Adapters | None, step: Step) -> float:
-    lay = laid(LLAMA, adapters)
-    return float(step_cost(lay, hardware(tuple(H100), np.array([0])), Roofline(), step).time[0])
+    sharding = laid(LLAMA, adapters)
+    return float(step_cost(sharding, hardware(tuple(H100), np.array([0])), Roofline(), step).time[0])
 
 
 @pytest.mark.parametrize("step", [answers(1.0), answers(200.0), Step(prefill_tokens=4096.0)])

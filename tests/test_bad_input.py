@@ -17,7 +17,7 @@ name = "meta-llama/Llama-3.1-8B"
 [workload]
 input_tokens = 500
 output_tokens = 100
-rate_rps = 2
+request_rate_rps = 2
 [slo]
 ttft_ms = 2000
 [hardware]
@@ -96,7 +96,7 @@ TABLE = [
     Bad("flags unknown arithmetic", (*ESTIMATE, "--activations", "fp7"), ("'fp7'", "fp8")),
     Bad("flags unknown engine", (*ESTIMATE, "--engine", "vlm"), ("engine 'vlm'", "'vllm'")),
     Bad("flags two loads", (*ESTIMATE, "--batch", "2", "--concurrency", "3"), ("--batch", "--concurrency", "one load")),
-    Bad("flags negative rate", (*ESTIMATE, "--rate-rps", "-1"), ("rate", "-1")),
+    Bad("flags negative rate", (*ESTIMATE, "--request-rate-rps", "-1"), ("rate", "-1")),
     Bad("flags no tokens", (*ESTIMATE, "--isl", "0"), ("input_tokens", "1 token or more")),
     Bad("flags not a number", (*ESTIMATE, "--isl", "nan"), ("input_tokens",)),
     Bad("flags prefix above one", (*ESTIMATE, "--prefix-hit", "1.5"), ("prefix_hit", "between 0 and 1")),
@@ -119,13 +119,13 @@ TABLE = [
     Bad("scenario not text", PLAN, ("bad.toml",), {"bad.toml": "\udcff\udcfe"}),
     Bad("scenario empty", PLAN, ("bad.toml", "model"), {"bad.toml": ""}),
     scenario("unknown table", "[slo]", "[slos]", "line", "slos", "did you mean 'slo'"),
-    scenario("unknown key", "rate_rps", "rate_rpz", "line 7", "rate_rpz", "rate_rps"),
+    scenario("unknown key", "request_rate_rps", "rate_rpz", "line 7", "rate_rpz", "request_rate_rps"),
     scenario("unknown device", "h100-sxm", "h100-sxn", "line 11", "'h100-sxn'", "did you mean 'h100-sxm'"),
     scenario("unknown model", "Llama-3.1-8B", "Llama-3.1-9B", "line 3", "did you mean", "config.json"),
-    scenario("text for number", "rate_rps = 2", 'rate_rps = "two"', "line 7", "two"),
+    scenario("text for number", "request_rate_rps = 2", 'request_rate_rps = "two"', "line 7", "two"),
     scenario("negative tokens", "= 500", "= -500", "line 5", "-500"),
     scenario("missing output", "output_tokens = 100", "", "output_tokens"),
-    scenario("two lengths", "rate_rps", 'dataset = "azure-conv-2023"\nrate_rps', "exactly one"),
+    scenario("two lengths", "request_rate_rps", 'dataset = "azure-conv-2023"\nrate_rps', "exactly one"),
     scenario("no trace file", "input_tokens = 500\noutput_tokens = 100", 'trace = "t.csv"', "line 5", "t.csv"),
     scenario("unknown metric", "ttft_ms = 2000", "tfft_ms = 2000", "tfft_ms", "ttft_ms"),
     scenario("bound of zero", "ttft_ms = 2000", "ttft_ms = 0", "line 9", "ttft_ms"),

@@ -163,11 +163,11 @@ def test_what_does_not_fit_says_why(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_overload_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    row = json.loads(run(capsys, "estimate", MODEL, *H100, "--rate-rps", "5000", "--json"))[0]
+    row = json.loads(run(capsys, "estimate", MODEL, *H100, "--request-rate-rps", "5000", "--json"))[0]
     assert "exceeds" in row["remark"]
 
 
-@pytest.mark.parametrize("load", [["--batch", "8"], ["--n-requests", "100"], ["--rate-rps", "2"], []])
+@pytest.mark.parametrize("load", [["--batch", "8"], ["--n-requests", "100"], ["--request-rate-rps", "2"], []])
 def test_every_kind_of_load_is_answered(capsys: pytest.CaptureFixture[str], load: list[str]) -> None:
     row = json.loads(run(capsys, "estimate", MODEL, *H100, *load, "--json"))[0]
     assert row["ttft_ms"] > 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import hwdb
-from perfmodel.costs import BOUNDS, KERNELS, Corrected, Roofline
+from perfmodel.costs import BOUNDS, KERNELS, EngineFactors, Roofline
 from perfmodel.costs import engine_factors as module
 from perfmodel.costs.engine_factors import combined, factors, kernel
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
@@ -55,7 +55,7 @@ def test_a_call_takes_the_factor_of_its_limit_times_that_of_its_kernel(monkeypat
     for weight, expected in (("bf16", 2.0), ("fp8", 10.0)):
         plain = Roofline().cost(gemm(weight), there)
         assert [BOUNDS[b] for b in plain.bound] == ["compute", "compute"]
-        found = Corrected(Roofline(), "mine").cost(gemm(weight), there)
+        found = EngineFactors(Roofline(), "mine").cost(gemm(weight), there)
         assert found.time == pytest.approx(plain.time * expected)
 
 
@@ -63,7 +63,7 @@ def test_no_factor_beats_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = combined(np.full(len(BOUNDS), 1e-3), np.ones(len(KERNELS)))
     monkeypatch.setattr(module, "_table", lambda: {("mine", ""): tiny})
     there = h100()
-    found = Corrected(Roofline(), "mine").cost(gemm("bf16"), there)
+    found = EngineFactors(Roofline(), "mine").cost(gemm("bf16"), there)
     assert np.all(found.time >= 1e12 / hwdb.device("h100-sxm").peak("bf16") * (1 - 1e-12))
 
 

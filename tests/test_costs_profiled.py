@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import hwdb
-from perfmodel.costs import Calibrated, FirstKnown, Profiled, Roofline
-from perfmodel.costs.calibrated import FAR, Relative, carried, ceilings, kinship, relatives
+from perfmodel.costs import Calibrated, Fallback, Profiled, Roofline
+from perfmodel.costs.calibrated import FAR, Donor, carried, ceilings, device_distance, relatives
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.defaults import default
 from perfmodel.costs.intervals import calibrated_spread, spreads
@@ -206,10 +206,10 @@ def test_ceilings_are_measured_where_hwdb_has_them() -> None:
 def test_a_relative_is_of_the_same_make_where_there_is_one() -> None:
     near = relatives(Calibrated(), hwdb.device("h200-nvl"), "gemm", Variant("bf16", "bf16"))
     assert near[0].device.arch == hwdb.device("h200-nvl").arch
-    assert kinship(hwdb.device("h100-sxm"), hwdb.device("h200-sxm")) < kinship(
+    assert device_distance(hwdb.device("h100-sxm"), hwdb.device("h200-sxm")) < device_distance(
         hwdb.device("h100-sxm"), hwdb.device("l40s")
     )
-    assert kinship(hwdb.device("mi300x"), hwdb.device("h100-sxm")) >= FAR
+    assert device_distance(hwdb.device("mi300x"), hwdb.device("h100-sxm")) >= FAR
 
 
 def test_engines_of_no_known_make_borrow_tables_of_the_same_architecture_only() -> None:
@@ -224,14 +224,14 @@ def test_tables_carry_over_within_a_kind_only() -> None:
     """Compilers of Trainium and Gaudi share nothing with Ascend or with GPUs, of their own vendor's make or not."""
     for name, others in (("trainium1", ("ascend-910b2", "h100-sxm")), ("gaudi2", ("arc-pro-b60", "tpu-v6e"))):
         assert np.isinf(
-            [kinship(hwdb.device(name), hwdb.device(o), link) for o in others for link in (False, True)]
+            [device_distance(hwdb.device(name), hwdb.device(o), link) for o in others for link in (False, True)]
         ).all()
-    assert np.isfinite(kinship(hwdb.device("ascend-910c"), hwdb.device("ascend-910b2")))
-    assert np.isfinite(kinship(hwdb.device("gb10"), hwdb.device("rtx-5090")))
+    assert np.isfinite(device_distance(hwdb.device("ascend-910c"), hwdb.device("ascend-910b2")))
+    assert np.isfinite(device_distance(hwdb.device("gb10"), hwdb.device("rtx-5090")))
 
 
 def test_tables_do_not_carry_over_to_processors() -> None:
-    assert not np.isfinite(kinship(hwdb.device("epyc-9654"), hwdb.device("h100-sxm")))
+    assert not np.isfinite(device_distance(hwdb.device("epyc-9654"), hwdb.device("h100-sxm")))
 
 
 def test_a_hidden_device_is_predicted_from_its_relatives() -> None:
@@ -249,7 +249,7 @@ def test_a_hidden_device_is_predicted_from_its_relatives() -> None:
     assert told.time == pytest.approx(truth.time, rel=0.20)
 
 
-def told_by(relative: Relative, device: hwdb.Device, shape: dict[str, np.ndarray]) -> float:
+def told_by(relative: Donor, device: hwdb.Device, shape: dict[str, np.ndarray]) -> float:
     """Seconds of a GEMM on `device`, carried over from one relative."""
     top, plain = ceilings(device, "bf16"), Variant("bf16", "bf16")
     return float(carried(relative, Reference(top.compute, top.memory, top.link), plain, FAMILY["gemm"], shape)[0][0])
@@ -289,7 +289,7 @@ def test_each_row_is_priced_by_the_first_model_that_knows_it() -> None:
     devices = [hwdb.device(d) for d in ("h100-sxm", "rtx-3080", "epyc-9654")]
     there = hardware(devices, np.arange(3))
     demand = gemm(np.full(3, 64.0), 4096.0, 4096.0)
-    cost = FirstKnown((Profiled("vllm"), Calibrated("vllm"), Roofline())).cost(demand, there)
+    cost = Fallback((Profiled("vllm"), Calibrated("vllm"), Roofline())).cost(demand, there)
     assert [BASES[b] for b in cost.basis] == ["measured", "calibrated", "roofline"]
     assert cost.time[2] == pytest.approx(Roofline().cost(demand, there).time[2])
 

@@ -28,7 +28,7 @@ name = "Llama-3.1-8B-Instruct"
 [workload]
 input_tokens = 500
 output_tokens = 100
-rate_rps = 4
+request_rate_rps = 4
 [hardware]
 nodes = ["desktop-rtx-4090"]
 [search]
@@ -148,7 +148,7 @@ def test_flags_ask_for_adapters_and_host_memory(capsys: pytest.CaptureFixture[st
     assert float(str(computed["tpot_ms"])) > float(str(base["tpot_ms"]))
 
 
-POOLS = ("--prefill-workers", "3", "--decode-workers", "2", "--prefill-device", "l40s", "--rate-rps", "4")
+POOLS = ("--prefill-workers", "3", "--decode-workers", "2", "--prefill-device", "l40s", "--request-rate-rps", "4")
 
 
 def test_pools_print_what_the_library_computes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,7 +163,7 @@ def test_pools_print_what_the_library_computes(capsys: pytest.CaptureFixture[str
         assert row[name] == pytest.approx(float(found.columns()[name][0])), name
     assert row["devices"] == 3 * 1 + 2 * 2
     assert (row["prefill_tp"], row["tp"], row["prefill_workers"], row["decode_workers"]) == (1, 2, 3, 2)
-    prices = {d: asked(capsys, "--device", d, "--rate-rps", "4")["usd_per_hour"] for d in ("h100-sxm", "l40s")}
+    prices = {d: asked(capsys, "--device", d, "--request-rate-rps", "4")["usd_per_hour"] for d in ("h100-sxm", "l40s")}
     assert row["usd_per_hour"] == pytest.approx(3 * float(str(prices["l40s"])) + 4 * float(str(prices["h100-sxm"])))
 
 
@@ -178,7 +178,7 @@ def test_pools_come_as_csv_and_as_a_sheet(capsys: pytest.CaptureFixture[str]) ->
 
 def test_pools_are_explained_each_by_its_phase(capsys: pytest.CaptureFixture[str]) -> None:
     terms = json.loads(run(capsys, "estimate", MODEL, "--device", "h100-sxm", *POOLS, "--explain", "--json"))
-    alone = json.loads(run(capsys, "estimate", MODEL, "--device", "l40s", "--rate-rps", "4", "--explain", "--json"))
+    alone = json.loads(run(capsys, "estimate", MODEL, "--device", "l40s", "--request-rate-rps", "4", "--explain", "--json"))
     assert [t["phase"] for t in terms] == sorted((t["phase"] for t in terms), reverse=True)
     first = {t["operator"]: t["time_us"] for t in terms if t["phase"] == "prefill"}
     assert first["up"] == pytest.approx(next(t["time_us"] for t in alone if t["operator"] == "up"))

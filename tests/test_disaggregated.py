@@ -16,7 +16,7 @@ from perfmodel.deployment.deployments import Deployments, deployments
 from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.disaggregated import HAND_OVER, estimate_disaggregated, estimate_pools, transfer_time
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.estimator import Bench, bench, estimate
+from perfmodel.estimates.estimator import Prepared, estimate, prepare
 from perfmodel.models import ModelSpec, model
 from perfmodel.workload.load import load
 from perfmodel.workload.workload import Workload
@@ -109,7 +109,7 @@ def test_answers_do_not_stall_for_the_prompts_of_others() -> None:
     workload = lengths(8000, 300, rate=2.0)
     together = estimate(LLAMA, workload, pool(tp=4, replicas=2), costs=Roofline(), engine="vllm-v0")
     apart = pair(workload, 1, 1)
-    assert one(apart.stall) == 0.0
+    assert one(apart.interference) == 0.0
     assert one(apart.tpot) < one(together.tpot)  # DistServe, arXiv:2401.09670, sec. 2.3
 
 
@@ -147,10 +147,10 @@ def test_the_wait_for_a_prompt_worker_is_that_of_a_queue() -> None:
 
 def _benches(
     front: Deployments, back: Deployments, workload: Workload, spec: ModelSpec = LLAMA
-) -> tuple[Bench, Bench, object]:
+) -> tuple[Prepared, Prepared, object]:
     demand = load(workload, 1)
     chosen = engine("vllm")
-    first, second = (bench(spec, p, chosen, Roofline(), demand) for p in (front, back))
+    first, second = (prepare(spec, p, chosen, Roofline(), demand) for p in (front, back))
     return first, second, demand
 
 

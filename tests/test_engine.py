@@ -73,21 +73,21 @@ def test_unknown_engine_offers_the_nearest() -> None:
 def test_vllm_budget_follows_the_device_as_documented() -> None:
     """vllm-project/vllm arg_utils.py @99d7eb5: 70 GiB and more except A100; less; CPU times devices; TPU v6e."""
     v1 = engine("vllm")
-    assert v1.limits(card("h100-sxm", 80)).token_budget == 8192
-    assert v1.limits(card("h100-sxm", 80), offline=True).token_budget == 16384
-    assert v1.limits(card("h100-sxm", 80)).max_seqs == 1024
-    assert v1.limits(card("a100-sxm-80gb", 80)).token_budget == 2048
-    assert v1.limits(card("rtx-4090", 24)).max_seqs == 256
-    assert v1.limits(card("xeon", 512, "cpu"), devices=2).token_budget == 2 * 2048
-    assert v1.limits(card("tpu-v6e", 32, "tpu")).token_budget == 1024
+    assert v1.limits(card("h100-sxm", 80)).max_num_batched_tokens == 8192
+    assert v1.limits(card("h100-sxm", 80), offline=True).max_num_batched_tokens == 16384
+    assert v1.limits(card("h100-sxm", 80)).max_num_seqs == 1024
+    assert v1.limits(card("a100-sxm-80gb", 80)).max_num_batched_tokens == 2048
+    assert v1.limits(card("rtx-4090", 24)).max_num_seqs == 256
+    assert v1.limits(card("xeon", 512, "cpu"), devices=2).max_num_batched_tokens == 2 * 2048
+    assert v1.limits(card("tpu-v6e", 32, "tpu")).max_num_batched_tokens == 1024
 
 
 def test_unknown_memory_falls_to_the_plain_tier() -> None:
-    assert engine("vllm").limits(card("mystery", math.nan)).token_budget == 2048
+    assert engine("vllm").limits(card("mystery", math.nan)).max_num_batched_tokens == 2048
 
 
 def test_sglang_chunks_grow_with_memory() -> None:
-    budgets = [engine("sglang").limits(card("x", gib)).token_budget for gib in (16, 24, 48, 80, 141, 180)]
+    budgets = [engine("sglang").limits(card("x", gib)).max_num_batched_tokens for gib in (16, 24, 48, 80, 141, 180)]
     assert budgets == sorted(budgets)
     assert budgets[0] == 2048
     assert budgets[-1] == 16384
@@ -96,18 +96,18 @@ def test_sglang_chunks_grow_with_memory() -> None:
 def test_v0_budget_is_the_model_length_with_a_floor() -> None:
     """SchedulerConfig of vLLM before 0.8: max(max_model_len, 2048)."""
     v0, device = engine("vllm-v0"), card("a100-sxm-80gb", 80)
-    assert v0.limits(device, max_model_len=32768).token_budget == 32768
-    assert v0.limits(device, max_model_len=512).token_budget == 2048
-    assert engine("vllm").limits(device, max_model_len=32768).token_budget == 2048
+    assert v0.limits(device, max_model_len=32768).max_num_batched_tokens == 32768
+    assert v0.limits(device, max_model_len=512).max_num_batched_tokens == 2048
+    assert engine("vllm").limits(device, max_model_len=32768).max_num_batched_tokens == 2048
 
 
 def test_limits_of_every_real_device_are_usable() -> None:
     for device in hwdb.devices():
         for name in names():
             limits = engine(name).limits(device)
-            assert limits.token_budget >= 1
-            assert limits.max_seqs >= 1
-            assert 0 < limits.memory_fraction <= 1
+            assert limits.max_num_batched_tokens >= 1
+            assert limits.max_num_seqs >= 1
+            assert 0 < limits.gpu_memory_utilization <= 1
 
 
 def test_historic_policies_differ_as_their_papers_say() -> None:
@@ -141,22 +141,22 @@ def test_an_own_file_serves_as_an_engine(tmp_path: Path) -> None:
     path = write(tmp_path, ("value = 8192", "value = 777"))
     own = engine(str(path))
     assert isinstance(own, Engine)
-    assert own.token_budget == 777
+    assert own.max_num_batched_tokens == 777
     check_engine_name(str(path))
 
 
 WRONG = [
-    (("value = 8192", 'value = "8192"'), r"own.toml, line 6, token_budget: value '8192' is not a number of 0 or more"),
-    (("value = 8192", "value = -1"), r"token_budget: value -1 is not a number of 0 or more; write nan for unknown"),
+    (("value = 8192", 'value = "8192"'), r"own.toml, line 6, max_num_batched_tokens: value '8192' is not a number of 0 or more"),
+    (("value = 8192", "value = -1"), r"max_num_batched_tokens: value -1 is not a number of 0 or more; write nan for unknown"),
     (('source = "vLLM\'s default"', ""), r"not TOML"),
-    (("memory_fraction = { value = 0.9", "memory_fraction = { value = 90"), r"value 90 is not a share"),
+    (("gpu_memory_utilization = { value = 0.9", "gpu_memory_utilization = { value = 90"), r"value 90 is not a share"),
     (('preemption = { value = "recompute"', 'preemption = { value = "swop"'), r"did you mean 'swap'"),
     (("chunked_prefill = { value = true", "chunked_prefill = { value = 1"), r"1 is not a switch; write true or false"),
     (("prefix_cache =", "prefix_cash ="), r"'prefix_cache' is missing; add it; is 'prefix_cash' meant\?"),
-    (('name = "generic"', 'name = "generic"\ntoken_bugdet = 3'), r"unknown key 'token_bugdet'; did you mean"),
+    (('name = "generic"', 'name = "generic"\nmax_num_batched_tokans = 3'), r"unknown key 'max_num_batched_tokans'; did you mean"),
     (('kind = "assumed"', 'kind = "guessed"'), r"unknown value 'guessed'.*choose one of documented"),
     (('kinds = ["cpu"]', 'kind = ["cpu"]'), r"line \d+, \[tier\] #1 kind: unknown key 'kind'; did you mean 'kinds'"),
-    (("max_seqs = 128", "max_seqs = 0"), r"\[tier\] #1 max_seqs: 0 is too small; it must be above 0"),
+    (("max_num_seqs = 128", "max_num_seqs = 0"), r"\[tier\] #1 max_num_seqs: 0 is too small; it must be above 0"),
 ]
 
 

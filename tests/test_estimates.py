@@ -18,7 +18,7 @@ from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.engines.catalogue import engine
 from perfmodel.estimates import estimator
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.estimator import bench, estimate
+from perfmodel.estimates.estimator import estimate, prepare
 from perfmodel.models import model
 from perfmodel.vocabulary import BASES
 from perfmodel.workload.load import load
@@ -46,8 +46,8 @@ def many(rows: int = 10, seed: int = 4) -> Deployments:
         DEVICES, device=rng.integers(0, len(DEVICES), rows), tp=tp, dp=dp, pp=rng.choice([1, 1, 2], rows),
         ep=np.minimum(rng.choice([1, 2, 8], rows), tp * dp), replicas=rng.choice([1, 2, 3], rows),
         weight=rng.choice([-1, FORMAT_CODE["fp8"], FORMAT_CODE["int4"]], rows),
-        kv=rng.choice([-1, FORMAT_CODE["fp8"]], rows), max_seqs=rng.choice([np.nan, 16.0], rows),
-        max_tokens=rng.choice([np.nan, 1024.0], rows),
+        kv=rng.choice([-1, FORMAT_CODE["fp8"]], rows), max_num_seqs=rng.choice([np.nan, 16.0], rows),
+        max_num_batched_tokens=rng.choice([np.nan, 1024.0], rows),
     )  # fmt: skip
 
 
@@ -217,7 +217,7 @@ def test_what_does_not_fit_keeps_its_numbers_and_says_why() -> None:
 
 @pytest.mark.parametrize("arrival", ["closed", "offline", "open"])
 def test_no_more_run_than_are_allowed(arrival: str) -> None:
-    placed = deployments(DEVICES[:1], max_seqs=np.array([4.0, 64.0, np.nan]))
+    placed = deployments(DEVICES[:1], max_num_seqs=np.array([4.0, 64.0, np.nan]))
     workload = lengths(500, 500, arrival=arrival, concurrency=1000, rate=200.0, n_requests=10_000)
     found = ask(workload, placed)
     assert (found.running[:2] <= [4, 64]).all()
@@ -226,7 +226,7 @@ def test_no_more_run_than_are_allowed(arrival: str) -> None:
 
 
 def test_a_smaller_token_budget_computes_prompts_in_more_pieces() -> None:
-    placed = deployments(DEVICES[:1], max_tokens=np.array([512.0, 8192.0]))
+    placed = deployments(DEVICES[:1], max_num_batched_tokens=np.array([512.0, 8192.0]))
     found = ask(lengths(16_000, 10, arrival="single"), placed)
     assert found.ttft[0, 0] > found.ttft[0, 1]
 
@@ -238,7 +238,7 @@ def test_a_smaller_token_budget_computes_prompts_in_more_pieces() -> None:
 def test_budgets_follow_the_engine(by: str, budget: float) -> None:
     # vLLM V0 without chunking takes the longest sequence; llama.cpp computes 512 tokens at once whatever its batch
     workload = lengths(30_000, 100, concurrency=1.0)
-    setup = bench(LLAMA, deployments(DEVICES[:1]), engine(by), Roofline(), load(workload, 1))
+    setup = prepare(LLAMA, deployments(DEVICES[:1]), engine(by), Roofline(), load(workload, 1))
     assert float(setup.passes.budget[0]) == budget
 
 

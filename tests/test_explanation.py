@@ -66,7 +66,7 @@ def test_decode_terms_are_those_of_the_operating_point(workload: Workload) -> No
 
 
 def test_a_long_prompt_is_explained_by_one_of_its_passes() -> None:
-    spec, placed = model("llama-3.1-8b"), deployments(DEVICES[:1], max_tokens=2048.0)
+    spec, placed = model("llama-3.1-8b"), deployments(DEVICES[:1], max_num_batched_tokens=2048.0)
     workload = lengths(8192, 10, arrival="single")
     found = estimate(spec, workload, placed, costs=Roofline())
     terms = explain(spec, workload, placed, costs=Roofline())

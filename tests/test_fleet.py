@@ -278,6 +278,6 @@ def test_contradictory_input_is_refused(change: dict, words: str) -> None:
 def test_rows_are_flat_and_add_up() -> None:
     plan = fleet_plan(melange())
     assert sum(r["usd_per_hour"] for r in plan.rows()) == pytest.approx(plan.usd_per_hour)
-    assert sum(r["rate_rps"] for r in plan.share_rows()) == pytest.approx(30.0)
+    assert sum(r["request_rate_rps"] for r in plan.share_rows()) == pytest.approx(30.0)
     assert plan.binding_rows() == []
     assert all(not isinstance(v, dict | list) for r in [*plan.rows(), *plan.share_rows()] for v in r.values())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import hwdb
-from perfmodel.costs import BOUNDS, Launched, Roofline
+from perfmodel.costs import BOUNDS, LaunchFloor, Roofline
 from perfmodel.costs.defaults import default
 from perfmodel.costs.launch_floor import launch_time
 from perfmodel.deployment.deployments import deployments
@@ -23,11 +23,11 @@ def test_no_operator_takes_less_than_a_launch_and_longer_ones_stay() -> None:
     rows = hardware(devices, np.array([0, 0, 1]))
     moved = np.array([1e3, 1e9, 1e3])
     demand = Demand("norm", "elementwise", np.zeros(3), moved, np.ones(3))
-    inner, found = Roofline().cost(demand, rows), Launched(Roofline(), "vllm").cost(demand, rows)
+    inner, found = Roofline().cost(demand, rows), LaunchFloor(Roofline(), "vllm").cost(demand, rows)
     assert found.time.tolist() == [launch_time("vllm", devices[0]), *inner.time[1:].tolist()]
     assert BOUNDS[found.bound[0]] == "launch"
     assert found.bound[1] == inner.bound[1]
-    assert Launched(Roofline(), "mindie").cost(demand, rows).time.tolist() == inner.time.tolist()
+    assert LaunchFloor(Roofline(), "mindie").cost(demand, rows).time.tolist() == inner.time.tolist()
 
 
 @pytest.mark.parametrize(

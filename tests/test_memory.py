@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import hwdb
 from perfmodel.deployment.deployments import deployments
-from perfmodel.deployment.sharding import Layout, layout
+from perfmodel.deployment.sharding import Sharding, layout
 from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.engines.catalogue import engine
 from perfmodel.engines.spec import Engine
@@ -26,7 +26,7 @@ GB = 1e9
 VLLM = engine("vllm")
 
 
-def laid(spec: ModelSpec | str, device: str = "h100-sxm", **columns: object) -> Layout:
+def laid(spec: ModelSpec | str, device: str = "h100-sxm", **columns: object) -> Sharding:
     spec = model(spec) if isinstance(spec, str) else spec
     return layout(spec, deployments([hwdb.device(device)], **columns))
 
@@ -38,8 +38,8 @@ def room(
     placed = deployments([hwdb.device(device)], **columns)
     rows = hardware(placed.devices, placed.device)
     wide = np.ones(len(placed))
-    lay = layout(model(spec) if isinstance(spec, str) else spec, placed)
-    return memory(lay, rows, chosen, fraction=fraction * wide, tokens=tokens * wide, context=context * wide)
+    sharding = layout(model(spec) if isinstance(spec, str) else spec, placed)
+    return memory(sharding, rows, chosen, fraction=fraction * wide, tokens=tokens * wide, context=context * wide)
 
 
 # -------------------------------------------------------------------------------- published sizes
@@ -67,11 +67,11 @@ def test_weights_take_what_their_checkpoint_takes(name: str, columns: dict[str, 
 @pytest.mark.parametrize("name", base_names())
 def test_one_device_holds_the_whole_model_and_its_whole_cache(name: str) -> None:
     spec = model(name)
-    lay = laid(spec)
-    assert float(weights_per_device(lay)[0]) == pytest.approx(sum(spec.weight_bytes().values()), rel=1e-9)
+    sharding = laid(spec)
+    assert float(weights_per_device(sharding)[0]) == pytest.approx(sum(spec.weight_bytes().values()), rel=1e-9)
     for context in (1.0, 1000.0, 30_000.0):
         held = float(spec.kv_bytes(context)) + spec.state_bytes()
-        assert float(sequence_bytes(lay, context)[0]) == pytest.approx(held, rel=1e-9)
+        assert float(sequence_bytes(sharding, context)[0]) == pytest.approx(held, rel=1e-9)
 
 
 def test_latent_attention_keeps_a_seventh_of_what_grouped_heads_keep() -> None:
@@ -105,13 +105,13 @@ def test_deepseek_v3_fits_where_it_is_known_to_fit(device: str, devices: int, st
 # -------------------------------------------------------------------------------- shards add up
 
 
-def copied_bytes(lay: Layout, tp: float) -> float:
+def copied_bytes(sharding: Sharding, tp: float) -> float:
     """Bytes that tensor parallelism cannot split, counted once: replicated matrices; of K and V what heads leave."""
     total = 0.0
-    for block in lay.model.blocks:
+    for block in sharding.model.blocks:
         heads = block.mixer.kv_heads if block.mixer else 1
-        for p in block.projections(lay.model.hidden):
-            size = block.count * p.parameters * float(lay.weight_bytes(p.part, p.gemm)[0])
+        for p in block.projections(sharding.model.hidden):
+            size = block.count * p.parameters * float(sharding.weight_bytes(p.part, p.gemm)[0])
             if p.shard == "replicated":
                 total += size * (tp - 1)
             elif p.shard == "kv" and tp > heads:
@@ -122,17 +122,17 @@ def copied_bytes(lay: Layout, tp: float) -> float:
 @pytest.mark.parametrize("name", [LLAMA, DEEPSEEK, "Qwen/Qwen3-235B-A22B", "Qwen/Qwen3-Next-80B-A3B-Instruct"])
 @pytest.mark.parametrize("tp", [2, 4, 8, 16])
 def test_tensor_parallel_shards_add_up(name: str, tp: int) -> None:
-    lay = laid(name, tp=tp)
+    sharding = laid(name, tp=tp)
     whole = sum(model(name).weight_bytes().values())
-    assert tp * float(weights_per_device(lay)[0]) == pytest.approx(whole + copied_bytes(lay, tp), rel=1e-9)
+    assert tp * float(weights_per_device(sharding)[0]) == pytest.approx(whole + copied_bytes(sharding, tp), rel=1e-9)
 
 
 @pytest.mark.parametrize(("tp", "dp", "ep"), [(1, 8, 8), (2, 4, 8), (8, 1, 8), (1, 32, 32), (4, 2, 1)])
 def test_experts_are_spread_over_all_devices_and_dense_parts_copied(tp: int, dp: int, ep: int) -> None:
-    lay = laid(DEEPSEEK, tp=tp, dp=dp, ep=ep)
+    sharding = laid(DEEPSEEK, tp=tp, dp=dp, ep=ep)
     parts = model(DEEPSEEK).weight_bytes()
-    dense = sum(v for k, v in parts.items() if k != "experts") + copied_bytes(lay, tp)
-    assert tp * dp * float(weights_per_device(lay)[0]) == pytest.approx(parts["experts"] + dp * dense, rel=1e-9)
+    dense = sum(v for k, v in parts.items() if k != "experts") + copied_bytes(sharding, tp)
+    assert tp * dp * float(weights_per_device(sharding)[0]) == pytest.approx(parts["experts"] + dp * dense, rel=1e-9)
 
 
 @pytest.mark.parametrize("pp", [2, 4, 8])
@@ -158,7 +158,7 @@ def test_the_cache_splits_over_key_heads_and_no_further(tp: int, share: float) -
 
 
 def test_sequence_parallelism_splits_a_sequence() -> None:
-    one, four = (float(sequence_bytes(laid(LLAMA, sp=s), 1000.0)[0]) for s in (1, 4))
+    one, four = (float(sequence_bytes(laid(LLAMA, cp=s), 1000.0)[0]) for s in (1, 4))
     assert four == pytest.approx(one / 4, rel=1e-9)
 
 

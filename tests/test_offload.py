@@ -15,7 +15,7 @@ from perfmodel.costs import Roofline
 from perfmodel.costs.step_cost import priced, step_cost
 from perfmodel.deployment.deployments import Deployments, deployments
 from perfmodel.deployment.offload import hosted
-from perfmodel.deployment.sharding import Layout, layout
+from perfmodel.deployment.sharding import Sharding, layout
 from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.engines.spec import Engine
 from perfmodel.hardware.columns import hardware
@@ -36,20 +36,20 @@ def one(device: hwdb.Device = H100, host: Host | None = None, **columns: object)
     return deployments([device], host=host, **columns)
 
 
-def laid(name: str, **columns: object) -> Layout:
+def laid(name: str, **columns: object) -> Sharding:
     return layout(model(name), one(**columns))  # type: ignore[arg-type]
 
 
 def pass_time(name: str, step: Step, **columns: object) -> float:
-    lay = laid(name, **columns)
-    return float(step_cost(lay, hardware((H100,), np.array([0])), Roofline(), step).time[0])
+    sharding = laid(name, **columns)
+    return float(step_cost(sharding, hardware((H100,), np.array([0])), Roofline(), step).time[0])
 
 
 def device_times(name: str, step: Step) -> list[tuple[str, float, float, float]]:
     """(operator, seconds on the device, bytes of its weights or cache, FLOP) of a pass with nothing in host memory."""
-    lay = laid(name)
+    sharding = laid(name)
     rows = []
-    for d, c in priced(lay, hardware((H100,), np.array([0])), Roofline(), step):
+    for d, c in priced(sharding, hardware((H100,), np.array([0])), Roofline(), step):
         seconds, moved, flop = (float(np.ravel(d.count * x)[0]) for x in (c.time, np.asarray(d.host_bytes), d.flop))
         rows.append((d.name, seconds, moved, flop))
     return rows
@@ -299,7 +299,7 @@ def test_llama_cpp_streams_experts_for_prompts(micro_batch: int, rate: float) ->
     # ai-maestro.online/drastically-improve-prompt-processing-speed-for-n-cpu-moe-partially-offloaded-models-8
     found = measured(
         "gpt-oss-120b", "rtx-3090", (micro_batch, 64), runs=engine("llamacpp").changed(micro_batch=float(micro_batch)),
-        host_experts=26 / 36, host=Host(bandwidth=60e9, flops=1.5e12, where="compute"), max_tokens=micro_batch,
+        host_experts=26 / 36, host=Host(bandwidth=60e9, flops=1.5e12, where="compute"), max_num_batched_tokens=micro_batch,
     )  # fmt: skip
     assert float(found.prefill_rate[0]) == pytest.approx(rate, rel=0.4)
     assert float(1.0 / found.tpot[0, 0]) == pytest.approx(32.0, rel=0.25)  # 30 to 33 tokens/s of answer

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import hwdb
 from perfmodel import equations as eq
 from perfmodel.deployment.deployments import deployments
-from perfmodel.deployment.sharding import Layout, layout
+from perfmodel.deployment.sharding import Sharding, layout
 from perfmodel.dtypes import FORMAT_CODE, FORMAT_NAMES
 from perfmodel.models import Block, Mixer, Mlp, ModelSpec, base_names, model
 from perfmodel.operators.demand import Demand
@@ -25,7 +25,7 @@ LLAMA, DEEPSEEK, MIXTRAL = "llama-3.1-70b", "deepseek-v3", "mistralai/Mixtral-8x
 PRODUCTS = ("gemm", "grouped_gemm")
 
 
-def laid(spec: ModelSpec | str, **columns: object) -> Layout:
+def laid(spec: ModelSpec | str, **columns: object) -> Sharding:
     return layout(model(spec) if isinstance(spec, str) else spec, deployments(H100, **columns))
 
 
@@ -247,8 +247,8 @@ def test_wide_expert_parallelism_is_looked_up_as_what_one_rank_does() -> None:
     spec = model("deepseek-ai/DeepSeek-V3")
     asked = {}
     for ep in (8, 32):
-        lay = layout(spec, deployments([hwdb.device("h100-sxm")], tp=1, dp=ep, ep=ep))
-        (asked[ep],) = (d for d in operators(lay, Step(decode_seqs=np.full(1, 4096.0), decode_context=1000.0))
+        sharding = layout(spec, deployments([hwdb.device("h100-sxm")], tp=1, dp=ep, ep=ep))
+        (asked[ep],) = (d for d in operators(sharding, Step(decode_seqs=np.full(1, 4096.0), decode_context=1000.0))
                         if d.family == "grouped_gemm")  # fmt: skip
     narrow, wide = ({k: float(np.ravel(v)[0]) for k, v in asked[ep].shape.items()} for ep in (8, 32))
     assert (narrow["experts"], narrow["top_k"], narrow["ep"]) == (256.0, 8.0, 8.0)
@@ -291,7 +291,7 @@ def test_stages_of_several_devices_reach_beyond_their_node() -> None:
 @pytest.mark.parametrize("name", [LLAMA, MIXTRAL])
 def test_sequence_parallelism_splits_a_long_prompt(name: str) -> None:
     step = prompt(65536.0)
-    one, split = asked(name, step), asked(name, step, sp=4)
+    one, split = asked(name, step), asked(name, step, cp=4)
     for family in (*PRODUCTS, "attention_prefill"):
         share = 4 * (total(split, "flop", family) - total(split, "flop", family, name="lm_head"))
         assert share == pytest.approx(total(one, "flop", family) - total(one, "flop", family, name="lm_head"), rel=1e-9)
@@ -377,7 +377,7 @@ def test_every_demand_is_of_a_known_family_with_its_coordinates() -> None:
     assert set(needs) == set(FAMILIES)
     met = set()
     for name in (LLAMA, DEEPSEEK, "Qwen/Qwen3-Next-80B-A3B-Instruct"):
-        for degrees in ({"tp": 4}, {"tp": 2, "dp": 4, "ep": 8}, {"tp": 2, "dp": 4}, {"pp": 2, "sp": 2}):
+        for degrees in ({"tp": 4}, {"tp": 2, "dp": 4, "ep": 8}, {"tp": 2, "dp": 4}, {"pp": 2, "cp": 2}):
             for demand in asked(name, Step(512.0, 100.0, 2.0, 16.0, 900.0), **degrees):
                 met.add(demand.family)
                 assert needs[demand.family] <= set(demand.shape), demand.name
@@ -389,7 +389,7 @@ def test_every_demand_is_of_a_known_family_with_its_coordinates() -> None:
 def test_rows_do_not_see_one_another() -> None:
     rng = np.random.default_rng(9)
     rows = 12
-    degrees = {k: rng.choice([1, 2, 4], rows) for k in ("tp", "pp", "dp", "sp")}
+    degrees = {k: rng.choice([1, 2, 4], rows) for k in ("tp", "pp", "dp", "cp")}
     columns = {
         **degrees,
         "ep": np.minimum(rng.choice([1, 2, 4], rows), degrees["tp"] * degrees["dp"]),
@@ -416,19 +416,19 @@ def test_rows_do_not_see_one_another() -> None:
 
 
 def test_tokens_of_a_device_are_its_share() -> None:
-    lay = laid(LLAMA, dp=4, sp=2)
+    sharding = laid(LLAMA, dp=4, cp=2)
     step = Step(prefill_tokens=800.0, prefill_seqs=8.0, decode_seqs=40.0, decode_context=10.0)
-    assert float(local_tokens(lay, step)[0]) == (800 / 2 + 40) / 4
+    assert float(local_tokens(sharding, step)[0]) == (800 / 2 + 40) / 4
 
 
 @pytest.mark.parametrize(("seqs", "ranks"), [(1.0, 1), (2.5, 2.5), (4.0, 4), (9.0, 4)])
 def test_a_prompt_stays_on_one_rank(seqs: float, ranks: float) -> None:
     step = Step(prefill_tokens=seqs * 1000.0, prefill_seqs=seqs)
     for spec in (LLAMA, DEEPSEEK):
-        lay = laid(spec, dp=4, ep=4 if spec is DEEPSEEK else 1)
-        assert float(local_tokens(lay, step)[0]) == pytest.approx(seqs * 1000.0 / ranks)
-        assert float(all_tokens(lay, step)[0]) == pytest.approx(seqs * 1000.0)
-        busiest = {d.name: d for d in operators(lay, step)}
+        sharding = laid(spec, dp=4, ep=4 if spec is DEEPSEEK else 1)
+        assert float(local_tokens(sharding, step)[0]) == pytest.approx(seqs * 1000.0 / ranks)
+        assert float(all_tokens(sharding, step)[0]) == pytest.approx(seqs * 1000.0)
+        busiest = {d.name: d for d in operators(sharding, step)}
         alone = {d.name: d for d in operators(laid(spec), Step(prefill_tokens=1000.0, prefill_seqs=1.0))}
         attention = next(n for n in busiest if "prefill" in n)
         # attention is not shared among ranks: the busiest one computes its own prompts whole

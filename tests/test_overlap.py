@@ -25,11 +25,11 @@ from perfmodel.engines.catalogue import FOLDER, engine, names
 from perfmodel.engines.overlap import KINDS_OF_TIME, overlap, ways
 from perfmodel.engines.reader import load_engine
 from perfmodel.engines.spec import Engine
-from perfmodel.estimates.estimator import bench, estimate
+from perfmodel.estimates.estimator import estimate, prepare
 from perfmodel.estimates.explanation import explain
 from perfmodel.models import model
 from perfmodel.operators.step import Step
-from perfmodel.serving.steps import Passes
+from perfmodel.serving.steps import StepModel
 from perfmodel.simulator import latency
 from perfmodel.simulator.build import step_time
 from perfmodel.workload.load import load
@@ -43,17 +43,17 @@ LLAMA, DEEPSEEK = model("meta-llama/Llama-2-70b-hf"), model("deepseek-ai/DeepSee
 
 def passes(
     spec=LLAMA, device="a100-sxm-80gb", by: Engine = GENERIC, costs: CostModel | None = None, **degrees
-) -> Passes:
+) -> StepModel:
     placed = deployments([hwdb.device(device)], **degrees)
     demand = load(Workload.from_lengths(1024, 512, concurrency=64.0), 1)
-    return bench(spec, placed, by, costs or Roofline(), demand).passes
+    return prepare(spec, placed, by, costs or Roofline(), demand).passes
 
 
-def with_overlap(ready: Passes, way: str, share: float = float("nan")) -> Passes:
+def with_overlap(ready: StepModel, way: str, share: float = float("nan")) -> StepModel:
     return replace(ready, engine=ready.engine.changed(overlap=way, overlap_share=share))
 
 
-def gain(ready: Passes, way: str, step: Step) -> float:
+def gain(ready: StepModel, way: str, step: Step) -> float:
     """Time of a pass without over that with overlap."""
     return float((ready.price(step).time / with_overlap(ready, way).price(step).time)[0])
 
@@ -131,7 +131,7 @@ def test_overlap_is_never_slower(name: str) -> None:
     slow = with_overlap(passes(LLAMA, by=GENERIC.changed(launch_time=1e-4), tp=8), name)
     plain = with_overlap(slow, "none")
     for prompt in (16.0, 512.0, 8192.0):
-        on, off = (p.run(p.prefill_pass(np.array([prompt]), np.zeros(1)))[0] for p in (slow, plain))
+        on, off = (p.run(p.prefill_step(np.array([prompt]), np.zeros(1)))[0] for p in (slow, plain))
         assert value(on.wall) <= value(off.wall) * (1 + 1e-12)
 
 
@@ -140,7 +140,7 @@ def test_two_batches_read_and_launch_twice() -> None:
     whole, cut = ready.price(step), with_overlap(ready, "dual_batch").price(step)
     assert int(cut.batches[0]) == 2
     assert value(cut.calls) == 2 * value(whole.calls)
-    half = step_cost(ready.lay, ready.hardware, ready.costs, step.part(2))
+    half = step_cost(ready.sharding, ready.hardware, ready.costs, step.part(2))
     assert value(half.time) > 0.5 * value(whole.time)
     assert value(cut.time + cut.hidden) == pytest.approx(2 * value(half.time))
 
@@ -163,7 +163,7 @@ def test_nano_batches_gain_as_their_ablation_says() -> None:
     assert 1.03 < gain(ready, "nano_batch", prompts) < 1.2
     assert 1.1 < gain(ready, "nano_batch", mixed) < 1.3
     assert gain(ready, "nano_batch", mixed) > gain(ready, "nano_batch", prompts)
-    whole, half = (value(step_cost(ready.lay, ready.hardware, ready.costs, s).time) for s in (mixed, mixed.part(2)))
+    whole, half = (value(step_cost(ready.sharding, ready.hardware, ready.costs, s).time) for s in (mixed, mixed.part(2)))
     assert 1.0 < 2 * half / whole < 1.16
     assert gain(ready, "nano_batch", Step(0.0, 0.0, 1.0, 8.0, 1024.0)) == 1.0  # bound by weights: nothing to gain
 
@@ -214,7 +214,7 @@ def test_terms_with_what_hides_sum_to_the_estimate(name: str) -> None:
 
 
 def test_the_simulator_replays_the_same_passes() -> None:
-    spec, placed = model("llama-3.1-70b"), deployments([hwdb.device("h100-sxm")], tp=8, max_seqs=256.0)
+    spec, placed = model("llama-3.1-70b"), deployments([hwdb.device("h100-sxm")], tp=8, max_num_seqs=256.0)
     work = Workload.from_lengths(500, 300, concurrency=256.0)
     token = {}
     for name in ("none", *OVERLAPPING):
@@ -222,7 +222,7 @@ def test_the_simulator_replays_the_same_passes() -> None:
         replayed = perfmodel.simulate(spec, placed, work, engine=by, costs=Roofline(), count=1000)
         token[name] = latency(replayed, "tpot").mean
         steps = replayed.runs[replayed.runs["prompt"] > 0][::20]
-        exact = step_time(bench(spec, placed, by, Roofline(), load(work, 1)))
+        exact = step_time(prepare(spec, placed, by, Roofline(), load(work, 1)))
         columns = (steps["prompt"] * 1.0, np.full(len(steps), 250.0), steps["active"] * 1.0, np.full(len(steps), 650.0))
         # sequences that run are between their first token and their last: the table's error is theirs
         np.testing.assert_allclose(steps["step"], exact(*columns), rtol=0.05)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import hwdb
-from perfmodel.costs import FirstKnown, OwnKernels, Roofline
+from perfmodel.costs import EngineKernels, Fallback, Roofline
 from perfmodel.costs.engine_kernels import TILE, rates, tiled
 from perfmodel.deployment.deployments import deployments
 from perfmodel.dtypes import FORMAT_CODE, FORMATS
@@ -28,7 +28,7 @@ def speed(device: str, weight: str, by: str) -> tuple[float, float]:
     placed = deployments([hwdb.device(device)], weight=FORMAT_CODE[weight])
     prompt = Workload(np.array([512.0]), np.array([1.0]), arrival="single")
     answer = Workload(np.array([1.0]), np.array([128.0]), arrival="single")
-    costs = FirstKnown((OwnKernels(by), Roofline()))
+    costs = Fallback((EngineKernels(by), Roofline()))
     first = estimate(LLAMA, prompt, placed, engine=engine(by), costs=costs)
     later = estimate(LLAMA, answer, placed, engine=engine(by), costs=costs)
     return 512.0 / float(first.ttft[0, 0]), 1.0 / float(later.tpot[0, 0])
@@ -75,9 +75,9 @@ def test_other_devices_and_formats_are_left_to_the_next_model() -> None:
     one = np.ones(3)
     shape = {"m": one, "n": 4096 * one, "k": 4096 * one, "weight": formats, "act": 2}
     demand = Demand("up", "gemm", 2.0 * 4096**2 * one, 4096.0**2 * one, one, shape=shape)
-    assert np.isnan(OwnKernels("llamacpp").cost(demand, rows).time).tolist() == [False, True, True]
-    assert np.isnan(OwnKernels("vllm").cost(demand, rows).time).all()
-    assert np.isfinite(FirstKnown((OwnKernels("llamacpp"), Roofline())).cost(demand, rows).time).all()
+    assert np.isnan(EngineKernels("llamacpp").cost(demand, rows).time).tolist() == [False, True, True]
+    assert np.isnan(EngineKernels("vllm").cost(demand, rows).time).all()
+    assert np.isfinite(Fallback((EngineKernels("llamacpp"), Roofline())).cost(demand, rows).time).all()
 
 
 def test_every_rate_names_known_formats_once_and_a_source() -> None:

@@ -9,9 +9,9 @@ import hwdb
 from perfmodel.costs import Roofline
 from perfmodel.deployment.deployments import deployments
 from perfmodel.engines.catalogue import engine
-from perfmodel.estimates.estimator import bench
+from perfmodel.estimates.estimator import prepare
 from perfmodel.models import model
-from perfmodel.serving.steps import Passes
+from perfmodel.serving.steps import StepModel
 from perfmodel.workload.load import load
 from perfmodel.workload.workload import Workload
 
@@ -20,10 +20,10 @@ SERIAL = engine("vllm").changed(
 )
 
 
-def passes(**degrees: float) -> Passes:
+def passes(**degrees: float) -> StepModel:
     placed = deployments([hwdb.device("h100-sxm")], **degrees)
     demand = load(Workload.from_lengths(1000, 100, concurrency=64.0), 1)
-    return bench(model("llama-3.1-8b"), placed, SERIAL, Roofline(), demand).passes
+    return prepare(model("llama-3.1-8b"), placed, SERIAL, Roofline(), demand).passes
 
 
 @pytest.mark.parametrize("dp", [1.0, 2.0, 8.0])

@@ -19,7 +19,7 @@ def vidur_row(**more: object) -> pd.DataFrame:
     count = 40
     inputs, outputs = (v[:count].sum() for v in peers_vidur.lengths(TRACE, 800))
     row = {"id": "low", "model": "meta-llama/Meta-Llama-3-8B", "device": "a100", "tp": 1, "pp": 1, "replicas": 1,
-           "scheduler": "sarathi", "chunk": 512.0, "batch_cap": 128, "qps": 1.0, "n_req": count, "max_tokens": 800,
+           "scheduler": "sarathi", "chunk": 512.0, "batch_cap": 128, "qps": 1.0, "n_req": count, "max_num_batched_tokens": 800,
            "prefill_tokens": inputs, "decode_tokens": outputs, "cpu_sim": 1.0, "cpu_init": 2.0, "out_tok_per_s": 60.0,
            **dict.fromkeys(peers_vidur.METRICS, 0.02)}  # fmt: skip
     return pd.DataFrame([row | more])
@@ -51,9 +51,9 @@ def test_host_time_makes_a_scenario_slower() -> None:
 def test_chunks_and_caps_are_those_of_the_scenario(scheduler: str) -> None:
     row = next(vidur_row(scheduler=scheduler, chunk=256.0, batch_cap=7).itertuples(index=False))
     pool = peers_vidur.service(row, peers_vidur.requests(TRACE, row), host=True)
-    assert pool.policy.max_seqs == 7
+    assert pool.policy.max_num_seqs == 7
     assert pool.policy.chunked == (scheduler == "sarathi")
-    assert pool.policy.token_budget == (256 if scheduler == "sarathi" else 4096)
+    assert pool.policy.max_num_batched_tokens == (256 if scheduler == "sarathi" else 4096)
 
 
 def test_another_trace_is_refused() -> None:

@@ -58,8 +58,8 @@ def run(
 
 def demands(model: ModelSpec, step: Step, **columns: object) -> dict[str, Demand]:
     """Operators of a pass by name."""
-    lay = layout(model, pm.deployments([hwdb.device("h100-sxm")], **columns))
-    return {d.name: d for d in operators(lay, step) if np.any(d.count > 0)}
+    sharding = layout(model, pm.deployments([hwdb.device("h100-sxm")], **columns))
+    return {d.name: d for d in operators(sharding, step) if np.any(d.count > 0)}
 
 
 def family(model: ModelSpec, step: Step, name: str, **columns: object) -> Demand:
@@ -178,10 +178,10 @@ def test_no_pass_beats_peak_or_bandwidth(
     """A whole pass takes at least its arithmetic at the rated peak, and its bytes at the rated bandwidth."""
     machine = hwdb.device(device)
     spec, place = pm.model(model), pm.deployments([machine], **columns)
-    lay, here = layout(spec, place), hardware(place.devices, place.device)
+    sharding, here = layout(spec, place), hardware(place.devices, place.device)
     for step in (Step(decode_seqs=float(at), decode_context=2048.0), Step(prefill_tokens=512.0 * at)):
         time = compute = memory = 0.0
-        for d in operators(lay, step):
+        for d in operators(sharding, step):
             if one(d.count) and d.family not in ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p"):
                 time += one(d.count) * one(costs.cost(d, here).time)
                 compute += one(d.count) * one(d.flop) / float(here.peak[0, int(np.ravel(d.compute)[0])])

@@ -12,7 +12,7 @@ import pytest
 from hwdb import Infeasible, InputError
 from perfmodel import Objective, Slo
 from perfmodel.costs import Roofline
-from perfmodel.estimates.chance import allowed, chance, chances, keeps, overall, strain
+from perfmodel.estimates.chance import allowed, chance, chances, keeps, overall, slo_ratio
 from search import Exhaustive, FleetInfeasible, OptunaSearcher, Plan, load_scenario, plan, plan_fleet
 from search.planning.disaggregated import estimates as pair_estimates
 from search.planning.explained import memory_of, terms_of
@@ -27,7 +27,7 @@ name = "meta-llama/Llama-3.1-8B-Instruct"
 input_tokens = [300, 3000]
 output_tokens = [200, 100]
 share = [0.8, 0.2]
-rate_rps = 40
+request_rate_rps = 40
 [slo]
 ttft_ms_p90 = 400
 tpot_ms = 15
@@ -105,19 +105,19 @@ def test_a_late_class_spoils_the_percentile_that_a_mean_of_percentiles_would_pas
     slo = Slo((Objective("ttft", "p90", 1.0),))
     assert found.mean(found.quantile("ttft", "p90"))[0] < 1.0
     assert not keeps(found, slo)[0]  # type: ignore[arg-type]
-    assert strain(found, slo)[0][0] == pytest.approx(2.0, rel=1e-3)  # type: ignore[arg-type]
+    assert slo_ratio(found, slo)[0][0] == pytest.approx(2.0, rel=1e-3)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("statistic", ["mean", "p90", "p99"])
 def test_keeping_with_confidence_is_having_that_chance(statistic: str) -> None:
-    """`keeps`, `strain` and `chances` are three views of one thing: they switch over at the same limit."""
+    """`keeps`, `slo_ratio` and `chances` are three views of one thing: they switch over at the same limit."""
     found = mixture(0.3, (0.2, 0.8))
     for limit in np.geomspace(0.1, 20, 25):
         slo = Slo((Objective("ttft", statistic, float(limit)),))
         for sure in (0.5, 0.8, 0.95):
             kept = bool(keeps(found, slo, sure)[0])  # type: ignore[arg-type]
             assert kept == (chances(found, slo)[0, 0] >= sure)  # type: ignore[arg-type]
-            assert kept == (strain(found, slo, sure)[0][0] <= 1)  # type: ignore[arg-type]
+            assert kept == (slo_ratio(found, slo, sure)[0][0] <= 1)  # type: ignore[arg-type]
 
 
 def test_chance_is_the_log_normal_one() -> None:
@@ -157,7 +157,7 @@ def test_greatest_agrees_with_the_threshold() -> None:
 
 def test_sizes_are_the_least_that_keep_the_objectives(base: Plan) -> None:
     """Counting replicas up from one by plain estimates gives the same number, layout by layout."""
-    asked = base.judge.asked
+    asked = base.scorer.asked
     for number in np.nonzero(base.qualifies)[0][:4].tolist():
         layout, found = base.layouts.take(np.array([number])), base.columns["replicas"][number]
         counts = np.arange(1.0, found + 1)
@@ -283,15 +283,15 @@ def test_spare_nodes_add_what_a_failing_node_takes(base: Plan, tmp_path: Path) -
 
 
 def test_without_a_demand_one_replica_is_loaded_as_far_as_objectives_allow(tmp_path: Path) -> None:
-    found = answered(tmp_path, BASE.replace("rate_rps = 40\n", ""))
-    asked, number = found.judge.asked, found.best
+    found = answered(tmp_path, BASE.replace("request_rate_rps = 40\n", ""))
+    asked, number = found.scorer.asked, found.best
     most = found.columns["concurrency_per_replica"][number]
     layout = found.layouts.take(np.array([number]))
     at = replace(asked, workload=asked.workload.at(concurrency=float(most)))
     over = replace(asked, workload=asked.workload.at(concurrency=float(most) * 1.02 + 1))
     assert asked.kept(at.estimates(layout))[0]
     assert not asked.kept(over.estimates(layout))[0]
-    listed = answered(tmp_path, BASE.replace("rate_rps = 40\n", "") + "concurrency = [4, 8, 2000]\n")
+    listed = answered(tmp_path, BASE.replace("request_rate_rps = 40\n", "") + "concurrency = [4, 8, 2000]\n")
     assert set(listed.columns["concurrency_per_replica"][listed.qualifies]) <= {4.0, 8.0, 2000.0}
 
 
@@ -300,13 +300,13 @@ def test_pools_are_no_larger_than_they_must_be(tmp_path: Path) -> None:
     assert found.feasible
     number = found.best
     assert found.disaggregated(number)
-    pair, judge = found.pair(number), found.judge
+    pair, scorer = found.pair(number), found.scorer
     sizes = [found.columns[c][[number]] for c in ("prefill_workers", "decode_workers")]
-    assert judge.asked.kept(pair_estimates(judge, pair, (sizes[0], sizes[1])))[0]
+    assert scorer.asked.kept(pair_estimates(scorer, pair, (sizes[0], sizes[1])))[0]
     for pool in (0, 1):
         fewer = [s - (i == pool) for i, s in enumerate(sizes)]
         if min(float(f[0]) for f in fewer) >= 1:
-            assert not judge.asked.kept(pair_estimates(judge, pair, (fewer[0], fewer[1])))[0]
+            assert not scorer.asked.kept(pair_estimates(scorer, pair, (fewer[0], fewer[1])))[0]
     row = found.row(number)
     assert row["devices"] == row["prefill_workers"] * row["prefill_tp"] + row["decode_workers"] * row["tp"]
     assert {t["phase"] for t in terms_of(found)} == {"prefill", "decode"}

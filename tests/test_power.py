@@ -131,7 +131,7 @@ def test_a_request_alone_and_one_of_many_at_a_low_rate_take_the_same_energy() ->
 def test_prompts_that_enter_together_share_the_energy_of_their_pass() -> None:
     # 32 prompts computed at once, then ten seconds of nothing: the device works for the share of one prefill
     slow = engine("vllm").changed(request_time=10.0)
-    placed = deployments([hwdb.device("h100-sxm")], max_tokens=1e6)
+    placed = deployments([hwdb.device("h100-sxm")], max_num_batched_tokens=1e6)
     found = estimate(LLAMA, lengths(500, 1, concurrency=32, arrival="static"), placed, engine=slow, costs=Roofline())
     share = one(found.prefill) / (one(found.prefill) + 10.0)
     assert 0.01 < share < 0.1

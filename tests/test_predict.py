@@ -66,7 +66,7 @@ def test_what_is_not_known_passes_through_untouched(tmp_path: Path, name: str) -
 
 
 def test_plain_packed_and_frames_give_the_same(tmp_path: Path) -> None:
-    cases = table(row(concurrency=8), row(rate_rps=2), row(batch=4, mode="static"))
+    cases = table(row(concurrency=8), row(request_rate_rps=2), row(batch=4, mode="static"))
     plain, packed = tmp_path / "a.csv", tmp_path / "a.csv.gz"
     cases.to_csv(plain, index=False)
     cases.to_csv(packed, index=False)
@@ -151,8 +151,8 @@ BAD = {
     "nothing": (row(tp=0), "tp 0 is out of range; give 1 or more"),
     "mode": (row(mode="OPEN"), "mode 'OPEN' is none of static, closed, open, offline, single"),
     "hit": (row(prefix_hit=40), "prefix_hit 40 is a share; give it between 0 and 1"),
-    "no rate": (row(mode="open"), "mode open needs rate_rps, a number above 0"),
-    "rate of 0": (row(rate_rps=0), "mode open needs rate_rps, a number above 0"),
+    "no rate": (row(mode="open"), "mode open needs request_rate_rps, a number above 0"),
+    "rate of 0": (row(request_rate_rps=0), "mode open needs request_rate_rps, a number above 0"),
     "no clients": (row(mode="closed"), "mode closed needs concurrency, a number above 0"),
     "no batch": (row(mode="static", batch=0), "mode static needs batch, a number above 0"),
     "no requests": (row(n_requests=0), "mode offline needs n_requests above 0"),
@@ -195,7 +195,7 @@ def test_a_group_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     "cells",
     [
-        {"concurrency": 1e9}, {"concurrency": 0.25}, {"rate_rps": 1e9}, {"rate_rps": 1e-9}, {"isl": 1e7, "osl": 1e7},
+        {"concurrency": 1e9}, {"concurrency": 0.25}, {"request_rate_rps": 1e9}, {"request_rate_rps": 1e-9}, {"isl": 1e7, "osl": 1e7},
         {"isl": 0, "osl": 0}, {"tp": 1_000_000}, {"n_devices": 1e9}, {"batch": 1e7}, {"n_requests": 1e12},
         {"prefix_hit": 1}, {"ep": 4096}, {"pp": 500}, {"dp_attention": 999}, {"prefill_workers": 1e6},
     ],
@@ -250,7 +250,7 @@ def test_pools_keep_the_cache_that_checkpoints_bring() -> None:
 
 
 def test_versions_around_pooled_engines_are_dynamos() -> None:
-    pools = {"model": BIG, "rate_rps": 1, "prefill_workers": 2, "prefill_tp": 2, "decode_workers": 1, "decode_tp": 4}
+    pools = {"model": BIG, "request_rate_rps": 1, "prefill_workers": 2, "prefill_tp": 2, "decode_workers": 1, "decode_tp": 4}
     rows = [row(**pools, engine="trtllm", engine_version=v) for v in ("0.8.1.post2", "1.2.0rc6")]
     rows.append(row(**pools, engine="vllm", engine_version="0.12.0"))
     found = predict(table(*rows))
@@ -264,7 +264,7 @@ def test_versions_around_pooled_engines_are_dynamos() -> None:
 
 
 def test_disaggregated_rows_are_those_of_pools() -> None:
-    found = only(model=BIG, rate_rps=1, prefill_workers=2, prefill_tp=2, decode_workers=1, decode_tp=4, engine="trtllm")
+    found = only(model=BIG, request_rate_rps=1, prefill_workers=2, prefill_tp=2, decode_workers=1, decode_tp=4, engine="trtllm")
     one = [hwdb.device("h100-sxm")]
     expected = estimate_disaggregated(
         model(BIG), lengths(500, 100, rate=1.0), deployments(one, tp=2), deployments(one, tp=4), engine="trtllm",
@@ -290,7 +290,7 @@ def test_rows_do_not_see_one_another() -> None:
 
 
 def test_intervals_hold_their_value() -> None:
-    found = predict(table(row(concurrency=8), row(rate_rps=3), row(model=BIG, tp=8, batch=16)))
+    found = predict(table(row(concurrency=8), row(request_rate_rps=3), row(model=BIG, tp=8, batch=16)))
     for column in INTERVALS:
         low, value, high = (found[f"{column}{end}"].to_numpy(float) for end in ("_lo", "", "_hi"))
         assert ((low > 0) & (low < value) & (value < high)).all(), column
@@ -307,9 +307,9 @@ def test_what_does_not_fit_says_so_and_keeps_its_numbers() -> None:
 @pytest.mark.parametrize(
     ("cells", "mode"),
     [
-        ({"rate_rps": 2}, "open"), ({"concurrency": 8}, "closed"), ({"batch": 8}, "static"),
+        ({"request_rate_rps": 2}, "open"), ({"concurrency": 8}, "closed"), ({"batch": 8}, "static"),
         ({"n_requests": 500}, "offline"), ({}, "single"), ({"concurrency": 8, "n_requests": 80}, "closed"),
-        ({"rate_rps": 2, "concurrency": 8}, "open"),
+        ({"request_rate_rps": 2, "concurrency": 8}, "open"),
     ],
 )  # fmt: skip
 def test_the_mode_follows_from_what_is_given(cells: dict[str, object], mode: str) -> None:

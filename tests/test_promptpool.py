@@ -18,7 +18,7 @@ from perfmodel.deployment.deployments import deployments
 from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.disaggregated import estimate_disaggregated
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.estimator import bench, estimate
+from perfmodel.estimates.estimator import estimate, prepare
 from perfmodel.models import model
 from perfmodel.serving.prefill_pool import FULL, PromptPool, prompt_pool
 from perfmodel.simulator import latency, simulate
@@ -149,7 +149,7 @@ def test_a_pool_is_never_asked_for_more_than_it_can_do() -> None:
     found = pair(lengths(8000, 2, n_requests=1e6), 2.0)
     row = deployments([H100], tp=4)
     demand = load(lengths(8000, 1, n_requests=1e6), 1)
-    setup = bench(LLAMA, row, engine("vllm"), Roofline(), demand)
+    setup = prepare(LLAMA, row, engine("vllm"), Roofline(), demand)
     most = one(prompt_pool(setup.passes, demand, np.array([2.0])).most)
     assert one(found.request_rate) == pytest.approx(FULL * most, rel=0.01)
 
@@ -159,7 +159,7 @@ def test_a_lone_prompt_keeps_one_rank_busy() -> None:
     demand = load(lengths(8000, 2, rate=0.01), 1)
 
     def pool(**degrees: int) -> PromptPool:
-        setup = bench(DEEPSEEK, deployments([H100], **degrees), engine("sglang"), Roofline(), demand)
+        setup = prepare(DEEPSEEK, deployments([H100], **degrees), engine("sglang"), Roofline(), demand)
         return prompt_pool(setup.passes, demand, np.ones(1))
 
     ranks, tensor = pool(dp=8, ep=8), pool(tp=8, ep=8)
@@ -173,7 +173,7 @@ def test_ranks_compute_long_prompts_side_by_side() -> None:
     """However long prompts are, a batch of eight goes through eight ranks at once."""
     row = deployments([H100], dp=8, ep=8)
     work = lengths(50_000, 10, n_requests=16)
-    setup = bench(DEEPSEEK, row, engine("sglang"), Roofline(), load(work, 1))
+    setup = prepare(DEEPSEEK, row, engine("sglang"), Roofline(), load(work, 1))
     assert one(setup.passes.most(np.array([50_000.0]))) == 8.0
     eight = one(setup.passes.prefill(np.array([50_000.0]), np.zeros(1), 8.0)[2])
     found = estimate(DEEPSEEK, work, row, costs=Roofline(), engine="sglang")
@@ -187,7 +187,7 @@ def test_ranks_have_schedulers_of_their_own() -> None:
     steps = {}
     for dp in (1, 4):
         row = deployments([H100], dp=dp)
-        setup = bench(spec, row, chosen, Roofline(), load(lengths(100, 100, concurrency=400.0), 1))
+        setup = prepare(spec, row, chosen, Roofline(), load(lengths(100, 100, concurrency=400.0), 1))
         cost, wall = setup.passes.decode(np.array([400.0]), np.array([150.0]), np.zeros(1))
         steps[dp] = one(wall) - one(cost.time) - chosen.step_host_parallel * (dp > 1)
     assert steps[1] - steps[4] == pytest.approx(chosen.step_host_per_seq * 300.0)

@@ -54,8 +54,8 @@ def test_every_recipe_is_sourced_and_speaks_of_things_that_exist(entry: Recipe) 
         assert any(one.meets(d) for d in hwdb.devices()), name
     if entry.era:
         assert engine(entry.era).family == entry.engine
-    stated = {"era": bool(entry.era), "kv": bool(entry.kv), "max_seqs": entry.max_seqs == entry.max_seqs,
-              "max_tokens": not np.isnan(entry.budget(1000.0))}  # fmt: skip
+    stated = {"era": bool(entry.era), "kv": bool(entry.kv), "max_num_seqs": entry.max_num_seqs == entry.max_num_seqs,
+              "max_num_batched_tokens": not np.isnan(entry.budget(1000.0))}  # fmt: skip
     assert all(stated[name] for name in entry.assumed), "only what is stated can be assumed"
 
 
@@ -76,7 +76,7 @@ def test_names_are_unique_and_every_entry_can_be_reached() -> None:
 def test_published_launch_scripts_are_told_as_they_stand() -> None:
     # SemiAnalysisAI/InferenceX: benchmarks/70b_fp8_h200_slurm.sh, minimaxm2.5_fp8_b200.sh, minimaxm2.5_fp8_h200.sh
     llama = recipe(LLAMA, "vllm", HOPPER, "fp8")
-    assert (llama.kv, llama.max_tokens, llama.prefix_cache, llama.era) == ("fp8", 8192, False, "vllm")
+    assert (llama.kv, llama.max_num_batched_tokens, llama.prefix_cache, llama.era) == ("fp8", 8192, False, "vllm")
     assert (recipe(MINIMAX, "vllm", BLACKWELL, "fp8").kv, recipe(MINIMAX, "vllm", HOPPER, "fp8").kv) == ("fp8", "")
 
 
@@ -109,8 +109,8 @@ def test_rows_are_told_together_as_one_by_one() -> None:
     )
     assert found.kv.tolist() == [-1, FORMAT_CODE["fp8"], -1, -1]
     assert found.era.tolist() == ["vllm", "vllm", "", ""]
-    np.testing.assert_array_equal(found.max_tokens, [np.nan, 2000.0, np.nan, np.nan])
-    assert np.isnan(found.max_seqs).all()
+    np.testing.assert_array_equal(found.max_num_batched_tokens, [np.nan, 2000.0, np.nan, np.nan])
+    assert np.isnan(found.max_num_seqs).all()
 
 
 # ---------------------------------------------------------------------------------------------------- using the entry
@@ -132,9 +132,9 @@ def test_an_engine_is_tuned_for_a_device() -> None:
     plain = engine("sglang")
     limits, tuned = plain.limits(BLACKWELL), entry.tuned(plain, BLACKWELL)
     assert (tuned.prefix_cache, plain.prefix_cache) == (False, True)
-    assert tuned.limits(BLACKWELL).memory_fraction == 0.82 != limits.memory_fraction
+    assert tuned.limits(BLACKWELL).gpu_memory_utilization == 0.82 != limits.gpu_memory_utilization
     assert tuned.limits(BLACKWELL).graph_seqs == 128
-    assert tuned.limits(BLACKWELL).token_budget == limits.token_budget, "the budget goes with the deployment"
+    assert tuned.limits(BLACKWELL).max_num_batched_tokens == limits.max_num_batched_tokens, "the budget goes with the deployment"
     swift = recipe(MINIMAX, "vllm", BLACKWELL, "fp8").tuned(engine("vllm"), BLACKWELL)
     assert (swift.name, swift.overlap_scheduling) == ("vllm", True)
 
@@ -144,7 +144,7 @@ def test_a_planner_takes_engine_and_columns() -> None:
     work = Workload.from_lengths(900, 900, concurrency=64)
     shape = {"tp": 4, "weight": FORMAT_CODE["fp8"]}
     with_it = deployments([BLACKWELL], **shape, **entry.columns(prompt=1024.0))
-    assert (with_it.kv[0], with_it.max_tokens[0]) == (FORMAT_CODE["fp8"], 2048)
+    assert (with_it.kv[0], with_it.max_num_batched_tokens[0]) == (FORMAT_CODE["fp8"], 2048)
     swift = entry.tuned(engine("vllm", "latest"), BLACKWELL)
     wide, narrow = (
         estimate(model(MINIMAX), work, d, engine=swift) for d in (deployments([BLACKWELL], **shape), with_it)
@@ -173,7 +173,7 @@ def test_the_table_has_the_last_word() -> None:
     [
         {"trace": "sharegpt"},
         {"mode": "offline", "n_requests": 500, "concurrency": ""},
-        {"mode": "open", "rate_rps": 1, "concurrency": ""},
+        {"mode": "open", "request_rate_rps": 1, "concurrency": ""},
         {"model": "meta-llama/Llama-3.1-8B"},
     ],
 )
@@ -199,7 +199,7 @@ def test_separate_pools_have_recipes_too() -> None:
 def test_limits_of_a_row_are_honoured() -> None:
     cells = {"model": "meta-llama/Llama-3.1-8B", "n_devices": 1, "tp": 1, "weight_dtype": "bf16", "isl_dist": "fixed"}
     found = answers(**cells, max_num_seqs=16, max_num_batched_tokens=512)
-    one = deployments([BLACKWELL], max_seqs=16, max_tokens=512, weight=FORMAT_CODE["bf16"])
+    one = deployments([BLACKWELL], max_num_seqs=16, max_num_batched_tokens=512, weight=FORMAT_CODE["bf16"])
     expected = estimate(model(str(cells["model"])), Workload.from_lengths(900, 900, concurrency=64), one)
     assert found[OUTPUT.index("tpot_ms")] < answers(**cells)[OUTPUT.index("tpot_ms")], "sixteen at once, not sixty-four"
     assert expected.running[0] == 16
@@ -254,7 +254,7 @@ def test_an_entry_that_says_little_leaves_all_to_the_engine(tmp_path: Path) -> N
     path.write_text(ENTRY)
     (entry,) = read_recipes(path)
     assert entry.columns()["kv"] == -1
-    assert np.isnan(entry.columns()["max_tokens"])
+    assert np.isnan(entry.columns()["max_num_batched_tokens"])
     plain = engine("vllm", "latest")
     tuned = entry.tuned(plain, HOPPER)
     assert tuned.limits(HOPPER) == plain.limits(HOPPER)
@@ -269,8 +269,8 @@ def test_an_entry_that_says_little_leaves_all_to_the_engine(tmp_path: Path) -> N
         ('since = "0.14"', 'since = "soon"', "since: 'soon' is not a release; write it like '0.14'"),
         ('since = "0.14"', "", "'since' is missing"),
         ('since = "0.14"', 'since = "0.14"\nkv = "fp7"', "fp7"),
-        ('since = "0.14"', 'since = "0.14"\nmax_tokens = 0', "max_tokens: 0 is too small"),
-        ('since = "0.14"', 'since = "0.14"\nmemory_fraction = 1.2', "memory_fraction: 1.2 is out of range"),
+        ('since = "0.14"', 'since = "0.14"\nmax_tokens = 0', "max_num_batched_tokens: 0 is too small"),
+        ('since = "0.14"', 'since = "0.14"\nmemory_fraction = 1.2', "gpu_memory_utilization: 1.2 is out of range"),
         ('since = "0.14"', 'since = "0.14"\nprefix_cache = 0', "prefix_cache: 0 is not a switch"),
         ('since = "0.14"', 'since = "0.14"\nassumed = ["luck"]', "'luck' is no setting to assume; known are era, kv"),
         ('since = "0.14"', 'since = "0.14"\nera = "vllm-slow"', "unknown engine 'vllm-slow'"),

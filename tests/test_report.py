@@ -28,7 +28,7 @@ name = "meta-llama/Llama-3.1-8B"
 [workload]
 input_tokens = 500
 output_tokens = 100
-rate_rps = 8
+request_rate_rps = 8
 [slo]
 ttft_ms_p90 = 1000
 tpot_ms = 40
@@ -156,7 +156,7 @@ def test_an_impossible_request_makes_a_page_that_says_why(plan: Plan) -> None:
 
 
 def test_without_prices_and_bounds_the_page_speaks_of_energy(tmp_path: Path) -> None:
-    text = SCENARIO.split("[slo]")[0].replace("rate_rps = 8", "concurrency = 8")
+    text = SCENARIO.split("[slo]")[0].replace("request_rate_rps = 8", "concurrency = 8")
     file = tmp_path / "bare.toml"
     file.write_text(text + '[hardware]\ndevices = ["a30", "mi210"]\n[search]\ntp = [1]\npp = [1]\n', encoding="utf-8")
     found = search.plan(search.load_scenario(file))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import hwdb
 from hwdb import UnknownName
-from perfmodel.costs import BOUNDS, FirstKnown, Roofline, bound
+from perfmodel.costs import BOUNDS, Fallback, Roofline, bound
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.defaults import default
 from perfmodel.costs.step_cost import SIGNIFICANT, priced, step_cost
@@ -142,7 +142,7 @@ def test_the_first_model_that_knows_answers() -> None:
     models = (Knows("h100-sxm", 1.0, "measured", asked), Knows("a100-sxm-80gb", 2.0, "interpolated", asked))
     flop = np.array([1e12, 2e12, 3e12])
     demand = Demand("test", "gemm", flop, flop / 1e3, np.ones(3), compute=np.full(3, BF16))
-    answer = FirstKnown((*models, Roofline())).cost(demand, rows)
+    answer = Fallback((*models, Roofline())).cost(demand, rows)
     assert asked == [3, 2]  # who comes later is asked only for what is left
     alone = Roofline().cost(local(3e12, 3e9), columns("l4"))
     np.testing.assert_allclose(answer.time, [1.0, 2.0, alone.time[0]])
@@ -162,13 +162,13 @@ def test_a_class_that_is_known_is_not_priced_again() -> None:
     flop = np.array([[1e6, 1e12, 1e6], [1e12, 1e12, 1e6]])
     demand = Demand("test", "gemm", flop, flop / 1e3, np.ones(3), compute=np.full(3, BF16))
     rows = columns("h100-sxm", "a100-sxm-80gb", "l4")
-    answer = FirstKnown((ShortOnes(), Roofline())).cost(demand, rows)
+    answer = Fallback((ShortOnes(), Roofline())).cost(demand, rows)
     ideal = Roofline().cost(demand, rows).time
     np.testing.assert_allclose(answer.time, np.where(flop < 1e9, 1.0, ideal))
 
 
 def test_what_nobody_knows_stays_unknown() -> None:
-    answer = FirstKnown((Knows("l4", 1.0, "measured", []),)).cost(local(1.0, 1.0), columns("h100-sxm"))
+    answer = Fallback((Knows("l4", 1.0, "measured", []),)).cost(local(1.0, 1.0), columns("h100-sxm"))
     assert np.isnan(answer.time[0])
     assert BASES[int(answer.basis[0])] == "unknown"
 
@@ -196,10 +196,10 @@ def test_rows_do_not_see_one_another(costs: CostModel) -> None:
 
 def sums(costs: CostModel, step: Step, **columns: object) -> tuple[list[tuple[Demand, Cost]], float, np.ndarray]:
     placed = deployments([hwdb.device("h100-sxm")], **columns)
-    lay, rows = layout(LLAMA, placed), hardware(placed.devices, placed.device)
-    total = step_cost(lay, rows, costs, step)
+    sharding, rows = layout(LLAMA, placed), hardware(placed.devices, placed.device)
+    total = step_cost(sharding, rows, costs, step)
     np.testing.assert_allclose(total.bound.sum(axis=0), total.time)
-    return list(priced(lay, rows, costs, step)), float(total.time[0]), total.spread
+    return list(priced(sharding, rows, costs, step)), float(total.time[0]), total.spread
 
 
 def test_a_pass_is_the_sum_of_its_operators() -> None:
@@ -242,10 +242,10 @@ def test_a_sum_is_as_good_as_its_worst_significant_term(borrowed: float, expecte
 
     step = Step(decode_seqs=1.0, decode_context=10.0)
     placed = deployments([hwdb.device("h100-sxm")])
-    lay, rows = layout(LLAMA, placed), hardware(placed.devices, placed.device)
-    terms = priced(lay, rows, Mostly(1.0), step)
+    sharding, rows = layout(LLAMA, placed), hardware(placed.devices, placed.device)
+    terms = priced(sharding, rows, Mostly(1.0), step)
     others = sum(float(np.ravel(d.count)[0]) for d, _ in terms if d.family != "attention_decode")
-    assert BASES[int(step_cost(lay, rows, Mostly(others), step).basis[0])] == expected
+    assert BASES[int(step_cost(sharding, rows, Mostly(others), step).basis[0])] == expected
 
 
 def test_an_unknown_term_makes_the_sum_unknown_unless_it_is_absent() -> None:

@@ -27,7 +27,7 @@ name = "meta-llama/Llama-3.1-8B-Instruct"
 input_tokens = [500, 2000]
 output_tokens = [100, 50]
 share = [0.75, 0.25]
-rate_rps = 3.5
+request_rate_rps = 3.5
 
 [slo]
 ttft_ms_p90 = 500
@@ -111,9 +111,9 @@ def test_everything_that_may_be_left_out_has_a_default(tmp_path: Path) -> None:
 
 def test_a_data_set_brings_its_classes_and_rate(tmp_path: Path) -> None:
     lengths = 'dataset = "azure-conv-2023"\n'
-    text = GOOD.replace(GOOD[GOOD.index("input_tokens") : GOOD.index("rate_rps")], lengths)
+    text = GOOD.replace(GOOD[GOOD.index("input_tokens") : GOOD.index("request_rate_rps")], lengths)
     assert read(tmp_path, text).workload.rate == 3.5
-    own = read(tmp_path, text.replace("rate_rps = 3.5\n", "")).workload
+    own = read(tmp_path, text.replace("request_rate_rps = 3.5\n", "")).workload
     assert own.classes == 32
     assert own.rate == pytest.approx(19365 / 3501.72, rel=1e-3)
 
@@ -122,26 +122,26 @@ def test_a_trace_is_cut_into_classes_and_can_be_replayed_at_the_rate(tmp_path: P
     rows = "".join(f"{i},{100 + i},{10 + i % 7}\n" for i in range(50))
     (tmp_path / "t.csv").write_text("arrival_s,input_tokens,output_tokens\n" + rows, encoding="utf-8")
     text = GOOD.replace(
-        GOOD[GOOD.index("input_tokens") : GOOD.index("rate_rps")], 'trace = "t.csv"\nclasses = [4, 2]\n'
+        GOOD[GOOD.index("input_tokens") : GOOD.index("request_rate_rps")], 'trace = "t.csv"\nclasses = [4, 2]\n'
     )
     s = read(tmp_path, text)
     assert s.workload.classes <= 8
     assert s.workload.mean_input == pytest.approx(124.5)
     assert s.request is not None
     assert s.request.read_trace().rate == pytest.approx(3.5)
-    plain = read(tmp_path, text.replace("rate_rps = 3.5\n", "")).workload
+    plain = read(tmp_path, text.replace("request_rate_rps = 3.5\n", "")).workload
     assert plain.rate == pytest.approx(1.0)
     assert plain.cv == pytest.approx(0.0)
 
 
 def test_prefix_hits_are_the_sources_own_unless_switched_off(tmp_path: Path) -> None:
     base = GOOD.replace(
-        GOOD[GOOD.index("input_tokens") : GOOD.index("rate_rps")], 'dataset = "mooncake-conversation"\n'
+        GOOD[GOOD.index("input_tokens") : GOOD.index("request_rate_rps")], 'dataset = "mooncake-conversation"\n'
     )
     assert read(tmp_path, base).workload.mean_new_input == pytest.approx(7538, rel=1e-3)
-    off = read(tmp_path, base.replace("rate_rps", "prefix_cache = false\nrate_rps")).workload
+    off = read(tmp_path, base.replace("request_rate_rps", "prefix_cache = false\nrate_rps")).workload
     assert off.mean_new_input == pytest.approx(off.mean_input)
-    half = read(tmp_path, base.replace("rate_rps", "prefix_hit = 0.5\nrate_rps")).workload
+    half = read(tmp_path, base.replace("request_rate_rps", "prefix_hit = 0.5\nrate_rps")).workload
     assert half.mean_new_input == pytest.approx(off.mean_input / 2)
 
 
@@ -171,7 +171,7 @@ def test_throughput_may_be_named_by_class(tmp_path: Path) -> None:
     s = read(
         tmp_path,
         '[fleet]\nhours = [8, 16]\n[[fleet.class]]\nname = "a"\nrate_rps = [1, 2]\n[[fleet.class]]\nname = "b"\n'
-        'rate_rps = 3\n[[fleet.option]]\nname = "o"\ndevice = "own card"\nusd_per_hour = 1\n'
+        'request_rate_rps = 3\n[[fleet.option]]\nname = "o"\ndevice = "own card"\nusd_per_hour = 1\n'
         "[fleet.option.throughput_rps]\nb = 4\n",
     )
     assert s.fleet is not None
@@ -192,14 +192,14 @@ WRONG = [
     ("tpot_ms = 50", "tpot_ms = -50", r"\[slo\] tpot_ms: -50 is too small; it must be above 0"),
     ("tpot_ms = 50", "tpot_ms = inf", r"\[slo\] tpot_ms: inf is not finite; leave the key out for no limit"),
     ("tpot_ms = 50", "tpot_ms = true", r"\[slo\] tpot_ms: True is not a number"),
-    ("rate_rps", "rate_rpm", r"line 10, \[workload\] rate_rpm: unknown key 'rate_rpm'; did you mean 'rate_rps'"),
-    ("rate_rps = 3.5", "rate_rps = 0", r"line 10, \[workload\] rate_rps: 0 is too small; it must be above 0"),
-    ("rate_rps = 3.5", "rate_rps = 3.5\nconcurrency = 4", r"line 11.*rate_rps and concurrency contradict each other"),
-    ("rate_rps = 3.5", 'arrival = "open"', r"line 10, \[workload\] arrival: arrival = \"open\" needs rate_rps; add it"),
-    ("rate_rps = 3.5", 'arrival = "opne"\nrate_rps = 1', r"unknown value 'opne'; did you mean 'open'\?"),
-    ("rate_rps = 3.5", 'arrival = "offline"', r"arrival = \"offline\" needs n_requests"),
-    ("rate_rps = 3.5", "classes = [8, 4]", r"\[workload\] classes: only a trace is cut into classes; leave it out"),
-    ("rate_rps = 3.5", "prefix_hit = 40", r"\[workload\] prefix_hit: 40 is not a share; give the cached share"),
+    ("request_rate_rps", "rate_rpm", r"line 10, \[workload\] rate_rpm: unknown key 'rate_rpm'; did you mean 'request_rate_rps'"),
+    ("request_rate_rps = 3.5", "request_rate_rps = 0", r"line 10, \[workload\] request_rate_rps: 0 is too small; it must be above 0"),
+    ("request_rate_rps = 3.5", "request_rate_rps = 3.5\nconcurrency = 4", r"line 11.*request_rate_rps and concurrency contradict each other"),
+    ("request_rate_rps = 3.5", 'arrival = "open"', r"line 10, \[workload\] arrival: arrival = \"open\" needs request_rate_rps; add it"),
+    ("request_rate_rps = 3.5", 'arrival = "opne"\nrate_rps = 1', r"unknown value 'opne'; did you mean 'open'\?"),
+    ("request_rate_rps = 3.5", 'arrival = "offline"', r"arrival = \"offline\" needs n_requests"),
+    ("request_rate_rps = 3.5", "classes = [8, 4]", r"\[workload\] classes: only a trace is cut into classes; leave it out"),
+    ("request_rate_rps = 3.5", "prefix_hit = 40", r"\[workload\] prefix_hit: 40 is not a share; give the cached share"),
     (
         "input_tokens = [500, 2000]",
         "",
@@ -244,8 +244,8 @@ WRONG = [
     ('version = "0.6"', "version = 0.6", r"line 23, \[engine\] version: 0.6 is not a text; write it in quotes"),
     (
         'version = "0.6"',
-        "memory_fraction = 90",
-        r"\[engine\] memory_fraction: 90 is out of range; it must be at most 1",
+        "gpu_memory_utilization = 90",
+        r"\[engine\] gpu_memory_utilization: 90 is out of range; it must be at most 1",
     ),
     ("tp = [1, 2, 4]", "tp = [1, 2.5]", r"line 26, \[search\] tp: 2.5 is not a whole number"),
     ("tp = [1, 2, 4]", "tp = [0]", r"line 26, \[search\] tp: 0 is out of range; it must be at least 1"),
@@ -287,11 +287,11 @@ hours = [8, 16]
 
 [[fleet.class]]
 name = "a"
-rate_rps = [1, 2]
+request_rate_rps = [1, 2]
 
 [[fleet.class]]
 name = "b"
-rate_rps = 3
+request_rate_rps = 3
 
 [[fleet.option]]
 name = "o"
@@ -302,8 +302,8 @@ throughput_rps = [4, 5]
 
 WRONG_FLEETS = [
     ("hours = [8, 16]", "hours = [8, 0]", r"line 2, \[fleet\] hours: 0 h is no period; give hours above 0"),
-    ("rate_rps = [1, 2]", "rate_rps = [1, 2, 3]", r"line 6, \[fleet.class\] #1 rate_rps: 3 rates for 2 periods"),
-    ("rate_rps = 3", "rate_rps = -3", r"line 10, \[fleet.class\] #2 rate_rps: -3 is out of range"),
+    ("request_rate_rps = [1, 2]", "request_rate_rps = [1, 2, 3]", r"line 6, \[fleet.class\] #1 request_rate_rps: 3 rates for 2 periods"),
+    ("request_rate_rps = 3", "request_rate_rps = -3", r"line 10, \[fleet.class\] #2 request_rate_rps: -3 is out of range"),
     ('name = "b"', 'name = "a"', r"two of \[\[fleet.class\]\] are called 'a'; give each its own name"),
     ('name = "b"', "nam = 3", r"line 8, \[fleet.class\] #2: 'name' is missing; add it; is 'nam' meant"),
     (
@@ -320,10 +320,10 @@ WRONG_FLEETS = [
         'device = "a10h"',
         r"unknown device 'a10h'; did you",
     ),
-    ("rate_rps = 3", "rate_rps = 3\nslo = { ttft = 3 }", r"\[fleet.class.slo\] #2 ttft: unknown objective 'ttft'"),
+    ("request_rate_rps = 3", "request_rate_rps = 3\nslo = { ttft = 3 }", r"\[fleet.class.slo\] #2 ttft: unknown objective 'ttft'"),
     (
-        "rate_rps = 3",
-        'rate_rps = 3\nmodel = "nonesuch"',
+        "request_rate_rps = 3",
+        'request_rate_rps = 3\nmodel = "nonesuch"',
         r"line 11, \[fleet.class\] #2 model: unknown model 'nonesuch'",
     ),
     ("[[fleet.class]]", "[[fleet.clas]]", r"line 4, \[fleet\] clas: unknown key 'clas'; did you mean 'class'|class"),
@@ -351,7 +351,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="byte 9 is not UTF-8"):
         load_scenario(tmp_path / "raw.toml")
     (tmp_path / "trace.csv").write_text("arrival_s,input_tokens,output_tokens\n5,1,1\n1,1,1\n", encoding="utf-8")
-    lengths = GOOD[GOOD.index("input_tokens") : GOOD.index("rate_rps")]
+    lengths = GOOD[GOOD.index("input_tokens") : GOOD.index("request_rate_rps")]
     with pytest.raises(InputError, match=r"line 7, \[workload\] trace: no file .*trase.csv'; did you mean 'trace.csv'"):
         read(tmp_path, GOOD.replace(lengths, 'trace = "trase.csv"\n'))
     with pytest.raises(InputError, match=r"line 7, \[workload\] trace: .*trace.csv, line 3: arrives 4 s before"):

@@ -123,7 +123,7 @@ def test_impossible_parallelism_is_refused_with_its_numbers(axes: dict, words: s
 def bowl(columns: Deployments) -> dict[str, np.ndarray]:
     """A score with one clear best layout: TP 4, PP 2 on the second device; half of the devices do not qualify."""
     off = np.abs(np.log2(columns.tp) - 2) + np.abs(np.log2(columns.pp) - 1) + (columns.device != 1)
-    value = np.where(columns.tp * columns.pp > 32, np.inf, 1.0 + off + 1e-3 * np.log2(columns.max_tokens))
+    value = np.where(columns.tp * columns.pp > 32, np.inf, 1.0 + off + 1e-3 * np.log2(columns.max_num_batched_tokens))
     return {OBJECTIVE: value, "devices": columns.devices_per_replica}
 
 
@@ -135,14 +135,14 @@ class Conformance:
 
     def legal(self) -> Legal:
         return space(
-            LLAMA, (H100, device("h200-sxm")), max_tokens=(1024.0, 2048.0, 4096.0), max_seqs=(64.0, 256.0)
+            LLAMA, (H100, device("h200-sxm")), max_num_batched_tokens=(1024.0, 2048.0, 4096.0), max_num_seqs=(64.0, 256.0)
         ).legal()
 
     def test_finds_the_best(self) -> None:
         legal = self.legal()
         found = self.searcher().search(legal, bowl)
         chosen = legal.deployments(np.array([found.best]))
-        assert (chosen.tp[0], chosen.pp[0], chosen.device[0], chosen.max_tokens[0]) == (4, 2, 1, 1024)
+        assert (chosen.tp[0], chosen.pp[0], chosen.device[0], chosen.max_num_batched_tokens[0]) == (4, 2, 1, 1024)
 
     def test_scores_belong_to_their_rows_and_no_row_comes_twice(self) -> None:
         legal = self.legal()
@@ -162,7 +162,7 @@ class Conformance:
         seen: list[tuple] = []
 
         def counting(columns: Deployments) -> dict[str, np.ndarray]:
-            seen.extend(zip(columns.device, columns.tp, columns.pp, columns.max_tokens, columns.max_seqs, strict=True))
+            seen.extend(zip(columns.device, columns.tp, columns.pp, columns.max_num_batched_tokens, columns.max_num_seqs, strict=True))
             return bowl(columns)
 
         self.searcher().search(self.legal(), counting)

@@ -19,14 +19,14 @@ from perfmodel.deployment.deployments import deployments
 from perfmodel.engines.catalogue import engine
 from perfmodel.engines.spec import Engine
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.estimator import bench, estimate, per_replica
+from perfmodel.estimates.estimator import estimate, per_replica, prepare
 from perfmodel.hardware.columns import Hardware
 from perfmodel.models import model
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.step import Step
 from perfmodel.serving.closed_form import serve
 from perfmodel.serving.served import Served
-from perfmodel.serving.steps import Passes
+from perfmodel.serving.steps import StepModel
 from perfmodel.workload.load import Load, load
 from perfmodel.workload.workload import Workload
 
@@ -129,8 +129,8 @@ def played(
 
 def toy_served(toy: Toy, prefill_first: bool, workload: Workload) -> Served:
     own = engine("generic").changed(prefill_first=prefill_first, request_time=0.0, **FREE_HOST)
-    placed, demand = deployments(H100, max_tokens=8192.0, max_seqs=1e6), load(workload, 1)
-    return serve(bench(LLAMA, placed, own, toy, demand).passes, demand, np.full(1, 1e9))
+    placed, demand = deployments(H100, max_num_batched_tokens=8192.0, max_num_seqs=1e6), load(workload, 1)
+    return serve(prepare(LLAMA, placed, own, toy, demand).passes, demand, np.full(1, 1e9))
 
 
 @pytest.mark.parametrize("prefill_first", [True, False])
@@ -197,12 +197,12 @@ def test_a_static_batch_ends_together(batch: int) -> None:
 def test_a_batch_that_does_not_fit_at_once_runs_in_waves() -> None:
     workload = lengths(1000, 200, concurrency=10, arrival="static")
     placed = deployments(H100)
-    setup = bench(LLAMA, placed, engine("vllm"), Roofline(), load(workload, 1))
-    alone, waves = (serve(setup.passes, load(workload.at(concurrency=c), 1), np.full(1, 4.0)) for c in (4, 10))
+    setup = prepare(LLAMA, placed, engine("vllm"), Roofline(), load(workload, 1))
+    alone, requests_per_client = (serve(setup.passes, load(workload.at(concurrency=c), 1), np.full(1, 4.0)) for c in (4, 10))
     whole = one(alone.ttft + 199 * alone.tpot)
     # four, four and two: three waves
-    assert 10 / one(waves.rate) == pytest.approx(3 * whole, rel=1e-9)
-    assert one(waves.wait) == pytest.approx((4 * 0 + 4 * 1 + 2 * 2) / 10 * whole, rel=1e-9)
+    assert 10 / one(requests_per_client.rate) == pytest.approx(3 * whole, rel=1e-9)
+    assert one(requests_per_client.wait) == pytest.approx((4 * 0 + 4 * 1 + 2 * 2) / 10 * whole, rel=1e-9)
 
 
 def test_an_offline_batch_is_done_when_its_queue_is() -> None:
@@ -256,7 +256,7 @@ def test_engines_that_ride_prompts_along_stall_decoding_less() -> None:
     workload = lengths(4000, 300, concurrency=32, n_requests=1e6, arrival="closed")
     base = engine("vllm")
     first, along = (asked(workload, by=base.changed(prefill_first=p)) for p in (True, False))
-    assert one(along.stall) < one(first.stall)
+    assert one(along.interference) < one(first.interference)
     assert one(along.tpot) < one(first.tpot)
 
 
@@ -318,7 +318,7 @@ def test_longer_prompts_take_longer_and_cached_ones_less(prompt: int, longer: in
 
 def test_a_faster_device_is_faster() -> None:
     devices = [hwdb.device(n) for n in ("a100-sxm-80gb", "h100-sxm")]
-    placed = deployments(devices, device=np.array([0, 1]), max_tokens=2048.0, max_seqs=64.0)
+    placed = deployments(devices, device=np.array([0, 1]), max_num_batched_tokens=2048.0, max_num_seqs=64.0)
     for workload in (lengths(2000, 300, concurrency=16), lengths(2000, 300, rate=1.0)):
         found = estimate(LLAMA, workload, placed, costs=Roofline())
         assert found.tpot[0, 1] < found.tpot[0, 0]
@@ -330,9 +330,9 @@ def test_a_faster_device_is_faster() -> None:
 # -------------------------------------------------------------------------------- passes
 
 
-def passes(by: Engine, budget: float = 8192.0, **columns: object) -> Passes:
-    placed = deployments(H100, max_tokens=budget, **columns)
-    return bench(LLAMA, placed, by, Roofline(), load(lengths(1000, 100, concurrency=1.0), len(placed))).passes
+def passes(by: Engine, budget: float = 8192.0, **columns: object) -> StepModel:
+    placed = deployments(H100, max_num_batched_tokens=budget, **columns)
+    return prepare(LLAMA, placed, by, Roofline(), load(lengths(1000, 100, concurrency=1.0), len(placed))).passes
 
 
 def test_host_time_adds_or_hides_behind_the_device() -> None:
@@ -439,7 +439,7 @@ def test_cached_prompts_leave_at_least_a_token_to_compute() -> None:
 
 def test_accepted_drafts_bring_more_tokens_a_step() -> None:
     workload = lengths(1000, 200, concurrency=8.0, n_requests=1e9, arrival="closed")
-    setup = bench(LLAMA, deployments(H100), engine("vllm"), default("vllm"), load(workload, 1))
+    setup = prepare(LLAMA, deployments(H100), engine("vllm"), default("vllm"), load(workload, 1))
     plain: Load = load(workload, 1)
     drafted = replace(plain, drafts=np.full(1, 3.0), accepted=np.full(1, 2.5))
     slow, fast = (serve(setup.passes, asked_for, np.full(1, 1e3)) for asked_for in (plain, drafted))

@@ -16,7 +16,7 @@ from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import estimate, estimate_load
 from perfmodel.models import model
-from perfmodel.serving.drain import Batch, Emptied, empty
+from perfmodel.serving.drain import Batch, Drained, empty
 from perfmodel.serving.queueing import room_wait, sent_back, walk_wait
 from perfmodel.workload.load import load
 from perfmodel.workload.output_lengths import SPREAD, cut_spread, longest, survival
@@ -87,9 +87,9 @@ def batch(count: float, room: float, answers: float, spread: float, *, apart: bo
     knots = np.array([1.0, max(room, 1.0)])[:, None]
     steps = BASE + EACH * knots
     rate = room / (answers * (BASE + EACH * room) + FIXED + PROMPT + 0.0)
-    stall = FIXED + PROMPT
+    interference = FIXED + PROMPT
     for _ in range(50):
-        rate = room / (answers * (BASE + EACH * room) / (1 - min(rate * stall, 0.98)) + stall)
+        rate = room / (answers * (BASE + EACH * room) / (1 - min(rate * interference, 0.98)) + interference)
     column = np.ones(1)
     return Batch(
         count=count * column, room=room * column, answers=np.full((1, 1), answers), spread=spread * column,
@@ -142,7 +142,7 @@ def test_a_batch_goes_as_it_does_played_out(apart: bool, spread: float, count: i
         drawn = np.random.default_rng(seed).weibull(shape, count) / math.gamma(1 + 1 / shape) * 150
         outputs = np.full(count, 150.0) if spread == 0 else np.maximum(np.round(drawn), 1)
         played.append(play(count, room, outputs, apart=apart))
-    found: Emptied = empty(batch(count, room, 150.0, spread, apart=apart))
+    found: Drained = empty(batch(count, room, 150.0, spread, apart=apart))
     truth = {k: np.mean([p[k] for p in played], axis=0) for k in played[0]}
     assert one(found.makespan) == pytest.approx(truth["makespan"], rel=0.07)
     assert one(found.first) == pytest.approx(truth["first"], rel=0.2)
@@ -290,7 +290,7 @@ def test_a_short_run_beyond_capacity_is_a_batch(by: str) -> None:
 def test_clients_without_room_wait_and_change_nothing_inside(by: str) -> None:
     most = one(asked(lengths(1000, 200, concurrency=1.0, n_requests=1e9, arrival="closed"), by).max_running)
     work = [lengths(1000, 200, concurrency=f * 64, n_requests=1e9, arrival="closed") for f in (1.0, 2.0, 4.0)]
-    found = [asked(w, by, max_seqs=64.0) for w in work]
+    found = [asked(w, by, max_num_seqs=64.0) for w in work]
     assert most > 64
     for more in found[1:]:
         assert one(more.tpot) == pytest.approx(one(found[0].tpot), rel=1e-9)
@@ -302,8 +302,8 @@ def test_clients_without_room_wait_and_change_nothing_inside(by: str) -> None:
 @pytest.mark.parametrize("users", [8, 32])
 def test_groups_of_equal_requests_stay_together_where_prompts_go_first(by: str, users: int) -> None:
     work = lengths(1024, 128, concurrency=users)
-    demand = replace(load(work, 1), lockstep=np.ones(1))
-    found = estimate_load(LLAMA, demand, deployments(H100), engine=engine(by).changed(lockstep=1.0), costs=Roofline())
+    demand = replace(load(work, 1), synchronised=np.ones(1))
+    found = estimate_load(LLAMA, demand, deployments(H100), engine=engine(by).changed(synchronised=1.0), costs=Roofline())
     truth = replayed(work, by, H100)
     assert one(found.ttft) * 1e3 == pytest.approx(truth["ttft_ms"], rel=0.05)
     assert one(found.tpot) * 1e3 == pytest.approx(truth["tpot_ms"], rel=0.03)

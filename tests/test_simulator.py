@@ -17,7 +17,7 @@ import perfmodel.engines.spec
 from hwdb import Infeasible, InputError, UnknownName
 from perfmodel import Objective, Slo, Workload, simulator
 from perfmodel.costs.defaults import default
-from perfmodel.estimates.estimator import bench
+from perfmodel.estimates.estimator import prepare
 from perfmodel.simulator import Link, Policy, Pool, StepTable, arrivals, latency, run, token_times, traffic
 from perfmodel.simulator.build import _lengths, step_floor, step_time
 from perfmodel.simulator.metrics import distribution, e2e, normalised, tpot, ttft
@@ -59,7 +59,7 @@ def test_step_tables_repeat_the_passes_they_are_made_of(model, device, columns, 
     chosen = perfmodel.engine(engine)
     spec, row = perfmodel.model(model), deployment(device, **columns)
     table = simulator.pool(spec, row, chosen, requests).table
-    setup = bench(spec, row, chosen, default(chosen.family, chosen.name), load(_lengths(requests), 1))
+    setup = prepare(spec, row, chosen, default(chosen.family, chosen.name), load(_lengths(requests), 1))
     kind = draw.integers(0, 3, count)
     prompt = np.where(kind == 0, 0, np.round(np.exp(draw.uniform(np.log(16), np.log(8192), count))))
     seqs = np.where(kind == 1, 0, np.round(np.exp(draw.uniform(0, np.log(100), count))))
@@ -288,7 +288,7 @@ def test_rates_count_every_token_and_leave_out_filling_and_draining():
 
 def test_occupancy_follows_the_queue():
     """All at once on two slots: the queue empties two by two, and KV holds two sequences."""
-    simulation = run(traffic([100] * 10, [50] * 10), pool(Policy(max_seqs=2, kv_block=1), kv=1000))
+    simulation = run(traffic([100] * 10, [50] * 10), pool(Policy(max_num_seqs=2, kv_block=1), kv=1000))
     seen = simulator.occupancy(simulation, 400)
     assert seen["running"].max() == 2
     assert seen["waiting"][0] == 8
@@ -392,7 +392,7 @@ def test_prompts_beyond_memory_are_rejected_by_name_and_the_rest_served():
 
 
 def test_a_rate_beyond_capacity_ends_and_is_explained():
-    simulation = run(steady(rate=1e6, count=5000), pool(Policy(max_seqs=8)))
+    simulation = run(steady(rate=1e6, count=5000), pool(Policy(max_num_seqs=8)))
     assert simulation.served.all()
     assert any(n.startswith("beyond capacity: 1e+06 requests/s offered") for n in simulation.notes)
     assert "lower the rate or add replicas" in simulation.notes[-1]
@@ -408,7 +408,7 @@ def test_a_rate_beyond_capacity_ends_and_is_explained():
         (lambda: [pool(role="prefill"), pool(role="decode")], "random", InputError, "give `link`"),
         (lambda: pool(replicas=0), "random", InputError, "0 replicas; give at least 1"),
         (lambda: pool(kv=3), "random", InputError, "no room for KV"),
-        (lambda: pool(Policy(max_seqs=0)), "random", InputError, "must be 1 or more"),
+        (lambda: pool(Policy(max_num_seqs=0)), "random", InputError, "must be 1 or more"),
         (lambda: pool(Policy(batching="static"), role="decode"), "random", InputError, "cannot be disaggregated"),
         (lambda: pool(Policy(preemption="swap")), "random", InputError, "give swap_bandwidth"),
         (lambda: pool(link=Link(1e9)), "random", InputError, "give kv_bytes"),

@@ -29,10 +29,10 @@ def opt13b(overlapped: bool = False):
 
 
 TABLE = opt13b()
-ORCA = Policy(kv_block=1, admission="contiguous", max_model_len=2048, token_budget=1e9, chunked=False)
+ORCA = Policy(kv_block=1, admission="contiguous", max_model_len=2048, max_num_batched_tokens=1e9, chunked=False)
 STATIC = ORCA.changed(batching="static", prefill_first=True)
-PREFILL_FIRST = Policy(prefill_first=True, chunked=False, token_budget=4096, watermark=0.01)
-STALL_FREE = Policy(token_budget=512)
+PREFILL_FIRST = Policy(prefill_first=True, chunked=False, max_num_batched_tokens=4096, watermark=0.01)
+STALL_FREE = Policy(max_num_batched_tokens=512)
 
 
 def pool(policy, kv=60_000, **settings):
@@ -62,7 +62,7 @@ def test_iteration_level_scheduling_beats_static_batches():
     512 and answers of 1 to 128 tokens. Static batches waste half their slots and make requests wait for each other."""
     draw = np.random.default_rng(0)
     requests = traffic(draw.integers(32, 513, COUNT), draw.integers(1, 129, COUNT), arrival=arrivals(1, COUNT, seed=1))
-    rules = {"max_seqs": 16, "max_model_len": 640}
+    rules = {"max_num_seqs": 16, "max_model_len": 640}
 
     def fast(simulation):
         return np.median(normalised(simulation)) < 0.04
@@ -111,7 +111,7 @@ def test_stall_free_batches_cut_the_tail_between_tokens():
     requests = long_prompts()
     found = {p: latency(run(requests.scaled(0.8), pool(p)), "itl") for p in (PREFILL_FIRST, STALL_FREE)}
     assert found[PREFILL_FIRST].p99 > 2.5 * found[STALL_FREE].p99
-    whole = latency(run(requests.scaled(0.8), pool(Policy(chunked=False, token_budget=1e9))), "itl")
+    whole = latency(run(requests.scaled(0.8), pool(Policy(chunked=False, max_num_batched_tokens=1e9))), "itl")
     assert whole.p99 > 2.5 * found[STALL_FREE].p99
 
     def strict(simulation):
@@ -198,7 +198,7 @@ def test_overlapping_operators_raises_throughput_through_the_step_cost():
     1.91 x on average; the scheduler is unchanged, only steps are shorter."""
     draw = np.random.default_rng(5)
     requests = traffic(lognormal(draw, 400, 0.8, 2000), lognormal(draw, 300, 0.8, 1000))
-    policy = Policy(token_budget=2048, max_seqs=256)
+    policy = Policy(max_num_batched_tokens=2048, max_num_seqs=256)
     plain, overlapped = (run(requests, Pool(opt13b(o), policy, kv_tokens=120_000)) for o in (False, True))
     assert 1.1 < plain.duration / overlapped.duration < 2.0
 
@@ -224,7 +224,7 @@ def test_prefix_caching_skips_shared_prompts():
     assert with_cache.cached.sum() == pytest.approx((600 - 4) * 2048, rel=0.02)
     assert np.median(ttft(without)) > 5 * np.median(ttft(with_cache))
     flood = documents(600, 4, 2048, 64, 60, 1e3)
-    times = [run(flood, pool(Policy(prefix_cache=c, max_seqs=32))).duration for c in (True, False)]
+    times = [run(flood, pool(Policy(prefix_cache=c, max_num_seqs=32))).duration for c in (True, False)]
     assert 2 < times[1] / times[0] < 6.4
 
 
@@ -250,7 +250,7 @@ def test_shorter_queues_beat_taking_turns():
     count = 6000
     prompt, output = lognormal(draw, 800, 1.2, 4000, count), lognormal(draw, 60, 1.2, 1000, count)
     requests = traffic(prompt, output, arrival=arrivals(22, count, seed=7))
-    servers = pool(PREFILL_FIRST.changed(max_seqs=4), replicas=8)
+    servers = pool(PREFILL_FIRST.changed(max_num_seqs=4), replicas=8)
     routers = ("join_shortest_queue", "power_of_two", "round_robin", "random", "least_loaded")
     wait = {r: float(np.mean(ttft(run(requests, servers, router=r)))) for r in routers}
     assert wait["join_shortest_queue"] < wait["power_of_two"] < wait["random"]
@@ -272,8 +272,8 @@ def test_preemption_by_swap_and_by_recompute_both_finish_and_a_fast_link_favours
     """PagedAttention (section 7.3): which is better depends on the bandwidth to the host."""
     draw = np.random.default_rng(8)
     requests = traffic(lognormal(draw, 400, 0.5, 2000, 300), lognormal(draw, 400, 0.5, 1000, 300))
-    swap = Policy(preemption="swap", max_seqs=64)
-    base = run(requests, pool(Policy(max_seqs=64), kv=12_000))
+    swap = Policy(preemption="swap", max_num_seqs=64)
+    base = run(requests, pool(Policy(max_num_seqs=64), kv=12_000))
     fast, slow = (run(requests, pool(swap, kv=12_000, swap_bandwidth=b)) for b in (200e9, 2e9))
     for simulation in (base, fast, slow):
         assert simulation.preempted.sum() > 20

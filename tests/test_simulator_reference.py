@@ -37,7 +37,7 @@ def random_case(seed: int):
     }  # fmt: skip
     table = StepTable.affine(5e-3, **rates, most_tokens=1 << 14, most_seqs=64)
     policy = Policy(
-        token_budget=float(draw.choice([16, 64, 1e9])), max_seqs=int(draw.choice([2, 8, 64])),
+        max_num_batched_tokens=float(draw.choice([16, 64, 1e9])), max_num_seqs=int(draw.choice([2, 8, 64])),
         batching="static" if static else "continuous", prefill_first=bool(draw.random() < 0.5),
         chunked=bool(draw.random() < 0.5), kv_block=block, watermark=float(draw.choice([0, 0.05])),
         admission=str(draw.choice(["grow", "grow", "grow", "reserve", "power_of_two"])),
@@ -120,7 +120,7 @@ def test_agrees_to_the_last_bit_where_arithmetic_is_exact():
         draw.integers(1, 300, count), draw.integers(1, 80, count),
         arrival=np.cumsum(draw.integers(0, 1 << 15, count)) * 2.0**-20,
     )  # fmt: skip
-    pool = Pool(table, Policy(token_budget=64, max_seqs=16, kv_block=16), kv_tokens=2048)
+    pool = Pool(table, Policy(max_num_batched_tokens=64, max_num_seqs=16, kv_block=16), kv_tokens=2048)
     simulation = run(requests, pool)
     reference = Reference(requests, [pool], np.zeros(count, int), affine(2.0**-7, 2.0**-16, 2.0**-12)).run()
     assert simulation.preempted.sum() > 0
@@ -187,7 +187,7 @@ def test_prompt_tokens_computed_are_those_offered_less_cached_plus_recomputed():
 def test_the_same_arguments_give_the_same_answer_and_another_seed_another():
     requests, _, _, _ = random_case(1)
     table = StepTable.affine(5e-3, per_seq=1e-3, most_tokens=1024, most_seqs=64)
-    pool = Pool(table, Policy(max_seqs=2), kv_tokens=4096, replicas=3)
+    pool = Pool(table, Policy(max_num_seqs=2), kv_tokens=4096, replicas=3)
     one, same, other = (run(requests, pool, router="random", seed=s) for s in (7, 7, 8))
     np.testing.assert_array_equal(one.finish, same.finish)
     np.testing.assert_array_equal(one.runs, same.runs)

@@ -17,7 +17,7 @@ def test_one_prompt_at_a_time_is_an_m_d_1_queue(load):
     """Mean wait rho D / (2 (1 - rho)) (Pollaczek 1930, Khinchine 1932)."""
     service = 0.01
     table = StepTable.affine(service, most_tokens=64, most_seqs=8)
-    pool = Pool(table, Policy(max_seqs=1), kv_tokens=1024)
+    pool = Pool(table, Policy(max_num_seqs=1), kv_tokens=1024)
     simulation = run(poisson(load / service, 300_000), pool)
     wait = np.mean(simulation.admitted - simulation.issued)
     assert wait == pytest.approx(load * service / (2 * (1 - load)), rel=0.03)
@@ -36,7 +36,7 @@ def test_steps_that_grow_with_the_batch_are_processor_sharing(outputs):
         lengths = draw.choice([100, 1100], count, p=[0.8, 0.2])
     work = (lengths - 1).mean() * token
     table = StepTable.affine(0.0, per_seq=token, most_tokens=64, most_seqs=4096)
-    pool = Pool(table, Policy(max_seqs=4096, token_budget=8192), kv_tokens=1 << 24)
+    pool = Pool(table, Policy(max_num_seqs=4096, max_num_batched_tokens=8192), kv_tokens=1 << 24)
     load = 0.6
     simulation = run(poisson(load / work, count, output=lengths), pool)
     assert np.mean(simulation.finish - simulation.issued) == pytest.approx(work / (1 - load), rel=0.05)
@@ -74,7 +74,7 @@ def test_a_closed_loop_is_a_closed_queueing_network(users, fixed):
     table = StepTable.affine(fixed, per_seq=token, most_tokens=1 << 10, most_seqs=64)
     # prompts must not count: they come with the decode steps, one token each
     requests = traffic(np.ones(count, int), lengths, concurrency=users, think=think)
-    simulation = run(requests, Pool(table, Policy(max_seqs=64), kv_tokens=1 << 22))
+    simulation = run(requests, Pool(table, Policy(max_num_seqs=64), kv_tokens=1 << 22))
     expected = throughput(users, think, (lengths - 1).mean(), fixed, token)
     assert count / simulation.duration == pytest.approx(expected, rel=0.04)
 

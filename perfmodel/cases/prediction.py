@@ -26,10 +26,10 @@ from perfmodel.engines.spec import Engine
 from perfmodel.engines.speculation import KNOWN, Speculation, speculation
 from perfmodel.estimates.disaggregated import estimate_pools
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.estimator import bench, estimate_load
+from perfmodel.estimates.estimator import estimate_load, prepare
 from perfmodel.models import ModelSpec, model
 from perfmodel.workload.datasets import lengths
-from perfmodel.workload.load import DEFAULT_WAVES, LOCKSTEP, POOLED_WAVES, Load
+from perfmodel.workload.load import DEFAULT_REQUESTS_PER_CLIENT, POOLED_REQUESTS_PER_CLIENT, SYNCHRONISED, Load
 from perfmodel.workload.output_lengths import SPREAD, cut_spread
 
 if TYPE_CHECKING:
@@ -191,11 +191,11 @@ class Prediction:
             number[column] = np.where(np.isfinite(number[column]), number[column], means[where])
             cases.refuse(~np.isfinite(number[column]), f"{column} is missing, and no data set is named in trace")
         mode = cases.text["mode"].copy()
-        implied = [("rate_rps", "open"), ("concurrency", "closed"), ("batch", "static"), ("n_requests", "offline")]
+        implied = [("request_rate_rps", "open"), ("concurrency", "closed"), ("batch", "static"), ("n_requests", "offline")]
         for column, name in implied:
             mode[(mode == "") & np.isfinite(number[column])] = name
         mode[mode == ""] = "single"
-        needs = {"open": "rate_rps", "closed": "concurrency", "static": "batch"}
+        needs = {"open": "request_rate_rps", "closed": "concurrency", "static": "batch"}
         for name, column in needs.items():
             absent = (mode == name) & ~(number[column] > 0)
             cases.refuse(absent, f"mode {name} needs {column}, a number above 0")
@@ -231,7 +231,7 @@ class Prediction:
                 ranks=np.nan_to_num(number["dp_attention"][mine], nan=1.0),
             )  # fmt: skip
             self.kv[mine] = np.where(self.kv[mine] < 0, found.kv, self.kv[mine])
-            for column, values in (("max_num_batched_tokens", found.max_tokens), ("max_num_seqs", found.max_seqs)):
+            for column, values in (("max_num_batched_tokens", found.max_num_batched_tokens), ("max_num_seqs", found.max_num_seqs)):
                 number[column][mine] = np.where(np.isnan(number[column][mine]), values, number[column][mine])
             for era in set(found.era[found.era != ""]) if blank else ():
                 engines.append(engine_of(era))
@@ -264,9 +264,9 @@ class Prediction:
         own = np.isin(placed.weight, _BRING_CACHE) & group.engine.narrow_cache & _optimised(group.spec)
         narrow = (placed.kv < 0) & own
         if load.arrival in ("closed", "static"):
-            setup = bench(group.spec, placed, group.engine, _costs(group.engine), load)
+            setup = prepare(group.spec, placed, group.engine, _costs(group.engine), load)
             held = setup.memory.seqs * placed.replicas * workers
-            bits = setup.lay.weight_bytes("mlp") * 8.0
+            bits = setup.sharding.weight_bytes("mlp") * 8.0
             narrow |= (placed.kv < 0) & (held < load.concurrency) & (bits <= 8.5)
         return replace(placed, kv=np.where(narrow, FORMAT_CODE["fp8"], placed.kv)) if narrow.any() else placed
 
@@ -289,8 +289,8 @@ class Prediction:
             weight=self.weight[rows],
             act=self.act[rows],
             kv=self.kv[rows],
-            max_tokens=self.cases.number["max_num_batched_tokens"][rows],
-            max_seqs=self.cases.number["max_num_seqs"][rows],
+            max_num_batched_tokens=self.cases.number["max_num_batched_tokens"][rows],
+            max_num_seqs=self.cases.number["max_num_seqs"][rows],
             **degrees,
         )
 
@@ -301,8 +301,8 @@ class Prediction:
         requests = number["n_requests"]
         if group.mode == "offline":
             requests = np.where(np.isfinite(requests), requests, _MANY)
-        waves = np.where(self.pooled[rows], POOLED_WAVES, DEFAULT_WAVES)
-        waves = np.where(np.isfinite(requests / concurrency), requests / concurrency, waves)
+        requests_per_client = np.where(self.pooled[rows], POOLED_REQUESTS_PER_CLIENT, DEFAULT_REQUESTS_PER_CLIENT)
+        requests_per_client = np.where(np.isfinite(requests / concurrency), requests / concurrency, requests_per_client)
         full = number["osl"] / self.longest[rows]
         spread = [d.partition(":")[0] or "fixed" for d in self.cases.text["isl_dist"][rows].astype(str).tolist()]
         return Load(
@@ -312,11 +312,11 @@ class Prediction:
             share=one[None],
             hit=np.nan_to_num(number["prefix_hit"])[None],
             concurrency=concurrency,
-            rate=number["rate_rps"],
+            rate=number["request_rate_rps"],
             n_requests=requests,
             cv=one,
-            waves=waves,
-            lockstep=np.array([LOCKSTEP.get(s, 0.0) for s in spread]),
+            requests_per_client=requests_per_client,
+            synchronised=np.array([SYNCHRONISED.get(s, 0.0) for s in spread]),
             spread=np.select([np.array(spread) == k for k in SPREAD], [cut_spread(k, full) for k in SPREAD], 0.0),
             longest=np.where(np.isfinite(self.longest[rows]), self.longest[rows], np.inf),
             drafts=self.drafts[rows],

@@ -13,6 +13,7 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel.arrays import Array
+from perfmodel.vocabulary import FORMER_NAMES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +24,7 @@ TEXT = ("case_id", "model", "device", "engine", "engine_version", "weight_dtype"
 #: Number columns: (least value allowed, whether it must be whole).
 NUMBERS: dict[str, tuple[float, bool]] = {
     "n_devices": (1, True), "isl": (0, False), "osl": (0, False), "batch": (0, False), "concurrency": (0, False),
-    "rate_rps": (0, False), "n_requests": (0, False), "tp": (1, True), "pp": (1, True), "ep": (1, True),
+    "request_rate_rps": (0, False), "n_requests": (0, False), "tp": (1, True), "pp": (1, True), "ep": (1, True),
     "dp_attention": (1, True), "prefix_hit": (0, False), "prefill_workers": (1, True), "prefill_tp": (1, True),
     "prefill_ep": (1, True), "prefill_dp": (1, True), "prefill_batch": (0, False), "decode_workers": (1, True),
     "decode_tp": (1, True), "decode_ep": (1, True), "decode_dp": (1, True), "decode_batch": (0, False),
@@ -94,10 +95,11 @@ def cases_of(frame: pd.DataFrame, path: str = "table") -> Cases:
         )
     rows = len(frame)
     blank = np.full(rows, "", dtype=object)
+    known = {new: old for old, new in FORMER_NAMES.items() if old in frame.columns and new not in frame.columns}
     text = {c: _text(frame[c]) if c in frame.columns else blank for c in TEXT}
     cases = Cases(frame, text, {}, np.full(rows, "", dtype=object), path)
     for column, (least, whole) in NUMBERS.items():
-        cases.number[column] = _number(cases, column, least, whole)
+        cases.number[column] = _number(cases, known.get(column, column), least, whole)
     mode = text["mode"]
     cases.refuse((mode != "") & ~np.isin(mode, MODES), [f"mode {m!r} is none of {', '.join(MODES)}" for m in mode])
     wanted = text["recipe"]

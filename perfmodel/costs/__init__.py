@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from perfmodel.costs.calibrated import Calibrated
 from perfmodel.costs.cost import Cost, CostModel
-from perfmodel.costs.engine_factors import KERNELS, Corrected
-from perfmodel.costs.engine_kernels import OwnKernels
-from perfmodel.costs.fallback import FirstKnown
-from perfmodel.costs.launch_floor import Launched
+from perfmodel.costs.engine_factors import KERNELS, EngineFactors
+from perfmodel.costs.engine_kernels import EngineKernels
+from perfmodel.costs.fallback import Fallback
+from perfmodel.costs.launch_floor import LaunchFloor
 from perfmodel.costs.profiled import Profiled
 from perfmodel.costs.roofline import Bound, Roofline, bound
 from perfmodel.vocabulary import BOUNDS
@@ -19,10 +19,10 @@ __all__ = [
     "Cost",
     "CostModel",
     "Calibrated",
-    "Corrected",
-    "FirstKnown",
-    "Launched",
-    "OwnKernels",
+    "EngineFactors",
+    "Fallback",
+    "LaunchFloor",
+    "EngineKernels",
     "Profiled",
     "Roofline",
     "bound",

@@ -78,7 +78,7 @@ def _share(device: Device, act: str) -> float:
     return float("nan")
 
 
-def kinship(device: Device, other: Device, link: bool = False) -> float:
+def device_distance(device: Device, other: Device, link: bool = False) -> float:
     """How far two devices are apart: 0 for the same architecture and balance, from `FAR` on for another vendor's GPU,
     inf for strangers."""
     kinds = {device.kind, other.kind}
@@ -100,7 +100,7 @@ def kinship(device: Device, other: Device, link: bool = False) -> float:
 
 
 @dataclass(frozen=True)
-class Relative:
+class Donor:
     """A measured device that stands in: its table, how far away it is, and the least time its kernels take."""
 
     device: Device
@@ -157,7 +157,7 @@ class _Job:
     weight, compute, memory, link: (N,) of the candidates; weight 0 where it is not asked.
     """
 
-    def __init__(self, relative: Relative, count: int) -> None:
+    def __init__(self, relative: Donor, count: int) -> None:
         self.relative = relative
         self.weight, self.compute, self.memory, self.link = np.zeros((4, count))
 
@@ -174,7 +174,7 @@ class _Job:
 
 
 @lru_cache(maxsize=4096)
-def relatives(model: Calibrated, device: Device, family: str, want: Variant) -> tuple[Relative, ...]:
+def relatives(model: Calibrated, device: Device, family: str, want: Variant) -> tuple[Donor, ...]:
     """The nearest measured devices that have a table of the family in the formats asked for, nearest first."""
     candidates = []
     for name in store.names(model.folders):
@@ -183,15 +183,15 @@ def relatives(model: Calibrated, device: Device, family: str, want: Variant) -> 
             continue
         link = FAMILY[family].link
         donor = _donor(name)
-        far = kinship(device, donor, link) + _format_gap(profile, family, want)
+        far = device_distance(device, donor, link) + _format_gap(profile, family, want)
         far += 0.0 if link else _scarcity(profile, family)
         if np.isfinite(far) and (model.foreign or _same_make(device, donor)):
             candidates.append((far, name, profile))
-    found: list[Relative] = []
+    found: list[Donor] = []
     for far, name, profile in sorted(candidates, key=lambda c: c[:2])[:RELATIVES]:
         choice = lookup.choose(profile, family, want, model.framework) or _substitute(profile, family, want, model)
         if choice is not None:
-            found.append(Relative(_donor(name), choice, far, lookup.least_time(choice.measured, family)))
+            found.append(Donor(_donor(name), choice, far, lookup.least_time(choice.measured, family)))
     return tuple(found)
 
 
@@ -201,7 +201,7 @@ def _donor(name: str) -> Device:
     return shipped.device(name) if name in shipped.names() else hwdb.device(name)
 
 
-def itself(model: Calibrated, device: Device, family: str, want: Variant) -> tuple[Relative, ...]:
+def itself(model: Calibrated, device: Device, family: str, want: Variant) -> tuple[Donor, ...]:
     """The device itself as it was measured, before a user stated another figure: the one relative that counts; ()
     where it was not measured, or where its table holds as it is."""
     for kin in device.lineage:
@@ -214,10 +214,10 @@ def itself(model: Calibrated, device: Device, family: str, want: Variant) -> tup
         if rated.holds(device, profile, choice, family):
             return ()
         before = _before(device, kin, profile, choice, family)
-        far = kinship(device, before, FAMILY[family].link)
+        far = device_distance(device, before, FAMILY[family].link)
         if not far < FAR:
             return ()
-        return (Relative(before, choice, far, lookup.overhead(choice.measured, family)),)
+        return (Donor(before, choice, far, lookup.overhead(choice.measured, family)),)
     return ()
 
 
@@ -286,7 +286,7 @@ def _settle(answer: Cost, jobs: list[_Job], demand: Demand, hardware: Hardware) 
 
 
 def carried(
-    relative: Relative, here: Reference, variant: Variant, family: Family, shape: Mapping[str, Array]
+    relative: Donor, here: Reference, variant: Variant, family: Family, shape: Mapping[str, Array]
 ) -> tuple[Array, NDArray[np.int8], NDArray[np.bool_]]:
     """(seconds at the ceilings `here`, what binds, whether the relative's table holds the shape): the relative's time
     beyond its floor, scaled by the ratio of the bounds."""

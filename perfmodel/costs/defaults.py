@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from perfmodel.costs.calibrated import Calibrated
 from perfmodel.costs.cost import CostModel
-from perfmodel.costs.engine_factors import Corrected
-from perfmodel.costs.engine_kernels import OwnKernels
-from perfmodel.costs.fallback import FirstKnown
-from perfmodel.costs.launch_floor import Launched
+from perfmodel.costs.engine_factors import EngineFactors
+from perfmodel.costs.engine_kernels import EngineKernels
+from perfmodel.costs.fallback import Fallback
+from perfmodel.costs.launch_floor import LaunchFloor
 from perfmodel.costs.profiled import Profiled
 from perfmodel.costs.roofline import Roofline
 
@@ -28,12 +28,12 @@ def default(framework: str = "", engine: str = "") -> CostModel:
     """The best model at hand for a serving framework ('' for any): measured tables of the device itself, then those
     of its measured relatives, then a roofline with borrowed efficiencies.
 
-    engine: name of an engine file; its kernels' factors over stand-alone ones then apply (`Corrected`).
+    engine: name of an engine file; its kernels' factors over stand-alone ones then apply (`EngineFactors`).
     """
     own = framework in OWN_KERNELS
     relatives = Calibrated(framework, foreign=framework not in UNKNOWN)
     measured = Profiled(framework, shared=SHARED_KERNELS)
-    tables: tuple[CostModel, ...] = (OwnKernels(framework),) if own else (measured, relatives)
-    known = Launched(FirstKnown((*tables, Roofline())), framework)
+    tables: tuple[CostModel, ...] = (EngineKernels(framework),) if own else (measured, relatives)
+    known = LaunchFloor(Fallback((*tables, Roofline())), framework)
     # no factor makes a launch by the host shorter
-    return Launched(Corrected(known, engine), framework) if engine else known
+    return LaunchFloor(EngineFactors(known, engine), framework) if engine else known

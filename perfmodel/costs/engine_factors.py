@@ -73,7 +73,7 @@ def factors(engine: str, device: Device) -> Array:
 
 
 @dataclass(frozen=True)
-class Corrected:
+class EngineFactors:
     """Another cost model's times, multiplied by the factors of `engine` on each device."""
 
     model: CostModel

@@ -77,7 +77,7 @@ def _yardstick(device: Device, of: str) -> float:
 
 
 @dataclass(frozen=True)
-class OwnKernels:
+class EngineKernels:
     """Cost model of `engine`'s own kernels; NaN on devices and for formats without a rate."""
 
     engine: str

@@ -14,7 +14,7 @@ from perfmodel.operators.demand import Demand
 
 
 @dataclass(frozen=True)
-class FirstKnown:
+class Fallback:
     """Cost model made of others, best first. Basis, spread and bound are those of the model that answered."""
 
     models: tuple[CostModel, ...]

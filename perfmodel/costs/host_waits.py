@@ -14,7 +14,7 @@ import numpy as np
 
 from perfmodel.arrays import Array
 from perfmodel.costs.cost import Cost
-from perfmodel.deployment.sharding import Layout
+from perfmodel.deployment.sharding import Sharding
 from perfmodel.hardware.efficiency import spread
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.lora import swapped
@@ -22,18 +22,18 @@ from perfmodel.operators.step import Step
 from perfmodel.vocabulary import BASIS_CODE, LINK_BOUND
 
 
-def with_waits(lay: Layout, step: Step, terms: Iterable[tuple[Demand, Cost]]) -> Iterator[tuple[Demand, Cost]]:
+def with_waits(sharding: Sharding, step: Step, terms: Iterable[tuple[Demand, Cost]]) -> Iterator[tuple[Demand, Cost]]:
     """The priced demands of a pass, then what it waits for its host: for weights, experts and KV, and for adapters.
 
     A share s of a demand's work lies in host memory and takes `Hosted.time` in place of the device's t. Where the
     kernel itself reads over the link, it takes the longer of both: the pass waits s max(0, host - t) more. What is
     fetched ahead costs a pass what is left when all device work is done. Adapters hold up the pass that needs them.
     """
-    host = lay.host
+    host = sharding.host
     if host is None:
         yield from terms
         return
-    device, reading, wait = (np.zeros_like(lay.tp) for _ in range(3))
+    device, reading, wait = (np.zeros_like(sharding.tp) for _ in range(3))
     for demand, cost in terms:
         yield demand, cost
         took = np.where(demand.count > 0, demand.count * cost.time, 0.0)
@@ -41,7 +41,7 @@ def with_waits(lay: Layout, step: Step, terms: Iterable[tuple[Demand, Cost]]) ->
         device, reading = device + took, reading + demand.hosted * mine
         wait = wait + demand.hosted * np.maximum(mine - took, 0.0)
     left = np.maximum(reading - device, 0.0) if host.prefetch else wait
-    fetched = swapped(lay, step) / host.link
+    fetched = swapped(sharding, step) / host.link
     for name, seconds in (("host_memory", left), ("adapter_fetch", fetched)):
         if np.any(seconds > 0):
             yield _waiting(name, seconds)

@@ -42,7 +42,7 @@ def spread_of(family: str, basis: NDArray[np.int8]) -> Array:
     return spreads(family)[basis]
 
 
-#: Distance of the nearest measured relative (`calibrated.kinship`, scarcity and formats included) up to which a device
+#: Distance of the nearest measured relative (`calibrated.device_distance`, scarcity and formats included) up to which a device
 #: counts as a twin, and from which as a stranger: of another vendor or kind.
 TWIN, STRANGER = 0.75, 3.0
 

@@ -34,7 +34,7 @@ def launch_time(engine: str, device: Device) -> float:
 
 
 @dataclass(frozen=True)
-class Launched:
+class LaunchFloor:
     """Another cost model's times, none below a launch by the host of `engine`."""
 
     model: CostModel

@@ -49,7 +49,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Priced:
+class TablePrice:
     """time: s a call. basis: codes. bound: 0 compute, 1 memory, 2 link, 3 launch. least: s by the bound alone."""
 
     time: Array
@@ -176,7 +176,7 @@ def _all_rows(choice: Choice, family: Family, shape: Mapping[str, Array]) -> Arr
     return np.where(cached > 0, price(choice, family, whole).time, np.inf)
 
 
-def price(choice: Choice, family: Family, shape: Mapping[str, Array]) -> Priced:
+def price(choice: Choice, family: Family, shape: Mapping[str, Array]) -> TablePrice:
     """Time of `shape` by the chosen table."""
     item = choice.measured
     site, axis = family.locate(shape)
@@ -189,4 +189,4 @@ def price(choice: Choice, family: Family, shape: Mapping[str, Array]) -> Priced:
         time = np.where(outside, np.minimum(time, _all_rows(choice, family, shape)), time)
     basis = np.maximum(basis, np.int8(max(choice.worst, _INTERPOLATED if item.fitted else 0)))
     small = (least < LAUNCH_SHARE * time) & (time < LAUNCH_TIME)
-    return Priced(time, basis, np.where(small, LAUNCH, limit).astype(np.int8), least)
+    return TablePrice(time, basis, np.where(small, LAUNCH, limit).astype(np.int8), least)

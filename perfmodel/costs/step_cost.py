@@ -10,7 +10,7 @@ import numpy as np
 from perfmodel.arrays import Array
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.host_waits import with_waits
-from perfmodel.deployment.sharding import Layout
+from perfmodel.deployment.sharding import Sharding
 from perfmodel.hardware.columns import Hardware
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.forward import operators
@@ -56,19 +56,19 @@ class StepCost:
 _CHOOSING = ("weight", "act", "kv_bytes")
 
 
-def priced(lay: Layout, hardware: Hardware, costs: CostModel, step: Step) -> Iterator[tuple[Demand, Cost]]:
+def priced(sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step) -> Iterator[tuple[Demand, Cost]]:
     """Every demand of a pass with its cost, waits for the host among them."""
-    return with_waits(lay, step, _priced(lay, hardware, costs, step))
+    return with_waits(sharding, step, _priced(sharding, hardware, costs, step))
 
 
-def _priced(lay: Layout, hardware: Hardware, costs: CostModel, step: Step) -> Iterator[tuple[Demand, Cost]]:
+def _priced(sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step) -> Iterator[tuple[Demand, Cost]]:
     """Every demand with its cost.
 
     Demands of one family and the same formats are priced in one call, stacked along a new first axis: a look-up has a
     fixed cost, and a pass has a dozen GEMMs.
     """
     alike: dict[tuple[object, ...], list[Demand]] = {}
-    for demand in operators(lay, step):
+    for demand in operators(sharding, step):
         if np.any(demand.count):
             chosen = (np.asarray(demand.shape[k]).tobytes() for k in _CHOOSING if k in demand.shape)
             key = (demand.family, np.asarray(demand.compute).tobytes(), *chosen)
@@ -103,9 +103,9 @@ def _stacked(demands: list[Demand], count: int) -> Demand:
     )  # fmt: skip
 
 
-def step_cost(lay: Layout, hardware: Hardware, costs: CostModel, step: Step) -> StepCost:
+def step_cost(sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step) -> StepCost:
     """Price a pass and sum it; see `summed`."""
-    return summed(priced(lay, hardware, costs, step), step_shape(step, lay.tp))
+    return summed(priced(sharding, hardware, costs, step), step_shape(step, sharding.tp))
 
 
 def summed(terms: Iterable[tuple[Demand, Cost]], shape: tuple[int, ...]) -> StepCost:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.deployment.sharding import Layout
+from perfmodel.deployment.sharding import Sharding
 from perfmodel.models.lora import Adapters, adaptable, slices
 
 #: Bytes of a value of A and B, and of the intermediate between the two kernels (16 and 32 bit).
@@ -32,34 +32,34 @@ class Site(NamedTuple):
     slices: int
 
 
-def sites(lay: Layout, adapters: Adapters) -> Iterator[Site]:
+def sites(sharding: Sharding, adapters: Adapters) -> Iterator[Site]:
     """Every GEMM of the model that carries adapters, by layer kind."""
-    for block in lay.model.blocks:
-        projections = adaptable(lay.model, block)
+    for block in sharding.model.blocks:
+        projections = adaptable(sharding.model, block)
         for name in dict.fromkeys(p.gemm for p, _ in projections):
             parts = [
                 (p, heads, n) for p, heads in projections if p.gemm == name for n in slices(p, block.mlp, adapters)
             ]
             if parts:
-                outputs = sum((n / _cut(lay, p.shard, heads) for p, heads, n in parts), np.zeros_like(lay.tp))
+                outputs = sum((n / _cut(sharding, p.shard, heads) for p, heads, n in parts), np.zeros_like(sharding.tp))
                 first = parts[0][0]
-                inputs = first.k / (lay.tp if first.shard == "row" else np.ones_like(lay.tp))
+                inputs = first.k / (sharding.tp if first.shard == "row" else np.ones_like(sharding.tp))
                 yield Site(name, block.count, inputs, outputs, len(parts))
 
 
-def _cut(lay: Layout, shard: str, kv_heads: int) -> Array:
+def _cut(sharding: Sharding, shard: str, kv_heads: int) -> Array:
     """Devices that split the outputs of a matrix."""
-    ones = np.ones_like(lay.tp)
-    return {"column": lay.tp, "kv": np.minimum(lay.tp, kv_heads)}.get(shard, ones)
+    ones = np.ones_like(sharding.tp)
+    return {"column": sharding.tp, "kv": np.minimum(sharding.tp, kv_heads)}.get(shard, ones)
 
 
-def adapter_bytes(lay: Layout) -> Array:
+def adapter_bytes(sharding: Sharding) -> Array:
     """Bytes of one adapter on the fullest device. (N,)"""
-    if lay.adapters is None:
-        return np.zeros_like(lay.tp)
-    rank = lay.adapters.rank
+    if sharding.adapters is None:
+        return np.zeros_like(sharding.tp)
+    rank = sharding.adapters.rank
     total = sum(
-        (s.layers * rank * (s.slices * s.inputs + s.outputs) * _VALUE for s in sites(lay, lay.adapters)),
-        np.zeros_like(lay.tp),
+        (s.layers * rank * (s.slices * s.inputs + s.outputs) * _VALUE for s in sites(sharding, sharding.adapters)),
+        np.zeros_like(sharding.tp),
     )
-    return total * np.ceil(lay.model.layers / lay.pp) / lay.model.layers
+    return total * np.ceil(sharding.model.layers / sharding.pp) / sharding.model.layers

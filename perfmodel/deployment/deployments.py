@@ -13,7 +13,7 @@ from perfmodel.hardware.host import Host
 from perfmodel.models.lora import Adapters
 
 COLUMNS = (
-    "device", "tp", "pp", "ep", "dp", "sp", "replicas", "max_tokens", "max_seqs", "weight", "act", "kv", "host_weights",
+    "device", "tp", "pp", "ep", "dp", "cp", "replicas", "max_num_batched_tokens", "max_num_seqs", "weight", "act", "kv", "host_weights",
     "host_experts", "host_kv",
 )  # fmt: skip
 
@@ -23,9 +23,9 @@ class Deployments:
     """N candidate deployments of one model; every column is (N,).
 
     devices: what `device` (an index) points to. tp, pp: tensor and pipeline parallelism; dp: attention data
-    parallelism; ep: devices that experts are spread over (1: experts are split by TP like any MLP); sp: sequence
-    (context) parallelism of long prefills. One replica takes tp * pp * dp * sp devices. max_tokens: token budget a
-    step; max_seqs: sequences running at once a replica (NaN: as many as fit, engine's cap). weight, kv: storage-format
+    parallelism; ep: devices that experts are spread over (1: experts are split by TP like any MLP); cp: sequence
+    (context) parallelism of long prefills. One replica takes tp * pp * dp * cp devices. max_num_batched_tokens: token budget a
+    step; max_num_seqs: sequences running at once a replica (NaN: as many as fit, engine's cap). weight, kv: storage-format
     codes, -1 the model's own; act: compute-type code, -1 chosen from the weights. host_weights, host_experts, host_kv:
     shares (0 to 1) of the layers' weights, of the routed experts and of the KV cache that lie in host memory, behind
     `host`. adapters: low-rank adapters that requests use, None without.
@@ -37,10 +37,10 @@ class Deployments:
     pp: Array
     ep: Array
     dp: Array
-    sp: Array
+    cp: Array
     replicas: Array
-    max_tokens: Array
-    max_seqs: Array
+    max_num_batched_tokens: Array
+    max_num_seqs: Array
     weight: NDArray[np.intp]
     act: NDArray[np.intp]
     kv: NDArray[np.intp]
@@ -56,7 +56,7 @@ class Deployments:
     @property
     def devices_per_replica(self) -> Array:
         """Devices of one replica. (N,)"""
-        return self.tp * self.pp * self.dp * self.sp
+        return self.tp * self.pp * self.dp * self.cp
 
     def take(self, rows: NDArray[np.intp] | slice) -> Deployments:
         """The given rows, as Deployments of their own."""
@@ -76,8 +76,8 @@ def deployments(
     nothing in host memory, no adapters.
     """
     defaults = {
-        "device": 0, "tp": 1, "pp": 1, "ep": 1, "dp": 1, "sp": 1, "replicas": 1, "max_tokens": np.nan,
-        "max_seqs": np.nan, "weight": -1, "act": -1, "kv": -1, "host_weights": 0, "host_experts": 0, "host_kv": 0,
+        "device": 0, "tp": 1, "pp": 1, "ep": 1, "dp": 1, "cp": 1, "replicas": 1, "max_num_batched_tokens": np.nan,
+        "max_num_seqs": np.nan, "weight": -1, "act": -1, "kv": -1, "host_weights": 0, "host_experts": 0, "host_kv": 0,
     }  # fmt: skip
     unknown = set(columns) - set(defaults)
     if unknown:

@@ -28,10 +28,10 @@ _MXFP4 = FORMAT_CODE["mxfp4"]
 
 
 @dataclass(frozen=True)
-class Layout:
+class Sharding:
     """Columns (N,) that operators and memory share.
 
-    tp, pp, ep, dp, sp: degrees. asked, act: weight format and compute type asked for, -1 the model's own.
+    tp, pp, ep, dp, cp: degrees. asked, act: weight format and compute type asked for, -1 the model's own.
     kv_bytes: bytes a KV value. narrow: whether the device multiplies 4-bit floats, so that MXFP4 weights meet 8-bit
     activations (TensorRT-LLM and FlashInfer run gpt-oss as w4a8 on Blackwell) where none are asked for. host: what lies
     in host memory, None where nothing does. adapters: low-rank adapters, None without.
@@ -42,7 +42,7 @@ class Layout:
     pp: Array
     ep: Array
     dp: Array
-    sp: Array
+    cp: Array
     asked: Codes
     act: Codes
     kv_bytes: Array
@@ -91,7 +91,7 @@ class Layout:
         return 0.0 if self.host is None else np.asarray(getattr(self.host, what))
 
 
-def layout(model: ModelSpec, deployments: Deployments) -> Layout:
+def layout(model: ModelSpec, deployments: Deployments) -> Sharding:
     """Resolve formats and shards of `model` under each of the deployments.
 
     `InputError` for adapters of a rank beyond the model's width or on layers it has not, shares in host memory that are
@@ -102,8 +102,8 @@ def layout(model: ModelSpec, deployments: Deployments) -> Layout:
         check_rank(deployments.adapters, model)
     own_kv = FORMAT_CODE[storage(model.kv_format).name]
     kv = np.where(deployments.kv < 0, own_kv, deployments.kv)
-    return Layout(
-        model=model, tp=deployments.tp, pp=deployments.pp, ep=deployments.ep, dp=deployments.dp, sp=deployments.sp,
+    return Sharding(
+        model=model, tp=deployments.tp, pp=deployments.pp, ep=deployments.ep, dp=deployments.dp, cp=deployments.cp,
         asked=deployments.weight, act=deployments.act, kv_bytes=FORMAT_BYTES[kv],
         narrow=np.array([np.isfinite(d.peak("fp4")) for d in deployments.devices])[deployments.device],
         host=hosted(deployments), adapters=deployments.adapters,

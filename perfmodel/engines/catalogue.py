@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hwdb import InputError, UnknownName
 from perfmodel.engines.reader import load_engine
-from perfmodel.engines.versions import _YEAR, _numbers_in
+from perfmodel.engines.versions import YEAR, numbers_in
 
 if TYPE_CHECKING:
     pass
@@ -48,7 +48,7 @@ _ERA_DATES = {"vllm-v1": (2025, 3), "vllm": (2026, 1), "trtllm": (2025, 9)}
 def _of_version(family: str, eras: list[Engine], version: str) -> Engine:
     """The era of `family` that `version` falls into; the newest one marked default when the version says nothing."""
     default = next((e for e in eras if e.name == family), eras[-1])
-    numbers, date = _numbers_in(version), _YEAR.search(version)
+    numbers, date = numbers_in(version), YEAR.search(version)
     if numbers:
         older = [e for e in eras if e.since <= numbers]
         return older[-1] if older else eras[0]

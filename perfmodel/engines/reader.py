@@ -8,26 +8,27 @@ from typing import TYPE_CHECKING
 
 from hwdb.tomlfile import Table, read_toml
 from perfmodel.engines.overlap import ways
-from perfmodel.engines.versions import _numbers_in
+from perfmodel.engines.versions import numbers_in
+from perfmodel.vocabulary import FORMER_NAMES
 
 if TYPE_CHECKING:
     pass
-from perfmodel.engines.spec import GIB, KINDS, Engine, Fact, _Tier
+from perfmodel.engines.spec import GIB, KINDS, Engine, Fact, Tier
 
 #: Settings of a file: field of Engine -> (key in the file, factor to SI).
 _NUMBERS = {
-    "token_budget": ("token_budget", 1.0), "max_seqs": ("max_seqs", 1.0), "kv_block": ("kv_block_tokens", 1.0),
-    "memory_fraction": ("memory_fraction", 1.0), "reserve_bytes": ("reserve_gib", GIB),
+    "max_num_batched_tokens": ("max_num_batched_tokens", 1.0), "max_num_seqs": ("max_num_seqs", 1.0), "kv_block": ("kv_block_tokens", 1.0),
+    "gpu_memory_utilization": ("gpu_memory_utilization", 1.0), "reserve_bytes": ("reserve_gib", GIB),
     "step_host_time": ("step_host_us", 1e-6), "step_host_per_seq": ("step_host_per_seq_us", 1e-6),
     "step_host_parallel": ("step_host_parallel_us", 1e-6), "request_time": ("request_ms", 1e-3),
     "micro_batch": ("micro_batch", 1.0), "graph_seqs": ("graph_seqs", 1.0),
-    "token_budget_floor": ("token_budget_floor", 1.0), "launch_time": ("launch_us", 1e-6),
-    "lockstep": ("lockstep", 1.0), "overlap_share": ("overlap_share", 1.0),
+    "max_num_batched_tokens_floor": ("max_num_batched_tokens_floor", 1.0), "launch_time": ("launch_us", 1e-6),
+    "synchronised": ("synchronised", 1.0), "overlap_share": ("overlap_share", 1.0),
 }  # fmt: skip
 
 
 _OPTIONAL = {
-    "launch_time", "lockstep", "micro_batch", "graph_seqs", "token_budget_floor", "step_host_parallel",
+    "launch_time", "synchronised", "micro_batch", "graph_seqs", "max_num_batched_tokens_floor", "step_host_parallel",
     "budget_is_model_length", "narrow_cache", "overlap", "overlap_share", "rank_balance",
 }  # fmt: skip
 
@@ -54,12 +55,12 @@ def _fact(table: Table, key: str) -> tuple[Table, Fact]:
     return entry, Fact(value, kind, source, entry.text("note", ""))
 
 
-def _tier(table: Table) -> _Tier:
-    numbers = ("token_budget", "token_budget_offline", "max_seqs", "max_seqs_offline", "memory_fraction", "graph_seqs")
+def _tier(table: Table) -> Tier:
+    numbers = ("max_num_batched_tokens", "max_num_batched_tokens_offline", "max_num_seqs", "max_num_seqs_offline", "gpu_memory_utilization", "graph_seqs")
     values = [(k, table.number(k, above=0)) for k in numbers if k in table]
     if table.flag("per_device", False):
         values.append(("per_device", 1.0))
-    tier = _Tier(
+    tier = Tier(
         at_least=table.number("at_least_gib", 0.0, least=0) * GIB,
         below=table.number("below_gib", math.inf, above=0) * GIB,
         kinds=table.texts("kinds", ()),
@@ -74,7 +75,7 @@ def _tier(table: Table) -> _Tier:
 
 def load_engine(path: str | Path) -> Engine:
     """The engine that the TOML file at `path` describes; `InputError` names file, line and key of what is wrong."""
-    table = read_toml(path, "engine file")
+    table = read_toml(path, "engine file", FORMER_NAMES)
     facts: dict[str, Fact] = {}
     settings: dict[str, object] = {}
     for name, (key, factor) in _NUMBERS.items():
@@ -100,11 +101,11 @@ def _assemble(table: Table, settings: dict[str, object], facts: dict[str, Fact])
     since = table.text("since", "")
     made = Engine(
         name=name, family=table.text("family", name), title=table.text("title"), era=table.text("era"),
-        since=_numbers_in(since),
+        since=numbers_in(since),
         tiers=tuple(_tier(t) for t in table.tables("tier", ())), facts=facts, **settings,  # type: ignore[arg-type]
     )  # fmt: skip
     table.done(also=[*_OPTIONAL, *[k for k, _ in _NUMBERS.values()]])
-    for key, share in (("memory_fraction", made.memory_fraction), ("overlap_share", made.overlap_share)):
+    for key, share in (("gpu_memory_utilization", made.gpu_memory_utilization), ("overlap_share", made.overlap_share)):
         if not (math.isnan(share) or 0 < share <= 1 or (key == "overlap_share" and share == 0)):
             raise table.error(key, f"value {share:g} is not a share; give it between 0 and 1")
     return made

@@ -23,24 +23,25 @@ from perfmodel.engines.catalogue import engine as engine_of
 from perfmodel.engines.spec import Engine
 from perfmodel.models import ModelSpec, aliases
 from perfmodel.models import model as model_of
+from perfmodel.vocabulary import FORMER_NAMES
 
 if TYPE_CHECKING:
     from hwdb import Device
 
 TABLE = Path(__file__).with_name("recipes.toml")
 #: Settings that rows which leave them blank may be read with.
-ASSUMABLE = ("era", "kv", "max_tokens", "max_seqs")
+ASSUMABLE = ("era", "kv", "max_num_batched_tokens", "max_num_seqs")
 _NAN = float("nan")
-_NUMBERS = ("max_tokens", "prompt_multiple", "max_seqs", "graph_seqs")
+_NUMBERS = ("max_num_batched_tokens", "prompt_multiple", "max_num_seqs", "graph_seqs")
 
 
 @dataclass(frozen=True)
 class Recipe:
     """What one publication sets for some models, weights and devices; NaN, None or an empty text: left to the engine.
 
-    models: base models; devices: names, or how the architecture begins. kv: format of the KV cache. max_tokens: tokens
-    a step, at least `prompt_multiple` times the longest prompt. max_seqs: sequences at once. graph_seqs: largest batch
-    in captured graphs. memory_fraction, prefix_cache: as in an engine file. era: engine file whose behaviour the flags
+    models: base models; devices: names, or how the architecture begins. kv: format of the KV cache. max_num_batched_tokens: tokens
+    a step, at least `prompt_multiple` times the longest prompt. max_num_seqs: sequences at once. graph_seqs: largest batch
+    in captured graphs. gpu_memory_utilization, prefix_cache: as in an engine file. era: engine file whose behaviour the flags
     give. since: first release. assumed: settings that rows which leave them blank are read with (see `ASSUMABLE`).
     """
 
@@ -53,11 +54,11 @@ class Recipe:
     since: tuple[int, ...]
     era: str = ""
     kv: str = ""
-    max_tokens: float = _NAN
+    max_num_batched_tokens: float = _NAN
     prompt_multiple: float = _NAN
-    max_seqs: float = _NAN
+    max_num_seqs: float = _NAN
     graph_seqs: float = _NAN
-    memory_fraction: float = _NAN
+    gpu_memory_utilization: float = _NAN
     prefix_cache: bool | None = None
     assumed: tuple[str, ...] = ()
     note: str = ""
@@ -85,18 +86,18 @@ class Recipe:
 
         SGLang divides the chunk it is given among the ranks (sgl-project/sglang server_args.py, enable_dp_attention).
         """
-        flat = self.max_tokens / (np.asarray(ranks, float) if self.engine == "sglang" else 1.0)
+        flat = self.max_num_batched_tokens / (np.asarray(ranks, float) if self.engine == "sglang" else 1.0)
         return np.fmax(flat, self.prompt_multiple * np.asarray(prompt, float))
 
     def columns(self, prompt: Array | float = _NAN, ranks: Array | float = 1.0) -> dict[str, Any]:
-        """What to give `deployments(...)` besides devices and degrees: kv, max_tokens, max_seqs.
+        """What to give `deployments(...)` besides devices and degrees: kv, max_num_batched_tokens, max_num_seqs.
 
         prompt: tokens of the longest prompt; ranks: attention data parallelism.
         """
         return {
             "kv": FORMAT_CODE[self.kv] if self.kv else -1,
-            "max_tokens": self.budget(prompt, ranks),
-            "max_seqs": self.max_seqs,
+            "max_num_batched_tokens": self.budget(prompt, ranks),
+            "max_num_seqs": self.max_num_seqs,
         }
 
     def tuned(self, engine: Engine, device: Device) -> Engine:
@@ -107,12 +108,12 @@ class Recipe:
         later = engine_of(self.era) if self.era else engine
         base = later if later.since > engine.since else engine
         limits = base.limits(device)
-        own = {"memory_fraction": self.memory_fraction, "graph_seqs": self.graph_seqs}
+        own = {"gpu_memory_utilization": self.gpu_memory_utilization, "graph_seqs": self.graph_seqs}
         values = {k: getattr(limits, k) if v != v else v for k, v in own.items()}
         prefix = base.prefix_cache if self.prefix_cache is None else self.prefix_cache
         # limits by device are folded in, or they would win over the recipe's
         return base.changed(
-            tiers=(), token_budget=limits.token_budget, max_seqs=limits.max_seqs, prefix_cache=prefix, **values
+            tiers=(), max_num_batched_tokens=limits.max_num_batched_tokens, max_num_seqs=limits.max_num_seqs, prefix_cache=prefix, **values
         )
 
 
@@ -144,7 +145,7 @@ def _recipe(table: Table) -> Recipe:
         name=table.text("name"), engine=engine_of(table.text("engine")).family, models=table.texts("models"),
         weights=tuple(_plain(w) for w in table.texts("weights")), devices=table.texts("devices"),
         sources=table.texts("sources"), since=_release(table), era=engine_of(era).name if era else "",
-        kv=storage(kv).name if kv else "", memory_fraction=table.number("memory_fraction", _NAN, above=0, most=1),
+        kv=storage(kv).name if kv else "", gpu_memory_utilization=table.number("gpu_memory_utilization", _NAN, above=0, most=1),
         prefix_cache=prefix, assumed=_assumed(table), note=table.text("note", ""), **numbers,
     )  # fmt: skip
     table.done(also=("prefix_cache",))
@@ -153,7 +154,7 @@ def _recipe(table: Table) -> Recipe:
 
 def read_recipes(path: str | Path) -> tuple[Recipe, ...]:
     """The recipes of the TOML file at `path`, in its order; `InputError` or `UnknownName` for what makes no sense."""
-    top = read_toml(path, "table of recipes")
+    top = read_toml(path, "table of recipes", FORMER_NAMES)
     found = tuple(_recipe(t) for t in top.tables("recipe"))
     top.done()
     return found
@@ -213,8 +214,8 @@ class Assumed(NamedTuple):
     a step and rank, sequences at once (NaN: the engine's own), name of the engine's era (empty: as it is)."""
 
     kv: NDArray[np.intp]
-    max_tokens: Array
-    max_seqs: Array
+    max_num_batched_tokens: Array
+    max_num_seqs: Array
     era: NDArray[np.object_]
 
 

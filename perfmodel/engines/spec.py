@@ -42,14 +42,14 @@ class Limits:
     graph_seqs: largest decode batch replayed from captured graphs; above it every kernel is launched by itself.
     """
 
-    token_budget: float
-    max_seqs: float
-    memory_fraction: float
+    max_num_batched_tokens: float
+    max_num_seqs: float
+    gpu_memory_utilization: float
     graph_seqs: float
 
 
 @dataclass(frozen=True)
-class _Tier:
+class Tier:
     """Defaults for some devices; the first tier whose conditions all hold applies."""
 
     at_least: float
@@ -76,18 +76,18 @@ class _Tier:
 class Engine:
     """One engine in one era. Unknown numbers are NaN; each setting's source is in `facts`.
 
-    token_budget: tokens a step, prefill and decode together (inf: no budget). budget_is_model_length: the budget is
-    the longest sequence served (vLLM V0 without chunking), at least `token_budget_floor`. max_seqs: sequences running
+    max_num_batched_tokens: tokens a step, prefill and decode together (inf: no budget). budget_is_model_length: the budget is
+    the longest sequence served (vLLM V0 without chunking), at least `max_num_batched_tokens_floor`. max_num_seqs: sequences running
     at once a replica. micro_batch: tokens the kernels see at once where a step is cut again (llama.cpp), else NaN.
     chunked_prefill: a prompt may be spread over steps. prefill_first: prompts run in steps of their own, before
     decodes; otherwise both share a step. kv_block: tokens a KV block. admission: `grow` (blocks as needed), `reserve`
     (input plus output at admission), `contiguous` (longest sequence at admission). preemption: what a grower does
-    when blocks run out: `recompute`, `swap` or `none`. memory_fraction applies by memory_rule: `total` (of the
+    when blocks run out: `recompute`, `swap` or `none`. gpu_memory_utilization applies by memory_rule: `total` (of the
     device, holding weights, activations and KV), `static` (of the device, weights and KV only), `free` (of what
     weights and activations leave, KV only). reserve_bytes: kept back besides (context, graphs, libraries).
     Host time of a step in seconds: step_host_time + step_host_per_seq * running sequences, plus step_host_parallel
     when a replica has more than one device; hidden behind the device where overlap_scheduling is on.
-    lockstep: share of a closed loop's opening burst that still moves together when all lengths are equal.
+    synchronised: share of a closed loop's opening burst that still moves together when all lengths are equal.
     launch_time: host seconds to launch one kernel outside a captured graph; such a pass takes at least its launches.
     request_time: seconds a request spends in the front end before and after the engine (HTTP, tokens).
     narrow_cache: checkpoints with fp8 or fp4 weights bring an fp8 KV cache.
@@ -100,12 +100,12 @@ class Engine:
     family: str
     title: str
     era: str
-    token_budget: float
-    max_seqs: float
+    max_num_batched_tokens: float
+    max_num_seqs: float
     chunked_prefill: bool
     prefill_first: bool
     kv_block: float
-    memory_fraction: float
+    gpu_memory_utilization: float
     reserve_bytes: float
     graph_capture: bool
     overlap_scheduling: bool
@@ -121,15 +121,15 @@ class Engine:
     launch_time: float = 0.0
     overlap: str = "none"
     overlap_share: float = NAN
-    lockstep: float = 1.0
+    synchronised: float = 1.0
     micro_batch: float = NAN
     graph_seqs: float = NAN
-    token_budget_floor: float = NAN
+    max_num_batched_tokens_floor: float = NAN
     budget_is_model_length: bool = False
     narrow_cache: bool = False
     rank_balance: bool = False
     since: tuple[int, ...] = ()
-    tiers: tuple[_Tier, ...] = field(default=(), repr=False)
+    tiers: tuple[Tier, ...] = field(default=(), repr=False)
     facts: Mapping[str, Fact] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -150,13 +150,13 @@ class Engine:
             value = chosen.get(name, plain)
             return chosen.get(f"{name}_offline", value) if offline else value
 
-        budget = pick("token_budget", self.token_budget) * scale
+        budget = pick("max_num_batched_tokens", self.max_num_batched_tokens) * scale
         if self.budget_is_model_length and max_model_len == max_model_len:
-            budget = max(max_model_len, self.token_budget_floor)
+            budget = max(max_model_len, self.max_num_batched_tokens_floor)
         return Limits(
-            token_budget=budget,
-            max_seqs=pick("max_seqs", self.max_seqs) * scale,
-            memory_fraction=pick("memory_fraction", self.memory_fraction),
+            max_num_batched_tokens=budget,
+            max_num_seqs=pick("max_num_seqs", self.max_num_seqs) * scale,
+            gpu_memory_utilization=pick("gpu_memory_utilization", self.gpu_memory_utilization),
             graph_seqs=pick("graph_seqs", self.graph_seqs),
         )
 

@@ -9,22 +9,22 @@ if TYPE_CHECKING:
     pass
 
 
-_FOREIGN = re.compile(
+FOREIGN = re.compile(
     r"(pytorch|torch|cuda|rocm|tensorrt|rhel|ubuntu|triton|aiter|transformers)[\s:\-v=+]*[\d.]+\S*", re.I
 )
 
 
-_VERSION = re.compile(r"(?<![\d.])v?(\d+)\.(\d+)")
+VERSION = re.compile(r"(?<![\d.])v?(\d+)\.(\d+)")
 
 
-_YEAR = re.compile(r"\b20(\d\d)-(\d\d)\b")
+YEAR = re.compile(r"\b20(\d\d)-(\d\d)\b")
 
 
-def _numbers_in(version: str) -> tuple[int, ...]:
+def numbers_in(version: str) -> tuple[int, ...]:
     """First `major.minor` in a version text that is not another package's, or ().
 
-    >>> _numbers_in("vLLM 0.6.5.dev964+mlperf50, Pytorch 2.7.0a0"), _numbers_in("TensorRT 10.8, CUDA 12.8")
+    >>> numbers_in("vLLM 0.6.5.dev964+mlperf50, Pytorch 2.7.0a0"), numbers_in("TensorRT 10.8, CUDA 12.8")
     ((0, 6), ())
     """
-    found = _VERSION.search(_FOREIGN.sub(" ", version))
+    found = VERSION.search(FOREIGN.sub(" ", version))
     return (int(found.group(1)), int(found.group(2))) if found else ()

@@ -13,7 +13,7 @@ from perfmodel.estimates.intervals import spread
 from perfmodel.memory.budget import Memory
 from perfmodel.power import device as watts
 from perfmodel.serving.served import Served
-from perfmodel.serving.steps import Passes
+from perfmodel.serving.steps import StepModel
 from perfmodel.workload.load import Load
 from perfmodel.workload.slo import RANKS
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 from perfmodel.estimates.estimates import Estimates
 
 
-def assemble(passes: Passes, memory: Memory, load: Load, served: Served, deployments: Deployments) -> Estimates:
+def assemble(passes: StepModel, memory: Memory, load: Load, served: Served, deployments: Deployments) -> Estimates:
     """Put the parts of an estimate together; `load` is that of one replica."""
     replicas = deployments.replicas
     devices = deployments.devices_per_replica * replicas
@@ -34,7 +34,7 @@ def assemble(passes: Passes, memory: Memory, load: Load, served: Served, deploym
     basis = np.maximum(decode.basis, prefill.basis.max(axis=0)).astype(np.int8)
     by_class = {
         "ttft": served.ttft, "tpot": served.tpot, "e2e": e2e, "wait": served.wait + served.burst,
-        "prefill": served.prefill, "stall": served.stall, "itl_tail": served.mixed_step,
+        "prefill": served.prefill, "interference": served.interference, "itl_tail": served.mixed_step,
         "step": served.step / load.accepted, "input": load.input, "output": load.output, "share": load.share,
     }  # fmt: skip
     shape = np.broadcast_shapes(*(np.shape(v) for v in by_class.values()))
@@ -69,11 +69,11 @@ def _prefill_rate(load: Load, served: Served) -> Array:
     return load.mean(load.new) * together / np.maximum(load.mean(served.prefill), 1e-12)
 
 
-def _power(passes: Passes, load: Load, served: Served) -> Array:
+def _power(passes: StepModel, load: Load, served: Served) -> Array:
     """Watts a device, its time split between decode passes, prefill passes, host and idling. (N,)"""
     decode, prefill = served.decode_cost, served.prefill_cost
     steps = load.mean(np.maximum(load.output - 1.0, 0.0)) / load.accepted / np.maximum(served.running, 1.0)
-    prompt = np.sum(prefill.bound * load.share * served.prefill_passes, axis=1) / passes.lay.pp
+    prompt = np.sum(prefill.bound * load.share * served.prefill_steps, axis=1) / passes.sharding.pp
     bound = decode.bound * steps + prompt
     busy_time = bound.sum(axis=0)
     wall = np.maximum(1.0 / np.maximum(served.rate, 1e-12), busy_time)

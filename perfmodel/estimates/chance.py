@@ -53,7 +53,7 @@ def keeps(estimates: Estimates, slo: Slo, confidence: float = 0.5) -> Mask:
     return out
 
 
-def strain(estimates: Estimates, slo: Slo, confidence: float = 0.5) -> tuple[Array, NDArray[np.intp]]:
+def slo_ratio(estimates: Estimates, slo: Slo, confidence: float = 0.5) -> tuple[Array, NDArray[np.intp]]:
     """(N,) the worst ratio of a value to what is allowed, and which objective it is; 1 is just kept, inf saturated."""
     if not slo.objectives:
         return np.where(estimates.saturated, np.inf, 0.0), np.zeros(len(estimates), dtype=np.intp)

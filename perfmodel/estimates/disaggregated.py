@@ -16,7 +16,7 @@ from perfmodel.engines.catalogue import engine as engine_of
 from perfmodel.engines.spec import Engine
 from perfmodel.estimates.assemble import assemble
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.estimator import Bench, bench, check
+from perfmodel.estimates.estimator import Prepared, check, prepare
 from perfmodel.hardware.columns import Hardware
 from perfmodel.hardware.network import path
 from perfmodel.memory.kv_cache import sequence_bytes
@@ -102,18 +102,18 @@ def estimate_pools(
     costs = costs or default(engine.family, engine.name)
     # a prefill worker holds prompts only while it computes them; a decode worker sees whole sequences
     brief = replace(demand, output=np.ones_like(demand.output))
-    front = bench(model, pools[0], engine, costs, brief)
-    back = bench(model, pools[1], engine, costs, demand)
+    front = prepare(model, pools[0], engine, costs, brief)
+    back = prepare(model, pools[1], engine, costs, demand)
     prompts = prompt_pool(front.passes, demand, workers[0], np.where(np.isfinite(batch), batch, np.inf))
     served = _tandem(front, back, demand, prompts, workers[1])
     return _assemble(front, back, demand, prompts, served, pools, workers)
 
 
-def _tandem(front: Bench, back: Bench, demand: Load, prompts: PromptPool, second: Array) -> Served:
+def _tandem(front: Prepared, back: Prepared, demand: Load, prompts: PromptPool, second: Array) -> Served:
     """Both pools in equilibrium, as one deployment; rates and running sequences are of all workers."""
     transfer = transfer_time(front, back, demand)
 
-    cap = np.minimum(back.memory.room_for(), np.where(np.isfinite(back.passes.max_seqs), back.passes.max_seqs, 8192.0))
+    cap = np.minimum(back.memory.room_for(), np.where(np.isfinite(back.passes.max_num_seqs), back.passes.max_num_seqs, 8192.0))
     knots, steps = decode_curve(back.passes, demand, cap, _KNOTS)
     token = steps / demand.accepted
     tokens = np.maximum(demand.mean(demand.output) - 1.0, 0.0)
@@ -122,7 +122,7 @@ def _tandem(front: Bench, back: Bench, demand: Load, prompts: PromptPool, second
     running = _running(rate / second, (knots, token, tokens), cap)
     decode_cost, step = back.passes.decode(np.maximum(running, 1e-6), demand.decode_context, demand.drafts)
     population = np.where(np.isfinite(demand.concurrency), demand.concurrency, demand.n_requests)
-    share = np.clip(1.0 / np.maximum(demand.waves, 1.0), 0.0, 1.0) if demand.arrival == "closed" else 0.0
+    share = np.clip(1.0 / np.maximum(demand.requests_per_client, 1.0), 0.0, 1.0) if demand.arrival == "closed" else 0.0
     opening = (np.nan_to_num(population, nan=1.0) - 1.0) / 2.0 / prompts.most
     burst = share * np.maximum(opening - wait, 0.0)
     prefill = prompts.alone + (prompts.computing(rate, wait) - prompts.times[0]) + transfer
@@ -132,20 +132,20 @@ def _tandem(front: Bench, back: Bench, demand: Load, prompts: PromptPool, second
         rate = population / demand.mean(ttft + np.maximum(demand.output - 1.0, 0.0) * tpot)  # Little's law
     return Served(
         ttft=ttft, tpot=tpot,
-        wait=zero + wait, burst=zero + burst, prefill=prefill, step=step, stall=zero, mixed_step=step,
+        wait=zero + wait, burst=zero + burst, prefill=prefill, step=step, interference=zero, mixed_step=step,
         running=running, rate=rate, saturated=_saturated(demand, rate), decode_cost=decode_cost,
-        prefill_cost=prompts.cost, prefill_passes=prompts.passes,
+        prefill_cost=prompts.cost, prefill_steps=prompts.passes,
     )  # fmt: skip
 
 
-def transfer_time(front: Bench, back: Bench, demand: Load) -> Array:
+def transfer_time(front: Prepared, back: Prepared, demand: Load) -> Array:
     """Seconds to hand a prompt over: `HAND_OVER`, and its KV cache over the network, on each device of either worker
     the share that it holds, at the slower end's rate. NaN where a device's network is not known. (C, N)
 
     Layers can leave as soon as they are computed, which would hide most of it (Splitwise, sec. 4.3); engines do not do
     so by default, so it counts in full.
     """
-    held = np.maximum(sequence_bytes(front.lay, demand.input), sequence_bytes(back.lay, demand.input))
+    held = np.maximum(sequence_bytes(front.sharding, demand.input), sequence_bytes(back.sharding, demand.input))
     bandwidth, latency = between(front.hardware, back.hardware)
     return held / bandwidth + latency + HAND_OVER
 
@@ -209,8 +209,8 @@ def _running(rate: Array, curve: tuple[Array, Array, Array], cap: Array) -> Arra
 
 
 def _assemble(
-    front: Bench,
-    back: Bench,
+    front: Prepared,
+    back: Prepared,
     demand: Load,
     prompts: PromptPool,
     served: Served,
@@ -222,7 +222,7 @@ def _assemble(
     per = [p.devices_per_replica for p in pools]
     devices = per[0] * workers[0] + per[1] * workers[1]
     outputs, inputs = demand.mean(demand.output), demand.mean(demand.input)
-    busy = demand.mean(np.sum(served.prefill_cost.bound, axis=0) * served.prefill_passes) * served.rate / workers[0]
+    busy = demand.mean(np.sum(served.prefill_cost.bound, axis=0) * served.prefill_steps) * served.rate / workers[0]
     busy = np.clip(busy, 0.0, 1.0)
     prompt = np.sum(served.prefill_cost.bound * demand.share, axis=1)
     drawn = watts.busy_power(front.hardware, prompt, np.zeros_like(busy))

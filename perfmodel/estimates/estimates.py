@@ -43,7 +43,7 @@ class Estimates:
     itl_tail: Array
     wait: Array
     prefill: Array
-    stall: Array
+    interference: Array
     step: Array
     input: Array
     output: Array
@@ -127,7 +127,7 @@ class Estimates:
         steps = np.maximum(self.output - 1.0, 1.0)
         hits = self._interrupted * steps
         # a Poisson number of prompts of different lengths: variance hits x their mean square
-        uneven = np.sqrt(self.mean(np.square(self.stall))) / np.maximum(self.mean(self.stall), 1e-12)
+        uneven = np.sqrt(self.mean(np.square(self.interference))) / np.maximum(self.mean(self.interference), 1e-12)
         return np.sqrt(hits) * np.maximum(self.itl_tail - self.step, 0.0) * np.maximum(uneven, 1.0) / steps
 
     @classmethod

@@ -11,7 +11,7 @@ from perfmodel.arrays import Array
 from perfmodel.costs.cost import CostModel
 from perfmodel.costs.defaults import default
 from perfmodel.deployment.deployments import Deployments
-from perfmodel.deployment.sharding import Layout, layout
+from perfmodel.deployment.sharding import Sharding, layout
 from perfmodel.engines.catalogue import engine as engine_of
 from perfmodel.engines.spec import Engine
 from perfmodel.estimates.assemble import assemble
@@ -21,7 +21,7 @@ from perfmodel.memory.budget import Memory, memory
 from perfmodel.models import ModelSpec
 from perfmodel.serving.closed_form import serve
 from perfmodel.serving.served import Served
-from perfmodel.serving.steps import Passes
+from perfmodel.serving.steps import StepModel
 from perfmodel.workload.load import Load, load
 from perfmodel.workload.workload import Workload
 
@@ -30,41 +30,41 @@ CHUNK = 8192
 
 
 @dataclass(frozen=True)
-class Bench:
+class Prepared:
     """Everything about N candidates that does not depend on the load: layout, hardware, memory, passes."""
 
-    lay: Layout
+    sharding: Sharding
     hardware: Hardware
     memory: Memory
-    passes: Passes
+    passes: StepModel
 
 
-def bench(model: ModelSpec, deployments: Deployments, engine: Engine, costs: CostModel, load: Load) -> Bench:
+def prepare(model: ModelSpec, deployments: Deployments, engine: Engine, costs: CostModel, load: Load) -> Prepared:
     """Lay the model out on each deployment; the mean length of `load` decides what fits."""
-    lay = layout(model, deployments)
+    sharding = layout(model, deployments)
     columns = hardware(deployments.devices, deployments.device)
     longest = np.max(load.input + load.output, axis=0)
     budget, cap, fraction, graph = _limits(
         engine, deployments, longest, load.arrival in ("static", "offline", "single")
     )
     context = longest if engine.admission == "contiguous" else load.held(0.5 if engine.admission == "grow" else 1.0)
-    space = memory(lay, columns, engine, fraction=fraction, tokens=np.minimum(budget, 16384.0), context=context)
-    return Bench(lay, columns, space, Passes(lay, columns, engine, costs, budget, cap, graph))
+    space = memory(sharding, columns, engine, fraction=fraction, tokens=np.minimum(budget, 16384.0), context=context)
+    return Prepared(sharding, columns, space, StepModel(sharding, columns, engine, costs, budget, cap, graph))
 
 
 def _limits(engine: Engine, deployments: Deployments, longest: Array, offline: bool) -> tuple[Array, ...]:
     """Token budget, sequence cap (a replica), memory fraction, largest captured batch: the deployment's own, else the
     engine's. (N,)"""
     limits = [engine.limits(d, offline=offline) for d in deployments.devices]
-    table = np.array([(x.token_budget, x.max_seqs, x.memory_fraction, x.graph_seqs) for x in limits])[
+    table = np.array([(x.max_num_batched_tokens, x.max_num_seqs, x.gpu_memory_utilization, x.graph_seqs) for x in limits])[
         deployments.device
     ]
-    budget = np.where(np.isfinite(deployments.max_tokens), deployments.max_tokens, table[:, 0])
+    budget = np.where(np.isfinite(deployments.max_num_batched_tokens), deployments.max_num_batched_tokens, table[:, 0])
     if engine.budget_is_model_length:
-        budget = np.where(np.isfinite(deployments.max_tokens), budget, np.maximum(longest, engine.token_budget_floor))
+        budget = np.where(np.isfinite(deployments.max_num_batched_tokens), budget, np.maximum(longest, engine.max_num_batched_tokens_floor))
     budget = np.where(np.isfinite(engine.micro_batch), np.minimum(budget, engine.micro_batch), budget)
-    own_cap = np.isfinite(deployments.max_seqs)
-    cap = np.where(own_cap, deployments.max_seqs, table[:, 1] * deployments.dp)
+    own_cap = np.isfinite(deployments.max_num_seqs)
+    cap = np.where(own_cap, deployments.max_num_seqs, table[:, 1] * deployments.dp)
     return budget * deployments.dp, np.where(np.isnan(cap), np.inf, cap), table[:, 2], table[:, 3]
 
 
@@ -105,7 +105,7 @@ def _rows(load: Load, rows: slice) -> Load:
 
 def check(deployments: Deployments) -> None:
     """Raise `InputError` for degrees of parallelism that are no whole number of at least 1."""
-    for name in ("tp", "pp", "ep", "dp", "sp", "replicas"):
+    for name in ("tp", "pp", "ep", "dp", "cp", "replicas"):
         values = getattr(deployments, name)
         bad = ~(np.isfinite(values) & (values >= 1) & (values == np.floor(values)))
         if bad.any():
@@ -114,7 +114,7 @@ def check(deployments: Deployments) -> None:
 
 
 def _estimate(model: ModelSpec, load: Load, deployments: Deployments, engine: Engine, costs: CostModel) -> Estimates:
-    setup = bench(model, deployments, engine, costs, load)
+    setup = prepare(model, deployments, engine, costs, load)
     replica = per_replica(load, deployments.replicas)
     served: Served = serve(setup.passes, replica, setup.memory.room_for())
     return assemble(setup.passes, setup.memory, replica, served, deployments)

@@ -15,13 +15,13 @@ from perfmodel.deployment.deployments import Deployments
 from perfmodel.engines.catalogue import engine as engine_of
 from perfmodel.engines.overlap import overlap
 from perfmodel.engines.spec import Engine
-from perfmodel.estimates.estimator import bench, per_replica
+from perfmodel.estimates.estimator import per_replica, prepare
 from perfmodel.hardware.columns import Hardware
 from perfmodel.models import ModelSpec
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.step import step_shape
 from perfmodel.serving.closed_form import serve
-from perfmodel.serving.steps import Pass, Passes
+from perfmodel.serving.steps import PlannedStep, StepModel
 from perfmodel.vocabulary import BASES
 from perfmodel.workload.load import load
 from perfmodel.workload.workload import Workload
@@ -66,23 +66,23 @@ def explain(
     costs = costs or default(chosen.family, chosen.name)
     one = deployments.take(np.array([row]))
     demand = load(workload, 1)
-    setup = bench(model, one, chosen, costs, demand)
+    setup = prepare(model, one, chosen, costs, demand)
     replica = per_replica(demand, one.replicas)
     served = serve(setup.passes, replica, setup.memory.room_for())
     seen = np.where(np.isfinite(served.seen), served.seen, served.running)
     new, cached = replica.mean(replica.new), replica.mean(replica.cached)
     passes = setup.passes
     return (
-        *_phase("prefill", passes, passes.prefill_pass(new, cached)),
-        *_phase("decode", passes, passes.decode_pass(seen, replica.decode_context, replica.drafts)),
+        *_phase("prefill", passes, passes.prefill_step(new, cached)),
+        *_phase("decode", passes, passes.decode_step(seen, replica.decode_context, replica.drafts)),
     )
 
 
-def _phase(phase: str, passes: Passes, one: Pass) -> list[Term]:
+def _phase(phase: str, passes: StepModel, one: PlannedStep) -> list[Term]:
     """Operators of one pass, then what the host adds, then (below zero) what hides behind something else."""
     cost = passes.price(one.step)
     batches = int(np.ravel(cost.batches)[0])
-    every = list(priced(passes.lay, passes.hardware, passes.costs, one.step.part(batches)))
+    every = list(priced(passes.sharding, passes.hardware, passes.costs, one.step.part(batches)))
     wall = float(np.ravel(passes.wall(cost, one.seqs, captured=one.captured, factor=one.factor))[0])
     out = []
     for d, c in every:
@@ -103,11 +103,11 @@ def _phase(phase: str, passes: Passes, one: Pass) -> list[Term]:
             Term(phase, "host", "host", 1.0, host, host / wall, "launch", float("nan"), "roofline", float("nan"))
         )
     if hidden > 0:
-        out.append(_hidden(phase, passes, summed(every, step_shape(one.step, passes.lay.tp)), hidden, wall))
+        out.append(_hidden(phase, passes, summed(every, step_shape(one.step, passes.sharding.tp)), hidden, wall))
     return out
 
 
-def _hidden(phase: str, passes: Passes, cost: StepCost, hidden: float, wall: float) -> Term:
+def _hidden(phase: str, passes: StepModel, cost: StepCost, hidden: float, wall: float) -> Term:
     """Time below zero: what runs behind something else; its name says who hides behind whom."""
     way = overlap(passes.engine.overlap, passes.engine.overlap_share)
     assert way is not None  # something hides

@@ -8,7 +8,7 @@ import numpy as np
 
 from perfmodel.arrays import Array
 from perfmodel.deployment.adapters import adapter_bytes
-from perfmodel.deployment.sharding import Layout
+from perfmodel.deployment.sharding import Sharding
 from perfmodel.engines.spec import Engine
 from perfmodel.hardware.columns import Hardware
 from perfmodel.memory.kv_cache import sequence_bytes
@@ -95,27 +95,27 @@ class Memory:
         return f"{fixed:.1f} GB of weights and {each:.2f} GB a sequence exceed {room:.1f} GB of host memory a device"
 
 
-def activation_bytes(lay: Layout, tokens: Array, logits: Array) -> Array:
+def activation_bytes(sharding: Sharding, tokens: Array, logits: Array) -> Array:
     """Peak activations of a pass of `tokens`, and float32 logits of `logits` rows. (N,)"""
-    model = lay.model
-    width = np.full_like(lay.tp, float(model.hidden) * 2.0)
+    model = sharding.model
+    width = np.full_like(sharding.tp, float(model.hidden) * 2.0)
     for block in model.blocks:
         if block.mlp:
             inner = block.mlp.intermediate * (block.mlp.top_k if block.mlp.experts else 1.0)
-            width = np.maximum(width, model.hidden + inner / lay.tp)
-    return tokens * width * _ACTIVATION_BYTES + logits * model.vocab / lay.tp * _LOGIT_BYTES
+            width = np.maximum(width, model.hidden + inner / sharding.tp)
+    return tokens * width * _ACTIVATION_BYTES + logits * model.vocab / sharding.tp * _LOGIT_BYTES
 
 
 def memory(
-    lay: Layout, hardware: Hardware, engine: Engine, *, fraction: Array, tokens: Array, context: Array
+    sharding: Sharding, hardware: Hardware, engine: Engine, *, fraction: Array, tokens: Array, context: Array
 ) -> Memory:
     """Memory of each candidate: `fraction` of the device usable, `tokens` a step, sequences of mean length `context`.
 
     fraction follows the engine's rule: of the whole device (`total`, `static`), or of what weights and activations
     leave (`free`). All (N,).
     """
-    weights, adapters = weights_per_device(lay), adapters_held(lay)
-    activations = activation_bytes(lay, tokens / lay.dp, np.minimum(tokens, 256.0) / lay.dp)
+    weights, adapters = weights_per_device(sharding), adapters_held(sharding)
+    activations = activation_bytes(sharding, tokens / sharding.dp, np.minimum(tokens, 256.0) / sharding.dp)
     reserve = np.full_like(weights, np.nan_to_num(engine.reserve_bytes))
     if engine.memory_rule == "free":
         room = (hardware.memory - weights - adapters - activations - reserve) * fraction
@@ -126,22 +126,22 @@ def memory(
         room = usable - weights - adapters - beside - reserve
     block = np.nan_to_num(engine.kv_block, nan=1.0)
     held = np.ceil(context / max(block, 1.0)) * max(block, 1.0) if block > 1 else context
-    sequence = sequence_bytes(lay, held, 1.0 - lay.hosted("kv"))
-    space, fixed, each = _host(lay, sequence_bytes(lay, held) - sequence)
+    sequence = sequence_bytes(sharding, held, 1.0 - sharding.hosted("kv"))
+    space, fixed, each = _host(sharding, sequence_bytes(sharding, held) - sequence)
     with np.errstate(divide="ignore", invalid="ignore"):
         seqs = np.where(sequence > 0, np.floor(np.maximum(room, 0.0) / sequence), np.where(room > 0, np.inf, 0.0))
         behind = np.where(each > 0, np.floor((space - fixed) / each), np.where(fixed > space, 0.0, np.inf))
     behind = np.where(np.isnan(space), np.inf, np.maximum(behind, 0.0))
     room = np.where(behind < seqs, np.where(np.isfinite(behind), behind, 0.0) * sequence, room)
     return Memory(
-        hardware.memory, usable, weights, activations, reserve, sequence, room, np.minimum(seqs, behind) * lay.dp,
+        hardware.memory, usable, weights, activations, reserve, sequence, room, np.minimum(seqs, behind) * sharding.dp,
         adapters, space, fixed, each,
     )  # fmt: skip
 
 
-def _host(lay: Layout, sequence: Array) -> tuple[Array, Array, Array]:
+def _host(sharding: Sharding, sequence: Array) -> tuple[Array, Array, Array]:
     """(capacity, bytes of weights and adapters, bytes a sequence) of a device's share of host memory. (N,)"""
-    if lay.host is None:
-        return np.full_like(lay.tp, np.nan), np.zeros_like(lay.tp), np.zeros_like(lay.tp)
-    waiting = 0.0 if lay.adapters is None else lay.adapters.count - lay.adapters.held
-    return lay.host.memory, weights_in_host(lay) + waiting * adapter_bytes(lay), sequence
+    if sharding.host is None:
+        return np.full_like(sharding.tp, np.nan), np.zeros_like(sharding.tp), np.zeros_like(sharding.tp)
+    waiting = 0.0 if sharding.adapters is None else sharding.adapters.count - sharding.adapters.held
+    return sharding.host.memory, weights_in_host(sharding) + waiting * adapter_bytes(sharding), sequence

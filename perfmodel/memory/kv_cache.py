@@ -5,26 +5,26 @@ from __future__ import annotations
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.deployment.sharding import Layout
+from perfmodel.deployment.sharding import Sharding
 from perfmodel.dtypes import storage
 from perfmodel.models import index_bytes
 
 
-def sequence_bytes(lay: Layout, context: Array | float, kept: Array | float = 1.0) -> Array:
+def sequence_bytes(sharding: Sharding, context: Array | float, kept: Array | float = 1.0) -> Array:
     """KV cache, a share `kept` of it, and recurrent state of one sequence of `context` tokens on one device.
 
     (C, N) or (N,). With kept = 1 wherever the cache lies, which is what a transfer between devices moves.
     """
     context = np.asarray(context, float)
-    total = np.zeros(np.broadcast_shapes(context.shape, lay.tp.shape))
-    state = storage(lay.model.state_format).bytes
-    for block in lay.model.blocks:
+    total = np.zeros(np.broadcast_shapes(context.shape, sharding.tp.shape))
+    state = storage(sharding.model.state_format).bytes
+    for block in sharding.model.blocks:
         mixer = block.mixer
         if mixer is None:
             continue
-        shards = np.ones_like(lay.tp) if mixer.kind == "mla" else np.minimum(lay.tp, max(mixer.kv_heads, 1))
-        index = context / max(mixer.compress, 1) * index_bytes(mixer, lay.kv_bytes)
-        cached = mixer.stored(context) * mixer.kv_values * lay.kv_bytes / shards + index
-        recurrent = (mixer.recurrent_values * state + mixer.conv_values * 2.0) / lay.tp
+        shards = np.ones_like(sharding.tp) if mixer.kind == "mla" else np.minimum(sharding.tp, max(mixer.kv_heads, 1))
+        index = context / max(mixer.compress, 1) * index_bytes(mixer, sharding.kv_bytes)
+        cached = mixer.stored(context) * mixer.kv_values * sharding.kv_bytes / shards + index
+        recurrent = (mixer.recurrent_values * state + mixer.conv_values * 2.0) / sharding.tp
         total = total + block.count * (cached * kept + recurrent)
-    return total * np.ceil(lay.model.layers / lay.pp) / lay.model.layers / lay.sp
+    return total * np.ceil(sharding.model.layers / sharding.pp) / sharding.model.layers / sharding.cp

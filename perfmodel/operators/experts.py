@@ -8,7 +8,7 @@ import numpy as np
 
 from perfmodel import equations as eq
 from perfmodel.arrays import Array
-from perfmodel.deployment.sharding import Layout
+from perfmodel.deployment.sharding import Sharding
 from perfmodel.dtypes import COMPUTE_BYTES
 from perfmodel.models import Mlp
 from perfmodel.operators.demand import Demand
@@ -23,47 +23,47 @@ EXPERT_SKEW = 0.2
 WIDE = 8.0
 
 
-def _experts(lay: Layout, mlp: Mlp, count: int, step: Step) -> Iterator[Demand]:
+def experts(sharding: Sharding, mlp: Mlp, count: int, step: Step) -> Iterator[Demand]:
     """Routed experts on the busiest device: its share of token-expert pairs, and the experts it must read."""
-    tokens = all_tokens(lay, step)
+    tokens = all_tokens(sharding, step)
     pairs = tokens * mlp.top_k
-    imbalance = eq.busiest_share(pairs, lay.ep, EXPERT_SKEW)
-    mine = pairs / lay.ep * imbalance
-    held = mlp.experts / lay.ep
-    touched = np.minimum(eq.experts_touched(mlp.experts, mlp.top_k, tokens) / lay.ep * np.sqrt(imbalance), held)
-    inner = np.ceil(mlp.intermediate / lay.experts_tp)
-    hidden = float(mlp.latent or lay.model.hidden)
+    imbalance = eq.busiest_share(pairs, sharding.ep, EXPERT_SKEW)
+    mine = pairs / sharding.ep * imbalance
+    held = mlp.experts / sharding.ep
+    touched = np.minimum(eq.experts_touched(mlp.experts, mlp.top_k, tokens) / sharding.ep * np.sqrt(imbalance), held)
+    inner = np.ceil(mlp.intermediate / sharding.experts_tp)
+    hidden = float(mlp.latent or sharding.model.hidden)
     up = 2.0 if mlp.gated else 1.0
     matrix = (up + 1.0) * hidden * inner
-    act = COMPUTE_BYTES[lay.compute("experts")]
+    act = COMPUTE_BYTES[sharding.compute("experts")]
     yield Demand(
         name="experts",
         family="grouped_gemm",
         flop=2.0 * mine * matrix,
-        moved=touched * matrix * lay.weight_bytes("experts") + mine * (2.0 * hidden + (up + 1.0) * inner) * act,
+        moved=touched * matrix * sharding.weight_bytes("experts") + mine * (2.0 * hidden + (up + 1.0) * inner) * act,
         count=on(tokens > 0, count),
-        compute=lay.compute("experts"),
+        compute=sharding.compute("experts"),
         shape={
-            "hidden": hidden, "inter": float(mlp.intermediate), "tp": lay.experts_tp, "weight": lay.weight("experts"),
-            **_rank(lay, mlp, tokens, imbalance),
-            "act": lay.compute("experts"),
+            "hidden": hidden, "inter": float(mlp.intermediate), "tp": sharding.experts_tp, "weight": sharding.weight("experts"),
+            **_rank(sharding, mlp, tokens, imbalance),
+            "act": sharding.compute("experts"),
         },
-        hosted=lay.hosted("experts"), host_bytes=touched * matrix * lay.weight_bytes("experts"),
+        hosted=sharding.hosted("experts"), host_bytes=touched * matrix * sharding.weight_bytes("experts"),
     )  # fmt: skip
 
 
-def _rank(lay: Layout, mlp: Mlp, tokens: Array, imbalance: Array) -> dict[str, Array]:
+def _rank(sharding: Sharding, mlp: Mlp, tokens: Array, imbalance: Array) -> dict[str, Array]:
     """Tokens, experts, top-k and EP degree that tables know a rank's experts by.
 
     Tables of wide EP time the rank with most of a skewed load, which redundant experts even out in service
     (DeepSeek-V3, arXiv:2412.19437, sec. 3.4; SGLang's EPLB). Beyond `WIDE` ranks the layer is looked up as what the
     busiest rank does by itself: its own experts, the tokens that pick any of them, and how many each picks.
     """
-    wide = lay.ep > WIDE
-    met = 1.0 - np.power(1.0 - 1.0 / lay.ep, mlp.top_k)
+    wide = sharding.ep > WIDE
+    met = 1.0 - np.power(1.0 - 1.0 / sharding.ep, mlp.top_k)
     return {
         "tokens": np.where(wide, tokens * met * imbalance, tokens),
-        "experts": np.where(wide, mlp.experts / lay.ep, float(mlp.experts)),
-        "top_k": np.where(wide, mlp.top_k / lay.ep / met, float(mlp.top_k)),
-        "ep": np.where(wide, 1.0, lay.ep),
+        "experts": np.where(wide, mlp.experts / sharding.ep, float(mlp.experts)),
+        "top_k": np.where(wide, mlp.top_k / sharding.ep / met, float(mlp.top_k)),
+        "ep": np.where(wide, 1.0, sharding.ep),
     }

@@ -10,40 +10,40 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from perfmodel.deployment.sharding import Layout
+from perfmodel.deployment.sharding import Sharding
 from perfmodel.models import Mixer, Mlp
 from perfmodel.operators.attention import mixing
-from perfmodel.operators.communication import _communication
+from perfmodel.operators.communication import communication
 from perfmodel.operators.demand import Demand
-from perfmodel.operators.elementwise import _elementwise, _head
-from perfmodel.operators.experts import _experts
-from perfmodel.operators.gemm import _projections
+from perfmodel.operators.elementwise import elementwise, lm_head
+from perfmodel.operators.experts import experts
+from perfmodel.operators.gemm import projections
 from perfmodel.operators.lora import adapting
 from perfmodel.operators.step import Step, all_tokens, local_tokens
 
 
-def operators(lay: Layout, step: Step) -> Iterator[Demand]:
+def operators(sharding: Sharding, step: Step) -> Iterator[Demand]:
     """All demands of one pass of `step`; see the module's docstring."""
     mixers: dict[Mixer, int] = defaultdict(int)
     mlps: dict[Mlp, int] = defaultdict(int)
     norms = 0
-    for block in lay.model.blocks:
+    for block in sharding.model.blocks:
         norms += block.count * block.norms
         if block.mixer:
             mixers[block.mixer] += block.count
         if block.mlp:
             mlps[block.mlp] += block.count
-    local = local_tokens(lay, step)
-    yield from _projections(lay, mixers, mlps, local, step)
+    local = local_tokens(sharding, step)
+    yield from projections(sharding, mixers, mlps, local, step)
     for mixer, count in mixers.items():
-        yield from mixing(lay, mixer, count, step)
+        yield from mixing(sharding, mixer, count, step)
     for mlp, count in mlps.items():
         if mlp.experts:
-            yield from _experts(lay, mlp, count, step)
-    yield from adapting(lay, step)
-    yield from _elementwise(lay, mixers, mlps, norms, local)
-    yield from _communication(lay, sum(mixers.values()), mlps, local, all_tokens(lay, step))
-    yield from _head(lay, step, local)
+            yield from experts(sharding, mlp, count, step)
+    yield from adapting(sharding, step)
+    yield from elementwise(sharding, mixers, mlps, norms, local)
+    yield from communication(sharding, sum(mixers.values()), mlps, local, all_tokens(sharding, step))
+    yield from lm_head(sharding, step, local)
 
 
 # ------------------------------------------------------------------------------------------------ dense projections

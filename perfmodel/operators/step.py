@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from perfmodel.arrays import Array, Mask
-from perfmodel.deployment.sharding import Layout
+from perfmodel.deployment.sharding import Sharding
 
 
 @dataclass(frozen=True)
@@ -45,24 +45,24 @@ def step_shape(step: Step, column: Array) -> tuple[int, ...]:
     return np.broadcast_shapes(column.shape, *(np.shape(getattr(step, f.name)) for f in fields(Step)))
 
 
-def prompt_ranks(lay: Layout, step: Step) -> Array:
+def prompt_ranks(sharding: Sharding, step: Step) -> Array:
     """Ranks of attention data parallelism among which a pass spreads its prompts: no more than there are of them."""
-    return np.clip(np.asarray(step.prefill_seqs, float), 1.0, lay.dp)
+    return np.clip(np.asarray(step.prefill_seqs, float), 1.0, sharding.dp)
 
 
-def prompt_tokens(lay: Layout, step: Step) -> Array:
+def prompt_tokens(sharding: Sharding, step: Step) -> Array:
     """Prompt tokens on the busiest device; sequence parallelism splits them within a rank."""
-    return np.asarray(step.prefill_tokens, float) / lay.sp / prompt_ranks(lay, step)
+    return np.asarray(step.prefill_tokens, float) / sharding.cp / prompt_ranks(sharding, step)
 
 
-def local_tokens(lay: Layout, step: Step) -> Array:
+def local_tokens(sharding: Sharding, step: Step) -> Array:
     """Tokens the dense layers of the busiest device see."""
-    return prompt_tokens(lay, step) + np.multiply(step.decode_seqs, step.decode_tokens) / lay.dp
+    return prompt_tokens(sharding, step) + np.multiply(step.decode_seqs, step.decode_tokens) / sharding.dp
 
 
-def all_tokens(lay: Layout, step: Step) -> Array:
+def all_tokens(sharding: Sharding, step: Step) -> Array:
     """Tokens of all ranks, as one of the devices of each sees them: what routed experts share."""
-    return np.asarray(step.prefill_tokens, float) / lay.sp + np.multiply(step.decode_seqs, step.decode_tokens)
+    return np.asarray(step.prefill_tokens, float) / sharding.cp + np.multiply(step.decode_seqs, step.decode_tokens)
 
 
 def on(condition: Mask, count: float | Array) -> Array:
@@ -70,9 +70,9 @@ def on(condition: Mask, count: float | Array) -> Array:
     return np.where(condition, count, 0.0)
 
 
-def prefill_shape(lay: Layout, step: Step) -> tuple[Array, Array, Array, Mask]:
+def prefill_shape(sharding: Sharding, step: Step) -> tuple[Array, Array, Array, Mask]:
     """(sequences a device, new tokens a sequence, cached tokens, whether any)."""
     tokens = np.asarray(step.prefill_tokens, float)
     seqs = np.maximum(np.asarray(step.prefill_seqs, float), 1e-9)
     query = np.where(tokens > 0, tokens / seqs, 1.0)  # an absent prompt has a shape all the same
-    return seqs / prompt_ranks(lay, step) / lay.sp, query, np.asarray(step.prefill_context, float), tokens > 0
+    return seqs / prompt_ranks(sharding, step) / sharding.cp, query, np.asarray(step.prefill_context, float), tokens > 0

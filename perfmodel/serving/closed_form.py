@@ -1,7 +1,7 @@
 """Closed form of serving: from passes to TTFT, TPOT and throughput of one replica under each kind of arrival.
 
 The picture: `running` sequences decode together, one token a pass of `step` seconds. Each prompt that enters costs the
-others `stall` seconds more than the decode passes it rides on. In equilibrium prompts enter at rate X, so a token takes
+others `interference` seconds more than the decode passes it rides on. In equilibrium prompts enter at rate X, so a token takes
 TPOT = step + X stall TPOT, that is step / (1 - X stall); and X = running / (residence of a request).
 """
 
@@ -11,29 +11,29 @@ import numpy as np
 
 from perfmodel.arrays import Array
 from perfmodel.engines.spec import HEADROOM, WATERMARK
-from perfmodel.serving.closed_loop import _closed
-from perfmodel.serving.offline import _offline
-from perfmodel.serving.open_loop import _open
+from perfmodel.serving.closed_loop import closed_loop
+from perfmodel.serving.offline import offline
+from perfmodel.serving.open_loop import open_loop
 from perfmodel.serving.queueing import sent_back
 from perfmodel.serving.served import Served
-from perfmodel.serving.static import _static
-from perfmodel.serving.steps import Passes
+from perfmodel.serving.static import static
+from perfmodel.serving.steps import StepModel
 from perfmodel.workload.load import Load
 
 #: Sequences a replica runs at most where neither memory nor the engine says less.
 _MOST = 16384.0
 
 
-def serve(passes: Passes, load: Load, fit: Array) -> Served:
+def serve(passes: StepModel, load: Load, fit: Array) -> Served:
     """Equilibrium of one replica under `load` (of the replica); at most `fit` sequences run at once. (N,)"""
     if load.arrival in ("static", "single"):
-        return _static(passes, load, np.maximum(fit, 1.0))
-    cap = np.maximum(np.minimum(fit, np.minimum(passes.max_seqs, _MOST)), 1.0)
-    kinds = {"open": _open, "offline": _offline}
-    return kinds.get(load.arrival, _closed)(passes, load, cap, _again(passes, load, fit, cap))
+        return static(passes, load, np.maximum(fit, 1.0))
+    cap = np.maximum(np.minimum(fit, np.minimum(passes.max_num_seqs, _MOST)), 1.0)
+    kinds = {"open": open_loop, "offline": offline}
+    return kinds.get(load.arrival, closed_loop)(passes, load, cap, _again(passes, load, fit, cap))
 
 
-def _again(passes: Passes, load: Load, fit: Array, cap: Array) -> Array:
+def _again(passes: StepModel, load: Load, fit: Array, cap: Array) -> Array:
     """Times each prompt is computed, where requests wait for room: more than once where running ones grow. (N,)"""
     engine = passes.engine
     if engine.admission != "grow" or engine.preemption != "recompute":

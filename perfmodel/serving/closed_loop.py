@@ -8,25 +8,25 @@ import numpy as np
 
 from perfmodel import equations as eq
 from perfmodel.arrays import Array
-from perfmodel.serving.entering import _FULL, _blend, _entries, _equilibrium
+from perfmodel.serving.entering import FULL_BATCH, blend, entries, equilibrium
 from perfmodel.serving.served import Served
-from perfmodel.serving.steps import Passes
+from perfmodel.serving.steps import StepModel
 from perfmodel.workload.load import Load
 
 
-def _closed(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
+def closed_loop(passes: StepModel, load: Load, cap: Array, again: Array) -> Served:
     """Fixed concurrency: as many at once as fit, all others waiting."""
     asked = np.maximum(load.concurrency, 1e-9)
     running = np.minimum(asked, cap)
     packed = np.clip(passes.most(load.mean(load.new)), 1.0, np.maximum(running, 1.0))
-    together = load.lockstep * passes.engine.lockstep
+    together = load.synchronised * passes.engine.synchronised
     # sequences end after as many passes as they have tokens, and as many prompts take their places in each
     entering = np.clip(running / np.maximum(load.mean(load.output), 1.0), passes.fewest(running), packed)
-    (decode_cost, step), (one_by_one, in_groups) = _entries(passes, load, running, (entering, packed))
+    (decode_cost, step), (one_by_one, in_groups) = entries(passes, load, running, (entering, packed))
     token = step / load.accepted
-    entry = _blend(one_by_one, in_groups, together)
+    entry = blend(one_by_one, in_groups, together)
     often = np.where(asked > cap, again, 1.0)
-    entry = replace(entry, stall=entry.stall * often, passes=entry.passes * often)
+    entry = replace(entry, interference=entry.interference * often, passes=entry.passes * often)
 
     # residence = own prefill + output * token / (1 - others' prompts): solve X running = ... as a quadratic in X;
     # those of one's own group compute their prompts in the same passes and do not hold one's answer up
@@ -35,9 +35,9 @@ def _closed(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
     others = np.maximum(running - group, 0.0) / np.maximum(running, 1.0)
     own = load.mean(entry.shared)
     tokens = np.maximum(load.mean(load.output) - 1.0, 0.0)
-    rate = _equilibrium(running, own * often, tokens * token, entry.stall * others)
-    tpot = token / (1.0 - np.minimum(rate * entry.stall * others, _FULL))
-    busy = np.minimum(rate * others * own / entering, _FULL)
+    rate = equilibrium(running, own * often, tokens * token, entry.interference * others)
+    tpot = token / (1.0 - np.minimum(rate * entry.interference * others, FULL_BATCH))
+    busy = np.minimum(rate * others * own / entering, FULL_BATCH)
     # who arrives waits for the pass under way, if anyone else is running, and for the prompts of the others at most
     ahead = np.maximum(running - 1.0, 0.0) * own / entering
     uneven = np.sqrt(load.mean(np.square(entry.shared / np.maximum(own, 1e-12) - 1.0)))
@@ -58,7 +58,7 @@ def _closed(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
         wait = together * behind + (1.0 - together) * wait
     first = load.mean(in_groups.alone) / packed
     opening = np.where(running > 1, (running + packed) / 2.0 * first, own)
-    share = np.clip(1.0 / np.maximum(load.waves, 1.0), 0.0, 1.0)
+    share = np.clip(1.0 / np.maximum(load.requests_per_client, 1.0), 0.0, 1.0)
     # who finds no room waits until one of those inside, Little's law among them, makes some
     inside = (own + wait + tokens * tpot) / running
     behind = np.maximum((asked - running) * inside - passes.engine.request_time, 0.0)
@@ -70,7 +70,7 @@ def _closed(passes: Passes, load: Load, cap: Array, again: Array) -> Served:
     shape = np.zeros_like(ttft)
     return Served(
         ttft=ttft, tpot=shape + tpot, wait=shape + wait, burst=shape + burst, prefill=entry.shared, step=step,
-        stall=entry.stall_by_class, mixed_step=entry.mixed_step, running=running, rate=rate,
+        interference=entry.interference_by_class, mixed_step=entry.mixed_step, running=running, rate=rate,
         saturated=np.zeros(len(running), bool), decode_cost=decode_cost, prefill_cost=entry.cost,
-        prefill_passes=entry.passes, even=behind / np.maximum(wait + load.mean(burst), 1e-12),
+        prefill_steps=entry.passes, even=behind / np.maximum(wait + load.mean(burst), 1e-12),
     )  # fmt: skip

@@ -52,7 +52,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Emptied:
+class Drained:
     """How a batch went, (N,) or (C, N). first: mean seconds until a prompt is computed. makespan: seconds until the
     last answer ends. tpot: mean seconds between the tokens of a request, by class. running, step: mean sequences of a
     decode pass and its mean seconds, by the tokens that it makes. entry: (Q, N) seconds until the share `RANKS` of all
@@ -66,7 +66,7 @@ class Emptied:
     entry: Array
 
 
-def empty(batch: Batch) -> Emptied:
+def empty(batch: Batch) -> Drained:
     """Play `batch` out in the fluid limit."""
     played = np.minimum(batch.count, _FILLS * batch.room)
     width = _passes(batch, played) / _CELLS
@@ -104,11 +104,11 @@ def empty(batch: Batch) -> Emptied:
         clock = clock + decoding + prompts
         made, squares, spent = made + running, squares + np.square(running), spent + running * step
     tpot = _tpot(batch, width, meets / (entered * width))
-    done = Emptied(first / played, clock, tpot, squares / made, spent / made, np.empty(0))
+    done = Drained(first / played, clock, tpot, squares / made, spent / made, np.empty(0))
     return _longer(done, batch, width * made, np.stack(counts), np.stack(clocks))
 
 
-def _longer(done: Emptied, batch: Batch, tokens: Array, counts: Array, clocks: Array) -> Emptied:
+def _longer(done: Drained, batch: Batch, tokens: Array, counts: Array, clocks: Array) -> Drained:
     """The batch with the requests that were not played, which go on as in the middle of those that were.
 
     tokens: that were made; counts, clocks: (2 G, N) requests entered and seconds gone by when those of a cell begin and
@@ -122,7 +122,7 @@ def _longer(done: Emptied, batch: Batch, tokens: Array, counts: Array, clocks: A
     ranked = np.array(list(RANKS.values()))[:, None] * batch.count
     late = np.maximum(ranked - counts[-1], 0.0) * batch.gap
     entry = np.stack([interpolate(counts, clocks, np.minimum(r, counts[-1])) for r in ranked]) + late
-    return Emptied(
+    return Drained(
         first=(1.0 - part) * done.first + part * (last + rest * batch.gap / 2.0),
         makespan=done.makespan + rest * batch.gap,
         tpot=(1.0 - part) * done.tpot + part * batch.pace,

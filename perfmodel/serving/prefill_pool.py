@@ -13,7 +13,7 @@ import numpy as np
 from perfmodel import equations as eq
 from perfmodel.arrays import Array, interpolate
 from perfmodel.costs.step_cost import StepCost
-from perfmodel.serving.steps import Passes
+from perfmodel.serving.steps import StepModel
 from perfmodel.workload.load import Load
 
 #: Arrivals never use more than this share of what the pool can do: a queue in equilibrium ends.
@@ -76,16 +76,16 @@ class PromptPool:
         return np.minimum(rest + behind, others * time / group / self.workers)
 
 
-def prompt_pool(passes: Passes, load: Load, workers: Array, batch: Array | float = np.inf) -> PromptPool:
+def prompt_pool(passes: StepModel, load: Load, workers: Array, batch: Array | float = np.inf) -> PromptPool:
     """The pool of `workers` such workers under prompts like those of `load`.
 
     batch: most prompts that a rank of attention data parallelism computes together; without it, what fits its budget.
     """
-    ranks = passes.lay.dp
+    ranks = passes.sharding.dp
     most = ranks * np.clip(passes.budget / ranks / load.mean(load.new), 1.0, np.maximum(batch, 1.0))
     middle = np.sqrt(ranks * most)
     groups = np.stack([np.ones_like(most), ranks, middle, most])
-    together = [passes.prefill_pass(load.new, load.cached, g) for g in groups]
+    together = [passes.prefill_step(load.new, load.cached, g) for g in groups]
     priced = passes.run(*together)
     times = [passes.piped(p.wall, one.passes) for p, one in zip(priced, together, strict=True)]
     alone = times[0]

@@ -29,14 +29,14 @@ class Served:
     burst: Array
     prefill: Array
     step: Array
-    stall: Array
+    interference: Array
     mixed_step: Array
     running: Array
     rate: Array
     saturated: np.ndarray
     decode_cost: StepCost
     prefill_cost: StepCost
-    prefill_passes: Array
+    prefill_steps: Array
     even: Array | float = 0.0
     waits: Array | float = np.nan
     seen: Array | float = np.nan

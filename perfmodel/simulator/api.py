@@ -28,7 +28,7 @@ from perfmodel.workload.workload import Workload
 #: Requests drawn where a workload does not say how many: enough for a p99, and for each replica to settle.
 COUNT, COUNT_REPLICA = 2000, 300
 #: Requests a user sends in a closed loop, as InferenceMAX does (10 x concurrency).
-WAVES = 10
+REQUESTS_PER_CLIENT = 10
 
 
 def offered(work: Workload | Trace | Traffic, *, count: int = 0, seed: int = 0) -> Traffic:
@@ -45,7 +45,7 @@ def offered(work: Workload | Trace | Traffic, *, count: int = 0, seed: int = 0) 
     if work.arrival == "closed" and not math.isfinite(work.concurrency):
         raise InputError("the workload's concurrency is left open; give one to simulate")
     if math.isnan(asked):
-        asked = WAVES * users if work.arrival in ("closed", "single") else COUNT
+        asked = REQUESTS_PER_CLIENT * users if work.arrival in ("closed", "single") else COUNT
     return from_workload(work, count=count or max(int(asked), 1), seed=seed)
 
 

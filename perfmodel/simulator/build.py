@@ -14,7 +14,7 @@ from perfmodel.costs.cost import CostModel
 from perfmodel.costs.defaults import default
 from perfmodel.deployment.deployments import Deployments
 from perfmodel.engines.spec import Engine
-from perfmodel.estimates.estimator import Bench, bench, check
+from perfmodel.estimates.estimator import Prepared, check, prepare
 from perfmodel.memory.kv_cache import sequence_bytes
 from perfmodel.models import ModelSpec
 from perfmodel.operators.step import Step
@@ -50,18 +50,18 @@ def pool(
     if len(deployments) != 1:
         raise InputError(f"{len(deployments)} deployments given; simulate one at a time")
     check(deployments)
-    setup = bench(model, deployments, engine, costs or default(engine.family, engine.name), load(_lengths(traffic), 1))
+    setup = prepare(model, deployments, engine, costs or default(engine.family, engine.name), load(_lengths(traffic), 1))
     device = deployments.devices[int(deployments.device[0])]
     reason = setup.memory.reason(0)
     if reason:
         raise InputError(f"{model.name} on {device.name}: {reason}")
     chosen = policy or of_engine(engine, engine.limits(device), max_model_len=_longest(engine, traffic))
     if policy is None:
-        seqs = float(setup.passes.max_seqs[0])
+        seqs = float(setup.passes.max_num_seqs[0])
         budget = float(setup.passes.budget[0] * deployments.pp[0])
-        chosen = chosen.changed(token_budget=budget, max_seqs=min(seqs, _MOST_SEQS))
+        chosen = chosen.changed(max_num_batched_tokens=budget, max_num_seqs=min(seqs, _MOST_SEQS))
     context = _mean_context(traffic)
-    token = float(sequence_bytes(setup.lay, np.array([context]))[0]) / context
+    token = float(sequence_bytes(setup.sharding, np.array([context]))[0]) / context
     bandwidth, latency = float(setup.hardware.net_bandwidth[0]), float(np.nan_to_num(setup.hardware.net_latency[0]))
     if role == "prefill" and not bandwidth > 0:
         raise InputError(f"{device.name}: its network is unknown, and KV has to cross it; give the pools' link")
@@ -73,11 +73,11 @@ def pool(
     )  # fmt: skip
 
 
-def _kv_tokens(setup: Bench, context: float) -> float:
+def _kv_tokens(setup: Prepared, context: float) -> float:
     """Tokens of KV cache that a replica has room for, where sequences are `context` tokens long on average."""
-    token = float(sequence_bytes(setup.lay, np.array([context]), 1.0 - setup.lay.hosted("kv"))[0]) / context
+    token = float(sequence_bytes(setup.sharding, np.array([context]), 1.0 - setup.sharding.hosted("kv"))[0]) / context
     if token > 0:
-        return float(setup.memory.room[0] * setup.lay.dp[0] / token)
+        return float(setup.memory.room[0] * setup.sharding.dp[0] / token)
     return min(float(setup.memory.seqs[0]), _MOST_SEQS) * context  # all of it in host memory
 
 
@@ -105,14 +105,14 @@ def _lengths(traffic: Traffic) -> Workload:
     )  # fmt: skip
 
 
-def step_time(setup: Bench) -> StepTime:
+def step_time(setup: Prepared) -> StepTime:
     """Time of a step of the one deployment in `setup` by the closed form's own passes, without what `step_floor` adds.
 
     Prompt tokens that attend to k keys on average are one sequence where k allows, else several without a cached
     prefix. A pipeline advances PP micro-batches a step: decodes are spread over them, prompts fill them one by one.
     """
     passes = setup.passes
-    pp, budget = float(setup.lay.pp[0]), float(passes.budget[0])
+    pp, budget = float(setup.sharding.pp[0]), float(passes.budget[0])
 
     def time(prompt: Array, keys: Array, seqs: Array, context: Array) -> Array:
         prompt, keys, seqs, context = np.broadcast_arrays(prompt, keys, seqs, context)
@@ -131,9 +131,9 @@ def step_time(setup: Bench) -> StepTime:
     return time
 
 
-def step_floor(setup: Bench) -> Floor:
+def step_floor(setup: Prepared) -> Floor:
     """Least time of a step: launches of kernels that no captured graph replays, and a host beside the device."""
-    passes, pp = setup.passes, float(setup.lay.pp[0])
+    passes, pp = setup.passes, float(setup.sharding.pp[0])
 
     def floor(seqs: Array) -> tuple[Array, Array]:
         found = []
@@ -148,12 +148,12 @@ def step_floor(setup: Bench) -> Floor:
     return floor
 
 
-def _table(setup: Bench, policy: Policy, traffic: Traffic) -> StepTable:
+def _table(setup: Prepared, policy: Policy, traffic: Traffic) -> StepTable:
     longest = float(np.max(traffic.input_tokens + traffic.output_tokens))
-    most = max(float(np.max(traffic.input_tokens)), min(policy.token_budget, 1e6))
+    most = max(float(np.max(traffic.input_tokens)), min(policy.max_num_batched_tokens, 1e6))
     if policy.batching == "static":
-        most = float(np.max(traffic.input_tokens)) * min(policy.max_seqs, len(traffic))
+        most = float(np.max(traffic.input_tokens)) * min(policy.max_num_seqs, len(traffic))
     return StepTable.build(
-        step_time(setup), most_tokens=most, most_seqs=min(policy.max_seqs, len(traffic), _MOST_SEQS),
+        step_time(setup), most_tokens=most, most_seqs=min(policy.max_num_seqs, len(traffic), _MOST_SEQS),
         most_context=longest, usual_context=_mean_context(traffic), floor=step_floor(setup),
     )  # fmt: skip

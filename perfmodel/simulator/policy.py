@@ -21,7 +21,7 @@ Admission = Literal["grow", "reserve", "contiguous", "power_of_two"]
 class Policy:
     """Scheduling and KV rules of a replica.
 
-    token_budget: tokens a step. max_seqs: sequences at once. batching: `continuous` (Orca, OSDI 2022) or `static` (a
+    max_num_batched_tokens: tokens a step. max_num_seqs: sequences at once. batching: `continuous` (Orca, OSDI 2022) or `static` (a
     batch runs until its last sequence ends and answers return with it; FasterTransformer). prefill_first: prompts run
     in steps of their own before decodes go on (vLLM before 2025, arXiv:2309.06180); otherwise both share steps.
     chunked: a prompt may be spread over steps (Sarathi-Serve, arXiv:2403.02310; DeepSpeed-FastGen SplitFuse,
@@ -34,8 +34,8 @@ class Policy:
     serial_front_end: the front end takes them one by one, as a single-process server does.
     """
 
-    token_budget: float = 8192
-    max_seqs: float = 256
+    max_num_batched_tokens: float = 8192
+    max_num_seqs: float = 256
     batching: Literal["continuous", "static"] = "continuous"
     prefill_first: bool = False
     chunked: bool = True
@@ -61,8 +61,8 @@ def of_engine(engine: Engine, limits: Limits, *, max_model_len: float = math.nan
     if engine.admission in ("reserve", "contiguous"):
         admission = engine.admission  # type: ignore[assignment]
     return Policy(
-        token_budget=_known(limits.token_budget, plain.token_budget),
-        max_seqs=_known(limits.max_seqs, plain.max_seqs),
+        max_num_batched_tokens=_known(limits.max_num_batched_tokens, plain.max_num_batched_tokens),
+        max_num_seqs=_known(limits.max_num_seqs, plain.max_num_seqs),
         batching="static" if engine.batching == "static" else "continuous",
         prefill_first=engine.prefill_first,
         chunked=engine.chunked_prefill,
@@ -113,8 +113,8 @@ class Pool:
             raise InputError(f"{self.name}: {self.replicas} replicas; give at least 1")
         if not self.kv_tokens >= policy.kv_block:
             raise InputError(f"{self.name}: no room for KV ({self.kv_tokens:g} tokens); use more or larger devices")
-        if not (policy.token_budget >= 1 and policy.max_seqs >= 1):
-            raise InputError(f"{self.name}: token budget and max_seqs must be 1 or more")
+        if not (policy.max_num_batched_tokens >= 1 and policy.max_num_seqs >= 1):
+            raise InputError(f"{self.name}: token budget and max_num_seqs must be 1 or more")
         if policy.batching == "static" and self.role != "both":
             raise InputError(f"{self.name}: static batches cannot be disaggregated; use continuous batching")
         if policy.preemption == "swap" and not self.swap_bandwidth > 0:

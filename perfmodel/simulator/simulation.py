@@ -155,7 +155,7 @@ def _arrays(
     """The state before the first event; of the requests those `kept`."""
     requests, ids = _requests(traffic, kept, reserve)
     replicas = _replicas(pools, traffic, len(kept))
-    count, most = len(replicas), int(replicas["max_seqs"].max())
+    count, most = len(replicas), int(replicas["max_num_seqs"].max())
     nodes, where = state.nodes(replicas, int(ids.max()) + 1 if len(ids) else 0)
     tables, values = stacked([p.table for p in pools])
     decodes = replicas["role"] == state.DECODE
@@ -211,14 +211,14 @@ def _pool_rules(pool: Pool, index: int, traffic: Traffic, count: int) -> dict[st
             f"do not divide; set kv_block to a divisor of {traffic.hash_tokens}"
         )
     blocks = int(pool.kv_tokens) // block
-    budget = int(min(policy.token_budget, _UNBOUNDED))
+    budget = int(min(policy.max_num_batched_tokens, _UNBOUNDED))
     mix = not policy.prefill_first
-    most = min(policy.max_seqs, blocks, count, _MOST_SEQS, budget if mix else np.inf)
+    most = min(policy.max_num_seqs, blocks, count, _MOST_SEQS, budget if mix else np.inf)
     swap = policy.preemption == "swap"
     link = pool.link
     return {
         "role": _ROLES[pool.role], "table": index, "static": policy.batching == "static", "mix": mix,
-        "chunk": policy.chunked, "budget": budget, "max_seqs": max(int(most), 1), "block": block, "capacity": blocks,
+        "chunk": policy.chunked, "budget": budget, "max_num_seqs": max(int(most), 1), "block": block, "capacity": blocks,
         "watermark": int(policy.watermark * blocks), "headroom": policy.headroom, "swap": swap,
         "swap_time": pool.kv_bytes / pool.swap_bandwidth if swap else 0.0, "prefix": prefix,
         "span": traffic.hash_tokens // block if prefix else 1, "front_time": policy.request_time,

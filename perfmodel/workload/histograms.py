@@ -72,7 +72,7 @@ class Histogram:
         """Write the CSV that `read_histogram` reads, with name, source and licence in front."""
         lines = [
             f"# name: {self.name}", f"# source: {self.source}", f"# licence: {self.licence}",
-            f"# requests: {self.requests}", f"# rate_rps: {self.rate:.6g}",
+            f"# requests: {self.requests}", f"# request_rate_rps: {self.rate:.6g}",
             "input_tokens,output_tokens,share,prefix_hit",
         ]  # fmt: skip
         columns = zip(self.input_tokens, self.output_tokens, self.share, self.prefix_hit, strict=True)
@@ -114,7 +114,7 @@ def read_histogram(path: str | Path) -> Histogram:
     return Histogram(
         input_tokens=columns["input_tokens"], output_tokens=columns["output_tokens"], share=share / share.sum(),
         prefix_hit=columns.get("prefix_hit", np.zeros(len(share))), requests=int(notes.get("requests", "0")),
-        rate=float(notes.get("rate_rps", "nan")), name=notes.get("name", Path(path).stem),
+        rate=float(notes.get("request_rate_rps", "nan")), name=notes.get("name", Path(path).stem),
         source=notes.get("source", str(path)), licence=notes.get("licence", ""),
     )  # fmt: skip
 

@@ -17,8 +17,8 @@ class Load:
     input, output, share, hit: mean prompt and answer lengths in tokens, share of requests, share of the prompt that
     the prefix cache serves. The rest is (N,) and of the whole deployment: concurrency (or batch), rate (requests/s),
     n_requests; cv of the gaps between arrivals. waves: requests a closed-loop benchmark sends a slot, so that 1/waves
-    of them belong to its opening burst. lockstep: 1 where equal lengths keep the burst's groups together for good, 0
-    where random lengths dissolve them (`LOCKSTEP`). spread: coefficient of variation of answers in a class; longest:
+    of them belong to its opening burst. synchronised: 1 where equal lengths keep the burst's groups together for good, 0
+    where random lengths dissolve them (`SYNCHRONISED`). spread: coefficient of variation of answers in a class; longest:
     tokens of the longest answer allowed, infinite where nothing cuts them. drafts: speculative tokens verified a step,
     accepted: tokens a step yields.
     """
@@ -32,8 +32,8 @@ class Load:
     rate: Array
     n_requests: Array
     cv: Array
-    waves: Array
-    lockstep: Array
+    requests_per_client: Array
+    synchronised: Array
     spread: Array
     longest: Array
     drafts: Array
@@ -70,12 +70,12 @@ class Load:
 
 #: How far groups of the opening burst stay together, by how lengths spread. After ten waves of lengths uniform in
 #: 0.8-1.0 of the nominal, starts scatter by 0.058 sqrt(10) = 0.18 of a residence (standard deviation): far from evenly.
-LOCKSTEP = {"fixed": 1.0, "uniform": 0.4, "trace": 0.05}
+SYNCHRONISED = {"fixed": 1.0, "uniform": 0.4, "trace": 0.05}
 #: Requests a slot in closed-loop benchmarks where the workload does not say: InferenceMAX sends 10 x concurrency.
-DEFAULT_WAVES = 10.0
+DEFAULT_REQUESTS_PER_CLIENT = 10.0
 #: The same for pools of workers: scripts behind published disaggregated runs send 5 x concurrency, after a warm-up of
 #: their own (ai-dynamo/dynamo components/backends/sglang/slurm_jobs/scripts/vllm/bench.sh @3ed939c).
-POOLED_WAVES = 5.0
+POOLED_REQUESTS_PER_CLIENT = 5.0
 
 
 def load(workload: Workload, candidates: int) -> Load:
@@ -90,7 +90,7 @@ def load(workload: Workload, candidates: int) -> Load:
         return np.full(candidates, float(value))
 
     concurrency = 1.0 if workload.arrival == "single" else workload.concurrency
-    waves = workload.n_requests / concurrency if workload.arrival == "closed" else np.nan
+    requests_per_client = workload.n_requests / concurrency if workload.arrival == "closed" else np.nan
     return Load(
         arrival=workload.arrival,
         input=classes(workload.input_tokens),
@@ -101,8 +101,8 @@ def load(workload: Workload, candidates: int) -> Load:
         rate=column(workload.rate),
         n_requests=column(workload.n_requests),
         cv=column(workload.cv),
-        waves=column(waves if waves == waves else DEFAULT_WAVES),
-        lockstep=column(0.0),
+        requests_per_client=column(requests_per_client if requests_per_client == requests_per_client else DEFAULT_REQUESTS_PER_CLIENT),
+        synchronised=column(0.0),
         spread=column(0.0),
         longest=column(np.inf),
         drafts=column(0.0),

@@ -76,13 +76,13 @@ class Single:
     @property
     def layout(self) -> dict[str, Any]:
         """How it is laid out, in numbers and in words."""
-        degrees = {k: int(getattr(self.deployments, k)[0]) for k in ("tp", "pp", "ep", "dp", "sp", "replicas")}
+        degrees = {k: int(getattr(self.deployments, k)[0]) for k in ("tp", "pp", "ep", "dp", "cp", "replicas")}
         return {**degrees, "layout": layout_words(self.deployments)}
 
 
 def layout_words(one: Deployments) -> str:
     """The degrees above 1 of a deployment (a batch of one), what lies in host memory, and its adapters."""
-    degrees = {k: int(getattr(one, k)[0]) for k in ("tp", "pp", "ep", "dp", "sp", "replicas")}
+    degrees = {k: int(getattr(one, k)[0]) for k in ("tp", "pp", "ep", "dp", "cp", "replicas")}
     away = {k: float(getattr(one, f"host_{k}")[0]) for k in ("weights", "experts", "kv")}
     spread = " ".join(f"{k}{v}" for k, v in degrees.items() if v > 1) or "one device"
     beside = [f"{share:.0%} of {what} in host memory" for what, share in away.items() if share]
@@ -96,7 +96,7 @@ def workload_of(
     osl: float,
     *,
     concurrency: float | None = None,
-    rate_rps: float | None = None,
+    request_rate_rps: float | None = None,
     batch: float | None = None,
     n_requests: float | None = None,
     prefix_hit: float = 0.0,
@@ -105,13 +105,13 @@ def workload_of(
 
     Raises `InputError` for two loads, and for numbers that cannot be.
     """
-    loads = {"concurrency": concurrency, "rate-rps": rate_rps, "batch": batch, "n-requests": n_requests}
+    loads = {"concurrency": concurrency, "rate-rps": request_rate_rps, "batch": batch, "n-requests": n_requests}
     given = {name: value for name, value in loads.items() if value is not None}
     if len(given) > 1:
         raise InputError(f"--{' and --'.join(given)} exclude each other; give one load")
     lengths = {"input_tokens": isl, "output_tokens": osl, "prefix_hit": prefix_hit}
-    if rate_rps is not None:
-        return Workload.from_lengths(**lengths, rate=rate_rps)
+    if request_rate_rps is not None:
+        return Workload.from_lengths(**lengths, rate=request_rate_rps)
     if n_requests is not None:
         return Workload.from_lengths(**lengths, n_requests=n_requests)
     if batch is not None:

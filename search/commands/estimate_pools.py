@@ -63,7 +63,7 @@ class Pooled(Single):
         """How the pools are laid out, in numbers and in words."""
         front, back = (layout_words(p) for p in (self.front, self.deployments))
         prefill, decode = self.workers
-        degrees = {f"prefill_{k}": int(getattr(self.front, k)[0]) for k in ("tp", "pp", "ep", "dp", "sp")}
+        degrees = {f"prefill_{k}": int(getattr(self.front, k)[0]) for k in ("tp", "pp", "ep", "dp", "cp")}
         return {
             **super().layout,
             "prefill_device": self.front.devices[0].name, **degrees,
@@ -100,7 +100,7 @@ def pooled(
     back = asked.deployments
     if back.replicas[0] != 1:
         raise InputError("--replicas and --decode-workers exclude each other; give the workers of both pools")
-    same = {k: float(getattr(back, k)[0]) for k in ("tp", "pp", "ep", "dp", "sp", "max_tokens", "max_seqs")}
+    same = {k: float(getattr(back, k)[0]) for k in ("tp", "pp", "ep", "dp", "cp", "max_num_batched_tokens", "max_num_seqs")}
     formats = {k: int(getattr(back, k)[0]) for k in ("weight", "act", "kv")}
     host = {k: float(getattr(back, k)[0]) for k in ("host_weights", "host_experts", "host_kv")}
     own = {k: float(v) for k, v in degrees.items() if v is not None}

@@ -103,7 +103,7 @@ def _whole(scenario: Scenario) -> FleetSpec:
     """A scenario without `[fleet]`: its workload as one class, an option for each device on offer."""
     work = scenario.workload
     if work.arrival != "open":
-        raise InputError(f"{scenario.path}: a fleet is sized for a rate; give rate_rps in [workload], or a [fleet]")
+        raise InputError(f"{scenario.path}: a fleet is sized for a rate; give request_rate_rps in [workload], or a [fleet]")
     bill = tariff_of(scenario)
     axes = space_of(scenario, model(scenario.model), bill)
     layouts = {k: tuple(int(v) for v in getattr(axes, k) if np.isfinite(v)) for k in ("tp", "pp", "ep", "dp")}

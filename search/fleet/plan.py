@@ -152,7 +152,7 @@ class FleetPlan:
                 "option": p.options[o].name,
                 "period": int(t) + 1,
                 "share_percent": float(self.shares[o, c, t]) * 100.0,
-                "rate_rps": float(self.shares[o, c, t] * p.rate[t, c]),
+                "request_rate_rps": float(self.shares[o, c, t] * p.rate[t, c]),
                 "throughput_rps_per_replica": float(p.throughput[o, c]),
             }
             for o, c, t in zip(*np.nonzero(self.shares), strict=True)

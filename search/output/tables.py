@@ -42,7 +42,7 @@ ENDINGS = {
     "_tok_s_per_device": " tok/s/device", "_gco2_per_million_tokens": " gCO2/M output tokens",
 }  # fmt: skip
 DTYPES = {"bf16", "fp16", "fp32", "fp64", "tf32", "fp8", "fp4", "int8", "int4"}
-ACRONYMS = {"isl", "osl", "ttft", "tpot", "itl", "e2e", "tp", "pp", "ep", "dp", "sp", "kv", "slo", "gpu", "l2", "tdp"}
+ACRONYMS = {"isl", "osl", "ttft", "tpot", "itl", "e2e", "tp", "pp", "ep", "dp", "cp", "kv", "slo", "gpu", "l2", "tdp"}
 #: Columns whose text may be broken over lines, and the least width they get.
 PROSE = ("reason", "source", "note", "title", "answer", "price", "remark", "value")
 PROSE_WIDTH = 24

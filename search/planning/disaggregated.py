@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from perfmodel import Deployments, Estimates
 from perfmodel.estimates.disaggregated import estimate_pools
 from perfmodel.workload.load import load
-from search.planning.scoring import Judge
+from search.planning.scoring import Scorer
 from search.planning.sizing import least_whole
 from search.searchers.protocol import Array
 
@@ -41,15 +41,15 @@ class Pairs:
         return Pairs(self.prefill.take(rows), self.decode.take(rows), self.prefill_row[rows], self.decode_row[rows])
 
 
-def matched(judge: Judge, layouts: Deployments) -> tuple[Pairs, dict[str, Array]]:
-    """The pairs that `layouts` make, and their columns as `Judge.score` gives them, workers of each pool included.
+def matched(scorer: Scorer, layouts: Deployments) -> tuple[Pairs, dict[str, Array]]:
+    """The pairs that `layouts` make, and their columns as `Scorer.score` gives them, workers of each pool included.
 
     One pool hands the KV cache to the other, so both keep it in one format, on devices of one vendor. Empty where
     nothing fits.
     """
-    if not judge.sized or not len(layouts):
+    if not scorer.sized or not len(layouts):
         return _pairs(layouts, np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.intp)), {}
-    first, second = _roles(judge, layouts)
+    first, second = _roles(scorer, layouts)
     left, right = (g.ravel() for g in np.meshgrid(first, second, indexing="ij"))
     vendor = np.unique([d.vendor for d in layouts.devices], return_inverse=True)[1][layouts.device]
     same = (layouts.kv[left] == layouts.kv[right]) & (vendor[left] == vendor[right])
@@ -58,44 +58,44 @@ def matched(judge: Judge, layouts: Deployments) -> tuple[Pairs, dict[str, Array]
         return pairs, {}
     plenty = np.full(len(pairs.prefill_row), PLENTY)
     # a pool is sized within its plenty; what even that does not carry does not keep the objectives
-    decode = least_whole(lambda rows, n: _kept(judge, pairs.take(rows), plenty[rows], n), plenty)
+    decode = least_whole(lambda rows, n: _kept(scorer, pairs.take(rows), plenty[rows], n), plenty)
     able = np.isfinite(decode)
     back = np.where(able, decode, 1.0)
     prefill = np.full(len(back), np.nan)
     rows_able = np.nonzero(able)[0]
     prefill[rows_able] = least_whole(
-        lambda rows, n: _kept(judge, pairs.take(rows_able[rows]), n, back[rows_able[rows]]), plenty[rows_able]
+        lambda rows, n: _kept(scorer, pairs.take(rows_able[rows]), n, back[rows_able[rows]]), plenty[rows_able]
     )
     kept = np.isfinite(prefill)
     workers = np.where(kept, prefill, 1.0), back
-    return pairs, _columns(judge, pairs, workers, kept)
+    return pairs, _columns(scorer, pairs, workers, kept)
 
 
 def _pairs(layouts: Deployments, left: Index, right: Index) -> Pairs:
     return Pairs(layouts.take(left), layouts.take(right), left, right)
 
 
-def estimates(judge: Judge, pairs: Pairs, workers: tuple[Array, Array]) -> Estimates:
+def estimates(scorer: Scorer, pairs: Pairs, workers: tuple[Array, Array]) -> Estimates:
     """Estimates of the pairs with so many workers in each pool."""
-    asked = judge.asked
+    asked = scorer.asked
     demand = load(asked.workload, len(pairs.prefill_row))
     pools = pairs.prefill, pairs.decode
     return estimate_pools(asked.model, demand, pools, workers, engine=asked.engine, costs=asked.costs)
 
 
-def _kept(judge: Judge, pairs: Pairs, prefill: Array, decode: Array) -> Mask:
-    return judge.asked.kept(estimates(judge, pairs, (prefill, decode)))
+def _kept(scorer: Scorer, pairs: Pairs, prefill: Array, decode: Array) -> Mask:
+    return scorer.asked.kept(estimates(scorer, pairs, (prefill, decode)))
 
 
-def _roles(judge: Judge, layouts: Deployments) -> tuple[Index, Index]:
+def _roles(scorer: Scorer, layouts: Deployments) -> tuple[Index, Index]:
     """Rows that do most for their price in each role: prompts a second, and tokens a second at full batches.
 
     Ranked per device type, so that no type is lost before it is paired. Speed in a role comes from layouts that serve
     both, under a load that saturates them.
     """
     one = replace(layouts, replicas=np.ones(len(layouts)))
-    found = judge.asked.estimates(one)
-    price = np.nan_to_num(judge.tariff.usd_per_hour, nan=1.0)[layouts.device] * layouts.devices_per_replica
+    found = scorer.asked.estimates(one)
+    price = np.nan_to_num(scorer.tariff.usd_per_hour, nan=1.0)[layouts.device] * layouts.devices_per_replica
     rows = np.nonzero(found.fits)[0]
     prompt = _best(layouts, rows, found.prefill_rate / price)
     return prompt, _best(layouts, rows, found.decode_rate / price)
@@ -109,11 +109,11 @@ def _best(layouts: Deployments, rows: Index, value: Array) -> Index:
     return np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.intp)
 
 
-def _columns(judge: Judge, pairs: Pairs, workers: tuple[Array, Array], kept: Mask) -> dict[str, Array]:
+def _columns(scorer: Scorer, pairs: Pairs, workers: tuple[Array, Array], kept: Mask) -> dict[str, Array]:
     """Columns of the pairs; both pools' nodes and bills add up, the fuller device decides on memory."""
-    found = estimates(judge, pairs, workers)
+    found = estimates(scorer, pairs, workers)
     pools = list(zip((pairs.prefill, pairs.decode), workers, strict=True))
-    bill = judge.tariff
+    bill = scorer.tariff
 
     def total(what: str) -> Array:
         pick = getattr(bill, what)
@@ -122,7 +122,7 @@ def _columns(judge: Judge, pairs: Pairs, workers: tuple[Array, Array], kept: Mas
     host = [bill.host_power[p.device] * bill.nodes(p.device, p.devices_per_replica, n) for p, n in pools]
     used = [p.devices_per_replica * n for p, n in pools]
     same = pairs.prefill.device == pairs.decode.device
-    over = [np.where(same, used[0] + used[1], u) - judge.stock[p.device] for (p, _), u in zip(pools, used, strict=True)]
+    over = [np.where(same, used[0] + used[1], u) - scorer.stock[p.device] for (p, _), u in zip(pools, used, strict=True)]
     shared = {
         "replicas": workers[1],
         "devices_per_replica": pairs.decode.devices_per_replica,
@@ -135,4 +135,4 @@ def _columns(judge: Judge, pairs: Pairs, workers: tuple[Array, Array], kept: Mas
         "concurrency_per_replica": np.full(len(found), np.nan),
         "over_stock": np.maximum(*over),
     }
-    return judge.finish(shared, found, kept)
+    return scorer.finish(shared, found, kept)

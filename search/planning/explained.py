@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from perfmodel import Deployments, explain
-from perfmodel.estimates.estimator import bench
+from perfmodel.estimates.estimator import prepare
 from perfmodel.estimates.explanation import Term
 from perfmodel.workload.load import load
 from search.planning.plan import Plan
@@ -26,8 +26,8 @@ def terms_of(plan: Plan, number: int | None = None) -> list[dict[str, Any]]:
 
 
 def _terms(plan: Plan, one: Deployments, number: int, phases: tuple[str, ...]) -> list[dict[str, Any]]:
-    asked, work = plan.judge.asked, plan.judge.asked.workload
-    if not plan.judge.sized:
+    asked, work = plan.scorer.asked, plan.scorer.asked.workload
+    if not plan.scorer.sized:
         work = work.at(concurrency=float(plan.columns["concurrency_per_replica"][number]))
     terms = explain(asked.model, work, one, engine=asked.engine, costs=asked.costs)
     return [{**term_row(t), "spread": t.spread} for t in terms if t.phase in phases]
@@ -53,9 +53,9 @@ def memory_of(plan: Plan, number: int | None = None) -> dict[str, float]:
     from perfmodel.costs.defaults import default
 
     number = plan.best if number is None else number
-    asked = plan.judge.asked
+    asked = plan.scorer.asked
     one = plan.pair(number).decode if plan.disaggregated(number) else plan.deployment(number)
-    setup = bench(asked.model, one, asked.engine, asked.costs or default(asked.engine.family), load(asked.workload, 1))
+    setup = prepare(asked.model, one, asked.engine, asked.costs or default(asked.engine.family), load(asked.workload, 1))
     space = setup.memory
     used = float(plan.columns["memory_gb_per_device"][number])
     fixed = {

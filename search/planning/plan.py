@@ -20,7 +20,7 @@ from perfmodel.vocabulary import BASES
 from perfmodel.workload.load import load
 from search.manifest import Manifest
 from search.planning import disaggregated as pools
-from search.planning.scoring import MS, VERDICTS, Judge
+from search.planning.scoring import MS, VERDICTS, Scorer
 from search.searchers.front import pareto, ranked
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ Index = NDArray[np.intp]
 #: Columns of the front: less is better, except of the last.
 FRONT = ("usd_per_hour", "ttft_ms", "tpot_ms", "output_tok_s")
 #: Columns of scores that are codes or workings, not for rows.
-_INTERNAL = {"objective", "verdict", "worst_objective", "strain", "basis", "fits", "host_w", "over_stock"}
+_INTERNAL = {"objective", "verdict", "worst_objective", "slo_ratio", "basis", "fits", "host_w", "over_stock"}
 _COUNTS = ("replicas", "devices_per_replica", "devices", "nodes", "devices_billed", "prefill_workers", "decode_workers")
 
 
@@ -43,7 +43,7 @@ class Plan:
     """
 
     scenario: Scenario
-    judge: Judge
+    scorer: Scorer
     layouts: Deployments
     pairs: pools.Pairs
     columns: Mapping[str, Array]
@@ -70,7 +70,7 @@ class Plan:
         by_rank = ranked(self.columns, self.scenario.minimise, self.qualifies)
         count = int(self.qualifies.sum())
         missed = by_rank[count:]
-        near = np.lexsort((self.columns["usd_per_hour"][missed], self.columns["strain"][missed],
+        near = np.lexsort((self.columns["usd_per_hour"][missed], self.columns["slo_ratio"][missed],
                            _SEVERITY[self.columns["verdict"][missed].astype(int)]))  # fmt: skip
         return np.concatenate([by_rank[:count], missed[near]])
 
@@ -126,14 +126,14 @@ class Plan:
         if apart.any():
             sizes = tuple(self.columns[c][wanted[apart]] for c in ("prefill_workers", "decode_workers"))
             chosen = self.pairs.take(wanted[apart] - len(self.layouts))
-            parts.append(pools.estimates(self.judge, chosen, (sizes[0], sizes[1])))
+            parts.append(pools.estimates(self.scorer, chosen, (sizes[0], sizes[1])))
         whole = parts[0] if len(parts) == 1 else Estimates.concatenate(parts)
         return whole.take(np.argsort(np.argsort(apart, kind="stable"), kind="stable"))
 
     def _colocated(self, numbers: Index) -> Estimates:
         tried = replace(self.layouts.take(numbers), replicas=self.columns["replicas"][numbers])
-        asked = self.judge.asked
-        if self.judge.sized:
+        asked = self.scorer.asked
+        if self.scorer.sized:
             return asked.estimates(tried)
         base = load(asked.workload.at(concurrency=1.0), len(numbers))
         return asked.estimates_of(replace(base, concurrency=self.columns["concurrency_per_replica"][numbers]), tried)
@@ -174,12 +174,12 @@ class Plan:
 
     def _missed(self, number: int) -> str:
         """The objective missed most, with its value, and what would have to be allowed."""
-        slo, c = self.judge.asked.slo, self.columns
-        if not slo.objectives or not np.isfinite(c["strain"][number]):
+        slo, c = self.scorer.asked.slo, self.columns
+        if not slo.objectives or not np.isfinite(c["slo_ratio"][number]):
             return "demand exceeds what it serves, however many replicas are on hand"
         worst = slo.objectives[int(c["worst_objective"][number])]
-        value, limit, sure = c[worst.key][number], worst.limit * 1e3, self.judge.asked.confidence
-        allow = limit * c["strain"][number]
+        value, limit, sure = c[worst.key][number], worst.limit * 1e3, self.scorer.asked.confidence
+        allow = limit * c["slo_ratio"][number]
         told = f"{worst.key} is {value:,.4g} ms against {limit:,.4g} ms"
         if sure != 0.5:
             told += f" to be kept with {sure:.0%} probability"
@@ -192,7 +192,7 @@ class Plan:
     def _rows(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
         if not len(numbers):
             return []
-        found, slo = self.estimates_of(numbers), self.judge.asked.slo
+        found, slo = self.estimates_of(numbers), self.scorer.asked.slo
         tails = {
             f"{metric}_ms_{s}": overall(found, metric, s) * MS
             for metric in ("ttft", "tpot")
@@ -211,15 +211,15 @@ class Plan:
             "mode": "disaggregated" if self.disaggregated(number) else "colocated",
             **self._layout(number),
             **{k: c[k] for k in c if k not in _INTERNAL and not k.startswith("spread_")},
-            **_ranges(c, demanded=self.judge.asked.workload.arrival == "open"),
+            **_ranges(c, demanded=self.scorer.asked.workload.arrival == "open"),
             **tails,
-            "slo_strain": c["strain"],
+            "slo_strain": c["slo_ratio"],
             "basis": BASES[int(c["basis"])],
             "qualifies": c["verdict"] == 0,
             "reason": self.reason(number),
             "price": self._price(number),
         }
-        told = remarks_of(self.judge.tariff.devices[d] for d in self._used(number))
+        told = remarks_of(self.scorer.tariff.devices[d] for d in self._used(number))
         out |= {"remark": "; ".join(told)} if told else {}
         return {k: int(v) if k in _COUNTS and v == v else v for k, v in out.items()}
 
@@ -240,7 +240,7 @@ class Plan:
         for number in numbers.tolist():
             if len(out) == most:
                 break
-            told = tuple(f"{self.columns[c][number]:.4g}" for c in ("usd_per_hour", "ttft_ms", "tpot_ms", "strain"))
+            told = tuple(f"{self.columns[c][number]:.4g}" for c in ("usd_per_hour", "ttft_ms", "tpot_ms", "slo_ratio"))
             out.setdefault((self.name(number), *told), number)
         return list(out.values())
 
@@ -260,7 +260,7 @@ class Plan:
         return [int(d) for d in used]
 
     def _price(self, number: int) -> str:
-        prices = self.judge.tariff.price
+        prices = self.scorer.tariff.price
         return "; ".join(dict.fromkeys(prices[d] for d in self._used(number)))
 
 
@@ -271,7 +271,7 @@ _SEVERITY = np.array([{"memory": 3, "unknown": 2, "objectives": 1}.get(v, 0) for
 def words(d: Deployments) -> str:
     """One deployment in words: `4 h100-sxm, TP4, fp8`."""
     parts = [f"{d.devices_per_replica[0]:g} {d.devices[int(d.device[0])].name}"]
-    parts += [f"{k.upper()}{getattr(d, k)[0]:g}" for k in ("tp", "pp", "ep", "dp", "sp") if getattr(d, k)[0] > 1]
+    parts += [f"{k.upper()}{getattr(d, k)[0]:g}" for k in ("tp", "pp", "ep", "dp", "cp") if getattr(d, k)[0] > 1]
     weight = int(d.weight[0])
     parts += [FORMAT_NAMES[weight]] if weight >= 0 else []
     beside = {w: float(getattr(d, f"host_{w}")[0]) for w in ("weights", "experts", "kv")}
@@ -285,9 +285,9 @@ def _layout(d: Deployments, row: int) -> dict[str, Any]:
 
     return {
         "device": d.devices[int(d.device[row])].name,
-        **{k: int(getattr(d, k)[row]) for k in ("tp", "pp", "ep", "dp", "sp")},
-        "token_budget": float(d.max_tokens[row]),
-        "max_seqs": float(d.max_seqs[row]),
+        **{k: int(getattr(d, k)[row]) for k in ("tp", "pp", "ep", "dp", "cp")},
+        "max_num_batched_tokens": float(d.max_num_batched_tokens[row]),
+        "max_num_seqs": float(d.max_num_seqs[row]),
         "weight": code(int(d.weight[row])),
         "kv": code(int(d.kv[row])),
         **{k: float(getattr(d, k)[row]) for k in ("host_weights", "host_experts", "host_kv")},

@@ -15,7 +15,7 @@ from search.manifest import manifest
 from search.planning.disaggregated import matched
 from search.planning.plan import Plan
 from search.planning.prices import Tariff, tariff
-from search.planning.scoring import Judge
+from search.planning.scoring import Scorer
 from search.planning.sizing import Asked
 from search.searchers.exhaustive import Exhaustive
 from search.searchers.optuna_searcher import OptunaSearcher
@@ -49,7 +49,7 @@ def plan(
         value = f"{scenario.limits.confidence:g}"
         raise InputError(f"{scenario.path}: confidence {value}: no estimate is certain; give it between 0 and 1")
     bill = tariff_of(scenario)
-    judge = Judge(
+    scorer = Scorer(
         asked=Asked(spec, workload, scenario.slo, scenario.engine, scenario.limits.confidence, costs),
         tariff=bill,
         limits=scenario.limits,
@@ -60,10 +60,10 @@ def plan(
     )
     legal = space_of(scenario, spec, bill).legal()
     chosen = searcher or searcher_of(scenario)
-    found = chosen.search(legal, judge.score, progress)
+    found = chosen.search(legal, scorer.score, progress)
     layouts = legal.deployments(found.rows)
     pairs, pair_columns = matched(
-        judge, layouts if "disaggregated" in scenario.choices.modes else layouts.take(slice(0))
+        scorer, layouts if "disaggregated" in scenario.choices.modes else layouts.take(slice(0))
     )
     columns = dict(found.scores)
     if "colocated" not in scenario.choices.modes:
@@ -71,7 +71,7 @@ def plan(
     columns = _stacked(columns, pair_columns)
     return Plan(
         scenario=scenario,
-        judge=judge,
+        scorer=scorer,
         layouts=layouts,
         pairs=pairs,
         columns=columns,
@@ -100,9 +100,9 @@ def searcher_of(scenario: Scenario) -> Searcher:
 def space_of(scenario: Scenario, spec: ModelSpec, bill: Tariff) -> SearchSpace:
     """The space that the scenario spans: its own values where it gives some, else the search's defaults."""
     c = scenario.choices
-    given = {name: tuple(float(v) for v in getattr(c, name)) for name in ("tp", "pp", "ep", "dp", "sp")}
-    given["max_tokens"] = tuple(float(v) for v in c.token_budget)
-    given["max_seqs"] = tuple(float(v) for v in c.max_seqs)
+    given = {name: tuple(float(v) for v in getattr(c, name)) for name in ("tp", "pp", "ep", "dp", "cp")}
+    given["max_num_batched_tokens"] = tuple(float(v) for v in c.max_num_batched_tokens)
+    given["max_num_seqs"] = tuple(float(v) for v in c.max_num_seqs)
     codes = {
         "weight": tuple(FORMAT_CODE[w] for w in c.weight),
         "act": tuple(COMPUTE_CODE[a] for a in c.act),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel import Deployments, Estimates
-from perfmodel.estimates.chance import chances, overall, strain
+from perfmodel.estimates.chance import chances, overall, slo_ratio
 from perfmodel.workload.load import load
 from search.planning.prices import Tariff
 from search.planning.sizing import Asked, greatest, least_replicas, rows_of
@@ -29,7 +29,7 @@ IDLE = 64.0
 
 
 @dataclass(frozen=True)
-class Judge:
+class Scorer:
     """Everything that turns deployments into scored columns: the request, the prices, the limits, the ranking.
 
     stock: (D,) devices on hand. concurrency: values to choose from where the workload leaves it open; empty for any.
@@ -115,7 +115,7 @@ class Judge:
         per_hour = 3600.0 * np.maximum(e.output_rate, 1e-12)
         power = (e.power * e.devices + columns["host_w"]) * self.site.pue
         energy = power / np.maximum(e.output_rate, 1e-12)
-        worst, which = strain(e, self.asked.slo, self.asked.confidence)
+        worst, which = slo_ratio(e, self.asked.slo, self.asked.confidence)
         out = {
             **columns,
             "devices": e.devices,
@@ -138,7 +138,7 @@ class Judge:
             "gco2_per_million_tokens": energy / 3.6 * self.site.gco2_per_kwh,
             **{o.key: overall(e, o.metric, o.statistic) * MS for o in self.asked.slo.objectives},
             "slo_chance": chances(e, self.asked.slo).min(axis=0) if self.asked.slo.objectives else np.ones(len(e)),
-            "strain": worst,
+            "slo_ratio": worst,
             "worst_objective": which.astype(float),
             **{f"spread_{name}": spread for name, spread in e.spread.items() if name in _SPREADS},
             "basis": e.basis.astype(float),

@@ -61,8 +61,8 @@ def requests(plan: Plan, number: int, *, count: int = 0, seed: int = 0) -> Traff
         return simulator.offered(asked.read_trace(), count=count)
     answering, first = layout(plan, number)
     replicas = float(answering.replicas[0] + (first.replicas[0] if first is not None else 0.0))
-    work = plan.judge.asked.workload
-    if not plan.judge.sized:
+    work = plan.scorer.asked.workload
+    if not plan.scorer.sized:
         work = work.at(concurrency=float(plan.columns["concurrency_per_replica"][number]) * replicas)
     if not count and work.arrival == "open":
         count = int(max(simulator.COUNT, simulator.COUNT_REPLICA * replicas))
@@ -76,8 +76,8 @@ def replay(
     """Candidate `number` of `plan` under the scenario's load, simulated."""
     answering, first = layout(plan, number)
     return simulator.simulate(
-        plan.judge.asked.model, answering, requests(plan, number, count=count, seed=seed), prefill=first,
-        engine=plan.judge.asked.engine, costs=plan.judge.asked.costs, router=router, seed=seed, progress=progress,
+        plan.scorer.asked.model, answering, requests(plan, number, count=count, seed=seed), prefill=first,
+        engine=plan.scorer.asked.engine, costs=plan.scorer.asked.costs, router=router, seed=seed, progress=progress,
     )  # fmt: skip
 
 
@@ -87,18 +87,18 @@ def capacity(
     """The highest rate that candidate `number` serves within the scenario's objectives."""
     answering, first = layout(plan, number)
     return simulator.capacity(
-        plan.judge.asked.model, answering, requests(plan, number, count=count, seed=seed), plan.judge.asked.slo,
-        prefill=first, engine=plan.judge.asked.engine, costs=plan.judge.asked.costs, router=router, seed=seed,
+        plan.scorer.asked.model, answering, requests(plan, number, count=count, seed=seed), plan.scorer.asked.slo,
+        prefill=first, engine=plan.scorer.asked.engine, costs=plan.scorer.asked.costs, router=router, seed=seed,
     )  # fmt: skip
 
 
 def row(plan: Plan, number: int, found: Simulation) -> dict[str, Any]:
     """One simulated candidate as a flat row."""
-    slo = plan.judge.asked.slo
+    slo = plan.scorer.asked.slo
     over_time = simulator.occupancy(found)
     return {
         "candidate": plan.name(number),
-        "engine": plan.judge.asked.engine.name,
+        "engine": plan.scorer.asked.engine.name,
         "router": found.router,
         **simulator.summary(found, slo),
         "meets": simulator.holds(found, slo),
@@ -113,7 +113,7 @@ def verify(plan: Plan, most: int = 0, *, seed: int = 0, progress: Progress | Non
     Flat rows: every figure of `FIGURES` and every objective as estimated and, with `simulated_` before its name, as
     simulated; `simulated_meets`: whether all objectives held.
     """
-    slo = plan.judge.asked.slo
+    slo = plan.scorer.asked.slo
     names = list(dict.fromkeys([*(o.key for o in slo.objectives), *FIGURES]))
     chosen = finalists(plan, most or plan.scenario.choices.finalists)
     rows = []
@@ -133,7 +133,7 @@ def verify(plan: Plan, most: int = 0, *, seed: int = 0, progress: Progress | Non
 
 def columns(plan: Plan) -> list[str]:
     """What a terminal shows of `verify`: each objective twice, the share of requests within all, the verdict."""
-    names = [o.key for o in plan.judge.asked.slo.objectives] or ["ttft_ms", "tpot_ms"]
+    names = [o.key for o in plan.scorer.asked.slo.objectives] or ["ttft_ms", "tpot_ms"]
     pairs = [c for name in names for c in (name, f"simulated_{name}")]
     throughput = ["output_tok_s", "simulated_output_tok_s"]
     return ["candidate", *pairs, *throughput, "slo_attainment", "simulated_meets", "remark"]

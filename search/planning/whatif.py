@@ -47,7 +47,7 @@ def _load(work: Workload, factor: float) -> Workload:
 def _price(plan: Plan, factor: float) -> Callable[[Scenario], Scenario]:
     """Prices of the devices in the answer, times `factor`."""
     used = [int(i) for i in _devices(plan)]
-    bill = plan.judge.tariff
+    bill = plan.scorer.tariff
     own = {bill.devices[i].name: float(bill.usd_per_hour[i]) * factor for i in used}
     return lambda s: replace(s, offer=replace(s.offer, usd_per_hour={**s.offer.usd_per_hour, **own}))
 
@@ -61,11 +61,11 @@ def _devices(plan: Plan) -> list[int]:
 
 def changes(plan: Plan) -> list[Change]:
     """What to try for this plan, only what makes sense for it."""
-    s, work = plan.scenario, plan.judge.asked.workload
+    s, work = plan.scenario, plan.scorer.asked.workload
     found = []
-    if any(np.isfinite(plan.judge.tariff.usd_per_hour[i]) for i in _devices(plan)):
+    if any(np.isfinite(plan.scorer.tariff.usd_per_hour[i]) for i in _devices(plan)):
         found += [Change("its price + 20 %", _price(plan, 1.2)), Change("its price − 20 %", _price(plan, 0.8))]
-    if plan.judge.sized and work.arrival in ("open", "closed"):
+    if plan.scorer.sized and work.arrival in ("open", "closed"):
         found += [
             Change("load × 2", lambda s: _work(s, lambda w: _load(w, 2.0))),
             Change("load ÷ 2", lambda s: _work(s, lambda w: _load(w, 0.5))),
@@ -84,7 +84,7 @@ def changes(plan: Plan) -> list[Change]:
     found += [_format(name) for name in ("bf16", "fp8", "int4")]
     if s.limits.spare_nodes == 0:
         found.append(Change("one node may fail", lambda s: replace(s, limits=replace(s.limits, spare_nodes=1))))
-    names = [plan.judge.tariff.devices[i].name for i in _devices(plan)]
+    names = [plan.scorer.tariff.devices[i].name for i in _devices(plan)]
     left = tuple(d for d in s.offer.devices if d not in names)
     if left:
         found.append(
@@ -118,7 +118,7 @@ def _rows(plan: Plan, tried: list[Change]) -> Iterator[dict[str, Any]]:
     name = plan.name(plan.best)
     for change in tried:
         try:
-            then = make(change.make(plan.scenario), costs=plan.judge.asked.costs)
+            then = make(change.make(plan.scenario), costs=plan.scorer.asked.costs)
         except PerfmodelError as error:
             yield _row(change.name, str(error))
             continue
@@ -145,9 +145,9 @@ def _short(message: str) -> str:
 def _kept(plan: Plan, then: Plan) -> float:
     """Chance that today's hardware, as it is laid out today, keeps the changed objectives; 0 where it overflows."""
     slo, best = then.scenario.slo, plan.best
-    if plan.disaggregated(best) or not slo.objectives or not then.judge.sized:
+    if plan.disaggregated(best) or not slo.objectives or not then.scorer.sized:
         return NAN
-    found = then.judge.asked.estimates(plan.deployment(best))
+    found = then.scorer.asked.estimates(plan.deployment(best))
     if found.saturated[0] or not found.fits[0]:
         return 0.0
     return float(chances(found, slo).min())

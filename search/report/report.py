@@ -272,12 +272,12 @@ def _candidates(plan: Plan, rows: Sequence[dict[str, Any]]) -> Section:
 def _origin(plan: Plan) -> Section:
     made = {k: v for k, v in plan.manifest.row().items() if k != "command" and v not in ("", None) and v == v}
     prices = list(
-        dict.fromkeys(f"{d.name}: {p}" for d, p in zip(plan.judge.tariff.devices, plan.judge.tariff.price, strict=True))
+        dict.fromkeys(f"{d.name}: {p}" for d, p in zip(plan.scorer.tariff.devices, plan.scorer.tariff.price, strict=True))
     )
     removed = [f"{r['removed']:,} layouts left out, for example {r['example']}" for r in plan.removed]
     return Section(
         id="origin", short="Origin", title="Where this comes from", command=plan.manifest.command,
         lead="This command makes the page again; the hashes say from which data.",
         terms=[(k.replace("_", " "), str(v)) for k, v in made.items()],
-        notes=[*prices, *remarks_of(plan.judge.tariff.devices), *removed],
+        notes=[*prices, *remarks_of(plan.scorer.tariff.devices), *removed],
     )  # fmt: skip

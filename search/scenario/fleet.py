@@ -93,9 +93,9 @@ def read_fleet(table: Table, folder: Path, slo: Slo, model: str, devices: tuple[
 
 
 def _class(table: Table, folder: Path, slo: Slo, model: str, periods: int) -> FleetClass:
-    rate = table.numbers("rate_rps", least=0)
+    rate = table.numbers("request_rate_rps", least=0)
     if len(rate) not in (1, periods):
-        raise table.error("rate_rps", f"{len(rate)} rates for {periods} periods; give one for all or one each")
+        raise table.error("request_rate_rps", f"{len(rate)} rates for {periods} periods; give one for all or one each")
     named = table.text("model", model) if "model" in table or model else ""
     if "model" in table:
         relay(table, "model", model_of, named)

@@ -19,6 +19,7 @@ from perfmodel import model as model_of
 from perfmodel.dtypes import COMPUTE, storage
 from perfmodel.engines.overlap import ways
 from perfmodel.models.lora import Adapters
+from perfmodel.vocabulary import FORMER_NAMES
 from search.scenario.deployment import Offload, check_offload, read_adapters, read_offload
 from search.scenario.fleet import FleetSpec, read_fleet
 from search.scenario.inventory import Inventory
@@ -54,8 +55,8 @@ class Offer:
 class Choices:
     """Bounds of the search; empty means the search's own range.
 
-    tp, pp, ep, dp, sp: degrees of parallelism; inf in ep spreads experts over all devices that share a layer.
-    token_budget, max_seqs, concurrency: a replica. weight, act, kv: number formats. modes: colocated, disaggregated.
+    tp, pp, ep, dp, cp: degrees of parallelism; inf in ep spreads experts over all devices that share a layer.
+    max_num_batched_tokens, max_num_seqs, concurrency: a replica. weight, act, kv: number formats. modes: colocated, disaggregated.
     power_cap: W a device. finalists: how many are checked by simulation.
     """
 
@@ -63,9 +64,9 @@ class Choices:
     pp: tuple[int, ...] = ()
     ep: tuple[float, ...] = ()
     dp: tuple[int, ...] = ()
-    sp: tuple[int, ...] = ()
-    token_budget: tuple[int, ...] = ()
-    max_seqs: tuple[int, ...] = ()
+    cp: tuple[int, ...] = ()
+    max_num_batched_tokens: tuple[int, ...] = ()
+    max_num_seqs: tuple[int, ...] = ()
     concurrency: tuple[int, ...] = ()
     weight: tuple[str, ...] = ()
     act: tuple[str, ...] = ()
@@ -150,7 +151,7 @@ def load_scenario(path: str | Path, folders: Iterable[str | Path] = ()) -> Scena
 
     folders: hardware folders beside those that the file names.
     """
-    return read_scenario(read_toml(path, "scenario"), Path(path).parent, folders)
+    return read_scenario(read_toml(path, "scenario", FORMER_NAMES), Path(path).parent, folders)
 
 
 def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) -> Scenario:
@@ -245,7 +246,7 @@ def _by_device(table: Table, key: str, known: tuple[str, ...], least: float) -> 
 
 
 def _choices(table: Table) -> Choices:
-    whole = {k: wholes(table, k) for k in ("tp", "pp", "dp", "sp", "token_budget", "max_seqs", "concurrency")}
+    whole = {k: wholes(table, k) for k in ("tp", "pp", "dp", "cp", "max_num_batched_tokens", "max_num_seqs", "concurrency")}
     formats: dict[str, tuple[str, ...]] = {}
     for key in ("weight", "kv"):
         formats[key] = tuple(relay(table, key, storage, name).name for name in table.texts(key, ()))
@@ -280,7 +281,7 @@ def _experts(table: Table) -> tuple[float, ...]:
 
 #: Settings of the engine that a scenario may change: key -> Engine field.
 ENGINE_KEYS = {
-    "chunked_prefill": "chunked_prefill", "prefix_cache": "prefix_cache", "memory_fraction": "memory_fraction",
+    "chunked_prefill": "chunked_prefill", "prefix_cache": "prefix_cache", "gpu_memory_utilization": "gpu_memory_utilization",
     "graph_capture": "graph_capture", "overlap_scheduling": "overlap_scheduling", "overlap": "overlap",
     "overlap_share": "overlap_share",
 }  # fmt: skip
@@ -305,7 +306,7 @@ def _engine(table: Table, folder: Path) -> Engine:
 def _setting(table: Table, key: str) -> float | bool | str:
     if key == "overlap":
         return table.text(key, choices=ways())
-    return table.number(key, above=0, most=1) if key in ("memory_fraction", "overlap_share") else table.flag(key)
+    return table.number(key, above=0, most=1) if key in ("gpu_memory_utilization", "overlap_share") else table.flag(key)
 
 
 def _limits(table: Table) -> Limits:

@@ -23,7 +23,7 @@ NAN = float("nan")
 #: Ways to say how long requests are; a table holds exactly one.
 LENGTHS = ("dataset", "histogram", "trace", "input_tokens")
 #: Numbers that say how requests arrive; a table holds at most one.
-LOADS = {"rate_rps": "rate", "concurrency": "concurrency", "n_requests": "n_requests"}
+LOADS = {"request_rate_rps": "rate", "concurrency": "concurrency", "n_requests": "n_requests"}
 #: Keys of a `[workload]` table.
 WORKLOAD_KEYS = (
     *LENGTHS, "output_tokens", "share", "prefix_hit", "prefix_cache", *LOADS, "arrival", "cv", "classes", "sort",
@@ -140,7 +140,7 @@ def _load(table: Table, timing: tuple[float, float]) -> dict[str, Any]:
     if not given and arrival in ("", "open") and timing[0] == timing[0]:
         numbers["rate"] = timing[0]
     if arrival == "open" and "rate" not in numbers:
-        raise table.error("arrival", 'arrival = "open" needs rate_rps; add it')
+        raise table.error("arrival", 'arrival = "open" needs request_rate_rps; add it')
     if arrival == "offline" and "n_requests" not in numbers:
         raise table.error("arrival", 'arrival = "offline" needs n_requests; add it')
     spread = timing[1] if "rate" in numbers and timing[1] == timing[1] else 1.0

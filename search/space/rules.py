@@ -47,7 +47,7 @@ class Rule:
 
 def replica(columns: Columns) -> Any:
     """Devices a replica takes."""
-    return columns["tp"] * columns["pp"] * columns["dp"] * columns["sp"]
+    return columns["tp"] * columns["pp"] * columns["dp"] * columns["cp"]
 
 
 def group(columns: Columns) -> Any:
@@ -116,7 +116,7 @@ def _spread(_: Ground, c: Columns) -> Mask:
 
 
 def _domain(g: Ground, c: Columns) -> Mask:
-    return c["tp"] * c["sp"] <= g.domain[c["device"]]
+    return c["tp"] * c["cp"] <= g.domain[c["device"]]
 
 
 def _nodes(g: Ground, c: Columns) -> Mask:
@@ -131,7 +131,7 @@ def _stock(g: Ground, c: Columns) -> Mask:
 
 def _say_domain(g: Ground, c: Columns) -> str:
     name, domain = g.names[int(c["device"])], g.domain[int(c["device"])]
-    return f"tp {c['tp'] * c['sp']:g} exceeds the {domain:g} {name} that share a node's fast links"
+    return f"tp {c['tp'] * c['cp']:g} exceeds the {domain:g} {name} that share a node's fast links"
 
 
 def _say_nodes(g: Ground, c: Columns) -> str:

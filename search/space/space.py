@@ -25,7 +25,7 @@ Index = NDArray[np.intp]
 WHOLE_GROUP = float("inf")
 #: Axes of a space, in the order in which a candidate's number unravels.
 AXES = (
-    "device", "tp", "pp", "ep", "dp", "sp", "max_tokens", "max_seqs", "weight", "act", "kv", "host_weights",
+    "device", "tp", "pp", "ep", "dp", "cp", "max_num_batched_tokens", "max_num_seqs", "weight", "act", "kv", "host_weights",
     "host_experts", "host_kv",
 )  # fmt: skip
 NAN = float("nan")
@@ -35,7 +35,7 @@ NAN = float("nan")
 class SearchSpace:
     """The product of axes for one model on some devices.
 
-    devices: on offer. tp, pp, ep, dp, sp: degrees to try (`WHOLE_GROUP` in ep follows tp x dp). max_tokens, max_seqs:
+    devices: on offer. tp, pp, ep, dp, cp: degrees to try (`WHOLE_GROUP` in ep follows tp x dp). max_num_batched_tokens, max_num_seqs:
     token budget a step and sequences at once a replica, NaN the engine's own. weight, act, kv: format and compute
     codes, -1 the model's own. host_weights, host_experts, host_kv: shares in host memory, behind `host`. adapters: what
     requests use, the same for all candidates. stock: devices on hand by name, absent means no limit. domain: devices
@@ -49,9 +49,9 @@ class SearchSpace:
     pp: tuple[float, ...] = (1, 2, 4, 8)
     ep: tuple[float, ...] = (1, WHOLE_GROUP)
     dp: tuple[float, ...] = (1, 2, 4, 8)
-    sp: tuple[float, ...] = (1,)
-    max_tokens: tuple[float, ...] = (NAN,)
-    max_seqs: tuple[float, ...] = (NAN,)
+    cp: tuple[float, ...] = (1,)
+    max_num_batched_tokens: tuple[float, ...] = (NAN,)
+    max_num_seqs: tuple[float, ...] = (NAN,)
     weight: tuple[int, ...] = (-1,)
     act: tuple[int, ...] = (-1,)
     kv: tuple[int, ...] = (-1,)
@@ -71,7 +71,7 @@ class SearchSpace:
             values = getattr(self, axis)
             if not values:
                 raise InputError(f"search: axis {axis} is empty; give it at least one value")
-            degrees = axis in ("tp", "pp", "ep", "dp", "sp")
+            degrees = axis in ("tp", "pp", "ep", "dp", "cp")
             bad = [v for v in values if degrees and not (v >= 1 and (v == WHOLE_GROUP or v == int(v)))]
             if bad:
                 raise InputError(f"search: {axis} = {bad[0]:g} is no degree of parallelism; give whole numbers from 1")

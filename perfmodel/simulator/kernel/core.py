@@ -73,7 +73,7 @@ def _admit(x: Arrays, i: int, hits: int, time: float) -> int:
 def _return_ready(x: Arrays, i: int, time: float) -> float:
     """Admit requests at the head of the queue whose KV exists already; seconds spent on fetching it from the host."""
     s, extra = x.replicas[i], 0.0
-    while s.head >= 0 and s.running < s.max_seqs:
+    while s.head >= 0 and s.running < s.max_num_seqs:
         r = s.head
         q = x.requests[r]
         if q.at_hand == 0 or q.ready > time:
@@ -96,7 +96,7 @@ def _prefill(x: Arrays, i: int, time: float, left: int) -> tuple[int, float]:
         r = s.partial
         if r < 0:
             r = s.head
-            if r < 0 or s.running >= s.max_seqs or x.requests[r].ready > time or x.requests[r].at_hand > 0:
+            if r < 0 or s.running >= s.max_num_seqs or x.requests[r].ready > time or x.requests[r].at_hand > 0:
                 break
             hits = _admissible(x, i, r)
             if hits < 0:
@@ -128,7 +128,7 @@ def _prefill(x: Arrays, i: int, time: float, left: int) -> tuple[int, float]:
 def _prefill_static(x: Arrays, i: int, time: float) -> tuple[int, float]:
     """A new static batch, every prompt padded to the longest; tokens, and keys they attend to in all."""
     s, longest = x.replicas[i], 0
-    while s.head >= 0 and s.running < s.max_seqs and x.requests[s.head].ready <= time:
+    while s.head >= 0 and s.running < s.max_num_seqs and x.requests[s.head].ready <= time:
         if _admissible(x, i, s.head) < 0:
             break
         r = _admit(x, i, x.requests[s.head].refs, time)
@@ -204,7 +204,7 @@ def _plan_decodes(x: Arrays, i: int, time: float, extra: float, halted: bool) ->
     if not s.static and steps > 1:
         steps = 1 + steps_within(x, i, s.count + 2, steps - 1, available(x, i))
         r = s.head
-        if r >= 0 and x.requests[r].ready > time and s.running < s.max_seqs:
+        if r >= 0 and x.requests[r].ready > time and s.running < s.max_num_seqs:
             steps = steps_until(time, step, slope, steps, x.requests[r].ready)
     s.steps = steps
 

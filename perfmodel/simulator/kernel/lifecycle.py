@@ -49,7 +49,7 @@ def appear(x: Arrays, r: int, time: float) -> None:
         return
     if not s.busy:
         s.due = ready
-    elif s.steps > 1 and not s.static and s.running < s.max_seqs:
+    elif s.steps > 1 and not s.static and s.running < s.max_num_seqs:
         s.steps = steps_until(s.start, s.step, s.slope, s.steps, ready)
         s.due = run_end(s.start, s.step, s.slope, s.steps)
 

@@ -53,7 +53,7 @@ REQUEST = _record(
 
 REPLICA = _record(
     # rules, constant; see `perfmodel.simulator.policy`
-    role=_I, table=_I, static=_B, mix=_B, chunk=_B, budget=_I, max_seqs=_I, block=_I, capacity=_I, watermark=_I,
+    role=_I, table=_I, static=_B, mix=_B, chunk=_B, budget=_I, max_num_seqs=_I, block=_I, capacity=_I, watermark=_I,
     headroom=_F, swap=_B,
     swap_time=_F,  # s a token moved to or from the host
     prefix=_B,
