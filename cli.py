@@ -260,7 +260,7 @@ def hw_list(
 @hw.command("show")
 def hw_show(name: Name, as_json: AsJson = False, as_csv: AsCsv = False, hwdb: Folders = None) -> None:
     """Show every figure of a device with unit, kind and source, its ridge points and its prices."""
-    from perfmodel.costs.remarks import remarks
+    from perfmodel.costs.device_remarks import remarks
     from search.output import rows
 
     database = load(hwdb or ())

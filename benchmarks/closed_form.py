@@ -26,7 +26,7 @@ from perfmodel.engines.catalogue import engine as engine_of
 from perfmodel.engines.spec import Engine
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import estimate_load
-from perfmodel.workload.load import load
+from perfmodel.workload.load import load_of
 
 #: (model, device, layout, engine)
 DEPLOYMENTS: tuple[tuple[str, str, dict[str, float], str], ...] = (
@@ -91,7 +91,7 @@ def loads(base: Workload, rate: float) -> list[tuple[str, float, Workload]]:
 def estimated(scenario: Scenario) -> Estimates:
     """The closed form's answer. Equal lengths keep the groups of a closed loop together for good in the simulator,
     and are told to here; real servers let them dissolve (`Engine.synchronised`)."""
-    demand = load(scenario.work, 1)
+    demand = load_of(scenario.work, 1)
     demand = replace(demand, synchronised=np.full(1, float(scenario.alike)))
     return estimate_load(scenario.spec, demand, scenario.row, engine=scenario.engine.changed(synchronised=1.0))
 

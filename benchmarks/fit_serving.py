@@ -30,10 +30,10 @@ from perfmodel.cases.table import read_cases
 from perfmodel.costs import BOUNDS, KERNELS
 from perfmodel.costs.defaults import default
 from perfmodel.costs.engine_factors import combined, kernel
-from perfmodel.costs.step_cost import priced, summed
+from perfmodel.costs.steps import priced, summed
 from perfmodel.engines.catalogue import FOLDER
 from perfmodel.engines.spec import Engine
-from perfmodel.estimates.assemble import assemble
+from perfmodel.estimates.assembly import assemble
 from perfmodel.estimates.estimator import per_replica, prepare
 from perfmodel.operators.step import step_shape
 from perfmodel.serving.closed_form import serve

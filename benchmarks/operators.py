@@ -27,7 +27,7 @@ from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.operators.demand import Demand
 from perfmodel.profiles import store
 from perfmodel.profiles.build import aiconfigurator, files, heldout, package_rows
-from perfmodel.profiles.build.fit import Points, table
+from perfmodel.profiles.build.fit import Points, fitted_table
 from perfmodel.profiles.build.spreads import half_width
 from perfmodel.profiles.build.tables import located, polynomial, split
 from perfmodel.profiles.families import FAMILY, Family, Reference, Variant, bound, shape_at
@@ -91,7 +91,7 @@ def examine(result: Result, family: Family, item: tuple[Variant, Reference, Poin
         if not hidden.any() or hidden.sum() > 0.6 * len(data):
             continue
         truth = data.value[hidden]
-        fit = polynomial if closed else table
+        fit = polynomial if closed else fitted_table
         told, basis = fit(family, data.take(~hidden)).read(
             list(data.site[hidden].T), list(data.axis[hidden].T), family.growth
         )
@@ -284,7 +284,7 @@ def leave_one_out(every: list[Result], only: set[str]) -> None:
         inner = (data.axis[:, 0] >= np.log(65536)) & (data.axis[:, 0] < data.axis[:, 0].max() - 1e-6)
         for row in np.flatnonzero(inner):
             keep = np.arange(len(data)) != row
-            told, _ = table(family, data.take(keep)).read(list(data.site[[row]].T), list(data.axis[[row]].T))
+            told, _ = fitted_table(family, data.take(keep)).read(list(data.site[[row]].T), list(data.axis[[row]].T))
             result.residuals.setdefault(("large", "tables"), []).append(data.value[[row]] - told)
 
 

@@ -11,7 +11,7 @@ from hwdb import Device
 from perfmodel.arrays import Array
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
-from perfmodel.hardware.columns import Hardware, hardware
+from perfmodel.hardware.columns import Hardware, hardware_of
 from perfmodel.operators.demand import Demand
 from perfmodel.profiles import store
 from perfmodel.profiles.families import FAMILY, bound, shape_at
@@ -66,7 +66,7 @@ def priced(model: CostModel, device: Device, cells: Cells) -> Cost:
 
 def one_device(device: Device, rows: int) -> Hardware:
     """`rows` candidates on one device."""
-    return hardware([device], np.zeros(rows, np.intp))
+    return hardware_of([device], np.zeros(rows, np.intp))
 
 
 def tables(device: str) -> list[tuple[str, str, Measured]]:

@@ -35,10 +35,10 @@ from perfmodel import simulator
 from perfmodel.cases.prediction import Group, Prediction
 from perfmodel.cases.table import cases_of
 from perfmodel.costs.defaults import default
-from perfmodel.deployment.deployments import Deployments
+from perfmodel.deployment.columns import Deployments
 from perfmodel.simulator import Pool, StepTable, Traffic
 from perfmodel.workload.load import Load
-from perfmodel.workload.output_lengths import SPREAD
+from perfmodel.workload.output_lengths import OUTPUT_LENGTH_CV
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Spread of the logarithm of natural lengths (ShareGPT's prompts 1.2, answers 0.8; Azure conversations 0.9 and 0.8).
@@ -73,7 +73,7 @@ def answer_lengths(mean: float, most: float, count: int, how: str, generator: np
     """`count` answers of the given mean; natural ones as `perfmodel.workload.output_lengths` spreads them, cut at `most`."""
     if how.partition(":")[0] in ("", "fixed", "uniform"):
         return lengths(mean, count, how, generator)
-    shape = SPREAD["trace"] ** -1.086
+    shape = OUTPUT_LENGTH_CV["trace"] ** -1.086
     drawn = np.minimum(generator.weibull(shape, count) / math.gamma(1.0 + 1.0 / shape), most / mean)
     return np.clip(np.round(drawn * mean / max(float(drawn.mean()), 1e-9)), 1, most)
 

@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.operators_common import SAMPLE, Cells, device, error, measured_cells, priced, tables
 from perfmodel.arrays import Array
 from perfmodel.costs.calibrated import Calibrated, relatives
-from perfmodel.costs.intervals import STRANGER, TWIN
+from perfmodel.costs.intervals import TWIN, UNRELATED_DEVICE
 from perfmodel.costs.roofline import Roofline
 from perfmodel.profiles import store
 from perfmodel.profiles.build.spreads import half_width, merge
@@ -75,8 +75,8 @@ def learn(every: list[Carried]) -> dict[str, dict[str, float]]:
         mine = [c for c in every if c.family == family]
         classes = {
             "calibrated_twin": [c for c in mine if c.distance < TWIN],
-            "calibrated": [c for c in mine if TWIN <= c.distance < STRANGER],
-            "calibrated_stranger": [c for c in mine if c.distance >= STRANGER],
+            "calibrated": [c for c in mine if TWIN <= c.distance < UNRELATED_DEVICE],
+            "calibrated_stranger": [c for c in mine if c.distance >= UNRELATED_DEVICE],
         }
         out[family] = {k: round(half_width(evened(found)), 4) for k, found in classes.items() if found}
     return out

@@ -12,11 +12,11 @@ from hwdb import InputError, UnknownName
 from perfmodel import Workload, estimate, explain, model
 from perfmodel import equations as eq
 from perfmodel.costs import Roofline
-from perfmodel.costs.step_cost import step_cost
+from perfmodel.costs.steps import step_cost
 from perfmodel.deployment.adapters import adapter_bytes, sites
-from perfmodel.deployment.deployments import deployments
-from perfmodel.deployment.sharding import Sharding, layout
-from perfmodel.hardware.columns import hardware
+from perfmodel.deployment.columns import deployments
+from perfmodel.deployment.sharding import Sharding, shard
+from perfmodel.hardware.columns import hardware_of
 from perfmodel.hardware.host import link_of
 from perfmodel.models.lora import TARGETS, Adapters, distinct_drawn, popularity
 from perfmodel.operators.demand import Demand
@@ -31,7 +31,7 @@ TRAINABLE = 41_943_040
 
 
 def laid(name: str, adapters: Adapters | None, **columns: object) -> Sharding:
-    return layout(model(name), deployments(H100, adapters=adapters, **columns))
+    return shard(model(name), deployments(H100, adapters=adapters, **columns))
 
 
 def total(demands: list[Demand], what: str) -> float:
@@ -177,7 +177,7 @@ def test_no_adapters_change_nothing() -> None:
 
 def pass_time(adapters: Adapters | None, step: Step) -> float:
     sharding = laid(LLAMA, adapters)
-    return float(step_cost(sharding, hardware(tuple(H100), np.array([0])), Roofline(), step).time[0])
+    return float(step_cost(sharding, hardware_of(tuple(H100), np.array([0])), Roofline(), step).time[0])
 
 
 @pytest.mark.parametrize("step", [answers(1.0), answers(200.0), Step(prefill_tokens=4096.0)])

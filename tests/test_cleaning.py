@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfmodel.profiles.build.cleaning import floor, host_bound, misrouted, padded, without_extra
-from perfmodel.profiles.importers.rows import Rows, rows
+from perfmodel.profiles.importers.rows import Rows, rows_of
 
 
 def gemms(m: list[float], time: list[float], software: str = "vllm 1.0", weight: str = "fp8", n: float = 512.0) -> Rows:
-    return rows(
+    return rows_of(
         len(m), family="gemm", m=np.array(m), n=n, k=512.0, weight=weight, act=weight, software=software,
         time=np.array(time),
     )  # fmt: skip
@@ -23,7 +23,7 @@ def joined(*parts: Rows) -> Rows:
 
 
 def test_balanced_routing_over_ranks_is_left_out() -> None:
-    table = rows(3, family="grouped_gemm", ep=[1.0, 8.0, 8.0], skew=[0.0, 0.0, 1.2], time=1e-4)
+    table = rows_of(3, family="grouped_gemm", ep=[1.0, 8.0, 8.0], skew=[0.0, 0.0, 1.2], time=1e-4)
     assert misrouted(table).tolist() == [False, True, False]
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 import hwdb
 from perfmodel import equations as eq
 from perfmodel.costs.collectives import collective_time
-from perfmodel.hardware.columns import Hardware, hardware
-from perfmodel.hardware.network import path
+from perfmodel.hardware.columns import Hardware, hardware_of
+from perfmodel.hardware.network import group_link
 from perfmodel.operators.demand import Demand
 
 FAMILIES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p")
@@ -21,7 +21,7 @@ MB = 1e6
 
 
 def columns(*names: str) -> Hardware:
-    return hardware([hwdb.device(n) for n in names], np.arange(len(names)))
+    return hardware_of([hwdb.device(n) for n in names], np.arange(len(names)))
 
 
 def fabric(**figures: float | str) -> Hardware:
@@ -95,8 +95,8 @@ def test_a_fast_network_does_not_outrun_a_slow_node() -> None:
 def test_a_pair_in_a_mesh_gets_one_link() -> None:
     # MI300X: 7 links of 64 GB/s (AMD CDNA3 white paper); two devices talk over one of them
     mi300x = columns("mi300x")
-    assert float(path(mi300x, np.array([2.0])).bandwidth[0]) == pytest.approx(64e9, rel=1e-9)
-    assert float(path(mi300x, np.array([8.0])).bandwidth[0]) == pytest.approx(448e9, rel=1e-9)
+    assert float(group_link(mi300x, np.array([2.0])).bandwidth[0]) == pytest.approx(64e9, rel=1e-9)
+    assert float(group_link(mi300x, np.array([8.0])).bandwidth[0]) == pytest.approx(448e9, rel=1e-9)
     assert seconds("p2p", 64e6, 2, mi300x) == pytest.approx(1e-3, rel=0.01)
 
 
@@ -140,9 +140,9 @@ def test_bytes_cross_as_many_links_as_the_way_is_long(topology: str, side: tuple
 
 def test_a_small_group_uses_the_ports_between_its_own() -> None:
     # V100 hybrid cube mesh: all-reduce over 2 reaches a fraction of what 8 do (hwdb); a TPU pair one of four ports
-    pair = {t: float(path(fabric(topology=t), np.array([2.0])).bandwidth[0]) for t in ("switch", "ring", "torus")}
+    pair = {t: float(group_link(fabric(topology=t), np.array([2.0])).bandwidth[0]) for t in ("switch", "ring", "torus")}
     assert pair == {"switch": 100e9, "ring": 50e9, "torus": 25e9}
-    assert float(path(fabric(topology="torus", peers=256.0), np.array([16.0])).bandwidth[0]) == 100e9
+    assert float(group_link(fabric(topology="torus", peers=256.0), np.array([16.0])).bandwidth[0]) == 100e9
 
 
 def test_every_topology_of_the_database_has_a_time() -> None:
@@ -179,7 +179,7 @@ def test_one_device_needs_no_collective(family: str) -> None:
 def test_scattering_and_gathering_is_an_all_reduce(topology: str, message: float, group: float) -> None:
     wires = fabric(topology=topology)
     both = seconds("reduce_scatter", message, group, wires) + seconds("all_gather", message, group, wires)
-    links = path(wires, np.array([group]))
+    links = group_link(wires, np.array([group]))
     ring = 2 * (group - 1) * (float(links.latency[0]) + message / group / float(links.bandwidth[0]))
     assert both <= ring * (1 + 1e-9)
     assert seconds("all_reduce", message, group, wires) <= ring * (1 + 1e-9)

@@ -10,13 +10,13 @@ from perfmodel.costs import BOUNDS, KERNELS, EngineFactors, Roofline
 from perfmodel.costs import engine_factors as module
 from perfmodel.costs.engine_factors import combined, factors, kernel
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
-from perfmodel.hardware.columns import Hardware, hardware
+from perfmodel.hardware.columns import Hardware, hardware_of
 from perfmodel.operators.demand import Demand
 from perfmodel.vocabulary import FAMILIES
 
 
 def h100() -> Hardware:
-    return hardware([hwdb.device("h100-sxm")], np.zeros(2, np.intp))
+    return hardware_of([hwdb.device("h100-sxm")], np.zeros(2, np.intp))
 
 
 def gemm(weight: str, rows: int = 2, family: str = "gemm") -> Demand:

@@ -15,12 +15,12 @@ from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.defaults import default
 from perfmodel.costs.intervals import calibrated_spread, spreads
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_BYTES, FORMAT_CODE
-from perfmodel.hardware.columns import hardware
+from perfmodel.hardware.columns import hardware_of
 from perfmodel.operators.demand import Demand
 from perfmodel.profiles import store
 from perfmodel.profiles.build.aiconfigurator import strangled
 from perfmodel.profiles.families import FAMILY, Reference, Variant, bound
-from perfmodel.profiles.importers.rows import rows
+from perfmodel.profiles.importers.rows import rows_of
 from perfmodel.vocabulary import BASES, BASIS_CODE, FAMILIES
 
 BF16, FP8 = FORMAT_CODE["bf16"], FORMAT_CODE["fp8"]
@@ -59,7 +59,7 @@ def any_demand(family: str, rows: int = 3) -> Demand:
 
 
 def on(name: str, rows: int = 3) -> object:
-    return hardware([hwdb.device(name)], np.zeros(rows, np.intp))
+    return hardware_of([hwdb.device(name)], np.zeros(rows, np.intp))
 
 
 # ------------------------------------------------------------------------------------------------ one suite for all
@@ -83,9 +83,9 @@ def test_a_batch_is_its_rows(name: str) -> None:
     m, n = np.exp2(rng.uniform(0, 12, 40)), np.exp2(rng.uniform(8, 14, 40))
     devices = [hwdb.device(d) for d in ("h100-sxm", "rtx-3080", "l40s")]
     index = rng.integers(0, 3, 40)
-    whole = MODELS[name].cost(gemm(m, n, 4096.0), hardware(devices, index))
+    whole = MODELS[name].cost(gemm(m, n, 4096.0), hardware_of(devices, index))
     for row in (0, 7, 39):
-        alone = MODELS[name].cost(gemm(m[[row]], n[[row]], 4096.0), hardware(devices, index[[row]]))
+        alone = MODELS[name].cost(gemm(m[[row]], n[[row]], 4096.0), hardware_of(devices, index[[row]]))
         assert alone.time[0] == pytest.approx(whole.time[row], rel=1e-4, nan_ok=True)
         assert alone.basis[0] == whole.basis[row]
 
@@ -156,7 +156,7 @@ def test_frameworks_differ_and_stand_in_for_each_other() -> None:
 
 def test_every_accelerator_is_answered_and_every_device_by_default() -> None:
     every = hwdb.devices()
-    there = hardware(every, np.arange(len(every)))
+    there = hardware_of(every, np.arange(len(every)))
     for family in ("gemm", "attention_prefill", "attention_decode", "elementwise"):
         demand = any_demand(family, len(every))
         rated = np.array(
@@ -172,7 +172,7 @@ def test_every_accelerator_is_answered_and_every_device_by_default() -> None:
 def test_weights_do_not_stream_faster_than_memory_whatever_format_stands_in(weight: str) -> None:
     """A relative without the format lends the shape of its 16-bit kernels; bytes are counted once."""
     every = [d for d in hwdb.devices() if d.kind == "gpu" and d.bandwidth > 0 and d.peak("bf16") > 0]
-    there = hardware(every, np.arange(len(every)))
+    there = hardware_of(every, np.arange(len(every)))
     one = np.ones(len(every))
     bytes_a_weight = FORMAT_BYTES[FORMAT_CODE[weight]]
     moved = 57344.0 * 8192.0 * bytes_a_weight
@@ -287,7 +287,7 @@ def test_worse_bases_are_never_surer() -> None:
 
 def test_each_row_is_priced_by_the_first_model_that_knows_it() -> None:
     devices = [hwdb.device(d) for d in ("h100-sxm", "rtx-3080", "epyc-9654")]
-    there = hardware(devices, np.arange(3))
+    there = hardware_of(devices, np.arange(3))
     demand = gemm(np.full(3, 64.0), 4096.0, 4096.0)
     cost = Fallback((Profiled("vllm"), Calibrated("vllm"), Roofline())).cost(demand, there)
     assert [BASES[b] for b in cost.basis] == ["measured", "calibrated", "roofline"]
@@ -319,7 +319,7 @@ def test_groups_that_a_host_strangles_are_left_out_and_others_stay() -> None:
 
     def found(reached: list[float]) -> list[bool]:
         time = message * 2.0 * (1.0 - 1.0 / group) / np.array(reached)
-        return strangled(rows(4, family="all_reduce", group=group, message_bytes=message, time=time)).tolist()
+        return strangled(rows_of(4, family="all_reduce", group=group, message_bytes=message, time=time)).tolist()
 
     assert found([1e9, 20e9, 5e9, 2e9]) == [False, False, True, True]
     assert found([1e9, 18e9, 21e9, 21e9]) == [False] * 4

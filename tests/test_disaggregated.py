@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 import hwdb
 from hwdb import InputError
 from perfmodel.costs import Roofline
-from perfmodel.deployment.deployments import Deployments, deployments
+from perfmodel.deployment.columns import Deployments, deployments
 from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.disaggregated import HAND_OVER, estimate_disaggregated, estimate_pools, transfer_time
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import Prepared, estimate, prepare
 from perfmodel.models import ModelSpec, model
-from perfmodel.workload.load import load
+from perfmodel.workload.load import load_of
 from perfmodel.workload.workload import Workload
 
 H100 = hwdb.device("h100-sxm")
@@ -148,7 +148,7 @@ def test_the_wait_for_a_prompt_worker_is_that_of_a_queue() -> None:
 def _benches(
     front: Deployments, back: Deployments, workload: Workload, spec: ModelSpec = LLAMA
 ) -> tuple[Prepared, Prepared, object]:
-    demand = load(workload, 1)
+    demand = load_of(workload, 1)
     chosen = engine("vllm")
     first, second = (prepare(spec, p, chosen, Roofline(), demand) for p in (front, back))
     return first, second, demand
@@ -249,7 +249,7 @@ def test_one_number_of_workers_serves_all_pairs() -> None:
 
 
 def test_prompts_packed_together_raise_the_rate_of_short_ones() -> None:
-    demand = load(lengths(50, 20, n_requests=1e6), 1)
+    demand = load_of(lengths(50, 20, n_requests=1e6), 1)
     both, workers = (pool(tp=4), pool(tp=4)), (np.ones(1), 8 * np.ones(1))
     alone, packed = (
         estimate_pools(LLAMA, demand, both, workers, engine=engine("vllm"), costs=Roofline(), batch=b) for b in (1, 32)

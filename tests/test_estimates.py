@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import hwdb
 from hwdb import InputError, UnknownName
 from perfmodel.costs import Roofline
-from perfmodel.deployment.deployments import Deployments, deployments
+from perfmodel.deployment.columns import Deployments, deployments
 from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.engines.catalogue import engine
 from perfmodel.estimates import estimator
@@ -21,7 +21,7 @@ from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import estimate, prepare
 from perfmodel.models import model
 from perfmodel.vocabulary import BASES
-from perfmodel.workload.load import load
+from perfmodel.workload.load import load_of
 from perfmodel.workload.workload import Workload
 
 NAMES = ("h100-sxm", "l40s", "mi300x", "gb200", "h200-sxm")
@@ -238,7 +238,7 @@ def test_a_smaller_token_budget_computes_prompts_in_more_pieces() -> None:
 def test_budgets_follow_the_engine(by: str, budget: float) -> None:
     # vLLM V0 without chunking takes the longest sequence; llama.cpp computes 512 tokens at once whatever its batch
     workload = lengths(30_000, 100, concurrency=1.0)
-    setup = prepare(LLAMA, deployments(DEVICES[:1]), engine(by), Roofline(), load(workload, 1))
+    setup = prepare(LLAMA, deployments(DEVICES[:1]), engine(by), Roofline(), load_of(workload, 1))
     assert float(setup.passes.budget[0]) == budget
 
 

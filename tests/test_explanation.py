@@ -11,12 +11,12 @@ import hwdb
 from perfmodel.costs import Roofline
 from perfmodel.costs.cost import CostModel
 from perfmodel.costs.defaults import default
-from perfmodel.deployment.deployments import deployments
+from perfmodel.deployment.columns import deployments
 from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimator import estimate
 from perfmodel.estimates.explanation import Term, explain
-from perfmodel.hardware.columns import hardware
-from perfmodel.hardware.efficiency import efficiency
+from perfmodel.hardware.columns import hardware_of
+from perfmodel.hardware.efficiency import efficiency_of
 from perfmodel.models import model
 from perfmodel.vocabulary import BASES
 from perfmodel.workload.workload import Workload
@@ -75,7 +75,7 @@ def test_a_long_prompt_is_explained_by_one_of_its_passes() -> None:
 
 def test_terms_come_near_the_ceilings_that_efficiencies_allow() -> None:
     placed = deployments(DEVICES[:1], tp=2)
-    share = efficiency(hardware(placed.devices, placed.device))
+    share = efficiency_of(hardware_of(placed.devices, placed.device))
     terms = explain(model("llama-3.1-70b"), lengths(8000, 100, concurrency=4.0), placed, costs=Roofline())
     named = {(t.phase, t.operator): t for t in terms}
     up = named["prefill", "up"]

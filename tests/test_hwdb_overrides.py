@@ -13,8 +13,8 @@ import hwdb
 from hwdb import Device, Hwdb
 from perfmodel import Workload, deployments, engine, estimate, model, predict
 from perfmodel.costs import rated
+from perfmodel.costs.device_remarks import remarks
 from perfmodel.costs.lookup import Choice
-from perfmodel.costs.remarks import remarks
 from perfmodel.profiles import families, store
 from perfmodel.profiles.build.tables import write_family
 from perfmodel.profiles.families import Variant
@@ -224,13 +224,13 @@ def test_what_a_device_may_not_inherit(tmp_path: Path) -> None:
 def test_a_profile_beside_a_device_holds_until_its_file_changes(tmp_path: Path) -> None:
     """Tables made on a user's own device price it as it was; once its bandwidth is doubled they are rescaled."""
     from perfmodel.profiles.build import runfile
-    from perfmodel.profiles.importers.rows import rows
+    from perfmodel.profiles.importers.rows import rows_of
 
     m, n, k = (a.ravel() for a in np.meshgrid([1.0, 16.0, 256.0, 4096.0], [4096.0, 8192.0], [4096.0, 8192.0, 16384.0]))
     mine = text({}, like="l40").replace('like = "l40"', 'like = "l40"\ntitle = "mine"')
     before = stated(tmp_path, "mine", mine)
     least = np.maximum(2 * m * n * k / before.peak("bf16"), 2 * (m * k + k * n + m * n) / before.bandwidth)
-    made = rows(
+    made = rows_of(
         len(m),
         device="mine",
         family="gemm",

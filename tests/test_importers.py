@@ -12,7 +12,7 @@ import pytest
 import hwdb
 from hwdb import InputError, UnknownName
 from perfmodel import equations as eq
-from perfmodel.profiles.importers import KINDS, SHAPES, Rows, check, importers, read_rows, rows
+from perfmodel.profiles.importers import KINDS, SHAPES, Rows, check, importers, read_rows, rows_of
 from perfmodel.profiles.importers import plain as plain_csv
 from perfmodel.profiles.importers.bounds import bound
 
@@ -24,7 +24,7 @@ def gemm_rows(count: int = 8, utilisation: float = 0.7, **columns: object) -> Ro
     m = np.array([1024.0 * (i + 1) for i in range(count)])
     time = eq.gemm_flop(m, 4096.0, 4096.0) / (312e12 * utilisation)
     shape = {"family": "gemm", "m": m, "n": 4096.0, "k": 4096.0, "weight": "bf16", "act": "bf16"}
-    return rows(count, **{"device": A100, "time": time, **shape, **columns})
+    return rows_of(count, **{"device": A100, "time": time, **shape, **columns})
 
 
 def reasons(table: Rows) -> dict[str, int]:
@@ -66,7 +66,7 @@ class TestChecks:
         shape = {"family": "elementwise", "device": A100, "act": "bf16"}
         moved = np.array([1e6, 1e9, 2e9, 4e9])
         time = moved / np.array([8e12, 1.5e12, 1.5e12, 8e12])  # HBM2e of the A100: 2.04 TB/s
-        result = check(rows(4, moved_bytes=moved, time=time, **shape), hwdb.device)
+        result = check(rows_of(4, moved_bytes=moved, time=time, **shape), hwdb.device)
         assert len(result.rows) == 3
         assert result.rows["moved_bytes"].max() == 2e9
 
@@ -79,7 +79,7 @@ class TestChecks:
             check(gemm_rows(time=gemm_rows()["time"] * 1e3), hwdb.device, "rows.csv")
 
     def test_milliseconds_of_small_kernels_only_are_refused_too(self):
-        table = rows(3, family="elementwise", device=A100, moved_bytes=[1e3, 2e3, 4e3], time=5e-9)
+        table = rows_of(3, family="elementwise", device=A100, moved_bytes=[1e3, 2e3, 4e3], time=5e-9)
         with pytest.raises(InputError, match="ms not us"):
             check(table, hwdb.device)
 
@@ -89,7 +89,7 @@ class TestChecks:
 
     def test_exact_duplicates_and_close_repeats_become_one_row(self):
         table = gemm_rows(3)
-        twice = rows(5, **{name: np.r_[table[name], table[name][[0, 1]]] for name in ("m", "time")},
+        twice = rows_of(5, **{name: np.r_[table[name], table[name][[0, 1]]] for name in ("m", "time")},
                      family="gemm", device=A100, n=4096.0, k=4096.0, weight="bf16", act="bf16")  # fmt: skip
         time = twice["time"].copy()
         time[4] *= 1.2
@@ -130,7 +130,7 @@ class TestChecks:
         with pytest.raises(UnknownName, match="operator family 'gem'"):
             check(gemm_rows(family="gem"), None)
         with pytest.raises(InputError, match="no rows"):
-            check(rows(0), None)
+            check(rows_of(0), None)
 
     def test_a_device_outside_hwdb_is_noted_and_not_guessed(self):
         result = check(gemm_rows(device="my-own-chip"), hwdb.device)
@@ -145,7 +145,7 @@ class TestChecks:
 
     def test_grouped_query_and_window_lower_the_attention_bound(self):
         shape = {"family": "attention_decode", "batch": 64.0, "context": 65536.0, "heads": 32.0, "head_dim": 128.0}
-        table = rows(3, device=A100, kv="bf16", act="bf16", kv_heads=[32, 8, 8], window=[0, 0, 4096], time=1.0, **shape)
+        table = rows_of(3, device=A100, kv="bf16", act="bf16", kv_heads=[32, 8, 8], window=[0, 0, 4096], time=1.0, **shape)
         full, grouped, windowed = bound(table, hwdb.device(A100))
         assert full == pytest.approx(4.0 * grouped)
         assert windowed == pytest.approx(grouped * 4096 / 65536)

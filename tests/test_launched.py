@@ -9,10 +9,10 @@ import hwdb
 from perfmodel.costs import BOUNDS, LaunchFloor, Roofline
 from perfmodel.costs.defaults import default
 from perfmodel.costs.launch_floor import launch_time
-from perfmodel.deployment.deployments import deployments
+from perfmodel.deployment.columns import deployments
 from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimator import estimate
-from perfmodel.hardware.columns import hardware
+from perfmodel.hardware.columns import hardware_of
 from perfmodel.models import model
 from perfmodel.operators.demand import Demand
 from perfmodel.workload.workload import Workload
@@ -20,7 +20,7 @@ from perfmodel.workload.workload import Workload
 
 def test_no_operator_takes_less_than_a_launch_and_longer_ones_stay() -> None:
     devices = [hwdb.device("ascend-910b2"), hwdb.device("h100-sxm")]
-    rows = hardware(devices, np.array([0, 0, 1]))
+    rows = hardware_of(devices, np.array([0, 0, 1]))
     moved = np.array([1e3, 1e9, 1e3])
     demand = Demand("norm", "elementwise", np.zeros(3), moved, np.ones(3))
     inner, found = Roofline().cost(demand, rows), LaunchFloor(Roofline(), "vllm").cost(demand, rows)

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hwdb
-from perfmodel.deployment.deployments import deployments
-from perfmodel.deployment.sharding import Sharding, layout
+from perfmodel.deployment.columns import deployments
+from perfmodel.deployment.sharding import Sharding, shard
 from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.engines.catalogue import engine
 from perfmodel.engines.spec import Engine
-from perfmodel.hardware.columns import hardware
-from perfmodel.memory.budget import Memory, activation_bytes, memory
+from perfmodel.hardware.columns import hardware_of
+from perfmodel.memory.budget import Memory, activation_bytes, memory_budget
 from perfmodel.memory.kv_cache import sequence_bytes
 from perfmodel.memory.weights import weights_per_device
 from perfmodel.models import ModelSpec, base_names, model
@@ -28,7 +28,7 @@ VLLM = engine("vllm")
 
 def laid(spec: ModelSpec | str, device: str = "h100-sxm", **columns: object) -> Sharding:
     spec = model(spec) if isinstance(spec, str) else spec
-    return layout(spec, deployments([hwdb.device(device)], **columns))
+    return shard(spec, deployments([hwdb.device(device)], **columns))
 
 
 def room(
@@ -36,10 +36,10 @@ def room(
     tokens: float = 8192.0, context: float = 1000.0, **columns: object,
 ) -> Memory:  # fmt: skip
     placed = deployments([hwdb.device(device)], **columns)
-    rows = hardware(placed.devices, placed.device)
+    rows = hardware_of(placed.devices, placed.device)
     wide = np.ones(len(placed))
-    sharding = layout(model(spec) if isinstance(spec, str) else spec, placed)
-    return memory(sharding, rows, chosen, fraction=fraction * wide, tokens=tokens * wide, context=context * wide)
+    sharding = shard(model(spec) if isinstance(spec, str) else spec, placed)
+    return memory_budget(sharding, rows, chosen, fraction=fraction * wide, tokens=tokens * wide, context=context * wide)
 
 
 # -------------------------------------------------------------------------------- published sizes

@@ -12,13 +12,13 @@ from hwdb import InputError
 from perfmodel import Estimates, Workload, engine, estimate, explain, model
 from perfmodel import equations as eq
 from perfmodel.costs import Roofline
-from perfmodel.costs.step_cost import priced, step_cost
-from perfmodel.deployment.deployments import Deployments, deployments
+from perfmodel.costs.steps import priced, step_cost
+from perfmodel.deployment.columns import Deployments, deployments
 from perfmodel.deployment.offload import hosted
-from perfmodel.deployment.sharding import Sharding, layout
+from perfmodel.deployment.sharding import Sharding, shard
 from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.engines.spec import Engine
-from perfmodel.hardware.columns import hardware
+from perfmodel.hardware.columns import hardware_of
 from perfmodel.hardware.host import LINK_SHARE, Host, figures_of, link_of
 from perfmodel.memory.kv_cache import sequence_bytes
 from perfmodel.memory.weights import weights_in_host, weights_per_device
@@ -37,19 +37,19 @@ def one(device: hwdb.Device = H100, host: Host | None = None, **columns: object)
 
 
 def laid(name: str, **columns: object) -> Sharding:
-    return layout(model(name), one(**columns))  # type: ignore[arg-type]
+    return shard(model(name), one(**columns))  # type: ignore[arg-type]
 
 
 def pass_time(name: str, step: Step, **columns: object) -> float:
     sharding = laid(name, **columns)
-    return float(step_cost(sharding, hardware((H100,), np.array([0])), Roofline(), step).time[0])
+    return float(step_cost(sharding, hardware_of((H100,), np.array([0])), Roofline(), step).time[0])
 
 
 def device_times(name: str, step: Step) -> list[tuple[str, float, float, float]]:
     """(operator, seconds on the device, bytes of its weights or cache, FLOP) of a pass with nothing in host memory."""
     sharding = laid(name)
     rows = []
-    for d, c in priced(sharding, hardware((H100,), np.array([0])), Roofline(), step):
+    for d, c in priced(sharding, hardware_of((H100,), np.array([0])), Roofline(), step):
         seconds, moved, flop = (float(np.ravel(d.count * x)[0]) for x in (c.time, np.asarray(d.host_bytes), d.flop))
         rows.append((d.name, seconds, moved, flop))
     return rows
@@ -249,7 +249,7 @@ def test_a_cpu_of_the_database_stands_behind_a_device() -> None:
 )  # fmt: skip
 def test_what_cannot_be_is_named(columns: dict[str, object], says: str) -> None:
     with pytest.raises(InputError, match=says):
-        layout(model(LLAMA), one(**columns))  # type: ignore[arg-type]
+        shard(model(LLAMA), one(**columns))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import hwdb
 from perfmodel import equations as eq
-from perfmodel.deployment.deployments import deployments
-from perfmodel.deployment.sharding import Sharding, layout
+from perfmodel.deployment.columns import deployments
+from perfmodel.deployment.sharding import Sharding, shard
 from perfmodel.dtypes import FORMAT_CODE, FORMAT_NAMES
 from perfmodel.models import Block, Mixer, Mlp, ModelSpec, base_names, model
 from perfmodel.operators.demand import Demand
@@ -26,7 +26,7 @@ PRODUCTS = ("gemm", "grouped_gemm")
 
 
 def laid(spec: ModelSpec | str, **columns: object) -> Sharding:
-    return layout(model(spec) if isinstance(spec, str) else spec, deployments(H100, **columns))
+    return shard(model(spec) if isinstance(spec, str) else spec, deployments(H100, **columns))
 
 
 def asked(spec: ModelSpec | str, step: Step, **columns: object) -> list[Demand]:
@@ -247,7 +247,7 @@ def test_wide_expert_parallelism_is_looked_up_as_what_one_rank_does() -> None:
     spec = model("deepseek-ai/DeepSeek-V3")
     asked = {}
     for ep in (8, 32):
-        sharding = layout(spec, deployments([hwdb.device("h100-sxm")], tp=1, dp=ep, ep=ep))
+        sharding = shard(spec, deployments([hwdb.device("h100-sxm")], tp=1, dp=ep, ep=ep))
         (asked[ep],) = (d for d in operators(sharding, Step(decode_seqs=np.full(1, 4096.0), decode_context=1000.0))
                         if d.family == "grouped_gemm")  # fmt: skip
     narrow, wide = ({k: float(np.ravel(v)[0]) for k, v in asked[ep].shape.items()} for ep in (8, 32))

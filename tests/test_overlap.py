@@ -19,10 +19,10 @@ from perfmodel.costs import Roofline
 from perfmodel.costs.cost import CostModel
 from perfmodel.costs.defaults import default
 from perfmodel.costs.overlap import kinds, overlapped, streams_of, visible
-from perfmodel.costs.step_cost import StepCost, step_cost
-from perfmodel.deployment.deployments import deployments
+from perfmodel.costs.steps import StepCost, step_cost
+from perfmodel.deployment.columns import deployments
 from perfmodel.engines.catalogue import FOLDER, engine, names
-from perfmodel.engines.overlap import KINDS_OF_TIME, overlap, ways
+from perfmodel.engines.overlap import KINDS_OF_TIME, overlap_of, ways
 from perfmodel.engines.reader import load_engine
 from perfmodel.engines.spec import Engine
 from perfmodel.estimates.estimator import estimate, prepare
@@ -32,7 +32,7 @@ from perfmodel.operators.step import Step
 from perfmodel.serving.steps import StepModel
 from perfmodel.simulator import latency
 from perfmodel.simulator.build import step_time
-from perfmodel.workload.load import load
+from perfmodel.workload.load import load_of
 from perfmodel.workload.workload import Workload
 from search.scenario.scenario import load_scenario
 
@@ -45,7 +45,7 @@ def passes(
     spec=LLAMA, device="a100-sxm-80gb", by: Engine = GENERIC, costs: CostModel | None = None, **degrees
 ) -> StepModel:
     placed = deployments([hwdb.device(device)], **degrees)
-    demand = load(Workload.from_lengths(1024, 512, concurrency=64.0), 1)
+    demand = load_of(Workload.from_lengths(1024, 512, concurrency=64.0), 1)
     return prepare(spec, placed, by, costs or Roofline(), demand).passes
 
 
@@ -89,7 +89,7 @@ def test_kinds_of_time_are_all_of_it(times: list[float]) -> None:
 @pytest.mark.parametrize("name", OVERLAPPING)
 @given(times=seconds, share=st.floats(0.01, 1.0))
 def test_a_pass_lies_between_its_longest_stream_and_their_sum(name: str, times: list[float], share: float) -> None:
-    way = overlap(name, share)
+    way = overlap_of(name, share)
     assert way is not None
     cost = made(times)
     run = overlapped(cost, way)
@@ -106,7 +106,7 @@ def test_a_pass_lies_between_its_longest_stream_and_their_sum(name: str, times: 
 
 def test_all_hides_where_nothing_interferes() -> None:
     cost = made([4.0, 1.0, 0.0, 3.0, 0.5, 0.25])
-    full = {n: value(overlapped(cost, overlap(n, 1.0)).time) for n in OVERLAPPING}
+    full = {n: value(overlapped(cost, overlap_of(n, 1.0)).time) for n in OVERLAPPING}
     assert full["fused"] == pytest.approx(5.0 + 0.5 + 0.25)  # link behind local kernels; latency and host stay
     assert full["dual_batch"] == pytest.approx(2 * (5.0 + 0.25))
     assert full["nano_batch"] == pytest.approx(2 * (4.0 + 0.25))
@@ -222,7 +222,7 @@ def test_the_simulator_replays_the_same_passes() -> None:
         replayed = perfmodel.simulate(spec, placed, work, engine=by, costs=Roofline(), count=1000)
         token[name] = latency(replayed, "tpot").mean
         steps = replayed.runs[replayed.runs["prompt"] > 0][::20]
-        exact = step_time(prepare(spec, placed, by, Roofline(), load(work, 1)))
+        exact = step_time(prepare(spec, placed, by, Roofline(), load_of(work, 1)))
         columns = (steps["prompt"] * 1.0, np.full(len(steps), 250.0), steps["active"] * 1.0, np.full(len(steps), 650.0))
         # sequences that run are between their first token and their last: the table's error is theirs
         np.testing.assert_allclose(steps["step"], exact(*columns), rtol=0.05)
@@ -274,7 +274,7 @@ def test_a_scenario_chooses_how_communication_overlaps(tmp_path) -> None:
 
 def test_every_way_says_where_its_share_comes_from() -> None:
     for name in OVERLAPPING:
-        way = overlap(name)
+        way = overlap_of(name)
         assert way is not None
         assert 0 < way.share <= 1
         assert "arXiv" in way.source
@@ -284,5 +284,5 @@ def test_every_way_says_where_its_share_comes_from() -> None:
 @pytest.mark.parametrize("share", [-0.1, 5.0, float("inf")])
 def test_a_share_outside_0_to_1_is_refused(share: float) -> None:
     with pytest.raises(InputError, match="is no share; give one between 0"):
-        overlap("dual_batch", share)
-    assert overlap("dual_batch", 0.0) is not None  # nothing hides
+        overlap_of("dual_batch", share)
+    assert overlap_of("dual_batch", 0.0) is not None  # nothing hides

@@ -11,11 +11,11 @@ import pytest
 import hwdb
 from perfmodel.costs import EngineKernels, Fallback, Roofline
 from perfmodel.costs.engine_kernels import TILE, rates, tiled
-from perfmodel.deployment.deployments import deployments
+from perfmodel.deployment.columns import deployments
 from perfmodel.dtypes import FORMAT_CODE, FORMATS
 from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimator import estimate
-from perfmodel.hardware.columns import hardware
+from perfmodel.hardware.columns import hardware_of
 from perfmodel.models import model
 from perfmodel.operators.demand import Demand
 from perfmodel.workload.workload import Workload
@@ -70,7 +70,7 @@ def test_unpacking_is_paid_once_a_tile() -> None:
 
 def test_other_devices_and_formats_are_left_to_the_next_model() -> None:
     devices = [hwdb.device("ryzen-9-7950x"), hwdb.device("mi300x")]
-    rows = hardware(devices, np.array([0, 0, 1]))
+    rows = hardware_of(devices, np.array([0, 0, 1]))
     formats = np.array([FORMAT_CODE[f] for f in ("q8_0", "fp8", "q8_0")])
     one = np.ones(3)
     shape = {"m": one, "n": 4096 * one, "k": 4096 * one, "weight": formats, "act": 2}

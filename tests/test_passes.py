@@ -7,12 +7,12 @@ import pytest
 
 import hwdb
 from perfmodel.costs import Roofline
-from perfmodel.deployment.deployments import deployments
+from perfmodel.deployment.columns import deployments
 from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimator import prepare
 from perfmodel.models import model
 from perfmodel.serving.steps import StepModel
-from perfmodel.workload.load import load
+from perfmodel.workload.load import load_of
 from perfmodel.workload.workload import Workload
 
 SERIAL = engine("vllm").changed(
@@ -22,7 +22,7 @@ SERIAL = engine("vllm").changed(
 
 def passes(**degrees: float) -> StepModel:
     placed = deployments([hwdb.device("h100-sxm")], **degrees)
-    demand = load(Workload.from_lengths(1000, 100, concurrency=64.0), 1)
+    demand = load_of(Workload.from_lengths(1000, 100, concurrency=64.0), 1)
     return prepare(model("llama-3.1-8b"), placed, SERIAL, Roofline(), demand).passes
 
 

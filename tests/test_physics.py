@@ -21,10 +21,10 @@ from hwdb import Device
 from perfmodel.costs import Profiled, Roofline
 from perfmodel.costs.cost import CostModel
 from perfmodel.costs.defaults import default
-from perfmodel.deployment.sharding import layout
+from perfmodel.deployment.sharding import shard
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.hardware.columns import hardware
+from perfmodel.hardware.columns import hardware_of
 from perfmodel.models import ModelSpec, read_config
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.forward import operators
@@ -58,7 +58,7 @@ def run(
 
 def demands(model: ModelSpec, step: Step, **columns: object) -> dict[str, Demand]:
     """Operators of a pass by name."""
-    sharding = layout(model, pm.deployments([hwdb.device("h100-sxm")], **columns))
+    sharding = shard(model, pm.deployments([hwdb.device("h100-sxm")], **columns))
     return {d.name: d for d in operators(sharding, step) if np.any(d.count > 0)}
 
 
@@ -178,7 +178,7 @@ def test_no_pass_beats_peak_or_bandwidth(
     """A whole pass takes at least its arithmetic at the rated peak, and its bytes at the rated bandwidth."""
     machine = hwdb.device(device)
     spec, place = pm.model(model), pm.deployments([machine], **columns)
-    sharding, here = layout(spec, place), hardware(place.devices, place.device)
+    sharding, here = shard(spec, place), hardware_of(place.devices, place.device)
     for step in (Step(decode_seqs=float(at), decode_context=2048.0), Step(prefill_tokens=512.0 * at)):
         time = compute = memory = 0.0
         for d in operators(sharding, step):
@@ -304,7 +304,7 @@ def gemm_time(m: np.ndarray, n: np.ndarray | float, k: np.ndarray | float, frame
         "gemm", "gemm", 2.0 * m * n * k, 2.0 * (m * k + n * k + m * n), np.ones(m.shape), act,
         shape={"m": m, "n": n, "k": k, "weight": np.full(m.shape, form), "act": np.full(m.shape, act)},
     )  # fmt: skip
-    here = hardware([hwdb.device("h100-sxm")], np.zeros(len(m), dtype=int))
+    here = hardware_of([hwdb.device("h100-sxm")], np.zeros(len(m), dtype=int))
     return np.asarray(Profiled(framework).cost(demand, here).time)
 
 
@@ -432,6 +432,6 @@ def test_a_second_of_another_length_rescales_every_pass(factor: float) -> None:
     demand = Demand("gemm", "gemm", 2.0 * m * n * k, 2.0 * (m * k + n * k + m * n), np.ones(1), 2, shape=shape)
     from perfmodel.costs import bound
 
-    here, there = (bound(demand, hardware([d], np.zeros(1, dtype=int))) for d in (device, faster))
+    here, there = (bound(demand, hardware_of([d], np.zeros(1, dtype=int))) for d in (device, faster))
     assert one(there.compute) * factor == pytest.approx(one(here.compute))
     assert one(there.memory) * factor == pytest.approx(one(here.memory))

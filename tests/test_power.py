@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 import hwdb
 from perfmodel.costs import BOUNDS, Roofline
-from perfmodel.deployment.deployments import deployments
+from perfmodel.deployment.columns import deployments
 from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import estimate
-from perfmodel.hardware.columns import Hardware, hardware
+from perfmodel.hardware.columns import Hardware, hardware_of
 from perfmodel.models import model
 from perfmodel.power.device import busy_power, idle_power, shares
 from perfmodel.workload.workload import Workload
@@ -25,7 +25,7 @@ lengths = Workload.from_lengths
 
 
 def columns(*names: str) -> Hardware:
-    return hardware([hwdb.device(n) for n in names], np.arange(len(names)))
+    return hardware_of([hwdb.device(n) for n in names], np.arange(len(names)))
 
 
 def ask(workload: Workload, device: str = "h100-sxm", **placed: object) -> Estimates:

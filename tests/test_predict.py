@@ -14,10 +14,10 @@ from hwdb import InputError
 from perfmodel import predict
 from perfmodel.cases.prediction import INTERVALS, OUTPUT, PREDICTED
 from perfmodel.cases.unstated import placement
-from perfmodel.deployment.deployments import deployments
+from perfmodel.deployment.columns import deployments
 from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.engines.catalogue import FOLDER
-from perfmodel.engines.speculation import KNOWN, speculation
+from perfmodel.engines.speculation import KNOWN, speculation_of
 from perfmodel.estimates.disaggregated import estimate_disaggregated
 from perfmodel.estimates.estimator import estimate
 from perfmodel.models import model
@@ -391,8 +391,8 @@ def test_drafts_yield_no_more_than_they_verify() -> None:
     for name, known in KNOWN.items():
         assert 1.0 <= known.accepted <= 1.0 + known.drafts, name
         assert known.source
-    assert speculation("mtp-suspected") == speculation("mtp")
-    assert speculation("nobody's method") is None
+    assert speculation_of("mtp-suspected") == speculation_of("mtp")
+    assert speculation_of("nobody's method") is None
     plain, drafted = (only(concurrency=4, spec_decode=s)["tpot_ms"] for s in ("", "eagle3"))
     assert plain / 2.8 < drafted < plain
 

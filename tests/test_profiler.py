@@ -20,7 +20,7 @@ from perfmodel import profiler
 from perfmodel.profiler import card, grid, power, roofline, timing
 from perfmodel.profiler.backends.protocol import Abilities, Call, NotHere
 from perfmodel.profiler.machine import Machine, machine, size
-from perfmodel.profiles.importers import plain, rows
+from perfmodel.profiles.importers import plain, rows_of
 from search.report import roofline_plot
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -223,7 +223,7 @@ class TestFit:
     def test_a_known_device_keeps_its_rated_figures(self, tmp_path: Path):
         a100 = hwdb.device("a100-sxm-80gb")
         m = 2.0 ** np.arange(4, 13)
-        table = rows(len(m), device="x", family="gemm", software="torch 2", m=m, n=8192.0, k=8192.0, weight="bf16",
+        table = rows_of(len(m), device="x", family="gemm", software="torch 2", m=m, n=8192.0, k=8192.0, weight="bf16",
                      act="bf16", time=2.0 * m * 8192.0**2 / 250e12 + 1.4e-4)  # fmt: skip
         plain.write(table, tmp_path / "rows.csv")
         profiler.fit(tmp_path / "rows.csv", device="my-a100", out=tmp_path / "hw", like=a100.name)
@@ -263,7 +263,7 @@ class TestFit:
     def test_decode_passes_of_dense_models_give_a_ceiling_and_mixtures_do_not(self, tmp_path: Path):
         shape = {"batch": 1.0, "context": 64.0, "parameters": 8e9, "moved_bytes": 4.9e9, "software": "llama.cpp"}
         both = ["llama 8B Q4_K - Medium", "qwen3moe 30B.A3B Q4_K - Medium"]
-        table = rows(2, family="model_decode", time=[0.1, 0.01], kernel=np.array(both, dtype=object), **shape)
+        table = rows_of(2, family="model_decode", time=[0.1, 0.01], kernel=np.array(both, dtype=object), **shape)
         plain.write(table, tmp_path / "rows.csv")
         fitted = profiler.fit(tmp_path / "rows.csv", device="my-mac", out=tmp_path / "hw", like="m2-ultra")
         assert fitted.ceilings == {"memory_bandwidth": pytest.approx(49e9)}
@@ -385,7 +385,7 @@ class TestCommands:
         m = 2.0 ** np.arange(4, 13)
         time = 2.0 * m * 8192.0**2 / 250e12 + 1e-4
         time[3] = np.nan
-        table = rows(len(m), device="a100-sxm-80gb", family="gemm", m=m, n=8192.0, k=8192.0, weight="bf16", act="bf16",
+        table = rows_of(len(m), device="a100-sxm-80gb", family="gemm", m=m, n=8192.0, k=8192.0, weight="bf16", act="bf16",
                      time=time)  # fmt: skip
         plain.write(table, tmp_path / "in.csv")
         code, out, _ = command(capsys, "import", "csv", tmp_path / "in.csv", "-o", tmp_path / "out.csv", "--json")
@@ -468,7 +468,7 @@ class TestThisMachine:
         """Median within a factor 2 on a shared machine, of points it has seen and of shapes it has not."""
         from perfmodel.costs.profiled import Profiled
         from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
-        from perfmodel.hardware.columns import hardware
+        from perfmodel.hardware.columns import hardware_of
         from perfmodel.operators.demand import Demand
 
         out, result = real
@@ -478,7 +478,7 @@ class TestThisMachine:
         demand = Demand("gemm", "gemm", 2 * m * n * k, 4 * (m * k + n * k + m * n), one, COMPUTE_CODE["fp32"], shape={
             "m": m, "n": n, "k": k, "weight": one * FORMAT_CODE["fp32"], "act": one * COMPUTE_CODE["fp32"],
         })  # fmt: skip
-        here = hardware([device], np.zeros(len(m), dtype=int))
+        here = hardware_of([device], np.zeros(len(m), dtype=int))
         predicted = Profiled(folders=(out / "hw" / "profiles",)).cost(demand, here).time
         ratio = np.abs(np.log(predicted / np.array(result["fresh"])))
         assert np.median(ratio[: len(SEEN)]) < np.log(2.0)

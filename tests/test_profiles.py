@@ -16,7 +16,7 @@ from perfmodel.profiles import families, store
 from perfmodel.profiles.build import __main__ as build
 from perfmodel.profiles.build import aiconfigurator, files, fit, heldout, smooth, spreads, tables
 from perfmodel.profiles.families import FAMILY, Reference, Variant
-from perfmodel.profiles.importers.rows import concat, rows
+from perfmodel.profiles.importers.rows import concat, rows_of
 from perfmodel.profiles.store import Measured
 from perfmodel.profiles.table import Table, stencil
 from perfmodel.vocabulary import BASIS_CODE, FAMILIES
@@ -195,7 +195,7 @@ def test_a_stuck_sample_is_left_out_of_the_table() -> None:
     data = staircase()
     broken = data.value.copy()
     broken[605] -= 5.0
-    table = fit.table(FAMILY["gemm"], fit.Points(data.site, data.axis, broken))
+    table = fit.fitted_table(FAMILY["gemm"], fit.Points(data.site, data.axis, broken))
     assert (~table.known).sum() == 1
     assert table.values.min() > data.value.min() - 0.1
 
@@ -238,7 +238,7 @@ def test_a_polynomial_keeps_coefficients_and_finds_its_own_degree() -> None:
 def some_rows(device: str = "h100-sxm") -> object:
     m, n = np.meshgrid(2.0 ** np.arange(13), [1024.0, 4096.0, 8192.0], indexing="ij")
     seconds = 2e-6 + n.ravel() * 4096 * 2 / 3e12 + 2.0 * m.ravel() * n.ravel() * 4096 / 7e14
-    return rows(
+    return rows_of(
         m.size, device=device, software="vllm 1.0", kernel="torch", family="gemm", m=m.ravel(), n=n.ravel(), k=4096.0,
         weight="bf16", act="bf16", time=seconds, source="test", licence="MIT",
     )  # fmt: skip
@@ -249,7 +249,7 @@ def test_written_tables_come_back_within_their_resolution(tmp_path: Path) -> Non
     profile = store.load("h100-sxm", [tmp_path])
     assert profile is not None
     (item,) = profile.tables("gemm", "vllm")
-    exact = tables.table(FAMILY["gemm"], next(iter(tables.located(some_rows(), hwdb.device("h100-sxm")).values()))[2])
+    exact = tables.fitted_table(FAMILY["gemm"], next(iter(tables.located(some_rows(), hwdb.device("h100-sxm")).values()))[2])
     assert item.table.values == pytest.approx(exact.values, abs=0.5 * store.STEP + 1e-6)
     assert (folder / "run.toml").is_file()
 
@@ -367,7 +367,7 @@ def test_convolution_and_scan_make_one_recurrent_call(tmp_path: Path) -> None:
 
 def test_the_newest_version_wins_unless_it_is_a_fragment() -> None:
     def version(count: int, seconds: float) -> object:
-        return rows(
+        return rows_of(
             count, family="gemm", m=np.arange(1.0, count + 1), n=8.0, k=8.0, weight="bf16", act="bf16", time=seconds
         )
 

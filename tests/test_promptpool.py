@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import hwdb
 from perfmodel import equations as eq
 from perfmodel.costs import Roofline
-from perfmodel.deployment.deployments import deployments
+from perfmodel.deployment.columns import deployments
 from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.disaggregated import estimate_disaggregated
 from perfmodel.estimates.estimates import Estimates
@@ -22,7 +22,7 @@ from perfmodel.estimates.estimator import estimate, prepare
 from perfmodel.models import model
 from perfmodel.serving.prefill_pool import FULL, PromptPool, prompt_pool
 from perfmodel.simulator import latency, simulate
-from perfmodel.workload.load import load
+from perfmodel.workload.load import load_of
 from perfmodel.workload.workload import Workload
 
 H100 = hwdb.device("h100-sxm")
@@ -148,7 +148,7 @@ def test_more_prefill_workers_never_lengthen_the_first_token(
 def test_a_pool_is_never_asked_for_more_than_it_can_do() -> None:
     found = pair(lengths(8000, 2, n_requests=1e6), 2.0)
     row = deployments([H100], tp=4)
-    demand = load(lengths(8000, 1, n_requests=1e6), 1)
+    demand = load_of(lengths(8000, 1, n_requests=1e6), 1)
     setup = prepare(LLAMA, row, engine("vllm"), Roofline(), demand)
     most = one(prompt_pool(setup.passes, demand, np.array([2.0])).most)
     assert one(found.request_rate) == pytest.approx(FULL * most, rel=0.01)
@@ -156,7 +156,7 @@ def test_a_pool_is_never_asked_for_more_than_it_can_do() -> None:
 
 def test_a_lone_prompt_keeps_one_rank_busy() -> None:
     """Attention data parallelism computes eight prompts in little more than the time of one, and one no faster."""
-    demand = load(lengths(8000, 2, rate=0.01), 1)
+    demand = load_of(lengths(8000, 2, rate=0.01), 1)
 
     def pool(**degrees: int) -> PromptPool:
         setup = prepare(DEEPSEEK, deployments([H100], **degrees), engine("sglang"), Roofline(), demand)
@@ -173,7 +173,7 @@ def test_ranks_compute_long_prompts_side_by_side() -> None:
     """However long prompts are, a batch of eight goes through eight ranks at once."""
     row = deployments([H100], dp=8, ep=8)
     work = lengths(50_000, 10, n_requests=16)
-    setup = prepare(DEEPSEEK, row, engine("sglang"), Roofline(), load(work, 1))
+    setup = prepare(DEEPSEEK, row, engine("sglang"), Roofline(), load_of(work, 1))
     assert one(setup.passes.most(np.array([50_000.0]))) == 8.0
     eight = one(setup.passes.prefill(np.array([50_000.0]), np.zeros(1), 8.0)[2])
     found = estimate(DEEPSEEK, work, row, costs=Roofline(), engine="sglang")
@@ -187,7 +187,7 @@ def test_ranks_have_schedulers_of_their_own() -> None:
     steps = {}
     for dp in (1, 4):
         row = deployments([H100], dp=dp)
-        setup = prepare(spec, row, chosen, Roofline(), load(lengths(100, 100, concurrency=400.0), 1))
+        setup = prepare(spec, row, chosen, Roofline(), load_of(lengths(100, 100, concurrency=400.0), 1))
         cost, wall = setup.passes.decode(np.array([400.0]), np.array([150.0]), np.zeros(1))
         steps[dp] = one(wall) - one(cost.time) - chosen.step_host_parallel * (dp > 1)
     assert steps[1] - steps[4] == pytest.approx(chosen.step_host_per_seq * 300.0)

@@ -14,13 +14,13 @@ from hwdb import UnknownName
 from perfmodel.costs import BOUNDS, Fallback, Roofline, bound
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.defaults import default
-from perfmodel.costs.step_cost import SIGNIFICANT, priced, step_cost
-from perfmodel.deployment.deployments import deployments
-from perfmodel.deployment.sharding import layout
+from perfmodel.costs.steps import SIGNIFICANT, priced, step_cost
+from perfmodel.deployment.columns import deployments
+from perfmodel.deployment.sharding import shard
 from perfmodel.dtypes import ALIASES, COMPUTE, COMPUTE_CODE, FALLBACK, FORMAT_CODE, FORMATS, storage
 from perfmodel.hardware import efficiency as shares_of
-from perfmodel.hardware.columns import Hardware, hardware
-from perfmodel.hardware.efficiency import FIGURES, Efficiency, efficiency
+from perfmodel.hardware.columns import Hardware, hardware_of
+from perfmodel.hardware.efficiency import FIGURES, Efficiency, efficiency_of
 from perfmodel.models import model
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.step import Step
@@ -35,7 +35,7 @@ IDEAL = Efficiency(ONE, ONE, ONE, ONE, launch=np.zeros(1), kv=ONE)
 
 
 def columns(*names: str) -> Hardware:
-    return hardware([hwdb.device(n) for n in names], np.arange(len(names)))
+    return hardware_of([hwdb.device(n) for n in names], np.arange(len(names)))
 
 
 def local(flop: float, moved: float, family: str = "gemm", compute: int = BF16) -> Demand:
@@ -92,7 +92,7 @@ def test_a_share_of_the_peak_takes_that_much_longer(share: float) -> None:
 
 def test_every_launch_costs_its_floor() -> None:
     h100 = columns("h100-sxm")
-    floor = float(efficiency(h100).launch[0])
+    floor = float(efficiency_of(h100).launch[0])
     assert 0.5e-6 < floor < 20e-6  # a kernel in a captured graph takes one to a few microseconds
     assert float(Roofline().cost(local(0.0, 0.0), h100).time[0]) == pytest.approx(floor)
 
@@ -180,11 +180,11 @@ def test_rows_do_not_see_one_another(costs: CostModel) -> None:
     spec = LLAMA
     step = Step(prefill_tokens=np.array([512.0, 2048, 1, 300, 8192]), decode_seqs=4.0, decode_context=1000.0)
     placed = deployments(devices, device=np.arange(5), tp=np.array([1, 1, 2, 4, 8]))
-    together = step_cost(layout(spec, placed), hardware(placed.devices, placed.device), costs, step)
+    together = step_cost(shard(spec, placed), hardware_of(placed.devices, placed.device), costs, step)
     for row in range(5):
         one = deployments([devices[row]], tp=placed.tp[row])
         alone = replace(step, prefill_tokens=np.asarray(step.prefill_tokens)[row : row + 1])
-        apart = step_cost(layout(spec, one), hardware(one.devices, one.device), costs, alone)
+        apart = step_cost(shard(spec, one), hardware_of(one.devices, one.device), costs, alone)
         np.testing.assert_allclose(together.time[row], apart.time[0], rtol=1e-9)
         np.testing.assert_allclose(together.bound[:, row], apart.bound[:, 0], rtol=1e-9)
         np.testing.assert_allclose(together.spread[row], apart.spread[0], rtol=1e-9)
@@ -196,7 +196,7 @@ def test_rows_do_not_see_one_another(costs: CostModel) -> None:
 
 def sums(costs: CostModel, step: Step, **columns: object) -> tuple[list[tuple[Demand, Cost]], float, np.ndarray]:
     placed = deployments([hwdb.device("h100-sxm")], **columns)
-    sharding, rows = layout(LLAMA, placed), hardware(placed.devices, placed.device)
+    sharding, rows = shard(LLAMA, placed), hardware_of(placed.devices, placed.device)
     total = step_cost(sharding, rows, costs, step)
     np.testing.assert_allclose(total.bound.sum(axis=0), total.time)
     return list(priced(sharding, rows, costs, step)), float(total.time[0]), total.spread
@@ -242,7 +242,7 @@ def test_a_sum_is_as_good_as_its_worst_significant_term(borrowed: float, expecte
 
     step = Step(decode_seqs=1.0, decode_context=10.0)
     placed = deployments([hwdb.device("h100-sxm")])
-    sharding, rows = layout(LLAMA, placed), hardware(placed.devices, placed.device)
+    sharding, rows = shard(LLAMA, placed), hardware_of(placed.devices, placed.device)
     terms = priced(sharding, rows, Mostly(1.0), step)
     others = sum(float(np.ravel(d.count)[0]) for d, _ in terms if d.family != "attention_decode")
     assert BASES[int(step_cost(sharding, rows, Mostly(others), step).basis[0])] == expected
@@ -258,9 +258,9 @@ def test_an_unknown_term_makes_the_sum_unknown_unless_it_is_absent() -> None:
             return replace(answer, time=answer.time * np.nan) if demand.family in LINKS else answer
 
     placed = deployments([hwdb.device("h100-sxm")], tp=np.array([1, 2]))
-    rows = hardware(placed.devices, placed.device)
+    rows = hardware_of(placed.devices, placed.device)
     step = Step(decode_seqs=1.0, decode_context=10.0)
-    total = step_cost(layout(LLAMA, placed), rows, NoLinks(), step)
+    total = step_cost(shard(LLAMA, placed), rows, NoLinks(), step)
     assert np.isfinite(total.time[0])
     assert np.isnan(total.time[1])
     assert BASES[int(total.basis[1])] == "unknown"
@@ -318,7 +318,7 @@ def test_a_device_without_a_rate_multiplies_in_the_next_wider_type() -> None:
 def test_activations_and_weights_choose_the_arithmetic(weight: str, act: str | int, expected: str) -> None:
     code = COMPUTE_CODE[act] if isinstance(act, str) else act
     placed = deployments([hwdb.device("h100-sxm")], weight=FORMAT_CODE[storage(weight).name], act=code)
-    assert COMPUTE[int(layout(LLAMA, placed).compute("mlp")[0])] == expected
+    assert COMPUTE[int(shard(LLAMA, placed).compute("mlp")[0])] == expected
 
 
 def test_taken_rows_are_those_rows() -> None:

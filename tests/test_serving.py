@@ -15,7 +15,7 @@ from perfmodel.arrays import interpolate
 from perfmodel.costs import Roofline
 from perfmodel.costs.cost import Cost
 from perfmodel.costs.defaults import default
-from perfmodel.deployment.deployments import deployments
+from perfmodel.deployment.columns import deployments
 from perfmodel.engines.catalogue import engine
 from perfmodel.engines.spec import Engine
 from perfmodel.estimates.estimates import Estimates
@@ -27,7 +27,7 @@ from perfmodel.operators.step import Step
 from perfmodel.serving.closed_form import serve
 from perfmodel.serving.served import Served
 from perfmodel.serving.steps import StepModel
-from perfmodel.workload.load import Load, load
+from perfmodel.workload.load import Load, load_of
 from perfmodel.workload.workload import Workload
 
 H100 = [hwdb.device("h100-sxm")]
@@ -129,7 +129,7 @@ def played(
 
 def toy_served(toy: Toy, prefill_first: bool, workload: Workload) -> Served:
     own = engine("generic").changed(prefill_first=prefill_first, request_time=0.0, **FREE_HOST)
-    placed, demand = deployments(H100, max_num_batched_tokens=8192.0, max_num_seqs=1e6), load(workload, 1)
+    placed, demand = deployments(H100, max_num_batched_tokens=8192.0, max_num_seqs=1e6), load_of(workload, 1)
     return serve(prepare(LLAMA, placed, own, toy, demand).passes, demand, np.full(1, 1e9))
 
 
@@ -197,8 +197,8 @@ def test_a_static_batch_ends_together(batch: int) -> None:
 def test_a_batch_that_does_not_fit_at_once_runs_in_waves() -> None:
     workload = lengths(1000, 200, concurrency=10, arrival="static")
     placed = deployments(H100)
-    setup = prepare(LLAMA, placed, engine("vllm"), Roofline(), load(workload, 1))
-    alone, requests_per_client = (serve(setup.passes, load(workload.at(concurrency=c), 1), np.full(1, 4.0)) for c in (4, 10))
+    setup = prepare(LLAMA, placed, engine("vllm"), Roofline(), load_of(workload, 1))
+    alone, requests_per_client = (serve(setup.passes, load_of(workload.at(concurrency=c), 1), np.full(1, 4.0)) for c in (4, 10))
     whole = one(alone.ttft + 199 * alone.tpot)
     # four, four and two: three waves
     assert 10 / one(requests_per_client.rate) == pytest.approx(3 * whole, rel=1e-9)
@@ -332,7 +332,7 @@ def test_a_faster_device_is_faster() -> None:
 
 def passes(by: Engine, budget: float = 8192.0, **columns: object) -> StepModel:
     placed = deployments(H100, max_num_batched_tokens=budget, **columns)
-    return prepare(LLAMA, placed, by, Roofline(), load(lengths(1000, 100, concurrency=1.0), len(placed))).passes
+    return prepare(LLAMA, placed, by, Roofline(), load_of(lengths(1000, 100, concurrency=1.0), len(placed))).passes
 
 
 def test_host_time_adds_or_hides_behind_the_device() -> None:
@@ -417,30 +417,30 @@ def test_replicas_split_the_load(workload: Workload) -> None:
 
 
 def test_the_load_of_a_replica_is_its_share() -> None:
-    whole = load(lengths(1000, 200, rate=12.0), 3)
+    whole = load_of(lengths(1000, 200, rate=12.0), 3)
     each = per_replica(whole, np.array([1.0, 2.0, 4.0]))
     np.testing.assert_allclose(each.rate, [12.0, 6.0, 3.0])
     np.testing.assert_array_equal(each.input, whole.input)
 
 
 def test_the_context_while_decoding_is_weighted_by_steps() -> None:
-    asked_for = load(lengths([1000, 10], [10, 1000], share=[0.5, 0.5], concurrency=1.0), 1)
+    asked_for = load_of(lengths([1000, 10], [10, 1000], share=[0.5, 0.5], concurrency=1.0), 1)
     lengths_seen = [1000 + i for i in range(10)] + [10 + i for i in range(1000)]
     assert one(asked_for.decode_context) == pytest.approx(np.mean(lengths_seen), rel=0.01)
 
 
 def test_cached_prompts_leave_at_least_a_token_to_compute() -> None:
-    asked_for = load(lengths(1000, 10, prefix_hit=[1.0], concurrency=1.0), 1)
+    asked_for = load_of(lengths(1000, 10, prefix_hit=[1.0], concurrency=1.0), 1)
     assert one(asked_for.new) == 1.0
     assert one(asked_for.new + asked_for.cached) == 1000.0
-    half = load(lengths(1000, 10, prefix_hit=0.5, concurrency=1.0), 1)
+    half = load_of(lengths(1000, 10, prefix_hit=0.5, concurrency=1.0), 1)
     assert one(half.new) == one(half.cached) == 500.0
 
 
 def test_accepted_drafts_bring_more_tokens_a_step() -> None:
     workload = lengths(1000, 200, concurrency=8.0, n_requests=1e9, arrival="closed")
-    setup = prepare(LLAMA, deployments(H100), engine("vllm"), default("vllm"), load(workload, 1))
-    plain: Load = load(workload, 1)
+    setup = prepare(LLAMA, deployments(H100), engine("vllm"), default("vllm"), load_of(workload, 1))
+    plain: Load = load_of(workload, 1)
     drafted = replace(plain, drafts=np.full(1, 3.0), accepted=np.full(1, 2.5))
     slow, fast = (serve(setup.passes, asked_for, np.full(1, 1e3)) for asked_for in (plain, drafted))
     # a step verifies four tokens and drafts three, in little more time, and yields two and a half

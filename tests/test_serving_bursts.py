@@ -11,15 +11,15 @@ import pytest
 import hwdb
 from perfmodel import simulator
 from perfmodel.costs import Roofline
-from perfmodel.deployment.deployments import deployments
+from perfmodel.deployment.columns import deployments
 from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import estimate, estimate_load
 from perfmodel.models import model
 from perfmodel.serving.drain import Batch, Drained, empty
 from perfmodel.serving.queueing import room_wait, sent_back, walk_wait
-from perfmodel.workload.load import load
-from perfmodel.workload.output_lengths import SPREAD, cut_spread, longest, survival
+from perfmodel.workload.load import load_of
+from perfmodel.workload.output_lengths import OUTPUT_LENGTH_CV, longest, survival, truncated_cv
 from perfmodel.workload.slo import RANKS
 from perfmodel.workload.workload import Workload
 
@@ -57,13 +57,13 @@ def test_the_longest_of_many_answers_is_met_in_draws() -> None:
 
 
 def test_answers_cut_at_a_limit_spread_less() -> None:
-    found = cut_spread("trace", np.array([np.nan, 0.05, 0.4, 0.7, 0.9, 1.0]))
-    assert found[0] == SPREAD["trace"]
+    found = truncated_cv("trace", np.array([np.nan, 0.05, 0.4, 0.7, 0.9, 1.0]))
+    assert found[0] == OUTPUT_LENGTH_CV["trace"]
     assert (np.diff(found) <= 1e-6).all()
     assert found[-1] == pytest.approx(0.0, abs=0.05)
     # min(X, M) of 10^6 draws
     drawn = np.minimum(np.random.default_rng(0).weibull(0.75**-1.086, 1_000_000), 1.2)
-    found = cut_spread("trace", np.array([drawn.mean() / 1.2]))
+    found = truncated_cv("trace", np.array([drawn.mean() / 1.2]))
     assert one(found) == pytest.approx(drawn.std() / drawn.mean(), rel=0.02)
 
 
@@ -71,7 +71,7 @@ def test_running_sequences_hold_more_than_those_that_arrive() -> None:
     # while it runs an answer is met in proportion to its length: E[L (I + L/2)] / E[L]
     drawn = np.random.default_rng(0).weibull(0.75**-1.086, 1_000_000)
     drawn = drawn / drawn.mean() * 300
-    spread = replace(load(lengths(500, 300, concurrency=4), 1), spread=np.full(1, drawn.std() / drawn.mean()))
+    spread = replace(load_of(lengths(500, 300, concurrency=4), 1), length_cv=np.full(1, drawn.std() / drawn.mean()))
     assert one(spread.decode_context) == pytest.approx((drawn * (500 + drawn / 2)).mean() / 300, rel=0.01)
 
 
@@ -92,7 +92,7 @@ def batch(count: float, room: float, answers: float, spread: float, *, apart: bo
         rate = room / (answers * (BASE + EACH * room) / (1 - min(rate * interference, 0.98)) + interference)
     column = np.ones(1)
     return Batch(
-        count=count * column, room=room * column, answers=np.full((1, 1), answers), spread=spread * column,
+        count=count * column, room=room * column, answers=np.full((1, 1), answers), length_cv=spread * column,
         limit=limit * column, share=np.ones((1, 1)), knots=knots, steps=steps, fixed=FIXED * column,
         each=PROMPT * column, prompt=100.0 * column, budget=800.0 * column, gap=column / rate,
         pace=(BASE + EACH * room) * column, apart=apart,
@@ -302,7 +302,7 @@ def test_clients_without_room_wait_and_change_nothing_inside(by: str) -> None:
 @pytest.mark.parametrize("users", [8, 32])
 def test_groups_of_equal_requests_stay_together_where_prompts_go_first(by: str, users: int) -> None:
     work = lengths(1024, 128, concurrency=users)
-    demand = replace(load(work, 1), synchronised=np.ones(1))
+    demand = replace(load_of(work, 1), synchronised=np.ones(1))
     found = estimate_load(LLAMA, demand, deployments(H100), engine=engine(by).changed(synchronised=1.0), costs=Roofline())
     truth = replayed(work, by, H100)
     assert one(found.ttft) * 1e3 == pytest.approx(truth["ttft_ms"], rel=0.05)

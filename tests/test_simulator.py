@@ -21,7 +21,7 @@ from perfmodel.estimates.estimator import prepare
 from perfmodel.simulator import Link, Policy, Pool, StepTable, arrivals, latency, run, token_times, traffic
 from perfmodel.simulator.build import _lengths, step_floor, step_time
 from perfmodel.simulator.metrics import distribution, e2e, normalised, tpot, ttft
-from perfmodel.workload.load import load
+from perfmodel.workload.load import load_of
 from perfmodel.workload.traces import Trace
 
 TABLE = StepTable.affine(0.01, per_token=1e-5, per_seq=1e-4, per_context=1e-8, most_tokens=1 << 14, most_seqs=512)
@@ -59,7 +59,7 @@ def test_step_tables_repeat_the_passes_they_are_made_of(model, device, columns, 
     chosen = perfmodel.engine(engine)
     spec, row = perfmodel.model(model), deployment(device, **columns)
     table = simulator.pool(spec, row, chosen, requests).table
-    setup = prepare(spec, row, chosen, default(chosen.family, chosen.name), load(_lengths(requests), 1))
+    setup = prepare(spec, row, chosen, default(chosen.family, chosen.name), load_of(_lengths(requests), 1))
     kind = draw.integers(0, 3, count)
     prompt = np.where(kind == 0, 0, np.round(np.exp(draw.uniform(np.log(16), np.log(8192), count))))
     seqs = np.where(kind == 1, 0, np.round(np.exp(draw.uniform(0, np.log(100), count))))

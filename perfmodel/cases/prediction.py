@@ -17,20 +17,20 @@ from perfmodel.cases.table import EMPTY, POOL_COLUMNS, Cases, cases_of, check_de
 from perfmodel.cases.unstated import Placement, placement, unstated_weights
 from perfmodel.costs.cost import CostModel
 from perfmodel.costs.defaults import default
-from perfmodel.costs.remarks import REMARK, remark_column
-from perfmodel.deployment.deployments import Deployments, deployments
+from perfmodel.costs.device_remarks import REMARK, remark_column
+from perfmodel.deployment.columns import Deployments, deployments
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE, storage
 from perfmodel.engines.catalogue import engine as engine_of
 from perfmodel.engines.recipes import assumed
 from perfmodel.engines.spec import Engine
-from perfmodel.engines.speculation import KNOWN, Speculation, speculation
+from perfmodel.engines.speculation import KNOWN, Speculation, speculation_of
 from perfmodel.estimates.disaggregated import estimate_pools
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import estimate_load, prepare
 from perfmodel.models import ModelSpec, model
 from perfmodel.workload.datasets import lengths
 from perfmodel.workload.load import DEFAULT_REQUESTS_PER_CLIENT, POOLED_REQUESTS_PER_CLIENT, SYNCHRONISED, Load
-from perfmodel.workload.output_lengths import SPREAD, cut_spread
+from perfmodel.workload.output_lengths import OUTPUT_LENGTH_CV, truncated_cv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -317,7 +317,7 @@ class Prediction:
             cv=one,
             requests_per_client=requests_per_client,
             synchronised=np.array([SYNCHRONISED.get(s, 0.0) for s in spread]),
-            spread=np.select([np.array(spread) == k for k in SPREAD], [cut_spread(k, full) for k in SPREAD], 0.0),
+            length_cv=np.select([np.array(spread) == k for k in OUTPUT_LENGTH_CV], [truncated_cv(k, full) for k in OUTPUT_LENGTH_CV], 0.0),
             longest=np.where(np.isfinite(self.longest[rows]), self.longest[rows], np.inf),
             drafts=self.drafts[rows],
             accepted=self.accepted[rows],
@@ -386,7 +386,7 @@ def _costs(engine: Engine) -> CostModel:
 
 
 def _drafting(name: str) -> Speculation:
-    found = speculation("" if name.lower() in EMPTY else name)
+    found = speculation_of("" if name.lower() in EMPTY else name)
     if found is None:
         known = [n for n in KNOWN if n]
         raise UnknownName("spec_decode", name, known, f"(known: {', '.join(known)}; blank for none)")

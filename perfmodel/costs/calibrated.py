@@ -22,7 +22,7 @@ from hwdb import Device
 from perfmodel.arrays import Array
 from perfmodel.costs import lookup, rated
 from perfmodel.costs.cost import Cost
-from perfmodel.costs.intervals import STRANGER, calibrated_spread
+from perfmodel.costs.intervals import UNRELATED_DEVICE, calibrated_spread
 from perfmodel.costs.profiled import ROUTING, arithmetic, demand_shape, empty, formats
 from perfmodel.costs.roofline import bound as physical
 from perfmodel.dtypes import FALLBACK
@@ -36,7 +36,7 @@ from perfmodel.vocabulary import BASIS_CODE
 #: Relatives that are averaged, and how fast their weight falls with their distance.
 RELATIVES, REACH = 3, 0.4
 #: What another vendor or link topology adds to the distance.
-FAR = STRANGER
+FAR = UNRELATED_DEVICE
 #: A table of fewer rows than this makes a relative less welcome, by so much a factor of ten.
 PLENTY, SCARCITY = 50_000, 0.7
 #: What it adds to the distance that a relative lacks the formats asked for, or only has near ones.

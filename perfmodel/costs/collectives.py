@@ -12,7 +12,7 @@ import numpy as np
 from perfmodel import equations as eq
 from perfmodel.arrays import Array
 from perfmodel.hardware.columns import Hardware
-from perfmodel.hardware.network import path
+from perfmodel.hardware.network import group_link
 from perfmodel.operators.demand import Demand
 
 
@@ -22,7 +22,7 @@ def collective_time(demand: Demand, hardware: Hardware, efficiency: Array | floa
     message = np.asarray(demand.message, float)
     # two ends that lie in one node use the links of a pair
     ends = np.where(group <= hardware.peers, np.minimum(group, 2.0), group)
-    links = path(hardware, ends if demand.family == "p2p" else group)
+    links = group_link(hardware, ends if demand.family == "p2p" else group)
     bandwidth = links.bandwidth * efficiency
     if demand.family == "all_reduce":
         twice = eq.exchange_time(message, group, bandwidth, links.latency, links.hops, 2.0)

@@ -22,7 +22,7 @@ from perfmodel.costs.cost import Cost
 from perfmodel.costs.profiled import demand_shape
 from perfmodel.dtypes import FORMAT_NAMES
 from perfmodel.hardware.columns import Hardware
-from perfmodel.hardware.efficiency import efficiency, spread
+from perfmodel.hardware.efficiency import efficiency_of, roofline_spread
 from perfmodel.operators.demand import Demand
 from perfmodel.vocabulary import BASIS_CODE, COMPUTE_BOUND, MEMORY_BOUND
 
@@ -87,7 +87,7 @@ class EngineKernels:
         shape = demand_shape(demand, hardware)
         time, limit = np.full(shape, np.nan), np.full(shape, MEMORY_BOUND, np.int8)
         if demand.family in (*_GEMM, *_ATTENTION):
-            share = efficiency(hardware)
+            share = efficiency_of(hardware)
             rate, stream = _pace(demand, [rates(self.engine, d) for d in hardware.devices], hardware)
             compute = demand.flop / rate
             moving = demand.moved / (hardware.bandwidth * share.memory * stream)
@@ -95,7 +95,7 @@ class EngineKernels:
             time = np.broadcast_to(np.where(np.isnan(rate), np.nan, known), shape)
             limit = np.where(np.broadcast_to(compute > moving, shape), COMPUTE_BOUND, limit).astype(np.int8)
         basis = np.where(np.isnan(time), BASIS_CODE["unknown"], BASIS_CODE["roofline"]).astype(np.int8)
-        return Cost(time, basis, np.full(shape, spread()), limit)
+        return Cost(time, basis, np.full(shape, roofline_spread()), limit)
 
 
 def _pace(demand: Demand, found: list[Rates], hardware: Hardware) -> tuple[Array, Array | float]:

@@ -15,7 +15,7 @@ import numpy as np
 from perfmodel.arrays import Array
 from perfmodel.costs.cost import Cost
 from perfmodel.deployment.sharding import Sharding
-from perfmodel.hardware.efficiency import spread
+from perfmodel.hardware.efficiency import roofline_spread
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.lora import swapped
 from perfmodel.operators.step import Step
@@ -51,6 +51,6 @@ def _waiting(name: str, seconds: Array) -> tuple[Demand, Cost]:
     none = np.zeros_like(seconds)
     cost = Cost(
         time=seconds, basis=np.full(seconds.shape, BASIS_CODE["roofline"], np.int8),
-        spread=np.full(seconds.shape, spread()), bound=np.full(seconds.shape, LINK_BOUND, np.int8),
+        spread=np.full(seconds.shape, roofline_spread()), bound=np.full(seconds.shape, LINK_BOUND, np.int8),
     )  # fmt: skip
     return Demand(name, "host_link", none, none, np.where(seconds > 0, 1.0, 0.0)), cost

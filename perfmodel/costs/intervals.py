@@ -32,7 +32,7 @@ def spreads(family: str) -> Array:
     """Log half-width of the 80 % interval for each code of `BASES`; where nothing was learned, that of a roofline. A
     worse basis is never surer."""
     learned = _learned().get(family, {})
-    borrowed = efficiency.spread()
+    borrowed = efficiency.roofline_spread()
     values = np.array([max(learned.get(basis, borrowed), LEAST) for basis in BASES])
     return np.maximum.accumulate(values)
 
@@ -44,7 +44,7 @@ def spread_of(family: str, basis: NDArray[np.int8]) -> Array:
 
 #: Distance of the nearest measured relative (`calibrated.device_distance`, scarcity and formats included) up to which a device
 #: counts as a twin, and from which as a stranger: of another vendor or kind.
-TWIN, STRANGER = 0.75, 3.0
+TWIN, UNRELATED_DEVICE = 0.75, 3.0
 
 
 @cache
@@ -54,4 +54,4 @@ def calibrated_spread(family: str, distance: float) -> float:
     related = float(spreads(family)[BASES.index("calibrated")])
     if distance < TWIN:
         return min(learned.get("calibrated_twin", related), related)
-    return max(learned.get("calibrated_stranger", related), related) if distance >= STRANGER else related
+    return max(learned.get("calibrated_stranger", related), related) if distance >= UNRELATED_DEVICE else related

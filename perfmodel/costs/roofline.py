@@ -11,7 +11,7 @@ from perfmodel.arrays import Array
 from perfmodel.costs.collectives import collective_time
 from perfmodel.costs.cost import Cost
 from perfmodel.hardware.columns import Hardware
-from perfmodel.hardware.efficiency import Efficiency, efficiency, spread
+from perfmodel.hardware.efficiency import Efficiency, efficiency_of, roofline_spread
 from perfmodel.operators.demand import Demand
 from perfmodel.vocabulary import BASIS_CODE, COMPUTE_BOUND, LAUNCH_BOUND, LINK_BOUND, LINK_FAMILIES, MEMORY_BOUND
 
@@ -61,7 +61,7 @@ class Roofline:
 
     def cost(self, demand: Demand, hardware: Hardware) -> Cost:
         """Time of one call on each row of `hardware`; NaN where a device lacks the needed figure."""
-        share = self.shares or efficiency(hardware)
+        share = self.shares or efficiency_of(hardware)
         shape = np.broadcast_shapes(np.shape(demand.flop), np.shape(demand.message), hardware.index.shape)
         if demand.family in LINK_FAMILIES:
             time = collective_time(demand, hardware, share.link) + share.launch
@@ -81,6 +81,6 @@ class Roofline:
         return Cost(
             time=np.broadcast_to(time, shape),
             basis=np.full(shape, BASIS_CODE["roofline"], np.int8),
-            spread=np.full(shape, spread()),
+            spread=np.full(shape, roofline_spread()),
             bound=np.broadcast_to(limit, shape),
         )

@@ -18,7 +18,7 @@ from perfmodel.deployment.sharding import Sharding
 from perfmodel.models.lora import Adapters, adaptable, slices
 
 #: Bytes of a value of A and B, and of the intermediate between the two kernels (16 and 32 bit).
-_VALUE, _BETWEEN = 2.0, 4.0
+VALUE_BYTES, INTERMEDIATE_BYTES = 2.0, 4.0
 
 
 class Site(NamedTuple):
@@ -59,7 +59,7 @@ def adapter_bytes(sharding: Sharding) -> Array:
         return np.zeros_like(sharding.tp)
     rank = sharding.adapters.rank
     total = sum(
-        (s.layers * rank * (s.slices * s.inputs + s.outputs) * _VALUE for s in sites(sharding, sharding.adapters)),
+        (s.layers * rank * (s.slices * s.inputs + s.outputs) * VALUE_BYTES for s in sites(sharding, sharding.adapters)),
         np.zeros_like(sharding.tp),
     )
     return total * np.ceil(sharding.model.layers / sharding.pp) / sharding.model.layers

@@ -8,7 +8,7 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel.arrays import Array
-from perfmodel.deployment.deployments import Deployments
+from perfmodel.deployment.columns import Deployments
 from perfmodel.hardware.host import Where, link_of
 from perfmodel.models import ModelSpec
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel.arrays import Array, Mask
-from perfmodel.deployment.deployments import Deployments
+from perfmodel.deployment.columns import Deployments
 from perfmodel.deployment.offload import Hosted, check_experts, hosted
 from perfmodel.dtypes import (
     COMPUTE_BYTES,
@@ -91,7 +91,7 @@ class Sharding:
         return 0.0 if self.host is None else np.asarray(getattr(self.host, what))
 
 
-def layout(model: ModelSpec, deployments: Deployments) -> Sharding:
+def shard(model: ModelSpec, deployments: Deployments) -> Sharding:
     """Resolve formats and shards of `model` under each of the deployments.
 
     `InputError` for adapters of a rank beyond the model's width or on layers it has not, shares in host memory that are

@@ -60,11 +60,11 @@ def ways() -> tuple[str, ...]:
     return ("none", *_ways())
 
 
-def overlap(name: str, share: float = float("nan")) -> Overlap | None:
+def overlap_of(name: str, share: float = float("nan")) -> Overlap | None:
     """The way called `name`, None for `none`; share: instead of the way's own, NaN to keep it. Raises
     `UnknownName`, and `InputError` for a share outside 0 to 1.
 
-    >>> overlap("none") is None, overlap("dual_batch").batches
+    >>> overlap_of("none") is None, overlap_of("dual_batch").batches
     (True, 2)
     """
     if name == "none":

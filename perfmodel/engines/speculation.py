@@ -26,6 +26,6 @@ KNOWN = {
 }
 
 
-def speculation(name: str) -> Speculation | None:
+def speculation_of(name: str) -> Speculation | None:
     """What `name` drafts and yields (`mtp-suspected` as mtp), or None when it is not known."""
     return KNOWN.get(name.removesuffix("-suspected"))

@@ -11,21 +11,21 @@ from hwdb import InputError
 from perfmodel.arrays import Array, interpolate
 from perfmodel.costs.cost import CostModel
 from perfmodel.costs.defaults import default
-from perfmodel.deployment.deployments import Deployments
+from perfmodel.deployment.columns import Deployments
 from perfmodel.engines.catalogue import engine as engine_of
 from perfmodel.engines.spec import Engine
-from perfmodel.estimates.assemble import assemble
+from perfmodel.estimates.assembly import assemble
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import Prepared, check, prepare
 from perfmodel.hardware.columns import Hardware
-from perfmodel.hardware.network import path
+from perfmodel.hardware.network import group_link
 from perfmodel.memory.kv_cache import sequence_bytes
 from perfmodel.models import ModelSpec
 from perfmodel.power import device as watts
 from perfmodel.serving.entering import decode_curve
 from perfmodel.serving.prefill_pool import FULL, PromptPool, prompt_pool
 from perfmodel.serving.served import Served
-from perfmodel.workload.load import Load, load
+from perfmodel.workload.load import Load, load_of
 from perfmodel.workload.workload import Workload
 
 #: Seconds a request spends between the pools beside its cache's way: the router, the other engine's front end and
@@ -66,7 +66,7 @@ def estimate_disaggregated(
             f"{len(prefill)} layouts of prefill workers and {rows} of decode workers; pair them row by row"
         )
     workers = (_workers("prefill_workers", prefill_workers, rows), _workers("decode_workers", decode_workers, rows))
-    demand = load(workload, rows)
+    demand = load_of(workload, rows)
     return estimate_pools(model, demand, (prefill, decode), workers, engine=chosen, costs=costs)
 
 
@@ -152,7 +152,7 @@ def transfer_time(front: Prepared, back: Prepared, demand: Load) -> Array:
 
 def between(front: Hardware, back: Hardware) -> tuple[Array, Array]:
     """(B/s a device, s) of the network between workers on one kind of device and on another: the slower end's. (N,)"""
-    ends = [path(end, end.peers + 1.0) for end in (front, back)]
+    ends = [group_link(end, end.peers + 1.0) for end in (front, back)]
     return np.minimum(ends[0].bandwidth, ends[1].bandwidth), np.maximum(ends[0].latency, ends[1].latency)
 
 

@@ -10,19 +10,19 @@ from hwdb import InputError
 from perfmodel.arrays import Array
 from perfmodel.costs.cost import CostModel
 from perfmodel.costs.defaults import default
-from perfmodel.deployment.deployments import Deployments
-from perfmodel.deployment.sharding import Sharding, layout
+from perfmodel.deployment.columns import Deployments
+from perfmodel.deployment.sharding import Sharding, shard
 from perfmodel.engines.catalogue import engine as engine_of
 from perfmodel.engines.spec import Engine
-from perfmodel.estimates.assemble import assemble
+from perfmodel.estimates.assembly import assemble
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.hardware.columns import Hardware, hardware
-from perfmodel.memory.budget import Memory, memory
+from perfmodel.hardware.columns import Hardware, hardware_of
+from perfmodel.memory.budget import Memory, memory_budget
 from perfmodel.models import ModelSpec
 from perfmodel.serving.closed_form import serve
 from perfmodel.serving.served import Served
 from perfmodel.serving.steps import StepModel
-from perfmodel.workload.load import Load, load
+from perfmodel.workload.load import Load, load_of
 from perfmodel.workload.workload import Workload
 
 #: Candidates evaluated at once: columns of this length stay in cache.
@@ -41,14 +41,14 @@ class Prepared:
 
 def prepare(model: ModelSpec, deployments: Deployments, engine: Engine, costs: CostModel, load: Load) -> Prepared:
     """Lay the model out on each deployment; the mean length of `load` decides what fits."""
-    sharding = layout(model, deployments)
-    columns = hardware(deployments.devices, deployments.device)
+    sharding = shard(model, deployments)
+    columns = hardware_of(deployments.devices, deployments.device)
     longest = np.max(load.input + load.output, axis=0)
     budget, cap, fraction, graph = _limits(
         engine, deployments, longest, load.arrival in ("static", "offline", "single")
     )
     context = longest if engine.admission == "contiguous" else load.held(0.5 if engine.admission == "grow" else 1.0)
-    space = memory(sharding, columns, engine, fraction=fraction, tokens=np.minimum(budget, 16384.0), context=context)
+    space = memory_budget(sharding, columns, engine, fraction=fraction, tokens=np.minimum(budget, 16384.0), context=context)
     return Prepared(sharding, columns, space, StepModel(sharding, columns, engine, costs, budget, cap, graph))
 
 
@@ -82,7 +82,7 @@ def estimate(
     with `fits` False. Raises `InputError` for parallelism that is no positive number.
     """
     chosen = engine_of(engine) if isinstance(engine, str) else engine
-    return estimate_load(model, load(workload, len(deployments)), deployments, engine=chosen, costs=costs)
+    return estimate_load(model, load_of(workload, len(deployments)), deployments, engine=chosen, costs=costs)
 
 
 def estimate_load(

@@ -10,10 +10,10 @@ from perfmodel.costs import BOUNDS
 from perfmodel.costs.cost import CostModel
 from perfmodel.costs.defaults import default
 from perfmodel.costs.overlap import streams_of
-from perfmodel.costs.step_cost import StepCost, priced, summed
-from perfmodel.deployment.deployments import Deployments
+from perfmodel.costs.steps import StepCost, priced, summed
+from perfmodel.deployment.columns import Deployments
 from perfmodel.engines.catalogue import engine as engine_of
-from perfmodel.engines.overlap import overlap
+from perfmodel.engines.overlap import overlap_of
 from perfmodel.engines.spec import Engine
 from perfmodel.estimates.estimator import per_replica, prepare
 from perfmodel.hardware.columns import Hardware
@@ -23,7 +23,7 @@ from perfmodel.operators.step import step_shape
 from perfmodel.serving.closed_form import serve
 from perfmodel.serving.steps import PlannedStep, StepModel
 from perfmodel.vocabulary import BASES
-from perfmodel.workload.load import load
+from perfmodel.workload.load import load_of
 from perfmodel.workload.workload import Workload
 
 
@@ -65,7 +65,7 @@ def explain(
     chosen = engine_of(engine) if isinstance(engine, str) else engine
     costs = costs or default(chosen.family, chosen.name)
     one = deployments.take(np.array([row]))
-    demand = load(workload, 1)
+    demand = load_of(workload, 1)
     setup = prepare(model, one, chosen, costs, demand)
     replica = per_replica(demand, one.replicas)
     served = serve(setup.passes, replica, setup.memory.room_for())
@@ -109,7 +109,7 @@ def _phase(phase: str, passes: StepModel, one: PlannedStep) -> list[Term]:
 
 def _hidden(phase: str, passes: StepModel, cost: StepCost, hidden: float, wall: float) -> Term:
     """Time below zero: what runs behind something else; its name says who hides behind whom."""
-    way = overlap(passes.engine.overlap, passes.engine.overlap_share)
+    way = overlap_of(passes.engine.overlap, passes.engine.overlap_share)
     assert way is not None  # something hides
     streams = streams_of(cost, way).reshape(len(way.streams), -1)[:, 0]
     front = int(np.argmax(streams))

@@ -67,7 +67,7 @@ def _peaks(device: Device) -> tuple[float, ...]:
     return tuple(rates)
 
 
-def hardware(devices: Sequence[Device], index: NDArray[np.intp]) -> Hardware:
+def hardware_of(devices: Sequence[Device], index: NDArray[np.intp]) -> Hardware:
     """Gather the columns of `devices` for candidates whose device is `index` (N,)."""
 
     def column(pick) -> Array:  # type: ignore[no-untyped-def]

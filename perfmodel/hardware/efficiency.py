@@ -36,7 +36,7 @@ def _table() -> dict[str, Any]:
     return tomllib.loads(files("perfmodel.hardware").joinpath("efficiency.toml").read_text())
 
 
-def spread() -> float:
+def roofline_spread() -> float:
     """Log half-width of the 80 % interval of a roofline with borrowed efficiencies."""
     return float(_table()["spread"]["value"])
 
@@ -59,7 +59,7 @@ def _matches(prior: dict[str, Any], device: Device) -> bool:
     return by_name or device.kind in prior.get("kinds", ())
 
 
-def efficiency(hardware: Hardware) -> Efficiency:
+def efficiency_of(hardware: Hardware) -> Efficiency:
     """Gather the shares of each row's device."""
     table = np.array([shares(d) for d in hardware.devices])[hardware.index]
     gemm, attention, memory, link, launch_us, kv = table.T

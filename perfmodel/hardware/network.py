@@ -12,7 +12,7 @@ from perfmodel.hardware.columns import Hardware
 
 
 @dataclass(frozen=True)
-class Path:
+class GroupLink:
     """What a group of devices talks over, (N,). bandwidth: B/s a direction a device; latency: s a hop.
 
     linked: whether any device reaches any other in one hop while all its links are in use; routed: whether in one hop
@@ -28,7 +28,7 @@ class Path:
     distance: Array
 
 
-def path(hardware: Hardware, group: Array) -> Path:
+def group_link(hardware: Hardware, group: Array) -> GroupLink:
     """Links of a group: inside a node the fast domain, across nodes the network.
 
     In a full mesh a pair of devices shares one link, so g devices reach (g-1)/(peers-1) of the device's bandwidth
@@ -46,7 +46,7 @@ def path(hardware: Hardware, group: Array) -> Path:
     far = np.where(has_links, np.maximum(hardware.net_latency, hardware.link_latency), hardware.net_latency)
     hops, distance = _travel(fabric, np.maximum(group, 1.0))
     fixed = np.isin(fabric, ("ring", "torus"))
-    return Path(
+    return GroupLink(
         bandwidth=np.where(inside, local, across), latency=np.where(inside, hardware.link_latency, far),
         linked=np.isin(fabric, ("switch", "mesh")) | (fixed & (group <= 2)), routed=~fixed, hops=hops,
         distance=distance,
@@ -65,7 +65,7 @@ def _ports(hardware: Hardware, group: Array) -> Array:
 
 
 def _travel(fabric: NDArray[np.str_], group: Array) -> tuple[Array, Array]:
-    """(`Path.hops`, `Path.distance`) of a group.
+    """(`GroupLink.hops`, `GroupLink.distance`) of a group.
 
     Round a ring of g, both ways, the distances to the others sum to floor(g^2/4); on a square torus of side a they sum
     to a^3/2. Gathering takes g-1 hops, or a-1 a dimension. Linked devices and pairs are one hop apart.

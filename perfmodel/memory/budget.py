@@ -106,7 +106,7 @@ def activation_bytes(sharding: Sharding, tokens: Array, logits: Array) -> Array:
     return tokens * width * _ACTIVATION_BYTES + logits * model.vocab / sharding.tp * _LOGIT_BYTES
 
 
-def memory(
+def memory_budget(
     sharding: Sharding, hardware: Hardware, engine: Engine, *, fraction: Array, tokens: Array, context: Array
 ) -> Memory:
     """Memory of each candidate: `fraction` of the device usable, `tokens` a step, sequences of mean length `context`.

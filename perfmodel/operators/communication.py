@@ -21,6 +21,7 @@ def collective(name: str, family: str, message: Array, group: Array, count: Arra
 
 
 def communication(sharding: Sharding, mixers: int, mlps: dict[Mlp, int], local: Array, everywhere: Array) -> Iterator[Demand]:
+    """All-reduces, gathers and all-to-alls of one forward step."""
     rows, all_rows = local * sharding.model.hidden * 2.0, everywhere * sharding.model.hidden * 2.0
     split = (sharding.tp > 1) & (local > 0)
     yield collective("mixer_all_reduce", "all_reduce", rows, sharding.tp, on(split, mixers))

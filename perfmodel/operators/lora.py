@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.deployment.adapters import _BETWEEN, _VALUE, adapter_bytes, sites
+from perfmodel.deployment.adapters import INTERMEDIATE_BYTES, VALUE_BYTES, adapter_bytes, sites
 from perfmodel.deployment.sharding import Sharding
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.step import Step, local_tokens, on, prompt_ranks
@@ -30,7 +30,7 @@ def adapting(sharding: Sharding, step: Step) -> Iterator[Demand]:
     for site in sites(sharding, adapters):
         inner = rank * site.slices  # values a token between the two kernels
         a, b = inner * site.inputs, rank * site.outputs
-        between, rows = tokens * inner * _BETWEEN, tokens * _VALUE
+        between, rows = tokens * inner * INTERMEDIATE_BYTES, tokens * VALUE_BYTES
         # an expand adds to its output: it reads and writes it
         for name, weights, moved in (
             ("clear", np.zeros_like(sharding.tp), between),
@@ -39,7 +39,7 @@ def adapting(sharding: Sharding, step: Step) -> Iterator[Demand]:
         ):
             yield Demand(
                 name=f"lora_{name}_{site.name}", family="elementwise", flop=2.0 * tokens * weights,
-                moved=kinds * weights * _VALUE + moved, count=on(present, site.layers), compute=sharding.sixteen,
+                moved=kinds * weights * VALUE_BYTES + moved, count=on(present, site.layers), compute=sharding.sixteen,
             )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from perfmodel.operators.step import Step, on, prefill_shape
 
 
 def recurrence(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Iterator[Demand]:
+    """Prefill and decode kernels of linear-attention and state-space mixers."""
     heads = np.ceil(mixer.heads / sharding.tp)
     keys = np.ceil(mixer.kv_heads / np.minimum(sharding.tp, mixer.kv_heads)) * mixer.head_dim
     state = heads * mixer.head_dim * mixer.value_dim

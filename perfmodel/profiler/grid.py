@@ -10,7 +10,7 @@ from typing import Any
 
 from hwdb import UnknownName
 from perfmodel.arrays import Array
-from perfmodel.profiles.importers.rows import SHAPES, Rows, rows
+from perfmodel.profiles.importers.rows import SHAPES, Rows, rows_of
 
 GRIDS = ("small", "full")
 #: (n, k) of projections met in models of 1 to 70 billion parameters: QKV, output, gate and up, down, vocabulary.
@@ -54,7 +54,7 @@ class Point:
 
     def row(self, *, device: str, software: str, time: float, power: float, source: str, licence: str) -> Rows:
         """The canonical row of a measurement: time in s, power in W (NaN where not measured)."""
-        return rows(
+        return rows_of(
             1, device=device, software=software, kernel=self.kernel, family=self.family, weight=self.weight,
             act=self.act, kv=self.kv, time=time, power=power, source=source, licence=licence, **dict(self.shape),
         )  # fmt: skip

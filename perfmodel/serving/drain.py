@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfmodel.arrays import Array, interpolate
-from perfmodel.workload.output_lengths import LEAST_SPREAD, longest, survival
+from perfmodel.workload.output_lengths import LEAST_LENGTH_CV, longest, survival
 from perfmodel.workload.slo import RANKS
 
 #: Cells of the clock; more of them change the makespan by less than 1 %.
@@ -27,7 +27,7 @@ _FILLS = 3.0
 class Batch:
     """Requests that are all there at the start, on each of N candidates: (N,), or (C, N) by class.
 
-    count: requests. room: sequences that run at once. answers: decode passes of an answer, (C, N); spread: their
+    count: requests. room: sequences that run at once. answers: decode passes of an answer, (C, N); length_cv: their
     coefficient of variation within a class; limit: the longest; share: of requests, (C, N). knots, steps: (K, N)
     running sequences up to `room` and the wall time of a decode pass with so many. fixed, each: seconds of prompts, a
     pass that carries any and a prompt, on top of the decode pass they share or, where `apart`, alone. prompt: tokens of
@@ -37,7 +37,7 @@ class Batch:
     count: Array
     room: Array
     answers: Array
-    spread: Array
+    length_cv: Array
     limit: Array
     share: Array
     knots: Array
@@ -136,7 +136,7 @@ def _passes(batch: Batch, played: Array) -> Array:
     """Decode passes that `played` requests take at most, from the first prompt to the last token. (N,)"""
     mean = np.sum(batch.answers * batch.share, axis=0)
     at_once = np.minimum(played, batch.room)
-    tail = np.max(longest(batch.answers, batch.spread, np.maximum(at_once, 1.0) * _RARE), axis=0)
+    tail = np.max(longest(batch.answers, batch.length_cv, np.maximum(at_once, 1.0) * _RARE), axis=0)
     tail = np.minimum(tail * 1.02, np.maximum(batch.limit, mean)) + 1.0
     free = np.maximum(batch.budget - at_once, batch.budget / 8.0)
     filling = 0.0 if batch.apart else played * batch.prompt / free
@@ -146,14 +146,14 @@ def _passes(batch: Batch, played: Array) -> Array:
 def _alike(batch: Batch) -> np.ndarray:
     """Whether all answers are equal, so that what starts together ends together. (N,)"""
     shortest, most = np.min(batch.answers, axis=0), np.max(batch.answers, axis=0)
-    return np.asarray((batch.spread < LEAST_SPREAD) & (most - shortest < LEAST_SPREAD * most))
+    return np.asarray((batch.length_cv < LEAST_LENGTH_CV) & (most - shortest < LEAST_LENGTH_CV * most))
 
 
 def _longer_than(batch: Batch, kind: int, ages: Array) -> Array:
     """Share of answers of class `kind` that are longer than `ages` passes, none beyond the limit."""
     answers = batch.answers[kind]
-    allowed = ages < np.maximum(batch.limit, answers) * (1.0 + LEAST_SPREAD)
-    return survival(answers, batch.spread, ages) * allowed
+    allowed = ages < np.maximum(batch.limit, answers) * (1.0 + LEAST_LENGTH_CV)
+    return survival(answers, batch.length_cv, ages) * allowed
 
 
 def _running(batch: Batch, width: Array) -> tuple[Array, Array]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.costs.step_cost import StepCost
+from perfmodel.costs.steps import StepCost
 from perfmodel.serving.steps import PricedStep, StepModel
 from perfmodel.workload.load import Load
 

@@ -31,7 +31,7 @@ def offline(passes: StepModel, load: Load, cap: Array, again: Array) -> Served:
     interference = steady.interference * often * others
     rate = equilibrium(room, load.mean(steady.shared) * often, load.mean(answers) * steps[-1], interference)
     gone = empty(Batch(
-        count=count, room=room, answers=answers, spread=load.spread, limit=(load.longest - 1.0) / load.accepted,
+        count=count, room=room, answers=answers, length_cv=load.length_cv, limit=(load.longest - 1.0) / load.accepted,
         share=load.share, knots=knots, steps=steps, fixed=(one_by_one.interference - each) * often, each=each * often,
         prompt=load.mean(load.new), budget=passes.most(load.mean(load.new)) * load.mean(load.new), gap=1.0 / rate,
         pace=steps[-1] / (1.0 - np.minimum(rate * interference, FULL_BATCH)),

@@ -58,7 +58,7 @@ def open_loop(passes: StepModel, load: Load, cap: Array, again: Array) -> Served
     wait = np.minimum(wait, asked * own / entering / 2.0)  # no more prompts can be ahead than there are
     # prompts that came while one's own waited and was computed are still to come, and hold up its answer
     met = served * entry.interference * (own + wait) / np.maximum(output, 1.0)
-    several = load.mean(np.square(load.output) * (1.0 + np.square(load.spread))) / np.square(load.mean(load.output))
+    several = load.mean(np.square(load.output) * (1.0 + np.square(load.length_cv))) / np.square(load.mean(load.output))
     varied = np.square(load.cv) + several - 1.0
     full = np.minimum(room_wait(served, knots, ends, room, varied / 2.0), walk_wait(served, asked - cap, varied))
     wait = wait + np.where(saturated | (asked <= cap), 0.0, full)
@@ -92,7 +92,7 @@ def _brief(
     wait = np.where(crowded, least + np.maximum(batch.wait - span / 2.0, 0.0), steady.wait)
     waits = least + np.maximum(batch.waits - np.array(list(RANKS.values()))[:, None] * span, 0.0)
     tpot = np.where(crowded, batch.tpot, steady.tpot)
-    last = longest(load.mean(load.output), load.spread, np.minimum(steady.running, count))
+    last = longest(load.mean(load.output), load.length_cv, np.minimum(steady.running, count))
     tail = np.minimum(last, np.maximum(load.longest, load.mean(load.output))) * load.mean(tpot)
     makespan = np.maximum(count / batch.rate, span + load.mean(steady.prefill) + tail)
     return replace(

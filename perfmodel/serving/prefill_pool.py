@@ -12,7 +12,7 @@ import numpy as np
 
 from perfmodel import equations as eq
 from perfmodel.arrays import Array, interpolate
-from perfmodel.costs.step_cost import StepCost
+from perfmodel.costs.steps import StepCost
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload.load import Load
 
@@ -23,7 +23,7 @@ FULL = 0.98
 @dataclass(frozen=True)
 class PromptPool:
     """`workers` (N,) equal workers. groups, times: (K, N) prompts a worker computes together, rising from one, and the
-    seconds until all of them are done. alone: seconds of a prompt by itself, (C, N). spread: coefficient of variation
+    seconds until all of them are done. alone: seconds of a prompt by itself, (C, N). time_cv: coefficient of variation
     of prompts' times, (N,). cost, passes: device cost of one pass of a prompt by itself, and passes it takes, (C, N).
     """
 
@@ -31,7 +31,7 @@ class PromptPool:
     groups: Array
     times: Array
     alone: Array
-    spread: Array
+    time_cv: Array
     cost: StepCost
     passes: Array
 
@@ -70,9 +70,9 @@ class PromptPool:
         full = self.times[-1] / self.groups[-1]
         busy = np.minimum(rate * self.times[0] / self.workers, 1.0)
         load = np.minimum(rate / self.most, FULL)
-        varied = (np.square(arrival_cv) + np.square(self.spread)) / 2.0
+        varied = (np.square(arrival_cv) + np.square(self.time_cv)) / 2.0
         rest = eq.all_busy(busy, self.workers) * time * varied / self.workers
-        behind = load * eq.queue_wait(load, full, arrival_cv, self.spread, self.workers)
+        behind = load * eq.queue_wait(load, full, arrival_cv, self.time_cv, self.workers)
         return np.minimum(rest + behind, others * time / group / self.workers)
 
 
@@ -90,6 +90,6 @@ def prompt_pool(passes: StepModel, load: Load, workers: Array, batch: Array | fl
     times = [passes.piped(p.wall, one.passes) for p, one in zip(priced, together, strict=True)]
     alone = times[0]
     mean = load.mean(alone)
-    spread = np.sqrt(np.maximum(load.mean(np.square(alone - mean)), 0.0)) / mean
+    time_cv = np.sqrt(np.maximum(load.mean(np.square(alone - mean)), 0.0)) / mean
     stacked = np.stack([load.mean(t) for t in times])
-    return PromptPool(workers, groups, stacked, alone, spread, priced[0].cost, together[0].passes)
+    return PromptPool(workers, groups, stacked, alone, time_cv, priced[0].cost, together[0].passes)

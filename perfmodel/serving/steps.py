@@ -10,9 +10,9 @@ import numpy as np
 from perfmodel.arrays import Array
 from perfmodel.costs.cost import CostModel
 from perfmodel.costs.overlap import cheaper, overlapped
-from perfmodel.costs.step_cost import StepCost, step_cost
+from perfmodel.costs.steps import StepCost, step_cost
 from perfmodel.deployment.sharding import Sharding
-from perfmodel.engines.overlap import overlap
+from perfmodel.engines.overlap import overlap_of
 from perfmodel.engines.spec import Engine
 from perfmodel.hardware.columns import Hardware
 from perfmodel.operators.step import Step, step_shape
@@ -37,7 +37,7 @@ class StepModel:
         Engines decide by thresholds on a pass's tokens (vLLM `--dbo-decode-token-threshold`); tuned, they lie where it
         begins to pay.
         """
-        way = overlap(self.engine.overlap, self.engine.overlap_share)
+        way = overlap_of(self.engine.overlap, self.engine.overlap_share)
         if way is None:
             return step_cost(self.sharding, self.hardware, self.costs, step)
         shape = step_shape(step, self.sharding.tp)

@@ -10,11 +10,11 @@ import numpy as np
 
 from hwdb import Infeasible, InputError
 from perfmodel.costs.cost import CostModel
-from perfmodel.deployment.deployments import Deployments
+from perfmodel.deployment.columns import Deployments
 from perfmodel.engines.catalogue import engine as engine_of
 from perfmodel.engines.spec import Engine
 from perfmodel.estimates.disaggregated import HAND_OVER, between
-from perfmodel.hardware.columns import hardware
+from perfmodel.hardware.columns import hardware_of
 from perfmodel.models import ModelSpec
 from perfmodel.simulator.build import pool
 from perfmodel.simulator.metrics import holds, latency
@@ -105,7 +105,7 @@ def pools_of(
 
 def _link(front: Pool, back: Pool, prefill: Deployments, decode: Deployments) -> Link:
     """The way of KV between the pools: that of the closed form, at the rate of the end that holds more a device."""
-    bandwidth, latency = between(*(hardware(d.devices, d.device) for d in (prefill, decode)))
+    bandwidth, latency = between(*(hardware_of(d.devices, d.device) for d in (prefill, decode)))
     if not bandwidth[0] > 0:
         raise InputError(f"{back.name}: its network is unknown, and KV has to cross it; give the pools' link")
     rate = float(bandwidth[0]) * front.kv_bytes / max(front.kv_bytes, back.kv_bytes)

@@ -12,7 +12,7 @@ from hwdb import InputError
 from perfmodel.arrays import Array
 from perfmodel.costs.cost import CostModel
 from perfmodel.costs.defaults import default
-from perfmodel.deployment.deployments import Deployments
+from perfmodel.deployment.columns import Deployments
 from perfmodel.engines.spec import Engine
 from perfmodel.estimates.estimator import Prepared, check, prepare
 from perfmodel.memory.kv_cache import sequence_bytes
@@ -21,7 +21,7 @@ from perfmodel.operators.step import Step
 from perfmodel.simulator.policy import Link, Policy, Pool, of_engine
 from perfmodel.simulator.requests import Traffic
 from perfmodel.simulator.table import Floor, StepTable, StepTime
-from perfmodel.workload.load import load
+from perfmodel.workload.load import load_of
 from perfmodel.workload.workload import Arrival, Workload
 
 #: B/s between a device and its host: PCIe 4.0 x16, 32 GB/s less 16b/18b framing and headers, as copies reach it.
@@ -50,7 +50,7 @@ def pool(
     if len(deployments) != 1:
         raise InputError(f"{len(deployments)} deployments given; simulate one at a time")
     check(deployments)
-    setup = prepare(model, deployments, engine, costs or default(engine.family, engine.name), load(_lengths(traffic), 1))
+    setup = prepare(model, deployments, engine, costs or default(engine.family, engine.name), load_of(_lengths(traffic), 1))
     device = deployments.devices[int(deployments.device[0])]
     reason = setup.memory.reason(0)
     if reason:

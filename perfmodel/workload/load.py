@@ -18,7 +18,7 @@ class Load:
     the prefix cache serves. The rest is (N,) and of the whole deployment: concurrency (or batch), rate (requests/s),
     n_requests; cv of the gaps between arrivals. waves: requests a closed-loop benchmark sends a slot, so that 1/waves
     of them belong to its opening burst. synchronised: 1 where equal lengths keep the burst's groups together for good, 0
-    where random lengths dissolve them (`SYNCHRONISED`). spread: coefficient of variation of answers in a class; longest:
+    where random lengths dissolve them (`SYNCHRONISED`). length_cv: coefficient of variation of answers in a class; longest:
     tokens of the longest answer allowed, infinite where nothing cuts them. drafts: speculative tokens verified a step,
     accepted: tokens a step yields.
     """
@@ -34,7 +34,7 @@ class Load:
     cv: Array
     requests_per_client: Array
     synchronised: Array
-    spread: Array
+    length_cv: Array
     longest: Array
     drafts: Array
     accepted: Array
@@ -64,7 +64,7 @@ class Load:
         (N,). With lengths L of variance (c E[L])^2, E[L (I + part L)] / E[L] = I + part E[L] (1 + c^2).
         """
         steps = np.maximum(self.output, 1e-9)
-        whole = self.input + part * self.output * (1.0 + np.square(self.spread))
+        whole = self.input + part * self.output * (1.0 + np.square(self.length_cv))
         return self.mean(whole * steps) / self.mean(steps)
 
 
@@ -78,7 +78,7 @@ DEFAULT_REQUESTS_PER_CLIENT = 10.0
 POOLED_REQUESTS_PER_CLIENT = 5.0
 
 
-def load(workload: Workload, candidates: int) -> Load:
+def load_of(workload: Workload, candidates: int) -> Load:
     """The same workload on each of `candidates` deployments."""
 
     shape = (len(workload.input_tokens), candidates)
@@ -103,7 +103,7 @@ def load(workload: Workload, candidates: int) -> Load:
         cv=column(workload.cv),
         requests_per_client=column(requests_per_client if requests_per_client == requests_per_client else DEFAULT_REQUESTS_PER_CLIENT),
         synchronised=column(0.0),
-        spread=column(0.0),
+        length_cv=column(0.0),
         longest=column(np.inf),
         drafts=column(0.0),
         accepted=column(1.0),

@@ -11,8 +11,8 @@ import numpy as np
 
 from hwdb import Device, Hwdb, InputError, UnknownName
 from perfmodel import Engine, ModelSpec, Objective, Slo, Workload, deployments, engine, estimate, explain, model, recipe
-from perfmodel.costs.remarks import remarks_of
-from perfmodel.deployment.deployments import Deployments
+from perfmodel.costs.device_remarks import remarks_of
+from perfmodel.deployment.columns import Deployments
 from perfmodel.dtypes import COMPUTE, COMPUTE_CODE, FORMAT_CODE, FORMAT_NAMES, storage
 from perfmodel.engines.recipes import Recipe, instead
 from perfmodel.estimates.chance import chances

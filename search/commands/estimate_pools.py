@@ -10,7 +10,7 @@ import numpy as np
 
 from hwdb import Device, Hwdb, InputError
 from perfmodel import estimate_disaggregated
-from perfmodel.deployment.deployments import Deployments, deployments
+from perfmodel.deployment.columns import Deployments, deployments
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import check
 from perfmodel.estimates.explanation import Term, explain

@@ -17,12 +17,12 @@ from perfmodel import Deployments, Estimates, Slo, Workload, model
 from perfmodel.arrays import Array
 from perfmodel.costs.cost import CostModel
 from perfmodel.dtypes import FORMAT_CODE
-from perfmodel.workload.load import load
+from perfmodel.workload.load import load_of
 from search.fleet.plan import FleetPlan, fleet_plan
 from search.fleet.problem import FleetProblem
 from search.fleet.program import Solver
 from search.manifest import manifest
-from search.planning.plan import words
+from search.planning.plan import deployment_words
 from search.planning.planner import space_of, tariff_of
 from search.planning.prices import Tariff, tariff
 from search.planning.sizing import Asked, greatest, rows_of
@@ -182,7 +182,7 @@ def _one_model(
     keep = keep[pareto([*carried, price[keep], size[keep]], largest=[True] * len(carried))]
     made = tuple(
         Option(
-            f"{option.name}: {words(layouts.take(np.array([r])))}",
+            f"{option.name}: {deployment_words(layouts.take(np.array([r])))}",
             option.device,
             float(size[r]),
             float(price[r]),
@@ -233,7 +233,7 @@ def most_rate(asked: Asked, layouts: Deployments) -> tuple[Array, Array]:
     0 requests/s where even an idle replica misses them, or where memory does not suffice.
     """
     count = len(layouts)
-    base = load(asked.workload, count)
+    base = load_of(asked.workload, count)
 
     def at(rows: Index, values: Array) -> Estimates:
         return asked.estimates_of(replace(rows_of(base, rows), rate=values), layouts.take(rows))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from perfmodel import Deployments, Estimates
 from perfmodel.estimates.disaggregated import estimate_pools
-from perfmodel.workload.load import load
+from perfmodel.workload.load import load_of
 from search.planning.scoring import Scorer
 from search.planning.sizing import least_whole
 from search.searchers.protocol import Array
@@ -78,7 +78,7 @@ def _pairs(layouts: Deployments, left: Index, right: Index) -> Pairs:
 def estimates(scorer: Scorer, pairs: Pairs, workers: tuple[Array, Array]) -> Estimates:
     """Estimates of the pairs with so many workers in each pool."""
     asked = scorer.asked
-    demand = load(asked.workload, len(pairs.prefill_row))
+    demand = load_of(asked.workload, len(pairs.prefill_row))
     pools = pairs.prefill, pairs.decode
     return estimate_pools(asked.model, demand, pools, workers, engine=asked.engine, costs=asked.costs)
 

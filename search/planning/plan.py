@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from hwdb import Infeasible
 from perfmodel import Deployments, Estimates
 from perfmodel.arrays import Array
-from perfmodel.costs.remarks import remarks_of
+from perfmodel.costs.device_remarks import remarks_of
 from perfmodel.dtypes import FORMAT_NAMES
 from perfmodel.estimates.chance import chances, overall
 from perfmodel.vocabulary import BASES
-from perfmodel.workload.load import load
+from perfmodel.workload.load import load_of
 from search.manifest import Manifest
 from search.planning import disaggregated as pools
 from search.planning.scoring import MS, VERDICTS, Scorer
@@ -135,7 +135,7 @@ class Plan:
         asked = self.scorer.asked
         if self.scorer.sized:
             return asked.estimates(tried)
-        base = load(asked.workload.at(concurrency=1.0), len(numbers))
+        base = load_of(asked.workload.at(concurrency=1.0), len(numbers))
         return asked.estimates_of(replace(base, concurrency=self.columns["concurrency_per_replica"][numbers]), tried)
 
     def name(self, number: int) -> str:
@@ -143,9 +143,9 @@ class Plan:
         c = self.columns
         if not self.disaggregated(number):
             one = self.layouts.take(np.array([number]))
-            return f"{c['replicas'][number]:g} x {words(one)}"
+            return f"{c['replicas'][number]:g} x {deployment_words(one)}"
         pair = self.pair(number)
-        front, back = (words(d) for d in (pair.prefill, pair.decode))
+        front, back = (deployment_words(d) for d in (pair.prefill, pair.decode))
         return f"prefill {c['prefill_workers'][number]:g} x {front} + decode {c['decode_workers'][number]:g} x {back}"
 
     def reason(self, number: int) -> str:
@@ -268,7 +268,7 @@ class Plan:
 _SEVERITY = np.array([{"memory": 3, "unknown": 2, "objectives": 1}.get(v, 0) for v in VERDICTS])
 
 
-def words(d: Deployments) -> str:
+def deployment_words(d: Deployments) -> str:
     """One deployment in words: `4 h100-sxm, TP4, fp8`."""
     parts = [f"{d.devices_per_replica[0]:g} {d.devices[int(d.device[0])].name}"]
     parts += [f"{k.upper()}{getattr(d, k)[0]:g}" for k in ("tp", "pp", "ep", "dp", "cp") if getattr(d, k)[0] > 1]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from perfmodel import Deployments, Estimates
 from perfmodel.estimates.chance import chances, overall, slo_ratio
-from perfmodel.workload.load import load
+from perfmodel.workload.load import load_of
 from search.planning.prices import Tariff
 from search.planning.sizing import Asked, greatest, least_replicas, rows_of
 from search.searchers.front import RANKINGS
@@ -73,7 +73,7 @@ class Scorer:
 
     def _loaded(self, d: Deployments) -> dict[str, Array]:
         """One replica at the greatest concurrency that keeps the objectives."""
-        base = load(self.asked.workload.at(concurrency=1.0), len(d))
+        base = load_of(self.asked.workload.at(concurrency=1.0), len(d))
 
         def at(rows: NDArray[np.intp], values: Array) -> Estimates:
             return self.asked.estimates_of(replace(rows_of(base, rows), concurrency=values), d.take(rows))

@@ -11,7 +11,7 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel import simulator
-from perfmodel.deployment.deployments import Deployments
+from perfmodel.deployment.columns import Deployments
 from perfmodel.simulator import Capacity, Simulation, Traffic
 from search.planning.plan import Plan
 from search.searchers.protocol import Progress

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from perfmodel.costs.remarks import remarks_of
+from perfmodel.costs.device_remarks import remarks_of
 from perfmodel.estimates.chance import chances, overall
 from search.output.tables import money, number, percent
 from search.output.words import columns, group, headline, in_kilowatts, question, tally, time_rows

@@ -9,7 +9,7 @@ import numpy as np
 from hwdb import Hwdb
 from hwdb.tomlfile import Table
 from perfmodel import ModelSpec
-from perfmodel.deployment.deployments import deployments
+from perfmodel.deployment.columns import deployments
 from perfmodel.deployment.offload import check_experts, hosted
 from perfmodel.hardware.host import WHERE, Host, figures_of
 from perfmodel.models.lora import Adapters, check_rank

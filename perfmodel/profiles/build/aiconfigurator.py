@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from hwdb import InputError
 from perfmodel.profiles.build.cleaning import host_bound
-from perfmodel.profiles.importers.rows import Rows, concat, rows
+from perfmodel.profiles.importers.rows import Rows, concat, rows_of
 
 PACKAGE, LICENCE = "aiconfigurator-core", "Apache-2.0"
 #: Folder of a system -> hwdb device.
@@ -179,7 +179,7 @@ def read_table(path: Path, *, device: str, family: str, framework: str, version:
         return _recurrent(c, common)
     kernel = c["kernel_source"].astype(object)
     seconds = _number(c, "latency") * 1e-3
-    table = rows(len(seconds), family=family, time=seconds, kernel=kernel, **common, **_READERS[family](c))
+    table = rows_of(len(seconds), family=family, time=seconds, kernel=kernel, **common, **_READERS[family](c))
     return table.take(~host_bound(table)) if family == "gemm" else table
 
 
@@ -187,7 +187,7 @@ def _collective(c: Columns, common: dict[str, str]) -> Rows:
     types = c["nccl_dtype" if "nccl_dtype" in c else "allreduce_dtype"].astype(str)
     width = np.array([_BYTES.get(t, np.nan) for t in types])
     family = np.array([_COLLECTIVES.get(name, "") for name in c["op_name"].astype(str)], dtype=object)
-    table = rows(
+    table = rows_of(
         len(types), family=family, group=_number(c, "num_gpus"), message_bytes=_number(c, "message_size") * width,
         time=_number(c, "latency") * 1e-3, kernel=c["kernel_source"].astype(object), **common,
     )  # fmt: skip
@@ -233,7 +233,7 @@ def _recurrent(c: Columns, common: dict[str, str]) -> Rows:
     whole = parts == len(spelled)
     family = np.where(keys[:, 0] > 0, "recurrent_decode", "recurrent_prefill").astype(object)
     kernel = "mamba2" if mamba else "gated delta rule"
-    table = rows(
+    table = rows_of(
         len(keys), family=family, batch=keys[:, 1], query=keys[:, 2], heads=keys[:, 3], key_dim=keys[:, 4],
         value_dim=keys[:, 5], time=total, kernel=kernel, **common,
     )  # fmt: skip

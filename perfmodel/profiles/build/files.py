@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.profiles.importers.rows import Rows, concat, rows
+from perfmodel.profiles.importers.rows import Rows, concat, rows_of
 
 #: Licences (by first word) whose tables may be re-gridded.
 OPEN = ("apache", "mit", "bsd")
@@ -112,7 +112,7 @@ def read(folder: Path, name: str, file: File) -> Rows:
     """Rows of one operator file; none where the folder does not have it."""
     frame = _load(folder, name)
     if frame is None:
-        return rows(0)
+        return rows_of(0)
     note = frame["note"].fillna("").astype(str)
     keep = frame["device"].isin(list(file.devices)) & frame["op"].str.fullmatch(file.ops.replace("|V100", "|.*"))
     if file.ops.endswith("|V100"):
@@ -130,7 +130,7 @@ def _operator(frame: Frame, op: str, file: File) -> Rows:
     if op.startswith("elementwise:"):
         return _pointwise(frame, op.split(":", 1)[1], file)
     if op not in _FAMILY:
-        return rows(0)
+        return rows_of(0)
     family = _FAMILY[op]
     types = frame["dtype"].fillna("bf16").astype(str).str.lower()
     stored = np.array([FORMATS.get(t, ("", ""))[0] for t in types], dtype=object)
@@ -140,7 +140,7 @@ def _operator(frame: Frame, op: str, file: File) -> Rows:
         columns |= {"weight": stored, "act": act}
     elif "batch" in columns:
         columns |= {"kv": stored, "act": act}
-    table = rows(
+    table = rows_of(
         len(frame), family=family, time=frame["latency_us"].to_numpy(float) * 1e-6, **columns, **_facts(frame, file)
     )
     needed = [k for k in columns if k not in ("weight", "act", "kv")]
@@ -206,14 +206,14 @@ def _experts(frame: Frame) -> dict[str, Any]:
 
 def _pointwise(frame: Frame, layer: str, file: File) -> Rows:
     if layer not in _POINTWISE:
-        return rows(0)
+        return rows_of(0)
     frame = frame[frame["model"].isin(list(_MODELS)) & ~((layer == "act_fn") & frame["model"].str.contains("A3B"))]
     values = np.array([np.dot(_POINTWISE[layer], _MODELS[m]) for m in frame["model"]], dtype=float)
     tp = np.nan_to_num(frame["note"].astype(str).str.extract(r"tp(\d+)")[0].astype(float).to_numpy(), nan=1.0)
     split = tp if layer in ("act_fn", "rotary_emb") else np.ones(len(tp))
     moved = 2.0 * values / split * _number(frame, "m")
     time = frame["latency_us"].to_numpy(float) * 1e-6
-    return rows(len(frame), family="elementwise", moved_bytes=moved, time=time, **_facts(frame, file))
+    return rows_of(len(frame), family="elementwise", moved_bytes=moved, time=time, **_facts(frame, file))
 
 
 def is_open(licence: str) -> bool:

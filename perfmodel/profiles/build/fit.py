@@ -183,7 +183,7 @@ def _faded(values: Array, axes: tuple[Array, ...]) -> Array:
     return np.where(np.isfinite(held), held * np.exp(-np.asarray(distance) / FADE), 0.0)
 
 
-def table(family: Family, data: Points) -> Table:
+def fitted_table(family: Family, data: Points) -> Table:
     """The table of `data`; repeated cells are averaged, defects (see `DEFECT`) left out, empty cells filled."""
     sites, which = _sites(data.site)
     scale = np.array(family.scale[: sites.shape[1]])

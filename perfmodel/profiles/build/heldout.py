@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel.arrays import Array
-from perfmodel.profiles.build.fit import Points, table
+from perfmodel.profiles.build.fit import Points, fitted_table
 from perfmodel.profiles.families import Family
 from perfmodel.profiles.table import Table
 
@@ -51,7 +51,7 @@ def masks(data: Points, test: str, seed: int) -> NDArray[np.bool_]:
 
 
 def hide(
-    family: Family, data: Points, test: str, seed: int = 0, build: Callable[[Family, Points], Table] = table
+    family: Family, data: Points, test: str, seed: int = 0, build: Callable[[Family, Points], Table] = fitted_table
 ) -> Hidden:
     """Fit without the rows that `test` hides and predict them."""
     hidden = masks(data, test, seed)

@@ -16,7 +16,7 @@ from hwdb import Device, InputError
 from perfmodel.arrays import Array
 from perfmodel.profiles import store
 from perfmodel.profiles.build import heldout, runfile
-from perfmodel.profiles.build.fit import Points, places, points, table, with_chunks
+from perfmodel.profiles.build.fit import Points, fitted_table, places, points, with_chunks
 from perfmodel.profiles.build.heldout import Hidden
 from perfmodel.profiles.build.smooth import surface
 from perfmodel.profiles.families import FAMILY, Family, Reference, Variant, reference
@@ -90,7 +90,7 @@ class Trial:
 
 
 def held_out(
-    family: Family, data: Iterable[Points], build: Callable[[Family, Points], Table] = table, seed: int = 0
+    family: Family, data: Iterable[Points], build: Callable[[Family, Points], Table] = fitted_table, seed: int = 0
 ) -> dict[str, Hidden]:
     """Residuals of each kind of test (`heldout.TESTS`) that has enough hidden rows."""
     every = list(data)
@@ -113,7 +113,7 @@ def figures(found: dict[str, Hidden]) -> dict[str, float]:
 def polynomial(family: Family, data: Points) -> Table:
     """A table of a polynomial fitted to rows of which no table may be kept: its coefficients on a coarse grid."""
     fit = surface(np.concatenate([data.site, data.axis], axis=1), data.value, DEGREE)
-    exact = table(family, data)
+    exact = fitted_table(family, data)
     return replace(exact, values=fit.at(places(exact.sites, exact.axes)).astype(np.float32))
 
 
@@ -127,7 +127,7 @@ def write_family(
     found = located(rows, device)
     if not found:
         return None
-    build = polynomial if closed else table
+    build = polynomial if closed else fitted_table
     tables = [
         Measured(v, r, finished(FAMILY[name], build(FAMILY[name], p), device), closed) for v, r, p in found.values()
     ]

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from hwdb import Device, InputError, UnknownName
 from perfmodel.profiles.importers.checks import Checked, Quarantined, check
-from perfmodel.profiles.importers.rows import COLUMNS, SHAPES, Rows, concat, rows
+from perfmodel.profiles.importers.rows import COLUMNS, SHAPES, Rows, concat, rows_of
 
 __all__ = [
     "COLUMNS", "KINDS", "SHAPES", "Checked", "Kind", "Quarantined", "Rows", "check", "concat", "import_rows",
-    "importers", "read_rows", "rows",
+    "importers", "read_rows", "rows_of",
 ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from hwdb import InputError
 from perfmodel.profiles.importers.plain import open_text
-from perfmodel.profiles.importers.rows import Rows, concat, rows
+from perfmodel.profiles.importers.rows import Rows, concat, rows_of
 
 NEEDED = ("model_size", "model_n_params", "n_prompt", "n_gen", "avg_ns")
 
@@ -52,7 +52,7 @@ def _row(test: dict[str, Any], device: str, licence: str, source: str) -> Rows:
     steps = max(1, int(test["n_gen"]))
     depth = float(test.get("n_depth", 0) or 0)
     weights = str(test.get("model_type", "")).strip()
-    return rows(
+    return rows_of(
         1,
         device=device or named,
         software=f"llama.cpp {test.get('build_commit', '')} {test.get('backends', '')}".strip(),

@@ -14,7 +14,7 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel.profiles.importers.plain import open_text
-from perfmodel.profiles.importers.rows import Rows, rows
+from perfmodel.profiles.importers.rows import Rows, rows_of
 
 #: Name of the test program -> family.
 PROGRAMS = {
@@ -54,7 +54,7 @@ def read(path: Path, device: str = "", licence: str = "") -> Rows:
     group = len({int(match.group(1)) for match in ranks})
     hosts = len({match.group(2) for match in ranks})
     version = next((v.group(1) for v in map(VERSION.search, text) if v), "nccl-tests")
-    return rows(
+    return rows_of(
         len(found),
         device=device,
         software=version,

@@ -12,7 +12,7 @@ from typing import TextIO
 import numpy as np
 
 from hwdb import InputError, UnknownName
-from perfmodel.profiles.importers.rows import COLUMNS, NUMBERS, ON_DISK, TEXT, Rows, rows
+from perfmodel.profiles.importers.rows import COLUMNS, NUMBERS, ON_DISK, TEXT, Rows, rows_of
 
 #: What a file must have; every other column may be missing.
 REQUIRED = ("family", "latency_us")
@@ -83,7 +83,7 @@ def read(path: Path, device: str = "", licence: str = "") -> Rows:
             columns[name] = np.array([v.strip() for v in values], dtype=object)
         else:
             columns[name] = numbers(path, title, values) * unit
-    table = rows(len(body), **columns)
+    table = rows_of(len(body), **columns)
     return fill(fill(fill(table, "device", device), "licence", licence), "source", path.name)
 
 

@@ -106,10 +106,10 @@ def _filled(columns: Mapping[str, Any], count: int) -> dict[str, NDArray[Any]]:
     return out
 
 
-def rows(count: int, **columns: Any) -> Rows:
+def rows_of(count: int, **columns: Any) -> Rows:
     """A table of `count` rows from some columns; the others become "" or NaN (or the default that empty means).
 
-    >>> table = rows(2, family="gemm", m=[1, 8], n=4096, k=4096, time=[1e-5, 2e-5], device="a100-sxm-80gb")
+    >>> table = rows_of(2, family="gemm", m=[1, 8], n=4096, k=4096, time=[1e-5, 2e-5], device="a100-sxm-80gb")
     >>> len(table), float(table["m"][1]), table["weight"][0]
     (2, 8.0, '')
     """
@@ -132,7 +132,7 @@ def concat(tables: Iterable[Rows]) -> Rows:
     """All rows of all tables, in order; an empty table if there are none."""
     parts = [t for t in tables if len(t)]
     if not parts:
-        return rows(0)
+        return rows_of(0)
     return Rows({name: np.concatenate([p[name] for p in parts]) for name in COLUMNS})
 
 

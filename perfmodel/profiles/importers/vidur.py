@@ -15,7 +15,7 @@ import numpy as np
 from hwdb import InputError
 from perfmodel.arrays import Array
 from perfmodel.profiles.importers.plain import numbers, read_table
-from perfmodel.profiles.importers.rows import Rows, concat, rows
+from perfmodel.profiles.importers.rows import Rows, concat, rows_of
 
 MILLI = 1e-3
 #: Formats of Vidur's runs: it profiles in fp16 throughout (vidur/profiling/common/model_config.py).
@@ -65,12 +65,12 @@ def _mlp(path: Path, table: Mapping[str, list[str]], common: dict[str, str]) -> 
     parts = []
     for layer, (n, k) in sites.items():
         time = _column(path, table, f"time_stats.{layer}.median") * MILLI
-        gemm = rows(len(m), family="gemm", kernel="", m=m, n=n, k=k, time=time, **FORMAT, **common)
+        gemm = rows_of(len(m), family="gemm", kernel="", m=m, n=n, k=k, time=time, **FORMAT, **common)
         parts.append(gemm.take(_ran(time)))
     for layer, moved in _elementwise(m, width, inner / tp, gated).items():
         if f"time_stats.{layer}.median" in table:
             time = _column(path, table, f"time_stats.{layer}.median") * MILLI
-            part = rows(len(m), family="elementwise", kernel=layer, moved_bytes=moved, time=time, act="fp16", **common)
+            part = rows_of(len(m), family="elementwise", kernel=layer, moved_bytes=moved, time=time, act="fp16", **common)
             parts.append(part.take(_ran(time)))
     return concat(parts)
 
@@ -109,7 +109,7 @@ def _attention(path: Path, table: Mapping[str, list[str]], common: dict[str, str
         ("decode", ~prefill, np.nan, cached + 1.0),
     ):
         time = _column(path, table, f"time_stats.attn_{phase}.median") * MILLI
-        part = rows(len(batch), family=f"attention_{phase}", query=query, context=context, time=time, **shape)
+        part = rows_of(len(batch), family=f"attention_{phase}", query=query, context=context, time=time, **shape)
         parts.append(part.take(mine & _ran(time)))
     return concat(parts)
 
@@ -120,4 +120,4 @@ def _network(path: Path, table: Mapping[str, list[str]], common: dict[str, str],
     kernel = np.array([f"{n:.0f} node{'s' if n > 1 else ''}" for n in nodes], dtype=object)
     time = _column(path, table, f"time_stats.{name}.median") * MILLI
     shape = {"message_bytes": size, "group": workers, "act": "fp16"}
-    return rows(len(size), family=family, kernel=kernel, time=time, **shape, **common)
+    return rows_of(len(size), family=family, kernel=kernel, time=time, **shape, **common)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.deployment.deployments import Deployments
+from perfmodel.deployment.columns import Deployments
 from perfmodel.estimates.intervals import METRICS as SPREADS
 from perfmodel.estimates.intervals import spread
 from perfmodel.memory.budget import Memory
