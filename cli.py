@@ -14,9 +14,9 @@ import typer
 
 import search
 from hwdb import PerfmodelError, load
+from search.commands import console
 from search.commands.options import AsCsv, AsJson, Folders, Model, Name, Scenario
 from search.commands.profile import profile
-from search.output import tables as present
 
 app = typer.Typer(
     name="perfmodel",
@@ -45,8 +45,9 @@ def plan(
     hwdb: Folders = None,
 ) -> None:
     """Rank every configuration of the hardware on offer that serves the scenario within its SLOs."""
+    from search.output import tables as present
     from search.output import words as summary
-    from search.planning.explained import terms_of
+    from search.planning import terms_of
 
     form = present.form(as_json, as_csv)
     with present.progress("searching") as update:
@@ -83,6 +84,7 @@ def simulate(
     hwdb: Folders = None,
 ) -> None:
     """Replay the scenario's load on a finalist of its plan, iteration by iteration."""
+    from search.output import tables as present
     from search.planning import verify
 
     form = present.form(as_json, as_csv)
@@ -99,6 +101,7 @@ def simulate(
 @app.command("fleet")
 def fleet(scenario: Scenario, as_json: AsJson = False, as_csv: AsCsv = False, hwdb: Folders = None) -> None:
     """Choose how many of which: the least-cost mix of hardware for the scenario's classes of requests, with proof."""
+    from search.output import tables as present
     from search.output import words as summary
 
     form = present.form(as_json, as_csv)
@@ -113,6 +116,8 @@ def report(
     hwdb: Folders = None,
 ) -> None:
     """Write the answer to a scenario as one offline HTML page, what-ifs included."""
+    from search.output import tables as present
+
     command = f"perfmodel report {scenario} -o {output}"
     with present.progress("searching") as update:
         found = search.plan(search.load_scenario(scenario, hwdb or ()), progress=update, command=command)
@@ -184,11 +189,18 @@ def estimate(
     """
     from search.commands import estimate as single
     from search.commands import estimate_pools as pooled
+    from search.output import tables as present
 
     form, database = present.form(as_json, as_csv), load(hwdb or ())
     slo = single.slo_of(ttft_ms, tpot_ms, e2e_ms, slo_at)
     workload = single.workload_of(
-        isl, osl, concurrency=concurrency, request_rate_rps=request_rate_rps, batch=batch, n_requests=n_requests, prefix_hit=prefix_hit
+        isl,
+        osl,
+        concurrency=concurrency,
+        request_rate_rps=request_rate_rps,
+        batch=batch,
+        n_requests=n_requests,
+        prefix_hit=prefix_hit,
     )
     asked = single.single(
         model, device, workload, hwdb=database, engine_name=engine, engine_version=engine_version, published=recipe,
@@ -223,6 +235,7 @@ def predict(
 ) -> None:
     """Predict every case of a table; a bad row says why in its `error` and stops nothing."""
     import perfmodel
+    from search.output import tables as present
 
     form = present.form(as_json, as_csv)
     with present.progress("predicting") as update:
@@ -249,6 +262,7 @@ def hw_list(
 ) -> None:
     """List devices, or nodes."""
     from search.output import rows
+    from search.output import tables as present
 
     form = present.form(as_json, as_csv)
     if nodes:
@@ -260,8 +274,9 @@ def hw_list(
 @hw.command("show")
 def hw_show(name: Name, as_json: AsJson = False, as_csv: AsCsv = False, hwdb: Folders = None) -> None:
     """Show every figure of a device with unit, kind and source, its ridge points and its prices."""
-    from perfmodel.costs.device_remarks import remarks
+    from perfmodel.costs import remarks
     from search.output import rows
+    from search.output import tables as present
 
     database = load(hwdb or ())
     device = database.device(name)
@@ -279,6 +294,7 @@ def hw_compare(
 ) -> None:
     """Set devices side by side, ridge points included."""
     from search.output import rows
+    from search.output import tables as present
 
     database = load(hwdb or ())
     found = [rows.device_row(database.device(name), database.prices(name)) for name in names]
@@ -295,6 +311,7 @@ def models_list(
     """List the models of the catalogue."""
     from perfmodel.models import model, names
     from search.output import rows
+    from search.output import tables as present
 
     found = [rows.model_row(model(name)) for name in names() if like.lower() in name.lower()]
     form = present.form(as_json, as_csv)
@@ -306,6 +323,7 @@ def models_show(name: Model, as_json: AsJson = False, as_csv: AsCsv = False) -> 
     """Show the shape of a model: parameters, weights, cache a token."""
     from perfmodel import model
     from search.output import rows
+    from search.output import tables as present
 
     row = rows.model_row(model(name))
     form = present.form(as_json, as_csv)
@@ -314,7 +332,8 @@ def models_show(name: Model, as_json: AsJson = False, as_csv: AsCsv = False) -> 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code. Every error a user can cause ends here, as one sentence."""
-    present.forgive_encodings()
+
+    console.forgive_encodings()
     try:
         code = app(args=arguments, prog_name="perfmodel", standalone_mode=False)
         sys.stdout.flush()

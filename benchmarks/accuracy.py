@@ -20,7 +20,7 @@ import pandas as pd
 
 from benchmarks import accuracy_tables as tables
 from benchmarks.accuracy_reasons import KINDS, Reason, read_reasons, unexplained, worst_table
-from perfmodel.cases.prediction import predict
+from perfmodel.cases import predict
 
 ROOT = Path(__file__).resolve().parents[1]
 REASONS = ROOT / "docs" / "accuracy-reasons.toml"

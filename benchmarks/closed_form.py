@@ -22,11 +22,10 @@ import pandas as pd
 import hwdb
 import perfmodel
 from perfmodel import Deployments, ModelSpec, Workload, simulator
-from perfmodel.engines.catalogue import engine as engine_of
-from perfmodel.engines.spec import Engine
-from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.estimator import estimate_load
-from perfmodel.workload.load import load_of
+from perfmodel.engines import Engine
+from perfmodel.engines import engine as engine_of
+from perfmodel.estimates import Estimates, estimate_load
+from perfmodel.workload import load_of
 
 #: (model, device, layout, engine)
 DEPLOYMENTS: tuple[tuple[str, str, dict[str, float], str], ...] = (

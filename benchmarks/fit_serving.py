@@ -25,19 +25,12 @@ import pandas as pd
 from scipy.optimize import least_squares
 
 from hwdb import load as load_hwdb
-from perfmodel.cases.prediction import Prediction
-from perfmodel.cases.table import read_cases
-from perfmodel.costs import BOUNDS, KERNELS
-from perfmodel.costs.defaults import default
-from perfmodel.costs.engine_factors import combined, kernel
-from perfmodel.costs.steps import priced, summed
-from perfmodel.engines.catalogue import FOLDER
-from perfmodel.engines.spec import Engine
-from perfmodel.estimates.assembly import assemble
-from perfmodel.estimates.estimator import per_replica, prepare
-from perfmodel.operators.step import step_shape
-from perfmodel.serving.closed_form import serve
-from perfmodel.serving.steps import StepModel
+from perfmodel.cases import Prediction, read_cases
+from perfmodel.costs import BOUNDS, KERNELS, combined, default, kernel, priced, summed
+from perfmodel.engines import FOLDER, Engine
+from perfmodel.estimates import assemble, per_replica, prepare
+from perfmodel.operators import step_shape
+from perfmodel.serving import StepModel, serve
 
 #: Field of Engine -> (key in its file, SI to file, lower and upper bound in the file's unit).
 CONSTANTS = {

@@ -24,8 +24,8 @@ import pandas as pd
 
 from benchmarks.accuracy_tables import joined, rows_of
 from benchmarks.fit_serving import fold_of
-from perfmodel.cases.prediction import INTERVALS
-from perfmodel.estimates.intervals import CLASSES
+from perfmodel.cases import INTERVALS
+from perfmodel.estimates import CLASSES
 
 FEWEST = 40
 FOLDS = 2

@@ -24,14 +24,21 @@ from benchmarks.operators_common import error, one_device
 from perfmodel.arrays import Array
 from perfmodel.costs import Profiled
 from perfmodel.dtypes import FORMAT_CODE
-from perfmodel.operators.demand import Demand
-from perfmodel.profiles import store
-from perfmodel.profiles.build import aiconfigurator, files, heldout, package_rows
-from perfmodel.profiles.build.fit import Points, fitted_table
-from perfmodel.profiles.build.spreads import half_width
-from perfmodel.profiles.build.tables import located, polynomial, split
-from perfmodel.profiles.families import FAMILY, Family, Reference, Variant, bound, shape_at
-from perfmodel.profiles.importers.rows import Rows
+from perfmodel.operators import Demand
+from perfmodel.profiles import FAMILY, Family, Reference, Variant, bound, shape_at, store
+from perfmodel.profiles.build import (
+    Points,
+    aiconfigurator,
+    files,
+    fitted_table,
+    half_width,
+    heldout,
+    located,
+    package_rows,
+    polynomial,
+    split,
+)
+from perfmodel.profiles.importers import Rows
 from perfmodel.vocabulary import BASES
 
 MODELS = ("tables", "ideal roofline", "fitted roofline", "random forest")

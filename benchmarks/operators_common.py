@@ -9,13 +9,11 @@ import numpy as np
 import hwdb
 from hwdb import Device
 from perfmodel.arrays import Array
-from perfmodel.costs.cost import Cost, CostModel
+from perfmodel.costs import Cost, CostModel
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
-from perfmodel.hardware.columns import Hardware, hardware_of
-from perfmodel.operators.demand import Demand
-from perfmodel.profiles import store
-from perfmodel.profiles.families import FAMILY, bound, shape_at
-from perfmodel.profiles.store import Measured
+from perfmodel.hardware import Hardware, hardware_of
+from perfmodel.operators import Demand
+from perfmodel.profiles import FAMILY, Measured, bound, shape_at, store
 
 #: Cells of a table that are looked at.
 SAMPLE = 2000

@@ -21,7 +21,7 @@ import pandas as pd
 from benchmarks import peers_vidur as vidur
 from benchmarks.accuracy_tables import markdown
 from benchmarks.peers_common import compared
-from perfmodel.cases.prediction import predict
+from perfmodel.cases import predict
 
 ROOT = Path(__file__).resolve().parents[1]
 DEVICES = {"A100-80GB": "a100-sxm-80gb", "H100-80GB": "h100-sxm", "a100_sxm": "a100-sxm-80gb", "h100_sxm": "h100-sxm",

@@ -21,7 +21,7 @@ import perfmodel
 from benchmarks.accuracy_tables import markdown
 from hwdb import InputError
 from perfmodel import simulator
-from perfmodel.engines.catalogue import engine
+from perfmodel.engines import engine
 from perfmodel.simulator import Pool, Simulation, Traffic
 
 SEED = 42

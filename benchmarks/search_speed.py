@@ -22,8 +22,7 @@ import numpy as np  # noqa: E402 - after the thread limits
 
 from hwdb import devices  # noqa: E402
 from perfmodel import Deployments, Workload, estimate, model  # noqa: E402
-from perfmodel.costs import Roofline
-from perfmodel.costs.defaults import default
+from perfmodel.costs import Roofline, default
 from perfmodel.dtypes import FORMAT_CODE  # noqa: E402
 from search import OBJECTIVE, Exhaustive, Legal, SearchSpace, pareto, ranked  # noqa: E402
 

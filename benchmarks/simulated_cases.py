@@ -32,13 +32,11 @@ import pandas as pd
 from benchmarks.accuracy_tables import SILICON
 from hwdb import Hwdb, PerfmodelError, load
 from perfmodel import simulator
-from perfmodel.cases.prediction import Group, Prediction
-from perfmodel.cases.table import cases_of
-from perfmodel.costs.defaults import default
-from perfmodel.deployment.columns import Deployments
+from perfmodel.cases import Group, Prediction, cases_of
+from perfmodel.costs import default
+from perfmodel.deployment import Deployments
 from perfmodel.simulator import Pool, StepTable, Traffic
-from perfmodel.workload.load import Load
-from perfmodel.workload.output_lengths import OUTPUT_LENGTH_CV
+from perfmodel.workload import OUTPUT_LENGTH_CV, Load
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Spread of the logarithm of natural lengths (ShareGPT's prompts 1.2, answers 0.8; Azure conversations 0.9 and 0.8).

@@ -19,8 +19,7 @@ import hwdb
 import perfmodel
 from perfmodel import Workload, simulator
 from perfmodel.simulator import Simulation, Traffic
-from perfmodel.workload.datasets import histogram
-from perfmodel.workload.traces import read_trace
+from perfmodel.workload import histogram, read_trace
 
 #: Requests/s of the Azure 2023 conversation trace: 19,366 in 3,508 s.
 RATE = 5.5

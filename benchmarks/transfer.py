@@ -15,11 +15,9 @@ import numpy as np
 
 from benchmarks.operators_common import SAMPLE, Cells, device, error, measured_cells, priced, tables
 from perfmodel.arrays import Array
-from perfmodel.costs.calibrated import Calibrated, relatives
-from perfmodel.costs.intervals import TWIN, UNRELATED_DEVICE
-from perfmodel.costs.roofline import Roofline
+from perfmodel.costs import TWIN, UNRELATED_DEVICE, Calibrated, Roofline, relatives
 from perfmodel.profiles import store
-from perfmodel.profiles.build.spreads import half_width, merge
+from perfmodel.profiles.build import half_width, merge
 
 ROOT = Path(__file__).resolve().parents[1]
 

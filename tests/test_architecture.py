@@ -7,10 +7,11 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import rooms
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = ("hwdb", "perfmodel", "search", "cli")  # each may import itself and what stands before it
@@ -21,18 +22,73 @@ GUARDED = {
     "highspy": ("search/fleet/",),
     "optuna": ("search/searchers/optuna_searcher",),
     "plotly": ("search/report/",),
-    "jinja2": ("search/report/page",),
-    "rich": ("search/output/tables",),
+    "jinja2": ("search/report/",),
+    "rich": ("search/output/",),
     "typer": ("cli", "search/commands/"),
     "torch": ("perfmodel/profiler/",),
     "psutil": ("perfmodel/profiler/",),
     "numba": ("perfmodel/simulator/",),
-    "aiconfigurator_core": ("perfmodel/profiles/",),
+    "aiconfigurator_core": ("perfmodel/profiles/build/",),
 }
 #: Decorators need theirs at module level; the modules that hold them are imported only when used.
 EAGER = {"numba": ("perfmodel/simulator/",)}
 #: May be used anywhere in the packages, but only inside a function.
 LAZY = {*GUARDED, "pandas", "scipy", "pyarrow", "joblib", "ray"} - {"typer"}
+
+
+#: Which rooms of its package each room may import, beside the ground (`rooms.GROUND`) and hwdb. A room that is not
+#: listed may not exist. docs/architecture.md explains the order.
+MAY_IMPORT = {
+    "perfmodel": {
+        "hardware": "",
+        "models": "",
+        "profiles": "",
+        "deployment": "hardware models",
+        "engines": "models",
+        "power": "hardware",
+        "profiler": "hardware profiles",
+        "memory": "deployment engines hardware models",
+        "operators": "deployment models",
+        "costs": "deployment engines hardware operators profiles",
+        "serving": "costs deployment engines hardware operators",
+        "estimates": "costs deployment engines hardware memory models operators power serving",
+        "cases": "costs deployment engines estimates hardware memory models operators power serving",
+        "simulator": "costs deployment engines estimates hardware memory models operators power serving",
+    },
+    "search": {
+        "manifest": "",
+        "scenario": "",
+        "space": "",
+        "searchers": "space",
+        "planning": "manifest scenario searchers space",
+        "fleet": "manifest planning scenario searchers space",
+        "output": "fleet planning scenario",
+        "report": "fleet output planning scenario searchers",
+        "commands": "fleet output planning report scenario searchers space",
+    },
+}
+MOST_FLOORS = {"perfmodel": 8, "search": 7}
+#: Rooms that price or place nothing themselves: what they must not load, even through others.
+BLIND = {
+    "perfmodel.engines": ("costs", "operators", "serving", "estimates", "hardware"),
+    "perfmodel.workload": ("hardware", "models", "engines", "deployment"),
+    "perfmodel.models": ("hardware", "engines", "deployment"),
+    "perfmodel.operators": ("engines", "costs", "profiles"),
+    "perfmodel.costs": ("serving", "estimates", "memory"),
+}
+
+
+def forbidden(texts: Mapping[str, str], package: str) -> list[str]:
+    """Imports between rooms that `MAY_IMPORT` does not list, and rooms that it does not know."""
+    found = []
+    for here, there in rooms.graph(texts, package).items():
+        name = here.removeprefix(f"{package}.")
+        if name not in MAY_IMPORT[package]:
+            found.append(f"{here} is no listed room")
+            continue
+        allowed = {f"{package}.{r}" for r in MAY_IMPORT[package][name].split()}
+        found += [f"{here} -> {other}" for other in sorted(there - allowed)]
+    return found
 
 
 def modules() -> list[Path]:
@@ -132,13 +188,67 @@ def test_modules_are_small_on_the_whole() -> None:
     assert sizes[len(sizes) // 2] <= 200
 
 
+TEXTS = rooms.modules(ROOT, ("perfmodel", "search")) | {"cli": (ROOT / "cli.py").read_text(encoding="utf-8")}
+
+
+@pytest.mark.parametrize("package", ["perfmodel", "search"])
+def test_rooms_import_only_what_the_table_lists(package: str) -> None:
+    assert not forbidden(TEXTS, package)
+    graph = rooms.graph(TEXTS, package)
+    assert set(MAY_IMPORT[package]) == {r.split(".")[1] for r in graph}, "the table lists rooms that do not exist"
+    assert not rooms.circles(graph)
+    assert max(rooms.floors(graph).values()) <= MOST_FLOORS[package]
+
+
+def test_no_module_is_part_of_a_circle() -> None:
+    assert not rooms.circles(rooms.module_graph(TEXTS))
+
+
+def test_rooms_are_entered_by_their_front_door() -> None:
+    assert not rooms.around_the_door(TEXTS, ("perfmodel", "search"))
+
+
+@pytest.mark.parametrize("room", sorted(BLIND))
+def test_a_room_loads_nothing_that_it_must_not_know(room: str) -> None:
+    probe = f"import sys, {room}\nprint(*sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, check=True, env=environment, cwd=ROOT
+    )
+    loaded = set(done.stdout.split())
+    assert not [name for name in BLIND[room] if f"perfmodel.{name}" in loaded]
+
+
+PLANTED = {
+    "perfmodel.models.spec": "def f():\n    from perfmodel.costs import Cost",
+    "perfmodel.engines.spec": "if TYPE_CHECKING:\n    import perfmodel.hardware.columns",
+    "search.scenario.scenario": "from search.fleet import FleetPlan",
+    "search.weather.sun": "X = 1",
+}
+
+
+@pytest.mark.parametrize("module", sorted(PLANTED))
+def test_a_planted_offence_against_the_table_is_found(module: str) -> None:
+    assert forbidden({**TEXTS, module: PLANTED[module]}, module.split(".")[0])
+
+
+def test_a_planted_circle_floor_and_back_door_are_found() -> None:
+    circle = {"perfmodel.a.x": "import perfmodel.b.y", "perfmodel.b.y": "def f():\n    from perfmodel.a import x"}
+    assert rooms.circles(rooms.graph(circle, "perfmodel")) == [["perfmodel.a", "perfmodel.b"]]
+    assert rooms.circles(rooms.module_graph(circle)) == [["perfmodel.a.x", "perfmodel.b.y"]]
+    tower = {f"perfmodel.r{n}.m": f"import perfmodel.r{n - 1}.m" for n in range(1, 10)} | {"perfmodel.r0.m": ""}
+    assert max(rooms.floors(rooms.graph(tower, "perfmodel")).values()) == 10
+    for offence in ("from perfmodel.costs.cost import Cost", "from perfmodel.costs import _hidden"):
+        assert rooms.around_the_door({**TEXTS, "search.space.odd": offence}, ("perfmodel", "search"))
+
+
 RULES_THAT_FIRE = [
     (lambda tree: upward("hwdb", tree), "from perfmodel import demand"),
     (lambda tree: upward("perfmodel", tree), "def f():\n    import search.plan"),
     (lambda tree: upward("search", tree), "from . import front"),
     (lambda tree: private_reach("search", tree), "from perfmodel.estimate import _hidden"),
-    (lambda tree: unguarded("search/plan.py", tree), "import pandas"),
-    (lambda tree: unguarded("search/plan.py", tree), "def f():\n    import plotly"),
+    (lambda tree: unguarded("search/planning/plan.py", tree), "import pandas"),
+    (lambda tree: unguarded("search/planning/plan.py", tree), "def f():\n    import plotly"),
     (lambda tree: unguarded("search/report/page.py", tree), "from plotly import graph_objects"),
     (swallowing, "try:\n    f()\nexcept Exception:\n    pass"),
     (swallowing, "try:\n    f()\nexcept:\n    pass"),
@@ -154,7 +264,7 @@ def test_each_rule_fires(rule, source) -> None:
 
 def test_lazy_imports_inside_functions_and_for_types_are_welcome() -> None:
     source = '"""M."""\nif TYPE_CHECKING:\n    import pandas\ndef f():\n    """F."""\n    import pandas'
-    assert not unguarded("search/plan.py", ast.parse(source))
+    assert not unguarded("search/planning/plan.py", ast.parse(source))
 
 
 HEAVY = {"pandas", "scipy", "plotly", "pulp", "optuna", "numba", "torch", "jinja2"}

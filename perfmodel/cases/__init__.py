@@ -1,1 +1,8 @@
 """A table of cases in, predictions out."""
+
+from __future__ import annotations
+
+from perfmodel.cases.prediction import INTERVALS, Group, Prediction, predict
+from perfmodel.cases.table import cases_of, read_cases
+
+__all__ = ["Group", "INTERVALS", "Prediction", "cases_of", "predict", "read_cases"]

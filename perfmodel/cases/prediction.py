@@ -15,22 +15,22 @@ from hwdb import load as load_hwdb
 from perfmodel.arrays import Array
 from perfmodel.cases.table import EMPTY, POOL_COLUMNS, Cases, cases_of, check_degrees, longest_prompt, read_cases
 from perfmodel.cases.unstated import Placement, placement, unstated_weights
-from perfmodel.costs.cost import CostModel
-from perfmodel.costs.defaults import default
-from perfmodel.costs.device_remarks import REMARK, remark_column
-from perfmodel.deployment.columns import Deployments, deployments
+from perfmodel.costs import REMARK, CostModel, default, remark_column
+from perfmodel.deployment import Deployments, deployments
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE, storage
-from perfmodel.engines.catalogue import engine as engine_of
-from perfmodel.engines.recipes import assumed
-from perfmodel.engines.spec import Engine
-from perfmodel.engines.speculation import KNOWN, Speculation, speculation_of
-from perfmodel.estimates.disaggregated import estimate_pools
-from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.estimator import estimate_load, prepare
+from perfmodel.engines import KNOWN, Engine, Speculation, assumed, speculation_of
+from perfmodel.engines import engine as engine_of
+from perfmodel.estimates import Estimates, estimate_load, estimate_pools, prepare
 from perfmodel.models import ModelSpec, model
-from perfmodel.workload.datasets import lengths
-from perfmodel.workload.load import DEFAULT_REQUESTS_PER_CLIENT, POOLED_REQUESTS_PER_CLIENT, SYNCHRONISED, Load
-from perfmodel.workload.output_lengths import OUTPUT_LENGTH_CV, truncated_cv
+from perfmodel.workload import (
+    DEFAULT_REQUESTS_PER_CLIENT,
+    OUTPUT_LENGTH_CV,
+    POOLED_REQUESTS_PER_CLIENT,
+    SYNCHRONISED,
+    Load,
+    lengths,
+    truncated_cv,
+)
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,30 +1,53 @@
-"""Cost models: what prices an operator. `default()` is the one to use."""
+"""What operators and steps cost in seconds: measured tables, calibrated donors, roofline; overlap and host time."""
 
 from __future__ import annotations
 
-from perfmodel.costs.calibrated import Calibrated
+from perfmodel.costs.calibrated import Calibrated, relatives
 from perfmodel.costs.cost import Cost, CostModel
-from perfmodel.costs.engine_factors import KERNELS, EngineFactors
+from perfmodel.costs.defaults import default
+from perfmodel.costs.device_remarks import REMARK, remark_column, remarks, remarks_of
+from perfmodel.costs.engine_factors import KERNELS, EngineFactors, combined, kernel
 from perfmodel.costs.engine_kernels import EngineKernels
 from perfmodel.costs.fallback import Fallback
+from perfmodel.costs.intervals import TWIN, UNRELATED_DEVICE
 from perfmodel.costs.launch_floor import LaunchFloor
+from perfmodel.costs.overlap import cheaper, overlapped, streams_of
 from perfmodel.costs.profiled import Profiled
 from perfmodel.costs.roofline import Bound, Roofline, bound
-from perfmodel.vocabulary import BOUNDS
+from perfmodel.costs.steps import StepCost, priced, step_cost, summed
 
 __all__ = [
     "BOUNDS",
-    "KERNELS",
     "Bound",
+    "Calibrated",
     "Cost",
     "CostModel",
-    "Calibrated",
     "EngineFactors",
-    "Fallback",
-    "LaunchFloor",
     "EngineKernels",
+    "Fallback",
+    "KERNELS",
+    "LaunchFloor",
     "Profiled",
+    "REMARK",
     "Roofline",
+    "StepCost",
+    "TWIN",
+    "UNRELATED_DEVICE",
     "bound",
+    "cheaper",
+    "combined",
     "default",
+    "kernel",
+    "overlapped",
+    "priced",
+    "relatives",
+    "remark_column",
+    "remarks",
+    "remarks_of",
+    "step_cost",
+    "streams_of",
+    "summed",
 ]
+
+
+from perfmodel.vocabulary import BOUNDS

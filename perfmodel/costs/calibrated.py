@@ -26,11 +26,9 @@ from perfmodel.costs.intervals import UNRELATED_DEVICE, calibrated_spread
 from perfmodel.costs.profiled import ROUTING, arithmetic, demand_shape, empty, formats
 from perfmodel.costs.roofline import bound as physical
 from perfmodel.dtypes import FALLBACK
-from perfmodel.hardware.columns import Hardware
-from perfmodel.hardware.efficiency import shares
-from perfmodel.operators.demand import Demand
-from perfmodel.profiles import store
-from perfmodel.profiles.families import FAMILY, Family, Reference, Variant, bound
+from perfmodel.hardware import Hardware, shares
+from perfmodel.operators import Demand
+from perfmodel.profiles import FAMILY, Family, Reference, Variant, bound, store
 from perfmodel.vocabulary import BASIS_CODE
 
 #: Relatives that are averaged, and how fast their weight falls with their distance.

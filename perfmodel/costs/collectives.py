@@ -11,9 +11,8 @@ import numpy as np
 
 from perfmodel import equations as eq
 from perfmodel.arrays import Array
-from perfmodel.hardware.columns import Hardware
-from perfmodel.hardware.network import group_link
-from perfmodel.operators.demand import Demand
+from perfmodel.hardware import Hardware, group_link
+from perfmodel.operators import Demand
 
 
 def collective_time(demand: Demand, hardware: Hardware, efficiency: Array | float = 1.0) -> Array:

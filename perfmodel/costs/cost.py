@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from perfmodel.arrays import Array
 
 if TYPE_CHECKING:
-    from perfmodel.hardware.columns import Hardware
-from perfmodel.operators.demand import Demand
+    from perfmodel.hardware import Hardware
+from perfmodel.operators import Demand
 
 
 @dataclass(frozen=True)

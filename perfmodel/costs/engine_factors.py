@@ -22,8 +22,8 @@ from perfmodel.arrays import Array
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.roofline import bound
 from perfmodel.dtypes import FORMAT_BYTES
-from perfmodel.hardware.columns import Hardware
-from perfmodel.operators.demand import Demand
+from perfmodel.hardware import Hardware
+from perfmodel.operators import Demand
 from perfmodel.vocabulary import BOUNDS, LINK_FAMILIES
 
 #: Kinds of kernel; GEMMs and experts by the bits of a weight, which decide the library and its kernel.

@@ -21,9 +21,8 @@ from perfmodel.arrays import Array
 from perfmodel.costs.cost import Cost
 from perfmodel.costs.profiled import demand_shape
 from perfmodel.dtypes import FORMAT_NAMES
-from perfmodel.hardware.columns import Hardware
-from perfmodel.hardware.efficiency import efficiency_of, roofline_spread
-from perfmodel.operators.demand import Demand
+from perfmodel.hardware import Hardware, efficiency_of, roofline_spread
+from perfmodel.operators import Demand
 from perfmodel.vocabulary import BASIS_CODE, COMPUTE_BOUND, MEMORY_BOUND
 
 #: Tokens that share one unpacked weight at most; between one and so many the rate goes over from single to prompt.

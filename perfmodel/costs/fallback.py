@@ -9,8 +9,8 @@ import numpy as np
 
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.profiled import demand_shape, empty
-from perfmodel.hardware.columns import Hardware
-from perfmodel.operators.demand import Demand
+from perfmodel.hardware import Hardware
+from perfmodel.operators import Demand
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,9 @@ import numpy as np
 
 from perfmodel.arrays import Array
 from perfmodel.costs.cost import Cost
-from perfmodel.deployment.sharding import Sharding
-from perfmodel.hardware.efficiency import roofline_spread
-from perfmodel.operators.demand import Demand
-from perfmodel.operators.lora import swapped
-from perfmodel.operators.step import Step
+from perfmodel.deployment import Sharding
+from perfmodel.hardware import roofline_spread
+from perfmodel.operators import Demand, Step, swapped
 from perfmodel.vocabulary import BASIS_CODE, LINK_BOUND
 
 

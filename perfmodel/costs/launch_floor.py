@@ -17,8 +17,8 @@ import numpy as np
 
 from hwdb import Device
 from perfmodel.costs.cost import Cost, CostModel
-from perfmodel.hardware.columns import Hardware
-from perfmodel.operators.demand import Demand
+from perfmodel.hardware import Hardware
+from perfmodel.operators import Demand
 from perfmodel.vocabulary import LAUNCH_BOUND
 
 

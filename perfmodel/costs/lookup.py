@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from hwdb import Device
 from perfmodel.arrays import Array
 from perfmodel.dtypes import COMPUTE, FALLBACK, FORMAT_NAMES, FORMATS
-from perfmodel.operators.demand import Demand
-from perfmodel.profiles.families import FAMILY, Family, Variant, bound, shape_at
-from perfmodel.profiles.store import Measured, Profile
+from perfmodel.operators import Demand
+from perfmodel.profiles import FAMILY, Family, Measured, Profile, Variant, bound, shape_at
 from perfmodel.vocabulary import BASIS_CODE
 
 #: Largest |log2| between the bits of a stored format and of the table that stands in for it.

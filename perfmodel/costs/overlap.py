@@ -8,7 +8,7 @@ import numpy as np
 
 from perfmodel.arrays import Array
 from perfmodel.costs.steps import StepCost
-from perfmodel.engines.overlap import Overlap
+from perfmodel.engines import Overlap
 
 
 def kinds(cost: StepCost) -> Array:

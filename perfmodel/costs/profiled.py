@@ -15,10 +15,9 @@ from perfmodel.arrays import Array
 from perfmodel.costs import lookup, rated
 from perfmodel.costs.cost import Cost
 from perfmodel.costs.intervals import spread_of
-from perfmodel.hardware.columns import Hardware
-from perfmodel.operators.demand import Demand
-from perfmodel.profiles import store
-from perfmodel.profiles.families import FAMILY, Variant
+from perfmodel.hardware import Hardware
+from perfmodel.operators import Demand
+from perfmodel.profiles import FAMILY, Variant, store
 from perfmodel.vocabulary import BASIS_CODE
 
 #: Expert load of routed layers: power law of exponent 1.01, the milder of the two skews that were measured.

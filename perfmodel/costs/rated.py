@@ -12,9 +12,7 @@ from hwdb import Device, Record
 from hwdb.devicefile import CEILINGS, same, varied
 from perfmodel.costs.lookup import Choice
 from perfmodel.dtypes import FALLBACK
-from perfmodel.profiles import store
-from perfmodel.profiles.families import FAMILY, reference
-from perfmodel.profiles.store import Measured, Profile
+from perfmodel.profiles import FAMILY, Measured, Profile, reference, store
 
 
 def agrees(device: Device, measured: Measured, family: str) -> bool:

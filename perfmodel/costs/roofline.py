@@ -10,9 +10,8 @@ import numpy as np
 from perfmodel.arrays import Array
 from perfmodel.costs.collectives import collective_time
 from perfmodel.costs.cost import Cost
-from perfmodel.hardware.columns import Hardware
-from perfmodel.hardware.efficiency import Efficiency, efficiency_of, roofline_spread
-from perfmodel.operators.demand import Demand
+from perfmodel.hardware import Efficiency, Hardware, efficiency_of, roofline_spread
+from perfmodel.operators import Demand
 from perfmodel.vocabulary import BASIS_CODE, COMPUTE_BOUND, LAUNCH_BOUND, LINK_BOUND, LINK_FAMILIES, MEMORY_BOUND
 
 _COMPUTE_SHARE = {

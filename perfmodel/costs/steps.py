@@ -10,11 +10,9 @@ import numpy as np
 from perfmodel.arrays import Array
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.host_waits import with_waits
-from perfmodel.deployment.sharding import Sharding
-from perfmodel.hardware.columns import Hardware
-from perfmodel.operators.demand import Demand
-from perfmodel.operators.forward import operators
-from perfmodel.operators.step import Step, step_shape
+from perfmodel.deployment import Sharding
+from perfmodel.hardware import Hardware
+from perfmodel.operators import Demand, Step, operators, step_shape
 from perfmodel.vocabulary import BASES, BOUNDS, LAUNCH_BOUND, LINK_FAMILIES
 
 #: Kernels that an engine launches one by one for an operator where no graph is captured; one for the others. Experts

@@ -1,1 +1,21 @@
-"""How a model is laid out on devices: degrees, formats, shards."""
+"""How a model is placed on devices: parallelism degrees, formats, shards, offload, adapters."""
+
+from __future__ import annotations
+
+from perfmodel.deployment.adapters import INTERMEDIATE_BYTES, VALUE_BYTES, adapter_bytes, sites
+from perfmodel.deployment.columns import Deployments, deployments
+from perfmodel.deployment.offload import check_experts, hosted
+from perfmodel.deployment.sharding import Sharding, shard
+
+__all__ = [
+    "Deployments",
+    "INTERMEDIATE_BYTES",
+    "Sharding",
+    "VALUE_BYTES",
+    "adapter_bytes",
+    "check_experts",
+    "deployments",
+    "hosted",
+    "shard",
+    "sites",
+]

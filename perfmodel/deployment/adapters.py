@@ -15,7 +15,7 @@ import numpy as np
 
 from perfmodel.arrays import Array
 from perfmodel.deployment.sharding import Sharding
-from perfmodel.models.lora import Adapters, adaptable, slices
+from perfmodel.models import Adapters, adaptable, slices
 
 #: Bytes of a value of A and B, and of the intermediate between the two kernels (16 and 32 bit).
 VALUE_BYTES, INTERMEDIATE_BYTES = 2.0, 4.0

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from hwdb import Device
 from perfmodel.arrays import Array
-from perfmodel.hardware.host import Host
-from perfmodel.models.lora import Adapters
+from perfmodel.hardware import Host
+from perfmodel.models import Adapters
 
 COLUMNS = (
     "device", "tp", "pp", "ep", "dp", "cp", "replicas", "max_num_batched_tokens", "max_num_seqs", "weight", "act", "kv", "host_weights",

@@ -9,7 +9,7 @@ import numpy as np
 from hwdb import InputError
 from perfmodel.arrays import Array
 from perfmodel.deployment.columns import Deployments
-from perfmodel.hardware.host import Where, link_of
+from perfmodel.hardware import Where, link_of
 from perfmodel.models import ModelSpec
 
 _BY_CPU = ", or name the host's CPU (flag --host-cpu, host in a scenario)"

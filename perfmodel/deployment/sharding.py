@@ -19,8 +19,7 @@ from perfmodel.dtypes import (
     FORMAT_NAMES,
     storage,
 )
-from perfmodel.models import ModelSpec
-from perfmodel.models.lora import Adapters, check_rank
+from perfmodel.models import Adapters, ModelSpec, check_rank
 
 Codes = NDArray[np.intp]
 _SIXTEEN, _EIGHT = COMPUTE_CODE["bf16"], COMPUTE_CODE["fp8"]

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.deployment.columns import Deployments
+from perfmodel.deployment import Deployments
 from perfmodel.estimates.intervals import METRICS as SPREADS
 from perfmodel.estimates.intervals import spread
-from perfmodel.memory.budget import Memory
+from perfmodel.memory import Memory
 from perfmodel.power import device as watts
-from perfmodel.serving.served import Served
-from perfmodel.serving.steps import StepModel
-from perfmodel.workload.load import Load
-from perfmodel.workload.slo import RANKS
+from perfmodel.serving import Served, StepModel
+from perfmodel.workload import RANKS, Load
 
 if TYPE_CHECKING:
     pass

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from perfmodel.arrays import Array, Mask
 from perfmodel.estimates import percentiles
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.workload.slo import RANKS, Objective, Slo
+from perfmodel.workload import RANKS, Objective, Slo
 
 #: Deviate of the normal distribution that bounds its middle 80 %.
 DEVIATE_80 = 1.2815515655446004

@@ -9,24 +9,19 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel.arrays import Array, interpolate
-from perfmodel.costs.cost import CostModel
-from perfmodel.costs.defaults import default
-from perfmodel.deployment.columns import Deployments
-from perfmodel.engines.catalogue import engine as engine_of
-from perfmodel.engines.spec import Engine
+from perfmodel.costs import CostModel, default
+from perfmodel.deployment import Deployments
+from perfmodel.engines import Engine
+from perfmodel.engines import engine as engine_of
 from perfmodel.estimates.assembly import assemble
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import Prepared, check, prepare
-from perfmodel.hardware.columns import Hardware
-from perfmodel.hardware.network import group_link
-from perfmodel.memory.kv_cache import sequence_bytes
+from perfmodel.hardware import Hardware, group_link
+from perfmodel.memory import sequence_bytes
 from perfmodel.models import ModelSpec
 from perfmodel.power import device as watts
-from perfmodel.serving.entering import decode_curve
-from perfmodel.serving.prefill_pool import FULL, PromptPool, prompt_pool
-from perfmodel.serving.served import Served
-from perfmodel.workload.load import Load, load_of
-from perfmodel.workload.workload import Workload
+from perfmodel.serving import FULL, PromptPool, Served, decode_curve, prompt_pool
+from perfmodel.workload import Load, Workload, load_of
 
 #: Seconds a request spends between the pools beside its cache's way: the router, the other engine's front end and
 #: scheduler, the connector's handshake. A round figure: published runs at low concurrency take 0.02 to 0.2 s longer

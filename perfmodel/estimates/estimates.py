@@ -11,9 +11,9 @@ import numpy as np
 from hwdb import InputError
 from perfmodel.arrays import Array
 from perfmodel.estimates.percentiles import overall
-from perfmodel.memory.budget import GB
+from perfmodel.memory import GB
 from perfmodel.vocabulary import BASES
-from perfmodel.workload.slo import METRICS, RANKS, STATISTICS
+from perfmodel.workload import METRICS, RANKS, STATISTICS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,22 +8,17 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel.arrays import Array
-from perfmodel.costs.cost import CostModel
-from perfmodel.costs.defaults import default
-from perfmodel.deployment.columns import Deployments
-from perfmodel.deployment.sharding import Sharding, shard
-from perfmodel.engines.catalogue import engine as engine_of
-from perfmodel.engines.spec import Engine
+from perfmodel.costs import CostModel, default
+from perfmodel.deployment import Deployments, Sharding, shard
+from perfmodel.engines import Engine
+from perfmodel.engines import engine as engine_of
 from perfmodel.estimates.assembly import assemble
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.hardware.columns import Hardware, hardware_of
-from perfmodel.memory.budget import Memory, memory_budget
+from perfmodel.hardware import Hardware, hardware_of
+from perfmodel.memory import Memory, memory_budget
 from perfmodel.models import ModelSpec
-from perfmodel.serving.closed_form import serve
-from perfmodel.serving.served import Served
-from perfmodel.serving.steps import StepModel
-from perfmodel.workload.load import Load, load_of
-from perfmodel.workload.workload import Workload
+from perfmodel.serving import Served, StepModel, serve
+from perfmodel.workload import Load, Workload, load_of
 
 #: Candidates evaluated at once: columns of this length stay in cache.
 CHUNK = 8192

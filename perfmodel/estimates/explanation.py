@@ -6,25 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perfmodel.costs import BOUNDS
-from perfmodel.costs.cost import CostModel
-from perfmodel.costs.defaults import default
-from perfmodel.costs.overlap import streams_of
-from perfmodel.costs.steps import StepCost, priced, summed
-from perfmodel.deployment.columns import Deployments
-from perfmodel.engines.catalogue import engine as engine_of
-from perfmodel.engines.overlap import overlap_of
-from perfmodel.engines.spec import Engine
+from perfmodel.costs import BOUNDS, CostModel, StepCost, default, priced, streams_of, summed
+from perfmodel.deployment import Deployments
+from perfmodel.engines import Engine, overlap_of
+from perfmodel.engines import engine as engine_of
 from perfmodel.estimates.estimator import per_replica, prepare
-from perfmodel.hardware.columns import Hardware
+from perfmodel.hardware import Hardware
 from perfmodel.models import ModelSpec
-from perfmodel.operators.demand import Demand
-from perfmodel.operators.step import step_shape
-from perfmodel.serving.closed_form import serve
-from perfmodel.serving.steps import PlannedStep, StepModel
+from perfmodel.operators import Demand, step_shape
+from perfmodel.serving import PlannedStep, StepModel, serve
 from perfmodel.vocabulary import BASES
-from perfmodel.workload.load import load_of
-from perfmodel.workload.workload import Workload
+from perfmodel.workload import Workload, load_of
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.workload.slo import RANKS
+from perfmodel.workload import RANKS
 
 
 class ByClass(Protocol):

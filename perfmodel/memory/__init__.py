@@ -1,1 +1,8 @@
 """What lies in device memory, and what fits."""
+
+from __future__ import annotations
+
+from perfmodel.memory.budget import GB, Memory, memory_budget
+from perfmodel.memory.kv_cache import sequence_bytes
+
+__all__ = ["GB", "Memory", "memory_budget", "sequence_bytes"]

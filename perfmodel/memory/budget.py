@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.deployment.adapters import adapter_bytes
-from perfmodel.deployment.sharding import Sharding
-from perfmodel.engines.spec import Engine
-from perfmodel.hardware.columns import Hardware
+from perfmodel.deployment import Sharding, adapter_bytes
+from perfmodel.engines import Engine
+from perfmodel.hardware import Hardware
 from perfmodel.memory.kv_cache import sequence_bytes
 from perfmodel.memory.weights import adapters_held, weights_in_host, weights_per_device
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.deployment.sharding import Sharding
+from perfmodel.deployment import Sharding
 from perfmodel.dtypes import storage
 from perfmodel.models import index_bytes
 

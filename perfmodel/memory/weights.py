@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.deployment.adapters import adapter_bytes
-from perfmodel.deployment.sharding import Sharding
+from perfmodel.deployment import Sharding, adapter_bytes
 
 
 def weights_per_device(sharding: Sharding) -> Array:

@@ -10,7 +10,8 @@ import numpy as np
 
 from hwdb import InputError, UnknownName
 from perfmodel.arrays import Array
-from perfmodel.models import Block, Mlp, ModelSpec, Projection
+from perfmodel.models.layers import Block, Mlp, Projection
+from perfmodel.models.spec import ModelSpec
 
 #: Linear layers an adapter may target, as checkpoints name them (q_proj, ...).
 TARGETS = ("q", "k", "v", "o", "gate", "up", "down")

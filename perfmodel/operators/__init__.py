@@ -1,1 +1,10 @@
-"""What one step asks of a device: a demand per operator."""
+"""What one step asks of a device: FLOP, bytes and messages of each operator."""
+
+from __future__ import annotations
+
+from perfmodel.operators.demand import Demand
+from perfmodel.operators.forward import operators
+from perfmodel.operators.lora import swapped
+from perfmodel.operators.step import Step, step_shape
+
+__all__ = ["Demand", "Step", "operators", "step_shape", "swapped"]

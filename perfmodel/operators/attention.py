@@ -9,7 +9,7 @@ import numpy as np
 
 from perfmodel import equations as eq
 from perfmodel.arrays import Array
-from perfmodel.deployment.sharding import Sharding
+from perfmodel.deployment import Sharding
 from perfmodel.models import Mixer
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.recurrent import recurrence

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.deployment.sharding import Sharding
+from perfmodel.deployment import Sharding
 from perfmodel.dtypes import COMPUTE_BYTES
 from perfmodel.models import Mlp
 from perfmodel.operators.demand import Demand

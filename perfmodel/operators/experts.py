@@ -8,7 +8,7 @@ import numpy as np
 
 from perfmodel import equations as eq
 from perfmodel.arrays import Array
-from perfmodel.deployment.sharding import Sharding
+from perfmodel.deployment import Sharding
 from perfmodel.dtypes import COMPUTE_BYTES
 from perfmodel.models import Mlp
 from perfmodel.operators.demand import Demand

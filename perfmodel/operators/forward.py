@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from perfmodel.deployment.sharding import Sharding
+from perfmodel.deployment import Sharding
 from perfmodel.models import Mixer, Mlp
 from perfmodel.operators.attention import mixing
 from perfmodel.operators.communication import communication

@@ -9,7 +9,7 @@ import numpy as np
 
 from perfmodel import equations as eq
 from perfmodel.arrays import Array
-from perfmodel.deployment.sharding import Sharding
+from perfmodel.deployment import Sharding
 from perfmodel.dtypes import COMPUTE_BYTES, FORMAT_BYTES
 from perfmodel.models import Mixer, Mlp, Projection
 from perfmodel.operators.demand import Demand

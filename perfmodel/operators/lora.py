@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.deployment.adapters import INTERMEDIATE_BYTES, VALUE_BYTES, adapter_bytes, sites
-from perfmodel.deployment.sharding import Sharding
+from perfmodel.deployment import INTERMEDIATE_BYTES, VALUE_BYTES, Sharding, adapter_bytes, sites
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.step import Step, local_tokens, on, prompt_ranks
 

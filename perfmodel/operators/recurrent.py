@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from perfmodel import equations as eq
-from perfmodel.deployment.sharding import Sharding
+from perfmodel.deployment import Sharding
 from perfmodel.models import Mixer
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.step import Step, on, prefill_shape

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from perfmodel.arrays import Array, Mask
-from perfmodel.deployment.sharding import Sharding
+from perfmodel.deployment import Sharding
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.hardware.columns import Hardware
+from perfmodel.hardware import Hardware
 from perfmodel.vocabulary import BOUNDS
 
 

@@ -16,7 +16,26 @@ from perfmodel.profiler.run import Run, everything, measure, profile_machine
 from perfmodel.profiler.timing import Effort
 
 __all__ = [
-    "BACKENDS", "GRIDS", "SHOWN", "Backend", "Effort", "Fit", "Machine", "Point", "Run", "available", "backend",
-    "everything", "fit", "gigabytes", "list_rows", "machine", "measure", "measured_ceilings", "measured_points",
-    "point", "profile_machine", "show_rows",
-]  # fmt: skip
+    "BACKENDS",
+    "Backend",
+    "Effort",
+    "Fit",
+    "GRIDS",
+    "Machine",
+    "Point",
+    "Run",
+    "SHOWN",
+    "available",
+    "backend",
+    "everything",
+    "fit",
+    "gigabytes",
+    "list_rows",
+    "machine",
+    "measure",
+    "measured_ceilings",
+    "measured_points",
+    "point",
+    "profile_machine",
+    "show_rows",
+]

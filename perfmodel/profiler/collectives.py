@@ -18,8 +18,7 @@ from perfmodel.profiler import grid
 from perfmodel.profiler.grid import Point, point
 from perfmodel.profiler.record import LICENCE, done, today
 from perfmodel.profiler.timing import Effort
-from perfmodel.profiles.importers import plain
-from perfmodel.profiles.importers.rows import COLLECTIVES
+from perfmodel.profiles.importers import COLLECTIVES, plain
 
 MESSAGES = {"small": (2**12, 2**18, 2**22), "full": tuple(2**p for p in range(10, 31))}
 

@@ -23,9 +23,8 @@ from hwdb.devicefile import PEAKS
 from perfmodel import equations
 from perfmodel.profiler import card as cards
 from perfmodel.profiler.card import Card
-from perfmodel.profiles.build import __main__ as build
-from perfmodel.profiles.build import runfile
-from perfmodel.profiles.families import FAMILY
+from perfmodel.profiles import FAMILY
+from perfmodel.profiles.build import runfile, write_family
 from perfmodel.profiles.importers import Checked, Rows, check, plain
 
 #: Name of the run under [sources] of the device file.
@@ -216,7 +215,7 @@ def _tables(rows: Rows, device: Device, folder: Path) -> list[dict[str, Any]]:
         part = operators(rows.family(family))
         libraries = np.array([str(s).partition(" ")[0].lower() or "own" for s in part["software"]])
         for library in sorted(set(libraries)):
-            entry = build.write_family(part.take(libraries == library), device, str(library), folder, method=METHOD)
+            entry = write_family(part.take(libraries == library), device, str(library), folder, method=METHOD)
             if entry:
                 entries.append(entry)
     if not entries:

@@ -10,7 +10,7 @@ from typing import Any
 
 from hwdb import UnknownName
 from perfmodel.arrays import Array
-from perfmodel.profiles.importers.rows import SHAPES, Rows, rows_of
+from perfmodel.profiles.importers import SHAPES, Rows, rows_of
 
 GRIDS = ("small", "full")
 #: (n, k) of projections met in models of 1 to 70 billion parameters: QKV, output, gate and up, down, vocabulary.

@@ -11,9 +11,7 @@ import numpy as np
 from hwdb import UnknownName
 from perfmodel.arrays import Array
 from perfmodel.profiler.listing import places
-from perfmodel.profiles import store
-from perfmodel.profiles.families import FAMILY, bound
-from perfmodel.profiles.store import Measured
+from perfmodel.profiles import FAMILY, Measured, bound, store
 
 #: More points than this of a table are thinned evenly, so that a page stays light.
 MOST_POINTS = 400

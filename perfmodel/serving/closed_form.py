@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.engines.spec import HEADROOM, WATERMARK
+from perfmodel.engines import HEADROOM, WATERMARK
 from perfmodel.serving.closed_loop import closed_loop
 from perfmodel.serving.offline import offline
 from perfmodel.serving.open_loop import open_loop
@@ -18,7 +18,7 @@ from perfmodel.serving.queueing import sent_back
 from perfmodel.serving.served import Served
 from perfmodel.serving.static import static
 from perfmodel.serving.steps import StepModel
-from perfmodel.workload.load import Load
+from perfmodel.workload import Load
 
 #: Sequences a replica runs at most where neither memory nor the engine says less.
 _MOST = 16384.0

@@ -11,7 +11,7 @@ from perfmodel.arrays import Array
 from perfmodel.serving.entering import FULL_BATCH, blend, entries, equilibrium
 from perfmodel.serving.served import Served
 from perfmodel.serving.steps import StepModel
-from perfmodel.workload.load import Load
+from perfmodel.workload import Load
 
 
 def closed_loop(passes: StepModel, load: Load, cap: Array, again: Array) -> Served:

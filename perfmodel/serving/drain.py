@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfmodel.arrays import Array, interpolate
-from perfmodel.workload.output_lengths import LEAST_LENGTH_CV, longest, survival
-from perfmodel.workload.slo import RANKS
+from perfmodel.workload import LEAST_LENGTH_CV, RANKS, longest, survival
 
 #: Cells of the clock; more of them change the makespan by less than 1 %.
 _CELLS = 40

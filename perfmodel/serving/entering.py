@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.costs.steps import StepCost
+from perfmodel.costs import StepCost
 from perfmodel.serving.steps import PricedStep, StepModel
-from perfmodel.workload.load import Load
+from perfmodel.workload import Load
 
 #: Prompts never take more than this share of time in an equilibrium that decodes at all.
 FULL_BATCH = 0.98

@@ -9,7 +9,7 @@ from perfmodel.serving.drain import Batch, empty
 from perfmodel.serving.entering import FULL_BATCH, decode_curve, entries, equilibrium
 from perfmodel.serving.served import Served
 from perfmodel.serving.steps import StepModel
-from perfmodel.workload.load import Load
+from perfmodel.workload import Load
 
 
 def offline(passes: StepModel, load: Load, cap: Array, again: Array) -> Served:

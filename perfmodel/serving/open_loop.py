@@ -13,9 +13,7 @@ from perfmodel.serving.offline import offline
 from perfmodel.serving.queueing import room_wait, walk_wait
 from perfmodel.serving.served import Served
 from perfmodel.serving.steps import StepModel
-from perfmodel.workload.load import Load
-from perfmodel.workload.output_lengths import longest
-from perfmodel.workload.slo import RANKS
+from perfmodel.workload import RANKS, Load, longest
 
 
 def open_loop(passes: StepModel, load: Load, cap: Array, again: Array) -> Served:

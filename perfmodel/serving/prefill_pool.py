@@ -12,9 +12,9 @@ import numpy as np
 
 from perfmodel import equations as eq
 from perfmodel.arrays import Array, interpolate
-from perfmodel.costs.steps import StepCost
+from perfmodel.costs import StepCost
 from perfmodel.serving.steps import StepModel
-from perfmodel.workload.load import Load
+from perfmodel.workload import Load
 
 #: Arrivals never use more than this share of what the pool can do: a queue in equilibrium ends.
 FULL = 0.98

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.costs.steps import StepCost
+from perfmodel.costs import StepCost
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 from perfmodel.arrays import Array
 from perfmodel.serving.served import Served
 from perfmodel.serving.steps import StepModel
-from perfmodel.workload.load import Load
+from perfmodel.workload import Load
 
 
 def static(passes: StepModel, load: Load, cap: Array) -> Served:

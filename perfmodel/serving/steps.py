@@ -8,14 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.costs.cost import CostModel
-from perfmodel.costs.overlap import cheaper, overlapped
-from perfmodel.costs.steps import StepCost, step_cost
-from perfmodel.deployment.sharding import Sharding
-from perfmodel.engines.overlap import overlap_of
-from perfmodel.engines.spec import Engine
-from perfmodel.hardware.columns import Hardware
-from perfmodel.operators.step import Step, step_shape
+from perfmodel.costs import CostModel, StepCost, cheaper, overlapped, step_cost
+from perfmodel.deployment import Sharding
+from perfmodel.engines import Engine, overlap_of
+from perfmodel.hardware import Hardware
+from perfmodel.operators import Step, step_shape
 
 
 @dataclass(frozen=True)

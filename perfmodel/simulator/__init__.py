@@ -3,6 +3,8 @@
 `simulate` and `capacity` take a model on a deployment; `run` takes pools made by hand, from any `StepTable`.
 """
 
+from __future__ import annotations
+
 from perfmodel.simulator.api import COUNT, COUNT_REPLICA, Capacity, capacity, offered, pools_of, simulate
 from perfmodel.simulator.build import pool
 from perfmodel.simulator.export import trace_events, write_requests, write_trace
@@ -25,8 +27,39 @@ from perfmodel.simulator.table import StepTable
 from perfmodel.simulator.tokens import Experience, experience, token_times
 
 __all__ = [
-    "COUNT", "COUNT_REPLICA", "ROUTERS", "Capacity", "Distribution", "Experience", "Link", "Policy", "Pool",
-    "Simulation", "StepTable", "Traffic", "arrivals", "attained", "attainment", "capacity", "experience", "frame",
-    "from_workload", "goodput", "holds", "latency", "occupancy", "of_engine", "offered", "pool", "pools_of", "run",
-    "simulate", "summary", "token_times", "trace_events", "traffic", "write_requests", "write_trace",
-]  # fmt: skip
+    "COUNT",
+    "COUNT_REPLICA",
+    "Capacity",
+    "Distribution",
+    "Experience",
+    "Link",
+    "Policy",
+    "Pool",
+    "ROUTERS",
+    "Simulation",
+    "StepTable",
+    "Traffic",
+    "arrivals",
+    "attained",
+    "attainment",
+    "capacity",
+    "experience",
+    "frame",
+    "from_workload",
+    "goodput",
+    "holds",
+    "latency",
+    "occupancy",
+    "of_engine",
+    "offered",
+    "pool",
+    "pools_of",
+    "run",
+    "simulate",
+    "summary",
+    "token_times",
+    "trace_events",
+    "traffic",
+    "write_requests",
+    "write_trace",
+]

@@ -9,21 +9,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hwdb import Infeasible, InputError
-from perfmodel.costs.cost import CostModel
-from perfmodel.deployment.columns import Deployments
-from perfmodel.engines.catalogue import engine as engine_of
-from perfmodel.engines.spec import Engine
-from perfmodel.estimates.disaggregated import HAND_OVER, between
-from perfmodel.hardware.columns import hardware_of
+from perfmodel.costs import CostModel
+from perfmodel.deployment import Deployments
+from perfmodel.engines import Engine
+from perfmodel.engines import engine as engine_of
+from perfmodel.estimates import HAND_OVER, between
+from perfmodel.hardware import hardware_of
 from perfmodel.models import ModelSpec
 from perfmodel.simulator.build import pool
 from perfmodel.simulator.metrics import holds, latency
 from perfmodel.simulator.policy import Link, Policy, Pool
 from perfmodel.simulator.requests import Traffic, from_workload, traffic
 from perfmodel.simulator.simulation import Progress, Simulation, run
-from perfmodel.workload.slo import Slo
-from perfmodel.workload.traces import Trace
-from perfmodel.workload.workload import Workload
+from perfmodel.workload import Slo, Trace, Workload
 
 #: Requests drawn where a workload does not say how many: enough for a p99, and for each replica to settle.
 COUNT, COUNT_REPLICA = 2000, 300

@@ -10,19 +10,17 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel.arrays import Array
-from perfmodel.costs.cost import CostModel
-from perfmodel.costs.defaults import default
-from perfmodel.deployment.columns import Deployments
-from perfmodel.engines.spec import Engine
-from perfmodel.estimates.estimator import Prepared, check, prepare
-from perfmodel.memory.kv_cache import sequence_bytes
+from perfmodel.costs import CostModel, default
+from perfmodel.deployment import Deployments
+from perfmodel.engines import Engine
+from perfmodel.estimates import Prepared, check, prepare
+from perfmodel.memory import sequence_bytes
 from perfmodel.models import ModelSpec
-from perfmodel.operators.step import Step
+from perfmodel.operators import Step
 from perfmodel.simulator.policy import Link, Policy, Pool, of_engine
 from perfmodel.simulator.requests import Traffic
 from perfmodel.simulator.table import Floor, StepTable, StepTime
-from perfmodel.workload.load import load_of
-from perfmodel.workload.workload import Arrival, Workload
+from perfmodel.workload import Arrival, Workload, load_of
 
 #: B/s between a device and its host: PCIe 4.0 x16, 32 GB/s less 16b/18b framing and headers, as copies reach it.
 HOST_BANDWIDTH = 25e9

@@ -12,7 +12,7 @@ from hwdb import InputError, UnknownName
 from perfmodel.arrays import Array
 from perfmodel.simulator.simulation import Simulation
 from perfmodel.simulator.tokens import experience, gaps
-from perfmodel.workload.slo import RANKS, STATISTICS, Objective, Slo
+from perfmodel.workload import RANKS, STATISTICS, Objective, Slo
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from hwdb import InputError
-from perfmodel.engines.spec import HEADROOM, WATERMARK
+from perfmodel.engines import HEADROOM, WATERMARK
 from perfmodel.simulator.table import StepTable
 
 if TYPE_CHECKING:
-    from perfmodel.engines.spec import Engine, Limits
+    from perfmodel.engines import Engine, Limits
 
 Admission = Literal["grow", "reserve", "contiguous", "power_of_two"]
 

@@ -12,7 +12,7 @@ from hwdb import InputError
 from perfmodel.arrays import Array
 
 if TYPE_CHECKING:
-    from perfmodel.workload.workload import Workload
+    from perfmodel.workload import Workload
 
 Whole = NDArray[np.int64]
 

@@ -1,1 +1,40 @@
-"""What is asked: request classes, traces, arrivals, objectives."""
+"""What is asked: request classes, arrivals, traces, SLOs."""
+
+from __future__ import annotations
+
+from perfmodel.workload.datasets import histogram, lengths
+from perfmodel.workload.histograms import Histogram, read_histogram
+from perfmodel.workload.load import DEFAULT_REQUESTS_PER_CLIENT, POOLED_REQUESTS_PER_CLIENT, SYNCHRONISED, Load, load_of
+from perfmodel.workload.output_lengths import LEAST_LENGTH_CV, OUTPUT_LENGTH_CV, longest, survival, truncated_cv
+from perfmodel.workload.slo import METRICS, RANKS, SLO_KEYS, STATISTICS, Objective, Slo
+from perfmodel.workload.traces import LONGEST, Trace, read_trace
+from perfmodel.workload.workload import ARRIVALS, Arrival, Workload
+
+__all__ = [
+    "ARRIVALS",
+    "Arrival",
+    "DEFAULT_REQUESTS_PER_CLIENT",
+    "Histogram",
+    "LEAST_LENGTH_CV",
+    "LONGEST",
+    "Load",
+    "METRICS",
+    "OUTPUT_LENGTH_CV",
+    "Objective",
+    "POOLED_REQUESTS_PER_CLIENT",
+    "RANKS",
+    "SLO_KEYS",
+    "STATISTICS",
+    "SYNCHRONISED",
+    "Slo",
+    "Trace",
+    "Workload",
+    "histogram",
+    "lengths",
+    "load_of",
+    "longest",
+    "read_histogram",
+    "read_trace",
+    "survival",
+    "truncated_cv",
+]

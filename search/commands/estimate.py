@@ -11,21 +11,17 @@ import numpy as np
 
 from hwdb import Device, Hwdb, InputError, UnknownName
 from perfmodel import Engine, ModelSpec, Objective, Slo, Workload, deployments, engine, estimate, explain, model, recipe
-from perfmodel.costs.device_remarks import remarks_of
-from perfmodel.deployment.columns import Deployments
+from perfmodel.costs import remarks_of
+from perfmodel.deployment import Deployments
 from perfmodel.dtypes import COMPUTE, COMPUTE_CODE, FORMAT_CODE, FORMAT_NAMES, storage
-from perfmodel.engines.recipes import Recipe, instead
-from perfmodel.estimates.chance import chances
-from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.estimator import check
-from perfmodel.estimates.explanation import Term
-from perfmodel.hardware.host import Host, figures_of
-from perfmodel.models.lora import Adapters
-from perfmodel.workload.slo import STATISTICS
-from search.planning.explained import term_row
-from search.planning.prices import tariff
-from search.scenario.scenario import Limits
-from search.space.rules import refuse_impossible
+from perfmodel.engines import Recipe, instead
+from perfmodel.estimates import Estimates, Term, chances, check
+from perfmodel.hardware import Host, figures_of
+from perfmodel.models import Adapters
+from perfmodel.workload import STATISTICS
+from search.planning import tariff, term_row
+from search.scenario import Limits
+from search.space import refuse_impossible
 
 NAN = float("nan")
 #: What the terminal shows, by section; JSON and CSV hold every column.

@@ -10,12 +10,10 @@ import numpy as np
 
 from hwdb import Device, Hwdb, InputError
 from perfmodel import estimate_disaggregated
-from perfmodel.deployment.columns import Deployments, deployments
-from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.estimator import check
-from perfmodel.estimates.explanation import Term, explain
+from perfmodel.deployment import Deployments, deployments
+from perfmodel.estimates import Estimates, Term, check, explain
 from search.commands.estimate import Single, layout_words
-from search.space.rules import refuse_impossible
+from search.space import refuse_impossible
 
 
 @dataclass(frozen=True)

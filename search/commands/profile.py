@@ -9,7 +9,6 @@ import typer
 
 from hwdb import load
 from search.commands.options import AsCsv, AsJson, Folders
-from search.output import tables as present
 
 profile = typer.Typer(help="Measured operator times: list, show, measure, fit, import.", no_args_is_help=True)
 
@@ -18,6 +17,7 @@ profile = typer.Typer(help="Measured operator times: list, show, measure, fit, i
 def profile_list(as_json: AsJson = False, as_csv: AsCsv = False, hwdb: Folders = None) -> None:
     """List measured profiles: one row a device and family, with rows behind it and held-out error."""
     from perfmodel.profiler import list_rows
+    from search.output import tables as present
 
     present.show(list_rows(hwdb or ()), present.form(as_json, as_csv), title="Measured profiles")
 
@@ -32,6 +32,7 @@ def profile_show(
 ) -> None:
     """Show every table of a device: what it covers, its source, its held-out error."""
     from perfmodel.profiler import SHOWN, measured_points, show_rows
+    from search.output import tables as present
     from search.report import roofline_plot
 
     found = show_rows(device, hwdb or ())
@@ -56,6 +57,7 @@ def profile_run(
 ) -> None:
     """Measure this machine's operators; stopped and started again, it goes on where it was."""
     from perfmodel import profiler
+    from search.output import tables as present
 
     form = present.form(as_json, as_csv)
     with present.progress("profiling") as update:
@@ -78,6 +80,7 @@ def profile_fit(
 ) -> None:
     """Turn measured rows into a device and its profile: then `--hwdb DIR --device NAME` uses both."""
     from perfmodel import profiler
+    from search.output import tables as present
 
     made = profiler.fit(rows, device=device, out=output, like=like, memory=profiler.gigabytes(memory_gb))
     notes = [*made.notes(), f"use it with: --hwdb {output} --device {device}"]
@@ -97,6 +100,7 @@ def profile_import(
 ) -> None:
     """Read what another tool measured, check it, and write it as plain rows; counts what was set aside and why."""
     from perfmodel.profiles.importers import import_rows
+    from search.output import tables as present
 
     found = import_rows(kind, source, output, device=device, licence=licence, look_up=load(hwdb or ()).device)
     present.show(found.report(), present.form(as_json, as_csv), title=f"Imported to {output}", notes=found.notes)

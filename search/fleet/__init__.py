@@ -1,1 +1,19 @@
-"""How many of which: the integer program."""
+"""How many of which: the fleet integer program."""
+
+from __future__ import annotations
+
+from search.fleet.options import plan_fleet
+from search.fleet.plan import Binding, FleetInfeasible, FleetPlan, Relaxation, fleet_plan
+from search.fleet.problem import FleetProblem
+from search.fleet.program import formulate
+
+__all__ = [
+    "Binding",
+    "FleetInfeasible",
+    "FleetPlan",
+    "FleetProblem",
+    "Relaxation",
+    "fleet_plan",
+    "formulate",
+    "plan_fleet",
+]

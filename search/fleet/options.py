@@ -15,24 +15,20 @@ import numpy as np
 from hwdb import InputError
 from perfmodel import Deployments, Estimates, Slo, Workload, model
 from perfmodel.arrays import Array
-from perfmodel.costs.cost import CostModel
+from perfmodel.costs import CostModel
 from perfmodel.dtypes import FORMAT_CODE
-from perfmodel.workload.load import load_of
+from perfmodel.workload import load_of
 from search.fleet.plan import FleetPlan, fleet_plan
 from search.fleet.problem import FleetProblem
 from search.fleet.program import Solver
 from search.manifest import manifest
-from search.planning.plan import deployment_words
-from search.planning.planner import space_of, tariff_of
-from search.planning.prices import Tariff, tariff
-from search.planning.sizing import Asked, greatest, rows_of
-from search.scenario.fleet import FleetClass, FleetOption, FleetSpec
-from search.scenario.inventory import Inventory, Option
-from search.searchers.front import pareto
-from search.space.space import Index, SearchSpace
+from search.planning import Asked, Tariff, deployment_words, greatest, rows_of, space_of, tariff, tariff_of
+from search.scenario import FleetClass, FleetOption, FleetSpec, Inventory, Option
+from search.searchers import pareto
+from search.space import Index, SearchSpace
 
 if TYPE_CHECKING:
-    from search.scenario.scenario import Scenario
+    from search.scenario import Scenario
 
 NAN = float("nan")
 #: A rate that saturates any replica, requests/s.

@@ -19,7 +19,7 @@ from perfmodel.arrays import Array
 from search.fleet.problem import FleetProblem, checked
 from search.fleet.program import WHOLE, Program, Solver, available_solver, formulate, limits, run_solver, served_by_none
 from search.manifest import Manifest
-from search.scenario.inventory import Inventory, Option
+from search.scenario import Inventory, Option
 
 __all__ = [
     "Binding",

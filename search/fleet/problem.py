@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hwdb import InputError
 from perfmodel.arrays import Array
-from search.scenario.inventory import Inventory, Option
+from search.scenario import Inventory, Option
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 import json
 import math
 import shutil
@@ -262,13 +261,6 @@ def _widths(columns: Sequence[str], cells: Sequence[Sequence[str]], least: bool 
 
 def _total(widths: Sequence[int]) -> int:
     return sum(widths) + 2 * len(widths) + 1
-
-
-def forgive_encodings() -> None:
-    """Let the standard streams replace what a terminal's encoding lacks (a dash, an arrow) rather than fail."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
 
 
 def say(text: str, *, strong: bool = False, stream: TextIO | None = None) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from search.output.tables import heading, money, number, percent
-from search.planning.explained import memory_of, terms_of
+from search.planning import memory_of, terms_of
 
 if TYPE_CHECKING:
-    from search.fleet.plan import FleetPlan
-    from search.planning.plan import Plan
+    from search.fleet import FleetPlan
+    from search.planning import Plan
 
 #: A gap below which a solver's answer counts as the optimum.
 PROVEN = 1e-6

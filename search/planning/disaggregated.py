@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel import Deployments, Estimates
-from perfmodel.estimates.disaggregated import estimate_pools
-from perfmodel.workload.load import load_of
+from perfmodel.estimates import estimate_pools
+from perfmodel.workload import load_of
 from search.planning.scoring import Scorer
 from search.planning.sizing import least_whole
-from search.searchers.protocol import Array
+from search.searchers import Array
 
 Index = NDArray[np.intp]
 Mask = NDArray[np.bool_]

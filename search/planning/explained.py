@@ -6,9 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from perfmodel import Deployments, explain
-from perfmodel.estimates.estimator import prepare
-from perfmodel.estimates.explanation import Term
-from perfmodel.workload.load import load_of
+from perfmodel.estimates import Term, prepare
+from perfmodel.workload import load_of
 from search.planning.plan import Plan
 
 GB = 1e9
@@ -50,7 +49,7 @@ def term_row(term: Term) -> dict[str, Any]:
 
 def memory_of(plan: Plan, number: int | None = None) -> dict[str, float]:
     """GB of one device of a candidate (of the decode pool where there are two): what lies there, and what is free."""
-    from perfmodel.costs.defaults import default
+    from perfmodel.costs import default
 
     number = plan.best if number is None else number
     asked = plan.scorer.asked

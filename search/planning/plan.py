@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from hwdb import Infeasible
 from perfmodel import Deployments, Estimates
 from perfmodel.arrays import Array
-from perfmodel.costs.device_remarks import remarks_of
+from perfmodel.costs import remarks_of
 from perfmodel.dtypes import FORMAT_NAMES
-from perfmodel.estimates.chance import chances, overall
+from perfmodel.estimates import chances, overall
 from perfmodel.vocabulary import BASES
-from perfmodel.workload.load import load_of
+from perfmodel.workload import load_of
 from search.manifest import Manifest
 from search.planning import disaggregated as pools
 from search.planning.scoring import MS, VERDICTS, Scorer
-from search.searchers.front import pareto, ranked
+from search.searchers import pareto, ranked
 
 if TYPE_CHECKING:
-    from search.scenario.scenario import Scenario
+    from search.scenario import Scenario
 
 Index = NDArray[np.intp]
 #: Columns of the front: less is better, except of the last.

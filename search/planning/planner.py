@@ -9,7 +9,7 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel import ModelSpec, model
-from perfmodel.costs.cost import CostModel
+from perfmodel.costs import CostModel
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
 from search.manifest import manifest
 from search.planning.disaggregated import matched
@@ -17,13 +17,11 @@ from search.planning.plan import Plan
 from search.planning.prices import Tariff, tariff
 from search.planning.scoring import Scorer
 from search.planning.sizing import Asked
-from search.searchers.exhaustive import Exhaustive
-from search.searchers.optuna_searcher import OptunaSearcher
-from search.searchers.protocol import Array, Progress, Searcher
-from search.space.space import WHOLE_GROUP, SearchSpace
+from search.searchers import Array, Exhaustive, OptunaSearcher, Progress, Searcher
+from search.space import WHOLE_GROUP, SearchSpace
 
 if TYPE_CHECKING:
-    from search.scenario.scenario import Scenario
+    from search.scenario import Scenario
 
 NAN = float("nan")
 

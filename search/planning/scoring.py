@@ -9,15 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel import Deployments, Estimates
-from perfmodel.estimates.chance import chances, overall, slo_ratio
-from perfmodel.workload.load import load_of
+from perfmodel.estimates import chances, overall, slo_ratio
+from perfmodel.workload import load_of
 from search.planning.prices import Tariff
 from search.planning.sizing import Asked, greatest, least_replicas, rows_of
-from search.searchers.front import RANKINGS
-from search.searchers.protocol import OBJECTIVE, Array
+from search.searchers import OBJECTIVE, RANKINGS, Array
 
 if TYPE_CHECKING:
-    from search.scenario.scenario import Limits, Site
+    from search.scenario import Limits, Site
 
 #: Why a candidate does not qualify, as a code in the column `verdict`; 0 is that it does.
 VERDICTS = ("qualifies", "memory", "objectives", "stock", "devices", "nodes", "power", "budget", "unknown")

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel import Deployments, Engine, Estimates, ModelSpec, Slo, Workload, estimate
-from perfmodel.costs.cost import CostModel
-from perfmodel.estimates.chance import keeps
-from perfmodel.estimates.estimator import estimate_load
-from perfmodel.workload.load import Load
+from perfmodel.costs import CostModel
+from perfmodel.estimates import estimate_load, keeps
+from perfmodel.workload import Load
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]

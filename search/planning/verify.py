@@ -11,10 +11,10 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel import simulator
-from perfmodel.deployment.columns import Deployments
+from perfmodel.deployment import Deployments
 from perfmodel.simulator import Capacity, Simulation, Traffic
 from search.planning.plan import Plan
-from search.searchers.protocol import Progress
+from search.searchers import Progress
 
 #: Figures shown twice: as estimated (the name) and as simulated (`simulated_` before it).
 FIGURES = ("ttft_ms", "ttft_ms_p90", "ttft_ms_p99", "tpot_ms", "tpot_ms_p90", "tpot_ms_p99", "e2e_ms", "output_tok_s")

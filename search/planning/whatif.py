@@ -10,12 +10,12 @@ import numpy as np
 
 from hwdb import PerfmodelError
 from perfmodel import Slo, Workload
-from perfmodel.estimates.chance import chances
+from perfmodel.estimates import chances
 from search.planning.plan import Plan
-from search.searchers.protocol import Progress
+from search.searchers import Progress
 
 if TYPE_CHECKING:
-    from search.scenario.scenario import Scenario
+    from search.scenario import Scenario
 
 NAN = float("nan")
 

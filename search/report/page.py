@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from search.output.tables import Row, heading, plain, with_range
+from search.output import Row, heading, plain, with_range
 
 _TEMPLATES = Path(__file__).parent / "templates"
 

@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from perfmodel.costs.device_remarks import remarks_of
-from perfmodel.estimates.chance import chances, overall
-from search.output.tables import money, number, percent
-from search.output.words import columns, group, headline, in_kilowatts, question, tally, time_rows
-from search.planning.explained import memory_of, terms_of
-from search.planning.whatif import what_if
+from perfmodel.costs import remarks_of
+from perfmodel.estimates import chances, overall
+from search.output import columns, group, headline, in_kilowatts, money, number, percent, question, tally, time_rows
+from search.planning import memory_of, terms_of, what_if
 from search.report import charts
 from search.report.page import Chip, Fact, Goal, Page, Section, Table, render
 
 if TYPE_CHECKING:
-    from search.planning.plan import Plan
-    from search.searchers.protocol import Progress
+    from search.planning import Plan
+    from search.searchers import Progress
 
 #: Candidates listed and drawn at most; of more, the best by rank.
 LISTED, DRAWN = 60, 1500

@@ -9,10 +9,9 @@ import numpy as np
 from hwdb import Hwdb
 from hwdb.tomlfile import Table
 from perfmodel import ModelSpec
-from perfmodel.deployment.columns import deployments
-from perfmodel.deployment.offload import check_experts, hosted
-from perfmodel.hardware.host import WHERE, Host, figures_of
-from perfmodel.models.lora import Adapters, check_rank
+from perfmodel.deployment import check_experts, deployments, hosted
+from perfmodel.hardware import WHERE, Host, figures_of
+from perfmodel.models import Adapters, check_rank
 from search.scenario.workload import relay
 
 #: Figures of a host that a scenario may state: key -> (field of `Host`, what one of the key is in SI).

@@ -17,8 +17,8 @@ from hwdb.tomlfile import Table, read_toml
 from perfmodel import Engine, Slo, Workload, engine
 from perfmodel import model as model_of
 from perfmodel.dtypes import COMPUTE, storage
-from perfmodel.engines.overlap import ways
-from perfmodel.models.lora import Adapters
+from perfmodel.engines import ways
+from perfmodel.models import Adapters
 from perfmodel.vocabulary import FORMER_NAMES
 from search.scenario.deployment import Offload, check_offload, read_adapters, read_offload
 from search.scenario.fleet import FleetSpec, read_fleet

@@ -12,11 +12,7 @@ import numpy as np
 from hwdb import InputError, nearest
 from hwdb.tomlfile import Table
 from perfmodel import Objective, Slo, Workload
-from perfmodel.workload.datasets import histogram
-from perfmodel.workload.histograms import Histogram, read_histogram
-from perfmodel.workload.slo import SLO_KEYS
-from perfmodel.workload.traces import LONGEST, Trace, read_trace
-from perfmodel.workload.workload import ARRIVALS
+from perfmodel.workload import ARRIVALS, LONGEST, SLO_KEYS, Histogram, Trace, histogram, read_histogram, read_trace
 
 NAN = float("nan")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from search.searchers.protocol import Array, Found, Progress, Score, joined
-from search.space.space import Legal
+from search.space import Legal
 
 #: Candidates a batch: columns of this length stay in cache (three times faster than one block of 10^6).
 CHUNK = 2**13

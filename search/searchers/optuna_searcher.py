@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from search.searchers.protocol import OBJECTIVE, Array, Found, Progress, Score, joined
-from search.space.space import AXES, Index, Legal
+from search.space import AXES, Index, Legal
 
 if TYPE_CHECKING:
     import optuna

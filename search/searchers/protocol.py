@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel import Deployments
-from search.space.space import Index, Legal
+from search.space import Index, Legal
 
 Array = NDArray[np.float64]
 

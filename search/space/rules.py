@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hwdb import InputError
 from perfmodel import ModelSpec
-from perfmodel.deployment.columns import Deployments
+from perfmodel.deployment import Deployments
 
 Columns = dict[str, Any]
 Mask = NDArray[np.bool_]

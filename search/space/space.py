@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from hwdb import Device, InputError
 from perfmodel import Deployments, ModelSpec
-from perfmodel.hardware.host import Host
-from perfmodel.models.lora import Adapters
+from perfmodel.hardware import Host
+from perfmodel.models import Adapters
 from search.space.rules import RULES, Columns, Ground
 
 Index = NDArray[np.intp]

@@ -1,1 +1,23 @@
 """From published operator measurements to the tables that are shipped."""
+
+from __future__ import annotations
+
+from perfmodel.profiles.build import aiconfigurator, files, heldout, runfile
+from perfmodel.profiles.build.fit import Points, fitted_table
+from perfmodel.profiles.build.spreads import half_width, merge
+from perfmodel.profiles.build.tables import located, polynomial, split, write_family
+
+__all__ = [
+    "Points",
+    "aiconfigurator",
+    "files",
+    "fitted_table",
+    "half_width",
+    "heldout",
+    "located",
+    "merge",
+    "polynomial",
+    "runfile",
+    "split",
+    "write_family",
+]

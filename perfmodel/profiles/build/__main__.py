@@ -18,7 +18,7 @@ from perfmodel.profiles.build.cleaning import misrouted, padded, without_extra
 from perfmodel.profiles.build.heldout import Hidden
 from perfmodel.profiles.build.spreads import write_spreads
 from perfmodel.profiles.build.tables import LEAST_ROWS, METHOD, METHOD_CLOSED, Trial, write_family, write_profile
-from perfmodel.profiles.importers.rows import SHAPES, Rows, concat
+from perfmodel.profiles.importers import SHAPES, Rows, concat
 
 __all__ = ["LEAST_ROWS", "build_files", "build_package", "main", "write_family", "write_profile"]
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from hwdb import InputError
 from perfmodel.profiles.build.cleaning import host_bound
-from perfmodel.profiles.importers.rows import Rows, concat, rows_of
+from perfmodel.profiles.importers import Rows, concat, rows_of
 
 PACKAGE, LICENCE = "aiconfigurator-core", "Apache-2.0"
 #: Folder of a system -> hwdb device.

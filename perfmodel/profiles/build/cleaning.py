@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.profiles.importers.rows import Rows
+from perfmodel.profiles.importers import Rows
 
 #: Seconds a smallest GEMM takes at most on any device that was measured (Arc B60: 33 us).
 HOST_FLOOR = 40e-6

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.profiles.importers.rows import Rows, concat, rows_of
+from perfmodel.profiles.importers import Rows, concat, rows_of
 
 #: Licences (by first word) whose tables may be re-gridded.
 OPEN = ("apache", "mit", "bsd")

@@ -20,7 +20,7 @@ from perfmodel.profiles.build.fit import Points, fitted_table, places, points, w
 from perfmodel.profiles.build.heldout import Hidden
 from perfmodel.profiles.build.smooth import surface
 from perfmodel.profiles.families import FAMILY, Family, Reference, Variant, reference
-from perfmodel.profiles.importers.rows import SHAPES, Rows
+from perfmodel.profiles.importers import SHAPES, Rows
 from perfmodel.profiles.store import Measured
 from perfmodel.profiles.table import Table
 

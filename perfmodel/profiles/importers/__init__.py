@@ -5,19 +5,35 @@ Front door: `importers()`, `read_rows(kind, path, ...)`.
 
 from __future__ import annotations
 
+from perfmodel.profiles.importers import plain
+from perfmodel.profiles.importers.checks import Checked, Quarantined, check
+from perfmodel.profiles.importers.rows import COLLECTIVES, COLUMNS, SHAPES, Rows, concat, rows_of
+
+__all__ = [
+    "COLLECTIVES",
+    "COLUMNS",
+    "Checked",
+    "KINDS",
+    "Kind",
+    "Quarantined",
+    "Rows",
+    "SHAPES",
+    "check",
+    "concat",
+    "import_rows",
+    "importers",
+    "plain",
+    "read_rows",
+    "rows_of",
+]
+
+
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from hwdb import Device, InputError, UnknownName
-from perfmodel.profiles.importers.checks import Checked, Quarantined, check
-from perfmodel.profiles.importers.rows import COLUMNS, SHAPES, Rows, concat, rows_of
-
-__all__ = [
-    "COLUMNS", "KINDS", "SHAPES", "Checked", "Kind", "Quarantined", "Rows", "check", "concat", "import_rows",
-    "importers", "read_rows", "rows_of",
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
