@@ -92,9 +92,16 @@ def simulate(
         found = search.plan(search.load_scenario(scenario, hwdb or ()), progress=update)
     with present.progress("replaying") as update:
         row = verify.simulated_row(
-            found, rank, count=requests, router=router, seed=seed, capacity_too=capacity, log=log, trace=trace,
+            found,
+            rank,
+            count=requests,
+            router=router,
+            seed=seed,
+            capacity_too=capacity,
+            log=log,
+            trace=trace,
             progress=update,
-        )  # fmt: skip
+        )
     return present.sheet(row, verify.SHEET) if form == "table" else present.show([row], form)
 
 
@@ -203,20 +210,49 @@ def estimate(
         prefix_hit=prefix_hit,
     )
     asked = single.single(
-        model, device, workload, hwdb=database, engine_name=engine, engine_version=engine_version, published=recipe,
+        model,
+        device,
+        workload,
+        hwdb=database,
+        engine_name=engine,
+        engine_version=engine_version,
+        published=recipe,
         weights=weights,
-        activations=activations, kv=kv, tp=tp, pp=pp, ep=ep, dp=dp_attention, cp=cp, replicas=replicas,
-        max_num_batched_tokens=max_num_batched_tokens, max_num_seqs=max_num_seqs, host_weights=host_weights, host_experts=host_experts,
-        host_kv=host_kv, adapters=single.adapters_of(lora_rank, lora_count, lora_resident, lora_zipf, lora_targets),
+        activations=activations,
+        kv=kv,
+        tp=tp,
+        pp=pp,
+        ep=ep,
+        dp=dp_attention,
+        cp=cp,
+        replicas=replicas,
+        max_num_batched_tokens=max_num_batched_tokens,
+        max_num_seqs=max_num_seqs,
+        host_weights=host_weights,
+        host_experts=host_experts,
+        host_kv=host_kv,
+        adapters=single.adapters_of(lora_rank, lora_count, lora_resident, lora_zipf, lora_targets),
         host=single.host_of(
-            database, cpu=host_cpu, sockets=host_sockets, link_gbs=host_link_gbs, memory_gb=host_memory_gb,
-            compute=host_compute, prefetch=host_prefetch,
+            database,
+            cpu=host_cpu,
+            sockets=host_sockets,
+            link_gbs=host_link_gbs,
+            memory_gb=host_memory_gb,
+            compute=host_compute,
+            prefetch=host_prefetch,
         ),
-    )  # fmt: skip
+    )
     asked = pooled.pooled(
-        asked, database, prefill_workers=prefill_workers, decode_workers=decode_workers, device=prefill_device,
-        tp=prefill_tp, pp=prefill_pp, ep=prefill_ep, dp=prefill_dp_attention,
-    )  # fmt: skip
+        asked,
+        database,
+        prefill_workers=prefill_workers,
+        decode_workers=decode_workers,
+        device=prefill_device,
+        tp=prefill_tp,
+        pp=prefill_pp,
+        ep=prefill_ep,
+        dp=prefill_dp_attention,
+    )
     if explain:
         present.show(single.terms_of(asked), form, title="Where the time goes")
         return 0

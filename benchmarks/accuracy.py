@@ -42,10 +42,11 @@ def headline(rows: pd.DataFrame, peers: dict[str, pd.DataFrame]) -> str:
     others = rows[rows.dataset != tables.SILICON]
     kinds = {k: others[others.metric.isin(m)] for k, m in tables.METRICS.items()}
     return (
-        "## NVIDIA data centre, latency at a fixed concurrency\n\n" + tables.markdown("metric", lines)
+        "## NVIDIA data centre, latency at a fixed concurrency\n\n"
+        + tables.markdown("metric", lines)
         + "\n## All other sources\n\n"
         + tables.markdown("metrics", {k: tables.line(r) for k, r in kinds.items() if len(r)})
-    )  # fmt: skip
+    )
 
 
 def limiting(rows: pd.DataFrame, cases: pd.DataFrame, truth: pd.DataFrame) -> str:
@@ -70,18 +71,22 @@ def details(rows: pd.DataFrame) -> str:
     small = rows[rows.device.str.startswith(tables.COMMODITY) & ~rows.metric.isin(tables.METRICS["power"])]
     by_device = {str(d): tables.line(r) for d, r in small.groupby("device")}
     sources = {f"{d}: {m}": tables.line(r) for (d, m), r in rows.groupby(["dataset", "metric"]) if len(r) >= 4}
-    modes = {f"{m}, {k}": tables.line(r[r.metric.isin(names)])
-             for m, r in rows.groupby("mode") for k, names in tables.METRICS.items()
-             if r.metric.isin(names).any()}  # fmt: skip
+    modes = {
+        f"{m}, {k}": tables.line(r[r.metric.isin(names)])
+        for m, r in rows.groupby("mode")
+        for k, names in tables.METRICS.items()
+        if r.metric.isin(names).any()
+    }
     parts = [
         "## CPUs, RTX cards, Ascend, AMD, TPU, Neuron\n\n"
         + tables.markdown("device", {"all": tables.line(small), **by_device}),
         "## Intervals\n\nShare of measurements within the 80 % interval, number of values in brackets.\n\n"
         + tables.markdown("mode", tables.intervals(rows, "mode"))
-        + "\n" + tables.markdown("source", tables.intervals(rows, "dataset")),
+        + "\n"
+        + tables.markdown("source", tables.intervals(rows, "dataset")),
         "## By mode\n\n" + tables.markdown("mode, metrics", modes),
         "## By source and metric\n\n" + tables.markdown("source: metric", sources),
-    ]  # fmt: skip
+    ]
     if "basis" in rows:
         bases = {str(b): tables.line(r) for b, r in rows.groupby("basis")}
         parts.append("## By basis\n\n" + tables.markdown("basis", bases))
@@ -89,9 +94,15 @@ def details(rows: pd.DataFrame) -> str:
 
 
 def page(
-    rows: pd.DataFrame, cases: pd.DataFrame, truth: pd.DataFrame, peers: dict[str, pd.DataFrame], reasons: list[Reason],
-    *, split: str, answered: str,
-) -> str:  # fmt: skip
+    rows: pd.DataFrame,
+    cases: pd.DataFrame,
+    truth: pd.DataFrame,
+    peers: dict[str, pd.DataFrame],
+    reasons: list[Reason],
+    *,
+    split: str,
+    answered: str,
+) -> str:
     """The whole page. rows: `tables.joined` values with their `basis`; answered: a sentence on coverage."""
     head = (
         f"# Accuracy\n\nMade by one command, `{COMMAND}`; the columns these tables need are listed in that file, how "
@@ -111,10 +122,11 @@ def page(
         )
     kinds = "".join(f"- *{name}*: {text}.\n" for name, text in KINDS.items())
     parts += [
-        limiting(rows, cases, truth), details(rows),
+        limiting(rows, cases, truth),
+        details(rows),
         "## The worst rows, one a group and metric\n\nWhat was found, row by row (`docs/accuracy-reasons.toml`):\n\n"
         f"{kinds}\n{worst_table(rows, reasons, LISTED)}",
-    ]  # fmt: skip
+    ]
     return "\n".join(parts)
 
 

@@ -99,8 +99,12 @@ def unexplained(rows: pd.DataFrame, reasons: list[Reason], count: int) -> list[s
 
 def setup(row: Any) -> str:
     """Lengths and load of a case in a few words."""
-    loads = {"closed": ("concurrency", "{} users"), "open": ("request_rate_rps", "{} requests/s"),
-             "static": ("batch", "{} at once"), "offline": ("n_requests", "{} requests")}  # fmt: skip
+    loads = {
+        "closed": ("concurrency", "{} users"),
+        "open": ("request_rate_rps", "{} requests/s"),
+        "static": ("batch", "{} at once"),
+        "offline": ("n_requests", "{} requests"),
+    }
     column, words = loads.get(row["mode"], ("", ""))
     load = words.format(row[column]) if column and row[column] else row["mode"]
     return f"{row['isl'] or '?'}/{row['osl'] or '?'}, {load}"
@@ -108,8 +112,10 @@ def setup(row: Any) -> str:
 
 def worst_table(rows: pd.DataFrame, reasons: list[Reason], count: int) -> str:
     """The worst rows in Markdown, each with what was found."""
-    lines = ["| group | tokens in/out, load | metric | measured | predicted | | what was found |",
-             "|---|---|---|---|---|---|---|"]  # fmt: skip
+    lines = [
+        "| group | tokens in/out, load | metric | measured | predicted | | what was found |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for row in worst_rows(rows, count).to_dict("records"):
         reason = reason_of(row, reasons)
         found = f"**{reason.kind}** | {reason.text} {reason.evidence}" if reason else f"**?** | {NOT_EXPLAINED}"

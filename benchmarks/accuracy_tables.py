@@ -20,9 +20,27 @@ SILICON = "aiconfigurator_silicon"
 #: Share of groups that the column `without the worst 2 %` leaves out, and from how many groups on it says something.
 WORST_SHARE, FEWEST_GROUPS = 0.02, 10
 #: What makes two published runs one configuration, where two sources measured it.
-SAME = ("model", "device", "engine", "n_devices", "weight_dtype", "isl", "osl", "mode", "concurrency", "batch",
-        "request_rate_rps", "spec_decode", "prefill_workers", "decode_workers", "tp", "ep", "prefill_tp", "decode_tp",
-        "decode_ep")  # fmt: skip
+SAME = (
+    "model",
+    "device",
+    "engine",
+    "n_devices",
+    "weight_dtype",
+    "isl",
+    "osl",
+    "mode",
+    "concurrency",
+    "batch",
+    "request_rate_rps",
+    "spec_decode",
+    "prefill_workers",
+    "decode_workers",
+    "tp",
+    "ep",
+    "prefill_tp",
+    "decode_tp",
+    "decode_ep",
+)
 
 
 def counted(cases: pd.DataFrame, split: str) -> pd.Series:
@@ -82,11 +100,18 @@ def line(rows: pd.DataFrame) -> dict[str, object]:
     hit = answered(rows)
     size, groups = hit.error.abs(), group_medians(rows)
     return {
-        "values": len(rows), "answered": len(hit) / max(len(rows), 1), "median": size.median(), "mean": size.mean(),
-        "p90": size.quantile(0.9), "bias": hit.error.median(), "groups": len(groups),
-        "median, groups equal": groups.mean(), "median group": groups.median(),
-        "without the worst 2 %": without_worst(groups), "inside 80 %": inside(rows),
-    }  # fmt: skip
+        "values": len(rows),
+        "answered": len(hit) / max(len(rows), 1),
+        "median": size.median(),
+        "mean": size.mean(),
+        "p90": size.quantile(0.9),
+        "bias": hit.error.median(),
+        "groups": len(groups),
+        "median, groups equal": groups.mean(),
+        "median group": groups.median(),
+        "without the worst 2 %": without_worst(groups),
+        "inside 80 %": inside(rows),
+    }
 
 
 def markdown(title: str, lines: dict[str, dict[str, object]]) -> str:
@@ -127,10 +152,14 @@ def limits(rows: pd.DataFrame) -> dict[str, dict[str, object]]:
         worst = int(np.ceil(WORST_SHARE * len(groups))) if len(groups) >= FEWEST_GROUPS else 0
         shown = [f"{plain(g.partition('|')[2])} ({100 * e:,.0f} %)" for g, e in groups.iloc[: min(worst, 3)].items()]
         found[name] = {
-            "groups": len(groups), "groups equal": groups.mean(), "median group": groups.median(),
-            "worst 2 %": worst, "they give": float(groups.iloc[:worst].sum() / len(groups)) if worst else np.nan,
-            "without them": without_worst(groups), "the worst of them": "; ".join(shown) or "-",
-        }  # fmt: skip
+            "groups": len(groups),
+            "groups equal": groups.mean(),
+            "median group": groups.median(),
+            "worst 2 %": worst,
+            "they give": float(groups.iloc[:worst].sum() / len(groups)) if worst else np.nan,
+            "without them": without_worst(groups),
+            "the worst of them": "; ".join(shown) or "-",
+        }
     return found
 
 
@@ -179,8 +208,12 @@ def repeats(cases: pd.DataFrame, truth: pd.DataFrame) -> dict[str, dict[str, obj
     for (source, metric), part in again.groupby(["dataset", "metric"]):
         if len(part) >= 4:
             spread = part.rel_spread
-            found[f"{source}: {metric}"] = {"runs repeated": len(part), "median spread": spread.median(),
-                                            "mean": spread.mean(), "p90": spread.quantile(0.9)}  # fmt: skip
+            found[f"{source}: {metric}"] = {
+                "runs repeated": len(part),
+                "median spread": spread.median(),
+                "mean": spread.mean(),
+                "p90": spread.quantile(0.9),
+            }
     return found
 
 
@@ -196,6 +229,9 @@ def twins(cases: pd.DataFrame, truth: pd.DataFrame) -> dict[str, dict[str, objec
     for (source, other, metric), part in pairs.groupby(["dataset", "dataset_train", "metric"]):
         if len(part) >= 4:
             found[f"{source}: {metric}, told by {other}"] = {
-                "pairs": len(part), "median": part["size"].median(), "mean": part["size"].mean(),
-                "p90": part["size"].quantile(0.9)}  # fmt: skip
+                "pairs": len(part),
+                "median": part["size"].median(),
+                "mean": part["size"].mean(),
+                "p90": part["size"].quantile(0.9),
+            }
     return found

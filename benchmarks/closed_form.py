@@ -33,12 +33,15 @@ DEPLOYMENTS: tuple[tuple[str, str, dict[str, float], str], ...] = (
     ("meta-llama/Llama-3.1-70B", "h100-sxm", {"tp": 4}, "sglang"),
     ("Qwen/Qwen3-30B-A3B", "a100-sxm-80gb", {"tp": 2}, "trtllm"),
     ("meta-llama/Llama-3.1-8B", "rtx-4090", {}, "vllm-v0"),
-)  # fmt: skip
+)
 #: (input, output) tokens: one class, or several with a spread.
 LENGTHS: tuple[tuple[list[float], list[float]], ...] = (
-    ([1024], [128]), ([256], [512]), ([4000], [200]), ([128, 1000, 3000], [400, 200, 100]),
+    ([1024], [128]),
+    ([256], [512]),
+    ([4000], [200]),
+    ([128, 1000, 3000], [400, 200, 100]),
     ([200, 800, 2400, 400], [50, 200, 400, 800]),
-)  # fmt: skip
+)
 #: Closed loops by users, open loops by share of the closed loop's throughput, offline batches by requests.
 CLOSED, OPEN, OFFLINE = (1, 8, 32, 128), (0.2, 0.4, 0.6, 0.75, 0.9), (200,)
 #: Open loops are long and drawn several times: near full load one draw of a queue says little.
@@ -100,8 +103,9 @@ def simulated(scenario: Scenario) -> dict[str, float]:
     opened = scenario.kind == "open"
     drawn = []
     for seed in SEEDS if opened else SEEDS[:1]:
-        found = perfmodel.simulate(scenario.spec, scenario.row, scenario.work, engine=scenario.engine, seed=seed,
-                                   count=COUNT if opened else 0)  # fmt: skip
+        found = perfmodel.simulate(
+            scenario.spec, scenario.row, scenario.work, engine=scenario.engine, seed=seed, count=COUNT if opened else 0
+        )
         pool = found.pools[0]
         lasted = found.runs["step"] * found.runs["steps"]
         used = float(np.average(found.runs["used"], weights=lasted) * pool.policy.kv_block / pool.kv_tokens)
@@ -116,11 +120,17 @@ def compared(scenario: Scenario) -> dict[str, Any]:
     means = {m: 1e3 * float(own.mean(getattr(own, m[:-3]))[0]) for m in METRICS if m.endswith("_ms")}
     means["output_tok_s"] = float(own.output_rate[0])
     return {
-        "deployment": scenario.deployment, "kind": scenario.kind, "level": scenario.level, "alike": scenario.alike,
-        "input_tokens": float(share @ work.input_tokens), "output_tokens": float(share @ work.output_tokens),
-        "kv_share": truth["kv_share"], **means, **{f"simulated_{m}": truth[m] for m in METRICS},
+        "deployment": scenario.deployment,
+        "kind": scenario.kind,
+        "level": scenario.level,
+        "alike": scenario.alike,
+        "input_tokens": float(share @ work.input_tokens),
+        "output_tokens": float(share @ work.output_tokens),
+        "kv_share": truth["kv_share"],
+        **means,
+        **{f"simulated_{m}": truth[m] for m in METRICS},
         **{f"{m}_ratio": means[m] / truth[m] for m in METRICS},
-    }  # fmt: skip
+    }
 
 
 #: Regimes: table -> [(line, which rows)].
@@ -150,7 +160,7 @@ REGIMES: dict[str, list[tuple[str, Rows]]] = {
         ("prompts first (SGLang, vLLM V0)", lambda f: f.deployment.str.contains("sglang$|v0$")),
     ],
     "all": [("all", lambda f: f.kind != "")],
-}  # fmt: skip
+}
 
 
 def table(rows: pd.DataFrame, name: str) -> str:
@@ -173,8 +183,10 @@ def worst(rows: pd.DataFrame, count: int = 12) -> str:
     """Markdown of the scenarios that differ most, one line each, by the metric that does."""
     logs = np.abs(np.log(rows[[f"{m}_ratio" for m in METRICS]].to_numpy()))
     order = np.argsort(-logs.max(axis=1))[:count]
-    lines = ["| deployment | load | tokens in/out | KV room | metric | estimate | simulation |",
-             "|---|---|---|---|---|---|---|"]  # fmt: skip
+    lines = [
+        "| deployment | load | tokens in/out | KV room | metric | estimate | simulation |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for i in order.tolist():
         row, metric = rows.iloc[i], list(METRICS)[int(np.argmax(logs[i]))]
         lines.append(

@@ -41,8 +41,18 @@ CONSTANTS = {
     "launch_time": ("launch_us", 1e6, 0.5, 120.0),
     "synchronised": ("synchronised", 1.0, 0.02, 1.0),
 }
-METRICS = ("tpot_ms", "tpot_ms_p50", "itl_ms_p50", "ttft_ms", "ttft_ms_p50", "e2e_ms", "output_tok_s", "total_tok_s",
-           "prefill_tok_s", "decode_tok_s")  # fmt: skip
+METRICS = (
+    "tpot_ms",
+    "tpot_ms_p50",
+    "itl_ms_p50",
+    "ttft_ms",
+    "ttft_ms_p50",
+    "e2e_ms",
+    "output_tok_s",
+    "total_tok_s",
+    "prefill_tok_s",
+    "decode_tok_s",
+)
 
 
 #: Data sets that do not say which release ran and are older than the newest era, so that they tell of none: Splitwise's
@@ -243,8 +253,11 @@ def report(name: str, target: Target, before: np.ndarray, after: np.ndarray) -> 
     print(f"{name}: {len(after)} values, mean |log ratio| {np.abs(before).mean():.3f} -> {np.abs(after).mean():.3f}")
     for metric, rows in target.rows.reset_index(drop=True).groupby("metric"):
         at = rows.index.to_numpy()
-        print(f"  {metric:15}{len(at):6}  bias {np.median(after[at]):+.3f}  median {np.median(np.abs(before[at])):.3f}"
-              f" -> {np.median(np.abs(after[at])):.3f}", flush=True)  # fmt: skip
+        print(
+            f"  {metric:15}{len(at):6}  bias {np.median(after[at]):+.3f}  median {np.median(np.abs(before[at])):.3f}"
+            f" -> {np.median(np.abs(after[at])):.3f}",
+            flush=True,
+        )
 
 
 def main() -> None:
@@ -296,8 +309,12 @@ def main() -> None:
             if len(own.rows) >= FEWEST and kind != "gpu" and len(set(kinds.values())) > 1:
                 _, by_kind[kind] = fit(better, own, ones, (), PULL)
                 entries.append(_entry(name, {"kind": kind}, by_kind[kind], len(own.rows)))
-                report(f"  {name} on any {kind} {np.round(by_kind[kind], 2)}", own, own.ratios(better, both(factors)),
-                       own.ratios(better, both(by_kind[kind])))  # fmt: skip
+                report(
+                    f"  {name} on any {kind} {np.round(by_kind[kind], 2)}",
+                    own,
+                    own.ratios(better, both(factors)),
+                    own.ratios(better, both(by_kind[kind])),
+                )
         for device, kind in sorted(kinds.items()):
             own = Target([g for g in groups if g.device == device], truth)
             if len(own.rows) < FEWEST:

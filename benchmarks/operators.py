@@ -248,7 +248,7 @@ TITLES = {
     "sites": "## Whole sites (a tenth of the (n, k), head, expert or state shapes)",
     "octave": "## One octave beyond the table (last axis)",
     "border": "## One octave beyond the sites (their most varied coordinate)",
-}  # fmt: skip
+}
 
 
 def document(every: list[Result], quick: list[str]) -> str:

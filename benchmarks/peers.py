@@ -24,14 +24,22 @@ from benchmarks.peers_common import compared
 from perfmodel.cases import predict
 
 ROOT = Path(__file__).resolve().parents[1]
-DEVICES = {"A100-80GB": "a100-sxm-80gb", "H100-80GB": "h100-sxm", "a100_sxm": "a100-sxm-80gb", "h100_sxm": "h100-sxm",
-           "h200_sxm": "h200-sxm", "l40s": "l40s"}  # fmt: skip
+DEVICES = {
+    "A100-80GB": "a100-sxm-80gb",
+    "H100-80GB": "h100-sxm",
+    "a100_sxm": "a100-sxm-80gb",
+    "h100_sxm": "h100-sxm",
+    "h200_sxm": "h200-sxm",
+    "l40s": "l40s",
+}
 #: One shape under several names.
-SHAPES = {"meta-llama/Meta-Llama-3.1-8B": "meta-llama/Llama-3.1-8B",
-          "meta-llama/Meta-Llama-3-8B": "meta-llama/Llama-3.1-8B",
-          "meta-llama/Meta-Llama-3-8B-Instruct": "meta-llama/Llama-3.1-8B",
-          "meta-llama/Meta-Llama-3.1-70B": "meta-llama/Llama-3.1-70B",
-          "meta-llama/Meta-Llama-3-70B": "meta-llama/Llama-3.1-70B"}  # fmt: skip
+SHAPES = {
+    "meta-llama/Meta-Llama-3.1-8B": "meta-llama/Llama-3.1-8B",
+    "meta-llama/Meta-Llama-3-8B": "meta-llama/Llama-3.1-8B",
+    "meta-llama/Meta-Llama-3-8B-Instruct": "meta-llama/Llama-3.1-8B",
+    "meta-llama/Meta-Llama-3.1-70B": "meta-llama/Llama-3.1-70B",
+    "meta-llama/Meta-Llama-3-70B": "meta-llama/Llama-3.1-70B",
+}
 KEYS = ("model", "device", "tp", "batch", "isl", "osl")
 
 
@@ -39,14 +47,24 @@ def batches(peer: pd.DataFrame) -> pd.DataFrame:
     """A peer's batches as rows for `predict`, its answers in `peer_ttft_ms`, `peer_tpot_ms`; `agg` is a closed loop."""
     device = peer["hardware"] if "hardware" in peer else peer["system"]
     mode = peer["mode"] if "mode" in peer else pd.Series("static", index=peer.index)
-    rows = pd.DataFrame({
-        "model": peer.model.replace(SHAPES), "device": device.map(DEVICES), "tp": peer.tp, "n_devices": peer.tp,
-        "engine": peer.get("backend", "vllm"), "weight_dtype": "bf16",
-        "engine_version": peer.get("version", ""), "isl": peer.isl, "osl": peer.osl,
-        "mode": mode.map({"agg": "closed"}).fillna("static"), "batch": peer.batch, "concurrency": peer.batch,
-        "peer_ttft_ms": pd.to_numeric(peer.ttft_ms, errors="coerce"),
-        "peer_tpot_ms": pd.to_numeric(peer.tpot_ms, errors="coerce"),
-    })  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "model": peer.model.replace(SHAPES),
+            "device": device.map(DEVICES),
+            "tp": peer.tp,
+            "n_devices": peer.tp,
+            "engine": peer.get("backend", "vllm"),
+            "weight_dtype": "bf16",
+            "engine_version": peer.get("version", ""),
+            "isl": peer.isl,
+            "osl": peer.osl,
+            "mode": mode.map({"agg": "closed"}).fillna("static"),
+            "batch": peer.batch,
+            "concurrency": peer.batch,
+            "peer_ttft_ms": pd.to_numeric(peer.ttft_ms, errors="coerce"),
+            "peer_tpot_ms": pd.to_numeric(peer.tpot_ms, errors="coerce"),
+        }
+    )
     return rows[rows.device.notna()].reset_index(drop=True)
 
 
@@ -84,8 +102,10 @@ def measured(found: pd.DataFrame, cases: pd.DataFrame, truth: pd.DataFrame) -> d
         "peer": (pairs.peer_ttft_ms + steps * pairs.peer_tpot_ms) / pairs.value - 1,
         "perfmodel": (pairs.ttft_ms + steps * pairs.tpot_ms) / pairs.value - 1,
     }
-    return {who: {"runs": len(e), "median |error|": e.abs().median(), "mean": e.abs().mean(), "bias": e.median()}
-            for who, e in errors.items()}  # fmt: skip
+    return {
+        who: {"runs": len(e), "median |error|": e.abs().median(), "mean": e.abs().mean(), "bias": e.median()}
+        for who, e in errors.items()
+    }
 
 
 #: Why a peer parts from us, by section.

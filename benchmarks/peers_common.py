@@ -18,5 +18,9 @@ def compared(ours: np.ndarray, theirs: np.ndarray) -> dict[str, object]:
     low, middle, high = np.quantile(ratio, [0.1, 0.5, 0.9])
     ranks = [pd.Series(v[both]).rank() for v in (ours, theirs)]
     same = float(ranks[0].corr(ranks[1]))
-    return {"pairs": int(both.sum()), "ours / theirs": f"{middle:.2f}", "80 % within": f"{low:.2f} to {high:.2f}",
-            "rank correlation": f"{same:.3f}"}  # fmt: skip
+    return {
+        "pairs": int(both.sum()),
+        "ours / theirs": f"{middle:.2f}",
+        "80 % within": f"{low:.2f} to {high:.2f}",
+        "rank correlation": f"{same:.3f}",
+    }

@@ -31,9 +31,16 @@ DEVICES = {"a100": "a100-sxm-80gb", "h100": "h100-sxm"}
 #: Tokens a step of Vidur's vLLM scheduler takes at most (its default max_tokens_in_batch).
 VLLM_TOKENS = 4096
 #: Vidur's column (in seconds) and ours.
-METRICS = {"ttft_p50": "ttft_ms_p50", "ttft_p90": "ttft_ms_p90", "ttft_p99": "ttft_ms_p99",
-           "tpot_p50": "tpot_ms_p50", "tpot_p99": "tpot_ms_p99", "e2e_p50": "e2e_ms_p50", "e2e_p90": "e2e_ms_p90",
-           "e2e_p99": "e2e_ms_p99"}  # fmt: skip
+METRICS = {
+    "ttft_p50": "ttft_ms_p50",
+    "ttft_p90": "ttft_ms_p90",
+    "ttft_p99": "ttft_ms_p99",
+    "tpot_p50": "tpot_ms_p50",
+    "tpot_p99": "tpot_ms_p99",
+    "e2e_p50": "e2e_ms_p50",
+    "e2e_p90": "e2e_ms_p90",
+    "e2e_p99": "e2e_ms_p99",
+}
 
 
 @dataclass(frozen=True)
@@ -82,12 +89,14 @@ def service(row: Any, traffic: Traffic, *, host: bool) -> Pool:
     budget = float(row.chunk) if row.scheduler == "sarathi" else max(VLLM_TOKENS, float(traffic.input_tokens.max()))
     chosen = replace(chosen, max_num_batched_tokens=budget, max_num_seqs=float(row.batch_cap))
     if not host:
-        chosen = replace(chosen, step_host_time=0.0, step_host_per_seq=0.0, step_host_parallel=0.0, launch_time=0.0,
-                         request_time=0.0)  # fmt: skip
+        chosen = replace(
+            chosen, step_host_time=0.0, step_host_per_seq=0.0, step_host_parallel=0.0, launch_time=0.0, request_time=0.0
+        )
     policy = simulator.of_engine(chosen, chosen.limits(hwdb.device(DEVICES[row.device])))
     policy = policy.changed(max_num_batched_tokens=budget, max_num_seqs=float(row.batch_cap))
-    placed = perfmodel.deployments([hwdb.device(DEVICES[row.device])], tp=int(row.tp), pp=int(row.pp),
-                                   replicas=int(row.replicas))  # fmt: skip
+    placed = perfmodel.deployments(
+        [hwdb.device(DEVICES[row.device])], tp=int(row.tp), pp=int(row.pp), replicas=int(row.replicas)
+    )
     return simulator.pool(perfmodel.model(row.model), placed, chosen, traffic, policy=policy)
 
 
@@ -128,10 +137,12 @@ def speed(table: pd.DataFrame, runs: list[Timed]) -> dict[str, dict[str, object]
         for who, cpu, tokens in (ours, theirs):
             cpu = np.maximum(cpu, 1e-6)
             lines[f"{count:,} requests, {who}"] = {
-                "scenarios": len(cpu), "CPU s": f"{cpu.min():.3g} to {cpu.max():.3g}",
+                "scenarios": len(cpu),
+                "CPU s": f"{cpu.min():.3g} to {cpu.max():.3g}",
                 "median": f"{np.median(cpu):.3g}",
                 "requests/s": f"{count / np.median(cpu):,.0f}",
-                "tokens/s": f"{np.median(np.array(tokens) / cpu):,.0f}"}  # fmt: skip
+                "tokens/s": f"{np.median(np.array(tokens) / cpu):,.0f}",
+            }
     return lines
 
 
@@ -154,4 +165,4 @@ def section(path: Path, trace_path: Path) -> str:
         f"{np.median(prepare):.2f} s, kept for all loads), training and caching its predictors there "
         f"({table.cpu_init.min():.1f} to {table.cpu_init.max():.0f} s a scenario). Vidur's figures are of its own "
         "run:\n\n" + markdown("simulation", speed(table, full))
-    )  # fmt: skip
+    )

@@ -42,16 +42,52 @@ ROOT = Path(__file__).resolve().parents[1]
 #: Spread of the logarithm of natural lengths (ShareGPT's prompts 1.2, answers 0.8; Azure conversations 0.9 and 0.8).
 NATURAL = 0.8
 MOST_REQUESTS = 3000
-METRICS = ("ttft_ms", "ttft_ms_p50", "ttft_ms_p90", "ttft_ms_p99", "tpot_ms", "tpot_ms_p50", "tpot_ms_p99",
-           "itl_ms_p50", "itl_ms_p99", "e2e_ms", "output_tok_s")  # fmt: skip
+METRICS = (
+    "ttft_ms",
+    "ttft_ms_p50",
+    "ttft_ms_p90",
+    "ttft_ms_p99",
+    "tpot_ms",
+    "tpot_ms_p50",
+    "tpot_ms_p99",
+    "itl_ms_p50",
+    "itl_ms_p99",
+    "e2e_ms",
+    "output_tok_s",
+)
 COLUMNS = ("case_id", *METRICS, "total_tok_s", "req_s", "error", "made_with")
 #: Columns of a case that make up its layout: rows that agree share a step table.
-LAYOUT = ("model", "device", "n_devices", "engine", "engine_version", "weight_dtype", "act_dtype", "kv_dtype", "mode",
-          "tp", "pp", "ep", "dp_attention", "prefill_workers", "prefill_tp", "prefill_ep", "prefill_dp",
-          "decode_workers", "decode_tp", "decode_ep", "decode_dp")  # fmt: skip
+LAYOUT = (
+    "model",
+    "device",
+    "n_devices",
+    "engine",
+    "engine_version",
+    "weight_dtype",
+    "act_dtype",
+    "kv_dtype",
+    "mode",
+    "tp",
+    "pp",
+    "ep",
+    "dp_attention",
+    "prefill_workers",
+    "prefill_tp",
+    "prefill_ep",
+    "prefill_dp",
+    "decode_workers",
+    "decode_tp",
+    "decode_ep",
+    "decode_dp",
+)
 #: What answers rest on: a change in any of these files makes kept answers stale.
-_SOURCES = ("perfmodel/**/*.py", "perfmodel/**/*.toml", "hwdb/**/*.toml", "data/profiles/**/*.*",
-            "benchmarks/simulated_cases.py")  # fmt: skip
+_SOURCES = (
+    "perfmodel/**/*.py",
+    "perfmodel/**/*.toml",
+    "hwdb/**/*.toml",
+    "data/profiles/**/*.*",
+    "benchmarks/simulated_cases.py",
+)
 
 
 def lengths(mean: float, count: int, how: str, generator: np.random.Generator) -> np.ndarray:

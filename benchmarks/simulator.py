@@ -39,8 +39,16 @@ def timed(name: str, requests: Traffic, pools: tuple[simulator.Pool, ...], route
     tokens = int(found.emitted.sum() + requests.input_tokens.sum())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     steps = int(found.runs["steps"].sum())
-    return [name, f"{len(requests):,}", f"{cpu:.2f}", f"{len(requests) / cpu:,.0f}", f"{tokens / cpu:,.0f}",
-            f"{steps / len(found.runs):.1f}", f"{found.duration / cpu:,.0f}", f"{peak:.2f}"]  # fmt: skip
+    return [
+        name,
+        f"{len(requests):,}",
+        f"{cpu:.2f}",
+        f"{len(requests) / cpu:,.0f}",
+        f"{tokens / cpu:,.0f}",
+        f"{steps / len(found.runs):.1f}",
+        f"{found.duration / cpu:,.0f}",
+        f"{peak:.2f}",
+    ]
 
 
 def main() -> None:
@@ -62,14 +70,18 @@ def main() -> None:
     rows = [timed(f"{name}, 1 replica", one, pools, "round_robin")]
     many = alike(chosen.requests, RATE * chosen.replicas)
     wide = (replace(pools[0], replicas=chosen.replicas),)
-    rows += [timed(f"as many a replica, {chosen.replicas} replicas, {r}", many, wide, r)
-             for r in ("round_robin", "join_shortest_queue")]  # fmt: skip
+    rows += [
+        timed(f"as many a replica, {chosen.replicas} replicas, {r}", many, wide, r)
+        for r in ("round_robin", "join_shortest_queue")
+    ]
     head = ["case", "requests", "CPU s", "requests/s", "tokens/s", "steps an event", "times real time", "peak GB"]
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
     for cells in rows:
         print(f"| {' | '.join(cells)} |")
-    print(f"\nstep table {table:.2f} CPU s; numba and the loop {first:.2f} CPU s (the first time on a machine it is "
-          f"compiled, later read); numpy {np.__version__}")  # fmt: skip
+    print(
+        f"\nstep table {table:.2f} CPU s; numba and the loop {first:.2f} CPU s (the first time on a machine it is "
+        f"compiled, later read); numpy {np.__version__}"
+    )
 
 
 if __name__ == "__main__":

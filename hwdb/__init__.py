@@ -15,7 +15,26 @@ from hwdb.store import Hwdb, built_in, device, devices, load, node, nodes, price
 from hwdb.units import from_si, to_si
 
 __all__ = [
-    "PEAKS", "Device", "Hwdb", "Infeasible", "InputError", "Link", "Node", "PerfmodelError", "Price",
-    "Record", "UnknownName", "built_in", "device", "devices", "from_si", "load", "nearest", "node", "nodes", "prices",
-    "to_si", "user_folder",
-]  # fmt: skip
+    "PEAKS",
+    "Device",
+    "Hwdb",
+    "Infeasible",
+    "InputError",
+    "Link",
+    "Node",
+    "PerfmodelError",
+    "Price",
+    "Record",
+    "UnknownName",
+    "built_in",
+    "device",
+    "devices",
+    "from_si",
+    "load",
+    "nearest",
+    "node",
+    "nodes",
+    "prices",
+    "to_si",
+    "user_folder",
+]

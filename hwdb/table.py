@@ -68,11 +68,7 @@ class Table:
         choices = tuple(among)
         if choices and value not in choices:
             near = nearest(value, choices, 1)
-            self.fail(
-                key,
-                value,
-                f"not one of {', '.join(choices)}" + (f"; did you mean {near[0]!r}?" if near else ""),
-            )
+            self.fail(key, value, f"not one of {', '.join(choices)}" + (f"; did you mean {near[0]!r}?" if near else ""))
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:

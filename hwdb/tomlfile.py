@@ -135,9 +135,15 @@ class Table:
         return value
 
     def number(
-        self, key: str, default: Any = REQUIRED, *, above: float = -math.inf, least: float = -math.inf,
-        most: float = math.inf, unit: str = "",
-    ) -> float:  # fmt: skip
+        self,
+        key: str,
+        default: Any = REQUIRED,
+        *,
+        above: float = -math.inf,
+        least: float = -math.inf,
+        most: float = math.inf,
+        unit: str = "",
+    ) -> float:
         """A finite number with `above` < value, `least` <= value <= `most`."""
         value = self.get(key, default)
         if key not in self.values:

@@ -34,9 +34,15 @@ def _table() -> dict[str, tuple[str, float]]:
 UNITS = _table()
 #: Dimensions, with a unit to suggest in messages.
 EXAMPLES = {
-    "bytes": "GB", "bytes/s": "GB/s", "operations/s": "TFLOP/s", "watts": "W", "hertz": "MHz",
-    "seconds": "us", "count": "1", "dollars/s": "USD/h",
-}  # fmt: skip
+    "bytes": "GB",
+    "bytes/s": "GB/s",
+    "operations/s": "TFLOP/s",
+    "watts": "W",
+    "hertz": "MHz",
+    "seconds": "us",
+    "count": "1",
+    "dollars/s": "USD/h",
+}
 
 
 def dimension(unit: str) -> str:

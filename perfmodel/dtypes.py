@@ -89,10 +89,23 @@ _FORMATS = (
 FORMATS = {f.name: f for f in _FORMATS}
 #: Other spellings met in configuration files and benchmark tables.
 ALIASES = {
-    "f32": "fp32", "float32": "fp32", "float16": "fp16", "f16": "fp16", "half": "fp16", "bfloat16": "bf16",
-    "e4m3": "fp8", "fp8_e4m3": "fp8", "fp8_e5m2": "fp8", "w8a8_fp8": "fp8", "w8a8": "int8", "w4a16": "int4",
-    "nvfp4": "fp4", "q4_k": "q4_k_m", "awq": "int4", "gptq": "int4",
-}  # fmt: skip
+    "f32": "fp32",
+    "float32": "fp32",
+    "float16": "fp16",
+    "f16": "fp16",
+    "half": "fp16",
+    "bfloat16": "bf16",
+    "e4m3": "fp8",
+    "fp8_e4m3": "fp8",
+    "fp8_e5m2": "fp8",
+    "w8a8_fp8": "fp8",
+    "w8a8": "int8",
+    "w4a16": "int4",
+    "nvfp4": "fp4",
+    "q4_k": "q4_k_m",
+    "awq": "int4",
+    "gptq": "int4",
+}
 
 FORMAT_NAMES = tuple(FORMATS)
 FORMAT_CODE = {name: code for code, name in enumerate(FORMAT_NAMES)}

@@ -94,10 +94,15 @@ class Reference:
         self.traffic, self.router, self.step_time = traffic, router, step_time
         first = traffic.first if traffic.hash_tokens else np.zeros(len(traffic) + 1, int)
         self.sequences = [
-            Sequence(r, int(traffic.input_tokens[r]), int(traffic.output_tokens[r]), int(reserve[r]),
-                     list(traffic.hashes[first[r] : first[r + 1]]))
+            Sequence(
+                r,
+                int(traffic.input_tokens[r]),
+                int(traffic.output_tokens[r]),
+                int(reserve[r]),
+                list(traffic.hashes[first[r] : first[r + 1]]),
+            )
             for r in range(len(traffic))
-        ]  # fmt: skip
+        ]
         self.replicas = []
         for pool in pools:
             for _ in range(pool.replicas):
@@ -242,7 +247,9 @@ class Reference:
             extra += more
             decoding = [s for s in replica.running if s.decoding]
         if not halted:
-            prompt = self.prefill(replica, time, int(min(policy.max_num_batched_tokens, 1 << 40)) - (len(decoding) if mix else 0))
+            prompt = self.prefill(
+                replica, time, int(min(policy.max_num_batched_tokens, 1 << 40)) - (len(decoding) if mix else 0)
+            )
         if not mix and prompt:
             decoding = []
         elif not mix and decoding:

@@ -12,15 +12,41 @@ from benchmarks import accuracy, accuracy_reasons, accuracy_tables
 from hwdb import InputError, load
 from perfmodel.cases.prediction import predict
 
-SETUP = {"trust": "A", "spec_decode": "", "twin_in_train": "0", "split": "test", "dataset": "lab", "isl": "512",
-         "osl": "64", "mode": "closed", "concurrency": "4", "batch": "", "request_rate_rps": "", "n_requests": ""}  # fmt: skip
+SETUP = {
+    "trust": "A",
+    "spec_decode": "",
+    "twin_in_train": "0",
+    "split": "test",
+    "dataset": "lab",
+    "isl": "512",
+    "osl": "64",
+    "mode": "closed",
+    "concurrency": "4",
+    "batch": "",
+    "request_rate_rps": "",
+    "n_requests": "",
+}
 MODEL = {"model": "meta-llama/Llama-3.1-8B", "device": "h100-sxm", "engine": "vllm"}
 
 
 def scored(*values: tuple[str, str, float, float], **more: str) -> pd.DataFrame:
     """Rows (group, metric, measured, predicted) with an interval of 20 % around the prediction."""
-    rows = [{**SETUP, **MODEL, **more, "case_id": f"{g}-{i}", "group": g, "metric": m, "value": v, "predicted": p,
-             "low": 0.8 * p, "high": 1.2 * p, "error": p / v - 1} for i, (g, m, v, p) in enumerate(values)]  # fmt: skip
+    rows = [
+        {
+            **SETUP,
+            **MODEL,
+            **more,
+            "case_id": f"{g}-{i}",
+            "group": g,
+            "metric": m,
+            "value": v,
+            "predicted": p,
+            "low": 0.8 * p,
+            "high": 1.2 * p,
+            "error": p / v - 1,
+        }
+        for i, (g, m, v, p) in enumerate(values)
+    ]
     return pd.DataFrame(rows)
 
 
@@ -56,8 +82,12 @@ def test_a_handful_of_groups_is_not_trimmed() -> None:
 
 
 def test_peers_are_compared_on_the_same_values_only() -> None:
-    rows = scored(("a", "tpot_ms", 10.0, 11.0), ("a", "tpot_ms", 10.0, 12.0), ("a", "tpot_ms", 10.0, 20.0),
-                  dataset=accuracy_tables.SILICON)  # fmt: skip
+    rows = scored(
+        ("a", "tpot_ms", 10.0, 11.0),
+        ("a", "tpot_ms", 10.0, 12.0),
+        ("a", "tpot_ms", 10.0, 20.0),
+        dataset=accuracy_tables.SILICON,
+    )
     peers = {
         "one": pd.DataFrame({"case_id": ["a-0", "a-1"], "tpot_ms": [10.0, 10.0]}),
         "two": pd.DataFrame({"case_id": ["a-1", "a-2"], "tpot_ms": [15.0, 15.0]}),
@@ -81,9 +111,22 @@ def test_intervals_by_mode_count_their_values() -> None:
 
 
 def test_a_second_source_of_a_run_shows_the_noise() -> None:
-    cases = pd.DataFrame([{**SETUP, **MODEL, "case_id": f"{s}{i}", "dataset": s, "concurrency": str(i), "group": s,
-                           "split": {"lab": "test", "base": "train"}[s], "twin_in_train": {"lab": "1", "base": "0"}[s]}
-                          for s in ("lab", "base") for i in range(4)])  # fmt: skip
+    cases = pd.DataFrame(
+        [
+            {
+                **SETUP,
+                **MODEL,
+                "case_id": f"{s}{i}",
+                "dataset": s,
+                "concurrency": str(i),
+                "group": s,
+                "split": {"lab": "test", "base": "train"}[s],
+                "twin_in_train": {"lab": "1", "base": "0"}[s],
+            }
+            for s in ("lab", "base")
+            for i in range(4)
+        ]
+    )
     truth = pd.DataFrame(
         [{"case_id": f"lab{i}", "metric": "tpot_ms", "value": 10.0, "rel_spread": 0.02} for i in range(4)]
         + [{"case_id": f"base{i}", "metric": "tpot_ms_p50", "value": 11.0} for i in range(4)]
@@ -160,8 +203,21 @@ def test_the_shipped_reasons_are_well_formed() -> None:
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two measured cases, their truth and their predictions."""
     folder = tmp_path_factory.mktemp("accuracy")
-    cases = pd.DataFrame([{**SETUP, **MODEL, "case_id": f"c{n}", "group": "lab|8b", "concurrency": str(n), "tp": "1",
-                           "n_devices": "1", "isl_dist": "fixed"} for n in (1, 8)])  # fmt: skip
+    cases = pd.DataFrame(
+        [
+            {
+                **SETUP,
+                **MODEL,
+                "case_id": f"c{n}",
+                "group": "lab|8b",
+                "concurrency": str(n),
+                "tp": "1",
+                "n_devices": "1",
+                "isl_dist": "fixed",
+            }
+            for n in (1, 8)
+        ]
+    )
     cases.to_csv(folder / "cases.csv", index=False)
     answers = predict(cases, hwdb=load())
     answers.to_csv(folder / "predictions.csv", index=False)

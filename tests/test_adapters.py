@@ -290,8 +290,7 @@ def test_a_rank_beyond_the_width_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "targets", "carry"),
-    [(MIXTRAL, ("gate", "up", "down"), "q, k, v, o"), ("deepseek-v3", ("v",), "q, k, o")],
+    ("name", "targets", "carry"), [(MIXTRAL, ("gate", "up", "down"), "q, k, v, o"), ("deepseek-v3", ("v",), "q, k, o")]
 )
 def test_targets_that_no_layer_carries_are_refused(name: str, targets: tuple[str, ...], carry: str) -> None:
     with pytest.raises(InputError, match=rf"carries targets {', '.join(targets)}; give some of {carry}$"):

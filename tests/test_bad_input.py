@@ -27,9 +27,15 @@ tp = [1]
 pp = [1]
 """
 CONFIG = {
-    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,
-    "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256,
-}  # fmt: skip
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+}
 MOE_OF_GATES = '"mistralai/Mixtral-8x7B-v0.1"\n[adapters]\nrank = 8\ntargets = ["gate", "up"]'
 DEVICE = 'type = "device"\nlike = "h100-sxm"\ntitle = "x"\n'
 ESTIMATE = ("estimate", "meta-llama/Llama-3.1-8B", "--device", "h100-sxm")
@@ -86,8 +92,11 @@ TABLE = [
     Bad("flags tp of zero", (*ESTIMATE, "--tp", "0"), ("tp=0", "whole number")),
     Bad("flags more stages than layers", (*ESTIMATE, "--pp", "100"), ("pp 100 exceeds the 32 layers",)),
     Bad("flags heads not split", (*ESTIMATE, "--tp", "3"), ("tp 3 does not divide the 32 attention", "8, 16, 32")),
-    Bad("flags key heads not split", ("estimate", "Qwen/Qwen2.5-14B", "--device", "h100-sxm", "--tp", "5"),
-        ("8 key/value heads", "tp 5")),
+    Bad(
+        "flags key heads not split",
+        ("estimate", "Qwen/Qwen2.5-14B", "--device", "h100-sxm", "--tp", "5"),
+        ("8 key/value heads", "tp 5"),
+    ),
     Bad("flags stages of a pool", (*ESTIMATE, *POOLS, "--prefill-pp", "100"), ("prefill-pp 100 exceeds the 32",)),
     Bad("flags heads of a pool", (*ESTIMATE, *POOLS, "--prefill-tp", "3"), ("prefill-tp 3 does not divide",)),
     Bad("flags unknown device", ("estimate", "gpt2", "--device", "h100"), ("'h100'", "did you mean 'h100-sxm'")),
@@ -110,8 +119,11 @@ TABLE = [
     Bad("recipe other engine", (*TUNED, "h100-sxm", "--engine", "sglang"), ("sglang has none for", "vllm and trtllm")),
     Bad("recipe no engine", (*TUNED, "h100-sxm", "--engine", "llamacpp"), ("llamacpp has none", "vllm and trtllm do")),
     Bad("recipe other model", (*ESTIMATE, "--recipe"), ("there is none for this model", "openai/gpt-oss-120b")),
-    Bad("recipe of one pool", (*TUNED, "b200-sxm", "--weights", "fp8", *POOLS, "--prefill-device", "h100-sxm"),
-        ("--recipe and --prefill-device h100-sxm", "published for Blackwell", "by flags")),
+    Bad(
+        "recipe of one pool",
+        (*TUNED, "b200-sxm", "--weights", "fp8", *POOLS, "--prefill-device", "h100-sxm"),
+        ("--recipe and --prefill-device h100-sxm", "published for Blackwell", "by flags"),
+    ),
     # scenarios
     Bad("scenario absent", ("plan", "absent.toml"), ("absent.toml", "no such scenario")),
     Bad("scenario a folder", ("plan", "."), ("is a folder",)),
@@ -134,11 +146,25 @@ TABLE = [
     scenario("impossible bound", "ttft_ms = 2000", "ttft_ms = 0.001", "ttft", code=1),
     scenario("rank beyond", "[slo]", "[adapters]\nrank = 5000\n[slo]", "line 9", "[adapters] rank", "width 4096"),
     scenario("idle targets", '"meta-llama/Llama-3.1-8B"', MOE_OF_GATES, "line 6", "[adapters] targets", "q, k, v, o"),
-    scenario("unknown host", "[slo]", '[offload]\nweights = 0.5\nwhere = "compute"\n[slo]', "line 10",
-             "[offload] where", "h100-sxm: the", "of its host is not known"),
+    scenario(
+        "unknown host",
+        "[slo]",
+        '[offload]\nweights = 0.5\nwhere = "compute"\n[slo]',
+        "line 10",
+        "[offload] where",
+        "h100-sxm: the",
+        "of its host is not known",
+    ),
     scenario("experts of none", "[slo]", "[offload]\nexperts = [0, 0.5]\n[slo]", "line 9", "no routed experts"),
-    scenario("idle share", "[slo]", "[engine]\noverlap_share = 0.5\n[slo]", "line 9", "[engine] overlap_share",
-             "nothing overlaps", "dual_batch"),
+    scenario(
+        "idle share",
+        "[slo]",
+        "[engine]\noverlap_share = 0.5\n[slo]",
+        "line 9",
+        "[engine] overlap_share",
+        "nothing overlaps",
+        "dual_batch",
+    ),
     # traces
     trace("empty", "", "empty"),
     trace("without columns", "a,b\n1,2\n", "line 1", "input_tokens"),
@@ -159,18 +185,30 @@ TABLE = [
     device("not toml", 'type = "device"\ntitle = ]', "line 2"),
     device("unknown key", DEVICE + "colour = 3\n", "colour"),
     device("unlike anything", DEVICE.replace("h100-sxm", "h100-smx"), "h100-smx", "h100-sxm"),
-    device("wrong unit", DEVICE + '[power]\ntdp = { value = 3, unit = "GB", kind = "rated", source = "a page" }\n',
-           "power.tdp", "GB"),
+    device(
+        "wrong unit",
+        DEVICE + '[power]\ntdp = { value = 3, unit = "GB", kind = "rated", source = "a page" }\n',
+        "power.tdp",
+        "GB",
+    ),
     device("no source", DEVICE + '[memory]\nbandwidth = { value = 3, unit = "TB/s", kind = "rated" }\n', "source"),
     device("bare number", DEVICE + "[power]\ntdp = 700\n", "power.tdp", "provenance"),
-    device("negative", DEVICE + '[power]\ntdp = { value = -7, unit = "W", kind = "rated", source = "page 1" }\n',
-           "tdp", "-7"),
+    device(
+        "negative",
+        DEVICE + '[power]\ntdp = { value = -7, unit = "W", kind = "rated", source = "page 1" }\n',
+        "tdp",
+        "-7",
+    ),
     # tables of cases
     Bad("cases absent", ("predict", "absent.csv"), ("absent.csv", "no such file")),
     Bad("cases without model", ("predict", "c.csv"), ("c.csv", "model"), {"c.csv": "device,isl\nh100-sxm,5\n"}),
-    Bad("cases unwritable", ("predict", "c.csv", "-o", "no/where.csv"), ("no/where.csv", "cannot be written"),
-        {"c.csv": "model,device,isl,osl\nmeta-llama/Llama-3.1-8B,h100-sxm,5,5\n"}),
-]  # fmt: skip
+    Bad(
+        "cases unwritable",
+        ("predict", "c.csv", "-o", "no/where.csv"),
+        ("no/where.csv", "cannot be written"),
+        {"c.csv": "model,device,isl,osl\nmeta-llama/Llama-3.1-8B,h100-sxm,5,5\n"},
+    ),
+]
 
 
 @pytest.mark.parametrize("bad", TABLE, ids=lambda bad: bad.name)
@@ -197,8 +235,14 @@ def test_the_table_is_long_enough() -> None:
 
 def test_a_bad_case_does_not_stop_the_others(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     model = "meta-llama/Llama-3.1-8B"
-    cells = [f"{model},h100-sxm,100,10,", "nobody/nothing,h100-sxm,100,10,", f"{model},h100,100,10,",
-             f"{model},h100-sxm,many,10,", f"{model},h100-sxm,100,-1,", f"{model},h100-sxm,100,10,x"]  # fmt: skip
+    cells = [
+        f"{model},h100-sxm,100,10,",
+        "nobody/nothing,h100-sxm,100,10,",
+        f"{model},h100,100,10,",
+        f"{model},h100-sxm,many,10,",
+        f"{model},h100-sxm,100,-1,",
+        f"{model},h100-sxm,100,10,x",
+    ]
     path = tmp_path / "cases.csv"
     path.write_text("model,device,isl,osl,tp\n" + "\n".join(cells) + "\n", encoding="utf-8")
     assert cli.main(["predict", str(path), "--json"]) == 0

@@ -13,9 +13,16 @@ from perfmodel.profiles.importers.rows import Rows, rows_of
 
 def gemms(m: list[float], time: list[float], software: str = "vllm 1.0", weight: str = "fp8", n: float = 512.0) -> Rows:
     return rows_of(
-        len(m), family="gemm", m=np.array(m), n=n, k=512.0, weight=weight, act=weight, software=software,
+        len(m),
+        family="gemm",
+        m=np.array(m),
+        n=n,
+        k=512.0,
+        weight=weight,
+        act=weight,
+        software=software,
         time=np.array(time),
-    )  # fmt: skip
+    )
 
 
 def joined(*parts: Rows) -> Rows:
@@ -53,9 +60,10 @@ def test_padded_times_never_fall_with_rows_and_never_rise_above_the_measured(tim
 
 def test_what_a_table_holds_beyond_the_kernel_comes_off_by_format() -> None:
     table = joined(
-        gemms([1, 4096], [13e-6, 113e-6], "trtllm 1.3"), gemms([1, 4096], [5e-6, 100e-6], "sglang 0.5"),
+        gemms([1, 4096], [13e-6, 113e-6], "trtllm 1.3"),
+        gemms([1, 4096], [5e-6, 100e-6], "sglang 0.5"),
         gemms([1], [3e-6], "trtllm 1.3", "bf16"),
-    )  # fmt: skip
+    )
     found = without_extra(table)["time"]
     assert found.tolist() == pytest.approx([5e-6, 105e-6, 5e-6, 100e-6, 3e-6])
 

@@ -17,20 +17,34 @@ ROOT = Path(__file__).resolve().parents[1]
 def row(kind: str, level: float, ratio: float, **more: object) -> dict[str, object]:
     """A scenario whose estimates are all `ratio` times the simulation."""
     found = dict.fromkeys(page.METRICS, 100.0 * ratio)
-    return {"deployment": "model on device, vllm", "kind": kind, "level": level, "alike": True, "input_tokens": 1000.0,
-            "output_tokens": 100.0, "kv_share": 0.3, **found, **{f"simulated_{m}": 100.0 for m in page.METRICS},
-            **{f"{m}_ratio": ratio for m in page.METRICS}, **more}  # fmt: skip
+    return {
+        "deployment": "model on device, vllm",
+        "kind": kind,
+        "level": level,
+        "alike": True,
+        "input_tokens": 1000.0,
+        "output_tokens": 100.0,
+        "kv_share": 0.3,
+        **found,
+        **{f"simulated_{m}": 100.0 for m in page.METRICS},
+        **{f"{m}_ratio": ratio for m in page.METRICS},
+        **more,
+    }
 
 
 def test_there_are_two_hundred_scenarios_and_every_one_stands_in_every_table() -> None:
     base = page.Workload.from_lengths(100, 10, concurrency=128)
     loads = page.loads(base, 5.0)
     assert len(page.DEPLOYMENTS) * len(page.LENGTHS) * len(loads) == 200
-    frame = pd.DataFrame([
-        row(kind, level, 1.0, input_tokens=tokens, kv_share=share, deployment=f"x, {engine}")
-        for kind, level, _ in loads for tokens in (256.0, 1376.0, 4000.0) for share in (0.1, 0.5, 0.9)
-        for engine in ("vllm", "sglang", "trtllm", "vllm-v0")
-    ])  # fmt: skip
+    frame = pd.DataFrame(
+        [
+            row(kind, level, 1.0, input_tokens=tokens, kv_share=share, deployment=f"x, {engine}")
+            for kind, level, _ in loads
+            for tokens in (256.0, 1376.0, 4000.0)
+            for share in (0.1, 0.5, 0.9)
+            for engine in ("vllm", "sglang", "trtllm", "vllm-v0")
+        ]
+    )
     for lines in page.REGIMES.values():
         assert (np.sum([which(frame) for _, which in lines], axis=0) == 1).all()
 

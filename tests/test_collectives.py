@@ -27,9 +27,13 @@ def columns(*names: str) -> Hardware:
 def fabric(**figures: float | str) -> Hardware:
     """One device of round numbers: 100 GB/s and 1 us in a node of 8 behind a switch, 10 GB/s and 10 us beyond."""
     plain = {
-        "link_bandwidth": 100e9, "link_latency": 1e-6, "topology": "switch", "peers": 8.0, "net_bandwidth": 10e9,
+        "link_bandwidth": 100e9,
+        "link_latency": 1e-6,
+        "topology": "switch",
+        "peers": 8.0,
+        "net_bandwidth": 10e9,
         "net_latency": 10e-6,
-    }  # fmt: skip
+    }
     return replace(columns("h100-sxm"), **{k: np.array([v]) for k, v in {**plain, **figures}.items()})
 
 

@@ -22,19 +22,28 @@ def h100() -> Hardware:
 def gemm(weight: str, rows: int = 2, family: str = "gemm") -> Demand:
     one = np.ones(rows)
     return Demand(
-        "x", family, 1e12 * one, 1e9 * one, one, COMPUTE_CODE["bf16"],
+        "x",
+        family,
+        1e12 * one,
+        1e9 * one,
+        one,
+        COMPUTE_CODE["bf16"],
         shape={"m": one, "n": one, "k": one, "weight": np.full(rows, FORMAT_CODE[weight]), "act": COMPUTE_CODE["bf16"]},
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(
     ("family", "weight", "expected"),
     [
-        ("gemm", "bf16", "gemm_16"), ("gemm", "fp8_block", "gemm_8"), ("gemm", "fp4", "gemm_4"),
-        ("grouped_gemm", "bf16", "experts_16"), ("grouped_gemm", "fp8", "experts_8"),
-        ("grouped_gemm", "mxfp4", "experts_4"), ("grouped_gemm", "int4", "experts_4"),
+        ("gemm", "bf16", "gemm_16"),
+        ("gemm", "fp8_block", "gemm_8"),
+        ("gemm", "fp4", "gemm_4"),
+        ("grouped_gemm", "bf16", "experts_16"),
+        ("grouped_gemm", "fp8", "experts_8"),
+        ("grouped_gemm", "mxfp4", "experts_4"),
+        ("grouped_gemm", "int4", "experts_4"),
     ],
-)  # fmt: skip
+)
 def test_gemms_and_experts_are_told_apart_by_their_bits(family: str, weight: str, expected: str) -> None:
     assert [KERNELS[i] for i in kernel(gemm(weight, family=family))] == [expected, expected]
 

@@ -25,8 +25,11 @@ from perfmodel.vocabulary import BASES, BASIS_CODE, FAMILIES
 
 BF16, FP8 = FORMAT_CODE["bf16"], FORMAT_CODE["fp8"]
 MODELS: dict[str, CostModel] = {
-    "roofline": Roofline(), "profiled": Profiled("vllm"), "calibrated": Calibrated("vllm"), "default": default("vllm"),
-}  # fmt: skip
+    "roofline": Roofline(),
+    "profiled": Profiled("vllm"),
+    "calibrated": Calibrated("vllm"),
+    "default": default("vllm"),
+}
 
 
 def gemm(m: object, n: object, k: object, weight: object = BF16, act: object = COMPUTE_CODE["bf16"]) -> Demand:
@@ -40,12 +43,30 @@ def any_demand(family: str, rows: int = 3) -> Demand:
     """A plausible demand of each family for `rows` candidates."""
     one = np.ones(rows)
     shape: dict[str, object] = {
-        "m": 64 * one, "n": 4096 * one, "k": 4096 * one, "weight": np.full(rows, BF16), "act": np.full(rows, 2),
-        "tokens": 256 * one, "hidden": 4096 * one, "inter": 1536 * one, "experts": 128 * one, "top_k": 8 * one,
-        "ep": one, "tp": one, "batch": 8 * one, "query": 512 * one, "context": 1024 * one, "heads": 32 * one,
-        "kv_heads": 8 * one, "head_dim": 128 * one, "window": np.inf * one, "kv_bytes": 2 * one, "key_dim": 128 * one,
-        "value_dim": 128 * one, "group": 4 * one,
-    }  # fmt: skip
+        "m": 64 * one,
+        "n": 4096 * one,
+        "k": 4096 * one,
+        "weight": np.full(rows, BF16),
+        "act": np.full(rows, 2),
+        "tokens": 256 * one,
+        "hidden": 4096 * one,
+        "inter": 1536 * one,
+        "experts": 128 * one,
+        "top_k": 8 * one,
+        "ep": one,
+        "tp": one,
+        "batch": 8 * one,
+        "query": 512 * one,
+        "context": 1024 * one,
+        "heads": 32 * one,
+        "kv_heads": 8 * one,
+        "head_dim": 128 * one,
+        "window": np.inf * one,
+        "kv_bytes": 2 * one,
+        "key_dim": 128 * one,
+        "value_dim": 128 * one,
+        "group": 4 * one,
+    }
     formats = ("weight", "act") if family in ("gemm", "grouped_gemm") else ("kv_bytes",)
     link = FAMILY[family].link
     keys = [k for k in FAMILY[family].keys if k in shape] + ([] if link or family == "elementwise" else list(formats))
@@ -330,8 +351,15 @@ def test_groups_that_a_host_strangles_are_left_out_and_others_stay() -> None:
 def test_eight_l40s_sum_as_fast_as_two(framework: str) -> None:
     """NVIDIA's overview of TensorRT-LLM 0.8: Falcon-180B on eight L40S, a prompt of 2,048 in 0.77 s: above 15 GB/s."""
     message = np.full(3, 2.0**27)
-    demand = Demand("sum", "all_reduce", np.zeros(3), np.zeros(3), np.ones(3), message=message,
-                    shape={"group": np.array([2.0, 4.0, 8.0])})  # fmt: skip
+    demand = Demand(
+        "sum",
+        "all_reduce",
+        np.zeros(3),
+        np.zeros(3),
+        np.ones(3),
+        message=message,
+        shape={"group": np.array([2.0, 4.0, 8.0])},
+    )
     time = default(framework).cost(demand, on("l40s", 3)).time
     moved = message * 2.0 * np.array([0.5, 0.75, 0.875]) / time
     assert ((moved > 15e9) & (moved < 25e9)).all()

@@ -156,9 +156,13 @@ def test_pools_print_what_the_library_computes(capsys: pytest.CaptureFixture[str
     back = deployments([hwdb.device("h100-sxm")], tp=2)
     front = deployments([hwdb.device("l40s")])
     found: Estimates = estimate_disaggregated(
-        model(MODEL), Workload.from_lengths(1024, 256, rate=4.0), front, back,
-        prefill_workers=np.array([3.0]), decode_workers=np.array([2.0]),
-    )  # fmt: skip
+        model(MODEL),
+        Workload.from_lengths(1024, 256, rate=4.0),
+        front,
+        back,
+        prefill_workers=np.array([3.0]),
+        decode_workers=np.array([2.0]),
+    )
     for name in ("ttft_ms", "tpot_ms", "output_tok_s", "power_w_per_device"):
         assert row[name] == pytest.approx(float(found.columns()[name][0])), name
     assert row["devices"] == 3 * 1 + 2 * 2
@@ -178,7 +182,9 @@ def test_pools_come_as_csv_and_as_a_sheet(capsys: pytest.CaptureFixture[str]) ->
 
 def test_pools_are_explained_each_by_its_phase(capsys: pytest.CaptureFixture[str]) -> None:
     terms = json.loads(run(capsys, "estimate", MODEL, "--device", "h100-sxm", *POOLS, "--explain", "--json"))
-    alone = json.loads(run(capsys, "estimate", MODEL, "--device", "l40s", "--request-rate-rps", "4", "--explain", "--json"))
+    alone = json.loads(
+        run(capsys, "estimate", MODEL, "--device", "l40s", "--request-rate-rps", "4", "--explain", "--json")
+    )
     assert [t["phase"] for t in terms] == sorted((t["phase"] for t in terms), reverse=True)
     first = {t["operator"]: t["time_us"] for t in terms if t["phase"] == "prefill"}
     assert first["up"] == pytest.approx(next(t["time_us"] for t in alone if t["operator"] == "up"))
@@ -213,9 +219,7 @@ def test_pools_are_explained_each_by_its_phase(capsys: pytest.CaptureFixture[str
         (("--host-compute", "--host-prefetch"), "leave out one of the two (flags --host-prefetch and --host-compute"),
     ],
 )
-def test_flags_that_cannot_be_are_named(
-    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], says: str
-) -> None:  # fmt: skip
+def test_flags_that_cannot_be_are_named(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], says: str) -> None:
     told = run(capsys, "estimate", MODEL, "--device", "h100-sxm", *words, code=2)
     assert says in told
     assert told.startswith("error: ")

@@ -79,9 +79,13 @@ def test_the_parts_of_an_answer_add_up(workload: Workload) -> None:
 
 @settings(deadline=None, max_examples=10)
 @given(
-    scale=st.integers(2, 8), first=st.integers(1, 4), second=st.integers(1, 4), concurrency=st.integers(1, 200),
-    prompt=st.integers(1, 20_000), output=st.integers(2, 2000),
-)  # fmt: skip
+    scale=st.integers(2, 8),
+    first=st.integers(1, 4),
+    second=st.integers(1, 4),
+    concurrency=st.integers(1, 200),
+    prompt=st.integers(1, 20_000),
+    output=st.integers(2, 2000),
+)
 def test_more_of_both_pools_never_serve_less(
     scale: int, first: int, second: int, concurrency: int, prompt: int, output: int
 ) -> None:
@@ -221,9 +225,8 @@ def test_impossible_parallelism_in_either_pool_is_refused(side: str) -> None:
     front, back = (bad, good) if side == "front" else (good, bad)
     with pytest.raises(InputError, match="tp=0 is no degree of parallelism"):
         estimate_disaggregated(
-            LLAMA, lengths(10, 10, concurrency=1.0), front, back,
-            prefill_workers=np.ones(1), decode_workers=np.ones(1),
-        )  # fmt: skip
+            LLAMA, lengths(10, 10, concurrency=1.0), front, back, prefill_workers=np.ones(1), decode_workers=np.ones(1)
+        )
 
 
 @pytest.mark.parametrize(
@@ -267,8 +270,13 @@ def test_rows_do_not_see_one_another() -> None:
         for row in range(3):
             pick = np.array([row])
             alone = estimate_disaggregated(
-                LLAMA, workload, front.take(pick), back.take(pick), prefill_workers=workers[pick],
-                decode_workers=workers[::-1][pick], costs=Roofline(),
-            )  # fmt: skip
+                LLAMA,
+                workload,
+                front.take(pick),
+                back.take(pick),
+                prefill_workers=workers[pick],
+                decode_workers=workers[::-1][pick],
+                costs=Roofline(),
+            )
             for name in ("ttft", "tpot", "request_rate", "power", "memory", "energy", "devices"):
                 np.testing.assert_allclose(getattr(alone, name), getattr(together, name)[..., pick], rtol=1e-9)

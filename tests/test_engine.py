@@ -146,14 +146,23 @@ def test_an_own_file_serves_as_an_engine(tmp_path: Path) -> None:
 
 
 WRONG = [
-    (("value = 8192", 'value = "8192"'), r"own.toml, line 6, max_num_batched_tokens: value '8192' is not a number of 0 or more"),
-    (("value = 8192", "value = -1"), r"max_num_batched_tokens: value -1 is not a number of 0 or more; write nan for unknown"),
+    (
+        ("value = 8192", 'value = "8192"'),
+        r"own.toml, line 6, max_num_batched_tokens: value '8192' is not a number of 0 or more",
+    ),
+    (
+        ("value = 8192", "value = -1"),
+        r"max_num_batched_tokens: value -1 is not a number of 0 or more; write nan for unknown",
+    ),
     (('source = "vLLM\'s default"', ""), r"not TOML"),
     (("gpu_memory_utilization = { value = 0.9", "gpu_memory_utilization = { value = 90"), r"value 90 is not a share"),
     (('preemption = { value = "recompute"', 'preemption = { value = "swop"'), r"did you mean 'swap'"),
     (("chunked_prefill = { value = true", "chunked_prefill = { value = 1"), r"1 is not a switch; write true or false"),
     (("prefix_cache =", "prefix_cash ="), r"'prefix_cache' is missing; add it; is 'prefix_cash' meant\?"),
-    (('name = "generic"', 'name = "generic"\nmax_num_batched_tokans = 3'), r"unknown key 'max_num_batched_tokans'; did you mean"),
+    (
+        ('name = "generic"', 'name = "generic"\nmax_num_batched_tokans = 3'),
+        r"unknown key 'max_num_batched_tokans'; did you mean",
+    ),
     (('kind = "assumed"', 'kind = "guessed"'), r"unknown value 'guessed'.*choose one of documented"),
     (('kinds = ["cpu"]', 'kind = ["cpu"]'), r"line \d+, \[tier\] #1 kind: unknown key 'kind'; did you mean 'kinds'"),
     (("max_num_seqs = 128", "max_num_seqs = 0"), r"\[tier\] #1 max_num_seqs: 0 is too small; it must be above 0"),

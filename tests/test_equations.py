@@ -25,10 +25,7 @@ FLOP_RATE, BYTE_RATE = (1, 0, -1), (0, 1, -1)
 _COLLECTIVE = {"message": BYTE, "group": NONE, "bandwidth": BYTE_RATE, "latency": SECOND}
 DIMENSIONS: dict[Callable[..., object], tuple[dict[str, tuple[int, int, int]], tuple[int, int, int]]] = {
     eq.gemm_flop: (dict.fromkeys("mnk", NONE), NONE),
-    eq.gemm_bytes: (
-        {**dict.fromkeys("mnk", NONE), "act_bytes": BYTE, "weight_bytes": BYTE, "out_bytes": BYTE},
-        BYTE,
-    ),
+    eq.gemm_bytes: ({**dict.fromkeys("mnk", NONE), "act_bytes": BYTE, "weight_bytes": BYTE, "out_bytes": BYTE}, BYTE),
     eq.causal_pairs: ({"query": NONE, "context": NONE, "window": NONE}, NONE),
     eq.chunked_pairs: ({"query": NONE, "context": NONE, "chunk": NONE}, NONE),
     eq.attention_flop: ({"pairs": NONE, "heads": NONE, "key_dim": NONE, "value_dim": NONE}, NONE),

@@ -43,12 +43,18 @@ def many(rows: int = 10, seed: int = 4) -> Deployments:
     rng = np.random.default_rng(seed)
     tp, dp = rng.choice([1, 2, 4, 8], rows), rng.choice([1, 1, 2], rows)
     return deployments(
-        DEVICES, device=rng.integers(0, len(DEVICES), rows), tp=tp, dp=dp, pp=rng.choice([1, 1, 2], rows),
-        ep=np.minimum(rng.choice([1, 2, 8], rows), tp * dp), replicas=rng.choice([1, 2, 3], rows),
+        DEVICES,
+        device=rng.integers(0, len(DEVICES), rows),
+        tp=tp,
+        dp=dp,
+        pp=rng.choice([1, 1, 2], rows),
+        ep=np.minimum(rng.choice([1, 2, 8], rows), tp * dp),
+        replicas=rng.choice([1, 2, 3], rows),
         weight=rng.choice([-1, FORMAT_CODE["fp8"], FORMAT_CODE["int4"]], rows),
-        kv=rng.choice([-1, FORMAT_CODE["fp8"]], rows), max_num_seqs=rng.choice([np.nan, 16.0], rows),
+        kv=rng.choice([-1, FORMAT_CODE["fp8"]], rows),
+        max_num_seqs=rng.choice([np.nan, 16.0], rows),
         max_num_batched_tokens=rng.choice([np.nan, 1024.0], rows),
-    )  # fmt: skip
+    )
 
 
 def ask(workload: Workload, placed: Deployments | None = None, **options: object) -> Estimates:
@@ -83,9 +89,7 @@ def test_measured_tables_price_rows_as_they_would_alone() -> None:
     together = estimate(LLAMA, ARRIVALS["closed"], placed)
     for row in range(len(placed)):
         same(
-            estimate(LLAMA, ARRIVALS["closed"], placed.take(np.array([row]))),
-            together.take(np.array([row])),
-            rtol=1e-6,
+            estimate(LLAMA, ARRIVALS["closed"], placed.take(np.array([row]))), together.take(np.array([row])), rtol=1e-6
         )
 
 
@@ -232,8 +236,7 @@ def test_a_smaller_token_budget_computes_prompts_in_more_pieces() -> None:
 
 
 @pytest.mark.parametrize(
-    ("by", "budget"),
-    [("vllm", 8192.0), ("vllm-v0", 30_100.0), ("llamacpp", 512.0), ("sarathi", 512.0)],
+    ("by", "budget"), [("vllm", 8192.0), ("vllm-v0", 30_100.0), ("llamacpp", 512.0), ("sarathi", 512.0)]
 )
 def test_budgets_follow_the_engine(by: str, budget: float) -> None:
     # vLLM V0 without chunking takes the longest sequence; llama.cpp computes 512 tokens at once whatever its batch
@@ -275,9 +278,12 @@ def test_what_no_figure_is_known_for_is_unknown() -> None:
 
 @settings(deadline=None, max_examples=15)
 @given(
-    prompt=st.floats(1, 1e6), output=st.floats(1, 1e5), concurrency=st.floats(1, 1e6), rate=st.floats(1e-6, 1e6),
+    prompt=st.floats(1, 1e6),
+    output=st.floats(1, 1e5),
+    concurrency=st.floats(1, 1e6),
+    rate=st.floats(1e-6, 1e6),
     arrival=st.sampled_from(sorted(ARRIVALS)),
-)  # fmt: skip
+)
 def test_absurd_loads_still_get_numbers(
     prompt: float, output: float, concurrency: float, rate: float, arrival: str
 ) -> None:

@@ -87,10 +87,16 @@ def brute_force(problem: FleetProblem, most: int) -> float:
 def random_problem(seed: int) -> FleetProblem:
     rng = np.random.default_rng(seed)
     options = tuple(
-        Option(f"o{i}", f"d{i}", int(rng.integers(1, 4)), float(rng.uniform(1, 10)), float(rng.uniform(200, 3000)),
-               replicas_per_node=float(rng.integers(1, 3)))
+        Option(
+            f"o{i}",
+            f"d{i}",
+            int(rng.integers(1, 4)),
+            float(rng.uniform(1, 10)),
+            float(rng.uniform(200, 3000)),
+            replicas_per_node=float(rng.integers(1, 3)),
+        )
         for i in range(3)
-    )  # fmt: skip
+    )
     throughput = rng.uniform(0.5, 4.0, (3, 3))
     throughput[rng.random((3, 3)) < 0.2] = np.nan
     throughput[0] = np.nan_to_num(throughput[0], nan=1.0)
@@ -225,8 +231,9 @@ def test_losing_a_node_costs_what_it_must() -> None:
 def test_devices_paid_by_the_node_cost_whole_nodes_and_replicas_share_them() -> None:
     """Three half-node replicas take two nodes; a cheaper option on the same device shares the second node."""
     options = (Option("half", "d", 4, 5.0, nodes=0.5), Option("quarter", "d", 2, 2.5, nodes=0.25))
-    problem = FleetProblem(options, ("c",), np.array([[2.6]]), np.array([[1.0], [0.2]]),
-                           inventory=Inventory(node_usd_per_hour={"d": 10.0}))  # fmt: skip
+    problem = FleetProblem(
+        options, ("c",), np.array([[2.6]]), np.array([[1.0], [0.2]]), inventory=Inventory(node_usd_per_hour={"d": 10.0})
+    )
     plan = fleet_plan(problem)
     assert plan.usd_per_hour == pytest.approx(20.0)
     assert sum(r["usd_per_hour"] for r in plan.rows()) == pytest.approx(20.0)
@@ -269,7 +276,7 @@ def test_several_models_share_one_stock() -> None:
             "no known power",
         ),
     ],
-)  # fmt: skip
+)
 def test_contradictory_input_is_refused(change: dict, words: str) -> None:
     with pytest.raises(InputError, match=words):
         fleet_plan(replace(melange(), **change))

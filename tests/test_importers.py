@@ -89,15 +89,24 @@ class TestChecks:
 
     def test_exact_duplicates_and_close_repeats_become_one_row(self):
         table = gemm_rows(3)
-        twice = rows_of(5, **{name: np.r_[table[name], table[name][[0, 1]]] for name in ("m", "time")},
-                     family="gemm", device=A100, n=4096.0, k=4096.0, weight="bf16", act="bf16")  # fmt: skip
+        twice = rows_of(
+            5,
+            **{name: np.r_[table[name], table[name][[0, 1]]] for name in ("m", "time")},
+            family="gemm",
+            device=A100,
+            n=4096.0,
+            k=4096.0,
+            weight="bf16",
+            act="bf16",
+        )
         time = twice["time"].copy()
         time[4] *= 1.2
         result = check(twice.replace(time=time), hwdb.device)
         assert len(result.rows) == 3
         assert {q.reason: q.count for q in result.quarantined} == {
-            "exact duplicate": 1, "repeat merged into its median": 1,
-        }  # fmt: skip
+            "exact duplicate": 1,
+            "repeat merged into its median": 1,
+        }
         assert result.rows["time"][1] == pytest.approx(1.1 * table["time"][1])
 
     def test_repeats_that_disagree_are_both_set_aside(self):
@@ -145,7 +154,9 @@ class TestChecks:
 
     def test_grouped_query_and_window_lower_the_attention_bound(self):
         shape = {"family": "attention_decode", "batch": 64.0, "context": 65536.0, "heads": 32.0, "head_dim": 128.0}
-        table = rows_of(3, device=A100, kv="bf16", act="bf16", kv_heads=[32, 8, 8], window=[0, 0, 4096], time=1.0, **shape)
+        table = rows_of(
+            3, device=A100, kv="bf16", act="bf16", kv_heads=[32, 8, 8], window=[0, 0, 4096], time=1.0, **shape
+        )
         full, grouped, windowed = bound(table, hwdb.device(A100))
         assert full == pytest.approx(4.0 * grouped)
         assert windowed == pytest.approx(grouped * 4096 / 65536)
@@ -220,9 +231,16 @@ COMMON = {"framework": "VLLM", "version": "0.24.0", "device": "NVIDIA A100", "ke
 
 class TestAiconfigurator:
     def test_gemm_latency_is_milliseconds_and_formats_are_ours(self, tmp_path: Path):
-        parquet(tmp_path / "data/a100_sxm/gemm/vllm/0.24.0/gemm_perf.parquet", **COMMON, op_name="gemm",
-                gemm_dtype=["bfloat16", "int4_wo", "sq"], m=[4096, 4096, 4096], n=4096, k=4096,
-                latency=[0.6, 0.9, 0.4])  # fmt: skip
+        parquet(
+            tmp_path / "data/a100_sxm/gemm/vllm/0.24.0/gemm_perf.parquet",
+            **COMMON,
+            op_name="gemm",
+            gemm_dtype=["bfloat16", "int4_wo", "sq"],
+            m=[4096, 4096, 4096],
+            n=4096,
+            k=4096,
+            latency=[0.6, 0.9, 0.4],
+        )
         table = read_rows("aiconfigurator", tmp_path, look_up=hwdb.device).rows
         np.testing.assert_allclose(table["time"], [0.6e-3, 0.9e-3, 0.4e-3])
         assert list(table["weight"]) == ["bf16", "int4", "int8"]
@@ -233,27 +251,56 @@ class TestAiconfigurator:
         assert table["source"][0].startswith("aiconfigurator-core a100_sxm/gemm/")
 
     def test_message_size_is_elements(self, tmp_path: Path):
-        path = parquet(tmp_path / "a100_sxm/comm/nccl/2.27/nccl_perf.parquet", **COMMON, nccl_dtype=["half", "half"],
-                       op_name=["all_reduce", "alltoall"], num_gpus=8, message_size=1 << 20, latency=0.2)  # fmt: skip
+        path = parquet(
+            tmp_path / "a100_sxm/comm/nccl/2.27/nccl_perf.parquet",
+            **COMMON,
+            nccl_dtype=["half", "half"],
+            op_name=["all_reduce", "alltoall"],
+            num_gpus=8,
+            message_size=1 << 20,
+            latency=0.2,
+        )
         table = read_rows("aiconfigurator", path).rows
         assert list(table["message_bytes"]) == [2.0 * 2**20, 2.0 * 2**20]
         assert list(table["family"]) == ["all_reduce", "all_to_all"]
 
     def test_decode_context_is_isl_plus_step(self, tmp_path: Path):
-        path = parquet(tmp_path / "a100_sxm/attention/vllm/1/generation_attention_perf.parquet", **COMMON,
-                       batch_size=[8, 8], isl=1, num_heads=32, num_key_value_heads=8, head_dim=128, beam_width=1,
-                       attn_dtype="bfloat16", kv_cache_dtype="fp8", step=[1023, 4095],
-                       latency=[0.02, 0.05])  # fmt: skip
+        path = parquet(
+            tmp_path / "a100_sxm/attention/vllm/1/generation_attention_perf.parquet",
+            **COMMON,
+            batch_size=[8, 8],
+            isl=1,
+            num_heads=32,
+            num_key_value_heads=8,
+            head_dim=128,
+            beam_width=1,
+            attn_dtype="bfloat16",
+            kv_cache_dtype="fp8",
+            step=[1023, 4095],
+            latency=[0.02, 0.05],
+        )
         table = read_rows("aiconfigurator", path).rows
         assert list(table["context"]) == [1024.0, 4096.0]
         assert set(table["kv"]) == {"fp8"}
         assert set(table["window"]) == {0.0}
 
     def test_moe_keeps_shards_and_skew(self, tmp_path: Path):
-        path = parquet(tmp_path / "h200_sxm/moe/sglang/1/moe_perf.parquet", **COMMON, moe_dtype="fp8_block",
-                       num_tokens=[64, 64], hidden_size=7168, inter_size=2048, topk=8, num_experts=256,
-                       moe_tp_size=1, moe_ep_size=8, distribution=["balanced", "power_law_1.2"],
-                       latency=[0.1, 0.2], power=[350.0, 400.0], power_limit=700.0)  # fmt: skip
+        path = parquet(
+            tmp_path / "h200_sxm/moe/sglang/1/moe_perf.parquet",
+            **COMMON,
+            moe_dtype="fp8_block",
+            num_tokens=[64, 64],
+            hidden_size=7168,
+            inter_size=2048,
+            topk=8,
+            num_experts=256,
+            moe_tp_size=1,
+            moe_ep_size=8,
+            distribution=["balanced", "power_law_1.2"],
+            latency=[0.1, 0.2],
+            power=[350.0, 400.0],
+            power_limit=700.0,
+        )
         table = read_rows("aiconfigurator", path).rows
         assert list(table["skew"]) == [0.0, 1.2]
         assert list(table["ep"]) == [8.0, 8.0]
@@ -262,10 +309,20 @@ class TestAiconfigurator:
 
     def test_exact_duplicates_and_the_stuck_sample_are_counted(self, tmp_path: Path):
         step = [255, 511, 1023, 1023]
-        path = parquet(tmp_path / "b200_sxm/attention/sglang/1/generation_attention_perf.parquet", **COMMON,
-                       batch_size=32, isl=1, num_heads=4, num_key_value_heads=1, head_dim=256, beam_width=1,
-                       attn_dtype="bfloat16", kv_cache_dtype="bfloat16", step=step,
-                       latency=[0.010418, 0.038325, 0.010970, 0.010970])  # fmt: skip
+        path = parquet(
+            tmp_path / "b200_sxm/attention/sglang/1/generation_attention_perf.parquet",
+            **COMMON,
+            batch_size=32,
+            isl=1,
+            num_heads=4,
+            num_key_value_heads=1,
+            head_dim=256,
+            beam_width=1,
+            attn_dtype="bfloat16",
+            kv_cache_dtype="bfloat16",
+            step=step,
+            latency=[0.010418, 0.038325, 0.010970, 0.010970],
+        )
         result = read_rows("aiconfigurator", path)
         found = {q.reason: q.count for q in result.quarantined}
         assert found == {"exact duplicate": 1, "over 2.5 times both neighbours on its curve": 1}
@@ -273,15 +330,29 @@ class TestAiconfigurator:
 
     def test_a_tree_of_several_systems_asks_which(self, tmp_path: Path):
         for system in ("a100_sxm", "h100_sxm"):
-            parquet(tmp_path / f"{system}/gemm/vllm/1/gemm_perf.parquet", **COMMON, gemm_dtype="bfloat16",
-                    m=[1024], n=4096, k=4096, latency=0.2)  # fmt: skip
+            parquet(
+                tmp_path / f"{system}/gemm/vllm/1/gemm_perf.parquet",
+                **COMMON,
+                gemm_dtype="bfloat16",
+                m=[1024],
+                n=4096,
+                k=4096,
+                latency=0.2,
+            )
         with pytest.raises(InputError, match=r"2 systems \(a100-sxm-80gb, h100-sxm\); say which"):
             read_rows("aiconfigurator", tmp_path)
         assert set(read_rows("aiconfigurator", tmp_path, device="h100-sxm").rows["device"]) == {"h100-sxm"}
 
     def test_unknown_quantisation_layout_and_folder_are_named(self, tmp_path: Path):
-        path = parquet(tmp_path / "a100_sxm/gemm/vllm/1/gemm_perf.parquet", **COMMON, gemm_dtype=["fp3"], m=1, n=1, k=1,
-                       latency=0.005)  # fmt: skip
+        path = parquet(
+            tmp_path / "a100_sxm/gemm/vllm/1/gemm_perf.parquet",
+            **COMMON,
+            gemm_dtype=["fp3"],
+            m=1,
+            n=1,
+            k=1,
+            latency=0.005,
+        )
         with pytest.raises(InputError, match="gemm without a known weight format"):
             read_rows("aiconfigurator", path)
         parquet(path, **COMMON, gemm_dtype=["fp8"], m=1, n=1, latency=1.0)
@@ -305,12 +376,29 @@ def csv_file(path: Path, **columns: object) -> Path:
 
 class TestVidur:
     def test_mlp_sites_are_sharded_by_tensor_parallel_width(self, tmp_path: Path):
-        time = {f"time_stats.{layer}.median": ms for layer, ms in
-                {"attn_pre_proj": 0.5, "attn_post_proj": 0.2, "mlp_up_proj": 0.9, "mlp_down_proj": 0.45,
-                 "mlp_act": 0.05, "input_layernorm": 0.02}.items()}  # fmt: skip
-        path = csv_file(tmp_path / "mlp.csv", n_head=[32, 32], n_kv_head=8, n_embd=4096, n_expanded_embd=14336,
-                        vocab_size=128256, use_gated_mlp=True, num_tokens=[512, 1024], num_tensor_parallel_workers=2,
-                        **time)  # fmt: skip
+        time = {
+            f"time_stats.{layer}.median": ms
+            for layer, ms in {
+                "attn_pre_proj": 0.5,
+                "attn_post_proj": 0.2,
+                "mlp_up_proj": 0.9,
+                "mlp_down_proj": 0.45,
+                "mlp_act": 0.05,
+                "input_layernorm": 0.02,
+            }.items()
+        }
+        path = csv_file(
+            tmp_path / "mlp.csv",
+            n_head=[32, 32],
+            n_kv_head=8,
+            n_embd=4096,
+            n_expanded_embd=14336,
+            vocab_size=128256,
+            use_gated_mlp=True,
+            num_tokens=[512, 1024],
+            num_tensor_parallel_workers=2,
+            **time,
+        )
         table = read_rows("vidur", path, device=A100, look_up=hwdb.device).rows
         gemm = table.family("gemm")
         sites = {(n, k) for n, k in zip(gemm["n"], gemm["k"], strict=True)}
@@ -321,11 +409,19 @@ class TestVidur:
         assert act["moved_bytes"][0] == 6.0 * 512 * 7168
 
     def test_attention_phases_and_the_new_token(self, tmp_path: Path):
-        path = csv_file(tmp_path / "attention.csv", **{"time_stats.attn_prefill.median": [0.4, 0.0],
-                        "time_stats.attn_decode.median": [0.0, 0.1]}, n_embd=8192, n_q_head=64, n_kv_head=8,
-                        num_tensor_parallel_workers=4, batch_size=[1, 16], prefill_chunk_size=[512, 0],
-                        kv_cache_size=[1024, 1023], is_prefill=[True, False],
-                        attention_backend="AttentionBackend.FLASHINFER")  # fmt: skip
+        path = csv_file(
+            tmp_path / "attention.csv",
+            **{"time_stats.attn_prefill.median": [0.4, 0.0], "time_stats.attn_decode.median": [0.0, 0.1]},
+            n_embd=8192,
+            n_q_head=64,
+            n_kv_head=8,
+            num_tensor_parallel_workers=4,
+            batch_size=[1, 16],
+            prefill_chunk_size=[512, 0],
+            kv_cache_size=[1024, 1023],
+            is_prefill=[True, False],
+            attention_backend="AttentionBackend.FLASHINFER",
+        )
         table = read_rows("vidur", path, device=A100, look_up=hwdb.device).rows
         assert list(table["family"]) == ["attention_prefill", "attention_decode"]
         assert list(table["context"]) == [1024.0, 1024.0]
@@ -336,9 +432,16 @@ class TestVidur:
 
     @pytest.mark.parametrize(("collective", "family"), [("all_reduce", "all_reduce"), ("send_recv", "p2p")])
     def test_network_sizes_are_bytes_and_nodes_are_kept_apart(self, tmp_path: Path, collective: str, family: str):
-        path = csv_file(tmp_path / f"{collective}.csv", **{f"time_stats.{collective}.median": [0.1, 0.3]}, rank=0,
-                        num_workers=2, size=1 << 20, collective=collective, devices_per_node=[2, 1],
-                        max_devices_per_node=8)  # fmt: skip
+        path = csv_file(
+            tmp_path / f"{collective}.csv",
+            **{f"time_stats.{collective}.median": [0.1, 0.3]},
+            rank=0,
+            num_workers=2,
+            size=1 << 20,
+            collective=collective,
+            devices_per_node=[2, 1],
+            max_devices_per_node=8,
+        )
         table = read_rows("vidur", path, device=A100, look_up=hwdb.device).rows
         assert list(table["kernel"]) == ["1 node", "2 nodes"]
         assert set(table["message_bytes"]) == {2.0**20}
@@ -420,10 +523,25 @@ class TestNccl:
 
 
 def llama_test(**changes: object) -> dict[str, object]:
-    return {"build_commit": "8cf427ff", "cpu_info": "EPYC", "gpu_info": "", "backends": "CPU", "n_threads": 8,
-            "model_type": "llama 8B Q4_K - Medium", "model_size": 4_900_000_000, "model_n_params": 8_030_000_000,
-            "type_k": "f16", "type_v": "f16", "n_gpu_layers": 0, "n_prompt": 0, "n_gen": 128, "n_depth": 0,
-            "avg_ns": 12_800_000_000, "stddev_ns": 1, **changes}  # fmt: skip
+    return {
+        "build_commit": "8cf427ff",
+        "cpu_info": "EPYC",
+        "gpu_info": "",
+        "backends": "CPU",
+        "n_threads": 8,
+        "model_type": "llama 8B Q4_K - Medium",
+        "model_size": 4_900_000_000,
+        "model_n_params": 8_030_000_000,
+        "type_k": "f16",
+        "type_v": "f16",
+        "n_gpu_layers": 0,
+        "n_prompt": 0,
+        "n_gen": 128,
+        "n_depth": 0,
+        "avg_ns": 12_800_000_000,
+        "stddev_ns": 1,
+        **changes,
+    }
 
 
 class TestLlamaBench:

@@ -38,6 +38,7 @@ def test_decode_waits_for_the_host_as_measured(device: str, context: float, seqs
     """accelmark, vllm-ascend 0.18: Llama-3-8B; weights and KV alone take 11 to 13 ms."""
     load = Workload(np.array([context]), np.array([256.0]), arrival="closed", concurrency=seqs)
     placed = deployments([hwdb.device(device)])
-    found = estimate(model("meta-llama/Llama-3.1-8B-Instruct"), load, placed, engine=engine("vllm", "0.18"),
-                     costs=default("vllm"))  # fmt: skip
+    found = estimate(
+        model("meta-llama/Llama-3.1-8B-Instruct"), load, placed, engine=engine("vllm", "0.18"), costs=default("vllm")
+    )
     assert float(found.tpot[0, 0]) * 1e3 == pytest.approx(published_ms, rel=0.25)

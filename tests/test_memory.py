@@ -32,9 +32,15 @@ def laid(spec: ModelSpec | str, device: str = "h100-sxm", **columns: object) -> 
 
 
 def room(
-    spec: ModelSpec | str, device: str = "h100-sxm", *, chosen: Engine = VLLM, fraction: float = 0.9,
-    tokens: float = 8192.0, context: float = 1000.0, **columns: object,
-) -> Memory:  # fmt: skip
+    spec: ModelSpec | str,
+    device: str = "h100-sxm",
+    *,
+    chosen: Engine = VLLM,
+    fraction: float = 0.9,
+    tokens: float = 8192.0,
+    context: float = 1000.0,
+    **columns: object,
+) -> Memory:
     placed = deployments([hwdb.device(device)], **columns)
     rows = hardware_of(placed.devices, placed.device)
     wide = np.ones(len(placed))

@@ -21,10 +21,16 @@ def facts(name: str) -> dict[str, Any]:
 # ---------------------------------------------------------------- configurations
 
 LLAMA = {
-    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,
-    "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256,
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
     "max_position_embeddings": 131072,
-}  # fmt: skip
+}
 
 
 def write(folder: Path, config: object) -> Path:
@@ -57,8 +63,11 @@ def test_catalogue_facts_read_the_same_nested_under_text_config(name: str) -> No
 def test_reader_is_found_by_architecture_or_text_model() -> None:
     other = {**LLAMA, "model_type": "my_llama"}
     assert read_config(other).layers == 32
-    wrapped = {"model_type": "mistral3", "architectures": ["Mistral3ForConditionalGeneration"],
-               "text_config": {**LLAMA, "model_type": "mistral"}}  # fmt: skip
+    wrapped = {
+        "model_type": "mistral3",
+        "architectures": ["Mistral3ForConditionalGeneration"],
+        "text_config": {**LLAMA, "model_type": "mistral"},
+    }
     assert read_config(wrapped).layers == 32
 
 
@@ -127,8 +136,23 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
 
 
 BAD_VALUES: tuple[Any, ...] = (
-    None, -1, 0, math.nan, math.inf, "x", "", [], {}, True, False, 10**400, 1.5, [1, 2], ["x"], {"a": 1},
-)  # fmt: skip
+    None,
+    -1,
+    0,
+    math.nan,
+    math.inf,
+    "x",
+    "",
+    [],
+    {},
+    True,
+    False,
+    10**400,
+    1.5,
+    [1, 2],
+    ["x"],
+    {"a": 1},
+)
 ONE_PER_TYPE = sorted({facts(n)["config"]["model_type"]: n for n in base_names()}.values())
 
 
@@ -173,8 +197,14 @@ def test_facts_of_one_family_are_checked(name: str, change: dict[str, Any], mess
 def test_layers_found_by_architecture_search() -> None:
     layer = {"attention": {"n_heads_in_group": 8, "no_op": False}, "ffn": {"ffn_mult": 5.25, "no_op": False}}
     skipped = {"attention": {"no_op": True, "n_heads_in_group": None}, "ffn": {"ffn_mult": 2.625}}
-    config = {"model_type": "nemotron-nas", "hidden_size": 8192, "num_attention_heads": 64, "num_hidden_layers": 80,
-              "vocab_size": 128256, "block_configs": [layer] * 49 + [skipped] * 31}  # fmt: skip
+    config = {
+        "model_type": "nemotron-nas",
+        "hidden_size": 8192,
+        "num_attention_heads": 64,
+        "num_hidden_layers": 80,
+        "vocab_size": 128256,
+        "block_configs": [layer] * 49 + [skipped] * 31,
+    }
     spec = read_config(config)
     assert [(b.count, b.mixer and b.mixer.kv_heads, b.mlp and b.mlp.intermediate) for b in spec.blocks] == [
         (49, 8, 28672),  # Llama-3.1-70B's own layer
@@ -189,28 +219,79 @@ def test_layers_found_by_architecture_search() -> None:
 QUANTISATION = [
     ({"quant_method": "fp8", "weight_block_size": [128, 128]}, "fp8_block", {}),
     ({"quant_method": "fp8", "activation_scheme": "static"}, "fp8", {}),
-    ({"quant_method": "fbgemm_fp8", "modules_to_not_convert": [f"model.layers.{i}.self_attn.{p}_proj" for i in range(32)
-                                                               for p in "qkvo"]}, "fp8", {"attention": "bf16"}),
+    (
+        {
+            "quant_method": "fbgemm_fp8",
+            "modules_to_not_convert": [f"model.layers.{i}.self_attn.{p}_proj" for i in range(32) for p in "qkvo"],
+        },
+        "fp8",
+        {"attention": "bf16"},
+    ),
     ({"quant_method": "awq", "bits": 4, "group_size": 128}, "int4", {}),
     ({"quant_method": "awq", "w_bit": 4, "q_group_size": 32}, "int4_g32", {}),
     ({"quant_method": "gptq", "bits": 8, "group_size": -1}, "w8a16", {}),
     ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "w8a16", {}),
     ({"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn"]}, "mxfp4", {"attention": "bf16"}),
-    ({"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "int"},
-      "input_activations": {"num_bits": 8}}}}, "int8", {}),
-    ({"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 4, "type": "int",
-      "group_size": 128}, "input_activations": None}}}, "int4", {}),
-    ({"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "float",
-      "strategy": "block"}}}}, "fp8_block", {}),
-    ({"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 4, "type": "int"},
-      "input_activations": {"num_bits": 8}}}, "ignore": ["re:.*self_attn.*"]}, "w4a8", {"attention": "bf16"}),
-    ({"quant_method": "modelopt", "quant_algo": "NVFP4", "exclude_modules":
-      [f"model.layers.{i}.self_attn*" for i in range(32)]}, "fp4", {"attention": "bf16"}),
-    ({"quant_method": "modelopt", "quant_algo": "NVFP4", "exclude_modules":
-      [f"model.layers.{i}.self_attn.q_proj" for i in range(32)]}, "fp4", {"attention": "bf16", "o": "fp4"}),
+    (
+        {
+            "quant_method": "compressed-tensors",
+            "config_groups": {
+                "group_0": {"weights": {"num_bits": 8, "type": "int"}, "input_activations": {"num_bits": 8}}
+            },
+        },
+        "int8",
+        {},
+    ),
+    (
+        {
+            "quant_method": "compressed-tensors",
+            "config_groups": {
+                "group_0": {"weights": {"num_bits": 4, "type": "int", "group_size": 128}, "input_activations": None}
+            },
+        },
+        "int4",
+        {},
+    ),
+    (
+        {
+            "quant_method": "compressed-tensors",
+            "config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "float", "strategy": "block"}}},
+        },
+        "fp8_block",
+        {},
+    ),
+    (
+        {
+            "quant_method": "compressed-tensors",
+            "config_groups": {
+                "group_0": {"weights": {"num_bits": 4, "type": "int"}, "input_activations": {"num_bits": 8}}
+            },
+            "ignore": ["re:.*self_attn.*"],
+        },
+        "w4a8",
+        {"attention": "bf16"},
+    ),
+    (
+        {
+            "quant_method": "modelopt",
+            "quant_algo": "NVFP4",
+            "exclude_modules": [f"model.layers.{i}.self_attn*" for i in range(32)],
+        },
+        "fp4",
+        {"attention": "bf16"},
+    ),
+    (
+        {
+            "quant_method": "modelopt",
+            "quant_algo": "NVFP4",
+            "exclude_modules": [f"model.layers.{i}.self_attn.q_proj" for i in range(32)],
+        },
+        "fp4",
+        {"attention": "bf16", "o": "fp4"},
+    ),
     ({"quant_method": "modelopt", "quant_algo": "FP8", "exclude_modules": ["model.layers.0*"]}, "fp8", {}),
     ({"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "fp8_e4m3"}}}, "fp8", {}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("section", "default", "others"), QUANTISATION)

@@ -246,7 +246,7 @@ def test_a_cpu_of_the_database_stands_behind_a_device() -> None:
         ({"host_weights": 0.5, "host": Host(bandwidth=1e9, where="compute")}, "give host_tflops in a scenario, or"),
         ({"host_weights": 0.5, "device": hwdb.device("b300-sxm")}, "b300-sxm: the rate .* give host_link_gbs"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_is_named(columns: dict[str, object], says: str) -> None:
     with pytest.raises(InputError, match=says):
         shard(model(LLAMA), one(**columns))  # type: ignore[arg-type]
@@ -270,8 +270,9 @@ def test_impossible_hosts_are_named(wrong: dict[str, object], says: str) -> None
 # ----------------------------------------------------------------------------------------------------- as published
 
 
-def measured(name: str, device: str, lengths: tuple[int, int], *, batch: int = 1, runs: Engine | str = "vllm",
-             **columns: object) -> Estimates:  # fmt: skip
+def measured(
+    name: str, device: str, lengths: tuple[int, int], *, batch: int = 1, runs: Engine | str = "vllm", **columns: object
+) -> Estimates:
     work = Workload.from_lengths(*lengths, arrival="static", concurrency=batch)
     return estimate(model(name), work, one(hwdb.device(device), **columns), engine=runs)  # type: ignore[arg-type]
 
@@ -298,9 +299,14 @@ def test_llama_cpp_streams_experts_for_prompts(micro_batch: int, rate: float) ->
     # gpt-oss-120b on an RTX 3090 with --n-cpu-moe 26 of 36: prompt tokens a second by micro-batch (-ub), as listed at
     # ai-maestro.online/drastically-improve-prompt-processing-speed-for-n-cpu-moe-partially-offloaded-models-8
     found = measured(
-        "gpt-oss-120b", "rtx-3090", (micro_batch, 64), runs=engine("llamacpp").changed(micro_batch=float(micro_batch)),
-        host_experts=26 / 36, host=Host(bandwidth=60e9, flops=1.5e12, where="compute"), max_num_batched_tokens=micro_batch,
-    )  # fmt: skip
+        "gpt-oss-120b",
+        "rtx-3090",
+        (micro_batch, 64),
+        runs=engine("llamacpp").changed(micro_batch=float(micro_batch)),
+        host_experts=26 / 36,
+        host=Host(bandwidth=60e9, flops=1.5e12, where="compute"),
+        max_num_batched_tokens=micro_batch,
+    )
     assert float(found.prefill_rate[0]) == pytest.approx(rate, rel=0.4)
     assert float(1.0 / found.tpot[0, 0]) == pytest.approx(32.0, rel=0.25)  # 30 to 33 tokens/s of answer
 
@@ -309,7 +315,14 @@ def test_a_host_that_computes_experts_runs_a_671b_model_beside_one_card() -> Non
     # KTransformers, doc/en/DeepseekR1_V3_tutorial.md: DeepSeek-V3 Q4_K_M, 8.73 tokens/s with one Xeon Gold 6454S (eight
     # channels of DDR5-4800, 307 GB/s) and a 4090D, 12.2 with two of them across NUMA nodes
     host = Host(bandwidth=0.6 * 307e9, flops=20e12, where="compute")
-    found = measured("deepseek-v3", "rtx-4090d", (500, 64), runs="llamacpp", host_experts=1.0, host=host,
-                     weight=FORMAT_CODE["q4_k_m"])  # fmt: skip
+    found = measured(
+        "deepseek-v3",
+        "rtx-4090d",
+        (500, 64),
+        runs="llamacpp",
+        host_experts=1.0,
+        host=host,
+        weight=FORMAT_CODE["q4_k_m"],
+    )
     assert found.fits[0]
     assert 0.7 < float(1.0 / found.tpot[0, 0]) / 8.73 < 1.6

@@ -248,8 +248,11 @@ def test_wide_expert_parallelism_is_looked_up_as_what_one_rank_does() -> None:
     asked = {}
     for ep in (8, 32):
         sharding = shard(spec, deployments([hwdb.device("h100-sxm")], tp=1, dp=ep, ep=ep))
-        (asked[ep],) = (d for d in operators(sharding, Step(decode_seqs=np.full(1, 4096.0), decode_context=1000.0))
-                        if d.family == "grouped_gemm")  # fmt: skip
+        (asked[ep],) = (
+            d
+            for d in operators(sharding, Step(decode_seqs=np.full(1, 4096.0), decode_context=1000.0))
+            if d.family == "grouped_gemm"
+        )
     narrow, wide = ({k: float(np.ravel(v)[0]) for k, v in asked[ep].shape.items()} for ep in (8, 32))
     assert (narrow["experts"], narrow["top_k"], narrow["ep"]) == (256.0, 8.0, 8.0)
     assert (wide["experts"], wide["ep"]) == (8.0, 1.0)
@@ -397,9 +400,11 @@ def test_rows_do_not_see_one_another() -> None:
         "kv": rng.choice([-1, FORMAT_CODE["fp8"]], rows),
     }
     step_columns = {
-        "prefill_tokens": rng.choice([0.0, 128.0, 4000.0], rows), "prefill_context": rng.uniform(0, 1000, rows),
-        "decode_seqs": rng.choice([0.0, 1.0, 64.0], rows), "decode_context": rng.uniform(1, 5000, rows),
-    }  # fmt: skip
+        "prefill_tokens": rng.choice([0.0, 128.0, 4000.0], rows),
+        "prefill_context": rng.uniform(0, 1000, rows),
+        "decode_seqs": rng.choice([0.0, 1.0, 64.0], rows),
+        "decode_context": rng.uniform(1, 5000, rows),
+    }
     together = list(operators(laid(DEEPSEEK, **columns), Step(**step_columns)))
     for row in range(rows):
         alone = list(

@@ -64,9 +64,15 @@ def made(times: list[float]) -> StepCost:
     one = np.ones(1)
     bound = np.stack([compute, memory, linked + host, launch + late])
     return StepCost(
-        bound.sum(axis=0), bound, np.zeros(1, np.int8), 0.1 * one, 10 * one, np.stack([linked, late]), 0 * one,
+        bound.sum(axis=0),
+        bound,
+        np.zeros(1, np.int8),
+        0.1 * one,
+        10 * one,
+        np.stack([linked, late]),
+        0 * one,
         np.ones(1, np.int8),
-    )  # fmt: skip
+    )
 
 
 def value(array: NDArray) -> float:
@@ -163,7 +169,9 @@ def test_nano_batches_gain_as_their_ablation_says() -> None:
     assert 1.03 < gain(ready, "nano_batch", prompts) < 1.2
     assert 1.1 < gain(ready, "nano_batch", mixed) < 1.3
     assert gain(ready, "nano_batch", mixed) > gain(ready, "nano_batch", prompts)
-    whole, half = (value(step_cost(ready.sharding, ready.hardware, ready.costs, s).time) for s in (mixed, mixed.part(2)))
+    whole, half = (
+        value(step_cost(ready.sharding, ready.hardware, ready.costs, s).time) for s in (mixed, mixed.part(2))
+    )
     assert 1.0 < 2 * half / whole < 1.16
     assert gain(ready, "nano_batch", Step(0.0, 0.0, 1.0, 8.0, 1024.0)) == 1.0  # bound by weights: nothing to gain
 

@@ -20,30 +20,46 @@ from search.report.page import Chip, Fact, Goal, Page, Section, Table, render
 ROWS = [{"name": "a<b>", "tpot_ms": 12.5, "fits": True}, {"name": "second", "tpot_ms": float("nan"), "fits": False}]
 FIGURES = {
     "front": charts.scatter(
-        {"h100": ([1.0, 2.0], [30.0, 20.0], ["one", "</script>"])}, ([1, 2], [30, 20]), (1.0, 30.0),
-        title="Front", x="cost", y="TPOT",
+        {"h100": ([1.0, 2.0], [30.0, 20.0], ["one", "</script>"])},
+        ([1, 2], [30, 20]),
+        (1.0, 30.0),
+        title="Front",
+        x="cost",
+        y="TPOT",
     ),
     "time": charts.stacked(["decode"], {"gemm": [60.0], "attention": [40.0]}, title="Time", x="%", limit=80.0),
     "cost": charts.ranged_bars(["h100"], [1.0], [0.5], [2.0], title="Cost", x="$", chosen="h100"),
     "whatif": charts.tornado(["rate", "price"], [20.0, float("nan")], title="What if", x="%"),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
 def page() -> str:
     """A page with one of everything."""
     section = Section(
-        id="all", title="All & everything", lead="A lead.", charts=list(FIGURES), command="perfmodel report x.toml",
-        goals=[Goal("TTFT", 50, 77, "312 ms", "96 %", "good", (40, 20))], terms=[("version", "0.1.0")], notes=["note"],
+        id="all",
+        title="All & everything",
+        lead="A lead.",
+        charts=list(FIGURES),
+        command="perfmodel report x.toml",
+        goals=[Goal("TTFT", 50, 77, "312 ms", "96 %", "good", (40, 20))],
+        terms=[("version", "0.1.0")],
+        notes=["note"],
         tables=[Table(ROWS, ["name", "tpot_ms", "fits"], sortable=True, chosen=("name", "a<b>"), id="candidates")],
-    )  # fmt: skip
+    )
     return render(
         Page(
-            title="Test", question="What?", headline="Rent <8> H100.", feasible=True, version="0.1.0",
-            chips=[Chip("fine", "good")], facts=[Fact("Cost", "$1", "an hour", "a note")], sections=[section],
+            title="Test",
+            question="What?",
+            headline="Rent <8> H100.",
+            feasible=True,
+            version="0.1.0",
+            chips=[Chip("fine", "good")],
+            facts=[Fact("Cost", "$1", "an hour", "a note")],
+            sections=[section],
             charts=FIGURES,
         )
-    )  # fmt: skip
+    )
 
 
 class Outline(html.parser.HTMLParser):

@@ -18,10 +18,26 @@ def vidur_row(**more: object) -> pd.DataFrame:
     """A table of one scenario with the sums that the trace gives."""
     count = 40
     inputs, outputs = (v[:count].sum() for v in peers_vidur.lengths(TRACE, 800))
-    row = {"id": "low", "model": "meta-llama/Meta-Llama-3-8B", "device": "a100", "tp": 1, "pp": 1, "replicas": 1,
-           "scheduler": "sarathi", "chunk": 512.0, "batch_cap": 128, "qps": 1.0, "n_req": count, "max_num_batched_tokens": 800,
-           "prefill_tokens": inputs, "decode_tokens": outputs, "cpu_sim": 1.0, "cpu_init": 2.0, "out_tok_per_s": 60.0,
-           **dict.fromkeys(peers_vidur.METRICS, 0.02)}  # fmt: skip
+    row = {
+        "id": "low",
+        "model": "meta-llama/Meta-Llama-3-8B",
+        "device": "a100",
+        "tp": 1,
+        "pp": 1,
+        "replicas": 1,
+        "scheduler": "sarathi",
+        "chunk": 512.0,
+        "batch_cap": 128,
+        "qps": 1.0,
+        "n_req": count,
+        "max_num_batched_tokens": 800,
+        "prefill_tokens": inputs,
+        "decode_tokens": outputs,
+        "cpu_sim": 1.0,
+        "cpu_init": 2.0,
+        "out_tok_per_s": 60.0,
+        **dict.fromkeys(peers_vidur.METRICS, 0.02),
+    }
     return pd.DataFrame([row | more])
 
 
@@ -71,15 +87,38 @@ def test_a_peer_that_answers_alike_in_shape_keeps_the_ranks() -> None:
     assert peers_common.compared(ours, -ours)["ours / theirs"] == "-"
 
 
-GRID = pd.DataFrame({"hardware": "A100-80GB", "model": "meta-llama/Llama-3.1-8B", "tp": 1, "batch": [1, 16], "isl": 128,
-                     "osl": 128, "ttft_ms": [8.0, 100.0], "tpot_ms": [7.0, 8.0]})  # fmt: skip
+GRID = pd.DataFrame(
+    {
+        "hardware": "A100-80GB",
+        "model": "meta-llama/Llama-3.1-8B",
+        "tp": 1,
+        "batch": [1, 16],
+        "isl": 128,
+        "osl": 128,
+        "ttft_ms": [8.0, 100.0],
+        "tpot_ms": [7.0, 8.0],
+    }
+)
 
 
 def test_batches_that_were_measured_score_both() -> None:
     found = peers.answered(peers.batches(GRID))
-    cases = pd.DataFrame({"case_id": ["a", "b"], "model": "meta-llama/Meta-Llama-3-8B", "device": "a100-sxm-80gb",
-                          "tp": "1", "batch": ["1", "16"], "isl": "128", "osl": "128", "mode": "static",
-                          "split": "test", "trust": "A", "weight_dtype": "bf16", "engine": "vllm"})  # fmt: skip
+    cases = pd.DataFrame(
+        {
+            "case_id": ["a", "b"],
+            "model": "meta-llama/Meta-Llama-3-8B",
+            "device": "a100-sxm-80gb",
+            "tp": "1",
+            "batch": ["1", "16"],
+            "isl": "128",
+            "osl": "128",
+            "mode": "static",
+            "split": "test",
+            "trust": "A",
+            "weight_dtype": "bf16",
+            "engine": "vllm",
+        }
+    )
     truth = pd.DataFrame({"case_id": ["a", "b"], "metric": "e2e_ms", "value": [8 + 127 * 7.0, 2 * (100 + 127 * 8.0)]})
     lines = peers.measured(found, cases, truth)
     assert lines["peer"]["runs"] == 2

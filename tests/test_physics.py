@@ -39,17 +39,33 @@ DEVICES = ("h100-sxm", "mi300x", "epyc-9654")
 NOISE = 0.1
 
 MODEL = {
-    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,
-    "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256,
-    "max_position_embeddings": 131072, "hidden_act": "silu", "rms_norm_eps": 1e-5, "tie_word_embeddings": False,
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "max_position_embeddings": 131072,
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": False,
     "torch_dtype": "bfloat16",
-}  # fmt: skip
+}
 
 
 def run(
-    model: ModelSpec | str, device: Device | str = "h100-sxm", *, costs: CostModel | None = None,
-    arrival: str = "static", isl: float = 1024, osl: float = 128, at: float = 1.0, **columns: object,
-) -> Estimates:  # fmt: skip
+    model: ModelSpec | str,
+    device: Device | str = "h100-sxm",
+    *,
+    costs: CostModel | None = None,
+    arrival: str = "static",
+    isl: float = 1024,
+    osl: float = 128,
+    at: float = 1.0,
+    **columns: object,
+) -> Estimates:
     spec = pm.model(model) if isinstance(model, str) else model
     machine = hwdb.device(device) if isinstance(device, str) else device
     workload = pm.Workload.from_lengths(isl, osl, concurrency=at, arrival=arrival)  # type: ignore[arg-type]
@@ -120,9 +136,12 @@ def test_a_mixture_touches_more_experts_as_the_batch_grows() -> None:
     mlp = block.mlp
     assert mlp is not None
     one_expert = mlp.expert_parameters(spec.hidden) * 2.0
-    moved = np.array([
-        one(family(spec, Step(decode_seqs=b, decode_context=512.0), "grouped_gemm").moved) for b in 4.0 ** np.arange(7)
-    ])  # fmt: skip
+    moved = np.array(
+        [
+            one(family(spec, Step(decode_seqs=b, decode_context=512.0), "grouped_gemm").moved)
+            for b in 4.0 ** np.arange(7)
+        ]
+    )
     assert np.all(np.diff(moved) > 0)
     assert moved[0] == pytest.approx(mlp.top_k * one_expert, rel=0.02)
     assert mlp.experts * one_expert < moved[-1] < 1.5 * mlp.experts * one_expert  # activations come on top
@@ -151,8 +170,10 @@ def test_grouped_queries_shrink_the_cache_that_is_read() -> None:
 
 @both
 def test_grouped_queries_shorten_decoding(costs: CostModel) -> None:
-    step = {n: one(run(read_config({**MODEL, "num_key_value_heads": n}), costs=costs, isl=16384, at=8).step)
-            for n in (32, 8)}  # fmt: skip
+    step = {
+        n: one(run(read_config({**MODEL, "num_key_value_heads": n}), costs=costs, isl=16384, at=8).step)
+        for n in (32, 8)
+    }
     assert step[32] > 1.5 * step[8]
 
 
@@ -301,9 +322,14 @@ def gemm_time(m: np.ndarray, n: np.ndarray | float, k: np.ndarray | float, frame
     m, n, k = (np.asarray(v, float) for v in np.broadcast_arrays(m, n, k))
     form, act = FORMAT_CODE["bf16"], COMPUTE_CODE["bf16"]
     demand = Demand(
-        "gemm", "gemm", 2.0 * m * n * k, 2.0 * (m * k + n * k + m * n), np.ones(m.shape), act,
+        "gemm",
+        "gemm",
+        2.0 * m * n * k,
+        2.0 * (m * k + n * k + m * n),
+        np.ones(m.shape),
+        act,
         shape={"m": m, "n": n, "k": k, "weight": np.full(m.shape, form), "act": np.full(m.shape, act)},
-    )  # fmt: skip
+    )
     here = hardware_of([hwdb.device("h100-sxm")], np.zeros(len(m), dtype=int))
     return np.asarray(Profiled(framework).cost(demand, here).time)
 

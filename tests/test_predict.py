@@ -77,10 +77,18 @@ def test_plain_packed_and_frames_give_the_same(tmp_path: Path) -> None:
 
 def test_a_frame_keeps_its_types_and_its_index() -> None:
     cases = pd.DataFrame(
-        {"model": [LLAMA] * 2, "device": ["h100-sxm"] * 2, "isl": [100, 200], "osl": [10.0, 20.0],
-         "engine": ["vllm", None], "tp": [1.0, np.nan], "weight": [0.5, np.nan], "checked": [True, False]},
+        {
+            "model": [LLAMA] * 2,
+            "device": ["h100-sxm"] * 2,
+            "isl": [100, 200],
+            "osl": [10.0, 20.0],
+            "engine": ["vllm", None],
+            "tp": [1.0, np.nan],
+            "weight": [0.5, np.nan],
+            "checked": [True, False],
+        },
         index=[7, 3],
-    )  # fmt: skip
+    )
     before = cases.copy()
     found = predict(cases)
     pd.testing.assert_frame_equal(cases, before)
@@ -195,12 +203,24 @@ def test_a_group_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     "cells",
     [
-        {"concurrency": 1e9}, {"concurrency": 0.25}, {"request_rate_rps": 1e9}, {"request_rate_rps": 1e-9}, {"isl": 1e7, "osl": 1e7},
-        {"isl": 0, "osl": 0}, {"tp": 1_000_000}, {"n_devices": 1e9}, {"batch": 1e7}, {"n_requests": 1e12},
-        {"prefix_hit": 1}, {"ep": 4096}, {"pp": 500}, {"dp_attention": 999}, {"prefill_workers": 1e6},
+        {"concurrency": 1e9},
+        {"concurrency": 0.25},
+        {"request_rate_rps": 1e9},
+        {"request_rate_rps": 1e-9},
+        {"isl": 1e7, "osl": 1e7},
+        {"isl": 0, "osl": 0},
+        {"tp": 1_000_000},
+        {"n_devices": 1e9},
+        {"batch": 1e7},
+        {"n_requests": 1e12},
+        {"prefix_hit": 1},
+        {"ep": 4096},
+        {"pp": 500},
+        {"dp_attention": 999},
+        {"prefill_workers": 1e6},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_absurd_numbers_get_an_answer(cells: dict[str, object]) -> None:
     found = only(**cells)
     assert found["error"] == ""
@@ -222,10 +242,19 @@ def test_answers_are_those_of_the_estimator() -> None:
 
 def test_more_ranks_than_slices_of_an_expert_hold_whole_experts() -> None:
     def found(**cells: object) -> float:
-        return float(only(
-            model="deepseek-ai/DeepSeek-R1", device="gb200", engine="sglang", concurrency=512, prefill_workers=2,
-            prefill_tp=4, decode_workers=1, decode_tp=1, **cells,
-        )["tpot_ms"])  # fmt: skip
+        return float(
+            only(
+                model="deepseek-ai/DeepSeek-R1",
+                device="gb200",
+                engine="sglang",
+                concurrency=512,
+                prefill_workers=2,
+                prefill_tp=4,
+                decode_workers=1,
+                decode_tp=1,
+                **cells,
+            )["tpot_ms"]
+        )
 
     # experts of 2048 channels: 16 slices of 128
     assert found(decode_dp=32) == found(decode_dp=32, decode_ep=32)
@@ -240,9 +269,15 @@ def test_pools_are_asked_five_times_a_client_where_nothing_is_said() -> None:
 
 def test_pools_keep_the_cache_that_checkpoints_bring() -> None:
     pools = {
-        "model": BIG, "concurrency": 64, "weight_dtype": "fp8", "prefill_workers": 2, "prefill_tp": 2,
-        "decode_workers": 1, "decode_tp": 4, "recipe": "default",
-    }  # fmt: skip
+        "model": BIG,
+        "concurrency": 64,
+        "weight_dtype": "fp8",
+        "prefill_workers": 2,
+        "prefill_tp": 2,
+        "decode_workers": 1,
+        "decode_tp": 4,
+        "recipe": "default",
+    }
     stated = [row(**pools, engine=e, kv_dtype=kv) for e in ("trtllm", "vllm") for kv in ("", "fp8", "bf16")]
     left, narrow, wide = (predict(table(*stated))["tpot_ms"].to_numpy().reshape(2, 3)).T
     assert narrow[0] < wide[0]
@@ -250,7 +285,14 @@ def test_pools_keep_the_cache_that_checkpoints_bring() -> None:
 
 
 def test_versions_around_pooled_engines_are_dynamos() -> None:
-    pools = {"model": BIG, "request_rate_rps": 1, "prefill_workers": 2, "prefill_tp": 2, "decode_workers": 1, "decode_tp": 4}
+    pools = {
+        "model": BIG,
+        "request_rate_rps": 1,
+        "prefill_workers": 2,
+        "prefill_tp": 2,
+        "decode_workers": 1,
+        "decode_tp": 4,
+    }
     rows = [row(**pools, engine="trtllm", engine_version=v) for v in ("0.8.1.post2", "1.2.0rc6")]
     rows.append(row(**pools, engine="vllm", engine_version="0.12.0"))
     found = predict(table(*rows))
@@ -264,12 +306,19 @@ def test_versions_around_pooled_engines_are_dynamos() -> None:
 
 
 def test_disaggregated_rows_are_those_of_pools() -> None:
-    found = only(model=BIG, request_rate_rps=1, prefill_workers=2, prefill_tp=2, decode_workers=1, decode_tp=4, engine="trtllm")
+    found = only(
+        model=BIG, request_rate_rps=1, prefill_workers=2, prefill_tp=2, decode_workers=1, decode_tp=4, engine="trtllm"
+    )
     one = [hwdb.device("h100-sxm")]
     expected = estimate_disaggregated(
-        model(BIG), lengths(500, 100, rate=1.0), deployments(one, tp=2), deployments(one, tp=4), engine="trtllm",
-        prefill_workers=np.array([2.0]), decode_workers=np.array([1.0]),
-    ).columns()  # fmt: skip
+        model(BIG),
+        lengths(500, 100, rate=1.0),
+        deployments(one, tp=2),
+        deployments(one, tp=4),
+        engine="trtllm",
+        prefill_workers=np.array([2.0]),
+        decode_workers=np.array([1.0]),
+    ).columns()
     for column in OUTPUT:
         assert found[column] == pytest.approx(float(expected[column][0]), rel=1e-9), column
 
@@ -278,10 +327,14 @@ def test_rows_do_not_see_one_another() -> None:
     rows = [
         row(concurrency=c, tp=t, device=d, model=m, engine=e)
         for c, t, d, m, e in [
-            (1, 1, "h100-sxm", LLAMA, "vllm"), (64, 2, "l40s", LLAMA, "sglang"), (64, 8, "mi300x", BIG, "vllm"),
-            (9, 1, "h100-sxm", LLAMA, "vllm"), (300, 4, "h100-sxm", BIG, "trtllm"), (2, 2, "a100-sxm-80gb", LLAMA, ""),
+            (1, 1, "h100-sxm", LLAMA, "vllm"),
+            (64, 2, "l40s", LLAMA, "sglang"),
+            (64, 8, "mi300x", BIG, "vllm"),
+            (9, 1, "h100-sxm", LLAMA, "vllm"),
+            (300, 4, "h100-sxm", BIG, "trtllm"),
+            (2, 2, "a100-sxm-80gb", LLAMA, ""),
         ]
-    ]  # fmt: skip
+    ]
     together = predict(table(*rows))
     for number, cells in enumerate(rows):
         alone = predict(table(cells)).iloc[0]
@@ -307,11 +360,15 @@ def test_what_does_not_fit_says_so_and_keeps_its_numbers() -> None:
 @pytest.mark.parametrize(
     ("cells", "mode"),
     [
-        ({"request_rate_rps": 2}, "open"), ({"concurrency": 8}, "closed"), ({"batch": 8}, "static"),
-        ({"n_requests": 500}, "offline"), ({}, "single"), ({"concurrency": 8, "n_requests": 80}, "closed"),
+        ({"request_rate_rps": 2}, "open"),
+        ({"concurrency": 8}, "closed"),
+        ({"batch": 8}, "static"),
+        ({"n_requests": 500}, "offline"),
+        ({}, "single"),
+        ({"concurrency": 8, "n_requests": 80}, "closed"),
         ({"request_rate_rps": 2, "concurrency": 8}, "open"),
     ],
-)  # fmt: skip
+)
 def test_the_mode_follows_from_what_is_given(cells: dict[str, object], mode: str) -> None:
     implied, named = only(**cells), only(mode=mode, **cells)
     assert implied["e2e_ms"] == named["e2e_ms"]
@@ -330,8 +387,14 @@ def test_versions_of_one_era_are_one_engine_and_files_are_their_own(tmp_path: Pa
     slow = 'request_ms = { value = 5000, kind = "assumed", source = "a test" }'
     lines = [slow if line.startswith("request_ms") else line for line in shipped.splitlines()]
     own.write_text("\n".join(lines), encoding="utf-8")
-    found = predict(table(*(row(engine=e, engine_version=v) for e, v in
-                            [("vllm", "0.9"), ("vllm", "0.10.1"), (str(own), ""), ("vllm", "0.6")])))  # fmt: skip
+    found = predict(
+        table(
+            *(
+                row(engine=e, engine_version=v)
+                for e, v in [("vllm", "0.9"), ("vllm", "0.10.1"), (str(own), ""), ("vllm", "0.6")]
+            )
+        )
+    )
     assert found["error"].tolist() == [""] * 4
     ttft = found["ttft_ms"].to_numpy(float)
     assert ttft[0] == ttft[1] != ttft[3]
@@ -352,7 +415,7 @@ def placed(name: str, devices: float, mode: str = "closed", memory: float = 80e9
     wanted = {k: np.array([given.get(k, np.nan)]) for k in ("tp", "pp", "ep", "dp")}
     found = placement(
         model(name), np.array([devices]), wanted, memory=np.array([memory]), weight=np.array([-1]), mode=mode
-    )  # fmt: skip
+    )
     return {k: float(v[0]) for k, v in vars(found).items()}
 
 

@@ -36,8 +36,13 @@ def shown(form: present.Form, **options: object) -> str:
 def test_json_is_an_array_of_flat_objects_and_unknown_is_null() -> None:
     rows = json.loads(shown("json"))
     assert rows[0] == {
-        "name": "a", "ttft_ms": 120.0, "ttft_ms_lo": 100.0, "ttft_ms_hi": 150.0, "fits": True, "tdp_w": 700.0
-    }  # fmt: skip
+        "name": "a",
+        "ttft_ms": 120.0,
+        "ttft_ms_lo": 100.0,
+        "ttft_ms_hi": 150.0,
+        "fits": True,
+        "tdp_w": 700.0,
+    }
     assert rows[1]["ttft_ms"] is None
     assert rows[1]["tdp_w"] is None
 

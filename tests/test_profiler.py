@@ -223,8 +223,18 @@ class TestFit:
     def test_a_known_device_keeps_its_rated_figures(self, tmp_path: Path):
         a100 = hwdb.device("a100-sxm-80gb")
         m = 2.0 ** np.arange(4, 13)
-        table = rows_of(len(m), device="x", family="gemm", software="torch 2", m=m, n=8192.0, k=8192.0, weight="bf16",
-                     act="bf16", time=2.0 * m * 8192.0**2 / 250e12 + 1.4e-4)  # fmt: skip
+        table = rows_of(
+            len(m),
+            device="x",
+            family="gemm",
+            software="torch 2",
+            m=m,
+            n=8192.0,
+            k=8192.0,
+            weight="bf16",
+            act="bf16",
+            time=2.0 * m * 8192.0**2 / 250e12 + 1.4e-4,
+        )
         plain.write(table, tmp_path / "rows.csv")
         profiler.fit(tmp_path / "rows.csv", device="my-a100", out=tmp_path / "hw", like=a100.name)
         mine = hwdb.Hwdb((*hwdb.load().folders, tmp_path / "hw")).device("my-a100")
@@ -332,8 +342,9 @@ class TestBackends:
     def test_numpy_attention_is_attention(self):
         """The call that is timed computes causal softmax attention with grouped heads."""
         backend = profiler.backend("numpy", threads=machine().cores)
-        point = profiler.point("attention_prefill", batch=1, query=5, context=0, heads=4, kv_heads=2, head_dim=8,
-                               act="fp32", kv="fp32")  # fmt: skip
+        point = profiler.point(
+            "attention_prefill", batch=1, query=5, context=0, heads=4, kv_heads=2, head_dim=8, act="fp32", kv="fp32"
+        )
         drawn: list[np.ndarray] = []
         values = backend._values  # type: ignore[attr-defined]
         backend._values = lambda *shape: drawn.append(values(*shape)) or drawn[-1]  # type: ignore[attr-defined]
@@ -385,8 +396,9 @@ class TestCommands:
         m = 2.0 ** np.arange(4, 13)
         time = 2.0 * m * 8192.0**2 / 250e12 + 1e-4
         time[3] = np.nan
-        table = rows_of(len(m), device="a100-sxm-80gb", family="gemm", m=m, n=8192.0, k=8192.0, weight="bf16", act="bf16",
-                     time=time)  # fmt: skip
+        table = rows_of(
+            len(m), device="a100-sxm-80gb", family="gemm", m=m, n=8192.0, k=8192.0, weight="bf16", act="bf16", time=time
+        )
         plain.write(table, tmp_path / "in.csv")
         code, out, _ = command(capsys, "import", "csv", tmp_path / "in.csv", "-o", tmp_path / "out.csv", "--json")
         assert code == 0
@@ -405,9 +417,13 @@ class TestCommands:
         ],
     )
     def test_bad_input_is_one_sentence_and_code_2(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-        arguments: tuple[str, ...], message: str,
-    ):  # fmt: skip
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        arguments: tuple[str, ...],
+        message: str,
+    ):
         monkeypatch.chdir(tmp_path)
         code, _, err = command(capsys, *arguments)
         assert code == 2
@@ -475,9 +491,15 @@ class TestThisMachine:
         device = hwdb.Hwdb((*hwdb.load().folders, out / "hw")).device("this-machine")
         m, n, k = np.array(SEEN + UNSEEN, dtype=float).T
         one = np.ones(len(m))
-        demand = Demand("gemm", "gemm", 2 * m * n * k, 4 * (m * k + n * k + m * n), one, COMPUTE_CODE["fp32"], shape={
-            "m": m, "n": n, "k": k, "weight": one * FORMAT_CODE["fp32"], "act": one * COMPUTE_CODE["fp32"],
-        })  # fmt: skip
+        demand = Demand(
+            "gemm",
+            "gemm",
+            2 * m * n * k,
+            4 * (m * k + n * k + m * n),
+            one,
+            COMPUTE_CODE["fp32"],
+            shape={"m": m, "n": n, "k": k, "weight": one * FORMAT_CODE["fp32"], "act": one * COMPUTE_CODE["fp32"]},
+        )
         here = hardware_of([device], np.zeros(len(m), dtype=int))
         predicted = Profiled(folders=(out / "hw" / "profiles",)).cost(demand, here).time
         ratio = np.abs(np.log(predicted / np.array(result["fresh"])))

@@ -71,13 +71,20 @@ class Clock:
         torch.add = lambda _b, _c, out: self.spend(out)
         torch._int_mm = lambda x, w: self.matrix(x, w)
         torch._scaled_mm = lambda x, w, **_: self.matrix(x, w)
-        torch.nn = SimpleNamespace(functional=SimpleNamespace(
-            linear=lambda x, w: self.matrix(x, w.t()), scaled_dot_product_attention=self.attention))  # fmt: skip
+        torch.nn = SimpleNamespace(
+            functional=SimpleNamespace(
+                linear=lambda x, w: self.matrix(x, w.t()), scaled_dot_product_attention=self.attention
+            )
+        )
         torch.cuda = SimpleNamespace(
-            is_available=lambda: True, get_device_capability=lambda _: capability, Event=self.event,
+            is_available=lambda: True,
+            get_device_capability=lambda _: capability,
+            Event=self.event,
             get_device_properties=lambda _: SimpleNamespace(name=name, total_memory=80e9, L2_cache_size=50e6),
-            synchronize=lambda _=None: None, CUDAGraph=self.graph, graph=self.capture,
-        )  # fmt: skip
+            synchronize=lambda _=None: None,
+            CUDAGraph=self.graph,
+            graph=self.capture,
+        )
         self.torch = torch
 
     def make(self, *shape: Any, dtype: str = "float32", device: Any = None) -> Tensor:
@@ -229,7 +236,9 @@ if find_spec("torch") is not None:  # an optional dependency
 
     def test_collectives_between_two_processes(tmp_path: Path):
         effort = profiler.Effort(warmup=1, repeats=3)
-        found = [collectives.measure(tmp_path / "r.csv", device="x", group=2, size="small", transport="gloo",
-                                     effort=effort) for _ in range(2)]  # fmt: skip
+        found = [
+            collectives.measure(tmp_path / "r.csv", device="x", group=2, size="small", transport="gloo", effort=effort)
+            for _ in range(2)
+        ]
         assert found == [15, 0]
         assert set(plain.read(tmp_path / "r.csv")["group"]) == {2.0}

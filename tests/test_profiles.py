@@ -116,9 +116,19 @@ def test_weights_of_neighbours_sum_to_one() -> None:
 def random_shape(name: str) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(1)
     counts = {
-        "heads": 32.0, "kv_heads": 8.0, "head_dim": 128.0, "window": 0.0, "key_dim": 128.0, "value_dim": 64.0,
-        "ep": 4.0, "tp": 2.0, "group": 4.0, "experts": 128.0, "top_k": 8.0, "context": 0.0,
-    }  # fmt: skip
+        "heads": 32.0,
+        "kv_heads": 8.0,
+        "head_dim": 128.0,
+        "window": 0.0,
+        "key_dim": 128.0,
+        "value_dim": 64.0,
+        "ep": 4.0,
+        "tp": 2.0,
+        "group": 4.0,
+        "experts": 128.0,
+        "top_k": 8.0,
+        "context": 0.0,
+    }
     keys = FAMILY[name].keys
     shape = {k: np.full(6, counts[k]) if k in counts else np.exp2(rng.integers(3, 12, 6)) for k in keys}
     if name.endswith("decode") and "context" in keys:
@@ -239,9 +249,20 @@ def some_rows(device: str = "h100-sxm") -> object:
     m, n = np.meshgrid(2.0 ** np.arange(13), [1024.0, 4096.0, 8192.0], indexing="ij")
     seconds = 2e-6 + n.ravel() * 4096 * 2 / 3e12 + 2.0 * m.ravel() * n.ravel() * 4096 / 7e14
     return rows_of(
-        m.size, device=device, software="vllm 1.0", kernel="torch", family="gemm", m=m.ravel(), n=n.ravel(), k=4096.0,
-        weight="bf16", act="bf16", time=seconds, source="test", licence="MIT",
-    )  # fmt: skip
+        m.size,
+        device=device,
+        software="vllm 1.0",
+        kernel="torch",
+        family="gemm",
+        m=m.ravel(),
+        n=n.ravel(),
+        k=4096.0,
+        weight="bf16",
+        act="bf16",
+        time=seconds,
+        source="test",
+        licence="MIT",
+    )
 
 
 def test_written_tables_come_back_within_their_resolution(tmp_path: Path) -> None:
@@ -249,7 +270,9 @@ def test_written_tables_come_back_within_their_resolution(tmp_path: Path) -> Non
     profile = store.load("h100-sxm", [tmp_path])
     assert profile is not None
     (item,) = profile.tables("gemm", "vllm")
-    exact = tables.fitted_table(FAMILY["gemm"], next(iter(tables.located(some_rows(), hwdb.device("h100-sxm")).values()))[2])
+    exact = tables.fitted_table(
+        FAMILY["gemm"], next(iter(tables.located(some_rows(), hwdb.device("h100-sxm")).values()))[2]
+    )
     assert item.table.values == pytest.approx(exact.values, abs=0.5 * store.STEP + 1e-6)
     assert (folder / "run.toml").is_file()
 
@@ -337,9 +360,14 @@ def read(path: Path, family: str) -> object:
 
 def test_a_collective_message_is_counted_in_elements(tmp_path: Path) -> None:
     path = write_parquet(
-        tmp_path / "nccl_perf.parquet", nccl_dtype=["half", "half"], num_gpus=[8, 8], message_size=[1024, 2048],
-        kernel_source=["NCCL"] * 2, op_name=["alltoall", "all_reduce"], latency=[0.01, 0.02],
-    )  # fmt: skip
+        tmp_path / "nccl_perf.parquet",
+        nccl_dtype=["half", "half"],
+        num_gpus=[8, 8],
+        message_size=[1024, 2048],
+        kernel_source=["NCCL"] * 2,
+        op_name=["alltoall", "all_reduce"],
+        latency=[0.01, 0.02],
+    )
     table = read(path, "collective")
     assert table["message_bytes"].tolist() == [2048.0, 4096.0]  # type: ignore[index]
     assert table["family"].tolist() == ["all_to_all", "all_reduce"]  # type: ignore[index]
@@ -348,20 +376,34 @@ def test_a_collective_message_is_counted_in_elements(tmp_path: Path) -> None:
 
 def test_a_decode_reads_its_input_and_all_steps_before(tmp_path: Path) -> None:
     path = write_parquet(
-        tmp_path / "generation_attention_perf.parquet", kernel_source=["x"], batch_size=[4], isl=[1], num_heads=[32],
-        num_key_value_heads=[8], head_dim=[128], attn_dtype=["bfloat16"], kv_cache_dtype=["fp8"], step=[4095],
+        tmp_path / "generation_attention_perf.parquet",
+        kernel_source=["x"],
+        batch_size=[4],
+        isl=[1],
+        num_heads=[32],
+        num_key_value_heads=[8],
+        head_dim=[128],
+        attn_dtype=["bfloat16"],
+        kv_cache_dtype=["fp8"],
+        step=[4095],
         latency=[0.05],
-    )  # fmt: skip
+    )
     table = read(path, "attention_decode")
     assert (table["context"][0], table["kv"][0], table["window"][0]) == (4096.0, "fp8", 0.0)  # type: ignore[index]
 
 
 def test_convolution_and_scan_make_one_recurrent_call(tmp_path: Path) -> None:
     path = write_parquet(
-        tmp_path / "gdn_perf.parquet", kernel_source=["causal_conv1d_fn", "chunk_rule"], phase=["context"] * 2,
-        batch_size=[1, 1], seq_len=[64, 64], num_v_heads=[8, 8], head_k_dim=[128, 128], head_v_dim=[128, 128],
+        tmp_path / "gdn_perf.parquet",
+        kernel_source=["causal_conv1d_fn", "chunk_rule"],
+        phase=["context"] * 2,
+        batch_size=[1, 1],
+        seq_len=[64, 64],
+        num_v_heads=[8, 8],
+        head_k_dim=[128, 128],
+        head_v_dim=[128, 128],
         latency=[0.01, 0.03],
-    )  # fmt: skip
+    )
     assert read(path, "recurrent")["time"] == pytest.approx([4e-5])  # type: ignore[index]
 
 
@@ -410,9 +452,15 @@ def small_package(root: Path) -> None:
     milliseconds = 3e-3 + n * 4096 * 2 / 1.7e12 * 1e3 + 2.0 * m * n * 4096 / 2.5e14 * 1e3
     milliseconds[-1] *= 1.02
     write_parquet(
-        root / "a100_sxm/gemm/vllm/0.1.0/gemm_perf.parquet", framework=["VLLM"] * len(m), kernel_source=["x"] * len(m),
-        gemm_dtype=["bfloat16"] * len(m), m=m, n=n, k=np.full(len(m), 4096), latency=milliseconds,
-    )  # fmt: skip
+        root / "a100_sxm/gemm/vllm/0.1.0/gemm_perf.parquet",
+        framework=["VLLM"] * len(m),
+        kernel_source=["x"] * len(m),
+        gemm_dtype=["bfloat16"] * len(m),
+        m=m,
+        n=n,
+        k=np.full(len(m), 4096),
+        latency=milliseconds,
+    )
 
 
 def test_the_build_command_writes_profiles_and_spreads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,9 +105,12 @@ def test_nobody_waits_for_more_than_all_others() -> None:
 
 @settings(deadline=None)
 @given(
-    count=st.integers(1, 20), more=st.integers(1, 20), busy=st.floats(0.01, 0.97), fixed=st.floats(0.0, 0.95),
+    count=st.integers(1, 20),
+    more=st.integers(1, 20),
+    busy=st.floats(0.01, 0.97),
+    fixed=st.floats(0.0, 0.95),
     most=st.floats(1.0, 30.0),
-)  # fmt: skip
+)
 def test_more_workers_never_make_prompts_wait_longer(
     count: int, more: int, busy: float, fixed: float, most: float
 ) -> None:
@@ -130,9 +133,12 @@ def pair(workload: Workload, first: float, second: float = 4.0) -> Estimates:
 
 @settings(deadline=None, max_examples=15)
 @given(
-    first=st.integers(1, 6), more=st.integers(1, 6), prompt=st.integers(1, 20_000), output=st.integers(2, 1000),
+    first=st.integers(1, 6),
+    more=st.integers(1, 6),
+    prompt=st.integers(1, 20_000),
+    output=st.integers(2, 1000),
     concurrency=st.integers(1, 500),
-)  # fmt: skip
+)
 def test_more_prefill_workers_never_lengthen_the_first_token(
     first: int, more: int, prompt: int, output: int, concurrency: int
 ) -> None:

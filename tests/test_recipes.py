@@ -30,9 +30,18 @@ def table(*rows: dict[str, object]) -> pd.DataFrame:
 def chat(**cells: object) -> dict[str, object]:
     """One case: 64 clients of MiniMax-M2.5 in fp8 on four B200."""
     return {
-        "model": MINIMAX, "device": "b200-sxm", "engine": "vllm", "weight_dtype": "fp8", "n_devices": 4, "tp": 4,
-        "isl": 900, "osl": 900, "isl_dist": "uniform:0.8-1.0", "concurrency": 64, **cells,
-    }  # fmt: skip
+        "model": MINIMAX,
+        "device": "b200-sxm",
+        "engine": "vllm",
+        "weight_dtype": "fp8",
+        "n_devices": 4,
+        "tp": 4,
+        "isl": 900,
+        "osl": 900,
+        "isl_dist": "uniform:0.8-1.0",
+        "concurrency": 64,
+        **cells,
+    }
 
 
 def answers(**cells: object) -> np.ndarray:
@@ -54,8 +63,12 @@ def test_every_recipe_is_sourced_and_speaks_of_things_that_exist(entry: Recipe) 
         assert any(one.meets(d) for d in hwdb.devices()), name
     if entry.era:
         assert engine(entry.era).family == entry.engine
-    stated = {"era": bool(entry.era), "kv": bool(entry.kv), "max_num_seqs": entry.max_num_seqs == entry.max_num_seqs,
-              "max_num_batched_tokens": not np.isnan(entry.budget(1000.0))}  # fmt: skip
+    stated = {
+        "era": bool(entry.era),
+        "kv": bool(entry.kv),
+        "max_num_seqs": entry.max_num_seqs == entry.max_num_seqs,
+        "max_num_batched_tokens": not np.isnan(entry.budget(1000.0)),
+    }
     assert all(stated[name] for name in entry.assumed), "only what is stated can be assumed"
 
 
@@ -64,9 +77,12 @@ def test_names_are_unique_and_every_entry_can_be_reached() -> None:
     devices = list(hwdb.devices())
     reached = {
         found.name
-        for entry in recipes() for m in entry.models for w in entry.weights for d in devices
+        for entry in recipes()
+        for m in entry.models
+        for w in entry.weights
+        for d in devices
         if (found := recipe(m, entry.engine, d, w))
-    }  # fmt: skip
+    }
     assert reached == {r.name for r in recipes()}
 
 
@@ -134,7 +150,9 @@ def test_an_engine_is_tuned_for_a_device() -> None:
     assert (tuned.prefix_cache, plain.prefix_cache) == (False, True)
     assert tuned.limits(BLACKWELL).gpu_memory_utilization == 0.82 != limits.gpu_memory_utilization
     assert tuned.limits(BLACKWELL).graph_seqs == 128
-    assert tuned.limits(BLACKWELL).max_num_batched_tokens == limits.max_num_batched_tokens, "the budget goes with the deployment"
+    assert tuned.limits(BLACKWELL).max_num_batched_tokens == limits.max_num_batched_tokens, (
+        "the budget goes with the deployment"
+    )
     swift = recipe(MINIMAX, "vllm", BLACKWELL, "fp8").tuned(engine("vllm"), BLACKWELL)
     assert (swift.name, swift.overlap_scheduling) == ("vllm", True)
 
@@ -164,8 +182,11 @@ def test_blanks_of_a_tuned_run_are_those_of_its_recipe() -> None:
 def test_the_table_has_the_last_word() -> None:
     plain = answers(recipe="default")
     assert not np.allclose(plain, answers(), rtol=1e-3)
-    np.testing.assert_allclose(answers(kv_dtype="bf16", max_num_batched_tokens=8192, engine_version="0.11"),
-                               answers(recipe="default", engine_version="0.11"), rtol=1e-9)  # fmt: skip
+    np.testing.assert_allclose(
+        answers(kv_dtype="bf16", max_num_batched_tokens=8192, engine_version="0.11"),
+        answers(recipe="default", engine_version="0.11"),
+        rtol=1e-9,
+    )
 
 
 @pytest.mark.parametrize(

@@ -183,9 +183,19 @@ def test_the_command_writes_a_page_that_a_browser_draws(
     assert page.stat().st_size < 3e6
     found = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
     assert found, "no chromium: install it, or run pytest -m 'not browser'"
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-             "--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path / 'own'}",
-             "--virtual-time-budget=10000", "--window-size=1280,3000"]  # fmt: skip
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-sync",
+        "--disable-background-networking",
+        "--disable-component-update",
+        f"--user-data-dir={tmp_path / 'own'}",
+        "--virtual-time-budget=10000",
+        "--window-size=1280,3000",
+    ]
     command = [found, *flags, f"--screenshot={tmp_path / 'shot.png'}", "--dump-dom", page.as_uri()]
     document = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
     assert 'data-drawn="yes"' in document

@@ -68,8 +68,7 @@ def test_no_roofline_beats_physics(flop: float, moved: float, family: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("flop", "moved", "expected"),
-    [(1e13, 1e6, "compute"), (1e6, 1e10, "memory"), (1.0, 1.0, "launch")],
+    ("flop", "moved", "expected"), [(1e13, 1e6, "compute"), (1e6, 1e10, "memory"), (1.0, 1.0, "launch")]
 )
 def test_the_limit_is_named(flop: float, moved: float, expected: str) -> None:
     answer = Roofline().cost(local(flop, moved), columns("h100-sxm"))

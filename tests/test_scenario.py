@@ -192,13 +192,33 @@ WRONG = [
     ("tpot_ms = 50", "tpot_ms = -50", r"\[slo\] tpot_ms: -50 is too small; it must be above 0"),
     ("tpot_ms = 50", "tpot_ms = inf", r"\[slo\] tpot_ms: inf is not finite; leave the key out for no limit"),
     ("tpot_ms = 50", "tpot_ms = true", r"\[slo\] tpot_ms: True is not a number"),
-    ("request_rate_rps", "rate_rpm", r"line 10, \[workload\] rate_rpm: unknown key 'rate_rpm'; did you mean 'request_rate_rps'"),
-    ("request_rate_rps = 3.5", "request_rate_rps = 0", r"line 10, \[workload\] request_rate_rps: 0 is too small; it must be above 0"),
-    ("request_rate_rps = 3.5", "request_rate_rps = 3.5\nconcurrency = 4", r"line 11.*request_rate_rps and concurrency contradict each other"),
-    ("request_rate_rps = 3.5", 'arrival = "open"', r"line 10, \[workload\] arrival: arrival = \"open\" needs request_rate_rps; add it"),
+    (
+        "request_rate_rps",
+        "rate_rpm",
+        r"line 10, \[workload\] rate_rpm: unknown key 'rate_rpm'; did you mean 'request_rate_rps'",
+    ),
+    (
+        "request_rate_rps = 3.5",
+        "request_rate_rps = 0",
+        r"line 10, \[workload\] request_rate_rps: 0 is too small; it must be above 0",
+    ),
+    (
+        "request_rate_rps = 3.5",
+        "request_rate_rps = 3.5\nconcurrency = 4",
+        r"line 11.*request_rate_rps and concurrency contradict each other",
+    ),
+    (
+        "request_rate_rps = 3.5",
+        'arrival = "open"',
+        r"line 10, \[workload\] arrival: arrival = \"open\" needs request_rate_rps; add it",
+    ),
     ("request_rate_rps = 3.5", 'arrival = "opne"\nrate_rps = 1', r"unknown value 'opne'; did you mean 'open'\?"),
     ("request_rate_rps = 3.5", 'arrival = "offline"', r"arrival = \"offline\" needs n_requests"),
-    ("request_rate_rps = 3.5", "classes = [8, 4]", r"\[workload\] classes: only a trace is cut into classes; leave it out"),
+    (
+        "request_rate_rps = 3.5",
+        "classes = [8, 4]",
+        r"\[workload\] classes: only a trace is cut into classes; leave it out",
+    ),
     ("request_rate_rps = 3.5", "prefix_hit = 40", r"\[workload\] prefix_hit: 40 is not a share; give the cached share"),
     (
         "input_tokens = [500, 2000]",
@@ -302,8 +322,16 @@ throughput_rps = [4, 5]
 
 WRONG_FLEETS = [
     ("hours = [8, 16]", "hours = [8, 0]", r"line 2, \[fleet\] hours: 0 h is no period; give hours above 0"),
-    ("request_rate_rps = [1, 2]", "request_rate_rps = [1, 2, 3]", r"line 6, \[fleet.class\] #1 request_rate_rps: 3 rates for 2 periods"),
-    ("request_rate_rps = 3", "request_rate_rps = -3", r"line 10, \[fleet.class\] #2 request_rate_rps: -3 is out of range"),
+    (
+        "request_rate_rps = [1, 2]",
+        "request_rate_rps = [1, 2, 3]",
+        r"line 6, \[fleet.class\] #1 request_rate_rps: 3 rates for 2 periods",
+    ),
+    (
+        "request_rate_rps = 3",
+        "request_rate_rps = -3",
+        r"line 10, \[fleet.class\] #2 request_rate_rps: -3 is out of range",
+    ),
     ('name = "b"', 'name = "a"', r"two of \[\[fleet.class\]\] are called 'a'; give each its own name"),
     ('name = "b"', "nam = 3", r"line 8, \[fleet.class\] #2: 'name' is missing; add it; is 'nam' meant"),
     (
@@ -320,7 +348,11 @@ WRONG_FLEETS = [
         'device = "a10h"',
         r"unknown device 'a10h'; did you",
     ),
-    ("request_rate_rps = 3", "request_rate_rps = 3\nslo = { ttft = 3 }", r"\[fleet.class.slo\] #2 ttft: unknown objective 'ttft'"),
+    (
+        "request_rate_rps = 3",
+        "request_rate_rps = 3\nslo = { ttft = 3 }",
+        r"\[fleet.class.slo\] #2 ttft: unknown objective 'ttft'",
+    ),
     (
         "request_rate_rps = 3",
         'request_rate_rps = 3\nmodel = "nonesuch"',

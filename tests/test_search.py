@@ -114,7 +114,7 @@ def test_no_layout_needs_more_than_is_on_hand_and_a_whole_node_may_be_used() -> 
         ({"pp": (1.5,)}, "pp = 1.5 is no degree"),
         ({"devices": ()}, "no hardware on offer"),
     ],
-)  # fmt: skip
+)
 def test_impossible_parallelism_is_refused_with_its_numbers(axes: dict, words: str) -> None:
     with pytest.raises(InputError, match=words):
         space(**axes).legal()
@@ -135,7 +135,10 @@ class Conformance:
 
     def legal(self) -> Legal:
         return space(
-            LLAMA, (H100, device("h200-sxm")), max_num_batched_tokens=(1024.0, 2048.0, 4096.0), max_num_seqs=(64.0, 256.0)
+            LLAMA,
+            (H100, device("h200-sxm")),
+            max_num_batched_tokens=(1024.0, 2048.0, 4096.0),
+            max_num_seqs=(64.0, 256.0),
         ).legal()
 
     def test_finds_the_best(self) -> None:
@@ -162,7 +165,16 @@ class Conformance:
         seen: list[tuple] = []
 
         def counting(columns: Deployments) -> dict[str, np.ndarray]:
-            seen.extend(zip(columns.device, columns.tp, columns.pp, columns.max_num_batched_tokens, columns.max_num_seqs, strict=True))
+            seen.extend(
+                zip(
+                    columns.device,
+                    columns.tp,
+                    columns.pp,
+                    columns.max_num_batched_tokens,
+                    columns.max_num_seqs,
+                    strict=True,
+                )
+            )
             return bowl(columns)
 
         self.searcher().search(self.legal(), counting)

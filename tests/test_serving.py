@@ -198,7 +198,9 @@ def test_a_batch_that_does_not_fit_at_once_runs_in_waves() -> None:
     workload = lengths(1000, 200, concurrency=10, arrival="static")
     placed = deployments(H100)
     setup = prepare(LLAMA, placed, engine("vllm"), Roofline(), load_of(workload, 1))
-    alone, requests_per_client = (serve(setup.passes, load_of(workload.at(concurrency=c), 1), np.full(1, 4.0)) for c in (4, 10))
+    alone, requests_per_client = (
+        serve(setup.passes, load_of(workload.at(concurrency=c), 1), np.full(1, 4.0)) for c in (4, 10)
+    )
     whole = one(alone.ttft + 199 * alone.tpot)
     # four, four and two: three waves
     assert 10 / one(requests_per_client.rate) == pytest.approx(3 * whole, rel=1e-9)
@@ -273,9 +275,12 @@ def test_a_benchmark_of_few_waves_is_mostly_its_opening_burst() -> None:
 
 @settings(deadline=None, max_examples=20)
 @given(
-    by=st.sampled_from(ENGINES), concurrency=st.integers(1, 500), more=st.integers(1, 500),
-    prompt=st.integers(1, 8000), output=st.integers(16, 2000),
-)  # fmt: skip
+    by=st.sampled_from(ENGINES),
+    concurrency=st.integers(1, 500),
+    more=st.integers(1, 500),
+    prompt=st.integers(1, 8000),
+    output=st.integers(16, 2000),
+)
 def test_more_clients_never_wait_less(by: str, concurrency: int, more: int, prompt: int, output: int) -> None:
     """With answers of a few tokens behind long prompts, two to five clients lose up to a third of the rate: the closed
     form lets their prompts wait too long."""
@@ -390,9 +395,10 @@ def test_prompts_that_ride_along_cost_less_than_on_their_own() -> None:
 
 
 @given(
-    values=st.lists(st.floats(0, 10), min_size=4, max_size=4), at=st.floats(0.0, 12.0),
+    values=st.lists(st.floats(0, 10), min_size=4, max_size=4),
+    at=st.floats(0.0, 12.0),
     gaps=st.lists(st.floats(0.1, 4), min_size=3, max_size=3),
-)  # fmt: skip
+)
 def test_interpolation_is_straight_between_knots(values: list[float], at: float, gaps: list[float]) -> None:
     knots = np.cumsum([1.0, *gaps])
     found = interpolate(knots[:, None], np.array(values)[:, None], np.array([at]))

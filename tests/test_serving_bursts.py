@@ -92,11 +92,22 @@ def batch(count: float, room: float, answers: float, spread: float, *, apart: bo
         rate = room / (answers * (BASE + EACH * room) / (1 - min(rate * interference, 0.98)) + interference)
     column = np.ones(1)
     return Batch(
-        count=count * column, room=room * column, answers=np.full((1, 1), answers), length_cv=spread * column,
-        limit=limit * column, share=np.ones((1, 1)), knots=knots, steps=steps, fixed=FIXED * column,
-        each=PROMPT * column, prompt=100.0 * column, budget=800.0 * column, gap=column / rate,
-        pace=(BASE + EACH * room) * column, apart=apart,
-    )  # fmt: skip
+        count=count * column,
+        room=room * column,
+        answers=np.full((1, 1), answers),
+        length_cv=spread * column,
+        limit=limit * column,
+        share=np.ones((1, 1)),
+        knots=knots,
+        steps=steps,
+        fixed=FIXED * column,
+        each=PROMPT * column,
+        prompt=100.0 * column,
+        budget=800.0 * column,
+        gap=column / rate,
+        pace=(BASE + EACH * room) * column,
+        apart=apart,
+    )
 
 
 def play(count: int, room: int, outputs: np.ndarray, *, apart: bool) -> dict[str, float]:
@@ -210,10 +221,16 @@ def test_regular_arrivals_of_equal_requests_without_end_wait_no_time_for_room() 
 def test_prompts_found_in_the_cache_take_their_room_all_the_same() -> None:
     """A full replica sends as many back whatever the prefix cache serves: throughput can only gain from hits."""
     served = [
-        float(estimate(model("llama-3.1-8b"), lengths(1024, 256, concurrency=1000.0, prefix_hit=hit),
-                       deployments(H100), engine="vllm").request_rate[0])
+        float(
+            estimate(
+                model("llama-3.1-8b"),
+                lengths(1024, 256, concurrency=1000.0, prefix_hit=hit),
+                deployments(H100),
+                engine="vllm",
+            ).request_rate[0]
+        )
         for hit in (0.0, 0.5, 0.9, 0.99)
-    ]  # fmt: skip
+    ]
     assert served == sorted(served)
 
 
@@ -245,10 +262,11 @@ def replayed(
     work: Workload, by: str, devices: list[hwdb.Device], *, seeds: int = 1, count: int = 0
 ) -> dict[str, float]:
     rows = [
-        simulator.summary(simulator.simulate(LLAMA, deployments(devices), work, engine=by, seed=s, count=count,
-                                             costs=Roofline()))
+        simulator.summary(
+            simulator.simulate(LLAMA, deployments(devices), work, engine=by, seed=s, count=count, costs=Roofline())
+        )
         for s in range(seeds)
-    ]  # fmt: skip
+    ]
     return {k: float(np.mean([r[k] for r in rows])) for k in rows[0]}
 
 
@@ -303,7 +321,9 @@ def test_clients_without_room_wait_and_change_nothing_inside(by: str) -> None:
 def test_groups_of_equal_requests_stay_together_where_prompts_go_first(by: str, users: int) -> None:
     work = lengths(1024, 128, concurrency=users)
     demand = replace(load_of(work, 1), synchronised=np.ones(1))
-    found = estimate_load(LLAMA, demand, deployments(H100), engine=engine(by).changed(synchronised=1.0), costs=Roofline())
+    found = estimate_load(
+        LLAMA, demand, deployments(H100), engine=engine(by).changed(synchronised=1.0), costs=Roofline()
+    )
     truth = replayed(work, by, H100)
     assert one(found.ttft) * 1e3 == pytest.approx(truth["ttft_ms"], rel=0.05)
     assert one(found.tpot) * 1e3 == pytest.approx(truth["tpot_ms"], rel=0.03)
@@ -325,7 +345,7 @@ def test_low_loads_of_spread_experts_are_monotone(by: str) -> None:
 @pytest.mark.parametrize("tokens", [(256, 512), (4000, 200)])
 def test_an_answer_meets_the_prompts_that_came_while_its_own_waited(
     by: str, share: float, tokens: tuple[int, int]
-) -> None:  # fmt: skip
+) -> None:
     most = one(asked(lengths(*tokens, n_requests=1e6), by).request_rate)
     work = lengths(*tokens, rate=share * most)
     truth, found = replayed(work, by, H100, seeds=2, count=1500), asked(work, by)

@@ -12,21 +12,50 @@ from benchmarks import simulated_cases
 from hwdb import load
 from perfmodel.cases.prediction import predict
 
-COLUMNS = ("case_id", *simulated_cases.LAYOUT, "isl", "osl", "isl_dist", "batch", "concurrency", "request_rate_rps",
-           "n_requests", "spec_decode", "prefix_hit", "prefill_batch", "decode_batch", "trace")  # fmt: skip
+COLUMNS = (
+    "case_id",
+    *simulated_cases.LAYOUT,
+    "isl",
+    "osl",
+    "isl_dist",
+    "batch",
+    "concurrency",
+    "request_rate_rps",
+    "n_requests",
+    "spec_decode",
+    "prefix_hit",
+    "prefill_batch",
+    "decode_batch",
+    "trace",
+)
 BASE = dict.fromkeys(COLUMNS, "") | {
-    "model": "meta-llama/Llama-3.1-8B", "device": "h100-sxm", "n_devices": "1", "engine": "vllm", "tp": "1",
-    "isl": "512", "osl": "64", "isl_dist": "fixed",
-}  # fmt: skip
+    "model": "meta-llama/Llama-3.1-8B",
+    "device": "h100-sxm",
+    "n_devices": "1",
+    "engine": "vllm",
+    "tp": "1",
+    "isl": "512",
+    "osl": "64",
+    "isl_dist": "fixed",
+}
 ROWS = [
     {"case_id": "static", "mode": "static", "batch": "4"},
     {"case_id": "closed", "mode": "closed", "concurrency": "8", "isl_dist": "uniform:0.8-1.0"},
     {"case_id": "open", "mode": "open", "request_rate_rps": "2", "n_requests": "200", "isl_dist": "trace"},
     {"case_id": "offline", "mode": "offline", "n_requests": "50"},
-    {"case_id": "pools", "mode": "closed", "concurrency": "8", "n_devices": "3", "tp": "", "prefill_workers": "1",
-     "prefill_tp": "1", "decode_workers": "2", "decode_tp": "1"},
+    {
+        "case_id": "pools",
+        "mode": "closed",
+        "concurrency": "8",
+        "n_devices": "3",
+        "tp": "",
+        "prefill_workers": "1",
+        "prefill_tp": "1",
+        "decode_workers": "2",
+        "decode_tp": "1",
+    },
     {"case_id": "unknown", "mode": "closed", "concurrency": "8", "device": "abacus"},
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="module")

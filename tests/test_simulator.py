@@ -97,9 +97,7 @@ def test_every_engine_serves_all_it_is_asked(engine):
     spec, row = perfmodel.model("llama-3.1-8b"), deployment("rtx-4090")
     draw = np.random.default_rng(0)
     columns = draw.integers(50, 1500, 120), draw.integers(5, 200, 120)
-    few, many = (
-        perfmodel.simulate(spec, row, traffic(*columns, concurrency=n), engine=engine) for n in (2, 40)
-    )  # fmt: skip
+    few, many = (perfmodel.simulate(spec, row, traffic(*columns, concurrency=n), engine=engine) for n in (2, 40))
     for found in (few, many):
         np.testing.assert_array_equal(found.emitted, columns[1])
         assert found.runs["used"].max() * found.pools[0].policy.kv_block <= found.pools[0].kv_tokens
@@ -145,9 +143,13 @@ def test_kinds_of_arrival_become_their_traffic():
 
 def test_a_trace_with_hashes_uses_them():
     trace = Trace(
-        arrival=np.array([0.0, 5.0]), input=np.array([1030, 1030]), output=np.array([4, 4]),
-        blocks=np.array([7, 8, 7, 9]), offsets=np.array([0, 2, 4]), block_tokens=512,
-    )  # fmt: skip
+        arrival=np.array([0.0, 5.0]),
+        input=np.array([1030, 1030]),
+        output=np.array([4, 4]),
+        blocks=np.array([7, 8, 7, 9]),
+        offsets=np.array([0, 2, 4]),
+        block_tokens=512,
+    )
     assert run(simulator.offered(trace), pool(Policy(prefix_cache=True))).cached.tolist() == [0, 512]
 
 
@@ -257,9 +259,12 @@ def test_fluidity_and_quality_are_as_published(first, token):
 def test_attainment_goodput_and_classes_count_requests():
     kinds = np.arange(100) % 2
     requests = traffic(
-        np.where(kinds == 0, 50, 4000), np.full(100, 20), arrival=np.arange(100) * 0.5, kind=kinds,
+        np.where(kinds == 0, 50, 4000),
+        np.full(100, 20),
+        arrival=np.arange(100) * 0.5,
+        kind=kinds,
         classes=("short", "long"),
-    )  # fmt: skip
+    )
     simulation = run(requests, pool())
     slo = Slo((Objective("ttft", "p90", 0.03), Objective("itl", "p99", 0.5)))
     assert simulator.attainment(simulation, slo) == {"short": 1.0, "long": 0.0}

@@ -81,9 +81,11 @@ def test_paged_kv_beats_contiguous_reservation():
     prompt, output = lognormal(draw, 175, 1.1, 1024), lognormal(draw, 360, 0.9, 1000)
     requests = traffic(prompt, output, arrival=arrivals(2, COUNT, seed=2))
     policies = {
-        "longest": ORCA, "power of two": ORCA.changed(admission="power_of_two"),
-        "true": ORCA.changed(admission="reserve"), "paged": PREFILL_FIRST,
-    }  # fmt: skip
+        "longest": ORCA,
+        "power of two": ORCA.changed(admission="power_of_two"),
+        "true": ORCA.changed(admission="reserve"),
+        "paged": PREFILL_FIRST,
+    }
     batch = {k: running_mean(run(requests.scaled(100), pool(p, 15_700))) for k, p in policies.items()}
     assert batch["longest"] == pytest.approx(7.0, rel=0.05)
     assert batch["longest"] < batch["power of two"] < batch["true"] < batch["paged"]
@@ -209,9 +211,12 @@ def documents(count, kinds, shared, own, output, rate, seed=6):
     kind = draw.integers(0, kinds, count)
     hashes = np.concatenate([k * 10_000 + np.arange(shared // 16) for k in kind])
     return traffic(
-        np.full(count, shared + own), np.full(count, output), arrival=arrivals(rate, count, seed=seed),
-        prefixes=(np.arange(count + 1) * (shared // 16), hashes), hash_tokens=16,
-    )  # fmt: skip
+        np.full(count, shared + own),
+        np.full(count, output),
+        arrival=arrivals(rate, count, seed=seed),
+        prefixes=(np.arange(count + 1) * (shared // 16), hashes),
+        hash_tokens=16,
+    )
 
 
 def test_prefix_caching_skips_shared_prompts():
@@ -234,9 +239,12 @@ def test_a_cache_without_room_forgets_the_least_recently_used():
     order = np.tile(np.arange(kinds), 30)
     hashes = np.concatenate([k * 10_000 + np.arange(shared // 16) for k in order])
     requests = traffic(
-        np.full(len(order), shared + 16), np.full(len(order), 2), arrival=np.arange(len(order)) * 1.0,
-        prefixes=(np.arange(len(order) + 1) * (shared // 16), hashes), hash_tokens=16,
-    )  # fmt: skip
+        np.full(len(order), shared + 16),
+        np.full(len(order), 2),
+        arrival=np.arange(len(order)) * 1.0,
+        prefixes=(np.arange(len(order) + 1) * (shared // 16), hashes),
+        hash_tokens=16,
+    )
     room = run(requests, pool(Policy(prefix_cache=True), kv=kinds * shared + 64))
     tight = run(requests, pool(Policy(prefix_cache=True), kv=(kinds - 1) * shared + 64))
     assert room.cached.sum() == (len(order) - kinds) * shared

@@ -32,18 +32,26 @@ def random_case(seed: int):
     if kind == "closed":
         settings |= {"concurrency": int(draw.integers(1, 8)), "think": float(draw.choice([0, 0.05]))}
     rates = {
-        "per_token": draw.uniform(1e-5, 1e-4), "per_seq": draw.uniform(0, 1e-4), "per_key": draw.uniform(0, 1e-7),
+        "per_token": draw.uniform(1e-5, 1e-4),
+        "per_seq": draw.uniform(0, 1e-4),
+        "per_key": draw.uniform(0, 1e-7),
         "per_context": draw.uniform(0, 1e-6),
-    }  # fmt: skip
+    }
     table = StepTable.affine(5e-3, **rates, most_tokens=1 << 14, most_seqs=64)
     policy = Policy(
-        max_num_batched_tokens=float(draw.choice([16, 64, 1e9])), max_num_seqs=int(draw.choice([2, 8, 64])),
-        batching="static" if static else "continuous", prefill_first=bool(draw.random() < 0.5),
-        chunked=bool(draw.random() < 0.5), kv_block=block, watermark=float(draw.choice([0, 0.05])),
+        max_num_batched_tokens=float(draw.choice([16, 64, 1e9])),
+        max_num_seqs=int(draw.choice([2, 8, 64])),
+        batching="static" if static else "continuous",
+        prefill_first=bool(draw.random() < 0.5),
+        chunked=bool(draw.random() < 0.5),
+        kv_block=block,
+        watermark=float(draw.choice([0, 0.05])),
         admission=str(draw.choice(["grow", "grow", "grow", "reserve", "power_of_two"])),
-        preemption=str(draw.choice(["recompute", "swap"])), prefix_cache=bool(hashed and not static),
-        request_time=float(draw.choice([0, 0.01])), serial_front_end=bool(draw.random() < 0.5),
-    )  # fmt: skip
+        preemption=str(draw.choice(["recompute", "swap"])),
+        prefix_cache=bool(hashed and not static),
+        request_time=float(draw.choice([0, 0.01])),
+        serial_front_end=bool(draw.random() < 0.5),
+    )
     room = int((prompt + output).max() * draw.choice([1, 1.3, 2])) + 16 + int(draw.choice([0, 200, 2000])) + 16
     common = {"table": table, "policy": policy, "kv_tokens": room, "kv_bytes": 1e5, "swap_bandwidth": 1e9}
     pools = [Pool(replicas=int(draw.integers(1, 4)), **common)]
@@ -117,9 +125,10 @@ def test_agrees_to_the_last_bit_where_arithmetic_is_exact():
     count = 60
     table = StepTable.affine(2.0**-7, per_token=2.0**-16, per_seq=2.0**-12, most_tokens=1024, most_seqs=64)
     requests = traffic(
-        draw.integers(1, 300, count), draw.integers(1, 80, count),
+        draw.integers(1, 300, count),
+        draw.integers(1, 80, count),
         arrival=np.cumsum(draw.integers(0, 1 << 15, count)) * 2.0**-20,
-    )  # fmt: skip
+    )
     pool = Pool(table, Policy(max_num_batched_tokens=64, max_num_seqs=16, kv_block=16), kv_tokens=2048)
     simulation = run(requests, pool)
     reference = Reference(requests, [pool], np.zeros(count, int), affine(2.0**-7, 2.0**-16, 2.0**-12)).run()

@@ -5,4 +5,4 @@ from __future__ import annotations
 from perfmodel.cases.prediction import INTERVALS, Group, Prediction, predict
 from perfmodel.cases.table import cases_of, read_cases
 
-__all__ = ["Group", "INTERVALS", "Prediction", "cases_of", "predict", "read_cases"]
+__all__ = ["INTERVALS", "Group", "Prediction", "cases_of", "predict", "read_cases"]

@@ -36,10 +36,27 @@ if TYPE_CHECKING:
     import pandas as pd
 
 OUTPUT = (
-    "ttft_ms", "ttft_ms_p50", "ttft_ms_p90", "ttft_ms_p99", "tpot_ms", "tpot_ms_p50", "tpot_ms_p90", "tpot_ms_p99",
-    "itl_ms_p50", "itl_ms_p99", "e2e_ms", "e2e_ms_p99", "req_s", "output_tok_s", "total_tok_s", "prefill_tok_s",
-    "decode_tok_s", "memory_gb_per_device", "power_w_per_device", "energy_j_per_output_token",
-)  # fmt: skip
+    "ttft_ms",
+    "ttft_ms_p50",
+    "ttft_ms_p90",
+    "ttft_ms_p99",
+    "tpot_ms",
+    "tpot_ms_p50",
+    "tpot_ms_p90",
+    "tpot_ms_p99",
+    "itl_ms_p50",
+    "itl_ms_p99",
+    "e2e_ms",
+    "e2e_ms_p99",
+    "req_s",
+    "output_tok_s",
+    "total_tok_s",
+    "prefill_tok_s",
+    "decode_tok_s",
+    "memory_gb_per_device",
+    "power_w_per_device",
+    "energy_j_per_output_token",
+)
 #: Output columns with an 80 % interval -> whose spread it is.
 INTERVALS = {
     **dict.fromkeys(("ttft_ms", "ttft_ms_p50", "ttft_ms_p90", "ttft_ms_p99"), "ttft"),
@@ -60,10 +77,7 @@ Value = TypeVar("Value")
 
 
 def predict(
-    cases: str | Path | pd.DataFrame,
-    *,
-    hwdb: Hwdb | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    cases: str | Path | pd.DataFrame, *, hwdb: Hwdb | None = None, progress: Callable[[int, int], None] | None = None
 ) -> pd.DataFrame:
     """The table of `cases` (a CSV path or a frame) with the columns of `OUTPUT`, their `_lo` and `_hi`, `fits`,
     `saturated` (the demand exceeds what is served), `basis` and `error`; `device_remark` where a device's file states
@@ -191,7 +205,12 @@ class Prediction:
             number[column] = np.where(np.isfinite(number[column]), number[column], means[where])
             cases.refuse(~np.isfinite(number[column]), f"{column} is missing, and no data set is named in trace")
         mode = cases.text["mode"].copy()
-        implied = [("request_rate_rps", "open"), ("concurrency", "closed"), ("batch", "static"), ("n_requests", "offline")]
+        implied = [
+            ("request_rate_rps", "open"),
+            ("concurrency", "closed"),
+            ("batch", "static"),
+            ("n_requests", "offline"),
+        ]
         for column, name in implied:
             mode[(mode == "") & np.isfinite(number[column])] = name
         mode[mode == ""] = "single"
@@ -226,12 +245,19 @@ class Prediction:
             mine = rows[where.ravel() == turn]
             old = engines[e]
             found = assumed(
-                specs[s], engine_of(old.name, "latest") if blank else old, self.devices, self.device[mine],
-                self.weight[mine], prompt=longest_prompt(number["isl"][mine], self.cases.text["isl_dist"][mine]),
+                specs[s],
+                engine_of(old.name, "latest") if blank else old,
+                self.devices,
+                self.device[mine],
+                self.weight[mine],
+                prompt=longest_prompt(number["isl"][mine], self.cases.text["isl_dist"][mine]),
                 ranks=np.nan_to_num(number["dp_attention"][mine], nan=1.0),
-            )  # fmt: skip
+            )
             self.kv[mine] = np.where(self.kv[mine] < 0, found.kv, self.kv[mine])
-            for column, values in (("max_num_batched_tokens", found.max_num_batched_tokens), ("max_num_seqs", found.max_num_seqs)):
+            for column, values in (
+                ("max_num_batched_tokens", found.max_num_batched_tokens),
+                ("max_num_seqs", found.max_num_seqs),
+            ):
                 number[column][mine] = np.where(np.isnan(number[column][mine]), values, number[column][mine])
             for era in set(found.era[found.era != ""]) if blank else ():
                 engines.append(engine_of(era))
@@ -317,7 +343,11 @@ class Prediction:
             cv=one,
             requests_per_client=requests_per_client,
             synchronised=np.array([SYNCHRONISED.get(s, 0.0) for s in spread]),
-            length_cv=np.select([np.array(spread) == k for k in OUTPUT_LENGTH_CV], [truncated_cv(k, full) for k in OUTPUT_LENGTH_CV], 0.0),
+            length_cv=np.select(
+                [np.array(spread) == k for k in OUTPUT_LENGTH_CV],
+                [truncated_cv(k, full) for k in OUTPUT_LENGTH_CV],
+                0.0,
+            ),
             longest=np.where(np.isfinite(self.longest[rows]), self.longest[rows], np.inf),
             drafts=self.drafts[rows],
             accepted=self.accepted[rows],
@@ -348,9 +378,14 @@ class Prediction:
         back = self._narrow_cache(group, load, back, second)
         front = replace(front, kv=back.kv)  # one hands its cache to the other
         return estimate_pools(
-            group.spec, load, (front, back), (first, second), engine=group.engine,
-            costs=_costs(group.engine), batch=self._numbers(group)["prefill_batch"],
-        )  # fmt: skip
+            group.spec,
+            load,
+            (front, back),
+            (first, second),
+            engine=group.engine,
+            costs=_costs(group.engine),
+            batch=self._numbers(group)["prefill_batch"],
+        )
 
     def _store(self, rows: np.ndarray, found: Estimates) -> None:
         columns = found.columns()

@@ -19,17 +19,48 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MODES = ("static", "closed", "open", "offline", "single")
-TEXT = ("case_id", "model", "device", "engine", "engine_version", "weight_dtype", "act_dtype", "kv_dtype", "mode",
-        "isl_dist", "spec_decode", "trace", "recipe")  # fmt: skip
+TEXT = (
+    "case_id",
+    "model",
+    "device",
+    "engine",
+    "engine_version",
+    "weight_dtype",
+    "act_dtype",
+    "kv_dtype",
+    "mode",
+    "isl_dist",
+    "spec_decode",
+    "trace",
+    "recipe",
+)
 #: Number columns: (least value allowed, whether it must be whole).
 NUMBERS: dict[str, tuple[float, bool]] = {
-    "n_devices": (1, True), "isl": (0, False), "osl": (0, False), "batch": (0, False), "concurrency": (0, False),
-    "request_rate_rps": (0, False), "n_requests": (0, False), "tp": (1, True), "pp": (1, True), "ep": (1, True),
-    "dp_attention": (1, True), "prefix_hit": (0, False), "prefill_workers": (1, True), "prefill_tp": (1, True),
-    "prefill_ep": (1, True), "prefill_dp": (1, True), "prefill_batch": (0, False), "decode_workers": (1, True),
-    "decode_tp": (1, True), "decode_ep": (1, True), "decode_dp": (1, True), "decode_batch": (0, False),
-    "max_num_batched_tokens": (1, True), "max_num_seqs": (1, True),
-}  # fmt: skip
+    "n_devices": (1, True),
+    "isl": (0, False),
+    "osl": (0, False),
+    "batch": (0, False),
+    "concurrency": (0, False),
+    "request_rate_rps": (0, False),
+    "n_requests": (0, False),
+    "tp": (1, True),
+    "pp": (1, True),
+    "ep": (1, True),
+    "dp_attention": (1, True),
+    "prefix_hit": (0, False),
+    "prefill_workers": (1, True),
+    "prefill_tp": (1, True),
+    "prefill_ep": (1, True),
+    "prefill_dp": (1, True),
+    "prefill_batch": (0, False),
+    "decode_workers": (1, True),
+    "decode_tp": (1, True),
+    "decode_ep": (1, True),
+    "decode_dp": (1, True),
+    "decode_batch": (0, False),
+    "max_num_batched_tokens": (1, True),
+    "max_num_seqs": (1, True),
+}
 POOL_COLUMNS = tuple(c for c in NUMBERS if c.startswith(("prefill_", "decode_")))
 #: What the column `recipe` may say: settings left blank are those of a published recipe, or the engine's defaults.
 RECIPES = ("published", "default")

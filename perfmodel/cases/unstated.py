@@ -29,13 +29,7 @@ class Placement:
 
 
 def placement(
-    model: ModelSpec,
-    n_devices: Array,
-    given: dict[str, Array],
-    *,
-    memory: Array,
-    weight: np.ndarray,
-    mode: str,
+    model: ModelSpec, n_devices: Array, given: dict[str, Array], *, memory: Array, weight: np.ndarray, mode: str
 ) -> Placement:
     """Fill what is missing (NaN) of tp, pp, ep, dp.
 

@@ -27,8 +27,18 @@ from perfmodel.operators import Demand
 from perfmodel.vocabulary import BOUNDS, LINK_FAMILIES
 
 #: Kinds of kernel; GEMMs and experts by the bits of a weight, which decide the library and its kernel.
-KERNELS = ("gemm_16", "gemm_8", "gemm_4", "experts_16", "experts_8", "experts_4", "attention", "recurrent",
-           "elementwise", "collective")  # fmt: skip
+KERNELS = (
+    "gemm_16",
+    "gemm_8",
+    "gemm_4",
+    "experts_16",
+    "experts_8",
+    "experts_4",
+    "attention",
+    "recurrent",
+    "elementwise",
+    "collective",
+)
 _BY_BITS = {"gemm": 0, "grouped_gemm": 3}
 #: Bytes a weight from which a kernel counts as one of 16 and of 8 bits.
 _BYTES_16, _BYTES_8 = 1.5, 0.9

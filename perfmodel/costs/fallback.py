@@ -44,10 +44,15 @@ def _narrow(demand: Demand, rows: np.ndarray) -> Demand:
         return value if array.ndim == 0 or array.shape[-1] != count else array[..., rows]
 
     return Demand(
-        name=demand.name, family=demand.family, flop=part(demand.flop), moved=part(demand.moved),
-        count=part(demand.count), compute=part(demand.compute), message=part(demand.message),
+        name=demand.name,
+        family=demand.family,
+        flop=part(demand.flop),
+        moved=part(demand.moved),
+        count=part(demand.count),
+        compute=part(demand.compute),
+        message=part(demand.message),
         shape={key: part(value) for key, value in demand.shape.items()},
-    )  # fmt: skip
+    )
 
 
 def _merge(answer: Cost, part: Cost, rows: np.ndarray) -> None:

@@ -48,7 +48,9 @@ def with_waits(sharding: Sharding, step: Step, terms: Iterable[tuple[Demand, Cos
 def _waiting(name: str, seconds: Array) -> tuple[Demand, Cost]:
     none = np.zeros_like(seconds)
     cost = Cost(
-        time=seconds, basis=np.full(seconds.shape, BASIS_CODE["roofline"], np.int8),
-        spread=np.full(seconds.shape, roofline_spread()), bound=np.full(seconds.shape, LINK_BOUND, np.int8),
-    )  # fmt: skip
+        time=seconds,
+        basis=np.full(seconds.shape, BASIS_CODE["roofline"], np.int8),
+        spread=np.full(seconds.shape, roofline_spread()),
+        bound=np.full(seconds.shape, LINK_BOUND, np.int8),
+    )
     return Demand(name, "host_link", none, none, np.where(seconds > 0, 1.0, 0.0)), cost

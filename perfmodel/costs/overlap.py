@@ -44,10 +44,14 @@ def overlapped(cost: StepCost, way: Overlap) -> StepCost:
     times = way.batches * kinds(cost)
     compute, memory, launch, linked, late, host = left = visible(times, way)
     return replace(
-        cost, time=left.sum(axis=0), bound=np.stack([compute, memory, linked + host, launch + late]),
-        links=np.stack([linked, late]), hidden=(times - left).sum(axis=0), calls=way.batches * cost.calls,
+        cost,
+        time=left.sum(axis=0),
+        bound=np.stack([compute, memory, linked + host, launch + late]),
+        links=np.stack([linked, late]),
+        hidden=(times - left).sum(axis=0),
+        calls=way.batches * cost.calls,
         batches=np.full(np.shape(cost.time), way.batches, np.int8),
-    )  # fmt: skip
+    )
 
 
 def cheaper(plain: StepCost, other: StepCost, pays: np.ndarray) -> StepCost:

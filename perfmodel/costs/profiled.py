@@ -107,9 +107,7 @@ def formats(
             yield Variant(*name), rows
 
 
-def _fill(
-    answer: Cost, choice: lookup.Choice, demand: Demand, rows: NDArray[np.bool_], hardware: Hardware
-) -> None:  # fmt: skip
+def _fill(answer: Cost, choice: lookup.Choice, demand: Demand, rows: NDArray[np.bool_], hardware: Hardware) -> None:
     """Put what `choice` says of `rows` into `answer`, where it knows nothing faster yet."""
     family = FAMILY[demand.family]
     count = len(rows)
@@ -125,9 +123,11 @@ def _fill(
     target = (..., slice(None) if every else rows)
     better = np.isnan(answer.time[target]) | (time < answer.time[target])
     pairs: list[tuple[NDArray[Any], NDArray[Any]]] = [
-        (answer.time, time), (answer.basis, basis), (answer.spread, spread_of(demand.family, basis)),
+        (answer.time, time),
+        (answer.basis, basis),
+        (answer.spread, spread_of(demand.family, basis)),
         (answer.bound, priced.bound),
-    ]  # fmt: skip
+    ]
     for held, value in pairs:
         held[target] = np.where(better, value, held[target])
 

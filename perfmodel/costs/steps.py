@@ -96,9 +96,15 @@ def _stacked(demands: list[Demand], count: int) -> Demand:
     flop, moved, message, *rest = map(stack, zip(*arrays, strict=True))
     shape = {**{k: first.shape[k] for k in _CHOOSING if k in first.shape}, **dict(zip(names, rest, strict=True))}
     return Demand(
-        name=first.family, family=first.family, flop=flop, moved=moved, message=message, count=first.count,
-        compute=first.compute, shape=shape,
-    )  # fmt: skip
+        name=first.family,
+        family=first.family,
+        flop=flop,
+        moved=moved,
+        message=message,
+        count=first.count,
+        compute=first.compute,
+        shape=shape,
+    )
 
 
 def step_cost(sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step) -> StepCost:

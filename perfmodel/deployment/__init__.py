@@ -8,10 +8,10 @@ from perfmodel.deployment.offload import check_experts, hosted
 from perfmodel.deployment.sharding import Sharding, shard
 
 __all__ = [
-    "Deployments",
     "INTERMEDIATE_BYTES",
-    "Sharding",
     "VALUE_BYTES",
+    "Deployments",
+    "Sharding",
     "adapter_bytes",
     "check_experts",
     "deployments",

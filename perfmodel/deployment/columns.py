@@ -13,9 +13,22 @@ from perfmodel.hardware import Host
 from perfmodel.models import Adapters
 
 COLUMNS = (
-    "device", "tp", "pp", "ep", "dp", "cp", "replicas", "max_num_batched_tokens", "max_num_seqs", "weight", "act", "kv", "host_weights",
-    "host_experts", "host_kv",
-)  # fmt: skip
+    "device",
+    "tp",
+    "pp",
+    "ep",
+    "dp",
+    "cp",
+    "replicas",
+    "max_num_batched_tokens",
+    "max_num_seqs",
+    "weight",
+    "act",
+    "kv",
+    "host_weights",
+    "host_experts",
+    "host_kv",
+)
 
 
 @dataclass(frozen=True)
@@ -76,9 +89,22 @@ def deployments(
     nothing in host memory, no adapters.
     """
     defaults = {
-        "device": 0, "tp": 1, "pp": 1, "ep": 1, "dp": 1, "cp": 1, "replicas": 1, "max_num_batched_tokens": np.nan,
-        "max_num_seqs": np.nan, "weight": -1, "act": -1, "kv": -1, "host_weights": 0, "host_experts": 0, "host_kv": 0,
-    }  # fmt: skip
+        "device": 0,
+        "tp": 1,
+        "pp": 1,
+        "ep": 1,
+        "dp": 1,
+        "cp": 1,
+        "replicas": 1,
+        "max_num_batched_tokens": np.nan,
+        "max_num_seqs": np.nan,
+        "weight": -1,
+        "act": -1,
+        "kv": -1,
+        "host_weights": 0,
+        "host_experts": 0,
+        "host_kv": 0,
+    }
     unknown = set(columns) - set(defaults)
     if unknown:
         raise TypeError(f"unknown deployment column(s): {', '.join(sorted(unknown))}")

@@ -102,11 +102,19 @@ def shard(model: ModelSpec, deployments: Deployments) -> Sharding:
     own_kv = FORMAT_CODE[storage(model.kv_format).name]
     kv = np.where(deployments.kv < 0, own_kv, deployments.kv)
     return Sharding(
-        model=model, tp=deployments.tp, pp=deployments.pp, ep=deployments.ep, dp=deployments.dp, cp=deployments.cp,
-        asked=deployments.weight, act=deployments.act, kv_bytes=FORMAT_BYTES[kv],
+        model=model,
+        tp=deployments.tp,
+        pp=deployments.pp,
+        ep=deployments.ep,
+        dp=deployments.dp,
+        cp=deployments.cp,
+        asked=deployments.weight,
+        act=deployments.act,
+        kv_bytes=FORMAT_BYTES[kv],
         narrow=np.array([np.isfinite(d.peak("fp4")) for d in deployments.devices])[deployments.device],
-        host=hosted(deployments), adapters=deployments.adapters,
-    )  # fmt: skip
+        host=hosted(deployments),
+        adapters=deployments.adapters,
+    )
 
 
 def _compute(weight: Codes, act: Codes) -> Codes:

@@ -9,15 +9,15 @@ from perfmodel.engines.spec import HEADROOM, WATERMARK, Engine, Limits
 from perfmodel.engines.speculation import KNOWN, Speculation, speculation_of
 
 __all__ = [
-    "Engine",
     "FOLDER",
     "HEADROOM",
     "KNOWN",
+    "WATERMARK",
+    "Engine",
     "Limits",
     "Overlap",
     "Recipe",
     "Speculation",
-    "WATERMARK",
     "assumed",
     "engine",
     "instead",

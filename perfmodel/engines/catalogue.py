@@ -19,12 +19,24 @@ FOLDER = Path(__file__).parent / "catalogue"
 
 #: Other names in use -> engine family.
 ALIASES = {
-    "vllm-ascend": "vllm", "tensorrt-llm": "trtllm", "tensorrt_llm": "trtllm", "trt-llm": "trtllm",
-    "nim": "trtllm", "llama.cpp": "llamacpp", "ik_llama.cpp": "ik_llama", "ik_llamacpp": "ik_llama",
-    "mindie-llm": "mindie", "mii": "deepspeed-mii", "fastgen": "deepspeed-mii", "deepspeed-fastgen": "deepspeed-mii",
-    "sarathi-serve": "sarathi", "ft": "fastertransformer", "static": "fastertransformer",
-    "other": "generic", "": "generic",
-}  # fmt: skip
+    "vllm-ascend": "vllm",
+    "tensorrt-llm": "trtllm",
+    "tensorrt_llm": "trtllm",
+    "trt-llm": "trtllm",
+    "nim": "trtllm",
+    "llama.cpp": "llamacpp",
+    "ik_llama.cpp": "ik_llama",
+    "ik_llamacpp": "ik_llama",
+    "mindie-llm": "mindie",
+    "mii": "deepspeed-mii",
+    "fastgen": "deepspeed-mii",
+    "deepspeed-fastgen": "deepspeed-mii",
+    "sarathi-serve": "sarathi",
+    "ft": "fastertransformer",
+    "static": "fastertransformer",
+    "other": "generic",
+    "": "generic",
+}
 
 
 #: Forks that tables list under their parent's name: parent -> (what the version text says, engine).

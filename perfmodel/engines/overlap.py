@@ -47,12 +47,15 @@ def _ways() -> dict[str, Overlap]:
     read = tomllib.loads(files("perfmodel.engines").joinpath("overlap.toml").read_text(encoding="utf-8"))
     return {
         name: Overlap(
-            name, entry["title"], int(entry["batches"]),
+            name,
+            entry["title"],
+            int(entry["batches"]),
             tuple(tuple(KINDS_OF_TIME.index(kind) for kind in stream) for stream in entry["streams"]),
-            float(entry["share"]["value"]), f"{entry['share']['kind']}: {entry['share']['source']}",
+            float(entry["share"]["value"]),
+            f"{entry['share']['kind']}: {entry['share']['source']}",
         )
         for name, entry in read.items()
-    }  # fmt: skip
+    }
 
 
 def ways() -> tuple[str, ...]:

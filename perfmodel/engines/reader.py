@@ -17,26 +17,49 @@ from perfmodel.engines.spec import GIB, KINDS, Engine, Fact, Tier
 
 #: Settings of a file: field of Engine -> (key in the file, factor to SI).
 _NUMBERS = {
-    "max_num_batched_tokens": ("max_num_batched_tokens", 1.0), "max_num_seqs": ("max_num_seqs", 1.0), "kv_block": ("kv_block_tokens", 1.0),
-    "gpu_memory_utilization": ("gpu_memory_utilization", 1.0), "reserve_bytes": ("reserve_gib", GIB),
-    "step_host_time": ("step_host_us", 1e-6), "step_host_per_seq": ("step_host_per_seq_us", 1e-6),
-    "step_host_parallel": ("step_host_parallel_us", 1e-6), "request_time": ("request_ms", 1e-3),
-    "micro_batch": ("micro_batch", 1.0), "graph_seqs": ("graph_seqs", 1.0),
-    "max_num_batched_tokens_floor": ("max_num_batched_tokens_floor", 1.0), "launch_time": ("launch_us", 1e-6),
-    "synchronised": ("synchronised", 1.0), "overlap_share": ("overlap_share", 1.0),
-}  # fmt: skip
+    "max_num_batched_tokens": ("max_num_batched_tokens", 1.0),
+    "max_num_seqs": ("max_num_seqs", 1.0),
+    "kv_block": ("kv_block_tokens", 1.0),
+    "gpu_memory_utilization": ("gpu_memory_utilization", 1.0),
+    "reserve_bytes": ("reserve_gib", GIB),
+    "step_host_time": ("step_host_us", 1e-6),
+    "step_host_per_seq": ("step_host_per_seq_us", 1e-6),
+    "step_host_parallel": ("step_host_parallel_us", 1e-6),
+    "request_time": ("request_ms", 1e-3),
+    "micro_batch": ("micro_batch", 1.0),
+    "graph_seqs": ("graph_seqs", 1.0),
+    "max_num_batched_tokens_floor": ("max_num_batched_tokens_floor", 1.0),
+    "launch_time": ("launch_us", 1e-6),
+    "synchronised": ("synchronised", 1.0),
+    "overlap_share": ("overlap_share", 1.0),
+}
 
 
 _OPTIONAL = {
-    "launch_time", "synchronised", "micro_batch", "graph_seqs", "max_num_batched_tokens_floor", "step_host_parallel",
-    "budget_is_model_length", "narrow_cache", "overlap", "overlap_share", "rank_balance",
-}  # fmt: skip
+    "launch_time",
+    "synchronised",
+    "micro_batch",
+    "graph_seqs",
+    "max_num_batched_tokens_floor",
+    "step_host_parallel",
+    "budget_is_model_length",
+    "narrow_cache",
+    "overlap",
+    "overlap_share",
+    "rank_balance",
+}
 
 
 _FLAGS = (
-    "chunked_prefill", "prefill_first", "graph_capture", "overlap_scheduling", "prefix_cache", "budget_is_model_length",
-    "rank_balance", "narrow_cache",
-)  # fmt: skip
+    "chunked_prefill",
+    "prefill_first",
+    "graph_capture",
+    "overlap_scheduling",
+    "prefix_cache",
+    "budget_is_model_length",
+    "rank_balance",
+    "narrow_cache",
+)
 
 
 _CHOICES = {
@@ -56,7 +79,14 @@ def _fact(table: Table, key: str) -> tuple[Table, Fact]:
 
 
 def _tier(table: Table) -> Tier:
-    numbers = ("max_num_batched_tokens", "max_num_batched_tokens_offline", "max_num_seqs", "max_num_seqs_offline", "gpu_memory_utilization", "graph_seqs")
+    numbers = (
+        "max_num_batched_tokens",
+        "max_num_batched_tokens_offline",
+        "max_num_seqs",
+        "max_num_seqs_offline",
+        "gpu_memory_utilization",
+        "graph_seqs",
+    )
     values = [(k, table.number(k, above=0)) for k in numbers if k in table]
     if table.flag("per_device", False):
         values.append(("per_device", 1.0))
@@ -100,10 +130,15 @@ def _assemble(table: Table, settings: dict[str, object], facts: dict[str, Fact])
     name = table.text("name")
     since = table.text("since", "")
     made = Engine(
-        name=name, family=table.text("family", name), title=table.text("title"), era=table.text("era"),
+        name=name,
+        family=table.text("family", name),
+        title=table.text("title"),
+        era=table.text("era"),
         since=numbers_in(since),
-        tiers=tuple(_tier(t) for t in table.tables("tier", ())), facts=facts, **settings,  # type: ignore[arg-type]
-    )  # fmt: skip
+        tiers=tuple(_tier(t) for t in table.tables("tier", ())),
+        facts=facts,
+        **settings,  # type: ignore[arg-type]
+    )
     table.done(also=[*_OPTIONAL, *[k for k, _ in _NUMBERS.values()]])
     for key, share in (("gpu_memory_utilization", made.gpu_memory_utilization), ("overlap_share", made.overlap_share)):
         if not (math.isnan(share) or 0 < share <= 1 or (key == "overlap_share" and share == 0)):

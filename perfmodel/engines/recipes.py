@@ -113,7 +113,11 @@ class Recipe:
         prefix = base.prefix_cache if self.prefix_cache is None else self.prefix_cache
         # limits by device are folded in, or they would win over the recipe's
         return base.changed(
-            tiers=(), max_num_batched_tokens=limits.max_num_batched_tokens, max_num_seqs=limits.max_num_seqs, prefix_cache=prefix, **values
+            tiers=(),
+            max_num_batched_tokens=limits.max_num_batched_tokens,
+            max_num_seqs=limits.max_num_seqs,
+            prefix_cache=prefix,
+            **values,
         )
 
 
@@ -142,12 +146,21 @@ def _recipe(table: Table) -> Recipe:
     prefix = table.flag("prefix_cache") if "prefix_cache" in table else None
     kv, era = table.text("kv", ""), table.text("era", "")
     made = Recipe(
-        name=table.text("name"), engine=engine_of(table.text("engine")).family, models=table.texts("models"),
-        weights=tuple(_plain(w) for w in table.texts("weights")), devices=table.texts("devices"),
-        sources=table.texts("sources"), since=_release(table), era=engine_of(era).name if era else "",
-        kv=storage(kv).name if kv else "", gpu_memory_utilization=table.number("gpu_memory_utilization", _NAN, above=0, most=1),
-        prefix_cache=prefix, assumed=_assumed(table), note=table.text("note", ""), **numbers,
-    )  # fmt: skip
+        name=table.text("name"),
+        engine=engine_of(table.text("engine")).family,
+        models=table.texts("models"),
+        weights=tuple(_plain(w) for w in table.texts("weights")),
+        devices=table.texts("devices"),
+        sources=table.texts("sources"),
+        since=_release(table),
+        era=engine_of(era).name if era else "",
+        kv=storage(kv).name if kv else "",
+        gpu_memory_utilization=table.number("gpu_memory_utilization", _NAN, above=0, most=1),
+        prefix_cache=prefix,
+        assumed=_assumed(table),
+        note=table.text("note", ""),
+        **numbers,
+    )
     table.done(also=("prefix_cache",))
     return made
 
@@ -220,18 +233,26 @@ class Assumed(NamedTuple):
 
 
 def assumed(
-    model: ModelSpec, engine: Engine, devices: Sequence[Device], device: NDArray[np.intp], weight: NDArray[np.intp],
-    *, prompt: Array, ranks: Array,
-) -> Assumed:  # fmt: skip
+    model: ModelSpec,
+    engine: Engine,
+    devices: Sequence[Device],
+    device: NDArray[np.intp],
+    weight: NDArray[np.intp],
+    *,
+    prompt: Array,
+    ranks: Array,
+) -> Assumed:
     """Settings to assume for rows of one model and engine.
 
     device: index into `devices`; weight: code of a storage format, -1 the model's own; prompt: tokens of the longest
     prompt; ranks: attention data parallelism; all (N,).
     """
     out = Assumed(
-        np.full(len(device), -1, np.intp), np.full(len(device), _NAN), np.full(len(device), _NAN),
+        np.full(len(device), -1, np.intp),
+        np.full(len(device), _NAN),
+        np.full(len(device), _NAN),
         np.full(len(device), "", object),
-    )  # fmt: skip
+    )
     pairs, where = np.unique(np.stack([device, weight]), axis=1, return_inverse=True)
     for turn, (d, w) in enumerate(pairs.T.tolist()):
         found = recipe(model, engine, devices[d], FORMAT_NAMES[w] if w >= 0 else "")

@@ -12,8 +12,8 @@ from perfmodel.estimates.intervals import CLASSES
 
 __all__ = [
     "CLASSES",
-    "Estimates",
     "HAND_OVER",
+    "Estimates",
     "Prepared",
     "Term",
     "assemble",

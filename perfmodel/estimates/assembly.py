@@ -31,10 +31,18 @@ def assemble(passes: StepModel, memory: Memory, load: Load, served: Served, depl
     power = _power(passes, load, served)
     basis = np.maximum(decode.basis, prefill.basis.max(axis=0)).astype(np.int8)
     by_class = {
-        "ttft": served.ttft, "tpot": served.tpot, "e2e": e2e, "wait": served.wait + served.burst,
-        "prefill": served.prefill, "interference": served.interference, "itl_tail": served.mixed_step,
-        "step": served.step / load.accepted, "input": load.input, "output": load.output, "share": load.share,
-    }  # fmt: skip
+        "ttft": served.ttft,
+        "tpot": served.tpot,
+        "e2e": e2e,
+        "wait": served.wait + served.burst,
+        "prefill": served.prefill,
+        "interference": served.interference,
+        "itl_tail": served.mixed_step,
+        "step": served.step / load.accepted,
+        "input": load.input,
+        "output": load.output,
+        "share": load.share,
+    }
     shape = np.broadcast_shapes(*(np.shape(v) for v in by_class.values()))
     return Estimates(
         **{name: np.broadcast_to(values, shape) for name, values in by_class.items()},

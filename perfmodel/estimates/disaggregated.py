@@ -108,7 +108,9 @@ def _tandem(front: Prepared, back: Prepared, demand: Load, prompts: PromptPool, 
     """Both pools in equilibrium, as one deployment; rates and running sequences are of all workers."""
     transfer = transfer_time(front, back, demand)
 
-    cap = np.minimum(back.memory.room_for(), np.where(np.isfinite(back.passes.max_num_seqs), back.passes.max_num_seqs, 8192.0))
+    cap = np.minimum(
+        back.memory.room_for(), np.where(np.isfinite(back.passes.max_num_seqs), back.passes.max_num_seqs, 8192.0)
+    )
     knots, steps = decode_curve(back.passes, demand, cap, _KNOTS)
     token = steps / demand.accepted
     tokens = np.maximum(demand.mean(demand.output) - 1.0, 0.0)
@@ -126,11 +128,21 @@ def _tandem(front: Prepared, back: Prepared, demand: Load, prompts: PromptPool, 
     if demand.arrival not in ("open", "offline"):
         rate = population / demand.mean(ttft + np.maximum(demand.output - 1.0, 0.0) * tpot)  # Little's law
     return Served(
-        ttft=ttft, tpot=tpot,
-        wait=zero + wait, burst=zero + burst, prefill=prefill, step=step, interference=zero, mixed_step=step,
-        running=running, rate=rate, saturated=_saturated(demand, rate), decode_cost=decode_cost,
-        prefill_cost=prompts.cost, prefill_steps=prompts.passes,
-    )  # fmt: skip
+        ttft=ttft,
+        tpot=tpot,
+        wait=zero + wait,
+        burst=zero + burst,
+        prefill=prefill,
+        step=step,
+        interference=zero,
+        mixed_step=step,
+        running=running,
+        rate=rate,
+        saturated=_saturated(demand, rate),
+        decode_cost=decode_cost,
+        prefill_cost=prompts.cost,
+        prefill_steps=prompts.passes,
+    )
 
 
 def transfer_time(front: Prepared, back: Prepared, demand: Load) -> Array:

@@ -79,9 +79,13 @@ class Estimates:
     def spread(self) -> dict[str, Array]:
         """Log half-widths of the 80 % interval by metric, (N,)."""
         return {
-            "ttft": self.ttft_spread, "tpot": self.tpot_spread, "itl": self.tpot_spread, "e2e": self.tpot_spread,
-            "throughput": self.throughput_spread, "power": self.power_spread,
-        }  # fmt: skip
+            "ttft": self.ttft_spread,
+            "tpot": self.tpot_spread,
+            "itl": self.tpot_spread,
+            "e2e": self.tpot_spread,
+            "throughput": self.throughput_spread,
+            "power": self.power_spread,
+        }
 
     def reason(self, row: int) -> str:
         """Why candidate `row` does not fit; empty when it does."""

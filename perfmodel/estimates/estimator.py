@@ -43,7 +43,9 @@ def prepare(model: ModelSpec, deployments: Deployments, engine: Engine, costs: C
         engine, deployments, longest, load.arrival in ("static", "offline", "single")
     )
     context = longest if engine.admission == "contiguous" else load.held(0.5 if engine.admission == "grow" else 1.0)
-    space = memory_budget(sharding, columns, engine, fraction=fraction, tokens=np.minimum(budget, 16384.0), context=context)
+    space = memory_budget(
+        sharding, columns, engine, fraction=fraction, tokens=np.minimum(budget, 16384.0), context=context
+    )
     return Prepared(sharding, columns, space, StepModel(sharding, columns, engine, costs, budget, cap, graph))
 
 
@@ -51,12 +53,16 @@ def _limits(engine: Engine, deployments: Deployments, longest: Array, offline: b
     """Token budget, sequence cap (a replica), memory fraction, largest captured batch: the deployment's own, else the
     engine's. (N,)"""
     limits = [engine.limits(d, offline=offline) for d in deployments.devices]
-    table = np.array([(x.max_num_batched_tokens, x.max_num_seqs, x.gpu_memory_utilization, x.graph_seqs) for x in limits])[
-        deployments.device
-    ]
+    table = np.array(
+        [(x.max_num_batched_tokens, x.max_num_seqs, x.gpu_memory_utilization, x.graph_seqs) for x in limits]
+    )[deployments.device]
     budget = np.where(np.isfinite(deployments.max_num_batched_tokens), deployments.max_num_batched_tokens, table[:, 0])
     if engine.budget_is_model_length:
-        budget = np.where(np.isfinite(deployments.max_num_batched_tokens), budget, np.maximum(longest, engine.max_num_batched_tokens_floor))
+        budget = np.where(
+            np.isfinite(deployments.max_num_batched_tokens),
+            budget,
+            np.maximum(longest, engine.max_num_batched_tokens_floor),
+        )
     budget = np.where(np.isfinite(engine.micro_batch), np.minimum(budget, engine.micro_batch), budget)
     own_cap = np.isfinite(deployments.max_num_seqs)
     cap = np.where(own_cap, deployments.max_num_seqs, table[:, 1] * deployments.dp)

@@ -83,11 +83,18 @@ def _phase(phase: str, passes: StepModel, one: PlannedStep) -> list[Term]:
             time = calls * float(np.ravel(c.time)[0])
             out.append(
                 Term(
-                    phase, d.name, d.family, calls, time, time / wall, BOUNDS[int(np.ravel(c.bound)[0])],
-                    _peak_share(d, passes.hardware, time / batches), BASES[int(np.ravel(c.basis)[0])],
+                    phase,
+                    d.name,
+                    d.family,
+                    calls,
+                    time,
+                    time / wall,
+                    BOUNDS[int(np.ravel(c.bound)[0])],
+                    _peak_share(d, passes.hardware, time / batches),
+                    BASES[int(np.ravel(c.basis)[0])],
                     float(np.ravel(c.spread)[0]),
                 )
-            )  # fmt: skip
+            )
     hidden = float(np.ravel(cost.hidden)[0])
     host = wall - sum(t.time for t in out) + hidden
     if host > 1e-9 * wall:

@@ -21,9 +21,13 @@ from perfmodel.vocabulary import BASES
 METRICS = ("ttft", "tpot", "throughput", "power")
 #: Bases that share a spread: tables of the device itself, those of a relative, borrowed efficiencies.
 CLASSES = {
-    "measured": "table", "interpolated": "table", "extrapolated": "table", "calibrated": "calibrated",
-    "roofline": "roofline", "unknown": "roofline",
-}  # fmt: skip
+    "measured": "table",
+    "interpolated": "table",
+    "extrapolated": "table",
+    "calibrated": "calibrated",
+    "roofline": "roofline",
+    "unknown": "roofline",
+}
 
 
 @cache

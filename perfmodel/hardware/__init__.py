@@ -9,10 +9,10 @@ from perfmodel.hardware.host import WHERE, Host, Where, figures_of, link_of
 from perfmodel.hardware.network import group_link
 
 __all__ = [
+    "WHERE",
     "Efficiency",
     "Hardware",
     "Host",
-    "WHERE",
     "Where",
     "efficiency",
     "efficiency_of",

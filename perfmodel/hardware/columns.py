@@ -53,9 +53,19 @@ class Hardware:
 
 
 _COLUMNS = (
-    "index", "peak", "bandwidth", "memory", "link_bandwidth", "link_latency", "topology", "peers", "net_bandwidth",
-    "net_latency", "tdp", "idle",
-)  # fmt: skip
+    "index",
+    "peak",
+    "bandwidth",
+    "memory",
+    "link_bandwidth",
+    "link_latency",
+    "topology",
+    "peers",
+    "net_bandwidth",
+    "net_latency",
+    "tdp",
+    "idle",
+)
 
 
 @lru_cache(maxsize=512)

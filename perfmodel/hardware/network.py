@@ -47,10 +47,13 @@ def group_link(hardware: Hardware, group: Array) -> GroupLink:
     hops, distance = _travel(fabric, np.maximum(group, 1.0))
     fixed = np.isin(fabric, ("ring", "torus"))
     return GroupLink(
-        bandwidth=np.where(inside, local, across), latency=np.where(inside, hardware.link_latency, far),
-        linked=np.isin(fabric, ("switch", "mesh")) | (fixed & (group <= 2)), routed=~fixed, hops=hops,
+        bandwidth=np.where(inside, local, across),
+        latency=np.where(inside, hardware.link_latency, far),
+        linked=np.isin(fabric, ("switch", "mesh")) | (fixed & (group <= 2)),
+        routed=~fixed,
+        hops=hops,
         distance=distance,
-    )  # fmt: skip
+    )
 
 
 def _ports(hardware: Hardware, group: Array) -> Array:

@@ -133,9 +133,19 @@ def memory_budget(
     behind = np.where(np.isnan(space), np.inf, np.maximum(behind, 0.0))
     room = np.where(behind < seqs, np.where(np.isfinite(behind), behind, 0.0) * sequence, room)
     return Memory(
-        hardware.memory, usable, weights, activations, reserve, sequence, room, np.minimum(seqs, behind) * sharding.dp,
-        adapters, space, fixed, each,
-    )  # fmt: skip
+        hardware.memory,
+        usable,
+        weights,
+        activations,
+        reserve,
+        sequence,
+        room,
+        np.minimum(seqs, behind) * sharding.dp,
+        adapters,
+        space,
+        fixed,
+        each,
+    )
 
 
 def _host(sharding: Sharding, sequence: Array) -> tuple[Array, Array, Array]:

@@ -20,18 +20,44 @@ _MODULES = {
     "attention": ("self_attn.q_proj", "self_attn.q_b_proj", "attn.wq_b", "linear_attn.in_proj_qkv", "mixer.in_proj"),
     "o": ("self_attn.o_proj", "attn.wo_b", "linear_attn.out_proj", "mixer.out_proj"),
     "mlp": ("mlp.gate_proj", "mlp.down_proj"),
-    "shared": ("mlp.shared_experts.gate_proj", "mlp.shared_expert.gate_proj", "ffn.shared_experts.w1",
-               "block_sparse_moe.shared_experts.gate_proj", "mixer.shared_experts.up_proj"),
-}  # fmt: skip
+    "shared": (
+        "mlp.shared_experts.gate_proj",
+        "mlp.shared_expert.gate_proj",
+        "ffn.shared_experts.w1",
+        "block_sparse_moe.shared_experts.gate_proj",
+        "mixer.shared_experts.up_proj",
+    ),
+}
 #: Routed experts, which no quantised checkpoint leaves out; they are looked for where each module is listed.
-_EXPERTS = ("mlp.experts.0.gate_proj", "ffn.experts.0.w1", "block_sparse_moe.experts.0.w1", "mixer.experts.0.up_proj",
-            "mlp.experts", "ffn.experts", "experts.0.gate_proj")  # fmt: skip
+_EXPERTS = (
+    "mlp.experts.0.gate_proj",
+    "ffn.experts.0.w1",
+    "block_sparse_moe.experts.0.w1",
+    "mixer.experts.0.up_proj",
+    "mlp.experts",
+    "ffn.experts",
+    "experts.0.gate_proj",
+)
 _ALGORITHMS = {
-    "fp8": "fp8", "fp8_pb_wo": "fp8_block", "fp8_block": "fp8_block", "mxfp8": "mxfp8", "nvfp4": "fp4",
-    "w4a16_nvfp4": "fp4", "nvfp4_awq": "fp4", "mxfp4": "mxfp4", "w4a8_mxfp4_fp8": "mxfp4", "w4a16_awq": "int4",
-    "w4a8_awq": "w4a8", "w8a16": "w8a16", "w8a8_sq_per_channel": "int8", "int8_sq": "int8", "awq": "int4",
-    "gptq": "int4", "bitsandbytes": "int4", "fbgemm_fp8": "fp8",
-}  # fmt: skip
+    "fp8": "fp8",
+    "fp8_pb_wo": "fp8_block",
+    "fp8_block": "fp8_block",
+    "mxfp8": "mxfp8",
+    "nvfp4": "fp4",
+    "w4a16_nvfp4": "fp4",
+    "nvfp4_awq": "fp4",
+    "mxfp4": "mxfp4",
+    "w4a8_mxfp4_fp8": "mxfp4",
+    "w4a16_awq": "int4",
+    "w4a8_awq": "w4a8",
+    "w8a16": "w8a16",
+    "w8a8_sq_per_channel": "int8",
+    "int8_sq": "int8",
+    "awq": "int4",
+    "gptq": "int4",
+    "bitsandbytes": "int4",
+    "fbgemm_fp8": "fp8",
+}
 _EXCLUDED = ("modules_to_not_convert", "ignore", "ignored_layers", "exclude_modules", "exclude")
 
 
@@ -78,8 +104,11 @@ def weight_format(q: Fields) -> str:
     if chosen == "fp8" and q.items("weight_block_size"):
         return "fp8_block"
     if chosen == "int4":
-        return _weight_only(q, q.count("bits", "w_bit", default=8 if q.flag("load_in_8bit") else 4),
-                            q.count("group_size", "q_group_size", default=128, least=-1))  # fmt: skip
+        return _weight_only(
+            q,
+            q.count("bits", "w_bit", default=8 if q.flag("load_in_8bit") else 4),
+            q.count("group_size", "q_group_size", default=128, least=-1),
+        )
     return chosen
 
 

@@ -154,8 +154,9 @@ class ModelSpec:
     def state_bytes(self, state_format: str = "") -> float:
         """Bytes of recurrent state a sequence holds, whatever its length; convolution windows stay in 16 bit."""
         width, short = storage(state_format or self.state_format).bytes, storage("bf16").bytes
-        return sum(b.count * (b.mixer.recurrent_values * width + b.mixer.conv_values * short)
-                   for b in self.blocks if b.mixer)  # fmt: skip
+        return sum(
+            b.count * (b.mixer.recurrent_values * width + b.mixer.conv_values * short) for b in self.blocks if b.mixer
+        )
 
     def with_weights(self, weight_format: str) -> ModelSpec:
         """This model with its weights stored in `weight_format`, as checkpoints of that format are made.

@@ -30,7 +30,10 @@ def mixing(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Iterator
 
 
 def _attention(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Iterator[Demand]:
-    heads, kv_heads = np.ceil(mixer.heads / sharding.tp), np.ceil(mixer.kv_heads / np.minimum(sharding.tp, mixer.kv_heads))
+    heads, kv_heads = (
+        np.ceil(mixer.heads / sharding.tp),
+        np.ceil(mixer.kv_heads / np.minimum(sharding.tp, mixer.kv_heads)),
+    )
     sixteen = sharding.sixteen
     dims = mixer.head_dim + mixer.value_dim
     shape: dict[str, Any] = {

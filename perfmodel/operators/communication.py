@@ -20,7 +20,9 @@ def collective(name: str, family: str, message: Array, group: Array, count: Arra
     return Demand(name, family, zero, zero, count, message=message, shape={"group": group})
 
 
-def communication(sharding: Sharding, mixers: int, mlps: dict[Mlp, int], local: Array, everywhere: Array) -> Iterator[Demand]:
+def communication(
+    sharding: Sharding, mixers: int, mlps: dict[Mlp, int], local: Array, everywhere: Array
+) -> Iterator[Demand]:
     """All-reduces, gathers and all-to-alls of one forward step."""
     rows, all_rows = local * sharding.model.hidden * 2.0, everywhere * sharding.model.hidden * 2.0
     split = (sharding.tp > 1) & (local > 0)

@@ -44,12 +44,16 @@ def experts(sharding: Sharding, mlp: Mlp, count: int, step: Step) -> Iterator[De
         count=on(tokens > 0, count),
         compute=sharding.compute("experts"),
         shape={
-            "hidden": hidden, "inter": float(mlp.intermediate), "tp": sharding.experts_tp, "weight": sharding.weight("experts"),
+            "hidden": hidden,
+            "inter": float(mlp.intermediate),
+            "tp": sharding.experts_tp,
+            "weight": sharding.weight("experts"),
             **_rank(sharding, mlp, tokens, imbalance),
             "act": sharding.compute("experts"),
         },
-        hosted=sharding.hosted("experts"), host_bytes=touched * matrix * sharding.weight_bytes("experts"),
-    )  # fmt: skip
+        hosted=sharding.hosted("experts"),
+        host_bytes=touched * matrix * sharding.weight_bytes("experts"),
+    )
 
 
 def _rank(sharding: Sharding, mlp: Mlp, tokens: Array, imbalance: Array) -> dict[str, Array]:

@@ -79,7 +79,9 @@ def _latent(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Iterato
     answers = np.multiply(step.decode_seqs, step.decode_tokens) / sharding.dp
     heads = np.ceil(mixer.heads / sharding.tp)
     width = heads * (mixer.head_dim - mixer.rope_dim + mixer.value_dim)
-    expand = gemm(sharding, "kv_up", "attention", prompt, width, np.full_like(sharding.tp, mixer.kv_rank), on(prompt > 0, count))
+    expand = gemm(
+        sharding, "kv_up", "attention", prompt, width, np.full_like(sharding.tp, mixer.kv_rank), on(prompt > 0, count)
+    )
     yield expand
     # two kernels, one for queries and one for values; each takes half of the matrix in the mean
     weights = width / 2.0 * mixer.kv_rank * sharding.weight_bytes("attention", "kv_up")

@@ -37,9 +37,13 @@ def adapting(sharding: Sharding, step: Step) -> Iterator[Demand]:
             ("expand", b, between + rows * 2.0 * site.outputs),
         ):
             yield Demand(
-                name=f"lora_{name}_{site.name}", family="elementwise", flop=2.0 * tokens * weights,
-                moved=kinds * weights * VALUE_BYTES + moved, count=on(present, site.layers), compute=sharding.sixteen,
-            )  # fmt: skip
+                name=f"lora_{name}_{site.name}",
+                family="elementwise",
+                flop=2.0 * tokens * weights,
+                moved=kinds * weights * VALUE_BYTES + moved,
+                count=on(present, site.layers),
+                compute=sharding.sixteen,
+            )
 
 
 def swapped(sharding: Sharding, step: Step) -> Array:

@@ -17,14 +17,14 @@ from perfmodel.profiler.timing import Effort
 
 __all__ = [
     "BACKENDS",
+    "GRIDS",
+    "SHOWN",
     "Backend",
     "Effort",
     "Fit",
-    "GRIDS",
     "Machine",
     "Point",
     "Run",
-    "SHOWN",
     "available",
     "backend",
     "everything",

@@ -94,8 +94,14 @@ def _rank(rank: int, setting: Setting, todo: Sequence[Point]) -> None:
             missing.add(item.family)
             continue
         if rank == 0:
-            row = item.row(device=setting.device, software=setting.software, time=time, power=float("nan"),
-                           source=f"perfmodel profile run {today()}", licence=LICENCE)  # fmt: skip
+            row = item.row(
+                device=setting.device,
+                software=setting.software,
+                time=time,
+                power=float("nan"),
+                source=f"perfmodel profile run {today()}",
+                licence=LICENCE,
+            )
             plain.write(row, Path(setting.path), append=True)
     distributed.destroy_process_group()
 

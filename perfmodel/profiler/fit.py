@@ -59,12 +59,16 @@ class Fit:
         """One flat row a table."""
         return [
             {
-                "device": self.device, "family": t["family"], "framework": t["framework"], "rows": t["rows"],
-                "sites": t["sites"], "formats": " ".join(t["variants"]),
+                "device": self.device,
+                "family": t["family"],
+                "framework": t["framework"],
+                "rows": t["rows"],
+                "sites": t["sites"],
+                "formats": " ".join(t["variants"]),
                 "held_out_median_percent": _percent(t["held_out"].get("points_median")),
             }
             for t in self.tables
-        ]  # fmt: skip
+        ]
 
 
 def _unit(key: str) -> tuple[str, float]:

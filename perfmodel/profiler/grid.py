@@ -17,11 +17,24 @@ GRIDS = ("small", "full")
 SITES = {
     "small": ((1024, 1024), (2816, 1024), (1024, 2816), (2048, 2048)),
     "full": (
-        (1024, 1024), (2048, 2048), (3072, 2048), (11008, 2048), (2048, 5504), (4096, 4096), (6144, 4096),
-        (28672, 4096), (4096, 14336), (8192, 8192), (10240, 8192), (57344, 8192), (8192, 28672), (1024, 8192),
-        (8192, 1024), (128256, 4096),
+        (1024, 1024),
+        (2048, 2048),
+        (3072, 2048),
+        (11008, 2048),
+        (2048, 5504),
+        (4096, 4096),
+        (6144, 4096),
+        (28672, 4096),
+        (4096, 14336),
+        (8192, 8192),
+        (10240, 8192),
+        (57344, 8192),
+        (8192, 28672),
+        (1024, 8192),
+        (8192, 1024),
+        (128256, 4096),
     ),
-}  # fmt: skip
+}
 TOKENS = {"small": (1, 8, 64, 256), "full": tuple(2**p for p in range(15))}
 #: Bytes that element-wise operators move: from the launch floor to far beyond any cache.
 MOVED = {"small": (2**12, 2**17, 2**22, 2**26), "full": tuple(2**p for p in range(12, 32, 2))}
@@ -55,9 +68,20 @@ class Point:
     def row(self, *, device: str, software: str, time: float, power: float, source: str, licence: str) -> Rows:
         """The canonical row of a measurement: time in s, power in W (NaN where not measured)."""
         return rows_of(
-            1, device=device, software=software, kernel=self.kernel, family=self.family, weight=self.weight,
-            act=self.act, kv=self.kv, time=time, power=power, source=source, licence=licence, **dict(self.shape),
-        )  # fmt: skip
+            1,
+            device=device,
+            software=software,
+            kernel=self.kernel,
+            family=self.family,
+            weight=self.weight,
+            act=self.act,
+            kv=self.kv,
+            time=time,
+            power=power,
+            source=source,
+            licence=licence,
+            **dict(self.shape),
+        )
 
 
 def point(family: str, kernel: str = "", *, weight: str = "", act: str = "", kv: str = "", **shape: float) -> Point:

@@ -12,9 +12,17 @@ from perfmodel.profiles import store
 NAN = float("nan")
 #: Columns of `show_rows` that fit a terminal; the others are in JSON and CSV.
 SHOWN = (
-    "family", "framework", "formats", "rows", "sites", "points_median_percent", "points_p90_percent",
-    "sites_median_percent", "octave_median_percent", "source",
-)  # fmt: skip
+    "family",
+    "framework",
+    "formats",
+    "rows",
+    "sites",
+    "points_median_percent",
+    "points_p90_percent",
+    "sites_median_percent",
+    "octave_median_percent",
+    "source",
+)
 Row = dict[str, Any]
 
 

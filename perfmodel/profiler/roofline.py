@@ -49,10 +49,13 @@ SHAPES: dict[str, Callable[[Array, Array], dict[str, Array]]] = {
     "attention_prefill": _prefill,
     "attention_decode": _decode,
     "mla_prefill": lambda site, axis: {
-        "heads": site[0], "batch": axis[0], "query": axis[1], "context": np.zeros_like(axis[0]),
+        "heads": site[0],
+        "batch": axis[0],
+        "query": axis[1],
+        "context": np.zeros_like(axis[0]),
     },
     "mla_decode": lambda site, axis: {"heads": site[0], "batch": axis[0], "context": axis[1]},
-}  # fmt: skip
+}
 
 
 def shapes(family: str, item: Measured) -> tuple[dict[str, Array], Array]:

@@ -39,12 +39,18 @@ class Run:
         why = "; ".join(f"{reason} ({count})" for reason, count in self.refused.items())
         return [
             {
-                "file": str(self.path), "device": self.device, "software": self.software, "measured": self.measured,
-                "already_there": self.known, "left": self.left, "not_possible": sum(self.refused.values()),
-                "why_not_possible": why, "scatter_percent": round(100.0 * self.scatter, 2),
+                "file": str(self.path),
+                "device": self.device,
+                "software": self.software,
+                "measured": self.measured,
+                "already_there": self.known,
+                "left": self.left,
+                "not_possible": sum(self.refused.values()),
+                "why_not_possible": why,
+                "scatter_percent": round(100.0 * self.scatter, 2),
                 "wall_s": round(self.seconds, 3),
             }
-        ]  # fmt: skip
+        ]
 
 
 def everything(backend: Backend, size: str) -> list[Point]:
@@ -133,6 +139,6 @@ def _one(backend: Backend, point: Point, path: Path, device: str, effort: timing
     source = f"perfmodel profile run {today()}"
     row = point.row(
         device=device, software=backend.software, time=found.median, power=watts, source=source, licence=LICENCE
-    )  # fmt: skip
+    )
     plain.write(row, path, append=True)
     return found.scatter

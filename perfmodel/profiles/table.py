@@ -217,9 +217,12 @@ def _step(axis: Array, x: Array) -> _Step:
 
 
 def _on_grid(
-    grids: NDArray[np.float32], known: NDArray[np.bool_], axes: tuple[Array, ...], which: NDArray[np.intp],
+    grids: NDArray[np.float32],
+    known: NDArray[np.bool_],
+    axes: tuple[Array, ...],
+    which: NDArray[np.intp],
     x: list[Array],
-) -> tuple[Array, NDArray[np.bool_], NDArray[np.bool_]]:  # fmt: skip
+) -> tuple[Array, NDArray[np.bool_], NDArray[np.bool_]]:
     """Multilinear interpolation in grid `which` at x: (value, inside, on a point); inside asks for a known corner."""
     steps = [_step(a, v) for a, v in zip(axes, x, strict=True)]
     value, corner = _corners(grids, known, which, steps)
@@ -252,9 +255,15 @@ def _corners(
 
 
 def _past_the_end(
-    grids: NDArray[np.float32], known: NDArray[np.bool_], axes: tuple[Array, ...], which: NDArray[np.intp],
-    x: list[Array], number: int, beyond: Array, value: Array,
-) -> Array:  # fmt: skip
+    grids: NDArray[np.float32],
+    known: NDArray[np.bool_],
+    axes: tuple[Array, ...],
+    which: NDArray[np.intp],
+    x: list[Array],
+    number: int,
+    beyond: Array,
+    value: Array,
+) -> Array:
     """What to add to the held border value: time goes on as c + s * bound, c and s from the last octave of the axis.
 
     With t = c + s b and b growing like exp(x), ln(b/t) changes by d - ln(1 + share (e^d - 1)) a distance d past the

@@ -69,8 +69,19 @@ def closed_loop(passes: StepModel, load: Load, cap: Array, again: Array) -> Serv
     rate = asked / (load.mean(ttft) + tokens * tpot)
     shape = np.zeros_like(ttft)
     return Served(
-        ttft=ttft, tpot=shape + tpot, wait=shape + wait, burst=shape + burst, prefill=entry.shared, step=step,
-        interference=entry.interference_by_class, mixed_step=entry.mixed_step, running=running, rate=rate,
-        saturated=np.zeros(len(running), bool), decode_cost=decode_cost, prefill_cost=entry.cost,
-        prefill_steps=entry.passes, even=behind / np.maximum(wait + load.mean(burst), 1e-12),
-    )  # fmt: skip
+        ttft=ttft,
+        tpot=shape + tpot,
+        wait=shape + wait,
+        burst=shape + burst,
+        prefill=entry.shared,
+        step=step,
+        interference=entry.interference_by_class,
+        mixed_step=entry.mixed_step,
+        running=running,
+        rate=rate,
+        saturated=np.zeros(len(running), bool),
+        decode_cost=decode_cost,
+        prefill_cost=entry.cost,
+        prefill_steps=entry.passes,
+        even=behind / np.maximum(wait + load.mean(burst), 1e-12),
+    )

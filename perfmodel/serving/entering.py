@@ -52,7 +52,9 @@ def entries(passes: StepModel, load: Load, running: Array, groups: tuple[Array, 
             wall, riding = priced[len(groups) + i].wall, mixed[i].passes
             interference = riding * np.maximum(wall - step, 0.0) / passes.sharding.pp / group
             shared = passes.piped(wall, riding)
-            entries.append(Entry(alone, shared, load.mean(interference), interference, load.mean(wall), cost, count / group))
+            entries.append(
+                Entry(alone, shared, load.mean(interference), interference, load.mean(wall), cost, count / group)
+            )
         else:
             interference = alone / group
             after = load.mean(alone) + step

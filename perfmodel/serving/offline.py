@@ -30,21 +30,44 @@ def offline(passes: StepModel, load: Load, cap: Array, again: Array) -> Served:
     others = np.maximum(room - 1.0, 0.0) / np.maximum(room, 1.0)
     interference = steady.interference * often * others
     rate = equilibrium(room, load.mean(steady.shared) * often, load.mean(answers) * steps[-1], interference)
-    gone = empty(Batch(
-        count=count, room=room, answers=answers, length_cv=load.length_cv, limit=(load.longest - 1.0) / load.accepted,
-        share=load.share, knots=knots, steps=steps, fixed=(one_by_one.interference - each) * often, each=each * often,
-        prompt=load.mean(load.new), budget=passes.most(load.mean(load.new)) * load.mean(load.new), gap=1.0 / rate,
-        pace=steps[-1] / (1.0 - np.minimum(rate * interference, FULL_BATCH)),
-        apart=not passes.engine.mixes,
-    ))  # fmt: skip
+    gone = empty(
+        Batch(
+            count=count,
+            room=room,
+            answers=answers,
+            length_cv=load.length_cv,
+            limit=(load.longest - 1.0) / load.accepted,
+            share=load.share,
+            knots=knots,
+            steps=steps,
+            fixed=(one_by_one.interference - each) * often,
+            each=each * often,
+            prompt=load.mean(load.new),
+            budget=passes.most(load.mean(load.new)) * load.mean(load.new),
+            gap=1.0 / rate,
+            pace=steps[-1] / (1.0 - np.minimum(rate * interference, FULL_BATCH)),
+            apart=not passes.engine.mixes,
+        )
+    )
     own = one_by_one.shared
     wait = np.maximum(gone.first - load.mean(own), 0.0)
     shape = np.zeros_like(own)
     decode_cost, _ = passes.decode(gone.running, load.decode_context, load.drafts)
     return Served(
-        ttft=own + wait + passes.engine.request_time, tpot=shape + gone.tpot / load.accepted, wait=shape + wait,
-        burst=shape, prefill=own, step=gone.step, interference=one_by_one.interference_by_class, mixed_step=in_groups.mixed_step,
-        running=gone.running, rate=count / (gone.makespan + passes.engine.request_time),
-        saturated=np.zeros(len(room), bool), decode_cost=decode_cost, prefill_cost=one_by_one.cost,
-        prefill_steps=one_by_one.passes, even=1.0, waits=np.maximum(gone.entry - load.mean(own), 0.0),
-    )  # fmt: skip
+        ttft=own + wait + passes.engine.request_time,
+        tpot=shape + gone.tpot / load.accepted,
+        wait=shape + wait,
+        burst=shape,
+        prefill=own,
+        step=gone.step,
+        interference=one_by_one.interference_by_class,
+        mixed_step=in_groups.mixed_step,
+        running=gone.running,
+        rate=count / (gone.makespan + passes.engine.request_time),
+        saturated=np.zeros(len(room), bool),
+        decode_cost=decode_cost,
+        prefill_cost=one_by_one.cost,
+        prefill_steps=one_by_one.passes,
+        even=1.0,
+        waits=np.maximum(gone.entry - load.mean(own), 0.0),
+    )

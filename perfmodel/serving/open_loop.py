@@ -66,18 +66,28 @@ def open_loop(passes: StepModel, load: Load, cap: Array, again: Array) -> Served
     behind = np.where(saturated & (rate > served), np.inf, 0.0)
     shape = np.zeros_like(entry.shared)
     steady = Served(
-        ttft=entry.shared + wait + behind + passes.engine.request_time, tpot=shape + pace,
-        wait=shape + wait + behind, burst=shape, prefill=entry.shared, step=step, interference=entry.interference_by_class,
-        mixed_step=entry.mixed_step, running=running, rate=served, saturated=saturated, decode_cost=decode_cost,
-        prefill_cost=entry.cost, prefill_steps=entry.passes, even=np.isinf(behind) * 1.0, seen=seen,
-    )  # fmt: skip
+        ttft=entry.shared + wait + behind + passes.engine.request_time,
+        tpot=shape + pace,
+        wait=shape + wait + behind,
+        burst=shape,
+        prefill=entry.shared,
+        step=step,
+        interference=entry.interference_by_class,
+        mixed_step=entry.mixed_step,
+        running=running,
+        rate=served,
+        saturated=saturated,
+        decode_cost=decode_cost,
+        prefill_cost=entry.cost,
+        prefill_steps=entry.passes,
+        even=np.isinf(behind) * 1.0,
+        seen=seen,
+    )
     brief = np.isfinite(load.n_requests)
     return _brief(steady, passes, load, (cap, again), brief & (rate > most)) if brief.any() else steady
 
 
-def _brief(
-    steady: Served, passes: StepModel, load: Load, limits: tuple[Array, Array], crowded: np.ndarray
-) -> Served:  # fmt: skip
+def _brief(steady: Served, passes: StepModel, load: Load, limits: tuple[Array, Array], crowded: np.ndarray) -> Served:
     """A run of n requests at a rate: it lasts until the last answer ends, and where more come than can be served
     (`crowded`, (N,)) it is the batch of them all, less the time that they took to come. limits: `cap` and `again`.
 
@@ -94,10 +104,14 @@ def _brief(
     tail = np.minimum(last, np.maximum(load.longest, load.mean(load.output))) * load.mean(tpot)
     makespan = np.maximum(count / batch.rate, span + load.mean(steady.prefill) + tail)
     return replace(
-        steady, ttft=steady.prefill + wait + passes.engine.request_time, tpot=tpot, wait=wait,
-        rate=np.where(brief, count / makespan, steady.rate), even=np.where(crowded, 1.0, steady.even),
+        steady,
+        ttft=steady.prefill + wait + passes.engine.request_time,
+        tpot=tpot,
+        wait=wait,
+        rate=np.where(brief, count / makespan, steady.rate),
+        even=np.where(crowded, 1.0, steady.even),
         waits=np.where(crowded, waits, np.nan),
-    )  # fmt: skip
+    )
 
 
 def _fixed_point(knots: Array, steps: Array, demand: Array, cap: Array) -> Array:

@@ -27,7 +27,18 @@ def static(passes: StepModel, load: Load, cap: Array) -> Served:
     queued = (requests_per_client - 1.0) * (1.0 - batch * requests_per_client / (2.0 * asked)) * whole
     zero = np.zeros_like(first)
     return Served(
-        ttft=first + queued, tpot=zero + token, wait=zero + queued, burst=zero, prefill=prefill, step=step,
-        interference=zero, mixed_step=step, running=batch, rate=asked / (requests_per_client * whole), saturated=np.zeros(len(batch), bool),
-        decode_cost=decode_cost, prefill_cost=cost, prefill_steps=count / batch,
-    )  # fmt: skip
+        ttft=first + queued,
+        tpot=zero + token,
+        wait=zero + queued,
+        burst=zero,
+        prefill=prefill,
+        step=step,
+        interference=zero,
+        mixed_step=step,
+        running=batch,
+        rate=asked / (requests_per_client * whole),
+        saturated=np.zeros(len(batch), bool),
+        decode_cost=decode_cost,
+        prefill_cost=cost,
+        prefill_steps=count / batch,
+    )

@@ -116,9 +116,13 @@ class StepModel:
         free = np.maximum(self.budget - running, self.budget / 8.0) * self._share(seqs)
         count, chunk, width, before = _chunks(new, cached, seqs, free)
         step = Step(
-            prefill_tokens=chunk, prefill_context=before, prefill_seqs=width, prefill_hit=cached,
-            decode_seqs=np.maximum(running / self.sharding.pp, 1.0), decode_context=context,
-        )  # fmt: skip
+            prefill_tokens=chunk,
+            prefill_context=before,
+            prefill_seqs=width,
+            prefill_hit=cached,
+            decode_seqs=np.maximum(running / self.sharding.pp, 1.0),
+            decode_context=context,
+        )
         return PlannedStep(step, running + width, _NEVER, 1.0, count)
 
     def fewest(self, running: Array) -> Array:

@@ -51,9 +51,13 @@ def _of_trace(trace: Trace) -> Traffic:
     arrival = trace.arrival if np.isfinite(trace.arrival).all() else None
     prefixes = (trace.offsets, trace.blocks) if len(trace.offsets) else None
     return traffic(
-        trace.input, trace.output, arrival=arrival, prefixes=prefixes, hash_tokens=trace.block_tokens,
+        trace.input,
+        trace.output,
+        arrival=arrival,
+        prefixes=prefixes,
+        hash_tokens=trace.block_tokens,
         name=trace.name or "trace",
-    )  # fmt: skip
+    )
 
 
 def simulate(
@@ -153,8 +157,10 @@ def capacity(
     rate, found, probes = highest(probe, requests.rate, tolerance)
     if found is None:
         lowest, _ = probe(rate)
-        raise Infeasible(f"no rate keeps the objectives: at {rate:.3g} requests/s {_misses(lowest, slo)}; "
-                         "relax them or choose a faster deployment")  # fmt: skip
+        raise Infeasible(
+            f"no rate keeps the objectives: at {rate:.3g} requests/s {_misses(lowest, slo)}; "
+            "relax them or choose a faster deployment"
+        )
     entry = sum(p.replicas for p in pools if p.role != "decode")
     return Capacity(rate, rate / entry, found, tuple(probes))
 

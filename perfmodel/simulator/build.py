@@ -48,7 +48,9 @@ def pool(
     if len(deployments) != 1:
         raise InputError(f"{len(deployments)} deployments given; simulate one at a time")
     check(deployments)
-    setup = prepare(model, deployments, engine, costs or default(engine.family, engine.name), load_of(_lengths(traffic), 1))
+    setup = prepare(
+        model, deployments, engine, costs or default(engine.family, engine.name), load_of(_lengths(traffic), 1)
+    )
     device = deployments.devices[int(deployments.device[0])]
     reason = setup.memory.reason(0)
     if reason:
@@ -64,11 +66,16 @@ def pool(
     if role == "prefill" and not bandwidth > 0:
         raise InputError(f"{device.name}: its network is unknown, and KV has to cross it; give the pools' link")
     return Pool(
-        table=table or _table(setup, chosen, traffic), policy=chosen, role=role, replicas=int(deployments.replicas[0]),
-        kv_tokens=_kv_tokens(setup, context), kv_bytes=token,
-        swap_bandwidth=swap_bandwidth, name=device.name if role == "both" else f"{role} on {device.name}",
+        table=table or _table(setup, chosen, traffic),
+        policy=chosen,
+        role=role,
+        replicas=int(deployments.replicas[0]),
+        kv_tokens=_kv_tokens(setup, context),
+        kv_bytes=token,
+        swap_bandwidth=swap_bandwidth,
+        name=device.name if role == "both" else f"{role} on {device.name}",
         link=Link(bandwidth, latency, f"network of {device.name}") if role == "prefill" else None,
-    )  # fmt: skip
+    )
 
 
 def _kv_tokens(setup: Prepared, context: float) -> float:
@@ -98,9 +105,12 @@ def _lengths(traffic: Traffic) -> Workload:
     return Workload(
         input_tokens=np.array([traffic.input_tokens.mean(), traffic.input_tokens[longest]]),
         output_tokens=np.array([traffic.output_tokens.mean(), traffic.output_tokens[longest]]),
-        share=np.array([1.0, 0.0]), arrival=arrival, rate=1.0,
-        concurrency=max(traffic.concurrency, 1) if traffic.concurrency else np.nan, n_requests=float(len(traffic)),
-    )  # fmt: skip
+        share=np.array([1.0, 0.0]),
+        arrival=arrival,
+        rate=1.0,
+        concurrency=max(traffic.concurrency, 1) if traffic.concurrency else np.nan,
+        n_requests=float(len(traffic)),
+    )
 
 
 def step_time(setup: Prepared) -> StepTime:
@@ -152,6 +162,10 @@ def _table(setup: Prepared, policy: Policy, traffic: Traffic) -> StepTable:
     if policy.batching == "static":
         most = float(np.max(traffic.input_tokens)) * min(policy.max_num_seqs, len(traffic))
     return StepTable.build(
-        step_time(setup), most_tokens=most, most_seqs=min(policy.max_num_seqs, len(traffic), _MOST_SEQS),
-        most_context=longest, usual_context=_mean_context(traffic), floor=step_floor(setup),
-    )  # fmt: skip
+        step_time(setup),
+        most_tokens=most,
+        most_seqs=min(policy.max_num_seqs, len(traffic), _MOST_SEQS),
+        most_context=longest,
+        usual_context=_mean_context(traffic),
+        floor=step_floor(setup),
+    )

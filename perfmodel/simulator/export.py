@@ -53,9 +53,14 @@ def _run_events(run: Any) -> list[dict[str, Any]]:
     return [
         {"ph": "X", "name": kind, "cat": "step", "pid": pid, "tid": 0, "ts": begin, "dur": span, "args": args},
         {"ph": "C", "name": "KV blocks", "pid": pid, "ts": begin, "args": {"used": int(run["used"])}},
-        {"ph": "C", "name": "requests", "pid": pid, "ts": begin,
-         "args": {"waiting": int(run["waiting"]), "running": int(run["running"])}},
-    ]  # fmt: skip
+        {
+            "ph": "C",
+            "name": "requests",
+            "pid": pid,
+            "ts": begin,
+            "args": {"waiting": int(run["waiting"]), "running": int(run["running"])},
+        },
+    ]
 
 
 def _request_events(simulation: Simulation, r: int) -> list[dict[str, Any]]:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-
 @dataclass(frozen=True)
 class Distribution:
     """Mean and percentiles of a quantity, in its unit; NaN where there is none."""
@@ -131,9 +130,10 @@ def rates(simulation: Simulation) -> dict[str, float]:
     tokens = _made_by(simulation, end) - _made_by(simulation, begin)
     span = end - begin
     return {
-        "request_rate": float(inside.sum() / span), "output_tok_s": float(tokens / span),
+        "request_rate": float(inside.sum() / span),
+        "output_tok_s": float(tokens / span),
         "input_tok_s": float(simulation.traffic.input_tokens[prompts].sum() / span),
-    }  # fmt: skip
+    }
 
 
 def _made_by(simulation: Simulation, time: float) -> float:
@@ -165,10 +165,13 @@ def summary(simulation: Simulation, slo: Slo | None = None) -> dict[str, float]:
     """Every figure in one flat row, units in the names. Rates are those of `window`."""
     served = simulation.served
     row: dict[str, float] = {
-        "requests": len(simulation.traffic), "rejected": int(simulation.rejected.sum()),
-        "duration_s": simulation.duration, **rates(simulation), "preemptions": int(simulation.preempted.sum()),
+        "requests": len(simulation.traffic),
+        "rejected": int(simulation.rejected.sum()),
+        "duration_s": simulation.duration,
+        **rates(simulation),
+        "preemptions": int(simulation.preempted.sum()),
         "cached_share": float(simulation.cached.sum() / simulation.traffic.input_tokens[served].sum()),
-    }  # fmt: skip
+    }
     for metric in ("ttft", "tpot", "itl", "e2e", "normalised"):
         found = latency(simulation, metric)
         row |= {f"{metric}_ms": 1e3 * found.mean, **{f"{metric}_ms_{s}": 1e3 * found.at(s) for s in RANKS}}
@@ -207,8 +210,12 @@ def occupancy(simulation: Simulation, points: int = 200) -> dict[str, Array]:
         for name, total in totals.items():
             total += np.where(busy, runs[name][at], 0)
     blocks = sum(int(p.kv_tokens) // p.policy.kv_block * p.replicas for p in simulation.pools)
-    return {"time_s": time, "waiting": totals["waiting"], "running": totals["running"],
-            "kv_share": totals["used"] / blocks}  # fmt: skip
+    return {
+        "time_s": time,
+        "waiting": totals["waiting"],
+        "running": totals["running"],
+        "kv_share": totals["used"] / blocks,
+    }
 
 
 def frame(simulation: Simulation) -> pd.DataFrame:
@@ -217,14 +224,21 @@ def frame(simulation: Simulation) -> pd.DataFrame:
 
     traffic = simulation.traffic
     columns: dict[str, object] = {
-        "request": np.arange(len(traffic)), "class": np.array(traffic.classes, object)[traffic.kind],
-        "arrival_s": simulation.issued, "input_tokens": traffic.input_tokens, "output_tokens": traffic.output_tokens,
-        "replica": simulation.replica, "prefill_replica": simulation.prefiller,
+        "request": np.arange(len(traffic)),
+        "class": np.array(traffic.classes, object)[traffic.kind],
+        "arrival_s": simulation.issued,
+        "input_tokens": traffic.input_tokens,
+        "output_tokens": traffic.output_tokens,
+        "replica": simulation.replica,
+        "prefill_replica": simulation.prefiller,
         "queue_ms": 1e3 * (simulation.admitted - simulation.issued),
-    }  # fmt: skip
+    }
     columns |= {f"{m}_ms": 1e3 * of(simulation) for m, of in _BY_REQUEST.items()}
     columns |= {
-        "finish_s": simulation.finish, "emitted_tokens": simulation.emitted, "cached_tokens": simulation.cached,
-        "preemptions": simulation.preempted, "rejected": simulation.rejected,
-    }  # fmt: skip
+        "finish_s": simulation.finish,
+        "emitted_tokens": simulation.emitted,
+        "cached_tokens": simulation.cached,
+        "preemptions": simulation.preempted,
+        "rejected": simulation.rejected,
+    }
     return pd.DataFrame(columns)

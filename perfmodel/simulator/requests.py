@@ -65,10 +65,18 @@ class Traffic:
 
 
 def traffic(
-    input_tokens: ArrayLike, output_tokens: ArrayLike, *, arrival: ArrayLike | None = None, concurrency: int = 0,
-    think: float = 0.0, kind: ArrayLike | None = None, classes: tuple[str, ...] = ("all",),
-    prefixes: tuple[ArrayLike, ArrayLike] | None = None, hash_tokens: int = 0, name: str = "requests",
-) -> Traffic:  # fmt: skip
+    input_tokens: ArrayLike,
+    output_tokens: ArrayLike,
+    *,
+    arrival: ArrayLike | None = None,
+    concurrency: int = 0,
+    think: float = 0.0,
+    kind: ArrayLike | None = None,
+    classes: tuple[str, ...] = ("all",),
+    prefixes: tuple[ArrayLike, ArrayLike] | None = None,
+    hash_tokens: int = 0,
+    name: str = "requests",
+) -> Traffic:
     """Checked requests. Without `arrival` and `concurrency` all arrive at time 0 (offline).
 
     prefixes: (first, hashes) as in `Traffic`. `InputError` names the row of an unsorted, negative or missing value.
@@ -88,9 +96,15 @@ def traffic(
     else:
         times = np.zeros(count) if arrival is None else _times(name, arrival, count)
     made = Traffic(
-        arrival=times, input_tokens=lengths[0], output_tokens=lengths[1], kind=kinds, classes=tuple(classes),
-        concurrency=min(concurrency, count), think=float(think), name=name,
-    )  # fmt: skip
+        arrival=times,
+        input_tokens=lengths[0],
+        output_tokens=lengths[1],
+        kind=kinds,
+        classes=tuple(classes),
+        concurrency=min(concurrency, count),
+        think=float(think),
+        name=name,
+    )
     return made if prefixes is None else _with_prefixes(made, prefixes, hash_tokens)
 
 
@@ -165,9 +179,14 @@ def from_workload(workload: Workload, *, count: int, seed: int) -> Traffic:
     elif workload.arrival in ("closed", "single"):
         concurrency = int(workload.concurrency) if workload.arrival == "closed" else 1
     made = traffic(
-        lengths[0], lengths[1], arrival=times, concurrency=concurrency, kind=kind, name=workload.name or "workload",
+        lengths[0],
+        lengths[1],
+        arrival=times,
+        concurrency=concurrency,
+        kind=kind,
+        name=workload.name or "workload",
         classes=tuple(f"class {k + 1}" for k in range(size)) if size > 1 else ("all",),
-    )  # fmt: skip
+    )
     hit = np.broadcast_to(workload.prefix_hit, (size,))[kind]
     return _with_hits(made, hit) if np.any(hit > 0) else made
 

@@ -160,15 +160,23 @@ def _arrays(
     tables, values = stacked([p.table for p in pools])
     decodes = replicas["role"] == state.DECODE
     return state.Arrays(
-        requests=requests, replicas=replicas, finishing=np.zeros((count, most), np.int64),
-        fresh=np.zeros((count, most), np.int64), growth=np.zeros((count, int(replicas["block"].max())), np.int64),
-        nodes=nodes, where=where, ids=ids, entry=np.flatnonzero(~decodes), decoders=np.flatnonzero(decodes),
-        loop=state.loop(
-            router=router, opening=traffic.concurrency, offered=len(kept), think=traffic.think, seed=seed
-        ),
-        events=np.zeros(len(kept), state.EVENT), tables=tables, values=values,
-        runs=np.zeros(2 * len(kept) + 4096, state.RUN), stints=np.zeros(len(kept) + 4 * most + 64, state.STINT),
-    )  # fmt: skip
+        requests=requests,
+        replicas=replicas,
+        finishing=np.zeros((count, most), np.int64),
+        fresh=np.zeros((count, most), np.int64),
+        growth=np.zeros((count, int(replicas["block"].max())), np.int64),
+        nodes=nodes,
+        where=where,
+        ids=ids,
+        entry=np.flatnonzero(~decodes),
+        decoders=np.flatnonzero(decodes),
+        loop=state.loop(router=router, opening=traffic.concurrency, offered=len(kept), think=traffic.think, seed=seed),
+        events=np.zeros(len(kept), state.EVENT),
+        tables=tables,
+        values=values,
+        runs=np.zeros(2 * len(kept) + 4096, state.RUN),
+        stints=np.zeros(len(kept) + 4 * most + 64, state.STINT),
+    )
 
 
 def _requests(traffic: Traffic, kept: Whole, reserve: Whole) -> tuple[NDArray[np.void], NDArray[np.int32]]:
@@ -217,20 +225,37 @@ def _pool_rules(pool: Pool, index: int, traffic: Traffic, count: int) -> dict[st
     swap = policy.preemption == "swap"
     link = pool.link
     return {
-        "role": _ROLES[pool.role], "table": index, "static": policy.batching == "static", "mix": mix,
-        "chunk": policy.chunked, "budget": budget, "max_num_seqs": max(int(most), 1), "block": block, "capacity": blocks,
-        "watermark": int(policy.watermark * blocks), "headroom": policy.headroom, "swap": swap,
-        "swap_time": pool.kv_bytes / pool.swap_bandwidth if swap else 0.0, "prefix": prefix,
-        "span": traffic.hash_tokens // block if prefix else 1, "front_time": policy.request_time,
-        "front_serial": policy.serial_front_end, "link_latency": link.latency if link else 0.0,
+        "role": _ROLES[pool.role],
+        "table": index,
+        "static": policy.batching == "static",
+        "mix": mix,
+        "chunk": policy.chunked,
+        "budget": budget,
+        "max_num_seqs": max(int(most), 1),
+        "block": block,
+        "capacity": blocks,
+        "watermark": int(policy.watermark * blocks),
+        "headroom": policy.headroom,
+        "swap": swap,
+        "swap_time": pool.kv_bytes / pool.swap_bandwidth if swap else 0.0,
+        "prefix": prefix,
+        "span": traffic.hash_tokens // block if prefix else 1,
+        "front_time": policy.request_time,
+        "front_serial": policy.serial_front_end,
+        "link_latency": link.latency if link else 0.0,
         "link_time": pool.kv_bytes / link.bandwidth if link else 0.0,
-    }  # fmt: skip
+    }
 
 
 def _collect(
-    traffic: Traffic, pools: tuple[Pool, ...], router: str, seed: int, kept: Whole, reasons: NDArray[np.object_],
+    traffic: Traffic,
+    pools: tuple[Pool, ...],
+    router: str,
+    seed: int,
+    kept: Whole,
+    reasons: NDArray[np.object_],
     x: state.Arrays,
-) -> Simulation:  # fmt: skip
+) -> Simulation:
     def spread(field: str, empty: float) -> Any:
         full = np.full(len(traffic), empty, x.requests[field].dtype)
         full[kept] = x.requests[field]
@@ -242,18 +267,28 @@ def _collect(
     columns: dict[str, Any] = {f: spread(f, 0) for f in ("emitted", "cached", "preempted")}
     columns |= {f: spread(f, -1) for f in ("replica", "prefiller")}
     return Simulation(
-        traffic=traffic, pools=pools, router=router, seed=seed, **times, **columns, rejected=reasons != "",
-        runs=x.runs[: int(x.loop["runs"][0])], stints=stints, events=int(x.loop["events"][0]),
+        traffic=traffic,
+        pools=pools,
+        router=router,
+        seed=seed,
+        **times,
+        **columns,
+        rejected=reasons != "",
+        runs=x.runs[: int(x.loop["runs"][0])],
+        stints=stints,
+        events=int(x.loop["events"][0]),
         notes=tuple(_rejections(traffic, reasons) + _overload(traffic, times)),
-    )  # fmt: skip
+    )
 
 
 def _rejections(traffic: Traffic, reasons: NDArray[np.object_]) -> list[str]:
     rows = np.flatnonzero(reasons != "")
     if not len(rows):
         return []
-    return [f"{len(rows)} of {len(traffic)} requests rejected, as an engine would; the first, row {rows[0] + 1}: "
-            f"{reasons[rows[0]]}"]  # fmt: skip
+    return [
+        f"{len(rows)} of {len(traffic)} requests rejected, as an engine would; the first, row {rows[0] + 1}: "
+        f"{reasons[rows[0]]}"
+    ]
 
 
 def _overload(traffic: Traffic, times: dict[str, Array]) -> list[str]:
@@ -266,6 +301,8 @@ def _overload(traffic: Traffic, times: dict[str, Array]) -> list[str]:
     if waiting[1] < max(0.02 * len(traffic), 8) or waiting[1] < 1.5 * waiting[0]:
         return []
     served = float(np.sum(times["finish"] <= end)) / (end - begin)
-    return [f"beyond capacity: {rate:.3g} requests/s offered, {served:.3g}/s served while they arrived; {waiting[1]:,} "
-            "still queued at the last arrival and the queue was growing, so latencies depend on the length of the "
-            "trace; lower the rate or add replicas"]  # fmt: skip
+    return [
+        f"beyond capacity: {rate:.3g} requests/s offered, {served:.3g}/s served while they arrived; {waiting[1]:,} "
+        "still queued at the last arrival and the queue was growing, so latencies depend on the length of the "
+        "trace; lower the rate or add replicas"
+    ]

@@ -65,9 +65,15 @@ class StepTable:
 
     @classmethod
     def build(
-        cls, time: StepTime, *, most_tokens: float, most_seqs: float, most_context: float,
-        usual_context: float = 1024.0, floor: Floor | None = None,
-    ) -> StepTable:  # fmt: skip
+        cls,
+        time: StepTime,
+        *,
+        most_tokens: float,
+        most_seqs: float,
+        most_context: float,
+        usual_context: float = 1024.0,
+        floor: Floor | None = None,
+    ) -> StepTable:
         """Evaluate `time` on grids that reach `most_tokens` prompt tokens a step, `most_seqs` sequences and
         `most_context` tokens of context. usual_context: the reference for steps that mix prompts and decodes.
         `InputError` where `time` has no answer."""
@@ -81,17 +87,28 @@ class StepTable:
         prompt = _evaluate(time, tokens[1:, None], np.maximum(keys, 1.0)[None, :], zero, zero)
         decode = _evaluate(time, zero, zero, seqs[1:, None], np.maximum(context, 1.0)[None, :])
         return cls(
-            tokens=tokens, keys=keys, seqs=seqs, context=context, base=base,
+            tokens=tokens,
+            keys=keys,
+            seqs=seqs,
+            context=context,
+            base=base,
             prompt=np.vstack([np.zeros(len(keys)), prompt - base[1:, :1]]),
             decode=np.vstack([np.zeros(len(context)), decode - base[:1, 1:].T]),
             floor=np.zeros((2, len(seqs))) if floor is None else np.stack(floor(seqs)),
-        )  # fmt: skip
+        )
 
     @classmethod
     def affine(
-        cls, fixed: float, *, per_token: float = 0.0, per_seq: float = 0.0, per_key: float = 0.0,
-        per_context: float = 0.0, most_tokens: int = 1 << 20, most_seqs: int = 4096,
-    ) -> StepTable:  # fmt: skip
+        cls,
+        fixed: float,
+        *,
+        per_token: float = 0.0,
+        per_seq: float = 0.0,
+        per_key: float = 0.0,
+        per_context: float = 0.0,
+        most_tokens: int = 1 << 20,
+        most_seqs: int = 4096,
+    ) -> StepTable:
         """fixed + per_token * P + per_key * P * k + per_seq * n + per_context * n * c seconds: a caricature of an
         engine for tests and for reasoning; interpolation is exact."""
 

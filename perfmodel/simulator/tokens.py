@@ -56,11 +56,20 @@ def timeline(simulation: Simulation) -> Timeline:
     previous = np.concatenate([[np.nan], end[:-1]])
     previous[np.searchsorted(runs["replica"], np.unique(runs["replica"]))] = np.nan
     return Timeline(
-        begin=begin.astype(np.int64), request=request, made=made, time=stints["time"], last=stints["last"],
-        tokens=tokens.astype(np.int64), run=first_run.astype(np.int64), start=runs["start"].copy(),
-        step=runs["step"].copy(), slope=runs["slope"].copy(), steps=steps, active=runs["active"].astype(np.int64),
+        begin=begin.astype(np.int64),
+        request=request,
+        made=made,
+        time=stints["time"],
+        last=stints["last"],
+        tokens=tokens.astype(np.int64),
+        run=first_run.astype(np.int64),
+        start=runs["start"].copy(),
+        step=runs["step"].copy(),
+        slope=runs["slope"].copy(),
+        steps=steps,
+        active=runs["active"].astype(np.int64),
         previous=previous,
-    )  # fmt: skip
+    )
 
 
 def gaps(simulation: Simulation) -> tuple[Array, Array]:
@@ -117,9 +126,23 @@ def experience(simulation: Simulation, *, ttft: float, tpot: float) -> Experienc
     line = timeline(simulation)
     fluidity, quality, longest = (np.full(len(simulation.traffic), np.nan) for _ in range(3))
     _walk()(
-        simulation.issued, simulation.first, line.begin, line.made, line.time, line.tokens, line.run, line.start,
-        line.step, line.slope, line.steps, ttft, tpot, fluidity, quality, longest,
-    )  # fmt: skip
+        simulation.issued,
+        simulation.first,
+        line.begin,
+        line.made,
+        line.time,
+        line.tokens,
+        line.run,
+        line.start,
+        line.step,
+        line.slope,
+        line.steps,
+        ttft,
+        tpot,
+        fluidity,
+        quality,
+        longest,
+    )
     return Experience(fluidity, quality, longest)
 
 
@@ -132,9 +155,23 @@ def _walk() -> Any:
 
 
 def _walk_tokens(
-    issued: Any, first: Any, begin: Any, made: Any, time: Any, tokens: Any, run: Any, start: Any, step: Any,
-    slope: Any, steps: Any, ttft: float, tpot: float, fluidity: Any, quality: Any, longest: Any,
-) -> None:  # fmt: skip
+    issued: Any,
+    first: Any,
+    begin: Any,
+    made: Any,
+    time: Any,
+    tokens: Any,
+    run: Any,
+    start: Any,
+    step: Any,
+    slope: Any,
+    steps: Any,
+    ttft: float,
+    tpot: float,
+    fluidity: Any,
+    quality: Any,
+    longest: Any,
+) -> None:
     for r in range(len(issued)):
         if first[r] != first[r]:
             continue

@@ -47,11 +47,15 @@ def _stats(name: str, table: Table) -> LengthStats:
     nan = float("nan")
     optional = ("input_median", "input_p90", "output_median", "output_p90", "output_max")
     stats = LengthStats(
-        name=name, title=table.text("title"), input_mean=table.number("input_mean", least=1),
-        output_mean=table.number("output_mean", least=1), kind=table.text("kind", choices=KINDS),
-        source=table.text("source"), aliases=table.texts("aliases", ()),
+        name=name,
+        title=table.text("title"),
+        input_mean=table.number("input_mean", least=1),
+        output_mean=table.number("output_mean", least=1),
+        kind=table.text("kind", choices=KINDS),
+        source=table.text("source"),
+        aliases=table.texts("aliases", ()),
         **{key: table.number(key, nan, least=1) for key in optional},
-    )  # fmt: skip
+    )
     table.done()
     return stats
 
@@ -101,6 +105,10 @@ def histogram(name: str) -> Histogram:
     if path.is_file():
         return read_histogram(path)
     return Histogram(
-        input_tokens=np.array([stats.input_mean]), output_tokens=np.array([stats.output_mean]), share=np.ones(1),
-        prefix_hit=np.zeros(1), name=stats.name, source=stats.source,
-    )  # fmt: skip
+        input_tokens=np.array([stats.input_mean]),
+        output_tokens=np.array([stats.output_mean]),
+        share=np.ones(1),
+        prefix_hit=np.zeros(1),
+        name=stats.name,
+        source=stats.source,
+    )

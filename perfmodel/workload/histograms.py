@@ -63,18 +63,26 @@ class Histogram:
         _, index, counts = np.unique(code, return_inverse=True, return_counts=True)
         totals = [np.bincount(index, weights=v) for v in (trace.input, trace.output, trace.reused_tokens())]
         return cls(
-            input_tokens=totals[0] / counts, output_tokens=totals[1] / counts, share=counts / len(trace),
-            prefix_hit=totals[2] / totals[0], requests=len(trace), rate=trace.rate, name=trace.name,
+            input_tokens=totals[0] / counts,
+            output_tokens=totals[1] / counts,
+            share=counts / len(trace),
+            prefix_hit=totals[2] / totals[0],
+            requests=len(trace),
+            rate=trace.rate,
+            name=trace.name,
             source=trace.source,
-        )  # fmt: skip
+        )
 
     def write(self, path: str | Path) -> None:
         """Write the CSV that `read_histogram` reads, with name, source and licence in front."""
         lines = [
-            f"# name: {self.name}", f"# source: {self.source}", f"# licence: {self.licence}",
-            f"# requests: {self.requests}", f"# request_rate_rps: {self.rate:.6g}",
+            f"# name: {self.name}",
+            f"# source: {self.source}",
+            f"# licence: {self.licence}",
+            f"# requests: {self.requests}",
+            f"# request_rate_rps: {self.rate:.6g}",
             "input_tokens,output_tokens,share,prefix_hit",
-        ]  # fmt: skip
+        ]
         columns = zip(self.input_tokens, self.output_tokens, self.share, self.prefix_hit, strict=True)
         lines += [",".join(f"{float(v):.15g}" for v in row) for row in columns]
         Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -112,11 +120,16 @@ def read_histogram(path: str | Path) -> Histogram:
     if not abs(share.sum() - 1) < 1e-3:
         raise InputError(f"{path}: the column share sums to {share.sum():g}; make it sum to 1")
     return Histogram(
-        input_tokens=columns["input_tokens"], output_tokens=columns["output_tokens"], share=share / share.sum(),
-        prefix_hit=columns.get("prefix_hit", np.zeros(len(share))), requests=int(notes.get("requests", "0")),
-        rate=float(notes.get("request_rate_rps", "nan")), name=notes.get("name", Path(path).stem),
-        source=notes.get("source", str(path)), licence=notes.get("licence", ""),
-    )  # fmt: skip
+        input_tokens=columns["input_tokens"],
+        output_tokens=columns["output_tokens"],
+        share=share / share.sum(),
+        prefix_hit=columns.get("prefix_hit", np.zeros(len(share))),
+        requests=int(notes.get("requests", "0")),
+        rate=float(notes.get("request_rate_rps", "nan")),
+        name=notes.get("name", Path(path).stem),
+        source=notes.get("source", str(path)),
+        licence=notes.get("licence", ""),
+    )
 
 
 def _note(line: str) -> tuple[str, str]:
@@ -132,8 +145,10 @@ def _columns(path: str, rows: list[tuple[int, list[str]]]) -> dict[str, Array]:
     columns: dict[str, Array] = {}
     for place, name in enumerate(header):
         if name not in ("input_tokens", "output_tokens", "share", "prefix_hit"):
-            raise InputError(f"{path}, line {rows[0][0]}: unknown column {name!r}; the columns are input_tokens, "
-                             "output_tokens, share and prefix_hit")  # fmt: skip
+            raise InputError(
+                f"{path}, line {rows[0][0]}: unknown column {name!r}; the columns are input_tokens, "
+                "output_tokens, share and prefix_hit"
+            )
         columns[name] = np.array([_cell(path, n, row, place, name, len(header)) for n, row in rows[1:]])
     return columns
 

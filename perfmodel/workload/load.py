@@ -101,7 +101,9 @@ def load_of(workload: Workload, candidates: int) -> Load:
         rate=column(workload.rate),
         n_requests=column(workload.n_requests),
         cv=column(workload.cv),
-        requests_per_client=column(requests_per_client if requests_per_client == requests_per_client else DEFAULT_REQUESTS_PER_CLIENT),
+        requests_per_client=column(
+            requests_per_client if requests_per_client == requests_per_client else DEFAULT_REQUESTS_PER_CLIENT
+        ),
         synchronised=column(0.0),
         length_cv=column(0.0),
         longest=column(np.inf),

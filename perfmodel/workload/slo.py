@@ -33,9 +33,7 @@ class Objective:
     limit: float
 
     def __post_init__(self) -> None:
-        for value, known, what in (
-            (self.metric, METRICS, "metric"), (self.statistic, STATISTICS, "statistic"),
-        ):  # fmt: skip
+        for value, known, what in ((self.metric, METRICS, "metric"), (self.statistic, STATISTICS, "statistic")):
             if value not in known:
                 raise InputError(f"objective {what} {value!r} is unknown; choose one of {', '.join(known)}")
         if not (np.isfinite(self.limit) and self.limit > 0):

@@ -89,9 +89,13 @@ class Trace:
         inner = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
         blocks = self.blocks[np.repeat(self.offsets[:-1][index], counts) + inner]
         return replace(
-            self, arrival=self.arrival[index], input=self.input[index], output=self.output[index],
-            blocks=blocks, offsets=offsets,
-        )  # fmt: skip
+            self,
+            arrival=self.arrival[index],
+            input=self.input[index],
+            output=self.output[index],
+            blocks=blocks,
+            offsets=offsets,
+        )
 
     def at_rate(self, rate: float) -> Trace:
         """The same requests with time stretched so that they come at `rate` requests/s on average."""
@@ -117,8 +121,14 @@ class Trace:
     def to_csv(self, path: str | Path) -> None:
         """Write `arrival_s,input_tokens,output_tokens`; blocks are not kept."""
         table = np.column_stack([self.arrival, self.input, self.output])
-        np.savetxt(path, table, delimiter=",", header="arrival_s,input_tokens,output_tokens", comments="",
-                   fmt=("%.7f", "%d", "%d"))  # fmt: skip
+        np.savetxt(
+            path,
+            table,
+            delimiter=",",
+            header="arrival_s,input_tokens,output_tokens",
+            comments="",
+            fmt=("%.7f", "%d", "%d"),
+        )
 
 
 def read_trace(path: str | Path, *, sort: bool = False, longest: int = LONGEST) -> Trace:
@@ -271,8 +281,10 @@ def _record(line: str, path: str, number: int) -> dict[str, Any]:
         raise InputError(f"{path}, line {number}: {line.strip()[:40]!r} is not an object; write one object a line")
     for key in ("timestamp", "input_length", "output_length"):
         if key not in record:
-            raise InputError(f"{path}, line {number}: {key!r} is missing; a Mooncake line has timestamp (ms), "
-                             "input_length and output_length")  # fmt: skip
+            raise InputError(
+                f"{path}, line {number}: {key!r} is missing; a Mooncake line has timestamp (ms), "
+                "input_length and output_length"
+            )
         value = record[key]
         if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
             raise InputError(f"{path}, line {number}: {key} {value!r} is not a finite number; give a number")

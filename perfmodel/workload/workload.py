@@ -52,8 +52,11 @@ class Workload:
             share = np.full(classes, 1.0 / classes)
         hit = np.atleast_1d(np.asarray(self.prefix_hit, dtype=float))
         for name, given in (
-            ("input_tokens", lengths[0]), ("output_tokens", lengths[1]), ("share", share), ("prefix_hit", hit),
-        ):  # fmt: skip
+            ("input_tokens", lengths[0]),
+            ("output_tokens", lengths[1]),
+            ("share", share),
+            ("prefix_hit", hit),
+        ):
             if given.ndim != 1 or len(given) not in (1, classes):
                 raise InputError(f"workload {name} has {len(given)} values for {classes} classes; give one each")
             object.__setattr__(self, name, np.broadcast_to(given, (classes,)).copy())
@@ -81,10 +84,20 @@ class Workload:
 
     @classmethod
     def from_lengths(
-        cls, input_tokens: ArrayLike, output_tokens: ArrayLike, *, share: ArrayLike | None = None,
-        prefix_hit: ArrayLike = 0.0, arrival: Arrival | None = None, concurrency: float = NAN, rate: float = NAN,
-        n_requests: float = NAN, cv: float = 1.0, name: str = "", source: str = "",
-    ) -> Workload:  # fmt: skip
+        cls,
+        input_tokens: ArrayLike,
+        output_tokens: ArrayLike,
+        *,
+        share: ArrayLike | None = None,
+        prefix_hit: ArrayLike = 0.0,
+        arrival: Arrival | None = None,
+        concurrency: float = NAN,
+        rate: float = NAN,
+        n_requests: float = NAN,
+        cv: float = 1.0,
+        name: str = "",
+        source: str = "",
+    ) -> Workload:
         """Classes of the given mean lengths (scalars or (C,)).
 
         arrival: by default what the given number says (rate: open, n_requests: offline, else closed).
@@ -94,23 +107,45 @@ class Workload:
         """
         implied: Arrival = "open" if rate == rate else "offline" if n_requests == n_requests else "closed"
         return cls(
-            input_tokens=np.asarray(input_tokens, dtype=float), output_tokens=np.asarray(output_tokens, dtype=float),
+            input_tokens=np.asarray(input_tokens, dtype=float),
+            output_tokens=np.asarray(output_tokens, dtype=float),
             share=np.ones(1) if share is None else np.asarray(share, dtype=float),
-            prefix_hit=np.asarray(prefix_hit, dtype=float), arrival=arrival or implied, concurrency=concurrency,
-            rate=rate, n_requests=n_requests, cv=cv, name=name, source=source,
-        )  # fmt: skip
+            prefix_hit=np.asarray(prefix_hit, dtype=float),
+            arrival=arrival or implied,
+            concurrency=concurrency,
+            rate=rate,
+            n_requests=n_requests,
+            cv=cv,
+            name=name,
+            source=source,
+        )
 
     @classmethod
     def from_histogram(
-        cls, histogram: Histogram, *, prefix_cache: bool = True, arrival: Arrival | None = None,
-        concurrency: float = NAN, rate: float = NAN, n_requests: float = NAN, cv: float = 1.0,
-    ) -> Workload:  # fmt: skip
+        cls,
+        histogram: Histogram,
+        *,
+        prefix_cache: bool = True,
+        arrival: Arrival | None = None,
+        concurrency: float = NAN,
+        rate: float = NAN,
+        n_requests: float = NAN,
+        cv: float = 1.0,
+    ) -> Workload:
         """One class a bucket of `histogram` (`perfmodel.workload.histograms`); its prefix hits where `prefix_cache`."""
         return cls.from_lengths(
-            histogram.input_tokens, histogram.output_tokens, share=histogram.share,
-            prefix_hit=histogram.prefix_hit if prefix_cache else 0.0, arrival=arrival, concurrency=concurrency,
-            rate=rate, n_requests=n_requests, cv=cv, name=histogram.name, source=histogram.source,
-        )  # fmt: skip
+            histogram.input_tokens,
+            histogram.output_tokens,
+            share=histogram.share,
+            prefix_hit=histogram.prefix_hit if prefix_cache else 0.0,
+            arrival=arrival,
+            concurrency=concurrency,
+            rate=rate,
+            n_requests=n_requests,
+            cv=cv,
+            name=histogram.name,
+            source=histogram.source,
+        )
 
     @classmethod
     def from_trace(
@@ -123,9 +158,12 @@ class Workload:
         timed = bool(np.isfinite(trace.rate))
         chosen = rate if rate == rate else trace.rate
         return cls.from_histogram(
-            histogram, prefix_cache=prefix_cache, arrival="open" if timed or rate == rate else "closed",
-            rate=chosen, cv=trace.cv if timed else 1.0,
-        )  # fmt: skip
+            histogram,
+            prefix_cache=prefix_cache,
+            arrival="open" if timed or rate == rate else "closed",
+            rate=chosen,
+            cv=trace.cv if timed else 1.0,
+        )
 
     # -- views ----------------------------------------------------------------------------------------------------
 
@@ -162,9 +200,12 @@ class Workload:
         """All classes merged into their mean request; keeps tokens and hits, loses the spread."""
         hit = 1 - self.mean_new_input / self.mean_input
         return replace(
-            self, input_tokens=np.array([self.mean_input]), output_tokens=np.array([self.mean_output]),
-            share=np.ones(1), prefix_hit=np.array([hit]),
-        )  # fmt: skip
+            self,
+            input_tokens=np.array([self.mean_input]),
+            output_tokens=np.array([self.mean_output]),
+            share=np.ones(1),
+            prefix_hit=np.array([hit]),
+        )
 
     def require(self) -> Workload:
         """This workload, or `InputError` when the number that its arrival needs is missing."""

@@ -32,10 +32,14 @@ SHEET: Mapping[str, Sequence[str]] = {
     "Throughput": ("req_s", "output_tok_s", "total_tok_s"),
     "Memory": ("fits", "memory_gb_per_device", "memory_capacity_gb", "most_running", "reason"),
     "Power and cost": (
-        "power_w_per_device", "energy_j_per_output_token", "usd_per_hour", "usd_per_million_tokens", "price",
+        "power_w_per_device",
+        "energy_j_per_output_token",
+        "usd_per_hour",
+        "usd_per_million_tokens",
+        "price",
     ),
     "Trust": ("basis", "remark"),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -187,9 +191,15 @@ def adapters_of(
 
 
 def host_of(
-    hwdb: Hwdb, *, cpu: str = "", sockets: float = 1.0, link_gbs: float | None = None, memory_gb: float | None = None,
-    compute: bool = False, prefetch: bool = False,
-) -> Host:  # fmt: skip
+    hwdb: Hwdb,
+    *,
+    cpu: str = "",
+    sockets: float = 1.0,
+    link_gbs: float | None = None,
+    memory_gb: float | None = None,
+    compute: bool = False,
+    prefetch: bool = False,
+) -> Host:
     """The host behind each device that flags describe; what is not given is what hwdb says of the device.
 
     Raises `InputError` for figures that are none, by their flags.

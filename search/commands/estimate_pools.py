@@ -31,9 +31,14 @@ class Pooled(Single):
         """What it takes; (1,) columns."""
         sizes = (np.array([float(n)]) for n in self.workers)
         return estimate_disaggregated(
-            self.model, self.workload, self.front, self.deployments, prefill_workers=next(sizes),
-            decode_workers=next(sizes), engine=self.engine,
-        )  # fmt: skip
+            self.model,
+            self.workload,
+            self.front,
+            self.deployments,
+            prefill_workers=next(sizes),
+            decode_workers=next(sizes),
+            engine=self.engine,
+        )
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -64,10 +69,12 @@ class Pooled(Single):
         degrees = {f"prefill_{k}": int(getattr(self.front, k)[0]) for k in ("tp", "pp", "ep", "dp", "cp")}
         return {
             **super().layout,
-            "prefill_device": self.front.devices[0].name, **degrees,
-            "prefill_workers": prefill, "decode_workers": decode,
+            "prefill_device": self.front.devices[0].name,
+            **degrees,
+            "prefill_workers": prefill,
+            "decode_workers": decode,
             "layout": f"{prefill} prefill ({self.front.devices[0].name}, {front}), {decode} decode ({back})",
-        }  # fmt: skip
+        }
 
 
 def pooled(
@@ -98,7 +105,9 @@ def pooled(
     back = asked.deployments
     if back.replicas[0] != 1:
         raise InputError("--replicas and --decode-workers exclude each other; give the workers of both pools")
-    same = {k: float(getattr(back, k)[0]) for k in ("tp", "pp", "ep", "dp", "cp", "max_num_batched_tokens", "max_num_seqs")}
+    same = {
+        k: float(getattr(back, k)[0]) for k in ("tp", "pp", "ep", "dp", "cp", "max_num_batched_tokens", "max_num_seqs")
+    }
     formats = {k: int(getattr(back, k)[0]) for k in ("weight", "act", "kv")}
     host = {k: float(getattr(back, k)[0]) for k in ("host_weights", "host_experts", "host_kv")}
     own = {k: float(v) for k, v in degrees.items() if v is not None}
@@ -108,10 +117,7 @@ def pooled(
             f"--recipe and --prefill-device {card.name} exclude each other: the recipe is published for "
             f"{', '.join(asked.recipe.devices)}; leave --recipe out and give its settings by flags instead"
         )
-    front = deployments(
-        [card], host=back.host, adapters=back.adapters,
-        **{**same, **formats, **host, **own},
-    )  # fmt: skip
+    front = deployments([card], host=back.host, adapters=back.adapters, **{**same, **formats, **host, **own})
     check(front)
     refuse_impossible(asked.model, front, "prefill-")
     workers = (int(prefill_workers or 0), int(decode_workers or 0))

@@ -62,9 +62,17 @@ def profile_run(
     form = present.form(as_json, as_csv)
     with present.progress("profiling") as update:
         run = profiler.profile_machine(
-            output, device=device, backend_name=backend, size=grid, budget=budget_s, index=gpu, threads=threads,
-            socket=socket, between=collectives, progress=update,
-        )  # fmt: skip
+            output,
+            device=device,
+            backend_name=backend,
+            size=grid,
+            budget=budget_s,
+            index=gpu,
+            threads=threads,
+            socket=socket,
+            between=collectives,
+            progress=update,
+        )
     present.show(run.rows(), form, title="Measured")
 
 

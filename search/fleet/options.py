@@ -99,7 +99,9 @@ def _whole(scenario: Scenario) -> FleetSpec:
     """A scenario without `[fleet]`: its workload as one class, an option for each device on offer."""
     work = scenario.workload
     if work.arrival != "open":
-        raise InputError(f"{scenario.path}: a fleet is sized for a rate; give request_rate_rps in [workload], or a [fleet]")
+        raise InputError(
+            f"{scenario.path}: a fleet is sized for a rate; give request_rate_rps in [workload], or a [fleet]"
+        )
     bill = tariff_of(scenario)
     axes = space_of(scenario, model(scenario.model), bill)
     layouts = {k: tuple(int(v) for v in getattr(axes, k) if np.isfinite(v)) for k in ("tp", "pp", "ep", "dp")}
@@ -253,7 +255,11 @@ def table_problem(fleet: FleetSpec, inventory: Inventory) -> FleetProblem:
     table = [[(o.throughput or {}).get(c.name, 0.0) for c in fleet.classes] for o in fleet.options]
     made = [Option(o.name, o.device, max(o.devices, 1), o.usd_per_hour, o.power) for o in fleet.options]
     return FleetProblem(
-        options=tuple(made), classes=tuple(c.name for c in fleet.classes),
-        rate=np.array([c.rate for c in fleet.classes]).T, throughput=np.array(table),
-        hours=np.array(fleet.hours), inventory=inventory, elastic=fleet.elastic,
-    )  # fmt: skip
+        options=tuple(made),
+        classes=tuple(c.name for c in fleet.classes),
+        rate=np.array([c.rate for c in fleet.classes]).T,
+        throughput=np.array(table),
+        hours=np.array(fleet.hours),
+        inventory=inventory,
+        elastic=fleet.elastic,
+    )

@@ -21,16 +21,7 @@ from search.fleet.program import WHOLE, Program, Solver, available_solver, formu
 from search.manifest import Manifest
 from search.scenario import Inventory, Option
 
-__all__ = [
-    "Binding",
-    "FleetInfeasible",
-    "FleetPlan",
-    "FleetProblem",
-    "Inventory",
-    "Option",
-    "Relaxation",
-    "fleet_plan",
-]
+__all__ = ["Binding", "FleetInfeasible", "FleetPlan", "FleetProblem", "Inventory", "Option", "Relaxation", "fleet_plan"]
 
 #: A limit counts as used up when less than this share of it is left.
 TOUCHING = 1e-9

@@ -13,14 +13,31 @@ if TYPE_CHECKING:
 
 #: What `hw list` prints; JSON and CSV hold every column.
 LISTED = (
-    "name", "title", "kind", "memory_gb", "bandwidth_gb_s", "bf16_tflops", "fp8_tflops", "fp4_tflops", "link_gb_s",
-    "tdp_w", "cheapest_usd_per_hour",
-)  # fmt: skip
+    "name",
+    "title",
+    "kind",
+    "memory_gb",
+    "bandwidth_gb_s",
+    "bf16_tflops",
+    "fp8_tflops",
+    "fp4_tflops",
+    "link_gb_s",
+    "tdp_w",
+    "cheapest_usd_per_hour",
+)
 DENSE = "Peaks are dense rates; – is unknown. Figures and sources: perfmodel hw show NAME"
 MODELS_LISTED = (
-    "name", "parameters_billion", "active_billion", "layers", "heads", "kv_heads", "experts", "kv_kb_per_token",
-    "weights_gb", "max_context",
-)  # fmt: skip
+    "name",
+    "parameters_billion",
+    "active_billion",
+    "layers",
+    "heads",
+    "kv_heads",
+    "experts",
+    "kv_kb_per_token",
+    "weights_gb",
+    "max_context",
+)
 
 
 def device_row(device: Device, prices: Sequence[Price] = ()) -> dict[str, Any]:

@@ -29,17 +29,42 @@ Form = Literal["table", "json", "csv"]
 
 #: Last words of a column name that are units, as they are printed in a heading.
 UNITS = {
-    "ms": "ms", "us": "µs", "s": "s", "w": "W", "kw": "kW", "gb": "GB", "mb": "MB", "kb": "KB", "tflops": "TFLOP/s",
-    "tops": "TOP/s", "usd": "$", "percent": "%", "rps": "req/s", "kg": "kg", "j": "J", "flop": "FLOP",
-}  # fmt: skip
+    "ms": "ms",
+    "us": "µs",
+    "s": "s",
+    "w": "W",
+    "kw": "kW",
+    "gb": "GB",
+    "mb": "MB",
+    "kb": "KB",
+    "tflops": "TFLOP/s",
+    "tops": "TOP/s",
+    "usd": "$",
+    "percent": "%",
+    "rps": "req/s",
+    "kg": "kg",
+    "j": "J",
+    "flop": "FLOP",
+}
 #: Endings of several words.
 ENDINGS = {
-    "_usd_per_hour": " $/h", "_usd_per_million_tokens": " $/M output tokens", "_tok_s": " tok/s", "_gb_s": " GB/s",
-    "_usd_per_million_total_tokens": " $/M tokens", "_tb_s": " TB/s", "_req_s": " req/s", "_per_hour": "/h",
-    "_flop_per_byte": " FLOP/B", "_gb_per_device": " GB/device", "_w_per_device": " W/device", "_per_s": "/s",
-    "_j_per_output_token": " J/output token", "_j_per_token": " J/output token",
-    "_tok_s_per_device": " tok/s/device", "_gco2_per_million_tokens": " gCO2/M output tokens",
-}  # fmt: skip
+    "_usd_per_hour": " $/h",
+    "_usd_per_million_tokens": " $/M output tokens",
+    "_tok_s": " tok/s",
+    "_gb_s": " GB/s",
+    "_usd_per_million_total_tokens": " $/M tokens",
+    "_tb_s": " TB/s",
+    "_req_s": " req/s",
+    "_per_hour": "/h",
+    "_flop_per_byte": " FLOP/B",
+    "_gb_per_device": " GB/device",
+    "_w_per_device": " W/device",
+    "_per_s": "/s",
+    "_j_per_output_token": " J/output token",
+    "_j_per_token": " J/output token",
+    "_tok_s_per_device": " tok/s/device",
+    "_gco2_per_million_tokens": " gCO2/M output tokens",
+}
 DTYPES = {"bf16", "fp16", "fp32", "fp64", "tf32", "fp8", "fp4", "int8", "int4"}
 ACRONYMS = {"isl", "osl", "ttft", "tpot", "itl", "e2e", "tp", "pp", "ep", "dp", "cp", "kv", "slo", "gpu", "l2", "tdp"}
 #: Columns whose text may be broken over lines, and the least width they get.

@@ -16,10 +16,18 @@ if TYPE_CHECKING:
 PROVEN = 1e-6
 #: How the families of operators are called when they are summed up.
 GROUPS = {
-    "gemm": "GEMM", "grouped_gemm": "experts", "attention_prefill": "attention", "attention_decode": "attention",
-    "mla_prefill": "attention", "mla_decode": "attention", "recurrent_prefill": "recurrence",
-    "recurrent_decode": "recurrence", "elementwise": "elementwise", "host": "host", "host_link": "host_memory",
-}  # fmt: skip
+    "gemm": "GEMM",
+    "grouped_gemm": "experts",
+    "attention_prefill": "attention",
+    "attention_decode": "attention",
+    "mla_prefill": "attention",
+    "mla_decode": "attention",
+    "recurrent_prefill": "recurrence",
+    "recurrent_decode": "recurrence",
+    "elementwise": "elementwise",
+    "host": "host",
+    "host_link": "host_memory",
+}
 
 
 def headline(plan: Plan) -> str:

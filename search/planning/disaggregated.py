@@ -122,7 +122,9 @@ def _columns(scorer: Scorer, pairs: Pairs, workers: tuple[Array, Array], kept: M
     host = [bill.host_power[p.device] * bill.nodes(p.device, p.devices_per_replica, n) for p, n in pools]
     used = [p.devices_per_replica * n for p, n in pools]
     same = pairs.prefill.device == pairs.decode.device
-    over = [np.where(same, used[0] + used[1], u) - scorer.stock[p.device] for (p, _), u in zip(pools, used, strict=True)]
+    over = [
+        np.where(same, used[0] + used[1], u) - scorer.stock[p.device] for (p, _), u in zip(pools, used, strict=True)
+    ]
     shared = {
         "replicas": workers[1],
         "devices_per_replica": pairs.decode.devices_per_replica,

@@ -54,7 +54,9 @@ def memory_of(plan: Plan, number: int | None = None) -> dict[str, float]:
     number = plan.best if number is None else number
     asked = plan.scorer.asked
     one = plan.pair(number).decode if plan.disaggregated(number) else plan.deployment(number)
-    setup = prepare(asked.model, one, asked.engine, asked.costs or default(asked.engine.family), load_of(asked.workload, 1))
+    setup = prepare(
+        asked.model, one, asked.engine, asked.costs or default(asked.engine.family), load_of(asked.workload, 1)
+    )
     space = setup.memory
     used = float(plan.columns["memory_gb_per_device"][number])
     fixed = {

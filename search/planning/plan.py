@@ -70,8 +70,13 @@ class Plan:
         by_rank = ranked(self.columns, self.scenario.minimise, self.qualifies)
         count = int(self.qualifies.sum())
         missed = by_rank[count:]
-        near = np.lexsort((self.columns["usd_per_hour"][missed], self.columns["slo_ratio"][missed],
-                           _SEVERITY[self.columns["verdict"][missed].astype(int)]))  # fmt: skip
+        near = np.lexsort(
+            (
+                self.columns["usd_per_hour"][missed],
+                self.columns["slo_ratio"][missed],
+                _SEVERITY[self.columns["verdict"][missed].astype(int)],
+            )
+        )
         return np.concatenate([by_rank[:count], missed[near]])
 
     @cached_property
@@ -160,10 +165,11 @@ class Plan:
             short = c["over_stock"][number]
             return f"needs {c['devices'][number]:g} devices, {short:g} more than on hand; raise the stock by {short:g}"
         over = {
-            "devices": ("devices", limits.devices, "", 1.0), "nodes": ("nodes", limits.nodes, "", 1.0),
+            "devices": ("devices", limits.devices, "", 1.0),
+            "nodes": ("nodes", limits.nodes, "", 1.0),
             "power": ("power_w", limits.power, " kW", 1e-3),
             "budget": ("usd_per_hour", limits.usd_per_hour, " USD/h", 1.0),
-        }  # fmt: skip
+        }
         if verdict in over:
             column, limit, unit, scale = over[verdict]
             value = c[column][number] * scale

@@ -22,15 +22,29 @@ FIGURES = ("ttft_ms", "ttft_ms_p90", "ttft_ms_p99", "tpot_ms", "tpot_ms_p90", "t
 SHEET: Mapping[str, Sequence[str]] = {
     "Candidate": ("candidate", "engine", "router", "requests", "rejected", "duration_s"),
     "Latency": (
-        "ttft_ms", "ttft_ms_p50", "ttft_ms_p90", "ttft_ms_p95", "ttft_ms_p99", "tpot_ms", "tpot_ms_p50", "tpot_ms_p90",
-        "tpot_ms_p99", "itl_ms", "itl_ms_p50", "itl_ms_p99", "e2e_ms", "e2e_ms_p50", "e2e_ms_p90", "e2e_ms_p99",
+        "ttft_ms",
+        "ttft_ms_p50",
+        "ttft_ms_p90",
+        "ttft_ms_p95",
+        "ttft_ms_p99",
+        "tpot_ms",
+        "tpot_ms_p50",
+        "tpot_ms_p90",
+        "tpot_ms_p99",
+        "itl_ms",
+        "itl_ms_p50",
+        "itl_ms_p99",
+        "e2e_ms",
+        "e2e_ms_p50",
+        "e2e_ms_p90",
+        "e2e_ms_p99",
         "normalised_ms",
     ),
     "Throughput": ("request_rate", "output_tok_s", "input_tok_s", "goodput", "capacity_rps"),
     "Objectives": ("meets", "slo_attainment", "fluidity_index", "qoe"),
     "Memory": ("kv_share", "waiting", "running", "cached_share", "preemptions"),
     "Remarks": ("remark",),
-}  # fmt: skip
+}
 
 
 def finalists(plan: Plan, most: int) -> list[int]:
@@ -49,8 +63,10 @@ def layout(plan: Plan, number: int) -> tuple[Deployments, Deployments | None]:
     if not plan.disaggregated(number):
         return plan.deployment(number), None
     pair, c = plan.pair(number), plan.columns
-    front, back = (replace(p, replicas=c[w][[number]]) for p, w in (
-        (pair.prefill, "prefill_workers"), (pair.decode, "decode_workers")))  # fmt: skip
+    front, back = (
+        replace(p, replicas=c[w][[number]])
+        for p, w in ((pair.prefill, "prefill_workers"), (pair.decode, "decode_workers"))
+    )
     return back, front
 
 
@@ -70,15 +86,27 @@ def requests(plan: Plan, number: int, *, count: int = 0, seed: int = 0) -> Traff
 
 
 def replay(
-    plan: Plan, number: int, *, count: int = 0, router: str = "join_shortest_queue", seed: int = 0,
+    plan: Plan,
+    number: int,
+    *,
+    count: int = 0,
+    router: str = "join_shortest_queue",
+    seed: int = 0,
     progress: Progress | None = None,
-) -> Simulation:  # fmt: skip
+) -> Simulation:
     """Candidate `number` of `plan` under the scenario's load, simulated."""
     answering, first = layout(plan, number)
     return simulator.simulate(
-        plan.scorer.asked.model, answering, requests(plan, number, count=count, seed=seed), prefill=first,
-        engine=plan.scorer.asked.engine, costs=plan.scorer.asked.costs, router=router, seed=seed, progress=progress,
-    )  # fmt: skip
+        plan.scorer.asked.model,
+        answering,
+        requests(plan, number, count=count, seed=seed),
+        prefill=first,
+        engine=plan.scorer.asked.engine,
+        costs=plan.scorer.asked.costs,
+        router=router,
+        seed=seed,
+        progress=progress,
+    )
 
 
 def capacity(
@@ -87,9 +115,16 @@ def capacity(
     """The highest rate that candidate `number` serves within the scenario's objectives."""
     answering, first = layout(plan, number)
     return simulator.capacity(
-        plan.scorer.asked.model, answering, requests(plan, number, count=count, seed=seed), plan.scorer.asked.slo,
-        prefill=first, engine=plan.scorer.asked.engine, costs=plan.scorer.asked.costs, router=router, seed=seed,
-    )  # fmt: skip
+        plan.scorer.asked.model,
+        answering,
+        requests(plan, number, count=count, seed=seed),
+        plan.scorer.asked.slo,
+        prefill=first,
+        engine=plan.scorer.asked.engine,
+        costs=plan.scorer.asked.costs,
+        router=router,
+        seed=seed,
+    )
 
 
 def row(plan: Plan, number: int, found: Simulation) -> dict[str, Any]:
@@ -122,12 +157,16 @@ def verify(plan: Plan, most: int = 0, *, seed: int = 0, progress: Progress | Non
             progress(done, len(chosen))
         estimated, simulated = plan.row(number), row(plan, number, replay(plan, number, seed=seed))
         pairs = {name: (estimated.get(name, float("nan")), simulated.get(name, float("nan"))) for name in names}
-        rows.append({
-            "candidate": plan.name(number), "qualifies": estimated["qualifies"],
-            "simulated_meets": simulated["meets"],
-            **{k: v for name, (a, b) in pairs.items() for k, v in ((name, a), (f"simulated_{name}", b))},
-            "slo_attainment": simulated.get("slo_attainment", float("nan")), "remark": simulated["remark"],
-        })  # fmt: skip
+        rows.append(
+            {
+                "candidate": plan.name(number),
+                "qualifies": estimated["qualifies"],
+                "simulated_meets": simulated["meets"],
+                **{k: v for name, (a, b) in pairs.items() for k, v in ((name, a), (f"simulated_{name}", b))},
+                "slo_attainment": simulated.get("slo_attainment", float("nan")),
+                "remark": simulated["remark"],
+            }
+        )
     return rows
 
 
@@ -140,9 +179,17 @@ def columns(plan: Plan) -> list[str]:
 
 
 def simulated_row(
-    plan: Plan, rank: int, *, count: int = 0, router: str = "join_shortest_queue", seed: int = 0,
-    capacity_too: bool = False, log: Path | None = None, trace: Path | None = None, progress: Progress | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    plan: Plan,
+    rank: int,
+    *,
+    count: int = 0,
+    router: str = "join_shortest_queue",
+    seed: int = 0,
+    capacity_too: bool = False,
+    log: Path | None = None,
+    trace: Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
     """The finalist of the given rank, simulated, as a flat row; its request log and trace written where asked.
 
     `InputError` when the plan has fewer finalists, or a file cannot be written.

@@ -132,10 +132,12 @@ def _rows(plan: Plan, tried: list[Change]) -> Iterator[dict[str, Any]]:
         yield _row(
             change.name,
             "the same" if answer == name else answer,
-            usd_per_hour=c["usd_per_hour"], change_percent=rise, power_w=c["power_w"],
+            usd_per_hour=c["usd_per_hour"],
+            change_percent=rise,
+            power_w=c["power_w"],
             slo_chance=c["slo_chance"] if then.scenario.slo.objectives else NAN,
             kept=kept,
-        )  # fmt: skip
+        )
 
 
 def _short(message: str) -> str:

@@ -47,26 +47,40 @@ def scatter(
     """Candidates by group as (x, y, label), the front as a line, the chosen one as a star."""
     data: list[Figure] = [
         {
-            "type": "scatter", "mode": "markers", "name": name, "x": list(xs), "y": list(ys), "text": list(labels),
+            "type": "scatter",
+            "mode": "markers",
+            "name": name,
+            "x": list(xs),
+            "y": list(ys),
+            "text": list(labels),
             "marker": {"size": 7, "opacity": 0.75, "color": PALETTE[i % len(PALETTE)]},
             "hovertemplate": "%{text}<br>" + x + ": %{x:.3g}<br>" + y + ": %{y:.3g}<extra></extra>",
         }
         for i, (name, (xs, ys, labels)) in enumerate(groups.items())
-    ]  # fmt: skip
+    ]
     data.append(
         {
-            "type": "scatter", "mode": "lines", "name": "Pareto front", "x": list(front[0]), "y": list(front[1]),
-            "line": {"width": 1.5, "dash": "dot", "color": "#8a8d91"}, "hoverinfo": "skip",
+            "type": "scatter",
+            "mode": "lines",
+            "name": "Pareto front",
+            "x": list(front[0]),
+            "y": list(front[1]),
+            "line": {"width": 1.5, "dash": "dot", "color": "#8a8d91"},
+            "hoverinfo": "skip",
         }
-    )  # fmt: skip
+    )
     if chosen is not None:
         data.append(
             {
-                "type": "scatter", "mode": "markers", "name": "chosen", "x": [chosen[0]], "y": [chosen[1]],
+                "type": "scatter",
+                "mode": "markers",
+                "name": "chosen",
+                "x": [chosen[0]],
+                "y": [chosen[1]],
                 "marker": {"symbol": "star", "size": 16, "color": "#d62f4b", "line": {"width": 1, "color": "#fff"}},
                 "hovertemplate": "chosen<extra></extra>",
             }
-        )  # fmt: skip
+        )
     spans = [
         _span(value)
         for value in ([v for g in groups.values() for v in g[0]], [v for g in groups.values() for v in g[1]])
@@ -80,12 +94,16 @@ def stacked(
     """Horizontal bars, one each of `bars`, made of `parts`; `limit` draws a line (what a device holds)."""
     data: list[Figure] = [
         {
-            "type": "bar", "orientation": "h", "name": name, "y": list(bars), "x": list(values),
+            "type": "bar",
+            "orientation": "h",
+            "name": name,
+            "y": list(bars),
+            "x": list(values),
             "marker": {"color": PALETTE[i % len(PALETTE)]},
             "hovertemplate": name + ": %{x:.3g}<extra>%{y}</extra>",
         }
         for i, (name, values) in enumerate(parts.items())
-    ]  # fmt: skip
+    ]
     layout = _layout(title, barmode="stack", xaxis=_axis(x), yaxis=_axis("", autorange="reversed"), bargap=0.35)
     if limit is not None:
         line = {"width": 2, "dash": "dash", "color": "#d62f4b"}
@@ -109,10 +127,15 @@ def ranged_bars(
     below = [v - lo for lo, v in zip(low, values, strict=True)]
     whiskers = {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "color": "#8a8d91"}
     bar: Figure = {
-        "type": "bar", "orientation": "h", "y": list(names), "x": list(values), "marker": {"color": colours},
+        "type": "bar",
+        "orientation": "h",
+        "y": list(names),
+        "x": list(values),
+        "marker": {"color": colours},
         "error_x": whiskers,
-        "hovertemplate": "%{y}: %{x:.3g}<extra></extra>", "showlegend": False,
-    }  # fmt: skip
+        "hovertemplate": "%{y}: %{x:.3g}<extra></extra>",
+        "showlegend": False,
+    }
     height = max(180, 70 + 34 * len(names))
     layout = _layout(title, xaxis=_axis(x), yaxis=_axis("", autorange="reversed"), height=height, bargap=0.4)
     return {"data": [bar], "layout": layout}
@@ -123,10 +146,15 @@ def tornado(names: Sequence[str], change: Sequence[float], *, title: str, x: str
     order = sorted(range(len(names)), key=lambda i: -abs(change[i]))
     moved = [change[i] for i in order]
     bar: Figure = {
-        "type": "bar", "orientation": "h", "y": [names[i] for i in order], "x": moved, "showlegend": False,
+        "type": "bar",
+        "orientation": "h",
+        "y": [names[i] for i in order],
+        "x": moved,
+        "showlegend": False,
         "marker": {"color": [PALETTE[3] if c > 0 else PALETTE[0] for c in moved]},
-        "texttemplate": "%{x:+.0f} %", "hovertemplate": "%{y}: %{x:+.1f} %<extra></extra>",
-    }  # fmt: skip
+        "texttemplate": "%{x:+.0f} %",
+        "hovertemplate": "%{y}: %{x:+.1f} %<extra></extra>",
+    }
     height = max(180, 70 + 30 * len(names))
     layout = _layout(title, xaxis=_axis(x, zeroline=True), yaxis=_axis("", autorange="reversed"), height=height)
     return {"data": [bar], "layout": layout}

@@ -90,7 +90,7 @@ def _facts(row: Mapping[str, Any]) -> list[Fact]:
         Fact("First token", number(row["ttft_ms"]), "ms", _range(row, "ttft_ms")),
         Fact("Each token", number(row["tpot_ms"]), "ms", _range(row, "tpot_ms")),
         Fact("Memory", number(row["memory_gb_per_device"]), "GB", f"a device; {number(free)} GB free"),
-    ]  # fmt: skip
+    ]
     return [f for f in facts if "–" not in f.value]
 
 
@@ -110,12 +110,23 @@ def _objectives(plan: Plan) -> Section | None:
     goals = []
     for objective, chance in zip(objectives, kept, strict=True):
         value = float(overall(found, objective.metric, objective.statistic)[0])
-        goals.append(_goal(objective.metric, objective.statistic, value, objective.limit, float(chance),
-                           float(found.spread[objective.metric][0])))  # fmt: skip
+        goals.append(
+            _goal(
+                objective.metric,
+                objective.statistic,
+                value,
+                objective.limit,
+                float(chance),
+                float(found.spread[objective.metric][0]),
+            )
+        )
     return Section(
-        id="objectives", short="SLOs", title="Does it keep the SLOs?", goals=goals,
+        id="objectives",
+        short="SLOs",
+        title="Does it keep the SLOs?",
+        goals=goals,
         lead="The bar is the 80 % range of the estimate and the dark mark its centre; the red line is the limit.",
-    )  # fmt: skip
+    )
 
 
 def _goal(metric: str, statistic: str, value: float, limit: float, chance: float, spread: float) -> Goal:
@@ -123,9 +134,14 @@ def _goal(metric: str, statistic: str, value: float, limit: float, chance: float
     left, right = (min(100.0, LIMIT_AT * v / limit) for v in (low, high))
     says = f"{number(value * 1e3)} ms ({number(low * 1e3)}–{number(high * 1e3)}) of {number(limit * 1e3)} ms"
     return Goal(
-        name=f"{metric.upper()} {statistic}", middle=min(100.0, LIMIT_AT * value / limit), limit=LIMIT_AT, says=says,
-        verdict=percent(chance), tone=_tone(chance), range=(left, max(right - left, 0.5)),
-    )  # fmt: skip
+        name=f"{metric.upper()} {statistic}",
+        middle=min(100.0, LIMIT_AT * value / limit),
+        limit=LIMIT_AT,
+        says=says,
+        verdict=percent(chance),
+        tone=_tone(chance),
+        range=(left, max(right - left, 0.5)),
+    )
 
 
 def _front(plan: Plan) -> dict[str, Any]:
@@ -143,10 +159,13 @@ def _front(plan: Plan) -> dict[str, Any]:
             ys.append(float(plan.columns[column][n]))
             labels.append(plan.name(n))
         out[f"front-{column}"] = charts.scatter(
-            groups, _staircase(cost[drawn], plan.columns[column][drawn]),
+            groups,
+            _staircase(cost[drawn], plan.columns[column][drawn]),
             (float(cost[plan.best]), float(plan.columns[column][plan.best])),
-            title=f"{what} against {title}", x=x, y=f"mean {column[:4].upper()}, ms",
-        )  # fmt: skip
+            title=f"{what} against {title}",
+            x=x,
+            y=f"mean {column[:4].upper()}, ms",
+        )
     return out
 
 
@@ -173,10 +192,12 @@ def _staircase(x: np.ndarray, y: np.ndarray) -> tuple[list[float], list[float]]:
 
 def _options(plan: Plan, found: Mapping[str, Any]) -> Section:
     return Section(
-        id="options", short="Options", title="What else was on the table",
+        id="options",
+        short="Options",
+        title="What else was on the table",
         lead=f"Each point keeps every SLO and limit; down and to the left is better. {tally(plan)}.",
         charts=[name for name in found if name.startswith("front-")],
-    )  # fmt: skip
+    )
 
 
 def _goes(plan: Plan, terms: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -192,10 +213,13 @@ def _goes(plan: Plan, terms: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "time": charts.stacked(phases, shares, title="Where the time of a pass goes", x="share of the pass, %"),
         "memory": charts.stacked(
-            ["a device"], {k: [v] for k, v in inside.items()}, title="Where the memory goes", x="GB",
+            ["a device"],
+            {k: [v] for k, v in inside.items()},
+            title="Where the memory goes",
+            x="GB",
             limit=sum(inside.values()) + free,
         ),
-    }  # fmt: skip
+    }
 
 
 def _inside(terms: Sequence[dict[str, Any]]) -> Section:
@@ -203,10 +227,13 @@ def _inside(terms: Sequence[dict[str, Any]]) -> Section:
     title = f"Operators that take {WORTH:g} % of their pass or more"
     largest = [t for t in sorted(terms, key=lambda t: -t["share_percent"]) if t["share_percent"] >= WORTH]
     return Section(
-        id="time", short="Time", title="Where the time and the memory go", charts=["time", "memory"],
+        id="time",
+        short="Time",
+        title="Where the time and the memory go",
+        charts=["time", "memory"],
         lead=f"For the recommended configuration: {passes}. The dashed line is what the engine may use of a device.",
         tables=[Table(largest, OPERATORS, title=title, sortable=True, id="operators")],
-    )  # fmt: skip
+    )
 
 
 def _devices(plan: Plan) -> dict[str, Any]:
@@ -221,19 +248,27 @@ def _devices(plan: Plan) -> dict[str, Any]:
     value, low, high = ([r[f"usd_per_million_tokens{s}"] for r in rows] for s in ("", "_lo", "_hi"))
     return {
         "devices": charts.ranged_bars(
-            names, value, low, high, title="The best configuration of each kind of hardware",
-            x="$ a million output tokens", chosen=_device(plan, plan.best),
+            names,
+            value,
+            low,
+            high,
+            title="The best configuration of each kind of hardware",
+            x="$ a million output tokens",
+            chosen=_device(plan, plan.best),
         )
-    }  # fmt: skip
+    }
 
 
 def _elsewhere(found: Mapping[str, Any]) -> Section | None:
     if "devices" not in found:
         return None
     return Section(
-        id="cost", short="Cost", title="What it costs elsewhere", charts=["devices"],
+        id="cost",
+        short="Cost",
+        title="What it costs elsewhere",
+        charts=["devices"],
         lead="Bars reach the estimate, whiskers its 80 % range; each keeps every SLO and limit.",
-    )  # fmt: skip
+    )
 
 
 def _changes(tried: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -246,11 +281,14 @@ def _changes(tried: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _otherwise(tried: Sequence[dict[str, Any]], found: Mapping[str, Any]) -> Section:
     return Section(
-        id="whatif", short="What if", title="What if", charts=[n for n in ("whatif",) if n in found],
+        id="whatif",
+        short="What if",
+        title="What if",
+        charts=[n for n in ("whatif",) if n in found],
         lead="Each row plans again with one thing changed. The last column is the chance that today's answer, left as "
         "it is, would still keep the SLOs.",
         tables=[Table(tried, _known(tried, WHAT_IF), wide=("answer",), id="changes")],
-    )  # fmt: skip
+    )
 
 
 def _candidates(plan: Plan, rows: Sequence[dict[str, Any]]) -> Section:
@@ -260,22 +298,29 @@ def _candidates(plan: Plan, rows: Sequence[dict[str, Any]]) -> Section:
     lead = f"The best {best}" if best < plan.qualifies.sum() else "All that qualify"
     misses = len(rows) - best
     return Section(
-        id="candidates", short="Candidates", title="Candidates",
+        id="candidates",
+        short="Candidates",
+        title="Candidates",
         lead=f"{lead}{f', then the {misses} nearest misses (rank 0) with the reason' if misses else ''}. "
         "Click a heading to sort.",
         tables=[Table(told, _known(told, shown), sortable=True, wide=("reason",), chosen=("rank", 1), id="table")],
-    )  # fmt: skip
+    )
 
 
 def _origin(plan: Plan) -> Section:
     made = {k: v for k, v in plan.manifest.row().items() if k != "command" and v not in ("", None) and v == v}
     prices = list(
-        dict.fromkeys(f"{d.name}: {p}" for d, p in zip(plan.scorer.tariff.devices, plan.scorer.tariff.price, strict=True))
+        dict.fromkeys(
+            f"{d.name}: {p}" for d, p in zip(plan.scorer.tariff.devices, plan.scorer.tariff.price, strict=True)
+        )
     )
     removed = [f"{r['removed']:,} layouts left out, for example {r['example']}" for r in plan.removed]
     return Section(
-        id="origin", short="Origin", title="Where this comes from", command=plan.manifest.command,
+        id="origin",
+        short="Origin",
+        title="Where this comes from",
+        command=plan.manifest.command,
         lead="This command makes the page again; the hashes say from which data.",
         terms=[(k.replace("_", " "), str(v)) for k, v in made.items()],
         notes=[*prices, *remarks_of(plan.scorer.tariff.devices), *removed],
-    )  # fmt: skip
+    )

@@ -32,16 +32,25 @@ def figure(device: Device, points: Sequence[Mapping[str, Any]]) -> Any:
         if peak == peak:
             line = np.geomspace(low, high, 100)
             roof = np.minimum(peak, line * device.bandwidth) / 1e12
-            plot.add_scatter(x=line, y=roof, mode="lines", name=f"roof {dtype}", line={"width": 1, "color": "#888888"},
-                             hovertemplate=f"{dtype}: {peak / 1e12:.4g} TFLOP/s<extra></extra>")  # fmt: skip
+            plot.add_scatter(
+                x=line,
+                y=roof,
+                mode="lines",
+                name=f"roof {dtype}",
+                line={"width": 1, "color": "#888888"},
+                hovertemplate=f"{dtype}: {peak / 1e12:.4g} TFLOP/s<extra></extra>",
+            )
     for colour, family in zip(_cycle(COLOURS), sorted({p["family"] for p in points}), strict=False):
         mine = [p for p in points if p["family"] == family]
         plot.add_scattergl(
-            x=[p["flop_per_byte"] for p in mine], y=[p["tflops"] for p in mine], mode="markers", name=family,
+            x=[p["flop_per_byte"] for p in mine],
+            y=[p["tflops"] for p in mine],
+            mode="markers",
+            name=family,
             marker={"size": 4, "color": colour, "opacity": 0.6},
             text=[f"{p['framework']} {p['formats']}, {p['latency_us']:.4g} us" for p in mine],
             hovertemplate="%{x:.3g} FLOP/B, %{y:.4g} TFLOP/s<br>%{text}<extra>" + family + "</extra>",
-        )  # fmt: skip
+        )
     plot.update_xaxes(type="log", title="arithmetic intensity, FLOP/B")
     plot.update_yaxes(type="log", title="reached, TFLOP/s")
     plot.update_layout(title=f"Measured operators of {device.title}", template="plotly_white")

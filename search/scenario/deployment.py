@@ -16,9 +16,11 @@ from search.scenario.workload import relay
 
 #: Figures of a host that a scenario may state: key -> (field of `Host`, what one of the key is in SI).
 FIGURES = {
-    "host_link_gbs": ("link", 1e9), "host_memory_gb": ("memory", 1e9), "host_memory_gbs": ("bandwidth", 1e9),
+    "host_link_gbs": ("link", 1e9),
+    "host_memory_gb": ("memory", 1e9),
+    "host_memory_gbs": ("bandwidth", 1e9),
     "host_tflops": ("flops", 1e12),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,15 @@ def read_adapters(top: Table, model: ModelSpec | None) -> Adapters | None:
         return None
     table = top.table("adapters")
     made: Adapters = relay(
-        table, "", Adapters, rank=table.whole("rank", least=1), count=table.whole("count", 1, least=1),
-        resident=table.whole("resident", 0), zipf=table.number("zipf", 0.0, least=0),
+        table,
+        "",
+        Adapters,
+        rank=table.whole("rank", least=1),
+        count=table.whole("count", 1, least=1),
+        resident=table.whole("resident", 0),
+        zipf=table.number("zipf", 0.0, least=0),
         targets=table.texts("targets", Adapters.targets),
-    )  # fmt: skip
+    )
     table.done()
     if model is not None:
         beyond = made.rank > model.hidden or "targets" not in table
@@ -70,9 +77,14 @@ def read_offload(top: Table, hwdb: Hwdb, nodes: tuple[str, ...]) -> Offload:
 
 
 def check_offload(
-    top: Table, offload: Offload, hwdb: Hwdb, *, model: ModelSpec | None, devices: tuple[str, ...],
+    top: Table,
+    offload: Offload,
+    hwdb: Hwdb,
+    *,
+    model: ModelSpec | None,
+    devices: tuple[str, ...],
     adapters: Adapters | None,
-) -> None:  # fmt: skip
+) -> None:
     """Raise `InputError` with its place where too little is known of the host of one of `devices`, or experts of a
     dense `model` (None: not known yet) are to lie there."""
     if not devices:

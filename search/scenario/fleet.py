@@ -119,10 +119,17 @@ def _option(table: Table, classes: list[str], devices: tuple[str, ...]) -> Fleet
         relay(table, "models", model_of, model)
     layouts = {k: wholes(table, k) for k in LAYOUTS if k in table}
     made = FleetOption(
-        name=table.text("name", device), device=device, devices=table.whole("devices", 0, least=1),
-        usd_per_hour=price, power=table.number("power_w", NAN, above=0), throughput=stated, models=models,
-        layouts=layouts, weight=table.texts("weight", ()), kv=table.texts("kv", ()),
-    )  # fmt: skip
+        name=table.text("name", device),
+        device=device,
+        devices=table.whole("devices", 0, least=1),
+        usd_per_hour=price,
+        power=table.number("power_w", NAN, above=0),
+        throughput=stated,
+        models=models,
+        layouts=layouts,
+        weight=table.texts("weight", ()),
+        kv=table.texts("kv", ()),
+    )
     table.done(also=LAYOUTS)
     return made
 
@@ -149,6 +156,7 @@ def _modellable(table: Table, spec: FleetSpec) -> None:
         lacking = [n for n, v in (("model", c.model), ("dataset or input_tokens", c.workload)) if not v]
         if lacking:
             raise table.error(
-                "class", f"class {c.name!r} lacks {' and '.join(lacking)}, which option "
+                "class",
+                f"class {c.name!r} lacks {' and '.join(lacking)}, which option "
                 f"{spec.modelled[0].name!r} needs to be modelled; add them or give the option throughput_rps",
-            )  # fmt: skip
+            )

@@ -27,9 +27,17 @@ from search.scenario.workload import WORKLOAD_KEYS, Request, read_request, read_
 
 #: What a plan may be ranked by: column name -> whether less is better.
 OBJECTIVES = {
-    "usd_per_hour": True, "usd_per_million_tokens": True, "devices": True, "power_w": True, "energy_j_per_token": True,
-    "output_tok_s_per_device": False, "request_rate": False, "ttft_ms": True, "tpot_ms": True, "e2e_ms": True,
-}  # fmt: skip
+    "usd_per_hour": True,
+    "usd_per_million_tokens": True,
+    "devices": True,
+    "power_w": True,
+    "energy_j_per_token": True,
+    "output_tok_s_per_device": False,
+    "request_rate": False,
+    "ttft_ms": True,
+    "tpot_ms": True,
+    "e2e_ms": True,
+}
 PRICES = ("on_demand", "reserved", "spot", "cheapest")
 MODES = ("colocated", "disaggregated")
 SEARCHERS = ("exhaustive", "optuna")
@@ -141,9 +149,12 @@ class Scenario:
     def inventory(self) -> Inventory:
         """Limits and stock as the fleet program reads them."""
         return Inventory(
-            stock=dict(self.offer.stock), power=self.limits.power, budget=self.limits.usd_per_hour,
-            nodes=self.limits.nodes, spare_nodes=self.limits.spare_nodes,
-        )  # fmt: skip
+            stock=dict(self.offer.stock),
+            power=self.limits.power,
+            budget=self.limits.usd_per_hour,
+            nodes=self.limits.nodes,
+            spare_nodes=self.limits.spare_nodes,
+        )
 
 
 def load_scenario(path: str | Path, folders: Iterable[str | Path] = ()) -> Scenario:
@@ -168,13 +179,21 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
     objective = top.table("objective", {})
     spec, database = model_of(model) if model else None, load(offer.folders)
     made = Scenario(
-        path=top.file, title=title, model=model, request=request, slo=slo, offer=offer,
-        choices=_choices(top.table("search", {})), engine=_engine(top.table("engine", {}), folder),
+        path=top.file,
+        title=title,
+        model=model,
+        request=request,
+        slo=slo,
+        offer=offer,
+        choices=_choices(top.table("search", {})),
+        engine=_engine(top.table("engine", {}), folder),
         minimise=objective.text("rank_by", "usd_per_hour", choices=tuple(OBJECTIVES)),
-        limits=_limits(top.table("limits", {})), site=_site(top.table("site", {})),
-        fleet=_fleet(top, folder, slo, model, offer), adapters=read_adapters(top, spec),
+        limits=_limits(top.table("limits", {})),
+        site=_site(top.table("site", {})),
+        fleet=_fleet(top, folder, slo, model, offer),
+        adapters=read_adapters(top, spec),
         offload=read_offload(top, database, offer.nodes),
-    )  # fmt: skip
+    )
     check_offload(top, made.offload, database, model=spec, devices=offer.devices, adapters=made.adapters)
     objective.done()
     top.done(also=("workload", "fleet", "hardware", "model"))
@@ -217,10 +236,13 @@ def _offer(top: Table, folder: Path, more: tuple[str, ...] = ()) -> Offer:
         raise table.error("", 'nothing is on offer; give devices = ["h100-sxm"] or nodes')
     known = (*database.names(), *_table_devices(top))
     made = Offer(
-        devices=devices, nodes=nodes, stock=_by_device(table, "stock", known, least=0),
+        devices=devices,
+        nodes=nodes,
+        stock=_by_device(table, "stock", known, least=0),
         prices=table.text("prices", "on_demand", choices=PRICES),
-        usd_per_hour=_by_device(table, "usd_per_hour", known, least=0), folders=folders,
-    )  # fmt: skip
+        usd_per_hour=_by_device(table, "usd_per_hour", known, least=0),
+        folders=folders,
+    )
     table.done()
     return made
 
@@ -246,7 +268,9 @@ def _by_device(table: Table, key: str, known: tuple[str, ...], least: float) -> 
 
 
 def _choices(table: Table) -> Choices:
-    whole = {k: wholes(table, k) for k in ("tp", "pp", "dp", "cp", "max_num_batched_tokens", "max_num_seqs", "concurrency")}
+    whole = {
+        k: wholes(table, k) for k in ("tp", "pp", "dp", "cp", "max_num_batched_tokens", "max_num_seqs", "concurrency")
+    }
     formats: dict[str, tuple[str, ...]] = {}
     for key in ("weight", "kv"):
         formats[key] = tuple(relay(table, key, storage, name).name for name in table.texts(key, ()))
@@ -257,13 +281,18 @@ def _choices(table: Table) -> Choices:
                 raise table.error(key, f"unknown value {name!r}; choose from {', '.join(allowed)}")
     defaults = Choices()
     made = Choices(
-        **whole, ep=_experts(table), weight=formats["weight"], kv=formats["kv"], act=acts,
+        **whole,
+        ep=_experts(table),
+        weight=formats["weight"],
+        kv=formats["kv"],
+        act=acts,
         modes=table.texts("modes", ("colocated",)),
         power_cap=table.numbers("power_cap_w", (), least=1),
         searcher=table.text("searcher", defaults.searcher, choices=SEARCHERS),
         trials=table.whole("trials", defaults.trials, least=1),
-        finalists=table.whole("finalists", defaults.finalists, least=0), seed=table.whole("seed", 0),
-    )  # fmt: skip
+        finalists=table.whole("finalists", defaults.finalists, least=0),
+        seed=table.whole("seed", 0),
+    )
     table.done()
     return made
 
@@ -281,10 +310,14 @@ def _experts(table: Table) -> tuple[float, ...]:
 
 #: Settings of the engine that a scenario may change: key -> Engine field.
 ENGINE_KEYS = {
-    "chunked_prefill": "chunked_prefill", "prefix_cache": "prefix_cache", "gpu_memory_utilization": "gpu_memory_utilization",
-    "graph_capture": "graph_capture", "overlap_scheduling": "overlap_scheduling", "overlap": "overlap",
+    "chunked_prefill": "chunked_prefill",
+    "prefix_cache": "prefix_cache",
+    "gpu_memory_utilization": "gpu_memory_utilization",
+    "graph_capture": "graph_capture",
+    "overlap_scheduling": "overlap_scheduling",
+    "overlap": "overlap",
     "overlap_share": "overlap_share",
-}  # fmt: skip
+}
 
 
 def _engine(table: Table, folder: Path) -> Engine:
@@ -313,19 +346,21 @@ def _limits(table: Table) -> Limits:
     made = Limits(
         usd_per_hour=table.number("usd_per_hour", math.inf, above=0),
         power=table.number("power_kw", math.inf, above=0) * 1e3,
-        devices=table.number("devices", math.inf, least=1), nodes=table.number("nodes", math.inf, least=1),
+        devices=table.number("devices", math.inf, least=1),
+        nodes=table.number("nodes", math.inf, least=1),
         spare_nodes=table.whole("spare_nodes", 0, most=100),
         confidence=table.number("confidence", 0.5, least=0, most=1),
-    )  # fmt: skip
+    )
     table.done()
     return made
 
 
 def _site(table: Table) -> Site:
     made = Site(
-        pue=table.number("pue", 1.0, least=1, most=5), usd_per_kwh=table.number("usd_per_kwh", math.nan, least=0),
+        pue=table.number("pue", 1.0, least=1, most=5),
+        usd_per_kwh=table.number("usd_per_kwh", math.nan, least=0),
         gco2_per_kwh=table.number("gco2_per_kwh", math.nan, least=0),
-    )  # fmt: skip
+    )
     table.done()
     return made
 

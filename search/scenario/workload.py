@@ -22,9 +22,18 @@ LENGTHS = ("dataset", "histogram", "trace", "input_tokens")
 LOADS = {"request_rate_rps": "rate", "concurrency": "concurrency", "n_requests": "n_requests"}
 #: Keys of a `[workload]` table.
 WORKLOAD_KEYS = (
-    *LENGTHS, "output_tokens", "share", "prefix_hit", "prefix_cache", *LOADS, "arrival", "cv", "classes", "sort",
+    *LENGTHS,
+    "output_tokens",
+    "share",
+    "prefix_hit",
+    "prefix_cache",
+    *LOADS,
+    "arrival",
+    "cv",
+    "classes",
+    "sort",
     "longest_tokens",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)

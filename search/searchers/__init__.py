@@ -8,13 +8,13 @@ from search.searchers.optuna_searcher import OptunaSearcher
 from search.searchers.protocol import OBJECTIVE, Array, Found, Progress, Score, Searcher
 
 __all__ = [
+    "OBJECTIVE",
+    "RANKINGS",
     "Array",
     "Exhaustive",
     "Found",
-    "OBJECTIVE",
     "OptunaSearcher",
     "Progress",
-    "RANKINGS",
     "Score",
     "Searcher",
     "pareto",

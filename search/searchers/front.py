@@ -14,10 +14,19 @@ Index = NDArray[np.intp]
 
 #: Columns that a ranking may go by -> whether less is better.
 RANKINGS = {
-    "usd_per_hour": True, "usd_per_million_tokens": True, "usd_per_million_total_tokens": True, "devices": True,
-    "power_w": True, "energy_j_per_token": True, "output_tok_s_per_device": False, "output_tok_s": False,
-    "request_rate": False, "ttft_ms": True, "tpot_ms": True, "e2e_ms": True,
-}  # fmt: skip
+    "usd_per_hour": True,
+    "usd_per_million_tokens": True,
+    "usd_per_million_total_tokens": True,
+    "devices": True,
+    "power_w": True,
+    "energy_j_per_token": True,
+    "output_tok_s_per_device": False,
+    "output_tok_s": False,
+    "request_rate": False,
+    "ttft_ms": True,
+    "tpot_ms": True,
+    "e2e_ms": True,
+}
 
 
 def pareto(columns: Sequence[Array], largest: Sequence[bool] = ()) -> NDArray[np.bool_]:

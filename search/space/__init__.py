@@ -5,4 +5,4 @@ from __future__ import annotations
 from search.space.rules import refuse_impossible
 from search.space.space import AXES, WHOLE_GROUP, Index, Legal, SearchSpace
 
-__all__ = ["AXES", "Index", "Legal", "SearchSpace", "WHOLE_GROUP", "refuse_impossible"]
+__all__ = ["AXES", "WHOLE_GROUP", "Index", "Legal", "SearchSpace", "refuse_impossible"]

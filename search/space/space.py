@@ -25,9 +25,21 @@ Index = NDArray[np.intp]
 WHOLE_GROUP = float("inf")
 #: Axes of a space, in the order in which a candidate's number unravels.
 AXES = (
-    "device", "tp", "pp", "ep", "dp", "cp", "max_num_batched_tokens", "max_num_seqs", "weight", "act", "kv", "host_weights",
-    "host_experts", "host_kv",
-)  # fmt: skip
+    "device",
+    "tp",
+    "pp",
+    "ep",
+    "dp",
+    "cp",
+    "max_num_batched_tokens",
+    "max_num_seqs",
+    "weight",
+    "act",
+    "kv",
+    "host_weights",
+    "host_experts",
+    "host_kv",
+)
 NAN = float("nan")
 
 

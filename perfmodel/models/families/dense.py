@@ -30,8 +30,16 @@ def windowed(c: Fields, mixer: Mixer, layers: int) -> list[Mixer]:
     return [mixer] * first + [local] * (layers - first)
 
 
-@reads("llama", "mistral", "aquila", "phi3", "LlamaForCausalLM", "MistralForCausalLM", "AquilaForCausalLM",
-       "Phi3ForCausalLM")  # fmt: skip
+@reads(
+    "llama",
+    "mistral",
+    "aquila",
+    "phi3",
+    "LlamaForCausalLM",
+    "MistralForCausalLM",
+    "AquilaForCausalLM",
+    "Phi3ForCausalLM",
+)
 def llama(c: Fields) -> ModelSpec:
     """Llama 1 to 3, Mistral, Aquila, Phi-3 mini and medium, Phi-4: biases only where the configuration says."""
     bias = c.flag("attention_bias")

@@ -40,10 +40,17 @@ def delta_net(c: Fields) -> Mixer:
 
 
 @reads(
-    "qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text", "Qwen3NextForCausalLM",
-    "Qwen3_5ForConditionalGeneration", "Qwen3_5MoeForConditionalGeneration", "Qwen3_5ForCausalLM",
+    "qwen3_next",
+    "qwen3_5",
+    "qwen3_5_text",
+    "qwen3_5_moe",
+    "qwen3_5_moe_text",
+    "Qwen3NextForCausalLM",
+    "Qwen3_5ForConditionalGeneration",
+    "Qwen3_5MoeForConditionalGeneration",
+    "Qwen3_5ForCausalLM",
     "Qwen3_5MoeForCausalLM",
-)  # fmt: skip
+)
 def qwen_hybrid(c: Fields) -> ModelSpec:
     """Qwen3-Next and Qwen3.5: every `full_attention_interval`th layer is gated full attention, the rest delta nets."""
     n = layer_count(c)
@@ -146,7 +153,11 @@ def mimo_v2(c: Fields) -> ModelSpec:
         if not c.has(key):
             raise c.missing(key)
     mixers = [local if on else full for on in c.switches("hybrid_layer_pattern", n)]
-    routed = Mlp(c.count("moe_intermediate_size"), experts=c.count("n_routed_experts"),
-                 top_k=c.count("num_experts_per_tok"), router_bias=True)  # fmt: skip
+    routed = Mlp(
+        c.count("moe_intermediate_size"),
+        experts=c.count("n_routed_experts"),
+        top_k=c.count("num_experts_per_tok"),
+        router_bias=True,
+    )
     mlps = [routed if on else dense_mlp(c) for on in c.switches("moe_layer_freq", n)]
     return model(c, grouped(zip(mixers, mlps, strict=True)))

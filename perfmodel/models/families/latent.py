@@ -43,10 +43,18 @@ def routed_mlps(c: Fields, layers: int) -> list[Mlp]:
 
 
 @reads(
-    "deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "kimi_k25", "DeepseekV2ForCausalLM",
-    "DeepseekV3ForCausalLM", "DeepseekV32ForCausalLM", "KimiK25ForConditionalGeneration", "glm_moe_dsa",
+    "deepseek_v2",
+    "deepseek_v3",
+    "deepseek_v32",
+    "kimi_k2",
+    "kimi_k25",
+    "DeepseekV2ForCausalLM",
+    "DeepseekV3ForCausalLM",
+    "DeepseekV32ForCausalLM",
+    "KimiK25ForConditionalGeneration",
+    "glm_moe_dsa",
     "GlmMoeDsaForCausalLM",
-)  # fmt: skip
+)
 def deepseek(c: Fields) -> ModelSpec:
     """DeepSeek V2 to V3.2, Kimi K2, GLM-5: latent attention; layers marked `shared` reuse the index before them."""
     n = layer_count(c)
@@ -82,8 +90,13 @@ def deepseek_v4(c: Fields) -> ModelSpec:
     streams = c.count("hc_mult")
     mixing = (2 + streams) * streams  # weights before, after, and between the streams
     each = 2 * (mixing * streams * hidden + mixing + 3)
-    return model(c, grouped(layers, extra=each), kv_format="fp8", streams=streams,
-                 extra_parameters=streams * streams * hidden + streams + 1)  # fmt: skip
+    return model(
+        c,
+        grouped(layers, extra=each),
+        kv_format="fp8",
+        streams=streams,
+        extra_parameters=streams * streams * hidden + streams + 1,
+    )
 
 
 def compressed_attention(c: Fields, ratio: int) -> Mixer:

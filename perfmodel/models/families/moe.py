@@ -101,8 +101,11 @@ def minimax_m2(c: Fields) -> ModelSpec:
     plain = attention(c)
     norms = (plain.heads + plain.kv_heads) * plain.head_dim if c.flag("use_qk_norm") else 0
     mlp = expert_mlp(c, c.count("intermediate_size"), router_bias=c.flag("use_routing_bias"))
-    return model(c, grouped([(replace(plain, extra_parameters=norms), mlp)] * layer_count(c)),
-                 mtp_layers=c.count("num_mtp_modules", default=0, least=0))  # fmt: skip
+    return model(
+        c,
+        grouped([(replace(plain, extra_parameters=norms), mlp)] * layer_count(c)),
+        mtp_layers=c.count("num_mtp_modules", default=0, least=0),
+    )
 
 
 @reads("minimax_m3", "minimax_m3_vl", "MiniMaxM3ForCausalLM", "MiniMaxM3SparseForConditionalGeneration")
@@ -126,8 +129,7 @@ def minimax_m3(c: Fields) -> ModelSpec:
     first = c.count("first_k_dense_replace", default=0, least=0)
     sparsely = c.switches("moe_layer_freq", n) or [i >= first for i in range(n)]
     mlps = [routed if on else Mlp(c.count("dense_intermediate_size")) for on in sparsely]
-    return model(c, grouped(zip(mixers, mlps, strict=True)),
-                 mtp_layers=c.count("num_mtp_modules", default=0, least=0))  # fmt: skip
+    return model(c, grouped(zip(mixers, mlps, strict=True)), mtp_layers=c.count("num_mtp_modules", default=0, least=0))
 
 
 @reads("hy_v3", "HYV3ForCausalLM")

@@ -24,29 +24,54 @@ from perfmodel.profiles.importers import Rows, concat, rows_of
 PACKAGE, LICENCE = "aiconfigurator-core", "Apache-2.0"
 #: Folder of a system -> hwdb device.
 SYSTEMS = {
-    "a100_sxm": "a100-sxm-80gb", "h100_sxm": "h100-sxm", "h200_sxm": "h200-sxm", "b200_sxm": "b200-sxm",
-    "b300_sxm": "b300-sxm", "gb200": "gb200", "gb300": "gb300", "l40s": "l40s",
-    "rtx_pro_6000_server": "rtx-pro-6000-server", "b60": "arc-pro-b60",
-}  # fmt: skip
+    "a100_sxm": "a100-sxm-80gb",
+    "h100_sxm": "h100-sxm",
+    "h200_sxm": "h200-sxm",
+    "b200_sxm": "b200-sxm",
+    "b300_sxm": "b300-sxm",
+    "gb200": "gb200",
+    "gb300": "gb300",
+    "l40s": "l40s",
+    "rtx_pro_6000_server": "rtx-pro-6000-server",
+    "b60": "arc-pro-b60",
+}
 #: Type name of the source -> (storage format, compute type).
 FORMATS = {
-    "bfloat16": ("bf16", "bf16"), "float16": ("fp16", "fp16"), "half": ("fp16", "fp16"), "fp8": ("fp8", "fp8"),
-    "fp8_block": ("fp8_block", "fp8"), "nvfp4": ("fp4", "fp4"), "int8_wo": ("w8a16", "bf16"),
-    "int4_wo": ("int4", "bf16"), "sq": ("int8", "int8"), "w4a16_mxfp4": ("mxfp4", "bf16"),
-    "w4a8_mxfp4_mxfp8": ("mxfp4", "fp8"), "w4afp8": ("int4", "fp8"),
-}  # fmt: skip
+    "bfloat16": ("bf16", "bf16"),
+    "float16": ("fp16", "fp16"),
+    "half": ("fp16", "fp16"),
+    "fp8": ("fp8", "fp8"),
+    "fp8_block": ("fp8_block", "fp8"),
+    "nvfp4": ("fp4", "fp4"),
+    "int8_wo": ("w8a16", "bf16"),
+    "int4_wo": ("int4", "bf16"),
+    "sq": ("int8", "int8"),
+    "w4a16_mxfp4": ("mxfp4", "bf16"),
+    "w4a8_mxfp4_mxfp8": ("mxfp4", "fp8"),
+    "w4afp8": ("int4", "fp8"),
+}
 _BYTES = {"half": 2.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0, "float": 4.0}
 _COLLECTIVES = {
-    "all_reduce": "all_reduce", "all_gather": "all_gather", "reduce_scatter": "reduce_scatter",
-    "alltoall": "all_to_all", "all_to_all": "all_to_all",
-}  # fmt: skip
+    "all_reduce": "all_reduce",
+    "all_gather": "all_gather",
+    "reduce_scatter": "reduce_scatter",
+    "alltoall": "all_to_all",
+    "all_to_all": "all_to_all",
+}
 TABLES = {
-    "gemm_perf": "gemm", "context_attention_perf": "attention_prefill",
-    "generation_attention_perf": "attention_decode", "context_mla_perf": "mla_prefill",
-    "generation_mla_perf": "mla_decode", "moe_perf": "grouped_gemm", "gdn_perf": "recurrent",
-    "mamba2_perf": "recurrent", "nccl_perf": "collective", "oneccl_perf": "collective",
-    "custom_allreduce_perf": "collective", "scale_matrix_perf": "elementwise",
-}  # fmt: skip
+    "gemm_perf": "gemm",
+    "context_attention_perf": "attention_prefill",
+    "generation_attention_perf": "attention_decode",
+    "context_mla_perf": "mla_prefill",
+    "generation_mla_perf": "mla_decode",
+    "moe_perf": "grouped_gemm",
+    "gdn_perf": "recurrent",
+    "mamba2_perf": "recurrent",
+    "nccl_perf": "collective",
+    "oneccl_perf": "collective",
+    "custom_allreduce_perf": "collective",
+    "scale_matrix_perf": "elementwise",
+}
 
 #: Share of a pair's bandwidth that larger groups reach where links are timed (least: RTX PRO 6000 on PCIe, 0.6).
 STRANGLED = 0.35
@@ -113,10 +138,14 @@ def _gemm(c: Columns) -> dict[str, Any]:
 
 def _attention(c: Columns) -> dict[str, Any]:
     return {
-        "batch": _number(c, "batch_size"), "heads": _number(c, "num_heads"),
-        "kv_heads": _number(c, "num_key_value_heads"), "head_dim": _number(c, "head_dim"), "window": _window(c),
-        "kv": _pairs(c["kv_cache_dtype"])[0], "act": _pairs(c["attn_dtype"])[1],
-    }  # fmt: skip
+        "batch": _number(c, "batch_size"),
+        "heads": _number(c, "num_heads"),
+        "kv_heads": _number(c, "num_key_value_heads"),
+        "head_dim": _number(c, "head_dim"),
+        "window": _window(c),
+        "kv": _pairs(c["kv_cache_dtype"])[0],
+        "act": _pairs(c["attn_dtype"])[1],
+    }
 
 
 def _prefill(c: Columns) -> dict[str, Any]:
@@ -129,9 +158,11 @@ def _decode(c: Columns) -> dict[str, Any]:
 
 def _mla(c: Columns) -> dict[str, Any]:
     return {
-        "batch": _number(c, "batch_size"), "heads": _number(c, "num_heads"), "kv": _pairs(c["kv_cache_dtype"])[0],
+        "batch": _number(c, "batch_size"),
+        "heads": _number(c, "num_heads"),
+        "kv": _pairs(c["kv_cache_dtype"])[0],
         "act": _pairs(c["mla_dtype"])[1],
-    }  # fmt: skip
+    }
 
 
 def _mla_prefill(c: Columns) -> dict[str, Any]:
@@ -146,10 +177,17 @@ def _grouped(c: Columns) -> dict[str, Any]:
     weight, act = _pairs(c["moe_dtype"])
     skew = np.array([float(d.rsplit("_", 1)[1]) if "_" in d else 0.0 for d in c["distribution"].astype(str)])
     return {
-        "tokens": _number(c, "num_tokens"), "hidden": _number(c, "hidden_size"), "inter": _number(c, "inter_size"),
-        "experts": _number(c, "num_experts"), "top_k": _number(c, "topk"), "ep": _number(c, "moe_ep_size"),
-        "tp": _number(c, "moe_tp_size"), "skew": skew, "weight": weight, "act": act,
-    }  # fmt: skip
+        "tokens": _number(c, "num_tokens"),
+        "hidden": _number(c, "hidden_size"),
+        "inter": _number(c, "inter_size"),
+        "experts": _number(c, "num_experts"),
+        "top_k": _number(c, "topk"),
+        "ep": _number(c, "moe_ep_size"),
+        "tp": _number(c, "moe_tp_size"),
+        "skew": skew,
+        "weight": weight,
+        "act": act,
+    }
 
 
 def _elementwise(c: Columns) -> dict[str, Any]:
@@ -158,10 +196,14 @@ def _elementwise(c: Columns) -> dict[str, Any]:
 
 
 _READERS = {
-    "gemm": _gemm, "attention_prefill": _prefill, "attention_decode": _decode, "mla_prefill": _mla_prefill,
-    "mla_decode": _mla_decode, "grouped_gemm": _grouped,
+    "gemm": _gemm,
+    "attention_prefill": _prefill,
+    "attention_decode": _decode,
+    "mla_prefill": _mla_prefill,
+    "mla_decode": _mla_decode,
+    "grouped_gemm": _grouped,
     "elementwise": _elementwise,
-}  # fmt: skip
+}
 
 
 def read_table(path: Path, *, device: str, family: str, framework: str, version: str, source: str = "") -> Rows:
@@ -188,9 +230,14 @@ def _collective(c: Columns, common: dict[str, str]) -> Rows:
     width = np.array([_BYTES.get(t, np.nan) for t in types])
     family = np.array([_COLLECTIVES.get(name, "") for name in c["op_name"].astype(str)], dtype=object)
     table = rows_of(
-        len(types), family=family, group=_number(c, "num_gpus"), message_bytes=_number(c, "message_size") * width,
-        time=_number(c, "latency") * 1e-3, kernel=c["kernel_source"].astype(object), **common,
-    )  # fmt: skip
+        len(types),
+        family=family,
+        group=_number(c, "num_gpus"),
+        message_bytes=_number(c, "message_size") * width,
+        time=_number(c, "latency") * 1e-3,
+        kernel=c["kernel_source"].astype(object),
+        **common,
+    )
     eager = np.char.endswith(table["kernel"].astype(str), "_eager")
     table = table.take((table["family"] != "") & ~eager & (types != "int8"))
     return table.take(~strangled(table))
@@ -234,9 +281,17 @@ def _recurrent(c: Columns, common: dict[str, str]) -> Rows:
     family = np.where(keys[:, 0] > 0, "recurrent_decode", "recurrent_prefill").astype(object)
     kernel = "mamba2" if mamba else "gated delta rule"
     table = rows_of(
-        len(keys), family=family, batch=keys[:, 1], query=keys[:, 2], heads=keys[:, 3], key_dim=keys[:, 4],
-        value_dim=keys[:, 5], time=total, kernel=kernel, **common,
-    )  # fmt: skip
+        len(keys),
+        family=family,
+        batch=keys[:, 1],
+        query=keys[:, 2],
+        heads=keys[:, 3],
+        key_dim=keys[:, 4],
+        value_dim=keys[:, 5],
+        time=total,
+        kernel=kernel,
+        **common,
+    )
     return table.take(whole)
 
 

@@ -22,26 +22,46 @@ from perfmodel.profiles.importers import Rows, concat, rows_of
 #: Licences (by first word) whose tables may be re-gridded.
 OPEN = ("apache", "mit", "bsd")
 FORMATS = {
-    "fp16": ("fp16", "fp16"), "half": ("fp16", "fp16"), "bf16": ("bf16", "bf16"), "bfloat16": ("bf16", "bf16"),
-    "fp16/bf16": ("bf16", "bf16"), "fp8": ("fp8", "fp8"), "fp8_block(deepgemm)": ("fp8_block", "fp8"),
-    "w8a8_dynamic": ("int8", "int8"), "bf16/kv_bf16": ("bf16", "bf16"), "bf16/kv_fp8": ("fp8", "bf16"),
-}  # fmt: skip
+    "fp16": ("fp16", "fp16"),
+    "half": ("fp16", "fp16"),
+    "bf16": ("bf16", "bf16"),
+    "bfloat16": ("bf16", "bf16"),
+    "fp16/bf16": ("bf16", "bf16"),
+    "fp8": ("fp8", "fp8"),
+    "fp8_block(deepgemm)": ("fp8_block", "fp8"),
+    "w8a8_dynamic": ("int8", "int8"),
+    "bf16/kv_bf16": ("bf16", "bf16"),
+    "bf16/kv_fp8": ("fp8", "bf16"),
+}
 _FAMILY = {
-    "gemm": "gemm", "attention_prefill": "attention_prefill", "attention_decode": "attention_decode",
-    "mla_decode": "mla_decode", "mla_prefill": "mla_prefill", "moe_grouped_gemm": "grouped_gemm",
-    "allreduce": "all_reduce", "all_gather": "all_gather", "reduce_scatter": "reduce_scatter",
-    "alltoall": "all_to_all", "p2p": "p2p",
-}  # fmt: skip
+    "gemm": "gemm",
+    "attention_prefill": "attention_prefill",
+    "attention_decode": "attention_decode",
+    "mla_decode": "mla_decode",
+    "mla_prefill": "mla_prefill",
+    "moe_grouped_gemm": "grouped_gemm",
+    "allreduce": "all_reduce",
+    "all_gather": "all_gather",
+    "reduce_scatter": "reduce_scatter",
+    "alltoall": "all_to_all",
+    "p2p": "p2p",
+}
 #: Bytes a token that a layer's elementwise kernels move, in units of 2-byte values: (hidden, intermediate, head rows).
 _POINTWISE = {
-    "layernorm": (4, 0, 0), "input_layernorm": (4, 0, 0), "post_layernorm": (4, 0, 0), "final_layernorm": (4, 0, 0),
-    "act_fn": (0, 3, 0), "embedding": (2, 0, 0), "rotary_emb": (0, 0, 2),
-}  # fmt: skip
+    "layernorm": (4, 0, 0),
+    "input_layernorm": (4, 0, 0),
+    "post_layernorm": (4, 0, 0),
+    "final_layernorm": (4, 0, 0),
+    "act_fn": (0, 3, 0),
+    "embedding": (2, 0, 0),
+    "rotary_emb": (0, 0, 2),
+}
 #: hidden, intermediate, heads * head size + KV values of the models those files ran (their config.json).
 _MODELS = {
-    "meta-llama/Llama-3.1-8B": (4096, 14336, 6144), "Qwen/Qwen3-32B": (5120, 25600, 10240),
+    "meta-llama/Llama-3.1-8B": (4096, 14336, 6144),
+    "Qwen/Qwen3-32B": (5120, 25600, 10240),
     "Qwen/Qwen3-30B-A3B-Instruct-2507": (2048, 768, 5120),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -77,7 +97,10 @@ FILES = {
     ),
     "a30_vidur-fork": File({"A30": "a30"}, "flashinfer", least=12e-6),
     "h800_frontier": File(
-        {"H800": "h800-sxm"}, "flashinfer", pick="KERNEL_ONLY", drop="mixed=True|true_mixed",
+        {"H800": "h800-sxm"},
+        "flashinfer",
+        pick="KERNEL_ONLY",
+        drop="mixed=True|true_mixed",
         ops="gemm|attention_prefill",
     ),
     "h20_infersim": File({"H20": "h20"}, "sglang (InferSim)"),
@@ -86,10 +109,13 @@ FILES = {
     "v100pcie_apexplus": File({"V100 16GB PCIe": "v100-pcie-32gb"}, "torch", least=25e-6),
     "a100-mi210_llmcompass": File({"MI210": "mi210"}, "torch (ROCm)", ops="gemm"),
     "multi_apexplus-comm": File(
-        {"H100 SXM": "h100-sxm", "H200 SXM": "h200-sxm", "V100 16GB PCIe": "v100-pcie-32gb"}, "nccl-tests",
-        pick="nodes=1 ", least=3e-6, ops="p2p|V100",
+        {"H100 SXM": "h100-sxm", "H200 SXM": "h200-sxm", "V100 16GB PCIe": "v100-pcie-32gb"},
+        "nccl-tests",
+        pick="nodes=1 ",
+        least=3e-6,
+        ops="p2p|V100",
     ),
-}  # fmt: skip
+}
 #: Files without a licence that allows tables: coefficients only.
 CLOSED = {
     "ascend910b_hudingyi-aicnpu": File({"Ascend 910B": "ascend-910b2"}, "vllm-ascend 0.18.0", total=True),
@@ -149,11 +175,12 @@ def _operator(frame: Frame, op: str, file: File) -> Rows:
 
 def _facts(frame: Frame, file: File) -> dict[str, Any]:
     return {
-        "device": np.array([file.devices[d] for d in frame["device"]], dtype=object), "software": file.software,
+        "device": np.array([file.devices[d] for d in frame["device"]], dtype=object),
+        "software": file.software,
         "kernel": frame["framework"].fillna("").astype(str).to_numpy(object),
         "source": frame["source"].astype(str).str.split(" ").str[0].to_numpy(object),
         "licence": frame["license"].astype(str).to_numpy(object),
-    }  # fmt: skip
+    }
 
 
 def _number(frame: Frame, name: str) -> NDArray[np.float64]:
@@ -199,9 +226,15 @@ def _experts(frame: Frame) -> dict[str, Any]:
     tokens = np.where(np.isnan(each), _number(frame, "m"), each * ep)
     tp = _noted(frame, "tp")
     return {
-        "tokens": tokens, "hidden": _number(frame, "k"), "inter": _number(frame, "n"), "experts": experts,
-        "top_k": _noted(frame, "topk"), "ep": ep, "tp": np.ones(len(tp)), "skew": np.zeros(len(tp)),
-    }  # fmt: skip
+        "tokens": tokens,
+        "hidden": _number(frame, "k"),
+        "inter": _number(frame, "n"),
+        "experts": experts,
+        "top_k": _noted(frame, "topk"),
+        "ep": ep,
+        "tp": np.ones(len(tp)),
+        "skew": np.zeros(len(tp)),
+    }
 
 
 def _pointwise(frame: Frame, layer: str, file: File) -> Rows:

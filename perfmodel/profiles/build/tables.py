@@ -118,9 +118,15 @@ def polynomial(family: Family, data: Points) -> Table:
 
 
 def write_family(
-    rows: Rows, device: Device, framework: str, folder: Path, *, closed: bool = False,
-    ledger: list[Trial] | None = None, **facts: str,
-) -> dict[str, Any] | None:  # fmt: skip
+    rows: Rows,
+    device: Device,
+    framework: str,
+    folder: Path,
+    *,
+    closed: bool = False,
+    ledger: list[Trial] | None = None,
+    **facts: str,
+) -> dict[str, Any] | None:
     """Write the tables of one family and framework; the entry for run.toml, None where too few rows are usable.
     closed: keep fitted coefficients only. ledger: where to note the held-out residuals."""
     name = str(rows["family"][0])

@@ -12,12 +12,12 @@ from perfmodel.profiles.importers.rows import COLLECTIVES, COLUMNS, SHAPES, Rows
 __all__ = [
     "COLLECTIVES",
     "COLUMNS",
-    "Checked",
     "KINDS",
+    "SHAPES",
+    "Checked",
     "Kind",
     "Quarantined",
     "Rows",
-    "SHAPES",
     "check",
     "concat",
     "import_rows",
@@ -64,12 +64,7 @@ def importers() -> list[dict[str, str]]:
 
 
 def read_rows(
-    kind: str,
-    path: str | Path,
-    *,
-    device: str = "",
-    licence: str = "",
-    look_up: Callable[[str], Device] | None = None,
+    kind: str, path: str | Path, *, device: str = "", licence: str = "", look_up: Callable[[str], Device] | None = None
 ) -> Checked:
     """Read `path` in format `kind` and check it.
 

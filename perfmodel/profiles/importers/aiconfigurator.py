@@ -62,9 +62,13 @@ def read_table(path: Path, device: str, licence: str = "") -> Rows:
     framework, version = (*place[-3:-1], "", "")[:2] if len(place) >= 3 else ("", "")
     try:
         table = tables.read_table(
-            path, device=device, family=tables.TABLES[place[-1]], framework=framework, version=version,
+            path,
+            device=device,
+            family=tables.TABLES[place[-1]],
+            framework=framework,
+            version=version,
             source=f"{tables.PACKAGE} {'/'.join(place)}",
-        )  # fmt: skip
+        )
     except ImportError as error:
         raise InputError(f"{path}: reading parquet needs pyarrow; pip install 'perfmodel[parquet]'") from error
     except KeyError as error:

@@ -27,16 +27,26 @@ REPEAT_FACTOR = 2.0
 SPIKE, AGREE = 2.5, 1.6
 #: The shape column along which rows of a family form a curve.
 CURVES = {
-    "gemm": "m", "grouped_gemm": "tokens", "attention_prefill": "query", "attention_decode": "context",
-    "mla_prefill": "query", "mla_decode": "context", "recurrent_prefill": "query", "recurrent_decode": "batch",
+    "gemm": "m",
+    "grouped_gemm": "tokens",
+    "attention_prefill": "query",
+    "attention_decode": "context",
+    "mla_prefill": "query",
+    "mla_decode": "context",
+    "recurrent_prefill": "query",
+    "recurrent_decode": "batch",
     **dict.fromkeys(COLLECTIVES, "message_bytes"),
-}  # fmt: skip
+}
 MERGED = "repeat merged into its median"
 #: Number formats that rows of a family must name: without them nothing is known of its bytes and rate.
 FORMATTED = {
-    "gemm": ("weight", "act"), "grouped_gemm": ("weight", "act"), "attention_prefill": ("act", "kv"),
-    "attention_decode": ("kv",), "mla_prefill": ("kv",), "mla_decode": ("kv",),
-}  # fmt: skip
+    "gemm": ("weight", "act"),
+    "grouped_gemm": ("weight", "act"),
+    "attention_prefill": ("act", "kv"),
+    "attention_decode": ("kv",),
+    "mla_prefill": ("kv",),
+    "mla_decode": ("kv",),
+}
 #: Share of bad rows above which the table is refused.
 WORST_SHARE = 0.5
 #: Operators bounded above this time spend it on work and not on launching, so they show the table's unit.

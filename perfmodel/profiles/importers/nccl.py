@@ -26,9 +26,16 @@ PROGRAMS = {
 }
 #: NCCL's type names -> storage formats here.
 TYPES = {
-    "float": "fp32", "half": "fp16", "bfloat16": "bf16", "int8": "int8", "uint8": "int8", "fp8_e4m3": "fp8",
-    "f8e4m3": "fp8", "f8e5m2": "fp8", "fp8_e5m2": "fp8",
-}  # fmt: skip
+    "float": "fp32",
+    "half": "fp16",
+    "bfloat16": "bf16",
+    "int8": "int8",
+    "uint8": "int8",
+    "fp8_e4m3": "fp8",
+    "f8e4m3": "fp8",
+    "f8e5m2": "fp8",
+    "fp8_e5m2": "fp8",
+}
 #: What mpirun --tag-output or srun --label put before each line.
 PREFIX = re.compile(r"^\s*(?:\[\d+,\d+\]<std(?:out|err)>:|\d+:)\s?")
 LINE = re.compile(r"^\s*(\d+)\s+(\d+)\s+([a-z]\w*)\s+([a-z]+)(?:\s+(-?\d+))?((?:\s+(?:[\d.eE+-]+|nan|N/A))+)\s*$")

@@ -41,10 +41,7 @@ NUMBERS = (*SHAPE_COLUMNS, "time", "power")
 COLUMNS = (*TEXT, *NUMBERS)
 
 #: Columns whose number is not SI or whose unit the name must carry on disk: name there, factor to SI.
-ON_DISK: dict[str, tuple[str, float]] = {
-    "time": ("latency_us", 1e-6),
-    "power": ("power_w", 1.0),
-}
+ON_DISK: dict[str, tuple[str, float]] = {"time": ("latency_us", 1e-6), "power": ("power_w", 1.0)}
 #: Shape columns that a row may leave empty, and what empty then means.
 DEFAULTS = {"window": 0.0, "skew": 0.0, "ep": 1.0, "tp": 1.0}
 

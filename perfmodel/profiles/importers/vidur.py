@@ -70,7 +70,9 @@ def _mlp(path: Path, table: Mapping[str, list[str]], common: dict[str, str]) -> 
     for layer, moved in _elementwise(m, width, inner / tp, gated).items():
         if f"time_stats.{layer}.median" in table:
             time = _column(path, table, f"time_stats.{layer}.median") * MILLI
-            part = rows_of(len(m), family="elementwise", kernel=layer, moved_bytes=moved, time=time, act="fp16", **common)
+            part = rows_of(
+                len(m), family="elementwise", kernel=layer, moved_bytes=moved, time=time, act="fp16", **common
+            )
             parts.append(part.take(_ran(time)))
     return concat(parts)
 
@@ -89,19 +91,31 @@ def _attention(path: Path, table: Mapping[str, list[str]], common: dict[str, str
     width, heads, kv_heads, tp, batch, chunk, cached = (
         _column(path, table, name)
         for name in (
-            "n_embd", "n_q_head", "n_kv_head", "num_tensor_parallel_workers", "batch_size", "prefill_chunk_size",
+            "n_embd",
+            "n_q_head",
+            "n_kv_head",
+            "num_tensor_parallel_workers",
+            "batch_size",
+            "prefill_chunk_size",
             "kv_cache_size",
         )
-    )  # fmt: skip
+    )
     if "is_prefill" not in table:
         raise InputError(f"{path}, line 1: no column 'is_prefill', which this kind of Vidur file has")
     prefill = np.array([value.strip().lower() == "true" for value in table["is_prefill"]])
     backend = table.get("attention_backend", [""] * len(batch))
     kernel = np.array([value.removeprefix("AttentionBackend.").lower() for value in backend], dtype=object)
     shape = {
-        "batch": batch, "heads": heads / tp, "kv_heads": np.maximum(1.0, kv_heads / tp), "head_dim": width / heads,
-        "window": 0.0, "kernel": kernel, "act": "fp16", "kv": "fp16", **common,
-    }  # fmt: skip
+        "batch": batch,
+        "heads": heads / tp,
+        "kv_heads": np.maximum(1.0, kv_heads / tp),
+        "head_dim": width / heads,
+        "window": 0.0,
+        "kernel": kernel,
+        "act": "fp16",
+        "kv": "fp16",
+        **common,
+    }
     parts = []
     # in decode the new token is attended to as well
     for phase, mine, query, context in (

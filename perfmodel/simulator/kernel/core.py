@@ -16,16 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from perfmodel.simulator.kernel.jit import inner, outer
-from perfmodel.simulator.kernel.kvcache import (
-    available,
-    growth,
-    hold,
-    match,
-    next_growth,
-    share,
-    steps_within,
-    take,
-)
+from perfmodel.simulator.kernel.kvcache import available, growth, hold, match, next_growth, share, steps_within, take
 from perfmodel.simulator.kernel.lifecycle import appear, hand_over, join, leave, log_stint, preempt, stop_decoding
 from perfmodel.simulator.kernel.queues import MASK, begin_running, dequeue, drop_finish, find_finish, pop_event
 from perfmodel.simulator.kernel.state import ALL_DONE, LOG_FULL, MORE, Arrays

@@ -25,14 +25,17 @@ def _record(**fields: Any) -> np.dtype[np.void]:
 
 
 REQUEST = _record(
-    prompt=_I, output=_I,
+    prompt=_I,
+    output=_I,
     reserve=_I,  # KV tokens set aside at admission; 0: blocks as the sequence grows
-    first_id=_I, last_id=_I,  # its prefix hashes are ids[first_id:last_id]
+    first_id=_I,
+    last_id=_I,  # its prefix hashes are ids[first_id:last_id]
     arrival=_F,  # offered; inf where a finished request triggers it
     issued=_F,  # when it really arrived
     ready=_F,  # when the scheduler may see it
     admitted=_F,  # first time in a step
-    first=_F, finish=_F,  # ends of the steps that made its first and last tokens
+    first=_F,
+    finish=_F,  # ends of the steps that made its first and last tokens
     last=_F,  # time of its last token known when it last joined or left the decoding
     replica=_I,  # where it is or was last
     prefiller=_I,  # replica of its first token
@@ -48,23 +51,38 @@ REQUEST = _record(
     cached=_I,  # prompt tokens found in the cache, summed over admissions
     preempted=_I,  # times
     after=_I,  # next in its replica's waiting queue
-    older=_I, newer=_I,  # neighbours in its replica's list of running requests
-)  # fmt: skip
+    older=_I,
+    newer=_I,  # neighbours in its replica's list of running requests
+)
 
 REPLICA = _record(
     # rules, constant; see `perfmodel.simulator.policy`
-    role=_I, table=_I, static=_B, mix=_B, chunk=_B, budget=_I, max_num_seqs=_I, block=_I, capacity=_I, watermark=_I,
-    headroom=_F, swap=_B,
+    role=_I,
+    table=_I,
+    static=_B,
+    mix=_B,
+    chunk=_B,
+    budget=_I,
+    max_num_seqs=_I,
+    block=_I,
+    capacity=_I,
+    watermark=_I,
+    headroom=_F,
+    swap=_B,
     swap_time=_F,  # s a token moved to or from the host
     prefix=_B,
     span=_I,  # KV blocks a prefix hash stands for
-    front_time=_F, front_serial=_B,
-    link_latency=_F, link_time=_F,  # s a transfer, s a token of KV
+    front_time=_F,
+    front_serial=_B,
+    link_latency=_F,
+    link_time=_F,  # s a transfer, s a token of KV
     # what it is doing
     due=_F,  # end of the run under way, or when an idle replica's next request is ready
     busy=_B,
     start=_F,  # begin of the run under way
-    step=_F, slope=_F, steps=_I,  # its first step takes `step` s, each further one `slope` longer
+    step=_F,
+    slope=_F,
+    steps=_I,  # its first step takes `step` s, each further one `slope` longer
     tokens=_I,  # prompt tokens in it
     decoding=_B,  # whether sequences decode in it
     row=_I,  # of it in the log
@@ -73,21 +91,26 @@ REPLICA = _record(
     slots=_I,  # sequences the kernels see (static batches keep finished ones)
     context=_I,  # their tokens of KV, summed
     running=_I,  # admitted, not finished
-    waiting=_I, head=_I, tail=_I,  # queue
-    oldest=_I, newest=_I,  # running list
+    waiting=_I,
+    head=_I,
+    tail=_I,  # queue
+    oldest=_I,
+    newest=_I,  # running list
     partial=_I,  # request whose prompt is half done, or -1
     fresh=_I,  # requests whose prompt ends with the run under way
     free=_I,  # blocks
     owed=_I,  # tokens that running requests have still to make
     last_token=_F,  # end of the last step with decodes
-    front=_F, link=_F,  # when the front end and the link are free
+    front=_F,
+    link=_F,  # when the front end and the link are free
     outstanding=_I,  # requests routed here and not gone
     load=_I,  # their prompt tokens
     # prefix cache
-    first_idle=_I, last_idle=_I,  # unused nodes, least recently used first
+    first_idle=_I,
+    last_idle=_I,  # unused nodes, least recently used first
     empty=_I,  # first of the nodes without a hash
     idle=_I,  # nodes that may be evicted
-)  # fmt: skip
+)
 
 #: Prefix cache: a resident hash, how many running requests hold it, its neighbours in the list of unused nodes.
 NODE = _record(name=np.int32, users=np.int32, before=np.int32, behind=np.int32)
@@ -97,35 +120,59 @@ LOOP = _record(
     pending=_I,  # size of the heap of events
     next=_I,  # next request that arrives by itself
     users=_I,  # next request that a closed loop issues
-    turn=_I, turn_decode=_I,  # round robin
-    seed=np.uint64, runs=_I, stints=_I, finished=_I, events=_I,
+    turn=_I,
+    turn_decode=_I,  # round robin
+    seed=np.uint64,
+    runs=_I,
+    stints=_I,
+    finished=_I,
+    events=_I,
     think=_F,  # s between an answer and the user's next request
-)  # fmt: skip
+)
 
 #: An arrival that depends on others.
 EVENT = _record(time=_F, request=_I)
 
 #: Log: `steps` steps of a replica from `start`, the j-th taking step + j * slope.
 RUN = _record(
-    start=_F, step=_F, slope=_F,
+    start=_F,
+    step=_F,
+    slope=_F,
     count=_I,  # decode count before it; -1: nothing decodes
-    steps=np.int32, active=np.int32, prompt=np.int32, waiting=np.int32, running=np.int32,
+    steps=np.int32,
+    active=np.int32,
+    prompt=np.int32,
+    waiting=np.int32,
+    running=np.int32,
     used=np.int32,  # blocks in use, cached but unused ones not counted
     replica=np.int32,
-)  # fmt: skip
+)
 
 #: Log: from decode count `count` on, a request makes one token a decode step, having `made` tokens by then.
 STINT = _record(
     time=_F,  # end of the prefill that made the last of those; NaN: none, its KV came from elsewhere
     last=_F,  # time of the last token before that prefill
-    count=_I, made=_I, request=np.int32, replica=np.int32,
-)  # fmt: skip
+    count=_I,
+    made=_I,
+    request=np.int32,
+    replica=np.int32,
+)
 
 #: Step-time tables: sizes of axes and where axes and values begin in one array; see `perfmodel.simulator.table`.
 TABLE = _record(
-    tokens=_I, keys=_I, seqs=_I, context=_I, at_tokens=_I, at_keys=_I, at_seqs=_I, at_context=_I, base=_I, prompt=_I,
-    decode=_I, floor=_I,
-)  # fmt: skip
+    tokens=_I,
+    keys=_I,
+    seqs=_I,
+    context=_I,
+    at_tokens=_I,
+    at_keys=_I,
+    at_seqs=_I,
+    at_context=_I,
+    base=_I,
+    prompt=_I,
+    decode=_I,
+    floor=_I,
+)
 
 
 class Arrays(NamedTuple):
