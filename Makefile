@@ -26,8 +26,9 @@ test: $(VENV)/.developer ## Pass the tests
 	@if [ -z "$(CHROMIUM)" ]; then echo "no chromium found: the browser test is left out"; fi
 	$(BIN)/python -m pytest $(MARKS) $(PYTEST_FLAGS)
 
-lint: $(VENV)/.developer ## Run ruff and mypy
+lint: $(VENV)/.developer ## Run ruff (rules and format) and mypy
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 docs: $(VENV)/.installed ## Bring the reference parts of docs/ up to date
