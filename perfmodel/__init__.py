@@ -6,32 +6,52 @@ Names are loaded on first use, so that `import perfmodel` stays instant.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perfmodel.cases import predict
+    from perfmodel.deployment import Deployments, deployments
+    from perfmodel.engines import Engine, Recipe, engine, recipe
+    from perfmodel.estimates import Estimates, estimate, estimate_disaggregated, explain
+    from perfmodel.models import ModelSpec, model, read_config
+    from perfmodel.simulator import simulate
+    from perfmodel.workload import Objective, Slo, Workload
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "estimate": "perfmodel.estimates",
-    "estimate_disaggregated": "perfmodel.estimates",
-    "explain": "perfmodel.estimates",
-    "Estimates": "perfmodel.estimates",
-    "deployments": "perfmodel.deployment",
-    "Deployments": "perfmodel.deployment",
-    "Workload": "perfmodel.workload",
-    "Objective": "perfmodel.workload",
-    "Slo": "perfmodel.workload",
-    "ModelSpec": "perfmodel.models",
-    "model": "perfmodel.models",
-    "read_config": "perfmodel.models",
-    "engine": "perfmodel.engines",
-    "Engine": "perfmodel.engines",
-    "predict": "perfmodel.cases",
-    "recipe": "perfmodel.engines",
-    "Recipe": "perfmodel.engines",
-    "simulate": "perfmodel.simulator",
-}
+__all__ = [
+    "Deployments",
+    "Engine",
+    "Estimates",
+    "ModelSpec",
+    "Objective",
+    "Recipe",
+    "Slo",
+    "Workload",
+    "__version__",
+    "deployments",
+    "engine",
+    "estimate",
+    "estimate_disaggregated",
+    "explain",
+    "model",
+    "predict",
+    "read_config",
+    "recipe",
+    "simulate",
+]
 
-__all__ = ["__version__", *_HOME]
+#: Front doors -> the names of theirs that are offered here too.
+_ROOMS = {
+    "cases": ("predict",),
+    "deployment": ("Deployments", "deployments"),
+    "engines": ("Engine", "Recipe", "engine", "recipe"),
+    "estimates": ("Estimates", "estimate", "estimate_disaggregated", "explain"),
+    "models": ("ModelSpec", "model", "read_config"),
+    "simulator": ("simulate",),
+    "workload": ("Objective", "Slo", "Workload"),
+}
+_HOME = {name: f"perfmodel.{room}" for room, names in _ROOMS.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
