@@ -18,8 +18,9 @@ from hwdb import Infeasible, InputError, UnknownName
 from perfmodel import Objective, Slo, Workload, simulator
 from perfmodel.costs.defaults import default
 from perfmodel.estimates.estimator import prepare
+from perfmodel.hardware import Host
 from perfmodel.simulator import Link, Policy, Pool, StepTable, arrivals, latency, run, token_times, traffic
-from perfmodel.simulator.build import _lengths, step_floor, step_time
+from perfmodel.simulator.build import UNKNOWN_HOST_LINK, _lengths, step_floor, step_time
 from perfmodel.simulator.metrics import distribution, e2e, normalised, tpot, ttft
 from perfmodel.workload.load import load_of
 from perfmodel.workload.traces import Trace
@@ -123,6 +124,20 @@ def test_disaggregated_pools_from_two_deployments():
     assert set(np.unique(simulation.replica)) == {2}
     # 128 KiB a token of Llama-3.1-8B in 16 bit: 2 x 32 layers x 8 heads x 128 values x 2 bytes
     assert simulation.pools[0].kv_bytes == pytest.approx(131_072)
+
+
+@pytest.mark.parametrize(
+    ("device", "host", "expected"),
+    [
+        ("h100-sxm", Host(), 0.85 * 63e9),  # PCIe 5.0 x16 of the device's entry
+        ("h100-sxm", Host(link=375e9), 375e9),  # what the deployment states wins
+        ("m2-ultra", Host(), UNKNOWN_HOST_LINK),  # unified memory: the database states no host link
+    ],
+)
+def test_swapped_kv_crosses_the_host_link_of_the_device(device, host, expected):
+    spec, swap = perfmodel.model("llama-3.1-8b"), Policy(preemption="swap")
+    found = simulator.pool(spec, deployment(device, host=host), perfmodel.engine("vllm"), steady(count=5), policy=swap)
+    assert found.swap_bandwidth == pytest.approx(expected)
 
 
 def test_kinds_of_arrival_become_their_traffic():

@@ -14,6 +14,7 @@ from perfmodel.costs import CostModel, default
 from perfmodel.deployment import Deployments
 from perfmodel.engines import Engine
 from perfmodel.estimates import Prepared, check, prepare
+from perfmodel.hardware import link_of
 from perfmodel.memory import sequence_bytes
 from perfmodel.models import ModelSpec
 from perfmodel.operators import Step
@@ -22,8 +23,10 @@ from perfmodel.simulator.requests import Traffic
 from perfmodel.simulator.table import Floor, StepTable, StepTime
 from perfmodel.workload import Arrival, Workload, load_of
 
-#: B/s between a device and its host: PCIe 4.0 x16, 32 GB/s less 16b/18b framing and headers, as copies reach it.
-HOST_BANDWIDTH = 25e9
+#: B/s between a device and its host where neither the deployment nor the hardware database states the link. Assumed:
+#: PCIe 4.0 x16, that is 16 GT/s on 16 lanes with 128b/130b coding = 31.5 GB/s, of which large copies reach 25 GB/s
+#: (planning figure of FlexGen and DeepSpeed; see `LINK_SHARE` in perfmodel/hardware/host.py).
+UNKNOWN_HOST_LINK = 25e9
 _MOST_SEQS = 4096
 
 
@@ -36,7 +39,6 @@ def pool(
     costs: CostModel | None = None,
     policy: Policy | None = None,
     role: Literal["both", "prefill", "decode"] = "both",
-    swap_bandwidth: float = HOST_BANDWIDTH,
     table: StepTable | None = None,
 ) -> Pool:
     """The replicas of `deployments` (one row), as the simulator needs them.
@@ -72,10 +74,21 @@ def pool(
         replicas=int(deployments.replicas[0]),
         kv_tokens=_kv_tokens(setup, context),
         kv_bytes=token,
-        swap_bandwidth=swap_bandwidth,
+        swap_bandwidth=host_link(deployments),
         name=device.name if role == "both" else f"{role} on {device.name}",
         link=Link(bandwidth, latency, f"network of {device.name}") if role == "prefill" else None,
     )
+
+
+def host_link(deployments: Deployments) -> float:
+    """B/s that copies between a device of the one deployment and its host reach.
+
+    The first that is known of: the host that the deployment states, the device's entry in the hardware database,
+    `UNKNOWN_HOST_LINK`.
+    """
+    device = deployments.devices[int(deployments.device[0])]
+    known = [rate for rate in (deployments.host.link, link_of(device)) if not math.isnan(rate)]
+    return known[0] if known else UNKNOWN_HOST_LINK
 
 
 def _kv_tokens(setup: Prepared, context: float) -> float:
