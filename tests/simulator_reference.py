@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from perfmodel.simulator import Prefixes
+
 INF = math.inf
 
 
@@ -92,21 +94,22 @@ class Replica:
 class Reference:
     def __init__(self, traffic, pools, reserve, step_time, router="round_robin"):
         self.traffic, self.router, self.step_time = traffic, router, step_time
-        first = traffic.first if traffic.hash_tokens else np.zeros(len(traffic) + 1, int)
+        prefixes = traffic.prefixes or Prefixes(np.zeros(len(traffic) + 1, int), np.zeros(0, int), 0)
+        first = prefixes.offsets
         self.sequences = [
             Sequence(
                 r,
                 int(traffic.input_tokens[r]),
                 int(traffic.output_tokens[r]),
                 int(reserve[r]),
-                list(traffic.hashes[first[r] : first[r + 1]]),
+                list(prefixes.hashes[first[r] : first[r + 1]]),
             )
             for r in range(len(traffic))
         ]
         self.replicas = []
         for pool in pools:
             for _ in range(pool.replicas):
-                self.replicas.append(Replica(len(self.replicas), pool, traffic.hash_tokens))
+                self.replicas.append(Replica(len(self.replicas), pool, prefixes.tokens))
         self.turn = {"entry": 0, "decode": 0}
         self.pending = []  # (time, number) of arrivals to come
         self.steps = 0

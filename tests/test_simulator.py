@@ -19,8 +19,20 @@ from perfmodel import Objective, Slo, Workload, simulator
 from perfmodel.costs.defaults import default
 from perfmodel.estimates.estimator import prepare
 from perfmodel.hardware import Host
-from perfmodel.simulator import Link, Policy, Pool, StepTable, arrivals, latency, run, token_times, traffic
-from perfmodel.simulator.build import UNKNOWN_HOST_LINK, _lengths, step_floor, step_time
+from perfmodel.simulator import (
+    Link,
+    Policy,
+    Pool,
+    Prefixes,
+    RequestClasses,
+    StepTable,
+    arrivals,
+    latency,
+    run,
+    token_times,
+    traffic,
+)
+from perfmodel.simulator.build import UNKNOWN_HOST_LINK, representative_workload, step_floor, step_time
 from perfmodel.simulator.metrics import distribution, e2e, normalised, tpot, ttft
 from perfmodel.workload.load import load_of
 from perfmodel.workload.traces import Trace
@@ -60,7 +72,9 @@ def test_step_tables_repeat_the_passes_they_are_made_of(model, device, columns, 
     chosen = perfmodel.engine(engine)
     spec, row = perfmodel.model(model), deployment(device, **columns)
     table = simulator.pool(spec, row, chosen, requests).table
-    setup = prepare(spec, row, chosen, default(chosen.family, chosen.name), load_of(_lengths(requests), 1))
+    setup = prepare(
+        spec, row, chosen, default(chosen.family, chosen.name), load_of(representative_workload(requests), 1)
+    )
     kind = draw.integers(0, 3, count)
     prompt = np.where(kind == 0, 0, np.round(np.exp(draw.uniform(np.log(16), np.log(8192), count))))
     seqs = np.where(kind == 1, 0, np.round(np.exp(draw.uniform(0, np.log(100), count))))
@@ -277,8 +291,7 @@ def test_attainment_goodput_and_classes_count_requests():
         np.where(kinds == 0, 50, 4000),
         np.full(100, 20),
         arrival=np.arange(100) * 0.5,
-        kind=kinds,
-        classes=("short", "long"),
+        classes=RequestClasses(("short", "long"), kinds),
     )
     simulation = run(requests, pool())
     slo = Slo((Objective("ttft", "p90", 0.03), Objective("itl", "p99", 0.5)))
@@ -387,9 +400,12 @@ def test_capacity_says_when_no_rate_will_do():
         ({"input_tokens": [5, 5], "output_tokens": 3, "arrival": [0.0]}, "arrival has 1 rows, other columns 2"),
         ({"input_tokens": [5], "output_tokens": [3, 3]}, ""),
         ({"input_tokens": [5], "output_tokens": 3, "concurrency": -2}, "concurrency -2"),
-        ({"input_tokens": [5], "output_tokens": 3, "kind": [4]}, "class index is outside 0 to 0"),
-        ({"input_tokens": [64], "output_tokens": 3, "prefixes": ([0, 5], [1, 2]), "hash_tokens": 16}, "offsets"),
-        ({"input_tokens": [64], "output_tokens": 3, "prefixes": ([0, 2], [1, 2])}, "need `hash_tokens`"),
+        (
+            {"input_tokens": [5], "output_tokens": 3, "classes": RequestClasses(("all",), [4])},
+            "class index is outside 0 to 0",
+        ),
+        ({"input_tokens": [64], "output_tokens": 3, "prefixes": Prefixes([0, 5], [1, 2], 16)}, "offsets"),
+        ({"input_tokens": [64], "output_tokens": 3, "prefixes": Prefixes([0, 2], [1, 2], 0)}, "stands for 0 tokens"),
     ],
 )
 def test_malformed_traffic_is_named(columns, message):
@@ -408,7 +424,7 @@ def test_prompts_beyond_memory_are_rejected_by_name_and_the_rest_served():
     assert "row 2: it needs 10,000,009 tokens of KV and a replica of pool holds 50,000" in simulation.notes[0]
     assert not simulator.holds(simulation, Slo(()))
     with pytest.raises(InputError, match="none of 1 requests can be served: it needs 10,000,009 tokens"):
-        run(requests.take(2).scaled(1.0).__class__(**vars(traffic([10_000_000], [10]))), pool())
+        run(traffic([10_000_000], [10]), pool())
 
 
 def test_a_rate_beyond_capacity_ends_and_is_explained():
@@ -427,7 +443,7 @@ def test_a_rate_beyond_capacity_ends_and_is_explained():
         (lambda: pool(role="decode"), "random", InputError, "be `prefill` and `decode` pools"),
         (lambda: [pool(role="prefill"), pool(role="decode")], "random", InputError, "give `link`"),
         (lambda: pool(replicas=0), "random", InputError, "0 replicas; give at least 1"),
-        (lambda: pool(kv=3), "random", InputError, "no room for KV"),
+        (lambda: pool(kv=3), "random", InputError, "holds 3 tokens, not one block"),
         (lambda: pool(Policy(max_num_seqs=0)), "random", InputError, "must be 1 or more"),
         (lambda: pool(Policy(batching="static"), role="decode"), "random", InputError, "cannot be disaggregated"),
         (lambda: pool(Policy(preemption="swap")), "random", InputError, "give swap_bandwidth"),
@@ -442,11 +458,11 @@ def test_pools_that_mean_nothing_are_refused(pools, router, error, message):
 
 
 def test_prefix_hashes_must_be_whole_blocks_and_few_enough():
-    ragged = traffic([64], [3], prefixes=([0, 2], [1, 2]), hash_tokens=24)
+    ragged = traffic([64], [3], prefixes=Prefixes([0, 2], [1, 2], 24))
     with pytest.raises(InputError, match="set kv_block to a divisor of 24"):
         run(ragged, pool(Policy(prefix_cache=True, kv_block=16)))
-    many = traffic([16] * 3, [3] * 3, prefixes=([0, 1, 2, 3], [1, 2, 3]), hash_tokens=16)
-    wide = replace(many, hashes=np.array([0, 1, 50_000_000]))
+    many = traffic([16] * 3, [3] * 3, prefixes=Prefixes([0, 1, 2, 3], [1, 2, 3], 16))
+    wide = replace(many, prefixes=replace(many.prefixes, hashes=np.array([0, 1, 50_000_000])))
     with pytest.raises(InputError, match="too many to track"):
         run(wide, pool(Policy(prefix_cache=True), replicas=8))
 

@@ -6,12 +6,14 @@ TFLOP/s, 0.82 MB of KV a token; the papers' own testbed, and free of this projec
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from perfmodel.simulator import Link, Policy, Pool, StepTable, arrivals, latency, run, token_times, traffic
-from perfmodel.simulator.api import highest
+from perfmodel.simulator import Link, Policy, Pool, Prefixes, StepTable, arrivals, latency, run, token_times, traffic
 from perfmodel.simulator.metrics import normalised, tpot, ttft
+from perfmodel.simulator.rate_search import highest_rate as search
 
 KV_TOKEN = 0.82e6
 COUNT = 1200
@@ -49,7 +51,7 @@ def highest_rate(requests, pools, met, tolerance=0.04, **settings):
         found = run(requests.scaled(rate), pools, **settings)
         return found, met(found) and not any(n.startswith("beyond") for n in found.notes)
 
-    return highest(probe, 1.0, tolerance)[0]
+    return search(probe, 1.0, tolerance)[0]
 
 
 def running_mean(simulation):
@@ -178,8 +180,8 @@ def test_decode_pools_may_be_slower_devices():
     first, second = split(1, 1)
     requests = summaries().scaled(0.5)
     same = run(requests, [first, second])
-    weak_decode = run(requests, [first, Pool(slow, second.policy, kv_tokens=60_000, role="decode")])
-    weak_prefill = run(requests, [Pool(slow, first.policy, 60_000, 1, "prefill", KV_TOKEN, first.link), second])
+    weak_decode = run(requests, [first, replace(second, table=slow)])
+    weak_prefill = run(requests, [replace(first, table=slow), second])
     assert np.mean(tpot(weak_decode)) == pytest.approx(np.mean(tpot(same)), rel=0.02)
     assert np.mean(ttft(weak_prefill)) > 1.8 * np.mean(ttft(same))
 
@@ -214,8 +216,7 @@ def documents(count, kinds, shared, own, output, rate, seed=6):
         np.full(count, shared + own),
         np.full(count, output),
         arrival=arrivals(rate, count, seed=seed),
-        prefixes=(np.arange(count + 1) * (shared // 16), hashes),
-        hash_tokens=16,
+        prefixes=Prefixes(np.arange(count + 1) * (shared // 16), hashes, 16),
     )
 
 
@@ -242,8 +243,7 @@ def test_a_cache_without_room_forgets_the_least_recently_used():
         np.full(len(order), shared + 16),
         np.full(len(order), 2),
         arrival=np.arange(len(order)) * 1.0,
-        prefixes=(np.arange(len(order) + 1) * (shared // 16), hashes),
-        hash_tokens=16,
+        prefixes=Prefixes(np.arange(len(order) + 1) * (shared // 16), hashes, 16),
     )
     room = run(requests, pool(Policy(prefix_cache=True), kv=kinds * shared + 64))
     tight = run(requests, pool(Policy(prefix_cache=True), kv=(kinds - 1) * shared + 64))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from simulator_reference import Reference
 
-from perfmodel.simulator import Link, Policy, Pool, StepTable, arrivals, experience, run, token_times, traffic
-from perfmodel.simulator.simulation import _misfits, _reserve
+from perfmodel.simulator import Link, Policy, Pool, Prefixes, StepTable, arrivals, experience, run, token_times, traffic
+from perfmodel.simulator.reservation import rejection_reasons, reserved_tokens
 from perfmodel.simulator.tokens import gaps, timeline
 
 TIMES = ("issued", "admitted", "first", "finish")
@@ -25,7 +25,7 @@ def random_case(seed: int):
     settings: dict = {}
     hashed, static = draw.random() < 0.4, draw.random() < 0.1
     if hashed:
-        settings |= random_prefixes(draw, prompt, block)
+        settings["prefixes"] = random_prefixes(draw, prompt, block)
     kind = draw.choice(["open", "closed", "offline"])
     if kind == "open":
         settings["arrival"] = arrivals(float(draw.choice([2, 10, 50])), count, seed=seed)
@@ -79,14 +79,14 @@ def random_prefixes(draw, prompt, block):
         shared, base = int(draw.integers(0, whole + 1)), int(draw.integers(0, 3))
         rows.append([base * 1000 + j for j in range(shared)] + [10**6 + r * 1000 + j for j in range(shared, whole)])
     first = np.concatenate([[0], np.cumsum([len(x) for x in rows])])
-    return {"prefixes": (first, np.array(list(itertools.chain(*rows)), int)), "hash_tokens": tokens}
+    return Prefixes(first, np.array(list(itertools.chain(*rows)), int), tokens)
 
 
 def both(seed: int):
     """(simulation, reference) of a random case, None where a request cannot fit."""
     requests, pools, router, time = random_case(seed)
-    reserve = _reserve(requests, pools[0].policy)
-    if np.any(_misfits(requests, tuple(pools), reserve) != ""):
+    reserve = reserved_tokens(requests, pools[0].policy)
+    if np.any(rejection_reasons(requests, tuple(pools), reserve) != ""):
         return None
     return run(requests, pools, router=router), Reference(requests, pools, reserve, time, router).run()
 
@@ -158,7 +158,7 @@ def test_nothing_is_lost_and_kv_stays_within_capacity():
     """Every request ends once with all its tokens; blocks in use never exceed what there is; time runs forward."""
     for seed in range(300, 340):
         requests, pools, router, _ = random_case(seed)
-        if np.any(_misfits(requests, tuple(pools), _reserve(requests, pools[0].policy)) != ""):
+        if np.any(rejection_reasons(requests, tuple(pools), reserved_tokens(requests, pools[0].policy)) != ""):
             continue
         simulation = run(requests, pools, router=router)
         np.testing.assert_array_equal(simulation.emitted, requests.output_tokens)
@@ -181,7 +181,7 @@ def test_nothing_is_lost_and_kv_stays_within_capacity():
 def test_prompt_tokens_computed_are_those_offered_less_cached_plus_recomputed():
     for seed in range(400, 430):
         requests, pools, router, _ = random_case(seed)
-        if np.any(_misfits(requests, tuple(pools), _reserve(requests, pools[0].policy)) != ""):
+        if np.any(rejection_reasons(requests, tuple(pools), reserved_tokens(requests, pools[0].policy)) != ""):
             continue
         if pools[0].policy.batching == "static":
             continue

@@ -1,14 +1,14 @@
-"""Iteration-level simulation of serving: engines, routers, pools, replayed step by step and summed up.
+"""Iteration-level simulation of serving: requests replayed step by step through routers, replicas and pools.
 
 `simulate` and `capacity` take a model on a deployment; `run` takes pools made by hand, from any `StepTable`.
 """
 
 from __future__ import annotations
 
-from perfmodel.simulator.api import COUNT, COUNT_REPLICA, Capacity, capacity, offered, pools_of, simulate
+from perfmodel.simulator.api import COUNT, COUNT_REPLICA, offered, pools_of, simulate
 from perfmodel.simulator.build import pool
 from perfmodel.simulator.export import trace_events, write_requests, write_trace
-from perfmodel.simulator.kernel.state import ROUTERS
+from perfmodel.simulator.kernel.records import ROUTERS
 from perfmodel.simulator.metrics import (
     Distribution,
     attained,
@@ -20,9 +20,12 @@ from perfmodel.simulator.metrics import (
     occupancy,
     summary,
 )
+from perfmodel.simulator.options import Replay, ReplayOptions
 from perfmodel.simulator.policy import Link, Policy, Pool, of_engine
-from perfmodel.simulator.requests import Traffic, arrivals, from_workload, traffic
-from perfmodel.simulator.simulation import Simulation, run
+from perfmodel.simulator.rate_search import Capacity, capacity
+from perfmodel.simulator.replay import run
+from perfmodel.simulator.requests import Prefixes, RequestClasses, Traffic, arrivals, from_workload, traffic
+from perfmodel.simulator.simulation import Simulation
 from perfmodel.simulator.table import StepTable
 from perfmodel.simulator.tokens import Experience, experience, token_times
 
@@ -36,6 +39,10 @@ __all__ = [
     "Link",
     "Policy",
     "Pool",
+    "Prefixes",
+    "Replay",
+    "ReplayOptions",
+    "RequestClasses",
     "Simulation",
     "StepTable",
     "Traffic",

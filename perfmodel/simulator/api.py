@@ -1,14 +1,14 @@
-"""`simulate` and `capacity`: a model on a deployment, replayed."""
+"""`simulate`: a model on a deployment, replayed request by request."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Unpack
 
 import numpy as np
 
-from hwdb import Infeasible, InputError
+from hwdb import InputError
 from perfmodel.costs import CostModel
 from perfmodel.deployment import Deployments
 from perfmodel.engines import Engine
@@ -17,45 +17,55 @@ from perfmodel.estimates import HAND_OVER, between
 from perfmodel.hardware import hardware_of
 from perfmodel.models import ModelSpec
 from perfmodel.simulator.build import pool
-from perfmodel.simulator.metrics import holds, latency
+from perfmodel.simulator.options import Replay, ReplayOptions
 from perfmodel.simulator.policy import Link, Policy, Pool
-from perfmodel.simulator.requests import Traffic, from_workload, traffic
-from perfmodel.simulator.simulation import Progress, Simulation, run
-from perfmodel.workload import Slo, Trace, Workload
+from perfmodel.simulator.replay import Progress, run
+from perfmodel.simulator.requests import Prefixes, Traffic, from_workload, traffic
+from perfmodel.simulator.simulation import Simulation
+from perfmodel.workload import DEFAULT_REQUESTS_PER_CLIENT, Trace, Workload
 
-#: Requests drawn where a workload does not say how many: enough for a p99, and for each replica to settle.
+#: Requests drawn from a workload that does not say how many. Chosen: 2,000 leave 20 above a p99; 300 per replica let
+#: each of many replicas reach its steady state.
 COUNT, COUNT_REPLICA = 2000, 300
-#: Requests a user sends in a closed loop, as InferenceMAX does (10 x concurrency).
-REQUESTS_PER_CLIENT = 10
 
 
 def offered(work: Workload | Trace | Traffic, *, count: int = 0, seed: int = 0) -> Traffic:
-    """Requests from a workload, a trace or as they are. count: how many (0: all of a trace; of a workload its own
-    number, else enough for percentiles)."""
+    """Requests drawn from a workload, read from a trace, or as they are.
+
+    count: how many; 0: all of a trace or of given requests, and of a workload its own number, else enough for
+    percentiles.
+    """
     if isinstance(work, Traffic):
         return work.take(count) if count else work
     if isinstance(work, Trace):
         return _of_trace(work.take(slice(0, count)) if count else work)
-    asked = work.n_requests if math.isfinite(work.n_requests) else math.nan
+    if work.arrival == "closed" and not math.isfinite(work.concurrency):
+        raise InputError("the workload's concurrency is left open; give one to simulate")
     users = work.concurrency if math.isfinite(work.concurrency) else 1.0
     if work.arrival == "static":
         return from_workload(replace(work, arrival="offline", n_requests=users), count=int(users), seed=seed)
-    if work.arrival == "closed" and not math.isfinite(work.concurrency):
-        raise InputError("the workload's concurrency is left open; give one to simulate")
-    if math.isnan(asked):
-        asked = REQUESTS_PER_CLIENT * users if work.arrival in ("closed", "single") else COUNT
-    return from_workload(work, count=count or max(int(asked), 1), seed=seed)
+    return from_workload(work, count=count or _default_count(work, users), seed=seed)
+
+
+def _default_count(work: Workload, users: float) -> int:
+    """How many requests to draw from a workload: its own number, else by its number of users, else `COUNT`."""
+    count: float = COUNT
+    if math.isfinite(work.n_requests):
+        count = work.n_requests
+    elif work.arrival in ("closed", "single"):
+        count = DEFAULT_REQUESTS_PER_CLIENT * users
+    return max(int(count), 1)
 
 
 def _of_trace(trace: Trace) -> Traffic:
-    arrival = trace.arrival if np.isfinite(trace.arrival).all() else None
-    prefixes = (trace.offsets, trace.blocks) if len(trace.offsets) else None
+    prefixes = None
+    if len(trace.offsets):
+        prefixes = Prefixes(offsets=trace.offsets, hashes=trace.blocks, tokens=trace.block_tokens)
     return traffic(
         trace.input,
         trace.output,
-        arrival=arrival,
+        arrival=trace.arrival if np.isfinite(trace.arrival).all() else None,
         prefixes=prefixes,
-        hash_tokens=trace.block_tokens,
         name=trace.name or "trace",
     )
 
@@ -65,25 +75,41 @@ def simulate(
     deployments: Deployments,
     work: Workload | Trace | Traffic,
     *,
-    engine: Engine | str = "vllm",
-    router: str = "join_shortest_queue",
-    seed: int = 0,
-    count: int = 0,
-    prefill: Deployments | None = None,
-    policy: Policy | None = None,
-    costs: CostModel | None = None,
     progress: Progress | None = None,
+    **options: Unpack[ReplayOptions],
 ) -> Simulation:
-    """Replay `work` on every replica of one deployment, step by step.
+    """Replay `work` step by step on every replica of one deployment. options: `engine`, `prefill`, `policy`, `costs`,
+    `router`, `seed` and `count`, as `perfmodel.simulator.Replay` explains them.
 
-    deployments: one row; its `replicas` stand behind `router` (`perfmodel.simulator.ROUTERS`). prefill: another row
-    whose replicas compute the prompts, `deployments` then only answering (disaggregation). policy: scheduling other
-    than the engine's own. count: requests to take of a trace or to draw from a workload. The same arguments give the
-    same answer. Raises `InputError` for what cannot fit or means nothing, `UnknownName` for an unknown router.
+    Args:
+        deployments: One row; its `replicas` stand behind the router.
+        work: What is asked: a workload to draw requests from, a trace, or requests as they are.
+        progress: Called now and then with the number of completed requests and of all requests.
+
+    Raises:
+        InputError: for a model that does not fit, and for options that mean nothing; `UnknownName` for an unknown
+        router.
     """
-    requests = offered(work, count=count, seed=seed)
-    pools = pools_of(model, deployments, requests, engine=engine, prefill=prefill, policy=policy, costs=costs)
-    return run(requests, pools, router=router, seed=seed, progress=progress)
+    chosen = Replay(**options)
+    requests, pools = prepared(model, deployments, work, chosen)
+    return run(requests, pools, router=chosen.router, seed=chosen.seed, progress=progress)
+
+
+def prepared(
+    model: ModelSpec, deployments: Deployments, work: Workload | Trace | Traffic, chosen: Replay
+) -> tuple[Traffic, tuple[Pool, ...]]:
+    """The requests and the pools that `simulate` runs."""
+    requests = offered(work, count=chosen.count, seed=chosen.seed)
+    pools = pools_of(
+        model,
+        deployments,
+        requests,
+        engine=chosen.engine,
+        prefill=chosen.prefill,
+        policy=chosen.policy,
+        costs=chosen.costs,
+    )
+    return requests, pools
 
 
 def pools_of(
@@ -96,7 +122,7 @@ def pools_of(
     policy: Policy | None = None,
     costs: CostModel | None = None,
 ) -> tuple[Pool, ...]:
-    """The pools that `simulate` runs; arguments as there."""
+    """The pools that serve `requests`: one, or a prefill and a decode pool; arguments as in `Replay`."""
     chosen = engine_of(engine) if isinstance(engine, str) else engine
     if prefill is None:
         return (pool(model, deployments, chosen, requests, costs=costs, policy=policy),)
@@ -106,105 +132,12 @@ def pools_of(
 
 
 def _link(front: Pool, back: Pool, prefill: Deployments, decode: Deployments) -> Link:
-    """The way of KV between the pools: that of the closed form, at the rate of the end that holds more a device."""
+    """The link between the pools, as the closed form prices it: the slower network of both ends, and `HAND_OVER`.
+
+    The pool that holds more KV bytes per device sets the time, as each device receives or sends its own share.
+    """
     bandwidth, latency = between(*(hardware_of(d.devices, d.device) for d in (prefill, decode)))
     if not bandwidth[0] > 0:
         raise InputError(f"{back.name}: its network is unknown, and KV has to cross it; give the pools' link")
     rate = float(bandwidth[0]) * front.kv_bytes / max(front.kv_bytes, back.kv_bytes)
     return Link(rate, float(np.nan_to_num(latency[0])) + HAND_OVER, f"network to {back.name}")
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """Highest rate found that keeps the objectives. rate: requests/s of the whole deployment; per_replica: of each
-    replica that takes arrivals. simulation: at that rate. probes: (rate, whether it held), in the order tried."""
-
-    rate: float
-    per_replica: float
-    simulation: Simulation
-    probes: tuple[tuple[float, bool], ...]
-
-
-def capacity(
-    model: ModelSpec,
-    deployments: Deployments,
-    work: Workload | Trace | Traffic,
-    slo: Slo,
-    *,
-    engine: Engine | str = "vllm",
-    router: str = "join_shortest_queue",
-    seed: int = 0,
-    count: int = 0,
-    prefill: Deployments | None = None,
-    policy: Policy | None = None,
-    costs: CostModel | None = None,
-    tolerance: float = 0.02,
-) -> Capacity:
-    """The highest request rate at which `slo` holds and the queue does not keep growing, to `tolerance` (relative).
-
-    `work` must come at a rate, an open workload or a trace; its pattern is stretched, so all rates see the same
-    requests in the same order. Raises `Infeasible` where the objectives are missed however low the rate.
-    """
-    requests = offered(work, count=count, seed=seed)
-    if not math.isfinite(requests.rate):
-        raise InputError(f"{requests.name}: its requests do not come at a rate; give an open workload or a trace")
-    pools = pools_of(model, deployments, requests, engine=engine, prefill=prefill, policy=policy, costs=costs)
-
-    def probe(rate: float) -> tuple[Simulation, bool]:
-        found = run(requests.scaled(rate), pools, router=router, seed=seed)
-        return found, holds(found, slo) and not any(n.startswith("beyond capacity") for n in found.notes)
-
-    rate, found, probes = highest(probe, requests.rate, tolerance)
-    if found is None:
-        lowest, _ = probe(rate)
-        raise Infeasible(
-            f"no rate keeps the objectives: at {rate:.3g} requests/s {_misses(lowest, slo)}; "
-            "relax them or choose a faster deployment"
-        )
-    entry = sum(p.replicas for p in pools if p.role != "decode")
-    return Capacity(rate, rate / entry, found, tuple(probes))
-
-
-def highest(
-    probe: Callable[[float], tuple[Simulation, bool]], start: float, tolerance: float, factor: float = 2.0
-) -> tuple[float, Simulation | None, list[tuple[float, bool]]]:
-    """Highest rate that `probe` says holds, by doubling from `start` and then bisection; the lowest rate tried, and
-    None, where none does."""
-    probes: list[tuple[float, bool]] = []
-
-    def ask(rate: float) -> tuple[Simulation, bool]:
-        found, held = probe(rate)
-        probes.append((rate, held))
-        return found, held
-
-    good, bad, rate = math.nan, math.nan, start
-    best: Simulation | None = None
-    for _ in range(40):
-        found, held = ask(rate)
-        if held:
-            good, best = rate, found
-        else:
-            bad = rate
-        if math.isnan(bad):
-            rate *= factor
-        elif math.isnan(good):
-            rate /= factor
-            if rate < start * 2.0**-12:
-                return bad, None, probes
-        elif bad <= good * (1.0 + tolerance):
-            break
-        else:
-            rate = math.sqrt(good * bad)
-    return good, best, probes
-
-
-def _misses(simulation: Simulation, slo: Slo) -> str:
-    """The objectives a simulation misses, in words."""
-    missed = []
-    for o in slo.objectives:
-        value = latency(simulation, o.metric).at(o.statistic)
-        if not value <= o.limit:
-            missed.append(f"{o.metric.upper()} {o.statistic} is {1e3 * value:.4g} ms, not {1e3 * o.limit:.4g} ms")
-    if simulation.rejected.any():
-        missed.append(simulation.notes[0])
-    return " and ".join(missed) or "the queue keeps growing"

@@ -1,15 +1,14 @@
-"""From a model on a deployment under an engine to pools of replicas: step times as a table, KV room, policy."""
+"""From a model on a deployment under an engine to a pool of replicas: step times as a table, KV capacity, policy."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 
 from hwdb import InputError
-from perfmodel.arrays import Array
+from perfmodel.arrays import NAN, Array
 from perfmodel.costs import CostModel, default
 from perfmodel.deployment import Deployments
 from perfmodel.engines import Engine
@@ -18,7 +17,7 @@ from perfmodel.hardware import link_of
 from perfmodel.memory import sequence_bytes
 from perfmodel.models import ModelSpec
 from perfmodel.operators import Step
-from perfmodel.simulator.policy import Link, Policy, Pool, of_engine
+from perfmodel.simulator.policy import MAX_SEQS, Link, Policy, Pool, Role, of_engine
 from perfmodel.simulator.requests import Traffic
 from perfmodel.simulator.table import Floor, StepTable, StepTime
 from perfmodel.workload import Arrival, Workload, load_of
@@ -27,7 +26,8 @@ from perfmodel.workload import Arrival, Workload, load_of
 #: PCIe 4.0 x16, that is 16 GT/s on 16 lanes with 128b/130b coding = 31.5 GB/s, of which large copies reach 25 GB/s
 #: (planning figure of FlexGen and DeepSpeed; see `LINK_SHARE` in perfmodel/hardware/host.py).
 UNKNOWN_HOST_LINK = 25e9
-_MOST_SEQS = 4096
+#: Prompt tokens per step that a table reaches where the policy sets no budget; beyond the longest contexts in use.
+_MAX_TABLE_TOKENS = 1e6
 
 
 def pool(
@@ -38,46 +38,68 @@ def pool(
     *,
     costs: CostModel | None = None,
     policy: Policy | None = None,
-    role: Literal["both", "prefill", "decode"] = "both",
+    role: Role = "both",
     table: StepTable | None = None,
 ) -> Pool:
     """The replicas of `deployments` (one row), as the simulator needs them.
 
-    KV room is what memory leaves beside the weights, at the mean length of `traffic`. policy: instead of the engine's
-    own. table: step times of this deployment made before, for traffic no longer or wider. KV moves over the device's
-    network between pools. `InputError` where the model does not fit.
+    KV capacity is what memory leaves beside the weights, at the mean length of `traffic`. KV crosses the device's
+    network between pools, and the link to the host where it is swapped.
+
+    Args:
+        costs, policy: In place of the engine's own.
+        table: Step times of this deployment made before, for requests at least as long and as many.
+
+    Raises:
+        InputError: where the model does not fit.
     """
     if len(deployments) != 1:
         raise InputError(f"{len(deployments)} deployments given; simulate one at a time")
-    check(deployments)
-    setup = prepare(
-        model, deployments, engine, costs or default(engine.family, engine.name), load_of(_lengths(traffic), 1)
-    )
-    device = deployments.devices[int(deployments.device[0])]
-    reason = setup.memory.reason(0)
-    if reason:
-        raise InputError(f"{model.name} on {device.name}: {reason}")
-    chosen = policy or of_engine(engine, engine.limits(device), max_model_len=_longest(engine, traffic))
-    if policy is None:
-        seqs = float(setup.passes.max_num_seqs[0])
-        budget = float(setup.passes.budget[0] * deployments.pp[0])
-        chosen = chosen.changed(max_num_batched_tokens=budget, max_num_seqs=min(seqs, _MOST_SEQS))
+    setup = _prepared(model, deployments, engine, traffic, costs)
+    chosen = policy or _engine_policy(setup, engine, deployments, traffic)
+    device = deployments.devices[int(deployments.device[0])].name
     context = _mean_context(traffic)
-    token = float(sequence_bytes(setup.sharding, np.array([context]))[0]) / context
-    bandwidth, latency = float(setup.hardware.net_bandwidth[0]), float(np.nan_to_num(setup.hardware.net_latency[0]))
-    if role == "prefill" and not bandwidth > 0:
-        raise InputError(f"{device.name}: its network is unknown, and KV has to cross it; give the pools' link")
     return Pool(
         table=table or _table(setup, chosen, traffic),
         policy=chosen,
         role=role,
         replicas=int(deployments.replicas[0]),
         kv_tokens=_kv_tokens(setup, context),
-        kv_bytes=token,
+        kv_bytes=_bytes_per_token(setup, context),
         swap_bandwidth=host_link(deployments),
-        name=device.name if role == "both" else f"{role} on {device.name}",
-        link=Link(bandwidth, latency, f"network of {device.name}") if role == "prefill" else None,
+        name=device if role == "both" else f"{role} on {device}",
+        link=_network(setup, device) if role == "prefill" else None,
     )
+
+
+def _prepared(
+    model: ModelSpec, deployments: Deployments, engine: Engine, traffic: Traffic, costs: CostModel | None
+) -> Prepared:
+    """Sharding, memory and step prices of the deployment; `InputError` where the model does not fit."""
+    check(deployments)
+    costs = costs or default(engine.family, engine.name)
+    setup = prepare(model, deployments, engine, costs, load_of(representative_workload(traffic), 1))
+    reason = setup.memory.reason(0)
+    if reason:
+        raise InputError(f"{model.name} on {deployments.devices[int(deployments.device[0])].name}: {reason}")
+    return setup
+
+
+def _engine_policy(setup: Prepared, engine: Engine, deployments: Deployments, traffic: Traffic) -> Policy:
+    """The engine's policy, with the limits that the closed form uses. All micro-batches of a pipeline share a step."""
+    device = deployments.devices[int(deployments.device[0])]
+    return of_engine(engine, engine.limits(device), max_model_len=_longest(engine, traffic)).changed(
+        max_num_batched_tokens=float(setup.passes.budget[0] * deployments.pp[0]),
+        max_num_seqs=min(float(setup.passes.max_num_seqs[0]), MAX_SEQS),
+    )
+
+
+def _network(setup: Prepared, device: str) -> Link:
+    """The device's network, which KV crosses to the decode pool."""
+    bandwidth, latency = float(setup.hardware.net_bandwidth[0]), float(np.nan_to_num(setup.hardware.net_latency[0]))
+    if not bandwidth > 0:
+        raise InputError(f"{device}: its network is unknown, and KV has to cross it; give the pools' link")
+    return Link(bandwidth=bandwidth, latency=latency, name=f"network of {device}")
 
 
 def host_link(deployments: Deployments) -> float:
@@ -91,29 +113,38 @@ def host_link(deployments: Deployments) -> float:
     return known[0] if known else UNKNOWN_HOST_LINK
 
 
+def _bytes_per_token(setup: Prepared, context: float, kept: Array | float = 1.0) -> float:
+    """Bytes of KV cache per token on one device, for sequences of `context` tokens; `kept` as in `sequence_bytes`."""
+    return float(sequence_bytes(setup.sharding, np.array([context]), kept)[0]) / context
+
+
 def _kv_tokens(setup: Prepared, context: float) -> float:
-    """Tokens of KV cache that a replica has room for, where sequences are `context` tokens long on average."""
-    token = float(sequence_bytes(setup.sharding, np.array([context]), 1.0 - setup.sharding.hosted("kv"))[0]) / context
+    """KV capacity of a replica in tokens, where sequences are `context` tokens long on average."""
+    token = _bytes_per_token(setup, context, 1.0 - setup.sharding.hosted("kv"))
     if token > 0:
         return float(setup.memory.room[0] * setup.sharding.dp[0] / token)
-    return min(float(setup.memory.seqs[0]), _MOST_SEQS) * context  # all of it in host memory
+    return min(float(setup.memory.seqs[0]), MAX_SEQS) * context  # the whole cache lies in host memory
 
 
 def _mean_context(traffic: Traffic) -> float:
+    """Mean tokens of a sequence in the course of its decoding: its prompt and half of its output."""
     return float(np.mean(traffic.input_tokens + 0.5 * traffic.output_tokens))
 
 
 def _longest(engine: Engine, traffic: Traffic) -> float:
-    """Longest sequence that an engine with contiguous KV sets aside: that of the traffic."""
+    """Longest sequence served, which an engine with contiguous KV reserves: that of the traffic; NaN for others."""
     if engine.admission != "contiguous" and engine.batching != "static":
-        return float("nan")
-    return float(np.max(traffic.input_tokens + traffic.output_tokens))
+        return NAN
+    return float(np.max(traffic.total_tokens))
 
 
-def _lengths(traffic: Traffic) -> Workload:
-    """Mean lengths as all requests, the longest request as none of them: what limits and memory follow."""
-    whole = traffic.input_tokens + traffic.output_tokens
-    longest = int(np.argmax(whole))
+def representative_workload(traffic: Traffic) -> Workload:
+    """A workload of two classes from which the closed form finds an engine's limits and memory for `traffic`.
+
+    The first class has the mean lengths and all the requests. The second has the lengths of the longest request and no
+    requests: it counts only where the longest one does.
+    """
+    longest = int(np.argmax(traffic.total_tokens))
     arrival: Arrival = "closed" if traffic.concurrency else "offline" if math.isinf(traffic.rate) else "open"
     return Workload(
         input_tokens=np.array([traffic.input_tokens.mean(), traffic.input_tokens[longest]]),
@@ -121,16 +152,17 @@ def _lengths(traffic: Traffic) -> Workload:
         share=np.array([1.0, 0.0]),
         arrival=arrival,
         rate=1.0,
-        concurrency=max(traffic.concurrency, 1) if traffic.concurrency else np.nan,
+        concurrency=traffic.concurrency or NAN,
         n_requests=float(len(traffic)),
     )
 
 
 def step_time(setup: Prepared) -> StepTime:
-    """Time of a step of the one deployment in `setup` by the closed form's own passes, without what `step_floor` adds.
+    """Seconds per step of the one deployment in `setup`, by the closed form's own prices, without `step_floor`.
 
-    Prompt tokens that attend to k keys on average are one sequence where k allows, else several without a cached
-    prefix. A pipeline advances PP micro-batches a step: decodes are spread over them, prompts fill them one by one.
+    Prompt tokens that attend to k keys on average are taken as one sequence where k is large enough, else as several
+    sequences without a cached prefix. A pipeline of PP stages advances PP micro-batches per step: decodes are spread
+    over them, and prompts fill them one by one.
     """
     passes = setup.passes
     pp, budget = float(setup.sharding.pp[0]), float(passes.budget[0])
@@ -138,22 +170,22 @@ def step_time(setup: Prepared) -> StepTime:
     def time(prompt: Array, keys: Array, seqs: Array, context: Array) -> Array:
         prompt, keys, seqs, context = np.broadcast_arrays(prompt, keys, seqs, context)
         tokens = np.maximum(prompt / pp, np.minimum(prompt, budget))
-        width = np.maximum(tokens / np.maximum(2.0 * keys, 1.0), np.minimum(tokens, 1.0))
-        before = np.maximum(keys - 0.5 * tokens / np.maximum(width, 1.0), 0.0)
+        prompts = np.maximum(tokens / np.maximum(2.0 * keys, 1.0), np.minimum(tokens, 1.0))
+        before = np.maximum(keys - 0.5 * tokens / np.maximum(prompts, 1.0), 0.0)
         decoding = np.maximum(seqs / pp, np.minimum(seqs, 1.0))
         # request classes lead, candidates come last: every step is a class of the one candidate
-        columns = (tokens, before, np.maximum(width, 1.0), decoding, context)
+        columns = (tokens, before, np.maximum(prompts, 1.0), decoding, context)
         cost = passes.price(Step(*(c.reshape(-1, 1) for c in columns)))
         if passes.engine.overlap_scheduling:
             return cost.time.reshape(prompt.shape)
-        running = (seqs + width).reshape(-1, 1)
+        running = (seqs + prompts).reshape(-1, 1)
         return passes.wall(cost, running, captured=np.ones_like(running, bool)).reshape(prompt.shape)
 
     return time
 
 
 def step_floor(setup: Prepared) -> Floor:
-    """Least time of a step: launches of kernels that no captured graph replays, and a host beside the device."""
+    """Least seconds per step: kernel launches that no captured graph replays, and the host's work beside the device."""
     passes, pp = setup.passes, float(setup.sharding.pp[0])
 
     def floor(seqs: Array) -> tuple[Array, Array]:
@@ -170,15 +202,16 @@ def step_floor(setup: Prepared) -> Floor:
 
 
 def _table(setup: Prepared, policy: Policy, traffic: Traffic) -> StepTable:
-    longest = float(np.max(traffic.input_tokens + traffic.output_tokens))
-    most = max(float(np.max(traffic.input_tokens)), min(policy.max_num_batched_tokens, 1e6))
-    if policy.batching == "static":
-        most = float(np.max(traffic.input_tokens)) * min(policy.max_num_seqs, len(traffic))
+    """Step times up to the longest sequences of `traffic` and the most tokens and sequences that `policy` allows."""
+    prompt = float(np.max(traffic.input_tokens))
+    most = max(prompt, min(policy.max_num_batched_tokens, _MAX_TABLE_TOKENS))
+    if policy.batching == "static":  # a whole batch is prefilled at once
+        most = prompt * min(policy.max_num_seqs, len(traffic))
     return StepTable.build(
         step_time(setup),
         most_tokens=most,
-        most_seqs=min(policy.max_num_seqs, len(traffic), _MOST_SEQS),
-        most_context=longest,
+        most_seqs=min(policy.max_num_seqs, len(traffic), MAX_SEQS),
+        most_context=float(np.max(traffic.total_tokens)),
         usual_context=_mean_context(traffic),
         floor=step_floor(setup),
     )

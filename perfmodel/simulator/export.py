@@ -1,4 +1,4 @@
-"""A simulation as files: one row a request, or a trace that Perfetto and Chrome open."""
+"""A simulation as files: a table with one row per request, or a trace that Perfetto and Chrome open."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel.simulator.metrics import frame
-from perfmodel.simulator.simulation import Simulation
+from perfmodel.simulator.simulation import Simulation, run_durations
 
-#: Steps and requests beyond this many are left out of a trace; viewers slow down long before.
+#: Most events in a trace; later ones are left out. Chosen: viewers slow down before.
 MOST_EVENTS = 200_000
+#: Shares of the events that runs and requests may take, so that both fit: a run has 3 events and a request 6.
+_EVENTS_PER_RUN, _EVENTS_PER_REQUEST = 6, 12
+_US = 1e6  # microseconds per second
 
 
 def write_requests(simulation: Simulation, path: str | Path) -> None:
-    """One row a request as CSV or, where the name ends in `.parquet`, Parquet (needs pyarrow)."""
+    """Write one row per request as CSV or, where the name ends in `.parquet`, as Parquet (needs pyarrow)."""
     table, path = frame(simulation), Path(path)
     if not path.parent.is_dir():
         raise InputError(f"{path}: no such folder; create it first")
@@ -31,22 +34,25 @@ def write_requests(simulation: Simulation, path: str | Path) -> None:
 
 
 def trace_events(simulation: Simulation, most: int = MOST_EVENTS) -> list[dict[str, Any]]:
-    """Events of the Trace Event Format, times in us: a process a replica with its runs of steps, counters of KV blocks
-    and queue, and each request as queue, prefill and decode. At most about `most` events, the earliest."""
+    """Events of the Trace Event Format, times in us.
+
+    Each replica is a process, with its runs of steps and counters of KV blocks, waiting and running requests. Each
+    request is a queue, a prefill and a decode phase. At most about `most` events, the earliest.
+    """
     names = [f"{p.name} {k + 1}" for p in simulation.pools for k in range(p.replicas)]
     events: list[dict[str, Any]] = [
         {"ph": "M", "name": "process_name", "pid": i, "args": {"name": name}} for i, name in enumerate(names)
     ]
-    for run in simulation.runs[: most // 6]:
-        events.extend(_run_events(run))
-    for r in np.flatnonzero(simulation.served)[: most // 12]:
+    runs = simulation.runs[: most // _EVENTS_PER_RUN]
+    for run, duration in zip(runs, run_durations(runs), strict=True):
+        events.extend(_run_events(run, float(duration)))
+    for r in np.flatnonzero(simulation.served)[: most // _EVENTS_PER_REQUEST]:
         events.extend(_request_events(simulation, int(r)))
     return events
 
 
-def _run_events(run: Any) -> list[dict[str, Any]]:
-    steps, pid, begin = int(run["steps"]), int(run["replica"]), 1e6 * float(run["start"])
-    span = 1e6 * (float(run["step"]) * steps + float(run["slope"]) * 0.5 * steps * (steps - 1))
+def _run_events(run: Any, duration: float) -> list[dict[str, Any]]:
+    steps, pid, begin, span = int(run["steps"]), int(run["replica"]), _US * float(run["start"]), _US * duration
     prompt, active = int(run["prompt"]), int(run["active"])
     kind = "mixed" if prompt and active else "prefill" if prompt else "decode"
     args = {"steps": steps, "prompt_tokens": prompt, "decoding": active}
@@ -69,7 +75,7 @@ def _request_events(simulation: Simulation, r: int) -> list[dict[str, Any]]:
     for name, begin, end in zip(("queue", "prefill", "decode"), times[:-1], times[1:], strict=True):
         place = simulation.replica[r] if name == "decode" else simulation.prefiller[r]
         common = {"cat": "request", "name": name, "id": r, "pid": int(place), "tid": 1}
-        events += [{"ph": "b", "ts": 1e6 * begin, **common}, {"ph": "e", "ts": 1e6 * end, **common}]
+        events += [{"ph": "b", "ts": _US * begin, **common}, {"ph": "e", "ts": _US * end, **common}]
     return events
 
 

@@ -1,4 +1,4 @@
-"""What a simulation shows: latencies, their percentiles, throughput, and how much of it met its objectives."""
+"""Figures of a simulation: latencies and their percentiles, throughput, and the share that met the objectives."""
 
 from __future__ import annotations
 
@@ -6,21 +6,30 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hwdb import InputError, UnknownName
-from perfmodel.arrays import Array
-from perfmodel.simulator.simulation import Simulation
+from perfmodel.arrays import NAN, Array, Mask
+from perfmodel.simulator.simulation import Simulation, run_durations, run_ends
 from perfmodel.simulator.tokens import experience, gaps
-from perfmodel.workload import RANKS, STATISTICS, Objective, Slo
+from perfmodel.workload import METRICS, RANKS, STATISTICS, Objective, Slo
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
+#: Requests from which on rates are measured in the steady part only; fewer have no steady part. Chosen.
+_STEADY_REQUESTS = 100
+#: The steady part begins after this share of the arrivals. Chosen: the first tenth fills the replicas.
+_FILLING_SHARE = 0.1
+#: Below this a run counts as taking no time, so that its share of a window is defined.
+_LEAST_DURATION = 1e-300
+#: Relative rounding of sums of weights, by which a percentile may miss the value that it falls on.
+_ROUNDING = 1e-12
+
+
 @dataclass(frozen=True)
 class Distribution:
-    """Mean and percentiles of a quantity, in its unit; NaN where there is none."""
+    """Mean and percentiles of a quantity, in its unit; NaN where no value is known."""
 
     mean: float
     p50: float
@@ -29,15 +38,16 @@ class Distribution:
     p99: float
 
     def at(self, statistic: str) -> float:
-        """The value called `statistic` (mean, p50, p90, p95 or p99)."""
+        """The value of `statistic`, one of `perfmodel.workload.STATISTICS`."""
         if statistic not in STATISTICS:
             raise UnknownName("statistic", statistic, STATISTICS)
         return float(getattr(self, statistic))
 
 
 def distribution(values: Array, weights: Array | None = None) -> Distribution:
-    """Mean and percentiles of `values` (any shape), each counted `weights` times; NaN values are left out. The p-th
-    percentile is the least value that p percent of the whole do not exceed.
+    """Mean and percentiles of `values` (any shape), each counted `weights` times; NaN values are left out.
+
+    The p-th percentile is the least value that p percent of all values do not exceed.
 
     >>> distribution(np.array([1.0, 2.0, 4.0]), np.array([8.0, 1.0, 1.0]))
     Distribution(mean=1.4, p50=1.0, p90=2.0, p95=4.0, p99=4.0)
@@ -46,32 +56,33 @@ def distribution(values: Array, weights: Array | None = None) -> Distribution:
     values = values[kept]
     weights = np.ones(len(values)) if weights is None else weights[kept]
     if not len(values):
-        return Distribution(*[float("nan")] * 5)
+        return Distribution(**dict.fromkeys(STATISTICS, NAN))
     order = np.argsort(values)
     total = np.cumsum(weights[order])
-    places = np.searchsorted(total, np.array(list(RANKS.values())) * total[-1] * (1 - 1e-12))
+    places = np.searchsorted(total, np.array(list(RANKS.values())) * total[-1] * (1 - _ROUNDING))
     found = values[order][np.minimum(places, len(values) - 1)]
-    return Distribution(float(np.dot(values, weights) / total[-1]), *(float(v) for v in found))
+    percentiles = {rank: float(v) for rank, v in zip(RANKS, found, strict=True)}
+    return Distribution(mean=float(np.dot(values, weights) / total[-1]), **percentiles)
 
 
 def ttft(simulation: Simulation) -> Array:
-    """Arrival to first token, s. (R,)"""
+    """Time to first token: from arrival to the first token, s. (R,)"""
     return simulation.first - simulation.issued
 
 
 def tpot(simulation: Simulation) -> Array:
-    """Mean time of a token after the first, s; NaN for answers of one token. (R,)"""
+    """Time per output token: mean gap between the tokens of a request, s; NaN for outputs of one token. (R,)"""
     more = simulation.traffic.output_tokens - 1.0
     return (simulation.finish - simulation.first) / np.where(more > 0, more, np.nan)
 
 
 def e2e(simulation: Simulation) -> Array:
-    """Arrival to last token, s. (R,)"""
+    """End-to-end latency: from arrival to the last token, s. (R,)"""
     return simulation.finish - simulation.issued
 
 
 def normalised(simulation: Simulation) -> Array:
-    """End-to-end latency a token of the answer, s (Orca, OSDI 2022). (R,)"""
+    """End-to-end latency per output token, s (normalized latency of Orca, OSDI 2022). (R,)"""
     return e2e(simulation) / simulation.traffic.output_tokens
 
 
@@ -79,7 +90,7 @@ _BY_REQUEST = {"ttft": ttft, "tpot": tpot, "e2e": e2e, "normalised": normalised}
 
 
 def latency(simulation: Simulation, metric: str) -> Distribution:
-    """Distribution of ttft, tpot, itl (every gap between tokens counts once), e2e or normalised latency, s."""
+    """Distribution of `ttft`, `tpot`, `itl`, `e2e` or `normalised`, s. In `itl` every gap between tokens counts once."""
     if metric == "itl":
         return distribution(*gaps(simulation))
     if metric not in _BY_REQUEST:
@@ -88,15 +99,17 @@ def latency(simulation: Simulation, metric: str) -> Distribution:
 
 
 def holds(simulation: Simulation, slo: Slo) -> bool:
-    """Whether every objective holds, and no request was turned away."""
+    """Whether every objective holds and no request was rejected."""
     return not simulation.rejected.any() and all(
         latency(simulation, o.metric).at(o.statistic) <= o.limit for o in slo.objectives
     )
 
 
-def attained(simulation: Simulation, slo: Slo) -> NDArray[np.bool_]:
-    """Which requests by themselves stay within every limit of `slo`, whatever its statistics; ITL by the longest gap.
-    Rejected requests do not. (R,)"""
+def attained(simulation: Simulation, slo: Slo) -> Mask:
+    """Which requests stay within every limit of `slo`, each by itself, so that statistics do not matter. (R,)
+
+    The limit on ITL applies to the longest gap of a request. Rejected requests do not stay within it.
+    """
     met = simulation.served.copy()
     for objective in slo.objectives:
         values = _values(simulation, objective)
@@ -105,6 +118,7 @@ def attained(simulation: Simulation, slo: Slo) -> NDArray[np.bool_]:
 
 
 def _values(simulation: Simulation, objective: Objective) -> Array:
+    """The quantity that an objective limits, s. (R,)"""
     if objective.metric == "itl":
         return experience(simulation, ttft=1.0, tpot=1.0).longest
     if objective.metric not in _BY_REQUEST:
@@ -113,17 +127,20 @@ def _values(simulation: Simulation, objective: Objective) -> Array:
 
 
 def window(simulation: Simulation) -> tuple[float, float]:
-    """When rates are measured, s: all the time, or, where requests come by themselves, from the tenth part of the
-    arrivals to the last, so that neither filling nor draining counts."""
+    """Begin and end of the time in which rates are measured, s.
+
+    In an open load of enough requests: from the end of the first tenth of the arrivals to the last arrival, so that
+    neither the filling nor the draining of the replicas counts. Otherwise: all the time.
+    """
     issued = simulation.issued[simulation.served]
     begin, end = float(np.min(issued)), float(np.nanmax(simulation.finish))
-    if len(issued) >= 100 and np.isfinite(simulation.traffic.rate):
-        return float(np.sort(issued)[len(issued) // 10]), float(np.max(issued))
+    if len(issued) >= _STEADY_REQUESTS and np.isfinite(simulation.traffic.rate):
+        return float(np.sort(issued)[int(_FILLING_SHARE * len(issued))]), float(np.max(issued))
     return begin, end
 
 
 def rates(simulation: Simulation) -> dict[str, float]:
-    """`request_rate` (answers finished), `output_tok_s` and `input_tok_s` (prompts done) within the `window`."""
+    """Per second of the `window`: requests completed, output tokens made, and prompt tokens of prompts computed."""
     begin, end = window(simulation)
     inside = (simulation.finish > begin) & (simulation.finish <= end)
     prompts = (simulation.first > begin) & (simulation.first <= end)
@@ -137,32 +154,31 @@ def rates(simulation: Simulation) -> dict[str, float]:
 
 
 def _made_by(simulation: Simulation, time: float) -> float:
-    """Tokens made until `time`: first ones, and of each run the share of its steps that had ended."""
+    """Output tokens made until `time`: those of prefills, and of each run the share of its duration that has passed."""
     runs = simulation.runs
     steps = runs["steps"].astype(float)
-    span = runs["step"] * steps + runs["slope"] * 0.5 * steps * (steps - 1)
-    share = np.clip((time - runs["start"]) / np.maximum(span, 1e-300), 0.0, 1.0)
+    share = np.clip((time - runs["start"]) / np.maximum(run_durations(runs), _LEAST_DURATION), 0.0, 1.0)
     resumed = np.isfinite(simulation.stints["time"]) & (simulation.stints["made"] > 1)
     prefilled = np.sum(simulation.first <= time) + np.sum(simulation.stints["time"][resumed] <= time)
     return float(np.sum(runs["active"] * steps * share) + prefilled)
 
 
 def goodput(simulation: Simulation, slo: Slo) -> float:
-    """Requests/s that met every limit of `slo` (DistServe, arXiv:2401.09670)."""
+    """Requests per second that met every limit of `slo` (DistServe, arXiv:2401.09670)."""
     return float(attained(simulation, slo).sum() / simulation.duration)
 
 
 def attainment(simulation: Simulation, slo: Slo) -> dict[str, float]:
-    """Share of each class's requests that met every limit of `slo`, by class name."""
+    """Share of the requests of each class that met every limit of `slo`, by class name."""
     met, kind = attained(simulation, slo), simulation.traffic.kind
     return {
-        name: float(met[kind == k].mean()) if np.any(kind == k) else float("nan")
+        name: float(met[kind == k].mean()) if np.any(kind == k) else NAN
         for k, name in enumerate(simulation.traffic.classes)
     }
 
 
 def summary(simulation: Simulation, slo: Slo | None = None) -> dict[str, float]:
-    """Every figure in one flat row, units in the names. Rates are those of `window`."""
+    """All figures in one flat row, with units in the names. Rates are measured within the `window`."""
     served = simulation.served
     row: dict[str, float] = {
         "requests": len(simulation.traffic),
@@ -172,14 +188,14 @@ def summary(simulation: Simulation, slo: Slo | None = None) -> dict[str, float]:
         "preemptions": int(simulation.preempted.sum()),
         "cached_share": float(simulation.cached.sum() / simulation.traffic.input_tokens[served].sum()),
     }
-    for metric in ("ttft", "tpot", "itl", "e2e", "normalised"):
+    for metric in (*METRICS, "normalised"):
         found = latency(simulation, metric)
         row |= {f"{metric}_ms": 1e3 * found.mean, **{f"{metric}_ms_{s}": 1e3 * found.at(s) for s in RANKS}}
     if slo is not None and slo.objectives:
         row["slo_attainment"] = float(attained(simulation, slo).mean())
         row["goodput"] = goodput(simulation, slo)
         reader = _reader(slo)
-        if reader:
+        if reader is not None:
             seen = experience(simulation, ttft=reader[0], tpot=reader[1])
             row["fluidity_index"] = float(np.nanmean(seen.fluidity))
             row["qoe"] = float(np.nanmean(seen.quality))
@@ -187,20 +203,21 @@ def summary(simulation: Simulation, slo: Slo | None = None) -> dict[str, float]:
 
 
 def _reader(slo: Slo) -> tuple[float, float] | None:
-    """(first token, each further token) that the objectives promise a reader, where they promise both."""
+    """Seconds to the first token and per further token that the objectives promise; None: not both are promised."""
     first = [o.limit for o in slo.objectives if o.metric == "ttft"]
     token = [o.limit for o in slo.objectives if o.metric in ("itl", "tpot")]
     return (min(first), min(token)) if first and token else None
 
 
 def occupancy(simulation: Simulation, points: int = 200) -> dict[str, Array]:
-    """Over time: `time_s`, requests `waiting` and `running`, and `kv_share` of all replicas' blocks in use, as they
-    stood when the step under way at that time was planned. (points,) each"""
+    """Columns over time (points,): `time_s`, requests `waiting` and `running`, and `kv_share`, KV blocks in use.
+
+    Requests and blocks are summed over all replicas. They are those of the moment when the run under way was planned.
+    """
     if points < 1:
         raise InputError(f"points is {points}; give at least 1")
     runs = simulation.runs
-    steps = runs["steps"].astype(float)
-    end = runs["start"] + runs["step"] * steps + runs["slope"] * (0.5 * steps * (steps - 1))
+    end = run_ends(runs)
     time = np.linspace(runs["start"].min(), end.max(), points, endpoint=False)
     totals = {"waiting": np.zeros(points), "running": np.zeros(points), "used": np.zeros(points)}
     for i in np.unique(runs["replica"]):
@@ -209,7 +226,7 @@ def occupancy(simulation: Simulation, points: int = 200) -> dict[str, Array]:
         busy = (runs["start"][at] <= time) & (time < end[at])
         for name, total in totals.items():
             total += np.where(busy, runs[name][at], 0)
-    blocks = sum(int(p.kv_tokens) // p.policy.kv_block * p.replicas for p in simulation.pools)
+    blocks = sum(p.kv_blocks * p.replicas for p in simulation.pools)
     return {
         "time_s": time,
         "waiting": totals["waiting"],
@@ -219,7 +236,7 @@ def occupancy(simulation: Simulation, points: int = 200) -> dict[str, Array]:
 
 
 def frame(simulation: Simulation) -> pd.DataFrame:
-    """One row a request, units in the names."""
+    """One row per request, with units in the names."""
     import pandas as pd
 
     traffic = simulation.traffic

@@ -1,11 +1,13 @@
-"""How replicas schedule, as parameters: every published policy is a choice of these, and pools of replicas that follow
-one."""
+"""How replicas schedule and use their KV cache, as parameters; and pools of replicas that follow one such policy.
+
+Every published scheduling policy that the simulator knows is a choice of the parameters of `Policy`.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hwdb import InputError
 from perfmodel.engines import HEADROOM, WATERMARK
@@ -15,23 +17,39 @@ if TYPE_CHECKING:
     from perfmodel.engines import Engine, Limits
 
 Admission = Literal["grow", "reserve", "contiguous", "power_of_two"]
+Role = Literal["both", "prefill", "decode"]
+
+#: Most sequences that a replica runs at once, whatever its policy allows: step tables reach no further, and the loop's
+#: arrays have this many columns. It is the largest cap of a known engine (SGLang clamps max_running_requests to
+#: 2048-4096).
+MAX_SEQS = 4096
 
 
 @dataclass(frozen=True)
 class Policy:
-    """Scheduling and KV rules of a replica.
+    """Scheduling and KV-cache rules of a replica.
 
-    max_num_batched_tokens: tokens a step. max_num_seqs: sequences at once. batching: `continuous` (Orca, OSDI 2022) or `static` (a
-    batch runs until its last sequence ends and answers return with it; FasterTransformer). prefill_first: prompts run
-    in steps of their own before decodes go on (vLLM before 2025, arXiv:2309.06180); otherwise both share steps.
-    chunked: a prompt may be spread over steps (Sarathi-Serve, arXiv:2403.02310; DeepSpeed-FastGen SplitFuse,
-    arXiv:2401.08671). kv_block: tokens a KV block. admission: `grow` (blocks as needed: PagedAttention), `reserve`
-    (prompt and answer at admission), `contiguous` (longest sequence at admission), `power_of_two` (next power of two of
-    the whole length). max_model_len: longest sequence served, which `contiguous` sets aside. watermark: share of blocks
-    kept free at admission. headroom: share of what running sequences have still to make, kept free at admission
-    (SGLang's new-token ratio). preemption: `recompute` or `swap`, of the sequence admitted last. prefix_cache: keep and
-    share prompt blocks. request_time: s a request spends in the front end before it can be scheduled;
-    serial_front_end: the front end takes them one by one, as a single-process server does.
+    Attributes:
+        max_num_batched_tokens: Token budget per step.
+        max_num_seqs: Sequences that run at once; at most `MAX_SEQS` do.
+        batching: `continuous` (Orca, OSDI 2022), or `static`: a batch runs until its last sequence ends, and all
+            outputs return then (FasterTransformer).
+        prefill_first: Prompts are computed in steps of their own, before decodes go on (vLLM before 2025,
+            arXiv:2309.06180). Otherwise prompts and decodes share steps.
+        chunked: A prompt may be spread over several steps (Sarathi-Serve, arXiv:2403.02310; DeepSpeed-FastGen's
+            SplitFuse, arXiv:2401.08671).
+        kv_block: Tokens per KV block.
+        admission: What is reserved at admission. `grow`: blocks are added as the sequence grows (PagedAttention);
+            `reserve`: prompt and output; `contiguous`: the longest sequence served; `power_of_two`: prompt and output,
+            rounded up to a power of two.
+        max_model_len: Tokens of the longest sequence served, which `contiguous` reserves; NaN: no limit.
+        watermark: Share of all blocks kept free at admission.
+        headroom: Share of the output tokens that running sequences have still to make, kept free at admission (SGLang's
+            new-token ratio).
+        preemption: `recompute` or `swap`, of the sequence admitted last, when KV blocks run out.
+        prefix_cache: Keep the blocks of prompts and share them.
+        request_time: Seconds that a request spends in the front end before it can be scheduled.
+        serial_front_end: The front end takes requests one by one, as a single-process server does.
     """
 
     max_num_batched_tokens: float = 8192
@@ -49,17 +67,14 @@ class Policy:
     request_time: float = 0.0
     serial_front_end: bool = False
 
-    def changed(self, **settings: object) -> Policy:
+    def changed(self, **settings: Any) -> Policy:
         """This policy with some settings replaced."""
-        return replace(self, **settings)  # type: ignore[arg-type]
+        return replace(self, **settings)
 
 
 def of_engine(engine: Engine, limits: Limits, *, max_model_len: float = math.nan) -> Policy:
     """The policy that `engine` follows under `limits` (see `Engine.limits`); unknown numbers take `Policy` defaults."""
     plain = Policy()
-    admission: Admission = "grow"
-    if engine.admission in ("reserve", "contiguous"):
-        admission = engine.admission  # type: ignore[assignment]
     return Policy(
         max_num_batched_tokens=_known(limits.max_num_batched_tokens, plain.max_num_batched_tokens),
         max_num_seqs=_known(limits.max_num_seqs, plain.max_num_seqs),
@@ -67,7 +82,7 @@ def of_engine(engine: Engine, limits: Limits, *, max_model_len: float = math.nan
         prefill_first=engine.prefill_first,
         chunked=engine.chunked_prefill,
         kv_block=max(int(_known(engine.kv_block, plain.kv_block)), 1),
-        admission=admission,
+        admission=_admission(engine),
         max_model_len=max_model_len,
         watermark=WATERMARK.get(engine.name, 0.0),
         headroom=HEADROOM.get(engine.family, 0.0),
@@ -77,13 +92,25 @@ def of_engine(engine: Engine, limits: Limits, *, max_model_len: float = math.nan
     )
 
 
+def _admission(engine: Engine) -> Admission:
+    if engine.admission == "reserve":
+        return "reserve"
+    return "contiguous" if engine.admission == "contiguous" else "grow"
+
+
 def _known(value: float, otherwise: float) -> float:
     return otherwise if math.isnan(value) else value
 
 
 @dataclass(frozen=True)
 class Link:
-    """What KV travels over between pools: B/s one way a replica, s a transfer, and its name for messages."""
+    """The link that KV crosses from the prefill pool to the decode pool.
+
+    Attributes:
+        bandwidth: B/s, one way, for the bytes that `Pool.kv_bytes` counts.
+        latency: Seconds per transfer.
+        name: For messages.
+    """
 
     bandwidth: float
     latency: float = 0.0
@@ -92,15 +119,26 @@ class Link:
 
 @dataclass(frozen=True)
 class Pool:
-    """Equal replicas. role: `both`, or `prefill` and `decode` of a disaggregated service. kv_tokens: tokens of KV one
-    replica holds. kv_bytes: bytes a token of KV takes (all layers, all devices). link: towards the decode pool.
-    swap_bandwidth: B/s between device and host, needed by `swap`."""
+    """Equal replicas behind one router.
+
+    Attributes:
+        table: Step times of a replica.
+        policy: How a replica schedules.
+        kv_tokens: KV capacity of a replica, in tokens.
+        replicas: How many there are.
+        role: `both`, or `prefill` and `decode` of a disaggregated service.
+        kv_bytes: Bytes of KV cache per token that cross `link` or the host link. Where every device of a replica has
+            a link of its own: the bytes on one device, as its shards move side by side.
+        link: Towards the decode pool; prefill pools need one.
+        swap_bandwidth: B/s between device and host memory; `preemption="swap"` needs it.
+        name: For messages.
+    """
 
     table: StepTable
     policy: Policy
     kv_tokens: float
     replicas: int = 1
-    role: Literal["both", "prefill", "decode"] = "both"
+    role: Role = "both"
     kv_bytes: float = math.nan
     link: Link | None = None
     swap_bandwidth: float = math.nan
@@ -112,12 +150,19 @@ class Pool:
         if self.replicas < 1:
             raise InputError(f"{self.name}: {self.replicas} replicas; give at least 1")
         if not self.kv_tokens >= policy.kv_block:
-            raise InputError(f"{self.name}: no room for KV ({self.kv_tokens:g} tokens); use more or larger devices")
+            raise InputError(
+                f"{self.name}: the KV cache holds {self.kv_tokens:g} tokens, not one block; use more or larger devices"
+            )
         if not (policy.max_num_batched_tokens >= 1 and policy.max_num_seqs >= 1):
-            raise InputError(f"{self.name}: token budget and max_num_seqs must be 1 or more")
+            raise InputError(f"{self.name}: max_num_batched_tokens and max_num_seqs must be 1 or more")
         if policy.batching == "static" and self.role != "both":
             raise InputError(f"{self.name}: static batches cannot be disaggregated; use continuous batching")
         if policy.preemption == "swap" and not self.swap_bandwidth > 0:
             raise InputError(f"{self.name}: swapping needs the bandwidth to the host; give swap_bandwidth")
         if (self.link is not None or policy.preemption == "swap") and not self.kv_bytes > 0:
-            raise InputError(f"{self.name}: moving KV needs its size; give kv_bytes a token")
+            raise InputError(f"{self.name}: moving KV needs its size; give kv_bytes, bytes per token")
+
+    @property
+    def kv_blocks(self) -> int:
+        """KV blocks of a replica."""
+        return int(self.kv_tokens) // self.policy.kv_block

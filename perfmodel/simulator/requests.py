@@ -1,8 +1,8 @@
-"""Requests as they are offered: when, how long, of which class, with which shared prefixes."""
+"""Requests as they are offered to a deployment: arrival times, lengths, classes, shared prefixes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,17 +14,61 @@ from perfmodel.arrays import Array
 if TYPE_CHECKING:
     from perfmodel.workload import Workload
 
+#: Whole numbers: tokens, counts and identifiers.
 Whole = NDArray[np.int64]
+
+#: Tokens per prefix hash of requests drawn from a workload: vLLM's default KV block.
+DRAWN_HASH_TOKENS = 16
+#: Distance between the first prefix hashes of two classes; more than a prompt has blocks, so that classes never share.
+_HASHES_PER_CLASS = 1 << 32
+#: Streams of random numbers, so that arrival times and lengths do not depend on each other.
+_ARRIVAL_STREAM, _LENGTH_STREAM = 0, 1
+
+
+@dataclass(frozen=True)
+class Prefixes:
+    """Prefix hashes of R requests; equal leading hashes mean equal beginnings of prompts.
+
+    Attributes:
+        offsets: (R + 1,) rising from 0; the hashes of request r are hashes[offsets[r]:offsets[r + 1]].
+        hashes: Hashes of all requests, one request after the other. Each stands for a run of prompt tokens and all
+            before.
+        tokens: Prompt tokens that one hash stands for.
+    """
+
+    offsets: Whole
+    hashes: Whole
+    tokens: int
+
+
+@dataclass(frozen=True)
+class RequestClasses:
+    """Which class each of R requests belongs to.
+
+    Attributes:
+        names: Names of the classes.
+        index: (R,) position in `names`.
+    """
+
+    names: tuple[str, ...]
+    index: ArrayLike
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """R requests in the order of arrival.
+    """R requests in the order of arrival; `traffic` makes checked ones.
 
-    arrival: (R,) s, never falling; NaN where a closed loop decides. input_tokens, output_tokens: (R,), at least 1.
-    kind: (R,) index into `classes`. concurrency: users that each wait for an answer before they ask again, all starting
-    at once; 0: arrivals are as given. think: s between an answer and the user's next request. hashes: prefix hashes,
-    request r's being hashes[first[r]:first[r + 1]], each standing for `hash_tokens` tokens and all before them.
+    Attributes:
+        arrival: (R,) s, never falling; NaN where a closed loop decides.
+        input_tokens: (R,) prompt tokens, at least 1.
+        output_tokens: (R,) output tokens, at least 1.
+        kind: (R,) class of each request, an index into `classes`.
+        classes: Names of the request classes.
+        concurrency: Users of a closed loop. Each waits for the output of its request before it sends the next one, and
+            all start at once. 0: arrivals are as given.
+        think: Seconds between a completion and the next request of the same user.
+        prefixes: Prefix hashes; None: prompts share nothing.
+        name: For messages.
     """
 
     arrival: Array
@@ -34,24 +78,27 @@ class Traffic:
     classes: tuple[str, ...] = ("all",)
     concurrency: int = 0
     think: float = 0.0
-    first: Whole = field(default_factory=lambda: np.zeros(1, np.int64))
-    hashes: Whole = field(default_factory=lambda: np.zeros(0, np.int64))
-    hash_tokens: int = 0
+    prefixes: Prefixes | None = None
     name: str = "requests"
 
     def __len__(self) -> int:
         return len(self.input_tokens)
 
     @property
+    def total_tokens(self) -> Whole:
+        """Prompt and output tokens of each request. (R,)"""
+        return self.input_tokens + self.output_tokens
+
+    @property
     def rate(self) -> float:
-        """Offered requests/s; NaN where arrivals depend on answers, inf where all come at once."""
+        """Offered requests per second; NaN where arrivals depend on completions, inf where all come at once."""
         if self.concurrency or len(self) < 2:
             return float("nan")
         span = self.arrival[-1] - self.arrival[0]
         return float((len(self) - 1) / span) if span > 0 else float("inf")
 
     def scaled(self, rate: float) -> Traffic:
-        """The same requests at `rate` requests/s, all gaps stretched alike."""
+        """The same requests at `rate` requests per second: every gap is multiplied by the same factor."""
         factor = self.rate / rate
         if not np.isfinite(factor) or factor <= 0:
             raise InputError(f"{self.name}: cannot set a rate of {rate:g}/s; give two arrivals or more, apart in time")
@@ -60,8 +107,11 @@ class Traffic:
     def take(self, count: int) -> Traffic:
         """The first `count` requests."""
         kept = {f: getattr(self, f)[:count] for f in ("arrival", "input_tokens", "output_tokens", "kind")}
-        first = self.first[: count + 1] if self.hash_tokens else self.first
-        return replace(self, **kept, first=first, hashes=self.hashes[: first[-1]])
+        prefixes = self.prefixes
+        if prefixes is not None:
+            offsets = prefixes.offsets[: count + 1]
+            prefixes = replace(prefixes, offsets=offsets, hashes=prefixes.hashes[: offsets[-1]])
+        return replace(self, **kept, prefixes=prefixes)
 
 
 def traffic(
@@ -71,47 +121,43 @@ def traffic(
     arrival: ArrayLike | None = None,
     concurrency: int = 0,
     think: float = 0.0,
-    kind: ArrayLike | None = None,
-    classes: tuple[str, ...] = ("all",),
-    prefixes: tuple[ArrayLike, ArrayLike] | None = None,
-    hash_tokens: int = 0,
+    classes: RequestClasses | None = None,
+    prefixes: Prefixes | None = None,
     name: str = "requests",
 ) -> Traffic:
     """Checked requests. Without `arrival` and `concurrency` all arrive at time 0 (offline).
 
-    prefixes: (first, hashes) as in `Traffic`. `InputError` names the row of an unsorted, negative or missing value.
+    Args:
+        input_tokens, output_tokens: (R,) tokens, or one number for all requests.
+        arrival: (R,) s. concurrency, think, prefixes: as in `Traffic`.
+        classes: Class of each request; None: one class for all.
+
+    Raises:
+        InputError: naming the row of an unsorted, negative or missing value.
     """
     sizes = np.asarray(input_tokens), np.asarray(output_tokens)
     count = max(s.size for s in sizes)
     if count == 0 or 0 in (sizes[0].size, sizes[1].size):
         raise InputError(f"{name}: no requests; give at least one")
-    lengths = [_whole(name, what, s, count) for what, s in zip(("input_tokens", "output_tokens"), sizes, strict=True)]
-    kinds = np.zeros(count, np.int64) if kind is None else np.asarray(kind, np.int64)
-    if np.any((kinds < 0) | (kinds >= len(classes))):
-        raise InputError(f"{name}: a class index is outside 0 to {len(classes) - 1}; list every class in `classes`")
     if concurrency < 0 or not think >= 0:
         raise InputError(f"{name}: concurrency {concurrency} and think time {think:g} s must not be negative")
-    if concurrency:
-        times = np.where(np.arange(count) < concurrency, 0.0, np.nan)
-    else:
-        times = np.zeros(count) if arrival is None else _times(name, arrival, count)
     made = Traffic(
-        arrival=times,
-        input_tokens=lengths[0],
-        output_tokens=lengths[1],
-        kind=kinds,
-        classes=tuple(classes),
+        input_tokens=_checked_lengths(name, "input_tokens", sizes[0], count),
+        output_tokens=_checked_lengths(name, "output_tokens", sizes[1], count),
+        kind=np.zeros(count, np.int64) if classes is None else _checked_classes(name, classes),
+        classes=("all",) if classes is None else tuple(classes.names),
+        arrival=_first_arrivals(concurrency, count) if concurrency else _checked_arrivals(name, arrival, count),
         concurrency=min(concurrency, count),
         think=float(think),
         name=name,
     )
-    return made if prefixes is None else _with_prefixes(made, prefixes, hash_tokens)
+    return made if prefixes is None else _with_prefixes(made, prefixes)
 
 
-def _whole(name: str, what: str, values: NDArray[Any], count: int) -> Whole:
+def _checked_lengths(name: str, what: str, values: NDArray[Any], count: int) -> Whole:
     column = np.broadcast_to(values, (count,)) if values.size == 1 else values
     if column.shape != (count,):
-        raise InputError(f"{name}: {what} has {column.size} rows, other columns {count}; give one value a request")
+        raise InputError(f"{name}: {what} has {column.size} rows, other columns {count}; give one value per request")
     bad = ~(np.isfinite(column.astype(float)) & (column >= 1))
     if np.any(bad):
         row = int(np.argmax(bad))
@@ -119,10 +165,24 @@ def _whole(name: str, what: str, values: NDArray[Any], count: int) -> Whole:
     return np.round(column).astype(np.int64)
 
 
-def _times(name: str, arrival: ArrayLike, count: int) -> Array:
+def _checked_classes(name: str, classes: RequestClasses) -> Whole:
+    index = np.asarray(classes.index, np.int64)
+    if np.any((index < 0) | (index >= len(classes.names))):
+        raise InputError(f"{name}: a class index is outside 0 to {len(classes.names) - 1}; give every class a name")
+    return index
+
+
+def _first_arrivals(users: int, count: int) -> Array:
+    """Arrivals of a closed loop: the first request of every user comes at time 0, the others when users are free."""
+    return np.where(np.arange(count) < users, 0.0, np.nan)
+
+
+def _checked_arrivals(name: str, arrival: ArrayLike | None, count: int) -> Array:
+    if arrival is None:
+        return np.zeros(count)
     times = np.asarray(arrival, float)
     if times.shape != (count,):
-        raise InputError(f"{name}: arrival has {times.size} rows, other columns {count}; give one time a request")
+        raise InputError(f"{name}: arrival has {times.size} rows, other columns {count}; give one time per request")
     bad = ~(np.isfinite(times) & (times >= 0))
     if np.any(bad):
         row = int(np.argmax(bad))
@@ -137,14 +197,17 @@ def _times(name: str, arrival: ArrayLike, count: int) -> Array:
     return times
 
 
-def _with_prefixes(made: Traffic, prefixes: tuple[ArrayLike, ArrayLike], hash_tokens: int) -> Traffic:
-    first, hashes = (np.asarray(p, np.int64) for p in prefixes)
-    if first.shape != (len(made) + 1,) or first[0] != 0 or first[-1] != len(hashes) or np.any(np.diff(first) < 0):
+def _with_prefixes(made: Traffic, prefixes: Prefixes) -> Traffic:
+    """The requests with checked prefixes, whose hashes are renumbered from 0 without gaps."""
+    offsets, hashes = np.asarray(prefixes.offsets, np.int64), np.asarray(prefixes.hashes, np.int64)
+    rises = offsets.shape == (len(made) + 1,) and offsets[0] == 0 and not np.any(np.diff(offsets) < 0)
+    if not rises or offsets[-1] != len(hashes):
         raise InputError(f"{made.name}: prefix offsets must rise from 0 to {len(hashes)}, one more than requests")
-    if hash_tokens < 1:
-        raise InputError(f"{made.name}: prefix hashes need `hash_tokens`, the tokens each stands for")
+    if prefixes.tokens < 1:
+        raise InputError(f"{made.name}: a prefix hash stands for {prefixes.tokens} tokens; give at least 1")
     _, dense = np.unique(hashes, return_inverse=True)
-    return replace(made, first=first, hashes=dense.astype(np.int64), hash_tokens=int(hash_tokens))
+    checked = Prefixes(offsets=offsets, hashes=dense.astype(np.int64), tokens=int(prefixes.tokens))
+    return replace(made, prefixes=checked)
 
 
 def _generator(seed: int, stream: int) -> np.random.Generator:
@@ -155,45 +218,46 @@ def _generator(seed: int, stream: int) -> np.random.Generator:
 
 
 def arrivals(rate: float, count: int, *, seed: int, cv: float = 1.0) -> Array:
-    """Times (count,) of a renewal process at `rate` requests/s with gamma gaps of coefficient of variation `cv`
-    (1: Poisson, 0: even). The same seed gives the same pattern at every rate."""
+    """Arrival times (count,) in s of a renewal process at `rate` requests per second.
+
+    Gaps follow a gamma distribution with coefficient of variation `cv` (1: Poisson arrivals, 0: even gaps). The same
+    seed gives the same pattern at every rate.
+    """
     if not rate > 0:
         raise InputError(f"rate is {rate:g} requests/s; give one above 0")
-    generator = _generator(seed, 0)
+    generator = _generator(seed, _ARRIVAL_STREAM)
     gaps = np.ones(count) if cv == 0 else generator.gamma(1 / cv**2, cv**2, count)
     return np.cumsum(gaps) / rate
 
 
 def from_workload(workload: Workload, *, count: int, seed: int) -> Traffic:
-    """`count` requests drawn from the classes of `workload`, arriving as it says. Lengths are the classes' own: give
-    many classes (a histogram) or a trace where their spread matters."""
-    generator = _generator(seed, 1)
+    """`count` requests drawn from the classes of `workload`, arriving as it says.
+
+    Every request has the lengths of its class. Give many classes (a histogram) or a trace where their spread matters.
+    """
+    generator = _generator(seed, _LENGTH_STREAM)
     size = max(np.size(workload.input_tokens), np.size(workload.output_tokens), np.size(workload.share))
     share = np.broadcast_to(workload.share, (size,)).astype(float)
     kind = generator.choice(size, count, p=share / share.sum()) if size > 1 else np.zeros(count, np.int64)
     lengths = [np.broadcast_to(v, (size,))[kind] for v in (workload.input_tokens, workload.output_tokens)]
     lengths = [np.maximum(np.round(v), 1) for v in lengths]
-    concurrency, times = 0, None
-    if workload.arrival == "open":
-        times = arrivals(workload.rate, count, seed=seed, cv=workload.cv)
-    elif workload.arrival in ("closed", "single"):
-        concurrency = int(workload.concurrency) if workload.arrival == "closed" else 1
+    users = {"closed": workload.concurrency, "single": 1}
     made = traffic(
         lengths[0],
         lengths[1],
-        arrival=times,
-        concurrency=concurrency,
-        kind=kind,
+        arrival=arrivals(workload.rate, count, seed=seed, cv=workload.cv) if workload.arrival == "open" else None,
+        concurrency=int(users.get(workload.arrival, 0)),
+        classes=RequestClasses(tuple(f"class {k + 1}" for k in range(size)) if size > 1 else ("all",), kind),
         name=workload.name or "workload",
-        classes=tuple(f"class {k + 1}" for k in range(size)) if size > 1 else ("all",),
     )
     hit = np.broadcast_to(workload.prefix_hit, (size,))[kind]
     return _with_hits(made, hit) if np.any(hit > 0) else made
 
 
-def _with_hits(made: Traffic, hit: Array, hash_tokens: int = 16) -> Traffic:
-    """Give every request of a class the same first `hit` share of its prompt."""
-    shared = (hit * made.input_tokens).astype(np.int64) // hash_tokens
-    first = np.concatenate([[0], np.cumsum(shared)])
-    within = np.arange(first[-1]) - np.repeat(first[:-1], shared)
-    return _with_prefixes(made, (first, np.repeat(made.kind, shared) * (1 << 32) + within), hash_tokens)
+def _with_hits(made: Traffic, hit: Array) -> Traffic:
+    """The requests with a prefix that all requests of a class share, a share `hit` (R,) of their prompts."""
+    shared = (hit * made.input_tokens).astype(np.int64) // DRAWN_HASH_TOKENS
+    offsets = np.concatenate([[0], np.cumsum(shared)])
+    within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], shared)
+    hashes = np.repeat(made.kind, shared) * _HASHES_PER_CLASS + within
+    return _with_prefixes(made, Prefixes(offsets=offsets, hashes=hashes, tokens=DRAWN_HASH_TOKENS))

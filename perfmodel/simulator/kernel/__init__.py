@@ -1,1 +1,1 @@
-"""The compiled event loop of the simulator."""
+"""The compiled event loop of the simulator. Python enters it through `perfmodel.simulator.kernel.compiled`."""

@@ -1,5 +1,8 @@
-"""The compiled loop, loaded on first use: numba takes most of a second to import, and the first run on a machine
-compiles; later ones read the result from numba's cache on disk."""
+"""The compiled event loop, loaded on first use.
+
+numba takes most of a second to import. The first run on a machine compiles the loop; later ones read it from numba's
+cache on disk.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,29 @@ import zlib
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from perfmodel.simulator.kernel.state import Arrays
 
-SOURCES = ("core", "lifecycle", "queues", "kvcache", "router", "steptime", "state", "jit")
+#: Modules whose code is compiled. A change in any of them must compile it anew.
+SOURCES = (
+    "core",
+    "planning",
+    "admission",
+    "lifecycle",
+    "queues",
+    "kvcache",
+    "router",
+    "steptime",
+    "tokenwalk",
+    "records",
+    "state",
+    "jit",
+)
 
 
 def fingerprint() -> int:
-    """Check sum of the sources of the compiled loop."""
+    """Checksum of the compiled sources."""
     folder = Path(__file__).parent
     return zlib.crc32(b"".join((folder / f"{name}.py").read_bytes() for name in SOURCES))
 
@@ -25,3 +43,11 @@ def advance() -> Callable[[Arrays, int], int]:
     from perfmodel.simulator.kernel import core
 
     return core.cached(fingerprint())
+
+
+@lru_cache(maxsize=1)
+def token_walk() -> Callable[[Any, Any, Any, tuple[float, float], Any], None]:
+    """`perfmodel.simulator.kernel.tokenwalk.walk`, compiled."""
+    from perfmodel.simulator.kernel import tokenwalk
+
+    return tokenwalk.cached(fingerprint())

@@ -1,9 +1,11 @@
 """KV blocks and the prefix cache, compiled.
 
-A replica owns `capacity` blocks. A prefix hash stands for `span` blocks that requests with the same prefix share; when
-no running request holds it any more it stays until its room is needed, least recently used first and, of one request,
-the end of the prompt before its beginning (vLLM, automatic prefix caching). A prompt's hashes become shareable when its
-prefill ends.
+A replica owns `total_blocks` KV blocks. A prefix hash stands for `blocks_per_hash` of them, which requests with the
+same prefix share. When no running request uses a hash any more, its blocks stay in the cache until they are needed:
+hashes are evicted least recently used first and, of one request, the end of the prompt before its beginning (vLLM,
+automatic prefix caching). The hashes of a prompt become shareable when its prefill ends.
+
+Names as in `perfmodel.simulator.kernel.admission`; `node` is the index of a hash's record in the prefix cache.
 """
 
 from __future__ import annotations
@@ -13,139 +15,148 @@ from perfmodel.simulator.kernel.state import Arrays
 
 
 @inner
-def available(x: Arrays, i: int) -> int:
-    """Blocks that can be had on replica i, evicting what nobody uses."""
-    s = x.replicas[i]
-    return s.free + s.idle * s.span
+def available_blocks(arrays: Arrays, i: int) -> int:
+    """Blocks of replica i that are free or can be freed by evicting prefixes that nobody uses."""
+    replica = arrays.replicas[i]
+    blocks: int = replica.free_blocks + replica.evictable_nodes * replica.blocks_per_hash
+    return blocks
 
 
 @inner
-def _unlink(x: Arrays, i: int, node: int) -> None:
-    s, nodes = x.replicas[i], x.nodes
+def _unlink(arrays: Arrays, i: int, node: int) -> None:
+    """Take a node out of the list of unused nodes."""
+    replica, nodes = arrays.replicas[i], arrays.nodes
     before, behind = nodes[i, node].before, nodes[i, node].behind
     if before < 0:
-        s.first_idle = behind
+        replica.lru_first = behind
     else:
         nodes[i, before].behind = behind
     if behind < 0:
-        s.last_idle = before
+        replica.lru_last = before
     else:
         nodes[i, behind].before = before
-    s.idle -= 1
+    replica.evictable_nodes -= 1
 
 
 @inner
-def take(x: Arrays, i: int, blocks: int) -> None:
-    """Allocate `blocks` blocks, evicting unused prefixes as needed; the caller has checked `available`."""
-    s = x.replicas[i]
-    while s.free < blocks:
-        node = s.first_idle
-        _unlink(x, i, node)
-        x.where[i, x.nodes[i, node].name] = -1
-        x.nodes[i, node].behind = s.empty
-        s.empty = node
-        s.free += s.span
-    s.free -= blocks
+def allocate(arrays: Arrays, i: int, blocks: int) -> None:
+    """Allocate `blocks` blocks, evicting unused prefixes as needed; the caller has checked `available_blocks`."""
+    replica = arrays.replicas[i]
+    while replica.free_blocks < blocks:
+        node = replica.lru_first
+        _unlink(arrays, i, node)
+        arrays.node_of_hash[i, arrays.nodes[i, node].hash] = -1
+        arrays.nodes[i, node].behind = replica.first_empty_node
+        replica.first_empty_node = node
+        replica.free_blocks += replica.blocks_per_hash
+    replica.free_blocks -= blocks
 
 
 @inner
-def match(x: Arrays, i: int, r: int, tokens: int) -> tuple[int, int]:
-    """Leading hashes of request r resident on replica i, and how many of them nobody uses. One token of `tokens` at
-    least must be computed, so a full hit gives up its last hash."""
-    s, begin = x.replicas[i], x.requests[r].first_id
-    most = min(x.requests[r].last_id - begin, (tokens - 1) // (s.span * s.block))
+def match_prefix(arrays: Arrays, i: int, r: int, tokens: int) -> tuple[int, int]:
+    """Leading hashes of request r that replica i has in its prefix cache, and how many of those nobody uses.
+
+    At least one of the `tokens` of the prompt must be computed, so a full hit gives up its last hash.
+    """
+    replica, begin = arrays.replicas[i], arrays.requests[r].hash_begin
+    most = min(arrays.requests[r].hash_end - begin, (tokens - 1) // (replica.blocks_per_hash * replica.block_tokens))
     unused = 0
     for j in range(most):
-        node = x.where[i, x.ids[begin + j]]
+        node = arrays.node_of_hash[i, arrays.hash_ids[begin + j]]
         if node < 0:
             return j, unused
-        if x.nodes[i, node].users == 0:
+        if arrays.nodes[i, node].users == 0:
             unused += 1
     return most, unused
 
 
 @inner
-def hold(x: Arrays, i: int, r: int, begin: int, end: int) -> None:
-    """Request r starts to use its resident hashes number begin to end - 1."""
-    first = x.requests[r].first_id
+def hold_hashes(arrays: Arrays, i: int, r: int, begin: int, end: int) -> None:
+    """Request r starts to use its hashes number `begin` to `end` - 1, all of them in the prefix cache."""
+    first = arrays.requests[r].hash_begin
     for j in range(first + begin, first + end):
-        node = x.where[i, x.ids[j]]
-        if x.nodes[i, node].users == 0:
-            _unlink(x, i, int(node))
-        x.nodes[i, node].users += 1
+        node = arrays.node_of_hash[i, arrays.hash_ids[j]]
+        if arrays.nodes[i, node].users == 0:
+            _unlink(arrays, i, int(node))
+        arrays.nodes[i, node].users += 1
 
 
 @inner
-def share(x: Arrays, i: int, r: int) -> None:
-    """The prefill of r has ended: its own full prefix blocks become shareable; a copy that exists already is used
-    instead and its own blocks are given back."""
-    s, q = x.replicas[i], x.requests[r]
-    full = min(q.last_id - q.first_id, q.prompt // (s.span * s.block))
-    for j in range(q.refs, full):
-        name = x.ids[q.first_id + j]
-        if x.where[i, name] >= 0:
-            hold(x, i, r, j, j + 1)
-            s.free += s.span
+def publish_prefix(arrays: Arrays, i: int, r: int) -> None:
+    """Put the full prefix blocks of request r, whose prefill has ended, into the prefix cache.
+
+    Where another request has put the same hash there meanwhile, r uses that copy and gives back its own blocks.
+    """
+    replica, request = arrays.replicas[i], arrays.requests[r]
+    full = min(
+        request.hash_end - request.hash_begin, request.prompt // (replica.blocks_per_hash * replica.block_tokens)
+    )
+    for j in range(request.hashes_held, full):
+        name = arrays.hash_ids[request.hash_begin + j]
+        if arrays.node_of_hash[i, name] >= 0:
+            hold_hashes(arrays, i, r, j, j + 1)
+            replica.free_blocks += replica.blocks_per_hash
         else:
-            node = s.empty
-            s.empty = x.nodes[i, node].behind
-            x.where[i, name] = node
-            x.nodes[i, node].name = name
-            x.nodes[i, node].users = 1
-    q.refs = max(q.refs, full)
+            node = replica.first_empty_node
+            replica.first_empty_node = arrays.nodes[i, node].behind
+            arrays.node_of_hash[i, name] = node
+            arrays.nodes[i, node].hash = name
+            arrays.nodes[i, node].users = 1
+    request.hashes_held = max(request.hashes_held, full)
 
 
 @inner
-def release(x: Arrays, i: int, r: int) -> None:
-    """Give back the blocks of request r; what it shares stays in the cache."""
-    s, q = x.replicas[i], x.requests[r]
-    s.free += q.blocks - q.refs * s.span
-    for j in range(q.first_id + q.refs - 1, q.first_id - 1, -1):
-        node = x.where[i, x.ids[j]]
-        x.nodes[i, node].users -= 1
-        if x.nodes[i, node].users == 0:
-            x.nodes[i, node].before = s.last_idle
-            x.nodes[i, node].behind = -1
-            if s.last_idle < 0:
-                s.first_idle = node
+def release(arrays: Arrays, i: int, r: int) -> None:
+    """Give back the blocks of request r; blocks of its prefix hashes stay in the prefix cache."""
+    replica, request = arrays.replicas[i], arrays.requests[r]
+    replica.free_blocks += request.blocks - request.hashes_held * replica.blocks_per_hash
+    for j in range(request.hash_begin + request.hashes_held - 1, request.hash_begin - 1, -1):
+        node = arrays.node_of_hash[i, arrays.hash_ids[j]]
+        arrays.nodes[i, node].users -= 1
+        if arrays.nodes[i, node].users == 0:
+            arrays.nodes[i, node].before = replica.lru_last
+            arrays.nodes[i, node].behind = -1
+            if replica.lru_last < 0:
+                replica.lru_first = node
             else:
-                x.nodes[i, s.last_idle].behind = node
-            s.last_idle = node
-            s.idle += 1
-    q.refs = 0
+                arrays.nodes[i, replica.lru_last].behind = node
+            replica.lru_last = node
+            replica.evictable_nodes += 1
+    request.hashes_held = 0
 
 
 @inner
-def next_growth(x: Arrays, i: int) -> int:
-    """Blocks that the next decode step of replica i needs."""
-    s = x.replicas[i]
-    return x.growth[i, (s.count + 1) % s.block]
+def blocks_needed_next(arrays: Arrays, i: int) -> int:
+    """Blocks that the next decode step of replica i needs, one per sequence whose last block is full."""
+    replica = arrays.replicas[i]
+    blocks: int = arrays.block_growth[i, (replica.decode_steps + 1) % replica.block_tokens]
+    return blocks
 
 
 @inner
-def growth(x: Arrays, i: int, first: int, steps: int) -> int:
-    """Blocks that decoding sequences need in the decode steps number first to first + steps - 1."""
-    block = x.replicas[i].block
+def blocks_needed(arrays: Arrays, i: int, first: int, steps: int) -> int:
+    """Blocks that decoding sequences need in the decode steps number `first` to `first` + `steps` - 1."""
+    block = arrays.replicas[i].block_tokens
     total = 0
     cycles = steps // block
     if cycles > 0:
         for phase in range(block):
-            total += x.growth[i, phase]
+            total += arrays.block_growth[i, phase]
         total *= cycles
     for step in range(first, first + steps - cycles * block):
-        total += x.growth[i, step % block]
+        total += arrays.block_growth[i, step % block]
     return total
 
 
 @inner
-def steps_within(x: Arrays, i: int, first: int, most: int, room: int) -> int:
-    """How many decode steps from number `first` on, up to `most`, fit in `room` blocks."""
-    if growth(x, i, first, most) <= room:
+def steps_that_fit(arrays: Arrays, i: int, first: int, most: int, blocks: int) -> int:
+    """How many decode steps from number `first` on, up to `most`, need no more than `blocks` blocks."""
+    if blocks_needed(arrays, i, first, most) <= blocks:
         return most
     low, high = 0, most
     while high - low > 1:
         middle = (low + high) >> 1
-        if growth(x, i, first, middle) <= room:
+        if blocks_needed(arrays, i, first, middle) <= blocks:
             low = middle
         else:
             high = middle

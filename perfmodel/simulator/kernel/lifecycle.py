@@ -1,158 +1,186 @@
-"""The stations of a request, compiled: it appears, joins the decoding, is preempted, handed over, leaves.
+"""What happens to a request, compiled: arrival, start of decoding, preemption, hand-over to the decode pool,
+completion.
 
-Names as in `perfmodel.simulator.kernel.core`.
+Names as in `perfmodel.simulator.kernel.admission`.
 """
 
 from __future__ import annotations
 
+import numpy as np
+
 from perfmodel.simulator.kernel.jit import inner
 from perfmodel.simulator.kernel.kvcache import release
 from perfmodel.simulator.kernel.queues import (
-    drop_finish,
     end_running,
     enqueue,
-    find_finish,
+    find_completion,
+    push_completion,
     push_event,
-    push_finish,
+    remove_completion,
     requeue,
 )
+from perfmodel.simulator.kernel.records import FROM_HOST, FROM_POOL
 from perfmodel.simulator.kernel.router import route
 from perfmodel.simulator.kernel.state import Arrays
 from perfmodel.simulator.kernel.steptime import run_end, steps_until
 
 
 @inner
-def appear(x: Arrays, r: int, time: float) -> None:
-    """Request r reaches the router, or the KV of its prefill reaches the replica that will decode it."""
-    q = x.requests[r]
-    ready = time
-    if q.at_hand == 1:
-        i = q.replica
-        home = x.replicas[q.prefiller]
-        release(x, q.prefiller, r)
-        if not home.busy and home.head >= 0:
-            home.due = max(time, x.requests[home.head].ready)
+def arrive(arrays: Arrays, r: int, time: float) -> None:
+    """Request r reaches the router, or its KV cache reaches the replica that decodes it."""
+    request = arrays.requests[r]
+    if request.kv_source == FROM_POOL:
+        i = request.replica
+        ready = time
+        _end_transfer(arrays, r, time)
     else:
-        i = route(x, r)
-        s = x.replicas[i]
-        q.issued, q.replica = time, i
-        s.outstanding += 1
-        s.load += q.prompt
-        if s.front_serial:
-            ready = max(time, s.front)
-        ready += s.front_time
-        s.front = ready
-    q.ready = ready
-    enqueue(x, i, r)
-    s = x.replicas[i]
-    if s.head != r:
+        i = route(arrays, r)
+        ready = _pass_front_end(arrays, i, r, time)
+    request.ready = ready
+    enqueue(arrays, i, r)
+    replica = arrays.replicas[i]
+    if replica.queue_head != r:
         return
-    if not s.busy:
-        s.due = ready
-    elif s.steps > 1 and not s.static and s.running < s.max_num_seqs:
-        s.steps = steps_until(s.start, s.step, s.slope, s.steps, ready)
-        s.due = run_end(s.start, s.step, s.slope, s.steps)
+    if not replica.busy:
+        replica.boundary = ready
+    elif replica.steps > 1 and not replica.static_batching and replica.running < replica.max_num_seqs:
+        # the run under way ends at the first step boundary at which the request can be admitted
+        replica.steps = steps_until(replica.start, replica.step, replica.slope, replica.steps, ready)
+        replica.boundary = run_end(replica.start, replica.step, replica.slope, replica.steps)
 
 
 @inner
-def leave(x: Arrays, i: int, r: int, time: float) -> None:
-    """Request r is done and gives back its blocks; a closed loop issues its next one."""
-    s, q, z = x.replicas[i], x.requests[r], x.loop[0]
-    release(x, i, r)
-    end_running(x, i, r)
-    q.finish = time
-    s.outstanding -= 1
-    s.load -= q.prompt
-    z.finished += 1
-    if z.users < len(x.requests):
-        push_event(x, time + z.think, z.users)
-        z.users += 1
+def _end_transfer(arrays: Arrays, r: int, time: float) -> None:
+    """The KV of request r has left its prefill replica, which frees the blocks and may admit its next request."""
+    sender: int = arrays.requests[r].prefiller
+    replica = arrays.replicas[sender]
+    release(arrays, sender, r)
+    if not replica.busy and replica.queue_head >= 0:
+        replica.boundary = max(time, arrays.requests[replica.queue_head].ready)
 
 
 @inner
-def hand_over(x: Arrays, i: int, r: int, time: float) -> None:
-    """The KV of r goes to a decode replica over i's link, which carries one transfer at a time.
+def _pass_front_end(arrays: Arrays, i: int, r: int, time: float) -> float:
+    """Request r goes to replica i; returns when its front end has handed the request to the scheduler."""
+    replica, request = arrays.replicas[i], arrays.requests[r]
+    request.issued, request.replica = time, i
+    replica.outstanding += 1
+    replica.outstanding_tokens += request.prompt
+    begin = max(time, replica.front_end_free_at) if replica.front_end_serial else time
+    ready: float = begin + replica.front_end_time
+    replica.front_end_free_at = ready
+    return ready
 
-    Clients are answered by the decode replica, so they see the first token once the KV is there.
+
+@inner
+def complete(arrays: Arrays, i: int, r: int, time: float) -> None:
+    """Request r has all its tokens and gives back its blocks; a closed loop triggers the next request of its user."""
+    replica, request, loop = arrays.replicas[i], arrays.requests[r], arrays.loop[0]
+    release(arrays, i, r)
+    end_running(arrays, i, r)
+    request.finish = time
+    replica.outstanding -= 1
+    replica.outstanding_tokens -= request.prompt
+    loop.finished += 1
+    if loop.next_closed_loop < len(arrays.requests):
+        push_event(arrays, time + loop.think, loop.next_closed_loop)
+        loop.next_closed_loop += 1
+
+
+@inner
+def hand_over_to_decode(arrays: Arrays, i: int, r: int, time: float) -> None:
+    """Send the KV of request r to a decode replica over the link of replica i, which carries one transfer at a time.
+
+    The decode replica streams the output, so the client sees the first token when the KV has arrived there. The blocks
+    stay allocated on replica i until then.
     """
-    s, q = x.replicas[i], x.requests[r]
-    end_running(x, i, r)
-    s.owed -= q.output - q.emitted
-    s.outstanding -= 1
-    s.load -= q.prompt
-    q.replica, q.at_hand, q.last = route(x, r), 1, time
-    target = x.replicas[q.replica]
+    replica, request = arrays.replicas[i], arrays.requests[r]
+    end_running(arrays, i, r)
+    replica.tokens_to_make -= request.output - request.emitted
+    replica.outstanding -= 1
+    replica.outstanding_tokens -= request.prompt
+    request.replica, request.kv_source, request.last_token = route(arrays, r), FROM_POOL, time
+    target = arrays.replicas[request.replica]
     target.outstanding += 1
-    target.load += q.prompt
-    s.link = max(time, s.link) + (q.prompt + q.emitted - 1) * s.link_time
-    there = s.link + s.link_latency
-    if q.emitted == 1:
-        q.first, q.last = there, there
-    push_event(x, there, r)
+    target.outstanding_tokens += request.prompt
+    tokens = request.prompt + request.emitted - 1
+    replica.link_free_at = max(time, replica.link_free_at) + tokens * replica.link_time_per_token
+    arrival = replica.link_free_at + replica.link_latency
+    if request.emitted == 1:
+        request.first, request.last_token = arrival, arrival
+    push_event(arrays, arrival, r)
 
 
 @inner
-def log_stint(x: Arrays, i: int, r: int, time: float) -> None:
-    """Note that r has all it needs to decode on replica i; time as in `join`."""
-    s, q, z = x.replicas[i], x.requests[r], x.loop[0]
-    row = x.stints[z.stints]
-    z.stints += 1
-    row.request, row.replica, row.count, row.made = r, i, s.count, q.emitted
-    row.time, row.last = time, q.last
-    if time == time:
-        q.last = time
+def log_stint(arrays: Arrays, i: int, r: int, time: float) -> None:
+    """Log that request r has all it needs to decode on replica i; `time` as in `start_decoding`."""
+    replica, request, loop = arrays.replicas[i], arrays.requests[r], arrays.loop[0]
+    row = arrays.stints[loop.logged_stints]
+    loop.logged_stints += 1
+    row.request, row.replica, row.count, row.made = r, i, replica.decode_steps, request.emitted
+    row.time, row.last = time, request.last_token
+    if not np.isnan(time):
+        request.last_token = time
 
 
 @inner
-def join(x: Arrays, i: int, r: int, time: float) -> None:
-    """Request r, its KV in place, decodes from the next step on. time: when its prefill ended, NaN if elsewhere."""
-    s, q = x.replicas[i], x.requests[r]
-    q.stored, q.joined = q.prompt + q.emitted - 1, s.count
-    if q.reserve == 0:
-        q.phase = (s.count + 1 - q.stored) % s.block
-        x.growth[i, q.phase] += 1
-    push_finish(x.finishing, i, s.active, ((s.count + q.output - q.emitted) << 32) | r)
-    s.active += 1
-    s.slots += 1
-    s.context += q.stored
-    log_stint(x, i, r, time)
+def start_decoding(arrays: Arrays, i: int, r: int, time: float) -> None:
+    """Request r, whose KV is complete on replica i, makes tokens from the next decode step on.
+
+    time: when its prefill ended; NaN: its KV came from the prefill pool or from the host.
+    """
+    replica, request = arrays.replicas[i], arrays.requests[r]
+    request.kv_at_start, request.decode_steps_at_start = request.prompt + request.emitted - 1, replica.decode_steps
+    if request.reserved_tokens == 0:
+        request.growth_phase = (replica.decode_steps + 1 - request.kv_at_start) % replica.block_tokens
+        arrays.block_growth[i, request.growth_phase] += 1
+    last_step = replica.decode_steps + request.output - request.emitted
+    push_completion(arrays.completions, i, replica.active_seqs, (last_step << 32) | r)
+    replica.active_seqs += 1
+    replica.batch_seqs += 1
+    replica.context_tokens += request.kv_at_start
+    log_stint(arrays, i, r, time)
 
 
 @inner
-def stop_decoding(x: Arrays, i: int, r: int) -> None:
-    """Take r, already out of the heap, out of the batch; its counts are brought up to date."""
-    s, q = x.replicas[i], x.requests[r]
-    made = s.count - q.joined
-    q.emitted += made
-    s.active -= 1
-    s.slots -= 1
-    s.context -= q.stored + made
-    if q.reserve == 0:
-        x.growth[i, q.phase] -= 1
-        q.blocks = (q.stored + made + s.block - 1) // s.block
+def stop_decoding(arrays: Arrays, i: int, r: int) -> None:
+    """Take request r, already out of the heap of completions, out of the batch and bring its counts up to date."""
+    replica, request = arrays.replicas[i], arrays.requests[r]
+    made = replica.decode_steps - request.decode_steps_at_start
+    request.emitted += made
+    replica.active_seqs -= 1
+    replica.batch_seqs -= 1
+    replica.context_tokens -= request.kv_at_start + made
+    if request.reserved_tokens == 0:
+        arrays.block_growth[i, request.growth_phase] -= 1
+        request.blocks = (request.kv_at_start + made + replica.block_tokens - 1) // replica.block_tokens
 
 
 @inner
-def preempt(x: Arrays, i: int) -> float:
-    """Send the request admitted last back to the queue; seconds its KV takes to the host, where it is swapped."""
-    s = x.replicas[i]
-    r = s.newest
-    q = x.requests[r]
-    extra = 0.0
-    if q.todo > 0:
-        s.partial = -1
-        q.todo = 0
+def preempt_newest(arrays: Arrays, i: int) -> float:
+    """Send the request admitted last back to the head of the queue.
+
+    Returns the seconds spent on copying its KV to host memory; 0 where the replica recomputes.
+    """
+    replica = arrays.replicas[i]
+    r = replica.newest
+    request = arrays.requests[r]
+    swap_time = 0.0
+    if request.prefill_left > 0:
+        replica.partial_prefill = -1
+        request.prefill_left = 0
     else:
-        drop_finish(x.finishing, i, s.active, find_finish(x.finishing, i, s.active, r))
-        if s.count > q.joined:
-            q.last = s.last_token
-        stop_decoding(x, i, r)
-        if s.swap:
-            q.at_hand = 2
-            extra = (q.prompt + q.emitted - 1) * s.swap_time
-    release(x, i, r)
-    end_running(x, i, r)
-    requeue(x, i, r)
-    s.owed -= q.output - q.emitted
-    q.preempted += 1
-    return extra
+        at = find_completion(arrays.completions, i, replica.active_seqs, r)
+        remove_completion(arrays.completions, i, replica.active_seqs, at)
+        if replica.decode_steps > request.decode_steps_at_start:
+            request.last_token = replica.last_decode_end
+        stop_decoding(arrays, i, r)
+        if replica.swaps:
+            request.kv_source = FROM_HOST
+            swap_time = (request.prompt + request.emitted - 1) * replica.swap_time_per_token
+    release(arrays, i, r)
+    end_running(arrays, i, r)
+    requeue(arrays, i, r)
+    replica.tokens_to_make -= request.output - request.emitted
+    request.preempted += 1
+    return swap_time

@@ -1,4 +1,8 @@
-"""Heaps and linked lists over plain arrays, compiled: pending events, finishing sequences, queues of requests."""
+"""Heaps and linked lists over plain arrays, compiled: pending events, completions of sequences, queues of requests.
+
+Names as in `perfmodel.simulator.kernel.admission`. In binary heaps, `up` is the parent of position `at`, `down` a
+child.
+"""
 
 from __future__ import annotations
 
@@ -7,53 +11,54 @@ from typing import Any
 from perfmodel.simulator.kernel.jit import inner
 from perfmodel.simulator.kernel.state import Arrays
 
-MASK = (1 << 32) - 1
+#: The lower half of an entry in a heap of completions is the request; the upper half is the decode count.
+REQUEST_MASK = (1 << 32) - 1
 
 
 @inner
-def push_event(x: Arrays, time: float, request: int) -> None:
-    """Add an arrival to come; equal times leave in the order of their requests."""
-    e, z = x.events, x.loop[0]
-    at = z.pending
-    z.pending += 1
+def push_event(arrays: Arrays, time: float, request: int) -> None:
+    """Add an arrival to come; of equal times the request with the lower index comes first."""
+    events, loop = arrays.events, arrays.loop[0]
+    at = loop.pending_events
+    loop.pending_events += 1
     while at > 0:
         up = (at - 1) >> 1
-        if e[up].time < time or (e[up].time == time and e[up].request < request):
+        if events[up].time < time or (events[up].time == time and events[up].request < request):
             break
-        e[at].time, e[at].request = e[up].time, e[up].request
+        events[at].time, events[at].request = events[up].time, events[up].request
         at = up
-    e[at].time, e[at].request = time, request
+    events[at].time, events[at].request = time, request
 
 
 @inner
-def pop_event(x: Arrays) -> int:
+def pop_event(arrays: Arrays) -> int:
     """Remove the earliest arrival and return its request."""
-    e, z = x.events, x.loop[0]
-    found = e[0].request
-    z.pending -= 1
-    size = z.pending
-    time, request = e[size].time, e[size].request
+    events, loop = arrays.events, arrays.loop[0]
+    found: int = events[0].request
+    loop.pending_events -= 1
+    size = loop.pending_events
+    time, request = events[size].time, events[size].request
     at = 0
     while True:
         down = 2 * at + 1
         if down >= size:
             break
         if down + 1 < size and (
-            e[down + 1].time < e[down].time
-            or (e[down + 1].time == e[down].time and e[down + 1].request < e[down].request)
+            events[down + 1].time < events[down].time
+            or (events[down + 1].time == events[down].time and events[down + 1].request < events[down].request)
         ):
             down += 1
-        if time < e[down].time or (time == e[down].time and request < e[down].request):
+        if time < events[down].time or (time == events[down].time and request < events[down].request):
             break
-        e[at].time, e[at].request = e[down].time, e[down].request
+        events[at].time, events[at].request = events[down].time, events[down].request
         at = down
-    e[at].time, e[at].request = time, request
+    events[at].time, events[at].request = time, request
     return found
 
 
 @inner
-def push_finish(heap: Any, i: int, size: int, entry: int) -> None:
-    """Add an entry to row i, a heap of `size` entries."""
+def push_completion(heap: Any, i: int, size: int, entry: int) -> None:
+    """Add `entry` to row i of `heap`, which has `size` entries."""
     at = size
     while at > 0:
         up = (at - 1) >> 1
@@ -65,8 +70,8 @@ def push_finish(heap: Any, i: int, size: int, entry: int) -> None:
 
 
 @inner
-def drop_finish(heap: Any, i: int, size: int, at: int) -> None:
-    """Remove the entry at position `at` of row i, a heap of `size` entries."""
+def remove_completion(heap: Any, i: int, size: int, at: int) -> None:
+    """Remove the entry at position `at` of row i of `heap`, which has `size` entries."""
     size -= 1
     entry = heap[i, size]
     if at == size:
@@ -88,73 +93,73 @@ def drop_finish(heap: Any, i: int, size: int, at: int) -> None:
 
 
 @inner
-def find_finish(heap: Any, i: int, size: int, request: int) -> int:
-    """Position of `request` in row i, a heap of `size` entries; -1 where absent."""
+def find_completion(heap: Any, i: int, size: int, request: int) -> int:
+    """Position of `request` in row i of `heap`, which has `size` entries; -1 where it is absent."""
     for at in range(size):
-        if heap[i, at] & MASK == request:
+        if heap[i, at] & REQUEST_MASK == request:
             return at
     return -1
 
 
 @inner
-def enqueue(x: Arrays, i: int, r: int) -> None:
+def enqueue(arrays: Arrays, i: int, r: int) -> None:
     """Put request r at the end of replica i's queue."""
-    s = x.replicas[i]
-    x.requests[r].after = -1
-    if s.head < 0:
-        s.head = r
+    replica = arrays.replicas[i]
+    arrays.requests[r].next_waiting = -1
+    if replica.queue_head < 0:
+        replica.queue_head = r
     else:
-        x.requests[s.tail].after = r
-    s.tail = r
-    s.waiting += 1
+        arrays.requests[replica.queue_tail].next_waiting = r
+    replica.queue_tail = r
+    replica.waiting += 1
 
 
 @inner
-def requeue(x: Arrays, i: int, r: int) -> None:
-    """Put request r at the front of replica i's queue."""
-    s = x.replicas[i]
-    x.requests[r].after = s.head
-    if s.head < 0:
-        s.tail = r
-    s.head = r
-    s.waiting += 1
+def requeue(arrays: Arrays, i: int, r: int) -> None:
+    """Put request r at the front of replica i's queue, as a preempted request goes."""
+    replica = arrays.replicas[i]
+    arrays.requests[r].next_waiting = replica.queue_head
+    if replica.queue_head < 0:
+        replica.queue_tail = r
+    replica.queue_head = r
+    replica.waiting += 1
 
 
 @inner
-def dequeue(x: Arrays, i: int) -> int:
+def dequeue(arrays: Arrays, i: int) -> int:
     """Take the first request of replica i's queue."""
-    s = x.replicas[i]
-    r = s.head
-    s.head = x.requests[r].after
-    if s.head < 0:
-        s.tail = -1
-    s.waiting -= 1
+    replica = arrays.replicas[i]
+    r: int = replica.queue_head
+    replica.queue_head = arrays.requests[r].next_waiting
+    if replica.queue_head < 0:
+        replica.queue_tail = -1
+    replica.waiting -= 1
     return r
 
 
 @inner
-def begin_running(x: Arrays, i: int, r: int) -> None:
-    """Append request r to replica i's running list."""
-    s, q = x.replicas[i], x.requests[r]
-    q.older, q.newer = s.newest, -1
-    if s.newest < 0:
-        s.oldest = r
+def begin_running(arrays: Arrays, i: int, r: int) -> None:
+    """Append request r to the list of requests admitted on replica i."""
+    replica, request = arrays.replicas[i], arrays.requests[r]
+    request.older, request.newer = replica.newest, -1
+    if replica.newest < 0:
+        replica.oldest = r
     else:
-        x.requests[s.newest].newer = r
-    s.newest = r
-    s.running += 1
+        arrays.requests[replica.newest].newer = r
+    replica.newest = r
+    replica.running += 1
 
 
 @inner
-def end_running(x: Arrays, i: int, r: int) -> None:
-    """Take request r out of replica i's running list."""
-    s, q = x.replicas[i], x.requests[r]
-    if q.older < 0:
-        s.oldest = q.newer
+def end_running(arrays: Arrays, i: int, r: int) -> None:
+    """Take request r out of the list of requests admitted on replica i."""
+    replica, request = arrays.replicas[i], arrays.requests[r]
+    if request.older < 0:
+        replica.oldest = request.newer
     else:
-        x.requests[q.older].newer = q.newer
-    if q.newer < 0:
-        s.newest = q.older
+        arrays.requests[request.older].newer = request.newer
+    if request.newer < 0:
+        replica.newest = request.older
     else:
-        x.requests[q.newer].older = q.older
-    s.running -= 1
+        arrays.requests[request.newer].older = request.older
+    replica.running -= 1

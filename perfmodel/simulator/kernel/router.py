@@ -1,7 +1,7 @@
-"""Which replica takes a request, compiled. Codes are positions in `perfmodel.simulator.kernel.state.ROUTERS`.
+"""Which replica takes a request, compiled. Rules are named in `perfmodel.simulator.kernel.records.ROUTERS`.
 
 Prefix-aware routing follows SGLang's cache-aware policy (sgl-router documentation): while loads are close, the replica
-that holds most of the prompt, if it holds enough; otherwise the shortest queue.
+that holds most of the prompt in its prefix cache, if it holds enough; otherwise the shortest queue.
 """
 
 from __future__ import annotations
@@ -11,90 +11,109 @@ from typing import Any
 import numpy as np
 
 from perfmodel.simulator.kernel.jit import inner
-from perfmodel.simulator.kernel.kvcache import match
-from perfmodel.simulator.kernel.state import Arrays
+from perfmodel.simulator.kernel.kvcache import match_prefix
+from perfmodel.simulator.kernel.records import JOIN_SHORTEST_QUEUE, LEAST_LOADED, POWER_OF_TWO, RANDOM, ROUND_ROBIN
+from perfmodel.simulator.kernel.state import GOLDEN_GAMMA, Arrays
 
-#: SGLang router defaults: share of the prompt that must match; loads are uneven beyond both bounds.
-MATCH_SHARE = 0.3
+#: Defaults of the SGLang router: share of the prompt that the prefix cache must hold; queues are uneven where the
+#: longest has both so many requests and so many times as many as the shortest.
+MIN_MATCH_SHARE = 0.3
 UNEVEN_REQUESTS = 64
 UNEVEN_RATIO = 1.5
 
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+#: Constants of SplitMix64, cited in `random_below`; 64-bit unsigned, so that numba does not promote them to floats.
+_GAMMA = np.uint64(GOLDEN_GAMMA)
 _MIX1, _MIX2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_S30, _S27, _S31, _S33 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(33)
+_SHIFT_27, _SHIFT_30, _SHIFT_31 = np.uint64(27), np.uint64(30), np.uint64(31)
+_SHIFT_33 = np.uint64(33)  # leaves 31 bits, which a signed integer holds
 
 
 @inner
-def draw(x: Arrays, count: int) -> int:
-    """A whole number below `count`, by SplitMix64 (Steele, Lea, Flood 2014, doi:10.1145/2660193.2660195)."""
-    x.loop[0].seed += _GAMMA
-    y = x.loop[0].seed
-    y = (y ^ (y >> _S30)) * _MIX1
-    y = (y ^ (y >> _S27)) * _MIX2
-    y = y ^ (y >> _S31)
-    return int(np.int64(y >> _S33) % count)
+def random_below(arrays: Arrays, count: int) -> int:
+    """A random whole number from 0 to `count` - 1, by SplitMix64 (Steele, Lea, Flood 2014, 10.1145/2660193.2660195)."""
+    arrays.loop[0].seed += _GAMMA
+    y = arrays.loop[0].seed
+    y = (y ^ (y >> _SHIFT_30)) * _MIX1
+    y = (y ^ (y >> _SHIFT_27)) * _MIX2
+    y = y ^ (y >> _SHIFT_31)
+    return int(np.int64(y >> _SHIFT_33) % count)
 
 
 @inner
-def _least_loaded(x: Arrays, among: Any) -> int:
-    best = among[0]
+def _least(arrays: Arrays, among: Any, by_tokens: bool) -> int:
+    """The replica in `among` with the fewest outstanding prompt tokens, or requests; the first of equal ones."""
+    best: int = among[0]
     for i in among:
-        if x.replicas[i].load < x.replicas[best].load:
-            best = i
-    return best
-
-
-@inner
-def _shortest(x: Arrays, among: Any) -> int:
-    best = among[0]
-    for i in among:
-        if x.replicas[i].outstanding < x.replicas[best].outstanding:
-            best = i
-    return best
-
-
-@inner
-def route(x: Arrays, r: int) -> int:
-    """Replica for request r: among those that take arrivals or, once it has its first token, those that decode."""
-    z, first = x.loop[0], x.requests[r].first
-    after_prefill = first == first
-    among = x.decoders if after_prefill else x.entry
-    count = len(among)
-    if count == 1:
-        return among[0]
-    if z.router == 0:
-        turn = z.turn_decode if after_prefill else z.turn
-        if after_prefill:
-            z.turn_decode += 1
+        here, least = arrays.replicas[i], arrays.replicas[best]
+        if by_tokens:
+            fewer = here.outstanding_tokens < least.outstanding_tokens
         else:
-            z.turn += 1
-        return among[turn % count]
-    if z.router == 1:
-        return _least_loaded(x, among)
-    if z.router == 4:
-        return among[draw(x, count)]
-    if z.router == 5:
-        one, two = among[draw(x, count)], among[draw(x, count)]
-        return two if x.replicas[two].outstanding < x.replicas[one].outstanding else one
-    shortest = _shortest(x, among)
-    if z.router == 2 or after_prefill:
-        return shortest
-    return _prefix_aware(x, r, shortest)
+            fewer = here.outstanding < least.outstanding
+        if fewer:
+            best = i
+    return best
 
 
 @inner
-def _prefix_aware(x: Arrays, r: int, shortest: int) -> int:
-    fewest, most = x.replicas[shortest].outstanding, 0
-    for i in x.entry:
-        most = max(most, x.replicas[i].outstanding)
+def _take_turns(arrays: Arrays, among: Any, after_prefill: bool) -> int:
+    """Round robin, with a turn of its own for arrivals and for hand-overs to the decode pool."""
+    loop = arrays.loop[0]
+    turn = loop.turn_decode if after_prefill else loop.turn
+    if after_prefill:
+        loop.turn_decode += 1
+    else:
+        loop.turn += 1
+    chosen: int = among[turn % len(among)]
+    return chosen
+
+
+@inner
+def _shorter_of_two(arrays: Arrays, among: Any) -> int:
+    """The shorter queue of two replicas drawn at random (Mitzenmacher, IEEE TPDS 12(10), 2001)."""
+    one: int = among[random_below(arrays, len(among))]
+    two: int = among[random_below(arrays, len(among))]
+    return two if arrays.replicas[two].outstanding < arrays.replicas[one].outstanding else one
+
+
+@inner
+def route(arrays: Arrays, r: int) -> int:
+    """Replica for request r: one that takes arrivals or, once the request has its first token, one that decodes."""
+    router = arrays.loop[0].router
+    after_prefill = not np.isnan(arrays.requests[r].first)
+    among = arrays.decode_replicas if after_prefill else arrays.entry_replicas
+    only: int = among[0]
+    if len(among) == 1:
+        return only
+    if router == ROUND_ROBIN:
+        return _take_turns(arrays, among, after_prefill)
+    if router == LEAST_LOADED:
+        return _least(arrays, among, True)
+    if router == RANDOM:
+        drawn: int = among[random_below(arrays, len(among))]
+        return drawn
+    if router == POWER_OF_TWO:
+        return _shorter_of_two(arrays, among)
+    shortest = _least(arrays, among, False)
+    if router == JOIN_SHORTEST_QUEUE or after_prefill:  # prefixes do not matter to a decode pool
+        return shortest
+    return _prefix_aware(arrays, r, shortest)
+
+
+@inner
+def _prefix_aware(arrays: Arrays, r: int, shortest: int) -> int:
+    """The replica that has most of the prompt cached; `shortest` where queues are uneven or too little matches."""
+    fewest, most = arrays.replicas[shortest].outstanding, 0
+    for i in arrays.entry_replicas:
+        most = max(most, arrays.replicas[i].outstanding)
     if most - fewest > UNEVEN_REQUESTS and most > UNEVEN_RATIO * fewest:
         return shortest
-    best, found, prompt = shortest, 0, x.requests[r].prompt
-    for i in x.entry:
-        s = x.replicas[i]
-        if not s.prefix:
+    best, found, prompt = shortest, 0, arrays.requests[r].prompt
+    for i in arrays.entry_replicas:
+        replica = arrays.replicas[i]
+        if not replica.prefix_cache:
             continue
-        tokens = match(x, i, r, prompt)[0] * s.span * s.block
-        if tokens > found or (tokens == found and found > 0 and s.outstanding < x.replicas[best].outstanding):
+        tokens = match_prefix(arrays, i, r, prompt)[0] * replica.blocks_per_hash * replica.block_tokens
+        shorter = replica.outstanding < arrays.replicas[best].outstanding
+        if tokens > found or (tokens == found and found > 0 and shorter):
             best, found = i, tokens
-    return best if found > MATCH_SHARE * prompt else shortest
+    return best if found > MIN_MATCH_SHARE * prompt else shortest

@@ -1,4 +1,9 @@
-"""Step times from tables, inside the compiled loop."""
+"""Step times read from tables, and the ends of runs of steps; compiled.
+
+`v` are the numbers of all tables in one array and `t` the record of one table, which says where its parts begin. Tables
+and axes are explained in `perfmodel.simulator.table`. Interpolation is bilinear, and extrapolates beyond the outermost
+points.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +13,17 @@ from typing import Any
 from perfmodel.simulator.kernel.jit import inner
 from perfmodel.simulator.kernel.state import Arrays
 
+#: More decode steps than any run has; it fits the 32-bit field of the log.
+UNBOUNDED_STEPS = 2_000_000_000
+
 
 @inner
-def locate(v: Any, begin: int, size: int, x: float) -> int:
-    """Interval j of the ascending v[begin:begin + size] with v[begin + j] <= x, the outermost where x lies outside."""
+def locate(v: Any, begin: int, size: int, value: float) -> int:
+    """Interval j of the rising axis v[begin:begin + size] with v[begin + j] <= value; beyond the axis, an end one."""
     low, high = 0, size - 1
     while high - low > 1:
         middle = (low + high) >> 1
-        if v[begin + middle] <= x:
+        if v[begin + middle] <= value:
             low = middle
         else:
             high = middle
@@ -23,26 +31,31 @@ def locate(v: Any, begin: int, size: int, x: float) -> int:
 
 
 @inner
-def part(v: Any, at: int, x: float) -> float:
-    """How far x lies from v[at] towards v[at + 1]."""
-    return (x - v[at]) / (v[at + 1] - v[at])
+def fraction(v: Any, at: int, value: float) -> float:
+    """How far `value` lies on the way from v[at] to v[at + 1]; 0 to 1 inside the interval."""
+    share: float = (value - v[at]) / (v[at + 1] - v[at])
+    return share
 
 
 @inner
-def mixed(v: Any, at: int, width: int, f: float, g: float) -> float:
-    """Bilinear value from the corner v[at] of a table whose rows are `width` long."""
+def bilinear(v: Any, at: int, width: int, f: float, g: float) -> float:
+    """Value of a table with rows of `width` numbers, `f` rows and `g` columns (0 to 1) from its corner v[at]."""
     low = (1.0 - g) * v[at] + g * v[at + 1]
     high = (1.0 - g) * v[at + width] + g * v[at + width + 1]
-    return (1.0 - f) * low + f * high
+    value: float = (1.0 - f) * low + f * high
+    return value
 
 
 @inner
-def decode_line(x: Arrays, k: int, seqs: int, context: int) -> tuple[float, float, int]:
-    """Decode-only steps of `seqs` sequences that hold `context` tokens, this step's included: time of the first step,
-    growth a step, and how many steps the line holds for."""
-    v, t = x.values, x.tables[k]
+def decode_line(arrays: Arrays, k: int, seqs: int, context: int) -> tuple[float, float, int]:
+    """Durations of consecutive decode steps, linear in the step because context grows by one token per sequence.
+
+    k: step-time table; seqs: sequences; context: their KV tokens, with those of the first step. Returns the duration of
+    the first step, the growth per step, and for how many steps the line holds.
+    """
+    v, t = arrays.values, arrays.tables[k]
     a = locate(v, t.at_seqs, t.seqs, seqs)
-    f = part(v, t.at_seqs + a, seqs)
+    f = fraction(v, t.at_seqs + a, seqs)
     mean = context / seqs
     j = locate(v, t.at_context, t.context, mean)
     at = t.decode + a * t.context + j
@@ -51,47 +64,52 @@ def decode_line(x: Arrays, k: int, seqs: int, context: int) -> tuple[float, floa
     left, right = v[t.at_context + j], v[t.at_context + j + 1]
     slope = (high - low) / (right - left)
     base = (1.0 - f) * v[t.base + a] + f * v[t.base + a + 1]
-    steps = 2_000_000_000
+    steps = UNBOUNDED_STEPS
     if j < t.context - 2:
         steps = max(math.floor(right - mean), 0) + 1
     step = base + low + slope * (mean - left)
     least = (1.0 - f) * v[t.floor + a] + f * v[t.floor + a + 1]
     if step >= least:
         return step, slope, steps
-    if slope > 0:
+    if slope > 0:  # the floor holds until the line crosses it
         steps = min(steps, math.ceil((least - step) / slope))
     return least, 0.0, steps
 
 
 @inner
-def step_time(x: Arrays, k: int, prompt: int, keys: float, seqs: int, context: int) -> float:
-    """A step of `prompt` tokens with `keys` mean keys each and `seqs` decoding sequences of `context` tokens in all."""
-    v, t = x.values, x.tables[k]
+def step_time(arrays: Arrays, k: int, prompt: int, keys: float, seqs: int, context: int) -> float:
+    """Seconds of one step by step-time table k.
+
+    prompt: prompt tokens; keys: keys that each of them attends to, on average; seqs: decoding sequences; context: their
+    KV tokens, summed.
+    """
+    v, t = arrays.values, arrays.tables[k]
     a = locate(v, t.at_seqs, t.seqs, seqs)
-    f = part(v, t.at_seqs + a, seqs)
+    f = fraction(v, t.at_seqs + a, seqs)
     p = locate(v, t.at_tokens, t.tokens, prompt)
-    g = part(v, t.at_tokens + p, prompt)
-    time = mixed(v, t.base + p * t.seqs + a, t.seqs, g, f)
+    g = fraction(v, t.at_tokens + p, prompt)
+    time = bilinear(v, t.base + p * t.seqs + a, t.seqs, g, f)
     if prompt > 0:
         j = locate(v, t.at_keys, t.keys, keys)
-        time += mixed(v, t.prompt + p * t.keys + j, t.keys, g, part(v, t.at_keys + j, keys))
+        time += bilinear(v, t.prompt + p * t.keys + j, t.keys, g, fraction(v, t.at_keys + j, keys))
     if seqs > 0:
         mean = context / seqs
         j = locate(v, t.at_context, t.context, mean)
-        time += mixed(v, t.decode + a * t.context + j, t.context, f, part(v, t.at_context + j, mean))
+        time += bilinear(v, t.decode + a * t.context + j, t.context, f, fraction(v, t.at_context + j, mean))
     at = t.floor + a + (t.seqs if prompt > 0 else 0)
-    return max(time, (1.0 - f) * v[at] + f * v[at + 1])
+    least: float = (1.0 - f) * v[at] + f * v[at + 1]
+    return max(time, least)
 
 
 @inner
 def run_end(start: float, step: float, slope: float, steps: int) -> float:
-    """When `steps` steps that begin at `start` end, the j-th of them taking step + j * slope."""
+    """When a run ends that begins at `start`: step j of `steps`, from 0, takes step + j * slope seconds."""
     return start + step * steps + slope * (0.5 * steps * (steps - 1))
 
 
 @inner
 def steps_until(start: float, step: float, slope: float, most: int, time: float) -> int:
-    """Fewest steps, 1 to `most`, after which a run ends at or after `time`."""
+    """Fewest steps, 1 to `most`, after which a run ends at or after `time`; `most` where it ends before."""
     low, high = 0, most
     while high - low > 1:
         middle = (low + high) >> 1

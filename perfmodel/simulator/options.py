@@ -1,0 +1,58 @@
+"""Options that `simulate` and `capacity` share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict
+
+from hwdb import InputError
+
+if TYPE_CHECKING:
+    from perfmodel.costs import CostModel
+    from perfmodel.deployment import Deployments
+    from perfmodel.engines import Engine
+    from perfmodel.simulator.policy import Policy
+
+
+class ReplayOptions(TypedDict, total=False):
+    """Keyword arguments of `simulate` and `capacity`; meanings and defaults are those of `Replay`."""
+
+    engine: Engine | str
+    prefill: Deployments | None
+    policy: Policy | None
+    costs: CostModel | None
+    router: str
+    seed: int
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """How requests are replayed.
+
+    Attributes:
+        engine: Serving engine, or its name in the catalogue.
+        prefill: A deployment (one row) whose replicas compute the prompts; the main deployment then only decodes. None:
+            no disaggregation.
+        policy: Scheduling rules in place of the engine's own.
+        costs: Cost model of steps in place of the engine's own.
+        router: How requests find a replica, one of `perfmodel.simulator.ROUTERS`.
+        seed: Of all random draws. The same options and arguments give the same result.
+        count: Requests to take of a trace or to draw from a workload; 0: all of a trace, enough for percentiles of a
+            workload.
+    """
+
+    engine: Engine | str = "vllm"
+    prefill: Deployments | None = None
+    policy: Policy | None = None
+    costs: CostModel | None = None
+    router: str = "join_shortest_queue"
+    seed: int = 0
+    count: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that mean nothing; the router is checked where it is used."""
+        for name in ("seed", "count"):
+            value = getattr(self, name)
+            if not value >= 0 or value != int(value):
+                raise InputError(f"{name} is {value}; give a whole number of 0 or more")

@@ -1,0 +1,143 @@
+"""`run`: traffic on pools of replicas, replayed by the compiled loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwdb import InputError, UnknownName
+from perfmodel.arrays import Array
+from perfmodel.simulator.initial import initial_arrays
+from perfmodel.simulator.kernel import records, state
+from perfmodel.simulator.policy import Pool
+from perfmodel.simulator.requests import Traffic, Whole
+from perfmodel.simulator.reservation import rejection_reasons, reserved_tokens
+from perfmodel.simulator.simulation import Simulation, notes_of
+
+#: Called now and then with the number of completed requests and of all requests that can be served.
+Progress = Callable[[int, int], None]
+#: Events between two calls of `Progress`. Chosen: some tenths of a second apart.
+_EVENTS_PER_CALL = 250_000
+#: Rows by which a full log grows, beyond half its length.
+_MORE_ROWS = 4096
+
+
+def run(
+    traffic: Traffic,
+    pools: Pool | Sequence[Pool],
+    *,
+    router: str = "round_robin",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Simulation:
+    """Simulate `traffic` on `pools` behind a router; the same arguments give the same result.
+
+    Pools are one or more of role `both`, or of roles `prefill` and `decode`. Single requests that do not fit are
+    rejected and counted in `notes`.
+
+    Raises:
+        InputError: for combinations that mean nothing, and where no request fits.
+    """
+    pools = (pools,) if isinstance(pools, Pool) else tuple(pools)
+    if router not in records.ROUTERS:
+        raise UnknownName("router", router, records.ROUTERS)
+    _check_pools(pools)
+    reserved = reserved_tokens(traffic, pools[0].policy)
+    reasons = rejection_reasons(traffic, pools, reserved)
+    kept = np.flatnonzero(reasons == "")
+    if not len(kept):
+        raise InputError(f"{traffic.name}: none of {len(traffic)} requests can be served: {reasons[0]}")
+    arrays = _played(initial_arrays(traffic, pools, kept, reserved, router, seed), progress)
+    return _result(traffic, pools, router, seed, reasons, arrays)
+
+
+def _check_pools(pools: tuple[Pool, ...]) -> None:
+    roles = {p.role for p in pools}
+    if not pools or (roles != {"both"} and roles != {"prefill", "decode"}):
+        raise InputError("pools must all have role `both`, or be `prefill` and `decode` pools; at least one of each")
+    if any(p.role == "prefill" and p.link is None for p in pools):
+        raise InputError("a prefill pool needs the link that carries its KV to the decode pool; give `link`")
+    if len({(p.policy.admission, p.policy.batching) for p in pools}) > 1:
+        raise InputError("pools of one service must share their KV admission rule and kind of batching")
+
+
+def _played(arrays: state.Arrays, progress: Progress | None) -> state.Arrays:
+    """The state after the last event; log arrays are enlarged as needed."""
+    from perfmodel.simulator.kernel import compiled
+
+    total = len(arrays.requests)
+    if progress:
+        progress(0, total)
+    advance = compiled.advance()
+    while (status := advance(arrays, _EVENTS_PER_CALL)) != records.ALL_DONE:
+        if status == records.LOG_FULL:
+            arrays = arrays._replace(runs=_enlarged(arrays.runs), stints=_enlarged(arrays.stints))
+        if progress:
+            progress(int(arrays.loop["finished"][0]), total)
+    if progress:
+        progress(total, total)
+    return arrays
+
+
+def _enlarged(log: NDArray[np.void]) -> NDArray[np.void]:
+    return np.concatenate([log, np.zeros(len(log) // 2 + _MORE_ROWS, log.dtype)])
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Fields of the records of the `kept` requests, as columns for all `count` requests."""
+
+    count: int
+    kept: Whole
+    records: NDArray[np.void]
+
+    def time(self, field: str) -> Array:
+        """A column of times (s); NaN where a request was rejected. (count,)"""
+        full = np.full(self.count, np.nan)
+        full[self.kept] = self.records[field]
+        return full
+
+    def whole(self, field: str, empty: int) -> Whole:
+        """A column of whole numbers; `empty` where a request was rejected. (count,)"""
+        full = np.full(self.count, empty, np.int64)
+        full[self.kept] = self.records[field]
+        return full
+
+
+def _result(
+    traffic: Traffic,
+    pools: tuple[Pool, ...],
+    router: str,
+    seed: int,
+    reasons: NDArray[np.object_],
+    arrays: state.Arrays,
+) -> Simulation:
+    """The final state of the loop as a `Simulation`. reasons: (R,) why requests were rejected."""
+    kept = np.flatnonzero(reasons == "")
+    columns = _Columns(count=len(traffic), kept=kept, records=arrays.requests)
+    issued, admitted, finish = (columns.time(f) for f in ("issued", "admitted", "finish"))
+    stints = arrays.stints[: int(arrays.loop["logged_stints"][0])]
+    stints["request"] = kept[stints["request"]]  # numbered as in the traffic
+    return Simulation(
+        traffic=traffic,
+        pools=pools,
+        router=router,
+        seed=seed,
+        issued=issued,
+        admitted=admitted,
+        first=columns.time("first"),
+        finish=finish,
+        replica=columns.whole("replica", -1),
+        prefiller=columns.whole("prefiller", -1),
+        emitted=columns.whole("emitted", 0),
+        cached=columns.whole("cached", 0),
+        preempted=columns.whole("preempted", 0),
+        rejected=reasons != "",
+        runs=arrays.runs[: int(arrays.loop["logged_runs"][0])],
+        stints=stints,
+        notes=notes_of(traffic, reasons, issued, admitted, finish),
+        events=int(arrays.loop["processed_events"][0]),
+    )
