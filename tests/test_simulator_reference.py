@@ -16,6 +16,24 @@ TIMES = ("issued", "admitted", "first", "finish")
 COUNTS = ("emitted", "preempted", "cached", "replica", "prefiller")
 
 
+def random_policy(draw, block: int, hashed: bool, static: bool) -> Policy:
+    """Scheduling rules chosen at random."""
+    return Policy(
+        max_num_batched_tokens=float(draw.choice([16, 64, 1e9])),
+        max_num_seqs=int(draw.choice([2, 8, 64])),
+        batching="static" if static else "continuous",
+        prefill_first=bool(draw.random() < 0.5),
+        chunked=bool(draw.random() < 0.5),
+        kv_block=block,
+        watermark=float(draw.choice([0, 0.05])),
+        admission=str(draw.choice(["grow", "grow", "grow", "reserve", "power_of_two"])),
+        preemption=str(draw.choice(["recompute", "swap"])),
+        prefix_cache=bool(hashed and not static),
+        request_time=float(draw.choice([0, 0.01])),
+        serial_front_end=bool(draw.random() < 0.5),
+    )
+
+
 def random_case(seed: int):
     """A small service with everything chosen at random: (traffic, pools, router, step time)."""
     draw = np.random.default_rng(seed)
@@ -38,22 +56,9 @@ def random_case(seed: int):
         "per_context": draw.uniform(0, 1e-6),
     }
     table = StepTable.affine(5e-3, **rates, most_tokens=1 << 14, most_seqs=64)
-    policy = Policy(
-        max_num_batched_tokens=float(draw.choice([16, 64, 1e9])),
-        max_num_seqs=int(draw.choice([2, 8, 64])),
-        batching="static" if static else "continuous",
-        prefill_first=bool(draw.random() < 0.5),
-        chunked=bool(draw.random() < 0.5),
-        kv_block=block,
-        watermark=float(draw.choice([0, 0.05])),
-        admission=str(draw.choice(["grow", "grow", "grow", "reserve", "power_of_two"])),
-        preemption=str(draw.choice(["recompute", "swap"])),
-        prefix_cache=bool(hashed and not static),
-        request_time=float(draw.choice([0, 0.01])),
-        serial_front_end=bool(draw.random() < 0.5),
-    )
-    room = int((prompt + output).max() * draw.choice([1, 1.3, 2])) + 16 + int(draw.choice([0, 200, 2000])) + 16
-    common = {"table": table, "policy": policy, "kv_tokens": room, "kv_bytes": 1e5, "swap_bandwidth": 1e9}
+    policy = random_policy(draw, block, hashed, static)
+    capacity = int((prompt + output).max() * draw.choice([1, 1.3, 2])) + 16 + int(draw.choice([0, 200, 2000])) + 16
+    common = {"table": table, "policy": policy, "kv_tokens": capacity, "kv_bytes": 1e5, "swap_bandwidth": 1e9}
     pools = [Pool(replicas=int(draw.integers(1, 4)), **common)]
     if not static and draw.random() < 0.3:
         first = Pool(role="prefill", replicas=int(draw.integers(1, 3)), link=Link(1e9, 1e-3), **common)

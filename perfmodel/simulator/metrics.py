@@ -90,7 +90,7 @@ _BY_REQUEST = {"ttft": ttft, "tpot": tpot, "e2e": e2e, "normalised": normalised}
 
 
 def latency(simulation: Simulation, metric: str) -> Distribution:
-    """Distribution of `ttft`, `tpot`, `itl`, `e2e` or `normalised`, s. In `itl` every gap between tokens counts once."""
+    """Distribution of `ttft`, `tpot`, `itl`, `e2e` or `normalised`, s. In `itl` each gap between tokens counts once."""
     if metric == "itl":
         return distribution(*gaps(simulation))
     if metric not in _BY_REQUEST:

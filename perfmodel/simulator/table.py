@@ -153,7 +153,8 @@ class StepTable:
         found = found + np.where(prompt > 0, _bilinear(self.tokens, self.keys, self.prompt, prompt, keys), 0.0)
         found = found + np.where(seqs > 0, _bilinear(self.seqs, self.context, self.decode, seqs, context), 0.0)
         decode_floor, prompt_floor = (np.interp(seqs, self.seqs, f) for f in self.floor)
-        return np.maximum(found, np.where(prompt > 0, prompt_floor, decode_floor))
+        seconds: Array = np.maximum(found, np.where(prompt > 0, prompt_floor, decode_floor))
+        return seconds
 
 
 def _evaluate(time: StepTime, *where: Array) -> Array:

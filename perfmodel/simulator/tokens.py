@@ -83,7 +83,8 @@ def _first_runs(runs: NDArray[np.void], stints: NDArray[np.void]) -> Whole:
     """First run of each stint: a decode count belongs to one run of a replica, and one rising key holds both."""
     span = int(max(runs["count"].max(initial=0), stints["count"].max(initial=0))) + 1
     run_key, stint_key = (log["replica"].astype(np.int64) * span + log["count"] for log in (runs, stints))
-    return np.searchsorted(run_key, stint_key).astype(np.int64)
+    first: Whole = np.searchsorted(run_key, stint_key).astype(np.int64)
+    return first
 
 
 def _previous_ends(runs: NDArray[np.void]) -> Array:
