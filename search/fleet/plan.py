@@ -30,7 +30,7 @@ LIMIT_TOLERANCE = 1e-9
 DEFAULT_GAP = 1e-6
 #: Saving, relative to the fleet's cost, from which a limit counts as binding: the gap of the solutions compared.
 LEAST_SAVING = 1e-6
-#: Seconds that the solver may take. chosen: what a user waits for.
+#: Seconds that the solver may take by default. chosen.
 TIME_LIMIT_S = 60.0
 
 

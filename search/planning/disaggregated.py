@@ -18,9 +18,9 @@ from perfmodel.workload import load_of
 from search.planning.scoring import Scorer
 from search.planning.sizing import least_whole
 
-#: Layouts of each role that are paired. chosen: 12 x 12 pairs take about as long as the colocated candidates.
+#: Layouts of each role that are paired. chosen: at most 12 x 12 pairs.
 LAYOUTS_PER_ROLE = 12
-#: Most workers of a pool, and the number of the other pool while one is sized. chosen: enough never to be the
+#: Most workers of a pool; also the prefill workers while the decode pool is sized. chosen: so many that they are no
 #: bottleneck.
 MAX_WORKERS = 4096.0
 

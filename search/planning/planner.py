@@ -40,15 +40,13 @@ def plan(
     """The plan for `scenario`: every legal deployment at its operating point, ranked.
 
     Args:
-        scenario: with `[model]`, `[workload]` and `[hardware]`.
         searcher: explores the space; by default the one that the scenario names.
         costs: prices the operators; by default the engine's cost model.
         progress: called with (done, total).
         command: recorded in the manifest; by default the command line.
 
     Raises:
-        InputError: what the scenario asks for is impossible. A plan in which no candidate qualifies is no error; its
-            `message` says why.
+        InputError: the scenario is impossible. (Where no candidate qualifies, `Plan.message` says why instead.)
     """
     scorer = scorer_of(scenario, costs)
     searcher = searcher or searcher_of(scenario)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from hwdb.tomlfile import Table
 
 WATTS_PER_KW = 1e3
-#: Largest `spare_nodes` that is read. chosen: more is a typing error; the fleet program has one case per combination.
+#: Largest `spare_nodes` that is read. chosen: more is taken for a typing error.
 MAX_SPARE_NODES = 100
-#: Largest power usage effectiveness that is read. chosen: no site is that wasteful (typical: 1.1 to 2).
+#: Largest power usage effectiveness that is read. chosen: more is taken for a typing error.
 MAX_PUE = 5
 
 

@@ -12,7 +12,7 @@ from search.scenario import RANKINGS
 
 #: Columns that break ties of a ranking, with +1 where less is better. np.lexsort takes the last key as the first.
 TIE_BREAKS = (("devices", 1.0), ("slo_chance", -1.0), ("usd_per_hour", 1.0))
-#: Significant digits that a ranking compares. chosen: more than any input has, fewer than rounding noise reaches.
+#: Significant digits that a ranking compares. chosen: coarser than rounding noise.
 RANKING_DIGITS = 6
 
 

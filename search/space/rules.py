@@ -25,9 +25,9 @@ Row = Mapping[str, float]
 Values = TypeVar("Values", float, Array)
 
 #: Largest pipeline stage that is worth trying, relative to an even share of the layers. chosen: 61 layers on 8 stages
-#: (DeepSeek-V3) put 8 layers on the fullest stage, 5 % more than the even 7.6; beyond 15 % a stage mostly waits.
+#: (DeepSeek-V3) put 8 layers on the fullest stage, 5 % more than the even 7.6.
 MAX_STAGE_IMBALANCE = 1.15
-#: Largest degree that a message lists as possible. chosen: no published deployment uses more than 64-way TP.
+#: Largest degree that a message lists as possible. chosen: keeps the list short.
 MAX_LISTED_DIVISOR = 64
 
 
