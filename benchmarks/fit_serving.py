@@ -82,7 +82,7 @@ class Remembered(StepModel):
     def _parts(self, step):  # type: ignore[no-untyped-def]
         """(cost of a step, its seconds by limit and kind of kernel (BOUNDS, KERNELS, ...))."""
         terms = list(priced(self.sharding, self.hardware, self.costs, step))
-        whole = summed(terms, step_shape(step, self.sharding.tp))
+        whole = summed(terms, step_shape(step, self.sharding.tp), self.engine.kernel_launches)
         parts = np.zeros((len(BOUNDS), len(KERNELS), *whole.time.shape))
         for demand, cost in terms:
             time = np.where(demand.count > 0, demand.count * cost.time, 0.0)

@@ -148,7 +148,7 @@ def test_an_own_file_serves_as_an_engine(tmp_path: Path) -> None:
 WRONG = [
     (
         ("value = 8192", 'value = "8192"'),
-        r"own.toml, line 6, max_num_batched_tokens: value '8192' is not a number of 0 or more",
+        r"own.toml, line 7, max_num_batched_tokens: value '8192' is not a number of 0 or more",
     ),
     (
         ("value = 8192", "value = -1"),

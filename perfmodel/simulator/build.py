@@ -49,7 +49,7 @@ def pool(
         raise InputError(f"{len(deployments)} deployments given; simulate one at a time")
     check(deployments)
     setup = prepare(
-        model, deployments, engine, costs or default(engine.family, engine.name), load_of(_lengths(traffic), 1)
+        model, deployments, engine, costs or default(engine), load_of(_lengths(traffic), 1)
     )
     device = deployments.devices[int(deployments.device[0])]
     reason = setup.memory.reason(0)
