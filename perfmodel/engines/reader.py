@@ -55,8 +55,8 @@ def load_engine(path: str | Path) -> Engine:
     Optional keys that the file leaves out and that `SETTINGS` marks as inherited come from the shipped file of the same
     name, else of the family, else from `defaults.toml`. Settings may be spelled in the engine's own words.
     """
-    inherited, table = _in_common_words(Path(path))
-    stated = _stated(table, inherited_only=False).over(inherited)
+    base, table = _in_common_words(Path(path))
+    stated = _stated(table, inherited_only=False).over(base)
     name = table.text("name")
     made = Engine(
         name=name,
@@ -70,20 +70,19 @@ def load_engine(path: str | Path) -> Engine:
         facts=stated.facts,
         **stated.settings,
     )
-    table.done(also=tuple(_KEYS))
+    table.done(also=(*_KEYS, "own_words"))
     _check_shares(table, made)
     return made
 
 
 def _in_common_words(path: Path) -> tuple[Stated, Table]:
-    """(what the file at `path` inherits, its top table with own words turned into the common names of settings)."""
+    """(what the file at `path` inherits, with its own words; its top table under the common names of settings)."""
     plain = read_toml(path, _WHAT, FORMER_NAMES)
     name = plain.text("name")
     inherited = _inherited(path, name, plain.text("family", name))
-    words = inherited.own_words | read_own_words(plain, _KEYS)
-    tables = (plain, *plain.tables("tier", ()))
-    used = [spellings(table, words) for table in tables]
-    return inherited, read_toml(path, _WHAT, {**FORMER_NAMES, **words}) if any(used) else plain
+    base = Stated(own_words=read_own_words(plain, _KEYS)).over(inherited)
+    used = [spellings(table, base.own_words) for table in (plain, *plain.tables("tier", ()))]
+    return base, read_toml(path, _WHAT, {**FORMER_NAMES, **base.own_words}) if any(used) else plain
 
 
 def _inherited(path: Path, name: str, family: str) -> Stated:
@@ -111,13 +110,14 @@ def defaults() -> Defaults:
 @cache
 def _heritage(file: Path) -> Stated:
     """What a shipped file hands down."""
-    return _stated(read_toml(file, _WHAT, FORMER_NAMES), inherited_only=True)
+    table = read_toml(file, _WHAT, FORMER_NAMES)
+    return Stated(own_words=read_own_words(table, _KEYS)).over(_stated(table, inherited_only=True))
 
 
 def _stated(table: Table, *, inherited_only: bool) -> Stated:
-    """What a file states, of the inherited settings only where asked. Raises `InputError` for a required key that is
-    missing."""
-    found = Stated(own_words=read_own_words(table, _KEYS))
+    """The settings that a file states, only those that are inherited where asked. Raises `InputError` for a required
+    key that is missing."""
+    found = Stated()
     for setting in SETTINGS:
         if (inherited_only and not setting.inherited) or (setting.optional and setting.key not in table):
             continue

@@ -17,7 +17,7 @@ from hwdb.tomlfile import Table, read_toml
 from perfmodel import Engine, Slo, Workload, engine
 from perfmodel import model as model_of
 from perfmodel.dtypes import COMPUTE, storage
-from perfmodel.engines import ways
+from perfmodel.engines import spellings, ways
 from perfmodel.models import Adapters
 from perfmodel.vocabulary import FORMER_NAMES
 from search.scenario.deployment import Offload, check_offload, read_adapters, read_offload
@@ -308,8 +308,10 @@ def _experts(table: Table) -> tuple[float, ...]:
     return tuple(math.inf if v == "all" else float(v) for v in items)
 
 
-#: Settings of the engine that a scenario may change: key -> Engine field.
+#: Settings of the engine that a scenario may change: key -> Engine field. The engine's own words for them serve too.
 ENGINE_KEYS = {
+    "max_num_batched_tokens": "max_num_batched_tokens",
+    "max_num_seqs": "max_num_seqs",
     "chunked_prefill": "chunked_prefill",
     "prefix_cache": "prefix_cache",
     "gpu_memory_utilization": "gpu_memory_utilization",
@@ -325,21 +327,29 @@ def _engine(table: Table, folder: Path) -> Engine:
     if name.endswith(".toml"):
         name = str(folder / name)
     made: Engine = relay(table, "name", engine, name, table.text("version", ""))
+    words = {word: key for word, key in made.own_words if key in ENGINE_KEYS}
+    spelled = spellings(table, words)
     changes: dict[str, Any] = {}
     for key, setting in ENGINE_KEYS.items():
-        if key in table:
-            changes[setting] = _setting(table, key)
-    table.done(also=tuple(ENGINE_KEYS))
-    made = made.changed(**changes) if changes else made
+        written = spelled.get(key, key)
+        if written in table:
+            changes[setting] = _setting(table, written, key)
+    table.done(also=(*ENGINE_KEYS, *words))
+    made = made.configured(**changes) if changes else made
     if "overlap_share" in changes and made.overlap == "none":
         raise table.error("overlap_share", f"nothing overlaps; add overlap, one of {', '.join(ways()[1:])}")
     return made
 
 
-def _setting(table: Table, key: str) -> float | bool | str:
+def _setting(table: Table, written: str, key: str) -> float | bool | str:
+    """The value of engine setting `key`, which the table spells `written`."""
     if key == "overlap":
-        return table.text(key, choices=ways())
-    return table.number(key, above=0, most=1) if key in ("gpu_memory_utilization", "overlap_share") else table.flag(key)
+        return table.text(written, choices=ways())
+    if key in ("max_num_batched_tokens", "max_num_seqs"):
+        return float(table.whole(written, least=1))
+    if key in ("gpu_memory_utilization", "overlap_share"):
+        return table.number(written, above=0, most=1)
+    return table.flag(written)
 
 
 def _limits(table: Table) -> Limits:
