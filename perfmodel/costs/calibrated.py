@@ -108,8 +108,7 @@ def device_distance(device: Device, other: Device, link: bool = False) -> float:
     score += 0.0 if device.memory_type[:3] == other.memory_type[:3] else OTHER_MEMORY  # HBM, GDDR or LPDDR of any age
     with np.errstate(invalid="ignore", divide="ignore"):
         bandwidth = np.log(device.bandwidth / other.bandwidth)
-        compute = np.log(ceilings(device, _PLAIN).compute) - np.log(ceilings(other, _PLAIN).compute)
-        balance = compute - bandwidth
+        balance = np.log(ceilings(device, _PLAIN).compute / ceilings(other, _PLAIN).compute) - bandwidth
     return score + BANDWIDTH_WEIGHT * _apart(bandwidth) + BALANCE_WEIGHT * _apart(balance)
 
 
