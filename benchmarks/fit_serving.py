@@ -238,7 +238,7 @@ def write_factors(entries: list[dict[str, object]]) -> None:
     others = [e for e in tomllib.loads(path.read_text()).get("correction", []) if e["engine"] not in fitted]
     entries = sorted([*others, *entries], key=lambda e: str(e["engine"]))
     head = (
-        "# Time of an engine's passes over the sum of stand-alone kernels, by what limits them and by kind of kernel;\n"
+        "# Factors on stand-alone kernel times within an engine's steps, by what limits a kernel and by kind of kernel;\n"
         "# fitted by benchmarks/fit_serving.py on measured serving runs (train split): perfmodel/costs/engine_factors.py\n"
     )
     parts = []

@@ -1,7 +1,8 @@
 """Time of a collective from the links that carry it.
 
-Convention of message sizes, in bytes: all-reduce: the vector that each device holds; and reduce-scatter: the full vector, after gathering or before scattering; all-to-all: what one device sends in total;
-p2p: what is sent between two neighbours among `group` devices. Bandwidths are per direction and device.
+Convention of message sizes, in bytes: all-reduce: the vector that each device holds; all-gather and reduce-scatter: the
+full vector, after gathering or before scattering; all-to-all: what one device sends in total; p2p: what is sent between
+two neighbours among `group` devices. Bandwidths are per direction and device.
 """
 
 from __future__ import annotations

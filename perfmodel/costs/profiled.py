@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hwdb import Device
 from perfmodel.arrays import Array, Mask
@@ -32,8 +30,8 @@ class Profiled:
     """Cost model of measured tables; NaN where a device, family or format was not measured, or where a figure of the
     device is no longer the one that it was measured at.
 
-    framework: serving framework whose kernels are priced ('' any); tables of other frameworks stand in for those that it
-    lacks. routing: "0" for balanced experts, else the exponent of the power law. folders: further folders of profiles.
+    framework: serving framework whose kernels are priced ('' any); tables of others stand in for missing ones.
+    routing: "0" for balanced experts, else the exponent of the power law. folders: further folders of profiles.
     shared: operator families whose kernels are libraries that all frameworks call, so that the fastest table of the
     device applies.
     """
@@ -130,18 +128,14 @@ def _fill(total: Cost, choice: lookup.Choice, demand: Demand, rows: Mask, hardwa
     basis = np.where(np.isnan(time), BASIS_CODE["unknown"], priced.basis).astype(np.int8)
     target = (..., slice(None) if every else rows)
     better = np.isnan(total.time[target]) | (time < total.time[target])
-    pairs: list[tuple[NDArray[Any], NDArray[Any]]] = [
-        (total.time, time),
-        (total.basis, basis),
-        (total.spread, spread_of(demand.family, basis)),
-        (total.bound, priced.bound),
-    ]
-    for held, value in pairs:
-        held[target] = np.where(better, value, held[target])
+    found = Cost(time=time, basis=basis, spread=spread_of(demand.family, basis), bound=priced.bound)
+    for name in ("time", "basis", "spread", "bound"):
+        held = getattr(total, name)
+        held[target] = np.where(better, getattr(found, name), held[target])
 
 
 def arithmetic(demand: Demand, hardware: Hardware, rows: Mask) -> Array:
-    """Least seconds per call that the arithmetic of a fused elementwise operator takes, for the candidates in `rows`."""
+    """Least seconds per call that the arithmetic of a fused elementwise operator takes; for candidates in `rows`."""
     flop = np.asarray(demand.flop, float)
     if not np.any(flop):
         return np.zeros(())

@@ -1,4 +1,4 @@
-"""Roofline: the longer of arithmetic and memory traffic at borrowed efficiencies, plus a launch; prices every demand."""
+"""Roofline: the longer of arithmetic and memory traffic at borrowed efficiencies, plus a launch; for every demand."""
 
 from __future__ import annotations
 

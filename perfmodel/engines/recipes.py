@@ -232,8 +232,8 @@ class Assumed(NamedTuple):
     """Settings assumed for rows that leave them blank, (N,) each.
 
     kv: code of the KV cache's format, -1 for the checkpoint's own. max_num_batched_tokens: tokens per step and
-    attention data-parallel rank, max_num_seqs: sequences running at once, both NaN for the engine's own. era: name of an
-    engine file, empty for the engine as it is.
+    attention data-parallel rank, max_num_seqs: sequences running at once, both NaN for the engine's own. era: name of
+    an engine file, empty for the engine as it is.
     """
 
     kv: Index

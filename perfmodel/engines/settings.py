@@ -51,7 +51,12 @@ def _flag(_: Table, __: str, entry: Table) -> bool:
 
 
 def _choice(choices: tuple[str, ...]) -> Reader:
-    return lambda table, key, entry: entry.text("value", choices=choices)
+    """Reader of one of `choices`."""
+
+    def read(_: Table, __: str, entry: Table) -> str:
+        return entry.text("value", choices=choices)
+
+    return read
 
 
 def _overlap(_: Table, __: str, entry: Table) -> str:

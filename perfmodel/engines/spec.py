@@ -235,7 +235,7 @@ class Engine:
 
     def configured(self, **settings: Any) -> Engine:
         """This engine with a user's flags: as `changed`, but a limit given here holds on every device, whatever the
-        defaults by device or the longest sequence say."""
+        defaults by device or the length of sequences give."""
         stated: dict[str, Any] = {"tiers": tuple(tier.without(set(settings)) for tier in self.tiers)}
         if "max_num_batched_tokens" in settings:
             stated["budget_is_model_length"] = False

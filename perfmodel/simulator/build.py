@@ -48,9 +48,7 @@ def pool(
     if len(deployments) != 1:
         raise InputError(f"{len(deployments)} deployments given; simulate one at a time")
     check(deployments)
-    setup = prepare(
-        model, deployments, engine, costs or default(engine), load_of(_lengths(traffic), 1)
-    )
+    setup = prepare(model, deployments, engine, costs or default(engine), load_of(_lengths(traffic), 1))
     device = deployments.devices[int(deployments.device[0])]
     reason = setup.memory.reason(0)
     if reason:
