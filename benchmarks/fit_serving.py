@@ -82,7 +82,7 @@ class Remembered(StepModel):
     def _parts(self, step):  # type: ignore[no-untyped-def]
         """(cost of a step, its seconds by limit and kind of kernel (BOUNDS, KERNELS, ...))."""
         terms = list(priced(self.sharding, self.hardware, self.costs, step))
-        whole = summed(terms, step_shape(step, self.sharding.tp))
+        whole = summed(terms, step_shape(step, self.sharding.tp), self.engine.kernel_launches)
         parts = np.zeros((len(BOUNDS), len(KERNELS), *whole.time.shape))
         for demand, cost in terms:
             time = np.where(demand.count > 0, demand.count * cost.time, 0.0)
@@ -135,7 +135,7 @@ def groups_of(cases_path: str, folds: int = 1, fold: int = -1) -> dict[str, list
         for device in np.unique(devices[whole.rows]):
             group = replace(whole, rows=whole.rows[devices[whole.rows] == device])
             load, placed = run.prepare(group)
-            setup = prepare(group.spec, placed, group.engine, default(group.engine.family), load)
+            setup = prepare(group.spec, placed, group.engine, default(group.engine), load)
             replica = per_replica(load, placed.replicas)
             ids = frame.case_id.to_numpy()[group.rows]
             one = Group(setup, replica, placed, ids, device, {"costs": {}})
@@ -238,7 +238,7 @@ def write_factors(entries: list[dict[str, object]]) -> None:
     others = [e for e in tomllib.loads(path.read_text()).get("correction", []) if e["engine"] not in fitted]
     entries = sorted([*others, *entries], key=lambda e: str(e["engine"]))
     head = (
-        "# Time of an engine's passes over the sum of stand-alone kernels, by what limits them and by kind of kernel;\n"
+        "# Factors on stand-alone kernel times within an engine's steps, by what limits a kernel and by kind of kernel;\n"
         "# fitted by benchmarks/fit_serving.py on measured serving runs (train split): perfmodel/costs/engine_factors.py\n"
     )
     parts = []

@@ -176,7 +176,7 @@ def simulated(
     tables: dict[str, StepTable],
 ) -> dict[str, Any]:
     """Figures of one case. tables: step tables of its layout by role, filled when first needed."""
-    costs = default(group.engine.family, group.engine.name)
+    costs = default(group.engine)
 
     def pool(role: Any, row: Deployments, load: Traffic) -> Pool:
         known = tables.get(role)

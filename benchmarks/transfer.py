@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.operators_common import SAMPLE, Cells, device, error, measured_cells, priced, tables
 from perfmodel.arrays import Array
-from perfmodel.costs import TWIN, UNRELATED_DEVICE, Calibrated, Roofline, relatives
+from perfmodel.costs import TWIN_DISTANCE, UNRELATED_DEVICE, Calibrated, Roofline, relatives
 from perfmodel.profiles import store
 from perfmodel.profiles.build import half_width, merge
 
@@ -72,8 +72,8 @@ def learn(every: list[Carried]) -> dict[str, dict[str, float]]:
     for family in sorted({c.family for c in every}):
         mine = [c for c in every if c.family == family]
         classes = {
-            "calibrated_twin": [c for c in mine if c.distance < TWIN],
-            "calibrated": [c for c in mine if TWIN <= c.distance < UNRELATED_DEVICE],
+            "calibrated_twin": [c for c in mine if c.distance < TWIN_DISTANCE],
+            "calibrated": [c for c in mine if TWIN_DISTANCE <= c.distance < UNRELATED_DEVICE],
             "calibrated_stranger": [c for c in mine if c.distance >= UNRELATED_DEVICE],
         }
         out[family] = {k: round(half_width(evened(found)), 4) for k, found in classes.items() if found}

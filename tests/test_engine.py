@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,9 @@ import hwdb
 from hwdb import InputError, UnknownName
 from perfmodel.engines.catalogue import FOLDER, check_engine_name, engine, names
 from perfmodel.engines.reader import load_engine
+from perfmodel.engines.settings import SETTINGS
 from perfmodel.engines.spec import KINDS, Engine
+from search.scenario.scenario import load_scenario
 
 GIB = 2.0**30
 
@@ -148,7 +151,7 @@ def test_an_own_file_serves_as_an_engine(tmp_path: Path) -> None:
 WRONG = [
     (
         ("value = 8192", 'value = "8192"'),
-        r"own.toml, line 6, max_num_batched_tokens: value '8192' is not a number of 0 or more",
+        r"own.toml, line 7, max_num_batched_tokens: value '8192' is not a number of 0 or more",
     ),
     (
         ("value = 8192", "value = -1"),
@@ -178,3 +181,147 @@ def test_wrong_engine_files_say_where_and_how(tmp_path: Path, edit: tuple[str, s
 def test_missing_engine_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none.toml: no such engine file"):
         check_engine_name(str(tmp_path / "none.toml"))
+
+
+# ---------------------------------------------------------------------------------------------------------- own words
+
+
+@pytest.mark.parametrize("name", names())
+def test_own_words_name_settings_and_have_sources(name: str) -> None:
+    found = engine(name)
+    settings = {s.key for s in SETTINGS}
+    for word, setting in found.own_words:
+        assert setting in settings
+        assert word not in settings
+    assert found.own_words == engine(found.family).own_words, "words are of the family"
+
+
+def copied(tmp_path: Path, name: str, *edits: tuple[str, str]) -> Path:
+    """A copy of the shipped file `name` with edits, each made everywhere at the start of a line."""
+    text = (FOLDER / f"{name}.toml").read_text(encoding="utf-8")
+    for before, after in edits:
+        text, count = re.subn(rf"(?m)^{before} = (?!\{{ value = \"\w+\", kind = \"documented\")", f"{after} = ", text)
+        assert count
+    path = tmp_path / f"own-{name}.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "edits"),
+    [
+        (
+            "sglang",
+            [
+                ("gpu_memory_utilization", "mem_fraction_static"),
+                ("max_num_batched_tokens", "chunked_prefill_size"),
+                ("max_num_seqs", "max_running_requests"),
+            ],
+        ),
+        (
+            "trtllm",
+            [
+                ("gpu_memory_utilization", "free_gpu_memory_fraction"),
+                ("max_num_batched_tokens", "max_num_tokens"),
+                ("max_num_seqs", "max_batch_size"),
+            ],
+        ),
+        ("trtllm-v0", [("gpu_memory_utilization", "kv_cache_free_gpu_memory_fraction")]),
+        ("llamacpp", [("max_num_batched_tokens", "n_batch"), ("micro_batch", "n_ubatch")]),
+        ("ik_llama", [("max_num_batched_tokens", "batch-size")]),
+    ],
+)
+def test_an_engine_file_may_speak_the_engines_own_words(
+    tmp_path: Path, name: str, edits: list[tuple[str, str]]
+) -> None:
+    assert load_engine(copied(tmp_path, name, *edits)) == engine(name)
+
+
+def test_own_words_of_another_engine_are_unknown_keys(tmp_path: Path) -> None:
+    path = copied(tmp_path, "vllm", ("max_num_seqs", "max_batch_size"))
+    with pytest.raises(InputError, match="'max_num_seqs' is missing"):
+        load_engine(path)
+
+
+def test_two_spellings_of_one_setting_are_refused(tmp_path: Path) -> None:
+    path = copied(tmp_path, "trtllm-v0")
+    line = 'max_batch_size = { value = 8, kind = "assumed", source = "a test" }\n'
+    path.write_text(path.read_text().replace("max_num_seqs = ", line + "max_num_seqs = ", 1), encoding="utf-8")
+    with pytest.raises(InputError, match="'max_batch_size' and 'max_num_seqs' both set max_num_seqs; give one"):
+        load_engine(path)
+
+
+def scenario_engine(tmp_path: Path, lines: str) -> Engine:
+    text = (Path(__file__).parents[1] / "examples" / "chat-70b-h100.toml").read_text(encoding="utf-8")
+    text = re.sub(r"(?ms)^\[engine\].*?(?=^\[)", "", text)
+    path = tmp_path / "scenario.toml"
+    path.write_text(f"{text}\n[engine]\n{lines}\n", encoding="utf-8")
+    return load_scenario(path).engine
+
+
+@pytest.mark.parametrize(
+    ("own", "common"),
+    [
+        (
+            'name = "sglang"\nmem_fraction_static = 0.7\nchunked_prefill_size = 4096\nmax_running_requests = 64',
+            'name = "sglang"\ngpu_memory_utilization = 0.7\nmax_num_batched_tokens = 4096\nmax_num_seqs = 64',
+        ),
+        (
+            'name = "trtllm"\nversion = "0.14"\nmax_num_tokens = 4096\nfree_gpu_memory_fraction = 0.8',
+            'name = "trtllm"\nversion = "0.14"\nmax_num_batched_tokens = 4096\ngpu_memory_utilization = 0.8',
+        ),
+        ('name = "llamacpp"\nn_batch = 1024', 'name = "llamacpp"\nmax_num_batched_tokens = 1024'),
+    ],
+)
+def test_a_scenario_may_speak_the_engines_own_words(tmp_path: Path, own: str, common: str) -> None:
+    assert scenario_engine(tmp_path, own) == scenario_engine(tmp_path, common)
+
+
+def test_what_a_scenario_states_holds_on_every_device(tmp_path: Path) -> None:
+    lines = 'name = "sglang"\nmem_fraction_static = 0.7\nchunked_prefill_size = 4096'
+    limits = scenario_engine(tmp_path, lines).limits(hwdb.device("h200-sxm"))
+    assert (limits.gpu_memory_utilization, limits.max_num_batched_tokens) == (0.7, 4096.0)
+    assert limits.graph_seqs == engine("sglang").limits(hwdb.device("h200-sxm")).graph_seqs
+    own = scenario_engine(tmp_path, 'name = "vllm-v0"\nmax_num_batched_tokens = 4096')
+    assert own.limits(hwdb.device("h100-sxm"), max_model_len=32768).max_num_batched_tokens == 4096
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ('name = "sglang"\nmem_fraction_static = 0.7\ngpu_memory_utilization = 0.8', "both set gpu_memory_utilization"),
+        (
+            'name = "trtllm"\nfree_gpu_memory_fraction = 0.7\nkv_cache_free_gpu_memory_fraction = 0.8',
+            "both set gpu_memory_utilization; give one of the two",
+        ),
+        ('name = "vllm"\nmem_fraction_static = 0.7', "unknown key 'mem_fraction_static'"),
+        ('name = "sglang"\nmem_fraction_static = 7', "mem_fraction_static: 7 is out of range; it must be at most 1"),
+    ],
+)
+def test_wrong_words_in_a_scenario_are_named(tmp_path: Path, lines: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        scenario_engine(tmp_path, lines)
+
+
+# ------------------------------------------------------------------------------------------------------ inherited facts
+
+
+def test_a_file_of_ones_own_inherits_the_facts_of_its_family(tmp_path: Path) -> None:
+    text = (FOLDER / "llamacpp.toml").read_text(encoding="utf-8").replace('name = "llamacpp"', 'name = "mine"', 1)
+    text = re.sub(r"(?m)^(kernel_source|layer_split|aliases) = .*\n", "", text).partition("[own_words]")[0]
+    path = tmp_path / "mine.toml"
+    path.write_text('family = "llamacpp"\n' + text, encoding="utf-8")
+    own = engine(str(path))
+    assert (own.kernel_source, own.layer_split) == ("own", True)
+    assert own.own_words == engine("llamacpp").own_words
+    assert own.facts["layer_split"].source
+    assert own.kernel_launches == engine("vllm").kernel_launches  # of every engine
+
+
+def test_facts_of_one_era_stay_with_it() -> None:
+    assert engine("vllm", "0.6").admission_watermark == 0.01
+    assert engine("vllm").admission_watermark == 0.0
+    assert engine("trtllm", "0.14").pooled_as == "trtllm"
+    assert engine("trtllm").pooled_as == ""
+    assert {e for e in names() if engine(e).admission_headroom} == {"sglang"}
+    assert {e for e in names() if engine(e).host_launch("Huawei")} == {"vllm", "vllm-v0", "vllm-v1"}

@@ -8,7 +8,6 @@ import pytest
 import hwdb
 from perfmodel.costs import BOUNDS, LaunchFloor, Roofline
 from perfmodel.costs.defaults import default
-from perfmodel.costs.launch_floor import launch_time
 from perfmodel.deployment.columns import deployments
 from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimator import estimate
@@ -23,11 +22,11 @@ def test_no_operator_takes_less_than_a_launch_and_longer_ones_stay() -> None:
     rows = hardware_of(devices, np.array([0, 0, 1]))
     moved = np.array([1e3, 1e9, 1e3])
     demand = Demand("norm", "elementwise", np.zeros(3), moved, np.ones(3))
-    inner, found = Roofline().cost(demand, rows), LaunchFloor(Roofline(), "vllm").cost(demand, rows)
-    assert found.time.tolist() == [launch_time("vllm", devices[0]), *inner.time[1:].tolist()]
+    inner, found = Roofline().cost(demand, rows), LaunchFloor(Roofline(), engine("vllm")).cost(demand, rows)
+    assert found.time.tolist() == [pytest.approx(85e-6), *inner.time[1:].tolist()]
     assert BOUNDS[found.bound[0]] == "launch"
     assert found.bound[1] == inner.bound[1]
-    assert LaunchFloor(Roofline(), "mindie").cost(demand, rows).time.tolist() == inner.time.tolist()
+    assert LaunchFloor(Roofline(), engine("mindie")).cost(demand, rows).time.tolist() == inner.time.tolist()
 
 
 @pytest.mark.parametrize(

@@ -69,8 +69,6 @@ INTERVALS = {
 PREDICTED = (*OUTPUT, *(f"{c}_{end}" for c in INTERVALS for end in ("lo", "hi")), "fits", "basis", "error")
 #: Requests of an offline batch whose size is not given: so many that its start and end do not show.
 _MANY = 1e6
-#: Engines that give devices, or sockets, whole layers (ggml-org/llama.cpp tools/server README: --split-mode layer).
-_LAYERED = ("llamacpp", "ik_llama")
 #: Weights whose checkpoints bring an fp8 KV cache where the engine's do (`Engine.narrow_cache`).
 _BRING_CACHE = (FORMAT_CODE["fp8"], FORMAT_CODE["fp4"])
 Value = TypeVar("Value")
@@ -173,7 +171,7 @@ class Prediction:
         self.pooled = np.any([np.isfinite(cases.number[c]) for c in POOL_COLUMNS], axis=0)
         check_degrees(cases, self.pooled)
         which = self._in_pools(found, which)
-        pushed = np.array([e.family == "trtllm" for e in found] + [False])[which] & np.isin(mode, ("offline", "open"))
+        pushed = np.array([e.quantised_peak_runs for e in found] + [False])[which] & np.isin(mode, ("offline", "open"))
         pushed &= np.array([s.format_of("mlp").bytes >= 2.0 for s in specs] + [False])[spec] & ~self.pooled
         self.weight = unstated_weights(self.weight, self.devices, self.device, pushed)
         fine = np.flatnonzero(cases.error == "")
@@ -186,14 +184,14 @@ class Prediction:
         return [Group(specs[s], found[e], m, np.array(rows)) for (s, e, m, _), rows in keys.items()]
 
     def _in_pools(self, engines: list[Engine], which: np.ndarray) -> np.ndarray:
-        """Each row's engine; TensorRT-LLM workers in pools run its PyTorch backend, so that a version below 1.0 is that
-        of Dynamo around them (docs.nvidia.com/dynamo, support matrix: 0.6 carries 1.1, 0.8 carries 1.2). Adds to
+        """Each row's engine: that of its version or, in pools, the one that `Engine.pooled_as` names. Adds to
         `engines`."""
-        old = np.array([e.family == "trtllm" and e.since < (1,) for e in engines] + [False])[which] & self.pooled
-        if not old.any():
-            return which
-        engines.append(engine_of("trtllm", "1.0"))
-        return np.where(old, len(engines) - 1, which)
+        for number, one in enumerate(list(engines)):
+            rows = (which == number) & self.pooled
+            if one.pooled_as and rows.any():
+                engines.append(engine_of(one.pooled_as))
+                which = np.where(rows, len(engines) - 1, which)
+        return which
 
     def _lengths_and_modes(self) -> np.ndarray:
         """Fill lengths from the named data set and modes from what is given; refuse rows that still lack them."""
@@ -301,7 +299,7 @@ class Prediction:
 
     def _placed(self, group: Group, number: dict[str, np.ndarray]) -> Placement:
         given = {"tp": number["tp"], "pp": number["pp"], "ep": number["ep"], "dp": number["dp_attention"]}
-        if group.engine.family in _LAYERED:
+        if group.engine.layer_split:
             given["tp"] = np.where(np.isnan(given["tp"]), 1.0, given["tp"])
             given["pp"] = np.where(np.isnan(given["pp"]), number["n_devices"] / given["tp"], given["pp"])
         memory = np.array([d.memory for d in self.devices])[self.device[group.rows]]
@@ -417,7 +415,7 @@ def _optimised(spec: ModelSpec) -> bool:
 
 @cache
 def _costs(engine: Engine) -> CostModel:
-    return default(engine.family, engine.name)
+    return default(engine)
 
 
 def _drafting(name: str) -> Speculation:

@@ -1,4 +1,4 @@
-"""What operators and steps cost in seconds: measured tables, calibrated donors, roofline; overlap and host time."""
+"""What operators and steps cost in seconds: measured tables, tables of related devices, roofline; overlap."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from perfmodel.costs.device_remarks import REMARK, remark_column, remarks, remar
 from perfmodel.costs.engine_factors import KERNELS, EngineFactors, combined, kernel
 from perfmodel.costs.engine_kernels import EngineKernels
 from perfmodel.costs.fallback import Fallback
-from perfmodel.costs.intervals import TWIN, UNRELATED_DEVICE
+from perfmodel.costs.intervals import TWIN_DISTANCE, UNRELATED_DEVICE
 from perfmodel.costs.launch_floor import LaunchFloor
 from perfmodel.costs.overlap import cheaper, overlapped, streams_of
 from perfmodel.costs.profiled import Profiled
 from perfmodel.costs.roofline import Bound, Roofline, bound
 from perfmodel.costs.steps import StepCost, priced, step_cost, summed
+from perfmodel.vocabulary import BOUNDS
 
 __all__ = [
     "BOUNDS",
     "KERNELS",
     "REMARK",
-    "TWIN",
+    "TWIN_DISTANCE",
     "UNRELATED_DEVICE",
     "Bound",
     "Calibrated",
@@ -48,6 +49,3 @@ __all__ = [
     "streams_of",
     "summed",
 ]
-
-
-from perfmodel.vocabulary import BOUNDS

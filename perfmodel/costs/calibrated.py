@@ -1,10 +1,10 @@
-"""Calibrated: operator times of a device that was not measured, carried over from measured relatives.
+"""Calibrated: operator times of a device that was not measured, from the tables of related devices (donors).
 
-A relative's table says how far a kernel of a shape stays behind the ceilings of its device. That excess factor is taken
+A donor's table says by which factor a kernel of a shape stays behind the ceilings of the donor. That factor is taken
 over; the ceilings, in FLOP/s, B/s and B/s over the link, are the device's own: measured where hwdb has them, else its
 rated peak times the share that its kind of device reaches. What a kernel takes whatever its size (launch, latency of a
-collective) does not scale with ceilings and is carried over as it is. Several relatives are averaged in the logarithm,
-the nearest with the most weight.
+collective) does not scale with ceilings and is taken over as it is. The times of several donors are averaged in the
+logarithm, the nearest with the largest weight.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 import hwdb
 from hwdb import Device
-from perfmodel.arrays import Array
+from perfmodel.arrays import NAN, Array, Codes, Mask
 from perfmodel.costs import lookup, rated
 from perfmodel.costs.cost import Cost
 from perfmodel.costs.intervals import UNRELATED_DEVICE, calibrated_spread
@@ -29,27 +28,42 @@ from perfmodel.dtypes import FALLBACK
 from perfmodel.hardware import Hardware, shares
 from perfmodel.operators import Demand
 from perfmodel.profiles import FAMILY, Family, Reference, Variant, bound, store
-from perfmodel.vocabulary import BASIS_CODE
+from perfmodel.vocabulary import BASIS_CODE, LAUNCH_BOUND
 
-#: Relatives that are averaged, and how fast their weight falls with their distance.
-RELATIVES, REACH = 3, 0.4
-#: What another vendor or link topology adds to the distance.
-FAR = UNRELATED_DEVICE
-#: A table of fewer rows than this makes a relative less welcome, by so much a factor of ten.
-PLENTY, SCARCITY = 50_000, 0.7
-#: What it adds to the distance that a relative lacks the formats asked for, or only has near ones.
-OTHER_FORMAT, NEAR_FORMAT = 1.5, 0.3
-#: Weight of a relative for shapes beyond its table.
-BEYOND = 0.2
-#: Kinds between which tables carry over within a vendor, and those whose kernels are ports of one another from vendor
-#: to vendor. What compiles whole graphs for a machine of its own has nothing in common with others.
+# The constants below rank donors by a distance without unit. They are chosen, not fitted: the scale is set by "another
+# architecture adds 1"; benchmarks/transfer.py reports the errors that result when each device is hidden in turn.
+
+#: Donors that are averaged at most.
+MAX_DONORS = 3
+#: Distance over which the weight of a donor falls by a factor e.
+WEIGHT_LENGTH = 0.4
+#: Added for another architecture, and for another kind of memory.
+OTHER_ARCHITECTURE, OTHER_MEMORY = 1.0, 1.5
+#: Added for another vendor, and for another link topology where links are compared.
+OTHER_VENDOR = OTHER_TOPOLOGY = UNRELATED_DEVICE
+#: Weights of the log ratios of memory bandwidths, of balances (FLOP per byte) and of link bandwidths.
+BANDWIDTH_WEIGHT, BALANCE_WEIGHT, LINK_WEIGHT = 0.3, 0.3, 0.5
+#: Log ratio that counts where a figure of either device is unknown.
+UNKNOWN_RATIO = 1.0
+#: A donor whose table has fewer rows adds `SPARSE_TABLE` to its distance per factor of ten.
+MIN_DONOR_ROWS, SPARSE_TABLE = 50_000, 0.7
+#: Added for a table in near formats, and for one in 16 bit, in place of the formats asked for.
+NEAR_FORMAT, SUBSTITUTE_FORMAT = 0.3, 1.5
+#: Factor on the weight of a donor for shapes outside its table.
+OUTSIDE_WEIGHT = 0.2
+#: Seconds below which no time is averaged: keeps the logarithm finite.
+MIN_TIME = 1e-12
+#: Kinds of device between which tables carry over within a vendor, and between vendors: GPU kernels are ports of one
+#: another. Devices whose compilers build whole graphs (TPUs and the like) have kernels unlike any other's.
 _ALIKE, _PORTED = ("gpu", "soc"), ("gpu",)
+#: Compute type of reference where a table or demand has none.
+_PLAIN = "bf16"
 _CALIBRATED = BASIS_CODE["calibrated"]
 
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What a device reaches at best: FLOP/s in a compute type, B/s of memory, B/s over its link."""
+    """The most that a device reaches: FLOP/s in one compute type, B/s of memory, B/s over its link."""
 
     compute: float
     memory: float
@@ -58,48 +72,63 @@ class Ceilings:
 
 @lru_cache(maxsize=4096)
 def ceilings(device: Device, act: str) -> Ceilings:
-    """Ceilings of `device` in compute type `act`: measured, else the rated peak times its kind's share."""
+    """Ceilings of `device` in compute type `act`: measured ones, else rated figures times the share of its kind."""
     gemm, _, memory, link, *_ = shares(device)
     used = lookup.effective(act, device)
-    own = _share(device, used)
-    compute = device.peak(used) * (own if own == own else gemm)
-    stream = device.measured("memory_bandwidth")
-    return Ceilings(compute, stream if stream == stream else device.bandwidth * memory, device.link.bandwidth * link)
+    own, stream = _measured_share(device, used), device.measured("memory_bandwidth")
+    return Ceilings(
+        compute=device.peak(used) * (gemm if np.isnan(own) else own),
+        memory=device.bandwidth * memory if np.isnan(stream) else stream,
+        link=device.link.bandwidth * link,
+    )
 
 
-def _share(device: Device, act: str) -> float:
-    """Measured share of peak, in the type itself or in a 16-bit one; NaN where none was measured."""
-    for name in dict.fromkeys((act, "bf16", "fp16", *FALLBACK[act])):
-        share = device.measured(f"gemm.{name}") / device.peak(name)
-        if share == share:
-            return share
-    return float("nan")
+def _measured_share(device: Device, act: str) -> float:
+    """Measured share of the arithmetic peak, in the type itself or in a 16-bit one; NaN where none was measured."""
+    types = dict.fromkeys((act, "bf16", "fp16", *FALLBACK[act]))
+    measured = (device.measured(f"gemm.{name}") / device.peak(name) for name in types)
+    return next((share for share in measured if not np.isnan(share)), NAN)
 
 
 def device_distance(device: Device, other: Device, link: bool = False) -> float:
-    """How far two devices are apart: 0 for the same architecture and balance, from `FAR` on for another vendor's GPU,
-    inf for strangers."""
+    """How far two devices are apart: 0 for equal architecture and balance, `UNRELATED_DEVICE` or more for another
+    vendor's GPU, inf where kernels have nothing in common.
+
+    link: compare the links only, for tables of collectives.
+    """
     kinds = {device.kind, other.kind}
     if (len(kinds) > 1 and not kinds <= set(_ALIKE)) or (device.vendor != other.vendor and not kinds <= set(_PORTED)):
         return float("inf")
     if link:
         apart = abs(np.log(device.link.bandwidth / other.link.bandwidth))
-        return 0.5 * float(apart) + (0.0 if device.link.topology == other.link.topology else FAR)
-    score = 0.0 if device.arch.split()[:1] == other.arch.split()[:1] else 1.0
-    score += 0.0 if device.vendor == other.vendor else FAR
-    score += 0.0 if device.memory_type[:3] == other.memory_type[:3] else 1.5
+        same_topology = device.link.topology == other.link.topology
+        return LINK_WEIGHT * float(apart) + (0.0 if same_topology else OTHER_TOPOLOGY)
+    score = 0.0 if _architecture(device) == _architecture(other) else OTHER_ARCHITECTURE
+    score += 0.0 if device.vendor == other.vendor else OTHER_VENDOR
+    score += 0.0 if device.memory_type[:3] == other.memory_type[:3] else OTHER_MEMORY  # HBM, GDDR or LPDDR of any age
     with np.errstate(invalid="ignore", divide="ignore"):
-        size = abs(np.log(device.bandwidth / other.bandwidth))
-        ridge = abs(
-            np.log(ceilings(device, "bf16").compute / ceilings(other, "bf16").compute)
-            - np.log(device.bandwidth / other.bandwidth)
-        )
-    return score + 0.3 * float(np.nan_to_num(abs(size), nan=1.0)) + 0.3 * float(np.nan_to_num(abs(ridge), nan=1.0))
+        bandwidth = np.log(device.bandwidth / other.bandwidth)
+        balance = np.log(ceilings(device, _PLAIN).compute / ceilings(other, _PLAIN).compute) - bandwidth
+    return score + BANDWIDTH_WEIGHT * _apart(bandwidth) + BALANCE_WEIGHT * _apart(balance)
+
+
+def _apart(log_ratio: float) -> float:
+    """Size of a log ratio, `UNKNOWN_RATIO` where it is unknown."""
+    return float(np.nan_to_num(abs(log_ratio), nan=UNKNOWN_RATIO))
+
+
+def _architecture(device: Device) -> list[str]:
+    """First word of the architecture: "Blackwell" of "Blackwell sm_100"."""
+    return device.arch.split()[:1]
 
 
 @dataclass(frozen=True)
 class Donor:
-    """A measured device that stands in: its table, how far away it is, and the least time its kernels take."""
+    """A measured device whose table stands in for another device's.
+
+    choice: the table. distance: see `device_distance`, with what formats and scarce rows add. floor: least seconds per
+    call, which do not scale with ceilings.
+    """
 
     device: Device
     choice: lookup.Choice
@@ -109,10 +138,10 @@ class Donor:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """Cost model of relatives; NaN where no measured device is related.
+    """Cost model of related devices' tables; NaN where no related device was measured.
 
     framework, routing, folders: as for `Profiled`. hidden: names of devices whose tables may not be used. foreign:
-    whether devices of another vendor or architecture stand in, as they may for engines that run the same kernels
+    whether devices of another vendor or architecture may be donors, as they may for engines that run the same kernels
     on all of them.
     """
 
@@ -125,48 +154,51 @@ class Calibrated:
     def cost(self, demand: Demand, hardware: Hardware) -> Cost:
         """Time of one call on each row of `hardware`; arrays that broadcast to the demand's shape."""
         count = len(hardware.index)
-        answer = empty(demand_shape(demand, hardware))
-        jobs: dict[tuple[int, Variant, Device], _Job] = {}
+        total = empty(demand_shape(demand, hardware))
+        loans: dict[tuple[int, Variant, Device], _Loan] = {}
         for number, device in enumerate(hardware.devices):
             mine = hardware.index == number
             if not mine.any():
                 continue
             for want, rows in formats(demand, mine, count, self.routing):
                 act = lookup.effective(want.act, device) if want.act else ""
-                wanted = Variant(want.stored, act, want.routing)
-                # a stated figure moves the ceilings, not the choice of who stands in
-                found = itself(self, device, demand.family, wanted) or relatives(
-                    self, device.lineage[-1], demand.family, wanted
-                )
-                for relative in found:
-                    weight = float(np.exp((found[0].distance - relative.distance) / REACH))
-                    key = (id(relative.choice.measured), relative.choice.wanted, relative.device)
-                    job = jobs.setdefault(key, _Job(relative, count))
-                    job.add(rows, weight, ceilings(device, job.variant.act or "bf16"))
-                if found:
-                    answer.spread[..., rows] = calibrated_spread(demand.family, found[0].distance)
-        _settle(answer, list(jobs.values()), demand, hardware)
-        return answer
+                donors = self._donors(device, demand.family, Variant(want.stored, act, want.routing))
+                for donor in donors:
+                    weight = float(np.exp((donors[0].distance - donor.distance) / WEIGHT_LENGTH))
+                    key = (id(donor.choice.measured), donor.choice.wanted, donor.device)
+                    loan = loans.setdefault(key, _Loan(donor, count))
+                    loan.add(rows, weight, ceilings(device, loan.variant.act or _PLAIN))
+                if donors:
+                    total.spread[..., rows] = calibrated_spread(demand.family, donors[0].distance)
+        _settle(total, list(loans.values()), demand, hardware)
+        return total
+
+    def _donors(self, device: Device, family: str, want: Variant) -> tuple[Donor, ...]:
+        """The device itself where it was measured at other figures, else the nearest related devices. A figure that a
+        user states moves the ceilings, not the choice of donors: they are those of the device that it is a variant
+        of."""
+        return itself(self, device, family, want) or relatives(self, device.lineage[-1], family, want)
 
 
-class _Job:
-    """One relative's table and the rows of all devices that it stands in for: each relative is read once.
+class _Loan:
+    """One donor's table with the rows of all devices that it stands in for, so that each table is read once.
 
-    weight, compute, memory, link: (N,) of the candidates; weight 0 where it is not asked.
+    weight: (N,) weight of the donor, 0 for candidates that it does not serve. compute, memory, link: (N,) ceilings of
+    the candidates' devices.
     """
 
-    def __init__(self, relative: Donor, count: int) -> None:
-        self.relative = relative
+    def __init__(self, donor: Donor, count: int) -> None:
+        self.donor = donor
         self.weight, self.compute, self.memory, self.link = np.zeros((4, count))
 
     @property
     def variant(self) -> Variant:
         """Formats asked for, or the table's own."""
-        choice = self.relative.choice
+        choice = self.donor.choice
         return choice.wanted if choice.wanted.act else choice.measured.variant
 
-    def add(self, rows: NDArray[np.bool_], weight: float, top: Ceilings) -> None:
-        """Ask for `rows` (N,) of a device with the ceilings `top`."""
+    def add(self, rows: Mask, weight: float, top: Ceilings) -> None:
+        """Serve `rows` (N,) of a device with the ceilings `top`."""
         self.weight[rows] = weight
         self.compute[rows], self.memory[rows], self.link[rows] = top.compute, top.memory, top.link
 
@@ -181,27 +213,28 @@ def relatives(model: Calibrated, device: Device, family: str, want: Variant) -> 
             continue
         link = FAMILY[family].link
         donor = _donor(name)
-        far = device_distance(device, donor, link) + _format_gap(profile, family, want)
-        far += 0.0 if link else _scarcity(profile, family)
-        if np.isfinite(far) and (model.foreign or _same_make(device, donor)):
-            candidates.append((far, name, profile))
+        distance = device_distance(device, donor, link) + _format_gap(profile, family, want)
+        distance += 0.0 if link else _scarcity(profile, family)
+        if np.isfinite(distance) and (model.foreign or _same_make(device, donor)):
+            candidates.append((distance, name, profile))
     found: list[Donor] = []
-    for far, name, profile in sorted(candidates, key=lambda c: c[:2])[:RELATIVES]:
+    for distance, name, profile in sorted(candidates, key=lambda c: c[:2])[:MAX_DONORS]:
         choice = lookup.choose(profile, family, want, model.framework) or _substitute(profile, family, want, model)
         if choice is not None:
-            found.append(Donor(_donor(name), choice, far, lookup.least_time(choice.measured, family)))
+            floor = lookup.least_time(choice.measured, family)
+            found.append(Donor(device=_donor(name), choice=choice, distance=distance, floor=floor))
     return tuple(found)
 
 
 def _donor(name: str) -> Device:
-    """The device that a profile called `name` was measured on, whatever a user's file of that name says."""
+    """The device that the profile called `name` was measured on, not a user's file of that name."""
     shipped = hwdb.built_in()
     return shipped.device(name) if name in shipped.names() else hwdb.device(name)
 
 
 def itself(model: Calibrated, device: Device, family: str, want: Variant) -> tuple[Donor, ...]:
-    """The device itself as it was measured, before a user stated another figure: the one relative that counts; ()
-    where it was not measured, or where its table holds as it is."""
+    """The device itself as it was measured, before a user stated another figure: then it is the only donor. () where it
+    was not measured, or where its table holds as it is."""
     for kin in device.lineage:
         profile = store.load(kin.name, (*model.folders, *store.beside(kin)))
         if kin.name in model.hidden or profile is None or family not in profile.files:
@@ -212,90 +245,117 @@ def itself(model: Calibrated, device: Device, family: str, want: Variant) -> tup
         if rated.holds(device, profile, choice, family):
             return ()
         before = _before(device, kin, profile, choice, family)
-        far = device_distance(device, before, FAMILY[family].link)
-        if not far < FAR:
+        distance = device_distance(device, before, FAMILY[family].link)
+        if not distance < UNRELATED_DEVICE:
             return ()
-        return (Donor(before, choice, far, lookup.overhead(choice.measured, family)),)
+        floor = lookup.overhead(choice.measured, family)
+        return (Donor(device=before, choice=choice, distance=distance, floor=floor),)
     return ()
 
 
 def _before(device: Device, kin: Device, profile: store.Profile, choice: lookup.Choice, family: str) -> Device:
-    """The device with the figures that a table of `kin` was measured at: the one which `device` varies, or, where its
-    own file was changed since, that file with the figures of the table."""
+    """The device with the figures that a table of `kin` was measured at: the one that `device` is a variant of or,
+    where its own file was changed since, that file with the figures of the table."""
     line = [k for k in device.lineage if k.name == profile.device]
     known = next((k for k in reversed(line) if rated.agrees(k, choice.measured, family)), None)
     return known or rated.restored(kin, choice.measured)
 
 
 def _same_make(device: Device, other: Device) -> bool:
-    return device.vendor == other.vendor and device.arch.split()[:1] == other.arch.split()[:1]
+    return device.vendor == other.vendor and _architecture(device) == _architecture(other)
 
 
 def _format_gap(profile: store.Profile, family: str, want: Variant) -> float:
-    """What formats add to the distance: read from run.toml, so that tables of far relatives are not loaded."""
+    """What formats add to the distance: read from run.toml, so that tables of far donors are not loaded."""
     have = [Variant.parse(k) for t in profile.run["table"] if t["family"] == family for k in t["variants"]]
     gap = min((lookup.distance(v, want) for v in have), default=float("inf"))
     if gap == 0.0:
         return 0.0
     if np.isfinite(gap):
         return NEAR_FORMAT
-    plain = Variant("bf16", "bf16", want.routing)
-    return OTHER_FORMAT if any(np.isfinite(lookup.distance(v, plain)) for v in have) else float("inf")
+    plain = _sixteen_bit(want)
+    return SUBSTITUTE_FORMAT if any(np.isfinite(lookup.distance(v, plain)) for v in have) else float("inf")
 
 
 def _substitute(profile: store.Profile, family: str, want: Variant, model: Calibrated) -> lookup.Choice | None:
-    """A table in 16 bit where the relative has none in the type asked for: its excess factors still tell the shape."""
-    plain = lookup.choose(profile, family, Variant("bf16", "bf16", want.routing), model.framework)
-    return plain and lookup.Choice(plain.measured, want, _CALIBRATED)
+    """A table in 16 bit where the donor has none in the type asked for: how far shapes stay behind their ceilings
+    carries over."""
+    plain = lookup.choose(profile, family, _sixteen_bit(want), model.framework)
+    return plain and lookup.Choice(measured=plain.measured, wanted=want, worst=_CALIBRATED)
+
+
+def _sixteen_bit(want: Variant) -> Variant:
+    return Variant("bf16", "bf16", want.routing)
 
 
 def _scarcity(profile: store.Profile, family: str) -> float:
+    """What a table of few rows adds to the distance."""
     rows = max((int(t["rows"]) for t in profile.run["table"] if t["family"] == family), default=1)
-    return SCARCITY * max(float(np.log10(PLENTY / max(rows, 1))), 0.0)
+    return SPARSE_TABLE * max(float(np.log10(MIN_DONOR_ROWS / max(rows, 1))), 0.0)
 
 
-def _settle(answer: Cost, jobs: list[_Job], demand: Demand, hardware: Hardware) -> None:
-    """Average what the relatives say, in the logarithm, and write it into `answer`."""
+def _settle(total: Cost, loans: list[_Loan], demand: Demand, hardware: Hardware) -> None:
+    """Average the donors' times in the logarithm, bound them, and write them into `total`."""
+    time = _bounded(_averaged(total, loans, demand), demand, hardware)
+    known = ~np.isnan(time)
+    total.time[...] = time
+    total.basis[known] = _CALIBRATED
+    total.spread[~known] = np.nan
+
+
+def _averaged(total: Cost, loans: list[_Loan], demand: Demand) -> Array:
+    """Seconds by all donors: the weighted mean of their logarithms; NaN where no donor serves. Writes what limits the
+    donor of the largest weight into `total.bound`."""
     family, shape = FAMILY[demand.family], lookup.coordinates(demand)
-    logarithm, total, heaviest = (np.zeros(answer.time.shape) for _ in range(3))
-    for job in jobs:
-        rows = job.weight > 0
+    logarithm, weights, heaviest = (np.zeros(total.time.shape) for _ in range(3))
+    for loan in loans:
+        rows = loan.weight > 0
         target = (..., slice(None) if rows.all() else rows)
         part = lookup.take(shape, None if rows.all() else rows, len(rows))
-        here = Reference(job.compute[rows], job.memory[rows], job.link[rows])
-        time, limit, inside = carried(job.relative, here, job.variant, family, part)
-        weight = np.where(inside, job.weight[rows], job.weight[rows] * BEYOND)
-        logarithm[target] += weight * np.log(np.maximum(time, 1e-12))
-        total[target] += weight
-        answer.bound[target] = np.where(weight > heaviest[target], limit, answer.bound[target])
+        here = Reference(loan.compute[rows], loan.memory[rows], loan.link[rows])
+        time, limit, inside = carried(loan.donor, here, loan.variant, family, part)
+        weight = np.where(inside, loan.weight[rows], loan.weight[rows] * OUTSIDE_WEIGHT)
+        logarithm[target] += weight * np.log(np.maximum(time, MIN_TIME))
+        weights[target] += weight
+        total.bound[target] = np.where(weight > heaviest[target], limit, total.bound[target])
         heaviest[target] = np.maximum(weight, heaviest[target])
     with np.errstate(invalid="ignore", divide="ignore"):
-        time = np.where(total > 0, np.exp(logarithm / total), np.nan)
-    if family.link:
-        time = np.where(np.asarray(shape["group"]) <= hardware.peers, time, np.nan)
-    elif demand.family == "elementwise":
-        time = np.maximum(time, arithmetic(demand, hardware, np.ones(len(hardware.index), bool)))
-    else:  # a small kernel of a fast relative is launch and cache; on a slow device its bytes still have to stream
-        time = np.maximum(time, physical(demand, hardware).time)
-    known = ~np.isnan(time)
-    answer.time[...] = time
-    answer.basis[known] = _CALIBRATED
-    answer.spread[~known] = np.nan
+        return np.where(weights > 0, np.exp(logarithm / weights), np.nan)
+
+
+def _bounded(time: Array, demand: Demand, hardware: Hardware) -> Array:
+    """Times not below what the device itself allows; NaN for collectives over more devices than a node has."""
+    if FAMILY[demand.family].link:
+        return np.where(np.asarray(demand.shape["group"]) <= hardware.peers, time, np.nan)
+    if demand.family == "elementwise":
+        return np.maximum(time, arithmetic(demand, hardware, np.ones(len(hardware.index), bool)))
+    # a small kernel of a fast donor is launch and cache; on a slow device its bytes still have to stream
+    return np.maximum(time, physical(demand, hardware).time)
 
 
 def carried(
-    relative: Donor, here: Reference, variant: Variant, family: Family, shape: Mapping[str, Array]
-) -> tuple[Array, NDArray[np.int8], NDArray[np.bool_]]:
-    """(seconds at the ceilings `here`, what binds, whether the relative's table holds the shape): the relative's time
-    beyond its floor, scaled by the ratio of the bounds."""
-    choice = relative.choice
+    donor: Donor, here: Reference, variant: Variant, family: Family, shape: Mapping[str, Array]
+) -> tuple[Array, Codes, Mask]:
+    """A donor's times on N other devices: (seconds per call, what limits the call, whether the table holds the shape).
+
+    Derived: the donor's time above its floor is scaled by the ratio of the physical bounds on both devices; the floor
+    (launch, latency) stays.
+
+    Args:
+        donor: the measured device and its table.
+        here: ceilings of the other devices, (N,) each.
+        variant: formats on the other devices.
+        family: operator family of the table.
+        shape: coordinates of the family, (N,) or () each.
+    """
+    choice = donor.choice
     priced = lookup.price(choice, family, shape)
     own = choice.priced
-    top = ceilings(relative.device, own.act or "bf16")
+    top = ceilings(donor.device, own.act or _PLAIN)
     there, _ = bound(family, shape, own, Reference(top.compute, top.memory, top.link))
     least, limit = bound(family, shape, variant, here)
-    floor = np.minimum(priced.time, relative.floor)
+    floor = np.minimum(priced.time, donor.floor)
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = np.where(there > 0, least / there, 1.0)
-    limit = np.where(priced.bound == lookup.LAUNCH, lookup.LAUNCH, limit).astype(np.int8)
+    limit = np.where(priced.bound == LAUNCH_BOUND, LAUNCH_BOUND, limit).astype(np.int8)
     return floor + (priced.time - floor) * ratio, limit, priced.basis < BASIS_CODE["extrapolated"]

@@ -1,4 +1,4 @@
-"""The cost model to use: measured tables first, then relatives, then a roofline."""
+"""The cost model to use: measured tables first, then tables of related devices, then a roofline."""
 
 from __future__ import annotations
 
@@ -10,30 +10,36 @@ from perfmodel.costs.fallback import Fallback
 from perfmodel.costs.launch_floor import LaunchFloor
 from perfmodel.costs.profiled import Profiled
 from perfmodel.costs.roofline import Roofline
-
-#: Families whose kernels are libraries that every framework can call: experts by FlashInfer, TensorRT-LLM gen, DeepGEMM
-#: and Triton (vLLM, SGLang and TensorRT-LLM list the same ones as MoE backends).
-SHARED_KERNELS = ("grouped_gemm",)
+from perfmodel.engines import Engine, defaults, shipped
 
 
-#: Engines whose kernels are theirs alone and were not measured: tables of other engines' kernels say nothing of them.
-OWN_KERNELS = ("llamacpp", "ik_llama")
+def default(engine: Engine | str = "") -> CostModel:
+    """The best cost model at hand for an engine: each operator is priced by the first of measured tables of the device
+    itself, tables of related devices, and a roofline with borrowed efficiencies. An engine with kernels of its own is
+    priced by their published rates in place of tables.
 
+    The launch floor is applied twice. The inner one belongs to the times that `EngineFactors` multiplies: the factors
+    were fitted on times with the floor in them, and it decides which operators count as launch-bound and take the
+    factor of launches. The outer one restores the floor, since a factor below 1 makes a kernel shorter but not the
+    host's launch.
 
-#: Engines of no known make, whose kernels are taken to be those of the device's vendor.
-UNKNOWN = ("generic",)
-
-
-def default(framework: str = "", engine: str = "") -> CostModel:
-    """The best model at hand for a serving framework ('' for any): measured tables of the device itself, then those
-    of its measured relatives, then a roofline with borrowed efficiencies.
-
-    engine: name of an engine file; its kernels' factors over stand-alone ones then apply (`EngineFactors`).
+    Args:
+        engine: an `Engine`, for operators as that engine runs them, with its fitted factors (`EngineFactors`). Or the
+            name of a serving framework, for its kernels as timed alone, without factors; empty for any framework.
     """
-    own = framework in OWN_KERNELS
-    relatives = Calibrated(framework, foreign=framework not in UNKNOWN)
-    measured = Profiled(framework, shared=SHARED_KERNELS)
-    tables: tuple[CostModel, ...] = (EngineKernels(framework),) if own else (measured, relatives)
-    known = LaunchFloor(Fallback((*tables, Roofline())), framework)
-    # no factor makes a launch by the host shorter
-    return LaunchFloor(EngineFactors(known, engine), framework) if engine else known
+    if isinstance(engine, str):
+        return _stand_alone(shipped(engine), engine)
+    known = _stand_alone(engine, engine.family)
+    return LaunchFloor(EngineFactors(known, engine.name), engine)
+
+
+def _stand_alone(engine: Engine | None, framework: str) -> CostModel:
+    """Kernels of `framework` as timed alone, each at least a launch by the host of `engine`; None: no engine known."""
+    if engine is None:
+        measured = Profiled(framework, shared=defaults().library_kernels)
+        return Fallback((measured, Calibrated(framework), Roofline()))
+    if engine.kernel_source == "own":
+        return LaunchFloor(Fallback((EngineKernels(framework), Roofline())), engine)
+    measured = Profiled(framework, shared=engine.library_kernels)
+    related = Calibrated(framework, foreign=engine.kernel_source != "vendor")
+    return LaunchFloor(Fallback((measured, related, Roofline())), engine)

@@ -1,24 +1,22 @@
-"""Corrected: what a serving engine's kernels take over the stand-alone ones that the other models price.
+"""Engine factors: how much longer a serving engine's kernels take than stand-alone ones that the other models price.
 
 An engine runs its own kernels between others, with cold caches, fused or split, and not always those that the tables
-timed. A factor for each kind of limit (arithmetic, memory, links, launches) times one for each kind of kernel, by
-engine and where known by device or kind of device, says how much longer a call really takes. The factors are fitted on
-measured serving runs by `benchmarks/fit_serving.py`; without an entry they are 1.
+timed. The factor of a call is one for what limits it (arithmetic, memory, links, launches) times one for its kind of
+kernel, by engine and, where known, by device or kind of device. `benchmarks/fit_serving.py` fits them on measured
+serving runs; without an entry they are 1.
 """
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.resources import files
-from typing import Any
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hwdb import Device
-from perfmodel.arrays import Array
+from hwdb.tomlfile import Table, read_toml
+from perfmodel.arrays import Array, Index
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.roofline import bound
 from perfmodel.dtypes import FORMAT_BYTES
@@ -26,7 +24,8 @@ from perfmodel.hardware import Hardware
 from perfmodel.operators import Demand
 from perfmodel.vocabulary import BOUNDS, LINK_FAMILIES
 
-#: Kinds of kernel; GEMMs and experts by the bits of a weight, which decide the library and its kernel.
+TABLE = Path(__file__).with_name("corrections.toml")
+#: Kinds of kernel; GEMMs and experts by bits per weight, which decide library and kernel.
 KERNELS = (
     "gemm_16",
     "gemm_8",
@@ -39,43 +38,50 @@ KERNELS = (
     "elementwise",
     "collective",
 )
-_BY_BITS = {"gemm": 0, "grouped_gemm": 3}
-#: Bytes a weight from which a kernel counts as one of 16 and of 8 bits.
+#: Operator family with weights -> index of its 16-bit kind in `KERNELS`; 8 and 4 bits follow.
+_FIRST_BY_BITS = {"gemm": KERNELS.index("gemm_16"), "grouped_gemm": KERNELS.index("experts_16")}
+#: Bytes per weight above which a kernel counts as 16-bit and as 8-bit. Chosen between 2, 1 and 0.5 bytes, block scales
+#: included.
 _BYTES_16, _BYTES_8 = 1.5, 0.9
 
 
-def kernel(demand: Demand) -> NDArray[np.intp]:
-    """Index into `KERNELS` of each row of a demand; () or (N,)."""
-    if demand.family in _BY_BITS:
+def kernel(demand: Demand) -> Index:
+    """Kind of kernel of each row of a demand: index into `KERNELS`; () or (N,)."""
+    if demand.family in _FIRST_BY_BITS:
         width = FORMAT_BYTES[np.asarray(demand.shape["weight"]).astype(int)]
-        return _BY_BITS[demand.family] + np.where(width > _BYTES_16, 0, np.where(width > _BYTES_8, 1, 2))
+        by_bits = np.where(width > _BYTES_16, 0, np.where(width > _BYTES_8, 1, 2))
+        return np.asarray(_FIRST_BY_BITS[demand.family] + by_bits)
     if demand.family in LINK_FAMILIES:
         return np.array(KERNELS.index("collective"))
-    start = demand.family.partition("_")[0]
-    return np.array(KERNELS.index({"mla": "attention"}.get(start, start)))
+    kind = demand.family.partition("_")[0]
+    return np.array(KERNELS.index("attention" if kind == "mla" else kind))
 
 
 def combined(by_bound: Array, by_kernel: Array) -> Array:
-    """Factors (BOUNDS, KERNELS) out of those of each."""
+    """Factors (BOUNDS, KERNELS): those of what limits a call, (BOUNDS,), times those of its kind, (KERNELS,)."""
     return np.asarray(by_bound)[:, None] * np.asarray(by_kernel)[None, :]
 
 
 @cache
 def _table() -> dict[tuple[str, str], Array]:
-    entries: list[dict[str, Any]] = tomllib.loads(
-        files("perfmodel.costs").joinpath("corrections.toml").read_text()
-    ).get("correction", [])
-    return {
-        (e["engine"], e.get("device", e.get("kind", ""))): combined(
-            np.array([float(e[b]) for b in BOUNDS]), np.array([float(e.get(k, 1.0)) for k in KERNELS])
-        )
-        for e in entries
-    }
+    """(engine, device or kind of device or "") -> factors (BOUNDS, KERNELS)."""
+    top = read_toml(TABLE, "table of engine factors")
+    return dict(_entry(table) for table in top.tables("correction"))
+
+
+def _entry(table: Table) -> tuple[tuple[str, str], Array]:
+    place = table.text("device", table.text("kind", ""))
+    by_bound = np.array([table.number(b, above=0) for b in BOUNDS])
+    by_kernel = np.array([table.number(k, 1.0, above=0) for k in KERNELS])
+    table.number("values", 0.0, least=0)  # measured values behind the entry, for readers
+    key = (table.text("engine"), place)
+    table.done()
+    return key, combined(by_bound, by_kernel)
 
 
 def factors(engine: str, device: Device) -> Array:
-    """Factors (BOUNDS, KERNELS) of an engine on a device: its own, else of the one it varies, else of its kind, else of
-    any, else 1."""
+    """Factors (BOUNDS, KERNELS) of an engine on a device: those of the device, else of the one that it varies, else of
+    its kind, else of the engine on any device, else 1."""
     table = _table()
     places = (*(kin.name for kin in device.lineage), device.kind, "")
     known = ((engine, place) for place in places if (engine, place) in table)
@@ -84,7 +90,7 @@ def factors(engine: str, device: Device) -> Array:
 
 @dataclass(frozen=True)
 class EngineFactors:
-    """Another cost model's times, multiplied by the factors of `engine` on each device."""
+    """The times of another cost model, multiplied by the factors of the engine file `engine` on each device."""
 
     model: CostModel
     engine: str

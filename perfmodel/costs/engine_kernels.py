@@ -1,23 +1,22 @@
-"""Kernels of engines that bring their own: multiplications whose arithmetic depends on how weights are stored.
+"""Kernels that only one engine has: multiplications whose arithmetic depends on how weights are stored.
 
-llama.cpp unpacks blocks of quantised weights while it multiplies them. On CPU cores formats that look values up in
-tables take several times the work of plain ones, so that decoding in 2 bits is bound by arithmetic; on GPUs prompts run
-at a fraction of what 16-bit libraries reach. Rates are data with sources in `own_kernels.toml`; the roofline answers
-for whatever is not listed there.
+llama.cpp unpacks blocks of quantised weights while it multiplies them. On CPU cores, formats that look values up in
+tables take several times the work of plain ones, so decoding in 2 bits is compute-bound; on GPUs, prefill runs at a
+fraction of what 16-bit libraries reach. The rates, with sources, are in `own_kernels.toml`; the roofline prices what is
+not listed there.
 """
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
 from hwdb import Device
-from perfmodel.arrays import Array
+from hwdb.tomlfile import Table, read_toml
+from perfmodel.arrays import NAN, Array
 from perfmodel.costs.cost import Cost
 from perfmodel.costs.profiled import demand_shape
 from perfmodel.dtypes import FORMAT_NAMES
@@ -25,16 +24,51 @@ from perfmodel.hardware import Hardware, efficiency_of, roofline_spread
 from perfmodel.operators import Demand
 from perfmodel.vocabulary import BASIS_CODE, COMPUTE_BOUND, MEMORY_BOUND
 
-#: Tokens that share one unpacked weight at most; between one and so many the rate goes over from single to prompt.
+TABLE = Path(__file__).with_name("own_kernels.toml")
+#: Most tokens that share one unpacked weight. Between one token and this many the rate goes over from that of single
+#: tokens to that of prompts (assumed: a tile of the kernels).
 TILE = 8.0
 _GEMM = ("gemm", "grouped_gemm")
 _ATTENTION = ("attention_prefill", "attention_decode", "mla_prefill", "mla_decode")
+#: Device figures that rates may be stated over: fp32 rate of the vector units, 16-bit rate of the matrix units.
+_YARDSTICKS = ("vector", "tensor")
+
+
+@dataclass(frozen=True)
+class KernelRate:
+    """Rates over a yardstick of the device for some formats: prompt (many tokens per weight), single (one)."""
+
+    formats: tuple[str, ...]
+    yardstick: str
+    prompt: float
+    single: float
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One `[[engine]]` of the table: engine names, devices it holds for, shares; see the head of `own_kernels.toml`."""
+
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]
+    vendor: str
+    attention: float
+    undotted: float
+    experts: float
+    experts_stream: float
+    kernels: tuple[KernelRate, ...]
+
+    def holds(self, engine: str, device: Device) -> bool:
+        """Whether the entry is of `engine` on devices like `device`."""
+        return engine in self.names and device.kind in self.kinds and self.vendor in ("", device.vendor)
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What an engine's kernels reach on a device: FLOP/s (prompt, single by format code; attention), NaN where unknown;
-    shares of rate and stream bandwidth left to experts."""
+    """What an engine's kernels reach on a device, in FLOP/s, NaN where unknown.
+
+    prompt, single: by format code, for many tokens per weight and for one. attention: of prefill and decode attention.
+    experts, experts_stream: shares of the rate and of the memory bandwidth that are left to experts.
+    """
 
     prompt: Array
     single: Array
@@ -43,28 +77,64 @@ class Rates:
     experts_stream: float
 
 
+#: Where no entry holds.
+_UNKNOWN = Entry(
+    names=(), kinds=(), vendor="", attention=NAN, undotted=1.0, experts=1.0, experts_stream=1.0, kernels=()
+)
+
+
 @cache
-def _entries() -> list[dict[str, Any]]:
-    return list(tomllib.loads(files("perfmodel.costs").joinpath("own_kernels.toml").read_text())["engine"])
+def _entries() -> tuple[Entry, ...]:
+    return tuple(_entry(table) for table in read_toml(TABLE, "table of engines' own kernels").tables("engine"))
+
+
+def _entry(table: Table) -> Entry:
+    made = Entry(
+        names=table.texts("names"),
+        kinds=table.texts("kinds"),
+        vendor=table.text("vendor", ""),
+        attention=table.number("attention", NAN, above=0),
+        undotted=table.number("undotted", 1.0, above=0),
+        experts=table.number("experts", 1.0, above=0),
+        experts_stream=table.number("experts_stream", 1.0, above=0),
+        kernels=tuple(_kernel(k) for k in table.tables("kernel")),
+    )
+    for share in ("attention", "undotted", "experts"):
+        if share in table:
+            table.text(f"{share}_source")
+    table.done()
+    return made
+
+
+def _kernel(table: Table) -> KernelRate:
+    made = KernelRate(
+        formats=table.texts("formats"),
+        yardstick=table.text("of", "vector", choices=_YARDSTICKS),
+        prompt=table.number("prompt", above=0),
+        single=table.number("single", above=0),
+    )
+    table.text("source")
+    table.done()
+    return made
 
 
 @cache
 def rates(engine: str, device: Device) -> Rates:
     """Rates of `engine` on `device`, from the first entry for its kind and vendor."""
-    none: dict[str, Any] = {"kernel": []}
-    entry = next((e for e in _entries() if engine in e["names"] and _meant(e, device)), none)
-    dotted = 1.0 if np.isfinite(device.peak("int8")) else entry.get("undotted", 1.0)
+    entry = next((e for e in _entries() if e.holds(engine, device)), _UNKNOWN)
+    dotted = 1.0 if np.isfinite(device.peak("int8")) else entry.undotted
     prompt, single = np.full((2, len(FORMAT_NAMES)), np.nan)
-    for kernel in entry["kernel"]:
-        codes = [FORMAT_NAMES.index(name) for name in kernel["formats"]]
-        top = _yardstick(device, kernel.get("of", "vector")) * dotted
-        prompt[codes], single[codes] = kernel["prompt"] * top, kernel["single"] * top
-    attention = entry.get("attention", np.nan) * _yardstick(device, "vector")
-    return Rates(prompt, single, attention, entry.get("experts", 1.0), entry.get("experts_stream", 1.0))
-
-
-def _meant(entry: dict[str, Any], device: Device) -> bool:
-    return device.kind in entry["kinds"] and entry.get("vendor", device.vendor) == device.vendor
+    for kernel in entry.kernels:
+        codes = [FORMAT_NAMES.index(name) for name in kernel.formats]
+        top = _yardstick(device, kernel.yardstick) * dotted
+        prompt[codes], single[codes] = kernel.prompt * top, kernel.single * top
+    return Rates(
+        prompt=prompt,
+        single=single,
+        attention=entry.attention * _yardstick(device, "vector"),
+        experts=entry.experts,
+        experts_stream=entry.experts_stream,
+    )
 
 
 def _yardstick(device: Device, of: str) -> float:
@@ -77,7 +147,7 @@ def _yardstick(device: Device, of: str) -> float:
 
 @dataclass(frozen=True)
 class EngineKernels:
-    """Cost model of `engine`'s own kernels; NaN on devices and for formats without a rate."""
+    """Cost model of the kernels that only `engine` has; NaN on devices and for formats without a rate."""
 
     engine: str
 
@@ -94,11 +164,11 @@ class EngineKernels:
             time = np.broadcast_to(np.where(np.isnan(rate), np.nan, known), shape)
             limit = np.where(np.broadcast_to(compute > moving, shape), COMPUTE_BOUND, limit).astype(np.int8)
         basis = np.where(np.isnan(time), BASIS_CODE["unknown"], BASIS_CODE["roofline"]).astype(np.int8)
-        return Cost(time, basis, np.full(shape, roofline_spread()), limit)
+        return Cost(time=time, basis=basis, spread=np.full(shape, roofline_spread()), bound=limit)
 
 
 def _pace(demand: Demand, found: list[Rates], hardware: Hardware) -> tuple[Array, Array | float]:
-    """(FLOP/s, share of the stream bandwidth) of a demand on each row."""
+    """(FLOP/s, share of the memory bandwidth) of a demand on each row; found: rates of each device."""
     row, shape = hardware.index, demand.shape
     if demand.family in _ATTENTION:
         return np.array([r.attention for r in found])[row], 1.0
@@ -106,14 +176,15 @@ def _pace(demand: Demand, found: list[Rates], hardware: Hardware) -> tuple[Array
     prompt, single = (np.array([getattr(r, k) for r in found])[row, weight] for k in ("prompt", "single"))
     if demand.family == "gemm":
         return tiled(prompt, single, shape["m"]), 1.0
-    # tokens that an expert sees: all of them over those experts that any token picks
-    tokens = np.maximum(np.asarray(shape["tokens"], float) * shape["top_k"] / shape["experts"], 1.0)
+    tokens = np.maximum(np.asarray(shape["tokens"], float) * shape["top_k"] / shape["experts"], 1.0)  # per expert
     experts, stream = (np.array([getattr(r, k) for r in found])[row] for k in ("experts", "experts_stream"))
     return tiled(prompt, single, tokens) * experts, stream
 
 
 def tiled(prompt: Array | float, single: Array | float, tokens: Array | float) -> Array:
-    """Rate where `tokens` share a weight: unpacking is paid once for up to `TILE` of them, so times add.
+    """FLOP/s where `tokens` share a weight, between `single` (one token) and `prompt` (`TILE` tokens and more).
+
+    Derived: a weight is unpacked once per tile of up to `TILE` tokens, so the times of unpacking and multiplying add.
 
     >>> float(tiled(2.0, 0.5, 1.0)), float(tiled(2.0, 0.5, 8.0)), float(tiled(2.0, 0.5, 64.0))
     (0.5, 2.0, 2.0)

@@ -1,47 +1,50 @@
-"""FirstKnown: asks cost models in order; each row is priced by the first that knows it."""
+"""Fallback: cost models in order; each row is priced by the first that has a price for it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
+from perfmodel.arrays import Mask
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.profiled import demand_shape, empty
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Demand
 
+Column = TypeVar("Column")
+
 
 @dataclass(frozen=True)
 class Fallback:
-    """Cost model made of others, best first. Basis, spread and bound are those of the model that answered."""
+    """Cost model made of others, best first. Basis, spread and bound are those of the model that priced the row."""
 
     models: tuple[CostModel, ...]
 
     def cost(self, demand: Demand, hardware: Hardware) -> Cost:
-        """Time of one call on each row; NaN only where no model has an answer."""
-        answer = empty(demand_shape(demand, hardware))
-        missing = np.isnan(answer.time)
+        """Time of one call on each row; NaN only where no model has a price."""
+        total = empty(demand_shape(demand, hardware))
+        missing = np.isnan(total.time)
         for model in self.models:
             rows = np.asarray(missing.reshape(-1, len(hardware.index)).any(axis=0))
             if not rows.any():
                 break
             part = model.cost(_narrow(demand, rows), hardware if rows.all() else hardware.take(np.flatnonzero(rows)))
-            _merge(answer, part, rows)
-            missing = np.isnan(answer.time)
-        return answer
+            _merge(total, part, rows)
+            missing = np.isnan(total.time)
+        return total
 
 
-def _narrow(demand: Demand, rows: np.ndarray) -> Demand:
+def _narrow(demand: Demand, rows: Mask) -> Demand:
     """The demand of the candidates in `rows` (N,)."""
     if rows.all():
         return demand
     count = len(rows)
 
-    def part(value: Any) -> Any:
+    def part(value: Column) -> Column:
         array = np.asarray(value)
-        return value if array.ndim == 0 or array.shape[-1] != count else array[..., rows]
+        return value if array.ndim == 0 or array.shape[-1] != count else array[..., rows]  # type: ignore[return-value]
 
     return Demand(
         name=demand.name,
@@ -55,13 +58,14 @@ def _narrow(demand: Demand, rows: np.ndarray) -> Demand:
     )
 
 
-def _merge(answer: Cost, part: Cost, rows: np.ndarray) -> None:
-    whole = answer.time.shape
+def _merge(total: Cost, part: Cost, rows: Mask) -> None:
+    """Write the prices of `part`, for the candidates in `rows` (N,), into `total` where it has none."""
+    whole = total.time.shape
     narrow = (*whole[:-1], int(rows.sum()))
     time = np.broadcast_to(part.time, narrow)
-    fresh = np.isnan(answer.time[..., rows]) & ~np.isnan(time)
+    fresh = np.isnan(total.time[..., rows]) & ~np.isnan(time)
     for name in ("time", "basis", "spread", "bound"):
-        old = getattr(answer, name)
+        old = getattr(total, name)
         held = old[..., rows]
         held[fresh] = np.broadcast_to(getattr(part, name), narrow)[fresh]
         old[..., rows] = held

@@ -1,9 +1,9 @@
-"""Weights, experts and KV cache that lie in host memory: what a pass waits for them.
+"""Weights, experts and KV cache that lie in host memory: what a step waits for them.
 
 Streamed, the device reads them over its link to the host: by the kernel that needs them (vLLM's `--cpu-offload-gb` with
 unified addressing), or ahead of it while others run (`prefetch`; FlexGen, arXiv:2303.06865; vLLM's prefetch offloader).
-Computed, the host works on its part itself (llama.cpp `-ngl` and `--n-cpu-moe`, KTransformers), except where a batch is
-so large that streaming is faster, which such engines then do (llama.cpp's op offload, from 32 tokens on).
+Computed, the host processes its part itself (llama.cpp `-ngl` and `--n-cpu-moe`, KTransformers), except for batches so
+large that streaming is faster; such engines then stream (llama.cpp's op offload, from 32 tokens on).
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from perfmodel.vocabulary import BASIS_CODE, LINK_BOUND
 
 
 def with_waits(sharding: Sharding, step: Step, terms: Iterable[tuple[Demand, Cost]]) -> Iterator[tuple[Demand, Cost]]:
-    """The priced demands of a pass, then what it waits for its host: for weights, experts and KV, and for adapters.
+    """The priced demands of a step, then its waits for the host: for weights, experts and KV cache, and for adapters.
 
-    A share s of a demand's work lies in host memory and takes `Hosted.time` in place of the device's t. Where the
-    kernel itself reads over the link, it takes the longer of both: the pass waits s max(0, host - t) more. What is
-    fetched ahead costs a pass what is left when all device work is done. Adapters hold up the pass that needs them.
+    A share s of a demand's work lies in host memory and takes `Hosted.time` in place of the device's time t. Where the
+    kernel itself reads over the link, it takes the longer of both, so the step waits s * max(0, host time - t) more.
+    Where data are fetched ahead, the step waits for what is left of the fetch when all device work is done. A step
+    waits for the adapters that it needs.
     """
     host = sharding.host
     if host is None:
@@ -34,10 +35,10 @@ def with_waits(sharding: Sharding, step: Step, terms: Iterable[tuple[Demand, Cos
     device, reading, wait = (np.zeros_like(sharding.tp) for _ in range(3))
     for demand, cost in terms:
         yield demand, cost
-        took = np.where(demand.count > 0, demand.count * cost.time, 0.0)
-        mine = np.where(demand.count > 0, demand.count * host.time(demand.host_bytes, demand.flop), 0.0)
-        device, reading = device + took, reading + demand.hosted * mine
-        wait = wait + demand.hosted * np.maximum(mine - took, 0.0)
+        on_device = np.where(demand.count > 0, demand.count * cost.time, 0.0)
+        on_host = np.where(demand.count > 0, demand.count * host.time(demand.host_bytes, demand.flop), 0.0)
+        device, reading = device + on_device, reading + demand.hosted * on_host
+        wait = wait + demand.hosted * np.maximum(on_host - on_device, 0.0)
     left = np.maximum(reading - device, 0.0) if host.prefetch else wait
     fetched = swapped(sharding, step) / host.link
     for name, seconds in (("host_memory", left), ("adapter_fetch", fetched)):
@@ -46,6 +47,7 @@ def with_waits(sharding: Sharding, step: Step, terms: Iterable[tuple[Demand, Cos
 
 
 def _waiting(name: str, seconds: Array) -> tuple[Demand, Cost]:
+    """A demand that stands for a wait of `seconds` (N,) per step, with its cost."""
     none = np.zeros_like(seconds)
     cost = Cost(
         time=seconds,
@@ -53,4 +55,5 @@ def _waiting(name: str, seconds: Array) -> tuple[Demand, Cost]:
         spread=np.full(seconds.shape, roofline_spread()),
         bound=np.full(seconds.shape, LINK_BOUND, np.int8),
     )
-    return Demand(name, "host_link", none, none, np.where(seconds > 0, 1.0, 0.0)), cost
+    count = np.where(seconds > 0, 1.0, 0.0)
+    return Demand(name=name, family="host_link", flop=none, moved=none, count=count), cost

@@ -1,57 +1,64 @@
-"""Spreads: how wide the 80 % interval of an operator is, by family and basis, as learned from held-out measurements."""
+"""Spreads: log half-width of the 80 % interval of an operator's time, by family and basis, learned from measurements
+that were held out."""
 
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from perfmodel.arrays import Array
+from hwdb.tomlfile import read_toml
+from perfmodel.arrays import Array, Codes
 from perfmodel.hardware import efficiency
 from perfmodel.profiles import store
 from perfmodel.vocabulary import BASES
 
-#: Narrower than this no interval is: repeated runs of one kernel differ by as much.
-LEAST = 0.01
+#: No interval is narrower (assumed: repeated runs of one kernel differ by about 1 %).
+MIN_SPREAD = 0.01
+#: Distance of the nearest donor (`calibrated.device_distance`, with what scarce rows and other formats add) below which
+#: it counts as a twin of the device. Chosen between devices of one chip, which differ by less in bandwidth and balance,
+#: and another architecture, which adds 1.
+TWIN_DISTANCE = 0.75
+#: Distance from which the nearest donor counts as unrelated. Chosen as what another vendor or link topology adds.
+UNRELATED_DEVICE = 3.0
+#: Keys of `spread.toml`, beside the bases, for donors nearer and farther than usual.
+_TWIN, _UNRELATED = "calibrated_twin", "calibrated_stranger"
 
 
 @cache
 def _learned() -> dict[str, dict[str, float]]:
+    """Operator family -> basis -> log half-width, from the first `spread.toml` of the profile folders."""
     for folder in store.folders():
         path = folder / "spread.toml"
         if path.is_file():
-            found: dict[str, Any] = store.read_toml(path)
-            return found["spread"]
+            spread = read_toml(path, "table of spreads").table("spread")
+            return {
+                family: {basis: entry.number(basis) for basis in entry.keys()}  # noqa: SIM118 - a Table is no mapping
+                for family, entry in ((name, spread.table(name)) for name in spread.keys())  # noqa: SIM118
+            }
     return {}
 
 
 @cache
 def spreads(family: str) -> Array:
-    """Log half-width of the 80 % interval for each code of `BASES`; where nothing was learned, that of a roofline. A
-    worse basis is never surer."""
+    """Log half-width of the 80 % interval for each code of `BASES`, that of a roofline where nothing was learned. A
+    worse basis never has a narrower interval."""
     learned = _learned().get(family, {})
     borrowed = efficiency.roofline_spread()
-    values = np.array([max(learned.get(basis, borrowed), LEAST) for basis in BASES])
+    values = np.array([max(learned.get(basis, borrowed), MIN_SPREAD) for basis in BASES])
     return np.maximum.accumulate(values)
 
 
-def spread_of(family: str, basis: NDArray[np.int8]) -> Array:
-    """Log half-width of the 80 % interval of each row."""
+def spread_of(family: str, basis: Codes) -> Array:
+    """Log half-width of the 80 % interval of each row, in the shape of `basis` (codes of `BASES`)."""
     return spreads(family)[basis]
-
-
-#: Distance of the nearest measured relative (`calibrated.device_distance`, scarcity and formats included) up to which a device
-#: counts as a twin, and from which as a stranger: of another vendor or kind.
-TWIN, UNRELATED_DEVICE = 0.75, 3.0
 
 
 @cache
 def calibrated_spread(family: str, distance: float) -> float:
-    """Log half-width where a relative at `distance` stands in."""
+    """Log half-width of the 80 % interval of times that a donor at `distance` lends."""
     learned = _learned().get(family, {})
     related = float(spreads(family)[BASES.index("calibrated")])
-    if distance < TWIN:
-        return min(learned.get("calibrated_twin", related), related)
-    return max(learned.get("calibrated_stranger", related), related) if distance >= UNRELATED_DEVICE else related
+    if distance < TWIN_DISTANCE:
+        return min(learned.get(_TWIN, related), related)
+    return max(learned.get(_UNRELATED, related), related) if distance >= UNRELATED_DEVICE else related

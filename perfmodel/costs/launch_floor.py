@@ -1,49 +1,34 @@
-"""Launched: kernels that the host launches one by one, each waiting for the next launch.
+"""Launch floor: operators that the host launches one by one take at least the time of a launch.
 
-Engines capture decode passes as graphs where a device's software can; where it cannot, the device idles between short
-kernels. The entries `[[host]]` of `efficiency.toml` say which engines launch so on which devices, and how long it
+Engines replay decode steps from captured graphs where a device's software can. Where it cannot, the device idles
+between short kernels. `Engine.host_launches` says on devices of which vendors an engine launches so, and how long it
 takes.
 """
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib.resources import files
-from typing import Any
 
 import numpy as np
 
-from hwdb import Device
 from perfmodel.costs.cost import Cost, CostModel
+from perfmodel.engines import Engine
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Demand
 from perfmodel.vocabulary import LAUNCH_BOUND
 
 
-@cache
-def _entries() -> list[dict[str, Any]]:
-    return list(tomllib.loads(files("perfmodel.hardware").joinpath("efficiency.toml").read_text())["host"])
-
-
-def launch_time(engine: str, device: Device) -> float:
-    """Seconds the host takes to launch an operator of `engine` on `device`; 0 where passes are captured."""
-    found = (e["launch_us"] for e in _entries() if engine in e["engines"] and e["vendor"] == device.vendor)
-    return float(next(found, 0.0)) * 1e-6
-
-
 @dataclass(frozen=True)
 class LaunchFloor:
-    """Another cost model's times, none below a launch by the host of `engine`."""
+    """The times of another cost model, each at least a launch by the host of `engine`."""
 
     model: CostModel
-    engine: str
+    engine: Engine
 
     def cost(self, demand: Demand, hardware: Hardware) -> Cost:
         """Time of one call on each row of `hardware`; basis and spread are the inner model's."""
         inner = self.model.cost(demand, hardware)
-        floor = np.array([launch_time(self.engine, d) for d in hardware.devices])[hardware.index]
+        floor = np.array([self.engine.host_launch(d.vendor) for d in hardware.devices])[hardware.index]
         if not floor.any():
             return inner
         waits = inner.time < floor

@@ -1,4 +1,4 @@
-"""From a demand to table coordinates: which variant of which table prices it, and the time it gives."""
+"""From a demand to table coordinates: which variant of which table prices it, and the time that the table gives."""
 
 from __future__ import annotations
 
@@ -7,33 +7,49 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hwdb import Device
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, Codes, Index, Mask
 from perfmodel.dtypes import COMPUTE, FALLBACK, FORMAT_NAMES, FORMATS
 from perfmodel.operators import Demand
 from perfmodel.profiles import FAMILY, Family, Measured, Profile, Variant, bound, shape_at
-from perfmodel.vocabulary import BASIS_CODE
+from perfmodel.vocabulary import BASIS_CODE, LAUNCH_BOUND
 
-#: Largest |log2| between the bits of a stored format and of the table that stands in for it.
-NEAREST_BITS = 0.6
-#: Price, in the same unit, of taking another framework's table before another format's.
-_FRAMEWORK_STEP = 0.05
-_SAME_BITS = 0.02
-#: A kernel under this share of its bound, and shorter than this many seconds, is launch-bound.
+# Distances between a table's formats and those asked for are in log2 of bits per value, plus the following. All are
+# chosen to order the tables of one device: nearest bits first, then equal routing, then the framework's own.
+
+#: Distance of stored formats beyond which a table does not stand in: 8 bits for 6, not 8 for 4.
+MAX_FORMAT_GAP = 0.6
+#: Added for another stored format, also of equal bits.
+OTHER_FORMAT = 0.02
+#: Added for another skew of the experts' load, and for a balanced load in place of a skewed one or the reverse.
+OTHER_SKEW, OTHER_ROUTING = 0.1, 0.3
+#: Added for each framework that comes before in the profile's order of preference.
+OTHER_FRAMEWORK = 0.05
+#: Distance up to which a stand-in may still claim the basis `interpolated`.
+MAX_INTERPOLATED_GAP = 0.2
+#: Bytes per KV value up to which the cache counts as 8-bit. Chosen between 1 and 2 bytes.
+MAX_NARROW_KV_BYTES = 1.5
+#: A kernel counts as launch-bound when its physical bound is less than this share of its time, and its time less than
+#: so many seconds. Chosen: launches take a few microseconds, and 0.15 is far below what large kernels reach.
 LAUNCH_SHARE, LAUNCH_TIME = 0.15, 20e-6
-LAUNCH = 3
-#: Calls of up to this many times the shortest count as short.
-SHORT = 1.2
+#: Quantile of a table's times that stands for the shortest (chosen over the minimum, which one outlier decides).
+SHORTEST_QUANTILE = 0.01
+#: Calls of up to this multiple of the shortest time count as short (chosen: time there hardly depends on size).
+SHORT_CALL = 1.2
+#: Cells of a table that are read for its overhead (chosen: enough for a quantile of 1 %).
+MAX_CELLS = 20_000
 _INTERPOLATED = BASIS_CODE["interpolated"]
 _EXTRAPOLATED = BASIS_CODE["extrapolated"]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A table and how well its formats fit: `wanted` is the variant asked for, `worst` the best basis it may claim,
-    `gap` the distance of the formats."""
+    """A table chosen for a variant.
+
+    measured: the table. wanted: the variant asked for. worst: code of the best basis that the table may claim. gap:
+    distance of the formats.
+    """
 
     measured: Measured
     wanted: Variant
@@ -49,21 +65,24 @@ class Choice:
 
 @dataclass(frozen=True)
 class TablePrice:
-    """time: s a call. basis: codes. bound: 0 compute, 1 memory, 2 link, 3 launch. least: s by the bound alone."""
+    """What a table gives for N shapes.
+
+    time: seconds per call. basis: codes of `BASES`. bound: codes of `BOUNDS`. least: seconds by the physical bound.
+    """
 
     time: Array
-    basis: NDArray[np.int8]
-    bound: NDArray[np.int8]
+    basis: Codes
+    bound: Codes
     least: Array
 
 
 def effective(act: str, device: Device) -> str:
-    """The compute type a device really uses for `act`: the first of its fall-backs that it has a rate for."""
-    return next((t for t in (act, *FALLBACK[act]) if device.peak(t) == device.peak(t)), act)
+    """The compute type that a device uses for `act`: the first of `act` and its fall-backs that it has a rate for."""
+    return next((t for t in (act, *FALLBACK[act]) if not np.isnan(device.peak(t))), act)
 
 
 def distance(have: Variant, want: Variant) -> float:
-    """How far a table's formats are from those asked for: 0 the same, inf not usable.
+    """How far a table's formats are from those asked for: 0 for the same, inf for not usable.
 
     >>> distance(Variant("int4", "bf16"), Variant("int4", "fp16"))
     0.0
@@ -72,33 +91,40 @@ def distance(have: Variant, want: Variant) -> float:
     """
     if have.act and want.act and _sixteen(have.act) != _sixteen(want.act):
         return float("inf")
-    routing = 0.0
-    if have.routing != want.routing:
-        routing = 0.1 if have.routing not in ("", "0") and want.routing not in ("", "0") else 0.3
+    routing = _routing_distance(have.routing, want.routing)
     if not have.stored or not want.stored or _sixteen(have.stored) == _sixteen(want.stored):
         return routing
     gap = abs(float(np.log2(FORMATS[have.stored].bytes / FORMATS[want.stored].bytes)))
-    return gap + _SAME_BITS + routing if gap <= NEAREST_BITS else float("inf")
+    return gap + OTHER_FORMAT + routing if gap <= MAX_FORMAT_GAP else float("inf")
+
+
+def _routing_distance(have: str, want: str) -> float:
+    """Distance of two loads of experts: exponents of power laws, "0" balanced, "" none."""
+    if have == want:
+        return 0.0
+    balanced = ("", "0")
+    return OTHER_SKEW if have not in balanced and want not in balanced else OTHER_ROUTING
 
 
 def _sixteen(name: str) -> str:
+    """The name of a format, one for both 16-bit ones: they run alike."""
     return "bf16" if name == "fp16" else name
 
 
 def choose(profile: Profile, family: str, want: Variant, framework: str) -> Choice | None:
-    """The table of `profile` that fits best: formats first, then the framework; None where none is usable."""
+    """The table of `profile` that is nearest to `want`, by formats, then by framework; None where none is usable."""
     best, least = None, float("inf")
     for rank, name in enumerate(profile.frameworks(family, framework)):
         for item in profile.tables(family, name):
             gap = distance(item.variant, want)
-            if gap + rank * _FRAMEWORK_STEP < least:
-                least = gap + rank * _FRAMEWORK_STEP
-                worst = 0 if gap == 0 else (_INTERPOLATED if gap < 0.2 else _EXTRAPOLATED)
-                best = Choice(item, want, worst, gap)
+            if gap + rank * OTHER_FRAMEWORK < least:
+                least = gap + rank * OTHER_FRAMEWORK
+                worst = 0 if gap == 0 else (_INTERPOLATED if gap < MAX_INTERPOLATED_GAP else _EXTRAPOLATED)
+                best = Choice(measured=item, wanted=want, worst=worst, gap=gap)
     return best
 
 
-def wanted(demand: Demand, routing: str) -> tuple[NDArray[np.intp], dict[int, tuple[str, str, str]]]:
+def wanted(demand: Demand, routing: str) -> tuple[Index, dict[int, tuple[str, str, str]]]:
     """(code of each row's formats, code -> (stored, act, routing)); codes broadcast against the demand's shape."""
     act = np.asarray(demand.compute, np.intp)
     shape = demand.shape
@@ -106,7 +132,7 @@ def wanted(demand: Demand, routing: str) -> tuple[NDArray[np.intp], dict[int, tu
         stored = np.asarray(shape["weight"], np.intp)
         act = np.asarray(shape["act"], np.intp)
     elif "kv_bytes" in shape:
-        narrow = np.asarray(shape["kv_bytes"], float) <= 1.5
+        narrow = np.asarray(shape["kv_bytes"], float) <= MAX_NARROW_KV_BYTES
         stored = np.where(narrow, FORMAT_NAMES.index("fp8"), FORMAT_NAMES.index("bf16"))
     else:
         return np.zeros((), np.intp), {0: ("", "", "")}
@@ -120,7 +146,7 @@ def wanted(demand: Demand, routing: str) -> tuple[NDArray[np.intp], dict[int, tu
 
 
 def coordinates(demand: Demand) -> Mapping[str, Array | float]:
-    """Shape of a demand as the tables' families name it."""
+    """Shape of a demand, with the names of coordinates that the tables use."""
     if demand.family == "elementwise":
         return {"moved_bytes": demand.moved}
     if "group" in demand.shape and "heads" not in demand.shape:
@@ -128,8 +154,8 @@ def coordinates(demand: Demand) -> Mapping[str, Array | float]:
     return demand.shape
 
 
-def take(shape: Mapping[str, Array | float], rows: NDArray[np.bool_] | None, count: int) -> dict[str, Array]:
-    """Columns of the candidates in `rows` (N,) (None: all); what does not run over candidates stays as it is."""
+def take(shape: Mapping[str, Array | float], rows: Mask | None, count: int) -> dict[str, Array]:
+    """Coordinates of the candidates in `rows` (N,) (None: all); coordinates that do not differ by candidate stay."""
     out = {}
     for key, value in shape.items():
         array = np.asarray(value, float)
@@ -140,34 +166,37 @@ def take(shape: Mapping[str, Array | float], rows: NDArray[np.bool_] | None, cou
 
 @lru_cache(maxsize=1024)
 def least_time(measured: Measured, family: str) -> float:
-    """Shortest time of a call in a table, seconds: what a launch costs whatever the size."""
-    return float(np.quantile(_cells(measured, family)[0], 0.01))
+    """Shortest time of a call in a table, seconds: what a launch takes, whatever the size."""
+    return float(np.quantile(_cells(measured, family)[0], SHORTEST_QUANTILE))
 
 
 @lru_cache(maxsize=1024)
 def overhead(measured: Measured, family: str) -> float:
-    """What the shortest calls of a table take beyond their bound, seconds: what is left of them on a device without
-    limits, also where a table holds large shapes only."""
+    """Seconds that the shortest calls of a table take beyond their physical bound. It is what would be left of them on
+    a device without limits, also where the table holds large shapes only."""
     time, least = _cells(measured, family)
-    short = time <= SHORT * least_time(measured, family)
+    short = time <= SHORT_CALL * least_time(measured, family)
     return float(np.median(np.maximum(time - least, 0.0)[short]))
 
 
 def _cells(measured: Measured, family: str) -> tuple[Array, Array]:
-    """(seconds, seconds by the bound alone) of the measured cells of a table, or of some 20,000 of them; (C,)."""
+    """(seconds, seconds by the physical bound) of measured cells of a table, about `MAX_CELLS` at most; (C,)."""
     table = measured.table
     cells = np.argwhere(table.known)
-    if len(cells) > 20000:
-        cells = cells[:: len(cells) // 20000]
+    if len(cells) > MAX_CELLS:
+        cells = cells[:: len(cells) // MAX_CELLS]
     axis = np.stack([a[cells[:, 1 + i]] for i, a in enumerate(table.axes)], axis=1)
     shape = shape_at(FAMILY[family], table.sites[cells[:, 0]], axis)
     least, _ = bound(FAMILY[family], shape, measured.variant, measured.reference)
     return least * np.exp(-table.values[tuple(cells.T)]), np.asarray(least)
 
 
-def _all_rows(choice: Choice, family: Family, shape: Mapping[str, Array]) -> Array:
-    """Time of a prompt's attention where nothing is cached: a few rows behind a long context, for which tables hold
-    nothing like them, take at most what all rows take. Infinite for other families and where nothing is cached. (N,)"""
+def _uncached_time(choice: Choice, family: Family, shape: Mapping[str, Array]) -> Array:
+    """Seconds of prefill attention if cached tokens were computed too, (N,); inf for other families and without cached
+    tokens.
+
+    It is an upper bound for a few new tokens behind a long context, a shape that tables do not hold.
+    """
     cached = np.asarray(shape.get("context", 0.0), float)
     if "query" not in shape or not family.name.endswith("prefill") or not np.any(cached > 0):
         return np.full((), np.inf)
@@ -176,16 +205,16 @@ def _all_rows(choice: Choice, family: Family, shape: Mapping[str, Array]) -> Arr
 
 
 def price(choice: Choice, family: Family, shape: Mapping[str, Array]) -> TablePrice:
-    """Time of `shape` by the chosen table."""
+    """Time of N shapes by the chosen table. shape: coordinates of the family, (N,) or () each."""
     item = choice.measured
     site, axis = family.locate(shape)
     value, basis = item.table.read(site, axis, family.growth)
     least, limit = bound(family, shape, choice.priced, item.reference)
     time = least * np.exp(-value)
     outside = basis == _EXTRAPOLATED
-    if outside.any():  # held utilisation would let a tiny shape take no time at all
+    if outside.any():  # utilisation is held constant there, so that a tiny shape would take no time at all
         time = np.where(outside, np.maximum(time, least_time(item, family.name)), time)
-        time = np.where(outside, np.minimum(time, _all_rows(choice, family, shape)), time)
+        time = np.where(outside, np.minimum(time, _uncached_time(choice, family, shape)), time)
     basis = np.maximum(basis, np.int8(max(choice.worst, _INTERPOLATED if item.fitted else 0)))
     small = (least < LAUNCH_SHARE * time) & (time < LAUNCH_TIME)
-    return TablePrice(time, basis, np.where(small, LAUNCH, limit).astype(np.int8), least)
+    return TablePrice(time=time, basis=basis, bound=np.where(small, LAUNCH_BOUND, limit).astype(np.int8), least=least)

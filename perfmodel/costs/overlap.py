@@ -1,4 +1,4 @@
-"""Overlap of communication and computation within a step."""
+"""Overlap of communication and computation within a step; the formula is in `perfmodel.engines.overlap`."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from dataclasses import fields, replace
 
 import numpy as np
 
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, Mask
 from perfmodel.costs.steps import StepCost
 from perfmodel.engines import Overlap
 
 
 def kinds(cost: StepCost) -> Array:
-    """Seconds of a pass by `KINDS_OF_TIME`, (6, ...)."""
+    """Seconds of a step by `KINDS_OF_TIME`, (6, ...): compute, memory, launch, link, latency, host."""
     compute, memory, link, launch = cost.bound
-    linked, late = cost.links
-    return np.stack([compute, memory, launch - late, linked, late, link - linked])
+    linked, latency = cost.links
+    return np.stack([compute, memory, launch - latency, linked, latency, link - linked])
 
 
 def streams_of(cost: StepCost, way: Overlap) -> Array:
@@ -28,7 +28,7 @@ def _streams(times: Array, way: Overlap) -> Array:
 
 
 def visible(times: Array, way: Overlap) -> Array:
-    """What is left of each kind of time (6, ...) beside the longest stream; it sums to the time of the pass."""
+    """Seconds of each kind of time (6, ...) that do not hide behind the longest stream; they sum to the step's time."""
     longest = np.argmax(_streams(times, way), axis=0)
     left = np.array(times)
     for number, members in enumerate(way.streams):
@@ -37,24 +37,24 @@ def visible(times: Array, way: Overlap) -> Array:
 
 
 def overlapped(cost: StepCost, way: Overlap) -> StepCost:
-    """A pass whose micro-batches cost `cost` each, run as `way` says; basis and relative spread stay as they are.
+    """A step whose micro-batches cost `cost` each, run with overlap `way`; basis and spread stay as they are.
 
-    `bound` keeps what is visible of each kind, so that it still sums to `time`; `hidden` is the rest.
+    `bound` keeps the visible part of each kind of time, so that it still sums to `time`; `hidden` is the rest.
     """
     times = way.batches * kinds(cost)
-    compute, memory, launch, linked, late, host = left = visible(times, way)
+    compute, memory, launch, linked, latency, host = left = visible(times, way)
     return replace(
         cost,
         time=left.sum(axis=0),
-        bound=np.stack([compute, memory, linked + host, launch + late]),
-        links=np.stack([linked, late]),
+        bound=np.stack([compute, memory, linked + host, launch + latency]),
+        links=np.stack([linked, latency]),
         hidden=(times - left).sum(axis=0),
         calls=way.batches * cost.calls,
         batches=np.full(np.shape(cost.time), way.batches, np.int8),
     )
 
 
-def cheaper(plain: StepCost, other: StepCost, pays: np.ndarray) -> StepCost:
-    """`other` where it `pays`, else `plain`."""
+def cheaper(plain: StepCost, other: StepCost, use_other: Mask) -> StepCost:
+    """`other` where `use_other` is True, else `plain`, field by field."""
     names = (f.name for f in fields(StepCost))
-    return StepCost(**{n: np.where(pays, getattr(other, n), getattr(plain, n)) for n in names})
+    return StepCost(**{n: np.where(use_other, getattr(other, n), getattr(plain, n)) for n in names})

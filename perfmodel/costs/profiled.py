@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hwdb import Device
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, Mask
 from perfmodel.costs import lookup, rated
 from perfmodel.costs.cost import Cost
 from perfmodel.costs.intervals import spread_of
@@ -20,8 +18,11 @@ from perfmodel.operators import Demand
 from perfmodel.profiles import FAMILY, Variant, store
 from perfmodel.vocabulary import BASIS_CODE
 
-#: Expert load of routed layers: power law of exponent 1.01, the milder of the two skews that were measured.
+#: Load of experts in mixture-of-experts layers: exponent of a power law. Chosen: 1.01, the milder of the two skews that
+#: were measured.
 ROUTING = "1.01"
+#: Share of the arithmetic peak that fused elementwise operators reach at most (assumed: no matrix units).
+ELEMENTWISE_PEAK_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,10 @@ class Profiled:
     """Cost model of measured tables; NaN where a device, family or format was not measured, or where a figure of the
     device is no longer the one that it was measured at.
 
-    framework: serving framework whose kernels are meant ('' any); others stand in for what it lacks.
-    routing: "0" for balanced experts, else the exponent of the power law. folders: places with further profiles.
-    shared: families whose kernels the frameworks share as libraries, so that the fastest measured on the device serves
-    in any of them.
+    framework: serving framework whose kernels are priced ('' any); tables of others stand in for missing ones.
+    routing: "0" for balanced experts, else the exponent of the power law. folders: further folders of profiles.
+    shared: operator families whose kernels are libraries that all frameworks call, so that the fastest table of the
+    device applies.
     """
 
     framework: str = ""
@@ -44,7 +45,7 @@ class Profiled:
         """Time of one call on each row of `hardware`; arrays that broadcast to the demand's shape."""
         count = len(hardware.index)
         shape = demand_shape(demand, hardware)
-        answer = empty(shape)
+        total = empty(shape)
         for number, device in enumerate(hardware.devices):
             profiles = self._profiles(device, demand.family)
             if not profiles:
@@ -55,17 +56,17 @@ class Profiled:
                 wanted = Variant(want.stored, act, want.routing)
                 every = (self._choices(device, profile, demand.family, wanted) for profile in profiles)
                 for choice in next((found for found in every if found), []):
-                    _fill(answer, choice, demand, rows, hardware)
-        return answer
+                    _fill(total, choice, demand, rows, hardware)
+        return total
 
     def _profiles(self, device: Device, family: str) -> list[store.Profile]:
-        """Profiles with tables of `family`: the device's own first, then those of the devices that it varies."""
+        """Profiles with tables of `family`: the device's own first, then those of devices that it is a variant of."""
         every = (store.load(kin.name, (*self.folders, *store.beside(kin))) for kin in device.lineage)
         return [profile for profile in every if profile is not None and family in profile.files]
 
     def _choices(self, device: Device, profile: store.Profile, family: str, want: Variant) -> list[lookup.Choice]:
-        """The table that fits best; where kernels are `shared`, those of other frameworks that fit as well. None that
-        was measured at other figures than the device's."""
+        """The best-fitting table and, for `shared` families, equally good ones of other frameworks; without tables that
+        were measured at other figures than the device's."""
         return [c for c in self._fitting(profile, family, want) if rated.holds(device, profile, c, family)]
 
     def _fitting(self, profile: store.Profile, family: str, want: Variant) -> list[lookup.Choice]:
@@ -80,21 +81,26 @@ class Profiled:
 
 
 def demand_shape(demand: Demand, hardware: Hardware) -> tuple[int, ...]:
-    """Shape of the answer: the demand's arrays broadcast against the candidates."""
+    """Shape of a demand's cost: the demand's arrays broadcast against the candidates."""
     columns = (np.shape(v) for v in demand.shape.values())
     return np.broadcast_shapes(np.shape(demand.moved), np.shape(demand.message), *columns, hardware.index.shape)
 
 
 def empty(shape: tuple[int, ...]) -> Cost:
-    """An answer that knows nothing."""
-    unknown = np.full(shape, BASIS_CODE["unknown"], np.int8)
-    return Cost(np.full(shape, np.nan), unknown, np.full(shape, np.nan), np.zeros(shape, np.int8))
+    """A cost of `shape` without any price: time and spread NaN, basis unknown."""
+    return Cost(
+        time=np.full(shape, np.nan),
+        basis=np.full(shape, BASIS_CODE["unknown"], np.int8),
+        spread=np.full(shape, np.nan),
+        bound=np.zeros(shape, np.int8),
+    )
 
 
-def formats(
-    demand: Demand, mine: NDArray[np.bool_], count: int, routing: str
-) -> Iterator[tuple[Variant, NDArray[np.bool_]]]:
-    """Each variant that rows of a device ask for, and those rows (N,)."""
+def formats(demand: Demand, mine: Mask, count: int, routing: str) -> Iterator[tuple[Variant, Mask]]:
+    """Each variant (formats and routing) that rows of one device ask for, with those rows (N,).
+
+    mine: (N,) rows of the device. count: N. routing: see `Profiled`.
+    """
     codes, names = lookup.wanted(demand, routing)
     if codes.ndim == 0 or codes.shape[-1] != count:
         if mine.any():
@@ -107,8 +113,8 @@ def formats(
             yield Variant(*name), rows
 
 
-def _fill(answer: Cost, choice: lookup.Choice, demand: Demand, rows: NDArray[np.bool_], hardware: Hardware) -> None:
-    """Put what `choice` says of `rows` into `answer`, where it knows nothing faster yet."""
+def _fill(total: Cost, choice: lookup.Choice, demand: Demand, rows: Mask, hardware: Hardware) -> None:
+    """Write the prices of `choice` for `rows` (N,) into `total`, where it holds none or a slower one."""
     family = FAMILY[demand.family]
     count = len(rows)
     every = bool(rows.all())
@@ -121,23 +127,19 @@ def _fill(answer: Cost, choice: lookup.Choice, demand: Demand, rows: NDArray[np.
         time = np.maximum(time, arithmetic(demand, hardware, rows))
     basis = np.where(np.isnan(time), BASIS_CODE["unknown"], priced.basis).astype(np.int8)
     target = (..., slice(None) if every else rows)
-    better = np.isnan(answer.time[target]) | (time < answer.time[target])
-    pairs: list[tuple[NDArray[Any], NDArray[Any]]] = [
-        (answer.time, time),
-        (answer.basis, basis),
-        (answer.spread, spread_of(demand.family, basis)),
-        (answer.bound, priced.bound),
-    ]
-    for held, value in pairs:
-        held[target] = np.where(better, value, held[target])
+    better = np.isnan(total.time[target]) | (time < total.time[target])
+    found = Cost(time=time, basis=basis, spread=spread_of(demand.family, basis), bound=priced.bound)
+    for name in ("time", "basis", "spread", "bound"):
+        held = getattr(total, name)
+        held[target] = np.where(better, getattr(found, name), held[target])
 
 
-def arithmetic(demand: Demand, hardware: Hardware, rows: NDArray[np.bool_]) -> Array:
-    """Seconds at half of peak that a fused elementwise operator with arithmetic needs at least."""
+def arithmetic(demand: Demand, hardware: Hardware, rows: Mask) -> Array:
+    """Least seconds per call that the arithmetic of a fused elementwise operator takes; for candidates in `rows`."""
     flop = np.asarray(demand.flop, float)
     if not np.any(flop):
         return np.zeros(())
     compute = np.broadcast_to(np.asarray(demand.compute), rows.shape)[rows]
     peak = hardware.peak[rows][np.arange(len(compute)), compute]
     flop = flop if flop.ndim == 0 or flop.shape[-1] != len(rows) else flop[..., rows]
-    return flop / (0.5 * peak)
+    return np.asarray(flop / (ELEMENTWISE_PEAK_SHARE * peak))

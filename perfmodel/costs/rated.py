@@ -1,7 +1,7 @@
-"""Which tables hold on a device: those whose constants are the device's figures.
+"""Which measured tables hold on a device: those whose constants are the device's rated figures.
 
-A table is relative to figures of the device that it was measured on. Where a user states another figure of that device,
-the table says nothing of the device as it is now: `Profiled` leaves it out, and `Calibrated` carries it over.
+A table is relative to rated figures of the device that it was measured on. Where a user states another figure of that
+device, the table no longer describes it: `Profiled` leaves the table out, and `Calibrated` rescales it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from perfmodel.profiles import FAMILY, Measured, Profile, reference, store
 
 
 def agrees(device: Device, measured: Measured, family: str) -> bool:
-    """Whether the constants of a table are the rated figures of `device`."""
+    """Whether the constants of a table of operator family `family` are the rated figures of `device`."""
     now, then = reference(device, measured.variant), measured.reference
     if FAMILY[family].link:
         return same(float(now.link), float(then.link))
@@ -27,8 +27,8 @@ def agrees(device: Device, measured: Measured, family: str) -> bool:
 def holds(device: Device, profile: Profile, choice: Choice, family: str) -> bool:
     """Whether a table of a profile prices `device` as it is.
 
-    A profile of the device's name beside its own file was measured on it; any other one on a device that the file
-    varies, whose measured ceilings and link topology then have to be the device's too.
+    A profile of the device's name in the folder of its own file was measured on it. Any other profile was measured on a
+    device that the file is a variant of; then that device's measured ceilings and link topology have to be equal too.
     """
     if not agrees(device, choice.measured, family):
         return False
@@ -37,14 +37,14 @@ def holds(device: Device, profile: Profile, choice: Choice, family: str) -> bool
 
 
 def home_of(device: Device, profile: Profile) -> Device | None:
-    """The device that `device` varies and that a profile was measured on; None for a profile of its own."""
+    """The device that `device` is a variant of and that a profile was measured on; None for a profile of its own."""
     named = [kin for kin in device.lineage if kin.name == profile.device]
-    close = next((kin for kin in named if beside(kin, profile)), named[-1] if named else device)
-    return None if close is device else close
+    home = next((kin for kin in named if beside(kin, profile)), named[-1] if named else device)
+    return None if home is device else home
 
 
 def unchanged(device: Device, home: Device, choice: Choice, family: str) -> bool:
-    """Whether every figure that a table of `home` speaks of is the same on `device`."""
+    """Whether every figure that a table of `home` depends on is the same on `device`."""
     if FAMILY[family].link:
         return device.link.topology == home.link.topology and same(device.link.bandwidth, home.link.bandwidth)
     types = () if family == "elementwise" else {choice.wanted.act, choice.measured.variant.act} - {""}
@@ -53,7 +53,7 @@ def unchanged(device: Device, home: Device, choice: Choice, family: str) -> bool
 
 
 def restored(device: Device, measured: Measured) -> Device:
-    """`device` with the rated figures that a table is relative to; measured ceilings keep their share of them."""
+    """`device` with the rated figures that a table is relative to; measured ceilings keep their share of those."""
     then, source = measured.reference, "constants of the measured table"
     figures = {"memory.bandwidth": (float(then.bandwidth), "B/s")}
     act = measured.variant.act or "bf16"

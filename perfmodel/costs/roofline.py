@@ -1,4 +1,4 @@
-"""Roofline: the slower of computing and moving at an efficiency, plus a launch floor; answers every demand."""
+"""Roofline: the longer of arithmetic and memory traffic at borrowed efficiencies, plus a launch; for every demand."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from perfmodel.hardware import Efficiency, Hardware, efficiency_of, roofline_spr
 from perfmodel.operators import Demand
 from perfmodel.vocabulary import BASIS_CODE, COMPUTE_BOUND, LAUNCH_BOUND, LINK_BOUND, LINK_FAMILIES, MEMORY_BOUND
 
+#: Operator family -> field of `Efficiency` that holds its share of the arithmetic peak.
 _COMPUTE_SHARE = {
     "gemm": "gemm",
     "grouped_gemm": "gemm",
@@ -25,11 +26,12 @@ _COMPUTE_SHARE = {
     "recurrent_decode": "attention",
     "elementwise": "attention",
 }
+#: Families that stream the KV cache, at a share of the memory bandwidth of its own.
 _READS_KV = ("attention_decode", "mla_decode")
 
 
 class Bound(NamedTuple):
-    """Least seconds a demand can take by arithmetic and by memory traffic, at given shares of the peaks."""
+    """Least seconds per call by arithmetic and by memory traffic, at given shares of the peaks; (N,) each."""
 
     compute: Array
     memory: Array
@@ -43,7 +45,11 @@ class Bound(NamedTuple):
 def bound(
     demand: Demand, hardware: Hardware, *, compute_share: Array | float = 1.0, memory_share: Array | float = 1.0
 ) -> Bound:
-    """Physical bound of a local operator; with shares of 1 nothing measured may lie below it."""
+    """Physical bound of a local operator on each row of `hardware`, (N,).
+
+    compute_share, memory_share: shares of rated peak and bandwidth that are reached; with 1 no measured time may lie
+    below the bound.
+    """
     compute = np.asarray(demand.compute)
     peak = hardware.peak[np.arange(len(hardware.index)), compute]
     return Bound(demand.flop / (peak * compute_share), demand.moved / (hardware.bandwidth * memory_share))
@@ -51,9 +57,9 @@ def bound(
 
 @dataclass(frozen=True)
 class Roofline:
-    """Cost model that needs only rated peaks and efficiencies borrowed from measured relatives.
+    """Cost model that needs only rated peaks and efficiencies borrowed from measured devices of the same kind.
 
-    `shares` may be given; by default the priors of `efficiency.toml` apply.
+    shares: efficiencies of each row; None for the priors of `perfmodel/hardware/efficiency.toml`.
     """
 
     shares: Efficiency | None = None

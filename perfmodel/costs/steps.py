@@ -1,4 +1,4 @@
-"""The cost of one pass: demands priced and summed, with what the sum rests on."""
+"""The cost of one step: its demands priced and summed, with the basis and spread of the sum."""
 
 from __future__ import annotations
 
@@ -7,55 +7,52 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, Codes
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.host_waits import with_waits
 from perfmodel.deployment import Sharding
+from perfmodel.engines import defaults
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Demand, Step, operators, step_shape
 from perfmodel.vocabulary import BASES, BOUNDS, LAUNCH_BOUND, LINK_FAMILIES
 
-#: Kernels that an engine launches one by one for an operator where no graph is captured; one for the others. Experts
-#: are gated, sorted, quantised twice and reduced beside two GEMMs; latent attention and scans project, rotate, quantise
-#: and write caches by kernels of their own. Round numbers (assumed) that order first-token times at low load as
-#: measured: past the device's own, 0.6 ms a layer of plain attention, 2 of latent attention, 2.7 of a delta rule.
-LAUNCHES = {"grouped_gemm": 20.0, "mla_prefill": 30.0, "attention_prefill": 5.0, "recurrent_prefill": 40.0}
-#: A term counts for a sum's basis when it is at least this share of it.
+#: Share of a sum from which the terms of one basis count for the basis of the sum (chosen: smaller terms
+#: hardly move the sum).
 SIGNIFICANT = 0.1
+#: Coordinates that choose a table; demands are priced together only where these agree.
+_CHOOSING = ("weight", "act", "kv_bytes")
+#: Kernels launched per operator, by operator family: `Engine.kernel_launches`.
+Launches = Iterable[tuple[str, float]]
 
 
 @dataclass(frozen=True)
 class StepCost:
-    """Device time of one pass, (C, N) or (N,), host time excluded.
+    """Device time of one step, (N,) or with leading axes, host time excluded.
 
-    time: s. bound: (4, ...) s by what limits (`perfmodel.costs.BOUNDS`). basis: codes of `BASES`, the worst that
-    carries a significant share. spread: log half-width of the 80 % interval. calls: kernels launched (`LAUNCHES`).
-    links: (2, ...) s of collectives limited by links, and by their launch. hidden: s of work that runs behind other
-    work, not in `time`; batches: micro-batches the pass is cut into (`perfmodel.engines.overlap`).
+    time: seconds. bound: (4, ...) seconds by what limits them (`BOUNDS`); they sum to `time`. basis: codes of `BASES`,
+    the worst that carries a significant share. spread: log half-width of the 80 % interval. calls: kernels launched.
+    links: (2, ...) seconds of collectives limited by links, and by their launch. hidden: seconds of work that runs
+    behind other work, not part of `time`. batches: micro-batches per step (`perfmodel.engines.Overlap`).
     """
 
     time: Array
     bound: Array
-    basis: np.ndarray
+    basis: Codes
     spread: Array
     calls: Array
     links: Array
     hidden: Array
-    batches: np.ndarray
+    batches: Codes
 
     def take(self, turn: int, shape: tuple[int, ...]) -> StepCost:
-        """One of several passes that were priced along a first axis, in `shape`."""
+        """One of several steps that were priced along a first axis, in `shape`."""
         leading = {n: getattr(self, n)[:, turn].reshape(-1, *shape) for n in ("bound", "links")}
         names = (f.name for f in fields(self) if f.name not in leading)
         return StepCost(**leading, **{n: getattr(self, n)[turn].reshape(shape) for n in names})
 
 
-#: Coordinates that choose a table; demands are priced together only where these agree.
-_CHOOSING = ("weight", "act", "kv_bytes")
-
-
 def priced(sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step) -> Iterator[tuple[Demand, Cost]]:
-    """Every demand of a pass with its cost, waits for the host among them."""
+    """Every demand of a step with its cost, waits for the host among them."""
     return with_waits(sharding, step, _priced(sharding, hardware, costs, step))
 
 
@@ -63,7 +60,7 @@ def _priced(sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step
     """Every demand with its cost.
 
     Demands of one family and the same formats are priced in one call, stacked along a new first axis: a look-up has a
-    fixed cost, and a pass has a dozen GEMMs.
+    fixed cost, and a step has a dozen GEMMs.
     """
     alike: dict[tuple[object, ...], list[Demand]] = {}
     for demand in operators(sharding, step):
@@ -78,13 +75,13 @@ def _priced(sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step
         whole = _stacked(demands, len(hardware.index))
         cost = costs.cost(whole, hardware)
         shape = np.broadcast_shapes(np.shape(whole.moved), np.shape(cost.time))
-        parts = [np.broadcast_to(part, shape) for part in (cost.time, cost.basis, cost.spread, cost.bound)]
-        for number, demand in enumerate(demands):
-            yield demand, Cost(*(part[number] for part in parts))
+        time, basis, spread, bound = (np.broadcast_to(getattr(cost, f.name), shape) for f in fields(Cost))
+        for n, demand in enumerate(demands):
+            yield demand, Cost(time=time[n], basis=basis[n], spread=spread[n], bound=bound[n])
 
 
 def _stacked(demands: list[Demand], count: int) -> Demand:
-    """Demands of one family as one whose arrays have them along a new first axis."""
+    """Demands of one family on `count` candidates as a single one, stacked along a new first axis."""
     first = demands[0]
     names = [k for k in first.shape if k not in _CHOOSING]
     arrays = [[d.flop, d.moved, d.message, *(d.shape[k] for k in names)] for d in demands]
@@ -107,17 +104,23 @@ def _stacked(demands: list[Demand], count: int) -> Demand:
     )
 
 
-def step_cost(sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step) -> StepCost:
-    """Price a pass and sum it; see `summed`."""
-    return summed(priced(sharding, hardware, costs, step), step_shape(step, sharding.tp))
+def step_cost(
+    sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step, launches: Launches | None = None
+) -> StepCost:
+    """Price a step and sum it; see `summed`."""
+    return summed(priced(sharding, hardware, costs, step), step_shape(step, sharding.tp), launches)
 
 
-def summed(terms: Iterable[tuple[Demand, Cost]], shape: tuple[int, ...]) -> StepCost:
-    """Sum a pass operator by operator, keeping running totals only (10^6 candidates x operators would not fit).
+def summed(terms: Iterable[tuple[Demand, Cost]], shape: tuple[int, ...], launches: Launches | None = None) -> StepCost:
+    """Sum a step operator by operator, with running totals only (10^6 candidates x operators would not fit in memory).
 
-    Errors within a family are taken as fully correlated (one kernel library, one systematic error), across families
-    as independent: spreads add linearly inside a family and in quadrature between families, weighted by time.
+    Args:
+        terms: demands of the step with the cost per call of each.
+        shape: shape of the sum, (N,) or with leading axes.
+        launches: kernels launched per operator where not 1, as `Engine.kernel_launches`; None for those of an engine
+            that states none.
     """
+    kernels = dict(defaults().kernel_launches if launches is None else launches)
     bound = np.zeros((len(BOUNDS), *shape))
     by_basis = np.zeros((len(BASES), *shape))
     by_family: dict[str, Array] = {}
@@ -125,22 +128,34 @@ def summed(terms: Iterable[tuple[Demand, Cost]], shape: tuple[int, ...]) -> Step
     for demand, cost in terms:
         # an absent operator (count 0) must not turn an unknown price into an unknown sum
         time = np.where(demand.count > 0, demand.count * cost.time, 0.0)
-        calls += demand.count * LAUNCHES.get(demand.family, 1.0)
+        calls += demand.count * kernels.get(demand.family, 1.0)
         if demand.family in LINK_FAMILIES:
             launched = np.where(cost.bound == LAUNCH_BOUND, time, 0.0)
             links[0] += time - launched
             links[1] += launched
-        for code in np.unique(cost.bound):
-            bound[code] += np.where(cost.bound == code, time, 0.0)
-        for code in np.unique(cost.basis):
-            by_basis[code] += np.where(cost.basis == code, time, 0.0)
+        for codes, sums in ((cost.bound, bound), (cost.basis, by_basis)):
+            for code in np.unique(codes):
+                sums[code] += np.where(codes == code, time, 0.0)
         weighted = np.where(demand.count > 0, time * cost.spread, 0.0)
         by_family[demand.family] = by_family.get(demand.family, 0.0) + weighted
     total = bound.sum(axis=0)
-    variance = sum((np.square(v) for v in by_family.values()), np.zeros(shape))
+    basis, spread = _certainty(total, by_basis, by_family)
+    one, none = np.ones(shape, np.int8), np.zeros(shape)
+    return StepCost(
+        time=total, bound=bound, basis=basis, spread=spread, calls=calls, links=links, hidden=none, batches=one
+    )
+
+
+def _certainty(total: Array, by_basis: Array, by_family: dict[str, Array]) -> tuple[Codes, Array]:
+    """(basis, spread) of sums `total` (...,).
+
+    by_basis: (BASES, ...) seconds by basis. by_family: seconds times spread, by operator family. Derived: errors within
+    a family are taken as fully correlated (one kernel library, one systematic error), errors of different families as
+    independent. So spreads, weighted by time, add within a family and in quadrature between families.
+    """
+    variance = sum((np.square(v) for v in by_family.values()), np.zeros(total.shape))
     with np.errstate(invalid="ignore", divide="ignore"):
         significant = by_basis >= SIGNIFICANT * total
         spread = np.sqrt(variance) / total
     worst = len(BASES) - 1 - np.argmax(significant[::-1], axis=0)
-    basis = np.where(np.isfinite(total), worst, len(BASES) - 1).astype(np.int8)
-    return StepCost(total, bound, basis, spread, calls, links, hidden=np.zeros(shape), batches=np.ones(shape, np.int8))
+    return np.where(np.isfinite(total), worst, len(BASES) - 1).astype(np.int8), spread

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from perfmodel.engines.catalogue import FOLDER, engine
+from perfmodel.engines.catalogue import engine, shipped
 from perfmodel.engines.overlap import Overlap, overlap_of, ways
+from perfmodel.engines.own_words import spellings
+from perfmodel.engines.reader import FOLDER, defaults
 from perfmodel.engines.recipes import Recipe, assumed, instead, recipe
-from perfmodel.engines.spec import HEADROOM, WATERMARK, Engine, Limits
+from perfmodel.engines.spec import Engine, Limits
 from perfmodel.engines.speculation import KNOWN, Speculation, speculation_of
 
 __all__ = [
     "FOLDER",
-    "HEADROOM",
     "KNOWN",
-    "WATERMARK",
     "Engine",
     "Limits",
     "Overlap",
     "Recipe",
     "Speculation",
     "assumed",
+    "defaults",
     "engine",
     "instead",
     "overlap_of",
     "recipe",
+    "shipped",
     "speculation_of",
+    "spellings",
     "ways",
 ]

@@ -1,146 +1,159 @@
-"""Reading an engine file."""
+"""Reading an engine file: settings with kind and source, defaults by device, own words, inherited facts."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple
 
 from hwdb.tomlfile import Table, read_toml
-from perfmodel.engines.overlap import ways
+from perfmodel.engines.own_words import read_own_words, spellings
+from perfmodel.engines.settings import SETTINGS
+from perfmodel.engines.spec import GIB, KINDS, Engine, Fact, Tier
 from perfmodel.engines.versions import numbers_in
 from perfmodel.vocabulary import FORMER_NAMES
 
-if TYPE_CHECKING:
-    pass
-from perfmodel.engines.spec import GIB, KINDS, Engine, Fact, Tier
-
-#: Settings of a file: field of Engine -> (key in the file, factor to SI).
-_NUMBERS = {
-    "max_num_batched_tokens": ("max_num_batched_tokens", 1.0),
-    "max_num_seqs": ("max_num_seqs", 1.0),
-    "kv_block": ("kv_block_tokens", 1.0),
-    "gpu_memory_utilization": ("gpu_memory_utilization", 1.0),
-    "reserve_bytes": ("reserve_gib", GIB),
-    "step_host_time": ("step_host_us", 1e-6),
-    "step_host_per_seq": ("step_host_per_seq_us", 1e-6),
-    "step_host_parallel": ("step_host_parallel_us", 1e-6),
-    "request_time": ("request_ms", 1e-3),
-    "micro_batch": ("micro_batch", 1.0),
-    "graph_seqs": ("graph_seqs", 1.0),
-    "max_num_batched_tokens_floor": ("max_num_batched_tokens_floor", 1.0),
-    "launch_time": ("launch_us", 1e-6),
-    "synchronised": ("synchronised", 1.0),
-    "overlap_share": ("overlap_share", 1.0),
-}
-
-
-_OPTIONAL = {
-    "launch_time",
-    "synchronised",
-    "micro_batch",
+#: The engine files that ship, one per engine and era.
+FOLDER = Path(__file__).parent / "catalogue"
+#: What holds for every engine whose file, and whose family's file, say nothing else.
+DEFAULTS = Path(__file__).with_name("defaults.toml")
+_WHAT = "engine file"
+_KEYS = frozenset(s.key for s in SETTINGS)
+#: Limits that a `[[tier]]` may set; `_offline` ones hold for batch use without a server.
+_TIER_NUMBERS = (
+    "max_num_batched_tokens",
+    "max_num_batched_tokens_offline",
+    "max_num_seqs",
+    "max_num_seqs_offline",
+    "gpu_memory_utilization",
     "graph_seqs",
-    "max_num_batched_tokens_floor",
-    "step_host_parallel",
-    "budget_is_model_length",
-    "narrow_cache",
-    "overlap",
-    "overlap_share",
-    "rank_balance",
-}
-
-
-_FLAGS = (
-    "chunked_prefill",
-    "prefill_first",
-    "graph_capture",
-    "overlap_scheduling",
-    "prefix_cache",
-    "budget_is_model_length",
-    "rank_balance",
-    "narrow_cache",
 )
 
 
-_CHOICES = {
-    "preemption": ("recompute", "swap", "none"),
-    "batching": ("continuous", "static"),
-    "admission": ("grow", "reserve", "contiguous"),
-    "memory_rule": ("total", "static", "free"),
-    "overlap": ways(),
-}
+@dataclass(frozen=True)
+class Stated:
+    """What one file states. settings, facts: by field of `Engine`; own_words: own word -> setting."""
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Fact] = field(default_factory=dict)
+    own_words: dict[str, str] = field(default_factory=dict)
+
+    def over(self, base: Stated) -> Stated:
+        """These statements, those of `base` where this file says nothing."""
+        return Stated(
+            settings=base.settings | self.settings,
+            facts=base.facts | self.facts,
+            own_words=base.own_words | self.own_words,
+        )
 
 
-def _fact(table: Table, key: str) -> tuple[Table, Fact]:
-    entry = table.table(key)
-    value = entry.get("value")
-    kind, source = entry.text("kind", choices=KINDS), entry.text("source")
-    return entry, Fact(value, kind, source, entry.text("note", ""))
+def load_engine(path: str | Path) -> Engine:
+    """The engine that the TOML file at `path` describes; `InputError` names file, line and key of what is wrong.
+
+    Optional keys that the file leaves out and that `SETTINGS` marks as inherited come from the shipped file of the same
+    name, else of the family, else from `defaults.toml`. Settings may be spelled in the engine's own words.
+    """
+    base, table = _in_common_words(Path(path))
+    stated = _stated(table, inherited_only=False).over(base)
+    name = table.text("name")
+    made = Engine(
+        name=name,
+        family=table.text("family", name),
+        title=table.text("title"),
+        era=table.text("era"),
+        since=numbers_in(table.text("since", "")),
+        aliases=table.texts("aliases", ()),
+        tiers=tuple(_tier(t) for t in table.tables("tier", ())),
+        own_words=tuple(stated.own_words.items()),
+        facts=stated.facts,
+        **stated.settings,
+    )
+    table.done(also=(*_KEYS, "own_words"))
+    _check_shares(table, made)
+    return made
+
+
+def _in_common_words(path: Path) -> tuple[Stated, Table]:
+    """(what the file at `path` inherits, with its own words; its top table under the common names of settings)."""
+    plain = read_toml(path, _WHAT, FORMER_NAMES)
+    name = plain.text("name")
+    inherited = _inherited(path, name, plain.text("family", name))
+    base = Stated(own_words=read_own_words(plain, _KEYS)).over(inherited)
+    used = [spellings(table, base.own_words) for table in (plain, *plain.tables("tier", ()))]
+    return base, read_toml(path, _WHAT, {**FORMER_NAMES, **base.own_words}) if any(used) else plain
+
+
+def _inherited(path: Path, name: str, family: str) -> Stated:
+    """What the file at `path` inherits: see `load_engine`."""
+    found = Stated()
+    for file in (DEFAULTS, FOLDER / f"{family}.toml", FOLDER / f"{name}.toml"):
+        if file != path and file.is_file():
+            found = _heritage(file).over(found)
+    return found
+
+
+class Defaults(NamedTuple):
+    """What holds for every engine whose file says nothing else, and where no engine is named; fields of `Engine`."""
+
+    library_kernels: tuple[str, ...]
+    kernel_launches: tuple[tuple[str, float], ...]
+
+
+@cache
+def defaults() -> Defaults:
+    """The settings of `defaults.toml`."""
+    return Defaults(**_heritage(DEFAULTS).settings)
+
+
+@cache
+def _heritage(file: Path) -> Stated:
+    """What a shipped file hands down."""
+    table = read_toml(file, _WHAT, FORMER_NAMES)
+    return Stated(own_words=read_own_words(table, _KEYS)).over(_stated(table, inherited_only=True))
+
+
+def _stated(table: Table, *, inherited_only: bool) -> Stated:
+    """The settings that a file states, only those that are inherited where asked. Raises `InputError` for a required
+    key that is missing."""
+    found = Stated()
+    for setting in SETTINGS:
+        if (inherited_only and not setting.inherited) or (setting.optional and setting.key not in table):
+            continue
+        entry = table.table(setting.key)
+        kind, source = entry.text("kind", choices=KINDS), entry.text("source")
+        found.facts[setting.field] = Fact(
+            value=entry.get("value"), kind=kind, source=source, note=entry.text("note", "")
+        )
+        found.settings[setting.field] = setting.read(table, setting.key, entry)
+        entry.done()
+    return found
 
 
 def _tier(table: Table) -> Tier:
-    numbers = (
-        "max_num_batched_tokens",
-        "max_num_batched_tokens_offline",
-        "max_num_seqs",
-        "max_num_seqs_offline",
-        "gpu_memory_utilization",
-        "graph_seqs",
-    )
-    values = [(k, table.number(k, above=0)) for k in numbers if k in table]
-    if table.flag("per_device", False):
-        values.append(("per_device", 1.0))
+    """Defaults for some devices, from one `[[tier]]`."""
+    values = [(k, table.number(k, above=0)) for k in _TIER_NUMBERS if k in table]
     tier = Tier(
         at_least=table.number("at_least_gib", 0.0, least=0) * GIB,
         below=table.number("below_gib", math.inf, above=0) * GIB,
         kinds=table.texts("kinds", ()),
         named=table.texts("named", ()),
         not_named=table.texts("not_named", ()),
+        per_device=table.flag("per_device", False),
         values=tuple(values),
     )
     table.text("source")
-    table.done(also=numbers)
+    table.done(also=_TIER_NUMBERS)
     return tier
 
 
-def load_engine(path: str | Path) -> Engine:
-    """The engine that the TOML file at `path` describes; `InputError` names file, line and key of what is wrong."""
-    table = read_toml(path, "engine file", FORMER_NAMES)
-    facts: dict[str, Fact] = {}
-    settings: dict[str, object] = {}
-    for name, (key, factor) in _NUMBERS.items():
-        if name in _OPTIONAL and key not in table:
-            continue
-        entry, facts[name] = _fact(table, key)
-        value = entry.get("value")
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-            raise table.error(key, f"value {value!r} is not a number of 0 or more; write nan for unknown")
-        settings[name] = float(value) * factor
-        entry.done()
-    for name in (*_FLAGS, *_CHOICES):
-        if name in _OPTIONAL and name not in table:
-            continue
-        entry, facts[name] = _fact(table, name)
-        settings[name] = entry.text("value", choices=_CHOICES[name]) if name in _CHOICES else entry.flag("value")
-        entry.done()
-    return _assemble(table, settings, facts)
-
-
-def _assemble(table: Table, settings: dict[str, object], facts: dict[str, Fact]) -> Engine:
-    name = table.text("name")
-    since = table.text("since", "")
-    made = Engine(
-        name=name,
-        family=table.text("family", name),
-        title=table.text("title"),
-        era=table.text("era"),
-        since=numbers_in(since),
-        tiers=tuple(_tier(t) for t in table.tables("tier", ())),
-        facts=facts,
-        **settings,  # type: ignore[arg-type]
-    )
-    table.done(also=[*_OPTIONAL, *[k for k, _ in _NUMBERS.values()]])
-    for key, share in (("gpu_memory_utilization", made.gpu_memory_utilization), ("overlap_share", made.overlap_share)):
-        if not (math.isnan(share) or 0 < share <= 1 or (key == "overlap_share" and share == 0)):
+def _check_shares(table: Table, made: Engine) -> None:
+    """Refuse shares outside 0 to 1. `overlap_share` may be 0: nothing hides."""
+    memory, overlap = made.gpu_memory_utilization, made.overlap_share
+    for key, share, fine in (
+        ("gpu_memory_utilization", memory, 0 < memory <= 1),
+        ("overlap_share", overlap, 0 <= overlap <= 1),
+    ):
+        if not (fine or math.isnan(share)):
             raise table.error(key, f"value {share:g} is not a share; give it between 0 and 1")
-    return made

@@ -1,8 +1,8 @@
 """Published recipes: what those who publish tuned figures switch on for a model, an engine, a device and weights.
 
-Tables of measurements often leave blank what the scripts behind them set: the format of the KV cache, tokens a step,
-sequences at once. `recipe` gives the entry of `recipes.toml` that fits, with its sources; `assumed` says what rows that
-leave settings blank are read with.
+Tables of measurements often leave blank what the launch scripts behind them set: the format of the KV cache, the token
+budget, the sequences at once. `recipe` gives the entry of `recipes.toml` that applies, with its sources; `assumed`
+gives the settings with which rows that leave them blank are read.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hwdb.tomlfile import Table, read_toml
-from perfmodel.arrays import Array
+from perfmodel.arrays import NAN, Array, Index
 from perfmodel.dtypes import FORMAT_CODE, FORMAT_NAMES, storage
 from perfmodel.engines.catalogue import engine as engine_of
 from perfmodel.engines.spec import Engine
@@ -29,20 +29,22 @@ if TYPE_CHECKING:
     from hwdb import Device
 
 TABLE = Path(__file__).with_name("recipes.toml")
-#: Settings that rows which leave them blank may be read with.
+#: Settings that may be assumed for rows that leave them blank.
 ASSUMABLE = ("era", "kv", "max_num_batched_tokens", "max_num_seqs")
-_NAN = float("nan")
 _NUMBERS = ("max_num_batched_tokens", "prompt_multiple", "max_num_seqs", "graph_seqs")
+#: Code of a format that is left to the checkpoint.
+_OWN_FORMAT = -1
 
 
 @dataclass(frozen=True)
 class Recipe:
     """What one publication sets for some models, weights and devices; NaN, None or an empty text: left to the engine.
 
-    models: base models; devices: names, or how the architecture begins. kv: format of the KV cache. max_num_batched_tokens: tokens
-    a step, at least `prompt_multiple` times the longest prompt. max_num_seqs: sequences at once. graph_seqs: largest batch
-    in captured graphs. gpu_memory_utilization, prefix_cache: as in an engine file. era: engine file whose behaviour the flags
-    give. since: first release. assumed: settings that rows which leave them blank are read with (see `ASSUMABLE`).
+    engine: family. models: base models. weights: storage formats. devices: names, or how the architecture begins.
+    since: first release. era: engine file whose behaviour the flags give. kv: format of the KV cache.
+    max_num_batched_tokens: tokens per step, at least `prompt_multiple` times the longest prompt. max_num_seqs:
+    sequences running at once. graph_seqs: largest batch in captured graphs. gpu_memory_utilization, prefix_cache: as in
+    an engine file. assumed: settings of this recipe that are assumed for rows which leave them blank (`ASSUMABLE`).
     """
 
     name: str
@@ -54,23 +56,24 @@ class Recipe:
     since: tuple[int, ...]
     era: str = ""
     kv: str = ""
-    max_num_batched_tokens: float = _NAN
-    prompt_multiple: float = _NAN
-    max_num_seqs: float = _NAN
-    graph_seqs: float = _NAN
-    gpu_memory_utilization: float = _NAN
+    max_num_batched_tokens: float = NAN
+    prompt_multiple: float = NAN
+    max_num_seqs: float = NAN
+    graph_seqs: float = NAN
+    gpu_memory_utilization: float = NAN
     prefix_cache: bool | None = None
     assumed: tuple[str, ...] = ()
     note: str = ""
 
     def meets(self, device: Device) -> bool:
-        """Whether it was published for `device`: by name (its own or that of the device it varies), or for its
+        """Whether the recipe was published for `device`: for its name, the name of a device that it varies, or its
         architecture."""
         named = {kin.name for kin in device.lineage}
         return any(d in named or device.arch.startswith(d) for d in self.devices)
 
     def fits(self, model: str, engine: Engine, device: Device, weight: str) -> bool:
-        """Whether it speaks of base model `model` with weights stored as `weight`, on `device` under `engine`."""
+        """Whether the recipe applies to base model `model` with weights stored as `weight`, on `device` under
+        `engine`."""
         oldest = engine_of(self.engine, ".".join(map(str, self.since)))
         return (
             engine.family == self.engine
@@ -81,37 +84,38 @@ class Recipe:
         )
 
     def budget(self, prompt: Array | float, ranks: Array | float = 1.0) -> Array:
-        """Tokens a step of each of `ranks` attention data-parallel ranks where the longest prompt has `prompt` tokens;
-        NaN: the engine's own. (N,)
+        """Tokens per step and attention data-parallel rank, (N,); NaN: the engine's own.
 
-        SGLang divides the chunk it is given among the ranks (sgl-project/sglang server_args.py, enable_dp_attention).
+        prompt: tokens of the longest prompt. ranks: attention data parallelism. An engine that divides the stated
+        budget among its ranks does so here (`Engine.budget_split_over_ranks`).
         """
-        flat = self.max_num_batched_tokens / (np.asarray(ranks, float) if self.engine == "sglang" else 1.0)
+        sharing = np.asarray(ranks, float) if engine_of(self.engine).budget_split_over_ranks else 1.0
+        flat = self.max_num_batched_tokens / sharing
         return np.fmax(flat, self.prompt_multiple * np.asarray(prompt, float))
 
-    def columns(self, prompt: Array | float = _NAN, ranks: Array | float = 1.0) -> dict[str, Any]:
+    def columns(self, prompt: Array | float = NAN, ranks: Array | float = 1.0) -> dict[str, Array | int | float]:
         """What to give `deployments(...)` besides devices and degrees: kv, max_num_batched_tokens, max_num_seqs.
 
-        prompt: tokens of the longest prompt; ranks: attention data parallelism.
+        prompt: tokens of the longest prompt. ranks: attention data parallelism.
         """
         return {
-            "kv": FORMAT_CODE[self.kv] if self.kv else -1,
+            "kv": FORMAT_CODE[self.kv] if self.kv else _OWN_FORMAT,
             "max_num_batched_tokens": self.budget(prompt, ranks),
             "max_num_seqs": self.max_num_seqs,
         }
 
     def tuned(self, engine: Engine, device: Device) -> Engine:
-        """`engine` as the recipe runs it on `device`: its era, memory share, graphs and prefix cache.
+        """`engine` as the recipe runs it on `device`: era, share of memory, captured graphs and prefix cache.
 
-        The era stays where `engine` is of a later one.
+        An engine of a later era than the recipe's keeps its own.
         """
         later = engine_of(self.era) if self.era else engine
         base = later if later.since > engine.since else engine
         limits = base.limits(device)
         own = {"gpu_memory_utilization": self.gpu_memory_utilization, "graph_seqs": self.graph_seqs}
-        values = {k: getattr(limits, k) if v != v else v for k, v in own.items()}
+        values = {k: getattr(limits, k) if np.isnan(v) else v for k, v in own.items()}
         prefix = base.prefix_cache if self.prefix_cache is None else self.prefix_cache
-        # limits by device are folded in, or they would win over the recipe's
+        # the defaults by device are folded in, for they would win over the recipe's
         return base.changed(
             tiers=(),
             max_num_batched_tokens=limits.max_num_batched_tokens,
@@ -122,7 +126,7 @@ class Recipe:
 
 
 def _plain(weight: str) -> str:
-    """Name of a storage format without its block scales: checkpoints differ there, recipes do not."""
+    """Name of a storage format without its block scales: checkpoints differ in those, recipes do not."""
     return storage(weight).name.removesuffix("_block")
 
 
@@ -142,7 +146,7 @@ def _assumed(table: Table) -> tuple[str, ...]:
 
 
 def _recipe(table: Table) -> Recipe:
-    numbers = {key: table.number(key, _NAN, above=0) for key in _NUMBERS}
+    numbers = {key: table.number(key, NAN, above=0) for key in _NUMBERS}
     prefix = table.flag("prefix_cache") if "prefix_cache" in table else None
     kv, era = table.text("kv", ""), table.text("era", "")
     made = Recipe(
@@ -155,7 +159,7 @@ def _recipe(table: Table) -> Recipe:
         since=_release(table),
         era=engine_of(era).name if era else "",
         kv=storage(kv).name if kv else "",
-        gpu_memory_utilization=table.number("gpu_memory_utilization", _NAN, above=0, most=1),
+        gpu_memory_utilization=table.number("gpu_memory_utilization", NAN, above=0, most=1),
         prefix_cache=prefix,
         assumed=_assumed(table),
         note=table.text("note", ""),
@@ -166,7 +170,7 @@ def _recipe(table: Table) -> Recipe:
 
 
 def read_recipes(path: str | Path) -> tuple[Recipe, ...]:
-    """The recipes of the TOML file at `path`, in its order; `InputError` or `UnknownName` for what makes no sense."""
+    """The recipes of the TOML file at `path`, in its order; `InputError` or `UnknownName` where an entry is wrong."""
     top = read_toml(path, "table of recipes", FORMER_NAMES)
     found = tuple(_recipe(t) for t in top.tables("recipe"))
     top.done()
@@ -180,7 +184,7 @@ def recipes() -> tuple[Recipe, ...]:
 
 
 def base_name(model: str) -> str:
-    """Name of the base model that `model` (a name of the catalogue) is a copy or fine-tune of; itself if of none.
+    """Name of the base model that `model` (a name of the catalogue) is a copy or fine-tune of; else `model` itself.
 
     >>> base_name("meta-llama/Llama-3.3-70B-Instruct")
     'meta-llama/Llama-3.1-70B'
@@ -192,9 +196,10 @@ def base_name(model: str) -> str:
 
 
 def recipe(model: ModelSpec | str, engine: Engine | str, device: Device, weight: str = "") -> Recipe | None:
-    """The published recipe for a model with weights stored as `weight` (empty: its own), or None.
+    """The first published recipe that applies, or None.
 
-    An engine's name means its newest era. Raises `UnknownName` for names that are not known.
+    engine: a name stands for its newest era. weight: storage format of the weights; empty for the model's own. Raises
+    `UnknownName` for names that are not known.
 
     >>> import hwdb
     >>> recipe("meta-llama/Llama-3.3-70B-Instruct", "vllm", hwdb.device("h200-sxm"), "fp8").kv
@@ -207,7 +212,8 @@ def recipe(model: ModelSpec | str, engine: Engine | str, device: Device, weight:
 
 
 def instead(model: ModelSpec, engine: Engine) -> str:
-    """What there is where `recipe` finds none, in words: the engine's recipes for the model, else whose there are."""
+    """A sentence on the recipes that exist where `recipe` finds none: the engine's for the model, else other engines'
+    for the model, else the engine's for other models."""
     base = base_name(model.name)
     same = [r for r in recipes() if base in r.models]
     own = [r for r in same if r.engine == engine.family]
@@ -223,10 +229,14 @@ def instead(model: ModelSpec, engine: Engine) -> str:
 
 
 class Assumed(NamedTuple):
-    """What rows that leave settings blank are read with, (N,): code of the KV format (-1: the checkpoint's own), tokens
-    a step and rank, sequences at once (NaN: the engine's own), name of the engine's era (empty: as it is)."""
+    """Settings assumed for rows that leave them blank, (N,) each.
 
-    kv: NDArray[np.intp]
+    kv: code of the KV cache's format, -1 for the checkpoint's own. max_num_batched_tokens: tokens per step and
+    attention data-parallel rank, max_num_seqs: sequences running at once, both NaN for the engine's own. era: name of
+    an engine file, empty for the engine as it is.
+    """
+
+    kv: Index
     max_num_batched_tokens: Array
     max_num_seqs: Array
     era: NDArray[np.object_]
@@ -236,22 +246,28 @@ def assumed(
     model: ModelSpec,
     engine: Engine,
     devices: Sequence[Device],
-    device: NDArray[np.intp],
-    weight: NDArray[np.intp],
+    device: Index,
+    weight: Index,
     *,
     prompt: Array,
     ranks: Array,
 ) -> Assumed:
-    """Settings to assume for rows of one model and engine.
+    """Settings to assume for N rows of one model and engine, from the recipe of each row's device and weights.
 
-    device: index into `devices`; weight: code of a storage format, -1 the model's own; prompt: tokens of the longest
-    prompt; ranks: attention data parallelism; all (N,).
+    Args:
+        model: the model of all rows.
+        engine: the engine of all rows.
+        devices: the devices that occur.
+        device: (N,) index into `devices`.
+        weight: (N,) code of the weights' storage format, -1 for the model's own.
+        prompt: (N,) tokens of the longest prompt.
+        ranks: (N,) attention data parallelism.
     """
     out = Assumed(
-        np.full(len(device), -1, np.intp),
-        np.full(len(device), _NAN),
-        np.full(len(device), _NAN),
-        np.full(len(device), "", object),
+        kv=np.full(len(device), _OWN_FORMAT, np.intp),
+        max_num_batched_tokens=np.full(len(device), NAN),
+        max_num_seqs=np.full(len(device), NAN),
+        era=np.full(len(device), "", object),
     )
     pairs, where = np.unique(np.stack([device, weight]), axis=1, return_inverse=True)
     for turn, (d, w) in enumerate(pairs.T.tolist()):

@@ -1,8 +1,8 @@
-"""Serving engines as data: how each batches, what it reserves, how long its host takes; every fact with its source.
+"""What is known of a serving engine: how it batches, what it reserves, how long its host takes, each with a source.
 
-One TOML file an engine and era lies in `perfmodel/engines/`; a path to a file of your own works wherever a name does.
-`engine("vllm", "0.6.3")` picks the era that the version belongs to. Limits that an engine chooses by device (token
-budget, sequences, memory share) come from `Engine.limits`.
+One TOML file per engine and era lies in `perfmodel/engines/catalogue/`; the path of another such file works wherever a
+name does. `engine("vllm", "0.6.3")` picks the era that a version belongs to. Defaults that an engine chooses by device
+(token budget, sequences, share of memory) come from `Engine.limits`.
 """
 
 from __future__ import annotations
@@ -10,26 +10,30 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hwdb import UnknownName
+from perfmodel.arrays import NAN
 
 if TYPE_CHECKING:
     from hwdb import Device
 
 GIB = float(2**30)
-NAN = float("nan")
 
-#: documented: the engine's own documentation or source; measured: published measurement; fitted: by this project, on
-#: published measurements; assumed: an order of magnitude, to be fitted.
+#: documented: the engine's own documentation or source code; measured: a published measurement; fitted: by this
+#: project, on published measurements; assumed: an order of magnitude, to be fitted.
 KINDS = ("documented", "measured", "fitted", "assumed")
+
+#: Whose kernels an engine runs. framework: those that tables list under its family. own: kernels that only it has and
+#: no table holds. vendor: of no known make, taken to be the device vendor's; other vendors' tables do not stand in.
+KERNEL_SOURCES = ("framework", "own", "vendor")
 
 
 @dataclass(frozen=True)
 class Fact:
     """One setting with where it comes from: the value as the file prints it, kind (see `KINDS`), source, note."""
 
-    value: float | bool | str
+    value: Any
     kind: str
     source: str
     note: str = ""
@@ -37,9 +41,11 @@ class Fact:
 
 @dataclass(frozen=True)
 class Limits:
-    """What an engine allows on one device when nothing is set: tokens a step, sequences, share of memory.
+    """What an engine allows on one device when the user sets nothing.
 
-    graph_seqs: largest decode batch replayed from captured graphs; above it every kernel is launched by itself.
+    max_num_batched_tokens: tokens per step; max_num_seqs: sequences running at once; gpu_memory_utilization: share of
+    memory (see `Engine.memory_rule`); graph_seqs: largest decode batch that is replayed from a captured graph (above it
+    the host launches each kernel).
     """
 
     max_num_batched_tokens: float
@@ -50,17 +56,22 @@ class Limits:
 
 @dataclass(frozen=True)
 class Tier:
-    """Defaults for some devices; the first tier whose conditions all hold applies."""
+    """Defaults for some devices; the first tier whose conditions all hold applies.
+
+    at_least, below: bytes of device memory. kinds: of device. named, not_named: parts of device names. per_device: the
+    token budget and the sequences are per device of the replica. values: (limit, number).
+    """
 
     at_least: float
     below: float
     kinds: tuple[str, ...]
     named: tuple[str, ...]
     not_named: tuple[str, ...]
+    per_device: bool
     values: tuple[tuple[str, float], ...]
 
     def holds(self, device: Device) -> bool:
-        """Whether `device` falls into this tier. Unknown memory falls into the unbounded tiers only."""
+        """Whether `device` falls into this tier. A device of unknown memory falls into unbounded tiers only."""
         names = [kin.name.lower() for kin in device.lineage]
         memory = device.memory
         return (
@@ -71,29 +82,64 @@ class Tier:
             and (math.isinf(self.below) or memory < self.below)
         )
 
+    def without(self, limits: set[str]) -> Tier:
+        """This tier without values for `limits`, neither online nor offline."""
+        return replace(self, values=tuple((k, v) for k, v in self.values if k.removesuffix("_offline") not in limits))
+
 
 @dataclass(frozen=True)
 class Engine:
-    """One engine in one era. Unknown numbers are NaN; each setting's source is in `facts`.
+    """One engine in one era. Unknown numbers are NaN; the source of each setting is in `facts`.
 
-    max_num_batched_tokens: tokens a step, prefill and decode together (inf: no budget). budget_is_model_length: the budget is
-    the longest sequence served (vLLM V0 without chunking), at least `max_num_batched_tokens_floor`. max_num_seqs: sequences running
-    at once a replica. micro_batch: tokens the kernels see at once where a step is cut again (llama.cpp), else NaN.
-    chunked_prefill: a prompt may be spread over steps. prefill_first: prompts run in steps of their own, before
-    decodes; otherwise both share a step. kv_block: tokens a KV block. admission: `grow` (blocks as needed), `reserve`
-    (input plus output at admission), `contiguous` (longest sequence at admission). preemption: what a grower does
-    when blocks run out: `recompute`, `swap` or `none`. gpu_memory_utilization applies by memory_rule: `total` (of the
-    device, holding weights, activations and KV), `static` (of the device, weights and KV only), `free` (of what
-    weights and activations leave, KV only). reserve_bytes: kept back besides (context, graphs, libraries).
-    Host time of a step in seconds: step_host_time + step_host_per_seq * running sequences, plus step_host_parallel
-    when a replica has more than one device; hidden behind the device where overlap_scheduling is on.
-    synchronised: share of a closed loop's opening burst that still moves together when all lengths are equal.
-    launch_time: host seconds to launch one kernel outside a captured graph; such a pass takes at least its launches.
-    request_time: seconds a request spends in the front end before and after the engine (HTTP, tokens).
-    narrow_cache: checkpoints with fp8 or fp4 weights bring an fp8 KV cache.
-    batching: `continuous`, or `static` (a batch runs until its last sequence ends). overlap: how communication runs
-    beside computation (`perfmodel.engines.overlap.ways`); overlap_share: part of the shorter stream that hides, NaN for the
-    way's own. rank_balance: prompts are held back until each rank of attention data parallelism has one.
+    Batching:
+        max_num_batched_tokens: tokens per step, prefill and decode together (inf: no budget).
+        budget_is_model_length: the token budget is the longest sequence served (vLLM V0 without chunked prefill), at
+            least `max_num_batched_tokens_floor`.
+        max_num_seqs: sequences running at once per replica.
+        micro_batch: tokens that kernels process at once where the engine divides a step again (llama.cpp), else NaN.
+        chunked_prefill: a prompt may be spread over several steps.
+        prefill_first: prompts run in steps of their own, before decodes; otherwise both share a step.
+        batching: `continuous`, or `static` (a batch runs until its last sequence ends).
+        rank_balance: prompts wait until each rank of attention data parallelism has one.
+        budget_split_over_ranks: a stated token budget is divided among the ranks of attention data parallelism.
+
+    Memory and admission:
+        kv_block: tokens per block of the KV cache.
+        admission: `grow` (blocks are allocated as needed), `reserve` (input plus output length at admission),
+            `contiguous` (the longest sequence at admission).
+        preemption: what an engine with admission `grow` does when blocks run out: `recompute`, `swap` or `none`.
+        gpu_memory_utilization: share of memory, by `memory_rule`: `total` (of the device, for weights, activations and
+            KV cache), `static` (of the device, for weights and KV cache), `free` (of what weights and activations
+            leave, for the KV cache).
+        reserve_bytes: bytes per device kept back besides (context, graphs, libraries).
+        admission_watermark: share of the KV capacity that stays free when a request is admitted.
+        admission_headroom: share of the output that running sequences have yet to write, which has to fit beside a new
+            request.
+        prefix_cache: KV blocks of equal prefixes are shared.
+        narrow_cache: checkpoints with fp8 or fp4 weights bring an fp8 KV cache.
+
+    Host time, in seconds per step: step_host_time + step_host_per_seq * running sequences, plus step_host_parallel
+    where a replica has more than one device; hidden behind the device where overlap_scheduling is on.
+        launch_time: host seconds per kernel launched outside a captured graph; a step takes at least its launches.
+        kernel_launches: (operator family, kernels launched per operator) where not 1; see `launches_of`.
+        host_launches: (vendor, seconds): on devices of the vendor the host launches each operator of every step,
+            captured or not, and an operator takes at least that long.
+        graph_capture: decode steps are replayed from captured graphs, up to graph_seqs sequences.
+        request_time: seconds that a request spends in the front end, before and after the engine (HTTP, tokens).
+
+    Kernels: kernel_source: see `KERNEL_SOURCES`. library_kernels: operator families whose kernels are libraries that
+        all frameworks can call, so that the fastest measured ones serve.
+
+    Communication: overlap: how it runs beside computation (`perfmodel.engines.ways`); overlap_share: part of the
+        shorter stream that hides, NaN for the published one.
+
+    Published runs: synchronised: share of a closed loop's opening burst that still moves together when all lengths are
+        equal. layer_split: an unstated split over devices is by layers (pipeline), not tensor parallelism.
+        quantised_peak_runs: runs at the highest rate that state no weight format use the narrowest floats of the
+        device. pooled_as: engine file that workers of disaggregated deployments run in place of this one.
+
+    Names: since: first release; since_month: its (year, month); aliases: other names of the engine; fork_of: family
+        that tables list a fork under; own_words: (word, setting), see `perfmodel.engines.own_words`.
     """
 
     name: str
@@ -126,53 +172,71 @@ class Engine:
     graph_seqs: float = NAN
     max_num_batched_tokens_floor: float = NAN
     budget_is_model_length: bool = False
+    budget_split_over_ranks: bool = False
     narrow_cache: bool = False
     rank_balance: bool = False
+    admission_watermark: float = 0.0
+    admission_headroom: float = 0.0
+    kernel_source: str = "framework"
+    library_kernels: tuple[str, ...] = ()
+    kernel_launches: tuple[tuple[str, float], ...] = ()
+    host_launches: tuple[tuple[str, float], ...] = ()
+    layer_split: bool = False
+    quantised_peak_runs: bool = False
+    pooled_as: str = ""
     since: tuple[int, ...] = ()
+    since_month: tuple[int, int] = (0, 0)
+    aliases: tuple[str, ...] = ()
+    fork_of: str = ""
+    own_words: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     tiers: tuple[Tier, ...] = field(default=(), repr=False)
     facts: Mapping[str, Fact] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def mixes(self) -> bool:
-        """Whether prompts and answers share passes."""
+        """Whether prefill and decode share steps."""
         return not self.prefill_first and self.batching == "continuous"
 
+    def host_launch(self, vendor: str) -> float:
+        """Least seconds per operator on devices of `vendor`, where the host launches each one; 0 elsewhere."""
+        return dict(self.host_launches).get(vendor, 0.0)
+
     def limits(self, device: Device, *, max_model_len: float = NAN, offline: bool = False, devices: int = 1) -> Limits:
-        """Defaults on `device`, `devices` of them a replica.
+        """Defaults on `device` of a replica of `devices` devices.
 
         offline: batch use without a server, as with vLLM's `LLM`. max_model_len: tokens; matters only where the
         budget follows it.
         """
-        chosen = dict(next((t.values for t in self.tiers if t.holds(device)), ()))
-        scale = devices if "per_device" in chosen else 1
+        tier = next((t for t in self.tiers if t.holds(device)), None)
+        chosen = dict(tier.values) if tier else {}
+        scale = devices if tier and tier.per_device else 1
 
-        def pick(name: str, plain: float) -> float:
-            value = chosen.get(name, plain)
-            return chosen.get(f"{name}_offline", value) if offline else value
+        def pick(name: str, scale: int = 1) -> float:
+            value = chosen.get(name)
+            value = chosen.get(f"{name}_offline", value) if offline else value
+            return getattr(self, name) if value is None else value * scale
 
-        budget = pick("max_num_batched_tokens", self.max_num_batched_tokens) * scale
-        if self.budget_is_model_length and max_model_len == max_model_len:
+        budget = pick("max_num_batched_tokens", scale)
+        if self.budget_is_model_length and not math.isnan(max_model_len):
             budget = max(max_model_len, self.max_num_batched_tokens_floor)
         return Limits(
             max_num_batched_tokens=budget,
-            max_num_seqs=pick("max_num_seqs", self.max_num_seqs) * scale,
-            gpu_memory_utilization=pick("gpu_memory_utilization", self.gpu_memory_utilization),
-            graph_seqs=pick("graph_seqs", self.graph_seqs),
+            max_num_seqs=pick("max_num_seqs", scale),
+            gpu_memory_utilization=pick("gpu_memory_utilization"),
+            graph_seqs=pick("graph_seqs"),
         )
 
-    def changed(self, **settings: object) -> Engine:
-        """This engine with some settings replaced, as a user's flags would (`chunked_prefill=False`)."""
+    def changed(self, **settings: Any) -> Engine:
+        """This engine with some fields replaced. Defaults by device (`tiers`) still win over the limits among them."""
         unknown = [s for s in settings if s not in self.__dataclass_fields__]
         if unknown:
             raise UnknownName("engine setting", unknown[0], list(self.__dataclass_fields__))
-        return replace(self, **settings)  # type: ignore[arg-type]
+        return replace(self, **settings)
 
-
-#: Share of the KV room that an engine keeps free when it admits: vLLM V0 1 % of the blocks (BlockSpaceManager,
-#: watermark=0.01).
-WATERMARK = {"vllm-v0": 0.01}
-
-
-#: SGLang admits while what running requests still owe, times its new-token ratio, fits; the ratio decays from 0.7 to
-#: 0.7 * 0.14 over 600 steps without a retraction (sglang environment SGLANG_INIT_NEW_TOKEN_RATIO and _MIN_ FACTOR).
-HEADROOM = {"sglang": 0.098}
+    def configured(self, **settings: Any) -> Engine:
+        """This engine with a user's flags: as `changed`, but a limit given here holds on every device, whatever the
+        defaults by device or the length of sequences give."""
+        stated: dict[str, Any] = {"tiers": tuple(tier.without(set(settings)) for tier in self.tiers)}
+        if "max_num_batched_tokens" in settings:
+            stated["budget_is_model_length"] = False
+        return self.changed(**{**stated, **settings})

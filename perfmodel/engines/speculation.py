@@ -1,6 +1,6 @@
-"""Speculative decoding by name: tokens drafted a step and tokens a step yields, where nothing is measured.
+"""Speculative decoding by method: tokens drafted and accepted per step, where a user states neither.
 
-Acceptance depends on the text; these are published means. A step verifies the drafts in one pass (Leviathan et al.,
+Acceptance depends on the text; these are published means. One step verifies all drafts (Leviathan et al.,
 arXiv:2211.17192).
 """
 
@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+#: Ending of a method's name in tables of measurements that conclude it from the figures.
+_SUSPECTED = "-suspected"
+
 
 class Speculation(NamedTuple):
-    """drafts: tokens verified beside the next one; accepted: tokens a step yields in the mean."""
+    """drafts: tokens verified beside the next one, per sequence and step. accepted: mean tokens that a step yields."""
 
     drafts: float
     accepted: float
@@ -18,14 +21,16 @@ class Speculation(NamedTuple):
 
 
 KNOWN = {
-    "": Speculation(0.0, 1.0, "no drafts"),
-    "mtp": Speculation(3.0, 2.6, "DeepSeek MTP, three drafts: 85-90 % of first ones accepted (arXiv:2412.19437)"),
-    "eagle": Speculation(3.0, 2.5, "EAGLE chain drafts (arXiv:2401.15077)"),
-    "eagle3": Speculation(3.0, 2.8, "EAGLE-3 chain drafts (arXiv:2503.01840)"),
-    "ngram": Speculation(3.0, 1.5, "prompt look-up (Saxena 2023), free text"),
+    "": Speculation(drafts=0.0, accepted=1.0, source="no drafts"),
+    "mtp": Speculation(
+        drafts=3.0, accepted=2.6, source="DeepSeek MTP, three drafts: 85-90 % of first ones accepted (arXiv:2412.19437)"
+    ),
+    "eagle": Speculation(drafts=3.0, accepted=2.5, source="EAGLE chain drafts (arXiv:2401.15077)"),
+    "eagle3": Speculation(drafts=3.0, accepted=2.8, source="EAGLE-3 chain drafts (arXiv:2503.01840)"),
+    "ngram": Speculation(drafts=3.0, accepted=1.5, source="prompt look-up (Saxena 2023), free text"),
 }
 
 
 def speculation_of(name: str) -> Speculation | None:
-    """What `name` drafts and yields (`mtp-suspected` as mtp), or None when it is not known."""
-    return KNOWN.get(name.removesuffix("-suspected"))
+    """What method `name` drafts and yields (`mtp-suspected` counts as `mtp`), or None when it is not known."""
+    return KNOWN.get(name.removesuffix(_SUSPECTED))

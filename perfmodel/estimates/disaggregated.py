@@ -94,7 +94,7 @@ def estimate_pools(
         check(pool)
     if engine.batching == "static":
         raise InputError(f"{engine.title} batches statically, and pools hand requests over one by one; choose another")
-    costs = costs or default(engine.family, engine.name)
+    costs = costs or default(engine)
     # a prefill worker holds prompts only while it computes them; a decode worker sees whole sequences
     brief = replace(demand, output=np.ones_like(demand.output))
     front = prepare(model, pools[0], engine, costs, brief)

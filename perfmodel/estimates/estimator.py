@@ -91,7 +91,7 @@ def estimate_load(
 ) -> Estimates:
     """`estimate` for a load that differs from candidate to candidate."""
     check(deployments)
-    costs = costs or default(engine.family, engine.name)
+    costs = costs or default(engine)
     parts = []
     for start in range(0, len(deployments), CHUNK):
         rows = slice(start, start + CHUNK)

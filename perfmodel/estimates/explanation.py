@@ -55,7 +55,7 @@ def explain(
     They sum to what `estimate` uses: the same functions priced once more. The prefill is that of the mean prompt.
     """
     chosen = engine_of(engine) if isinstance(engine, str) else engine
-    costs = costs or default(chosen.family, chosen.name)
+    costs = costs or default(chosen)
     one = deployments.take(np.array([row]))
     demand = load_of(workload, 1)
     setup = prepare(model, one, chosen, costs, demand)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.engines import HEADROOM, WATERMARK
 from perfmodel.serving.closed_loop import closed_loop
 from perfmodel.serving.offline import offline
 from perfmodel.serving.open_loop import open_loop
@@ -40,5 +39,5 @@ def _again(passes: StepModel, load: Load, fit: Array, cap: Array) -> Array:
         return np.ones_like(cap)
     # what a prompt takes of the KV room is all of it, found in the prefix cache or not
     prompt, answer = load.mean(load.input), load.mean(load.output)
-    kept = WATERMARK.get(engine.name, 0.0) * (prompt + answer / 2.0) + HEADROOM.get(engine.family, 0.0) * answer / 2.0
+    kept = engine.admission_watermark * (prompt + answer / 2.0) + engine.admission_headroom * answer / 2.0
     return 1.0 + np.where(fit <= cap, sent_back(prompt, answer, kept * cap), 0.0)

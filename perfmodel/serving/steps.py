@@ -36,9 +36,10 @@ class StepModel:
         """
         way = overlap_of(self.engine.overlap, self.engine.overlap_share)
         if way is None:
-            return step_cost(self.sharding, self.hardware, self.costs, step)
+            return step_cost(self.sharding, self.hardware, self.costs, step, self.engine.kernel_launches)
         shape = step_shape(step, self.sharding.tp)
-        both = step_cost(self.sharding, self.hardware, self.costs, _stack([step, step.part(way.batches)], shape))
+        stacked = _stack([step, step.part(way.batches)], shape)
+        both = step_cost(self.sharding, self.hardware, self.costs, stacked, self.engine.kernel_launches)
         plain = both.take(0, shape)
         beside = overlapped(both.take(1, shape), way)
         return cheaper(plain, beside, self._floored(beside, step) < self._floored(plain, step))

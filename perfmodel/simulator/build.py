@@ -77,7 +77,7 @@ def _prepared(
 ) -> Prepared:
     """Sharding, memory and step prices of the deployment; `InputError` where the model does not fit."""
     check(deployments)
-    costs = costs or default(engine.family, engine.name)
+    costs = costs or default(engine)
     setup = prepare(model, deployments, engine, costs, load_of(representative_workload(traffic), 1))
     reason = setup.memory.reason(0)
     if reason:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from hwdb import InputError
-from perfmodel.engines import HEADROOM, WATERMARK
 from perfmodel.simulator.table import StepTable
 
 if TYPE_CHECKING:
@@ -84,8 +83,8 @@ def of_engine(engine: Engine, limits: Limits, *, max_model_len: float = math.nan
         kv_block=max(int(_known(engine.kv_block, plain.kv_block)), 1),
         admission=_admission(engine),
         max_model_len=max_model_len,
-        watermark=WATERMARK.get(engine.name, 0.0),
-        headroom=HEADROOM.get(engine.family, 0.0),
+        watermark=engine.admission_watermark,
+        headroom=engine.admission_headroom,
         preemption="swap" if engine.preemption == "swap" else "recompute",
         prefix_cache=engine.prefix_cache,
         request_time=_known(engine.request_time, 0.0),

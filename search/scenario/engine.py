@@ -6,34 +6,44 @@ from pathlib import Path
 
 from hwdb.tomlfile import Table
 from perfmodel import Engine, engine
-from perfmodel.engines import ways
+from perfmodel.engines import spellings, ways
 from search.scenario.workload import relay
 
 #: Engine settings that are switches, true or false.
 SWITCHES = ("chunked_prefill", "prefix_cache", "graph_capture", "overlap_scheduling")
 #: Engine settings that are shares, above 0 and at most 1.
 SHARES = ("gpu_memory_utilization", "overlap_share")
+#: Engine settings that are whole numbers of 1 or more.
+COUNTS = ("max_num_batched_tokens", "max_num_seqs")
 #: Every engine setting that a scenario may change.
-ENGINE_KEYS = (*SWITCHES, *SHARES, "overlap")
+ENGINE_KEYS = (*SWITCHES, *SHARES, *COUNTS, "overlap")
 DEFAULT_ENGINE = "vllm"
 
 
 def read_engine(table: Table, folder: Path) -> Engine:
-    """The `[engine]` table; the path of an engine file is relative to `folder`."""
+    """The `[engine]` table; the path of an engine file is relative to `folder`.
+
+    A setting may also be given in the engine's own words, such as SGLang's `chunked_prefill_size`.
+    """
     name = table.text("name", DEFAULT_ENGINE)
     if name.endswith(".toml"):
         name = str(folder / name)
     found: Engine = relay(table, "name", engine, name, table.text("version", ""))
-    changes = {key: _setting(table, key) for key in ENGINE_KEYS if key in table}
-    table.done(also=ENGINE_KEYS)
+    words = {word: key for word, key in found.own_words if key in ENGINE_KEYS}
+    written = {key: key for key in ENGINE_KEYS} | spellings(table, words)
+    changes = {key: _setting(table, written[key], key) for key in ENGINE_KEYS if written[key] in table}
+    table.done(also=(*ENGINE_KEYS, *words))
     if changes:
-        found = found.changed(**changes)
+        found = found.configured(**changes)
     if "overlap_share" in changes and found.overlap == "none":
         raise table.error("overlap_share", f"nothing overlaps; add overlap, one of {', '.join(ways()[1:])}")
     return found
 
 
-def _setting(table: Table, key: str) -> float | bool | str:
+def _setting(table: Table, written: str, key: str) -> float | bool | str:
+    """The value of engine setting `key`, which the table spells `written`."""
     if key in SHARES:
-        return table.number(key, above=0, most=1)
-    return table.flag(key) if key in SWITCHES else table.text(key, choices=ways())
+        return table.number(written, above=0, most=1)
+    if key in COUNTS:
+        return float(table.whole(written, least=1))
+    return table.flag(written) if key in SWITCHES else table.text(written, choices=ways())

@@ -1,0 +1,150 @@
+"""The settings of an engine file: key, type, unit, and whether the key may be left out or inherited."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hwdb.tomlfile import Table
+from perfmodel.engines.overlap import ways
+from perfmodel.engines.spec import GIB, KERNEL_SOURCES
+from perfmodel.vocabulary import FAMILIES
+
+#: Reads the value of one setting: (the file's table, key, the setting's own inline table) -> value in SI units.
+Reader = Callable[[Table, str, Table], object]
+
+_YEAR_MONTH = re.compile(r"(\d{4})-(\d{2})")
+MICROSECOND, MILLISECOND = 1e-6, 1e-3
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting that an engine file may state, as `key = { value, kind, source, note }`.
+
+    field: attribute of `Engine` that it sets. key: its name in the file. optional: the key may be left out, the field
+    then keeps the default of `Engine`. inherited: a file without the key takes it from the shipped file of the same
+    name or family, else from `defaults.toml`.
+    """
+
+    field: str
+    key: str
+    read: Reader
+    optional: bool = False
+    inherited: bool = False
+
+
+def _number(factor: float = 1.0) -> Reader:
+    """Reader of a number of 0 or more, nan for unknown, multiplied by `factor` to give SI units."""
+
+    def read(table: Table, key: str, entry: Table) -> float:
+        value = entry.get("value")
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            raise table.error(key, f"value {value!r} is not a number of 0 or more; write nan for unknown")
+        return float(value) * factor
+
+    return read
+
+
+def _flag(_: Table, __: str, entry: Table) -> bool:
+    return entry.flag("value")
+
+
+def _choice(choices: tuple[str, ...]) -> Reader:
+    """Reader of one of `choices`."""
+
+    def read(_: Table, __: str, entry: Table) -> str:
+        return entry.text("value", choices=choices)
+
+    return read
+
+
+def _overlap(_: Table, __: str, entry: Table) -> str:
+    return entry.text("value", choices=ways())  # read here: importing this module opens no file
+
+
+def _text(_: Table, __: str, entry: Table) -> str:
+    return entry.text("value")
+
+
+def _families(table: Table, key: str, entry: Table) -> tuple[str, ...]:
+    """Reader of a list of operator families."""
+    names = entry.texts("value")
+    for name in names:
+        _check_family(table, key, name)
+    return names
+
+
+def _check_family(table: Table, key: str, name: str) -> None:
+    if name not in FAMILIES:
+        raise table.error(key, f"{name!r} is no operator family; known are {', '.join(FAMILIES)}")
+
+
+def _by_family(table: Table, key: str, entry: Table) -> tuple[tuple[str, float], ...]:
+    """Reader of one number per operator family."""
+    numbers = _by_name()(table, key, entry)
+    for name, _ in numbers:
+        _check_family(table, key, name)
+    return numbers
+
+
+def _by_name(factor: float = 1.0) -> Callable[[Table, str, Table], tuple[tuple[str, float], ...]]:
+    """Reader of one number of 0 or more per name (vendor, operator family), multiplied by `factor`."""
+
+    def read(_: Table, __: str, entry: Table) -> tuple[tuple[str, float], ...]:
+        inner = entry.table("value")
+        return tuple((name, inner.number(name, least=0) * factor) for name in inner.keys())  # noqa: SIM118 - no mapping
+
+    return read
+
+
+def _month(table: Table, key: str, entry: Table) -> tuple[int, int]:
+    """Reader of a month, as (year, month)."""
+    found = _YEAR_MONTH.fullmatch(entry.text("value"))
+    if not found:
+        raise table.error(key, f"{entry.values['value']!r} is not a month; write it like '2025-03'")
+    return int(found.group(1)), int(found.group(2))
+
+
+SETTINGS = (
+    Setting("max_num_batched_tokens", "max_num_batched_tokens", _number()),
+    Setting("max_num_seqs", "max_num_seqs", _number()),
+    Setting("kv_block", "kv_block_tokens", _number()),
+    Setting("gpu_memory_utilization", "gpu_memory_utilization", _number()),
+    Setting("reserve_bytes", "reserve_gib", _number(GIB)),
+    Setting("step_host_time", "step_host_us", _number(MICROSECOND)),
+    Setting("step_host_per_seq", "step_host_per_seq_us", _number(MICROSECOND)),
+    Setting("step_host_parallel", "step_host_parallel_us", _number(MICROSECOND), optional=True),
+    Setting("request_time", "request_ms", _number(MILLISECOND)),
+    Setting("micro_batch", "micro_batch", _number(), optional=True),
+    Setting("graph_seqs", "graph_seqs", _number(), optional=True),
+    Setting("max_num_batched_tokens_floor", "max_num_batched_tokens_floor", _number(), optional=True),
+    Setting("launch_time", "launch_us", _number(MICROSECOND), optional=True),
+    Setting("synchronised", "synchronised", _number(), optional=True),
+    Setting("overlap_share", "overlap_share", _number(), optional=True),
+    Setting("chunked_prefill", "chunked_prefill", _flag),
+    Setting("prefill_first", "prefill_first", _flag),
+    Setting("graph_capture", "graph_capture", _flag),
+    Setting("overlap_scheduling", "overlap_scheduling", _flag),
+    Setting("prefix_cache", "prefix_cache", _flag),
+    Setting("budget_is_model_length", "budget_is_model_length", _flag, optional=True),
+    Setting("rank_balance", "rank_balance", _flag, optional=True),
+    Setting("narrow_cache", "narrow_cache", _flag, optional=True),
+    Setting("preemption", "preemption", _choice(("recompute", "swap", "none"))),
+    Setting("batching", "batching", _choice(("continuous", "static"))),
+    Setting("admission", "admission", _choice(("grow", "reserve", "contiguous"))),
+    Setting("memory_rule", "memory_rule", _choice(("total", "static", "free"))),
+    Setting("overlap", "overlap", _overlap, optional=True),
+    Setting("pooled_as", "pooled_as", _text, optional=True),
+    Setting("fork_of", "fork_of", _text, optional=True),
+    Setting("since_month", "since_month", _month, optional=True),
+    Setting("admission_watermark", "admission_watermark", _number(), optional=True, inherited=True),
+    Setting("admission_headroom", "admission_headroom", _number(), optional=True, inherited=True),
+    Setting("layer_split", "layer_split", _flag, optional=True, inherited=True),
+    Setting("budget_split_over_ranks", "budget_split_over_ranks", _flag, optional=True, inherited=True),
+    Setting("quantised_peak_runs", "quantised_peak_runs", _flag, optional=True, inherited=True),
+    Setting("kernel_source", "kernel_source", _choice(KERNEL_SOURCES), optional=True, inherited=True),
+    Setting("library_kernels", "library_kernels", _families, optional=True, inherited=True),
+    Setting("kernel_launches", "kernel_launches", _by_family, optional=True, inherited=True),
+    Setting("host_launches", "host_launch_us", _by_name(MICROSECOND), optional=True, inherited=True),
+)
