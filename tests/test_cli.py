@@ -19,8 +19,9 @@ import cli
 from perfmodel import __version__, deployments, estimate, model
 from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.workload.workload import Workload
-from search.commands.estimate_options import DeploymentOptions, SloOptions
+from search.commands.deployment_options import DeploymentOptions
 from search.commands.option_groups import grouped
+from search.commands.workload_options import SloOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "meta-llama/Llama-3.1-70B"
@@ -81,7 +82,7 @@ def test_options_of_an_estimate_stand_in_sections(capsys: pytest.CaptureFixture[
     ("former", "current"),
     [
         (("--max-batched-tokens", "2048"), ("--max-num-batched-tokens", "2048")),
-        (("--max-seqs=16",), ("--max-num-seqs=16",)),
+        (("--max-seqs=8", "--concurrency", "64"), ("--max-num-seqs=8", "--concurrency", "64")),
         (("--rate-rps", "2"), ("--request-rate-rps", "2")),
         (("--sp", "2"), ("--cp", "2")),
     ],

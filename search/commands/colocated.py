@@ -13,7 +13,8 @@ from perfmodel.engines import Engine, Recipe, engine, instead, recipe
 from perfmodel.estimates import Estimates, Term, check, estimate, explain
 from perfmodel.models import ModelSpec, model
 from perfmodel.workload import Workload
-from search.commands.estimate_options import DeploymentOptions, EngineOptions, HostOptions, LoraOptions
+from search.commands.deployment_options import DeploymentOptions, EngineOptions
+from search.commands.memory_options import HostOptions, LoraOptions
 from search.planning import deployment_words
 from search.space import refuse_impossible
 

@@ -11,7 +11,7 @@ from hwdb import Device, Hwdb, InputError
 from perfmodel.deployment import Deployments, deployments
 from perfmodel.estimates import Estimates, Term, check, estimate_disaggregated, explain
 from search.commands.colocated import DEGREES, Colocated
-from search.commands.estimate_options import PoolOptions
+from search.commands.deployment_options import PoolOptions
 from search.planning import deployment_words
 from search.space import refuse_impossible
 

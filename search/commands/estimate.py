@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from search.commands.estimate_options import (
-    DeploymentOptions,
-    EngineOptions,
-    EstimateOutput,
-    HostOptions,
-    LoraOptions,
-    PoolOptions,
-    SloOptions,
-    WorkloadOptions,
-)
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from search.commands.deployment_options import DeploymentOptions, EngineOptions, PoolOptions
+from search.commands.memory_options import HostOptions, LoraOptions
 from search.commands.option_groups import grouped
+from search.commands.options import DataOutputOptions
+from search.commands.workload_options import SloOptions, WorkloadOptions
 
 EXAMPLES = """\
 perfmodel estimate meta-llama/Llama-3.1-70B --device h100-sxm --tp 4
 perfmodel estimate meta-llama/Llama-3.1-8B --device l40s --request-rate-rps 2"""
+#: Exit code where the SLO is missed, or the deployment does not fit.
 MISSED_SLO = 1
+
+
+@dataclass(frozen=True)
+class EstimateOutput(DataOutputOptions):
+    """The form of the output, and what of the estimate is printed."""
+
+    explain: Annotated[bool, typer.Option("--explain", help="Print the time per operator instead of the estimate.")] = (
+        False
+    )
 
 
 @grouped

@@ -13,6 +13,9 @@ from hwdb import Hwdb, InputError, load
 if TYPE_CHECKING:
     from search.output import Form
 
+#: What the help calls the value of an option.
+COUNT, NAME, SHARE, TOKENS = "N", "NAME", "SHARE", "TOKENS"
+
 Scenario = Annotated[
     Path, typer.Argument(metavar="SCENARIO.toml", help="What to serve, on which hardware, within which SLOs.")
 ]
