@@ -1,4 +1,4 @@
-"""What may be tried: axes, legality rules."""
+"""The search space: axes of a deployment, and the rules that say which combinations are legal."""
 
 from __future__ import annotations
 
