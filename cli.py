@@ -94,9 +94,7 @@ def simulate(
         row = verify.simulated_row(
             found,
             rank,
-            count=requests,
-            router=router,
-            seed=seed,
+            verify.Settings(count=requests, router=router, seed=seed),
             capacity_too=capacity,
             log=log,
             trace=trace,

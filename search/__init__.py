@@ -18,7 +18,7 @@ _HOME = {
     "Inventory": "search.scenario",
     "Legal": "search.space",
     "Manifest": "search.manifest",
-    "OBJECTIVE": "search.searchers",
+    "SCORE": "search.searchers",
     "Option": "search.scenario",
     "OptunaSearcher": "search.searchers",
     "Plan": "search.planning",

@@ -12,7 +12,9 @@ import hwdb
 from hwdb import InputError
 from hwdb.tomlfile import Table, parse_toml
 from search.fleet.options import table_problem
-from search.scenario.scenario import ENGINE_KEYS, OBJECTIVES, Scenario, load_scenario
+from search.scenario.engine import ENGINE_KEYS
+from search.scenario.rankings import RANKINGS
+from search.scenario.scenario import Scenario, load_scenario
 from search.scenario.workload import WORKLOAD_KEYS
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -182,8 +184,8 @@ def test_throughput_may_be_named_by_class(tmp_path: Path) -> None:
 
 # (text to replace, replacement, message)
 WRONG = [
-    ("tpot_ms = 50", "tpot = 50", r"s.toml, line 14, \[slo\] tpot: unknown objective 'tpot'; did you mean 'tpot_ms"),
-    ("tpot_ms = 50", "tpot_ms_p85 = 50", r"line 14, \[slo\] tpot_ms_p85: unknown objective.*did you mean 'tpot_ms_p9"),
+    ("tpot_ms = 50", "tpot = 50", r"s.toml, line 14, \[slo\] tpot: unknown SLO 'tpot'; did you mean 'tpot_ms"),
+    ("tpot_ms = 50", "tpot_ms_p85 = 50", r"line 14, \[slo\] tpot_ms_p85: unknown SLO.*did you mean 'tpot_ms_p9"),
     (
         "tpot_ms = 50",
         'tpot_ms = "50"',
@@ -351,7 +353,7 @@ WRONG_FLEETS = [
     (
         "request_rate_rps = 3",
         "request_rate_rps = 3\nslo = { ttft = 3 }",
-        r"\[fleet.class.slo\] #2 ttft: unknown objective 'ttft'",
+        r"\[fleet.class.slo\] #2 ttft: unknown SLO 'ttft'",
     ),
     (
         "request_rate_rps = 3",
@@ -398,17 +400,17 @@ def test_lines_are_found_in_lists_of_tables() -> None:
     assert second.place("k") == "f, line 7, [x] #2 k"
 
 
-def test_objectives_of_a_plan_know_their_direction(tmp_path: Path) -> None:
+def test_rankings_know_their_direction(tmp_path: Path) -> None:
     assert read(tmp_path, GOOD).lower_is_better
-    assert not OBJECTIVES["output_tok_s_per_device"]
+    assert not RANKINGS["output_tok_s_per_device"]
 
 
 DOCUMENTED = (EXAMPLES.parent / "docs" / "scenarios.md").read_text(encoding="utf-8")
 
 
-def test_every_example_and_objective_is_documented() -> None:
+def test_every_example_and_ranking_is_documented() -> None:
     assert all(f"`examples/{path.name}`" in DOCUMENTED for path in EXAMPLES.glob("*.toml"))
-    assert all(f"`{name}`" in DOCUMENTED for name in OBJECTIVES)
+    assert all(f"`{name}`" in DOCUMENTED for name in RANKINGS)
 
 
 def test_every_key_that_is_read_is_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

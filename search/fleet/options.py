@@ -22,7 +22,7 @@ from search.fleet.plan import FleetPlan, fleet_plan
 from search.fleet.problem import FleetProblem
 from search.fleet.program import Solver
 from search.manifest import manifest
-from search.planning import Asked, Tariff, deployment_words, greatest, rows_of, space_of, tariff, tariff_of
+from search.planning import Target, Tariff, deployment_words, greatest, rows_of, space_of, tariff, tariff_of
 from search.scenario import FleetClass, FleetOption, FleetSpec, Inventory, Option
 from search.searchers import pareto
 from search.space import Index, SearchSpace
@@ -192,9 +192,9 @@ def _one_model(
     return _Modelled(made, throughput[keep])
 
 
-def _asked(name: str, workload: Workload, slo: Slo, scenario: Scenario, costs: CostModel | None) -> Asked:
+def _asked(name: str, workload: Workload, slo: Slo, scenario: Scenario, costs: CostModel | None) -> Target:
     work = workload.at(arrival="open", rate=1.0)
-    return Asked(model(name), work, slo, scenario.engine, scenario.limits.confidence, costs)
+    return Target(model(name), work, slo, scenario.engine, scenario.limits.confidence, costs)
 
 
 def _space(option: FleetOption, name: str, bill: Tariff, at: int, scenario: Scenario) -> SearchSpace:
@@ -225,16 +225,16 @@ def _space(option: FleetOption, name: str, bill: Tariff, at: int, scenario: Scen
     )
 
 
-def most_rate(asked: Asked, layouts: Deployments) -> tuple[Array, Array]:
+def most_rate(target: Target, layouts: Deployments) -> tuple[Array, Array]:
     """(requests/s, W a device) of one replica of each layout at the greatest rate that keeps the objectives. (N,)
 
     0 requests/s where even an idle replica misses them, or where memory does not suffice.
     """
     count = len(layouts)
-    base = load_of(asked.workload, count)
+    base = load_of(target.workload, count)
 
     def at(rows: Index, values: Array) -> Estimates:
-        return asked.estimates_of(replace(rows_of(base, rows), rate=values), layouts.take(rows))
+        return target.estimates_of(replace(rows_of(base, rows), rate=values), layouts.take(rows))
 
     everyone = np.arange(count)
     flooded = at(everyone, np.full(count, FLOOD))
@@ -242,7 +242,7 @@ def most_rate(asked: Asked, layouts: Deployments) -> tuple[Array, Array]:
     ceiling = flooded.request_rate
     rate = np.zeros(count)
     rate[able] = np.nan_to_num(
-        greatest(lambda rows, v: asked.kept(at(able[rows], v)), ceiling[able] * TRICKLE, ceiling[able])
+        greatest(lambda rows, v: target.met_by(at(able[rows], v)), ceiling[able] * TRICKLE, ceiling[able])
     )
     watts = at(everyone, np.where(rate > 0, rate, ceiling * TRICKLE)).power
     return rate, np.where(rate > 0, watts, np.nan)

@@ -58,7 +58,7 @@ def what(plan: Plan, candidate: int) -> str:
 
 
 def _chance(plan: Plan, chance: float) -> str:
-    if not plan.scorer.asked.slo.objectives:
+    if not plan.scorer.target.slo.objectives:
         return ""
     words = percent(chance).replace("> ", "over ").replace("< ", "under ")
     return f", keeping every SLO with {words} probability"
@@ -66,7 +66,7 @@ def _chance(plan: Plan, chance: float) -> str:
 
 def question(plan: Plan) -> str:
     """What was asked, in one line."""
-    s, work = plan.scenario, plan.scorer.asked.workload
+    s, work = plan.scenario, plan.scorer.target.workload
     loads = {"open": f"{work.rate:g} requests/s", "closed": f"{work.concurrency:g} requests in flight"}
     load = loads.get(work.arrival, work.arrival)
     if work.arrival == "closed" and work.concurrency != work.concurrency:

@@ -85,8 +85,15 @@ def _facts(row: Mapping[str, Any]) -> list[Fact]:
     million = f"${money(row['usd_per_million_tokens'])} a million output tokens"
     facts = [
         Fact("Cost", f"${money(row['usd_per_hour'])}", "/h", million),
-        Fact("Power", number(row["power_w"] / 1e3), "kW", f"{number(row['energy_j_per_token'])} J an output token"),
-        Fact("Throughput", number(row["output_tok_s"]), "tok/s", f"{number(row['request_rate'])} requests a second"),
+        Fact(
+            "Power",
+            number(row["power_w"] / 1e3),
+            "kW",
+            f"{number(row['site_energy_j_per_output_token'])} J an output token",
+        ),
+        Fact(
+            "Throughput", number(row["output_tok_s"]), "tok/s", f"{number(row['request_rate_rps'])} requests a second"
+        ),
         Fact("First token", number(row["ttft_ms"]), "ms", _range(row, "ttft_ms")),
         Fact("Each token", number(row["tpot_ms"]), "ms", _range(row, "tpot_ms")),
         Fact("Memory", number(row["memory_gb_per_device"]), "GB", f"a device; {number(free)} GB free"),
@@ -149,7 +156,7 @@ def _front(plan: Plan) -> dict[str, Any]:
     drawn = plan.order[: min(int(plan.qualifies.sum()), DRAWN)]
     priced = bool(np.isfinite(plan.columns["usd_per_million_tokens"][drawn]).any())
     what, x = ("Cost", "$ a million output tokens") if priced else ("Energy", "J an output token")
-    cost = plan.columns["usd_per_million_tokens" if priced else "energy_j_per_token"]
+    cost = plan.columns["usd_per_million_tokens" if priced else "site_energy_j_per_output_token"]
     out = {}
     for column, title in (("ttft_ms", "time to first token"), ("tpot_ms", "time per output token")):
         groups: dict[str, tuple[list[float], list[float], list[str]]] = {}
