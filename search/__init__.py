@@ -1,6 +1,6 @@
-"""search: which deployments, on what, how many.
+"""search: which hardware, how many devices and which configuration meet the SLOs of a scenario.
 
-Names are loaded on first use, so that `import search` stays instant.
+Names are loaded on first use, so that `import search` stays fast.
 """
 
 from __future__ import annotations

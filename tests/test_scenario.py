@@ -11,9 +11,10 @@ import pytest
 import hwdb
 from hwdb import InputError
 from hwdb.tomlfile import Table, parse_toml
+from perfmodel.vocabulary import FORMER_NAMES
 from search.fleet.options import table_problem
 from search.scenario.engine import ENGINE_KEYS
-from search.scenario.rankings import RANKINGS
+from search.scenario.rankings import FORMER_RANKINGS, RANKINGS
 from search.scenario.scenario import Scenario, load_scenario
 from search.scenario.workload import WORKLOAD_KEYS
 
@@ -430,3 +431,55 @@ def test_every_key_that_is_read_is_documented(tmp_path: Path, monkeypatch: pytes
     assert "spare_nodes" in asked
     named = set(hwdb.load().names())
     assert not [k for k in sorted(asked - named) if not re.search(rf"\b{re.escape(k)}\b", DOCUMENTED)]
+
+
+FORMER = """\
+[model]
+name = "Llama-3.1-8B-Instruct"
+[workload]
+input_tokens = 500
+output_tokens = 100
+rate_rps = 3
+[hardware]
+devices = "h100-sxm"
+[engine]
+memory_fraction = 0.8
+[search]
+sp = [1, 2]
+max_batched_tokens = 4096
+max_seqs = 64
+[objective]
+rank_by = "usd_per_hour"
+"""
+
+
+def test_former_spellings_of_keys_are_still_read(tmp_path: Path) -> None:
+    s = read(tmp_path, FORMER)
+    assert s.workload.rate == 3
+    assert s.engine.gpu_memory_utilization == 0.8
+    assert s.choices.cp == (1, 2)
+    assert s.choices.max_num_batched_tokens == (4096,)
+    assert s.choices.max_num_seqs == (64,)
+    for former in ("max_tokens", "token_budget"):
+        assert read(tmp_path, FORMER.replace("max_batched_tokens", former)).choices.max_num_batched_tokens == (4096,)
+
+
+def test_every_former_spelling_is_tried_here() -> None:
+    read_above = {"rate_rps", "memory_fraction", "sp", "max_batched_tokens", "max_seqs", "max_tokens", "token_budget"}
+    assert read_above == set(FORMER_NAMES)
+
+
+@pytest.mark.parametrize("former", FORMER_NAMES)
+def test_both_spellings_of_a_key_are_refused(tmp_path: Path, former: str) -> None:
+    present = FORMER_NAMES[former]
+    text = FORMER.replace("max_batched_tokens", former) if former in ("max_tokens", "token_budget") else FORMER
+    line = next(line for line in text.splitlines() if line.startswith(f"{former} ="))
+    with pytest.raises(InputError, match=f"{present}: '{former}' is its former name; give one of the two"):
+        read(tmp_path, text.replace(line, f"{line}\n{line.replace(former, present, 1)}"))
+
+
+@pytest.mark.parametrize("former", FORMER_RANKINGS)
+def test_former_spellings_of_rankings_are_still_read(tmp_path: Path, former: str) -> None:
+    s = read(tmp_path, FORMER.replace('"usd_per_hour"', f'"{former}"'))
+    assert s.minimise == FORMER_RANKINGS[former]
+    assert s.minimise in RANKINGS

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -148,7 +148,7 @@ class Modeller:
         """(L,) USD per hour of a replica: the option's own price, else that of its devices."""
         size = layouts.devices_per_replica
         if np.isnan(option.usd_per_hour):
-            return size * self.tariff.usd_per_hour[self._position(option.device)]
+            return size * float(self.tariff.usd_per_hour[self._position(option.device)])
         return np.full(len(size), option.usd_per_hour)
 
     def _power(self, option: FleetOption, layouts: Deployments, watts: Array) -> Array:
@@ -164,9 +164,9 @@ class Modeller:
         """The layouts that an option lists for model `name`, with the stock and the node of its device."""
         at, spec, offload = self._position(option.device), model(name), self.scenario.offload
         device = self.tariff.devices[at]
-        axes: dict[str, tuple[float, ...]] = {k: tuple(float(x) for x in v) for k, v in option.layouts.items()}
-        if not spec.experts:
-            axes = {"ep": (1.0,), "dp": (1.0,), **axes}
+        axes: dict[str, Any] = {"pp": (1.0,), **offload.axes}
+        axes |= {} if spec.experts else {"ep": (1.0,), "dp": (1.0,)}
+        axes |= {k: tuple(float(x) for x in v) for k, v in option.layouts.items()}
         return SearchSpace(
             model=spec,
             devices=(device,),
@@ -177,8 +177,7 @@ class Modeller:
             kv=_format_codes(option.kv),
             host=offload.host,
             adapters=self.scenario.adapters,
-            **offload.axes,
-            **{"pp": (1,), **axes},
+            **axes,
         )
 
     def _position(self, device: str) -> int:

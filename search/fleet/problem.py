@@ -15,9 +15,10 @@ from search.scenario import Inventory, Option
 class FleetProblem:
     """Everything that the integer program reads: O options, C request classes, P periods.
 
-    options: (O,). classes: (C,) names; several models are classes that only some options serve. rate: (P, C) requests/s.
-    throughput: (O, C) requests/s that one replica serves of a class within the SLO when it serves nothing else; 0 or NaN
-    where it cannot. hours: (P,) length of each period. elastic: the number of replicas may change between periods.
+    options: (O,). classes: (C,) names; several models are classes that only some options serve. rate: (P, C)
+    requests/s. throughput: (O, C) requests/s that one replica serves of a class within the SLO when it serves nothing
+    else; 0 or NaN where it cannot. hours: (P,) length of each period. elastic: the number of replicas may change
+    between periods.
     """
 
     options: tuple[Option, ...]

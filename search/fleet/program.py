@@ -124,7 +124,7 @@ def formulate(
         for t in range(problem.periods):
             share = add_shares(program, t, f)
             for c in np.nonzero(problem.serves().any(axis=0))[0]:
-                add_serve(program, share, (c, t, f))
+                add_serve(program, share, (int(c), t, f))
             for o in range(len(problem.options)):
                 alive = add_alive(program, (o, t, f), lost[o])
                 add_load(program, share, alive, (o, t, f))
@@ -167,8 +167,8 @@ def add_house(program: Program) -> None:
 def add_objective(program: Program) -> None:
     """Objective: minimise sum_t hours[t] cost[t] / sum_t hours[t], in USD per hour.
 
-    cost[t] = sum_o usd_per_hour[o] replicas[o,t] + sum_d node_usd_per_hour[d] housed[d,t]. With elastic limits, minimise
-    the sum over them of excess / max(bound, 1) instead.
+    cost[t] = sum_o usd_per_hour[o] replicas[o,t] + sum_d node_usd_per_hour[d] housed[d,t], where usd_per_hour[o] is 0
+    for options that are paid by the node. With elastic limits, minimise the sum of excess / max(bound, 1) instead.
     """
     import pulp
 
@@ -215,8 +215,9 @@ def add_load(
 def add_alive(program: Program, index: tuple[int, int, int], lost: float) -> Expression:
     """alive[o,t,f] = max(replicas[o,t] - lost[o,f], 0), the replicas that a failure leaves.
 
-    Constraint alive[o,t,f]: alive <= replicas - lost + lost gone. Constraint gone[o,t,f]: alive <= most (1 - gone), with
-    `most` of the option. Without a loss, alive is replicas[o,t] itself.
+    Constraint alive[o,t,f]: alive[o,t,f] <= replicas[o,t] - lost[o,f] + lost[o,f] gone[o,t,f].
+    Constraint gone[o,t,f]: alive[o,t,f] <= most[o] (1 - gone[o,t,f]).
+    Without a loss, alive[o,t,f] is replicas[o,t] itself.
     """
     import pulp
 

@@ -150,4 +150,4 @@ def _over_stock(scorer: Scorer, pairs: Pairs, workers: Workers) -> Array:
     used = [p.devices_per_replica * n for p, n in zip(pools, workers, strict=True)]
     one_type = pairs.prefill.device == pairs.decode.device
     over = [np.where(one_type, used[0] + used[1], u) - scorer.stock[p.device] for p, u in zip(pools, used, strict=True)]
-    return np.maximum(*over)
+    return np.asarray(np.maximum(*over))

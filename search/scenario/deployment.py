@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from hwdb.tomlfile import Table
 from perfmodel import ModelSpec
 from perfmodel.arrays import NAN
 from perfmodel.deployment import check_experts, deployments, hosted
-from perfmodel.hardware import WHERE, Host, figures_of
+from perfmodel.hardware import WHERE, Host, Where, figures_of
 from perfmodel.models import Adapters, check_rank
 from search.scenario.workload import relay
 
@@ -71,7 +72,7 @@ def read_offload(top: Table, hwdb: Hwdb, nodes: tuple[str, ...]) -> Offload:
     stated = {at: table.number(key, above=0) * unit for key, (at, unit) in HOST_KEYS.items() if key in table}
     memory = min((n.si("host.memory") / n.count for n in map(hwdb.node, nodes)), default=NAN)
     figures = {"memory": memory, **_cpu_figures(table, hwdb), **stated}
-    where = table.text("where", "stream", choices=WHERE)
+    where = cast("Where", table.text("where", "stream", choices=WHERE))
     host = relay(table, "prefetch", Host, **figures, where=where, prefetch=table.flag("prefetch", False))
     table.done(also=tuple(HOST_KEYS))
     return Offload(**shares, host=host)

@@ -6,12 +6,11 @@ from search.scenario import RANKINGS
 from search.searchers.exhaustive import Exhaustive
 from search.searchers.front import pareto, ranked
 from search.searchers.optuna_searcher import OptunaSearcher
-from search.searchers.protocol import SCORE, Array, Found, Progress, Score, Searcher
+from search.searchers.protocol import SCORE, Found, Progress, Score, Searcher
 
 __all__ = [
     "RANKINGS",
     "SCORE",
-    "Array",
     "Exhaustive",
     "Found",
     "OptunaSearcher",

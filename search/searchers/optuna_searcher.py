@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, Index
 from search.searchers.protocol import SCORE, Found, Progress, Score, joined
-from search.space import AXES, Index, Legal
+from search.space import AXES, Legal
 
 if TYPE_CHECKING:
     import optuna

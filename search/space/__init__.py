@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from search.space.rules import refuse_impossible
-from search.space.space import AXES, WHOLE_GROUP, Index, Legal, SearchSpace
+from search.space.space import AXES, WHOLE_GROUP, Legal, SearchSpace
 
-__all__ = ["AXES", "WHOLE_GROUP", "Index", "Legal", "SearchSpace", "refuse_impossible"]
+__all__ = ["AXES", "WHOLE_GROUP", "Legal", "SearchSpace", "refuse_impossible"]

@@ -112,8 +112,8 @@ def _devices(columns: Columns) -> Index:
 
 def _not_a_repetition(context: RuleContext, c: Columns) -> Mask:
     """`WHOLE_GROUP` repeats ep = 1 where a layer has one device, and in every dense model."""
-    whole_group = np.isinf(c["ep_requested"])
-    return ~(whole_group & (_equals(layer_group(c), 1) | (context.model.experts == 0)))
+    repeats_one = _equals(layer_group(c), 1) if context.model.experts else np.ones(len(c["tp"]), dtype=bool)
+    return ~(np.isinf(c["ep_requested"]) & repeats_one)
 
 
 def _heads_split(context: RuleContext, c: Columns) -> Mask:
