@@ -148,7 +148,7 @@ class Modeller:
         """(L,) USD per hour of a replica: the option's own price, else that of its devices."""
         size = layouts.devices_per_replica
         if np.isnan(option.usd_per_hour):
-            return size * float(self.tariff.usd_per_hour[self._position(option.device)])
+            return np.asarray(size * self.tariff.usd_per_hour[self._position(option.device)])
         return np.full(len(size), option.usd_per_hour)
 
     def _power(self, option: FleetOption, layouts: Deployments, watts: Array) -> Array:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hwdb import InputError
-from perfmodel import ModelSpec, model
+from perfmodel import Deployments, ModelSpec, model
 from perfmodel.arrays import NAN, Array
 from perfmodel.costs import CostModel
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
 from search.manifest import manifest
-from search.planning.disaggregated import matched
+from search.planning.disaggregated import Pairs, matched
 from search.planning.plan import Plan
 from search.planning.prices import Tariff, tariff
 from search.planning.scoring import Scorer
 from search.planning.sizing import Target
-from search.searchers import Exhaustive, OptunaSearcher, Progress, Searcher
+from search.searchers import Exhaustive, Found, OptunaSearcher, Progress, Searcher
 from search.space import WHOLE_GROUP, SearchSpace
 
 if TYPE_CHECKING:
@@ -53,16 +54,13 @@ def plan(
     searcher = searcher or searcher_of(scenario)
     legal = space_of(scenario, scorer.target.model, scorer.tariff).legal()
     found = searcher.search(legal, scorer.score, progress)
-    layouts, columns, modes = legal.deployments(found.rows), dict(found.scores), scenario.choices.modes
-    pairs, pair_columns = matched(scorer, layouts if "disaggregated" in modes else layouts.take(slice(0)))
-    if "colocated" not in modes:
-        layouts, columns = layouts.take(slice(0)), {k: v[:0] for k, v in columns.items()}
+    layouts, pairs, columns = _in_modes(scorer, legal.deployments(found.rows), found, scenario.choices.modes)
     return Plan(
         scenario=scenario,
         scorer=scorer,
         layouts=layouts,
         pairs=pairs,
-        columns=_concatenated(columns, pair_columns),
+        columns=columns,
         removed=tuple(legal.rows()),
         complete=found.complete,
         manifest=manifest(
@@ -148,7 +146,18 @@ def _axes_of(scenario: Scenario) -> dict[str, Any]:
     return {axis: values for axis, values in axes.items() if values}
 
 
-def _concatenated(first: dict[str, Array], second: dict[str, Array]) -> dict[str, Array]:
+def _in_modes(
+    scorer: Scorer, layouts: Deployments, found: Found, modes: tuple[str, ...]
+) -> tuple[Deployments, Pairs, dict[str, Array]]:
+    """(colocated deployments, pairs of pools, columns of both) of the modes that the scenario allows."""
+    nothing = layouts.take(slice(0))
+    pairs, pair_columns = matched(scorer, layouts if "disaggregated" in modes else nothing)
+    if "colocated" in modes:
+        return layouts, pairs, _concatenated(found.scores, pair_columns)
+    return nothing, pairs, _concatenated({k: v[:0] for k, v in found.scores.items()}, pair_columns)
+
+
+def _concatenated(first: Mapping[str, Array], second: Mapping[str, Array]) -> dict[str, Array]:
     """Columns of two batches end to end; NaN where one batch lacks a column."""
     counts = [len(next(iter(c.values()))) if c else 0 for c in (first, second)]
     names = list(dict.fromkeys([*first, *second]))

@@ -127,7 +127,8 @@ def _kv_heads_split_or_copied(context: RuleContext, c: Columns) -> Mask:
 
 def _stages_even(context: RuleContext, c: Columns) -> Mask:
     layers = context.model.layers
-    return (c["pp"] <= layers) & (np.ceil(layers / c["pp"]) * c["pp"] <= MAX_STAGE_IMBALANCE * layers)
+    fullest: Array = np.ceil(layers / c["pp"])
+    return (c["pp"] <= layers) & (fullest * c["pp"] <= MAX_STAGE_IMBALANCE * layers)
 
 
 def _dense_has_no_experts(context: RuleContext, c: Columns) -> Mask:
