@@ -24,7 +24,7 @@ from hwdb import devices  # noqa: E402
 from perfmodel import Deployments, Workload, estimate, model  # noqa: E402
 from perfmodel.costs import Roofline, default
 from perfmodel.dtypes import FORMAT_CODE  # noqa: E402
-from search import OBJECTIVE, Exhaustive, Legal, SearchSpace, pareto, ranked  # noqa: E402
+from search import SCORE, Exhaustive, Legal, SearchSpace, pareto, ranked  # noqa: E402
 
 MODEL = "meta-llama/Llama-3.1-70B"
 #: The same request in three kinds of load, from the cheapest to estimate to the dearest.
@@ -61,7 +61,7 @@ def score_of(work: Workload, costs: Any) -> Callable[[Deployments], dict[str, np
         found = estimate(spec, work, candidates, costs=costs)
         cost = found.devices / (found.output_rate * 3600.0) * 1e6
         return {
-            OBJECTIVE: np.where(found.fits, cost, np.inf),
+            SCORE: np.where(found.fits, cost, np.inf),
             "usd_per_million_tokens": cost,
             "usd_per_hour": found.devices,
             "devices": found.devices,
@@ -112,7 +112,7 @@ def main() -> None:
 
 
 def _front(scores: Mapping[str, np.ndarray]) -> int:
-    fits = np.isfinite(scores[OBJECTIVE])
+    fits = np.isfinite(scores[SCORE])
     ranked(scores, "usd_per_million_tokens", fits)
     table = [scores[c][fits] for c in ("usd_per_million_tokens", "ttft_ms", "tpot_ms")]
     return int(pareto([scores["output_tok_s"][fits], *table], largest=[True]).sum())

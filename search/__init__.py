@@ -1,6 +1,6 @@
-"""search: which deployments, on what, how many.
+"""search: which hardware, how many devices and which configuration meet the SLOs of a scenario.
 
-Names are loaded on first use, so that `import search` stays instant.
+Names are loaded on first use, so that `import search` stays fast.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _HOME = {
     "Inventory": "search.scenario",
     "Legal": "search.space",
     "Manifest": "search.manifest",
-    "OBJECTIVE": "search.searchers",
+    "SCORE": "search.searchers",
     "Option": "search.scenario",
     "OptunaSearcher": "search.searchers",
     "Plan": "search.planning",

@@ -1,4 +1,4 @@
-"""What made a result, so that it can be made again: version, data, seed, solver, prices, command."""
+"""The manifest of a result: version, hashes of inputs and data, seed, solver, prices, command. It allows a repeat."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from perfmodel import __version__
+from perfmodel.arrays import NAN
 
-#: Data that a result rests on, by the package that carries it.
+#: Hexadecimal digits that are kept of a sha256. chosen: 64 bits tell files apart.
+HASH_DIGITS = 16
+#: Kinds of shipped data -> (package, folder) pairs that hold them.
 DATA = {
     "hardware": (("hwdb", "devices"), ("hwdb", "nodes"), ("hwdb", "prices")),
     "models": (("perfmodel", "models/catalogue"),),
@@ -24,10 +27,11 @@ DATA = {
 
 @dataclass(frozen=True)
 class Manifest:
-    """How to make a result again.
+    """What a result rests on.
 
-    scenario: path and sha256 of the file. data: sha256 of each kind of data that ships. solver and gap: "" and NaN
-    where no program was solved. prices: dates of the prices used, oldest and newest. command: as typed.
+    scenario, scenario_sha256: path and hash of the file. hardware_sha256, models_sha256, engines_sha256: hash of each
+    kind of shipped data. solver, gap: "" and NaN where no integer program was solved. prices: dates of the prices used,
+    oldest to newest. command: as typed.
     """
 
     version: str
@@ -44,7 +48,7 @@ class Manifest:
     command: str
 
     def row(self) -> dict[str, Any]:
-        """As one flat record."""
+        """The manifest as one flat record."""
         return asdict(self)
 
 
@@ -54,11 +58,21 @@ def manifest(
     seed: int = 0,
     searcher: str = "",
     solver: str = "",
-    gap: float = float("nan"),
+    gap: float = NAN,
     price_dates: Iterable[str] = (),
     command: str = "",
 ) -> Manifest:
-    """The manifest of a result made now from the scenario file at path `scenario`."""
+    """The manifest of a result that is made now.
+
+    Args:
+        scenario: path of the scenario file.
+        seed: of the search.
+        searcher: name of the searcher, with its settings.
+        solver: name of the solver of the integer program.
+        gap: relative distance between the result and the proven bound.
+        price_dates: dates of the prices used; "" is skipped.
+        command: by default the command line.
+    """
     dates = sorted(d for d in price_dates if d)
     path = Path(scenario)
     return Manifest(
@@ -77,16 +91,18 @@ def manifest(
 
 @cache
 def data_hash(kind: str) -> str:
-    """First 16 digits of the sha256 over names and contents of the data files of a kind."""
+    """Hash over names and contents of the data files of a kind (see `DATA`)."""
     found = sorted(_files(kind), key=lambda item: item[0])
     return _short(b"".join(name.encode() + b"\0" + item.read_bytes() for name, item in found))
 
 
 def _files(kind: str) -> Iterable[tuple[str, Traversable]]:
+    """(name, file) of each data file of a kind."""
     for package, folder in DATA[kind]:
         where = files(package).joinpath(folder)
         yield from ((f"{package}/{folder}/{f.name}", f) for f in where.iterdir() if f.name.endswith(".toml"))
 
 
 def _short(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
+    """The first digits of the sha256 of `content`."""
+    return hashlib.sha256(content).hexdigest()[:HASH_DIGITS]

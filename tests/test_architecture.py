@@ -59,7 +59,7 @@ MAY_IMPORT = {
         "manifest": "",
         "scenario": "",
         "space": "",
-        "searchers": "space",
+        "searchers": "scenario space",
         "planning": "manifest scenario searchers space",
         "fleet": "manifest planning scenario searchers space",
         "output": "fleet planning scenario",

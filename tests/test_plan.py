@@ -157,22 +157,22 @@ def test_greatest_agrees_with_the_threshold() -> None:
 
 def test_sizes_are_the_least_that_keep_the_objectives(base: Plan) -> None:
     """Counting replicas up from one by plain estimates gives the same number, layout by layout."""
-    asked = base.scorer.asked
+    target = base.scorer.target
     for number in np.nonzero(base.qualifies)[0][:4].tolist():
         layout, found = base.layouts.take(np.array([number])), base.columns["replicas"][number]
         counts = np.arange(1.0, found + 1)
         tried = replace(layout.take(np.zeros(len(counts), dtype=np.intp)), replicas=counts)
-        assert asked.kept(asked.estimates(tried)).tolist() == [False] * (len(counts) - 1) + [True]
+        assert target.met_by(target.estimates(tried)).tolist() == [False] * (len(counts) - 1) + [True]
 
 
 def test_costs_power_and_energy_follow_from_devices_and_rates(base: Plan) -> None:
     c, price = base.columns, np.array([2.5, 0.8])[base.layouts.device]
     np.testing.assert_allclose(c["usd_per_hour"], c["devices"] * price)
     served = c["verdict"] == 0
-    np.testing.assert_allclose(c["request_rate"][served], 40.0)
+    np.testing.assert_allclose(c["request_rate_rps"][served], 40.0)
     np.testing.assert_allclose(c["output_tok_s"][served], 40.0 * 180)
     np.testing.assert_allclose(c["usd_per_million_tokens"], c["usd_per_hour"] / (c["output_tok_s"] * 3600) * 1e6)
-    np.testing.assert_allclose(c["energy_j_per_token"], c["power_w"] / c["output_tok_s"])
+    np.testing.assert_allclose(c["site_energy_j_per_output_token"], c["power_w"] / c["output_tok_s"])
     assert (c["power_w"] <= c["devices"] * 700).all()
 
 
@@ -284,13 +284,13 @@ def test_spare_nodes_add_what_a_failing_node_takes(base: Plan, tmp_path: Path) -
 
 def test_without_a_demand_one_replica_is_loaded_as_far_as_objectives_allow(tmp_path: Path) -> None:
     found = answered(tmp_path, BASE.replace("request_rate_rps = 40\n", ""))
-    asked, number = found.scorer.asked, found.best
+    target, number = found.scorer.target, found.best
     most = found.columns["concurrency_per_replica"][number]
     layout = found.layouts.take(np.array([number]))
-    at = replace(asked, workload=asked.workload.at(concurrency=float(most)))
-    over = replace(asked, workload=asked.workload.at(concurrency=float(most) * 1.02 + 1))
-    assert asked.kept(at.estimates(layout))[0]
-    assert not asked.kept(over.estimates(layout))[0]
+    at = replace(target, workload=target.workload.at(concurrency=float(most)))
+    over = replace(target, workload=target.workload.at(concurrency=float(most) * 1.02 + 1))
+    assert target.met_by(at.estimates(layout))[0]
+    assert not target.met_by(over.estimates(layout))[0]
     listed = answered(tmp_path, BASE.replace("request_rate_rps = 40\n", "") + "concurrency = [4, 8, 2000]\n")
     assert set(listed.columns["concurrency_per_replica"][listed.qualifies]) <= {4.0, 8.0, 2000.0}
 
@@ -302,11 +302,11 @@ def test_pools_are_no_larger_than_they_must_be(tmp_path: Path) -> None:
     assert found.disaggregated(number)
     pair, scorer = found.pair(number), found.scorer
     sizes = [found.columns[c][[number]] for c in ("prefill_workers", "decode_workers")]
-    assert scorer.asked.kept(pair_estimates(scorer, pair, (sizes[0], sizes[1])))[0]
+    assert scorer.target.met_by(pair_estimates(scorer, pair, (sizes[0], sizes[1])))[0]
     for pool in (0, 1):
         fewer = [s - (i == pool) for i, s in enumerate(sizes)]
         if min(float(f[0]) for f in fewer) >= 1:
-            assert not scorer.asked.kept(pair_estimates(scorer, pair, (fewer[0], fewer[1])))[0]
+            assert not scorer.target.met_by(pair_estimates(scorer, pair, (fewer[0], fewer[1])))[0]
     row = found.row(number)
     assert row["devices"] == row["prefill_workers"] * row["prefill_tp"] + row["decode_workers"] * row["tp"]
     assert {t["phase"] for t in terms_of(found)} == {"prefill", "decode"}

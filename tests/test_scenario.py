@@ -11,8 +11,11 @@ import pytest
 import hwdb
 from hwdb import InputError
 from hwdb.tomlfile import Table, parse_toml
+from perfmodel.vocabulary import FORMER_NAMES
 from search.fleet.options import table_problem
-from search.scenario.scenario import ENGINE_KEYS, OBJECTIVES, Scenario, load_scenario
+from search.scenario.engine import ENGINE_KEYS
+from search.scenario.rankings import FORMER_RANKINGS, RANKINGS
+from search.scenario.scenario import Scenario, load_scenario
 from search.scenario.workload import WORKLOAD_KEYS
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -182,8 +185,8 @@ def test_throughput_may_be_named_by_class(tmp_path: Path) -> None:
 
 # (text to replace, replacement, message)
 WRONG = [
-    ("tpot_ms = 50", "tpot = 50", r"s.toml, line 14, \[slo\] tpot: unknown objective 'tpot'; did you mean 'tpot_ms"),
-    ("tpot_ms = 50", "tpot_ms_p85 = 50", r"line 14, \[slo\] tpot_ms_p85: unknown objective.*did you mean 'tpot_ms_p9"),
+    ("tpot_ms = 50", "tpot = 50", r"s.toml, line 14, \[slo\] tpot: unknown SLO 'tpot'; did you mean 'tpot_ms"),
+    ("tpot_ms = 50", "tpot_ms_p85 = 50", r"line 14, \[slo\] tpot_ms_p85: unknown SLO.*did you mean 'tpot_ms_p9"),
     (
         "tpot_ms = 50",
         'tpot_ms = "50"',
@@ -351,7 +354,7 @@ WRONG_FLEETS = [
     (
         "request_rate_rps = 3",
         "request_rate_rps = 3\nslo = { ttft = 3 }",
-        r"\[fleet.class.slo\] #2 ttft: unknown objective 'ttft'",
+        r"\[fleet.class.slo\] #2 ttft: unknown SLO 'ttft'",
     ),
     (
         "request_rate_rps = 3",
@@ -398,17 +401,17 @@ def test_lines_are_found_in_lists_of_tables() -> None:
     assert second.place("k") == "f, line 7, [x] #2 k"
 
 
-def test_objectives_of_a_plan_know_their_direction(tmp_path: Path) -> None:
+def test_rankings_know_their_direction(tmp_path: Path) -> None:
     assert read(tmp_path, GOOD).lower_is_better
-    assert not OBJECTIVES["output_tok_s_per_device"]
+    assert not RANKINGS["output_tok_s_per_device"]
 
 
 DOCUMENTED = (EXAMPLES.parent / "docs" / "scenarios.md").read_text(encoding="utf-8")
 
 
-def test_every_example_and_objective_is_documented() -> None:
+def test_every_example_and_ranking_is_documented() -> None:
     assert all(f"`examples/{path.name}`" in DOCUMENTED for path in EXAMPLES.glob("*.toml"))
-    assert all(f"`{name}`" in DOCUMENTED for name in OBJECTIVES)
+    assert all(f"`{name}`" in DOCUMENTED for name in RANKINGS)
 
 
 def test_every_key_that_is_read_is_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -428,3 +431,55 @@ def test_every_key_that_is_read_is_documented(tmp_path: Path, monkeypatch: pytes
     assert "spare_nodes" in asked
     named = set(hwdb.load().names())
     assert not [k for k in sorted(asked - named) if not re.search(rf"\b{re.escape(k)}\b", DOCUMENTED)]
+
+
+FORMER = """\
+[model]
+name = "Llama-3.1-8B-Instruct"
+[workload]
+input_tokens = 500
+output_tokens = 100
+rate_rps = 3
+[hardware]
+devices = "h100-sxm"
+[engine]
+memory_fraction = 0.8
+[search]
+sp = [1, 2]
+max_batched_tokens = 4096
+max_seqs = 64
+[objective]
+rank_by = "usd_per_hour"
+"""
+
+
+def test_former_spellings_of_keys_are_still_read(tmp_path: Path) -> None:
+    s = read(tmp_path, FORMER)
+    assert s.workload.rate == 3
+    assert s.engine.gpu_memory_utilization == 0.8
+    assert s.choices.cp == (1, 2)
+    assert s.choices.max_num_batched_tokens == (4096,)
+    assert s.choices.max_num_seqs == (64,)
+    for former in ("max_tokens", "token_budget"):
+        assert read(tmp_path, FORMER.replace("max_batched_tokens", former)).choices.max_num_batched_tokens == (4096,)
+
+
+def test_every_former_spelling_is_tried_here() -> None:
+    read_above = {"rate_rps", "memory_fraction", "sp", "max_batched_tokens", "max_seqs", "max_tokens", "token_budget"}
+    assert read_above == set(FORMER_NAMES)
+
+
+@pytest.mark.parametrize("former", FORMER_NAMES)
+def test_both_spellings_of_a_key_are_refused(tmp_path: Path, former: str) -> None:
+    present = FORMER_NAMES[former]
+    text = FORMER.replace("max_batched_tokens", former) if former in ("max_tokens", "token_budget") else FORMER
+    line = next(line for line in text.splitlines() if line.startswith(f"{former} ="))
+    with pytest.raises(InputError, match=f"{present}: '{former}' is its former name; give one of the two"):
+        read(tmp_path, text.replace(line, f"{line}\n{line.replace(former, present, 1)}"))
+
+
+@pytest.mark.parametrize("former", FORMER_RANKINGS)
+def test_former_spellings_of_rankings_are_still_read(tmp_path: Path, former: str) -> None:
+    s = read(tmp_path, FORMER.replace('"usd_per_hour"', f'"{former}"'))
+    assert s.minimise == FORMER_RANKINGS[former]
+    assert s.minimise in RANKINGS

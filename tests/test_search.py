@@ -11,19 +11,7 @@ import pytest
 
 from hwdb import Device, InputError, UnknownName, device
 from perfmodel import Deployments, ModelSpec, model
-from search import (
-    OBJECTIVE,
-    RANKINGS,
-    WHOLE_GROUP,
-    Exhaustive,
-    Legal,
-    OptunaSearcher,
-    Score,
-    Searcher,
-    SearchSpace,
-    pareto,
-    ranked,
-)
+from search import SCORE, WHOLE_GROUP, Exhaustive, Legal, OptunaSearcher, Score, Searcher, SearchSpace, pareto, ranked
 from search.space.space import AXES
 
 LLAMA = model("meta-llama/Llama-3.1-70B")
@@ -124,7 +112,7 @@ def bowl(columns: Deployments) -> dict[str, np.ndarray]:
     """A score with one clear best layout: TP 4, PP 2 on the second device; half of the devices do not qualify."""
     off = np.abs(np.log2(columns.tp) - 2) + np.abs(np.log2(columns.pp) - 1) + (columns.device != 1)
     value = np.where(columns.tp * columns.pp > 32, np.inf, 1.0 + off + 1e-3 * np.log2(columns.max_num_batched_tokens))
-    return {OBJECTIVE: value, "devices": columns.devices_per_replica}
+    return {SCORE: value, "devices": columns.devices_per_replica}
 
 
 class Conformance:
@@ -181,13 +169,13 @@ class Conformance:
         assert len(seen) == len(set(seen))
 
     def test_nothing_qualifies(self) -> None:
-        found = self.searcher().search(self.legal(), lambda d: {OBJECTIVE: np.full(len(d), np.inf)})
+        found = self.searcher().search(self.legal(), lambda d: {SCORE: np.full(len(d), np.inf)})
         assert found.best == -1
         assert len(found) > 0
 
     def test_one_candidate_is_a_batch_of_one(self) -> None:
         legal = space(LLAMA, tp=(8,), pp=(1,)).legal()
-        found = self.searcher().search(legal, lambda d: {OBJECTIVE: d.tp})
+        found = self.searcher().search(legal, lambda d: {SCORE: d.tp})
         assert (found.best, found.complete) == (0, True)
 
     def test_progress_ends_at_the_total_and_names_are_told(self) -> None:
@@ -211,7 +199,7 @@ class TestExhaustive(Conformance):
     def test_is_complete_and_chunks_do_not_matter(self) -> None:
         found, whole = (Exhaustive(c).search(self.legal(), bowl) for c in (17, 10**6))
         assert found.complete
-        np.testing.assert_array_equal(found.scores[OBJECTIVE], whole.scores[OBJECTIVE])
+        np.testing.assert_array_equal(found.scores[SCORE], whole.scores[SCORE])
 
 
 class TestOptuna(Conformance):
@@ -227,11 +215,11 @@ class TestOptuna(Conformance):
         legal = self.legal()
         best = Exhaustive().search(legal, bowl)
         found = OptunaSearcher(trials=200, batch=50, seed=seed).search(legal, bowl)
-        assert np.nanmin(found.scores[OBJECTIVE]) == np.nanmin(best.scores[OBJECTIVE])
+        assert np.nanmin(found.scores[SCORE]) == np.nanmin(best.scores[SCORE])
 
     def test_stops_once_everything_legal_is_known(self) -> None:
         legal = space(LLAMA, tp=(2, 4), pp=(1, 2)).legal()
-        found = OptunaSearcher(trials=10_000, batch=20).search(legal, lambda d: {OBJECTIVE: d.tp * d.pp})
+        found = OptunaSearcher(trials=10_000, batch=20).search(legal, lambda d: {SCORE: d.tp * d.pp})
         assert found.complete
         assert len(found) == len(legal)
 
@@ -295,13 +283,7 @@ def test_axes_are_fields_of_deployments() -> None:
     assert set(AXES) <= set(Deployments.__dataclass_fields__)
 
 
-def test_rankings_cover_what_scenarios_may_ask() -> None:
-    from search.scenario.scenario import OBJECTIVES
-
-    assert {k: RANKINGS[k] for k in OBJECTIVES} == OBJECTIVES
-
-
 def test_score_type_is_public() -> None:
     score: Score = bowl
-    assert set(score(self_contained := space(LLAMA).legal().deployments())) == {OBJECTIVE, "devices"}
+    assert set(score(self_contained := space(LLAMA).legal().deployments())) == {SCORE, "devices"}
     assert len(self_contained)

@@ -81,7 +81,7 @@ def test_a_closed_loop_and_an_open_concurrency_are_replayed(scenario):
 def test_disaggregated_finalists_are_replayed_as_pools(scenario):
     plan = search.plan(search.load_scenario(scenario(more='modes = ["disaggregated"]')))
     number = next(n for n in plan.order.tolist() if plan.disaggregated(n))
-    found = verify.replay(plan, number, count=300)
+    found = verify.replay(plan, number, verify.Settings(count=300))
     assert [p.role for p in found.pools] == ["prefill", "decode"]
     assert found.emitted.sum() == found.traffic.output_tokens.sum()
 
@@ -119,5 +119,5 @@ def test_a_rank_beyond_the_finalists_and_a_wrong_router_are_named(plan):
     with pytest.raises(InputError, match="rank 99 is beyond the"):
         verify.simulated_row(plan, 99)
     with pytest.raises(UnknownName, match="unknown router 'shortest'; did you mean 'join_shortest_queue'"):
-        verify.simulated_row(plan, 1, router="shortest")
+        verify.simulated_row(plan, 1, verify.Settings(router="shortest"))
     assert "simulated_ttft_ms_p90" in verify.columns(plan)

@@ -15,10 +15,9 @@ from perfmodel.dtypes import FORMAT_NAMES
 from perfmodel.estimates import Estimates, chances
 from perfmodel.workload import Slo, Workload
 from search.commands.colocated import Colocated
-from search.planning import tariff, term_row
+from search.planning import tariff, term_row, usd_per_million_tokens
 from search.scenario import Limits
 
-SECONDS_PER_HOUR = 3600.0
 #: Columns that the terminal prints, by section; JSON and CSV have every column.
 SHEET: Mapping[str, Sequence[str]] = {
     "Deployment": ("model", "device", "devices", "layout", "weights", "kv", "engine"),
@@ -113,6 +112,6 @@ def _cost(hwdb: Hwdb, devices: Mapping[str, float], output_rate: float) -> dict[
     hourly = sum(float(price) * count for price, count in zip(offer.usd_per_hour, devices.values(), strict=True))
     return {
         "usd_per_hour": hourly,
-        "usd_per_million_tokens": hourly / SECONDS_PER_HOUR / output_rate * 1e6 if output_rate else NAN,
+        "usd_per_million_tokens": float(usd_per_million_tokens(hourly, output_rate)) if output_rate else NAN,
         "price": "; ".join(dict.fromkeys(offer.price)),
     }

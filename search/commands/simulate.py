@@ -71,9 +71,7 @@ def simulate_command(
         row = verify.simulated_row(
             found,
             simulation.rank,
-            count=simulation.requests,
-            router=simulation.router,
-            seed=simulation.seed,
+            verify.Settings(count=simulation.requests, router=simulation.router, seed=simulation.seed),
             capacity_too=simulation.capacity,
             log=logs.log,
             trace=logs.trace,

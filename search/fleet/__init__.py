@@ -1,4 +1,4 @@
-"""How many of which: the fleet integer program."""
+"""Fleets: how many replicas of which option, by an integer program."""
 
 from __future__ import annotations
 

@@ -1,102 +1,283 @@
-"""A scenario as an integer program: what one replica of each layout carries of each class within its objectives.
+"""From a scenario to the input of the fleet program.
 
-Stated options keep their table. For a modelled one, every layout that is legal for a model becomes an option of its
-own, its throughput the greatest rate at which a class's objectives hold (bisection on columns), its power that of the
-replica at this rate. Layouts that another of the same option beats in price and in every class are left out.
+A stated option keeps its table of throughputs. For a modelled option, every layout that is legal for a model becomes
+an option of its own. Its throughput of a class is the greatest rate that keeps the SLO (bisection on columns), and its
+power is that of the replica at this rate. A layout that another layout of the same option beats in price, in devices
+and in every class is left out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hwdb import InputError
-from perfmodel import Deployments, Estimates, Slo, Workload, model
-from perfmodel.arrays import Array
+from perfmodel import Deployments, Estimates, model
+from perfmodel.arrays import Array, Index, Mask
 from perfmodel.costs import CostModel
 from perfmodel.dtypes import FORMAT_CODE
+from perfmodel.power import site_power
 from perfmodel.workload import load_of
 from search.fleet.plan import FleetPlan, fleet_plan
 from search.fleet.problem import FleetProblem
-from search.fleet.program import Solver
+from search.fleet.solve import Solver
 from search.manifest import manifest
-from search.planning import Asked, Tariff, deployment_words, greatest, rows_of, space_of, tariff, tariff_of
+from search.planning import Target, Tariff, deployment_words, greatest, rows_of, space_of, tariff, tariff_of
 from search.scenario import FleetClass, FleetOption, FleetSpec, Inventory, Option
 from search.searchers import pareto
-from search.space import Index, SearchSpace
+from search.space import SearchSpace
 
 if TYPE_CHECKING:
     from search.scenario import Scenario
 
-NAN = float("nan")
-#: A rate that saturates any replica, requests/s.
-FLOOD = 1e6
-#: The least rate tried, as a share of what saturates a replica.
-TRICKLE = 1e-3
+#: Request rate that saturates any replica, requests/s.
+SATURATING_RATE = 1e6
+#: Least rate that is tried, as a share of the rate at which a replica saturates. chosen: an idle replica.
+LEAST_LOAD = 1e-3
+#: Code of the model's own format.
+OWN_FORMAT = -1
 
 
 @dataclass(frozen=True)
-class _Modelled:
-    """Layouts of one option with what they carry: options (L,), throughput (L, C) requests/s."""
+class Layouts:
+    """Options of the fleet program that one option of the scenario becomes.
+
+    options: (L,). throughput: (L, C) requests/s of one replica by class.
+    """
 
     options: tuple[Option, ...]
     throughput: Array
 
 
+@dataclass(frozen=True)
+class Modeller:
+    """What options are made from: the scenario, its classes and options, prices, and what prices operators."""
+
+    scenario: Scenario
+    spec: FleetSpec
+    tariff: Tariff
+    costs: CostModel | None
+
+    def layouts(self, option: FleetOption) -> Layouts:
+        """The options of the fleet program that `option` becomes."""
+        return self._stated(option) if option.throughput is not None else self._modelled(option)
+
+    def _stated(self, option: FleetOption) -> Layouts:
+        """An option whose throughput is given. Its price is its own, else that of its devices."""
+        devices = float(max(option.devices, 1))
+        at = self._position(option.device)
+        price = option.usd_per_hour
+        if np.isnan(price) and at >= 0:
+            price = float(self.tariff.usd_per_hour[at]) * devices
+        fails_together, nodes = self._on_node(at, devices)
+        made = Option(
+            name=option.name,
+            device=option.device,
+            devices=devices,
+            usd_per_hour=price,
+            power=option.power,
+            replicas_per_node=fails_together,
+            nodes=nodes,
+        )
+        return Layouts(options=(made,), throughput=np.array([_stated_rates(option, self.spec)], dtype=float))
+
+    def _modelled(self, option: FleetOption) -> Layouts:
+        """The layouts of an option, for each of the models that it may serve."""
+        served = [i for i, c in enumerate(self.spec.classes) if not option.models or c.model in option.models]
+        models = dict.fromkeys(self.spec.classes[i].model for i in served)
+        if not models:
+            where = f"{self.scenario.path}: fleet option {option.name!r}"
+            raise InputError(f"{where} may serve none of the classes; check its models")
+        parts = [self._for_model(option, [i for i in served if self.spec.classes[i].model == m]) for m in models]
+        return Layouts(
+            options=tuple(o for p in parts for o in p.options), throughput=np.concatenate([p.throughput for p in parts])
+        )
+
+    def _for_model(self, option: FleetOption, classes: list[int]) -> Layouts:
+        """The layouts of an option for one model, without dominated ones; `classes` are the classes of that model."""
+        layouts = self._space(option, self.spec.classes[classes[0]].model).legal().deployments()
+        throughput, watts = self._throughput(option, classes, layouts)
+        size, price = layouts.devices_per_replica, self._price(option, layouts)
+        power = self._power(option, layouts, watts)
+        able = np.nonzero(throughput.any(axis=1))[0]
+        rates = [throughput[able, i] for i in classes]
+        kept = able[pareto([*rates, price[able], size[able]], largest=[True] * len(rates))]
+        at = self._position(option.device)
+        options = []
+        for row in kept.tolist():
+            fails_together, nodes = self._on_node(at, float(size[row]))
+            options.append(
+                Option(
+                    name=f"{option.name}: {deployment_words(layouts.take(np.array([row])))}",
+                    device=option.device,
+                    devices=float(size[row]),
+                    usd_per_hour=float(price[row]),
+                    power=float(power[row]),
+                    replicas_per_node=fails_together,
+                    nodes=nodes,
+                )
+            )
+        return Layouts(options=tuple(options), throughput=throughput[kept])
+
+    def _throughput(self, option: FleetOption, classes: list[int], layouts: Deployments) -> tuple[Array, Array]:
+        """((L, C) requests/s of one replica by class, (L,) the most watts per device at these rates)."""
+        throughput = np.zeros((len(layouts), len(self.spec.classes)))
+        watts = np.zeros(len(layouts))
+        for i in classes:
+            throughput[:, i], drawn = greatest_rate(self._target(option, self.spec.classes[i]), layouts)
+            watts = np.fmax(watts, drawn)
+        return throughput, watts
+
+    def _target(self, option: FleetOption, c: FleetClass) -> Target:
+        if c.workload is None:
+            where = f"{self.scenario.path}: class {c.name!r}"
+            raise InputError(f"{where} has no lengths, which option {option.name!r} needs")
+        return Target(
+            model=model(c.model),
+            workload=c.workload.at(arrival="open", rate=1.0),
+            slo=c.slo,
+            engine=self.scenario.engine,
+            confidence=self.scenario.limits.confidence,
+            costs=self.costs,
+        )
+
+    def _price(self, option: FleetOption, layouts: Deployments) -> Array:
+        """(L,) USD per hour of a replica: the option's own price, else that of its devices."""
+        size = layouts.devices_per_replica
+        if np.isnan(option.usd_per_hour):
+            return np.asarray(size * self.tariff.usd_per_hour[self._position(option.device)])
+        return np.full(len(size), option.usd_per_hour)
+
+    def _power(self, option: FleetOption, layouts: Deployments, watts: Array) -> Array:
+        """(L,) watts of a replica at the site's meter: the option's own, else its devices and its share of a host."""
+        size = layouts.devices_per_replica
+        if not np.isnan(option.power):
+            return np.full(len(size), option.power)
+        at = self._position(option.device)
+        host_watts = np.nan_to_num(self.tariff.host_power[at]) * size / self.tariff.per_node[at]
+        return site_power(watts, size, host_watts, self.scenario.site.pue)
+
+    def _space(self, option: FleetOption, name: str) -> SearchSpace:
+        """The layouts that an option lists for model `name`, with the stock and the node of its device."""
+        at, spec, offload = self._position(option.device), model(name), self.scenario.offload
+        device = self.tariff.devices[at]
+        axes: dict[str, Any] = {"pp": (1.0,), **offload.axes}
+        axes |= {} if spec.experts else {"ep": (1.0,), "dp": (1.0,)}
+        axes |= {k: tuple(float(x) for x in v) for k, v in option.layouts.items()}
+        return SearchSpace(
+            model=spec,
+            devices=(device,),
+            stock=self.scenario.offer.stock,
+            domain={device.name: float(self.tariff.per_node[at])},
+            pinned=frozenset(option.layouts),
+            weight=_format_codes(option.weight),
+            kv=_format_codes(option.kv),
+            host=offload.host,
+            adapters=self.scenario.adapters,
+            **axes,
+        )
+
+    def _position(self, device: str) -> int:
+        """Position of a device among those of the tariff, -1 where the hardware database does not know it."""
+        names = [d.name for d in self.tariff.devices]
+        return names.index(device) if device in names else -1
+
+    def _on_node(self, at: int, devices: float) -> tuple[float, float]:
+        """(replicas that fail with a node, nodes per replica); a device that the database does not know is alone."""
+        if at < 0:
+            return 1.0, 1.0
+        failing = self.tariff.failing(np.array([at]), np.array([devices]))
+        return float(failing[0]), devices / float(self.tariff.per_node[at])
+
+
 def plan_fleet(
     scenario: Scenario, *, solver: Solver | None = None, costs: CostModel | None = None, command: str = ""
 ) -> FleetPlan:
-    """The least-cost fleet for `scenario`, with proof; its `[fleet]`, or its workload on the hardware on offer.
+    """The least-cost fleet for `scenario`, with proof.
 
-    Raises `FleetInfeasible` naming what to relax, and `InputError` where the scenario lacks what a fleet needs.
+    It serves the scenario's `[fleet]`; without one, its workload on the hardware on offer.
+
+    Args:
+        scenario: with a `[fleet]`, or with a workload that has a request rate.
+        solver: `highs` or `cbc`; by default the one that is installed.
+        costs: prices the operators; by default the engine's cost model.
+        command: recorded in the manifest; by default the command line.
+
+    Raises:
+        FleetInfeasible: no fleet satisfies the limits; the message says what to relax.
+        InputError: the scenario lacks what a fleet needs.
     """
-    problem, dates = fleet_problem(scenario, costs)
+    problem, price_dates = fleet_problem(scenario, costs)
     found = fleet_plan(problem, solver)
     made = manifest(
         scenario.path,
         seed=scenario.choices.seed,
         solver=found.solver,
         gap=found.gap,
-        price_dates=dates,
+        price_dates=price_dates,
         command=command,
     )
     return replace(found, manifest=made)
 
 
 def fleet_problem(scenario: Scenario, costs: CostModel | None = None) -> tuple[FleetProblem, tuple[str, ...]]:
-    """(the program's input, dates of the prices it uses)."""
-    spec = scenario.fleet or _whole(scenario)
-    names = tuple(dict.fromkeys(o.device for o in spec.options))
-    known = scenario.hardware()
-    listed = tuple(n for n in names if n in known.names())
-    bill = tariff(known, listed, scenario.offer.nodes, scenario.offer.prices, scenario.offer.usd_per_hour)
-    parts = [
-        _stated(o, spec, bill) if o.throughput is not None else _modelled(o, spec, bill, scenario, costs)
+    """(input of the fleet program, dates of the prices that it uses)."""
+    spec, database, offer = scenario.fleet or _fleet_of_workload(scenario), scenario.hardware(), scenario.offer
+    devices = tuple(dict.fromkeys(o.device for o in spec.options))
+    known = tuple(d for d in devices if d in database.names())
+    bill = tariff(database, known, offer.nodes, offer.prices, offer.usd_per_hour)
+    modeller = Modeller(scenario=scenario, spec=spec, tariff=bill, costs=costs)
+    parts = [modeller.layouts(o) for o in spec.options]
+    node_prices = {
+        d.name: float(usd * count)
+        for d, usd, count, whole in zip(bill.devices, bill.usd_per_hour, bill.per_node, bill.whole, strict=True)
+        if whole
+    }
+    inventory = replace(scenario.inventory(), node_usd_per_hour=node_prices)
+    options = [option for part in parts for option in part.options]
+    return _problem(spec, options, np.concatenate([part.throughput for part in parts]), inventory), bill.date
+
+
+def table_problem(spec: FleetSpec, inventory: Inventory) -> FleetProblem:
+    """Input of the fleet program where every option states its throughput; raises `InputError` when one does not."""
+    if spec.modelled:
+        raise InputError(f"fleet option {spec.modelled[0].name!r} has no throughput_rps; it has to be modelled")
+    options = [
+        Option(name=o.name, device=o.device, devices=max(o.devices, 1), usd_per_hour=o.usd_per_hour, power=o.power)
         for o in spec.options
     ]
-    problem = FleetProblem(
-        options=tuple(option for part in parts for option in part.options),
-        classes=tuple(c.name for c in spec.classes),
-        rate=np.array([c.rate for c in spec.classes], dtype=float).T,
-        throughput=np.concatenate([part.throughput for part in parts]),
-        hours=np.array(spec.hours),
-        inventory=replace(
-            scenario.inventory(),
-            node_usd_per_hour={
-                d.name: float(usd * count)
-                for d, usd, count, whole in zip(bill.devices, bill.usd_per_hour, bill.per_node, bill.whole, strict=True)
-                if whole
-            },
-        ),
-        elastic=spec.elastic,
-    )
-    return problem, bill.date
+    return _problem(spec, options, np.array([_stated_rates(o, spec) for o in spec.options]), inventory)
 
 
-def _whole(scenario: Scenario) -> FleetSpec:
-    """A scenario without `[fleet]`: its workload as one class, an option for each device on offer."""
+def greatest_rate(target: Target, layouts: Deployments) -> tuple[Array, Array]:
+    """(requests/s, watts per device) of one replica of each layout at the greatest rate that meets the target, (N,).
+
+    The rate is 0, and the power NaN, where even an idle replica misses the SLO or where the memory does not suffice.
+    """
+    count = len(layouts)
+    base = load_of(target.workload, count)
+
+    def at(rows: Index, rates: Array) -> Estimates:
+        return target.estimates_of(replace(rows_of(base, rows), rate=rates), layouts.take(rows))
+
+    everyone = np.arange(count)
+    saturated = at(everyone, np.full(count, SATURATING_RATE))
+    fits, ceiling = np.nonzero(saturated.fits)[0], saturated.request_rate
+
+    def test(rows: Index, rates: Array) -> Mask:
+        return target.met_by(at(fits[rows], rates))
+
+    rate = np.zeros(count)
+    rate[fits] = np.nan_to_num(greatest(test, ceiling[fits] * LEAST_LOAD, ceiling[fits]))
+    watts = at(everyone, np.where(rate > 0, rate, ceiling * LEAST_LOAD)).power
+    return rate, np.where(rate > 0, watts, np.nan)
+
+
+def _fleet_of_workload(scenario: Scenario) -> FleetSpec:
+    """A scenario without `[fleet]` as one: its workload is the only class, each device on offer is an option."""
     work = scenario.workload
     if work.arrival != "open":
         raise InputError(
@@ -105,161 +286,32 @@ def _whole(scenario: Scenario) -> FleetSpec:
     bill = tariff_of(scenario)
     axes = space_of(scenario, model(scenario.model), bill)
     layouts = {k: tuple(int(v) for v in getattr(axes, k) if np.isfinite(v)) for k in ("tp", "pp", "ep", "dp")}
-    classes = (FleetClass(scenario.title, (work.rate,), scenario.model, work, scenario.slo),)
+    only_class = FleetClass(
+        name=scenario.title, rate=(work.rate,), model=scenario.model, workload=work, slo=scenario.slo
+    )
     options = tuple(
-        FleetOption(d.name, d.name, layouts=layouts, weight=scenario.choices.weight, kv=scenario.choices.kv)
+        FleetOption(name=d.name, device=d.name, layouts=layouts, weight=scenario.choices.weight, kv=scenario.choices.kv)
         for d in bill.devices
     )
-    return FleetSpec(classes, options)
+    return FleetSpec(classes=(only_class,), options=options)
 
 
-def _stated(option: FleetOption, spec: FleetSpec, bill: Tariff) -> _Modelled:
-    """An option whose throughput is given; its price is its own, or that of its devices."""
-    devices = float(max(option.devices, 1))
-    names = [d.name for d in bill.devices]
-    at = names.index(option.device) if option.device in names else -1
-    price = option.usd_per_hour
-    if np.isnan(price) and at >= 0:
-        price = float(bill.usd_per_hour[at]) * devices
-    table = [[(option.throughput or {}).get(c.name, 0.0) for c in spec.classes]]
-    made = Option(option.name, option.device, devices, price, option.power, *_on_node(bill, at, devices))
-    return _Modelled((made,), np.array(table, dtype=float))
+def _stated_rates(option: FleetOption, spec: FleetSpec) -> list[float]:
+    """Requests/s of one replica by class, in the order of the classes; 0 where the option states none."""
+    return [(option.throughput or {}).get(c.name, 0.0) for c in spec.classes]
 
 
-def _on_node(bill: Tariff, at: int, devices: float) -> tuple[float, float]:
-    """(replicas that fail with a node, nodes a replica takes); a device that hwdb does not know comes by itself."""
-    if at < 0:
-        return 1.0, 1.0
-    index, size = np.array([at]), np.array([devices])
-    return float(bill.failing(index, size)[0]), devices / float(bill.per_node[at])
-
-
-def _modelled(
-    option: FleetOption, spec: FleetSpec, bill: Tariff, scenario: Scenario, costs: CostModel | None
-) -> _Modelled:
-    served = [i for i, c in enumerate(spec.classes) if not option.models or c.model in option.models]
-    models = dict.fromkeys(spec.classes[i].model for i in served)
-    if not models:
-        raise InputError(
-            f"{scenario.path}: fleet option {option.name!r} may serve none of the classes; check its models"
-        )
-    parts = [
-        _one_model(option, name, [i for i in served if spec.classes[i].model == name], spec, bill, scenario, costs)
-        for name in models
-    ]
-    return _Modelled(tuple(o for p in parts for o in p.options), np.concatenate([p.throughput for p in parts]))
-
-
-def _one_model(
-    option: FleetOption,
-    name: str,
-    served: list[int],
-    spec: FleetSpec,
-    bill: Tariff,
-    scenario: Scenario,
-    costs: CostModel | None,
-) -> _Modelled:
-    """Layouts of one option for one model; `served` are the classes of that model."""
-    at = [d.name for d in bill.devices].index(option.device)
-    layouts = _space(option, name, bill, at, scenario).legal().deployments()
-    throughput = np.zeros((len(layouts), len(spec.classes)))
-    watts = np.zeros(len(layouts))
-    for i in served:
-        c = spec.classes[i]
-        if c.workload is None:
-            raise InputError(f"{scenario.path}: class {c.name!r} has no lengths, which option {option.name!r} needs")
-        asked = _asked(name, c.workload, c.slo, scenario, costs)
-        throughput[:, i], drawn = most_rate(asked, layouts)
-        watts = np.fmax(watts, drawn)
-    size = layouts.devices_per_replica
-    price = size * bill.usd_per_hour[at] if np.isnan(option.usd_per_hour) else np.full(len(size), option.usd_per_hour)
-    host = np.nan_to_num(bill.host_power[at]) * size / bill.per_node[at]
-    power = (watts * size + host) * scenario.site.pue if np.isnan(option.power) else np.full(len(size), option.power)
-    keep = np.nonzero(throughput.any(axis=1))[0]
-    carried = [throughput[keep, i] for i in served]
-    keep = keep[pareto([*carried, price[keep], size[keep]], largest=[True] * len(carried))]
-    made = tuple(
-        Option(
-            f"{option.name}: {deployment_words(layouts.take(np.array([r])))}",
-            option.device,
-            float(size[r]),
-            float(price[r]),
-            float(power[r]),
-            *_on_node(bill, at, float(size[r])),
-        )
-        for r in keep.tolist()
-    )
-    return _Modelled(made, throughput[keep])
-
-
-def _asked(name: str, workload: Workload, slo: Slo, scenario: Scenario, costs: CostModel | None) -> Asked:
-    work = workload.at(arrival="open", rate=1.0)
-    return Asked(model(name), work, slo, scenario.engine, scenario.limits.confidence, costs)
-
-
-def _space(option: FleetOption, name: str, bill: Tariff, at: int, scenario: Scenario) -> SearchSpace:
-    """The layouts that an option lists for a model, its device's stock and node in mind."""
-    device = bill.devices[at]
-    spec = model(name)
-    axes: dict[str, tuple[float, ...]] = {k: tuple(float(x) for x in v) for k, v in option.layouts.items()}
-    if not spec.experts:
-        axes = {"ep": (1.0,), "dp": (1.0,), **axes}
-    formats = {k: tuple(FORMAT_CODE[f] for f in getattr(option, k)) or (-1,) for k in ("weight", "kv")}
-    return SearchSpace(
-        spec,
-        (device,),
-        stock=scenario.offer.stock,
-        domain={device.name: float(bill.per_node[at])},
-        pinned=frozenset(option.layouts),
-        weight=formats["weight"],
-        kv=formats["kv"],
-        tp=axes.get("tp", SearchSpace.tp),
-        pp=axes.get("pp", (1,)),
-        ep=axes.get("ep", SearchSpace.ep),
-        dp=axes.get("dp", SearchSpace.dp),
-        host_weights=scenario.offload.weights,
-        host_experts=scenario.offload.experts,
-        host_kv=scenario.offload.kv,
-        host=scenario.offload.host,
-        adapters=scenario.adapters,
-    )
-
-
-def most_rate(asked: Asked, layouts: Deployments) -> tuple[Array, Array]:
-    """(requests/s, W a device) of one replica of each layout at the greatest rate that keeps the objectives. (N,)
-
-    0 requests/s where even an idle replica misses them, or where memory does not suffice.
-    """
-    count = len(layouts)
-    base = load_of(asked.workload, count)
-
-    def at(rows: Index, values: Array) -> Estimates:
-        return asked.estimates_of(replace(rows_of(base, rows), rate=values), layouts.take(rows))
-
-    everyone = np.arange(count)
-    flooded = at(everyone, np.full(count, FLOOD))
-    able = np.nonzero(flooded.fits)[0]
-    ceiling = flooded.request_rate
-    rate = np.zeros(count)
-    rate[able] = np.nan_to_num(
-        greatest(lambda rows, v: asked.kept(at(able[rows], v)), ceiling[able] * TRICKLE, ceiling[able])
-    )
-    watts = at(everyone, np.where(rate > 0, rate, ceiling * TRICKLE)).power
-    return rate, np.where(rate > 0, watts, np.nan)
-
-
-def table_problem(fleet: FleetSpec, inventory: Inventory) -> FleetProblem:
-    """The program's input when every option states its throughput; `InputError` when one does not."""
-    if fleet.modelled:
-        raise InputError(f"fleet option {fleet.modelled[0].name!r} has no throughput_rps; it has to be modelled")
-    table = [[(o.throughput or {}).get(c.name, 0.0) for c in fleet.classes] for o in fleet.options]
-    made = [Option(o.name, o.device, max(o.devices, 1), o.usd_per_hour, o.power) for o in fleet.options]
+def _problem(spec: FleetSpec, options: Sequence[Option], throughput: Array, inventory: Inventory) -> FleetProblem:
     return FleetProblem(
-        options=tuple(made),
-        classes=tuple(c.name for c in fleet.classes),
-        rate=np.array([c.rate for c in fleet.classes]).T,
-        throughput=np.array(table),
-        hours=np.array(fleet.hours),
+        options=tuple(options),
+        classes=tuple(c.name for c in spec.classes),
+        rate=np.array([c.rate for c in spec.classes], dtype=float).T,
+        throughput=throughput,
+        hours=np.array(spec.hours),
         inventory=inventory,
-        elastic=fleet.elastic,
+        elastic=spec.elastic,
     )
+
+
+def _format_codes(names: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple(FORMAT_CODE[n] for n in names) or (OWN_FORMAT,)

@@ -1,8 +1,8 @@
-"""How many of which: whole replicas of options and continuous shares of request classes, at least cost.
+"""The least-cost fleet: whole replicas of options and continuous shares of request classes, with proof.
 
-`FleetProblem` is plain data, `search.fleet.program.formulate` turns it into an integer program, `fleet_plan` solves
-it. The formulation, with the names that code, messages and docs use, is in `search.fleet.program`; the data in
-`search.fleet.problem`.
+`FleetProblem` (in `search.fleet.problem`) is plain data, `formulate` (in `search.fleet.program`) turns it into an
+integer program, and `fleet_plan` solves it. The docstring of `search.fleet.program` has the formulation, with the names
+that code, messages and docs use.
 """
 
 from __future__ import annotations
@@ -12,24 +12,31 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hwdb import Infeasible
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, Index
+from search.fleet.limits import INTEGRALITY_TOLERANCE, limits, served_by_none
 from search.fleet.problem import FleetProblem, checked
-from search.fleet.program import WHOLE, Program, Solver, available_solver, formulate, limits, run_solver, served_by_none
+from search.fleet.program import Program, formulate
+from search.fleet.solve import Solver, available_solver, run_solver
 from search.manifest import Manifest
 from search.scenario import Inventory, Option
 
 __all__ = ["Binding", "FleetInfeasible", "FleetPlan", "FleetProblem", "Inventory", "Option", "Relaxation", "fleet_plan"]
 
-#: A limit counts as used up when less than this share of it is left.
-TOUCHING = 1e-9
+#: A limit is used up when less than this share of it is left.
+LIMIT_TOLERANCE = 1e-9
+#: Relative distance from the optimum at which the solver may stop.
+DEFAULT_GAP = 1e-6
+#: Saving, relative to the fleet's cost, from which a limit counts as binding: the gap of the solutions compared.
+LEAST_SAVING = 1e-6
+#: Seconds that the solver may take. chosen: what a user waits for.
+TIME_LIMIT_S = 60.0
 
 
 @dataclass(frozen=True)
 class Binding:
-    """A limit that costs money: the fleet would be `saving` USD an hour cheaper without it."""
+    """A limit that costs money: without it, the fleet would be `saving` USD per hour cheaper."""
 
     name: str
     limit: float
@@ -39,7 +46,7 @@ class Binding:
 
 @dataclass(frozen=True)
 class Relaxation:
-    """One change that makes an infeasible problem feasible: limits to raise, as name -> (from, to)."""
+    """One change that makes an infeasible problem feasible. limits: those to raise, as name -> (from, to)."""
 
     limits: Mapping[str, tuple[float, float]]
 
@@ -53,7 +60,7 @@ class Relaxation:
 
 
 class FleetInfeasible(Infeasible):
-    """No fleet satisfies the limits; `relaxations` lists changes each of which is enough."""
+    """No fleet satisfies the limits. relaxations: changes, each of which alone makes the problem feasible."""
 
     def __init__(self, message: str, relaxations: tuple[Relaxation, ...] = ()) -> None:
         ways = "; or ".join(str(r) for r in relaxations)
@@ -63,16 +70,16 @@ class FleetInfeasible(Infeasible):
 
 @dataclass(frozen=True)
 class FleetPlan:
-    """The least-cost fleet, with proof.
+    """The least-cost fleet of O options for C request classes over P periods, with proof.
 
-    replicas: (O, P) whole numbers. shares: (O, C, P) share of a class that each option serves; sums to 1 over
-    O. usd_per_hour: mean over periods, weighted by their hours. bound: proven lower bound on it; gap:
-    relative distance.
-    binding: limits that cost money, the costliest first. manifest: how to make it again, where it came from a scenario.
+    replicas: (O, P) whole numbers. shares: (O, C, P) part of a class that each option serves; they sum to 1 over
+    options. usd_per_hour: mean over periods, weighted by their hours. bound: proven lower bound on it. gap: their
+    relative distance. binding: limits that cost money, the costliest first. manifest: what the fleet rests on, None
+    where it does not come from a scenario.
     """
 
     problem: FleetProblem
-    replicas: NDArray[np.intp]
+    replicas: Index
     shares: Array
     usd_per_hour: float
     bound: float
@@ -83,7 +90,7 @@ class FleetPlan:
 
     @property
     def devices(self) -> dict[str, float]:
-        """Devices by name, at the fullest period."""
+        """Devices in use by name, in the fullest period."""
         used: dict[str, Array] = {}
         for option, counts in zip(self.problem.options, self.replicas, strict=True):
             used[option.device] = used.get(option.device, 0.0) + option.devices * counts
@@ -91,66 +98,65 @@ class FleetPlan:
 
     @property
     def power(self) -> float:
-        """W of the whole fleet at the fullest period; NaN where an option that is used has none."""
+        """Watts of the whole fleet in the fullest period; NaN where an option in use has no known power."""
         watts = np.array([o.power for o in self.problem.options])[:, None]
         return float(np.where(self.replicas > 0, watts * self.replicas, 0.0).sum(0).max())
 
     def utilisation(self) -> Array:
-        """(O, P) share of its capacity at SLO that each option works; NaN where it has no replica."""
-        p = self.problem
-        speed = np.where(p.serves(), p.throughput, np.inf)
-        load = np.einsum("ocp,pc->op", self.shares / speed[:, :, None], p.rate)
+        """(O, P) load of each option over what its replicas serve within the SLO; NaN where it has no replica."""
+        problem = self.problem
+        speed = np.where(problem.serves(), problem.throughput, np.inf)
+        load = np.einsum("oct,tc->ot", self.shares / speed[:, :, None], problem.rate)
         return np.where(self.replicas > 0, load / np.maximum(self.replicas, 1), np.nan)
 
     def rows(self) -> list[dict[str, Any]]:
-        """One flat record an option and period that is used; names carry units. Costs add up over the options."""
-        p, busy = self.problem, self.utilisation()
-        hourly = self._hourly()
+        """One flat record per option and period in use. Costs add up over the options."""
+        problem, busy, hourly = self.problem, self.utilisation(), self._hourly()
         return [
             {
-                "option": p.options[o].name,
-                "device": p.options[o].device,
+                "option": problem.options[o].name,
+                "device": problem.options[o].device,
                 "period": int(t) + 1,
-                "hours": float(p.hours[t]),
+                "hours": float(problem.hours[t]),
                 "replicas": int(self.replicas[o, t]),
-                "devices": float(self.replicas[o, t] * p.options[o].devices),
-                "nodes": float(np.ceil(self.replicas[o, t] * p.options[o].nodes - TOUCHING)),
+                "devices": float(self.replicas[o, t] * problem.options[o].devices),
+                "nodes": float(np.ceil(self.replicas[o, t] * problem.options[o].nodes - LIMIT_TOLERANCE)),
                 "usd_per_hour": float(hourly[o, t]),
-                "power_w": float(self.replicas[o, t] * p.options[o].power),
+                "power_w": float(self.replicas[o, t] * problem.options[o].power),
                 "utilisation_percent": float(busy[o, t]) * 100.0,
             }
             for o, t in zip(*np.nonzero(self.replicas), strict=True)
         ]
 
     def _hourly(self) -> Array:
-        """(O, P) USD an hour of each option; nodes paid whole are shared out by what their replicas take of them."""
-        p = self.problem
-        nodes = np.array([o.nodes for o in p.options])[:, None] * self.replicas
-        out = np.array([o.usd_per_hour for o in p.options])[:, None] * self.replicas
-        for device in p.by_node:
-            on = np.array([o.device == device for o in p.options])
+        """(O, P) USD per hour of each option. Whole nodes are split by what the replicas take of them."""
+        problem = self.problem
+        nodes = np.array([o.nodes for o in problem.options])[:, None] * self.replicas
+        out = np.array([o.usd_per_hour for o in problem.options])[:, None] * self.replicas
+        for device in problem.by_node:
+            on = np.array([o.device == device for o in problem.options])
             held = nodes[on].sum(axis=0)
-            bill = p.inventory.node_usd_per_hour[device] * np.ceil(held - WHOLE)
-            out[on] = np.where(held > 0, nodes[on] / np.maximum(held, WHOLE), 0.0) * bill
+            bill = problem.inventory.node_usd_per_hour[device] * np.ceil(held - INTEGRALITY_TOLERANCE)
+            out[on] = np.where(held > 0, nodes[on] / np.maximum(held, INTEGRALITY_TOLERANCE), 0.0) * bill
         return np.asarray(out, dtype=float)
 
     def share_rows(self) -> list[dict[str, Any]]:
-        """One flat record an option, class and period: how much of the class goes there."""
-        p = self.problem
+        """One flat record per option, class and period in use: how much of the class the option serves."""
+        problem = self.problem
         return [
             {
-                "class": p.classes[c],
-                "option": p.options[o].name,
+                "class": problem.classes[c],
+                "option": problem.options[o].name,
                 "period": int(t) + 1,
                 "share_percent": float(self.shares[o, c, t]) * 100.0,
-                "request_rate_rps": float(self.shares[o, c, t] * p.rate[t, c]),
-                "throughput_rps_per_replica": float(p.throughput[o, c]),
+                "request_rate_rps": float(self.shares[o, c, t] * problem.rate[t, c]),
+                "throughput_rps_per_replica": float(problem.throughput[o, c]),
             }
             for o, c, t in zip(*np.nonzero(self.shares), strict=True)
         ]
 
     def binding_rows(self) -> list[dict[str, Any]]:
-        """One flat record a limit that costs money."""
+        """One flat record per limit that costs money."""
         return [
             {"limit": b.name, "allowed": b.limit, "used": b.used, "saving_usd_per_hour": b.saving} for b in self.binding
         ]
@@ -159,30 +165,34 @@ class FleetPlan:
 def describe(limit: str) -> str:
     """A limit's name in words: `stock[h100-sxm]` is "the stock of h100-sxm"."""
     if limit.startswith("stock["):
-        return f"the stock of {limit[6:-1]}"
+        return f"the stock of {limit.removeprefix('stock[').removesuffix(']')}"
     return {"power": "the power limit", "budget": "the budget", "nodes": "the number of nodes"}.get(limit, limit)
 
 
 def unit(limit: str) -> str:
-    """The unit a limit is quoted in, with a leading space."""
+    """The unit in which a message gives a limit, with a leading space."""
     return {"power": " W", "budget": " USD/h"}.get(limit, "" if limit == "nodes" else " devices")
 
 
 def fleet_plan(
-    problem: FleetProblem, solver: Solver | None = None, time_limit: float = 60.0, gap: float = 1e-6
+    problem: FleetProblem, solver: Solver | None = None, time_limit: float = TIME_LIMIT_S, gap: float = DEFAULT_GAP
 ) -> FleetPlan:
-    """Solve `problem`; time_limit in seconds, `gap` the relative distance from the optimum that is good
-    enough.
+    """The least-cost fleet for `problem`.
 
-    solver: `highs` or `cbc`; by default HiGHS, or CBC where HiGHS is not installed.
+    Args:
+        problem: options, classes, demand, limits.
+        solver: `highs` or `cbc`; by default HiGHS, or CBC where HiGHS is not installed.
+        time_limit: seconds per solution.
+        gap: relative distance from the optimum at which the solver may stop.
 
-    Raises `FleetInfeasible`, naming what to relax and by how much, and `InputError` for data that contradicts
-    itself.
+    Raises:
+        FleetInfeasible: no fleet satisfies the limits; the message says what to relax and by how much.
+        InputError: the data contradict themselves.
     """
     problem, solver = checked(problem), solver or available_solver()
-    orphans = served_by_none(problem)
-    if orphans:
-        names = ", ".join(repr(problem.classes[c]) for c in orphans)
+    unserved = served_by_none(problem)
+    if unserved:
+        names = ", ".join(repr(problem.classes[c]) for c in unserved)
         raise FleetInfeasible(f"no option serves request class(es) {names} within the SLO; relax it or offer others")
     program = formulate(problem)
     if not run_solver(program, solver, time_limit, gap):
@@ -190,8 +200,8 @@ def fleet_plan(
     cost = program.cost()
     return FleetPlan(
         problem=problem,
-        replicas=program.replicas(),
-        shares=program.shares(),
+        replicas=program.solved_replicas(),
+        shares=program.solved_shares(),
         usd_per_hour=cost,
         bound=min(program.bound, cost),
         gap=max(0.0, (cost - program.bound) / cost) if cost > 0 else 0.0,
@@ -203,36 +213,33 @@ def fleet_plan(
 def _binding(problem: FleetProblem, program: Program, solver: Solver, time_limit: float) -> tuple[Binding, ...]:
     """Limits whose removal makes the fleet cheaper, the costliest first.
 
-    Only limits that the next replica of some option would break can bind; each is left out in turn and the
-    program solved again, so the saving is that of the whole limit, not a derivative.
+    Only a limit that one more replica of some option would exceed can bind. Each such limit is left out in turn and the
+    program is solved again, so the saving is that of the whole limit, not a derivative.
     """
     found = []
-    for name, (limit, weights) in limits(problem).items():
+    for name, (limit, taken) in limits(problem).items():
         used = program.used(name)
-        if limit - used >= weights.max() * (1 - TOUCHING):
+        if limit - used >= taken.max() * (1 - LIMIT_TOLERANCE):
             continue
         free = formulate(problem, without=frozenset({name}))
-        if run_solver(free, solver, time_limit, 1e-6):
+        if run_solver(free, solver, time_limit, DEFAULT_GAP):
             saving = program.cost() - free.cost()
-            if saving > 1e-6 * max(program.cost(), 1e-9):
-                found.append(Binding(name, limit, used, saving))
+            if saving > LEAST_SAVING * max(program.cost(), LIMIT_TOLERANCE):
+                found.append(Binding(name=name, limit=limit, used=used, saving=saving))
     return tuple(sorted(found, key=lambda b: -b.saving))
 
 
 def _relaxations(problem: FleetProblem, solver: Solver, time_limit: float) -> tuple[Relaxation, ...]:
-    """Least changes that make it feasible: each limit alone, else all limits together; then less demand."""
+    """The least changes that make the problem feasible: each limit alone, else all together; then less demand."""
 
     def least(names: frozenset[str]) -> Relaxation | None:
         elastic = formulate(problem, elastic=names)
-        if not run_solver(elastic, solver, time_limit, 1e-6):
-            return None
-        return Relaxation(elastic.raised())
+        return Relaxation(elastic.raised()) if run_solver(elastic, solver, time_limit, DEFAULT_GAP) else None
 
     bounds = limits(problem)
-    alone = [least(frozenset({name})) for name in bounds]
-    found = [r for r in alone if r is not None]
+    found = [r for r in (least(frozenset({name})) for name in bounds) if r is not None]
     if not found:
         together = least(frozenset(bounds))
         found = [together] if together is not None else []
-    less = least(frozenset({"demand"}))
-    return (*found, *([less] if less is not None else []))
+    less_demand = least(frozenset({"demand"}))
+    return (*found, *([less_demand] if less_demand is not None else []))

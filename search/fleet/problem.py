@@ -1,26 +1,24 @@
-"""What a fleet is chosen from and for: options, request classes, limits. Plain data, checked once."""
+"""The input of the fleet program: options, request classes, demand, limits. Plain data, checked once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hwdb import InputError
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, Mask
 from search.scenario import Inventory, Option
 
 
 @dataclass(frozen=True)
 class FleetProblem:
-    """Everything the integer program reads.
+    """Everything that the integer program reads: O options, C request classes, P periods.
 
-    options: (O,). classes: names of the (C,) request classes; several models are classes that only some
-    options serve. rate: (P, C) requests/s in each of P periods. hours: (P,) length of each. throughput: (O,
-    C) requests/s that one replica serves of a class within the SLO when it serves nothing else; 0 or NaN
-    where it cannot. elastic: replicas are rented by the period; otherwise the same replicas stand in all
-    periods.
+    options: (O,). classes: (C,) names; several models are classes that only some options serve. rate: (P, C)
+    requests/s. throughput: (O, C) requests/s that one replica serves of a class within the SLO when it serves nothing
+    else; 0 or NaN where it cannot. hours: (P,) length of each period. elastic: the number of replicas may change
+    between periods.
     """
 
     options: tuple[Option, ...]
@@ -33,7 +31,7 @@ class FleetProblem:
 
     @property
     def by_node(self) -> tuple[str, ...]:
-        """(W,) devices of options that are paid by the node."""
+        """(W,) devices of the options that are paid by the node."""
         used = dict.fromkeys(o.device for o in self.options)
         return tuple(d for d in used if d in self.inventory.node_usd_per_hour)
 
@@ -42,13 +40,13 @@ class FleetProblem:
         """Number of periods."""
         return len(self.hours)
 
-    def serves(self) -> NDArray[np.bool_]:
+    def serves(self) -> Mask:
         """(O, C) True where an option can serve a class at all."""
-        return np.nan_to_num(self.throughput) > 0
+        return np.asarray(np.nan_to_num(self.throughput) > 0)
 
 
 def checked(problem: FleetProblem) -> FleetProblem:
-    """The problem with its arrays in shape, or `InputError` naming what does not fit.
+    """The problem with its arrays as floats of the right shape; raises `InputError` for data that contradicts itself.
 
     >>> one = Option("a", "l4", 1, 0.8)
     >>> checked(FleetProblem((one,), ("chat",), np.array([2.0]), np.array([[1.0]]))).rate.shape
@@ -66,10 +64,12 @@ def checked(problem: FleetProblem) -> FleetProblem:
         raise InputError("fleet: every rate must be a finite number of requests/s, at least 0")
     if not ((hours > 0).all() and np.isfinite(hours).all()):
         raise InputError("fleet: every period must last longer than 0 hours")
-    bad = [o.name for o in problem.options if not (np.isfinite(o.usd_per_hour) and o.usd_per_hour >= 0)]
-    if bad:
-        raise InputError(f"fleet: no price for option(s) {', '.join(bad)}; add one to hwdb or leave the option out")
-    dark = [o.name for o in problem.options if not np.isfinite(o.power)]
-    if dark and np.isfinite(problem.inventory.power):
-        raise InputError(f"fleet: a power limit is set, but option(s) {', '.join(dark)} have no known power")
+    unpriced = [o.name for o in problem.options if not (np.isfinite(o.usd_per_hour) and o.usd_per_hour >= 0)]
+    if unpriced:
+        raise InputError(
+            f"fleet: no price for option(s) {', '.join(unpriced)}; add one to hwdb or leave the option out"
+        )
+    unknown = [o.name for o in problem.options if not np.isfinite(o.power)]
+    if unknown and np.isfinite(problem.inventory.power):
+        raise InputError(f"fleet: a power limit is set, but option(s) {', '.join(unknown)} have no known power")
     return replace(problem, rate=rate, throughput=throughput, hours=hours)

@@ -64,7 +64,7 @@ def _candidate_in_words(plan: Plan, candidate: int) -> str:
 
 
 def _chance_in_words(plan: Plan, chance: float) -> str:
-    if not plan.scorer.asked.slo.objectives:
+    if not plan.scorer.target.slo.objectives:
         return ""
     words = percent(chance).replace("> ", "over ").replace("< ", "under ")
     return f", keeping every SLO with {words} probability"
@@ -72,7 +72,7 @@ def _chance_in_words(plan: Plan, chance: float) -> str:
 
 def question(plan: Plan) -> str:
     """The scenario in one line: model, load, mean lengths, SLOs, devices on offer."""
-    s, work = plan.scenario, plan.scorer.asked.workload
+    s, work = plan.scenario, plan.scorer.target.workload
     loads = {"open": f"{work.rate:g} requests/s", "closed": f"{work.concurrency:g} requests in flight"}
     load = loads.get(work.arrival, work.arrival)
     if work.arrival == "closed" and work.concurrency != work.concurrency:

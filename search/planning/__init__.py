@@ -1,18 +1,19 @@
-"""From a scenario to a ranked plan."""
+"""Planning: from a scenario to a ranked plan, with its explanation, what-if table and check by simulation."""
 
 from __future__ import annotations
 
 from search.planning import verify
 from search.planning.explained import memory_of, term_row, terms_of
-from search.planning.plan import Plan, deployment_words
+from search.planning.names import deployment_words
+from search.planning.plan import Plan
 from search.planning.planner import plan, space_of, tariff_of
-from search.planning.prices import Tariff, tariff
-from search.planning.sizing import Asked, greatest, rows_of
+from search.planning.prices import Tariff, tariff, usd_per_million_tokens
+from search.planning.sizing import Target, greatest, rows_of
 from search.planning.whatif import what_if
 
 __all__ = [
-    "Asked",
     "Plan",
+    "Target",
     "Tariff",
     "deployment_words",
     "greatest",
@@ -24,6 +25,7 @@ __all__ = [
     "tariff_of",
     "term_row",
     "terms_of",
+    "usd_per_million_tokens",
     "verify",
     "what_if",
 ]

@@ -1,7 +1,8 @@
-"""Disaggregated candidates: a pool of prefill workers and a pool of decode workers, matched in rate.
+"""Disaggregated candidates: a pool of prefill workers and a pool of decode workers, sized to the same request rate.
 
-Every layout is tried alone in each role; the best of each role for their price are paired, and for every pair the
-decode pool is sized first (prefill being plentiful), then the prefill pool. Both steps are bisections on columns.
+Every layout is tried in each role. The best layouts of each role for their price are paired. For every pair the decode
+pool is sized first, with prefill workers in excess, and then the prefill pool. Both sizes are found by bisection on
+columns.
 """
 
 from __future__ import annotations
@@ -9,132 +10,144 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from perfmodel import Deployments, Estimates
+from perfmodel.arrays import Array, Index, Mask
 from perfmodel.estimates import estimate_pools
 from perfmodel.workload import load_of
 from search.planning.scoring import Scorer
 from search.planning.sizing import least_whole
-from search.searchers import Array
 
-Index = NDArray[np.intp]
-Mask = NDArray[np.bool_]
+#: Layouts of each role that are paired. chosen: 12 x 12 pairs take about as long as the colocated candidates.
+LAYOUTS_PER_ROLE = 12
+#: Most workers of a pool, and the number of the other pool while one is sized. chosen: enough never to be the
+#: bottleneck.
+MAX_WORKERS = 4096.0
 
-#: Layouts of each role that are paired: 12 x 12 pairs.
-ROLE = 12
-#: Workers of a pool that count as plentiful while the other is sized, relative to one request/s each.
-PLENTY = 4096.0
+#: (prefill workers, decode workers), (N,) each.
+Workers = tuple[Array, Array]
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """N pairs of pools. prefill, decode: one worker each; prefill_row, decode_row: rows of the legal candidates."""
+    """N pairs of pools.
+
+    prefill, decode: one worker of each pool. prefill_row, decode_row: their rows among the legal candidates.
+    """
 
     prefill: Deployments
     decode: Deployments
     prefill_row: Index
     decode_row: Index
 
+    def __len__(self) -> int:
+        return len(self.prefill_row)
+
     def take(self, rows: Index) -> Pairs:
         """The given pairs."""
-        return Pairs(self.prefill.take(rows), self.decode.take(rows), self.prefill_row[rows], self.decode_row[rows])
+        return Pairs(
+            prefill=self.prefill.take(rows),
+            decode=self.decode.take(rows),
+            prefill_row=self.prefill_row[rows],
+            decode_row=self.decode_row[rows],
+        )
 
 
 def matched(scorer: Scorer, layouts: Deployments) -> tuple[Pairs, dict[str, Array]]:
-    """The pairs that `layouts` make, and their columns as `Scorer.score` gives them, workers of each pool included.
+    """(pairs of `layouts`, their columns as `Scorer.score` gives them, with the workers of each pool).
 
-    One pool hands the KV cache to the other, so both keep it in one format, on devices of one vendor. Empty where
-    nothing fits.
+    One pool hands its KV cache to the other, so both keep it in one format, on devices of one vendor. Both results are
+    empty where the workload states no demand or no layout fits.
     """
     if not scorer.sized or not len(layouts):
-        return _pairs(layouts, np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.intp)), {}
-    first, second = _roles(scorer, layouts)
-    left, right = (g.ravel() for g in np.meshgrid(first, second, indexing="ij"))
+        return _paired(layouts, np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.intp)), {}
+    prefill, decode = _best_by_role(scorer, layouts)
+    left, right = (g.ravel() for g in np.meshgrid(prefill, decode, indexing="ij"))
     vendor = np.unique([d.vendor for d in layouts.devices], return_inverse=True)[1][layouts.device]
-    same = (layouts.kv[left] == layouts.kv[right]) & (vendor[left] == vendor[right])
-    pairs = _pairs(layouts, left[same], right[same])
-    if not len(pairs.prefill_row):
+    compatible = (layouts.kv[left] == layouts.kv[right]) & (vendor[left] == vendor[right])
+    pairs = _paired(layouts, left[compatible], right[compatible])
+    if not len(pairs):
         return pairs, {}
-    plenty = np.full(len(pairs.prefill_row), PLENTY)
-    # a pool is sized within its plenty; what even that does not carry does not keep the objectives
-    decode = least_whole(lambda rows, n: _kept(scorer, pairs.take(rows), plenty[rows], n), plenty)
-    able = np.isfinite(decode)
-    back = np.where(able, decode, 1.0)
-    prefill = np.full(len(back), np.nan)
-    rows_able = np.nonzero(able)[0]
-    prefill[rows_able] = least_whole(
-        lambda rows, n: _kept(scorer, pairs.take(rows_able[rows]), n, back[rows_able[rows]]), plenty[rows_able]
-    )
-    kept = np.isfinite(prefill)
-    workers = np.where(kept, prefill, 1.0), back
-    return pairs, _columns(scorer, pairs, workers, kept)
+    workers, meets = _sized(scorer, pairs)
+    return pairs, _columns(scorer, pairs, workers, meets)
 
 
-def _pairs(layouts: Deployments, left: Index, right: Index) -> Pairs:
-    return Pairs(layouts.take(left), layouts.take(right), left, right)
-
-
-def estimates(scorer: Scorer, pairs: Pairs, workers: tuple[Array, Array]) -> Estimates:
+def estimates(scorer: Scorer, pairs: Pairs, workers: Workers) -> Estimates:
     """Estimates of the pairs with so many workers in each pool."""
-    asked = scorer.asked
-    demand = load_of(asked.workload, len(pairs.prefill_row))
+    target = scorer.target
+    demand = load_of(target.workload, len(pairs))
     pools = pairs.prefill, pairs.decode
-    return estimate_pools(asked.model, demand, pools, workers, engine=asked.engine, costs=asked.costs)
+    return estimate_pools(target.model, demand, pools, workers, engine=target.engine, costs=target.costs)
 
 
-def _kept(scorer: Scorer, pairs: Pairs, prefill: Array, decode: Array) -> Mask:
-    return scorer.asked.kept(estimates(scorer, pairs, (prefill, decode)))
+def _paired(layouts: Deployments, left: Index, right: Index) -> Pairs:
+    return Pairs(prefill=layouts.take(left), decode=layouts.take(right), prefill_row=left, decode_row=right)
 
 
-def _roles(scorer: Scorer, layouts: Deployments) -> tuple[Index, Index]:
-    """Rows that do most for their price in each role: prompts a second, and tokens a second at full batches.
+def _sized(scorer: Scorer, pairs: Pairs) -> tuple[Workers, Mask]:
+    """(least workers of each pool that meet the target, (N,) True where any number up to `MAX_WORKERS` does).
 
-    Ranked per device type, so that no type is lost before it is paired. Speed in a role comes from layouts that serve
-    both, under a load that saturates them.
+    A pair that fails has one worker in the pool, or pools, that could not be sized.
     """
-    one = replace(layouts, replicas=np.ones(len(layouts)))
-    found = scorer.asked.estimates(one)
+
+    def meets(rows: Index, prefill: Array, decode: Array) -> Mask:
+        return scorer.target.met_by(estimates(scorer, pairs.take(rows), (prefill, decode)))
+
+    excess = np.full(len(pairs), MAX_WORKERS)
+    decode = least_whole(lambda rows, n: meets(rows, excess[rows], n), excess)
+    sized = np.isfinite(decode)
+    decode = np.where(sized, decode, 1.0)
+    left = np.nonzero(sized)[0]
+    prefill = np.full(len(pairs), np.nan)
+    prefill[left] = least_whole(lambda rows, n: meets(left[rows], n, decode[left[rows]]), excess[left])
+    met = np.isfinite(prefill)
+    return (np.where(met, prefill, 1.0), decode), met
+
+
+def _best_by_role(scorer: Scorer, layouts: Deployments) -> tuple[Index, Index]:
+    """Rows with the most prefill tokens/s, and with the most decode tokens/s at full batches, per USD.
+
+    Each device type has its own share of the rows, so that no type is lost before it is paired. The speeds are those of
+    a colocated replica.
+    """
+    found = scorer.target.estimates(replace(layouts, replicas=np.ones(len(layouts))))
     price = np.nan_to_num(scorer.tariff.usd_per_hour, nan=1.0)[layouts.device] * layouts.devices_per_replica
     rows = np.nonzero(found.fits)[0]
-    prompt = _best(layouts, rows, found.prefill_rate / price)
-    return prompt, _best(layouts, rows, found.decode_rate / price)
+    return _best(layouts, rows, found.prefill_rate / price), _best(layouts, rows, found.decode_rate / price)
 
 
 def _best(layouts: Deployments, rows: Index, value: Array) -> Index:
-    kinds = np.unique(layouts.device[rows])
-    each = max(ROLE // max(len(kinds), 1), 1)
-    picks = [rows[layouts.device[rows] == kind] for kind in kinds]
-    chosen = [p[np.argsort(-value[p], kind="stable")[:each]] for p in picks]
+    """The best of `rows` by `value`, as many of each device type."""
+    types = np.unique(layouts.device[rows])
+    per_type = max(LAYOUTS_PER_ROLE // max(len(types), 1), 1)
+    of_type = [rows[layouts.device[rows] == t] for t in types]
+    chosen = [r[np.argsort(-value[r], kind="stable")[:per_type]] for r in of_type]
     return np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.intp)
 
 
-def _columns(scorer: Scorer, pairs: Pairs, workers: tuple[Array, Array], kept: Mask) -> dict[str, Array]:
-    """Columns of the pairs; both pools' nodes and bills add up, the fuller device decides on memory."""
-    found = estimates(scorer, pairs, workers)
-    pools = list(zip((pairs.prefill, pairs.decode), workers, strict=True))
-    bill = scorer.tariff
-
-    def total(what: str) -> Array:
-        pick = getattr(bill, what)
-        return sum((pick(p.device, p.devices_per_replica, n) for p, n in pools), start=np.zeros(len(found)))
-
-    host = [bill.host_power[p.device] * bill.nodes(p.device, p.devices_per_replica, n) for p, n in pools]
-    used = [p.devices_per_replica * n for p, n in pools]
-    same = pairs.prefill.device == pairs.decode.device
-    over = [
-        np.where(same, used[0] + used[1], u) - scorer.stock[p.device] for (p, _), u in zip(pools, used, strict=True)
-    ]
-    shared = {
+def _columns(scorer: Scorer, pairs: Pairs, workers: Workers, meets: Mask) -> dict[str, Array]:
+    """Columns of the pairs. Nodes, bills and host power of both pools add up."""
+    found, bill = estimates(scorer, pairs, workers), scorer.tariff
+    pools = [(p.device, p.devices_per_replica, n) for p, n in zip((pairs.prefill, pairs.decode), workers, strict=True)]
+    columns = {
         "replicas": workers[1],
         "devices_per_replica": pairs.decode.devices_per_replica,
         "prefill_workers": workers[0],
         "decode_workers": workers[1],
-        "nodes": total("nodes"),
-        "devices_billed": total("billed"),
-        "usd_per_hour": total("hourly"),
-        "host_w": np.nan_to_num(host[0]) + np.nan_to_num(host[1]),
+        "nodes": bill.nodes(*pools[0]) + bill.nodes(*pools[1]),
+        "devices_billed": bill.billed(*pools[0]) + bill.billed(*pools[1]),
+        "usd_per_hour": bill.hourly(*pools[0]) + bill.hourly(*pools[1]),
+        "host_w": bill.host_watts(*pools[0]) + bill.host_watts(*pools[1]),
         "concurrency_per_replica": np.full(len(found), np.nan),
-        "over_stock": np.maximum(*over),
+        "over_stock": _over_stock(scorer, pairs, workers),
     }
-    return scorer.finish(shared, found, kept)
+    return scorer.finish(columns, found, meets)
+
+
+def _over_stock(scorer: Scorer, pairs: Pairs, workers: Workers) -> Array:
+    """Devices needed beyond those on hand, (N,): of the device type that is shorter, where the pools' types differ."""
+    pools = pairs.prefill, pairs.decode
+    used = [p.devices_per_replica * n for p, n in zip(pools, workers, strict=True)]
+    one_type = pairs.prefill.device == pairs.decode.device
+    over = [np.where(one_type, used[0] + used[1], u) - scorer.stock[p.device] for p, u in zip(pools, used, strict=True)]
+    return np.asarray(np.maximum(*over))

@@ -1,29 +1,32 @@
-"""From a scenario to a plan: lay out the space, search it, size every candidate, judge it."""
+"""From a scenario to a plan: set up the target and the search space, search, and score."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hwdb import InputError
-from perfmodel import ModelSpec, model
+from perfmodel import Deployments, ModelSpec, model
+from perfmodel.arrays import NAN, Array
 from perfmodel.costs import CostModel
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
 from search.manifest import manifest
-from search.planning.disaggregated import matched
+from search.planning.disaggregated import Pairs, matched
 from search.planning.plan import Plan
 from search.planning.prices import Tariff, tariff
 from search.planning.scoring import Scorer
-from search.planning.sizing import Asked
-from search.searchers import Array, Exhaustive, OptunaSearcher, Progress, Searcher
+from search.planning.sizing import Target
+from search.searchers import Exhaustive, Found, OptunaSearcher, Progress, Searcher
 from search.space import WHOLE_GROUP, SearchSpace
 
 if TYPE_CHECKING:
     from search.scenario import Scenario
 
-NAN = float("nan")
+#: Axes of numbers that a scenario may set.
+NUMBER_AXES = ("tp", "pp", "ep", "dp", "cp", "max_num_batched_tokens", "max_num_seqs")
 
 
 def plan(
@@ -34,39 +37,24 @@ def plan(
     progress: Progress | None = None,
     command: str = "",
 ) -> Plan:
-    """Answer `scenario`: every legal deployment at its operating point, ranked, with what it rests on.
+    """The plan for `scenario`: every legal deployment at its operating point, ranked.
 
-    searcher: what looks through the space, by default what the scenario names. costs: what prices operators.
-    Raises `InputError` for what is impossible as asked; a plan in which nothing qualifies says so in `message`.
+    Args:
+        scenario: with `[model]`, `[workload]` and `[hardware]`.
+        searcher: explores the space; by default the one that the scenario names.
+        costs: prices the operators; by default the engine's cost model.
+        progress: called with (done, total).
+        command: recorded in the manifest; by default the command line.
+
+    Raises:
+        InputError: what the scenario asks for is impossible. A plan in which no candidate qualifies is no error; its
+            `message` says why.
     """
-    workload = scenario.workload  # raises where the scenario is a fleet only
-    spec = model(scenario.model)
-    if scenario.choices.power_cap:
-        raise InputError(f"{scenario.path}: power_cap_w is not modelled; leave it out")
-    if not 0.0 < scenario.limits.confidence < 1.0:
-        value = f"{scenario.limits.confidence:g}"
-        raise InputError(f"{scenario.path}: confidence {value}: no estimate is certain; give it between 0 and 1")
-    bill = tariff_of(scenario)
-    scorer = Scorer(
-        asked=Asked(spec, workload, scenario.slo, scenario.engine, scenario.limits.confidence, costs),
-        tariff=bill,
-        limits=scenario.limits,
-        site=scenario.site,
-        stock=np.array([scenario.offer.stock.get(d.name, np.inf) for d in bill.devices], dtype=float),
-        rank_by=scenario.minimise,
-        concurrency=tuple(float(c) for c in scenario.choices.concurrency),
-    )
-    legal = space_of(scenario, spec, bill).legal()
-    chosen = searcher or searcher_of(scenario)
-    found = chosen.search(legal, scorer.score, progress)
-    layouts = legal.deployments(found.rows)
-    pairs, pair_columns = matched(
-        scorer, layouts if "disaggregated" in scenario.choices.modes else layouts.take(slice(0))
-    )
-    columns = dict(found.scores)
-    if "colocated" not in scenario.choices.modes:
-        layouts, columns = layouts.take(slice(0)), {k: v[:0] for k, v in columns.items()}
-    columns = _stacked(columns, pair_columns)
+    scorer = scorer_of(scenario, costs)
+    searcher = searcher or searcher_of(scenario)
+    legal = space_of(scenario, scorer.target.model, scorer.tariff).legal()
+    found = searcher.search(legal, scorer.score, progress)
+    layouts, pairs, columns = _in_modes(scorer, legal.deployments(found.rows), found, scenario.choices.modes)
     return Plan(
         scenario=scenario,
         scorer=scorer,
@@ -76,13 +64,44 @@ def plan(
         removed=tuple(legal.rows()),
         complete=found.complete,
         manifest=manifest(
-            scenario.path, seed=scenario.choices.seed, searcher=chosen.name, price_dates=bill.date, command=command
+            scenario.path,
+            seed=scenario.choices.seed,
+            searcher=searcher.name,
+            price_dates=scorer.tariff.date,
+            command=command,
         ),
     )
 
 
+def scorer_of(scenario: Scenario, costs: CostModel | None = None) -> Scorer:
+    """The target, prices, limits and ranking that the scenario sets; raises `InputError` for what cannot be met."""
+    workload, limits = scenario.workload, scenario.limits
+    if scenario.choices.power_cap:
+        raise InputError(f"{scenario.path}: power_cap_w is not modelled; leave it out")
+    if not 0.0 < limits.confidence < 1.0:
+        value = f"{limits.confidence:g}"
+        raise InputError(f"{scenario.path}: confidence {value}: no estimate is certain; give it between 0 and 1")
+    prices = tariff_of(scenario)
+    return Scorer(
+        target=Target(
+            model=model(scenario.model),
+            workload=workload,
+            slo=scenario.slo,
+            engine=scenario.engine,
+            confidence=limits.confidence,
+            costs=costs,
+        ),
+        tariff=prices,
+        limits=limits,
+        site=scenario.site,
+        stock=np.array([scenario.offer.stock.get(d.name, np.inf) for d in prices.devices], dtype=float),
+        rank_by=scenario.minimise,
+        concurrency=tuple(float(c) for c in scenario.choices.concurrency),
+    )
+
+
 def tariff_of(scenario: Scenario) -> Tariff:
-    """Prices and nodes of what the scenario offers."""
+    """Prices and nodes of the hardware that the scenario offers."""
     offer = scenario.offer
     return tariff(scenario.hardware(), offer.devices, offer.nodes, offer.prices, offer.usd_per_hour)
 
@@ -95,39 +114,51 @@ def searcher_of(scenario: Scenario) -> Searcher:
     return Exhaustive()
 
 
-def space_of(scenario: Scenario, spec: ModelSpec, bill: Tariff) -> SearchSpace:
-    """The space that the scenario spans: its own values where it gives some, else the search's defaults."""
+def space_of(scenario: Scenario, spec: ModelSpec, prices: Tariff) -> SearchSpace:
+    """The space that the scenario spans: its own values on an axis where it gives some, else the search's defaults."""
+    given = _axes_of(scenario)
+    base = SearchSpace(
+        model=spec,
+        devices=prices.devices,
+        stock=scenario.offer.stock,
+        domain={d.name: float(n) for d, n in zip(prices.devices, prices.per_node, strict=True)},
+        host=scenario.offload.host,
+        adapters=scenario.adapters,
+        pinned=frozenset(given),
+    )
+    if not spec.experts:
+        given = {"dp": (1.0,), "ep": (1.0,), **given}
+    elif WHOLE_GROUP in given.get("ep", ()) and 1.0 not in given["ep"]:
+        given["ep"] = (1.0, *given["ep"])  # a layer on one device has no group to spread over
+    return replace(base, **given)
+
+
+def _axes_of(scenario: Scenario) -> dict[str, Any]:
+    """The values of every axis that the scenario sets."""
     c = scenario.choices
-    given = {name: tuple(float(v) for v in getattr(c, name)) for name in ("tp", "pp", "ep", "dp", "cp")}
-    given["max_num_batched_tokens"] = tuple(float(v) for v in c.max_num_batched_tokens)
-    given["max_num_seqs"] = tuple(float(v) for v in c.max_num_seqs)
-    codes = {
+    axes: dict[str, tuple[float, ...]] = {name: tuple(float(v) for v in getattr(c, name)) for name in NUMBER_AXES}
+    axes |= {
         "weight": tuple(FORMAT_CODE[w] for w in c.weight),
         "act": tuple(COMPUTE_CODE[a] for a in c.act),
         "kv": tuple(FORMAT_CODE[k] for k in c.kv),
+        **{axis: shares for axis, shares in scenario.offload.axes.items() if any(shares)},
     }
-    away = {axis: shares for axis, shares in scenario.offload.axes.items() if any(shares)}
-    base = SearchSpace(
-        spec,
-        bill.devices,
-        stock=scenario.offer.stock,
-        domain={d.name: float(n) for d, n in zip(bill.devices, bill.per_node, strict=True)},
-        host=scenario.offload.host,
-        adapters=scenario.adapters,
-        pinned=frozenset(name for name, values in {**given, **codes, **away}.items() if values),
-    )
-    if not spec.experts and not given["dp"]:
-        given["dp"] = (1.0,)
-    if not spec.experts and not given["ep"]:
-        given["ep"] = (1.0,)
-    if WHOLE_GROUP in given["ep"] and 1.0 not in given["ep"] and spec.experts:
-        given["ep"] = (1.0, *given["ep"])  # a layer on one device has no group to spread over
-    chosen: dict[str, Any] = {name: values for name, values in {**given, **codes, **away}.items() if values}
-    return replace(base, **chosen)
+    return {axis: values for axis, values in axes.items() if values}
 
 
-def _stacked(first: dict[str, Array], second: dict[str, Array]) -> dict[str, Array]:
-    """Columns end to end; NaN where one side has none."""
+def _in_modes(
+    scorer: Scorer, layouts: Deployments, found: Found, modes: tuple[str, ...]
+) -> tuple[Deployments, Pairs, dict[str, Array]]:
+    """(colocated deployments, pairs of pools, columns of both) of the modes that the scenario allows."""
+    nothing = layouts.take(slice(0))
+    pairs, pair_columns = matched(scorer, layouts if "disaggregated" in modes else nothing)
+    if "colocated" in modes:
+        return layouts, pairs, _concatenated(found.scores, pair_columns)
+    return nothing, pairs, _concatenated({k: v[:0] for k, v in found.scores.items()}, pair_columns)
+
+
+def _concatenated(first: Mapping[str, Array], second: Mapping[str, Array]) -> dict[str, Array]:
+    """Columns of two batches end to end; NaN where one batch lacks a column."""
     counts = [len(next(iter(c.values()))) if c else 0 for c in (first, second)]
     names = list(dict.fromkeys([*first, *second]))
     return {

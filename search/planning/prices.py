@@ -1,4 +1,4 @@
-"""What devices cost and how they come: prices, nodes and hosts of the hardware on offer, as columns by device."""
+"""Prices, nodes and hosts of the devices on offer, as columns by device type; and the cost of a token."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hwdb import Device, Hwdb, Price
-
-Array = NDArray[np.float64]
-Index = NDArray[np.intp]
+from perfmodel.arrays import NAN, Array, Index, Mask
+from perfmodel.power import per_million_tokens
 
 
 @dataclass(frozen=True)
 class Tariff:
-    """The devices on offer and what each costs; all arrays (D,).
+    """The device types on offer and what each costs. Arrays are (D,), one value per type.
 
-    usd_per_hour: of one device, NaN unknown. price: where that comes from, in words. date: of the price ("" own).
-    per_node: devices of a node. whole: rented by the node. host_power: W of a node besides its devices, NaN unknown.
+    usd_per_hour: of one device, NaN unknown. price: source of that price, in words. date: of the price, "" for the
+    user's own. per_node: devices of a node. whole: True where devices are rented by the whole node. host_power: watts
+    of a node beside its devices, NaN unknown.
+
+    The methods take candidates: `device` (N,) is a position among the types, `size` (N,) devices per replica, and
+    `replicas` (N,) their number.
     """
 
     devices: tuple[Device, ...]
@@ -27,66 +29,86 @@ class Tariff:
     price: tuple[str, ...]
     date: tuple[str, ...]
     per_node: Array
-    whole: NDArray[np.bool_]
+    whole: Mask
     host_power: Array
 
     def nodes(self, device: Index, size: Array, replicas: Array) -> Array:
-        """Nodes that hold `replicas` of `size` devices each; small replicas share a node, large ones take several."""
+        """Nodes that hold the replicas, (N,). Small replicas share a node; a large one takes several."""
         per_node = self.per_node[device]
-        on_one = np.maximum(np.floor(per_node / size), 1.0)
-        return np.where(size <= per_node, np.ceil(replicas / on_one), replicas * np.ceil(size / per_node))
+        on_one_node = np.maximum(np.floor(per_node / size), 1.0)
+        return np.where(size <= per_node, np.ceil(replicas / on_one_node), replicas * np.ceil(size / per_node))
 
     def failing(self, device: Index, size: Array) -> Array:
-        """Replicas of `size` devices that one failing node takes along: all it holds, where they come as nodes.
+        """Replicas that go down with one node, (N,): all that it holds where devices are rented by the node, else one.
 
-        Devices rented one by one are taken to lie on nodes of their own.
+        assumed: devices rented one by one are on different nodes.
         """
-        on_one = np.maximum(np.floor(self.per_node[device] / size), 1.0)
-        return np.where(self.whole[device], on_one, 1.0)
+        on_one_node = np.maximum(np.floor(self.per_node[device] / size), 1.0)
+        return np.where(self.whole[device], on_one_node, 1.0)
 
     def billed(self, device: Index, size: Array, replicas: Array) -> Array:
-        """Devices paid for: whole nodes where they come as nodes, else those in use."""
+        """Devices paid for, (N,): whole nodes where devices are rented by the node, else those in use."""
         nodes = self.nodes(device, size, replicas)
         return np.where(self.whole[device], nodes * self.per_node[device], size * replicas)
 
     def hourly(self, device: Index, size: Array, replicas: Array) -> Array:
-        """USD an hour of the devices billed."""
+        """USD per hour of the devices paid for, (N,)."""
         return self.billed(device, size, replicas) * self.usd_per_hour[device]
+
+    def host_watts(self, device: Index, size: Array, replicas: Array) -> Array:
+        """Watts of the nodes beside their devices, (N,); 0 where unknown, as for devices rented one by one."""
+        host = self.host_power[device]
+        return np.where(np.isfinite(host), host * self.nodes(device, size, replicas), 0.0)
+
+
+def usd_per_million_tokens(usd_per_hour: Array | float, tokens_per_s: Array | float) -> Array:
+    """USD per million tokens of what costs `usd_per_hour` and produces `tokens_per_s`, at full use of every hour.
+
+    >>> round(float(usd_per_million_tokens(36.0, 1000.0)), 9)
+    10.0
+    """
+    return per_million_tokens(usd_per_hour, tokens_per_s)
 
 
 def tariff(hwdb: Hwdb, devices: tuple[str, ...], nodes: tuple[str, ...], kind: str, own: Mapping[str, float]) -> Tariff:
-    """Prices and nodes of `devices`. kind: of price that counts, or `cheapest`; own: prices of a device, which win.
+    """Prices and nodes of `devices`.
 
-    Where no price of `kind` is known, the cheapest of another kind stands in, and `price` says so. The first node of
-    `nodes` that holds a device decides how it comes; without one, devices are paid one by one.
+    Args:
+        hwdb: the hardware database.
+        devices: names of the device types.
+        nodes: names of the nodes on offer. A device is rented by the node when one of them holds it (the first that
+            does); otherwise it is rented singly.
+        kind: the kind of price that counts, or `cheapest`. Where no price of that kind is known, the cheapest of
+            another kind is used, and `Tariff.price` says so.
+        own: the user's price of one device, by name; it overrides the database.
     """
-    found = tuple(hwdb.device(d) for d in devices)
-    held = {node.device: node for node in reversed([hwdb.node(n) for n in nodes])}
+    types = tuple(hwdb.device(d) for d in devices)
+    node_of = {node.device: node for node in reversed([hwdb.node(n) for n in nodes])}
     rates = [_rate(name, hwdb, kind, own) for name in devices]
     return Tariff(
-        devices=found,
-        usd_per_hour=np.array([r[0] for r in rates]),
-        price=tuple(r[1] for r in rates),
-        date=tuple(r[2] for r in rates),
-        per_node=np.array([float(held[d.name].count if d.name in held else max(d.link.peers, 1)) for d in found]),
-        whole=np.array([d.name in held for d in found]),
-        host_power=np.array([held[d.name].host_power if d.name in held else np.nan for d in found]),
+        devices=types,
+        usd_per_hour=np.array([usd for usd, _, _ in rates]),
+        price=tuple(words for _, words, _ in rates),
+        date=tuple(date for _, _, date in rates),
+        per_node=np.array([float(node_of[d.name].count if d.name in node_of else max(d.link.peers, 1)) for d in types]),
+        whole=np.array([d.name in node_of for d in types]),
+        host_power=np.array([node_of[d.name].host_power if d.name in node_of else np.nan for d in types]),
     )
 
 
 def _rate(device: str, hwdb: Hwdb, kind: str, own: Mapping[str, float]) -> tuple[float, str, str]:
-    """(USD an hour of one device, where from, date)."""
+    """(USD per hour of one device, source in words, date)."""
     if device in own:
         return float(own[device]), "given in the scenario", ""
     offers = hwdb.prices(device)
     wanted = [p for p in offers if kind in ("cheapest", p.kind)]
     pool: list[Price] = wanted or offers
     if not pool:
-        return float("nan"), "no price known", ""
+        return NAN, "no price known", ""
     best = min(pool, key=lambda p: p.usd_per_hour)
     instead = "" if wanted else f", for want of {kind.replace('_', ' ')}"
-    guessed = ", assumed" if best.assumed else ""
+    assumed = ", assumed" if best.assumed else ""
     words = (
-        f"{best.kind.replace('_', ' ')}{instead}, {best.provider} {best.region}, {best.date}{guessed} ({best.source})"
+        f"{best.kind.replace('_', ' ')}{instead}, {best.provider} {best.region}, {best.date}{assumed} ({best.source})"
     )
     return best.usd_per_hour, words, best.date

@@ -1,4 +1,4 @@
-"""From estimates at the operating point to what a plan is judged by: columns of cost, power, latency, and verdicts."""
+"""Scoring: every candidate is sized to its operating point, estimated, priced and judged against SLO and limits."""
 
 from __future__ import annotations
 
@@ -6,35 +6,46 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from perfmodel import Deployments, Estimates
-from perfmodel.estimates import chances, overall, slo_ratio
+from perfmodel.arrays import NAN, Array, Index, Mask
 from perfmodel.workload import load_of
+from search.planning.columns import (
+    basis_columns,
+    cost_columns,
+    latency_columns,
+    memory_columns,
+    power_columns,
+    slo_columns,
+    throughput_columns,
+)
 from search.planning.prices import Tariff
-from search.planning.sizing import Asked, greatest, least_replicas, rows_of
-from search.searchers import OBJECTIVE, RANKINGS, Array
+from search.planning.sizing import Target, greatest, least_replicas, rows_of
+from search.searchers import RANKINGS, SCORE
 
 if TYPE_CHECKING:
     from search.scenario import Limits, Site
 
-#: Why a candidate does not qualify, as a code in the column `verdict`; 0 is that it does.
-VERDICTS = ("qualifies", "memory", "objectives", "stock", "devices", "nodes", "power", "budget", "unknown")
-MS = 1e3
-#: Requests in flight a replica tried at most where the search chooses them.
-MOST_CONCURRENCY = 4096.0
-#: A candidate that fails however many replicas it gets is shown with the most tried over this.
-IDLE = 64.0
+#: Why a candidate does not qualify, by code in the column `verdict`; code 0 means that it qualifies.
+VERDICTS = ("qualifies", "memory", "slo", "stock", "devices", "nodes", "power", "budget", "unknown")
+#: Most requests in flight per replica that are tried where the workload leaves the concurrency open.
+MAX_CONCURRENCY = 4096.0
+#: A candidate that misses the SLO with any number of replicas is shown with the most that were tried over this.
+#: chosen: some 16 times what the load alone saturates.
+SHOWN_FRACTION_OF_MOST = 64.0
+#: Score of a qualifying candidate whose ranking column is unknown. chosen: worse than any known one, yet finite.
+SCORE_OF_UNKNOWN = 1e300
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """Everything that turns deployments into scored columns: the request, the prices, the limits, the ranking.
+    """Turns deployments into scored columns.
 
-    stock: (D,) devices on hand. concurrency: values to choose from where the workload leaves it open; empty for any.
+    target: what each candidate has to do. stock: (D,) devices on hand by device type. rank_by: a key of `RANKINGS`.
+    concurrency: requests in flight per replica to choose from where the workload leaves it open; empty for any.
     """
 
-    asked: Asked
+    target: Target
     tariff: Tariff
     limits: Limits
     site: Site
@@ -44,126 +55,111 @@ class Scorer:
 
     @property
     def sized(self) -> bool:
-        """Whether there is a demand to size for; otherwise one replica is loaded as far as objectives allow."""
-        work = self.asked.workload
-        return work.arrival != "closed" or work.concurrency == work.concurrency
+        """Whether the workload states a demand. Without one, one replica is loaded as far as the SLO allows."""
+        work = self.target.workload
+        return work.arrival != "closed" or bool(work.concurrency == work.concurrency)
 
     def score(self, deployments: Deployments) -> dict[str, Array]:
-        """Columns (N,) of each deployment at its operating point, `objective` among them."""
-        if not self.sized:
-            return self._loaded(deployments)
-        needed, most = least_replicas(self.asked, deployments, np.full(len(deployments), np.inf))
-        shown = np.where(np.isfinite(needed), needed + self._spare(deployments), self._failing(deployments, most))
-        tried = replace(deployments, replicas=np.maximum(shown, 1.0))
-        found = self.asked.estimates(tried)
-        population = {"closed": self.asked.workload.concurrency, "static": self.asked.workload.concurrency}
-        inflight = population.get(self.asked.workload.arrival, np.nan) / tried.replicas
-        return self._columns(tried, found, inflight, np.isfinite(needed) | self.asked.kept(found))
+        """Columns (N,) of each deployment at its operating point, `SCORE` among them."""
+        return self._sized_to_demand(deployments) if self.sized else self._loaded_to_slo(deployments)
 
-    def _spare(self, d: Deployments) -> Array:
-        """Replicas that `spare_nodes` failing nodes may take along."""
-        if not self.limits.spare_nodes:
-            return np.zeros(len(d))
-        return self.limits.spare_nodes * self.tariff.failing(d.device, d.devices_per_replica)
+    def finish(self, columns: dict[str, Array], estimates: Estimates, meets: Mask) -> dict[str, Array]:
+        """Add the columns that follow from the estimates and the bill, the verdict and the score.
 
-    def _failing(self, d: Deployments, most: Array) -> Array:
-        """Replicas to show a candidate with that fails with any number: what stock allows, of a few times its load."""
-        return np.floor(np.clip(most / IDLE, 1.0, np.maximum(self.stock[d.device] / d.devices_per_replica, 1.0)))
+        Args:
+            columns: (N,) replicas, nodes, `usd_per_hour`, `host_w`, `over_stock` and the like.
+            estimates: at the operating points.
+            meets: (N,) True where the target is met there.
+        """
+        out = {
+            **columns,
+            **cost_columns(estimates, columns["usd_per_hour"]),
+            **throughput_columns(estimates),
+            **latency_columns(estimates),
+            **memory_columns(estimates),
+            **power_columns(estimates, columns["host_w"], self.site),
+            **slo_columns(estimates, self.target.slo, self.target.confidence),
+            **basis_columns(estimates),
+        }
+        out["verdict"] = self._verdict(out, meets)
+        out[SCORE] = self._score(out)
+        return out
 
-    def _loaded(self, d: Deployments) -> dict[str, Array]:
-        """One replica at the greatest concurrency that keeps the objectives."""
-        base = load_of(self.asked.workload.at(concurrency=1.0), len(d))
+    def _sized_to_demand(self, d: Deployments) -> dict[str, Array]:
+        """Each deployment with the least replicas that meet the target, and spare ones where nodes may fail."""
+        needed, most = least_replicas(self.target, d, np.full(len(d), np.inf))
+        shown = np.where(np.isfinite(needed), needed + self._spare_replicas(d), self._shown_replicas(d, most))
+        tried = replace(d, replicas=np.maximum(shown, 1.0))
+        found = self.target.estimates(tried)
+        work = self.target.workload
+        in_flight = (work.concurrency if work.arrival in ("closed", "static") else NAN) / tried.replicas
+        return self._columns(tried, found, in_flight, np.isfinite(needed) | self.target.met_by(found))
 
-        def at(rows: NDArray[np.intp], values: Array) -> Estimates:
-            return self.asked.estimates_of(replace(rows_of(base, rows), concurrency=values), d.take(rows))
+    def _loaded_to_slo(self, d: Deployments) -> dict[str, Array]:
+        """One replica of each deployment at the greatest concurrency that keeps the SLO."""
+        base = load_of(self.target.workload.at(concurrency=1.0), len(d))
 
-        def test(rows: NDArray[np.intp], values: Array) -> NDArray[np.bool_]:
-            return self.asked.kept(at(rows, values))
+        def at(rows: Index, values: Array) -> Estimates:
+            return self.target.estimates_of(replace(rows_of(base, rows), concurrency=values), d.take(rows))
+
+        def test(rows: Index, values: Array) -> Mask:
+            return self.target.met_by(at(rows, values))
 
         everyone = np.arange(len(d))
         if self.concurrency:
             best = np.full(len(d), np.nan)
             for value in sorted(self.concurrency):
-                kept = test(everyone, np.full(len(d), float(value)))
-                best = np.where(kept, float(value), best)
+                best = np.where(test(everyone, np.full(len(d), float(value))), float(value), best)
         else:
-            best = np.floor(greatest(test, np.ones(len(d)), np.full(len(d), MOST_CONCURRENCY)))
+            best = np.floor(greatest(test, np.ones(len(d)), np.full(len(d), MAX_CONCURRENCY)))
         shown = np.where(np.isfinite(best), best, min(self.concurrency, default=1.0))
         return self._columns(d, at(everyone, shown), shown, np.isfinite(best))
 
-    def _columns(self, d: Deployments, e: Estimates, inflight: Array, kept: NDArray[np.bool_]) -> dict[str, Array]:
+    def _spare_replicas(self, d: Deployments) -> Array:
+        """Replicas that go down when `spare_nodes` nodes fail, (N,)."""
+        if not self.limits.spare_nodes:
+            return np.zeros(len(d))
+        return self.limits.spare_nodes * self.tariff.failing(d.device, d.devices_per_replica)
+
+    def _shown_replicas(self, d: Deployments, most: Array) -> Array:
+        """Replicas to show a candidate with that misses the SLO with any number: what stock allows, of a few times its
+        load. most: (N,) replicas that were tried."""
+        on_hand = np.maximum(self.stock[d.device] / d.devices_per_replica, 1.0)
+        return np.floor(np.clip(most / SHOWN_FRACTION_OF_MOST, 1.0, on_hand))
+
+    def _columns(self, d: Deployments, estimates: Estimates, in_flight: Array, meets: Mask) -> dict[str, Array]:
+        """Columns of colocated candidates. in_flight: (N,) requests per replica, NaN where the load is a rate."""
         size = d.devices_per_replica
-        shared = {
+        bill = {
             "replicas": d.replicas,
             "devices_per_replica": size,
             "nodes": self.tariff.nodes(d.device, size, d.replicas),
             "devices_billed": self.tariff.billed(d.device, size, d.replicas),
             "usd_per_hour": self.tariff.hourly(d.device, size, d.replicas),
-            "host_w": self._hosts(d.device, size, d.replicas),
-            "concurrency_per_replica": np.broadcast_to(inflight, size.shape),
-            "over_stock": e.devices - self.stock[d.device],
+            "host_w": self.tariff.host_watts(d.device, size, d.replicas),
+            "concurrency_per_replica": np.broadcast_to(in_flight, size.shape),
+            "over_stock": estimates.devices - self.stock[d.device],
         }
-        return self.finish(shared, e, kept)
+        return self.finish(bill, estimates, meets)
 
-    def _hosts(self, device: NDArray[np.intp], size: Array, replicas: Array) -> Array:
-        host = self.tariff.host_power[device]
-        return np.where(np.isfinite(host), host * self.tariff.nodes(device, size, replicas), 0.0)
-
-    def finish(self, columns: dict[str, Array], e: Estimates, kept: NDArray[np.bool_]) -> dict[str, Array]:
-        """Add what follows from the estimates and the bill; `kept`: objectives hold at this operating point."""
-        per_hour = 3600.0 * np.maximum(e.output_rate, 1e-12)
-        power = (e.power * e.devices + columns["host_w"]) * self.site.pue
-        energy = power / np.maximum(e.output_rate, 1e-12)
-        worst, which = slo_ratio(e, self.asked.slo, self.asked.confidence)
-        out = {
-            **columns,
-            "devices": e.devices,
-            "usd_per_million_tokens": columns["usd_per_hour"] / per_hour * 1e6,
-            "usd_per_million_total_tokens": columns["usd_per_hour"] / (3600.0 * np.maximum(e.total_rate, 1e-12)) * 1e6,
-            "request_rate": e.request_rate,
-            "output_tok_s": e.output_rate,
-            "total_tok_s": e.total_rate,
-            "output_tok_s_per_device": e.output_rate / e.devices,
-            "ttft_ms": e.mean(e.ttft) * MS,
-            "tpot_ms": e.mean(e.tpot) * MS,
-            "e2e_ms": e.mean(e.e2e) * MS,
-            "running": e.running,
-            "memory_gb_per_device": e.memory / 1e9,
-            "memory_free_gb_per_device": (e.memory_capacity - e.memory) / 1e9,
-            "power_w_per_device": e.power,
-            "power_w": power,
-            "energy_j_per_token": energy,
-            "energy_usd_per_million_tokens": energy / 3.6 * self.site.usd_per_kwh,
-            "gco2_per_million_tokens": energy / 3.6 * self.site.gco2_per_kwh,
-            **{o.key: overall(e, o.metric, o.statistic) * MS for o in self.asked.slo.objectives},
-            "slo_chance": chances(e, self.asked.slo).min(axis=0) if self.asked.slo.objectives else np.ones(len(e)),
-            "slo_ratio": worst,
-            "worst_objective": which.astype(float),
-            **{f"spread_{name}": spread for name, spread in e.spread.items() if name in _SPREADS},
-            "basis": e.basis.astype(float),
-            "fits": e.fits.astype(float),
-        }
-        out["verdict"] = self._verdict(out, kept)
-        return {**out, OBJECTIVE: self._objective(out)}
-
-    def _verdict(self, c: dict[str, Array], kept: NDArray[np.bool_]) -> Array:
-        """The first reason that applies, in the order of `VERDICTS`."""
-        over = [
-            c["fits"] == 0,
-            ~kept,
+    def _verdict(self, c: dict[str, Array], meets: Mask) -> Array:
+        """(N,) code of the first reason against each candidate, in the order of `VERDICTS`; 0 where there is none."""
+        limits = self.limits
+        power_unknown = np.isnan(c["power_w"]) & np.isfinite(limits.power)
+        price_unknown = np.isnan(c["usd_per_hour"]) & np.isfinite(limits.usd_per_hour)
+        against = [
+            np.asarray(c["fits"] == 0),
+            ~meets,
             c["over_stock"] > 0,
-            c["devices"] > self.limits.devices,
-            c["nodes"] > self.limits.nodes,
-            c["power_w"] > self.limits.power,
-            c["usd_per_hour"] > self.limits.usd_per_hour,
-            np.isnan(c["power_w"]) & np.isfinite(self.limits.power)
-            | np.isnan(c["usd_per_hour"]) & np.isfinite(self.limits.usd_per_hour),
+            c["devices"] > limits.devices,
+            c["nodes"] > limits.nodes,
+            c["power_w"] > limits.power,
+            c["usd_per_hour"] > limits.usd_per_hour,
+            power_unknown | price_unknown,
         ]
-        return np.select(over, list(range(1, len(VERDICTS))), 0).astype(float)
+        return np.select(against, list(range(1, len(VERDICTS))), 0).astype(float)
 
-    def _objective(self, c: dict[str, Array]) -> Array:
+    def _score(self, c: dict[str, Array]) -> Array:
+        """(N,) what the search minimises: the signed column of the ranking; inf where a candidate does not qualify."""
         value = c[self.rank_by] * (1.0 if RANKINGS[self.rank_by] else -1.0)
-        return np.where(c["verdict"] == 0, np.where(np.isnan(value), 1e300, value), np.inf)
-
-
-_SPREADS = ("ttft", "tpot", "throughput", "power")
+        return np.where(c["verdict"] == 0, np.where(np.isnan(value), SCORE_OF_UNKNOWN, value), np.inf)

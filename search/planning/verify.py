@@ -1,9 +1,9 @@
-"""The finalists of a plan replayed by simulation, step by step, beside what the closed form said of them."""
+"""Check by simulation: the finalists of a plan are simulated step by step, beside what the closed form estimates."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,13 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel import simulator
+from perfmodel.arrays import NAN
 from perfmodel.deployment import Deployments
 from perfmodel.simulator import Capacity, Simulation, Traffic
 from search.planning.plan import Plan
 from search.searchers import Progress
 
-#: Figures shown twice: as estimated (the name) and as simulated (`simulated_` before it).
+#: Figures shown twice: as estimated under their own name, and as simulated with `simulated_` before it.
 FIGURES = ("ttft_ms", "ttft_ms_p90", "ttft_ms_p99", "tpot_ms", "tpot_ms_p90", "tpot_ms_p99", "e2e_ms", "output_tok_s")
 #: What the terminal shows of a simulation, by section.
 SHEET: Mapping[str, Sequence[str]] = {
@@ -47,8 +48,17 @@ SHEET: Mapping[str, Sequence[str]] = {
 }
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How to simulate. count: requests, 0 for as many as the load needs. router: how requests find a replica."""
+
+    count: int = 0
+    router: str = "join_shortest_queue"
+    seed: int = 0
+
+
 def finalists(plan: Plan, most: int) -> list[int]:
-    """The best `most` qualifying candidates of different layout, best first; the nearest misses where none does."""
+    """The best `most` qualifying candidates with different names, best first; the nearest misses where none does."""
     names: dict[str, int] = {}
     chosen = plan.order[: int(plan.qualifies.sum())] if plan.feasible else plan.order
     for number in chosen.tolist():
@@ -58,82 +68,73 @@ def finalists(plan: Plan, most: int) -> list[int]:
     return list(names.values())
 
 
-def layout(plan: Plan, number: int) -> tuple[Deployments, Deployments | None]:
-    """(what answers, what computes prompts elsewhere or None) of a candidate, replicas included."""
+def pools_of(plan: Plan, number: int) -> tuple[Deployments, Deployments | None]:
+    """(deployment that decodes, pool that prefills or None where the first does both), replicas included."""
     if not plan.disaggregated(number):
         return plan.deployment(number), None
-    pair, c = plan.pair(number), plan.columns
-    front, back = (
-        replace(p, replicas=c[w][[number]])
-        for p, w in ((pair.prefill, "prefill_workers"), (pair.decode, "decode_workers"))
-    )
-    return back, front
+    prefill, decode = plan.pool_deployments(number)
+    return decode, prefill
 
 
-def requests(plan: Plan, number: int, *, count: int = 0, seed: int = 0) -> Traffic:
-    """What a candidate is asked: the scenario's trace where it names one, else requests drawn from its workload."""
-    asked = plan.scenario.request
-    if asked is not None and asked.trace is not None:
-        return simulator.offered(asked.read_trace(), count=count)
-    answering, first = layout(plan, number)
-    replicas = float(answering.replicas[0] + (first.replicas[0] if first is not None else 0.0))
-    work = plan.scorer.asked.workload
+def requests(plan: Plan, number: int, settings: Settings | None = None) -> Traffic:
+    """The requests for a candidate: the scenario's trace where it names one, else drawn from its workload."""
+    settings = settings or Settings()
+    request = plan.scenario.request
+    if request is not None and request.trace is not None:
+        return simulator.offered(request.read_trace(), count=settings.count)
+    decode, prefill = pools_of(plan, number)
+    replicas = float(decode.replicas[0] + (prefill.replicas[0] if prefill is not None else 0.0))
+    work, count = plan.scorer.target.workload, settings.count
     if not plan.scorer.sized:
         work = work.at(concurrency=float(plan.columns["concurrency_per_replica"][number]) * replicas)
     if not count and work.arrival == "open":
         count = int(max(simulator.COUNT, simulator.COUNT_REPLICA * replicas))
-    return simulator.offered(work, count=count, seed=seed)
+    return simulator.offered(work, count=count, seed=settings.seed)
 
 
 def replay(
-    plan: Plan,
-    number: int,
-    *,
-    count: int = 0,
-    router: str = "join_shortest_queue",
-    seed: int = 0,
-    progress: Progress | None = None,
+    plan: Plan, number: int, settings: Settings | None = None, *, progress: Progress | None = None
 ) -> Simulation:
-    """Candidate `number` of `plan` under the scenario's load, simulated."""
-    answering, first = layout(plan, number)
+    """Candidate `number` of `plan`, simulated under the scenario's load."""
+    settings = settings or Settings()
+    decode, prefill = pools_of(plan, number)
     return simulator.simulate(
-        plan.scorer.asked.model,
-        answering,
-        requests(plan, number, count=count, seed=seed),
-        prefill=first,
-        engine=plan.scorer.asked.engine,
-        costs=plan.scorer.asked.costs,
-        router=router,
-        seed=seed,
+        plan.scorer.target.model,
+        decode,
+        requests(plan, number, settings),
+        prefill=prefill,
+        engine=plan.scorer.target.engine,
+        costs=plan.scorer.target.costs,
+        router=settings.router,
+        seed=settings.seed,
         progress=progress,
     )
 
 
-def capacity(
-    plan: Plan, number: int, *, count: int = 0, router: str = "join_shortest_queue", seed: int = 0
-) -> Capacity:
-    """The highest rate that candidate `number` serves within the scenario's objectives."""
-    answering, first = layout(plan, number)
+def capacity(plan: Plan, number: int, settings: Settings | None = None) -> Capacity:
+    """The highest request rate that candidate `number` serves within the SLO, by simulation."""
+    settings = settings or Settings()
+    decode, prefill = pools_of(plan, number)
     return simulator.capacity(
-        plan.scorer.asked.model,
-        answering,
-        requests(plan, number, count=count, seed=seed),
-        plan.scorer.asked.slo,
-        prefill=first,
-        engine=plan.scorer.asked.engine,
-        costs=plan.scorer.asked.costs,
-        router=router,
-        seed=seed,
+        plan.scorer.target.model,
+        decode,
+        requests(plan, number, settings),
+        plan.scorer.target.slo,
+        prefill=prefill,
+        engine=plan.scorer.target.engine,
+        costs=plan.scorer.target.costs,
+        router=settings.router,
+        seed=settings.seed,
     )
 
 
 def row(plan: Plan, number: int, found: Simulation) -> dict[str, Any]:
     """One simulated candidate as a flat row."""
-    slo = plan.scorer.asked.slo
+    slo = plan.scorer.target.slo
     over_time = simulator.occupancy(found)
     return {
         "candidate": plan.name(number),
-        "engine": plan.scorer.asked.engine.name,
+        "engine": plan.scorer.target.engine.name,
         "router": found.router,
         **simulator.summary(found, slo),
         "meets": simulator.holds(found, slo),
@@ -143,36 +144,31 @@ def row(plan: Plan, number: int, found: Simulation) -> dict[str, Any]:
 
 
 def verify(plan: Plan, most: int = 0, *, seed: int = 0, progress: Progress | None = None) -> list[dict[str, Any]]:
-    """The finalists (`most`; 0: as many as the scenario says), estimated and simulated side by side.
+    """The finalists, estimated and simulated side by side, one flat row each.
 
-    Flat rows: every figure of `FIGURES` and every objective as estimated and, with `simulated_` before its name, as
-    simulated; `simulated_meets`: whether all objectives held.
+    most: how many; 0 for as many as the scenario says. Each figure of `FIGURES`, and each latency that the SLO bounds,
+    stands as estimated and, with `simulated_` before its name, as simulated. `simulated_meets`: every bound held.
     """
-    slo = plan.scorer.asked.slo
-    names = list(dict.fromkeys([*(o.key for o in slo.objectives), *FIGURES]))
     chosen = finalists(plan, most or plan.scenario.choices.finalists)
     rows = []
     for done, number in enumerate(chosen):
         if progress:
             progress(done, len(chosen))
-        estimated, simulated = plan.row(number), row(plan, number, replay(plan, number, seed=seed))
-        pairs = {name: (estimated.get(name, float("nan")), simulated.get(name, float("nan"))) for name in names}
-        rows.append(
-            {
-                "candidate": plan.name(number),
-                "qualifies": estimated["qualifies"],
-                "simulated_meets": simulated["meets"],
-                **{k: v for name, (a, b) in pairs.items() for k, v in ((name, a), (f"simulated_{name}", b))},
-                "slo_attainment": simulated.get("slo_attainment", float("nan")),
-                "remark": simulated["remark"],
-            }
-        )
+        rows.append(_side_by_side(plan, number, row(plan, number, replay(plan, number, Settings(seed=seed)))))
     return rows
 
 
+def _side_by_side(plan: Plan, number: int, simulated: Mapping[str, Any]) -> dict[str, Any]:
+    estimated = plan.row(number)
+    out = {"candidate": plan.name(number), "qualifies": estimated["qualifies"], "simulated_meets": simulated["meets"]}
+    for name in dict.fromkeys([*(o.key for o in plan.scorer.target.slo.objectives), *FIGURES]):
+        out |= {name: estimated.get(name, NAN), f"simulated_{name}": simulated.get(name, NAN)}
+    return {**out, "slo_attainment": simulated.get("slo_attainment", NAN), "remark": simulated["remark"]}
+
+
 def columns(plan: Plan) -> list[str]:
-    """What a terminal shows of `verify`: each objective twice, the share of requests within all, the verdict."""
-    names = [o.key for o in plan.scorer.asked.slo.objectives] or ["ttft_ms", "tpot_ms"]
+    """What a terminal shows of `verify`: each bounded latency twice, the share of requests within all, the verdict."""
+    names = [o.key for o in plan.scorer.target.slo.objectives] or ["ttft_ms", "tpot_ms"]
     pairs = [c for name in names for c in (name, f"simulated_{name}")]
     throughput = ["output_tok_s", "simulated_output_tok_s"]
     return ["candidate", *pairs, *throughput, "slo_attainment", "simulated_meets", "remark"]
@@ -181,27 +177,26 @@ def columns(plan: Plan) -> list[str]:
 def simulated_row(
     plan: Plan,
     rank: int,
+    settings: Settings | None = None,
     *,
-    count: int = 0,
-    router: str = "join_shortest_queue",
-    seed: int = 0,
     capacity_too: bool = False,
     log: Path | None = None,
     trace: Path | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """The finalist of the given rank, simulated, as a flat row; its request log and trace written where asked.
+    """The finalist of rank `rank` (from 1), simulated, as a flat row.
 
-    `InputError` when the plan has fewer finalists, or a file cannot be written.
+    capacity_too: also find the highest rate within the SLO. log, trace: files to write the requests and the events to.
+    Raises `InputError` when the plan has fewer finalists, or a file cannot be written.
     """
     chosen = finalists(plan, rank)
     if len(chosen) < rank:
         raise InputError(f"rank {rank} is beyond the {len(chosen)} candidates of different layout; give a lower one")
     number = chosen[rank - 1]
-    found = replay(plan, number, count=count, router=router, seed=seed, progress=progress)
+    found = replay(plan, number, settings, progress=progress)
     made = row(plan, number, found)
     if capacity_too:
-        made["capacity_rps"] = capacity(plan, number, count=count, router=router, seed=seed).rate
+        made["capacity_rps"] = capacity(plan, number, settings).rate
     if log is not None:
         simulator.write_requests(found, log)
     if trace is not None:

@@ -1,4 +1,4 @@
-"""What if: the plan made again with one thing changed, and what today's answer would be worth then."""
+"""What-if table: the plan made again with one thing changed, and the chance that today's answer would still do."""
 
 from __future__ import annotations
 
@@ -10,95 +10,64 @@ import numpy as np
 
 from hwdb import PerfmodelError
 from perfmodel import Slo, Workload
+from perfmodel.arrays import NAN
 from perfmodel.estimates import chances
 from search.planning.plan import Plan
+from search.planning.planner import plan as plan_of
 from search.searchers import Progress
 
 if TYPE_CHECKING:
     from search.scenario import Scenario
 
-NAN = float("nan")
+# chosen: steps that are large enough to change an answer, and small enough to happen.
+PRICE_UP, PRICE_DOWN = 1.2, 0.8
+LOAD_UP, LOAD_DOWN = 2.0, 0.5
+LENGTHS_UP = 2.0
+#: The looser bound is the inverse of the tighter one.
+SLO_TIGHTER, SLO_LOOSER = 0.8, 1.25
+CACHED_SHARE = 0.5
+HIGH_CONFIDENCE = 0.9
+WEIGHT_FORMATS = ("bf16", "fp8", "int4")
 
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that may come otherwise. make: the scenario as it would be then."""
+    """One thing that may turn out differently. make: the scenario as it would be then."""
 
     name: str
     make: Callable[[Scenario], Scenario]
 
 
-def _work(scenario: Scenario, change: Callable[[Workload], Workload]) -> Scenario:
-    request = scenario.request
-    return (
-        scenario if request is None else replace(scenario, request=replace(request, workload=change(request.workload)))
-    )
-
-
-def _bounds(scenario: Scenario, factor: float) -> Scenario:
-    slo = Slo(tuple(replace(o, limit=o.limit * factor) for o in scenario.slo.objectives))
-    return replace(scenario, slo=slo)
-
-
-def _load(work: Workload, factor: float) -> Workload:
-    return replace(work, rate=work.rate * factor, concurrency=np.maximum(np.round(work.concurrency * factor), 1.0))
-
-
-def _price(plan: Plan, factor: float) -> Callable[[Scenario], Scenario]:
-    """Prices of the devices in the answer, times `factor`."""
-    used = [int(i) for i in _devices(plan)]
-    bill = plan.scorer.tariff
-    own = {bill.devices[i].name: float(bill.usd_per_hour[i]) * factor for i in used}
-    return lambda s: replace(s, offer=replace(s.offer, usd_per_hour={**s.offer.usd_per_hour, **own}))
-
-
-def _devices(plan: Plan) -> list[int]:
-    best = plan.best
-    one = plan.pair(best) if plan.disaggregated(best) else None
-    columns = [plan.deployment(best).device] if one is None else [one.prefill.device, one.decode.device]
-    return list(dict.fromkeys(int(c[0]) for c in columns))
-
-
 def changes(plan: Plan) -> list[Change]:
-    """What to try for this plan, only what makes sense for it."""
-    s, work = plan.scenario, plan.scorer.asked.workload
+    """The changes that make sense for this plan."""
+    s, work, types = plan.scenario, plan.scorer.target.workload, _device_types(plan)
     found = []
-    if any(np.isfinite(plan.scorer.tariff.usd_per_hour[i]) for i in _devices(plan)):
-        found += [Change("its price + 20 %", _price(plan, 1.2)), Change("its price − 20 %", _price(plan, 0.8))]
+    if any(np.isfinite(plan.scorer.tariff.usd_per_hour[i]) for i in types):
+        found += [
+            Change("its price + 20 %", _with_prices(plan, PRICE_UP)),
+            Change("its price − 20 %", _with_prices(plan, PRICE_DOWN)),
+        ]
     if plan.scorer.sized and work.arrival in ("open", "closed"):
         found += [
-            Change("load × 2", lambda s: _work(s, lambda w: _load(w, 2.0))),
-            Change("load ÷ 2", lambda s: _work(s, lambda w: _load(w, 0.5))),
+            Change("load × 2", lambda s: _with_workload(s, lambda w: _loaded(w, LOAD_UP))),
+            Change("load ÷ 2", lambda s: _with_workload(s, lambda w: _loaded(w, LOAD_DOWN))),
         ]
-    found += [
-        Change("outputs × 2", lambda s: _work(s, lambda w: replace(w, output_tokens=w.output_tokens * 2.0))),
-        Change("inputs × 2", lambda s: _work(s, lambda w: replace(w, input_tokens=w.input_tokens * 2.0))),
-        Change("half of each prompt cached", lambda s: _work(s, lambda w: replace(w, prefix_hit=np.full(1, 0.5)))),
-    ]
+    found += _length_changes()
     if s.slo.objectives:
-        found += [
-            Change("SLO 20 % tighter", lambda s: _bounds(s, 0.8)),
-            Change("SLO 20 % looser", lambda s: _bounds(s, 1.25)),
-            Change("SLO kept with 90 % chance", lambda s: replace(s, limits=replace(s.limits, confidence=0.9))),
-        ]
-    found += [_format(name) for name in ("bf16", "fp8", "int4")]
+        found += _slo_changes()
+    found += [_weight_format(name) for name in WEIGHT_FORMATS]
     if s.limits.spare_nodes == 0:
         found.append(Change("one node may fail", lambda s: replace(s, limits=replace(s.limits, spare_nodes=1))))
-    names = [plan.scorer.tariff.devices[i].name for i in _devices(plan)]
-    left = tuple(d for d in s.offer.devices if d not in names)
-    if left:
-        found.append(
-            Change(f"without {' and '.join(names)}", lambda s: replace(s, offer=replace(s.offer, devices=left)))
-        )
+    used = [plan.scorer.tariff.devices[i].name for i in types]
+    others = tuple(d for d in s.offer.devices if d not in used)
+    if others:
+        without = f"without {' and '.join(used)}"
+        found.append(Change(without, lambda s: replace(s, offer=replace(s.offer, devices=others))))
     return found
 
 
-def _format(name: str) -> Change:
-    return Change(f"{name} weights", lambda s: replace(s, choices=replace(s.choices, weight=(name,))))
-
-
 def what_if(plan: Plan, progress: Progress | None = None) -> list[dict[str, Any]]:
-    """One flat row a change: the new answer, its cost against today's, and the chance that today's answer would hold.
+    """One flat row per change: the new answer, its cost against today's, and the chance that today's would hold.
 
     Raises `Infeasible` when the plan itself has no answer.
     """
@@ -111,50 +80,110 @@ def what_if(plan: Plan, progress: Progress | None = None) -> list[dict[str, Any]
     return rows
 
 
-def _rows(plan: Plan, tried: list[Change]) -> Iterator[dict[str, Any]]:
-    from search.planning.planner import plan as make
+def _length_changes() -> list[Change]:
+    def longer_outputs(w: Workload) -> Workload:
+        return replace(w, output_tokens=w.output_tokens * LENGTHS_UP)
 
-    today = {k: float(v[plan.best]) for k, v in plan.columns.items()}
+    def longer_inputs(w: Workload) -> Workload:
+        return replace(w, input_tokens=w.input_tokens * LENGTHS_UP)
+
+    def cached(w: Workload) -> Workload:
+        return replace(w, prefix_hit=np.full(1, CACHED_SHARE))
+
+    return [
+        Change("outputs × 2", lambda s: _with_workload(s, longer_outputs)),
+        Change("inputs × 2", lambda s: _with_workload(s, longer_inputs)),
+        Change("half of each prompt cached", lambda s: _with_workload(s, cached)),
+    ]
+
+
+def _slo_changes() -> list[Change]:
+    def surer(s: Scenario) -> Scenario:
+        return replace(s, limits=replace(s.limits, confidence=HIGH_CONFIDENCE))
+
+    return [
+        Change("SLO 20 % tighter", lambda s: _with_slo_times(s, SLO_TIGHTER)),
+        Change("SLO 20 % looser", lambda s: _with_slo_times(s, SLO_LOOSER)),
+        Change("SLO kept with 90 % chance", surer),
+    ]
+
+
+def _weight_format(name: str) -> Change:
+    return Change(f"{name} weights", lambda s: replace(s, choices=replace(s.choices, weight=(name,))))
+
+
+def _with_workload(scenario: Scenario, change: Callable[[Workload], Workload]) -> Scenario:
+    request = scenario.request
+    if request is None:
+        return scenario
+    return replace(scenario, request=replace(request, workload=change(request.workload)))
+
+
+def _loaded(work: Workload, factor: float) -> Workload:
+    return replace(work, rate=work.rate * factor, concurrency=np.maximum(np.round(work.concurrency * factor), 1.0))
+
+
+def _with_slo_times(scenario: Scenario, factor: float) -> Scenario:
+    slo = Slo(tuple(replace(o, limit=o.limit * factor) for o in scenario.slo.objectives))
+    return replace(scenario, slo=slo)
+
+
+def _with_prices(plan: Plan, factor: float) -> Callable[[Scenario], Scenario]:
+    """Multiplies the prices of the devices that the winner uses."""
+    prices = plan.scorer.tariff
+    own = {prices.devices[i].name: float(prices.usd_per_hour[i]) * factor for i in _device_types(plan)}
+    return lambda s: replace(s, offer=replace(s.offer, usd_per_hour={**s.offer.usd_per_hour, **own}))
+
+
+def _device_types(plan: Plan) -> list[int]:
+    """Positions in the tariff of the device types that the winner uses, each once."""
+    if not plan.disaggregated(plan.best):
+        return [int(plan.deployment(plan.best).device[0])]
+    pair = plan.pair(plan.best)
+    return list(dict.fromkeys([int(pair.prefill.device[0]), int(pair.decode.device[0])]))
+
+
+def _rows(plan: Plan, tried: list[Change]) -> Iterator[dict[str, Any]]:
+    today = float(plan.columns["usd_per_hour"][plan.best])
     name = plan.name(plan.best)
     for change in tried:
         try:
-            then = make(change.make(plan.scenario), costs=plan.scorer.asked.costs)
+            changed = plan_of(change.make(plan.scenario), costs=plan.scorer.target.costs)
         except PerfmodelError as error:
             yield _row(change.name, str(error))
             continue
-        kept = _kept(plan, then)
-        if not then.feasible:
-            yield _row(change.name, f"nothing on offer meets it; {_short(then.message)}", kept=kept)
+        chance = _chance_of_today(plan, changed)
+        if not changed.feasible:
+            nearest = changed.message.split("Nearest is ")[-1].split("; or ")[0]
+            yield _row(change.name, f"nothing on offer meets it; {nearest}", chance=chance)
             continue
-        c = {k: float(v[then.best]) for k, v in then.columns.items()}
-        answer = then.name(then.best)
-        rise = 100.0 * (c["usd_per_hour"] / today["usd_per_hour"] - 1.0)
+        c = {k: float(v[changed.best]) for k, v in changed.columns.items()}
+        answer = changed.name(changed.best)
         yield _row(
             change.name,
             "the same" if answer == name else answer,
             usd_per_hour=c["usd_per_hour"],
-            change_percent=rise,
+            change_percent=100.0 * (c["usd_per_hour"] / today - 1.0),
             power_w=c["power_w"],
-            slo_chance=c["slo_chance"] if then.scenario.slo.objectives else NAN,
-            kept=kept,
+            slo_chance=c["slo_chance"] if changed.scenario.slo.objectives else NAN,
+            chance=chance,
         )
 
 
-def _short(message: str) -> str:
-    return message.split("Nearest is ")[-1].split("; or ")[0]
+def _chance_of_today(plan: Plan, changed: Plan) -> float:
+    """Chance that today's winner, unchanged, keeps the changed SLO; 0 where it does not fit or is overloaded.
 
-
-def _kept(plan: Plan, then: Plan) -> float:
-    """Chance that today's hardware, as it is laid out today, keeps the changed objectives; 0 where it overflows."""
-    slo, best = then.scenario.slo, plan.best
-    if plan.disaggregated(best) or not slo.objectives or not then.scorer.sized:
+    NaN for pairs of pools, without an SLO, and without a stated demand.
+    """
+    slo, best = changed.scenario.slo, plan.best
+    if plan.disaggregated(best) or not slo.objectives or not changed.scorer.sized:
         return NAN
-    found = then.scorer.asked.estimates(plan.deployment(best))
+    found = changed.scorer.target.estimates(plan.deployment(best))
     if found.saturated[0] or not found.fits[0]:
         return 0.0
     return float(chances(found, slo).min())
 
 
-def _row(name: str, answer: str, *, kept: float = NAN, **figures: float) -> dict[str, Any]:
+def _row(name: str, answer: str, *, chance: float = NAN, **figures: float) -> dict[str, Any]:
     known = dict.fromkeys(("usd_per_hour", "change_percent", "power_w", "slo_chance"), NAN) | figures
-    return {"what_if": name, "answer": answer, **known, "chance_if_nothing_changes": kept}
+    return {"what_if": name, "answer": answer, **known, "chance_if_nothing_changes": chance}

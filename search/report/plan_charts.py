@@ -23,7 +23,7 @@ COMPARED_DEVICES = 20
 #: Smallest change of the cost that the chart of what-ifs shows, percent.
 SHOWN_CHANGE = 0.5
 #: Column of a plan with the energy per output token, of devices, hosts and cooling.
-SITE_ENERGY = "energy_j_per_token"
+SITE_ENERGY = "site_energy_j_per_output_token"
 
 
 def plan_charts(

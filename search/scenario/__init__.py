@@ -1,12 +1,15 @@
-"""Scenario files: TOML in, frozen data out."""
+"""Scenario files: a TOML file that says what to serve, on what, within which bounds, read into frozen data."""
 
 from __future__ import annotations
 
 from search.scenario.fleet import FleetClass, FleetOption, FleetSpec
 from search.scenario.inventory import Inventory, Option
-from search.scenario.scenario import Limits, Scenario, Site, load_scenario
+from search.scenario.limits import Limits, Site
+from search.scenario.rankings import RANKINGS
+from search.scenario.scenario import Scenario, load_scenario
 
 __all__ = [
+    "RANKINGS",
     "FleetClass",
     "FleetOption",
     "FleetSpec",

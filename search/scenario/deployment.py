@@ -1,21 +1,23 @@
-"""The `[adapters]` and `[offload]` tables of a scenario: low-rank adapters, and what lies in host memory."""
+"""The `[adapters]` and `[offload]` tables of a scenario: LoRA adapters, and what is kept in host memory."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 
 from hwdb import Hwdb
 from hwdb.tomlfile import Table
 from perfmodel import ModelSpec
+from perfmodel.arrays import NAN
 from perfmodel.deployment import check_experts, deployments, hosted
-from perfmodel.hardware import WHERE, Host, figures_of
+from perfmodel.hardware import WHERE, Host, Where, figures_of
 from perfmodel.models import Adapters, check_rank
 from search.scenario.workload import relay
 
-#: Figures of a host that a scenario may state: key -> (field of `Host`, what one of the key is in SI).
-FIGURES = {
+#: Host figures that a scenario may state: key -> (field of `Host`, SI units per unit of the key).
+HOST_KEYS = {
     "host_link_gbs": ("link", 1e9),
     "host_memory_gb": ("memory", 1e9),
     "host_memory_gbs": ("bandwidth", 1e9),
@@ -25,7 +27,7 @@ FIGURES = {
 
 @dataclass(frozen=True)
 class Offload:
-    """Shares to try, of what may lie in host memory, and the host behind each device."""
+    """Shares in host memory to try (0: none, 1: all) of weights, experts and KV cache, and the host of each device."""
 
     weights: tuple[float, ...] = (0.0,)
     experts: tuple[float, ...] = (0.0,)
@@ -34,16 +36,16 @@ class Offload:
 
     @property
     def axes(self) -> dict[str, tuple[float, ...]]:
-        """The shares as axes of a search space."""
+        """The shares by axis of the search space."""
         return {"host_weights": self.weights, "host_experts": self.experts, "host_kv": self.kv}
 
 
 def read_adapters(top: Table, model: ModelSpec | None) -> Adapters | None:
-    """The adapters that requests of `model` (None: not known yet) use; None without an `[adapters]` table."""
+    """The LoRA adapters that requests use; None without an `[adapters]` table. model: None when not yet known."""
     if "adapters" not in top:
         return None
     table = top.table("adapters")
-    made: Adapters = relay(
+    adapters: Adapters = relay(
         table,
         "",
         Adapters,
@@ -55,24 +57,24 @@ def read_adapters(top: Table, model: ModelSpec | None) -> Adapters | None:
     )
     table.done()
     if model is not None:
-        beyond = made.rank > model.hidden or "targets" not in table
-        relay(table, "rank" if beyond else "targets", check_rank, made, model)
-    return made
+        rank_is_wrong = adapters.rank > model.hidden or "targets" not in table
+        relay(table, "rank" if rank_is_wrong else "targets", check_rank, adapters, model)
+    return adapters
 
 
 def read_offload(top: Table, hwdb: Hwdb, nodes: tuple[str, ...]) -> Offload:
-    """What lies in host memory; nothing without an `[offload]` table.
+    """What is kept in host memory; nothing without an `[offload]` table.
 
-    Host memory that is not stated is that of the least generous of `nodes`, shared by its devices.
+    Where the host's memory is not stated, each device gets its share of the memory of the node that has the least.
     """
     table = top.table("offload", {})
     shares = {name: _shares(table, name) for name in ("weights", "experts", "kv")}
-    stated = {at: table.number(key, above=0) * unit for key, (at, unit) in FIGURES.items() if key in table}
-    memory = min((n.si("host.memory") / n.count for n in map(hwdb.node, nodes)), default=float("nan"))
-    found = {"memory": memory, **_cpu(table, hwdb), **stated}
-    where = table.text("where", "stream", choices=WHERE)
-    host = relay(table, "prefetch", Host, **found, where=where, prefetch=table.flag("prefetch", False))
-    table.done(also=tuple(FIGURES))
+    stated = {at: table.number(key, above=0) * unit for key, (at, unit) in HOST_KEYS.items() if key in table}
+    memory = min((n.si("host.memory") / n.count for n in map(hwdb.node, nodes)), default=NAN)
+    figures = {"memory": memory, **_cpu_figures(table, hwdb), **stated}
+    where = cast("Where", table.text("where", "stream", choices=WHERE))
+    host = relay(table, "prefetch", Host, **figures, where=where, prefetch=table.flag("prefetch", False))
+    table.done(also=tuple(HOST_KEYS))
     return Offload(**shares, host=host)
 
 
@@ -85,16 +87,18 @@ def check_offload(
     devices: tuple[str, ...],
     adapters: Adapters | None,
 ) -> None:
-    """Raise `InputError` with its place where too little is known of the host of one of `devices`, or experts of a
-    dense `model` (None: not known yet) are to lie there."""
+    """Raise `InputError` where a figure of a device's host is missing, or where a dense model offloads experts.
+
+    model: None when not yet known.
+    """
     if not devices:
         return
     table, cards = top.table("offload", {}), [hwdb.device(name) for name in devices]
-    most = {name: max(shares) for name, shares in offload.axes.items()}
-    every = deployments(cards, device=np.arange(len(cards)), host=offload.host, adapters=adapters, **most)
+    largest = {name: max(shares) for name, shares in offload.axes.items()}
+    each_device = deployments(cards, device=np.arange(len(cards)), host=offload.host, adapters=adapters, **largest)
     if model is not None:
-        relay(table, "experts", check_experts, every, model)
-    relay(table, "where" if offload.host.where == "compute" else "", hosted, every)
+        relay(table, "experts", check_experts, each_device, model)
+    relay(table, "where" if offload.host.where == "compute" else "", hosted, each_device)
 
 
 def _shares(table: Table, key: str) -> tuple[float, ...]:
@@ -104,10 +108,11 @@ def _shares(table: Table, key: str) -> tuple[float, ...]:
     return values
 
 
-def _cpu(table: Table, hwdb: Hwdb) -> dict[str, float]:
+def _cpu_figures(table: Table, hwdb: Hwdb) -> dict[str, float]:
+    """Memory, bandwidth and arithmetic of the CPU that `host` names, by field of `Host`."""
     sockets = table.number("sockets", 1.0, above=0)
     if "host" not in table:
         return {}
     cpu = relay(table, "host", hwdb.device, table.text("host"))
-    found: dict[str, float] = relay(table, "host", figures_of, cpu, sockets)
-    return found
+    figures: dict[str, float] = relay(table, "host", figures_of, cpu, sockets)
+    return figures

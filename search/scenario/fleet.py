@@ -1,13 +1,13 @@
-"""The `[fleet]` section of a scenario: request classes, the options that may serve them, periods of the day.
+"""The `[fleet]` table of a scenario: request classes, the options that may serve them, periods of the day.
 
-Two forms mix freely. An option with `throughput_rps` states what one replica serves of each class within the SLO: a
-plain table, as measured or as printed elsewhere. An option without it names a device and layouts, and its throughput
-is modelled from the classes' models, lengths and objectives.
+An option comes in one of two forms, which mix freely. A stated option has `throughput_rps`: the requests/s that one
+replica serves of each class within the SLO, measured or printed elsewhere. A modelled option names a device and
+layouts; its throughput follows from the model, lengths and SLO of each class.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,10 +15,10 @@ from hwdb import UnknownName
 from hwdb.tomlfile import Table
 from perfmodel import Slo, Workload
 from perfmodel import model as model_of
+from perfmodel.arrays import NAN
 from search.scenario.workload import LENGTHS, WORKLOAD_KEYS, read_request, read_slo, relay, wholes
 
-NAN = float("nan")
-#: Parallel layouts that a modelled option may list.
+#: Degrees of parallelism that a modelled option may list.
 LAYOUTS = ("tp", "pp", "ep", "dp")
 
 
@@ -26,8 +26,8 @@ LAYOUTS = ("tp", "pp", "ep", "dp")
 class FleetClass:
     """One class of requests. rate: (P,) requests/s in each period.
 
-    model: what serves it, "" in table form. workload: its lengths (rate 1), None in table form. slo: its objectives,
-    the scenario's where it states none.
+    model: the model that serves it, "" where every option states its throughput. workload: its lengths, at a rate of
+    1 request/s; None where every option states its throughput. slo: the scenario's where the class states none.
     """
 
     name: str
@@ -39,11 +39,13 @@ class FleetClass:
 
 @dataclass(frozen=True)
 class FleetOption:
-    """One way to serve. throughput: requests/s of one replica by class name, None where it is to be modelled.
+    """One way to serve.
 
-    device: name in hwdb (any name in table form). devices: taken by a replica, 0 where the layout says so. models:
-    those it may serve, empty for all. layouts: values of tp, pp, ep, dp to try; weight, kv: formats to try.
-    usd_per_hour: of a replica, NaN where hwdb's price holds. power: W of a replica, NaN where modelled or unknown.
+    device: name in the hardware database; any name where the throughput is stated. devices: per replica, 0 where the
+    layout decides. usd_per_hour: of a replica, NaN where the database's price holds. power: watts of a replica, NaN
+    where modelled or unknown. throughput: requests/s of one replica by class name, None where it is to be modelled.
+    models: those that it may serve, empty for all. layouts: values of tp, pp, ep, dp to try. weight, kv: formats to
+    try.
     """
 
     name: str
@@ -60,7 +62,10 @@ class FleetOption:
 
 @dataclass(frozen=True)
 class FleetSpec:
-    """Classes, options and periods. hours: (P,) length of each period; elastic: replicas change between periods."""
+    """Request classes, options and periods.
+
+    hours: (P,) length of each period. elastic: the number of replicas may change between periods.
+    """
 
     classes: tuple[FleetClass, ...]
     options: tuple[FleetOption, ...]
@@ -73,52 +78,76 @@ class FleetSpec:
         return tuple(o for o in self.options if o.throughput is None)
 
 
-def read_fleet(table: Table, folder: Path, slo: Slo, model: str, devices: tuple[str, ...]) -> FleetSpec:
-    """The `[fleet]` table. slo, model: the scenario's own, for classes that state none. devices: known to hwdb."""
+@dataclass(frozen=True)
+class Defaults:
+    """What `[fleet]` takes from the rest of the scenario.
+
+    folder: file names are relative to it. slo, model: for classes that state none. devices: names in the database.
+    """
+
+    folder: Path
+    slo: Slo
+    model: str
+    devices: tuple[str, ...]
+
+
+def read_fleet(top: Table, defaults: Defaults) -> FleetSpec | None:
+    """The `[fleet]` table of the scenario `top`; None without one."""
+    if "fleet" not in top:
+        return None
+    table = top.table("fleet")
     hours = table.numbers("hours", (1.0,))
     if min(hours) <= 0:
         raise table.error("hours", f"{min(hours):g} h is no period; give hours above 0")
     elastic = table.flag("elastic", False)
-    classes = [_class(t, folder, slo, model, len(hours)) for t in table.tables("class")]
-    options = [_option(t, [c.name for c in classes], devices) for t in table.tables("option")]
+    classes = tuple(_class(t, defaults, len(hours)) for t in table.tables("class"))
+    names = [c.name for c in classes]
+    options = tuple(_option(t, names, defaults.devices) for t in table.tables("option"))
     table.done()
-    for rows, what in ((classes, "class"), (options, "option")):
-        seen = [r.name for r in rows]
-        twice = next((n for n in seen if seen.count(n) > 1), "")
-        if twice:
-            raise table.error(what, f"two of [[fleet.{what}]] are called {twice!r}; give each its own name")
-    spec = FleetSpec(tuple(classes), tuple(options), hours, elastic)
-    _modellable(table, spec)
+    _check_unique(table, "class", names)
+    _check_unique(table, "option", [o.name for o in options])
+    spec = FleetSpec(classes=classes, options=options, hours=hours, elastic=elastic)
+    _check_modellable(table, spec)
     return spec
 
 
-def _class(table: Table, folder: Path, slo: Slo, model: str, periods: int) -> FleetClass:
+def _check_unique(table: Table, what: str, names: Sequence[str]) -> None:
+    twice = next((n for n in names if names.count(n) > 1), "")
+    if twice:
+        raise table.error(what, f"two of [[fleet.{what}]] are called {twice!r}; give each its own name")
+
+
+def _class(table: Table, defaults: Defaults, periods: int) -> FleetClass:
     rate = table.numbers("request_rate_rps", least=0)
     if len(rate) not in (1, periods):
         raise table.error("request_rate_rps", f"{len(rate)} rates for {periods} periods; give one for all or one each")
-    named = table.text("model", model) if "model" in table or model else ""
+    model = table.text("model", defaults.model) if "model" in table or defaults.model else ""
     if "model" in table:
-        relay(table, "model", model_of, named)
-    own = read_slo(table.table("slo")) if "slo" in table else slo
-    workload = read_request(table, folder, load=False).workload if any(k in table for k in LENGTHS) else None
-    made = FleetClass(table.text("name"), rate * periods if len(rate) == 1 else rate, named, workload, own)
+        relay(table, "model", model_of, model)
+    has_lengths = any(k in table for k in LENGTHS)
+    found = FleetClass(
+        name=table.text("name"),
+        rate=rate * periods if len(rate) == 1 else rate,
+        model=model,
+        workload=read_request(table, defaults.folder, load=False).workload if has_lengths else None,
+        slo=read_slo(table.table("slo")) if "slo" in table else defaults.slo,
+    )
     table.done(also=WORKLOAD_KEYS)
-    return made
+    return found
 
 
-def _option(table: Table, classes: list[str], devices: tuple[str, ...]) -> FleetOption:
+def _option(table: Table, classes: list[str], known_devices: tuple[str, ...]) -> FleetOption:
     stated = _throughput(table, classes) if "throughput_rps" in table else None
     device = table.text("device")
-    if stated is None and device not in devices:
-        raise table.error("device", str(UnknownName("device", device, devices)))
+    if stated is None and device not in known_devices:
+        raise table.error("device", str(UnknownName("device", device, known_devices)))
     price = table.number("usd_per_hour", NAN, least=0)
-    if stated is not None and price != price and device not in devices:
+    if stated is not None and price != price and device not in known_devices:
         raise table.error("", f"no price for {device!r}, which hwdb does not know; add usd_per_hour of a replica")
     models = table.texts("models", ())
     for model in models:
         relay(table, "models", model_of, model)
-    layouts = {k: wholes(table, k) for k in LAYOUTS if k in table}
-    made = FleetOption(
+    option = FleetOption(
         name=table.text("name", device),
         device=device,
         devices=table.whole("devices", 0, least=1),
@@ -126,16 +155,16 @@ def _option(table: Table, classes: list[str], devices: tuple[str, ...]) -> Fleet
         power=table.number("power_w", NAN, above=0),
         throughput=stated,
         models=models,
-        layouts=layouts,
+        layouts={k: wholes(table, k) for k in LAYOUTS if k in table},
         weight=table.texts("weight", ()),
         kv=table.texts("kv", ()),
     )
     table.done(also=LAYOUTS)
-    return made
+    return option
 
 
 def _throughput(table: Table, classes: list[str]) -> dict[str, float]:
-    """Requests/s by class: a table by name, or a list in the order of the classes. What is left out is 0."""
+    """Requests/s by class: a table by name, or a list in the order of the classes. A class left out gets 0."""
     value = table.get("throughput_rps")
     if isinstance(value, dict):
         inner = table.table("throughput_rps")
@@ -148,8 +177,8 @@ def _throughput(table: Table, classes: list[str]) -> dict[str, float]:
     return dict(zip(classes, rates, strict=True))
 
 
-def _modellable(table: Table, spec: FleetSpec) -> None:
-    """Every class of a fleet with modelled options needs a model and lengths."""
+def _check_modellable(table: Table, spec: FleetSpec) -> None:
+    """Raise `InputError` where an option is to be modelled and a class lacks a model or lengths."""
     if not spec.modelled:
         return
     for c in spec.classes:

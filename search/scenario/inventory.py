@@ -1,35 +1,37 @@
-"""What may be bought or is on hand: options, stock, limits."""
+"""The supply side of a fleet: options that may be rented, stock, limits."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from perfmodel.arrays import NAN
+
 
 @dataclass(frozen=True)
 class Option:
     """One way to serve: a replica of a deployment on a device.
 
-    devices: taken by a replica. usd_per_hour, power: of a replica, hosts included (W; NaN unknown).
-    replicas_per_node: replicas that fail together when a node fails; nodes: taken by a replica (0.25: four a
-    node).
+    devices: per replica. usd_per_hour, power (watts, NaN unknown): of a replica, hosts included. replicas_per_node:
+    replicas that fail together when a node fails. nodes: per replica (0.25: four replicas per node).
     """
 
     name: str
     device: str
     devices: float
     usd_per_hour: float
-    power: float = float("nan")
+    power: float = NAN
     replicas_per_node: float = 1.0
     nodes: float = 1.0
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """What may be used: devices by name, watts, USD an hour, nodes. Absent or infinite means unlimited.
+    """What a fleet may use; whatever is absent or inf is unlimited.
 
-    spare_nodes: how many nodes may fail at once, any of them, without losing a request's SLO. node_usd_per_hour:
-    price of a whole node, by device, where devices are paid by the node; replicas on them then cost nothing else.
+    stock: devices by name. power: watts. budget: USD per hour. spare_nodes: number of nodes, any of them, that may
+    fail at once with every request still served within its SLO. node_usd_per_hour: price of a whole node by device,
+    where devices are paid by the node; a replica on such a device has no price of its own.
     """
 
     stock: Mapping[str, float] = field(default_factory=dict)

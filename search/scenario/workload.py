@@ -5,21 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from hwdb import InputError, nearest
 from hwdb.tomlfile import Table
 from perfmodel import Objective, Slo, Workload
+from perfmodel.arrays import NAN
 from perfmodel.workload import ARRIVALS, LONGEST, SLO_KEYS, Histogram, Trace, histogram, read_histogram, read_trace
 
-NAN = float("nan")
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
-#: Ways to say how long requests are; a table holds exactly one.
+#: Keys that say how long requests are; a table holds exactly one of them.
 LENGTHS = ("dataset", "histogram", "trace", "input_tokens")
-#: Numbers that say how requests arrive; a table holds at most one.
+#: Keys that say how requests arrive -> field of `Workload`; a table holds at most one of them.
 LOADS = {"request_rate_rps": "rate", "concurrency": "concurrency", "n_requests": "n_requests"}
+#: Number of input and output classes that a trace is cut into, where `classes` does not say.
+DEFAULT_CLASSES = (8, 4)
+#: Allowed distance of the sum of shares from 1. chosen: rounding of shares written with seven digits.
+SHARE_SUM_TOLERANCE = 1e-6
+#: Coefficient of variation of the gaps between arrivals of a Poisson process.
+POISSON_CV = 1.0
 #: Keys of a `[workload]` table.
 WORKLOAD_KEYS = (
     *LENGTHS,
@@ -38,7 +46,11 @@ WORKLOAD_KEYS = (
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked: the workload, and the trace file it came from (None otherwise) with how to read it."""
+    """The workload, and the trace file that it came from.
+
+    trace: None where the workload does not come from a trace. sort: an unsorted trace is sorted by arrival. longest:
+    tokens above which a length in the trace is taken for an error.
+    """
 
     workload: Workload
     trace: Path | None = None
@@ -46,7 +58,7 @@ class Request:
     longest: int = LONGEST
 
     def read_trace(self) -> Trace:
-        """The trace itself, at the workload's rate; `InputError` when the scenario names none."""
+        """The trace, rescaled to the workload's rate; raises `InputError` when the scenario names no trace."""
         if self.trace is None:
             raise InputError('the scenario\'s [workload] names no trace; add trace = "file.csv" to replay one')
         trace = read_trace(self.trace, sort=self.sort, longest=self.longest)
@@ -54,8 +66,10 @@ class Request:
         return trace.at_rate(rate) if rate == rate and trace.rate == trace.rate else trace
 
 
-def relay(table: Table, key: str, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    """`call` with the place of `key` put in front of the message when it fails."""
+def relay(
+    table: Table, key: str, call: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
+) -> Result:
+    """The result of `call`; its `InputError` gets the place of `key` in front of the message."""
     try:
         return call(*arguments, **named)
     except InputError as error:
@@ -63,16 +77,16 @@ def relay(table: Table, key: str, call: Callable[..., Any], *arguments: Any, **n
 
 
 def wholes(table: Table, key: str) -> tuple[int, ...]:
-    """Whole numbers of 1 or more, none when the key is absent."""
+    """The whole numbers of 1 or more at `key`; empty when the key is absent."""
     values = table.numbers(key, (), least=1)
-    broken = next((v for v in values if v != int(v)), None)
-    if broken is not None:
-        raise table.error(key, f"{broken:g} is not a whole number; give whole numbers of 1 or more")
+    wrong = next((v for v in values if v != int(v)), None)
+    if wrong is not None:
+        raise table.error(key, f"{wrong:g} is not a whole number; give whole numbers of 1 or more")
     return tuple(int(v) for v in values)
 
 
 def file_of(table: Table, key: str, folder: Path) -> Path:
-    """The file that `key` names, relative to the scenario's folder."""
+    """The file that `key` names; the path is relative to `folder`, that of the scenario."""
     path = folder / Path(table.text(key)).expanduser()
     if not path.is_file():
         near = nearest(path.name, [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else [])
@@ -82,7 +96,7 @@ def file_of(table: Table, key: str, folder: Path) -> Path:
 
 
 def read_request(table: Table, folder: Path, *, load: bool = True) -> Request:
-    """The request that a `[workload]` table describes. load=False leaves rate and the like to somebody else."""
+    """The workload that a table describes. load: False where the table has no rate (a fleet class states its own)."""
     given = [k for k in LENGTHS if k in table]
     if len(given) != 1:
         found = f"{' and '.join(given)} are given" if given else "nothing says how long requests are"
@@ -98,7 +112,7 @@ def read_request(table: Table, folder: Path, *, load: bool = True) -> Request:
 def _lengths(
     table: Table, folder: Path, trace: Path | None, sort: bool, longest: int
 ) -> tuple[Histogram, tuple[float, float]]:
-    """Length classes, and the rate and variation of gaps that the source itself shows."""
+    """(length classes, (requests/s, coefficient of variation of the gaps between arrivals) that the source shows)."""
     if "classes" in table and trace is None:
         raise table.error("classes", "only a trace is cut into classes; leave it out")
     idle = [k for k in ("output_tokens", "share") if k in table and "input_tokens" not in table]
@@ -106,21 +120,21 @@ def _lengths(
         raise table.error(idle[0], "only goes with input_tokens; the named source brings its own, leave this out")
     if "dataset" in table:
         shape = relay(table, "dataset", histogram, table.text("dataset"))
-        return shape, (shape.rate, 1.0)
+        return shape, (shape.rate, POISSON_CV)
     if "histogram" in table:
         shape = relay(table, "histogram", read_histogram, file_of(table, "histogram", folder))
-        return shape, (shape.rate, 1.0)
+        return shape, (shape.rate, POISSON_CV)
     if trace is not None:
         read = relay(table, "trace", read_trace, trace, sort=sort, longest=longest)
-        parts = table.numbers("classes", (8, 4), least=1)
+        parts = table.numbers("classes", DEFAULT_CLASSES, least=1)
         if len(parts) != 2:
             raise table.error("classes", f"{list(parts)} is not two numbers; give classes for input and output: [8, 4]")
         return Histogram.from_trace(read, (int(parts[0]), int(parts[1]))), (read.rate, read.cv)
-    return _typed(table), (NAN, 1.0)
+    return _stated_classes(table), (NAN, POISSON_CV)
 
 
-def _typed(table: Table) -> Histogram:
-    """Classes written into the scenario: numbers, or lists of equal length with their shares."""
+def _stated_classes(table: Table) -> Histogram:
+    """Length classes written into the scenario: two numbers, or lists of equal length with their shares."""
     columns = [np.array(table.numbers(k, least=1)) for k in ("input_tokens", "output_tokens")]
     count = max(len(c) for c in columns)
     for key, column in zip(("input_tokens", "output_tokens"), columns, strict=True):
@@ -129,14 +143,17 @@ def _typed(table: Table) -> Histogram:
     share = np.array(table.numbers("share", [1 / count] * count, least=0))
     if len(share) != count:
         raise table.error("share", f"{len(share)} shares for {count} classes; give one each")
-    if abs(share.sum() - 1) > 1e-6:
+    if abs(share.sum() - 1) > SHARE_SUM_TOLERANCE:
         raise table.error("share", f"the shares sum to {share.sum():g}; make them sum to 1")
     prompt, output = (np.broadcast_to(c, (count,)).astype(float) for c in columns)
     return Histogram(prompt, output, share=share, prefix_hit=np.zeros(count), name="typed", source=table.file)
 
 
 def _load(table: Table, timing: tuple[float, float]) -> dict[str, Any]:
-    """Arrival and its number: what the table says, else what the source shows, else left open."""
+    """Arguments of `Workload` for arrivals: those of the table, else those that the source shows, else none.
+
+    timing: requests/s and coefficient of variation of the source, NaN unknown.
+    """
     given = [k for k in LOADS if k in table]
     if len(given) > 1:
         raise table.error(given[1], f"{' and '.join(given)} contradict each other; give one")
@@ -148,13 +165,13 @@ def _load(table: Table, timing: tuple[float, float]) -> dict[str, Any]:
         raise table.error("arrival", 'arrival = "open" needs request_rate_rps; add it')
     if arrival == "offline" and "n_requests" not in numbers:
         raise table.error("arrival", 'arrival = "offline" needs n_requests; add it')
-    spread = timing[1] if "rate" in numbers and timing[1] == timing[1] else 1.0
-    numbers["cv"] = table.number("cv", spread, least=0)
+    cv = timing[1] if "rate" in numbers and timing[1] == timing[1] else POISSON_CV
+    numbers["cv"] = table.number("cv", cv, least=0)
     return {**numbers, "arrival": arrival or None}
 
 
 def _with_hits(table: Table, workload: Workload) -> Workload:
-    """Prefix hits: the table's, else the source's own unless `prefix_cache = false`."""
+    """The workload with the table's prefix hits; else with the source's own, unless `prefix_cache = false`."""
     cached = table.flag("prefix_cache", True)
     if "prefix_hit" in table:
         hits = table.numbers("prefix_hit", least=0)
@@ -165,12 +182,12 @@ def _with_hits(table: Table, workload: Workload) -> Workload:
 
 
 def read_slo(table: Table) -> Slo:
-    """The objectives of an `[slo]` table: `ttft_ms_p90 = 500`, `tpot_ms = 50` (the mean), in milliseconds."""
-    objectives = []
+    """The bounds of an `[slo]` table in milliseconds: `ttft_ms_p90 = 500`, `tpot_ms = 50` (the mean)."""
+    bounds = []
     for key in table.keys():  # noqa: SIM118 - a Table is no mapping
         if key not in SLO_KEYS:
             near = nearest(key, SLO_KEYS)
             hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-            raise table.error(key, f"unknown objective {key!r}; {hint or 'write for example ttft_ms_p90 or tpot_ms'}")
-        objectives.append(Objective.from_key(key, table.number(key, above=0, unit="milliseconds")))
-    return Slo(tuple(objectives))
+            raise table.error(key, f"unknown SLO {key!r}; {hint or 'write for example ttft_ms_p90 or tpot_ms'}")
+        bounds.append(Objective.from_key(key, table.number(key, above=0, unit="milliseconds")))
+    return Slo(tuple(bounds))

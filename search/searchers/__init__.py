@@ -1,16 +1,16 @@
-"""How the space is tried: exhaustively or by Optuna; ranking and front."""
+"""Searchers (exhaustive and Optuna), rankings and Pareto fronts."""
 
 from __future__ import annotations
 
+from search.scenario import RANKINGS
 from search.searchers.exhaustive import Exhaustive
-from search.searchers.front import RANKINGS, pareto, ranked
+from search.searchers.front import pareto, ranked
 from search.searchers.optuna_searcher import OptunaSearcher
-from search.searchers.protocol import OBJECTIVE, Array, Found, Progress, Score, Searcher
+from search.searchers.protocol import SCORE, Found, Progress, Score, Searcher
 
 __all__ = [
-    "OBJECTIVE",
     "RANKINGS",
-    "Array",
+    "SCORE",
     "Exhaustive",
     "Found",
     "OptunaSearcher",

@@ -1,32 +1,34 @@
-"""Optuna as a searcher, for spaces too large to exhaust: seeded, asked in batches, told back."""
+"""Optuna as a searcher, for spaces too large to exhaust: a seeded sampler that proposes candidates in batches."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search.searchers.protocol import OBJECTIVE, Array, Found, Progress, Score, joined
-from search.space import AXES, Index, Legal
+from perfmodel.arrays import Array, Index
+from search.searchers.protocol import SCORE, Found, Progress, Score, joined
+from search.space import AXES, Legal
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.distributions import BaseDistribution
 
-#: Told to the sampler where a candidate does not qualify: worse than anything real, but finite.
-WORST = 1e30
+#: Score that the sampler is told where a candidate does not qualify. chosen: above any real score, but finite.
+SCORE_OF_REJECTED = 1e30
 
 
 @dataclass(frozen=True)
 class OptunaSearcher:
-    """Tree-structured Parzen estimation (Bergstra et al. 2011) over the axes, `batch` candidates at a time.
+    """Tree-structured Parzen estimator (Bergstra et al. 2011) over the axes, `batch` candidates per round.
 
-    trials: candidates asked for. A candidate that some rule forbids is told back as worst without being scored; one
-    that was scored already is told its score again. Optuna itself takes about a millisecond a trial, so this pays only
-    where a candidate costs more than that, or where there are too many for `Exhaustive`.
+    trials: candidates that the sampler proposes. A candidate that a rule forbids is reported back as rejected without
+    being scored. One that was scored before gets its score again. Optuna takes about a millisecond per trial, so this
+    pays only where scoring a candidate costs more than that, or where there are too many for `Exhaustive`.
     """
 
     trials: int = 2000
@@ -35,42 +37,60 @@ class OptunaSearcher:
 
     @property
     def name(self) -> str:
-        """As a manifest records it."""
+        """Name as the manifest records it."""
         return f"optuna(trials={self.trials}, batch={self.batch}, seed={self.seed})"
 
     def search(self, legal: Legal, score: Score, progress: Progress | None = None) -> Found:
-        """Ask `trials` times; each legal candidate is scored once."""
-        known: dict[int, float] = {}
-        parts: list[Mapping[str, Array]] = []
-        tried: list[int] = []
+        """Let the sampler propose `trials` candidates; each legal one is scored once."""
+        tried = _Tried()
         with _quiet():
             study = _study(self.seed, self.batch)
-            axes = _axes(legal)
+            axes = _distributions(legal)
             for start in range(0, self.trials, self.batch):
-                asked = [study.ask(axes) for _ in range(min(self.batch, self.trials - start))]
-                rows = _rows(legal, asked)
-                fresh = np.array([r for r in dict.fromkeys(rows.tolist()) if r >= 0 and r not in known], dtype=np.intp)
-                if len(fresh):
-                    scored = score(legal.deployments(fresh))
-                    parts.append(scored)
-                    tried += fresh.tolist()
-                    known.update(zip(fresh.tolist(), np.asarray(scored[OBJECTIVE]).tolist(), strict=True))
-                for trial, row in zip(asked, rows.tolist(), strict=True):
-                    value = known.get(row, WORST)
-                    study.tell(trial, value if np.isfinite(value) else WORST)
+                trials = [study.ask(axes) for _ in range(min(self.batch, self.trials - start))]
+                rows = _rows(legal, trials)
+                tried.score_new(rows, legal, score)
+                for trial, row in zip(trials, rows.tolist(), strict=True):
+                    study.tell(trial, tried.score_of(row))
                 if progress:
-                    progress(start + len(asked), self.trials)
-                if len(known) == len(legal):
+                    progress(start + len(trials), self.trials)
+                if len(tried.known) == len(legal):
                     break
-        if not parts:  # nothing legal was drawn: score one, so that the answer has its columns
-            tried, parts = [0], [score(legal.deployments(np.zeros(1, dtype=np.intp)))]
-        order = np.argsort(tried)
-        scores = {name: column[order] for name, column in joined(parts).items()}
-        return Found(rows=np.array(tried, dtype=np.intp)[order], scores=scores, complete=len(tried) == len(legal))
+        if not tried.parts:  # nothing legal was proposed: score one candidate, so that the result has its columns
+            tried.score_new(np.zeros(1, dtype=np.intp), legal, score)
+        return tried.found(len(legal))
 
 
-def _axes(legal: Legal) -> dict[str, Any]:
-    """One distribution an axis: the position of a value on it."""
+@dataclass
+class _Tried:
+    """Candidates scored so far. known: score by row. parts: their columns, one batch each, in the order of `known`."""
+
+    known: dict[int, float] = field(default_factory=dict)
+    parts: list[Mapping[str, Array]] = field(default_factory=list)
+
+    def score_new(self, rows: Index, legal: Legal, score: Score) -> None:
+        """Score those of `rows` (-1: forbidden) that are legal and not yet known."""
+        fresh = [r for r in dict.fromkeys(rows.tolist()) if r >= 0 and r not in self.known]
+        if fresh:
+            scored = score(legal.deployments(np.array(fresh, dtype=np.intp)))
+            self.parts.append(scored)
+            self.known.update(zip(fresh, np.asarray(scored[SCORE]).tolist(), strict=True))
+
+    def score_of(self, row: int) -> float:
+        """The score to report to the sampler."""
+        value = self.known.get(row, SCORE_OF_REJECTED)
+        return value if np.isfinite(value) else SCORE_OF_REJECTED
+
+    def found(self, legal: int) -> Found:
+        """The result, in order of rows; `legal`: how many candidates there were."""
+        rows = np.array(list(self.known), dtype=np.intp)
+        order = np.argsort(rows)
+        scores = {name: column[order] for name, column in joined(self.parts).items()}
+        return Found(rows=rows[order], scores=scores, complete=len(rows) == legal)
+
+
+def _distributions(legal: Legal) -> dict[str, BaseDistribution]:
+    """One categorical distribution per axis with more than one value: the position of a value on the axis."""
     from optuna.distributions import CategoricalDistribution
 
     return {
@@ -80,9 +100,9 @@ def _axes(legal: Legal) -> dict[str, Any]:
     }
 
 
-def _rows(legal: Legal, asked: list[optuna.Trial]) -> Index:
+def _rows(legal: Legal, trials: list[optuna.Trial]) -> Index:
     """Rows of the legal candidates that the trials stand for, -1 where a rule forbids one."""
-    picks = [np.array([t.params.get(axis, 0) for t in asked]) for axis in AXES]
+    picks = [np.array([t.params.get(axis, 0) for t in trials]) for axis in AXES]
     numbers = np.ravel_multi_index(tuple(picks), legal.space.shape)
     at = np.minimum(np.searchsorted(legal.index, numbers), len(legal) - 1)
     return np.where(legal.index[at] == numbers, at, -1)
@@ -97,7 +117,7 @@ def _study(seed: int, batch: int) -> optuna.Study:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Optuna without its log lines and without notices that parts of it are experimental; restored afterwards."""
+    """Silence Optuna's log and its warnings about experimental parts; both are restored afterwards."""
     import optuna
 
     level = optuna.logging.get_verbosity()

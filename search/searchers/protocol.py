@@ -1,4 +1,4 @@
-"""What a searcher is: it is given legal candidates and a score, and says which it tried and what they scored."""
+"""The interface of searchers: legal candidates and a score in; the candidates that were tried, with scores, out."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from perfmodel import Deployments
-from search.space import Index, Legal
+from perfmodel.arrays import Array, Index
+from search.space import Legal
 
-Array = NDArray[np.float64]
+#: Name of the column that searchers minimise: lower is better, `inf` where a candidate does not qualify.
+SCORE = "score"
 
-#: Column every score has: lower is better, `inf` where a candidate does not qualify.
-OBJECTIVE = "objective"
-
-#: Columns (N,) for N deployments; `objective` among them, others as the caller likes (all become `Found.scores`).
+#: Computes columns (N,) for N deployments. `SCORE` is one of them; the caller chooses the others. All of them become
+#: `Found.scores`.
 Score = Callable[[Deployments], Mapping[str, Array]]
 #: Called with (done, total) after every batch.
 Progress = Callable[[float, float], None]
@@ -25,9 +24,9 @@ Progress = Callable[[float, float], None]
 
 @dataclass(frozen=True)
 class Found:
-    """What was tried, each candidate once.
+    """The candidates that a searcher tried, each once.
 
-    rows: (N,) rows of the legal candidates, ascending. scores: (N,) columns. complete: nothing was left out.
+    rows: (N,) rows of the legal candidates, ascending. scores: columns (N,). complete: every legal candidate was tried.
     """
 
     rows: Index
@@ -39,19 +38,19 @@ class Found:
 
     @property
     def best(self) -> int:
-        """The row of the legal candidates with the least objective (the first of equals), or -1."""
-        values = self.scores[OBJECTIVE]
+        """Row of the legal candidate with the lowest score (the first of equals); -1 where none qualifies."""
+        values = self.scores[SCORE]
         if not len(values) or not np.isfinite(values).any():
             return -1
         return int(self.rows[int(np.nanargmin(values))])
 
 
 class Searcher(Protocol):
-    """Anything that looks for good candidates. Deterministic: the same call gives the same answer."""
+    """Looks for good candidates. It is deterministic: the same call returns the same result."""
 
     @property
     def name(self) -> str:
-        """As a manifest records it, seed and settings included."""
+        """Name, settings and seed, as the manifest records them."""
         ...
 
     def search(self, legal: Legal, score: Score, progress: Progress | None = None) -> Found:
@@ -60,5 +59,5 @@ class Searcher(Protocol):
 
 
 def joined(parts: list[Mapping[str, Array]]) -> dict[str, Array]:
-    """Columns of batches, end to end."""
+    """The columns of several batches, concatenated."""
     return {name: np.concatenate([np.asarray(p[name]) for p in parts]) for name in parts[0]}

@@ -1,195 +1,231 @@
-"""Which layouts of a model make sense on a device, as masks over columns. Each rule says why, with numbers.
+"""Legality rules: which layouts of a model make sense on a device. Each rule is a mask over candidates with a reason.
 
-Memory is no rule here: what fits depends on the workload and is reported by the estimate, with its numbers.
+Memory capacity is not a rule. Whether a deployment fits depends on the workload, so the estimate decides that and
+reports the shortage in GB.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hwdb import InputError
 from perfmodel import ModelSpec
+from perfmodel.arrays import Array, Index, Mask
 from perfmodel.deployment import Deployments
 
-Columns = dict[str, Any]
-Mask = NDArray[np.bool_]
+#: Values of N candidates, one column (N,) per axis. `ep` is resolved; `ep_requested` may hold `WHOLE_GROUP`.
+Columns = Mapping[str, Array]
+#: Values of one candidate, by axis.
+Row = Mapping[str, float]
+#: A column of candidates, or the value of one.
+Values = TypeVar("Values", float, Array)
 
-#: A pipeline whose stages hold up to this much more than their even share of layers is worth trying: 61 layers on 8
-#: stages (DeepSeek-V3) put 8 on the fullest, 5 % more than 7.6.
-UNEVEN = 1.15
+#: Largest pipeline stage that is worth trying, relative to an even share of the layers. chosen: 61 layers on 8 stages
+#: (DeepSeek-V3) put 8 layers on the fullest stage, 5 % more than the even 7.6; beyond 15 % a stage mostly waits.
+MAX_STAGE_IMBALANCE = 1.15
+#: Largest degree that a message lists as possible. chosen: no published deployment uses more than 64-way TP.
+MAX_LISTED_DIVISOR = 64
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What rules read: the model, and per device on offer its name, memory (bytes), fast domain, network, stock."""
+class RuleContext:
+    """What the rules read beside the candidates: the model, and one value per device type on offer, (D,).
+
+    names: in the hardware database. domain: devices that share a node's fast links. network: bytes/s
+    of a device to other nodes, NaN unknown. stock: devices on hand, inf without a limit.
+    """
 
     model: ModelSpec
     names: tuple[str, ...]
-    memory: NDArray[np.float64]
-    domain: NDArray[np.float64]
-    network: NDArray[np.float64]
-    stock: NDArray[np.float64]
+    domain: Array
+    network: Array
+    stock: Array
 
 
 @dataclass(frozen=True)
 class Rule:
-    """name; allows: mask of what may stay, (N,); says: why a row (one value a column) may not."""
+    """A legality rule. allows: (N,) True where a candidate may stay. says: why a given candidate may not."""
 
     name: str
-    allows: Callable[[Ground, Columns], Mask]
-    says: Callable[[Ground, Columns], str]
+    allows: Callable[[RuleContext, Columns], Mask]
+    says: Callable[[RuleContext, Row], str]
 
 
-def replica(columns: Columns) -> Any:
-    """Devices a replica takes."""
-    return columns["tp"] * columns["pp"] * columns["dp"] * columns["cp"]
+def replica_size(values: Mapping[str, Values]) -> Values:
+    """Devices per replica."""
+    return values["tp"] * values["pp"] * values["dp"] * values["cp"]
 
 
-def group(columns: Columns) -> Any:
-    """Devices that share a layer."""
-    return columns["tp"] * columns["dp"]
+def layer_group(values: Mapping[str, Values]) -> Values:
+    """Devices that share a layer: tensor parallel times attention data parallel."""
+    return values["tp"] * values["dp"]
 
 
-def divisors(number: int, most: float = 64) -> str:
-    """Divisors of a number up to `most`, in words."""
-    return ", ".join(str(d) for d in range(1, min(int(most), number) + 1) if number % d == 0)
+def divisors(number: int, largest: int = MAX_LISTED_DIVISOR) -> str:
+    """The divisors of `number` up to `largest`, as a text.
 
-
-def _heads(g: Ground, c: Columns) -> Mask:
-    return g.model.heads % c["tp"] == 0
-
-
-def _kv_heads(g: Ground, c: Columns) -> Mask:
-    kv = g.model.kv_heads
-    return (kv % c["tp"] == 0) | (c["tp"] % kv == 0)
-
-
-def _layers(g: Ground, c: Columns) -> Mask:
-    fullest = np.ceil(g.model.layers / c["pp"])
-    return (c["pp"] <= g.model.layers) & (fullest * c["pp"] <= UNEVEN * g.model.layers)
+    >>> divisors(12)
+    '1, 2, 3, 4, 6, 12'
+    """
+    return ", ".join(str(d) for d in range(1, min(largest, number) + 1) if number % d == 0)
 
 
 def refuse_impossible(model: ModelSpec, deployments: Deployments, of: str = "") -> None:
-    """Raise `InputError` for deployments whose tp cannot split the heads or whose pp has stages without a layer.
+    """Raise `InputError` for deployments that no engine can start: tp cannot split the heads, or a stage has no layer.
 
-    Other rules are about what is worth a try; an engine would start with it. of: whose degrees, as flags begin.
+    The other rules only say what is worth trying. of: put before the degree in the message, for example `prefill-`.
     """
     none = np.empty(0)
-    ground = Ground(model, (), none, none, none, none)
+    context = RuleContext(model=model, names=(), domain=none, network=none, stock=none)
     columns = {"tp": deployments.tp, "pp": deployments.pp}
     for rule in (r for r in RULES if r.name in ("heads", "kv heads")):
-        bad = ~rule.allows(ground, columns)
-        if bad.any():
-            raise InputError(f"{of}{rule.says(ground, {k: v[bad][0] for k, v in columns.items()})}")
+        forbidden = ~rule.allows(context, columns)
+        if forbidden.any():
+            raise InputError(f"{of}{rule.says(context, first_row(columns, forbidden))}")
     deepest = float(np.max(deployments.pp))
     if deepest > model.layers:
         raise InputError(f"{of}pp {deepest:g} exceeds the {model.layers} layers of {model.name}; give fewer")
 
 
-def _dense(g: Ground, c: Columns) -> Mask:
-    alone = (c["dp"] == 1) & ((c["ep"] == 1) | np.isinf(c["ep_asked"]))
-    return np.ones(len(c["tp"]), dtype=bool) if g.model.experts else alone
+def first_row(columns: Columns, chosen: Mask) -> Row:
+    """The first candidate for which `chosen` is True."""
+    at = int(np.argmax(chosen))
+    return {axis: float(column[at]) for axis, column in columns.items()}
 
 
-def _same(g: Ground, c: Columns) -> Mask:
-    """`WHOLE_GROUP` repeats ep = 1 where a layer has one device, and everywhere in a dense model."""
-    repeats = np.isinf(c["ep_asked"]) & ((group(c) == 1) | (g.model.experts == 0))
-    return ~repeats
+def _equals(column: Array, value: float) -> Mask:
+    return np.asarray(column == value, dtype=bool)
 
 
-def _experts(g: Ground, c: Columns) -> Mask:
-    return (c["ep"] == 1) | (g.model.experts % c["ep"] == 0) if g.model.experts else c["ep"] == 1
+def _is_multiple(number: float | Array, divisor: float | Array) -> Mask:
+    return np.asarray(np.mod(number, divisor) == 0, dtype=bool)
 
 
-def _expert_group(_: Ground, c: Columns) -> Mask:
-    return (c["ep"] <= group(c)) & (group(c) % c["ep"] == 0)
+def _devices(columns: Columns) -> Index:
+    """(N,) positions of the candidates' devices among those on offer."""
+    return np.asarray(columns["device"], dtype=np.intp)
 
 
-def _spread(_: Ground, c: Columns) -> Mask:
-    """Attention DP leaves each device all of a layer's tokens to gather; without EP that is TP with more traffic."""
-    return (c["dp"] == 1) | (c["ep"] > 1)
+def _not_a_repetition(context: RuleContext, c: Columns) -> Mask:
+    """`WHOLE_GROUP` repeats ep = 1 where a layer has one device, and in every dense model."""
+    repeats_one = _equals(layer_group(c), 1) if context.model.experts else np.ones(len(c["tp"]), dtype=bool)
+    return ~(np.isinf(c["ep_requested"]) & repeats_one)
 
 
-def _domain(g: Ground, c: Columns) -> Mask:
-    return c["tp"] * c["cp"] <= g.domain[c["device"]]
+def _heads_split(context: RuleContext, c: Columns) -> Mask:
+    return _is_multiple(context.model.heads, c["tp"])
 
 
-def _nodes(g: Ground, c: Columns) -> Mask:
-    domain, size = g.domain[c["device"]], replica(c)
-    whole = (size <= domain) | (size % domain == 0) | ((group(c) <= domain) & (domain % group(c) == 0))
-    return whole & ((size <= domain) | (g.network[c["device"]] > 0))
+def _kv_heads_split_or_copied(context: RuleContext, c: Columns) -> Mask:
+    kv_heads = context.model.kv_heads
+    return _is_multiple(kv_heads, c["tp"]) | _is_multiple(c["tp"], kv_heads)
 
 
-def _stock(g: Ground, c: Columns) -> Mask:
-    return replica(c) <= g.stock[c["device"]]
+def _stages_even(context: RuleContext, c: Columns) -> Mask:
+    layers = context.model.layers
+    fullest: Array = np.ceil(layers / c["pp"])
+    return (c["pp"] <= layers) & (fullest * c["pp"] <= MAX_STAGE_IMBALANCE * layers)
 
 
-def _say_domain(g: Ground, c: Columns) -> str:
-    name, domain = g.names[int(c["device"])], g.domain[int(c["device"])]
-    return f"tp {c['tp'] * c['cp']:g} exceeds the {domain:g} {name} that share a node's fast links"
+def _dense_has_no_experts(context: RuleContext, c: Columns) -> Mask:
+    """A dense model with dp or ep above 1 is the same as more replicas."""
+    if context.model.experts:
+        return np.ones(len(c["tp"]), dtype=bool)
+    return _equals(c["dp"], 1) & (_equals(c["ep"], 1) | np.isinf(c["ep_requested"]))
 
 
-def _say_nodes(g: Ground, c: Columns) -> str:
-    name, domain = g.names[int(c["device"])], g.domain[int(c["device"])]
-    if not g.network[int(c["device"])] > 0:
-        return f"{replica(c):g} x {name} are more than the {domain:g} of a node, and its network is not known"
-    return f"{replica(c):g} x {name} neither fit the {domain:g} of a node nor fill whole nodes"
+def _experts_split(context: RuleContext, c: Columns) -> Mask:
+    alone = _equals(c["ep"], 1)
+    return alone | _is_multiple(context.model.experts, c["ep"]) if context.model.experts else alone
 
 
+def _expert_group_fits(_: RuleContext, c: Columns) -> Mask:
+    return (c["ep"] <= layer_group(c)) & _is_multiple(layer_group(c), c["ep"])
+
+
+def _dp_spreads_experts(_: RuleContext, c: Columns) -> Mask:
+    """Attention DP without EP gathers all of a layer's tokens on each device: TP with more traffic."""
+    return _equals(c["dp"], 1) | (c["ep"] > 1)
+
+
+def _in_domain(context: RuleContext, c: Columns) -> Mask:
+    return c["tp"] * c["cp"] <= context.domain[_devices(c)]
+
+
+def _fills_nodes(context: RuleContext, c: Columns) -> Mask:
+    """Inside one node; or whole nodes; or layer groups that fill a node. More than one node needs a known network."""
+    domain, size, layer = context.domain[_devices(c)], replica_size(c), layer_group(c)
+    whole_nodes = _is_multiple(size, domain) | ((layer <= domain) & _is_multiple(domain, layer))
+    inside = size <= domain
+    return (inside | whole_nodes) & (inside | (context.network[_devices(c)] > 0))
+
+
+def _in_stock(context: RuleContext, c: Columns) -> Mask:
+    return replica_size(c) <= context.stock[_devices(c)]
+
+
+def _say_heads(context: RuleContext, c: Row) -> str:
+    heads = context.model.heads
+    return f"tp {c['tp']:g} does not divide the {heads} attention heads (tp may be {divisors(heads)})"
+
+
+def _say_kv_heads(context: RuleContext, c: Row) -> str:
+    return f"{context.model.kv_heads} key/value heads can neither be split over nor copied to tp {c['tp']:g}"
+
+
+def _say_layers(context: RuleContext, c: Row) -> str:
+    layers = context.model.layers
+    return f"pp {c['pp']:g} leaves the {layers} layers uneven: {np.ceil(layers / c['pp']):g} on the fullest stage"
+
+
+def _say_dense(_: RuleContext, c: Row) -> str:
+    return f"the model has no experts: dp {c['dp']:g}, ep {c['ep']:g} would be replicas under another name"
+
+
+def _say_experts(context: RuleContext, c: Row) -> str:
+    experts = context.model.experts
+    possible = divisors(max(experts, 1))
+    return f"ep {c['ep']:g} does not divide the {experts} experts (ep may be {possible})"
+
+
+def _say_domain(context: RuleContext, c: Row) -> str:
+    at = int(c["device"])
+    domain = f"{context.domain[at]:g} {context.names[at]}"
+    return f"tp {c['tp'] * c['cp']:g} exceeds the {domain} that share a node's fast links"
+
+
+def _say_nodes(context: RuleContext, c: Row) -> str:
+    at = int(c["device"])
+    what = f"{replica_size(c):g} x {context.names[at]}"
+    if not context.network[at] > 0:
+        return f"{what} are more than the {context.domain[at]:g} of a node, and its network is not known"
+    return f"{what} neither fit the {context.domain[at]:g} of a node nor fill whole nodes"
+
+
+def _say_stock(context: RuleContext, c: Row) -> str:
+    at = int(c["device"])
+    return f"a replica takes {replica_size(c):g} {context.names[at]}, of which {context.stock[at]:g} are on hand"
+
+
+#: Rules in the order in which they are applied: each removes from what the earlier ones left.
 RULES = (
-    Rule("same", _same, lambda _, c: f"ep over the whole group of {group(c):g} repeats ep 1"),
-    Rule(
-        "heads",
-        _heads,
-        lambda g, c: (
-            f"tp {c['tp']:g} does not divide the {g.model.heads} attention heads (tp may be {divisors(g.model.heads)})"
-        ),
-    ),
-    Rule(
-        "kv heads",
-        _kv_heads,
-        lambda g, c: f"{g.model.kv_heads} key/value heads can neither be split over nor copied to tp {c['tp']:g}",
-    ),
-    Rule(
-        "layers",
-        _layers,
-        lambda g, c: (
-            f"pp {c['pp']:g} leaves the {g.model.layers} layers uneven: "
-            f"{np.ceil(g.model.layers / c['pp']):g} on the fullest stage"
-        ),
-    ),
-    Rule(
-        "dense",
-        _dense,
-        lambda _, c: f"the model has no experts: dp {c['dp']:g}, ep {c['ep']:g} would be replicas under another name",
-    ),
-    Rule(
-        "experts",
-        _experts,
-        lambda g, c: (
-            f"ep {c['ep']:g} does not divide the {g.model.experts} experts (ep may be "
-            f"{divisors(max(g.model.experts, 1))})"
-        ),
-    ),
+    Rule("same", _not_a_repetition, lambda _, c: f"ep over the whole group of {layer_group(c):g} devices repeats ep 1"),
+    Rule("heads", _heads_split, _say_heads),
+    Rule("kv heads", _kv_heads_split_or_copied, _say_kv_heads),
+    Rule("layers", _stages_even, _say_layers),
+    Rule("dense", _dense_has_no_experts, _say_dense),
+    Rule("experts", _experts_split, _say_experts),
     Rule(
         "expert group",
-        _expert_group,
-        lambda _, c: f"ep {c['ep']:g} does not divide the tp x dp = {group(c):g} devices of a layer",
+        _expert_group_fits,
+        lambda _, c: f"ep {c['ep']:g} does not divide the tp x dp = {layer_group(c):g} devices of a layer",
     ),
-    Rule("spread", _spread, lambda _, c: f"dp {c['dp']:g} without expert parallelism (ep {c['ep']:g})"),
-    Rule("domain", _domain, _say_domain),
-    Rule("nodes", _nodes, _say_nodes),
-    Rule(
-        "stock",
-        _stock,
-        lambda g, c: (
-            f"a replica takes {replica(c):g} {g.names[int(c['device'])]}, "
-            f"of which {g.stock[int(c['device'])]:g} are on hand"
-        ),
-    ),
+    Rule("spread", _dp_spreads_experts, lambda _, c: f"dp {c['dp']:g} without expert parallelism (ep {c['ep']:g})"),
+    Rule("domain", _in_domain, _say_domain),
+    Rule("nodes", _fills_nodes, _say_nodes),
+    Rule("stock", _in_stock, _say_stock),
 )

@@ -1,7 +1,7 @@
-"""What may be tried: axes, legality rules, and candidates as columns. Nothing here loops over candidates.
+"""The search space: the product of its axes, with candidates as columns. Nothing here loops over candidates.
 
-A space is the product of its axes; a candidate is a number in [0, size) that unravels to one value an axis. Rules are
-masks over columns, each with a name, a sentence, and a count of what it alone removed of what earlier rules left.
+A candidate is a number in [0, size) that unravels to one value per axis. Legality rules are masks over columns. Each
+rule has a name, a reason in words, and a count of the candidates that it removed after the earlier rules.
 """
 
 from __future__ import annotations
@@ -11,19 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hwdb import Device, InputError
 from perfmodel import Deployments, ModelSpec
+from perfmodel.arrays import NAN, Array, Index
 from perfmodel.hardware import Host
 from perfmodel.models import Adapters
-from search.space.rules import RULES, Columns, Ground
+from search.space.rules import RULES, Columns, RuleContext, first_row
 
-Index = NDArray[np.intp]
-
-#: As a value of `ep`: experts are spread over all devices that share a layer (TP x attention DP).
+#: Value of `ep` that spreads the experts over all devices that share a layer: ep = tp x dp.
 WHOLE_GROUP = float("inf")
-#: Axes of a space, in the order in which a candidate's number unravels.
+#: Axes of a space, in the order in which the number of a candidate unravels.
 AXES = (
     "device",
     "tp",
@@ -40,19 +38,25 @@ AXES = (
     "host_experts",
     "host_kv",
 )
-NAN = float("nan")
+#: Axes that hold positions or codes rather than amounts.
+CODE_AXES = ("device", "weight", "act", "kv")
+#: Axes that are degrees of parallelism.
+DEGREE_AXES = ("tp", "pp", "ep", "dp", "cp")
+#: Reasons that a message gives when no candidate is left. chosen: what a reader takes in.
+REASONS_TOLD = 3
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The product of axes for one model on some devices.
+    """The product of axes for one model on some device types.
 
-    devices: on offer. tp, pp, ep, dp, cp: degrees to try (`WHOLE_GROUP` in ep follows tp x dp). max_num_batched_tokens, max_num_seqs:
-    token budget a step and sequences at once a replica, NaN the engine's own. weight, act, kv: format and compute
-    codes, -1 the model's own. host_weights, host_experts, host_kv: shares in host memory, behind `host`. adapters: what
-    requests use, the same for all candidates. stock: devices on hand by name, absent means no limit. domain: devices
-    that share the fast links of a node, by name; absent means what the device's own link says. pinned: axes the user
-    set by hand; they are named when nothing is left.
+    devices: the types on offer. tp, pp, ep, dp, cp: degrees of parallelism to try; `WHOLE_GROUP` in ep means tp x dp.
+    max_num_batched_tokens, max_num_seqs: tokens per step and sequences per replica to try, NaN for the engine's own.
+    weight, act, kv: codes of formats and compute types to try, -1 for the model's own. host_weights, host_experts,
+    host_kv: shares in host memory to try, 0 to 1. host: the host behind each device. adapters: LoRA adapters that
+    requests use, the same for every candidate. stock: devices on hand by name; a device that is absent has no limit.
+    domain: devices that share a node's fast links, by name; a device that is absent has as many as its own link
+    connects. pinned: axes that the user set; the message names them when no candidate is left.
     """
 
     model: ModelSpec
@@ -83,8 +87,7 @@ class SearchSpace:
             values = getattr(self, axis)
             if not values:
                 raise InputError(f"search: axis {axis} is empty; give it at least one value")
-            degrees = axis in ("tp", "pp", "ep", "dp", "cp")
-            bad = [v for v in values if degrees and not (v >= 1 and (v == WHOLE_GROUP or v == int(v)))]
+            bad = [v for v in values if axis in DEGREE_AXES and not _is_degree(v)]
             if bad:
                 raise InputError(f"search: {axis} = {bad[0]:g} is no degree of parallelism; give whole numbers from 1")
 
@@ -95,75 +98,83 @@ class SearchSpace:
 
     @property
     def size(self) -> int:
-        """Candidates before any rule."""
+        """Number of candidates before any rule."""
         return int(np.prod(self.shape))
 
-    def columns(self, index: Index) -> Columns:
-        """Values of the candidates `index` (N,), one column an axis, with `ep` resolved."""
+    def columns(self, index: Index) -> dict[str, Array]:
+        """Values of the candidates `index` (N,), one column per axis.
+
+        `ep` has `WHOLE_GROUP` replaced by tp x dp; `ep_requested` keeps it.
+        """
         picks = np.unravel_index(index, self.shape)
         out: dict[str, Any] = {"device": picks[0]}
         for axis, pick in zip(AXES[1:], picks[1:], strict=True):
             out[axis] = np.asarray(getattr(self, axis))[pick]
-        out["ep_asked"] = out["ep"]
-        out["ep"] = np.where(np.isinf(out["ep"].astype(float)), out["tp"] * out["dp"], out["ep"]).astype(float)
+        out["ep_requested"] = np.asarray(out["ep"], dtype=float)
+        whole_group = np.isinf(out["ep_requested"])
+        out["ep"] = np.where(whole_group, out["tp"] * out["dp"], out["ep"]).astype(float)
         return out
 
     def deployments(self, index: Index) -> Deployments:
-        """The candidates `index` (N,) as deployments of one replica each; `device` counts this space's devices."""
-        columns = self.columns(index)
-        columns.pop("ep_asked")
-        whole = ("device", "weight", "act", "kv")
-        typed = {name: np.asarray(c, dtype=np.intp if name in whole else float) for name, c in columns.items()}
+        """The candidates `index` (N,) as deployments of one replica each; `device` is a position in `self.devices`."""
+        columns: dict[str, Any] = self.columns(index)
+        columns.pop("ep_requested")
+        typed = {a: np.asarray(c, dtype=np.intp if a in CODE_AXES else float) for a, c in columns.items()}
         return Deployments(
             devices=self.devices, replicas=np.ones(len(index)), host=self.host, adapters=self.adapters, **typed
         )
 
     @property
-    def ground(self) -> Ground:
-        """What rules need to know of the model and of each device on offer."""
+    def rule_context(self) -> RuleContext:
+        """What the rules read beside the candidates."""
         domain = [self.domain.get(d.name, float(d.link.peers or 1)) for d in self.devices]
-        return Ground(
+        return RuleContext(
             model=self.model,
             names=tuple(d.name for d in self.devices),
-            memory=np.array([d.memory for d in self.devices]),
             domain=np.maximum(np.array(domain, dtype=float), 1.0),
             network=np.array([d.net.bandwidth for d in self.devices]),
             stock=np.array([self.stock.get(d.name, np.inf) for d in self.devices], dtype=float),
         )
 
     def legal(self) -> Legal:
-        """Every candidate that passes every rule, and what each rule removed.
+        """Every candidate that passes every rule, with the count that each rule removed.
 
-        Raises `InputError` naming the numbers when nothing is left.
+        Raises:
+            InputError: no candidate is left; the message gives the numbers of the rules that removed most.
         """
-        ground = self.ground
+        context = self.rule_context
         index = np.arange(self.size)
         removed: dict[str, int] = {}
         example: dict[str, str] = {}
         for rule in RULES:
-            columns = self.columns(index)
-            keep = np.broadcast_to(rule.allows(ground, columns), index.shape)
+            columns: Columns = self.columns(index)
+            keep = np.broadcast_to(rule.allows(context, columns), index.shape)
             removed[rule.name] = int((~keep).sum())
             if removed[rule.name]:
-                example[rule.name] = rule.says(ground, {k: v[~keep][0] for k, v in columns.items()})
+                example[rule.name] = rule.says(context, first_row(columns, ~keep))
             index = index[keep]
         if not len(index):
             raise InputError(self._nothing_left(removed, example))
         return Legal(space=self, index=index, removed=removed, example=example)
 
     def _nothing_left(self, removed: Mapping[str, int], example: Mapping[str, str]) -> str:
-        reasons = sorted((n for n in removed if removed[n] and n != "same"), key=lambda n: -removed[n])
-        told = "; ".join(example[n] for n in reasons[:3])
+        by_count = sorted((n for n in removed if removed[n] and n != "same"), key=lambda n: -removed[n])
+        reasons = "; ".join(example[n] for n in by_count[:REASONS_TOLD])
         pinned = [f"{a} = {', '.join(f'{v:g}' for v in getattr(self, a))}" for a in AXES[1:] if a in self.pinned]
-        asked = f" with {', '.join(pinned)}" if pinned else ""
-        return f"no deployment of {self.model.name}{asked} is possible: {told}"
+        given = f" with {', '.join(pinned)}" if pinned else ""
+        return f"no deployment of {self.model.name}{given} is possible: {reasons}"
+
+
+def _is_degree(value: float) -> bool:
+    return value >= 1 and (value == WHOLE_GROUP or value == int(value))
 
 
 @dataclass(frozen=True)
 class Legal:
     """The legal candidates of a space.
 
-    index: (N,) their numbers. removed: candidates each rule took away, by name. example: one case of each in words.
+    index: (N,) their numbers. removed: candidates that each rule removed, by name. example: one removed candidate per
+    rule, in words.
     """
 
     space: SearchSpace
@@ -179,5 +190,5 @@ class Legal:
         return self.space.deployments(self.index[rows])
 
     def rows(self) -> list[dict[str, Any]]:
-        """What each rule removed, one flat record each."""
+        """What each rule removed: one flat record per rule that removed anything."""
         return [{"rule": n, "removed": c, "example": self.example.get(n, "")} for n, c in self.removed.items() if c]

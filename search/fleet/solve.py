@@ -1,0 +1,54 @@
+"""Solving a fleet program with HiGHS or CBC, through PuLP."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from hwdb import Infeasible
+from search.fleet.program import Program
+
+Solver = Literal["highs", "cbc"]
+
+
+def run_solver(program: Program, solver: Solver, time_limit: float, gap: float) -> bool:
+    """Solve in place; returns False when the program is proven infeasible.
+
+    HiGHS reports its own bound. CBC reports none through PuLP, so the bound follows from `gap` where the optimum is
+    proven, and is -inf otherwise. Raises `Infeasible` when no solution was found within `time_limit` seconds.
+    """
+    import pulp
+
+    linear = program.linear
+    linear.solve(_solver(solver, time_limit, gap))
+    program.solver = solver
+    if linear.sol_status in (pulp.LpSolutionInfeasible, pulp.LpSolutionUnbounded):
+        return False
+    if linear.sol_status == pulp.LpSolutionNoSolutionFound:
+        raise Infeasible(f"fleet: {solver} found no answer within {time_limit:g} s; allow more time or fewer options")
+    value = float(pulp.value(linear.objective) or 0.0)
+    if solver == "highs":
+        program.bound = float(linear.solverModel.getInfo().mip_dual_bound)
+    elif linear.sol_status == pulp.LpSolutionOptimal:
+        program.bound = value * (1 - gap)
+    else:
+        program.bound = float("-inf")
+    return True
+
+
+def available_solver() -> Solver:
+    """HiGHS where it is installed, else CBC."""
+    import pulp
+
+    return "highs" if pulp.HiGHS(msg=False).available() else "cbc"
+
+
+def _solver(name: Solver, time_limit: float, gap: float) -> Any:
+    """The PuLP solver called `name`, with one thread, so that the same problem gives the same fleet."""
+    import pulp
+
+    if name == "highs":
+        return pulp.HiGHS(msg=False, gapRel=gap, timeLimit=time_limit, threads=1)
+    from pulp.apis.coin_api import pulp_cbc_path
+
+    bundled = pulp.COIN_CMD(path=pulp_cbc_path, msg=False, gapRel=gap, timeLimit=time_limit, threads=1)
+    return bundled if bundled.available() else pulp.COIN_CMD(msg=False, gapRel=gap, timeLimit=time_limit, threads=1)

@@ -1,0 +1,103 @@
+"""Candidates as flat rows: one record per candidate, with units in the names of columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from perfmodel.costs import remarks_of
+from perfmodel.estimates import chances, overall
+from perfmodel.vocabulary import BASES
+from search.planning.candidates import Candidates
+from search.planning.columns import MS_PER_S
+from search.planning.names import layout_columns
+from search.planning.reasons import reason
+from search.searchers import SCORE
+
+#: Columns that are codes or intermediate values; rows leave them out.
+INTERNAL = {SCORE, "verdict", "worst_slo_bound", "slo_ratio", "basis", "fits", "host_w", "over_stock"}
+#: Columns that are whole numbers.
+COUNTS = ("replicas", "devices_per_replica", "devices", "nodes", "devices_billed", "prefill_workers", "decode_workers")
+#: Percentiles of TTFT and TPOT that every row has.
+PERCENTILES = [(metric, statistic) for metric in ("ttft", "tpot") for statistic in ("p50", "p90", "p99")]
+#: Columns by which two candidates of the same name are told apart.
+DISTINGUISHING = ("usd_per_hour", "ttft_ms", "tpot_ms", "slo_ratio")
+
+
+def candidate_rows(candidates: Candidates, numbers: Sequence[int]) -> list[dict[str, Any]]:
+    """One flat row per candidate; `_lo` and `_hi` bound the 80 % interval of the estimate."""
+    if not len(numbers):
+        return []
+    found, slo = candidates.estimates_of(numbers), candidates.scorer.target.slo
+    tails = {f"{metric}_ms_{s}": overall(found, metric, s) * MS_PER_S for metric, s in PERCENTILES}
+    tails |= {f"{o.key}_chance": p for o, p in zip(slo.objectives, chances(found, slo), strict=True)}
+    return [
+        _row(candidates, number, {name: float(column[i]) for name, column in tails.items()})
+        for i, number in enumerate(numbers)
+    ]
+
+
+def distinct(candidates: Candidates, numbers: Sequence[int], most: int) -> list[int]:
+    """The first `most` of `numbers`; of candidates that differ only in a setting without effect, the first."""
+    chosen: dict[tuple[str, ...], int] = {}
+    for number in numbers:
+        if len(chosen) == most:
+            break
+        told = tuple(f"{candidates.columns[c][number]:.4g}" for c in DISTINGUISHING)
+        chosen.setdefault((candidates.name(number), *told), number)
+    return list(chosen.values())
+
+
+def _row(candidates: Candidates, number: int, tails: Mapping[str, float]) -> dict[str, Any]:
+    c = {k: float(v[number]) for k, v in candidates.columns.items()}
+    tariff, types = candidates.scorer.tariff, _device_types(candidates, number)
+    row: dict[str, Any] = {
+        "candidate": candidates.name(number),
+        "mode": "disaggregated" if candidates.disaggregated(number) else "colocated",
+        **_layout(candidates, number),
+        **{k: c[k] for k in c if k not in INTERNAL and not k.startswith("spread_")},
+        **_intervals(c, rate_is_given=candidates.scorer.target.workload.arrival == "open"),
+        **tails,
+        "slo_strain": c["slo_ratio"],
+        "basis": BASES[int(c["basis"])],
+        "qualifies": c["verdict"] == 0,
+        "reason": reason(candidates, number),
+        "price": "; ".join(dict.fromkeys(tariff.price[t] for t in types)),
+    }
+    remarks = remarks_of(tariff.devices[t] for t in types)
+    row |= {"remark": "; ".join(remarks)} if remarks else {}
+    return {k: int(v) if k in COUNTS and v == v else v for k, v in row.items()}
+
+
+def _layout(candidates: Candidates, number: int) -> dict[str, Any]:
+    """The layout; of a pair, the decode pool's, and the prefill pool's with `prefill_` before each name."""
+    if not candidates.disaggregated(number):
+        return layout_columns(candidates.layouts, number)
+    pair = candidates.pair(number)
+    prefill = {f"prefill_{k}": v for k, v in layout_columns(pair.prefill, 0).items()}
+    return {**layout_columns(pair.decode, 0), **prefill}
+
+
+def _device_types(candidates: Candidates, number: int) -> list[int]:
+    """Positions in the tariff of the device types that a candidate uses."""
+    if not candidates.disaggregated(number):
+        return [int(candidates.layouts.device[number])]
+    pair = candidates.pair(number)
+    return [int(pair.prefill.device[0]), int(pair.decode.device[0])]
+
+
+def _intervals(c: Mapping[str, float], rate_is_given: bool) -> dict[str, float]:
+    """The 80 % interval of estimated columns: value / exp(s) to value x exp(s), s the log half-width.
+
+    The cost per token varies with the throughput of a device, because the number of devices does. The throughput itself
+    is no estimate where the rate is given.
+    """
+    spread_of = {"ttft_ms": "ttft", "tpot_ms": "tpot", "power_w": "power", "usd_per_million_tokens": "throughput"}
+    spread_of |= {} if rate_is_given else {"output_tok_s": "throughput"}
+    out = {}
+    for column, spread in spread_of.items():
+        factor = np.exp(c[f"spread_{spread}"])
+        out[f"{column}_lo"], out[f"{column}_hi"] = float(c[column] / factor), float(c[column] * factor)
+    return out

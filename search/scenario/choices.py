@@ -1,0 +1,88 @@
+"""The `[search]` table of a scenario: which values to try on each axis, and how to search."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from hwdb.tomlfile import Table
+from perfmodel.dtypes import COMPUTE, storage
+from search.scenario.workload import relay, wholes
+
+MODES = ("colocated", "disaggregated")
+SEARCHERS = ("exhaustive", "optuna")
+#: Axes that take whole numbers of 1 or more.
+WHOLE_AXES = ("tp", "pp", "dp", "cp", "max_num_batched_tokens", "max_num_seqs", "concurrency")
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Values to try on each axis; an empty axis means the search's own range.
+
+    tp, pp, ep, dp, cp: degrees of parallelism; inf in ep spreads the experts over all devices that share a layer.
+    max_num_batched_tokens: tokens per step. max_num_seqs, concurrency: sequences and requests in flight per replica.
+    weight, act, kv: number formats. modes: colocated, disaggregated. power_cap: watts per device. trials: candidates
+    that the optuna searcher proposes. finalists: candidates that a simulation checks.
+    """
+
+    tp: tuple[int, ...] = ()
+    pp: tuple[int, ...] = ()
+    ep: tuple[float, ...] = ()
+    dp: tuple[int, ...] = ()
+    cp: tuple[int, ...] = ()
+    max_num_batched_tokens: tuple[int, ...] = ()
+    max_num_seqs: tuple[int, ...] = ()
+    concurrency: tuple[int, ...] = ()
+    weight: tuple[str, ...] = ()
+    act: tuple[str, ...] = ()
+    kv: tuple[str, ...] = ()
+    modes: tuple[str, ...] = ("colocated",)
+    power_cap: tuple[float, ...] = ()
+    searcher: str = "exhaustive"
+    trials: int = 1000
+    finalists: int = 5
+    seed: int = 0
+
+
+def read_choices(table: Table) -> Choices:
+    """The `[search]` table."""
+    default = Choices()
+    choices = Choices(
+        **{axis: wholes(table, axis) for axis in WHOLE_AXES},
+        ep=_expert_degrees(table),
+        weight=_formats(table, "weight"),
+        kv=_formats(table, "kv"),
+        act=_among(table, "act", (), COMPUTE),
+        modes=_among(table, "modes", default.modes, MODES),
+        power_cap=table.numbers("power_cap_w", (), least=1),
+        searcher=table.text("searcher", default.searcher, choices=SEARCHERS),
+        trials=table.whole("trials", default.trials, least=1),
+        finalists=table.whole("finalists", default.finalists, least=0),
+        seed=table.whole("seed", default.seed),
+    )
+    table.done()
+    return choices
+
+
+def _formats(table: Table, key: str) -> tuple[str, ...]:
+    return tuple(relay(table, key, storage, name).name for name in table.texts(key, ()))
+
+
+def _among(table: Table, key: str, default: tuple[str, ...], allowed: tuple[str, ...]) -> tuple[str, ...]:
+    """A list of texts, each one of `allowed`."""
+    values = table.texts(key, default)
+    for value in values:
+        if value not in allowed:
+            raise table.error(key, f"unknown value {value!r}; choose from {', '.join(allowed)}")
+    return values
+
+
+def _expert_degrees(table: Table) -> tuple[float, ...]:
+    """Degrees of expert parallelism: whole numbers, or "all" (inf) for every device that shares a layer."""
+    values = table.get("ep", [])
+    items = values if isinstance(values, list) else [values]
+    numbers = [v for v in items if v != "all"]
+    wrong = next((v for v in numbers if isinstance(v, bool) or not isinstance(v, int) or v < 1), None)
+    if wrong is not None:
+        raise table.error("ep", f'{wrong!r} is no degree; give whole numbers of 1 or more, or "all"')
+    return tuple(math.inf if v == "all" else float(v) for v in items)

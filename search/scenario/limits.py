@@ -1,0 +1,64 @@
+"""The `[limits]` and `[site]` tables of a scenario: bounds on the whole plan, and the site that it runs at."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from hwdb.tomlfile import Table
+
+WATTS_PER_KW = 1e3
+#: Largest `spare_nodes` that is read. chosen: more is a typing error; the fleet program has one case per combination.
+MAX_SPARE_NODES = 100
+#: Largest power usage effectiveness that is read. chosen: no site is that wasteful (typical: 1.1 to 2).
+MAX_PUE = 5
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on the whole plan; inf where there is none.
+
+    power: watts at the site's meter. spare_nodes: number of nodes, any of them, that may fail with every SLO still
+    kept. confidence: least probability that each SLO bound holds.
+    """
+
+    usd_per_hour: float = math.inf
+    power: float = math.inf
+    devices: float = math.inf
+    nodes: float = math.inf
+    spare_nodes: int = 0
+    confidence: float = 0.5
+
+
+@dataclass(frozen=True)
+class Site:
+    """The site. pue: power usage effectiveness. usd_per_kwh, gco2_per_kwh: of electricity (gCO2e), NaN unknown."""
+
+    pue: float = 1.0
+    usd_per_kwh: float = math.nan
+    gco2_per_kwh: float = math.nan
+
+
+def read_limits(table: Table) -> Limits:
+    """The `[limits]` table."""
+    limits = Limits(
+        usd_per_hour=table.number("usd_per_hour", math.inf, above=0),
+        power=table.number("power_kw", math.inf, above=0) * WATTS_PER_KW,
+        devices=table.number("devices", math.inf, least=1),
+        nodes=table.number("nodes", math.inf, least=1),
+        spare_nodes=table.whole("spare_nodes", 0, most=MAX_SPARE_NODES),
+        confidence=table.number("confidence", Limits.confidence, least=0, most=1),
+    )
+    table.done()
+    return limits
+
+
+def read_site(table: Table) -> Site:
+    """The `[site]` table."""
+    site = Site(
+        pue=table.number("pue", Site.pue, least=1, most=MAX_PUE),
+        usd_per_kwh=table.number("usd_per_kwh", math.nan, least=0),
+        gco2_per_kwh=table.number("gco2_per_kwh", math.nan, least=0),
+    )
+    table.done()
+    return site

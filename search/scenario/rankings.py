@@ -1,0 +1,33 @@
+"""What a plan may be ranked by: one table for the scenario's `rank_by` and for `search.searchers.ranked`."""
+
+from __future__ import annotations
+
+from hwdb.tomlfile import Table
+
+#: Column of a plan -> whether less of it is better.
+RANKINGS = {
+    "usd_per_hour": True,
+    "usd_per_million_tokens": True,
+    "usd_per_million_total_tokens": True,
+    "devices": True,
+    "power_w": True,
+    "site_energy_j_per_output_token": True,
+    "output_tok_s_per_device": False,
+    "output_tok_s": False,
+    "request_rate_rps": False,
+    "ttft_ms": True,
+    "tpot_ms": True,
+    "e2e_ms": True,
+}
+#: Ranking where a scenario names none.
+DEFAULT_RANKING = "usd_per_hour"
+#: Former spellings of rankings, still read for one release -> the present spelling.
+FORMER_RANKINGS = {"energy_j_per_token": "site_energy_j_per_output_token", "request_rate": "request_rate_rps"}
+
+
+def read_ranking(objective: Table) -> str:
+    """The ranking that an `[objective]` table asks for: `rank_by`, a key of `RANKINGS`."""
+    written = objective.get("rank_by", DEFAULT_RANKING)
+    if isinstance(written, str) and written in FORMER_RANKINGS:
+        return FORMER_RANKINGS[written]
+    return objective.text("rank_by", DEFAULT_RANKING, choices=tuple(RANKINGS))
