@@ -79,7 +79,9 @@ def _facts(row: Mapping[str, Any]) -> list[Fact]:
     facts = [
         Fact("Cost", f"${money(row['usd_per_hour'])}", "/h", per_million),
         Fact("Power", number(row["power_w"] / 1e3), "kW", f"{number(row[SITE_ENERGY])} J per output token"),
-        Fact("Throughput", number(row["output_tok_s"]), "tok/s", f"{number(row['request_rate_rps'])} requests per second"),
+        Fact(
+            "Throughput", number(row["output_tok_s"]), "tok/s", f"{number(row['request_rate_rps'])} requests per second"
+        ),
         Fact("First token", number(row["ttft_ms"]), "ms", _mean_and_range(row, "ttft_ms")),
         Fact("Each token", number(row["tpot_ms"]), "ms", _mean_and_range(row, "tpot_ms")),
         Fact("Memory", number(row["memory_gb_per_device"]), "GB", f"per device; {number(free)} GB free"),
