@@ -32,9 +32,15 @@ def section(name: str, command: Any) -> str:
     lines = [f"### `{name}`", "", command.help or "", "", "```text", call, "```", ""]
     if shown:
         lines += ["| | default | |", "|---|---|---|"]
-        lines += [f"| {_spelling(p)} | {_default(p)} | {p.help or ''} |" for p in shown]
+        heading = None
+        for parameter in shown:
+            if (group := getattr(parameter, "rich_help_panel", None)) not in (heading, None):
+                lines.append(f"| *{group}* | | |")
+                heading = group
+            lines.append(f"| {_spelling(parameter)} | {_default(parameter)} | {parameter.help or ''} |")
         lines.append("")
-    return "\n".join(lines)
+    examples = [line for line in (command.epilog or "").splitlines() if line]
+    return "\n".join([*lines, *(["Examples:", "", "```text", *examples, "```", ""] if examples else [])])
 
 
 def _spelling(parameter: Any) -> str:
@@ -46,7 +52,7 @@ def _default(parameter: Any) -> str:
     if parameter.required:
         return "required"
     value = parameter.default
-    return "" if value in (None, "", False) else f"`{value}`"
+    return "" if value is None or value is False or value == "" else f"`{value}`"
 
 
 def command_line() -> str:

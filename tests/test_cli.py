@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 import cli
 from perfmodel import __version__, deployments, estimate, model
 from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.workload.workload import Workload
+from search.commands.deployment_options import DeploymentOptions
+from search.commands.option_groups import grouped
+from search.commands.workload_options import SloOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "meta-llama/Llama-3.1-70B"
@@ -32,6 +38,79 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "version").strip() == __version__
+
+
+def test_version_is_a_flag_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "--version").strip() == __version__
+
+
+def every_command() -> list[tuple[str, ...]]:
+    """The words of every command and of every group, the root included."""
+    found: list[tuple[str, ...]] = []
+
+    def visit(node: object, words: tuple[str, ...]) -> None:
+        found.append(words)
+        for name, child in getattr(node, "commands", {}).items():
+            visit(child, (*words, name))
+
+    visit(typer.main.get_command(cli.app), ())
+    return found
+
+
+@pytest.mark.parametrize("words", every_command(), ids=" ".join)
+def test_help_fits_80_columns_and_ends_with_two_examples(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = run(capsys, *words, "--help")
+    assert max(len(line) for line in text.splitlines()) <= 80
+    examples = text.split("Examples:\n")[1].strip().splitlines()
+    assert len(examples) == 2
+    assert examples[0].strip().startswith(" ".join(("perfmodel", *words)))
+    assert all(example.strip().startswith("perfmodel ") for example in examples)
+
+
+def test_options_of_an_estimate_stand_in_sections(capsys: pytest.CaptureFixture[str]) -> None:
+    sections = dict(re.findall(r"^(\w[^\n]*):\n((?:  .*\n)+)", run(capsys, "estimate", "--help"), re.M))
+    assert "--tp N" in sections["Deployment"]
+    assert "--max-num-seqs N" in sections["Engine"]
+    assert "--lora-rank N" in sections["LoRA adapters"]
+    assert sum("--" in text for text in sections.values()) >= 8
+
+
+@pytest.mark.parametrize(
+    ("former", "current"),
+    [
+        (("--max-batched-tokens", "2048"), ("--max-num-batched-tokens", "2048")),
+        (("--max-seqs=8", "--concurrency", "64"), ("--max-num-seqs=8", "--concurrency", "64")),
+        (("--rate-rps", "2"), ("--request-rate-rps", "2")),
+        (("--sp", "2"), ("--cp", "2")),
+    ],
+)
+def test_former_spellings_still_work_but_are_not_advertised(
+    capsys: pytest.CaptureFixture[str], former: tuple[str, ...], current: tuple[str, ...]
+) -> None:
+    asked = ("estimate", "meta-llama/Llama-3.1-8B", "--device", "h100-sxm", "--json")
+    assert run(capsys, *asked, *former) == run(capsys, *asked, *current) != run(capsys, *asked)
+    assert not re.search(rf"{former[0].split('=')[0]}\b", run(capsys, "estimate", "--help"))
+
+
+def test_a_plan_names_a_deployment_as_an_estimate_does(capsys: pytest.CaptureFixture[str]) -> None:
+    row = json.loads(run(capsys, "estimate", MODEL, *H100, "--concurrency", "8", "--json"))[0]
+    assert row["layout"] == "1 x 4 h100-sxm, TP4, fp8"
+
+
+def test_options_reach_a_command_as_groups() -> None:
+    @grouped
+    def command(deployment: DeploymentOptions, slo: SloOptions) -> tuple[int, float | None]:
+        return deployment.tp, slo.ttft_ms
+
+    parameters = inspect.signature(command).parameters
+    assert {"model", "device", "tp", "ttft_ms"} <= set(parameters)
+    assert parameters["tp"].default == 1
+    assert parameters["device"].default is inspect.Parameter.empty
+    given = {name: p.default for name, p in parameters.items()} | {"model": "m", "device": "d", "tp": 4}
+    assert command(**given) == (4, None)
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,7 +197,7 @@ def test_estimate_takes_what_a_published_recipe_sets_and_flags_win(capsys: pytes
 def test_estimate_of_pools_over_an_unknown_network_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     asked = ("estimate", "llama-3.1-8b", "--device", "tpu-v7x", "--prefill-workers", "1", "--decode-workers", "1")
     (found,) = json.loads(run(capsys, *asked, "--n-requests", "100", "--json"))
-    assert found["req_s"] is None
+    assert found["output_tok_s"] is None
     assert "not known" in found["remark"]
 
 
@@ -207,7 +286,7 @@ def test_interruption_ends_quietly(capsys: pytest.CaptureFixture[str], monkeypat
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("search.output.rows.device_rows", interrupted)
+    monkeypatch.setattr("search.output.device_rows", interrupted)
     assert cli.main(["hw", "list"]) == 130
     assert "Traceback" not in capsys.readouterr().err
 

@@ -174,9 +174,9 @@ def test_pools_print_what_the_library_computes(capsys: pytest.CaptureFixture[str
 def test_pools_come_as_csv_and_as_a_sheet(capsys: pytest.CaptureFixture[str]) -> None:
     text = run(capsys, "estimate", MODEL, "--device", "h100-sxm", *POOLS, "--csv")
     (row,) = csv.DictReader(io.StringIO(text))
-    assert row["layout"] == "3 prefill (l40s, one device), 2 decode (one device)"
+    assert row["layout"] == "prefill 3 x 1 l40s + decode 2 x 1 h100-sxm"
     sheet = run(capsys, "estimate", MODEL, "--device", "h100-sxm", *POOLS, "--ttft-ms", "2000")
-    assert "3 prefill (l40s, one device), 2 decode" in sheet
+    assert "prefill 3 x 1 l40s + decode 2 x 1 h100-sxm" in sheet
     assert "SLO chance" in sheet
 
 
@@ -195,9 +195,9 @@ def test_pools_are_explained_each_by_its_phase(capsys: pytest.CaptureFixture[str
     [
         (("--prefill-workers", "2"), "--decode-workers is missing; give 1 or more"),
         (("--decode-workers", "2"), "--prefill-workers is missing"),
-        (("--prefill-workers", "0", "--decode-workers", "2"), "--prefill-workers 0 are none"),
-        (("--prefill-tp", "2"), "--prefill-tp is of a prefill pool; give --prefill-workers and --decode-workers"),
-        (("--prefill-dp-attention", "2"), "--prefill-dp-attention is of a prefill pool"),
+        (("--prefill-workers", "0", "--decode-workers", "2"), "--prefill-workers 0 is too few; give 1 or more"),
+        (("--prefill-tp", "2"), "--prefill-tp needs two pools; give --prefill-workers and --decode-workers"),
+        (("--prefill-dp-attention", "2"), "--prefill-dp-attention needs two pools"),
         (("--prefill-workers", "1", "--decode-workers", "2", "--replicas", "2"), "--replicas and --decode-workers"),
         (("--prefill-workers", "1", "--decode-workers", "2", "--prefill-tp", "0"), "tp=0 is no degree"),
         (("--prefill-workers", "1", "--decode-workers", "2", "--prefill-device", "h10"), "unknown device 'h10'"),
@@ -212,7 +212,7 @@ def test_pools_are_explained_each_by_its_phase(capsys: pytest.CaptureFixture[str
         (("--host-sockets", "-1"), "--host-sockets -1 is impossible"),
         (("--host-cpu", "xeon-8592p", "--host-sockets", "0"), "--host-sockets 0 is impossible"),
         (("--host-cpu", "xeon-8592p", "--host-sockets", "nan"), "--host-sockets nan is impossible"),
-        (("--host-sockets", "2"), "--host-sockets is of a CPU; name it with --host-cpu"),
+        (("--host-sockets", "2"), "--host-sockets needs --host-cpu; name the CPU"),
         (("--device", "rtx-4090", "--host-kv", "0.5", "--host-compute"), "name the host's CPU (flag --host-cpu"),
         (("--device", "b300-sxm", "--host-kv", "0.5"), "give host_link_gbs in a scenario, or the flag --host-link-gbs"),
         (("--host-cpu", "l40s"), "l40s is no CPU"),
@@ -226,4 +226,4 @@ def test_flags_that_cannot_be_are_named(capsys: pytest.CaptureFixture[str], word
 
 
 def test_one_adapter_is_one(capsys: pytest.CaptureFixture[str]) -> None:
-    assert asked(capsys, "--lora-rank", "16")["layout"] == "one device, 1 adapter of rank 16"
+    assert asked(capsys, "--lora-rank", "16")["layout"] == "1 x 1 h100-sxm, 1 adapter of rank 16"

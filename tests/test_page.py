@@ -15,21 +15,20 @@ import plotly.graph_objects as go
 import pytest
 
 from search.report import charts
-from search.report.page import Chip, Fact, Goal, Page, Section, Table, render
+from search.report.charts import Points, Ranges, Titles
+from search.report.html_page import Chip, Fact, Goal, Page, Section, Table, render
 
 ROWS = [{"name": "a<b>", "tpot_ms": 12.5, "fits": True}, {"name": "second", "tpot_ms": float("nan"), "fits": False}]
 FIGURES = {
     "front": charts.scatter(
-        {"h100": ([1.0, 2.0], [30.0, 20.0], ["one", "</script>"])},
-        ([1, 2], [30, 20]),
-        (1.0, 30.0),
-        title="Front",
-        x="cost",
-        y="TPOT",
+        {"h100": Points([1.0, 2.0], [30.0, 20.0], ["one", "</script>"])},
+        front=Points([1, 2], [30, 20]),
+        chosen=Points([1.0], [30.0]),
+        titles=Titles("Front", x="cost", y="TPOT"),
     ),
-    "time": charts.stacked(["decode"], {"gemm": [60.0], "attention": [40.0]}, title="Time", x="%", limit=80.0),
-    "cost": charts.ranged_bars(["h100"], [1.0], [0.5], [2.0], title="Cost", x="$", chosen="h100"),
-    "whatif": charts.tornado(["rate", "price"], [20.0, float("nan")], title="What if", x="%"),
+    "time": charts.stacked(["decode"], {"gemm": [60.0], "attention": [40.0]}, Titles("Time", x="%"), limit=80.0),
+    "cost": charts.ranged_bars(Ranges(["h100"], [1.0], [0.5], [2.0]), Titles("Cost", x="$"), chosen="h100"),
+    "whatif": charts.tornado(["rate", "price"], [20.0, float("nan")], Titles("What if", x="%")),
 }
 
 
@@ -113,7 +112,7 @@ def test_charts_are_figures_that_plotly_accepts(name: str) -> None:
 
 
 def test_biggest_change_stands_on_top() -> None:
-    figure = charts.tornado(["small", "big", "down"], [1.0, 50.0, -20.0], title="", x="")
+    figure = charts.tornado(["small", "big", "down"], [1.0, 50.0, -20.0], Titles("", x=""))
     assert figure["data"][0]["y"] == ["big", "down", "small"]
 
 

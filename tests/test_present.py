@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwdb import InputError
-from search.output import tables as present
+from search.commands.options import OutputOptions
+from search.output import Form, Layout, heading, number, print_rows, progress_bar, terminal
 
 ROWS = [
     {
@@ -27,9 +28,9 @@ ROWS = [
 ]
 
 
-def shown(form: present.Form, **options: object) -> str:
+def shown(form: Form, layout: Layout | None = None) -> str:
     stream = io.StringIO()
-    present.show(ROWS, form, stream=stream, **options)  # type: ignore[arg-type]
+    print_rows(ROWS, form, layout, stream=stream)
     return stream.getvalue()
 
 
@@ -55,7 +56,7 @@ def test_csv_holds_every_column_and_unknown_is_empty() -> None:
 
 
 def test_table_folds_ranges_in_and_leaves_empty_columns_out() -> None:
-    text = shown("table", columns=["name", "ttft_ms", "fits", "absent"], title="Two", notes=["a note"])
+    text = shown("table", Layout(columns=["name", "ttft_ms", "fits", "absent"], title="Two", notes=["a note"]))
     assert "120 (100–150)" in text
     assert "TTFT ms" in text
     assert "Absent" not in text
@@ -65,18 +66,18 @@ def test_table_folds_ranges_in_and_leaves_empty_columns_out() -> None:
 
 def test_brackets_are_text_not_markup() -> None:
     stream = io.StringIO()
-    present.show([{"name": "[bold]x[/bold]"}], stream=stream)
+    print_rows([{"name": "[bold]x[/bold]"}], stream=stream)
     assert "[bold]x[/bold]" in stream.getvalue()
 
 
 def test_two_forms_at_once_are_refused() -> None:
     with pytest.raises(InputError, match="exclude each other"):
-        present.form(True, True)
+        _ = OutputOptions(as_json=True, as_csv=True).form
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e15, max_value=1e15))
 def test_numbers_keep_three_digits(value: float) -> None:
-    text = present.number(value).replace(",", "")
+    text = number(value).replace(",", "")
     assert float(text) == pytest.approx(value, rel=6e-3)
 
 
@@ -88,10 +89,13 @@ def test_numbers_keep_three_digits(value: float) -> None:
         ("bf16_tflops", "bf16 TFLOP/s"),
         ("ttft_ms_p99", "TTFT p99 ms"),
         ("h100-sxm", "h100-sxm"),
+        ("request_rate_rps", "Request rate req/s"),
+        ("energy_j_per_output_token", "Device energy J/output token"),
+        ("site_energy_j_per_output_token", "Site energy J/output token"),
     ],
 )
 def test_headings_carry_the_unit(column: str, expected: str) -> None:
-    assert present.heading(column) == expected
+    assert heading(column) == expected
 
 
 class Terminal(io.StringIO):
@@ -101,18 +105,18 @@ class Terminal(io.StringIO):
 
 def test_no_bar_where_nobody_looks() -> None:
     stream = io.StringIO()
-    with present.progress("work", stream) as update:
+    with progress_bar("work", stream) as update:
         update(1, 2)
     assert stream.getvalue() == ""
 
 
 def test_quick_work_draws_no_bar_and_slow_work_does(monkeypatch: pytest.MonkeyPatch) -> None:
     quick = Terminal()
-    with present.progress("work", quick) as update:
+    with progress_bar("work", quick) as update:
         update(1, 2)
     assert "work" not in quick.getvalue()
-    monkeypatch.setattr(present, "SECONDS_BEFORE_A_BAR", -1.0)
+    monkeypatch.setattr(terminal, "SECONDS_BEFORE_A_BAR", -1.0)
     slow = Terminal()
-    with present.progress("work", slow) as update:
+    with progress_bar("work", slow) as update:
         update(1, 2)
     assert "work" in slow.getvalue()

@@ -21,7 +21,7 @@ from perfmodel.profiler import card, grid, power, roofline, timing
 from perfmodel.profiler.backends.protocol import Abilities, Call, NotHere
 from perfmodel.profiler.machine import Machine, machine, size
 from perfmodel.profiles.importers import plain, rows_of
-from search.report import roofline_plot
+from search.report.roofline_plot import roofline_figure, write_roofline
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Rate and bandwidth of the pretended device.
@@ -316,11 +316,11 @@ class TestListing:
         for p in points:
             assert p["tflops"] <= 1.01 * min(RATE, p["flop_per_byte"] * BANDWIDTH) / 1e12
         device = hwdb.Hwdb((*hwdb.load().folders, tmp_path / "hw")).device("acme-1")
-        page = roofline_plot.write(device, points, tmp_path / "roofline.html").read_text()
+        page = write_roofline(device, points, tmp_path / "roofline.html").read_text()
         assert "Measured operators of Pretended One" in page
         assert "<script src" not in page
         with pytest.raises(InputError, match="no measured point"):
-            roofline_plot.figure(device, [])
+            roofline_figure(device, [])
 
 
 class TestBackends:

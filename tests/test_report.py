@@ -15,11 +15,12 @@ import pytest
 import cli
 import search
 from hwdb import Infeasible
-from search.output import words as summary
+from search.output import headline, step_time_rows
 from search.planning.explained import terms_of
 from search.planning.plan import Plan
 from search.planning.whatif import changes, what_if
-from search.report import charts, report
+from search.report import charts
+from search.report.plan_charts import lower_left_front
 
 SCENARIO = """
 title = "Two <cards>"
@@ -69,15 +70,15 @@ def html(plan: Plan) -> str:
 
 
 def test_headline_states_devices_cost_power_and_chance(plan: Plan) -> None:
-    text, row = summary.headline(plan), plan.row(plan.best)
+    text, row = headline(plan), plan.row(plan.best)
     assert text.startswith(f"Take {row['devices']} x ")
-    assert f"${row['usd_per_hour']:.2f} an hour" in text
+    assert f"${row['usd_per_hour']:.2f} per hour" in text
     assert "kW" in text
     assert "keeping every SLO with" in text
 
 
-def test_time_rows_sum_to_the_pass(plan: Plan) -> None:
-    for row in summary.time_rows(terms_of(plan)):
+def test_time_rows_sum_to_the_step(plan: Plan) -> None:
+    for row in step_time_rows(terms_of(plan)):
         shares = [v for k, v in row.items() if k.endswith("_percent")]
         assert sum(shares) == pytest.approx(100.0)
 
@@ -140,9 +141,10 @@ def test_charts_hold_the_plan(plan: Plan, html: str) -> None:
     assert memory == pytest.approx(plan.columns["memory_gb_per_device"][plan.best])
 
 
-def test_the_staircase_holds_what_nothing_beats() -> None:
+def test_the_front_holds_what_nothing_beats() -> None:
     x, y = np.array([1.0, 2.0, 3.0, 1.5, 2.0]), np.array([9.0, 5.0, 6.0, 9.5, 5.5])
-    assert report._staircase(x, y) == ([1.0, 2.0], [9.0, 5.0])
+    front = lower_left_front(x, y)
+    assert (front.x, front.y) == ([1.0, 2.0], [9.0, 5.0])
 
 
 def test_an_impossible_request_makes_a_page_that_says_why(plan: Plan) -> None:
@@ -168,8 +170,8 @@ def test_without_prices_and_bounds_the_page_speaks_of_energy(tmp_path: Path) -> 
 
 
 def test_narrow_axes_start_at_zero_and_wide_ones_are_logarithmic() -> None:
-    assert charts._span([1.0, 2.0]) == {"rangemode": "tozero"}
-    assert charts._span([1.0, 200.0])["type"] == "log"
+    assert charts._axis_scale([1.0, 2.0]) == {"rangemode": "tozero"}
+    assert charts._axis_scale([1.0, 200.0])["type"] == "log"
 
 
 @pytest.mark.browser

@@ -1,18 +1,72 @@
-"""Arguments and options that several commands of the command line take, declared once."""
+"""Arguments and options that several commands take, declared once."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON array of flat objects, one a row.")]
-AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
-Folders = Annotated[
-    list[Path] | None,
-    typer.Option("--hwdb", metavar="DIR", help="Folder of your own device, node and price files; repeatable."),
+from hwdb import Hwdb, InputError, load
+
+if TYPE_CHECKING:
+    from search.output import Form
+
+#: What the help calls the value of an option.
+COUNT, NAME, SHARE, TOKENS = "N", "NAME", "SHARE", "TOKENS"
+
+Scenario = Annotated[
+    Path, typer.Argument(metavar="SCENARIO.toml", help="What to serve, on which hardware, within which SLOs.")
 ]
-Scenario = Annotated[Path, typer.Argument(metavar="SCENARIO.toml", help="What to serve, on what, within which SLOs.")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A device, as `hw list` names it.")]
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="Hugging Face name, or path to a config.json.")]
+DeviceName = Annotated[str, typer.Argument(metavar="NAME", help="A device, as `hw list` names it.")]
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="Hugging Face name, or path to a config.json.")]
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """The form of the output: a table unless told otherwise."""
+
+    section: ClassVar[str] = "Output"
+
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of flat objects, one per row.")] = False
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a heading line.")] = False
+
+    @property
+    def form(self) -> Form:
+        """The form asked for; raises `InputError` when two are."""
+        if self.as_json and self.as_csv:
+            raise InputError("--json and --csv exclude each other; give one of them")
+        return "json" if self.as_json else "csv" if self.as_csv else "table"
+
+
+@dataclass(frozen=True)
+class HwdbOptions:
+    """Folders with the user's own hardware data."""
+
+    section: ClassVar[str] = "Hardware data"
+
+    hwdb: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of your own device, node and price files; repeatable.",
+            rich_help_panel="Hardware data",
+        ),
+    ] = None
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders given, in order."""
+        return tuple(self.hwdb or ())
+
+    def database(self) -> Hwdb:
+        """The built-in hardware data with that of the folders on top."""
+        return load(self.folders)
+
+
+@dataclass(frozen=True)
+class DataOutputOptions(HwdbOptions, OutputOptions):
+    """The form of the output, and the user's own hardware data."""
+
+    section: ClassVar[str] = "Output"

@@ -1,27 +1,72 @@
-"""Rows, words and tables for a terminal."""
+"""Rows, tables and summaries for the terminal, for JSON and for CSV."""
 
 from __future__ import annotations
 
-from search.output import rows, tables, words
-from search.output.tables import Row, heading, money, number, percent, plain, with_range
-from search.output.words import columns, group, headline, in_kilowatts, question, tally, time_rows
+from search.output.catalogue_rows import (
+    DEVICE_COLUMNS,
+    DEVICE_NOTE,
+    MODEL_COLUMNS,
+    comparison_rows,
+    device_row,
+    device_rows,
+    figure_rows,
+    matching_rows,
+    model_row,
+    node_row,
+    transposed,
+)
+from search.output.fleet_summary import fleet_rows, print_fleet
+from search.output.headings import heading
+from search.output.plan_summary import (
+    candidate_columns,
+    headline,
+    operator_group,
+    print_plan,
+    question,
+    ranking_note,
+    step_time_rows,
+    with_kilowatts,
+)
+from search.output.row_export import write_predictions, write_text
+from search.output.row_printer import Form, Layout, known_columns, print_rows, print_sheet
+from search.output.terminal import progress_bar
+from search.output.value_format import Row, json_value, money, number, percent, with_range
 
 __all__ = [
+    "DEVICE_COLUMNS",
+    "DEVICE_NOTE",
+    "MODEL_COLUMNS",
+    "Form",
+    "Layout",
     "Row",
-    "columns",
-    "group",
+    "candidate_columns",
+    "comparison_rows",
+    "device_row",
+    "device_rows",
+    "figure_rows",
+    "fleet_rows",
     "heading",
     "headline",
-    "in_kilowatts",
+    "json_value",
+    "known_columns",
+    "matching_rows",
+    "model_row",
     "money",
+    "node_row",
     "number",
+    "operator_group",
     "percent",
-    "plain",
+    "print_fleet",
+    "print_plan",
+    "print_rows",
+    "print_sheet",
+    "progress_bar",
     "question",
-    "rows",
-    "tables",
-    "tally",
-    "time_rows",
+    "ranking_note",
+    "step_time_rows",
+    "transposed",
+    "with_kilowatts",
     "with_range",
-    "words",
+    "write_predictions",
+    "write_text",
 ]

@@ -1,8 +1,8 @@
-"""The HTML report."""
+"""The HTML report of a plan, and the roofline plot of measured operators."""
 
 from __future__ import annotations
 
-from search.report import roofline_plot
-from search.report.report import render_report
+from search.report.page_of_plan import render_report
+from search.report.roofline_plot import write_roofline
 
-__all__ = ["render_report", "roofline_plot"]
+__all__ = ["render_report", "write_roofline"]

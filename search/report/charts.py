@@ -1,16 +1,43 @@
-"""Charts of the report, as Plotly figures in plain data: {"data": [...], "layout": {...}}. The page adds colours."""
+"""Charts of the report as Plotly figures in plain data: {"data": [...], "layout": {...}}. The page adds the colours of
+text and axes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 Figure = dict[str, Any]
 
-#: Okabe and Ito's colours (2008), which colour-blind readers tell apart, ordered to read on light and dark paper.
+#: Colours that colour-blind readers tell apart (after Okabe and Ito 2008), chosen to read on light and dark background.
 PALETTE = ("#0f8a73", "#e08214", "#4c78a8", "#cc5a71", "#b8a000", "#7b61a8", "#56b4e9", "#8a8d91")
+GREY, RED, WHITE = "#8a8d91", "#d62f4b", "#fff"
+#: Axes are logarithmic where their values span more than this factor: one decade.
 DECADE = 10.0
+#: Space around a chart for axes and labels, pixels.
 MARGIN = {"l": 64, "r": 18, "t": 10, "b": 48}
+#: Heights of charts, pixels: of most, of scatter plots, the least of a bar chart.
+HEIGHT, SCATTER_HEIGHT, LEAST_HEIGHT = 300, 400, 180
+#: Height of a bar chart, pixels: for its axis, and per bar.
+BARS_BASE, RANGED_BAR, TORNADO_BAR = 70, 34, 30
+
+
+@dataclass(frozen=True)
+class Points:
+    """Points of a scatter plot. x, y, labels: one entry per point."""
+
+    x: Sequence[float]
+    y: Sequence[float]
+    labels: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Titles:
+    """Title of a chart and of its axes (with their units)."""
+
+    title: str
+    x: str
+    y: str = ""
 
 
 def _layout(title: str, **more: Any) -> Figure:
@@ -18,7 +45,7 @@ def _layout(title: str, **more: Any) -> Figure:
         "meta": {"title": title},
         "margin": MARGIN,
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
-        "height": 300,
+        "height": HEIGHT,
     }
     return base | more
 
@@ -27,71 +54,64 @@ def _axis(title: str, **more: Any) -> Figure:
     return {"title": {"text": title}, "automargin": True} | more
 
 
-def _span(values: Sequence[float]) -> Figure:
-    """An axis that suits the values: logarithmic where they span more than a decade, from zero otherwise."""
-    known = [v for v in values if v > 0]
-    if known and max(known) > DECADE * min(known):
+def _axis_scale(values: Sequence[float]) -> Figure:
+    """Scale of an axis: logarithmic where the values span more than a decade, linear from zero otherwise."""
+    positive = [v for v in values if v > 0]
+    if positive and max(positive) > DECADE * min(positive):
         return {"type": "log", "dtick": "D2"}
     return {"rangemode": "tozero"}
 
 
-def scatter(
-    groups: Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[str]]],
-    front: tuple[Sequence[float], Sequence[float]],
-    chosen: tuple[float, float] | None,
-    *,
-    title: str,
-    x: str,
-    y: str,
-) -> Figure:
-    """Candidates by group as (x, y, label), the front as a line, the chosen one as a star."""
-    data: list[Figure] = [
-        {
-            "type": "scatter",
-            "mode": "markers",
-            "name": name,
-            "x": list(xs),
-            "y": list(ys),
-            "text": list(labels),
-            "marker": {"size": 7, "opacity": 0.75, "color": PALETTE[i % len(PALETTE)]},
-            "hovertemplate": "%{text}<br>" + x + ": %{x:.3g}<br>" + y + ": %{y:.3g}<extra></extra>",
-        }
-        for i, (name, (xs, ys, labels)) in enumerate(groups.items())
-    ]
-    data.append(
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": "Pareto front",
-            "x": list(front[0]),
-            "y": list(front[1]),
-            "line": {"width": 1.5, "dash": "dot", "color": "#8a8d91"},
-            "hoverinfo": "skip",
-        }
-    )
-    if chosen is not None:
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": "chosen",
-                "x": [chosen[0]],
-                "y": [chosen[1]],
-                "marker": {"symbol": "star", "size": 16, "color": "#d62f4b", "line": {"width": 1, "color": "#fff"}},
-                "hovertemplate": "chosen<extra></extra>",
-            }
-        )
-    spans = [
-        _span(value)
-        for value in ([v for g in groups.values() for v in g[0]], [v for g in groups.values() for v in g[1]])
-    ]
-    return {"data": data, "layout": _layout(title, xaxis=_axis(x, **spans[0]), yaxis=_axis(y, **spans[1]), height=400)}
+def scatter(groups: Mapping[str, Points], front: Points, chosen: Points, titles: Titles) -> Figure:
+    """Candidates as points, one colour per group; `front` as a dotted line; `chosen` (at most one point) as a star."""
+    data = [_dots(name, points, titles, PALETTE[i % len(PALETTE)]) for i, (name, points) in enumerate(groups.items())]
+    data += [_front_line(front), *([_star(chosen)] if chosen.x else [])]
+    x = _axis(titles.x, **_axis_scale([v for points in groups.values() for v in points.x]))
+    y = _axis(titles.y, **_axis_scale([v for points in groups.values() for v in points.y]))
+    return {"data": data, "layout": _layout(titles.title, xaxis=x, yaxis=y, height=SCATTER_HEIGHT)}
+
+
+def _dots(name: str, points: Points, titles: Titles, colour: str) -> Figure:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": list(points.x),
+        "y": list(points.y),
+        "text": list(points.labels),
+        "marker": {"size": 7, "opacity": 0.75, "color": colour},
+        "hovertemplate": "%{text}<br>" + titles.x + ": %{x:.3g}<br>" + titles.y + ": %{y:.3g}<extra></extra>",
+    }
+
+
+def _front_line(front: Points) -> Figure:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "Pareto front",
+        "x": list(front.x),
+        "y": list(front.y),
+        "line": {"width": 1.5, "dash": "dot", "color": GREY},
+        "hoverinfo": "skip",
+    }
+
+
+def _star(chosen: Points) -> Figure:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "chosen",
+        "x": list(chosen.x),
+        "y": list(chosen.y),
+        "marker": {"symbol": "star", "size": 16, "color": RED, "line": {"width": 1, "color": WHITE}},
+        "hovertemplate": "chosen<extra></extra>",
+    }
 
 
 def stacked(
-    bars: Sequence[str], parts: Mapping[str, Sequence[float]], *, title: str, x: str, limit: float | None = None
+    bars: Sequence[str], parts: Mapping[str, Sequence[float]], titles: Titles, *, limit: float | None = None
 ) -> Figure:
-    """Horizontal bars, one each of `bars`, made of `parts`; `limit` draws a line (what a device holds)."""
+    """Horizontal bars, one per name in `bars`, stacked from `parts` (one value per bar); `limit` is a dashed line."""
     data: list[Figure] = [
         {
             "type": "bar",
@@ -104,57 +124,59 @@ def stacked(
         }
         for i, (name, values) in enumerate(parts.items())
     ]
-    layout = _layout(title, barmode="stack", xaxis=_axis(x), yaxis=_axis("", autorange="reversed"), bargap=0.35)
+    axes = {"xaxis": _axis(titles.x), "yaxis": _axis("", autorange="reversed")}
+    layout = _layout(titles.title, barmode="stack", bargap=0.35, **axes)
     if limit is not None:
-        line = {"width": 2, "dash": "dash", "color": "#d62f4b"}
+        line = {"width": 2, "dash": "dash", "color": RED}
         layout["shapes"] = [{"type": "line", "x0": limit, "x1": limit, "yref": "paper", "y0": 0, "y1": 1, "line": line}]
     return {"data": data, "layout": layout}
 
 
-def ranged_bars(
-    names: Sequence[str],
-    values: Sequence[float],
-    low: Sequence[float],
-    high: Sequence[float],
-    *,
-    title: str,
-    x: str,
-    chosen: str = "",
-) -> Figure:
-    """Horizontal bars with their intervals; the chosen one stands out."""
-    colours = [PALETTE[0] if n == chosen else PALETTE[2] for n in names]
-    above = [h - v for h, v in zip(high, values, strict=True)]
-    below = [v - lo for lo, v in zip(low, values, strict=True)]
-    whiskers = {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "color": "#8a8d91"}
+@dataclass(frozen=True)
+class Ranges:
+    """Values with their 80 % intervals; one entry per name."""
+
+    names: Sequence[str]
+    values: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
+def ranged_bars(ranges: Ranges, titles: Titles, *, chosen: str = "") -> Figure:
+    """Horizontal bars with whiskers for their intervals; the bar named `chosen` has a colour of its own."""
+    colours = [PALETTE[0] if n == chosen else PALETTE[2] for n in ranges.names]
+    above = [h - v for h, v in zip(ranges.high, ranges.values, strict=True)]
+    below = [v - lo for lo, v in zip(ranges.low, ranges.values, strict=True)]
+    whiskers = {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "color": GREY}
     bar: Figure = {
         "type": "bar",
         "orientation": "h",
-        "y": list(names),
-        "x": list(values),
+        "y": list(ranges.names),
+        "x": list(ranges.values),
         "marker": {"color": colours},
         "error_x": whiskers,
         "hovertemplate": "%{y}: %{x:.3g}<extra></extra>",
         "showlegend": False,
     }
-    height = max(180, 70 + 34 * len(names))
-    layout = _layout(title, xaxis=_axis(x), yaxis=_axis("", autorange="reversed"), height=height, bargap=0.4)
-    return {"data": [bar], "layout": layout}
+    height = max(LEAST_HEIGHT, BARS_BASE + RANGED_BAR * len(ranges.names))
+    axes = {"xaxis": _axis(titles.x), "yaxis": _axis("", autorange="reversed")}
+    return {"data": [bar], "layout": _layout(titles.title, height=height, bargap=0.4, **axes)}
 
 
-def tornado(names: Sequence[str], change: Sequence[float], *, title: str, x: str) -> Figure:
-    """Change in percent, what moves most at the top: rises one colour, falls the other."""
+def tornado(names: Sequence[str], change: Sequence[float], titles: Titles) -> Figure:
+    """Changes in percent as bars from zero, the largest on top; rises and falls have different colours."""
     order = sorted(range(len(names)), key=lambda i: -abs(change[i]))
-    moved = [change[i] for i in order]
+    ordered = [change[i] for i in order]
     bar: Figure = {
         "type": "bar",
         "orientation": "h",
         "y": [names[i] for i in order],
-        "x": moved,
+        "x": ordered,
         "showlegend": False,
-        "marker": {"color": [PALETTE[3] if c > 0 else PALETTE[0] for c in moved]},
+        "marker": {"color": [PALETTE[3] if c > 0 else PALETTE[0] for c in ordered]},
         "texttemplate": "%{x:+.0f} %",
         "hovertemplate": "%{y}: %{x:+.1f} %<extra></extra>",
     }
-    height = max(180, 70 + 30 * len(names))
-    layout = _layout(title, xaxis=_axis(x, zeroline=True), yaxis=_axis("", autorange="reversed"), height=height)
-    return {"data": [bar], "layout": layout}
+    height = max(LEAST_HEIGHT, BARS_BASE + TORNADO_BAR * len(names))
+    axes = {"xaxis": _axis(titles.x, zeroline=True), "yaxis": _axis("", autorange="reversed")}
+    return {"data": [bar], "layout": _layout(titles.title, height=height, **axes)}

@@ -1,4 +1,4 @@
-"""Facts as flat rows: devices, nodes and models, with the unit in each column's name."""
+"""Devices, nodes and models as flat rows; the unit stands at the end of each column's name."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hwdb import PEAKS, Device, Hwdb, Node, Price, UnknownName, from_si
-from search.output.tables import heading
+from search.output.headings import heading
+from search.output.value_format import is_known
 
 if TYPE_CHECKING:
     from perfmodel import ModelSpec
 
-#: What `hw list` prints; JSON and CSV hold every column.
-LISTED = (
+#: Columns of a device that `hw list` prints; JSON and CSV have all of them.
+DEVICE_COLUMNS = (
     "name",
     "title",
     "kind",
@@ -25,8 +26,9 @@ LISTED = (
     "tdp_w",
     "cheapest_usd_per_hour",
 )
-DENSE = "Peaks are dense rates; – is unknown. Figures and sources: perfmodel hw show NAME"
-MODELS_LISTED = (
+DEVICE_NOTE = "Peaks are dense rates; – is unknown. Figures and sources: perfmodel hw show NAME"
+#: Columns of a model that `models list` prints.
+MODEL_COLUMNS = (
     "name",
     "parameters_billion",
     "active_billion",
@@ -41,7 +43,7 @@ MODELS_LISTED = (
 
 
 def device_row(device: Device, prices: Sequence[Price] = ()) -> dict[str, Any]:
-    """What a device can do, in one row; NaN where unknown. `prices` of this device give the cheapest."""
+    """The main figures of a device, NaN where unknown. prices: of which the cheapest of this device is shown."""
     rates = [p.usd_per_hour for p in prices if p.device == device.name]
     return {
         "name": device.name,
@@ -66,14 +68,14 @@ def device_row(device: Device, prices: Sequence[Price] = ()) -> dict[str, Any]:
 
 
 def device_rows(hwdb: Hwdb) -> list[dict[str, Any]]:
-    """Every device of the database, one row each."""
+    """Every device of the database, one row per device."""
     prices = hwdb.prices()
     return [device_row(device, prices) for device in hwdb.devices()]
 
 
 def figure_rows(device: Device, prices: Iterable[Price] = ()) -> list[dict[str, Any]]:
-    """Every figure of a device with its provenance, its ridge points and its prices, one row each."""
-    rows: list[dict[str, Any]] = [
+    """One row per figure of a device with its source, then per ridge point and per price."""
+    rated: list[dict[str, Any]] = [
         {
             "figure": key,
             "value": record.value,
@@ -86,36 +88,33 @@ def figure_rows(device: Device, prices: Iterable[Price] = ()) -> list[dict[str, 
     ]
     source = "dense peak over rated memory bandwidth (Williams et al. 2009)"
     ridges = {t: device.ridge(t) for t in PEAKS}
-    rows += [
+    derived = [
         {"figure": f"ridge.{t}", "value": v, "unit": "FLOP/B", "kind": "derived", "source": source, "note": ""}
         for t, v in ridges.items()
         if v == v
     ]
-    return rows + [
-        {
-            "figure": f"price.{p.kind}",
-            "value": p.usd_per_hour,
-            "unit": "USD/h",
-            "kind": "assumed" if p.assumed else "rated",
-            "source": p.source,
-            "note": ", ".join(x for x in (p.provider, p.region, p.date, p.note) if x),
-        }
-        for p in prices
-    ]
+    return [*rated, *derived, *(_price_row(p) for p in prices)]
+
+
+def _price_row(price: Price) -> dict[str, Any]:
+    return {
+        "figure": f"price.{price.kind}",
+        "value": price.usd_per_hour,
+        "unit": "USD/h",
+        "kind": "assumed" if price.assumed else "rated",
+        "source": price.source,
+        "note": ", ".join(x for x in (price.provider, price.region, price.date, price.note) if x),
+    }
 
 
 def comparison_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Device rows turned on their side: one row a figure, one column a device."""
-    shown = [c for c in rows[0] if c != "name" and any(_known(row[c]) for row in rows)]
+    """Device rows transposed: one row per figure, one column per device. Figures unknown of all are left out."""
+    shown = [c for c in rows[0] if c != "name" and any(is_known(row[c]) for row in rows)]
     return [{"figure": heading(c), **{row["name"]: row[c] for row in rows}} for c in shown]
 
 
-def _known(value: Any) -> bool:
-    return value not in (None, "") and value == value
-
-
 def node_row(node: Node) -> dict[str, Any]:
-    """A node in one row."""
+    """The main figures of a node (server)."""
     return {
         "name": node.name,
         "title": node.title,
@@ -131,7 +130,7 @@ def node_row(node: Node) -> dict[str, Any]:
 
 
 def model_row(spec: ModelSpec) -> dict[str, Any]:
-    """The shape of a model in one row; cache bytes before any sliding window caps."""
+    """The dimensions of a model. KV-cache bytes per token are those of full attention, without any sliding window."""
     return {
         "name": spec.name,
         "architecture": spec.architecture,
@@ -153,8 +152,8 @@ def model_row(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-def select(rows: Sequence[dict[str, Any]], **wanted: str) -> list[dict[str, Any]]:
-    """The rows whose columns equal what is wanted (case aside); an empty wish matches everything.
+def matching_rows(rows: Sequence[dict[str, Any]], **wanted: str) -> list[dict[str, Any]]:
+    """The rows whose columns equal the wanted values, ignoring case; an empty value matches every row.
 
     Raises `UnknownName` for a value that no row has.
     """
@@ -167,6 +166,6 @@ def select(rows: Sequence[dict[str, Any]], **wanted: str) -> list[dict[str, Any]
     return kept
 
 
-def upright(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row turned into two columns, for reading."""
-    return [{"figure": heading(column), "value": value} for column, value in row.items() if _known(value)]
+def transposed(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row as two columns, name and value; unknown values are left out."""
+    return [{"figure": heading(column), "value": value} for column, value in row.items() if is_known(value)]

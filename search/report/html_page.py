@@ -1,7 +1,8 @@
-"""One self-contained page of HTML: what it holds, and how it is rendered. Knows nothing of plans.
+"""The parts of a report page, and how they become one self-contained HTML document. Knows nothing of plans.
 
-The template, its style and its script stand in `search/templates`. Plotly's script is taken from the installed package,
-compressed into the page and unpacked by the browser, so that a page weighs 2 MB and asks nothing of the network.
+Template, style sheet and script are in `search/report/templates`. The script of Plotly comes from the installed
+package. It is compressed into the page and unpacked by the browser: a page has about 2 MB and loads nothing from the
+network.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from search.output import Row, heading, plain, with_range
+from search.output import Row, heading, json_value, with_range
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
 class Chip:
-    """A short remark; tone is good, warn, bad or empty."""
+    """A short remark under the headline. tone: its colour, one of good, warn, bad or empty (neutral)."""
 
     text: str
     tone: str = ""
@@ -30,7 +31,7 @@ class Chip:
 
 @dataclass(frozen=True)
 class Fact:
-    """A key figure with its unit and one line of context."""
+    """A key figure with its unit, and one line of context below it."""
 
     label: str
     value: str
@@ -40,9 +41,11 @@ class Fact:
 
 @dataclass(frozen=True)
 class Goal:
-    """An objective against what is expected: positions in percent of the track, the text beside it, the verdict.
+    """One objective of the SLO as a horizontal bar: the estimate against the limit.
 
-    range: (left, width) of the 80 % interval, or empty where there is none.
+    middle, limit: positions of the estimate and of the limit, in percent of the bar's length. range: (left, width) of
+    the 80 % interval, in percent; empty where there is none. says: the figures in words. verdict: the chance that the
+    objective holds. tone: colour of the verdict, as in `Chip`.
     """
 
     name: str
@@ -56,7 +59,11 @@ class Goal:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under headings; `wide` columns wrap; `chosen` is the (column, value) of the row to mark."""
+    """Rows under headings.
+
+    sortable: a click on a heading sorts. wide: columns whose text wraps. chosen: (column, value) of the row to mark.
+    id: of the HTML element.
+    """
 
     rows: Sequence[Row]
     columns: Sequence[str]
@@ -69,7 +76,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page. short: its name in the navigation; charts: names of figures in `Page.charts`."""
+    """A part of the page. Empty fields are not shown.
+
+    id: of the HTML element. short: its name in the navigation (default: the title). lead: the sentence under the title.
+    goals: bars of objectives. charts: names of figures in `Page.charts`. terms: (name, value) pairs. command: shown as
+    code.
+    """
 
     id: str
     title: str
@@ -85,7 +97,11 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """Everything on the page, in order. charts: Plotly figures (data and layout) by name."""
+    """Everything on the page, in order.
+
+    feasible: whether there is a recommendation (else the headline says why not). version: of perfmodel. charts: Plotly
+    figures (data and layout) by name.
+    """
 
     title: str
     question: str
@@ -99,14 +115,14 @@ class Page:
 
 
 def render(page: Page) -> str:
-    """The page as one HTML document that works without a network."""
+    """The page as one HTML document that needs no network."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"heading": heading, "numeric": _numeric, "with_range": with_range, "plain": _sort_key}
+    environment.filters |= {"heading": heading, "numeric": _is_numeric, "with_range": with_range, "sort_key": _sort_key}
     return environment.get_template("report.html.j2").render(
         **{name: getattr(page, name) for name in page.__dataclass_fields__ if name not in ("charts", "version")},
         titles={name: figure["layout"]["meta"]["title"] for name, figure in page.charts.items()},
@@ -119,30 +135,30 @@ def render(page: Page) -> str:
 
 
 def _script_json(value: Any) -> str:
-    """JSON that may stand inside a script element: no `<`, and no NaN, which is not JSON."""
-    return json.dumps(_finite(value), ensure_ascii=False).replace("<", "\\u003c")
+    """JSON for a script element: `<` is escaped (it could end the element), and NaN (not valid JSON) becomes null."""
+    return json.dumps(_without_nan(value), ensure_ascii=False).replace("<", "\\u003c")
 
 
-def _finite(value: Any) -> Any:
+def _without_nan(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(k): _finite(v) for k, v in value.items()}
+        return {str(k): _without_nan(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return plain(value)
+        return [_without_nan(v) for v in value]
+    return json_value(value)
 
 
 @lru_cache(maxsize=1)
 def _plotly() -> str:
-    """Plotly's script, gzip in base64. The time stamp is fixed, so that the same plan gives the same page."""
+    """Plotly's script, compressed with gzip, in base64. The time stamp is fixed: the same plan gives the same page."""
     from plotly.offline import get_plotlyjs
 
     return base64.b64encode(gzip.compress(get_plotlyjs().encode(), 9, mtime=0)).decode()
 
 
-def _numeric(rows: Sequence[Row], column: str) -> bool:
+def _is_numeric(rows: Sequence[Row], column: str) -> bool:
     return not any(isinstance(row.get(column), str) for row in rows)
 
 
 def _sort_key(value: Any) -> str:
-    value = plain(value)
+    value = json_value(value)
     return "" if value is None else str(value)

@@ -1,0 +1,91 @@
+"""The tree of commands: which function serves which words, with its section in the help and its examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from search.commands import estimate, fleet, hw, models, plan, predict, profile, report, simulate
+from search.commands.help_pages import SectionedCommand, SectionedGroup
+
+EXAMPLES = """\
+perfmodel plan examples/chat-70b-h100.toml
+perfmodel estimate meta-llama/Llama-3.1-70B --device h100-sxm --tp 4"""
+VERSION_EXAMPLES = """\
+perfmodel version
+perfmodel --version"""
+#: Sections of commands in the help.
+SCENARIOS, DEPLOYMENTS, FACTS = "Serve a scenario", "Estimate deployments", "Look up and measure"
+
+
+def _group(help_text: str, examples: str) -> typer.Typer:
+    return typer.Typer(
+        cls=SectionedGroup,
+        help=help_text,
+        epilog=examples,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+    )
+
+
+def _add(
+    group: typer.Typer, name: str, function: Callable[..., Any], examples: str, section: str | None = None
+) -> None:
+    group.command(name, cls=SectionedCommand, epilog=examples, rich_help_panel=section)(function)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        version_command()
+        raise typer.Exit
+
+
+def version_command() -> None:
+    """Print the version."""
+    from perfmodel import __version__
+
+    print(__version__)
+
+
+def root(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Plan capacity for LLM serving: which hardware, how much of it, in which configuration, at what cost and power,
+    meets your SLOs."""
+
+
+app = _group("", EXAMPLES)
+app.callback()(root)
+_add(app, "plan", plan.plan_command, plan.EXAMPLES, SCENARIOS)
+_add(app, "simulate", simulate.simulate_command, simulate.EXAMPLES, SCENARIOS)
+_add(app, "fleet", fleet.fleet_command, fleet.EXAMPLES, SCENARIOS)
+_add(app, "report", report.report_command, report.EXAMPLES, SCENARIOS)
+_add(app, "estimate", estimate.estimate_command, estimate.EXAMPLES, DEPLOYMENTS)
+_add(app, "predict", predict.predict_command, predict.EXAMPLES, DEPLOYMENTS)
+
+_hw = _group("Devices, nodes and prices: list, show, compare.", hw.COMPARE_EXAMPLES)
+_add(_hw, "list", hw.list_command, hw.LIST_EXAMPLES)
+_add(_hw, "show", hw.show_command, hw.SHOW_EXAMPLES)
+_add(_hw, "compare", hw.compare_command, hw.COMPARE_EXAMPLES)
+app.add_typer(_hw, name="hw", rich_help_panel=FACTS)
+
+_models = _group("The model catalogue: list, show.", models.SHOW_EXAMPLES)
+_add(_models, "list", models.list_command, models.LIST_EXAMPLES)
+_add(_models, "show", models.show_command, models.SHOW_EXAMPLES)
+app.add_typer(_models, name="models", rich_help_panel=FACTS)
+
+_profile = _group("Measured operator times: list, show, measure, fit, import.", profile.RUN_EXAMPLES)
+_add(_profile, "list", profile.list_command, profile.LIST_EXAMPLES)
+_add(_profile, "show", profile.show_command, profile.SHOW_EXAMPLES)
+_add(_profile, "run", profile.run_command, profile.RUN_EXAMPLES)
+_add(_profile, "fit", profile.fit_command, profile.FIT_EXAMPLES)
+_add(_profile, "import", profile.import_command, profile.IMPORT_EXAMPLES)
+app.add_typer(_profile, name="profile", rich_help_panel=FACTS)
+
+_add(app, "version", version_command, VERSION_EXAMPLES, FACTS)

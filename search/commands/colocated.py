@@ -1,0 +1,95 @@
+"""One deployment that the options of `estimate` describe, with its load and its engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hwdb import Device, Hwdb, InputError
+from perfmodel.deployment import Deployments, deployments
+from perfmodel.engines import Engine, Recipe, engine, instead, recipe
+from perfmodel.estimates import Estimates, Term, check, estimate, explain
+from perfmodel.models import ModelSpec, model
+from perfmodel.workload import Workload
+from search.commands.deployment_options import DeploymentOptions, EngineOptions
+from search.commands.memory_options import HostOptions, LoraOptions
+from search.planning import deployment_words
+from search.space import refuse_impossible
+
+DEGREES = ("tp", "pp", "ep", "dp", "cp")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Colocated:
+    """A deployment whose replicas run both prefill and decode.
+
+    deployments: a batch of one. recipe: the published recipe whose settings are used, if any.
+    """
+
+    model: ModelSpec
+    workload: Workload
+    deployments: Deployments
+    engine: Engine
+    recipe: Recipe | None = None
+
+    def estimates(self) -> Estimates:
+        """Latency, throughput, memory and power; every column has one entry."""
+        return estimate(self.model, self.workload, self.deployments, engine=self.engine)
+
+    def terms(self) -> tuple[Term, ...]:
+        """The operators of a prefill step and of a decode step, with their times."""
+        return explain(self.model, self.workload, self.deployments, engine=self.engine)
+
+    def devices(self) -> dict[str, float]:
+        """Number of devices by name."""
+        one = self.deployments
+        return {one.devices[0].name: float(one.devices_per_replica[0] * one.replicas[0])}
+
+    def kinds(self) -> tuple[Device, ...]:
+        """The kinds of device in use."""
+        return (self.deployments.devices[0],)
+
+    def layout(self) -> dict[str, Any]:
+        """Degrees of parallelism as numbers, and `layout`: the deployment in words, as a plan names it."""
+        one = self.deployments
+        degrees = {k: int(getattr(one, k)[0]) for k in (*DEGREES, "replicas")}
+        return {**degrees, "layout": f"{degrees['replicas']} x {deployment_words(one)}{self._adapters_in_words()}"}
+
+    def _adapters_in_words(self) -> str:
+        lora = self.deployments.adapters
+        return f", {lora.count} adapter{'s' if lora.count > 1 else ''} of rank {lora.rank}" if lora else ""
+
+
+def colocated(
+    options: DeploymentOptions,
+    workload: Workload,
+    engine_options: EngineOptions,
+    *,
+    host: HostOptions,
+    lora: LoraOptions,
+    hwdb: Hwdb,
+) -> Colocated:
+    """The deployment that the options describe.
+
+    Settings without an option are those of the published recipe (with --recipe), else the engine's. Raises `InputError`
+    where an option is impossible, and where no recipe is published for this model, engine, device and weight format.
+    """
+    settings = {**options.columns(), **engine_options.columns(), **host.columns()}
+    host_behind, adapters = host.host(hwdb), lora.adapters()
+    card, spec = hwdb.device(options.device), model(options.model)
+    runs = engine(engine_options.engine, engine_options.engine_version)
+    published = recipe(spec, runs, card, options.weights) if engine_options.recipe else None
+    if engine_options.recipe and published is None:
+        raise InputError(
+            f"--recipe: none is published for {options.model} with {options.weights or 'its own'} weights on "
+            f"{options.device} under {runs.title}; {instead(spec, runs)}; leave the flag out for the engine's defaults"
+        )
+    if published is not None:
+        runs = published.tuned(runs, card)
+        settings = published.columns(float(np.max(workload.input_tokens)), settings["dp"]) | settings
+    columns = deployments([card], host=host_behind, adapters=adapters, **settings)
+    check(columns)
+    refuse_impossible(spec, columns)
+    return Colocated(model=spec, workload=workload, deployments=columns, engine=runs, recipe=published)

@@ -1,0 +1,138 @@
+"""Options of `estimate` that describe the deployment: model, device, parallelism, engine, pools."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import typer
+
+from hwdb import InputError, UnknownName
+from search.commands.options import COUNT, NAME, TOKENS, ModelName
+
+
+@dataclass(frozen=True)
+class DeploymentOptions:
+    """The model, the device, and how the one is placed on many of the other."""
+
+    section: ClassVar[str] = "Deployment"
+
+    model: ModelName
+    device: Annotated[str, typer.Option(metavar=NAME, help="Device, as `hw list` names it.")]
+    tp: Annotated[int, typer.Option(metavar=COUNT, help="Tensor parallelism: devices that split each layer.")] = 1
+    pp: Annotated[int, typer.Option(metavar=COUNT, help="Pipeline parallelism: stages of layers.")] = 1
+    ep: Annotated[int, typer.Option(metavar=COUNT, help="Expert parallelism: devices that split the experts.")] = 1
+    dp_attention: Annotated[
+        int, typer.Option(metavar=COUNT, help="Attention data parallelism: copies of the attention layers.")
+    ] = 1
+    cp: Annotated[int, typer.Option(metavar=COUNT, help="Context parallelism of long prompts.")] = 1
+    replicas: Annotated[int, typer.Option(metavar=COUNT, help="Equal replicas that share the load.")] = 1
+    weights: Annotated[
+        str, typer.Option(metavar="FORMAT", help="Format of the weights: bf16, fp8, int4, … (default: the model's).")
+    ] = ""
+    activations: Annotated[
+        str, typer.Option(metavar="FORMAT", help="Format of the arithmetic: bf16, fp8, … (default: from the weights).")
+    ] = ""
+    kv: Annotated[
+        str, typer.Option(metavar="FORMAT", help="Format of the KV cache: bf16, fp8, … (default: the model's).")
+    ] = ""
+
+    def columns(self) -> dict[str, Any]:
+        """The degrees and formats that are given, as `perfmodel.deployments` names them."""
+        from perfmodel.dtypes import COMPUTE, COMPUTE_CODE, FORMAT_CODE, storage
+
+        if self.activations and self.activations not in COMPUTE_CODE:
+            raise UnknownName("compute type", self.activations, COMPUTE, f"({', '.join(COMPUTE)})")
+        degrees = {name: getattr(self, name) for name in ("tp", "pp", "ep", "cp", "replicas")}
+        formats = {"weight": self.weights, "kv": self.kv}
+        codes = {name: FORMAT_CODE[storage(value).name] for name, value in formats.items() if value}
+        codes |= {"act": COMPUTE_CODE[self.activations]} if self.activations else {}
+        return {**degrees, "dp": self.dp_attention, **codes}
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """The serving engine and its settings."""
+
+    section: ClassVar[str] = "Engine"
+
+    engine: Annotated[
+        str, typer.Option(metavar=NAME, help="Serving engine: vllm, sglang, trtllm, …, or a TOML file.")
+    ] = "vllm"
+    engine_version: Annotated[
+        str, typer.Option(metavar="VERSION", help="Version of the engine (default: the latest known).")
+    ] = ""
+    max_num_batched_tokens: Annotated[
+        float | None, typer.Option(metavar=TOKENS, help="Token budget per step (default: the engine's).")
+    ] = None
+    max_num_seqs: Annotated[
+        float | None, typer.Option(metavar=COUNT, help="Running sequences per replica (default: the engine's).")
+    ] = None
+    recipe: Annotated[
+        bool, typer.Option("--recipe", help="Use the settings of published tuned runs where no option is given.")
+    ] = False
+
+    def columns(self) -> dict[str, float]:
+        """The limits that are given, as `perfmodel.deployments` names them."""
+        limits = {"max_num_batched_tokens": self.max_num_batched_tokens, "max_num_seqs": self.max_num_seqs}
+        return {name: value for name, value in limits.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class PoolOptions:
+    """Two pools of workers, one for prefill and one for decode; the deployment options describe a decode worker."""
+
+    section: ClassVar[str] = "Disaggregated prefill and decode"
+
+    prefill_workers: Annotated[int | None, typer.Option(metavar=COUNT, help="Workers of the prefill pool.")] = None
+    decode_workers: Annotated[int | None, typer.Option(metavar=COUNT, help="Workers of the decode pool.")] = None
+    prefill_device: Annotated[
+        str, typer.Option(metavar=NAME, help="Device of the prefill pool (default: --device).")
+    ] = ""
+    prefill_tp: Annotated[
+        int | None, typer.Option(metavar=COUNT, help="Tensor parallelism of a prefill worker (default: --tp).")
+    ] = None
+    prefill_pp: Annotated[
+        int | None, typer.Option(metavar=COUNT, help="Pipeline parallelism of a prefill worker (default: --pp).")
+    ] = None
+    prefill_ep: Annotated[
+        int | None, typer.Option(metavar=COUNT, help="Expert parallelism of a prefill worker (default: --ep).")
+    ] = None
+    prefill_dp_attention: Annotated[
+        int | None,
+        typer.Option(metavar=COUNT, help="Attention data parallelism of a prefill worker (default: --dp-attention)."),
+    ] = None
+
+    def columns(self) -> dict[str, float]:
+        """The degrees of a prefill worker that are given, as `perfmodel.deployments` names them."""
+        degrees = {"tp": self.prefill_tp, "pp": self.prefill_pp, "ep": self.prefill_ep, "dp": self.prefill_dp_attention}
+        return {name: float(value) for name, value in degrees.items() if value is not None}
+
+    def workers(self) -> tuple[int, int] | None:
+        """Workers of the prefill pool and of the decode pool; None where no pool is asked for.
+
+        Raises `InputError` where one of the numbers is missing or below 1.
+        """
+        numbers = {"prefill-workers": self.prefill_workers, "decode-workers": self.decode_workers}
+        if all(n is None for n in numbers.values()):
+            self._refuse_lone_options()
+            return None
+        for name, count in numbers.items():
+            if count is None:
+                raise InputError(f"--{name} is missing; give 1 or more")
+            if count < 1:
+                raise InputError(f"--{name} {count} is too few; give 1 or more")
+        return int(self.prefill_workers or 0), int(self.decode_workers or 0)
+
+    def _refuse_lone_options(self) -> None:
+        """Raise `InputError` for options of a prefill worker without any pools."""
+        given = {
+            "device": self.prefill_device or None,
+            "tp": self.prefill_tp,
+            "pp": self.prefill_pp,
+            "ep": self.prefill_ep,
+            "dp-attention": self.prefill_dp_attention,
+        }
+        for name, value in given.items():
+            if value is not None:
+                raise InputError(f"--prefill-{name} needs two pools; give --prefill-workers and --decode-workers")

@@ -1,0 +1,117 @@
+"""An estimated deployment as a flat row, and the sections in which the terminal prints it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import expm1
+from typing import Any
+
+import numpy as np
+
+from hwdb import Hwdb
+from perfmodel.arrays import NAN
+from perfmodel.costs import remarks_of
+from perfmodel.dtypes import FORMAT_NAMES
+from perfmodel.estimates import Estimates, chances
+from perfmodel.workload import Slo, Workload
+from search.commands.colocated import Colocated
+from search.planning import tariff, term_row, usd_per_million_tokens
+from search.scenario import Limits
+
+#: Columns that the terminal prints, by section; JSON and CSV have every column.
+SHEET: Mapping[str, Sequence[str]] = {
+    "Deployment": ("model", "device", "devices", "layout", "weights", "kv", "engine"),
+    "Load": ("load", "isl", "osl", "running"),
+    "Latency": ("ttft_ms", "ttft_ms_p99", "tpot_ms", "itl_ms_p99", "e2e_ms", "e2e_ms_p99", "slo_chance"),
+    "Throughput": ("request_rate_rps", "output_tok_s", "total_tok_s"),
+    "Memory": ("fits", "memory_gb_per_device", "memory_capacity_gb", "most_running", "reason"),
+    "Power and cost": (
+        "power_w_per_device",
+        "energy_j_per_output_token",
+        "usd_per_hour",
+        "usd_per_million_tokens",
+        "price",
+    ),
+    "Trust": ("basis", "remark"),
+}
+#: Loads by arrival: the field of `Workload` with the number, and what it counts.
+LOADS = {
+    "closed": ("concurrency", "at once"),
+    "static": ("concurrency", "in a batch"),
+    "open": ("rate", "requests/s"),
+    "offline": ("n_requests", "requests"),
+}
+NETWORK_UNKNOWN = (
+    "a figure of this hardware is not known (the network between pools?); `perfmodel hw show` lists those that are"
+)
+SATURATED = "the load exceeds the capacity: queues grow without end"
+
+
+def estimate_row(asked: Colocated, hwdb: Hwdb, slo: Slo) -> dict[str, Any]:
+    """A deployment and its estimate as a flat row."""
+    found = asked.estimates()
+    return {
+        **_question(asked),
+        "devices": float(found.devices[0]),
+        "running": float(found.running[0]),
+        **{name: values[0] for name, values in found.columns().items()},
+        "memory_capacity_gb": float(found.memory_capacity[0]) / 1e9,
+        "most_running": float(found.max_running[0]),
+        "reason": found.reason(0),
+        **_cost(hwdb, asked.devices(), float(found.output_rate[0])),
+        "slo_chance": float(chances(found, slo).min()) if slo.objectives else NAN,
+        "remark": "; ".join(text for text in (_remark(found), *remarks_of(asked.kinds())) if text),
+    }
+
+
+def keeps_slo(row: Mapping[str, Any], slo: Slo) -> bool:
+    """Whether the deployment of a row (`estimate_row`) fits and is more likely to keep `slo` than to miss it.
+
+    The threshold is the default of a plan. True without objectives.
+    """
+    return not slo.objectives or bool(row["fits"] and row["slo_chance"] >= Limits.confidence)
+
+
+def operator_rows(asked: Colocated) -> list[dict[str, Any]]:
+    """One row per operator of a prefill step and of a decode step, with its time and its uncertainty."""
+    return [{**term_row(t), "spread_percent": 100.0 * expm1(t.spread)} for t in asked.terms()]
+
+
+def _remark(found: Estimates) -> str:
+    if np.isnan(found.request_rate[0]):
+        return NETWORK_UNKNOWN
+    return SATURATED if found.saturated[0] else ""
+
+
+def _question(asked: Colocated) -> dict[str, Any]:
+    """What was asked: the first columns of the row."""
+    one, load = asked.deployments, asked.workload
+    return {
+        "model": asked.model.name,
+        "device": one.devices[0].name,
+        **asked.layout(),
+        "weights": FORMAT_NAMES[one.weight[0]] if one.weight[0] >= 0 else asked.model.formats["default"],
+        "kv": FORMAT_NAMES[one.kv[0]] if one.kv[0] >= 0 else asked.model.kv_format,
+        "engine": asked.engine.name,
+        "load": _load_in_words(load),
+        "isl": load.mean_input,
+        "osl": load.mean_output,
+    }
+
+
+def _load_in_words(load: Workload) -> str:
+    if load.arrival not in LOADS:
+        return "one stream"
+    field, unit = LOADS[load.arrival]
+    return f"{getattr(load, field):g} {unit}"
+
+
+def _cost(hwdb: Hwdb, devices: Mapping[str, float], output_rate: float) -> dict[str, Any]:
+    """On-demand price per hour and per million output tokens. output_rate: tokens/s."""
+    offer = tariff(hwdb, tuple(devices), (), "on_demand", {})
+    hourly = sum(float(price) * count for price, count in zip(offer.usd_per_hour, devices.values(), strict=True))
+    return {
+        "usd_per_hour": hourly,
+        "usd_per_million_tokens": float(usd_per_million_tokens(hourly, output_rate)) if output_rate else NAN,
+        "price": "; ".join(dict.fromkeys(offer.price)),
+    }

@@ -1,0 +1,28 @@
+"""The command `perfmodel fleet`."""
+
+from __future__ import annotations
+
+from search.commands.option_groups import grouped
+from search.commands.options import DataOutputOptions, Scenario
+
+EXAMPLES = """\
+perfmodel fleet examples/fleet-mix.toml
+perfmodel fleet examples/fleet-mix.toml --json"""
+
+
+@grouped
+def fleet_command(scenario: Scenario, output: DataOutputOptions) -> None:
+    """Find the least-cost mix of hardware for classes of requests.
+
+    Solves an integer program and proves how close to the least cost the fleet is.
+    """
+    from search.fleet import plan_fleet
+    from search.output import fleet_rows, print_fleet, print_rows
+    from search.scenario import load_scenario
+
+    form = output.form
+    found = plan_fleet(load_scenario(scenario, output.folders))
+    if form == "table":
+        print_fleet(found)
+    else:
+        print_rows(fleet_rows(found), form)

@@ -1,0 +1,75 @@
+"""The commands `perfmodel hw ...`: devices, nodes and their figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import typer
+
+from search.commands.option_groups import grouped
+from search.commands.options import DataOutputOptions, DeviceName
+
+LIST_EXAMPLES = """\
+perfmodel hw list --kind gpu --vendor amd
+perfmodel hw list --nodes --csv"""
+SHOW_EXAMPLES = """\
+perfmodel hw show h100-sxm
+perfmodel hw show my-card --hwdb my-hardware/"""
+COMPARE_EXAMPLES = """\
+perfmodel hw compare h100-sxm h200-sxm mi300x
+perfmodel hw compare h100-sxm h200-sxm --json"""
+
+DeviceNames = Annotated[list[str], typer.Argument(metavar="NAME…", help="Devices to compare, as `hw list` names them.")]
+
+
+@dataclass(frozen=True)
+class FilterOptions:
+    """Which devices are listed."""
+
+    section: ClassVar[str] = "Selection"
+
+    kind: Annotated[
+        str, typer.Option(metavar="KIND", help="Only devices of this kind: gpu, cpu, tpu, npu, … (default: all).")
+    ] = ""
+    vendor: Annotated[str, typer.Option(metavar="NAME", help="Only devices of this vendor (default: all).")] = ""
+    nodes: Annotated[bool, typer.Option("--nodes", help="List nodes (servers) instead of devices.")] = False
+
+
+@grouped
+def list_command(selection: FilterOptions, output: DataOutputOptions) -> None:
+    """List devices, or nodes, with their main figures."""
+    from search.output import DEVICE_COLUMNS, DEVICE_NOTE, Layout, device_rows, matching_rows, node_row, print_rows
+
+    form, database = output.form, output.database()
+    if selection.nodes:
+        print_rows([node_row(n) for n in database.nodes()], form, Layout(title="Nodes"))
+        return
+    found = matching_rows(device_rows(database), kind=selection.kind, vendor=selection.vendor)
+    print_rows(found, form, Layout(title=f"{len(found)} devices", columns=DEVICE_COLUMNS, notes=[DEVICE_NOTE]))
+
+
+@grouped
+def show_command(name: DeviceName, output: DataOutputOptions) -> None:
+    """Show every figure of a device: value, unit, kind and source.
+
+    Ridge points (FLOP per byte) and prices are listed too.
+    """
+    from perfmodel.costs import remarks
+    from search.output import Layout, figure_rows, print_rows
+
+    form, database = output.form, output.database()
+    device = database.device(name)
+    title = f"{device.title} ({device.vendor} {device.arch}, {device.kind})"
+    layout = Layout(title=title, notes=[*device.notes, *remarks(device)])
+    print_rows(figure_rows(device, database.prices(name)), form, layout)
+
+
+@grouped
+def compare_command(names: DeviceNames, output: DataOutputOptions) -> None:
+    """Compare devices side by side, ridge points included."""
+    from search.output import DEVICE_NOTE, Layout, comparison_rows, device_row, print_rows
+
+    form, database = output.form, output.database()
+    found = [device_row(database.device(name), database.prices(name)) for name in names]
+    print_rows(comparison_rows(found) if form == "table" else found, form, Layout(notes=[DEVICE_NOTE]))

@@ -1,0 +1,46 @@
+"""The commands `perfmodel models ...`: the model catalogue."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from search.commands.option_groups import grouped
+from search.commands.options import ModelName, OutputOptions
+
+LIST_EXAMPLES = """\
+perfmodel models list
+perfmodel models list --like llama-3.1"""
+SHOW_EXAMPLES = """\
+perfmodel models show meta-llama/Llama-3.1-70B
+perfmodel models show path/to/config.json --json"""
+
+NamePart = Annotated[
+    str,
+    typer.Option(
+        metavar="TEXT", help="Only models whose name contains this text (default: all).", rich_help_panel="Selection"
+    ),
+]
+
+
+@grouped
+def list_command(output: OutputOptions, like: NamePart = "") -> None:
+    """List the models of the catalogue."""
+    from perfmodel.models import model, names
+    from search.output import MODEL_COLUMNS, Layout, model_row, print_rows
+
+    form = output.form
+    found = [model_row(model(name)) for name in names() if like.lower() in name.lower()]
+    print_rows(found, form, Layout(title=f"{len(found)} models", columns=MODEL_COLUMNS))
+
+
+@grouped
+def show_command(name: ModelName, output: OutputOptions) -> None:
+    """Show the dimensions of a model: layers, weights, KV-cache bytes per token."""
+    from perfmodel import model
+    from search.output import Layout, model_row, print_rows, transposed
+
+    form = output.form
+    row = model_row(model(name))
+    print_rows(transposed(row) if form == "table" else [row], form, Layout(title=row["name"]))

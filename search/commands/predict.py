@@ -1,0 +1,42 @@
+"""The command `perfmodel predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from search.commands.option_groups import grouped
+from search.commands.options import DataOutputOptions
+
+EXAMPLES = """\
+perfmodel predict cases.csv -o predictions.csv
+perfmodel predict cases.csv.gz --json"""
+
+Cases = Annotated[Path, typer.Argument(metavar="CASES.csv", help="Cases, one per row; plain or gzipped CSV.")]
+Target = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="File to write, gzipped if it ends in .gz (default: stdout).",
+        rich_help_panel="Output",
+    ),
+]
+
+
+@grouped
+def predict_command(cases: Cases, output: DataOutputOptions, target: Target = None) -> None:
+    """Predict latency, throughput, memory and power per row of a table.
+
+    Prints CSV. A case that cannot be predicted says why in its column `error`; the others are predicted all the same.
+    """
+    from perfmodel import predict
+    from search.output import progress_bar, write_predictions
+
+    form = output.form
+    with progress_bar("predicting") as update:
+        frame = predict(cases, hwdb=output.database(), progress=update)
+    write_predictions(frame, target, as_json=form == "json")

@@ -1,0 +1,20 @@
+"""Plans of scenario files, with a progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from search.planning import Plan
+
+
+def plan_of(scenario: Path, folders: Sequence[Path], *, command: str = "") -> Plan:
+    """The plan of a scenario file. folders: of the user's own hardware data. command: noted in the plan's manifest."""
+    from search.output import progress_bar
+    from search.planning import plan
+    from search.scenario import load_scenario
+
+    with progress_bar("searching") as update:
+        return plan(load_scenario(scenario, folders), progress=update, command=command)

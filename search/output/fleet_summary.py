@@ -1,0 +1,38 @@
+"""A fleet as a sentence and a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from search.output.row_printer import Layout, print_rows
+from search.output.terminal import print_text
+from search.output.value_format import money, number
+
+if TYPE_CHECKING:
+    from search.fleet import FleetPlan
+
+#: Largest relative gap between a fleet's cost and the solver's bound at which the fleet counts as optimal
+#: (chosen: below what any price is known to).
+OPTIMAL_GAP = 1e-6
+
+
+def fleet_rows(fleet: FleetPlan) -> list[dict[str, Any]]:
+    """One row per option, request class and period in use; each row repeats the totals of the fleet."""
+    totals = {"fleet_usd_per_hour": fleet.usd_per_hour, "fleet_power_w": fleet.power, "gap_percent": 100.0 * fleet.gap}
+    return [{**row, **totals, "solver": fleet.solver} for row in fleet.rows()]
+
+
+def fleet_headline(fleet: FleetPlan) -> str:
+    """The fleet in one sentence: devices, cost, power, and how close to the least cost it is proven to be."""
+    devices = ", ".join(f"{number(count)} x {name}" for name, count in fleet.devices.items())
+    power = f", {number(fleet.power / 1e3)} kW" if fleet.power == fleet.power else ""
+    proof = "proven least" if fleet.gap <= OPTIMAL_GAP else f"proven within {100.0 * fleet.gap:.2g} % of the least"
+    return f"Take {devices}: ${money(fleet.usd_per_hour)} per hour{power}; {proof} cost."
+
+
+def print_fleet(fleet: FleetPlan) -> None:
+    """Print a fleet: its headline, its rows, and what each binding limit costs."""
+    solver = f"solver: {fleet.solver}, gap {100.0 * fleet.gap:.2g} %"
+    limits = [f"without the limit on {b.name}, ${money(b.saving)} per hour less" for b in fleet.binding]
+    print_text(fleet_headline(fleet), bold=True)
+    print_rows(fleet.rows(), layout=Layout(notes=[solver, *limits]))

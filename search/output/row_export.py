@@ -1,0 +1,64 @@
+"""Rows as JSON and CSV, and text files.
+
+JSON is an array of flat objects, one per row. CSV has a heading line. Unknown values (NaN) and infinities are null in
+JSON and empty in CSV.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from hwdb import InputError
+from search.output.value_format import Row, json_value
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def columns_of(rows: Sequence[Row]) -> list[str]:
+    """Every column that at least one row has, in order of first appearance."""
+    return list(dict.fromkeys(c for row in rows for c in row))
+
+
+def to_json(rows: Sequence[Row]) -> str:
+    """The rows as a JSON array of flat objects."""
+    return json.dumps([{c: json_value(v) for c, v in row.items()} for row in rows], indent=1, ensure_ascii=False)
+
+
+def write_csv(rows: Sequence[Row], stream: TextIO) -> None:
+    """Write the rows as CSV with a heading line."""
+    writer = csv.DictWriter(stream, columns_of(rows), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({c: json_value(v) for c, v in row.items()} for row in rows)
+
+
+def write_predictions(frame: pd.DataFrame, path: Path | None, *, as_json: bool) -> None:
+    """Write a frame of predictions as CSV, or as JSON where `as_json`, to `path` or (None) to stdout.
+
+    With a path, stderr says how many cases were predicted and how many failed.
+    """
+    if as_json:
+        text = to_json([{str(c): v for c, v in row.items()} for row in frame.to_dict(orient="records")]) + "\n"
+    else:
+        text = frame.to_csv(index=False, lineterminator="\n")
+    if path is None:
+        sys.stdout.write(text)
+        return
+    write_text(path, text)
+    failed = int((frame["error"] != "").sum())
+    print(f"{path}: {len(frame) - failed} of {len(frame)} cases predicted, {failed} failed", file=sys.stderr)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, compressed where its name ends in `.gz`. Raises `InputError` if that fails."""
+    data = text.encode()
+    try:
+        path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); give a file in an existing folder") from error

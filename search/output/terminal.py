@@ -1,0 +1,66 @@
+"""The terminal: its width, wrapped sentences, and progress bars."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+#: Work that ends sooner draws no progress bar, seconds.
+SECONDS_BEFORE_A_BAR = 1.0
+#: Characters per line where output goes to a file or a pipe and COLUMNS is not set.
+WIDTH_WITHOUT_TERMINAL = 200
+#: Lines of a terminal that does not state its size; nothing depends on it.
+HEIGHT_WITHOUT_TERMINAL = 50
+
+
+def console_on(stream: TextIO) -> Console:
+    """A rich console that writes to `stream`, without highlighting."""
+    from rich.console import Console
+
+    size = (WIDTH_WITHOUT_TERMINAL, HEIGHT_WITHOUT_TERMINAL)
+    width = None if stream.isatty() else shutil.get_terminal_size(size).columns
+    return Console(file=stream, width=width, highlight=False, soft_wrap=False)
+
+
+def print_text(text: str, *, bold: bool = False, stream: TextIO | None = None) -> None:
+    """Print a sentence, wrapped to the width of the terminal. stream: stdout by default."""
+    from rich.text import Text
+
+    console_on(sys.stdout if stream is None else stream).print(Text(text, style="bold" if bold else ""))
+
+
+def _draw_nothing(_done: float, _total: float) -> None:
+    """The progress callback where no bar is drawn."""
+
+
+@contextmanager
+def progress_bar(label: str, stream: TextIO | None = None) -> Iterator[Callable[[float, float], None]]:
+    """A callback (done, total) that draws a progress bar on `stream` (stderr by default).
+
+    The bar appears on a terminal only, and only after `SECONDS_BEFORE_A_BAR`.
+    """
+    from rich.progress import Progress
+
+    out = sys.stderr if stream is None else stream
+    if not out.isatty():
+        yield _draw_nothing
+        return
+    bar = Progress(console=console_on(out), transient=True)
+    started, task = time.monotonic(), bar.add_task(label, total=None, start=True)
+
+    def update(done: float, total: float) -> None:
+        if not bar.live.is_started and time.monotonic() - started > SECONDS_BEFORE_A_BAR:
+            bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield update
+    finally:
+        bar.stop()

@@ -1,0 +1,93 @@
+"""The report of a plan as one offline page: recommendation, alternatives, time, memory, cost, what-ifs, sources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from search.output import headline, money, number, percent, question, ranking_note
+from search.planning import terms_of, what_if
+from search.report import sections
+from search.report.html_page import Chip, Fact, Page, Section, render
+from search.report.plan_charts import SITE_ENERGY, plan_charts
+
+if TYPE_CHECKING:
+    from search.planning import Plan
+    from search.report.charts import Figure
+    from search.searchers import Progress
+
+#: Most qualifying candidates in the table of candidates, and most near misses.
+LISTED_CANDIDATES, LISTED_MISSES = 60, 5
+#: Bases that do not rest on measurements of the device at hand.
+WEAK_BASES = ("roofline", "extrapolated")
+
+
+def render_report(plan: Plan, progress: Progress | None = None) -> str:
+    """The page of `plan` as HTML. Where no candidate qualifies, the page says what comes nearest and what to relax."""
+    return render(page_of(plan, progress))
+
+
+def page_of(plan: Plan, progress: Progress | None = None) -> Page:
+    """The content of the page of `plan`. progress: called with (done, total) what-ifs."""
+    rows = plan.rows(LISTED_CANDIDATES, LISTED_MISSES)
+    answer, figures = _answer(plan, progress) if plan.feasible else ([], {})
+    return Page(
+        title=plan.scenario.title,
+        question=question(plan),
+        headline=headline(plan),
+        feasible=plan.feasible,
+        version=plan.manifest.version,
+        chips=_chips(plan) if plan.feasible else [Chip("no candidate qualifies", "bad")],
+        facts=_facts(rows[0]) if plan.feasible else [],
+        sections=[*answer, sections.candidates_section(plan, rows), sections.provenance_section(plan)],
+        charts=figures,
+    )
+
+
+def _answer(plan: Plan, progress: Progress | None) -> tuple[list[Section], dict[str, Figure]]:
+    """Sections and charts that need a recommended candidate."""
+    terms, what_ifs = terms_of(plan), what_if(plan, progress)
+    figures = plan_charts(plan, terms, what_ifs)
+    found = [
+        sections.objectives_section(plan),
+        sections.alternatives_section(plan, figures),
+        sections.time_and_memory_section(terms),
+        sections.cost_section(figures),
+        sections.what_if_section(what_ifs, figures),
+    ]
+    return [section for section in found if section is not None], figures
+
+
+def _chips(plan: Plan) -> list[Chip]:
+    """Short remarks under the headline: chance of the SLOs, basis of the estimate, ranking, date of the prices."""
+    row, chips = plan.row(plan.best), []
+    if plan.scenario.slo.objectives:
+        chance = row["slo_chance"]
+        chips.append(Chip(f"every SLO kept: {percent(chance)}", sections.tone_of(chance)))
+    chips.append(Chip(f"rests on: {row['basis']}", "warn" if row["basis"] in WEAK_BASES else ""))
+    chips.append(Chip(ranking_note(plan)))
+    if plan.manifest.prices:
+        uncertain = "assumed" in row["price"] or "for want of" in row["price"]
+        chips.append(Chip(f"prices {plan.manifest.prices}", "warn" if uncertain else ""))
+    return chips
+
+
+def _facts(row: Mapping[str, Any]) -> list[Fact]:
+    """Key figures of the recommended candidate; those that are not known are left out."""
+    free = row["memory_free_gb_per_device"]
+    per_million = f"${money(row['usd_per_million_tokens'])} per million output tokens"
+    facts = [
+        Fact("Cost", f"${money(row['usd_per_hour'])}", "/h", per_million),
+        Fact("Power", number(row["power_w"] / 1e3), "kW", f"{number(row[SITE_ENERGY])} J per output token"),
+        Fact(
+            "Throughput", number(row["output_tok_s"]), "tok/s", f"{number(row['request_rate_rps'])} requests per second"
+        ),
+        Fact("First token", number(row["ttft_ms"]), "ms", _mean_and_range(row, "ttft_ms")),
+        Fact("Each token", number(row["tpot_ms"]), "ms", _mean_and_range(row, "tpot_ms")),
+        Fact("Memory", number(row["memory_gb_per_device"]), "GB", f"per device; {number(free)} GB free"),
+    ]
+    return [f for f in facts if "–" not in f.value]
+
+
+def _mean_and_range(row: Mapping[str, Any], column: str) -> str:
+    return f"mean; 80 % range {number(row[f'{column}_lo'])} to {number(row[f'{column}_hi'])}"

@@ -1,0 +1,174 @@
+"""The sections of a plan's page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from perfmodel.costs import remarks_of
+from perfmodel.estimates import chances, overall
+from perfmodel.workload import Objective
+from search.output import (
+    candidate_columns,
+    known_columns,
+    number,
+    percent,
+    ranking_note,
+    step_time_rows,
+    with_kilowatts,
+)
+from search.report.html_page import Goal, Section, Table
+
+if TYPE_CHECKING:
+    from search.planning import Plan
+
+#: Operators below this share of their step are not listed, percent.
+LISTED_SHARE = 2.0
+#: Position of the limit on the bar of an objective, percent of the bar's length (chosen: room for what exceeds it).
+LIMIT_POSITION = 72.0
+#: Least width of an 80 % interval on the bar of an objective, percent, so that it stays visible.
+LEAST_RANGE_WIDTH = 0.5
+#: Chances from which a verdict is good, and from which it is at least even: a warning.
+GOOD_CHANCE, EVEN_CHANCE = 0.8, 0.5
+#: Columns of the table of operators.
+OPERATORS = ("phase", "operator", "calls", "time_us", "share_percent", "bound", "peak_share_percent", "basis")
+#: Columns of the table of what-ifs.
+WHAT_IF = ("what_if", "answer", "usd_per_hour", "change_percent", "power_w", "slo_chance", "chance_if_nothing_changes")
+
+
+def tone_of(chance: float) -> str:
+    """The colour of a chance that objectives hold: good, warn or bad."""
+    return "good" if chance >= GOOD_CHANCE else "warn" if chance >= EVEN_CHANCE else "bad"
+
+
+def objectives_section(plan: Plan) -> Section | None:
+    """Each objective of the SLO against its estimate; None without objectives."""
+    objectives = plan.scenario.slo.objectives
+    if not objectives:
+        return None
+    found = plan.estimates(plan.best)
+    kept = chances(found, plan.scenario.slo)[:, 0]
+    goals = [
+        _goal(
+            objective,
+            value=float(overall(found, objective.metric, objective.statistic)[0]),
+            spread=float(found.spread[objective.metric][0]),
+            chance=float(chance),
+        )
+        for objective, chance in zip(objectives, kept, strict=True)
+    ]
+    return Section(
+        id="objectives",
+        short="SLOs",
+        title="Does it keep the SLOs?",
+        goals=goals,
+        lead="The bar is the 80 % range of the estimate and the dark mark its centre; the red line is the limit.",
+    )
+
+
+def _goal(objective: Objective, *, value: float, spread: float, chance: float) -> Goal:
+    """One objective as a bar. value: the estimate, seconds. spread: log half-width of its 80 % interval."""
+    low, high = value * np.exp(-spread), value * np.exp(spread)
+    left, middle, right = (min(100.0, LIMIT_POSITION * v / objective.limit) for v in (low, value, high))
+    limit = number(objective.limit * 1e3)
+    return Goal(
+        name=f"{objective.metric.upper()} {objective.statistic}",
+        middle=middle,
+        limit=LIMIT_POSITION,
+        says=f"{number(value * 1e3)} ms ({number(low * 1e3)}–{number(high * 1e3)}) of {limit} ms",
+        verdict=percent(chance),
+        tone=tone_of(chance),
+        range=(left, max(right - left, LEAST_RANGE_WIDTH)),
+    )
+
+
+def alternatives_section(plan: Plan, chart_names: Iterable[str]) -> Section:
+    """Every qualifying candidate as a point of cost against latency."""
+    return Section(
+        id="options",
+        short="Options",
+        title="Which alternatives qualify",
+        lead=f"Each point keeps every SLO and limit; down and to the left is better. {ranking_note(plan)}.",
+        charts=[name for name in chart_names if name.startswith("front-")],
+    )
+
+
+def time_and_memory_section(terms: Sequence[dict[str, Any]]) -> Section:
+    """Where the time of a step and the memory of a device go, and the operators that take most."""
+    steps = "; ".join(f"a {r['step']} step takes {number(r['step_ms'])} ms" for r in step_time_rows(terms))
+    title = f"Operators that take {LISTED_SHARE:g} % of their step or more"
+    largest = [t for t in sorted(terms, key=lambda t: -t["share_percent"]) if t["share_percent"] >= LISTED_SHARE]
+    return Section(
+        id="time",
+        short="Time",
+        title="Where the time and the memory go",
+        charts=["time", "memory"],
+        lead=f"For the recommended configuration: {steps}. The dashed line is the memory that the engine may use.",
+        tables=[Table(largest, OPERATORS, title=title, sortable=True, id="operators")],
+    )
+
+
+def cost_section(chart_names: Iterable[str]) -> Section | None:
+    """Cost of the best candidate of each kind of hardware; None where there is no such chart."""
+    if "devices" not in chart_names:
+        return None
+    return Section(
+        id="cost",
+        short="Cost",
+        title="What other hardware costs",
+        charts=["devices"],
+        lead="Bars end at the estimate, whiskers span its 80 % range; each candidate keeps every SLO and limit.",
+    )
+
+
+def what_if_section(what_ifs: Sequence[dict[str, Any]], chart_names: Iterable[str]) -> Section:
+    """The plan repeated with one thing changed per row."""
+    return Section(
+        id="whatif",
+        short="What if",
+        title="What if",
+        charts=[n for n in ("whatif",) if n in chart_names],
+        lead="Each row plans again with one thing changed. The last column is the chance that the recommended "
+        "configuration, left as it is, would still keep the SLOs.",
+        tables=[Table(what_ifs, known_columns(what_ifs, WHAT_IF), wide=("answer",), id="changes")],
+    )
+
+
+def candidates_section(plan: Plan, rows: Sequence[dict[str, Any]]) -> Section:
+    """The best candidates, then the nearest misses with the reason why they do not qualify."""
+    shown = list(dict.fromkeys([*candidate_columns(plan), "devices", "output_tok_s", "memory_gb_per_device"]))
+    shown = [c for c in shown if c != "reason"] + [c for c in shown if c == "reason"]
+    table, best = with_kilowatts(rows), len([r for r in rows if r["rank"]])
+    listed = f"The best {best}" if best < plan.qualifies.sum() else "All that qualify"
+    misses = len(rows) - best
+    near = f", then the {misses} nearest misses (rank 0) with the reason" if misses else ""
+    columns = known_columns(table, shown)
+    return Section(
+        id="candidates",
+        short="Candidates",
+        title="Candidates",
+        lead=f"{listed}{near}. Click a heading to sort.",
+        tables=[Table(table, columns, sortable=True, wide=("reason",), chosen=("rank", 1), id="table")],
+    )
+
+
+def provenance_section(plan: Plan) -> Section:
+    """How to make the page again: command, versions, hashes of the data, prices, remarks on devices, rules."""
+    made: Mapping[str, Any] = plan.manifest.row()
+    terms = [
+        (k.replace("_", " "), str(v)) for k, v in made.items() if k != "command" and v not in ("", None) and v == v
+    ]
+    tariff = plan.scorer.tariff
+    prices = [f"{device.name}: {price}" for device, price in zip(tariff.devices, tariff.price, strict=True)]
+    removed = [f"{r['removed']:,} layouts left out, for example {r['example']}" for r in plan.removed]
+    return Section(
+        id="origin",
+        short="Origin",
+        title="Where this comes from",
+        command=plan.manifest.command,
+        lead="This command makes the page again; the hashes identify the data.",
+        terms=terms,
+        notes=[*dict.fromkeys(prices), *remarks_of(tariff.devices), *removed],
+    )
