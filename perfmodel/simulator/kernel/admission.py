@@ -15,13 +15,13 @@ from perfmodel.simulator.kernel.queues import begin_running, dequeue
 from perfmodel.simulator.kernel.records import FROM_HOST, FROM_PREFILL
 from perfmodel.simulator.kernel.state import Arrays
 
-#: Returned by `admissible` where the KV cache has no room.
-NO_ROOM = -1
+#: Returned by `admissible` where the free KV blocks do not suffice.
+NO_BLOCKS = -1
 
 
 @inner
 def admissible(arrays: Arrays, i: int, r: int) -> int:
-    """Prefix hashes that request r, first in the queue, reuses if admitted now; `NO_ROOM` where its KV does not fit."""
+    """Prefix hashes that request r, first in the queue, reuses if admitted now; `NO_BLOCKS`: its KV does not fit."""
     replica, request = arrays.replicas[i], arrays.requests[r]
     has_kv = request.kv_source != FROM_PREFILL
     # the last token made has no KV yet; a prefill computes it with the prompt, a decode step by itself
@@ -38,7 +38,7 @@ def admissible(arrays: Arrays, i: int, r: int) -> int:
     # hits that nobody uses count as available, and admission takes them
     available = available_blocks(arrays, i) - unused * replica.blocks_per_hash
     if total - hits * replica.blocks_per_hash + keep > available:
-        return NO_ROOM
+        return NO_BLOCKS
     request.blocks = total
     return hits
 
@@ -70,7 +70,7 @@ def admit_with_kv(arrays: Arrays, i: int, time: float) -> float:
         request = arrays.requests[r]
         if request.kv_source == FROM_PREFILL or request.ready > time:
             break
-        if admissible(arrays, i, r) == NO_ROOM:
+        if admissible(arrays, i, r) == NO_BLOCKS:
             break
         admit(arrays, i, request.hashes_held, time)
         if request.kv_source == FROM_HOST:
@@ -97,7 +97,7 @@ def _next_prefill(arrays: Arrays, i: int, time: float, left: int, first: bool) -
     if request.ready > time or request.kv_source != FROM_PREFILL:
         return -1
     hits = admissible(arrays, i, r)
-    if hits == NO_ROOM:
+    if hits == NO_BLOCKS:
         return -1
     cached = hits * replica.blocks_per_hash * replica.block_tokens
     to_compute = request.prompt + request.emitted - cached
@@ -146,7 +146,7 @@ def fill_static_batch(arrays: Arrays, i: int, time: float) -> tuple[int, float]:
         and replica.running < replica.max_num_seqs
         and arrays.requests[replica.queue_head].ready <= time
     ):
-        if admissible(arrays, i, replica.queue_head) == NO_ROOM:
+        if admissible(arrays, i, replica.queue_head) == NO_BLOCKS:
             break
         r = admit(arrays, i, arrays.requests[replica.queue_head].hashes_held, time)
         longest = max(longest, arrays.requests[r].prompt)
