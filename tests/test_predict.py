@@ -12,8 +12,8 @@ import pytest
 import hwdb
 from hwdb import InputError
 from perfmodel import predict
-from perfmodel.cases.prediction import INTERVALS, OUTPUT, PREDICTED
 from perfmodel.cases.unstated import placement
+from perfmodel.cases.write import INTERVALS, OUTPUT, PREDICTED
 from perfmodel.deployment.columns import deployments
 from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.engines.catalogue import FOLDER
@@ -187,7 +187,7 @@ def test_the_first_reason_stays() -> None:
 
 
 def test_a_group_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    from perfmodel.cases import prediction as batch
+    from perfmodel.cases import evaluate as batch
 
     def fails_for_big(spec: object, *rest: object, **options: object) -> object:
         if spec == model(BIG):

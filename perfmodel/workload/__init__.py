@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perfmodel.workload.datasets import histogram, lengths
+from perfmodel.workload.datasets import LengthStats, histogram, lengths
 from perfmodel.workload.histograms import Histogram, read_histogram
 from perfmodel.workload.load import DEFAULT_REQUESTS_PER_CLIENT, POOLED_REQUESTS_PER_CLIENT, SYNCHRONISED, Load, load_of
 from perfmodel.workload.output_lengths import LEAST_LENGTH_CV, OUTPUT_LENGTH_CV, longest, survival, truncated_cv
@@ -24,6 +24,7 @@ __all__ = [
     "SYNCHRONISED",
     "Arrival",
     "Histogram",
+    "LengthStats",
     "Load",
     "Objective",
     "Slo",
