@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwdb import InputError, UnknownName
-from perfmodel.workload.datasets import dataset_names, histogram, histogram_names, lengths
-from perfmodel.workload.histograms import Histogram, read_histogram
+from hwdb.tomlfile import read_toml
+from perfmodel.workload.datasets import TABLE, histogram, lengths
+from perfmodel.workload.histograms import FOLDER, Histogram, read_histogram
 from perfmodel.workload.slo import Objective, Slo
 from perfmodel.workload.traces import Trace, read_trace
 from perfmodel.workload.workload import Workload
@@ -127,7 +128,7 @@ BAD_TRACES = [
     (PLAIN + "soon,10,2\n", r"line 2: arrival_s 'soon' is not a finite number"),
     (AZURE + "yesterday,10,2\n", r"line 2: TIMESTAMP 'yesterday' is not a date and time; write it as 2023-11-16"),
     (AZURE + "2023-11-16 18:15:46,10,2\n2023-11-16 18:15:45,10,2\n", r"line 3: arrives 1 s before the line above"),
-    ("{\n", r"line 1: not JSON; write one object a line"),
+    ("{\n", r"line 1: not JSON; write one object per line"),
     (line() + "\n[1, 2]\n", r"line 2: '\[1, 2\]' is not an object"),
     (line(input_length=None), r"line 1: 'input_length' is missing; a Mooncake line has timestamp \(ms\)"),
     (line(timestamp="now"), r"line 1: timestamp 'now' is not a finite number"),
@@ -250,7 +251,7 @@ BAD_HISTOGRAMS = [
     ("", r"holds no class; give a header and at least one line"),
     ("input_tokens,share\n1,1\n", r"line 1: no column output_tokens among input_tokens, share; add it"),
     (HEADER + "10,5,0.4\n20,5,0.4\n", r"the column share sums to 0.8; make it sum to 1"),
-    (HEADER + "10,five,1\n", r"line 2: output_tokens 'five' is not a number from 1 to 1e\+09; mend it"),
+    (HEADER + "10,five,1\n", r"line 2: output_tokens 'five' is not a number from 1 to 1e\+09; correct it"),
     (HEADER + "0,5,1\n", r"line 2: input_tokens '0' is not a number from 1"),
     (HEADER + "10,5\n", r"line 2: 2 fields where the header has 3"),
     (HEADER[:-1] + ",weight\n10,5,1,2\n", r"line 1: unknown column 'weight'"),
@@ -284,7 +285,7 @@ def test_shipped_histograms_have_the_means_of_their_traces(
     assert workload.mean_output == pytest.approx(answer, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", dataset_names())
+@pytest.mark.parametrize("name", sorted(read_toml(TABLE).keys()))
 def test_every_data_set_has_lengths_and_a_source(name: str) -> None:
     stats = lengths(name)
     assert stats.input_mean >= 1
@@ -296,8 +297,11 @@ def test_every_data_set_has_lengths_and_a_source(name: str) -> None:
 
 
 def test_every_shipped_histogram_is_a_known_data_set_with_a_licence() -> None:
-    assert set(histogram_names()) <= set(dataset_names())
-    assert all(histogram(n).licence for n in histogram_names())
+    shipped = [path.stem for path in FOLDER.glob("*.csv")]
+    assert shipped
+    for name in shipped:
+        assert lengths(name).name == name
+        assert histogram(name).licence
 
 
 TRACES_OF_BENCHMARKS = [
@@ -333,14 +337,6 @@ def test_unknown_data_set_offers_the_nearest() -> None:
 # -- workloads ----------------------------------------------------------------------------------------------------
 
 
-def test_one_class_keeps_tokens_and_hits() -> None:
-    many = Workload.from_lengths([100, 1000], [10, 50], share=[0.75, 0.25], prefix_hit=[0.0, 0.5], rate=2.0)
-    one = many.one_class()
-    assert one.classes == 1
-    assert (one.mean_input, one.mean_output) == (many.mean_input, many.mean_output)
-    assert one.mean_new_input == pytest.approx(many.mean_new_input)
-
-
 def test_arrival_follows_from_the_number_given() -> None:
     assert Workload.from_lengths(10, 10, rate=1).arrival == "open"
     assert Workload.from_lengths(10, 10, n_requests=8).arrival == "offline"
@@ -366,12 +362,6 @@ BAD_WORKLOADS = [
 def test_impossible_workloads_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Workload.from_lengths(**{"input_tokens": 10, "output_tokens": 10, **changes})  # type: ignore[arg-type]
-
-
-def test_a_load_that_is_needed_is_asked_for() -> None:
-    with pytest.raises(InputError, match="arrival 'open' needs rate; give it"):
-        Workload.from_lengths(10, 10, arrival="open").require()
-    assert Workload.from_lengths(10, 10, rate=3).require().rate == 3
 
 
 def test_objectives_are_spelled_with_their_unit() -> None:

@@ -1,4 +1,4 @@
-"""What is asked: request classes, arrivals, traces, SLOs."""
+"""What is asked of a deployment: request classes, how they arrive, traces, data sets, SLOs."""
 
 from __future__ import annotations
 
