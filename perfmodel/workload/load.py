@@ -10,7 +10,7 @@ from perfmodel.arrays import Array
 from perfmodel.workload.workload import Arrival, Workload
 
 #: How far requests of the opening burst stay together, by kind of length spread: 1 where equal lengths keep them in
-#: step for good, 0 where random lengths dissolve the groups. After ten rounds of lengths uniform in 0.8-1.0 of the nominal,
+#: step for good, 0 where random lengths dissolve the groups. After ten rounds of lengths uniform in 0.8-1.0 of nominal,
 #: starts scatter by 0.058 sqrt(10) = 0.18 of a residence time (standard deviation): far from evenly.
 SYNCHRONISED = {"fixed": 1.0, "uniform": 0.4, "trace": 0.05}
 #: Requests per client of a closed loop where the workload does not say: InferenceMAX sends 10 x concurrency.
