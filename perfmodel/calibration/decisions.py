@@ -1,9 +1,9 @@
 """Scores decisions: is the configuration that a predictor picks the one that measured best?
 
-A decision has a model, a pair of prompt and output lengths, and a limit on TPOT; its alternatives are all configurations
-that were measured with them (parallelism, precision, engine, concurrency, pools). The predictor picks the one with
-the highest predicted throughput per device among those that it predicts to keep the limit. The pick is judged by its
-measurement: whether it kept the limit, and how much throughput a better pick would have given.
+A decision has a model, a pair of prompt and output lengths, and a limit on TPOT. Its alternatives are all
+configurations that were measured with them (parallelism, precision, engine, concurrency, pools). The predictor picks
+the one with the highest predicted throughput per device among those that it predicts to keep the limit. The pick is
+judged by its measurement: whether it kept the limit, and how much throughput a better pick would have given.
 
 `configuration` decisions compare alternatives on one device. `hardware` decisions compare across devices, by throughput
 per price. Only closed loops are compared: at an offered rate every configuration that keeps up has the same throughput.
@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from perfmodel.arrays import Array
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 LIMIT_QUANTILES = (0.2, 0.4, 0.6, 0.8)
 #: Fewest alternatives of a decision. Chosen: with fewer, a random pick is often the best one.
 MIN_ALTERNATIVES = 6
-#: A pick keeps the limit when its measured TPOT is at most this much above it. Chosen: runs repeat within a few percent.
+#: A pick keeps the limit when its measured TPOT is at most this times it. Chosen: runs repeat within a few percent.
 LIMIT_TOLERANCE = 1.1
 #: Columns whose values all alternatives share.
 SAME = {"configuration": ("dataset", "model", "device", "isl", "osl"), "hardware": ("dataset", "model", "isl", "osl")}
@@ -131,12 +133,12 @@ def _metric(table: pd.DataFrame, name: str) -> pd.Series[float]:
     return pd.to_numeric(table[name], errors="coerce")
 
 
-def _tpot(table: pd.DataFrame) -> np.ndarray:
+def _tpot(table: pd.DataFrame) -> Array:
     """TPOT in ms of each run: its mean, else its median."""
-    return _metric(table, "tpot_ms").fillna(_metric(table, "tpot_ms_p50")).to_numpy()
+    return _metric(table, "tpot_ms").fillna(_metric(table, "tpot_ms_p50")).to_numpy(dtype=np.float64)
 
 
-def _rate(runs: pd.DataFrame, table: pd.DataFrame, by_latency: pd.Series[bool]) -> np.ndarray:
+def _rate(runs: pd.DataFrame, table: pd.DataFrame, by_latency: pd.Series[bool]) -> Array:
     """Tokens/s per device of each run: `total_tok_s`, or where `by_latency` from latencies.
 
     Little's law: `concurrency` requests in flight, each of isl + osl tokens, leave after TTFT + (osl - 1) TPOT.
@@ -144,7 +146,8 @@ def _rate(runs: pd.DataFrame, table: pd.DataFrame, by_latency: pd.Series[bool]) 
     residence = (_metric(table, "ttft_ms").to_numpy() + (runs.osl.to_numpy() - 1.0) * _tpot(table)) / MS_PER_S
     from_latency = (runs.concurrency * (runs.isl + runs.osl)).to_numpy() / residence
     rate = np.where(by_latency.to_numpy(), from_latency, _metric(table, "total_tok_s").to_numpy())
-    return rate / runs.n_devices.to_numpy()
+    per_device: Array = rate / runs.n_devices.to_numpy()
+    return per_device
 
 
 def _decided(runs: pd.DataFrame, kind: str) -> Iterator[Decision]:
@@ -158,14 +161,13 @@ def _decided(runs: pd.DataFrame, kind: str) -> Iterator[Decision]:
 
 def _decide(found: pd.DataFrame, kind: str, limit: float) -> Decision:
     """The decision among the runs `found` under a limit on TPOT in ms."""
-    value = found.rate / found.price
-    best = found.loc[value[found.tpot <= limit].idxmax()]
+    best = _highest(found[found.tpot <= limit], "rate")
     told = found[found.predicted_tpot.notna() & found.predicted_rate.notna()]
     allowed = told[told.predicted_tpot <= limit]
     first = found.iloc[0]
     pick, kept, regret, right = "", False, 1.0, False
     if len(allowed):
-        chosen = allowed.loc[(allowed.predicted_rate / allowed.price).idxmax()]
+        chosen = _highest(allowed, "predicted_rate")
         pick, right = str(chosen.case_id), bool(chosen.device == best.device)
         kept = bool(chosen.tpot <= LIMIT_TOLERANCE * limit)
         regret = 1.0 - float((chosen.rate / chosen.price) / (best.rate / best.price))
@@ -185,3 +187,8 @@ def _decide(found: pd.DataFrame, kind: str, limit: float) -> Decision:
         regret=regret,
         right_device=right,
     )
+
+
+def _highest(runs: pd.DataFrame, rate: str) -> pd.Series[Any]:
+    """The run with the highest rate per price; the first one of equals."""
+    return runs.iloc[int(np.argmax((runs[rate] / runs.price).to_numpy()))]

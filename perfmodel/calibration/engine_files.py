@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 
-import perfmodel
 from hwdb.tomlfile import read_toml
 from perfmodel.calibration.engine_fit import CONSTANTS, EngineFit
 from perfmodel.costs import BOUNDS, KERNELS
 from perfmodel.engines import FOLDER
 
 #: The kernel factors that cost models read.
-CORRECTIONS = Path(perfmodel.__file__).parent / "costs" / "corrections.toml"
+CORRECTIONS = Path(__file__).resolve().parents[1] / "costs" / "corrections.toml"
 HEAD = (
     "# Time of an engine's steps over the sum of stand-alone kernels, by what limits them and by kind of kernel;\n"
     "# fitted by perfmodel.calibration on measured serving runs (train split): perfmodel/costs/engine_factors.py\n"

@@ -1,8 +1,8 @@
 """Fits an engine's host constants and kernel factors to measured serving runs.
 
 Least squares on log ratios of prediction over measurement, linear beyond 15 %, every group of runs weighing the square
-root of its size. Factors are drawn towards 1 or towards those of the engine's next newer era, whichever is closer to the
-measurements; a device's factors are drawn towards the engine's. So few values move them little.
+root of its size. Factors are drawn towards 1 or towards those of the engine's next newer era, whichever is closer to
+the measurements; a device's factors are drawn towards the engine's. So few values move them little.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class FactorFit:
     """Kernel factors of one place.
 
     place: {} for the engine everywhere, {"kind": ...} for a kind of device, {"device": ...} for one device.
-    factors: (BOUNDS + KERNELS,) by limit, then by kind of kernel. before, after: (V,) log ratios of the target's values.
+    factors: (BOUNDS + KERNELS,) by limit, then by kind of kernel. target: the measured values that they were fitted to.
+    before, after: (V,) log ratios of these values under the old and the new factors.
     """
 
     place: Mapping[str, str]
@@ -228,7 +229,7 @@ def solve(
         bounds=(low, high),
         loss="soft_l1",
         f_scale=SOFT_FROM,
-        diff_step=_DIFF_STEP,
+        diff_step=np.full(len(begin), _DIFF_STEP),
         max_nfev=_MOST_EVALUATIONS,
         xtol=_TOLERANCE,
         ftol=_TOLERANCE,

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import hwdb
-import perfmodel
 from perfmodel.calibration.measured import fold_of, joined, rows_of
 from perfmodel.cases import INTERVALS
 from perfmodel.estimates import CLASSES
@@ -33,7 +32,7 @@ MIN_VALUES = 40
 FOLDS = 2
 #: Share of measurements that an interval holds.
 COVERAGE = 0.8
-PACKAGE = Path(perfmodel.__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[1]
 #: The widths that estimates read.
 SPREAD = PACKAGE / "estimates" / "spread.toml"
 HEAD = """# Log half-widths of 80 % intervals: quantiles of |log(estimate / measurement)| over published serving runs,
@@ -95,7 +94,8 @@ def log_ratios(rows: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
     found["kind"] = found.metric.map({**INTERVALS, "wall_power_w": None}).replace({"e2e": "tpot"})
     with np.errstate(divide="ignore", invalid="ignore"):
         found["ratio"] = np.abs(np.log(found.predicted / found.value))
-    return found[np.isfinite(found.ratio) & found.kind.notna()]
+    usable: pd.DataFrame = found[np.isfinite(found.ratio) & found.kind.notna()]
+    return usable
 
 
 def widths(rows: pd.DataFrame) -> dict[str, dict[str, float]]:

@@ -2,8 +2,8 @@
 
 A table of cases is what `perfmodel predict` reads, with the columns `case_id`, `dataset` (source of the run), `group`
 (runs of one setup), `split` (train or test), `trust` (A or B where the setup is known) and, for the test split,
-`twin_in_train` ("1" where another source measured the same run in the other split). Truth has a line per measured value:
-`case_id, metric, value`. Cells of cases are text.
+`twin_in_train` ("1" where another source measured the same run in the other split). Truth has a line per measured
+value: `case_id, metric, value`. Cells of cases are text.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class RunGroup:
 
 @dataclass(frozen=True)
 class Part:
-    """One of `folds` parts that groups of runs are dealt into; the one that is left out of a fit. -1 leaves out none."""
+    """The part of the runs that a fit leaves out: number `left_out` of `folds` parts; -1 leaves out none."""
 
     folds: int = 1
     left_out: int = -1

@@ -1,4 +1,4 @@
-"""How far operator times of unmeasured devices lie off: each measured device is hidden and predicted from its relatives.
+"""How far off operator times of unmeasured devices are: each measured device is hidden and predicted by its relatives.
 
 The spreads of the basis `calibrated` are learned from these residuals, by family and by how near the relative is.
 """
