@@ -1,14 +1,14 @@
-"""The worst rows with the reason found: docs/accuracy-reasons.toml says why, this module matches and checks it.
+"""Reasons for the worst rows of the accuracy page: docs/accuracy-reasons.toml holds them, this module matches them.
 
     [[reason]]
     group = "accelmark|Qwen/*|vllm|*"       # pattern of the group's name
-    metric = "ttft_ms_p9*"                  # pattern of the metric; every one if left out
-    where = { mode = "open" }               # patterns of columns of the case; every row if left out
+    metric = "ttft_ms_p9*"                  # pattern of the metric; any metric if left out
+    where = { mode = "open" }               # patterns of columns of the case; any row if left out
     kind = "overload"                       # one of KINDS
     text = "what was found, in a sentence or two"
     evidence = "the bound or the neighbouring rows that show it"
 
-The first reason that matches a row holds. A listed row without one is printed as not explained, and fails the check.
+The first reason that matches a row is used. A listed row without one is printed as not explained, and fails the check.
 """
 
 from __future__ import annotations
@@ -38,7 +38,11 @@ _KEYS = {"group", "metric", "where", "kind", "text", "evidence"}
 
 @dataclass(frozen=True)
 class Reason:
-    """Why rows that match are far off: patterns, one of `KINDS`, what was found and what shows it."""
+    """Why the rows that match are far off.
+
+    group, metric, where: patterns of the row's group, metric and columns. kind: one of `KINDS`. text: what was found.
+    evidence: what shows it.
+    """
 
     group: str
     kind: str
@@ -48,7 +52,7 @@ class Reason:
     where: dict[str, str] = field(default_factory=dict)
 
     def holds(self, row: Any) -> bool:
-        """Whether it was found for this row (a mapping of columns)."""
+        """Whether the reason applies to a row (a mapping of columns)."""
         patterns = {"group": self.group, "metric": self.metric, **self.where}
         return all(fnmatchcase(str(row[column]), pattern) for column, pattern in patterns.items())
 
@@ -73,7 +77,7 @@ def read_reasons(path: Path) -> list[Reason]:
 
 
 def worst_rows(rows: pd.DataFrame, count: int) -> pd.DataFrame:
-    """The rows furthest off by ratio, one a group and metric."""
+    """The `count` rows furthest off by ratio, one per group and metric."""
     found = answered(rows)
     size = np.log(found.predicted / found.value).abs()
     ordered = found.assign(size=size).sort_values("size", ascending=False, kind="stable")
@@ -81,12 +85,12 @@ def worst_rows(rows: pd.DataFrame, count: int) -> pd.DataFrame:
 
 
 def reason_of(row: Any, reasons: list[Reason]) -> Reason | None:
-    """The first reason that holds for a row."""
+    """The first reason that applies to a row; None without one."""
     return next((r for r in reasons if r.holds(row)), None)
 
 
 def unexplained(rows: pd.DataFrame, reasons: list[Reason], count: int) -> list[str]:
-    """What is wrong with the reasons: listed rows without one, reasons that hold for no scored row."""
+    """Problems with the reasons: listed rows without one, and reasons that apply to no scored row."""
     listed = worst_rows(rows, count).to_dict("records")
     problems = [f"{NOT_EXPLAINED}: {r['group']} {r['metric']}" for r in listed if reason_of(r, reasons) is None]
     scored = rows.to_dict("records")
@@ -98,7 +102,7 @@ def unexplained(rows: pd.DataFrame, reasons: list[Reason], count: int) -> list[s
 
 
 def setup(row: Any) -> str:
-    """Lengths and load of a case in a few words."""
+    """Lengths and load of a case, for example `512/64, 4 users`."""
     loads = {
         "closed": ("concurrency", "{} users"),
         "open": ("request_rate_rps", "{} requests/s"),

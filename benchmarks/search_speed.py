@@ -1,4 +1,4 @@
-"""How fast the search is: a million candidates on one core, against the same functions run row by row.
+"""Speed of the search: a million candidates on one core, against the same functions called row by row.
 
     python benchmarks/search_speed.py [--candidates 1000000] [--costs roofline|profiled|both]
 
@@ -22,12 +22,12 @@ import numpy as np  # noqa: E402 - after the thread limits
 
 from hwdb import devices  # noqa: E402
 from perfmodel import Deployments, Workload, estimate, model  # noqa: E402
-from perfmodel.costs import Roofline, default
+from perfmodel.costs import Roofline, default  # noqa: E402
 from perfmodel.dtypes import FORMAT_CODE  # noqa: E402
 from search import OBJECTIVE, Exhaustive, Legal, SearchSpace, pareto, ranked  # noqa: E402
 
 MODEL = "meta-llama/Llama-3.1-70B"
-#: The same request in three kinds of load, from the cheapest to estimate to the dearest.
+#: The same request under three kinds of load, from the fastest to estimate to the slowest.
 LOADS: Mapping[str, Mapping[str, Any]] = {
     "static batch of 16": {"arrival": "static", "concurrency": 16},
     "16 in flight": {"arrival": "closed", "concurrency": 16},
@@ -54,7 +54,7 @@ def space(wanted: int) -> Legal:
 
 
 def score_of(work: Workload, costs: Any) -> Callable[[Deployments], dict[str, np.ndarray]]:
-    """Columns of the front and the ranking, at a made-up price of one USD an hour and device."""
+    """Function from candidates to the columns of the Pareto front and the ranking, at 1 USD per device and hour."""
     spec = model(MODEL)
 
     def score(candidates: Deployments) -> dict[str, np.ndarray]:

@@ -198,12 +198,8 @@ def solve(
 ) -> tuple[Engine, Array]:
     """(engine with fitted constants, fitted factors).
 
-    Args:
-        engine: the engine, with the constants that the fit starts from.
-        target: measured values.
-        start: (BOUNDS + KERNELS,) factors that the fit starts from and is drawn towards.
-        constants: fields of the engine that are fitted, keys of `CONSTANTS`.
-        pull: weight of the factors' log distance from `start`.
+    engine: with the constants that the fit starts from. target: measured values. start: (BOUNDS + KERNELS,) factors that
+    the fit starts from and is drawn towards, with the weight `pull`. constants: keys of `CONSTANTS` that are fitted.
     """
     from scipy.optimize import least_squares
 

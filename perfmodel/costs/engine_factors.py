@@ -3,7 +3,7 @@
 An engine runs its own kernels between others, with cold caches, fused or split, and not always those that the tables
 timed. A factor for each kind of limit (arithmetic, memory, links, launches) times one for each kind of kernel, by
 engine and where known by device or kind of device, says how much longer a call really takes. The factors are fitted on
-measured serving runs by `benchmarks/fit_serving.py`; without an entry they are 1.
+measured serving runs by `perfmodel.calibration`; without an entry they are 1.
 """
 
 from __future__ import annotations
