@@ -79,7 +79,7 @@ def read_reasons(path: Path) -> list[Reason]:
 def worst_rows(rows: pd.DataFrame, count: int) -> pd.DataFrame:
     """The `count` rows furthest off by ratio, one per group and metric."""
     found = answered(rows)
-    size = np.log(found.predicted / found.value).abs()
+    size = np.abs(np.log(found.predicted / found.value))
     ordered = found.assign(size=size).sort_values("size", ascending=False, kind="stable")
     return ordered.drop_duplicates(["group", "metric"]).head(count)
 

@@ -47,7 +47,8 @@ SAME = (
 
 def answered(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows whose prediction is a finite number."""
-    return rows[rows.predicted.notna() & np.isfinite(rows.error)]
+    finite: pd.DataFrame = rows[rows.predicted.notna() & np.isfinite(rows.error)]
+    return finite
 
 
 def group_medians(rows: pd.DataFrame) -> pd.Series:
@@ -126,7 +127,9 @@ def limits(rows: pd.DataFrame) -> dict[str, dict[str, object]]:
     for name, part in scopes(rows).items():
         groups = group_medians(part)
         worst = int(np.ceil(WORST_SHARE * len(groups))) if len(groups) >= FEWEST_GROUPS else 0
-        shown = [f"{plain(g.partition('|')[2])} ({100 * e:,.0f} %)" for g, e in groups.iloc[: min(worst, 3)].items()]
+        shown = [
+            f"{plain(str(g).partition('|')[2])} ({100 * e:,.0f} %)" for g, e in groups.iloc[: min(worst, 3)].items()
+        ]
         found[name] = {
             "groups": len(groups),
             "groups equal": groups.mean(),

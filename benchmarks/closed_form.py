@@ -68,7 +68,7 @@ class Scenario:
     @property
     def alike(self) -> bool:
         """Whether all requests have the same lengths."""
-        return self.work.classes == 1
+        return bool(self.work.classes == 1)
 
 
 def scenarios() -> Iterator[Scenario]:

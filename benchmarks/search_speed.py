@@ -13,6 +13,7 @@ import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -97,10 +98,10 @@ def main() -> None:
         for load, given in LOADS.items():
             score = score_of(Workload.from_lengths(1000, 200, **given), models[name])
             score(legal.deployments(slice(0, 64)))  # load tables
-            total, found = timed(lambda score=score: Exhaustive().search(legal, score))
+            total, found = timed(partial(Exhaustive().search, legal, score))
             rows = [legal.deployments(slice(i, i + 1)) for i in range(ROWS_ALONE)]
-            alone = timed(lambda score=score, rows=rows: [score(row) for row in rows])[0] / ROWS_ALONE
-            after, front = timed(lambda found=found: _front(found.scores))
+            alone = timed(partial(_one_by_one, score, rows))[0] / ROWS_ALONE
+            after, front = timed(partial(_front, found.scores))
             each = total / count
             print(
                 f"| {load} | {name} | {total:.1f} | {each * 1e6:.2f} | {alone * 1e3:.1f} | {alone / each:,.0f} "
@@ -109,6 +110,12 @@ def main() -> None:
             )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     print(f"\nPeak memory of the process: {peak:.2f} GB")
+
+
+def _one_by_one(score: Callable[[Deployments], Any], rows: list[Deployments]) -> None:
+    """Score rows in a call of its own for each."""
+    for row in rows:
+        score(row)
 
 
 def _front(scores: Mapping[str, np.ndarray]) -> int:

@@ -12,6 +12,7 @@ import pytest
 import hwdb
 from hwdb import InputError
 from perfmodel import predict
+from perfmodel.cases.table import INPUT, columns
 from perfmodel.cases.unstated import placement
 from perfmodel.cases.write import INTERVALS, OUTPUT, PREDICTED
 from perfmodel.deployment.columns import deployments
@@ -379,6 +380,27 @@ def test_lengths_come_from_the_data_set_that_is_named() -> None:
     assert named["error"] == ""
     assert only(isl=9400, osl="", trace="mlperf_longctx405b", concurrency=1)["ttft_ms"] == named["ttft_ms"]
     assert only(isl=10, osl="", trace="mlperf_longctx405b", concurrency=1)["ttft_ms"] < named["ttft_ms"]
+
+
+def test_the_request_rate_has_two_names_and_the_rate_that_was_asked_for_stays() -> None:
+    cases = table(row(concurrency=8), row(request_rate_rps=2))
+    found = predict(cases)
+    for end in ("", "_lo", "_hi"):
+        assert found[f"req_s{end}"].tolist() == found[f"served_request_rate_rps{end}"].tolist()
+    assert found["request_rate_rps"].tolist() == ["", "2"]
+    again = predict(found.fillna(""))
+    pd.testing.assert_frame_equal(again[list(OUTPUT)], found[list(OUTPUT)])
+
+
+def test_every_known_column_says_unit_meaning_and_what_a_blank_means() -> None:
+    listed = columns()
+    assert len({name for name, _, _ in listed}) == len(listed) == len(INPUT)
+    for name, unit, meaning in listed:
+        assert unit, name
+        said, _, blank = meaning.partition("; blank: ")
+        assert len(said) > 3, name
+        assert blank, name
+    assert all(not c.is_number or c.least >= 0 for c in INPUT)
 
 
 def test_versions_of_one_era_are_one_engine_and_files_are_their_own(tmp_path: Path) -> None:

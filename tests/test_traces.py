@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ from hwdb.tomlfile import read_toml
 from perfmodel.workload.datasets import TABLE, histogram, lengths
 from perfmodel.workload.histograms import FOLDER, Histogram, read_histogram
 from perfmodel.workload.slo import Objective, Slo
-from perfmodel.workload.traces import Trace, read_trace
+from perfmodel.workload.traces import READERS, Parsed, Reader, Trace, formats, read_trace
 from perfmodel.workload.workload import Workload
 
 PLAIN = "arrival_s,input_tokens,output_tokens\n"
@@ -75,6 +76,20 @@ def test_gzip_is_recognised_by_content(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_bytes(gzip.compress((PLAIN + "0,10,2\n").encode()))
     assert len(read_trace(path)) == 1
+
+
+def test_a_new_format_is_one_more_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(text: io.TextIOBase, path: str) -> Parsed:
+        numbers = np.array([[float(n) for n in row.split()] for row in list(text)[1:]])
+        made = Trace(arrival=numbers[:, 0], input=numbers[:, 1].astype(int), output=numbers[:, 2].astype(int))
+        return Parsed(trace=made, lines=np.arange(len(numbers)) + 2)
+
+    own = Reader(name="blanks", recognises=lambda first: first.startswith("%"), read=read)
+    monkeypatch.setattr(formats, "READERS", (own, *READERS))
+    assert read_trace(put(tmp_path, "%\n3 10 2\n4 20 4\n")).arrival.tolist() == [0, 1]
+    assert read_trace(put(tmp_path, PLAIN + "0,10,2\n")).input.tolist() == [10]
+    with pytest.raises(InputError, match="line 3: input of 0 tokens"):
+        read_trace(put(tmp_path, "%\n3 10 2\n4 0 4\n"))
 
 
 def test_lengths_alone_make_a_trace_without_arrivals(tmp_path: Path) -> None:

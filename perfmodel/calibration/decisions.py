@@ -90,16 +90,16 @@ def by_data_set(made: pd.DataFrame) -> pd.DataFrame:
 
     decisions: how many. no_pick: share where nothing was predicted to keep the limit. limit_kept: share of picks within
     the limit, no pick counting as broken. regret_median, regret_mean: of picks that kept the limit, a pick better than
-    the best within the limit counting 0 in the mean. right_device: share on the best device.
+    the best within the limit counting 0 in the mean. right_device: share of picks that are on the best device.
     """
-    kept = made[made.limit_kept]
+    kept, picked = made[made.limit_kept], made[made.pick != ""]
     keys = ["kind", "dataset"]
     out = made.groupby(keys).agg(
         decisions=("pick", "size"),
         no_pick=("pick", lambda pick: float((pick == "").mean())),
         limit_kept=("limit_kept", "mean"),
-        right_device=("right_device", "mean"),
     )
+    out["right_device"] = picked.groupby(keys).right_device.mean()
     out["regret_median"] = kept.groupby(keys).regret.median()
     out["regret_mean"] = kept.assign(regret=kept.regret.clip(lower=0.0)).groupby(keys).regret.mean()
     return out.reset_index()

@@ -198,8 +198,9 @@ def solve(
 ) -> tuple[Engine, Array]:
     """(engine with fitted constants, fitted factors).
 
-    engine: with the constants that the fit starts from. target: measured values. start: (BOUNDS + KERNELS,) factors that
-    the fit starts from and is drawn towards, with the weight `pull`. constants: keys of `CONSTANTS` that are fitted.
+    engine: with the constants that the fit starts from. target: measured values. start: (BOUNDS + KERNELS,) factors
+    that the fit starts from and is drawn towards, with the weight `pull`. constants: keys of `CONSTANTS` that are
+    fitted.
     """
     from scipy.optimize import least_squares
 

@@ -56,7 +56,11 @@ SECOND_NAMES = {"served_request_rate_rps": "req_s"}
 FLAGS = ("fits", "saturated")
 BOUNDS = tuple(f"{c}_{end}" for c in INTERVALS for end in ("lo", "hi"))
 #: Every column that `predict` writes; columns of these names in the table are replaced.
-PREDICTED = (*OUTPUT, *BOUNDS, *SECOND_NAMES, "fits", "basis", "error")
+PREDICTED = (
+    *(*OUTPUT, *BOUNDS),
+    *(f"{second}{end}" for second in SECOND_NAMES for end in ("", "_lo", "_hi")),
+    *(*FLAGS, "basis", "error"),
+)
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,8 @@ def output_frame(settings: Settings, answers: Sequence[Answer]) -> pd.DataFrame:
     for answer in answers:
         for column, values in answer.columns.items():
             (numbers if column in numbers else texts)[column][answer.rows] = values
-    numbers |= {second: numbers[column] for second, column in SECOND_NAMES.items()}
+    for second, column in SECOND_NAMES.items():
+        numbers |= {f"{second}{end}": numbers[f"{column}{end}"] for end in ("", "_lo", "_hi")}
     replaced = [c for c in (*PREDICTED, REMARK) if c in cases.frame.columns]
     kept = cases.frame.drop(columns=replaced)
     remarks = remark_column(devices.values, devices.index)
