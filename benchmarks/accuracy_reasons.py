@@ -13,7 +13,6 @@ The first reason that matches a row is used. A listed row without one is printed
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -24,6 +23,7 @@ import pandas as pd
 
 from benchmarks.accuracy_tables import answered, plain
 from hwdb import InputError
+from hwdb.tomlfile import read_toml
 
 KINDS = {
     "measurement": "the measured value contradicts physics or the rows next to it",
@@ -59,12 +59,8 @@ class Reason:
 
 def read_reasons(path: Path) -> list[Reason]:
     """Reasons of a TOML file, in its order. Raises `InputError` that names the entry and what is wrong with it."""
-    try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8")).get("reason", [])
-    except (OSError, tomllib.TOMLDecodeError) as problem:
-        raise InputError(f"{path}: {problem}") from problem
     found = []
-    for number, entry in enumerate(entries, 1):
+    for number, entry in enumerate(read_toml(path, "file of reasons").get("reason", []), 1):
         place = f"{path}: reason {number} ({entry.get('group', 'no group')})"
         if unknown := set(entry) - _KEYS:
             raise InputError(f"{place}: unknown key {', '.join(sorted(unknown))}; known are {', '.join(sorted(_KEYS))}")
