@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwdb import Device
-from perfmodel.arrays import Array
+from perfmodel.arrays import NAN, Array
 from perfmodel.costs import Cost, CostModel
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
 from perfmodel.hardware import Hardware, hardware_of
@@ -91,4 +91,4 @@ def measured_tables(device: str) -> list[tuple[str, str, Measured]]:
 
 def error_quantile(residual: Array, rank: float) -> float:
     """Quantile of |predicted / measured - 1| from residuals ln(predicted / measured); NaN without residuals."""
-    return float(np.quantile(np.abs(np.expm1(residual)), rank)) if len(residual) else float("nan")
+    return float(np.quantile(np.abs(np.expm1(residual)), rank)) if len(residual) else NAN
