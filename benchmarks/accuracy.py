@@ -107,13 +107,8 @@ def page(
 ) -> str:
     """The whole page.
 
-    Args:
-        rows: a line per measured value beside its prediction (`perfmodel.calibration.joined`), with `basis`.
-        cases, truth: the tables as read.
-        peers: predictions by name of the peer.
-        reasons: what was found about the worst rows.
-        split: the split that is scored.
-        answered: a sentence on how many rows were answered.
+    rows: a line per measured value beside its prediction, with `basis`. cases, truth: the tables as read. peers:
+    predictions by name of the peer. reasons: found for the worst rows. answered: a sentence on how many rows were.
     """
     head = (
         f"# Accuracy\n\nMade by one command, `{COMMAND}`; the columns these tables need are listed in that file, how "

@@ -135,7 +135,7 @@ def _metric(table: pd.DataFrame, name: str) -> pd.Series[float]:
 
 def _tpot(table: pd.DataFrame) -> Array:
     """TPOT in ms of each run: its mean, else its median."""
-    return _metric(table, "tpot_ms").fillna(_metric(table, "tpot_ms_p50")).to_numpy(dtype=np.float64)
+    return np.asarray(_metric(table, "tpot_ms").fillna(_metric(table, "tpot_ms_p50")), dtype=np.float64)
 
 
 def _rate(runs: pd.DataFrame, table: pd.DataFrame, by_latency: pd.Series[bool]) -> Array:
