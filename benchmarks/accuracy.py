@@ -1,13 +1,13 @@
-"""Score `perfmodel predict` on measured serving runs and write docs/accuracy.md.
+"""Scores `perfmodel predict` on measured serving runs and writes docs/accuracy.md.
 
     python -m benchmarks.accuracy CASES.csv TRUTH.csv [--simulate simulated.csv] [--peer NAME=PREDICTIONS.csv ...]
 
 CASES is a table as `perfmodel predict` reads it, with the columns `case_id, dataset, group, split, trust,
-twin_in_train`; TRUTH has `case_id, metric, value` and, where runs were repeated, `rel_spread`. Counted are rows of
-split `test` that have no twin in `train`, of trust A and B, without speculative decoding. A peer's predictions are
-scored on the same rows. --simulate replays the cases in the simulator first, or goes on where the file stands
-(see `benchmarks/simulated_cases.py`), and scores it as a peer. --check-reasons fails if a listed row has no reason in
-docs/accuracy-reasons.toml, or if a reason there matches nothing.
+twin_in_train`. TRUTH has `case_id, metric, value` and, where runs were repeated, `rel_spread`. Rows that count are
+those of split `test` without a twin in `train`, of trust A and B, without speculative decoding
+(`perfmodel.calibration.counted`). Predictions of a peer are scored on the same rows. --simulate replays the cases in
+the simulator, or continues an earlier replay (see `benchmarks/simulated_cases.py`), and scores the result as a peer.
+--check-reasons fails if a listed row has no reason in docs/accuracy-reasons.toml, or if a reason there matches no row.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ import pandas as pd
 
 from benchmarks import accuracy_tables as tables
 from benchmarks.accuracy_reasons import KINDS, Reason, read_reasons, unexplained, worst_table
+from perfmodel.calibration import counted, joined, rows_of
 from perfmodel.cases import predict
 
 ROOT = Path(__file__).resolve().parents[1]
 REASONS = ROOT / "docs" / "accuracy-reasons.toml"
+#: Rows that the page lists as worst. Chosen: each is explained by hand.
 LISTED = 20
 COMMAND = (
     "python -m benchmarks.accuracy CASES.csv TRUTH.csv --simulate simulated.csv --peer 'AIConfigurator=PREDICTIONS.csv'"
@@ -31,14 +33,14 @@ COMMAND = (
 
 
 def headline(rows: pd.DataFrame, peers: dict[str, pd.DataFrame]) -> str:
-    """Silicon rows beside the peers, each on all rows; then all other sources."""
+    """Rows of the silicon source for us and every peer, each on all rows that it answers; then all other sources."""
     silicon = rows[rows.dataset == tables.SILICON]
     lines = {}
     for metric in ("tpot_ms", "ttft_ms") if len(silicon) else ():
         mine = silicon[silicon.metric == metric]
         lines[f"{metric}, perfmodel"] = tables.line(mine)
         bare = mine.drop(columns=["predicted", "low", "high", "error"])
-        lines |= {f"{metric}, {name}": tables.line(tables.joined(bare, table)) for name, table in peers.items()}
+        lines |= {f"{metric}, {name}": tables.line(joined(bare, table)) for name, table in peers.items()}
     others = rows[rows.dataset != tables.SILICON]
     kinds = {k: others[others.metric.isin(m)] for k, m in tables.METRICS.items()}
     return (
@@ -50,7 +52,7 @@ def headline(rows: pd.DataFrame, peers: dict[str, pd.DataFrame]) -> str:
 
 
 def limiting(rows: pd.DataFrame, cases: pd.DataFrame, truth: pd.DataFrame) -> str:
-    """What the figures rest on: the worst groups, and how well measurements repeat."""
+    """How reliable the figures are: the share of the worst groups in them, and how well measurements repeat."""
     again = tables.repeats(cases, truth)
     parts = [
         "## What limits\n\nA figure with groups equal is a mean over groups of each group's median, so a few that are "
@@ -67,7 +69,7 @@ def limiting(rows: pd.DataFrame, cases: pd.DataFrame, truth: pd.DataFrame) -> st
 
 
 def details(rows: pd.DataFrame) -> str:
-    """By device, source, basis; intervals by source and mode."""
+    """Figures by device, source and basis; coverage of intervals by source and mode."""
     small = rows[rows.device.str.startswith(tables.COMMODITY) & ~rows.metric.isin(tables.METRICS["power"])]
     by_device = {str(d): tables.line(r) for d, r in small.groupby("device")}
     sources = {f"{d}: {m}": tables.line(r) for (d, m), r in rows.groupby(["dataset", "metric"]) if len(r) >= 4}
@@ -103,7 +105,11 @@ def page(
     split: str,
     answered: str,
 ) -> str:
-    """The whole page. rows: `tables.joined` values with their `basis`; answered: a sentence on coverage."""
+    """The whole page.
+
+    rows: a line per measured value beside its prediction, with `basis`. cases, truth: the tables as read. peers:
+    predictions by name of the peer. reasons: found for the worst rows. answered: a sentence on how many rows were.
+    """
     head = (
         f"# Accuracy\n\nMade by one command, `{COMMAND}`; the columns these tables need are listed in that file, how "
         "cases are replayed in `benchmarks/simulated_cases.py`. Measured values of published serving runs that nothing "
@@ -124,7 +130,7 @@ def page(
     parts += [
         limiting(rows, cases, truth),
         details(rows),
-        "## The worst rows, one a group and metric\n\nWhat was found, row by row (`docs/accuracy-reasons.toml`):\n\n"
+        "## The worst rows, one per group and metric\n\nWhat was found, row by row (`docs/accuracy-reasons.toml`):\n\n"
         f"{kinds}\n{worst_table(rows, reasons, LISTED)}",
     ]
     return "\n".join(parts)
@@ -148,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
     cases = pd.read_csv(asked.cases, dtype=str, keep_default_na=False)
     truth = pd.read_csv(asked.truth)
     predictions = pd.read_csv(asked.predictions, low_memory=False) if asked.predictions else predict(asked.cases)
-    rows = tables.joined(tables.rows_of(cases, truth, asked.split), predictions)
+    rows = joined(rows_of(cases, truth, asked.split), predictions)
     rows["basis"] = rows.case_id.map(predictions.set_index("case_id").basis).fillna("refused").replace("", "refused")
     reasons = read_reasons(asked.reasons)
     problems = unexplained(rows, reasons, LISTED)
@@ -160,7 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
     if asked.simulate:
         from benchmarks.simulated_cases import replay
 
-        replay(cases[tables.counted(cases, asked.split)], asked.simulate, minutes=asked.minutes, jobs=asked.jobs)
+        replay(cases[counted(cases, asked.split)], asked.simulate, minutes=asked.minutes, jobs=asked.jobs)
         peers = {"simulator": pd.read_csv(asked.simulate), **peers}
     refused = int((predictions.error.notna() & (predictions.error != "")).sum())
     coverage = f"Rows answered: {1 - refused / max(len(predictions), 1):.1%} of {len(predictions)}."

@@ -1,19 +1,18 @@
-"""The worst rows with the reason found: docs/accuracy-reasons.toml says why, this module matches and checks it.
+"""Reasons for the worst rows of the accuracy page: docs/accuracy-reasons.toml holds them, this module matches them.
 
     [[reason]]
     group = "accelmark|Qwen/*|vllm|*"       # pattern of the group's name
-    metric = "ttft_ms_p9*"                  # pattern of the metric; every one if left out
-    where = { mode = "open" }               # patterns of columns of the case; every row if left out
+    metric = "ttft_ms_p9*"                  # pattern of the metric; any metric if left out
+    where = { mode = "open" }               # patterns of columns of the case; any row if left out
     kind = "overload"                       # one of KINDS
     text = "what was found, in a sentence or two"
     evidence = "the bound or the neighbouring rows that show it"
 
-The first reason that matches a row holds. A listed row without one is printed as not explained, and fails the check.
+The first reason that matches a row is used. A listed row without one is printed as not explained, and fails the check.
 """
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -24,6 +23,7 @@ import pandas as pd
 
 from benchmarks.accuracy_tables import answered, plain
 from hwdb import InputError
+from hwdb.tomlfile import read_toml
 
 KINDS = {
     "measurement": "the measured value contradicts physics or the rows next to it",
@@ -38,7 +38,11 @@ _KEYS = {"group", "metric", "where", "kind", "text", "evidence"}
 
 @dataclass(frozen=True)
 class Reason:
-    """Why rows that match are far off: patterns, one of `KINDS`, what was found and what shows it."""
+    """Why the rows that match are far off.
+
+    group, metric, where: patterns of the row's group, metric and columns. kind: one of `KINDS`. text: what was found.
+    evidence: what shows it.
+    """
 
     group: str
     kind: str
@@ -48,19 +52,15 @@ class Reason:
     where: dict[str, str] = field(default_factory=dict)
 
     def holds(self, row: Any) -> bool:
-        """Whether it was found for this row (a mapping of columns)."""
+        """Whether the reason applies to a row (a mapping of columns)."""
         patterns = {"group": self.group, "metric": self.metric, **self.where}
         return all(fnmatchcase(str(row[column]), pattern) for column, pattern in patterns.items())
 
 
 def read_reasons(path: Path) -> list[Reason]:
     """Reasons of a TOML file, in its order. Raises `InputError` that names the entry and what is wrong with it."""
-    try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8")).get("reason", [])
-    except (OSError, tomllib.TOMLDecodeError) as problem:
-        raise InputError(f"{path}: {problem}") from problem
     found = []
-    for number, entry in enumerate(entries, 1):
+    for number, entry in enumerate(read_toml(path, "file of reasons").get("reason", []), 1):
         place = f"{path}: reason {number} ({entry.get('group', 'no group')})"
         if unknown := set(entry) - _KEYS:
             raise InputError(f"{place}: unknown key {', '.join(sorted(unknown))}; known are {', '.join(sorted(_KEYS))}")
@@ -73,20 +73,20 @@ def read_reasons(path: Path) -> list[Reason]:
 
 
 def worst_rows(rows: pd.DataFrame, count: int) -> pd.DataFrame:
-    """The rows furthest off by ratio, one a group and metric."""
+    """The `count` rows furthest off by ratio, one per group and metric."""
     found = answered(rows)
-    size = np.log(found.predicted / found.value).abs()
+    size = np.abs(np.log(found.predicted / found.value))
     ordered = found.assign(size=size).sort_values("size", ascending=False, kind="stable")
     return ordered.drop_duplicates(["group", "metric"]).head(count)
 
 
 def reason_of(row: Any, reasons: list[Reason]) -> Reason | None:
-    """The first reason that holds for a row."""
+    """The first reason that applies to a row; None without one."""
     return next((r for r in reasons if r.holds(row)), None)
 
 
 def unexplained(rows: pd.DataFrame, reasons: list[Reason], count: int) -> list[str]:
-    """What is wrong with the reasons: listed rows without one, reasons that hold for no scored row."""
+    """Problems with the reasons: listed rows without one, and reasons that apply to no scored row."""
     listed = worst_rows(rows, count).to_dict("records")
     problems = [f"{NOT_EXPLAINED}: {r['group']} {r['metric']}" for r in listed if reason_of(r, reasons) is None]
     scored = rows.to_dict("records")
@@ -98,7 +98,7 @@ def unexplained(rows: pd.DataFrame, reasons: list[Reason], count: int) -> list[s
 
 
 def setup(row: Any) -> str:
-    """Lengths and load of a case in a few words."""
+    """Lengths and load of a case, for example `512/64, 4 users`."""
     loads = {
         "closed": ("concurrency", "{} users"),
         "open": ("request_rate_rps", "{} requests/s"),

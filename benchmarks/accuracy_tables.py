@@ -1,13 +1,15 @@
-"""Tables of measured serving runs beside predictions: error by kind, source, device and mode, what limits, who else.
+"""Tables of the accuracy page: error of predictions by kind of metric, source, device and mode, beside peers.
 
-`rows` below is a frame with a line a measured value: the columns of its case and `metric, value, predicted, low, high,
-error` (see `joined`). Shares are fractions until `markdown` prints them.
+`rows` below is a frame with a line per measured value: the columns of its case and `metric, value, predicted, low,
+high, error` (see `perfmodel.calibration.joined`). Shares are fractions until `markdown` prints them.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+
+from perfmodel.calibration import joined
 
 METRICS = {
     "latency": ("tpot_ms", "tpot_ms_p50", "itl_ms_p50", "e2e_ms"),
@@ -43,35 +45,10 @@ SAME = (
 )
 
 
-def counted(cases: pd.DataFrame, split: str) -> pd.Series:
-    """Mask of the cases that count: of the split, setup known, no speculative decoding, not measured in both splits."""
-    keep = (cases.split == split) & cases.trust.isin(["A", "B"]) & (cases.spec_decode == "")
-    return keep & (cases.twin_in_train == "0") if split == "test" else keep
-
-
-def rows_of(cases: pd.DataFrame, truth: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Measured values that count, with the columns of their cases."""
-    return truth.merge(cases[counted(cases, split)], on="case_id")
-
-
-def joined(rows: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
-    """The rows with prediction, bounds (NaN where there are none) and relative error."""
-    table = predictions.set_index("case_id")
-    out = rows.copy()
-    for name, suffix in (("predicted", ""), ("low", "_lo"), ("high", "_hi")):
-        out[name] = np.nan
-        for metric in out.metric.unique():
-            if metric + suffix in table.columns:
-                mine = out.metric == metric
-                values = pd.to_numeric(table[metric + suffix], errors="coerce")
-                out.loc[mine, name] = out.case_id[mine].map(values).astype(float)
-    out["error"] = (out.predicted - out.value) / out.value
-    return out
-
-
 def answered(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows whose prediction is a finite number."""
-    return rows[rows.predicted.notna() & np.isfinite(rows.error)]
+    finite: pd.DataFrame = rows[rows.predicted.notna() & np.isfinite(rows.error)]
+    return finite
 
 
 def group_medians(rows: pd.DataFrame) -> pd.Series:
@@ -150,7 +127,9 @@ def limits(rows: pd.DataFrame) -> dict[str, dict[str, object]]:
     for name, part in scopes(rows).items():
         groups = group_medians(part)
         worst = int(np.ceil(WORST_SHARE * len(groups))) if len(groups) >= FEWEST_GROUPS else 0
-        shown = [f"{plain(g.partition('|')[2])} ({100 * e:,.0f} %)" for g, e in groups.iloc[: min(worst, 3)].items()]
+        shown = [
+            f"{plain(str(g).partition('|')[2])} ({100 * e:,.0f} %)" for g, e in groups.iloc[: min(worst, 3)].items()
+        ]
         found[name] = {
             "groups": len(groups),
             "groups equal": groups.mean(),

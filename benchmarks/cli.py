@@ -1,6 +1,8 @@
-"""Start-up of the command line: whole-process seconds (median of five) and peak memory. `python -m benchmarks.cli`.
+"""Start-up of the command line: seconds of whole processes (median of five runs) and peak memory.
 
-Wall time is what a user waits; processor time is what other work on the machine does not change, so the bounds hold it.
+    python -m benchmarks.cli
+
+Wall time is what a user waits for. The bounds are on processor time, which other work on the machine does not change.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = 5
 ESTIMATE = ("estimate", "meta-llama/Llama-3.1-70B", "--device", "h100-sxm", "--tp", "4", "--concurrency", "32")
-#: command -> most seconds it may take
+#: Title -> (arguments of the command, most seconds of processor time).
 COMMANDS = {
     "--help": (("--help",), 0.4),
     "estimate": (ESTIMATE, 1.0),
@@ -48,14 +50,14 @@ def _megabytes(usage: resource.struct_rusage) -> float:
 
 
 def measure(arguments: tuple[str, ...], runs: int = RUNS) -> tuple[float, float, float]:
-    """(median wall seconds, median processor seconds, most peak MB) of `runs` processes, the file cache being warm."""
+    """(median wall seconds, median processor seconds, highest peak MB) of `runs` processes after a first one."""
     once(arguments)
     wall, processor, memory = zip(*(once(arguments) for _ in range(runs)), strict=True)
     return statistics.median(wall), statistics.median(processor), max(memory)
 
 
 def main() -> None:
-    """Print one line a command and fail where a bound is broken."""
+    """Print a line per command; fail where a bound is exceeded."""
     late = []
     print(f"{'command':<24}{'wall s':>8}{'cpu s':>8}{'bound s':>9}{'peak MB':>9}")
     for name, (arguments, bound) in COMMANDS.items():

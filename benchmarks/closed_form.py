@@ -1,10 +1,11 @@
-"""The closed form against the simulator over a grid of 200 scenarios: where they agree, and where they part.
+"""The closed form against the simulator over a grid of 200 scenarios: where they agree and where they differ.
 
     python -m benchmarks.closed_form [-o docs/closed-form.md] [--csv grid.csv]
 
-Four deployments x five mixes of lengths x ten loads. Bias is the median of estimate over simulation, spread the range
-that holds 80 % of the ratios, by kind of load, memory in use, length of prompts and lengths equal or not. Both rest on
-the same step costs, so every difference is queueing or batching. `-o` puts the tables between the markers of a page.
+Four deployments x five mixes of lengths x ten loads. Bias is the median of estimate over simulation; spread is the
+range that holds 80 % of the ratios. Both are given by kind of load, share of KV cache in use, prompt length and engine.
+Both sides use the same step costs, so every difference is queueing or batching. `-o` puts the tables between the
+markers of a page.
 """
 
 from __future__ import annotations
@@ -44,16 +45,17 @@ LENGTHS: tuple[tuple[list[float], list[float]], ...] = (
 )
 #: Closed loops by users, open loops by share of the closed loop's throughput, offline batches by requests.
 CLOSED, OPEN, OFFLINE = (1, 8, 32, 128), (0.2, 0.4, 0.6, 0.75, 0.9), (200,)
-#: Open loops are long and drawn several times: near full load one draw of a queue says little.
+#: Requests and seeds of open loops. Near full load one run of a queue says little, so they are long and repeated.
 COUNT, SEEDS = 3000, (0, 1, 2)
 METRICS = {"ttft_ms": "TTFT", "tpot_ms": "TPOT", "e2e_ms": "E2E", "output_tok_s": "output tok/s"}
-#: Tables of a page stand between these.
+#: Lines of a page that its tables are put between.
 MARKS = ("<!-- measured by benchmarks/closed_form.py -->", "<!-- end -->")
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One load on one deployment. kind: how requests arrive; level: users, share of capacity or requests."""
+    """One load on one deployment. kind: how requests arrive. level: users (closed), share of capacity (open) or
+    requests (offline)."""
 
     deployment: str
     spec: ModelSpec
@@ -66,7 +68,7 @@ class Scenario:
     @property
     def alike(self) -> bool:
         """Whether all requests have the same lengths."""
-        return self.work.classes == 1
+        return bool(self.work.classes == 1)
 
 
 def scenarios() -> Iterator[Scenario]:
@@ -91,15 +93,15 @@ def loads(base: Workload, rate: float) -> list[tuple[str, float, Workload]]:
 
 
 def estimated(scenario: Scenario) -> Estimates:
-    """The closed form's answer. Equal lengths keep the groups of a closed loop together for good in the simulator,
-    and are told to here; real servers let them dissolve (`Engine.synchronised`)."""
+    """The closed form's estimate. In the simulator, requests of equal length that start together stay together for
+    good; the closed form is told to assume the same here. On real servers they drift apart (`Engine.synchronised`)."""
     demand = load_of(scenario.work, 1)
     demand = replace(demand, synchronised=np.full(1, float(scenario.alike)))
     return estimate_load(scenario.spec, demand, scenario.row, engine=scenario.engine.changed(synchronised=1.0))
 
 
 def simulated(scenario: Scenario) -> dict[str, float]:
-    """The simulator's answer, its mean over the draws, and the mean share of KV room in use."""
+    """The simulator's figures, mean over the seeds, and the mean share of the KV cache in use."""
     opened = scenario.kind == "open"
     drawn = []
     for seed in SEEDS if opened else SEEDS[:1]:
@@ -114,7 +116,7 @@ def simulated(scenario: Scenario) -> dict[str, float]:
 
 
 def compared(scenario: Scenario) -> dict[str, Any]:
-    """Both answers as a flat row."""
+    """Both sides' figures as a flat row."""
     own, truth = estimated(scenario), simulated(scenario)
     share, work = scenario.work.share, scenario.work
     means = {m: 1e3 * float(own.mean(getattr(own, m[:-3]))[0]) for m in METRICS if m.endswith("_ms")}

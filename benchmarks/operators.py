@@ -1,11 +1,11 @@
-"""Held-out error of operator times by device and family, beside simpler models; coverage of intervals; speed.
+"""Accuracy of operator times: held-out error by device and family beside simpler models, coverage, speed.
 
-`python -m benchmarks.operators [--sources DIR] [--only DEVICE ...] -o docs/accuracy-operators.md`
+    python -m benchmarks.operators [--sources DIR] [--only DEVICE ...] -o docs/accuracy-operators.md
 
-Every table is fitted without a part of its rows and predicts that part: random points, whole sites (a GEMM's (n, k),
-an attention's heads), the last octave of its axis or of its sites. Beside it, fitted on the same rows: the ideal
-roofline (rated peaks), a roofline with two fitted shares (compute, memory), and a random forest on the logarithms of
-the coordinates.
+Every table is fitted without a part of its rows and predicts that part: random points, whole sites (the (n, k) of a
+GEMM, the heads of an attention), the last octave of its axis or of its sites. Beside it, fitted on the same rows: the
+ideal roofline (rated peaks), a roofline with two fitted shares of peak (compute, memory), and a random forest on the
+logarithms of the coordinates.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import hwdb
-from benchmarks.operators_common import error, one_device
 from perfmodel.arrays import Array
+from perfmodel.calibration import error_quantile, one_device
 from perfmodel.costs import Profiled
 from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.operators import Demand
@@ -34,23 +34,26 @@ from perfmodel.profiles.build import (
     half_width,
     heldout,
     located,
-    package_rows,
     polynomial,
     split,
 )
+from perfmodel.profiles.build.__main__ import package_rows
 from perfmodel.profiles.importers import Rows
 from perfmodel.vocabulary import BASES
 
 MODELS = ("tables", "ideal roofline", "fitted roofline", "random forest")
-#: Rows that a random forest learns from at most, and its trees.
+#: Most rows that a random forest learns from, and its number of trees. Chosen: a table takes seconds.
 FOREST_ROWS, FOREST_TREES = 8000, 20
-#: Look-ups of the speed test; as many of the peer, whose calls are one by one, are timed and scaled up.
+#: Look-ups of the speed test. The peer looks up one shape per call, so fewer are timed and scaled up.
 LOOKUPS, PEER_LOOKUPS = 1_000_000, 5_000
 
 
 @dataclass
 class Result:
-    """Residuals ln(predicted/measured) by test and model of one device and family, and bases of the tables' answers."""
+    """One device and family.
+
+    residuals: ln(predicted/measured) by test and model. bases: codes of what the tables' times rest on, by test.
+    """
 
     device: str
     family: str
@@ -64,14 +67,14 @@ class Result:
 
 
 def limits(family: Family, data: Points, variant: Variant, reference: Reference) -> tuple[Array, NDArray[np.int8]]:
-    """(ln bound, what binds) of every row."""
+    """(ln of the lower bound on time, code of what binds) of every row."""
     least, kind = bound(family, shape_at(family, data.site, data.axis), variant, reference)
     return np.log(np.maximum(least, 1e-15)), kind
 
 
 def forest(place: Array, target: Array, query: Array, seed: int) -> Array:
     """Predictions of a random forest."""
-    from sklearn.ensemble import RandomForestRegressor
+    from sklearn.ensemble import RandomForestRegressor  # type: ignore[import-not-found]
 
     rows = np.random.default_rng(seed).permutation(len(target))[:FOREST_ROWS]
     model = RandomForestRegressor(FOREST_TREES, min_samples_leaf=1, random_state=seed)
@@ -79,7 +82,7 @@ def forest(place: Array, target: Array, query: Array, seed: int) -> Array:
 
 
 def fitted_roofline(kind: NDArray[np.int8], value: Array, hidden: NDArray[np.bool_]) -> Array:
-    """ln(utilisation) of hidden rows: one share of peak where computing binds, one of bandwidth where memory does."""
+    """ln(utilisation) of the hidden rows: the median of the others that the same limit binds. kind: (R,) what binds."""
     told = np.full(int(hidden.sum()), float(np.median(value[~hidden])))
     for k in np.unique(kind):
         mine = (kind == k) & ~hidden
@@ -110,7 +113,7 @@ def examine(result: Result, family: Family, item: tuple[Variant, Reference, Poin
 
 
 def sources(only: set[str], folder: Path | None) -> Iterator[tuple[str, Rows, bool]]:
-    """(device, rows, whether only coefficients may be kept) of everything that can be read here."""
+    """(device, rows, whether the licence allows only fitted coefficients to be kept) of everything readable here."""
     root, _ = aiconfigurator.installed()
     for system, device in sorted(aiconfigurator.SYSTEMS.items()):
         if not only or device in only:
@@ -124,7 +127,7 @@ def sources(only: set[str], folder: Path | None) -> Iterator[tuple[str, Rows, bo
 
 
 def results(only: set[str], folder: Path | None) -> list[Result]:
-    """One result a device and family: the first framework that has the family speaks for it."""
+    """One result per device and family, from the first framework that has the family."""
     out: dict[tuple[str, str], Result] = {}
     for device, rows, closed in sources(only, folder):
         parts: dict[str, dict[str, Rows]] = {}
@@ -160,12 +163,12 @@ def _figures(every: list[Result], test: str) -> str:
     cells = []
     for model in MODELS:
         residual = np.concatenate([r.joined(test, model) for r in every])
-        cells.append(f"{100 * error(residual, 0.5):.1f} / {100 * error(residual, 0.9):.1f}")
+        cells.append(f"{100 * error_quantile(residual, 0.5):.1f} / {100 * error_quantile(residual, 0.9):.1f}")
     return " | ".join(cells)
 
 
 def coverage(every: list[Result]) -> list[str]:
-    """Share of held-out times inside an 80 % interval that was learned, by family and basis, on the other half."""
+    """Markdown rows: share of held-out times inside the 80 % interval, learned on the other half of them."""
     residual, basis, family = [], [], []
     for r in every:
         for test, bases in r.bases.items():
@@ -189,7 +192,7 @@ def coverage(every: list[Result]) -> list[str]:
 
 
 def speed() -> list[str]:
-    """Seconds for a million GEMM look-ups on one core, and of the package's own look-ups of the same shapes."""
+    """Markdown rows: CPU seconds of a million GEMM look-ups, ours and of aiconfigurator-core, on the same shapes."""
     rng = np.random.default_rng(0)
     sites = rng.integers(64, 16385, (400, 2)).astype(float)[rng.integers(0, 400, LOOKUPS)]
     m = np.exp2(rng.uniform(0.0, 14.0, LOOKUPS)).round()
@@ -204,8 +207,8 @@ def speed() -> list[str]:
     lines = [f"| perfmodel, `Profiled` | {LOOKUPS} | {mine:.2f} | {1e6 * mine / LOOKUPS:.2f} |"]
     theirs, seconds = peer(m[:PEER_LOOKUPS], n[:PEER_LOOKUPS], k[:PEER_LOOKUPS])
     scaled = seconds / PEER_LOOKUPS
-    lines.append(f"| aiconfigurator-core, one call a shape | {PEER_LOOKUPS} | {seconds:.2f} | {1e6 * scaled:.2f} |")
-    apart = error(np.log(ours[:PEER_LOOKUPS] / theirs), 0.5)
+    lines.append(f"| aiconfigurator-core, one call per shape | {PEER_LOOKUPS} | {seconds:.2f} | {1e6 * scaled:.2f} |")
+    apart = error_quantile(np.log(ours[:PEER_LOOKUPS] / theirs), 0.5)
     return [
         *lines,
         "",
@@ -225,10 +228,10 @@ def peer(m: Array, n: Array, k: Array) -> tuple[Array, float]:
     database = get_database("h100_sxm", "vllm", "0.24.0")
     ask = [(int(a), int(b), int(c)) for a, b, c in zip(m, n, k, strict=True)]
     operators = {site: GEMM("gemm", 1.0, *site, common.GEMMQuantMode.bfloat16) for site in {a[1:] for a in ask}}
-    for x, *site in ask[:100]:
-        operators[tuple(site)]._engine_query(database, x=x)
+    for x, *site in ask[:100]:  # loads its tables before the clock runs
+        operators[(site[0], site[1])]._engine_query(database, x=x)
     start = time.process_time()
-    told = [float(operators[site]._engine_query(database, x=x)) for x, *rest in ask for site in (tuple(rest),)]
+    told = [float(operators[(rows, depth)]._engine_query(database, x=x)) for x, rows, depth in ask]
     return np.array(told) * 1e-3, time.process_time() - start
 
 
@@ -236,7 +239,7 @@ HEAD = """# Accuracy of operator times
 
 Held-out error |predicted / measured - 1| in percent, median / 90th percentile. Each table is fitted without the hidden
 rows. *tables* is what perfmodel ships; beside it on the same rows an ideal roofline (rated peaks), a roofline with two
-fitted shares, and a random forest ({trees} trees on up to {rows} rows). One framework a device and family (vLLM where
+fitted shares, and a random forest ({trees} trees on up to {rows} rows). One framework per device and family (vLLM where
 it was measured), every number format of it, experts with the milder routing skew. Sources without an open licence are
 represented by a polynomial, here too. Made by `python -m benchmarks.operators`; how tables work: docs/profiles.md.
 
@@ -273,7 +276,7 @@ def large_messages(every: list[Result]) -> list[str]:
     """Error of all-reduces of at least 64 KiB whose point was hidden, one at a time."""
     parts = [r.joined("large", "tables") for r in every if r.family == "all_reduce"]
     residual = np.concatenate(parts) if parts else np.zeros(0)
-    figures = (len(residual), 100 * error(residual, 0.5), 100 * error(residual, 0.9))
+    figures = (len(residual), 100 * error_quantile(residual, 0.5), 100 * error_quantile(residual, 0.9))
     return ["{} points, each hidden alone: median {:.1f} %, 90th percentile {:.1f} %.\n\n".format(*figures)]
 
 

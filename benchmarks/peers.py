@@ -1,13 +1,13 @@
-"""Beside other simulators: our answers against those of Vidur, GenZ and AIConfigurator, our speed against Vidur's.
+"""Comparison with other simulators: our predictions against those of Vidur, GenZ and AIConfigurator, and our speed.
 
     python -m benchmarks.peers [--vidur vidur.csv --trace AzureLLMInferenceTrace_conv_2023.csv.gz] [--genz genz.csv]
                                [--aic aic.csv] [--cases CASES.csv --truth TRUTH.csv] [-o docs/peers.md]
 
-Each file holds what a peer answered: Vidur a row a scenario (`id, model, device, tp, pp, replicas, scheduler, chunk,
-batch_cap, qps, n_req, max_num_batched_tokens, prefill_tokens, decode_tokens`, its percentiles in seconds, `cpu_sim` and `cpu_init`
-in CPU seconds), GenZ and AIConfigurator a row a batch (`hardware` or `system`, `model, tp, batch, isl, osl, ttft_ms,
-tpot_ms`). Nothing is fitted: the tables show where shapes agree. With CASES and TRUTH, batches of theirs that somebody
-measured are scored too.
+Each file holds what a peer predicts. Vidur has a row per scenario: `id, model, device, tp, pp, replicas, scheduler,
+chunk, batch_cap, qps, n_req, max_num_batched_tokens, prefill_tokens, decode_tokens`, percentiles in seconds, `cpu_sim`
+and `cpu_init` in CPU seconds. GenZ and AIConfigurator have a row per batch: `hardware` or `system`, `model, tp, batch,
+isl, osl, ttft_ms, tpot_ms`. Nothing is fitted. With CASES and TRUTH, those of the batches that were measured are
+scored.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DEVICES = {
     "h200_sxm": "h200-sxm",
     "l40s": "l40s",
 }
-#: One shape under several names.
+#: Models of one shape under several names.
 SHAPES = {
     "meta-llama/Meta-Llama-3.1-8B": "meta-llama/Llama-3.1-8B",
     "meta-llama/Meta-Llama-3-8B": "meta-llama/Llama-3.1-8B",
@@ -44,7 +44,10 @@ KEYS = ("model", "device", "tp", "batch", "isl", "osl")
 
 
 def batches(peer: pd.DataFrame) -> pd.DataFrame:
-    """A peer's batches as rows for `predict`, its answers in `peer_ttft_ms`, `peer_tpot_ms`; `agg` is a closed loop."""
+    """A peer's batches as rows for `predict`, with its predictions in `peer_ttft_ms` and `peer_tpot_ms`.
+
+    The mode `agg` (AIConfigurator's aggregated serving) is a closed loop; everything else is a static batch.
+    """
     device = peer["hardware"] if "hardware" in peer else peer["system"]
     mode = peer["mode"] if "mode" in peer else pd.Series("static", index=peer.index)
     rows = pd.DataFrame(
@@ -69,14 +72,14 @@ def batches(peer: pd.DataFrame) -> pd.DataFrame:
 
 
 def answered(rows: pd.DataFrame) -> pd.DataFrame:
-    """Our predictions beside a peer's, where both answer and the batch fits in memory."""
+    """Our predictions beside a peer's, where both have one and the batch fits in memory."""
     found = predict(rows)
     fine = (found.error == "") & (found.fits == "true") & found.peer_tpot_ms.notna()
     return found[fine].reset_index(drop=True)
 
 
 def shapes(name: str, found: pd.DataFrame, by: Iterable[str]) -> dict[str, dict[str, object]]:
-    """Both metrics of all batches, then of every value of the columns `by`."""
+    """Agreement on both metrics over all batches, then by every value of the columns `by`."""
     lines: dict[str, dict[str, object]] = {}
     parts = [("all", found)] + [(f"{c} {v}", part) for c in by for v, part in found.groupby(c)]
     for label, part in parts:
@@ -108,7 +111,7 @@ def measured(found: pd.DataFrame, cases: pd.DataFrame, truth: pd.DataFrame) -> d
     }
 
 
-#: Why a peer parts from us, by section.
+#: Why a peer differs from us, by section.
 READING = {
     "GenZ": "An ideal roofline with one efficiency for everything: no kernel falls short of it, nothing is launched, "
     "no host works between steps. Ranks agree all the same; levels do not.",
@@ -118,7 +121,7 @@ READING = {
 
 
 def static_part(name: str, title: str, path: Path, by: tuple[str, ...], known: tuple[pd.DataFrame, ...]) -> str:
-    """The section of a peer that prices batches."""
+    """The section of a peer that predicts batches. by: columns that lines are split by. known: (cases, truth) or ()."""
     found = answered(batches(pd.read_csv(path, dtype={"version": str}, low_memory=False)))
     text = f"## {title}\n\n{READING[name]}\n\n" + markdown("batches", shapes(name, found, by))
     lines = measured(found, *known) if known else {}

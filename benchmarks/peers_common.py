@@ -1,4 +1,4 @@
-"""What the comparisons with peers share."""
+"""Agreement of two predictors, as all comparisons with peers measure it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import pandas as pd
 
 
 def compared(ours: np.ndarray, theirs: np.ndarray) -> dict[str, object]:
-    """Ratio ours over theirs (median and the range of 80 %) and rank correlation of two predictions of the same things.
+    """Ratio of ours over theirs (median, and the range that holds 80 %) and rank correlation.
 
-    Pairs where either is no positive number are left out.
+    ours, theirs: (N,) predictions of the same quantities. Pairs where either is not a positive number are left out.
     """
     both = np.isfinite(ours) & np.isfinite(theirs) & (ours > 0) & (theirs > 0)
     ratio = ours[both] / theirs[both]

@@ -1,8 +1,9 @@
-"""Vidur's scenarios again, request by request: the same lengths and arrivals, its scheduler, our step times.
+"""Replays Vidur's scenarios request by request: the same lengths and arrivals, its scheduler, our step times.
 
-Vidur (microsoft/vidur at 01f216f) takes the Azure 2023 conversation trace, cuts requests above `max_num_batched_tokens` down in
-proportion, shuffles them with seed 42, and draws exponential gaps from Python's generator with seed 42, none longer
-than three times the mean. So requests can be made again exactly; `requests` does, and checks their sums.
+Vidur (microsoft/vidur at 01f216f) takes the Azure 2023 conversation trace, shortens requests of more than
+`max_num_batched_tokens` tokens in proportion, shuffles them with seed 42, and draws exponential gaps from Python's
+generator with seed 42, none longer than three times the mean. So its requests can be reproduced exactly; `requests`
+does that and checks the sums of their tokens.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from perfmodel.engines import engine
 from perfmodel.simulator import Pool, Simulation, Traffic
 
 SEED = 42
-#: Gaps between arrivals are cut at so many means.
+#: Longest gap between arrivals, in mean gaps.
 LONGEST_GAP = 3.0
 DEVICES = {"a100": "a100-sxm-80gb", "h100": "h100-sxm"}
-#: Tokens a step of Vidur's vLLM scheduler takes at most (its default max_tokens_in_batch).
+#: Token budget of a step of Vidur's vLLM scheduler (its default max_tokens_in_batch).
 VLLM_TOKENS = 4096
 #: Vidur's column (in seconds) and ours.
 METRICS = {
@@ -45,7 +46,8 @@ METRICS = {
 
 @dataclass(frozen=True)
 class Timed:
-    """A scenario replayed: its figures in ms, and what it took in CPU seconds for the step table and for the run."""
+    """A replayed scenario. figures: metrics in ms. table, run: CPU seconds for the step table and for the
+    simulation."""
 
     figures: dict[str, float]
     requests: int

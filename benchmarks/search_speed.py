@@ -1,4 +1,4 @@
-"""How fast the search is: a million candidates on one core, against the same functions run row by row.
+"""Speed of the search: a million candidates on one core, against the same functions called row by row.
 
     python benchmarks/search_speed.py [--candidates 1000000] [--costs roofline|profiled|both]
 
@@ -13,6 +13,7 @@ import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -22,12 +23,12 @@ import numpy as np  # noqa: E402 - after the thread limits
 
 from hwdb import devices  # noqa: E402
 from perfmodel import Deployments, Workload, estimate, model  # noqa: E402
-from perfmodel.costs import Roofline, default
+from perfmodel.costs import Roofline, default  # noqa: E402
 from perfmodel.dtypes import FORMAT_CODE  # noqa: E402
 from search import SCORE, Exhaustive, Legal, SearchSpace, pareto, ranked  # noqa: E402
 
 MODEL = "meta-llama/Llama-3.1-70B"
-#: The same request in three kinds of load, from the cheapest to estimate to the dearest.
+#: The same request under three kinds of load, from the fastest to estimate to the slowest.
 LOADS: Mapping[str, Mapping[str, Any]] = {
     "static batch of 16": {"arrival": "static", "concurrency": 16},
     "16 in flight": {"arrival": "closed", "concurrency": 16},
@@ -54,7 +55,7 @@ def space(wanted: int) -> Legal:
 
 
 def score_of(work: Workload, costs: Any) -> Callable[[Deployments], dict[str, np.ndarray]]:
-    """Columns of the front and the ranking, at a made-up price of one USD an hour and device."""
+    """Function from candidates to the columns of the Pareto front and the ranking, at 1 USD per device and hour."""
     spec = model(MODEL)
 
     def score(candidates: Deployments) -> dict[str, np.ndarray]:
@@ -97,10 +98,10 @@ def main() -> None:
         for load, given in LOADS.items():
             score = score_of(Workload.from_lengths(1000, 200, **given), models[name])
             score(legal.deployments(slice(0, 64)))  # load tables
-            total, found = timed(lambda score=score: Exhaustive().search(legal, score))
+            total, found = timed(partial(Exhaustive().search, legal, score))
             rows = [legal.deployments(slice(i, i + 1)) for i in range(ROWS_ALONE)]
-            alone = timed(lambda score=score, rows=rows: [score(row) for row in rows])[0] / ROWS_ALONE
-            after, front = timed(lambda found=found: _front(found.scores))
+            alone = timed(partial(_one_by_one, score, rows))[0] / ROWS_ALONE
+            after, front = timed(partial(_front, found.scores))
             each = total / count
             print(
                 f"| {load} | {name} | {total:.1f} | {each * 1e6:.2f} | {alone * 1e3:.1f} | {alone / each:,.0f} "
@@ -109,6 +110,12 @@ def main() -> None:
             )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     print(f"\nPeak memory of the process: {peak:.2f} GB")
+
+
+def _one_by_one(score: Callable[[Deployments], Any], rows: list[Deployments]) -> None:
+    """Score rows in a call of its own for each."""
+    for row in rows:
+        score(row)
 
 
 def _front(scores: Mapping[str, np.ndarray]) -> int:

@@ -1,13 +1,13 @@
-"""The simulator on measured serving runs: predictions as `benchmarks/accuracy.py` scores them.
+"""Replays measured serving runs in the simulator: predictions that `benchmarks/accuracy.py` scores.
 
     python -m benchmarks.simulated_cases CASES.csv [--split test] [--dataset NAME] [--minutes 10] -o simulated.csv
 
-Rows without speculative decoding are replayed: closed loops with their opening burst (ten requests a user where the
-case does not say), batches, single streams, random arrivals, offline batches; prefill and decode workers where the case
-names them. Lengths are drawn as `isl_dist` says: fixed, uniform around the mean, else natural. Rows of one layout
-share a step table. Layouts of the source that heads the page come first, then all others, each in random order, so that
-what is done when the time is over is a fair sample; a further call goes on there, and starts anew when the code, the
-data or the constants have changed.
+Rows without speculative decoding are replayed: closed loops with their opening burst (ten requests per user where the
+case does not say), static batches, single streams, random arrivals, offline batches, and disaggregated serving where
+the case names prefill and decode workers. Lengths are drawn as `isl_dist` says: fixed, uniform around the mean,
+otherwise log-normal. Rows of one layout share a step table. Layouts of the page's headline source come first, then all
+others, each in random order, so that an unfinished replay is a fair sample. A further call continues it, or starts
+again when the code, the data or the constants have changed.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ import pandas as pd
 from benchmarks.accuracy_tables import SILICON
 from hwdb import Hwdb, PerfmodelError, load
 from perfmodel import simulator
-from perfmodel.cases import Group, Prediction, cases_of
+from perfmodel.cases import Group, Settings, aggregated, cases_of, group_load, group_pools, groups_of, settle
 from perfmodel.costs import default
 from perfmodel.deployment import Deployments
 from perfmodel.simulator import Pool, StepTable, Traffic
 from perfmodel.workload import OUTPUT_LENGTH_CV, Load
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Spread of the logarithm of natural lengths (ShareGPT's prompts 1.2, answers 0.8; Azure conversations 0.9 and 0.8).
+#: Standard deviation of the logarithm of natural prompt lengths (ShareGPT prompts 1.2, outputs 0.8; Azure conversations
+#: 0.9 and 0.8).
 NATURAL = 0.8
 MOST_REQUESTS = 3000
 METRICS = (
@@ -56,7 +57,7 @@ METRICS = (
     "output_tok_s",
 )
 COLUMNS = ("case_id", *METRICS, "total_tok_s", "req_s", "error", "made_with")
-#: Columns of a case that make up its layout: rows that agree share a step table.
+#: Columns of a case that make up its layout: rows that agree in all of them share a step table.
 LAYOUT = (
     "model",
     "device",
@@ -80,7 +81,7 @@ LAYOUT = (
     "decode_ep",
     "decode_dp",
 )
-#: What answers rest on: a change in any of these files makes kept answers stale.
+#: Files that simulated figures depend on: a change in any of them makes kept figures stale.
 _SOURCES = (
     "perfmodel/**/*.py",
     "perfmodel/**/*.toml",
@@ -91,7 +92,7 @@ _SOURCES = (
 
 
 def lengths(mean: float, count: int, how: str, generator: np.random.Generator) -> np.ndarray:
-    """`count` lengths of the given mean."""
+    """`count` lengths of the given mean; `how` is a cell of `isl_dist`."""
     kind, _, bounds = how.partition(":")
     if kind == "uniform" and bounds:
         low, high = (float(b) for b in bounds.split("-"))
@@ -104,7 +105,8 @@ def lengths(mean: float, count: int, how: str, generator: np.random.Generator) -
 
 
 def answer_lengths(mean: float, most: float, count: int, how: str, generator: np.random.Generator) -> np.ndarray:
-    """`count` answers of the given mean; natural ones as `perfmodel.workload.output_lengths` spreads them, cut at `most`."""
+    """`count` output lengths of the given mean. Natural ones follow the Weibull law of `perfmodel.workload`, cut at
+    `most` tokens; `how` is a cell of `isl_dist`."""
     if how.partition(":")[0] in ("", "fixed", "uniform"):
         return lengths(mean, count, how, generator)
     shape = OUTPUT_LENGTH_CV["trace"] ** -1.086
@@ -113,7 +115,7 @@ def answer_lengths(mean: float, most: float, count: int, how: str, generator: np
 
 
 def traffic(mode: str, demand: Load, j: int, how: str, replicas: float) -> Traffic:
-    """The requests of one case."""
+    """The requests of case `j` of a group. how: its cell of `isl_dist`. replicas: of the pool that decodes."""
     generator = np.random.default_rng(0)
     users = max(int(demand.concurrency[j]), 1) if mode in ("closed", "static", "single") else 0
     requests_per_client = {"static": 1.0, "single": 8.0}.get(mode, float(demand.requests_per_client[j]))
@@ -131,24 +133,27 @@ def traffic(mode: str, demand: Load, j: int, how: str, replicas: float) -> Traff
 
 
 def together(parts: Iterable[Traffic]) -> Traffic:
-    """All requests at once: what a step table for all of them must reach."""
+    """All requests as one traffic, which a step table for all of them must cover."""
     kept = [*parts]
     columns = (np.concatenate([getattr(p, f) for p in kept]) for f in ("input_tokens", "output_tokens"))
     return simulator.traffic(*columns)
 
 
-def stages(prediction: Prediction, group: Group, placed: Deployments | None) -> list[tuple[str, Deployments]]:
-    """(role, one row a case) of the pools that serve a group's rows."""
-    if placed is not None:
-        return [("both", placed)]
-    (front, first), (back, second) = prediction.pools(group)
-    return [("prefill", replace(front, replicas=first)), ("decode", replace(back, replicas=second))]
+def stages(settings: Settings, group: Group, load: Load) -> list[tuple[str, Deployments]]:
+    """(role, one row per case) of the pools that serve a group's rows; role: both, or prefill and decode."""
+    if not group.pooled:
+        return [("both", aggregated(settings, group, load))]
+    prefill, decode = group_pools(settings, group)
+    return [
+        ("prefill", replace(prefill.worker, replicas=prefill.workers)),
+        ("decode", replace(decode.worker, replicas=decode.workers)),
+    ]
 
 
-def replayed(prediction: Prediction, group: Group, shapes: list[str]) -> dict[int, dict[str, Any]]:
-    """Simulated figures of a group's rows, by row of the group."""
-    demand, placed = prediction.prepare(group)
-    roles = stages(prediction, group, placed)
+def replayed(settings: Settings, group: Group, shapes: list[str]) -> dict[int, dict[str, Any]]:
+    """Simulated figures of a group's rows, by row of the group. shapes: spread of lengths of each row (`isl_dist`)."""
+    demand = group_load(settings, group)
+    roles = stages(settings, group, demand)
     layouts: dict[tuple[float, ...], list[int]] = defaultdict(list)
     for j in range(len(group.rows)):
         codes = ("device", "tp", "pp", "ep", "dp", "weight", "act", "kv")
@@ -175,7 +180,15 @@ def simulated(
     offers: dict[int, Traffic],
     tables: dict[str, StepTable],
 ) -> dict[str, Any]:
-    """Figures of one case. tables: step tables of its layout by role, filled when first needed."""
+    """Figures of one case.
+
+    Args:
+        group: the group that the case belongs to.
+        roles: (role, deployment) of each pool.
+        requests: the requests of the case.
+        offers: requests of all cases of its layout, which step tables must cover.
+        tables: step tables of the layout by role, filled when first needed.
+    """
     costs = default(group.engine)
 
     def pool(role: Any, row: Deployments, load: Traffic) -> Pool:
@@ -192,16 +205,16 @@ def simulated(
 
 def answers(cases: pd.DataFrame, database: Hwdb) -> list[dict[str, Any]]:
     """Replay a few rows (of one layout, for speed); a row of `COLUMNS` without `made_with` for each."""
-    prediction = Prediction(cases_of(cases.reset_index(drop=True)), database)
+    settings = settle(cases_of(cases.reset_index(drop=True)), database)
     ids, shapes = cases.case_id.tolist(), cases.isl_dist.tolist()
     found: dict[int, dict[str, Any]] = {}
-    for group in prediction.groups():
+    for group in groups_of(settings):
         try:
-            part = replayed(prediction, group, [shapes[i] for i in group.rows])
+            part = replayed(settings, group, [shapes[i] for i in group.rows])
         except PerfmodelError as problem:
             part = {j: {"error": str(problem)} for j in range(len(group.rows))}
         found |= {int(group.rows[j]): figures for j, figures in part.items()}
-    refused = {i: {"error": str(e)} for i, e in enumerate(prediction.cases.error) if e}
+    refused = {i: {"error": str(e)} for i, e in enumerate(settings.cases.error) if e}
     return [{"case_id": ids[i], **figures} for i, figures in sorted((refused | found).items())]
 
 
@@ -215,7 +228,7 @@ def _work(part: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def made_with() -> str:
-    """A short name for the state of everything that answers rest on."""
+    """Digest of everything that simulated figures depend on."""
     digest = hashlib.sha256()
     for pattern in _SOURCES:
         for path in sorted(ROOT.glob(pattern)):
@@ -225,14 +238,14 @@ def made_with() -> str:
 
 
 def units(cases: pd.DataFrame, seed: int = 0) -> list[pd.DataFrame]:
-    """The rows by layout, layouts in random order, those with rows of the headline source first."""
+    """The rows by layout: layouts in random order, those with rows of the headline source first."""
     parts = [part for _, part in cases.groupby([c for c in LAYOUT if c in cases.columns], sort=True)]
     shuffled = [parts[i] for i in np.random.default_rng(seed).permutation(len(parts))]
     return sorted(shuffled, key=lambda part: "dataset" not in part or SILICON not in set(part.dataset))
 
 
 def _finished(parts: list[pd.DataFrame], jobs: int, deadline: float) -> Iterator[list[dict[str, Any]]]:
-    """Answers of the parts as they come; none is begun after the deadline."""
+    """Figures of the parts as they become ready; no part is started after the deadline."""
     with ProcessPoolExecutor(jobs, initializer=os.nice, initargs=(10,)) as workers:
         pending: set[Future[list[dict[str, Any]]]] = set()
         waiting = iter(parts)
@@ -246,7 +259,7 @@ def _finished(parts: list[pd.DataFrame], jobs: int, deadline: float) -> Iterator
 
 
 def kept(path: Path, stamp: str) -> set[str]:
-    """Cases that a file has answers of; a file made with something else is begun again."""
+    """Cases that the file at `path` has figures of; a file made with another `stamp` is started again."""
     if path.exists():
         before = pd.read_csv(path, dtype=str, keep_default_na=False)
         if list(before.columns) == list(COLUMNS) and set(before.made_with) <= {stamp}:
@@ -257,7 +270,7 @@ def kept(path: Path, stamp: str) -> set[str]:
 
 
 def replay(cases: pd.DataFrame, path: Path, *, minutes: float = 10.0, jobs: int = 2) -> int:
-    """Replay `cases` for so many minutes, adding to the CSV file `path`; how many rows it holds in the end."""
+    """Replay `cases` for some minutes, adding to the CSV file `path`; returns how many rows it holds in the end."""
     stamp, begin = made_with(), time.monotonic()
     done = kept(path, stamp)
     left = cases[~cases.case_id.isin(done) & (cases.spec_decode == "")]

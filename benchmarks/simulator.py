@@ -74,7 +74,7 @@ def main() -> None:
         timed(f"as many a replica, {chosen.replicas} replicas, {r}", many, wide, r)
         for r in ("round_robin", "join_shortest_queue")
     ]
-    head = ["case", "requests", "CPU s", "requests/s", "tokens/s", "steps an event", "times real time", "peak GB"]
+    head = ["case", "requests", "CPU s", "requests/s", "tokens/s", "steps per event", "times real time", "peak GB"]
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
     for cells in rows:
         print(f"| {' | '.join(cells)} |")

@@ -53,6 +53,7 @@ MAY_IMPORT = {
         "serving": "costs deployment engines hardware operators",
         "estimates": "costs deployment engines hardware memory models operators power serving",
         "cases": "costs deployment engines estimates hardware memory models operators power serving",
+        "calibration": "cases costs deployment engines estimates hardware operators profiles serving",
         "simulator": "costs deployment engines estimates hardware memory models operators power serving",
     },
     "search": {

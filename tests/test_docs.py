@@ -79,7 +79,7 @@ def test_every_error_class_is_explained() -> None:
 
 def test_columns_that_leave_the_program_are_in_the_notation() -> None:
     notation = (ROOT / "docs" / "notation.md").read_text(encoding="utf-8")
-    from perfmodel.cases.prediction import OUTPUT
+    from perfmodel.cases import OUTPUT
 
     for column in OUTPUT:
         stem = re.sub(r"_p\d+$", "", column)

@@ -12,13 +12,15 @@ import pytest
 import hwdb
 from hwdb import InputError
 from perfmodel import predict
-from perfmodel.cases.prediction import INTERVALS, OUTPUT, PREDICTED
+from perfmodel.cases.table import INPUT, columns
 from perfmodel.cases.unstated import placement
+from perfmodel.cases.write import INTERVALS, OUTPUT, PREDICTED
 from perfmodel.deployment.columns import deployments
 from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.engines.catalogue import FOLDER
 from perfmodel.engines.speculation import KNOWN, speculation_of
 from perfmodel.estimates.disaggregated import estimate_disaggregated
+from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import estimate
 from perfmodel.models import model
 from perfmodel.workload.workload import Workload
@@ -187,7 +189,7 @@ def test_the_first_reason_stays() -> None:
 
 
 def test_a_group_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    from perfmodel.cases import prediction as batch
+    from perfmodel.cases import evaluate as batch
 
     def fails_for_big(spec: object, *rest: object, **options: object) -> object:
         if spec == model(BIG):
@@ -230,12 +232,17 @@ def test_absurd_numbers_get_an_answer(cells: dict[str, object]) -> None:
 # -------------------------------------------------------------------------------- answers
 
 
+def written(found: Estimates) -> dict[str, np.ndarray]:
+    """Columns of estimates under the names of `OUTPUT`."""
+    return {**found.columns(), "req_s": found.request_rate}
+
+
 def test_answers_are_those_of_the_estimator() -> None:
     cells = {"tp": 2, "weight_dtype": "fp8", "concurrency": 32, "n_requests": 320, "isl_dist": "sharegpt"}
     found = only(**cells)
     placed = deployments([hwdb.device("h100-sxm")], tp=2, weight=FORMAT_CODE["fp8"])
     workload = lengths(500, 100, concurrency=32, n_requests=320, arrival="closed")
-    expected = estimate(model(LLAMA), workload, placed).columns()
+    expected = written(estimate(model(LLAMA), workload, placed))
     for column in OUTPUT:
         assert found[column] == pytest.approx(float(expected[column][0]), rel=1e-9), column
 
@@ -310,7 +317,7 @@ def test_disaggregated_rows_are_those_of_pools() -> None:
         model=BIG, request_rate_rps=1, prefill_workers=2, prefill_tp=2, decode_workers=1, decode_tp=4, engine="trtllm"
     )
     one = [hwdb.device("h100-sxm")]
-    expected = estimate_disaggregated(
+    estimated = estimate_disaggregated(
         model(BIG),
         lengths(500, 100, rate=1.0),
         deployments(one, tp=2),
@@ -318,7 +325,8 @@ def test_disaggregated_rows_are_those_of_pools() -> None:
         engine="trtllm",
         prefill_workers=np.array([2.0]),
         decode_workers=np.array([1.0]),
-    ).columns()
+    )
+    expected = written(estimated)
     for column in OUTPUT:
         assert found[column] == pytest.approx(float(expected[column][0]), rel=1e-9), column
 
@@ -379,6 +387,27 @@ def test_lengths_come_from_the_data_set_that_is_named() -> None:
     assert named["error"] == ""
     assert only(isl=9400, osl="", trace="mlperf_longctx405b", concurrency=1)["ttft_ms"] == named["ttft_ms"]
     assert only(isl=10, osl="", trace="mlperf_longctx405b", concurrency=1)["ttft_ms"] < named["ttft_ms"]
+
+
+def test_the_request_rate_has_two_names_and_the_rate_that_was_asked_for_stays() -> None:
+    cases = table(row(concurrency=8), row(request_rate_rps=2))
+    found = predict(cases)
+    for end in ("", "_lo", "_hi"):
+        assert found[f"req_s{end}"].tolist() == found[f"served_request_rate_rps{end}"].tolist()
+    assert found["request_rate_rps"].tolist() == ["", "2"]
+    again = predict(found.fillna(""))
+    pd.testing.assert_frame_equal(again[list(OUTPUT)], found[list(OUTPUT)])
+
+
+def test_every_known_column_says_unit_meaning_and_what_a_blank_means() -> None:
+    listed = columns()
+    assert len({name for name, _, _ in listed}) == len(listed) == len(INPUT)
+    for name, unit, meaning in listed:
+        assert unit, name
+        said, _, blank = meaning.partition("; blank: ")
+        assert len(said) > 3, name
+        assert blank, name
+    assert all(not c.is_number or c.least >= 0 for c in INPUT)
 
 
 def test_versions_of_one_era_are_one_engine_and_files_are_their_own(tmp_path: Path) -> None:

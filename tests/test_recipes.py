@@ -11,8 +11,8 @@ import pytest
 import hwdb
 from hwdb import InputError
 from perfmodel import Recipe, deployments, estimate, predict, recipe
-from perfmodel.cases.prediction import OUTPUT
-from perfmodel.cases.table import longest_prompt
+from perfmodel.cases import OUTPUT
+from perfmodel.cases.unstated import longest_prompt
 from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.engines.catalogue import FOLDER, engine
 from perfmodel.engines.recipes import ASSUMABLE, assumed, base_name, instead, read_recipes, recipes

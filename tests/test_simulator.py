@@ -43,9 +43,7 @@ def test_step_tables_repeat_the_passes_they_are_made_of(model, device, columns, 
     chosen = perfmodel.engine(engine)
     spec, row = perfmodel.model(model), deployment(device, **columns)
     table = simulator.pool(spec, row, chosen, requests).table
-    setup = prepare(
-        spec, row, chosen, default(chosen), load_of(representative_workload(requests), 1)
-    )
+    setup = prepare(spec, row, chosen, default(chosen), load_of(representative_workload(requests), 1))
     kind = draw.integers(0, 3, count)
     prompt = np.where(kind == 0, 0, np.round(np.exp(draw.uniform(np.log(16), np.log(8192), count))))
     seqs = np.where(kind == 1, 0, np.round(np.exp(draw.uniform(0, np.log(100), count))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import time
 from pathlib import Path
@@ -13,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwdb import InputError, UnknownName
-from perfmodel.workload.datasets import dataset_names, histogram, histogram_names, lengths
-from perfmodel.workload.histograms import Histogram, read_histogram
+from hwdb.tomlfile import read_toml
+from perfmodel.workload.datasets import TABLE, histogram, lengths
+from perfmodel.workload.histograms import FOLDER, Histogram, read_histogram
 from perfmodel.workload.slo import Objective, Slo
-from perfmodel.workload.traces import Trace, read_trace
+from perfmodel.workload.traces import READERS, Parsed, Reader, Trace, formats, read_trace
 from perfmodel.workload.workload import Workload
 
 PLAIN = "arrival_s,input_tokens,output_tokens\n"
@@ -76,6 +78,20 @@ def test_gzip_is_recognised_by_content(tmp_path: Path) -> None:
     assert len(read_trace(path)) == 1
 
 
+def test_a_new_format_is_one_more_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(text: io.TextIOBase, path: str) -> Parsed:
+        numbers = np.array([[float(n) for n in row.split()] for row in list(text)[1:]])
+        made = Trace(arrival=numbers[:, 0], input=numbers[:, 1].astype(int), output=numbers[:, 2].astype(int))
+        return Parsed(trace=made, lines=np.arange(len(numbers)) + 2)
+
+    own = Reader(name="blanks", recognises=lambda first: first.startswith("%"), read=read)
+    monkeypatch.setattr(formats, "READERS", (own, *READERS))
+    assert read_trace(put(tmp_path, "%\n3 10 2\n4 20 4\n")).arrival.tolist() == [0, 1]
+    assert read_trace(put(tmp_path, PLAIN + "0,10,2\n")).input.tolist() == [10]
+    with pytest.raises(InputError, match="line 3: input of 0 tokens"):
+        read_trace(put(tmp_path, "%\n3 10 2\n4 0 4\n"))
+
+
 def test_lengths_alone_make_a_trace_without_arrivals(tmp_path: Path) -> None:
     trace = read_trace(put(tmp_path, "num_prefill_tokens,num_decode_tokens\n10,2\n30,4\n"))
     assert np.isnan(trace.rate)
@@ -127,7 +143,7 @@ BAD_TRACES = [
     (PLAIN + "soon,10,2\n", r"line 2: arrival_s 'soon' is not a finite number"),
     (AZURE + "yesterday,10,2\n", r"line 2: TIMESTAMP 'yesterday' is not a date and time; write it as 2023-11-16"),
     (AZURE + "2023-11-16 18:15:46,10,2\n2023-11-16 18:15:45,10,2\n", r"line 3: arrives 1 s before the line above"),
-    ("{\n", r"line 1: not JSON; write one object a line"),
+    ("{\n", r"line 1: not JSON; write one object per line"),
     (line() + "\n[1, 2]\n", r"line 2: '\[1, 2\]' is not an object"),
     (line(input_length=None), r"line 1: 'input_length' is missing; a Mooncake line has timestamp \(ms\)"),
     (line(timestamp="now"), r"line 1: timestamp 'now' is not a finite number"),
@@ -250,7 +266,7 @@ BAD_HISTOGRAMS = [
     ("", r"holds no class; give a header and at least one line"),
     ("input_tokens,share\n1,1\n", r"line 1: no column output_tokens among input_tokens, share; add it"),
     (HEADER + "10,5,0.4\n20,5,0.4\n", r"the column share sums to 0.8; make it sum to 1"),
-    (HEADER + "10,five,1\n", r"line 2: output_tokens 'five' is not a number from 1 to 1e\+09; mend it"),
+    (HEADER + "10,five,1\n", r"line 2: output_tokens 'five' is not a number from 1 to 1e\+09; correct it"),
     (HEADER + "0,5,1\n", r"line 2: input_tokens '0' is not a number from 1"),
     (HEADER + "10,5\n", r"line 2: 2 fields where the header has 3"),
     (HEADER[:-1] + ",weight\n10,5,1,2\n", r"line 1: unknown column 'weight'"),
@@ -284,7 +300,7 @@ def test_shipped_histograms_have_the_means_of_their_traces(
     assert workload.mean_output == pytest.approx(answer, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", dataset_names())
+@pytest.mark.parametrize("name", sorted(read_toml(TABLE).keys()))
 def test_every_data_set_has_lengths_and_a_source(name: str) -> None:
     stats = lengths(name)
     assert stats.input_mean >= 1
@@ -296,8 +312,11 @@ def test_every_data_set_has_lengths_and_a_source(name: str) -> None:
 
 
 def test_every_shipped_histogram_is_a_known_data_set_with_a_licence() -> None:
-    assert set(histogram_names()) <= set(dataset_names())
-    assert all(histogram(n).licence for n in histogram_names())
+    shipped = [path.stem for path in FOLDER.glob("*.csv")]
+    assert shipped
+    for name in shipped:
+        assert lengths(name).name == name
+        assert histogram(name).licence
 
 
 TRACES_OF_BENCHMARKS = [
@@ -333,14 +352,6 @@ def test_unknown_data_set_offers_the_nearest() -> None:
 # -- workloads ----------------------------------------------------------------------------------------------------
 
 
-def test_one_class_keeps_tokens_and_hits() -> None:
-    many = Workload.from_lengths([100, 1000], [10, 50], share=[0.75, 0.25], prefix_hit=[0.0, 0.5], rate=2.0)
-    one = many.one_class()
-    assert one.classes == 1
-    assert (one.mean_input, one.mean_output) == (many.mean_input, many.mean_output)
-    assert one.mean_new_input == pytest.approx(many.mean_new_input)
-
-
 def test_arrival_follows_from_the_number_given() -> None:
     assert Workload.from_lengths(10, 10, rate=1).arrival == "open"
     assert Workload.from_lengths(10, 10, n_requests=8).arrival == "offline"
@@ -366,12 +377,6 @@ BAD_WORKLOADS = [
 def test_impossible_workloads_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Workload.from_lengths(**{"input_tokens": 10, "output_tokens": 10, **changes})  # type: ignore[arg-type]
-
-
-def test_a_load_that_is_needed_is_asked_for() -> None:
-    with pytest.raises(InputError, match="arrival 'open' needs rate; give it"):
-        Workload.from_lengths(10, 10, arrival="open").require()
-    assert Workload.from_lengths(10, 10, rate=3).require().rate == 3
 
 
 def test_objectives_are_spelled_with_their_unit() -> None:

@@ -79,7 +79,7 @@ def drawn(edges: dict[str, set[str]]) -> str:
     boxes = [_rectangle(box, *place[box]) for box in sorted(place)]
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" font-family="sans-serif">'
-        '<title>Rooms of the code; an arrow points from a room to one that it imports</title>'
+        "<title>Rooms of the code; an arrow points from a room to one that it imports</title>"
         '<defs><marker id="tip" markerWidth="8" markerHeight="8" refX="7" refY="4" orient="auto">'
         '<path d="M0,1 L7,4 L0,7 z" fill="#667"/></marker></defs>'
         f'<rect width="{width:g}" height="{height:g}" fill="#ffffff"/>'

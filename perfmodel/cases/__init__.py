@@ -1,8 +1,29 @@
-"""A table of cases in, predictions out."""
+"""Prediction of whole tables: a row per serving run (model, device, engine, lengths, load) in, estimates out."""
 
 from __future__ import annotations
 
-from perfmodel.cases.prediction import INTERVALS, Group, Prediction, predict
-from perfmodel.cases.table import cases_of, read_cases
+from perfmodel.cases.evaluate import aggregated
+from perfmodel.cases.layout import Group, Pool, group_load, group_pools, groups_of
+from perfmodel.cases.prediction import predict
+from perfmodel.cases.read import Cases, cases_of, read_cases
+from perfmodel.cases.settings import Settings, settle
+from perfmodel.cases.table import columns
+from perfmodel.cases.write import INTERVALS, OUTPUT
 
-__all__ = ["INTERVALS", "Group", "Prediction", "cases_of", "predict", "read_cases"]
+__all__ = [
+    "INTERVALS",
+    "OUTPUT",
+    "Cases",
+    "Group",
+    "Pool",
+    "Settings",
+    "aggregated",
+    "cases_of",
+    "columns",
+    "group_load",
+    "group_pools",
+    "groups_of",
+    "predict",
+    "read_cases",
+    "settle",
+]

@@ -1,195 +1,127 @@
-"""The table `predict` reads: which columns it knows, how their cells become numbers, and what is wrong with a row."""
+"""The columns that `predict` understands in a table of cases: name, unit, meaning, and what a blank cell means.
+
+This is the one description of them. Reading and checking cells (`perfmodel.cases.read`) and the documentation
+(`columns()`) both use it. A column that is not listed here passes through to the output untouched.
+"""
 
 from __future__ import annotations
 
-import re
-import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+import math
+from dataclasses import dataclass
 
-import numpy as np
+from perfmodel.workload import ARRIVALS
 
-from hwdb import InputError
-from perfmodel.arrays import Array
-from perfmodel.vocabulary import FORMER_NAMES
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-MODES = ("static", "closed", "open", "offline", "single")
-TEXT = (
-    "case_id",
-    "model",
-    "device",
-    "engine",
-    "engine_version",
-    "weight_dtype",
-    "act_dtype",
-    "kv_dtype",
-    "mode",
-    "isl_dist",
-    "spec_decode",
-    "trace",
-    "recipe",
-)
-#: Number columns: (least value allowed, whether it must be whole).
-NUMBERS: dict[str, tuple[float, bool]] = {
-    "n_devices": (1, True),
-    "isl": (0, False),
-    "osl": (0, False),
-    "batch": (0, False),
-    "concurrency": (0, False),
-    "request_rate_rps": (0, False),
-    "n_requests": (0, False),
-    "tp": (1, True),
-    "pp": (1, True),
-    "ep": (1, True),
-    "dp_attention": (1, True),
-    "prefix_hit": (0, False),
-    "prefill_workers": (1, True),
-    "prefill_tp": (1, True),
-    "prefill_ep": (1, True),
-    "prefill_dp": (1, True),
-    "prefill_batch": (0, False),
-    "decode_workers": (1, True),
-    "decode_tp": (1, True),
-    "decode_ep": (1, True),
-    "decode_dp": (1, True),
-    "decode_batch": (0, False),
-    "max_num_batched_tokens": (1, True),
-    "max_num_seqs": (1, True),
-}
-POOL_COLUMNS = tuple(c for c in NUMBERS if c.startswith(("prefill_", "decode_")))
-#: What the column `recipe` may say: settings left blank are those of a published recipe, or the engine's defaults.
+#: Values of `recipe`: blank settings are those of a published serving recipe, or the engine's own defaults.
 RECIPES = ("published", "default")
+#: Cells (in lower case) that count as blank in number columns and in `spec_decode`.
 EMPTY = ("", "nan", "none", "null", "na", "n/a")
-_UNIFORM = re.compile(r"uniform:(\d*\.?\d+)-(\d*\.?\d+)")
-#: Longer prompts or answers than any model serves: a slip of the keyboard or a wrong unit.
-LONGEST = 1e8
 
 
-@dataclass
-class Cases:
-    """R rows of cases: text columns, number columns (NaN: not given), and what is wrong with each row ('' if nothing).
+@dataclass(frozen=True)
+class Column:
+    """One input column of `predict`.
 
-    frame: the table as read, every cell text, passed through untouched.
+    unit: unit of its values; "text" for names. blank: what a blank cell, or a missing column, means. least: smallest
+    value accepted, NaN for text columns. whole: True where fractions are refused.
     """
 
-    frame: pd.DataFrame
-    text: dict[str, np.ndarray]
-    number: dict[str, Array]
-    error: np.ndarray
-    path: str = field(default="")
+    name: str
+    unit: str
+    meaning: str
+    blank: str
+    least: float = math.nan
+    whole: bool = False
 
-    def __len__(self) -> int:
-        return len(self.error)
-
-    def refuse(self, rows: np.ndarray, reasons: str | Sequence[str]) -> None:
-        """Note why rows (a mask) cannot be answered; the first reason stays."""
-        texts = np.broadcast_to(np.asarray(reasons, dtype=object), rows.shape)
-        fresh = rows & (self.error == "")
-        self.error[fresh] = texts[fresh]
+    @property
+    def is_number(self) -> bool:
+        """Whether cells are numbers rather than text."""
+        return not math.isnan(self.least)
 
 
-def read_cases(path: str | Path) -> Cases:
-    """Read a CSV file, plain or gzipped. Raises `InputError` when it is no such table or lacks model or device.
+def _text(name: str, meaning: str, blank: str) -> Column:
+    return Column(name=name, unit="text", meaning=meaning, blank=blank)
 
-    A cell that is no number where one belongs refuses its row, not the table.
+
+def _number(name: str, unit: str, meaning: str, blank: str) -> Column:
+    """A column of numbers of at least 0; fractions are accepted."""
+    return Column(name=name, unit=unit, meaning=meaning, blank=blank, least=0)
+
+
+def _count(name: str, unit: str, meaning: str, blank: str) -> Column:
+    """A column of whole numbers of at least 1."""
+    return Column(name=name, unit=unit, meaning=meaning, blank=blank, least=1, whole=True)
+
+
+def _pool(role: str) -> tuple[Column, ...]:
+    """Columns of the prefill or the decode pool of disaggregated serving."""
+    return (
+        _count(
+            f"{role}_workers", "workers", f"{role} workers; any pool column makes the row disaggregated", "1 worker"
+        ),
+        _count(f"{role}_tp", "devices", f"tensor parallelism of a {role} worker", f"{role}_ep / {role}_dp, at least 1"),
+        _count(
+            f"{role}_ep", "devices", f"expert parallelism of a {role} worker", "1; all ranks where experts are thin"
+        ),
+        _count(f"{role}_dp", "ranks", f"attention data parallelism of a {role} worker", "1"),
+        _number(f"{role}_batch", "sequences", _BATCH[role], "no cap of the row's own"),
+    )
+
+
+_BATCH = {
+    "prefill": "prompts that a prefill worker may batch in one step",
+    "decode": "recorded batch of a decode worker; it marks the row as disaggregated and changes no estimate",
+}
+
+#: Every known input column, in the order of documentation; `model` and `device` must be there.
+INPUT: tuple[Column, ...] = (
+    _text("case_id", "name of the row", "no name"),
+    _text("model", "model of the catalogue, or the path of a config.json", "the row is refused"),
+    _text("device", "device of hwdb", "the row is refused"),
+    _count("n_devices", "devices", "devices in use, all replicas together", "tp x pp"),
+    _text("engine", "serving engine, or the path of an engine file", "generic engine"),
+    _text("engine_version", "version of the engine", "the recipe's version, else the newest era"),
+    _text("recipe", f"source of blank settings: {' or '.join(RECIPES)}", "published for closed and static benchmarks"),
+    _text(
+        "weight_dtype", "storage format of weights", "that of the checkpoint; MLPerf-style TensorRT-LLM runs: narrowest"
+    ),
+    _text("act_dtype", "arithmetic type of matrix products", "follows from the weights and the device"),
+    _text("kv_dtype", "storage format of the KV cache", "the recipe's, else 16 bits or fp8 where checkpoints bring it"),
+    _text("mode", f"arrival of requests: {', '.join(ARRIVALS)}", "what the first given number below says, else single"),
+    _number("request_rate_rps", "requests/s", "rate at which requests are sent (open)", "not an open loop"),
+    _number("concurrency", "requests", "requests in flight (closed)", "not a closed loop"),
+    _number("batch", "sequences", "sequences that start together (static)", "not a static batch"),
+    _number("n_requests", "requests", "requests in the run", "10 per client (5 with pools); a million offline"),
+    _number("isl", "tokens", "mean prompt length", "mean prompt length of the data set in trace"),
+    _number("osl", "tokens", "mean output length", "mean output length of the data set in trace"),
+    _text(
+        "isl_dist", "spread of lengths: fixed, uniform:LOW-HIGH (shares of isl) or trace", "fixed (all lengths equal)"
+    ),
+    _text("trace", "data set that lengths come from", "no data set; isl and osl must be given"),
+    _number("prefix_hit", "share", "share of prompt tokens found in the prefix cache, 0 to 1", "0: no token is cached"),
+    _text("spec_decode", "speculative decoding method", "none"),
+    _count("tp", "devices", "tensor parallelism", "all devices in latency runs, else the fewest that hold the weights"),
+    _count("pp", "devices", "pipeline stages", "1; all devices in engines that split by layers"),
+    _count("ep", "devices", "expert parallelism", "1"),
+    _count("dp_attention", "ranks", "attention data parallelism", "1; ep / tp where ep is wider than tp"),
+    _count(
+        "max_num_batched_tokens", "tokens/step", "token budget of an engine step", "the recipe's, else the engine's"
+    ),
+    _count("max_num_seqs", "sequences", "most sequences in a batch", "the recipe's, else the engine's"),
+    *_pool("prefill"),
+    *_pool("decode"),
+)
+TEXT_COLUMNS = tuple(c for c in INPUT if not c.is_number)
+NUMBER_COLUMNS = tuple(c for c in INPUT if c.is_number)
+#: Columns that make a row disaggregated when any of them is given.
+POOL_COLUMNS = tuple(c.name for c in INPUT if c.name.startswith(("prefill_", "decode_")))
+
+
+def columns() -> list[tuple[str, str, str]]:
+    """(name, unit, meaning) of every known input column; the meaning ends with what a blank cell means.
+
+    >>> [unit for name, unit, _ in columns() if name in ("isl", "request_rate_rps")]
+    ['requests/s', 'tokens']
+    >>> dict((name, meaning) for name, _, meaning in columns())["pp"]
+    'pipeline stages; blank: 1; all devices in engines that split by layers'
     """
-    import pandas as pd
-
-    where = Path(path)
-    if not where.is_file():
-        raise InputError(f"{path}: no such file; give a CSV (or .csv.gz) with a header line")
-    try:
-        frame = pd.read_csv(where, dtype=str, keep_default_na=False, low_memory=False)
-    except (
-        pd.errors.ParserError,
-        pd.errors.EmptyDataError,
-        UnicodeDecodeError,
-        OSError,
-        EOFError,
-        zlib.error,
-    ) as problem:
-        raise InputError(f"{path}: not a readable CSV table: {problem}") from problem
-    return cases_of(frame, str(path))
-
-
-def cases_of(frame: pd.DataFrame, path: str = "table") -> Cases:
-    """Check a table of text cells; see `read_cases`."""
-    missing = [c for c in ("model", "device") if c not in frame.columns]
-    if missing:
-        raise InputError(
-            f"{path}: lacks the column {' and '.join(missing)}; it has {', '.join(map(str, frame.columns[:12]))}"
-        )
-    rows = len(frame)
-    blank = np.full(rows, "", dtype=object)
-    known = {new: old for old, new in FORMER_NAMES.items() if old in frame.columns and new not in frame.columns}
-    text = {c: _text(frame[c]) if c in frame.columns else blank for c in TEXT}
-    cases = Cases(frame, text, {}, np.full(rows, "", dtype=object), path)
-    for column, (least, whole) in NUMBERS.items():
-        cases.number[column] = _number(cases, known.get(column, column), least, whole)
-    mode = text["mode"]
-    cases.refuse((mode != "") & ~np.isin(mode, MODES), [f"mode {m!r} is none of {', '.join(MODES)}" for m in mode])
-    wanted = text["recipe"]
-    odd = (wanted != "") & ~np.isin(wanted, RECIPES)
-    cases.refuse(odd, [f"recipe {w!r} is none of {', '.join(RECIPES)}" for w in wanted])
-    hit = cases.number["prefix_hit"]
-    cases.refuse(hit > 1.0, [f"prefix_hit {h:g} is a share; give it between 0 and 1" for h in hit])
-    for column in ("isl", "osl"):
-        values = cases.number[column]
-        cases.refuse(values > LONGEST, [f"{column} {v:g} is longer than any request; tokens are meant" for v in values])
-    return cases
-
-
-def check_degrees(cases: Cases, pooled: np.ndarray) -> None:
-    """Refuse rows whose parallelism takes more devices than there are; pooled: rows with separate prefill workers."""
-    number = {c: np.nan_to_num(v, nan=1.0) for c, v in cases.number.items()}
-    together = number["tp"] * number["pp"] * number["dp_attention"]
-    pools = [number[f"{p}_workers"] * number[f"{p}_tp"] * number[f"{p}_dp"] for p in ("prefill", "decode")]
-    devices = cases.number["n_devices"]
-    for rows, taken, what in (
-        (~pooled, together, "tp x pp x dp_attention"),
-        (pooled, pools[0] + pools[1], "workers x tp x dp of both pools"),
-    ):
-        texts = [f"{what} takes {t:g} devices, more than n_devices {d:g}" for t, d in zip(taken, devices, strict=True)]
-        cases.refuse(rows & (taken > devices), [f"{t}; lower the degrees or raise n_devices" for t in texts])
-
-
-def longest_prompt(mean: Array, spread: np.ndarray) -> Array:
-    """Tokens of the longest prompt of each row, from the mean and how lengths spread: `uniform:low-high` (shares of the
-    nominal length); any other spread counts as none. (N,)
-
-    >>> longest_prompt(np.array([900.0, 900.0]), np.array(["uniform:0.8-1.0", "fixed"])).tolist()
-    [1000.0, 900.0]
-    """
-    kinds, where = np.unique(spread.astype(str), return_inverse=True)
-    ends = [_UNIFORM.fullmatch(kind) for kind in kinds.tolist()]
-    shares = [(float(m[1]), float(m[2])) if m else (1.0, 1.0) for m in ends]
-    factors = np.array([2.0 * high / (low + high) if high >= low and high > 0 else 1.0 for low, high in shares])
-    return mean * factors[where]
-
-
-def _text(column: pd.Series) -> np.ndarray:
-    return column.str.strip().to_numpy(dtype=object)
-
-
-def _number(cases: Cases, column: str, least: float, whole: bool) -> Array:
-    import pandas as pd
-
-    if column not in cases.frame.columns:
-        return np.full(len(cases), np.nan)
-    cells = cases.frame[column].str.strip()
-    values = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=float)
-    given = ~cells.str.lower().isin(EMPTY).to_numpy()
-    shown = cells.to_numpy(dtype=object)
-    cases.refuse(given & np.isnan(values), [f"{column} {c!r} is no number" for c in shown])
-    values = np.where(given, values, np.nan)
-    wrong = np.isfinite(values) & (values < least) | np.isinf(values)
-    cases.refuse(wrong, [f"{column} {c} is out of range; give {least:g} or more" for c in shown])
-    if whole:
-        odd = np.isfinite(values) & (values != np.floor(values))
-        cases.refuse(odd, [f"{column} {c} must be a whole number" for c in shown])
-    return values
+    return [(c.name, c.unit, f"{c.meaning}; blank: {c.blank}") for c in INPUT]

@@ -1,20 +1,30 @@
-"""Parallelism that a case does not state: what its number of devices, the model and memory leave."""
+"""Rules for what a case does not state: parallelism, weight formats, the longest prompt."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from hwdb import Device
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, Index, Mask
+from perfmodel.cases.read import Cases, Texts
 from perfmodel.dtypes import FORMAT_CODE, FORMAT_NAMES
 from perfmodel.models import ModelSpec
 
-#: Share of a device that weights may take before a wider split is assumed.
-_WEIGHT_SHARE = 0.75
-_WIDTHS = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0])
+#: Share of a device's memory that weights may take before more devices are assumed. Assumed: the rest is needed for
+#: KV cache and activations.
+WEIGHT_SHARE = 0.75
+#: Numbers of devices that weights may be spread over: powers of two, as published runs use.
+DEVICE_COUNTS: Array = np.exp2(np.arange(7))
+#: Largest tensor parallelism that is assumed: no published run is wider.
+WIDEST_TP = 64
+#: Modes in which a run is tuned for latency, so that all devices share each layer.
+LATENCY_MODES = ("closed", "single", "static")
+#: `uniform:LOW-HIGH` in `isl_dist`.
+_UNIFORM = re.compile(r"uniform:(\d*\.?\d+)-(\d*\.?\d+)")
 
 
 @dataclass(frozen=True)
@@ -29,54 +39,99 @@ class Placement:
 
 
 def placement(
-    model: ModelSpec, n_devices: Array, given: dict[str, Array], *, memory: Array, weight: np.ndarray, mode: str
+    model: ModelSpec, n_devices: Array, given: Mapping[str, Array], *, memory: Array, weight: Index, mode: str
 ) -> Placement:
-    """Fill what is missing (NaN) of tp, pp, ep, dp.
+    """Fill the degrees of parallelism that are not stated.
 
-    Experts spread wider than tp * dp mean attention data parallelism. Without a tp, latency-minded runs split over all
-    devices, offline and open-loop ones over the fewest that hold the weights, and replicate.
+    Experts spread wider than tp * dp mean attention data parallelism. Without a tp, latency-tuned runs split over all
+    devices; offline and open-loop runs split over the fewest devices that hold the weights, and replicate.
+
+    Args:
+        model: the model, for its weights and attention heads.
+        n_devices: (N,) devices in use, all replicas together; NaN where not stated.
+        given: tp, pp, ep and dp, (N,) each; NaN where not stated.
+        memory: (N,) bytes per device.
+        weight: (N,) code of the weight format, -1 for the checkpoint's own.
+        mode: how requests arrive.
     """
     pp = np.where(np.isfinite(given["pp"]), given["pp"], 1.0)
     ep = np.where(np.isfinite(given["ep"]), given["ep"], 1.0)
     known = np.isfinite(given["tp"])
     devices = np.where(np.isfinite(n_devices), n_devices, np.where(known, given["tp"], 1.0) * pp)
     per_stage = np.maximum(np.floor(devices / pp), 1.0)
-    fewest = _fewest(model, weight, memory, pp)
-    guess = per_stage if mode in ("closed", "single", "static") else np.minimum(fewest, per_stage)
-    guess = _dividing(guess, per_stage, float(model.heads))
-    tp = np.where(known, given["tp"], guess)
-    wide = np.maximum(ep / tp, 1.0)
-    room = np.maximum(np.floor(per_stage / tp), 1.0)
-    dp = np.where(np.isfinite(given["dp"]), given["dp"], np.where(ep > tp, np.minimum(wide, room), 1.0))
-    ep = np.minimum(ep, tp * dp)
-    replicas = np.maximum(np.floor(devices / (tp * dp * pp)), 1.0)
-    return Placement(tp, pp, ep, dp, replicas)
+    fewest = _fewest_devices(model, weight, memory, pp)
+    guess = per_stage if mode in LATENCY_MODES else np.minimum(fewest, per_stage)
+    tp = np.where(known, given["tp"], _widest_dividing(guess, per_stage, float(model.heads)))
+    most_dp = np.maximum(np.floor(per_stage / tp), 1.0)
+    implied_dp = np.where(ep > tp, np.minimum(np.maximum(ep / tp, 1.0), most_dp), 1.0)
+    dp = np.where(np.isfinite(given["dp"]), given["dp"], implied_dp)
+    return Placement(
+        tp=tp, pp=pp, ep=np.minimum(ep, tp * dp), dp=dp, replicas=np.maximum(np.floor(devices / (tp * dp * pp)), 1.0)
+    )
 
 
-def unstated_weights(
-    weight: np.ndarray, devices: Sequence[Device], device: np.ndarray, tuned: np.ndarray
-) -> np.ndarray:
-    """Weight formats (N,) with the narrowest floats a device multiplies in where none is stated (code -1) in `tuned`
-    runs: those that push TensorRT-LLM to its highest rate, as results sent to MLPerf Inference do (developer.nvidia.com
-    blog on v4.1, 2024-08: fp8 on Hopper, fp4 on Blackwell, Llama 2 70B and Mixtral). Elsewhere blank weights are the
-    model's own.
+def check_degrees(cases: Cases, pooled: Mask) -> None:
+    """Refuse rows whose parallelism takes more devices than `n_devices`; pooled: (R,) True for disaggregated rows."""
+    number = {c: np.nan_to_num(v, nan=1.0) for c, v in cases.number.items()}
+    together = number["tp"] * number["pp"] * number["dp_attention"]
+    pools = [number[f"{p}_workers"] * number[f"{p}_tp"] * number[f"{p}_dp"] for p in ("prefill", "decode")]
+    devices = cases.number["n_devices"]
+    for rows, taken, what in (
+        (~pooled, together, "tp x pp x dp_attention"),
+        (pooled, pools[0] + pools[1], "workers x tp x dp of both pools"),
+    ):
+        texts = [f"{what} takes {t:g} devices, more than n_devices {d:g}" for t, d in zip(taken, devices, strict=True)]
+        cases.refuse(rows & (taken > devices), [f"{t}; lower the degrees or raise n_devices" for t in texts])
+
+
+def unstated_weights(weight: Index, devices: Sequence[Device], device: Index, *, tuned: Mask) -> Index:
+    """Weight formats with the narrowest floats a device multiplies in, where none is stated and the run is `tuned`.
+
+    Runs that push TensorRT-LLM to its highest rate use them, as results sent to MLPerf Inference do
+    (developer.nvidia.com blog on v4.1, 2024-08: fp8 on Hopper, fp4 on Blackwell, Llama 2 70B and Mixtral). Elsewhere
+    blank weights are the checkpoint's own.
+
+    Args:
+        weight: (N,) code of the format, -1 where not stated.
+        devices: distinct devices.
+        device: (N,) index into `devices`.
+        tuned: (N,) True for such runs.
     """
-    widths = [next((f for f in ("fp4", "fp8") if np.isfinite(d.peak(f))), "") for d in devices]
-    codes = np.array([FORMAT_CODE[f] if f else -1 for f in widths] + [-1], dtype=np.intp)
+    narrowest = [next((f for f in ("fp4", "fp8") if np.isfinite(d.peak(f))), "") for d in devices]
+    codes = np.array([FORMAT_CODE[f] if f else -1 for f in narrowest] + [-1], dtype=np.intp)
     return np.where((weight < 0) & tuned, codes[device], weight)
 
 
-def _fewest(model: ModelSpec, weight: np.ndarray, memory: Array, pp: Array) -> Array:
-    """Smallest power of two of devices that holds the weights of a stage."""
+def longest_prompt(mean: Array, spread: Texts) -> Array:
+    """Tokens of the longest prompt of each row. (N,)
+
+    mean: (N,) mean prompt length. spread: (N,) how lengths spread; `uniform:LOW-HIGH` gives shares of the nominal
+    length, any other spread counts as none.
+
+    >>> longest_prompt(np.array([900.0, 900.0]), np.array(["uniform:0.8-1.0", "fixed"])).tolist()
+    [1000.0, 900.0]
+    """
+    kinds, where = np.unique(spread.astype(str), return_inverse=True)
+    ends = [_UNIFORM.fullmatch(kind) for kind in kinds.tolist()]
+    shares = [(float(m[1]), float(m[2])) if m else (1.0, 1.0) for m in ends]
+    factors: Array = np.array([2.0 * high / (low + high) if high >= low and high > 0 else 1.0 for low, high in shares])
+    longest: Array = mean * factors[where]
+    return longest
+
+
+def _fewest_devices(model: ModelSpec, weight: Index, memory: Array, pp: Array) -> Array:
+    """Smallest of `DEVICE_COUNTS` that holds the weights of one of `pp` pipeline stages. (N,)"""
     codes, where = np.unique(weight, return_inverse=True)
     sizes = [model if c < 0 else model.with_weights(FORMAT_NAMES[c]) for c in codes]
     total = np.array([sum(s.weight_bytes().values()) for s in sizes])[where] / pp
-    enough = total[:, None] / _WIDTHS <= _WEIGHT_SHARE * np.nan_to_num(memory, nan=np.inf)[:, None]
-    return np.where(enough.any(axis=1), _WIDTHS[np.argmax(enough, axis=1)], _WIDTHS[-1])
+    enough = total[:, None] / DEVICE_COUNTS <= WEIGHT_SHARE * np.nan_to_num(memory, nan=np.inf)[:, None]
+    fewest: Array = np.where(enough.any(axis=1), DEVICE_COUNTS[np.argmax(enough, axis=1)], DEVICE_COUNTS[-1])
+    return fewest
 
 
-def _dividing(width: Array, devices: Array, heads: float) -> Array:
-    """The largest width not above `width` that divides the devices and the heads."""
-    candidates = np.arange(1.0, 65.0)
+def _widest_dividing(width: Array, devices: Array, heads: float) -> Array:
+    """The largest tp not above `width` that divides both the devices and the attention heads. (N,)"""
+    candidates = np.arange(1.0, WIDEST_TP + 1.0)
     fine = (devices[:, None] % candidates == 0) & (heads % candidates == 0) & (candidates <= width[:, None])
-    return candidates[fine.shape[1] - 1 - np.argmax(fine[:, ::-1], axis=1)]
+    widest: Array = candidates[len(candidates) - 1 - np.argmax(fine[:, ::-1], axis=1)]
+    return widest

@@ -1,9 +1,9 @@
 """Engine factors: how much longer a serving engine's kernels take than stand-alone ones that the other models price.
 
 An engine runs its own kernels between others, with cold caches, fused or split, and not always those that the tables
-timed. The factor of a call is one for what limits it (arithmetic, memory, links, launches) times one for its kind of
-kernel, by engine and, where known, by device or kind of device. `benchmarks/fit_serving.py` fits them on measured
-serving runs; without an entry they are 1.
+timed. A factor for each kind of limit (arithmetic, memory, links, launches) times one for each kind of kernel, by
+engine and where known by device or kind of device, says how much longer a call really takes. The factors are fitted on
+measured serving runs by `perfmodel.calibration`; without an entry they are 1.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How far measured serving runs lie from estimates: the 80 % intervals of whole-deployment figures.
 
-Learned by `benchmarks/fit_spread.py` as quantiles of |log(estimate / measurement)| by metric, arrival and what the
+Learned by `perfmodel.calibration` as quantiles of |log(estimate / measurement)| by metric, arrival and what the
 estimate rests on. Operators have spreads of their own (`perfmodel.costs.intervals`); these hold the serving model's error
 as well, and are what a user sees.
 """

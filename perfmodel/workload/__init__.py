@@ -1,8 +1,8 @@
-"""What is asked: request classes, arrivals, traces, SLOs."""
+"""What is asked of a deployment: request classes, how they arrive, traces, data sets, SLOs."""
 
 from __future__ import annotations
 
-from perfmodel.workload.datasets import histogram, lengths
+from perfmodel.workload.datasets import LengthStats, histogram, lengths
 from perfmodel.workload.histograms import Histogram, read_histogram
 from perfmodel.workload.load import DEFAULT_REQUESTS_PER_CLIENT, POOLED_REQUESTS_PER_CLIENT, SYNCHRONISED, Load, load_of
 from perfmodel.workload.output_lengths import LEAST_LENGTH_CV, OUTPUT_LENGTH_CV, longest, survival, truncated_cv
@@ -24,6 +24,7 @@ __all__ = [
     "SYNCHRONISED",
     "Arrival",
     "Histogram",
+    "LengthStats",
     "Load",
     "Objective",
     "Slo",

@@ -1,7 +1,7 @@
 """Public data sets by name: their mean lengths, and for some a whole length histogram.
 
-`lengths("openorca")` answers for benchmark rows that name a data set and not its lengths; `histogram` gives the joint
-classes that ship with the package. The figures and their sources are in `datasets.toml`.
+`lengths("openorca")` serves benchmark tables that name a data set and no lengths; `histogram` gives the joint classes
+of prompt and output lengths that ship with the package. The figures and their sources are in `datasets.toml`.
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ import numpy as np
 
 from hwdb import UnknownName
 from hwdb.tomlfile import Table, read_toml
+from perfmodel.arrays import NAN
 from perfmodel.workload.histograms import FOLDER, Histogram, read_histogram
 
 TABLE = Path(__file__).with_name("datasets.toml")
-
 #: How a figure came about: see the head of `datasets.toml`.
 KINDS = ("published", "computed", "observed", "inferred")
+#: Figures that a data set may leave out.
+OPTIONAL = ("input_median", "input_p90", "output_median", "output_p90", "output_max")
 
 
 @dataclass(frozen=True)
 class LengthStats:
-    """Lengths of a data set in tokens a request; NaN where unknown.
+    """Prompt and output lengths of a data set, in tokens per request; NaN where unknown.
 
-    kind: how the figures came about, one of `KINDS`; source: whose they are. aliases: other names for it.
+    title: what reports call it. output_max: longest output that the benchmark allows. kind: how the figures came about,
+    one of `KINDS`. source: where they are from. aliases: other names of the data set.
     """
 
     name: str
@@ -44,8 +47,7 @@ class LengthStats:
 
 
 def _stats(name: str, table: Table) -> LengthStats:
-    nan = float("nan")
-    optional = ("input_median", "input_p90", "output_median", "output_p90", "output_max")
+    """The data set `name` as its table in the file says."""
     stats = LengthStats(
         name=name,
         title=table.text("title"),
@@ -54,7 +56,7 @@ def _stats(name: str, table: Table) -> LengthStats:
         kind=table.text("kind", choices=KINDS),
         source=table.text("source"),
         aliases=table.texts("aliases", ()),
-        **{key: table.number(key, nan, least=1) for key in optional},
+        **{key: table.number(key, NAN, least=1) for key in OPTIONAL},
     )
     table.done()
     return stats
@@ -62,40 +64,27 @@ def _stats(name: str, table: Table) -> LengthStats:
 
 @cache
 def _all() -> dict[str, LengthStats]:
+    """Every known data set by its own name, read once."""
     top = read_toml(TABLE, "table of data sets")
     return {name: _stats(name, top.table(name)) for name in top.keys()}  # noqa: SIM118 - a Table is no mapping
 
 
-def dataset_names() -> list[str]:
-    """Names of all data sets with known lengths."""
-    return sorted(_all())
-
-
-def histogram_names() -> list[str]:
-    """Names of the data sets that ship with a length histogram."""
-    return sorted(p.stem for p in FOLDER.glob("*.csv"))
-
-
-def _find(name: str) -> str:
-    key = name.strip()
-    for own, stats in _all().items():
-        if key.lower() in (own, *(a.lower() for a in stats.aliases)):
-            return own
-    raise UnknownName("data set", name, [*_all(), *(a for s in _all().values() for a in s.aliases)])
-
-
 def lengths(name: str) -> LengthStats:
-    """Lengths of the data set called `name` (or any of its aliases), or `UnknownName`.
+    """Lengths of the data set called `name`, or by any of its aliases; `UnknownName` where there is none.
 
     >>> lengths("mlperf_longctx405b").input_mean
     9400.0
     """
-    return _all()[_find(name)]
+    key = name.strip().lower()
+    for own, stats in _all().items():
+        if key in (own, *(alias.lower() for alias in stats.aliases)):
+            return stats
+    raise UnknownName("data set", name, [*_all(), *(alias for s in _all().values() for alias in s.aliases)])
 
 
 @cache
 def histogram(name: str) -> Histogram:
-    """The length histogram of the data set called `name`: its own where one ships, else one class of its means.
+    """Length histogram of the data set called `name`: its own where one ships, else one class of its mean lengths.
 
     >>> len(histogram("azure-conv-2023")), len(histogram("openorca"))
     (32, 1)

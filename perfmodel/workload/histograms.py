@@ -1,7 +1,8 @@
-"""Length histograms: a trace boiled down to C classes of requests, keeping its mean tokens exactly.
+"""Length histograms: a trace reduced to C classes of requests, which keep its mean tokens exactly.
 
-The shipped ones lie in `perfmodel/workload/lengths/`; a histogram of your own is a CSV with `input_tokens,output_tokens,share`
-(and `prefix_hit` if wanted), lines starting with `#` before it saying what it is (`# source: ...`).
+The shipped ones are in `perfmodel/workload/lengths/`. A histogram of your own is a CSV with the columns
+`input_tokens,output_tokens,share` and optionally `prefix_hit`; lines that start with `#` before the header describe it
+(`# source: ...`).
 """
 
 from __future__ import annotations
@@ -11,26 +12,35 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hwdb import InputError
-from perfmodel.arrays import Array
+from perfmodel.arrays import NAN, Array, Index
 from perfmodel.workload.traces import Trace, Whole
 
 FOLDER = Path(__file__).parent / "lengths"
 
-#: Quantiles at which the 8 input and 4 output classes of `Histogram.from_trace` part: finer towards the tail, because
-#: the few long requests decide memory and percentiles.
+#: Quantiles that bound the 8 input and the 4 output classes of `Histogram.from_trace`. Chosen: finer towards the tail,
+#: because the few long requests decide memory and percentiles.
 INPUT_QUANTILES = (0.0, 0.2, 0.4, 0.6, 0.75, 0.87, 0.95, 0.99, 1.0)
 OUTPUT_QUANTILES = (0.0, 0.4, 0.7, 0.9, 1.0)
+REQUIRED = ("input_tokens", "output_tokens", "share")
+COLUMNS = (*REQUIRED, "prefix_hit")
+#: (least, most) value of a column; tokens have `TOKEN_RANGE`.
+SHARE_RANGES = {"share": (0.0, 1.0), "prefix_hit": (0.0, 1.0)}
+#: Chosen: far above any model's context, so that only slips are refused.
+TOKEN_RANGE = (1.0, 1e9)
+#: How far shares may sum from 1 in a file. Chosen: they are written with a few digits.
+SHARE_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """C classes: mean input_tokens, output_tokens, share of requests and prefix_hit of each, all (C,).
+    """C classes of requests.
 
-    prefix_hit: share of a class's prompt tokens that an endless prefix cache holds (an upper bound).
-    requests: how many the histogram was made from; rate: their mean a second (NaN when unknown).
+    input_tokens, output_tokens: (C,) mean tokens per request of each class. share: (C,) share of all requests.
+    prefix_hit: (C,) share of a class's prompt tokens that an infinite prefix cache holds (an upper bound).
+    requests: how many requests the histogram was made from. rate: their mean arrival rate in requests/s, NaN where
+    unknown. name, source, licence: what it is called and where its data came from.
     """
 
     input_tokens: Array
@@ -38,7 +48,7 @@ class Histogram:
     share: Array
     prefix_hit: Array
     requests: int = 0
-    rate: float = float("nan")
+    rate: float = NAN
     name: str = ""
     source: str = ""
     licence: str = ""
@@ -48,18 +58,19 @@ class Histogram:
 
     @classmethod
     def from_trace(cls, trace: Trace, classes: tuple[int, int] = (8, 4)) -> Histogram:
-        """Classes of `trace`: input quantiles, then output quantiles inside each, at most `classes` of them.
+        """Classes of `trace`: quantiles of prompt length, then quantiles of output length within each.
 
-        Each class carries the mean of its requests, so mean input, output and reused tokens are those of the trace.
-        Requests of equal length stay in one class.
+        classes: most classes by prompt length, and by output length within each. Every class has the mean lengths of
+        its requests, so mean prompt, output and reused tokens are those of the trace. Requests of equal length stay in
+        one class.
         """
-        first = _edges(INPUT_QUANTILES, classes[0])
-        second = _edges(OUTPUT_QUANTILES, classes[1])
-        group = _parted(trace.input, first)
+        input_edges = _edges(INPUT_QUANTILES, classes[0])
+        output_edges = _edges(OUTPUT_QUANTILES, classes[1])
+        group = _split(trace.input, input_edges)
         code = np.zeros(len(trace), dtype=np.int64)
         for g in np.unique(group):
             inside = group == g
-            code[inside] = g * (classes[1] + 1) + _parted(trace.output[inside], second)
+            code[inside] = g * (classes[1] + 1) + _split(trace.output[inside], output_edges)
         _, index, counts = np.unique(code, return_inverse=True, return_counts=True)
         totals = [np.bincount(index, weights=v) for v in (trace.input, trace.output, trace.reused_tokens())]
         return cls(
@@ -74,7 +85,7 @@ class Histogram:
         )
 
     def write(self, path: str | Path) -> None:
-        """Write the CSV that `read_histogram` reads, with name, source and licence in front."""
+        """Write the CSV that `read_histogram` reads, headed by name, source and licence."""
         lines = [
             f"# name: {self.name}",
             f"# source: {self.source}",
@@ -89,27 +100,21 @@ class Histogram:
 
 
 def _edges(quantiles: tuple[float, ...], count: int) -> Array:
-    """`count` + 1 quantiles that follow the given shape: its own when the count fits, else interpolated."""
+    """Bounds of `count` classes, (count + 1,): the given quantiles where their number fits, else interpolated."""
     given = np.array(quantiles)
-    return np.interp(np.linspace(0, 1, count + 1), np.linspace(0, 1, len(given)), given)
+    edges: Array = np.interp(np.linspace(0, 1, count + 1), np.linspace(0, 1, len(given)), given)
+    return edges
 
 
-def _parted(values: Whole, quantiles: Array) -> NDArray[np.intp]:
+def _split(values: Whole, quantiles: Array) -> Index:
+    """Class of each value by quantiles of all of them; equal values share a class. (R,)"""
     inner = np.unique(np.quantile(values, quantiles[1:-1], method="lower"))
     return np.searchsorted(inner, values, side="right")
 
 
 def read_histogram(path: str | Path) -> Histogram:
     """The histogram in the CSV at `path`; `InputError` names line, column and value of what is wrong."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such histogram; give an existing CSV with input_tokens,output_tokens,share"
-        ) from None
-    except (IsADirectoryError, PermissionError, UnicodeDecodeError):
-        raise InputError(f"{path}: cannot be read as text; give a CSV with input_tokens,output_tokens,share") from None
-    lines = text.splitlines()
+    lines = _lines(path)
     notes = dict(_note(line) for line in lines if line.startswith("#"))
     body = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
     rows = [(n, [v.strip() for v in next(csv.reader([line]))]) for n, line in body]
@@ -117,7 +122,7 @@ def read_histogram(path: str | Path) -> Histogram:
         raise InputError(f"{path}: the histogram holds no class; give a header and at least one line")
     columns = _columns(str(path), rows)
     share = columns["share"]
-    if not abs(share.sum() - 1) < 1e-3:
+    if not abs(share.sum() - 1) < SHARE_TOLERANCE:
         raise InputError(f"{path}: the column share sums to {share.sum():g}; make it sum to 1")
     return Histogram(
         input_tokens=columns["input_tokens"],
@@ -132,37 +137,49 @@ def read_histogram(path: str | Path) -> Histogram:
     )
 
 
+def _lines(path: str | Path) -> list[str]:
+    """Lines of the file; `InputError` where it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such histogram; give an existing CSV with {','.join(REQUIRED)}") from None
+    except (IsADirectoryError, PermissionError, UnicodeDecodeError):
+        raise InputError(f"{path}: cannot be read as text; give a CSV with {','.join(REQUIRED)}") from None
+
+
 def _note(line: str) -> tuple[str, str]:
+    """(key, value) of a line `# key: value`."""
     key, _, value = line.lstrip("# ").partition(":")
     return key.strip(), value.strip()
 
 
 def _columns(path: str, rows: list[tuple[int, list[str]]]) -> dict[str, Array]:
+    """Columns by name, (C,). rows: (line number, fields) of the header and of every class."""
     header = rows[0][1]
-    for name in ("input_tokens", "output_tokens", "share"):
+    for name in REQUIRED:
         if name not in header:
             raise InputError(f"{path}, line {rows[0][0]}: no column {name} among {', '.join(header)}; add it")
     columns: dict[str, Array] = {}
     for place, name in enumerate(header):
-        if name not in ("input_tokens", "output_tokens", "share", "prefix_hit"):
+        if name not in COLUMNS:
             raise InputError(
                 f"{path}, line {rows[0][0]}: unknown column {name!r}; the columns are input_tokens, "
                 "output_tokens, share and prefix_hit"
             )
-        columns[name] = np.array([_cell(path, n, row, place, name, len(header)) for n, row in rows[1:]])
+        columns[name] = np.array([_cell(f"{path}, line {n}", row, place, header) for n, row in rows[1:]])
     return columns
 
 
-def _cell(path: str, number: int, row: list[str], place: int, name: str, width: int) -> float:
-    if len(row) != width:
-        raise InputError(f"{path}, line {number}: {len(row)} fields where the header has {width}; give each its value")
-    least, most = {"share": (0.0, 1.0), "prefix_hit": (0.0, 1.0)}.get(name, (1.0, 1e9))
+def _cell(where: str, row: list[str], place: int, header: list[str]) -> float:
+    """The number in field `place` of a row; `where` is what messages call the line."""
+    if len(row) != len(header):
+        raise InputError(f"{where}: {len(row)} fields where the header has {len(header)}; give each its value")
+    least, most = SHARE_RANGES.get(header[place], TOKEN_RANGE)
     try:
         value = float(row[place])
     except ValueError:
-        value = float("nan")
+        value = NAN
     if not least <= value <= most:
-        raise InputError(
-            f"{path}, line {number}: {name} {row[place]!r} is not a number from {least:g} to {most:g}; mend it"
-        )
+        wrong = f"{header[place]} {row[place]!r} is not a number from {least:g} to {most:g}"
+        raise InputError(f"{where}: {wrong}; correct it")
     return value

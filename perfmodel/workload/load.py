@@ -1,4 +1,4 @@
-"""The load on each candidate, as columns: what a workload means for one deployment or for many."""
+"""The load on each candidate deployment, as columns of arrays."""
 
 from __future__ import annotations
 
@@ -9,18 +9,40 @@ import numpy as np
 from perfmodel.arrays import Array
 from perfmodel.workload.workload import Arrival, Workload
 
+#: How far requests of the opening burst stay together, by kind of length spread: 1 where equal lengths keep them in
+#: step for good, 0 where random lengths dissolve the groups. After ten rounds of lengths uniform in 0.8-1.0 of nominal,
+#: starts scatter by 0.058 sqrt(10) = 0.18 of a residence time (standard deviation): far from evenly.
+SYNCHRONISED = {"fixed": 1.0, "uniform": 0.4, "trace": 0.05}
+#: Requests per client of a closed loop where the workload does not say: InferenceMAX sends 10 x concurrency.
+DEFAULT_REQUESTS_PER_CLIENT = 10.0
+#: The same for disaggregated serving: scripts behind published runs send 5 x concurrency, after a warm-up of their own
+#: (ai-dynamo/dynamo components/backends/sglang/slurm_jobs/scripts/vllm/bench.sh @3ed939c).
+POOLED_REQUESTS_PER_CLIENT = 5.0
+#: Least decode steps per request that means are weighted by: keeps classes without output from dividing by zero.
+_LEAST_STEPS = 1e-9
+
 
 @dataclass(frozen=True)
 class Load:
-    """C request classes on N candidates; (C, N) or anything that broadcasts to it.
+    """C request classes on N candidates, flat: every field is a column that is cut, scaled and replaced by name.
 
-    input, output, share, hit: mean prompt and answer lengths in tokens, share of requests, share of the prompt that
-    the prefix cache serves. The rest is (N,) and of the whole deployment: concurrency (or batch), rate (requests/s),
-    n_requests; cv of the gaps between arrivals. waves: requests a closed-loop benchmark sends a slot, so that 1/waves
-    of them belong to its opening burst. synchronised: 1 where equal lengths keep the burst's groups together for good, 0
-    where random lengths dissolve them (`SYNCHRONISED`). length_cv: coefficient of variation of answers in a class; longest:
-    tokens of the longest answer allowed, infinite where nothing cuts them. drafts: speculative tokens verified a step,
-    accepted: tokens a step yields.
+    Lengths, (C, N) or anything that broadcasts to it:
+        input, output: mean prompt and output tokens per request.
+        share: share of requests that are of the class.
+        hit: share of prompt tokens that the prefix cache serves.
+    Arrivals, (N,), of the whole deployment:
+        arrival: how requests arrive, one of `ARRIVALS`; the same for all candidates.
+        concurrency: requests in flight (closed), or sequences that start together (static).
+        rate: arrival rate in requests/s (open).
+        n_requests: requests of the run.
+        cv: coefficient of variation of the gaps between arrivals.
+        requests_per_client: requests that each client of a closed loop sends; the opening burst is one of them.
+        synchronised: how far requests that start together stay together, 0 to 1 (see `SYNCHRONISED`).
+    Decoding, (N,):
+        length_cv: coefficient of variation of output lengths within a class.
+        longest: tokens of the longest output allowed; infinite where nothing cuts outputs.
+        drafts: speculative tokens verified per step and sequence; 0 without speculation.
+        accepted: tokens that a step yields per sequence; 1 without speculation.
     """
 
     arrival: Arrival
@@ -41,7 +63,7 @@ class Load:
 
     @property
     def new(self) -> Array:
-        """Prompt tokens that must be computed, at least one. (C, N)"""
+        """Prompt tokens that prefill must compute, at least one. (C, N)"""
         return np.maximum(self.input * (1.0 - self.hit), 1.0)
 
     @property
@@ -50,37 +72,28 @@ class Load:
         return self.input - self.new
 
     def mean(self, values: Array) -> Array:
-        """Mean over classes, by share of requests. (N,)"""
-        return np.sum(values * self.share, axis=0)
+        """Mean over classes, weighted by their share of requests. (N,)"""
+        mean: Array = np.sum(values * self.share, axis=0)
+        return mean
 
     @property
     def decode_context(self) -> Array:
-        """Mean length of a sequence while it generates, weighted by the steps it spends. (N,)"""
+        """Mean tokens of context of a decoding sequence, over all decode steps. (N,)"""
         return self.held(0.5)
 
     def held(self, part: float) -> Array:
-        """Mean tokens of a sequence with `part` of its answer, over the steps it spends: long answers are met longer.
+        """Mean tokens held by a sequence that has generated `part` of its output, over all decode steps. (N,)
 
-        (N,). With lengths L of variance (c E[L])^2, E[L (I + part L)] / E[L] = I + part E[L] (1 + c^2).
+        Long outputs take more steps and so count more. Derived: with output lengths L of variance (c E[L])^2 and a
+        prompt of I tokens, E[L (I + part L)] / E[L] = I + part E[L] (1 + c^2).
         """
-        steps = np.maximum(self.output, 1e-9)
+        steps = np.maximum(self.output, _LEAST_STEPS)
         whole = self.input + part * self.output * (1.0 + np.square(self.length_cv))
         return self.mean(whole * steps) / self.mean(steps)
 
 
-#: How far groups of the opening burst stay together, by how lengths spread. After ten waves of lengths uniform in
-#: 0.8-1.0 of the nominal, starts scatter by 0.058 sqrt(10) = 0.18 of a residence (standard deviation): far from evenly.
-SYNCHRONISED = {"fixed": 1.0, "uniform": 0.4, "trace": 0.05}
-#: Requests a slot in closed-loop benchmarks where the workload does not say: InferenceMAX sends 10 x concurrency.
-DEFAULT_REQUESTS_PER_CLIENT = 10.0
-#: The same for pools of workers: scripts behind published disaggregated runs send 5 x concurrency, after a warm-up of
-#: their own (ai-dynamo/dynamo components/backends/sglang/slurm_jobs/scripts/vllm/bench.sh @3ed939c).
-POOLED_REQUESTS_PER_CLIENT = 5.0
-
-
 def load_of(workload: Workload, candidates: int) -> Load:
     """The same workload on each of `candidates` deployments."""
-
     shape = (len(workload.input_tokens), candidates)
 
     def classes(values: Array) -> Array:

@@ -1,4 +1,4 @@
-"""How answers vary in length: Weibull, cut at the longest that a run allows."""
+"""How output lengths vary: a Weibull law, cut at the longest output that a run allows."""
 
 from __future__ import annotations
 
@@ -8,37 +8,47 @@ import numpy as np
 
 from perfmodel.arrays import Array
 
-#: Coefficient of variation of answers by how lengths vary. Natural ones: Azure conversations 2023 0.77, Mooncake
-#: conversations 0.73, ShareGPT 0.74 (10,000 first turns); uniform in 0.8-1.0 of the nominal: 0.2 / sqrt(12) / 0.9.
+#: Coefficient of variation of output lengths by kind of spread. `trace`: Azure conversations 2023 0.77, Mooncake
+#: conversations 0.73, ShareGPT 0.74 (10,000 first turns). `uniform`: lengths uniform in 0.8-1.0 of the nominal,
+#: 0.2 / sqrt(12) / 0.9.
 OUTPUT_LENGTH_CV = {"fixed": 0.0, "uniform": 0.064, "trace": 0.75}
-#: Equal answers are given this little variation, so that nothing jumps.
+#: Least coefficient of variation that formulas use, so that equal outputs cause no division by zero and no jump.
 LEAST_LENGTH_CV = 0.02
-#: Answers expected to be still running when the longest of many ends: exp(-Euler's constant), of Gumbel's law.
-_LAST = 0.56
+#: exp(-Euler's constant). The mean of the largest of n draws is the quantile that this many of them exceed (Gumbel's
+#: law).
+_LARGEST = 0.56
+#: Exponent that gives a Weibull law's shape from its coefficient of variation (Justus et al., J. Appl. Meteorol. 17,
+#: 1978); within 3 % up to a coefficient of 1.
+_SHAPE_EXPONENT = -1.086
+#: Grid of output lengths, in means, that cut laws are integrated on: to 12 means in steps of 0.001.
+_GRID_END, _GRID_POINTS = 12.0, 12001
 
 
-def survival(answers: Array, cv: Array, ages: Array) -> Array:
-    """Share of answers longer than `ages` where they are `answers` long on average and vary by `cv` (coefficient
-    of variation; 1 is the exponential law). Broadcasts.
+def survival(outputs: Array, cv: Array, ages: Array) -> Array:
+    """Share of outputs that are longer than `ages` tokens. All arguments broadcast together.
+
+    outputs: mean tokens per output. cv: coefficient of variation of output lengths (1: exponential law). ages: tokens.
 
     >>> survival(np.array(100.0), np.array(1.0), np.array([0.0, 100.0])).round(3).tolist()
     [1.0, 0.368]
     """
     shape = _shape(cv)
     with np.errstate(over="ignore", under="ignore"):
-        return np.exp(-np.power(np.maximum(ages, 0.0) * _gamma(1.0 + 1.0 / shape) / answers, shape))
+        return np.exp(-np.power(np.maximum(ages, 0.0) * _gamma(1.0 + 1.0 / shape) / outputs, shape))
 
 
-def longest(answers: Array, cv: Array, count: Array) -> Array:
-    """Expected longest of `count` answers (see `survival`)."""
+def longest(outputs: Array, cv: Array, count: Array) -> Array:
+    """Expected tokens of the longest of `count` outputs; other arguments as in `survival`."""
     shape = _shape(cv)
-    many = np.maximum(np.log(np.maximum(count, 1.0) / _LAST), 0.0)
-    return np.maximum(answers / _gamma(1.0 + 1.0 / shape) * np.power(many, 1.0 / shape), answers)
+    exponent = np.maximum(np.log(np.maximum(count, 1.0) / _LARGEST), 0.0)
+    return np.maximum(outputs / _gamma(1.0 + 1.0 / shape) * np.power(exponent, 1.0 / shape), outputs)
 
 
 def truncated_cv(kind: str, fullness: Array) -> Array:
-    """Coefficient of variation of answers that vary as `kind` (see `OUTPUT_LENGTH_CV`; others: not at all) and are cut at a
-    longest one, of which their mean is the share `fullness`; NaN where nothing cuts them.
+    """Coefficient of variation of output lengths that are cut at a longest output.
+
+    kind: a key of `OUTPUT_LENGTH_CV`; outputs of any other kind do not vary. fullness: mean output over the longest
+    output allowed; NaN where nothing cuts outputs.
 
     >>> truncated_cv("trace", np.array([np.nan, 0.1, 0.7, 1.0])).round(2).tolist()
     [0.75, 0.74, 0.46, 0.0]
@@ -50,8 +60,12 @@ def truncated_cv(kind: str, fullness: Array) -> Array:
 
 @cache
 def _cut(cv: float) -> tuple[Array, Array]:
-    """(mean over the longest, coefficient of variation) of min(X, M) for rising M, X of mean 1."""
-    grid = np.linspace(0.0, 12.0, 12001)
+    """(mean / M, coefficient of variation) of min(X, M) for falling M, where X has mean 1 and coefficient `cv`.
+
+    Derived: the moments of min(X, M) are integrals of the survival function S up to M, E = int S and E2 = 2 int x S,
+    by the trapezoid rule.
+    """
+    grid = np.linspace(0.0, _GRID_END, _GRID_POINTS)
     longer = survival(np.ones(1), np.array([cv]), grid)
     first = np.concatenate([[0.0], np.cumsum((longer[1:] + longer[:-1]) / 2.0) * grid[1]])
     second = np.concatenate([[0.0], np.cumsum((longer * grid)[1:] + (longer * grid)[:-1]) * grid[1]])
@@ -62,12 +76,13 @@ def _cut(cv: float) -> tuple[Array, Array]:
 
 
 def _shape(cv: Array) -> Array:
-    """Weibull shape of a coefficient of variation (Justus et al., J. Appl. Meteorol. 17, 1978; within 3 % to 1)."""
-    return np.power(np.maximum(cv, LEAST_LENGTH_CV), -1.086)
+    """Shape of the Weibull law with coefficient of variation `cv` (see `_SHAPE_EXPONENT`)."""
+    shape: Array = np.power(np.maximum(cv, LEAST_LENGTH_CV), _SHAPE_EXPONENT)
+    return shape
 
 
 def _gamma(z: Array) -> Array:
-    """Gamma function of z from 1, by Stirling's series at z + 3; relative error below 1e-5."""
+    """Gamma function for z of 1 and more, by Stirling's series at z + 3; relative error below 1e-5."""
     w = z + 3.0
     series = np.sqrt(2.0 * np.pi / w) * np.power(w / np.e, w) * (1.0 + 1.0 / (12.0 * w) + 1.0 / (288.0 * w * w))
     return series / (z * (z + 1.0) * (z + 2.0))

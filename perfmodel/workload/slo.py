@@ -1,32 +1,26 @@
-"""Service-level objectives: bounds on latencies."""
+"""Service-level objectives (SLOs): upper bounds on latencies."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hwdb import InputError
 
-if TYPE_CHECKING:
-    pass
-
-
+#: Latencies that can be bounded: time to first token, time per output token, inter-token latency, end-to-end latency.
 METRICS = ("ttft", "tpot", "itl", "e2e")
-
-
-#: Ranks of the percentiles that SLOs and tables speak of.
+#: Name of a percentile -> its rank.
 RANKS = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
-
-
+#: Statistics over requests (for ITL: over tokens) that can be bounded.
 STATISTICS = ("mean", *RANKS)
+MS_PER_S = 1e3
 
 
 @dataclass(frozen=True)
 class Objective:
-    """One bound: `metric` (ttft, tpot, itl, e2e) at `statistic` (mean, p50, p90, p95, p99) at most `limit` seconds."""
+    """One bound: the `statistic` (one of `STATISTICS`) of a `metric` (one of `METRICS`) is at most `limit` seconds."""
 
     metric: str
     statistic: str
@@ -41,7 +35,7 @@ class Objective:
 
     @property
     def key(self) -> str:
-        """Spelling of files and flags, unit included: `ttft_ms_p90`; the mean has no suffix."""
+        """Name in files and flags, unit included: `ttft_ms_p90`; the mean has no suffix."""
         return f"{self.metric}_ms" + ("" if self.statistic == "mean" else f"_{self.statistic}")
 
     @classmethod
@@ -52,23 +46,23 @@ class Objective:
         Objective(metric='tpot', statistic='mean', limit=0.05)
         """
         metric, _, statistic = key.partition("_ms")
-        return cls(metric, statistic.removeprefix("_") or "mean", milliseconds / 1e3)
+        return cls(metric=metric, statistic=statistic.removeprefix("_") or "mean", limit=milliseconds / MS_PER_S)
 
 
 @dataclass(frozen=True)
 class Slo:
-    """All objectives of a service; empty means anything serves."""
+    """All objectives of a service; without any, every deployment meets them."""
 
     objectives: tuple[Objective, ...] = ()
 
     def limit(self, metric: str, statistic: str = "mean") -> float:
-        """Bound in seconds on one metric and statistic; inf where there is none."""
+        """Bound in seconds on one statistic of a metric; inf where there is none."""
         return min((o.limit for o in self.objectives if (o.metric, o.statistic) == (metric, statistic)), default=np.inf)
 
     @classmethod
     def of(cls, objectives: Sequence[Objective] = (), **milliseconds: float) -> Slo:
         """An Slo from objectives and keywords, such as `Slo.of(ttft_ms_p90=500, tpot_ms=50)`."""
-        return cls((*objectives, *(Objective.from_key(k, v) for k, v in milliseconds.items())))
+        return cls(objectives=(*objectives, *(Objective.from_key(k, v) for k, v in milliseconds.items())))
 
 
 #: Every key an `[slo]` table may hold.

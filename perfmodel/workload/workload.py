@@ -1,35 +1,55 @@
-"""What is asked of a deployment: classes of requests, how they arrive, and the objectives they must meet."""
+"""What is asked of a deployment: classes of requests and how they arrive."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from hwdb import InputError
-from perfmodel.arrays import Array
+from perfmodel.arrays import NAN, Array, Mask
 
 if TYPE_CHECKING:
     from perfmodel.workload.histograms import Histogram
     from perfmodel.workload.traces import Trace
 
+#: How requests arrive; `Workload` says what each means.
 Arrival = Literal["static", "closed", "open", "offline", "single"]
 ARRIVALS: tuple[str, ...] = get_args(Arrival)
-NAN = float("nan")
+CLASS_COLUMNS = ("input_tokens", "output_tokens", "share", "prefix_hit")
+#: Coefficient of variation of the gaps between Poisson arrivals.
+POISSON_CV = 1.0
+#: How far shares may sum from 1: rounding of sums of floats.
+SHARE_TOLERANCE = 1e-6
+
+
+class Arrivals(TypedDict, total=False):
+    """How requests arrive, as keywords of the constructors of `Workload`; its docstring says what each means."""
+
+    arrival: Arrival | None
+    concurrency: float
+    rate: float
+    n_requests: float
+    cv: float
 
 
 @dataclass(frozen=True)
 class Workload:
     """C classes of requests and how they arrive.
 
-    input_tokens, output_tokens, share: (C,) mean lengths and share of requests (sums to 1). prefix_hit: (C,) share of
-    the prompt found in the prefix cache. arrival: `static` (a batch of `concurrency` starts together), `closed` (fixed
-    concurrency), `open` (arrivals at `rate` requests/s), `offline` (n_requests at once), `single` (one stream). cv:
-    coefficient of variation of the gaps between arrivals (1: Poisson). What is not given is NaN: a search may choose
-    the concurrency. Scalars and lists are taken as arrays; a single share or prefix hit holds for every class.
-    `InputError` names what is impossible (negative, not finite, shares that do not sum to 1).
+    input_tokens, output_tokens: (C,) mean prompt and output tokens per request.
+    share: (C,) share of requests of each class, sums to 1; a single value means equal shares.
+    prefix_hit: (C,) share of prompt tokens found in the prefix cache; a single value holds for every class.
+    arrival: `static` (a batch of `concurrency` sequences starts together), `closed` (`concurrency` requests in flight),
+    `open` (requests arrive at `rate`), `offline` (`n_requests` at once), `single` (one stream).
+    concurrency, rate (requests/s), n_requests: the load; NaN where not given, because a search may choose it.
+    cv: coefficient of variation of the gaps between arrivals (1: Poisson arrivals).
+    name, source: what reports call the workload, and where its lengths came from.
+
+    Scalars and lists are accepted for arrays. Raises `InputError` for what is impossible: negative or infinite values,
+    shares that do not sum to 1.
     """
 
     input_tokens: Array
@@ -40,23 +60,16 @@ class Workload:
     concurrency: float = NAN
     rate: float = NAN
     n_requests: float = NAN
-    cv: float = 1.0
+    cv: float = POISSON_CV
     name: str = ""
     source: str = ""
 
     def __post_init__(self) -> None:
-        lengths = [np.atleast_1d(np.asarray(v, dtype=float)) for v in (self.input_tokens, self.output_tokens)]
-        classes = max(len(v) for v in lengths)
-        share = np.atleast_1d(np.asarray(self.share, dtype=float))
-        if len(share) == 1 and classes > 1:
-            share = np.full(classes, 1.0 / classes)
-        hit = np.atleast_1d(np.asarray(self.prefix_hit, dtype=float))
-        for name, given in (
-            ("input_tokens", lengths[0]),
-            ("output_tokens", lengths[1]),
-            ("share", share),
-            ("prefix_hit", hit),
-        ):
+        columns = {c: np.atleast_1d(np.asarray(getattr(self, c), dtype=float)) for c in CLASS_COLUMNS}
+        classes = max(len(columns["input_tokens"]), len(columns["output_tokens"]))
+        if len(columns["share"]) == 1 and classes > 1:
+            columns["share"] = np.full(classes, 1.0 / classes)
+        for name, given in columns.items():
             if given.ndim != 1 or len(given) not in (1, classes):
                 raise InputError(f"workload {name} has {len(given)} values for {classes} classes; give one each")
             object.__setattr__(self, name, np.broadcast_to(given, (classes,)).copy())
@@ -64,14 +77,18 @@ class Workload:
         self._check_arrival()
 
     def _check_classes(self) -> None:
+        """`InputError` for lengths below a token and for shares that are none or do not sum to 1."""
         for name in ("input_tokens", "output_tokens"):
-            _refuse(getattr(self, name), lambda v: ~(np.isfinite(v) & (v >= 1)), f"workload {name}", "1 token or more")
-        _refuse(self.share, lambda v: ~(np.isfinite(v) & (v >= 0)), "workload share", "0 or more")
-        if abs(float(self.share.sum()) - 1) > 1e-6:
-            raise InputError(f"workload shares sum to {float(self.share.sum()):g}; make them sum to 1")
-        _refuse(self.prefix_hit, lambda v: ~((v >= 0) & (v <= 1)), "workload prefix_hit", "between 0 and 1")
+            tokens = getattr(self, name)
+            _refuse(tokens, ~(np.isfinite(tokens) & (tokens >= 1)), f"workload {name}", "1 token or more")
+        share, hit = self.share, self.prefix_hit
+        _refuse(share, ~(np.isfinite(share) & (share >= 0)), "workload share", "0 or more")
+        if abs(float(share.sum()) - 1) > SHARE_TOLERANCE:
+            raise InputError(f"workload shares sum to {float(share.sum()):g}; make them sum to 1")
+        _refuse(hit, ~((hit >= 0) & (hit <= 1)), "workload prefix_hit", "between 0 and 1")
 
     def _check_arrival(self) -> None:
+        """`InputError` for an unknown kind of arrival and for loads that are impossible."""
         if self.arrival not in ARRIVALS:
             raise InputError(f"workload arrival {self.arrival!r} is unknown; choose one of {', '.join(ARRIVALS)}")
         for name, least in (("concurrency", 1.0), ("rate", 0.0), ("n_requests", 1.0), ("cv", 0.0)):
@@ -90,79 +107,72 @@ class Workload:
         *,
         share: ArrayLike | None = None,
         prefix_hit: ArrayLike = 0.0,
-        arrival: Arrival | None = None,
-        concurrency: float = NAN,
-        rate: float = NAN,
-        n_requests: float = NAN,
-        cv: float = 1.0,
         name: str = "",
         source: str = "",
+        **arrivals: Unpack[Arrivals],
     ) -> Workload:
-        """Classes of the given mean lengths (scalars or (C,)).
-
-        arrival: by default what the given number says (rate: open, n_requests: offline, else closed).
+        """Classes of the given mean lengths.
 
         >>> Workload.from_lengths(1000, 200, rate=3.0).arrival
         'open'
+
+        Args:
+            input_tokens, output_tokens: mean prompt and output tokens per request, scalars or (C,).
+            share: share of requests of each class; equal shares by default.
+            prefix_hit: share of prompt tokens found in the prefix cache, a scalar or (C,).
+            name, source: what reports call the workload, and where its lengths came from.
+            arrivals: how requests arrive, see `Arrivals`. Without `arrival` the given number decides: rate means open,
+                n_requests offline, anything else closed.
         """
+        rate, n_requests = arrivals.get("rate", NAN), arrivals.get("n_requests", NAN)
         implied: Arrival = "open" if rate == rate else "offline" if n_requests == n_requests else "closed"
         return cls(
             input_tokens=np.asarray(input_tokens, dtype=float),
             output_tokens=np.asarray(output_tokens, dtype=float),
             share=np.ones(1) if share is None else np.asarray(share, dtype=float),
             prefix_hit=np.asarray(prefix_hit, dtype=float),
-            arrival=arrival or implied,
-            concurrency=concurrency,
+            arrival=arrivals.get("arrival") or implied,
+            concurrency=arrivals.get("concurrency", NAN),
             rate=rate,
             n_requests=n_requests,
-            cv=cv,
+            cv=arrivals.get("cv", POISSON_CV),
             name=name,
             source=source,
         )
 
     @classmethod
     def from_histogram(
-        cls,
-        histogram: Histogram,
-        *,
-        prefix_cache: bool = True,
-        arrival: Arrival | None = None,
-        concurrency: float = NAN,
-        rate: float = NAN,
-        n_requests: float = NAN,
-        cv: float = 1.0,
+        cls, histogram: Histogram, *, prefix_cache: bool = True, **arrivals: Unpack[Arrivals]
     ) -> Workload:
-        """One class a bucket of `histogram` (`perfmodel.workload.histograms`); its prefix hits where `prefix_cache`."""
+        """One class per class of `histogram`; its prefix hits count where `prefix_cache`. See `from_lengths`."""
         return cls.from_lengths(
             histogram.input_tokens,
             histogram.output_tokens,
             share=histogram.share,
             prefix_hit=histogram.prefix_hit if prefix_cache else 0.0,
-            arrival=arrival,
-            concurrency=concurrency,
-            rate=rate,
-            n_requests=n_requests,
-            cv=cv,
             name=histogram.name,
             source=histogram.source,
+            **arrivals,
         )
 
     @classmethod
     def from_trace(
         cls, trace: Trace, *, rate: float = NAN, prefix_cache: bool = True, classes: tuple[int, int] = (8, 4)
     ) -> Workload:
-        """The length classes of `trace`, arriving at its mean rate (or at `rate`) with its variation of gaps."""
+        """The length classes of `trace`, with the variation of its gaps between arrivals.
+
+        rate: requests/s; the trace's mean rate by default. prefix_cache: whether the trace's prefix hits count.
+        classes: most classes by prompt length, and by output length within each.
+        """
         from perfmodel.workload.histograms import Histogram
 
-        histogram = Histogram.from_trace(trace, classes=classes)
         timed = bool(np.isfinite(trace.rate))
-        chosen = rate if rate == rate else trace.rate
         return cls.from_histogram(
-            histogram,
+            Histogram.from_trace(trace, classes=classes),
             prefix_cache=prefix_cache,
             arrival="open" if timed or rate == rate else "closed",
-            rate=chosen,
-            cv=trace.cv if timed else 1.0,
+            rate=rate if rate == rate else trace.rate,
+            cv=trace.cv if timed else POISSON_CV,
         )
 
     # -- views ----------------------------------------------------------------------------------------------------
@@ -174,49 +184,31 @@ class Workload:
 
     @property
     def mean_input(self) -> float:
-        """Prompt tokens a request, mean over classes."""
+        """Mean prompt tokens per request over all classes."""
         return float(self.share @ self.input_tokens)
 
     @property
     def mean_output(self) -> float:
-        """Output tokens a request, mean over classes."""
+        """Mean output tokens per request over all classes."""
         return float(self.share @ self.output_tokens)
 
     @property
     def mean_new_input(self) -> float:
-        """Prompt tokens a request that the prefix cache does not hold."""
+        """Mean prompt tokens per request that the prefix cache does not hold."""
         return float(self.share @ (self.input_tokens * (1 - self.prefix_hit)))
 
     @property
     def longest(self) -> float:
-        """Longest mean sequence of a class, prompt and output together."""
+        """Mean tokens per sequence, prompt and output together, of the class with the longest ones."""
         return float((self.input_tokens + self.output_tokens)[self.share > 0].max())
 
     def at(self, **changes: object) -> Workload:
-        """The same requests under another load, such as `at(arrival="open", rate=12.0)`."""
+        """The same requests under another load, for example `at(arrival="open", rate=12.0)`."""
         return replace(self, **changes)  # type: ignore[arg-type]
 
-    def one_class(self) -> Workload:
-        """All classes merged into their mean request; keeps tokens and hits, loses the spread."""
-        hit = 1 - self.mean_new_input / self.mean_input
-        return replace(
-            self,
-            input_tokens=np.array([self.mean_input]),
-            output_tokens=np.array([self.mean_output]),
-            share=np.ones(1),
-            prefix_hit=np.array([hit]),
-        )
 
-    def require(self) -> Workload:
-        """This workload, or `InputError` when the number that its arrival needs is missing."""
-        needs = {"static": "concurrency", "closed": "concurrency", "open": "rate", "offline": "n_requests"}
-        name = needs.get(self.arrival, "")
-        if name and getattr(self, name) != getattr(self, name):
-            raise InputError(f"workload arrival {self.arrival!r} needs {name}; give it")
-        return self
-
-
-def _refuse(values: Array, wrong: object, what: str, need: str) -> None:
-    bad = np.flatnonzero(wrong(values))  # type: ignore[operator]
+def _refuse(values: Array, wrong: Mask, what: str, need: str) -> None:
+    """`InputError` for the first of the (C,) values that is `wrong`; `need` says what it must be."""
+    bad = np.flatnonzero(wrong)
     if len(bad):
         raise InputError(f"{what} of class {int(bad[0]) + 1} is {values[bad[0]]:g}; it must be {need}")

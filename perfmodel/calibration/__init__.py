@@ -1,0 +1,53 @@
+"""Calibration on measured runs: fits of engine constants, of intervals and of transfer spreads, and scored decisions.
+
+`python -m perfmodel.calibration engines|intervals|transfer|decisions` runs each of them; without `--write` a fit only
+prints what it finds. The tables they read are described in `perfmodel.calibration.measured`.
+"""
+
+from __future__ import annotations
+
+from perfmodel.calibration.decisions import Decision, by_data_set, decisions
+from perfmodel.calibration.engine_files import write_constants, write_factors
+from perfmodel.calibration.engine_fit import CONSTANTS, EngineFit, FactorFit, TooFew, fit_engine, fit_engines
+from perfmodel.calibration.intervals import fit_intervals, intervals_text, write_intervals
+from perfmodel.calibration.measured import counted, joined, rows_of
+from perfmodel.calibration.operator_cells import SAMPLE, error_quantile, one_device
+from perfmodel.calibration.targets import Part
+from perfmodel.calibration.transfer import (
+    Transferred,
+    measured_devices,
+    pooled,
+    transfer_spreads,
+    transferred,
+    write_transfer_spreads,
+)
+
+__all__ = [
+    "CONSTANTS",
+    "SAMPLE",
+    "Decision",
+    "EngineFit",
+    "FactorFit",
+    "Part",
+    "TooFew",
+    "Transferred",
+    "by_data_set",
+    "counted",
+    "decisions",
+    "error_quantile",
+    "fit_engine",
+    "fit_engines",
+    "fit_intervals",
+    "intervals_text",
+    "joined",
+    "measured_devices",
+    "one_device",
+    "pooled",
+    "rows_of",
+    "transfer_spreads",
+    "transferred",
+    "write_constants",
+    "write_factors",
+    "write_intervals",
+    "write_transfer_spreads",
+]

@@ -1,0 +1,131 @@
+"""Command line of the fits.
+
+    python -m perfmodel.calibration engines CASES.csv TRUTH.csv [--engine NAME ...] [--write]
+    python -m perfmodel.calibration intervals CASES.csv TRUTH.csv [--write]
+    python -m perfmodel.calibration transfer [--only DEVICE ...] [--write data/profiles/spread.toml]
+    python -m perfmodel.calibration decisions CASES.csv PREDICTIONS.csv TRUTH.csv [--prices PRICES.csv]
+
+`engines` fits host constants and kernel factors, `intervals` the 80 % intervals of whole-deployment figures (some
+minutes), `transfer` the spreads of operator times that are borrowed from other devices. `decisions` scores whether the
+configuration with the best prediction is the one that measured best. CASES and TRUTH are described in
+`perfmodel/calibration/measured.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from hwdb import PerfmodelError
+from perfmodel.calibration import (
+    EngineFit,
+    Part,
+    by_data_set,
+    counted,
+    decisions,
+    fit_engines,
+    fit_intervals,
+    intervals_text,
+    measured_devices,
+    transfer_spreads,
+    transferred,
+    write_constants,
+    write_factors,
+    write_intervals,
+    write_transfer_spreads,
+)
+from perfmodel.calibration.report import engine_lines
+
+
+def _engines(asked: argparse.Namespace) -> None:
+    """Fit engines one after the other; write them when all are done."""
+    fits = []
+    part = Part(folds=asked.folds, left_out=asked.left_out)
+    for fitted in fit_engines(asked.cases, asked.truth, engines=asked.engine, part=part):
+        print("\n".join(engine_lines(fitted)), flush=True)
+        if isinstance(fitted, EngineFit):
+            fits.append(fitted)
+            if asked.write:
+                write_constants(fitted)
+    if asked.write:
+        write_factors(fits)
+
+
+def _intervals(asked: argparse.Namespace) -> None:
+    """Fit the intervals of whole-deployment figures."""
+    found = fit_intervals(asked.cases, asked.truth)
+    print(intervals_text(found))
+    if asked.write:
+        write_intervals(found)
+
+
+def _transfer(asked: argparse.Namespace) -> None:
+    """Fit the spreads of borrowed operator times."""
+    every = [t for name in asked.only or measured_devices() for t in transferred(name)]
+    spreads = transfer_spreads(every)
+    for family, widths in spreads.items():
+        print(f"{family}: {', '.join(f'{k} {v}' for k, v in widths.items())}")
+    if asked.write:
+        write_transfer_spreads(asked.write, spreads)
+
+
+def _decisions(asked: argparse.Namespace) -> None:
+    """Score the decisions that predictions lead to."""
+    import pandas as pd
+
+    cases = pd.read_csv(asked.cases, dtype=str, keep_default_na=False)
+    if "split" in cases:
+        cases = cases[counted(cases, asked.split)]
+    prices = dict(pd.read_csv(asked.prices)[["device", "usd_per_hour"]].to_numpy()) if asked.prices else None
+    made = decisions(cases, pd.read_csv(asked.predictions, low_memory=False), pd.read_csv(asked.truth), prices)
+    if asked.output:
+        made.to_csv(asked.output, index=False)
+    print(by_data_set(made).to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+
+
+def _parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m perfmodel.calibration",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True)
+    for name, run in (("engines", _engines), ("intervals", _intervals)):
+        command = commands.add_parser(name, help=run.__doc__)
+        command.set_defaults(run=run)
+        command.add_argument("cases", type=Path)
+        command.add_argument("truth", type=Path)
+        command.add_argument("--write", action="store_true", help="put the result into the package")
+        if name == "engines":
+            command.add_argument("--engine", action="append", default=[], help="fit only this engine; repeatable")
+            command.add_argument("--folds", type=int, default=1, help="parts that groups of runs are dealt into")
+            command.add_argument("--left-out", type=int, default=-1, help="the part to leave out of the fit")
+    command = commands.add_parser("transfer", help=_transfer.__doc__)
+    command.set_defaults(run=_transfer)
+    command.add_argument("--only", nargs="*", default=[], metavar="DEVICE", help="hide only these devices")
+    command.add_argument("--write", type=Path, metavar="SPREAD.toml", help="put the spreads into this file")
+    command = commands.add_parser("decisions", help=_decisions.__doc__)
+    command.set_defaults(run=_decisions)
+    for name in ("cases", "predictions", "truth"):
+        command.add_argument(name, type=Path)
+    command.add_argument("--prices", type=Path, help="CSV with device, usd_per_hour: compare hardware too")
+    command.add_argument("--split", default="test", choices=("test", "train"))
+    command.add_argument("-o", "--output", type=Path, help="write every decision here")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; 2 when the input is wrong."""
+    asked = _parser().parse_args(arguments)
+    try:
+        asked.run(asked)
+    except PerfmodelError as problem:
+        print(problem, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

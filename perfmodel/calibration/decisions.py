@@ -1,0 +1,194 @@
+"""Scores decisions: is the configuration that a predictor picks the one that measured best?
+
+A decision has a model, a pair of prompt and output lengths, and a limit on TPOT. Its alternatives are all
+configurations that were measured with them (parallelism, precision, engine, concurrency, pools). The predictor picks
+the one with the highest predicted throughput per device among those that it predicts to keep the limit. The pick is
+judged by its measurement: whether it kept the limit, and how much throughput a better pick would have given.
+
+`configuration` decisions compare alternatives on one device. `hardware` decisions compare across devices, by throughput
+per price. Only closed loops are compared: at an offered rate every configuration that keeps up has the same throughput.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from perfmodel.arrays import Array
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Limits on TPOT, as quantiles of what the alternatives measured: from demanding to lax.
+LIMIT_QUANTILES = (0.2, 0.4, 0.6, 0.8)
+#: Fewest alternatives of a decision. Chosen: with fewer, a random pick is often the best one.
+MIN_ALTERNATIVES = 6
+#: A pick keeps the limit when its measured TPOT is at most this times it. Chosen: runs repeat within a few percent.
+LIMIT_TOLERANCE = 1.1
+#: Columns whose values all alternatives share.
+SAME = {"configuration": ("dataset", "model", "device", "isl", "osl"), "hardware": ("dataset", "model", "isl", "osl")}
+MS_PER_S = 1e3
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One decision and how its pick measured.
+
+    kind: `configuration` or `hardware`. device: "" for hardware decisions. limit_ms: limit on TPOT. alternatives:
+    configurations that were measured; predicted: share of them with a prediction. pick, best: case_id of the pick and
+    of the best measured one within the limit; pick is "" where no alternative was predicted to keep the limit.
+    limit_kept: whether the pick kept it. regret: 1 - throughput per device (and price) of the pick over that of the
+    best; 1 without a pick, below 0 where the pick gave more by breaking the limit. right_device: whether the pick is on
+    the best one's device; always True for a configuration decision with a pick.
+    """
+
+    kind: str
+    dataset: str
+    model: str
+    device: str
+    isl: float
+    osl: float
+    limit_ms: float
+    alternatives: int
+    predicted: float
+    pick: str
+    best: str
+    limit_kept: bool
+    regret: float
+    right_device: bool
+
+
+def decisions(
+    cases: pd.DataFrame, predictions: pd.DataFrame, truth: pd.DataFrame, prices: Mapping[str, float] | None = None
+) -> pd.DataFrame:
+    """Every decision that the measured cases allow, a line each with the fields of `Decision`.
+
+    Throughput is `total_tok_s`. Where it was not measured, both sides take it from latencies by Little's law.
+
+    Args:
+        cases: a line per run with `case_id, dataset, model, device, n_devices, isl, osl, mode, concurrency`; text or
+            numbers. Choose the rows before: a split, runs of known setup.
+        predictions: a line per run with `case_id` and predicted metrics, as `predict` writes them.
+        truth: a line per measured value with `case_id, metric, value`.
+        prices: device -> price per hour; hardware decisions are made among devices that have one.
+    """
+    import pandas as pd
+
+    runs = _runs(cases, predictions, truth)
+    made = list(_decided(runs.assign(price=1.0), "configuration"))
+    if prices:
+        priced = runs.assign(price=runs.device.map(dict(prices)))
+        made += _decided(priced[priced.price.notna()], "hardware")
+    return pd.DataFrame([asdict(d) for d in made], columns=list(Decision.__dataclass_fields__))
+
+
+def by_data_set(made: pd.DataFrame) -> pd.DataFrame:
+    """The decisions by kind and data set.
+
+    decisions: how many. no_pick: share where nothing was predicted to keep the limit. limit_kept: share of picks within
+    the limit, no pick counting as broken. regret_median, regret_mean: of picks that kept the limit, a pick better than
+    the best within the limit counting 0 in the mean. right_device: share of picks that are on the best device.
+    """
+    kept, picked = made[made.limit_kept], made[made.pick != ""]
+    keys = ["kind", "dataset"]
+    out = made.groupby(keys).agg(
+        decisions=("pick", "size"),
+        no_pick=("pick", lambda pick: float((pick == "").mean())),
+        limit_kept=("limit_kept", "mean"),
+    )
+    out["right_device"] = picked.groupby(keys).right_device.mean()
+    out["regret_median"] = kept.groupby(keys).regret.median()
+    out["regret_mean"] = kept.assign(regret=kept.regret.clip(lower=0.0)).groupby(keys).regret.mean()
+    return out.reset_index()
+
+
+def _runs(cases: pd.DataFrame, predictions: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
+    """Measured closed-loop runs with `tpot`, `rate` (tokens/s per device) and the same predicted, NaN where unknown."""
+    import pandas as pd
+
+    numbers = {c: pd.to_numeric(cases[c], errors="coerce") for c in ("n_devices", "isl", "osl", "concurrency")}
+    runs = cases.assign(**numbers)
+    runs = runs[(runs["mode"] == "closed") & runs.concurrency.notna()]
+    measured = truth.pivot_table(index="case_id", columns="metric", values="value").reindex(runs.case_id)
+    told = predictions.drop_duplicates("case_id").set_index("case_id").reindex(runs.case_id)
+    by_latency = _metric(measured, "total_tok_s").isna()
+    runs = runs.assign(
+        tpot=_tpot(measured),
+        rate=_rate(runs, measured, by_latency),
+        predicted_tpot=_tpot(told),
+        predicted_rate=_rate(runs, told, by_latency),
+    )
+    return runs[runs.tpot.notna() & runs.rate.notna()]
+
+
+def _metric(table: pd.DataFrame, name: str) -> pd.Series[float]:
+    """A metric of each run as numbers; NaN where the table does not have it."""
+    import pandas as pd
+
+    if name not in table:
+        return pd.Series(np.nan, index=table.index)
+    return pd.to_numeric(table[name], errors="coerce")
+
+
+def _tpot(table: pd.DataFrame) -> Array:
+    """TPOT in ms of each run: its mean, else its median."""
+    return np.asarray(_metric(table, "tpot_ms").fillna(_metric(table, "tpot_ms_p50")), dtype=np.float64)
+
+
+def _rate(runs: pd.DataFrame, table: pd.DataFrame, by_latency: pd.Series[bool]) -> Array:
+    """Tokens/s per device of each run: `total_tok_s`, or where `by_latency` from latencies.
+
+    Little's law: `concurrency` requests in flight, each of isl + osl tokens, leave after TTFT + (osl - 1) TPOT.
+    """
+    residence = (_metric(table, "ttft_ms").to_numpy() + (runs.osl.to_numpy() - 1.0) * _tpot(table)) / MS_PER_S
+    from_latency = (runs.concurrency * (runs.isl + runs.osl)).to_numpy() / residence
+    rate = np.where(by_latency.to_numpy(), from_latency, _metric(table, "total_tok_s").to_numpy())
+    per_device: Array = rate / runs.n_devices.to_numpy()
+    return per_device
+
+
+def _decided(runs: pd.DataFrame, kind: str) -> Iterator[Decision]:
+    """The decisions of a kind; runs: with `price`, what throughput is divided by."""
+    for _, found in runs.groupby(list(SAME[kind])):
+        if len(found) < MIN_ALTERNATIVES or (kind == "hardware" and found.device.nunique() < 2):
+            continue
+        for quantile in LIMIT_QUANTILES:
+            yield _decide(found, kind, float(found.tpot.quantile(quantile)))
+
+
+def _decide(found: pd.DataFrame, kind: str, limit: float) -> Decision:
+    """The decision among the runs `found` under a limit on TPOT in ms."""
+    best = _highest(found[found.tpot <= limit], "rate")
+    told = found[found.predicted_tpot.notna() & found.predicted_rate.notna()]
+    allowed = told[told.predicted_tpot <= limit]
+    first = found.iloc[0]
+    pick, kept, regret, right = "", False, 1.0, False
+    if len(allowed):
+        chosen = _highest(allowed, "predicted_rate")
+        pick, right = str(chosen.case_id), bool(chosen.device == best.device)
+        kept = bool(chosen.tpot <= LIMIT_TOLERANCE * limit)
+        regret = 1.0 - float((chosen.rate / chosen.price) / (best.rate / best.price))
+    return Decision(
+        kind=kind,
+        dataset=str(first.dataset),
+        model=str(first.model),
+        device=str(first.device) if kind == "configuration" else "",
+        isl=float(first.isl),
+        osl=float(first.osl),
+        limit_ms=limit,
+        alternatives=len(found),
+        predicted=len(told) / len(found),
+        pick=pick,
+        best=str(best.case_id),
+        limit_kept=kept,
+        regret=regret,
+        right_device=right,
+    )
+
+
+def _highest(runs: pd.DataFrame, rate: str) -> pd.Series[Any]:
+    """The run with the highest rate per price; the first one of equals."""
+    return runs.iloc[int(np.argmax((runs[rate] / runs.price).to_numpy()))]

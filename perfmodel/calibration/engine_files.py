@@ -1,0 +1,73 @@
+"""Writes fitted constants into engine files and fitted kernel factors into the table of corrections."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwdb.tomlfile import read_toml
+from perfmodel.calibration.engine_fit import CONSTANTS, EngineFit
+from perfmodel.costs import BOUNDS, KERNELS
+from perfmodel.engines import FOLDER
+
+#: The kernel factors that cost models read.
+CORRECTIONS = Path(__file__).resolve().parents[1] / "costs" / "corrections.toml"
+HEAD = (
+    "# Time of an engine's steps over the sum of stand-alone kernels, by what limits them and by kind of kernel;\n"
+    "# fitted by perfmodel.calibration on measured serving runs (train split): perfmodel/costs/engine_factors.py\n"
+)
+
+
+def write_constants(fitted: EngineFit, folder: Path = FOLDER) -> None:
+    """Put the fitted constants into the engine's file in `folder`, each with its source."""
+    path = folder / f"{fitted.engine.name}.toml"
+    text = path.read_text(encoding="utf-8")
+    whole = fitted.parts[0]
+    before, after = (float(np.abs(r).mean()) for r in (whole.before, whole.after))
+    source = (
+        f"perfmodel.calibration on {len(whole.target.rows)} measured values of the train split: "
+        f"mean absolute log ratio {before:.3f} to {after:.3f}"
+    )
+    for field, constant in CONSTANTS.items():
+        value = _three_digits(getattr(fitted.engine, field) * constant.scale)
+        line = f'{constant.key} = {{ value = {value:g}, kind = "fitted", source = "{source}" }}'
+        text = re.sub(rf"(?m)^{constant.key} = .*$", line, text)
+    path.write_text(text, encoding="utf-8")
+
+
+def write_factors(fits: Iterable[EngineFit], path: Path = CORRECTIONS) -> None:
+    """Put the fitted factors into the table at `path`, in place of those of the same engines; others stay."""
+    entries = [e for fitted in fits for e in factor_entries(fitted)]
+    fitted_engines = {e["engine"] for e in entries}
+    old = read_toml(path, "table of corrections").get("correction", [])
+    kept = [e for e in old if e["engine"] not in fitted_engines]
+    ordered = sorted([*kept, *entries], key=lambda e: str(e["engine"]))
+    path.write_text("\n".join([HEAD, *(_entry_text(e) for e in ordered)]), encoding="utf-8")
+
+
+def factor_entries(fitted: EngineFit) -> list[dict[str, Any]]:
+    """The engine's entries in the table of corrections, one per place, rounded to three digits."""
+    return [
+        {
+            "engine": fitted.engine.name,
+            **part.place,
+            **{n: _three_digits(f) for n, f in zip((*BOUNDS, *KERNELS), part.factors, strict=True)},
+            "values": len(part.target.rows),
+        }
+        for part in fitted.parts
+    ]
+
+
+def _entry_text(entry: dict[str, Any]) -> str:
+    """One entry as TOML."""
+    lines = [f'{k} = "{v}"' if isinstance(v, str) else f"{k} = {v!r}" for k, v in entry.items()]
+    return "[[correction]]\n" + "\n".join(lines) + "\n"
+
+
+def _three_digits(value: float) -> float:
+    """The value rounded to three significant digits."""
+    return float(f"{value:.3g}")

@@ -1,0 +1,255 @@
+"""Fits an engine's host constants and kernel factors to measured serving runs.
+
+Least squares on log ratios of prediction over measurement, linear beyond 15 %, every group of runs weighing the square
+root of its size. Factors are drawn towards 1 or towards those of the engine's next newer era, whichever is closer to
+the measurements; a device's factors are drawn towards the engine's. So few values move them little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hwdb import Hwdb
+from hwdb import load as load_hwdb
+from perfmodel.arrays import Array
+from perfmodel.calibration.targets import Part, RunGroup, Target, run_groups, target_of
+from perfmodel.costs import BOUNDS, KERNELS, combined
+from perfmodel.engines import Engine
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A constant that is fitted: its key in an engine's file, and SI value times `scale` is the file's unit, which
+    `least` and `most` bound."""
+
+    key: str
+    scale: float
+    least: float
+    most: float
+
+
+#: Field of `Engine` -> how it is fitted. Bounds are chosen: wide enough for every engine seen, narrow enough that a
+#: fault of the model does not end up in a constant.
+CONSTANTS = {
+    "step_host_time": Constant(key="step_host_us", scale=1e6, least=20.0, most=20000.0),
+    "step_host_per_seq": Constant(key="step_host_per_seq_us", scale=1e6, least=0.1, most=200.0),
+    "step_host_parallel": Constant(key="step_host_parallel_us", scale=1e6, least=1.0, most=10000.0),
+    "request_time": Constant(key="request_ms", scale=1e3, least=0.2, most=150.0),
+    "launch_time": Constant(key="launch_us", scale=1e6, least=0.5, most=120.0),
+    "synchronised": Constant(key="synchronised", scale=1.0, least=0.02, most=1.0),
+}
+#: Fewest measured values that an engine, or a device under it, is fitted on. Chosen: about as many as unknowns.
+MIN_VALUES = 12
+#: Weights of the residuals that draw factors to where they start: an engine's, a device's, and constants. Chosen on the
+#: training runs: an engine has many values, a device few.
+PULL, DEVICE_PULL, CONSTANT_PULL = 1.5, 2.5, 0.3
+#: Log ratio from which the loss grows linearly instead of by squares. Chosen: the scatter of repeated runs.
+SOFT_FROM = 0.15
+#: Factors outside these bounds would hide a fault of the model rather than describe an engine. Chosen.
+LEAST_FACTOR, MOST_FACTOR = 0.4, 2.5
+#: Starting points are kept this far inside their bounds, as the solver demands.
+_INSIDE = 1e-6
+#: The solver's step for derivatives in logarithms, most evaluations, and tolerance. Chosen: constants are rounded to
+#: three digits, and a further evaluation takes minutes on all runs.
+_DIFF_STEP, _MOST_EVALUATIONS, _TOLERANCE = 0.05, 12, 1e-3
+
+
+@dataclass(frozen=True)
+class FactorFit:
+    """Kernel factors of one place.
+
+    place: {} for the engine everywhere, {"kind": ...} for a kind of device, {"device": ...} for one device.
+    factors: (BOUNDS + KERNELS,) by limit, then by kind of kernel. target: the measured values that they were fitted to.
+    before, after: (V,) log ratios of these values under the old and the new factors.
+    """
+
+    place: Mapping[str, str]
+    factors: Array
+    target: Target
+    before: Array
+    after: Array
+
+
+@dataclass(frozen=True)
+class EngineFit:
+    """What was fitted of one engine. engine: with its fitted constants. constants: fields of it that were fitted.
+    parts: kernel factors, those of the engine everywhere first."""
+
+    engine: Engine
+    constants: tuple[str, ...]
+    parts: tuple[FactorFit, ...]
+
+
+@dataclass(frozen=True)
+class TooFew:
+    """An engine with too few measured values to fit."""
+
+    engine: str
+    values: int
+
+
+def fit_engines(
+    cases: str | Path, truth: str | Path, *, engines: Collection[str] = (), part: Part | None = None
+) -> Iterator[EngineFit | TooFew]:
+    """Fit every engine that the cases name, newest eras first, one after the other.
+
+    Args:
+        cases: path of a table of cases, see `perfmodel.calibration.measured`.
+        truth: path of the measured values.
+        engines: names of engines to fit; all by default.
+        part: part of the runs that is left out, to judge the fit on it.
+    """
+    import pandas as pd
+
+    database = load_hwdb()
+    measured = pd.read_csv(truth)[["case_id", "metric", "value"]]
+    measured = measured.merge(pd.read_csv(cases, dtype=str, usecols=["case_id", "group"]), on="case_id")
+    newer: dict[str, Array] = {}
+    found = sorted(run_groups(cases, database, part).items(), key=lambda item: item[1][0][0].since, reverse=True)
+    for name, members in found:
+        if engines and name not in engines:
+            continue
+        engine, groups = members[0][0], [group for _, group in members]
+        fitted = fit_engine(engine, groups, measured, database, newer.get(engine.family))
+        if isinstance(fitted, EngineFit):
+            newer[engine.family] = fitted.parts[0].factors
+        yield fitted
+
+
+def fit_engine(
+    engine: Engine, groups: list[RunGroup], truth: pd.DataFrame, database: Hwdb, newer: Array | None = None
+) -> EngineFit | TooFew:
+    """Fit one engine: its constants and factors, then factors of kinds of device and of single devices.
+
+    Args:
+        engine: the engine, with the constants that the fit starts from.
+        groups: its measured runs.
+        truth: `case_id, metric, value, group`, a line per measured value.
+        database: where devices are looked up.
+        newer: (BOUNDS + KERNELS,) factors of the engine's next newer era, None where there is none.
+    """
+    kinds = {g.device: database.device(g.device).kind for g in groups}
+    # host constants show where devices are fast; slower kinds of device tell of their kernels only
+    on_gpus = [g for g in groups if kinds[g.device] == "gpu"]
+    target = target_of(on_gpus or groups, truth)
+    target = target if len(target.rows) >= MIN_VALUES else target_of(groups, truth)
+    if len(target.rows) < MIN_VALUES:
+        return TooFew(engine=engine.name, values=len(target.rows))
+    ones = np.ones(len(BOUNDS) + len(KERNELS))
+    constants = tuple(n for n in CONSTANTS if np.isfinite(getattr(engine, n)))
+    starts = (ones, ones if newer is None else newer)
+    start = min(starts, key=lambda s: np.abs(target.ratios(engine, factor_table(s)) * target.weight).mean())
+    better, factors = solve(engine, target, start, constants, PULL)
+    whole = FactorFit(
+        place={},
+        factors=factors,
+        target=target,
+        before=target.ratios(engine, factor_table(ones)),
+        after=target.ratios(better, factor_table(factors)),
+    )
+    parts = _places(better, groups, truth, kinds, factors)
+    return EngineFit(engine=better, constants=constants, parts=(whole, *parts))
+
+
+def _places(
+    engine: Engine, groups: list[RunGroup], truth: pd.DataFrame, kinds: Mapping[str, str], factors: Array
+) -> Iterator[FactorFit]:
+    """Factors of kinds of device other than GPUs, then of devices, each where there are enough values.
+
+    kinds: device -> its kind. factors: those of the engine everywhere; a device starts from its kind's or from these.
+    """
+    ones = np.ones_like(factors)
+    several = len(set(kinds.values())) > 1
+    by_kind: dict[str, Array] = {}
+    for kind in sorted(set(kinds.values())):
+        target = target_of([g for g in groups if kinds[g.device] == kind], truth)
+        by_kind[kind] = factors
+        if len(target.rows) >= MIN_VALUES and kind != "gpu" and several:
+            _, by_kind[kind] = solve(engine, target, ones, (), PULL)
+            yield _compared(engine, target, {"kind": kind}, factors, by_kind[kind])
+    for device, kind in sorted(kinds.items()):
+        target = target_of([g for g in groups if g.device == device], truth)
+        if len(target.rows) >= MIN_VALUES:
+            _, own = solve(engine, target, by_kind[kind], (), DEVICE_PULL)
+            yield _compared(engine, target, {"device": device}, by_kind[kind], own)
+
+
+def _compared(engine: Engine, target: Target, place: Mapping[str, str], old: Array, new: Array) -> FactorFit:
+    """The fit of a place, with log ratios under its old and its new factors."""
+    before, after = (target.ratios(engine, factor_table(f)) for f in (old, new))
+    return FactorFit(place=place, factors=new, target=target, before=before, after=after)
+
+
+def factor_table(factors: Array) -> Array:
+    """Factors by limit and kind of kernel, (BOUNDS, KERNELS), from the fitted vector of both."""
+    return combined(factors[: len(BOUNDS)], factors[len(BOUNDS) :])
+
+
+def solve(
+    engine: Engine, target: Target, start: Array, constants: tuple[str, ...], pull: float
+) -> tuple[Engine, Array]:
+    """(engine with fitted constants, fitted factors).
+
+    engine: with the constants that the fit starts from. target: measured values. start: (BOUNDS + KERNELS,) factors
+    that the fit starts from and is drawn towards, with the weight `pull`. constants: keys of `CONSTANTS` that are
+    fitted.
+    """
+    from scipy.optimize import least_squares
+
+    low, high, begin = _bounds(engine, start, constants)
+    n = len(constants)
+
+    def made(point: Array) -> tuple[Engine, Array]:
+        values = np.exp(point)
+        settings = {c: v / CONSTANTS[c].scale for c, v in zip(constants, values, strict=False)}
+        return replace(engine, **settings), values[n:]
+
+    def misses(point: Array) -> Array:
+        better, factors = made(point)
+        ratios = target.ratios(better, factor_table(factors)) * target.weight
+        drawn = pull * (point[n:] - np.log(start))
+        # an engine's factors serve every device; a device's own may lie far off where its kernels do
+        drawn = _unsoftened(drawn) if constants else drawn
+        return np.concatenate([ratios, drawn, CONSTANT_PULL * (point - begin)[:n]])
+
+    found = least_squares(
+        misses,
+        begin,
+        bounds=(low, high),
+        loss="soft_l1",
+        f_scale=SOFT_FROM,
+        diff_step=np.full(len(begin), _DIFF_STEP),
+        max_nfev=_MOST_EVALUATIONS,
+        xtol=_TOLERANCE,
+        ftol=_TOLERANCE,
+    )
+    return made(found.x)
+
+
+def _bounds(engine: Engine, start: Array, constants: tuple[str, ...]) -> tuple[Array, Array, Array]:
+    """(least, most, start) of the logarithms that are fitted: constants in their files' units, then factors."""
+    fitted = [CONSTANTS[c] for c in constants]
+    low = np.array([np.log(c.least) for c in fitted] + [np.log(LEAST_FACTOR)] * len(start))
+    high = np.array([np.log(c.most) for c in fitted] + [np.log(MOST_FACTOR)] * len(start))
+    own = [getattr(engine, n) * c.scale for n, c in zip(constants, fitted, strict=True)]
+    first = [np.log(max(v, c.least)) for v, c in zip(own, fitted, strict=True)]
+    begin = np.clip(np.array([*first, *np.log(start)]), low + _INSIDE, high - _INSIDE)
+    return low, high, begin
+
+
+def _unsoftened(values: Array) -> Array:
+    """Residuals whose softened loss (soft_l1) is their square: what draws factors must not weaken far from the start.
+
+    Derived: soft_l1 of z is 2 s^2 (sqrt(1 + z^2 / s^2) - 1) with s = `SOFT_FROM`; solved for z where that is v^2.
+    """
+    scaled = np.square(1.0 + np.square(values) / (2.0 * SOFT_FROM**2)) - 1.0
+    firm: Array = SOFT_FROM * np.sqrt(scaled) * np.sign(values)
+    return firm

@@ -1,0 +1,34 @@
+"""What a fit of engines prints: how far predictions lie from measurements before and after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from perfmodel.calibration.engine_fit import CONSTANTS, EngineFit, FactorFit, TooFew
+
+
+def engine_lines(fitted: EngineFit | TooFew) -> Iterator[str]:
+    """Lines about one engine: its constants, and log ratios by place and metric."""
+    if isinstance(fitted, TooFew):
+        yield f"{fitted.engine}: {fitted.values} values, too few to fit"
+        return
+    whole, *places = fitted.parts
+    name, engine = fitted.engine.name, fitted.engine
+    yield from _part_lines(name, whole)
+    fields = {c: CONSTANTS[c] for c in fitted.constants}
+    yield "  " + ", ".join(f"{c.key} {getattr(engine, field) * c.scale:.3g}" for field, c in fields.items())
+    for part in places:
+        where = part.place.get("device") or f"any {part.place['kind']}"
+        yield from _part_lines(f"  {name} on {where} {np.round(part.factors, 2)}", part)
+
+
+def _part_lines(title: str, part: FactorFit) -> Iterator[str]:
+    """A line for all values of a place and one per metric: number, bias, median error before and after."""
+    before, after = np.abs(part.before), np.abs(part.after)
+    yield f"{title}: {len(after)} values, mean |log ratio| {before.mean():.3f} -> {after.mean():.3f}"
+    for metric, rows in part.target.rows.reset_index(drop=True).groupby("metric"):
+        at = rows.index.to_numpy()
+        medians = f"median {np.median(before[at]):.3f} -> {np.median(after[at]):.3f}"
+        yield f"  {metric:15}{len(at):6}  bias {np.median(part.after[at]):+.3f}  {medians}"

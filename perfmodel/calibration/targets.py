@@ -1,0 +1,152 @@
+"""Groups of measured runs laid out once, and how far predictions with given constants lie from the measurements."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwdb import Hwdb
+from perfmodel.arrays import Array
+from perfmodel.calibration.measured import KNOWN_SETUP, fold_of
+from perfmodel.calibration.memo import StepTimes, memoised
+from perfmodel.cases import Group, Settings, aggregated, group_load, groups_of, read_cases, settle
+from perfmodel.costs import default
+from perfmodel.deployment import Deployments
+from perfmodel.engines import Engine
+from perfmodel.estimates import Prepared, assemble, per_replica, prepare
+from perfmodel.serving import serve
+from perfmodel.workload import Load
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Metrics that constants are fitted on.
+METRICS = (
+    "tpot_ms",
+    "tpot_ms_p50",
+    "itl_ms_p50",
+    "ttft_ms",
+    "ttft_ms_p50",
+    "e2e_ms",
+    "output_tok_s",
+    "total_tok_s",
+    "prefill_tok_s",
+    "decode_tok_s",
+)
+#: Data sets that do not say which engine release ran, and are older than the newest one, so that they are evidence for
+#: none: Splitwise's runs are of a vLLM of 2023.
+UNDATED = ("splitwise_a100_h100",)
+#: Log ratios are clipped at a factor of 12: a measurement further off says nothing about constants. Chosen.
+MOST_LOG_RATIO = 2.5
+#: A group of n values weighs n^0.5 in the loss: each residual gets the power -0.25 of n, because the loss squares it.
+WEIGHT_EXPONENT = -0.25
+
+
+@dataclass(frozen=True)
+class RunGroup:
+    """Measured runs of one model, engine, mode and device, laid out once.
+
+    ids: (N,) case_id of each run. memo: priced steps, filled as constants are tried.
+    """
+
+    setup: Prepared
+    load: Load
+    placed: Deployments
+    ids: NDArray[Any]
+    device: str
+    memo: dict[int, StepTimes] = field(default_factory=dict)
+
+    def predict(self, engine: Engine, factors: Array) -> dict[str, Array]:
+        """Output columns of the runs with other constants of the engine and kernel factors, (BOUNDS, KERNELS)."""
+        steps = memoised(self.setup.passes, engine, factors, self.memo)
+        served = serve(steps, self.load, self.setup.memory.room_for())
+        return assemble(steps, self.setup.memory, self.load, served, self.placed).columns()
+
+
+@dataclass(frozen=True)
+class Part:
+    """The part of the runs that a fit leaves out: number `left_out` of `folds` parts; -1 leaves out none."""
+
+    folds: int = 1
+    left_out: int = -1
+
+
+def run_groups(cases: str | Path, database: Hwdb, part: Part | None = None) -> dict[str, list[tuple[Engine, RunGroup]]]:
+    """Runs to fit on by name of the engine: split `train`, setup known, no speculative decoding.
+
+    Open loops and disaggregated runs are left out, because the steps they run change with the constants. part: the part
+    of the groups that is left out.
+    """
+    part = part or Part()
+    table = read_cases(cases)
+    frame = table.frame
+    keep = (frame.split == "train") & frame.trust.isin(KNOWN_SETUP) & (frame.spec_decode == "")
+    keep &= ~frame.dataset.isin(UNDATED)
+    keep &= np.array([fold_of(g, part.folds) != part.left_out for g in frame.group], bool)
+    table.refuse(~keep.to_numpy(), "not for fitting")
+    settings = settle(table, database)
+    out: dict[str, list[tuple[Engine, RunGroup]]] = defaultdict(list)
+    devices = frame.device.to_numpy()
+    for whole in groups_of(settings):
+        if whole.mode == "open" or whole.pooled:
+            continue
+        for device in np.unique(devices[whole.rows]):
+            group = replace(whole, rows=whole.rows[devices[whole.rows] == device])
+            out[group.engine.name].append((group.engine, _laid_out(settings, group, device)))
+    return out
+
+
+def _laid_out(settings: Settings, group: Group, device: str) -> RunGroup:
+    """The runs of a group, all on `device`, with kernel times before any correction of the engine."""
+    load = group_load(settings, group)
+    placed = aggregated(settings, group, load)
+    return RunGroup(
+        setup=prepare(group.spec, placed, group.engine, default(group.engine.family), load),
+        load=per_replica(load, placed.replicas),
+        placed=placed,
+        ids=settings.cases.frame.case_id.to_numpy()[group.rows],
+        device=device,
+    )
+
+
+@dataclass(frozen=True)
+class Target:
+    """Measured values of some groups of runs.
+
+    rows: a line per value, with `metric`, `value`, and `at`, the row of its run in all groups together. weight: (V,)
+    weight of each value's residual, 1 in the mean of squares.
+    """
+
+    groups: tuple[RunGroup, ...]
+    rows: pd.DataFrame
+    weight: Array
+
+    def ratios(self, engine: Engine, factors: Array) -> Array:
+        """Log ratio of prediction over measurement of each value, (V,); 0 where there is no prediction."""
+        columns = [g.predict(engine, factors) for g in self.groups]
+        out = np.zeros(len(self.rows))
+        for metric in METRICS:
+            mine = (self.rows.metric == metric).to_numpy()
+            if mine.any():
+                predicted = np.concatenate([c[metric] for c in columns])[self.rows["at"].to_numpy()[mine]]
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    out[mine] = np.log(predicted / self.rows.value.to_numpy()[mine])
+        return np.where(np.isfinite(out), np.clip(out, -MOST_LOG_RATIO, MOST_LOG_RATIO), 0.0)
+
+
+def target_of(groups: list[RunGroup], truth: pd.DataFrame) -> Target:
+    """The measured values of `groups`. truth: `case_id, metric, value, group`, a line per value."""
+    import pandas as pd
+
+    spans, start = [], 0
+    for group in groups:
+        spans.append(pd.DataFrame({"case_id": group.ids, "at": np.arange(start, start + len(group.ids))}))
+        start += len(group.ids)
+    rows = pd.concat(spans).merge(truth[truth.metric.isin(METRICS)], on="case_id")
+    weight = rows.groupby("group").value.transform("size").to_numpy(float) ** WEIGHT_EXPONENT
+    return Target(groups=tuple(groups), rows=rows, weight=weight / np.sqrt(np.mean(weight**2)))

@@ -1,0 +1,86 @@
+"""Estimates each group of cases in one call: rows are columns of arrays, never looped over."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+
+from perfmodel.arrays import Array
+from perfmodel.cases.layout import Group, group_deployments, group_load, group_pools
+from perfmodel.cases.settings import Settings
+from perfmodel.costs import CostModel, default
+from perfmodel.deployment import Deployments
+from perfmodel.dtypes import FORMAT_CODE
+from perfmodel.engines import Engine
+from perfmodel.estimates import Estimates, estimate_load, estimate_pools, prepare
+from perfmodel.models import ModelSpec
+from perfmodel.workload import Load
+
+#: Weight formats of checkpoints that state an fp8 KV cache, on engines that follow them (`Engine.narrow_cache`).
+STATES_FP8_CACHE = (FORMAT_CODE["fp8"], FORMAT_CODE["fp4"])
+#: Bits per weight up to which a model counts as quantised to 8 bits: block scales add up to half a bit.
+EIGHT_BITS_WITH_SCALES = 8.5
+BITS_PER_BYTE = 8.0
+
+
+def evaluate(settings: Settings, group: Group) -> Estimates:
+    """Estimates of the group's rows, in their order."""
+    load = group_load(settings, group)
+    if group.pooled:
+        return _evaluate_pools(settings, group, load)
+    placed = aggregated(settings, group, load)
+    return estimate_load(group.spec, load, placed, engine=group.engine, costs=_costs(group.engine))
+
+
+def aggregated(settings: Settings, group: Group, load: Load) -> Deployments:
+    """The deployments of an aggregated group under `load`, KV cache formats settled."""
+    return _with_fp8_cache(group, load, group_deployments(settings, group))
+
+
+def _evaluate_pools(settings: Settings, group: Group, load: Load) -> Estimates:
+    """Estimates of a disaggregated group. The prefill pool hands its KV over, so it stores the decode pool's format."""
+    prefill, decode = group_pools(settings, group)
+    decoding = _with_fp8_cache(group, load, decode.worker, decode.workers)
+    prefilling = replace(prefill.worker, kv=decoding.kv)
+    return estimate_pools(
+        group.spec,
+        load,
+        (prefilling, decoding),
+        (prefill.workers, decode.workers),
+        engine=group.engine,
+        costs=_costs(group.engine),
+        batch=settings.cases.number["prefill_batch"][group.rows],
+    )
+
+
+def _with_fp8_cache(group: Group, load: Load, placed: Deployments, workers: Array | float = 1.0) -> Deployments:
+    """The deployments with an fp8 KV cache where no format is stated and one was most likely used.
+
+    That is so where the engine follows checkpoints that state an fp8 cache, and in closed and static benchmarks of
+    weights of 8 bits or less whose concurrency a 16-bit cache does not hold: whoever publishes such a run has turned
+    it on. workers: decode workers that share the load.
+    """
+    blank = placed.kv < 0
+    stated = np.isin(placed.weight, STATES_FP8_CACHE) & group.engine.narrow_cache & _by_model_optimizer(group.spec)
+    narrow = blank & stated
+    if load.arrival in ("closed", "static"):
+        setup = prepare(group.spec, placed, group.engine, _costs(group.engine), load)
+        held = setup.memory.seqs * placed.replicas * workers
+        bits = setup.sharding.weight_bytes("mlp") * BITS_PER_BYTE
+        narrow |= blank & (held < load.concurrency) & (bits <= EIGHT_BITS_WITH_SCALES)
+    return replace(placed, kv=np.where(narrow, FORMAT_CODE["fp8"], placed.kv)) if narrow.any() else placed
+
+
+def _by_model_optimizer(spec: ModelSpec) -> bool:
+    """Whether a copy of `spec` with weights of 8 bits or less was made by NVIDIA's Model Optimizer, which states an fp8
+    KV cache. Other makers' checkpoints are scaled by blocks, and a latent KV cache (MLA) keeps its format."""
+    latent = any(b.mixer is not None and b.mixer.kind == "mla" for b in spec.blocks)
+    return not latent and "fp8_block" not in spec.formats.values()
+
+
+@cache
+def _costs(engine: Engine) -> CostModel:
+    """The cost model of an engine, made once."""
+    return default(engine)

@@ -1,0 +1,168 @@
+"""Groups the rows of cases that are evaluated together, and gives each group its load and its deployments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perfmodel.arrays import Array, Index
+from perfmodel.cases.settings import Settings
+from perfmodel.cases.unstated import Placement, placement
+from perfmodel.deployment import Deployments, deployments
+from perfmodel.engines import Engine
+from perfmodel.models import ModelSpec
+from perfmodel.workload import (
+    DEFAULT_REQUESTS_PER_CLIENT,
+    OUTPUT_LENGTH_CV,
+    POOLED_REQUESTS_PER_CLIENT,
+    SYNCHRONISED,
+    Arrival,
+    Load,
+    truncated_cv,
+)
+
+#: Requests of an offline run whose size is not given. Chosen: so many that its ramp-up and drain do not show.
+UNBOUNDED_REQUESTS = 1e6
+#: Channels of the narrowest slice of an expert that a rank computes: GEMM tiles and block scales are 128 wide.
+SLICE_CHANNELS = 128.0
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows of cases that share model, engine, arrival mode, and whether prefill and decode have pools of their own."""
+
+    spec: ModelSpec
+    engine: Engine
+    mode: Arrival
+    pooled: bool
+    rows: Index
+
+
+@dataclass(frozen=True)
+class Pool:
+    """One pool of a disaggregated deployment: a worker for each row, and (N,) how many equal workers there are."""
+
+    worker: Deployments
+    workers: Array
+
+
+def groups_of(settings: Settings) -> list[Group]:
+    """Groups of all rows that can be answered."""
+    names = settings.names
+    engines = names.engines.values
+    # versions of one era are one engine; files of the user's own may bear the name of one that ships
+    first = [engines.index(e) for e in engines]
+    members: dict[tuple[int, int, Arrival, bool], list[int]] = {}
+    for row in np.flatnonzero(settings.cases.error == "").tolist():
+        engine = first[names.engines.index[row]]
+        key = (int(names.models.index[row]), engine, settings.mode[row], bool(settings.pooled[row]))
+        members.setdefault(key, []).append(row)
+    return [
+        Group(spec=names.models.values[m], engine=engines[e], mode=mode, pooled=pooled, rows=np.array(rows))
+        for (m, e, mode, pooled), rows in members.items()
+    ]
+
+
+def group_load(settings: Settings, group: Group) -> Load:
+    """The load on each row of the group: one request class per row."""
+    rows, number = group.rows, _numbers(settings, group)
+    one = np.ones(len(rows))
+    concurrency = {"static": number["batch"], "single": one}.get(group.mode, number["concurrency"])
+    requests = number["n_requests"]
+    if group.mode == "offline":
+        requests = np.where(np.isfinite(requests), requests, UNBOUNDED_REQUESTS)
+    per_client = np.where(settings.pooled[rows], POOLED_REQUESTS_PER_CLIENT, DEFAULT_REQUESTS_PER_CLIENT)
+    per_client = np.where(np.isfinite(requests / concurrency), requests / concurrency, per_client)
+    spread = [d.partition(":")[0] or "fixed" for d in settings.cases.text["isl_dist"][rows].astype(str).tolist()]
+    longest = settings.longest_output[rows]
+    return Load(
+        arrival=group.mode,
+        input=np.maximum(number["isl"], 1.0)[None],
+        output=np.maximum(number["osl"], 1.0)[None],
+        share=one[None],
+        hit=np.nan_to_num(number["prefix_hit"])[None],
+        concurrency=concurrency,
+        rate=number["request_rate_rps"],
+        n_requests=requests,
+        cv=one,
+        requests_per_client=per_client,
+        synchronised=np.array([SYNCHRONISED.get(s, 0.0) for s in spread]),
+        length_cv=_length_cv(np.array(spread), number["osl"] / longest),
+        longest=np.where(np.isfinite(longest), longest, np.inf),
+        drafts=settings.names.drafts[rows],
+        accepted=settings.names.accepted[rows],
+    )
+
+
+def _length_cv(spread: NDArray[np.str_], fullness: Array) -> Array:
+    """Coefficient of variation of output lengths; fullness: mean over the longest output allowed, NaN without one."""
+    kinds = list(OUTPUT_LENGTH_CV)
+    return np.select([spread == k for k in kinds], [truncated_cv(k, fullness) for k in kinds], 0.0)
+
+
+def group_deployments(settings: Settings, group: Group) -> Deployments:
+    """The deployment of each row of an aggregated group; KV cache formats that no row states stay open (-1)."""
+    number, names = _numbers(settings, group), settings.names
+    given = {"tp": number["tp"], "pp": number["pp"], "ep": number["ep"], "dp": number["dp_attention"]}
+    if group.engine.layer_split:
+        given["tp"] = np.where(np.isnan(given["tp"]), 1.0, given["tp"])
+        given["pp"] = np.where(np.isnan(given["pp"]), number["n_devices"] / given["tp"], given["pp"])
+    placed = placement(
+        group.spec,
+        number["n_devices"],
+        given,
+        memory=np.array([d.memory for d in names.devices.values])[names.devices.index[group.rows]],
+        weight=names.weight[group.rows],
+        mode=group.mode,
+    )
+    return _deployments(settings, group, placed)
+
+
+def group_pools(settings: Settings, group: Group) -> tuple[Pool, Pool]:
+    """(prefill pool, decode pool) of each row of a disaggregated group.
+
+    With attention data parallelism, experts are held whole where tp * dp ranks exceed the slices of `SLICE_CHANNELS`
+    that an expert divides into; otherwise each rank holds a slice of every expert.
+    """
+    mlps = [b.mlp for b in group.spec.blocks if b.mlp and b.mlp.experts]
+    slices = min((m.intermediate / SLICE_CHANNELS for m in mlps), default=np.inf)
+    return _pool(settings, group, "prefill", slices), _pool(settings, group, "decode", slices)
+
+
+def _pool(settings: Settings, group: Group, role: str, slices: float) -> Pool:
+    """The pool of a role (prefill or decode); slices: most ranks that an expert may be cut into."""
+    number, one = _numbers(settings, group), np.ones(len(group.rows))
+    tp, dp, ep = (number[f"{role}_{degree}"] for degree in ("tp", "dp", "ep"))
+    dp = np.where(np.isfinite(dp), dp, 1.0)
+    tp = np.where(np.isfinite(tp), tp, np.maximum(np.nan_to_num(ep, nan=1.0) / dp, 1.0))
+    ep = np.minimum(np.where(np.isfinite(ep), ep, 1.0), tp * dp)
+    ep = np.where((ep <= 1.0) & (dp > 1.0) & (tp * dp > slices), tp * dp, ep)
+    workers = number[f"{role}_workers"]
+    degrees = Placement(tp=tp, pp=one, ep=ep, dp=dp, replicas=one)
+    return Pool(worker=_deployments(settings, group, degrees), workers=np.where(np.isfinite(workers), workers, 1.0))
+
+
+def _numbers(settings: Settings, group: Group) -> dict[str, Array]:
+    """Number columns of the group's rows."""
+    return {c: v[group.rows] for c, v in settings.cases.number.items()}
+
+
+def _deployments(settings: Settings, group: Group, degrees: Placement) -> Deployments:
+    """Deployments of the group's rows with the given degrees of parallelism."""
+    rows, names, number = group.rows, settings.names, settings.cases.number
+    return deployments(
+        names.devices.values,
+        device=names.devices.index[rows],
+        weight=names.weight[rows],
+        act=names.act[rows],
+        kv=names.kv[rows],
+        max_num_batched_tokens=number["max_num_batched_tokens"][rows],
+        max_num_seqs=number["max_num_seqs"][rows],
+        tp=degrees.tp,
+        pp=degrees.pp,
+        ep=degrees.ep,
+        dp=degrees.dp,
+        replicas=degrees.replicas,
+    )

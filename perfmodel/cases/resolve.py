@@ -1,0 +1,129 @@
+"""Resolves the names in a table of cases: models, devices, number formats, engines, speculation, data sets.
+
+Each distinct name is looked up once. A row with an unknown name is refused with the look-up's own message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwdb import Device, Hwdb, InputError, PerfmodelError, UnknownName
+from perfmodel.arrays import Array, Index
+from perfmodel.cases.read import Cases, Texts
+from perfmodel.cases.table import EMPTY
+from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE, storage
+from perfmodel.engines import KNOWN, Engine, Speculation, speculation_of
+from perfmodel.engines import engine as engine_of
+from perfmodel.models import ModelSpec, model
+from perfmodel.workload import LengthStats, lengths
+
+Value = TypeVar("Value")
+#: Joins the name of an engine and its version in one key; a tab stands in neither.
+_JOIN = "\t"
+
+
+@dataclass(frozen=True)
+class Named(Generic[Value]):
+    """Distinct values, and which of them each row has: `index` (R,), -1 for rows whose name is unknown."""
+
+    values: tuple[Value, ...]
+    index: Index
+
+    def per_row(self, read: Callable[[Value], Any], missing: Any) -> NDArray[Any]:
+        """`read(value)` of each row's value, (R,); `missing` where the row's name is unknown."""
+        return np.array([*(read(v) for v in self.values), missing])[self.index]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What the names of R rows stand for.
+
+    weight, act, kv: (R,) codes of number formats, -1 where blank. drafts, accepted: (R,) tokens that speculative
+    decoding verifies per step, and tokens per step that it yields (0 and 1 without it). datasets: named data sets of
+    lengths, None where `trace` is blank.
+    """
+
+    models: Named[ModelSpec]
+    devices: Named[Device]
+    weight: Index
+    kv: Index
+    act: Index
+    engines: Named[Engine]
+    drafts: Array
+    accepted: Array
+    datasets: Named[LengthStats | None]
+
+
+def resolve(cases: Cases, database: Hwdb) -> Resolved:
+    """Look up every name of the table.
+
+    Rows with unknown names are refused; of several unknown names, the one looked up first below gives the reason.
+    """
+    text = cases.text
+    models = _named(cases, text["model"], model)
+    devices = _named(cases, text["device"], database.device)
+    weight = _codes(cases, "weight_dtype", _storage_code)
+    kv = _codes(cases, "kv_dtype", _storage_code)
+    act = _codes(cases, "act_dtype", _compute_code)
+    keys = text["engine"] + _JOIN + text["engine_version"]
+    engines = _named(cases, keys, lambda key: engine_of(*key.split(_JOIN)))
+    drafting = _named(cases, text["spec_decode"], _speculation)
+    plain = KNOWN[""]
+    return Resolved(
+        models=models,
+        devices=devices,
+        weight=weight,
+        kv=kv,
+        act=act,
+        engines=engines,
+        drafts=drafting.per_row(lambda s: s.drafts, plain.drafts).astype(float),
+        accepted=drafting.per_row(lambda s: s.accepted, plain.accepted).astype(float),
+        datasets=_named(cases, text["trace"], lambda name: lengths(name) if name else None),
+    )
+
+
+def _named(cases: Cases, names: Texts, find: Callable[[str], Value]) -> Named[Value]:
+    """The values that `find` gives for the names; rows whose name it does not know are refused."""
+    distinct, where = np.unique(names.astype(str), return_inverse=True)
+    values: list[Value] = []
+    index = np.full(len(distinct), -1)
+    for i, name in enumerate(distinct.tolist()):
+        try:
+            values.append(find(name))
+            index[i] = len(values) - 1
+        except PerfmodelError as problem:
+            cases.refuse(where == i, str(problem))
+    return Named(values=tuple(values), index=index[where])
+
+
+def _codes(cases: Cases, column: str, code: Callable[[str], int]) -> Index:
+    """Codes of the number formats in a column; -1 where blank."""
+    found = _named(cases, cases.text[column], lambda name: code(name) if name else -1)
+    return found.per_row(lambda c: c, -1).astype(np.intp)
+
+
+def _storage_code(name: str) -> int:
+    """Code of a storage format such as fp8 or int4."""
+    return FORMAT_CODE[storage(name).name]
+
+
+def _compute_code(name: str) -> int:
+    """Code of an arithmetic type; `InputError` for formats that are only stored."""
+    kind = storage(name).name
+    if kind not in COMPUTE_CODE:
+        raise InputError(f"act_dtype {name!r} is no arithmetic type; known are {', '.join(COMPUTE_CODE)}")
+    return COMPUTE_CODE[kind]
+
+
+def _speculation(name: str) -> Speculation:
+    """The speculative decoding method called `name`; that of plain decoding where blank."""
+    found = speculation_of("" if name.lower() in EMPTY else name)
+    if found is None:
+        known = [n for n in KNOWN if n]
+        raise UnknownName("spec_decode", name, known, f"(known: {', '.join(known)}; blank for none)")
+    return found

@@ -1,0 +1,171 @@
+"""Settles what a row of cases leaves unstated: lengths, arrival mode, weight format, KV cache format, engine limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hwdb import Hwdb
+from perfmodel.arrays import Array, Index, Mask
+from perfmodel.cases.read import Cases, Texts
+from perfmodel.cases.resolve import Named, Resolved, resolve
+from perfmodel.cases.table import POOL_COLUMNS
+from perfmodel.cases.unstated import check_degrees, longest_prompt, unstated_weights
+from perfmodel.engines import Engine, assumed
+from perfmodel.engines import engine as engine_of
+
+#: Number column -> the mode that it implies where `mode` is blank; the first one given decides.
+IMPLIED_MODE = {"request_rate_rps": "open", "concurrency": "closed", "batch": "static", "n_requests": "offline"}
+#: Mode -> number column that it cannot do without.
+NEEDED = {"open": "request_rate_rps", "closed": "concurrency", "static": "batch"}
+#: Bytes per weight from which a checkpoint counts as unquantised (bf16 and fp16 have 2).
+UNQUANTISED_BYTES = 2.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """R rows of cases with everything filled in that can be answered; the others have their reason in `cases.error`.
+
+    mode: (R,) arrival mode. pooled: (R,) True for disaggregated rows (prefill and decode pools). longest_output: (R,)
+    tokens at which the named data set cuts outputs, NaN where nothing cuts them.
+    """
+
+    cases: Cases
+    names: Resolved
+    mode: Texts
+    pooled: Mask
+    longest_output: Array
+
+
+def settle(cases: Cases, database: Hwdb) -> Settings:
+    """Resolve the names of the table and fill its blanks. Refuses rows that cannot be answered.
+
+    database: where devices are looked up.
+    """
+    names = resolve(cases, database)
+    cases = _with_lengths(cases, names)
+    mode = _modes(cases)
+    pooled = np.any([np.isfinite(cases.number[c]) for c in POOL_COLUMNS], axis=0)
+    check_degrees(cases, pooled)
+    names = replace(names, engines=_engines_in_pools(names.engines, pooled))
+    names = replace(names, weight=_weights(names, mode, pooled))
+    settings = Settings(
+        cases=cases, names=names, mode=mode, pooled=pooled, longest_output=_statistic(names, "output_max")
+    )
+    return _with_recipes(settings, np.flatnonzero((cases.error == "") & _published(cases, mode)))
+
+
+def _with_lengths(cases: Cases, names: Resolved) -> Cases:
+    """The cases with blank lengths taken from the data set in `trace`. Refuses rows that still lack one."""
+    number = dict(cases.number)
+    for column, statistic in (("isl", "input_mean"), ("osl", "output_mean")):
+        mean = _statistic(names, statistic)
+        number[column] = np.where(np.isfinite(number[column]), number[column], mean)
+        cases.refuse(~np.isfinite(number[column]), f"{column} is missing, and no data set is named in trace")
+    return replace(cases, number=number)
+
+
+def _statistic(names: Resolved, name: str) -> Array:
+    """A statistic of each row's data set (a field of `LengthStats`); NaN for rows without a data set. (R,)"""
+    return names.datasets.per_row(lambda d: getattr(d, name) if d else np.nan, np.nan)
+
+
+def _modes(cases: Cases) -> Texts:
+    """Arrival mode of each row. Refuses rows that lack the number that their mode needs."""
+    number = cases.number
+    mode = cases.text["mode"].copy()
+    for column, implied in IMPLIED_MODE.items():
+        mode[(mode == "") & np.isfinite(number[column])] = implied
+    mode[mode == ""] = "single"
+    for name, column in NEEDED.items():
+        absent = (mode == name) & ~(number[column] > 0)
+        cases.refuse(absent, f"mode {name} needs {column}, a number above 0")
+    cases.refuse((mode == "offline") & (number["n_requests"] <= 0), "mode offline needs n_requests above 0")
+    return mode
+
+
+def _engines_in_pools(engines: Named[Engine], pooled: Mask) -> Named[Engine]:
+    """The engine of each row; in disaggregated rows the one that its file names for pools (`Engine.pooled_as`)."""
+    values, index = list(engines.values), engines.index
+    for number, one in enumerate(engines.values):
+        rows = (index == number) & pooled
+        if one.pooled_as and rows.any():
+            values.append(engine_of(one.pooled_as))
+            index = np.where(rows, len(values) - 1, index)
+    return Named(values=tuple(values), index=index)
+
+
+def _weights(names: Resolved, mode: Texts, pooled: Mask) -> Index:
+    """Weight formats. Throughput runs of an engine whose published peaks are quantised (`Engine.quantised_peak_runs`), on
+    unquantised checkpoints, get the narrowest floats of the device."""
+    peak_runs = names.engines.per_row(lambda e: e.quantised_peak_runs, False)
+    for_throughput = peak_runs & np.isin(mode, ("offline", "open")) & ~pooled
+    unquantised = names.models.per_row(lambda m: m.format_of("mlp").bytes >= UNQUANTISED_BYTES, False)
+    return unstated_weights(names.weight, names.devices.values, names.devices.index, tuned=for_throughput & unquantised)
+
+
+# -- published recipes --------------------------------------------------------------------------------------------
+
+
+def _published(cases: Cases, mode: Texts) -> Mask:
+    """Rows whose blank settings are those of a published recipe.
+
+    The column `recipe` decides where it is given. Otherwise they are benchmarks with a fixed number of clients or a
+    batch, and with made-up prompt lengths: whoever names a data set or an engine file measured a setup of their own.
+    """
+    text = cases.text
+    own_setup = np.char.endswith(text["engine"].astype(str), ".toml") | (text["trace"] != "")
+    benchmark = np.isin(mode, ("closed", "static")) & ~own_setup
+    chosen: Mask = (text["recipe"] == "published") | (text["recipe"] == "") & benchmark
+    return chosen
+
+
+def _with_recipes(settings: Settings, rows: Index) -> Settings:
+    """The settings with blanks of `rows` filled from published recipes.
+
+    Filled are the KV cache format, the token budget, the cap on sequences, and the engine's era where no version is
+    stated. Rows of one model, engine and kind of version are looked up together.
+    """
+    names, text = settings.names, settings.cases.text
+    kv, which = names.kv.copy(), names.engines.index.copy()
+    engines = list(names.engines.values)
+    limits = {c: settings.cases.number[c].copy() for c in ("max_num_batched_tokens", "max_num_seqs")}
+    shipped = ~np.char.endswith(text["engine"][rows].astype(str), ".toml")
+    unversioned = (text["engine_version"][rows] == "") & shipped
+    kinds = np.stack([names.models.index[rows], which[rows], unversioned])
+    distinct, where = np.unique(kinds, axis=1, return_inverse=True)
+    for turn, (_, e, no_version) in enumerate(distinct.T.tolist()):
+        mine = rows[where.ravel() == turn]
+        era = _fill(settings, engine_of(engines[e].name, "latest") if no_version else engines[e], mine, kv, limits)
+        for name in sorted(set(era[era != ""])) if no_version else ():
+            engines.append(engine_of(name))
+            which[mine[era == name]] = len(engines) - 1
+    return replace(
+        settings,
+        cases=replace(settings.cases, number={**settings.cases.number, **limits}),
+        names=replace(names, kv=kv, engines=Named(values=tuple(engines), index=which)),
+    )
+
+
+def _fill(settings: Settings, engine: Engine, rows: Index, kv: Index, limits: Mapping[str, Array]) -> Texts:
+    """Fill `kv` and `limits` of `rows`, all of one model, where they are blank; returns the recipes' eras, "" for none.
+
+    engine: the engine that recipes are looked up for. kv: (R,) codes of KV cache formats, changed in place. limits:
+    (R,) columns of engine limits by name, changed in place.
+    """
+    names, number = settings.names, settings.cases.number
+    found = assumed(
+        names.models.values[names.models.index[rows[0]]],
+        engine,
+        names.devices.values,
+        names.devices.index[rows],
+        names.weight[rows],
+        prompt=longest_prompt(number["isl"][rows], settings.cases.text["isl_dist"][rows]),
+        ranks=np.nan_to_num(number["dp_attention"][rows], nan=1.0),
+    )
+    kv[rows] = np.where(kv[rows] < 0, found.kv, kv[rows])
+    for column, values in limits.items():
+        values[rows] = np.where(np.isnan(values[rows]), getattr(found, column), values[rows])
+    return found.era

@@ -1,0 +1,101 @@
+"""Writes the output of `predict`: the table of cases with columns of estimates, their intervals and remarks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perfmodel.arrays import Index
+from perfmodel.cases.settings import Settings
+from perfmodel.costs import REMARK, remark_column
+from perfmodel.estimates import Estimates
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Columns of estimates that `predict` writes, in this order.
+OUTPUT = (
+    "ttft_ms",
+    "ttft_ms_p50",
+    "ttft_ms_p90",
+    "ttft_ms_p99",
+    "tpot_ms",
+    "tpot_ms_p50",
+    "tpot_ms_p90",
+    "tpot_ms_p99",
+    "itl_ms_p50",
+    "itl_ms_p99",
+    "e2e_ms",
+    "e2e_ms_p99",
+    "req_s",
+    "output_tok_s",
+    "total_tok_s",
+    "prefill_tok_s",
+    "decode_tok_s",
+    "memory_gb_per_device",
+    "power_w_per_device",
+    "energy_j_per_output_token",
+)
+#: Output columns with an 80 % interval -> the metric of `Estimates.spread` that gives its width.
+INTERVALS = {
+    **dict.fromkeys(("ttft_ms", "ttft_ms_p50", "ttft_ms_p90", "ttft_ms_p99"), "ttft"),
+    **dict.fromkeys(("tpot_ms", "tpot_ms_p50", "tpot_ms_p90", "tpot_ms_p99", "itl_ms_p50", "itl_ms_p99"), "tpot"),
+    **dict.fromkeys(("e2e_ms", "e2e_ms_p99"), "e2e"),
+    **dict.fromkeys(("req_s", "output_tok_s", "total_tok_s", "prefill_tok_s", "decode_tok_s"), "throughput"),
+    **dict.fromkeys(("power_w_per_device", "energy_j_per_output_token"), "power"),
+}
+#: Second name of an output column -> the column. `req_s` stays because published case tables and the tools that score
+#: predictions use it. The long name starts with `served_`, because `request_rate_rps` is an input column: the rate at
+#: which requests are sent. Written over it, a closed loop read back from predictions would turn into an open one.
+SECOND_NAMES = {"served_request_rate_rps": "req_s"}
+#: Flags written as "true" or "false".
+FLAGS = ("fits", "saturated")
+BOUNDS = tuple(f"{c}_{end}" for c in INTERVALS for end in ("lo", "hi"))
+#: Every column that `predict` writes; columns of these names in the table are replaced.
+PREDICTED = (
+    *(*OUTPUT, *BOUNDS),
+    *(f"{second}{end}" for second in SECOND_NAMES for end in ("", "_lo", "_hi")),
+    *(*FLAGS, "basis", "error"),
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Output columns (N,) of N rows of cases."""
+
+    rows: Index
+    columns: dict[str, NDArray[Any]]
+
+
+def answer_of(rows: Index, found: Estimates) -> Answer:
+    """The output columns of estimates for `rows`."""
+    estimated = {**found.columns(), "req_s": found.request_rate}
+    columns: dict[str, NDArray[Any]] = {c: estimated[c] for c in OUTPUT}
+    for column, metric in INTERVALS.items():
+        columns[f"{column}_lo"] = estimated[column] * np.exp(-found.spread[metric])
+        columns[f"{column}_hi"] = estimated[column] * np.exp(found.spread[metric])
+    columns |= {flag: np.where(estimated[flag], "true", "false") for flag in FLAGS}
+    return Answer(rows=rows, columns={**columns, "basis": np.asarray(estimated["basis"])})
+
+
+def output_frame(settings: Settings, answers: Sequence[Answer]) -> pd.DataFrame:
+    """The table of cases with the columns of all answers; rows without an answer have their reason in `error`."""
+    import pandas as pd
+
+    cases, devices = settings.cases, settings.names.devices
+    numbers = {c: np.full(len(cases), np.nan) for c in (*OUTPUT, *BOUNDS)}
+    texts = {c: np.full(len(cases), "", dtype=object) for c in (*FLAGS, "basis")}
+    for answer in answers:
+        for column, values in answer.columns.items():
+            (numbers if column in numbers else texts)[column][answer.rows] = values
+    for second, column in SECOND_NAMES.items():
+        numbers |= {f"{second}{end}": numbers[f"{column}{end}"] for end in ("", "_lo", "_hi")}
+    replaced = [c for c in (*PREDICTED, REMARK) if c in cases.frame.columns]
+    kept = cases.frame.drop(columns=replaced)
+    remarks = remark_column(devices.values, devices.index)
+    written = pd.DataFrame({**numbers, **texts, **remarks, "error": cases.error}, index=kept.index)
+    return pd.concat([kept, written], axis=1)

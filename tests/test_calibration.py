@@ -1,0 +1,268 @@
+"""Calibration: decisions are scored as defined, fits find what they are given, files are written as they are read."""
+
+from __future__ import annotations
+
+import shutil
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import hwdb
+from perfmodel import predict
+from perfmodel.calibration import (
+    EngineFit,
+    Part,
+    TooFew,
+    by_data_set,
+    decisions,
+    fit_engines,
+    measured_devices,
+    transfer_spreads,
+    transferred,
+    write_constants,
+    write_factors,
+)
+from perfmodel.calibration.engine_files import CORRECTIONS, factor_entries
+from perfmodel.calibration.engine_fit import CONSTANTS, _unsoftened, factor_table, solve
+from perfmodel.calibration.intervals import intervals_text, quantile, widths
+from perfmodel.calibration.measured import fold_of
+from perfmodel.calibration.memo import memoised
+from perfmodel.calibration.report import engine_lines
+from perfmodel.calibration.targets import run_groups, target_of
+from perfmodel.costs import BOUNDS, KERNELS
+from perfmodel.engines import FOLDER
+from perfmodel.engines import engine as engine_of
+from perfmodel.operators import Step
+
+LLAMA = "meta-llama/Llama-3.1-8B"
+ONES = np.ones(len(BOUNDS) + len(KERNELS))
+
+
+# -- decisions ----------------------------------------------------------------------------------------------------
+
+
+def alternatives(**columns: list[object]) -> pd.DataFrame:
+    """Six configurations on one device, 100 tokens in and 101 out; other columns as given."""
+    base = {
+        "case_id": list("abcdef"),
+        "dataset": ["lab"] * 6,
+        "model": ["m"] * 6,
+        "device": ["gpu"] * 6,
+        "n_devices": ["1"] * 6,
+        "isl": ["100"] * 6,
+        "osl": ["101"] * 6,
+        "mode": ["closed"] * 6,
+        "concurrency": ["8"] * 6,
+    }
+    return pd.DataFrame({**base, **columns})
+
+
+def truth_of(tpot: list[float], rate: list[float]) -> pd.DataFrame:
+    """Measured TPOT in ms and tokens/s of the six configurations."""
+    both = {"tpot_ms": tpot, "total_tok_s": rate}
+    return pd.DataFrame(
+        [
+            {"case_id": c, "metric": metric, "value": value}
+            for metric, values in both.items()
+            for c, value in zip("abcdef", values, strict=True)
+        ]
+    )
+
+
+TPOT, RATE = [10.0, 20, 30, 40, 50, 60], [1.0, 2, 3, 4, 5, 6]
+PERFECT = pd.DataFrame({"case_id": list("abcdef"), "tpot_ms": TPOT, "total_tok_s": RATE})
+
+
+def test_a_perfect_predictor_has_no_regret() -> None:
+    made = decisions(alternatives(), PERFECT, truth_of(TPOT, RATE))
+    assert made.limit_ms.tolist() == [20.0, 30.0, 40.0, 50.0]
+    assert made.pick.tolist() == made.best.tolist() == list("bcde")
+    assert made.limit_kept.all()
+    assert made.regret.tolist() == [0.0] * 4
+
+
+def test_an_optimist_breaks_limits_and_a_pessimist_pays_for_it() -> None:
+    optimist = decisions(alternatives(), PERFECT.assign(tpot_ms=PERFECT.tpot_ms / 3), truth_of(TPOT, RATE))
+    assert not optimist.limit_kept.any()
+    pessimist = decisions(alternatives(), PERFECT.assign(tpot_ms=PERFECT.tpot_ms * 2), truth_of(TPOT, RATE))
+    assert pessimist.pick.tolist() == ["a", "a", "b", "b"]
+    assert pessimist.regret.tolist() == pytest.approx([1 - 1 / 2, 1 - 1 / 3, 1 - 2 / 4, 1 - 2 / 5])
+
+
+def test_no_pick_is_a_broken_limit_with_full_regret() -> None:
+    made = decisions(alternatives(), PERFECT.assign(tpot_ms=1e3), truth_of(TPOT, RATE))
+    assert (made.pick == "").all()
+    assert (made.regret == 1.0).all()
+    (line,) = by_data_set(made).to_dict("records")
+    assert (line["no_pick"], line["limit_kept"], line["decisions"]) == (1.0, 0.0, 4)
+
+
+def test_hardware_is_compared_by_throughput_per_price() -> None:
+    cases = alternatives(device=["cheap"] * 3 + ["dear"] * 3)
+    truth = truth_of([10.0] * 6, [4.0, 4, 4, 6, 6, 6])
+    told = PERFECT.assign(tpot_ms=10.0, total_tok_s=[4.0, 4, 4, 6, 6, 6])
+    made = decisions(cases, told, truth, {"cheap": 1.0, "dear": 2.0})
+    assert set(made.kind) == {"hardware"}, "three alternatives on one device are too few for a decision"
+    assert made.best.tolist() == ["a"] * 4
+    assert made.right_device.all()
+    biased = decisions(cases, told.assign(total_tok_s=[4.0, 4, 4, 9, 9, 9]), truth, {"cheap": 1.0, "dear": 2.0})
+    assert not biased.right_device.any()
+    assert biased.regret.tolist() == pytest.approx([1 - 3 / 4] * 4)
+    assert decisions(cases, told, truth, {"cheap": 1.0}).empty
+
+
+def test_throughput_follows_from_latencies_where_it_was_not_measured() -> None:
+    truth = truth_of(TPOT, RATE)
+    truth.loc[truth.metric == "total_tok_s", ["metric", "value"]] = ["ttft_ms", 100.0]
+    told = PERFECT.assign(ttft_ms=100.0, total_tok_s=-1.0)
+    made = decisions(alternatives(concurrency=["1", "4", "9", "16", "25", "36"]), told, truth)
+    # Little's law: c requests of 201 tokens leave every 0.1 s + 100 TPOT, so a has 201 / 1.1 and b 4 x 201 / 2.1
+    assert made.pick.tolist() == list("bcde")
+    assert made.regret.tolist() == [0.0] * 4
+
+
+# -- fits ---------------------------------------------------------------------------------------------------------
+
+
+def measured(path: Path, wrong: float) -> tuple[Path, Path]:
+    """(cases, truth): runs whose decode steps take `wrong` times what is predicted."""
+    rows = [
+        {
+            "case_id": f"{tp}-{users}",
+            "dataset": "lab",
+            "group": f"lab|{tp}",
+            "split": "train",
+            "trust": "A",
+            "twin_in_train": "0",
+            "model": LLAMA,
+            "device": "h100-sxm",
+            "n_devices": tp,
+            "tp": tp,
+            "engine": "vllm",
+            "engine_version": "0.9",
+            "isl": 500,
+            "osl": 200,
+            "concurrency": users,
+            "spec_decode": "",
+            "recipe": "default",
+        }
+        for tp in (1, 2)
+        for users in (1, 2, 4, 8, 16, 32, 64)
+    ]
+    cases, truth = path / "cases.csv", path / "truth.csv"
+    frame = pd.DataFrame(rows).astype(str)
+    frame.to_csv(cases, index=False)
+    found = predict(frame)
+    pd.DataFrame({"case_id": found.case_id, "metric": "tpot_ms", "value": wrong * found.tpot_ms}).to_csv(
+        truth, index=False
+    )
+    return cases, truth
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> EngineFit:
+    """The fit to runs that are a quarter slower than predicted."""
+    (found,) = fit_engines(*measured(tmp_path_factory.mktemp("fit"), 1.25))
+    assert isinstance(found, EngineFit)
+    return found
+
+
+def test_a_fit_takes_the_bias_out(fitted: EngineFit) -> None:
+    whole, *places = fitted.parts
+    assert len(whole.target.rows) == 14
+    assert np.abs(whole.before).mean() > 0.1
+    assert np.abs(whole.after).mean() < 0.5 * np.abs(whole.before).mean()
+    assert [dict(p.place) for p in places] == [{"device": "h100-sxm"}]
+    assert fitted.engine.family == "vllm"
+    lines = list(engine_lines(fitted))
+    assert "14 values" in lines[0]
+    assert any("on h100-sxm" in line for line in lines)
+
+
+def test_memoised_steps_cost_what_the_parts_add_up_to(tmp_path: Path) -> None:
+    cases, _ = measured(tmp_path, 1.0)
+    ((engine, group),) = next(iter(run_groups(cases, hwdb.load()).values()))
+    step = Step(decode_seqs=np.full(len(group.ids), 8.0), decode_context=np.full(len(group.ids), 600.0))
+    memo: dict = {}
+    plain = memoised(group.setup.passes, engine, factor_table(ONES), memo).price(step)
+    np.testing.assert_allclose(plain.time, group.setup.passes.price(step).time, rtol=1e-12)
+    slower = memoised(group.setup.passes, engine, 2.0 * factor_table(ONES), memo).price(step)
+    np.testing.assert_allclose(slower.time, 2.0 * plain.time, rtol=1e-12)
+    assert len(memo) == 1, "the second model prices nothing"
+
+
+def test_what_is_left_out_or_rare_is_not_fitted(tmp_path: Path) -> None:
+    cases, truth = measured(tmp_path, 1.0)
+    part = fold_of("lab|1", 2)
+    left = run_groups(cases, hwdb.load(), Part(folds=2, left_out=part))
+    kept = {case for members in left.values() for _, group in members for case in group.ids}
+    assert all(fold_of(f"lab|{case[0]}", 2) != part for case in kept)
+    pd.read_csv(truth).head(5).to_csv(truth, index=False)
+    assert list(fit_engines(cases, truth)) == [TooFew(engine=engine_of("vllm", "0.9").name, values=5)]
+
+
+def test_factors_stay_where_measurements_say_nothing(tmp_path: Path) -> None:
+    cases, truth = measured(tmp_path, 1.0)
+    ((engine, group),) = next(iter(run_groups(cases, hwdb.load()).values()))
+    values = pd.read_csv(truth).assign(group="lab")
+    target = target_of([group], values)
+    _, factors = solve(engine, target, ONES, (), 1.5)
+    moved = np.abs(np.log(factors)) > 0.02
+    unused = [i for i, k in enumerate((*BOUNDS, *KERNELS)) if k.startswith("experts")]
+    assert not moved[unused].any()
+
+
+def test_the_pull_is_not_softened() -> None:
+    values = np.linspace(-2.0, 2.0, 9)
+    soft = 0.15
+    loss = 2.0 * soft**2 * (np.sqrt(1.0 + np.square(_unsoftened(values) / soft)) - 1.0)
+    np.testing.assert_allclose(loss, np.square(values), rtol=1e-9)
+
+
+def test_fits_are_written_as_they_are_read(fitted: EngineFit, tmp_path: Path) -> None:
+    name = fitted.engine.name
+    shutil.copy(FOLDER / f"{name}.toml", tmp_path)
+    write_constants(fitted, tmp_path)
+    read = engine_of(str(tmp_path / f"{name}.toml"))
+    for field in fitted.constants:
+        assert getattr(read, field) == pytest.approx(getattr(fitted.engine, field), rel=5e-3)
+        assert CONSTANTS[field].key in (tmp_path / f"{name}.toml").read_text(encoding="utf-8")
+    copy = tmp_path / "corrections.toml"
+    shutil.copy(CORRECTIONS, copy)
+    write_factors([fitted], copy)
+    entries = tomllib.loads(copy.read_text(encoding="utf-8"))["correction"]
+    assert [e for e in entries if e["engine"] == name] == factor_entries(fitted)
+    before = tomllib.loads(CORRECTIONS.read_text(encoding="utf-8"))["correction"]
+    assert [e for e in entries if e["engine"] != name] == [e for e in before if e["engine"] != name]
+
+
+# -- intervals and transfer ---------------------------------------------------------------------------------------
+
+
+def test_a_group_weighs_the_root_of_its_size() -> None:
+    rows = pd.DataFrame({"group": ["a"] * 100 + ["b"] * 4, "ratio": [0.1] * 100 + [0.9] * 4})
+    # weights 10 and 2: the large group holds 83 %, and four fifths of all lie below 0.9
+    assert quantile(rows) < 0.9
+    assert quantile(rows, 0.99) == pytest.approx(0.9)
+
+
+def test_widths_fall_back_where_values_are_few() -> None:
+    base = pd.DataFrame({"kind": "tpot", "group": "g", "basis": "table", "mode": "closed", "ratio": [0.2] * 40})
+    few = base.head(10).assign(mode="open")
+    found = widths(pd.concat([base, few]))
+    assert set(found["tpot"]) == {"any-any", "any-table", "closed-any", "closed-table"}
+    assert tomllib.loads(intervals_text(found)) == found
+
+
+def test_a_hidden_device_is_told_by_its_relatives() -> None:
+    name = "a100-sxm-80gb" if "a100-sxm-80gb" in measured_devices() else measured_devices()[0]
+    every = transferred(name)
+    assert every
+    assert {t.relative for t in every} != {name}
+    assert all(np.isfinite(t.calibrated).all() for t in every)
+    for spreads in transfer_spreads(every).values():
+        assert set(spreads) <= {"calibrated_twin", "calibrated", "calibrated_stranger"}
+        assert all(width > 0 for width in spreads.values())
