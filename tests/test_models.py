@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 from hwdb import UnknownName
+from hwdb.tomlfile import read_toml
 from perfmodel.dtypes import storage
 from perfmodel.models import Mixer, ModelSpec, aliases, base_names, catalogue, model, names, read_config
 from perfmodel.models.families import READERS
@@ -20,7 +20,7 @@ GIB = 2.0**30
 
 
 def facts(name: str) -> dict[str, Any]:
-    return tomllib.loads((catalogue.FOLDER / f"{name.replace('/', '--')}.toml").read_text(encoding="utf-8"))
+    return dict(read_toml(catalogue.FOLDER / f"{name.replace('/', '--')}.toml").values)
 
 
 def rounding(printed: str) -> float:
