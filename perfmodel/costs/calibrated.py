@@ -26,7 +26,7 @@ from perfmodel.costs.intervals import UNRELATED_DEVICE, calibrated_spread
 from perfmodel.costs.profiled import ROUTING, arithmetic, demand_shape, empty, formats
 from perfmodel.costs.roofline import bound as physical
 from perfmodel.dtypes import FALLBACK
-from perfmodel.hardware import Hardware, shares
+from perfmodel.hardware import Hardware, device_efficiency
 from perfmodel.operators import Demand
 from perfmodel.profiles import FAMILY, Family, Reference, Variant, bound, store
 from perfmodel.vocabulary import BASIS_CODE
@@ -59,12 +59,13 @@ class Ceilings:
 @lru_cache(maxsize=4096)
 def ceilings(device: Device, act: str) -> Ceilings:
     """Ceilings of `device` in compute type `act`: measured, else the rated peak times its kind's share."""
-    gemm, _, memory, link, *_ = shares(device)
+    reached = device_efficiency(device)
     used = lookup.effective(act, device)
     own = _share(device, used)
-    compute = device.peak(used) * (own if own == own else gemm)
+    compute = device.peak(used) * (own if own == own else reached.gemm)
     stream = device.measured("memory_bandwidth")
-    return Ceilings(compute, stream if stream == stream else device.bandwidth * memory, device.link.bandwidth * link)
+    memory = stream if stream == stream else device.bandwidth * reached.memory
+    return Ceilings(compute, memory, device.link.bandwidth * reached.link)
 
 
 def _share(device: Device, act: str) -> float:

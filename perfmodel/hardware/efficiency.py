@@ -41,7 +41,7 @@ class DeviceEfficiency(NamedTuple):
     kv: float
 
 
-FIGURES = DeviceEfficiency._fields
+_FIGURES = DeviceEfficiency._fields
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,10 @@ def _read_prior(entry: Table) -> _Prior:
     prior = _Prior(
         names=entry.texts("names", ()),
         kinds=entry.texts("kinds", ()),
-        figures={key: entry.number(key, above=0.0) for key in FIGURES if key in entry},
+        figures={key: entry.number(key, above=0.0) for key in _FIGURES if key in entry},
     )
     entry.text("source")
-    entry.done(also=FIGURES)
+    entry.done(also=_FIGURES)
     return prior
 
 
@@ -107,7 +107,7 @@ def roofline_spread() -> float:
 
 
 @cache
-def shares(device: Device) -> DeviceEfficiency:
+def device_efficiency(device: Device) -> DeviceEfficiency:
     """Efficiency of one device.
 
     Each figure comes from the first prior that matches the device and states it. Two exceptions: `memory` is the share
@@ -115,7 +115,7 @@ def shares(device: Device) -> DeviceEfficiency:
     the KV cache as any other kernel streams memory.
     """
     matching = [prior.figures for prior in _priors().entries if prior.matches(device)]
-    known = {figure: next(p[figure] for p in matching if figure in p) for figure in FIGURES if figure != "kv"}
+    known = {figure: next(p[figure] for p in matching if figure in p) for figure in _FIGURES if figure != "kv"}
     measured = device.measured("memory_bandwidth") / device.bandwidth
     if measured <= 1.0:  # a higher one was measured on another make of the device; NaN where nobody measured
         known["memory"] = measured
@@ -125,7 +125,7 @@ def shares(device: Device) -> DeviceEfficiency:
 
 def efficiency_of(hardware: Hardware) -> Efficiency:
     """Efficiency of each row's device."""
-    table = np.array([shares(d) for d in hardware.devices])[hardware.index]
+    table = np.array([device_efficiency(d) for d in hardware.devices])[hardware.index]
     gemm, attention, memory, link, launch_us, kv = table.T
     launch = launch_us * _MICROSECOND
     return Efficiency(gemm=gemm, attention=attention, memory=memory, link=link, launch=launch, kv=kv)

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from hwdb import Device, InputError
 from perfmodel.arrays import NAN
-from perfmodel.hardware.efficiency import shares
+from perfmodel.hardware.efficiency import device_efficiency
 
 #: `stream`: what lies in host memory is copied to the device for each step. `compute`: the CPU computes with it.
 Where = Literal["stream", "compute"]
@@ -53,7 +53,7 @@ class Host:
             )
 
 
-def link_of(device: Device) -> float:
+def host_link_bandwidth(device: Device) -> float:
     """B/s that copies between a device and its host reach; NaN where the link is not known."""
     rated = device.si("host.bandwidth")
     if math.isnan(rated) and device.link.topology == "pcie":
@@ -61,14 +61,14 @@ def link_of(device: Device) -> float:
     return rated * LINK_SHARE
 
 
-def figures_of(cpu: Device, sockets: float = 1.0) -> dict[str, float]:
+def host_figures(cpu: Device, sockets: float = 1.0) -> dict[str, float]:
     """Memory, bandwidth and FLOP/s of a host with `sockets` sockets of `cpu` per device, as `Host` takes them.
 
     Bandwidth and FLOP/s are the shares of the rated figures that a CPU reaches. `InputError` where `cpu` is no CPU.
     """
     if cpu.kind != "cpu":
         raise InputError(f"{cpu.name} is no CPU but a {cpu.kind}; name the CPU of the host, such as xeon-8592p")
-    reached = shares(cpu)
+    reached = device_efficiency(cpu)
     bandwidth, flops = cpu.bandwidth * reached.memory, cpu.peak("bf16") * reached.gemm
     known = {"memory": cpu.memory, "bandwidth": bandwidth, "flops": flops}
     return {name: value * sockets for name, value in known.items()}

@@ -16,7 +16,7 @@ from perfmodel.deployment import Deployments
 from perfmodel.dtypes import COMPUTE, COMPUTE_CODE, FORMAT_CODE, FORMAT_NAMES, storage
 from perfmodel.engines import Recipe, instead
 from perfmodel.estimates import Estimates, Term, chances, check
-from perfmodel.hardware import Host, figures_of
+from perfmodel.hardware import Host, host_figures
 from perfmodel.models import Adapters
 from perfmodel.workload import STATISTICS
 from search.planning import tariff, term_row
@@ -209,7 +209,7 @@ def host_of(
             raise InputError(f"--{flag} {value:g} is impossible; give more than 0")
     if sockets != 1.0 and not cpu:
         raise InputError("--host-sockets is of a CPU; name it with --host-cpu")
-    figures = figures_of(hwdb.device(cpu), sockets) if cpu else {}
+    figures = host_figures(hwdb.device(cpu), sockets) if cpu else {}
     figures |= {"link": link_gbs * 1e9} if link_gbs is not None else {}
     figures |= {"memory": memory_gb * 1e9} if memory_gb is not None else {}
     return Host(**figures, where="compute" if compute else "stream", prefetch=prefetch)

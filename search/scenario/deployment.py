@@ -10,7 +10,7 @@ from hwdb import Hwdb
 from hwdb.tomlfile import Table
 from perfmodel import ModelSpec
 from perfmodel.deployment import check_experts, deployments, hosted
-from perfmodel.hardware import WHERE, Host, figures_of
+from perfmodel.hardware import WHERE, Host, host_figures
 from perfmodel.models import Adapters, check_rank
 from search.scenario.workload import relay
 
@@ -109,5 +109,5 @@ def _cpu(table: Table, hwdb: Hwdb) -> dict[str, float]:
     if "host" not in table:
         return {}
     cpu = relay(table, "host", hwdb.device, table.text("host"))
-    found: dict[str, float] = relay(table, "host", figures_of, cpu, sockets)
+    found: dict[str, float] = relay(table, "host", host_figures, cpu, sockets)
     return found
