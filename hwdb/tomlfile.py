@@ -10,6 +10,7 @@ import math
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 from hwdb.errors import InputError, nearest
@@ -17,6 +18,7 @@ from hwdb.tomllines import line_of
 
 #: Default of a getter that means: the key has to be there.
 REQUIRED: Any = object()
+_NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 
 def read_toml(path: str | Path, what: str = "file", former: Mapping[str, str] | None = None) -> Table:
@@ -82,11 +84,11 @@ class Table:
         self.values = values
         self.file = file
         self.path = path
-        self.former = former or {}
+        self.former = former or _NO_NAMES
         self._text = text
         self._asked: set[str] = set()
         #: present name -> the former name that the file uses
-        self._written: dict[str, str] = {}
+        self._written: Mapping[str, str] = _NO_NAMES
         if self.former:
             self._rename()
 
@@ -143,13 +145,12 @@ class Table:
     def get(self, key: str, default: Any = REQUIRED) -> Any:
         """The unchecked value of `key`. `InputError` where it is absent and no default is given."""
         self._asked.add(key)
-        if key in self.values:
-            return self.values[key]
-        if default is REQUIRED:
+        value = self.values.get(key, default)
+        if value is REQUIRED:
             near = nearest(key, [k for k in self.values if k not in self._asked])
             hint = f"; is {near[0]!r} meant?" if near else ""
             raise self.error("", f"{key!r} is missing; add it{hint}")
-        return default
+        return value
 
     def text(self, key: str, default: str = REQUIRED, choices: Sequence[str] = ()) -> str:
         """A string that is not blank; with `choices`, one of these."""

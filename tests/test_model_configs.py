@@ -331,6 +331,10 @@ def test_catalogue_file_with_a_fault_names_file_and_key(tmp_path: Path) -> None:
         ("[config]\nmodel_type = 'llama'", "'source' is missing"),
         ("source='x'\ncolour = 1\n[config]\n" + config, "line 2, colour: unknown key"),
         ("source = ", "not TOML"),
+        (
+            "source='x'\n[published]\ntotla='7B'\n[config]\n" + config,
+            r"line 3, \[published\] totla: unknown key.*'total'",
+        ),
         ("source='x'\n[published]\ntotal='7'\n[config]\n" + config, r"line 3, \[published\] total: '7' is not a count"),
     ):
         path.write_text(text, encoding="utf-8")

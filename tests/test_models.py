@@ -15,6 +15,7 @@ from hwdb.tomlfile import read_toml
 from perfmodel.dtypes import storage
 from perfmodel.models import Mixer, ModelSpec, aliases, base_names, catalogue, model, names, read_config
 from perfmodel.models.families import READERS
+from perfmodel.models.families.common import reads
 
 GIB = 2.0**30
 
@@ -376,6 +377,12 @@ def test_documentation_lists_every_model_type() -> None:
     text = (Path(__file__).parents[1] / "docs" / "models.md").read_text(encoding="utf-8")
     types = sorted(k for k in READERS if k == k.lower() and not k.endswith("_text"))
     assert [t for t in types if f"`{t}`" not in text] == []
+
+
+def test_every_reader_names_its_checkpoints_and_no_name_has_two() -> None:
+    assert [reader.__name__ for reader in READERS.values() if not (reader.__doc__ or "").strip()] == []
+    with pytest.raises(ValueError, match="llama has two readers"):
+        reads("llama")(READERS["qwen3"])
 
 
 def test_mixer_kinds_are_told_apart() -> None:

@@ -52,9 +52,8 @@ class Adapters:
             if not (np.isfinite(value) and value == int(value) and value >= least):
                 raise InputError(f"adapters: {name} {value:g} is impossible; give a whole number of {least} or more")
         if self.resident > self.count:
-            raise InputError(
-                f"adapters: resident {self.resident} exceeds count {self.count}; give at most {self.count}, or 0 for all"
-            )
+            way_out = f"give at most {self.count}, or 0 for all"
+            raise InputError(f"adapters: resident {self.resident} exceeds count {self.count}; {way_out}")
         if not (np.isfinite(self.zipf) and self.zipf >= 0):
             raise InputError(f"adapters: zipf {self.zipf:g} is no exponent; give 0 (all equally popular) or more")
         for name in self.targets:
