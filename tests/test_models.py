@@ -76,7 +76,7 @@ def test_a_wrong_shape_would_miss_the_published_count() -> None:
     assert abs(wrong.parameters() / 70.6e9 - 1.0) > 0.01
 
 
-# ---------------------------------------------------------------- KV bytes a token, by hand
+# ---------------------------------------------------------------- KV bytes per token, by hand
 
 BF16, FP8 = 2, 1
 MLA = 512 + 64  # latent and rotary key
