@@ -1,4 +1,4 @@
-"""Facts about machines: devices, nodes, links, prices. No model, no fit; every figure has its source.
+"""Facts about hardware: devices, nodes, links, prices. Every figure has its source; nothing is modelled or fitted.
 
 >>> device("h100-sxm").bandwidth
 3350000000000.0
@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from hwdb.devicefile import PEAKS, Device, Link
+from hwdb.devicefile import PEAKS, Device
 from hwdb.errors import Infeasible, InputError, PerfmodelError, UnknownName, nearest
+from hwdb.links import Link
 from hwdb.nodefile import Node
 from hwdb.pricefile import Price
 from hwdb.record import Record

@@ -1,25 +1,23 @@
-"""A device: what one accelerator, or one CPU socket, can do. Facts only, each with its source."""
+"""Devices: what one accelerator, or one CPU socket, can do. Facts only, each with its source."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from hwdb.errors import UnknownName
-from hwdb.record import Record
-from hwdb.table import Table
+from hwdb.figures import FigureTable
+from hwdb.links import NAN, Link, read_link
+from hwdb.record import Record, rebuilt
 
 #: Arithmetic types with a peak, all dense. fp16 and bf16 accumulate in fp32.
 PEAKS = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp4", "int4")
 DEVICE_KINDS = ("gpu", "cpu", "tpu", "npu", "rdu", "lpu", "soc")
-TOPOLOGIES = ("switch", "mesh", "ring", "torus", "pcie", "none")
-NAN = float("nan")
-
 #: figure -> dimension, by table of the device file
 FIGURES: dict[str, dict[str, str]] = {
     "peak": dict.fromkeys(PEAKS, "operations/s"),
@@ -33,33 +31,40 @@ FIGURES: dict[str, dict[str, str]] = {
         "memory_bandwidth": "bytes/s",
     },
 }
-LINK_FIGURES = {"bandwidth": "bytes/s", "latency": "seconds"}
+#: rated figure -> the measured ceiling that is a share of it
+CEILINGS = {"memory.bandwidth": "measured.memory_bandwidth", **{f"peak.{t}": f"measured.gemm.{t}" for t in PEAKS}}
+#: Relative difference up to which two figures count as the same: sources round to three or four digits.
+SAME = 1e-3
+#: Figures without which no estimate can be made.
+_REQUIRED = (("memory", "capacity"), ("memory", "bandwidth"))
+#: Years of launch outside this range are taken for typing errors.
+_FIRST_YEAR, _LAST_YEAR = 1990, 2100
 
-
-@dataclass(frozen=True)
-class Link:
-    """How devices reach one another.
-
-    bandwidth: B/s in one direction, all of a device's ports together. latency: s a message and hop.
-    topology: "switch" (any pair at full bandwidth), "mesh" (a pair gets bandwidth / (peers - 1)), "ring",
-    "torus", "pcie" (through the host), "none". peers: devices in the fast domain. name: the maker's word.
-    """
-
-    bandwidth: float = NAN
-    latency: float = NAN
-    topology: str = "none"
-    peers: int = 1
-    name: str = ""
+#: (narrow type, wide type, largest ratio of their dense peaks that is not remarked). Half the bits double the rate.
+#: GeForce cards also halve fp16 and bf16 when they accumulate in fp32, which makes int8 4 times fp16 and fp4 8 times
+#: bf16. A higher ratio looks like a rate with 2:4 sparsity. Chosen: 2.5 to 5 % above those ratios, for rounded figures.
+_DENSE_RATIOS = (("fp8", "bf16", 2.1), ("int8", "fp16", 4.2), ("fp4", "bf16", 8.2))
+#: Measured over rated figure above which the two are remarked. Chosen: GEMMs may run up to 10 % above a peak that is
+#: stated at a base clock; memory has no such boost, so only rounding is allowed for.
+_MOST_OF_PEAK, _MOST_OF_BANDWIDTH = 1.1, 1.02
+#: Idle power over power limit above which it is remarked. Chosen: the built-in devices idle at 3 to 20 %
+#: of their limit.
+_MOST_IDLE = 0.5
 
 
 @dataclass(frozen=True)
 class Device:
     """One accelerator or CPU socket. Equal and hashed by name and content.
 
-    Quantities are SI and NaN where unknown. `records` holds every figure with its provenance, by its dotted
-    name ("peak.bf16", "memory.bandwidth", "power.idle", "link.latency", "measured.gemm.bf16").
-    `origin` is the file it was read from: profiles are looked for beside it. `base` is the device that it varies: the
-    one its file is `like`, or the one of the same name that its file replaces; None for a device of its own.
+    Quantities are in SI, and NaN where unknown.
+
+    Attributes:
+        records: every figure with its provenance, by its dotted name ("peak.bf16", "memory.bandwidth", "power.idle",
+            "link.latency", "measured.gemm.bf16").
+        origin: the file it was read from; profiles are looked for beside it.
+        base: the device that this one varies: the one that its file is `like`, or the one of the same name that its
+            file replaces. None for a device of its own.
+        digest: hash of the content.
     """
 
     name: str
@@ -80,19 +85,18 @@ class Device:
 
     def __post_init__(self) -> None:
         records = dict(sorted(self.records.items()))
-        content: tuple[Any, ...] = (self.title, self.arch, self.kind, sorted(records.items()), self.link, self.net)
+        content: tuple[object, ...] = (self.title, self.arch, self.kind, sorted(records.items()), self.link, self.net)
         content += () if self.base is None else (self.base.name, self.base.digest)
         object.__setattr__(self, "records", MappingProxyType(records))
         object.__setattr__(self, "_si", {key: record.si for key, record in records.items()})
         object.__setattr__(self, "digest", hashlib.sha256(repr(content).encode()).hexdigest()[:16])
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        fields = (self.name, self.title, self.vendor, self.arch, self.kind, dict(self.records))
-        return Device, (*fields, self.link, self.net, self.year, self.memory_type, self.notes, self.origin, self.base)
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return rebuilt(self)
 
     @property
     def lineage(self) -> tuple[Device, ...]:
-        """The device, the one it varies, the one which that varies, and so on, while kind, vendor and make agree."""
+        """This device, its base, the base of that, and so on, as long as kind, vendor and chip family stay the same."""
         base = self.base
         if base is None or (self.kind, self.vendor, self.make) != (base.kind, base.vendor, base.make):
             return (self,)
@@ -100,7 +104,7 @@ class Device:
 
     @property
     def make(self) -> str:
-        """The family of chips: the first word of the architecture."""
+        """The chip family: the first word of the architecture."""
         return self.arch.split(" ", 1)[0]
 
     def si(self, figure: str) -> float:
@@ -108,13 +112,13 @@ class Device:
         return self._si.get(figure, NAN)
 
     def peak(self, dtype: str) -> float:
-        """Dense peak in FLOP/s of an arithmetic type; NaN where the device has no such units."""
+        """Dense peak of an arithmetic type, FLOP/s; NaN where the device has no such units."""
         if dtype not in PEAKS:
             raise UnknownName("arithmetic type", dtype, PEAKS)
         return self.si(f"peak.{dtype}")
 
     def ridge(self, dtype: str) -> float:
-        """FLOP a byte above which the device is bound by arithmetic: peak of `dtype` over memory bandwidth.
+        """FLOP per byte above which the device is bound by arithmetic: peak of `dtype` over memory bandwidth.
 
         NaN where either is unknown. The ridge point of Williams et al. 2009, doi:10.1145/1498765.1498785.
         """
@@ -152,128 +156,110 @@ class Device:
         return self.si("power.idle")
 
     def remarks(self) -> list[str]:
-        """What looks odd in the figures, though it may be true, and what moved with a stated figure: one sentence each,
-        for a reader to judge."""
-        found = []
-        for narrow, wide, most in (("fp8", "bf16", 2.1), ("int8", "fp16", 4.2), ("fp4", "bf16", 8.2)):
-            ratio = self.peak(narrow) / self.peak(wide)
-            if ratio > most:
-                found.append(f"{self.name}: peak.{narrow} is {ratio:.3g} x peak.{wide}: a rate with sparsity?")
-        for dtype in PEAKS:
-            if self.measured(f"gemm.{dtype}") > 1.1 * self.peak(dtype):
-                found.append(f"{self.name}: measured.gemm.{dtype} is above peak.{dtype}")
-        if self.measured("memory_bandwidth") > 1.02 * self.bandwidth:
-            found.append(f"{self.name}: measured.memory_bandwidth is above memory.bandwidth")
-        if self.idle > 0.5 * self.tdp:
-            found.append(f"{self.name}: power.idle is above half of power.tdp")
-        return [*found, *self._moved()]
+        """Figures that a reader should check, one sentence each; [] where none stands out.
 
-    def _moved(self) -> list[str]:
-        """Measured ceilings that moved with a rated figure which the device's file states."""
-        if self.base is None:
-            return []
-        pairs = ((rated, ceiling, self.base.records.get(ceiling)) for rated, ceiling in CEILINGS.items())
-        return [
-            f"{self.name}: {self.records[ceiling].note}"
-            for rated, ceiling, before in pairs
-            if before is not None
-            and self.records.get(ceiling) not in (None, before)
-            and _moves(rated, self, self.base)
-            and self.records[ceiling] == _scaled(before, rated, self, self.base)
-        ]
+        Reported are figures that contradict one another (a rate that looks like one with sparsity, a measurement above
+        the rated figure), and measured ceilings that were scaled because the file states another rated figure.
+        """
+        return [f"{self.name}: {remark}" for remark in (*_contradictions(self), *_scaled_ceilings(self))]
 
 
-#: rated figure -> the ceiling measured against it
-CEILINGS = {"memory.bandwidth": "measured.memory_bandwidth", **{f"peak.{t}": f"measured.gemm.{t}" for t in PEAKS}}
-#: Figures of a device and of its base that differ by no more than this (relative) are the same.
-SAME = 1e-3
+def _contradictions(device: Device) -> Iterator[str]:
+    """Figures of a device that contradict one another."""
+    for narrow, wide, most in _DENSE_RATIOS:
+        ratio = device.peak(narrow) / device.peak(wide)
+        if ratio > most:
+            yield f"peak.{narrow} is {ratio:.3g} x peak.{wide}: is it a rate with sparsity?"
+    for dtype in PEAKS:
+        if device.measured(f"gemm.{dtype}") > _MOST_OF_PEAK * device.peak(dtype):
+            yield f"measured.gemm.{dtype} is above peak.{dtype}"
+    if device.measured("memory_bandwidth") > _MOST_OF_BANDWIDTH * device.bandwidth:
+        yield "measured.memory_bandwidth is above memory.bandwidth"
+    if device.idle > _MOST_IDLE * device.tdp:
+        yield "power.idle is above half of power.tdp"
+
+
+def _scaled_ceilings(device: Device) -> Iterator[str]:
+    """Notes of the measured ceilings that `varied` scaled."""
+    if device.base is None:
+        return
+    for rated, ceiling in CEILINGS.items():
+        before, now = device.base.records.get(ceiling), device.records.get(ceiling)
+        if before is None or now is None or now == before or not _differ(rated, device, device.base):
+            continue
+        if now == _scaled(before, rated, device, device.base):
+            yield now.note
 
 
 def same(one: float, other: float) -> bool:
-    """Whether two figures in SI are the same, or both unknown."""
-    return math.isclose(one, other, rel_tol=SAME) or (one != one and other != other)
+    """Whether two figures in SI are the same within `SAME`, or both unknown."""
+    return math.isclose(one, other, rel_tol=SAME) or (math.isnan(one) and math.isnan(other))
 
 
 def varied(device: Device, base: Device, stated: Iterable[str]) -> Device:
     """`device` as a variant of `base` whose file states the figures `stated` (dotted names).
 
-    A measured ceiling that the file does not state moves with its rated figure: the device keeps the share of the
+    A measured ceiling that the file does not state is scaled with its rated figure: the device keeps the share of the
     rated figure that was measured on `base`.
     """
     records = dict(device.records)
     for rated, ceiling in CEILINGS.items():
         inherited = base.records.get(ceiling)
         if inherited is not None and ceiling not in stated and ceiling in records:
-            moved = _moves(rated, device, base)
-            records[ceiling] = _scaled(inherited, rated, device, base) if moved else inherited
+            differ = _differ(rated, device, base)
+            records[ceiling] = _scaled(inherited, rated, device, base) if differ else inherited
     return replace(device, records=records, base=base)
 
 
-def _moves(rated: str, device: Device, base: Device) -> bool:
-    """Whether both devices have a rated figure and they differ in it."""
+def _differ(rated: str, device: Device, base: Device) -> bool:
+    """Whether both devices have a rated figure and their values differ."""
     return base.si(rated) > 0 and device.si(rated) > 0 and not same(device.si(rated), base.si(rated))
 
 
 def _scaled(ceiling: Record, rated: str, device: Device, base: Device) -> Record:
+    """A measured ceiling of `base`, scaled by the ratio of the rated figures of `device` and `base`."""
+    now, before = device.records[rated], base.records[rated]
     ratio = device.si(rated) / base.si(rated)
     note = (
-        f"{CEILINGS[rated]} is scaled by {ratio:.4g}, because {rated} is {device.records[rated].number:g} "
-        f"{device.records[rated].unit} in place of {base.records[rated].number:g} {base.records[rated].unit} "
-        f"({base.name})"
+        f"{CEILINGS[rated]} is scaled by {ratio:.4g}, because {rated} is {now.number:g} {now.unit} "
+        f"in place of {before.number:g} {before.unit} ({base.name})"
     )
-    return Record(ceiling.number * ratio, ceiling.unit, "derived", ceiling.source, note)
+    return Record(value=ceiling.number * ratio, unit=ceiling.unit, kind="derived", source=ceiling.source, note=note)
 
 
-def read_device(name: str, table: Table) -> Device:
+def read_device(name: str, table: FigureTable) -> Device:
     """The device that a file describes; `InputError` where the file is malformed."""
-    table.text("type", "device", among=("device",))
-    year = table.get("year")
-    if year is not None and (not isinstance(year, int) or not 1990 <= year <= 2100):
-        table.fail("year", year, "not a year")
+    table.text("type", "device", choices=("device",))
     records: dict[str, Record] = {}
-    for group, figures in FIGURES.items():
-        records |= _figures(table.table(group), group, figures)
-    link, net = (read_link(table.table(key), key, records) for key in ("link", "net"))
+    for group in FIGURES:
+        records |= _read_group(table.table(group, None), group)
+    link, net = (read_link(table.table(key, None), key, records) for key in ("link", "net"))
     device = Device(
         name=name,
         title=table.text("title"),
         vendor=table.text("vendor"),
         arch=table.text("arch"),
-        kind=table.text("kind", among=DEVICE_KINDS),
+        kind=table.text("kind", choices=DEVICE_KINDS),
         records=records,
         link=link,
         net=net,
-        year=year,
+        year=table.whole("year", 0, least=_FIRST_YEAR, most=_LAST_YEAR) or None,
         memory_type=table.text("memory_type", ""),
-        notes=table.texts("notes"),
-        origin=table.path,
+        notes=table.texts("notes", ()),
+        origin=Path(table.file),
     )
     table.done()
-    for required in ("memory.capacity", "memory.bandwidth"):
-        if math.isnan(device.si(required)):
-            table.fail(required, None, "is missing; without it no estimate can be made")
+    for group, key in _REQUIRED:
+        if f"{group}.{key}" not in records:
+            raise table.table(group, None).error(key, "is missing; without it no estimate can be made")
     return device
 
 
-def _figures(table: Table, group: str, figures: Mapping[str, str]) -> dict[str, Record]:
-    found = {f"{group}.{key}": table.figure(key, dimension) for key, dimension in figures.items()}
+def _read_group(table: FigureTable, group: str) -> dict[str, Record]:
+    """Figures of one table of a device file ("memory"), by their dotted names ("memory.bandwidth")."""
+    found = {key: table.figure(key, dimension) for key, dimension in FIGURES[group].items()}
     table.done()
-    records = {key: record for key, record in found.items() if record is not None}
-    for key, record in records.items():
-        if group == "peak" and "with sparsity" in record.note.lower() and record.kind == "rated":
-            table.fail(key.removeprefix("peak."), record.value, "peaks are dense; give the rate without sparsity")
-    return records
-
-
-def read_link(table: Table, prefix: str, records: dict[str, Record]) -> Link:
-    """The link of a device or node file; its figures are added to `records` under `prefix`."""
-    topology = table.text("topology", "none" if not table.keys() else None, among=TOPOLOGIES)
-    peers, name = table.whole("peers", 1), table.text("name", "")
-    values = {}
-    for key, dimension in LINK_FIGURES.items():
-        record = table.figure(key, dimension)
-        values[key] = NAN if record is None else record.si
-        if record is not None:
-            records[f"{prefix}.{key}"] = record
-    table.done()
-    return Link(values["bandwidth"], values["latency"], topology, peers, name)
+    for key, record in found.items():
+        if group == "peak" and record and record.kind == "rated" and "with sparsity" in record.note.lower():
+            raise table.error(key, f"{record.value} is with sparsity; peaks are dense, give the rate without sparsity")
+    return {f"{group}.{key}": record for key, record in found.items() if record is not None}

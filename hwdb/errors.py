@@ -1,7 +1,7 @@
-"""The errors a user can cause. Every one names the place, the value and the way out.
+"""The errors that a user can cause. Every message names the place, the value and the way out.
 
-One base class, `PerfmodelError`, is caught once, in the command line's `main`; `exit_code` is what the
-process then ends with (1: nothing meets the request, 2: bad input).
+The command line's `main` catches their base class, `PerfmodelError`, and ends the process with its `exit_code`
+(1: nothing meets the request, 2: bad input).
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ class PerfmodelError(Exception):
 
 
 class InputError(PerfmodelError):
-    """Something the user gave is malformed, unknown or impossible."""
+    """An input of the user is malformed, unknown or impossible."""
 
 
 class UnknownName(InputError):
-    """A name that is not in the catalogue; the message offers the nearest ones."""
+    """A name that is not known; the message offers the nearest known ones.
+
+    what: kind of name ("device"). known: names to choose from. hint: text added to the message.
+    """
 
     def __init__(self, what: str, name: str, known: Iterable[str], hint: str = "") -> None:
         names = list(known)
@@ -32,17 +35,21 @@ class UnknownName(InputError):
 
 
 class Infeasible(PerfmodelError):
-    """Nothing satisfies the request; the message names what to relax."""
+    """Nothing meets the request; the message names what to relax."""
 
     exit_code = 1
 
 
+#: Least similarity (difflib, 0 to 1) of a name that is offered. Chosen: "h100" still finds "h100-sxm".
+_LEAST_SIMILARITY = 0.45
+
+
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """The `count` names of `known` closest to `name`, best first.
+    """At most `count` names of `known` that are similar to `name`, the most similar first; case does not matter.
 
     >>> nearest("h100", ["a100-sxm-80gb", "h100-sxm", "h100-pcie"])
     ['h100-sxm', 'h100-pcie']
     """
     lowered = {n.lower(): n for n in known}
-    close = difflib.get_close_matches(name.lower(), lowered, n=count, cutoff=0.45)
+    close = difflib.get_close_matches(name.lower(), lowered, n=count, cutoff=_LEAST_SIMILARITY)
     return [lowered[c] for c in close]

@@ -1,27 +1,31 @@
-"""A node: a host with several equal devices, and the links between them and to other nodes."""
+"""Nodes: a host with several equal devices, and the links between them and to other nodes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from hwdb.devicefile import NAN, Link, read_link
-from hwdb.record import Record
-from hwdb.table import Table
+from hwdb.figures import FigureTable
+from hwdb.links import NAN, Link, read_link
+from hwdb.record import Record, rebuilt
 
+#: figure of `[host]` -> dimension
 _HOST = {"power": "watts", "idle": "watts", "memory": "bytes", "total_power": "watts"}
 
 
 @dataclass(frozen=True)
 class Node:
-    """A server, or a rack whose devices share one fast domain. SI; NaN where unknown.
+    """A server, or a rack whose devices share one fabric. Quantities are in SI, and NaN where unknown.
 
-    device: name of the device it holds, `count` of them, over `sockets` CPU sockets.
-    link: between devices of the node. net: out of the node, per device. host_power: W that everything but the
-    devices draws at most (CPUs, memory, switches, fans). idle: W of the same at rest. total_power: rated W of
-    the whole.
+    Attributes:
+        device: name of the device that it holds.
+        count: devices per node.
+        sockets: CPU sockets per node.
+        link: between devices of the node. net: out of the node, per device.
+        host: name of the host.
+        records: every figure with its provenance, by its dotted name ("host.power", "link.bandwidth").
     """
 
     name: str
@@ -38,9 +42,8 @@ class Node:
     def __post_init__(self) -> None:
         object.__setattr__(self, "records", MappingProxyType(dict(sorted(self.records.items()))))
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        fields = (self.name, self.title, self.device, self.count, dict(self.records), self.sockets)
-        return Node, (*fields, self.link, self.net, self.host, self.notes)
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return rebuilt(self)
 
     def si(self, figure: str) -> float:
         """The figure called `figure` ("host.power"), in SI; NaN where unknown."""
@@ -49,43 +52,40 @@ class Node:
 
     @property
     def host_power(self) -> float:
-        """Most that everything but the devices draws, W."""
+        """Largest power of everything but the devices (CPUs, memory, switches, fans), W."""
         return self.si("host.power")
 
     @property
     def idle(self) -> float:
-        """Power of the host at rest, without the devices, W."""
+        """Power of everything but the devices while idle, W."""
         return self.si("host.idle")
 
     @property
     def total_power(self) -> float:
-        """Rated power of the whole node, W."""
+        """Rated power of the whole node, devices included, W."""
         return self.si("host.total_power")
 
 
-def read_node(name: str, table: Table) -> Node:
+def read_node(name: str, table: FigureTable) -> Node:
     """The node that a file describes; `InputError` where the file is malformed."""
-    table.text("type", "node", among=("node",))
-    records: dict[str, Record] = {}
-    host = table.table("host")
-    for key, dimension in _HOST.items():
-        record = host.figure(key, dimension)
-        if record is not None:
-            records[f"host.{key}"] = record
-    host_title = host.text("name", "")
+    table.text("type", "node", choices=("node",))
+    host = table.table("host", None)
+    figures = {f"host.{key}": host.figure(key, dimension) for key, dimension in _HOST.items()}
+    records = {key: record for key, record in figures.items() if record is not None}
+    host_name = host.text("name", "")
     host.done()
-    link, net = (read_link(table.table(key), key, records) for key in ("link", "net"))
+    link, net = (read_link(table.table(key, None), key, records) for key in ("link", "net"))
     node = Node(
         name=name,
         title=table.text("title"),
         device=table.text("device"),
-        count=table.whole("count"),
+        count=table.whole("count", least=1),
         records=records,
-        sockets=table.whole("sockets", 1),
+        sockets=table.whole("sockets", 1, least=1),
         link=link,
         net=net,
-        host=host_title,
-        notes=table.texts("notes"),
+        host=host_name,
+        notes=table.texts("notes", ()),
     )
     table.done()
     return node

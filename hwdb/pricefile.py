@@ -1,20 +1,27 @@
-"""What renting a device costs: dated, with provider, region, kind and source."""
+"""Prices: what renting a device costs, with date, provider, region, kind and source."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-from hwdb.table import Table
+from hwdb.figures import FigureTable
 
 PRICE_KINDS = ("on_demand", "reserved", "spot")
+_DATE = re.compile(r"20\d\d(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?")
 
 
 @dataclass(frozen=True)
 class Price:
-    """One price. usd_per_hour: of one device. printed: as the source prints it, for `per` devices.
+    """One price.
 
-    date: "2026-05" or "2026-05-17", when the source said so. assumed: a working value that no page states.
+    Attributes:
+        device: name of the device. node: name of the node that is rented as a whole, "" where the price is per device.
+        usd_per_hour: US dollars per hour and device.
+        printed: US dollars per hour as the source prints them, for `per` devices.
+        kind: one of `PRICE_KINDS`.
+        date: when the source stated the price: year, month or day ("2026", "2026-05", "2026-05-17").
+        assumed: True for a working value that no page states.
     """
 
     device: str
@@ -31,37 +38,34 @@ class Price:
     note: str = ""
 
 
-def read_prices(table: Table) -> list[Price]:
+def read_prices(table: FigureTable) -> list[Price]:
     """The prices of a file: a `provider` and a list of `[[price]]`; `InputError` where it is malformed."""
-    table.text("type", "prices", among=("prices",))
+    table.text("type", "prices", choices=("prices",))
     provider = table.text("provider")
-    rows = table.tables("price")
+    rows = table.tables("price", None)
     table.done()
     if not rows:
-        table.fail("price", [], "no prices; write at least one [[price]]")
-    return [_price(row, provider) for row in rows]
+        raise table.error("", "the file holds no prices; write at least one [[price]]")
+    return [_read_price(row, provider) for row in rows]
 
 
-def _price(row: Table, provider: str) -> Price:
-    printed, per = row.number("usd_per_hour"), row.whole("per", 1)
+def _read_price(row: FigureTable, provider: str) -> Price:
+    printed, per = row.number("usd_per_hour", above=0.0, unit="US dollars"), row.whole("per", 1, least=1)
     date = row.text("date")
-    if not re.fullmatch(r"20\d\d(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?", date):
-        row.fail("date", date, 'not a date; write "2026-05" or "2026-05-17"')
-    assumed = row.get("assumed")
-    if assumed not in (None, True, False):
-        row.fail("assumed", assumed, "not true or false")
+    if not _DATE.fullmatch(date):
+        raise row.error("date", f'{date!r} is not a date; write "2026-05" or "2026-05-17"')
     price = Price(
         device=row.text("device"),
         usd_per_hour=printed / per,
         provider=provider,
         region=row.text("region", "any"),
-        kind=row.text("kind", among=PRICE_KINDS),
+        kind=row.text("kind", choices=PRICE_KINDS),
         date=date,
-        source=row.source(row.text("source")),
+        source=row.source(),
         node=row.text("node", ""),
         printed=printed,
         per=per,
-        assumed=bool(assumed),
+        assumed=row.flag("assumed", False),
         note=row.text("note", ""),
     )
     row.done()

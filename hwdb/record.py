@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 from hwdb.errors import InputError
 from hwdb.units import to_si
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 #: rated: stated by the maker; measured: somebody ran it; derived: computed from other stated figures (the
-#: note says how); assumed: a working value, nobody states it for this very part.
+#: note says how); assumed: a working value that nobody states for this part.
 KINDS = ("rated", "measured", "derived", "assumed")
 
 
@@ -17,10 +22,14 @@ KINDS = ("rated", "measured", "derived", "assumed")
 class Record:
     """One figure as its source prints it.
 
-    value: the number, or the text of a range ("350-400").
-    unit: as printed, from `hwdb.units.UNITS`. kind: one of `KINDS`. source: publication, page or repository.
-    chosen: for a range, the number that is used, in `unit`.
-    alternatives: what other sources say; the note gives the reason for the choice.
+    Attributes:
+        value: the number, or the text of a range ("350-400").
+        unit: as printed, a key of `hwdb.units.UNITS`.
+        kind: one of `KINDS`.
+        source: publication, page or repository.
+        note: conditions, or the reason for the choice.
+        chosen: for a range, the number that is used, in `unit`.
+        alternatives: figures that other sources print; their notes say why they are not used.
     """
 
     value: float | str
@@ -33,13 +42,13 @@ class Record:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise InputError(f"kind {self.kind!r} of a figure is not one of {', '.join(KINDS)}")
+            raise InputError(f"kind {self.kind!r} of a figure is unknown; choose one of {', '.join(KINDS)}")
         if not self.source.strip():
             raise InputError("a figure has no source; name the publication, page or repository it comes from")
         if isinstance(self.value, str) and self.chosen is None:
             raise InputError(f"value {self.value!r} is a text; give the number to use as chosen")
         if not math.isfinite(self.number) or self.number < 0.0:
-            raise InputError(f"value {self.number!r} is not a finite number >= 0")
+            raise InputError(f"value {self.number!r} is impossible; give a finite number of at least 0")
         to_si(self.number, self.unit)
 
     @property
@@ -59,3 +68,14 @@ class Record:
     def __str__(self) -> str:
         printed = self.value if isinstance(self.value, str) else f"{self.value:g}"
         return f"{printed} {self.unit} ({self.kind}; {self.source})"
+
+
+def rebuilt(owner: DataclassInstance) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """What `__reduce__` of a frozen dataclass returns that holds read-only mappings, which pickle refuses."""
+    values = {f.name: getattr(owner, f.name) for f in fields(owner) if f.init}
+    plain = {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
+    return _build, (type(owner), plain)
+
+
+def _build(kind: Callable[..., Any], values: Mapping[str, Any]) -> object:
+    return kind(**values)

@@ -1,53 +1,54 @@
-"""Finding and reading the files: the built-in ones, the user's own folder, then folders given by name.
+"""Finding and reading hardware files: the built-in ones, the user's own folder, then folders given by name.
 
-A folder holds `devices/`, `nodes/` and `prices/`, or plain files whose `type` key says which of the three they
-are. A device or node is called like its file. A later folder replaces what an earlier one says under the same
-name; `like = "h100-sxm"` in a file starts from that device or node and changes only what the file gives.
+A folder holds `devices/`, `nodes/` and `prices/`, or plain files whose key `type` says which of the three they are. A
+device or node has the name of its file. A later folder replaces what an earlier one states under the same name.
+`like = "h100-sxm"` in a file starts from that device or node; the file then gives only what differs.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from hwdb.devicefile import CEILINGS, Device, read_device, varied
 from hwdb.errors import InputError, UnknownName
+from hwdb.figures import FigureTable, read_hardware_file
 from hwdb.nodefile import Node, read_node
 from hwdb.pricefile import Price, read_prices
-from hwdb.table import Table, parse
 
 _BUILT_IN = Path(__file__).parent
-_TYPES = {"device": "devices", "node": "nodes", "prices": "prices"}
+#: `type` of a file -> folder of such files
+_FOLDERS = {"device": "devices", "node": "nodes", "prices": "prices"}
 
 
 class Hwdb:
-    """The database of the given folders, later ones first. Files are read when somebody asks for them."""
+    """The database of the given folders; a later folder wins over an earlier one. Files are read on demand."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.folders = tuple(folders)
-        self._files: dict[str, dict[str, list[Path]]] = {part: {} for part in _TYPES.values()}
+        #: `type` -> name -> files of that name, in the order of the folders
+        self._files: dict[str, dict[str, list[Path]]] = {kind: {} for kind in _FOLDERS}
         for folder in self.folders:
-            for part, path in _files(folder):
-                self._files[part].setdefault(path.stem, []).append(path)
+            for kind, path in _files(folder):
+                self._files[kind].setdefault(path.stem, []).append(path)
         self._devices: dict[str, Device] = {}
         self._nodes: dict[str, Node] = {}
         self._prices: list[Price] | None = None
 
     def names(self) -> list[str]:
         """Names of all devices, sorted."""
-        return sorted(self._files["devices"])
+        return sorted(self._files["device"])
 
     def node_names(self) -> list[str]:
         """Names of all nodes, sorted."""
-        return sorted(self._files["nodes"])
+        return sorted(self._files["node"])
 
     def device(self, name: str) -> Device:
-        """The device called `name`; `UnknownName` with the nearest names, `InputError` for a bad file."""
+        """The device called `name`; `UnknownName` with the nearest names, `InputError` for a malformed file."""
         if name not in self._devices:
-            self._devices[name] = self._device(self._path("device", name), ())
+            self._devices[name] = self._read_device(self._path("device", name), ())
         return self._devices[name]
 
     def devices(self) -> list[Device]:
@@ -55,12 +56,11 @@ class Hwdb:
         return [self.device(name) for name in self.names()]
 
     def node(self, name: str) -> Node:
-        """The node called `name`; `UnknownName` with the nearest names, `InputError` for a bad file."""
+        """The node called `name`; `UnknownName` with the nearest names, `InputError` for a malformed file."""
         if name not in self._nodes:
-            table = self._table("node", name)
+            table = self._complete("node", read_hardware_file(self._path("node", name)), ())
             node = read_node(name, table)
-            if node.device not in self._files["devices"]:
-                raise InputError(f"{table.path}: device: {UnknownName('device', node.device, self.names())}")
+            self._check_name("device", node.device, table)
             self._nodes[name] = node
         return self._nodes[name]
 
@@ -75,101 +75,82 @@ class Hwdb:
             self._prices = list(self._read_prices())
         return [price for price in self._prices if device in (None, price.device)]
 
-    def _read_prices(self) -> Iterable[Price]:
+    def _read_prices(self) -> Iterator[Price]:
         for name in sorted(self._files["prices"]):
-            path = self._files["prices"][name][-1]
-            for price in read_prices(Table(path, parse(path))):
-                if price.device not in self._files["devices"]:
-                    raise InputError(f"{path}: price: {UnknownName('device', price.device, self.names())}")
-                if price.node and price.node not in self._files["nodes"]:
-                    raise InputError(f"{path}: price: {UnknownName('node', price.node, self.node_names())}")
+            table = read_hardware_file(self._path("prices", name))
+            for price, row in zip(read_prices(table), table.tables("price"), strict=True):
+                self._check_name("device", price.device, row)
+                if price.node:
+                    self._check_name("node", price.node, row)
                 yield price
 
-    def _device(self, path: Path, seen: tuple[Path, ...]) -> Device:
-        """The device of one file, as a variant of the one it is `like` or replaces."""
-        own = parse(path)
-        device = read_device(path.stem, Table(path, self._whole("device", path, own, ())))
+    def _check_name(self, kind: str, name: str, table: FigureTable) -> None:
+        """Refuse a device or node that a file names (under the key `kind`) and that no file describes."""
+        if name not in self._files[kind]:
+            raise table.error(kind, str(UnknownName(kind, name, sorted(self._files[kind]))))
+
+    def _read_device(self, path: Path, seen: tuple[Path, ...]) -> Device:
+        """The device of one file, as a variant of the one that it is `like` or replaces.
+
+        seen: files that lead here by `like`, which may not be named again.
+        """
+        own = read_hardware_file(path)
         if "like" in own:
-            under = self._under("device", path, str(own["like"]), seen)
-            return varied(device, self._device(under, (*seen, path)), _stated(own))
-        base = self._replaced(path)
-        if base is None:
+            base = self._read_device(self._base_path("device", own, seen), (*seen, path))
+            return varied(read_device(path.stem, self._complete("device", own, seen)), base, own.stated())
+        device, base_or_none = read_device(path.stem, own), self._replaced(path)
+        if base_or_none is None:
             return device
-        # a ceiling copied from the file that this one replaces was measured at that file's rated figure
-        own_ceilings = {c for c in CEILINGS.values() if device.records.get(c) != base.records.get(c)}
-        return varied(device, base, own_ceilings)
+        # A ceiling copied unchanged from the replaced file was measured at the rated figure of that file.
+        stated = {c for c in CEILINGS.values() if device.records.get(c) != base_or_none.records.get(c)}
+        return varied(device, base_or_none, stated)
 
     def _replaced(self, path: Path) -> Device | None:
-        """The device of the same name in an earlier folder; None where there is none, or none that can be read."""
-        known = self._files["devices"][path.stem]
+        """The device of the same name in an earlier folder; None where there is none, or its file is malformed."""
+        known = self._files["device"][path.stem]
         earlier = known[: known.index(path)]
         try:
-            return self._device(earlier[-1], ()) if earlier else None
+            return self._read_device(earlier[-1], ()) if earlier else None
         except InputError:
             return None
 
-    def _table(self, what: str, name: str) -> Table:
-        path = self._path(what, name)
-        return Table(path, self._content(what, path, ()))
-
-    def _path(self, what: str, name: str) -> Path:
-        """The file that describes `name`: of several the last."""
-        known = self._files[_TYPES[what]]
+    def _path(self, kind: str, name: str) -> Path:
+        """The file that describes `name`: of several the last one."""
+        known = self._files[kind]
         if name not in known:
-            raise UnknownName(what, name, known)
+            raise UnknownName(kind, name, known)
         return known[name][-1]
 
-    def _content(self, what: str, path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-        """The content of a file on top of the one that it is `like`."""
-        return self._whole(what, path, parse(path), seen)
-
-    def _whole(self, what: str, path: Path, own: dict[str, Any], seen: tuple[Path, ...]) -> dict[str, Any]:
-        """The content `own` of the file `path` on top of the one that it is `like`."""
+    def _complete(self, kind: str, own: FigureTable, seen: tuple[Path, ...]) -> FigureTable:
+        """The file `own` with what it leaves out taken from the file that it is `like`, which is completed first."""
         if "like" not in own:
             return own
-        under = self._under(what, path, str(own["like"]), seen)
-        return _merge(
-            self._content(what, under, (*seen, path)), {key: value for key, value in own.items() if key != "like"}
-        )
+        base = read_hardware_file(self._base_path(kind, own, seen))
+        return own.on_top_of(self._complete(kind, base, (*seen, Path(own.file))))
 
-    def _under(self, what: str, path: Path, base: str, seen: tuple[Path, ...]) -> Path:
-        """The file that `path` starts from with `like = base`."""
-        known = self._files[_TYPES[what]]
-        candidates = [p for p in known.get(base, []) if p != path and p not in seen]
+    def _base_path(self, kind: str, own: FigureTable, seen: tuple[Path, ...]) -> Path:
+        """The file that the file `own` is `like`: the last one of that name which is neither `own` nor in `seen`."""
+        known, name = self._files[kind], own.text("like")
+        candidates = [p for p in known.get(name, []) if p != Path(own.file) and p not in seen]
         if not candidates:
-            raise InputError(f"{path}: like: {UnknownName(what, base, known, '(or it is like itself)')}")
+            raise own.error("like", str(UnknownName(kind, name, known, "(or it is like itself)")))
         return candidates[-1]
 
 
-def _stated(content: dict[str, Any]) -> set[str]:
-    """Dotted names of the figures that a file itself gives."""
-    return {f"{group}.{key}" for group, table in content.items() if isinstance(table, dict) for key in table}
-
-
-def _merge(under: dict[str, Any], over: dict[str, Any], depth: int = 0) -> dict[str, Any]:
-    """`over` on top of `under`: tables are merged one level deep, so that a figure is replaced as a whole."""
-    merged = dict(under)
-    for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict) and depth == 0
-        merged[key] = _merge(merged[key], value, depth + 1) if both else value
-    return merged
-
-
-def _files(folder: Path) -> Iterable[tuple[str, Path]]:
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """`type` and path of every hardware file in a folder."""
     if not folder.is_dir():
         raise InputError(
             f"hardware folder {str(folder)!r} does not exist; give a folder with devices/, nodes/ or prices/"
         )
-    for part in _TYPES.values():
-        yield from ((part, path) for path in sorted((folder / part).glob("*.toml")))
+    for kind, name in _FOLDERS.items():
+        yield from ((kind, path) for path in sorted((folder / name).glob("*.toml")))
     for path in sorted(folder.glob("*.toml")):
-        kind = parse(path).get("type")
-        if kind not in _TYPES:
-            raise InputError(
-                f"{path}: type = {kind!r}: a file outside devices/, nodes/ and prices/ needs a type: "
-                f"{', '.join(_TYPES)}"
-            )
-        yield _TYPES[kind], path
+        table = read_hardware_file(path)
+        if "type" not in table:
+            need = f"a file outside devices/, nodes/ and prices/ needs a type: {', '.join(_FOLDERS)}"
+            raise table.error("", f"'type' is missing; {need}")
+        yield table.text("type", choices=tuple(_FOLDERS)), path
 
 
 def user_folder() -> Path:

@@ -1,33 +1,41 @@
-"""Reading a TOML file that a person wrote: every mistake is named with file, line, key, value and way out.
+"""The reader of every TOML file: checked values, and errors that name file, line, key, value and way out.
 
-A `Table` hands out checked values key by key and remembers which keys were asked for; `done` then refuses the rest,
-offering the nearest known key. Nothing here knows what the keys mean.
+A `Table` hands out values key by key and remembers which keys were asked for. `done` then refuses the other keys and
+offers the nearest known one. Nothing here knows what the keys mean; `hwdb.figures` adds figures with their provenance.
 """
 
 from __future__ import annotations
 
 import math
-import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Self
 
-from hwdb import InputError, nearest
+from hwdb.errors import InputError, nearest
+from hwdb.tomllines import line_of
 
-#: Marks "no default: the key must be there".
+#: Default of a getter that means: the key has to be there.
 REQUIRED: Any = object()
-
-_HEADER = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?$")
+_NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 
 def read_toml(path: str | Path, what: str = "file", former: Mapping[str, str] | None = None) -> Table:
     """The top table of the TOML file at `path`; `InputError` when it cannot be read or parsed.
 
-    `former` maps former spellings of keys to the present ones; both are read.
+    Args:
+        path: the file.
+        what: what messages call the file ("scenario", "engine file").
+        former: former names of keys -> present names. Both are accepted.
     """
+    return parse_toml(read_text(path, what), str(path), former)
+
+
+def read_text(path: str | Path, what: str = "file") -> str:
+    """The text of a file that should hold TOML; `InputError` when it cannot be read."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"{path}: no such {what}; give the path of an existing TOML file") from None
     except IsADirectoryError:
@@ -36,22 +44,33 @@ def read_toml(path: str | Path, what: str = "file", former: Mapping[str, str] | 
         raise InputError(f"{path}: may not be read; check the permissions of the {what}") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: byte {error.start} is not UTF-8; save the {what} as UTF-8 text") from None
-    return parse_toml(text, str(path), former)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the path of the {what}") from None
 
 
 def parse_toml(text: str, file: str = "<text>", former: Mapping[str, str] | None = None) -> Table:
     """The top table of TOML `text`; `file` is what messages call it."""
+    return Table(parse_values(text, file), file, text, former=former)
+
+
+def parse_values(text: str, file: str) -> dict[str, Any]:
+    """Keys and values of TOML `text`, unchecked; `InputError` when it is not TOML."""
     try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise InputError(f"{file}: not TOML: nested too deeply; see https://toml.io for the syntax") from None
+    except ValueError as error:  # TOMLDecodeError, and integers of more digits than Python converts
         raise InputError(f"{file}: not TOML: {error}; see https://toml.io for the syntax") from None
-    return Table(values, file, text, former=former)
 
 
 class Table:
-    """One table of a TOML file, with its place in the file.
+    """One table of a TOML file.
 
-    `path` is the chain of keys (and list positions) that leads here from the top.
+    Attributes:
+        values: the keys of the table, by their present names, with their unchecked values.
+        file: what messages call the file.
+        path: the keys (and positions in lists of tables) that lead to this table from the top.
+        former: former names of keys -> present names.
     """
 
     def __init__(
@@ -62,17 +81,28 @@ class Table:
         path: tuple[str | int, ...] = (),
         former: Mapping[str, str] | None = None,
     ) -> None:
+        self.values = values
         self.file = file
         self.path = path
-        self.former = former or {}
+        self.former = former or _NO_NAMES
         self._text = text
-        self._asked: list[str] = []
-        #: present spelling -> the spelling that the file uses
-        self._written = {self.former[key]: key for key in values if key in self.former}
+        self._asked: set[str] = set()
+        #: present name -> the former name that the file uses
+        self._written: Mapping[str, str] = _NO_NAMES
+        if self.former:
+            self._rename()
+
+    def _rename(self) -> None:
+        """Replace former names in `values` by the present ones; refuse a key that is given under both."""
+        self._written = {self.former[key]: key for key in self.values if key in self.former}
         for present, written in self._written.items():
-            if present in values:
+            if present in self.values:
                 raise self.error(present, f"{written!r} is its former name; give one of the two")
-        self.values = {self.former.get(key, key): value for key, value in values.items()}
+        self.values = {self.former.get(key, key): value for key, value in self.values.items()}
+
+    def _child(self, values: Mapping[str, Any], *steps: str | int) -> Self:
+        """The table that holds `values`, `steps` below this one."""
+        return type(self)(values, self.file, self._text, (*self.path, *steps), self.former)
 
     def __contains__(self, key: str) -> bool:
         return key in self.values
@@ -81,14 +111,14 @@ class Table:
         """Keys present in the file."""
         return iter(self.values)
 
-    # -- where things are, and what is wrong with them ------------------------------------------------------------
+    # -- places and errors ----------------------------------------------------------------------------------------
 
     def line(self, key: str = "") -> int:
-        """Line of `key` (or of this table's header), found by scanning the text; 0 when it is not there."""
-        return _line_of(self._text, self.path, self._written.get(key, key))
+        """Line of `key`, or of this table's header where the key is "" or absent; 0 where neither is found."""
+        return line_of(self._text, self.path, self._written.get(key, key))
 
     def place(self, key: str = "") -> str:
-        """`file, line 7, [workload] request_rate_rps`: where a message points."""
+        """Where a message points, such as `chat.toml, line 7, [workload] rate_rps`."""
         number = self.line(key)
         names = ".".join(str(p) for p in self.path if isinstance(p, str))
         ordinal = next((f" #{p + 1}" for p in reversed(self.path) if isinstance(p, int)), "")
@@ -96,35 +126,36 @@ class Table:
         return ", ".join(part for part in (self.file, f"line {number}" if number else "", name) if part)
 
     def error(self, key: str, problem: str) -> InputError:
-        """An `InputError` that points at `key`; `problem` says value and way out."""
+        """The `InputError` that points at `key`, to be raised by the caller; `problem` states value and way out."""
         return InputError(f"{self.place(key)}: {problem}")
 
     def done(self, also: Sequence[str] = ()) -> None:
-        """Refuse keys nobody asked for, offering the nearest that somebody did."""
-        known = [*dict.fromkeys([*self._asked, *also])]
+        """Refuse keys that nobody asked for; `also` lists keys that are allowed without having been asked for."""
         for key in self.values:
-            if key not in known:
-                near = nearest(key, known)
-                offer = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-                raise self.error(key, f"unknown key {key!r}; {offer or 'known keys: ' + ', '.join(sorted(known))}")
+            if key not in self._asked and key not in also:
+                raise self._unknown(key, sorted({*self._asked, *also}))
+
+    def _unknown(self, key: str, known: Sequence[str]) -> InputError:
+        near = nearest(key, known)
+        offer = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known keys: {', '.join(known)}"
+        return self.error(key, f"unknown key {key!r}; {offer}")
 
     # -- values ---------------------------------------------------------------------------------------------------
 
     def get(self, key: str, default: Any = REQUIRED) -> Any:
-        """The raw value of `key`; without a default its absence is an error."""
-        self._asked.append(key)
-        if key in self.values:
-            return self.values[key]
-        if default is REQUIRED:
+        """The unchecked value of `key`. `InputError` where it is absent and no default is given."""
+        self._asked.add(key)
+        value = self.values.get(key, default)
+        if value is REQUIRED:
             near = nearest(key, [k for k in self.values if k not in self._asked])
             hint = f"; is {near[0]!r} meant?" if near else ""
             raise self.error("", f"{key!r} is missing; add it{hint}")
-        return default
+        return value
 
-    def text(self, key: str, default: Any = REQUIRED, choices: Sequence[str] = ()) -> str:
-        """A string, one of `choices` where given."""
+    def text(self, key: str, default: str = REQUIRED, choices: Sequence[str] = ()) -> str:
+        """A string that is not blank; with `choices`, one of these."""
         value = self.get(key, default)
-        if value is default and key not in self.values:
+        if key not in self.values:
             return str(value)
         if not isinstance(value, str) or not value.strip():
             raise self.error(key, f"{value!r} is not a text; write it in quotes")
@@ -137,50 +168,55 @@ class Table:
     def number(
         self,
         key: str,
-        default: Any = REQUIRED,
+        default: float = REQUIRED,
         *,
         above: float = -math.inf,
         least: float = -math.inf,
         most: float = math.inf,
         unit: str = "",
     ) -> float:
-        """A finite number with `above` < value, `least` <= value <= `most`."""
+        """A finite number with `above` < number and `least` <= number <= `most`. `unit` is named in messages."""
         value = self.get(key, default)
         if key not in self.values:
             return float(value)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.error(key, f"{value!r} is not a number; write a plain number{unit and ' of ' + unit}")
-        self._check_range(key, float(value), above, least, most)
-        return float(value)
+        return self._in_range(key, value, above, least, most)
 
-    def _check_range(self, key: str, value: float, above: float, least: float, most: float) -> None:
-        if not math.isfinite(value):
+    def _in_range(self, key: str, value: float, above: float, least: float, most: float) -> float:
+        """`value` as a float; `InputError` where it is not finite or outside its range."""
+        try:
+            number = float(value)
+        except OverflowError:
+            raise self.error(key, "the number is too large to compute with; give a smaller one") from None
+        if not math.isfinite(number):
             raise self.error(key, f"{value} is not finite; leave the key out for no limit")
-        if not above < value:
+        if not above < number:
             raise self.error(key, f"{value:g} is too small; it must be above {above:g}")
-        if not least <= value <= most:
-            bound = f"at least {least:g}" if value < least else f"at most {most:g}"
+        if not least <= number <= most:
+            bound = f"at least {least:g}" if number < least else f"at most {most:g}"
             raise self.error(key, f"{value:g} is out of range; it must be {bound}")
+        return number
 
-    def whole(self, key: str, default: Any = REQUIRED, *, least: int = 0, most: float = math.inf) -> int:
-        """A whole number with `least` <= value <= `most`."""
+    def whole(self, key: str, default: int = REQUIRED, *, least: int = 0, most: float = math.inf) -> int:
+        """A whole number with `least` <= number <= `most`, written without a decimal point."""
         value = self.get(key, default)
         if key not in self.values:
             return int(value)
         if isinstance(value, bool) or not isinstance(value, int):
             raise self.error(key, f"{value!r} is not a whole number; write it without a decimal point")
-        self._check_range(key, float(value), -math.inf, least, most)
+        self._in_range(key, value, -math.inf, least, most)
         return value
 
-    def flag(self, key: str, default: Any = REQUIRED) -> bool:
+    def flag(self, key: str, default: bool = REQUIRED) -> bool:
         """`true` or `false`."""
         value = self.get(key, default)
         if not isinstance(value, bool):
             raise self.error(key, f"{value!r} is not a switch; write true or false")
         return value
 
-    def texts(self, key: str, default: Any = REQUIRED) -> tuple[str, ...]:
-        """A list of strings; a single string is a list of one."""
+    def texts(self, key: str, default: Sequence[str] = REQUIRED) -> tuple[str, ...]:
+        """A list of strings, none of them blank; a single string is a list of one."""
         value = self.get(key, default)
         if key not in self.values:
             return tuple(value)
@@ -189,7 +225,7 @@ class Table:
             raise self.error(key, f'{value!r} is not a list of texts; write it as ["a", "b"]')
         return tuple(items)
 
-    def numbers(self, key: str, default: Any = REQUIRED, *, least: float = -math.inf) -> tuple[float, ...]:
+    def numbers(self, key: str, default: Sequence[float] = REQUIRED, *, least: float = -math.inf) -> tuple[float, ...]:
         """A list of finite numbers, each at least `least`; a single number is a list of one."""
         value = self.get(key, default)
         if key not in self.values:
@@ -197,60 +233,22 @@ class Table:
         items = value if isinstance(value, list) else [value]
         if not items or any(isinstance(i, bool) or not isinstance(i, int | float) for i in items):
             raise self.error(key, f"{value!r} is not a list of numbers; write it as [1, 2, 4]")
-        for item in items:
-            self._check_range(key, float(item), -math.inf, least, math.inf)
-        return tuple(float(i) for i in items)
+        return tuple(self._in_range(key, item, -math.inf, least, math.inf) for item in items)
 
-    def table(self, key: str, default: Any = REQUIRED) -> Table:
-        """The table under `key`; an empty one when it is absent and a default is given."""
+    def table(self, key: str, default: object = REQUIRED) -> Self:
+        """The table under `key`; an empty one when the key is absent and any default is given."""
         value = self.get(key, default)
         if key not in self.values:
-            return Table({}, self.file, self._text, (*self.path, key), self.former)
+            return self._child({}, key)
         if not isinstance(value, dict):
             raise self.error(key, f"{value!r} is not a table; write it as [{key}] with keys below")
-        return Table(value, self.file, self._text, (*self.path, key), self.former)
+        return self._child(value, key)
 
-    def tables(self, key: str, default: Any = REQUIRED) -> list[Table]:
-        """The list of tables under `key` (`[[key]]`)."""
+    def tables(self, key: str, default: object = REQUIRED) -> list[Self]:
+        """The list of tables under `key` (`[[key]]`); [] when the key is absent and any default is given."""
         value = self.get(key, default)
         if key not in self.values:
             return []
         if not isinstance(value, list) or not all(isinstance(v, dict) for v in value) or not value:
             raise self.error(key, f"{value!r} is not a list of tables; write each one under [[{key}]]")
-        return [Table(v, self.file, self._text, (*self.path, key, i), self.former) for i, v in enumerate(value)]
-
-
-def _line_of(text: str, path: tuple[str | int, ...], key: str) -> int:
-    """Line (from 1) where `key` of the table at `path` stands; its table's header, or 0, when it is not found."""
-    here: tuple[str | int, ...] = ()
-    counts: dict[tuple[str | int, ...], int] = {}
-    best, wanted = 0, re.compile(rf"""^\s*["']?{re.escape(key)}["']?\s*(=|\.)""") if key else None
-    for number, line in enumerate(text.splitlines(), 1):
-        header = _HEADER.match(line)
-        if header:
-            here = _enter(header.group(1) == "[[", _keys_of(header.group(2)), counts)
-            if key and here[: len(path) + 1] == (*path, key):
-                return number
-            if here == path:
-                best = number
-        elif wanted and here == path and wanted.match(line):
-            return number
-        elif path and isinstance(path[-1], str) and here == path[:-1]:
-            best = best or (number if re.match(rf"^\s*{re.escape(path[-1])}\s*=", line) else 0)
-    return best
-
-
-def _keys_of(name: str) -> tuple[str, ...]:
-    return tuple(part.strip().strip("\"'") for part in name.split("."))
-
-
-def _enter(listed: bool, names: tuple[str, ...], counts: dict[tuple[str | int, ...], int]) -> tuple[str | int, ...]:
-    """Path of the table that a header opens: positions are filled in for the lists on the way."""
-    place: tuple[str | int, ...] = ()
-    for depth, name in enumerate(names):
-        place = (*place, name)
-        if listed and depth == len(names) - 1:
-            counts[place] = counts.get(place, -1) + 1
-        if place in counts:
-            place = (*place, counts[place])
-    return place
+        return [self._child(v, key, i) for i, v in enumerate(value)]

@@ -1,7 +1,7 @@
-"""The one table of units: what a printed unit means in SI.
+"""The table of units: printed unit -> dimension and factor to SI.
 
-Prefixes are decimal (1 GB = 10^9 bytes); binary ones are written KiB, MiB, GiB, TiB. Network rates are
-printed in bits (Gb/s) and become bytes a second. Operations of integer units count like FLOP.
+Prefixes are decimal (1 GB = 10^9 bytes); binary ones are written KiB, MiB, GiB, TiB. Network rates are printed in bits
+(Gb/s) and converted to bytes per second. An integer operation (OP) counts like a FLOP.
 """
 
 from __future__ import annotations
@@ -10,8 +10,15 @@ import difflib
 
 from hwdb.errors import InputError
 
+#: Prefix -> factor.
 _DECIMAL = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
+
+
+_BITS_PER_BYTE = 8.0
+_SECONDS_PER_HOUR = 3600.0
+#: Least similarity (difflib, 0 to 1) of a unit that is offered in place of an unknown one.
+_LEAST_SIMILARITY = 0.5
 
 
 def _table() -> dict[str, tuple[str, float]]:
@@ -20,19 +27,19 @@ def _table() -> dict[str, tuple[str, float]]:
         table[f"{prefix}B"] = ("bytes", factor)
         table[f"{prefix}B/s"] = ("bytes/s", factor)
     for prefix, factor in _DECIMAL.items():
-        table[f"{prefix}b/s"] = ("bytes/s", factor / 8.0)
+        table[f"{prefix}b/s"] = ("bytes/s", factor / _BITS_PER_BYTE)
         table[f"{prefix}FLOP/s"] = ("operations/s", factor)
         table[f"{prefix}OP/s"] = ("operations/s", factor)
         table[f"{prefix}W"] = ("watts", factor)
         table[f"{prefix}Hz"] = ("hertz", factor)
     table |= {unit: ("seconds", factor) for unit, factor in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))}
-    table |= {"1": ("count", 1.0), "USD/h": ("dollars/s", 1.0 / 3600.0)}
+    table |= {"1": ("count", 1.0), "USD/h": ("dollars/s", 1.0 / _SECONDS_PER_HOUR)}
     return table
 
 
 #: unit as printed -> (dimension, factor to SI)
 UNITS = _table()
-#: Dimensions, with a unit to suggest in messages.
+#: Dimension -> unit that messages suggest.
 EXAMPLES = {
     "bytes": "GB",
     "bytes/s": "GB/s",
@@ -46,7 +53,7 @@ EXAMPLES = {
 
 
 def dimension(unit: str) -> str:
-    """What `unit` measures; `InputError` for a unit that is not in the table.
+    """The dimension that `unit` measures; `InputError` for an unknown unit.
 
     >>> dimension("GB/s")
     'bytes/s'
@@ -73,13 +80,13 @@ def from_si(value: float, unit: str) -> float:
 
 
 def nearest_unit(unit: str, measures: str = "") -> str:
-    """The unit (of the dimension `measures`) that `unit` was probably meant to be; case counts, as in GB and Gb.
+    """The unit (of the dimension `measures`, "" for any) most similar to `unit`; case matters, as in GB and Gb.
 
     >>> nearest_unit("GBps"), nearest_unit("MiB", "bytes/s")
     ('GB/s', 'MiB/s')
     """
     fitting = [known for known, (measured, _) in UNITS.items() if measures in ("", measured)]
-    close = difflib.get_close_matches(unit, fitting, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(unit, fitting, n=1, cutoff=_LEAST_SIMILARITY)
     return close[0] if close else EXAMPLES.get(measures, "GB")
 
 

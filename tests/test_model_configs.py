@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hwdb import InputError
+from hwdb.tomlfile import read_toml
 from perfmodel.models import base_names, catalogue, model, read_config
 
 
 def facts(name: str) -> dict[str, Any]:
-    return tomllib.loads((catalogue.FOLDER / f"{name.replace('/', '--')}.toml").read_text(encoding="utf-8"))
+    return dict(read_toml(catalogue.FOLDER / f"{name.replace('/', '--')}.toml").values)
 
 
 # ---------------------------------------------------------------- configurations
@@ -326,12 +326,16 @@ def test_catalogue_file_with_a_fault_names_file_and_key(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     config = "\n".join(f"{k} = {json.dumps(v)}" for k, v in facts("meta-llama/Llama-3.1-8B")["config"].items())
     for text, message in (
-        ("source = 'x'\nconfig = 3", "config = 3"),
-        ("source = 'x'", "config is missing"),
-        ("[config]\nmodel_type = 'llama'", "source is missing"),
-        ("colour = 1", "colour is not known here"),
+        ("source = 'x'\nconfig = 3", "line 2, config: 3 is not a table"),
+        ("source = 'x'", "'config' is missing"),
+        ("[config]\nmodel_type = 'llama'", "'source' is missing"),
+        ("source='x'\ncolour = 1\n[config]\n" + config, "line 2, colour: unknown key"),
         ("source = ", "not TOML"),
-        ("source='x'\n[published]\ntotal='7'\n[config]\n" + config, "total = '7'"),
+        (
+            "source='x'\n[published]\ntotla='7B'\n[config]\n" + config,
+            r"line 3, \[published\] totla: unknown key.*'total'",
+        ),
+        ("source='x'\n[published]\ntotal='7'\n[config]\n" + config, r"line 3, \[published\] total: '7' is not a count"),
     ):
         path.write_text(text, encoding="utf-8")
         with pytest.raises(InputError, match=message) as raised:

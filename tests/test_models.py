@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,17 @@ import numpy as np
 import pytest
 
 from hwdb import UnknownName
+from hwdb.tomlfile import read_toml
 from perfmodel.dtypes import storage
 from perfmodel.models import Mixer, ModelSpec, aliases, base_names, catalogue, model, names, read_config
 from perfmodel.models.families import READERS
+from perfmodel.models.families.common import reads
 
 GIB = 2.0**30
 
 
 def facts(name: str) -> dict[str, Any]:
-    return tomllib.loads((catalogue.FOLDER / f"{name.replace('/', '--')}.toml").read_text(encoding="utf-8"))
+    return dict(read_toml(catalogue.FOLDER / f"{name.replace('/', '--')}.toml").values)
 
 
 def rounding(printed: str) -> float:
@@ -75,7 +76,7 @@ def test_a_wrong_shape_would_miss_the_published_count() -> None:
     assert abs(wrong.parameters() / 70.6e9 - 1.0) > 0.01
 
 
-# ---------------------------------------------------------------- KV bytes a token, by hand
+# ---------------------------------------------------------------- KV bytes per token, by hand
 
 BF16, FP8 = 2, 1
 MLA = 512 + 64  # latent and rotary key
@@ -376,6 +377,12 @@ def test_documentation_lists_every_model_type() -> None:
     text = (Path(__file__).parents[1] / "docs" / "models.md").read_text(encoding="utf-8")
     types = sorted(k for k in READERS if k == k.lower() and not k.endswith("_text"))
     assert [t for t in types if f"`{t}`" not in text] == []
+
+
+def test_every_reader_names_its_checkpoints_and_no_name_has_two() -> None:
+    assert [reader.__name__ for reader in READERS.values() if not (reader.__doc__ or "").strip()] == []
+    with pytest.raises(ValueError, match="llama has two readers"):
+        reads("llama")(READERS["qwen3"])
 
 
 def test_mixer_kinds_are_told_apart() -> None:

@@ -19,7 +19,7 @@ from perfmodel.deployment.sharding import Sharding, shard
 from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.engines.spec import Engine
 from perfmodel.hardware.columns import hardware_of
-from perfmodel.hardware.host import LINK_SHARE, Host, figures_of, link_of
+from perfmodel.hardware.host import LINK_SHARE, Host, host_figures, host_link_bandwidth
 from perfmodel.memory.kv_cache import sequence_bytes
 from perfmodel.memory.weights import weights_in_host, weights_per_device
 from perfmodel.operators.step import Step
@@ -217,9 +217,11 @@ def test_a_faster_link_is_never_slower() -> None:
 
 
 def test_links_come_from_the_database() -> None:
-    assert link_of(hwdb.device("rtx-4090")) == pytest.approx(31.5e9 * LINK_SHARE)  # its link goes through the host
-    assert link_of(H100) == pytest.approx(63e9 * LINK_SHARE)
-    assert np.isnan(link_of(hwdb.device("m3-max")))
+    assert host_link_bandwidth(hwdb.device("rtx-4090")) == pytest.approx(
+        31.5e9 * LINK_SHARE
+    )  # its link goes through the host
+    assert host_link_bandwidth(H100) == pytest.approx(63e9 * LINK_SHARE)
+    assert np.isnan(host_link_bandwidth(hwdb.device("m3-max")))
     superchip = hosted(one(hwdb.device("gh200-96gb"), host_weights=0.5))
     assert superchip is not None
     assert float(superchip.time(384e9 * LINK_SHARE, 0.0)[0]) == pytest.approx(LINK_SHARE, rel=0.01)  # its slow memory
@@ -228,12 +230,12 @@ def test_links_come_from_the_database() -> None:
 
 def test_a_cpu_of_the_database_stands_behind_a_device() -> None:
     cpu = hwdb.device("xeon-8592p")
-    half, two = figures_of(cpu, 0.5), figures_of(cpu, 2.0)
+    half, two = host_figures(cpu, 0.5), host_figures(cpu, 2.0)
     assert two["memory"] == 2 * cpu.memory == 4 * half["memory"]
     assert two["bandwidth"] < 2 * cpu.bandwidth
     assert two["flops"] < 2 * cpu.peak("bf16")
     with pytest.raises(InputError, match="h100-sxm is no CPU but a gpu"):
-        figures_of(H100)
+        host_figures(H100)
 
 
 @pytest.mark.parametrize(

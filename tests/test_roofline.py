@@ -18,9 +18,9 @@ from perfmodel.costs.steps import SIGNIFICANT, priced, step_cost
 from perfmodel.deployment.columns import deployments
 from perfmodel.deployment.sharding import shard
 from perfmodel.dtypes import ALIASES, COMPUTE, COMPUTE_CODE, FALLBACK, FORMAT_CODE, FORMATS, storage
-from perfmodel.hardware import efficiency as shares_of
+from perfmodel.hardware import device_efficiency
 from perfmodel.hardware.columns import Hardware, hardware_of
-from perfmodel.hardware.efficiency import FIGURES, Efficiency, efficiency_of
+from perfmodel.hardware.efficiency import Efficiency, efficiency_of
 from perfmodel.models import model
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.step import Step
@@ -104,16 +104,16 @@ def test_an_unknown_peak_gives_no_time() -> None:
 
 @pytest.mark.parametrize("device", hwdb.devices(), ids=lambda d: d.name)
 def test_every_device_has_every_efficiency(device: hwdb.Device) -> None:
-    figures = dict(zip(FIGURES, shares_of.shares(device), strict=True))
+    figures = device_efficiency(device)._asdict()
     launch = figures.pop("launch_us")
     assert all(0.0 < f <= 1.0 for f in figures.values()), figures
     assert 0.0 < launch < 100.0
 
 
 def test_a_prior_by_name_goes_before_one_by_kind() -> None:
-    plain, named = (dict(zip(FIGURES, shares_of.shares(hwdb.device(n)), strict=True)) for n in ("mi250", "mi300x"))
-    assert named["gemm"] != plain["gemm"]
-    assert named["attention"] == plain["attention"]  # which no prior states for either by name
+    plain, named = (device_efficiency(hwdb.device(n)) for n in ("mi250", "mi300x"))
+    assert named.gemm != plain.gemm
+    assert named.attention == plain.attention  # which no prior states for either by name
 
 
 # -------------------------------------------------------------------------------- in order of trust

@@ -25,7 +25,7 @@ from perfmodel.costs.intervals import UNRELATED_DEVICE, calibrated_spread
 from perfmodel.costs.profiled import ROUTING, arithmetic, demand_shape, empty, formats
 from perfmodel.costs.roofline import bound as physical
 from perfmodel.dtypes import FALLBACK
-from perfmodel.hardware import Hardware, shares
+from perfmodel.hardware import Hardware, device_efficiency
 from perfmodel.operators import Demand
 from perfmodel.profiles import FAMILY, Family, Reference, Variant, bound, store
 from perfmodel.vocabulary import BASIS_CODE, LAUNCH_BOUND
@@ -73,13 +73,13 @@ class Ceilings:
 @lru_cache(maxsize=4096)
 def ceilings(device: Device, act: str) -> Ceilings:
     """Ceilings of `device` in compute type `act`: measured ones, else rated figures times the share of its kind."""
-    gemm, _, memory, link, *_ = shares(device)
+    reached = device_efficiency(device)
     used = lookup.effective(act, device)
     own, stream = _measured_share(device, used), device.measured("memory_bandwidth")
     return Ceilings(
-        compute=device.peak(used) * (gemm if np.isnan(own) else own),
-        memory=device.bandwidth * memory if np.isnan(stream) else stream,
-        link=device.link.bandwidth * link,
+        compute=device.peak(used) * (reached.gemm if np.isnan(own) else own),
+        memory=device.bandwidth * reached.memory if np.isnan(stream) else stream,
+        link=device.link.bandwidth * reached.link,
     )
 
 

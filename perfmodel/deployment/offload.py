@@ -9,7 +9,7 @@ import numpy as np
 from hwdb import InputError
 from perfmodel.arrays import Array
 from perfmodel.deployment.columns import Deployments
-from perfmodel.hardware import Where, link_of
+from perfmodel.hardware import Where, host_link_bandwidth
 from perfmodel.models import ModelSpec
 
 _BY_CPU = ", or name the host's CPU (flag --host-cpu, host in a scenario)"
@@ -59,7 +59,7 @@ def hosted(deployments: Deployments) -> Hosted | None:
     if not used.any():
         return None
     host = deployments.host
-    link = _figure(deployments, host.link, [link_of(d) for d in deployments.devices])
+    link = _figure(deployments, host.link, [host_link_bandwidth(d) for d in deployments.devices])
     bandwidth = _figure(deployments, host.bandwidth, [d.si("host.memory_bandwidth") for d in deployments.devices])
     flops = np.full_like(link, host.flops)
     needed = {"host_link_gbs": link}

@@ -1,25 +1,33 @@
-"""Device figures as columns: what the models need of each candidate's device, links and host."""
+"""Hardware: figures of each candidate's device, host and links as columns, and what kernels reach of them."""
 
 from __future__ import annotations
 
 from perfmodel.hardware import efficiency
 from perfmodel.hardware.columns import Hardware, hardware_of
-from perfmodel.hardware.efficiency import Efficiency, efficiency_of, roofline_spread, shares
-from perfmodel.hardware.host import WHERE, Host, Where, figures_of, link_of
-from perfmodel.hardware.network import group_link
+from perfmodel.hardware.efficiency import (
+    DeviceEfficiency,
+    Efficiency,
+    device_efficiency,
+    efficiency_of,
+    roofline_spread,
+)
+from perfmodel.hardware.host import WHERE, Host, Where, host_figures, host_link_bandwidth
+from perfmodel.hardware.network import GroupLink, group_link
 
 __all__ = [
     "WHERE",
+    "DeviceEfficiency",
     "Efficiency",
+    "GroupLink",
     "Hardware",
     "Host",
     "Where",
+    "device_efficiency",
     "efficiency",
     "efficiency_of",
-    "figures_of",
     "group_link",
     "hardware_of",
-    "link_of",
+    "host_figures",
+    "host_link_bandwidth",
     "roofline_spread",
-    "shares",
 ]

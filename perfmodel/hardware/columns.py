@@ -1,34 +1,47 @@
 """Hardware as columns: what the cost models need of each candidate's device, gathered by index.
 
-hwdb holds facts; this module only arranges them. Efficiencies live with the cost models.
+hwdb holds the facts; this module only arranges them. What kernels reach of them is in `perfmodel.hardware.efficiency`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hwdb import Device
-from perfmodel.arrays import Array
+from perfmodel.arrays import NAN, Array, Index
 from perfmodel.dtypes import COMPUTE, FALLBACK
+
+#: Devices whose peaks are kept in memory; more than the database and a large search space hold.
+_CACHED_DEVICES = 512
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """One row a candidate: (N,) arrays in SI, and the devices that `index` points to.
+    """One row per candidate. Quantities are in SI, NaN where unknown.
 
-    peak: (N, len(COMPUTE)) FLOP/s in the type that the device really uses (see `FALLBACK`); NaN where it has none.
-    bandwidth: B/s of device memory. memory: bytes. link_bandwidth: B/s a direction between devices of a node, whole
-    device; link_latency: s a hop. topology: how the links of a node lie, as `hwdb.Link` names it. peers: devices in a
-    node's fast domain. net_bandwidth: B/s a direction a device between nodes. tdp, idle: W.
+    Attributes:
+        devices: the devices that `index` points to.
+        index: (N,) device of each row.
+        peak: (N, len(COMPUTE)) FLOP/s in the type that the device really computes in (see `FALLBACK`); NaN where it has
+            none.
+        bandwidth: (N,) B/s of device memory.
+        memory: (N,) bytes of device memory.
+        link_bandwidth: (N,) B/s in one direction between devices of a node, all ports of a device together.
+        link_latency: (N,) seconds per hop within a node.
+        topology: (N,) how the devices of a node are joined, as `hwdb.Link` names it.
+        peers: (N,) devices that the fabric of a node joins.
+        net_bandwidth: (N,) B/s per device in one direction between nodes.
+        net_latency: (N,) seconds per hop between nodes.
+        tdp, idle: (N,) power limit and idle power of a device, W.
     """
 
     devices: tuple[Device, ...]
-    index: NDArray[np.intp]
+    index: Index
     peak: Array
     bandwidth: Array
     memory: Array
@@ -46,42 +59,25 @@ class Hardware:
         """Names of the devices that `index` points to."""
         return tuple(d.name for d in self.devices)
 
-    def take(self, rows: NDArray[np.intp] | slice) -> Hardware:
-        """The given rows, as a Hardware of its own."""
-        columns = {f: getattr(self, f)[rows] for f in _COLUMNS}
+    def take(self, rows: Index | slice) -> Hardware:
+        """The given rows."""
+        columns = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "devices"}
         return Hardware(devices=self.devices, **columns)
 
 
-_COLUMNS = (
-    "index",
-    "peak",
-    "bandwidth",
-    "memory",
-    "link_bandwidth",
-    "link_latency",
-    "topology",
-    "peers",
-    "net_bandwidth",
-    "net_latency",
-    "tdp",
-    "idle",
-)
-
-
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=_CACHED_DEVICES)
 def _peaks(device: Device) -> tuple[float, ...]:
-    rates = []
-    for name in COMPUTE:
-        chain = [device.peak(t) for t in (name, *FALLBACK[name])]
-        rates.append(next((r for r in chain if r == r), float("nan")))
-    return tuple(rates)
+    """FLOP/s for each type of `COMPUTE`: of the type itself, or of the first type that it falls back to."""
+    return tuple(
+        next((rate for t in (name, *FALLBACK[name]) if (rate := device.peak(t)) == rate), NAN) for name in COMPUTE
+    )
 
 
-def hardware_of(devices: Sequence[Device], index: NDArray[np.intp]) -> Hardware:
+def hardware_of(devices: Sequence[Device], index: Index) -> Hardware:
     """Gather the columns of `devices` for candidates whose device is `index` (N,)."""
 
-    def column(pick) -> Array:  # type: ignore[no-untyped-def]
-        return np.array([pick(d) for d in devices], dtype=float)[index]
+    def column(figure: Callable[[Device], float]) -> Array:
+        return np.array([figure(d) for d in devices], dtype=float)[index]
 
     return Hardware(
         devices=tuple(devices),

@@ -1,27 +1,52 @@
-"""Borrowed efficiencies: which shares of peak and bandwidth a roofline may assume on a device."""
+"""Efficiency priors: the shares of rated peak and bandwidth that a roofline assumes a device to reach.
+
+They come from `efficiency.toml` and serve where no table of measurements does.
+"""
 
 from __future__ import annotations
 
-import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
-from importlib.resources import files
-from typing import Any
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from hwdb import Device
+from hwdb.tomlfile import Table, read_toml
 from perfmodel.arrays import Array
 from perfmodel.hardware.columns import Hardware
 
-FIGURES = ("gemm", "attention", "memory", "link", "launch_us", "kv")
+_MICROSECOND = 1e-6
+
+
+class DeviceEfficiency(NamedTuple):
+    """What kernels reach on one device: shares of its rated figures, and a kernel's least duration.
+
+    Attributes:
+        gemm, attention: shares of the arithmetic peak, for large GEMMs and for prefill attention.
+        memory: share of memory bandwidth that streaming kernels reach.
+        link: share of link bandwidth that large messages reach.
+        launch_us: shortest duration of a kernel in a captured graph, microseconds.
+        kv: share of memory bandwidth that decode attention reaches.
+    """
+
+    gemm: float
+    attention: float
+    memory: float
+    link: float
+    launch_us: float
+    kv: float
+
+
+_FIGURES = DeviceEfficiency._fields
 
 
 @dataclass(frozen=True)
 class Efficiency:
-    """Columns (N,): shares of arithmetic peak (gemm, attention), of memory and link bandwidth; launch floor in s; share
-    of memory bandwidth that decode attention reaches (kv)."""
+    """`DeviceEfficiency` of each row's device, as columns (N,); `launch` in seconds."""
 
     gemm: Array
     attention: Array
@@ -31,36 +56,76 @@ class Efficiency:
     kv: Array
 
 
+@dataclass(frozen=True)
+class _Prior:
+    """One entry `[[prior]]`: figures of the devices that match a name pattern or are of one of the kinds."""
+
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]
+    figures: Mapping[str, float]
+
+    def matches(self, device: Device) -> bool:
+        """Whether the entry holds for a device, or names one that it varies."""
+        by_name = any(fnmatchcase(kin.name, pattern) for kin in device.lineage for pattern in self.names)
+        return by_name or device.kind in self.kinds
+
+
+@dataclass(frozen=True)
+class _Priors:
+    """The content of `efficiency.toml`, engines that launch from the host apart (`perfmodel.costs` reads these)."""
+
+    spread: float
+    entries: tuple[_Prior, ...]
+
+
 @cache
-def _table() -> dict[str, Any]:
-    return tomllib.loads(files("perfmodel.hardware").joinpath("efficiency.toml").read_text())
+def _priors() -> _Priors:
+    top = read_toml(Path(__file__).with_name("efficiency.toml"), "table of efficiencies")
+    spread = top.table("spread")
+    value = spread.number("value", above=0.0)
+    spread.text("source")
+    spread.done()
+    entries = tuple(_read_prior(entry) for entry in top.tables("prior"))
+    top.done(also=("host",))
+    return _Priors(spread=value, entries=entries)
+
+
+def _read_prior(entry: Table) -> _Prior:
+    prior = _Prior(
+        names=entry.texts("names", ()),
+        kinds=entry.texts("kinds", ()),
+        figures={key: entry.number(key, above=0.0) for key in _FIGURES if key in entry},
+    )
+    entry.text("source")
+    entry.done(also=_FIGURES)
+    return prior
 
 
 def roofline_spread() -> float:
-    """Log half-width of the 80 % interval of a roofline with borrowed efficiencies."""
-    return float(_table()["spread"]["value"])
+    """Half-width of the 80 % interval of a roofline with these priors, as a natural logarithm."""
+    return _priors().spread
 
 
 @cache
-def shares(device: Device) -> tuple[float, ...]:
-    """The figures of `FIGURES` for a device: of memory the share measured on it, else, as for the others, the first
-    prior that matches it and states the figure. Where none states `kv`, KV entries stream as anything else."""
-    matching = [p for p in _table()["prior"] if _matches(p, device)]
-    streamed = device.measured("memory_bandwidth") / device.bandwidth
-    known = {f: next(p[f] for p in matching if f in p) for f in FIGURES if f != "kv"}
-    if streamed <= 1.0:  # a measurement above what is rated belongs to another make of the device
-        known["memory"] = streamed
+def device_efficiency(device: Device) -> DeviceEfficiency:
+    """Efficiency of one device.
+
+    Each figure comes from the first prior that matches the device and states it. Two exceptions: `memory` is the share
+    measured on the device, where there is one; and where no prior states `kv`, decode attention is taken to stream
+    the KV cache as any other kernel streams memory.
+    """
+    matching = [prior.figures for prior in _priors().entries if prior.matches(device)]
+    known = {figure: next(p[figure] for p in matching if figure in p) for figure in _FIGURES if figure != "kv"}
+    measured = device.measured("memory_bandwidth") / device.bandwidth
+    if measured <= 1.0:  # a higher one was measured on another make of the device; NaN where nobody measured
+        known["memory"] = measured
     known["kv"] = next((p["kv"] for p in matching if "kv" in p), known["memory"])
-    return tuple(known[f] for f in FIGURES)
-
-
-def _matches(prior: dict[str, Any], device: Device) -> bool:
-    by_name = any(fnmatchcase(kin.name, pattern) for kin in device.lineage for pattern in prior.get("names", ()))
-    return by_name or device.kind in prior.get("kinds", ())
+    return DeviceEfficiency(**known)
 
 
 def efficiency_of(hardware: Hardware) -> Efficiency:
-    """Gather the shares of each row's device."""
-    table = np.array([shares(d) for d in hardware.devices])[hardware.index]
+    """Efficiency of each row's device."""
+    table = np.array([device_efficiency(d) for d in hardware.devices])[hardware.index]
     gemm, attention, memory, link, launch_us, kv = table.T
-    return Efficiency(gemm=gemm, attention=attention, memory=memory, link=link, launch=launch_us * 1e-6, kv=kv)
+    launch = launch_us * _MICROSECOND
+    return Efficiency(gemm=gemm, attention=attention, memory=memory, link=link, launch=launch, kv=kv)

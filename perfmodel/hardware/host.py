@@ -1,25 +1,18 @@
-"""The host behind each device: how much memory it has, how fast copies and its own arithmetic are."""
+"""The host behind each device: its memory, the link to it, and the arithmetic of its CPU."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
-
-import numpy as np
+from typing import Literal, get_args
 
 from hwdb import Device, InputError
 from perfmodel.arrays import NAN
-from perfmodel.hardware.efficiency import FIGURES, shares
+from perfmodel.hardware.efficiency import device_efficiency
 
-if TYPE_CHECKING:
-    pass
-
-
+#: `stream`: what lies in host memory is copied to the device for each step. `compute`: the CPU computes with it.
 Where = Literal["stream", "compute"]
-
-
 WHERE: tuple[str, ...] = get_args(Where)
-
 
 #: Share of a link's rated bandwidth that large copies reach: 25 GB/s of PCIe 4.0's 31.5 (FlexGen's and DeepSpeed's
 #: planning figure), 55 of PCIe 5.0's 63, 375 to 420 of NVLink-C2C's 450 GB/s (arXiv:2408.11556).
@@ -28,10 +21,15 @@ LINK_SHARE = 0.85
 
 @dataclass(frozen=True)
 class Host:
-    """What stands behind each device. Figures are a device's share of its host; NaN: what hwdb says of the device.
+    """The host behind each device. Figures are per device: its share of the host. NaN: what hwdb states of the device.
 
-    link: B/s that copies from host memory reach. memory: bytes. bandwidth: B/s of host memory. flops: FLOP/s of the
-    host. where: `stream` or `compute`; prefetch: whether streaming goes on beside the device's work.
+    Attributes:
+        link: B/s that copies from host memory reach.
+        memory: bytes of host memory.
+        bandwidth: B/s of host memory.
+        flops: FLOP/s of the CPU.
+        where: whether the device streams what lies in host memory, or the CPU computes with it.
+        prefetch: whether copies overlap with the device's own work (with `stream` only).
     """
 
     link: float = NAN
@@ -44,7 +42,7 @@ class Host:
     def __post_init__(self) -> None:
         for name in ("link", "memory", "bandwidth", "flops"):
             value = getattr(self, name)
-            if value == value and not (np.isfinite(value) and value > 0):
+            if not math.isnan(value) and not (math.isfinite(value) and value > 0):
                 raise InputError(f"offload: {name} {value:g} is impossible; give more than 0")
         if self.where not in WHERE:
             raise InputError(f"offload: where {self.where!r} is unknown; choose one of {', '.join(WHERE)}")
@@ -55,22 +53,22 @@ class Host:
             )
 
 
-def link_of(device: Device) -> float:
+def host_link_bandwidth(device: Device) -> float:
     """B/s that copies between a device and its host reach; NaN where the link is not known."""
     rated = device.si("host.bandwidth")
-    if rated != rated and device.link.topology == "pcie":
+    if math.isnan(rated) and device.link.topology == "pcie":
         rated = device.link.bandwidth
     return rated * LINK_SHARE
 
 
-def figures_of(cpu: Device, sockets: float = 1.0) -> dict[str, float]:
-    """Memory, memory bandwidth and FLOP/s, as `Host` takes them, of so many sockets of `cpu` behind each device.
+def host_figures(cpu: Device, sockets: float = 1.0) -> dict[str, float]:
+    """Memory, bandwidth and FLOP/s of a host with `sockets` sockets of `cpu` per device, as `Host` takes them.
 
-    Bandwidth and FLOP/s are what its kind reaches of the rated figures. `InputError` where `cpu` is no CPU.
+    Bandwidth and FLOP/s are the shares of the rated figures that a CPU reaches. `InputError` where `cpu` is no CPU.
     """
     if cpu.kind != "cpu":
         raise InputError(f"{cpu.name} is no CPU but a {cpu.kind}; name the CPU of the host, such as xeon-8592p")
-    reached = dict(zip(FIGURES, shares(cpu), strict=True))
-    bandwidth, flops = cpu.bandwidth * reached["memory"], cpu.peak("bf16") * reached["gemm"]
+    reached = device_efficiency(cpu)
+    bandwidth, flops = cpu.bandwidth * reached.memory, cpu.peak("bf16") * reached.gemm
     known = {"memory": cpu.memory, "bandwidth": bandwidth, "flops": flops}
     return {name: value * sockets for name, value in known.items()}

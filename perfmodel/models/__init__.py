@@ -1,11 +1,13 @@
-"""Model shapes: the catalogue, config.json readers, LoRA adapters."""
+"""Model shapes: the catalogue, readers of `config.json`, LoRA adapters."""
 
 from __future__ import annotations
 
 from perfmodel.models.catalogue import aliases, base_names, model, names
 from perfmodel.models.config import read_config
-from perfmodel.models.layers import Block, Mixer, Mlp, Projection
+from perfmodel.models.layers import Block, Mlp
 from perfmodel.models.lora import Adapters, adaptable, check_rank, slices
+from perfmodel.models.mixer import Mixer
+from perfmodel.models.projections import Projection
 from perfmodel.models.spec import ModelSpec, index_bytes
 
 __all__ = [

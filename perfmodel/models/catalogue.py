@@ -1,52 +1,51 @@
-"""Models by name: one TOML file of shape facts a base model, and an explicit list of copies and fine-tunes.
+"""Models by name: one TOML file of shape facts per base model, and `aliases.toml` for copies and fine-tunes.
 
-A name leads to its file without reading the others. The facts of `[config]` are those of the model's `config.json`,
-read by the same readers, so a file is added by copying them.
+A name leads to its file without reading the others. The table `[config]` holds the fields of the model's `config.json`
+and is read by the same readers, so a model is added by copying them.
 """
 
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hwdb import InputError, UnknownName
+from hwdb import UnknownName
+from hwdb.tomlfile import Table, read_toml
+from perfmodel.arrays import NAN
 from perfmodel.dtypes import storage
 from perfmodel.models.config import read_config, read_mapping
-from perfmodel.models.fields import Fields
 from perfmodel.models.spec import ModelSpec
 
 FOLDER = Path(__file__).parent / "catalogue"
 _ALIASES = "aliases.toml"
+#: Letter behind a printed parameter count -> factor.
 _UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
-_KEYS = {"name", "source", "note", "published", "config"}
-_ALIAS_KEYS = {"base", "weights", "formats", "kv", "max_context", "source"}
 
 
 def names() -> list[str]:
     """Every name of the catalogue, aliases included, sorted."""
-    return sorted([*base_names(), *_aliases()], key=str.lower)
+    return sorted([*base_names(), *_aliases().keys()], key=str.lower)
 
 
 def base_names() -> list[str]:
     """Names of the models that have a file of their own, sorted."""
-    return sorted((path.stem.replace("--", "/", 1) for path in _files().values()), key=str.lower)
+    return sorted((_name_of(path) for path in _files().values()), key=str.lower)
 
 
 def aliases() -> Mapping[str, Mapping[str, Any]]:
-    """What each alias states: its base, and its formats where they differ from the base's."""
-    return dict(_aliases())
+    """What `aliases.toml` states of each alias: its base, and its formats where they differ from the base's."""
+    return dict(_aliases().values)
 
 
 def model(name: str) -> ModelSpec:
     """The model of that name (any case), or in that file: a `config.json`, its folder, or a catalogue TOML.
 
     The part after the slash is enough where only one owner has it. Raises `UnknownName` with the nearest names, and
-    `InputError` for a file that makes no sense.
+    `InputError` for a malformed file.
 
     >>> model("llama-3.1-70b").layers
     80
@@ -61,12 +60,13 @@ def model(name: str) -> ModelSpec:
 
 @cache
 def _named(lowered: str) -> ModelSpec:
+    """The model of a name in lower case: of its own file, an alias, or the only name that ends in it."""
     key = lowered.replace("/", "--", 1)
     if key in _files():
         return read_file(_files()[key])
-    by_case = {alias.lower(): alias for alias in _aliases()}
+    by_case = {alias.lower(): alias for alias in _aliases().values}
     if lowered in by_case:
-        return _alias(by_case[lowered])
+        return _read_alias(by_case[lowered])
     owned = [n for n in names() if n.lower().endswith("/" + lowered)]
     if len(owned) == 1:
         return _named(owned[0].lower())
@@ -74,77 +74,66 @@ def _named(lowered: str) -> ModelSpec:
 
 
 def read_file(path: Path) -> ModelSpec:
-    """The model of a catalogue file; `InputError` names file and key."""
-    values = _toml(path)
-    facts = Fields(values, str(path))
-    for key in values.keys() - _KEYS:
-        raise InputError(f"{path}: {key} is not known here; known keys are {', '.join(sorted(_KEYS))}")
-    config = facts.section("config")
-    if config is None:
-        raise facts.missing("config")
-    if not facts.text("source"):
-        raise facts.missing("source")
-    spec = read_mapping(config.values, f"{path}: config", facts.text("name") or path.stem.replace("--", "/", 1))
-    published = facts.section("published") or Fields({}, f"{path}: published")
-    return replace(
-        spec,
-        source=facts.text("source"),
-        published_total=printed_count(published, "total"),
-        published_active=printed_count(published, "active"),
-    )
+    """The model of a catalogue file; `InputError` names file, line and key."""
+    top = read_toml(path, "catalogue file")
+    config, source = top.table("config"), top.text("source")
+    published = top.table("published", None)
+    name = top.text("name", _name_of(path))
+    top.text("note", "")
+    top.done()
+    total, active = (printed_count(published, key) for key in ("total", "active"))
+    published.done(also=("source", "active_counts"))
+    spec = read_mapping(config.values, f"{path}: config", name)
+    return replace(spec, source=source, published_total=total, published_active=active)
 
 
-def printed_count(c: Fields, key: str) -> float:
-    """A parameter count as printed ("70.6B"), NaN where not stated.
+def printed_count(table: Table, key: str) -> float:
+    """A parameter count as printed ("70.6B", "~1T"), NaN where not stated.
 
-    >>> printed_count(Fields({"total": "70.6B"}, "example"), "total")
+    >>> printed_count(Table({"total": "70.6B"}, "example"), "total")
     70600000000.0
     """
-    text = c.text(key).removeprefix("~")
+    text = table.text(key, "").removeprefix("~")
     if not text:
-        return float("nan")
+        return NAN
     try:
         return float(text[:-1]) * _UNITS[text[-1]]
-    except (ValueError, KeyError) as error:
-        raise c.fail(key, text, "a count like 70.6B is needed (K, M, B or T)") from error
+    except (ValueError, KeyError):
+        raise table.error(key, f"{text!r} is not a count; write it like 70.6B (with K, M, B or T)") from None
 
 
-def _alias(name: str) -> ModelSpec:
-    facts = Fields(_aliases()[name], f"{_ALIASES}: {name}")
-    for key in facts.values.keys() - _ALIAS_KEYS:
-        raise InputError(f"{facts.place}: {key} is not known here; known keys are {', '.join(sorted(_ALIAS_KEYS))}")
-    base = facts.text("base")
-    if not base:
-        raise facts.missing("base")
-    spec = model(base)
-    if facts.has("weights"):
-        spec = spec.with_weights(facts.text("weights"))
-    formats = facts.section("formats")
-    if formats is not None:
+def _read_alias(name: str) -> ModelSpec:
+    """The base of an alias, with the name, formats and context that the alias states."""
+    entry = _aliases().table(name)
+    spec = model(entry.text("base"))
+    weights = entry.text("weights", "")
+    if weights:
+        spec = spec.with_weights(weights)
+    formats = entry.table("formats", None)
+    if formats.values:
         spec = replace(spec, formats={part: storage(formats.text(part)).name for part in formats.values})
-    return replace(
+    changed = replace(
         spec,
         name=name,
-        kv_format=facts.text("kv") or spec.kv_format,
-        max_context=facts.count("max_context", default=spec.max_context),
+        kv_format=entry.text("kv", spec.kv_format),
+        max_context=entry.whole("max_context", spec.max_context, least=1),
     )
+    entry.done(also=("source",))
+    return changed
+
+
+def _name_of(path: Path) -> str:
+    """Name of the model whose file is `OWNER--NAME.toml`."""
+    return path.stem.replace("--", "/", 1)
 
 
 @cache
 def _files() -> dict[str, Path]:
+    """Files of base models, by their stem in lower case."""
     stems = (entry.name[:-5] for entry in os.scandir(FOLDER) if entry.name.endswith(".toml") and entry.name != _ALIASES)
     return {stem.lower(): FOLDER / f"{stem}.toml" for stem in stems}
 
 
 @cache
-def _aliases() -> dict[str, dict[str, Any]]:
-    return _toml(FOLDER / _ALIASES)
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not TOML: {error}") from error
+def _aliases() -> Table:
+    return read_toml(FOLDER / _ALIASES, "table of aliases")

@@ -1,4 +1,4 @@
-"""Hugging Face `config.json` to `ModelSpec`: find the reader of the architecture, then the formats of the weights."""
+"""Hugging Face `config.json` to `ModelSpec`: finds the reader of the architecture and the formats of the weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from perfmodel.models.fields import Fields
 from perfmodel.models.quantisation import stored_formats
 from perfmodel.models.spec import ModelSpec
 
-#: What every architecture must state in some spelling, for the message on one that is not known.
+#: Facts that nearly every architecture states, with their spellings; for the message on an unknown architecture.
 _USUAL = {
     "hidden_size": ("hidden_size", "n_embd", "d_model"),
     "num_hidden_layers": ("num_hidden_layers", "n_layer", "num_layers"),
@@ -27,9 +27,14 @@ _USUAL = {
 
 
 def read_config(config: str | Path | Mapping[str, Any], name: str = "") -> ModelSpec:
-    """The model a `config.json` describes: a path to it or to its folder, or the parsed mapping.
+    """The model that a `config.json` describes.
 
-    Raises `InputError` that names file and field, the line for malformed JSON, the architecture if it is unknown.
+    Args:
+        config: path of the file or of its folder, or the parsed mapping. `hf_quant_config.json` beside it is read too.
+        name: name of the model; "" takes it from the file.
+
+    Raises:
+        InputError: names file and field, for malformed JSON the line, for an unknown architecture what is missing.
     """
     if isinstance(config, Mapping):
         values, place = config, name or str(config.get("_name_or_path") or "config")
@@ -51,7 +56,9 @@ def read_json(path: Path) -> Mapping[str, Any]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is no text in UTF-8 ({error.reason} at byte {error.start})") from error
+        raise InputError(
+            f"{path}: byte {error.start} is not UTF-8 ({error.reason}); save the file as UTF-8 text"
+        ) from error
     except RecursionError as error:
         raise InputError(f"{path}: nested too deeply to be a configuration") from error
     except json.JSONDecodeError as error:
@@ -62,7 +69,7 @@ def read_json(path: Path) -> Mapping[str, Any]:
 
 
 def read_mapping(values: Mapping[str, Any], place: str, name: str) -> ModelSpec:
-    """The model that the fields of a configuration describe."""
+    """The model that the fields of a configuration describe. place: what messages call it."""
     top = Fields(values, place)
     reader = find_reader(top)
     inner = top.section("text_config") or top.section("llm_config")
@@ -90,11 +97,11 @@ def architecture(c: Fields) -> str:
 
 
 def find_reader(c: Fields) -> Reader:
-    """The reader of this configuration's `model_type`, else of its architecture, else of its text model's type."""
+    """The reader of the `model_type`, else of the architecture, else of the `model_type` of the text model inside."""
     kind, name = c.text("model_type"), architecture(c)
     inner = c.section("text_config") or c.section("llm_config") or c
     if not kind and not name:
-        raise InputError(f"{c.place}: neither model_type nor architectures is stated; which architecture is this?")
+        raise InputError(f"{c.place}: neither model_type nor architectures is stated; add one of them")
     reader = READERS.get(kind) or READERS.get(name) or READERS.get(inner.text("model_type"))
     if reader:
         return reader

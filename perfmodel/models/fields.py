@@ -1,4 +1,8 @@
-"""Fields of a configuration file, read with their type and range checked; every complaint names file and field."""
+"""Fields of a `config.json`: values with type and range checked, and errors that name file and field.
+
+TOML files are read by `hwdb.tomlfile.Table`. This reader differs where JSON files of many authors do: the same fact has
+several spellings, null counts as not stated, and fields that no reader asks for are ignored.
+"""
 
 from __future__ import annotations
 
@@ -9,39 +13,60 @@ from typing import Any
 
 from hwdb import InputError
 
+#: Larger whole numbers are taken for errors in the file: vocabularies have 10^5 entries, contexts 10^7 tokens.
+_MOST_COUNT = 1e8
+#: Largest magnitude of a number that is computed with; above it products would overflow.
+_MOST_NUMBER = 1e300
+#: Characters of a value that messages print.
+_SHOWN = 80
+
 
 @dataclass(frozen=True)
 class Fields:
-    """A mapping read from `place` (a file, or a file and a section of it).
+    """A mapping read from a file.
 
-    The first of several keys that is present counts: architectures spell the same fact differently.
+    Getters take several spellings of a field; the first one that is stated counts.
+
+    Attributes:
+        values: field -> unchecked value.
+        place: what messages call the mapping: the file, or the file and a section of it.
     """
 
     values: Mapping[str, Any]
     place: str
+
+    def stating(self, **values: object) -> Fields:
+        """These fields with some values set or replaced."""
+        return Fields({**self.values, **values}, self.place)
+
+    def with_defaults(self, **values: object) -> Fields:
+        """These fields, with `values` for those that the file does not have."""
+        return Fields({**values, **self.values}, self.place)
 
     def has(self, key: str) -> bool:
         """Whether the field is stated (null counts as not stated)."""
         return self.values.get(key) is not None
 
     def _find(self, keys: Sequence[str]) -> tuple[str, Any]:
+        """(spelling, value) of the first spelling that is stated; the first one and None where none is."""
         for key in keys:
             if self.has(key):
                 return key, self.values[key]
         return keys[0], None
 
     def fail(self, key: str, value: object, want: str) -> InputError:
-        """The error for a field whose value is of no use."""
+        """The error for a field whose value cannot be used, to be raised by the caller; `want` says what is needed."""
         shown = repr(value)
-        return InputError(f"{self.place}: {key} = {shown if len(shown) <= 80 else shown[:77] + '...'}: {want}")
+        shown = shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 3]}..."
+        return InputError(f"{self.place}: {key} = {shown}: {want}")
 
     def missing(self, *keys: str) -> InputError:
-        """The error for a field that is not there."""
+        """The error for a field that is not stated under any of its spellings, to be raised by the caller."""
         spellings = " (or ".join(keys) + ")" * (len(keys) - 1)
         return InputError(f"{self.place}: {spellings} is missing; this architecture cannot be read without it")
 
     def number(self, *keys: str, default: float | None = None) -> float:
-        """A finite number."""
+        """A finite number; without a default the field is required."""
         key, value = self._find(keys)
         if value is None:
             if default is None:
@@ -51,8 +76,8 @@ class Fields:
             raise self.fail(key, value, "a finite number is needed")
         return float(value)
 
-    def count(self, *keys: str, default: int | None = None, least: int = 1, most: float = 1e8) -> int:
-        """A whole number of at least `least` (a default may lie below it)."""
+    def count(self, *keys: str, default: int | None = None, least: int = 1, most: float = _MOST_COUNT) -> int:
+        """A whole number from `least` to `most` (a default may lie outside); without a default it is required."""
         key, value = self._find(keys)
         if value is None:
             if default is None:
@@ -81,7 +106,7 @@ class Fields:
         return value
 
     def items(self, key: str, length: int = 0) -> list[Any]:
-        """A list, of `length` entries where given; empty when not stated."""
+        """A list, of `length` entries where that is given; [] when not stated."""
         value = self.values.get(key)
         if value is None:
             return []
@@ -92,7 +117,7 @@ class Fields:
         return list(value)
 
     def switches(self, key: str, length: int) -> list[bool]:
-        """A list of zeros and ones, one for each of `length` layers; empty when not stated."""
+        """A list of zeros and ones, one for each of `length` layers; [] when not stated."""
         values = self.items(key, length)
         for value in values:
             if value not in (0, 1) or isinstance(value, float):
@@ -109,7 +134,7 @@ class Fields:
         return Fields(value, f"{self.place}: {key}")
 
     def quotient(self, over: str, under: str, above: int, below: int) -> int:
-        """`above` / `below`, where the one must divide the other."""
+        """`above` / `below`, which are the values of the fields `over` and `under`; `InputError` with a remainder."""
         if above % below:
             raise InputError(f"{self.place}: {over} = {above} is not a multiple of {under} = {below}")
         return above // below
@@ -119,4 +144,4 @@ def _is_number(value: object) -> bool:
     """Whether a value is a finite number, and small enough to compute with."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
-    return abs(value) < 1e300 if isinstance(value, int) else math.isfinite(value)
+    return abs(value) < _MOST_NUMBER if isinstance(value, int) else math.isfinite(value)

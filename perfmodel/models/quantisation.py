@@ -1,8 +1,8 @@
 """`quantization_config` of a checkpoint to storage formats by part of the model.
 
-Layouts read: fp8 (DeepSeek's blocks or a scale a tensor), mxfp4, awq, gptq, bitsandbytes, compressed-tensors
-(vllm-project/compressed-tensors), modelopt (NVIDIA Model Optimizer), Quark (AMD). A part whose modules are mostly left
-out stays in 16 bit; which names belong to which part is the convention of Hugging Face's model code.
+Layouts read: fp8 (a scale per block, as DeepSeek, or per tensor), mxfp4, awq, gptq, bitsandbytes, compressed-tensors
+(vllm-project/compressed-tensors), modelopt (NVIDIA Model Optimizer), Quark (AMD). A part stays in 16 bit where the
+section excludes most of its modules. Names of modules follow Hugging Face's model code.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from perfmodel.models.fields import Fields
 from perfmodel.models.spec import KEPT
 
-#: Modules of each part as checkpoints name them; several conventions, of which one applies.
+#: Modules of each part under the naming conventions of checkpoints; a checkpoint follows one of them.
 _MODULES = {
     "attention": ("self_attn.q_proj", "self_attn.q_b_proj", "attn.wq_b", "linear_attn.in_proj_qkv", "mixer.in_proj"),
     "o": ("self_attn.o_proj", "attn.wo_b", "linear_attn.out_proj", "mixer.out_proj"),
@@ -28,7 +28,7 @@ _MODULES = {
         "mixer.shared_experts.up_proj",
     ),
 }
-#: Routed experts, which no quantised checkpoint leaves out; they are looked for where each module is listed.
+#: Modules of routed experts, for checkpoints that list the algorithm of each module. No checkpoint excludes them.
 _EXPERTS = (
     "mlp.experts.0.gate_proj",
     "ffn.experts.0.w1",
@@ -38,6 +38,7 @@ _EXPERTS = (
     "ffn.experts",
     "experts.0.gate_proj",
 )
+#: `quant_algo` or `quant_method` in lower case -> storage format.
 _ALGORITHMS = {
     "fp8": "fp8",
     "fp8_pb_wo": "fp8_block",
@@ -58,29 +59,29 @@ _ALGORITHMS = {
     "bitsandbytes": "int4",
     "fbgemm_fp8": "fp8",
 }
+#: (bits of integer weights, bits of activations) -> storage format.
+_INTEGER_PAIRS = {(8, 8): "int8", (4, 8): "w4a8", (4, 4): "w4a4"}
+#: Values per scale of the microscaling formats (OCP MX specification 1.0).
+_MX_GROUP = 32
+#: Weights per scale of the format `int4_g32`, and of `int4`, which holds where a method does not state the number.
+_SMALL_GROUP, _USUAL_GROUP = 32, 128
+#: Keys under which the methods list excluded modules.
 _EXCLUDED = ("modules_to_not_convert", "ignore", "ignored_layers", "exclude_modules", "exclude")
 
 
 def stored_formats(c: Fields, layers: int, experts: int) -> tuple[dict[str, str], str]:
-    """Formats by part, and the format of the KV cache ("" where not stated), of a configuration.
+    """(storage format by part, format of the KV cache or "" where not stated) of a configuration.
 
-    layers, experts: of the model, to know which modules to look for among those left out.
+    layers, experts: numbers of the model; they tell which modules to look for among the excluded ones.
     """
     q = c.section("quantization_config") or c.section("compression_config") or c.section("quantization")
     if q is None:
         return {"default": "bf16"}, ""
     mixed = q.section("quantized_layers")
-    left_out = [e for key in _EXCLUDED for e in _entries(q, key)]
     if mixed:
         formats = _by_layer(mixed, "fp8_block" if q.text("quant_method") == "fp8" else "bf16")
     else:
-        chosen = weight_format(q)
-        kept = {part for part in _MODULES if _mostly(left_out, part, layers, experts)}
-        formats = {"default": chosen, **dict.fromkeys(KEPT, "bf16"), **dict.fromkeys(sorted(kept), "bf16")}
-        if "attention" in kept:
-            formats.pop("o", None)
-            if "o" not in kept:
-                formats["o"] = chosen
+        formats = _with_exclusions(q, weight_format(q), layers, experts)
     stated = c.text("expert_dtype")
     if stated not in ("", "fp4", "fp8"):
         raise c.fail("expert_dtype", stated, "fp4 or fp8 is known")
@@ -89,8 +90,20 @@ def stored_formats(c: Fields, layers: int, experts: int) -> tuple[dict[str, str]
     return formats, cache_format(q)
 
 
+def _with_exclusions(q: Fields, chosen: str, layers: int, experts: int) -> dict[str, str]:
+    """Formats by part where all modules have the format `chosen` but those that the section excludes."""
+    excluded = [e for key in _EXCLUDED for e in _entries(q, key)]
+    kept = {part for part in _MODULES if _mostly_excluded(excluded, part, layers, experts)}
+    formats = {"default": chosen, **dict.fromkeys(KEPT, "bf16"), **dict.fromkeys(sorted(kept), "bf16")}
+    if "attention" in kept:  # the format of attention holds for its output projection "o" too, unless that differs
+        formats.pop("o", None)
+        if "o" not in kept:
+            formats["o"] = chosen
+    return formats
+
+
 def weight_format(q: Fields) -> str:
-    """Storage format of the quantised weights; `InputError` names a method that is not known."""
+    """Storage format of the quantised weights; `InputError` names an unknown method."""
     group = _first_group(q)
     if group is not None:
         return _group_format(group, q.text("format") or group.text("format"))
@@ -107,13 +120,13 @@ def weight_format(q: Fields) -> str:
         return _weight_only(
             q,
             q.count("bits", "w_bit", default=8 if q.flag("load_in_8bit") else 4),
-            q.count("group_size", "q_group_size", default=128, least=-1),
+            q.count("group_size", "q_group_size", default=_USUAL_GROUP, least=-1),
         )
     return chosen
 
 
 def cache_format(q: Fields) -> str:
-    """Format of the KV cache that a checkpoint brings scales for; "" where it brings none."""
+    """Format of the KV cache that a checkpoint holds scales for; "" where it holds none."""
     stated = q.values.get("kv_cache_quant_algo") or q.values.get("kv_cache_scheme")
     if isinstance(stated, str):
         return {"fp8": "fp8", "int8": "int8", "nvfp4": "fp4"}.get(stated.lower(), "")
@@ -131,35 +144,42 @@ def _first_group(q: Fields) -> Fields | None:
 
 
 def _group_format(group: Fields, layout: str) -> str:
-    """compressed-tensors and modelopt: bits and type of weights and of activations."""
+    """Format of a group of compressed-tensors or modelopt: bits and type of weights and of activations.
+
+    layout: the format that the group or the section states ("mxfp4-pack-quantized").
+    """
     weights, acts = group.section("weights"), group.section("input_activations")
     if weights is None:
         raise group.missing("weights")
     bits, kind = weights.count("num_bits"), weights.text("type", "int")
     size = weights.count("group_size", default=-1, least=-1)
     if kind == "float" and bits == 4:
-        return "mxfp4" if layout.startswith("mxfp4") or size == 32 else "fp4"
+        return "mxfp4" if layout.startswith("mxfp4") or size == _MX_GROUP else "fp4"
     if kind == "float" and bits == 8:
-        if size == 32:
+        if size == _MX_GROUP:
             return "mxfp8"
         return "fp8_block" if weights.text("strategy") == "block" else "fp8"
     if acts is None:
         return _weight_only(weights, bits, size)
     pair = (bits, acts.count("num_bits"))
-    if pair not in {(8, 8), (4, 8), (4, 4)}:
-        raise weights.fail("num_bits", pair, "known weight and activation bits are (8, 8), (4, 8), (4, 4)")
-    return {(8, 8): "int8", (4, 8): "w4a8", (4, 4): "w4a4"}[pair]
+    if pair not in _INTEGER_PAIRS:
+        raise weights.fail(
+            "num_bits", pair, f"known weight and activation bits are {', '.join(map(str, _INTEGER_PAIRS))}"
+        )
+    return _INTEGER_PAIRS[pair]
 
 
 def _weight_only(q: Fields, bits: int, group: int) -> str:
+    """Format of integer weights that are multiplied in 16 bit. group: weights per scale, -1 for one scale per row."""
     if bits == 8:
         return "w8a16"
     if bits != 4:
         raise q.fail("bits", bits, "weight-only formats of 4 and 8 bit are known")
-    return "int4_g32" if group == 32 else "int4"
+    return "int4_g32" if group == _SMALL_GROUP else "int4"
 
 
 def _quark_format(q: Fields) -> str:
+    """Format of a section that AMD Quark wrote."""
     whole = q.section("global_quant_config")
     weight = whole.section("weight") if whole else None
     if weight is None:
@@ -176,7 +196,7 @@ def _entries(q: Fields, key: str) -> list[str]:
 
 
 def _by_layer(mixed: Fields, rest: str) -> dict[str, str]:
-    """Formats of a checkpoint that lists each module's algorithm: the most frequent of each part, `rest` elsewhere."""
+    """Formats by part of a checkpoint that lists the algorithm of each module: the most frequent one, else `rest`."""
     parts = {**_MODULES, "experts": _EXPERTS}
     seen: dict[str, Counter[str]] = {part: Counter() for part in parts}
     for module in mixed.values:
@@ -192,11 +212,14 @@ def _by_layer(mixed: Fields, rest: str) -> dict[str, str]:
     return {"default": rest, **dict.fromkeys(KEPT, "bf16"), **told}
 
 
-def _mostly(left_out: Iterable[str], part: str, layers: int, experts: int) -> bool:
-    """Whether most sampled layers leave the part out, under one of the naming conventions."""
+def _mostly_excluded(excluded: Iterable[str], part: str, layers: int, experts: int) -> bool:
+    """Whether the part is excluded in most of three sampled layers, under one of the naming conventions.
+
+    Sampled are layers from the middle; for the dense MLP of a mixture of experts the first layers, which have one.
+    """
     middle = (layers // 3, layers // 2, 2 * layers // 3)
     sampled = (0, 1, 2) if part == "mlp" and experts else middle
-    entries = list(left_out)
+    entries = list(excluded)
     for ending in _MODULES[part]:
         hits = sum(any(_matches(e, f"model.layers.{i}.{ending}") for e in entries) for i in sampled)
         if 2 * hits > len(sampled):

@@ -1,7 +1,7 @@
-"""The shape of a transformer, as data: blocks of a token mixer and a channel mixer, each a list of projections.
+"""The shape of a language model, as data: blocks of layers, each with a token mixer and an MLP made of projections.
 
-Parameter counts, weight bytes and GEMM demands all read the same projections, so a shape is written once. Sizes are
-counts of elements; nothing here knows about devices or time. The layers themselves are in `perfmodel.models.layers`.
+Parameter counts, weight bytes and GEMM demands all come from the same projections, so a shape is written once. Sizes
+are numbers of elements. Nothing here knows about devices or time. Layers are in `perfmodel.models.layers`.
 """
 
 from __future__ import annotations
@@ -9,34 +9,45 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from perfmodel.arrays import NAN, Array
 from perfmodel.dtypes import Format, storage
-from perfmodel.models.layers import Block, Mixer, MixerKind, Mlp, Part, Projection, Shard
+from perfmodel.models.layers import Block
+from perfmodel.models.mixer import Mixer
 
-__all__ = ["Block", "Mixer", "MixerKind", "Mlp", "ModelSpec", "Part", "Projection", "Shard"]
-
-#: Parts a checkpoint leaves in 16 bit unless it says otherwise.
+#: Parts that a quantised checkpoint leaves in 16 bit unless it states otherwise.
 KEPT = ("embedding", "lm_head", "router")
-INDEX_BYTES = 1.0  # the sparse-attention indexer caches fp8 keys (DeepSeek-V3.2 technical report, section 2.1)
-INDEX_SCALE_BYTES = 4.0  # and one fp32 scale a token beside them
+#: The indexer of sparse attention caches fp8 keys (DeepSeek-V3.2 technical report, section 2.1): bytes per value, ...
+INDEX_BYTES = 1.0
+#: ... and bytes of one fp32 scale per token beside them.
+INDEX_SCALE_BYTES = 4.0
+#: Formats that nothing is quantised in.
+_UNQUANTISED = ("bf16", "fp16", "fp32")
 
 
 @dataclass(frozen=True)
 class ModelSpec:
     """A decoder-only language model.
 
-    name: Hugging Face name. hidden: width. vocab: rows of the embedding. blocks: layers, grouped.
-    tied: the LM head shares the embedding. positions: learned position embeddings. max_context: tokens.
-    formats: storage format of each part as published (see `perfmodel.dtypes`). A key is the name of a GEMM, a part, or
-      "default"; the most specific one holds (`format_of`).
-    keep: parts left in 16 bit when the user asks for another weight format.
-    kv_format: format of the KV cache that the checkpoint calls for; state_format: of a recurrent state.
-    extra_parameters: parameters beside the layers that serving loads (vision tower and MTP layers are left out).
-    mtp_layers: multi-token-prediction layers published with the model, not counted.
-    streams: residual streams that hyper-connections mix before and after each part of a layer (1: none).
-    published_total, published_active: parameter counts its authors state, NaN where they do not.
-    source: where the shape comes from.
+    Attributes:
+        name: Hugging Face name.
+        hidden: width of the model.
+        vocab: rows of the embedding.
+        blocks: the layers; equal ones are grouped.
+        tied: whether the LM head shares the embedding.
+        positions: learned position embeddings.
+        max_context: tokens.
+        formats: storage format of each part as published (see `perfmodel.dtypes`). A key is the name of a GEMM, a part,
+            or "default"; the most specific one holds (`format_of`).
+        keep: parts that stay in 16 bit when the user asks for another weight format.
+        extra_parameters: parameters beside the layers that serving loads (without vision tower and MTP layers).
+        mtp_layers: multi-token-prediction layers published with the model; not counted.
+        streams: residual streams that hyper-connections mix before and after each part of a layer (1: no such mixing).
+        architecture: name of the architecture, or the `model_type`.
+        source: where the shape comes from.
+        kv_format, state_format: formats of the KV cache that the checkpoint calls for, and of a recurrent state.
+        published_total, published_active: parameter counts that the authors state, NaN where they do not.
     """
 
     name: str
@@ -55,8 +66,8 @@ class ModelSpec:
     source: str = ""
     kv_format: str = "bf16"
     state_format: str = "bf16"
-    published_total: float = float("nan")
-    published_active: float = float("nan")
+    published_total: float = NAN
+    published_active: float = NAN
 
     @property
     def layers(self) -> int:
@@ -70,12 +81,12 @@ class ModelSpec:
 
     @property
     def heads(self) -> int:
-        """Query heads that tensor parallelism must divide (attention layers only)."""
+        """Query heads of the attention layers (the largest number), which tensor parallelism must divide."""
         return max((m.heads for m in self._mixers if not m.recurrent), default=1)
 
     @property
     def kv_heads(self) -> int:
-        """Key/value heads of the attention layers (the largest; 1 for multi-query and latent attention)."""
+        """Key/value heads of the attention layers (the largest number; 1 for multi-query and latent attention)."""
         return max((1 if m.kind == "mla" else m.kv_heads for m in self._mixers if not m.recurrent), default=1)
 
     @property
@@ -88,14 +99,14 @@ class ModelSpec:
         return tuple(b.mixer for b in self.blocks if b.mixer)
 
     def parameters(self, active: bool = False) -> int:
-        """Parameters in all, or those one token uses (`active`), embeddings included."""
+        """Parameters of the model, embeddings included; with `active`, those that one token uses."""
         head = 0 if self.tied else self.vocab * self.hidden
         total = self.vocab * self.hidden + head + self.positions * self.hidden + self.hidden
         total += sum(b.count * b.parameters(self.hidden, active) for b in self.blocks)
         return total + self.extra_parameters
 
     def format_of(self, part: str, gemm: str = "") -> Format:
-        """Storage format of a matrix: what `formats` says of its GEMM, else of its part, else by default."""
+        """Storage format of a matrix: what `formats` states for its GEMM, else for its part, else the default."""
         for key in (gemm, part):
             if key and key in self.formats:
                 return storage(self.formats[key])
@@ -122,14 +133,14 @@ class ModelSpec:
         return out
 
     def kv_values_per_token(self) -> int:
-        """KV-cache values one token of a full-attention context keeps, summed over layers."""
+        """KV-cache values per token, summed over layers, before any window caps them."""
         return sum(b.count * b.mixer.kv_values for b in self.blocks if b.mixer)
 
-    def kv_bytes(self, context: ArrayLike, kv_format: str = "") -> NDArray[np.float64]:
-        """Bytes of cache a sequence of `context` tokens holds: sliding layers stop at their window.
+    def kv_bytes(self, context: ArrayLike, kv_format: str = "") -> Array:
+        """Bytes of KV cache of a sequence of `context` tokens. Shape of `context`.
 
-        The sparse-attention indexer's keys stay in fp8 with a scale whatever `kv_format`. Recurrent states are not
-        in it (`state_bytes`). Shape of `context`.
+        Sliding layers hold at most their window. Keys of DeepSeek's indexer stay in fp8 with a scale whatever
+        `kv_format`. Recurrent states are not included (see `state_bytes`).
         """
         width = storage(kv_format or self.kv_format).bytes
         tokens = np.asarray(context, dtype=np.float64)
@@ -141,9 +152,9 @@ class ModelSpec:
         return total
 
     def kv_bytes_per_token(self, kv_format: str = "", context: float = float("nan")) -> float:
-        """Bytes of cache a token, averaged over a sequence of `context` tokens; without one, before any window caps.
+        """Bytes of KV cache per token, on average over a sequence of `context` tokens.
 
-        Values the cache does not hold for every token (windows, compression) count in full when `context` is NaN.
+        With `context` NaN, values that the cache does not hold for every token (windows, compression) count in full.
         """
         if context == context:
             return float(self.kv_bytes(context, kv_format)) / context
@@ -152,23 +163,24 @@ class ModelSpec:
         return sum(count * (m.kv_values * width + float(index_bytes(m, width))) for count, m in mixers)
 
     def state_bytes(self, state_format: str = "") -> float:
-        """Bytes of recurrent state a sequence holds, whatever its length; convolution windows stay in 16 bit."""
+        """Bytes of recurrent state per sequence, whatever its length; convolution windows stay in 16 bit."""
         width, short = storage(state_format or self.state_format).bytes, storage("bf16").bytes
         return sum(
             b.count * (b.mixer.recurrent_values * width + b.mixer.conv_values * short) for b in self.blocks if b.mixer
         )
 
     def with_weights(self, weight_format: str) -> ModelSpec:
-        """This model with its weights stored in `weight_format`, as checkpoints of that format are made.
+        """This model with its weights stored in `weight_format`, the way public checkpoints do it.
 
-        A model published in that kind of format comes back as it is. Parts in `keep` stay in 16 bit, but for embedding
-        and head in GGUF files, whose bits are means over the whole file. Four-bit floating formats follow the public
-        checkpoints: mxfp4 touches the experts only where there are experts (gpt-oss), and nvfp4 leaves latent attention
-        in 16 bit (nvidia/DeepSeek-R1-NVFP4). fp8 of a mixture of experts is scaled by blocks (Qwen3-235B-A22B-FP8,
-        MiniMax-M2, DeepSeek-V3).
+        - A model that is published in that kind of format is returned unchanged.
+        - Parts in `keep` stay in 16 bit. Exception: embedding and LM head in GGUF files, whose bits are averages over
+          the whole file.
+        - mxfp4 applies to the routed experts only, where there are any (gpt-oss).
+        - nvfp4 leaves latent attention in 16 bit (nvidia/DeepSeek-R1-NVFP4).
+        - fp8 of a mixture of experts has a scale per block (Qwen3-235B-A22B-FP8, MiniMax-M2, DeepSeek-V3).
         """
         wanted = storage(weight_format)
-        if any(_alike(wanted, storage(f)) for f in self.formats.values() if f not in ("bf16", "fp16", "fp32")):
+        if any(_alike(wanted, storage(f)) for f in self.formats.values() if f not in _UNQUANTISED):
             return self
         kept = [part for part in self.keep if not (wanted.whole and part in ("embedding", "lm_head"))]
         formats = {"default": wanted.name, **dict.fromkeys(kept, "bf16")}
@@ -184,8 +196,8 @@ class ModelSpec:
         return replace(self, formats=formats)
 
 
-def index_bytes(mixer: Mixer, width: ArrayLike) -> NDArray[np.float64]:
-    """Bytes of the indexer's key of one cache entry, where a KV value takes `width` bytes. Shape of `width`."""
+def index_bytes(mixer: Mixer, width: ArrayLike) -> Array:
+    """Bytes of the indexer's key per cache entry, where a KV value takes `width` bytes. Shape of `width`."""
     width = np.asarray(width, dtype=np.float64)
     if not mixer.index_heads:
         return np.zeros_like(width)
@@ -194,5 +206,5 @@ def index_bytes(mixer: Mixer, width: ArrayLike) -> NDArray[np.float64]:
 
 
 def _alike(wanted: Format, published: Format) -> bool:
-    """Whether a checkpoint in `published` is what someone who asks for `wanted` gets."""
+    """Whether a checkpoint in `published` serves a user who asks for `wanted`: same compute type, same whole bits."""
     return wanted.compute == published.compute and abs(wanted.bits - published.bits) < 1.0

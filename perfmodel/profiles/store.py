@@ -9,7 +9,6 @@ cells filled in between measurements 1.6 %).
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from hwdb import Device, InputError
+from hwdb import Device, InputError, tomlfile
 from perfmodel.profiles.families import Reference, Variant
 from perfmodel.profiles.table import Table
 
@@ -151,11 +150,8 @@ def _profile(device: str, places: tuple[Path, ...]) -> Profile | None:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file, or `InputError` that names it."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path}: {error}") from error
+    """Keys and values of a TOML file, or `InputError` that names it."""
+    return dict(tomlfile.read_toml(path, "profile's table").values)
 
 
 def load(device: str, places: Sequence[Path | str] = ()) -> Profile | None:

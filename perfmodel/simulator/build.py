@@ -13,7 +13,7 @@ from perfmodel.costs import CostModel, default
 from perfmodel.deployment import Deployments
 from perfmodel.engines import Engine
 from perfmodel.estimates import Prepared, check, prepare
-from perfmodel.hardware import link_of
+from perfmodel.hardware import host_link_bandwidth
 from perfmodel.memory import sequence_bytes
 from perfmodel.models import ModelSpec
 from perfmodel.operators import Step
@@ -109,7 +109,7 @@ def host_link(deployments: Deployments) -> float:
     `UNKNOWN_HOST_LINK`.
     """
     device = deployments.devices[int(deployments.device[0])]
-    known = [rate for rate in (deployments.host.link, link_of(device)) if not math.isnan(rate)]
+    known = [rate for rate in (deployments.host.link, host_link_bandwidth(device)) if not math.isnan(rate)]
     return known[0] if known else UNKNOWN_HOST_LINK
 
 

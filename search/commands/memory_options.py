@@ -93,7 +93,7 @@ class HostOptions:
 
         Raises `InputError` for impossible figures, by the name of the option.
         """
-        from perfmodel.hardware import Host, figures_of
+        from perfmodel.hardware import Host, host_figures
 
         for name in ("host_sockets", "host_link_gbs", "host_memory_gb"):
             value = getattr(self, name)
@@ -101,7 +101,7 @@ class HostOptions:
                 raise InputError(f"--{name.replace('_', '-')} {value:g} is impossible; give more than 0")
         if self.host_sockets != HostOptions.host_sockets and not self.host_cpu:
             raise InputError("--host-sockets needs --host-cpu; name the CPU")
-        figures = figures_of(hwdb.device(self.host_cpu), self.host_sockets) if self.host_cpu else {}
+        figures = host_figures(hwdb.device(self.host_cpu), self.host_sockets) if self.host_cpu else {}
         figures |= {"link": self.host_link_gbs * 1e9} if self.host_link_gbs is not None else {}
         figures |= {"memory": self.host_memory_gb * 1e9} if self.host_memory_gb is not None else {}
         return Host(**figures, where="compute" if self.host_compute else "stream", prefetch=self.host_prefetch)

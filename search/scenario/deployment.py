@@ -12,7 +12,7 @@ from hwdb.tomlfile import Table
 from perfmodel import ModelSpec
 from perfmodel.arrays import NAN
 from perfmodel.deployment import check_experts, deployments, hosted
-from perfmodel.hardware import WHERE, Host, Where, figures_of
+from perfmodel.hardware import WHERE, Host, Where, host_figures
 from perfmodel.models import Adapters, check_rank
 from search.scenario.workload import relay
 
@@ -114,5 +114,5 @@ def _cpu_figures(table: Table, hwdb: Hwdb) -> dict[str, float]:
     if "host" not in table:
         return {}
     cpu = relay(table, "host", hwdb.device, table.text("host"))
-    figures: dict[str, float] = relay(table, "host", figures_of, cpu, sockets)
+    figures: dict[str, float] = relay(table, "host", host_figures, cpu, sockets)
     return figures

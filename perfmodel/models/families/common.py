@@ -1,100 +1,203 @@
-"""What readers of several architectures share: the registry, attention from its usual fields, layers into blocks."""
+"""What readers of several families share: the registry, attention and MLPs from their usual keys, layers into blocks.
+
+The usual keys, which nearly every family reads: hidden_size, num_hidden_layers, num_attention_heads,
+num_key_value_heads, head_dim, intermediate_size, vocab_size, max_position_embeddings, tie_word_embeddings.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from dataclasses import replace
 
 from perfmodel.models.fields import Fields
-from perfmodel.models.layers import Block, Mixer, Mlp
+from perfmodel.models.layers import Block, Mlp
+from perfmodel.models.mixer import Mixer
 from perfmodel.models.spec import ModelSpec
 
 Reader = Callable[[Fields], ModelSpec]
 #: Readers by `model_type` and by name of the architecture, filled by `reads`.
 READERS: dict[str, Reader] = {}
 
+#: A layer: its token mixer and its MLP. None: the layer has none.
 Layer = tuple[Mixer | None, Mlp | None]
+
+_LAYER_KINDS = ("chunked_attention", "full_attention", "linear_attention", "sliding_attention")
+#: Larger counts are taken for errors in the file: published models have at most 126 layers and 128 heads.
+_MOST_LAYERS, _MOST_HEADS = 10_000, 100_000
 
 
 def reads(*names: str) -> Callable[[Reader], Reader]:
-    """Register a reader for the given `model_type`s and architectures."""
+    """Register a reader under the `model_type`s and names of architectures that it reads."""
 
     def register(reader: Reader) -> Reader:
-        READERS.update(dict.fromkeys(names, reader))
+        for name in names:
+            if name in READERS:
+                raise ValueError(f"{name} has two readers: {READERS[name].__name__} and {reader.__name__}")
+            READERS[name] = reader
         return reader
 
     return register
 
 
 def grouped(layers: Iterable[Layer], norms: int = 2, extra: int = 0) -> tuple[Block, ...]:
-    """Equal layers together, in the order in which each kind first appears."""
+    """Blocks of equal layers, in the order in which each kind of layer first appears.
+
+    norms, extra: norm vectors and extra parameters per layer, as `Block` takes them.
+    """
     counts: dict[Layer, int] = {}
     for layer in layers:
         counts[layer] = counts.get(layer, 0) + 1
-    return tuple(Block(n, mixer, mlp, norms, extra) for (mixer, mlp), n in counts.items())
+    return tuple(
+        Block(count=n, mixer=mixer, mlp=mlp, norms=norms, extra_parameters=extra) for (mixer, mlp), n in counts.items()
+    )
 
 
-def model(c: Fields, blocks: Sequence[Block], tied: bool = False, **facts: Any) -> ModelSpec:
-    """A model of the given blocks with the fields nearly every configuration spells alike."""
-    context = c.count("max_position_embeddings", "n_positions", "seq_length", "max_sequence_length", default=0)
-    given = {
-        "hidden": c.count("hidden_size", "n_embd", "d_model"),
-        "vocab": c.count("vocab_size"),
-        "tied": c.flag("tie_word_embeddings", default=tied),
-        "max_context": context,
-        "mtp_layers": c.count("num_nextn_predict_layers", "mtp_num_hidden_layers", default=0, least=0),
-    }
-    return ModelSpec(name="", blocks=tuple(blocks), **{**given, **facts})
+def model(
+    c: Fields, blocks: Sequence[Block], *, tied: bool = False, positions: int = 0, extra_parameters: int = 0
+) -> ModelSpec:
+    """The model of the given blocks, with width, vocabulary and context from the usual keys.
+
+    tied: whether embedding and LM head are shared where the configuration does not say. positions, extra_parameters: as
+    `ModelSpec` takes them.
+    """
+    return ModelSpec(
+        name="",
+        hidden=c.count("hidden_size", "n_embd", "d_model"),
+        vocab=c.count("vocab_size"),
+        blocks=tuple(blocks),
+        tied=c.flag("tie_word_embeddings", default=tied),
+        positions=positions,
+        max_context=c.count("max_position_embeddings", "n_positions", "seq_length", "max_sequence_length", default=0),
+        mtp_layers=c.count("num_mtp_modules", "num_nextn_predict_layers", "mtp_num_hidden_layers", default=0, least=0),
+        extra_parameters=extra_parameters,
+    )
 
 
 def layer_count(c: Fields) -> int:
     """Number of layers."""
-    return c.count("num_hidden_layers", "n_layer", "num_layers", most=10_000)
+    return c.count("num_hidden_layers", "n_layer", "num_layers", most=_MOST_LAYERS)
 
 
 def head_size(c: Fields, heads: int) -> int:
-    """Size of a head: stated, or the model's width divided by the heads."""
+    """Size of a head: as stated, else the model's width divided by the number of heads."""
     if c.has("head_dim"):
         return c.count("head_dim")
     return c.quotient("hidden_size", "num_attention_heads", c.count("hidden_size", "n_embd", "d_model"), heads)
 
 
-def attention(c: Fields, *, head_norm: bool = False, **facts: Any) -> Mixer:
-    """Grouped-query attention from the usual fields. head_norm: RMS norms on query and key heads."""
-    heads = c.count("num_attention_heads", "n_head", most=100_000)
+def attention(c: Fields, *, head_norm: bool = False, bias: bool = False, output_bias: bool = False) -> Mixer:
+    """Full grouped-query attention from the usual keys.
+
+    head_norm: RMS norms on query and key heads. bias: of the query, key and value projections. output_bias: of the
+    output projection.
+    """
+    heads = c.count("num_attention_heads", "n_head", most=_MOST_HEADS)
     kv_heads = c.count("num_key_value_heads", default=heads)
     c.quotient("num_attention_heads", "num_key_value_heads", heads, kv_heads)
     size = head_size(c, heads)
-    given = {
-        "kind": "full",
-        "heads": heads,
-        "kv_heads": kv_heads,
-        "head_dim": size,
-        "value_dim": size,
-        "extra_parameters": 2 * size if head_norm else 0,
-    }
-    return Mixer(**{**given, **facts})
+    return Mixer(
+        kind="full",
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=size,
+        value_dim=size,
+        bias=bias,
+        output_bias=output_bias,
+        extra_parameters=2 * size if head_norm else 0,
+    )
 
 
-def dense_mlp(c: Fields, **facts: Any) -> Mlp:
+def dense_mlp(c: Fields, *, gated: bool = True, bias: bool = False) -> Mlp:
     """A dense MLP of the stated inner width."""
-    return Mlp(**{"intermediate": c.count("intermediate_size"), **facts})
+    return Mlp(intermediate=c.count("intermediate_size"), gated=gated, bias=bias)
 
 
-def expert_mlp(c: Fields, intermediate: int, **facts: Any) -> Mlp:
-    """Routed experts of the given inner width; number and choice from the usual fields."""
+def expert_mlp(
+    c: Fields,
+    intermediate: int,
+    *,
+    shared: int = 0,
+    shared_gate: bool = False,
+    bias: bool = False,
+    router_bias: bool = False,
+) -> Mlp:
+    """Routed experts of the given inner width; their number and how many a token uses come from the usual spellings.
+
+    The keyword arguments are those of `Mlp`.
+    """
     experts = c.count("n_routed_experts", "num_local_experts", "num_experts", "moe_num_experts")
     top_k = c.count("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "top_k_experts", "moe_topk")
     if top_k > experts:
         raise c.fail("num_experts_per_tok", top_k, f"there are only {experts} experts")
-    return Mlp(**{"intermediate": intermediate, "experts": experts, "top_k": top_k, **facts})
+    return Mlp(
+        intermediate=intermediate,
+        bias=bias,
+        experts=experts,
+        top_k=top_k,
+        shared=shared,
+        shared_gate=shared_gate,
+        router_bias=router_bias,
+    )
+
+
+def first_dense(c: Fields, layers: int, routed: Mlp, *, default: int = 0, every: int = 1) -> list[Mlp]:
+    """MLP of each layer: dense in the first `first_k_dense_replace` layers, then `routed` in every `every`th layer.
+
+    default: number of dense layers where the configuration does not say. Layers count from 0 here.
+    """
+    first = c.count("first_k_dense_replace", default=default, least=0)
+    return [dense_mlp(c) if i < first or i % every else routed for i in range(layers)]
+
+
+def every_nth(layers: int, n: int) -> list[bool]:
+    """For each layer whether it is the last of a group of `n` layers.
+
+    >>> every_nth(5, 2)
+    [False, True, False, True, False]
+    """
+    return [(i + 1) % n == 0 for i in range(layers)]
 
 
 def layer_kinds(c: Fields, layers: int) -> list[str]:
-    """`layer_types` as Hugging Face spells them, checked; empty when not stated."""
+    """`layer_types` as Hugging Face spells them, checked; [] when not stated."""
     kinds = c.items("layer_types", layers)
-    known = ("chunked_attention", "full_attention", "linear_attention", "sliding_attention")
     for kind in kinds:
-        if kind not in known:
-            raise c.fail("layer_types", kind, f"known kinds are {', '.join(known)}")
+        if kind not in _LAYER_KINDS:
+            raise c.fail("layer_types", kind, f"known kinds are {', '.join(_LAYER_KINDS)}")
     return kinds
+
+
+def interleaved(c: Fields, full: Mixer, other: Mixer, kind: str, every: int) -> list[Mixer]:
+    """Mixer of each layer: `other` where `layer_types` states `kind`, `full` elsewhere.
+
+    Where `layer_types` is not stated, every `every`th layer is full.
+    """
+    layers = layer_count(c)
+    kinds = layer_kinds(c, layers)
+    is_full = [k != kind for k in kinds] if kinds else every_nth(layers, every)
+    return [full if on else other for on in is_full]
+
+
+def windowed(c: Fields, mixer: Mixer, layers: int) -> list[Mixer]:
+    """`mixer` for each layer, with a sliding window where the configuration asks for one.
+
+    Keys: `layer_types` decides where stated. Else `sliding_window` holds for every layer; with Qwen's
+    `use_sliding_window` only if that is true, and only from layer `max_window_layers` on.
+    """
+    if not c.has("sliding_window"):
+        return [mixer] * layers
+    local = sliding(mixer, c.count("sliding_window"))
+    kinds = layer_kinds(c, layers)
+    if kinds:
+        return [local if kind == "sliding_attention" else mixer for kind in kinds]
+    if not c.has("use_sliding_window"):
+        return [local] * layers
+    if not c.flag("use_sliding_window"):
+        return [mixer] * layers
+    first = min(c.count("max_window_layers", default=0, least=0), layers)
+    return [mixer] * first + [local] * (layers - first)
+
+
+def sliding(mixer: Mixer, window: int) -> Mixer:
+    """`mixer` with a sliding window of `window` tokens."""
+    return replace(mixer, kind="sliding", window=float(window))

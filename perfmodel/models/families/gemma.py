@@ -9,53 +9,62 @@ from perfmodel.models.families.common import (
     dense_mlp,
     expert_mlp,
     grouped,
+    interleaved,
     layer_count,
-    layer_kinds,
     model,
     reads,
+    sliding,
 )
 from perfmodel.models.fields import Fields
-from perfmodel.models.layers import Mixer
+from perfmodel.models.layers import Mlp
+from perfmodel.models.mixer import Mixer
 from perfmodel.models.spec import ModelSpec
+
+#: Norm vectors per layer: before and after attention, before and after the MLP.
+_NORMS = 4
+#: Hugging Face's defaults of Gemma2Config and Gemma3TextConfig, which published files leave out.
+_WINDOW = 4096
+_GEMMA3 = {"head_dim": 256, "vocab_size": 262208, "max_position_embeddings": 131072}
+#: Gemma 3 and 4: five sliding layers, then a full one.
+_PERIOD = 6
 
 
 @reads("gemma", "GemmaForCausalLM")
 def gemma(c: Fields) -> ModelSpec:
-    """Gemma 1 and CodeGemma."""
+    """Gemma 1 and CodeGemma. Only the usual keys matter."""
     return model(c, grouped([(attention(c), dense_mlp(c))] * layer_count(c)), tied=True)
-
-
-def alternating(c: Fields, full: Mixer, local: Mixer, every: int) -> list[Mixer]:
-    """Mixers a layer: `layer_types` where stated, else every `every`th one is full."""
-    n = layer_count(c)
-    kinds = layer_kinds(c, n)
-    if kinds:
-        return [local if kind == "sliding_attention" else full for kind in kinds]
-    return [local if (i + 1) % every else full for i in range(n)]
 
 
 @reads("gemma2", "Gemma2ForCausalLM")
 def gemma2(c: Fields) -> ModelSpec:
-    """Gemma 2 (arXiv:2408.00118): every other layer slides, norms before and after each part."""
+    """Gemma 2 (arXiv:2408.00118): every other layer has a sliding window.
+
+    Keys: sliding_window, layer_types.
+    """
     full = attention(c)
-    local = replace(full, kind="sliding", window=float(c.count("sliding_window", default=4096)))
-    return model(c, grouped(((m, dense_mlp(c)) for m in alternating(c, full, local, 2)), norms=4), tied=True)
+    return _alternating(c, full, sliding(full, c.count("sliding_window", default=_WINDOW)), dense_mlp(c), every=2)
 
 
 @reads("gemma3", "gemma3_text", "Gemma3ForConditionalGeneration", "Gemma3ForCausalLM")
 def gemma3(c: Fields) -> ModelSpec:
-    """Gemma 3 (arXiv:2503.19786): five sliding layers to a full one; Hugging Face's defaults fill its files."""
-    c = Fields({"head_dim": 256, "vocab_size": 262208, "max_position_embeddings": 131072, **c.values}, c.place)
+    """Gemma 3 (arXiv:2503.19786): five layers with a sliding window, then a full one; norms on query and key heads.
+
+    Keys: sliding_window, layer_types or sliding_window_pattern.
+    """
+    c = c.with_defaults(**_GEMMA3)
     full = attention(c, head_norm=True)
-    local = replace(full, kind="sliding", window=float(c.count("sliding_window", default=4096)))
-    every = c.count("sliding_window_pattern", "_sliding_window_pattern", default=6)
-    return model(c, grouped(((m, dense_mlp(c)) for m in alternating(c, full, local, every)), norms=4), tied=True)
+    every = c.count("sliding_window_pattern", "_sliding_window_pattern", default=_PERIOD)
+    return _alternating(c, full, sliding(full, c.count("sliding_window", default=_WINDOW)), dense_mlp(c), every)
 
 
 @reads("gemma4", "gemma4_text", "Gemma4ForConditionalGeneration", "Gemma4ForCausalLM")
 def gemma4(c: Fields) -> ModelSpec:
-    """Gemma 4: full layers have wider and fewer key heads that serve as values too; experts beside a dense MLP."""
-    local = attention(c, head_norm=True, kind="sliding", window=float(c.count("sliding_window")))
+    """Gemma 4: full layers have wider and fewer key heads; routed experts stand beside a dense MLP.
+
+    Keys: sliding_window, layer_types, global_head_dim, num_global_key_value_heads, attention_k_eq_v (full layers cache
+    one vector as key and value), enable_moe_block, moe_intermediate_size and the numbers of experts.
+    """
+    local = sliding(attention(c, head_norm=True), c.count("sliding_window"))
     size = c.count("global_head_dim", default=local.head_dim)
     full = replace(
         local,
@@ -69,5 +78,11 @@ def gemma4(c: Fields) -> ModelSpec:
     )
     mlp = dense_mlp(c)
     if c.flag("enable_moe_block"):
-        mlp = expert_mlp(c, c.count("moe_intermediate_size"), shared=c.count("intermediate_size"))
-    return model(c, grouped(((m, mlp) for m in alternating(c, full, local, 6)), norms=4), tied=True)
+        mlp = expert_mlp(c, c.count("moe_intermediate_size"), shared=mlp.intermediate)
+    return _alternating(c, full, local, mlp, _PERIOD)
+
+
+def _alternating(c: Fields, full: Mixer, local: Mixer, mlp: Mlp, every: int) -> ModelSpec:
+    """Gemma 2 to 4: full and sliding layers with equal MLPs, four norms per layer and a shared embedding."""
+    mixers = interleaved(c, full, local, "sliding_attention", every)
+    return model(c, grouped(((mixer, mlp) for mixer in mixers), norms=_NORMS), tied=True)

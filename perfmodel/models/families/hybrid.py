@@ -1,4 +1,4 @@
-"""Hybrids of attention and recurrent layers: Qwen3-Next and 3.5 (gated delta net), Nemotron-H and Nano v2 (Mamba-2)."""
+"""Hybrids: Qwen3-Next and 3.5 (gated delta nets), Nemotron-H and Nano v2 (Mamba-2), MiMo-V2-Flash (two head counts)."""
 
 from __future__ import annotations
 
@@ -8,22 +8,28 @@ from perfmodel.models.families.common import (
     Layer,
     attention,
     dense_mlp,
+    expert_mlp,
     grouped,
+    interleaved,
     layer_count,
-    layer_kinds,
     model,
     reads,
+    sliding,
 )
 from perfmodel.models.families.moe import qwen_mlps
 from perfmodel.models.fields import Fields
-from perfmodel.models.layers import Mixer, Mlp
+from perfmodel.models.layers import Mlp
+from perfmodel.models.mixer import Mixer
 from perfmodel.models.spec import ModelSpec
+
+#: Qwen3-Next: period of its full-attention layers where the configuration does not state one.
+_FULL_ATTENTION_INTERVAL = 4
 
 
 def delta_net(c: Fields) -> Mixer:
-    """Gated delta net (arXiv:2412.06464) as in Qwen3-Next: a state of key by value size a value head.
+    """Gated delta net (arXiv:2412.06464) as in Qwen3-Next: per value head a state of key size by value size.
 
-    Beside the matrices: a decay and a time step a head, and the norm of the gated output.
+    Parameters beside the matrices: a decay and a time step per head, and the norm of the gated output.
     """
     heads, keys = c.count("linear_num_value_heads"), c.count("linear_num_key_heads")
     c.quotient("linear_num_value_heads", "linear_num_key_heads", heads, keys)
@@ -52,23 +58,24 @@ def delta_net(c: Fields) -> Mixer:
     "Qwen3_5MoeForCausalLM",
 )
 def qwen_hybrid(c: Fields) -> ModelSpec:
-    """Qwen3-Next and Qwen3.5: every `full_attention_interval`th layer is gated full attention, the rest delta nets."""
+    """Qwen3-Next, Qwen3.5 and 3.6: gated delta nets; every `full_attention_interval`th layer is gated full attention.
+
+    Keys: layer_types or full_attention_interval, attn_output_gate, linear_num_value_heads, linear_num_key_heads,
+    linear_key_head_dim, linear_value_head_dim, linear_conv_kernel_dim; with num_experts those of `moe.qwen_mlps`.
+    """
     n = layer_count(c)
-    full = attention(c, head_norm=True, gated=c.flag("attn_output_gate", default=True))
-    linear = delta_net(c)
-    kinds = layer_kinds(c, n)
-    if not kinds:
-        every = c.count("full_attention_interval", default=4)
-        kinds = ["linear_attention" if (i + 1) % every else "full_attention" for i in range(n)]
-    mixers = [linear if kind == "linear_attention" else full for kind in kinds]
+    full = replace(attention(c, head_norm=True), gated=c.flag("attn_output_gate", default=True))
+    every = c.count("full_attention_interval", default=_FULL_ATTENTION_INTERVAL)
+    mixers = interleaved(c, full, delta_net(c), "linear_attention", every)
     mlps = qwen_mlps(c, n) if c.has("num_experts") else [dense_mlp(c)] * n
     return model(c, grouped(zip(mixers, mlps, strict=True)))
 
 
 def mamba(c: Fields) -> Mixer:
-    """Mamba-2 (arXiv:2405.21060): heads share B and C within `n_groups` groups; the state is fp32 unless said.
+    """Mamba-2 (arXiv:2405.21060): heads share B and C within `n_groups` groups.
 
-    Beside the matrices: decay, skip and time step a head, the norm of the gated output, biases of the convolution.
+    Parameters beside the matrices: decay, skip and time step per head, the norm of the gated output, the biases of the
+    convolution.
     """
     heads, width, groups = c.count("mamba_num_heads"), c.count("mamba_head_dim"), c.count("n_groups")
     c.quotient("mamba_num_heads", "n_groups", heads, groups)
@@ -89,11 +96,14 @@ def mamba(c: Fields) -> Mixer:
 
 @reads("nemotron_h", "NemotronHForCausalLM")
 def nemotron_h(c: Fields) -> ModelSpec:
-    """Nemotron-H (arXiv:2504.03624): each layer is one of Mamba-2, attention, MLP or experts, with one norm.
+    """Nemotron-H (arXiv:2504.03624), Nano v2, Nemotron 3: each layer is one of Mamba-2, attention, MLP or experts.
 
-    `hybrid_override_pattern` spells them M, *, - and E.
+    Each layer has one norm.
+    Keys: hybrid_override_pattern (a letter per layer: M, *, - and E) or layers_block_type; mamba_num_heads,
+    mamba_head_dim, n_groups, ssm_state_size, conv_kernel, use_conv_bias, mamba_proj_bias; head_dim or
+    attention_head_dim; and those of `nemotron_experts`.
     """
-    pattern = c.text("hybrid_override_pattern") or _pattern(c)
+    pattern = c.text("hybrid_override_pattern") or _pattern_of_kinds(c)
     n = layer_count(c) if c.has("num_hidden_layers") else len(pattern)
     if len(pattern) != n or set(pattern) - set("M*-E"):
         raise c.fail("hybrid_override_pattern", pattern, f"{n} letters of M, *, - and E are needed")
@@ -101,7 +111,8 @@ def nemotron_h(c: Fields) -> ModelSpec:
     return model(c, grouped((layers[letter] for letter in pattern), norms=1))
 
 
-def _pattern(c: Fields) -> str:
+def _pattern_of_kinds(c: Fields) -> str:
+    """`layers_block_type` as letters; "?" for a kind that is not known."""
     letters = {"mamba": "M", "attention": "*", "mlp": "-", "moe": "E"}
     kinds = c.items("layers_block_type")
     if not kinds:
@@ -110,42 +121,40 @@ def _pattern(c: Fields) -> str:
 
 
 def _nemotron_layer(c: Fields, letter: str) -> Layer:
+    """The layer that a letter of `hybrid_override_pattern` stands for."""
     if letter == "M":
         return mamba(c), None
     if letter == "*":
         size = c.count("head_dim", "attention_head_dim")
         bias = c.flag("attention_bias")
-        plain = attention(Fields({**c.values, "head_dim": size}, c.place), bias=bias, output_bias=bias)
-        return plain, None
+        return attention(c.stating(head_dim=size), bias=bias, output_bias=bias), None
     if letter == "-":
         return None, dense_mlp(c, gated=False, bias=c.flag("mlp_bias"))
     return None, nemotron_experts(c)
 
 
 def nemotron_experts(c: Fields) -> Mlp:
-    """Nemotron 3's experts: squared ReLU, one up-projection; in a latent space where `moe_latent_size` is stated."""
-    shared = c.count("moe_shared_expert_intermediate_size", default=0, least=0)
-    return Mlp(
-        intermediate=c.count("moe_intermediate_size"),
-        gated=False,
-        experts=c.count("n_routed_experts"),
-        top_k=c.count("num_experts_per_tok"),
-        shared=shared * c.count("n_shared_experts", default=1),
-        router_bias=True,
-        latent=c.count("moe_latent_size", default=0),
-    )
+    """Nemotron 3's experts: squared ReLU, one up-projection; in a latent space where `moe_latent_size` is stated.
+
+    Keys: moe_intermediate_size, n_routed_experts, num_experts_per_tok, moe_shared_expert_intermediate_size,
+    n_shared_experts, moe_latent_size.
+    """
+    shared = c.count("moe_shared_expert_intermediate_size", default=0, least=0) * c.count("n_shared_experts", default=1)
+    routed = expert_mlp(c, c.count("moe_intermediate_size"), shared=shared, router_bias=True)
+    return replace(routed, gated=False, latent=c.count("moe_latent_size", default=0))
 
 
 @reads("mimo_v2_flash", "MiMoV2FlashForCausalLM")
 def mimo_v2(c: Fields) -> ModelSpec:
-    """MiMo-V2-Flash: sliding layers with more key heads and a sink a head, full ones between; first layer dense."""
+    """MiMo-V2-Flash: sliding layers have more key heads and a sink per head; full layers stand between them.
+
+    Keys: hybrid_layer_pattern (1: sliding) and moe_layer_freq (1: experts), both required; sliding_window,
+    swa_num_key_value_heads, v_head_dim, moe_intermediate_size, n_routed_experts, num_experts_per_tok.
+    """
     n = layer_count(c)
-    value = c.count("v_head_dim")
-    full = attention(c, value_dim=value)
+    full = replace(attention(c), value_dim=c.count("v_head_dim"))
     local = replace(
-        full,
-        kind="sliding",
-        window=float(c.count("sliding_window")),
+        sliding(full, c.count("sliding_window")),
         kv_heads=c.count("swa_num_key_value_heads"),
         extra_parameters=full.heads,
     )
@@ -153,11 +162,6 @@ def mimo_v2(c: Fields) -> ModelSpec:
         if not c.has(key):
             raise c.missing(key)
     mixers = [local if on else full for on in c.switches("hybrid_layer_pattern", n)]
-    routed = Mlp(
-        c.count("moe_intermediate_size"),
-        experts=c.count("n_routed_experts"),
-        top_k=c.count("num_experts_per_tok"),
-        router_bias=True,
-    )
+    routed = expert_mlp(c, c.count("moe_intermediate_size"), router_bias=True)
     mlps = [routed if on else dense_mlp(c) for on in c.switches("moe_layer_freq", n)]
     return model(c, grouped(zip(mixers, mlps, strict=True)))

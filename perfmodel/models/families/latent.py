@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from perfmodel.models.families.common import dense_mlp, expert_mlp, grouped, layer_count, model, reads
+from perfmodel.models.families.common import expert_mlp, first_dense, grouped, layer_count, model, reads
 from perfmodel.models.fields import Fields
-from perfmodel.models.layers import Mixer, Mlp
+from perfmodel.models.layers import Mlp
+from perfmodel.models.mixer import INDEXED_RATIO, Mixer
 from perfmodel.models.spec import ModelSpec
+
+#: DeepSeek-V4: tokens per cache entry beyond the window, 0 for layers that keep the window only.
+_RATIOS = (0, INDEXED_RATIO, 128)
 
 
 def latent_attention(c: Fields) -> Mixer:
-    """MLA (DeepSeek-V2, arXiv:2405.04434, section 2.1) and, where stated, the indexer of DeepSeek-V3.2."""
+    """MLA (DeepSeek-V2, arXiv:2405.04434, section 2.1) and, where stated, the indexer of DeepSeek-V3.2.
+
+    Keys: q_lora_rank, kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim, v_head_dim; index_n_heads, index_head_dim,
+    index_topk.
+    """
     heads = c.count("num_attention_heads")
     q_rank, kv_rank = c.count("q_lora_rank", default=0), c.count("kv_lora_rank")
     index_heads = c.count("index_n_heads", default=0)
@@ -32,14 +40,16 @@ def latent_attention(c: Fields) -> Mixer:
     )
 
 
-def routed_mlps(c: Fields, layers: int) -> list[Mlp]:
-    """DeepSeek's layers: the first ones dense, then routed experts with shared ones beside them."""
+def deepseek_mlps(c: Fields, layers: int) -> list[Mlp]:
+    """MLP of each layer of DeepSeek V2 to V3.2: the first ones dense, then routed experts with shared ones beside them.
+
+    Keys: moe_intermediate_size, n_shared_experts, topk_method (noaux_tc: the router has a bias),
+    first_k_dense_replace, moe_layer_freq (n: experts in every n-th layer), n_routed_experts, num_experts_per_tok.
+    """
     width = c.count("moe_intermediate_size")
     shared = width * c.count("n_shared_experts", default=0, least=0)
     routed = expert_mlp(c, width, shared=shared, router_bias=c.text("topk_method") == "noaux_tc")
-    first = c.count("first_k_dense_replace", default=0, least=0)
-    step = c.count("moe_layer_freq", default=1)
-    return [dense_mlp(c) if i < first or i % step else routed for i in range(layers)]
+    return first_dense(c, layers, routed, every=c.count("moe_layer_freq", default=1))
 
 
 @reads(
@@ -56,7 +66,11 @@ def routed_mlps(c: Fields, layers: int) -> list[Mlp]:
     "GlmMoeDsaForCausalLM",
 )
 def deepseek(c: Fields) -> ModelSpec:
-    """DeepSeek V2 to V3.2, Kimi K2, GLM-5: latent attention; layers marked `shared` reuse the index before them."""
+    """DeepSeek V2, V3, R1, V3.1, V3.2, Kimi K2 and K2.5, GLM-5: latent attention.
+
+    Keys: those of `latent_attention` and `deepseek_mlps`; indexer_types (GLM-5.2: a layer marked `shared` reuses the
+    tokens that the indexer before it picked).
+    """
     n = layer_count(c)
     full = latent_attention(c)
     reuse = replace(full, index_heads=0, index_dim=0, extra_parameters=full.extra_parameters - 2 * full.index_dim)
@@ -65,20 +79,22 @@ def deepseek(c: Fields) -> ModelSpec:
         if kind not in ("full", "shared"):
             raise c.fail("indexer_types", kind, "full or shared is needed for each layer")
     mixers = [reuse if kind == "shared" else full for kind in kinds]
-    return model(c, grouped(zip(mixers, routed_mlps(c, n), strict=True)))
+    return model(c, grouped(zip(mixers, deepseek_mlps(c, n), strict=True)))
 
 
 @reads("deepseek_v4", "DeepseekV4ForCausalLM")
 def deepseek_v4(c: Fields) -> ModelSpec:
-    """DeepSeek-V4: one 512-wide vector a token is key and value of all heads; older tokens are kept compressed.
+    """DeepSeek V4 Flash and Pro: one vector of 512 values per token is key and value of all heads.
 
-    `compress_ratios` says for each layer whether beyond the window of 128 tokens four tokens share an entry, picked by
-    an indexer, or 128 share one, all read; 0 keeps the window alone. Four residual streams (`hc_mult`) are mixed
-    before and after each part. Layout of the weights: vLLM, vllm/models/deepseek_v4.
+    Tokens beyond the window of 128 are kept compressed. `hc_mult` residual streams (four) are mixed before and after
+    attention and MLP. Layout of the weights: vLLM, vllm/models/deepseek_v4.
+    Keys: compress_ratios (per layer: 4: four tokens share a cache entry, an indexer picks entries; 128: 128 tokens
+    share one, all are read; 0: the window alone), num_hash_layers (their router has no bias), moe_intermediate_size,
+    n_shared_experts, and those of `compressed_attention`.
     """
     n, hidden = layer_count(c), c.count("hidden_size")
     ratios = c.items("compress_ratios")
-    if len(ratios) < n or any(isinstance(r, bool) or r not in (0, 4, 128) for r in ratios):
+    if len(ratios) < n or any(isinstance(r, bool) or r not in _RATIOS for r in ratios):
         raise c.fail("compress_ratios", ratios, f"at least {n} entries of 0, 4 and 128 are needed")
     mixers = {ratio: compressed_attention(c, ratio) for ratio in set(ratios[:n])}
     width = c.count("moe_intermediate_size")
@@ -88,28 +104,35 @@ def deepseek_v4(c: Fields) -> ModelSpec:
     hashed = replace(scored, router_bias=False)
     layers = [(mixers[ratios[i]], hashed if i < by_hash else scored) for i in range(n)]
     streams = c.count("hc_mult")
-    mixing = (2 + streams) * streams  # weights before, after, and between the streams
-    each = 2 * (mixing * streams * hidden + mixing + 3)
-    return model(
-        c,
-        grouped(layers, extra=each),
-        kv_format="fp8",
-        streams=streams,
-        extra_parameters=streams * streams * hidden + streams + 1,
-    )
+    blocks = grouped(layers, extra=2 * _mixing_parameters(streams, hidden))
+    last = streams * streams * hidden + streams + 1  # mixes the streams into one before the LM head
+    return replace(model(c, blocks, extra_parameters=last), kv_format="fp8", streams=streams)
+
+
+def _mixing_parameters(streams: int, hidden: int) -> int:
+    """Parameters that mix the residual streams around one attention or MLP: a matrix, its bias, and three scales.
+
+    The matrix gives per stream a weight before, a weight after, and one for each stream that it is mixed into.
+    """
+    weights = (2 + streams) * streams
+    return weights * streams * hidden + weights + 3
 
 
 def compressed_attention(c: Fields, ratio: int) -> Mixer:
-    """Attention of a DeepSeek-V4 layer with the given compression; only ratio 4 has an indexer."""
+    """Attention of a DeepSeek-V4 layer of the given compression ratio; only ratio 4 has an indexer.
+
+    Keys: head_dim, num_attention_heads, q_lora_rank, qk_rope_head_dim, sliding_window, o_groups, o_lora_rank,
+    index_n_heads, index_head_dim, index_topk.
+    """
     size, heads, q_rank = c.count("head_dim"), c.count("num_attention_heads"), c.count("q_lora_rank")
     groups = c.count("o_groups")
     c.quotient("num_attention_heads", "o_groups", heads, groups)
-    picked = ratio == 4
+    picked = ratio == INDEXED_RATIO
     index = c.count("index_head_dim") if picked else 0
     overlap = 2 if picked else 1
-    # norms of queries, keys and compressed entries, a sink a head, positions within a compressed entry
-    beside = q_rank + size + heads + (size + ratio * overlap * size if ratio else 0)
-    beside += index + ratio * overlap * index
+    norms_and_sinks = q_rank + size + heads  # norms of queries and keys, a sink per head
+    compressor = size + ratio * overlap * size if ratio else 0  # norm of entries, positions within an entry
+    indexer = index + ratio * overlap * index
     return Mixer(
         kind="compressed",
         heads=heads,
@@ -122,7 +145,7 @@ def compressed_attention(c: Fields, ratio: int) -> Mixer:
         index_heads=c.count("index_n_heads") if picked else 0,
         index_dim=index,
         index_topk=float(c.count("index_topk")) if picked else float("inf"),
-        extra_parameters=beside,
+        extra_parameters=norms_and_sinks + compressor + indexer,
         shared_kv=True,
         compress=ratio,
         o_rank=c.count("o_lora_rank"),

@@ -1,0 +1,206 @@
+"""Token mixers: attention in its forms, linear attention and state-space layers; their matrices and their cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from perfmodel.arrays import Array
+from perfmodel.models.projections import Projection
+
+MixerKind = Literal["full", "sliding", "chunked", "mla", "compressed", "linear", "ssm"]
+
+#: DeepSeek-V4: compression ratio of the layers that have an indexer and whose neighbouring blocks overlap.
+INDEXED_RATIO = 4
+
+
+@dataclass(frozen=True)
+class Mixer:
+    """Token mixer of a layer: attention in one of its forms, linear attention, or a state-space layer.
+
+    Attributes:
+        heads, kv_heads: query heads, and key/value heads.
+        head_dim, value_dim: size of a query/key head, and of a value head.
+        window: tokens a query may see; inf for full attention. For `chunked` the window starts at a multiple of itself.
+        q_rank, kv_rank, rope_dim: MLA's ranks of compressed queries and KV, and size of its decoupled rotary part
+            (DeepSeek-V2, arXiv:2405.04434). q_rank 0: queries are projected directly. head_dim = nope + rope.
+        bias, output_bias: biases of the input projections (Q, K, V) and of the output projection.
+        gated: queries carry an output gate of the same size (Qwen3-Next).
+        index_heads, index_dim, index_topk: the indexer of sparse attention (DeepSeek-V3.2, MiniMax-M3), and how many
+            tokens it lets a query see; index_topk inf means dense. A layer with index_topk but no index_heads uses the
+            tokens that the layer before it picked (GLM-5.2).
+        conv: width of the convolution of a recurrent layer, tokens.
+        extra_parameters: sinks, head norms, decay terms.
+        shared_kv: one vector per head serves as key and value, and is cached once.
+        compress: tokens that share one cache entry beyond the window (kind `compressed`, DeepSeek-V4); 0 keeps the
+            window only.
+        o_rank, o_groups: rank and groups of the low-rank output projection (kind `compressed`).
+
+    For the kinds `linear` and `ssm`, heads are value heads, kv_heads key heads (groups), head_dim the size of a key or
+    state, and value_dim that of a value. The state of a sequence has heads * head_dim * value_dim values.
+    """
+
+    kind: MixerKind
+    heads: int
+    kv_heads: int
+    head_dim: int
+    value_dim: int
+    window: float = float("inf")
+    q_rank: int = 0
+    kv_rank: int = 0
+    rope_dim: int = 0
+    bias: bool = False
+    output_bias: bool = False
+    gated: bool = False
+    index_heads: int = 0
+    index_dim: int = 0
+    index_topk: float = float("inf")
+    conv: int = 0
+    extra_parameters: int = 0
+    shared_kv: bool = False
+    compress: int = 0
+    o_rank: int = 0
+    o_groups: int = 1
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether the layer keeps a state of fixed size in place of a KV cache."""
+        return self.kind in ("linear", "ssm")
+
+    def projections(self, hidden: int) -> tuple[Projection, ...]:
+        """Weight matrices of the mixer for a model of width `hidden`."""
+        if self.recurrent:
+            return self._recurrent(hidden)
+        if self.kind == "mla":
+            return (*self._latent(hidden), *self._index(hidden))
+        if self.kind == "compressed":
+            return (*self._compressed(hidden), *self._index(hidden))
+        return (*self._grouped(hidden), *self._index(hidden))
+
+    def _grouped(self, hidden: int) -> tuple[Projection, ...]:
+        """Grouped-query attention: fused Q, K and V, and the output projection."""
+        queries = self.heads * self.head_dim * (2 if self.gated else 1)
+        return (
+            Projection(gemm="qkv", k=hidden, n=queries, shard="column", bias=self.bias),
+            Projection(gemm="qkv", k=hidden, n=self.kv_values, shard="kv", bias=self.bias),
+            Projection(gemm="o", k=self.heads * self.value_dim, n=hidden, shard="row", bias=self.output_bias),
+        )
+
+    def _latent(self, hidden: int) -> tuple[Projection, ...]:
+        """MLA: down-projections of queries and KV together, up-projections of each, output."""
+        nope = self.head_dim - self.rope_dim
+        return (
+            Projection(gemm="mla_down", k=hidden, n=self.q_rank + self.kv_rank + self.rope_dim, shard="replicated"),
+            Projection(gemm="q_up", k=self.q_rank or hidden, n=self.heads * self.head_dim, shard="column"),
+            Projection(gemm="kv_up", k=self.kv_rank, n=self.heads * (nope + self.value_dim), shard="column"),
+            Projection(gemm="o", k=self.heads * self.value_dim, n=hidden, shard="row"),
+        )
+
+    def _compressed(self, hidden: int) -> tuple[Projection, ...]:
+        """DeepSeek-V4: low-rank queries, one shared key/value head, grouped low-rank output."""
+        per_group = self.heads * self.value_dim // self.o_groups
+        out = (
+            Projection(gemm="mla_down", k=hidden, n=self.q_rank + self.kv_values, shard="replicated"),
+            Projection(gemm="q_up", k=self.q_rank, n=self.heads * self.head_dim, shard="column"),
+            Projection(gemm="o_down", k=per_group, n=self.o_groups * self.o_rank, shard="column"),
+            Projection(gemm="o", k=self.o_groups * self.o_rank, n=hidden, shard="row"),
+        )
+        if not self.compress:
+            return out
+        return (
+            *out,
+            Projection(gemm="compress", k=hidden, n=self._compressor_width(self.head_dim), shard="replicated"),
+        )
+
+    def _compressor_width(self, width: int) -> int:
+        """Outputs of a compressor: values and gates, both twice where neighbouring blocks overlap."""
+        return 2 * width * (2 if self.compress == INDEXED_RATIO else 1)
+
+    def _index(self, hidden: int) -> tuple[Projection, ...]:
+        """The indexer of sparse attention: its queries, its keys and, for DeepSeek's, the weights of its heads."""
+        if not self.index_heads:
+            return ()
+        keys = self._compressor_width(self.index_dim) if self.kind == "compressed" else self.index_dim
+        weights = self.index_heads if self.fp8_index else 0
+        return (
+            Projection(
+                gemm="index_q", k=self.q_rank or hidden, n=self.index_heads * self.index_dim, shard="replicated"
+            ),
+            Projection(gemm="index_k", k=hidden, n=keys + weights, shard="replicated"),
+        )
+
+    @property
+    def fp8_index(self) -> bool:
+        """Whether the indexer is DeepSeek's: weighted heads, fp8 keys with a scale. MiniMax keeps the KV format."""
+        return bool(self.index_heads) and self.kind in ("mla", "compressed")
+
+    def _recurrent(self, hidden: int) -> tuple[Projection, ...]:
+        """Linear attention and Mamba-2: one input projection, one output projection.
+
+        Inputs: q and k (or B and C), v (or x), gate z, and per head two scalars (beta and alpha) or one (dt).
+        """
+        keys, values = self.kv_heads * self.head_dim, self.heads * self.value_dim
+        scalars = self.heads * (2 if self.kind == "linear" else 1)
+        return (
+            Projection(gemm="mixer_in", k=hidden, n=2 * keys + 2 * values + scalars, shard="column", bias=self.bias),
+            Projection(gemm="o", k=values, n=hidden, shard="row", bias=self.output_bias),
+        )
+
+    @property
+    def _conv_channels(self) -> int:
+        return 2 * self.kv_heads * self.head_dim + self.heads * self.value_dim
+
+    @property
+    def parameters_beside(self) -> int:
+        """Parameters beside the weight matrices: convolutions, decay terms, sinks, head norms."""
+        return self.extra_parameters + (self.conv * self._conv_channels if self.conv else 0)
+
+    @property
+    def kv_values(self) -> int:
+        """KV-cache values per token in this layer (0 for recurrent layers)."""
+        if self.kind == "mla":
+            return self.kv_rank + self.rope_dim
+        if self.recurrent:
+            return 0
+        return self.kv_heads * (self.head_dim + (0 if self.shared_kv else self.value_dim))
+
+    @property
+    def recurrent_values(self) -> int:
+        """Values of the recurrent state per sequence in this layer, without the convolution window."""
+        return self.heads * self.head_dim * self.value_dim if self.recurrent else 0
+
+    @property
+    def conv_values(self) -> int:
+        """Values of the convolution window per sequence in this layer."""
+        return max(self.conv - 1, 0) * self._conv_channels if self.recurrent else 0
+
+    @property
+    def state_values(self) -> int:
+        """Values of state and convolution window per sequence in this layer, whatever its length."""
+        return self.recurrent_values + self.conv_values
+
+    def stored(self, context: ArrayLike) -> Array:
+        """Cache entries of a sequence of `context` tokens in this layer. Shape of `context`."""
+        tokens = np.asarray(context, dtype=np.float64)
+        if self.recurrent:
+            return np.zeros_like(tokens)
+        beyond = tokens / self.compress if self.compress else 0.0
+        return np.minimum(tokens, self.window) + beyond
+
+    def attended(self, context: ArrayLike) -> Array:
+        """Cache entries that the newest token of a sequence of `context` tokens reads. Shape of `context`.
+
+        Within a chunk the newest token sees half a chunk on average. Sparse attention reads what its indexer picks.
+        """
+        tokens = np.asarray(context, dtype=np.float64)
+        if self.recurrent:
+            return np.zeros_like(tokens)
+        if self.kind == "compressed":
+            beyond = np.minimum(tokens / self.compress, self.index_topk) if self.compress else 0.0
+            return np.minimum(tokens, self.window) + beyond
+        if self.kind == "chunked":
+            return np.where(tokens > self.window, (self.window + 1.0) / 2.0, tokens)
+        return np.minimum(tokens, min(self.window, self.index_topk))
