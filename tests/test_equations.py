@@ -46,6 +46,7 @@ DIMENSIONS: dict[Callable[..., object], tuple[dict[str, tuple[int, int, int]], t
     eq.recurrent_flop: ({"tokens": NONE, "heads": NONE, "key_dim": NONE, "value_dim": NONE}, NONE),
     eq.experts_touched: ({"experts": NONE, "top_k": NONE, "tokens": NONE}, NONE),
     eq.busiest_share: ({"pairs": NONE, "groups": NONE, "skew": NONE}, NONE),
+    eq.rank_chance: ({"ranks": NONE, "top_k": NONE}, NONE),
     eq.least_time: (
         {
             "flop": FLOP,
@@ -84,6 +85,7 @@ RANGES = {
     "servers": st.integers(1, 64).map(float),
     "group": st.integers(1, 512).map(float),
     "groups": st.integers(1, 512).map(float),
+    "ranks": st.integers(1, 512).map(float),
     "experts": st.integers(8, 512).map(float),
     "top_k": st.integers(1, 8).map(float),
 }

@@ -22,7 +22,13 @@ from perfmodel.equations.attention import (
     mla_flop,
     mla_prefill_bytes,
 )
-from perfmodel.equations.experts import busiest_share, experts_touched, grouped_gemm_bytes, grouped_gemm_flop
+from perfmodel.equations.experts import (
+    busiest_share,
+    experts_touched,
+    grouped_gemm_bytes,
+    grouped_gemm_flop,
+    rank_chance,
+)
 from perfmodel.equations.gemm import SIXTEEN_BIT, elementwise_bytes, gemm_bytes, gemm_flop
 from perfmodel.equations.network import all_to_all_time, collective_bytes, exchange_time, one_shot_time, tree_time
 from perfmodel.equations.queues import all_busy, queue_wait
@@ -57,6 +63,7 @@ __all__ = [
     "mla_prefill_bytes",
     "one_shot_time",
     "queue_wait",
+    "rank_chance",
     "recurrent_bytes",
     "recurrent_flop",
     "tree_time",

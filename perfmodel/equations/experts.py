@@ -145,3 +145,30 @@ def busiest_share(pairs: Array | float, groups: Array | float, skew: Array | flo
     mean = np.maximum(np.asarray(pairs, float) / groups, _LEAST_PAIRS)
     excess = np.sqrt(2.0 * np.log(groups) / mean)
     return np.asarray(np.minimum(1.0 + excess + skew * (groups > 1.0), groups))
+
+
+def rank_chance(ranks: Array | float, top_k: Array | float) -> Array:
+    """Probability that a token picks any expert of a given expert-parallel rank: 1 - (1 - 1/ranks)^top_k.
+
+    Parameters
+    ----------
+    ranks : array or float
+        Expert-parallel ranks with equally many experts, count.
+    top_k : array or float
+        Experts per token, count.
+
+    Returns
+    -------
+    Array
+        Probability.
+
+    References
+    ----------
+    Derived: independent picks under uniform routing.
+
+    Examples
+    --------
+    >>> float(rank_chance(2.0, 2.0))
+    0.75
+    """
+    return np.asarray(1.0 - np.power(1.0 - 1.0 / np.asarray(ranks, float), top_k))

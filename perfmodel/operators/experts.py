@@ -17,14 +17,12 @@ from perfmodel.operators.step import Step, all_tokens, on
 #: Relative excess load of the busiest expert-parallel rank beyond chance; DeepSeek-V3 (arXiv:2412.19437, sec. 3.4.2)
 #: keeps 32 redundant experts to even it out, and measured loads still differ by about a fifth.
 EXPERT_SKEW = 0.2
-
-
-#: Expert-parallel ranks beyond which tables' skewed loads stand for no deployment.
-WIDE = 8.0
+#: Expert-parallel ranks beyond which the skewed loads of the tables describe no deployment: engines then balance them.
+WIDE_EP_RANKS = 8.0
 
 
 def experts(sharding: Sharding, mlp: Mlp, count: int, step: Step) -> Iterator[Demand]:
-    """Routed experts on the busiest device: its share of token-expert pairs, and the experts it must read."""
+    """Routed experts of the busiest device: its token-expert pairs, and the weights of the experts that they touch."""
     tokens = all_tokens(sharding, step)
     pairs = tokens * mlp.top_k
     imbalance = eq.busiest_share(pairs, sharding.ep, EXPERT_SKEW)
@@ -57,14 +55,14 @@ def experts(sharding: Sharding, mlp: Mlp, count: int, step: Step) -> Iterator[De
 
 
 def _rank(sharding: Sharding, mlp: Mlp, tokens: Array, imbalance: Array) -> dict[str, Array]:
-    """Tokens, experts, top-k and EP degree that tables know a rank's experts by.
+    """Tokens, experts, top-k and EP degree by which tables are looked up.
 
     Tables of wide EP time the rank with most of a skewed load, which redundant experts even out in service
-    (DeepSeek-V3, arXiv:2412.19437, sec. 3.4; SGLang's EPLB). Beyond `WIDE` ranks the layer is looked up as what the
-    busiest rank does by itself: its own experts, the tokens that pick any of them, and how many each picks.
+    (DeepSeek-V3, arXiv:2412.19437, sec. 3.4; SGLang's EPLB). Beyond `WIDE_EP_RANKS` ranks the layer is looked up as
+    what the busiest rank does by itself: its own experts, the tokens that pick any of them, and how many each picks.
     """
-    wide = sharding.ep > WIDE
-    met = 1.0 - np.power(1.0 - 1.0 / sharding.ep, mlp.top_k)
+    wide = sharding.ep > WIDE_EP_RANKS
+    met = eq.rank_chance(sharding.ep, mlp.top_k)
     return {
         "tokens": np.where(wide, tokens * met * imbalance, tokens),
         "experts": np.where(wide, mlp.experts / sharding.ep, float(mlp.experts)),
