@@ -52,8 +52,7 @@ def _sharded(sharding: Sharding, members: tuple[tuple[Projection, int], ...]) ->
     """(n, k) of a fused GEMM on one device. members: its matrices, each with the KV heads of its layer."""
     n: Array = np.zeros_like(sharding.tp)
     for p, kv_heads in members:
-        cut = {"column": sharding.tp, "kv": np.minimum(sharding.tp, kv_heads)}.get(p.shard)
-        n = n + (p.n if cut is None else np.ceil(p.n / cut))
+        n = n + np.ceil(p.n / sharding.output_split(p.shard, kv_heads))
     first = members[0][0]
     k = np.ceil(first.k / sharding.tp) if first.shard == "row" else np.full_like(sharding.tp, first.k)
     return n, k

@@ -65,6 +65,6 @@ def memory_of(plan: Plan, number: int | None = None) -> dict[str, float]:
         "activations_gb": float(space.activations[0]) / GB,
         "reserve_gb": float(space.reserve[0]) / GB,
     }
-    behind = float(space.host_fixed[0] + space.host_sequence[0] * plan.columns["running"][number] / one.dp[0]) / GB
+    behind = float(space.host.fixed[0] + space.host.sequence[0] * plan.columns["running"][number] / one.dp[0]) / GB
     host = {"host_gb": behind} if behind else {}
     return {**fixed, "kv_gb": used - sum(fixed.values()), "free_gb": float(space.capacity[0]) / GB - used, **host}
