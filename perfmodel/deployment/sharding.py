@@ -73,8 +73,11 @@ class Sharding:
         return self._formats[key]
 
     def output_split(self, shard: str, kv_heads: int) -> Array:
-        """Devices that split the outputs of a matrix whose `Projection.shard` is `shard`, (N,): TP for column; TP, but at
-        most the KV heads, for kv (copies beyond them); 1 for row and replicated."""
+        """Devices that split the outputs of a matrix. (N,)
+
+        shard: how TP shards it (`perfmodel.models.Projection`): column by TP; kv by TP up to the KV heads, with copies
+        beyond; row and replicated not at all.
+        """
         ways = {"column": self.tp, "kv": np.minimum(self.tp, kv_heads)}
         return ways.get(shard, np.ones_like(self.tp))
 
