@@ -13,7 +13,7 @@ from perfmodel.deployment import deployments, shard
 from perfmodel.dtypes import COMPUTE, COMPUTE_BYTES, FORMAT_BYTES, FORMAT_CODE, FORMAT_NAMES
 from perfmodel.models import model
 from perfmodel.operators import Demand, Step, operators
-from perfmodel.profiles.families import FAMILY, Formats, Work
+from perfmodel.profiles.families import FAMILY, Formats, Variant, Work, bound, reference
 from perfmodel.profiles.importers import bounds
 from perfmodel.profiles.importers.rows import Rows, rows_of
 
@@ -65,24 +65,20 @@ def formats(demand: Demand) -> Formats:
         (RECURRENT, {}),
         (SPARSE, {}),
         (SPARSE, {"weight": FORMAT_CODE["int4"]}),
+        (SPARSE, {"weight": FORMAT_CODE["fp8"]}),
+        (SPARSE, {"weight": FORMAT_CODE["int8"]}),
+        (SPARSE, {"weight": FORMAT_CODE["w4a8"]}),
     ],
 )
 def test_operators_and_tables_count_the_same_work(name: str, columns: dict[str, int]) -> None:
     seen = set()
     for demand, work in demands(name, **columns):
-        if demand.family == "grouped_gemm" and narrow(demand):
-            continue
         seen.add(demand.family)
         np.testing.assert_allclose(demand.flop, work.flop, rtol=EXACT, err_msg=demand.name)
         moved = demand.moved if demand.family != "mla_prefill" else demand.moved + expanded(demand)
         np.testing.assert_allclose(moved, work.moved, rtol=EXACT, err_msg=demand.name)
     kinds = {DENSE: "attention", WINDOWED: "attention", LATENT: "mla", RECURRENT: "recurrent", SPARSE: "grouped"}
     assert any(family.startswith(kinds[name]) for family in seen)
-
-
-def narrow(demand: Demand) -> bool:
-    """Whether activations are narrower than 16 bit."""
-    return bool((COMPUTE_BYTES[np.asarray(demand.shape["act"])] < eq.SIXTEEN_BIT).any())
 
 
 def expanded(demand: Demand) -> np.ndarray:
@@ -176,3 +172,14 @@ def test_one_expert_for_all_tokens_is_a_dense_mlp() -> None:
         assert eq.grouped_gemm_bytes(tokens, 1.0, hidden, inner, 2.0, **width) == dense
     flop = eq.gemm_flop(tokens, 2 * inner, hidden) + eq.gemm_flop(tokens, hidden, inner)
     assert eq.grouped_gemm_flop(tokens, hidden, inner, 2.0) == flop
+
+
+@pytest.mark.parametrize("device", ["h100-sxm", "h200-sxm"])
+def test_tables_of_narrow_experts_keep_the_bound_that_they_were_built_with(device: str) -> None:
+    """Rows in 16 bit both ways: bound / utilisation is then the measured time."""
+    shape = {"tokens": 2048.0, "hidden": 7168.0, "inter": 2048.0, "tp": 8.0, "ep": 1.0, "experts": 256.0, "top_k": 8.0}
+    variant = Variant("fp8_block", "fp8", "1.01")
+    found, _ = bound(FAMILY["grouped_gemm"], shape, variant, reference(hwdb.device(device), variant))
+    weights = 256.0 * 3.0 * 7168.0 * 256.0 * variant.formats().stored
+    rows = 2048.0 * 8.0 * 2.0 * (2.0 * 7168.0 + 3.0 * 256.0)
+    assert float(found) == pytest.approx((weights + rows) / hwdb.device(device).bandwidth, rel=1e-6)

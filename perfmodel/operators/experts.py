@@ -30,15 +30,14 @@ def experts(sharding: Sharding, mlp: Mlp, count: int, step: Step) -> Iterator[De
     held = mlp.experts / sharding.ep
     touched = np.minimum(eq.experts_touched(mlp.experts, mlp.top_k, tokens) / sharding.ep * np.sqrt(imbalance), held)
     inner = np.ceil(mlp.intermediate / sharding.experts_tp)
-    hidden = float(mlp.latent or sharding.model.hidden)
-    up = 2.0 if mlp.gated else 1.0
-    matrix = (up + 1.0) * hidden * inner
+    hidden, up = float(mlp.latent or sharding.model.hidden), 2.0 if mlp.gated else 1.0
     act = COMPUTE_BYTES[sharding.compute("experts")]
+    widths = {"act_bytes": act, "weight_bytes": sharding.weight_bytes("experts")}
     yield Demand(
         name="experts",
         family="grouped_gemm",
-        flop=2.0 * mine * matrix,
-        moved=touched * matrix * sharding.weight_bytes("experts") + mine * (2.0 * hidden + (up + 1.0) * inner) * act,
+        flop=eq.grouped_gemm_flop(mine, hidden, inner, up),
+        moved=eq.grouped_gemm_bytes(mine, touched, hidden, inner, up, **widths),
         count=on(tokens > 0, count),
         compute=sharding.compute("experts"),
         shape={
@@ -50,7 +49,7 @@ def experts(sharding: Sharding, mlp: Mlp, count: int, step: Step) -> Iterator[De
             "act": sharding.compute("experts"),
         },
         hosted=sharding.hosted("experts"),
-        host_bytes=touched * matrix * sharding.weight_bytes("experts"),
+        host_bytes=eq.grouped_gemm_bytes(0.0, touched, hidden, inner, up, **widths),
     )
 
 

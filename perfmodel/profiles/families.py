@@ -10,7 +10,7 @@ happens to the hardware database later. The formulas of FLOP and bytes are those
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,7 +29,7 @@ FULL_WINDOW = 2.0**17
 KEY_HEAD_SHARE = 0.5
 #: Matrices from the hidden to the inner width of an expert: gate and up; every measured layer is gated.
 UP_MATRICES = 2.0
-#: Bytes per value of the expert rows that bounds of tables count, whatever the activations' format.
+#: Bytes per value of the rows that experts read, as bounds of tables count them (see `bound`).
 TABLE_ROW_BYTES = SIXTEEN_BIT
 #: Least value whose logarithm is taken, so that empty shapes have coordinates.
 _LEAST = 1e-9
@@ -104,9 +104,7 @@ def _grouped_work(s: Shape, f: Formats) -> Work:
     hidden, inner = np.asarray(s["hidden"], float), np.asarray(s["inter"], float) / s["tp"]
     pairs = np.asarray(s["tokens"], float) * s["top_k"] / s["ep"]
     touched = np.minimum(eq.experts_touched(s["experts"], s["top_k"], s["tokens"]) / s["ep"], pairs)
-    moved = eq.grouped_gemm_bytes(
-        pairs, touched, hidden, inner, UP_MATRICES, act_bytes=TABLE_ROW_BYTES, weight_bytes=f.stored
-    )
+    moved = eq.grouped_gemm_bytes(pairs, touched, hidden, inner, UP_MATRICES, act_bytes=f.act, weight_bytes=f.stored)
     return Work(eq.grouped_gemm_flop(pairs, hidden, inner, UP_MATRICES), moved)
 
 
@@ -363,8 +361,17 @@ def _stretch(family: Family, named: dict[str, Array]) -> dict[str, Array]:
 
 
 def bound(family: Family, shape: Shape, variant: Variant, reference: Reference) -> tuple[Array, Codes]:
-    """(seconds, 0 where computing binds, 1 memory, 2 link): the least time of `shape` at the reference constants."""
-    work = family.work(shape, variant.formats())
+    """(seconds, 0 where computing binds, 1 memory, 2 link): what measured times of a table are divided by.
+
+    It is the least time of `shape` at the reference constants, but for one thing: of experts with narrow activations it
+    counts the rows that they read in 16 bit, as the bounds that shipped tables were built with do, and not in the
+    activations' format, as `Family.work` and the operators do. Tables are built and read with the same bound, so
+    measured times come back exactly; the bound only scales what is stored.
+    """
+    formats = variant.formats()
+    if family.name == "grouped_gemm":
+        formats = replace(formats, act=TABLE_ROW_BYTES)
+    work = family.work(shape, formats)
     if family.link:
         seconds = eq.least_time(linked=work.linked, link_bandwidth=reference.link)
         return seconds, np.full(seconds.shape, LINK_BOUND, np.int8)
