@@ -53,10 +53,8 @@ def exchange_time(
 
     Parameters
     ----------
-    message : array or float
-        Size of the whole vector, bytes.
-    group : array or float
-        Devices that take part (g), count.
+    message, group : array or float
+        Size of the whole vector, bytes, and devices that take part (g), count.
     bandwidth, latency : array or float
         Rate of a device's links, bytes/s per direction, and latency of a hop, seconds.
     hops : array or float

@@ -41,17 +41,14 @@ def queue_wait(
     service_cv: Array | float = 0.0,
     servers: Array | float = 1.0,
 ) -> Array:
-    """Mean wait of an arrival before one of m equal servers takes it (G/G/m).
+    """Mean wait of an arrival before one of m equal servers takes it (G/G/m): (c_a^2 + c_s^2) / 2 times that of M/M/m.
 
-    The wait is that of M/M/m, all_busy / (m (1 - rho)) times the service time, times (c_a^2 + c_s^2) / 2. One server:
-    Kingman's formula, exact for M/G/1 (Pollaczek-Khinchine) at arrival_cv 1.
+    One server: Kingman's formula, exact for M/G/1 (Pollaczek-Khinchine) at arrival_cv 1.
 
     Parameters
     ----------
-    utilisation : array or float
-        Share of time that each server is busy (rho), 0 to 1.
-    service : array or float
-        Mean service time, seconds.
+    utilisation, service : array or float
+        Share of time that each server is busy (rho), 0 to 1; mean service time, seconds.
     arrival_cv, service_cv : array or float
         Coefficients of variation of the gaps between arrivals (1 for Poisson) and of service times, ratios.
     servers : array or float

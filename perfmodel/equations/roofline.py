@@ -26,12 +26,9 @@ def least_time(
         Traffic of device memory, bytes.
     linked : array or float
         Traffic over the device's link to other devices, bytes per direction.
-    peak : array or float
-        Arithmetic rate, FLOP/s. An unknown rate (NaN) makes the answer NaN; leave out what does not bind.
-    bandwidth : array or float
-        Rate of device memory, bytes/s.
-    link_bandwidth : array or float
-        Rate of the link, bytes/s per direction.
+    peak, bandwidth, link_bandwidth : array or float
+        Rates: FLOP/s; bytes/s of device memory; bytes/s per direction of the link. An unknown rate (NaN) makes the
+        answer NaN; leave out what does not bind.
 
     Returns
     -------
