@@ -1,24 +1,31 @@
-"""Array types that every room uses, and interpolation along an axis."""
+"""Array types that every package uses, and interpolation along an axis."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+#: Figures. Conditions. Row numbers and long codes. Short codes (basis, bound).
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Index = NDArray[np.intp]
 Codes = NDArray[np.int8]
+NAN = float("nan")
+#: Least distance of two knots, so that equal ones divide by no zero.
+_LEAST_WIDTH = 1e-12
 
 
 def interpolate(knots: Array, values: Array, at: Array) -> Array:
-    """Piecewise-linear values between (K, N) knots at (N,) points; the first segment serves below it."""
-    out = values[0].copy()
+    """Piecewise-linear values at `at` (N,) between knots (K, N) ascending, with `values` (K, N) there.
+
+    Outside the knots the nearest value is held.
+
+    >>> interpolate(np.array([[0.0], [2.0]]), np.array([[1.0], [3.0]]), np.array([0.5])).tolist()
+    [1.5]
+    """
+    out: Array = values[0].copy()
     for i in range(len(knots) - 1):
-        width = np.maximum(knots[i + 1] - knots[i], 1e-12)
+        width = np.maximum(knots[i + 1] - knots[i], _LEAST_WIDTH)
         part = np.clip((at - knots[i]) / width, 0.0, 1.0)
         out = out + part * (values[i + 1] - values[i])
     return out
-
-
-NAN = float("nan")

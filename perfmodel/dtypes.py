@@ -1,7 +1,7 @@
 """Number formats: how many bytes a stored value takes and in which precision it is multiplied.
 
-Two things are kept apart. A *compute* type names a rate of the hardware (`peak.bf16` in hwdb). A *storage* format
-names how weights or KV entries lie in memory, scales included, and which compute type they call for.
+A *compute type* names a rate of the hardware (`peak.bf16` in hwdb). A *storage format* says how weights or KV entries
+are stored, scales included, and which compute type they call for.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import numpy as np
 
 from hwdb import UnknownName
 
-#: Compute types, in the order of their codes. Rates come from hwdb; fall-backs from `FALLBACK`.
+#: Compute types, in the order of their codes. A device's rates come from hwdb.
 COMPUTE = ("fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp4", "int4")
 COMPUTE_CODE = {name: code for code, name in enumerate(COMPUTE)}
 COMPUTE_BYTES = np.array([4.0, 4.0, 2.0, 2.0, 1.0, 1.0, 0.5, 0.5])
 
-#: What a device multiplies in when it has no rate for a type, best first. Weights are up-converted on load, so the
-#: next wider type serves (vLLM's Marlin kernels run fp8 and int4 weights in 16 bit on devices without those rates).
+#: Compute types that a device uses when it has no rate for one, best first. Weights are up-converted on load, so the
+#: next wider type works (vLLM's Marlin kernels run fp8 and int4 weights in 16 bit on devices without those rates).
 FALLBACK = {
     "fp4": ("fp8", "bf16", "fp16", "fp32"),
     "int4": ("int8", "bf16", "fp16", "fp32"),
@@ -35,9 +35,9 @@ FALLBACK = {
 class Format:
     """A storage format.
 
-    bits: mean bits a value, block scales and zero points included.
-    compute: compute type its GEMMs run in when activations follow it; None means weight-only (activations' type).
-    source: where the bit count comes from. whole: embedding and head are stored in it too.
+    bits: mean bits per value, block scales and zero points included. source: where the bit count comes from.
+    compute: compute type of its GEMMs; None for weight-only formats, whose GEMMs run in the activations' type.
+    whole: whether embedding and LM head are stored in it too.
     """
 
     name: str
@@ -48,8 +48,17 @@ class Format:
 
     @property
     def bytes(self) -> float:
-        """Bytes a value, scales included."""
+        """Bytes per value, scales included."""
         return self.bits / 8.0
+
+
+def with_scales(bits: float, scale_bits: float, group: int) -> float:
+    """Mean bits per value of `bits`-bit values that share `scale_bits` bits of scale and zero point per `group`.
+
+    >>> with_scales(4.0, 8.0, 16)
+    4.5
+    """
+    return bits + scale_bits / group
 
 
 _GGUF = "llama.cpp quantize README, bits per weight on Llama-3.1-8B"
@@ -57,16 +66,27 @@ _FORMATS = (
     Format("fp32", 32.0, "fp32", "IEEE 754"),
     Format("bf16", 16.0, "bf16", "bfloat16"),
     Format("fp16", 16.0, "fp16", "IEEE 754"),
-    Format("fp8", 8.0, "fp8", "OCP FP8 (arXiv:2209.05433); one scale a tensor or channel"),
-    Format("fp8_block", 8.0 + 32.0 / (128 * 128), "fp8", "DeepSeek-V3 (arXiv:2412.19437): fp32 scale per 128x128"),
-    Format("int8", 8.0, "int8", "W8A8, one scale a channel (SmoothQuant, arXiv:2211.10438)"),
-    Format("w8a16", 8.0, None, "weight-only 8 bit, one scale a channel"),
-    Format("int4", 4.0 + 20.0 / 128, None, "GPTQ/AWQ group 128: fp16 scale and 4-bit zero a group (arXiv:2306.00978)"),
-    Format("w4a8", 4.0 + 16.0 / 128, "int8", "4-bit weights, int8 activations; fp16 scale a group of 128"),
-    Format("w4a4", 4.0 + 16.0 / 128, "int4", "Atom/QServe style (arXiv:2310.19102); fp16 scale a group of 128"),
-    Format("fp4", 4.0 + 8.0 / 16, "fp4", "NVFP4: fp8 scale per 16 values (NVIDIA Blackwell documentation)"),
-    Format("mxfp4", 4.0 + 8.0 / 32, None, "OCP Microscaling MXFP4: 8-bit scale per 32 values (arXiv:2310.10537)"),
-    Format("q8_0", 8.5, None, _GGUF, whole=True),
+    Format("fp8", 8.0, "fp8", "OCP FP8 (arXiv:2209.05433); one scale per tensor or channel"),
+    Format(
+        "fp8_block", with_scales(8.0, 32.0, 128 * 128), "fp8", "DeepSeek-V3 (arXiv:2412.19437): fp32 scale per 128x128"
+    ),
+    Format("int8", 8.0, "int8", "W8A8, one scale per channel (SmoothQuant, arXiv:2211.10438)"),
+    Format("w8a16", 8.0, None, "weight-only 8 bit, one scale per channel"),
+    Format(
+        "int4",
+        with_scales(4.0, 20.0, 128),
+        None,
+        "GPTQ/AWQ group 128: fp16 scale and 4-bit zero per group (arXiv:2306.00978)",
+    ),
+    Format("w4a8", with_scales(4.0, 16.0, 128), "int8", "4-bit weights, int8 activations; fp16 scale per group of 128"),
+    Format(
+        "w4a4", with_scales(4.0, 16.0, 128), "int4", "Atom/QServe style (arXiv:2310.19102); fp16 scale per group of 128"
+    ),
+    Format("fp4", with_scales(4.0, 8.0, 16), "fp4", "NVFP4: fp8 scale per 16 values (NVIDIA Blackwell documentation)"),
+    Format(
+        "mxfp4", with_scales(4.0, 8.0, 32), None, "OCP Microscaling MXFP4: 8-bit scale per 32 values (arXiv:2310.10537)"
+    ),
+    Format("q8_0", with_scales(8.0, 16.0, 32), None, "llama.cpp Q8_0: fp16 scale per 32 values", whole=True),
     Format("q6_k", 6.56, None, _GGUF, whole=True),
     Format("q5_0", 5.54, None, _GGUF, whole=True),
     Format("q5_k_m", 5.70, None, _GGUF, whole=True),
@@ -80,14 +100,24 @@ _FORMATS = (
     Format("iq3_xxs", 3.25, None, _GGUF, whole=True),
     Format("q2_k", 3.16, None, _GGUF, whole=True),
     Format("iq2_m", 2.93, None, _GGUF, whole=True),
-    Format("iq2_kl", 2.69, None, "ik_llama.cpp IQ2_KL: 2.6875 bits a weight", whole=True),
+    Format("iq2_kl", 2.69, None, "ik_llama.cpp IQ2_KL: 2.6875 bits per weight", whole=True),
     Format("iq2_xs", 2.59, None, _GGUF, whole=True),
     Format("iq2_xxs", 2.38, None, _GGUF, whole=True),
-    Format("int4_g32", 4.0 + 16.0 / 32, None, "compressed-tensors group 32, 16-bit scale a group (Kimi-K2-Thinking)"),
-    Format("mxfp8", 8.0 + 8.0 / 32, "fp8", "OCP Microscaling MXFP8: 8-bit scale per 32 values (arXiv:2310.10537)"),
+    Format(
+        "int4_g32",
+        with_scales(4.0, 16.0, 32),
+        None,
+        "compressed-tensors group 32, 16-bit scale per group (Kimi-K2-Thinking)",
+    ),
+    Format(
+        "mxfp8",
+        with_scales(8.0, 8.0, 32),
+        "fp8",
+        "OCP Microscaling MXFP8: 8-bit scale per 32 values (arXiv:2310.10537)",
+    ),
 )
 FORMATS = {f.name: f for f in _FORMATS}
-#: Other spellings met in configuration files and benchmark tables.
+#: Other spellings in configuration files and benchmark tables.
 ALIASES = {
     "f32": "fp32",
     "float32": "fp32",
@@ -110,12 +140,12 @@ ALIASES = {
 FORMAT_NAMES = tuple(FORMATS)
 FORMAT_CODE = {name: code for code, name in enumerate(FORMAT_NAMES)}
 FORMAT_BYTES = np.array([f.bytes for f in _FORMATS])
-#: Compute code a format calls for, -1 where the activations decide.
+#: Compute-type code that a format calls for, -1 where the activations decide.
 FORMAT_COMPUTE = np.array([-1 if f.compute is None else COMPUTE_CODE[f.compute] for f in _FORMATS])
 
 
 def storage(name: str) -> Format:
-    """The storage format called `name` (any spelling), or `UnknownName`.
+    """The storage format called `name`, in any spelling; raises `UnknownName`.
 
     >>> storage("w4a16").name, round(storage("nvfp4").bytes, 4)
     ('int4', 0.5625)

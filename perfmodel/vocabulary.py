@@ -1,14 +1,8 @@
-"""Words that every room shares: operator families, what a time rests on, what limits it."""
+"""Shared names: operator families, what a time rests on (basis), what limits it (bound), former spellings."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
-
-#: Operator families. A cost model keeps its tables, efficiencies and residuals by family.
+#: Operator families, with the shape keys of each. Cost models keep tables, efficiencies and residuals by family.
 FAMILIES = (
     "gemm",  # shape: m, n, k, weight (format code), act (compute code)
     "grouped_gemm",  # shape: tokens, hidden, inter, experts, top_k, ep, tp, weight, act (one MoE layer on one device)
@@ -18,7 +12,7 @@ FAMILIES = (
     "mla_decode",  # shape: batch, context, heads, kv_bytes
     "recurrent_prefill",  # shape: batch, query, heads, key_dim, value_dim
     "recurrent_decode",  # shape: batch, heads, key_dim, value_dim
-    "elementwise",  # moved bytes only
+    "elementwise",  # shape: none, moved bytes only
     "all_reduce",  # shape: group
     "all_gather",
     "reduce_scatter",
@@ -27,19 +21,15 @@ FAMILIES = (
 )
 
 
-#: What an estimate rests on, best first. A sum is as good as its worst significant term.
+#: Basis of an estimate, best first; its code is its place. A sum is as good as its worst significant term.
 BASES = ("measured", "interpolated", "extrapolated", "calibrated", "roofline", "unknown")
-
-
 BASIS_CODE = {name: code for code, name in enumerate(BASES)}
 
-
-COMPUTE_BOUND, MEMORY_BOUND, LINK_BOUND, LAUNCH_BOUND = range(4)
-
-
+#: What limits the time of an operator; its code is its place.
 BOUNDS = ("compute", "memory", "link", "launch")
+COMPUTE_BOUND, MEMORY_BOUND, LINK_BOUND, LAUNCH_BOUND = range(len(BOUNDS))
 
-
+#: Families that communicate.
 LINK_FAMILIES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p")
 
 

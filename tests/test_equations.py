@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
+import rooms
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,10 +32,33 @@ DIMENSIONS: dict[Callable[..., object], tuple[dict[str, tuple[int, int, int]], t
     eq.causal_pairs: ({"query": NONE, "context": NONE, "window": NONE}, NONE),
     eq.chunked_pairs: ({"query": NONE, "context": NONE, "chunk": NONE}, NONE),
     eq.attention_flop: ({"pairs": NONE, "heads": NONE, "key_dim": NONE, "value_dim": NONE}, NONE),
+    eq.elementwise_bytes: ({"rows": NONE, "values": NONE, "value_bytes": BYTE}, BYTE),
+    eq.keys_read: ({"query": NONE, "context": NONE, "window": NONE}, NONE),
+    eq.grouped_gemm_flop: (dict.fromkeys(("pairs", "hidden", "inner", "up"), NONE), NONE),
+    eq.grouped_gemm_bytes: (
+        {
+            **dict.fromkeys(("pairs", "touched", "hidden", "inner", "up"), NONE),
+            **dict.fromkeys(("act_bytes", "weight_bytes", "out_bytes"), BYTE),
+        },
+        BYTE,
+    ),
+    eq.indexer_flop: (dict.fromkeys(("pairs", "heads", "key_dim"), NONE), NONE),
     eq.recurrent_flop: ({"tokens": NONE, "heads": NONE, "key_dim": NONE, "value_dim": NONE}, NONE),
     eq.experts_touched: ({"experts": NONE, "top_k": NONE, "tokens": NONE}, NONE),
     eq.busiest_share: ({"pairs": NONE, "groups": NONE, "skew": NONE}, NONE),
-    eq.roofline_time: ({"work": FLOP, "peak": FLOP_RATE, "moved": BYTE, "bandwidth": BYTE_RATE}, SECOND),
+    eq.rank_chance: ({"ranks": NONE, "top_k": NONE}, NONE),
+    eq.least_time: (
+        {
+            "flop": FLOP,
+            "moved": BYTE,
+            "linked": BYTE,
+            "peak": FLOP_RATE,
+            "bandwidth": BYTE_RATE,
+            "link_bandwidth": BYTE_RATE,
+        },
+        SECOND,
+    ),
+    eq.collective_bytes: ({"message": BYTE, "group": NONE, "passes": NONE}, BYTE),
     eq.exchange_time: ({**_COLLECTIVE, "hops": NONE, "passes": NONE}, SECOND),
     eq.tree_time: ({**_COLLECTIVE, "passes": NONE}, SECOND),
     eq.one_shot_time: (_COLLECTIVE, SECOND),
@@ -43,20 +69,49 @@ DIMENSIONS: dict[Callable[..., object], tuple[dict[str, tuple[int, int, int]], t
         SECOND,
     ),
 }
+#: Functions that hold sizes of their own (16-bit rows, a latent's dimensions), so that their arguments do not rescale;
+#: tests/test_equations_work.py holds them.
+SIXTEEN_BIT_ROWS = {
+    eq.attention_bytes,
+    eq.mla_flop,
+    eq.mla_bytes,
+    eq.mla_prefill_bytes,
+    eq.recurrent_bytes,
+    eq.indexer_bytes,
+}
 #: Values that keep each argument in its range.
 RANGES = {
     "utilisation": st.floats(0.0, 0.99),
     "servers": st.integers(1, 64).map(float),
     "group": st.integers(1, 512).map(float),
     "groups": st.integers(1, 512).map(float),
+    "ranks": st.integers(1, 512).map(float),
     "experts": st.integers(8, 512).map(float),
     "top_k": st.integers(1, 8).map(float),
 }
 
 
 def test_every_equation_states_its_dimensions() -> None:
-    public = {f for n, f in inspect.getmembers(eq, inspect.isfunction) if f.__module__ == eq.__name__}
-    assert public == set(DIMENSIONS)
+    public = {getattr(eq, name) for name in eq.__all__ if inspect.isfunction(getattr(eq, name))}
+    assert public == set(DIMENSIONS) | SIXTEEN_BIT_ROWS
+
+
+@pytest.mark.parametrize("module", sorted(Path(eq.__file__).parent.glob("*.py")), ids=lambda p: p.stem)
+def test_equations_stand_on_arrays_alone(module: Path) -> None:
+    for found in rooms.imports_of("perfmodel.equations.x", module.read_text(encoding="utf-8")):
+        if found.target.startswith("perfmodel"):
+            assert found.target.startswith(("perfmodel.arrays", "perfmodel.equations"))
+
+
+@pytest.mark.parametrize("equation", sorted(set(eq.__all__) - {"DEEPSEEK_MLA", "SIXTEEN_BIT", "MlaSizes"}))
+def test_every_equation_documents_its_parameters_source_and_an_example(equation: str) -> None:
+    function = getattr(eq, equation)
+    text = inspect.getdoc(function) or ""
+    assert all(f"{title}\n---" in text for title in ("Parameters", "Returns", "References", "Examples"))
+    assert ">>> " in text
+    listed = text.split("Parameters\n")[1].split("Returns\n")[0]
+    for name in inspect.signature(function).parameters:
+        assert re.search(rf"^(\w+, )*{name}(, \w+)* : ", listed, re.MULTILINE), f"{equation}: {name}"
 
 
 @pytest.mark.parametrize("equation", DIMENSIONS, ids=lambda f: f.__name__)
@@ -134,13 +189,18 @@ def test_a_recurrence_is_linear_in_length_where_attention_is_quadratic() -> None
     assert ratio == pytest.approx(4.0, rel=1e-3)
 
 
-@given(work=positive, peak=positive, moved=positive, bandwidth=positive)
-def test_roofline_bends_at_the_ridge_point(work: float, peak: float, moved: float, bandwidth: float) -> None:
-    time = float(eq.roofline_time(work, peak, moved, bandwidth))
-    intensity, ridge = work / moved, peak / bandwidth
-    attained = work / time
+@given(flop=positive, peak=positive, moved=positive, bandwidth=positive)
+def test_roofline_bends_at_the_ridge_point(flop: float, peak: float, moved: float, bandwidth: float) -> None:
+    time = float(eq.least_time(flop, moved, peak=peak, bandwidth=bandwidth))
+    intensity, ridge = flop / moved, peak / bandwidth
+    attained = flop / time
     assert attained == pytest.approx(min(peak, intensity * bandwidth), rel=1e-9)
     assert (attained == pytest.approx(peak)) == (intensity >= ridge * (1 - 1e-6))
+
+
+def test_the_link_is_a_third_roof_and_an_unknown_rate_makes_the_time_unknown() -> None:
+    assert float(eq.least_time(1.0, 1.0, 8.0, peak=1.0, bandwidth=1.0, link_bandwidth=2.0)) == 4.0
+    assert np.isnan(eq.least_time(1.0, 1.0, peak=np.nan, bandwidth=1.0))
 
 
 # ------------------------------------------------------------------------------------------------------------ experts

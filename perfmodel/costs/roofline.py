@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from perfmodel import equations as eq
 from perfmodel.arrays import Array
 from perfmodel.costs.collectives import collective_time
 from perfmodel.costs.cost import Cost
@@ -31,15 +32,11 @@ _READS_KV = ("attention_decode", "mla_decode")
 
 
 class Bound(NamedTuple):
-    """Least seconds per call by arithmetic and by memory traffic, at given shares of the peaks; (N,) each."""
+    """Least seconds per call by arithmetic alone, by memory traffic alone, and in all (the larger), (N,) each."""
 
     compute: Array
     memory: Array
-
-    @property
-    def time(self) -> Array:
-        """The larger of the two: nothing runs faster."""
-        return np.maximum(self.compute, self.memory)
+    time: Array
 
 
 def bound(
@@ -51,8 +48,13 @@ def bound(
     below the bound.
     """
     compute = np.asarray(demand.compute)
-    peak = hardware.peak[np.arange(len(hardware.index)), compute]
-    return Bound(demand.flop / (peak * compute_share), demand.moved / (hardware.bandwidth * memory_share))
+    peak = hardware.peak[np.arange(len(hardware.index)), compute] * compute_share
+    bandwidth = hardware.bandwidth * memory_share
+    return Bound(
+        compute=eq.least_time(demand.flop, peak=peak),
+        memory=eq.least_time(moved=demand.moved, bandwidth=bandwidth),
+        time=eq.least_time(demand.flop, demand.moved, peak=peak, bandwidth=bandwidth),
+    )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How a model is placed on devices: parallelism degrees, formats, shards, offload, adapters."""
+"""Placement of a model on devices: parallelism degrees, number formats, shards, offload to the host, adapters."""
 
 from __future__ import annotations
 

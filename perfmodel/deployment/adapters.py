@@ -1,9 +1,9 @@
-"""What low-rank adapters hold and cost: sites, bytes, and the demands of a pass.
+"""Low-rank adapters (LoRA): the GEMMs that carry them, and their bytes on a device.
 
-An adapter adds x A B to the product x W of each matrix it targets; A is (k, rank), B is (rank, n). Engines compute the
-additions of a whole batch, adapters mixed, in two grouped kernels a site: shrink and expand (Punica, arXiv:2310.18547,
-sec. 4; vLLM's lora_shrink and lora_expand). Tensor parallelism cuts B of column-parallel matrices and A of row-parallel
-ones and copies the other of the two, as vLLM does by default.
+An adapter adds x A B to the product x W of each matrix that it targets; A is (k, rank), B is (rank, n). Engines compute
+the additions of a whole batch, adapters mixed, in two grouped kernels per site: shrink and expand (Punica,
+arXiv:2310.18547, sec. 4; vLLM's lora_shrink and lora_expand). Tensor parallelism splits B of column-parallel matrices
+and A of row-parallel ones and copies the other of the two, as vLLM does by default.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ import numpy as np
 
 from perfmodel.arrays import Array
 from perfmodel.deployment.sharding import Sharding
+from perfmodel.equations import SIXTEEN_BIT
 from perfmodel.models import Adapters, adaptable, slices
 
-#: Bytes of a value of A and B, and of the intermediate between the two kernels (16 and 32 bit).
-VALUE_BYTES, INTERMEDIATE_BYTES = 2.0, 4.0
+#: Bytes per value of A and B (16 bit), and of the intermediate between the two kernels (32 bit): vLLM's LoRA kernels.
+VALUE_BYTES, INTERMEDIATE_BYTES = SIXTEEN_BIT, 4.0
 
 
 class Site(NamedTuple):
-    """A GEMM that carries adapters: calls a pass, inputs of A, outputs of all its B together (one device's share),
-    matrices side by side."""
+    """A GEMM that carries adapters. layers: calls per step. inputs: of A. outputs: of all its B together; both one
+    device's share, (N,). slices: target matrices that are fused in it."""
 
     name: str
     layers: int
@@ -33,7 +34,7 @@ class Site(NamedTuple):
 
 
 def sites(sharding: Sharding, adapters: Adapters) -> Iterator[Site]:
-    """Every GEMM of the model that carries adapters, by layer kind."""
+    """Every GEMM of the model that carries adapters, one per kind of layer."""
     for block in sharding.model.blocks:
         projections = adaptable(sharding.model, block)
         for name in dict.fromkeys(p.gemm for p, _ in projections):
@@ -41,16 +42,11 @@ def sites(sharding: Sharding, adapters: Adapters) -> Iterator[Site]:
                 (p, heads, n) for p, heads in projections if p.gemm == name for n in slices(p, block.mlp, adapters)
             ]
             if parts:
-                outputs = sum((n / _cut(sharding, p.shard, heads) for p, heads, n in parts), np.zeros_like(sharding.tp))
+                split = (n / sharding.output_split(p.shard, heads) for p, heads, n in parts)
+                outputs = sum(split, np.zeros_like(sharding.tp))
                 first = parts[0][0]
                 inputs = first.k / (sharding.tp if first.shard == "row" else np.ones_like(sharding.tp))
-                yield Site(name, block.count, inputs, outputs, len(parts))
-
-
-def _cut(sharding: Sharding, shard: str, kv_heads: int) -> Array:
-    """Devices that split the outputs of a matrix."""
-    ones = np.ones_like(sharding.tp)
-    return {"column": sharding.tp, "kv": np.minimum(sharding.tp, kv_heads)}.get(shard, ones)
+                yield Site(name=name, layers=block.count, inputs=inputs, outputs=outputs, slices=len(parts))
 
 
 def adapter_bytes(sharding: Sharding) -> Array:

@@ -1,51 +1,56 @@
-"""How a model is laid out on devices: N candidates as columns."""
+"""N candidate deployments of a model, as columns."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hwdb import Device
-from perfmodel.arrays import Array
+from perfmodel.arrays import NAN, Array, Index
 from perfmodel.hardware import Host
 from perfmodel.models import Adapters
 
-COLUMNS = (
-    "device",
-    "tp",
-    "pp",
-    "ep",
-    "dp",
-    "cp",
-    "replicas",
-    "max_num_batched_tokens",
-    "max_num_seqs",
-    "weight",
-    "act",
-    "kv",
-    "host_weights",
-    "host_experts",
-    "host_kv",
-)
+#: Column -> value where it is not given.
+DEFAULTS = {
+    "device": 0,
+    "tp": 1,
+    "pp": 1,
+    "ep": 1,
+    "dp": 1,
+    "cp": 1,
+    "replicas": 1,
+    "max_num_batched_tokens": NAN,
+    "max_num_seqs": NAN,
+    "weight": -1,
+    "act": -1,
+    "kv": -1,
+    "host_weights": 0,
+    "host_experts": 0,
+    "host_kv": 0,
+}
+COLUMNS = tuple(DEFAULTS)
+#: Columns of indices and codes.
+WHOLE = ("device", "weight", "act", "kv")
 
 
 @dataclass(frozen=True)
 class Deployments:
     """N candidate deployments of one model; every column is (N,).
 
-    devices: what `device` (an index) points to. tp, pp: tensor and pipeline parallelism; dp: attention data
-    parallelism; ep: devices that experts are spread over (1: experts are split by TP like any MLP); cp: sequence
-    (context) parallelism of long prefills. One replica takes tp * pp * dp * cp devices. max_num_batched_tokens: token budget a
-    step; max_num_seqs: sequences running at once a replica (NaN: as many as fit, engine's cap). weight, kv: storage-format
-    codes, -1 the model's own; act: compute-type code, -1 chosen from the weights. host_weights, host_experts, host_kv:
-    shares (0 to 1) of the layers' weights, of the routed experts and of the KV cache that lie in host memory, behind
-    `host`. adapters: low-rank adapters that requests use, None without.
+    devices: devices on offer. device: index into them. replicas: copies of the model that share the load.
+    tp, pp, dp: degrees of tensor, pipeline and attention data parallelism. cp: context parallelism of long prefills.
+    ep: devices that experts are spread over (1: TP splits experts like any MLP). A replica takes tp * pp * dp * cp
+    devices.
+    max_num_batched_tokens: token budget per step. max_num_seqs: most sequences that run at once, per replica. NaN for
+    either: the engine's own.
+    weight, kv: storage-format codes, -1 for the model's own. act: compute-type code, -1 for what the weights call for.
+    host_weights, host_experts, host_kv: shares (0 to 1) of the layers' weights, of the routed experts and of the KV
+    cache that lie in host memory, behind `host`. adapters: low-rank adapters that requests use, None without.
     """
 
     devices: tuple[Device, ...]
-    device: NDArray[np.intp]
+    device: Index
     tp: Array
     pp: Array
     ep: Array
@@ -54,9 +59,9 @@ class Deployments:
     replicas: Array
     max_num_batched_tokens: Array
     max_num_seqs: Array
-    weight: NDArray[np.intp]
-    act: NDArray[np.intp]
-    kv: NDArray[np.intp]
+    weight: Index
+    act: Index
+    kv: Index
     host_weights: Array
     host_experts: Array
     host_kv: Array
@@ -71,8 +76,8 @@ class Deployments:
         """Devices of one replica. (N,)"""
         return self.tp * self.pp * self.dp * self.cp
 
-    def take(self, rows: NDArray[np.intp] | slice) -> Deployments:
-        """The given rows, as Deployments of their own."""
+    def take(self, rows: Index | slice) -> Deployments:
+        """The candidates of the given rows."""
         return replace(self, **{name: getattr(self, name)[rows] for name in COLUMNS})
 
 
@@ -83,35 +88,24 @@ def deployments(
     adapters: Adapters | None = None,
     **columns: object,
 ) -> Deployments:
-    """Deployments from scalars and arrays that broadcast together; what is not given takes its default.
+    """Deployments from scalars and arrays that broadcast together.
 
-    Defaults: the first device, no parallelism, one replica, engine's token budget and cap (NaN), the model's formats,
-    nothing in host memory, no adapters.
+    Args:
+        devices: devices on offer.
+        host: host behind each device; None for what hwdb says.
+        adapters: low-rank adapters that requests use, None without.
+        columns: columns of `Deployments` by name. Defaults: first device, no parallelism, one replica, the engine's
+            token budget and sequence limit (NaN), the model's formats, nothing in host memory.
+
+    Raises:
+        TypeError: for a column that does not exist.
     """
-    defaults = {
-        "device": 0,
-        "tp": 1,
-        "pp": 1,
-        "ep": 1,
-        "dp": 1,
-        "cp": 1,
-        "replicas": 1,
-        "max_num_batched_tokens": np.nan,
-        "max_num_seqs": np.nan,
-        "weight": -1,
-        "act": -1,
-        "kv": -1,
-        "host_weights": 0,
-        "host_experts": 0,
-        "host_kv": 0,
-    }
-    unknown = set(columns) - set(defaults)
+    unknown = set(columns) - set(DEFAULTS)
     if unknown:
         raise TypeError(f"unknown deployment column(s): {', '.join(sorted(unknown))}")
-    given = np.broadcast_arrays(*[np.atleast_1d(np.asarray(columns.get(c, d))) for c, d in defaults.items()])
-    arrays = dict(zip(defaults, given, strict=True))
-    whole = {"device", "weight", "act", "kv"}
-    typed = {c: np.array(a, dtype=np.intp if c in whole else float) for c, a in arrays.items()}
+    given = np.broadcast_arrays(*[np.atleast_1d(np.asarray(columns.get(c, d))) for c, d in DEFAULTS.items()])
+    arrays = dict(zip(DEFAULTS, given, strict=True))
+    typed = {c: np.array(a, dtype=np.intp if c in WHOLE else float) for c, a in arrays.items()}
     # keep only devices that serve a candidate: tables are loaded for each device that is named
     used, typed["device"] = np.unique(typed["device"], return_inverse=True)
     return Deployments(devices=tuple(devices[i] for i in used), host=host or Host(), adapters=adapters, **typed)

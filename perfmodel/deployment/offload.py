@@ -1,4 +1,4 @@
-"""What lies in host memory behind each device, and how fast it is reached."""
+"""Weights, experts and KV cache in host memory, and the time to reach them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwdb import InputError
+from perfmodel import equations as eq
 from perfmodel.arrays import Array
 from perfmodel.deployment.columns import Deployments
 from perfmodel.hardware import Where, host_link_bandwidth
 from perfmodel.models import ModelSpec
 
 _BY_CPU = ", or name the host's CPU (flag --host-cpu, host in a scenario)"
-#: What a figure that is missing is, by the key that states it, and who states it.
+#: Key of a missing figure -> (what it is, where a user states it), for error messages.
 _UNKNOWN = {
     "host_link_gbs": ("rate at which copies from its host arrive", " in a scenario, or the flag --host-link-gbs"),
     "host_memory_gbs": ("memory bandwidth of its host", f" in a scenario{_BY_CPU}"),
@@ -23,8 +24,12 @@ _UNKNOWN = {
 
 @dataclass(frozen=True)
 class Hosted:
-    """Columns (N,) of what lies in host memory. weights: share of all layers' weights but the routed experts'; experts:
-    of those; kv: of the KV cache. link, memory, bandwidth, flops: as in `Host`."""
+    """What lies in host memory behind each device, (N,).
+
+    weights, experts, kv: shares (0 to 1) of the layers' weights without routed experts, of the routed experts, and of
+    the KV cache. link, bandwidth: bytes/s over the host link and of host memory. memory: bytes. flops: FLOP/s of the
+    host. where: whether the device streams its operands or the host computes. prefetch: whether streaming overlaps.
+    """
 
     weights: Array
     experts: Array
@@ -37,17 +42,21 @@ class Hosted:
     prefetch: bool
 
     def time(self, moved: Array | float, flop: Array | float) -> Array:
-        """Seconds that work of so many bytes and FLOP takes, all of it in host memory."""
+        """Seconds of work whose operands all lie in host memory. moved: bytes; flop: FLOP.
+
+        Streaming binds at the link or at host memory. Where the host may compute, the faster of the two ways counts.
+        """
         streamed = np.asarray(moved) / np.fmin(self.link, self.bandwidth)
         if self.where == "stream":
             return streamed
-        return np.fmin(streamed, np.maximum(moved / self.bandwidth, flop / self.flops))
+        return np.fmin(streamed, eq.least_time(flop, moved, peak=self.flops, bandwidth=self.bandwidth))
 
 
 def hosted(deployments: Deployments) -> Hosted | None:
     """What `deployments` keep in host memory; None where that is nothing.
 
-    `InputError` for shares that are none, and where a needed figure of the host is not known.
+    Raises:
+        InputError: a share outside 0 to 1, or a needed figure of the host that is not known.
     """
     parts = {name: getattr(deployments, f"host_{name}") for name in ("weights", "experts", "kv")}
     for name, share in parts.items():
@@ -78,7 +87,7 @@ def hosted(deployments: Deployments) -> Hosted | None:
 
 
 def check_experts(deployments: Deployments, model: ModelSpec) -> None:
-    """Raise `InputError` where a share of the experts is to lie in host memory and `model` has none."""
+    """Raise `InputError` where routed experts are to lie in host memory and `model` has none."""
     share = np.max(deployments.host_experts, initial=0.0)
     if share > 0 and not model.experts:
         raise InputError(
@@ -88,4 +97,5 @@ def check_experts(deployments: Deployments, model: ModelSpec) -> None:
 
 
 def _figure(deployments: Deployments, given: float, known: list[float]) -> Array:
-    return np.full(len(deployments), given) if given == given else np.array(known)[deployments.device]
+    """A figure of the host, (N,): as given, or (NaN) as known of each device."""
+    return np.full(len(deployments), given) if not np.isnan(given) else np.array(known)[deployments.device]

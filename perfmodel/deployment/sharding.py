@@ -1,13 +1,12 @@
-"""What each candidate stores and multiplies in: formats and shards by part of the model, as columns."""
+"""Number formats and shards of each candidate, by part of the model, as columns (N,)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from perfmodel.arrays import Array, Mask
+from perfmodel.arrays import Array, Index, Mask
 from perfmodel.deployment.columns import Deployments
 from perfmodel.deployment.offload import Hosted, check_experts, hosted
 from perfmodel.dtypes import (
@@ -21,19 +20,22 @@ from perfmodel.dtypes import (
 )
 from perfmodel.models import Adapters, ModelSpec, check_rank
 
-Codes = NDArray[np.intp]
 _SIXTEEN, _EIGHT = COMPUTE_CODE["bf16"], COMPUTE_CODE["fp8"]
 _MXFP4 = FORMAT_CODE["mxfp4"]
+#: Weights of at most this many times the bytes of an activation count as no wider than it. Chosen: above what scales
+#: add to a format (12.5 % to NVFP4 and int4_g32, 6 % to q8_0; see `perfmodel.dtypes`), below the next width.
+SCALES_ALLOWANCE = 1.2
 
 
 @dataclass(frozen=True)
 class Sharding:
-    """Columns (N,) that operators and memory share.
+    """How the candidates split and store one model, (N,): what operators and memory share.
 
-    tp, pp, ep, dp, cp: degrees. asked, act: weight format and compute type asked for, -1 the model's own.
-    kv_bytes: bytes a KV value. narrow: whether the device multiplies 4-bit floats, so that MXFP4 weights meet 8-bit
-    activations (TensorRT-LLM and FlashInfer run gpt-oss as w4a8 on Blackwell) where none are asked for. host: what lies
-    in host memory, None where nothing does. adapters: low-rank adapters, None without.
+    tp, pp, ep, dp, cp: degrees of tensor, pipeline, expert, attention-data and context parallelism.
+    asked, act: weight-format and compute-type codes asked for, -1 for the model's own. kv_bytes: bytes per KV value.
+    narrow: whether the device multiplies 4-bit floats. MXFP4 weights then meet 8-bit activations where none are asked
+    for (TensorRT-LLM and FlashInfer run gpt-oss as w4a8 on Blackwell).
+    host: what lies in host memory, None where nothing does. adapters: low-rank adapters, None without.
     """
 
     model: ModelSpec
@@ -42,13 +44,13 @@ class Sharding:
     ep: Array
     dp: Array
     cp: Array
-    asked: Codes
-    act: Codes
+    asked: Index
+    act: Index
     kv_bytes: Array
     narrow: Mask
     host: Hosted | None = None
     adapters: Adapters | None = None
-    _formats: dict[tuple[str, str], Codes] = field(default_factory=dict, repr=False, compare=False)
+    _formats: dict[tuple[str, str], Index] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def group(self) -> Array:
@@ -60,7 +62,7 @@ class Sharding:
         """Devices that split each routed expert. (N,)"""
         return np.maximum(self.group / self.ep, 1.0)
 
-    def weight(self, part: str, gemm: str = "") -> Codes:
+    def weight(self, part: str, gemm: str = "") -> Index:
         """Storage-format codes of a matrix of `part`. (N,)"""
         key = (part, gemm)
         if key not in self._formats:
@@ -70,31 +72,41 @@ class Sharding:
             self._formats[key] = each[where]
         return self._formats[key]
 
+    def output_split(self, shard: str, kv_heads: int) -> Array:
+        """Devices that split the outputs of a matrix. (N,)
+
+        shard: how TP shards it (`perfmodel.models.Projection`): column by TP; kv by TP up to the KV heads, with copies
+        beyond; row and replicated not at all.
+        """
+        ways = {"column": self.tp, "kv": np.minimum(self.tp, kv_heads)}
+        return ways.get(shard, np.ones_like(self.tp))
+
     def weight_bytes(self, part: str, gemm: str = "") -> Array:
-        """Bytes a stored weight takes. (N,)"""
+        """Bytes per stored weight of `part`. (N,)"""
         return FORMAT_BYTES[self.weight(part, gemm)]
 
-    def compute(self, part: str, gemm: str = "") -> Codes:
-        """Compute-type codes of GEMMs with weights of `part`. (N,)"""
+    def compute(self, part: str, gemm: str = "") -> Index:
+        """Compute-type codes of the GEMMs with weights of `part`. (N,)"""
         weight = self.weight(part, gemm)
         act = np.where(self.narrow & (weight == _MXFP4) & (self.act < 0), _EIGHT, self.act)
         return _compute(weight, act)
 
     @property
-    def sixteen(self) -> Codes:
-        """Compute type of what is never quantised: attention products, norms, routing. (N,)"""
+    def sixteen(self) -> Index:
+        """Compute-type codes of what is never quantised (bf16): attention products, norms, routing. (N,)"""
         return np.full(self.tp.shape, _SIXTEEN)
 
     def hosted(self, what: str) -> Array | float:
-        """Share of `what` (weights, experts, kv) that lies in host memory. (N,)"""
+        """Share (0 to 1) of `what` (weights, experts or kv) that lies in host memory. (N,)"""
         return 0.0 if self.host is None else np.asarray(getattr(self.host, what))
 
 
 def shard(model: ModelSpec, deployments: Deployments) -> Sharding:
-    """Resolve formats and shards of `model` under each of the deployments.
+    """Formats and shards of `model` under each of the deployments.
 
-    `InputError` for adapters of a rank beyond the model's width or on layers it has not, shares in host memory that are
-    none or of experts it has not, and a host of which too little is known.
+    Raises:
+        InputError: adapters whose rank exceeds the model's width or that target layers it lacks; shares in host memory
+            outside 0 to 1, or of experts where it has none; a host of which a needed figure is unknown.
     """
     check_experts(deployments, model)
     if deployments.adapters is not None:
@@ -117,15 +129,15 @@ def shard(model: ModelSpec, deployments: Deployments) -> Sharding:
     )
 
 
-def _compute(weight: Codes, act: Codes) -> Codes:
-    """Compute type of a GEMM: the weights' own where activations are quantised alike, else 16 bit.
+def _compute(weight: Index, act: Index) -> Index:
+    """Compute-type codes of GEMMs: what the weight format calls for, or `act` where it is asked for and possible.
 
-    Narrow activations need narrow weights, so an `act` wider than the weights' own type wins (weight-only), and a
-    narrower one has no effect on 16-bit weights.
+    An `act` at least as wide as the format's own type is used (weight-only kernels). A narrower `act` is used only
+    where the weights are as narrow, so it has no effect on 16-bit weights.
     """
     own = FORMAT_COMPUTE[weight]
     by_weight = np.where(own < 0, _SIXTEEN, own)
     given = np.where(act < 0, by_weight, act)
     wider = COMPUTE_BYTES[given] >= COMPUTE_BYTES[by_weight]
-    narrow_weights = FORMAT_BYTES[weight] <= COMPUTE_BYTES[given] * 1.2
+    narrow_weights = FORMAT_BYTES[weight] <= COMPUTE_BYTES[given] * SCALES_ALLOWANCE
     return np.where(wider | narrow_weights, given, by_weight)

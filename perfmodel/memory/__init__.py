@@ -1,4 +1,4 @@
-"""What lies in device memory, and what fits."""
+"""Contents of device memory, and how many sequences fit beside the weights."""
 
 from __future__ import annotations
 

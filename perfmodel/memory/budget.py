@@ -1,4 +1,4 @@
-"""What lies in a device's memory, and how many sequences fit beside the weights."""
+"""Memory budget of a device: weights, activations and reserve, and how many sequences' KV caches fit beside them."""
 
 from __future__ import annotations
 
@@ -6,54 +6,76 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perfmodel.arrays import Array
+from perfmodel.arrays import NAN, Array, Mask
 from perfmodel.deployment import Sharding, adapter_bytes
 from perfmodel.engines import Engine
 from perfmodel.hardware import Hardware
 from perfmodel.memory.kv_cache import sequence_bytes
 from perfmodel.memory.weights import adapters_held, weights_in_host, weights_per_device
 
-#: Bytes of activations a token and value of the widest layer: input, normed input, both up-projections and product in
+#: Bytes of activations per token and value of the widest layer: input, normed input, both up-projections and product in
 #: 16 bit, of which half live at once.
 _ACTIVATION_BYTES = 5.0
+#: Bytes of a logit (fp32).
 _LOGIT_BYTES = 4.0
+#: Sequences whose logits exist at once in the engine's memory profiling run; assumed: the default max_num_seqs of vLLM.
+_LOGIT_ROWS = 256.0
 GB = 1e9
 
 
 @dataclass(frozen=True)
-class Memory:
-    """Bytes on the fullest device of each candidate, (N,); `room` is what KV caches and states may take.
+class HostMemory:
+    """Bytes in one device's share of host memory, (N,).
 
-    capacity: rated. usable: what the engine allows itself. seqs: sequences that fit on one replica at the mean
-    length (NaN where the device's capacity is unknown). sequence: bytes a device a sequence. adapters: low-rank
-    adapters held. Of a device's share of host memory: host_capacity (NaN where unknown, which bounds nothing),
-    host_fixed: weights and adapters in it, host_sequence: bytes a sequence.
+    capacity: NaN where unknown, which bounds nothing. fixed: weights and adapters. sequence: per sequence.
+    """
+
+    capacity: Array
+    fixed: Array
+    sequence: Array
+
+    def sequences(self) -> Array:
+        """Sequences per rank whose host part fits; infinite where nothing bounds them. (N,)"""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            spare = np.floor((self.capacity - self.fixed) / self.sequence)
+            fit = np.where(self.sequence > 0, spare, np.where(self.fixed > self.capacity, 0.0, np.inf))
+        return np.where(np.isnan(self.capacity), np.inf, np.maximum(fit, 0.0))
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on the fullest device of each candidate, (N,).
+
+    capacity: rated. usable: what the engine allows itself of it (gpu_memory_utilization).
+    weights, adapters (low-rank, resident), activations, reserve: what is taken whatever runs.
+    room: KV capacity, bytes left for KV caches and recurrent states. sequence: bytes per sequence of the mean length.
+    seqs: sequences that fit on one replica at the mean length (NaN where the device's capacity is unknown).
+    host: what lies in the device's share of host memory.
     """
 
     capacity: Array
     usable: Array
     weights: Array
+    adapters: Array
     activations: Array
     reserve: Array
-    sequence: Array
     room: Array
+    sequence: Array
     seqs: Array
-    adapters: Array
-    host_capacity: Array
-    host_fixed: Array
-    host_sequence: Array
+    host: HostMemory
 
     @property
-    def fits(self) -> np.ndarray:
-        """Whether the weights leave room for at least one sequence. (N,)"""
+    def fits(self) -> Mask:
+        """Whether at least one sequence fits beside the weights. (N,)"""
         return self.seqs >= 1.0
 
     def room_for(self) -> Array:
-        """Sequences to reckon with: what fits; where nothing fits, as many as are asked for, as if it did. (N,)"""
+        """Most sequences per replica: those that fit. Infinite where none fits, so that the estimate of a deployment
+        that is too small shows what it would do. (N,)"""
         return np.where(self.fits, self.seqs, np.inf)
 
     def used(self, running: Array) -> Array:
-        """Bytes a device with `running` sequences on the replica. (N,)"""
+        """Bytes in use per device with `running` sequences on the replica. (N,)"""
         held = running / np.maximum(self.seqs, 1.0)
         fixed = self.weights + self.adapters + self.activations + self.reserve
         return fixed + np.where(self.fits, held * self.room, self.sequence)
@@ -69,16 +91,12 @@ class Memory:
         """Why candidate `row` does not fit, in GB; empty when it does."""
         if self.fits[row]:
             return ""
-        weights, adapters, beside, usable = (
-            self.weights[row] / GB,
-            self.adapters[row] / GB,
-            (self.activations + self.reserve)[row] / GB,
-            self.usable[row] / GB,
-        )
-        if usable != usable:
+        if np.isnan(self.usable[row]):
             return "the device's memory capacity is not known"
-        if self.host_fixed[row] + self.host_sequence[row] > self.host_capacity[row]:
+        if self.host.fixed[row] + self.host.sequence[row] > self.host.capacity[row]:
             return self._host_reason(row)
+        weights, adapters, usable = (x[row] / GB for x in (self.weights, self.adapters, self.usable))
+        beside = (self.activations + self.reserve)[row] / GB
         held = f" + adapters {adapters:.1f} GB" if adapters else ""
         text = f"weights {weights:.1f} GB{held} + activations and reserve {beside:.1f} GB"
         if weights + adapters + beside >= usable:
@@ -89,68 +107,80 @@ class Memory:
         )
 
     def _host_reason(self, row: int) -> str:
-        fixed, each = self.host_fixed[row] / GB, self.host_sequence[row] / GB
-        room = self.host_capacity[row] / GB
+        fixed, each, room = (x[row] / GB for x in (self.host.fixed, self.host.sequence, self.host.capacity))
         return f"{fixed:.1f} GB of weights and {each:.2f} GB a sequence exceed {room:.1f} GB of host memory a device"
 
 
 def activation_bytes(sharding: Sharding, tokens: Array, logits: Array) -> Array:
-    """Peak activations of a pass of `tokens`, and float32 logits of `logits` rows. (N,)"""
+    """Peak bytes of activations of a step of `tokens`, and of float32 logits of `logits` rows. (N,)"""
     model = sharding.model
     width = np.full_like(sharding.tp, float(model.hidden) * 2.0)
     for block in model.blocks:
         if block.mlp:
             inner = block.mlp.intermediate * (block.mlp.top_k if block.mlp.experts else 1.0)
             width = np.maximum(width, model.hidden + inner / sharding.tp)
-    return tokens * width * _ACTIVATION_BYTES + logits * model.vocab / sharding.tp * _LOGIT_BYTES
+    return np.asarray(tokens * width * _ACTIVATION_BYTES + logits * model.vocab / sharding.tp * _LOGIT_BYTES)
 
 
 def memory_budget(
     sharding: Sharding, hardware: Hardware, engine: Engine, *, fraction: Array, tokens: Array, context: Array
 ) -> Memory:
-    """Memory of each candidate: `fraction` of the device usable, `tokens` a step, sequences of mean length `context`.
+    """Memory of each candidate, and the sequences that fit.
 
-    fraction follows the engine's rule: of the whole device (`total`, `static`), or of what weights and activations
-    leave (`free`). All (N,).
+    Args:
+        sharding: formats and degrees of parallelism of the candidates, (N,).
+        hardware: their devices, (N,).
+        engine: whose memory rule, reserve and KV block size apply.
+        fraction: gpu_memory_utilization, (N,): of the whole device (rules `total`, `static`), or of what weights and
+            activations leave (rule `free`).
+        tokens: max_num_batched_tokens, tokens per step, (N,).
+        context: mean length of a running sequence, tokens, (N,).
     """
     weights, adapters = weights_per_device(sharding), adapters_held(sharding)
-    activations = activation_bytes(sharding, tokens / sharding.dp, np.minimum(tokens, 256.0) / sharding.dp)
+    logits = np.minimum(tokens, _LOGIT_ROWS) / sharding.dp
+    activations = activation_bytes(sharding, tokens / sharding.dp, logits)
     reserve = np.full_like(weights, np.nan_to_num(engine.reserve_bytes))
+    usable = hardware.memory if engine.memory_rule == "free" else hardware.memory * fraction
+    beside = np.zeros_like(activations) if engine.memory_rule == "static" else activations
+    room = usable - weights - adapters - beside - reserve
     if engine.memory_rule == "free":
-        room = (hardware.memory - weights - adapters - activations - reserve) * fraction
-        usable = hardware.memory
-    else:
-        usable = hardware.memory * fraction
-        beside = activations if engine.memory_rule == "total" else np.zeros_like(activations)
-        room = usable - weights - adapters - beside - reserve
-    block = np.nan_to_num(engine.kv_block, nan=1.0)
-    held = np.ceil(context / max(block, 1.0)) * max(block, 1.0) if block > 1 else context
-    sequence = sequence_bytes(sharding, held, 1.0 - sharding.hosted("kv"))
-    space, fixed, each = _host(sharding, sequence_bytes(sharding, held) - sequence)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        seqs = np.where(sequence > 0, np.floor(np.maximum(room, 0.0) / sequence), np.where(room > 0, np.inf, 0.0))
-        behind = np.where(each > 0, np.floor((space - fixed) / each), np.where(fixed > space, 0.0, np.inf))
-    behind = np.where(np.isnan(space), np.inf, np.maximum(behind, 0.0))
-    room = np.where(behind < seqs, np.where(np.isfinite(behind), behind, 0.0) * sequence, room)
+        room = room * fraction
+    sequence, host = _sequence(sharding, engine, context)
+    room, seqs = _kv_capacity(room, sequence, host)
     return Memory(
-        hardware.memory,
-        usable,
-        weights,
-        activations,
-        reserve,
-        sequence,
-        room,
-        np.minimum(seqs, behind) * sharding.dp,
-        adapters,
-        space,
-        fixed,
-        each,
+        capacity=hardware.memory,
+        usable=usable,
+        weights=weights,
+        adapters=adapters,
+        activations=activations,
+        reserve=reserve,
+        room=room,
+        sequence=sequence,
+        seqs=seqs * sharding.dp,
+        host=host,
     )
 
 
-def _host(sharding: Sharding, sequence: Array) -> tuple[Array, Array, Array]:
-    """(capacity, bytes of weights and adapters, bytes a sequence) of a device's share of host memory. (N,)"""
+def _sequence(sharding: Sharding, engine: Engine, context: Array) -> tuple[Array, HostMemory]:
+    """(bytes of a sequence on the device, host memory) at `context` tokens, in whole KV blocks of the engine."""
+    block = np.nan_to_num(engine.kv_block, nan=1.0)
+    held = np.ceil(context / max(block, 1.0)) * max(block, 1.0) if block > 1 else context
+    sequence = sequence_bytes(sharding, held, 1.0 - sharding.hosted("kv"))
     if sharding.host is None:
-        return np.full_like(sharding.tp, np.nan), np.zeros_like(sharding.tp), np.zeros_like(sharding.tp)
+        zero = np.zeros_like(sharding.tp)
+        return sequence, HostMemory(capacity=np.full_like(sharding.tp, NAN), fixed=zero, sequence=zero)
     waiting = 0.0 if sharding.adapters is None else sharding.adapters.count - sharding.adapters.held
-    return sharding.host.memory, weights_in_host(sharding) + waiting * adapter_bytes(sharding), sequence
+    return sequence, HostMemory(
+        capacity=sharding.host.memory,
+        fixed=weights_in_host(sharding) + waiting * adapter_bytes(sharding),
+        sequence=sequence_bytes(sharding, held) - sequence,
+    )
+
+
+def _kv_capacity(room: Array, sequence: Array, host: HostMemory) -> tuple[Array, Array]:
+    """(bytes of KV capacity, sequences per rank): what `room` bytes hold, or less where the host's memory binds."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        seqs = np.where(sequence > 0, np.floor(np.maximum(room, 0.0) / sequence), np.where(room > 0, np.inf, 0.0))
+    behind = host.sequences()
+    room = np.where(behind < seqs, np.where(np.isfinite(behind), behind, 0.0) * sequence, room)
+    return room, np.minimum(seqs, behind)

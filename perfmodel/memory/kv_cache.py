@@ -1,4 +1,4 @@
-"""Bytes of KV cache per sequence."""
+"""Bytes of KV cache and recurrent state per sequence."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import numpy as np
 from perfmodel.arrays import Array
 from perfmodel.deployment import Sharding
 from perfmodel.dtypes import storage
+from perfmodel.equations import SIXTEEN_BIT
 from perfmodel.models import index_bytes
 
 
 def sequence_bytes(sharding: Sharding, context: Array | float, kept: Array | float = 1.0) -> Array:
-    """KV cache, a share `kept` of it, and recurrent state of one sequence of `context` tokens on one device.
+    """KV cache and recurrent state of one sequence of `context` tokens on one device, bytes. (C, N) or (N,)
 
-    (C, N) or (N,). With kept = 1 wherever the cache lies, which is what a transfer between devices moves.
+    kept: share of the cache that counts: 1 for all of it, wherever it lies (what a transfer between devices moves).
+    KV heads are split by TP up to their number, the latent of MLA is not; layers by PP (the fullest stage counts),
+    positions by context parallelism.
     """
     context = np.asarray(context, float)
     total = np.zeros(np.broadcast_shapes(context.shape, sharding.tp.shape))
@@ -25,6 +28,6 @@ def sequence_bytes(sharding: Sharding, context: Array | float, kept: Array | flo
         shards = np.ones_like(sharding.tp) if mixer.kind == "mla" else np.minimum(sharding.tp, max(mixer.kv_heads, 1))
         index = context / max(mixer.compress, 1) * index_bytes(mixer, sharding.kv_bytes)
         cached = mixer.stored(context) * mixer.kv_values * sharding.kv_bytes / shards + index
-        recurrent = (mixer.recurrent_values * state + mixer.conv_values * 2.0) / sharding.tp
+        recurrent = (mixer.recurrent_values * state + mixer.conv_values * SIXTEEN_BIT) / sharding.tp
         total = total + block.count * (cached * kept + recurrent)
-    return total * np.ceil(sharding.model.layers / sharding.pp) / sharding.model.layers / sharding.cp
+    return np.asarray(total * np.ceil(sharding.model.layers / sharding.pp) / sharding.model.layers / sharding.cp)

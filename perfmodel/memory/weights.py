@@ -9,7 +9,7 @@ from perfmodel.deployment import Sharding, adapter_bytes
 
 
 def weights_per_device(sharding: Sharding) -> Array:
-    """Bytes of weights on the fullest device, what lies in host memory left out. (N,)"""
+    """Bytes of weights on the fullest device, without those in host memory. (N,)"""
     model = sharding.model
     table = model.vocab * model.hidden / sharding.tp
     embedding, head = table * sharding.weight_bytes("embedding"), table * sharding.weight_bytes("lm_head")
@@ -21,15 +21,15 @@ def weights_per_device(sharding: Sharding) -> Array:
 
 
 def weights_in_host(sharding: Sharding) -> Array:
-    """Bytes of weights in host memory behind the fullest device: of layers only, as engines offload them. (N,)"""
+    """Bytes of weights in host memory behind the fullest device; engines offload layers only, not embeddings. (N,)"""
     return _layers(sharding, sharding.hosted("weights"), sharding.hosted("experts"))
 
 
 def _layers(sharding: Sharding, kept: Array | float, experts: Array | float) -> Array:
-    """Bytes of the layers of the fullest stage on one device, of which shares are kept.
+    """Bytes of the layers of the fullest pipeline stage on one device.
 
-    Stages hold ceil(layers / PP) layers. Attention data parallelism replicates the dense parts and spreads routed
-    experts over all its devices.
+    kept, experts: shares to count of all weights but the routed experts', and of those. Stages hold ceil(layers / PP)
+    layers. Attention data parallelism replicates dense weights and spreads routed experts over all its devices.
     """
     model = sharding.model
     layers = np.zeros_like(sharding.tp)
@@ -37,7 +37,7 @@ def _layers(sharding: Sharding, kept: Array | float, experts: Array | float) -> 
         per_layer = np.zeros_like(sharding.tp)
         kv_heads = block.mixer.kv_heads if block.mixer else 1
         for p in block.projections(model.hidden):
-            cut = {"column": sharding.tp, "row": sharding.tp, "kv": np.minimum(sharding.tp, kv_heads)}.get(p.shard, 1.0)
+            cut = sharding.tp if p.shard == "row" else sharding.output_split(p.shard, kv_heads)
             per_layer = per_layer + p.parameters / cut * sharding.weight_bytes(p.part, p.gemm) * kept
         if block.mlp and block.mlp.experts:
             routed = block.mlp.experts * block.mlp.expert_parameters(model.hidden)
@@ -49,5 +49,5 @@ def _layers(sharding: Sharding, kept: Array | float, experts: Array | float) -> 
 
 
 def adapters_held(sharding: Sharding) -> Array:
-    """Bytes of the low-rank adapters that one device holds. (N,)"""
+    """Bytes of the low-rank adapters that are resident on one device. (N,)"""
     return np.zeros_like(sharding.tp) if sharding.adapters is None else sharding.adapters.held * adapter_bytes(sharding)

@@ -1,4 +1,4 @@
-"""What one step asks of a device: FLOP, bytes and messages of each operator."""
+"""Work of one step on one device: FLOP, bytes and messages of each operator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Demands of token mixers: attention in its forms, latent and sparse attention, recurrent layers."""
+"""Demands of token mixers: full, windowed, chunked, compressed and latent attention (MLA), and sparse indexers.
+
+Recurrent mixers are in `perfmodel.operators.recurrent`. Per-device sizes: query heads are split by TP; KV heads by at
+most their number (copies beyond it); the latent of MLA is held whole by every device; context parallelism (cp) splits
+the positions.
+"""
 
 from __future__ import annotations
 
@@ -13,111 +18,128 @@ from perfmodel.deployment import Sharding
 from perfmodel.models import Mixer
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.recurrent import recurrence
-from perfmodel.operators.step import Step, on, prefill_shape
+from perfmodel.operators.step import Step, decode_seqs, on, prefill_shape
 
 
 def mixing(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Iterator[Demand]:
-    """Demands of `count` layers of a mixer, projections apart."""
+    """Demands of `count` layers of a mixer; its projections are GEMMs (`perfmodel.operators.gemm`)."""
     if mixer.recurrent:
         yield from recurrence(sharding, mixer, count, step)
         return
     if mixer.index_heads:
         yield from _indexer(sharding, mixer, count, step)
     if mixer.kind == "mla":
-        yield from _mla(sharding, mixer, count, step)
+        yield _mla_prefill(sharding, mixer, count, step)
+        yield _mla_decode(sharding, mixer, count, step)
     else:
-        yield from _attention(sharding, mixer, count, step)
+        yield _prefill(sharding, mixer, count, step)
+        yield _decode(sharding, mixer, count, step)
 
 
-def _attention(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Iterator[Demand]:
-    heads, kv_heads = (
-        np.ceil(mixer.heads / sharding.tp),
-        np.ceil(mixer.kv_heads / np.minimum(sharding.tp, mixer.kv_heads)),
-    )
-    sixteen = sharding.sixteen
-    dims = mixer.head_dim + mixer.value_dim
-    shape: dict[str, Any] = {
-        "heads": heads,
-        "kv_heads": kv_heads,
-        "head_dim": float(mixer.head_dim),
-        "kv_bytes": sharding.kv_bytes,
-    }
-    # one compressed entry serves all heads, as key and as value: kernels are those of latent attention
-    kernels = "mla" if mixer.kind == "compressed" else "attention"
+def _kernels(mixer: Mixer) -> str:
+    """Kernel family of a mixer. One compressed entry serves all heads, as key and as value, so kernels for it are
+    those of latent attention."""
+    return "mla" if mixer.kind == "compressed" else "attention"
+
+
+def _heads(sharding: Sharding, mixer: Mixer) -> tuple[Array, Array]:
+    """(query heads, KV heads) of one device. (N,)"""
+    return np.ceil(mixer.heads / sharding.tp), np.ceil(mixer.kv_heads / np.minimum(sharding.tp, mixer.kv_heads))
+
+
+def _shape(sharding: Sharding, mixer: Mixer) -> dict[str, Any]:
+    """Coordinates that prefill and decode of an attention share in the tables."""
+    heads, kv_heads = _heads(sharding, mixer)
+    sizes = {"heads": heads, "kv_heads": kv_heads, "head_dim": float(mixer.head_dim)}
+    return {"window": mixer.window, **sizes, "kv_bytes": sharding.kv_bytes}
+
+
+def _prefill(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Demand:
+    (heads, kv_heads), width = _heads(sharding, mixer), mixer.head_dim + mixer.value_dim
     batch, query, context, active = prefill_shape(sharding, step)
     pairs = _visible_pairs(mixer, query, context)
-    seen = np.minimum(context + query, mixer.window + query)
-    yield Demand(
+    seen = eq.keys_read(query, context, mixer.window)
+    return Demand(
         name=f"attention_prefill_{mixer.kind}",
-        family=f"{kernels}_prefill",
+        family=f"{_kernels(mixer)}_prefill",
         flop=batch * eq.attention_flop(pairs, heads, mixer.head_dim, mixer.value_dim),
-        moved=batch * (query * heads * dims * 2.0 + seen * kv_heads * dims * sharding.kv_bytes),
+        moved=eq.attention_bytes(batch, query, seen, heads, kv_heads, width, sharding.kv_bytes),
         count=on(active, count),
-        compute=sixteen,
-        shape={"batch": batch, "query": query, "context": context, "window": mixer.window, **shape},
+        compute=sharding.sixteen,
+        shape={"batch": batch, "query": query, "context": context, **_shape(sharding, mixer)},
         hosted=sharding.hosted("kv"),
-        host_bytes=batch * _crossing(query, seen) * kv_heads * dims * sharding.kv_bytes,
+        host_bytes=batch * _crossing(query, seen) * kv_heads * width * sharding.kv_bytes,
     )
-    decoding = np.asarray(step.decode_seqs, float) / sharding.dp
-    visible = mixer.attended(np.maximum(step.decode_context, 1.0)) / sharding.cp
-    yield Demand(
+
+
+def _decode(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Demand:
+    (heads, kv_heads), width = _heads(sharding, mixer), mixer.head_dim + mixer.value_dim
+    seqs, visible = decode_seqs(sharding, step), _attended(sharding, mixer, step)
+    return Demand(
         name=f"attention_decode_{mixer.kind}",
-        family=f"{kernels}_decode",
-        flop=decoding * eq.attention_flop(visible * step.decode_tokens, heads, mixer.head_dim, mixer.value_dim),
-        moved=decoding * (visible * kv_heads * dims * sharding.kv_bytes + step.decode_tokens * heads * dims * 2.0),
-        count=on(decoding > 0, count),
-        compute=sixteen,
-        shape={"batch": decoding, "context": visible, "window": mixer.window, **shape},
+        family=f"{_kernels(mixer)}_decode",
+        flop=seqs * eq.attention_flop(visible * step.decode_tokens, heads, mixer.head_dim, mixer.value_dim),
+        moved=eq.attention_bytes(seqs, step.decode_tokens, visible, heads, kv_heads, width, sharding.kv_bytes),
+        count=on(seqs > 0, count),
+        compute=sharding.sixteen,
+        shape={"batch": seqs, "context": visible, **_shape(sharding, mixer)},
         hosted=sharding.hosted("kv"),
-        host_bytes=decoding * visible * kv_heads * dims * sharding.kv_bytes,
+        host_bytes=seqs * visible * kv_heads * width * sharding.kv_bytes,
     )
 
 
-def _mla(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Iterator[Demand]:
-    heads = np.ceil(mixer.heads / sharding.tp)
-    latent = mixer.kv_rank + mixer.rope_dim
-    sixteen = sharding.sixteen
-    shape: dict[str, Any] = {"heads": heads, "kv_bytes": sharding.kv_bytes}
+def _sizes(mixer: Mixer) -> eq.MlaSizes:
+    return eq.MlaSizes(mixer.head_dim, mixer.value_dim, mixer.kv_rank, mixer.rope_dim)
+
+
+def _mla_prefill(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Demand:
+    heads, sizes = _heads(sharding, mixer)[0], _sizes(mixer)
     batch, query, context, active = prefill_shape(sharding, step)
-    pairs = _visible_pairs(mixer, query, context)
-    yield Demand(
+    pairs, seen = _visible_pairs(mixer, query, context), context + query
+    return Demand(
         name="mla_prefill",
         family="mla_prefill",
         flop=batch * eq.attention_flop(pairs, heads, mixer.head_dim, mixer.value_dim),
-        moved=batch
-        * (query * heads * (mixer.head_dim + mixer.value_dim) * 2.0 + (context + query) * latent * sharding.kv_bytes),
+        moved=eq.mla_prefill_bytes(batch, query, seen, heads, sizes, sharding.kv_bytes),
         count=on(active, count),
-        compute=sixteen,
-        shape={"batch": batch, "query": query, "context": context, **shape},
+        compute=sharding.sixteen,
+        shape={"batch": batch, "query": query, "context": context, "heads": heads, "kv_bytes": sharding.kv_bytes},
         hosted=sharding.hosted("kv"),
-        host_bytes=batch * _crossing(query, context + query) * latent * sharding.kv_bytes,
+        host_bytes=batch * _crossing(query, seen) * sizes.latent * sharding.kv_bytes,
     )
-    decoding = np.asarray(step.decode_seqs, float) / sharding.dp
-    visible = mixer.attended(np.maximum(step.decode_context, 1.0)) / sharding.cp
-    yield Demand(
+
+
+def _mla_decode(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Demand:
+    heads, sizes = _heads(sharding, mixer)[0], _sizes(mixer)
+    seqs, visible = decode_seqs(sharding, step), _attended(sharding, mixer, step)
+    return Demand(
         name="mla_decode",
         family="mla_decode",
-        flop=decoding * eq.attention_flop(visible * step.decode_tokens, heads, latent, mixer.kv_rank),
-        moved=decoding
-        * (visible * latent * sharding.kv_bytes + step.decode_tokens * heads * (latent + mixer.kv_rank) * 2.0),
-        count=on(decoding > 0, count),
-        compute=sixteen,
-        shape={"batch": decoding, "context": visible, **shape},
+        flop=seqs * eq.mla_flop(visible * step.decode_tokens, heads, sizes),
+        moved=eq.mla_bytes(seqs, step.decode_tokens, visible, heads, sizes, sharding.kv_bytes),
+        count=on(seqs > 0, count),
+        compute=sharding.sixteen,
+        shape={"batch": seqs, "context": visible, "heads": heads, "kv_bytes": sharding.kv_bytes},
         hosted=sharding.hosted("kv"),
-        host_bytes=decoding * visible * latent * sharding.kv_bytes,
+        host_bytes=seqs * visible * sizes.latent * sharding.kv_bytes,
     )
+
+
+def _attended(sharding: Sharding, mixer: Mixer, step: Step) -> Array:
+    """Cache entries that one device reads per decoding sequence."""
+    return mixer.attended(np.maximum(step.decode_context, 1.0)) / sharding.cp
 
 
 def _crossing(query: Array, seen: Array) -> Array:
-    """Cached tokens of a sequence that cross the link to the host one way or the other while it is full duplex: those
-    read, before the new ones, or the new ones, written."""
+    """Positions per sequence whose cache crosses the host link in the busier direction. The link is full duplex: it
+    reads the cached positions and writes the new ones at once."""
     return np.maximum(seen - query, query)
 
 
 def _visible_pairs(mixer: Mixer, query: Array, context: Array) -> Array:
-    """Query-key pairs a prefill evaluates: all before it, a window, a chunk, or what an indexer picks.
+    """Query-key pairs per head of a prefill: all before each token, its window, its chunk, or what an indexer picks.
 
-    Compressed attention sees its window and one entry for each `compress` tokens (DeepSeek-V4).
+    Compressed attention sees its window and one entry per `compress` tokens (DeepSeek-V4).
     """
     if mixer.kind == "chunked":
         return eq.chunked_pairs(query, context, mixer.window)
@@ -130,21 +152,21 @@ def _visible_pairs(mixer: Mixer, query: Array, context: Array) -> Array:
 
 
 def _indexer(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Iterator[Demand]:
-    """Scores of a sparse-attention indexer: every head against every cached key, in fp8 (DeepSeek-V3.2-Exp report)."""
+    """Scores of a sparse-attention indexer: every index head, every cached key, in fp8 (DeepSeek-V3.2-Exp report)."""
     batch, query, context, active = prefill_shape(sharding, step)
-    decoding = np.asarray(step.decode_seqs, float) / sharding.dp
+    decoding = decode_seqs(sharding, step)
     ratio = max(mixer.compress, 1)
     length = np.asarray(step.decode_context, float) / sharding.cp / ratio
     pairs = batch * eq.causal_pairs(query, context) / ratio
-    for name, pair_count, keys, present in (
+    for name, scored, keys, present in (
         ("indexer_prefill", pairs, batch * (context + query) / ratio, active),
         ("indexer_decode", decoding * length, decoding * length, decoding > 0),
     ):
         yield Demand(
             name=name,
             family="elementwise",
-            flop=2.0 * pair_count * mixer.index_heads * mixer.index_dim,
-            moved=keys * mixer.index_dim + 4.0 * pair_count,
+            flop=eq.indexer_flop(scored, mixer.index_heads, mixer.index_dim),
+            moved=eq.indexer_bytes(scored, keys, mixer.index_dim),
             count=on(present, count),
             compute=sharding.compute("attention"),
         )

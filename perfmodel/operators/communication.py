@@ -6,47 +6,66 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from perfmodel import equations as eq
 from perfmodel.arrays import Array
 from perfmodel.deployment import Sharding
 from perfmodel.dtypes import COMPUTE_BYTES
+from perfmodel.equations import SIXTEEN_BIT
 from perfmodel.models import Mlp
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.step import on
 
 
 def collective(name: str, family: str, message: Array, group: Array, count: Array) -> Demand:
-    """Demand of a collective over `group` devices; `message` as in `perfmodel.costs.collectives`."""
+    """Demand of a collective over `group` devices; `message` is counted as in `perfmodel.costs.collectives`."""
     zero = np.zeros_like(message)
-    return Demand(name, family, zero, zero, count, message=message, shape={"group": group})
+    return Demand(name=name, family=family, flop=zero, moved=zero, count=count, message=message, shape={"group": group})
 
 
 def communication(
     sharding: Sharding, mixers: int, mlps: dict[Mlp, int], local: Array, everywhere: Array
 ) -> Iterator[Demand]:
-    """All-reduces, gathers and all-to-alls of one forward step."""
-    rows, all_rows = local * sharding.model.hidden * 2.0, everywhere * sharding.model.hidden * 2.0
+    """All-reduces, gathers, all-to-alls and sends of one step.
+
+    Args:
+        sharding: degrees of parallelism of the candidates, (N,).
+        mixers: layers with a token mixer.
+        mlps: how many layers have each MLP.
+        local: tokens of the busiest device, (C, N) or (N,).
+        everywhere: tokens of all ranks of attention data parallelism together, (C, N) or (N,).
+    """
+    row = sharding.model.hidden
+    rows, all_rows = eq.elementwise_bytes(local, row), eq.elementwise_bytes(everywhere, row)
     split = (sharding.tp > 1) & (local > 0)
     yield collective("mixer_all_reduce", "all_reduce", rows, sharding.tp, on(split, mixers))
     dense = sum(count for mlp, count in mlps.items() if not mlp.experts)
-    routed = {mlp: count for mlp, count in mlps.items() if mlp.experts}
     if dense:
         yield collective("mlp_all_reduce", "all_reduce", rows, sharding.tp, on(split, dense))
-    spread_out = (sharding.dp > 1) & (local > 0)
-    for mlp, count in routed.items():
-        yield collective("mlp_all_reduce", "all_reduce", rows, sharding.tp, on(split & (sharding.dp == 1), count))
-        # attention data parallelism: tokens travel to the experts and back, by all-to-all where experts are spread
-        # over devices (each token to at most min(top_k, ep) of them), else by gathering all ranks' tokens
-        reach = np.minimum(float(mlp.top_k), sharding.ep * (1.0 - np.power(1.0 - 1.0 / sharding.ep, mlp.top_k)))
-        scattered = spread_out & (sharding.ep > 1)
-        send = rows / np.maximum(sharding.tp, 1.0) * reach
-        narrow = COMPUTE_BYTES[sharding.compute("experts")] / 2.0
-        yield collective("expert_dispatch", "all_to_all", send * narrow, sharding.ep, on(scattered, count))
-        yield collective("expert_combine", "all_to_all", send, sharding.ep, on(scattered, count))
-        gathered = spread_out & (sharding.ep <= 1)
-        yield collective("token_gather", "all_gather", all_rows, sharding.group, on(gathered, count))
-        yield collective("token_scatter", "reduce_scatter", all_rows, sharding.group, on(gathered, count))
-    # neighbouring stages lie a stage's devices apart, so the whole replica decides whether they share a node
+    for mlp, count in mlps.items():
+        if mlp.experts:
+            yield collective("mlp_all_reduce", "all_reduce", rows, sharding.tp, on(split & (sharding.dp == 1), count))
+            yield from _to_experts(sharding, mlp, count, rows, all_rows)
+    # neighbouring stages are a stage's devices apart, so the whole replica decides whether they share a node
     stages = on((sharding.pp > 1) & (local > 0), sharding.pp - 1.0)
     yield collective("stage_send", "p2p", rows / sharding.tp, sharding.group * sharding.pp, stages)
     ring = (sharding.cp > 1) & (local > 0)
     yield collective("sequence_gather", "all_gather", rows * sharding.cp, sharding.cp, on(ring, mixers))
+
+
+def _to_experts(sharding: Sharding, mlp: Mlp, count: int, rows: Array, all_rows: Array) -> Iterator[Demand]:
+    """Under attention data parallelism, tokens travel to their experts and back.
+
+    Where experts are spread over devices (EP), by all-to-all: each token goes to the ranks that hold any of its
+    experts, at most min(top_k, ep). Else all ranks' tokens are gathered. rows, all_rows: bytes of the hidden rows of
+    the busiest device and of all ranks.
+    """
+    spread_out = (sharding.dp > 1) & (rows > 0)
+    ranks = np.minimum(float(mlp.top_k), sharding.ep * eq.rank_chance(sharding.ep, mlp.top_k))
+    scattered = spread_out & (sharding.ep > 1)
+    send = rows / np.maximum(sharding.tp, 1.0) * ranks
+    narrow = COMPUTE_BYTES[sharding.compute("experts")] / SIXTEEN_BIT
+    yield collective("expert_dispatch", "all_to_all", send * narrow, sharding.ep, on(scattered, count))
+    yield collective("expert_combine", "all_to_all", send, sharding.ep, on(scattered, count))
+    gathered = spread_out & (sharding.ep <= 1)
+    yield collective("token_gather", "all_gather", all_rows, sharding.group, on(gathered, count))
+    yield collective("token_scatter", "reduce_scatter", all_rows, sharding.group, on(gathered, count))

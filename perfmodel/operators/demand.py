@@ -1,33 +1,29 @@
-"""What an operator asks of the hardware, and what a cost model answers. The contract between the two.
-
-Arrays are float64 and broadcast against (N,), the candidate axis; request classes, where present, lead: (C, N).
-"""
+"""`Demand`: the work of one operator, which a cost model turns into a time. The contract between the two."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from perfmodel.arrays import Array
-
-if TYPE_CHECKING:
-    pass
+from perfmodel.arrays import Array, Index
+from perfmodel.dtypes import COMPUTE_CODE
 
 
 @dataclass(frozen=True)
 class Demand:
-    """One operator of one step, as asked of one device.
+    """One operator of one step, as the busiest device of a replica executes it.
 
-    flop: floating-point operations a call; moved: bytes to and from device memory a call; message: bytes the
-    collective is called with on each device (0 for local operators; see `perfmodel.costs.collectives` for the convention);
-    count: calls a step; compute: compute-type code (`perfmodel.dtypes.COMPUTE`) of each candidate.
-    hosted: share of the work whose operands lie in host memory; host_bytes: bytes a call reads of those operands, were
-    all of them there (see `perfmodel.deployment.offload`).
-    shape: the family's own coordinates, as listed at `FAMILIES`, for cost models that look up tables.
+    Arrays are float64 and broadcast against (N,), the candidates; request classes, where present, lead: (C, N).
+
+    name: the operator, as `explain` lists it. family: kernel family (`perfmodel.vocabulary.FAMILIES`).
+    flop: floating-point operations per call. moved: bytes to and from device memory per call.
+    count: calls per step. compute: compute-type codes (`perfmodel.dtypes.COMPUTE`).
+    message: bytes that a collective is called with on each device (counted as in `perfmodel.costs.collectives`); 0 for
+    local operators.
+    shape: the family's coordinates, as listed at `FAMILIES`, by which cost models look up tables.
+    hosted: share of the operands (weights or KV cache) that lies in host memory. host_bytes: bytes of these operands
+    that a call would read over the host link if all of them lay there (see `perfmodel.deployment.offload`).
     """
 
     name: str
@@ -35,7 +31,7 @@ class Demand:
     flop: Array
     moved: Array
     count: Array
-    compute: NDArray[np.intp] | int = 2
+    compute: Index | int = COMPUTE_CODE["bf16"]
     message: Array | float = 0.0
     shape: Mapping[str, Any] = field(default_factory=dict)
     hosted: Array | float = 0.0

@@ -17,14 +17,12 @@ from perfmodel.operators.step import Step, all_tokens, on
 #: Relative excess load of the busiest expert-parallel rank beyond chance; DeepSeek-V3 (arXiv:2412.19437, sec. 3.4.2)
 #: keeps 32 redundant experts to even it out, and measured loads still differ by about a fifth.
 EXPERT_SKEW = 0.2
-
-
-#: Expert-parallel ranks beyond which tables' skewed loads stand for no deployment.
-WIDE = 8.0
+#: Expert-parallel ranks beyond which the skewed loads of the tables describe no deployment: engines then balance them.
+WIDE_EP_RANKS = 8.0
 
 
 def experts(sharding: Sharding, mlp: Mlp, count: int, step: Step) -> Iterator[Demand]:
-    """Routed experts on the busiest device: its share of token-expert pairs, and the experts it must read."""
+    """Routed experts of the busiest device: its token-expert pairs, and the weights of the experts that they touch."""
     tokens = all_tokens(sharding, step)
     pairs = tokens * mlp.top_k
     imbalance = eq.busiest_share(pairs, sharding.ep, EXPERT_SKEW)
@@ -32,15 +30,14 @@ def experts(sharding: Sharding, mlp: Mlp, count: int, step: Step) -> Iterator[De
     held = mlp.experts / sharding.ep
     touched = np.minimum(eq.experts_touched(mlp.experts, mlp.top_k, tokens) / sharding.ep * np.sqrt(imbalance), held)
     inner = np.ceil(mlp.intermediate / sharding.experts_tp)
-    hidden = float(mlp.latent or sharding.model.hidden)
-    up = 2.0 if mlp.gated else 1.0
-    matrix = (up + 1.0) * hidden * inner
+    hidden, up = float(mlp.latent or sharding.model.hidden), 2.0 if mlp.gated else 1.0
     act = COMPUTE_BYTES[sharding.compute("experts")]
+    widths = {"act_bytes": act, "weight_bytes": sharding.weight_bytes("experts")}
     yield Demand(
         name="experts",
         family="grouped_gemm",
-        flop=2.0 * mine * matrix,
-        moved=touched * matrix * sharding.weight_bytes("experts") + mine * (2.0 * hidden + (up + 1.0) * inner) * act,
+        flop=eq.grouped_gemm_flop(mine, hidden, inner, up),
+        moved=eq.grouped_gemm_bytes(mine, touched, hidden, inner, up, **widths),
         count=on(tokens > 0, count),
         compute=sharding.compute("experts"),
         shape={
@@ -52,19 +49,19 @@ def experts(sharding: Sharding, mlp: Mlp, count: int, step: Step) -> Iterator[De
             "act": sharding.compute("experts"),
         },
         hosted=sharding.hosted("experts"),
-        host_bytes=touched * matrix * sharding.weight_bytes("experts"),
+        host_bytes=eq.grouped_gemm_bytes(0.0, touched, hidden, inner, up, **widths),
     )
 
 
 def _rank(sharding: Sharding, mlp: Mlp, tokens: Array, imbalance: Array) -> dict[str, Array]:
-    """Tokens, experts, top-k and EP degree that tables know a rank's experts by.
+    """Tokens, experts, top-k and EP degree by which tables are looked up.
 
     Tables of wide EP time the rank with most of a skewed load, which redundant experts even out in service
-    (DeepSeek-V3, arXiv:2412.19437, sec. 3.4; SGLang's EPLB). Beyond `WIDE` ranks the layer is looked up as what the
-    busiest rank does by itself: its own experts, the tokens that pick any of them, and how many each picks.
+    (DeepSeek-V3, arXiv:2412.19437, sec. 3.4; SGLang's EPLB). Beyond `WIDE_EP_RANKS` ranks the layer is looked up as
+    what the busiest rank does by itself: its own experts, the tokens that pick any of them, and how many each picks.
     """
-    wide = sharding.ep > WIDE
-    met = 1.0 - np.power(1.0 - 1.0 / sharding.ep, mlp.top_k)
+    wide = sharding.ep > WIDE_EP_RANKS
+    met = eq.rank_chance(sharding.ep, mlp.top_k)
     return {
         "tokens": np.where(wide, tokens * met * imbalance, tokens),
         "experts": np.where(wide, mlp.experts / sharding.ep, float(mlp.experts)),

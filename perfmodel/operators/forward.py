@@ -1,8 +1,8 @@
-"""(model, layout, step) -> demands: the only place where a model's work is written down.
+"""(model, sharding, step) -> demands: the list of everything that one forward pass executes on one device.
 
-A demand is what one device does in one pass of one micro-batch through the whole model; `count` carries the number of
-layers, so that equal layers are priced once. Pipeline stages run the same pass one after the other, so the sum over
-all layers is the latency of a pass whatever PP is.
+A demand covers all equal layers of the model: `count` carries their number, so that they are priced once. Pipeline
+stages run one after the other, so the sum over all layers is the latency of a step whatever PP is. The FLOP and bytes
+of each kernel come from `perfmodel.equations`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from perfmodel.operators.step import Step, all_tokens, local_tokens
 
 
 def operators(sharding: Sharding, step: Step) -> Iterator[Demand]:
-    """All demands of one pass of `step`; see the module's docstring."""
+    """All demands of one forward pass of `step`, those with no calls included."""
     mixers: dict[Mixer, int] = defaultdict(int)
     mlps: dict[Mlp, int] = defaultdict(int)
     norms = 0
@@ -44,15 +44,3 @@ def operators(sharding: Sharding, step: Step) -> Iterator[Demand]:
     yield from elementwise(sharding, mixers, mlps, norms, local)
     yield from communication(sharding, sum(mixers.values()), mlps, local, all_tokens(sharding, step))
     yield from lm_head(sharding, step, local)
-
-
-# ------------------------------------------------------------------------------------------------ dense projections
-
-
-# ------------------------------------------------------------------------------------------------------------ experts
-
-
-# ------------------------------------------------------------------------------------------- elementwise and the head
-
-
-# ------------------------------------------------------------------------------------------------------ communication

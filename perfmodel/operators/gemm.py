@@ -1,4 +1,4 @@
-"""Demands of GEMMs."""
+"""Demands of GEMMs: projections, dense MLPs, and the up-projections of MLA."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from perfmodel.deployment import Sharding
 from perfmodel.dtypes import COMPUTE_BYTES, FORMAT_BYTES
 from perfmodel.models import Mixer, Mlp, Projection
 from perfmodel.operators.demand import Demand
-from perfmodel.operators.step import Step, on, prompt_tokens
+from perfmodel.operators.step import Step, decode_tokens, on, prompt_tokens
 
 
 def projections(
     sharding: Sharding, mixers: dict[Mixer, int], mlps: dict[Mlp, int], local: Array, step: Step
 ) -> Iterator[Demand]:
-    """GEMMs of all layers, fused where they read the same input, equal ones merged across kinds of layer."""
+    """GEMMs of all layers: fused where they read the same input, equal ones of different layers merged into one demand.
+
+    mixers, mlps: how many layers have each. local: tokens of the busiest device.
+    """
     merged: dict[tuple[str, str, tuple[tuple[Projection, int], ...]], int] = defaultdict(int)
     for mixer, count in mixers.items():
         for name, parts in _by_gemm(mixer.projections(sharding.model.hidden)).items():
@@ -38,6 +41,7 @@ def projections(
 
 
 def _by_gemm(projections: tuple[Projection, ...]) -> dict[str, list[Projection]]:
+    """Projections by the fused GEMM that they are parts of."""
     groups: dict[str, list[Projection]] = defaultdict(list)
     for p in projections:
         groups[p.gemm].append(p)
@@ -45,18 +49,17 @@ def _by_gemm(projections: tuple[Projection, ...]) -> dict[str, list[Projection]]
 
 
 def _sharded(sharding: Sharding, members: tuple[tuple[Projection, int], ...]) -> tuple[Array, Array]:
-    """(n, k) of a fused GEMM on one device."""
+    """(n, k) of a fused GEMM on one device. members: its matrices, each with the KV heads of its layer."""
     n: Array = np.zeros_like(sharding.tp)
     for p, kv_heads in members:
-        cut = {"column": sharding.tp, "kv": np.minimum(sharding.tp, kv_heads)}.get(p.shard)
-        n = n + (p.n if cut is None else np.ceil(p.n / cut))
+        n = n + np.ceil(p.n / sharding.output_split(p.shard, kv_heads))
     first = members[0][0]
     k = np.ceil(first.k / sharding.tp) if first.shard == "row" else np.full_like(sharding.tp, first.k)
     return n, k
 
 
 def gemm(sharding: Sharding, name: str, part: str, m: Array, n: Array, k: Array, count: Array) -> Demand:
-    """Demand of one dense GEMM in the precision of `part`; a rank that takes part has a row at least."""
+    """Demand of one dense GEMM in the number formats of `part`; a device with any row at all computes at least one."""
     m = np.where(m > 0, np.maximum(m, 1.0), m)
     weight, compute = sharding.weight(part, name), sharding.compute(part, name)
     return Demand(
@@ -75,22 +78,20 @@ def gemm(sharding: Sharding, name: str, part: str, m: Array, n: Array, k: Array,
 def _latent(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Iterator[Demand]:
     """MLA's up-projections: prefill expands keys and values; decode absorbs them into per-head products
     (DeepSeek-V2, arXiv:2405.04434, sec. 2.1)."""
-    prompt = prompt_tokens(sharding, step)
-    answers = np.multiply(step.decode_seqs, step.decode_tokens) / sharding.dp
+    prompt, decoded = prompt_tokens(sharding, step), decode_tokens(sharding, step)
     heads = np.ceil(mixer.heads / sharding.tp)
     width = heads * (mixer.head_dim - mixer.rope_dim + mixer.value_dim)
-    expand = gemm(
-        sharding, "kv_up", "attention", prompt, width, np.full_like(sharding.tp, mixer.kv_rank), on(prompt > 0, count)
-    )
-    yield expand
-    # two kernels, one for queries and one for values; each takes half of the matrix in the mean
-    weights = width / 2.0 * mixer.kv_rank * sharding.weight_bytes("attention", "kv_up")
+    rank = np.full_like(sharding.tp, mixer.kv_rank)
+    yield gemm(sharding, "kv_up", "attention", prompt, width, rank, on(prompt > 0, count))
+    # two kernels, one for queries and one for values; on average each takes half of the matrix
+    half = width / 2.0
+    weights = half * mixer.kv_rank * sharding.weight_bytes("attention", "kv_up")
     yield Demand(
         name="absorb",
         family="elementwise",
-        flop=eq.gemm_flop(answers, width / 2.0, mixer.kv_rank),
-        moved=weights + answers * (width / 2.0 + heads * mixer.kv_rank) * 2.0,
-        count=on(answers > 0, 2.0 * count),
+        flop=eq.gemm_flop(decoded, half, mixer.kv_rank),
+        moved=weights + eq.elementwise_bytes(decoded, half + heads * mixer.kv_rank),
+        count=on(decoded > 0, 2.0 * count),
         compute=sharding.compute("attention"),
         hosted=sharding.hosted("weights"),
         host_bytes=weights,

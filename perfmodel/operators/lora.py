@@ -1,4 +1,4 @@
-"""Low-rank adapters: what they add to a step."""
+"""Demands of low-rank adapters (LoRA), and the adapters that a step fetches from the host."""
 
 from __future__ import annotations
 
@@ -6,57 +6,58 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from perfmodel import equations as eq
 from perfmodel.arrays import Array
 from perfmodel.deployment import INTERMEDIATE_BYTES, VALUE_BYTES, Sharding, adapter_bytes, sites
 from perfmodel.operators.demand import Demand
-from perfmodel.operators.step import Step, local_tokens, on, prompt_ranks
+from perfmodel.operators.step import LEAST_SEQUENCES, Step, decode_seqs, local_tokens, on, prompt_ranks, prompt_seqs
+
+#: Least tokens of a chunk, so that an absent prompt divides by no zero.
+_LEAST_TOKENS = 1e-9
 
 
 def adapting(sharding: Sharding, step: Step) -> Iterator[Demand]:
     """Shrink and expand of each site, and the clearing of the float32 values between them (vLLM's kernels).
 
-    They read the A and B of each adapter in the batch once, whatever number of sequences uses it, and each token
-    multiplies with its own adapter only: narrow products, bound by what they move and by their launches.
+    The kernels read the A and B of each adapter in the batch once, however many sequences use it. Each token multiplies
+    with its own adapter only: narrow products, bound by the bytes they move and by their launches.
     """
     adapters = sharding.adapters
     if adapters is None:
         return
     tokens = local_tokens(sharding, step)
-    prompts = np.where(np.asarray(step.prefill_tokens) > 0, step.prefill_seqs, 0.0)
-    seqs = prompts / prompt_ranks(sharding, step) + np.asarray(step.decode_seqs, float) / sharding.dp
-    kinds = adapters.distinct(seqs)
+    seqs = prompt_seqs(step) / prompt_ranks(sharding, step) + decode_seqs(sharding, step)
+    distinct = adapters.distinct(seqs)
     rank, present = float(adapters.rank), tokens > 0
     for site in sites(sharding, adapters):
-        inner = rank * site.slices  # values a token between the two kernels
-        a, b = inner * site.inputs, rank * site.outputs
-        between, rows = tokens * inner * INTERMEDIATE_BYTES, tokens * VALUE_BYTES
-        # an expand adds to its output: it reads and writes it
+        inner = rank * site.slices  # values per token between the two kernels
+        between = eq.elementwise_bytes(tokens, inner, INTERMEDIATE_BYTES)
+        # an expand adds to its output, so it reads and writes it
         for name, weights, moved in (
             ("clear", np.zeros_like(sharding.tp), between),
-            ("shrink", a, between + rows * site.inputs),
-            ("expand", b, between + rows * 2.0 * site.outputs),
+            ("shrink", inner * site.inputs, between + eq.elementwise_bytes(tokens, site.inputs, VALUE_BYTES)),
+            ("expand", rank * site.outputs, between + eq.elementwise_bytes(tokens, 2.0 * site.outputs, VALUE_BYTES)),
         ):
             yield Demand(
                 name=f"lora_{name}_{site.name}",
                 family="elementwise",
-                flop=2.0 * tokens * weights,
-                moved=kinds * weights * VALUE_BYTES + moved,
+                flop=eq.gemm_flop(tokens, weights, 1.0),
+                moved=distinct * weights * VALUE_BYTES + moved,
                 count=on(present, site.layers),
                 compute=sharding.sixteen,
             )
 
 
 def swapped(sharding: Sharding, step: Step) -> Array:
-    """Bytes of adapters that a pass has to fetch from the host: those of requests that begin in it and are not held.
+    """Bytes of adapters that a step fetches from the host: of prompts that begin in it, those not resident. (C, N)
 
-    Prompts that come in chunks begin once: a chunk whose tokens have `before` others ahead of them on average is one of
-    1 + 2 before / chunk. What the prefix cache serves is no chunk.
+    A prompt that comes in chunks begins once. A chunk whose tokens have `before` others ahead of them on average is one
+    of 1 + 2 before / chunk. Tokens that the prefix cache supplies make no chunk.
     """
     if sharding.adapters is None or not sharding.adapters.missing:
         return np.zeros_like(sharding.tp)
-    tokens = np.asarray(step.prefill_tokens, float)
-    prompts = np.where(tokens > 0, np.asarray(step.prefill_seqs, float), 0.0)
-    chunk = tokens / np.maximum(prompts, 1e-9)
+    prompts = prompt_seqs(step)
+    chunk = np.asarray(step.prefill_tokens, float) / np.maximum(prompts, LEAST_SEQUENCES)
     before = np.maximum(np.asarray(step.prefill_context, float) - step.prefill_hit, 0.0)
-    begun = prompts * chunk / np.maximum(chunk + 2.0 * before, 1e-9)
-    return begun / prompt_ranks(sharding, step) * sharding.adapters.missing * adapter_bytes(sharding)
+    begun = prompts * chunk / np.maximum(chunk + 2.0 * before, _LEAST_TOKENS)
+    return np.asarray(begun / prompt_ranks(sharding, step) * sharding.adapters.missing * adapter_bytes(sharding))

@@ -1,24 +1,30 @@
-"""One forward pass, as what it carries; and the small helpers that turn it into a device's share."""
+"""`Step`: the tokens of one forward pass of an engine, and the share of them that one device handles."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from perfmodel.arrays import Array, Mask
 from perfmodel.deployment import Sharding
 
+#: Least sequences that prompt tokens are divided among, so that an absent prompt divides by no zero.
+LEAST_SEQUENCES = 1e-9
+
 
 @dataclass(frozen=True)
 class Step:
-    """One forward pass of one replica's micro-batch; arrays broadcast to (C, N).
+    """One forward pass of one replica's batch (or micro-batch); arrays broadcast to (C, N).
 
-    prefill_tokens: new prompt tokens, prefill_context: tokens cached before them in each sequence, prefill_hit: those
-    of them that the prefix cache serves, prefill_seqs: the sequences they belong to. decode_seqs: sequences that
-    generate, decode_context: their mean length; decode_tokens: tokens verified a sequence and pass (1, or 1 + drafts).
-    All counts are of the whole replica: attention data parallelism divides sequences among its ranks, evenly, each
-    prompt on one of them.
+    prefill_tokens: new prompt tokens of all sequences. prefill_seqs: sequences that they belong to.
+    prefill_context: tokens cached before them, per sequence. prefill_hit: those of prefill_context that the prefix
+    cache supplied, per sequence.
+    decode_seqs: sequences that generate. decode_context: their mean length, tokens. decode_tokens: tokens verified per
+    sequence and step (1, or 1 + draft tokens).
+    All counts are of the whole replica. Attention data parallelism divides sequences evenly among its ranks; each
+    prompt stays on one rank.
     """
 
     prefill_tokens: Array | float = 0.0
@@ -31,37 +37,63 @@ class Step:
 
     @property
     def tokens(self) -> Array:
-        """Tokens the pass carries."""
+        """Tokens of the step, prompts and decodes together. (C, N)"""
         return np.asarray(self.prefill_tokens + np.multiply(self.decode_seqs, self.decode_tokens), float)
 
     def part(self, pieces: int) -> Step:
-        """One of so many equal micro-batches: sequences are shared out, their lengths stay."""
+        """One of `pieces` equal micro-batches: sequences are divided, their lengths stay."""
         shared = ("prefill_tokens", "prefill_seqs", "decode_seqs")
         return replace(self, **{name: np.asarray(getattr(self, name), float) / pieces for name in shared})
 
 
+class Prompts(NamedTuple):
+    """Prompts of a step on one device. batch: sequences. query: new tokens per sequence. context: cached tokens per
+    sequence. active: whether the step has prompts; where it has none, the other fields are a valid dummy shape."""
+
+    batch: Array
+    query: Array
+    context: Array
+    active: Mask
+
+
 def step_shape(step: Step, column: Array) -> tuple[int, ...]:
-    """Shape of what a pass costs on the candidates of `column` (N,)."""
+    """Shape of what a step costs on the candidates of `column` (N,)."""
     return np.broadcast_shapes(column.shape, *(np.shape(getattr(step, f.name)) for f in fields(Step)))
 
 
 def prompt_ranks(sharding: Sharding, step: Step) -> Array:
-    """Ranks of attention data parallelism among which a pass spreads its prompts: no more than there are of them."""
-    return np.clip(np.asarray(step.prefill_seqs, float), 1.0, sharding.dp)
+    """Ranks of attention data parallelism that have prompts in a step: at most one per prompt."""
+    ranks: Array = np.clip(np.asarray(step.prefill_seqs, float), 1.0, sharding.dp)
+    return ranks
+
+
+def prompt_seqs(step: Step) -> Array:
+    """Sequences with prompt tokens in a step; 0 where it has none."""
+    return np.where(np.asarray(step.prefill_tokens) > 0, np.asarray(step.prefill_seqs, float), 0.0)
 
 
 def prompt_tokens(sharding: Sharding, step: Step) -> Array:
-    """Prompt tokens on the busiest device; sequence parallelism splits them within a rank."""
+    """Prompt tokens of the busiest device; context parallelism (cp) splits them within a rank."""
     return np.asarray(step.prefill_tokens, float) / sharding.cp / prompt_ranks(sharding, step)
 
 
+def decode_seqs(sharding: Sharding, step: Step) -> Array:
+    """Decoding sequences of one rank of attention data parallelism."""
+    return np.asarray(step.decode_seqs, float) / sharding.dp
+
+
+def decode_tokens(sharding: Sharding, step: Step) -> Array:
+    """Decode tokens, drafts included, of one rank of attention data parallelism."""
+    return np.asarray(np.multiply(step.decode_seqs, step.decode_tokens) / sharding.dp, float)
+
+
 def local_tokens(sharding: Sharding, step: Step) -> Array:
-    """Tokens the dense layers of the busiest device see."""
-    return prompt_tokens(sharding, step) + np.multiply(step.decode_seqs, step.decode_tokens) / sharding.dp
+    """Tokens that the dense layers of the busiest device handle."""
+    return prompt_tokens(sharding, step) + decode_tokens(sharding, step)
 
 
 def all_tokens(sharding: Sharding, step: Step) -> Array:
-    """Tokens of all ranks, as one of the devices of each sees them: what routed experts share."""
+    """Tokens of all ranks of attention data parallelism together: what routed experts are shared by."""
     return np.asarray(step.prefill_tokens, float) / sharding.cp + np.multiply(step.decode_seqs, step.decode_tokens)
 
 
@@ -70,9 +102,13 @@ def on(condition: Mask, count: float | Array) -> Array:
     return np.where(condition, count, 0.0)
 
 
-def prefill_shape(sharding: Sharding, step: Step) -> tuple[Array, Array, Array, Mask]:
-    """(sequences a device, new tokens a sequence, cached tokens, whether any)."""
+def prefill_shape(sharding: Sharding, step: Step) -> Prompts:
+    """Prompts of a step on one device, equal in length."""
     tokens = np.asarray(step.prefill_tokens, float)
-    seqs = np.maximum(np.asarray(step.prefill_seqs, float), 1e-9)
-    query = np.where(tokens > 0, tokens / seqs, 1.0)  # an absent prompt has a shape all the same
-    return seqs / prompt_ranks(sharding, step) / sharding.cp, query, np.asarray(step.prefill_context, float), tokens > 0
+    seqs = np.maximum(np.asarray(step.prefill_seqs, float), LEAST_SEQUENCES)
+    return Prompts(
+        batch=seqs / prompt_ranks(sharding, step) / sharding.cp,
+        query=np.where(tokens > 0, tokens / seqs, 1.0),
+        context=np.asarray(step.prefill_context, float),
+        active=tokens > 0,
+    )

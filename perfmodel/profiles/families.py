@@ -1,36 +1,43 @@
-"""What each operator family looks like to a table: its coordinates, and the bound that measurements are divided by.
+"""Operator families as tables see them: coordinates, work, and the bound that measured times are divided by.
 
-A table of a family is a set of *sites* (a GEMM's (n, k), an attention's heads and head size), and at each site a grid
-over one or two *axes* (m; batch and length). All coordinates are natural logarithms. What the grid holds is
-ln(bound / measured), the logarithm of utilisation; `bound` is the larger of FLOP / peak and bytes / bandwidth, or bytes
-over the link for collectives, with the constants that are stored beside the table, so that a measured time comes back
-as it was measured whatever later happens to the hardware database.
+A table of a family is a set of *sites* (the (n, k) of a GEMM; heads and head size of an attention) and, at each site, a
+grid over one or two *axes* (m; batch and length). All coordinates are natural logarithms. The grid holds
+ln(bound / measured), the logarithm of utilisation. `bound` is the roofline of the work at constants that are
+stored beside the table (peak, memory bandwidth, link bandwidth), so a measured time comes back exactly, whatever
+happens to the hardware database later. The formulas of FLOP and bytes are those of `perfmodel.equations`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hwdb import Device
 from perfmodel import equations as eq
-from perfmodel.arrays import Array
+from perfmodel.arrays import NAN, Array, Codes
 from perfmodel.dtypes import COMPUTE_BYTES, COMPUTE_CODE, FALLBACK, FORMAT_BYTES, FORMAT_CODE
+from perfmodel.equations import SIXTEEN_BIT
+from perfmodel.vocabulary import COMPUTE_BOUND, LINK_BOUND, MEMORY_BOUND
 
 Shape = Mapping[str, Array | float]
 
-#: Windows at least this long count as full attention (no published window is longer).
+#: Windows of at least this many tokens count as full attention (no published window is longer).
 FULL_WINDOW = 2.0**17
-#: DeepSeek-V3's MLA sizes (arXiv:2412.19437, table of section 4.2): key 128 + 64, value 128; latent 512 + 64.
-_MLA_KEY, _MLA_VALUE, _MLA_LATENT, _MLA_RANK = 192.0, 128.0, 576.0, 512.0
+#: Key heads per value head of recurrent layers: tables do not say; 16 to 32 in Qwen3-Next, of which they were measured.
+KEY_HEAD_SHARE = 0.5
+#: Matrices from the hidden to the inner width of an expert: gate and up; every measured layer is gated.
+UP_MATRICES = 2.0
+#: Bytes per value of the rows that experts read, as bounds of tables count them (see `bound`).
+TABLE_ROW_BYTES = SIXTEEN_BIT
+#: Least value whose logarithm is taken, so that empty shapes have coordinates.
+_LEAST = 1e-9
 
 
 @dataclass(frozen=True)
 class Formats:
-    """Bytes a value that a variant of a family stores: `stored` for weights or KV entries, `act` for activations."""
+    """Bytes per value in a variant of a family: `stored` of weights or KV entries, `act` of activations."""
 
     stored: float
     act: float
@@ -38,7 +45,7 @@ class Formats:
 
 @dataclass(frozen=True)
 class Work:
-    """What a call asks for at least: FLOP, bytes of device memory, bytes over the link of one device."""
+    """Least work of a call: FLOP, bytes of device memory, bytes over one device's link (per direction)."""
 
     flop: Array | float
     moved: Array | float
@@ -49,10 +56,11 @@ class Work:
 class Family:
     """Coordinates and work of one family.
 
-    site, axis: names of the coordinates. keys: shape keys that a canonical row must carry.
+    keys: shape keys that a row must carry. site, axis: names of the coordinates.
     locate: shape -> (site coordinates, axis coordinates), natural logarithms, each an array that broadcasts.
-    work: (shape, formats) -> Work. scale: weight of each site coordinate in distances. link: True for collectives.
-    growth: power by which the bound grows with each site coordinate; () where it hardly does.
+    work: (shape, formats) -> Work. scale: weight of each site coordinate in distances between sites.
+    link: True for collectives, which the link bounds. growth: power by which the bound grows with each site coordinate;
+    () where it hardly grows.
     """
 
     name: str
@@ -66,8 +74,9 @@ class Family:
     growth: tuple[float, ...] = ()
 
 
-def _log(value: Array | float, least: float = 1e-9) -> Array:
-    return np.log(np.maximum(np.asarray(value, float), least))
+def _log(value: Array | float, least: float = _LEAST) -> Array:
+    logarithm: Array = np.log(np.maximum(np.asarray(value, float), least))
+    return logarithm
 
 
 def _window(shape: Shape) -> Array:
@@ -91,16 +100,17 @@ def _grouped_place(s: Shape) -> tuple[list[Array], list[Array]]:
 
 
 def _grouped_work(s: Shape, f: Formats) -> Work:
-    """Gate, up and down matrices of the experts on this device, tokens spread evenly over the EP group."""
-    hidden, inter = np.asarray(s["hidden"], float), np.asarray(s["inter"], float) / s["tp"]
+    """Gated experts of one device, tokens spread evenly over the EP group."""
+    hidden, inner = np.asarray(s["hidden"], float), np.asarray(s["inter"], float) / s["tp"]
     pairs = np.asarray(s["tokens"], float) * s["top_k"] / s["ep"]
     touched = np.minimum(eq.experts_touched(s["experts"], s["top_k"], s["tokens"]) / s["ep"], pairs)
-    moved = 3.0 * touched * hidden * inter * f.stored + 2.0 * pairs * (2.0 * hidden + 3.0 * inter)
-    return Work(3.0 * eq.gemm_flop(pairs, inter, hidden), moved)
+    moved = eq.grouped_gemm_bytes(pairs, touched, hidden, inner, UP_MATRICES, act_bytes=f.act, weight_bytes=f.stored)
+    return Work(eq.grouped_gemm_flop(pairs, hidden, inner, UP_MATRICES), moved)
 
 
 def _causal_length(s: Shape) -> tuple[Array, Array]:
-    """Batch and length of the prefill from nothing with as many rows of the mean length: q + 2c, b q / (q + 2c)."""
+    """(batch, length) of the prefill without cached tokens that has as many query rows and as many keys per row on
+    average: length q + 2c, batch b q / (q + 2c), for q new tokens after c cached ones."""
     query, cached = np.asarray(s["query"], float), np.asarray(s.get("context", 0.0), float)
     length = query + 2.0 * cached
     return np.asarray(s["batch"], float) * query / length, length
@@ -120,8 +130,8 @@ def _prefill_work(s: Shape, f: Formats) -> Work:
     batch, query, cached = np.asarray(s["batch"], float), np.asarray(s["query"], float), s.get("context", 0.0)
     window, size = _window(s), np.asarray(s["head_dim"], float)
     pairs = eq.causal_pairs(query, cached, np.where(window < FULL_WINDOW, window, np.inf))
-    seen = np.minimum(query + cached, window + query)
-    moved = batch * size * (2.0 * seen * s["kv_heads"] * f.stored + 4.0 * query * s["heads"])
+    seen = eq.keys_read(query, cached, window)
+    moved = eq.attention_bytes(batch, query, seen, s["heads"], s["kv_heads"], 2.0 * size, f.stored)
     return Work(eq.attention_flop(batch * pairs, s["heads"], size, size), moved)
 
 
@@ -132,7 +142,7 @@ def _decode_place(s: Shape) -> tuple[list[Array], list[Array]]:
 def _decode_work(s: Shape, f: Formats) -> Work:
     batch, size = np.asarray(s["batch"], float), np.asarray(s["head_dim"], float)
     seen = np.minimum(np.maximum(s["context"], 1.0), _window(s))
-    moved = batch * size * (2.0 * seen * s["kv_heads"] * f.stored + 4.0 * np.asarray(s["heads"], float))
+    moved = eq.attention_bytes(batch, 1.0, seen, s["heads"], s["kv_heads"], 2.0 * size, f.stored)
     return Work(eq.attention_flop(batch * seen, s["heads"], size, size), moved)
 
 
@@ -142,11 +152,11 @@ def _mla_prefill_place(s: Shape) -> tuple[list[Array], list[Array]]:
 
 
 def _mla_prefill_work(s: Shape, _: Formats) -> Work:
+    """The kernel that was measured: it reads keys and values of every head, expanded in 16 bit."""
     batch, query, cached = np.asarray(s["batch"], float), np.asarray(s["query"], float), s.get("context", 0.0)
-    pairs = eq.causal_pairs(query, cached)
-    size = 2.0 * _MLA_KEY + 2.0 * _MLA_VALUE
-    moved = batch * ((query + cached) * s["heads"] * size + query * s["heads"] * size)
-    return Work(eq.attention_flop(batch * pairs, s["heads"], _MLA_KEY, _MLA_VALUE), moved)
+    pairs, sizes = eq.causal_pairs(query, cached), eq.DEEPSEEK_MLA
+    moved = eq.mla_prefill_bytes(batch, query, query + cached, s["heads"], sizes)
+    return Work(eq.attention_flop(batch * pairs, s["heads"], sizes.key_dim, sizes.value_dim), moved)
 
 
 def _mla_decode_place(s: Shape) -> tuple[list[Array], list[Array]]:
@@ -155,8 +165,8 @@ def _mla_decode_place(s: Shape) -> tuple[list[Array], list[Array]]:
 
 def _mla_decode_work(s: Shape, f: Formats) -> Work:
     batch, seen = np.asarray(s["batch"], float), np.maximum(s["context"], 1.0)
-    moved = batch * (seen * _MLA_LATENT * f.stored + 2.0 * np.asarray(s["heads"], float) * (_MLA_LATENT + _MLA_RANK))
-    return Work(eq.attention_flop(batch * seen, s["heads"], _MLA_LATENT, _MLA_RANK), moved)
+    moved = eq.mla_bytes(batch, 1.0, seen, s["heads"], eq.DEEPSEEK_MLA, f.stored)
+    return Work(eq.mla_flop(batch * seen, s["heads"], eq.DEEPSEEK_MLA), moved)
 
 
 def _state_site(s: Shape) -> list[Array]:
@@ -164,11 +174,10 @@ def _state_site(s: Shape) -> list[Array]:
 
 
 def _recurrent_work(s: Shape, _: Formats) -> Work:
-    batch, heads = np.asarray(s["batch"], float), np.asarray(s["heads"], float)
-    tokens = batch * s.get("query", 1.0)
+    batch, query, heads = np.asarray(s["batch"], float), s.get("query", 1.0), np.asarray(s["heads"], float)
     key, value = np.asarray(s["key_dim"], float), np.asarray(s["value_dim"], float)
-    moved = batch * heads * key * value * 8.0 + tokens * heads * (key + 2.0 * value) * 2.0
-    return Work(eq.recurrent_flop(tokens, heads, key, value), moved)
+    moved = eq.recurrent_bytes(batch, query, heads, KEY_HEAD_SHARE * heads, key, value)
+    return Work(eq.recurrent_flop(batch * query, heads, key, value), moved)
 
 
 def _bytes_place(s: Shape) -> tuple[list[Array], list[Array]]:
@@ -181,9 +190,7 @@ def _message_place(s: Shape) -> tuple[list[Array], list[Array]]:
 
 def _crossing(passes: float) -> Callable[[Shape, Formats], Work]:
     def work(s: Shape, _: Formats) -> Work:
-        """(g - 1)/g of the buffer crosses a device's link a pass (Thakur et al., IJHPCA 19(1), 2005)."""
-        group = np.maximum(np.asarray(s["group"], float), 1.0)
-        return Work(0.0, 0.0, passes * (group - 1.0) / group * np.asarray(s["message_bytes"], float))
+        return Work(0.0, 0.0, eq.collective_bytes(s["message_bytes"], s["group"], passes))
 
     return work
 
@@ -291,8 +298,11 @@ FAMILY = {family.name: family for family in _FAMILIES}
 
 @dataclass(frozen=True)
 class Variant:
-    """Number formats a table was measured in: `stored` (weights or KV, a storage format), `act` (a compute type), and
-    for experts the `routing`: "balanced" or the exponent of a power law. Empty where a family has none."""
+    """Number formats that a table was measured in; empty where a family has none.
+
+    stored: storage format of weights or of KV entries. act: compute type. routing, of experts only: "balanced" or the
+    exponent of a power law of expert popularity.
+    """
 
     stored: str = ""
     act: str = ""
@@ -313,15 +323,15 @@ class Variant:
         return cls(*key.split("+")) if key else cls()
 
     def formats(self) -> Formats:
-        """Bytes a value; 2 where the variant leaves it open."""
-        stored = float(FORMAT_BYTES[FORMAT_CODE[self.stored]]) if self.stored else 2.0
-        return Formats(stored, float(COMPUTE_BYTES[COMPUTE_CODE[self.act]]) if self.act else 2.0)
+        """Bytes per value; 16 bit where the variant leaves it open."""
+        stored = float(FORMAT_BYTES[FORMAT_CODE[self.stored]]) if self.stored else SIXTEEN_BIT
+        return Formats(stored, float(COMPUTE_BYTES[COMPUTE_CODE[self.act]]) if self.act else SIXTEEN_BIT)
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The constants a bound is relative to: FLOP/s of the variant's compute type, B/s of memory, B/s of the link; one
-    of each for a table, or one a row."""
+    """Constants of a bound: FLOP/s of the variant's compute type, bytes/s of memory, bytes/s of the link; one of each
+    for a table, or one per row."""
 
     peak: float | Array
     bandwidth: float | Array
@@ -329,7 +339,7 @@ class Reference:
 
 
 def shape_at(family: Family, site: Array, axis: Array) -> dict[str, Array]:
-    """A shape at table coordinates (R, d), (R, a), one of those that share them: a right inverse of `locate`."""
+    """A shape at table coordinates (R, d), (R, a): one of those that share them (a right inverse of `locate`)."""
     named = dict(zip((*family.site, *family.axis), np.exp(np.concatenate([site, axis], axis=1)).T, strict=True))
     one = np.ones(len(site))
     if family.name == "grouped_gemm":
@@ -344,24 +354,35 @@ def shape_at(family: Family, site: Array, axis: Array) -> dict[str, Array]:
 
 
 def _stretch(family: Family, named: dict[str, Array]) -> dict[str, Array]:
+    """Query and context of an attention shape at the length coordinate: nothing is cached before a prefill."""
     if family.name.endswith("decode"):
         return {"context": named["context"]}
     return {"query": named["length"], "context": np.zeros_like(named["length"])}
 
 
-def bound(family: Family, shape: Shape, variant: Variant, reference: Reference) -> tuple[Array, NDArray[np.int8]]:
-    """(seconds, 0 where computing binds, 1 memory, 2 link): the least time `shape` takes at the reference constants."""
-    work = family.work(shape, variant.formats())
+def bound(family: Family, shape: Shape, variant: Variant, reference: Reference) -> tuple[Array, Codes]:
+    """(seconds, 0 where computing binds, 1 memory, 2 link): what measured times of a table are divided by.
+
+    It is the least time of `shape` at the reference constants, but for one thing: of experts with narrow activations it
+    counts the rows that they read in 16 bit, as the bounds that shipped tables were built with do, and not in the
+    activations' format, as `Family.work` and the operators do. Tables are built and read with the same bound, so
+    measured times come back exactly; the bound only scales what is stored.
+    """
+    formats = variant.formats()
+    if family.name == "grouped_gemm":
+        formats = replace(formats, act=TABLE_ROW_BYTES)
+    work = family.work(shape, formats)
     if family.link:
-        seconds = np.asarray(work.linked) / reference.link
-        return seconds, np.full(seconds.shape, 2, np.int8)
-    compute, memory = np.asarray(work.flop) / reference.peak, np.asarray(work.moved) / reference.bandwidth
-    return np.maximum(compute, memory), (memory > compute).astype(np.int8)
+        seconds = eq.least_time(linked=work.linked, link_bandwidth=reference.link)
+        return seconds, np.full(seconds.shape, LINK_BOUND, np.int8)
+    seconds = eq.least_time(work.flop, work.moved, peak=reference.peak, bandwidth=reference.bandwidth)
+    computing = eq.least_time(work.flop, peak=reference.peak)
+    return seconds, np.where(seconds > computing, MEMORY_BOUND, COMPUTE_BOUND).astype(np.int8)
 
 
 def reference(device: Device, variant: Variant) -> Reference:
-    """Constants that a variant's table is relative to: rated peak of its compute type or of what stands in for it."""
+    """Constants of a variant's table: rated peak of its compute type, or of the type that the device uses instead."""
     act = variant.act or "bf16"
     rates = [device.peak(t) for t in (act, *FALLBACK[act])]
-    peak = next((r for r in rates if r == r), float("nan"))
+    peak = next((r for r in rates if not np.isnan(r)), NAN)
     return Reference(peak, device.bandwidth, device.link.bandwidth)

@@ -68,7 +68,7 @@ def memory_of(plan: Plan, number: int | None = None) -> dict[str, float]:
         "reserve_gb": float(budget.reserve[0]) / BYTES_PER_GB,
     }
     sequences = plan.columns["running"][number] / one.dp[0]
-    in_host = float(budget.host_fixed[0] + budget.host_sequence[0] * sequences) / BYTES_PER_GB
+    in_host = float(budget.host.fixed[0] + budget.host.sequence[0] * sequences) / BYTES_PER_GB
     return {
         **fixed,
         "kv_gb": used - sum(fixed.values()),

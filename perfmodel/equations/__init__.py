@@ -1,0 +1,70 @@
+"""Every equation of the model once, with its unit, its source and an example.
+
+SI in, SI out. Every function broadcasts over arrays. Sizes are counts (tokens, heads, values); arguments that end in
+`_bytes` are bytes per value; times are seconds. The operators, the bounds of the measured tables and the checks of
+imported measurements all call these functions, so each formula stands in one place. This package imports nothing of
+`perfmodel` but `arrays`.
+"""
+
+from __future__ import annotations
+
+from perfmodel.equations.attention import (
+    DEEPSEEK_MLA,
+    MlaSizes,
+    attention_bytes,
+    attention_flop,
+    causal_pairs,
+    chunked_pairs,
+    indexer_bytes,
+    indexer_flop,
+    keys_read,
+    mla_bytes,
+    mla_flop,
+    mla_prefill_bytes,
+)
+from perfmodel.equations.experts import (
+    busiest_share,
+    experts_touched,
+    grouped_gemm_bytes,
+    grouped_gemm_flop,
+    rank_chance,
+)
+from perfmodel.equations.gemm import SIXTEEN_BIT, elementwise_bytes, gemm_bytes, gemm_flop
+from perfmodel.equations.network import all_to_all_time, collective_bytes, exchange_time, one_shot_time, tree_time
+from perfmodel.equations.queues import all_busy, queue_wait
+from perfmodel.equations.recurrent import recurrent_bytes, recurrent_flop
+from perfmodel.equations.roofline import least_time
+
+__all__ = [
+    "DEEPSEEK_MLA",
+    "SIXTEEN_BIT",
+    "MlaSizes",
+    "all_busy",
+    "all_to_all_time",
+    "attention_bytes",
+    "attention_flop",
+    "busiest_share",
+    "causal_pairs",
+    "chunked_pairs",
+    "collective_bytes",
+    "elementwise_bytes",
+    "exchange_time",
+    "experts_touched",
+    "gemm_bytes",
+    "gemm_flop",
+    "grouped_gemm_bytes",
+    "grouped_gemm_flop",
+    "indexer_bytes",
+    "indexer_flop",
+    "keys_read",
+    "least_time",
+    "mla_bytes",
+    "mla_flop",
+    "mla_prefill_bytes",
+    "one_shot_time",
+    "queue_wait",
+    "rank_chance",
+    "recurrent_bytes",
+    "recurrent_flop",
+    "tree_time",
+]
