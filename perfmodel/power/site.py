@@ -1,0 +1,90 @@
+"""Arithmetic of a site: from watts of devices and hosts to the meter, and from there to kWh, CO2 and money.
+
+Every function broadcasts; columns are (N,), one value per candidate deployment.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from perfmodel.arrays import Array
+
+Amount = Array | float
+
+SECONDS_PER_HOUR = 3600.0
+WATTS_PER_KW = 1e3
+TOKENS_PER_MILLION = 1e6
+#: Joules per token that make one kWh per million tokens: 3.6e6 J per kWh / 1e6 tokens.
+JOULES_PER_TOKEN_AT_ONE_KWH = 3.6
+#: Token rates below this (tokens/s) count as this: a deployment that produces nothing costs very much, not infinity.
+LEAST_TOKEN_RATE = 1e-12
+
+
+def site_power(device_watts: Amount, devices: Amount, host_watts: Amount, pue: Amount) -> Array:
+    """Watts at the site's meter: (device_watts * devices + host_watts) * pue.
+
+    Args:
+        device_watts: mean watts of one device.
+        devices: devices of the deployment.
+        host_watts: watts of all its hosts (CPUs, fans, network cards), devices excluded.
+        pue: power usage effectiveness, site power over power of the IT equipment (ISO/IEC 30134-2); at least 1.
+
+    >>> round(float(site_power(500.0, 8.0, 1000.0, 1.2)), 6)
+    6000.0
+    """
+    return (np.asarray(device_watts) * devices + host_watts) * pue
+
+
+def energy_kwh(watts: Amount, hours: Amount) -> Array:
+    """kWh that `watts` draw in `hours`.
+
+    >>> float(energy_kwh(6000.0, 24.0))
+    144.0
+    """
+    return np.asarray(watts) * hours / WATTS_PER_KW
+
+
+def energy_per_token(watts: Amount, tokens_per_s: Amount) -> Array:
+    """Joules per token of a deployment that draws `watts` and produces `tokens_per_s`.
+
+    >>> float(energy_per_token(6000.0, 2000.0))
+    3.0
+    """
+    return np.asarray(watts) / np.maximum(tokens_per_s, LEAST_TOKEN_RATE)
+
+
+def kwh_per_million_tokens(joules_per_token: Amount) -> Array:
+    """kWh per million tokens at `joules_per_token`: one joule per token is 1 / 3.6 kWh per million tokens.
+
+    >>> float(kwh_per_million_tokens(3.6))
+    1.0
+    """
+    return np.asarray(joules_per_token) / JOULES_PER_TOKEN_AT_ONE_KWH
+
+
+def carbon_g(kwh: Amount, g_per_kwh: Amount) -> Array:
+    """Grams of CO2 equivalent emitted for `kwh` from a grid of `g_per_kwh`. Per million tokens where `kwh` is.
+
+    >>> float(carbon_g(144.0, 400.0))
+    57600.0
+    """
+    return np.asarray(kwh) * g_per_kwh
+
+
+def energy_usd(kwh: Amount, usd_per_kwh: Amount) -> Array:
+    """USD for `kwh` at a tariff of `usd_per_kwh`. Per million tokens where `kwh` is.
+
+    >>> round(float(energy_usd(144.0, 0.25)), 6)
+    36.0
+    """
+    return np.asarray(kwh) * usd_per_kwh
+
+
+def per_million_tokens(amount_per_hour: Amount, tokens_per_s: Amount) -> Array:
+    """An hourly amount (USD, kWh, gCO2) as an amount per million tokens.
+
+    >>> round(float(per_million_tokens(36.0, 1000.0)), 9)
+    10.0
+    """
+    tokens_per_hour = SECONDS_PER_HOUR * np.maximum(tokens_per_s, LEAST_TOKEN_RATE)
+    return np.asarray(amount_per_hour) / tokens_per_hour * TOKENS_PER_MILLION
