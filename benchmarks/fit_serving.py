@@ -106,7 +106,7 @@ class Group:
     def predict(self, engine: Engine, factors: np.ndarray) -> dict[str, np.ndarray]:
         """Columns of the estimate with other constants of the engine and factors (BOUNDS, KERNELS)."""
         self.memory["factors"] = factors
-        passes = Remembered(**{**vars(self.setup.passes), "engine": engine})  # type: ignore[attr-defined]
+        passes = Remembered(**{**vars(self.setup.steps), "engine": engine})  # type: ignore[attr-defined]
         passes.__dict__["memory"] = self.memory
         served = serve(passes, self.load, self.setup.memory.room_for())  # type: ignore[attr-defined, arg-type]
         return assemble(passes, self.setup.memory, self.load, served, self.placed).columns()  # type: ignore[attr-defined, arg-type]

@@ -130,7 +130,7 @@ def played(
 def toy_served(toy: Toy, prefill_first: bool, workload: Workload) -> Served:
     own = engine("generic").changed(prefill_first=prefill_first, request_time=0.0, **FREE_HOST)
     placed, demand = deployments(H100, max_num_batched_tokens=8192.0, max_num_seqs=1e6), load_of(workload, 1)
-    return serve(prepare(LLAMA, placed, own, toy, demand).passes, demand, np.full(1, 1e9))
+    return serve(prepare(LLAMA, placed, own, toy, demand).steps, demand, np.full(1, 1e9))
 
 
 @pytest.mark.parametrize("prefill_first", [True, False])
@@ -199,7 +199,7 @@ def test_a_batch_that_does_not_fit_at_once_runs_in_waves() -> None:
     placed = deployments(H100)
     setup = prepare(LLAMA, placed, engine("vllm"), Roofline(), load_of(workload, 1))
     alone, requests_per_client = (
-        serve(setup.passes, load_of(workload.at(concurrency=c), 1), np.full(1, 4.0)) for c in (4, 10)
+        serve(setup.steps, load_of(workload.at(concurrency=c), 1), np.full(1, 4.0)) for c in (4, 10)
     )
     whole = one(alone.ttft + 199 * alone.tpot)
     # four, four and two: three waves
@@ -337,7 +337,7 @@ def test_a_faster_device_is_faster() -> None:
 
 def passes(by: Engine, budget: float = 8192.0, **columns: object) -> StepModel:
     placed = deployments(H100, max_num_batched_tokens=budget, **columns)
-    return prepare(LLAMA, placed, by, Roofline(), load_of(lengths(1000, 100, concurrency=1.0), len(placed))).passes
+    return prepare(LLAMA, placed, by, Roofline(), load_of(lengths(1000, 100, concurrency=1.0), len(placed))).steps
 
 
 def test_host_time_adds_or_hides_behind_the_device() -> None:
@@ -448,7 +448,7 @@ def test_accepted_drafts_bring_more_tokens_a_step() -> None:
     setup = prepare(LLAMA, deployments(H100), engine("vllm"), default("vllm"), load_of(workload, 1))
     plain: Load = load_of(workload, 1)
     drafted = replace(plain, drafts=np.full(1, 3.0), accepted=np.full(1, 2.5))
-    slow, fast = (serve(setup.passes, asked_for, np.full(1, 1e3)) for asked_for in (plain, drafted))
+    slow, fast = (serve(setup.steps, asked_for, np.full(1, 1e3)) for asked_for in (plain, drafted))
     # a step verifies four tokens and drafts three, in little more time, and yields two and a half
     assert 1.5 < one(slow.tpot) / one(fast.tpot) < 2.5
     assert one(fast.step) > one(slow.step)

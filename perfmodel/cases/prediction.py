@@ -388,7 +388,7 @@ class Prediction:
         )
 
     def _store(self, rows: np.ndarray, found: Estimates) -> None:
-        columns = found.columns()
+        columns = {**found.columns(), "req_s": found.request_rate}
         for column in OUTPUT:
             self.out[column][rows] = columns[column]
         for column, metric in INTERVALS.items():

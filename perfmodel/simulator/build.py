@@ -57,8 +57,8 @@ def pool(
         raise InputError(f"{model.name} on {device.name}: {reason}")
     chosen = policy or of_engine(engine, engine.limits(device), max_model_len=_longest(engine, traffic))
     if policy is None:
-        seqs = float(setup.passes.max_num_seqs[0])
-        budget = float(setup.passes.budget[0] * deployments.pp[0])
+        seqs = float(setup.steps.max_num_seqs[0])
+        budget = float(setup.steps.budget[0] * deployments.pp[0])
         chosen = chosen.changed(max_num_batched_tokens=budget, max_num_seqs=min(seqs, _MOST_SEQS))
     context = _mean_context(traffic)
     token = float(sequence_bytes(setup.sharding, np.array([context]))[0]) / context
@@ -119,7 +119,7 @@ def step_time(setup: Prepared) -> StepTime:
     Prompt tokens that attend to k keys on average are one sequence where k allows, else several without a cached
     prefix. A pipeline advances PP micro-batches a step: decodes are spread over them, prompts fill them one by one.
     """
-    passes = setup.passes
+    passes = setup.steps
     pp, budget = float(setup.sharding.pp[0]), float(passes.budget[0])
 
     def time(prompt: Array, keys: Array, seqs: Array, context: Array) -> Array:
@@ -141,7 +141,7 @@ def step_time(setup: Prepared) -> StepTime:
 
 def step_floor(setup: Prepared) -> Floor:
     """Least time of a step: launches of kernels that no captured graph replays, and a host beside the device."""
-    passes, pp = setup.passes, float(setup.sharding.pp[0])
+    passes, pp = setup.steps, float(setup.sharding.pp[0])
 
     def floor(seqs: Array) -> tuple[Array, Array]:
         found = []

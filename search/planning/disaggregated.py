@@ -97,8 +97,8 @@ def _roles(scorer: Scorer, layouts: Deployments) -> tuple[Index, Index]:
     found = scorer.asked.estimates(one)
     price = np.nan_to_num(scorer.tariff.usd_per_hour, nan=1.0)[layouts.device] * layouts.devices_per_replica
     rows = np.nonzero(found.fits)[0]
-    prompt = _best(layouts, rows, found.prefill_rate / price)
-    return prompt, _best(layouts, rows, found.decode_rate / price)
+    prompt = _best(layouts, rows, found.rates.prefill / price)
+    return prompt, _best(layouts, rows, found.rates.decode / price)
 
 
 def _best(layouts: Deployments, rows: Index, value: Array) -> Index:

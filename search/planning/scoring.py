@@ -129,7 +129,7 @@ class Scorer:
             "e2e_ms": e.mean(e.e2e) * MS,
             "running": e.running,
             "memory_gb_per_device": e.memory / 1e9,
-            "memory_free_gb_per_device": (e.memory_capacity - e.memory) / 1e9,
+            "memory_free_gb_per_device": (e.memory_use.capacity - e.memory) / 1e9,
             "power_w_per_device": e.power,
             "power_w": power,
             "energy_j_per_token": energy,
