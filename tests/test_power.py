@@ -128,12 +128,12 @@ def test_a_request_alone_and_one_of_many_at_a_low_rate_take_the_same_energy() ->
     assert above[1] == pytest.approx(above[0], rel=0.15)
 
 
-def test_prompts_that_enter_together_share_the_energy_of_their_pass() -> None:
+def test_prompts_that_enter_together_share_the_energy_of_their_step() -> None:
     # 32 prompts computed at once, then ten seconds of nothing: the device works for the share of one prefill
     slow = engine("vllm").changed(request_time=10.0)
     placed = deployments([hwdb.device("h100-sxm")], max_num_batched_tokens=1e6)
     found = estimate(LLAMA, lengths(500, 1, concurrency=32, arrival="static"), placed, engine=slow, costs=Roofline())
-    share = one(found.prefill) / (one(found.prefill) + 10.0)
+    share = one(found.latency.prefill) / (one(found.latency.prefill) + 10.0)
     assert 0.01 < share < 0.1
     idle = hwdb.device("h100-sxm").idle
     assert one(found.power) == pytest.approx(idle + share * (0.95 * 700 - idle), rel=0.1)
