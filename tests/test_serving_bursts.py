@@ -18,7 +18,8 @@ from perfmodel.estimates.estimator import estimate, estimate_load
 from perfmodel.models import model
 from perfmodel.serving.admission import admission_wait, evictions_per_request, finite_run_wait
 from perfmodel.serving.curve import DecodeCurve
-from perfmodel.serving.drain import Drained, OfflineBatch, PrefillCost, SteadyState, drain
+from perfmodel.serving.drain import Drained, drain
+from perfmodel.serving.offline_batch import OfflineBatch, PrefillCost, SteadyState
 from perfmodel.serving.output_ages import OutputLengths
 from perfmodel.workload.load import load_of
 from perfmodel.workload.output_lengths import OUTPUT_LENGTH_CV, longest, survival, truncated_cv

@@ -7,14 +7,13 @@ import numpy as np
 from perfmodel.arrays import Array, Index, Mask
 from perfmodel.estimates import percentiles
 from perfmodel.estimates.estimates import Estimates
+from perfmodel.serving import TINY
 from perfmodel.workload import RANKS, Objective, Slo
 
 #: Standard normal deviate that bounds the middle 80 %: that of rank 0.9.
 DEVIATE_80 = 1.2815515655446004
 #: Relative tolerance of a share of requests within a limit: percentiles found by bisection end just below their rank.
 _TOLERANCE = 1e-12
-#: Least log half-width: an estimate without an interval is taken as exact.
-_TINY = 1e-12
 
 
 def overall(estimates: Estimates, metric: str, statistic: str) -> Array:
@@ -37,7 +36,7 @@ def chance(value: Array, limit: float, spread: Array) -> Array:
     from scipy.special import ndtr
 
     with np.errstate(divide="ignore"):
-        deviate = np.log(limit / value) / np.maximum(spread, _TINY) * DEVIATE_80
+        deviate = np.log(limit / value) / np.maximum(spread, TINY) * DEVIATE_80
     return np.asarray(ndtr(deviate))
 
 

@@ -16,12 +16,11 @@ from typing import Protocol
 import numpy as np
 
 from perfmodel.arrays import Array
+from perfmodel.serving import TINY
 from perfmodel.workload import RANKS
 
 #: Standard normal deviates of the ranks, to four digits.
 _NORMAL_DEVIATE = {"p50": 0.0, "p90": 1.2816, "p95": 1.6449, "p99": 2.3263}
-#: Least divisor of a time, seconds.
-_TINY = 1e-12
 
 
 def wait_percentile(wait: Array, uniform_share: Array, known: Array, statistic: str) -> Array:
@@ -50,7 +49,7 @@ def interrupted_share(tpot: Array, step: Array, tail: Array) -> Array:
         step: gap between tokens without a prompt, seconds, (C, N).
         tail: gap with a prompt, seconds, (C, N).
     """
-    return np.clip((tpot - step) / np.maximum(tail - step, _TINY), 0.0, 1.0)
+    return np.clip((tpot - step) / np.maximum(tail - step, TINY), 0.0, 1.0)
 
 
 def itl_percentile(step: Array, tail: Array, interrupted: Array, statistic: str) -> Array:
@@ -70,7 +69,7 @@ def unevenness(interference: Array, mean: Callable[[Array], Array]) -> Array:
 
     interference: seconds per prompt by class, (C, N). mean: share-weighted mean over classes, (C, N) -> (N,).
     """
-    return np.asarray(np.sqrt(mean(np.square(interference))) / np.maximum(mean(interference), _TINY))
+    return np.asarray(np.sqrt(mean(np.square(interference))) / np.maximum(mean(interference), TINY))
 
 
 def tpot_deviation(interrupted: Array, longer: Array, *, steps: Array, unevenness: Array) -> Array:

@@ -14,6 +14,7 @@ from perfmodel.arrays import Array, Mask
 from perfmodel.estimates.estimator import Prepared
 from perfmodel.estimates.kv_transfer import transfer_time
 from perfmodel.serving import (
+    MAX_RUNNING,
     MAX_UTILISATION,
     SATURATED_SHARE,
     TINY,
@@ -31,9 +32,6 @@ from perfmodel.workload import Load
 
 #: Knots of the decode curve of a worker. Chosen: one more than of a single deployment, whose batches are smaller.
 _KNOTS = 6
-#: Sequences a decode worker runs where its engine sets no limit. Chosen before `serving.limits.MAX_RUNNING`, and kept:
-#: it is the last knot of the decode curve, so another value moves estimates of engines without a limit.
-_MAX_RUNNING = 8192.0
 #: Fewest sequences that run on average, and lowest rate (requests/s) that is searched from.
 _LEAST_RUNNING, _LEAST_RATE = 1e-6, 1e-9
 #: Iterations of the fixed point of running sequences. Chosen: step times rise slowly with their number, so each
@@ -61,7 +59,8 @@ class Tandem:
     def max_rate(self) -> Array:
         """Requests/s that the slower pool can do, (N,)."""
         full = np.maximum(self.later_tokens * self.curve.time[-1], TINY)
-        return np.minimum(MAX_UTILISATION * self.prompts.max_rate, self.workers * self.max_running / full)
+        most = np.minimum(MAX_UTILISATION * self.prompts.max_rate, self.workers * self.max_running / full)
+        return np.asarray(most)
 
     def running(self, rate: Array) -> Array:
         """Sequences on one decode worker at `rate` requests/s per worker, (N,).
@@ -109,7 +108,7 @@ def serve_tandem(front: Prepared, back: Prepared, demand: Load, prompts: PromptP
 
 def _tandem(back: Prepared, demand: Load, prompts: PromptPool, workers: Array, before: Array) -> Tandem:
     seqs = back.steps.max_num_seqs
-    max_running = np.minimum(back.memory.room_for(), np.where(np.isfinite(seqs), seqs, _MAX_RUNNING))
+    max_running = np.minimum(back.memory.room_for(), np.where(np.isfinite(seqs), seqs, MAX_RUNNING))
     return Tandem(
         demand=demand,
         prompts=prompts,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from perfmodel.serving.closed_form import serve
 from perfmodel.serving.curve import DecodeCurve, decode_curve
-from perfmodel.serving.limits import MAX_UTILISATION, SATURATED_SHARE, TINY
+from perfmodel.serving.limits import MAX_RUNNING, MAX_UTILISATION, SATURATED_SHARE, TINY
 from perfmodel.serving.planned_step import PlannedStep
 from perfmodel.serving.prefill_pool import PromptPool, prompt_pool
 from perfmodel.serving.queueing import bisect, opening_share
@@ -12,6 +12,7 @@ from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes,
 from perfmodel.serving.steps import StepModel
 
 __all__ = [
+    "MAX_RUNNING",
     "MAX_UTILISATION",
     "SATURATED_SHARE",
     "TINY",

@@ -9,11 +9,10 @@ MAX_UTILISATION = 0.98
 #: A replica that runs this share of its sequence limit, or serves less than this share of its demand, is saturated.
 #: Chosen: fixed points approach a bound from below and stop within 0.1 % of it.
 SATURATED_SHARE = 0.999
-#: Sequences a replica runs where neither KV capacity nor max_num_seqs says less. Chosen: far above every engine's
-#: default. It only bounds deployments that do not fit in memory (their KV capacity counts as infinite) and engines
-#: without a sequence limit. Pools of decode workers (`estimates.tandem`, 8192) and the simulator (4096) use values of
-#: their own: the limit is the last knot of the decode curve and the width of step tables, so a common value would move
-#: their results.
+#: Sequences a replica or a decode worker runs where neither KV capacity nor max_num_seqs says less. Chosen: far above
+#: the default of every engine in the catalogue. It bounds deployments that do not fit in memory (their KV capacity
+#: counts as infinite) and engines without a sequence limit. The simulator has a lower limit of its own, the width of
+#: its step table.
 MAX_RUNNING = 16384.0
 #: Least divisor: keeps ratios finite where a time, a rate or a count is zero.
 TINY = 1e-12

@@ -6,8 +6,9 @@ import numpy as np
 
 from perfmodel.arrays import Array
 from perfmodel.serving.curve import DecodeCurve, decode_curve
-from perfmodel.serving.drain import Drained, OfflineBatch, PrefillCost, SteadyState, drain
+from perfmodel.serving.drain import Drained, drain
 from perfmodel.serving.limits import TINY_COUNT
+from perfmodel.serving.offline_batch import OfflineBatch, PrefillCost, SteadyState
 from perfmodel.serving.output_ages import OutputLengths
 from perfmodel.serving.prefills import PrefillTimes, largest_group, prefill_times
 from perfmodel.serving.queueing import equilibrium_rate, prompts_per_step, share_of_others, slowed_tpot

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from perfmodel.arrays import Array, Mask
 from perfmodel.serving.admission import admission_wait, finite_run_wait
 from perfmodel.serving.curve import KNOTS, DecodeCurve, decode_curve
+from perfmodel.serving.finite_run import finite_run
 from perfmodel.serving.limits import MAX_UTILISATION, SATURATED_SHARE
-from perfmodel.serving.offline import offline
 from perfmodel.serving.planned_step import PricedStep
 from perfmodel.serving.prefills import PrefillTimes, prefill_times
 from perfmodel.serving.queueing import (
@@ -25,7 +25,7 @@ from perfmodel.serving.queueing import (
 )
 from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes, WaitShape
 from perfmodel.serving.steps import StepModel
-from perfmodel.workload import RANKS, Load, longest
+from perfmodel.workload import Load
 
 #: Knot of the decode curve at which interference is estimated before the number of running sequences is known.
 _MIDDLE_KNOT = KNOTS // 2
@@ -101,7 +101,7 @@ def open_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_req
     if not finite.any():
         return steady
     crowded = finite & (load.rate > throughput.completed[-1])
-    return _finite_run(steady, steps, load, (max_running, prefills_per_request), crowded)
+    return finite_run(steady, steps, load, (max_running, prefills_per_request), crowded)
 
 
 def _operating_point(replica: _Replica) -> _Point:
@@ -221,33 +221,4 @@ def _served(replica: _Replica, point: _Point, throughput: _Throughput, max_runni
         rate=throughput.rate,
         saturated=throughput.saturated,
         waits=WaitShape(uniform_share=np.isinf(endless) * 1.0),
-    )
-
-
-def _finite_run(steady: Served, steps: StepModel, load: Load, limits: tuple[Array, Array], crowded: Mask) -> Served:
-    """A run of `load.n_requests`: it lasts until the last output ends.
-
-    Where more arrive than can be served (`crowded`, (N,)), it is the offline batch of all requests, less the time that
-    they took to arrive. Even a request that is admitted at once waits for the running step. limits: (max_running,
-    prefills_per_request), (N,) each.
-    """
-    finite = np.isfinite(load.n_requests)
-    count = np.where(finite, load.n_requests, 1.0)
-    batch = offline(steps, replace(load, n_requests=count), *limits)
-    arriving, least = count / load.rate, steady.steps.decode / 2.0
-    wait = np.where(crowded, least + np.maximum(batch.times.wait - arriving / 2.0, 0.0), steady.times.wait)
-    arrived = np.array(list(RANKS.values()))[:, None] * arriving
-    by_rank = least + np.maximum(batch.waits.by_rank - arrived, 0.0)
-    tpot = np.where(crowded, batch.times.tpot, steady.times.tpot)
-    last = longest(load.mean(load.output), load.length_cv, np.minimum(steady.running, count))
-    tail = np.minimum(last, np.maximum(load.longest, load.mean(load.output))) * load.mean(tpot)
-    makespan = np.maximum(count / batch.rate, arriving + load.mean(steady.times.prefill) + tail)
-    prefill = steady.times.prefill
-    return replace(
-        steady,
-        times=replace(steady.times, ttft=prefill + wait + steps.engine.request_time, tpot=tpot, wait=wait),
-        rate=np.where(finite, count / makespan, steady.rate),
-        waits=WaitShape(
-            uniform_share=np.where(crowded, 1.0, steady.waits.uniform_share), by_rank=np.where(crowded, by_rank, np.nan)
-        ),
     )
