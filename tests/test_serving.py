@@ -25,6 +25,8 @@ from perfmodel.models import model
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.step import Step
 from perfmodel.serving.closed_form import serve
+from perfmodel.serving.offline import prefill_line
+from perfmodel.serving.queueing import bisect, equilibrium_rate, mean_over_poisson, poisson_nodes, queue_variability
 from perfmodel.serving.served import Served
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload.load import Load, load_of
@@ -461,3 +463,46 @@ def test_a_short_run_that_finds_room_at_once_does_not_queue() -> None:
     assert not few.saturated[0]
     assert one(few.running) <= 50
     assert one(few.ttft) < 2 * one(asked(lengths(500, 500, rate=0.1 * most)).ttft)
+
+
+# -------------------------------------------------------------------------------- laws
+
+
+@given(
+    running=st.floats(1, 1000), prefill=st.floats(1e-3, 10), decode=st.floats(1e-3, 100), interference=st.floats(0, 1)
+)
+def test_equilibrium_rate_solves_its_equation(
+    running: float, prefill: float, decode: float, interference: float
+) -> None:
+    rate = one(equilibrium_rate(*(np.array([v]) for v in (running, prefill, decode, interference))))
+    share = rate * interference
+    assert 0 < share < 1 or interference == 0
+    if share < 0.999:
+        assert rate * (prefill + decode / (1 - share)) == pytest.approx(running, rel=1e-6)
+
+
+def test_bisection_finds_the_root_of_each_row() -> None:
+    wanted = np.array([1e-5, 0.3, 7.0, 4000.0])
+    found, _ = bisect(np.full(4, 1e-6), np.full(4, 1e4), lambda x: x < wanted)
+    np.testing.assert_allclose(found, wanted, rtol=1e-9)
+
+
+def test_the_three_point_rule_is_exact_for_polynomials_up_to_the_fifth_degree() -> None:
+    mean = np.array([40.0])
+    low, high = poisson_nodes(mean, mean, np.array([1000.0]))
+    found = mean_over_poisson((mean - 40) ** 2, (low - 40) ** 2, (high - 40) ** 2)
+    assert one(found) == pytest.approx(40.0)  # the variance of a Poisson number is its mean
+
+
+def test_prefill_steps_cost_a_fixed_part_and_a_part_per_prompt() -> None:
+    fixed, each = prefill_line(np.array([3.0]), np.array([1.5]), np.array([4.0]))
+    assert one(fixed + each) == 3.0
+    assert one(fixed + 4 * each) == pytest.approx(4 * 1.5)
+
+
+def test_variability_of_lengths_over_classes_is_that_of_all_requests() -> None:
+    work = lengths([10, 10], [100, 300], share=[0.5, 0.5], rate=1.0)
+    load = load_of(work, 1)
+    drawn = np.array([100.0, 300.0])
+    found = queue_variability(np.zeros(1), load.output, np.zeros(1), load.mean)
+    assert one(found) == pytest.approx(drawn.var() / drawn.mean() ** 2)
