@@ -198,7 +198,9 @@ def test_resident_adapters_take_their_room_from_the_cache() -> None:
     few, many = (estimate(model(LLAMA), work, deployments(H100, adapters=Adapters(64, n))) for n in (1, 101))
     base = estimate(model(LLAMA), work, deployments(H100))
     assert few.memory[0] - base.memory[0] == pytest.approx(4 * 2 * TRAINABLE, rel=0.02)
-    assert base.max_running[0] - many.max_running[0] == pytest.approx(101 * 8 * TRAINABLE / (1100 * 131072), rel=0.05)
+    assert base.memory_use.max_running[0] - many.memory_use.max_running[0] == pytest.approx(
+        101 * 8 * TRAINABLE / (1100 * 131072), rel=0.05
+    )
     too_many = estimate(model(LLAMA), work, deployments(H100, adapters=Adapters(64, 400)))
     assert not too_many.fits[0]
     assert "adapters 134.2 GB" in too_many.reason(0)

@@ -187,9 +187,9 @@ def test_memoised_steps_cost_what_the_parts_add_up_to(tmp_path: Path) -> None:
     ((engine, group),) = next(iter(run_groups(cases, hwdb.load()).values()))
     step = Step(decode_seqs=np.full(len(group.ids), 8.0), decode_context=np.full(len(group.ids), 600.0))
     memo: dict = {}
-    plain = memoised(group.setup.passes, engine, factor_table(ONES), memo).price(step)
-    np.testing.assert_allclose(plain.time, group.setup.passes.price(step).time, rtol=1e-12)
-    slower = memoised(group.setup.passes, engine, 2.0 * factor_table(ONES), memo).price(step)
+    plain = memoised(group.setup.steps, engine, factor_table(ONES), memo).price(step)
+    np.testing.assert_allclose(plain.time, group.setup.steps.price(step).time, rtol=1e-12)
+    slower = memoised(group.setup.steps, engine, 2.0 * factor_table(ONES), memo).price(step)
     np.testing.assert_allclose(slower.time, 2.0 * plain.time, rtol=1e-12)
     assert len(memo) == 1, "the second model prices nothing"
 

@@ -14,9 +14,10 @@ from hwdb import InputError
 from perfmodel.costs import Roofline
 from perfmodel.deployment.columns import Deployments, deployments
 from perfmodel.engines.catalogue import engine
-from perfmodel.estimates.disaggregated import HAND_OVER, estimate_disaggregated, estimate_pools, transfer_time
+from perfmodel.estimates.disaggregated import estimate_disaggregated, estimate_pools
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import Prepared, estimate, prepare
+from perfmodel.estimates.kv_transfer import HAND_OVER, transfer_time
 from perfmodel.models import ModelSpec, model
 from perfmodel.workload.load import load_of
 from perfmodel.workload.workload import Workload
@@ -63,13 +64,15 @@ def test_answers_in_the_making_are_rate_times_time(share: float) -> None:
 
 def test_an_offline_batch_drains_its_queue() -> None:
     found = pair(lengths(2000, 300, n_requests=5000))
-    assert one(found.wait) == pytest.approx(5000 / one(found.request_rate) / 2, rel=0.05)
+    assert one(found.latency.wait) == pytest.approx(5000 / one(found.request_rate) / 2, rel=0.05)
 
 
 @pytest.mark.parametrize("workload", [lengths(2000, 300, rate=1.0), lengths(2000, 300, concurrency=32)])
 def test_the_parts_of_an_answer_add_up(workload: Workload) -> None:
     found = pair(workload, 3, 2)
-    np.testing.assert_allclose(found.ttft, found.prefill + found.wait + found.overhead, rtol=1e-9)
+    np.testing.assert_allclose(
+        found.ttft, found.latency.prefill + found.latency.wait + found.latency.front_end, rtol=1e-9
+    )
     np.testing.assert_allclose(found.e2e, found.ttft + 299 * found.tpot, rtol=1e-9)
     np.testing.assert_allclose(found.devices, 3 * 4 + 2 * 4)
     np.testing.assert_allclose(found.output_rate, 300 * found.request_rate)
@@ -113,7 +116,7 @@ def test_answers_do_not_stall_for_the_prompts_of_others() -> None:
     workload = lengths(8000, 300, rate=2.0)
     together = estimate(LLAMA, workload, pool(tp=4, replicas=2), costs=Roofline(), engine="vllm-v0")
     apart = pair(workload, 1, 1)
-    assert one(apart.interference) == 0.0
+    assert one(apart.latency.interference) == 0.0
     assert one(apart.tpot) < one(together.tpot)  # DistServe, arXiv:2401.09670, sec. 2.3
 
 
@@ -136,14 +139,18 @@ def test_demand_beyond_either_pool_is_reported() -> None:
         assert one(found.request_rate) < workload.rate
         brief = pair(workload.at(n_requests=1000.0))
         backlog = 1000 / one(brief.request_rate) - 1000 / workload.rate
-        assert one(brief.wait) == pytest.approx(backlog / 2, rel=0.3)
+        assert one(brief.latency.wait) == pytest.approx(backlog / 2, rel=0.3)
 
 
 def test_the_wait_for_a_prompt_worker_is_that_of_a_queue() -> None:
     found, lonely = (pair(lengths(8000, 50, rate=rate), 1, 4) for rate in (1.0, 1e-7))
-    service = one(lonely.prefill) - one(transfer_time(*_benches(pool(tp=4), pool(tp=4), lengths(8000, 50, rate=1.0))))
+    service = one(lonely.latency.prefill) - one(
+        transfer_time(*_benches(pool(tp=4), pool(tp=4), lengths(8000, 50, rate=1.0)))
+    )
     busy = 1.0 * service
-    assert one(found.wait) == pytest.approx(busy / (1 - busy) / 2 * service, rel=0.05)  # Pollaczek and Khinchine
+    assert one(found.latency.wait) == pytest.approx(
+        busy / (1 - busy) / 2 * service, rel=0.05
+    )  # Pollaczek and Khinchine
 
 
 # -------------------------------------------------------------------------------- hand-over

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from itertools import pairwise
 
 import numpy as np
@@ -63,12 +62,12 @@ def ask(workload: Workload, placed: Deployments | None = None, **options: object
 
 
 def same(one: Estimates, other: Estimates, rtol: float = 1e-9) -> None:
-    for f in fields(Estimates):
-        mine, theirs = getattr(one, f.name), getattr(other, f.name)
+    for name, mine in one.arrays().items():
+        theirs = other.arrays()[name]
         if mine.dtype.kind == "f":
-            np.testing.assert_allclose(mine, theirs, rtol=rtol, err_msg=f.name)
+            np.testing.assert_allclose(mine, theirs, rtol=rtol, err_msg=name)
         else:
-            np.testing.assert_array_equal(mine, theirs, err_msg=f.name)
+            np.testing.assert_array_equal(mine, theirs, err_msg=name)
 
 
 # -------------------------------------------------------------------------------- columns, rows, chunks, classes
@@ -107,7 +106,7 @@ def test_the_order_of_classes_does_not_matter(workload: Workload) -> None:
     turned = workload.at(**{n: getattr(workload, n)[order] for n in ("input_tokens", "output_tokens", "share")})
     plain, other = ask(workload), ask(turned)
     for name in ("ttft", "tpot", "e2e", "wait", "prefill"):
-        np.testing.assert_allclose(getattr(other, name), getattr(plain, name)[order], rtol=1e-9)
+        np.testing.assert_allclose(getattr(other.latency, name), getattr(plain.latency, name)[order], rtol=1e-9)
     for name in ("request_rate", "output_rate", "memory", "power", "energy", "running"):
         np.testing.assert_allclose(getattr(other, name), getattr(plain, name), rtol=1e-9)
 
@@ -131,16 +130,18 @@ def test_a_class_cut_in_two_changes_nothing(workload: Workload) -> None:
 def test_the_parts_of_an_answer_add_up(workload: Workload, by: str) -> None:
     placed = many(6)
     found = ask(workload, placed, engine=by)
-    steps = np.maximum(found.output - 1, 0)
-    np.testing.assert_allclose(found.ttft, found.prefill + found.wait + found.overhead, rtol=1e-9)
+    steps = np.maximum(found.classes.output - 1, 0)
+    np.testing.assert_allclose(
+        found.ttft, found.latency.prefill + found.latency.wait + found.latency.front_end, rtol=1e-9
+    )
     np.testing.assert_allclose(found.e2e, found.ttft + steps * found.tpot, rtol=1e-9)
-    outputs, inputs = found.mean(found.output), found.mean(found.input)
+    outputs, inputs = found.mean(found.classes.output), found.mean(found.classes.input)
     np.testing.assert_allclose(found.output_rate, found.request_rate * outputs, rtol=1e-9)
     np.testing.assert_allclose(found.total_rate, found.request_rate * (inputs + outputs), rtol=1e-9)
     np.testing.assert_allclose(found.energy * found.output_rate, found.power * found.devices, rtol=1e-9)
     np.testing.assert_allclose(found.devices, placed.devices_per_replica * placed.replicas)
-    assert (found.running <= np.where(found.fits, found.max_running, np.inf) * (1 + 1e-9)).all()
-    assert (found.decode_rate >= found.output_rate * 0.9 * (1 - 1 / outputs)).all()
+    assert (found.running <= np.where(found.fits, found.memory_use.max_running, np.inf) * (1 + 1e-9)).all()
+    assert (found.rates.decode >= found.output_rate * 0.9 * (1 - 1 / outputs)).all()
 
 
 @every_arrival
@@ -152,7 +153,7 @@ def test_no_answer_beats_the_memory_it_must_read(workload: Workload) -> None:
     assert (found.tpot >= read / bandwidth).all()
     # and an answer's prompt needs two FLOP a parameter
     peak = np.array([d.peak("bf16") for d in DEVICES]) * placed.tp
-    assert (found.prefill >= 2 * 7e9 * found.input / peak).all()
+    assert (found.latency.prefill >= 2 * 7e9 * found.classes.input / peak).all()
 
 
 def test_llama_70b_on_four_h100_takes_little_more_than_its_weights() -> None:
@@ -177,14 +178,14 @@ def test_quantiles_rise_with_their_rank(workload: Workload, metric: str) -> None
 def test_waits_are_exponential_and_computing_is_certain() -> None:
     found = ask(lengths(1000, 100, rate=5.0))
     rng = np.random.default_rng(0)
-    drawn = found.prefill + found.overhead + found.wait * rng.exponential(size=200_000)
+    drawn = found.latency.prefill + found.latency.front_end + found.latency.wait * rng.exponential(size=200_000)
     for statistic, rank in (("p50", 50), ("p90", 90), ("p99", 99)):
         assert float(found.quantile("ttft", statistic)[0, 0]) == pytest.approx(np.percentile(drawn, rank), rel=0.02)
 
 
 def test_gaps_between_tokens_are_steps_that_some_prompts_stretch() -> None:
     found = ask(lengths(4000, 400, rate=2.0))
-    step, tail, mean = (float(v[0, 0]) for v in (found.step, found.itl_tail, found.tpot))
+    step, tail, mean = (float(v[0, 0]) for v in (found.latency.step, found.latency.itl_tail, found.tpot))
     assert step < mean < tail
     interrupted = (mean - step) / (tail - step)
     assert 0.01 < interrupted < 0.5
@@ -216,7 +217,7 @@ def test_what_does_not_fit_keeps_its_numbers_and_says_why() -> None:
     assert found.reason(1) == ""
     assert np.isfinite(found.tpot).all()
     assert found.tpot[0, 0] > found.tpot[0, 1]
-    assert found.memory[0] > found.memory_capacity[0]
+    assert found.memory[0] > found.memory_use.capacity[0]
 
 
 @pytest.mark.parametrize("arrival", ["closed", "offline", "open"])
@@ -242,12 +243,16 @@ def test_budgets_follow_the_engine(by: str, budget: float) -> None:
     # vLLM V0 without chunking takes the longest sequence; llama.cpp computes 512 tokens at once whatever its batch
     workload = lengths(30_000, 100, concurrency=1.0)
     setup = prepare(LLAMA, deployments(DEVICES[:1]), engine(by), Roofline(), load_of(workload, 1))
-    assert float(setup.passes.budget[0]) == budget
+    assert float(setup.steps.budget[0]) == budget
 
 
 def test_sequences_kept_room_for_their_whole_length_are_fewer() -> None:
     held = {
-        by: float(ask(lengths(500, 4000, n_requests=1e5), engine=engine("vllm").changed(admission=by)).max_running[0])
+        by: float(
+            ask(lengths(500, 4000, n_requests=1e5), engine=engine("vllm").changed(admission=by)).memory_use.max_running[
+                0
+            ]
+        )
         for by in ("grow", "reserve", "contiguous")
     }
     assert held["grow"] > held["reserve"] == pytest.approx(held["contiguous"], rel=0.01)

@@ -40,9 +40,9 @@ def test_terms_add_up_to_the_estimate(by: str, costs: CostModel, name: str) -> N
         found = estimate(model(name), workload, placed, engine=by, costs=costs)
         for row in range(3):
             terms = explain(model(name), workload, placed, row, engine=by, costs=costs)
-            assert seconds(terms, "decode") == pytest.approx(float(found.step[0, row]), rel=1e-9)
-            if workload.arrival == "single" and by != "llamacpp":  # which computes 700 tokens in two passes
-                assert seconds(terms, "prefill") == pytest.approx(float(found.prefill[0, row]), rel=1e-9)
+            assert seconds(terms, "decode") == pytest.approx(float(found.latency.step[0, row]), rel=1e-9)
+            if workload.arrival == "single" and by != "llamacpp":  # which computes 700 tokens in two steps
+                assert seconds(terms, "prefill") == pytest.approx(float(found.latency.prefill[0, row]), rel=1e-9)
             for phase in ("prefill", "decode"):
                 assert sum(t.share for t in terms if t.phase == phase) == pytest.approx(1.0, rel=1e-9)
 
@@ -62,15 +62,15 @@ def test_decode_terms_are_those_of_the_operating_point(workload: Workload) -> No
         terms = explain(spec, workload, placed, row, costs=Roofline())
         # in an open loop the step is a mean over how many are met, the terms are those of their mean number
         near = 0.01 if workload.arrival == "open" else 1e-9
-        assert seconds(terms, "decode") == pytest.approx(float(found.step[0, row]), rel=near)
+        assert seconds(terms, "decode") == pytest.approx(float(found.latency.step[0, row]), rel=near)
 
 
-def test_a_long_prompt_is_explained_by_one_of_its_passes() -> None:
+def test_a_long_prompt_is_explained_by_one_of_its_steps() -> None:
     spec, placed = model("llama-3.1-8b"), deployments(DEVICES[:1], max_num_batched_tokens=2048.0)
     workload = lengths(8192, 10, arrival="single")
     found = estimate(spec, workload, placed, costs=Roofline())
     terms = explain(spec, workload, placed, costs=Roofline())
-    assert 4 * seconds(terms, "prefill") == pytest.approx(float(found.prefill[0, 0]), rel=1e-9)
+    assert 4 * seconds(terms, "prefill") == pytest.approx(float(found.latency.prefill[0, 0]), rel=1e-9)
 
 
 def test_terms_come_near_the_ceilings_that_efficiencies_allow() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import numpy as np
 import pytest
 
@@ -62,8 +60,8 @@ def device_times(name: str, step: Step) -> list[tuple[str, float, float, float]]
 def test_nothing_in_host_memory_is_the_base_exactly(host: Host) -> None:
     work = Workload.from_lengths(1000, 200, concurrency=16)
     base, same = (estimate(model(MIXTRAL), work, one(tp=4, host=h)) for h in (None, host))
-    for f in fields(Estimates):
-        np.testing.assert_array_equal(getattr(base, f.name), getattr(same, f.name), err_msg=f.name)
+    for name, values in base.arrays().items():
+        np.testing.assert_array_equal(values, same.arrays()[name], err_msg=name)
 
 
 # -------------------------------------------------------------------------------------------------- waits by hand
@@ -179,7 +177,7 @@ def test_more_in_host_memory_leaves_room_for_more_sequences() -> None:
     for column in ("host_weights", "host_kv"):
         shares = np.array([0.0, 0.3, 0.6, 0.9])
         found = estimate(model(LLAMA), work, one(host=Host(link=50e9), **{column: shares}))
-        assert np.all(np.diff(found.max_running) > 0)
+        assert np.all(np.diff(found.memory_use.max_running) > 0)
         assert np.all(np.diff(found.memory) < 0)
 
 
@@ -191,7 +189,7 @@ def test_host_memory_bounds_what_may_lie_there() -> None:
     assert "exceed 8.0 GB of host memory a device" in small.reason(0)
     bounded = estimate(spec, work, one(host_kv=0.5, host=Host(link=50e9, memory=1e9)))
     each = 1104 * 131072 * 0.5  # in blocks of 16 tokens, the mean length of a running sequence
-    assert float(bounded.max_running[0]) == pytest.approx(1e9 / each, rel=0.1)
+    assert float(bounded.memory_use.max_running[0]) == pytest.approx(1e9 / each, rel=0.1)
     assert float(bounded.memory[0]) < 25e9  # the device is not filled beyond what the host can hold of a sequence
     unknown = estimate(spec, work, one(host_kv=1.0, host=Host(link=50e9)))
     assert unknown.fits[0]
@@ -309,7 +307,7 @@ def test_llama_cpp_streams_experts_for_prompts(micro_batch: int, rate: float) ->
         host=Host(bandwidth=60e9, flops=1.5e12, where="compute"),
         max_num_batched_tokens=micro_batch,
     )
-    assert float(found.prefill_rate[0]) == pytest.approx(rate, rel=0.4)
+    assert float(found.rates.prefill[0]) == pytest.approx(rate, rel=0.4)
     assert float(1.0 / found.tpot[0, 0]) == pytest.approx(32.0, rel=0.25)  # 30 to 33 tokens/s of answer
 
 

@@ -46,7 +46,7 @@ def passes(
 ) -> StepModel:
     placed = deployments([hwdb.device(device)], **degrees)
     demand = load_of(Workload.from_lengths(1024, 512, concurrency=64.0), 1)
-    return prepare(spec, placed, by, costs or Roofline(), demand).passes
+    return prepare(spec, placed, by, costs or Roofline(), demand).steps
 
 
 def with_overlap(ready: StepModel, way: str, share: float = float("nan")) -> StepModel:
@@ -212,7 +212,7 @@ def test_terms_with_what_hides_sum_to_the_estimate(name: str) -> None:
     assert float(found.tpot[0, 0]) < float(plain.tpot[0, 0])
     terms = explain(model("llama-3.1-70b"), work, placed, engine=by, costs=Roofline())
     decode = [t for t in terms if t.phase == "decode"]
-    assert sum(t.time for t in decode) == pytest.approx(float(found.step[0, 0]), rel=1e-9)
+    assert sum(t.time for t in decode) == pytest.approx(float(found.latency.step[0, 0]), rel=1e-9)
     assert sum(t.share for t in decode) == pytest.approx(1.0, rel=1e-9)
     (hiding,) = (t for t in decode if t.family == "overlap")
     assert " behind " in hiding.operator

@@ -20,15 +20,15 @@ SERIAL = engine("vllm").changed(
 )
 
 
-def passes(**degrees: float) -> StepModel:
+def step_model(**degrees: float) -> StepModel:
     placed = deployments([hwdb.device("h100-sxm")], **degrees)
     demand = load_of(Workload.from_lengths(1000, 100, concurrency=64.0), 1)
-    return prepare(model("llama-3.1-8b"), placed, SERIAL, Roofline(), demand).passes
+    return prepare(model("llama-3.1-8b"), placed, SERIAL, Roofline(), demand).steps
 
 
 @pytest.mark.parametrize("dp", [1.0, 2.0, 8.0])
 def test_each_data_parallel_rank_schedules_its_own_sequences(dp: float) -> None:
-    ready = passes(dp=dp)
+    ready = step_model(dp=dp)
     cost, wall = ready.decode(np.array([800.0]), np.array([500.0]), np.zeros(1))
     assert float((wall - cost.time)[0]) == pytest.approx(2e-3 + 800.0 / dp * 1e-5)
     # a single prompt is one sequence for the rank that has it
@@ -37,5 +37,5 @@ def test_each_data_parallel_rank_schedules_its_own_sequences(dp: float) -> None:
 
 
 def test_tensor_parallel_devices_share_one_scheduler() -> None:
-    cost, wall = passes(tp=8).decode(np.array([800.0]), np.array([500.0]), np.zeros(1))
+    cost, wall = step_model(tp=8).decode(np.array([800.0]), np.array([500.0]), np.zeros(1))
     assert float((wall - cost.time)[0]) == pytest.approx(2e-3 + 800.0 * 1e-5)

@@ -106,7 +106,7 @@ def test_decode_grows_with_context(model: str, device: str, costs: CostModel) ->
 def test_context_costs_at_least_the_cache_it_reads(costs: CostModel) -> None:
     """Between two lengths a decode pass grows by no less than the added keys and values take to read."""
     model, device = pm.model(DENSE), hwdb.device("h100-sxm")
-    short, long = (one(run(DENSE, costs=costs, isl=n, osl=1, at=8).step) for n in (8192, 32768))
+    short, long = (one(run(DENSE, costs=costs, isl=n, osl=1, at=8).latency.step) for n in (8192, 32768))
     added = 8 * (32768 - 8192) * model.kv_bytes_per_token()
     assert long - short > 0.95 * added / device.bandwidth
 
@@ -149,7 +149,7 @@ def test_a_mixture_touches_more_experts_as_the_batch_grows() -> None:
 
 def test_a_mixture_of_few_tokens_reads_less_than_its_dense_twin() -> None:
     spec = pm.model(SPARSE)
-    tpot = one(run(SPARSE, costs=Roofline()).step)
+    tpot = one(run(SPARSE, costs=Roofline()).latency.step)
     everything = spec.parameters() * 2.0 / hwdb.device("h100-sxm").bandwidth
     assert tpot < 0.7 * everything
 
@@ -171,7 +171,7 @@ def test_grouped_queries_shrink_the_cache_that_is_read() -> None:
 @both
 def test_grouped_queries_shorten_decoding(costs: CostModel) -> None:
     step = {
-        n: one(run(read_config({**MODEL, "num_key_value_heads": n}), costs=costs, isl=16384, at=8).step)
+        n: one(run(read_config({**MODEL, "num_key_value_heads": n}), costs=costs, isl=16384, at=8).latency.step)
         for n in (32, 8)
     }
     assert step[32] > 1.5 * step[8]
@@ -270,10 +270,10 @@ def test_the_cache_is_what_memory_leaves() -> None:
     spec, device = pm.model(DENSE), hwdb.device("h100-sxm")
     answer = run(DENSE, isl=1000, osl=200, at=4096, arrival="closed")
     mean = 1000 + 200 / 2.0
-    taken = one(answer.max_running) * mean * spec.kv_bytes_per_token()
+    taken = one(answer.memory_use.max_running) * mean * spec.kv_bytes_per_token()
     left = 0.9 * device.memory - spec.parameters() * 2.0
     assert 0.75 * left < taken <= 1.05 * left
-    assert one(answer.max_running) > 2.0 * left / (131072 * spec.kv_bytes_per_token())
+    assert one(answer.memory_use.max_running) > 2.0 * left / (131072 * spec.kv_bytes_per_token())
 
 
 def test_a_gigabyte_is_ten_to_the_ninth() -> None:
@@ -302,7 +302,7 @@ def test_first_token_at_concurrency_one_is_one_prefill_and_the_host(
     terms = pm.explain(pm.model(DENSE), workload, place, engine=engine, costs=costs)
     prefill = sum(t.time for t in terms if t.phase == "prefill")
     spare = one(answer.ttft) - prefill - engine.request_time
-    assert -0.01 * prefill <= spare <= 0.1 * prefill + one(answer.step)
+    assert -0.01 * prefill <= spare <= 0.1 * prefill + one(answer.latency.step)
 
 
 @both
@@ -428,7 +428,7 @@ def test_an_empty_profile_is_no_profile(tmp_path: Path) -> None:
     bare = run(DENSE, device, arrival="closed")
     assert BASES[int(bare.basis[0])] in ("calibrated", "roofline")
     assert one(bare.tpot) == pytest.approx(one(measured.tpot), rel=0.4)
-    assert one(bare.tpot_spread) > 0.9 * one(measured.tpot_spread)
+    assert one(bare.intervals.tpot) > 0.9 * one(measured.intervals.tpot)
 
 
 # ------------------------------------------------------------------------------------------------------------ units

@@ -17,6 +17,15 @@ from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import estimate
 from perfmodel.hardware.columns import Hardware, hardware_of
 from perfmodel.models import model
+from perfmodel.power import (
+    carbon_g,
+    energy_kwh,
+    energy_per_token,
+    energy_usd,
+    kwh_per_million_tokens,
+    per_million_tokens,
+    site_power,
+)
 from perfmodel.power.device import busy_power, idle_power, shares
 from perfmodel.workload.workload import Workload
 
@@ -32,7 +41,7 @@ def ask(workload: Workload, device: str = "h100-sxm", **placed: object) -> Estim
     return estimate(LLAMA, workload, deployments([hwdb.device(device)], **placed), costs=Roofline())
 
 
-def one(values: np.ndarray) -> float:
+def one(values: np.ndarray | float) -> float:
     return float(np.ravel(values)[0])
 
 
@@ -128,12 +137,34 @@ def test_a_request_alone_and_one_of_many_at_a_low_rate_take_the_same_energy() ->
     assert above[1] == pytest.approx(above[0], rel=0.15)
 
 
-def test_prompts_that_enter_together_share_the_energy_of_their_pass() -> None:
+def test_prompts_that_enter_together_share_the_energy_of_their_step() -> None:
     # 32 prompts computed at once, then ten seconds of nothing: the device works for the share of one prefill
     slow = engine("vllm").changed(request_time=10.0)
     placed = deployments([hwdb.device("h100-sxm")], max_num_batched_tokens=1e6)
     found = estimate(LLAMA, lengths(500, 1, concurrency=32, arrival="static"), placed, engine=slow, costs=Roofline())
-    share = one(found.prefill) / (one(found.prefill) + 10.0)
+    share = one(found.latency.prefill) / (one(found.latency.prefill) + 10.0)
     assert 0.01 < share < 0.1
     idle = hwdb.device("h100-sxm").idle
     assert one(found.power) == pytest.approx(idle + share * (0.95 * 700 - idle), rel=0.1)
+
+
+# -------------------------------------------------------------------------------- a site
+
+
+def test_hosts_and_cooling_add_to_what_devices_draw() -> None:
+    found = site_power(np.array([500.0, 0.0]), 8.0, np.array([1000.0, 0.0]), 1.25)
+    np.testing.assert_allclose(found, [6250.0, 0.0])
+
+
+@given(watts=st.floats(1.0, 1e6), rate=st.floats(1e-3, 1e6), price=st.floats(0.01, 1.0), carbon=st.floats(1.0, 1000.0))
+def test_energy_per_token_and_per_hour_give_the_same_bill(
+    watts: float, rate: float, price: float, carbon: float
+) -> None:
+    by_hour, by_token = energy_kwh(watts, 1.0), kwh_per_million_tokens(energy_per_token(watts, rate))
+    assert one(per_million_tokens(by_hour, rate)) == pytest.approx(one(by_token))
+    assert one(per_million_tokens(carbon_g(by_hour, carbon), rate)) == pytest.approx(one(carbon_g(by_token, carbon)))
+    assert one(per_million_tokens(energy_usd(by_hour, price), rate)) == pytest.approx(one(energy_usd(by_token, price)))
+
+
+def test_a_deployment_that_produces_nothing_costs_very_much() -> None:
+    assert 1e12 < one(per_million_tokens(10.0, 0.0)) < np.inf

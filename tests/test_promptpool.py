@@ -20,7 +20,8 @@ from perfmodel.estimates.disaggregated import estimate_disaggregated
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import estimate, prepare
 from perfmodel.models import model
-from perfmodel.serving.prefill_pool import FULL, PromptPool, prompt_pool
+from perfmodel.serving.limits import MAX_UTILISATION
+from perfmodel.serving.prefill_pool import PromptPool, prompt_pool
 from perfmodel.simulator import latency, simulate
 from perfmodel.workload.load import load_of
 from perfmodel.workload.workload import Workload
@@ -34,7 +35,15 @@ def workers(count: float, times: Callable[[float], float], most: float = 1.0, sp
     """A pool whose workers need `times(b)` seconds for b prompts together, at most `most`."""
     groups = np.geomspace(1.0, most, 4)[:, None]
     seconds = np.array([[times(b)] for b in groups[:, 0]])
-    return PromptPool(np.array([count]), groups, seconds, seconds[:1], np.array([spread]), None, None)  # type: ignore[arg-type]
+    return PromptPool(
+        workers=np.array([count]),
+        groups=groups,
+        times=seconds,
+        alone=seconds[:1],
+        time_cv=np.array([spread]),
+        cost=None,  # type: ignore[arg-type]
+        n_steps=np.ones((1, 1)),
+    )
 
 
 def one(values: np.ndarray) -> float:
@@ -42,7 +51,7 @@ def one(values: np.ndarray) -> float:
 
 
 def played(rate: float, count: int, times: Callable[[float], float], most: int, prompts: int = 40_000) -> float:
-    """Mean seconds from arrival to the end of the pass: free workers take all that waits, up to `most` prompts."""
+    """Mean seconds from arrival to the end of the step: free workers take all that waits, up to `most` prompts."""
     come = np.cumsum(np.random.default_rng(3).exponential(1.0 / rate, prompts))
     free, done, at = [0.0] * count, np.zeros(prompts), 0
     while at < prompts:
@@ -77,24 +86,24 @@ def test_several_workers_share_one_queue(count: float, busy: float) -> None:
 @pytest.mark.parametrize("count", [1, 2, 4])
 @pytest.mark.parametrize("busy", [0.1, 0.5, 0.8])
 @pytest.mark.parametrize("fixed", [0.0, 0.5, 0.9])
-def test_prompts_gather_while_a_pass_runs(count: int, busy: float, fixed: float) -> None:
+def test_prompts_gather_while_a_step_runs(count: int, busy: float, fixed: float) -> None:
     def times(b: float) -> float:
         return fixed + (1.0 - fixed) * b
 
     pool = workers(float(count), times, most=8.0)
-    rate = busy * pool.most
-    group, time = pool.together(rate)
+    rate = busy * pool.max_rate
+    group, time = pool.group_at(rate)
     wait = pool.wait(rate)
-    assert one(wait + pool.computing(rate, wait)) == pytest.approx(played(one(rate), count, times, 8), rel=0.3)
+    assert one(wait + pool.prefill_time(rate, wait)) == pytest.approx(played(one(rate), count, times, 8), rel=0.3)
     if one(group) > 1.0:
         assert one(group) == pytest.approx(one(rate * time) / count, rel=0.05)
 
 
 def test_a_pool_can_do_what_all_its_workers_do_in_full_groups() -> None:
     pool = workers(3.0, lambda b: 1.0 + 0.5 * b, most=10.0)
-    assert one(pool.most) == pytest.approx(3.0 * 10.0 / 6.0)
-    assert one(pool.together(pool.most)[0]) == pytest.approx(10.0)
-    assert one(pool.together(pool.most * 1e-6)[0]) == 1.0
+    assert one(pool.max_rate) == pytest.approx(3.0 * 10.0 / 6.0)
+    assert one(pool.group_at(pool.max_rate)[0]) == pytest.approx(10.0)
+    assert one(pool.group_at(pool.max_rate * 1e-6)[0]) == 1.0
 
 
 def test_nobody_waits_for_more_than_all_others() -> None:
@@ -115,10 +124,10 @@ def test_more_workers_never_make_prompts_wait_longer(
     count: int, more: int, busy: float, fixed: float, most: float
 ) -> None:
     small = workers(float(count), lambda b: fixed + (1.0 - fixed) * b, most)
-    rate = busy * small.most
+    rate = busy * small.max_rate
     large = replace(small, workers=small.workers + more)
     assert one(large.wait(rate)) <= one(small.wait(rate)) * (1.0 + 1e-9)
-    assert one(large.together(rate)[1]) <= one(small.together(rate)[1]) * (1.0 + 1e-9)
+    assert one(large.group_at(rate)[1]) <= one(small.group_at(rate)[1]) * (1.0 + 1e-9)
     assert one(small.wait(0.9 * rate)) <= one(small.wait(rate)) * (1.0 + 1e-9)
 
 
@@ -143,7 +152,9 @@ def test_more_prefill_workers_never_lengthen_the_first_token(
     first: int, more: int, prompt: int, output: int, concurrency: int
 ) -> None:
     few, many = (pair(lengths(prompt, output, concurrency=concurrency), n) for n in (first, first + more))
-    if one(many.running) < one(many.max_running) * 0.99:  # else clients wait for room in the decode pool instead
+    if (
+        one(many.running) < one(many.memory_use.max_running) * 0.99
+    ):  # else clients wait for room in the decode pool instead
         assert one(many.ttft) <= one(few.ttft) * 1.001
     assert one(many.request_rate) >= one(few.request_rate) * 0.999
     rate = lengths(prompt, output, rate=0.3 * one(few.request_rate))
@@ -156,8 +167,8 @@ def test_a_pool_is_never_asked_for_more_than_it_can_do() -> None:
     row = deployments([H100], tp=4)
     demand = load_of(lengths(8000, 1, n_requests=1e6), 1)
     setup = prepare(LLAMA, row, engine("vllm"), Roofline(), demand)
-    most = one(prompt_pool(setup.passes, demand, np.array([2.0])).most)
-    assert one(found.request_rate) == pytest.approx(FULL * most, rel=0.01)
+    most = one(prompt_pool(setup.steps, demand, np.array([2.0])).max_rate)
+    assert one(found.request_rate) == pytest.approx(MAX_UTILISATION * most, rel=0.01)
 
 
 def test_a_lone_prompt_keeps_one_rank_busy() -> None:
@@ -166,13 +177,13 @@ def test_a_lone_prompt_keeps_one_rank_busy() -> None:
 
     def pool(**degrees: int) -> PromptPool:
         setup = prepare(DEEPSEEK, deployments([H100], **degrees), engine("sglang"), Roofline(), demand)
-        return prompt_pool(setup.passes, demand, np.ones(1))
+        return prompt_pool(setup.steps, demand, np.ones(1))
 
     ranks, tensor = pool(dp=8, ep=8), pool(tp=8, ep=8)
     assert one(ranks.groups[1]) == 8.0
     assert one(ranks.times[1]) < 4.0 * one(ranks.times[0])
     assert one(ranks.alone) > 1.5 * one(tensor.alone)
-    assert one(ranks.most) > 0.7 * one(tensor.most)
+    assert one(ranks.max_rate) > 0.7 * one(tensor.max_rate)
 
 
 def test_ranks_compute_long_prompts_side_by_side() -> None:
@@ -180,8 +191,8 @@ def test_ranks_compute_long_prompts_side_by_side() -> None:
     row = deployments([H100], dp=8, ep=8)
     work = lengths(50_000, 10, n_requests=16)
     setup = prepare(DEEPSEEK, row, engine("sglang"), Roofline(), load_of(work, 1))
-    assert one(setup.passes.most(np.array([50_000.0]))) == 8.0
-    eight = one(setup.passes.prefill(np.array([50_000.0]), np.zeros(1), 8.0)[2])
+    assert one(setup.steps.max_prompts_per_step(np.array([50_000.0]))) == 8.0
+    eight = one(setup.steps.prefill(np.array([50_000.0]), np.zeros(1), 8.0)[2])
     found = estimate(DEEPSEEK, work, row, costs=Roofline(), engine="sglang")
     assert 16 / one(found.request_rate) == pytest.approx(2.0 * eight, rel=0.2)
 
@@ -194,7 +205,7 @@ def test_ranks_have_schedulers_of_their_own() -> None:
     for dp in (1, 4):
         row = deployments([H100], dp=dp)
         setup = prepare(spec, row, chosen, Roofline(), load_of(lengths(100, 100, concurrency=400.0), 1))
-        cost, wall = setup.passes.decode(np.array([400.0]), np.array([150.0]), np.zeros(1))
+        cost, wall = setup.steps.decode(np.array([400.0]), np.array([150.0]), np.zeros(1))
         steps[dp] = one(wall) - one(cost.time) - chosen.step_host_parallel * (dp > 1)
     assert steps[1] - steps[4] == pytest.approx(chosen.step_host_per_seq * 300.0)
 

@@ -1,4 +1,4 @@
-"""Serving in closed form: against engines played out pass by pass, Little's law, and limits that must agree."""
+"""Serving in closed form: against engines played out step by step, Little's law, and limits that must agree."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from perfmodel.models import model
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.step import Step
 from perfmodel.serving.closed_form import serve
+from perfmodel.serving.offline import prefill_line
+from perfmodel.serving.queueing import bisect, equilibrium_rate, mean_over_poisson, poisson_nodes, queue_variability
 from perfmodel.serving.served import Served
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload.load import Load, load_of
@@ -51,20 +53,20 @@ def one(values: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Toy:
-    """Cost model of a made-up device: a pass takes so much, and so much a running sequence and a prompt token."""
+    """Cost model of a made-up device: a step takes so much, and so much a running sequence and a prompt token."""
 
     base: float = 10e-3
     each: float = 0.1e-3
     token: float = 20e-6
 
     def time(self, running: float, prompt: float) -> float:
-        """Seconds of a pass of `running` sequences and `prompt` tokens."""
+        """Seconds of a step of `running` sequences and `prompt` tokens."""
         return self.base + self.each * running + self.token * prompt
 
     def cost(self, demand: Demand, hardware: Hardware) -> Cost:
         layers = LLAMA.layers
         shape = demand.shape
-        if demand.family == "gemm":  # four a layer and the head, in every pass
+        if demand.family == "gemm":  # four a layer and the head, in every step
             time = self.base / (4 * layers + 1) + 0.0 * shape["m"]
         elif demand.family == "attention_decode":
             time = self.each * shape["batch"] / layers + 0.0 * shape["context"]
@@ -85,7 +87,7 @@ def played(
     slots: int = 0,
     arrivals: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """Means of TTFT, TPOT and the rate when the engine runs pass by pass, one prompt a pass; start and end left out.
+    """Means of TTFT, TPOT and the rate when the engine runs step by step, one prompt a step; start and end left out.
 
     slots: clients in a closed loop; arrivals: times of an open one.
     """
@@ -130,7 +132,7 @@ def played(
 def toy_served(toy: Toy, prefill_first: bool, workload: Workload) -> Served:
     own = engine("generic").changed(prefill_first=prefill_first, request_time=0.0, **FREE_HOST)
     placed, demand = deployments(H100, max_num_batched_tokens=8192.0, max_num_seqs=1e6), load_of(workload, 1)
-    return serve(prepare(LLAMA, placed, own, toy, demand).passes, demand, np.full(1, 1e9))
+    return serve(prepare(LLAMA, placed, own, toy, demand).steps, demand, np.full(1, 1e9))
 
 
 @pytest.mark.parametrize("prefill_first", [True, False])
@@ -142,7 +144,7 @@ def test_a_closed_loop_runs_as_it_does_played_out(prefill_first: bool, prompt: i
     found = toy_served(
         toy, prefill_first, lengths(prompt, float(outputs.mean()), concurrency=slots, n_requests=1e9, arrival="closed")
     )
-    assert one(found.tpot) == pytest.approx(truth["tpot"], rel=0.05)
+    assert one(found.times.tpot) == pytest.approx(truth["tpot"], rel=0.05)
     assert one(found.rate) == pytest.approx(truth["rate"], rel=0.05)
 
 
@@ -153,7 +155,7 @@ def test_an_open_loop_runs_as_it_does_played_out(prefill_first: bool, prompt: in
     toy = Toy()
     rng = np.random.default_rng(1)
     outputs = rng.integers(50, 150, 2500)
-    most = 1.0 / float(toy.time(0, prompt))  # prompts one a pass
+    most = 1.0 / float(toy.time(0, prompt))  # prompts one a step
     truth = played(
         toy,
         prefill_first,
@@ -162,8 +164,8 @@ def test_an_open_loop_runs_as_it_does_played_out(prefill_first: bool, prompt: in
         arrivals=np.cumsum(rng.exponential(1 / (share * most), len(outputs))),
     )
     found = toy_served(toy, prefill_first, lengths(prompt, float(outputs.mean()), rate=share * most))
-    assert one(found.tpot) == pytest.approx(truth["tpot"], rel=0.08)
-    assert one(found.ttft) == pytest.approx(truth["ttft"], rel=0.2)
+    assert one(found.times.tpot) == pytest.approx(truth["tpot"], rel=0.08)
+    assert one(found.times.ttft) == pytest.approx(truth["ttft"], rel=0.2)
     assert one(found.rate) == pytest.approx(share * most)
 
 
@@ -198,20 +200,18 @@ def test_a_batch_that_does_not_fit_at_once_runs_in_waves() -> None:
     workload = lengths(1000, 200, concurrency=10, arrival="static")
     placed = deployments(H100)
     setup = prepare(LLAMA, placed, engine("vllm"), Roofline(), load_of(workload, 1))
-    alone, requests_per_client = (
-        serve(setup.passes, load_of(workload.at(concurrency=c), 1), np.full(1, 4.0)) for c in (4, 10)
-    )
-    whole = one(alone.ttft + 199 * alone.tpot)
+    alone, several = (serve(setup.steps, load_of(workload.at(concurrency=c), 1), np.full(1, 4.0)) for c in (4, 10))
+    whole = one(alone.times.ttft + 199 * alone.times.tpot)
     # four, four and two: three waves
-    assert 10 / one(requests_per_client.rate) == pytest.approx(3 * whole, rel=1e-9)
-    assert one(requests_per_client.wait) == pytest.approx((4 * 0 + 4 * 1 + 2 * 2) / 10 * whole, rel=1e-9)
+    assert 10 / one(several.rate) == pytest.approx(3 * whole, rel=1e-9)
+    assert one(several.times.wait) == pytest.approx((4 * 0 + 4 * 1 + 2 * 2) / 10 * whole, rel=1e-9)
 
 
 def test_an_offline_batch_is_done_when_its_queue_is() -> None:
     found = asked(lengths(1000, 200, n_requests=20_000))
     makespan = 20_000 / one(found.request_rate)
     # nearly all wait, and on average half the time until the last ones start
-    assert one(found.wait) == pytest.approx(makespan / 2, rel=0.05)
+    assert one(found.latency.wait) == pytest.approx(makespan / 2, rel=0.05)
 
 
 # -------------------------------------------------------------------------------- limits that must agree
@@ -227,7 +227,7 @@ def test_a_lonely_request_takes_the_same_however_it_arrives(by: str, tokens: tup
         lengths(*tokens, concurrency=1.0, arrival="static"),
     ):
         found = asked(workload, by=by)
-        # prompts that may share passes are priced with one sequence decoding beside them
+        # prompts that may share steps are priced with one sequence decoding beside them
         assert one(found.ttft) == pytest.approx(one(single.ttft), rel=0.08)
         assert one(found.tpot) == pytest.approx(one(single.tpot), rel=1e-4)
 
@@ -251,14 +251,14 @@ def test_demand_beyond_capacity_is_reported(by: str) -> None:
     brief = asked(lengths(500, 500, rate=2 * most, arrival="open", n_requests=200_000), by=by)
     # they arrive in half the time they take: the last one waits for the other half; few find room at once
     backlog = 200_000 / one(brief.request_rate) - 200_000 / (2 * most)
-    assert one(brief.wait) == pytest.approx(backlog / 2, rel=0.05)
+    assert one(brief.latency.wait) == pytest.approx(backlog / 2, rel=0.05)
 
 
 def test_engines_that_ride_prompts_along_stall_decoding_less() -> None:
     workload = lengths(4000, 300, concurrency=32, n_requests=1e6, arrival="closed")
     base = engine("vllm")
     first, along = (asked(workload, by=base.changed(prefill_first=p)) for p in (True, False))
-    assert one(along.interference) < one(first.interference)
+    assert one(along.latency.interference) < one(first.latency.interference)
     assert one(along.tpot) < one(first.tpot)
 
 
@@ -266,7 +266,7 @@ def test_a_benchmark_of_few_waves_is_mostly_its_opening_burst() -> None:
     steady, brief = (asked(lengths(1000, 100, concurrency=64, n_requests=64 * w, arrival="closed")) for w in (1e6, 1.0))
     assert one(brief.ttft) > 2 * one(steady.ttft)
     # all prompts at once: on average half of them go first
-    together = 64 / one(steady.prefill_rate) * 1000
+    together = 64 / one(steady.rates.prefill) * 1000
     assert one(brief.ttft) == pytest.approx(together / 2, rel=0.5)
 
 
@@ -292,7 +292,7 @@ def test_more_clients_never_wait_less(by: str, concurrency: int, more: int, prom
     assert one(many.e2e) >= one(few.e2e) * (1 - 1e-6)
     # where prompts are all of the work the rate stands still, and the mean wait of a queue is a little too long; where
     # memory is full, prompts are sent back and computed again
-    full = one(many.running) >= one(many.max_running)
+    full = one(many.running) >= one(many.memory_use.max_running)
     assert one(many.request_rate) >= one(few.request_rate) * (0.7 if full else 0.8)
 
 
@@ -301,7 +301,7 @@ def test_more_clients_never_wait_less(by: str, concurrency: int, more: int, prom
     share=st.floats(0.01, 0.95), more=st.floats(1.0, 3.0), prompt=st.integers(64, 8000), output=st.integers(16, 2000)
 )
 def test_more_requests_a_second_never_come_faster(share: float, more: float, prompt: int, output: int) -> None:
-    """Prompts under a hundred tokens are all launches: the more of them share a pass, the less each costs the answers
+    """Prompts under a hundred tokens are all launches: the more of them share a step, the less each costs the answers
     beside it, and the closed form sees them share too late (time per token up to a fifth too long in between)."""
     most = one(asked(lengths(prompt, output, n_requests=1e6)).request_rate)
     slow, fast = (asked(lengths(prompt, output, rate=most * share * m)) for m in (1.0, more))
@@ -332,62 +332,62 @@ def test_a_faster_device_is_faster() -> None:
     assert offline.request_rate[1] > offline.request_rate[0]
 
 
-# -------------------------------------------------------------------------------- passes
+# -------------------------------------------------------------------------------- steps
 
 
-def passes(by: Engine, budget: float = 8192.0, **columns: object) -> StepModel:
+def step_model(by: Engine, budget: float = 8192.0, **columns: object) -> StepModel:
     placed = deployments(H100, max_num_batched_tokens=budget, **columns)
-    return prepare(LLAMA, placed, by, Roofline(), load_of(lengths(1000, 100, concurrency=1.0), len(placed))).passes
+    return prepare(LLAMA, placed, by, Roofline(), load_of(lengths(1000, 100, concurrency=1.0), len(placed))).steps
 
 
 def test_host_time_adds_or_hides_behind_the_device() -> None:
     plain = engine("vllm-v1").changed(step_host_time=3e-3, step_host_per_seq=1e-5, step_host_parallel=1e-3)
-    serial, hidden = (passes(plain.changed(overlap_scheduling=o)) for o in (False, True))
+    serial, hidden = (step_model(plain.changed(overlap_scheduling=o)) for o in (False, True))
     (cost, wall), (_, over) = (p.decode(np.array([100.0]), np.array([500.0]), np.zeros(1)) for p in (serial, hidden))
     host = 3e-3 + 100 * 1e-5
     assert one(wall) == pytest.approx(one(cost.time) + host)
     assert one(over) == pytest.approx(max(one(cost.time), host))
-    cost, wall = passes(plain, tp=2).decode(np.array([100.0]), np.array([500.0]), np.zeros(1))
+    cost, wall = step_model(plain, tp=2).decode(np.array([100.0]), np.array([500.0]), np.zeros(1))
     assert one(wall) == pytest.approx(one(cost.time) + host + 1e-3)  # several devices to keep in step
 
 
-def test_a_pass_outside_captured_graphs_takes_at_least_its_launches() -> None:
+def test_a_step_outside_captured_graphs_takes_at_least_its_launches() -> None:
     slow = engine("vllm").changed(launch_time=1e-3, step_host_time=0.0, step_host_per_seq=0.0)
-    cost, wall = passes(slow.changed(graph_capture=False)).decode(np.ones(1), np.ones(1), np.zeros(1))
+    cost, wall = step_model(slow.changed(graph_capture=False)).decode(np.ones(1), np.ones(1), np.zeros(1))
     assert one(wall) == pytest.approx(1e-3 * one(cost.calls))
     assert one(cost.calls) > 4 * LLAMA.layers  # projections and attention of every layer
-    cost, wall = passes(slow).decode(np.ones(1), np.ones(1), np.zeros(1))
+    cost, wall = step_model(slow).decode(np.ones(1), np.ones(1), np.zeros(1))
     assert one(wall) == pytest.approx(one(cost.time))
 
 
 @pytest.mark.parametrize("budget", [512.0, 2048.0, 8192.0])
 @pytest.mark.parametrize("prompt", [100.0, 2048.0, 5000.0, 30_000.0])
-def test_a_long_prompt_takes_as_many_passes_as_its_budget_asks_for(budget: float, prompt: float) -> None:
+def test_a_long_prompt_takes_as_many_steps_as_its_budget_asks_for(budget: float, prompt: float) -> None:
     free = engine("vllm").changed(**FREE_HOST)
-    cost, count, wall = passes(free, budget).prefill(np.array([prompt]), np.zeros(1))
+    cost, count, wall = step_model(free, budget).prefill(np.array([prompt]), np.zeros(1))
     assert one(count) == -(-prompt // budget)
     assert one(wall) == pytest.approx(one(cost.time) * one(count))
-    whole = one(passes(free, 1e9).prefill(np.array([prompt]), np.zeros(1))[2])
-    # the work is the same; each pass reads the weights again and launches its kernels
-    again = (one(count) - 1) * one(passes(free).decode(np.ones(1), np.ones(1), np.zeros(1))[1])
+    whole = one(step_model(free, 1e9).prefill(np.array([prompt]), np.zeros(1))[2])
+    # the work is the same; each step reads the weights again and launches its kernels
+    again = (one(count) - 1) * one(step_model(free).decode(np.ones(1), np.ones(1), np.zeros(1))[1])
     assert whole * 0.98 <= one(wall) <= whole + again * 1.2
 
 
 def test_pipeline_stages_work_on_micro_batches_at_once() -> None:
     free = engine("vllm").changed(**FREE_HOST)
     seqs, context = np.array([64.0]), np.array([1000.0])
-    _, deep = passes(free, pp=4).decode(seqs, context, np.zeros(1))
-    _, quarter = passes(free).decode(seqs / 4, context, np.zeros(1))
+    _, deep = step_model(free, pp=4).decode(seqs, context, np.zeros(1))
+    _, quarter = step_model(free).decode(seqs / 4, context, np.zeros(1))
     assert one(deep) == pytest.approx(one(quarter), rel=0.02)  # a quarter of the sequences through all layers
-    # a prompt of eight passes fills the pipe and then leaves a stage's time apart
-    _, count, wall = passes(free, 1024.0, pp=4).prefill(np.array([8192.0]), np.zeros(1))
-    cost, _, _ = passes(free, 1024.0, pp=4).prefill(np.array([8192.0]), np.zeros(1))
+    # a prompt of eight steps fills the pipe and then leaves a stage's time apart
+    _, count, wall = step_model(free, 1024.0, pp=4).prefill(np.array([8192.0]), np.zeros(1))
+    cost, _, _ = step_model(free, 1024.0, pp=4).prefill(np.array([8192.0]), np.zeros(1))
     assert one(count) == 8
     assert one(wall) == pytest.approx(one(cost.time) * (8 + 3) / 4)
 
 
 def test_prompts_that_ride_along_cost_less_than_on_their_own() -> None:
-    ready = passes(engine("vllm"))
+    ready = step_model(engine("vllm"))
     decode, prefill = {"decode_seqs": 32.0, "decode_context": 1000.0}, {"prefill_tokens": 512.0}
     along, answers, prompt = (one(ready.price(Step(**s)).time) for s in ({**decode, **prefill}, decode, prefill))
     assert max(answers, prompt) <= along * (1 + 1e-9)
@@ -416,10 +416,13 @@ def test_interpolation_is_straight_between_knots(values: list[float], at: float,
 def test_replicas_split_the_load(workload: Workload) -> None:
     parts = {k: getattr(workload, k) / 4 for k in ("concurrency", "rate", "n_requests")}
     four, quarter = asked(workload, replicas=4), asked(workload.at(**parts))
-    for name in ("ttft", "tpot", "e2e", "wait", "power", "energy", "running"):
+    one_of_four, alone = four.arrays(), quarter.arrays()
+    for name in ("ttft", "tpot", "e2e", "wait"):
+        np.testing.assert_allclose(one_of_four[f"latency.{name}"], alone[f"latency.{name}"], rtol=1e-9)
+    for name in ("power", "energy", "running"):
         np.testing.assert_allclose(getattr(four, name), getattr(quarter, name), rtol=1e-9)
-    for name in ("request_rate", "output_rate", "total_rate", "devices", "prefill_rate", "decode_rate"):
-        np.testing.assert_allclose(getattr(four, name), 4 * getattr(quarter, name), rtol=1e-9)
+    for name in ("devices", *(f"rates.{r}" for r in ("requests", "output", "total", "prefill", "decode"))):
+        np.testing.assert_allclose(one_of_four[name], 4 * alone[name], rtol=1e-9)
 
 
 def test_the_load_of_a_replica_is_its_share() -> None:
@@ -448,10 +451,10 @@ def test_accepted_drafts_bring_more_tokens_a_step() -> None:
     setup = prepare(LLAMA, deployments(H100), engine("vllm"), default("vllm"), load_of(workload, 1))
     plain: Load = load_of(workload, 1)
     drafted = replace(plain, drafts=np.full(1, 3.0), accepted=np.full(1, 2.5))
-    slow, fast = (serve(setup.passes, asked_for, np.full(1, 1e3)) for asked_for in (plain, drafted))
+    slow, fast = (serve(setup.steps, asked_for, np.full(1, 1e3)) for asked_for in (plain, drafted))
     # a step verifies four tokens and drafts three, in little more time, and yields two and a half
-    assert 1.5 < one(slow.tpot) / one(fast.tpot) < 2.5
-    assert one(fast.step) > one(slow.step)
+    assert 1.5 < one(slow.times.tpot) / one(fast.times.tpot) < 2.5
+    assert one(fast.steps.decode) > one(slow.steps.decode)
 
 
 def test_a_short_run_that_finds_room_at_once_does_not_queue() -> None:
@@ -460,3 +463,46 @@ def test_a_short_run_that_finds_room_at_once_does_not_queue() -> None:
     assert not few.saturated[0]
     assert one(few.running) <= 50
     assert one(few.ttft) < 2 * one(asked(lengths(500, 500, rate=0.1 * most)).ttft)
+
+
+# -------------------------------------------------------------------------------- laws
+
+
+@given(
+    running=st.floats(1, 1000), prefill=st.floats(1e-3, 10), decode=st.floats(1e-3, 100), interference=st.floats(0, 1)
+)
+def test_equilibrium_rate_solves_its_equation(
+    running: float, prefill: float, decode: float, interference: float
+) -> None:
+    rate = one(equilibrium_rate(*(np.array([v]) for v in (running, prefill, decode, interference))))
+    share = rate * interference
+    assert 0 < share < 1 or interference == 0
+    if share < 0.999:
+        assert rate * (prefill + decode / (1 - share)) == pytest.approx(running, rel=1e-6)
+
+
+def test_bisection_finds_the_root_of_each_row() -> None:
+    wanted = np.array([1e-5, 0.3, 7.0, 4000.0])
+    found, _ = bisect(np.full(4, 1e-6), np.full(4, 1e4), lambda x: x < wanted)
+    np.testing.assert_allclose(found, wanted, rtol=1e-9)
+
+
+def test_the_three_point_rule_is_exact_for_polynomials_up_to_the_fifth_degree() -> None:
+    mean = np.array([40.0])
+    low, high = poisson_nodes(mean, mean, np.array([1000.0]))
+    found = mean_over_poisson((mean - 40) ** 2, (low - 40) ** 2, (high - 40) ** 2)
+    assert one(found) == pytest.approx(40.0)  # the variance of a Poisson number is its mean
+
+
+def test_prefill_steps_cost_a_fixed_part_and_a_part_per_prompt() -> None:
+    fixed, each = prefill_line(np.array([3.0]), np.array([1.5]), np.array([4.0]))
+    assert one(fixed + each) == 3.0
+    assert one(fixed + 4 * each) == pytest.approx(4 * 1.5)
+
+
+def test_variability_of_lengths_over_classes_is_that_of_all_requests() -> None:
+    work = lengths([10, 10], [100, 300], share=[0.5, 0.5], rate=1.0)
+    load = load_of(work, 1)
+    drawn = np.array([100.0, 300.0])
+    found = queue_variability(np.zeros(1), load.output, np.zeros(1), load.mean)
+    assert one(found) == pytest.approx(drawn.var() / drawn.mean() ** 2)

@@ -16,8 +16,11 @@ from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import estimate, estimate_load
 from perfmodel.models import model
-from perfmodel.serving.drain import Batch, Drained, empty
-from perfmodel.serving.queueing import room_wait, sent_back, walk_wait
+from perfmodel.serving.admission import admission_wait, evictions_per_request, finite_run_wait
+from perfmodel.serving.curve import DecodeCurve
+from perfmodel.serving.drain import Drained, drain
+from perfmodel.serving.offline_batch import OfflineBatch, PrefillCost, SteadyState
+from perfmodel.serving.output_ages import OutputLengths
 from perfmodel.workload.load import load_of
 from perfmodel.workload.output_lengths import OUTPUT_LENGTH_CV, longest, survival, truncated_cv
 from perfmodel.workload.slo import RANKS
@@ -81,8 +84,10 @@ def test_running_sequences_hold_more_than_those_that_arrive() -> None:
 BASE, EACH, FIXED, PROMPT = 10e-3, 0.1e-3, 8e-3, 5e-3
 
 
-def batch(count: float, room: float, answers: float, spread: float, *, apart: bool, limit: float = np.inf) -> Batch:
-    """One candidate whose decode pass takes BASE + EACH a sequence, and 8 prompts a pass FIXED + PROMPT each."""
+def batch(
+    count: float, room: float, answers: float, spread: float, *, apart: bool, limit: float = np.inf
+) -> OfflineBatch:
+    """One candidate whose decode step takes BASE + EACH a sequence, and 8 prompts a step FIXED + PROMPT each."""
     room = min(room, count)
     knots = np.array([1.0, max(room, 1.0)])[:, None]
     steps = BASE + EACH * knots
@@ -91,27 +96,22 @@ def batch(count: float, room: float, answers: float, spread: float, *, apart: bo
     for _ in range(50):
         rate = room / (answers * (BASE + EACH * room) / (1 - min(rate * interference, 0.98)) + interference)
     column = np.ones(1)
-    return Batch(
+    return OfflineBatch(
         count=count * column,
-        room=room * column,
-        answers=np.full((1, 1), answers),
-        length_cv=spread * column,
-        limit=limit * column,
-        share=np.ones((1, 1)),
-        knots=knots,
-        steps=steps,
-        fixed=FIXED * column,
-        each=PROMPT * column,
-        prompt=100.0 * column,
-        budget=800.0 * column,
-        gap=column / rate,
-        pace=(BASE + EACH * room) * column,
-        apart=apart,
+        max_running=room * column,
+        outputs=OutputLengths(
+            mean=np.full((1, 1), answers), cv=spread * column, longest=limit * column, share=np.ones((1, 1))
+        ),
+        curve=DecodeCurve(running=knots, time=steps),
+        prefill=PrefillCost(
+            fixed=FIXED * column, each=PROMPT * column, prompt=100.0 * column, budget=800.0 * column, separate=apart
+        ),
+        steady=SteadyState(request_gap=column / rate, tpot=(BASE + EACH * room) * column),
     )
 
 
 def play(count: int, room: int, outputs: np.ndarray, *, apart: bool) -> dict[str, float]:
-    """The same replica pass by pass: prompts first in passes of their own, or beside the decodes."""
+    """The same replica step by step: prompts first in steps of their own, or beside the decodes."""
     waiting, clock = list(range(count)), 0.0
     left, first, end = outputs.astype(int).copy(), np.zeros(count), np.zeros(count)
     running: list[int] = []
@@ -135,10 +135,10 @@ def play(count: int, room: int, outputs: np.ndarray, *, apart: bool) -> dict[str
 
 
 @pytest.mark.parametrize("apart", [True, False])
-def test_equal_answers_that_fit_take_the_sum_of_their_passes(apart: bool) -> None:
-    found = empty(batch(64, 1000, 200, 0.0, apart=apart))
+def test_equal_answers_that_fit_take_the_sum_of_their_steps(apart: bool) -> None:
+    found = drain(batch(64, 1000, 200, 0.0, apart=apart))
     prompts = 8 * FIXED + 64 * PROMPT
-    # apart: all prompts, then 200 passes of 64; beside: the same passes, some of them begun while others enter
+    # apart: all prompts, then 200 steps of 64; beside: the same steps, some of them begun while others enter
     assert one(found.makespan) == pytest.approx(prompts + 200 * (BASE + 64 * EACH), rel=0.05)
     assert one(found.first) == pytest.approx(prompts / 2 * (1 + 1 / 8) + (0 if apart else 4 * BASE), rel=0.1)
 
@@ -153,7 +153,7 @@ def test_a_batch_goes_as_it_does_played_out(apart: bool, spread: float, count: i
         drawn = np.random.default_rng(seed).weibull(shape, count) / math.gamma(1 + 1 / shape) * 150
         outputs = np.full(count, 150.0) if spread == 0 else np.maximum(np.round(drawn), 1)
         played.append(play(count, room, outputs, apart=apart))
-    found: Drained = empty(batch(count, room, 150.0, spread, apart=apart))
+    found: Drained = drain(batch(count, room, 150.0, spread, apart=apart))
     truth = {k: np.mean([p[k] for p in played], axis=0) for k in played[0]}
     assert one(found.makespan) == pytest.approx(truth["makespan"], rel=0.07)
     assert one(found.first) == pytest.approx(truth["first"], rel=0.2)
@@ -164,16 +164,18 @@ def test_a_batch_goes_as_it_does_played_out(apart: bool, spread: float, count: i
 @pytest.mark.parametrize("apart", [True, False])
 def test_a_batch_without_end_goes_at_the_rate_of_its_middle(apart: bool) -> None:
     whole = batch(1e7, 64, 150.0, 0.75, apart=apart)
-    found = empty(whole)
-    assert one(found.makespan) / 1e7 == pytest.approx(one(whole.gap), rel=1e-3)
-    assert one(found.first) == pytest.approx(1e7 * one(whole.gap) / 2, rel=1e-3)
-    np.testing.assert_allclose(found.entry[:, 0], np.array(list(RANKS.values())) * 1e7 * one(whole.gap), rtol=1e-3)
+    found = drain(whole)
+    assert one(found.makespan) / 1e7 == pytest.approx(one(whole.steady.request_gap), rel=1e-3)
+    assert one(found.first) == pytest.approx(1e7 * one(whole.steady.request_gap) / 2, rel=1e-3)
+    np.testing.assert_allclose(
+        found.entry[:, 0], np.array(list(RANKS.values())) * 1e7 * one(whole.steady.request_gap), rtol=1e-3
+    )
 
 
 def test_answers_that_spread_leave_a_longer_tail_and_a_limit_cuts_it() -> None:
-    spans = [one(empty(batch(200, 1000, 200.0, s, apart=True)).makespan) for s in (0.0, 0.3, 0.75, 1.0)]
+    spans = [one(drain(batch(200, 1000, 200.0, s, apart=True)).makespan) for s in (0.0, 0.3, 0.75, 1.0)]
     assert (np.diff(spans) > 0).all()
-    cut = one(empty(batch(200, 1000, 200.0, 0.75, apart=True, limit=300.0)).makespan)
+    cut = one(drain(batch(200, 1000, 200.0, 0.75, apart=True, limit=300.0)).makespan)
     assert spans[0] < cut < spans[2]
 
 
@@ -188,15 +190,17 @@ def test_waiting_for_room_is_erlangs_where_each_is_served_alike(places: int, loa
     full = offered**places / math.factorial(places) / (1 - load_)
     exact = full / (below + full) / (places - offered)
     knots = np.exp(np.linspace(0, 1, 5) * np.log(places))[:, None]
-    found = room_wait(np.array([offered]), knots, knots * 1.0, np.array([float(places)]))
+    found = admission_wait(np.array([offered]), knots, knots * 1.0, np.array([float(places)]))
     assert one(found) == pytest.approx(exact, rel=0.07)
 
 
 def test_room_without_end_costs_no_wait_and_none_left_costs_all() -> None:
     knots = np.exp(np.linspace(0, 1, 5) * np.log(500.0))[:, None]
-    assert one(room_wait(np.array([50.0]), knots, knots * 1.0, np.array([500.0]))) < 1e-12
-    assert np.isinf(room_wait(np.array([500.0]), knots, knots * 1.0, np.array([500.0]))).all()
-    waits = [one(room_wait(np.array([r]), knots, knots * 1.0, np.array([500.0]))) for r in (400.0, 450.0, 480.0, 495.0)]
+    assert one(admission_wait(np.array([50.0]), knots, knots * 1.0, np.array([500.0]))) < 1e-12
+    assert np.isinf(admission_wait(np.array([500.0]), knots, knots * 1.0, np.array([500.0]))).all()
+    waits = [
+        one(admission_wait(np.array([r]), knots, knots * 1.0, np.array([500.0]))) for r in (400.0, 450.0, 480.0, 495.0)
+    ]
     assert (np.diff(waits) > 0).all()
 
 
@@ -207,7 +211,7 @@ def test_a_short_run_at_full_load_waits_as_a_random_walk_does() -> None:
         steps = rng.exponential(1.0, 400) - rng.exponential(1.0, 400)
         path = np.concatenate([[0.0], np.cumsum(steps)])
         waits.append((path - np.minimum.accumulate(path))[:-1].mean())
-    found = walk_wait(np.ones(1), np.array([400.0]), np.full(1, 2.0))
+    found = finite_run_wait(np.ones(1), np.array([400.0]), np.full(1, 2.0))
     assert one(found) == pytest.approx(np.mean(waits), rel=0.1)
 
 
@@ -236,10 +240,10 @@ def test_prompts_found_in_the_cache_take_their_room_all_the_same() -> None:
 
 def test_prompts_are_sent_back_where_answers_outgrow_the_room() -> None:
     prompt, none = np.array([256.0, 1024.0, 4000.0]), np.zeros(3)
-    found = sent_back(prompt, np.full(3, 512.0), none)
+    found = evictions_per_request(prompt, np.full(3, 512.0), none)
     assert (np.diff(found) < 0).all()
-    assert (sent_back(prompt, np.full(3, 512.0), none + 2000.0) < found).all()  # room kept free
-    assert one(sent_back(np.array([10.0]), np.array([5000.0]), np.zeros(1))) <= 4.0
+    assert (evictions_per_request(prompt, np.full(3, 512.0), none + 2000.0) < found).all()  # room kept free
+    assert one(evictions_per_request(np.array([10.0]), np.array([5000.0]), np.zeros(1))) <= 4.0
 
 
 @pytest.mark.parametrize(("prompt", "answer"), [(256, 512), (1000, 1000), (1024, 128)])
@@ -247,7 +251,7 @@ def test_as_many_prompts_are_sent_back_as_in_a_full_replica_replayed(prompt: int
     work = lengths(prompt, answer, concurrency=200)
     found = simulator.simulate(LLAMA, deployments(RTX), work, engine="vllm", count=600, costs=Roofline())
     often = found.preempted.mean()
-    told = one(sent_back(np.array([float(prompt)]), np.array([float(answer)]), np.zeros(1)))
+    told = one(evictions_per_request(np.array([float(prompt)]), np.array([float(answer)]), np.zeros(1)))
     assert told == pytest.approx(often, rel=0.6, abs=0.15)
 
 
@@ -306,14 +310,14 @@ def test_a_short_run_beyond_capacity_is_a_batch(by: str) -> None:
 
 @pytest.mark.parametrize("by", ENGINES)
 def test_clients_without_room_wait_and_change_nothing_inside(by: str) -> None:
-    most = one(asked(lengths(1000, 200, concurrency=1.0, n_requests=1e9, arrival="closed"), by).max_running)
+    most = one(asked(lengths(1000, 200, concurrency=1.0, n_requests=1e9, arrival="closed"), by).memory_use.max_running)
     work = [lengths(1000, 200, concurrency=f * 64, n_requests=1e9, arrival="closed") for f in (1.0, 2.0, 4.0)]
     found = [asked(w, by, max_num_seqs=64.0) for w in work]
     assert most > 64
     for more in found[1:]:
         assert one(more.tpot) == pytest.approx(one(found[0].tpot), rel=1e-9)
         assert one(more.request_rate) == pytest.approx(one(found[0].request_rate), rel=0.1)
-    assert one(found[2].wait) > 2 * one(found[1].wait)
+    assert one(found[2].latency.wait) > 2 * one(found[1].latency.wait)
 
 
 @pytest.mark.parametrize("by", ["vllm-v0", "sglang"])
@@ -336,7 +340,7 @@ def test_low_loads_of_spread_experts_are_monotone(by: str) -> None:
     rates = (0.001, 0.01, 0.1, 0.3, 1.0)
     paces = [one(estimate(spec, lengths(1000, 500, rate=r), wide, engine=by).tpot) for r in rates]
     assert (np.diff(paces) >= -1e-3 * paces[0]).all()
-    # a mean below one: the passes that run have one sequence, and hardly ever more
+    # a mean below one: the steps that run have one sequence, and hardly ever more
     assert paces[0] == pytest.approx(paces[1], rel=0.03)
 
 

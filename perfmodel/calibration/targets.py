@@ -63,7 +63,7 @@ class RunGroup:
 
     def predict(self, engine: Engine, factors: Array) -> dict[str, Array]:
         """Output columns of the runs with other constants of the engine and kernel factors, (BOUNDS, KERNELS)."""
-        steps = memoised(self.setup.passes, engine, factors, self.memo)
+        steps = memoised(self.setup.steps, engine, factors, self.memo)
         served = serve(steps, self.load, self.setup.memory.room_for())
         return assemble(steps, self.setup.memory, self.load, served, self.placed).columns()
 

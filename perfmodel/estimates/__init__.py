@@ -1,21 +1,30 @@
-"""The front of the model: estimates, percentiles, chances of SLOs, explanations."""
+"""Estimates of deployments: latency, throughput, memory, power, percentiles, SLO attainment, explanations."""
 
 from __future__ import annotations
 
 from perfmodel.estimates.assembly import assemble
 from perfmodel.estimates.chance import chances, keeps, overall, slo_ratio
-from perfmodel.estimates.disaggregated import HAND_OVER, between, estimate_disaggregated, estimate_pools
+from perfmodel.estimates.disaggregated import estimate_disaggregated, estimate_pools
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import Prepared, check, estimate, estimate_load, per_replica, prepare
 from perfmodel.estimates.explanation import Term, explain
+from perfmodel.estimates.groups import Intervals, Latency, MemoryUse, PowerUse, Rates, RequestClasses, WaitShape
 from perfmodel.estimates.intervals import CLASSES
+from perfmodel.estimates.kv_transfer import HAND_OVER, between
 
 __all__ = [
     "CLASSES",
     "HAND_OVER",
     "Estimates",
+    "Intervals",
+    "Latency",
+    "MemoryUse",
+    "PowerUse",
     "Prepared",
+    "Rates",
+    "RequestClasses",
     "Term",
+    "WaitShape",
     "assemble",
     "between",
     "chances",

@@ -2,90 +2,128 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from perfmodel.arrays import Array
 from perfmodel.deployment import Deployments
-from perfmodel.estimates.intervals import METRICS as SPREADS
+from perfmodel.estimates.estimates import Estimates
+from perfmodel.estimates.groups import Intervals, Latency, MemoryUse, PowerUse, Rates, RequestClasses, WaitShape
+from perfmodel.estimates.intervals import METRICS as INTERVAL_METRICS
 from perfmodel.estimates.intervals import spread
 from perfmodel.memory import Memory
-from perfmodel.power import device as watts
-from perfmodel.serving import Served, StepModel
+from perfmodel.power import energy_per_token, mean_power
+from perfmodel.serving import TINY, Served, StepModel
 from perfmodel.workload import RANKS, Load
 
-if TYPE_CHECKING:
-    pass
-from perfmodel.estimates.estimates import Estimates
 
+def assemble(steps: StepModel, memory: Memory, load: Load, served: Served, deployments: Deployments) -> Estimates:
+    """Estimates of the deployments from the parts of one replica each.
 
-def assemble(passes: StepModel, memory: Memory, load: Load, served: Served, deployments: Deployments) -> Estimates:
-    """Put the parts of an estimate together; `load` is that of one replica."""
+    Args:
+        steps: prices steps of the N deployments.
+        memory: their memory.
+        load: load of one replica.
+        served: one replica under that load.
+        deployments: how many replicas and devices there are.
+    """
     replicas = deployments.replicas
     devices = deployments.devices_per_replica * replicas
-    e2e = served.ttft + np.maximum(load.output - 1.0, 0.0) * served.tpot
-    outputs, inputs = load.mean(load.output), load.mean(load.input)
-    rate = served.rate * replicas
-    decode, prefill = served.decode_cost, served.prefill_cost
-    power = _power(passes, load, served)
-    basis = np.maximum(decode.basis, prefill.basis.max(axis=0)).astype(np.int8)
-    by_class = {
-        "ttft": served.ttft,
-        "tpot": served.tpot,
-        "e2e": e2e,
-        "wait": served.wait + served.burst,
-        "prefill": served.prefill,
-        "interference": served.interference,
-        "itl_tail": served.mixed_step,
-        "step": served.step / load.accepted,
-        "input": load.input,
-        "output": load.output,
-        "share": load.share,
-    }
-    shape = np.broadcast_shapes(*(np.shape(v) for v in by_class.values()))
+    rates = rates_of(
+        load,
+        served.rate * replicas,
+        prefill=prefill_rate(load, served) * replicas,
+        decode=decode_rate(load, served) * replicas,
+    )
+    power = device_power(steps, load, served)
+    basis = np.maximum(served.costs.decode.basis, served.costs.prefill.basis.max(axis=0)).astype(np.int8)
+    widths = {metric: spread(metric, load.arrival, basis, served.saturated) for metric in INTERVAL_METRICS}
+    latency, classes = _by_class(steps, load, served)
     return Estimates(
-        **{name: np.broadcast_to(values, shape) for name, values in by_class.items()},
-        overhead=np.full(len(devices), passes.engine.request_time),
-        request_rate=rate,
-        output_rate=rate * outputs,
-        total_rate=rate * (inputs + outputs),
-        prefill_rate=_prefill_rate(load, served) * replicas,
-        decode_rate=served.running * load.accepted / served.step * replicas,
+        latency=latency,
+        waits=WaitShape(
+            uniform_share=np.broadcast_to(served.waits.uniform_share, devices.shape),
+            by_rank=np.broadcast_to(served.waits.by_rank, (len(RANKS), len(devices))),
+        ),
+        classes=classes,
+        rates=rates,
+        memory_use=memory_use(memory, served.running),
+        power_use=PowerUse(per_device=power, per_output_token=energy_per_token(power * devices, rates.output)),
+        intervals=Intervals(**widths),
         devices=devices,
         running=served.running,
-        even=np.broadcast_to(served.even, devices.shape),
-        waits=np.broadcast_to(served.waits, (len(RANKS), len(devices))),
-        memory=memory.used(served.running),
-        memory_capacity=memory.capacity,
+        saturated=served.saturated,
+        basis=basis,
+    )
+
+
+def _by_class(steps: StepModel, load: Load, served: Served) -> tuple[Latency, RequestClasses]:
+    """Columns by request class, all of one shape (C, N)."""
+    times = served.times
+    latency = {
+        "ttft": times.ttft,
+        "tpot": times.tpot,
+        "e2e": times.ttft + np.maximum(load.output - 1.0, 0.0) * times.tpot,
+        "prefill": times.prefill,
+        "wait": times.wait + times.burst,
+        "step": served.steps.decode / load.accepted,
+        "itl_tail": served.steps.mixed,
+        "interference": served.steps.interference,
+    }
+    classes = {"input": load.input, "output": load.output, "share": load.share}
+    shape = np.broadcast_shapes(*(np.shape(v) for v in (*latency.values(), *classes.values())))
+    front_end = np.full(len(served.running), steps.engine.request_time)
+    return (
+        Latency(front_end=front_end, **{name: np.broadcast_to(v, shape) for name, v in latency.items()}),
+        RequestClasses(**{name: np.broadcast_to(v, shape) for name, v in classes.items()}),
+    )
+
+
+def rates_of(load: Load, requests: Array, *, prefill: Array, decode: Array) -> Rates:
+    """Throughput at `requests` requests/s; prefill, decode: tokens/s of either running alone. (N,)"""
+    outputs, inputs = load.mean(load.output), load.mean(load.input)
+    return Rates(
+        requests=requests,
+        output=requests * outputs,
+        total=requests * (inputs + outputs),
+        prefill=prefill,
+        decode=decode,
+    )
+
+
+def memory_use(memory: Memory, running: Array) -> MemoryUse:
+    """Memory with `running` sequences on a replica, (N,)."""
+    return MemoryUse(
+        used=memory.used(running),
+        capacity=memory.capacity,
         max_running=memory.seqs,
         fits=memory.fits,
-        saturated=served.saturated,
-        power=power,
-        energy=power * devices / np.maximum(rate * outputs, 1e-12),
-        basis=basis,
-        **{f"{metric}_spread": spread(metric, load.arrival, basis, served.saturated) for metric in SPREADS},
         reasons=memory.reasons(),
     )
 
 
-def _prefill_rate(load: Load, served: Served) -> Array:
-    """Prompt tokens a second of a prefill running alone: the whole batch where it starts together."""
+def prefill_rate(load: Load, served: Served) -> Array:
+    """Prompt tokens/s of prefills that run alone on a replica, the whole batch together in static batching. (N,)"""
     together = served.running if load.arrival in ("static", "single") else 1.0
-    return load.mean(load.new) * together / np.maximum(load.mean(served.prefill), 1e-12)
+    return load.mean(load.new) * together / np.maximum(load.mean(served.times.prefill), TINY)
 
 
-def _power(passes: StepModel, load: Load, served: Served) -> Array:
-    """Watts a device, its time split between decode passes, prefill passes, host and idling. (N,)"""
-    decode, prefill = served.decode_cost, served.prefill_cost
-    steps = load.mean(np.maximum(load.output - 1.0, 0.0)) / load.accepted / np.maximum(served.running, 1.0)
-    prompt = np.sum(prefill.bound * load.share * served.prefill_steps, axis=1) / passes.sharding.pp
-    bound = decode.bound * steps + prompt
-    busy_time = bound.sum(axis=0)
-    wall = np.maximum(1.0 / np.maximum(served.rate, 1e-12), busy_time)
-    walls = np.maximum(served.step - decode.time, 0.0) * steps
-    waiting = np.minimum(walls, wall - busy_time)
-    active = watts.busy_power(passes.hardware, bound, waiting)
-    share = (busy_time + waiting) / wall
-    idle = watts.idle_power(passes.hardware)
-    return share * active + (1.0 - share) * idle
+def decode_rate(load: Load, served: Served) -> Array:
+    """Output tokens/s of decode steps that run alone. (N,)"""
+    return served.running * load.accepted / served.steps.decode
+
+
+def device_power(steps: StepModel, load: Load, served: Served) -> Array:
+    """Mean watts per device, (N,): its time per request is split between decode, prefill, host and idling.
+
+    Derived: a request takes (output - 1) / accepted decode steps, shared by the running sequences, and its prefill
+    steps, shared by the pipeline's stages. Time that neither takes between two requests is idle.
+    """
+    decode, prefill = served.costs.decode, served.costs.prefill
+    n_steps = load.mean(np.maximum(load.output - 1.0, 0.0)) / load.accepted / np.maximum(served.running, 1.0)
+    prompt = np.sum(prefill.bound * load.share * served.costs.prefill_steps, axis=1) / steps.sharding.pp
+    bound_time = decode.bound * n_steps + prompt
+    device_time = bound_time.sum(axis=0)
+    wall = np.maximum(1.0 / np.maximum(served.rate, TINY), device_time)
+    beside = np.maximum(served.steps.decode - decode.time, 0.0) * n_steps
+    host_time = np.minimum(beside, wall - device_time)
+    return mean_power(steps.hardware, bound_time, host_time, (device_time + host_time) / wall)

@@ -1,27 +1,34 @@
-"""How likely an estimate keeps its SLOs, given the interval of the estimate."""
+"""SLO attainment: the probability that an estimate meets its SLOs, from the interval of the estimate."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from perfmodel.arrays import Array, Mask
+from perfmodel.arrays import Array, Index, Mask
 from perfmodel.estimates import percentiles
 from perfmodel.estimates.estimates import Estimates
+from perfmodel.serving import TINY
 from perfmodel.workload import RANKS, Objective, Slo
 
-#: Deviate of the normal distribution that bounds its middle 80 %.
+#: Standard normal deviate that bounds the middle 80 %: that of rank 0.9.
 DEVIATE_80 = 1.2815515655446004
+#: Relative tolerance of a share of requests within a limit: percentiles found by bisection end just below their rank.
+_TOLERANCE = 1e-12
 
 
 def overall(estimates: Estimates, metric: str, statistic: str) -> Array:
-    """`percentiles.overall`, with unknown values counted as infinite: they keep no bound. Seconds, (N,)."""
+    """`percentiles.overall`, with unknown values as infinity, which meets no limit. Seconds, (N,)."""
     found = percentiles.overall(estimates, metric, statistic)
     return np.where(np.isnan(found), np.inf, found) if statistic in RANKS else found
 
 
 def chance(value: Array, limit: float, spread: Array) -> Array:
-    """Probability that a log-normal quantity with median `value` stays at or below `limit`; `spread` bounds 80 % of it.
+    """Probability that a log-normal quantity stays at or below `limit`. (N,)
+
+    Args:
+        value: its median, (N,).
+        limit: the limit, in the unit of `value`.
+        spread: log half-width of its middle 80 %, (N,).
 
     >>> float(chance(np.ones(1), np.exp(0.2), np.full(1, 0.2))[0].round(3))
     0.9
@@ -29,32 +36,36 @@ def chance(value: Array, limit: float, spread: Array) -> Array:
     from scipy.special import ndtr
 
     with np.errstate(divide="ignore"):
-        deviate = np.log(limit / value) / np.maximum(spread, 1e-12) * DEVIATE_80
+        deviate = np.log(limit / value) / np.maximum(spread, TINY) * DEVIATE_80
     return np.asarray(ndtr(deviate))
 
 
 def allowed(objective: Objective, estimates: Estimates, confidence: float) -> Array:
-    """(N,) the value an estimate may have so that `objective` holds with probability `confidence`."""
+    """Highest estimate with which `objective` holds with probability `confidence`, in its unit, (N,)."""
     from scipy.special import ndtri
 
-    return objective.limit * np.exp(-ndtri(confidence) * estimates.spread[objective.metric] / DEVIATE_80)
+    shift = -ndtri(confidence) * estimates.spread[objective.metric] / DEVIATE_80
+    return np.asarray(objective.limit * np.exp(shift))
 
 
 def keeps(estimates: Estimates, slo: Slo, confidence: float = 0.5) -> Mask:
-    """(N,) True where every objective holds with at least `confidence` and demand does not outrun supply."""
+    """Whether every objective holds with at least `confidence` and demand does not exceed capacity. (N,)"""
     out = ~estimates.saturated
     for objective in slo.objectives:
         limit = allowed(objective, estimates, confidence)
         if objective.statistic in RANKS:
             share = percentiles.share_within(estimates, objective.metric, limit)
-            out &= share >= RANKS[objective.statistic] * (1 - 1e-12)
+            out &= share >= RANKS[objective.statistic] * (1 - _TOLERANCE)
         else:
             out &= overall(estimates, objective.metric, objective.statistic) <= limit
     return out
 
 
-def slo_ratio(estimates: Estimates, slo: Slo, confidence: float = 0.5) -> tuple[Array, NDArray[np.intp]]:
-    """(N,) the worst ratio of a value to what is allowed, and which objective it is; 1 is just kept, inf saturated."""
+def slo_ratio(estimates: Estimates, slo: Slo, confidence: float = 0.5) -> tuple[Array, Index]:
+    """(worst ratio of a value to what is allowed, index of that objective). (N,) each
+
+    A ratio of 1 is just met; saturated deployments have infinity.
+    """
     if not slo.objectives:
         return np.where(estimates.saturated, np.inf, 0.0), np.zeros(len(estimates), dtype=np.intp)
     ratios = np.stack(
@@ -65,7 +76,7 @@ def slo_ratio(estimates: Estimates, slo: Slo, confidence: float = 0.5) -> tuple[
 
 
 def chances(estimates: Estimates, slo: Slo) -> Array:
-    """(K, N) probability that each objective holds, from the spread of the estimate."""
+    """Probability that each of K objectives holds, from the interval of the estimate. (K, N)"""
     return np.array(
         [chance(overall(estimates, o.metric, o.statistic), o.limit, estimates.spread[o.metric]) for o in slo.objectives]
     ).reshape(len(slo.objectives), len(estimates))

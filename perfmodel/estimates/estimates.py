@@ -1,16 +1,26 @@
-"""The answer of an estimate: columns of latency, throughput, memory, power, and what they rest on."""
+"""Estimates of N deployments: columns of latency, throughput, memory, power, and what they rest on."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hwdb import InputError
-from perfmodel.arrays import Array
-from perfmodel.estimates.percentiles import overall
+from perfmodel.arrays import Array, Codes, Mask
+from perfmodel.estimates import percentiles
+from perfmodel.estimates.groups import (
+    ColumnGroup,
+    Intervals,
+    Latency,
+    MemoryUse,
+    PowerUse,
+    Rates,
+    RequestClasses,
+    WaitShape,
+)
 from perfmodel.memory import GB
 from perfmodel.vocabulary import BASES
 from perfmodel.workload import METRICS, RANKS, STATISTICS
@@ -18,168 +28,167 @@ from perfmodel.workload import METRICS, RANKS, STATISTICS
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Standard normal deviates of the ranks above.
-_DEVIATE = {0.50: 0.0, 0.90: 1.2816, 0.95: 1.6449, 0.99: 2.3263}
+MS = 1e3
+#: Statistics of each metric among the columns, after its mean (`itl` has no mean of its own: that is TPOT).
+_SHOWN = {"ttft": ("p50", "p90", "p99"), "tpot": ("p50", "p90", "p99"), "itl": ("p50", "p99"), "e2e": ("p99",)}
+#: Columns that carry an interval, by the metric that it belongs to.
+_WITH_INTERVAL = {"ttft": "ttft_ms", "tpot": "tpot_ms", "throughput": "output_tok_s", "power": "power_w_per_device"}
 
 
 @dataclass(frozen=True)
-class Estimates:
-    """N deployments, C request classes. Seconds, tokens/s, bytes, watts, joules.
+class Estimates(ColumnGroup):
+    """N deployments under a workload of C request classes.
 
-    ttft, tpot, e2e: mean, (C, N). input, output, share: the classes, (C, N). wait: mean queueing in ttft.
-    request_rate, output_rate, total_rate, prefill_rate, decode_rate: of the whole deployment, (N,); prefill_rate and
-    decode_rate are of a prefill and of a decode pass running alone. devices: in all. running: sequences a replica.
-    even: part of the wait that is shared out evenly, from none to twice its mean, as in a queue that fills or empties.
-    waits: (Q, N) waits at `workload.RANKS` where a run of known length gives them, else NaN.
-    memory: bytes a device in use. fits: whether it does. saturated: whether the demand exceeds what it serves.
-    overhead: seconds of front end in ttft. power: W a device; energy: J an output token, all devices.
-    basis: codes of `perfmodel.vocabulary.BASES`. *_spread: log half-widths of the 80 % interval. reasons: why a row does
-    not fit, empty where it does. itl_tail: a gap that a prompt rides on; step: one without.
+    devices: devices of the deployment, (N,). running: sequences that decode concurrently on a replica, (N,). saturated:
+    whether demand exceeds what the deployment can serve, (N,). basis: codes of `perfmodel.vocabulary.BASES`: what the
+    estimate rests on, (N,). The other columns are grouped; the most used ones are properties as well.
     """
 
-    ttft: Array
-    tpot: Array
-    e2e: Array
-    itl_tail: Array
-    wait: Array
-    prefill: Array
-    interference: Array
-    step: Array
-    input: Array
-    output: Array
-    share: Array
-    overhead: Array
-    request_rate: Array
-    output_rate: Array
-    total_rate: Array
-    prefill_rate: Array
-    decode_rate: Array
+    latency: Latency
+    waits: WaitShape
+    classes: RequestClasses
+    rates: Rates
+    memory_use: MemoryUse
+    power_use: PowerUse
+    intervals: Intervals
     devices: Array
     running: Array
-    even: Array
-    waits: Array
-    memory: Array
-    memory_capacity: Array
-    max_running: Array
-    fits: np.ndarray
-    saturated: np.ndarray
-    power: Array
-    energy: Array
-    basis: np.ndarray
-    ttft_spread: Array
-    tpot_spread: Array
-    throughput_spread: Array
-    power_spread: Array
-    reasons: np.ndarray
+    saturated: Mask
+    basis: Codes
 
     def __len__(self) -> int:
         return len(self.devices)
 
     @property
+    def ttft(self) -> Array:
+        """Mean time to first token by class, seconds, (C, N)."""
+        return self.latency.ttft
+
+    @property
+    def tpot(self) -> Array:
+        """Mean time per output token after the first by class, seconds, (C, N)."""
+        return self.latency.tpot
+
+    @property
+    def e2e(self) -> Array:
+        """Mean time from arrival to the last token by class, seconds, (C, N)."""
+        return self.latency.e2e
+
+    @property
+    def share(self) -> Array:
+        """Share of requests of each class, (C, N)."""
+        return self.classes.share
+
+    @property
+    def request_rate(self) -> Array:
+        """Requests/s that the deployment completes, (N,)."""
+        return self.rates.requests
+
+    @property
+    def output_rate(self) -> Array:
+        """Output tokens/s of the deployment, (N,)."""
+        return self.rates.output
+
+    @property
+    def total_rate(self) -> Array:
+        """Input and output tokens/s of the deployment, (N,)."""
+        return self.rates.total
+
+    @property
+    def memory(self) -> Array:
+        """Bytes in use on the fullest device, (N,)."""
+        return self.memory_use.used
+
+    @property
+    def fits(self) -> Mask:
+        """Whether weights and at least one sequence fit in memory, (N,)."""
+        return self.memory_use.fits
+
+    @property
+    def power(self) -> Array:
+        """Mean watts per device, (N,)."""
+        return self.power_use.per_device
+
+    @property
+    def energy(self) -> Array:
+        """Joules per output token, of all devices, (N,)."""
+        return self.power_use.per_output_token
+
+    @property
     def spread(self) -> dict[str, Array]:
-        """Log half-widths of the 80 % interval by metric, (N,)."""
-        return {
-            "ttft": self.ttft_spread,
-            "tpot": self.tpot_spread,
-            "itl": self.tpot_spread,
-            "e2e": self.tpot_spread,
-            "throughput": self.throughput_spread,
-            "power": self.power_spread,
-        }
+        """Log half-widths of the 80 % interval by metric, (N,). ITL and E2E share TPOT's."""
+        widths = self.intervals
+        per_token = dict.fromkeys(("tpot", "itl", "e2e"), widths.tpot)
+        return {"ttft": widths.ttft, **per_token, "throughput": widths.throughput, "power": widths.power}
 
     def reason(self, row: int) -> str:
-        """Why candidate `row` does not fit; empty when it does."""
-        return str(self.reasons[row])
+        """Why deployment `row` does not fit in memory; empty when it does."""
+        return str(self.memory_use.reasons[row])
 
     def mean(self, values: Array) -> Array:
-        """Mean over request classes, by share of requests. (N,)"""
-        return np.sum(np.broadcast_to(values, self.ttft.shape) * self.share, axis=0)
+        """Mean of by-class `values` (C, N), weighted by share of requests. (N,)"""
+        return np.asarray(np.sum(np.broadcast_to(values, self.ttft.shape) * self.share, axis=0))
 
     def quantile(self, metric: str, statistic: str) -> Array:
-        """`metric` (ttft, tpot, itl, e2e) at `statistic` (mean, p50, p90, p95, p99), by class. (C, N)
+        """`metric` (ttft, tpot, itl, e2e) at `statistic` (mean, p50, p90, p95, p99) within each class, seconds, (C, N).
 
-        TTFT: computing the prompt is certain, the wait before it is exponential where a queue is steady and even over
-        the run where it only fills or empties. TPOT: prompts of others
-        that fall into a request's decoding are Poisson. ITL: gaps are decode steps, stretched where a prompt rides
-        along. Raises `InputError` for a metric or statistic that is none of these.
+        The laws are those of `perfmodel.estimates.percentiles`. Raises `InputError` for an unknown metric or statistic.
         """
         if metric not in METRICS or statistic not in STATISTICS:
             known = f"{', '.join(METRICS)} at {', '.join(STATISTICS)}"
             raise InputError(f"no quantile {statistic!r} of {metric!r}; known are {known}")
-        if statistic == "mean":
-            return {"ttft": self.ttft, "tpot": self.tpot, "itl": self.tpot, "e2e": self.e2e}[metric]
-        rank = RANKS[statistic]
+        time = self.latency
+        if statistic not in RANKS:
+            return {"ttft": time.ttft, "tpot": time.tpot, "itl": time.tpot, "e2e": time.e2e}[metric]
         if metric == "ttft":
-            certain = self.prefill + self.overhead
-            usual = self.wait * (self.even * 2.0 * rank - (1.0 - self.even) * np.log1p(-rank))
-            told = self.waits[list(RANKS).index(statistic)]
-            return certain + np.where(np.isfinite(told), told, usual)
+            known_wait = self.waits.by_rank[list(RANKS).index(statistic)]
+            certain = time.prefill + time.front_end
+            return certain + percentiles.wait_percentile(time.wait, self.waits.uniform_share, known_wait, statistic)
+        interrupted = percentiles.interrupted_share(time.tpot, time.step, time.itl_tail)
         if metric == "itl":
-            return np.where(self._interrupted > 1.0 - rank, self.itl_tail, self.step + 0.0 * self.tpot)
+            return percentiles.itl_percentile(time.step + 0.0 * time.tpot, time.itl_tail, interrupted, statistic)
         if metric == "tpot":
-            return self.tpot + _DEVIATE[rank] * self._tpot_deviation
-        return self.quantile("ttft", statistic) + np.maximum(self.output - 1.0, 0.0) * self.quantile("tpot", statistic)
-
-    @property
-    def _interrupted(self) -> Array:
-        """Share of a request's decode steps that a prompt of another request rides on."""
-        extra = np.maximum(self.itl_tail - self.step, 1e-12)
-        return np.clip((self.tpot - self.step) / extra, 0.0, 1.0)
-
-    @property
-    def _tpot_deviation(self) -> Array:
-        steps = np.maximum(self.output - 1.0, 1.0)
-        hits = self._interrupted * steps
-        # a Poisson number of prompts of different lengths: variance hits x their mean square
-        uneven = np.sqrt(self.mean(np.square(self.interference))) / np.maximum(self.mean(self.interference), 1e-12)
-        return np.sqrt(hits) * np.maximum(self.itl_tail - self.step, 0.0) * np.maximum(uneven, 1.0) / steps
-
-    @classmethod
-    def concatenate(cls, parts: list[Estimates]) -> Estimates:
-        """Join along the candidates."""
-        return cls(**{f.name: np.concatenate([getattr(p, f.name) for p in parts], axis=-1) for f in fields(cls)})
-
-    def take(self, rows: Any) -> Estimates:
-        """The given candidates."""
-        return type(self)(**{f.name: getattr(self, f.name)[..., rows] for f in fields(self)})
+            deviation = percentiles.tpot_deviation(
+                interrupted,
+                np.maximum(time.itl_tail - time.step, 0.0),
+                steps=np.maximum(self.classes.output - 1.0, 1.0),
+                unevenness=percentiles.unevenness(time.interference, self.mean),
+            )
+            return percentiles.normal_percentile(time.tpot, deviation, statistic)
+        decode = np.maximum(self.classes.output - 1.0, 0.0) * self.quantile("tpot", statistic)
+        return self.quantile("ttft", statistic) + decode
 
     def columns(self) -> dict[str, Array]:
         """Unit-suffixed columns over all requests, (N,) each; the names are those of tables, CSV and JSON."""
-        ms = 1e3
-        out: dict[str, Any] = {"ttft_ms": self.mean(self.ttft) * ms}
-        for statistic in ("p50", "p90", "p99"):
-            out[f"ttft_ms_{statistic}"] = overall(self, "ttft", statistic) * ms
-        out["tpot_ms"] = self.mean(self.tpot) * ms
-        for statistic in ("p50", "p90", "p99"):
-            out[f"tpot_ms_{statistic}"] = overall(self, "tpot", statistic) * ms
-        out["itl_ms_p50"] = overall(self, "itl", "p50") * ms
-        out["itl_ms_p99"] = overall(self, "itl", "p99") * ms
-        out["e2e_ms"] = self.mean(self.e2e) * ms
-        out["e2e_ms_p99"] = overall(self, "e2e", "p99") * ms
-        out["req_s"] = self.request_rate
+        out: dict[str, Any] = {}
+        for metric, statistics in _SHOWN.items():
+            if metric != "itl":
+                out[f"{metric}_ms"] = self.mean(getattr(self, metric)) * MS
+            for statistic in statistics:
+                out[f"{metric}_ms_{statistic}"] = percentiles.overall(self, metric, statistic) * MS
+        out["request_rate_rps"] = self.rates.requests
         for name in ("output", "total", "prefill", "decode"):
-            out[f"{name}_tok_s"] = getattr(self, f"{name}_rate")
+            out[f"{name}_tok_s"] = getattr(self.rates, name)
         out["memory_gb_per_device"] = self.memory / GB
         out["power_w_per_device"] = self.power
         out["energy_j_per_output_token"] = self.energy
-        for metric, width in self.spread.items():
-            column = {"ttft": "ttft_ms", "tpot": "tpot_ms", "throughput": "output_tok_s", "power": "power_w_per_device"}
-            if metric in column:
-                out[f"{column[metric]}_lo"] = out[column[metric]] * np.exp(-width)
-                out[f"{column[metric]}_hi"] = out[column[metric]] * np.exp(width)
+        for metric, column in _WITH_INTERVAL.items():
+            width = self.spread[metric]
+            out[f"{column}_lo"] = out[column] * np.exp(-width)
+            out[f"{column}_hi"] = out[column] * np.exp(width)
         out["fits"] = self.fits
         out["saturated"] = self.saturated
         out["basis"] = basis_names()[self.basis]
         return out
 
     def frame(self) -> pd.DataFrame:
-        """`columns()` as a pandas frame, a row a deployment."""
+        """`columns()` as a pandas frame, one row per deployment."""
         import pandas as pd
 
         return pd.DataFrame(self.columns())
 
 
 @cache
-def basis_names() -> np.ndarray:
+def basis_names() -> np.ndarray[Any, Any]:
     """Names of `BASES` as an array, to be indexed with codes."""
     return np.array(BASES)

@@ -1,8 +1,8 @@
-"""`estimate`: what N deployments of a model cost under a workload, as columns."""
+"""`estimate`: latency, throughput, memory and power of N deployments of a model under a workload, as columns."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,56 +17,89 @@ from perfmodel.estimates.estimates import Estimates
 from perfmodel.hardware import Hardware, hardware_of
 from perfmodel.memory import Memory, memory_budget
 from perfmodel.models import ModelSpec
-from perfmodel.serving import Served, StepModel, serve
+from perfmodel.serving import StepModel, serve
 from perfmodel.workload import Load, Workload, load_of
 
-#: Candidates evaluated at once: columns of this length stay in cache.
+#: Deployments evaluated at once: columns of this length stay in cache.
 CHUNK = 8192
+#: Tokens per step that activation memory is reserved for at most, where the engine has no or a huge token budget.
+#: Assumed: engines profile their activations with steps of no more.
+_MAX_ACTIVATION_TOKENS = 16384.0
+#: Part of its output that a sequence holds in KV cache on average: half of it where blocks are allocated as it grows,
+#: all of it where they are reserved at admission.
+_HELD_OUTPUT = {"grow": 0.5, "reserve": 1.0}
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything about N candidates that does not depend on the load: layout, hardware, memory, passes."""
+    """Everything about N deployments that does not depend on the load: sharding, hardware, memory, step times."""
 
     sharding: Sharding
     hardware: Hardware
     memory: Memory
-    passes: StepModel
+    steps: StepModel
+
+
+@dataclass(frozen=True)
+class _EngineLimits:
+    """budget: tokens per step of a replica. max_num_seqs: sequences per replica, infinite without a limit.
+    memory_share: share of a device's memory that the engine uses. graph_seqs: largest batch replayed from a captured
+    graph. (N,)"""
+
+    budget: Array
+    max_num_seqs: Array
+    memory_share: Array
+    graph_seqs: Array
 
 
 def prepare(model: ModelSpec, deployments: Deployments, engine: Engine, costs: CostModel, load: Load) -> Prepared:
-    """Lay the model out on each deployment; the mean length of `load` decides what fits."""
+    """Shard the model over each deployment; the mean length of `load` decides how many sequences fit in memory."""
     sharding = shard(model, deployments)
-    columns = hardware_of(deployments.devices, deployments.device)
+    hardware = hardware_of(deployments.devices, deployments.device)
     longest = np.max(load.input + load.output, axis=0)
-    budget, cap, fraction, graph = _limits(
-        engine, deployments, longest, load.arrival in ("static", "offline", "single")
+    limits = _limits(engine, deployments, longest, offline=load.arrival in ("static", "offline", "single"))
+    contiguous = engine.admission == "contiguous"  # room for the longest sequence is reserved at admission
+    memory = memory_budget(
+        sharding,
+        hardware,
+        engine,
+        fraction=limits.memory_share,
+        tokens=np.minimum(limits.budget, _MAX_ACTIVATION_TOKENS),
+        context=longest if contiguous else load.held(_HELD_OUTPUT[engine.admission]),
     )
-    context = longest if engine.admission == "contiguous" else load.held(0.5 if engine.admission == "grow" else 1.0)
-    space = memory_budget(
-        sharding, columns, engine, fraction=fraction, tokens=np.minimum(budget, 16384.0), context=context
+    steps = StepModel(
+        sharding=sharding,
+        hardware=hardware,
+        engine=engine,
+        costs=costs,
+        budget=limits.budget,
+        max_num_seqs=limits.max_num_seqs,
+        graph_seqs=limits.graph_seqs,
     )
-    return Prepared(sharding, columns, space, StepModel(sharding, columns, engine, costs, budget, cap, graph))
+    return Prepared(sharding=sharding, hardware=hardware, memory=memory, steps=steps)
 
 
-def _limits(engine: Engine, deployments: Deployments, longest: Array, offline: bool) -> tuple[Array, ...]:
-    """Token budget, sequence cap (a replica), memory fraction, largest captured batch: the deployment's own, else the
-    engine's. (N,)"""
-    limits = [engine.limits(d, offline=offline) for d in deployments.devices]
+def _limits(engine: Engine, deployments: Deployments, longest: Array, *, offline: bool) -> _EngineLimits:
+    """Limits that a deployment states, else those of its engine on its device.
+
+    longest: tokens of the longest sequence, (N,). offline: the engine's defaults without a server.
+    """
+    defaults = [engine.limits(d, offline=offline) for d in deployments.devices]
     table = np.array(
-        [(x.max_num_batched_tokens, x.max_num_seqs, x.gpu_memory_utilization, x.graph_seqs) for x in limits]
+        [(x.max_num_batched_tokens, x.max_num_seqs, x.gpu_memory_utilization, x.graph_seqs) for x in defaults]
     )[deployments.device]
-    budget = np.where(np.isfinite(deployments.max_num_batched_tokens), deployments.max_num_batched_tokens, table[:, 0])
-    if engine.budget_is_model_length:
-        budget = np.where(
-            np.isfinite(deployments.max_num_batched_tokens),
-            budget,
-            np.maximum(longest, engine.max_num_batched_tokens_floor),
-        )
+    stated = np.isfinite(deployments.max_num_batched_tokens)
+    usual = np.maximum(longest, engine.max_num_batched_tokens_floor) if engine.budget_is_model_length else table[:, 0]
+    budget = np.where(stated, deployments.max_num_batched_tokens, usual)
     budget = np.where(np.isfinite(engine.micro_batch), np.minimum(budget, engine.micro_batch), budget)
-    own_cap = np.isfinite(deployments.max_num_seqs)
-    cap = np.where(own_cap, deployments.max_num_seqs, table[:, 1] * deployments.dp)
-    return budget * deployments.dp, np.where(np.isnan(cap), np.inf, cap), table[:, 2], table[:, 3]
+    # engines count both limits per rank of attention data parallelism; a deployment states sequences per replica
+    seqs = np.where(np.isfinite(deployments.max_num_seqs), deployments.max_num_seqs, table[:, 1] * deployments.dp)
+    return _EngineLimits(
+        budget=budget * deployments.dp,
+        max_num_seqs=np.where(np.isnan(seqs), np.inf, seqs),
+        memory_share=table[:, 2],
+        graph_seqs=table[:, 3],
+    )
 
 
 def estimate(
@@ -79,8 +112,19 @@ def estimate(
 ) -> Estimates:
     """Latency, throughput, memory and power of each of N deployments under `workload`.
 
-    Columns come back in the deployments' order, (N,) or (C, N) by request class; what does not fit keeps its numbers
-    with `fits` False. Raises `InputError` for parallelism that is no positive number.
+    Columns come in the deployments' order, (N,) or (C, N) by request class. A deployment that does not fit in memory
+    keeps its numbers, with `fits` False.
+
+    Args:
+        model: the model that is served.
+        workload: requests and arrivals, of each whole deployment.
+        deployments: what it is served on.
+        engine: the engine or its name.
+        costs: the cost model of operators; None: the engine's.
+
+    Raises:
+        InputError: degrees of parallelism that are no positive whole number.
+        UnknownName: an unknown engine.
     """
     chosen = engine_of(engine) if isinstance(engine, str) else engine
     return estimate_load(model, load_of(workload, len(deployments)), deployments, engine=chosen, costs=costs)
@@ -89,7 +133,7 @@ def estimate(
 def estimate_load(
     model: ModelSpec, load: Load, deployments: Deployments, *, engine: Engine, costs: CostModel | None = None
 ) -> Estimates:
-    """`estimate` for a load that differs from candidate to candidate."""
+    """`estimate` for a load that differs from deployment to deployment."""
     check(deployments)
     costs = costs or default(engine)
     parts = []
@@ -100,8 +144,7 @@ def estimate_load(
 
 
 def _rows(load: Load, rows: slice) -> Load:
-    picked = {k: v[..., rows] for k, v in vars(load).items() if k != "arrival"}
-    return Load(arrival=load.arrival, **picked)
+    return replace(load, **{k: v[..., rows] for k, v in vars(load).items() if k != "arrival"})
 
 
 def check(deployments: Deployments) -> None:
@@ -117,12 +160,10 @@ def check(deployments: Deployments) -> None:
 def _estimate(model: ModelSpec, load: Load, deployments: Deployments, engine: Engine, costs: CostModel) -> Estimates:
     setup = prepare(model, deployments, engine, costs, load)
     replica = per_replica(load, deployments.replicas)
-    served: Served = serve(setup.passes, replica, setup.memory.room_for())
-    return assemble(setup.passes, setup.memory, replica, served, deployments)
+    served = serve(setup.steps, replica, setup.memory.room_for())
+    return assemble(setup.steps, setup.memory, replica, served, deployments)
 
 
 def per_replica(load: Load, replicas: Array) -> Load:
-    """The load that one of `replicas` equal replicas carries."""
-    split = {k: getattr(load, k) / replicas for k in ("concurrency", "rate", "n_requests")}
-    rest = {k: v for k, v in vars(load).items() if k not in split}
-    return Load(**rest, **split)
+    """The load of one of `replicas` (N,) equal replicas: an equal part of the requests."""
+    return replace(load, **{k: getattr(load, k) / replicas for k in ("concurrency", "rate", "n_requests")})

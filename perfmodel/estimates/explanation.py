@@ -1,4 +1,4 @@
-"""One candidate, operator by operator: where the time of its prefill and decode passes goes, and what limits it."""
+"""One deployment, operator by operator: where the time of its prefill and decode steps goes, and what limits it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perfmodel.costs import BOUNDS, CostModel, StepCost, default, priced, streams_of, summed
+from perfmodel.arrays import NAN, Array
+from perfmodel.costs import BOUNDS, Cost, CostModel, StepCost, default, priced, streams_of, summed
 from perfmodel.deployment import Deployments
-from perfmodel.engines import Engine, overlap_of
+from perfmodel.engines import Engine, Overlap, overlap_of
 from perfmodel.engines import engine as engine_of
 from perfmodel.estimates.estimator import per_replica, prepare
 from perfmodel.hardware import Hardware
@@ -18,15 +19,18 @@ from perfmodel.serving import PlannedStep, StepModel, serve
 from perfmodel.vocabulary import BASES
 from perfmodel.workload import Workload, load_of
 
+#: Host time below this share of a step is rounding.
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True)
 class Term:
-    """One operator of one phase. time: s a pass, all layers; share: of the pass. bound: what limits it.
+    """One operator of one phase (prefill or decode).
 
+    calls: how often it runs per step. time: seconds per step, all layers; share: of the step. bound: what limits it.
     peak_share: achieved share of the device's dense peak, memory bandwidth or link bandwidth, whichever it comes
-    closest to; NaN for host time and waits for host memory. basis, spread: what the time rests on and the log
-    half-width of its 80 % interval.
-    What hides behind other work is a term of family `overlap` whose time is below zero.
+    closest to; NaN for host time and waits for host memory. basis: what the time rests on. spread: log half-width of
+    its 80 % interval. Work that hides behind other work is a term of family `overlap` with a time below zero.
     """
 
     phase: str
@@ -50,9 +54,10 @@ def explain(
     engine: Engine | str = "vllm",
     costs: CostModel | None = None,
 ) -> tuple[Term, ...]:
-    """The terms of candidate `row`'s prefill pass and decode pass at its operating point, host time included.
+    """Terms of the prefill step and the decode step of deployment `row` at its operating point, host time included.
 
-    They sum to what `estimate` uses: the same functions priced once more. The prefill is that of the mean prompt.
+    They sum to the step times that `estimate` uses: the same functions price the steps once more. The prefill is that
+    of the mean prompt.
     """
     chosen = engine_of(engine) if isinstance(engine, str) else engine
     costs = costs or default(chosen)
@@ -60,75 +65,93 @@ def explain(
     demand = load_of(workload, 1)
     setup = prepare(model, one, chosen, costs, demand)
     replica = per_replica(demand, one.replicas)
-    served = serve(setup.passes, replica, setup.memory.room_for())
-    seen = np.where(np.isfinite(served.seen), served.seen, served.running)
+    served = serve(setup.steps, replica, setup.memory.room_for())
+    decoding = np.where(np.isfinite(served.costs.decode_seqs), served.costs.decode_seqs, served.running)
     new, cached = replica.mean(replica.new), replica.mean(replica.cached)
-    passes = setup.passes
+    steps = setup.steps
     return (
-        *_phase("prefill", passes, passes.prefill_step(new, cached)),
-        *_phase("decode", passes, passes.decode_step(seen, replica.decode_context, replica.drafts)),
+        *_phase("prefill", steps, steps.prefill_step(new, cached)),
+        *_phase("decode", steps, steps.decode_step(decoding, replica.decode_context, replica.drafts)),
     )
 
 
-def _phase(phase: str, passes: StepModel, one: PlannedStep) -> list[Term]:
-    """Operators of one pass, then what the host adds, then (below zero) what hides behind something else."""
-    cost = passes.price(one.step)
-    batches = int(np.ravel(cost.batches)[0])
-    every = list(priced(passes.sharding, passes.hardware, passes.costs, one.step.part(batches)))
-    wall = float(np.ravel(passes.wall(cost, one.seqs, captured=one.captured, factor=one.factor))[0])
-    out = []
-    for d, c in every:
-        if np.all(d.count > 0):
-            calls = batches * float(np.ravel(d.count)[0])
-            time = calls * float(np.ravel(c.time)[0])
-            out.append(
-                Term(
-                    phase,
-                    d.name,
-                    d.family,
-                    calls,
-                    time,
-                    time / wall,
-                    BOUNDS[int(np.ravel(c.bound)[0])],
-                    _peak_share(d, passes.hardware, time / batches),
-                    BASES[int(np.ravel(c.basis)[0])],
-                    float(np.ravel(c.spread)[0]),
-                )
-            )
-    hidden = float(np.ravel(cost.hidden)[0])
+def _phase(phase: str, steps: StepModel, planned: PlannedStep) -> list[Term]:
+    """Operators of one step, then what the host adds, then (below zero) what hides behind something else."""
+    cost = steps.price(planned.step)
+    batches = int(_first(cost.batches))
+    parts = list(priced(steps.sharding, steps.hardware, steps.costs, planned.step.part(batches)))
+    wall = _first(steps.wall(cost, planned.seqs, captured=planned.captured, factor=planned.factor))
+    out = [_operator(phase, d, c, steps.hardware, (batches, wall)) for d, c in parts if np.all(d.count > 0)]
+    hidden = _first(cost.hidden)
     host = wall - sum(t.time for t in out) + hidden
-    if host > 1e-9 * wall:
-        out.append(
-            Term(phase, "host", "host", 1.0, host, host / wall, "launch", float("nan"), "roofline", float("nan"))
-        )
-    if hidden > 0:
-        out.append(_hidden(phase, passes, summed(every, step_shape(one.step, passes.sharding.tp)), hidden, wall))
+    if host > _ROUNDING * wall:
+        out.append(_untabled(phase, "host", "host", calls=1.0, time=host, wall=wall, bound="launch"))
+    overlap = overlap_of(steps.engine.overlap, steps.engine.overlap_share)
+    if hidden > 0 and overlap is not None:
+        name = _hidden_name(summed(parts, step_shape(planned.step, steps.sharding.tp)), overlap)
+        calls = float(overlap.batches)
+        out.append(_untabled(phase, name, "overlap", calls=calls, time=-hidden, wall=wall, bound="link"))
     return out
 
 
-def _hidden(phase: str, passes: StepModel, cost: StepCost, hidden: float, wall: float) -> Term:
-    """Time below zero: what runs behind something else; its name says who hides behind whom."""
-    way = overlap_of(passes.engine.overlap, passes.engine.overlap_share)
-    assert way is not None  # something hides
-    streams = streams_of(cost, way).reshape(len(way.streams), -1)[:, 0]
+def _operator(phase: str, demand: Demand, cost: Cost, hardware: Hardware, step: tuple[int, float]) -> Term:
+    """The term of one operator. step: micro-batches and wall time of the step."""
+    batches, wall = step
+    calls = batches * _first(demand.count)
+    time = calls * _first(cost.time)
+    return Term(
+        phase=phase,
+        operator=demand.name,
+        family=demand.family,
+        calls=calls,
+        time=time,
+        share=time / wall,
+        bound=BOUNDS[int(_first(cost.bound))],
+        peak_share=_peak_share(demand, hardware, time / batches),
+        basis=BASES[int(_first(cost.basis))],
+        spread=_first(cost.spread),
+    )
+
+
+def _untabled(phase: str, operator: str, family: str, *, calls: float, time: float, wall: float, bound: str) -> Term:
+    """A term that no operator table gives: host time and overlap."""
+    return Term(
+        phase=phase,
+        operator=operator,
+        family=family,
+        calls=calls,
+        time=time,
+        share=time / wall,
+        bound=bound,
+        peak_share=NAN,
+        basis="roofline",
+        spread=NAN,
+    )
+
+
+def _hidden_name(cost: StepCost, overlap: Overlap) -> str:
+    """Which streams of work hide behind which one."""
+    streams = streams_of(cost, overlap).reshape(len(overlap.streams), -1)[:, 0]
     front = int(np.argmax(streams))
-    behind = [name for i, name in enumerate(way.names()) if i != front and streams[i] > 0]
-    name = f"{' and '.join(behind)} behind {way.names()[front]}"
-    nan = float("nan")
-    return Term(phase, name, "overlap", float(way.batches), -hidden, -hidden / wall, "link", nan, "roofline", nan)
+    behind = [name for i, name in enumerate(overlap.names()) if i != front and streams[i] > 0]
+    return f"{' and '.join(behind)} behind {overlap.names()[front]}"
 
 
 def _peak_share(demand: Demand, hardware: Hardware, time: float) -> float:
-    """Achieved share of whichever ceiling the operator comes closest to."""
-    calls = float(np.ravel(demand.count)[0])
-    message = float(np.ravel(demand.message)[0]) * calls
+    """Achieved share of whichever ceiling the operator comes closest to. time: seconds per step of a micro-batch."""
+    calls = _first(demand.count)
+    message = _first(demand.message) * calls
     if message > 0:
-        group = float(np.ravel(demand.shape["group"])[0])
-        fabric = hardware.link_bandwidth if group <= hardware.peers[0] else hardware.net_bandwidth
+        inside = _first(demand.shape["group"]) <= hardware.peers[0]
+        fabric = hardware.link_bandwidth if inside else hardware.net_bandwidth
         return message / time / float(fabric[0])
     if demand.family == "host_link":
-        return float("nan")  # a wait: what crosses the link to the host is not its demand
-    peak = float(hardware.peak[0, int(np.ravel(demand.compute)[0])])
-    arithmetic = float(np.ravel(demand.flop)[0]) * calls / time / peak
-    traffic = float(np.ravel(demand.moved)[0]) * calls / time / float(hardware.bandwidth[0])
+        return NAN  # a wait: what crosses the link to the host is not its demand
+    peak = float(hardware.peak[0, int(_first(demand.compute))])
+    arithmetic = _first(demand.flop) * calls / time / peak
+    traffic = _first(demand.moved) * calls / time / float(hardware.bandwidth[0])
     return max(arithmetic, traffic)
+
+
+def _first(values: Array | np.ndarray | float) -> float:
+    return float(np.ravel(values)[0])

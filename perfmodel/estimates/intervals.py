@@ -1,25 +1,23 @@
-"""How far measured serving runs lie from estimates: the 80 % intervals of whole-deployment figures.
+"""80 % intervals of whole-deployment figures: how far measured serving runs lie from estimates.
 
-Learned by `perfmodel.calibration` as quantiles of |log(estimate / measurement)| by metric, arrival and what the
-estimate rests on. Operators have spreads of their own (`perfmodel.costs.intervals`); these hold the serving model's error
-as well, and are what a user sees.
+`perfmodel.calibration` learns them as quantiles of |log(estimate / measurement)| by metric, arrival and basis (what
+the estimate rests on). Operators have spreads of their own (`perfmodel.costs.intervals`); these include the error of
+the serving model as well, and are what a user sees.
 """
 
 from __future__ import annotations
 
-import tomllib
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from perfmodel.arrays import Array
+from hwdb.tomlfile import Table, read_toml
+from perfmodel.arrays import Array, Codes, Mask
 from perfmodel.vocabulary import BASES
 
 METRICS = ("ttft", "tpot", "throughput", "power")
-#: Bases that share a spread: tables of the device itself, those of a relative, borrowed efficiencies.
+#: Bases that share an interval: tables of the device itself, those of a related device, borrowed efficiencies.
 CLASSES = {
     "measured": "table",
     "interpolated": "table",
@@ -31,27 +29,36 @@ CLASSES = {
 
 
 @cache
-def _table() -> dict[str, Any]:
-    return tomllib.loads(files("perfmodel.estimates").joinpath("spread.toml").read_text())
+def _table() -> Table:
+    return read_toml(str(files("perfmodel.estimates").joinpath("spread.toml")), "table of intervals")
 
 
 @cache
 def half_width(metric: str, arrival: str, kind: str) -> float:
-    """Log half-width for one class of bases: of this arrival and class, else of any class, else of any arrival.
+    """Log half-width of the 80 % interval of `metric`: exp(+-half_width) around an estimate holds 80 % of measurements.
 
-    The factor exp(+-half_width) around an estimate holds 80 % of measurements.
+    It is that of the arrival and class of bases, else of the arrival alone, else of the class alone, else of any run.
+
+    Args:
+        metric: one of `METRICS`.
+        arrival: an arrival of `perfmodel.workload`, or `overload`.
+        kind: a class of bases, a value of `CLASSES`.
     """
-    table = _table()[metric]
-    for name in (f"{arrival}-{kind}", f"{arrival}-any", f"any-{kind}"):
-        if name in table:
-            return float(table[name])
-    return float(table["any-any"])
+    table = _table().table(metric)
+    names = (f"{arrival}-{kind}", f"{arrival}-any", f"any-{kind}", "any-any")
+    return table.number(next((name for name in names if name in table), names[-1]))
 
 
-def spread(metric: str, arrival: str, basis: NDArray[np.int8], saturated: NDArray[np.bool_]) -> Array:
-    """Log half-width of the 80 % interval of each row, by the code of its basis. (N,)
+def spread(metric: str, arrival: str, basis: Codes, saturated: Mask) -> Array:
+    """Log half-width of the 80 % interval of each row, (N,).
 
-    Open loops beyond capacity have widths of their own (`overload`): their queues hang on the length of the run.
+    Open loops beyond capacity have widths of their own (`overload`): their waits depend on the length of the run.
+
+    Args:
+        metric: one of `METRICS`.
+        arrival: how requests arrive.
+        basis: codes of `BASES`, (N,).
+        saturated: whether demand exceeds capacity, (N,).
     """
     widths, overload = (np.array([half_width(metric, a, CLASSES[b]) for b in BASES]) for a in (arrival, "overload"))
     return np.where(saturated, overload[basis], widths[basis])

@@ -1,4 +1,8 @@
-"""Percentiles over all requests of a mix of request classes.
+"""Percentiles of latencies: within a request class, and over all requests of a mix of classes.
+
+Within a class, prefill time is certain. The wait before it is exponential where a queue is steady, and uniform over the
+run where it only fills or drains. The prompts of others that fall into a request's decode are Poisson, so TPOT is
+nearly normal. A gap between tokens is a decode step, or a longer one where a prompt is prefilled.
 
 The percentile of a mix is a percentile of the mixture distribution, not the mean of the classes' percentiles: once 10 %
 of the requests are slow, the 90th percentile is slow, however fast the other requests are.
@@ -6,12 +10,86 @@ of the requests are slow, the 90th percentile is slow, however fast the other re
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 
 from perfmodel.arrays import Array
+from perfmodel.serving import TINY
 from perfmodel.workload import RANKS
+
+#: Standard normal deviates of the ranks, to four digits.
+_NORMAL_DEVIATE = {"p50": 0.0, "p90": 1.2816, "p95": 1.6449, "p99": 2.3263}
+
+
+def wait_percentile(wait: Array, uniform_share: Array, known: Array, statistic: str) -> Array:
+    """A percentile of the wait before the prefill, seconds, (C, N).
+
+    At rank q an exponential wait is -ln(1 - q) times its mean, one uniform from 0 to twice its mean 2 q times.
+
+    Args:
+        wait: mean wait, seconds, (C, N).
+        uniform_share: part of it that is uniform over the run; the rest is exponential, (N,).
+        known: wait at this rank where a run of known length gives it, else NaN, seconds, (N,).
+        statistic: a key of `workload.RANKS`.
+    """
+    rank = RANKS[statistic]
+    usual = wait * (uniform_share * 2.0 * rank - (1.0 - uniform_share) * np.log1p(-rank))
+    return np.where(np.isfinite(known), known, usual)
+
+
+def interrupted_share(tpot: Array, step: Array, tail: Array) -> Array:
+    """Share of a request's decode steps in which a prompt of another request is prefilled. (C, N)
+
+    Derived: tpot = (1 - share) step + share tail.
+
+    Args:
+        tpot: mean time per output token, seconds, (C, N).
+        step: gap between tokens without a prompt, seconds, (C, N).
+        tail: gap with a prompt, seconds, (C, N).
+    """
+    return np.clip((tpot - step) / np.maximum(tail - step, TINY), 0.0, 1.0)
+
+
+def itl_percentile(step: Array, tail: Array, interrupted: Array, statistic: str) -> Array:
+    """A percentile of gaps between tokens, seconds, (C, N): `tail` where enough gaps carry a prompt, else `step`.
+
+    Args:
+        step: gap between tokens without a prompt, seconds, (C, N).
+        tail: gap with a prompt, seconds, (C, N).
+        interrupted: share of gaps with a prompt, (C, N).
+        statistic: a key of `workload.RANKS`.
+    """
+    return np.where(interrupted > 1.0 - RANKS[statistic], tail, step)
+
+
+def unevenness(interference: Array, mean: Callable[[Array], Array]) -> Array:
+    """Root mean square over mean of the interference of prompts, over the classes; 1 where all are alike. (N,)
+
+    interference: seconds per prompt by class, (C, N). mean: share-weighted mean over classes, (C, N) -> (N,).
+    """
+    return np.asarray(np.sqrt(mean(np.square(interference))) / np.maximum(mean(interference), TINY))
+
+
+def tpot_deviation(interrupted: Array, longer: Array, *, steps: Array, unevenness: Array) -> Array:
+    """Standard deviation of a request's TPOT, seconds, (C, N).
+
+    Derived: a compound Poisson sum. The number of prompts that a request meets has mean and variance `interrupted` x
+    `steps`; the sum of their delays has that number times their mean square as its variance.
+
+    Args:
+        interrupted: share of decode steps with a prompt of another request, (C, N).
+        longer: what such a step takes longer, seconds, (C, N).
+        steps: decode steps of a request, (C, N).
+        unevenness: root mean square over mean of prompts' delays, (N,).
+    """
+    return np.asarray(np.sqrt(interrupted * steps) * longer * np.maximum(unevenness, 1.0) / steps)
+
+
+def normal_percentile(mean: Array, deviation: Array, statistic: str) -> Array:
+    """A percentile of a normal quantity. Same shape as `mean` and `deviation`."""
+    return mean + _NORMAL_DEVIATE[statistic] * deviation
 
 
 class ByClass(Protocol):
@@ -64,7 +142,7 @@ def _share_below(values: Array, share: Array, limit: Array) -> Array:
         most = np.inf if k == len(_KNOTS) - 2 else 1.0
         part = np.where(width > 0, np.clip(part, 0.0, most), np.where(limit >= values[k + 1], most, 0.0))
         depth = depth + (_KNOTS[k + 1] - _KNOTS[k]) * part
-    return np.sum(share * -np.expm1(-depth), axis=0)
+    return np.asarray(np.sum(share * -np.expm1(-depth), axis=0))
 
 
 def share_within(estimates: ByClass, metric: str, limit: Array) -> Array:
@@ -84,7 +162,7 @@ def overall(estimates: ByClass, metric: str, statistic: str) -> Array:
     if statistic not in RANKS:
         return estimates.mean(own)
     if len(own) == 1:
-        return own[0]
+        return np.asarray(own[0])
     asked = estimates.share > 0
     with np.errstate(invalid="ignore"):
         values = _values_at_knots(estimates, metric)
@@ -94,4 +172,4 @@ def overall(estimates: ByClass, metric: str, statistic: str) -> Array:
             middle = 0.5 * (low + high)
             enough = _share_below(values, estimates.share, middle) >= RANKS[statistic]
             low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-    return high
+    return np.asarray(high)

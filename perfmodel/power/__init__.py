@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perfmodel.power import device, site
+from perfmodel.power.device import busy_power, idle_power, mean_power
 from perfmodel.power.site import (
     carbon_g,
     energy_kwh,
@@ -14,13 +14,14 @@ from perfmodel.power.site import (
 )
 
 __all__ = [
+    "busy_power",
     "carbon_g",
-    "device",
     "energy_kwh",
     "energy_per_token",
     "energy_usd",
+    "idle_power",
     "kwh_per_million_tokens",
+    "mean_power",
     "per_million_tokens",
-    "site",
     "site_power",
 ]

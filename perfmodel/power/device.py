@@ -1,48 +1,65 @@
-"""Watts of a device from what its time is spent on, and joules a token.
+"""Watts of a device by what its time is spent on.
 
 A straight line in utilisation does not fit measured power (operator tables of H200, B200 and GB200 give R^2 of
-0.01-0.5), so power here is by class of time: arithmetic-bound kernels sit at the limit, streaming ones draw a share of
-it, links, launches and host time less. The shares are medians of kernels over 100 us.
+0.01-0.5), so power here is by class of time: arithmetic-bound kernels draw the power limit, streaming ones a share of
+it, links, launches and host time less. The shares are medians of kernels over 100 us (`power.toml`).
 """
 
 from __future__ import annotations
 
-import tomllib
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
 import numpy as np
 
+from hwdb.tomlfile import read_toml
 from perfmodel.arrays import Array
 from perfmodel.hardware import Hardware
 from perfmodel.vocabulary import BOUNDS
 
 
 @cache
-def _table() -> dict[str, Any]:
-    return tomllib.loads(files("perfmodel.power").joinpath("power.toml").read_text())
+def _shares() -> tuple[tuple[float, ...], float]:
+    """Shares of the power limit: drawn in each class of time, and with nothing to do."""
+    table = read_toml(str(files("perfmodel.power").joinpath("power.toml")), "table of power shares")
+    busy = table.table("share_of_limit")
+    drawn = tuple(busy.number(kind, above=0.0, most=1.0) for kind in (*BOUNDS, "host"))
+    return drawn, table.table("idle_share").number("value", above=0.0, most=1.0)
 
 
 def shares() -> Array:
-    """Share of the power limit drawn in each kind of time: `BOUNDS`, then host time with the device waiting. (5,)"""
-    table = _table()["share_of_limit"]
-    return np.array([*(table[b] for b in BOUNDS), table["host"]])
+    """Share of the power limit drawn in each class of time: `BOUNDS`, then host time with the device waiting. (5,)"""
+    return np.array(_shares()[0])
 
 
 def idle_power(hardware: Hardware) -> Array:
-    """Watts of a device with nothing to do: measured where known, else the median share of the limit. (N,)"""
-    return np.where(np.isfinite(hardware.idle), hardware.idle, _table()["idle_share"]["value"] * hardware.tdp)
+    """Watts of a device with nothing to do, (N,): measured where known, else the median share of the power limit."""
+    return np.where(np.isfinite(hardware.idle), hardware.idle, _shares()[1] * hardware.tdp)
 
 
 def busy_power(hardware: Hardware, bound_time: Array, host_time: Array) -> Array:
-    """Mean watts of a device while it serves; NaN where the limit is not known.
+    """Mean watts of a device while it serves, (N,); NaN where the power limit is not known.
 
-    bound_time: (4, N) seconds by what limits; host_time: (N,) seconds the device waits for its host.
+    Args:
+        hardware: the devices.
+        bound_time: device seconds by what limits them (`BOUNDS`), (4, N).
+        host_time: seconds the device waits for its host, (N,).
     """
     times = np.concatenate([bound_time, host_time[None]])
     total = times.sum(axis=0)
     weights = shares().reshape(-1, *([1] * (times.ndim - 1)))
     with np.errstate(invalid="ignore", divide="ignore"):
         share = (times * weights).sum(axis=0) / total
-    return np.clip(share, 0.0, 1.0) * hardware.tdp
+    return np.asarray(np.clip(share, 0.0, 1.0) * hardware.tdp)
+
+
+def mean_power(hardware: Hardware, bound_time: Array, host_time: Array, busy_share: Array) -> Array:
+    """Mean watts of a device, (N,): `busy_power` for the share of time in which it serves, else `idle_power`.
+
+    Args:
+        hardware: the devices.
+        bound_time: device seconds by what limits them (`BOUNDS`), (4, N).
+        host_time: seconds the device waits for its host, (N,).
+        busy_share: share of the wall time that both make, 0 to 1, (N,).
+    """
+    return busy_share * busy_power(hardware, bound_time, host_time) + (1.0 - busy_share) * idle_power(hardware)

@@ -1,11 +1,33 @@
-"""Serving in closed form: from step times to latency and throughput under a load."""
+"""Serving in closed form: from step times to latency and throughput of one replica under a load."""
 
 from __future__ import annotations
 
 from perfmodel.serving.closed_form import serve
-from perfmodel.serving.entering import decode_curve
-from perfmodel.serving.prefill_pool import FULL, PromptPool, prompt_pool
-from perfmodel.serving.served import Served
-from perfmodel.serving.steps import PlannedStep, StepModel
+from perfmodel.serving.curve import DecodeCurve, decode_curve
+from perfmodel.serving.limits import MAX_RUNNING, MAX_UTILISATION, SATURATED_SHARE, TINY
+from perfmodel.serving.planned_step import PlannedStep
+from perfmodel.serving.prefill_pool import PromptPool, prompt_pool
+from perfmodel.serving.queueing import bisect, opening_share
+from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes, WaitShape
+from perfmodel.serving.steps import StepModel
 
-__all__ = ["FULL", "PlannedStep", "PromptPool", "Served", "StepModel", "decode_curve", "prompt_pool", "serve"]
+__all__ = [
+    "MAX_RUNNING",
+    "MAX_UTILISATION",
+    "SATURATED_SHARE",
+    "TINY",
+    "DecodeCurve",
+    "PlannedStep",
+    "PromptPool",
+    "RequestTimes",
+    "Served",
+    "StepCosts",
+    "StepModel",
+    "StepTimes",
+    "WaitShape",
+    "bisect",
+    "decode_curve",
+    "opening_share",
+    "prompt_pool",
+    "serve",
+]

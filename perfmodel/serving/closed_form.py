@@ -1,8 +1,9 @@
-"""Closed form of serving: from passes to TTFT, TPOT and throughput of one replica under each kind of arrival.
+"""Closed form of serving: from step times to TTFT, TPOT and throughput of one replica under each kind of arrival.
 
-The picture: `running` sequences decode together, one token a pass of `step` seconds. Each prompt that enters costs the
-others `interference` seconds more than the decode passes it rides on. In equilibrium prompts enter at rate X, so a token takes
-TPOT = step + X stall TPOT, that is step / (1 - X stall); and X = running / (residence of a request).
+`running` sequences decode concurrently, one token per step of `step` seconds. Each prompt that enters delays the others
+by `interference` seconds beyond the decode steps that it shares. In equilibrium prompts enter at rate X, so a token
+takes TPOT = step + X interference TPOT, that is step / (1 - X interference); and X = running / (residence of a
+request).
 """
 
 from __future__ import annotations
@@ -10,34 +11,29 @@ from __future__ import annotations
 import numpy as np
 
 from perfmodel.arrays import Array
+from perfmodel.serving.admission import prefills_per_request
 from perfmodel.serving.closed_loop import closed_loop
+from perfmodel.serving.limits import MAX_RUNNING
 from perfmodel.serving.offline import offline
 from perfmodel.serving.open_loop import open_loop
-from perfmodel.serving.queueing import sent_back
 from perfmodel.serving.served import Served
 from perfmodel.serving.static import static
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import Load
 
-#: Sequences a replica runs at most where neither memory nor the engine says less.
-_MOST = 16384.0
+_ESTIMATORS = {"open": open_loop, "offline": offline, "closed": closed_loop}
 
 
-def serve(passes: StepModel, load: Load, fit: Array) -> Served:
-    """Equilibrium of one replica under `load` (of the replica); at most `fit` sequences run at once. (N,)"""
+def serve(steps: StepModel, load: Load, kv_capacity: Array) -> Served:
+    """Equilibrium of one replica.
+
+    Args:
+        steps: prices steps of the N candidates.
+        load: load of one replica.
+        kv_capacity: sequences whose KV cache fits on one replica at the mean length, (N,); infinite: no limit.
+    """
     if load.arrival in ("static", "single"):
-        return static(passes, load, np.maximum(fit, 1.0))
-    cap = np.maximum(np.minimum(fit, np.minimum(passes.max_num_seqs, _MOST)), 1.0)
-    kinds = {"open": open_loop, "offline": offline}
-    return kinds.get(load.arrival, closed_loop)(passes, load, cap, _again(passes, load, fit, cap))
-
-
-def _again(passes: StepModel, load: Load, fit: Array, cap: Array) -> Array:
-    """Times each prompt is computed, where requests wait for room: more than once where running ones grow. (N,)"""
-    engine = passes.engine
-    if engine.admission != "grow" or engine.preemption != "recompute":
-        return np.ones_like(cap)
-    # what a prompt takes of the KV room is all of it, found in the prefix cache or not
-    prompt, answer = load.mean(load.input), load.mean(load.output)
-    kept = engine.admission_watermark * (prompt + answer / 2.0) + engine.admission_headroom * answer / 2.0
-    return 1.0 + np.where(fit <= cap, sent_back(prompt, answer, kept * cap), 0.0)
+        return static(steps, load, np.maximum(kv_capacity, 1.0))
+    max_running = np.maximum(np.minimum(kv_capacity, np.minimum(steps.max_num_seqs, MAX_RUNNING)), 1.0)
+    prefills = prefills_per_request(steps.engine, load, kv_capacity, max_running)
+    return _ESTIMATORS[load.arrival](steps, load, max_running, prefills)

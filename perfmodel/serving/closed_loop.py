@@ -1,87 +1,164 @@
-"""Closed loop: a fixed number of requests in flight."""
+"""Closed loop: a fixed number of clients, each with one request in flight."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from perfmodel import equations as eq
 from perfmodel.arrays import Array
-from perfmodel.serving.entering import FULL_BATCH, blend, entries, equilibrium
-from perfmodel.serving.served import Served
+from perfmodel.serving.limits import MAX_UTILISATION, TINY, TINY_COUNT
+from perfmodel.serving.planned_step import PricedStep
+from perfmodel.serving.prefills import PrefillTimes, blend, largest_group, prefill_times
+from perfmodel.serving.queueing import (
+    closed_prefill_wait,
+    equilibrium_rate,
+    opening_burst,
+    opening_share,
+    prompts_per_step,
+    share_of_others,
+    slowed_tpot,
+    spilled_group_wait,
+)
+from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes, WaitShape
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import Load
 
 
-def closed_loop(passes: StepModel, load: Load, cap: Array, again: Array) -> Served:
-    """Fixed concurrency: as many at once as fit, all others waiting."""
-    asked = np.maximum(load.concurrency, 1e-9)
-    running = np.minimum(asked, cap)
-    packed = np.clip(passes.most(load.mean(load.new)), 1.0, np.maximum(running, 1.0))
-    together = load.synchronised * passes.engine.synchronised
-    # sequences end after as many passes as they have tokens, and as many prompts take their places in each
-    entering = np.clip(running / np.maximum(load.mean(load.output), 1.0), passes.fewest(running), packed)
-    (decode_cost, step), (one_by_one, in_groups) = entries(passes, load, running, (entering, packed))
-    token = step / load.accepted
-    entry = blend(one_by_one, in_groups, together)
-    often = np.where(asked > cap, again, 1.0)
-    entry = replace(entry, interference=entry.interference * often, passes=entry.passes * often)
+@dataclass(frozen=True)
+class _Batch:
+    """The batch that a closed loop keeps full. (N,) unless said otherwise.
 
-    # residence = own prefill + output * token / (1 - others' prompts): solve X running = ... as a quadratic in X;
-    # those of one's own group compute their prompts in the same passes and do not hold one's answer up
-    mixing = passes.engine.mixes
-    group = 1.0 + together * (packed - 1.0) if mixing else np.ones_like(packed)
-    others = np.maximum(running - group, 0.0) / np.maximum(running, 1.0)
-    own = load.mean(entry.shared)
-    tokens = np.maximum(load.mean(load.output) - 1.0, 0.0)
-    rate = equilibrium(running, own * often, tokens * token, entry.interference * others)
-    tpot = token / (1.0 - np.minimum(rate * entry.interference * others, FULL_BATCH))
-    busy = np.minimum(rate * others * own / entering, FULL_BATCH)
-    # who arrives waits for the pass under way, if anyone else is running, and for the prompts of the others at most
-    ahead = np.maximum(running - 1.0, 0.0) * own / entering
-    uneven = np.sqrt(load.mean(np.square(entry.shared / np.maximum(own, 1e-12) - 1.0)))
-    queue = np.minimum(eq.queue_wait(busy * (1.0 - together), own, 1.0, uneven), ahead)
-    wait = (queue + step / 2.0) * others
-    if mixing:
-        # a full group does not quite fit beside the decodes: its last prompt fills the next group's pass, and so on
-        spilt = np.clip(running / packed - 1.0, 0.0, 1.0) * in_groups.mixed_step
-        wait = together * spilt + (1.0 - together) * wait
-    if passes.engine.prefill_first:
-        # equal lengths and prompts first: all sequences start, decode and end together, wave after wave
-        each = load.mean(in_groups.alone) / packed
-        behind = np.maximum(running - packed, 0.0) / 2.0 * each
-        wave_tpot = token + behind / np.maximum(tokens, 1.0)
-        wave_rate = running / (running * each + tokens * token)
-        tpot = together * wave_tpot + (1.0 - together) * tpot
-        rate = together * wave_rate + (1.0 - together) * rate
-        wait = together * behind + (1.0 - together) * wait
-    first = load.mean(in_groups.alone) / packed
-    opening = np.where(running > 1, (running + packed) / 2.0 * first, own)
-    share = np.clip(1.0 / np.maximum(load.requests_per_client, 1.0), 0.0, 1.0)
-    # who finds no room waits until one of those inside, Little's law among them, makes some
-    inside = (own + wait + tokens * tpot) / running
-    behind = np.maximum((asked - running) * inside - passes.engine.request_time, 0.0)
-    wait = wait + behind
-    burst = share * np.maximum(opening - own - wait, 0.0)
-    ttft = entry.shared + wait + burst + passes.engine.request_time
-    # Little's law over all that a client waits for, queues and front end included
-    rate = asked / (load.mean(ttft) + tokens * tpot)
-    shape = np.zeros_like(ttft)
+    clients: requests in flight; running: those in the batch. group: most prompts computed together; entering: prompts
+    per step in equilibrium. synchronised: share of the loop that still moves in the groups of its opening burst, 0 to
+    1. decode: the decode step. prefill: prefill times in equilibrium; grouped: those of full groups. repeats: prefills
+    per request. token_time: seconds per output token without interference. later_tokens: output tokens after the first.
+    """
+
+    clients: Array
+    running: Array
+    group: Array
+    entering: Array
+    synchronised: Array
+    decode: PricedStep
+    prefill: PrefillTimes
+    grouped: PrefillTimes
+    repeats: Array
+    token_time: Array
+    later_tokens: Array
+
+
+def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_request: Array) -> Served:
+    """One replica with `load.concurrency` requests in flight; those beyond `max_running` queue for admission.
+
+    Args:
+        steps: prices steps of the N candidates.
+        load: load of one replica.
+        max_running: sequences that run at once, (N,).
+        prefills_per_request: expected prefills per request while others queue for admission, (N,).
+    """
+    batch = _batch(steps, load, max_running, prefills_per_request)
+    request_time = steps.engine.request_time
+    prefill = load.mean(batch.prefill.shared)
+    tpot, wait = _batch_times(steps, load, batch)
+    queued = _admission(batch, prefill + wait + batch.later_tokens * tpot, request_time)
+    wait = wait + queued
+    opening = opening_burst(batch.running, batch.group, load.mean(batch.grouped.alone) / batch.group, prefill)
+    burst = opening_share(load.requests_per_client) * np.maximum(opening - prefill - wait, 0.0)
+    ttft = batch.prefill.shared + wait + burst + request_time
+    zero = np.zeros_like(ttft)
     return Served(
-        ttft=ttft,
-        tpot=shape + tpot,
-        wait=shape + wait,
-        burst=shape + burst,
-        prefill=entry.shared,
-        step=step,
-        interference=entry.interference_by_class,
-        mixed_step=entry.mixed_step,
-        running=running,
-        rate=rate,
-        saturated=np.zeros(len(running), bool),
-        decode_cost=decode_cost,
-        prefill_cost=entry.cost,
-        prefill_steps=entry.passes,
-        even=behind / np.maximum(wait + load.mean(burst), 1e-12),
+        times=RequestTimes(
+            ttft=ttft, tpot=zero + tpot, wait=zero + wait, burst=zero + burst, prefill=batch.prefill.shared
+        ),
+        steps=StepTimes(
+            decode=batch.decode.wall, mixed=batch.prefill.mixed_step, interference=batch.prefill.interference_by_class
+        ),
+        costs=StepCosts(decode=batch.decode.cost, prefill=batch.prefill.cost, prefill_steps=batch.prefill.n_steps),
+        running=batch.running,
+        rate=batch.clients / (load.mean(ttft) + batch.later_tokens * tpot),  # Little's law over all that a client waits
+        saturated=np.zeros(len(batch.running), bool),
+        waits=WaitShape(uniform_share=queued / np.maximum(wait + load.mean(burst), TINY)),
     )
+
+
+def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_request: Array) -> _Batch:
+    """The batch, and its step times in equilibrium."""
+    clients = np.maximum(load.concurrency, TINY_COUNT)
+    running = np.minimum(clients, max_running)
+    group = largest_group(steps, load, running)
+    output = load.mean(load.output)
+    entering = prompts_per_step(running, output, steps.min_prompts_per_step(running), group)
+    synchronised = load.synchronised * steps.engine.synchronised
+    decode, (steady, grouped) = prefill_times(steps, load, running, (entering, group))
+    repeats = np.where(clients > max_running, prefills_per_request, 1.0)
+    return _Batch(
+        clients=clients,
+        running=running,
+        group=group,
+        entering=entering,
+        synchronised=synchronised,
+        decode=decode,
+        prefill=blend(steady, grouped, synchronised).repeated(repeats),
+        grouped=grouped,
+        repeats=repeats,
+        token_time=decode.wall / load.accepted,
+        later_tokens=np.maximum(output - 1.0, 0.0),
+    )
+
+
+def _batch_times(steps: StepModel, load: Load, batch: _Batch) -> tuple[Array, Array]:
+    """(TPOT, mean wait for a prefill) of an admitted request, seconds, (N,)."""
+    tpot, wait = _steady_times(steps, load, batch)
+    if steps.engine.mixes:
+        spilled = spilled_group_wait(batch.running, batch.group, batch.grouped.mixed_step)
+        wait = batch.synchronised * spilled + (1.0 - batch.synchronised) * wait
+    if steps.engine.prefill_first:
+        own_tpot, own_wait = _lockstep_times(load, batch)
+        tpot = batch.synchronised * own_tpot + (1.0 - batch.synchronised) * tpot
+        wait = batch.synchronised * own_wait + (1.0 - batch.synchronised) * wait
+    return tpot, wait
+
+
+def _steady_times(steps: StepModel, load: Load, batch: _Batch) -> tuple[Array, Array]:
+    """(TPOT, mean wait for a prefill) where sequences start and end independently of one another, seconds, (N,)."""
+    # where prompts share steps, those of a request's own group are computed in the same steps and do not delay it
+    group = 1.0 + batch.synchronised * (batch.group - 1.0) if steps.engine.mixes else np.ones_like(batch.group)
+    others = share_of_others(batch.running, group)
+    prefill = load.mean(batch.prefill.shared)
+    interference = batch.prefill.interference
+    rate = equilibrium_rate(
+        batch.running, prefill * batch.repeats, batch.later_tokens * batch.token_time, interference * others
+    )
+    tpot = slowed_tpot(batch.token_time, rate * interference * others)
+    utilisation = np.minimum(rate * others * prefill / batch.entering, MAX_UTILISATION)
+    queued = closed_prefill_wait(
+        utilisation * (1.0 - batch.synchronised),
+        prefill,
+        batch.prefill.cv(load),
+        running=batch.running,
+        entering=batch.entering,
+    )
+    # a request that arrives also waits for the running step, if any other sequence runs
+    return tpot, (queued + batch.decode.wall / 2.0) * others
+
+
+def _lockstep_times(load: Load, batch: _Batch) -> tuple[Array, Array]:
+    """(TPOT, mean wait for a prefill) where equal requests move in lockstep and prefill goes first, seconds, (N,).
+
+    Derived: all sequences start, decode and end together. Prompts are computed in groups, one after the other, before
+    any sequence decodes: a request waits for half of the other groups' prefills, and its first decode step for the
+    rest.
+    """
+    prefill_per_prompt = load.mean(batch.grouped.alone) / batch.group
+    wait = np.maximum(batch.running - batch.group, 0.0) / 2.0 * prefill_per_prompt
+    return batch.token_time + wait / np.maximum(batch.later_tokens, 1.0), wait
+
+
+def _admission(batch: _Batch, residence: Array, request_time: float) -> Array:
+    """Mean seconds that a client beyond the batch queues for admission. (N,)
+
+    Derived: by Little's law the batch completes a request every residence / running seconds, and clients - running are
+    ahead; the front end's time runs meanwhile. residence: seconds an admitted request spends in the batch, (N,).
+    """
+    return np.maximum((batch.clients - batch.running) * (residence / batch.running) - request_time, 0.0)

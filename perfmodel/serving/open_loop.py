@@ -1,127 +1,224 @@
-"""Open loop: requests arrive at random at a rate."""
+"""Open loop: requests arrive at random at a rate, whatever the replica does."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from perfmodel import equations as eq
-from perfmodel.arrays import Array, interpolate
-from perfmodel.serving.entering import FULL_BATCH, decode_curve, entries, equilibrium
-from perfmodel.serving.offline import offline
-from perfmodel.serving.queueing import room_wait, walk_wait
-from perfmodel.serving.served import Served
+from perfmodel.arrays import Array, Mask
+from perfmodel.serving.admission import admission_wait, finite_run_wait
+from perfmodel.serving.curve import KNOTS, DecodeCurve, decode_curve
+from perfmodel.serving.finite_run import finite_run
+from perfmodel.serving.limits import MAX_UTILISATION, SATURATED_SHARE
+from perfmodel.serving.planned_step import PricedStep
+from perfmodel.serving.prefills import PrefillTimes, prefill_times
+from perfmodel.serving.queueing import (
+    bisect,
+    equilibrium_rate,
+    mean_over_poisson,
+    open_prefill_wait,
+    poisson_nodes,
+    queue_variability,
+    slowed_tpot,
+    step_residual,
+)
+from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes, WaitShape
 from perfmodel.serving.steps import StepModel
-from perfmodel.workload import RANKS, Load, longest
+from perfmodel.workload import Load
+
+#: Knot of the decode curve at which interference is estimated before the number of running sequences is known.
+_MIDDLE_KNOT = KNOTS // 2
+#: Fewest mean running sequences that the fixed point is searched from.
+_LEAST_RUNNING = 1e-6
 
 
-def open_loop(passes: StepModel, load: Load, cap: Array, again: Array) -> Served:
-    """Poisson (or other) arrivals at a rate: Little's law fixes how many run; saturation is reported, not hidden.
+@dataclass(frozen=True)
+class _Replica:
+    """One replica under an open loop. run_length: requests of the run, infinite without end, (N,). max_running:
+    sequences that run at once, of the run's at most, (N,). curve: seconds per output token by running sequences.
+    later_tokens: mean output tokens after the first, (N,). prefills_per_request: while others queue, (N,)."""
 
-    A run of n_requests never has more in the replica than that, and only those beyond its capacity ever queue.
+    steps: StepModel
+    load: Load
+    run_length: Array
+    max_running: Array
+    curve: DecodeCurve
+    later_tokens: Array
+    prefills_per_request: Array
+
+
+@dataclass(frozen=True)
+class _Point:
+    """The operating point, (N,). running: mean sequences; seen: sequences in the step of one of them, itself included.
+    entering: prompts per step. decode: step at `seen`; step: its mean wall time over the Poisson number of sequences.
+    prefill: prefill times at `seen`."""
+
+    running: Array
+    seen: Array
+    entering: Array
+    decode: PricedStep
+    step: Array
+    prefill: PrefillTimes
+
+
+@dataclass(frozen=True)
+class _Throughput:
+    """completed: requests/s that the replica completes at each knot of the curve, (K, N). rate: requests/s that it
+    serves. saturated: whether demand exceeds it. (N,)"""
+
+    completed: Array
+    rate: Array
+    saturated: Mask
+
+
+def open_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_request: Array) -> Served:
+    """One replica under arrivals at `load.rate`: Little's law fixes how many run. Saturation is reported, not hidden.
+
+    A run of `load.n_requests` never has more in the replica than that, and only those beyond its limit ever queue.
+
+    Args:
+        steps: prices steps of the N candidates.
+        load: load of one replica.
+        max_running: sequences that run at once, (N,).
+        prefills_per_request: expected prefills per request while others queue for admission, (N,).
     """
-    asked = np.where(np.isfinite(load.n_requests), load.n_requests, np.inf)
-    room = np.maximum(np.minimum(cap, asked), 1.0)
-    knots, walls = decode_curve(passes, load, room)
-    steps = walls / load.accepted
-    output = np.maximum(load.mean(load.output) - 1.0, 0.0)
-    rate = load.rate
-    packed = np.maximum(passes.most(load.mean(load.new)), 1.0)
-    # prompts that arrive within a pass
-    entering = np.clip(rate * steps[2] * load.accepted, passes.fewest(knots[2]), packed)
-    _, (probe,) = entries(passes, load, knots[2], (entering,))
-    busy = np.minimum(rate * probe.interference, FULL_BATCH)
-    running = _fixed_point(knots, steps, rate * output / (1.0 - busy), room)
-    seen = np.minimum(running + 1.0, room)  # a sequence meets a Poisson number of others, itself on top
-    entering = np.clip(rate * interpolate(knots, steps, seen) * load.accepted, passes.fewest(seen), packed)
-    (decode_cost, step), (entry,) = entries(passes, load, seen, (entering,))
-    # mean over that number: Gauss-Hermite with three points, sqrt(3) deviations apart
-    aside = np.minimum(np.sqrt(3.0 * running), np.minimum(seen - 1.0, room - seen))
-    beside = (seen - aside, seen + aside)
-    less, more = passes.run(*(passes.decode_step(n, load.decode_context, load.drafts) for n in beside))
-    step = (4.0 * step + less.wall + more.wall) / 6.0
-    token = step / load.accepted
-    own = load.mean(entry.shared)
-    often = np.concatenate([np.ones_like(knots[:-1]), again[None]])
-    ends = equilibrium(knots, own * often, output * steps, entry.interference * often)
-    most = ends[-1]
-    saturated = ((rate > most) | (running >= room * 0.999)) & (asked > cap) | (rate * entry.interference >= FULL_BATCH)
-    served = np.where(saturated, np.minimum(rate, most), rate)
-    busy = np.minimum(served * entry.interference, FULL_BATCH)
-    uneven = np.sqrt(load.mean(np.square(entry.shared / np.maximum(own, 1e-12) - 1.0)))
-    prompts = np.minimum(served * own / entering, FULL_BATCH)
-    under_way = -np.expm1(-running)  # chance that a pass is, with a Poisson number of sequences running
-    wait = eq.queue_wait(prompts, own, load.cv, uneven) + under_way * step / 2.0
-    wait = np.minimum(wait, asked * own / entering / 2.0)  # no more prompts can be ahead than there are
-    # prompts that came while one's own waited and was computed are still to come, and hold up its answer
-    met = served * entry.interference * (own + wait) / np.maximum(output, 1.0)
-    several = load.mean(np.square(load.output) * (1.0 + np.square(load.length_cv))) / np.square(load.mean(load.output))
-    varied = np.square(load.cv) + several - 1.0
-    full = np.minimum(room_wait(served, knots, ends, room, varied / 2.0), walk_wait(served, asked - cap, varied))
-    wait = wait + np.where(saturated | (asked <= cap), 0.0, full)
-    # no answer goes slower than in a full replica
-    fullest = np.maximum(steps[-1] / (1.0 - np.minimum(most * entry.interference, FULL_BATCH)), token / (1.0 - busy))
-    pace = np.minimum((token + met) / (1.0 - busy), fullest)
-    behind = np.where(saturated & (rate > served), np.inf, 0.0)
-    shape = np.zeros_like(entry.shared)
-    steady = Served(
-        ttft=entry.shared + wait + behind + passes.engine.request_time,
-        tpot=shape + pace,
-        wait=shape + wait + behind,
-        burst=shape,
-        prefill=entry.shared,
-        step=step,
-        interference=entry.interference_by_class,
-        mixed_step=entry.mixed_step,
+    finite = np.isfinite(load.n_requests)
+    run_length = np.where(finite, load.n_requests, np.inf)
+    capacity = np.maximum(np.minimum(max_running, run_length), 1.0)
+    replica = _Replica(
+        steps=steps,
+        load=load,
+        run_length=run_length,
+        max_running=capacity,
+        curve=decode_curve(steps, load, capacity).per_token(load.accepted),
+        later_tokens=np.maximum(load.mean(load.output) - 1.0, 0.0),
+        prefills_per_request=prefills_per_request,
+    )
+    point = _operating_point(replica)
+    throughput = _throughput(replica, point, max_running)
+    steady = _served(replica, point, throughput, max_running)
+    if not finite.any():
+        return steady
+    crowded = finite & (load.rate > throughput.completed[-1])
+    return finite_run(steady, steps, load, (max_running, prefills_per_request), crowded)
+
+
+def _operating_point(replica: _Replica) -> _Point:
+    """Where Little's law holds: running = rate x later tokens x TPOT."""
+    steps, load, curve, most = replica.steps, replica.load, replica.curve, replica.max_running
+    middle = curve.running[_MIDDLE_KNOT]
+    entering = _entering(replica, curve.time[_MIDDLE_KNOT], middle)
+    _, (probe,) = prefill_times(steps, load, middle, (entering,))
+    prefill_share = np.minimum(load.rate * probe.interference, MAX_UTILISATION)
+    running = _running(curve, load.rate * replica.later_tokens / (1.0 - prefill_share), most)
+    seen = np.minimum(running + 1.0, most)  # a sequence meets a Poisson number of others, and itself
+    entering = _entering(replica, curve.at(seen), seen)
+    decode, (prefill,) = prefill_times(steps, load, seen, (entering,))
+    nodes = poisson_nodes(running, seen, most)
+    low, high = steps.run(*(steps.decode_step(n, load.decode_context, load.drafts) for n in nodes))
+    return _Point(
         running=running,
-        rate=served,
-        saturated=saturated,
-        decode_cost=decode_cost,
-        prefill_cost=entry.cost,
-        prefill_steps=entry.passes,
-        even=np.isinf(behind) * 1.0,
         seen=seen,
-    )
-    brief = np.isfinite(load.n_requests)
-    return _brief(steady, passes, load, (cap, again), brief & (rate > most)) if brief.any() else steady
-
-
-def _brief(steady: Served, passes: StepModel, load: Load, limits: tuple[Array, Array], crowded: np.ndarray) -> Served:
-    """A run of n requests at a rate: it lasts until the last answer ends, and where more come than can be served
-    (`crowded`, (N,)) it is the batch of them all, less the time that they took to come. limits: `cap` and `again`.
-
-    Even where there is room, who comes waits for the pass under way.
-    """
-    brief = np.isfinite(load.n_requests)
-    count = np.where(brief, load.n_requests, 1.0)
-    batch = offline(passes, replace(load, n_requests=count), *limits)
-    span, least = count / load.rate, steady.step / 2.0
-    wait = np.where(crowded, least + np.maximum(batch.wait - span / 2.0, 0.0), steady.wait)
-    waits = least + np.maximum(batch.waits - np.array(list(RANKS.values()))[:, None] * span, 0.0)
-    tpot = np.where(crowded, batch.tpot, steady.tpot)
-    last = longest(load.mean(load.output), load.length_cv, np.minimum(steady.running, count))
-    tail = np.minimum(last, np.maximum(load.longest, load.mean(load.output))) * load.mean(tpot)
-    makespan = np.maximum(count / batch.rate, span + load.mean(steady.prefill) + tail)
-    return replace(
-        steady,
-        ttft=steady.prefill + wait + passes.engine.request_time,
-        tpot=tpot,
-        wait=wait,
-        rate=np.where(brief, count / makespan, steady.rate),
-        even=np.where(crowded, 1.0, steady.even),
-        waits=np.where(crowded, waits, np.nan),
+        entering=entering,
+        decode=decode,
+        step=mean_over_poisson(decode.wall, low.wall, high.wall),
+        prefill=prefill,
     )
 
 
-def _fixed_point(knots: Array, steps: Array, demand: Array, cap: Array) -> Array:
-    """Sequences running where running = demand * step(running + 1), by bisection on a piecewise-linear step. (N,)
+def _entering(replica: _Replica, token_time: Array, running: Array) -> Array:
+    """Prompts that arrive during a decode step, within what a step may carry. (N,)"""
+    steps, load = replica.steps, replica.load
+    most = np.maximum(steps.max_prompts_per_step(load.mean(load.new)), 1.0)
+    return np.clip(load.rate * token_time * load.accepted, steps.min_prompts_per_step(running), most)
 
-    knots, steps: (K, N) rising running counts and their token times; demand: tokens/s over (1 - prompts' share).
+
+def _running(curve: DecodeCurve, demand: Array, most: Array) -> Array:
+    """Mean running sequences where running = demand x token time(running + 1), at most `most`. (N,)
+
+    curve: seconds per output token. demand: output tokens/s over the share of time that prefill leaves, (N,).
     """
-    low, high = np.full_like(cap, 1e-6), cap
-    for _ in range(40):
-        middle = np.sqrt(low * high)
-        excess = demand * interpolate(knots, steps, np.minimum(middle + 1.0, cap)) - middle
-        low, high = np.where(excess > 0, middle, low), np.where(excess > 0, high, middle)
-    return np.sqrt(low * high)
+
+    def below(running: Array) -> Mask:
+        return np.asarray(demand * curve.at(np.minimum(running + 1.0, most)) - running > 0)
+
+    return bisect(np.full_like(most, _LEAST_RUNNING), most, below)[0]
+
+
+def _throughput(replica: _Replica, point: _Point, max_running: Array) -> _Throughput:
+    """What the replica completes. It saturates where arrivals exceed that, where all its sequence slots are taken, or
+    where prefill takes all the time; a run no longer than `max_running` never queues and never saturates it so."""
+    curve, rate, interference = replica.curve, replica.load.rate, point.prefill.interference
+    prefill = replica.load.mean(point.prefill.shared)
+    # prompts are prefilled again only where the replica is full: at the last knot
+    repeats = np.concatenate([np.ones_like(curve.running[:-1]), replica.prefills_per_request[None]])
+    completed = equilibrium_rate(
+        curve.running, prefill * repeats, replica.later_tokens * curve.time, interference * repeats
+    )
+    full = (rate > completed[-1]) | (point.running >= replica.max_running * SATURATED_SHARE)
+    saturated = full & (replica.run_length > max_running) | (rate * interference >= MAX_UTILISATION)
+    return _Throughput(
+        completed=completed, rate=np.where(saturated, np.minimum(rate, completed[-1]), rate), saturated=saturated
+    )
+
+
+def _prefill_wait(replica: _Replica, point: _Point, rate: Array) -> Array:
+    """Mean seconds until a step computes an arriving prompt, (N,): other prompts and the running step."""
+    prefill = replica.load.mean(point.prefill.shared)
+    utilisation = np.minimum(rate * prefill / point.entering, MAX_UTILISATION)
+    queued = open_prefill_wait(utilisation, prefill, replica.load.cv, point.prefill.cv(replica.load))
+    wait = queued + step_residual(point.running, point.step)
+    return np.minimum(wait, replica.run_length * prefill / point.entering / 2.0)  # a run holds no more prompts
+
+
+def _tpot(replica: _Replica, point: _Point, throughput: _Throughput, prefill_wait: Array) -> Array:
+    """Mean seconds per output token, (N,), interference included, but no slower than in a full replica.
+
+    Prompts that arrived while a request waited and was prefilled are computed after it, and delay its decode.
+    """
+    interference = point.prefill.interference
+    prefill_share = np.minimum(throughput.rate * interference, MAX_UTILISATION)
+    token_time = point.step / replica.load.accepted
+    before = replica.load.mean(point.prefill.shared) + prefill_wait
+    met = throughput.rate * interference * before / np.maximum(replica.later_tokens, 1.0)
+    full = slowed_tpot(replica.curve.time[-1], throughput.completed[-1] * interference)
+    slowest = np.maximum(full, token_time / (1.0 - prefill_share))
+    return np.minimum((token_time + met) / (1.0 - prefill_share), slowest)
+
+
+def _queued(replica: _Replica, throughput: _Throughput, max_running: Array) -> Array:
+    """Mean seconds in the queue for admission, (N,): of a steady queue, but no more than the run can build up."""
+    load = replica.load
+    variability = queue_variability(load.cv, load.output, load.length_cv, load.mean)
+    steady = admission_wait(
+        throughput.rate, replica.curve.running, throughput.completed, replica.max_running, variability / 2.0
+    )
+    waits = np.minimum(steady, finite_run_wait(throughput.rate, replica.run_length - max_running, variability))
+    return np.where(throughput.saturated | (replica.run_length <= max_running), 0.0, waits)
+
+
+def _served(replica: _Replica, point: _Point, throughput: _Throughput, max_running: Array) -> Served:
+    """A run without end; where demand exceeds the rate served, its queue and its waits grow without end."""
+    prefill_wait = _prefill_wait(replica, point, throughput.rate)
+    wait = prefill_wait + _queued(replica, throughput, max_running)
+    endless = np.where(throughput.saturated & (replica.load.rate > throughput.rate), np.inf, 0.0)
+    prefill = point.prefill
+    zero = np.zeros_like(prefill.shared)
+    return Served(
+        times=RequestTimes(
+            ttft=prefill.shared + wait + endless + replica.steps.engine.request_time,
+            tpot=zero + _tpot(replica, point, throughput, prefill_wait),
+            wait=zero + wait + endless,
+            burst=zero,
+            prefill=prefill.shared,
+        ),
+        steps=StepTimes(decode=point.step, mixed=prefill.mixed_step, interference=prefill.interference_by_class),
+        costs=StepCosts(
+            decode=point.decode.cost, prefill=prefill.cost, prefill_steps=prefill.n_steps, decode_seqs=point.seen
+        ),
+        running=point.running,
+        rate=throughput.rate,
+        saturated=throughput.saturated,
+        waits=WaitShape(uniform_share=np.isinf(endless) * 1.0),
+    )

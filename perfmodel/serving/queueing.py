@@ -1,68 +1,176 @@
-"""Waiting for room: a replica serves all it holds at once, and holds only so many."""
+"""Queueing laws of a replica: equilibrium of prefill and decode, waits for a step, opening bursts.
+
+All functions broadcast; (C, N) is by request class and candidate, (N,) by candidate. Times are seconds, rates are
+requests per second. Waits for KV capacity are in `perfmodel.serving.admission`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from perfmodel.arrays import Array, interpolate
+from perfmodel import equations as eq
+from perfmodel.arrays import Array, Mask
+from perfmodel.serving.limits import MAX_UTILISATION, TINY
 
-#: A prompt is sent back no more often than this, however long answers are beside it.
-_MOST_AGAIN = 4.0
-#: Cells between nothing and all the room; more of them change no wait by 1 %.
-_CELLS = 32
+#: Halvings of a bisection. Chosen: brackets of a factor 1e10 shrink to a relative width below 1e-10.
+_BISECTIONS = 40
+#: Three-point Gauss-Hermite rule: the outer nodes lie sqrt(3) standard deviations from the mean and weigh 1/6 each, the
+#: mean weighs 4/6 (Abramowitz & Stegun, Handbook of Mathematical Functions, table 25.10).
+_NODE_SQUARED, _MIDDLE_WEIGHT, _ALL_WEIGHTS = 3.0, 4.0, 6.0
 
 
-def room_wait(rate: Array, knots: Array, served: Array, room: Array, variability: Array | float = 1.0) -> Array:
-    """Mean seconds that requests coming at `rate` wait for one of `room` places. (N,); infinite at or beyond capacity.
+def equilibrium_rate(running: Array, prefill: Array, decode: Array, interference: Array) -> Array:
+    """Requests per second X that `running` sequences complete, with running = X (prefill + decode / (1 - X stall)).
 
-    knots, served: (K, N) requests in service up to `room`, and requests/s that end with so many. variability:
-    (c_a^2 + c_s^2) / 2 of gaps between arrivals and of lengths. Limited processor sharing as a birth-death process
-    (Avi-Itzhak & Heyman, Oper. Res. 21(4), 1973); M/M/c where each in service ends at its own rate. The queue
-    behind is scaled as in M/G/c (Allen-Cunneen).
+    This is Little's law (Little, Oper. Res. 9(3), 1961) over the time in the batch: prompts enter at rate X and each
+    stretches decoding by `interference` (stall). Multiplied out with S = stall it is quadratic in X:
+    X^2 prefill S - X (prefill + decode + running S) + running = 0. The smaller root is the stable one.
+
+    Args:
+        running: sequences in the batch, (N,) or (K, N).
+        prefill: seconds of a request's own prefill, same shape.
+        decode: seconds of a request's decode steps without interference, same shape.
+        interference: seconds that one prefill adds to the decode of the others, same shape.
     """
-    width = room / _CELLS
-    chance = np.zeros_like(room)  # log, of so many in service, against none
-    chances = [chance]
-    for cell in range(_CELLS):
-        at = (cell + 0.5) * width + 0.5
-        chance = chance + width * np.log(rate / np.maximum(interpolate_rate(knots, served, at), 1e-300))
-        chances.append(chance)
-    logs = np.stack(chances)
-    top = logs.max(axis=0)
-    states = np.exp(logs - top)
-    # the sum over whole numbers, as an integral with half a state at either end
-    inside = width * (states.sum(axis=0) - 0.5 * (states[0] + states[-1])) + 0.5 * (states[0] + states[-1])
-    busy = rate / served[-1]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        behind = states[-1] * busy / (1.0 - busy)
-        wait = behind / (inside + behind) / (1.0 - busy) / rate * variability
-    return np.where(busy < 1.0, wait, np.inf)
+    a = prefill * interference
+    b = prefill + decode + running * interference
+    root = np.sqrt(np.maximum(b * b - 4.0 * a * running, 0.0))
+    return np.asarray(2.0 * running / (b + root))
 
 
-def walk_wait(rate: Array, count: Array, varied: Array) -> Array:
-    """Mean seconds of waiting that `count` requests at `rate` can build up by chance alone. (N,)
+def slowed_tpot(token_time: Array, prefill_share: Array) -> Array:
+    """TPOT where prefill takes `prefill_share` of the time: token_time / (1 - share), share at most `MAX_UTILISATION`.
 
-    At full load the queue is a random walk held above zero: after k requests it is sqrt(2 v k / pi) long on average,
-    two thirds of its end over the run; v: c_a^2 + c_s^2 of gaps and lengths. A short run ends before a queue near full
-    load has grown to its steady length; a run without end builds up whatever is steady (infinite here).
+    Derived: a token takes its decode step plus the prefills that arrive meanwhile, TPOT = token_time + share TPOT.
     """
-    ended = np.where(np.isfinite(count), np.maximum(count, 0.0), 0.0)
-    return np.where(np.isfinite(count), np.sqrt(2.0 * varied * ended / np.pi) * 2.0 / 3.0 / rate, np.inf)
+    return token_time / (1.0 - np.minimum(prefill_share, MAX_UTILISATION))
 
 
-def interpolate_rate(knots: Array, served: Array, at: Array) -> Array:
-    """Requests/s that end with `at` in service; below the first knot in proportion. (N,)"""
-    return interpolate(knots, served, at) * np.minimum(at / knots[0], 1.0)
+def prompts_per_step(running: Array, output_tokens: Array, least: Array, most: Array) -> Array:
+    """Prompts that enter a step of a full batch: `running` / `output_tokens`, within `least` and `most`. (N,)
 
-
-def sent_back(prompt: Array, answer: Array, kept: Array) -> Array:
-    """Times that a request is sent back and its prompt computed again, where KV blocks are given as sequences grow,
-    all room is taken and requests wait for it. (N,)
-
-    prompt, answer: mean tokens; kept: tokens kept free at admission. Between two ends the others grow by an
-    exponential number of tokens of mean `answer`; an end makes room for prompts until less than one and `kept` are
-    free, evenly between; what growth lacks is taken from the newest, a prompt each (PagedAttention, arXiv:2309.06180,
-    section 4.5).
+    Derived: a sequence ends after as many steps as it has output tokens, and a queued prompt takes its place.
     """
-    lacking = np.square(answer / prompt) * np.exp(-kept / answer) * -np.expm1(-prompt / answer)
-    return np.minimum(lacking, _MOST_AGAIN)
+    return np.clip(running / np.maximum(output_tokens, 1.0), least, most)
+
+
+def share_of_others(running: Array, group: Array | float = 1.0) -> Array:
+    """Share of the running sequences outside a request's own prefill group of `group`: those it waits for. (N,)"""
+    return np.maximum(running - group, 0.0) / np.maximum(running, 1.0)
+
+
+def closed_prefill_wait(
+    prefill_share: Array, prefill: Array, prefill_cv: Array, *, running: Array, entering: Array
+) -> Array:
+    """Mean seconds a prompt of a closed loop queues for other prompts. (N,)
+
+    The wait of an M/G/1 queue (`equations.queue_wait`), but never longer than the prefills of all other sequences: a
+    closed loop holds no more.
+
+    Args:
+        prefill_share: utilisation of the prefill queue, (N,).
+        prefill: mean seconds of a prefill, (N,).
+        prefill_cv: coefficient of variation of prefill times, (N,).
+        running: sequences in the loop, (N,).
+        entering: prompts computed per step, (N,).
+    """
+    ahead = np.maximum(running - 1.0, 0.0) * prefill / entering
+    return np.minimum(eq.queue_wait(prefill_share, prefill, 1.0, prefill_cv), ahead)
+
+
+def open_prefill_wait(utilisation: Array, prefill: Array, arrival_cv: Array, prefill_cv: Array) -> Array:
+    """Mean seconds a prompt of an open loop queues for other prompts: Kingman's formula (`equations.queue_wait`). (N,)
+
+    Args:
+        utilisation: prefill time per second, (N,).
+        prefill: mean seconds of a prefill, (N,).
+        arrival_cv, prefill_cv: coefficients of variation of gaps between arrivals and of prefill times, (N,).
+    """
+    return eq.queue_wait(utilisation, prefill, arrival_cv, prefill_cv)
+
+
+def step_residual(running: Array, step: Array) -> Array:
+    """Mean seconds until the running step ends, as a Poisson arrival sees it. (N,)
+
+    Half a step, times the probability 1 - exp(-running) that any sequence runs where their number is Poisson with mean
+    `running` (M/G/infinity; Takacs, Introduction to the Theory of Queues, 1962, ch. 3).
+    """
+    return -np.expm1(-running) * step / 2.0
+
+
+def opening_burst(running: Array, group: Array, prefill_per_prompt: Array, prefill: Array) -> Array:
+    """Mean TTFT (without front end) of the requests that a closed-loop benchmark sends at once at its start. (N,)
+
+    Derived: running / group groups are computed one after the other, and a prompt is done with its group; on average
+    (running + group) / 2 prompts are done by then.
+
+    Args:
+        running: sequences that start together, (N,).
+        group: prompts computed together, (N,).
+        prefill_per_prompt: seconds per prompt in such a group, (N,).
+        prefill: seconds of a prefill in the running batch, which a lone request takes, (N,).
+    """
+    return np.where(running > 1, (running + group) / 2.0 * prefill_per_prompt, prefill)
+
+
+def opening_share(requests_per_client: Array) -> Array:
+    """Share of a closed loop's requests that belong to its opening burst: each client's first one. (N,)"""
+    return np.clip(1.0 / np.maximum(requests_per_client, 1.0), 0.0, 1.0)
+
+
+def spilled_group_wait(running: Array, group: Array, mixed_step: Array) -> Array:
+    """Wait in a synchronised closed loop whose prompts share steps with decodes, seconds, (N,).
+
+    Derived: decodes use part of the token budget, so the last prompt of a full group waits for the next group's step,
+    and so on; the wait grows to one `mixed_step` as the loop goes from one group of `group` prompts to two.
+    """
+    return np.clip(running / group - 1.0, 0.0, 1.0) * mixed_step
+
+
+def mean_over_poisson(middle: Array, low: Array, high: Array) -> Array:
+    """Mean of a function of a Poisson number from its values at the mean and at `poisson_nodes`: (4 m + l + h) / 6."""
+    return (_MIDDLE_WEIGHT * middle + low + high) / _ALL_WEIGHTS
+
+
+def poisson_nodes(mean: Array, centre: Array, most: Array) -> tuple[Array, Array]:
+    """Outer nodes of the three-point rule: `centre` -+ sqrt(3 mean), both kept within 1 and `most`. (N,) each
+
+    A Poisson number has variance `mean`; its normal approximation allows the Gauss-Hermite rule.
+    """
+    aside = np.minimum(np.sqrt(_NODE_SQUARED * mean), np.minimum(centre - 1.0, most - centre))
+    return centre - aside, centre + aside
+
+
+def queue_variability(arrival_cv: Array, output: Array, length_cv: Array, mean: Callable[[Array], Array]) -> Array:
+    """c_a^2 + c_s^2: squared coefficients of variation of gaps between arrivals and of output lengths. (N,)
+
+    c_s^2 = E[L^2] / E[L]^2 - 1 over all classes, where a class of mean m has E[L^2] = m^2 (1 + length_cv^2).
+
+    Args:
+        arrival_cv: coefficient of variation of gaps between arrivals, (N,).
+        output: mean output tokens of each class, (C, N).
+        length_cv: coefficient of variation of output lengths within a class, (N,).
+        mean: share-weighted mean over classes, (C, N) -> (N,).
+    """
+    second_moment = mean(np.square(output) * (1.0 + np.square(length_cv))) / np.square(mean(output))
+    return np.square(arrival_cv) + second_moment - 1.0
+
+
+def cv_over_classes(values: Array, mean: Callable[[Array], Array]) -> Array:
+    """Coefficient of variation of `values` (C, N) over the request classes. (N,)"""
+    return np.sqrt(mean(np.square(values / np.maximum(mean(values), TINY) - 1.0)))
+
+
+def bisect(low: Array, high: Array, below: Callable[[Array], Mask]) -> tuple[Array, Array]:
+    """(root, last value tried) of an equation in one positive unknown per candidate. (N,) each
+
+    Bisects the ratio high / low. `below(x)` tells where x is below the root, (N,).
+    """
+    middle = low
+    for _ in range(_BISECTIONS):
+        middle = np.sqrt(low * high)
+        above = below(middle)
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
+    return np.sqrt(low * high), middle

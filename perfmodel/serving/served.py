@@ -1,26 +1,22 @@
-"""What the closed form of serving answers."""
+"""What the closed form of serving returns: one replica in equilibrium."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, Mask
 from perfmodel.costs import StepCost
 
 
 @dataclass(frozen=True)
-class Served:
-    """One replica in equilibrium. Seconds; (C, N) where a class matters, else (N,).
+class RequestTimes:
+    """Mean times of a request by class, seconds, (C, N).
 
-    running: sequences decoding at once. rate: requests/s. step: wall time of a decode pass. stall: what one prompt
-    costs the others. wait: mean time in queues before a prompt is computed; burst: mean extra of the opening burst
-    over all requests. prefill: time to compute a prompt. decode_cost, prefill_cost: device costs of one pass behind
-    them; prefill_passes: such passes a prompt, less than one where prompts share a pass.
-    saturated: demand exceeds what the replica can serve. even: part of the wait that falls evenly on all requests of a
-    run, from none for the first to twice the mean for the last. waits: (Q, N) waits at `workload.RANKS` where they are
-    known, else NaN. seen: sequences of the decode pass that decode_cost is of, NaN where it is `running`.
+    ttft: from arrival to the first token. tpot: per output token after the first. wait: part of ttft spent in queues
+    before the prefill. burst: what the opening burst of a benchmark adds to ttft, averaged over all its requests.
+    prefill: time to compute the prompt.
     """
 
     ttft: Array
@@ -28,15 +24,55 @@ class Served:
     wait: Array
     burst: Array
     prefill: Array
-    step: Array
+
+
+@dataclass(frozen=True)
+class WaitShape:
+    """How waits are distributed over the requests of a run.
+
+    uniform_share: part of the wait that is spread uniformly over the requests, from none for the first to twice the
+    mean for the last, as in a queue that fills or drains, (N,); the rest is exponential. by_rank: waits at
+    `workload.RANKS`, seconds, (Q, N), where a run of known length gives them, else NaN.
+    """
+
+    uniform_share: Array | float = 0.0
+    by_rank: Array | float = np.nan
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """Wall times of steps, seconds. decode: a decode step, (N,). mixed: one that carries a prompt, (N,). interference:
+    what one prefill adds to the decode of the others, (C, N)."""
+
+    decode: Array
+    mixed: Array
     interference: Array
-    mixed_step: Array
+
+
+@dataclass(frozen=True)
+class StepCosts:
+    """Device costs behind the times.
+
+    decode, prefill: cost of one decode step and of one prefill step. prefill_steps: prefill steps per prompt, (C, N);
+    below 1 where prompts share a step. decode_seqs: sequences in the decode step that `decode` is the cost of, (N,);
+    NaN where it is the mean number running.
+    """
+
+    decode: StepCost
+    prefill: StepCost
+    prefill_steps: Array
+    decode_seqs: Array | float = np.nan
+
+
+@dataclass(frozen=True)
+class Served:
+    """One replica in equilibrium. running: sequences that decode concurrently, (N,). rate: requests/s, (N,). saturated:
+    whether demand exceeds what the replica can serve, (N,)."""
+
+    times: RequestTimes
+    steps: StepTimes
+    costs: StepCosts
     running: Array
     rate: Array
-    saturated: np.ndarray
-    decode_cost: StepCost
-    prefill_cost: StepCost
-    prefill_steps: Array
-    even: Array | float = 0.0
-    waits: Array | float = np.nan
-    seen: Array | float = np.nan
+    saturated: Mask
+    waits: WaitShape = field(default_factory=WaitShape)

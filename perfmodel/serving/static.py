@@ -1,44 +1,41 @@
-"""Static batches."""
+"""Static batching: a batch starts together and ends before the next one starts."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.serving.served import Served
+from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import Load
 
 
-def static(passes: StepModel, load: Load, cap: Array) -> Served:
-    """A batch that starts together: the whole prefill, then decode passes; more than fits runs in waves."""
-    asked = load.concurrency
-    batch = np.minimum(asked, cap)
-    requests_per_client = np.ceil(asked / batch)
-    first_pass = passes.prefill_step(load.new, load.cached, batch)
-    (decode_cost, step), (cost, wall) = passes.run(
-        passes.decode_step(batch, load.decode_context, load.drafts), first_pass
-    )
-    count, prefill = first_pass.passes, passes.piped(wall, first_pass.passes)
-    token = step / load.accepted
-    first = prefill + passes.engine.request_time
-    whole = load.mean(first + np.maximum(load.output - 1.0, 0.0) * token)
-    # those of wave i wait for i others; the last one may be smaller
-    queued = (requests_per_client - 1.0) * (1.0 - batch * requests_per_client / (2.0 * asked)) * whole
+def static(steps: StepModel, load: Load, kv_capacity: Array) -> Served:
+    """The whole prefill, then decode steps. A batch above `kv_capacity` sequences (N,) runs in several batches."""
+    requests = load.concurrency
+    batch = np.minimum(requests, kv_capacity)
+    n_batches = np.ceil(requests / batch)
+    planned = steps.prefill_step(load.new, load.cached, batch)
+    decode, prompts = steps.run(steps.decode_step(batch, load.decode_context, load.drafts), planned)
+    prefill = steps.pipelined(prompts.wall, planned.n_steps)
+    tpot = decode.wall / load.accepted
+    first = prefill + steps.engine.request_time
+    duration = load.mean(first + np.maximum(load.output - 1.0, 0.0) * tpot)
+    queued = batch_wait(requests, batch, n_batches, duration)
     zero = np.zeros_like(first)
     return Served(
-        ttft=first + queued,
-        tpot=zero + token,
-        wait=zero + queued,
-        burst=zero,
-        prefill=prefill,
-        step=step,
-        interference=zero,
-        mixed_step=step,
+        times=RequestTimes(ttft=first + queued, tpot=zero + tpot, wait=zero + queued, burst=zero, prefill=prefill),
+        steps=StepTimes(decode=decode.wall, mixed=decode.wall, interference=zero),
+        costs=StepCosts(decode=decode.cost, prefill=prompts.cost, prefill_steps=planned.n_steps / batch),
         running=batch,
-        rate=asked / (requests_per_client * whole),
+        rate=requests / (n_batches * duration),
         saturated=np.zeros(len(batch), bool),
-        decode_cost=decode_cost,
-        prefill_cost=cost,
-        prefill_steps=count / batch,
     )
+
+
+def batch_wait(requests: Array, batch: Array, n_batches: Array, duration: Array) -> Array:
+    """Mean seconds that `requests` wait where they run in batches one after the other. (N,)
+
+    Derived: requests of batch i (from 0) wait for i batches of `duration` seconds; the last batch may be smaller.
+    """
+    return (n_batches - 1.0) * (1.0 - batch * n_batches / (2.0 * requests)) * duration

@@ -89,8 +89,8 @@ def _engine_policy(setup: Prepared, engine: Engine, deployments: Deployments, tr
     """The engine's policy, with the limits that the closed form uses. All micro-batches of a pipeline share a step."""
     device = deployments.devices[int(deployments.device[0])]
     return of_engine(engine, engine.limits(device), max_model_len=_longest(engine, traffic)).changed(
-        max_num_batched_tokens=float(setup.passes.budget[0] * deployments.pp[0]),
-        max_num_seqs=min(float(setup.passes.max_num_seqs[0]), MAX_SEQS),
+        max_num_batched_tokens=float(setup.steps.budget[0] * deployments.pp[0]),
+        max_num_seqs=min(float(setup.steps.max_num_seqs[0]), MAX_SEQS),
     )
 
 
@@ -164,7 +164,7 @@ def step_time(setup: Prepared) -> StepTime:
     sequences without a cached prefix. A pipeline of PP stages advances PP micro-batches per step: decodes are spread
     over them, and prompts fill them one by one.
     """
-    passes = setup.passes
+    passes = setup.steps
     pp, budget = float(setup.sharding.pp[0]), float(passes.budget[0])
 
     def time(prompt: Array, keys: Array, seqs: Array, context: Array) -> Array:
@@ -186,7 +186,7 @@ def step_time(setup: Prepared) -> StepTime:
 
 def step_floor(setup: Prepared) -> Floor:
     """Least seconds per step: kernel launches that no captured graph replays, and the host's work beside the device."""
-    passes, pp = setup.passes, float(setup.sharding.pp[0])
+    passes, pp = setup.steps, float(setup.sharding.pp[0])
 
     def floor(seqs: Array) -> tuple[Array, Array]:
         found = []

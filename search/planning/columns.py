@@ -50,7 +50,7 @@ def memory_columns(estimates: Estimates) -> dict[str, Array]:
     """Memory in use and free, per device."""
     return {
         "memory_gb_per_device": estimates.memory / BYTES_PER_GB,
-        "memory_free_gb_per_device": (estimates.memory_capacity - estimates.memory) / BYTES_PER_GB,
+        "memory_free_gb_per_device": (estimates.memory_use.capacity - estimates.memory) / BYTES_PER_GB,
     }
 
 

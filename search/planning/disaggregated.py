@@ -113,7 +113,7 @@ def _best_by_role(scorer: Scorer, layouts: Deployments) -> tuple[Index, Index]:
     found = scorer.target.estimates(replace(layouts, replicas=np.ones(len(layouts))))
     price = np.nan_to_num(scorer.tariff.usd_per_hour, nan=1.0)[layouts.device] * layouts.devices_per_replica
     rows = np.nonzero(found.fits)[0]
-    return _best(layouts, rows, found.prefill_rate / price), _best(layouts, rows, found.decode_rate / price)
+    return _best(layouts, rows, found.rates.prefill / price), _best(layouts, rows, found.rates.decode / price)
 
 
 def _best(layouts: Deployments, rows: Index, value: Array) -> Index:

@@ -1,0 +1,140 @@
+"""Columns of an estimate, grouped by what they tell.
+
+Shapes: (C, N) by request class and deployment, (N,) by deployment; the deployments lie along the last axis. Units:
+seconds, tokens, bytes, watts, joules.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import numpy as np
+
+from perfmodel.arrays import Array, Mask
+
+
+@dataclass(frozen=True)
+class ColumnGroup:
+    """Columns with the deployments along the last axis; groups may hold groups."""
+
+    def arrays(self) -> dict[str, Array]:
+        """Every column by its dotted name (`latency.ttft`)."""
+        out: dict[str, Array] = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, ColumnGroup):
+                out.update({f"{f.name}.{name}": array for name, array in value.arrays().items()})
+            else:
+                out[f.name] = value
+        return out
+
+    def take(self, rows: Any) -> Self:
+        """The given deployments: indices, a mask or a slice."""
+        return type(self)(**{f.name: _rows(getattr(self, f.name), rows) for f in fields(self)})
+
+    @classmethod
+    def concatenate(cls, parts: list[Self]) -> Self:
+        """Parts joined along the deployments."""
+        return cls(**{f.name: _joined([getattr(p, f.name) for p in parts]) for f in fields(cls)})
+
+
+def _rows(value: Any, rows: Any) -> Any:
+    return value.take(rows) if isinstance(value, ColumnGroup) else value[..., rows]
+
+
+def _joined(values: list[Any]) -> Any:
+    first = values[0]
+    return type(first).concatenate(values) if isinstance(first, ColumnGroup) else np.concatenate(values, axis=-1)
+
+
+@dataclass(frozen=True)
+class Latency(ColumnGroup):
+    """Mean times of a request by class, seconds, (C, N).
+
+    ttft: time to first token, = prefill + wait + front_end. tpot: time per output token after the first, interference
+    included. e2e: ttft + (output - 1) tpot. prefill: computing the prompt (and handing it over between pools). wait:
+    queues before that, the opening burst of a benchmark included. front_end: HTTP and tokenisation, (N,). step: decode
+    step per output token, without interference. itl_tail: a gap between tokens in which a prompt is prefilled.
+    interference: what one prefill adds to the decode of the others.
+    """
+
+    ttft: Array
+    tpot: Array
+    e2e: Array
+    prefill: Array
+    wait: Array
+    front_end: Array
+    step: Array
+    itl_tail: Array
+    interference: Array
+
+
+@dataclass(frozen=True)
+class WaitShape(ColumnGroup):
+    """How waits are distributed over the requests of a run.
+
+    uniform_share: part of the wait that is spread uniformly, from none for the first request to twice the mean for the
+    last, as in a queue that fills or drains, (N,); the rest is exponential. by_rank: waits at `workload.RANKS`,
+    seconds, (Q, N), where a run of known length gives them, else NaN.
+    """
+
+    uniform_share: Array
+    by_rank: Array
+
+
+@dataclass(frozen=True)
+class RequestClasses(ColumnGroup):
+    """The request classes, (C, N). input, output: mean tokens. share: share of requests."""
+
+    input: Array
+    output: Array
+    share: Array
+
+
+@dataclass(frozen=True)
+class Rates(ColumnGroup):
+    """Throughput of the whole deployment, (N,).
+
+    requests: requests/s. output: output tokens/s. total: input and output tokens/s. prefill, decode: tokens/s of a
+    prefill and of decode steps that run alone.
+    """
+
+    requests: Array
+    output: Array
+    total: Array
+    prefill: Array
+    decode: Array
+
+
+@dataclass(frozen=True)
+class MemoryUse(ColumnGroup):
+    """Memory of the fullest device, (N,).
+
+    used: bytes at the operating point. capacity: rated bytes. max_running: sequences whose KV cache fits on a replica.
+    fits: whether weights and at least one sequence fit. reasons: why not, text, empty where they do.
+    """
+
+    used: Array
+    capacity: Array
+    max_running: Array
+    fits: Mask
+    reasons: np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class PowerUse(ColumnGroup):
+    """Power and energy, (N,). per_device: mean watts. per_output_token: joules of all devices."""
+
+    per_device: Array
+    per_output_token: Array
+
+
+@dataclass(frozen=True)
+class Intervals(ColumnGroup):
+    """Log half-widths of 80 % intervals, (N,): exp(+-width) around an estimate holds 80 % of measurements."""
+
+    ttft: Array
+    tpot: Array
+    throughput: Array
+    power: Array

@@ -1,0 +1,201 @@
+"""Closed form of disaggregated serving: a pool of prefill workers and a pool of decode workers in tandem.
+
+Prompts are prefilled by one pool and handed over to the other, which decodes (DistServe, arXiv:2401.09670; Splitwise,
+arXiv:2311.18677). In the closed form each pool sees only the rate at which requests pass through both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from perfmodel.arrays import Array, Mask
+from perfmodel.estimates.estimator import Prepared
+from perfmodel.estimates.kv_transfer import transfer_time
+from perfmodel.serving import (
+    MAX_RUNNING,
+    MAX_UTILISATION,
+    SATURATED_SHARE,
+    TINY,
+    DecodeCurve,
+    PromptPool,
+    RequestTimes,
+    Served,
+    StepCosts,
+    StepTimes,
+    bisect,
+    decode_curve,
+    opening_share,
+)
+from perfmodel.workload import Load
+
+#: Knots of the decode curve of a worker. Chosen: one more than of a single deployment, whose batches are smaller.
+_KNOTS = 6
+#: Fewest sequences that run on average, and lowest rate (requests/s) that is searched from.
+_LEAST_RUNNING, _LEAST_RATE = 1e-6, 1e-9
+#: Iterations of the fixed point of running sequences. Chosen: step times rise slowly with their number, so each
+#: iteration shrinks the error several times.
+_ITERATIONS = 12
+
+
+@dataclass(frozen=True)
+class Tandem:
+    """Both pools under a demand. (N,) unless said otherwise.
+
+    demand: load of the whole deployment. prompts: the prefill pool. before: mean seconds of hand-over and front end.
+    workers: decode workers. max_running: sequences that a decode worker runs at once. curve: seconds per output token
+    of a decode worker. later_tokens: mean output tokens after the first.
+    """
+
+    demand: Load
+    prompts: PromptPool
+    before: Array
+    workers: Array
+    max_running: Array
+    curve: DecodeCurve
+    later_tokens: Array
+
+    def max_rate(self) -> Array:
+        """Requests/s that the slower pool can do, (N,)."""
+        full = np.maximum(self.later_tokens * self.curve.time[-1], TINY)
+        most = np.minimum(MAX_UTILISATION * self.prompts.max_rate, self.workers * self.max_running / full)
+        return np.asarray(most)
+
+    def running(self, rate: Array) -> Array:
+        """Sequences on one decode worker at `rate` requests/s per worker, (N,).
+
+        Little's law, running = rate x later tokens x token time(running), by fixed-point iteration.
+        """
+        running = np.full_like(self.max_running, 1.0)
+        for _ in range(_ITERATIONS):
+            found = rate * self.later_tokens * self.curve.at(running)
+            running = np.clip(found, _LEAST_RUNNING, self.max_running)
+        return np.asarray(running)
+
+
+def serve_tandem(front: Prepared, back: Prepared, demand: Load, prompts: PromptPool, workers: Array) -> Served:
+    """Both pools in equilibrium, as one deployment: the rate is of all workers, running sequences of one decode worker.
+
+    Args:
+        front, back: a prefill worker and a decode worker.
+        demand: load of the whole deployment.
+        prompts: the prefill pool.
+        workers: decode workers, (N,).
+    """
+    transfer = transfer_time(front, back, demand)
+    request_time = front.steps.engine.request_time
+    tandem = _tandem(back, demand, prompts, workers, demand.mean(transfer) + request_time)
+    rate, wait = _rate(tandem)
+    running = tandem.running(rate / workers)
+    decode = back.steps.decode(np.maximum(running, _LEAST_RUNNING), demand.decode_context, demand.drafts)
+    population = np.where(np.isfinite(demand.concurrency), demand.concurrency, demand.n_requests)
+    burst = _burst(demand, population, prompts, wait)
+    prefill = prompts.alone + (prompts.prefill_time(rate, wait) - prompts.times[0]) + transfer
+    zero = np.zeros_like(prefill)
+    ttft, tpot = prefill + wait + burst + request_time, zero + decode.wall / demand.accepted
+    if demand.arrival not in ("open", "offline"):
+        rate = population / demand.mean(ttft + np.maximum(demand.output - 1.0, 0.0) * tpot)  # Little's law
+    return Served(
+        times=RequestTimes(ttft=ttft, tpot=tpot, wait=zero + wait, burst=zero + burst, prefill=prefill),
+        steps=StepTimes(decode=decode.wall, mixed=decode.wall, interference=zero),
+        costs=StepCosts(decode=decode.cost, prefill=prompts.cost, prefill_steps=prompts.n_steps),
+        running=running,
+        rate=rate,
+        saturated=_saturated(demand, rate),
+    )
+
+
+def _tandem(back: Prepared, demand: Load, prompts: PromptPool, workers: Array, before: Array) -> Tandem:
+    seqs = back.steps.max_num_seqs
+    max_running = np.minimum(back.memory.room_for(), np.where(np.isfinite(seqs), seqs, MAX_RUNNING))
+    return Tandem(
+        demand=demand,
+        prompts=prompts,
+        before=before,
+        workers=workers,
+        max_running=max_running,
+        curve=decode_curve(back.steps, demand, max_running, _KNOTS).per_token(demand.accepted),
+        later_tokens=np.maximum(demand.mean(demand.output) - 1.0, 0.0),
+    )
+
+
+def _burst(demand: Load, population: Array, prompts: PromptPool, wait: Array) -> Array:
+    """Mean seconds that the opening burst of a closed loop adds to TTFT, over all requests. (N,)
+
+    Derived: a request of the burst waits on average for half of the others, at the pool's full rate.
+    """
+    if demand.arrival != "closed":
+        return np.zeros_like(wait)
+    opening = (np.nan_to_num(population, nan=1.0) - 1.0) / 2.0 / prompts.max_rate
+    return opening_share(demand.requests_per_client) * np.maximum(opening - wait, 0.0)
+
+
+def _saturated(demand: Load, rate: Array) -> Mask:
+    """Whether an open loop asks for more than the pools can do. (N,)"""
+    if demand.arrival != "open":
+        return np.zeros(len(rate), bool)
+    return np.asarray(rate < demand.rate * SATURATED_SHARE)
+
+
+def _rate(tandem: Tandem) -> tuple[Array, Array]:
+    """(requests/s, mean seconds of waiting for a prefill worker) in equilibrium. (N,) each"""
+    return _open_rate(tandem) if tandem.demand.arrival == "open" else _closed_rate(tandem)
+
+
+def _open_rate(tandem: Tandem) -> tuple[Array, Array]:
+    """As `_rate`, for arrivals at a rate: all of them, up to what the pools can do."""
+    demand = tandem.demand
+    rate = np.minimum(demand.rate, tandem.max_rate())
+    wait = tandem.prompts.wait(rate, arrival_cv=demand.cv)
+    return rate, wait + np.where(_saturated(demand, rate), backlog_wait(demand, rate), 0.0)
+
+
+def backlog_wait(demand: Load, rate: Array) -> Array:
+    """Mean seconds that requests wait beyond saturation, (N,): infinite for a run without end.
+
+    Derived: the queue grows for as long as the run lasts. The last of n requests waits n (1 / rate - 1 / demand.rate),
+    the mean is half of it.
+    """
+    requests = np.where(np.isfinite(demand.n_requests), demand.n_requests, np.inf)
+    with np.errstate(invalid="ignore"):
+        return requests * (1.0 / rate - 1.0 / demand.rate) / 2.0
+
+
+def _closed_rate(tandem: Tandem) -> tuple[Array, Array]:
+    """As `_rate`, for a fixed number of requests: where Little's law holds over both pools, by bisection."""
+    demand, prompts, before = tandem.demand, tandem.prompts, tandem.before
+    offline = demand.arrival == "offline"
+    population = demand.n_requests if offline else demand.concurrency
+
+    def decoding(rate: Array) -> Array:
+        return tandem.workers * tandem.running(rate / tandem.workers)
+
+    def below(rate: Array) -> Mask:
+        wait = arrival_theorem_wait(prompts, rate, population)
+        inside = rate * (before + prompts.prefill_time(rate, wait) + wait)
+        return np.asarray(inside + decoding(rate) < population)
+
+    most = tandem.max_rate()
+    root, tried = bisect(np.full_like(most, _LEAST_RATE), most, below)
+    # over a network of unknown bandwidth a hand-over takes an unknown time
+    rate = np.where(np.isnan(before), np.nan, root)
+    # requests that are neither decoded nor prefilled wait for a prefill worker; an offline queue runs dry: half of that
+    prefill = prompts.prefill_time(rate, arrival_theorem_wait(prompts, tried, population))
+    wait = np.maximum((population - decoding(rate)) / rate - before - prefill, 0.0)
+    return rate, wait / 2.0 if offline else wait
+
+
+def arrival_theorem_wait(prompts: PromptPool, rate: Array, population: Array) -> Array:
+    """Mean seconds that one of a finite population waits for a prefill worker. (N,)
+
+    It meets the others only (arrival theorem, Sevcik & Mitrani, J. ACM 28, 1981; Schweitzer's approximation), and
+    queues behind no more than all of them.
+
+    Args:
+        prompts: the prefill pool.
+        rate: requests/s, (N,).
+        population: requests in the system, (N,).
+    """
+    others = np.maximum(population - 1.0, 0.0)
+    return prompts.wait(rate * others / np.maximum(population, 1.0), others)

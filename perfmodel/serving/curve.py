@@ -1,0 +1,41 @@
+"""Time of a decode step as a function of the number of running sequences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from perfmodel.arrays import Array, interpolate
+from perfmodel.serving.steps import StepModel
+from perfmodel.workload import Load
+
+#: Knots of a decode curve where the caller does not say. Chosen: step times bend once, from memory-bound to
+#: compute-bound, which five geometric knots follow.
+KNOTS = 5
+
+
+@dataclass(frozen=True)
+class DecodeCurve:
+    """Piecewise-linear time against the number of running sequences.
+
+    running: sequences, rising from 1, (K, N). time: seconds with so many, (K, N).
+    """
+
+    running: Array
+    time: Array
+
+    def at(self, running: Array) -> Array:
+        """Seconds with `running` sequences. (N,)"""
+        return interpolate(self.running, self.time, running)
+
+    def per_token(self, accepted: Array) -> DecodeCurve:
+        """The curve of seconds per output token, where a step yields `accepted` tokens per sequence."""
+        return replace(self, time=self.time / accepted)
+
+
+def decode_curve(steps: StepModel, load: Load, most: Array, count: int = KNOTS) -> DecodeCurve:
+    """Wall time of a decode step at `count` geometric knots from 1 to `most` running sequences."""
+    knots = np.exp(np.linspace(0.0, 1.0, count)[:, None] * np.log(np.maximum(most, 1.0)))
+    priced = steps.run(*(steps.decode_step(k, load.decode_context, load.drafts) for k in knots))
+    return DecodeCurve(running=knots, time=np.stack([p.wall for p in priced]))

@@ -1,0 +1,42 @@
+"""A finite run of an open loop: how long it lasts, and what happens where more requests arrive than can be served."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from perfmodel.arrays import Array, Mask
+from perfmodel.serving.offline import offline
+from perfmodel.serving.served import Served, WaitShape
+from perfmodel.serving.steps import StepModel
+from perfmodel.workload import RANKS, Load, longest
+
+
+def finite_run(steady: Served, steps: StepModel, load: Load, limits: tuple[Array, Array], crowded: Mask) -> Served:
+    """A run of `load.n_requests`: it lasts until the last output ends.
+
+    Where more arrive than can be served (`crowded`, (N,)), it is the offline batch of all requests, less the time that
+    they took to arrive. Even a request that is admitted at once waits for the running step. limits: (max_running,
+    prefills_per_request), (N,) each.
+    """
+    finite = np.isfinite(load.n_requests)
+    count = np.where(finite, load.n_requests, 1.0)
+    batch = offline(steps, replace(load, n_requests=count), *limits)
+    arriving, least = count / load.rate, steady.steps.decode / 2.0
+    wait = np.where(crowded, least + np.maximum(batch.times.wait - arriving / 2.0, 0.0), steady.times.wait)
+    arrived = np.array(list(RANKS.values()))[:, None] * arriving
+    by_rank = least + np.maximum(batch.waits.by_rank - arrived, 0.0)
+    tpot = np.where(crowded, batch.times.tpot, steady.times.tpot)
+    last = longest(load.mean(load.output), load.length_cv, np.minimum(steady.running, count))
+    tail = np.minimum(last, np.maximum(load.longest, load.mean(load.output))) * load.mean(tpot)
+    makespan = np.maximum(count / batch.rate, arriving + load.mean(steady.times.prefill) + tail)
+    prefill = steady.times.prefill
+    return replace(
+        steady,
+        times=replace(steady.times, ttft=prefill + wait + steps.engine.request_time, tpot=tpot, wait=wait),
+        rate=np.where(finite, count / makespan, steady.rate),
+        waits=WaitShape(
+            uniform_share=np.where(crowded, 1.0, steady.waits.uniform_share), by_rank=np.where(crowded, by_rank, np.nan)
+        ),
+    )

@@ -1,0 +1,69 @@
+"""Which share of sequences still runs at an age, from the distribution of output lengths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from perfmodel.arrays import Array, Mask
+from perfmodel.workload import LEAST_LENGTH_CV, survival
+
+
+@dataclass(frozen=True)
+class OutputLengths:
+    """Output lengths in decode steps.
+
+    mean: by class, (C, N). cv: coefficient of variation within a class, (N,). longest: a length that none exceeds,
+    (N,). share: share of requests of each class, (C, N).
+    """
+
+    mean: Array
+    cv: Array
+    longest: Array
+    share: Array
+
+
+def lockstep(outputs: OutputLengths) -> Mask:
+    """Whether all outputs are equally long, so that sequences that start together end together. (N,)"""
+    shortest, most = np.min(outputs.mean, axis=0), np.max(outputs.mean, axis=0)
+    return np.asarray((outputs.cv < LEAST_LENGTH_CV) & (most - shortest < LEAST_LENGTH_CV * most))
+
+
+def longer_than(outputs: OutputLengths, kind: int, ages: Array) -> Array:
+    """Share of outputs of class `kind` that are longer than `ages` decode steps; none beyond the longest."""
+    mean = outputs.mean[kind]
+    allowed = ages < np.maximum(outputs.longest, mean) * (1.0 + LEAST_LENGTH_CV)
+    return np.asarray(survival(mean, outputs.cv, ages) * allowed)
+
+
+def running_shares(outputs: OutputLengths, width: Array, cells: int) -> tuple[Array, Array]:
+    """Share of sequences that still run after each number of cells, in the middle of a cell. (cells, N) each.
+
+    First those that started at the beginning of a cell, then those that started evenly over it. In their own cell half
+    of the latter have started on average, and their survival is the mean of that at ages zero and half a cell.
+
+    Args:
+        outputs: output lengths.
+        width: decode steps per cell, (N,).
+        cells: number of cells.
+    """
+    whole, half = (np.zeros((cells, len(width))) for _ in range(2))
+    ages = np.arange(cells)[:, None] * width
+    for kind, share in enumerate(outputs.share):
+        whole += share * longer_than(outputs, kind, ages + width / 2.0)
+        half += share * longer_than(outputs, kind, ages)
+    half[0] = (1.0 + whole[0]) / 4.0
+    return whole, half
+
+
+def ended_by_cell(outputs: OutputLengths, kind: int, width: Array, cells: int) -> Array:
+    """Share of the outputs of class `kind` that end in each cell; the last cell takes the rest. (cells, N)"""
+    edges = longer_than(outputs, kind, np.arange(cells)[:, None] * width)
+    edges[0] = 1.0
+    return np.asarray(edges - np.concatenate([edges[1:], np.zeros_like(edges[:1])]))
+
+
+def total(counts: Array, shares: Array) -> Array:
+    """Sum of counts x shares over cells. (G, N), (G, N) -> (N,)"""
+    return np.asarray(np.einsum("gn,gn->n", counts, shares))
