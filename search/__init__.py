@@ -6,44 +6,93 @@ Names are loaded on first use, so that `import search` stays fast.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_HOME = {
-    "Binding": "search.fleet",
-    "Exhaustive": "search.searchers",
-    "FleetInfeasible": "search.fleet",
-    "FleetPlan": "search.fleet",
-    "FleetProblem": "search.fleet",
-    "Found": "search.searchers",
-    "Inventory": "search.scenario",
-    "Legal": "search.space",
-    "Manifest": "search.manifest",
-    "SCORE": "search.searchers",
-    "Option": "search.scenario",
-    "OptunaSearcher": "search.searchers",
-    "Plan": "search.planning",
-    "RANKINGS": "search.searchers",
-    "Relaxation": "search.fleet",
-    "Scenario": "search.scenario",
-    "Score": "search.searchers",
-    "SearchSpace": "search.space",
-    "Searcher": "search.searchers",
-    "WHOLE_GROUP": "search.space",
-    "fleet_plan": "search.fleet",
-    "formulate": "search.fleet",
-    "load_scenario": "search.scenario",
-    "pareto": "search.searchers",
-    "plan": "search.planning",
-    "plan_fleet": "search.fleet",
-    "ranked": "search.searchers",
-    "render_report": "search.report",
-    "headline": "search.output",
-    "terms_of": "search.planning",
-    "memory_of": "search.planning",
-    "what_if": "search.planning",
+if TYPE_CHECKING:
+    from search.fleet import (
+        Binding,
+        FleetInfeasible,
+        FleetPlan,
+        FleetProblem,
+        Relaxation,
+        fleet_plan,
+        formulate,
+        plan_fleet,
+    )
+    from search.manifest import Manifest
+    from search.output import headline
+    from search.planning import Plan, memory_of, plan, terms_of, what_if
+    from search.report import render_report
+    from search.scenario import Inventory, Option, Scenario, load_scenario
+    from search.searchers import RANKINGS, SCORE, Exhaustive, Found, OptunaSearcher, Score, Searcher, pareto, ranked
+    from search.space import WHOLE_GROUP, Legal, SearchSpace
+
+__all__ = [
+    "RANKINGS",
+    "SCORE",
+    "WHOLE_GROUP",
+    "Binding",
+    "Exhaustive",
+    "FleetInfeasible",
+    "FleetPlan",
+    "FleetProblem",
+    "Found",
+    "Inventory",
+    "Legal",
+    "Manifest",
+    "Option",
+    "OptunaSearcher",
+    "Plan",
+    "Relaxation",
+    "Scenario",
+    "Score",
+    "SearchSpace",
+    "Searcher",
+    "fleet_plan",
+    "formulate",
+    "headline",
+    "load_scenario",
+    "memory_of",
+    "pareto",
+    "plan",
+    "plan_fleet",
+    "ranked",
+    "render_report",
+    "terms_of",
+    "what_if",
+]
+
+#: Front doors -> the names of theirs that are offered here too.
+_ROOMS = {
+    "fleet": (
+        "Binding",
+        "FleetInfeasible",
+        "FleetPlan",
+        "FleetProblem",
+        "Relaxation",
+        "fleet_plan",
+        "formulate",
+        "plan_fleet",
+    ),
+    "manifest": ("Manifest",),
+    "output": ("headline",),
+    "planning": ("Plan", "memory_of", "plan", "terms_of", "what_if"),
+    "report": ("render_report",),
+    "scenario": ("Inventory", "Option", "Scenario", "load_scenario"),
+    "searchers": (
+        "Exhaustive",
+        "Found",
+        "OptunaSearcher",
+        "RANKINGS",
+        "SCORE",
+        "Score",
+        "Searcher",
+        "pareto",
+        "ranked",
+    ),
+    "space": ("Legal", "SearchSpace", "WHOLE_GROUP"),
 }
-
-__all__ = list(_HOME)
+_HOME = {name: f"search.{room}" for room, names in _ROOMS.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

@@ -120,13 +120,15 @@ def floors(edges: Mapping[str, set[str]]) -> dict[str, int]:
 
 def doors(texts: Mapping[str, str]) -> dict[str, set[str]]:
     """Packages with a front door -> the names it offers (`__all__`)."""
-    found = {}
+    found: dict[str, set[str]] = {}
     packages = {name for name in texts if any(other.startswith(f"{name}.") for other in texts)}
     for name in packages:
-        for node in ast.parse(texts[name]).body:
-            if isinstance(node, ast.Assign) and any(getattr(t, "id", "") == "__all__" for t in node.targets):
-                if isinstance(node.value, ast.List) and not any(isinstance(e, ast.Starred) for e in node.value.elts):
-                    found[name] = {ast.literal_eval(e) for e in node.value.elts}
+        offers = [
+            node.value
+            for node in ast.parse(texts[name]).body
+            if isinstance(node, ast.Assign) and any(getattr(t, "id", "") == "__all__" for t in node.targets)
+        ]
+        found |= {name: {ast.literal_eval(e) for e in offer.elts} for offer in offers if isinstance(offer, ast.List)}
     return found
 
 

@@ -20,7 +20,7 @@ from perfmodel.hardware.columns import hardware_of
 from perfmodel.hardware.host import host_link_bandwidth
 from perfmodel.models.lora import TARGETS, Adapters, distinct_drawn, popularity
 from perfmodel.operators.demand import Demand
-from perfmodel.operators.lora import adapting, swapped
+from perfmodel.operators.lora import adapter_bytes_fetched, adapting
 from perfmodel.operators.step import Step
 from perfmodel.simulator import simulate, summary
 
@@ -156,13 +156,17 @@ def test_three_kernels_a_site() -> None:
 
 def test_fetched_adapters_are_those_of_prompts_that_begin() -> None:
     sharding = laid(LLAMA, Adapters(16, 10, resident=5))
-    whole = float(swapped(sharding, Step(prefill_tokens=4000.0, prefill_seqs=2.0))[0])
+    whole = float(adapter_bytes_fetched(sharding, Step(prefill_tokens=4000.0, prefill_seqs=2.0))[0])
     assert whole == pytest.approx(2 * 0.5 * 2 * TRAINABLE)
-    chunks = [swapped(sharding, Step(prefill_tokens=1000.0, prefill_context=1500.0)) for _ in range(4)]  # mean context
+    chunks = [
+        adapter_bytes_fetched(sharding, Step(prefill_tokens=1000.0, prefill_context=1500.0)) for _ in range(4)
+    ]  # mean context
     assert float(sum(chunks)[0]) == pytest.approx(0.5 * 2 * TRAINABLE)
-    hit = swapped(sharding, Step(prefill_tokens=4000.0, prefill_seqs=2.0, prefill_context=9000.0, prefill_hit=9000.0))
+    hit = adapter_bytes_fetched(
+        sharding, Step(prefill_tokens=4000.0, prefill_seqs=2.0, prefill_context=9000.0, prefill_hit=9000.0)
+    )
     assert float(hit[0]) == whole  # what the prefix cache serves is no chunk computed before
-    assert float(swapped(sharding, answers(8.0))[0]) == 0.0
+    assert float(adapter_bytes_fetched(sharding, answers(8.0))[0]) == 0.0
 
 
 # --------------------------------------------------------------------------------------------- what follows from it

@@ -192,7 +192,7 @@ TABLE = [
         "GB",
     ),
     device("no source", DEVICE + '[memory]\nbandwidth = { value = 3, unit = "TB/s", kind = "rated" }\n', "source"),
-    device("bare number", DEVICE + "[power]\ntdp = 700\n", "power.tdp", "provenance"),
+    device("bare number", DEVICE + "[power]\ntdp = 700\n", "[power] tdp", "states no source"),
     device(
         "negative",
         DEVICE + '[power]\ntdp = { value = -7, unit = "W", kind = "rated", source = "page 1" }\n',

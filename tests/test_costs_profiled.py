@@ -10,7 +10,7 @@ import pytest
 
 import hwdb
 from perfmodel.costs import Calibrated, Fallback, Profiled, Roofline
-from perfmodel.costs.calibrated import UNRELATED_DEVICE, Donor, carried, ceilings, device_distance, relatives
+from perfmodel.costs.calibrated import UNRELATED_DEVICE, Donor, carried, ceilings, device_distance, donors
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.defaults import default
 from perfmodel.costs.intervals import calibrated_spread, spreads
@@ -225,7 +225,7 @@ def test_ceilings_are_measured_where_hwdb_has_them() -> None:
 
 
 def test_a_relative_is_of_the_same_make_where_there_is_one() -> None:
-    near = relatives(Calibrated(), hwdb.device("h200-nvl"), "gemm", Variant("bf16", "bf16"))
+    near = donors(Calibrated(), hwdb.device("h200-nvl"), "gemm", Variant("bf16", "bf16"))
     assert near[0].device.arch == hwdb.device("h200-nvl").arch
     assert device_distance(hwdb.device("h100-sxm"), hwdb.device("h200-sxm")) < device_distance(
         hwdb.device("h100-sxm"), hwdb.device("l40s")
@@ -235,9 +235,9 @@ def test_a_relative_is_of_the_same_make_where_there_is_one() -> None:
 
 def test_engines_of_no_known_make_borrow_tables_of_the_same_architecture_only() -> None:
     want = Variant("bf16", "bf16")
-    assert "NVIDIA" in {r.device.vendor for r in relatives(Calibrated(), hwdb.device("mi355x"), "gemm", want)}
-    assert not relatives(Calibrated(foreign=False), hwdb.device("mi355x"), "gemm", want)
-    near = relatives(Calibrated(foreign=False), hwdb.device("h100-nvl"), "gemm", want)
+    assert "NVIDIA" in {r.device.vendor for r in donors(Calibrated(), hwdb.device("mi355x"), "gemm", want)}
+    assert not donors(Calibrated(foreign=False), hwdb.device("mi355x"), "gemm", want)
+    near = donors(Calibrated(foreign=False), hwdb.device("h100-nvl"), "gemm", want)
     assert {r.device.arch.split()[0] for r in near} == {"Hopper"}
 
 
@@ -283,14 +283,14 @@ def test_twice_the_device_takes_half_the_time_of_large_kernels() -> None:
         for key, r in device.records.items()
     }
     twice = replace(device, name="rtx-twice", records=records)
-    (relative, *_) = relatives(Calibrated(), device, "gemm", Variant("bf16", "bf16"))
+    (relative, *_) = donors(Calibrated(), device, "gemm", Variant("bf16", "bf16"))
     shape = {k: np.array([8192.0]) for k in ("m", "n", "k")}
     one, two = (told_by(relative, d, shape) for d in (device, twice))
     assert two == pytest.approx(one / 2, rel=0.02)
 
 
 def test_a_launch_costs_the_same_on_twice_the_device() -> None:
-    (relative, *_) = relatives(Calibrated(), hwdb.device("rtx-3080"), "gemm", Variant("bf16", "bf16"))
+    (relative, *_) = donors(Calibrated(), hwdb.device("rtx-3080"), "gemm", Variant("bf16", "bf16"))
     shape = {"m": np.ones(1), "n": np.full(1, 32.0), "k": np.full(1, 32.0)}
     for name in ("rtx-3080", "b200-sxm"):
         assert told_by(relative, hwdb.device(name), shape) == pytest.approx(relative.floor, rel=0.5)

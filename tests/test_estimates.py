@@ -243,7 +243,7 @@ def test_budgets_follow_the_engine(by: str, budget: float) -> None:
     # vLLM V0 without chunking takes the longest sequence; llama.cpp computes 512 tokens at once whatever its batch
     workload = lengths(30_000, 100, concurrency=1.0)
     setup = prepare(LLAMA, deployments(DEVICES[:1]), engine(by), Roofline(), load_of(workload, 1))
-    assert float(setup.steps.budget[0]) == budget
+    assert float(setup.steps.token_budget[0]) == budget
 
 
 def test_sequences_kept_room_for_their_whole_length_are_fewer() -> None:

@@ -257,14 +257,12 @@ def test_every_figure_of_the_table_is_documented() -> None:
 # ---------------------------------------------------------------- the one reader of TOML files
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Rooms that still parse TOML themselves; to be emptied.
-UNCONVERTED = {"perfmodel.costs", "perfmodel.engines", "perfmodel.estimates", "perfmodel.power"}
 
 
 def test_only_one_module_parses_toml() -> None:
     texts = rooms.modules(ROOT, ("hwdb", "perfmodel", "search"))
     users = {name for name, text in texts.items() if any(i.target == "tomllib" for i in rooms.imports_of(name, text))}
-    assert {name for name in users if rooms.room(name) not in UNCONVERTED} == {"hwdb.tomlfile"}
+    assert users == {"hwdb.tomlfile"}
 
 
 def test_lines_are_found_below_quoted_keys_lists_and_inline_tables() -> None:

@@ -212,7 +212,7 @@ def test_memory_in_use_is_the_sum_of_its_parts() -> None:
     found = room(LLAMA, tp=np.array([4, 8]))
     fixed = found.weights + found.activations + found.reserve
     np.testing.assert_allclose(found.used(np.zeros(2)), fixed)
-    np.testing.assert_allclose(found.used(found.seqs), fixed + found.room)
+    np.testing.assert_allclose(found.used(found.seqs), fixed + found.kv_capacity)
     for running in (1.0, 10.0, 100.0):
         held = found.used(np.full(2, running)) - fixed
         np.testing.assert_allclose(held, running * found.sequence, rtol=1.0 / found.seqs.min())
@@ -224,7 +224,7 @@ def test_what_does_not_fit_says_what_it_would_need() -> None:
     assert not found.fits[0]
     needed = found.weights + found.activations + found.reserve + found.sequence
     assert float(found.used(np.array([50.0]))[0]) == pytest.approx(float(needed[0]))
-    assert float(found.room_for()[0]) == np.inf
+    assert float(found.max_sequences()[0]) == np.inf
 
 
 def test_each_reason_names_its_numbers() -> None:
@@ -252,6 +252,6 @@ def test_rows_do_not_see_one_another() -> None:
     together = room(DEEPSEEK, "gb200", tp=tp, pp=np.array([2, 2, 1, 1]), ep=np.array([1, 2, 1, 8]))
     for row in range(4):
         alone = room(DEEPSEEK, "gb200", tp=tp[row], pp=[2, 2, 1, 1][row], ep=[1, 2, 1, 8][row])
-        for name in ("weights", "activations", "reserve", "sequence", "room", "seqs"):
+        for name in ("weights", "activations", "reserve", "sequence", "kv_capacity", "seqs"):
             assert getattr(alone, name)[0] == pytest.approx(getattr(together, name)[row], rel=1e-12)
         assert alone.reason(0) == together.reason(row)

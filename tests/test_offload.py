@@ -186,7 +186,7 @@ def test_host_memory_bounds_what_may_lie_there() -> None:
     spec = model(LLAMA)
     small = estimate(spec, work, one(host_weights=0.9, host=Host(link=50e9, memory=8e9)))
     assert not small.fits[0]
-    assert "exceed 8.0 GB of host memory a device" in small.reason(0)
+    assert "exceed 8.0 GB of host memory per device" in small.reason(0)
     bounded = estimate(spec, work, one(host_kv=0.5, host=Host(link=50e9, memory=1e9)))
     each = 1104 * 131072 * 0.5  # in blocks of 16 tokens, the mean length of a running sequence
     assert float(bounded.memory_use.max_running[0]) == pytest.approx(1e9 / each, rel=0.1)

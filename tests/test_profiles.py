@@ -493,7 +493,7 @@ def test_building_without_the_package_says_what_to_install(monkeypatch: pytest.M
 
 def test_formats_stand_in_for_others_only_when_they_are_near() -> None:
     assert lookup.distance(Variant("int4", "bf16"), Variant("int4", "bf16")) == 0.0
-    assert 0.0 < lookup.distance(Variant("int4", "bf16"), Variant("q4_k_m", "bf16")) < lookup.NEAREST_BITS
+    assert 0.0 < lookup.distance(Variant("int4", "bf16"), Variant("q4_k_m", "bf16")) < lookup.MAX_FORMAT_GAP
     assert lookup.distance(Variant("int4", "bf16"), Variant("q8_0", "bf16")) == np.inf
     assert lookup.distance(Variant("fp8", "fp8"), Variant("fp8", "bf16")) == np.inf
 

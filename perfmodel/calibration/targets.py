@@ -64,7 +64,7 @@ class RunGroup:
     def predict(self, engine: Engine, factors: Array) -> dict[str, Array]:
         """Output columns of the runs with other constants of the engine and kernel factors, (BOUNDS, KERNELS)."""
         steps = memoised(self.setup.steps, engine, factors, self.memo)
-        served = serve(steps, self.load, self.setup.memory.room_for())
+        served = serve(steps, self.load, self.setup.memory.max_sequences())
         return assemble(steps, self.setup.memory, self.load, served, self.placed).columns()
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import hwdb
 from perfmodel.arrays import Array
 from perfmodel.calibration.operator_cells import Cells, cell_costs, measured_cells, measured_tables
-from perfmodel.costs import TWIN_DISTANCE, UNRELATED_DEVICE, Calibrated, Roofline, relatives
+from perfmodel.costs import TWIN_DISTANCE, UNRELATED_DEVICE, Calibrated, Roofline, donors
 from perfmodel.profiles import store
 from perfmodel.profiles.build import half_width, merge
 
@@ -54,7 +54,7 @@ def transferred(name: str, *, same_architecture: bool = True) -> list[Transferre
     for family, framework, item in measured_tables(name):
         model = Calibrated(framework, item.variant.routing or MILD_ROUTING, hidden=frozenset(hidden))
         cells = measured_cells(item, family)
-        found = relatives(model, own, family, item.variant)
+        found = donors(model, own, family, item.variant)
         if found:
             out.append(
                 Transferred(

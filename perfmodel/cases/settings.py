@@ -98,8 +98,8 @@ def _engines_in_pools(engines: Named[Engine], pooled: Mask) -> Named[Engine]:
 
 
 def _weights(names: Resolved, mode: Texts, pooled: Mask) -> Index:
-    """Weight formats. Throughput runs of an engine whose published peaks are quantised (`Engine.quantised_peak_runs`), on
-    unquantised checkpoints, get the narrowest floats of the device."""
+    """Weight formats. Throughput runs on unquantised checkpoints get the narrowest floats of the device, for engines
+    whose published peaks are quantised (`Engine.quantised_peak_runs`)."""
     peak_runs = names.engines.per_row(lambda e: e.quantised_peak_runs, False)
     for_throughput = peak_runs & np.isin(mode, ("offline", "open")) & ~pooled
     unquantised = names.models.per_row(lambda m: m.format_of("mlp").bytes >= UNQUANTISED_BYTES, False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perfmodel.costs.calibrated import Calibrated, relatives
+from perfmodel.costs.calibrated import Calibrated, donors
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.defaults import default
 from perfmodel.costs.device_remarks import REMARK, remark_column, remarks, remarks_of
@@ -38,10 +38,10 @@ __all__ = [
     "cheaper",
     "combined",
     "default",
+    "donors",
     "kernel",
     "overlapped",
     "priced",
-    "relatives",
     "remark_column",
     "remarks",
     "remarks_of",

@@ -177,7 +177,7 @@ class Calibrated:
         """The device itself where it was measured at other figures, else the nearest related devices. A figure that a
         user states moves the ceilings, not the choice of donors: they are those of the device that it is a variant
         of."""
-        return itself(self, device, family, want) or relatives(self, device.lineage[-1], family, want)
+        return itself(self, device, family, want) or donors(self, device.lineage[-1], family, want)
 
 
 class _Loan:
@@ -204,7 +204,7 @@ class _Loan:
 
 
 @lru_cache(maxsize=4096)
-def relatives(model: Calibrated, device: Device, family: str, want: Variant) -> tuple[Donor, ...]:
+def donors(model: Calibrated, device: Device, family: str, want: Variant) -> tuple[Donor, ...]:
     """The nearest measured devices that have a table of the family in the formats asked for, nearest first."""
     candidates = []
     for name in store.names(model.folders):

@@ -16,7 +16,7 @@ from perfmodel.arrays import Array
 from perfmodel.costs.cost import Cost
 from perfmodel.deployment import Sharding
 from perfmodel.hardware import roofline_spread
-from perfmodel.operators import Demand, Step, swapped
+from perfmodel.operators import Demand, Step, adapter_bytes_fetched
 from perfmodel.vocabulary import BASIS_CODE, LINK_BOUND
 
 
@@ -40,7 +40,7 @@ def with_waits(sharding: Sharding, step: Step, terms: Iterable[tuple[Demand, Cos
         device, reading = device + on_device, reading + demand.hosted * on_host
         wait = wait + demand.hosted * np.maximum(on_host - on_device, 0.0)
     left = np.maximum(reading - device, 0.0) if host.prefetch else wait
-    fetched = swapped(sharding, step) / host.link
+    fetched = adapter_bytes_fetched(sharding, step) / host.link
     for name, seconds in (("host_memory", left), ("adapter_fetch", fetched)):
         if np.any(seconds > 0):
             yield _waiting(name, seconds)

@@ -193,7 +193,7 @@ class Engine:
     facts: Mapping[str, Fact] = field(default_factory=dict, compare=False, repr=False)
 
     @property
-    def mixes(self) -> bool:
+    def mixes_prefill(self) -> bool:
         """Whether prefill and decode share steps."""
         return not self.prefill_first and self.batching == "continuous"
 

@@ -42,11 +42,11 @@ class Prepared:
 
 @dataclass(frozen=True)
 class _EngineLimits:
-    """budget: tokens per step of a replica. max_num_seqs: sequences per replica, infinite without a limit.
+    """token_budget: tokens per step of a replica. max_num_seqs: sequences per replica, infinite without a limit.
     memory_share: share of a device's memory that the engine uses. graph_seqs: largest batch replayed from a captured
     graph. (N,)"""
 
-    budget: Array
+    token_budget: Array
     max_num_seqs: Array
     memory_share: Array
     graph_seqs: Array
@@ -64,7 +64,7 @@ def prepare(model: ModelSpec, deployments: Deployments, engine: Engine, costs: C
         hardware,
         engine,
         fraction=limits.memory_share,
-        tokens=np.minimum(limits.budget, _MAX_ACTIVATION_TOKENS),
+        tokens=np.minimum(limits.token_budget, _MAX_ACTIVATION_TOKENS),
         context=longest if contiguous else load.held(_HELD_OUTPUT[engine.admission]),
     )
     steps = StepModel(
@@ -72,7 +72,7 @@ def prepare(model: ModelSpec, deployments: Deployments, engine: Engine, costs: C
         hardware=hardware,
         engine=engine,
         costs=costs,
-        budget=limits.budget,
+        token_budget=limits.token_budget,
         max_num_seqs=limits.max_num_seqs,
         graph_seqs=limits.graph_seqs,
     )
@@ -95,7 +95,7 @@ def _limits(engine: Engine, deployments: Deployments, longest: Array, *, offline
     # engines count both limits per rank of attention data parallelism; a deployment states sequences per replica
     seqs = np.where(np.isfinite(deployments.max_num_seqs), deployments.max_num_seqs, table[:, 1] * deployments.dp)
     return _EngineLimits(
-        budget=budget * deployments.dp,
+        token_budget=budget * deployments.dp,
         max_num_seqs=np.where(np.isnan(seqs), np.inf, seqs),
         memory_share=table[:, 2],
         graph_seqs=table[:, 3],
@@ -160,7 +160,7 @@ def check(deployments: Deployments) -> None:
 def _estimate(model: ModelSpec, load: Load, deployments: Deployments, engine: Engine, costs: CostModel) -> Estimates:
     setup = prepare(model, deployments, engine, costs, load)
     replica = per_replica(load, deployments.replicas)
-    served = serve(setup.steps, replica, setup.memory.room_for())
+    served = serve(setup.steps, replica, setup.memory.max_sequences())
     return assemble(setup.steps, setup.memory, replica, served, deployments)
 
 

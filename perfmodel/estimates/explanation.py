@@ -65,7 +65,7 @@ def explain(
     demand = load_of(workload, 1)
     setup = prepare(model, one, chosen, costs, demand)
     replica = per_replica(demand, one.replicas)
-    served = serve(setup.steps, replica, setup.memory.room_for())
+    served = serve(setup.steps, replica, setup.memory.max_sequences())
     decoding = np.where(np.isfinite(served.costs.decode_seqs), served.costs.decode_seqs, served.running)
     new, cached = replica.mean(replica.new), replica.mean(replica.cached)
     steps = setup.steps

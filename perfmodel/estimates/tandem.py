@@ -108,7 +108,7 @@ def serve_tandem(front: Prepared, back: Prepared, demand: Load, prompts: PromptP
 
 def _tandem(back: Prepared, demand: Load, prompts: PromptPool, workers: Array, before: Array) -> Tandem:
     seqs = back.steps.max_num_seqs
-    max_running = np.minimum(back.memory.room_for(), np.where(np.isfinite(seqs), seqs, MAX_RUNNING))
+    max_running = np.minimum(back.memory.max_sequences(), np.where(np.isfinite(seqs), seqs, MAX_RUNNING))
     return Tandem(
         demand=demand,
         prompts=prompts,

@@ -48,7 +48,7 @@ class Memory:
 
     capacity: rated. usable: what the engine allows itself of it (gpu_memory_utilization).
     weights, adapters (low-rank, resident), activations, reserve: what is taken whatever runs.
-    room: KV capacity, bytes left for KV caches and recurrent states. sequence: bytes per sequence of the mean length.
+    kv_capacity: bytes left for KV caches and recurrent states. sequence: bytes per sequence of the mean length.
     seqs: sequences that fit on one replica at the mean length (NaN where the device's capacity is unknown).
     host: what lies in the device's share of host memory.
     """
@@ -59,7 +59,7 @@ class Memory:
     adapters: Array
     activations: Array
     reserve: Array
-    room: Array
+    kv_capacity: Array
     sequence: Array
     seqs: Array
     host: HostMemory
@@ -69,7 +69,7 @@ class Memory:
         """Whether at least one sequence fits beside the weights. (N,)"""
         return self.seqs >= 1.0
 
-    def room_for(self) -> Array:
+    def max_sequences(self) -> Array:
         """Most sequences per replica: those that fit. Infinite where none fits, so that the estimate of a deployment
         that is too small shows what it would do. (N,)"""
         return np.where(self.fits, self.seqs, np.inf)
@@ -78,7 +78,7 @@ class Memory:
         """Bytes in use per device with `running` sequences on the replica. (N,)"""
         held = running / np.maximum(self.seqs, 1.0)
         fixed = self.weights + self.adapters + self.activations + self.reserve
-        return fixed + np.where(self.fits, held * self.room, self.sequence)
+        return fixed + np.where(self.fits, held * self.kv_capacity, self.sequence)
 
     def reasons(self) -> np.ndarray:
         """Why each candidate does not fit, empty where it does. (N,) of text"""
@@ -100,15 +100,16 @@ class Memory:
         held = f" + adapters {adapters:.1f} GB" if adapters else ""
         text = f"weights {weights:.1f} GB{held} + activations and reserve {beside:.1f} GB"
         if weights + adapters + beside >= usable:
-            return f"{text} exceed the {usable:.1f} GB usable of {self.capacity[row] / GB:.0f} GB a device"
+            return f"{text} exceed the {usable:.1f} GB usable of {self.capacity[row] / GB:.0f} GB per device"
         return (
-            f"{text} leave {self.room[row] / GB:.2f} GB of {usable:.1f} GB, "
+            f"{text} leave {self.kv_capacity[row] / GB:.2f} GB of {usable:.1f} GB, "
             f"less than one sequence's KV cache of {self.sequence[row] / GB:.2f} GB"
         )
 
     def _host_reason(self, row: int) -> str:
-        fixed, each, room = (x[row] / GB for x in (self.host.fixed, self.host.sequence, self.host.capacity))
-        return f"{fixed:.1f} GB of weights and {each:.2f} GB a sequence exceed {room:.1f} GB of host memory a device"
+        fixed, each, available = (x[row] / GB for x in (self.host.fixed, self.host.sequence, self.host.capacity))
+        needed = f"{fixed:.1f} GB of weights and {each:.2f} GB per sequence"
+        return f"{needed} exceed {available:.1f} GB of host memory per device"
 
 
 def activation_bytes(sharding: Sharding, tokens: Array, logits: Array) -> Array:
@@ -142,11 +143,11 @@ def memory_budget(
     reserve = np.full_like(weights, np.nan_to_num(engine.reserve_bytes))
     usable = hardware.memory if engine.memory_rule == "free" else hardware.memory * fraction
     beside = np.zeros_like(activations) if engine.memory_rule == "static" else activations
-    room = usable - weights - adapters - beside - reserve
+    kv_capacity = usable - weights - adapters - beside - reserve
     if engine.memory_rule == "free":
-        room = room * fraction
+        kv_capacity = kv_capacity * fraction
     sequence, host = _sequence(sharding, engine, context)
-    room, seqs = _kv_capacity(room, sequence, host)
+    kv_capacity, seqs = _kv_capacity(kv_capacity, sequence, host)
     return Memory(
         capacity=hardware.memory,
         usable=usable,
@@ -154,7 +155,7 @@ def memory_budget(
         adapters=adapters,
         activations=activations,
         reserve=reserve,
-        room=room,
+        kv_capacity=kv_capacity,
         sequence=sequence,
         seqs=seqs * sharding.dp,
         host=host,
@@ -177,10 +178,12 @@ def _sequence(sharding: Sharding, engine: Engine, context: Array) -> tuple[Array
     )
 
 
-def _kv_capacity(room: Array, sequence: Array, host: HostMemory) -> tuple[Array, Array]:
-    """(bytes of KV capacity, sequences per rank): what `room` bytes hold, or less where the host's memory binds."""
+def _kv_capacity(kv_capacity: Array, sequence: Array, host: HostMemory) -> tuple[Array, Array]:
+    """(bytes of KV capacity, sequences per rank) that the device holds, or fewer where host memory is the limit."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        seqs = np.where(sequence > 0, np.floor(np.maximum(room, 0.0) / sequence), np.where(room > 0, np.inf, 0.0))
+        seqs = np.where(
+            sequence > 0, np.floor(np.maximum(kv_capacity, 0.0) / sequence), np.where(kv_capacity > 0, np.inf, 0.0)
+        )
     behind = host.sequences()
-    room = np.where(behind < seqs, np.where(np.isfinite(behind), behind, 0.0) * sequence, room)
-    return room, np.minimum(seqs, behind)
+    kv_capacity = np.where(behind < seqs, np.where(np.isfinite(behind), behind, 0.0) * sequence, kv_capacity)
+    return kv_capacity, np.minimum(seqs, behind)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.forward import operators
-from perfmodel.operators.lora import swapped
+from perfmodel.operators.lora import adapter_bytes_fetched
 from perfmodel.operators.step import Step, step_shape
 
-__all__ = ["Demand", "Step", "operators", "step_shape", "swapped"]
+__all__ = ["Demand", "Step", "adapter_bytes_fetched", "operators", "step_shape"]

@@ -48,7 +48,7 @@ def adapting(sharding: Sharding, step: Step) -> Iterator[Demand]:
             )
 
 
-def swapped(sharding: Sharding, step: Step) -> Array:
+def adapter_bytes_fetched(sharding: Sharding, step: Step) -> Array:
     """Bytes of adapters that a step fetches from the host: of prompts that begin in it, those not resident. (C, N)
 
     A prompt that comes in chunks begins once. A chunk whose tokens have `before` others ahead of them on average is one

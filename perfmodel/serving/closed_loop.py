@@ -110,7 +110,7 @@ def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_reques
 def _batch_times(steps: StepModel, load: Load, batch: _Batch) -> tuple[Array, Array]:
     """(TPOT, mean wait for a prefill) of an admitted request, seconds, (N,)."""
     tpot, wait = _steady_times(steps, load, batch)
-    if steps.engine.mixes:
+    if steps.engine.mixes_prefill:
         spilled = spilled_group_wait(batch.running, batch.group, batch.grouped.mixed_step)
         wait = batch.synchronised * spilled + (1.0 - batch.synchronised) * wait
     if steps.engine.prefill_first:
@@ -123,7 +123,7 @@ def _batch_times(steps: StepModel, load: Load, batch: _Batch) -> tuple[Array, Ar
 def _steady_times(steps: StepModel, load: Load, batch: _Batch) -> tuple[Array, Array]:
     """(TPOT, mean wait for a prefill) where sequences start and end independently of one another, seconds, (N,)."""
     # where prompts share steps, those of a request's own group are computed in the same steps and do not delay it
-    group = 1.0 + batch.synchronised * (batch.group - 1.0) if steps.engine.mixes else np.ones_like(batch.group)
+    group = 1.0 + batch.synchronised * (batch.group - 1.0) if steps.engine.mixes_prefill else np.ones_like(batch.group)
     others = share_of_others(batch.running, group)
     prefill = load.mean(batch.prefill.shared)
     interference = batch.prefill.interference

@@ -50,7 +50,7 @@ def offline(steps: StepModel, load: Load, max_running: Array, prefills_per_reque
                 each=each * repeats,
                 prompt=load.mean(load.new),
                 budget=steps.max_prompts_per_step(load.mean(load.new)) * load.mean(load.new),
-                separate=not steps.engine.mixes,
+                separate=not steps.engine.mixes_prefill,
             ),
             steady=_steady_state(load, running, curve, steady, (outputs.mean, repeats)),
         )

@@ -93,7 +93,7 @@ def prompt_pool(steps: StepModel, load: Load, workers: Array, batch: Array | flo
             token budget.
     """
     ranks = steps.sharding.dp
-    most = ranks * np.clip(steps.budget / ranks / load.mean(load.new), 1.0, np.maximum(batch, 1.0))
+    most = ranks * np.clip(steps.token_budget / ranks / load.mean(load.new), 1.0, np.maximum(batch, 1.0))
     groups = np.stack([np.ones_like(most), ranks, np.sqrt(ranks * most), most])
     planned = [steps.prefill_step(load.new, load.cached, g) for g in groups]
     priced = steps.run(*planned)

@@ -59,7 +59,9 @@ def prefill_times(
     decode = steps.decode_step(running, load.decode_context, load.drafts)
     apart = [steps.prefill_step(load.new, load.cached, g) for g in groups]
     mixed = [
-        steps.mixed_step(load.new, load.cached, g, running, load.decode_context) for g in groups if steps.engine.mixes
+        steps.mixed_step(load.new, load.cached, g, running, load.decode_context)
+        for g in groups
+        if steps.engine.mixes_prefill
     ]
     decoded, *priced = steps.run(decode, *apart, *mixed)
     times = []

@@ -23,7 +23,7 @@ DRAFT_LAYERS = 1.5
 class StepModel:
     """Prices steps for N candidates.
 
-    budget: tokens per step (max_num_batched_tokens), (N,). max_num_seqs: sequences per replica, (N,). graph_seqs:
+    token_budget: tokens per step (max_num_batched_tokens), (N,). max_num_seqs: sequences per replica, (N,). graph_seqs:
     largest batch per device that is replayed from a captured graph, (N,); None: the engine's.
     """
 
@@ -31,7 +31,7 @@ class StepModel:
     hardware: Hardware
     engine: Engine
     costs: CostModel
-    budget: Array
+    token_budget: Array
     max_num_seqs: Array
     graph_seqs: Array | None = None
 
@@ -121,7 +121,7 @@ class StepModel:
         new: tokens to compute per prompt; cached: tokens before them, (C, N). A prompt longer than the token budget
         takes several steps.
         """
-        n_steps, tokens, prompts, before = chunks(new, cached, seqs, self.budget * self._rank_share(seqs))
+        n_steps, tokens, prompts, before = chunks(new, cached, seqs, self.token_budget * self._rank_share(seqs))
         step = Step(prefill_tokens=tokens, prefill_context=before, prefill_seqs=prompts, prefill_hit=cached)
         return PlannedStep(step, prompts, NOT_CAPTURED, 1.0, n_steps)
 
@@ -134,7 +134,7 @@ class StepModel:
             running: decoding sequences on the replica, (N,).
             context: mean tokens that a decoding sequence attends to, (N,).
         """
-        free = prefill_budget(self.budget, running) * self._rank_share(seqs)
+        free = prefill_budget(self.token_budget, running) * self._rank_share(seqs)
         n_steps, tokens, prompts, before = chunks(new, cached, seqs, free)
         step = Step(
             prefill_tokens=tokens,
@@ -155,7 +155,7 @@ class StepModel:
     def max_prompts_per_step(self, new: Array) -> Array:
         """Most prompts of `new` tokens computed together, (N,): what the token budget holds, and at least one per rank
         of attention data parallelism, however long."""
-        return np.maximum(self.budget / new, self.sharding.dp)
+        return np.maximum(self.token_budget / new, self.sharding.dp)
 
     def _rank_share(self, seqs: Array | float) -> Array:
         """Share of the ranks of attention data parallelism, and of their budgets, that `seqs` prompts can use."""

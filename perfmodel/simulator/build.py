@@ -89,7 +89,7 @@ def _engine_policy(setup: Prepared, engine: Engine, deployments: Deployments, tr
     """The engine's policy, with the limits that the closed form uses. All micro-batches of a pipeline share a step."""
     device = deployments.devices[int(deployments.device[0])]
     return of_engine(engine, engine.limits(device), max_model_len=_longest(engine, traffic)).changed(
-        max_num_batched_tokens=float(setup.steps.budget[0] * deployments.pp[0]),
+        max_num_batched_tokens=float(setup.steps.token_budget[0] * deployments.pp[0]),
         max_num_seqs=min(float(setup.steps.max_num_seqs[0]), MAX_SEQS),
     )
 
@@ -122,7 +122,7 @@ def _kv_tokens(setup: Prepared, context: float) -> float:
     """KV capacity of a replica in tokens, where sequences are `context` tokens long on average."""
     token = _bytes_per_token(setup, context, 1.0 - setup.sharding.hosted("kv"))
     if token > 0:
-        return float(setup.memory.room[0] * setup.sharding.dp[0] / token)
+        return float(setup.memory.kv_capacity[0] * setup.sharding.dp[0] / token)
     return min(float(setup.memory.seqs[0]), MAX_SEQS) * context  # the whole cache lies in host memory
 
 
@@ -164,8 +164,8 @@ def step_time(setup: Prepared) -> StepTime:
     sequences without a cached prefix. A pipeline of PP stages advances PP micro-batches per step: decodes are spread
     over them, and prompts fill them one by one.
     """
-    passes = setup.steps
-    pp, budget = float(setup.sharding.pp[0]), float(passes.budget[0])
+    steps = setup.steps
+    pp, budget = float(setup.sharding.pp[0]), float(steps.token_budget[0])
 
     def time(prompt: Array, keys: Array, seqs: Array, context: Array) -> Array:
         prompt, keys, seqs, context = np.broadcast_arrays(prompt, keys, seqs, context)
@@ -175,27 +175,27 @@ def step_time(setup: Prepared) -> StepTime:
         decoding = np.maximum(seqs / pp, np.minimum(seqs, 1.0))
         # request classes lead, candidates come last: every step is a class of the one candidate
         columns = (tokens, before, np.maximum(prompts, 1.0), decoding, context)
-        cost = passes.price(Step(*(c.reshape(-1, 1) for c in columns)))
-        if passes.engine.overlap_scheduling:
+        cost = steps.price(Step(*(c.reshape(-1, 1) for c in columns)))
+        if steps.engine.overlap_scheduling:
             return cost.time.reshape(prompt.shape)
         running = (seqs + prompts).reshape(-1, 1)
-        return passes.wall(cost, running, captured=np.ones_like(running, bool)).reshape(prompt.shape)
+        return steps.wall(cost, running, captured=np.ones_like(running, bool)).reshape(prompt.shape)
 
     return time
 
 
 def step_floor(setup: Prepared) -> Floor:
     """Least seconds per step: kernel launches that no captured graph replays, and the host's work beside the device."""
-    passes, pp = setup.steps, float(setup.sharding.pp[0])
+    steps, pp = setup.steps, float(setup.sharding.pp[0])
 
     def floor(seqs: Array) -> tuple[Array, Array]:
         found = []
         for prompt in (0.0, 1.0):
             decoding = np.maximum(seqs / pp, np.minimum(seqs, 1.0)).reshape(-1, 1)
-            cost = passes.price(Step(np.full_like(decoding, prompt), 0.0, 1.0, decoding, np.ones_like(decoding)))
-            captured = passes.captured(seqs).reshape(-1, 1) if prompt == 0 else np.zeros((len(seqs), 1), bool)
+            cost = steps.price(Step(np.full_like(decoding, prompt), 0.0, 1.0, decoding, np.ones_like(decoding)))
+            captured = steps.captured(seqs).reshape(-1, 1) if prompt == 0 else np.zeros((len(seqs), 1), bool)
             idle = replace(cost, time=np.zeros_like(cost.time))
-            found.append(passes.wall(idle, (seqs + prompt).reshape(-1, 1), captured=captured)[:, 0])
+            found.append(steps.wall(idle, (seqs + prompt).reshape(-1, 1), captured=captured)[:, 0])
         return found[0], found[1]
 
     return floor

@@ -115,9 +115,9 @@ def _smooth(values: Array) -> Array:
     """Fill NaN of (S, A1) or (S, A1, A2): along each axis in both orders, averaged."""
     if values.ndim == 2:
         return _along(values)
-    swapped = values.transpose(0, 2, 1)
+    adapter_bytes_fetched = values.transpose(0, 2, 1)
     first = _along(_along(values).transpose(0, 2, 1)).transpose(0, 2, 1)
-    second = _along(_along(swapped).transpose(0, 2, 1))
+    second = _along(_along(adapter_bytes_fetched).transpose(0, 2, 1))
     return 0.5 * (first + second)
 
 
