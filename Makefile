@@ -11,7 +11,7 @@ CHROMIUM := $(shell command -v chromium || command -v chromium-browser || comman
 # Without a browser the one test that drives it is left out, and make says so.
 MARKS := $(if $(CHROMIUM),,-m "not browser")
 
-.PHONY: plan report test lint docs bench clean help
+.PHONY: plan report test lint docs pictures bench clean help
 
 help: ## Say what each target does
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -31,8 +31,12 @@ lint: $(VENV)/.developer ## Run ruff (rules and format) and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(VENV)/.installed ## Bring the reference parts of docs/ up to date
+docs: $(VENV)/.installed ## Bring the generated parts of docs/ up to date (not the measured pages)
 	$(BIN)/python docs/reference.py
+	$(BIN)/python tools/rooms_picture.py
+
+pictures: $(VENV)/.installed ## Make the pictures of the README again
+	$(BIN)/python tools/pictures.py
 
 bench: $(VENV)/.developer ## Measure start-up time and memory of the command line
 	$(BIN)/python -m benchmarks.cli
