@@ -1,4 +1,4 @@
-"""From published operator measurements to the tables that are shipped."""
+"""Builds the shipped profiles (operator tables) from published operator measurements."""
 
 from __future__ import annotations
 
