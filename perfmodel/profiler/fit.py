@@ -24,7 +24,7 @@ from perfmodel import equations
 from perfmodel.profiler import card as cards
 from perfmodel.profiler.card import Card
 from perfmodel.profiles import FAMILY
-from perfmodel.profiles.build import runfile, write_family
+from perfmodel.profiles.build import Provenance, runfile, write_family
 from perfmodel.profiles.importers import Checked, Rows, check, plain
 
 #: Name of the run under [sources] of the device file.
@@ -35,7 +35,8 @@ LARGEST_SHARE = 0.25
 SIDE = re.compile(r" t\d+$|launch$")
 #: Names by which llama.cpp calls models that read a part of their weights a token ("8x7B", "30B.A3B", "MoE").
 MIXTURE = re.compile(r"\d+x\d|A\d+(\.\d+)?B|moe|deepseek|gpt-oss", re.IGNORECASE)
-METHOD = "measured with perfmodel profile run: warm-up, caches flushed before each repeat, median"
+#: What run.toml states about how the tables were measured.
+ORIGIN = Provenance(method="measured with perfmodel profile run: warm-up, caches flushed before each repeat, median")
 WATTS = {"gemm": "gemm", "attention_prefill": "prefill_attention", "attention_decode": "decode_attention"}
 
 
@@ -219,7 +220,7 @@ def _tables(rows: Rows, device: Device, folder: Path) -> list[dict[str, Any]]:
         part = operators(rows.family(family))
         libraries = np.array([str(s).partition(" ")[0].lower() or "own" for s in part["software"]])
         for library in sorted(set(libraries)):
-            entry = write_family(part.take(libraries == library), device, str(library), folder, method=METHOD)
+            entry = write_family(part.take(libraries == library), device, str(library), folder, origin=ORIGIN)
             if entry:
                 entries.append(entry)
     if not entries:

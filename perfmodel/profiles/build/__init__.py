@@ -5,10 +5,11 @@ from __future__ import annotations
 from perfmodel.profiles.build import aiconfigurator, files, heldout, runfile
 from perfmodel.profiles.build.fit import Points, fitted_table
 from perfmodel.profiles.build.spreads import half_width, merge
-from perfmodel.profiles.build.tables import located, polynomial, split, write_family
+from perfmodel.profiles.build.tables import Provenance, located, polynomial, split, write_family
 
 __all__ = [
     "Points",
+    "Provenance",
     "aiconfigurator",
     "files",
     "fitted_table",
