@@ -11,11 +11,8 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from perfmodel.profiles.build import aiconfigurator, files
-from perfmodel.profiles.build.cleaning import misrouted, padded, without_extra
-from perfmodel.profiles.build.heldout import Hidden
+from perfmodel.profiles.build.package import package_rows
 from perfmodel.profiles.build.spreads import write_spreads
 from perfmodel.profiles.build.tables import (
     LEAST_ROWS,
@@ -26,67 +23,11 @@ from perfmodel.profiles.build.tables import (
     write_family,
     write_profile,
 )
-from perfmodel.profiles.importers import SHAPES, Rows, concat
 
 __all__ = ["LEAST_ROWS", "build_files", "build_package", "main", "write_family", "write_profile"]
 
 #: Release year of the package's tables; they do not state when each was measured.
 PACKAGE_DATE = "2026"
-
-
-def package_rows(
-    root: Path,
-    system: str,
-    device: str,
-    source: str,
-    ledger: list[Trial] | None = None,
-    families: frozenset[str] = frozenset(),
-    raw: bool = False,
-) -> Rows:
-    """All rows of one system of aiconfigurator-core, with the versions of each framework merged.
-
-    Args:
-        root: folder of the package's data.
-        system: name of the system's folder.
-        device: hwdb name of the system's device.
-        source: text for the source column.
-        ledger: list that the residuals of repeated measurements are appended to.
-        families: families to read; empty for all.
-        raw: keep GEMM times as published, without the corrections of `perfmodel.profiles.build.cleaning`.
-    """
-    versions: dict[tuple[str, str], list[tuple[str, Rows]]] = {}
-    for kind, framework, version, path in aiconfigurator.tables(root, system):
-        loaded = aiconfigurator.read_table(
-            path, device=device, family=kind, framework=framework, version=version, source=source
-        )
-        for family in sorted(f for f in set(loaded["family"]) if not families or f in families):
-            part = loaded.family(family)
-            if family == "grouped_gemm":
-                part = part.take(~misrouted(part))
-            versions.setdefault((family, framework), []).append((version, part))
-            if ledger is not None:
-                ledger.append(Trial(device, family, framework, "repeats", repeats(part)))
-    parts = []
-    for (family, _), found in sorted(versions.items()):
-        keys = ("weight", "act", "kv", *SHAPES[family])
-        parts.append(aiconfigurator.merged(found, keys, ("weight", "act", "kv")))
-    table = concat(parts)
-    if raw:
-        return table
-    gemm = table["family"] == "gemm"
-    return concat([table.take(~gemm), without_extra(padded(table.take(gemm)))])
-
-
-def repeats(table: Rows) -> Hidden:
-    """Residuals ln(second time / first time) of the rows of one file that measure the same shape and kernel twice."""
-    keys = ("kernel", "weight", "act", "kv", *SHAPES[str(table["family"][0])])
-    codes = np.stack([np.unique(table[k], return_inverse=True)[1].reshape(-1) for k in keys], axis=1)
-    _, which, count = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
-    which = which.reshape(-1)
-    twice = np.flatnonzero(count[which] == 2)
-    pairs = twice[np.argsort(which[twice], kind="stable")].reshape(-1, 2)
-    residual = np.log(table["time"][pairs[:, 1]] / table["time"][pairs[:, 0]])
-    return Hidden(residual, np.zeros(len(residual), np.int8))
 
 
 def build_package(

@@ -93,7 +93,7 @@ def points(
         good &= (moved < CACHES * cache) | (value < np.log(TOO_FAST))
 
     def columns(parts: list[Array]) -> Array:
-        return np.stack([np.broadcast_to(p, time.shape) for p in parts], axis=1)[good]
+        return np.asarray(np.stack([np.broadcast_to(p, time.shape) for p in parts], axis=1)[good])
 
     return Points(site=columns(site), axis=columns(axis), value=value[good])
 
@@ -199,7 +199,7 @@ def _filled(sites: Array, scale: Array, axes: tuple[Array, ...], values: Array, 
     around = _neighbourhood(sites, scale, rest)
     corrected = around + _averaged(rest - around, axes)
     best = np.where(np.isfinite(rest), rest, corrected)
-    return level + np.where(np.isfinite(best), best, _decayed(best, axes))
+    return np.asarray(level + np.where(np.isfinite(best), best, _decayed(best, axes)))
 
 
 def _decayed(values: Array, axes: tuple[Array, ...]) -> Array:
