@@ -48,12 +48,7 @@ class Timed:
 
 
 def timed(
-    call: Callable[[], object],
-    effort: Effort,
-    flush: Callable[[], object],
-    stopwatch:
-    #: Function that makes one call and returns its seconds.
-    Stopwatch = wall,
+    call: Callable[[], object], effort: Effort, flush: Callable[[], object], stopwatch: Stopwatch = wall
 ) -> Timed:
     """Time `call` with cold caches. `flush` empties the caches; `stopwatch` times one call."""
     for _ in range(effort.warmup):
