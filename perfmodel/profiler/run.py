@@ -94,16 +94,14 @@ def measure(
 ) -> Run:
     """Time `points` on `backend` and append them to the plain CSV at `path`. Points that the file has are skipped.
 
-    device: device name in the rows. budget: seconds after which no further point is started. progress: called with
-    (points done, points in total). Raises `InputError` if the file is no plain CSV or has rows of another machine.
+    device: name in the rows. budget: seconds after which no further point is started. progress: called with (points
+    done, points in total). Raises `InputError` if the file is no plain CSV or has rows of another machine.
     """
     start, known = perf_counter(), done(path)
     card.write(card.make(backend, machine(), today()), path)
     effort = effort or timing.Effort(watts=GPU_POWER_SECONDS if backend.kind == "gpu" else 0.0)
     todo = [p for p in points if grid.key(p, device, backend.software) not in known]
-    refused: Counter[str] = Counter()
-    scatter: list[float] = []
-    left = 0
+    refused, scatter, left = Counter[str](), list[float](), 0
     for position, point in enumerate(todo):
         if perf_counter() - start > budget:
             left = len(todo) - position
@@ -111,7 +109,7 @@ def measure(
         if progress is not None:
             progress(position, len(todo))
         try:
-            scatter.append(_one(backend, point, path, device, effort))
+            scatter.append(_measure_point(backend, point, path, device, effort))
         except NotHere as reason:
             refused[str(reason)] += 1
     return Run(
@@ -122,7 +120,7 @@ def measure(
         known=len(points) - len(todo),
         left=left,
         refused=dict(refused),
-        scatter=median(scatter) if scatter else NAN,
+        scatter=median(scatter or [NAN]),
         seconds=perf_counter() - start,
     )
 
@@ -157,7 +155,7 @@ def profile_machine(
     return run
 
 
-def _one(backend: Backend, point: Point, path: Path, device: str, effort: timing.Effort) -> float:
+def _measure_point(backend: Backend, point: Point, path: Path, device: str, effort: timing.Effort) -> float:
     """Measure one point and append it to the CSV; returns the scatter of its repeats."""
     call = backend.prepare(point)
     found = timing.timed(call, effort, backend.flush, backend.stopwatch)

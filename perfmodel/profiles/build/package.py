@@ -45,10 +45,11 @@ def package_rows(
             versions.setdefault((family, framework), []).append((version, part))
             if ledger is not None:
                 ledger.append(Trial(device, family, framework, "repeats", repeats(part)))
-    parts = []
-    for (family, _), found in sorted(versions.items()):
-        keys = ("weight", "act", "kv", *SHAPES[family])
-        parts.append(aiconfigurator.merged(found, keys, ("weight", "act", "kv")))
+    formats = ("weight", "act", "kv")
+    parts = (
+        aiconfigurator.merged(found, (*formats, *SHAPES[family]), formats)
+        for (family, _), found in sorted(versions.items())
+    )
     table = concat(parts)
     if raw:
         return table

@@ -158,27 +158,21 @@ def write_family(
     if not found:
         return None
     build = polynomial if closed else fitted_table
+    data = [points for _, _, points in found.values()]
+    made = [finished(family, build(family, points), device) for points in data]
     tables = [
-        Measured(variant=v, reference=r, table=finished(family, build(family, p), device), fitted=closed)
-        for v, r, p in found.values()
+        Measured(variant=variant, reference=constants, table=table, fitted=closed)
+        for (variant, constants, _), table in zip(found.values(), made, strict=True)
     ]
-    tests = held_out(family, [p for _, _, p in found.values()], build)
+    tests = held_out(family, data, build)
     if ledger is not None:
         ledger += [Trial(device.name, name, framework, test, hidden) for test, hidden in tests.items()]
     path, digest = store.write(folder, name, framework, tables)
-    used = sum(len(p) for _, _, p in found.values())
-    return {
-        "family": name,
-        "framework": framework,
-        "file": path.name,
-        **_origin(rows, origin),
-        "rows": used,
-        "left_out": len(rows) - used,
-        "sites": sum(len(t.table.sites) for t in tables),
-        "variants": [t.variant.key for t in tables],
-        "sha256": digest,
-        "held_out": figures(tests),
-    }
+    used = sum(map(len, data))
+    entry = {"family": name, "framework": framework, "file": path.name, **_origin(rows, origin)}
+    coverage = {"rows": used, "left_out": len(rows) - used, "sites": sum(len(table.sites) for table in made)}
+    variants = [table.variant.key for table in tables]
+    return {**entry, **coverage, "variants": variants, "sha256": digest, "held_out": figures(tests)}
 
 
 def _origin(rows: Rows, origin: Provenance) -> dict[str, str]:
