@@ -101,12 +101,11 @@ def measure(
     card.write(card.make(backend, machine(), today()), path)
     effort = effort or timing.Effort(watts=GPU_POWER_SECONDS if backend.kind == "gpu" else 0.0)
     todo = [p for p in points if grid.key(p, device, backend.software) not in known]
-    refused, scatter, left = Counter[str](), list[float](), 0
+    refused, scatter = Counter[str](), list[float]()
     for position, point in enumerate(todo):
         if perf_counter() - start > budget:
-            left = len(todo) - position
             break
-        if progress is not None:
+        if progress:
             progress(position, len(todo))
         try:
             scatter.append(_measure_point(backend, point, path, device, effort))
@@ -118,7 +117,7 @@ def measure(
         software=backend.software,
         measured=len(scatter),
         known=len(points) - len(todo),
-        left=left,
+        left=len(todo) - len(scatter) - refused.total(),
         refused=dict(refused),
         scatter=median(scatter or [NAN]),
         seconds=perf_counter() - start,

@@ -25,8 +25,7 @@ def package_rows(
     """All rows of one system of aiconfigurator-core, with the versions of each framework merged.
 
     Args:
-        root: folder of the package's data.
-        system: name of the system's folder.
+        root, system: folder of the package's data; name of the system's folder in it.
         device: hwdb name of the system's device.
         source: text for the source column.
         ledger: list that the residuals of repeated measurements are appended to.
@@ -51,10 +50,8 @@ def package_rows(
         for (family, _), found in sorted(versions.items())
     )
     table = concat(parts)
-    if raw:
-        return table
     gemm = table["family"] == "gemm"
-    return concat([table.take(~gemm), without_extra(padded(table.take(gemm)))])
+    return table if raw else concat([table.take(~gemm), without_extra(padded(table.take(gemm)))])
 
 
 def repeats(table: Rows) -> Hidden:
