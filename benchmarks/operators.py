@@ -34,10 +34,10 @@ from perfmodel.profiles.build import (
     half_width,
     heldout,
     located,
+    package_rows,
     polynomial,
     split,
 )
-from perfmodel.profiles.build.__main__ import package_rows
 from perfmodel.profiles.importers import Rows
 from perfmodel.vocabulary import BASES
 

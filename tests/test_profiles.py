@@ -14,7 +14,7 @@ from hwdb import InputError
 from perfmodel.costs import lookup
 from perfmodel.profiles import families, store
 from perfmodel.profiles.build import __main__ as build
-from perfmodel.profiles.build import aiconfigurator, files, fit, heldout, smooth, spreads, tables
+from perfmodel.profiles.build import aiconfigurator, files, fit, heldout, package, smooth, spreads, tables
 from perfmodel.profiles.families import FAMILY, Reference, Variant
 from perfmodel.profiles.importers.rows import concat, rows_of
 from perfmodel.profiles.store import Measured
@@ -479,7 +479,7 @@ def test_a_second_measurement_tells_the_noise(tmp_path: Path) -> None:
     small_package(tmp_path)
     path = tmp_path / "a100_sxm/gemm/vllm/0.1.0/gemm_perf.parquet"
     table = aiconfigurator.read_table(path, device="a100-sxm-80gb", family="gemm", framework="vllm", version="0.1.0")
-    assert np.exp(build.repeats(table).residual) == pytest.approx([1.02])
+    assert np.exp(package.repeats(table).residual) == pytest.approx([1.02])
 
 
 def test_building_without_the_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

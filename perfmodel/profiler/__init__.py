@@ -1,6 +1,7 @@
-"""Measures the machine it runs on, and turns what it measured into a profile.
+"""Profiler: measures operators on the machine it runs on, and turns the measurements into a device profile.
 
-Front door: `measure` (points to rows), `fit` (rows to a profile and a device file), `listing` (what there is).
+Front door: `profile_machine` (measure and append rows to a CSV), `fit` (rows to a device file and a profile),
+`list_rows` and `show_rows` (list the existing profiles).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from perfmodel.profiler.grid import GRIDS, Point, point
 from perfmodel.profiler.listing import SHOWN, list_rows, show_rows
 from perfmodel.profiler.machine import Machine, machine
 from perfmodel.profiler.roofline import measured_points
-from perfmodel.profiler.run import Run, everything, measure, profile_machine
+from perfmodel.profiler.run import MachineChoice, Run, everything, measure, profile_machine
 from perfmodel.profiler.timing import Effort
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Effort",
     "Fit",
     "Machine",
+    "MachineChoice",
     "Point",
     "Run",
     "available",

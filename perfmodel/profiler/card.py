@@ -1,4 +1,7 @@
-"""The card beside a file of measured rows: what machine they are of. Written by a run, read by a fit."""
+"""The machine card: a JSON file next to a file of measured rows that describes the measured machine.
+
+`perfmodel profile run` writes it; `perfmodel profile fit` reads it.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hwdb import InputError
+from perfmodel.arrays import NAN
 from perfmodel.profiler.backends.protocol import Backend
 from perfmodel.profiler.machine import Machine
 
+#: Suffix of the card's file name; keys of its JSON object.
 SUFFIX = ".machine.json"
 KEYS = ("title", "vendor", "kind", "software", "memory_bytes", "cache_bytes", "cores", "sockets", "tdp_w", "date")
 
 
 @dataclass(frozen=True)
 class Card:
-    """What was measured. memory_bytes, cache_bytes, tdp_w: NaN where unknown; cores: logical processors of the host
-    that the run could use; sockets: sockets they lie on; software: libraries, "; " between several; date: ISO day."""
+    """The measured machine.
+
+    title: name of the processor or GPU. kind: as in hwdb ("cpu", "gpu"). software: libraries, separated by "; ".
+    memory_bytes, cache_bytes, tdp_w: NaN where unknown. cores: logical processors of the host that the run could use.
+    sockets: number of sockets that these belong to. date: day, ISO 8601.
+    """
 
     title: str
     vendor: str
@@ -33,7 +42,7 @@ class Card:
 
 
 def place(rows: Path) -> Path:
-    """Where the card of a rows file lies.
+    """Path of the card of a rows file.
 
     >>> place(Path("mine.csv")).name
     'mine.csv.machine.json'
@@ -42,7 +51,7 @@ def place(rows: Path) -> Path:
 
 
 def make(backend: Backend, host: Machine, date: str) -> Card:
-    """The card of a backend on a host."""
+    """The card of the device that `backend` measures on `host`."""
     gpu = backend.kind == "gpu"
     return Card(
         title=backend.title,
@@ -50,16 +59,19 @@ def make(backend: Backend, host: Machine, date: str) -> Card:
         kind=backend.kind,
         software=backend.software,
         memory_bytes=backend.memory,
-        cache_bytes=float("nan") if gpu else host.cache,
+        cache_bytes=NAN if gpu else host.cache,
         cores=host.cores,
         sockets=len(host.sockets),
-        tdp_w=backend.meter.limit if backend.meter else float("nan"),
+        tdp_w=backend.meter.limit if backend.meter else NAN,
         date=date,
     )
 
 
 def write(card: Card, rows: Path) -> None:
-    """Write the card of a rows file; what an earlier run of other software on the same machine wrote is joined."""
+    """Write the card of a rows file. Software of earlier runs on the same machine is kept.
+
+    Raises `InputError` if the file has rows of another machine.
+    """
     old = read(rows)
     if old is not None:
         if old.title != card.title:
@@ -73,7 +85,7 @@ def write(card: Card, rows: Path) -> None:
 
 
 def read(rows: Path) -> Card | None:
-    """The card of a rows file, None if it has none; `InputError` if it is malformed."""
+    """The card of a rows file, or None if it has none. Raises `InputError` if the card is malformed."""
     path = place(rows)
     if not path.exists():
         return None
@@ -83,5 +95,5 @@ def read(rows: Path) -> Card | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not the card that `perfmodel profile run` writes ({error!r})") from error
     for key in ("memory_bytes", "cache_bytes", "tdp_w"):
-        values[key] = float("nan") if values[key] is None else float(values[key])
+        values[key] = NAN if values[key] is None else float(values[key])
     return Card(**values)

@@ -1,7 +1,8 @@
-"""Collectives between the GPUs of this machine (or between processes over gloo), through torch.distributed.
+"""Measures collectives between the GPUs of this machine, or between processes over gloo, with torch.distributed.
 
-One process a rank; rank 0 writes the rows. Messages follow `perfmodel.costs.collectives`: the vector each device holds for
-all-reduce, the full vector for all-gather and reduce-scatter, what one device sends for all-to-all and p2p.
+There is one process per rank; rank 0 writes the rows. `message_bytes` is defined as in `perfmodel.costs.collectives`:
+the vector on each device for all-reduce, the full vector for all-gather and reduce-scatter, the bytes that one device
+sends for all-to-all and p2p.
 """
 
 from __future__ import annotations
@@ -20,13 +21,18 @@ from perfmodel.profiler.record import LICENCE, done, today
 from perfmodel.profiler.timing import Effort
 from perfmodel.profiles.importers import COLLECTIVES, plain
 
+FP32_BYTES = 4
+#: Message sizes, bytes, of each grid.
 MESSAGES = {"small": (2**12, 2**18, 2**22), "full": tuple(2**p for p in range(10, 31))}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What every rank is told. transport: "nccl" (also RCCL) or "gloo"; meet: file through which ranks find each
-    other; software: name the rows carry."""
+    """Settings that every rank receives.
+
+    path: CSV to append to. device, software: names in the rows. group: number of ranks. transport: "nccl" (also RCCL)
+    or "gloo". meet: file through which the ranks find each other.
+    """
 
     path: str
     device: str
@@ -38,7 +44,7 @@ class Setting:
 
 
 def groups(devices: int) -> tuple[int, ...]:
-    """Group sizes worth measuring among `devices`: powers of two, and all of them.
+    """Group sizes to measure on a machine with `devices` GPUs: powers of two, and all of them.
 
     >>> groups(6)
     (2, 4, 6)
@@ -49,9 +55,18 @@ def groups(devices: int) -> tuple[int, ...]:
 def measure(
     path: Path, *, device: str, group: int, size: str = "full", transport: str = "nccl", effort: Effort | None = None
 ) -> int:
-    """Measure every collective among `group` ranks, append to `path`, skip what it already has; points left to do.
+    """Measure every collective among `group` ranks and append the rows to `path`; returns the number of points.
 
-    Families that the transport does not have are left out. Needs torch, and `group` GPUs for "nccl".
+    Points that `path` already has are skipped, and so are collectives that the transport does not support. Needs torch,
+    and `group` GPUs for "nccl".
+
+    Args:
+        path: CSV to append to.
+        device: device name in the rows.
+        group: number of ranks.
+        size: grid of message sizes, a key of `MESSAGES`.
+        transport: "nccl" (also RCCL) or "gloo".
+        effort: repeats per point.
     """
     import torch
     import torch.multiprocessing as multiprocessing
@@ -62,18 +77,27 @@ def measure(
     todo = [p for p in every if grid.key(p, device, software) not in known]
     if todo:
         with tempfile.TemporaryDirectory() as folder:
-            setting = Setting(str(path), device, software, group, transport, f"{folder}/meet", effort or Effort())
+            setting = Setting(
+                path=str(path),
+                device=device,
+                software=software,
+                group=group,
+                transport=transport,
+                meet=f"{folder}/meet",
+                effort=effort or Effort(),
+            )
             multiprocessing.spawn(_rank, args=(setting, todo), nprocs=group)
     return len(todo)
 
 
 def _version(torch: Any) -> str:
+    """Version of NCCL or RCCL."""
     found = torch.cuda.nccl.version()
     return ".".join(str(part) for part in found) if isinstance(found, tuple) else str(found)
 
 
 def _rank(rank: int, setting: Setting, todo: Sequence[Point]) -> None:
-    """Body of one process."""
+    """Body of the process of one rank."""
     import torch
     import torch.distributed as distributed
 
@@ -90,7 +114,7 @@ def _rank(rank: int, setting: Setting, todo: Sequence[Point]) -> None:
         call = _call(distributed, torch, item, where, rank)
         try:
             time = _median(call, setting.effort, torch.cuda.synchronize if gpu else _nothing, distributed.barrier)
-        except (RuntimeError, NotImplementedError):  # every rank of a transport without this collective gets here
+        except (RuntimeError, NotImplementedError):  # unsupported collective: raised on every rank alike
             missing.add(item.family)
             continue
         if rank == 0:
@@ -107,13 +131,13 @@ def _rank(rank: int, setting: Setting, todo: Sequence[Point]) -> None:
 
 
 def _nothing() -> None:
-    """What a host waits for when the call itself waits."""
+    """Wait for nothing: on a processor, a call returns when it is done."""
 
 
 def _median(
     call: Callable[[], object], effort: Effort, wait: Callable[[], object], barrier: Callable[[], object]
 ) -> float:
-    """Median seconds of a call that all ranks make together; every rank makes the same number of calls."""
+    """Median seconds of a call that all ranks make together. Every rank makes the same number of calls."""
     times = []
     for number in range(effort.warmup + effort.repeats):
         barrier()
@@ -127,12 +151,13 @@ def _median(
 
 
 def _call(distributed: Any, torch: Any, item: Point, where: Any, rank: int) -> Callable[[], object]:
+    """The collective call of a point on this rank. Vectors are fp32 and divisible by the group."""
     group = item["group"]
-    count = max(group, item["message_bytes"] // 4 // group * group)
+    count = max(group, item["message_bytes"] // FP32_BYTES // group * group)
     whole = torch.ones(count, device=where)
     part = torch.ones(count // group, device=where)
     other = torch.empty_like(whole)
-    # torch 2.13 renamed two of them and warns of the old names
+    # torch 2.13 renamed two functions and warns about the former names
     scatter = getattr(distributed, "reduce_scatter_single", None) or distributed.reduce_scatter_tensor
     gather = getattr(distributed, "all_gather_single", None) or distributed.all_gather_into_tensor
     calls: dict[str, Callable[[], object]] = {
@@ -146,7 +171,7 @@ def _call(distributed: Any, torch: Any, item: Point, where: Any, rank: int) -> C
 
 
 def _pass_on(distributed: Any, whole: Any, other: Any, rank: int) -> None:
-    """Rank 0 to rank 1; the others watch."""
+    """Send from rank 0 to rank 1; other ranks do nothing."""
     if rank == 0:
         distributed.send(whole, 1)
     elif rank == 1:

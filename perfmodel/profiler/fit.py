@@ -1,10 +1,10 @@
-"""From measured rows to a folder that `--hwdb` takes: a device file with measured ceilings, and a profile.
+"""Turns measured rows into a folder for `--hwdb`: a device file with measured ceilings, and a profile.
 
-Rows that make no table (whole passes of llama-bench) still give ceilings.
+DIR/devices/NAME.toml describes the machine; DIR/profiles/NAME/ has its tables. A ceiling is the best rate that was
+measured. Rows of whole models (llama-bench) give ceilings but no tables.
 
-DIR/devices/NAME.toml describes the machine, DIR/profiles/NAME/ holds its tables. Where the device is one that hwdb
-knows (`like`), its rated figures stay and only the measured ones are added; a machine that nobody rated gets what was
-measured in place of rated peaks, and says so in every figure.
+If the machine is a device that hwdb knows (`like`), its rated figures are kept and the measured ceilings are added.
+Otherwise the measured ceilings stand in for rated figures, and each figure carries a note that says so.
 """
 
 from __future__ import annotations
@@ -21,28 +21,36 @@ import hwdb
 from hwdb import Device, InputError
 from hwdb.devicefile import PEAKS
 from perfmodel import equations
+from perfmodel.arrays import NAN
 from perfmodel.profiler import card as cards
 from perfmodel.profiler.card import Card
 from perfmodel.profiles import FAMILY
-from perfmodel.profiles.build import runfile, write_family
+from perfmodel.profiles.build import Provenance, runfile, write_family
 from perfmodel.profiles.importers import Checked, Rows, check, plain
 
-#: Name of the run under [sources] of the device file.
+#: Name of the measurement in [sources] of the device file.
 RUN = "run"
-#: A stream sets the bandwidth ceiling if it moves at least this share of the largest one: beyond every cache.
+#: Only streams of at least this share of the largest stream's bytes give the bandwidth ceiling; smaller ones may be
+#: served from a cache. Chosen.
 LARGEST_SHARE = 0.25
-#: Kernels of the profiler that are no operators: fewer threads, trains of launches.
+#: Kernels of the profiler that do not represent an operator: copies with fewer threads, repeated launches.
 SIDE = re.compile(r" t\d+$|launch$")
-#: Names by which llama.cpp calls models that read a part of their weights a token ("8x7B", "30B.A3B", "MoE").
+#: Names that llama.cpp gives to mixture-of-experts models ("8x7B", "30B.A3B", "MoE"). These read only a part of their
+#: weights per token.
 MIXTURE = re.compile(r"\d+x\d|A\d+(\.\d+)?B|moe|deepseek|gpt-oss", re.IGNORECASE)
-METHOD = "measured with perfmodel profile run: warm-up, caches flushed before each repeat, median"
+#: What run.toml states about how the tables were measured.
+ORIGIN = Provenance(method="measured with perfmodel profile run: warm-up, caches flushed before each repeat, median")
+#: Family -> operator class of a measured power.
 WATTS = {"gemm": "gemm", "attention_prefill": "prefill_attention", "attention_decode": "decode_attention"}
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted profile. folder: what to give to --hwdb; device: its name; ceilings: figure -> SI; checked: the rows it
-    rests on and those set aside; tables: one entry a family and library, as in run.toml."""
+    """A fitted device.
+
+    folder: the folder for --hwdb. device: name of the device. ceilings: figure -> value in SI units. checked: rows that
+    were used and rows set aside. tables: one entry per family and library, as in run.toml.
+    """
 
     folder: Path
     device: str
@@ -51,12 +59,12 @@ class Fit:
     tables: tuple[dict[str, Any], ...]
 
     def notes(self) -> list[str]:
-        """The ceilings in words, and what was set aside."""
+        """The ceilings as text, and the reasons for which rows were set aside."""
         reached = [f"{key}: {_printed(key, value)}" for key, value in self.ceilings.items()]
         return [*reached, *(f"set aside: {q.reason} ({q.count})" for q in self.checked.quarantined)]
 
     def rows(self) -> list[dict[str, object]]:
-        """One flat row a table."""
+        """One flat row per table."""
         return [
             {
                 "device": self.device,
@@ -72,36 +80,38 @@ class Fit:
 
 
 def _unit(key: str) -> tuple[str, float]:
-    """Unit in which a ceiling is printed, and what it is in SI."""
+    """Unit in which a ceiling is printed, and its value in SI units."""
     if key.startswith("power."):
         return "W", 1.0
     return ("GFLOP/s", 1e9) if key.startswith("gemm.") else ("GB/s", 1e9)
 
 
 def _printed(key: str, value: float) -> str:
+    """A ceiling with its unit."""
     unit, factor = _unit(key)
     return f"{value / factor:.4g} {unit}"
 
 
 def gigabytes(value: float | None) -> float:
-    """Bytes of a number of GB (10^9); NaN for None.
+    """Convert GB (10^9 bytes) to bytes; NaN for None.
 
     >>> gigabytes(16.0)
     16000000000.0
     """
-    return float("nan") if value is None else value * 1e9
+    return NAN if value is None else value * 1e9
 
 
 def _percent(share: float | None) -> float:
-    return float("nan") if share is None else 100.0 * share
+    """A share in percent; NaN for None."""
+    return NAN if share is None else 100.0 * share
 
 
-def fit(path: Path, *, device: str, out: Path, like: str = "", memory: float = float("nan")) -> Fit:
+def fit(path: Path, *, device: str, out: Path, like: str = "", memory: float = NAN) -> Fit:
     """Turn the plain CSV at `path` into a device file and a profile under `out`.
 
-    device: the new device's name. like: the hwdb device it is one of, "" for a machine of its own. memory: bytes, for
-    a file without a card. Raises `InputError` for unusable rows, or if neither a card, `like` nor `memory` says how
-    much memory there is.
+    device: name of the new device. like: hwdb name of the same device, "" if hwdb does not know it. memory: bytes of
+    memory, for a file without a machine card. Raises `InputError` for unusable rows, or if the memory is not known from
+    a card, `like` or `memory`.
     """
     _valid(device)
     known = hwdb.load()
@@ -110,23 +120,28 @@ def fit(path: Path, *, device: str, out: Path, like: str = "", memory: float = f
     checked = check(table, None if facts is None else lambda _: facts, str(path))
     ceilings = measured_ceilings(checked.rows)
     if not ceilings:
-        raise InputError(f"{path}: no matrix product, stream or decode pass among {len(table)} rows: nothing to fit")
+        raise InputError(f"{path}: no GEMM, element-wise or model_decode row among {len(table)} rows: nothing to fit")
     card = cards.read(path)
     text = device_file(device, ceilings, like=like, card=card, memory=memory, source=_source(checked.rows, card))
     target = out / "devices" / f"{device}.toml"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text, encoding="utf-8")
-    made = hwdb.Hwdb((*known.folders, out)).device(device)  # not `load`, which remembers what a folder held before
+    made = hwdb.Hwdb((*known.folders, out)).device(device)  # not `load`, which caches folders
     return Fit(out, device, ceilings, checked, tuple(_tables(checked.rows, made, out / "profiles" / device)))
 
 
 def _valid(name: str) -> None:
+    """Raise `InputError` unless `name` can be part of a file name."""
     if not name or not all(c.isalnum() or c in "-._" for c in name) or name[0] in "-._":
         raise InputError(f"device name {name!r}: use letters, digits and dashes, as in 'my-epyc-9654'")
 
 
 def measured_ceilings(rows: Rows) -> dict[str, float]:
-    """Best GEMM rate by compute type, best bandwidth beyond the caches, launch floor, watts by class: figure -> SI."""
+    """Measured ceilings of a device, figure -> value in SI units.
+
+    These are the best GEMM rate of each compute type, the best memory bandwidth of operators larger than the caches,
+    and the median power, in W, of each operator class that was measured.
+    """
     out: dict[str, float] = {}
     gemm = rows.family("gemm")
     rate = equations.gemm_flop(gemm["m"], gemm["n"], gemm["k"]) / gemm["time"]
@@ -138,7 +153,7 @@ def measured_ceilings(rows: Rows) -> dict[str, float]:
         out["memory_bandwidth"] = float((stream["moved_bytes"] / stream["time"])[large].max())
     whole = rows.family("model_decode")
     dense = np.array([MIXTURE.search(str(kernel)) is None for kernel in whole["kernel"]], dtype=bool)
-    if dense.any():  # a decode step of a dense model reads every weight once
+    if dense.any():  # a decode step of a dense model reads each weight once
         reached = float((whole["moved_bytes"] / whole["time"])[dense].max())
         out["memory_bandwidth"] = max(reached, out.get("memory_bandwidth", 0.0))
     for family, name in WATTS.items():
@@ -149,17 +164,19 @@ def measured_ceilings(rows: Rows) -> dict[str, float]:
 
 
 def operators(rows: Rows) -> Rows:
-    """Rows without the profiler's side measurements (fewer threads, trains of launches)."""
+    """Rows without those of kernels that represent no operator (`SIDE`)."""
     aside = [SIDE.search(str(kernel)) is not None for kernel in rows["kernel"]]
     return rows.take(~np.array(aside, dtype=bool)) if len(rows) else rows
 
 
 def _source(rows: Rows, card: Card | None) -> str:
+    """Source of the figures: that of the rows, and the machine."""
     named = "; ".join(sorted(set(rows["source"])))
     return f"{named} on {card.title}, {card.software}" if card else named
 
 
 def _record(value: float, unit: str, note: str = "") -> str:
+    """A measured figure as an inline table of TOML."""
     text = f'{{ value = {value:.9g}, unit = "{unit}", kind = "measured", source = "{RUN}"'
     return text + (f", note = {json.dumps(note)} }}" if note else " }")
 
@@ -167,7 +184,7 @@ def _record(value: float, unit: str, note: str = "") -> str:
 def device_file(
     name: str, ceilings: dict[str, float], *, like: str, card: Card | None, memory: float, source: str
 ) -> str:
-    """Text of the device file; see `fit`."""
+    """Text of the device file. memory: bytes, NaN to use the card's; source: text for [sources]; others as in `fit`."""
     lines = [f'like = "{like}"'] if like else []
     title = card.title if card else name
     lines.append(f"title = {json.dumps(title, ensure_ascii=False)}")
@@ -184,13 +201,14 @@ def device_file(
 
 
 def _description(card: Card | None) -> list[str]:
+    """Vendor, architecture and kind of a machine that hwdb does not know."""
     kind, vendor = (card.kind, card.vendor) if card else ("cpu", "unknown")
     return [f'vendor = "{vendor}"', 'arch = "as measured"', f'kind = "{kind}"']
 
 
 def _own(ceilings: dict[str, float], card: Card | None, memory: float) -> list[str]:
-    """Sections of a machine that hwdb does not know: measured figures stand in for rated ones."""
-    capacity = memory if memory == memory else card.memory_bytes if card else float("nan")
+    """Sections of a machine that hwdb does not know, with measured figures in place of rated ones."""
+    capacity = memory if memory == memory else card.memory_bytes if card else NAN
     if capacity != capacity:
         raise InputError("the memory of the measured machine is not known: give --like DEVICE or --memory-gb N")
     if "memory_bandwidth" not in ceilings:
@@ -213,13 +231,13 @@ def _own(ceilings: dict[str, float], card: Card | None, memory: float) -> list[s
 
 
 def _tables(rows: Rows, device: Device, folder: Path) -> list[dict[str, Any]]:
-    """Write the tables of every family and library; the entries of run.toml."""
+    """Write the tables of every family and library; returns their entries in run.toml."""
     entries = []
     for family in sorted(set(rows["family"]) & set(FAMILY)):
         part = operators(rows.family(family))
         libraries = np.array([str(s).partition(" ")[0].lower() or "own" for s in part["software"]])
         for library in sorted(set(libraries)):
-            entry = write_family(part.take(libraries == library), device, str(library), folder, method=METHOD)
+            entry = write_family(part.take(libraries == library), device, str(library), folder, origin=ORIGIN)
             if entry:
                 entries.append(entry)
     if not entries:

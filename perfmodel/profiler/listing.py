@@ -1,4 +1,4 @@
-"""What profiles there are and how good they are, as flat rows for tables, JSON and CSV."""
+"""Lists the existing profiles and their held-out errors, as flat rows for tables, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from hwdb import InputError, UnknownName
+from perfmodel.arrays import NAN
 from perfmodel.profiles import store
 
-NAN = float("nan")
-#: Columns of `show_rows` that fit a terminal; the others are in JSON and CSV.
+#: Columns of `show_rows` that a terminal shows; JSON and CSV have all columns.
 SHOWN = (
     "family",
     "framework",
@@ -27,15 +27,15 @@ Row = dict[str, Any]
 
 
 def places(folders: Sequence[Path | str]) -> list[Path]:
-    """Folders of profiles inside folders that are given to --hwdb."""
+    """The profile folders inside the folders of --hwdb."""
     return [p for p in (Path(f) / "profiles" for f in folders) if p.is_dir()]
 
 
 def list_rows(folders: Sequence[Path | str] = ()) -> list[Row]:
-    """One row a device and family: frameworks, formats, rows behind it and held-out error.
+    """One row per device and family: frameworks, formats, number of measured rows, held-out errors.
 
-    folders: what --hwdb was given; profiles in them come before the built-in ones. Errors are weighted by rows over
-    frameworks; NaN where nothing was held out.
+    folders: the folders of --hwdb; their profiles come before the built-in ones. An error is the mean over frameworks,
+    weighted by rows; NaN if nothing was held out.
     """
     where = places(folders)
     out = []
@@ -48,18 +48,19 @@ def list_rows(folders: Sequence[Path | str] = ()) -> list[Row]:
 
 
 def show_rows(device: str, folders: Sequence[Path | str] = ()) -> list[Row]:
-    """One row a table of `device`: what it covers, where it comes from, how well it predicts what it has not seen.
+    """One row per table of `device`: coverage, source, held-out errors.
 
-    Raises `UnknownName` where there is no profile of that name.
+    Raises `UnknownName` if there is no profile of that name.
     """
     where = places(folders)
     if device not in store.names(where):
-        hint = "(perfmodel profile list shows those that have one; others are calibrated or roofline)"
+        hint = "(perfmodel profile list shows the devices that have one; others use calibrated or roofline times)"
         raise UnknownName("profile", device, store.names(where), hint)
     return [_table_row(device, table) for table in _tables(device, where)]
 
 
 def _tables(device: str, where: Sequence[Path]) -> list[Mapping[str, Any]]:
+    """The entries of a device's run.toml; `InputError` if it has none."""
     profile = store.load(device, where)
     if profile is None:
         return []
@@ -70,12 +71,14 @@ def _tables(device: str, where: Sequence[Path]) -> list[Mapping[str, Any]]:
 
 
 def _mean(tables: Sequence[Mapping[str, Any]], key: str) -> float:
+    """A held-out error in percent: mean over tables, weighted by rows; NaN if no table has it."""
     known = [(float(t["held_out"][key]), float(t.get("rows", 1))) for t in tables if key in t.get("held_out", {})]
     total = sum(weight for _, weight in known)
     return round(100.0 * sum(value * weight for value, weight in known) / total, 3) if total else NAN
 
 
 def _errors(tables: Sequence[Mapping[str, Any]]) -> Row:
+    """The columns of held-out errors."""
     return {
         "points_median_percent": _mean(tables, "points_median"),
         "points_p90_percent": _mean(tables, "points_p90"),
@@ -85,6 +88,7 @@ def _errors(tables: Sequence[Mapping[str, Any]]) -> Row:
 
 
 def _joined(tables: Sequence[Mapping[str, Any]], key: str) -> str:
+    """The different values of `key`, separated by "; "."""
     return "; ".join(sorted({str(t.get(key, "")) for t in tables} - {""}))
 
 

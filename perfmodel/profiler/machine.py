@@ -1,4 +1,4 @@
-"""What machine this is: processor, cores, sockets, cache, memory, as far as Linux tells."""
+"""Describes the machine it runs on: processor, cores, sockets, cache and memory, as far as Linux reports them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from perfmodel.arrays import NAN
+
 _CPU = Path("/sys/devices/system/cpu")
 _SUFFIX = {"K": 2**10, "M": 2**20, "G": 2**30}
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The host. cores: logical processors this process may run on. sockets: processor numbers of each socket.
+    """The host.
 
-    cache: bytes of last-level cache of one socket, NaN where unknown. memory: bytes of main memory.
+    title: name of the processor. cores: number of logical processors that this process may run on. sockets: their
+    numbers, by socket. cache: bytes of last-level cache of one socket. memory: bytes of main memory. NaN where unknown.
     """
 
     title: str
@@ -27,7 +30,7 @@ class Machine:
 
     @property
     def slug(self) -> str:
-        """A device name made of the title.
+        """A device name derived from the title.
 
         >>> Machine("AMD EPYC 7B13 64-Core Processor", 2, ((0, 1),), 32e6, 8e9).slug
         'amd-epyc-7b13-64-core-processor'
@@ -36,6 +39,7 @@ class Machine:
 
 
 def _read(path: Path) -> str:
+    """Text of a file; "" if it cannot be read."""
     try:
         return path.read_text(encoding="ascii", errors="replace").strip()
     except OSError:
@@ -43,13 +47,13 @@ def _read(path: Path) -> str:
 
 
 def size(text: str) -> float:
-    """Bytes of a size as sysfs prints it; NaN for anything else.
+    """Bytes of a size in the notation of sysfs; NaN for any other text.
 
     >>> size("32768K"), size("1M")
     (33554432.0, 1048576.0)
     """
     found = re.fullmatch(r"(\d+)([KMG]?)", text)
-    return float(found.group(1)) * _SUFFIX.get(found.group(2), 1) if found else float("nan")
+    return float(found.group(1)) * _SUFFIX.get(found.group(2), 1) if found else NAN
 
 
 def processors() -> tuple[int, ...]:
@@ -60,6 +64,7 @@ def processors() -> tuple[int, ...]:
 
 
 def _sockets(usable: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """Numbers of the usable logical processors, by socket."""
     by_socket: dict[str, list[int]] = {}
     for number in usable:
         package = _read(_CPU / f"cpu{number}" / "topology" / "physical_package_id") or "0"
@@ -68,16 +73,17 @@ def _sockets(usable: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
 
 
 def _cache(number: int) -> float:
+    """Bytes of the last-level cache of a logical processor; NaN if unknown."""
     levels = [
         (int(_read(index / "level") or 0), size(_read(index / "size")))
         for index in sorted((_CPU / f"cpu{number}" / "cache").glob("index*"))
         if _read(index / "type") != "Instruction"
     ]
-    return max(levels)[1] if levels else float("nan")
+    return max(levels)[1] if levels else NAN
 
 
 def _title() -> str:
-    """Name of the processor: Linux on x86, then on boards with a device tree, then whatever Python knows."""
+    """Name of the processor, from Linux on x86, from Linux on boards with a device tree, or from Python."""
     for line in _read(Path("/proc/cpuinfo")).splitlines():
         key, _, value = line.partition(":")
         if key.strip() in ("model name", "Model") and value.strip():
@@ -86,23 +92,23 @@ def _title() -> str:
 
 
 def machine() -> Machine:
-    """This machine, as seen by this process."""
+    """This machine, as this process may use it."""
     usable = processors()
-    memory = float("nan")
+    memory = NAN
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         memory = float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
     return Machine(_title(), len(usable), _sockets(usable), _cache(usable[0]), memory)
 
 
 def stay_on(socket: int) -> None:
-    """Keep this process on one socket, so that memory of the other is never the one measured.
+    """Restrict this process to one socket, so that memory of another socket is not measured.
 
-    Must come before a numerical library starts its threads. Raises `InputError` for a socket that is not there.
+    Call it before a numerical library starts its threads. Raises `InputError` for a socket that does not exist.
     """
     from hwdb import InputError
 
     every = _sockets(processors())
     if not 0 <= socket < len(every):
-        raise InputError(f"socket {socket}: this machine has {len(every)}, numbered from 0")
+        raise InputError(f"socket {socket}: this machine has {len(every)} sockets, numbered from 0")
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, every[socket])

@@ -1,4 +1,4 @@
-"""Energy counters: NVML for NVIDIA GPUs, RAPL for processors, where the system lets us read them."""
+"""Energy counters: NVML for NVIDIA GPUs, RAPL for processors, where the system permits reading them."""
 
 from __future__ import annotations
 
@@ -6,25 +6,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from perfmodel.arrays import NAN
+
+#: Folder of the RAPL counters.
 _RAPL = Path("/sys/class/powercap")
 
 
 @dataclass(frozen=True)
 class Meter:
-    """joules(): energy counted so far, J; only differences mean anything. limit: power limit, W, NaN if unknown."""
+    """An energy counter.
+
+    joules: returns the energy counted so far, in J, from an arbitrary zero. limit: power limit in W, NaN if unknown.
+    """
 
     name: str
     joules: Callable[[], float]
-    limit: float = float("nan")
+    limit: float = NAN
 
 
 def nvidia(index: int) -> Meter | None:
-    """The energy counter of an NVIDIA GPU (Volta and later); None where NVML or the counter is missing."""
+    """The energy counter of NVIDIA GPU `index` (Volta and later); None if NVML or the counter is missing."""
     try:
         import pynvml
     except ImportError:
         return None
-    try:
+    try:  # NVML counts in mJ and mW
         pynvml.nvmlInit()
         handle = pynvml.nvmlDeviceGetHandleByIndex(index)
         pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
@@ -35,9 +41,9 @@ def nvidia(index: int) -> Meter | None:
 
 
 def processor(root: Path = _RAPL) -> Meter | None:
-    """The RAPL energy counters of all sockets together; None where they are missing or may not be read.
+    """The sum of the RAPL energy counters of all sockets; None if they are missing or must not be read.
 
-    A counter that wraps (every few minutes to hours) is unwrapped against its stated range.
+    Counters wrap around every few minutes to hours; this is corrected with the stated range of the counter.
     """
     zones = [z for z in sorted(root.glob("intel-rapl:*")) if z.name.count(":") == 1]
     try:
@@ -50,15 +56,16 @@ def processor(root: Path = _RAPL) -> Meter | None:
 
 
 class _Counter:
-    """One RAPL counter that never falls."""
+    """One RAPL counter, corrected for wrap-around."""
 
     def __init__(self, path: Path, size: float) -> None:
         self._path, self._size = path, size
         self._last, self._wraps = 0.0, 0
 
     def read(self) -> float:
-        """Joules since the first reading's zero."""
+        """Energy counted so far, J."""
         now = float(self._path.read_text())
         self._wraps += now < self._last
         self._last = now
+        # RAPL counts in uJ
         return (now + self._wraps * self._size) * 1e-6

@@ -1,4 +1,4 @@
-"""What a profile says of itself."""
+"""Record-keeping of a run: date, licence, and which points a file already has."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 from perfmodel.profiler import grid
 from perfmodel.profiles.importers import plain
 
-#: Licence noted in measured rows: the measurer's own to give.
+#: Licence stated in measured rows: whoever measured decides.
 LICENCE = "own measurement"
 
 
 def today() -> str:
-    """The day, UTC, as ISO 8601."""
+    """Today's date in UTC, ISO 8601."""
     return f"{datetime.now(UTC):%Y-%m-%d}"
 
 
 def done(path: Path) -> set[tuple[object, ...]]:
-    """Keys of the points a file already holds; a last line that was cut off is taken out of the file first."""
+    """Identities (`grid.key`) of the points that a file already has. An incomplete last line is deleted first."""
     if not path.exists() or path.stat().st_size == 0:
         return set()
     content = path.read_bytes()

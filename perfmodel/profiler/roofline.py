@@ -1,4 +1,4 @@
-"""Measured points of a profile as a roofline shows them: FLOP a byte against FLOP/s reached."""
+"""Measured points of a profile for a roofline plot: arithmetic intensity (FLOP per byte) and rate (FLOP/s)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from perfmodel.arrays import Array
 from perfmodel.profiler.listing import places
 from perfmodel.profiles import FAMILY, Measured, bound, store
 
-#: More points than this of a table are thinned evenly, so that a page stays light.
+#: Most points per table; larger tables are thinned evenly. Chosen: keeps the HTML page small.
 MOST_POINTS = 400
 
 
@@ -42,7 +42,7 @@ def _decode(site: Array, axis: Array) -> dict[str, Array]:
     return _heads(site, axis, "context")
 
 
-#: Family -> shape keys from the table's coordinates; the inverse of `families.FAMILY[...].locate`.
+#: Family -> function from table coordinates to shape columns; the inverse of `families.FAMILY[...].locate`.
 SHAPES: dict[str, Callable[[Array, Array], dict[str, Array]]] = {
     "gemm": _gemm,
     "grouped_gemm": _experts,
@@ -59,9 +59,9 @@ SHAPES: dict[str, Callable[[Array, Array], dict[str, Array]]] = {
 
 
 def shapes(family: str, item: Measured) -> tuple[dict[str, Array], Array]:
-    """Shape columns (R,) and ln(utilisation) (R,) of the measured cells of a table, thinned to `MOST_POINTS`.
+    """Shape columns (R,) and ln(utilisation) (R,) of the measured cells of a table, at most `MOST_POINTS`.
 
-    Raises `UnknownName` for a family that computes nothing and so has no place on a roofline.
+    Raises `UnknownName` for a family without arithmetic, which has no arithmetic intensity.
     """
     if family not in SHAPES:
         raise UnknownName("family with arithmetic", family, SHAPES)
@@ -73,10 +73,10 @@ def shapes(family: str, item: Measured) -> tuple[dict[str, Array], Array]:
 
 
 def measured_points(device: str, folders: Sequence[Path | str] = ()) -> list[dict[str, Any]]:
-    """One row a measured cell: family, framework, formats, flop_per_byte, tflops reached, time in us.
+    """One row per measured cell: family, framework, formats, flop_per_byte, tflops, latency_us.
 
-    device: a name with a profile, else `UnknownName`. Work is what the operator needs at least, so a kernel that
-    recomputes or rereads lies lower, never higher.
+    FLOP and bytes are the least that the operator needs, so a kernel that recomputes or rereads appears at a
+    lower rate. Raises `UnknownName` if `device` has no profile.
     """
     profile = store.load(device, places(folders))
     if profile is None:
@@ -92,6 +92,7 @@ def measured_points(device: str, folders: Sequence[Path | str] = ()) -> list[dic
 
 
 def _points(family: str, framework: str, item: Measured) -> list[dict[str, Any]]:
+    """The rows of one table."""
     shape, value = shapes(family, item)
     work = FAMILY[family].work(shape, item.variant.formats())
     least, _ = bound(FAMILY[family], shape, item.variant, item.reference)

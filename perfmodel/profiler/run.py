@@ -1,4 +1,4 @@
-"""Measure a grid of points and append each to a CSV, so that a run that was stopped goes on where it was."""
+"""Measures a grid of points and appends each to a CSV at once, so that a stopped run can be continued."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
+from perfmodel.arrays import NAN
 from perfmodel.profiler import card, grid, timing
 from perfmodel.profiler.backends.choose import backend
 from perfmodel.profiler.backends.protocol import Backend, NotHere
@@ -17,12 +18,34 @@ from perfmodel.profiler.machine import machine, stay_on
 from perfmodel.profiler.record import LICENCE, done, today
 from perfmodel.profiles.importers import plain
 
+#: Seconds of the power measurement of each point on a GPU. Chosen: several updates of the energy counter.
+GPU_POWER_SECONDS = 0.3
+
+
+@dataclass(frozen=True)
+class MachineChoice:
+    """Which part of this machine to measure, and with which library.
+
+    backend: a name in `BACKENDS`, "" for the best available. gpu: index of the GPU. threads: threads of a processor, 0
+    for all. socket: restrict the process to this socket, None for all. collectives: also time collectives between all
+    GPUs.
+    """
+
+    backend: str = ""
+    gpu: int = 0
+    threads: int = 0
+    socket: int | None = None
+    collectives: bool = False
+
 
 @dataclass(frozen=True)
 class Run:
-    """What a run did. measured: points timed now; known: points that were already in the file; left: points the time
-    budget did not reach; refused: reason -> points that cannot run here. scatter: median over points of how far apart
-    the quartiles of the repeats lie, as a share: a quiet machine shows a few percent. seconds: wall time of it all."""
+    """Result of a run.
+
+    measured: points timed in this run. known: points that the file already had. left: points that the time budget did
+    not allow. refused: reason -> number of points that cannot run here. scatter: median over points of the relative
+    interquartile range of the repeats (a few percent on a quiet machine). seconds: wall time of the run.
+    """
 
     path: Path
     device: str
@@ -31,11 +54,11 @@ class Run:
     known: int
     left: int
     refused: dict[str, int] = field(default_factory=dict)
-    scatter: float = float("nan")
+    scatter: float = NAN
     seconds: float = 0.0
 
     def rows(self) -> list[dict[str, object]]:
-        """One flat row, for tables."""
+        """The result as one flat row."""
         why = "; ".join(f"{reason} ({count})" for reason, count in self.refused.items())
         return [
             {
@@ -54,7 +77,7 @@ class Run:
 
 
 def everything(backend: Backend, size: str) -> list[Point]:
-    """All points of the grid `size` that the backend claims to run."""
+    """All points of the grid `size` (a name in `grid.GRIDS`) whose formats and kernels the backend supports."""
     can = backend.abilities
     return grid.points(size, can.gemms, can.caches, can.kernels, can.stream)
 
@@ -69,59 +92,59 @@ def measure(
     budget: float = float("inf"),
     progress: Callable[[float, float], None] | None = None,
 ) -> Run:
-    """Time `points` on `backend` and append them to the plain CSV at `path`.
+    """Time `points` on `backend` and append them to the plain CSV at `path`. Points that the file has are skipped.
 
-    device: name the rows carry. budget: seconds after which no further point is begun. progress: called with
-    (points done, points in all). Points whose key the file already has are skipped. Raises `InputError` if the file
-    is no plain CSV or holds rows of another machine.
+    device: name in the rows. budget: seconds after which no further point is started. progress: called with (points
+    done, points in total). Raises `InputError` if the file is no plain CSV or has rows of another machine.
     """
     start, known = perf_counter(), done(path)
     card.write(card.make(backend, machine(), today()), path)
-    effort = effort or timing.Effort(watts=0.3 if backend.kind == "gpu" else 0.0)
+    effort = effort or timing.Effort(watts=GPU_POWER_SECONDS if backend.kind == "gpu" else 0.0)
     todo = [p for p in points if grid.key(p, device, backend.software) not in known]
-    refused: Counter[str] = Counter()
-    scatter: list[float] = []
-    left = 0
+    refused, scatter = Counter[str](), list[float]()
     for position, point in enumerate(todo):
         if perf_counter() - start > budget:
-            left = len(todo) - position
             break
-        if progress is not None:
+        if progress:
             progress(position, len(todo))
         try:
-            scatter.append(_one(backend, point, path, device, effort))
+            scatter.append(_measure_point(backend, point, path, device, effort))
         except NotHere as reason:
             refused[str(reason)] += 1
-    there = len(points) - len(todo)
-    usual = median(scatter) if scatter else float("nan")
-    seconds = perf_counter() - start
-    return Run(path, device, backend.software, len(scatter), there, left, dict(refused), usual, seconds)
+    return Run(
+        path=path,
+        device=device,
+        software=backend.software,
+        measured=len(scatter),
+        known=len(points) - len(todo),
+        left=len(todo) - len(scatter) - refused.total(),
+        refused=dict(refused),
+        scatter=median(scatter or [NAN]),
+        seconds=perf_counter() - start,
+    )
 
 
 def profile_machine(
     path: Path,
     *,
     device: str = "",
-    backend_name: str = "",
+    choice: MachineChoice = MachineChoice(),
     size: str = "small",
     budget: float | None = None,
-    index: int = 0,
-    threads: int = 0,
-    socket: int | None = None,
-    between: bool = False,
     progress: Callable[[float, float], None] | None = None,
 ) -> Run:
-    """Measure the whole grid `size` of this machine; the command behind `perfmodel profile run`.
+    """Measure the grid `size` on this machine; implements `perfmodel profile run`.
 
-    device: name for the rows, "" for one made of the machine's title. socket: keep to one socket. between: also time
-    collectives between all GPUs. budget: s, None for no limit. Raises as `measure`, `backend` and `stay_on` do.
+    path: CSV to append to. device: device name in the rows, "" to derive it from the machine's title. choice: what to
+    measure. budget: seconds after which no further point is started, None for no limit. progress: see `measure`.
+    Raises the errors of `measure`, `backend` and `stay_on`.
     """
-    if socket is not None:
-        stay_on(socket)
-    chosen = backend(backend_name, index, threads)
+    if choice.socket is not None:
+        stay_on(choice.socket)
+    chosen = backend(choice.backend, choice.gpu, choice.threads)
     name = device or replace(machine(), title=chosen.title).slug
     run = measure(chosen, everything(chosen, size), path, device=name, budget=budget or float("inf"), progress=progress)
-    if between and chosen.kind == "gpu":
+    if choice.collectives and chosen.kind == "gpu":
         import torch
 
         from perfmodel.profiler import collectives
@@ -131,8 +154,8 @@ def profile_machine(
     return run
 
 
-def _one(backend: Backend, point: Point, path: Path, device: str, effort: timing.Effort) -> float:
-    """Measure one point and append it; how far its repeats scatter."""
+def _measure_point(backend: Backend, point: Point, path: Path, device: str, effort: timing.Effort) -> float:
+    """Measure one point and append it to the CSV; returns the scatter of its repeats."""
     call = backend.prepare(point)
     found = timing.timed(call, effort, backend.flush, backend.stopwatch)
     watts = timing.watts(call, effort, backend.meter, backend.wait)

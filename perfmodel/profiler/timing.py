@@ -1,4 +1,4 @@
-"""Timing one operator: warm up, empty the caches before every repeat, take the median."""
+"""Times one operator: warm-up calls, then the median of repeated calls, with caches flushed before each repeat."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from time import perf_counter
 
 from perfmodel.profiler.power import Meter
 
+#: Calls between two looks at the clock during a power measurement. Chosen: keeps the device busy.
+CALLS_PER_CHECK = 8
+
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard to try at one point. repeats: most timed calls; least: fewest; seconds: time for them, warm-up aside.
+    """Effort per point.
 
-    warmup: untimed calls. watts: seconds of continuous calls under the power meter, 0 for none.
+    warmup: untimed calls. repeats: most timed calls. least: fewest timed calls. seconds: limit of the time of the timed
+    calls together. watts: seconds of continuous calls for the power measurement, 0 for none. Defaults: chosen.
     """
 
     warmup: int = 2
@@ -24,11 +28,12 @@ class Effort:
     watts: float = 0.0
 
 
+#: Function that makes one call and returns its seconds.
 Stopwatch = Callable[[Callable[[], object]], float]
 
 
 def wall(call: Callable[[], object]) -> float:
-    """Seconds of one call on the host's clock."""
+    """Seconds of one call, by the host's clock."""
     start = perf_counter()
     call()
     return perf_counter() - start
@@ -36,7 +41,7 @@ def wall(call: Callable[[], object]) -> float:
 
 @dataclass(frozen=True)
 class Timed:
-    """median: seconds. scatter: how far apart the quartiles of the repeats lie, as a share of the median."""
+    """Result of timing. median: seconds. scatter: interquartile range of the repeats, as a share of the median."""
 
     median: float
     scatter: float
@@ -45,7 +50,7 @@ class Timed:
 def timed(
     call: Callable[[], object], effort: Effort, flush: Callable[[], object], stopwatch: Stopwatch = wall
 ) -> Timed:
-    """Time `call` with cold caches; `stopwatch` times one call, `flush` empties the caches."""
+    """Time `call` with cold caches. `flush` empties the caches; `stopwatch` times one call."""
     for _ in range(effort.warmup):
         call()
     times: list[float] = []
@@ -58,12 +63,12 @@ def timed(
 
 
 def watts(call: Callable[[], object], effort: Effort, meter: Meter | None, wait: Callable[[], object]) -> float:
-    """Mean W while `call` runs again and again; NaN without a meter. `wait` returns when the device is done."""
+    """Mean power, in W, while `call` runs continuously; NaN without a meter. `wait` returns when the device is idle."""
     if meter is None or effort.watts <= 0.0:
         return float("nan")
     start, before = perf_counter(), meter.joules()
     while perf_counter() - start < effort.watts:
-        for _ in range(8):
+        for _ in range(CALLS_PER_CHECK):
             call()
         wait()
     return (meter.joules() - before) / (perf_counter() - start)

@@ -1,4 +1,7 @@
-"""Measured operator tables: where they lie, how they are read and interpolated."""
+"""Measured operator tables (profiles): file storage, loading, and interpolation between measured points.
+
+Front door: `load(device)` returns a `Profile`; its `tables(family, framework)` are read with `Table.read`.
+"""
 
 from __future__ import annotations
 

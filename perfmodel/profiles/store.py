@@ -1,9 +1,11 @@
-"""Where tables lie on disk, and how they are written and read.
+"""File format of profiles: writing, finding and reading tables.
 
-`data/profiles/<device>/<family>.<framework>.npz` holds every variant of a family as measured under a serving framework;
-`data/profiles/<device>/run.toml` says of each where it comes from. In a wheel the same tree is `perfmodel/_profiles`.
-Values are stored as differences along the last axis of ln(utilisation) in steps of 1/256 (0.2 % off at most;
-cells filled in between measurements 1.6 %).
+`data/profiles/<device>/<family>.<framework>.npz` holds the tables of an operator family measured under one serving
+framework, one table per variant (number formats). `data/profiles/<device>/run.toml` states the source of each file.
+An installed wheel has the same tree in `perfmodel/_profiles`.
+
+Tables store ln(utilisation) as integer multiples of 1/256, differenced along the last axis. The rounding error is at
+most 0.2 % for measured cells and 1.6 % for cells filled by interpolation.
 """
 
 from __future__ import annotations
@@ -21,17 +23,25 @@ from hwdb import Device, InputError, tomlfile
 from perfmodel.profiles.families import Reference, Variant
 from perfmodel.profiles.table import Table
 
-#: Resolution of a stored ln(utilisation).
+#: Resolution of a stored ln(utilisation). Chosen: finer than the repeatability of measurements.
 STEP = 1.0 / 256.0
-#: Cells that hold no measurement are stored this much coarser (3 %): they compress better.
+#: Cells without a measurement are stored in steps this many times larger (3 %). Chosen: they compress better.
 COARSE = 8.0
-#: Serving frameworks in the order in which they stand in for each other.
+#: Most axes that a table has.
+MOST_AXES = 2
+#: Range of a stored 16-bit integer.
+INT16 = np.iinfo(np.int16)
+#: Serving frameworks in order of preference when the requested one has no table.
 FRAMEWORKS = ("vllm", "sglang", "trtllm")
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """One variant's table and the constants it is relative to; `fitted` if it holds a surface and no measurement."""
+    """The table of one variant.
+
+    reference: peak and bandwidths that its bound was computed with. fitted: the table holds values of a fitted
+    polynomial instead of measurements (sources whose licence does not allow redistribution).
+    """
 
     variant: Variant
     reference: Reference
@@ -41,7 +51,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Profile:
-    """Tables of one device: `run` is the parsed run.toml, `files` family -> framework -> npz path."""
+    """The tables of one device. run: the parsed run.toml. files: family -> framework -> path of the npz file."""
 
     device: str
     run: Mapping[str, Any]
@@ -51,29 +61,29 @@ class Profile:
         return hash((self.device, tuple(sorted(str(p) for fs in self.files.values() for p in fs.values()))))
 
     def families(self) -> list[str]:
-        """Families with at least one table."""
+        """Operator families that have at least one table, sorted."""
         return sorted(self.files)
 
     def frameworks(self, family: str, first: str = "") -> list[str]:
-        """Frameworks that have tables of `family`, `first` first, then in the order of `FRAMEWORKS`, then the rest."""
+        """Frameworks that have tables of `family`: `first`, then those of `FRAMEWORKS` in order, then all others."""
         have = self.files.get(family, {})
         order = [first, *FRAMEWORKS, *sorted(have)]
         return [f for f in dict.fromkeys(order) if f in have]
 
     def tables(self, family: str, framework: str) -> tuple[Measured, ...]:
-        """Tables of one family and framework; read once a process."""
+        """Tables of one family and framework. Each file is read once per process."""
         return _read(self.files[family][framework])
 
 
 @lru_cache(maxsize=1)
 def folders() -> tuple[Path, ...]:
-    """Built-in places: the package's own copy in a wheel, the tree of a checkout. Those that exist."""
+    """Existing folders of built-in profiles: that of an installed wheel, that of a source checkout."""
     package = Path(__file__).resolve().parents[1]
     return tuple(p for p in (package / "_profiles", package.parent / "data" / "profiles") if p.is_dir())
 
 
 def beside(device: Device) -> tuple[Path, ...]:
-    """Places of profiles that belong to the folder a device was read from (DIR/devices/x.toml: DIR/profiles)."""
+    """Existing profile folders next to the file that `device` was read from: DIR/profiles for DIR/devices/x.toml."""
     if device.origin is None:
         return ()
     around = (device.origin.parent.parent / "profiles", device.origin.parent / "profiles")
@@ -82,31 +92,40 @@ def beside(device: Device) -> tuple[Path, ...]:
 
 @lru_cache(maxsize=512)
 def _read(path: Path) -> tuple[Measured, ...]:
+    """All tables of an npz file; `InputError` names a file that is not one."""
     try:
         with np.load(path) as stored:
             arrays = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: not a profile table ({error}); build it again") from error
+        raise InputError(f"{path}: not a profile table ({error}); build the profile again") from error
     keys = [str(k) for k in arrays["variants"]]
     return tuple(_unpack(arrays, number, key) for number, key in enumerate(keys))
 
 
 def _unpack(arrays: Mapping[str, Any], number: int, key: str) -> Measured:
+    """Table `number` of an npz file, of the variant `key`; the inverse of `pack`."""
+
     def part(name: str) -> Any:
         return arrays[f"{number}.{name}"]
 
-    axes = tuple(part(f"axis{a}").astype(float) for a in range(2) if f"{number}.axis{a}" in arrays)
+    axes = tuple(part(f"axis{a}").astype(float) for a in range(MOST_AXES) if f"{number}.axis{a}" in arrays)
     sites = part("sites").astype(float)
     shape = (len(sites), *(len(a) for a in axes))
     values = np.cumsum(part("values"), axis=-1, dtype=np.int32).astype(np.float32) * np.float32(STEP)
     known = np.unpackbits(part("known"), count=int(np.prod(shape))).astype(bool).reshape(shape)
-    table = Table(sites, part("scale").astype(float), axes, values.reshape(shape), known)
-    constants = Reference(*(float(x) for x in part("reference")))
-    return Measured(Variant.parse(key), constants, table, bool(arrays.get("fitted", np.zeros(1))[0]))
+    scale = part("scale").astype(float)
+    table = Table(sites=sites, scale=scale, axes=axes, values=values.reshape(shape), known=known)
+    peak, bandwidth, link = (float(x) for x in part("reference"))
+    return Measured(
+        variant=Variant.parse(key),
+        reference=Reference(peak=peak, bandwidth=bandwidth, link=link),
+        table=table,
+        fitted=bool(arrays.get("fitted", np.zeros(1))[0]),
+    )
 
 
 def pack(tables: Sequence[Measured]) -> dict[str, np.ndarray]:
-    """Arrays of an npz file."""
+    """The arrays of an npz file: `variants` (keys) and, for table i, `i.sites`, `i.scale`, `i.axis0` and so on."""
     arrays: dict[str, np.ndarray] = {"variants": np.array([t.variant.key for t in tables])}
     if any(t.fitted for t in tables):
         arrays["fitted"] = np.ones(1, np.uint8)
@@ -119,14 +138,14 @@ def pack(tables: Sequence[Measured]) -> dict[str, np.ndarray]:
         arrays[f"{number}.scale"] = table.scale.astype(np.float32)
         for axis, grid in enumerate(table.axes):
             arrays[f"{number}.axis{axis}"] = grid.astype(np.float32)
-        arrays[f"{number}.values"] = np.clip(steps, -32768, 32767).astype(np.int16)
+        arrays[f"{number}.values"] = np.clip(steps, INT16.min, INT16.max).astype(np.int16)
         arrays[f"{number}.known"] = np.packbits(table.known)
         arrays[f"{number}.reference"] = np.array([item.reference.peak, item.reference.bandwidth, item.reference.link])
     return arrays
 
 
 def write(folder: Path, family: str, framework: str, tables: Sequence[Measured]) -> tuple[Path, str]:
-    """Write one npz; returns its path and sha256."""
+    """Write the tables of one family and framework into `folder`; returns the path and sha256 of the npz file."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{family}.{framework}.npz"
     np.savez_compressed(path, **pack(tables))  # type: ignore[arg-type]
@@ -135,6 +154,7 @@ def write(folder: Path, family: str, framework: str, tables: Sequence[Measured])
 
 @lru_cache(maxsize=256)
 def _profile(device: str, places: tuple[Path, ...]) -> Profile | None:
+    """The profile of `device` in the first of `places` that has one, or None."""
     for place in places:
         folder = place / device
         run = folder / "run.toml"
@@ -142,7 +162,7 @@ def _profile(device: str, places: tuple[Path, ...]) -> Profile | None:
             continue
         files: dict[str, dict[str, Path]] = {}
         for path in sorted(folder.glob("*.npz")):
-            if path.name.count(".") == 2:
+            if path.name.count(".") == 2:  # family.framework.npz
                 family, framework, _ = path.name.split(".")
                 files.setdefault(family, {})[framework] = path
         return Profile(device, read_toml(run), files)
@@ -155,11 +175,11 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def load(device: str, places: Sequence[Path | str] = ()) -> Profile | None:
-    """The profile of `device`: from the given folders first, then from the built-in ones; None where there is none."""
+    """The profile of `device`, or None. The given folders come before the built-in ones."""
     return _profile(device, (*(Path(p) for p in places), *folders()))
 
 
 def names(places: Sequence[Path | str] = ()) -> list[str]:
-    """Devices that have a profile."""
+    """Names of the devices that have a profile, in the given folders or built in."""
     every = [*(Path(p) for p in places), *folders()]
     return sorted({run.parent.name for place in every for run in place.glob("*/run.toml")})

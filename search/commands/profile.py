@@ -100,21 +100,24 @@ def run_command(measurement: MeasurementOptions, output: OutputOptions) -> None:
 
     An interrupted run continues where it stopped when it is started again with the same file.
     """
-    from perfmodel.profiler import profile_machine
+    from perfmodel.profiler import MachineChoice, profile_machine
     from search.output import Layout, print_rows, progress_bar
 
     form = output.form
+    choice = MachineChoice(
+        backend=measurement.backend,
+        gpu=measurement.gpu,
+        threads=measurement.threads,
+        socket=measurement.socket,
+        collectives=measurement.collectives,
+    )
     with progress_bar("profiling") as update:
         run = profile_machine(
             measurement.output,
             device=measurement.device,
-            backend_name=measurement.backend,
+            choice=choice,
             size=measurement.grid,
             budget=measurement.budget_s,
-            index=measurement.gpu,
-            threads=measurement.threads,
-            socket=measurement.socket,
-            between=measurement.collectives,
             progress=update,
         )
     print_rows(run.rows(), form, Layout(title="Measured"))

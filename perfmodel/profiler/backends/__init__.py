@@ -1,1 +1,1 @@
-"""Numerical libraries that the profiler can time: numpy and torch."""
+"""Backends: the numerical libraries that the profiler times (numpy, torch)."""

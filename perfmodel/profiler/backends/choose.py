@@ -1,4 +1,4 @@
-"""Which backend runs here."""
+"""Selects the backend: which ones can run on this machine, and which one to use."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from hwdb import InputError, UnknownName
 from perfmodel.profiler.backends.protocol import Backend
 
+#: Names of the backends, the preferred one last.
 BACKENDS = ("numpy", "torch-cpu", "torch-gpu")
 
 
 def available() -> list[str]:
-    """Backends that can run here."""
+    """Names of the backends that can run on this machine, the preferred one last."""
     from importlib.util import find_spec
 
     found = ["numpy"]
@@ -25,9 +26,10 @@ def available() -> list[str]:
 
 
 def backend(name: str = "", index: int = 0, threads: int = 0) -> Backend:
-    """The backend called `name`; "" takes the best there is. index: which GPU. threads: of a processor, 0 for all.
+    """The backend called `name`; "" selects the best available one.
 
-    Raises `UnknownName` for another name, `InputError` where its library or device is missing.
+    index: index of the GPU. threads: threads of a processor, 0 for all. Raises `UnknownName` for an unknown name,
+    `InputError` if the library or device is missing.
     """
     have: Sequence[str] = available()
     chosen = name or have[-1]

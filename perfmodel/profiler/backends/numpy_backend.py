@@ -1,4 +1,4 @@
-"""A processor through NumPy: BLAS for matrix products, threads over slices for streams."""
+"""NumPy backend: measures a processor, with BLAS for GEMMs and threads over slices for element-wise operators."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hwdb import InputError
 from perfmodel.profiler import power, timing
@@ -16,18 +17,25 @@ from perfmodel.profiler.backends.protocol import Abilities, Call, NotHere
 from perfmodel.profiler.grid import Point
 from perfmodel.profiler.machine import machine
 
-#: Streams shorter than this are not worth waking other threads for.
+Values = NDArray[np.float32]
+
+#: Element-wise operators of fewer bytes than this run on one thread, since starting others would take longer. Chosen.
 ONE_THREAD = 2**20
-#: The flush buffer is this many times the last-level cache, and at least so many bytes (virtual machines hide theirs).
+#: Size of the buffer that flushes the caches: multiple of the last-level cache, and least bytes, since virtual machines
+#: do not report their cache. Chosen.
 FLUSH_FACTOR, FLUSH_LEAST = 2.0, 2**26
-#: What BLAS libraries read at start-up.
+#: Environment variables that BLAS libraries read at start-up.
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-#: Share of main memory a point may take.
+#: Largest share of main memory for one point. Chosen.
 MEMORY_SHARE = 0.4
+FP32_BYTES, FP64_BYTES = 4, 8
+#: Rough bytes per value of the arrays of a point: three arrays of scores in prefill attention, keys and values and two
+#: arrays of scores in decode attention; share of the moved bytes that element-wise operators allocate.
+PREFILL_SCORE_BYTES, DECODE_BYTES, STREAM_SHARE = 12.0, 8.0, 1.5
 
 
 class NumpyBackend:
-    """fp32 on this machine's processors; see `perfmodel.profiler.backends.protocol.Backend`."""
+    """fp32 on this machine's processors. Methods: see `perfmodel.profiler.backends.protocol.Backend`."""
 
     kind = "cpu"
 
@@ -42,14 +50,16 @@ class NumpyBackend:
         self.software = f"numpy {np.__version__} {blas()}"
         self.meter = power.processor()
         fewer = tuple(f"copy t{2**p}" for p in range(int(math.log2(self.threads)) + 1) if 2**p < self.threads)
-        self.abilities = Abilities((("fp32", "fp32"),), ("fp32",), ("copy", "triad", *fewer), "fp32")
+        self.abilities = Abilities(
+            gemms=(("fp32", "fp32"),), caches=("fp32",), kernels=("copy", "triad", *fewer), stream="fp32"
+        )
         cache = host.cache if host.cache == host.cache else 0.0
-        self._buffer = np.zeros(int(max(FLUSH_FACTOR * cache, FLUSH_LEAST)) // 8)
+        self._buffer = np.zeros(int(max(FLUSH_FACTOR * cache, FLUSH_LEAST)) // FP64_BYTES)
         self._pool = ThreadPoolExecutor(max_workers=self.threads)
         self._random = np.random.default_rng(0)
 
     def prepare(self, point: Point) -> Call:
-        """Inputs and call of a point; `NotHere` for what NumPy has no kernel or no memory for."""
+        """Allocate the inputs of a point and return its call. Raises `NotHere` without a kernel or enough memory."""
         makers: dict[str, Callable[[Point], Call]] = {
             "gemm": self._gemm,
             "attention_prefill": self._prefill,
@@ -59,7 +69,7 @@ class NumpyBackend:
         if point.family not in makers or point.act != "fp32":
             raise NotHere(f"NumPy has no {point.act} {point.family}")
         if _footprint(point) > MEMORY_SHARE * self.memory:
-            raise NotHere("larger than the memory that is left for it")
+            raise NotHere("larger than the memory available for a point")
         return makers[point.family](point)
 
     def flush(self) -> None:
@@ -67,14 +77,15 @@ class NumpyBackend:
         self._buffer += 1.0
 
     def stopwatch(self, call: Call) -> float:
-        """Wall time; NumPy returns when it is done."""
+        """Wall time; NumPy calls return when they are done."""
         return timing.wall(call)
 
     def wait(self) -> None:
-        """Nothing to wait for."""
+        """Nothing to wait for: NumPy calls return when they are done."""
 
-    def _values(self, *shape: int) -> np.ndarray:
-        return self._random.standard_normal(shape, dtype=np.float32)
+    def _values(self, *shape: int) -> Values:
+        """Random fp32 values."""
+        return np.asarray(self._random.standard_normal(shape, dtype=np.float32))
 
     def _gemm(self, point: Point) -> Call:
         x, weight = self._values(point["m"], point["k"]), self._values(point["n"], point["k"])
@@ -88,7 +99,7 @@ class NumpyBackend:
         k, v = self._values(batch, shared, query, size), self._values(batch, shared, query, size)
         future = np.tile(np.triu(np.full((query, query), -np.inf, dtype=np.float32), 1), (group, 1))
 
-        def call() -> np.ndarray:
+        def call() -> Values:
             scores = q @ k.swapaxes(-1, -2)
             scores += future
             return _softmax(scores) @ v
@@ -103,7 +114,7 @@ class NumpyBackend:
 
     def _stream(self, point: Point) -> Call:
         arrays = 3 if point.kernel == "triad" else 2
-        count = max(1, point["moved_bytes"] // (4 * arrays))
+        count = max(1, point["moved_bytes"] // (FP32_BYTES * arrays))
         a, b, c = np.zeros(count, np.float32), np.ones(count, np.float32), np.ones(count, np.float32)
         threads = int(point.kernel.partition(" t")[2] or self.threads)
         threads = 1 if point["moved_bytes"] < ONE_THREAD else threads
@@ -121,7 +132,8 @@ class NumpyBackend:
         return lambda: wait([self._pool.submit(part, where) for where in slices])
 
 
-def _softmax(scores: np.ndarray) -> np.ndarray:
+def _softmax(scores: Values) -> Values:
+    """Softmax along the last axis."""
     scores = scores - scores.max(axis=-1, keepdims=True)
     np.exp(scores, out=scores)
     scores /= scores.sum(axis=-1, keepdims=True)
@@ -129,20 +141,22 @@ def _softmax(scores: np.ndarray) -> np.ndarray:
 
 
 def _footprint(point: Point) -> float:
-    """Bytes of inputs and intermediate results, roughly."""
+    """Rough number of bytes of inputs and intermediate results."""
     if point.family == "gemm":
-        return 4.0 * (point["m"] * point["k"] + point["n"] * point["k"] + point["m"] * point["n"])
+        return FP32_BYTES * (point["m"] * point["k"] + point["n"] * point["k"] + point["m"] * point["n"])
     if point.family == "attention_prefill":
-        return 12.0 * point["batch"] * point["heads"] * point["query"] ** 2
+        return PREFILL_SCORE_BYTES * point["batch"] * point["heads"] * point["query"] ** 2
     if point.family == "attention_decode":
-        return 8.0 * point["batch"] * point["context"] * (point["kv_heads"] * point["head_dim"] + point["heads"])
-    return 1.5 * point["moved_bytes"]
+        return (
+            DECODE_BYTES * point["batch"] * point["context"] * (point["kv_heads"] * point["head_dim"] + point["heads"])
+        )
+    return STREAM_SHARE * point["moved_bytes"]
 
 
 def limit_threads(threads: int, cores: int) -> object:
-    """Keep BLAS to `threads` (0: leave it alone); the return value must be kept as long as that should hold.
+    """Limit BLAS to `threads` threads (0: no limit), for as long as the caller keeps the returned object.
 
-    Raises `InputError` where that takes threadpoolctl and it is not installed, unless the environment already does it.
+    Raises `InputError` if threadpoolctl is not installed and the environment does not already set the limit.
     """
     if not threads or threads == cores:
         return None
@@ -158,7 +172,7 @@ def limit_threads(threads: int, cores: int) -> object:
 
 
 def blas() -> str:
-    """The BLAS that NumPy was built with, and its version."""
+    """Name and version of the BLAS that NumPy was built with."""
     build = np.show_config(mode="dicts")
     found = (build or {}).get("Build Dependencies", {}).get("blas", {})
     return f"{found.get('name', 'blas')} {found.get('version', '')}".strip()

@@ -1,4 +1,4 @@
-"""What a backend of the profiler provides."""
+"""The interface of a backend: a numerical library on a device that the profiler can time."""
 
 from __future__ import annotations
 
@@ -9,17 +9,21 @@ from typing import Protocol
 from perfmodel.profiler.grid import Point
 from perfmodel.profiler.power import Meter
 
+#: The call to time.
 Call = Callable[[], object]
 
 
 class NotHere(Exception):
-    """This point cannot be measured on this device: too large, or no kernel for it. The run counts it and goes on."""
+    """A point cannot be measured on this device: it is too large, or there is no kernel. A run counts and skips it."""
 
 
 @dataclass(frozen=True)
 class Abilities:
-    """What a backend can run. gemms: (weight format, compute type); caches: formats of keys and values;
-    kernels: names of element-wise operators; stream: compute type they are written in."""
+    """What a backend can run.
+
+    gemms: (weight format, compute type) pairs. caches: KV-cache formats of attention. kernels: names of element-wise
+    kernels. stream: compute type of the element-wise kernels.
+    """
 
     gemms: tuple[tuple[str, str], ...]
     caches: tuple[str, ...]
@@ -28,7 +32,11 @@ class Abilities:
 
 
 class Backend(Protocol):
-    """A library on a device. title: the device in words; kind: as in hwdb; software: library and version."""
+    """A library on a device.
+
+    title: name of the device. kind: as in hwdb ("cpu", "gpu"). software: library and version. memory: bytes. meter:
+    energy counter of the device, None if there is none.
+    """
 
     title: str
     kind: str
@@ -39,17 +47,17 @@ class Backend(Protocol):
     meter: Meter | None
 
     def prepare(self, point: Point) -> Call:
-        """Allocate inputs and return the call to time; `NotHere` where it cannot run."""
+        """Allocate the inputs of a point and return the call to time. Raises `NotHere` if it cannot run."""
         ...
 
     def flush(self) -> None:
-        """Push everything out of the caches."""
+        """Empty the caches of the device."""
         ...
 
     def stopwatch(self, call: Call) -> float:
-        """Seconds one call takes."""
+        """Seconds of one call."""
         ...
 
     def wait(self) -> None:
-        """Return when the device has nothing left to do."""
+        """Return when the device is idle."""
         ...

@@ -1,4 +1,4 @@
-"""A processor or a GPU (CUDA or ROCm) through torch, which is imported when a backend is made and not before."""
+"""torch backend: measures a processor or a GPU (CUDA or ROCm). torch is imported when the backend is created."""
 
 from __future__ import annotations
 
@@ -10,17 +10,29 @@ from perfmodel.profiler.backends.protocol import Abilities, Call, NotHere
 from perfmodel.profiler.grid import Point
 from perfmodel.profiler.machine import machine
 
+#: Number format -> name of the type in torch.
 TYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp8": "float8_e4m3fn", "int8": "int8"}
-#: Compute capability from which NVIDIA GPUs multiply fp8 (NVIDIA CUDA C++ Programming Guide, table of types).
+#: Least compute capability of NVIDIA GPUs that multiply fp8 (NVIDIA CUDA C++ Programming Guide, table of types).
 FP8_CAPABILITY = (8, 9)
-FLUSH_LEAST = 2**26
+#: Size of the buffer that flushes the caches: multiple of the last-level cache, and least bytes. Chosen.
+FLUSH_FACTOR, FLUSH_LEAST = 2.0, 2**26
+#: Largest share of the memory for one point. Chosen.
 MEMORY_SHARE = {"cpu": 0.4, "gpu": 0.8}
-#: Calls in a train of launches.
+#: Launches that are timed together, since one is too short to time. Chosen.
 TRAIN = 200
+#: Most bytes of an operator whose time is that of its launch. Chosen.
+LAUNCH_BYTES = 2**20
+#: Range of random int8 values. Chosen: within that of the type.
+INT8_RANGE = (-100, 100)
+MILLI = 1e-3
+FP32_BYTES = 4
+#: Rough bytes per value of queries, keys, values and results together; share of the moved bytes that element-wise
+#: operators allocate.
+ATTENTION_BYTES, STREAM_SHARE = 16.0, 1.5
 
 
 class TorchBackend:
-    """torch on `device` ("cpu" or "cuda:0"); see `perfmodel.profiler.backends.protocol.Backend`."""
+    """torch on `device` ("cpu" or "cuda:0"). Methods: see `perfmodel.profiler.backends.protocol.Backend`."""
 
     def __init__(self, device: str, threads: int = 0) -> None:
         import torch
@@ -29,9 +41,10 @@ class TorchBackend:
         self.device = torch.device(device)
         self.kind = "gpu" if self.device.type == "cuda" else "cpu"
         self._describe(threads)
-        self._buffer = torch.zeros(int(self._flush_bytes()) // 4, dtype=torch.float32, device=self.device)
+        self._buffer = torch.zeros(int(self._flush_bytes()) // FP32_BYTES, dtype=torch.float32, device=self.device)
 
     def _describe(self, threads: int) -> None:
+        """Set the attributes that describe the device and what it can run."""
         torch = self._torch
         if self.kind == "cpu":
             host = machine()
@@ -42,7 +55,7 @@ class TorchBackend:
             self.software = f"torch {torch.__version__}"
             self.meter = power.processor()
             gemms = (("fp32", "fp32"), ("bf16", "bf16"), ("int8", "int8"))
-            self.abilities = Abilities(gemms, ("fp32", "bf16"), ("copy", "add"), "fp32")
+            self.abilities = Abilities(gemms=gemms, caches=("fp32", "bf16"), kernels=("copy", "add"), stream="fp32")
             return
         facts = torch.cuda.get_device_properties(self.device)
         rocm = getattr(torch.version, "hip", None)
@@ -54,13 +67,14 @@ class TorchBackend:
         fp8 = rocm or torch.cuda.get_device_capability(self.device) >= FP8_CAPABILITY
         gemms = (("bf16", "bf16"), ("fp16", "fp16"), ("int8", "int8"), *((("fp8", "fp8"),) if fp8 else ()))
         kernels = ("copy", "add", "launch", "graph launch")
-        self.abilities = Abilities(gemms, ("bf16",), kernels, "bf16")
+        self.abilities = Abilities(gemms=gemms, caches=("bf16",), kernels=kernels, stream="bf16")
 
     def _flush_bytes(self) -> float:
-        return max(2.0 * self._cache if self._cache == self._cache else 0.0, FLUSH_LEAST)
+        """Bytes of the buffer that flushes the caches."""
+        return max(FLUSH_FACTOR * self._cache if self._cache == self._cache else 0.0, FLUSH_LEAST)
 
     def prepare(self, point: Point) -> Call:
-        """Inputs and call of a point; `NotHere` where torch has no kernel or no memory for it."""
+        """Allocate the inputs of a point and return its call. Raises `NotHere` without a kernel or enough memory."""
         makers: dict[str, Callable[[Point], Call]] = {
             "gemm": self._gemm,
             "attention_prefill": self._prefill,
@@ -70,12 +84,12 @@ class TorchBackend:
         if point.family not in makers or point.act not in TYPES:
             raise NotHere(f"no {point.act} {point.family} here")
         if _footprint(point) > MEMORY_SHARE[self.kind] * self.memory:
-            raise NotHere("larger than the memory that is left for it")
+            raise NotHere("larger than the memory available for a point")
         try:
             call = makers[point.family](point)
             call()
             self.wait()
-        except (RuntimeError, NotImplementedError, AttributeError, ValueError) as error:  # torch says "no kernel" so
+        except (RuntimeError, NotImplementedError, AttributeError, ValueError) as error:  # raised for missing kernels
             raise NotHere(str(error).splitlines()[0]) from error
         return call
 
@@ -84,7 +98,7 @@ class TorchBackend:
         self._buffer.add_(1.0)
 
     def stopwatch(self, call: Call) -> float:
-        """Device time between two events on a GPU, where launching hides behind the flush; wall time otherwise."""
+        """On a GPU, device time between two events, which excludes launch time; on a processor, wall time."""
         if self.kind == "cpu":
             return timing.wall(call)
         begin, end = (self._torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -93,17 +107,17 @@ class TorchBackend:
         end.record()
         end.synchronize()
         trains = TRAIN if getattr(call, "train", False) else 1
-        return float(begin.elapsed_time(end)) * 1e-3 / trains
+        return float(begin.elapsed_time(end)) * MILLI / trains
 
     def wait(self) -> None:
-        """Wait for a GPU's queue to drain."""
+        """Wait until the queue of a GPU is empty."""
         if self.kind == "gpu":
             self._torch.cuda.synchronize(self.device)
 
     def _values(self, kind: str, *shape: int) -> Any:
         torch = self._torch
         if kind == "int8":
-            return torch.randint(-100, 100, shape, dtype=torch.int8, device=self.device)
+            return torch.randint(*INT8_RANGE, shape, dtype=torch.int8, device=self.device)
         wide = torch.randn(shape, dtype=torch.float32 if kind == "fp32" else torch.bfloat16, device=self.device)
         return wide.to(getattr(torch, TYPES[kind]))
 
@@ -144,19 +158,19 @@ class TorchBackend:
             return lambda: torch.add(b, c, out=a)
         if point.kernel == "copy":
             return lambda: a.copy_(b)
-        if self.kind == "cpu" or point["moved_bytes"] > 2**20:
+        if self.kind == "cpu" or point["moved_bytes"] > LAUNCH_BYTES:
             raise NotHere("launches are timed on small operands of a GPU")
         return self._launches(point.kernel, lambda: a.copy_(b))
 
     def _launches(self, kernel: str, one: Call) -> Call:
-        """A train of tiny kernels: what a launch costs when nothing hides it; `stopwatch` divides by its length."""
+        """A call that launches `TRAIN` tiny kernels, to measure launch time; `stopwatch` divides by their number."""
         torch = self._torch
 
         def train() -> None:
             for _ in range(TRAIN):
                 one()
 
-        call: Any = train
+        repeated: Any = train
         if kernel == "graph launch":
             graph = torch.cuda.CUDAGraph()
             one()
@@ -166,16 +180,17 @@ class TorchBackend:
             def replay() -> None:
                 graph.replay()
 
-            call = replay
-        call.train = True
+            repeated = replay
+        repeated.train = True
+        call: Call = repeated
         return call
 
 
 def _footprint(point: Point) -> float:
-    """Bytes of inputs and results, at four bytes a value, roughly."""
+    """Rough number of bytes of inputs and results, at four bytes per value."""
     if point.family == "gemm":
-        return 4.0 * (point["m"] * point["k"] + point["n"] * point["k"] + point["m"] * point["n"])
+        return FP32_BYTES * (point["m"] * point["k"] + point["n"] * point["k"] + point["m"] * point["n"])
     if point.family == "elementwise":
-        return 1.5 * point["moved_bytes"]
+        return STREAM_SHARE * point["moved_bytes"]
     keys = point["query"] if point.family == "attention_prefill" else point["context"]
-    return 16.0 * point["batch"] * keys * point["heads"] * point["head_dim"]
+    return ATTENTION_BYTES * point["batch"] * keys * point["heads"] * point["head_dim"]

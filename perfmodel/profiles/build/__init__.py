@@ -1,14 +1,16 @@
-"""From published operator measurements to the tables that are shipped."""
+"""Builds the shipped profiles (operator tables) from published operator measurements."""
 
 from __future__ import annotations
 
 from perfmodel.profiles.build import aiconfigurator, files, heldout, runfile
 from perfmodel.profiles.build.fit import Points, fitted_table
+from perfmodel.profiles.build.package import package_rows
 from perfmodel.profiles.build.spreads import half_width, merge
-from perfmodel.profiles.build.tables import located, polynomial, split, write_family
+from perfmodel.profiles.build.tables import Provenance, located, polynomial, split, write_family
 
 __all__ = [
     "Points",
+    "Provenance",
     "aiconfigurator",
     "files",
     "fitted_table",
@@ -16,6 +18,7 @@ __all__ = [
     "heldout",
     "located",
     "merge",
+    "package_rows",
     "polynomial",
     "runfile",
     "split",

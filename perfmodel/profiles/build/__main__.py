@@ -1,8 +1,8 @@
-"""Builds profiles: `python -m perfmodel.profiles.build [--sources DIR] [--only DEVICE ...] [--out data/profiles]`.
+"""Builds the shipped profiles: `python -m perfmodel.profiles.build [--sources DIR] [--only DEVICE ...] [--out DIR]`.
 
-Reads the tables of the installed aiconfigurator-core package and, with --sources, the folder of operator files that
-`perfmodel.profiles.build.files` describes; writes one folder a device, and when all are built the learned spreads. The same
-inputs give the same bytes.
+Reads the tables of the installed aiconfigurator-core package and, with --sources, a folder of operator files (see
+`perfmodel.profiles.build.files`). Writes one folder per device. When all devices are built, it also writes the learned
+interval widths (spread.toml). Equal inputs give equal bytes.
 """
 
 from __future__ import annotations
@@ -11,65 +11,23 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from perfmodel.profiles.build import aiconfigurator, files
-from perfmodel.profiles.build.cleaning import misrouted, padded, without_extra
-from perfmodel.profiles.build.heldout import Hidden
+from perfmodel.profiles.build.package import package_rows
 from perfmodel.profiles.build.spreads import write_spreads
-from perfmodel.profiles.build.tables import LEAST_ROWS, METHOD, METHOD_CLOSED, Trial, write_family, write_profile
-from perfmodel.profiles.importers import SHAPES, Rows, concat
+from perfmodel.profiles.build.tables import (
+    LEAST_ROWS,
+    METHOD,
+    METHOD_CLOSED,
+    Provenance,
+    Trial,
+    write_family,
+    write_profile,
+)
 
 __all__ = ["LEAST_ROWS", "build_files", "build_package", "main", "write_family", "write_profile"]
 
-#: When the package's tables were released; its tables do not say when each was measured.
+#: Release year of the package's tables; they do not state when each was measured.
 PACKAGE_DATE = "2026"
-
-
-def package_rows(
-    root: Path,
-    system: str,
-    device: str,
-    source: str,
-    ledger: list[Trial] | None = None,
-    families: frozenset[str] = frozenset(),
-    raw: bool = False,
-) -> Rows:
-    """All rows of a system of aiconfigurator-core, versions of a framework merged. ledger: where to note by how much
-    repeated measurements differ. raw: GEMM times as published, not put right (`perfmodel.profiles.build.cleaning`)."""
-    versions: dict[tuple[str, str], list[tuple[str, Rows]]] = {}
-    for kind, framework, version, path in aiconfigurator.tables(root, system):
-        loaded = aiconfigurator.read_table(
-            path, device=device, family=kind, framework=framework, version=version, source=source
-        )
-        for family in sorted(f for f in set(loaded["family"]) if not families or f in families):
-            part = loaded.family(family)
-            if family == "grouped_gemm":
-                part = part.take(~misrouted(part))
-            versions.setdefault((family, framework), []).append((version, part))
-            if ledger is not None:
-                ledger.append(Trial(device, family, framework, "repeats", repeats(part)))
-    parts = []
-    for (family, _), found in sorted(versions.items()):
-        keys = ("weight", "act", "kv", *SHAPES[family])
-        parts.append(aiconfigurator.merged(found, keys, ("weight", "act", "kv")))
-    table = concat(parts)
-    if raw:
-        return table
-    gemm = table["family"] == "gemm"
-    return concat([table.take(~gemm), without_extra(padded(table.take(gemm)))])
-
-
-def repeats(table: Rows) -> Hidden:
-    """ln(second time / first) of the rows of one file that were measured twice under the same key and kernel."""
-    keys = ("kernel", "weight", "act", "kv", *SHAPES[str(table["family"][0])])
-    codes = np.stack([np.unique(table[k], return_inverse=True)[1].reshape(-1) for k in keys], axis=1)
-    _, which, count = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
-    which = which.reshape(-1)
-    twice = np.flatnonzero(count[which] == 2)
-    pairs = twice[np.argsort(which[twice], kind="stable")].reshape(-1, 2)
-    residual = np.log(table["time"][pairs[:, 1]] / table["time"][pairs[:, 0]])
-    return Hidden(residual, np.zeros(len(residual), np.int8))
 
 
 def build_package(
@@ -79,7 +37,11 @@ def build_package(
     say: Callable[[str], None] = print,
     families: frozenset[str] = frozenset(),
 ) -> None:
-    """Profiles from the installed aiconfigurator-core."""
+    """Write the profiles of the installed aiconfigurator-core package.
+
+    only: devices to build; empty for all. families: families to build, other tables are kept; empty for all. ledger:
+    list that held-out residuals are appended to. say: prints one progress line per device.
+    """
     root, version = aiconfigurator.installed()
     source = f"{aiconfigurator.PACKAGE} {version} (PyPI, github.com/ai-dynamo/aiconfigurator)"
     for system, device in sorted(aiconfigurator.SYSTEMS.items()):
@@ -89,22 +51,25 @@ def build_package(
         if not len(rows):
             say(f"{device}: the package has no tables of {system}")
             continue
-        licence = aiconfigurator.LICENCE
-        write_profile(rows, out, clean=not families, ledger=ledger, source=source, licence=licence, date=PACKAGE_DATE)
+        origin = Provenance(source=source, licence=aiconfigurator.LICENCE, date=PACKAGE_DATE)
+        write_profile(rows, out, clean=not families, ledger=ledger, origin=origin)
         say(f"{device}: {len(rows)} rows")
 
 
 def build_files(
     out: Path, folder: Path, only: set[str], ledger: list[Trial], say: Callable[[str], None] = print
 ) -> None:
-    """Profiles from a folder of operator files: tables where their licence allows, fitted coefficients elsewhere."""
+    """Write the profiles of a folder of operator files; arguments as `build_package`.
+
+    Rows whose licence does not allow redistribution are stored as fitted polynomials.
+    """
     for rows, closed in ((files.open_rows(folder), False), (files.closed_rows(folder), True)):
         for name in sorted(set(rows["device"])):
             if only and name not in only:
                 continue
             mine = rows.take(rows["device"] == name)
-            method = METHOD_CLOSED if closed else METHOD
-            write_profile(mine, out, closed=closed, method=method, ledger=ledger)
+            origin = Provenance(method=METHOD_CLOSED if closed else METHOD)
+            write_profile(mine, out, closed=closed, ledger=ledger, origin=origin)
             say(f"{name}: {len(mine)} rows{' (coefficients only)' if closed else ''}")
 
 
@@ -112,8 +77,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line of `python -m perfmodel.profiles.build`."""
     parser = argparse.ArgumentParser(prog="python -m perfmodel.profiles.build", description=__doc__)
     parser.add_argument("--sources", type=Path, help="folder of operator files (see docs/profiles.md)")
-    parser.add_argument("--only", nargs="*", default=[], help="devices to build")
-    parser.add_argument("--families", nargs="*", default=[], help="families of the package to build again, rest kept")
+    parser.add_argument("--only", nargs="*", default=[], help="devices to build (default: all)")
+    parser.add_argument(
+        "--families", nargs="*", default=[], help="operator families of the package to rebuild; others are kept"
+    )
     parser.add_argument("--out", type=Path, default=Path("data/profiles"))
     chosen = parser.parse_args(arguments)
     ledger: list[Trial] = []

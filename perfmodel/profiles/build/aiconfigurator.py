@@ -1,10 +1,13 @@
 """Reads the measured operator tables of the Python package aiconfigurator-core (Apache-2.0, NVIDIA) as canonical rows.
 
-Layout: systems/data/<system>/<topic>/<framework>/<version>/<table>_perf.parquet, one table an operator. Conventions
-found in its collectors and checked against physical bounds: latency in ms (a moe_a2a latency in us); a collective's
-message_size counts elements and is the whole buffer (nccl-tests convention); a decode step reads isl + step entries;
-several kernels may stand under one key, of which the engine would pick the fastest; expert tables with EP hold the
-rank with the most work, and tokens count the whole EP group.
+Layout: systems/data/<system>/<topic>/<framework>/<version>/<table>_perf.parquet, one table per operator. Conventions,
+found in the package's collectors and checked against physical bounds:
+
+- latency is in ms (that of moe_a2a in us);
+- message_size of a collective counts elements of the whole buffer (nccl-tests convention);
+- a decode step reads isl + step KV-cache entries;
+- one key may have several kernels; an engine would select the fastest;
+- expert tables with expert parallelism (EP) time the rank with the most work; tokens count the whole EP group.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from perfmodel.profiles.build.cleaning import host_bound
 from perfmodel.profiles.importers import Rows, concat, rows_of
 
 PACKAGE, LICENCE = "aiconfigurator-core", "Apache-2.0"
-#: Folder of a system -> hwdb device.
+#: Folder of a system -> hwdb name of its device.
 SYSTEMS = {
     "a100_sxm": "a100-sxm-80gb",
     "h100_sxm": "h100-sxm",
@@ -35,7 +38,7 @@ SYSTEMS = {
     "rtx_pro_6000_server": "rtx-pro-6000-server",
     "b60": "arc-pro-b60",
 }
-#: Type name of the source -> (storage format, compute type).
+#: Type name in the package -> (storage format, compute type).
 FORMATS = {
     "bfloat16": ("bf16", "bf16"),
     "float16": ("fp16", "fp16"),
@@ -50,7 +53,9 @@ FORMATS = {
     "w4a8_mxfp4_mxfp8": ("mxfp4", "fp8"),
     "w4afp8": ("int4", "fp8"),
 }
+#: Bytes per element of a collective's type.
 _BYTES = {"half": 2.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0, "float": 4.0}
+#: Operation name in the package -> operator family.
 _COLLECTIVES = {
     "all_reduce": "all_reduce",
     "all_gather": "all_gather",
@@ -58,6 +63,7 @@ _COLLECTIVES = {
     "alltoall": "all_to_all",
     "all_to_all": "all_to_all",
 }
+#: Table -> operator family; "recurrent" and "collective" tables hold several families.
 TABLES = {
     "gemm_perf": "gemm",
     "context_attention_perf": "attention_prefill",
@@ -73,8 +79,12 @@ TABLES = {
     "scale_matrix_perf": "elementwise",
 }
 
-#: Share of a pair's bandwidth that larger groups reach where links are timed (least: RTX PRO 6000 on PCIe, 0.6).
-STRANGLED = 0.35
+#: Share of a pair's all-reduce bandwidth below which a larger group was limited by its host. Chosen: the least share
+#: found where links were timed is 0.6 (RTX PRO 6000 on PCIe).
+HOST_LIMITED = 0.35
+#: Bytes moved per value when a 16-bit matrix is scaled to 8 bit: reads 2, writes 1.
+SCALING_BYTES = 3.0
+MILLI = 1e-3
 
 Columns = dict[str, NDArray[Any]]
 
@@ -90,7 +100,7 @@ def installed() -> tuple[Path, str]:
 
 
 def release(version: str) -> tuple[tuple[int, object], ...]:
-    """Sort key of a version: numbers by value, words before the release they announce.
+    """Sort key of a version: numbers by value; pre-releases (rc) before their release.
 
     >>> sorted(["1.3.0rc10", "1.3.0rc9", "1.2.0"], key=release)
     ['1.2.0', '1.3.0rc9', '1.3.0rc10']
@@ -99,14 +109,15 @@ def release(version: str) -> tuple[tuple[int, object], ...]:
 
 
 def tables(root: Path, system: str) -> Iterator[tuple[str, str, str, Path]]:
-    """(family or "collective"/"recurrent", framework, version, file) of every table of `system` that is understood."""
+    """(entry of `TABLES`, framework, version, file) of every table of `system` that this module can read."""
     for path in sorted((root / system).glob("*/*/*/*.parquet")):
-        # scaling kernels of vLLM and SGLang are erratic or slow: no stand-in for norms and activations
+        # the scaling kernels of vLLM and SGLang are erratic or slow, so they do not represent norms and activations
         if path.stem in TABLES and (path.stem != "scale_matrix_perf" or path.parts[-3] == "trtllm"):
             yield TABLES[path.stem], path.parts[-3], path.parts[-2], path
 
 
 def _columns(path: Path) -> Columns:
+    """Columns of a parquet file by name."""
     import pyarrow.parquet as parquet
 
     try:
@@ -120,7 +131,8 @@ def _number(c: Columns, name: str) -> NDArray[np.float64]:
     return c[name].astype(float)
 
 
-def _pairs(names: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+def _formats(names: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Storage format and compute type (R,) of each type name; "" where unknown."""
     spelled, code = np.unique(names.astype(str), return_inverse=True)
     known = [FORMATS.get(s, ("", "")) for s in spelled]
     stored, act = (np.array([k[i] for k in known], dtype=object)[code] for i in (0, 1))
@@ -128,11 +140,12 @@ def _pairs(names: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def _window(c: Columns) -> NDArray[np.float64]:
+    """Attention window in tokens; 0 means none."""
     return _number(c, "window_size") if "window_size" in c else np.zeros(len(c["latency"]))
 
 
 def _gemm(c: Columns) -> dict[str, Any]:
-    weight, act = _pairs(c["gemm_dtype"])
+    weight, act = _formats(c["gemm_dtype"])
     return {"m": _number(c, "m"), "n": _number(c, "n"), "k": _number(c, "k"), "weight": weight, "act": act}
 
 
@@ -143,8 +156,8 @@ def _attention(c: Columns) -> dict[str, Any]:
         "kv_heads": _number(c, "num_key_value_heads"),
         "head_dim": _number(c, "head_dim"),
         "window": _window(c),
-        "kv": _pairs(c["kv_cache_dtype"])[0],
-        "act": _pairs(c["attn_dtype"])[1],
+        "kv": _formats(c["kv_cache_dtype"])[0],
+        "act": _formats(c["attn_dtype"])[1],
     }
 
 
@@ -160,8 +173,8 @@ def _mla(c: Columns) -> dict[str, Any]:
     return {
         "batch": _number(c, "batch_size"),
         "heads": _number(c, "num_heads"),
-        "kv": _pairs(c["kv_cache_dtype"])[0],
-        "act": _pairs(c["mla_dtype"])[1],
+        "kv": _formats(c["kv_cache_dtype"])[0],
+        "act": _formats(c["mla_dtype"])[1],
     }
 
 
@@ -174,7 +187,7 @@ def _mla_decode(c: Columns) -> dict[str, Any]:
 
 
 def _grouped(c: Columns) -> dict[str, Any]:
-    weight, act = _pairs(c["moe_dtype"])
+    weight, act = _formats(c["moe_dtype"])
     skew = np.array([float(d.rsplit("_", 1)[1]) if "_" in d else 0.0 for d in c["distribution"].astype(str)])
     return {
         "tokens": _number(c, "num_tokens"),
@@ -191,8 +204,8 @@ def _grouped(c: Columns) -> dict[str, Any]:
 
 
 def _elementwise(c: Columns) -> dict[str, Any]:
-    """Scaling a 16-bit matrix to 8 bit: reads 2 and writes 1 byte a value."""
-    return {"moved_bytes": 3.0 * _number(c, "m") * _number(c, "k")}
+    """Scaling of a 16-bit matrix to 8 bit."""
+    return {"moved_bytes": SCALING_BYTES * _number(c, "m") * _number(c, "k")}
 
 
 _READERS = {
@@ -207,7 +220,7 @@ _READERS = {
 
 
 def read_table(path: Path, *, device: str, family: str, framework: str, version: str, source: str = "") -> Rows:
-    """One parquet file as canonical rows (time in s). `family` "collective" and "recurrent" stand for several."""
+    """One parquet file as canonical rows. `family` is an entry of `TABLES`. GEMMs that timed the host are left out."""
     c = _columns(path)
     common = {
         "device": device,
@@ -220,12 +233,13 @@ def read_table(path: Path, *, device: str, family: str, framework: str, version:
     if family == "recurrent":
         return _recurrent(c, common)
     kernel = c["kernel_source"].astype(object)
-    seconds = _number(c, "latency") * 1e-3
+    seconds = _number(c, "latency") * MILLI
     table = rows_of(len(seconds), family=family, time=seconds, kernel=kernel, **common, **_READERS[family](c))
     return table.take(~host_bound(table)) if family == "gemm" else table
 
 
 def _collective(c: Columns, common: dict[str, str]) -> Rows:
+    """Rows of a collective table; without eager kernels, int8, and groups that were limited by their host."""
     types = c["nccl_dtype" if "nccl_dtype" in c else "allreduce_dtype"].astype(str)
     width = np.array([_BYTES.get(t, np.nan) for t in types])
     family = np.array([_COLLECTIVES.get(name, "") for name in c["op_name"].astype(str)], dtype=object)
@@ -234,7 +248,7 @@ def _collective(c: Columns, common: dict[str, str]) -> Rows:
         family=family,
         group=_number(c, "num_gpus"),
         message_bytes=_number(c, "message_size") * width,
-        time=_number(c, "latency") * 1e-3,
+        time=_number(c, "latency") * MILLI,
         kernel=c["kernel_source"].astype(object),
         **common,
     )
@@ -244,11 +258,11 @@ def _collective(c: Columns, common: dict[str, str]) -> Rows:
 
 
 def strangled(table: Rows) -> NDArray[np.bool_]:
-    """Rows of groups whose all-reduce reaches less than `STRANGLED` of a pair's bandwidth: the host was timed, not the
-    links.
+    """Mask (R,) of the groups whose all-reduce was limited by the host instead of by the links.
 
-    L40S move 19 to 20 GB/s in pairs, 21 over four and over eight under SGLang 0.5.12, yet 4 to 5 and 2 in every other
-    table of the package, which was measured on another host. (R,)
+    These reach less than `HOST_LIMITED` of the bandwidth of a pair. Example: pairs of L40S move 19 to 20 GB/s. Groups
+    of four and of eight move 21 GB/s under SGLang 0.5.12, but 4 to 5 and 2 GB/s in every other table of the package,
+    which were measured on another host.
     """
     reached: dict[float, float] = {}
     sums = table["family"] == "all_reduce"
@@ -256,12 +270,12 @@ def strangled(table: Rows) -> NDArray[np.bool_]:
         there = sums & (table["group"] == group)
         largest = np.flatnonzero(there)[np.argmax(table["message_bytes"][there])]
         reached[float(group)] = table["message_bytes"][largest] * (1.0 - 1.0 / group) / table["time"][largest]
-    slow = [group for group, rate in reached.items() if rate < STRANGLED * reached.get(2.0, 0.0)]
+    slow = [group for group, rate in reached.items() if rate < HOST_LIMITED * reached.get(2.0, 0.0)]
     return np.asarray(np.isin(table["group"], slow))
 
 
 def _recurrent(c: Columns, common: dict[str, str]) -> Rows:
-    """Convolution and scan are timed apart; a call is their sum. State sizes by either table's names."""
+    """Rows of a Mamba-2 or gated-delta-rule table. Convolution and scan are timed separately; a row is their sum."""
     mamba = "d_state" in c
     heads = _number(c, "nheads" if mamba else "num_v_heads")
     key, value = _number(c, "d_state" if mamba else "head_k_dim"), _number(c, "head_dim" if mamba else "head_v_dim")
@@ -274,7 +288,7 @@ def _recurrent(c: Columns, common: dict[str, str]) -> Rows:
     total, parts = np.zeros(len(keys)), np.zeros(len(keys))
     for part in range(len(spelled)):
         best = np.full(len(keys), np.inf)
-        np.minimum.at(best, which.reshape(-1)[code == part], _number(c, "latency")[code == part] * 1e-3)
+        np.minimum.at(best, which.reshape(-1)[code == part], _number(c, "latency")[code == part] * MILLI)
         total += np.where(np.isfinite(best), best, 0.0)
         parts += np.isfinite(best)
     whole = parts == len(spelled)
@@ -296,7 +310,7 @@ def _recurrent(c: Columns, common: dict[str, str]) -> Rows:
 
 
 def first_of(table: Rows, keys: tuple[str, ...], rank: NDArray[np.float64]) -> Rows:
-    """Of the rows that share `keys` (columns of numbers or text), the one of least `rank` (R,)."""
+    """One row for each different value of the columns `keys`: the one of least `rank` (R,)."""
     codes = np.stack([np.unique(table[k], return_inverse=True)[1].reshape(-1) for k in keys], axis=1)
     order = np.lexsort((rank, *codes.T[::-1]))
     head = np.ones(len(order), bool)
@@ -305,10 +319,11 @@ def first_of(table: Rows, keys: tuple[str, ...], rank: NDArray[np.float64]) -> R
 
 
 def merged(versions: list[tuple[str, Rows]], keys: tuple[str, ...], group: tuple[str, ...]) -> Rows:
-    """One table out of several versions of a framework's, newest first wins.
+    """One table from several versions of a framework; newer measurements replace older ones.
 
-    For each different `group` (number formats) the base is the newest version with at least half as many rows as the
-    fullest; newer versions override its cells, older ones are left out.
+    versions: (version, rows). keys: columns that identify a measurement. group: columns (number formats) that are
+    merged separately. For each group, the base is the newest version with at least half as many rows as the largest
+    one. Newer versions replace its rows; older ones are left out.
     """
     newest = sorted(versions, key=lambda v: release(v[0]), reverse=True)
     labels = [_labels(t, group) for _, t in newest]
@@ -325,6 +340,7 @@ def merged(versions: list[tuple[str, Rows]], keys: tuple[str, ...], group: tuple
 
 
 def _labels(table: Rows, group: tuple[str, ...]) -> NDArray[Any]:
+    """Text (R,) that is equal where the columns `group` are."""
     out = np.full(len(table), "", dtype=object)
     for name in group:
         out = out + table[name].astype(str) + "|"

@@ -1,6 +1,6 @@
-"""What is wrong with published operator tables and can be put right by physics alone, before they become profiles.
+"""Corrections of published operator tables, applied before they become profiles.
 
-Nothing here looks at serving runs. Rows are those of one device.
+Every correction follows from how kernels work; none is fitted to serving benchmarks. All rows are of one device.
 """
 
 from __future__ import annotations
@@ -8,19 +8,24 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from perfmodel.arrays import Mask
 from perfmodel.profiles.importers import Rows
 
-#: Seconds a smallest GEMM takes at most on any device that was measured (Arc B60: 33 us).
+#: Time of the smallest GEMM, s, above which the host was timed. Measured: the slowest device (Arc B60) takes 33 us.
 HOST_FLOOR = 40e-6
-#: A GEMM of so few rows and so small a matrix is all launch and latency.
+#: Most rows, and most weights, of a GEMM whose time is launch overhead and latency only. Chosen.
 _SMALL_ROWS, _SMALL_MATRIX = 8, 2.0**24
+#: Quantile of the times of small GEMMs that counts as their least time. Chosen: ignores single outliers.
+_FLOOR_QUANTILE = 0.1
+#: Least share of a time that a correction leaves. Chosen: a correction never removes most of a measurement.
+_LEAST_SHARE = 0.25
 
 
-def host_bound(table: Rows) -> NDArray[np.bool_]:
-    """GEMM rows of number formats whose smallest kernels take over `HOST_FLOOR`: the host was timed, not the kernel.
+def host_bound(table: Rows) -> Mask:
+    """Mask (R,) of the GEMM rows whose number format was timed on the host instead of on the device.
 
-    vLLM 0.24's block-scaled fp8 GEMMs show 58 to 430 us whatever their size on every device, where the same kernels
-    take 4 to 7 us under SGLang and TensorRT-LLM. (R,)
+    These are the formats whose smallest GEMMs take longer than `HOST_FLOOR`. Example: block-scaled fp8 GEMMs of vLLM
+    0.24 take 58 to 430 us at every size on every device; the same kernels take 4 to 7 us under SGLang and TensorRT-LLM.
     """
     out = np.zeros(len(table), bool)
     for mine in _formats(table):
@@ -28,28 +33,29 @@ def host_bound(table: Rows) -> NDArray[np.bool_]:
     return out
 
 
-def misrouted(table: Rows) -> NDArray[np.bool_]:
-    """Expert rows whose "balanced" routing over EP ranks in fact sends the measured rank up to ep times its share. (R,)
+def misrouted(table: Rows) -> Mask:
+    """Mask (R,) of the expert rows whose "balanced" routing loads the measured EP rank with up to `ep` times its share.
 
-    Their times fall by half from 1 to 64 ranks, and by as much again from 64 to 128 and to 256, where a rank holds
-    fewer experts than a token picks: every token picks the measured rank's own experts first.
+    Evidence: times fall by half from 1 to 64 ranks, and by as much again from 64 to 128 and to 256 ranks, where a rank
+    holds fewer experts than a token selects. So every token selects the experts of the measured rank first.
     """
     return np.asarray((table["skew"] == 0.0) & (table["ep"] > 1))
 
 
-def floor(table: Rows, mine: NDArray[np.bool_]) -> float:
-    """Seconds of the fastest tenth of the smallest GEMMs among rows `mine`; NaN without any."""
+def floor(table: Rows, mine: Mask) -> float:
+    """Tenth percentile, in s, of the times of the smallest GEMMs among the rows `mine` (R,); NaN if there are none."""
     small = mine & (table["m"] <= _SMALL_ROWS) & (table["n"] * table["k"] <= _SMALL_MATRIX)
-    return float(np.quantile(table["time"][small], 0.1)) if small.any() else np.nan
+    return float(np.quantile(table["time"][small], _FLOOR_QUANTILE)) if small.any() else np.nan
 
 
 def without_extra(table: Rows) -> Rows:
-    """GEMM rows of several frameworks, less what a framework's table holds beyond the kernel.
+    """GEMM rows of several frameworks, with the time of separate activation-quantisation kernels subtracted.
 
-    A table that times the quantisation of activations as kernels of their own adds a constant to every call: the
-    smallest fp8 GEMMs of TensorRT-LLM take 13 us on every device where SGLang and vLLM show 5, and their bf16 ones 3
-    everywhere. Engines fuse that step into the norm or activation before (TensorRT-LLM's RESIDUAL_RMS_NORM_QUANT_FP8
-    and _NVFP4), so the difference of floors to the fastest framework of the same device and number format comes off.
+    Some tables time the quantisation of activations as a separate kernel, which adds a constant to every call. Example:
+    the smallest fp8 GEMMs of TensorRT-LLM take 13 us on every device, those of SGLang and vLLM 5 us; bf16 GEMMs take
+    3 us everywhere. Serving engines fuse quantisation into the preceding norm or activation (TensorRT-LLM:
+    RESIDUAL_RMS_NORM_QUANT_FP8 and _NVFP4). So from each framework's times this subtracts the difference between its
+    least time and that of the fastest framework in the same number format.
     """
     extra, frameworks = np.zeros(len(table)), _frameworks(table)
     for mine in _formats(table):
@@ -58,15 +64,15 @@ def without_extra(table: Rows) -> Rows:
         for name, value in floors.items():
             if value == value:
                 extra[mine & (frameworks == name)] = value - min(known)
-    return table.replace(time=np.maximum(table["time"] - extra, 0.25 * table["time"]))
+    return table.replace(time=np.maximum(table["time"] - extra, _LEAST_SHARE * table["time"]))
 
 
 def padded(table: Rows) -> Rows:
-    """GEMM rows whose time is at most that of any GEMM of more rows with the same matrix and software.
+    """GEMM rows with each time limited to that of any GEMM of more rows with the same matrix, format and framework.
 
-    A GEMM of m rows can be computed as one of m' > m rows padded with zeros, as engines pad batches to captured sizes;
-    what takes longer than that is a hiccup of the measurement or a kernel that nobody would choose. In some tables
-    every eighth point is more than a fifth too long.
+    A GEMM of m rows can be computed as one of m' > m rows padded with zeros, as engines pad batches to captured sizes.
+    A longer time is a measurement error or a kernel that an engine would not select. In some tables every eighth
+    point is over 20 % too long.
     """
     labels = (_frameworks(table), table["weight"].astype(str), table["act"].astype(str))
     codes = [np.unique(c, return_inverse=True)[1].reshape(-1) for c in labels]
@@ -74,7 +80,7 @@ def padded(table: Rows) -> Rows:
     _, site = np.unique(keys, axis=0, return_inverse=True)
     order = np.lexsort((-table["m"], site.reshape(-1)))
     time, group = np.log(table["time"][order]), site.reshape(-1)[order]
-    # falling offsets a site keep its running minimum from reaching into the next one
+    # each site is shifted below the one before it, so that a running minimum starts afresh at every site
     drop = 2.0 * (np.ptp(time) + 1.0) if len(time) else 0.0
     least = np.minimum.accumulate(time - group * drop) + group * drop
     out = np.empty(len(table))
@@ -83,9 +89,11 @@ def padded(table: Rows) -> Rows:
 
 
 def _frameworks(table: Rows) -> NDArray[np.str_]:
+    """Framework (R,) of each row: the first word of its software."""
     return np.array([str(s).partition(" ")[0] for s in table["software"]])
 
 
-def _formats(table: Rows) -> list[NDArray[np.bool_]]:
+def _formats(table: Rows) -> list[Mask]:
+    """One mask (R,) per number format (weight and activation) in the table."""
     labels = np.char.add(np.char.add(table["weight"].astype(str), "|"), table["act"].astype(str))
     return [labels == label for label in np.unique(labels)]

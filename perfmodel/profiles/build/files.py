@@ -1,9 +1,10 @@
-"""Reads folders of operator files: CSVs that re-state published kernel measurements, one a device and publication.
+"""Reads a folder of operator files: CSVs of published kernel measurements, one per device and publication.
 
 A file `ops_<name>.csv[.gz]` has the columns device, op, dtype, framework, latency_us, note, source, license and, where
-they apply, m, n, k, batch, q_len, kv_len, heads, kv_heads, head_dim, bytes, n_devices, model. `FILES` says of each
-known file which device it is, how it was timed and what to leave out; others are not read. Only rows under a licence
-that allows it (Apache, MIT, BSD) become tables; of the others `perfmodel.profiles.build.smooth` keeps coefficients.
+they apply, m, n, k, batch, q_len, kv_len, heads, kv_heads, head_dim, bytes, n_devices, model. `FILES` and `CLOSED` list
+the known files, with device, timing method and rows to leave out; other files are not read. Rows become tables only
+under a licence that allows redistribution (Apache, MIT, BSD). Of the rows of `CLOSED`, only the coefficients of a
+fitted polynomial are kept (`perfmodel.profiles.build.smooth`).
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from perfmodel.arrays import Array
 from perfmodel.profiles.importers import Rows, concat, rows_of
 
-#: Licences (by first word) whose tables may be re-gridded.
+#: Licences, by first word, that allow redistribution as tables.
 OPEN = ("apache", "mit", "bsd")
+#: `dtype` -> (storage format, compute type).
 FORMATS = {
     "fp16": ("fp16", "fp16"),
     "half": ("fp16", "fp16"),
@@ -33,6 +35,7 @@ FORMATS = {
     "bf16/kv_bf16": ("bf16", "bf16"),
     "bf16/kv_fp8": ("fp8", "bf16"),
 }
+#: `op` -> operator family.
 _FAMILY = {
     "gemm": "gemm",
     "attention_prefill": "attention_prefill",
@@ -46,7 +49,7 @@ _FAMILY = {
     "alltoall": "all_to_all",
     "p2p": "p2p",
 }
-#: Bytes a token that a layer's elementwise kernels move, in units of 2-byte values: (hidden, intermediate, head rows).
+#: Values per token that the element-wise kernels of a layer move, in multiples of the model's sizes `_MODELS`.
 _POINTWISE = {
     "layernorm": (4, 0, 0),
     "input_layernorm": (4, 0, 0),
@@ -56,7 +59,7 @@ _POINTWISE = {
     "embedding": (2, 0, 0),
     "rotary_emb": (0, 0, 2),
 }
-#: hidden, intermediate, heads * head size + KV values of the models those files ran (their config.json).
+#: (hidden size, intermediate size, heads * head size + KV values) of the models in those files; from config.json.
 _MODELS = {
     "meta-llama/Llama-3.1-8B": (4096, 14336, 6144),
     "Qwen/Qwen3-32B": (5120, 25600, 10240),
@@ -66,10 +69,12 @@ _MODELS = {
 
 @dataclass(frozen=True)
 class File:
-    """One operator file.
+    """How to read one operator file.
 
-    device: hwdb name by what the file calls it. total: kv_len counts the new tokens too. least: s, shorter times are
-    host overhead or rounding and are left out. pick, drop: regular expressions on the note. ops: which operators serve.
+    devices: name in the file -> hwdb name. total: kv_len includes the new tokens. least: seconds; shorter times
+    are host overhead or rounding and are left out. pick, drop: regular expressions on the note
+    of rows to keep, and of rows to leave out. ops: regular expression of the operators to read. any_op: devices whose
+    operators are all read, whatever `ops`.
     """
 
     devices: Mapping[str, str]
@@ -79,6 +84,7 @@ class File:
     pick: str = ""
     drop: str = ""
     ops: str = ".*"
+    any_op: tuple[str, ...] = ()
 
 
 FILES = {
@@ -113,18 +119,26 @@ FILES = {
         "nccl-tests",
         pick="nodes=1 ",
         least=3e-6,
-        ops="p2p|V100",
+        ops="p2p",
+        any_op=("V100 16GB PCIe",),
     ),
 }
-#: Files without a licence that allows tables: coefficients only.
+#: Files whose licence does not allow redistribution: only coefficients are kept.
 CLOSED = {
     "ascend910b_hudingyi-aicnpu": File({"Ascend 910B": "ascend-910b2"}, "vllm-ascend 0.18.0", total=True),
     "ascend910b_hccl_xiaowan-aicnpu": File({"Ascend 910B": "ascend-910b2"}, "hccl", ops="allreduce"),
 }
+#: A pandas DataFrame, imported only where a file is read.
 Frame = Any
+MICRO = 1e-6
+#: Least time, s, of a measurement: excludes zeros.
+LEAST_TIME = 1e-9
+#: Bytes per value of the element-wise kernels, which ran in fp16 or bf16.
+BYTES_PER_VALUE = 2.0
 
 
 def _load(folder: Path, name: str) -> Frame | None:
+    """The operator file `name`, or None if the folder does not have it."""
     import pandas as pd
 
     for suffix in (".csv.gz", ".csv"):
@@ -135,24 +149,24 @@ def _load(folder: Path, name: str) -> Frame | None:
 
 
 def read(folder: Path, name: str, file: File) -> Rows:
-    """Rows of one operator file; none where the folder does not have it."""
+    """Rows of one operator file; an empty table if the folder does not have it."""
     frame = _load(folder, name)
     if frame is None:
         return rows_of(0)
     note = frame["note"].fillna("").astype(str)
-    keep = frame["device"].isin(list(file.devices)) & frame["op"].str.fullmatch(file.ops.replace("|V100", "|.*"))
-    if file.ops.endswith("|V100"):
-        keep &= (frame["op"] == "p2p") | frame["device"].str.startswith("V100")
+    keep = frame["device"].isin(list(file.devices))
+    keep &= frame["op"].str.fullmatch(file.ops) | frame["device"].isin(list(file.any_op))
     if file.pick:
         keep &= note.str.contains(file.pick)
     if file.drop:
         keep &= ~note.str.contains(file.drop)
-    frame = frame[keep & (frame["latency_us"] * 1e-6 >= max(file.least, 1e-9))]
+    frame = frame[keep & (frame["latency_us"] * MICRO >= max(file.least, LEAST_TIME))]
     parts = [_operator(part, str(op), file) for op, part in frame.groupby("op", sort=True)]
     return concat(parts)
 
 
 def _operator(frame: Frame, op: str, file: File) -> Rows:
+    """Rows of one operator of a file; an empty table for an operator that no family covers."""
     if op.startswith("elementwise:"):
         return _pointwise(frame, op.split(":", 1)[1], file)
     if op not in _FAMILY:
@@ -167,13 +181,14 @@ def _operator(frame: Frame, op: str, file: File) -> Rows:
     elif "batch" in columns:
         columns |= {"kv": stored, "act": act}
     table = rows_of(
-        len(frame), family=family, time=frame["latency_us"].to_numpy(float) * 1e-6, **columns, **_facts(frame, file)
+        len(frame), family=family, time=frame["latency_us"].to_numpy(float) * MICRO, **columns, **_facts(frame, file)
     )
     needed = [k for k in columns if k not in ("weight", "act", "kv")]
     return table.take(np.all([np.isfinite(table[k]) for k in needed], axis=0))
 
 
 def _facts(frame: Frame, file: File) -> dict[str, Any]:
+    """Columns that every family has: device, software, kernel, source, licence."""
     return {
         "device": np.array([file.devices[d] for d in frame["device"]], dtype=object),
         "software": file.software,
@@ -183,18 +198,21 @@ def _facts(frame: Frame, file: File) -> dict[str, Any]:
     }
 
 
-def _number(frame: Frame, name: str) -> NDArray[np.float64]:
+def _number(frame: Frame, name: str) -> Array:
+    """A column as numbers; NaN where it is empty or not a number."""
     import pandas as pd
 
-    return pd.to_numeric(frame[name], errors="coerce").to_numpy(float)
+    return np.asarray(pd.to_numeric(frame[name], errors="coerce"), float)
 
 
-def _noted(frame: Frame, name: str) -> NDArray[np.float64]:
+def _noted(frame: Frame, name: str) -> Array:
+    """The number after `name=` in the note; NaN where the note does not have it."""
     found = frame["note"].fillna("").astype(str).str.extract(rf"(?<![a-z_]){name}=(\d+)")[0]
-    return found.astype(float).to_numpy()
+    return np.asarray(found.astype(float), float)
 
 
 def _shape(frame: Frame, family: str, file: File) -> dict[str, Any]:
+    """Shape columns of a family."""
     if family == "gemm":
         return {k: _number(frame, k) for k in ("m", "n", "k")}
     if family == "grouped_gemm":
@@ -215,9 +233,9 @@ def _shape(frame: Frame, family: str, file: File) -> dict[str, Any]:
 
 
 def _experts(frame: Frame) -> dict[str, Any]:
-    """One expert layer; the note says how experts and tokens are spread over the EP group."""
+    """Shape columns of an expert layer. The note has the expert counts and the sizes of the EP group."""
 
-    def first(one: str, other: str) -> NDArray[np.float64]:
+    def first(one: str, other: str) -> Array:
         found = _noted(frame, one)
         return np.where(np.isnan(found), _noted(frame, other), found)
 
@@ -238,19 +256,23 @@ def _experts(frame: Frame) -> dict[str, Any]:
 
 
 def _pointwise(frame: Frame, layer: str, file: File) -> Rows:
+    """Rows of an element-wise kernel. Bytes moved follow from the model's sizes and the tensor parallelism in the note.
+
+    Activation kernels (act_fn) of the expert model (A3B) are left out.
+    """
     if layer not in _POINTWISE:
         return rows_of(0)
     frame = frame[frame["model"].isin(list(_MODELS)) & ~((layer == "act_fn") & frame["model"].str.contains("A3B"))]
     values = np.array([np.dot(_POINTWISE[layer], _MODELS[m]) for m in frame["model"]], dtype=float)
     tp = np.nan_to_num(frame["note"].astype(str).str.extract(r"tp(\d+)")[0].astype(float).to_numpy(), nan=1.0)
     split = tp if layer in ("act_fn", "rotary_emb") else np.ones(len(tp))
-    moved = 2.0 * values / split * _number(frame, "m")
-    time = frame["latency_us"].to_numpy(float) * 1e-6
+    moved = BYTES_PER_VALUE * values / split * _number(frame, "m")
+    time = frame["latency_us"].to_numpy(float) * MICRO
     return rows_of(len(frame), family="elementwise", moved_bytes=moved, time=time, **_facts(frame, file))
 
 
 def is_open(licence: str) -> bool:
-    """Whether a licence allows re-gridded tables.
+    """Whether a licence allows redistribution as tables.
 
     >>> is_open("MIT (Microsoft)"), is_open("no LICENSE file")
     (True, False)
@@ -259,11 +281,11 @@ def is_open(licence: str) -> bool:
 
 
 def open_rows(folder: Path) -> Rows:
-    """All rows of all files whose licence allows tables."""
+    """Rows of all files in `FILES` whose licence allows redistribution as tables."""
     table = concat([read(folder, name, file) for name, file in sorted(FILES.items())])
     return table.take(np.array([is_open(str(x)) for x in table["licence"]], dtype=bool))
 
 
 def closed_rows(folder: Path) -> Rows:
-    """Rows of the files of which only coefficients may be kept."""
+    """Rows of all files in `CLOSED`, of which only coefficients may be kept."""
     return concat([read(folder, name, file) for name, file in sorted(CLOSED.items())])

@@ -1,8 +1,9 @@
-"""From measured rows to tables: one variant of one family of one device at a time.
+"""Builds a table from measured rows, for one variant of one operator family of one device.
 
-Rows become cells of a (site, axis, axis) grid of ln(bound / measured). Cells without a measurement are filled from the
-site's own neighbours in the grid after taking away what nearby sites say about the same cell, so that the staircase of
-tile and wave quantisation, which neighbouring sites share, is not interpolated away.
+Rows become cells of a grid (site, axis[, axis]) of ln(bound / measured time), which is ln(utilisation). An empty cell
+is predicted from the same cell of neighbouring sites, plus the site's own deviation from its neighbours, averaged over
+nearby cells. Neighbouring sites share the steps that tile and wave quantisation cause, so this keeps the steps, which
+interpolation along the axis would smooth away.
 """
 
 from __future__ import annotations
@@ -10,45 +11,57 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, Index, Mask
 from perfmodel.profiles.build.smooth import surface
 from perfmodel.profiles.families import Family, Reference, Shape, Variant, bound
 from perfmodel.profiles.table import Table, neighbours
 
-#: Axes with more different values than this are thinned to a logarithmic grid.
+#: Most grid points on an axis; with more different values, the axis becomes an evenly spaced logarithmic grid. Chosen.
 MOST_POINTS = 96
-#: Points an octave of a thinned axis.
-POINTS_AN_OCTAVE = 4
-#: Width (in logarithm) over which a site's own deviation from its neighbours is averaged into an empty cell.
-REACH = 0.55
-#: Distance (in logarithm) over which a site's deviation from the trend is forgotten.
-FADE = 3.0
-#: A time this factor under the bound is not a measurement of the shape it names.
+#: Grid points per octave (factor 2) of such an axis. Chosen.
+POINTS_PER_OCTAVE = 4
+#: Decimals to which logarithmic coordinates are compared.
+DECIMALS = 6
+#: Width, in logarithm, of the Gaussian average of a site's deviations from its neighbours; and the least and most cells
+#: that it may span. Chosen.
+AVERAGING_WIDTH, LEAST_WIDTH, MOST_WIDTH = 0.55, 0.5, 4.0
+#: Least total weight of measured cells in a Gaussian average; with less, the nearest values are used. Chosen.
+LEAST_SHARE = 1e-3
+#: Distance, in logarithm, over which a site's deviation from the trend decays by a factor e. Chosen.
+DECAY_DISTANCE = 3.0
+#: Spacing of sites in distances between cells: so large that the nearest known cell is always one of the same site.
+SITE_SPACING = 1e6
+#: A time below the bound by more than this factor cannot be a measurement of the stated shape. Chosen.
 IMPOSSIBLE = 4.0
-#: Families whose bytes all come from memory once they exceed the cache this many times, and by how much boost clocks
-#: and rounding may then beat the rated bandwidth.
+#: Families that read their bytes from memory once these exceed the cache `CACHES` times. `TOO_FAST`: how much a boost
+#: clock and rounding may then exceed the rated bandwidth. Chosen.
 STREAMED = ("gemm", "attention_decode", "elementwise")
 CACHES, TOO_FAST = 4.0, 1.15
-#: A cell this factor away from what its neighbours say is a defect of the source (sentinel values, stalls).
+#: A cell that differs by this factor from its neighbours is a defect of the source (placeholder, stall). Chosen.
 DEFECT = 8.0
+#: Neighbouring sites that predict a cell; sites handled at a time (bounds the memory); least total weight of those that
+#: were measured at the cell. Chosen.
+NEIGHBOURS, SITES_PER_BLOCK, LEAST_WEIGHT = 12, 256, 0.5
+#: How many octaves below one sequence the batch axis of a prefill table is extended. A prefill chunk with a long cached
+#: context counts as a fraction of a sequence of the same mean attended length.
+CHUNK_OCTAVES = 6
 
 
 @dataclass(frozen=True)
 class Points:
     """Measurements of one variant in table coordinates.
 
-    site: (R, d), axis: (R, a) logarithms; value: (R,) ln(bound / measured).
+    site: (R, d) and axis: (R, a), logarithms. value: (R,) ln(bound / measured time).
     """
 
     site: Array
     axis: Array
     value: Array
 
-    def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Points:
-        """The given rows."""
-        return Points(self.site[rows], self.axis[rows], self.value[rows])
+    def take(self, rows: Mask | Index) -> Points:
+        """The rows that a mask or an index array selects."""
+        return Points(site=self.site[rows], axis=self.axis[rows], value=self.value[rows])
 
     def __len__(self) -> int:
         return len(self.value)
@@ -57,9 +70,19 @@ class Points:
 def points(
     family: Family, shape: Shape, time: Array, variant: Variant, reference: Reference, cache: float = np.inf
 ) -> Points:
-    """Rows of `shape` (columns (R,)) measured at `time` (R,) s, as coordinates and ln(bound / time); impossible times
-    (not positive, not finite, under the bound by more than `IMPOSSIBLE`, or faster than memory although the bytes
-    moved exceed `cache` bytes several times) are left out."""
+    """Measured rows in table coordinates, without those whose time is impossible.
+
+    Impossible: not positive, not finite, below the bound by more than `IMPOSSIBLE`, or faster than memory bandwidth
+    allows although the bytes moved exceed the cache `CACHES` times.
+
+    Args:
+        family: operator family of the rows.
+        shape: the shape columns of the family, (R,) each.
+        time: (R,) measured seconds.
+        variant: number formats of the rows.
+        reference: peak and bandwidths that the bound is computed with.
+        cache: last-level cache of the device, bytes.
+    """
     site, axis = family.locate(shape)
     least, _ = bound(family, shape, variant, reference)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -70,35 +93,37 @@ def points(
         good &= (moved < CACHES * cache) | (value < np.log(TOO_FAST))
 
     def columns(parts: list[Array]) -> Array:
-        return np.stack([np.broadcast_to(p, time.shape) for p in parts], axis=1)[good]
+        return np.asarray(np.stack([np.broadcast_to(p, time.shape) for p in parts], axis=1)[good])
 
-    return Points(columns(site), columns(axis), value[good])
+    return Points(site=columns(site), axis=columns(axis), value=value[good])
 
 
-def _ranks(values: Array) -> tuple[Array, NDArray[np.intp]]:
-    """Different values of a coordinate (to 1e-6) and each row's rank among them."""
-    _, first, rank = np.unique(np.round(values, 6), return_index=True, return_inverse=True)
+def _ranks(values: Array) -> tuple[Array, Index]:
+    """The different values of a coordinate, ascending, and the position of each row's value among them."""
+    _, first, rank = np.unique(np.round(values, DECIMALS), return_index=True, return_inverse=True)
     return values[first], rank
 
 
-def _axis(values: Array) -> tuple[Array, NDArray[np.intp]]:
-    """Grid of an axis and the nearest grid point of each row."""
+def _axis(values: Array) -> tuple[Array, Index]:
+    """Grid points of an axis, and the index of the grid point nearest to each row."""
     grid, rank = _ranks(values)
     if len(grid) <= MOST_POINTS:
         return grid, rank
-    step = np.log(2.0) / POINTS_AN_OCTAVE
+    step = np.log(2.0) / POINTS_PER_OCTAVE
     grid = grid[0] + step * np.arange(int(np.ceil((grid[-1] - grid[0]) / step)) + 1)
     rank = np.clip(np.rint((values - grid[0]) / step).astype(np.intp), 0, len(grid) - 1)
     return grid, rank
 
 
-def _sites(site: Array) -> tuple[Array, NDArray[np.intp]]:
-    _, first, which = np.unique(np.round(site, 6), axis=0, return_index=True, return_inverse=True)
+def _sites(site: Array) -> tuple[Array, Index]:
+    """The different sites (S, d), and the site of each row (R,)."""
+    _, first, which = np.unique(np.round(site, DECIMALS), axis=0, return_index=True, return_inverse=True)
     return site[first], which.reshape(-1)
 
 
 def _along(values: Array) -> Array:
-    """Fill NaN along the last axis: linear between known cells, held beyond them; lines without any stay NaN."""
+    """Fill NaN along the last axis: linearly between known cells, by the nearest one beyond them. Lines without any
+    known cell stay NaN."""
     known = np.isfinite(values)
     place = np.broadcast_to(np.arange(values.shape[-1]), values.shape)
     before = np.maximum.accumulate(np.where(known, place, -1), axis=-1)
@@ -108,11 +133,11 @@ def _along(values: Array) -> Array:
     right = np.where(after < values.shape[-1], after, np.where(some, before, 0))
     one, two = np.take_along_axis(values, left, axis=-1), np.take_along_axis(values, right, axis=-1)
     share = (place - left) / np.maximum(right - left, 1)
-    return np.where(some, one + np.where(right > left, share, 0.0) * (two - one), np.nan)
+    return np.asarray(np.where(some, one + np.where(right > left, share, 0.0) * (two - one), np.nan))
 
 
-def _smooth(values: Array) -> Array:
-    """Fill NaN of (S, A1) or (S, A1, A2): along each axis in both orders, averaged."""
+def _interpolated(values: Array) -> Array:
+    """Fill NaN of (S, A1) or (S, A1, A2) from the same site. With two axes: mean of both orders of filling."""
     if values.ndim == 2:
         return _along(values)
     adapter_bytes_fetched = values.transpose(0, 2, 1)
@@ -121,41 +146,44 @@ def _smooth(values: Array) -> Array:
     return 0.5 * (first + second)
 
 
-def _neighbourhood(sites: Array, scale: Array, values: Array, count: int = 12) -> Array:
-    """What the nearest other sites say of each cell, by local regression over those that know it; NaN if few do."""
+def _neighbourhood(sites: Array, scale: Array, values: Array) -> Array:
+    """Prediction of each cell (S, A1[, A2]) from the same cell of the nearest other sites, by local regression.
+
+    NaN where too few of them were measured at that cell.
+    """
     if len(sites) < 2:
         return np.full(values.shape, np.nan)
     known = np.isfinite(values)
     filled = np.where(known, values, 0.0)
     out = np.empty(values.shape)
-    for start in range(0, len(sites), 256):
-        rows = np.arange(start, min(start + 256, len(sites)))
-        near, weight = neighbours(sites[rows], sites, scale, min(count, len(sites) - 1), skip=rows)
+    for start in range(0, len(sites), SITES_PER_BLOCK):
+        rows = np.arange(start, min(start + SITES_PER_BLOCK, len(sites)))
+        near, weight = neighbours(sites[rows], sites, scale, min(NEIGHBOURS, len(sites) - 1), skip=rows)
         total = np.einsum("sk,sk...->s...", weight, known[near].astype(float))
-        said = np.einsum("sk,sk...->s...", weight, filled[near])
+        predicted = np.einsum("sk,sk...->s...", weight, filled[near])
         with np.errstate(invalid="ignore", divide="ignore"):
-            out[rows] = np.where(np.abs(total) > 0.5, said / total, np.nan)
+            out[rows] = np.where(np.abs(total) > LEAST_WEIGHT, predicted / total, np.nan)
     return out
 
 
-def _spread_out(values: Array, axes: tuple[Array, ...]) -> Array:
-    """Normalised Gaussian average of the known cells of each site (half an octave wide); held where none is near."""
+def _averaged(values: Array, axes: tuple[Array, ...]) -> Array:
+    """Gaussian average of the known cells of each site, by axis distance; interpolated where no known cell is near."""
     from scipy.ndimage import gaussian_filter
 
     width = [0.0]
     for axis in axes:
         step = float(np.diff(axis).mean()) if len(axis) > 1 else 1.0
-        width.append(float(np.clip(REACH / step, 0.5, 4.0)))
+        width.append(float(np.clip(AVERAGING_WIDTH / step, LEAST_WIDTH, MOST_WIDTH)))
     known = np.isfinite(values)
     total = gaussian_filter(np.where(known, values, 0.0), width)
     share = gaussian_filter(known.astype(float), width)
     with np.errstate(invalid="ignore", divide="ignore"):
-        near = np.where(share > 1e-3, total / share, np.nan)
-    return np.where(np.isfinite(near), near, _smooth(near))
+        near = np.where(share > LEAST_SHARE, total / share, np.nan)
+    return np.where(np.isfinite(near), near, _interpolated(near))
 
 
 def places(sites: Array, axes: tuple[Array, ...]) -> Array:
-    """Coordinates of every cell (S, A1[, A2], d)."""
+    """Site and axis coordinates of every cell: (S, A1[, A2], d + number of axes)."""
     shape = (len(sites), *(len(a) for a in axes))
     grids = np.meshgrid(*axes, indexing="ij")
     columns = [np.broadcast_to(c.reshape(-1, *([1] * len(axes))), shape) for c in sites.T]
@@ -163,28 +191,29 @@ def places(sites: Array, axes: tuple[Array, ...]) -> Array:
 
 
 def _filled(sites: Array, scale: Array, axes: tuple[Array, ...], values: Array, data: Points) -> Array:
-    """Every cell: as measured; else what its neighbours say plus the site's own deviation, over a smooth trend."""
+    """All cells filled. A measured cell keeps its value. Any other is the sum of a polynomial trend, what neighbouring
+    sites predict above the trend, and the site's own averaged deviation from them."""
     trend = surface(np.concatenate([data.site, data.axis], axis=1), data.value)
     level = trend.at(places(sites, axes))
     rest = values - level
     around = _neighbourhood(sites, scale, rest)
-    corrected = around + _spread_out(rest - around, axes)
+    corrected = around + _averaged(rest - around, axes)
     best = np.where(np.isfinite(rest), rest, corrected)
-    return level + np.where(np.isfinite(best), best, _faded(best, axes))
+    return np.asarray(level + np.where(np.isfinite(best), best, _decayed(best, axes)))
 
 
-def _faded(values: Array, axes: tuple[Array, ...]) -> Array:
-    """Fill NaN from the site's own known cells, fading to 0 (the trend) with the distance from the nearest of them."""
+def _decayed(values: Array, axes: tuple[Array, ...]) -> Array:
+    """Fill NaN from the site's own known cells; decays to 0 (the trend) with distance from the nearest of them."""
     from scipy.ndimage import distance_transform_edt
 
     steps = [float(np.diff(a).mean()) if len(a) > 1 else 1.0 for a in axes]
-    distance = distance_transform_edt(~np.isfinite(values), sampling=[1e6, *steps])
-    held = _smooth(values)
-    return np.where(np.isfinite(held), held * np.exp(-np.asarray(distance) / FADE), 0.0)
+    distance = distance_transform_edt(~np.isfinite(values), sampling=[SITE_SPACING, *steps])
+    held = _interpolated(values)
+    return np.where(np.isfinite(held), held * np.exp(-np.asarray(distance) / DECAY_DISTANCE), 0.0)
 
 
 def fitted_table(family: Family, data: Points) -> Table:
-    """The table of `data`; repeated cells are averaged, defects (see `DEFECT`) left out, empty cells filled."""
+    """The table of `data`. Repeated cells are averaged, defects (see `DEFECT`) discarded, empty cells filled."""
     sites, which = _sites(data.site)
     scale = np.array(family.scale[: sites.shape[1]])
     grids, ranks = zip(*(_axis(data.axis[:, a]) for a in range(data.axis.shape[1])), strict=True)
@@ -199,20 +228,21 @@ def fitted_table(family: Family, data: Points) -> Table:
         values[np.abs(values - around) > np.log(DEFECT)] = np.nan
     known = np.isfinite(values)
     values = _filled(sites, scale, tuple(grids), values, data)
-    return Table(sites, scale, tuple(grids), values.astype(np.float32), known)
-
-
-#: How far below one sequence the batch axis of a prefill table reaches: a chunk over a long context counts as a
-#: fraction of a sequence of the same mean length.
-CHUNK_OCTAVES = 6
+    return Table(sites=sites, scale=scale, axes=tuple(grids), values=values.astype(np.float32), known=known)
 
 
 def with_chunks(data: Table, heads: Array, least: Array, rows: float) -> Table:
-    """The prefill table, extended to fractions of a sequence by how many blocks of query rows keep the device busy.
+    """A prefill table extended to prefill chunks, which count as fractions of a sequence.
 
-    heads, least: (S,) query heads of each site, and ln of its batch coordinate at one sequence. rows: query rows times
-    heads at which half of the device is idle. A chunk of q rows over a long context works like a long sequence of
-    which only q rows are there: utilisation falls by (1 + rows/(L heads)) / (1 + rows/(q heads)).
+    Derived: a chunk of q query rows over a long context runs like a sequence of length L of which only q rows are
+    computed. Fewer rows occupy less of the device, so utilisation changes by the factor
+    (1 + rows / (L heads)) / (1 + rows / (q heads)).
+
+    Args:
+        data: the prefill table.
+        heads: (S,) query heads of each site.
+        least: (S,) logarithm of each site's batch coordinate at one sequence.
+        rows: query rows times heads at which half of the device is idle.
     """
     octave = np.log(2.0)
     below = data.axes[0][0] - octave * np.arange(CHUNK_OCTAVES, 0, -1)
@@ -221,7 +251,7 @@ def with_chunks(data: Table, heads: Array, least: Array, rows: float) -> Table:
     values = np.pad(data.values, pad, mode="edge")
     known = np.pad(data.known, pad)
     for site in range(len(data.sites)):
-        whole = int(np.abs(axis - least[site]).argmin())
+        whole = int(np.abs(axis - least[site]).argmin())  # grid point of one sequence
         if not known[site, whole].any():
             continue
         length = np.exp(data.axes[1])[None, :]
@@ -229,4 +259,4 @@ def with_chunks(data: Table, heads: Array, least: Array, rows: float) -> Table:
         fewer = np.log1p(rows / (length * heads[site])) - np.log1p(rows / (share * length * heads[site]))
         empty = ~known[site, :whole]
         values[site, :whole] = np.where(empty, values[site, whole] + fewer, values[site, :whole])
-    return Table(data.sites, data.scale, (axis, data.axes[1]), values, known)
+    return Table(sites=data.sites, scale=data.scale, axes=(axis, data.axes[1]), values=values, known=known)

@@ -1,5 +1,8 @@
-"""How well a table predicts what it has not seen: random points, whole sites, and one octave beyond its axis or its
-sites."""
+"""Held-out tests: how well a table predicts measurements that it was not built from.
+
+points: random measurements. sites: all measurements of random sites. octave: the last octave (factor 2) of the last
+axis. border: the last octave of a site coordinate.
+"""
 
 from __future__ import annotations
 
@@ -7,55 +10,64 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from perfmodel.arrays import Array
+from perfmodel.arrays import NAN, Array, Codes, Mask
 from perfmodel.profiles.build.fit import Points, fitted_table
 from perfmodel.profiles.families import Family
 from perfmodel.profiles.table import Table
 
 TESTS = ("points", "sites", "octave", "border")
-#: Share of points and of sites that are hidden.
+#: Share of points, and of sites, that is hidden. Chosen: the usual tenth.
 SHARE = 0.1
+#: Largest share of the rows that may be hidden; with more, the test is skipped. Chosen.
+MOST_HIDDEN = 0.6
+#: Fewest sites of which some are hidden, and fewest values of a site coordinate whose last octave is hidden. Chosen.
+LEAST_SITES, LEAST_VALUES = 5, 3
+#: Decimals to which logarithmic coordinates are compared, and the tolerance that goes with them.
+DECIMALS, TOLERANCE = 6, 1e-6
 _OCTAVE = float(np.log(2.0))
 
 
 @dataclass(frozen=True)
 class Hidden:
-    """Residuals ln(predicted / measured) (R,) of hidden measurements, and the basis code of each prediction."""
+    """Residuals ln(predicted / measured time), (R,), of hidden measurements, and the basis code of each prediction."""
 
     residual: Array
-    basis: NDArray[np.int8]
+    basis: Codes
 
     def quantile(self, share: float) -> float:
-        """Quantile of |predicted / measured - 1|; NaN if nothing was hidden."""
-        return float(np.quantile(np.abs(np.expm1(self.residual)), share)) if len(self.residual) else float("nan")
+        """Quantile of the relative error |predicted / measured - 1|; NaN if nothing was hidden."""
+        return float(np.quantile(np.abs(np.expm1(self.residual)), share)) if len(self.residual) else NAN
 
 
-def masks(data: Points, test: str, seed: int) -> NDArray[np.bool_]:
-    """Which rows `test` hides."""
+def masks(data: Points, test: str, seed: int) -> Mask:
+    """Mask (R,) of the rows that `test` (one of `TESTS`) hides; no row where there are too few sites for the test."""
     rng = np.random.default_rng(seed)
     if test == "points":
         return rng.random(len(data)) < SHARE
     if test == "sites":
-        _, which = np.unique(np.round(data.site, 6), axis=0, return_inverse=True)
+        _, which = np.unique(np.round(data.site, DECIMALS), axis=0, return_inverse=True)
         count = int(which.max()) + 1
-        return (rng.random(count) < SHARE)[which.reshape(-1)] if count >= 5 else np.zeros(len(data), bool)
-    if test == "border":  # the last octave of the site coordinate with the most different values
-        different = [len(np.unique(np.round(c, 6))) for c in data.site.T]
+        hidden: Mask = rng.random(count) < SHARE
+        return hidden[which.reshape(-1)] if count >= LEAST_SITES else np.zeros(len(data), bool)
+    if test == "border":  # the site coordinate with the most different values
+        different = [len(np.unique(np.round(c, DECIMALS))) for c in data.site.T]
         column = data.site[:, int(np.argmax(different))]
-        far = column > column.max() - _OCTAVE + 1e-6
-        return far if max(different) >= 3 else np.zeros(len(data), bool)
-    last = data.axis[:, -1]
-    return last > last.max() - _OCTAVE + 1e-6
+        return _last_octave(column) if max(different) >= LEAST_VALUES else np.zeros(len(data), bool)
+    return _last_octave(data.axis[:, -1])
+
+
+def _last_octave(values: Array) -> Mask:
+    """Mask of the logarithmic coordinates within a factor of 2 below the largest."""
+    return np.asarray(values > values.max() - _OCTAVE + TOLERANCE)
 
 
 def hide(
     family: Family, data: Points, test: str, seed: int = 0, build: Callable[[Family, Points], Table] = fitted_table
 ) -> Hidden:
-    """Fit without the rows that `test` hides and predict them."""
+    """Residuals of one test: `build` a table without the rows that `test` hides, then predict the hidden rows."""
     hidden = masks(data, test, seed)
-    if not hidden.any() or hidden.sum() > 0.6 * len(data):
+    if not hidden.any() or hidden.sum() > MOST_HIDDEN * len(data):
         return Hidden(np.zeros(0), np.zeros(0, np.int8))
     fitted, rest = build(family, data.take(~hidden)), data.take(hidden)
     value, basis = fitted.read(list(rest.site.T), list(rest.axis.T), family.growth)
@@ -63,7 +75,7 @@ def hide(
 
 
 def pooled(parts: Iterator[Hidden] | list[Hidden]) -> Hidden:
-    """All residuals together."""
+    """The residuals of several tests as one."""
     every = list(parts)
     if not every:
         return Hidden(np.zeros(0), np.zeros(0, np.int8))

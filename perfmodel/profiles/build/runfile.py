@@ -1,4 +1,7 @@
-"""`run.toml`: what each table of a profile rests on. Written with the standard library alone, in a fixed order."""
+"""Writes `run.toml`, the record of where each table of a profile comes from and how accurate it is.
+
+The file needs no TOML library to write, and its keys have a fixed order, so equal tables give equal bytes.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from perfmodel.profiles.store import read_toml
 
 
 def _value(value: Any) -> str:
+    """A value as TOML text (strings, numbers and booleans are spelled as in JSON)."""
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{k} = {_value(v)}" for k, v in value.items()) + " }"
     if isinstance(value, (list, tuple)):
@@ -19,7 +23,7 @@ def _value(value: Any) -> str:
 
 
 def text(device: str, entries: Sequence[Mapping[str, Any]]) -> str:
-    """A run file: the device, then one [[table]] a family and framework.
+    """Text of a run file: the device, then one [[table]] per family and framework.
 
     >>> print(text("a10", [{"family": "gemm", "rows": 3}]))
     device = "a10"
@@ -36,7 +40,7 @@ def text(device: str, entries: Sequence[Mapping[str, Any]]) -> str:
 
 
 def update(path: Path, device: str, entries: Sequence[Mapping[str, Any]]) -> None:
-    """Write `entries`, keeping those of other files that `path` already lists."""
+    """Write `entries` into the run file at `path`. Entries that it already has for other npz files are kept."""
     old = read_toml(path).get("table", []) if path.is_file() else []
     merged = {e["file"]: e for e in [*old, *entries]}
     path.write_text(text(device, [merged[f] for f in sorted(merged)]), encoding="utf-8")

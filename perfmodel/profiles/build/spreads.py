@@ -1,4 +1,7 @@
-"""Learns how wide 80 % intervals are: quantiles of held-out residuals by family and basis, written to spread.toml."""
+"""Learns the width of 80 % prediction intervals and writes it to spread.toml.
+
+The width is the 80 % quantile of the absolute held-out residuals, per operator family and basis.
+"""
 
 from __future__ import annotations
 
@@ -9,44 +12,55 @@ import numpy as np
 from perfmodel.arrays import Array
 from perfmodel.profiles.build.tables import Trial
 from perfmodel.profiles.store import read_toml
-from perfmodel.vocabulary import BASES, BASIS_CODE, FAMILIES
+from perfmodel.vocabulary import BASES, FAMILIES
 
-#: Share of residuals that an interval holds.
+#: Share of residuals that an interval covers.
 COVERAGE = 0.8
-#: What spread.toml may hold of a family: bases, and for calibrated ones how near the relative is.
+#: Keys of a family in spread.toml. Calibrated bases are split by similarity of the device that was calibrated from.
 KEYS = (*BASES[:3], "calibrated_twin", "calibrated", "calibrated_stranger")
-#: Fewer residuals than this do not set a spread of their own.
-LEAST = 30
-_MEASURED, _INTERPOLATED, _EXTRAPOLATED = (BASIS_CODE[b] for b in ("measured", "interpolated", "extrapolated"))
+#: Fewest residuals that give a family its own width; with fewer, the pooled width of all families is used. Chosen.
+LEAST_RESIDUALS = 30
+#: Most residuals per device and test, drawn at random, so that large tables do not outweigh small ones. Chosen.
+MOST_RESIDUALS = 4000
+#: The bases whose width is learned here, and the held-out tests (`build.heldout`) that each is learned from.
+TESTS = {"measured": ("repeats",), "interpolated": ("points", "sites"), "extrapolated": ("octave", "border")}
 
 
 def residuals(ledger: list[Trial], family: str, basis: str) -> Array:
-    """Residuals ln(predicted/measured) of a family that speak for a basis, each device with the same weight.
+    """Residuals ln(predicted / measured) of a family for one basis, from all devices.
 
-    measured: by how much a second measurement of the same kernel and shape differs. interpolated: hidden points and
-    sites. extrapolated: hidden last octaves of axes and of sites.
+    measured: second measurements of the same kernel and shape against the first. interpolated: hidden points and
+    sites. extrapolated: hidden last octaves of axes and of site coordinates.
     """
-    tests = {"measured": ("repeats",), "interpolated": ("points", "sites"), "extrapolated": ("octave", "border")}[basis]
     rng = np.random.default_rng(0)
-    parts = [t.hidden.residual for t in ledger if t.family == family and t.test in tests and len(t.hidden.residual)]
-    return np.concatenate([rng.choice(p, min(len(p), 4000), replace=False) for p in parts]) if parts else np.zeros(0)
+    parts = [
+        t.hidden.residual for t in ledger if t.family == family and t.test in TESTS[basis] and len(t.hidden.residual)
+    ]
+    return (
+        np.concatenate([rng.choice(p, min(len(p), MOST_RESIDUALS), replace=False) for p in parts])
+        if parts
+        else np.zeros(0)
+    )
 
 
 def half_width(residual: Array) -> float:
-    """Log half-width that holds `COVERAGE` of the residuals."""
+    """Half-width, in logarithm of time, of the interval that covers `COVERAGE` of the residuals."""
     return float(np.quantile(np.abs(residual), COVERAGE))
 
 
 def learned(ledger: list[Trial]) -> dict[str, dict[str, float]]:
-    """family -> basis -> log half-width; a basis with too few residuals takes the pooled one of all families."""
-    bases = ("measured", "interpolated", "extrapolated")
-    pool = {b: np.concatenate([residuals(ledger, f, b) for f in FAMILIES]) for b in bases}
+    """family -> basis -> logarithmic half-width of the interval.
+
+    A basis with fewer than `LEAST_RESIDUALS` residuals takes the width of all families pooled. Within a family, no
+    basis is narrower than the one before it (measured, interpolated, extrapolated).
+    """
+    pool = {b: np.concatenate([residuals(ledger, f, b) for f in FAMILIES]) for b in TESTS}
     out: dict[str, dict[str, float]] = {}
     for family in FAMILIES:
         widths: dict[str, float] = {}
-        for basis in bases:
+        for basis in TESTS:
             own = residuals(ledger, family, basis)
-            chosen = own if len(own) >= LEAST else pool[basis]
+            chosen = own if len(own) >= LEAST_RESIDUALS else pool[basis]
             if len(chosen):
                 widths[basis] = max(round(half_width(chosen), 4), max(widths.values(), default=0.0))
         out[family] = widths
@@ -67,12 +81,12 @@ def text(spread: dict[str, dict[str, float]]) -> str:
 
 
 def merge(path: Path, fresh: dict[str, dict[str, float]]) -> None:
-    """Write `fresh` into spread.toml, keeping the bases that it does not mention."""
+    """Write `fresh` into spread.toml. Bases that it does not mention keep their width."""
     old = read_toml(path)["spread"] if path.is_file() else {}
     merged = {f: {**old.get(f, {}), **fresh.get(f, {})} for f in FAMILIES}
     path.write_text(text(merged), encoding="utf-8")
 
 
 def write_spreads(path: Path, ledger: list[Trial]) -> None:
-    """Write what `ledger` teaches."""
+    """Write the widths learned from the held-out residuals in `ledger`."""
     merge(path, learned(ledger))

@@ -1,4 +1,4 @@
-"""From canonical rows to a device's profile: tables, their held-out error, and run.toml."""
+"""Writes a device's profile from canonical rows: the tables, their held-out error, and run.toml."""
 
 from __future__ import annotations
 
@@ -24,13 +24,17 @@ from perfmodel.profiles.importers import SHAPES, Rows
 from perfmodel.profiles.store import Measured
 from perfmodel.profiles.table import Table
 
-#: Fewer rows than this do not make a table.
+#: Fewest rows that make a table, and fewest held-out rows that make an error figure. Chosen.
 LEAST_ROWS = 4
-#: Query rows times heads at which half of a device idles in prefill attention, by architecture: what best carries
-#: FlashInfer prefills from nothing over to chunks after a context (Frontier's A800 and H800, LLMServingSim's RTX 4090).
+#: Query rows times heads at which half of a device idles in prefill attention, by architecture. Fitted: the value that
+#: best predicts FlashInfer prefill chunks after a cached context from prefills without one (measurements of Frontier's
+#: A800 and H800 and of LLMServingSim's RTX 4090).
 BUSY_ROWS = {"Hopper": 12e3, "Blackwell": 8e3, "Ampere": 2e3, "Ada": 2e3, "": 5e3}
-#: Degree of the polynomial that stands for measurements whose licence allows no table.
+#: Degree of the polynomial that replaces measurements whose licence does not allow redistribution. Chosen.
 DEGREE = 6
+#: Most kernels, and most characters of the source, that run.toml names.
+MOST_KERNELS, MOST_SOURCE = 4, 400
+#: `method` of a table in run.toml: measurements redistributable or not.
 METHOD_CLOSED = f"ridge polynomial of degree {DEGREE} in logarithmic coordinates, tabulated; no measurement is kept"
 METHOD = (
     "utilisation = bound/measured on logarithmic axes; empty cells from neighbouring sites by local regression plus "
@@ -39,7 +43,7 @@ METHOD = (
 
 
 def variants(rows: Rows) -> NDArray[Any]:
-    """Key of each row's variant (R,)."""
+    """Variant key (`Variant.key`) of each row, (R,). All rows are of one family."""
     family = str(rows["family"][0]) if len(rows) else ""
     routing = rows["skew"] if family == "grouped_gemm" else np.full(len(rows), np.nan)
     stored = np.where(rows["weight"] != "", rows["weight"], rows["kv"])
@@ -52,7 +56,10 @@ def variants(rows: Rows) -> NDArray[Any]:
 
 
 def located(rows: Rows, device: Device) -> dict[str, tuple[Variant, Reference, Points]]:
-    """Rows of one family and device as points, by variant."""
+    """Rows of one family and device in table coordinates: variant key -> variant, bound constants, points.
+
+    Variants with fewer than `LEAST_ROWS` usable rows are left out.
+    """
     name = str(rows["family"][0])
     family = FAMILY[name]
     keys = variants(rows)
@@ -69,7 +76,7 @@ def located(rows: Rows, device: Device) -> dict[str, tuple[Variant, Reference, P
 
 
 def finished(family: Family, data: Table, device: Device) -> Table:
-    """The table as shipped: prefill tables reach down to chunks of a sequence."""
+    """The table as shipped. Prefill attention tables are extended to prefill chunks (`build.fit.with_chunks`)."""
     if family.name not in ("attention_prefill", "mla_prefill"):
         return data
     busy = next((v for k, v in BUSY_ROWS.items() if k in device.arch), BUSY_ROWS[""])
@@ -80,7 +87,8 @@ def finished(family: Family, data: Table, device: Device) -> Table:
 
 @dataclass(frozen=True)
 class Trial:
-    """Residuals of one held-out test of one family of a device, as measured under a framework."""
+    """Residuals of one held-out test (`heldout.TESTS` or "repeats") of one family, measured on a device under a
+    framework."""
 
     device: str
     family: str
@@ -92,7 +100,10 @@ class Trial:
 def held_out(
     family: Family, data: Iterable[Points], build: Callable[[Family, Points], Table] = fitted_table, seed: int = 0
 ) -> dict[str, Hidden]:
-    """Residuals of each kind of test (`heldout.TESTS`) that has enough hidden rows."""
+    """Residuals of each held-out test (`heldout.TESTS`) that has at least `LEAST_ROWS` hidden rows.
+
+    data: the points of each variant. build: makes a table of points. seed: of the random choice of hidden rows.
+    """
     every = list(data)
     found = {
         test: heldout.pooled([heldout.hide(family, p, test, seed, build) for p in every]) for test in heldout.TESTS
@@ -101,7 +112,7 @@ def held_out(
 
 
 def figures(found: dict[str, Hidden]) -> dict[str, float]:
-    """Median and 90th percentile of |predicted/measured - 1| by kind of test, and how many were hidden."""
+    """Number of hidden rows, median and 90th percentile of |predicted / measured - 1| of each test, for run.toml."""
     out: dict[str, float] = {}
     for test, hidden in found.items():
         out[f"{test}_count"] = len(hidden.residual)
@@ -111,10 +122,20 @@ def figures(found: dict[str, Hidden]) -> dict[str, float]:
 
 
 def polynomial(family: Family, data: Points) -> Table:
-    """A table of a polynomial fitted to rows of which no table may be kept: its coefficients on a coarse grid."""
+    """A table of values of a polynomial that was fitted to `data`, for rows that must not be redistributed."""
     fit = surface(np.concatenate([data.site, data.axis], axis=1), data.value, DEGREE)
     exact = fitted_table(family, data)
     return replace(exact, values=fit.at(places(exact.sites, exact.axes)).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What run.toml states about the origin of a table. An empty source or licence is taken from the rows."""
+
+    source: str = ""
+    licence: str = ""
+    date: str = "not stated"
+    method: str = METHOD
 
 
 def write_family(
@@ -125,47 +146,62 @@ def write_family(
     *,
     closed: bool = False,
     ledger: list[Trial] | None = None,
-    **facts: str,
+    origin: Provenance = Provenance(),
 ) -> dict[str, Any] | None:
-    """Write the tables of one family and framework; the entry for run.toml, None where too few rows are usable.
-    closed: keep fitted coefficients only. ledger: where to note the held-out residuals."""
+    """Write the tables of one family and framework; returns the entry for run.toml, None with too few usable rows.
+
+    closed: the rows must not be redistributed, so store a fitted polynomial. ledger: list that the held-out residuals
+    are appended to.
+    """
     name = str(rows["family"][0])
-    found = located(rows, device)
+    family, found = FAMILY[name], located(rows, device)
     if not found:
         return None
     build = polynomial if closed else fitted_table
+    data = [points for _, _, points in found.values()]
+    made = [finished(family, build(family, points), device) for points in data]
     tables = [
-        Measured(v, r, finished(FAMILY[name], build(FAMILY[name], p), device), closed) for v, r, p in found.values()
+        Measured(variant=variant, reference=constants, table=table, fitted=closed)
+        for (variant, constants, _), table in zip(found.values(), made, strict=True)
     ]
-    tests = held_out(FAMILY[name], [p for _, _, p in found.values()], build)
+    tests = held_out(family, data, build)
     if ledger is not None:
         ledger += [Trial(device.name, name, framework, test, hidden) for test, hidden in tests.items()]
     path, digest = store.write(folder, name, framework, tables)
+    used = sum(map(len, data))
+    entry = {"family": name, "framework": framework, "file": path.name, **_origin(rows, origin)}
+    coverage = {"rows": used, "left_out": len(rows) - used, "sites": sum(len(table.sites) for table in made)}
+    variants = [table.variant.key for table in tables]
+    return {**entry, **coverage, "variants": variants, "sha256": digest, "held_out": figures(tests)}
+
+
+def _origin(rows: Rows, origin: Provenance) -> dict[str, str]:
+    """Origin of a table in run.toml: software, most frequent kernels, source, licence, date, method."""
     kernels, counts = np.unique(rows["kernel"].astype(str), return_counts=True)
     return {
-        "family": name,
-        "framework": framework,
-        "file": path.name,
         "software": "; ".join(sorted(set(rows["software"]))),
-        "kernel": "; ".join(str(k) for k in kernels[np.argsort(-counts)][:4]),
-        "source": facts.get("source") or "; ".join(sorted(set(rows["source"])))[:400],
-        "licence": facts.get("licence") or "; ".join(sorted(set(rows["licence"]))),
-        "date": facts.get("date", "not stated"),
-        "method": facts.get("method", METHOD),
-        "rows": int(sum(len(p) for _, _, p in found.values())),
-        "left_out": int(len(rows) - sum(len(p) for _, _, p in found.values())),
-        "sites": int(sum(len(t.table.sites) for t in tables)),
-        "variants": [t.variant.key for t in tables],
-        "sha256": digest,
-        "held_out": figures(tests),
+        "kernel": "; ".join(str(k) for k in kernels[np.argsort(-counts)][:MOST_KERNELS]),
+        "source": origin.source or "; ".join(sorted(set(rows["source"])))[:MOST_SOURCE],
+        "licence": origin.licence or "; ".join(sorted(set(rows["licence"]))),
+        "date": origin.date,
+        "method": origin.method,
     }
 
 
 def write_profile(
-    rows: Rows, out: Path, *, clean: bool = False, closed: bool = False, ledger: list[Trial] | None = None, **facts: str
+    rows: Rows,
+    out: Path,
+    *,
+    clean: bool = False,
+    closed: bool = False,
+    ledger: list[Trial] | None = None,
+    origin: Provenance = Provenance(),
 ) -> list[Path]:
-    """Profiles of canonical rows: one folder a device under `out`, tables by family and framework (the first word of
-    `software`). clean: start each folder anew. Returns the folders; `InputError` if no row is usable."""
+    """Write the profiles of canonical rows: one folder per device under `out`, one file per family and framework.
+
+    clean: delete a device's folder first. closed, ledger: see `write_family`. Returns the folders. Raises `InputError`
+    if no row is usable.
+    """
     folders = []
     for name in sorted(set(rows["device"])):
         device = hwdb.device(str(name))
@@ -175,19 +211,21 @@ def write_profile(
             shutil.rmtree(folder)
         entries = []
         for framework, part in split(mine):
-            entry = write_family(part, device, framework, folder, closed=closed, ledger=ledger, **facts)
+            entry = write_family(part, device, framework, folder, closed=closed, ledger=ledger, origin=origin)
             if entry:
                 entries.append(entry)
         if entries:
             runfile.update(folder / "run.toml", device.name, entries)
             folders.append(folder)
     if not folders:
-        raise InputError(f"no usable rows for {out}: {len(rows)} given; a table needs {LEAST_ROWS} of a family")
+        raise InputError(
+            f"no usable rows for {out}: {len(rows)} given; a table needs at least {LEAST_ROWS} rows of a family"
+        )
     return folders
 
 
 def split(rows: Rows) -> Iterable[tuple[str, Rows]]:
-    """(framework, rows) of each family and framework."""
+    """(framework, rows) of each family and framework. The framework is the first word of a row's `software`."""
     for family in sorted(set(rows["family"]) & set(FAMILY)):
         part = rows.family(family)
         framework = np.array([(s.split() or ["own"])[0].lower() for s in part["software"]])

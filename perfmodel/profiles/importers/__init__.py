@@ -1,6 +1,6 @@
-"""Importers: what other tools measured, as canonical rows (`rows.Rows`), strictly checked.
+"""Importers: read the measurements of other tools as canonical rows (`rows.Rows`), and validate them.
 
-Front door: `importers()`, `read_rows(kind, path, ...)`.
+Front door: `importers()` lists the formats; `read_rows(kind, path, ...)` reads one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,11 @@ from hwdb import Device, InputError, UnknownName
 
 @dataclass(frozen=True)
 class Kind:
-    """An import format: module that reads it, what to give it, whether the file itself names the device."""
+    """An import format.
+
+    module: the module of this package that reads it. reads: what file or folder it takes, for people. names_device:
+    the file itself names the device that was measured.
+    """
 
     name: str
     module: str
@@ -46,6 +50,7 @@ class Kind:
     names_device: bool
 
 
+#: Import formats by name.
 KINDS = {
     kind.name: kind
     for kind in (
@@ -59,17 +64,22 @@ KINDS = {
 
 
 def importers() -> list[dict[str, str]]:
-    """The formats that can be imported: name and what it reads, one row each."""
+    """The import formats, one row each: name, and what file or folder it reads."""
     return [{"format": kind.name, "reads": kind.reads} for kind in KINDS.values()]
 
 
 def read_rows(
     kind: str, path: str | Path, *, device: str = "", licence: str = "", look_up: Callable[[str], Device] | None = None
 ) -> Checked:
-    """Read `path` in format `kind` and check it.
+    """Read `path` in format `kind`, and validate its rows.
 
-    device: hwdb name of what was measured; needed where the format does not name it, overrides it where it does.
-    licence: licence to note where the file has none. look_up: hwdb's device look-up, None to skip physical bounds.
+    Args:
+        kind: a name in `KINDS`.
+        path: file or folder to read.
+        device: hwdb name of the measured device. Required if the format does not name it; else it overrides the name.
+        licence: licence of the rows, where the file does not state one.
+        look_up: function from an hwdb name to the device; None skips the check against physical bounds.
+
     Raises `InputError` for an unreadable file, `UnknownName` for an unknown format.
     """
     if kind not in KINDS:
@@ -93,7 +103,7 @@ def import_rows(
     licence: str = "",
     look_up: Callable[[str], Device] | None = None,
 ) -> Checked:
-    """Read and check as `read_rows` does, and write the good rows as plain CSV at `output`."""
+    """Read and validate `path` as `read_rows` does, and write the valid rows to `output` as plain CSV."""
     from perfmodel.profiles.importers import plain
 
     checked = read_rows(kind, path, device=device, licence=licence, look_up=look_up)

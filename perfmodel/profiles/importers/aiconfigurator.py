@@ -1,8 +1,8 @@
-"""Tables of aiconfigurator-core (Apache-2.0) and of AISimulate, which keeps its layout.
+"""Imports tables of aiconfigurator-core (Apache-2.0) and of AISimulate, which has the same layout.
 
-A tree is `systems/data/<system>/<family>/<framework>/<version>/<table>_perf.parquet`; what its columns mean is in
-`perfmodel.profiles.build.aiconfigurator`. Here: finding tables under any folder, or one by itself (also with the tree's
-folders joined by `__` in its name), watts where a table has them, and messages for what is missing.
+The layout is `systems/data/<system>/<family>/<framework>/<version>/<table>_perf.parquet`. The meaning of the columns is
+in `perfmodel.profiles.build.aiconfigurator`. This module finds the tables under any folder, or takes a single file,
+whose name may contain the folders joined by `__`. It adds power where a table has it, and reports what is missing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from perfmodel.profiles.importers.rows import Rows, concat
 
 
 def parts(path: Path) -> list[str]:
-    """Folders and table of a file: system, topic, framework, version, table, as far as there are any.
+    """System, topic, framework, version and table of a file, from its name or its folders; fewer if there are fewer.
 
     >>> parts(Path("gb200__gemm__vllm__0.22.0__gemm_perf.parquet"))
     ['gb200', 'gemm', 'vllm', '0.22.0', 'gemm_perf']
@@ -27,24 +27,24 @@ def parts(path: Path) -> list[str]:
 
 
 def files(path: Path) -> list[Path]:
-    """Every table under `path` that is understood, or `path` itself."""
+    """Every table under the folder `path` that can be read, or the file `path` itself."""
     found = [path] if path.is_file() else sorted(path.rglob("*_perf.parquet"))
     return [file for file in found if parts(file)[-1] in tables.TABLES]
 
 
 def device_of(path: Path) -> str:
-    """hwdb's name of the system that a table was measured on; "" if its place does not say."""
+    """hwdb name of the device that a table was measured on, from its folders or name; "" if they do not tell."""
     return next((tables.SYSTEMS[part] for part in (*path.parts, *parts(path)) if part in tables.SYSTEMS), "")
 
 
 def read(path: Path, device: str = "", licence: str = "") -> Rows:
-    """Rows of a table, or of all tables of one system below `path`.
+    """Rows of one table, or of all tables of one system under `path`.
 
-    Raises `InputError` if there are none, or if the tree holds several systems and `device` does not say which.
+    Raises `InputError` if there is no table, or if there are several systems and `device` does not select one.
     """
     found = files(path)
     if not found:
-        raise InputError(f"{path}: no *_perf.parquet table that is understood ({', '.join(sorted(tables.TABLES))})")
+        raise InputError(f"{path}: no *_perf.parquet table that can be read ({', '.join(sorted(tables.TABLES))})")
     systems = sorted({device_of(file) for file in found} - {""})
     if len(systems) > 1:
         if device not in systems:
@@ -55,9 +55,9 @@ def read(path: Path, device: str = "", licence: str = "") -> Rows:
 
 
 def read_table(path: Path, device: str, licence: str = "") -> Rows:
-    """Rows of one parquet table, measured on `device`; `InputError` if it is not laid out as this release knows."""
+    """Rows of one parquet table, measured on `device`. Raises `InputError` if it does not have the known columns."""
     if not device:
-        raise InputError(f"{path}: not inside a system folder; say with --device NAME what it was measured on")
+        raise InputError(f"{path}: not inside a system folder; say which device was measured with --device NAME")
     place = parts(path)
     framework, version = (*place[-3:-1], "", "")[:2] if len(place) >= 3 else ("", "")
     try:
@@ -79,7 +79,7 @@ def read_table(path: Path, device: str, licence: str = "") -> Rows:
 
 
 def _with_watts(table: Rows, path: Path) -> Rows:
-    """The rows with the `power` column of earlier revisions, W, where the table has one for every row."""
+    """The rows with their power in W. Only tables of earlier revisions have the column `power`."""
     import pyarrow.parquet as parquet
 
     if "power" not in parquet.read_schema(path).names:

@@ -1,7 +1,7 @@
-"""Strict validation of canonical rows: what cannot be true is set aside by name and count, or the whole table refused.
+"""Validation of canonical rows: impossible rows are set aside, with reason and count; a misread file is refused.
 
-A single bad row is quarantined and counted. A table whose times are off by 10^3 as a whole, or of which more than half
-is bad, is refused: that is a misread file and not a few bad measurements.
+A single bad row is set aside and counted. A table is refused if all its times are off by a factor of 10^3 (wrong unit),
+or if more than half of its rows are bad: then the file was misread.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hwdb import Device, InputError, UnknownName
+from perfmodel.arrays import Array, Index, Mask
 from perfmodel.dtypes import ALIASES, COMPUTE_CODE, FORMATS
 from perfmodel.profiles.importers.bounds import bound
 from perfmodel.profiles.importers.rows import COLLECTIVES, SHAPES, Rows, concat, each, key_columns, known_families
 
-#: A time may lie this much under the rated bound: boost clocks run above the rated one.
+#: Share by which a time may be below the rated bound, because boost clocks exceed the rated clock. Chosen.
 TOLERANCE = 0.10
-#: Repeats of one key further apart than this factor are not the same measurement.
+#: Repeated measurements that differ by more than this factor disagree, and are set aside. Chosen.
 REPEAT_FACTOR = 2.0
-#: A point this many times above both neighbours of its curve, which agree, caught something else than its kernel.
+#: A time is an outlier if it exceeds both its neighbours on its curve by the factor `SPIKE`, while these differ by less
+#: than the factor `AGREE`. Chosen.
 SPIKE, AGREE = 2.5, 1.6
 #: The shape column along which rows of a family form a curve.
 CURVES = {
@@ -37,8 +38,9 @@ CURVES = {
     "recurrent_decode": "batch",
     **dict.fromkeys(COLLECTIVES, "message_bytes"),
 }
+#: Reason for which repeated rows leave the table although they are valid.
 MERGED = "repeat merged into its median"
-#: Number formats that rows of a family must name: without them nothing is known of its bytes and rate.
+#: Number formats that rows of a family must state: they determine bytes and peak rate.
 FORMATTED = {
     "gemm": ("weight", "act"),
     "grouped_gemm": ("weight", "act"),
@@ -47,19 +49,26 @@ FORMATTED = {
     "mla_prefill": ("kv",),
     "mla_decode": ("kv",),
 }
-#: Share of bad rows above which the table is refused.
-WORST_SHARE = 0.5
-#: Operators bounded above this time spend it on work and not on launching, so they show the table's unit.
+#: Share of bad rows above which the table is refused. Chosen.
+MOST_BAD_SHARE = 0.5
+#: Operators with a bound above this many seconds are dominated by work, not by launch overhead. Their times show
+#: whether the table's unit is right. Chosen.
 UNIT_FLOOR = 50e-6
-#: Median time / bound outside which the unit is wrong: real kernels lie between 1 and about 30.
+#: The unit is wrong if the median of time / bound is outside this range; real kernels lie between 1 and about 30.
 UNIT_LOW, UNIT_HIGH = 1.0 / 20.0, 300.0
-#: No operator on any device is done sooner: a table whose median is below holds milliseconds.
+#: The floor is divided by this to detect nanoseconds, for which shorter operators suffice. Chosen.
+UNIT_FLOOR_REDUCTION = 10.0
+#: Fewest such operators by which a unit is judged. Chosen.
+LEAST_LONG_ROWS = 3
+#: No operator on any device takes less time, in s. A table with a lower median has milliseconds in place of us.
 SHORTEST = 0.2e-6
+#: Shape columns that may be 0; all others must be at least 1.
+MAY_BE_ZERO = ("window", "skew", "context", "moved_bytes", "message_bytes")
 
 
 @dataclass(frozen=True)
 class Quarantined:
-    """Rows set aside for one reason: how many, and what the first of them looks like."""
+    """Rows set aside for one reason: their number, and a description of the first."""
 
     reason: str
     count: int
@@ -68,7 +77,7 @@ class Quarantined:
 
 @dataclass(frozen=True)
 class Checked:
-    """Rows that may be used, and the account of those that may not. `notes` says what could not be checked."""
+    """Result of validation: usable rows, the rows set aside by reason, and notes on what could not be checked."""
 
     rows: Rows
     quarantined: tuple[Quarantined, ...]
@@ -76,11 +85,11 @@ class Checked:
 
     @property
     def bad(self) -> int:
-        """Rows set aside in all."""
+        """Total number of rows set aside."""
         return sum(q.count for q in self.quarantined)
 
     def report(self) -> list[dict[str, object]]:
-        """One row a family that was read, then one a reason for which rows were set aside or merged."""
+        """One row per family that was read, then one per reason for which rows were set aside or merged."""
         families, counts = np.unique(self.rows["family"].astype(str), return_counts=True)
         read = [
             {"outcome": "read", "what": str(family), "rows": int(count), "first": ""}
@@ -93,7 +102,7 @@ class Checked:
 
 
 def describe(table: Rows, index: int) -> str:
-    """One row in words: family, shape, formats, time."""
+    """Description of one row for messages: family, shape, formats, time."""
     family = str(table["family"][index])
     shape = " ".join(f"{key}={table[key][index]:g}" for key in SHAPES[family])
     formats = "/".join(str(table[f][index]) for f in ("weight", "act", "kv") if table[f][index])
@@ -101,10 +110,15 @@ def describe(table: Rows, index: int) -> str:
 
 
 def check(table: Rows, device: Callable[[str], Device] | None, place: str = "table") -> Checked:
-    """Set aside the rows that cannot be true; merge repeats to their median.
+    """Set aside impossible rows and outliers; merge repeated measurements into their median.
 
-    table: rows in SI. device: hwdb's look-up by name, None to skip the physical bounds. place: what messages call it.
-    Raises `InputError` for an unknown family, times off by 10^3 as a whole, or more than half of the rows bad.
+    Args:
+        table: rows in SI units.
+        device: function from an hwdb name to the device; None skips the check against physical bounds.
+        place: name of the table in messages.
+
+    Raises `UnknownName` for an unknown family. Raises `InputError` for a table without rows, for times that are off by
+    10^3 as a whole, or if more than half of the rows are bad.
     """
     for family in sorted(set(table["family"])):
         if family not in SHAPES:
@@ -122,7 +136,7 @@ def check(table: Rows, device: Callable[[str], Device] | None, place: str = "tab
     set_aside += repeats
     good = _drop(good, [(f"over {SPIKE:g} times both neighbours on its curve", _spikes(good))], set_aside)
     refused = sum(q.count for q in set_aside if q.reason not in ("exact duplicate", MERGED))
-    if refused > WORST_SHARE * len(table):
+    if refused > MOST_BAD_SHARE * len(table):
         worst = max(set_aside, key=lambda q: q.count)
         raise InputError(
             f"{place}: {refused} of {len(table)} rows cannot be used, most of them: {worst.reason} "
@@ -131,10 +145,12 @@ def check(table: Rows, device: Callable[[str], Device] | None, place: str = "tab
     return Checked(good, tuple(set_aside), tuple(notes))
 
 
-Faults = list[tuple[str, NDArray[np.bool_]]]
+#: Reasons to set rows aside, each with the mask (R,) of its rows.
+Faults = list[tuple[str, Mask]]
 
 
 def _drop(table: Rows, faults: Faults, set_aside: list[Quarantined]) -> Rows:
+    """The rows without faults. Each fault is appended to `set_aside`; a row counts for its first fault only."""
     keep = np.ones(len(table), dtype=bool)
     for reason, mask in faults:
         fresh = mask & keep
@@ -146,6 +162,7 @@ def _drop(table: Rows, faults: Faults, set_aside: list[Quarantined]) -> Rows:
 
 
 def _malformed(table: Rows) -> Faults:
+    """Rows with an impossible time, power or shape, or without a number format that their family needs."""
     time, power = table["time"], table["power"]
     faults: Faults = [
         ("time is NaN or infinite", ~np.isfinite(time)),
@@ -156,7 +173,7 @@ def _malformed(table: Rows) -> Faults:
     for family in sorted(set(families)):
         mine = families == family
         for key in SHAPES[family]:
-            least = 0.0 if key in ("window", "skew", "context", "moved_bytes", "message_bytes") else 1.0
+            least = 0.0 if key in MAY_BE_ZERO else 1.0
             with np.errstate(invalid="ignore"):
                 faults.append((f"{family} without a valid {key}", mine & ~(table[key] >= least)))
         for column in FORMATTED.get(family, ()):
@@ -166,11 +183,13 @@ def _malformed(table: Rows) -> Faults:
 
 
 def _is_format(column: str, name: str) -> bool:
+    """Whether `name` is a known compute type (column `act`) or storage format (other columns)."""
     key = ALIASES.get(name.lower(), name.lower())
     return key in (COMPUTE_CODE if column == "act" else FORMATS)
 
 
 def _impossible(table: Rows, device: Callable[[str], Device], place: str, notes: list[str]) -> Faults:
+    """Rows that are faster than the physical bound of their device. Unknown devices are reported in `notes`."""
     below = np.zeros(len(table), dtype=bool)
     for name in sorted(set(table["device"])):
         try:
@@ -186,11 +205,12 @@ def _impossible(table: Rows, device: Callable[[str], Device], place: str, notes:
     return [("faster than the device's rated peak or bandwidth allows", below)]
 
 
-def _refuse_wrong_unit(time: NDArray[np.float64], least: NDArray[np.float64], place: str) -> None:
+def _refuse_wrong_unit(time: Array, least: Array, place: str) -> None:
+    """Raise `InputError` if `time` (R,), in s, is off by 10^3 against the physical bound `least` (R,)."""
     for factor, wrong, low in ((1e-3, "ms not us", True), (1e3, "ns not us", False)):
-        telling = (least > UNIT_FLOOR) if low else (least > UNIT_FLOOR / 10.0)
-        if telling.sum() < 3:
-            continue  # too few to judge the file by; single rows are still held against their own bound
+        telling = (least > UNIT_FLOOR) if low else (least > UNIT_FLOOR / UNIT_FLOOR_REDUCTION)
+        if telling.sum() < LEAST_LONG_ROWS:
+            continue  # too few to judge the file; each row is still compared with its own bound
         ratio = float(np.median(time[telling] / least[telling]))
         if (low and ratio < UNIT_LOW) or (not low and ratio > UNIT_HIGH):
             raise InputError(
@@ -200,7 +220,8 @@ def _refuse_wrong_unit(time: NDArray[np.float64], least: NDArray[np.float64], pl
 
 
 def _merge_repeats(table: Rows) -> tuple[Rows, list[Quarantined]]:
-    """Rows with one time a key: exact duplicates dropped, close repeats to their median, far ones set aside."""
+    """Rows with one time per key. Exact duplicates are dropped, repeats become their median, and repeats that disagree
+    are set aside."""
     if not len(table):
         return table, []
     dropped: dict[str, list[Any]] = {reason: [0, ""] for reason in ("exact duplicate", MERGED, "repeats disagree")}
@@ -210,6 +231,7 @@ def _merge_repeats(table: Rows) -> tuple[Rows, list[Quarantined]]:
 
 
 def _merge_family(table: Rows, keys: tuple[str, ...], dropped: dict[str, list[Any]]) -> Rows:
+    """`_merge_repeats` for one family. dropped: reason -> [number of rows, first example], updated in place."""
     group = _group_ids(table, keys)
     order = np.argsort(group, kind="stable")
     sorted_group, time = group[order], table["time"][order]
@@ -233,17 +255,18 @@ def _merge_family(table: Rows, keys: tuple[str, ...], dropped: dict[str, list[An
 
 
 def _count(entry: list[Any], more: int, table: Rows, index: int) -> None:
+    """Add `more` rows to an entry of `dropped`; row `index` is the example if it is the first."""
     if more > 0:
         entry[1] = entry[1] or describe(table, int(index))
         entry[0] += int(more)
 
 
-def _spikes(table: Rows) -> NDArray[np.bool_]:
-    """Rows that stick out of the curve through their neighbours: a stuck sample, a retry, a clock drop."""
+def _spikes(table: Rows) -> Mask:
+    """Mask (R,) of outliers: rows far above both neighbours on their curve (a stall, a retry, a clock drop)."""
     out = np.zeros(len(table), dtype=bool)
     for family, axis in CURVES.items():
         mine = np.flatnonzero(table["family"] == family)
-        if len(mine) < 3:
+        if len(mine) < 3:  # a point and two neighbours
             continue
         part = table.take(mine)
         group = _group_ids(part, tuple(key for key in key_columns(family) if key != axis))
@@ -256,8 +279,8 @@ def _spikes(table: Rows) -> NDArray[np.bool_]:
     return out
 
 
-def _group_ids(table: Rows, keys: tuple[str, ...]) -> NDArray[np.intp]:
-    """An integer (R,) that is equal exactly where all key columns are."""
+def _group_ids(table: Rows, keys: tuple[str, ...]) -> Index:
+    """Integers (R,) that are equal exactly where all columns `keys` are equal."""
     import pandas as pd
 
     group = np.zeros(len(table), dtype=np.intp)

@@ -1,8 +1,8 @@
-"""llama-bench -o json (or jsonl): whole prefill and decode passes of one model (ggml-org/llama.cpp tools/llama-bench).
+"""Imports llama-bench -o json (or jsonl): forward passes of one model (ggml-org/llama.cpp tools/llama-bench).
 
-It times models, not operators, so its rows are of the families `model_prefill` and `model_decode`. They set floors
-under a device's ceilings: a decode step of a dense model reads every weight once, so `model_size / time` is a bandwidth
-the device reached.
+llama-bench times whole models, not operators, so its rows have the families `model_prefill` and `model_decode`. They
+give lower limits of what a device can reach: a decode step of a dense model reads every weight once, so
+`model_size / time` is a memory bandwidth that the device reached.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ from hwdb import InputError
 from perfmodel.profiles.importers.plain import open_text
 from perfmodel.profiles.importers.rows import Rows, concat, rows_of
 
+#: Numbers that every test must have.
 NEEDED = ("model_size", "model_n_params", "n_prompt", "n_gen", "avg_ns")
+
+NANO = 1e-9
 
 
 def read(path: Path, device: str = "", licence: str = "") -> Rows:
-    """One row a test; `device` where given, else what llama-bench calls the GPU or CPU.
+    """One row per test. The device is `device` if given, else the GPU or CPU as llama-bench names it.
 
-    Prompt-and-generation tests (`-pg`) mix two phases in one time and are left out. Raises `InputError` for a file
-    that is not llama-bench output or holds nothing else.
+    Prompt-and-generation tests (`-pg`) have one time for both phases and are left out. Raises `InputError` if the file
+    is not llama-bench output, or has no other tests.
     """
     tests = _tests(path)
     for index, test in enumerate(tests):
@@ -36,6 +39,7 @@ def read(path: Path, device: str = "", licence: str = "") -> Rows:
 
 
 def _tests(path: Path) -> list[dict[str, Any]]:
+    """The tests in a file, as llama-bench wrote them."""
     with open_text(path) as stream:
         text = stream.read().strip()
     try:
@@ -48,6 +52,7 @@ def _tests(path: Path) -> list[dict[str, Any]]:
 
 
 def _row(test: dict[str, Any], device: str, licence: str, source: str) -> Rows:
+    """The canonical row of a test; a generation test counts as its mean decode step."""
     named = str(test.get("gpu_info") or test.get("cpu_info") or "").strip()
     steps = max(1, int(test["n_gen"]))
     depth = float(test.get("n_depth", 0) or 0)
@@ -61,11 +66,11 @@ def _row(test: dict[str, Any], device: str, licence: str, source: str) -> Rows:
         kv=str(test.get("type_k", "")),
         batch=1.0,
         query=float(test["n_prompt"]) if test["n_prompt"] else float("nan"),
-        # a generation test starts at n_depth and grows by a token a step: the mean step sees half of them
+        # the context of a generation test starts at n_depth and grows by one token per step: on average by half
         context=depth + (steps / 2.0 if test["n_gen"] else 0.0),
         parameters=float(test["model_n_params"]),
         moved_bytes=float(test["model_size"]),
-        time=float(test["avg_ns"]) * 1e-9 / steps,
+        time=float(test["avg_ns"]) * NANO / steps,
         source=source,
         licence=licence,
     )

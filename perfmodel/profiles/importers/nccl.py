@@ -1,8 +1,8 @@
-"""nccl-tests and rccl-tests text output (all_reduce_perf and its siblings), also through MPI or Slurm line prefixes.
+"""Imports the text output of nccl-tests and rccl-tests (all_reduce_perf and others), also with MPI or Slurm prefixes.
 
-Columns: size (bytes), count, type, redop[, root], then time (us), algbw, busbw, errors out of place, and the same in
-place (NVIDIA/nccl-tests doc/PERFORMANCE.md). `size` is the whole vector: sent for all-reduce, reduce-scatter and
-all-to-all, received for all-gather; all on each rank.
+Columns: size (bytes), count, type, redop[, root], then time (us), algbw, busbw and errors out of place, then the same
+in place (NVIDIA/nccl-tests doc/PERFORMANCE.md). `size` is the size of the whole vector on each rank: the vector sent
+for all-reduce, reduce-scatter and all-to-all, the vector received for all-gather.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hwdb import InputError
 from perfmodel.profiles.importers.plain import open_text
 from perfmodel.profiles.importers.rows import Rows, rows_of
 
-#: Name of the test program -> family.
+#: Name of the test program -> operator family.
 PROGRAMS = {
     "all_reduce": "all_reduce",
     "all_gather": "all_gather",
@@ -24,7 +24,7 @@ PROGRAMS = {
     "alltoall": "all_to_all",
     "sendrecv": "p2p",
 }
-#: NCCL's type names -> storage formats here.
+#: Type name of NCCL -> number format.
 TYPES = {
     "float": "fp32",
     "half": "fp16",
@@ -36,18 +36,21 @@ TYPES = {
     "f8e5m2": "fp8",
     "fp8_e5m2": "fp8",
 }
-#: What mpirun --tag-output or srun --label put before each line.
+#: Prefix that mpirun --tag-output or srun --label puts before each line.
 PREFIX = re.compile(r"^\s*(?:\[\d+,\d+\]<std(?:out|err)>:|\d+:)\s?")
+#: A line of timings; a line of the header that lists a rank; names of the program and of its version.
 LINE = re.compile(r"^\s*(\d+)\s+(\d+)\s+([a-z]\w*)\s+([a-z]+)(?:\s+(-?\d+))?((?:\s+(?:[\d.eE+-]+|nan|N/A))+)\s*$")
 RANK = re.compile(r"^#\s+Rank\s+(\d+)\b.*?\bon\s+(\S+)\s+device\s+\d+\s+\[[^\]]*\]\s*(.*?)\s*$")
 PROGRAM = re.compile(r"\b(all_reduce|all_gather|reduce_scatter|alltoall|sendrecv)_perf\b")
 VERSION = re.compile(r"\b([nr]ccl(?:-tests)?:? version:?\s+\S+)", re.IGNORECASE)
 
+MICRO = 1e-6
+
 
 def read(path: Path, device: str = "", licence: str = "") -> Rows:
-    """Rows of one log: out-of-place time of each size; the group is the number of ranks that the header lists.
+    """Rows of one log: the out-of-place time of each size. The group is the number of ranks in the header.
 
-    Raises `InputError` if the log names no test program, lists no ranks, mixes programs or holds no timing lines.
+    Raises `InputError` if the log names no test program or several, lists no ranks, or has no lines of timings.
     """
     with open_text(path) as stream:
         text = [PREFIX.sub("", line.rstrip("\n")) for line in stream]
@@ -70,24 +73,26 @@ def read(path: Path, device: str = "", licence: str = "") -> Rows:
         act=np.array([TYPES.get(match.group(3), match.group(3)) for match in found], dtype=object),
         message_bytes=[float(match.group(1)) for match in found],
         group=float(group),
-        time=[_time(match.group(6)) * 1e-6 for match in found],
+        time=[_time(match.group(6)) * MICRO for match in found],
         source=path.name,
         licence=licence,
     )
 
 
 def _time(fields: str) -> float:
+    """Out-of-place time, us: the first of the fields after the type; NaN for N/A."""
     first = fields.split()[0]
     return float("nan") if first == "N/A" else float(first)
 
 
 def _family(text: list[str], path: Path) -> str:
+    """Operator family of the test program that the log or its file name mentions."""
     named = {PROGRAMS[name] for line in text for name in PROGRAM.findall(line)}
     named |= {PROGRAMS[name] for name in PROGRAM.findall(path.name)}
     if len(named) == 1:
         return named.pop()
     if named:
-        raise InputError(f"{path}: holds several tests ({', '.join(sorted(named))}); split the log, one test a file")
+        raise InputError(f"{path}: holds several tests ({', '.join(sorted(named))}); split it into one file per test")
     stem = next((family for name, family in PROGRAMS.items() if name in path.name), "")
     if not stem:
         raise InputError(

@@ -1,4 +1,4 @@
-"""The documented plain CSV: canonical rows with units in the column names, one operator a line (docs/profiling.md)."""
+"""Reads and writes plain CSV: one measured operator per line, units in the column names (docs/profiling.md)."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ import gzip
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hwdb import InputError, UnknownName
+from perfmodel.arrays import Array
 from perfmodel.profiles.importers.rows import COLUMNS, NUMBERS, ON_DISK, TEXT, Rows, rows_of
 
-#: What a file must have; every other column may be missing.
+#: Columns that a file must have; all others may be missing.
 REQUIRED = ("family", "latency_us")
-#: Column on disk -> (column in memory, factor to SI).
+#: Column in the file -> (column in memory, factor to SI units).
 FROM_DISK = {ON_DISK.get(name, (name, 1.0))[0]: (name, ON_DISK.get(name, (name, 1.0))[1]) for name in COLUMNS}
 
 
 def open_text(path: Path) -> TextIO:
-    """The file as text, unpacked if its name ends in .gz; `InputError` if it cannot be read."""
+    """Open a file as text, decompressed if its name ends in .gz. Raises `InputError` if it cannot be read."""
     try:
         if path.suffix == ".gz":
             return io.TextIOWrapper(gzip.open(path), encoding="utf-8", newline="")
@@ -31,7 +33,7 @@ def open_text(path: Path) -> TextIO:
 
 
 def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Header and lines of a CSV; `InputError` names an empty file, a repeated column or a line of the wrong length."""
+    """Header and lines of a CSV. Raises `InputError` for an empty file, a repeated column or a line of wrong length."""
     with open_text(path) as stream:
         try:
             lines = list(csv.reader(stream))
@@ -50,8 +52,8 @@ def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
     return header, body
 
 
-def numbers(path: Path, column: str, values: Sequence[str]) -> np.ndarray:
-    """Column of text to float64, empty -> NaN; `InputError` names the line of what is not a number."""
+def numbers(path: Path, column: str, values: Sequence[str]) -> Array:
+    """A text column as float64; empty becomes NaN. Raises `InputError` with the row of a field that is no number."""
     try:
         return np.array([float(v) if v.strip() else np.nan for v in values])
     except ValueError:
@@ -64,7 +66,7 @@ def numbers(path: Path, column: str, values: Sequence[str]) -> np.ndarray:
 
 
 def read(path: Path, device: str = "", licence: str = "") -> Rows:
-    """Rows of a plain CSV; `device` and `licence` fill in where the file has none.
+    """Rows of a plain CSV. `device` and `licence` are used where the file does not state them.
 
     Raises `InputError` for a missing or unknown column and for a field that is not a number.
     """
@@ -75,7 +77,7 @@ def read(path: Path, device: str = "", licence: str = "") -> Rows:
     for name in header:
         if name not in FROM_DISK:
             raise UnknownName("column", name, FROM_DISK, f"({path}, line 1)")
-    columns: dict[str, np.ndarray] = {}
+    columns: dict[str, NDArray[Any]] = {}
     for place, title in enumerate(header):
         name, unit = FROM_DISK[title]
         values = [line[place] for line in body]
@@ -88,13 +90,13 @@ def read(path: Path, device: str = "", licence: str = "") -> Rows:
 
 
 def fill(table: Rows, name: str, value: str) -> Rows:
-    """The text `value` wherever column `name` is empty."""
+    """The rows with `value` in the text column `name` wherever it is empty."""
     blank = table[name] == ""
     return table.replace(**{name: np.where(blank, value, table[name])}) if value and blank.any() else table
 
 
 def write(table: Rows, path: Path, append: bool = False) -> None:
-    """Write rows as plain CSV with every column, so that files of several runs concatenate."""
+    """Write rows as plain CSV. All columns are written, so files of several runs can be concatenated."""
     with path.open("a" if append else "w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         if not append or path.stat().st_size == 0:
@@ -103,7 +105,7 @@ def write(table: Rows, path: Path, append: bool = False) -> None:
 
 
 def header() -> list[str]:
-    """Column names of a plain CSV, in order.
+    """Column names of a plain CSV, in the order of the file.
 
     >>> header()[-1], "latency_us" in header()
     ('power_w', True)
@@ -112,7 +114,7 @@ def header() -> list[str]:
 
 
 def lines(table: Rows) -> list[list[str]]:
-    """Fields of each row as text; unknown numbers are empty."""
+    """The fields of each row as text; unknown numbers are empty."""
     columns = []
     for name in COLUMNS:
         values = table[name]

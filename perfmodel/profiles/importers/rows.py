@@ -1,7 +1,7 @@
-"""The canonical row table: one measured operator a row, whatever tool measured it.
+"""Canonical rows: one measured operator per row, in the same columns for every measuring tool.
 
-In memory a table is a dict of equally long numpy arrays in SI; on disk ("plain CSV") the same columns with the unit in
-the name where SI is unhandy. docs/profiling.md lists both. Every importer returns this table and nothing else.
+In memory, columns are numpy arrays of equal length in SI units. In a file ("plain CSV"), a column with another unit has
+the unit in its name. docs/profiling.md lists the columns. Every importer returns such a table.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwdb import InputError, UnknownName
+from perfmodel.arrays import Array
 from perfmodel.vocabulary import FAMILIES
 
+#: Families of communication operators.
 COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p")
 
-#: Shape columns that a row of a family must carry; `window` 0 means none, `skew` 0 means balanced routing.
+#: Shape columns that a row of each family must have. `window` 0: full attention; `skew` 0: balanced expert routing.
 SHAPES: dict[str, tuple[str, ...]] = {
     "gemm": ("m", "n", "k"),
     "grouped_gemm": ("tokens", "hidden", "inter", "experts", "top_k", "ep", "tp", "skew"),
@@ -30,19 +32,20 @@ SHAPES: dict[str, tuple[str, ...]] = {
     "recurrent_decode": ("batch", "heads", "key_dim", "value_dim"),
     "elementwise": ("moved_bytes",),
     **dict.fromkeys(COLLECTIVES, ("message_bytes", "group")),
-    # Whole forward passes, from tools that time models and not operators. They set ceilings, never tables.
+    # Forward passes of whole models. They give measured ceilings of a device, never tables.
     "model_prefill": ("batch", "query", "context", "parameters", "moved_bytes"),
     "model_decode": ("batch", "context", "parameters", "moved_bytes"),
 }
 
+#: Text columns, shape columns, number columns, all columns.
 TEXT = ("device", "software", "kernel", "family", "weight", "act", "kv", "source", "licence")
 SHAPE_COLUMNS = tuple(dict.fromkeys(key for keys in SHAPES.values() for key in keys))
 NUMBERS = (*SHAPE_COLUMNS, "time", "power")
 COLUMNS = (*TEXT, *NUMBERS)
 
-#: Columns whose number is not SI or whose unit the name must carry on disk: name there, factor to SI.
+#: Columns with another name in a file, because the unit is part of it: (name in the file, factor to SI).
 ON_DISK: dict[str, tuple[str, float]] = {"time": ("latency_us", 1e-6), "power": ("power_w", 1.0)}
-#: Shape columns that a row may leave empty, and what empty then means.
+#: Shape columns that may be empty, and the value that empty stands for.
 DEFAULTS = {"window": 0.0, "skew": 0.0, "ep": 1.0, "tp": 1.0}
 
 
@@ -50,9 +53,9 @@ DEFAULTS = {"window": 0.0, "skew": 0.0, "ep": 1.0, "tp": 1.0}
 class Rows:
     """Measured operators as columns.
 
-    columns: every name of `COLUMNS` -> array (R,). Text columns are object arrays of str ("" unknown), numbers are
-    float64 with NaN for "does not apply" or unknown: `time` s, `power` W, the rest counts and bytes. `weight` and
-    `kv` are storage formats and `act` a compute type (`perfmodel.dtypes`).
+    columns: each name of `COLUMNS` -> array (R,). Text columns are object arrays of str, "" where unknown. Number
+    columns are float64, NaN where unknown or not applicable: `time` in s, `power` in W, all others counts or bytes.
+    `weight` and `kv` are storage formats, `act` is a compute type (`perfmodel.dtypes`).
     """
 
     columns: Mapping[str, NDArray[Any]]
@@ -64,19 +67,19 @@ class Rows:
         return self.columns[name]
 
     def take(self, select: NDArray[Any]) -> Rows:
-        """The rows that `select` (mask or indices) picks."""
+        """The rows that a mask or an array of indices selects."""
         return Rows({name: values[select] for name, values in self.columns.items()})
 
     def family(self, name: str) -> Rows:
-        """The rows of one family."""
+        """The rows of one operator family."""
         return self.take(self.columns["family"] == name)
 
     def replace(self, **columns: Any) -> Rows:
-        """The same rows with some columns changed; scalars are repeated."""
+        """The same rows with some columns replaced; a scalar is repeated for every row."""
         return Rows({**self.columns, **_filled(columns, len(self))})
 
     def frame(self) -> Any:
-        """pandas frame with the plain CSV's names and units; columns that no row uses are left out."""
+        """pandas DataFrame with the column names and units of a plain CSV; columns without any number are left out."""
         import pandas as pd
 
         named = {}
@@ -91,6 +94,7 @@ class Rows:
 
 
 def _filled(columns: Mapping[str, Any], count: int) -> dict[str, NDArray[Any]]:
+    """Columns as arrays (count,) of their type. Raises `UnknownName` or `InputError` for a bad name or length."""
     out = {}
     for name, values in columns.items():
         if name not in COLUMNS:
@@ -104,7 +108,7 @@ def _filled(columns: Mapping[str, Any], count: int) -> dict[str, NDArray[Any]]:
 
 
 def rows_of(count: int, **columns: Any) -> Rows:
-    """A table of `count` rows from some columns; the others become "" or NaN (or the default that empty means).
+    """A table of `count` rows from some columns. All others are "" or NaN, or the value in `DEFAULTS`.
 
     >>> table = rows_of(2, family="gemm", m=[1, 8], n=4096, k=4096, time=[1e-5, 2e-5], device="a100-sxm-80gb")
     >>> len(table), float(table["m"][1]), table["weight"][0]
@@ -116,6 +120,7 @@ def rows_of(count: int, **columns: Any) -> Rows:
 
 
 def _with_defaults(table: Rows) -> Rows:
+    """The rows with the values of `DEFAULTS` in empty shape columns that their family has."""
     changed = {}
     for key, value in DEFAULTS.items():
         uses = [family for family, keys in SHAPES.items() if key in keys]
@@ -126,15 +131,15 @@ def _with_defaults(table: Rows) -> Rows:
 
 
 def concat(tables: Iterable[Rows]) -> Rows:
-    """All rows of all tables, in order; an empty table if there are none."""
+    """The rows of all tables, in order; an empty table if there are none."""
     parts = [t for t in tables if len(t)]
     if not parts:
         return rows_of(0)
     return Rows({name: np.concatenate([p[name] for p in parts]) for name in COLUMNS})
 
 
-def each(names: NDArray[Any], answer: Callable[[str], float]) -> NDArray[np.float64]:
-    """`answer` of every name in a text column (R,), asked once a different name.
+def each(names: NDArray[Any], function: Callable[[str], float]) -> Array:
+    """`function` of each name in a text column (R,); called once per different name.
 
     >>> each(np.array(["a", "bb", "a"], dtype=object), len).tolist()
     [1.0, 2.0, 1.0]
@@ -142,18 +147,18 @@ def each(names: NDArray[Any], answer: Callable[[str], float]) -> NDArray[np.floa
     import pandas as pd
 
     code, found = pd.factorize(names, use_na_sentinel=False)
-    return np.array([answer(str(name)) for name in found], dtype=float)[code] if len(names) else np.zeros(0)
+    return np.array([function(str(name)) for name in found], dtype=float)[code] if len(names) else np.zeros(0)
 
 
 def key_columns(family: str) -> tuple[str, ...]:
-    """Columns that tell one measurement of a family from another: all but the measured values and their source."""
+    """Columns that identify a measurement of a family: all except time, power, source and licence."""
     if family not in SHAPES:
         raise UnknownName("operator family", family, SHAPES)
     return ("device", "software", "kernel", "family", "weight", "act", "kv", *SHAPES[family])
 
 
 def known_families() -> tuple[str, ...]:
-    """Families that a row may name: the cost models' own and the whole-model ones.
+    """Families that a row may have: those of the cost models, and those of whole models.
 
     >>> known_families()[0]
     'gemm'

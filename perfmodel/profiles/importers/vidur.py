@@ -1,8 +1,8 @@
-"""Vidur profiles: mlp.csv, attention.csv, all_reduce.csv, send_recv.csv (microsoft/vidur vidur/profiling).
+"""Imports Vidur profiles: mlp.csv, attention.csv, all_reduce.csv, send_recv.csv (microsoft/vidur vidur/profiling).
 
-Times are milliseconds in `time_stats.<layer>.{min,max,mean,median,std}`; the median is taken, and a layer that a row
-did not run (0 or empty) gives no row. Sizes of collectives are bytes. Sharding follows the tensor-parallel width: QKV
-and up projections split their columns, output and down projections their rows.
+Times are milliseconds in `time_stats.<layer>.{min,max,mean,median,std}`. The median is used; a layer that was not run
+(0 or empty) gives no row. Sizes of collectives are bytes. With tensor parallelism, QKV and up projections are sharded
+by columns, output and down projections by rows.
 """
 
 from __future__ import annotations
@@ -13,17 +13,20 @@ from pathlib import Path
 import numpy as np
 
 from hwdb import InputError
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, Mask
 from perfmodel.profiles.importers.plain import numbers, read_table
 from perfmodel.profiles.importers.rows import Rows, concat, rows_of
 
 MILLI = 1e-3
-#: Formats of Vidur's runs: it profiles in fp16 throughout (vidur/profiling/common/model_config.py).
+#: Number formats: Vidur always profiles in fp16 (vidur/profiling/common/model_config.py).
 FORMAT = {"weight": "fp16", "act": "fp16"}
+#: Bytes per value that an fp16 element-wise layer moves: two for each value that it reads or writes. A norm reads and
+#: writes one; an addition, and the gate of an activation, reads two and writes one.
+ONE_OPERAND, TWO_OPERANDS = 4.0, 6.0
 
 
 def read(path: Path, device: str = "", licence: str = "") -> Rows:
-    """Rows of one Vidur CSV; which of the four it is shows in its columns. `InputError` if it is none of them."""
+    """Rows of one Vidur CSV. Its columns tell which of the four files it is; `InputError` if it is none of them."""
     header, body = read_table(path)
     table = {name: [line[place] for line in body] for place, name in enumerate(header)}
     parts = path.parts[path.parts.index("profiling") :] if "profiling" in path.parts else path.parts[-1:]
@@ -40,16 +43,19 @@ def read(path: Path, device: str = "", licence: str = "") -> Rows:
 
 
 def _column(path: Path, table: Mapping[str, list[str]], name: str) -> Array:
+    """A column as numbers. Raises `InputError` if the file does not have it."""
     if name not in table:
         raise InputError(f"{path}, line 1: no column {name!r}, which this kind of Vidur file has")
     return numbers(path, name, table[name])
 
 
-def _ran(time: Array) -> np.ndarray:
-    return np.isnan(time) | (time != 0.0)
+def _ran(time: Array) -> Mask:
+    """Rows whose layer was run. NaN stays, so that validation reports it."""
+    return np.asarray(np.isnan(time) | (time != 0.0))
 
 
 def _mlp(path: Path, table: Mapping[str, list[str]], common: dict[str, str]) -> Rows:
+    """GEMM and element-wise rows of mlp.csv."""
     heads, kv_heads, width, inner, m, tp = (
         _column(path, table, name)
         for name in ("n_head", "n_kv_head", "n_embd", "n_expanded_embd", "num_tokens", "num_tensor_parallel_workers")
@@ -77,17 +83,18 @@ def _mlp(path: Path, table: Mapping[str, list[str]], common: dict[str, str]) -> 
     return concat(parts)
 
 
-def _elementwise(m: Array, width: Array, inner: Array, gated: np.ndarray) -> dict[str, Array]:
-    """Bytes of the fp16 element-wise layers: norms read and write a row, the gate reads two and writes one."""
+def _elementwise(m: Array, width: Array, inner: Array, gated: Mask) -> dict[str, Array]:
+    """Bytes that each element-wise layer moves, (R,)."""
     return {
-        "input_layernorm": 4.0 * m * width,
-        "post_attention_layernorm": 4.0 * m * width,
-        "mlp_act": np.where(gated, 6.0, 4.0) * m * inner,
-        "add": 6.0 * m * width,
+        "input_layernorm": ONE_OPERAND * m * width,
+        "post_attention_layernorm": ONE_OPERAND * m * width,
+        "mlp_act": np.where(gated, TWO_OPERANDS, ONE_OPERAND) * m * inner,
+        "add": TWO_OPERANDS * m * width,
     }
 
 
 def _attention(path: Path, table: Mapping[str, list[str]], common: dict[str, str]) -> Rows:
+    """Prefill and decode attention rows of attention.csv."""
     width, heads, kv_heads, tp, batch, chunk, cached = (
         _column(path, table, name)
         for name in (
@@ -117,7 +124,7 @@ def _attention(path: Path, table: Mapping[str, list[str]], common: dict[str, str
         **common,
     }
     parts = []
-    # in decode the new token is attended to as well
+    # decode also attends to the new token
     for phase, mine, query, context in (
         ("prefill", prefill, chunk, cached),
         ("decode", ~prefill, np.nan, cached + 1.0),
@@ -129,6 +136,7 @@ def _attention(path: Path, table: Mapping[str, list[str]], common: dict[str, str
 
 
 def _network(path: Path, table: Mapping[str, list[str]], common: dict[str, str], family: str, name: str) -> Rows:
+    """Rows of all_reduce.csv (family all_reduce) or send_recv.csv (family p2p)."""
     size, workers, per_node = (_column(path, table, key) for key in ("size", "num_workers", "devices_per_node"))
     nodes = np.maximum(1.0, workers / per_node)
     kernel = np.array([f"{n:.0f} node{'s' if n > 1 else ''}" for n in nodes], dtype=object)
