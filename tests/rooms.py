@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Modules and rooms that every room may use and that count as ground: floor 0.
-GROUND = ("arrays", "dtypes", "equations", "vocabulary", "workload")
+#: Modules and rooms that every room may use and that count as ground: floor 0. `glossary` is among them because it only
+#: reads a file of names: it imports hwdb alone, and output, commands and docs all explain names from it.
+GROUND = ("arrays", "dtypes", "equations", "glossary", "vocabulary", "workload")
 
 
 @dataclass(frozen=True)

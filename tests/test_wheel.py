@@ -64,6 +64,7 @@ def shipped(folder: str, pattern: str) -> set[str]:
     ("source", "pattern", "inside"),
     [
         ("hwdb", "**/*.toml", "hwdb"),
+        ("perfmodel", "*.toml", "perfmodel"),
         ("perfmodel/models/catalogue", "**/*.toml", "perfmodel/models/catalogue"),
         ("perfmodel/engines/catalogue", "*.toml", "perfmodel/engines/catalogue"),
         ("perfmodel/workload/lengths", "*.csv", "perfmodel/workload/lengths"),

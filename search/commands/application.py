@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from search.commands import estimate, fleet, hw, models, plan, predict, profile, report, simulate
+from search.commands import estimate, explain, fleet, hw, models, plan, predict, profile, report, simulate
 from search.commands.help_pages import SectionedCommand, SectionedGroup
 
 EXAMPLES = """\
@@ -33,9 +33,16 @@ def _group(help_text: str, examples: str) -> typer.Typer:
 
 
 def _add(
-    group: typer.Typer, name: str, function: Callable[..., Any], examples: str, section: str | None = None
+    group: typer.Typer,
+    name: str,
+    function: Callable[..., Any],
+    examples: str,
+    section: str | None = None,
+    settings: dict[str, Any] | None = None,
 ) -> None:
-    group.command(name, cls=SectionedCommand, epilog=examples, rich_help_panel=section)(function)
+    group.command(name, cls=SectionedCommand, epilog=examples, rich_help_panel=section, context_settings=settings)(
+        function
+    )
 
 
 def _print_version(wanted: bool) -> None:
@@ -88,4 +95,5 @@ _add(_profile, "fit", profile.fit_command, profile.FIT_EXAMPLES)
 _add(_profile, "import", profile.import_command, profile.IMPORT_EXAMPLES)
 app.add_typer(_profile, name="profile", rich_help_panel=FACTS)
 
+_add(app, "explain", explain.explain_command, explain.EXAMPLES, FACTS, explain.SETTINGS)
 _add(app, "version", version_command, VERSION_EXAMPLES, FACTS)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Form = Literal["table", "json", "csv"]
 
 #: Columns whose text may be broken over several lines.
-PROSE = ("reason", "source", "note", "title", "answer", "price", "remark", "value")
+PROSE = ("reason", "source", "note", "title", "answer", "price", "remark", "value", "meaning")
 #: Width that a prose column gets at least, in characters.
 PROSE_WIDTH = 24
 #: Characters between two columns of a table, and around them all, as rich draws `SIMPLE_HEAD` with a padding of 1.
