@@ -1,4 +1,4 @@
-"""Writes the reference parts of docs/cli.md and docs/api.md from the program itself: `make docs`."""
+"""Writes the reference parts of docs/cli.md, docs/api.md and docs/notation.md from the program itself: `make docs`."""
 
 from __future__ import annotations
 
@@ -86,8 +86,30 @@ def library() -> str:
     return "\n".join(public(package) for package in ("perfmodel", "search", "hwdb"))
 
 
+def _place(place: str) -> str:
+    """A place of a glossary entry as the notation page writes it."""
+    return f"`{place}`" if place.startswith("[") else place
+
+
+def names() -> str:
+    """Every entry of the glossary as Markdown, one table per kind."""
+    from perfmodel import glossary
+
+    lines: list[str] = []
+    for kind, about in glossary.kinds().items():
+        lines += [f"### {kind.capitalize()}", "", about, ""]
+        lines += ["| name | unit | meaning | where | in papers |", "|---|---|---|---|---|"]
+        for entry in (e for e in glossary.entries() if e.kind == kind):
+            name = entry.name if "word" in entry.places else f"`{entry.name}`"
+            formerly = f" Formerly {', '.join(f'`{old}`' for old in entry.former)}." if entry.former else ""
+            where = ", ".join(map(_place, entry.places))
+            lines.append(f"| {name} | {entry.unit} | {entry.meaning}{formerly} | {where} | {entry.paper} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
 #: page -> what stands below its mark
-PAGES = {"cli.md": command_line, "api.md": library}
+PAGES = {"cli.md": command_line, "api.md": library, "notation.md": names}
 
 
 def written(page: str) -> str:

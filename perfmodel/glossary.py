@@ -43,8 +43,8 @@ class Entry:
 
     name: as it is written, flags without dashes and with underscores. kind: the quantity or part of the program that it
     belongs to. meaning: one sentence. unit: "" for words. places: where it appears: "flag", "column", "case",
-    "scenario" (top level of a scenario), "[table]" of a scenario, or "word". paper: what papers call it, "" if the same.
-    former: spellings that are still read for one release.
+    "scenario" (top level of a scenario), "[table]" of a scenario, or "word". paper: what papers call it, "" where it is
+    not stated. former: spellings that are still read for one release.
     """
 
     name: str
