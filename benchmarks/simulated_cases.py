@@ -200,7 +200,7 @@ def simulated(
             tables[role] = pool(role, row, together(offers.values())).table
     pools = [pool(role, row, requests) for role, row in roles]
     found = simulator.summary(simulator.run(requests, pools, router="join_shortest_queue"))
-    return {m: found[m] for m in METRICS} | {"req_s": found["request_rate"], "error": ""}
+    return {m: found[m] for m in METRICS} | {"req_s": found["request_rate_rps"], "error": ""}
 
 
 def answers(cases: pd.DataFrame, database: Hwdb) -> list[dict[str, Any]]:

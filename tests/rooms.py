@@ -129,7 +129,8 @@ def doors(texts: Mapping[str, str]) -> dict[str, set[str]]:
             for node in ast.parse(texts[name]).body
             if isinstance(node, ast.Assign) and any(getattr(t, "id", "") == "__all__" for t in node.targets)
         ]
-        found |= {name: {ast.literal_eval(e) for e in offer.elts} for offer in offers if isinstance(offer, ast.List)}
+        for offer in offers:
+            found[name] = {ast.literal_eval(e) for e in getattr(offer, "elts", [])}
     return found
 
 

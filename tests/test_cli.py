@@ -187,7 +187,7 @@ def test_estimate_takes_what_a_published_recipe_sets_and_flags_win(capsys: pytes
     asked = ("estimate", "meta-llama/Llama-3.3-70B-Instruct", "--device", "b200-sxm", "--tp", "2", "--weights", "fp8")
     found = [json.loads(run(capsys, *asked, *more, "--json"))[0] for more in ((), ("--recipe",))]
     assert [f["kv"] for f in found] == ["bf16", "fp8"]
-    assert found[1]["most_running"] > found[0]["most_running"]
+    assert found[1]["max_running"] > found[0]["max_running"]
     own = json.loads(run(capsys, *asked, "--recipe", "--kv", "bf16", "--json"))[0]
     assert own["kv"] == "bf16"
     assert cli.main([*asked[:-1], "bf16", "--recipe"]) == 2

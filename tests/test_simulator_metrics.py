@@ -93,7 +93,7 @@ def test_attainment_goodput_and_classes_count_requests():
     row = simulator.summary(simulation, Slo((Objective("ttft", "p90", 0.03), Objective("tpot", "p99", 0.02))))
     assert row["slo_attainment"] == pytest.approx(0.5)
     assert 0 < row["fluidity_index"] <= 1
-    assert row["request_rate"] == pytest.approx(2.0, rel=0.02)
+    assert row["request_rate_rps"] == pytest.approx(2.0, rel=0.02)
     assert row["output_tok_s"] == pytest.approx(40.0, rel=0.02)
 
 
@@ -103,7 +103,7 @@ def test_rates_count_every_token_and_leave_out_filling_and_draining():
     assert closed.preempted.sum() > 0
     row = simulator.summary(closed)
     assert row["output_tok_s"] == pytest.approx(1000 / closed.duration)
-    assert row["request_rate"] == pytest.approx(50 / closed.duration)
+    assert row["request_rate_rps"] == pytest.approx(50 / closed.duration)
     assert row["input_tok_s"] == pytest.approx(5000 / closed.duration)
     steady_row = simulator.summary(run(steady(rate=5.0, count=3000, output=100), pool()))
     assert steady_row["output_tok_s"] == pytest.approx(500, rel=0.03)

@@ -106,7 +106,7 @@ def test_simulate_replays_a_trace_and_finds_the_capacity(scenario, tmp_path, cap
     path = scenario('trace = "day.csv"')
     (row,) = json.loads(called(capsys, "simulate", path, "--capacity", "--json"))
     assert row["requests"] == 150
-    assert row["request_rate"] == pytest.approx(5.0, rel=0.1)
+    assert row["request_rate_rps"] == pytest.approx(5.0, rel=0.1)
     assert row["capacity_rps"] > 5.0
 
 

@@ -147,7 +147,7 @@ def rates(simulation: Simulation) -> dict[str, float]:
     tokens = _made_by(simulation, end) - _made_by(simulation, begin)
     span = end - begin
     return {
-        "request_rate": float(inside.sum() / span),
+        "request_rate_rps": float(inside.sum() / span),
         "output_tok_s": float(tokens / span),
         "input_tok_s": float(simulation.traffic.input_tokens[prompts].sum() / span),
     }
@@ -193,7 +193,7 @@ def summary(simulation: Simulation, slo: Slo | None = None) -> dict[str, float]:
         row |= {f"{metric}_ms": 1e3 * found.mean, **{f"{metric}_ms_{s}": 1e3 * found.at(s) for s in RANKS}}
     if slo is not None and slo.objectives:
         row["slo_attainment"] = float(attained(simulation, slo).mean())
-        row["goodput"] = goodput(simulation, slo)
+        row["goodput_rps"] = goodput(simulation, slo)
         reader = _reader(slo)
         if reader is not None:
             seen = experience(simulation, ttft=reader[0], tpot=reader[1])

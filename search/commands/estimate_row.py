@@ -24,7 +24,7 @@ SHEET: Mapping[str, Sequence[str]] = {
     "Load": ("load", "isl", "osl", "running"),
     "Latency": ("ttft_ms", "ttft_ms_p99", "tpot_ms", "itl_ms_p99", "e2e_ms", "e2e_ms_p99", "slo_chance"),
     "Throughput": ("request_rate_rps", "output_tok_s", "total_tok_s"),
-    "Memory": ("fits", "memory_gb_per_device", "memory_capacity_gb", "most_running", "reason"),
+    "Memory": ("fits", "memory_gb_per_device", "memory_capacity_gb", "max_running", "reason"),
     "Power and cost": (
         "power_w_per_device",
         "energy_j_per_output_token",
@@ -56,7 +56,7 @@ def estimate_row(asked: Colocated, hwdb: Hwdb, slo: Slo) -> dict[str, Any]:
         "running": float(found.running[0]),
         **{name: values[0] for name, values in found.columns().items()},
         "memory_capacity_gb": float(found.memory_use.capacity[0]) / 1e9,
-        "most_running": float(found.memory_use.max_running[0]),
+        "max_running": float(found.memory_use.max_running[0]),
         "reason": found.reason(0),
         **_cost(hwdb, asked.devices(), float(found.output_rate[0])),
         "slo_chance": float(chances(found, slo).min()) if slo.objectives else NAN,

@@ -60,7 +60,7 @@ def _row(candidates: Candidates, number: int, tails: Mapping[str, float]) -> dic
         **{k: c[k] for k in c if k not in INTERNAL and not k.startswith("spread_")},
         **_intervals(c, rate_is_given=candidates.scorer.target.workload.arrival == "open"),
         **tails,
-        "slo_strain": c["slo_ratio"],
+        "slo_ratio": c["slo_ratio"],
         "basis": BASES[int(c["basis"])],
         "qualifies": c["verdict"] == 0,
         "reason": reason(candidates, number),

@@ -41,7 +41,7 @@ SHEET: Mapping[str, Sequence[str]] = {
         "e2e_ms_p99",
         "normalised_ms",
     ),
-    "Throughput": ("request_rate", "output_tok_s", "input_tok_s", "goodput", "capacity_rps"),
+    "Throughput": ("request_rate_rps", "output_tok_s", "input_tok_s", "goodput_rps", "capacity_rps"),
     "Objectives": ("meets", "slo_attainment", "fluidity_index", "qoe"),
     "Memory": ("kv_share", "waiting", "running", "cached_share", "preemptions"),
     "Remarks": ("remark",),
