@@ -143,8 +143,12 @@ HEAD = """# Comparison with other simulators
 
 This page compares the predictions of perfmodel with those of three other tools ("peers"): Vidur (microsoft/vidur, MIT)
 as it is in its repository, GenZ (genz-llm) at its default efficiency, and AIConfigurator 0.12 (Apache-2.0). The peers
-ran on a two-core machine. The page was written by
-`python -m benchmarks.peers --vidur vidur.csv --trace AzureLLMInferenceTrace_conv_2023.csv.gz --genz genz.csv --aic aic.csv --cases CASES.csv --truth TRUTH.csv`.
+ran on a two-core machine. This command wrote the page:
+
+```sh
+python -m benchmarks.peers --vidur vidur.csv --trace AzureLLMInferenceTrace_conv_2023.csv.gz \\
+    --genz genz.csv --aic aic.csv --cases CASES.csv --truth TRUTH.csv
+```
 
 A ratio of 1 means that both tools predict the same value, not that the value is right. Errors against measurements are
 on [the accuracy page](accuracy.md), with AIConfigurator on the same rows. A rank correlation near 1 means that both
