@@ -106,39 +106,53 @@ def measured(found: pd.DataFrame, cases: pd.DataFrame, truth: pd.DataFrame) -> d
         "perfmodel": (pairs.ttft_ms + steps * pairs.tpot_ms) / pairs.value - 1,
     }
     return {
-        who: {"runs": len(e), "median |error|": e.abs().median(), "mean": e.abs().mean(), "bias": e.median()}
+        who: {
+            "runs": len(e),
+            "median of abs(error)": e.abs().median(),
+            "mean of abs(error)": e.abs().mean(),
+            "bias (median error)": e.median(),
+        }
         for who, e in errors.items()
     }
 
 
 #: Why a peer differs from us, by section.
 READING = {
-    "GenZ": "An ideal roofline with one efficiency for everything: no kernel falls short of it, nothing is launched, "
-    "no host works between steps. Ranks agree all the same; levels do not.",
-    "AIConfigurator": "The same kind of operator tables, so decode steps agree. First tokens part most in a steady "
-    "loop (`closed`): there it counts one prefill, we count the queue for it too.",
+    "GenZ": "GenZ is a roofline with one efficiency for all operators. It has no slower kernels, no kernel "
+    "launches and no host time between steps. Ranks agree nevertheless; levels do not.",
+    "AIConfigurator": "Both tools use the same kind of operator tables, so decode steps agree. TTFT differs most "
+    "in a closed loop (`closed`): AIConfigurator counts one prefill, and perfmodel also counts "
+    "the queue before it.",
 }
 
 
 def static_part(name: str, title: str, path: Path, by: tuple[str, ...], known: tuple[pd.DataFrame, ...]) -> str:
     """The section of a peer that predicts batches. by: columns that lines are split by. known: (cases, truth) or ()."""
     found = answered(batches(pd.read_csv(path, dtype={"version": str}, low_memory=False)))
-    text = f"## {title}\n\n{READING[name]}\n\n" + markdown("batches", shapes(name, found, by))
+    text = f"## {title}\n\n{READING[name]}\n\n" + markdown("batches and metric", shapes(name, found, by))
     lines = measured(found, *known) if known else {}
     if lines:
-        text += f"\nThose of its batches that are measured (E2E, test rows, {name} in the line `peer`):\n\n"
-        text += markdown("who", lines)
+        text += (
+            f"\nBatches of {name} that were also measured (E2E, rows of the test split). The row `peer` is {name}:\n\n"
+        )
+        text += markdown("tool", lines)
     return text
 
 
-HEAD = """# Beside other simulators
+HEAD = """# Comparison with other simulators
 
-Made by `python -m benchmarks.peers --vidur vidur.csv --trace AzureLLMInferenceTrace_conv_2023.csv.gz --genz genz.csv
---aic aic.csv --cases CASES.csv --truth TRUTH.csv` from answers that the peers gave on a two-core machine: Vidur
-(microsoft/vidur, MIT) as it stands in its repository, GenZ (genz-llm) at its default efficiency, and AIConfigurator
-0.12 (Apache-2.0). A ratio of 1 means the same answer, not the right one; errors against measurements are in
-[the accuracy page](accuracy.md), with AIConfigurator on the same rows. A rank correlation near 1 means that both would
-choose the same deployments.
+This page compares the predictions of perfmodel with those of three other tools ("peers"): Vidur (microsoft/vidur, MIT)
+as it is in its repository, GenZ (genz-llm) at its default efficiency, and AIConfigurator 0.12 (Apache-2.0). The peers
+ran on a two-core machine. This command wrote the page:
+
+```sh
+python -m benchmarks.peers --vidur vidur.csv --trace AzureLLMInferenceTrace_conv_2023.csv.gz \\
+    --genz genz.csv --aic aic.csv --cases CASES.csv --truth TRUTH.csv
+```
+
+A ratio of 1 means that both tools predict the same value, not that the value is right. Errors against measurements are
+on [the accuracy page](accuracy.md), with AIConfigurator on the same rows. A rank correlation near 1 means that both
+tools would choose the same deployments.
 """
 
 
@@ -156,7 +170,7 @@ def main(arguments: list[str] | None = None) -> None:
     if asked.vidur and asked.trace:
         parts.append(vidur.section(asked.vidur, asked.trace))
     if asked.genz:
-        parts.append(static_part("GenZ", "GenZ: batches by roofline", asked.genz, ("device", "tp"), known))
+        parts.append(static_part("GenZ", "GenZ: batches priced by a roofline", asked.genz, ("device", "tp"), known))
     if asked.aic:
         by = ("device", "mode", "engine")
         parts.append(static_part("AIConfigurator", "AIConfigurator: measured operators", asked.aic, by, known))

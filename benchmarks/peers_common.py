@@ -14,13 +14,18 @@ def compared(ours: np.ndarray, theirs: np.ndarray) -> dict[str, object]:
     both = np.isfinite(ours) & np.isfinite(theirs) & (ours > 0) & (theirs > 0)
     ratio = ours[both] / theirs[both]
     if len(ratio) < 2:
-        return {"pairs": int(both.sum()), "ours / theirs": "-", "80 % within": "-", "rank correlation": "-"}
+        return {
+            "compared values": int(both.sum()),
+            "perfmodel / peer, median": "-",
+            "80 % of the ratios": "-",
+            "rank correlation": "-",
+        }
     low, middle, high = np.quantile(ratio, [0.1, 0.5, 0.9])
     ranks = [pd.Series(v[both]).rank() for v in (ours, theirs)]
     same = float(ranks[0].corr(ranks[1]))
     return {
-        "pairs": int(both.sum()),
-        "ours / theirs": f"{middle:.2f}",
-        "80 % within": f"{low:.2f} to {high:.2f}",
+        "compared values": int(both.sum()),
+        "perfmodel / peer, median": f"{middle:.2f}",
+        "80 % of the ratios": f"{low:.2f} to {high:.2f}",
         "rank correlation": f"{same:.3f}",
     }

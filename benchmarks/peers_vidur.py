@@ -140,10 +140,10 @@ def speed(table: pd.DataFrame, runs: list[Timed]) -> dict[str, dict[str, object]
             cpu = np.maximum(cpu, 1e-6)
             lines[f"{count:,} requests, {who}"] = {
                 "scenarios": len(cpu),
-                "CPU s": f"{cpu.min():.3g} to {cpu.max():.3g}",
-                "median": f"{np.median(cpu):.3g}",
-                "requests/s": f"{count / np.median(cpu):,.0f}",
-                "tokens/s": f"{np.median(np.array(tokens) / cpu):,.0f}",
+                "CPU s, range": f"{cpu.min():.3g} to {cpu.max():.3g}",
+                "CPU s, median": f"{np.median(cpu):.3g}",
+                "requests per CPU s": f"{count / np.median(cpu):,.0f}",
+                "tokens per CPU s": f"{np.median(np.array(tokens) / cpu):,.0f}",
             }
     return lines
 
@@ -157,14 +157,16 @@ def section(path: Path, trace_path: Path) -> str:
     prepare = np.array([r.table for r in full])
     lines = agreement(table, plain, "without host time") | agreement(table, full, "with host time")
     return (
-        f"## Vidur: {len(rows)} scenarios, request by request\n\nThe same requests at the same instants (512 or 4,096 "
-        "of the Azure 2023 conversation trace, Llama-2 7B and 70B, CodeLlama-34B and Llama-3-8B on A100 and H100), the "
-        "same scheduler, chunk and cap on sequences. Vidur has no host time, so ours is shown without and with it. "
-        "Its prompts are slower than ours: its attention tables are of kernels of 2023 and 2024, and near saturation "
-        "a little makes a lot.\n\n"
+        f"## Vidur: {len(rows)} scenarios, request by request\n\n"
+        "Both tools replay the same requests, arriving at the same times: 512 or 4,096 requests of the Azure 2023 "
+        "conversation trace. The models are Llama-2 7B and 70B, CodeLlama-34B and Llama-3-8B, on A100 and H100. "
+        "Scheduler, chunk size and maximum number of sequences are the same. Vidur has no host time, so results of "
+        "perfmodel are shown without and with it. Vidur predicts slower prefills: its attention tables are of "
+        "kernels of 2023 and 2024, and near saturation a small difference per step becomes a large one in the "
+        "queue.\n\n"
         + markdown("metric", lines)
-        + "\nCPU seconds of a scenario, one thread; building the step table of a deployment comes on top here (median "
-        f"{np.median(prepare):.2f} s, kept for all loads), training and caching its predictors there "
-        f"({table.cpu_init.min():.1f} to {table.cpu_init.max():.0f} s a scenario). Vidur's figures are of its own "
-        "run:\n\n" + markdown("simulation", speed(table, full))
+        + "\nCPU seconds per scenario on one thread. They exclude preparation: perfmodel builds the step table of a "
+        f"deployment (median {np.median(prepare):.2f} s, used for all loads), and Vidur trains and caches its "
+        f"predictors ({table.cpu_init.min():.1f} to {table.cpu_init.max():.0f} s per scenario). The figures of Vidur "
+        "are from its own run:\n\n" + markdown("simulation", speed(table, full))
     )

@@ -81,10 +81,10 @@ def test_another_trace_is_refused() -> None:
 def test_a_peer_that_answers_alike_in_shape_keeps_the_ranks() -> None:
     ours = np.array([1.0, 2.0, 4.0, np.nan, 3.0])
     found = peers_common.compared(ours, 2 * ours)
-    assert found["pairs"] == 4
-    assert found["ours / theirs"] == "0.50"
+    assert found["compared values"] == 4
+    assert found["perfmodel / peer, median"] == "0.50"
     assert found["rank correlation"] == "1.000"
-    assert peers_common.compared(ours, -ours)["ours / theirs"] == "-"
+    assert peers_common.compared(ours, -ours)["perfmodel / peer, median"] == "-"
 
 
 GRID = pd.DataFrame(
@@ -122,7 +122,7 @@ def test_batches_that_were_measured_score_both() -> None:
     truth = pd.DataFrame({"case_id": ["a", "b"], "metric": "e2e_ms", "value": [8 + 127 * 7.0, 2 * (100 + 127 * 8.0)]})
     lines = peers.measured(found, cases, truth)
     assert lines["peer"]["runs"] == 2
-    assert lines["peer"]["mean"] == pytest.approx(0.25)
+    assert lines["peer"]["mean of abs(error)"] == pytest.approx(0.25)
     assert lines["perfmodel"]["runs"] == 2
     assert peers.measured(found, cases.assign(split="train"), truth) == {}
 

@@ -1,7 +1,7 @@
 """Makes the pictures of the README: `python tools/pictures.py` writes docs/terminal.svg and docs/report.png.
 
-The terminal is `perfmodel plan` on the shipped example, 100 columns wide. The report needs Chromium; where there is none,
-its picture stays as it is.
+The terminal is `perfmodel plan` on the shipped example, 100 columns wide. The report needs Chromium; without it, its
+picture stays as it is.
 """
 
 from __future__ import annotations
