@@ -244,7 +244,7 @@ def explained(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def test_command_explains_a_flag_as_it_is_written(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "Tensor parallelism" in explained(capsys, "--tp")
+    assert "Tensor parallelism" in " ".join(explained(capsys, "--tp", "--csv").split())
     assert json.loads(explained(capsys, "--tp", "--json"))[0]["name"] == "tp"
     assert explained(capsys, "tp", "--csv").startswith("name,kind,unit,meaning,appears_in,")
 
