@@ -12,7 +12,7 @@ import sys
 import typer
 
 from hwdb import PerfmodelError
-from search.commands import app
+from search.commands import command_tree
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -21,6 +21,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line (default: `sys.argv`) and return its exit code. Errors of users are reported on stderr."""
     _replace_unencodable_characters()
     try:
+        words = sys.argv[1:] if arguments is None else arguments
+        app = command_tree(words[0] if words else "")
         code = app(args=arguments, prog_name="perfmodel", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0

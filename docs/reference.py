@@ -57,9 +57,9 @@ def _default(parameter: Any) -> str:
 
 def command_line() -> str:
     """Every command as Markdown."""
-    import cli
+    from search.commands import command_tree
 
-    return "\n".join(section(name, command) for name, command in commands(typer.main.get_command(cli.app)))
+    return "\n".join(section(name, command) for name, command in commands(typer.main.get_command(command_tree())))
 
 
 def public(package: str) -> str:

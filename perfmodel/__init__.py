@@ -5,8 +5,9 @@ Names are loaded on first use, so that `import perfmodel` stays instant.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from hwdb.lazy import lazy_names
 
 if TYPE_CHECKING:
     from perfmodel.cases import predict
@@ -41,22 +42,15 @@ __all__ = [
     "simulate",
 ]
 
-#: Front doors -> the names of theirs that are offered here too.
-_ROOMS = {
-    "cases": ("predict",),
-    "deployment": ("Deployments", "deployments"),
-    "engines": ("Engine", "Recipe", "engine", "recipe"),
-    "estimates": ("Estimates", "estimate", "estimate_disaggregated", "explain"),
-    "models": ("ModelSpec", "model", "read_config"),
-    "simulator": ("simulate",),
-    "workload": ("Objective", "Slo", "Workload"),
-}
-_HOME = {name: f"perfmodel.{room}" for room, names in _ROOMS.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'perfmodel' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "cases": ("predict",),
+        "deployment": ("Deployments", "deployments"),
+        "engines": ("Engine", "Recipe", "engine", "recipe"),
+        "estimates": ("Estimates", "estimate", "estimate_disaggregated", "explain"),
+        "models": ("ModelSpec", "model", "read_config"),
+        "simulator": ("simulate",),
+        "workload": ("Objective", "Slo", "Workload"),
+    },
+)

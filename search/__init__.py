@@ -5,8 +5,9 @@ Names are loaded on first use, so that `import search` stays fast.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from hwdb.lazy import lazy_names
 
 if TYPE_CHECKING:
     from search.fleet import (
@@ -62,42 +63,35 @@ __all__ = [
     "what_if",
 ]
 
-#: Front doors -> the names of theirs that are offered here too.
-_ROOMS = {
-    "fleet": (
-        "Binding",
-        "FleetInfeasible",
-        "FleetPlan",
-        "FleetProblem",
-        "Relaxation",
-        "fleet_plan",
-        "formulate",
-        "plan_fleet",
-    ),
-    "manifest": ("Manifest",),
-    "output": ("headline",),
-    "planning": ("Plan", "memory_of", "plan", "terms_of", "what_if"),
-    "report": ("render_report",),
-    "scenario": ("Inventory", "Option", "Scenario", "load_scenario"),
-    "searchers": (
-        "Exhaustive",
-        "Found",
-        "OptunaSearcher",
-        "RANKINGS",
-        "SCORE",
-        "Score",
-        "Searcher",
-        "pareto",
-        "ranked",
-    ),
-    "space": ("Legal", "SearchSpace", "WHOLE_GROUP"),
-}
-_HOME = {name: f"search.{room}" for room, names in _ROOMS.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'search' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "fleet": (
+            "Binding",
+            "FleetInfeasible",
+            "FleetPlan",
+            "FleetProblem",
+            "Relaxation",
+            "fleet_plan",
+            "formulate",
+            "plan_fleet",
+        ),
+        "manifest": ("Manifest",),
+        "output": ("headline",),
+        "planning": ("Plan", "memory_of", "plan", "terms_of", "what_if"),
+        "report": ("render_report",),
+        "scenario": ("Inventory", "Option", "Scenario", "load_scenario"),
+        "searchers": (
+            "Exhaustive",
+            "Found",
+            "OptunaSearcher",
+            "RANKINGS",
+            "SCORE",
+            "Score",
+            "Searcher",
+            "pareto",
+            "ranked",
+        ),
+        "space": ("Legal", "SearchSpace", "WHOLE_GROUP"),
+    },
+)

@@ -19,6 +19,7 @@ import cli
 from perfmodel import __version__, deployments, estimate, model
 from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.workload.workload import Workload
+from search.commands import command_tree
 from search.commands.deployment_options import DeploymentOptions
 from search.commands.option_groups import grouped
 from search.commands.workload_options import SloOptions
@@ -53,7 +54,7 @@ def every_command() -> list[tuple[str, ...]]:
         for name, child in getattr(node, "commands", {}).items():
             visit(child, (*words, name))
 
-    visit(typer.main.get_command(cli.app), ())
+    visit(typer.main.get_command(command_tree()), ())
     return found
 
 

@@ -17,6 +17,7 @@ import pytest
 import cli
 import hwdb
 import search
+from search.commands import command_tree
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -48,7 +49,7 @@ def test_reference_is_up_to_date(page: str, reference: ModuleType) -> None:
 def test_every_command_and_option_explains_itself(reference: ModuleType) -> None:
     import typer
 
-    for name, command in reference.commands(typer.main.get_command(cli.app)):
+    for name, command in reference.commands(typer.main.get_command(command_tree())):
         assert command.help, name
         for parameter in command.params:
             assert parameter.name == "help" or parameter.help, f"{name}: {parameter.name} has no help"
@@ -108,7 +109,7 @@ COMMANDS = sorted({(page.name, line) for page in PAGES for line in runnable(page
 def test_shell_snippets_name_real_commands(page: str, line: str, reference: ModuleType) -> None:
     import typer
 
-    known = dict(reference.commands(typer.main.get_command(cli.app)))
+    known = dict(reference.commands(typer.main.get_command(command_tree())))
     words = shlex.split(line)
     name = next((n for n in (" ".join(words[:k]) for k in (4, 3, 2)) if n in known), None)
     assert name, f"{page}: {line}"

@@ -17,6 +17,7 @@ from perfmodel import glossary
 from perfmodel.cases import columns
 from perfmodel.vocabulary import BASES, BOUNDS, FORMER_NAMES
 from perfmodel.workload import ARRIVALS, METRICS, SLO_KEYS
+from search.commands import command_tree
 from search.scenario import load_scenario
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -97,7 +98,7 @@ def flags() -> set[Use]:
         for child in getattr(node, "commands", {}).values():
             yield from visit(child)
 
-    found = visit(typer.main.get_command(cli.app))
+    found = visit(typer.main.get_command(command_tree()))
     return {(name.removeprefix("--").replace("-", "_"), "flag") for name in found} - {("help", "flag")}
 
 

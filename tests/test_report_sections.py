@@ -17,7 +17,7 @@ import search
 from hwdb import Infeasible
 from search.output import headline, step_time_rows
 from search.planning.explained import terms_of
-from search.planning.plan import Plan
+from search.planning.ranked_plan import Plan
 from search.planning.whatif import changes, what_if
 from search.report import charts
 from search.report.plan_charts import lower_left_front

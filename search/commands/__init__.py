@@ -1,7 +1,7 @@
-"""The commands of the command line; `app` holds all of them. Loads no numerics: commands import what they need."""
+"""The commands of the command line; `command_tree` builds them. Loads no numerics: commands import what they need."""
 
 from __future__ import annotations
 
-from search.commands.application import app
+from search.commands.application import command_tree
 
-__all__ = ["app"]
+__all__ = ["command_tree"]

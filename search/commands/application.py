@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from search.commands import estimate, explain, fleet, hw, models, plan, predict, profile, report, simulate
 from search.commands.help_pages import SectionedCommand, SectionedGroup
 
 EXAMPLES = """\
@@ -67,33 +66,106 @@ def root(
     meets your SLOs."""
 
 
-app = _group("", EXAMPLES)
-app.callback()(root)
-_add(app, "plan", plan.plan_command, plan.EXAMPLES, SCENARIOS)
-_add(app, "simulate", simulate.simulate_command, simulate.EXAMPLES, SCENARIOS)
-_add(app, "fleet", fleet.fleet_command, fleet.EXAMPLES, SCENARIOS)
-_add(app, "report", report.report_command, report.EXAMPLES, SCENARIOS)
-_add(app, "estimate", estimate.estimate_command, estimate.EXAMPLES, DEPLOYMENTS)
-_add(app, "predict", predict.predict_command, predict.EXAMPLES, DEPLOYMENTS)
+def _add_plan(app: typer.Typer) -> None:
+    from search.commands import plan
 
-_hw = _group("Devices, nodes and prices: list, show, compare.", hw.COMPARE_EXAMPLES)
-_add(_hw, "list", hw.list_command, hw.LIST_EXAMPLES)
-_add(_hw, "show", hw.show_command, hw.SHOW_EXAMPLES)
-_add(_hw, "compare", hw.compare_command, hw.COMPARE_EXAMPLES)
-app.add_typer(_hw, name="hw", rich_help_panel=FACTS)
+    _add(app, "plan", plan.plan_command, plan.EXAMPLES, SCENARIOS)
 
-_models = _group("The model catalogue: list, show.", models.SHOW_EXAMPLES)
-_add(_models, "list", models.list_command, models.LIST_EXAMPLES)
-_add(_models, "show", models.show_command, models.SHOW_EXAMPLES)
-app.add_typer(_models, name="models", rich_help_panel=FACTS)
 
-_profile = _group("Measured operator times: list, show, measure, fit, import.", profile.RUN_EXAMPLES)
-_add(_profile, "list", profile.list_command, profile.LIST_EXAMPLES)
-_add(_profile, "show", profile.show_command, profile.SHOW_EXAMPLES)
-_add(_profile, "run", profile.run_command, profile.RUN_EXAMPLES)
-_add(_profile, "fit", profile.fit_command, profile.FIT_EXAMPLES)
-_add(_profile, "import", profile.import_command, profile.IMPORT_EXAMPLES)
-app.add_typer(_profile, name="profile", rich_help_panel=FACTS)
+def _add_simulate(app: typer.Typer) -> None:
+    from search.commands import simulate
 
-_add(app, "explain", explain.explain_command, explain.EXAMPLES, FACTS, explain.SETTINGS)
-_add(app, "version", version_command, VERSION_EXAMPLES, FACTS)
+    _add(app, "simulate", simulate.simulate_command, simulate.EXAMPLES, SCENARIOS)
+
+
+def _add_fleet(app: typer.Typer) -> None:
+    from search.commands import fleet
+
+    _add(app, "fleet", fleet.fleet_command, fleet.EXAMPLES, SCENARIOS)
+
+
+def _add_report(app: typer.Typer) -> None:
+    from search.commands import report
+
+    _add(app, "report", report.report_command, report.EXAMPLES, SCENARIOS)
+
+
+def _add_estimate(app: typer.Typer) -> None:
+    from search.commands import estimate
+
+    _add(app, "estimate", estimate.estimate_command, estimate.EXAMPLES, DEPLOYMENTS)
+
+
+def _add_predict(app: typer.Typer) -> None:
+    from search.commands import predict
+
+    _add(app, "predict", predict.predict_command, predict.EXAMPLES, DEPLOYMENTS)
+
+
+def _add_hw(app: typer.Typer) -> None:
+    from search.commands import hw
+
+    group = _group("Devices, nodes and prices: list, show, compare.", hw.COMPARE_EXAMPLES)
+    _add(group, "list", hw.list_command, hw.LIST_EXAMPLES)
+    _add(group, "show", hw.show_command, hw.SHOW_EXAMPLES)
+    _add(group, "compare", hw.compare_command, hw.COMPARE_EXAMPLES)
+    app.add_typer(group, name="hw", rich_help_panel=FACTS)
+
+
+def _add_models(app: typer.Typer) -> None:
+    from search.commands import models
+
+    group = _group("The model catalogue: list, show.", models.SHOW_EXAMPLES)
+    _add(group, "list", models.list_command, models.LIST_EXAMPLES)
+    _add(group, "show", models.show_command, models.SHOW_EXAMPLES)
+    app.add_typer(group, name="models", rich_help_panel=FACTS)
+
+
+def _add_profile(app: typer.Typer) -> None:
+    from search.commands import profile
+
+    group = _group("Measured operator times: list, show, measure, fit, import.", profile.RUN_EXAMPLES)
+    _add(group, "list", profile.list_command, profile.LIST_EXAMPLES)
+    _add(group, "show", profile.show_command, profile.SHOW_EXAMPLES)
+    _add(group, "run", profile.run_command, profile.RUN_EXAMPLES)
+    _add(group, "fit", profile.fit_command, profile.FIT_EXAMPLES)
+    _add(group, "import", profile.import_command, profile.IMPORT_EXAMPLES)
+    app.add_typer(group, name="profile", rich_help_panel=FACTS)
+
+
+def _add_explain(app: typer.Typer) -> None:
+    from search.commands import explain
+
+    _add(app, "explain", explain.explain_command, explain.EXAMPLES, FACTS, explain.SETTINGS)
+
+
+def _add_version(app: typer.Typer) -> None:
+    _add(app, "version", version_command, VERSION_EXAMPLES, FACTS)
+
+
+#: First word of a command line -> what adds its command, in the order of the help.
+COMMANDS = {
+    "plan": _add_plan,
+    "simulate": _add_simulate,
+    "fleet": _add_fleet,
+    "report": _add_report,
+    "estimate": _add_estimate,
+    "predict": _add_predict,
+    "hw": _add_hw,
+    "models": _add_models,
+    "profile": _add_profile,
+    "explain": _add_explain,
+    "version": _add_version,
+}
+
+
+def command_tree(first_word: str = "") -> typer.Typer:
+    """The application with the command called `first_word`, or with all commands if there is no such command.
+
+    A command line needs one command; the modules of the others stay unloaded, which makes the start faster.
+    """
+    app = _group("", EXAMPLES)
+    app.callback()(root)
+    for add in [COMMANDS[first_word]] if first_word in COMMANDS else COMMANDS.values():
+        add(app)
+    return app

@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-from search.output.catalogue_rows import (
-    DEVICE_COLUMNS,
-    DEVICE_NOTE,
-    MODEL_COLUMNS,
-    comparison_rows,
-    device_row,
-    device_rows,
-    figure_rows,
-    matching_rows,
-    model_row,
-    node_row,
-    transposed,
-)
-from search.output.fleet_summary import fleet_rows, print_fleet
-from search.output.headings import heading
-from search.output.plan_summary import (
-    candidate_columns,
-    headline,
-    operator_group,
-    print_plan,
-    question,
-    ranking_note,
-    step_time_rows,
-    with_kilowatts,
-)
-from search.output.row_export import write_predictions, write_text
-from search.output.row_printer import Form, Layout, known_columns, print_rows, print_sheet
-from search.output.terminal import progress_bar
-from search.output.value_format import Row, json_value, money, number, percent, with_range
+from typing import TYPE_CHECKING
+
+from hwdb.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from search.output.catalogue_rows import (
+        DEVICE_COLUMNS,
+        DEVICE_NOTE,
+        MODEL_COLUMNS,
+        comparison_rows,
+        device_row,
+        device_rows,
+        figure_rows,
+        matching_rows,
+        model_row,
+        node_row,
+        transposed,
+    )
+    from search.output.fleet_summary import fleet_rows, print_fleet
+    from search.output.headings import heading
+    from search.output.plan_summary import (
+        candidate_columns,
+        headline,
+        operator_group,
+        print_plan,
+        question,
+        ranking_note,
+        step_time_rows,
+        with_kilowatts,
+    )
+    from search.output.row_export import write_predictions, write_text
+    from search.output.row_printer import Form, Layout, known_columns, print_rows, print_sheet
+    from search.output.terminal import progress_bar
+    from search.output.value_format import Row, json_value, money, number, percent, with_range
 
 __all__ = [
     "DEVICE_COLUMNS",
@@ -70,3 +75,38 @@ __all__ = [
     "write_predictions",
     "write_text",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "catalogue_rows": [
+            "DEVICE_COLUMNS",
+            "DEVICE_NOTE",
+            "MODEL_COLUMNS",
+            "comparison_rows",
+            "device_row",
+            "device_rows",
+            "figure_rows",
+            "matching_rows",
+            "model_row",
+            "node_row",
+            "transposed",
+        ],
+        "fleet_summary": ["fleet_rows", "print_fleet"],
+        "headings": ["heading"],
+        "plan_summary": [
+            "candidate_columns",
+            "headline",
+            "operator_group",
+            "print_plan",
+            "question",
+            "ranking_note",
+            "step_time_rows",
+            "with_kilowatts",
+        ],
+        "row_export": ["write_predictions", "write_text"],
+        "row_printer": ["Form", "Layout", "known_columns", "print_rows", "print_sheet"],
+        "terminal": ["progress_bar"],
+        "value_format": ["Row", "json_value", "money", "number", "percent", "with_range"],
+    },
+)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from search.planning import verify
-from search.planning.explained import memory_of, term_row, terms_of
-from search.planning.names import deployment_words
-from search.planning.plan import Plan
-from search.planning.planner import plan, space_of, tariff_of
-from search.planning.prices import Tariff, tariff, usd_per_million_tokens
-from search.planning.sizing import Target, greatest, rows_of
-from search.planning.whatif import what_if
+from typing import TYPE_CHECKING
+
+from hwdb.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from search.planning import verify
+    from search.planning.explained import memory_of, term_row, terms_of
+    from search.planning.names import deployment_words
+    from search.planning.planner import plan, space_of, tariff_of
+    from search.planning.prices import Tariff, tariff, usd_per_million_tokens
+    from search.planning.ranked_plan import Plan
+    from search.planning.sizing import Target, greatest, rows_of
+    from search.planning.whatif import what_if
 
 __all__ = [
     "Plan",
@@ -29,3 +34,17 @@ __all__ = [
     "verify",
     "what_if",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "": ["verify"],
+        "explained": ["memory_of", "term_row", "terms_of"],
+        "names": ["deployment_words"],
+        "ranked_plan": ["Plan"],
+        "planner": ["plan", "space_of", "tariff_of"],
+        "prices": ["Tariff", "tariff", "usd_per_million_tokens"],
+        "sizing": ["Target", "greatest", "rows_of"],
+        "whatif": ["what_if"],
+    },
+)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perfmodel import Deployments, explain
 from perfmodel.costs import default
 from perfmodel.estimates import Term, prepare
 from perfmodel.workload import load_of
 from search.planning.columns import BYTES_PER_GB
-from search.planning.plan import Plan
+
+if TYPE_CHECKING:
+    from search.planning.ranked_plan import Plan
 
 US_PER_S = 1e6
 PERCENT = 100.0

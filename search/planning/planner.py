@@ -15,8 +15,8 @@ from perfmodel.costs import CostModel
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
 from search.manifest import manifest
 from search.planning.disaggregated import Pairs, matched
-from search.planning.plan import Plan
 from search.planning.prices import Tariff, tariff
+from search.planning.ranked_plan import Plan
 from search.planning.scoring import Scorer
 from search.planning.sizing import Target
 from search.searchers import Exhaustive, Found, OptunaSearcher, Progress, Searcher

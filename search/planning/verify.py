@@ -14,7 +14,7 @@ from perfmodel import simulator
 from perfmodel.arrays import NAN
 from perfmodel.deployment import Deployments
 from perfmodel.simulator import Capacity, Simulation, Traffic
-from search.planning.plan import Plan
+from search.planning.ranked_plan import Plan
 from search.searchers import Progress
 
 #: Figures shown twice: as estimated under their own name, and as simulated with `simulated_` before it.

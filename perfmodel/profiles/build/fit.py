@@ -140,9 +140,9 @@ def _interpolated(values: Array) -> Array:
     """Fill NaN of (S, A1) or (S, A1, A2) from the same site. With two axes: mean of both orders of filling."""
     if values.ndim == 2:
         return _along(values)
-    adapter_bytes_fetched = values.transpose(0, 2, 1)
+    transposed = values.transpose(0, 2, 1)
     first = _along(_along(values).transpose(0, 2, 1)).transpose(0, 2, 1)
-    second = _along(_along(adapter_bytes_fetched).transpose(0, 2, 1))
+    second = _along(_along(transposed).transpose(0, 2, 1))
     return 0.5 * (first + second)
 
 
