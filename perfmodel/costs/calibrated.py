@@ -193,7 +193,7 @@ class _Loan:
     """
 
     def __init__(self, donor: Donor, count: int) -> None:
-        """Start without rows; count: N candidates."""
+        """Start with the table of `donor` and no rows; count: N, the number of candidates."""
         self.donor = donor
         self.weight, self.compute, self.memory, self.link = np.zeros((4, count))
 
@@ -307,7 +307,7 @@ def _sixteen_bit(want: Variant) -> Variant:
 
 
 def _scarcity(profile: store.Profile, family: str) -> float:
-    """Return what few rows in the largest table of `family` add to the distance of a donor; 0 from `MIN_DONOR_ROWS` on."""
+    """Return what few rows in the largest table of `family` add to a donor's distance; 0 from `MIN_DONOR_ROWS` on."""
     rows = max((int(t["rows"]) for t in profile.run["table"] if t["family"] == family), default=1)
     return SPARSE_TABLE * max(float(np.log10(MIN_DONOR_ROWS / max(rows, 1))), 0.0)
 

@@ -24,7 +24,9 @@ def read_own_words(table: Table, settings: frozenset[str]) -> dict[str, str]:
         entry = inner.table(word)
         setting = entry.text("value")
         if setting not in settings or word in settings:
-            raise inner.error(word, f"{setting!r} has to be, and {word!r} may not be, a setting of engine files")
+            raise inner.error(
+                word, f"value {setting!r} has to be a setting of engine files, and the key {word!r} may not be one"
+            )
         for key in ("kind", "source"):
             entry.text(key)
         entry.text("note", "")
