@@ -1,4 +1,4 @@
-"""What operators and steps cost in seconds: measured tables, tables of related devices, roofline; overlap."""
+"""Price operators and steps in seconds, from measured tables, tables of related devices or a roofline; overlap."""
 
 from __future__ import annotations
 

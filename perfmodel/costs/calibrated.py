@@ -1,10 +1,10 @@
-"""Calibrated: operator times of a device that was not measured, from the tables of related devices (donors).
+"""Price operators on a device that was not measured, from the tables of related devices (donors).
 
 A donor's table says by which factor a kernel of a shape stays behind the ceilings of the donor. That factor is taken
-over; the ceilings, in FLOP/s, B/s and B/s over the link, are the device's own: measured where hwdb has them, else its
-rated peak times the share that its kind of device reaches. What a kernel takes whatever its size (launch, latency of a
-collective) does not scale with ceilings and is taken over as it is. The times of several donors are averaged in the
-logarithm, the nearest with the largest weight.
+over; the ceilings, in FLOP/s, B/s of memory and B/s over the link, are those of the device to price: measured where
+hwdb has them, else its rated peak times the share that its kind of device reaches. What a kernel takes whatever its
+size (launch, latency of a collective) does not scale with ceilings and is taken over as it is. The times of several
+donors are averaged in the logarithm, the nearest with the largest weight.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ OTHER_ARCHITECTURE, OTHER_MEMORY = 1.0, 1.5
 OTHER_VENDOR = OTHER_TOPOLOGY = UNRELATED_DEVICE
 #: Weights of the log ratios of memory bandwidths, of balances (FLOP per byte) and of link bandwidths.
 BANDWIDTH_WEIGHT, BALANCE_WEIGHT, LINK_WEIGHT = 0.3, 0.3, 0.5
-#: Log ratio that counts where a figure of either device is unknown.
+#: Log ratio that counts where a quantity of either device is unknown.
 UNKNOWN_RATIO = 1.0
 #: A donor whose table has fewer rows adds `SPARSE_TABLE` to its distance per factor of ten.
 MIN_DONOR_ROWS, SPARSE_TABLE = 50_000, 0.7
@@ -63,7 +63,7 @@ _CALIBRATED = BASIS_CODE["calibrated"]
 
 @dataclass(frozen=True)
 class Ceilings:
-    """The most that a device reaches: FLOP/s in one compute type, B/s of memory, B/s over its link."""
+    """Holds the most that a device reaches: FLOP/s in one compute type, B/s of memory, B/s over its link."""
 
     compute: float
     memory: float
@@ -72,7 +72,7 @@ class Ceilings:
 
 @lru_cache(maxsize=4096)
 def ceilings(device: Device, act: str) -> Ceilings:
-    """Ceilings of `device` in compute type `act`: measured ones, else rated figures times the share of its kind."""
+    """Return the ceilings of `device` in compute type `act`: measured, else rated times the share of its kind."""
     reached = device_efficiency(device)
     used = lookup.effective(act, device)
     own, stream = _measured_share(device, used), device.measured("memory_bandwidth")
@@ -84,17 +84,20 @@ def ceilings(device: Device, act: str) -> Ceilings:
 
 
 def _measured_share(device: Device, act: str) -> float:
-    """Measured share of the arithmetic peak, in the type itself or in a 16-bit one; NaN where none was measured."""
+    """Return the measured share of the arithmetic peak in compute type `act`, else in another type; NaN without any.
+
+    The others are tried in order: 16-bit types, then the fall-backs of `act`.
+    """
     types = dict.fromkeys((act, "bf16", "fp16", *FALLBACK[act]))
     measured = (device.measured(f"gemm.{name}") / device.peak(name) for name in types)
     return next((share for share in measured if not np.isnan(share)), NAN)
 
 
 def device_distance(device: Device, other: Device, link: bool = False) -> float:
-    """How far two devices are apart: 0 for equal architecture and balance, `UNRELATED_DEVICE` or more for another
-    vendor's GPU, inf where kernels have nothing in common.
+    """Return how far two devices are apart (no unit): 0 for equal architecture and balance of compute and bandwidth.
 
-    link: compare the links only, for tables of collectives.
+    It is `UNRELATED_DEVICE` or more for another vendor's GPU, inf where kernels have nothing in common. link: compare
+    the links only, for tables of collectives.
     """
     kinds = {device.kind, other.kind}
     if (len(kinds) > 1 and not kinds <= set(_ALIKE)) or (device.vendor != other.vendor and not kinds <= set(_PORTED)):
@@ -113,20 +116,20 @@ def device_distance(device: Device, other: Device, link: bool = False) -> float:
 
 
 def _apart(log_ratio: float) -> float:
-    """Size of a log ratio, `UNKNOWN_RATIO` where it is unknown."""
+    """Return the absolute value of a log ratio, `UNKNOWN_RATIO` where it is NaN."""
     return float(np.nan_to_num(abs(log_ratio), nan=UNKNOWN_RATIO))
 
 
 def _architecture(device: Device) -> list[str]:
-    """First word of the architecture: "Blackwell" of "Blackwell sm_100"."""
+    """Return the first word of a device's architecture, in a list: ["Blackwell"] for "Blackwell sm_100"."""
     return device.arch.split()[:1]
 
 
 @dataclass(frozen=True)
 class Donor:
-    """A measured device whose table stands in for another device's.
+    """Holds a measured device whose table stands in for that of another device.
 
-    choice: the table. distance: see `device_distance`, with what formats and scarce rows add. floor: least seconds per
+    choice: the table. distance: see `device_distance`, plus what formats and scarce rows add. floor: least seconds per
     call, which do not scale with ceilings.
     """
 
@@ -138,7 +141,7 @@ class Donor:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """Cost model of related devices' tables; NaN where no related device was measured.
+    """Cost model that uses the tables of related devices; NaN where no related device was measured.
 
     framework, routing, folders: as for `Profiled`. hidden: names of devices whose tables may not be used. foreign:
     whether devices of another vendor or architecture may be donors, as they may for engines that run the same kernels
@@ -152,7 +155,7 @@ class Calibrated:
     foreign: bool = True
 
     def cost(self, demand: Demand, hardware: Hardware) -> Cost:
-        """Time of one call on each row of `hardware`; arrays that broadcast to the demand's shape."""
+        """Return the time of one call on each row of `hardware`; arrays that broadcast to the demand's shape."""
         count = len(hardware.index)
         total = empty(demand_shape(demand, hardware))
         loans: dict[tuple[int, Variant, Device], _Loan] = {}
@@ -174,38 +177,41 @@ class Calibrated:
         return total
 
     def _donors(self, device: Device, family: str, want: Variant) -> tuple[Donor, ...]:
-        """The device itself where it was measured at other figures, else the nearest related devices. A figure that a
-        user states moves the ceilings, not the choice of donors: they are those of the device that it is a variant
-        of."""
+        """Return the device itself if it was measured before its file was changed, else the nearest related devices.
+
+        A number that a user changes moves the ceilings, not the choice of donors: they are those of the device that it
+        is a variant of.
+        """
         return itself(self, device, family, want) or donors(self, device.lineage[-1], family, want)
 
 
 class _Loan:
-    """One donor's table with the rows of all devices that it stands in for, so that each table is read once.
+    """Collects the rows of all devices that one donor's table stands in for, so that each table is read once.
 
     weight: (N,) weight of the donor, 0 for candidates that it does not serve. compute, memory, link: (N,) ceilings of
     the candidates' devices.
     """
 
     def __init__(self, donor: Donor, count: int) -> None:
+        """Start with the table of `donor` and no rows; count: N, the number of candidates."""
         self.donor = donor
         self.weight, self.compute, self.memory, self.link = np.zeros((4, count))
 
     @property
     def variant(self) -> Variant:
-        """Formats asked for, or the table's own."""
+        """The formats asked for, or those of the table where none were asked for."""
         choice = self.donor.choice
         return choice.wanted if choice.wanted.act else choice.measured.variant
 
     def add(self, rows: Mask, weight: float, top: Ceilings) -> None:
-        """Serve `rows` (N,) of a device with the ceilings `top`."""
+        """Add `rows` (mask, (N,)) of a device with the ceilings `top`; weight: of the donor for that device."""
         self.weight[rows] = weight
         self.compute[rows], self.memory[rows], self.link[rows] = top.compute, top.memory, top.link
 
 
 @lru_cache(maxsize=4096)
 def donors(model: Calibrated, device: Device, family: str, want: Variant) -> tuple[Donor, ...]:
-    """The nearest measured devices that have a table of the family in the formats asked for, nearest first."""
+    """Return the nearest measured devices with a table of `family` in the formats asked for (`want`), nearest first."""
     candidates = []
     for name in store.names(model.folders):
         profile = store.load(name, model.folders)
@@ -227,14 +233,16 @@ def donors(model: Calibrated, device: Device, family: str, want: Variant) -> tup
 
 
 def _donor(name: str) -> Device:
-    """The device that the profile called `name` was measured on, not a user's file of that name."""
+    """Return the device that the profile called `name` was measured on: as shipped, not a user's file of that name."""
     shipped = hwdb.built_in()
     return shipped.device(name) if name in shipped.names() else hwdb.device(name)
 
 
 def itself(model: Calibrated, device: Device, family: str, want: Variant) -> tuple[Donor, ...]:
-    """The device itself as it was measured, before a user stated another figure: then it is the only donor. () where it
-    was not measured, or where its table holds as it is."""
+    """Return the device itself as it was measured, as the only donor, where a user has changed its numbers since.
+
+    () where it was not measured, or where its table holds without rescaling.
+    """
     for kin in device.lineage:
         profile = store.load(kin.name, (*model.folders, *store.beside(kin)))
         if kin.name in model.hidden or profile is None or family not in profile.files:
@@ -254,19 +262,26 @@ def itself(model: Calibrated, device: Device, family: str, want: Variant) -> tup
 
 
 def _before(device: Device, kin: Device, profile: store.Profile, choice: lookup.Choice, family: str) -> Device:
-    """The device with the figures that a table of `kin` was measured at: the one that `device` is a variant of or,
-    where its own file was changed since, that file with the figures of the table."""
+    """Return the device with the numbers that a table (`choice`) of the device `kin` was measured at.
+
+    It is the device that `device` is a variant of or, where the file of `kin` was changed since, `kin` with the numbers
+    of the table.
+    """
     line = [k for k in device.lineage if k.name == profile.device]
     known = next((k for k in reversed(line) if rated.agrees(k, choice.measured, family)), None)
     return known or rated.restored(kin, choice.measured)
 
 
 def _same_make(device: Device, other: Device) -> bool:
+    """Return whether two devices are of the same vendor and architecture."""
     return device.vendor == other.vendor and _architecture(device) == _architecture(other)
 
 
 def _format_gap(profile: store.Profile, family: str, want: Variant) -> float:
-    """What formats add to the distance: read from run.toml, so that tables of far donors are not loaded."""
+    """Return what other formats than `want` add to the distance of a donor; inf where none of its tables can stand in.
+
+    Read from the profile's run.toml, so that tables of far donors are not loaded.
+    """
     have = [Variant.parse(k) for t in profile.run["table"] if t["family"] == family for k in t["variants"]]
     gap = min((lookup.distance(v, want) for v in have), default=float("inf"))
     if gap == 0.0:
@@ -278,24 +293,27 @@ def _format_gap(profile: store.Profile, family: str, want: Variant) -> float:
 
 
 def _substitute(profile: store.Profile, family: str, want: Variant, model: Calibrated) -> lookup.Choice | None:
-    """A table in 16 bit where the donor has none in the type asked for: how far shapes stay behind their ceilings
-    carries over."""
+    """Return the 16-bit table of a donor that has none in the formats asked for (`want`), or None without one.
+
+    How far shapes stay behind their ceilings carries over from one format to the other.
+    """
     plain = lookup.choose(profile, family, _sixteen_bit(want), model.framework)
     return plain and lookup.Choice(measured=plain.measured, wanted=want, worst=_CALIBRATED)
 
 
 def _sixteen_bit(want: Variant) -> Variant:
+    """Return the variant with 16-bit formats in place of those of `want`."""
     return Variant("bf16", "bf16", want.routing)
 
 
 def _scarcity(profile: store.Profile, family: str) -> float:
-    """What a table of few rows adds to the distance."""
+    """Return what few rows in the largest table of `family` add to a donor's distance; 0 from `MIN_DONOR_ROWS` on."""
     rows = max((int(t["rows"]) for t in profile.run["table"] if t["family"] == family), default=1)
     return SPARSE_TABLE * max(float(np.log10(MIN_DONOR_ROWS / max(rows, 1))), 0.0)
 
 
 def _settle(total: Cost, loans: list[_Loan], demand: Demand, hardware: Hardware) -> None:
-    """Average the donors' times in the logarithm, bound them, and write them into `total`."""
+    """Average the donors' times in the logarithm, raise them to the device's bound, and write them into `total`."""
     time = _bounded(_averaged(total, loans, demand), demand, hardware)
     known = ~np.isnan(time)
     total.time[...] = time
@@ -304,8 +322,10 @@ def _settle(total: Cost, loans: list[_Loan], demand: Demand, hardware: Hardware)
 
 
 def _averaged(total: Cost, loans: list[_Loan], demand: Demand) -> Array:
-    """Seconds by all donors: the weighted mean of their logarithms; NaN where no donor serves. Writes what limits the
-    donor of the largest weight into `total.bound`."""
+    """Return the seconds by all donors, as weighted mean of their logarithms; NaN where there is no donor.
+
+    Also writes what limits the call by the donor of the largest weight into `total.bound`.
+    """
     family, shape = FAMILY[demand.family], lookup.coordinates(demand)
     logarithm, weights, heaviest = (np.zeros(total.time.shape) for _ in range(3))
     for loan in loans:
@@ -324,7 +344,7 @@ def _averaged(total: Cost, loans: list[_Loan], demand: Demand) -> Array:
 
 
 def _bounded(time: Array, demand: Demand, hardware: Hardware) -> Array:
-    """Times not below what the device itself allows; NaN for collectives over more devices than a node has."""
+    """Raise times to the least that the device itself allows; NaN for collectives over more devices than a node has."""
     if FAMILY[demand.family].link:
         return np.where(np.asarray(demand.shape["group"]) <= hardware.peers, time, np.nan)
     if demand.family == "elementwise":
@@ -336,10 +356,10 @@ def _bounded(time: Array, demand: Demand, hardware: Hardware) -> Array:
 def carried(
     donor: Donor, here: Reference, variant: Variant, family: Family, shape: Mapping[str, Array]
 ) -> tuple[Array, Codes, Mask]:
-    """A donor's times on N other devices: (seconds per call, what limits the call, whether the table holds the shape).
+    """Convert a donor's times to N other devices.
 
-    Derived: the donor's time above its floor is scaled by the ratio of the physical bounds on both devices; the floor
-    (launch, latency) stays.
+    Returns (seconds per call, what limits the call, whether the table holds the shape). Derived: the donor's time above
+    its floor is scaled by the ratio of the physical bounds on both devices; the floor (launch, latency) stays.
 
     Args:
         donor: the measured device and its table.

@@ -1,4 +1,4 @@
-"""Time of a collective from the links that carry it.
+"""Compute the time of a collective from the links that carry it.
 
 Convention of message sizes, in bytes: all-reduce: the vector that each device holds; all-gather and reduce-scatter: the
 full vector, after gathering or before scattering; all-to-all: what one device sends in total; p2p: what is sent between
@@ -16,9 +16,10 @@ from perfmodel.operators import Demand
 
 
 def collective_time(demand: Demand, hardware: Hardware, efficiency: Array | float = 1.0) -> Array:
-    """Seconds per call: the fastest algorithm that a library would choose at this size and topology.
+    """Return the seconds per call of a collective, by the fastest algorithm that a library would choose for it.
 
-    demand: a collective, its shape with `group` (devices). efficiency: share of the rated link bandwidth, (N,).
+    demand: a collective; its shape has `group`, the number of devices. efficiency: share of the rated link bandwidth,
+    (N,). The choice depends on message size and topology.
     """
     group = np.asarray(demand.shape["group"], float)
     message = np.asarray(demand.message, float)

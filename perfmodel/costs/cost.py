@@ -1,4 +1,4 @@
-"""What an operator costs, and the protocol that every cost model keeps."""
+"""Defines the cost of an operator, and the protocol that every cost model implements."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from perfmodel.operators import Demand
 
 @dataclass(frozen=True)
 class Cost:
-    """Price of one call of a demand: arrays that broadcast to the demand's shape.
+    """Holds the time of one call of a demand (work of one operator), as arrays that broadcast to the demand's shape.
 
-    time: seconds per call; NaN where the model has none. basis: codes of `BASES`. spread: log half-width of the 80 %
-    interval (a factor exp(+-spread) holds 80 % of held-out measurements of this family and basis). bound: what limits
-    the call, codes of `BOUNDS` (0 compute, 1 memory, 2 link, 3 launch).
+    time: seconds per call; NaN where the model has none. basis: kind of source, codes of `BASES`. spread: log
+    half-width of the 80 % interval (a factor exp(+-spread) holds 80 % of held-out measurements of this family and
+    basis). bound: what limits the call, codes of `BOUNDS` (0 compute, 1 memory, 2 link, 3 launch).
     """
 
     time: Array
@@ -28,8 +28,8 @@ class Cost:
 
 
 class CostModel(Protocol):
-    """Anything that prices operators. A time of NaN means: this model has no price, ask the next one."""
+    """Gives the time of operators. A time of NaN means that this model cannot price the row: ask the next model."""
 
     def cost(self, demand: Demand, hardware: Hardware) -> Cost:
-        """Time of one call of `demand` on each row of `hardware`."""
+        """Return the time of one call of `demand` on each row of `hardware` (one row per candidate deployment)."""
         ...

@@ -1,4 +1,4 @@
-"""The cost model to use: measured tables first, then tables of related devices, then a roofline."""
+"""Choose the cost model to use: measured tables first, then tables of related devices, then a roofline."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from perfmodel.engines import Engine, defaults, shipped
 
 
 def default(engine: Engine | str = "") -> CostModel:
-    """The best cost model at hand for an engine: each operator is priced by the first of measured tables of the device
-    itself, tables of related devices, and a roofline with borrowed efficiencies. An engine with kernels of its own is
-    priced by their published rates in place of tables.
+    """Return the best cost model at hand for an engine.
+
+    It prices each operator by the first that can: measured tables of the device itself, tables of related devices, a
+    roofline with borrowed efficiencies. An engine with kernels of its own has their published rates in place of tables.
 
     The launch floor is applied twice. The inner one belongs to the times that `EngineFactors` multiplies: the factors
     were fitted on times with the floor in them, and it decides which operators count as launch-bound and take the
@@ -34,7 +35,10 @@ def default(engine: Engine | str = "") -> CostModel:
 
 
 def _stand_alone(engine: Engine | None, framework: str) -> CostModel:
-    """Kernels of `framework` as timed alone, each at least a launch by the host of `engine`; None: no engine known."""
+    """Return the cost model of the kernels of `framework` as timed alone, outside a serving engine.
+
+    Each operator takes at least a launch by the host of `engine`. engine: None where `framework` is no known engine.
+    """
     if engine is None:
         measured = Profiled(framework, shared=defaults().library_kernels)
         return Fallback((measured, Calibrated(framework), Roofline()))

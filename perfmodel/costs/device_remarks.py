@@ -1,4 +1,4 @@
-"""What a reader should know of a device before trusting estimates of it: odd figures, changes by a user's file."""
+"""Collect what a reader should know of a device before trusting its estimates: odd values, changes by a user's file."""
 
 from __future__ import annotations
 
@@ -14,30 +14,36 @@ from perfmodel.arrays import Index
 from perfmodel.costs import rated
 from perfmodel.profiles import store
 
-#: Column of `predict` for devices whose file states figures that no profile was measured at.
+#: Column of `predict` for devices whose file has numbers that no profile was measured at.
 REMARK = "device_remark"
-#: Figures that measured tables are relative to, or are rescaled by.
+#: Numeric quantities of a device file that measured tables are relative to, or are rescaled by.
 _FIGURES = ("memory.bandwidth", *(f"peak.{t}" for t in PEAKS), "link.bandwidth")
 
 
 def remarks(device: Device) -> list[str]:
-    """Remarks on one device, one sentence each; [] for a device as shipped."""
+    """Return remarks on one device, one sentence each; [] for a device as shipped."""
     return [*_profile_remarks(device), *device.remarks()]
 
 
 def remarks_of(devices: Iterable[Device]) -> list[str]:
-    """Remarks on several devices, each sentence once."""
+    """Return remarks on several devices, each sentence once."""
     return list(dict.fromkeys(remark for device in devices for remark in remarks(device)))
 
 
 def remark_column(devices: Sequence[Device], index: Index) -> dict[str, NDArray[Any]]:
-    """The column `REMARK` (N,) of rows whose device is `index` (-1 for none); {} where no device has a remark."""
+    """Return the table column `REMARK` with the remarks on the device of each row; {} where no device has a remark.
+
+    index: (N,) each row's device as index into `devices`, -1 for none.
+    """
     found = np.array(["; ".join(remarks(device)) for device in devices] + [""], dtype=object)
     return {REMARK: found[index]} if found.any() else {}
 
 
 def _profile_remarks(device: Device) -> list[str]:
-    """What differs between the device and the nearest measured profile."""
+    """Return a sentence for each difference between the device and the nearest measured profile.
+
+    That is the device's own, else that of the nearest device that it is a variant of.
+    """
     if device.base is None and not store.beside(device):
         return []
     for kin in device.lineage:
@@ -50,8 +56,11 @@ def _profile_remarks(device: Device) -> list[str]:
 
 
 def _measured(device: Device, profile: store.Profile) -> Iterator[Device]:
-    """The device that a profile was measured on. Where the device's own file was changed since: the device with the
-    figures of each table that no longer agrees."""
+    """Yield the device as it was when `profile` was measured.
+
+    For a variant of another device that is the other device. Where the device's own file was changed since, it is the
+    device with the numbers that each table was measured at, once for each table that no longer agrees with the file.
+    """
     home = rated.home_of(device, profile)
     if home is not None:
         yield home
@@ -64,7 +73,10 @@ def _measured(device: Device, profile: store.Profile) -> Iterator[Device]:
 
 
 def _changed(device: Device, before: Device, whose: str) -> Iterator[str]:
-    """A sentence for each figure that differs from what a profile was measured at."""
+    """Yield a sentence for each quantity in which `device` differs from `before`, the device as it was measured.
+
+    whose: what the sentence calls the profile.
+    """
     for figure in _FIGURES:
         moved = not same(device.si(figure), before.si(figure))
         ceiling = CEILINGS.get(figure, figure)
@@ -82,5 +94,6 @@ def _changed(device: Device, before: Device, whose: str) -> Iterator[str]:
 
 
 def _figure(device: Device, figure: str) -> str:
+    """Return the value of a numeric quantity of a device file with its unit, as text; "unknown" where it has none."""
     record = device.records.get(figure)
     return "unknown" if record is None else f"{record.number:g} {record.unit}"

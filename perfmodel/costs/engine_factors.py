@@ -46,7 +46,7 @@ _BYTES_16, _BYTES_8 = 1.5, 0.9
 
 
 def kernel(demand: Demand) -> Index:
-    """Kind of kernel of each row of a demand: index into `KERNELS`; () or (N,)."""
+    """Return the kind of kernel that each row of a demand runs, as index into `KERNELS`; () or (N,)."""
     if demand.family in _FIRST_BY_BITS:
         width = FORMAT_BYTES[np.asarray(demand.shape["weight"]).astype(int)]
         by_bits = np.where(width > _BYTES_16, 0, np.where(width > _BYTES_8, 1, 2))
@@ -58,18 +58,22 @@ def kernel(demand: Demand) -> Index:
 
 
 def combined(by_bound: Array, by_kernel: Array) -> Array:
-    """Factors (BOUNDS, KERNELS): those of what limits a call, (BOUNDS,), times those of its kind, (KERNELS,)."""
+    """Multiply the factors of what limits a call, (BOUNDS,), by those of its kind of kernel, (KERNELS,).
+
+    Returns a table (BOUNDS, KERNELS).
+    """
     return np.asarray(by_bound)[:, None] * np.asarray(by_kernel)[None, :]
 
 
 @cache
 def _table() -> dict[tuple[str, str], Array]:
-    """(engine, device or kind of device or "") -> factors (BOUNDS, KERNELS)."""
+    """Read the table as {(engine, device or kind of device or ""): factors (BOUNDS, KERNELS)}; "" is any device."""
     top = read_toml(TABLE, "table of engine factors")
     return dict(_entry(table) for table in top.tables("correction"))
 
 
 def _entry(table: Table) -> tuple[tuple[str, str], Array]:
+    """Read one `[[correction]]`: ((engine, device or kind of device or ""), factors (BOUNDS, KERNELS))."""
     place = table.text("device", table.text("kind", ""))
     by_bound = np.array([table.number(b, above=0) for b in BOUNDS])
     by_kernel = np.array([table.number(k, 1.0, above=0) for k in KERNELS])
@@ -80,8 +84,11 @@ def _entry(table: Table) -> tuple[tuple[str, str], Array]:
 
 
 def factors(engine: str, device: Device) -> Array:
-    """Factors (BOUNDS, KERNELS) of an engine on a device: those of the device, else of the one that it varies, else of
-    its kind, else of the engine on any device, else 1."""
+    """Return the factors (BOUNDS, KERNELS) of an engine on a device, from the closest entry that there is.
+
+    It is that of the device, else of the device that it is a variant of, else of its kind, else that of the engine on
+    any device; without an entry every factor is 1.
+    """
     table = _table()
     places = (*(kin.name for kin in device.lineage), device.kind, "")
     known = ((engine, place) for place in places if (engine, place) in table)
@@ -90,13 +97,13 @@ def factors(engine: str, device: Device) -> Array:
 
 @dataclass(frozen=True)
 class EngineFactors:
-    """The times of another cost model, multiplied by the factors of the engine file `engine` on each device."""
+    """Cost model that multiplies the times of `model` by the factors of the engine called `engine` on each device."""
 
     model: CostModel
     engine: str
 
     def cost(self, demand: Demand, hardware: Hardware) -> Cost:
-        """Time of one call on each row of `hardware`; basis, spread and bound are the inner model's."""
+        """Return the time of one call on each row of `hardware`; basis, spread and bound are those of `model`."""
         inner = self.model.cost(demand, hardware)
         table: Array = np.array([factors(self.engine, d) for d in hardware.devices])
         if np.all(table == 1.0):

@@ -1,4 +1,4 @@
-"""Kernels that only one engine has: multiplications whose arithmetic depends on how weights are stored.
+"""Price kernels that only one engine has: multiplications whose arithmetic depends on how weights are stored.
 
 llama.cpp unpacks blocks of quantised weights while it multiplies them. On CPU cores, formats that look values up in
 tables take several times the work of plain ones, so decoding in 2 bits is compute-bound; on GPUs, prefill runs at a
@@ -30,13 +30,16 @@ TABLE = Path(__file__).with_name("own_kernels.toml")
 TILE = 8.0
 _GEMM = ("gemm", "grouped_gemm")
 _ATTENTION = ("attention_prefill", "attention_decode", "mla_prefill", "mla_decode")
-#: Device figures that rates may be stated over: fp32 rate of the vector units, 16-bit rate of the matrix units.
+#: Rates of a device that kernel rates may be relative to: fp32 of the vector units, 16-bit of the matrix units.
 _YARDSTICKS = ("vector", "tensor")
 
 
 @dataclass(frozen=True)
 class KernelRate:
-    """Rates over a yardstick of the device for some formats: prompt (many tokens per weight), single (one)."""
+    """Holds the rates of multiplications for some formats of weights, as shares of a rate of the device (`yardstick`).
+
+    prompt: where many tokens use each weight. single: where one token does.
+    """
 
     formats: tuple[str, ...]
     yardstick: str
@@ -46,7 +49,7 @@ class KernelRate:
 
 @dataclass(frozen=True)
 class Entry:
-    """One `[[engine]]` of the table: engine names, devices it holds for, shares; see the head of `own_kernels.toml`."""
+    """Holds one `[[engine]]` of `own_kernels.toml`, whose head explains it: engine names, kinds of device, shares."""
 
     names: tuple[str, ...]
     kinds: tuple[str, ...]
@@ -58,16 +61,17 @@ class Entry:
     kernels: tuple[KernelRate, ...]
 
     def holds(self, engine: str, device: Device) -> bool:
-        """Whether the entry is of `engine` on devices like `device`."""
+        """Return whether the entry is for `engine` on devices of the kind and vendor of `device`."""
         return engine in self.names and device.kind in self.kinds and self.vendor in ("", device.vendor)
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What an engine's kernels reach on a device, in FLOP/s, NaN where unknown.
+    """Holds what an engine's kernels reach on a device, in FLOP/s, NaN where unknown.
 
-    prompt, single: by format code, for many tokens per weight and for one. attention: of prefill and decode attention.
-    experts, experts_stream: shares of the rate and of the memory bandwidth that are left to experts.
+    prompt, single: (formats,) by format code, where many tokens use each weight and where one does. attention: of
+    prefill and decode attention. experts, experts_stream: shares of the rate and of the memory bandwidth that are left
+    to experts.
     """
 
     prompt: Array
@@ -77,7 +81,7 @@ class Rates:
     experts_stream: float
 
 
-#: Where no entry holds.
+#: Entry that is used where the table has none for an engine and device.
 _UNKNOWN = Entry(
     names=(), kinds=(), vendor="", attention=NAN, undotted=1.0, experts=1.0, experts_stream=1.0, kernels=()
 )
@@ -85,10 +89,12 @@ _UNKNOWN = Entry(
 
 @cache
 def _entries() -> tuple[Entry, ...]:
+    """Read all entries of `own_kernels.toml`, in its order."""
     return tuple(_entry(table) for table in read_toml(TABLE, "table of engines' own kernels").tables("engine"))
 
 
 def _entry(table: Table) -> Entry:
+    """Read one `[[engine]]`; `InputError` for a share without source."""
     made = Entry(
         names=table.texts("names"),
         kinds=table.texts("kinds"),
@@ -107,6 +113,7 @@ def _entry(table: Table) -> Entry:
 
 
 def _kernel(table: Table) -> KernelRate:
+    """Read one `[[engine.kernel]]`: the rates for some formats."""
     made = KernelRate(
         formats=table.texts("formats"),
         yardstick=table.text("of", "vector", choices=_YARDSTICKS),
@@ -120,7 +127,7 @@ def _kernel(table: Table) -> KernelRate:
 
 @cache
 def rates(engine: str, device: Device) -> Rates:
-    """Rates of `engine` on `device`, from the first entry for its kind and vendor."""
+    """Return the rates of the kernels of `engine` on `device`, from the first entry for its kind and vendor."""
     entry = next((e for e in _entries() if e.holds(engine, device)), _UNKNOWN)
     dotted = 1.0 if np.isfinite(device.peak("int8")) else entry.undotted
     prompt, single = np.full((2, len(FORMAT_NAMES)), np.nan)
@@ -138,8 +145,11 @@ def rates(engine: str, device: Device) -> Rates:
 
 
 def _yardstick(device: Device, of: str) -> float:
-    """FLOP/s of the vector units in fp32, or of 16-bit products with 16-bit sums: half of the 8-bit rate where a
-    device is slower with wider sums (GeForce)."""
+    """Return the rate of a device, in FLOP/s, that kernel rates are relative to.
+
+    of: "vector" for the vector units in fp32; "tensor" for 16-bit products with 16-bit sums, that is half of the 8-bit
+    rate where a device is slower with wider sums (GeForce).
+    """
     if of == "vector":
         return device.peak("fp32")
     return float(np.nanmax([device.peak("fp16"), device.peak("int8") / 2.0]))
@@ -147,12 +157,12 @@ def _yardstick(device: Device, of: str) -> float:
 
 @dataclass(frozen=True)
 class EngineKernels:
-    """Cost model of the kernels that only `engine` has; NaN on devices and for formats without a rate."""
+    """Cost model of the kernels that only `engine` has; times are NaN on devices and for formats without a rate."""
 
     engine: str
 
     def cost(self, demand: Demand, hardware: Hardware) -> Cost:
-        """Time of one call on each row of `hardware`; arrays that broadcast to the demand's shape."""
+        """Return the time of one call on each row of `hardware`; arrays that broadcast to the demand's shape."""
         shape = demand_shape(demand, hardware)
         time, limit = np.full(shape, np.nan), np.full(shape, MEMORY_BOUND, np.int8)
         if demand.family in (*_GEMM, *_ATTENTION):
@@ -168,7 +178,10 @@ class EngineKernels:
 
 
 def _pace(demand: Demand, found: list[Rates], hardware: Hardware) -> tuple[Array, Array | float]:
-    """(FLOP/s, share of the memory bandwidth) of a demand on each row; found: rates of each device."""
+    """Return (FLOP/s, share of the memory bandwidth) that a demand reaches on each row.
+
+    found: rates of each device of `hardware.devices`.
+    """
     row, shape = hardware.index, demand.shape
     if demand.family in _ATTENTION:
         return np.array([r.attention for r in found])[row], 1.0
@@ -182,7 +195,7 @@ def _pace(demand: Demand, found: list[Rates], hardware: Hardware) -> tuple[Array
 
 
 def tiled(prompt: Array | float, single: Array | float, tokens: Array | float) -> Array:
-    """FLOP/s where `tokens` share a weight, between `single` (one token) and `prompt` (`TILE` tokens and more).
+    """Return FLOP/s where `tokens` use each weight, between `single` (one token) and `prompt` (`TILE` tokens and more).
 
     Derived: a weight is unpacked once per tile of up to `TILE` tokens, so the times of unpacking and multiplying add.
 

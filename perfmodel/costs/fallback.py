@@ -1,4 +1,4 @@
-"""Fallback: cost models in order; each row is priced by the first that has a price for it."""
+"""Try several cost models in order; each row is priced by the first that has a price for it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Column = TypeVar("Column")
 
 @dataclass(frozen=True)
 class Fallback:
-    """Cost model made of others, best first. Basis, spread and bound are those of the model that priced the row."""
+    """Cost model that tries others, best first. Basis, spread and bound are those of the model that priced the row."""
 
     models: tuple[CostModel, ...]
 
     def cost(self, demand: Demand, hardware: Hardware) -> Cost:
-        """Time of one call on each row; NaN only where no model has a price."""
+        """Return the time of one call on each row of `hardware`; NaN only where no model has a price."""
         total = empty(demand_shape(demand, hardware))
         missing = np.isnan(total.time)
         for model in self.models:
@@ -37,12 +37,13 @@ class Fallback:
 
 
 def _narrow(demand: Demand, rows: Mask) -> Demand:
-    """The demand of the candidates in `rows` (N,)."""
+    """Return the demand of the candidates in `rows` (mask over the N candidates of `demand`)."""
     if rows.all():
         return demand
     count = len(rows)
 
     def part(value: Column) -> Column:
+        """Return the candidates in `rows` of a value; a value that does not differ by candidate as it is."""
         array = np.asarray(value)
         return value if array.ndim == 0 or array.shape[-1] != count else array[..., rows]  # type: ignore[return-value]
 
@@ -59,7 +60,7 @@ def _narrow(demand: Demand, rows: Mask) -> Demand:
 
 
 def _merge(total: Cost, part: Cost, rows: Mask) -> None:
-    """Write the prices of `part`, for the candidates in `rows` (N,), into `total` where it has none."""
+    """Copy the prices in `part`, which holds the candidates in `rows` (mask, (N,)), into `total` where it has none."""
     whole = total.time.shape
     narrow = (*whole[:-1], int(rows.sum()))
     time = np.broadcast_to(part.time, narrow)

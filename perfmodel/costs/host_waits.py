@@ -1,4 +1,4 @@
-"""Weights, experts and KV cache that lie in host memory: what a step waits for them.
+"""Compute how long a step waits for weights, experts and KV cache that lie in host memory.
 
 Streamed, the device reads them over its link to the host: by the kernel that needs them (vLLM's `--cpu-offload-gb` with
 unified addressing), or ahead of it while others run (`prefetch`; FlexGen, arXiv:2303.06865; vLLM's prefetch offloader).
@@ -21,7 +21,9 @@ from perfmodel.vocabulary import BASIS_CODE, LINK_BOUND
 
 
 def with_waits(sharding: Sharding, step: Step, terms: Iterable[tuple[Demand, Cost]]) -> Iterator[tuple[Demand, Cost]]:
-    """The priced demands of a step, then its waits for the host: for weights, experts and KV cache, and for adapters.
+    """Yield the priced demands of a step, then its waits for the host: for weights, experts, KV cache and adapters.
+
+    terms: the demands of `step` with the cost per call of each.
 
     A share s of a demand's work lies in host memory and takes `Hosted.time` in place of the device's time t. Where the
     kernel itself reads over the link, it takes the longer of both, so the step waits s * max(0, host time - t) more.
@@ -47,7 +49,7 @@ def with_waits(sharding: Sharding, step: Step, terms: Iterable[tuple[Demand, Cos
 
 
 def _waiting(name: str, seconds: Array) -> tuple[Demand, Cost]:
-    """A demand that stands for a wait of `seconds` (N,) per step, with its cost."""
+    """Return a demand called `name` that stands for a wait of `seconds` (N,) per step, with its cost."""
     none = np.zeros_like(seconds)
     cost = Cost(
         time=seconds,

@@ -1,5 +1,7 @@
-"""Spreads: log half-width of the 80 % interval of an operator's time, by family and basis, learned from measurements
-that were held out."""
+"""Spreads: how uncertain an operator's time is, by operator family and basis (kind of source of the time).
+
+A spread is the log half-width of the 80 % interval, learned from measurements that were held out.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +17,22 @@ from perfmodel.vocabulary import BASES
 
 #: No interval is narrower (assumed: repeated runs of one kernel differ by about 1 %).
 MIN_SPREAD = 0.01
-#: Distance of the nearest donor (`calibrated.device_distance`, with what scarce rows and other formats add) below which
+#: Distance of the nearest donor (`calibrated.device_distance`, plus what scarce rows and other formats add) below which
 #: it counts as a twin of the device. Chosen between devices of one chip, which differ by less in bandwidth and balance,
 #: and another architecture, which adds 1.
 TWIN_DISTANCE = 0.75
 #: Distance from which the nearest donor counts as unrelated. Chosen as what another vendor or link topology adds.
 UNRELATED_DEVICE = 3.0
-#: Keys of `spread.toml`, beside the bases, for donors nearer and farther than usual.
+#: Keys of `spread.toml`, besides the bases, for donors nearer and farther than usual.
 _TWIN, _UNRELATED = "calibrated_twin", "calibrated_stranger"
 
 
 @cache
 def _learned() -> dict[str, dict[str, float]]:
-    """Operator family -> basis -> log half-width, from the first `spread.toml` of the profile folders."""
+    """Read the log half-widths as {operator family: {basis: log half-width}}, from the first `spread.toml` found.
+
+    The profile folders are searched in their order; {} where none has the file.
+    """
     for folder in store.folders():
         path = folder / "spread.toml"
         if path.is_file():
@@ -41,8 +46,10 @@ def _learned() -> dict[str, dict[str, float]]:
 
 @cache
 def spreads(family: str) -> Array:
-    """Log half-width of the 80 % interval for each code of `BASES`, that of a roofline where nothing was learned. A
-    worse basis never has a narrower interval."""
+    """Return the log half-width of the 80 % interval of an operator family for each code of `BASES`, (BASES,).
+
+    Where nothing was learned it is that of a roofline. A worse basis never has a narrower interval.
+    """
     learned = _learned().get(family, {})
     borrowed = efficiency.roofline_spread()
     values = np.array([max(learned.get(basis, borrowed), MIN_SPREAD) for basis in BASES])
@@ -50,13 +57,16 @@ def spreads(family: str) -> Array:
 
 
 def spread_of(family: str, basis: Codes) -> Array:
-    """Log half-width of the 80 % interval of each row, in the shape of `basis` (codes of `BASES`)."""
+    """Return the log half-width of the 80 % interval of each row, in the shape of `basis` (codes of `BASES`)."""
     return spreads(family)[basis]
 
 
 @cache
 def calibrated_spread(family: str, distance: float) -> float:
-    """Log half-width of the 80 % interval of times that a donor at `distance` lends."""
+    """Return the log half-width of the 80 % interval of times taken over from the tables of another device, the donor.
+
+    distance: of the two devices, without unit, see `calibrated.device_distance`.
+    """
     learned = _learned().get(family, {})
     related = float(spreads(family)[BASES.index("calibrated")])
     if distance < TWIN_DISTANCE:

@@ -20,13 +20,13 @@ from perfmodel.vocabulary import LAUNCH_BOUND
 
 @dataclass(frozen=True)
 class LaunchFloor:
-    """The times of another cost model, each at least a launch by the host of `engine`."""
+    """Cost model that raises the times of `model` to at least the time of one launch by the host of `engine`."""
 
     model: CostModel
     engine: Engine
 
     def cost(self, demand: Demand, hardware: Hardware) -> Cost:
-        """Time of one call on each row of `hardware`; basis and spread are the inner model's."""
+        """Return the time of one call on each row of `hardware`; basis and spread are those of `model`."""
         inner = self.model.cost(demand, hardware)
         floor = np.array([self.engine.host_launch(d.vendor) for d in hardware.devices])[hardware.index]
         if not floor.any():

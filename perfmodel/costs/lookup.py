@@ -1,4 +1,4 @@
-"""From a demand to table coordinates: which variant of which table prices it, and the time that the table gives."""
+"""Look up a demand in measured tables: choose the table that prices it, and read its time there."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _EXTRAPOLATED = BASIS_CODE["extrapolated"]
 
 @dataclass(frozen=True)
 class Choice:
-    """A table chosen for a variant.
+    """Holds the table that was chosen to price a variant (formats and routing).
 
     measured: the table. wanted: the variant asked for. worst: code of the best basis that the table may claim. gap:
     distance of the formats.
@@ -58,14 +58,14 @@ class Choice:
 
     @property
     def priced(self) -> Variant:
-        """What the table's utilisation is applied to: the stored format asked for, multiplied as it was measured."""
+        """The variant that the table's utilisation is applied to: the stored format asked for, the rest as measured."""
         own = self.measured.variant
         return Variant(self.wanted.stored or own.stored, own.act, own.routing)
 
 
 @dataclass(frozen=True)
 class TablePrice:
-    """What a table gives for N shapes.
+    """Holds what a table gives for N shapes.
 
     time: seconds per call. basis: codes of `BASES`. bound: codes of `BOUNDS`. least: seconds by the physical bound.
     """
@@ -77,12 +77,12 @@ class TablePrice:
 
 
 def effective(act: str, device: Device) -> str:
-    """The compute type that a device uses for `act`: the first of `act` and its fall-backs that it has a rate for."""
+    """Return the compute type that a device uses for `act`: the first of it and its fall-backs with a known peak."""
     return next((t for t in (act, *FALLBACK[act]) if not np.isnan(device.peak(t))), act)
 
 
 def distance(have: Variant, want: Variant) -> float:
-    """How far a table's formats are from those asked for: 0 for the same, inf for not usable.
+    """Return how far the formats and routing of a table are from those asked for: 0 for equal, inf for not usable.
 
     >>> distance(Variant("int4", "bf16"), Variant("int4", "fp16"))
     0.0
@@ -99,7 +99,7 @@ def distance(have: Variant, want: Variant) -> float:
 
 
 def _routing_distance(have: str, want: str) -> float:
-    """Distance of two loads of experts: exponents of power laws, "0" balanced, "" none."""
+    """Return the distance of two loads of experts, given as exponents of power laws; "0": balanced, "": none."""
     if have == want:
         return 0.0
     balanced = ("", "0")
@@ -107,12 +107,15 @@ def _routing_distance(have: str, want: str) -> float:
 
 
 def _sixteen(name: str) -> str:
-    """The name of a format, one for both 16-bit ones: they run alike."""
+    """Return the name of a format, "bf16" for both 16-bit ones: they run alike."""
     return "bf16" if name == "fp16" else name
 
 
 def choose(profile: Profile, family: str, want: Variant, framework: str) -> Choice | None:
-    """The table of `profile` that is nearest to `want`, by formats, then by framework; None where none is usable."""
+    """Choose the table of `profile` nearest to `want`, by formats and then by framework; None where none is usable.
+
+    family: operator family. want: formats and routing asked for. framework: preferred serving framework.
+    """
     best, least = None, float("inf")
     for rank, name in enumerate(profile.frameworks(family, framework)):
         for item in profile.tables(family, name):
@@ -125,7 +128,10 @@ def choose(profile: Profile, family: str, want: Variant, framework: str) -> Choi
 
 
 def wanted(demand: Demand, routing: str) -> tuple[Index, dict[int, tuple[str, str, str]]]:
-    """(code of each row's formats, code -> (stored, act, routing)); codes broadcast against the demand's shape."""
+    """Return (code of each row's formats, {code: (stored format, compute type, routing of experts)}) of a demand.
+
+    The codes broadcast against the demand's shape; all are 0 for families without formats.
+    """
     act = np.asarray(demand.compute, np.intp)
     shape = demand.shape
     if demand.family in ("gemm", "grouped_gemm"):
@@ -146,7 +152,7 @@ def wanted(demand: Demand, routing: str) -> tuple[Index, dict[int, tuple[str, st
 
 
 def coordinates(demand: Demand) -> Mapping[str, Array | float]:
-    """Shape of a demand, with the names of coordinates that the tables use."""
+    """Return the shape of a demand under the names of coordinates that the tables use."""
     if demand.family == "elementwise":
         return {"moved_bytes": demand.moved}
     if "group" in demand.shape and "heads" not in demand.shape:
@@ -155,7 +161,10 @@ def coordinates(demand: Demand) -> Mapping[str, Array | float]:
 
 
 def take(shape: Mapping[str, Array | float], rows: Mask | None, count: int) -> dict[str, Array]:
-    """Coordinates of the candidates in `rows` (N,) (None: all); coordinates that do not differ by candidate stay."""
+    """Select the coordinates of some candidates; coordinates that do not differ by candidate stay as they are.
+
+    rows: (N,) mask of the candidates, None for all. count: N.
+    """
     out = {}
     for key, value in shape.items():
         array = np.asarray(value, float)
@@ -166,21 +175,26 @@ def take(shape: Mapping[str, Array | float], rows: Mask | None, count: int) -> d
 
 @lru_cache(maxsize=1024)
 def least_time(measured: Measured, family: str) -> float:
-    """Shortest time of a call in a table, seconds: what a launch takes, whatever the size."""
+    """Return the shortest time of a call in a table, in seconds: what a launch takes, whatever the size."""
     return float(np.quantile(_cells(measured, family)[0], SHORTEST_QUANTILE))
 
 
 @lru_cache(maxsize=1024)
 def overhead(measured: Measured, family: str) -> float:
-    """Seconds that the shortest calls of a table take beyond their physical bound. It is what would be left of them on
-    a device without limits, also where the table holds large shapes only."""
+    """Return the seconds that the shortest calls of a table take beyond their physical bound.
+
+    That is what would be left of them on a device without limits, also where the table holds large shapes only.
+    """
     time, least = _cells(measured, family)
     short = time <= SHORT_CALL * least_time(measured, family)
     return float(np.median(np.maximum(time - least, 0.0)[short]))
 
 
 def _cells(measured: Measured, family: str) -> tuple[Array, Array]:
-    """(seconds, seconds by the physical bound) of measured cells of a table, about `MAX_CELLS` at most; (C,)."""
+    """Return (seconds, seconds by the physical bound) of C measured cells of a table, (C,) each.
+
+    C is about `MAX_CELLS` at most.
+    """
     table = measured.table
     cells = np.argwhere(table.known)
     if len(cells) > MAX_CELLS:
@@ -192,10 +206,10 @@ def _cells(measured: Measured, family: str) -> tuple[Array, Array]:
 
 
 def _uncached_time(choice: Choice, family: Family, shape: Mapping[str, Array]) -> Array:
-    """Seconds of prefill attention if cached tokens were computed too, (N,); inf for other families and without cached
-    tokens.
+    """Return the seconds that prefill attention would take if cached tokens were computed too, (N,).
 
-    It is an upper bound for a few new tokens behind a long context, a shape that tables do not hold.
+    Inf for other families and without cached tokens. It is an upper bound for a few new tokens behind a long context, a
+    shape that tables do not hold.
     """
     cached = np.asarray(shape.get("context", 0.0), float)
     if "query" not in shape or not family.name.endswith("prefill") or not np.any(cached > 0):
@@ -205,7 +219,10 @@ def _uncached_time(choice: Choice, family: Family, shape: Mapping[str, Array]) -
 
 
 def price(choice: Choice, family: Family, shape: Mapping[str, Array]) -> TablePrice:
-    """Time of N shapes by the chosen table. shape: coordinates of the family, (N,) or () each."""
+    """Read the time of N shapes from the chosen table.
+
+    family: the operator family of the table. shape: its coordinates, (N,) or () each.
+    """
     item = choice.measured
     site, axis = family.locate(shape)
     value, basis = item.table.read(site, axis, family.growth)

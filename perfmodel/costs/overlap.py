@@ -1,4 +1,4 @@
-"""Overlap of communication and computation within a step; the formula is in `perfmodel.engines.overlap`."""
+"""Price steps that overlap communication and computation; the formula is in `perfmodel.engines.overlap`."""
 
 from __future__ import annotations
 
@@ -12,23 +12,27 @@ from perfmodel.engines import Overlap
 
 
 def kinds(cost: StepCost) -> Array:
-    """Seconds of a step by `KINDS_OF_TIME`, (6, ...): compute, memory, launch, link, latency, host."""
+    """Split the seconds of a step by `KINDS_OF_TIME`, (6, ...): compute, memory, launch, link, latency, host."""
     compute, memory, link, launch = cost.bound
     linked, latency = cost.links
     return np.stack([compute, memory, launch - latency, linked, latency, link - linked])
 
 
 def streams_of(cost: StepCost, way: Overlap) -> Array:
-    """Seconds of each stream of a micro-batch, (streams, ...)."""
+    """Return the seconds of each stream, (streams, ...), of a micro-batch that costs `cost` and overlaps by `way`."""
     return _streams(kinds(cost), way)
 
 
 def _streams(times: Array, way: Overlap) -> Array:
+    """Sum the seconds of each kind of time (6, ...) to those of each stream, (streams, ...)."""
     return np.stack([times[list(members)].sum(axis=0) for members in way.streams])
 
 
 def visible(times: Array, way: Overlap) -> Array:
-    """Seconds of each kind of time (6, ...) that do not hide behind the longest stream; they sum to the step's time."""
+    """Return the seconds of each kind of time that do not hide behind the longest stream, (6, ...).
+
+    times: all seconds of each kind, (6, ...). The result sums to the time of the step.
+    """
     longest = np.argmax(_streams(times, way), axis=0)
     left = np.array(times)
     for number, members in enumerate(way.streams):
@@ -37,9 +41,10 @@ def visible(times: Array, way: Overlap) -> Array:
 
 
 def overlapped(cost: StepCost, way: Overlap) -> StepCost:
-    """A step whose micro-batches cost `cost` each, run with overlap `way`; basis and spread stay as they are.
+    """Return the cost of a step run with overlap `way`, given the cost of each of its micro-batches.
 
-    `bound` keeps the visible part of each kind of time, so that it still sums to `time`; `hidden` is the rest.
+    `bound` keeps the part of each kind of time that does not hide, so that it still sums to `time`; `hidden` is the
+    rest. Basis and spread stay as they are.
     """
     times = way.batches * kinds(cost)
     compute, memory, launch, linked, latency, host = left = visible(times, way)
@@ -55,6 +60,6 @@ def overlapped(cost: StepCost, way: Overlap) -> StepCost:
 
 
 def cheaper(plain: StepCost, other: StepCost, use_other: Mask) -> StepCost:
-    """`other` where `use_other` is True, else `plain`, field by field."""
+    """Return the cost of a step from `other` where the mask `use_other` is True, else from `plain`, in every field."""
     names = (f.name for f in fields(StepCost))
     return StepCost(**{n: np.where(use_other, getattr(other, n), getattr(plain, n)) for n in names})

@@ -1,4 +1,4 @@
-"""Profiled: operator times from measured tables of the device itself."""
+"""Price operators from measured tables of the device itself."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ ELEMENTWISE_PEAK_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Profiled:
-    """Cost model of measured tables; NaN where a device, family or format was not measured, or where a figure of the
-    device is no longer the one that it was measured at.
+    """Cost model that reads measured tables of the device itself.
+
+    The time is NaN where a device, family or format was not measured, or where the device's file no longer has the
+    numbers that the table was measured at.
 
     framework: serving framework whose kernels are priced ('' any); tables of others stand in for missing ones.
     routing: "0" for balanced experts, else the exponent of the power law. folders: further folders of profiles.
@@ -42,7 +44,7 @@ class Profiled:
     shared: tuple[str, ...] = ()
 
     def cost(self, demand: Demand, hardware: Hardware) -> Cost:
-        """Time of one call on each row of `hardware`; arrays that broadcast to the demand's shape."""
+        """Return the time of one call on each row of `hardware`; arrays that broadcast to the demand's shape."""
         count = len(hardware.index)
         shape = demand_shape(demand, hardware)
         total = empty(shape)
@@ -60,16 +62,19 @@ class Profiled:
         return total
 
     def _profiles(self, device: Device, family: str) -> list[store.Profile]:
-        """Profiles with tables of `family`: the device's own first, then those of devices that it is a variant of."""
+        """Return profiles with tables of `family`: the device's own, then those of devices that it is a variant of."""
         every = (store.load(kin.name, (*self.folders, *store.beside(kin))) for kin in device.lineage)
         return [profile for profile in every if profile is not None and family in profile.files]
 
     def _choices(self, device: Device, profile: store.Profile, family: str, want: Variant) -> list[lookup.Choice]:
-        """The best-fitting table and, for `shared` families, equally good ones of other frameworks; without tables that
-        were measured at other figures than the device's."""
+        """Return the tables of a profile that price `family` on `device`, without those measured at other numbers.
+
+        want: formats and routing asked for. Which tables fit is said in `_fitting`.
+        """
         return [c for c in self._fitting(profile, family, want) if rated.holds(device, profile, c, family)]
 
     def _fitting(self, profile: store.Profile, family: str, want: Variant) -> list[lookup.Choice]:
+        """Return the best-fitting table and, for `shared` families, equally good ones of other frameworks."""
         first = lookup.choose(profile, family, want, self.framework)
         if first is None:
             return []
@@ -81,13 +86,13 @@ class Profiled:
 
 
 def demand_shape(demand: Demand, hardware: Hardware) -> tuple[int, ...]:
-    """Shape of a demand's cost: the demand's arrays broadcast against the candidates."""
+    """Return the shape of a demand's cost: that of its arrays broadcast against the candidates (rows of `hardware`)."""
     columns = (np.shape(v) for v in demand.shape.values())
     return np.broadcast_shapes(np.shape(demand.moved), np.shape(demand.message), *columns, hardware.index.shape)
 
 
 def empty(shape: tuple[int, ...]) -> Cost:
-    """A cost of `shape` without any price: time and spread NaN, basis unknown."""
+    """Return a cost of shape `shape` without any price: time and spread NaN, basis unknown."""
     return Cost(
         time=np.full(shape, np.nan),
         basis=np.full(shape, BASIS_CODE["unknown"], np.int8),
@@ -97,9 +102,9 @@ def empty(shape: tuple[int, ...]) -> Cost:
 
 
 def formats(demand: Demand, mine: Mask, count: int, routing: str) -> Iterator[tuple[Variant, Mask]]:
-    """Each variant (formats and routing) that rows of one device ask for, with those rows (N,).
+    """Yield each variant (formats and routing) that rows of one device ask for, with the mask of those rows, (N,).
 
-    mine: (N,) rows of the device. count: N. routing: see `Profiled`.
+    mine: (N,) mask of the rows of the device. count: N. routing: see `Profiled`.
     """
     codes, names = lookup.wanted(demand, routing)
     if codes.ndim == 0 or codes.shape[-1] != count:
@@ -114,7 +119,7 @@ def formats(demand: Demand, mine: Mask, count: int, routing: str) -> Iterator[tu
 
 
 def _fill(total: Cost, choice: lookup.Choice, demand: Demand, rows: Mask, hardware: Hardware) -> None:
-    """Write the prices of `choice` for `rows` (N,) into `total`, where it holds none or a slower one."""
+    """Write the times by the table `choice` for `rows` (mask, (N,)) into `total`, where it has none or a longer one."""
     family = FAMILY[demand.family]
     count = len(rows)
     every = bool(rows.all())
@@ -135,7 +140,10 @@ def _fill(total: Cost, choice: lookup.Choice, demand: Demand, rows: Mask, hardwa
 
 
 def arithmetic(demand: Demand, hardware: Hardware, rows: Mask) -> Array:
-    """Least seconds per call that the arithmetic of a fused elementwise operator takes; for candidates in `rows`."""
+    """Return the least seconds per call that the arithmetic of a fused elementwise operator takes.
+
+    rows: (N,) mask of the candidates that the result is for; 0 where the operator has no arithmetic.
+    """
     flop = np.asarray(demand.flop, float)
     if not np.any(flop):
         return np.zeros(())

@@ -1,7 +1,7 @@
-"""Which measured tables hold on a device: those whose constants are the device's rated figures.
+"""Tell which measured tables hold on a device: those whose constants are the device's rated peaks and bandwidths.
 
-A table is relative to rated figures of the device that it was measured on. Where a user states another figure of that
-device, the table no longer describes it: `Profiled` leaves the table out, and `Calibrated` rescales it.
+A table is relative to the rated numbers of the device that it was measured on. Where a user gives that device another
+number, the table no longer describes it: `Profiled` leaves the table out, and `Calibrated` rescales it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from perfmodel.profiles import FAMILY, Measured, Profile, reference, store
 
 
 def agrees(device: Device, measured: Measured, family: str) -> bool:
-    """Whether the constants of a table of operator family `family` are the rated figures of `device`."""
+    """Return whether the constants of a table of operator family `family` equal the rated numbers of `device`.
+
+    Compared are the link bandwidth for collectives, memory bandwidth for elementwise operators, else it and the peak.
+    """
     now, then = reference(device, measured.variant), measured.reference
     if FAMILY[family].link:
         return same(float(now.link), float(then.link))
@@ -25,7 +28,7 @@ def agrees(device: Device, measured: Measured, family: str) -> bool:
 
 
 def holds(device: Device, profile: Profile, choice: Choice, family: str) -> bool:
-    """Whether a table of a profile prices `device` as it is.
+    """Return whether a table of a profile (`choice`) prices `device` as it is, without rescaling.
 
     A profile of the device's name in the folder of its own file was measured on it. Any other profile was measured on a
     device that the file is a variant of; then that device's measured ceilings and link topology have to be equal too.
@@ -37,14 +40,17 @@ def holds(device: Device, profile: Profile, choice: Choice, family: str) -> bool
 
 
 def home_of(device: Device, profile: Profile) -> Device | None:
-    """The device that `device` is a variant of and that a profile was measured on; None for a profile of its own."""
+    """Return the device that a profile was measured on, if `device` is a variant of it; None if that is `device`."""
     named = [kin for kin in device.lineage if kin.name == profile.device]
     home = next((kin for kin in named if beside(kin, profile)), named[-1] if named else device)
     return None if home is device else home
 
 
 def unchanged(device: Device, home: Device, choice: Choice, family: str) -> bool:
-    """Whether every figure that a table of `home` depends on is the same on `device`."""
+    """Return whether everything that a table measured on the device `home` depends on is the same on `device`.
+
+    That is link topology and bandwidth for collectives, else rated and measured bandwidth and peaks.
+    """
     if FAMILY[family].link:
         return device.link.topology == home.link.topology and same(device.link.bandwidth, home.link.bandwidth)
     types = () if family == "elementwise" else {choice.wanted.act, choice.measured.variant.act} - {""}
@@ -53,7 +59,10 @@ def unchanged(device: Device, home: Device, choice: Choice, family: str) -> bool
 
 
 def restored(device: Device, measured: Measured) -> Device:
-    """`device` with the rated figures that a table is relative to; measured ceilings keep their share of those."""
+    """Return `device` with the rated peak and bandwidths that a measured table is relative to.
+
+    Measured ceilings of the device keep their share of the rated values.
+    """
     then, source = measured.reference, "constants of the measured table"
     figures = {"memory.bandwidth": (float(then.bandwidth), "B/s")}
     act = measured.variant.act or "bf16"
@@ -68,6 +77,6 @@ def restored(device: Device, measured: Measured) -> Device:
 
 
 def beside(device: Device, profile: Profile) -> bool:
-    """Whether a profile belongs to the folder that `device` was read from."""
+    """Return whether a profile lies in the folder that the file of `device` was read from."""
     places = store.beside(device)
     return any(path.parent.parent in places for files in profile.files.values() for path in files.values())

@@ -1,4 +1,7 @@
-"""Roofline: the longer of arithmetic and memory traffic at borrowed efficiencies, plus a launch; for every demand."""
+"""Price any operator by a roofline: a launch plus the longer of arithmetic and memory traffic.
+
+The shares of peak and bandwidth that are reached are borrowed from measured devices.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ _READS_KV = ("attention_decode", "mla_decode")
 
 
 class Bound(NamedTuple):
-    """Least seconds per call by arithmetic alone, by memory traffic alone, and in all (the larger), (N,) each."""
+    """Holds the least seconds per call by arithmetic alone, by memory traffic alone, and in all (the larger), (N,)."""
 
     compute: Array
     memory: Array
@@ -42,7 +45,7 @@ class Bound(NamedTuple):
 def bound(
     demand: Demand, hardware: Hardware, *, compute_share: Array | float = 1.0, memory_share: Array | float = 1.0
 ) -> Bound:
-    """Physical bound of a local operator on each row of `hardware`, (N,).
+    """Return the least seconds per call of an operator without communication on each row of `hardware`, (N,).
 
     compute_share, memory_share: shares of rated peak and bandwidth that are reached; with 1 no measured time may lie
     below the bound.
@@ -67,7 +70,7 @@ class Roofline:
     shares: Efficiency | None = None
 
     def cost(self, demand: Demand, hardware: Hardware) -> Cost:
-        """Time of one call on each row of `hardware`; NaN where a device lacks the needed figure."""
+        """Return the time of one call on each row of `hardware`; NaN where a needed number of the device is unknown."""
         share = self.shares or efficiency_of(hardware)
         shape = np.broadcast_shapes(np.shape(demand.flop), np.shape(demand.message), hardware.index.shape)
         if demand.family in LINK_FAMILIES:

@@ -1,4 +1,4 @@
-"""The cost of one step: its demands priced and summed, with the basis and spread of the sum."""
+"""Price one step: price its demands (operators) and sum them, with the basis and spread of the sum."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from perfmodel.vocabulary import BASES, BOUNDS, LAUNCH_BOUND, LINK_FAMILIES
 #: Share of a sum from which the terms of one basis count for the basis of the sum (chosen: smaller terms
 #: hardly move the sum).
 SIGNIFICANT = 0.1
-#: Coordinates that choose a table; demands are priced together only where these agree.
+#: Coordinates of a demand that decide which table prices it; demands are priced together only where these agree.
 _CHOOSING = ("weight", "act", "kv_bytes")
 #: Kernels launched per operator, by operator family: `Engine.kernel_launches`.
 Launches = Iterable[tuple[str, float]]
@@ -27,12 +27,12 @@ Launches = Iterable[tuple[str, float]]
 
 @dataclass(frozen=True)
 class StepCost:
-    """Device time of one step, (N,) or with leading axes, host time excluded.
+    """Holds the device time of one step without host time; arrays (N,), or with leading axes.
 
     time: seconds. bound: (4, ...) seconds by what limits them (`BOUNDS`); they sum to `time`. basis: codes of `BASES`,
     the worst that carries a significant share. spread: log half-width of the 80 % interval. calls: kernels launched.
-    links: (2, ...) seconds of collectives limited by links, and by their launch. hidden: seconds of work that runs
-    behind other work, not part of `time`. batches: micro-batches per step (`perfmodel.engines.Overlap`).
+    links: (2, ...) seconds of collectives limited by links, and by their launch. hidden: seconds of work that
+    overlaps longer work and is not part of `time`. batches: micro-batches per step (`perfmodel.engines.Overlap`).
     """
 
     time: Array
@@ -45,19 +45,19 @@ class StepCost:
     batches: Codes
 
     def take(self, turn: int, shape: tuple[int, ...]) -> StepCost:
-        """One of several steps that were priced along a first axis, in `shape`."""
+        """Return step number `turn` of several that were priced together along a first axis, reshaped to `shape`."""
         leading = {n: getattr(self, n)[:, turn].reshape(-1, *shape) for n in ("bound", "links")}
         names = (f.name for f in fields(self) if f.name not in leading)
         return StepCost(**leading, **{n: getattr(self, n)[turn].reshape(shape) for n in names})
 
 
 def priced(sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step) -> Iterator[tuple[Demand, Cost]]:
-    """Every demand of a step with its cost, waits for the host among them."""
+    """Yield every demand of a step with its cost per call, waits for data in host memory included."""
     return with_waits(sharding, step, _priced(sharding, hardware, costs, step))
 
 
 def _priced(sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step) -> Iterator[tuple[Demand, Cost]]:
-    """Every demand with its cost.
+    """Yield every demand of a step with its cost per call, without waits for the host.
 
     Demands of one family and the same formats are priced in one call, stacked along a new first axis: a look-up has a
     fixed cost, and a step has a dozen GEMMs.
@@ -81,13 +81,14 @@ def _priced(sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step
 
 
 def _stacked(demands: list[Demand], count: int) -> Demand:
-    """Demands of one family on `count` candidates as a single one, stacked along a new first axis."""
+    """Stack demands of one operator family on `count` candidates into one demand, along a new first axis."""
     first = demands[0]
     names = [k for k in first.shape if k not in _CHOOSING]
     arrays = [[d.flop, d.moved, d.message, *(d.shape[k] for k in names)] for d in demands]
     common = np.broadcast_shapes((count,), *(np.shape(a) for each in arrays for a in each))
 
     def stack(column: tuple[object, ...]) -> Array:
+        """Stack one quantity of all demands, broadcast to their common shape."""
         return np.stack([np.broadcast_to(np.asarray(a, float), common) for a in column])
 
     flop, moved, message, *rest = map(stack, zip(*arrays, strict=True))
@@ -107,7 +108,7 @@ def _stacked(demands: list[Demand], count: int) -> Demand:
 def step_cost(
     sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step, launches: Launches | None = None
 ) -> StepCost:
-    """Price a step and sum it; see `summed`."""
+    """Price the operators of a step with the model `costs` and sum them; launches: see `summed`."""
     return summed(priced(sharding, hardware, costs, step), step_shape(step, sharding.tp), launches)
 
 
@@ -117,8 +118,8 @@ def summed(terms: Iterable[tuple[Demand, Cost]], shape: tuple[int, ...], launche
     Args:
         terms: demands of the step with the cost per call of each.
         shape: shape of the sum, (N,) or with leading axes.
-        launches: kernels launched per operator where not 1, as `Engine.kernel_launches`; None for those of an engine
-            that states none.
+        launches: (operator family, kernels launched per operator) where not 1, as `Engine.kernel_launches`; None for
+            the values of engines whose files give none.
     """
     kernels = dict(defaults().kernel_launches if launches is None else launches)
     bound = np.zeros((len(BOUNDS), *shape))
@@ -147,7 +148,7 @@ def summed(terms: Iterable[tuple[Demand, Cost]], shape: tuple[int, ...], launche
 
 
 def _certainty(total: Array, by_basis: Array, by_family: dict[str, Array]) -> tuple[Codes, Array]:
-    """(basis, spread) of sums `total` (...,).
+    """Return (basis, spread) of the summed seconds `total` (...,).
 
     by_basis: (BASES, ...) seconds by basis. by_family: seconds times spread, by operator family. Derived: errors within
     a family are taken as fully correlated (one kernel library, one systematic error), errors of different families as

@@ -1,4 +1,4 @@
-"""Engines by name and version."""
+"""Look up serving engines by name and version, among the engine files that ship or by the path of a file."""
 
 from __future__ import annotations
 
@@ -10,37 +10,44 @@ from perfmodel.engines.reader import FOLDER, load_engine
 from perfmodel.engines.spec import Engine
 from perfmodel.engines.versions import YEAR_MONTH, numbers_in
 
-#: The engine that an empty name means.
+#: Name of the engine that is used where none is named.
 PLAIN = "generic"
 #: How versions of unreleased builds begin; they belong to the newest era.
 _UNRELEASED = ("nightly", "main", "latest")
 
 
 def names() -> list[str]:
-    """Names of the engines that ship, one per era."""
+    """Return the names of the engine files that ship, sorted; an engine has one file per era (range of versions)."""
     return sorted(p.stem for p in FOLDER.glob("*.toml"))
 
 
 @lru_cache(maxsize=64)
 def _shipped(name: str) -> Engine:
+    """Read the engine file that ships under the name `name`; it has to exist."""
     return load_engine(FOLDER / f"{name}.toml")
 
 
 @cache
 def _aliases() -> dict[str, str]:
-    """Other names in use -> engine."""
+    """Return a map from the other names that engines go by to the name of the engine file that lists them."""
     return {alias: name for name in names() for alias in _shipped(name).aliases}
 
 
 def _fork(name: str, version: str) -> str:
-    """The fork of engine `name` that the version text speaks of: tables list forks under their parent's name."""
+    """Return the name of the fork of engine `name` that the text `version` mentions, else `name` itself.
+
+    Tables of measurements list forks under the name of the engine that they were forked from.
+    """
     forks = (e.name for e in map(_shipped, names()) if e.fork_of == name)
     return next((fork for fork in forks if fork in version.lower()), name)
 
 
 def _of_version(family: str, eras: list[Engine], version: str) -> Engine:
-    """The era of `family` that `version` falls into: by release number, else by date, else the era that bears the
-    family's own name. eras: oldest first."""
+    """Return the engine of `family` whose era the text `version` falls into; `eras` lists its engines, oldest first.
+
+    Decided by release number, else by date (year-month). Unreleased builds belong to the newest era, any other text to
+    the era that has the family's own name.
+    """
     default = next((e for e in eras if e.name == family), eras[-1])
     numbers, date = numbers_in(version), YEAR_MONTH.search(version)
     if numbers:
@@ -56,7 +63,7 @@ def _of_version(family: str, eras: list[Engine], version: str) -> Engine:
 
 @lru_cache(maxsize=512)
 def engine(name: str = PLAIN, version: str = "") -> Engine:
-    """The engine called `name` in the era of `version`, or the one described by the TOML file at path `name`.
+    """Return the engine called `name` in the era that `version` belongs to, or read the TOML file at path `name`.
 
     Raises `UnknownName` for a name that no engine has, `InputError` for a file that cannot be read.
 
@@ -80,12 +87,15 @@ def engine(name: str = PLAIN, version: str = "") -> Engine:
 
 
 def shipped(name: str) -> Engine | None:
-    """The engine that ships under exactly this name, or None."""
+    """Return the engine that ships under exactly this name (aliases do not count), or None."""
     return _shipped(name) if name in names() else None
 
 
 def check_engine_name(name: str) -> None:
-    """Raise `UnknownName` or `InputError` when `name` is no engine; for callers that validate before computing."""
+    """Check before computing that `name` is an engine: a name or alias, or the path of an engine TOML file.
+
+    Raises `UnknownName` for an unknown name, `InputError` for a file that is missing or cannot be read.
+    """
     if name.endswith(".toml") and not Path(name).is_file():
         raise InputError(f"{name}: no such engine file; give a name such as 'vllm' or an existing TOML file")
     engine(name)

@@ -1,4 +1,4 @@
-"""Communication beside computation: the time of a step whose work runs in several streams.
+"""Ways of overlapping communication with computation: which work of a step runs at the same time, and how much hides.
 
 Without overlap a step takes the sum of its kernels. Engines that overlap run several streams side by side
 (`overlap.toml`): collectives beside local kernels, in fused kernels or with a second micro-batch to work on meanwhile;
@@ -26,16 +26,17 @@ TABLE = Path(__file__).with_name("overlap.toml")
 #: Kinds of time in a step: local kernels by what limits them (`launch`: too small for either); collectives by link or,
 #: where small, by their latency; waiting for the host's memory.
 KINDS_OF_TIME = ("compute", "memory", "launch", "link", "latency", "host")
-#: The name of no overlap.
+#: Name that stands for running without overlap.
 NO_OVERLAP = "none"
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """A way of overlapping.
+    """Describes one way of overlapping the work of a step.
 
-    batches: micro-batches per step. streams: kinds of time (indices into `KINDS_OF_TIME`) that run beside one another;
-    kinds in no stream run alone. share: part of the shorter streams that hides. source: where the share comes from.
+    batches: micro-batches per step. streams: for each stream, the kinds of time in it (indices into `KINDS_OF_TIME`);
+    streams run at the same time, kinds in no stream run alone. share: part (0 to 1) of the shorter streams that hides
+    behind the longest. source: where the share comes from.
     """
 
     name: str
@@ -46,17 +47,19 @@ class Overlap:
     source: str
 
     def names(self) -> tuple[str, ...]:
-        """A name for each stream: the kind of time that comes first in it."""
+        """Return a name for each stream: the kind of time that comes first in it (`links` for link)."""
         return tuple("links" if KINDS_OF_TIME[s[0]] == "link" else KINDS_OF_TIME[s[0]] for s in self.streams)
 
 
 @cache
 def _ways() -> dict[str, Overlap]:
+    """Read the ways of overlapping from `overlap.toml`, by name."""
     top = read_toml(TABLE, "table of overlaps")
     return {name: _way(name, top.table(name)) for name in top.keys()}  # noqa: SIM118 - a Table is no mapping
 
 
 def _way(name: str, table: Table) -> Overlap:
+    """Read the way of overlapping `name` from its table in `overlap.toml`."""
     share = table.table("share")
     return Overlap(
         name=name,
@@ -69,15 +72,15 @@ def _way(name: str, table: Table) -> Overlap:
 
 
 def ways() -> tuple[str, ...]:
-    """Names of the ways of overlapping, `none` first."""
+    """Return the names of the known ways of overlapping, `none` first."""
     return (NO_OVERLAP, *_ways())
 
 
 def overlap_of(name: str, share: float = NAN) -> Overlap | None:
-    """The way of overlapping called `name`, None for `none`.
+    """Return the way of overlapping called `name`; None for `none`.
 
-    share: part of the shorter streams that hides, instead of the published one; NaN keeps that. Raises `UnknownName`,
-    and `InputError` for a share outside 0 to 1.
+    share: part (0 to 1) of the shorter streams that hides behind the longest; NaN keeps the published one. Raises
+    `UnknownName` for an unknown name, and `InputError` for a share outside 0 to 1.
 
     >>> overlap_of("none") is None, overlap_of("dual_batch").batches
     (True, 2)

@@ -1,6 +1,6 @@
-"""Own words: the names that an engine itself gives to its settings, accepted wherever a file is for that engine.
+"""Own words: names of settings in an engine's own command line, accepted wherever a file is for that engine.
 
-The catalogue lists them per family, under `[own_words]`: `chunked_prefill_size` of SGLang is `max_num_batched_tokens`
+The catalogue lists them per family, under `[own_words]`: SGLang's `chunked_prefill_size` is `max_num_batched_tokens`
 here. Only words of equal meaning are listed. Engine files and the `[engine]` table of scenarios accept them.
 """
 
@@ -12,10 +12,11 @@ from hwdb.tomlfile import Table
 
 
 def read_own_words(table: Table, settings: frozenset[str]) -> dict[str, str]:
-    """Own word -> setting, from the `[own_words]` table of an engine file; {} where the file has none.
+    """Read from an engine file what the engine's own command line calls settings: {the engine's name: name here}.
 
-    Each entry reads `word = { value = "setting", kind, source }`. Raises `InputError` for a setting that engine files
-    do not have, and for a word that is itself such a setting.
+    table: the top table of the file; without a table `[own_words]` in it the result is {}. settings: all names of
+    settings in engine files. Each entry of `[own_words]` reads `word = { value = "setting", kind, source }`. Raises
+    `InputError` for a setting that engine files do not have, and for a word that is itself such a setting.
     """
     inner = table.table("own_words", {})
     found: dict[str, str] = {}
@@ -23,7 +24,9 @@ def read_own_words(table: Table, settings: frozenset[str]) -> dict[str, str]:
         entry = inner.table(word)
         setting = entry.text("value")
         if setting not in settings or word in settings:
-            raise inner.error(word, f"{setting!r} has to be, and {word!r} may not be, a setting of engine files")
+            raise inner.error(
+                word, f"value {setting!r} has to be a setting of engine files, and the key {word!r} may not be one"
+            )
         for key in ("kind", "source"):
             entry.text(key)
         entry.text("note", "")
@@ -33,14 +36,14 @@ def read_own_words(table: Table, settings: frozenset[str]) -> dict[str, str]:
 
 
 def spellings(table: Table, words: Mapping[str, str]) -> dict[str, str]:
-    """Setting -> the own word that `table` spells it with; settings under their common name are not listed.
+    """Find the settings that `table` writes under the name of the engine's own command line: {name here: that name}.
 
     Args:
         table: a table of settings that a person wrote.
-        words: own word -> setting.
+        words: names in the engine's own command line -> names of settings here.
 
     Raises:
-        InputError: two spellings of one setting are in the table.
+        InputError: the table gives one setting under two names.
     """
     found: dict[str, str] = {}
     for word, setting in words.items():

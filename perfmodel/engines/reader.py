@@ -1,4 +1,7 @@
-"""Reading an engine file: settings with kind and source, defaults by device, own words, inherited facts."""
+"""Read engine files: settings with kind and source, defaults by device, and what a file inherits from others.
+
+A setting may also be written under its name in the engine's own command line (see `own_words`).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from perfmodel.vocabulary import FORMER_NAMES
 
 #: The engine files that ship, one per engine and era.
 FOLDER = Path(__file__).parent / "catalogue"
-#: What holds for every engine whose file, and whose family's file, say nothing else.
+#: Settings of every engine whose file, and whose family's file, leave them out.
 DEFAULTS = Path(__file__).with_name("defaults.toml")
 _WHAT = "engine file"
 _KEYS = frozenset(s.key for s in SETTINGS)
@@ -34,14 +37,18 @@ _TIER_NUMBERS = (
 
 @dataclass(frozen=True)
 class Stated:
-    """What one file states. settings, facts: by field of `Engine`; own_words: own word -> setting."""
+    """Holds what one engine file says.
+
+    settings, facts: value and source of each setting, by field of `Engine`. own_words: names of settings in the
+    engine's own command line -> names here.
+    """
 
     settings: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Fact] = field(default_factory=dict)
     own_words: dict[str, str] = field(default_factory=dict)
 
     def over(self, base: Stated) -> Stated:
-        """These statements, those of `base` where this file says nothing."""
+        """Return what this file says, completed by what `base` says where this file says nothing."""
         return Stated(
             settings=base.settings | self.settings,
             facts=base.facts | self.facts,
@@ -50,10 +57,10 @@ class Stated:
 
 
 def load_engine(path: str | Path) -> Engine:
-    """The engine that the TOML file at `path` describes; `InputError` names file, line and key of what is wrong.
+    """Read the engine that the TOML file at `path` describes; `InputError` names file, line and key of what is wrong.
 
     Optional keys that the file leaves out and that `SETTINGS` marks as inherited come from the shipped file of the same
-    name, else of the family, else from `defaults.toml`. Settings may be spelled in the engine's own words.
+    name, else of the family, else from `defaults.toml`. Settings may be named as in the engine's own command line.
     """
     base, table = _in_common_words(Path(path))
     stated = _stated(table, inherited_only=False).over(base)
@@ -76,7 +83,11 @@ def load_engine(path: str | Path) -> Engine:
 
 
 def _in_common_words(path: Path) -> tuple[Stated, Table]:
-    """(what the file at `path` inherits, with its own words; its top table under the common names of settings)."""
+    """Read the engine file at `path`, with every setting under its name here.
+
+    Returns (what the file inherits, with the names that its engine's own command line uses; the file's top table, where
+    those names are replaced by the names here).
+    """
     plain = read_toml(path, _WHAT, FORMER_NAMES)
     name = plain.text("name")
     inherited = _inherited(path, name, plain.text("family", name))
@@ -86,7 +97,7 @@ def _in_common_words(path: Path) -> tuple[Stated, Table]:
 
 
 def _inherited(path: Path, name: str, family: str) -> Stated:
-    """What the file at `path` inherits: see `load_engine`."""
+    """Collect what the engine file at `path`, of engine `name` of `family`, inherits; `load_engine` gives the order."""
     found = Stated()
     for file in (DEFAULTS, FOLDER / f"{family}.toml", FOLDER / f"{name}.toml"):
         if file != path and file.is_file():
@@ -95,7 +106,7 @@ def _inherited(path: Path, name: str, family: str) -> Stated:
 
 
 class Defaults(NamedTuple):
-    """What holds for every engine whose file says nothing else, and where no engine is named; fields of `Engine`."""
+    """Holds the settings of engines whose files leave them out, and of runs that name no engine; fields of `Engine`."""
 
     library_kernels: tuple[str, ...]
     kernel_launches: tuple[tuple[str, float], ...]
@@ -103,20 +114,22 @@ class Defaults(NamedTuple):
 
 @cache
 def defaults() -> Defaults:
-    """The settings of `defaults.toml`."""
+    """Read the settings of `defaults.toml`."""
     return Defaults(**_heritage(DEFAULTS).settings)
 
 
 @cache
 def _heritage(file: Path) -> Stated:
-    """What a shipped file hands down."""
+    """Read what the shipped engine file `file` passes on to files that inherit from it."""
     table = read_toml(file, _WHAT, FORMER_NAMES)
     return Stated(own_words=read_own_words(table, _KEYS)).over(_stated(table, inherited_only=True))
 
 
 def _stated(table: Table, *, inherited_only: bool) -> Stated:
-    """The settings that a file states, only those that are inherited where asked. Raises `InputError` for a required
-    key that is missing."""
+    """Read the settings and their sources from `table`, the top table of an engine file.
+
+    inherited_only: read only settings that other files inherit. Raises `InputError` for a required key that is missing.
+    """
     found = Stated()
     for setting in SETTINGS:
         if (inherited_only and not setting.inherited) or (setting.optional and setting.key not in table):
@@ -132,7 +145,7 @@ def _stated(table: Table, *, inherited_only: bool) -> Stated:
 
 
 def _tier(table: Table) -> Tier:
-    """Defaults for some devices, from one `[[tier]]`."""
+    """Read the defaults for some devices from `table`, one `[[tier]]` of an engine file."""
     values = [(k, table.number(k, above=0)) for k in _TIER_NUMBERS if k in table]
     tier = Tier(
         at_least=table.number("at_least_gib", 0.0, least=0) * GIB,
@@ -149,7 +162,10 @@ def _tier(table: Table) -> Tier:
 
 
 def _check_shares(table: Table, made: Engine) -> None:
-    """Refuse shares outside 0 to 1. `overlap_share` may be 0: nothing hides."""
+    """Raise `InputError` where the engine `made` from `table` has a share outside 0 to 1; NaN (unknown) is accepted.
+
+    `gpu_memory_utilization` has to be above 0; `overlap_share` may be 0: nothing hides.
+    """
     memory, overlap = made.gpu_memory_utilization, made.overlap_share
     for key, share, fine in (
         ("gpu_memory_utilization", memory, 0 < memory <= 1),

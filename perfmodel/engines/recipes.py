@@ -1,4 +1,4 @@
-"""Published recipes: what those who publish tuned figures switch on for a model, an engine, a device and weights.
+"""Published recipes: settings of those who publish tuned results, by model, engine, device and format of weights.
 
 Tables of measurements often leave blank what the launch scripts behind them set: the format of the KV cache, the token
 budget, the sequences at once. `recipe` gives the entry of `recipes.toml` that applies, with its sources; `assumed`
@@ -38,9 +38,9 @@ _OWN_FORMAT = -1
 
 @dataclass(frozen=True)
 class Recipe:
-    """What one publication sets for some models, weights and devices; NaN, None or an empty text: left to the engine.
+    """Holds what one publication sets for some models, weights and devices; NaN, None, empty: left to the engine.
 
-    engine: family. models: base models. weights: storage formats. devices: names, or how the architecture begins.
+    engine: its family. models: base models. weights: storage formats. devices: names, or how architectures begin.
     since: first release. era: engine file whose behaviour the flags give. kv: format of the KV cache.
     max_num_batched_tokens: tokens per step, at least `prompt_multiple` times the longest prompt. max_num_seqs:
     sequences running at once. graph_seqs: largest batch in captured graphs. gpu_memory_utilization, prefix_cache: as in
@@ -66,13 +66,13 @@ class Recipe:
     note: str = ""
 
     def meets(self, device: Device) -> bool:
-        """Whether the recipe was published for `device`: for its name, the name of a device that it varies, or its
-        architecture."""
+        """Return whether the recipe was published for `device`: for its name, the name of a device that it is a variant
+        of, or its architecture."""
         named = {kin.name for kin in device.lineage}
         return any(d in named or device.arch.startswith(d) for d in self.devices)
 
     def fits(self, model: str, engine: Engine, device: Device, weight: str) -> bool:
-        """Whether the recipe applies to base model `model` with weights stored as `weight`, on `device` under
+        """Return whether the recipe applies to base model `model` with weights stored as `weight`, on `device` under
         `engine`."""
         oldest = engine_of(self.engine, ".".join(map(str, self.since)))
         return (
@@ -84,19 +84,19 @@ class Recipe:
         )
 
     def budget(self, prompt: Array | float, ranks: Array | float = 1.0) -> Array:
-        """Tokens per step and attention data-parallel rank, (N,); NaN: the engine's own.
+        """Return the token budget, in tokens per step and attention data-parallel rank, (N,); NaN: the engine's own.
 
-        prompt: tokens of the longest prompt. ranks: attention data parallelism. An engine that divides the stated
-        budget among its ranks does so here (`Engine.budget_split_over_ranks`).
+        prompt: tokens of the longest prompt. ranks: number of attention data-parallel ranks. The recipe's budget is
+        divided among the ranks where the engine does that (`Engine.budget_split_over_ranks`).
         """
         sharing = np.asarray(ranks, float) if engine_of(self.engine).budget_split_over_ranks else 1.0
         flat = self.max_num_batched_tokens / sharing
         return np.fmax(flat, self.prompt_multiple * np.asarray(prompt, float))
 
     def columns(self, prompt: Array | float = NAN, ranks: Array | float = 1.0) -> dict[str, Array | int | float]:
-        """What to give `deployments(...)` besides devices and degrees: kv, max_num_batched_tokens, max_num_seqs.
+        """Return the recipe's arguments for `deployments(...)`: kv, max_num_batched_tokens and max_num_seqs.
 
-        prompt: tokens of the longest prompt. ranks: attention data parallelism.
+        prompt: tokens of the longest prompt. ranks: number of attention data-parallel ranks.
         """
         return {
             "kv": FORMAT_CODE[self.kv] if self.kv else _OWN_FORMAT,
@@ -105,9 +105,9 @@ class Recipe:
         }
 
     def tuned(self, engine: Engine, device: Device) -> Engine:
-        """`engine` as the recipe runs it on `device`: era, share of memory, captured graphs and prefix cache.
+        """Return `engine` as the recipe runs it on `device`: era, share of memory, captured graphs and prefix cache.
 
-        An engine of a later era than the recipe's keeps its own.
+        An engine of a later era than the recipe's keeps its own era.
         """
         later = engine_of(self.era) if self.era else engine
         base = later if later.since > engine.since else engine
@@ -126,11 +126,12 @@ class Recipe:
 
 
 def _plain(weight: str) -> str:
-    """Name of a storage format without its block scales: checkpoints differ in those, recipes do not."""
+    """Return the storage format `weight` without its block scales: checkpoints differ in those, recipes do not."""
     return storage(weight).name.removesuffix("_block")
 
 
 def _release(table: Table) -> tuple[int, ...]:
+    """Read the first release that a recipe holds for, from its key `since`, as numbers."""
     text = table.text("since")
     if not all(part.isdecimal() for part in text.split(".")):
         raise table.error("since", f"{text!r} is not a release; write it like '0.14'")
@@ -138,6 +139,7 @@ def _release(table: Table) -> tuple[int, ...]:
 
 
 def _assumed(table: Table) -> tuple[str, ...]:
+    """Read which settings of a recipe are assumed for rows that leave them blank; `InputError` for any other name."""
     names = table.texts("assumed", ())
     for name in names:
         if name not in ASSUMABLE:
@@ -146,6 +148,7 @@ def _assumed(table: Table) -> tuple[str, ...]:
 
 
 def _recipe(table: Table) -> Recipe:
+    """Read one recipe from its `[[recipe]]` table."""
     numbers = {key: table.number(key, NAN, above=0) for key in _NUMBERS}
     prefix = table.flag("prefix_cache") if "prefix_cache" in table else None
     kv, era = table.text("kv", ""), table.text("era", "")
@@ -170,7 +173,7 @@ def _recipe(table: Table) -> Recipe:
 
 
 def read_recipes(path: str | Path) -> tuple[Recipe, ...]:
-    """The recipes of the TOML file at `path`, in its order; `InputError` or `UnknownName` where an entry is wrong."""
+    """Read the recipes of the TOML file at `path`, in its order; `InputError` or `UnknownName` for a wrong entry."""
     top = read_toml(path, "table of recipes", FORMER_NAMES)
     found = tuple(_recipe(t) for t in top.tables("recipe"))
     top.done()
@@ -179,12 +182,12 @@ def read_recipes(path: str | Path) -> tuple[Recipe, ...]:
 
 @cache
 def recipes() -> tuple[Recipe, ...]:
-    """The recipes that ship."""
+    """Read the recipes that ship, in the order of the file; the first that applies counts."""
     return read_recipes(TABLE)
 
 
 def base_name(model: str) -> str:
-    """Name of the base model that `model` (a name of the catalogue) is a copy or fine-tune of; else `model` itself.
+    """Return the base model that `model` (a name of the catalogue) is a copy or fine-tune of; else `model` itself.
 
     >>> base_name("meta-llama/Llama-3.3-70B-Instruct")
     'meta-llama/Llama-3.1-70B'
@@ -196,7 +199,7 @@ def base_name(model: str) -> str:
 
 
 def recipe(model: ModelSpec | str, engine: Engine | str, device: Device, weight: str = "") -> Recipe | None:
-    """The first published recipe that applies, or None.
+    """Return the first published recipe that applies to a model, engine, device and format of weights, or None.
 
     engine: a name stands for its newest era. weight: storage format of the weights; empty for the model's own. Raises
     `UnknownName` for names that are not known.
@@ -212,8 +215,11 @@ def recipe(model: ModelSpec | str, engine: Engine | str, device: Device, weight:
 
 
 def instead(model: ModelSpec, engine: Engine) -> str:
-    """A sentence on the recipes that exist where `recipe` finds none: the engine's for the model, else other engines'
-    for the model, else the engine's for other models."""
+    """Return a sentence that says which recipes exist, for use where `recipe` finds none.
+
+    It lists those of the engine for the model, else those of other engines for the model, else those of the engine for
+    other models.
+    """
     base = base_name(model.name)
     same = [r for r in recipes() if base in r.models]
     own = [r for r in same if r.engine == engine.family]
@@ -229,7 +235,7 @@ def instead(model: ModelSpec, engine: Engine) -> str:
 
 
 class Assumed(NamedTuple):
-    """Settings assumed for rows that leave them blank, (N,) each.
+    """Holds the settings assumed for N rows that leave them blank, (N,) each.
 
     kv: code of the KV cache's format, -1 for the checkpoint's own. max_num_batched_tokens: tokens per step and
     attention data-parallel rank, max_num_seqs: sequences running at once, both NaN for the engine's own. era: name of
@@ -252,7 +258,7 @@ def assumed(
     prompt: Array,
     ranks: Array,
 ) -> Assumed:
-    """Settings to assume for N rows of one model and engine, from the recipe of each row's device and weights.
+    """Return the settings to assume for N rows of one model and engine, by each row's device and weights (`recipe`).
 
     Args:
         model: the model of all rows.
@@ -261,7 +267,7 @@ def assumed(
         device: (N,) index into `devices`.
         weight: (N,) code of the weights' storage format, -1 for the model's own.
         prompt: (N,) tokens of the longest prompt.
-        ranks: (N,) attention data parallelism.
+        ranks: (N,) number of attention data-parallel ranks.
     """
     out = Assumed(
         kv=np.full(len(device), _OWN_FORMAT, np.intp),

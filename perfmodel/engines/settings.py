@@ -1,4 +1,4 @@
-"""The settings of an engine file: key, type, unit, and whether the key may be left out or inherited."""
+"""Lists the settings of an engine file: key, type, unit, and whether the key may be left out or inherited."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ MICROSECOND, MILLISECOND = 1e-6, 1e-3
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting that an engine file may state, as `key = { value, kind, source, note }`.
+    """Describes one setting of engine files, written there as `key = { value, kind, source, note }`.
 
-    field: attribute of `Engine` that it sets. key: its name in the file. optional: the key may be left out, the field
-    then keeps the default of `Engine`. inherited: a file without the key takes it from the shipped file of the same
-    name or family, else from `defaults.toml`.
+    field: attribute of `Engine` that it sets. key: its name in the file. read: reads its value, in SI units. optional:
+    the key may be left out, the field then keeps the default of `Engine`. inherited: a file without the key takes it
+    from the shipped file of the same name or family, else from `defaults.toml`.
     """
 
     field: str
@@ -35,7 +35,7 @@ class Setting:
 
 
 def _number(factor: float = 1.0) -> Reader:
-    """Reader of a number of 0 or more, nan for unknown, multiplied by `factor` to give SI units."""
+    """Return a reader of a number of 0 or more (nan: unknown), multiplied by `factor` to give SI units."""
 
     def read(table: Table, key: str, entry: Table) -> float:
         value = entry.get("value")
@@ -47,11 +47,12 @@ def _number(factor: float = 1.0) -> Reader:
 
 
 def _flag(_: Table, __: str, entry: Table) -> bool:
+    """Read a setting that is true or false."""
     return entry.flag("value")
 
 
 def _choice(choices: tuple[str, ...]) -> Reader:
-    """Reader of one of `choices`."""
+    """Return a reader of a text that has to be one of `choices`."""
 
     def read(_: Table, __: str, entry: Table) -> str:
         return entry.text("value", choices=choices)
@@ -60,15 +61,17 @@ def _choice(choices: tuple[str, ...]) -> Reader:
 
 
 def _overlap(_: Table, __: str, entry: Table) -> str:
+    """Read the name of a way of overlapping communication with computation."""
     return entry.text("value", choices=ways())  # read here: importing this module opens no file
 
 
 def _text(_: Table, __: str, entry: Table) -> str:
+    """Read a setting that is any text."""
     return entry.text("value")
 
 
 def _families(table: Table, key: str, entry: Table) -> tuple[str, ...]:
-    """Reader of a list of operator families."""
+    """Read a list of operator families; `InputError` for a name that is none."""
     names = entry.texts("value")
     for name in names:
         _check_family(table, key, name)
@@ -76,12 +79,13 @@ def _families(table: Table, key: str, entry: Table) -> tuple[str, ...]:
 
 
 def _check_family(table: Table, key: str, name: str) -> None:
+    """Raise `InputError`, naming `key` of `table`, where `name` is no operator family."""
     if name not in FAMILIES:
         raise table.error(key, f"{name!r} is no operator family; known are {', '.join(FAMILIES)}")
 
 
 def _by_family(table: Table, key: str, entry: Table) -> tuple[tuple[str, float], ...]:
-    """Reader of one number per operator family."""
+    """Read one number of 0 or more per operator family, as (family, number) pairs."""
     numbers = _by_name()(table, key, entry)
     for name, _ in numbers:
         _check_family(table, key, name)
@@ -89,7 +93,7 @@ def _by_family(table: Table, key: str, entry: Table) -> tuple[tuple[str, float],
 
 
 def _by_name(factor: float = 1.0) -> Callable[[Table, str, Table], tuple[tuple[str, float], ...]]:
-    """Reader of one number of 0 or more per name (vendor, operator family), multiplied by `factor`."""
+    """Return a reader of one number of 0 or more per name (vendor, operator family), multiplied by `factor`."""
 
     def read(_: Table, __: str, entry: Table) -> tuple[tuple[str, float], ...]:
         inner = entry.table("value")
@@ -99,7 +103,7 @@ def _by_name(factor: float = 1.0) -> Callable[[Table, str, Table], tuple[tuple[s
 
 
 def _month(table: Table, key: str, entry: Table) -> tuple[int, int]:
-    """Reader of a month, as (year, month)."""
+    """Read a month, written like '2025-03', as (year, month)."""
     found = _YEAR_MONTH.fullmatch(entry.text("value"))
     if not found:
         raise table.error(key, f"{entry.values['value']!r} is not a month; write it like '2025-03'")

@@ -31,7 +31,7 @@ KERNEL_SOURCES = ("framework", "own", "vendor")
 
 @dataclass(frozen=True)
 class Fact:
-    """One setting with where it comes from: the value as the file prints it, kind (see `KINDS`), source, note."""
+    """Holds where one setting comes from: value in the unit of the file, kind of source (`KINDS`), source and note."""
 
     value: Any
     kind: str
@@ -41,7 +41,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Limits:
-    """What an engine allows on one device when the user sets nothing.
+    """Holds the limits that an engine has on one device when the user sets none.
 
     max_num_batched_tokens: tokens per step; max_num_seqs: sequences running at once; gpu_memory_utilization: share of
     memory (see `Engine.memory_rule`); graph_seqs: largest decode batch that is replayed from a captured graph (above it
@@ -56,10 +56,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Tier:
-    """Defaults for some devices; the first tier whose conditions all hold applies.
+    """Holds an engine's default limits for some devices; the first tier whose conditions all hold applies.
 
-    at_least, below: bytes of device memory. kinds: of device. named, not_named: parts of device names. per_device: the
-    token budget and the sequences are per device of the replica. values: (limit, number).
+    at_least, below: range of device memory, in bytes. kinds: kinds of device; () for all. named: parts of device names
+    of which one has to occur; () for no condition. not_named: parts that may not occur. per_device: whether the token
+    budget and the sequences are per device of the replica. values: (name of a limit, its value).
     """
 
     at_least: float
@@ -71,7 +72,7 @@ class Tier:
     values: tuple[tuple[str, float], ...]
 
     def holds(self, device: Device) -> bool:
-        """Whether `device` falls into this tier. A device of unknown memory falls into unbounded tiers only."""
+        """Return whether `device` falls into this tier. A device of unknown memory falls into unbounded tiers only."""
         names = [kin.name.lower() for kin in device.lineage]
         memory = device.memory
         return (
@@ -83,13 +84,13 @@ class Tier:
         )
 
     def without(self, limits: set[str]) -> Tier:
-        """This tier without values for `limits`, neither online nor offline."""
+        """Return this tier without values for the limits named in `limits`, neither for servers nor for offline use."""
         return replace(self, values=tuple((k, v) for k, v in self.values if k.removesuffix("_offline") not in limits))
 
 
 @dataclass(frozen=True)
 class Engine:
-    """One engine in one era. Unknown numbers are NaN; the source of each setting is in `facts`.
+    """Describes an engine in one era (range of versions). Unknown numbers are NaN; `facts` has the sources.
 
     Batching:
         max_num_batched_tokens: tokens per step, prefill and decode together (inf: no budget).
@@ -101,7 +102,8 @@ class Engine:
         prefill_first: prompts run in steps of their own, before decodes; otherwise both share a step.
         batching: `continuous`, or `static` (a batch runs until its last sequence ends).
         rank_balance: prompts wait until each rank of attention data parallelism has one.
-        budget_split_over_ranks: a stated token budget is divided among the ranks of attention data parallelism.
+        budget_split_over_ranks: a token budget that the user gives is divided among the ranks of attention data
+            parallelism.
 
     Memory and admission:
         kv_block: tokens per block of the KV cache.
@@ -111,10 +113,10 @@ class Engine:
         gpu_memory_utilization: share of memory, by `memory_rule`: `total` (of the device, for weights, activations and
             KV cache), `static` (of the device, for weights and KV cache), `free` (of what weights and activations
             leave, for the KV cache).
-        reserve_bytes: bytes per device kept back besides (context, graphs, libraries).
+        reserve_bytes: bytes per device that are kept free of all that (context, graphs, libraries).
         admission_watermark: share of the KV capacity that stays free when a request is admitted.
-        admission_headroom: share of the output that running sequences have yet to write, which has to fit beside a new
-            request.
+        admission_headroom: share of the output that running sequences have yet to write, for which room has to be left
+            when a request is admitted.
         prefix_cache: KV blocks of equal prefixes are shared.
         narrow_cache: checkpoints with fp8 or fp4 weights bring an fp8 KV cache.
 
@@ -130,16 +132,17 @@ class Engine:
     Kernels: kernel_source: see `KERNEL_SOURCES`. library_kernels: operator families whose kernels are libraries that
         all frameworks can call, so that the fastest measured ones serve.
 
-    Communication: overlap: how it runs beside computation (`perfmodel.engines.ways`); overlap_share: part of the
+    Communication: overlap: how it overlaps computation (`perfmodel.engines.ways`); overlap_share: part of the
         shorter stream that hides, NaN for the published one.
 
     Published runs: synchronised: share of a closed loop's opening burst that still moves together when all lengths are
-        equal. layer_split: an unstated split over devices is by layers (pipeline), not tensor parallelism.
-        quantised_peak_runs: runs at the highest rate that state no weight format use the narrowest floats of the
-        device. pooled_as: engine file that workers of disaggregated deployments run in place of this one.
+        equal. layer_split: runs that do not say how they are split over devices are split by layers (pipeline), not by
+        tensor parallelism. quantised_peak_runs: runs at the highest rate that name no weight format use the narrowest
+        floats of the device. pooled_as: engine file that workers of disaggregated deployments run in place of this one.
 
     Names: since: first release; since_month: its (year, month); aliases: other names of the engine; fork_of: family
-        that tables list a fork under; own_words: (word, setting), see `perfmodel.engines.own_words`.
+        that tables list a fork under; own_words: (name in the engine's own command line, setting), see
+        `perfmodel.engines.own_words`.
     """
 
     name: str
@@ -194,24 +197,25 @@ class Engine:
 
     @property
     def mixes_prefill(self) -> bool:
-        """Whether prefill and decode share steps."""
+        """True where prompts (prefill) and output tokens (decode) are computed in the same steps."""
         return not self.prefill_first and self.batching == "continuous"
 
     def host_launch(self, vendor: str) -> float:
-        """Least seconds per operator on devices of `vendor`, where the host launches each one; 0 elsewhere."""
+        """Return the least seconds per operator on devices of `vendor` if the host launches each one there, else 0."""
         return dict(self.host_launches).get(vendor, 0.0)
 
     def limits(self, device: Device, *, max_model_len: float = NAN, offline: bool = False, devices: int = 1) -> Limits:
-        """Defaults on `device` of a replica of `devices` devices.
+        """Return the limits that apply on `device` when the user sets none.
 
-        offline: batch use without a server, as with vLLM's `LLM`. max_model_len: tokens; matters only where the
-        budget follows it.
+        max_model_len: tokens of the longest sequence served; matters only where `budget_is_model_length` is set.
+        offline: whether it is batch use without a server, as with vLLM's `LLM`. devices: devices of the replica.
         """
         tier = next((t for t in self.tiers if t.holds(device)), None)
         chosen = dict(tier.values) if tier else {}
         scale = devices if tier and tier.per_device else 1
 
         def pick(name: str, scale: int = 1) -> float:
+            """Return the limit `name`: that of the tier times `scale`, else the engine's own."""
             value = chosen.get(name)
             value = chosen.get(f"{name}_offline", value) if offline else value
             return getattr(self, name) if value is None else value * scale
@@ -227,15 +231,21 @@ class Engine:
         )
 
     def changed(self, **settings: Any) -> Engine:
-        """This engine with some fields replaced. Defaults by device (`tiers`) still win over the limits among them."""
+        """Return this engine with some fields replaced; `UnknownName` for a name that is no field.
+
+        The defaults by device (`tiers`) still win over limits that are replaced here.
+        """
         unknown = [s for s in settings if s not in self.__dataclass_fields__]
         if unknown:
             raise UnknownName("engine setting", unknown[0], list(self.__dataclass_fields__))
         return replace(self, **settings)
 
     def configured(self, **settings: Any) -> Engine:
-        """This engine with a user's flags: as `changed`, but a limit given here holds on every device, whatever the
-        defaults by device or the length of sequences give."""
+        """Return this engine with the settings that a user gives.
+
+        As `changed`, but a limit given here holds on every device, whatever the defaults by device or the length of
+        sequences would give.
+        """
         stated: dict[str, Any] = {"tiers": tuple(tier.without(set(settings)) for tier in self.tiers)}
         if "max_num_batched_tokens" in settings:
             stated["budget_is_model_length"] = False

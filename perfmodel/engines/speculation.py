@@ -1,4 +1,4 @@
-"""Speculative decoding by method: tokens drafted and accepted per step, where a user states neither.
+"""Speculative decoding by method: tokens drafted and accepted per step, used where a user gives neither.
 
 Acceptance depends on the text; these are published means. One step verifies all drafts (Leviathan et al.,
 arXiv:2211.17192).
@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-#: Ending of a method's name in tables of measurements that conclude it from the figures.
+#: Ending of a method's name in tables of measurements that infer the method from measured speeds.
 _SUSPECTED = "-suspected"
 
 
 class Speculation(NamedTuple):
-    """drafts: tokens verified beside the next one, per sequence and step. accepted: mean tokens that a step yields."""
+    """Describes a method of speculative decoding, per sequence and step.
+
+    drafts: draft tokens that a step verifies together with the next token. accepted: mean tokens that a step yields.
+    source: where both come from.
+    """
 
     drafts: float
     accepted: float
@@ -32,5 +36,5 @@ KNOWN = {
 
 
 def speculation_of(name: str) -> Speculation | None:
-    """What method `name` drafts and yields (`mtp-suspected` counts as `mtp`), or None when it is not known."""
+    """Return what the method `name` drafts and yields; `mtp-suspected` counts as `mtp`. None for an unknown method."""
     return KNOWN.get(name.removesuffix(_SUSPECTED))

@@ -1,4 +1,4 @@
-"""Versions of engines, as tables of measurements write them."""
+"""Read versions of engines from the texts that tables of measurements hold."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ YEAR_MONTH = re.compile(r"\b(20\d\d)-(\d\d)\b")
 
 
 def numbers_in(version: str) -> tuple[int, ...]:
-    """First `major.minor` in a version text that is not another package's, or ().
+    """Return (major, minor) of the first release in the text `version` that is not another package's; () without one.
 
     >>> numbers_in("vLLM 0.6.5.dev964+mlperf50, Pytorch 2.7.0a0"), numbers_in("TensorRT 10.8, CUDA 12.8")
     ((0, 6), ())

@@ -1,4 +1,4 @@
-"""Power of devices and sites: watts by what a device's time is spent on; kWh, CO2 and cost at the meter."""
+"""Estimate power: watts of devices by what their time is spent on; kWh, CO2 and cost of a whole data center."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Watts of a device by what its time is spent on.
+"""Estimate the watts of a device by what its time is spent on.
 
 A straight line in utilisation does not fit measured power (operator tables of H200, B200 and GB200 give R^2 of
 0.01-0.5), so power here is by class of time: arithmetic-bound kernels draw the power limit, streaming ones a share of
@@ -20,7 +20,7 @@ from perfmodel.vocabulary import BOUNDS
 
 @cache
 def _shares() -> tuple[tuple[float, ...], float]:
-    """Shares of the power limit: drawn in each class of time, and with nothing to do."""
+    """Read shares of the power limit from `power.toml`: (drawn in each class of time, drawn with nothing to do)."""
     table = read_toml(str(files("perfmodel.power").joinpath("power.toml")), "table of power shares")
     busy = table.table("share_of_limit")
     drawn = tuple(busy.number(kind, above=0.0, most=1.0) for kind in (*BOUNDS, "host"))
@@ -28,17 +28,20 @@ def _shares() -> tuple[tuple[float, ...], float]:
 
 
 def shares() -> Array:
-    """Share of the power limit drawn in each class of time: `BOUNDS`, then host time with the device waiting. (5,)"""
+    """Return the share of the power limit drawn in each class of time, (5,).
+
+    The classes are `BOUNDS` (what limits the device), then host time, in which the device waits.
+    """
     return np.array(_shares()[0])
 
 
 def idle_power(hardware: Hardware) -> Array:
-    """Watts of a device with nothing to do, (N,): measured where known, else the median share of the power limit."""
+    """Return the watts of an idle device, (N,): measured where known, else the median share of the power limit."""
     return np.where(np.isfinite(hardware.idle), hardware.idle, _shares()[1] * hardware.tdp)
 
 
 def busy_power(hardware: Hardware, bound_time: Array, host_time: Array) -> Array:
-    """Mean watts of a device while it serves, (N,); NaN where the power limit is not known.
+    """Return the mean watts of a device while it serves, (N,); NaN where the power limit is not known.
 
     Args:
         hardware: the devices.
@@ -54,12 +57,12 @@ def busy_power(hardware: Hardware, bound_time: Array, host_time: Array) -> Array
 
 
 def mean_power(hardware: Hardware, bound_time: Array, host_time: Array, busy_share: Array) -> Array:
-    """Mean watts of a device, (N,): `busy_power` for the share of time in which it serves, else `idle_power`.
+    """Return the mean watts of a device, (N,): `busy_power` while it serves, `idle_power` for the rest of the time.
 
     Args:
         hardware: the devices.
         bound_time: device seconds by what limits them (`BOUNDS`), (4, N).
         host_time: seconds the device waits for its host, (N,).
-        busy_share: share of the wall time that both make, 0 to 1, (N,).
+        busy_share: share of the wall time that device and host seconds together make, 0 to 1, (N,).
     """
     return busy_share * busy_power(hardware, bound_time, host_time) + (1.0 - busy_share) * idle_power(hardware)

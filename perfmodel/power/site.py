@@ -1,4 +1,4 @@
-"""Arithmetic of a site: from watts of devices and hosts to the meter, and from there to kWh, CO2 and money.
+"""Convert watts of devices and hosts to watts at the meter of the data center, and those to kWh, CO2 and money.
 
 Every function broadcasts; columns are (N,), one value per candidate deployment.
 """
@@ -21,13 +21,13 @@ LEAST_TOKEN_RATE = 1e-12
 
 
 def site_power(device_watts: Amount, devices: Amount, host_watts: Amount, pue: Amount) -> Array:
-    """Watts at the site's meter: (device_watts * devices + host_watts) * pue.
+    """Return the watts at the meter of the data center: (device_watts * devices + host_watts) * pue.
 
     Args:
         device_watts: mean watts of one device.
         devices: devices of the deployment.
         host_watts: watts of all its hosts (CPUs, fans, network cards), devices excluded.
-        pue: power usage effectiveness, site power over power of the IT equipment (ISO/IEC 30134-2); at least 1.
+        pue: power usage effectiveness, total power over power of the IT equipment (ISO/IEC 30134-2); at least 1.
 
     >>> round(float(site_power(500.0, 8.0, 1000.0, 1.2)), 6)
     6000.0
@@ -36,7 +36,7 @@ def site_power(device_watts: Amount, devices: Amount, host_watts: Amount, pue: A
 
 
 def energy_kwh(watts: Amount, hours: Amount) -> Array:
-    """kWh that `watts` draw in `hours`.
+    """Return the energy in kWh of `watts` drawn over `hours`.
 
     >>> float(energy_kwh(6000.0, 24.0))
     144.0
@@ -45,7 +45,7 @@ def energy_kwh(watts: Amount, hours: Amount) -> Array:
 
 
 def energy_per_token(watts: Amount, tokens_per_s: Amount) -> Array:
-    """Joules per token of a deployment that draws `watts` and produces `tokens_per_s`.
+    """Return the joules per token of a deployment that draws `watts` and produces `tokens_per_s`.
 
     >>> float(energy_per_token(6000.0, 2000.0))
     3.0
@@ -54,7 +54,7 @@ def energy_per_token(watts: Amount, tokens_per_s: Amount) -> Array:
 
 
 def kwh_per_million_tokens(joules_per_token: Amount) -> Array:
-    """kWh per million tokens at `joules_per_token`: one joule per token is 1 / 3.6 kWh per million tokens.
+    """Convert joules per token to kWh per million tokens: one joule per token is 1 / 3.6 kWh per million tokens.
 
     >>> float(kwh_per_million_tokens(3.6))
     1.0
@@ -63,7 +63,9 @@ def kwh_per_million_tokens(joules_per_token: Amount) -> Array:
 
 
 def carbon_g(kwh: Amount, g_per_kwh: Amount) -> Array:
-    """Grams of CO2 equivalent emitted for `kwh` from a grid of `g_per_kwh`. Per million tokens where `kwh` is.
+    """Return the grams of CO2 equivalent emitted for `kwh` from a grid that emits `g_per_kwh`.
+
+    Where `kwh` is per million tokens, so is the result.
 
     >>> float(carbon_g(144.0, 400.0))
     57600.0
@@ -72,7 +74,7 @@ def carbon_g(kwh: Amount, g_per_kwh: Amount) -> Array:
 
 
 def energy_usd(kwh: Amount, usd_per_kwh: Amount) -> Array:
-    """USD for `kwh` at a tariff of `usd_per_kwh`. Per million tokens where `kwh` is.
+    """Return the USD for `kwh` at a tariff of `usd_per_kwh`; where `kwh` is per million tokens, so is the result.
 
     >>> round(float(energy_usd(144.0, 0.25)), 6)
     36.0
@@ -81,7 +83,7 @@ def energy_usd(kwh: Amount, usd_per_kwh: Amount) -> Array:
 
 
 def per_million_tokens(amount_per_hour: Amount, tokens_per_s: Amount) -> Array:
-    """An hourly amount (USD, kWh, gCO2) as an amount per million tokens.
+    """Convert an amount per hour (USD, kWh, gCO2) to the same per million tokens, at `tokens_per_s` produced.
 
     >>> round(float(per_million_tokens(36.0, 1000.0)), 9)
     10.0
