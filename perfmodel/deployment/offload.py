@@ -14,7 +14,7 @@ from perfmodel.hardware import Where, host_link_bandwidth
 from perfmodel.models import ModelSpec
 
 _BY_CPU = ", or name the host's CPU (flag --host-cpu, host in a scenario)"
-#: Key of a missing figure -> (what it is, where a user states it), for error messages.
+#: Key of a missing quantity -> (what it is, where a user can give it), for error messages.
 _UNKNOWN = {
     "host_link_gbs": ("rate at which copies from its host arrive", " in a scenario, or the flag --host-link-gbs"),
     "host_memory_gbs": ("memory bandwidth of its host", f" in a scenario{_BY_CPU}"),

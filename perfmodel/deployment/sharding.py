@@ -106,7 +106,7 @@ def shard(model: ModelSpec, deployments: Deployments) -> Sharding:
 
     Raises:
         InputError: adapters whose rank exceeds the model's width or that target layers it lacks; shares in host memory
-            outside 0 to 1, or of experts where it has none; a host of which a needed figure is unknown.
+            outside 0 to 1, or of experts where it has none; a host of which a needed quantity is unknown.
     """
     check_experts(deployments, model)
     if deployments.adapters is not None:

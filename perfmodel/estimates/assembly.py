@@ -20,7 +20,7 @@ def assemble(steps: StepModel, memory: Memory, load: Load, served: Served, deplo
     """Assemble the estimates of N deployments from what one replica of each of them does.
 
     Args:
-        steps: prices steps of the N deployments.
+        steps: computes cost and time of steps of the N deployments.
         memory: their memory.
         load: load of one replica.
         served: one replica under that load.

@@ -164,6 +164,7 @@ def check(deployments: Deployments) -> None:
 
 
 def _estimate(model: ModelSpec, load: Load, deployments: Deployments, engine: Engine, costs: CostModel) -> Estimates:
+    """Estimate all deployments in one pass."""
     setup = prepare(model, deployments, engine, costs, load)
     replica = per_replica(load, deployments.replicas)
     served = serve(setup.steps, replica, setup.memory.max_sequences())

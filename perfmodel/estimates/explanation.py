@@ -161,4 +161,5 @@ def _peak_share(demand: Demand, hardware: Hardware, time: float) -> float:
 
 
 def _first(values: Array | np.ndarray | float) -> float:
+    """Return the first of `values` as a float."""
     return float(np.ravel(values)[0])

@@ -10,8 +10,8 @@ from perfmodel.hardware import Hardware, group_link
 from perfmodel.memory import sequence_bytes
 from perfmodel.workload import Load
 
-#: Seconds a request spends between the pools beside the transfer of its KV cache: the router, the other engine's front
-#: end and scheduler, the connector's handshake. A round figure: published runs at low concurrency take 0.02 to 0.2 s
+#: Seconds a request spends between the pools besides the transfer of its KV cache: the router, the other engine's front
+#: end and scheduler, the connector's handshake. A round value: published runs at low concurrency take 0.02 to 0.2 s
 #: longer than prompt, cache and one front end, whatever the prompt's length.
 HAND_OVER = 0.1
 

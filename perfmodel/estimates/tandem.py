@@ -109,6 +109,7 @@ def serve_tandem(front: Prepared, back: Prepared, demand: Load, prompts: PromptP
 
 
 def _tandem(back: Prepared, demand: Load, prompts: PromptPool, workers: Array, before: Array) -> Tandem:
+    """Collect what describes both pools; `before` is the mean seconds of hand-over and front end, (N,)."""
     seqs = back.steps.max_num_seqs
     max_running = np.minimum(back.memory.max_sequences(), np.where(np.isfinite(seqs), seqs, MAX_RUNNING))
     return Tandem(

@@ -109,6 +109,7 @@ class Memory:
         )
 
     def _host_reason(self, row: int) -> str:
+        """Explain why the host memory of candidate `row` is too small; empty where it is not."""
         fixed, each, available = (x[row] / GB for x in (self.host.fixed, self.host.sequence, self.host.capacity))
         needed = f"{fixed:.1f} GB of weights and {each:.2f} GB per sequence"
         return f"{needed} exceed {available:.1f} GB of host memory per device"

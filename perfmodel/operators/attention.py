@@ -58,6 +58,7 @@ def _shape(sharding: Sharding, mixer: Mixer) -> dict[str, Any]:
 
 
 def _prefill(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Demand:
+    """Describe the prefill kernel of `count` attention layers (not MLA)."""
     (heads, kv_heads), width = _heads(sharding, mixer), mixer.head_dim + mixer.value_dim
     batch, query, context, active = prefill_shape(sharding, step)
     pairs = _visible_pairs(mixer, query, context)
@@ -76,6 +77,7 @@ def _prefill(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Demand
 
 
 def _decode(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Demand:
+    """Describe the decode kernel of `count` attention layers (not MLA)."""
     (heads, kv_heads), width = _heads(sharding, mixer), mixer.head_dim + mixer.value_dim
     seqs, visible = decode_seqs(sharding, step), _attended(sharding, mixer, step)
     return Demand(
@@ -92,10 +94,12 @@ def _decode(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Demand:
 
 
 def _sizes(mixer: Mixer) -> eq.MlaSizes:
+    """Return the sizes of the latent attention of `mixer`."""
     return eq.MlaSizes(mixer.head_dim, mixer.value_dim, mixer.kv_rank, mixer.rope_dim)
 
 
 def _mla_prefill(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Demand:
+    """Describe the prefill kernel of `count` layers of latent attention (MLA), on expanded heads."""
     heads, sizes = _heads(sharding, mixer)[0], _sizes(mixer)
     batch, query, context, active = prefill_shape(sharding, step)
     pairs, seen = _visible_pairs(mixer, query, context), context + query
@@ -113,6 +117,7 @@ def _mla_prefill(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> De
 
 
 def _mla_decode(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Demand:
+    """Describe the decode kernel of `count` layers of latent attention (MLA), in its absorbed form."""
     heads, sizes = _heads(sharding, mixer)[0], _sizes(mixer)
     seqs, visible = decode_seqs(sharding, step), _attended(sharding, mixer, step)
     return Demand(

@@ -24,7 +24,7 @@ ACTIVATION_VALUES = 3.0
 READ_AND_WRITE = 2.0
 #: Kernels that spread tokens to experts and collect their outputs, per layer.
 ROUTING_KERNELS = 2.0
-#: Hyper-connection sites per layer (around mixer and MLP), and kernels per site that weigh the streams.
+#: Hyper-connections per layer (one around the mixer, one around the MLP), and kernels of each that weigh the streams.
 STREAM_SITES, STREAM_WEIGHT_KERNELS = 2.0, 3.0
 #: Bytes of a logit that sampling works on (fp32).
 LOGIT_BYTES = 4.0

@@ -1,6 +1,6 @@
 """List everything that one forward pass executes on one device, from the model, its sharding and the step.
 
-A demand covers all equal layers of the model: `count` carries their number, so that they are priced once. Pipeline
+A demand covers all equal layers of the model: `count` carries their number, so that they are timed once. Pipeline
 stages run one after the other, so the sum over all layers is the latency of a step whatever PP is. The FLOP and bytes
 of each kernel come from `perfmodel.equations`.
 """

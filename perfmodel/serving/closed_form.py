@@ -28,7 +28,7 @@ def serve(steps: StepModel, load: Load, kv_capacity: Array) -> Served:
     """Compute the equilibrium of one replica under its load: latencies, throughput and the number of running sequences.
 
     Args:
-        steps: prices steps of the N candidates.
+        steps: computes cost and time of steps of the N candidates.
         load: load of one replica.
         kv_capacity: sequences whose KV cache fits on one replica at the mean length, (N,); infinite: no limit.
     """

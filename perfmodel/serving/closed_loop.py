@@ -52,7 +52,7 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
     """Estimate one replica with `load.concurrency` requests in flight; those beyond `max_running` queue for admission.
 
     Args:
-        steps: prices steps of the N candidates.
+        steps: computes cost and time of steps of the N candidates.
         load: load of one replica.
         max_running: sequences that run at once, (N,).
         prefills_per_request: expected prefills per request while others queue for admission, (N,).

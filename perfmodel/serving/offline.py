@@ -24,7 +24,7 @@ def offline(steps: StepModel, load: Load, max_running: Array, prefills_per_reque
     """Estimate a run whose requests are all queued at the start: the replica fills, works through the queue and drains.
 
     Args:
-        steps: prices steps of the N candidates.
+        steps: computes cost and time of steps of the N candidates.
         load: load of one replica.
         max_running: sequences that run at once, (N,).
         prefills_per_request: expected prefills per request while others queue for admission, (N,).

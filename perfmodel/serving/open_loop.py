@@ -90,7 +90,7 @@ def open_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_req
     A run of `load.n_requests` never has more in the replica than that, and only those beyond its limit ever queue.
 
     Args:
-        steps: prices steps of the N candidates.
+        steps: computes cost and time of steps of the N candidates.
         load: load of one replica.
         max_running: sequences that run at once, (N,).
         prefills_per_request: expected prefills per request while others queue for admission, (N,).

@@ -89,7 +89,7 @@ def prompt_pool(steps: StepModel, load: Load, workers: Array, batch: Array | flo
     """Build a pool of prefill workers for prompts like those of `load`.
 
     Args:
-        steps: prices steps of one worker, for the N candidates.
+        steps: computes cost and time of steps of one worker, for the N candidates.
         load: load of the pool.
         workers: how many, (N,).
         batch: most prompts that a rank of attention data parallelism computes together, (N,); infinite: what fits its

@@ -56,7 +56,7 @@ def prefill_times(
     delay the decodes only by what the steps get longer.
 
     Args:
-        steps: prices steps.
+        steps: computes cost and time of steps.
         load: load of one replica.
         running: decoding sequences, (N,).
         groups: numbers of prompts that enter together, (N,) each.
