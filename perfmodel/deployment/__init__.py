@@ -1,4 +1,4 @@
-"""Placement of a model on devices: parallelism degrees, number formats, shards, offload to the host, adapters."""
+"""Place a model on devices: parallelism degrees, number formats, shards, offload to the host, adapters."""
 
 from __future__ import annotations
 

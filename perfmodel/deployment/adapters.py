@@ -1,7 +1,7 @@
-"""Low-rank adapters (LoRA): the GEMMs that carry them, and their bytes on a device.
+"""Find the GEMMs that carry low-rank adapters (LoRA), and count the adapters' bytes on a device.
 
 An adapter adds x A B to the product x W of each matrix that it targets; A is (k, rank), B is (rank, n). Engines compute
-the additions of a whole batch, adapters mixed, in two grouped kernels per site: shrink and expand (Punica,
+the additions of a whole batch, adapters mixed, in two grouped kernels per GEMM: shrink and expand (Punica,
 arXiv:2310.18547, sec. 4; vLLM's lora_shrink and lora_expand). Tensor parallelism splits B of column-parallel matrices
 and A of row-parallel ones and copies the other of the two, as vLLM does by default.
 """
@@ -23,8 +23,11 @@ VALUE_BYTES, INTERMEDIATE_BYTES = SIXTEEN_BIT, 4.0
 
 
 class Site(NamedTuple):
-    """A GEMM that carries adapters. layers: calls per step. inputs: of A. outputs: of all its B together; both one
-    device's share, (N,). slices: target matrices that are fused in it."""
+    """Describe a GEMM that carries adapters.
+
+    layers: calls per step. inputs: width of the input of A. outputs: width of the outputs of all its B together; both
+    are one device's share, (N,). slices: target matrices that are fused in the GEMM.
+    """
 
     name: str
     layers: int
@@ -34,7 +37,7 @@ class Site(NamedTuple):
 
 
 def sites(sharding: Sharding, adapters: Adapters) -> Iterator[Site]:
-    """Every GEMM of the model that carries adapters, one per kind of layer."""
+    """List every GEMM of the model that carries adapters, one per kind of layer."""
     for block in sharding.model.blocks:
         projections = adaptable(sharding.model, block)
         for name in dict.fromkeys(p.gemm for p, _ in projections):
@@ -50,7 +53,7 @@ def sites(sharding: Sharding, adapters: Adapters) -> Iterator[Site]:
 
 
 def adapter_bytes(sharding: Sharding) -> Array:
-    """Bytes of one adapter on the fullest device. (N,)"""
+    """Return the bytes of one adapter on the fullest device. (N,)"""
     if sharding.adapters is None:
         return np.zeros_like(sharding.tp)
     rank = sharding.adapters.rank

@@ -1,4 +1,4 @@
-"""N candidate deployments of a model, as columns."""
+"""Define `Deployments`: N candidate deployments of a model, as columns."""
 
 from __future__ import annotations
 
@@ -36,17 +36,16 @@ WHOLE = ("device", "weight", "act", "kv")
 
 @dataclass(frozen=True)
 class Deployments:
-    """N candidate deployments of one model; every column is (N,).
+    """Describe N candidate deployments of one model; every column is (N,).
 
-    devices: devices on offer. device: index into them. replicas: copies of the model that share the load.
-    tp, pp, dp: degrees of tensor, pipeline and attention data parallelism. cp: context parallelism of long prefills.
-    ep: devices that experts are spread over (1: TP splits experts like any MLP). A replica takes tp * pp * dp * cp
-    devices.
+    devices: available devices. device: index into them. replicas: copies of the model that share the load. tp, pp, dp:
+    degrees of tensor, pipeline and attention data parallelism. cp: context parallelism of long prefills. ep: devices
+    that experts are spread over (1: TP splits experts like any MLP). A replica takes tp * pp * dp * cp devices.
     max_num_batched_tokens: token budget per step. max_num_seqs: most sequences that run at once, per replica. NaN for
-    either: the engine's own.
-    weight, kv: storage-format codes, -1 for the model's own. act: compute-type code, -1 for what the weights call for.
-    host_weights, host_experts, host_kv: shares (0 to 1) of the layers' weights, of the routed experts and of the KV
-    cache that lie in host memory, behind `host`. adapters: low-rank adapters that requests use, None without.
+    either: the engine's default. weight, kv: storage-format codes, -1 for the model's own. act: compute-type code, -1
+    for what the weights call for. host_weights, host_experts, host_kv: shares (0 to 1) of the layers' weights, of the
+    routed experts and of the KV cache that lie in host memory, behind `host`. adapters: low-rank adapters that requests
+    use, None without.
     """
 
     devices: tuple[Device, ...]
@@ -73,11 +72,11 @@ class Deployments:
 
     @property
     def devices_per_replica(self) -> Array:
-        """Devices of one replica. (N,)"""
+        """Return the number of devices of one replica. (N,)"""
         return self.tp * self.pp * self.dp * self.cp
 
     def take(self, rows: Index | slice) -> Deployments:
-        """The candidates of the given rows."""
+        """Select the candidates of the given rows."""
         return replace(self, **{name: getattr(self, name)[rows] for name in COLUMNS})
 
 
@@ -88,7 +87,7 @@ def deployments(
     adapters: Adapters | None = None,
     **columns: object,
 ) -> Deployments:
-    """Deployments from scalars and arrays that broadcast together.
+    """Build deployments from scalars and arrays that broadcast together.
 
     Args:
         devices: devices on offer.

@@ -1,4 +1,4 @@
-"""Weights, experts and KV cache in host memory, and the time to reach them."""
+"""Place weights, experts and KV cache in host memory, and compute the time to reach them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from perfmodel.hardware import Where, host_link_bandwidth
 from perfmodel.models import ModelSpec
 
 _BY_CPU = ", or name the host's CPU (flag --host-cpu, host in a scenario)"
-#: Key of a missing figure -> (what it is, where a user states it), for error messages.
+#: Key of a missing quantity -> (what it is, where a user can give it), for error messages.
 _UNKNOWN = {
     "host_link_gbs": ("rate at which copies from its host arrive", " in a scenario, or the flag --host-link-gbs"),
     "host_memory_gbs": ("memory bandwidth of its host", f" in a scenario{_BY_CPU}"),
@@ -24,7 +24,7 @@ _UNKNOWN = {
 
 @dataclass(frozen=True)
 class Hosted:
-    """What lies in host memory behind each device, (N,).
+    """Describe what lies in host memory behind each device, (N,).
 
     weights, experts, kv: shares (0 to 1) of the layers' weights without routed experts, of the routed experts, and of
     the KV cache. link, bandwidth: bytes/s over the host link and of host memory. memory: bytes. flops: FLOP/s of the
@@ -42,9 +42,10 @@ class Hosted:
     prefetch: bool
 
     def time(self, moved: Array | float, flop: Array | float) -> Array:
-        """Seconds of work whose operands all lie in host memory. moved: bytes; flop: FLOP.
+        """Return the seconds of work whose operands all lie in host memory. moved: bytes; flop: FLOP.
 
-        Streaming binds at the link or at host memory. Where the host may compute, the faster of the two ways counts.
+        Streaming is limited by the link or by host memory. Where the host may compute, the faster of the two ways
+        counts.
         """
         streamed = np.asarray(moved) / np.fmin(self.link, self.bandwidth)
         if self.where == "stream":
@@ -53,10 +54,10 @@ class Hosted:
 
 
 def hosted(deployments: Deployments) -> Hosted | None:
-    """What `deployments` keep in host memory; None where that is nothing.
+    """Describe what `deployments` keep in host memory; None where that is nothing.
 
     Raises:
-        InputError: a share outside 0 to 1, or a needed figure of the host that is not known.
+        InputError: a share outside 0 to 1, or a needed quantity of the host (such as its bandwidth) that is not known.
     """
     parts = {name: getattr(deployments, f"host_{name}") for name in ("weights", "experts", "kv")}
     for name, share in parts.items():
@@ -97,5 +98,5 @@ def check_experts(deployments: Deployments, model: ModelSpec) -> None:
 
 
 def _figure(deployments: Deployments, given: float, known: list[float]) -> Array:
-    """A figure of the host, (N,): as given, or (NaN) as known of each device."""
+    """Return a quantity of the host, (N,): `given`, or where that is NaN the value `known` of each device."""
     return np.full(len(deployments), given) if not np.isnan(given) else np.array(known)[deployments.device]

@@ -1,4 +1,4 @@
-"""Number formats and shards of each candidate, by part of the model, as columns (N,)."""
+"""Determine the number formats and shards of each candidate, by part of the model, as columns (N,)."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ SCALES_ALLOWANCE = 1.2
 
 @dataclass(frozen=True)
 class Sharding:
-    """How the candidates split and store one model, (N,): what operators and memory share.
+    """Describe how the candidates split and store one model, (N,); operators and memory both use it.
 
-    tp, pp, ep, dp, cp: degrees of tensor, pipeline, expert, attention-data and context parallelism.
-    asked, act: weight-format and compute-type codes asked for, -1 for the model's own. kv_bytes: bytes per KV value.
-    narrow: whether the device multiplies 4-bit floats. MXFP4 weights then meet 8-bit activations where none are asked
-    for (TensorRT-LLM and FlashInfer run gpt-oss as w4a8 on Blackwell).
-    host: what lies in host memory, None where nothing does. adapters: low-rank adapters, None without.
+    tp, pp, ep, dp, cp: degrees of tensor, pipeline, expert, attention-data and context parallelism. asked, act:
+    weight-format and compute-type codes asked for, -1 for the model's own. kv_bytes: bytes per KV value. narrow:
+    whether the device multiplies 4-bit floats. MXFP4 weights then meet 8-bit activations where none are asked for
+    (TensorRT-LLM and FlashInfer run gpt-oss as w4a8 on Blackwell). host: what lies in host memory, None where nothing
+    does. adapters: low-rank adapters, None without.
     """
 
     model: ModelSpec
@@ -54,16 +54,16 @@ class Sharding:
 
     @property
     def group(self) -> Array:
-        """Devices that share a layer. (N,)"""
+        """Return the number of devices that share a layer. (N,)"""
         return self.tp * self.dp
 
     @property
     def experts_tp(self) -> Array:
-        """Devices that split each routed expert. (N,)"""
+        """Return the number of devices that split each routed expert. (N,)"""
         return np.maximum(self.group / self.ep, 1.0)
 
     def weight(self, part: str, gemm: str = "") -> Index:
-        """Storage-format codes of a matrix of `part`. (N,)"""
+        """Return the storage-format codes of the matrix `gemm` of a `part` of the model. (N,)"""
         key = (part, gemm)
         if key not in self._formats:
             codes, where = np.unique(self.asked, return_inverse=True)
@@ -73,7 +73,7 @@ class Sharding:
         return self._formats[key]
 
     def output_split(self, shard: str, kv_heads: int) -> Array:
-        """Devices that split the outputs of a matrix. (N,)
+        """Return the number of devices that split the outputs of a matrix. (N,)
 
         shard: how TP shards it (`perfmodel.models.Projection`): column by TP; kv by TP up to the KV heads, with copies
         beyond; row and replicated not at all.
@@ -82,31 +82,31 @@ class Sharding:
         return ways.get(shard, np.ones_like(self.tp))
 
     def weight_bytes(self, part: str, gemm: str = "") -> Array:
-        """Bytes per stored weight of `part`. (N,)"""
+        """Return the bytes per stored weight of the matrix `gemm` of a `part` of the model. (N,)"""
         return FORMAT_BYTES[self.weight(part, gemm)]
 
     def compute(self, part: str, gemm: str = "") -> Index:
-        """Compute-type codes of the GEMMs with weights of `part`. (N,)"""
+        """Return the compute-type codes of the GEMMs with weights of `part`. (N,)"""
         weight = self.weight(part, gemm)
         act = np.where(self.narrow & (weight == _MXFP4) & (self.act < 0), _EIGHT, self.act)
         return _compute(weight, act)
 
     @property
     def sixteen(self) -> Index:
-        """Compute-type codes of what is never quantised (bf16): attention products, norms, routing. (N,)"""
+        """Return the compute-type codes of what is never quantised (bf16): attention products, norms, routing. (N,)"""
         return np.full(self.tp.shape, _SIXTEEN)
 
     def hosted(self, what: str) -> Array | float:
-        """Share (0 to 1) of `what` (weights, experts or kv) that lies in host memory. (N,)"""
+        """Return the share (0 to 1) of `what` (weights, experts or kv) that lies in host memory. (N,)"""
         return 0.0 if self.host is None else np.asarray(getattr(self.host, what))
 
 
 def shard(model: ModelSpec, deployments: Deployments) -> Sharding:
-    """Formats and shards of `model` under each of the deployments.
+    """Determine the formats and shards of `model` under each of the deployments.
 
     Raises:
         InputError: adapters whose rank exceeds the model's width or that target layers it lacks; shares in host memory
-            outside 0 to 1, or of experts where it has none; a host of which a needed figure is unknown.
+            outside 0 to 1, or of experts where it has none; a host of which a needed quantity is unknown.
     """
     check_experts(deployments, model)
     if deployments.adapters is not None:
@@ -130,7 +130,9 @@ def shard(model: ModelSpec, deployments: Deployments) -> Sharding:
 
 
 def _compute(weight: Index, act: Index) -> Index:
-    """Compute-type codes of GEMMs: what the weight format calls for, or `act` where it is asked for and possible.
+    """Return the compute-type codes of GEMMs: what the weight format asks for, or `act` if it is set and possible.
+
+    (N,)
 
     An `act` at least as wide as the format's own type is used (weight-only kernels). A narrower `act` is used only
     where the weights are as narrow, so it has no effect on 16-bit weights.

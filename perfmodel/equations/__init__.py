@@ -1,4 +1,4 @@
-"""Every equation of the model once, with its unit, its source and an example.
+"""Collect every equation of the model once, with its unit, its source and an example.
 
 SI in, SI out. Every function broadcasts over arrays. Sizes are counts (tokens, heads, values); arguments that end in
 `_bytes` are bytes per value; times are seconds. The operators, the bounds of the measured tables and the checks of

@@ -1,4 +1,4 @@
-"""Work of attention: query-key pairs, FLOP and bytes, with grouped queries, windows and latent caches (MLA)."""
+"""Count the work of attention: query-key pairs, FLOP and bytes, with grouped queries, windows and latents (MLA)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _INDEX_KEY_BYTES, _INDEX_SCORE_BYTES = 1.0, 4.0
 
 @dataclass(frozen=True)
 class MlaSizes:
-    """Sizes of multi-head latent attention per head, counts (DeepSeek-V2, arXiv:2405.04434, sec. 2.1).
+    """Hold the sizes of multi-head latent attention, counts (DeepSeek-V2, arXiv:2405.04434, sec. 2.1).
 
-    key_dim, value_dim: query or key (rotary part included) and value, expanded. rank: compressed key and value,
-    shared by all heads. rope: decoupled rotary key, shared too.
+    key_dim, value_dim: query or key (rotary part included) and value of a head, expanded. rank: compressed key and
+    value, shared by all heads. rope: decoupled rotary key, shared too.
     """
 
     key_dim: float
@@ -28,7 +28,7 @@ class MlaSizes:
 
     @property
     def latent(self) -> float:
-        """Values that the cache holds per token and layer."""
+        """Return the number of values that the cache holds per token and layer."""
         return self.rank + self.rope
 
 
@@ -37,7 +37,7 @@ DEEPSEEK_MLA = MlaSizes(key_dim=192.0, value_dim=128.0, rank=512.0, rope=64.0)
 
 
 def causal_pairs(query: Array | float, context: Array | float, window: Array | float = np.inf) -> Array:
-    """Query-key pairs of causal attention; token i (1..query) sees min(context + i, window) keys.
+    """Count query-key pairs of causal attention; token i (1..query) sees min(context + i, window) keys.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def causal_pairs(query: Array | float, context: Array | float, window: Array | f
 
 
 def chunked_pairs(query: Array | float, context: Array | float, chunk: Array | float) -> Array:
-    """Query-key pairs where each token sees only its own chunk of the sequence, up to itself.
+    """Count query-key pairs where each token sees only its own chunk of the sequence, up to itself.
 
     A token at position p (from 0) sees p mod chunk + 1 keys; both counts are whole tokens.
 
@@ -102,7 +102,7 @@ def chunked_pairs(query: Array | float, context: Array | float, chunk: Array | f
 
 
 def keys_read(query: Array | float, context: Array | float, window: Array | float = np.inf) -> Array:
-    """Cached positions that the attention of a prefill reads: all so far, or what the window of any new token covers.
+    """Count cached positions that the attention of a prefill reads: all so far, or what any new token's window covers.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def keys_read(query: Array | float, context: Array | float, window: Array | floa
 def attention_flop(
     pairs: Array | float, heads: Array | float, key_dim: Array | float, value_dim: Array | float
 ) -> Array:
-    """FLOP of scores and weighted values: 2 key_dim + 2 value_dim per pair and head.
+    """Return FLOP of attention scores and weighted values: 2 key_dim + 2 value_dim per query-key pair and head.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ def attention_bytes(
     width: Array | float,
     kv_bytes: Array | float,
 ) -> Array:
-    """Bytes of attention: queries in and outputs out once in 16 bit, each cached key and value once.
+    """Return bytes moved by attention: queries in and outputs out once in 16 bit, each cached key and value once.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def attention_bytes(
 
 
 def mla_flop(pairs: Array | float, heads: Array | float, sizes: MlaSizes) -> Array:
-    """FLOP of latent attention in its absorbed form (decode): scores over the latent, outputs over its rank.
+    """Return FLOP of latent attention in its absorbed form (decode): scores over the latent, outputs over its rank.
 
     Parameters
     ----------
@@ -235,7 +235,7 @@ def mla_bytes(
     sizes: MlaSizes,
     kv_bytes: Array | float,
 ) -> Array:
-    """Bytes of latent attention in its absorbed form (decode): the latent once for all heads, and each head's rows.
+    """Return bytes moved by absorbed latent attention (decode): the latent once for all heads, and each head's rows.
 
     Parameters
     ----------
@@ -274,7 +274,7 @@ def mla_prefill_bytes(
     sizes: MlaSizes,
     kv_bytes: Array | float | None = None,
 ) -> Array:
-    """Bytes of latent attention on expanded heads (prefill): queries and outputs, and what stands for the keys.
+    """Return bytes of latent attention on expanded heads (prefill): queries, outputs, keys and values or their latent.
 
     Parameters
     ----------
@@ -308,7 +308,7 @@ def mla_prefill_bytes(
 
 
 def indexer_flop(pairs: Array | float, heads: Array | float, key_dim: Array | float) -> Array:
-    """FLOP of a sparse-attention indexer: one dot product per pair and index head.
+    """Return FLOP of a sparse-attention indexer: one dot product per pair and index head.
 
     Parameters
     ----------
@@ -335,7 +335,7 @@ def indexer_flop(pairs: Array | float, heads: Array | float, key_dim: Array | fl
 
 
 def indexer_bytes(pairs: Array | float, keys: Array | float, key_dim: Array | float) -> Array:
-    """Bytes of a sparse-attention indexer: each cached index key once in fp8, each score once in fp32.
+    """Return bytes moved by a sparse-attention indexer: each cached index key once in fp8, each score once in fp32.
 
     Parameters
     ----------

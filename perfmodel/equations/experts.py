@@ -1,4 +1,4 @@
-"""Work of routed experts, how many of them a batch touches, and how unevenly ranks are loaded."""
+"""Count the work of routed experts, how many of them a batch touches, and how unevenly ranks are loaded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LEAST_PAIRS = 1e-9
 
 
 def grouped_gemm_flop(pairs: Array | float, hidden: Array | float, inner: Array | float, up: Array | float) -> Array:
-    """FLOP of the expert MLPs: each token-expert pair goes through `up` matrices up and one down.
+    """Return FLOP of the expert MLPs: each token-expert pair goes through `up` matrices up and one down.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def grouped_gemm_bytes(
     weight_bytes: Array | float,
     out_bytes: Array | float = SIXTEEN_BIT,
 ) -> Array:
-    """Bytes of the expert MLPs: weights of each touched expert once, and the rows of each product as in `gemm_bytes`.
+    """Return bytes moved by the expert MLPs: weights of each touched expert once, rows of products as in `gemm_bytes`.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def grouped_gemm_bytes(
 
 
 def experts_touched(experts: Array | float, top_k: Array | float, tokens: Array | float) -> Array:
-    """Expected number of distinct experts that a batch touches under uniform routing: E (1 - (1 - k/E)^T).
+    """Return the expected number of experts that a batch touches under uniform routing: E (1 - (1 - k/E)^T).
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def experts_touched(experts: Array | float, top_k: Array | float, tokens: Array 
 
 
 def busiest_share(pairs: Array | float, groups: Array | float, skew: Array | float = 0.0) -> Array:
-    """Load of the busiest expert-parallel rank over the mean load, when pairs fall on ranks at random.
+    """Return the load of the busiest expert-parallel rank over the mean load, when pairs fall on ranks at random.
 
     Balls into bins: with x pairs per rank on average, the maximum is about x + sqrt(2 x ln groups).
 
@@ -148,7 +148,7 @@ def busiest_share(pairs: Array | float, groups: Array | float, skew: Array | flo
 
 
 def rank_chance(ranks: Array | float, top_k: Array | float) -> Array:
-    """Probability that a token picks any expert of a given expert-parallel rank: 1 - (1 - 1/ranks)^top_k.
+    """Return the probability that a token picks any expert of a given expert-parallel rank: 1 - (1 - 1/ranks)^top_k.
 
     Parameters
     ----------

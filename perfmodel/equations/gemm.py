@@ -1,4 +1,4 @@
-"""Work of dense matrix products and of elementwise kernels."""
+"""Count the work of dense matrix products and of elementwise kernels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SIXTEEN_BIT = 2.0
 
 
 def gemm_flop(m: Array | float, n: Array | float, k: Array | float) -> Array:
-    """FLOP of C(m, n) = A(m, k) B(k, n): one multiply and one add per term.
+    """Return FLOP of C(m, n) = A(m, k) B(k, n): one multiply and one add per term.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def gemm_bytes(
     weight_bytes: Array | float,
     out_bytes: Array | float = SIXTEEN_BIT,
 ) -> Array:
-    """Least bytes that C(m, n) = A(m, k) B(k, n) moves to and from device memory: each matrix once.
+    """Return the least bytes that C(m, n) = A(m, k) B(k, n) moves to and from device memory: each matrix once.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def gemm_bytes(
 
 
 def elementwise_bytes(rows: Array | float, values: Array | float, value_bytes: Array | float = SIXTEEN_BIT) -> Array:
-    """Bytes that a kernel without reuse moves: every value that it reads or writes, once.
+    """Return the bytes that a kernel without reuse moves: every value that it reads or writes, once.
 
     Parameters
     ----------

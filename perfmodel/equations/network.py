@@ -1,4 +1,4 @@
-"""Bytes and times of collectives between devices.
+"""Compute bytes and times of collectives between devices.
 
 `message` is counted as in `perfmodel.costs.collectives`: the vector that each device holds for all-reduce, the full
 vector for all-gather and reduce-scatter, what one device sends in all for all-to-all.
@@ -12,7 +12,7 @@ from perfmodel.arrays import Array
 
 
 def collective_bytes(message: Array | float, group: Array | float, passes: Array | float) -> Array:
-    """Bytes that one device sends over its link in a collective: (g - 1)/g of the message per pass.
+    """Return the bytes that one device sends over its link in a collective: (g - 1)/g of the message per pass.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def exchange_time(
     hops: Array | float,
     passes: Array | float,
 ) -> Array:
-    """Time to gather or scatter a vector in pieces of 1/g: each device's links carry (g - 1)/g of it per pass.
+    """Return the time to gather or scatter a vector in pieces of 1/g: a device's links carry (g - 1)/g of it per pass.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def tree_time(
     latency: Array | float,
     passes: Array | float,
 ) -> Array:
-    """Time of a pipelined double binary tree: log2(g) hops per pass, each byte crosses a link once per pass.
+    """Return the time of a pipelined double binary tree: log2(g) hops per pass; a byte crosses a link once per pass.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def tree_time(
 def one_shot_time(
     message: Array | float, group: Array | float, bandwidth: Array | float, latency: Array | float
 ) -> Array:
-    """Time of a one-shot all-reduce where all devices are linked: each reads all g - 1 others at once, in one hop.
+    """Return the time of a one-shot all-reduce on fully linked devices: each reads all g - 1 others at once, in a hop.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def all_to_all_time(
     latency: Array | float,
     distance: Array | float = 1.0,
 ) -> Array:
-    """Time of an all-to-all: each device keeps 1/g of what it sends in all, and the rest crosses its links.
+    """Return the time of an all-to-all: each device keeps 1/g of what it sends in all, and the rest crosses its links.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Waits of queues."""
+"""Compute the waits of queues."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from perfmodel.arrays import Array
 
 
 def all_busy(utilisation: Array | float, servers: Array | float = 1.0) -> Array:
-    """Probability that an arrival finds all of m servers busy, about rho^(sqrt(2(m+1)) - 1).
+    """Return the probability that an arrival finds all of m servers busy, about rho^(sqrt(2(m+1)) - 1).
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def queue_wait(
     service_cv: Array | float = 0.0,
     servers: Array | float = 1.0,
 ) -> Array:
-    """Mean wait of an arrival before one of m equal servers takes it (G/G/m): (c_a^2 + c_s^2) / 2 times that of M/M/m.
+    """Return the mean wait before one of m equal servers is free (G/G/m): (c_a^2 + c_s^2) / 2 times that of M/M/m.
 
     One server: Kingman's formula, exact for M/G/1 (Pollaczek-Khinchine) at arrival_cv 1.
 

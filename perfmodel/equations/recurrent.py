@@ -1,4 +1,4 @@
-"""Work of linear attention and state-space layers."""
+"""Count the work of linear attention and state-space layers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STATE_BYTES = 4.0
 def recurrent_flop(
     tokens: Array | float, heads: Array | float, key_dim: Array | float, value_dim: Array | float
 ) -> Array:
-    """FLOP of a gated delta rule or a state-space scan on states of (key_dim, value_dim) per head.
+    """Return FLOP of a gated delta rule or a state-space scan on states of (key_dim, value_dim) per head.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def recurrent_bytes(
     key_dim: Array | float,
     value_dim: Array | float,
 ) -> Array:
-    """Bytes of a recurrent layer: states read and written once per sequence, rows of each token in 16 bit.
+    """Return bytes moved by a recurrent layer: states read and written once per sequence, rows of each token in 16 bit.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The roofline: the least time that work can take."""
+"""Compute the roofline: the least time that work can take."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def least_time(
     bandwidth: Array | float = np.inf,
     link_bandwidth: Array | float = np.inf,
 ) -> Array:
-    """Least seconds of a kernel: the slowest of computing, moving and sending, which may overlap fully.
+    """Return the least seconds of a kernel: the slowest of computing, moving and sending, which may overlap fully.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def least_time(
         Traffic over the device's link to other devices, bytes per direction.
     peak, bandwidth, link_bandwidth : array or float
         Rates: FLOP/s; bytes/s of device memory; bytes/s per direction of the link. An unknown rate (NaN) makes the
-        answer NaN; leave out what does not bind.
+        answer NaN; leave out what does not limit.
 
     Returns
     -------

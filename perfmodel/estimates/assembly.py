@@ -1,4 +1,4 @@
-"""From the parts of an estimate to its columns."""
+"""Assemble the columns of an estimate from its parts: steps, memory, load and one replica in service."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from perfmodel.workload import RANKS, Load
 
 
 def assemble(steps: StepModel, memory: Memory, load: Load, served: Served, deployments: Deployments) -> Estimates:
-    """Estimates of the deployments from the parts of one replica each.
+    """Assemble the estimates of N deployments from what one replica of each of them does.
 
     Args:
-        steps: prices steps of the N deployments.
+        steps: computes cost and time of steps of the N deployments.
         memory: their memory.
         load: load of one replica.
         served: one replica under that load.
@@ -57,7 +57,7 @@ def assemble(steps: StepModel, memory: Memory, load: Load, served: Served, deplo
 
 
 def _by_class(steps: StepModel, load: Load, served: Served) -> tuple[Latency, RequestClasses]:
-    """Columns by request class, all of one shape (C, N)."""
+    """Collect the latencies and the request classes as columns of one shape, (C, N)."""
     times = served.times
     latency = {
         "ttft": times.ttft,
@@ -79,7 +79,10 @@ def _by_class(steps: StepModel, load: Load, served: Served) -> tuple[Latency, Re
 
 
 def rates_of(load: Load, requests: Array, *, prefill: Array, decode: Array) -> Rates:
-    """Throughput at `requests` requests/s; prefill, decode: tokens/s of either running alone. (N,)"""
+    """Compute the throughput of a deployment that completes `requests` requests/s, (N,).
+
+    prefill, decode: tokens/s of prefill or of decode steps that run alone, (N,).
+    """
     outputs, inputs = load.mean(load.output), load.mean(load.input)
     return Rates(
         requests=requests,
@@ -91,7 +94,7 @@ def rates_of(load: Load, requests: Array, *, prefill: Array, decode: Array) -> R
 
 
 def memory_use(memory: Memory, running: Array) -> MemoryUse:
-    """Memory with `running` sequences on a replica, (N,)."""
+    """Report the memory in use on the fullest device with `running` sequences on a replica, (N,)."""
     return MemoryUse(
         used=memory.used(running),
         capacity=memory.capacity,
@@ -102,18 +105,21 @@ def memory_use(memory: Memory, running: Array) -> MemoryUse:
 
 
 def prefill_rate(load: Load, served: Served) -> Array:
-    """Prompt tokens/s of prefills that run alone on a replica, the whole batch together in static batching. (N,)"""
+    """Return the prompt tokens/s of prefills that run alone on a replica, (N,).
+
+    In static batching the whole batch is prefilled together.
+    """
     together = served.running if load.arrival in ("static", "single") else 1.0
     return load.mean(load.new) * together / np.maximum(load.mean(served.times.prefill), TINY)
 
 
 def decode_rate(load: Load, served: Served) -> Array:
-    """Output tokens/s of decode steps that run alone. (N,)"""
+    """Return the output tokens/s of decode steps that run alone on a replica, (N,)."""
     return served.running * load.accepted / served.steps.decode
 
 
 def device_power(steps: StepModel, load: Load, served: Served) -> Array:
-    """Mean watts per device, (N,): its time per request is split between decode, prefill, host and idling.
+    """Return the mean watts per device, (N,): its time per request is split between decode, prefill, host and idling.
 
     Derived: a request takes (output - 1) / accepted decode steps, shared by the running sequences, and its prefill
     steps, shared by the pipeline's stages. Time that neither takes between two requests is idle.

@@ -1,4 +1,4 @@
-"""SLO attainment: the probability that an estimate meets its SLOs, from the interval of the estimate."""
+"""Compute SLO attainment: the probability that an estimate meets its latency targets, given its uncertainty."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _TOLERANCE = 1e-12
 
 
 def overall(estimates: Estimates, metric: str, statistic: str) -> Array:
-    """`percentiles.overall`, with unknown values as infinity, which meets no limit. Seconds, (N,)."""
+    """Return `percentiles.overall` in seconds, (N,), with infinity for unknown values, so that they meet no limit."""
     found = percentiles.overall(estimates, metric, statistic)
     return np.where(np.isnan(found), np.inf, found) if statistic in RANKS else found
 
 
 def chance(value: Array, limit: float, spread: Array) -> Array:
-    """Probability that a log-normal quantity stays at or below `limit`. (N,)
+    """Return the probability that a log-normal quantity stays at or below `limit`. (N,)
 
     Args:
         value: its median, (N,).
@@ -41,7 +41,7 @@ def chance(value: Array, limit: float, spread: Array) -> Array:
 
 
 def allowed(objective: Objective, estimates: Estimates, confidence: float) -> Array:
-    """Highest estimate with which `objective` holds with probability `confidence`, in its unit, (N,)."""
+    """Return the highest estimate with which `objective` holds with probability `confidence`, in its unit, (N,)."""
     from scipy.special import ndtri
 
     shift = -ndtri(confidence) * estimates.spread[objective.metric] / DEVIATE_80
@@ -49,7 +49,10 @@ def allowed(objective: Objective, estimates: Estimates, confidence: float) -> Ar
 
 
 def keeps(estimates: Estimates, slo: Slo, confidence: float = 0.5) -> Mask:
-    """Whether every objective holds with at least `confidence` and demand does not exceed capacity. (N,)"""
+    """Return True where every objective of `slo` holds with at least `confidence`, and demand is within capacity.
+
+    (N,)
+    """
     out = ~estimates.saturated
     for objective in slo.objectives:
         limit = allowed(objective, estimates, confidence)
@@ -62,9 +65,9 @@ def keeps(estimates: Estimates, slo: Slo, confidence: float = 0.5) -> Mask:
 
 
 def slo_ratio(estimates: Estimates, slo: Slo, confidence: float = 0.5) -> tuple[Array, Index]:
-    """(worst ratio of a value to what is allowed, index of that objective). (N,) each
+    """Return (worst ratio of an estimate to the highest value allowed, index of that objective), (N,) each.
 
-    A ratio of 1 is just met; saturated deployments have infinity.
+    A ratio of 1 is just met; saturated deployments have infinity. `confidence` is the probability to hold, 0 to 1.
     """
     if not slo.objectives:
         return np.where(estimates.saturated, np.inf, 0.0), np.zeros(len(estimates), dtype=np.intp)
@@ -76,7 +79,10 @@ def slo_ratio(estimates: Estimates, slo: Slo, confidence: float = 0.5) -> tuple[
 
 
 def chances(estimates: Estimates, slo: Slo) -> Array:
-    """Probability that each of K objectives holds, from the interval of the estimate. (K, N)"""
+    """Return the probability that each of the K objectives of `slo` holds, from the uncertainty of the estimate.
+
+    (K, N)
+    """
     return np.array(
         [chance(overall(estimates, o.metric, o.statistic), o.limit, estimates.spread[o.metric]) for o in slo.objectives]
     ).reshape(len(slo.objectives), len(estimates))

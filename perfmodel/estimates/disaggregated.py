@@ -1,4 +1,4 @@
-"""Estimates of disaggregated serving: a pool of prefill workers and a pool of decode workers."""
+"""Estimate disaggregated serving: a pool of prefill workers and a pool of decode workers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def estimate_disaggregated(
     engine: Engine | str = "vllm",
     costs: CostModel | None = None,
 ) -> Estimates:
-    """Latency, throughput, memory and power of N pairs of pools.
+    """Estimate latency, throughput, memory and power of N pairs of a prefill pool and a decode pool.
 
     Workers that only prefill hand their KV cache over the network to workers that only decode. Columns are as of
     `estimate`, except: ttft ends when a decode worker can start, hand-over included; running and max_running are of one
@@ -62,7 +62,7 @@ def estimate_disaggregated(
 
 
 def _workers(name: str, given: Array | float, rows: int) -> Array:
-    """Workers of a pool as a column (rows,).
+    """Return the number of workers of a pool, `given` as one number or per row, as a column (rows,).
 
     Raises `InputError` where a row has fewer than one, or where there is not one number per row.
     """
@@ -85,7 +85,7 @@ def estimate_pools(
     costs: CostModel | None = None,
     batch: Array | float = np.nan,
 ) -> Estimates:
-    """`estimate_disaggregated` for a load that differs from row to row; numbers of workers are not checked.
+    """Do as `estimate_disaggregated`, for a load that differs from row to row; numbers of workers are not checked.
 
     Args:
         demand: load of each whole deployment.
@@ -111,8 +111,11 @@ def estimate_pools(
 
 @dataclass(frozen=True)
 class _Pair:
-    """N pairs of pools in service. front, back: a prefill worker and a decode worker. pools, workers: deployment of a
-    worker and numbers of workers, prefill first. demand: load of the whole. served: both pools as one."""
+    """Hold N pairs of pools in service.
+
+    front, back: a prefill worker and a decode worker. pools, workers: deployment of a worker and numbers of workers,
+    prefill first. demand: load of the whole. served: both pools as one.
+    """
 
     front: Prepared
     back: Prepared
@@ -124,12 +127,12 @@ class _Pair:
 
     @property
     def decode_worker(self) -> Served:
-        """One decode worker in service."""
+        """Return the state of one decode worker in service."""
         return replace(self.served, rate=self.served.rate / self.workers[1])
 
 
 def _combined(pair: _Pair) -> Estimates:
-    """Estimates of the pairs: those of a decode worker, with devices, rates, power and memory of both pools."""
+    """Combine both pools: the estimates of a decode worker, with devices, rates, power and memory of both pools."""
     demand, served, workers = pair.demand, pair.served, pair.workers
     worker = assemble(pair.back.steps, pair.back.memory, demand, pair.decode_worker, pair.pools[1])
     used = [p.devices_per_replica * n for p, n in zip(pair.pools, workers, strict=True)]
@@ -157,7 +160,10 @@ def _combined(pair: _Pair) -> Estimates:
 
 
 def _power(pair: _Pair, devices: Array) -> Array:
-    """Mean watts per device over both pools, (N,): prefill workers prefill or idle, decode workers decode or idle."""
+    """Return the mean watts per device over both pools, (N,).
+
+    Prefill workers prefill or idle; decode workers decode or idle. devices: devices of both pools, (N,).
+    """
     demand, served, costs = pair.demand, pair.served, pair.served.costs
     busy = demand.mean(np.sum(costs.prefill.bound, axis=0) * costs.prefill_steps) * served.rate / pair.workers[0]
     busy = np.clip(busy, 0.0, 1.0)

@@ -1,4 +1,4 @@
-"""Estimates of N deployments: columns of latency, throughput, memory, power, and what they rest on."""
+"""Define `Estimates`: latency, throughput, memory and power of N deployments, and the kind of data they rest on."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ _WITH_INTERVAL = {"ttft": "ttft_ms", "tpot": "tpot_ms", "throughput": "output_to
 
 @dataclass(frozen=True)
 class Estimates(ColumnGroup):
-    """N deployments under a workload of C request classes.
+    """Hold the estimates of N deployments under a workload of C request classes.
 
     devices: devices of the deployment, (N,). running: sequences that decode concurrently on a replica, (N,). saturated:
-    whether demand exceeds what the deployment can serve, (N,). basis: codes of `perfmodel.vocabulary.BASES`: what the
-    estimate rests on, (N,). The other columns are grouped; the most used ones are properties as well.
+    whether demand exceeds what the deployment can serve, (N,). basis: codes of `perfmodel.vocabulary.BASES`, the kind
+    of data that the estimate rests on, (N,). The other columns are grouped; the most used ones are properties as well.
     """
 
     latency: Latency
@@ -61,76 +61,81 @@ class Estimates(ColumnGroup):
 
     @property
     def ttft(self) -> Array:
-        """Mean time to first token by class, seconds, (C, N)."""
+        """Return the mean time to first token by class, seconds, (C, N)."""
         return self.latency.ttft
 
     @property
     def tpot(self) -> Array:
-        """Mean time per output token after the first by class, seconds, (C, N)."""
+        """Return the mean time per output token after the first by class, seconds, (C, N)."""
         return self.latency.tpot
 
     @property
     def e2e(self) -> Array:
-        """Mean time from arrival to the last token by class, seconds, (C, N)."""
+        """Return the mean time from arrival to the last token by class, seconds, (C, N)."""
         return self.latency.e2e
 
     @property
     def share(self) -> Array:
-        """Share of requests of each class, (C, N)."""
+        """Return the share of requests of each class, (C, N)."""
         return self.classes.share
 
     @property
     def request_rate(self) -> Array:
-        """Requests/s that the deployment completes, (N,)."""
+        """Return the requests/s that the deployment completes, (N,)."""
         return self.rates.requests
 
     @property
     def output_rate(self) -> Array:
-        """Output tokens/s of the deployment, (N,)."""
+        """Return the output tokens/s of the deployment, (N,)."""
         return self.rates.output
 
     @property
     def total_rate(self) -> Array:
-        """Input and output tokens/s of the deployment, (N,)."""
+        """Return the input and output tokens/s of the deployment together, (N,)."""
         return self.rates.total
 
     @property
     def memory(self) -> Array:
-        """Bytes in use on the fullest device, (N,)."""
+        """Return the bytes in use on the fullest device, (N,)."""
         return self.memory_use.used
 
     @property
     def fits(self) -> Mask:
-        """Whether weights and at least one sequence fit in memory, (N,)."""
+        """Return True where weights and at least one sequence fit in memory, (N,)."""
         return self.memory_use.fits
 
     @property
     def power(self) -> Array:
-        """Mean watts per device, (N,)."""
+        """Return the mean watts per device, (N,)."""
         return self.power_use.per_device
 
     @property
     def energy(self) -> Array:
-        """Joules per output token, of all devices, (N,)."""
+        """Return the joules per output token, of all devices, (N,)."""
         return self.power_use.per_output_token
 
     @property
     def spread(self) -> dict[str, Array]:
-        """Log half-widths of the 80 % interval by metric, (N,). ITL and E2E share TPOT's."""
+        """Return the log half-widths of the 80 % interval by metric, (N,) each.
+
+        exp(+-half-width) around an estimate holds 80 % of measurements. ITL and E2E use the interval of TPOT.
+        """
         widths = self.intervals
         per_token = dict.fromkeys(("tpot", "itl", "e2e"), widths.tpot)
         return {"ttft": widths.ttft, **per_token, "throughput": widths.throughput, "power": widths.power}
 
     def reason(self, row: int) -> str:
-        """Why deployment `row` does not fit in memory; empty when it does."""
+        """Explain why deployment `row` does not fit in memory; empty when it does."""
         return str(self.memory_use.reasons[row])
 
     def mean(self, values: Array) -> Array:
-        """Mean of by-class `values` (C, N), weighted by share of requests. (N,)"""
+        """Return the mean of by-class `values` (C, N), weighted by the share of requests. (N,)"""
         return np.asarray(np.sum(np.broadcast_to(values, self.ttft.shape) * self.share, axis=0))
 
     def quantile(self, metric: str, statistic: str) -> Array:
-        """`metric` (ttft, tpot, itl, e2e) at `statistic` (mean, p50, p90, p95, p99) within each class, seconds, (C, N).
+        """Return a latency in seconds within each class, (C, N).
+
+        metric: ttft, tpot, itl or e2e. statistic: mean, p50, p90, p95 or p99.
 
         The laws are those of `perfmodel.estimates.percentiles`. Raises `InputError` for an unknown metric or statistic.
         """
@@ -159,7 +164,7 @@ class Estimates(ColumnGroup):
         return self.quantile("ttft", statistic) + decode
 
     def columns(self) -> dict[str, Array]:
-        """Unit-suffixed columns over all requests, (N,) each; the names are those of tables, CSV and JSON."""
+        """Return columns over all requests, (N,) each, by name with unit, as in tables, CSV and JSON."""
         out: dict[str, Any] = {}
         for metric, statistics in _SHOWN.items():
             if metric != "itl":
@@ -182,7 +187,7 @@ class Estimates(ColumnGroup):
         return out
 
     def frame(self) -> pd.DataFrame:
-        """`columns()` as a pandas frame, one row per deployment."""
+        """Return `columns()` as a pandas frame, one row per deployment."""
         import pandas as pd
 
         return pd.DataFrame(self.columns())
@@ -190,5 +195,5 @@ class Estimates(ColumnGroup):
 
 @cache
 def basis_names() -> np.ndarray[Any, Any]:
-    """Names of `BASES` as an array, to be indexed with codes."""
+    """Return the names of `BASES` as an array, to be indexed with codes."""
     return np.array(BASES)

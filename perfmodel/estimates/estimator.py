@@ -1,4 +1,4 @@
-"""`estimate`: latency, throughput, memory and power of N deployments of a model under a workload, as columns."""
+"""Estimate latency, throughput, memory and power of N deployments of a model under a workload, as columns."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _HELD_OUTPUT = {"grow": 0.5, "reserve": 1.0}
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything about N deployments that does not depend on the load: sharding, hardware, memory, step times."""
+    """Hold what does not depend on the load of N deployments: sharding, hardware, memory, step times."""
 
     sharding: Sharding
     hardware: Hardware
@@ -42,9 +42,12 @@ class Prepared:
 
 @dataclass(frozen=True)
 class _EngineLimits:
-    """token_budget: tokens per step of a replica. max_num_seqs: sequences per replica, infinite without a limit.
+    """Hold the limits that an engine sets, (N,).
+
+    token_budget: tokens per step of a replica. max_num_seqs: sequences per replica, infinite without a limit.
     memory_share: share of a device's memory that the engine uses. graph_seqs: largest batch replayed from a captured
-    graph. (N,)"""
+    graph.
+    """
 
     token_budget: Array
     max_num_seqs: Array
@@ -53,7 +56,10 @@ class _EngineLimits:
 
 
 def prepare(model: ModelSpec, deployments: Deployments, engine: Engine, costs: CostModel, load: Load) -> Prepared:
-    """Shard the model over each deployment; the mean length of `load` decides how many sequences fit in memory."""
+    """Shard the model over each deployment and compute what does not depend on the load.
+
+    Of `load`, only the mean length of requests is used: it decides how many sequences fit in memory.
+    """
     sharding = shard(model, deployments)
     hardware = hardware_of(deployments.devices, deployments.device)
     longest = np.max(load.input + load.output, axis=0)
@@ -80,7 +86,7 @@ def prepare(model: ModelSpec, deployments: Deployments, engine: Engine, costs: C
 
 
 def _limits(engine: Engine, deployments: Deployments, longest: Array, *, offline: bool) -> _EngineLimits:
-    """Limits that a deployment states, else those of its engine on its device.
+    """Return the limits that a deployment sets itself, else the defaults of its engine on its device.
 
     longest: tokens of the longest sequence, (N,). offline: the engine's defaults without a server.
     """
@@ -110,7 +116,7 @@ def estimate(
     engine: Engine | str = "vllm",
     costs: CostModel | None = None,
 ) -> Estimates:
-    """Latency, throughput, memory and power of each of N deployments under `workload`.
+    """Estimate latency, throughput, memory and power of each of N deployments under `workload`.
 
     Columns come in the deployments' order, (N,) or (C, N) by request class. A deployment that does not fit in memory
     keeps its numbers, with `fits` False.
@@ -133,7 +139,7 @@ def estimate(
 def estimate_load(
     model: ModelSpec, load: Load, deployments: Deployments, *, engine: Engine, costs: CostModel | None = None
 ) -> Estimates:
-    """`estimate` for a load that differs from deployment to deployment."""
+    """Do as `estimate`, for a load that differs from deployment to deployment (columns (N,))."""
     check(deployments)
     costs = costs or default(engine)
     parts = []
@@ -158,6 +164,7 @@ def check(deployments: Deployments) -> None:
 
 
 def _estimate(model: ModelSpec, load: Load, deployments: Deployments, engine: Engine, costs: CostModel) -> Estimates:
+    """Estimate all deployments in one pass."""
     setup = prepare(model, deployments, engine, costs, load)
     replica = per_replica(load, deployments.replicas)
     served = serve(setup.steps, replica, setup.memory.max_sequences())
@@ -165,5 +172,5 @@ def _estimate(model: ModelSpec, load: Load, deployments: Deployments, engine: En
 
 
 def per_replica(load: Load, replicas: Array) -> Load:
-    """The load of one of `replicas` (N,) equal replicas: an equal part of the requests."""
+    """Return the load of one of `replicas` (N,) equal replicas, each of which takes an equal part of the requests."""
     return replace(load, **{k: getattr(load, k) / replicas for k in ("concurrency", "rate", "n_requests")})

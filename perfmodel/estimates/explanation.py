@@ -1,4 +1,4 @@
-"""One deployment, operator by operator: where the time of its prefill and decode steps goes, and what limits it."""
+"""Explain one deployment by operator: where the time of its prefill and decode steps goes, and what limits it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Term:
-    """One operator of one phase (prefill or decode).
+    """Describe one operator of one phase (prefill or decode).
 
     calls: how often it runs per step. time: seconds per step, all layers; share: of the step. bound: what limits it.
     peak_share: achieved share of the device's dense peak, memory bandwidth or link bandwidth, whichever it comes
-    closest to; NaN for host time and waits for host memory. basis: what the time rests on. spread: log half-width of
-    its 80 % interval. Work that hides behind other work is a term of family `overlap` with a time below zero.
+    closest to; NaN for host time and waits for host memory. basis: kind of data that the time rests on. spread: log
+    half-width of its 80 % interval. Work that hides behind other work is a term of family `overlap` with a time below
+    zero.
     """
 
     phase: str
@@ -54,7 +55,7 @@ def explain(
     engine: Engine | str = "vllm",
     costs: CostModel | None = None,
 ) -> tuple[Term, ...]:
-    """Terms of the prefill step and the decode step of deployment `row` at its operating point, host time included.
+    """List the operators of the prefill and the decode step of deployment `row` under its load, host time included.
 
     They sum to the step times that `estimate` uses: the same functions price the steps once more. The prefill is that
     of the mean prompt.
@@ -76,7 +77,7 @@ def explain(
 
 
 def _phase(phase: str, steps: StepModel, planned: PlannedStep) -> list[Term]:
-    """Operators of one step, then what the host adds, then (below zero) what hides behind something else."""
+    """List the operators of one step, then the host's time, then (below zero) time that is hidden behind other work."""
     cost = steps.price(planned.step)
     batches = int(_first(cost.batches))
     parts = list(priced(steps.sharding, steps.hardware, steps.costs, planned.step.part(batches)))
@@ -95,7 +96,7 @@ def _phase(phase: str, steps: StepModel, planned: PlannedStep) -> list[Term]:
 
 
 def _operator(phase: str, demand: Demand, cost: Cost, hardware: Hardware, step: tuple[int, float]) -> Term:
-    """The term of one operator. step: micro-batches and wall time of the step."""
+    """Describe one operator as a `Term`. step: (micro-batches, wall time in seconds) of the step that it is part of."""
     batches, wall = step
     calls = batches * _first(demand.count)
     time = calls * _first(cost.time)
@@ -114,7 +115,10 @@ def _operator(phase: str, demand: Demand, cost: Cost, hardware: Hardware, step: 
 
 
 def _untabled(phase: str, operator: str, family: str, *, calls: float, time: float, wall: float, bound: str) -> Term:
-    """A term that no operator table gives: host time and overlap."""
+    """Make a term for time that no operator accounts for: host time and overlap.
+
+    calls: per step. time: seconds per step. wall: seconds of the whole step.
+    """
     return Term(
         phase=phase,
         operator=operator,
@@ -130,7 +134,7 @@ def _untabled(phase: str, operator: str, family: str, *, calls: float, time: flo
 
 
 def _hidden_name(cost: StepCost, overlap: Overlap) -> str:
-    """Which streams of work hide behind which one."""
+    """Name the streams of work that hide behind another one, and that one."""
     streams = streams_of(cost, overlap).reshape(len(overlap.streams), -1)[:, 0]
     front = int(np.argmax(streams))
     behind = [name for i, name in enumerate(overlap.names()) if i != front and streams[i] > 0]
@@ -138,7 +142,10 @@ def _hidden_name(cost: StepCost, overlap: Overlap) -> str:
 
 
 def _peak_share(demand: Demand, hardware: Hardware, time: float) -> float:
-    """Achieved share of whichever ceiling the operator comes closest to. time: seconds per step of a micro-batch."""
+    """Return the achieved share of the peak (compute, memory or link) that an operator comes closest to.
+
+    time: seconds per step of a micro-batch.
+    """
     calls = _first(demand.count)
     message = _first(demand.message) * calls
     if message > 0:
@@ -154,4 +161,5 @@ def _peak_share(demand: Demand, hardware: Hardware, time: float) -> float:
 
 
 def _first(values: Array | np.ndarray | float) -> float:
+    """Return the first of `values` as a float."""
     return float(np.ravel(values)[0])

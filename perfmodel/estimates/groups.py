@@ -1,4 +1,4 @@
-"""Columns of an estimate, grouped by what they tell.
+"""Define the columns of an estimate, grouped by what they describe.
 
 Shapes: (C, N) by request class and deployment, (N,) by deployment; the deployments lie along the last axis. Units:
 seconds, tokens, bytes, watts, joules.
@@ -16,10 +16,10 @@ from perfmodel.arrays import Array, Mask
 
 @dataclass(frozen=True)
 class ColumnGroup:
-    """Columns with the deployments along the last axis; groups may hold groups."""
+    """Hold columns with the deployments along the last axis; a group may contain groups."""
 
     def arrays(self) -> dict[str, Array]:
-        """Every column by its dotted name (`latency.ttft`)."""
+        """Return every column by its dotted name, such as `latency.ttft`."""
         out: dict[str, Array] = {}
         for f in fields(self):
             value = getattr(self, f.name)
@@ -30,12 +30,12 @@ class ColumnGroup:
         return out
 
     def take(self, rows: Any) -> Self:
-        """The given deployments: indices, a mask or a slice."""
+        """Select the given deployments: indices, a mask or a slice."""
         return type(self)(**{f.name: _rows(getattr(self, f.name), rows) for f in fields(self)})
 
     @classmethod
     def concatenate(cls, parts: list[Self]) -> Self:
-        """Parts joined along the deployments."""
+        """Join groups along the deployments."""
         return cls(**{f.name: _joined([getattr(p, f.name) for p in parts]) for f in fields(cls)})
 
 
@@ -50,7 +50,7 @@ def _joined(values: list[Any]) -> Any:
 
 @dataclass(frozen=True)
 class Latency(ColumnGroup):
-    """Mean times of a request by class, seconds, (C, N).
+    """Hold the mean times of a request by class, seconds, (C, N).
 
     ttft: time to first token, = prefill + wait + front_end. tpot: time per output token after the first, interference
     included. e2e: ttft + (output - 1) tpot. prefill: computing the prompt (and handing it over between pools). wait:
@@ -72,11 +72,11 @@ class Latency(ColumnGroup):
 
 @dataclass(frozen=True)
 class WaitShape(ColumnGroup):
-    """How waits are distributed over the requests of a run.
+    """Describe how waits are distributed over the requests of a run.
 
     uniform_share: part of the wait that is spread uniformly, from none for the first request to twice the mean for the
-    last, as in a queue that fills or drains, (N,); the rest is exponential. by_rank: waits at `workload.RANKS`,
-    seconds, (Q, N), where a run of known length gives them, else NaN.
+    last, as in a queue that fills or drains, (N,); the rest is exponential. by_rank: waits at the Q ranks
+    `workload.RANKS`, seconds, (Q, N), where a run of known length gives them, else NaN.
     """
 
     uniform_share: Array
@@ -85,7 +85,7 @@ class WaitShape(ColumnGroup):
 
 @dataclass(frozen=True)
 class RequestClasses(ColumnGroup):
-    """The request classes, (C, N). input, output: mean tokens. share: share of requests."""
+    """Describe the request classes, (C, N). input, output: mean tokens. share: share of requests."""
 
     input: Array
     output: Array
@@ -94,7 +94,7 @@ class RequestClasses(ColumnGroup):
 
 @dataclass(frozen=True)
 class Rates(ColumnGroup):
-    """Throughput of the whole deployment, (N,).
+    """Hold the throughput of the whole deployment, (N,).
 
     requests: requests/s. output: output tokens/s. total: input and output tokens/s. prefill, decode: tokens/s of a
     prefill and of decode steps that run alone.
@@ -109,7 +109,7 @@ class Rates(ColumnGroup):
 
 @dataclass(frozen=True)
 class MemoryUse(ColumnGroup):
-    """Memory of the fullest device, (N,).
+    """Describe the memory of the fullest device, (N,).
 
     used: bytes at the operating point. capacity: rated bytes. max_running: sequences whose KV cache fits on a replica.
     fits: whether weights and at least one sequence fit. reasons: why not, text, empty where they do.
@@ -124,7 +124,7 @@ class MemoryUse(ColumnGroup):
 
 @dataclass(frozen=True)
 class PowerUse(ColumnGroup):
-    """Power and energy, (N,). per_device: mean watts. per_output_token: joules of all devices."""
+    """Hold power and energy, (N,). per_device: mean watts. per_output_token: joules of all devices."""
 
     per_device: Array
     per_output_token: Array
@@ -132,7 +132,7 @@ class PowerUse(ColumnGroup):
 
 @dataclass(frozen=True)
 class Intervals(ColumnGroup):
-    """Log half-widths of 80 % intervals, (N,): exp(+-width) around an estimate holds 80 % of measurements."""
+    """Hold log half-widths of 80 % intervals, (N,): exp(+-width) around an estimate holds 80 % of measurements."""
 
     ttft: Array
     tpot: Array

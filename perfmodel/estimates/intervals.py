@@ -1,8 +1,8 @@
-"""80 % intervals of whole-deployment figures: how far measured serving runs lie from estimates.
+"""Look up 80 % intervals of whole deployments: how far measured serving runs lie from their estimates.
 
-`perfmodel.calibration` learns them as quantiles of |log(estimate / measurement)| by metric, arrival and basis (what
-the estimate rests on). Operators have spreads of their own (`perfmodel.costs.intervals`); these include the error of
-the serving model as well, and are what a user sees.
+`perfmodel.calibration` learns them as quantiles of |log(estimate / measurement)| by metric, arrival and basis (the kind
+of data that the estimate rests on). Operators have intervals of their own (`perfmodel.costs.intervals`); these include
+the error of the serving model as well, and are what a user sees.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ def _table() -> Table:
 
 @cache
 def half_width(metric: str, arrival: str, kind: str) -> float:
-    """Log half-width of the 80 % interval of `metric`: exp(+-half_width) around an estimate holds 80 % of measurements.
+    """Return the log half-width of the 80 % interval of `metric`.
 
-    It is that of the arrival and class of bases, else of the arrival alone, else of the class alone, else of any run.
+    exp(+-half_width) around an estimate holds 80 % of measurements. The width learned for this arrival and class of
+    bases is used; where there is none, that of the arrival alone, else of the class alone, else of any run.
 
     Args:
         metric: one of `METRICS`.
@@ -50,7 +51,7 @@ def half_width(metric: str, arrival: str, kind: str) -> float:
 
 
 def spread(metric: str, arrival: str, basis: Codes, saturated: Mask) -> Array:
-    """Log half-width of the 80 % interval of each row, (N,).
+    """Return the log half-width of the 80 % interval of each row, (N,).
 
     Open loops beyond capacity have widths of their own (`overload`): their waits depend on the length of the run.
 

@@ -1,4 +1,4 @@
-"""Percentiles of latencies: within a request class, and over all requests of a mix of classes.
+"""Compute percentiles of latencies: within a request class, and over all requests of a mix of classes.
 
 Within a class, prefill time is certain. The wait before it is exponential where a queue is steady, and uniform over the
 run where it only fills or drains. The prompts of others that fall into a request's decode are Poisson, so TPOT is
@@ -24,7 +24,7 @@ _NORMAL_DEVIATE = {"p50": 0.0, "p90": 1.2816, "p95": 1.6449, "p99": 2.3263}
 
 
 def wait_percentile(wait: Array, uniform_share: Array, known: Array, statistic: str) -> Array:
-    """A percentile of the wait before the prefill, seconds, (C, N).
+    """Return a percentile of the wait before the prefill, seconds, (C, N).
 
     At rank q an exponential wait is -ln(1 - q) times its mean, one uniform from 0 to twice its mean 2 q times.
 
@@ -40,7 +40,7 @@ def wait_percentile(wait: Array, uniform_share: Array, known: Array, statistic: 
 
 
 def interrupted_share(tpot: Array, step: Array, tail: Array) -> Array:
-    """Share of a request's decode steps in which a prompt of another request is prefilled. (C, N)
+    """Return the share of a request's decode steps in which a prompt of another request is prefilled. (C, N)
 
     Derived: tpot = (1 - share) step + share tail.
 
@@ -53,7 +53,7 @@ def interrupted_share(tpot: Array, step: Array, tail: Array) -> Array:
 
 
 def itl_percentile(step: Array, tail: Array, interrupted: Array, statistic: str) -> Array:
-    """A percentile of gaps between tokens, seconds, (C, N): `tail` where enough gaps carry a prompt, else `step`.
+    """Return a percentile of gaps between tokens, (C, N): `tail` where enough gaps carry a prompt, else `step`.
 
     Args:
         step: gap between tokens without a prompt, seconds, (C, N).
@@ -65,7 +65,9 @@ def itl_percentile(step: Array, tail: Array, interrupted: Array, statistic: str)
 
 
 def unevenness(interference: Array, mean: Callable[[Array], Array]) -> Array:
-    """Root mean square over mean of the interference of prompts, over the classes; 1 where all are alike. (N,)
+    """Return how unequal the delays by prompts are over the classes: root mean square over mean; 1 if all are alike.
+
+    (N,)
 
     interference: seconds per prompt by class, (C, N). mean: share-weighted mean over classes, (C, N) -> (N,).
     """
@@ -73,7 +75,7 @@ def unevenness(interference: Array, mean: Callable[[Array], Array]) -> Array:
 
 
 def tpot_deviation(interrupted: Array, longer: Array, *, steps: Array, unevenness: Array) -> Array:
-    """Standard deviation of a request's TPOT, seconds, (C, N).
+    """Return the standard deviation of a request's TPOT, seconds, (C, N).
 
     Derived: a compound Poisson sum. The number of prompts that a request meets has mean and variance `interrupted` x
     `steps`; the sum of their delays has that number times their mean square as its variance.
@@ -88,26 +90,29 @@ def tpot_deviation(interrupted: Array, longer: Array, *, steps: Array, unevennes
 
 
 def normal_percentile(mean: Array, deviation: Array, statistic: str) -> Array:
-    """A percentile of a normal quantity. Same shape as `mean` and `deviation`."""
+    """Return a percentile of a normal quantity, in the shape of `mean` and `deviation`.
+
+    statistic: a key of `workload.RANKS`.
+    """
     return mean + _NORMAL_DEVIATE[statistic] * deviation
 
 
 class ByClass(Protocol):
-    """Latencies by request class (C classes, N candidates): what `perfmodel.Estimates` provides."""
+    """Declare what percentiles need of an estimate (C classes, N candidates); `perfmodel.Estimates` provides it."""
 
     @property
     def share(self) -> Array:
-        """Share of requests of each class, (C, N)."""
+        """Return the share of requests of each class, (C, N)."""
 
     def quantile(self, metric: str, statistic: str) -> Array:
-        """Seconds, (C, N): `metric` at `statistic` within each class."""
+        """Return `metric` at `statistic` within each class, seconds, (C, N)."""
 
     def mean(self, values: Array) -> Array:
-        """Mean over classes weighted by their share of requests, (N,)."""
+        """Return the mean over classes of `values` (C, N), weighted by their share of requests, (N,)."""
 
 
 def _survival(rank: float) -> float:
-    """-ln(1 - rank). On this axis the quantiles of an exponential tail lie on a straight line."""
+    """Return -ln(1 - rank). On this axis the quantiles of an exponential tail lie on a straight line."""
     return float(-np.log1p(-rank))
 
 
@@ -120,14 +125,14 @@ _BISECTIONS = 40
 
 
 def _values_at_knots(estimates: ByClass, metric: str) -> Array:
-    """Latency of each class at `_KNOTS`, made non-decreasing. (K, C, N)"""
+    """Return the latency of each class at the K ranks of `_KNOTS`, made non-decreasing, seconds. (K, C, N)"""
     known = [estimates.quantile(metric, statistic) for statistic in RANKS]
     lowest = np.maximum(known[0] - _BELOW_MEDIAN * (known[1] - known[0]), 0.0)
     return np.maximum.accumulate(np.stack([np.minimum(lowest, known[0]), *known]), axis=0)
 
 
 def _share_below(values: Array, share: Array, limit: Array) -> Array:
-    """Share of all requests at or below a limit, (N,).
+    """Return the share of all requests at or below a limit, (N,).
 
     Args:
         values: seconds, (K, C, N): quantiles of each class at `_KNOTS`. Beyond the last knot the tail is exponential.
@@ -146,13 +151,15 @@ def _share_below(values: Array, share: Array, limit: Array) -> Array:
 
 
 def share_within(estimates: ByClass, metric: str, limit: Array) -> Array:
-    """Share of all requests whose `metric` is at or below `limit` (seconds, (N,)). (N,), 0 to 1."""
+    """Return the share (0 to 1) of all requests whose `metric` is at or below `limit`, seconds. Both (N,)."""
     with np.errstate(invalid="ignore"):
         return _share_below(_values_at_knots(estimates, metric), estimates.share, limit)
 
 
 def overall(estimates: ByClass, metric: str, statistic: str) -> Array:
-    """`metric` (ttft, tpot, itl, e2e) at `statistic` (mean, p50, p90, p95, p99) over all requests, seconds, (N,).
+    """Return a latency over all requests, whatever their class, seconds, (N,).
+
+    metric: ttft, tpot, itl or e2e. statistic: mean, p50, p90, p95 or p99.
 
     A mean is the share-weighted mean of the classes' means. A percentile of the mixture lies between the lowest and the
     highest of its classes' percentiles and is found there by bisection. NaN where a class is unknown, inf where the

@@ -1,7 +1,7 @@
-"""Closed form of disaggregated serving: a pool of prefill workers and a pool of decode workers in tandem.
+"""Estimate disaggregated serving analytically: a pool of prefill workers and a pool of decode workers in tandem.
 
 Prompts are prefilled by one pool and handed over to the other, which decodes (DistServe, arXiv:2401.09670; Splitwise,
-arXiv:2311.18677). In the closed form each pool sees only the rate at which requests pass through both.
+arXiv:2311.18677). In this estimate each pool sees only the rate at which requests pass through both.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _ITERATIONS = 12
 
 @dataclass(frozen=True)
 class Tandem:
-    """Both pools under a demand. (N,) unless said otherwise.
+    """Describe both pools under a demand. Fields are (N,) unless said otherwise.
 
     demand: load of the whole deployment. prompts: the prefill pool. before: mean seconds of hand-over and front end.
     workers: decode workers. max_running: sequences that a decode worker runs at once. curve: seconds per output token
@@ -57,15 +57,15 @@ class Tandem:
     later_tokens: Array
 
     def max_rate(self) -> Array:
-        """Requests/s that the slower pool can do, (N,)."""
+        """Return the highest requests/s that both pools sustain: that of the slower one, (N,)."""
         full = np.maximum(self.later_tokens * self.curve.time[-1], TINY)
         most = np.minimum(MAX_UTILISATION * self.prompts.max_rate, self.workers * self.max_running / full)
         return np.asarray(most)
 
     def running(self, rate: Array) -> Array:
-        """Sequences on one decode worker at `rate` requests/s per worker, (N,).
+        """Return the sequences on one decode worker at `rate` requests/s per worker, (N,).
 
-        Little's law, running = rate x later tokens x token time(running), by fixed-point iteration.
+        It solves Little's law, running = rate x later tokens x token time(running), by fixed-point iteration.
         """
         running = np.full_like(self.max_running, 1.0)
         for _ in range(_ITERATIONS):
@@ -75,7 +75,9 @@ class Tandem:
 
 
 def serve_tandem(front: Prepared, back: Prepared, demand: Load, prompts: PromptPool, workers: Array) -> Served:
-    """Both pools in equilibrium, as one deployment: the rate is of all workers, running sequences of one decode worker.
+    """Compute the equilibrium of both pools and report it as one deployment.
+
+    The rate is that of all workers; running sequences are those of one decode worker.
 
     Args:
         front, back: a prefill worker and a decode worker.
@@ -107,6 +109,7 @@ def serve_tandem(front: Prepared, back: Prepared, demand: Load, prompts: PromptP
 
 
 def _tandem(back: Prepared, demand: Load, prompts: PromptPool, workers: Array, before: Array) -> Tandem:
+    """Collect what describes both pools; `before` is the mean seconds of hand-over and front end, (N,)."""
     seqs = back.steps.max_num_seqs
     max_running = np.minimum(back.memory.max_sequences(), np.where(np.isfinite(seqs), seqs, MAX_RUNNING))
     return Tandem(
@@ -121,9 +124,10 @@ def _tandem(back: Prepared, demand: Load, prompts: PromptPool, workers: Array, b
 
 
 def _burst(demand: Load, population: Array, prompts: PromptPool, wait: Array) -> Array:
-    """Mean seconds that the opening burst of a closed loop adds to TTFT, over all requests. (N,)
+    """Return the mean seconds that the opening burst of a closed loop adds to TTFT, over all requests. (N,)
 
-    Derived: a request of the burst waits on average for half of the others, at the pool's full rate.
+    population: requests in the system, (N,). wait: mean seconds of waiting without the burst, (N,). Derived: a request
+    of the burst waits on average for half of the others, at the pool's full rate.
     """
     if demand.arrival != "closed":
         return np.zeros_like(wait)
@@ -132,19 +136,19 @@ def _burst(demand: Load, population: Array, prompts: PromptPool, wait: Array) ->
 
 
 def _saturated(demand: Load, rate: Array) -> Mask:
-    """Whether an open loop asks for more than the pools can do. (N,)"""
+    """Return True where an open loop asks for more than the pools can do. (N,)"""
     if demand.arrival != "open":
         return np.zeros(len(rate), bool)
     return np.asarray(rate < demand.rate * SATURATED_SHARE)
 
 
 def _rate(tandem: Tandem) -> tuple[Array, Array]:
-    """(requests/s, mean seconds of waiting for a prefill worker) in equilibrium. (N,) each"""
+    """Return (requests/s, mean seconds of waiting for a prefill worker) in equilibrium. (N,) each"""
     return _open_rate(tandem) if tandem.demand.arrival == "open" else _closed_rate(tandem)
 
 
 def _open_rate(tandem: Tandem) -> tuple[Array, Array]:
-    """As `_rate`, for arrivals at a rate: all of them, up to what the pools can do."""
+    """Do as `_rate`, for arrivals at a given rate: all of them are served, up to what the pools can do."""
     demand = tandem.demand
     rate = np.minimum(demand.rate, tandem.max_rate())
     wait = tandem.prompts.wait(rate, arrival_cv=demand.cv)
@@ -152,7 +156,7 @@ def _open_rate(tandem: Tandem) -> tuple[Array, Array]:
 
 
 def backlog_wait(demand: Load, rate: Array) -> Array:
-    """Mean seconds that requests wait beyond saturation, (N,): infinite for a run without end.
+    """Return the mean seconds that requests wait beyond saturation, (N,): infinite for a run without end.
 
     Derived: the queue grows for as long as the run lasts. The last of n requests waits n (1 / rate - 1 / demand.rate),
     the mean is half of it.
@@ -163,7 +167,7 @@ def backlog_wait(demand: Load, rate: Array) -> Array:
 
 
 def _closed_rate(tandem: Tandem) -> tuple[Array, Array]:
-    """As `_rate`, for a fixed number of requests: where Little's law holds over both pools, by bisection."""
+    """Do as `_rate`, for a fixed number of requests in flight: solve Little's law over both pools by bisection."""
     demand, prompts, before = tandem.demand, tandem.prompts, tandem.before
     offline = demand.arrival == "offline"
     population = demand.n_requests if offline else demand.concurrency
@@ -187,7 +191,7 @@ def _closed_rate(tandem: Tandem) -> tuple[Array, Array]:
 
 
 def arrival_theorem_wait(prompts: PromptPool, rate: Array, population: Array) -> Array:
-    """Mean seconds that one of a finite population waits for a prefill worker. (N,)
+    """Return the mean seconds that one of a finite population of requests waits for a prefill worker. (N,)
 
     It meets the others only (arrival theorem, Sevcik & Mitrani, J. ACM 28, 1981; Schweitzer's approximation), and
     queues behind no more than all of them.

@@ -1,4 +1,4 @@
-"""Contents of device memory, and how many sequences fit beside the weights."""
+"""Compute the contents of device memory, and how many sequences fit in what the weights leave."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory budget of a device: weights, activations and reserve, and how many sequences' KV caches fit beside them."""
+"""Budget device memory: weights, activations and reserve, and how many sequences' KV caches fit in the rest."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ GB = 1e9
 
 @dataclass(frozen=True)
 class HostMemory:
-    """Bytes in one device's share of host memory, (N,).
+    """Hold the bytes in one device's share of host memory, (N,).
 
-    capacity: NaN where unknown, which bounds nothing. fixed: weights and adapters. sequence: per sequence.
+    capacity: NaN where unknown, in which case it limits nothing. fixed: weights and adapters. sequence: per sequence.
     """
 
     capacity: Array
@@ -35,7 +35,7 @@ class HostMemory:
     sequence: Array
 
     def sequences(self) -> Array:
-        """Sequences per rank whose host part fits; infinite where nothing bounds them. (N,)"""
+        """Return the sequences per rank whose host part fits; infinite where nothing limits them. (N,)"""
         with np.errstate(divide="ignore", invalid="ignore"):
             spare = np.floor((self.capacity - self.fixed) / self.sequence)
             fit = np.where(self.sequence > 0, spare, np.where(self.fixed > self.capacity, 0.0, np.inf))
@@ -44,7 +44,7 @@ class HostMemory:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on the fullest device of each candidate, (N,).
+    """Hold the bytes on the fullest device of each candidate, (N,).
 
     capacity: rated. usable: what the engine allows itself of it (gpu_memory_utilization).
     weights, adapters (low-rank, resident), activations, reserve: what is taken whatever runs.
@@ -66,29 +66,31 @@ class Memory:
 
     @property
     def fits(self) -> Mask:
-        """Whether at least one sequence fits beside the weights. (N,)"""
+        """Return True where at least one sequence fits together with the weights. (N,)"""
         return self.seqs >= 1.0
 
     def max_sequences(self) -> Array:
-        """Most sequences per replica: those that fit. Infinite where none fits, so that the estimate of a deployment
-        that is too small shows what it would do. (N,)"""
+        """Return the most sequences per replica that fit. (N,)
+
+        Infinite where none fits, so that the estimate of a deployment that is too small shows what it would do.
+        """
         return np.where(self.fits, self.seqs, np.inf)
 
     def used(self, running: Array) -> Array:
-        """Bytes in use per device with `running` sequences on the replica. (N,)"""
+        """Return the bytes in use per device with `running` sequences on the replica. (N,)"""
         held = running / np.maximum(self.seqs, 1.0)
         fixed = self.weights + self.adapters + self.activations + self.reserve
         return fixed + np.where(self.fits, held * self.kv_capacity, self.sequence)
 
     def reasons(self) -> np.ndarray:
-        """Why each candidate does not fit, empty where it does. (N,) of text"""
+        """Explain why each candidate does not fit, empty where it does. (N,) of text"""
         out = np.full(len(self.capacity), "", dtype=object)
         for row in np.flatnonzero(~self.fits).tolist():
             out[row] = self.reason(row)
         return out
 
     def reason(self, row: int) -> str:
-        """Why candidate `row` does not fit, in GB; empty when it does."""
+        """Explain why candidate `row` does not fit, in GB; empty when it does."""
         if self.fits[row]:
             return ""
         if np.isnan(self.usable[row]):
@@ -107,13 +109,17 @@ class Memory:
         )
 
     def _host_reason(self, row: int) -> str:
+        """Explain why the host memory of candidate `row` is too small; empty where it is not."""
         fixed, each, available = (x[row] / GB for x in (self.host.fixed, self.host.sequence, self.host.capacity))
         needed = f"{fixed:.1f} GB of weights and {each:.2f} GB per sequence"
         return f"{needed} exceed {available:.1f} GB of host memory per device"
 
 
 def activation_bytes(sharding: Sharding, tokens: Array, logits: Array) -> Array:
-    """Peak bytes of activations of a step of `tokens`, and of float32 logits of `logits` rows. (N,)"""
+    """Return the peak bytes of activations of a step on one device. (N,)
+
+    tokens: tokens of the step. logits: rows of float32 logits, which are counted as well.
+    """
     model = sharding.model
     width = np.full_like(sharding.tp, float(model.hidden) * 2.0)
     for block in model.blocks:
@@ -126,7 +132,7 @@ def activation_bytes(sharding: Sharding, tokens: Array, logits: Array) -> Array:
 def memory_budget(
     sharding: Sharding, hardware: Hardware, engine: Engine, *, fraction: Array, tokens: Array, context: Array
 ) -> Memory:
-    """Memory of each candidate, and the sequences that fit.
+    """Compute the memory of each candidate, and the number of sequences that fit.
 
     Args:
         sharding: formats and degrees of parallelism of the candidates, (N,).
@@ -163,7 +169,10 @@ def memory_budget(
 
 
 def _sequence(sharding: Sharding, engine: Engine, context: Array) -> tuple[Array, HostMemory]:
-    """(bytes of a sequence on the device, host memory) at `context` tokens, in whole KV blocks of the engine."""
+    """Return (bytes of a sequence on the device, its host memory) at `context` tokens, (N,).
+
+    Lengths are rounded up to whole KV blocks of the engine.
+    """
     block = np.nan_to_num(engine.kv_block, nan=1.0)
     held = np.ceil(context / max(block, 1.0)) * max(block, 1.0) if block > 1 else context
     sequence = sequence_bytes(sharding, held, 1.0 - sharding.hosted("kv"))
@@ -179,7 +188,10 @@ def _sequence(sharding: Sharding, engine: Engine, context: Array) -> tuple[Array
 
 
 def _kv_capacity(kv_capacity: Array, sequence: Array, host: HostMemory) -> tuple[Array, Array]:
-    """(bytes of KV capacity, sequences per rank) that the device holds, or fewer where host memory is the limit."""
+    """Return (bytes of KV capacity, sequences per rank) of the device, or fewer where host memory is the limit.
+
+    kv_capacity: bytes left for KV caches, (N,). sequence: bytes of one sequence on the device, (N,).
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         seqs = np.where(
             sequence > 0, np.floor(np.maximum(kv_capacity, 0.0) / sequence), np.where(kv_capacity > 0, np.inf, 0.0)

@@ -1,4 +1,4 @@
-"""Bytes of KV cache and recurrent state per sequence."""
+"""Count the bytes of KV cache and recurrent state per sequence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from perfmodel.models import index_bytes
 
 
 def sequence_bytes(sharding: Sharding, context: Array | float, kept: Array | float = 1.0) -> Array:
-    """KV cache and recurrent state of one sequence of `context` tokens on one device, bytes. (C, N) or (N,)
+    """Return the bytes of KV cache and recurrent state of one sequence on one device, (C, N) or (N,).
+
+    context: tokens of the sequence.
 
     kept: share of the cache that counts: 1 for all of it, wherever it lies (what a transfer between devices moves).
     KV heads are split by TP up to their number, the latent of MLA is not; layers by PP (the fullest stage counts),

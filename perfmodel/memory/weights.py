@@ -1,4 +1,4 @@
-"""Bytes of weights per device."""
+"""Count the bytes of weights per device."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from perfmodel.deployment import Sharding, adapter_bytes
 
 
 def weights_per_device(sharding: Sharding) -> Array:
-    """Bytes of weights on the fullest device, without those in host memory. (N,)"""
+    """Return the bytes of weights on the fullest device, without those in host memory. (N,)"""
     model = sharding.model
     table = model.vocab * model.hidden / sharding.tp
     embedding, head = table * sharding.weight_bytes("embedding"), table * sharding.weight_bytes("lm_head")
@@ -21,15 +21,19 @@ def weights_per_device(sharding: Sharding) -> Array:
 
 
 def weights_in_host(sharding: Sharding) -> Array:
-    """Bytes of weights in host memory behind the fullest device; engines offload layers only, not embeddings. (N,)"""
+    """Return the bytes of weights in host memory behind the fullest device, (N,).
+
+    Engines offload layers only, not embeddings.
+    """
     return _layers(sharding, sharding.hosted("weights"), sharding.hosted("experts"))
 
 
 def _layers(sharding: Sharding, kept: Array | float, experts: Array | float) -> Array:
-    """Bytes of the layers of the fullest pipeline stage on one device.
+    """Return the bytes of the layers of the fullest pipeline stage on one device. (N,)
 
-    kept, experts: shares to count of all weights but the routed experts', and of those. Stages hold ceil(layers / PP)
-    layers. Attention data parallelism replicates dense weights and spreads routed experts over all its devices.
+    kept: share to count of all weights but the routed experts'; experts: share to count of the routed experts' weights.
+    Stages hold ceil(layers / PP) layers. Attention data parallelism replicates dense weights and spreads routed experts
+    over all its devices.
     """
     model = sharding.model
     layers = np.zeros_like(sharding.tp)
@@ -49,5 +53,5 @@ def _layers(sharding: Sharding, kept: Array | float, experts: Array | float) -> 
 
 
 def adapters_held(sharding: Sharding) -> Array:
-    """Bytes of the low-rank adapters that are resident on one device. (N,)"""
+    """Return the bytes of the low-rank adapters that are resident on one device. (N,)"""
     return np.zeros_like(sharding.tp) if sharding.adapters is None else sharding.adapters.held * adapter_bytes(sharding)

@@ -1,4 +1,4 @@
-"""Work of one step on one device: FLOP, bytes and messages of each operator."""
+"""Count the work of one step on one device: FLOP, bytes and messages of each operator."""
 
 from __future__ import annotations
 

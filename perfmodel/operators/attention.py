@@ -1,8 +1,8 @@
-"""Demands of token mixers: full, windowed, chunked, compressed and latent attention (MLA), and sparse indexers.
+"""List the work of attention kernels: full, windowed, chunked, compressed and latent (MLA), and sparse indexers.
 
-Recurrent mixers are in `perfmodel.operators.recurrent`. Per-device sizes: query heads are split by TP; KV heads by at
-most their number (copies beyond it); the latent of MLA is held whole by every device; context parallelism (cp) splits
-the positions.
+Recurrent mixers are in `perfmodel.operators.recurrent`. Sizes are those of one device: query heads are split by TP; KV
+heads by at most their number (copies beyond it); the latent of MLA is held whole by every device; context parallelism
+(cp) splits the positions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from perfmodel.operators.step import Step, decode_seqs, on, prefill_shape
 
 
 def mixing(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Iterator[Demand]:
-    """Demands of `count` layers of a mixer; its projections are GEMMs (`perfmodel.operators.gemm`)."""
+    """List the demands of `count` layers of a token mixer; its projections are GEMMs (`perfmodel.operators.gemm`)."""
     if mixer.recurrent:
         yield from recurrence(sharding, mixer, count, step)
         return
@@ -37,24 +37,28 @@ def mixing(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Iterator
 
 
 def _kernels(mixer: Mixer) -> str:
-    """Kernel family of a mixer. One compressed entry serves all heads, as key and as value, so kernels for it are
-    those of latent attention."""
+    """Return the kernel family of a mixer.
+
+    In compressed attention one entry serves all heads, as key and as value, so its kernels are those of latent
+    attention.
+    """
     return "mla" if mixer.kind == "compressed" else "attention"
 
 
 def _heads(sharding: Sharding, mixer: Mixer) -> tuple[Array, Array]:
-    """(query heads, KV heads) of one device. (N,)"""
+    """Return (query heads, KV heads) of one device, (N,) each."""
     return np.ceil(mixer.heads / sharding.tp), np.ceil(mixer.kv_heads / np.minimum(sharding.tp, mixer.kv_heads))
 
 
 def _shape(sharding: Sharding, mixer: Mixer) -> dict[str, Any]:
-    """Coordinates that prefill and decode of an attention share in the tables."""
+    """Return the table coordinates that prefill and decode attention have in common."""
     heads, kv_heads = _heads(sharding, mixer)
     sizes = {"heads": heads, "kv_heads": kv_heads, "head_dim": float(mixer.head_dim)}
     return {"window": mixer.window, **sizes, "kv_bytes": sharding.kv_bytes}
 
 
 def _prefill(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Demand:
+    """Describe the prefill kernel of `count` attention layers (not MLA)."""
     (heads, kv_heads), width = _heads(sharding, mixer), mixer.head_dim + mixer.value_dim
     batch, query, context, active = prefill_shape(sharding, step)
     pairs = _visible_pairs(mixer, query, context)
@@ -73,6 +77,7 @@ def _prefill(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Demand
 
 
 def _decode(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Demand:
+    """Describe the decode kernel of `count` attention layers (not MLA)."""
     (heads, kv_heads), width = _heads(sharding, mixer), mixer.head_dim + mixer.value_dim
     seqs, visible = decode_seqs(sharding, step), _attended(sharding, mixer, step)
     return Demand(
@@ -89,10 +94,12 @@ def _decode(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Demand:
 
 
 def _sizes(mixer: Mixer) -> eq.MlaSizes:
+    """Return the sizes of the latent attention of `mixer`."""
     return eq.MlaSizes(mixer.head_dim, mixer.value_dim, mixer.kv_rank, mixer.rope_dim)
 
 
 def _mla_prefill(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Demand:
+    """Describe the prefill kernel of `count` layers of latent attention (MLA), on expanded heads."""
     heads, sizes = _heads(sharding, mixer)[0], _sizes(mixer)
     batch, query, context, active = prefill_shape(sharding, step)
     pairs, seen = _visible_pairs(mixer, query, context), context + query
@@ -110,6 +117,7 @@ def _mla_prefill(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> De
 
 
 def _mla_decode(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Demand:
+    """Describe the decode kernel of `count` layers of latent attention (MLA), in its absorbed form."""
     heads, sizes = _heads(sharding, mixer)[0], _sizes(mixer)
     seqs, visible = decode_seqs(sharding, step), _attended(sharding, mixer, step)
     return Demand(
@@ -126,20 +134,24 @@ def _mla_decode(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Dem
 
 
 def _attended(sharding: Sharding, mixer: Mixer, step: Step) -> Array:
-    """Cache entries that one device reads per decoding sequence."""
+    """Return the cache entries that one device reads per decoding sequence, (N,) or (C, N)."""
     return mixer.attended(np.maximum(step.decode_context, 1.0)) / sharding.cp
 
 
 def _crossing(query: Array, seen: Array) -> Array:
-    """Positions per sequence whose cache crosses the host link in the busier direction. The link is full duplex: it
-    reads the cached positions and writes the new ones at once."""
+    """Return the positions per sequence whose cache crosses the host link in the busier direction.
+
+    query: new tokens per sequence. seen: positions read per sequence. The link is full duplex: it reads the cached
+    positions and writes the new ones at once.
+    """
     return np.maximum(seen - query, query)
 
 
 def _visible_pairs(mixer: Mixer, query: Array, context: Array) -> Array:
-    """Query-key pairs per head of a prefill: all before each token, its window, its chunk, or what an indexer picks.
+    """Count the query-key pairs per head of a prefill: `query` new tokens per sequence after `context` cached ones.
 
-    Compressed attention sees its window and one entry per `compress` tokens (DeepSeek-V4).
+    A token sees all before it, its window, its chunk, or what an indexer picks. Compressed attention sees its window
+    and one entry per `compress` tokens (DeepSeek-V4).
     """
     if mixer.kind == "chunked":
         return eq.chunked_pairs(query, context, mixer.window)
@@ -152,7 +164,10 @@ def _visible_pairs(mixer: Mixer, query: Array, context: Array) -> Array:
 
 
 def _indexer(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Iterator[Demand]:
-    """Scores of a sparse-attention indexer: every index head, every cached key, in fp8 (DeepSeek-V3.2-Exp report)."""
+    """List the scoring of a sparse-attention indexer: every index head scores every cached key, in fp8.
+
+    Source: DeepSeek-V3.2-Exp report.
+    """
     batch, query, context, active = prefill_shape(sharding, step)
     decoding = decode_seqs(sharding, step)
     ratio = max(mixer.compress, 1)

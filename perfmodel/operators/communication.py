@@ -1,4 +1,4 @@
-"""Demands of collectives."""
+"""List the collectives of one step and the bytes that they move."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from perfmodel.operators.step import on
 
 
 def collective(name: str, family: str, message: Array, group: Array, count: Array) -> Demand:
-    """Demand of a collective over `group` devices; `message` is counted as in `perfmodel.costs.collectives`."""
+    """Describe a collective over `group` devices, called `count` times per step.
+
+    message: bytes, counted as in `perfmodel.costs.collectives`.
+    """
     zero = np.zeros_like(message)
     return Demand(name=name, family=family, flop=zero, moved=zero, count=count, message=message, shape={"group": group})
 
@@ -25,7 +28,7 @@ def collective(name: str, family: str, message: Array, group: Array, count: Arra
 def communication(
     sharding: Sharding, mixers: int, mlps: dict[Mlp, int], local: Array, everywhere: Array
 ) -> Iterator[Demand]:
-    """All-reduces, gathers, all-to-alls and sends of one step.
+    """List the all-reduces, gathers, all-to-alls and sends of one step.
 
     Args:
         sharding: degrees of parallelism of the candidates, (N,).
@@ -53,9 +56,9 @@ def communication(
 
 
 def _to_experts(sharding: Sharding, mlp: Mlp, count: int, rows: Array, all_rows: Array) -> Iterator[Demand]:
-    """Under attention data parallelism, tokens travel to their experts and back.
+    """List the collectives that take tokens to their experts and back under attention data parallelism.
 
-    Where experts are spread over devices (EP), by all-to-all: each token goes to the ranks that hold any of its
+    Where experts are spread over devices (EP), these are all-to-alls: each token goes to the ranks that hold any of its
     experts, at most min(top_k, ep). Else all ranks' tokens are gathered. rows, all_rows: bytes of the hidden rows of
     the busiest device and of all ranks.
     """

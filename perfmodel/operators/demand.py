@@ -1,4 +1,4 @@
-"""`Demand`: the work of one operator, which a cost model turns into a time. The contract between the two."""
+"""Define `Demand`: the work of one operator, which a cost model turns into a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from perfmodel.dtypes import COMPUTE_CODE
 
 @dataclass(frozen=True)
 class Demand:
-    """One operator of one step, as the busiest device of a replica executes it.
+    """Describe one operator of one step, as the busiest device of a replica executes it.
 
     Arrays are float64 and broadcast against (N,), the candidates; request classes, where present, lead: (C, N).
 

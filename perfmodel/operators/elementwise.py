@@ -1,4 +1,4 @@
-"""Demands of norms, activations, routing, embedding and LM head: kernels that only read and write rows."""
+"""List norms, activations, routing, embedding and LM head: mostly kernels that only read and write rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ACTIVATION_VALUES = 3.0
 READ_AND_WRITE = 2.0
 #: Kernels that spread tokens to experts and collect their outputs, per layer.
 ROUTING_KERNELS = 2.0
-#: Hyper-connection sites per layer (around mixer and MLP), and kernels per site that weigh the streams.
+#: Hyper-connections per layer (one around the mixer, one around the MLP), and kernels of each that weigh the streams.
 STREAM_SITES, STREAM_WEIGHT_KERNELS = 2.0, 3.0
 #: Bytes of a logit that sampling works on (fp32).
 LOGIT_BYTES = 4.0
@@ -33,7 +33,9 @@ LOGIT_BYTES = 4.0
 def elementwise(
     sharding: Sharding, mixers: dict[Mixer, int], mlps: dict[Mlp, int], norms: int, local: Array
 ) -> Iterator[Demand]:
-    """Norms with residual, rotary embedding and KV writes, activations, routing: each reads and writes its rows.
+    """List norms with residual, rotary embedding and KV writes, activations and routing.
+
+    Each of them reads and writes its rows once.
 
     Args:
         sharding: degrees of parallelism of the candidates, (N,).
@@ -58,11 +60,11 @@ def elementwise(
 
 
 def _streams(sharding: Sharding, local: Array) -> Iterator[Demand]:
-    """Manifold-constrained hyper-connections (arXiv:2512.24880) around both parts of a layer.
+    """List the kernels of manifold-constrained hyper-connections (arXiv:2512.24880) around both parts of a layer.
 
     Before a part, the residual streams are read for their weights, which Sinkhorn's iterations balance, and for their
-    weighted sum; after it, all of them are read and written. Counts as measured on B200 and H200
-    (aiconfigurator-core 0.12.0, mhc_module).
+    weighted sum; after it, all of them are read and written. Counts as measured on B200 and H200 (aiconfigurator-core
+    0.12.0, mhc_module).
     """
     streams = sharding.model.streams
     if streams > 1:
@@ -76,7 +78,7 @@ def _streams(sharding: Sharding, local: Array) -> Iterator[Demand]:
 def _pointwise(
     sharding: Sharding, name: str, rows: Array, values: Array | float, count: Array | float, width: float = SIXTEEN_BIT
 ) -> Demand:
-    """Demand of a kernel that moves `values` values of `width` bytes per row, called `count` times per step."""
+    """Describe a kernel that moves `values` values of `width` bytes per row, called `count` times per step."""
     return Demand(
         name=name,
         family="elementwise",
@@ -88,7 +90,9 @@ def _pointwise(
 
 
 def lm_head(sharding: Sharding, step: Step, local: Array) -> Iterator[Demand]:
-    """Embedding look-up, LM head on the last row of each sequence (all rows of verified drafts), sampling.
+    """List the embedding look-up, the LM head and sampling.
+
+    The LM head runs on the last row of each sequence (all rows of verified drafts).
 
     local: tokens of the busiest device, (C, N) or (N,).
     """

@@ -1,4 +1,4 @@
-"""Demands of routed experts."""
+"""List the work of routed experts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ WIDE_EP_RANKS = 8.0
 
 
 def experts(sharding: Sharding, mlp: Mlp, count: int, step: Step) -> Iterator[Demand]:
-    """Routed experts of the busiest device: its token-expert pairs, and the weights of the experts that they touch."""
+    """List the routed experts of the busiest device in `count` layers.
+
+    They compute its token-expert pairs and read the weights of the experts that these touch.
+    """
     tokens = all_tokens(sharding, step)
     pairs = tokens * mlp.top_k
     imbalance = eq.busiest_share(pairs, sharding.ep, EXPERT_SKEW)
@@ -54,7 +57,7 @@ def experts(sharding: Sharding, mlp: Mlp, count: int, step: Step) -> Iterator[De
 
 
 def _rank(sharding: Sharding, mlp: Mlp, tokens: Array, imbalance: Array) -> dict[str, Array]:
-    """Tokens, experts, top-k and EP degree by which tables are looked up.
+    """Return the tokens, experts, top-k and EP degree by which tables of routed experts are looked up.
 
     Tables of wide EP time the rank with most of a skewed load, which redundant experts even out in service
     (DeepSeek-V3, arXiv:2412.19437, sec. 3.4; SGLang's EPLB). Beyond `WIDE_EP_RANKS` ranks the layer is looked up as

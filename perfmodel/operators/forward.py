@@ -1,6 +1,6 @@
-"""(model, sharding, step) -> demands: the list of everything that one forward pass executes on one device.
+"""List everything that one forward pass executes on one device, from the model, its sharding and the step.
 
-A demand covers all equal layers of the model: `count` carries their number, so that they are priced once. Pipeline
+A demand covers all equal layers of the model: `count` carries their number, so that they are timed once. Pipeline
 stages run one after the other, so the sum over all layers is the latency of a step whatever PP is. The FLOP and bytes
 of each kernel come from `perfmodel.equations`.
 """
@@ -23,7 +23,7 @@ from perfmodel.operators.step import Step, all_tokens, local_tokens
 
 
 def operators(sharding: Sharding, step: Step) -> Iterator[Demand]:
-    """All demands of one forward pass of `step`, those with no calls included."""
+    """List all operators of one forward pass of `step`, including those with no calls."""
     mixers: dict[Mixer, int] = defaultdict(int)
     mlps: dict[Mlp, int] = defaultdict(int)
     norms = 0

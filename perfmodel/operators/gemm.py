@@ -1,4 +1,4 @@
-"""Demands of GEMMs: projections, dense MLPs, and the up-projections of MLA."""
+"""List the GEMMs of a step: projections, dense MLPs, and the up-projections of MLA."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from perfmodel.operators.step import Step, decode_tokens, on, prompt_tokens
 def projections(
     sharding: Sharding, mixers: dict[Mixer, int], mlps: dict[Mlp, int], local: Array, step: Step
 ) -> Iterator[Demand]:
-    """GEMMs of all layers: fused where they read the same input, equal ones of different layers merged into one demand.
+    """List the GEMMs of all layers: fused where they read the same input, with equal ones of different layers merged.
 
-    mixers, mlps: how many layers have each. local: tokens of the busiest device.
+    mixers, mlps: how many layers have each. local: tokens of the busiest device, (C, N) or (N,).
     """
     merged: dict[tuple[str, str, tuple[tuple[Projection, int], ...]], int] = defaultdict(int)
     for mixer, count in mixers.items():
@@ -41,7 +41,7 @@ def projections(
 
 
 def _by_gemm(projections: tuple[Projection, ...]) -> dict[str, list[Projection]]:
-    """Projections by the fused GEMM that they are parts of."""
+    """Group projections by the fused GEMM that they are parts of."""
     groups: dict[str, list[Projection]] = defaultdict(list)
     for p in projections:
         groups[p.gemm].append(p)
@@ -49,7 +49,10 @@ def _by_gemm(projections: tuple[Projection, ...]) -> dict[str, list[Projection]]
 
 
 def _sharded(sharding: Sharding, members: tuple[tuple[Projection, int], ...]) -> tuple[Array, Array]:
-    """(n, k) of a fused GEMM on one device. members: its matrices, each with the KV heads of its layer."""
+    """Return (n, k), the output and the summed dimension of a fused GEMM on one device, (N,) each.
+
+    members: the matrices of the GEMM, each with the KV heads of its layer.
+    """
     n: Array = np.zeros_like(sharding.tp)
     for p, kv_heads in members:
         n = n + np.ceil(p.n / sharding.output_split(p.shard, kv_heads))
@@ -59,7 +62,10 @@ def _sharded(sharding: Sharding, members: tuple[tuple[Projection, int], ...]) ->
 
 
 def gemm(sharding: Sharding, name: str, part: str, m: Array, n: Array, k: Array, count: Array) -> Demand:
-    """Demand of one dense GEMM in the number formats of `part`; a device with any row at all computes at least one."""
+    """Describe one dense GEMM (m, k) x (k, n) in the number formats of `part`.
+
+    m: rows; a device with any row at all computes at least one. count: calls per step.
+    """
     m = np.where(m > 0, np.maximum(m, 1.0), m)
     weight, compute = sharding.weight(part, name), sharding.compute(part, name)
     return Demand(
@@ -76,8 +82,10 @@ def gemm(sharding: Sharding, name: str, part: str, m: Array, n: Array, k: Array,
 
 
 def _latent(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Iterator[Demand]:
-    """MLA's up-projections: prefill expands keys and values; decode absorbs them into per-head products
-    (DeepSeek-V2, arXiv:2405.04434, sec. 2.1)."""
+    """List the up-projections of MLA (DeepSeek-V2, arXiv:2405.04434, sec. 2.1).
+
+    Prefill expands keys and values; decode absorbs them into per-head products.
+    """
     prompt, decoded = prompt_tokens(sharding, step), decode_tokens(sharding, step)
     heads = np.ceil(mixer.heads / sharding.tp)
     width = heads * (mixer.head_dim - mixer.rope_dim + mixer.value_dim)

@@ -1,4 +1,4 @@
-"""Demands of low-rank adapters (LoRA), and the adapters that a step fetches from the host."""
+"""List the work of low-rank adapters (LoRA), and count the bytes of adapters that a step fetches from the host."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ _LEAST_TOKENS = 1e-9
 
 
 def adapting(sharding: Sharding, step: Step) -> Iterator[Demand]:
-    """Shrink and expand of each site, and the clearing of the float32 values between them (vLLM's kernels).
+    """List the kernels of low-rank adapters (as in vLLM) for each GEMM that carries adapters.
 
-    The kernels read the A and B of each adapter in the batch once, however many sequences use it. Each token multiplies
-    with its own adapter only: narrow products, bound by the bytes they move and by their launches.
+    They are shrink, expand, and the clearing of the float32 values between them. The kernels read the A and B of each
+    adapter in the batch once, however many sequences use it. Each token multiplies with its own adapter only: narrow
+    products, bound by the bytes they move and by their launches.
     """
     adapters = sharding.adapters
     if adapters is None:
@@ -49,10 +50,11 @@ def adapting(sharding: Sharding, step: Step) -> Iterator[Demand]:
 
 
 def adapter_bytes_fetched(sharding: Sharding, step: Step) -> Array:
-    """Bytes of adapters that a step fetches from the host: of prompts that begin in it, those not resident. (C, N)
+    """Return the bytes of adapters that a step fetches from the host. (C, N)
 
-    A prompt that comes in chunks begins once. A chunk whose tokens have `before` others ahead of them on average is one
-    of 1 + 2 before / chunk. Tokens that the prefix cache supplies make no chunk.
+    These are the adapters of prompts that begin in the step, where they are not resident on the device. A prompt that
+    comes in chunks begins once. A chunk whose tokens have `before` others ahead of them on average is one of 1 + 2
+    before / chunk. Tokens that the prefix cache supplies make no chunk.
     """
     if sharding.adapters is None or not sharding.adapters.missing:
         return np.zeros_like(sharding.tp)

@@ -1,4 +1,4 @@
-"""Demands of linear attention and state-space layers."""
+"""List the work of linear-attention and state-space layers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from perfmodel.operators.step import Step, decode_seqs, on, prefill_shape
 
 
 def recurrence(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Iterator[Demand]:
-    """Prefill and decode kernels of `count` linear-attention or state-space layers; TP splits their heads."""
+    """List the prefill and decode kernels of `count` linear-attention or state-space layers; TP splits their heads."""
     heads = np.ceil(mixer.heads / sharding.tp)
     key_heads = np.ceil(mixer.kv_heads / np.minimum(sharding.tp, mixer.kv_heads))
     shape: dict[str, Any] = {"heads": heads, "key_dim": float(mixer.head_dim), "value_dim": float(mixer.value_dim)}

@@ -1,4 +1,4 @@
-"""`Step`: the tokens of one forward pass of an engine, and the share of them that one device handles."""
+"""Define `Step`, the tokens of one forward pass of an engine, and compute the share of them that one device handles."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LEAST_SEQUENCES = 1e-9
 
 @dataclass(frozen=True)
 class Step:
-    """One forward pass of one replica's batch (or micro-batch); arrays broadcast to (C, N).
+    """Describe one forward pass of one replica's batch (or micro-batch); arrays broadcast to (C, N).
 
     prefill_tokens: new prompt tokens of all sequences. prefill_seqs: sequences that they belong to.
     prefill_context: tokens cached before them, per sequence. prefill_hit: those of prefill_context that the prefix
@@ -37,18 +37,21 @@ class Step:
 
     @property
     def tokens(self) -> Array:
-        """Tokens of the step, prompts and decodes together. (C, N)"""
+        """Return the tokens of the step, prompts and decodes together. (C, N)"""
         return np.asarray(self.prefill_tokens + np.multiply(self.decode_seqs, self.decode_tokens), float)
 
     def part(self, pieces: int) -> Step:
-        """One of `pieces` equal micro-batches: sequences are divided, their lengths stay."""
+        """Return one of `pieces` equal micro-batches: sequences are divided, their lengths stay."""
         shared = ("prefill_tokens", "prefill_seqs", "decode_seqs")
         return replace(self, **{name: np.asarray(getattr(self, name), float) / pieces for name in shared})
 
 
 class Prompts(NamedTuple):
-    """Prompts of a step on one device. batch: sequences. query: new tokens per sequence. context: cached tokens per
-    sequence. active: whether the step has prompts; where it has none, the other fields are a valid dummy shape."""
+    """Describe the prompts of a step on one device.
+
+    batch: sequences. query: new tokens per sequence. context: cached tokens per sequence. active: whether the step has
+    prompts; where it has none, the other fields are a valid dummy shape.
+    """
 
     batch: Array
     query: Array
@@ -57,53 +60,53 @@ class Prompts(NamedTuple):
 
 
 def step_shape(step: Step, column: Array) -> tuple[int, ...]:
-    """Shape of what a step costs on the candidates of `column` (N,)."""
+    """Return the shape of the cost of a step, where `column` is any column of the candidates, (N,)."""
     return np.broadcast_shapes(column.shape, *(np.shape(getattr(step, f.name)) for f in fields(Step)))
 
 
 def prompt_ranks(sharding: Sharding, step: Step) -> Array:
-    """Ranks of attention data parallelism that have prompts in a step: at most one per prompt."""
+    """Return the ranks of attention data parallelism that have prompts in a step: at most one per prompt."""
     ranks: Array = np.clip(np.asarray(step.prefill_seqs, float), 1.0, sharding.dp)
     return ranks
 
 
 def prompt_seqs(step: Step) -> Array:
-    """Sequences with prompt tokens in a step; 0 where it has none."""
+    """Return the number of sequences with prompt tokens in a step; 0 where it has none."""
     return np.where(np.asarray(step.prefill_tokens) > 0, np.asarray(step.prefill_seqs, float), 0.0)
 
 
 def prompt_tokens(sharding: Sharding, step: Step) -> Array:
-    """Prompt tokens of the busiest device; context parallelism (cp) splits them within a rank."""
+    """Return the prompt tokens of the busiest device; context parallelism (cp) splits them within a rank."""
     return np.asarray(step.prefill_tokens, float) / sharding.cp / prompt_ranks(sharding, step)
 
 
 def decode_seqs(sharding: Sharding, step: Step) -> Array:
-    """Decoding sequences of one rank of attention data parallelism."""
+    """Return the decoding sequences of one rank of attention data parallelism."""
     return np.asarray(step.decode_seqs, float) / sharding.dp
 
 
 def decode_tokens(sharding: Sharding, step: Step) -> Array:
-    """Decode tokens, drafts included, of one rank of attention data parallelism."""
+    """Return the decode tokens, drafts included, of one rank of attention data parallelism."""
     return np.asarray(np.multiply(step.decode_seqs, step.decode_tokens) / sharding.dp, float)
 
 
 def local_tokens(sharding: Sharding, step: Step) -> Array:
-    """Tokens that the dense layers of the busiest device handle."""
+    """Return the tokens that the dense layers of the busiest device handle."""
     return prompt_tokens(sharding, step) + decode_tokens(sharding, step)
 
 
 def all_tokens(sharding: Sharding, step: Step) -> Array:
-    """Tokens of all ranks of attention data parallelism together: what routed experts are shared by."""
+    """Return the tokens of all ranks of attention data parallelism together, on which routed experts work."""
     return np.asarray(step.prefill_tokens, float) / sharding.cp + np.multiply(step.decode_seqs, step.decode_tokens)
 
 
 def on(condition: Mask, count: float | Array) -> Array:
-    """`count` where the condition holds, else 0: absent operators stay in the list with no calls."""
+    """Return `count` where `condition` holds, else 0: absent operators stay in the list with no calls."""
     return np.where(condition, count, 0.0)
 
 
 def prefill_shape(sharding: Sharding, step: Step) -> Prompts:
-    """Prompts of a step on one device, equal in length."""
+    """Return the prompts of a step on one device, equal in length."""
     tokens = np.asarray(step.prefill_tokens, float)
     seqs = np.maximum(np.asarray(step.prefill_seqs, float), LEAST_SEQUENCES)
     return Prompts(

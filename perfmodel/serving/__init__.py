@@ -1,4 +1,4 @@
-"""Serving in closed form: from step times to latency and throughput of one replica under a load."""
+"""Estimate latency and throughput of one replica under a load analytically, from the times of its steps."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _TINY_RATE = 1e-300
 def admission_wait(
     rate: Array, knots: Array, completed: Array, max_running: Array, variability: Array | float = 1.0
 ) -> Array:
-    """Mean seconds that an arriving request queues for admission, (N,); infinite at or beyond capacity.
+    """Return the mean seconds that an arriving request queues for admission, (N,); infinite at or beyond capacity.
 
     Limited processor sharing as a birth-death process (Avi-Itzhak & Heyman, Oper. Res. 21(4), 1973); it is M/M/c where
     each admitted request ends at its own rate. The queue behind a full replica is scaled as in M/G/c (Allen-Cunneen).
@@ -55,7 +55,7 @@ def admission_wait(
 
 
 def finite_run_wait(rate: Array, count: Array, variability: Array) -> Array:
-    """Longest mean wait, in seconds, that `count` requests at `rate` build up by chance. (N,)
+    """Return the longest mean wait in seconds, (N,), that `count` requests arriving at `rate` build up by chance.
 
     At full load the queue is a random walk reflected at zero: after k requests it is sqrt(2 v k / pi) requests long on
     average, and two thirds of its final length over the whole run (derived: the mean of sqrt(k) up to n is 2/3
@@ -71,7 +71,9 @@ def finite_run_wait(rate: Array, count: Array, variability: Array) -> Array:
 
 
 def completed_rate(knots: Array, completed: Array, at: Array) -> Array:
-    """Requests/s completed with `at` running, (N,), interpolated in `completed` (K, N) at `knots` (K, N).
+    """Interpolate the requests/s that a replica completes while `at` sequences run. (N,)
+
+    `completed` holds requests/s at each of K numbers of running sequences, `knots`; both are (K, N).
 
     Below the first knot the rate is proportional to the number running.
     """
@@ -79,7 +81,7 @@ def completed_rate(knots: Array, completed: Array, at: Array) -> Array:
 
 
 def evictions_per_request(prompt: Array, output: Array, reserved: Array) -> Array:
-    """Expected preemptions by recomputation per request, (N,), while the KV cache is full and requests queue.
+    """Return the expected preemptions by recomputation per request, (N,), while the KV cache is full and others queue.
 
     Engines that allocate KV blocks as sequences grow evict the newest sequence when blocks run out; its prompt is
     prefilled again (PagedAttention, arXiv:2309.06180, section 4.5). Derived: between two completions the others grow by
@@ -95,7 +97,7 @@ def evictions_per_request(prompt: Array, output: Array, reserved: Array) -> Arra
 
 
 def prefills_per_request(engine: Engine, load: Load, kv_capacity: Array, max_running: Array) -> Array:
-    """Expected prefills per request while requests queue for admission, (N,).
+    """Return the expected number of prefills per request while requests queue for admission, (N,).
 
     Above 1 when the engine preempts by recomputation and the KV cache, not max_num_seqs, limits the batch: running
     sequences outgrow the cache, the newest is evicted and prefilled again.

@@ -1,8 +1,8 @@
-"""Closed form of serving: from step times to TTFT, TPOT and throughput of one replica under each kind of arrival.
+"""Analytic estimate of serving: from step times to TTFT, TPOT and throughput of one replica, for each kind of arrival.
 
 `running` sequences decode concurrently, one token per step of `step` seconds. Each prompt that enters delays the others
-by `interference` seconds beyond the decode steps that it shares. In equilibrium prompts enter at rate X, so a token
-takes TPOT = step + X interference TPOT, that is step / (1 - X interference); and X = running / (residence of a
+by `interference` seconds on top of the decode steps in which it is computed. In equilibrium prompts enter at rate X, so
+a token takes TPOT = step + X interference TPOT, that is step / (1 - X interference); and X = running / (residence of a
 request).
 """
 
@@ -25,10 +25,10 @@ _ESTIMATORS = {"open": open_loop, "offline": offline, "closed": closed_loop}
 
 
 def serve(steps: StepModel, load: Load, kv_capacity: Array) -> Served:
-    """Equilibrium of one replica.
+    """Compute the equilibrium of one replica under its load: latencies, throughput and the number of running sequences.
 
     Args:
-        steps: prices steps of the N candidates.
+        steps: computes cost and time of steps of the N candidates.
         load: load of one replica.
         kv_capacity: sequences whose KV cache fits on one replica at the mean length, (N,); infinite: no limit.
     """

@@ -27,7 +27,7 @@ from perfmodel.workload import Load
 
 @dataclass(frozen=True)
 class _Batch:
-    """The batch that a closed loop keeps full. (N,) unless said otherwise.
+    """Describe the batch that a closed loop keeps full. Fields are (N,) for N candidates unless said otherwise.
 
     clients: requests in flight; running: those in the batch. group: most prompts computed together; entering: prompts
     per step in equilibrium. synchronised: share of the loop that still moves in the groups of its opening burst, 0 to
@@ -49,10 +49,10 @@ class _Batch:
 
 
 def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_request: Array) -> Served:
-    """One replica with `load.concurrency` requests in flight; those beyond `max_running` queue for admission.
+    """Estimate one replica with `load.concurrency` requests in flight; those beyond `max_running` queue for admission.
 
     Args:
-        steps: prices steps of the N candidates.
+        steps: computes cost and time of steps of the N candidates.
         load: load of one replica.
         max_running: sequences that run at once, (N,).
         prefills_per_request: expected prefills per request while others queue for admission, (N,).
@@ -83,7 +83,7 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
 
 
 def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_request: Array) -> _Batch:
-    """The batch, and its step times in equilibrium."""
+    """Find the running batch of a closed loop and its step times in equilibrium."""
     clients = np.maximum(load.concurrency, TINY_COUNT)
     running = np.minimum(clients, max_running)
     group = largest_group(steps, load, running)
@@ -108,7 +108,7 @@ def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_reques
 
 
 def _batch_times(steps: StepModel, load: Load, batch: _Batch) -> tuple[Array, Array]:
-    """(TPOT, mean wait for a prefill) of an admitted request, seconds, (N,)."""
+    """Return (TPOT, mean wait for a prefill) of an admitted request, in seconds, (N,) each."""
     tpot, wait = _steady_times(steps, load, batch)
     if steps.engine.mixes_prefill:
         spilled = spilled_group_wait(batch.running, batch.group, batch.grouped.mixed_step)
@@ -121,7 +121,7 @@ def _batch_times(steps: StepModel, load: Load, batch: _Batch) -> tuple[Array, Ar
 
 
 def _steady_times(steps: StepModel, load: Load, batch: _Batch) -> tuple[Array, Array]:
-    """(TPOT, mean wait for a prefill) where sequences start and end independently of one another, seconds, (N,)."""
+    """Return (TPOT, mean wait for a prefill) where sequences start and end independently, in seconds, (N,) each."""
     # where prompts share steps, those of a request's own group are computed in the same steps and do not delay it
     group = 1.0 + batch.synchronised * (batch.group - 1.0) if steps.engine.mixes_prefill else np.ones_like(batch.group)
     others = share_of_others(batch.running, group)
@@ -144,7 +144,9 @@ def _steady_times(steps: StepModel, load: Load, batch: _Batch) -> tuple[Array, A
 
 
 def _lockstep_times(load: Load, batch: _Batch) -> tuple[Array, Array]:
-    """(TPOT, mean wait for a prefill) where equal requests move in lockstep and prefill goes first, seconds, (N,).
+    """Return (TPOT, mean wait for a prefill), seconds, (N,) each, where equal requests start, decode and end together.
+
+    This is for engines that prefill first, so that no sequence decodes while prompts are computed.
 
     Derived: all sequences start, decode and end together. Prompts are computed in groups, one after the other, before
     any sequence decodes: a request waits for half of the other groups' prefills, and its first decode step for the
@@ -156,9 +158,10 @@ def _lockstep_times(load: Load, batch: _Batch) -> tuple[Array, Array]:
 
 
 def _admission(batch: _Batch, residence: Array, request_time: float) -> Array:
-    """Mean seconds that a client beyond the batch queues for admission. (N,)
+    """Return the mean seconds that a client beyond the batch queues for admission. (N,)
 
-    Derived: by Little's law the batch completes a request every residence / running seconds, and clients - running are
-    ahead; the front end's time runs meanwhile. residence: seconds an admitted request spends in the batch, (N,).
+    `residence` is the seconds that an admitted request spends in the batch, (N,); `request_time` is the engine's
+    front-end time per request, in seconds. Derived: by Little's law the batch completes a request every residence /
+    running seconds, and clients - running are ahead; the front end's time passes meanwhile.
     """
     return np.maximum((batch.clients - batch.running) * (residence / batch.running) - request_time, 0.0)

@@ -17,25 +17,25 @@ KNOTS = 5
 
 @dataclass(frozen=True)
 class DecodeCurve:
-    """Piecewise-linear time against the number of running sequences.
+    """Hold the time of a decode step as a piecewise-linear function of the number of running sequences.
 
-    running: sequences, rising from 1, (K, N). time: seconds with so many, (K, N).
+    running: K numbers of sequences, rising from 1, (K, N). time: seconds per step with so many, (K, N).
     """
 
     running: Array
     time: Array
 
     def at(self, running: Array) -> Array:
-        """Seconds with `running` sequences. (N,)"""
+        """Interpolate the seconds of a decode step with `running` sequences. (N,)"""
         return interpolate(self.running, self.time, running)
 
     def per_token(self, accepted: Array) -> DecodeCurve:
-        """The curve of seconds per output token, where a step yields `accepted` tokens per sequence."""
+        """Return the curve of seconds per output token, where a step yields `accepted` tokens per sequence (N,)."""
         return replace(self, time=self.time / accepted)
 
 
 def decode_curve(steps: StepModel, load: Load, most: Array, count: int = KNOTS) -> DecodeCurve:
-    """Wall time of a decode step at `count` geometric knots from 1 to `most` running sequences."""
+    """Price a decode step at `count` geometrically spaced numbers of running sequences, from 1 to `most` (N,)."""
     knots = np.exp(np.linspace(0.0, 1.0, count)[:, None] * np.log(np.maximum(most, 1.0)))
     priced = steps.run(*(steps.decode_step(k, load.decode_context, load.drafts) for k in knots))
     return DecodeCurve(running=knots, time=np.stack([p.wall for p in priced]))

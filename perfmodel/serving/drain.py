@@ -34,12 +34,12 @@ _ALMOST_ONE = 1.0 - 1e-12
 
 @dataclass(frozen=True)
 class Drained:
-    """How a batch went.
+    """Report how an offline batch went on N candidates, for C request classes.
 
     first: mean seconds until a prompt is prefilled, (N,). makespan: seconds until the last output ends, (N,). tpot:
     mean seconds per decode step of a request, (C, N). running: mean sequences in a decode step, weighted by the tokens
-    that it makes, (N,). step: mean seconds of a decode step, weighted alike, (N,). entry: seconds until the share
-    `workload.RANKS` of all prompts is prefilled, (Q, N).
+    that it makes, (N,). step: mean seconds of a decode step, weighted alike, (N,). entry: seconds until each of the Q
+    shares `workload.RANKS` of all prompts is prefilled, (Q, N).
     """
 
     first: Array
@@ -51,7 +51,7 @@ class Drained:
 
 
 def drain(batch: OfflineBatch) -> Drained:
-    """Play `batch` out in the fluid limit."""
+    """Simulate how a replica works `batch` off, with requests treated as a fluid rather than one by one."""
     played = np.minimum(batch.count, _SIMULATED_FILLS * batch.max_running)
     run = _Run(batch, played)
     for cell in range(CELLS):
@@ -60,7 +60,7 @@ def drain(batch: OfflineBatch) -> Drained:
 
 
 def decode_steps(batch: OfflineBatch, played: Array) -> Array:
-    """Decode steps that `played` requests take at most, from the first prompt to the last token. (N,)
+    """Return an upper bound on the decode steps of `played` requests, from the first prompt to the last token. (N,)
 
     Derived: steps to prefill all prompts where they share steps with decodes, one mean output for each refill of the
     batch, and the longest output of the last fill.
@@ -76,13 +76,13 @@ def decode_steps(batch: OfflineBatch, played: Array) -> Array:
 
 
 class _Run:
-    """A batch being simulated, cell by cell. Columns are (N,), by cell (CELLS, N).
+    """Simulate an offline batch cell by cell. Columns are (N,), or (CELLS, N) where there is a value per cell.
 
     played: requests that are simulated. width: decode steps per cell. instant, gradual: requests admitted in each cell,
     at its start and evenly over it. delays: seconds per cell that admitted requests meet at each age, summed over them.
-    clock: seconds gone by. entered: requests admitted. first: sum of their times to prefill. made, squares, spent: sums
-    over cells of running sequences, of their squares, and of sequences x step time. clocks, counts: seconds gone by and
-    requests admitted when those of each cell begin and end to be admitted.
+    clock: seconds elapsed. entered: requests admitted. first: sum of their times to prefill. made, squares, spent: sums
+    over cells of running sequences, of their squares, and of sequences x step time. clocks, counts: seconds elapsed and
+    requests admitted at the moments when admission begins and ends in each cell.
     """
 
     def __init__(self, batch: OfflineBatch, played: Array) -> None:
@@ -97,7 +97,7 @@ class _Run:
         self.counts: list[Array] = []
 
     def advance(self, cell: int) -> None:
-        """Play one cell: admit requests, prefill them, and decode what runs."""
+        """Simulate one cell: admit requests, prefill them, and decode the running sequences."""
         batch, prefill = self.batch, self.batch.prefill
         ages = slice(cell, 0, -1)
         older = total(self.instant[:cell], self.whole[ages]) + total(self.gradual[:cell], self.half[ages])
@@ -123,9 +123,10 @@ class _Run:
         self.spent = self.spent + running * step
 
     def _admitted(self, cell: int, older: Array) -> tuple[Array, Array, Array]:
-        """(requests admitted in a cell, share of the cell over which they come, prompts per step), (N,).
+        """Return (requests admitted in a cell, share of the cell over which they come, prompts per step), (N,) each.
 
-        They come at once where slots are free, else as other sequences end. older: sequences admitted before that run.
+        They come at once where slots are free, else as other sequences end. `older` is the number of running sequences
+        that were admitted in earlier cells, (N,).
         """
         batch, prefill = self.batch, self.batch.prefill
         per_step = prefill_budget(prefill.budget, 0.0 if prefill.separate else older) / prefill.prompt
@@ -140,7 +141,7 @@ class _Run:
 
 
 def prefill_steps(came: Array, grouped: Array, width: Array, *, at_once: Mask) -> Array:
-    """Steps of a cell that carry prompts. (N,)
+    """Count the decode steps of a cell that also carry prompts. (N,)
 
     Args:
         came: prompts of the cell, (N,).
@@ -153,12 +154,18 @@ def prefill_steps(came: Array, grouped: Array, width: Array, *, at_once: Mask) -
 
 
 def any_running(running: Array, entered: Array) -> Array:
-    """Probability that any sequence runs where `running` of `entered` do on average, independently. (N,)"""
+    """Return the probability that at least one sequence runs. (N,)
+
+    `entered` sequences were admitted, and `running` of them run on average, independently of one another.
+    """
     return np.asarray(-np.expm1(entered * np.log1p(-np.minimum(running / entered, _ALMOST_ONE))))
 
 
 def _extrapolated(run: _Run) -> Drained:
-    """The batch with the requests that were not simulated, which go on as in the middle of those that were."""
+    """Extend the results of a partly simulated batch to all its requests.
+
+    The requests that were not simulated are assumed to go on as in the middle of those that were.
+    """
     batch, tokens = run.batch, run.width * run.made
     counts, clocks = np.stack(run.counts), np.stack(run.clocks)
     gap = batch.steady.request_gap
@@ -182,7 +189,7 @@ def _extrapolated(run: _Run) -> Drained:
 
 
 def _tpot(outputs: OutputLengths, width: Array, delays: Array) -> Array:
-    """Mean seconds per decode step by class, (C, N).
+    """Return the mean seconds per decode step of each request class, (C, N).
 
     A request that lasts k cells spends an equal part of its steps in each of them.
 

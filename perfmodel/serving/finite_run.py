@@ -14,11 +14,11 @@ from perfmodel.workload import RANKS, Load, longest
 
 
 def finite_run(steady: Served, steps: StepModel, load: Load, limits: tuple[Array, Array], crowded: Mask) -> Served:
-    """A run of `load.n_requests`: it lasts until the last output ends.
+    """Turn a steady-state estimate into that of a run of `load.n_requests`, which lasts until the last output ends.
 
-    Where more arrive than can be served (`crowded`, (N,)), it is the offline batch of all requests, less the time that
-    they took to arrive. Even a request that is admitted at once waits for the running step. limits: (max_running,
-    prefills_per_request), (N,) each.
+    Where more requests arrive than can be served (`crowded`, (N,)), the run is treated as an offline batch of all
+    requests, less the time that they took to arrive. Even a request that is admitted at once waits for the running
+    step. `limits` is (max_running: sequences that run at once, prefills_per_request), (N,) each.
     """
     finite = np.isfinite(load.n_requests)
     count = np.where(finite, load.n_requests, 1.0)

@@ -1,4 +1,4 @@
-"""Limits that the estimators of this package share, each with its reason."""
+"""Numerical limits that the estimators of this package share, each with its reason."""
 
 from __future__ import annotations
 

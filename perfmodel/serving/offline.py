@@ -21,10 +21,10 @@ _LONE_GROUP = 1.0 + 1e-6
 
 
 def offline(steps: StepModel, load: Load, max_running: Array, prefills_per_request: Array) -> Served:
-    """All requests at once: the replica fills, works through the queue and drains.
+    """Estimate a run whose requests are all queued at the start: the replica fills, works through the queue and drains.
 
     Args:
-        steps: prices steps of the N candidates.
+        steps: computes cost and time of steps of the N candidates.
         load: load of one replica.
         max_running: sequences that run at once, (N,).
         prefills_per_request: expected prefills per request while others queue for admission, (N,).
@@ -59,7 +59,7 @@ def offline(steps: StepModel, load: Load, max_running: Array, prefills_per_reque
 
 
 def prefill_line(single: Array, grouped: Array, group: Array) -> tuple[Array, Array]:
-    """(fixed, each): a step that carries g prompts takes fixed + g each seconds more than a decode step. (N,)
+    """Split the added time of a step that carries g prompts into (fixed, each): fixed + g each seconds, (N,) both.
 
     Derived: the line through the two points. Where a decode step has compute to spare, `fixed` is below zero.
 
@@ -74,7 +74,10 @@ def prefill_line(single: Array, grouped: Array, group: Array) -> tuple[Array, Ar
 
 
 def _output_lengths(load: Load) -> OutputLengths:
-    """Output lengths in decode steps: the prefill yields the first token, a step `accepted` tokens."""
+    """Convert output lengths from tokens to decode steps.
+
+    The prefill yields the first token; each decode step yields `accepted` tokens.
+    """
     return OutputLengths(
         mean=np.maximum(load.output - 1.0, 1.0) / load.accepted,
         cv=load.length_cv,
@@ -86,7 +89,10 @@ def _output_lengths(load: Load) -> OutputLengths:
 def _steady_state(
     load: Load, running: Array, curve: DecodeCurve, prefill: PrefillTimes, lengths: tuple[Array, Array]
 ) -> SteadyState:
-    """The middle of a long batch. lengths: (decode steps per output (C, N), prefills per request (N,))."""
+    """Estimate the middle of a long batch, while the queue keeps the replica full.
+
+    `lengths` is (decode steps per output (C, N), prefills per request (N,)).
+    """
     decode_steps, repeats = lengths
     interference = prefill.interference * repeats * share_of_others(running)
     decode = load.mean(decode_steps) * curve.time[-1]
@@ -97,7 +103,10 @@ def _steady_state(
 def _served(
     steps: StepModel, load: Load, drained: Drained, count: Array, prefills: tuple[PrefillTimes, PrefillTimes]
 ) -> Served:
-    """The drained batch as a replica in service. prefills: of prompts entering one at a time, and in full groups."""
+    """Convert the simulated batch of `count` requests (N,) into a `Served`.
+
+    `prefills` holds the prefill times of prompts that enter one at a time, and of prompts in full groups.
+    """
     single, grouped = prefills
     own, mean_own = single.shared, load.mean(single.shared)
     wait = np.maximum(drained.first - mean_own, 0.0)

@@ -11,10 +11,10 @@ from perfmodel.serving.output_ages import OutputLengths
 
 @dataclass(frozen=True)
 class PrefillCost:
-    """Cost of prefills beyond the decode steps that they share. (N,)
+    """State what prefills cost on top of the decode steps that they are computed with. (N,)
 
     fixed: seconds per step that carries prompts. each: seconds per prompt. prompt: tokens per prompt. budget: tokens
-    per step. separate: whether prompts take steps of their own (prefill first) rather than share them with decodes.
+    per step. separate: whether prompts take steps of their own (prefill first) rather than being mixed with decodes.
     """
 
     fixed: Array
@@ -26,7 +26,10 @@ class PrefillCost:
 
 @dataclass(frozen=True)
 class SteadyState:
-    """The middle of a long batch. request_gap: seconds between completions; tpot: seconds per decode step. (N,)"""
+    """Describe the middle of a long batch. request_gap: seconds between completions; tpot: seconds per decode step.
+
+    (N,)
+    """
 
     request_gap: Array
     tpot: Array
@@ -34,7 +37,7 @@ class SteadyState:
 
 @dataclass(frozen=True)
 class OfflineBatch:
-    """Requests that are all queued at the start, on each of N candidates.
+    """Describe requests that are all queued at the start, on each of N candidates.
 
     count: requests, (N,). max_running: sequences that run at once, (N,). outputs: output lengths in decode steps.
     curve: time of a decode step with up to `max_running` sequences.

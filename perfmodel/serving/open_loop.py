@@ -1,4 +1,4 @@
-"""Open loop: requests arrive at random at a rate, whatever the replica does."""
+"""Estimate an open loop: requests arrive at random at a given rate, however fast the replica serves them."""
 
 from __future__ import annotations
 
@@ -35,9 +35,13 @@ _LEAST_RUNNING = 1e-6
 
 @dataclass(frozen=True)
 class _Replica:
-    """One replica under an open loop. run_length: requests of the run, infinite without end, (N,). max_running:
-    sequences that run at once, of the run's at most, (N,). curve: seconds per output token by running sequences.
-    later_tokens: mean output tokens after the first, (N,). prefills_per_request: while others queue, (N,)."""
+    """Describe one replica under an open loop.
+
+    run_length: requests of the run, infinite without end, (N,). max_running: most sequences that run at once, never
+    more than the requests of the run, (N,). curve: seconds per output token against running sequences. later_tokens:
+    mean output tokens after the first, (N,). prefills_per_request: expected prefills per request while others queue,
+    (N,).
+    """
 
     steps: StepModel
     load: Load
@@ -50,9 +54,12 @@ class _Replica:
 
 @dataclass(frozen=True)
 class _Point:
-    """The operating point, (N,). running: mean sequences; seen: sequences in the step of one of them, itself included.
-    entering: prompts per step. decode: step at `seen`; step: its mean wall time over the Poisson number of sequences.
-    prefill: prefill times at `seen`."""
+    """Describe the operating point, (N,).
+
+    running: mean number of sequences. seen: sequences in the step that one of them takes part in, itself included.
+    entering: prompts per step. decode: a decode step of `seen` sequences. step: its mean wall time over the Poisson
+    number of sequences, seconds. prefill: prefill times at `seen`.
+    """
 
     running: Array
     seen: Array
@@ -64,8 +71,11 @@ class _Point:
 
 @dataclass(frozen=True)
 class _Throughput:
-    """completed: requests/s that the replica completes at each knot of the curve, (K, N). rate: requests/s that it
-    serves. saturated: whether demand exceeds it. (N,)"""
+    """State what a replica can complete.
+
+    completed: requests/s completed at each of the K numbers of sequences of the decode curve, (K, N). rate: requests/s
+    served, (N,). saturated: whether demand exceeds that, (N,).
+    """
 
     completed: Array
     rate: Array
@@ -73,12 +83,14 @@ class _Throughput:
 
 
 def open_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_request: Array) -> Served:
-    """One replica under arrivals at `load.rate`: Little's law fixes how many run. Saturation is reported, not hidden.
+    """Estimate one replica under arrivals at `load.rate` requests/s. A saturated replica is marked as such.
+
+    Little's law fixes how many sequences run.
 
     A run of `load.n_requests` never has more in the replica than that, and only those beyond its limit ever queue.
 
     Args:
-        steps: prices steps of the N candidates.
+        steps: computes cost and time of steps of the N candidates.
         load: load of one replica.
         max_running: sequences that run at once, (N,).
         prefills_per_request: expected prefills per request while others queue for admission, (N,).
@@ -105,7 +117,7 @@ def open_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_req
 
 
 def _operating_point(replica: _Replica) -> _Point:
-    """Where Little's law holds: running = rate x later tokens x TPOT."""
+    """Find the mean number of running sequences by Little's law: running = rate x later tokens x TPOT."""
     steps, load, curve, most = replica.steps, replica.load, replica.curve, replica.max_running
     middle = curve.running[_MIDDLE_KNOT]
     entering = _entering(replica, curve.time[_MIDDLE_KNOT], middle)
@@ -128,16 +140,19 @@ def _operating_point(replica: _Replica) -> _Point:
 
 
 def _entering(replica: _Replica, token_time: Array, running: Array) -> Array:
-    """Prompts that arrive during a decode step, within what a step may carry. (N,)"""
+    """Return the prompts that arrive during a decode step, limited to what one step may carry. (N,)
+
+    token_time: seconds per output token, (N,). running: decoding sequences, (N,).
+    """
     steps, load = replica.steps, replica.load
     most = np.maximum(steps.max_prompts_per_step(load.mean(load.new)), 1.0)
     return np.clip(load.rate * token_time * load.accepted, steps.min_prompts_per_step(running), most)
 
 
 def _running(curve: DecodeCurve, demand: Array, most: Array) -> Array:
-    """Mean running sequences where running = demand x token time(running + 1), at most `most`. (N,)
+    """Solve running = demand x token time(running + 1) for the mean number of running sequences, at most `most`. (N,)
 
-    curve: seconds per output token. demand: output tokens/s over the share of time that prefill leaves, (N,).
+    curve: seconds per output token. demand: output tokens/s divided by the share of time that prefill leaves, (N,).
     """
 
     def below(running: Array) -> Mask:
@@ -147,8 +162,11 @@ def _running(curve: DecodeCurve, demand: Array, most: Array) -> Array:
 
 
 def _throughput(replica: _Replica, point: _Point, max_running: Array) -> _Throughput:
-    """What the replica completes. It saturates where arrivals exceed that, where all its sequence slots are taken, or
-    where prefill takes all the time; a run no longer than `max_running` never queues and never saturates it so."""
+    """Compute the requests/s that the replica completes, and whether it is saturated.
+
+    It saturates where arrivals exceed that rate, where all its sequence slots are taken, or where prefill takes all the
+    time. A run of no more than `max_running` requests never queues, so arrivals and slots cannot saturate it.
+    """
     curve, rate, interference = replica.curve, replica.load.rate, point.prefill.interference
     prefill = replica.load.mean(point.prefill.shared)
     # prompts are prefilled again only where the replica is full: at the last knot
@@ -164,7 +182,10 @@ def _throughput(replica: _Replica, point: _Point, max_running: Array) -> _Throug
 
 
 def _prefill_wait(replica: _Replica, point: _Point, rate: Array) -> Array:
-    """Mean seconds until a step computes an arriving prompt, (N,): other prompts and the running step."""
+    """Return the mean seconds until a step computes an arriving prompt, (N,).
+
+    The prompt waits for the running step and for the prompts ahead of it. rate: requests/s, (N,).
+    """
     prefill = replica.load.mean(point.prefill.shared)
     utilisation = np.minimum(rate * prefill / point.entering, MAX_UTILISATION)
     queued = open_prefill_wait(utilisation, prefill, replica.load.cv, point.prefill.cv(replica.load))
@@ -173,7 +194,7 @@ def _prefill_wait(replica: _Replica, point: _Point, rate: Array) -> Array:
 
 
 def _tpot(replica: _Replica, point: _Point, throughput: _Throughput, prefill_wait: Array) -> Array:
-    """Mean seconds per output token, (N,), interference included, but no slower than in a full replica.
+    """Return the mean seconds per output token, (N,), with delays by other prompts; at most that of a full replica.
 
     Prompts that arrived while a request waited and was prefilled are computed after it, and delay its decode.
     """
@@ -188,7 +209,10 @@ def _tpot(replica: _Replica, point: _Point, throughput: _Throughput, prefill_wai
 
 
 def _queued(replica: _Replica, throughput: _Throughput, max_running: Array) -> Array:
-    """Mean seconds in the queue for admission, (N,): of a steady queue, but no more than the run can build up."""
+    """Return the mean seconds that a request queues for admission. (N,)
+
+    It is the wait of a steady queue, but no more than a run of this length can build up.
+    """
     load = replica.load
     variability = queue_variability(load.cv, load.output, load.length_cv, load.mean)
     steady = admission_wait(
@@ -199,7 +223,10 @@ def _queued(replica: _Replica, throughput: _Throughput, max_running: Array) -> A
 
 
 def _served(replica: _Replica, point: _Point, throughput: _Throughput, max_running: Array) -> Served:
-    """A run without end; where demand exceeds the rate served, its queue and its waits grow without end."""
+    """Assemble the estimate of a run without end.
+
+    Where demand exceeds the rate served, its queue and its waits grow without end (infinite).
+    """
     prefill_wait = _prefill_wait(replica, point, throughput.rate)
     wait = prefill_wait + _queued(replica, throughput, max_running)
     endless = np.where(throughput.saturated & (replica.load.rate > throughput.rate), np.inf, 0.0)

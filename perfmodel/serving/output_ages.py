@@ -1,4 +1,4 @@
-"""Which share of sequences still runs at an age, from the distribution of output lengths."""
+"""Compute the share of sequences that still run some decode steps after their start, from how output lengths vary."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from perfmodel.workload import LEAST_LENGTH_CV, survival
 
 @dataclass(frozen=True)
 class OutputLengths:
-    """Output lengths in decode steps.
+    """Describe the distribution of output lengths, in decode steps, for C request classes.
 
     mean: by class, (C, N). cv: coefficient of variation within a class, (N,). longest: a length that none exceeds,
     (N,). share: share of requests of each class, (C, N).
@@ -25,20 +25,22 @@ class OutputLengths:
 
 
 def lockstep(outputs: OutputLengths) -> Mask:
-    """Whether all outputs are equally long, so that sequences that start together end together. (N,)"""
+    """Return True where all outputs are equally long, so that sequences that start together end together. (N,)"""
     shortest, most = np.min(outputs.mean, axis=0), np.max(outputs.mean, axis=0)
     return np.asarray((outputs.cv < LEAST_LENGTH_CV) & (most - shortest < LEAST_LENGTH_CV * most))
 
 
 def longer_than(outputs: OutputLengths, kind: int, ages: Array) -> Array:
-    """Share of outputs of class `kind` that are longer than `ages` decode steps; none beyond the longest."""
+    """Return the share of outputs of class `kind` that are longer than `ages` decode steps; 0 beyond the longest."""
     mean = outputs.mean[kind]
     allowed = ages < np.maximum(outputs.longest, mean) * (1.0 + LEAST_LENGTH_CV)
     return np.asarray(survival(mean, outputs.cv, ages) * allowed)
 
 
 def running_shares(outputs: OutputLengths, width: Array, cells: int) -> tuple[Array, Array]:
-    """Share of sequences that still run after each number of cells, in the middle of a cell. (cells, N) each.
+    """Return two shares of sequences that still run after each number of cells, in the middle of a cell.
+
+    (cells, N) each.
 
     First those that started at the beginning of a cell, then those that started evenly over it. In their own cell half
     of the latter have started on average, and their survival is the mean of that at ages zero and half a cell.
@@ -58,12 +60,15 @@ def running_shares(outputs: OutputLengths, width: Array, cells: int) -> tuple[Ar
 
 
 def ended_by_cell(outputs: OutputLengths, kind: int, width: Array, cells: int) -> Array:
-    """Share of the outputs of class `kind` that end in each cell; the last cell takes the rest. (cells, N)"""
+    """Return the share of the outputs of class `kind` that end in each cell, (cells, N); the last cell takes the rest.
+
+    `width` is the decode steps per cell, (N,).
+    """
     edges = longer_than(outputs, kind, np.arange(cells)[:, None] * width)
     edges[0] = 1.0
     return np.asarray(edges - np.concatenate([edges[1:], np.zeros_like(edges[:1])]))
 
 
 def total(counts: Array, shares: Array) -> Array:
-    """Sum of counts x shares over cells. (G, N), (G, N) -> (N,)"""
+    """Sum counts x shares over cells: two arrays (cells, N) in, one (N,) out."""
     return np.asarray(np.einsum("gn,gn->n", counts, shares))

@@ -1,4 +1,4 @@
-"""A step to be priced, and how prompts are cut into steps under a token budget."""
+"""Describe a step whose time is to be computed, and cut prompts into steps under a token budget."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ NOT_CAPTURED = np.zeros(1, bool)
 
 
 class PlannedStep(NamedTuple):
-    """A step to be priced.
+    """Describe a step whose time is to be computed.
 
-    step: what it carries. seqs: sequences that the host looks after, (N,). captured: whether it is replayed from a
-    captured graph, (N,). factor: device time over that of `step` (drafting). n_steps: how many such steps the work
-    takes.
+    step: the tokens that it carries. seqs: sequences that the host schedules, (N,). captured: whether it is replayed
+    from a captured graph, (N,). factor: device time relative to that of `step` (more than 1 with draft layers of
+    speculative decoding). n_steps: how many such steps the work takes.
     """
 
     step: Step
@@ -36,14 +36,17 @@ class PlannedStep(NamedTuple):
 
 
 class PricedStep(NamedTuple):
-    """Device cost and wall time (seconds) of one step."""
+    """Hold the device cost and the wall time (seconds) of one step."""
 
     cost: StepCost
     wall: Array
 
 
 class Chunks(NamedTuple):
-    """How prompts are cut into steps. tokens, prompts: per step. context: mean tokens before those of a chunk."""
+    """Tell how prompts are cut into steps. tokens, prompts: per step.
+
+    context: mean tokens that precede those of a chunk.
+    """
 
     n_steps: Array
     tokens: Array
@@ -52,7 +55,10 @@ class Chunks(NamedTuple):
 
 
 def prefill_budget(budget: Array, decodes: Array | float) -> Array:
-    """Tokens per step that prefill can use beside `decodes` sequences: what they leave, but a least share of all."""
+    """Return the tokens per step that prefill can use while `decodes` sequences decode.
+
+    It is what they leave of `budget` (tokens per step), but at least a fixed share of it.
+    """
     return np.maximum(budget - decodes, budget * MIN_PREFILL_SHARE)
 
 
@@ -73,7 +79,10 @@ def chunks(new: Array, cached: Array, seqs: Array | float, budget: Array) -> Chu
 
 
 def stacked(steps: list[Step], common: tuple[int, ...]) -> Step:
-    """Steps as one whose arrays, of shape `common`, have them along a new first axis."""
+    """Merge several steps into one whose arrays have a new first axis, one entry per step.
+
+    `common` is the shape that the arrays of each step are broadcast to.
+    """
 
     def column(name: str) -> Array:
         values = (np.asarray(getattr(s, name), float) for s in steps)
@@ -83,5 +92,5 @@ def stacked(steps: list[Step], common: tuple[int, ...]) -> Step:
 
 
 def _trimmed(values: Array, common: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of `values` without the leading axes of length one that `common` does not have."""
+    """Return the shape of `values` without the leading axes of length one that the shape `common` does not have."""
     return values.shape[max(values.ndim - len(common), 0) :]

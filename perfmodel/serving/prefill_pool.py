@@ -1,4 +1,4 @@
-"""A pool of prefill workers: how long a prompt queues and how fast the pool can be.
+"""Model a pool of prefill workers: how long a prompt queues and how many prompts per second the pool can compute.
 
 A worker computes the prompts that arrived during its last step together, up to its token budget: one by one at low
 load, in groups under high load. All workers share one queue.
@@ -20,7 +20,7 @@ from perfmodel.workload import Load
 
 @dataclass(frozen=True)
 class PromptPool:
-    """Equal workers that only prefill.
+    """Describe equal workers that only prefill.
 
     workers: how many, (N,). groups: numbers of prompts that a worker computes together, rising from one, (K, N). times:
     seconds until all of a group are done, (K, N). alone: seconds of a prompt by itself, (C, N). time_cv: coefficient of
@@ -38,11 +38,13 @@ class PromptPool:
 
     @property
     def max_rate(self) -> Array:
-        """Most prompts/s: all workers computing full groups. (N,)"""
+        """Return the highest prompts/s of the pool, with all workers computing full groups. (N,)"""
         return np.asarray(self.workers * np.max(self.groups / self.times, axis=0))
 
     def group_at(self, rate: Array) -> tuple[Array, Array]:
-        """(prompts that a worker computes together, seconds of that) at `rate` prompts/s over the pool. (N,)
+        """Return (prompts that a worker computes together, seconds that takes) at `rate` prompts/s over the pool.
+
+        (N,) each
 
         Derived: while a group of b prompts takes T(b), rate T(b) / workers others arrive and make the next group:
         b = rate T(b) / workers, at least one and at most the largest group.
@@ -53,15 +55,16 @@ class PromptPool:
         return group, interpolate(self.groups, self.times, group)
 
     def prefill_time(self, rate: Array, wait: Array) -> Array:
-        """Mean seconds from when a worker starts on a prompt until its group is done, after a queue of `wait`. (N,)
+        """Return the mean seconds from when a worker starts on a prompt until its whole group is done. (N,)
 
-        A waiting prompt is batched with those that arrived meanwhile, up to the token budget.
+        rate: prompts/s over the pool, (N,). wait: mean seconds that the prompt queued before, (N,). A waiting prompt is
+        computed together with those that arrived meanwhile, up to the token budget.
         """
         group, _ = self.group_at(rate)
         return interpolate(self.groups, self.times, np.clip(1.0 + rate * wait, group, self.groups[-1]))
 
     def wait(self, rate: Array, others: Array | float = np.inf, arrival_cv: Array | float = 1.0) -> Array:
-        """Mean seconds until a worker starts on a prompt. (N,)
+        """Return the mean seconds until a worker starts on a prompt. (N,)
 
         A prompt that finds all workers busy waits for the rest of a step, and for the prompts that do not fit into the
         next one (`equations.queue_wait` at the pace of full groups). With one worker and groups of one this is M/G/1
@@ -83,10 +86,10 @@ class PromptPool:
 
 
 def prompt_pool(steps: StepModel, load: Load, workers: Array, batch: Array | float = np.inf) -> PromptPool:
-    """A pool of prefill workers under prompts like those of `load`.
+    """Build a pool of prefill workers for prompts like those of `load`.
 
     Args:
-        steps: prices steps of one worker, for the N candidates.
+        steps: computes cost and time of steps of one worker, for the N candidates.
         load: load of the pool.
         workers: how many, (N,).
         batch: most prompts that a rank of attention data parallelism computes together, (N,); infinite: what fits its

@@ -1,4 +1,4 @@
-"""Time of prefills that enter a running batch, and what they cost its decodes (interference)."""
+"""Compute the time of prefills that enter a running batch, and how much they delay its decodes (interference)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from perfmodel.workload import Load
 
 @dataclass(frozen=True)
 class PrefillTimes:
-    """Prefills at a given number of running sequences and prompts per step. Seconds, by class (C, N) or mean (N,).
+    """Hold prefill times at a given number of running sequences and of prompts per step.
 
-    alone: wall time of a group's steps without decodes, (C, N). shared: wall time of a group's steps, shared with
-    decodes where the engine mixes them, (C, N). interference: what one prompt adds to the decode of the others, mean
+    Values are seconds, by request class (C, N) or their mean (N,).
+
+    alone: wall time of a group's steps without decodes, (C, N). shared: wall time of a group's steps together with the
+    decodes, where the engine mixes them, (C, N). interference: what one prompt adds to the decode of the others, mean
     (N,); interference_by_class, (C, N). mixed_step: a decode step with prompts in it (where prefill goes first: a
     prefill followed by a decode step), (N,). cost: device cost of one prefill step. n_steps: prefill steps per prompt,
-    (C, N); below 1 where prompts share a step.
+    (C, N); below 1 where one step computes several prompts.
     """
 
     alone: Array
@@ -34,24 +36,27 @@ class PrefillTimes:
     n_steps: Array
 
     def cv(self, load: Load) -> Array:
-        """Coefficient of variation of prefill times over the classes. (N,)"""
+        """Return the coefficient of variation of prefill times over the request classes of `load`. (N,)"""
         return cv_over_classes(self.shared, load.mean)
 
     def repeated(self, prefills: Array) -> PrefillTimes:
-        """The same where each request is prefilled `prefills` times (N,), once and after each preemption."""
+        """Return these times where each request is prefilled `prefills` times, (N,).
+
+        That is once, and again after each preemption.
+        """
         return replace(self, interference=self.interference * prefills, n_steps=self.n_steps * prefills)
 
 
 def prefill_times(
     steps: StepModel, load: Load, running: Array, groups: tuple[Array, ...]
 ) -> tuple[PricedStep, list[PrefillTimes]]:
-    """(the decode step, prefill times per entry of `groups`) while `running` sequences decode.
+    """Return (the decode step, prefill times per entry of `groups`) while `running` sequences decode.
 
-    Engines that prefill first stop decoding meanwhile. Where prompts share steps with decodes, they cost the decodes
-    only what the steps get longer.
+    Engines that prefill first stop decoding meanwhile. Where prompts are computed in the same steps as decodes, they
+    delay the decodes only by what the steps get longer.
 
     Args:
-        steps: prices steps.
+        steps: computes cost and time of steps.
         load: load of one replica.
         running: decoding sequences, (N,).
         groups: numbers of prompts that enter together, (N,) each.
@@ -82,7 +87,11 @@ def _mixed(
     alone: tuple[PlannedStep, PricedStep],
     mixed: tuple[PlannedStep, PricedStep],
 ) -> PrefillTimes:
-    """Prefill times of an engine whose prompts share steps with decodes (chunked prefill)."""
+    """Compute prefill times of an engine that puts prompts and decodes in the same steps (chunked prefill).
+
+    group: prompts that enter together, (N,). decode_time: seconds of a decode step without prompts, (N,). alone, mixed:
+    one prefill step without and with decodes, as planned and as priced.
+    """
     longer = np.maximum(mixed[1].wall - decode_time, 0.0)
     interference = mixed[0].n_steps * longer / steps.sharding.pp / group
     return PrefillTimes(
@@ -99,7 +108,11 @@ def _mixed(
 def _prefill_first(
     steps: StepModel, load: Load, group: Array, decode_time: Array, alone: tuple[PlannedStep, PricedStep]
 ) -> PrefillTimes:
-    """Prefill times of an engine whose decodes stop while it prefills."""
+    """Compute prefill times of an engine whose decodes stop while it prefills.
+
+    group: prompts that enter together, (N,). decode_time: seconds of a decode step, (N,). alone: one prefill step, as
+    planned and as priced.
+    """
     wall = steps.pipelined(alone[1].wall, alone[0].n_steps)
     interference = wall / group
     return PrefillTimes(
@@ -114,12 +127,15 @@ def _prefill_first(
 
 
 def blend(apart: PrefillTimes, grouped: PrefillTimes, share: Array) -> PrefillTimes:
-    """Times where `share` (N,) of the prompts enters in groups; costs and steps are those of prompts entering apart."""
+    """Mix the times of prompts that enter one by one (`apart`) and in groups (`grouped`).
+
+    share: share of the prompts that enters in groups, (N,). Costs and numbers of steps are those of `apart`.
+    """
     names = ("alone", "shared", "interference", "interference_by_class", "mixed_step")
     mixed = {n: (1.0 - share) * getattr(apart, n) + share * getattr(grouped, n) for n in names}
     return replace(apart, **mixed)
 
 
 def largest_group(steps: StepModel, load: Load, running: Array) -> Array:
-    """Most prompts of mean length that one step computes, at most the `running` sequences. (N,)"""
+    """Return the most prompts of mean length that one step computes, at most the `running` sequences. (N,)"""
     return np.clip(steps.max_prompts_per_step(load.mean(load.new)), 1.0, np.maximum(running, 1.0))

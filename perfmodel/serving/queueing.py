@@ -22,7 +22,7 @@ _NODE_SQUARED, _MIDDLE_WEIGHT, _ALL_WEIGHTS = 3.0, 4.0, 6.0
 
 
 def equilibrium_rate(running: Array, prefill: Array, decode: Array, interference: Array) -> Array:
-    """Requests per second X that `running` sequences complete, with running = X (prefill + decode / (1 - X stall)).
+    """Solve running = X (prefill + decode / (1 - X stall)) for X, the requests/s that `running` sequences complete.
 
     This is Little's law (Little, Oper. Res. 9(3), 1961) over the time in the batch: prompts enter at rate X and each
     stretches decoding by `interference` (stall). Multiplied out with S = stall it is quadratic in X:
@@ -41,15 +41,18 @@ def equilibrium_rate(running: Array, prefill: Array, decode: Array, interference
 
 
 def slowed_tpot(token_time: Array, prefill_share: Array) -> Array:
-    """TPOT where prefill takes `prefill_share` of the time: token_time / (1 - share), share at most `MAX_UTILISATION`.
+    """Return the TPOT where prefill takes `prefill_share` (0 to 1) of the time: token_time / (1 - share).
 
-    Derived: a token takes its decode step plus the prefills that arrive meanwhile, TPOT = token_time + share TPOT.
+    token_time: seconds per output token without prefill, (N,). The share is kept at most `MAX_UTILISATION`. Derived: a
+    token takes its decode step plus the prefills that arrive meanwhile, TPOT = token_time + share TPOT.
     """
     return token_time / (1.0 - np.minimum(prefill_share, MAX_UTILISATION))
 
 
 def prompts_per_step(running: Array, output_tokens: Array, least: Array, most: Array) -> Array:
-    """Prompts that enter a step of a full batch: `running` / `output_tokens`, within `least` and `most`. (N,)
+    """Return the prompts that enter a step of a full batch: `running` / `output_tokens`, within `least` and `most`.
+
+    (N,)
 
     Derived: a sequence ends after as many steps as it has output tokens, and a queued prompt takes its place.
     """
@@ -57,14 +60,19 @@ def prompts_per_step(running: Array, output_tokens: Array, least: Array, most: A
 
 
 def share_of_others(running: Array, group: Array | float = 1.0) -> Array:
-    """Share of the running sequences outside a request's own prefill group of `group`: those it waits for. (N,)"""
+    """Return the share of the `running` sequences that are outside a request's own prefill group of `group` prompts.
+
+    (N,)
+
+    A request waits for the prefills of these others.
+    """
     return np.maximum(running - group, 0.0) / np.maximum(running, 1.0)
 
 
 def closed_prefill_wait(
     prefill_share: Array, prefill: Array, prefill_cv: Array, *, running: Array, entering: Array
 ) -> Array:
-    """Mean seconds a prompt of a closed loop queues for other prompts. (N,)
+    """Return the mean seconds that a prompt of a closed loop queues for other prompts. (N,)
 
     The wait of an M/G/1 queue (`equations.queue_wait`), but never longer than the prefills of all other sequences: a
     closed loop holds no more.
@@ -81,7 +89,9 @@ def closed_prefill_wait(
 
 
 def open_prefill_wait(utilisation: Array, prefill: Array, arrival_cv: Array, prefill_cv: Array) -> Array:
-    """Mean seconds a prompt of an open loop queues for other prompts: Kingman's formula (`equations.queue_wait`). (N,)
+    """Return the mean seconds that a prompt of an open loop queues for other prompts. (N,)
+
+    It is Kingman's formula (`equations.queue_wait`).
 
     Args:
         utilisation: prefill time per second, (N,).
@@ -92,7 +102,9 @@ def open_prefill_wait(utilisation: Array, prefill: Array, arrival_cv: Array, pre
 
 
 def step_residual(running: Array, step: Array) -> Array:
-    """Mean seconds until the running step ends, as a Poisson arrival sees it. (N,)
+    """Return the mean seconds until the running step ends, as seen by a Poisson arrival. (N,)
+
+    running: mean number of running sequences, (N,). step: seconds of a step, (N,).
 
     Half a step, times the probability 1 - exp(-running) that any sequence runs where their number is Poisson with mean
     `running` (M/G/infinity; Takacs, Introduction to the Theory of Queues, 1962, ch. 3).
@@ -101,7 +113,7 @@ def step_residual(running: Array, step: Array) -> Array:
 
 
 def opening_burst(running: Array, group: Array, prefill_per_prompt: Array, prefill: Array) -> Array:
-    """Mean TTFT (without front end) of the requests that a closed-loop benchmark sends at once at its start. (N,)
+    """Return the mean TTFT (without front end) of the requests that a closed loop sends at once at its start. (N,)
 
     Derived: running / group groups are computed one after the other, and a prompt is done with its group; on average
     (running + group) / 2 prompts are done by then.
@@ -116,12 +128,14 @@ def opening_burst(running: Array, group: Array, prefill_per_prompt: Array, prefi
 
 
 def opening_share(requests_per_client: Array) -> Array:
-    """Share of a closed loop's requests that belong to its opening burst: each client's first one. (N,)"""
+    """Return the share of a closed loop's requests that belong to its opening burst: the first one of each client."""
     return np.clip(1.0 / np.maximum(requests_per_client, 1.0), 0.0, 1.0)
 
 
 def spilled_group_wait(running: Array, group: Array, mixed_step: Array) -> Array:
-    """Wait in a synchronised closed loop whose prompts share steps with decodes, seconds, (N,).
+    """Return the seconds, (N,), that a full group of prompts waits because decodes use part of the token budget.
+
+    This is for a closed loop whose clients move in groups and whose prompts are computed in the same steps as decodes.
 
     Derived: decodes use part of the token budget, so the last prompt of a full group waits for the next group's step,
     and so on; the wait grows to one `mixed_step` as the loop goes from one group of `group` prompts to two.
@@ -130,12 +144,17 @@ def spilled_group_wait(running: Array, group: Array, mixed_step: Array) -> Array
 
 
 def mean_over_poisson(middle: Array, low: Array, high: Array) -> Array:
-    """Mean of a function of a Poisson number from its values at the mean and at `poisson_nodes`: (4 m + l + h) / 6."""
+    """Return the mean of a function of a Poisson number by a three-point rule: (4 middle + low + high) / 6.
+
+    middle: the function's value at the mean; low, high: its values at the two `poisson_nodes`.
+    """
     return (_MIDDLE_WEIGHT * middle + low + high) / _ALL_WEIGHTS
 
 
 def poisson_nodes(mean: Array, centre: Array, most: Array) -> tuple[Array, Array]:
-    """Outer nodes of the three-point rule: `centre` -+ sqrt(3 mean), both kept within 1 and `most`. (N,) each
+    """Return the two outer nodes of the three-point rule: `centre` -+ sqrt(3 mean), kept within 1 and `most`.
+
+    (N,) each
 
     A Poisson number has variance `mean`; its normal approximation allows the Gauss-Hermite rule.
     """
@@ -144,7 +163,7 @@ def poisson_nodes(mean: Array, centre: Array, most: Array) -> tuple[Array, Array
 
 
 def queue_variability(arrival_cv: Array, output: Array, length_cv: Array, mean: Callable[[Array], Array]) -> Array:
-    """c_a^2 + c_s^2: squared coefficients of variation of gaps between arrivals and of output lengths. (N,)
+    """Return c_a^2 + c_s^2, (N,): the squared coefficients of variation of gaps between arrivals and of output lengths.
 
     c_s^2 = E[L^2] / E[L]^2 - 1 over all classes, where a class of mean m has E[L^2] = m^2 (1 + length_cv^2).
 
@@ -159,14 +178,17 @@ def queue_variability(arrival_cv: Array, output: Array, length_cv: Array, mean: 
 
 
 def cv_over_classes(values: Array, mean: Callable[[Array], Array]) -> Array:
-    """Coefficient of variation of `values` (C, N) over the request classes. (N,)"""
+    """Return the coefficient of variation of `values` (C, N) over the request classes. (N,)
+
+    mean: share-weighted mean over classes, (C, N) -> (N,).
+    """
     return np.sqrt(mean(np.square(values / np.maximum(mean(values), TINY) - 1.0)))
 
 
 def bisect(low: Array, high: Array, below: Callable[[Array], Mask]) -> tuple[Array, Array]:
-    """(root, last value tried) of an equation in one positive unknown per candidate. (N,) each
+    """Solve an equation in one positive unknown per candidate; return (root, last value tried), (N,) each.
 
-    Bisects the ratio high / low. `below(x)` tells where x is below the root, (N,).
+    Bisects the ratio high / low. `low` and `high` bracket the root, (N,); `below(x)` is True where x is below it, (N,).
     """
     middle = low
     for _ in range(_BISECTIONS):

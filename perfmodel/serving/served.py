@@ -1,4 +1,4 @@
-"""What the closed form of serving returns: one replica in equilibrium."""
+"""Define the result of the analytic estimate of serving: one replica in equilibrium."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from perfmodel.costs import StepCost
 
 @dataclass(frozen=True)
 class RequestTimes:
-    """Mean times of a request by class, seconds, (C, N).
+    """Hold the mean times of a request, in seconds, by request class (C, N).
 
     ttft: from arrival to the first token. tpot: per output token after the first. wait: part of ttft spent in queues
     before the prefill. burst: what the opening burst of a benchmark adds to ttft, averaged over all its requests.
@@ -28,10 +28,10 @@ class RequestTimes:
 
 @dataclass(frozen=True)
 class WaitShape:
-    """How waits are distributed over the requests of a run.
+    """Describe how waits are distributed over the requests of a run.
 
     uniform_share: part of the wait that is spread uniformly over the requests, from none for the first to twice the
-    mean for the last, as in a queue that fills or drains, (N,); the rest is exponential. by_rank: waits at
+    mean for the last, as in a queue that fills or drains, (N,); the rest is exponential. by_rank: waits at the Q ranks
     `workload.RANKS`, seconds, (Q, N), where a run of known length gives them, else NaN.
     """
 
@@ -41,8 +41,11 @@ class WaitShape:
 
 @dataclass(frozen=True)
 class StepTimes:
-    """Wall times of steps, seconds. decode: a decode step, (N,). mixed: one that carries a prompt, (N,). interference:
-    what one prefill adds to the decode of the others, (C, N)."""
+    """Hold the wall times of steps, in seconds.
+
+    decode: a decode step, (N,). mixed: one that carries a prompt, (N,). interference: what one prefill adds to the
+    decode of the others, (C, N).
+    """
 
     decode: Array
     mixed: Array
@@ -51,11 +54,11 @@ class StepTimes:
 
 @dataclass(frozen=True)
 class StepCosts:
-    """Device costs behind the times.
+    """Hold the device costs behind the step times.
 
     decode, prefill: cost of one decode step and of one prefill step. prefill_steps: prefill steps per prompt, (C, N);
-    below 1 where prompts share a step. decode_seqs: sequences in the decode step that `decode` is the cost of, (N,);
-    NaN where it is the mean number running.
+    below 1 where one step computes several prompts. decode_seqs: sequences in the decode step that `decode` is the cost
+    of, (N,); NaN where it is the mean number running.
     """
 
     decode: StepCost
@@ -66,8 +69,11 @@ class StepCosts:
 
 @dataclass(frozen=True)
 class Served:
-    """One replica in equilibrium. running: sequences that decode concurrently, (N,). rate: requests/s, (N,). saturated:
-    whether demand exceeds what the replica can serve, (N,)."""
+    """Describe one replica in equilibrium: its request times, steps and throughput.
+
+    running: sequences that decode concurrently, (N,). rate: requests/s, (N,). saturated: whether demand exceeds what
+    the replica can serve, (N,).
+    """
 
     times: RequestTimes
     steps: StepTimes

@@ -1,4 +1,4 @@
-"""Static batching: a batch starts together and ends before the next one starts."""
+"""Estimate static batching: a batch starts together and ends before the next one starts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from perfmodel.workload import Load
 
 
 def static(steps: StepModel, load: Load, kv_capacity: Array) -> Served:
-    """The whole prefill, then decode steps. A batch above `kv_capacity` sequences (N,) runs in several batches."""
+    """Estimate a replica that computes the whole prefill, then the decode steps.
+
+    A batch of more sequences than `kv_capacity` (N,), which the KV cache holds, runs in several batches.
+    """
     requests = load.concurrency
     batch = np.minimum(requests, kv_capacity)
     n_batches = np.ceil(requests / batch)
@@ -34,8 +37,9 @@ def static(steps: StepModel, load: Load, kv_capacity: Array) -> Served:
 
 
 def batch_wait(requests: Array, batch: Array, n_batches: Array, duration: Array) -> Array:
-    """Mean seconds that `requests` wait where they run in batches one after the other. (N,)
+    """Return the mean seconds that requests wait where they run in batches one after the other. (N,)
 
-    Derived: requests of batch i (from 0) wait for i batches of `duration` seconds; the last batch may be smaller.
+    requests: number of requests. batch: requests per batch. n_batches: number of batches. duration: seconds per batch.
+    All are (N,). Derived: requests of batch i (from 0) wait for i batches; the last batch may be smaller.
     """
     return (n_batches - 1.0) * (1.0 - batch * n_batches / (2.0 * requests)) * duration

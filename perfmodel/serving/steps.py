@@ -1,4 +1,4 @@
-"""Steps of one deployment as the engine runs them: device time plus host time, micro-batches in a pipeline."""
+"""Compute the time of steps as the engine runs them: device time plus host time, micro-batches in a pipeline."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DRAFT_LAYERS = 1.5
 
 @dataclass(frozen=True)
 class StepModel:
-    """Prices steps for N candidates.
+    """Compute device cost and wall time of the steps of N candidates.
 
     token_budget: tokens per step (max_num_batched_tokens), (N,). max_num_seqs: sequences per replica, (N,). graph_seqs:
     largest batch per device that is replayed from a captured graph, (N,); None: the engine's.
@@ -36,7 +36,9 @@ class StepModel:
     graph_seqs: Array | None = None
 
     def price(self, step: Step) -> StepCost:
-        """Device time of one step, with communication beside computation where the engine does that and it pays.
+        """Compute the device time of one step.
+
+        Communication overlaps computation where the engine does that and it pays.
 
         Engines decide by thresholds on a step's tokens (vLLM `--dbo-decode-token-threshold`). The model assumes tuned
         thresholds, which lie where overlap begins to pay.
@@ -52,9 +54,9 @@ class StepModel:
         return cheaper(plain, beside, self._launch_bound(beside, step) < self._launch_bound(plain, step))
 
     def _launch_bound(self, cost: StepCost, step: Step) -> Array:
-        """Device time of a step, at least its kernel launches unless a captured graph replays them.
+        """Raise the device time of a step to that of its kernel launches, unless a captured graph replays them.
 
-        Infinite for a step in more micro-batches than it has sequences, which no engine runs.
+        The time is infinite for a step in more micro-batches than it has sequences, which no engine runs.
         """
         replayed = (np.asarray(step.prefill_tokens) <= 0) & self.captured(step.decode_seqs * self.sharding.pp)
         least = np.where(replayed, 0.0, cost.calls * self.engine.launch_time)
@@ -62,7 +64,9 @@ class StepModel:
         return np.where(pieces >= cost.batches, np.maximum(cost.time, least), np.inf)
 
     def wall(self, cost: StepCost, seqs: Array, *, captured: Mask, factor: Array | float = 1.0) -> Array:
-        """Wall time of a step: host time adds to device time, or hides behind it where the engine overlaps scheduling.
+        """Compute the wall time of a step in seconds, (N,) or (C, N), from its device time and its host time.
+
+        Host time adds to device time, or hides behind it where the engine overlaps scheduling.
 
         A step that is not replayed from a captured graph takes at least its kernel launches. Each rank of attention
         data parallelism has its own scheduler, with its share of the sequences (vLLM docs, data parallel deployment: a
@@ -82,14 +86,20 @@ class StepModel:
         return np.maximum(device, host) if engine.overlap_scheduling else device + host
 
     def captured(self, seqs: Array | float) -> Mask:
-        """Whether a step with `seqs` decoding sequences on the replica is replayed from a captured graph."""
+        """Return True where a step with `seqs` decoding sequences on the replica is replayed from a captured graph.
+
+        (N,)
+        """
         if not self.engine.graph_capture:
             return np.zeros(np.shape(seqs), bool)
         most = self.engine.graph_seqs if self.graph_seqs is None else self.graph_seqs
         return np.asarray(~(np.asarray(seqs) / self.sharding.dp > most))
 
     def run(self, *planned: PlannedStep) -> list[PricedStep]:
-        """Price steps; those of one shape in one call, because a look-up has a fixed cost."""
+        """Compute cost and wall time of several planned steps.
+
+        Steps of equal shape are priced in one call, because each table look-up has a fixed cost.
+        """
         shapes = [step_shape(p.step, self.sharding.tp) for p in planned]
         flat = [s if np.prod(s[:-1]) > 1 else s[-1:] for s in shapes]
         out: dict[int, PricedStep] = {}
@@ -104,10 +114,11 @@ class StepModel:
         return [out[i] for i in range(len(planned))]
 
     def decode_step(self, seqs: Array, context: Array, drafts: Array) -> PlannedStep:
-        """One decode step with `seqs` sequences running on the replica.
+        """Plan one decode step with `seqs` sequences running on the replica, (N,).
 
-        A pipeline cuts them into PP micro-batches in flight at once. Each takes the whole step, and all of them advance
-        in it. Speculative decoding adds `DRAFT_LAYERS` layers for each of `drafts` drafted tokens.
+        `context` is the mean tokens that a sequence attends to, (N,). A pipeline cuts the sequences into PP
+        micro-batches in flight at once. Each takes the whole step, and all of them advance in it. Speculative decoding
+        adds `DRAFT_LAYERS` layers for each of `drafts` drafted tokens.
         """
         seqs = np.maximum(np.asarray(seqs, float), 1.0)  # the mean may be below one: a step that runs has a sequence
         micro = np.maximum(seqs / self.sharding.pp, 1.0)
@@ -116,7 +127,7 @@ class StepModel:
         return PlannedStep(step, seqs, self.captured(seqs), drafting, np.ones_like(seqs))
 
     def prefill_step(self, new: Array, cached: Array, seqs: Array | float = 1.0) -> PlannedStep:
-        """One of the steps that compute `seqs` prompts together; `n_steps` of it says how many there are.
+        """Plan one of the steps that compute `seqs` prompts together; its `n_steps` says how many such steps there are.
 
         new: tokens to compute per prompt; cached: tokens before them, (C, N). A prompt longer than the token budget
         takes several steps.
@@ -126,7 +137,7 @@ class StepModel:
         return PlannedStep(step, prompts, NOT_CAPTURED, 1.0, n_steps)
 
     def mixed_step(self, new: Array, cached: Array, seqs: Array, running: Array, context: Array) -> PlannedStep:
-        """One of the steps in which `seqs` prompts share the token budget with `running` decodes.
+        """Plan one of the steps that `seqs` prompts and `running` decoding sequences share under one token budget.
 
         Args:
             new, cached: tokens to compute per prompt, and tokens before them, (C, N).
@@ -147,30 +158,44 @@ class StepModel:
         return PlannedStep(step, running + prompts, NOT_CAPTURED, 1.0, n_steps)
 
     def min_prompts_per_step(self, running: Array) -> Array:
-        """Fewest prompts that enter together beside `running` sequences, (N,): one, or one per rank of attention data
-        parallelism where the engine holds prompts back until each rank has one."""
+        """Return the fewest prompts that enter together while `running` sequences decode, (N,).
+
+        One, or one per rank of attention data parallelism where the engine holds prompts back until each rank has one.
+        """
         ranks = self.sharding.dp if self.engine.rank_balance else 1.0
         return np.asarray(np.minimum(ranks, np.maximum(running, 1.0)))
 
     def max_prompts_per_step(self, new: Array) -> Array:
-        """Most prompts of `new` tokens computed together, (N,): what the token budget holds, and at least one per rank
-        of attention data parallelism, however long."""
+        """Return the most prompts of `new` tokens that are computed together, (N,).
+
+        What the token budget holds, but at least one per rank of attention data parallelism, however long.
+        """
         return np.maximum(self.token_budget / new, self.sharding.dp)
 
     def _rank_share(self, seqs: Array | float) -> Array:
-        """Share of the ranks of attention data parallelism, and of their budgets, that `seqs` prompts can use."""
+        """Return the share of attention data-parallel ranks, and of their token budgets, that `seqs` prompts use."""
         return np.asarray(np.clip(np.asarray(seqs, float), 1.0, self.sharding.dp) / self.sharding.dp)
 
     def pipelined(self, wall: Array, n_steps: Array) -> Array:
-        """Wall time of `n_steps` steps in a row: pipeline stages overlap them, (n_steps + PP - 1) / PP times one."""
+        """Return the wall time of `n_steps` equal steps in a row, which pipeline stages overlap.
+
+        It is (n_steps + PP - 1) / PP times `wall`, the seconds of one step.
+        """
         return wall * (n_steps + self.sharding.pp - 1.0) / self.sharding.pp
 
     def decode(self, seqs: Array, context: Array, drafts: Array) -> PricedStep:
-        """Device cost and wall time of one decode step; see `decode_step`."""
+        """Plan and price one decode step; return its device cost and wall time.
+
+        The arguments are those of `decode_step`.
+        """
         return self.run(self.decode_step(seqs, context, drafts))[0]
 
     def prefill(self, new: Array, cached: Array, seqs: Array | float = 1.0) -> tuple[StepCost, Array, Array]:
-        """(device cost of one step, steps, wall time until all are done) of `seqs` prompts together."""
+        """Plan and price the prefill of `seqs` prompts computed together.
+
+        Returns (device cost of one step, number of steps, seconds until all are done). Arguments are those of
+        `prefill_step`.
+        """
         one = self.prefill_step(new, cached, seqs)
         (priced,) = self.run(one)
         return priced.cost, one.n_steps, self.pipelined(priced.wall, one.n_steps)
