@@ -51,7 +51,7 @@ class Replay:
     count: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse numbers that mean nothing; the router is checked where it is used."""
+        """Raise `InputError` for numbers that mean nothing; the router is checked where it is used."""
         for name in ("seed", "count"):
             value = getattr(self, name)
             if not value >= 0 or value != int(value):

@@ -67,12 +67,14 @@ class Policy:
     serial_front_end: bool = False
 
     def changed(self, **settings: Any) -> Policy:
-        """This policy with some settings replaced."""
+        """Return this policy with some settings replaced."""
         return replace(self, **settings)
 
 
 def of_engine(engine: Engine, limits: Limits, *, max_model_len: float = math.nan) -> Policy:
-    """The policy that `engine` follows under `limits` (see `Engine.limits`); unknown numbers take `Policy` defaults."""
+    """Return the policy that `engine` follows under `limits` (see `Engine.limits`); unknown numbers take `Policy`
+    defaults.
+    """
     plain = Policy()
     return Policy(
         max_num_batched_tokens=_known(limits.max_num_batched_tokens, plain.max_num_batched_tokens),
@@ -92,12 +94,14 @@ def of_engine(engine: Engine, limits: Limits, *, max_model_len: float = math.nan
 
 
 def _admission(engine: Engine) -> Admission:
+    """Return the rule by which `engine` reserves KV cache at admission, in the words of `Policy.admission`."""
     if engine.admission == "reserve":
         return "reserve"
     return "contiguous" if engine.admission == "contiguous" else "grow"
 
 
 def _known(value: float, otherwise: float) -> float:
+    """Return `value`, or `otherwise` where `value` is NaN."""
     return otherwise if math.isnan(value) else value
 
 
@@ -144,7 +148,7 @@ class Pool:
     name: str = "pool"
 
     def __post_init__(self) -> None:
-        """Refuse combinations that mean nothing."""
+        """Raise `InputError` for combinations that mean nothing."""
         policy = self.policy
         if self.replicas < 1:
             raise InputError(f"{self.name}: {self.replicas} replicas; give at least 1")
@@ -163,5 +167,5 @@ class Pool:
 
     @property
     def kv_blocks(self) -> int:
-        """KV blocks of a replica."""
+        """Return the number of KV blocks of a replica."""
         return int(self.kv_tokens) // self.policy.kv_block

@@ -51,7 +51,8 @@ def capacity(
     tolerance: float = 0.02,
     **options: Unpack[ReplayOptions],
 ) -> Capacity:
-    """The highest request rate at which `slo` holds and the queue does not keep growing, to a relative `tolerance`.
+    """Find the highest request rate at which `slo` holds and the queue does not keep growing, to a relative
+    `tolerance`.
 
     `work` must come at a rate: an open workload or a trace. Its gaps are stretched, so that all rates see the same
     requests in the same order. options: as in `simulate`.
@@ -82,10 +83,10 @@ def capacity(
 def highest_rate(
     probe: Callable[[float], tuple[Simulation, bool]], start: float, tolerance: float
 ) -> tuple[float, Simulation | None, list[tuple[float, bool]]]:
-    """Highest rate at which `probe` holds, by doubling or halving from `start` and then bisection.
+    """Find the highest rate at which `probe` succeeds, by doubling or halving from `start` and then bisection.
 
-    Returns the rate, its simulation, and every (rate, whether it held) tried. Where no rate holds: the lowest rate
-    tried and None.
+    probe: gives the simulation at a rate (requests/s) and whether the objectives held. tolerance: relative. Returns the
+    rate, its simulation, and every (rate, whether it held) tried. Where no rate holds: the lowest rate tried and None.
     """
     probes: list[tuple[float, bool]] = []
     good, bad, rate = math.nan, math.nan, start
@@ -111,7 +112,7 @@ def highest_rate(
 
 
 def _misses(simulation: Simulation, slo: Slo) -> str:
-    """The objectives that a simulation misses, in words."""
+    """Describe in words which objectives of `slo` a simulation misses."""
     missed = []
     for o in slo.objectives:
         value = latency(simulation, o.metric).at(o.statistic)
