@@ -84,8 +84,9 @@ def lengths(name: str) -> LengthStats:
 
 @cache
 def histogram(name: str) -> Histogram:
-    """Return the length histogram of the data set called `name`: its own if one ships, else one class of its mean
-    lengths.
+    """Return the length histogram of the data set called `name`.
+
+    It is the histogram that ships for the data set if there is one, else a single class of its mean lengths.
 
     >>> len(histogram("azure-conv-2023")), len(histogram("openorca"))
     (32, 1)

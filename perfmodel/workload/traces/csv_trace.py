@@ -63,7 +63,7 @@ def _table(text: io.TextIOBase, path: str) -> tuple[pd.DataFrame, Whole]:
 
 
 def _missing(path: str, part: str, columns: list[str]) -> str:
-    """Return the error message for a table without a column of `part` tokens; it offers a column whose name is close."""
+    """Return the message for a table without a column of `part` tokens; it offers a column whose name is close."""
     near = nearest(COLUMNS[part][0], columns, 1)
     hint = f"; is {near[0]!r} meant?" if near else ""
     return (
@@ -73,7 +73,7 @@ def _missing(path: str, part: str, columns: list[str]) -> str:
 
 
 def _numbers(frame: pd.DataFrame, column: str, path: str, lines: Whole) -> Array:
-    """Return a column as finite numbers, (R,); raise `InputError` that names the line of the first cell that is none."""
+    """Return a column as finite numbers, (R,); raise `InputError` naming the line of the first cell that is none."""
     import pandas as pd
 
     values = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=float)
