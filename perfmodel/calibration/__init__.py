@@ -1,4 +1,4 @@
-"""Calibrate on measured runs: fit engine constants, intervals and spreads of borrowed operator times; score decisions.
+"""Calibration on measured runs: fits of engine constants, of intervals and of transfer spreads, and scored decisions.
 
 `python -m perfmodel.calibration engines|intervals|transfer|decisions` runs each of them; without `--write` a fit only
 prints what it finds. The tables they read are described in `perfmodel.calibration.measured`.

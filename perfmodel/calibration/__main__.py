@@ -5,7 +5,7 @@
     python -m perfmodel.calibration transfer [--only DEVICE ...] [--write data/profiles/spread.toml]
     python -m perfmodel.calibration decisions CASES.csv PREDICTIONS.csv TRUTH.csv [--prices PRICES.csv]
 
-`engines` fits host constants and kernel factors, `intervals` the 80 % intervals of whole-deployment figures (some
+`engines` fits host constants and kernel factors, `intervals` the 80 % intervals of whole-deployment results (some
 minutes), `transfer` the spreads of operator times that are borrowed from other devices. `decisions` scores whether the
 configuration with the best prediction is the one that measured best. CASES and TRUTH are described in
 `perfmodel/calibration/measured.py`.

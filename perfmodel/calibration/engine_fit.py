@@ -144,7 +144,7 @@ def fit_engine(
         newer: (BOUNDS + KERNELS,) factors of the engine's next newer era, None where there is none.
     """
     kinds = {g.device: database.device(g.device).kind for g in groups}
-    # host constants show where devices are fast; slower kinds of device tell of their kernels only
+    # host constants show where devices are fast; runs of slower kinds of device inform kernel factors only
     on_gpus = [g for g in groups if kinds[g.device] == "gpu"]
     target = target_of(on_gpus or groups, truth)
     target = target if len(target.rows) >= MIN_VALUES else target_of(groups, truth)
@@ -215,11 +215,13 @@ def solve(
     n = len(constants)
 
     def made(point: Array) -> tuple[Engine, Array]:
+        """Split a point of the solver into the engine with its constants, and the kernel factors."""
         values = np.exp(point)
         settings = {c: v / CONSTANTS[c].scale for c, v in zip(constants, values, strict=False)}
         return replace(engine, **settings), values[n:]
 
     def misses(point: Array) -> Array:
+        """Return the weighted residuals of a point: log ratios, then what draws factors and constants to their start."""
         better, factors = made(point)
         ratios = target.ratios(better, factor_table(factors)) * target.weight
         drawn = pull * (point[n:] - np.log(start))

@@ -41,7 +41,7 @@ class MemoisedSteps(StepModel):
         return replace(known.cost, time=np.tensordot(self.factors, known.parts, axes=((0, 1), (0, 1))))
 
     def _times(self, step: Step) -> StepTimes:
-        """Price a step kernel by kernel."""
+        """Price a step kernel by kernel; return its cost, and its seconds by limit and kind of kernel."""
         terms = list(priced(self.sharding, self.hardware, self.costs, step))
         whole = summed(terms, step_shape(step, self.sharding.tp), self.engine.kernel_launches)
         parts = np.zeros((len(BOUNDS), len(KERNELS), *whole.time.shape))

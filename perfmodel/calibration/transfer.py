@@ -19,9 +19,9 @@ from perfmodel.costs import TWIN_DISTANCE, UNRELATED_DEVICE, Calibrated, Rooflin
 from perfmodel.profiles import store
 from perfmodel.profiles.build import half_width, merge
 
-#: Routing skew that is taken where a table of experts states none: the mildest that was measured.
+#: Routing skew that is taken where a table of experts gives none: the mildest that was measured.
 MILD_ROUTING = "1.01"
-#: Residuals that one device contributes at most, so that well-measured devices do not rule. Chosen.
+#: Residuals that one device contributes at most, so that well-measured devices do not dominate. Chosen.
 MOST_PER_DEVICE = 3000
 
 

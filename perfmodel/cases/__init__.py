@@ -1,4 +1,4 @@
-"""Predict whole tables: a row per serving run (model, device, engine, lengths, load) in, estimates out."""
+"""Prediction of whole tables: a row per serving run (model, device, engine, lengths, load) in, estimates out."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from perfmodel.costs import REMARK
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Told (rows done, rows) after each group.
+#: Called with (rows done, rows) after each group.
 Progress = Callable[[int, int], None]
 
 

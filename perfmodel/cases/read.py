@@ -113,7 +113,7 @@ def _check_choices(cases: Cases) -> None:
 
 
 def _check_ranges(cases: Cases) -> None:
-    """Refuse shares above 1 and lengths that no model serves."""
+    """Refuse rows with shares above 1 or with lengths that no model serves."""
     hit = cases.number["prefix_hit"]
     cases.refuse(hit > 1.0, [f"prefix_hit {h:g} is a share; give it between 0 and 1" for h in hit])
     for column in ("isl", "osl"):

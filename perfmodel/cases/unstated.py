@@ -71,7 +71,7 @@ def placement(
 
 
 def check_degrees(cases: Cases, pooled: Mask) -> None:
-    """Refuse rows whose parallelism takes more devices than `n_devices`; pooled: (R,) True for disaggregated rows."""
+    """Refuse rows whose parallelism takes more devices than `n_devices`. pooled: (R,) True for disaggregated rows."""
     number = {c: np.nan_to_num(v, nan=1.0) for c, v in cases.number.items()}
     together = number["tp"] * number["pp"] * number["dp_attention"]
     pools = [number[f"{p}_workers"] * number[f"{p}_tp"] * number[f"{p}_dp"] for p in ("prefill", "decode")]

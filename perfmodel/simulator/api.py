@@ -1,4 +1,4 @@
-"""`simulate`: a model on a deployment, replayed request by request."""
+"""Simulate a model on a deployment request by request, and draw the requests for it."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def simulate(
 
     Args:
         deployments: One row; its `replicas` stand behind the router.
-        work: What is asked: a workload to draw requests from, a trace, or requests as they are.
+        work: The requests: a workload to draw them from, a trace, or requests as they are.
         progress: Called now and then with the number of completed requests and of all requests.
 
     Raises:

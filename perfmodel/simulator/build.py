@@ -1,4 +1,4 @@
-"""From a model on a deployment under an engine to a pool of replicas: step times as a table, KV capacity, policy."""
+"""Build a pool of replicas from a model on a deployment under an engine: table of step times, KV capacity, policy."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from perfmodel.simulator.requests import Traffic
 from perfmodel.simulator.table import Floor, StepTable, StepTime
 from perfmodel.workload import Arrival, Workload, load_of
 
-#: B/s between a device and its host where neither the deployment nor the hardware database states the link. Assumed:
+#: B/s between a device and its host where neither the deployment nor the hardware database gives the link. Assumed:
 #: PCIe 4.0 x16, that is 16 GT/s on 16 lanes with 128b/130b coding = 31.5 GB/s, of which large copies reach 25 GB/s
-#: (planning figure of FlexGen and DeepSpeed; see `LINK_SHARE` in perfmodel/hardware/host.py).
+#: (planning number of FlexGen and DeepSpeed; see `LINK_SHARE` in perfmodel/hardware/host.py).
 UNKNOWN_HOST_LINK = 25e9
 #: Prompt tokens per step that a table reaches where the policy sets no budget; beyond the longest contexts in use.
 _MAX_TABLE_TOKENS = 1e6
@@ -167,9 +167,10 @@ def step_time(setup: Prepared) -> StepTime:
     """Return a function that gives seconds per step of the one deployment in `setup`, priced as in the analytic
     estimate.
 
-    Least times (`step_floor`) are not applied. Prompt tokens that attend to k keys on average are taken as one sequence
-    where k is large enough, else as several sequences without a cached prefix. A pipeline of PP stages advances PP
-    micro-batches per step: decodes are spread over them, and prompts fill them one by one.
+    Its arguments are those of `StepTime`; least times (`step_floor`) are not applied. Prompt tokens that attend to k
+    keys on average are taken as one sequence where k is large enough, else as several sequences without a cached
+    prefix. A pipeline of PP stages advances PP micro-batches per step: decodes are spread over them, and prompts fill
+    them one by one.
     """
     steps = setup.steps
     pp, budget = float(setup.sharding.pp[0]), float(steps.token_budget[0])
@@ -192,10 +193,10 @@ def step_time(setup: Prepared) -> StepTime:
 
 
 def step_floor(setup: Prepared) -> Floor:
-    """Return a function that gives the least seconds per step for a number of decoding sequences.
+    """Return a function that gives the least seconds per step for numbers of decoding sequences, (n,).
 
-    A step cannot be shorter than its kernel launches that no captured graph replays, nor than the host's work that runs
-    in parallel with the device.
+    It returns (least of steps without prompt tokens, least of steps with them). A step cannot be shorter than its
+    kernel launches that no captured graph replays, nor than the host's work that runs in parallel with the device.
     """
     steps, pp = setup.steps, float(setup.sharding.pp[0])
 

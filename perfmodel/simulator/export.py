@@ -1,4 +1,4 @@
-"""A simulation as files: a table with one row per request, or a trace that Perfetto and Chrome open."""
+"""Write a simulation to files: a table with one row per request, or a trace that Perfetto and Chrome open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The state of a simulation before its first event, as arrays for the compiled loop."""
+"""Build the state of a simulation before its first event, as arrays for the compiled loop."""
 
 from __future__ import annotations
 

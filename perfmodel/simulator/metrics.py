@@ -1,4 +1,4 @@
-"""Figures of a simulation: latencies and their percentiles, throughput, and the share that met the objectives."""
+"""Summarise a simulation: latencies and their percentiles, throughput, and the share that met the objectives."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Distribution:
-    """Mean and percentiles of a quantity, in its unit; NaN where no value is known."""
+    """Holds mean and percentiles of a quantity, in its unit; NaN where no value is known."""
 
     mean: float
     p50: float

@@ -1,4 +1,4 @@
-"""`capacity`: the highest request rate at which a deployment keeps its objectives, by repeated simulation."""
+"""Find the highest request rate at which a deployment keeps its objectives, by repeated simulation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LOWEST_SHARE = 2.0**-12
 
 @dataclass(frozen=True)
 class Capacity:
-    """The highest rate found that keeps the objectives.
+    """Holds the highest rate found that keeps the objectives.
 
     Attributes:
         rate: Requests per second of the whole deployment.
@@ -66,6 +66,7 @@ def capacity(
         raise InputError(f"{requests.name}: its requests do not come at a rate; give an open workload or a trace")
 
     def probe(rate: float) -> tuple[Simulation, bool]:
+        """Simulate at `rate` requests/s; return the simulation and whether it keeps the objectives."""
         found = run(requests.scaled(rate), pools, router=chosen.router, seed=chosen.seed)
         return found, holds(found, slo) and not any(n.startswith(OVERLOAD) for n in found.notes)
 

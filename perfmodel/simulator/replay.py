@@ -1,4 +1,4 @@
-"""`run`: traffic on pools of replicas, replayed by the compiled loop."""
+"""Replay traffic on pools of replicas with the compiled loop."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _ARRIVAL_STREAM, _LENGTH_STREAM = 0, 1
 
 @dataclass(frozen=True)
 class Prefixes:
-    """Prefix hashes of R requests; equal leading hashes mean equal beginnings of prompts.
+    """Holds prefix hashes of R requests; equal leading hashes mean equal beginnings of prompts.
 
     Attributes:
         offsets: (R + 1,) rising from 0; the hashes of request r are hashes[offsets[r]:offsets[r + 1]].

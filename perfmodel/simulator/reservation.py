@@ -1,4 +1,4 @@
-"""KV cache that requests reserve at admission, and requests that can never be admitted."""
+"""Compute the KV cache that requests reserve at admission, and find requests that can never be admitted."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ sequences n, and their mean context c. Dense layers see P + n tokens; attention 
 
 where `base` is taken at reference values of k and c, and `prompt` and `decode` are differences to it. This is exact
 wherever the attention of prompts and that of decodes are priced apart, and all tables stay two-dimensional. The floor
-is the least time that kernel launches, or a host that works beside the device, take.
+is the least time that kernel launches, or the work of the host in parallel with the device, take.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Public data sets by name: their mean lengths, and for some a whole length histogram.
+"""Look up public data sets by name: their mean lengths, and for some a whole length histogram.
 
 `lengths("openorca")` serves benchmark tables that name a data set and no lengths; `histogram` gives the joint classes
-of prompt and output lengths that ship with the package. The figures and their sources are in `datasets.toml`.
+of prompt and output lengths that ship with the package. The numbers and their sources are in `datasets.toml`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from perfmodel.arrays import NAN
 from perfmodel.workload.histograms import FOLDER, Histogram, read_histogram
 
 TABLE = Path(__file__).with_name("datasets.toml")
-#: How a figure came about: see the head of `datasets.toml`.
+#: How a number was obtained: see the head of `datasets.toml`.
 KINDS = ("published", "computed", "observed", "inferred")
-#: Figures that a data set may leave out.
+#: Numbers that a data set may leave out.
 OPTIONAL = ("input_median", "input_p90", "output_median", "output_p90", "output_max")
 
 

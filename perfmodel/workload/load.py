@@ -1,4 +1,4 @@
-"""The load on each candidate deployment, as columns of arrays."""
+"""Lay out the load on each candidate deployment as columns of arrays."""
 
 from __future__ import annotations
 
@@ -97,9 +97,11 @@ def load_of(workload: Workload, candidates: int) -> Load:
     shape = (len(workload.input_tokens), candidates)
 
     def classes(values: Array) -> Array:
+        """Repeat a value per class for all candidates, (C, N)."""
         return np.broadcast_to(np.atleast_1d(np.asarray(values, float))[:, None], shape)
 
     def column(value: float) -> Array:
+        """Repeat one value for all candidates, (N,)."""
         return np.full(candidates, float(value))
 
     concurrency = 1.0 if workload.arrival == "single" else workload.concurrency

@@ -20,7 +20,9 @@ MS_PER_S = 1e3
 
 @dataclass(frozen=True)
 class Objective:
-    """One bound: the `statistic` (one of `STATISTICS`) of a `metric` (one of `METRICS`) is at most `limit` seconds."""
+    """Holds one objective: the `statistic` (one of `STATISTICS`) of a `metric` (one of `METRICS`) is at most `limit`
+    seconds.
+    """
 
     metric: str
     statistic: str

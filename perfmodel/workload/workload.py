@@ -112,7 +112,7 @@ class Workload:
         source: str = "",
         **arrivals: Unpack[Arrivals],
     ) -> Workload:
-        """Classes of the given mean lengths.
+        """Make a workload of request classes with the given mean lengths.
 
         >>> Workload.from_lengths(1000, 200, rate=3.0).arrival
         'open'

@@ -1,4 +1,4 @@
-"""Checks on a trace that hold for every format: lengths that a model can serve, arrivals in order."""
+"""Check what must hold for a trace of any format: lengths that a model can serve, arrivals in order."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Traces as CSV: one request per line, columns found by name in any order.
+"""Read traces in CSV: one request per line, columns found by name in any order.
 
-Read are `arrival_s,input_tokens,output_tokens`, the Azure LLM inference traces
-(`TIMESTAMP,ContextTokens,GeneratedTokens`), and length tables of other simulators (`num_prefill_tokens,
-num_decode_tokens`). Without an arrival column the trace has lengths only.
+Understood are `arrival_s,input_tokens,output_tokens`, the Azure LLM inference traces
+(`TIMESTAMP,ContextTokens,GeneratedTokens`), and length tables of other simulators
+(`num_prefill_tokens,num_decode_tokens`). Without an arrival column the trace has lengths only.
 """
 
 from __future__ import annotations

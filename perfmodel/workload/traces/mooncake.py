@@ -1,4 +1,4 @@
-"""Mooncake traces: JSON lines with `timestamp` in ms, `input_length`, `output_length` and, optionally, `hash_ids`.
+"""Read Mooncake traces: JSON lines with `timestamp` in ms, `input_length`, `output_length` and, optionally, `hash_ids`.
 
 Published by kvcache-ai/Mooncake (FAST25-release/traces). `hash_ids` name the prompt's KV blocks of 512 tokens: requests
 that share leading hashes share a prefix.

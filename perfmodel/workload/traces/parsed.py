@@ -1,4 +1,4 @@
-"""What every reader of a trace format returns, and the helpers that readers share."""
+"""Define what every reader of a trace format returns, and helpers that all readers use."""
 
 from __future__ import annotations
 
