@@ -221,7 +221,6 @@ def solve(
         return replace(engine, **settings), values[n:]
 
     def misses(point: Array) -> Array:
-        """Return the weighted residuals of a point: log ratios, then what draws factors and constants to their start."""
         better, factors = made(point)
         ratios = target.ratios(better, factor_table(factors)) * target.weight
         drawn = pull * (point[n:] - np.log(start))
