@@ -5,7 +5,7 @@
     python -m perfmodel.calibration transfer [--only DEVICE ...] [--write data/profiles/spread.toml]
     python -m perfmodel.calibration decisions CASES.csv PREDICTIONS.csv TRUTH.csv [--prices PRICES.csv]
 
-`engines` fits host constants and kernel factors, `intervals` the 80 % intervals of whole-deployment figures (some
+`engines` fits host constants and kernel factors, `intervals` the 80 % intervals of whole-deployment results (some
 minutes), `transfer` the spreads of operator times that are borrowed from other devices. `decisions` scores whether the
 configuration with the best prediction is the one that measured best. CASES and TRUTH are described in
 `perfmodel/calibration/measured.py`.
@@ -53,7 +53,7 @@ def _engines(asked: argparse.Namespace) -> None:
 
 
 def _intervals(asked: argparse.Namespace) -> None:
-    """Fit the intervals of whole-deployment figures."""
+    """Fit the intervals of predictions for whole deployments."""
     found = fit_intervals(asked.cases, asked.truth)
     print(intervals_text(found))
     if asked.write:
@@ -85,7 +85,7 @@ def _decisions(asked: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    """The commands and their options."""
+    """Return the parser of the commands and their options."""
     parser = argparse.ArgumentParser(
         prog="python -m perfmodel.calibration",
         description=__doc__,
@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; 2 when the input is wrong."""
+    """Run one command; return 0, or 2 when the input is wrong."""
     asked = _parser().parse_args(arguments)
     try:
         asked.run(asked)

@@ -1,4 +1,4 @@
-"""Scores decisions: is the configuration that a predictor picks the one that measured best?
+"""Score decisions: is the configuration that a predictor picks the one that measured best?
 
 A decision has a model, a pair of prompt and output lengths, and a limit on TPOT. Its alternatives are all
 configurations that were measured with them (parallelism, precision, engine, concurrency, pools). The predictor picks
@@ -64,7 +64,7 @@ class Decision:
 def decisions(
     cases: pd.DataFrame, predictions: pd.DataFrame, truth: pd.DataFrame, prices: Mapping[str, float] | None = None
 ) -> pd.DataFrame:
-    """Every decision that the measured cases allow, a line each with the fields of `Decision`.
+    """Make and judge every decision that the measured cases allow; return a line each with the fields of `Decision`.
 
     Throughput is `total_tok_s`. Where it was not measured, both sides take it from latencies by Little's law.
 
@@ -86,7 +86,7 @@ def decisions(
 
 
 def by_data_set(made: pd.DataFrame) -> pd.DataFrame:
-    """The decisions by kind and data set.
+    """Summarise the decisions by kind and data set, a line each.
 
     decisions: how many. no_pick: share where nothing was predicted to keep the limit. limit_kept: share of picks within
     the limit, no pick counting as broken. regret_median, regret_mean: of picks that kept the limit, a pick better than
@@ -106,7 +106,10 @@ def by_data_set(made: pd.DataFrame) -> pd.DataFrame:
 
 
 def _runs(cases: pd.DataFrame, predictions: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
-    """Measured closed-loop runs with `tpot`, `rate` (tokens/s per device) and the same predicted, NaN where unknown."""
+    """Return the measured closed-loop runs with their measured and predicted TPOT and throughput.
+
+    Adds `tpot` (ms), `rate` (tokens/s per device), and `predicted_tpot`, `predicted_rate`, which are NaN where unknown.
+    """
     import pandas as pd
 
     numbers = {c: pd.to_numeric(cases[c], errors="coerce") for c in ("n_devices", "isl", "osl", "concurrency")}
@@ -125,7 +128,7 @@ def _runs(cases: pd.DataFrame, predictions: pd.DataFrame, truth: pd.DataFrame) -
 
 
 def _metric(table: pd.DataFrame, name: str) -> pd.Series[float]:
-    """A metric of each run as numbers; NaN where the table does not have it."""
+    """Return a metric of each run as numbers; NaN where the table does not have it."""
     import pandas as pd
 
     if name not in table:
@@ -134,12 +137,12 @@ def _metric(table: pd.DataFrame, name: str) -> pd.Series[float]:
 
 
 def _tpot(table: pd.DataFrame) -> Array:
-    """TPOT in ms of each run: its mean, else its median."""
+    """Return the TPOT of each run in ms: its mean, or its median where the mean is missing."""
     return np.asarray(_metric(table, "tpot_ms").fillna(_metric(table, "tpot_ms_p50")), dtype=np.float64)
 
 
 def _rate(runs: pd.DataFrame, table: pd.DataFrame, by_latency: pd.Series[bool]) -> Array:
-    """Tokens/s per device of each run: `total_tok_s`, or where `by_latency` from latencies.
+    """Return the tokens/s per device of each run: from `total_tok_s`, or from latencies where `by_latency` is True.
 
     Little's law: `concurrency` requests in flight, each of isl + osl tokens, leave after TTFT + (osl - 1) TPOT.
     """
@@ -151,7 +154,7 @@ def _rate(runs: pd.DataFrame, table: pd.DataFrame, by_latency: pd.Series[bool]) 
 
 
 def _decided(runs: pd.DataFrame, kind: str) -> Iterator[Decision]:
-    """The decisions of a kind; runs: with `price`, what throughput is divided by."""
+    """Make and judge all decisions of a kind. runs: with the column `price`, which throughput is divided by."""
     for _, found in runs.groupby(list(SAME[kind])):
         if len(found) < MIN_ALTERNATIVES or (kind == "hardware" and found.device.nunique() < 2):
             continue
@@ -160,7 +163,7 @@ def _decided(runs: pd.DataFrame, kind: str) -> Iterator[Decision]:
 
 
 def _decide(found: pd.DataFrame, kind: str, limit: float) -> Decision:
-    """The decision among the runs `found` under a limit on TPOT in ms."""
+    """Make and judge the decision among the runs `found`, its alternatives, under a limit on TPOT in ms."""
     best = _highest(found[found.tpot <= limit], "rate")
     told = found[found.predicted_tpot.notna() & found.predicted_rate.notna()]
     allowed = told[told.predicted_tpot <= limit]
@@ -190,5 +193,5 @@ def _decide(found: pd.DataFrame, kind: str, limit: float) -> Decision:
 
 
 def _highest(runs: pd.DataFrame, rate: str) -> pd.Series[Any]:
-    """The run with the highest rate per price; the first one of equals."""
+    """Return the run with the highest `rate` (name of a column) per price; the first one of equals."""
     return runs.iloc[int(np.argmax((runs[rate] / runs.price).to_numpy()))]

@@ -1,4 +1,4 @@
-"""Writes fitted constants into engine files and fitted kernel factors into the table of corrections."""
+"""Write fitted constants into engine files and fitted kernel factors into the table of corrections."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HEAD = (
 
 
 def write_constants(fitted: EngineFit, folder: Path = FOLDER) -> None:
-    """Put the fitted constants into the engine's file in `folder`, each with its source."""
+    """Write the fitted constants into the engine's file in `folder`, each with its source."""
     path = folder / f"{fitted.engine.name}.toml"
     text = path.read_text(encoding="utf-8")
     whole = fitted.parts[0]
@@ -40,7 +40,7 @@ def write_constants(fitted: EngineFit, folder: Path = FOLDER) -> None:
 
 
 def write_factors(fits: Iterable[EngineFit], path: Path = CORRECTIONS) -> None:
-    """Put the fitted factors into the table at `path`, in place of those of the same engines; others stay."""
+    """Write the fitted factors into the table at `path`, in place of those of the same engines; others stay."""
     entries = [e for fitted in fits for e in factor_entries(fitted)]
     fitted_engines = {e["engine"] for e in entries}
     old = read_toml(path, "table of corrections").get("correction", [])
@@ -50,7 +50,7 @@ def write_factors(fits: Iterable[EngineFit], path: Path = CORRECTIONS) -> None:
 
 
 def factor_entries(fitted: EngineFit) -> list[dict[str, Any]]:
-    """The engine's entries in the table of corrections, one per place, rounded to three digits."""
+    """Return the engine's entries in the table of corrections, one per place, rounded to three digits."""
     return [
         {
             "engine": fitted.engine.name,
@@ -63,11 +63,11 @@ def factor_entries(fitted: EngineFit) -> list[dict[str, Any]]:
 
 
 def _entry_text(entry: dict[str, Any]) -> str:
-    """One entry as TOML."""
+    """Return one entry of the table of corrections as TOML."""
     lines = [f'{k} = "{v}"' if isinstance(v, str) else f"{k} = {v!r}" for k, v in entry.items()]
     return "[[correction]]\n" + "\n".join(lines) + "\n"
 
 
 def _three_digits(value: float) -> float:
-    """The value rounded to three significant digits."""
+    """Round the value to three significant digits."""
     return float(f"{value:.3g}")

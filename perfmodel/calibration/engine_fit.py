@@ -1,8 +1,9 @@
-"""Fits an engine's host constants and kernel factors to measured serving runs.
+"""Fit an engine's host constants and kernel factors to measured serving runs.
 
-Least squares on log ratios of prediction over measurement, linear beyond 15 %, every group of runs weighing the square
-root of its size. Factors are drawn towards 1 or towards those of the engine's next newer era, whichever is closer to
-the measurements; a device's factors are drawn towards the engine's. So few values move them little.
+Least squares on log ratios of prediction over measurement, linear beyond 15 %. Each group of runs weighs the square
+root of its size, so that large groups do not dominate. Factors are drawn towards 1 or towards those of the engine's
+next newer era, whichever is closer to the measurements; a device's factors are drawn towards the engine's. So few
+values move them little.
 """
 
 from __future__ import annotations
@@ -27,8 +28,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Constant:
-    """A constant that is fitted: its key in an engine's file, and SI value times `scale` is the file's unit, which
-    `least` and `most` bound."""
+    """Describes a constant that is fitted.
+
+    key: its name in an engine's file. scale: factor from SI units to the file's unit. least, most: bounds in the file's
+    unit.
+    """
 
     key: str
     scale: float
@@ -64,11 +68,11 @@ _DIFF_STEP, _MOST_EVALUATIONS, _TOLERANCE = 0.05, 12, 1e-3
 
 @dataclass(frozen=True)
 class FactorFit:
-    """Kernel factors of one place.
+    """Holds the kernel factors fitted for one place: the engine everywhere, a kind of device, or one device.
 
-    place: {} for the engine everywhere, {"kind": ...} for a kind of device, {"device": ...} for one device.
-    factors: (BOUNDS + KERNELS,) by limit, then by kind of kernel. target: the measured values that they were fitted to.
-    before, after: (V,) log ratios of these values under the old and the new factors.
+    place: {} for the engine everywhere, {"kind": ...} for a kind of device, {"device": ...} for one device. factors:
+    (BOUNDS + KERNELS,), one per limit (such as compute or memory), then one per kind of kernel. target: the measured
+    values that they were fitted to. before, after: (V,) log ratios of these values under the old and the new factors.
     """
 
     place: Mapping[str, str]
@@ -80,8 +84,11 @@ class FactorFit:
 
 @dataclass(frozen=True)
 class EngineFit:
-    """What was fitted of one engine. engine: with its fitted constants. constants: fields of it that were fitted.
-    parts: kernel factors, those of the engine everywhere first."""
+    """Holds what was fitted of one engine.
+
+    engine: with its fitted constants. constants: fields of it that were fitted. parts: kernel factors, those of the
+    engine everywhere first.
+    """
 
     engine: Engine
     constants: tuple[str, ...]
@@ -90,7 +97,7 @@ class EngineFit:
 
 @dataclass(frozen=True)
 class TooFew:
-    """An engine with too few measured values to fit."""
+    """Reports an engine with too few measured values to fit. values: how many there are."""
 
     engine: str
     values: int
@@ -137,7 +144,7 @@ def fit_engine(
         newer: (BOUNDS + KERNELS,) factors of the engine's next newer era, None where there is none.
     """
     kinds = {g.device: database.device(g.device).kind for g in groups}
-    # host constants show where devices are fast; slower kinds of device tell of their kernels only
+    # host constants show where devices are fast; runs of slower kinds of device inform kernel factors only
     on_gpus = [g for g in groups if kinds[g.device] == "gpu"]
     target = target_of(on_gpus or groups, truth)
     target = target if len(target.rows) >= MIN_VALUES else target_of(groups, truth)
@@ -162,7 +169,7 @@ def fit_engine(
 def _places(
     engine: Engine, groups: list[RunGroup], truth: pd.DataFrame, kinds: Mapping[str, str], factors: Array
 ) -> Iterator[FactorFit]:
-    """Factors of kinds of device other than GPUs, then of devices, each where there are enough values.
+    """Fit factors of kinds of device other than GPUs, then of devices, each where there are enough values.
 
     kinds: device -> its kind. factors: those of the engine everywhere; a device starts from its kind's or from these.
     """
@@ -183,20 +190,20 @@ def _places(
 
 
 def _compared(engine: Engine, target: Target, place: Mapping[str, str], old: Array, new: Array) -> FactorFit:
-    """The fit of a place, with log ratios under its old and its new factors."""
+    """Return the fit of a place, with log ratios under its old and its new factors, (BOUNDS + KERNELS,) each."""
     before, after = (target.ratios(engine, factor_table(f)) for f in (old, new))
     return FactorFit(place=place, factors=new, target=target, before=before, after=after)
 
 
 def factor_table(factors: Array) -> Array:
-    """Factors by limit and kind of kernel, (BOUNDS, KERNELS), from the fitted vector of both."""
+    """Expand fitted factors, (BOUNDS + KERNELS,), to a table by limit and kind of kernel, (BOUNDS, KERNELS)."""
     return combined(factors[: len(BOUNDS)], factors[len(BOUNDS) :])
 
 
 def solve(
     engine: Engine, target: Target, start: Array, constants: tuple[str, ...], pull: float
 ) -> tuple[Engine, Array]:
-    """(engine with fitted constants, fitted factors).
+    """Fit constants and kernel factors; return (engine with fitted constants, fitted factors).
 
     engine: with the constants that the fit starts from. target: measured values. start: (BOUNDS + KERNELS,) factors
     that the fit starts from and is drawn towards, with the weight `pull`. constants: keys of `CONSTANTS` that are
@@ -208,6 +215,7 @@ def solve(
     n = len(constants)
 
     def made(point: Array) -> tuple[Engine, Array]:
+        """Split a point of the solver into the engine with its constants, and the kernel factors."""
         values = np.exp(point)
         settings = {c: v / CONSTANTS[c].scale for c, v in zip(constants, values, strict=False)}
         return replace(engine, **settings), values[n:]
@@ -235,7 +243,7 @@ def solve(
 
 
 def _bounds(engine: Engine, start: Array, constants: tuple[str, ...]) -> tuple[Array, Array, Array]:
-    """(least, most, start) of the logarithms that are fitted: constants in their files' units, then factors."""
+    """Return (least, most, start) of the logarithms that are fitted: constants in their files' units, then factors."""
     fitted = [CONSTANTS[c] for c in constants]
     low = np.array([np.log(c.least) for c in fitted] + [np.log(LEAST_FACTOR)] * len(start))
     high = np.array([np.log(c.most) for c in fitted] + [np.log(MOST_FACTOR)] * len(start))
@@ -246,9 +254,10 @@ def _bounds(engine: Engine, start: Array, constants: tuple[str, ...]) -> tuple[A
 
 
 def _unsoftened(values: Array) -> Array:
-    """Residuals whose softened loss (soft_l1) is their square: what draws factors must not weaken far from the start.
+    """Return residuals whose softened loss (soft_l1) is the square of `values`.
 
-    Derived: soft_l1 of z is 2 s^2 (sqrt(1 + z^2 / s^2) - 1) with s = `SOFT_FROM`; solved for z where that is v^2.
+    What draws factors to their start must not weaken far from it. Derived: soft_l1 of z is 2 s^2 (sqrt(1 + z^2 / s^2) -
+    1) with s = `SOFT_FROM`; solved for z where that is v^2.
     """
     scaled = np.square(1.0 + np.square(values) / (2.0 * SOFT_FROM**2)) - 1.0
     firm: Array = SOFT_FROM * np.sqrt(scaled) * np.sign(values)

@@ -1,4 +1,4 @@
-"""Learns the 80 % intervals of whole-deployment figures from measured serving runs (split `train`).
+"""Learn the 80 % intervals of predictions for whole deployments from measured serving runs (split `train`).
 
 For each metric, arrival mode and class of basis: the 80th percentile of |log(estimate / measurement)|, every group of
 runs weighing the square root of its size. The constants behind an estimate must not have been fitted on the run: groups
@@ -43,7 +43,8 @@ OVERLOAD = "overload"
 
 
 def fit_intervals(cases: Path, truth: Path) -> dict[str, dict[str, float]]:
-    """Log half-widths by metric and "arrival-class", from predictions of runs that nothing was fitted on.
+    """Return log half-widths of intervals by metric and "arrival-class", learned from runs that no constant was fitted
+    on.
 
     cases, truth: paths of the tables described in `perfmodel.calibration.measured`.
     """
@@ -60,7 +61,7 @@ def fit_intervals(cases: Path, truth: Path) -> dict[str, dict[str, float]]:
 
 
 def predicted_unseen(cases: Path, truth: Path, fold: int) -> pd.DataFrame:
-    """Predictions of all cases by a copy of the package whose constants were fitted without part `fold` of the runs."""
+    """Predict all cases by a copy of the package whose constants were fitted without part `fold` of the runs."""
     import pandas as pd
 
     with tempfile.TemporaryDirectory() as folder:
@@ -80,10 +81,10 @@ def predicted_unseen(cases: Path, truth: Path, fold: int) -> pd.DataFrame:
 
 
 def log_ratios(rows: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
-    """The measured values with `ratio` = |log(estimate / measurement)|, `kind` of metric and class of `basis`.
+    """Return the measured values with `ratio` = |log(estimate / measurement)|, `kind` of metric and class of `basis`.
 
-    Values without an interval or without a finite ratio are left out; open loops beyond capacity get the mode
-    `OVERLOAD`.
+    rows: a line per measured value with the columns of its case. predictions: a line per case. Values without an
+    interval or without a finite ratio are left out; open loops beyond capacity get the mode `OVERLOAD`.
     """
     found = joined(rows, predictions)
     table = predictions.set_index("case_id")
@@ -99,7 +100,7 @@ def log_ratios(rows: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def widths(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Log half-widths by metric and "arrival-class" ("any" for all of them). rows: see `log_ratios`."""
+    """Return log half-widths by metric and "arrival-class" ("any" for all of them). rows: as `log_ratios` returns."""
     out: dict[str, dict[str, float]] = {}
     for metric, mine in rows.groupby("kind"):
         found = {"any-any": quantile(mine)}
@@ -113,7 +114,10 @@ def widths(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 
 def quantile(rows: pd.DataFrame, rank: float = COVERAGE) -> float:
-    """Quantile of `ratio`, every group weighing the square root of its size."""
+    """Return the weighted quantile of `ratio`, |log(estimate / measurement)|, at `rank` (0 to 1).
+
+    The rows of one `group` together weigh the square root of their number, so that large groups do not dominate.
+    """
     size = rows.groupby("group").ratio.transform("size")
     ordered = rows.assign(weight=1.0 / np.sqrt(size)).sort_values("ratio")
     at = ordered.weight.cumsum() / ordered.weight.sum()
@@ -121,11 +125,11 @@ def quantile(rows: pd.DataFrame, rank: float = COVERAGE) -> float:
 
 
 def intervals_text(found: dict[str, dict[str, float]]) -> str:
-    """The content of `spread.toml`."""
+    """Return the text of `spread.toml`. found: log half-widths by metric and "arrival-class"."""
     tables = [f"[{metric}]\n" + "".join(f"{k} = {v}\n" for k, v in own.items()) for metric, own in found.items()]
     return "\n".join([HEAD, *tables])
 
 
 def write_intervals(found: dict[str, dict[str, float]], path: Path = SPREAD) -> None:
-    """Write the widths to the file that estimates read."""
+    """Write the log half-widths `found` to the file that estimates read."""
     path.write_text(intervals_text(found), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Measured serving runs: which cases count, and their values beside predictions.
+"""Choose the measured serving runs that count, and put their values next to predictions.
 
 A table of cases is what `perfmodel predict` reads, with the columns `case_id`, `dataset` (source of the run), `group`
 (runs of one setup), `split` (train or test), `trust` (A or B where the setup is known) and, for the test split,
@@ -21,18 +21,20 @@ KNOWN_SETUP = ("A", "B")
 
 
 def counted(cases: pd.DataFrame, split: str) -> pd.Series[bool]:
-    """Mask of the cases that count: of the split, setup known, no speculative decoding, not measured in both splits."""
+    """Return a mask of the cases that count: of the split, setup known, no speculative decoding, not measured in both
+    splits.
+    """
     keep = (cases.split == split) & cases.trust.isin(KNOWN_SETUP) & (cases.spec_decode == "")
     return keep & (cases.twin_in_train == "0") if split == "test" else keep
 
 
 def rows_of(cases: pd.DataFrame, truth: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Measured values that count, a line per value, with the columns of their cases."""
+    """Return the measured values that count, a line per value, with the columns of their cases."""
     return truth.merge(cases[counted(cases, split)], on="case_id")
 
 
 def joined(rows: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
-    """The measured values with `predicted`, `low`, `high` (NaN where there is none) and the relative `error`.
+    """Add to the measured values `predicted`, `low`, `high` (NaN where there is none) and the relative `error`.
 
     rows: a line per measured value with `case_id, metric, value`. predictions: a line per case, a column per metric.
     """
@@ -52,5 +54,5 @@ def joined(rows: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def fold_of(group: str, folds: int) -> int:
-    """Which of `folds` parts a group of runs belongs to; the same for every process and machine."""
+    """Return which of `folds` parts, from 0, a group of runs belongs to; the same for every process and machine."""
     return zlib.crc32(group.encode()) % folds

@@ -1,4 +1,4 @@
-"""Step times that are priced once and then rescaled: fits change host constants and kernel factors, not kernels."""
+"""Price steps once and then rescale their times: fits change host constants and kernel factors, not kernels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from perfmodel.serving import StepModel
 
 @dataclass(frozen=True)
 class StepTimes:
-    """Cost of one step, and its seconds by limit and kind of kernel: (BOUNDS, KERNELS, ...)."""
+    """Holds the cost of one step, and its seconds by limit and kind of kernel: `parts` (BOUNDS, KERNELS, ...)."""
 
     cost: StepCost
     parts: Array
@@ -23,9 +23,9 @@ class StepTimes:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoisedSteps(StepModel):
-    """A step model that prices each distinct step once and multiplies its kernels by `factors`.
+    """Prices each distinct step once and multiplies the times of its kernels by `factors`.
 
-    factors: (BOUNDS, KERNELS). memo: steps priced so far, shared by all models made from one group. Overlap of
+    factors: (BOUNDS, KERNELS). memo: steps priced so far, used by all models made from one group. Overlap of
     communication with computation is left out.
     """
 
@@ -33,7 +33,7 @@ class MemoisedSteps(StepModel):
     memo: dict[int, StepTimes] = field(default_factory=dict)
 
     def price(self, step: Step) -> StepCost:
-        """Device time of one step with the factors applied."""
+        """Return the device time of one step with the factors applied."""
         key = hash(tuple(np.asarray(getattr(step, f.name), float).tobytes() for f in fields(step)))
         if key not in self.memo:
             self.memo[key] = self._times(step)
@@ -41,7 +41,7 @@ class MemoisedSteps(StepModel):
         return replace(known.cost, time=np.tensordot(self.factors, known.parts, axes=((0, 1), (0, 1))))
 
     def _times(self, step: Step) -> StepTimes:
-        """Price a step kernel by kernel."""
+        """Price a step kernel by kernel; return its cost, and its seconds by limit and kind of kernel."""
         terms = list(priced(self.sharding, self.hardware, self.costs, step))
         whole = summed(terms, step_shape(step, self.sharding.tp), self.engine.kernel_launches)
         parts = np.zeros((len(BOUNDS), len(KERNELS), *whole.time.shape))
@@ -54,6 +54,9 @@ class MemoisedSteps(StepModel):
 
 
 def memoised(steps: StepModel, engine: Engine, factors: Array, memo: dict[int, StepTimes]) -> MemoisedSteps:
-    """`steps` with other constants of the engine and other kernel factors, on the steps in `memo`."""
+    """Return `steps` with other constants of the engine and other kernel factors, on the step times in `memo`.
+
+    factors: (BOUNDS, KERNELS). memo: filled with steps that are not in it yet.
+    """
     kept = {f.name: getattr(steps, f.name) for f in fields(steps)}
     return MemoisedSteps(**{**kept, "engine": engine}, factors=factors, memo=memo)

@@ -1,4 +1,4 @@
-"""Measured cells of operator tables as demands, so that cost models can be asked for what was measured."""
+"""Turn measured points of operator tables into demands, so that cost models can be asked for what was measured."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ SAMPLE = 2000
 
 @dataclass(frozen=True)
 class Cells:
-    """R measured cells of a table. demand: what was measured, R candidates. time: (R,) measured seconds."""
+    """Holds R measured points of an operator table. demand: what was measured, R candidates. time: (R,) measured
+    seconds.
+    """
 
     demand: Demand
     time: Array
 
 
 def measured_cells(item: Measured, family: str, sample: int = SAMPLE, seed: int = 0) -> Cells:
-    """A random sample of the measured cells of a table.
+    """Draw a random sample of the measured points of an operator table.
 
-    item: the table. family: family of its operator. sample: most cells. seed: of the random choice.
+    item: the table. family: family of its operator. sample: most points. seed: of the random choice.
     """
     table, kind = item.table, FAMILY[family]
     cells = np.argwhere(table.known)
@@ -42,7 +44,10 @@ def measured_cells(item: Measured, family: str, sample: int = SAMPLE, seed: int 
 
 
 def demand_of(family: str, shape: dict[str, Array], item: Measured) -> Demand:
-    """The demand of `shape` (columns, (R,) each) in the number formats of a table."""
+    """Return the demand (work, bytes, formats) of operators of the given shapes, in the number formats of a table.
+
+    shape: sizes by name, (R,) each.
+    """
     variant = item.variant
     work = FAMILY[family].work(shape, variant.formats())
     act = COMPUTE_CODE[variant.act or "bf16"]
@@ -66,17 +71,17 @@ def demand_of(family: str, shape: dict[str, Array], item: Measured) -> Demand:
 
 
 def cell_costs(model: CostModel, device: Device, cells: Cells) -> Cost:
-    """What `model` says of the cells on `device`."""
+    """Return the cost that `model` predicts for each of the measured points `cells` on `device`."""
     return model.cost(cells.demand, one_device(device, len(cells.time)))
 
 
 def one_device(device: Device, rows: int) -> Hardware:
-    """`rows` candidates, all on one device."""
+    """Return the hardware columns of `rows` candidates that are all on one device."""
     return hardware_of([device], np.zeros(rows, np.intp))
 
 
 def measured_tables(device: str) -> list[tuple[str, str, Measured]]:
-    """(family, framework, table) of everything measured on a device."""
+    """List (family, framework, table) of every operator table that was measured on a device."""
     profile = store.load(device)
     if profile is None:
         return []
@@ -90,5 +95,8 @@ def measured_tables(device: str) -> list[tuple[str, str, Measured]]:
 
 
 def error_quantile(residual: Array, rank: float) -> float:
-    """Quantile of |predicted / measured - 1| from residuals ln(predicted / measured); NaN without residuals."""
+    """Return the quantile at `rank` (0 to 1) of the relative error |predicted / measured - 1|.
+
+    residual: (R,) ln(predicted / measured). NaN without residuals.
+    """
     return float(np.quantile(np.abs(np.expm1(residual)), rank)) if len(residual) else NAN

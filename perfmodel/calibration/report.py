@@ -1,4 +1,4 @@
-"""What a fit of engines prints: how far predictions lie from measurements before and after it."""
+"""Describe a fit of engines in text: how far predictions lie from measurements before and after it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from perfmodel.calibration.engine_fit import CONSTANTS, EngineFit, FactorFit, To
 
 
 def engine_lines(fitted: EngineFit | TooFew) -> Iterator[str]:
-    """Lines about one engine: its constants, and log ratios by place and metric."""
+    """Yield lines of text about one engine: its constants, and log ratios by place and metric."""
     if isinstance(fitted, TooFew):
         yield f"{fitted.engine}: {fitted.values} values, too few to fit"
         return
@@ -25,7 +25,7 @@ def engine_lines(fitted: EngineFit | TooFew) -> Iterator[str]:
 
 
 def _part_lines(title: str, part: FactorFit) -> Iterator[str]:
-    """A line for all values of a place and one per metric: number, bias, median error before and after."""
+    """Yield a line for all values of a place and one per metric: number, bias, median error before and after."""
     before, after = np.abs(part.before), np.abs(part.after)
     yield f"{title}: {len(after)} values, mean |log ratio| {before.mean():.3f} -> {after.mean():.3f}"
     for metric, rows in part.target.rows.reset_index(drop=True).groupby("metric"):

@@ -1,4 +1,4 @@
-"""Groups of measured runs laid out once, and how far predictions with given constants lie from the measurements."""
+"""Prepare groups of measured runs once, and measure how far predictions with given constants lie from them."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ WEIGHT_EXPONENT = -0.25
 
 @dataclass(frozen=True)
 class RunGroup:
-    """Measured runs of one model, engine, mode and device, laid out once.
+    """Holds measured runs of one model, engine, mode and device, prepared once so that constants can be tried quickly.
 
-    ids: (N,) case_id of each run. memo: priced steps, filled as constants are tried.
+    ids: (N,) case_id of each run. memo: step times computed so far, filled as constants are tried.
     """
 
     setup: Prepared
@@ -62,7 +62,10 @@ class RunGroup:
     memo: dict[int, StepTimes] = field(default_factory=dict)
 
     def predict(self, engine: Engine, factors: Array) -> dict[str, Array]:
-        """Output columns of the runs with other constants of the engine and kernel factors, (BOUNDS, KERNELS)."""
+        """Predict the output columns of the runs with other constants of the engine and other kernel factors.
+
+        factors: (BOUNDS, KERNELS), by limit and kind of kernel.
+        """
         steps = memoised(self.setup.steps, engine, factors, self.memo)
         served = serve(steps, self.load, self.setup.memory.max_sequences())
         return assemble(steps, self.setup.memory, self.load, served, self.placed).columns()
@@ -70,14 +73,14 @@ class RunGroup:
 
 @dataclass(frozen=True)
 class Part:
-    """The part of the runs that a fit leaves out: number `left_out` of `folds` parts; -1 leaves out none."""
+    """Names the part of the runs that a fit leaves out: number `left_out` of `folds` parts; -1 leaves out none."""
 
     folds: int = 1
     left_out: int = -1
 
 
 def run_groups(cases: str | Path, database: Hwdb, part: Part | None = None) -> dict[str, list[tuple[Engine, RunGroup]]]:
-    """Runs to fit on by name of the engine: split `train`, setup known, no speculative decoding.
+    """Return the runs to fit on by name of the engine: split `train`, setup known, no speculative decoding.
 
     Open loops and disaggregated runs are left out, because the steps they run change with the constants. part: the part
     of the groups that is left out.
@@ -102,7 +105,7 @@ def run_groups(cases: str | Path, database: Hwdb, part: Part | None = None) -> d
 
 
 def _laid_out(settings: Settings, group: Group, device: str) -> RunGroup:
-    """The runs of a group, all on `device`, with kernel times before any correction of the engine."""
+    """Prepare the runs of a group, all on `device`, with kernel times before any correction of the engine."""
     load = group_load(settings, group)
     placed = aggregated(settings, group, load)
     return RunGroup(
@@ -116,10 +119,10 @@ def _laid_out(settings: Settings, group: Group, device: str) -> RunGroup:
 
 @dataclass(frozen=True)
 class Target:
-    """Measured values of some groups of runs.
+    """Holds the V measured values of some groups of runs.
 
     rows: a line per value, with `metric`, `value`, and `at`, the row of its run in all groups together. weight: (V,)
-    weight of each value's residual, 1 in the mean of squares.
+    weight of each value's residual; the mean of their squares is 1.
     """
 
     groups: tuple[RunGroup, ...]
@@ -127,7 +130,10 @@ class Target:
     weight: Array
 
     def ratios(self, engine: Engine, factors: Array) -> Array:
-        """Log ratio of prediction over measurement of each value, (V,); 0 where there is no prediction."""
+        """Return the log ratio of prediction over measurement of each value, (V,); 0 where there is no prediction.
+
+        factors: (BOUNDS, KERNELS) kernel factors. Ratios are clipped at `MOST_LOG_RATIO`.
+        """
         columns = [g.predict(engine, factors) for g in self.groups]
         out = np.zeros(len(self.rows))
         for metric in METRICS:
@@ -140,7 +146,7 @@ class Target:
 
 
 def target_of(groups: list[RunGroup], truth: pd.DataFrame) -> Target:
-    """The measured values of `groups`. truth: `case_id, metric, value, group`, a line per value."""
+    """Collect the measured values of `groups`. truth: `case_id, metric, value, group`, a line per value."""
     import pandas as pd
 
     spans, start = [], 0

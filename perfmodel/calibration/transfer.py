@@ -1,6 +1,7 @@
-"""How far off operator times of unmeasured devices are: each measured device is hidden and predicted by its relatives.
+"""Measure how far off operator times of unmeasured devices are: each measured device is hidden and predicted by others.
 
-The spreads of the basis `calibrated` are learned from these residuals, by family and by how near the relative is.
+A hidden device is predicted from its relatives, the measured devices most like it. The spreads of the basis
+`calibrated` are learned from these residuals, by family of operator and by how near the relative is.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from perfmodel.costs import TWIN_DISTANCE, UNRELATED_DEVICE, Calibrated, Rooflin
 from perfmodel.profiles import store
 from perfmodel.profiles.build import half_width, merge
 
-#: Routing skew that is taken where a table of experts states none: the mildest that was measured.
+#: Routing skew that is taken where a table of experts gives none: the mildest that was measured.
 MILD_ROUTING = "1.01"
-#: Residuals that one device contributes at most, so that well-measured devices do not rule. Chosen.
+#: Residuals that one device contributes at most, so that well-measured devices do not dominate. Chosen.
 MOST_PER_DEVICE = 3000
 
 
 @dataclass(frozen=True)
 class Transferred:
-    """One table of a hidden device, predicted without it.
+    """Holds one operator table of a hidden device, predicted without its own measurements.
 
     device, family, framework: whose table it is. relative: closest measured device, at `distance`. calibrated,
     roofline: (R,) residuals ln(predicted / measured) of both cost models.
@@ -42,9 +43,9 @@ class Transferred:
 
 
 def transferred(name: str, *, same_architecture: bool = True) -> list[Transferred]:
-    """Every table of device `name`, predicted without it.
+    """Predict every operator table of device `name` without its own measurements.
 
-    same_architecture: whether devices of its own architecture may lend their tables.
+    same_architecture: whether measurements of devices of its own architecture may be used.
     """
     own = hwdb.device(name)
     hidden = {name}
@@ -71,12 +72,15 @@ def transferred(name: str, *, same_architecture: bool = True) -> list[Transferre
 
 
 def measured_devices() -> tuple[str, ...]:
-    """Names of the devices that operator tables were measured on."""
+    """Return the names of the devices that operator tables were measured on."""
     return tuple(store.names())
 
 
 def transfer_spreads(every: Iterable[Transferred]) -> dict[str, dict[str, float]]:
-    """family -> log half-widths of the calibrated basis by distance of the relative; devices weigh the same."""
+    """Return family of operator -> log half-widths of the calibrated basis, by distance of the relative.
+
+    Devices weigh the same up to `MOST_PER_DEVICE` residuals each.
+    """
     every = list(every)
     out: dict[str, dict[str, float]] = {}
     for family in sorted({t.family for t in every}):
@@ -91,23 +95,23 @@ def transfer_spreads(every: Iterable[Transferred]) -> dict[str, dict[str, float]
 
 
 def write_transfer_spreads(path: Path, spreads: dict[str, dict[str, float]]) -> None:
-    """Put the spreads into `spread.toml` of a folder of profiles; the other bases in it stay."""
+    """Write the spreads into `spread.toml` of a folder of profiles; the other bases in it stay."""
     merge(path, spreads)
 
 
 def pooled(parts: Sequence[Array]) -> Array:
-    """All residuals together."""
+    """Join all residuals in one array; empty without any."""
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
 def _residuals(predicted: Array, cells: Cells) -> Array:
-    """ln(predicted / measured) where a prediction was made."""
+    """Return ln(predicted / measured) of the points with a prediction. predicted: (R,) s."""
     value = np.log(predicted / cells.time)
     return value[np.isfinite(value)]
 
 
 def _evened(parts: Sequence[Transferred]) -> Array:
-    """Residuals of all devices, a random choice of at most `MOST_PER_DEVICE` of each."""
+    """Join the residuals of all devices, a random choice of at most `MOST_PER_DEVICE` of each."""
     rng = np.random.default_rng(0)
     devices = sorted({t.device for t in parts})
     by_device = [pooled([t.calibrated for t in parts if t.device == d]) for d in devices]

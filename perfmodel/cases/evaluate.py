@@ -1,4 +1,4 @@
-"""Estimates each group of cases in one call: rows are columns of arrays, never looped over."""
+"""Estimate each group of cases in one call: rows are columns of arrays, never looped over."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BITS_PER_BYTE = 8.0
 
 
 def evaluate(settings: Settings, group: Group) -> Estimates:
-    """Estimates of the group's rows, in their order."""
+    """Estimate latency, throughput and memory of the group's rows, in their order."""
     load = group_load(settings, group)
     if group.pooled:
         return _evaluate_pools(settings, group, load)
@@ -35,12 +35,18 @@ def evaluate(settings: Settings, group: Group) -> Estimates:
 
 
 def aggregated(settings: Settings, group: Group, load: Load) -> Deployments:
-    """The deployments of an aggregated group under `load`, KV cache formats settled."""
+    """Return the deployments of a group without separate prefill and decode pools, KV cache formats filled in.
+
+    load: the load on each deployment, which decides where an fp8 cache was most likely used.
+    """
     return _with_fp8_cache(group, load, group_deployments(settings, group))
 
 
 def _evaluate_pools(settings: Settings, group: Group, load: Load) -> Estimates:
-    """Estimates of a disaggregated group. The prefill pool hands its KV over, so it stores the decode pool's format."""
+    """Estimate a disaggregated group.
+
+    The prefill pool hands its KV over, so it stores the decode pool's format.
+    """
     prefill, decode = group_pools(settings, group)
     decoding = _with_fp8_cache(group, load, decode.worker, decode.workers)
     prefilling = replace(prefill.worker, kv=decoding.kv)
@@ -56,11 +62,11 @@ def _evaluate_pools(settings: Settings, group: Group, load: Load) -> Estimates:
 
 
 def _with_fp8_cache(group: Group, load: Load, placed: Deployments, workers: Array | float = 1.0) -> Deployments:
-    """The deployments with an fp8 KV cache where no format is stated and one was most likely used.
+    """Return the deployments with an fp8 KV cache where the row gives no format and fp8 was most likely used.
 
-    That is so where the engine follows checkpoints that state an fp8 cache, and in closed and static benchmarks of
-    weights of 8 bits or less whose concurrency a 16-bit cache does not hold: whoever publishes such a run has turned
-    it on. workers: decode workers that share the load.
+    That is so where the engine follows checkpoints that declare an fp8 cache, and in closed and static benchmarks of
+    weights of 8 bits or less whose concurrency a 16-bit cache does not hold: whoever publishes such a run has turned it
+    on. workers: decode workers that divide the load among them.
     """
     blank = placed.kv < 0
     stated = np.isin(placed.weight, STATES_FP8_CACHE) & group.engine.narrow_cache & _by_model_optimizer(group.spec)
@@ -74,13 +80,16 @@ def _with_fp8_cache(group: Group, load: Load, placed: Deployments, workers: Arra
 
 
 def _by_model_optimizer(spec: ModelSpec) -> bool:
-    """Whether a copy of `spec` with weights of 8 bits or less was made by NVIDIA's Model Optimizer, which states an fp8
-    KV cache. Other makers' checkpoints are scaled by blocks, and a latent KV cache (MLA) keeps its format."""
+    """True where a copy of `spec` with weights of 8 bits or less was made by NVIDIA's Model Optimizer.
+
+    Its checkpoints declare an fp8 KV cache. Other makers' checkpoints are scaled by blocks, and a latent KV cache (MLA)
+    keeps its format.
+    """
     latent = any(b.mixer is not None and b.mixer.kind == "mla" for b in spec.blocks)
     return not latent and "fp8_block" not in spec.formats.values()
 
 
 @cache
 def _costs(engine: Engine) -> CostModel:
-    """The cost model of an engine, made once."""
+    """Return the cost model of an engine, made once."""
     return default(engine)

@@ -1,4 +1,4 @@
-"""Groups the rows of cases that are evaluated together, and gives each group its load and its deployments."""
+"""Group the rows of cases that are evaluated together, and give each group its load and its deployments."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Pool:
 
 
 def groups_of(settings: Settings) -> list[Group]:
-    """Groups of all rows that can be answered."""
+    """Group all rows that can be answered by model, engine, arrival mode and pools."""
     names = settings.names
     engines = names.engines.values
     # versions of one era are one engine; files of the user's own may bear the name of one that ships
@@ -66,7 +66,7 @@ def groups_of(settings: Settings) -> list[Group]:
 
 
 def group_load(settings: Settings, group: Group) -> Load:
-    """The load on each row of the group: one request class per row."""
+    """Return the load on each row of the group: one request class per row."""
     rows, number = group.rows, _numbers(settings, group)
     one = np.ones(len(rows))
     concurrency = {"static": number["batch"], "single": one}.get(group.mode, number["concurrency"])
@@ -97,13 +97,19 @@ def group_load(settings: Settings, group: Group) -> Load:
 
 
 def _length_cv(spread: NDArray[np.str_], fullness: Array) -> Array:
-    """Coefficient of variation of output lengths; fullness: mean over the longest output allowed, NaN without one."""
+    """Return the coefficient of variation of output lengths, (N,).
+
+    spread: (N,) how lengths spread: fixed, uniform or trace. fullness: (N,) mean over the longest output allowed, NaN
+    where there is no longest.
+    """
     kinds = list(OUTPUT_LENGTH_CV)
     return np.select([spread == k for k in kinds], [truncated_cv(k, fullness) for k in kinds], 0.0)
 
 
 def group_deployments(settings: Settings, group: Group) -> Deployments:
-    """The deployment of each row of an aggregated group; KV cache formats that no row states stay open (-1)."""
+    """Return the deployment of each row of an aggregated group; KV cache formats that a row leaves blank stay open
+    (-1).
+    """
     number, names = _numbers(settings, group), settings.names
     given = {"tp": number["tp"], "pp": number["pp"], "ep": number["ep"], "dp": number["dp_attention"]}
     if group.engine.layer_split:
@@ -121,7 +127,7 @@ def group_deployments(settings: Settings, group: Group) -> Deployments:
 
 
 def group_pools(settings: Settings, group: Group) -> tuple[Pool, Pool]:
-    """(prefill pool, decode pool) of each row of a disaggregated group.
+    """Return (prefill pool, decode pool) of each row of a disaggregated group.
 
     With attention data parallelism, experts are held whole where tp * dp ranks exceed the slices of `SLICE_CHANNELS`
     that an expert divides into; otherwise each rank holds a slice of every expert.
@@ -132,7 +138,7 @@ def group_pools(settings: Settings, group: Group) -> tuple[Pool, Pool]:
 
 
 def _pool(settings: Settings, group: Group, role: str, slices: float) -> Pool:
-    """The pool of a role (prefill or decode); slices: most ranks that an expert may be cut into."""
+    """Return the pool of a role (prefill or decode). slices: most ranks that an expert may be cut into."""
     number, one = _numbers(settings, group), np.ones(len(group.rows))
     tp, dp, ep = (number[f"{role}_{degree}"] for degree in ("tp", "dp", "ep"))
     dp = np.where(np.isfinite(dp), dp, 1.0)
@@ -145,12 +151,12 @@ def _pool(settings: Settings, group: Group, role: str, slices: float) -> Pool:
 
 
 def _numbers(settings: Settings, group: Group) -> dict[str, Array]:
-    """Number columns of the group's rows."""
+    """Return the number columns of the group's rows by name, (N,) each."""
     return {c: v[group.rows] for c, v in settings.cases.number.items()}
 
 
 def _deployments(settings: Settings, group: Group, degrees: Placement) -> Deployments:
-    """Deployments of the group's rows with the given degrees of parallelism."""
+    """Return the deployments of the group's rows with the given degrees of parallelism."""
     rows, names, number = group.rows, settings.names, settings.cases.number
     return deployments(
         names.devices.values,

@@ -24,27 +24,29 @@ from perfmodel.costs import REMARK
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Told (rows done, rows) after each group.
+#: Called with (rows done, rows) after each group.
 Progress = Callable[[int, int], None]
 
 
 def predict(
     cases: str | Path | pd.DataFrame, *, hwdb: Hwdb | None = None, progress: Progress | None = None
 ) -> pd.DataFrame:
-    """The table of `cases` with the columns of `OUTPUT`, their 80 % intervals (`_lo`, `_hi`), flags and remarks.
+    """Predict every row of a table of cases: return the table with the columns of `OUTPUT`, intervals, flags and
+    remarks.
 
     Known input columns are listed by `perfmodel.cases.columns()`; other columns pass through untouched, and a column
     that `predict` writes itself is replaced. A row that cannot be answered has the reason in `error` and no numbers.
+    Intervals hold 80 % of measurements (`_lo`, `_hi`).
 
     Args:
         cases: path of a CSV file (plain or gzipped), or a frame.
         hwdb: where devices are looked up; the shipped facts by default.
-        progress: told (rows done, rows) as groups of rows finish.
+        progress: called with (rows done, rows) as groups of rows finish.
 
     Returns:
-        The table with, beside the columns of `OUTPUT`: `fits` (memory suffices), `saturated` (more is asked than can be
-        served), `basis` (what the estimate rests on), `error`, and `device_remark` where a device's file states figures
-        that no profile was measured at.
+        The table with the columns of `OUTPUT` and: `fits` (memory suffices), `saturated` (more is asked than can be
+            served), `basis` (what the estimate rests on), `error`, and `device_remark` where a device's file gives
+            numbers that no profile was measured at.
 
     Raises:
         InputError: the file is no table, or lacks the column `model` or `device`.
@@ -59,7 +61,7 @@ def predict(
 
 
 def _predicted(cases: Cases, database: Hwdb, progress: Progress | None) -> pd.DataFrame:
-    """Predictions of cases that are read, group by group; a group that fails is refused and leaves the others."""
+    """Predict cases that are read, group by group; a group that fails has its rows refused and leaves the others."""
     settings = settle(cases, database)
     groups = groups_of(settings)
     done = int((settings.cases.error != "").sum())

@@ -1,4 +1,4 @@
-"""Reads a table of cases: cells become text and numbers, and every row that is wrong keeps the reason."""
+"""Read a table of cases: cells become text and numbers, and every row that is wrong keeps the reason."""
 
 from __future__ import annotations
 
@@ -51,7 +51,10 @@ class Cases:
         return len(self.error)
 
     def refuse(self, rows: Mask, reasons: str | Sequence[str]) -> None:
-        """Note why `rows` (a mask) cannot be answered; a reason that a row already has stays."""
+        """Record why `rows` (a mask, (R,)) cannot be answered; a reason that a row already has stays.
+
+        reasons: one text for all rows, or one per row.
+        """
         texts = np.broadcast_to(np.asarray(reasons, dtype=object), rows.shape)
         fresh = rows & (self.error == "")
         self.error[fresh] = texts[fresh]
@@ -83,7 +86,7 @@ def read_cases(path: str | Path) -> Cases:
 
 
 def cases_of(frame: pd.DataFrame, path: str = "table") -> Cases:
-    """The cases of a frame whose cells are all text; `path` is what messages call it. See `read_cases`."""
+    """Turn a frame whose cells are all text into cases; `path` is what messages call it. See `read_cases`."""
     missing = [c for c in ("model", "device") if c not in frame.columns]
     if missing:
         shown = ", ".join(map(str, frame.columns[:SHOWN_COLUMNS]))
@@ -110,7 +113,7 @@ def _check_choices(cases: Cases) -> None:
 
 
 def _check_ranges(cases: Cases) -> None:
-    """Refuse shares above 1 and lengths that no model serves."""
+    """Refuse rows with shares above 1 or with lengths that no model serves."""
     hit = cases.number["prefix_hit"]
     cases.refuse(hit > 1.0, [f"prefix_hit {h:g} is a share; give it between 0 and 1" for h in hit])
     for column in ("isl", "osl"):
@@ -120,7 +123,7 @@ def _check_ranges(cases: Cases) -> None:
 
 
 def _texts(frame: pd.DataFrame, column: str) -> Texts:
-    """A text column without surrounding blanks; "" where the table has no such column."""
+    """Return a text column without surrounding blanks, (R,); "" where the table has no such column."""
     if column not in frame.columns:
         return np.full(len(frame), "", dtype=object)
     stripped: NDArray[Any] = frame[column].str.strip().to_numpy(dtype=object)
@@ -128,7 +131,10 @@ def _texts(frame: pd.DataFrame, column: str) -> Texts:
 
 
 def _numbers(cases: Cases, name: str, column: Column) -> Array:
-    """The numbers of a column that the table calls `name`; NaN where blank. Refuses rows with bad cells."""
+    """Return the numbers of a column, (R,), NaN where blank. Refuses rows with bad cells.
+
+    name: what the table calls the column, which may be a former name. column: its description.
+    """
     import pandas as pd
 
     if name not in cases.frame.columns:

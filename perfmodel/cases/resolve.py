@@ -1,4 +1,4 @@
-"""Resolves the names in a table of cases: models, devices, number formats, engines, speculation, data sets.
+"""Resolve the names in a table of cases: models, devices, number formats, engines, speculation, data sets.
 
 Each distinct name is looked up once. A row with an unknown name is refused with the look-up's own message.
 """
@@ -29,19 +29,21 @@ _JOIN = "\t"
 
 @dataclass(frozen=True)
 class Named(Generic[Value]):
-    """Distinct values, and which of them each row has: `index` (R,), -1 for rows whose name is unknown."""
+    """Holds the distinct values of a column, and which of them each row has: `index` (R,), -1 where the name is
+    unknown.
+    """
 
     values: tuple[Value, ...]
     index: Index
 
     def per_row(self, read: Callable[[Value], Any], missing: Any) -> NDArray[Any]:
-        """`read(value)` of each row's value, (R,); `missing` where the row's name is unknown."""
+        """Return `read(value)` of each row's value, (R,); `missing` where the row's name is unknown."""
         return np.array([*(read(v) for v in self.values), missing])[self.index]
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """What the names of R rows stand for.
+    """Holds what the names of R rows stand for.
 
     weight, act, kv: (R,) codes of number formats, -1 where blank. drafts, accepted: (R,) tokens that speculative
     decoding verifies per step, and tokens per step that it yields (0 and 1 without it). datasets: named data sets of
@@ -88,7 +90,7 @@ def resolve(cases: Cases, database: Hwdb) -> Resolved:
 
 
 def _named(cases: Cases, names: Texts, find: Callable[[str], Value]) -> Named[Value]:
-    """The values that `find` gives for the names; rows whose name it does not know are refused."""
+    """Look up each distinct name once with `find`; rows whose name it does not know are refused. names: (R,)."""
     distinct, where = np.unique(names.astype(str), return_inverse=True)
     values: list[Value] = []
     index = np.full(len(distinct), -1)
@@ -102,18 +104,18 @@ def _named(cases: Cases, names: Texts, find: Callable[[str], Value]) -> Named[Va
 
 
 def _codes(cases: Cases, column: str, code: Callable[[str], int]) -> Index:
-    """Codes of the number formats in a column; -1 where blank."""
+    """Return the codes of the number formats in a column, (R,); -1 where blank. code: gives the code of a name."""
     found = _named(cases, cases.text[column], lambda name: code(name) if name else -1)
     return found.per_row(lambda c: c, -1).astype(np.intp)
 
 
 def _storage_code(name: str) -> int:
-    """Code of a storage format such as fp8 or int4."""
+    """Return the code of a storage format such as fp8 or int4."""
     return FORMAT_CODE[storage(name).name]
 
 
 def _compute_code(name: str) -> int:
-    """Code of an arithmetic type; `InputError` for formats that are only stored."""
+    """Return the code of an arithmetic type; raise `InputError` for formats that are only stored."""
     kind = storage(name).name
     if kind not in COMPUTE_CODE:
         raise InputError(f"act_dtype {name!r} is no arithmetic type; known are {', '.join(COMPUTE_CODE)}")
@@ -121,7 +123,7 @@ def _compute_code(name: str) -> int:
 
 
 def _speculation(name: str) -> Speculation:
-    """The speculative decoding method called `name`; that of plain decoding where blank."""
+    """Return the speculative decoding method called `name`; plain decoding where blank."""
     found = speculation_of("" if name.lower() in EMPTY else name)
     if found is None:
         known = [n for n in KNOWN if n]

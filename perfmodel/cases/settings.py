@@ -1,4 +1,4 @@
-"""Settles what a row of cases leaves unstated: lengths, arrival mode, weight format, KV cache format, engine limits."""
+"""Fill in what a row of cases leaves blank: lengths, arrival mode, weight and KV cache formats, engine limits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UNQUANTISED_BYTES = 2.0
 
 @dataclass(frozen=True)
 class Settings:
-    """R rows of cases with everything filled in that can be answered; the others have their reason in `cases.error`.
+    """Holds R rows of cases with all blanks filled in; rows that cannot be answered have their reason in `cases.error`.
 
     mode: (R,) arrival mode. pooled: (R,) True for disaggregated rows (prefill and decode pools). longest_output: (R,)
     tokens at which the named data set cuts outputs, NaN where nothing cuts them.
@@ -40,7 +40,7 @@ class Settings:
 
 
 def settle(cases: Cases, database: Hwdb) -> Settings:
-    """Resolve the names of the table and fill its blanks. Refuses rows that cannot be answered.
+    """Resolve the names of the table and fill its blanks. Marks rows that cannot be answered in `cases.error`.
 
     database: where devices are looked up.
     """
@@ -58,7 +58,7 @@ def settle(cases: Cases, database: Hwdb) -> Settings:
 
 
 def _with_lengths(cases: Cases, names: Resolved) -> Cases:
-    """The cases with blank lengths taken from the data set in `trace`. Refuses rows that still lack one."""
+    """Fill blank lengths from the data set in `trace`. Refuses rows that still lack one."""
     number = dict(cases.number)
     for column, statistic in (("isl", "input_mean"), ("osl", "output_mean")):
         mean = _statistic(names, statistic)
@@ -68,12 +68,12 @@ def _with_lengths(cases: Cases, names: Resolved) -> Cases:
 
 
 def _statistic(names: Resolved, name: str) -> Array:
-    """A statistic of each row's data set (a field of `LengthStats`); NaN for rows without a data set. (R,)"""
+    """Return a statistic of each row's data set, (R,); NaN for rows without one. name: a field of `LengthStats`."""
     return names.datasets.per_row(lambda d: getattr(d, name) if d else np.nan, np.nan)
 
 
 def _modes(cases: Cases) -> Texts:
-    """Arrival mode of each row. Refuses rows that lack the number that their mode needs."""
+    """Return the arrival mode of each row, (R,). Refuses rows that lack the number that their mode needs."""
     number = cases.number
     mode = cases.text["mode"].copy()
     for column, implied in IMPLIED_MODE.items():
@@ -87,7 +87,10 @@ def _modes(cases: Cases) -> Texts:
 
 
 def _engines_in_pools(engines: Named[Engine], pooled: Mask) -> Named[Engine]:
-    """The engine of each row; in disaggregated rows the one that its file names for pools (`Engine.pooled_as`)."""
+    """Return the engine of each row; disaggregated rows get the one that its file names for pools (`Engine.pooled_as`).
+
+    pooled: (R,) True for disaggregated rows.
+    """
     values, index = list(engines.values), engines.index
     for number, one in enumerate(engines.values):
         rows = (index == number) & pooled
@@ -98,8 +101,11 @@ def _engines_in_pools(engines: Named[Engine], pooled: Mask) -> Named[Engine]:
 
 
 def _weights(names: Resolved, mode: Texts, pooled: Mask) -> Index:
-    """Weight formats. Throughput runs on unquantised checkpoints get the narrowest floats of the device, for engines
-    whose published peaks are quantised (`Engine.quantised_peak_runs`)."""
+    """Return the code of each row's weight format, (R,); -1 for the checkpoint's own.
+
+    Throughput runs on unquantised checkpoints get the narrowest floats of the device, for engines whose published peak
+    results are quantised (`Engine.quantised_peak_runs`).
+    """
     peak_runs = names.engines.per_row(lambda e: e.quantised_peak_runs, False)
     for_throughput = peak_runs & np.isin(mode, ("offline", "open")) & ~pooled
     unquantised = names.models.per_row(lambda m: m.format_of("mlp").bytes >= UNQUANTISED_BYTES, False)
@@ -110,7 +116,7 @@ def _weights(names: Resolved, mode: Texts, pooled: Mask) -> Index:
 
 
 def _published(cases: Cases, mode: Texts) -> Mask:
-    """Rows whose blank settings are those of a published recipe.
+    """True for rows whose blank settings are those of a published recipe. (R,)
 
     The column `recipe` decides where it is given. Otherwise they are benchmarks with a fixed number of clients or a
     batch, and with made-up prompt lengths: whoever names a data set or an engine file measured a setup of their own.
@@ -123,10 +129,10 @@ def _published(cases: Cases, mode: Texts) -> Mask:
 
 
 def _with_recipes(settings: Settings, rows: Index) -> Settings:
-    """The settings with blanks of `rows` filled from published recipes.
+    """Fill blank settings of the row numbers `rows` from published recipes.
 
     Filled are the KV cache format, the token budget, the cap on sequences, and the engine's era where no version is
-    stated. Rows of one model, engine and kind of version are looked up together.
+    given. Rows of one model, engine and kind of version are looked up together.
     """
     names, text = settings.names, settings.cases.text
     kv, which = names.kv.copy(), names.engines.index.copy()
@@ -150,7 +156,7 @@ def _with_recipes(settings: Settings, rows: Index) -> Settings:
 
 
 def _fill(settings: Settings, engine: Engine, rows: Index, kv: Index, limits: Mapping[str, Array]) -> Texts:
-    """Fill `kv` and `limits` of `rows`, all of one model, where they are blank; returns the recipes' eras, "" for none.
+    """Fill blanks of `kv` and `limits` in `rows`, all of one model; return the recipes' eras, (rows,), "" for none.
 
     engine: the engine that recipes are looked up for. kv: (R,) codes of KV cache formats, changed in place. limits:
     (R,) columns of engine limits by name, changed in place.

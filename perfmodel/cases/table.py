@@ -19,7 +19,7 @@ EMPTY = ("", "nan", "none", "null", "na", "n/a")
 
 @dataclass(frozen=True)
 class Column:
-    """One input column of `predict`.
+    """Describes one input column of `predict`.
 
     unit: unit of its values; "text" for names. blank: what a blank cell, or a missing column, means. least: smallest
     value accepted, NaN for text columns. whole: True where fractions are refused.
@@ -34,26 +34,27 @@ class Column:
 
     @property
     def is_number(self) -> bool:
-        """Whether cells are numbers rather than text."""
+        """True where cells are numbers rather than text."""
         return not math.isnan(self.least)
 
 
 def _text(name: str, meaning: str, blank: str) -> Column:
+    """Describe a column of text."""
     return Column(name=name, unit="text", meaning=meaning, blank=blank)
 
 
 def _number(name: str, unit: str, meaning: str, blank: str) -> Column:
-    """A column of numbers of at least 0; fractions are accepted."""
+    """Describe a column of numbers of at least 0; fractions are accepted."""
     return Column(name=name, unit=unit, meaning=meaning, blank=blank, least=0)
 
 
 def _count(name: str, unit: str, meaning: str, blank: str) -> Column:
-    """A column of whole numbers of at least 1."""
+    """Describe a column of whole numbers of at least 1."""
     return Column(name=name, unit=unit, meaning=meaning, blank=blank, least=1, whole=True)
 
 
 def _pool(role: str) -> tuple[Column, ...]:
-    """Columns of the prefill or the decode pool of disaggregated serving."""
+    """Describe the columns of the prefill or the decode pool of disaggregated serving. role: `prefill` or `decode`."""
     return (
         _count(
             f"{role}_workers", "workers", f"{role} workers; any pool column makes the row disaggregated", "1 worker"
@@ -117,7 +118,7 @@ POOL_COLUMNS = tuple(c.name for c in INPUT if c.name.startswith(("prefill_", "de
 
 
 def columns() -> list[tuple[str, str, str]]:
-    """(name, unit, meaning) of every known input column; the meaning ends with what a blank cell means.
+    """List (name, unit, meaning) of every known input column; the meaning ends with what a blank cell means.
 
     >>> [unit for name, unit, _ in columns() if name in ("isl", "request_rate_rps")]
     ['requests/s', 'tokens']

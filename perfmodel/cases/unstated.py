@@ -1,4 +1,4 @@
-"""Rules for what a case does not state: parallelism, weight formats, the longest prompt."""
+"""Choose what a case does not say: parallelism, weight formats, the longest prompt."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _UNIFORM = re.compile(r"uniform:(\d*\.?\d+)-(\d*\.?\d+)")
 
 @dataclass(frozen=True)
 class Placement:
-    """Degrees of parallelism and replicas, (N,) each."""
+    """Holds degrees of parallelism and the number of replicas, (N,) each."""
 
     tp: Array
     pp: Array
@@ -41,15 +41,15 @@ class Placement:
 def placement(
     model: ModelSpec, n_devices: Array, given: Mapping[str, Array], *, memory: Array, weight: Index, mode: str
 ) -> Placement:
-    """Fill the degrees of parallelism that are not stated.
+    """Fill the degrees of parallelism that are not given.
 
     Experts spread wider than tp * dp mean attention data parallelism. Without a tp, latency-tuned runs split over all
     devices; offline and open-loop runs split over the fewest devices that hold the weights, and replicate.
 
     Args:
         model: the model, for its weights and attention heads.
-        n_devices: (N,) devices in use, all replicas together; NaN where not stated.
-        given: tp, pp, ep and dp, (N,) each; NaN where not stated.
+        n_devices: (N,) devices in use, all replicas together; NaN where not given.
+        given: tp, pp, ep and dp, (N,) each; NaN where not given.
         memory: (N,) bytes per device.
         weight: (N,) code of the weight format, -1 for the checkpoint's own.
         mode: how requests arrive.
@@ -71,7 +71,7 @@ def placement(
 
 
 def check_degrees(cases: Cases, pooled: Mask) -> None:
-    """Refuse rows whose parallelism takes more devices than `n_devices`; pooled: (R,) True for disaggregated rows."""
+    """Refuse rows whose parallelism takes more devices than `n_devices`. pooled: (R,) True for disaggregated rows."""
     number = {c: np.nan_to_num(v, nan=1.0) for c, v in cases.number.items()}
     together = number["tp"] * number["pp"] * number["dp_attention"]
     pools = [number[f"{p}_workers"] * number[f"{p}_tp"] * number[f"{p}_dp"] for p in ("prefill", "decode")]
@@ -85,17 +85,17 @@ def check_degrees(cases: Cases, pooled: Mask) -> None:
 
 
 def unstated_weights(weight: Index, devices: Sequence[Device], device: Index, *, tuned: Mask) -> Index:
-    """Weight formats with the narrowest floats a device multiplies in, where none is stated and the run is `tuned`.
+    """Return weight formats: for `tuned` runs that give none, the narrowest floats that the device multiplies in.
 
     Runs that push TensorRT-LLM to its highest rate use them, as results sent to MLPerf Inference do
     (developer.nvidia.com blog on v4.1, 2024-08: fp8 on Hopper, fp4 on Blackwell, Llama 2 70B and Mixtral). Elsewhere
     blank weights are the checkpoint's own.
 
     Args:
-        weight: (N,) code of the format, -1 where not stated.
+        weight: (N,) code of the format, -1 where not given.
         devices: distinct devices.
         device: (N,) index into `devices`.
-        tuned: (N,) True for such runs.
+        tuned: (N,) True for runs tuned for their highest rate.
     """
     narrowest = [next((f for f in ("fp4", "fp8") if np.isfinite(d.peak(f))), "") for d in devices]
     codes = np.array([FORMAT_CODE[f] if f else -1 for f in narrowest] + [-1], dtype=np.intp)
@@ -103,7 +103,7 @@ def unstated_weights(weight: Index, devices: Sequence[Device], device: Index, *,
 
 
 def longest_prompt(mean: Array, spread: Texts) -> Array:
-    """Tokens of the longest prompt of each row. (N,)
+    """Return the tokens of the longest prompt of each row. (N,)
 
     mean: (N,) mean prompt length. spread: (N,) how lengths spread; `uniform:LOW-HIGH` gives shares of the nominal
     length, any other spread counts as none.
@@ -120,7 +120,10 @@ def longest_prompt(mean: Array, spread: Texts) -> Array:
 
 
 def _fewest_devices(model: ModelSpec, weight: Index, memory: Array, pp: Array) -> Array:
-    """Smallest of `DEVICE_COUNTS` that holds the weights of one of `pp` pipeline stages. (N,)"""
+    """Return the smallest of `DEVICE_COUNTS` that holds the weights of one of `pp` pipeline stages. (N,)
+
+    weight: (N,) code of the format, -1 for the checkpoint's own. memory: (N,) bytes per device.
+    """
     codes, where = np.unique(weight, return_inverse=True)
     sizes = [model if c < 0 else model.with_weights(FORMAT_NAMES[c]) for c in codes]
     total = np.array([sum(s.weight_bytes().values()) for s in sizes])[where] / pp
@@ -130,7 +133,7 @@ def _fewest_devices(model: ModelSpec, weight: Index, memory: Array, pp: Array) -
 
 
 def _widest_dividing(width: Array, devices: Array, heads: float) -> Array:
-    """The largest tp not above `width` that divides both the devices and the attention heads. (N,)"""
+    """Return the largest tp not above `width` (N,) that divides both the devices (N,) and the attention heads. (N,)"""
     candidates = np.arange(1.0, WIDEST_TP + 1.0)
     fine = (devices[:, None] % candidates == 0) & (heads % candidates == 0) & (candidates <= width[:, None])
     widest: Array = candidates[len(candidates) - 1 - np.argmax(fine[:, ::-1], axis=1)]

@@ -1,4 +1,4 @@
-"""Writes the output of `predict`: the table of cases with columns of estimates, their intervals and remarks."""
+"""Write the output of `predict`: the table of cases with columns of estimates, their intervals and remarks."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ PREDICTED = (
 
 @dataclass(frozen=True)
 class Answer:
-    """Output columns (N,) of N rows of cases."""
+    """Holds the output columns of N rows of cases, (N,) each. rows: their row numbers in the table."""
 
     rows: Index
     columns: dict[str, NDArray[Any]]
 
 
 def answer_of(rows: Index, found: Estimates) -> Answer:
-    """The output columns of estimates for `rows`."""
+    """Turn the estimates of `rows` into output columns, with intervals and flags."""
     estimated = {**found.columns(), "req_s": found.request_rate}
     columns: dict[str, NDArray[Any]] = {c: estimated[c] for c in OUTPUT}
     for column, metric in INTERVALS.items():
@@ -83,7 +83,7 @@ def answer_of(rows: Index, found: Estimates) -> Answer:
 
 
 def output_frame(settings: Settings, answers: Sequence[Answer]) -> pd.DataFrame:
-    """The table of cases with the columns of all answers; rows without an answer have their reason in `error`."""
+    """Join the table of cases and the columns of all answers; rows without an answer have their reason in `error`."""
     import pandas as pd
 
     cases, devices = settings.cases, settings.names.devices

@@ -1,4 +1,4 @@
-"""`simulate`: a model on a deployment, replayed request by request."""
+"""Simulate a model on a deployment request by request, and draw the requests for it."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ COUNT, COUNT_REPLICA = 2000, 300
 
 
 def offered(work: Workload | Trace | Traffic, *, count: int = 0, seed: int = 0) -> Traffic:
-    """Requests drawn from a workload, read from a trace, or as they are.
+    """Return the requests to replay: drawn from a workload, read from a trace, or passed through as they are.
 
-    count: how many; 0: all of a trace or of given requests, and of a workload its own number, else enough for
-    percentiles.
+    count: number of requests. 0 means all of a trace or of given requests; for a workload its own `n_requests`, else
+    enough for stable percentiles. seed: seed of the random draws from a workload.
     """
     if isinstance(work, Traffic):
         return work.take(count) if count else work
@@ -48,7 +48,7 @@ def offered(work: Workload | Trace | Traffic, *, count: int = 0, seed: int = 0) 
 
 
 def _default_count(work: Workload, users: float) -> int:
-    """How many requests to draw from a workload: its own number, else by its number of users, else `COUNT`."""
+    """Return how many requests to draw from a workload: its `n_requests`, else by its number of users, else `COUNT`."""
     count: float = COUNT
     if math.isfinite(work.n_requests):
         count = work.n_requests
@@ -58,6 +58,7 @@ def _default_count(work: Workload, users: float) -> int:
 
 
 def _of_trace(trace: Trace) -> Traffic:
+    """Convert a trace to the requests of a simulation, with its prefix hashes where it has them."""
     prefixes = None
     if len(trace.offsets):
         prefixes = Prefixes(offsets=trace.offsets, hashes=trace.blocks, tokens=trace.block_tokens)
@@ -83,7 +84,7 @@ def simulate(
 
     Args:
         deployments: One row; its `replicas` stand behind the router.
-        work: What is asked: a workload to draw requests from, a trace, or requests as they are.
+        work: The requests: a workload to draw them from, a trace, or requests as they are.
         progress: Called now and then with the number of completed requests and of all requests.
 
     Raises:
@@ -98,7 +99,7 @@ def simulate(
 def prepared(
     model: ModelSpec, deployments: Deployments, work: Workload | Trace | Traffic, chosen: Replay
 ) -> tuple[Traffic, tuple[Pool, ...]]:
-    """The requests and the pools that `simulate` runs."""
+    """Return what `simulate` runs: the requests drawn from `work`, and the pools of replicas that serve them."""
     requests = offered(work, count=chosen.count, seed=chosen.seed)
     pools = pools_of(
         model,
@@ -122,7 +123,7 @@ def pools_of(
     policy: Policy | None = None,
     costs: CostModel | None = None,
 ) -> tuple[Pool, ...]:
-    """The pools that serve `requests`: one, or a prefill and a decode pool; arguments as in `Replay`."""
+    """Build the pools that serve `requests`: one pool, or a prefill and a decode pool; arguments as in `Replay`."""
     chosen = engine_of(engine) if isinstance(engine, str) else engine
     if prefill is None:
         return (pool(model, deployments, chosen, requests, costs=costs, policy=policy),)
@@ -132,9 +133,10 @@ def pools_of(
 
 
 def _link(front: Pool, back: Pool, prefill: Deployments, decode: Deployments) -> Link:
-    """The link between the pools, as the closed form prices it: the slower network of both ends, and `HAND_OVER`.
+    """Return the network link between a prefill and a decode pool, priced as in the analytic estimate.
 
-    The pool that holds more KV bytes per device sets the time, as each device receives or sends its own share.
+    Takes the slower network of both ends, and the fixed time `HAND_OVER` per transfer. The pool that holds more KV
+    bytes per device sets the time, as each device receives or sends its own share.
     """
     bandwidth, latency = between(*(hardware_of(d.devices, d.device) for d in (prefill, decode)))
     if not bandwidth[0] > 0:

@@ -1,4 +1,4 @@
-"""From a model on a deployment under an engine to a pool of replicas: step times as a table, KV capacity, policy."""
+"""Build a pool of replicas from a model on a deployment under an engine: table of step times, KV capacity, policy."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from perfmodel.simulator.requests import Traffic
 from perfmodel.simulator.table import Floor, StepTable, StepTime
 from perfmodel.workload import Arrival, Workload, load_of
 
-#: B/s between a device and its host where neither the deployment nor the hardware database states the link. Assumed:
+#: B/s between a device and its host where neither the deployment nor the hardware database gives the link. Assumed:
 #: PCIe 4.0 x16, that is 16 GT/s on 16 lanes with 128b/130b coding = 31.5 GB/s, of which large copies reach 25 GB/s
-#: (planning figure of FlexGen and DeepSpeed; see `LINK_SHARE` in perfmodel/hardware/host.py).
+#: (planning number of FlexGen and DeepSpeed; see `LINK_SHARE` in perfmodel/hardware/host.py).
 UNKNOWN_HOST_LINK = 25e9
 #: Prompt tokens per step that a table reaches where the policy sets no budget; beyond the longest contexts in use.
 _MAX_TABLE_TOKENS = 1e6
@@ -41,14 +41,14 @@ def pool(
     role: Role = "both",
     table: StepTable | None = None,
 ) -> Pool:
-    """The replicas of `deployments` (one row), as the simulator needs them.
+    """Build the pool of replicas that the simulator runs for `deployments` (one row): step times, KV capacity, policy.
 
-    KV capacity is what memory leaves beside the weights, at the mean length of `traffic`. KV crosses the device's
+    KV capacity is the memory left after the weights, at the mean length of `traffic`. KV cache crosses the device's
     network between pools, and the link to the host where it is swapped.
 
     Args:
-        costs, policy: In place of the engine's own.
-        table: Step times of this deployment made before, for requests at least as long and as many.
+        costs, policy: Used in place of the engine's own cost model and scheduling rules.
+        table: Step times made earlier for this deployment, for requests at least as long and as many.
 
     Raises:
         InputError: where the model does not fit.
@@ -75,7 +75,7 @@ def pool(
 def _prepared(
     model: ModelSpec, deployments: Deployments, engine: Engine, traffic: Traffic, costs: CostModel | None
 ) -> Prepared:
-    """Sharding, memory and step prices of the deployment; `InputError` where the model does not fit."""
+    """Return sharding, memory and step costs of the deployment; raise `InputError` where the model does not fit."""
     check(deployments)
     costs = costs or default(engine)
     setup = prepare(model, deployments, engine, costs, load_of(representative_workload(traffic), 1))
@@ -86,7 +86,10 @@ def _prepared(
 
 
 def _engine_policy(setup: Prepared, engine: Engine, deployments: Deployments, traffic: Traffic) -> Policy:
-    """The engine's policy, with the limits that the closed form uses. All micro-batches of a pipeline share a step."""
+    """Return the engine's scheduling policy, with the limits that the analytic estimate uses.
+
+    All micro-batches of a pipeline advance together in one simulated step.
+    """
     device = deployments.devices[int(deployments.device[0])]
     return of_engine(engine, engine.limits(device), max_model_len=_longest(engine, traffic)).changed(
         max_num_batched_tokens=float(setup.steps.token_budget[0] * deployments.pp[0]),
@@ -95,7 +98,7 @@ def _engine_policy(setup: Prepared, engine: Engine, deployments: Deployments, tr
 
 
 def _network(setup: Prepared, device: str) -> Link:
-    """The device's network, which KV crosses to the decode pool."""
+    """Return the device's network as the link over which KV cache reaches the decode pool."""
     bandwidth, latency = float(setup.hardware.net_bandwidth[0]), float(np.nan_to_num(setup.hardware.net_latency[0]))
     if not bandwidth > 0:
         raise InputError(f"{device}: its network is unknown, and KV has to cross it; give the pools' link")
@@ -103,10 +106,10 @@ def _network(setup: Prepared, device: str) -> Link:
 
 
 def host_link(deployments: Deployments) -> float:
-    """B/s that copies between a device of the one deployment and its host reach.
+    """Return the bandwidth in B/s of copies between a device of the one deployment and its host.
 
-    The first that is known of: the host that the deployment states, the device's entry in the hardware database,
-    `UNKNOWN_HOST_LINK`.
+    Taken from the first of these that is known: the host given in the deployment, the device's entry in the hardware
+    database, `UNKNOWN_HOST_LINK`.
     """
     device = deployments.devices[int(deployments.device[0])]
     known = [rate for rate in (deployments.host.link, host_link_bandwidth(device)) if not math.isnan(rate)]
@@ -114,12 +117,14 @@ def host_link(deployments: Deployments) -> float:
 
 
 def _bytes_per_token(setup: Prepared, context: float, kept: Array | float = 1.0) -> float:
-    """Bytes of KV cache per token on one device, for sequences of `context` tokens; `kept` as in `sequence_bytes`."""
+    """Return the bytes of KV cache per token on one device, for sequences of `context` tokens; `kept` as in
+    `sequence_bytes`.
+    """
     return float(sequence_bytes(setup.sharding, np.array([context]), kept)[0]) / context
 
 
 def _kv_tokens(setup: Prepared, context: float) -> float:
-    """KV capacity of a replica in tokens, where sequences are `context` tokens long on average."""
+    """Return the KV capacity of a replica in tokens, where sequences are `context` tokens long on average."""
     token = _bytes_per_token(setup, context, 1.0 - setup.sharding.hosted("kv"))
     if token > 0:
         return float(setup.memory.kv_capacity[0] * setup.sharding.dp[0] / token)
@@ -127,19 +132,20 @@ def _kv_tokens(setup: Prepared, context: float) -> float:
 
 
 def _mean_context(traffic: Traffic) -> float:
-    """Mean tokens of a sequence in the course of its decoding: its prompt and half of its output."""
+    """Return the mean tokens that a sequence holds while it decodes: its prompt and half of its output."""
     return float(np.mean(traffic.input_tokens + 0.5 * traffic.output_tokens))
 
 
 def _longest(engine: Engine, traffic: Traffic) -> float:
-    """Longest sequence served, which an engine with contiguous KV reserves: that of the traffic; NaN for others."""
+    """Return the tokens of the longest sequence in `traffic`, which an engine with contiguous KV reserves; else NaN."""
     if engine.admission != "contiguous" and engine.batching != "static":
         return NAN
     return float(np.max(traffic.total_tokens))
 
 
 def representative_workload(traffic: Traffic) -> Workload:
-    """A workload of two classes from which the closed form finds an engine's limits and memory for `traffic`.
+    """Summarise `traffic` as a workload of two classes, from which the analytic estimate finds an engine's limits and
+    memory.
 
     The first class has the mean lengths and all the requests. The second has the lengths of the longest request and no
     requests: it counts only where the longest one does.
@@ -158,11 +164,13 @@ def representative_workload(traffic: Traffic) -> Workload:
 
 
 def step_time(setup: Prepared) -> StepTime:
-    """Seconds per step of the one deployment in `setup`, by the closed form's own prices, without `step_floor`.
+    """Return a function that gives seconds per step of the one deployment in `setup`, priced as in the analytic
+    estimate.
 
-    Prompt tokens that attend to k keys on average are taken as one sequence where k is large enough, else as several
-    sequences without a cached prefix. A pipeline of PP stages advances PP micro-batches per step: decodes are spread
-    over them, and prompts fill them one by one.
+    Its arguments are those of `StepTime`; least times (`step_floor`) are not applied. Prompt tokens that attend to k
+    keys on average are taken as one sequence where k is large enough, else as several sequences without a cached
+    prefix. A pipeline of PP stages advances PP micro-batches per step: decodes are spread over them, and prompts fill
+    them one by one.
     """
     steps = setup.steps
     pp, budget = float(setup.sharding.pp[0]), float(steps.token_budget[0])
@@ -185,7 +193,11 @@ def step_time(setup: Prepared) -> StepTime:
 
 
 def step_floor(setup: Prepared) -> Floor:
-    """Least seconds per step: kernel launches that no captured graph replays, and the host's work beside the device."""
+    """Return a function that gives the least seconds per step for numbers of decoding sequences, (n,).
+
+    It returns (least of steps without prompt tokens, least of steps with them). A step cannot be shorter than its
+    kernel launches that no captured graph replays, nor than the host's work that runs in parallel with the device.
+    """
     steps, pp = setup.steps, float(setup.sharding.pp[0])
 
     def floor(seqs: Array) -> tuple[Array, Array]:
@@ -202,7 +214,9 @@ def step_floor(setup: Prepared) -> Floor:
 
 
 def _table(setup: Prepared, policy: Policy, traffic: Traffic) -> StepTable:
-    """Step times up to the longest sequences of `traffic` and the most tokens and sequences that `policy` allows."""
+    """Tabulate step times up to the longest sequences of `traffic` and the most tokens and sequences that `policy`
+    allows.
+    """
     prompt = float(np.max(traffic.input_tokens))
     most = max(prompt, min(policy.max_num_batched_tokens, _MAX_TABLE_TOKENS))
     if policy.batching == "static":  # a whole batch is prefilled at once

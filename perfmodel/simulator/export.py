@@ -1,4 +1,4 @@
-"""A simulation as files: a table with one row per request, or a trace that Perfetto and Chrome open."""
+"""Write a simulation to files: a table with one row per request, or a trace that Perfetto and Chrome open."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def write_requests(simulation: Simulation, path: str | Path) -> None:
 
 
 def trace_events(simulation: Simulation, most: int = MOST_EVENTS) -> list[dict[str, Any]]:
-    """Events of the Trace Event Format, times in us.
+    """Return events of the Trace Event Format, times in us.
 
     Each replica is a process, with its runs of steps and counters of KV blocks, waiting and running requests. Each
-    request is a queue, a prefill and a decode phase. At most about `most` events, the earliest.
+    request is a queue, a prefill and a decode phase. Of more than about `most` events, the earliest are returned.
     """
     names = [f"{p.name} {k + 1}" for p in simulation.pools for k in range(p.replicas)]
     events: list[dict[str, Any]] = [
@@ -52,6 +52,7 @@ def trace_events(simulation: Simulation, most: int = MOST_EVENTS) -> list[dict[s
 
 
 def _run_events(run: Any, duration: float) -> list[dict[str, Any]]:
+    """Return the events of one run of steps of a replica: its span, and counters at its begin. duration: s."""
     steps, pid, begin, span = int(run["steps"]), int(run["replica"]), _US * float(run["start"]), _US * duration
     prompt, active = int(run["prompt"]), int(run["active"])
     kind = "mixed" if prompt and active else "prefill" if prompt else "decode"
@@ -70,6 +71,7 @@ def _run_events(run: Any, duration: float) -> list[dict[str, Any]]:
 
 
 def _request_events(simulation: Simulation, r: int) -> list[dict[str, Any]]:
+    """Return the events of request `r`: its queue, prefill and decode phases."""
     times = [float(t[r]) for t in (simulation.issued, simulation.admitted, simulation.first, simulation.finish)]
     events: list[dict[str, Any]] = []
     for name, begin, end in zip(("queue", "prefill", "decode"), times[:-1], times[1:], strict=True):
@@ -80,7 +82,7 @@ def _request_events(simulation: Simulation, r: int) -> list[dict[str, Any]]:
 
 
 def write_trace(simulation: Simulation, path: str | Path, most: int = MOST_EVENTS) -> None:
-    """Write `trace_events` as JSON for ui.perfetto.dev or chrome://tracing."""
+    """Write at most about `most` events of `trace_events` as JSON for ui.perfetto.dev or chrome://tracing."""
     path = Path(path)
     if not path.parent.is_dir():
         raise InputError(f"{path}: no such folder; create it first")

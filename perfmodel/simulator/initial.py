@@ -1,4 +1,4 @@
-"""The state of a simulation before its first event, as arrays for the compiled loop."""
+"""Build the state of a simulation before its first event, as arrays for the compiled loop."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ _SPARE_RUNS, _SPARE_STINTS = 4096, 64
 def initial_arrays(
     traffic: Traffic, pools: tuple[Pool, ...], kept: Whole, reserved: Whole, router: str, seed: int
 ) -> state.Arrays:
-    """The state before the first event.
+    """Build the state of the compiled loop before the first event.
 
-    kept: rows of the requests that can be served. reserved: KV tokens that each of all requests reserves.
+    kept: row numbers of the requests that can be served. reserved: (R,) KV tokens that each of all R requests reserves
+    at admission. router, seed: how requests find a replica, and the seed of random draws.
     """
     requests, hash_ids = _requests(traffic, kept, reserved)
     replicas = _replicas(pools, traffic, len(kept))
@@ -54,7 +55,10 @@ def initial_arrays(
 
 
 def _requests(traffic: Traffic, kept: Whole, reserved: Whole) -> tuple[NDArray[np.void], NDArray[np.int32]]:
-    """Records of the kept requests, and the prefix hashes of all requests."""
+    """Return the records of the kept requests, and the prefix hashes of all requests.
+
+    kept: row numbers of the requests that can be served. reserved: (R,) KV tokens that each of all requests reserves.
+    """
     requests = state.requests(len(kept))
     requests["prompt"], requests["output"] = traffic.input_tokens[kept], traffic.output_tokens[kept]
     requests["reserved_tokens"] = reserved[kept]
@@ -69,7 +73,7 @@ def _requests(traffic: Traffic, kept: Whole, reserved: Whole) -> tuple[NDArray[n
 
 
 def _replicas(pools: tuple[Pool, ...], traffic: Traffic, count: int) -> NDArray[np.void]:
-    """Records of all replicas, pool by pool, for `count` requests."""
+    """Return one record per replica, pool by pool; `count` is the number of requests that will be served."""
     replicas = state.replicas(sum(p.replicas for p in pools))
     at = 0
     for index, pool in enumerate(pools):
@@ -88,7 +92,10 @@ def _replicas(pools: tuple[Pool, ...], traffic: Traffic, count: int) -> NDArray[
 
 
 def _rules(pool: Pool, index: int, traffic: Traffic, count: int) -> dict[str, float]:
-    """Constant fields of a replica's record. index: of the pool, and of its step table; count: requests in all."""
+    """Return the fields of a replica's record that stay constant during the simulation.
+
+    index: position of the pool, and of its step table. count: number of all requests.
+    """
     policy, blocks, link = pool.policy, pool.kv_blocks, pool.link
     blocks_per_hash = _blocks_per_hash(pool, traffic)
     swaps = policy.preemption == "swap"
@@ -116,17 +123,22 @@ def _rules(pool: Pool, index: int, traffic: Traffic, count: int) -> dict[str, fl
 
 
 def _token_budget(policy: Policy) -> int:
+    """Return the most tokens per step as a whole number, with `_UNBOUNDED_TOKENS` for a policy without a limit."""
     return int(min(policy.max_num_batched_tokens, _UNBOUNDED_TOKENS))
 
 
 def _max_num_seqs(policy: Policy, blocks: int, count: int) -> int:
-    """Sequences that can run at once: each needs a KV block and, where steps are mixed, a token of the budget."""
+    """Return how many sequences can run at once.
+
+    Each needs a KV block and, where steps mix prompts and decodes, a token of the step's budget. blocks: KV blocks of
+    the replica. count: number of requests.
+    """
     budget = np.inf if policy.prefill_first else _token_budget(policy)
     return max(int(min(policy.max_num_seqs, blocks, count, MAX_SEQS, budget)), 1)
 
 
 def _blocks_per_hash(pool: Pool, traffic: Traffic) -> int:
-    """KV blocks that a prefix hash stands for; 0 where the replicas of `pool` share no prefixes."""
+    """Return how many KV blocks one prefix hash stands for; 0 where the replicas of `pool` share no prefixes."""
     policy, prefixes = pool.policy, traffic.prefixes
     if prefixes is None or not policy.prefix_cache or pool.role == "decode" or policy.batching == "static":
         return 0

@@ -1,4 +1,4 @@
-"""Figures of a simulation: latencies and their percentiles, throughput, and the share that met the objectives."""
+"""Summarise a simulation: latencies and their percentiles, throughput, and the share that met the objectives."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Distribution:
-    """Mean and percentiles of a quantity, in its unit; NaN where no value is known."""
+    """Holds mean and percentiles of a quantity, in its unit; NaN where no value is known."""
 
     mean: float
     p50: float
@@ -38,14 +38,14 @@ class Distribution:
     p99: float
 
     def at(self, statistic: str) -> float:
-        """The value of `statistic`, one of `perfmodel.workload.STATISTICS`."""
+        """Return the value of `statistic`, one of `perfmodel.workload.STATISTICS`."""
         if statistic not in STATISTICS:
             raise UnknownName("statistic", statistic, STATISTICS)
         return float(getattr(self, statistic))
 
 
 def distribution(values: Array, weights: Array | None = None) -> Distribution:
-    """Mean and percentiles of `values` (any shape), each counted `weights` times; NaN values are left out.
+    """Return mean and percentiles of `values` (any shape), each counted `weights` times; NaN values are left out.
 
     The p-th percentile is the least value that p percent of all values do not exceed.
 
@@ -66,23 +66,23 @@ def distribution(values: Array, weights: Array | None = None) -> Distribution:
 
 
 def ttft(simulation: Simulation) -> Array:
-    """Time to first token: from arrival to the first token, s. (R,)"""
+    """Return the time to first token of each request: from arrival to the first token, s. (R,)"""
     return simulation.first - simulation.issued
 
 
 def tpot(simulation: Simulation) -> Array:
-    """Time per output token: mean gap between the tokens of a request, s; NaN for outputs of one token. (R,)"""
+    """Return the time per output token of each request, s: mean gap between its tokens; NaN for a single token. (R,)"""
     more = simulation.traffic.output_tokens - 1.0
     return (simulation.finish - simulation.first) / np.where(more > 0, more, np.nan)
 
 
 def e2e(simulation: Simulation) -> Array:
-    """End-to-end latency: from arrival to the last token, s. (R,)"""
+    """Return the end-to-end latency of each request: from arrival to the last token, s. (R,)"""
     return simulation.finish - simulation.issued
 
 
 def normalised(simulation: Simulation) -> Array:
-    """End-to-end latency per output token, s (normalized latency of Orca, OSDI 2022). (R,)"""
+    """Return the end-to-end latency per output token of each request, s (normalized latency of Orca, OSDI 2022)."""
     return e2e(simulation) / simulation.traffic.output_tokens
 
 
@@ -90,7 +90,10 @@ _BY_REQUEST = {"ttft": ttft, "tpot": tpot, "e2e": e2e, "normalised": normalised}
 
 
 def latency(simulation: Simulation, metric: str) -> Distribution:
-    """Distribution of `ttft`, `tpot`, `itl`, `e2e` or `normalised`, s. In `itl` each gap between tokens counts once."""
+    """Return the distribution of `metric`: `ttft`, `tpot`, `itl`, `e2e` or `normalised`, s.
+
+    For `itl` (inter-token latency) each gap between tokens counts once; for the others each request.
+    """
     if metric == "itl":
         return distribution(*gaps(simulation))
     if metric not in _BY_REQUEST:
@@ -99,16 +102,17 @@ def latency(simulation: Simulation, metric: str) -> Distribution:
 
 
 def holds(simulation: Simulation, slo: Slo) -> bool:
-    """Whether every objective holds and no request was rejected."""
+    """True where the simulation meets every objective and no request was rejected."""
     return not simulation.rejected.any() and all(
         latency(simulation, o.metric).at(o.statistic) <= o.limit for o in slo.objectives
     )
 
 
 def attained(simulation: Simulation, slo: Slo) -> Mask:
-    """Which requests stay within every limit of `slo`, each by itself, so that statistics do not matter. (R,)
+    """True for requests that stay within every limit of `slo`. (R,)
 
-    The limit on ITL applies to the longest gap of a request. Rejected requests do not stay within it.
+    Each request is judged by itself, so the statistic of an objective (mean, percentile) does not matter. The limit on
+    ITL applies to the longest gap of a request. Rejected requests do not stay within it.
     """
     met = simulation.served.copy()
     for objective in slo.objectives:
@@ -118,7 +122,7 @@ def attained(simulation: Simulation, slo: Slo) -> Mask:
 
 
 def _values(simulation: Simulation, objective: Objective) -> Array:
-    """The quantity that an objective limits, s. (R,)"""
+    """Return the quantity that an objective limits, one value per request, s. (R,)"""
     if objective.metric == "itl":
         return experience(simulation, ttft=1.0, tpot=1.0).longest
     if objective.metric not in _BY_REQUEST:
@@ -127,7 +131,7 @@ def _values(simulation: Simulation, objective: Objective) -> Array:
 
 
 def window(simulation: Simulation) -> tuple[float, float]:
-    """Begin and end of the time in which rates are measured, s.
+    """Return (begin, end) of the time in which rates are measured, s.
 
     In an open load of enough requests: from the end of the first tenth of the arrivals to the last arrival, so that
     neither the filling nor the draining of the replicas counts. Otherwise: all the time.
@@ -140,7 +144,9 @@ def window(simulation: Simulation) -> tuple[float, float]:
 
 
 def rates(simulation: Simulation) -> dict[str, float]:
-    """Per second of the `window`: requests completed, output tokens made, and prompt tokens of prompts computed."""
+    """Return events per second of the `window`: requests completed, output tokens made, prompt tokens of prompts
+    computed.
+    """
     begin, end = window(simulation)
     inside = (simulation.finish > begin) & (simulation.finish <= end)
     prompts = (simulation.first > begin) & (simulation.first <= end)
@@ -154,7 +160,10 @@ def rates(simulation: Simulation) -> dict[str, float]:
 
 
 def _made_by(simulation: Simulation, time: float) -> float:
-    """Output tokens made until `time`: those of prefills, and of each run the share of its duration that has passed."""
+    """Return the output tokens made until `time` (s).
+
+    Counts those of prefills, and of each run of decode steps the share of its duration that has passed.
+    """
     runs = simulation.runs
     steps = runs["steps"].astype(float)
     share = np.clip((time - runs["start"]) / np.maximum(run_durations(runs), _LEAST_DURATION), 0.0, 1.0)
@@ -164,12 +173,12 @@ def _made_by(simulation: Simulation, time: float) -> float:
 
 
 def goodput(simulation: Simulation, slo: Slo) -> float:
-    """Requests per second that met every limit of `slo` (DistServe, arXiv:2401.09670)."""
+    """Return the requests per second that met every limit of `slo` (DistServe, arXiv:2401.09670)."""
     return float(attained(simulation, slo).sum() / simulation.duration)
 
 
 def attainment(simulation: Simulation, slo: Slo) -> dict[str, float]:
-    """Share of the requests of each class that met every limit of `slo`, by class name."""
+    """Return the share of the requests of each class that met every limit of `slo`, by class name."""
     met, kind = attained(simulation, slo), simulation.traffic.kind
     return {
         name: float(met[kind == k].mean()) if np.any(kind == k) else NAN
@@ -178,7 +187,9 @@ def attainment(simulation: Simulation, slo: Slo) -> dict[str, float]:
 
 
 def summary(simulation: Simulation, slo: Slo | None = None) -> dict[str, float]:
-    """All figures in one flat row, with units in the names. Rates are measured within the `window`."""
+    """Return all results of a simulation in one flat row, with units in the names; rates are measured within the
+    `window`.
+    """
     served = simulation.served
     row: dict[str, float] = {
         "requests": len(simulation.traffic),
@@ -203,16 +214,18 @@ def summary(simulation: Simulation, slo: Slo | None = None) -> dict[str, float]:
 
 
 def _reader(slo: Slo) -> tuple[float, float] | None:
-    """Seconds to the first token and per further token that the objectives promise; None: not both are promised."""
+    """Return (seconds to the first token, seconds per further token) that the objectives limit; None if one is not."""
     first = [o.limit for o in slo.objectives if o.metric == "ttft"]
     token = [o.limit for o in slo.objectives if o.metric in ("itl", "tpot")]
     return (min(first), min(token)) if first and token else None
 
 
 def occupancy(simulation: Simulation, points: int = 200) -> dict[str, Array]:
-    """Columns over time (points,): `time_s`, requests `waiting` and `running`, and `kv_share`, KV blocks in use.
+    """Return columns over time, (points,) each: `time_s`, requests `waiting` and `running`, and `kv_share`, KV blocks
+    in use.
 
-    Requests and blocks are summed over all replicas. They are those of the moment when the run under way was planned.
+    Requests and blocks are summed over all replicas. They are those of the moment when the run of steps in progress was
+    planned.
     """
     if points < 1:
         raise InputError(f"points is {points}; give at least 1")
@@ -236,7 +249,7 @@ def occupancy(simulation: Simulation, points: int = 200) -> dict[str, Array]:
 
 
 def frame(simulation: Simulation) -> pd.DataFrame:
-    """One row per request, with units in the names."""
+    """Return a table with one row per request, with units in the column names."""
     import pandas as pd
 
     traffic = simulation.traffic

@@ -28,7 +28,7 @@ class ReplayOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
-    """How requests are replayed.
+    """Holds the options of a simulation: how requests are replayed.
 
     Attributes:
         engine: Serving engine, or its name in the catalogue.
@@ -37,9 +37,9 @@ class Replay:
         policy: Scheduling rules in place of the engine's own.
         costs: Cost model of steps in place of the engine's own.
         router: How requests find a replica, one of `perfmodel.simulator.ROUTERS`.
-        seed: Of all random draws. The same options and arguments give the same result.
-        count: Requests to take of a trace or to draw from a workload; 0: all of a trace, enough for percentiles of a
-            workload.
+        seed: Seed of all random draws. The same options and arguments give the same result.
+        count: Requests to take from a trace or to draw from a workload. 0: all of a trace; for a workload, enough for
+            stable percentiles.
     """
 
     engine: Engine | str = "vllm"
@@ -51,7 +51,7 @@ class Replay:
     count: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse numbers that mean nothing; the router is checked where it is used."""
+        """Raise `InputError` for numbers that mean nothing; the router is checked where it is used."""
         for name in ("seed", "count"):
             value = getattr(self, name)
             if not value >= 0 or value != int(value):

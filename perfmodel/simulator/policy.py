@@ -26,7 +26,7 @@ MAX_SEQS = 4096
 
 @dataclass(frozen=True)
 class Policy:
-    """Scheduling and KV-cache rules of a replica.
+    """Holds the scheduling and KV-cache rules of a replica.
 
     Attributes:
         max_num_batched_tokens: Token budget per step.
@@ -34,7 +34,7 @@ class Policy:
         batching: `continuous` (Orca, OSDI 2022), or `static`: a batch runs until its last sequence ends, and all
             outputs return then (FasterTransformer).
         prefill_first: Prompts are computed in steps of their own, before decodes go on (vLLM before 2025,
-            arXiv:2309.06180). Otherwise prompts and decodes share steps.
+            arXiv:2309.06180). Otherwise one step may hold prompts and decodes together.
         chunked: A prompt may be spread over several steps (Sarathi-Serve, arXiv:2403.02310; DeepSpeed-FastGen's
             SplitFuse, arXiv:2401.08671).
         kv_block: Tokens per KV block.
@@ -45,8 +45,8 @@ class Policy:
         watermark: Share of all blocks kept free at admission.
         headroom: Share of the output tokens that running sequences have still to make, kept free at admission (SGLang's
             new-token ratio).
-        preemption: `recompute` or `swap`, of the sequence admitted last, when KV blocks run out.
-        prefix_cache: Keep the blocks of prompts and share them.
+        preemption: What happens to the sequence admitted last when KV blocks run out: `recompute` or `swap`.
+        prefix_cache: Keep the blocks of prompts and let later requests use them.
         request_time: Seconds that a request spends in the front end before it can be scheduled.
         serial_front_end: The front end takes requests one by one, as a single-process server does.
     """
@@ -67,12 +67,14 @@ class Policy:
     serial_front_end: bool = False
 
     def changed(self, **settings: Any) -> Policy:
-        """This policy with some settings replaced."""
+        """Return this policy with some settings replaced."""
         return replace(self, **settings)
 
 
 def of_engine(engine: Engine, limits: Limits, *, max_model_len: float = math.nan) -> Policy:
-    """The policy that `engine` follows under `limits` (see `Engine.limits`); unknown numbers take `Policy` defaults."""
+    """Return the policy that `engine` follows under `limits` (see `Engine.limits`); unknown numbers take `Policy`
+    defaults.
+    """
     plain = Policy()
     return Policy(
         max_num_batched_tokens=_known(limits.max_num_batched_tokens, plain.max_num_batched_tokens),
@@ -92,23 +94,25 @@ def of_engine(engine: Engine, limits: Limits, *, max_model_len: float = math.nan
 
 
 def _admission(engine: Engine) -> Admission:
+    """Return the rule by which `engine` reserves KV cache at admission, one of the values of `Policy.admission`."""
     if engine.admission == "reserve":
         return "reserve"
     return "contiguous" if engine.admission == "contiguous" else "grow"
 
 
 def _known(value: float, otherwise: float) -> float:
+    """Return `value`, or `otherwise` where `value` is NaN."""
     return otherwise if math.isnan(value) else value
 
 
 @dataclass(frozen=True)
 class Link:
-    """The link that KV crosses from the prefill pool to the decode pool.
+    """Describes the network link that KV cache crosses from the prefill pool to the decode pool.
 
     Attributes:
         bandwidth: B/s, one way, for the bytes that `Pool.kv_bytes` counts.
         latency: Seconds per transfer.
-        name: For messages.
+        name: What error messages call it.
     """
 
     bandwidth: float
@@ -118,19 +122,19 @@ class Link:
 
 @dataclass(frozen=True)
 class Pool:
-    """Equal replicas behind one router.
+    """Describes equal replicas behind one router.
 
     Attributes:
         table: Step times of a replica.
         policy: How a replica schedules.
         kv_tokens: KV capacity of a replica, in tokens.
-        replicas: How many there are.
+        replicas: Number of replicas.
         role: `both`, or `prefill` and `decode` of a disaggregated service.
-        kv_bytes: Bytes of KV cache per token that cross `link` or the host link. Where every device of a replica has
-            a link of its own: the bytes on one device, as its shards move side by side.
-        link: Towards the decode pool; prefill pools need one.
+        kv_bytes: Bytes of KV cache per token that cross `link` or the host link. Where every device of a replica has a
+            link of its own: the bytes on one device, as its shards move side by side.
+        link: Link towards the decode pool; prefill pools need one.
         swap_bandwidth: B/s between device and host memory; `preemption="swap"` needs it.
-        name: For messages.
+        name: What error messages call the pool.
     """
 
     table: StepTable
@@ -144,7 +148,7 @@ class Pool:
     name: str = "pool"
 
     def __post_init__(self) -> None:
-        """Refuse combinations that mean nothing."""
+        """Raise `InputError` for combinations that mean nothing."""
         policy = self.policy
         if self.replicas < 1:
             raise InputError(f"{self.name}: {self.replicas} replicas; give at least 1")
@@ -163,5 +167,5 @@ class Pool:
 
     @property
     def kv_blocks(self) -> int:
-        """KV blocks of a replica."""
+        """Return the number of KV blocks of a replica."""
         return int(self.kv_tokens) // self.policy.kv_block

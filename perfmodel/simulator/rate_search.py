@@ -1,4 +1,4 @@
-"""`capacity`: the highest request rate at which a deployment keeps its objectives, by repeated simulation."""
+"""Find the highest request rate at which a deployment keeps its objectives, by repeated simulation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LOWEST_SHARE = 2.0**-12
 
 @dataclass(frozen=True)
 class Capacity:
-    """The highest rate found that keeps the objectives.
+    """Holds the highest rate found that keeps the objectives.
 
     Attributes:
         rate: Requests per second of the whole deployment.
@@ -51,7 +51,8 @@ def capacity(
     tolerance: float = 0.02,
     **options: Unpack[ReplayOptions],
 ) -> Capacity:
-    """The highest request rate at which `slo` holds and the queue does not keep growing, to a relative `tolerance`.
+    """Find the highest request rate at which `slo` holds and the queue does not keep growing, to a relative
+    `tolerance`.
 
     `work` must come at a rate: an open workload or a trace. Its gaps are stretched, so that all rates see the same
     requests in the same order. options: as in `simulate`.
@@ -65,6 +66,7 @@ def capacity(
         raise InputError(f"{requests.name}: its requests do not come at a rate; give an open workload or a trace")
 
     def probe(rate: float) -> tuple[Simulation, bool]:
+        """Simulate at `rate` requests/s; return the simulation and whether it keeps the objectives."""
         found = run(requests.scaled(rate), pools, router=chosen.router, seed=chosen.seed)
         return found, holds(found, slo) and not any(n.startswith(OVERLOAD) for n in found.notes)
 
@@ -82,10 +84,10 @@ def capacity(
 def highest_rate(
     probe: Callable[[float], tuple[Simulation, bool]], start: float, tolerance: float
 ) -> tuple[float, Simulation | None, list[tuple[float, bool]]]:
-    """Highest rate at which `probe` holds, by doubling or halving from `start` and then bisection.
+    """Find the highest rate at which `probe` succeeds, by doubling or halving from `start` and then bisection.
 
-    Returns the rate, its simulation, and every (rate, whether it held) tried. Where no rate holds: the lowest rate
-    tried and None.
+    probe: gives the simulation at a rate (requests/s) and whether the objectives held. tolerance: relative. Returns the
+    rate, its simulation, and every (rate, whether it held) tried. Where no rate holds: the lowest rate tried and None.
     """
     probes: list[tuple[float, bool]] = []
     good, bad, rate = math.nan, math.nan, start
@@ -111,7 +113,7 @@ def highest_rate(
 
 
 def _misses(simulation: Simulation, slo: Slo) -> str:
-    """The objectives that a simulation misses, in words."""
+    """Describe in words which objectives of `slo` a simulation misses."""
     missed = []
     for o in slo.objectives:
         value = latency(simulation, o.metric).at(o.statistic)

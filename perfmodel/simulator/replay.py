@@ -1,4 +1,4 @@
-"""`run`: traffic on pools of replicas, replayed by the compiled loop."""
+"""Replay traffic on pools of replicas with the compiled loop."""
 
 from __future__ import annotations
 
@@ -55,6 +55,7 @@ def run(
 
 
 def _check_pools(pools: tuple[Pool, ...]) -> None:
+    """Raise `InputError` where the roles or the links of the pools do not make a working service."""
     roles = {p.role for p in pools}
     if not pools or (roles != {"both"} and roles != {"prefill", "decode"}):
         raise InputError("pools must all have role `both`, or be `prefill` and `decode` pools; at least one of each")
@@ -65,7 +66,7 @@ def _check_pools(pools: tuple[Pool, ...]) -> None:
 
 
 def _played(arrays: state.Arrays, progress: Progress | None) -> state.Arrays:
-    """The state after the last event; log arrays are enlarged as needed."""
+    """Run the compiled loop to the last event and return the final state; log arrays are enlarged as needed."""
     from perfmodel.simulator.kernel import compiled
 
     total = len(arrays.requests)
@@ -83,25 +84,26 @@ def _played(arrays: state.Arrays, progress: Progress | None) -> state.Arrays:
 
 
 def _enlarged(log: NDArray[np.void]) -> NDArray[np.void]:
+    """Return the log with half as many rows again, and `_MORE_ROWS`, of free space at its end."""
     return np.concatenate([log, np.zeros(len(log) // 2 + _MORE_ROWS, log.dtype)])
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """Fields of the records of the `kept` requests, as columns for all `count` requests."""
+    """Expands fields of the records of the `kept` requests to columns for all `count` requests."""
 
     count: int
     kept: Whole
     records: NDArray[np.void]
 
     def time(self, field: str) -> Array:
-        """A column of times (s); NaN where a request was rejected. (count,)"""
+        """Return a field in seconds, (count,); NaN where a request was rejected."""
         full = np.full(self.count, np.nan)
         full[self.kept] = self.records[field]
         return full
 
     def whole(self, field: str, empty: int) -> Whole:
-        """A column of whole numbers; `empty` where a request was rejected. (count,)"""
+        """Return a field of whole numbers, (count,); `empty` where a request was rejected."""
         full = np.full(self.count, empty, np.int64)
         full[self.kept] = self.records[field]
         return full
@@ -115,7 +117,7 @@ def _result(
     reasons: NDArray[np.object_],
     arrays: state.Arrays,
 ) -> Simulation:
-    """The final state of the loop as a `Simulation`. reasons: (R,) why requests were rejected."""
+    """Turn the final state of the loop into a `Simulation`. reasons: (R,) why requests were rejected, "" if served."""
     kept = np.flatnonzero(reasons == "")
     columns = _Columns(count=len(traffic), kept=kept, records=arrays.requests)
     issued, admitted, finish = (columns.time(f) for f in ("issued", "admitted", "finish"))

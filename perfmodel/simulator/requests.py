@@ -27,7 +27,7 @@ _ARRIVAL_STREAM, _LENGTH_STREAM = 0, 1
 
 @dataclass(frozen=True)
 class Prefixes:
-    """Prefix hashes of R requests; equal leading hashes mean equal beginnings of prompts.
+    """Holds prefix hashes of R requests; equal leading hashes mean equal beginnings of prompts.
 
     Attributes:
         offsets: (R + 1,) rising from 0; the hashes of request r are hashes[offsets[r]:offsets[r + 1]].
@@ -56,10 +56,10 @@ class RequestClasses:
 
 @dataclass(frozen=True)
 class Traffic:
-    """R requests in the order of arrival; `traffic` makes checked ones.
+    """Holds R requests in the order of arrival; the function `traffic` makes checked ones.
 
     Attributes:
-        arrival: (R,) s, never falling; NaN where a closed loop decides.
+        arrival: (R,) s, never falling; NaN where a closed loop decides when a request is sent.
         input_tokens: (R,) prompt tokens, at least 1.
         output_tokens: (R,) output tokens, at least 1.
         kind: (R,) class of each request, an index into `classes`.
@@ -68,7 +68,7 @@ class Traffic:
             all start at once. 0: arrivals are as given.
         think: Seconds between a completion and the next request of the same user.
         prefixes: Prefix hashes; None: prompts share nothing.
-        name: For messages.
+        name: What error messages call the requests.
     """
 
     arrival: Array
@@ -86,26 +86,26 @@ class Traffic:
 
     @property
     def total_tokens(self) -> Whole:
-        """Prompt and output tokens of each request. (R,)"""
+        """Return the prompt and output tokens of each request together. (R,)"""
         return self.input_tokens + self.output_tokens
 
     @property
     def rate(self) -> float:
-        """Offered requests per second; NaN where arrivals depend on completions, inf where all come at once."""
+        """Return the offered requests per second; NaN if arrivals depend on completions, inf if all come at once."""
         if self.concurrency or len(self) < 2:
             return float("nan")
         span = self.arrival[-1] - self.arrival[0]
         return float((len(self) - 1) / span) if span > 0 else float("inf")
 
     def scaled(self, rate: float) -> Traffic:
-        """The same requests at `rate` requests per second: every gap is multiplied by the same factor."""
+        """Return the same requests at `rate` requests per second: every gap is multiplied by the same factor."""
         factor = self.rate / rate
         if not np.isfinite(factor) or factor <= 0:
             raise InputError(f"{self.name}: cannot set a rate of {rate:g}/s; give two arrivals or more, apart in time")
         return replace(self, arrival=self.arrival * factor)
 
     def take(self, count: int) -> Traffic:
-        """The first `count` requests."""
+        """Return the first `count` requests."""
         kept = {f: getattr(self, f)[:count] for f in ("arrival", "input_tokens", "output_tokens", "kind")}
         prefixes = self.prefixes
         if prefixes is not None:
@@ -125,7 +125,7 @@ def traffic(
     prefixes: Prefixes | None = None,
     name: str = "requests",
 ) -> Traffic:
-    """Checked requests. Without `arrival` and `concurrency` all arrive at time 0 (offline).
+    """Check and return R requests. Without `arrival` and `concurrency` all arrive at time 0 (offline).
 
     Args:
         input_tokens, output_tokens: (R,) tokens, or one number for all requests.
@@ -155,6 +155,7 @@ def traffic(
 
 
 def _checked_lengths(name: str, what: str, values: NDArray[Any], count: int) -> Whole:
+    """Return lengths as (count,) whole tokens; raise `InputError` where one is wrong. what: name of the column."""
     column = np.broadcast_to(values, (count,)) if values.size == 1 else values
     if column.shape != (count,):
         raise InputError(f"{name}: {what} has {column.size} rows, other columns {count}; give one value per request")
@@ -166,6 +167,7 @@ def _checked_lengths(name: str, what: str, values: NDArray[Any], count: int) -> 
 
 
 def _checked_classes(name: str, classes: RequestClasses) -> Whole:
+    """Return the class of each request as indices, (R,); raise `InputError` where one is no class."""
     index = np.asarray(classes.index, np.int64)
     if np.any((index < 0) | (index >= len(classes.names))):
         raise InputError(f"{name}: a class index is outside 0 to {len(classes.names) - 1}; give every class a name")
@@ -173,11 +175,12 @@ def _checked_classes(name: str, classes: RequestClasses) -> Whole:
 
 
 def _first_arrivals(users: int, count: int) -> Array:
-    """Arrivals of a closed loop: the first request of every user comes at time 0, the others when users are free."""
+    """Return the arrivals of a closed loop, (count,) s: 0 for the first request of each user, NaN for later ones."""
     return np.where(np.arange(count) < users, 0.0, np.nan)
 
 
 def _checked_arrivals(name: str, arrival: ArrayLike | None, count: int) -> Array:
+    """Return arrivals as (count,) s, all 0 where none are given; raise `InputError` naming the row of a wrong one."""
     if arrival is None:
         return np.zeros(count)
     times = np.asarray(arrival, float)
@@ -198,7 +201,7 @@ def _checked_arrivals(name: str, arrival: ArrayLike | None, count: int) -> Array
 
 
 def _with_prefixes(made: Traffic, prefixes: Prefixes) -> Traffic:
-    """The requests with checked prefixes, whose hashes are renumbered from 0 without gaps."""
+    """Return the requests with checked prefixes, whose hashes are renumbered from 0 without gaps."""
     offsets, hashes = np.asarray(prefixes.offsets, np.int64), np.asarray(prefixes.hashes, np.int64)
     rises = offsets.shape == (len(made) + 1,) and offsets[0] == 0 and not np.any(np.diff(offsets) < 0)
     if not rises or offsets[-1] != len(hashes):
@@ -211,14 +214,14 @@ def _with_prefixes(made: Traffic, prefixes: Prefixes) -> Traffic:
 
 
 def _generator(seed: int, stream: int) -> np.random.Generator:
-    """Random numbers of one purpose, told apart by `stream`."""
+    """Return a random number generator for one purpose; `stream` keeps the purposes under one `seed` independent."""
     if seed < 0:
         raise InputError(f"seed is {seed}; give a whole number of 0 or more")
     return np.random.default_rng([seed, stream])
 
 
 def arrivals(rate: float, count: int, *, seed: int, cv: float = 1.0) -> Array:
-    """Arrival times (count,) in s of a renewal process at `rate` requests per second.
+    """Draw arrival times (count,) in s of a renewal process at `rate` requests per second.
 
     Gaps follow a gamma distribution with coefficient of variation `cv` (1: Poisson arrivals, 0: even gaps). The same
     seed gives the same pattern at every rate.
@@ -231,7 +234,7 @@ def arrivals(rate: float, count: int, *, seed: int, cv: float = 1.0) -> Array:
 
 
 def from_workload(workload: Workload, *, count: int, seed: int) -> Traffic:
-    """`count` requests drawn from the classes of `workload`, arriving as it says.
+    """Draw `count` requests from the classes of `workload`, arriving as it says.
 
     Every request has the lengths of its class. Give many classes (a histogram) or a trace where their spread matters.
     """
@@ -255,7 +258,7 @@ def from_workload(workload: Workload, *, count: int, seed: int) -> Traffic:
 
 
 def _with_hits(made: Traffic, hit: Array) -> Traffic:
-    """The requests with a prefix that all requests of a class share, a share `hit` (R,) of their prompts."""
+    """Return the requests with a prefix that all requests of a class share: a share `hit` (R,) of their prompts."""
     shared = (hit * made.input_tokens).astype(np.int64) // DRAWN_HASH_TOKENS
     offsets = np.concatenate([[0], np.cumsum(shared)])
     within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], shared)

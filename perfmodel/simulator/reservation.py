@@ -1,4 +1,4 @@
-"""KV cache that requests reserve at admission, and requests that can never be admitted."""
+"""Compute the KV cache that requests reserve at admission, and find requests that can never be admitted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from perfmodel.simulator.requests import Traffic, Whole
 
 
 def reserved_tokens(traffic: Traffic, policy: Policy) -> Whole:
-    """Tokens of KV cache that each request reserves at admission, (R,); 0: none, blocks are added as it grows."""
+    """Return the tokens of KV cache that each request reserves at admission, (R,).
+
+    0 where the policy reserves nothing and blocks are added as a sequence grows.
+    """
     whole = traffic.total_tokens
     static = policy.batching == "static"
     if policy.admission == "contiguous" or (static and not math.isnan(policy.max_model_len)):
@@ -27,7 +30,10 @@ def reserved_tokens(traffic: Traffic, policy: Policy) -> Whole:
 
 
 def rejection_reasons(traffic: Traffic, pools: tuple[Pool, ...], reserved: Whole) -> NDArray[np.object_]:
-    """Why each request can never be served, (R,); empty where it can. reserved: see `reserved_tokens`."""
+    """Return why each request can never be served: (R,) texts, "" where it can.
+
+    reserved: (R,) result of `reserved_tokens`.
+    """
     reasons = np.full(len(traffic), "", object)
     whole = traffic.total_tokens
     for pool in pools:

@@ -20,7 +20,7 @@ GROWING_SHARE, GROWING_LEAST, GROWING_FACTOR = 0.02, 8, 1.5
 
 @dataclass(frozen=True)
 class Simulation:
-    """What became of R requests, in the order of the traffic; NaN or -1 where a request never came to that.
+    """Holds what became of R requests, in the order of the traffic; NaN or -1 where a request never got that far.
 
     Attributes:
         traffic, pools, router, seed: What was simulated.
@@ -37,8 +37,8 @@ class Simulation:
         rejected: (R,) whether the request could never fit, and was not served.
         runs: Log of what every replica did when, records `RUN` of `perfmodel.simulator.kernel.records`.
         stints: Log of which request decoded when, records `STINT` of the same module.
-        notes: Sentences that a reader of the figures must know.
-        events: Events that the loop processed.
+        notes: Warnings for whoever reads the results, such as rejected requests or a growing queue.
+        events: Number of events that the loop processed.
     """
 
     traffic: Traffic
@@ -62,27 +62,31 @@ class Simulation:
 
     @property
     def duration(self) -> float:
-        """Seconds from the first arrival to the last token."""
+        """Return the seconds from the first arrival to the last token."""
         return float(np.nanmax(self.finish) - np.nanmin(self.issued))
 
     @property
     def served(self) -> Mask:
-        """Requests that got all their tokens. (R,)"""
+        """True for requests that got all their tokens. (R,)"""
         return ~self.rejected
 
 
 def time_after(start: Array, step: Array, slope: Array, steps: Array | Whole) -> Array:
-    """Time at which the first `steps` steps of a run have ended: step j of a run, from 0, takes step + j * slope."""
+    """Return the time (s) at which the first `steps` steps of a run have ended.
+
+    A run is a row of consecutive steps of one replica, logged together. start: when it began. Its step j, counted from
+    0, takes step + j * slope seconds.
+    """
     return start + step * steps + slope * (0.5 * steps * (steps - 1))
 
 
 def run_ends(runs: NDArray[np.void]) -> Array:
-    """End of every logged run, s."""
+    """Return when every logged run ended, s."""
     return time_after(runs["start"], runs["step"], runs["slope"], runs["steps"].astype(float))
 
 
 def run_durations(runs: NDArray[np.void]) -> Array:
-    """Duration of every logged run, s."""
+    """Return how long every logged run took, s."""
     steps = runs["steps"].astype(float)
     duration: Array = runs["step"] * steps + runs["slope"] * 0.5 * steps * (steps - 1)
     return duration
@@ -91,7 +95,7 @@ def run_durations(runs: NDArray[np.void]) -> Array:
 def notes_of(
     traffic: Traffic, reasons: NDArray[np.object_], issued: Array, admitted: Array, finish: Array
 ) -> tuple[str, ...]:
-    """What a reader of the figures must know: that requests were rejected, and that the load exceeded the capacity.
+    """Return warnings for whoever reads the results: that requests were rejected, that the load exceeded the capacity.
 
     Args:
         reasons: (R,) why requests were rejected, empty where they were served.
@@ -101,6 +105,10 @@ def notes_of(
 
 
 def _rejections(traffic: Traffic, reasons: NDArray[np.object_]) -> list[str]:
+    """Return a sentence with the number of rejected requests and the first reason; none without rejections.
+
+    reasons: (R,) texts, "" where a request was served.
+    """
     rows = np.flatnonzero(reasons != "")
     if not len(rows):
         return []
@@ -111,7 +119,7 @@ def _rejections(traffic: Traffic, reasons: NDArray[np.object_]) -> list[str]:
 
 
 def _overload(traffic: Traffic, issued: Array, admitted: Array, finish: Array) -> list[str]:
-    """A sentence where the queue of an open load kept growing while requests arrived."""
+    """Return a warning where the queue of an open load kept growing while requests arrived; times (R,) in s."""
     rate = traffic.rate
     if not np.isfinite(rate):
         return []

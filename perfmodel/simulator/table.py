@@ -7,7 +7,7 @@ sequences n, and their mean context c. Dense layers see P + n tokens; attention 
 
 where `base` is taken at reference values of k and c, and `prompt` and `decode` are differences to it. This is exact
 wherever the attention of prompts and that of decodes are priced apart, and all tables stay two-dimensional. The floor
-is the least time that kernel launches, or a host that works beside the device, take.
+is the least time that kernel launches, or the work of the host in parallel with the device, take.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ _AFFINE_CONTEXT, _AFFINE_TOKENS, _AFFINE_SEQS = 1 << 22, 1 << 20, 4096
 
 
 def grid(most: float, *, dense: int = 8, per_octave: int = PER_OCTAVE) -> Array:
-    """Whole numbers from 0 to `most` or just above: every one up to `dense`, then a geometric grid.
+    """Return whole numbers from 0 to `most` or just above: every one up to `dense`, then a geometric grid.
+
+    per_octave: grid points per doubling.
 
     >>> grid(20, dense=4, per_octave=2).tolist()
     [0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 11.0, 16.0, 23.0]
@@ -50,7 +52,7 @@ def grid(most: float, *, dense: int = 8, per_octave: int = PER_OCTAVE) -> Array:
 
 
 def _with_edges(axis: Array) -> Array:
-    """The axis with both sides of each jump of step times at a multiple of kernels' tiles."""
+    """Return the axis with both sides of each jump of step times added; jumps lie at multiples of kernels' tiles."""
     tiles = np.concatenate([np.array(sizes) for sizes in _TILES])
     inside = tiles[tiles < axis[-1]]
     return np.unique(np.concatenate([axis, inside, inside + 1.0]))
@@ -91,7 +93,7 @@ class StepTable:
         usual_context: float = 1024.0,
         floor: Floor | None = None,
     ) -> StepTable:
-        """Evaluate `time` on grids.
+        """Evaluate `time` (seconds per step) on grids, and return the table.
 
         Args:
             most_tokens, most_seqs, most_context: Prompt tokens per step, sequences and tokens of context that grids
@@ -134,9 +136,10 @@ class StepTable:
         most_tokens: int = _AFFINE_TOKENS,
         most_seqs: int = _AFFINE_SEQS,
     ) -> StepTable:
-        """A simple engine for tests and for reasoning, on which interpolation is exact.
+        """Return the table of a simple engine for tests and for reasoning, on which interpolation is exact.
 
-        Seconds per step = fixed + per_token * P + per_key * P * k + per_seq * n + per_context * n * c.
+        Seconds per step = fixed + per_token * P + per_key * P * k + per_seq * n + per_context * n * c (P, k, n, c: see
+        the module).
         """
 
         def time(prompt: Array, keys: Array, seqs: Array, context: Array) -> Array:
@@ -145,7 +148,7 @@ class StepTable:
         return cls.build(time, most_tokens=most_tokens, most_seqs=most_seqs, most_context=_AFFINE_CONTEXT)
 
     def time(self, prompt: Array | float, keys: Array | float, seqs: Array | float, context: Array | float) -> Array:
-        """Seconds per step by this table, as the compiled loop interpolates them; arguments as in `StepTime`."""
+        """Interpolate seconds per step from this table, as the compiled loop does; arguments as in `StepTime`."""
         prompt, keys, seqs, context = np.broadcast_arrays(
             *(np.asarray(a, float) for a in (prompt, keys, seqs, context))
         )
@@ -158,7 +161,10 @@ class StepTable:
 
 
 def _evaluate(time: StepTime, *where: Array) -> Array:
-    """`time` at the points `where`, broadcast; the first row and column, which hold no tokens, may be unknown."""
+    """Return `time` at the points `where`, broadcast against each other.
+
+    The first row and column hold no tokens and may be NaN; elsewhere NaN or infinity raises `InputError`.
+    """
     found: Array = np.array(np.broadcast_to(time(*where), np.broadcast_shapes(*(a.shape for a in where))), float)
     if not np.all(np.isfinite(found[1:, 1:])):
         raise InputError("step times are unknown for this deployment; choose a device and formats with known rates")
@@ -166,7 +172,7 @@ def _evaluate(time: StepTime, *where: Array) -> Array:
 
 
 def _bilinear(rows: Array, columns: Array, values: Array, x: Array, y: Array) -> Array:
-    """Bilinear interpolation of `values` (rows, columns) at the points (x, y); linear extrapolation beyond the axes."""
+    """Interpolate `values` (rows, columns) bilinearly at the points (x, y); extrapolate linearly beyond the axes."""
     i = np.clip(np.searchsorted(rows, x, side="right") - 1, 0, len(rows) - 2)
     j = np.clip(np.searchsorted(columns, y, side="right") - 1, 0, len(columns) - 2)
     f, g = (x - rows[i]) / (rows[i + 1] - rows[i]), (y - columns[j]) / (columns[j + 1] - columns[j])
@@ -177,7 +183,10 @@ def _bilinear(rows: Array, columns: Array, values: Array, x: Array, y: Array) ->
 
 
 def stacked(tables: Sequence[StepTable]) -> tuple[NDArray[np.void], Array]:
-    """The tables for the compiled loop: per table a record of where its axes and values begin, and all numbers."""
+    """Return the tables in the form that the compiled loop reads: (records, numbers).
+
+    Each record says where the axes and values of one table begin in the one array of all numbers.
+    """
     records, numbers, at = np.zeros(len(tables), TABLE), [], 0
     for record, table in zip(records, tables, strict=True):
         for axis in ("tokens", "keys", "seqs", "context"):

@@ -1,4 +1,4 @@
-"""When each token was made, rebuilt from the log of a simulation, and how readers experience that."""
+"""Rebuild when each token was made from the log of a simulation, and measure how readers experience that."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ from perfmodel.simulator.simulation import Simulation, run_ends, time_after
 
 
 class Timeline(NamedTuple):
-    """The log of a simulation, indexed: S stints sorted by request, and D runs with decodes sorted by replica.
+    """Holds the log of a simulation with indices: S stints sorted by request, and D runs with decodes sorted by
+    replica.
+
+    A run is a row of consecutive steps of one replica, logged together. A stint is a time in which a request makes one
+    token per decode step without a break: from the end of a prefill, or from when its KV was brought in, until it is
+    preempted or ends.
 
     Attributes:
-        begin: (R + 1,) first stint of each request.
+        begin: (R + 1,) first stint of each of R requests.
         request: (S,) request of each stint.
         made: (S,) tokens that the request had when the stint began.
         time: (S,) s, end of the prefill before the stint; NaN: none.
@@ -45,7 +50,7 @@ class Timeline(NamedTuple):
 
 
 def timeline(simulation: Simulation) -> Timeline:
-    """The log of `simulation`, indexed."""
+    """Sort and index the log of `simulation`, so that the tokens of each request can be found."""
     runs = simulation.runs[simulation.runs["count"] >= 0]
     runs = runs[np.lexsort((runs["count"], runs["replica"]))]
     stints = simulation.stints[np.argsort(simulation.stints["request"], kind="stable")]
@@ -68,7 +73,9 @@ def timeline(simulation: Simulation) -> Timeline:
 
 
 def _tokens(simulation: Simulation, stints: NDArray[np.void], request: Whole) -> Whole:
-    """Tokens that decode steps make in each stint: up to the request's next stint, or to its last token."""
+    """Return the tokens that decode steps make in each stint: up to the request's next stint, or to its last token.
+    (S,)
+    """
     made: Whole = stints["made"]
     if not len(request):
         return made
@@ -80,7 +87,10 @@ def _tokens(simulation: Simulation, stints: NDArray[np.void], request: Whole) ->
 
 
 def _first_runs(runs: NDArray[np.void], stints: NDArray[np.void]) -> Whole:
-    """First run of each stint: a decode count belongs to one run of a replica, and one rising key holds both."""
+    """Return the first run of each stint, (S,).
+
+    A decode count belongs to one run of a replica, so one rising key of replica and count finds it.
+    """
     span = int(max(runs["count"].max(initial=0), stints["count"].max(initial=0))) + 1
     run_key, stint_key = (log["replica"].astype(np.int64) * span + log["count"] for log in (runs, stints))
     first: Whole = np.searchsorted(run_key, stint_key).astype(np.int64)
@@ -88,14 +98,14 @@ def _first_runs(runs: NDArray[np.void], stints: NDArray[np.void]) -> Whole:
 
 
 def _previous_ends(runs: NDArray[np.void]) -> Array:
-    """End of the run before each run of the same replica, s; NaN where there is none."""
+    """Return the end (s) of the run before each run on the same replica; NaN where there is none."""
     previous = np.concatenate([[np.nan], run_ends(runs)[:-1]])
     previous[np.searchsorted(runs["replica"], np.unique(runs["replica"]))] = np.nan
     return previous
 
 
 def gaps(simulation: Simulation) -> tuple[Array, Array]:
-    """Times between successive tokens of a request (s), over all requests, and how often each of them occurred.
+    """Return (times between successive tokens of a request in s, how often each occurred), over all requests.
 
     Gaps between steps of one run count once per sequence, at the mean of the run, so that the log is read once.
     """
@@ -117,7 +127,7 @@ def gaps(simulation: Simulation) -> tuple[Array, Array]:
 
 
 def token_times(simulation: Simulation, request: int) -> Array:
-    """When each token of one request was made, s. (output tokens,)"""
+    """Return when each token of one request was made, s. (output tokens,)"""
     line = timeline(simulation)
     times = [float(simulation.first[request])]
     for k in range(line.begin[request], line.begin[request + 1]):
@@ -133,7 +143,7 @@ def token_times(simulation: Simulation, request: int) -> Array:
 
 
 class Experience(NamedTuple):
-    """Each request as its reader saw it.
+    """Holds how the reader of each of R requests experienced the pace of its tokens.
 
     Attributes:
         fluidity: (R,) share of token deadlines met.
@@ -147,7 +157,7 @@ class Experience(NamedTuple):
 
 
 def experience(simulation: Simulation, *, ttft: float, tpot: float) -> Experience:
-    """Every request against a reader who expects the first token after `ttft` s and then one every `tpot` s.
+    """Compare every request with a reader who expects the first token after `ttft` s and then one every `tpot` s.
 
     fluidity: fluidity index of Metron (arXiv:2407.07000, algorithm 1). Tokens before their deadline leave slack for
     later ones. A late token counts as all the deadlines that have passed, and later deadlines start anew from it.

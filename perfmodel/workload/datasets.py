@@ -1,7 +1,7 @@
-"""Public data sets by name: their mean lengths, and for some a whole length histogram.
+"""Look up public data sets by name: their mean lengths, and for some a whole length histogram.
 
 `lengths("openorca")` serves benchmark tables that name a data set and no lengths; `histogram` gives the joint classes
-of prompt and output lengths that ship with the package. The figures and their sources are in `datasets.toml`.
+of prompt and output lengths that ship with the package. The numbers and their sources are in `datasets.toml`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from perfmodel.arrays import NAN
 from perfmodel.workload.histograms import FOLDER, Histogram, read_histogram
 
 TABLE = Path(__file__).with_name("datasets.toml")
-#: How a figure came about: see the head of `datasets.toml`.
+#: How a number was obtained: see the head of `datasets.toml`.
 KINDS = ("published", "computed", "observed", "inferred")
-#: Figures that a data set may leave out.
+#: Numbers that a data set may leave out.
 OPTIONAL = ("input_median", "input_p90", "output_median", "output_p90", "output_max")
 
 
@@ -28,8 +28,8 @@ OPTIONAL = ("input_median", "input_p90", "output_median", "output_p90", "output_
 class LengthStats:
     """Prompt and output lengths of a data set, in tokens per request; NaN where unknown.
 
-    title: what reports call it. output_max: longest output that the benchmark allows. kind: how the figures came about,
-    one of `KINDS`. source: where they are from. aliases: other names of the data set.
+    title: what reports call it. output_max: longest output that the benchmark allows. kind: how the numbers were
+    obtained, one of `KINDS`. source: where they are from. aliases: other names of the data set.
     """
 
     name: str
@@ -47,7 +47,7 @@ class LengthStats:
 
 
 def _stats(name: str, table: Table) -> LengthStats:
-    """The data set `name` as its table in the file says."""
+    """Read the data set `name` from its table in `datasets.toml`."""
     stats = LengthStats(
         name=name,
         title=table.text("title"),
@@ -64,13 +64,13 @@ def _stats(name: str, table: Table) -> LengthStats:
 
 @cache
 def _all() -> dict[str, LengthStats]:
-    """Every known data set by its own name, read once."""
+    """Return every known data set by its main name; the file is read once."""
     top = read_toml(TABLE, "table of data sets")
     return {name: _stats(name, top.table(name)) for name in top.keys()}  # noqa: SIM118 - a Table is no mapping
 
 
 def lengths(name: str) -> LengthStats:
-    """Lengths of the data set called `name`, or by any of its aliases; `UnknownName` where there is none.
+    """Return the lengths of the data set called `name`, or by any of its aliases; raise `UnknownName` if there is none.
 
     >>> lengths("mlperf_longctx405b").input_mean
     9400.0
@@ -84,7 +84,9 @@ def lengths(name: str) -> LengthStats:
 
 @cache
 def histogram(name: str) -> Histogram:
-    """Length histogram of the data set called `name`: its own where one ships, else one class of its mean lengths.
+    """Return the length histogram of the data set called `name`.
+
+    It is the histogram that ships for the data set if there is one, else a single class of its mean lengths.
 
     >>> len(histogram("azure-conv-2023")), len(histogram("openorca"))
     (32, 1)

@@ -58,7 +58,7 @@ class Histogram:
 
     @classmethod
     def from_trace(cls, trace: Trace, classes: tuple[int, int] = (8, 4)) -> Histogram:
-        """Classes of `trace`: quantiles of prompt length, then quantiles of output length within each.
+        """Sort the requests of `trace` into classes: by quantiles of prompt length, then of output length within each.
 
         classes: most classes by prompt length, and by output length within each. Every class has the mean lengths of
         its requests, so mean prompt, output and reused tokens are those of the trace. Requests of equal length stay in
@@ -100,20 +100,22 @@ class Histogram:
 
 
 def _edges(quantiles: tuple[float, ...], count: int) -> Array:
-    """Bounds of `count` classes, (count + 1,): the given quantiles where their number fits, else interpolated."""
+    """Return the quantiles that bound `count` classes, (count + 1,): those given where their number fits, else
+    interpolated.
+    """
     given = np.array(quantiles)
     edges: Array = np.interp(np.linspace(0, 1, count + 1), np.linspace(0, 1, len(given)), given)
     return edges
 
 
 def _split(values: Whole, quantiles: Array) -> Index:
-    """Class of each value by quantiles of all of them; equal values share a class. (R,)"""
+    """Return the class of each value, (R,), by quantiles of all of them; equal values share a class."""
     inner = np.unique(np.quantile(values, quantiles[1:-1], method="lower"))
     return np.searchsorted(inner, values, side="right")
 
 
 def read_histogram(path: str | Path) -> Histogram:
-    """The histogram in the CSV at `path`; `InputError` names line, column and value of what is wrong."""
+    """Read the histogram in the CSV at `path`; `InputError` names line, column and value of what is wrong."""
     lines = _lines(path)
     notes = dict(_note(line) for line in lines if line.startswith("#"))
     body = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
@@ -138,7 +140,7 @@ def read_histogram(path: str | Path) -> Histogram:
 
 
 def _lines(path: str | Path) -> list[str]:
-    """Lines of the file; `InputError` where it cannot be read."""
+    """Return the lines of the file; raise `InputError` where it cannot be read."""
     try:
         return Path(path).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -148,13 +150,16 @@ def _lines(path: str | Path) -> list[str]:
 
 
 def _note(line: str) -> tuple[str, str]:
-    """(key, value) of a line `# key: value`."""
+    """Split a line `# key: value` into (key, value)."""
     key, _, value = line.lstrip("# ").partition(":")
     return key.strip(), value.strip()
 
 
 def _columns(path: str, rows: list[tuple[int, list[str]]]) -> dict[str, Array]:
-    """Columns by name, (C,). rows: (line number, fields) of the header and of every class."""
+    """Return the columns of the CSV by name, (C,) numbers each.
+
+    path: what messages call the file. rows: (line number, fields) of the header and of every class.
+    """
     header = rows[0][1]
     for name in REQUIRED:
         if name not in header:
@@ -171,7 +176,10 @@ def _columns(path: str, rows: list[tuple[int, list[str]]]) -> dict[str, Array]:
 
 
 def _cell(where: str, row: list[str], place: int, header: list[str]) -> float:
-    """The number in field `place` of a row; `where` is what messages call the line."""
+    """Return the number in field `place` of a row; raise `InputError` where it is none.
+
+    where: what messages call the line. header: names of the fields.
+    """
     if len(row) != len(header):
         raise InputError(f"{where}: {len(row)} fields where the header has {len(header)}; give each its value")
     least, most = SHARE_RANGES.get(header[place], TOKEN_RANGE)

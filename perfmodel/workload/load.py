@@ -1,4 +1,4 @@
-"""The load on each candidate deployment, as columns of arrays."""
+"""Lay out the load on each candidate deployment as columns of arrays."""
 
 from __future__ import annotations
 
@@ -63,29 +63,29 @@ class Load:
 
     @property
     def new(self) -> Array:
-        """Prompt tokens that prefill must compute, at least one. (C, N)"""
+        """Return the prompt tokens that prefill must compute, at least one. (C, N)"""
         return np.maximum(self.input * (1.0 - self.hit), 1.0)
 
     @property
     def cached(self) -> Array:
-        """Prompt tokens found in the prefix cache. (C, N)"""
+        """Return the prompt tokens found in the prefix cache. (C, N)"""
         return self.input - self.new
 
     def mean(self, values: Array) -> Array:
-        """Mean over classes, weighted by their share of requests. (N,)"""
+        """Return the mean of `values` (C, N) over classes, weighted by their share of requests. (N,)"""
         mean: Array = np.sum(values * self.share, axis=0)
         return mean
 
     @property
     def decode_context(self) -> Array:
-        """Mean tokens of context of a decoding sequence, over all decode steps. (N,)"""
+        """Return the mean tokens of context of a decoding sequence, over all decode steps. (N,)"""
         return self.held(0.5)
 
     def held(self, part: float) -> Array:
-        """Mean tokens held by a sequence that has generated `part` of its output, over all decode steps. (N,)
+        """Return the mean tokens that a sequence holds when it has generated `part` (0 to 1) of its output. (N,)
 
-        Long outputs take more steps and so count more. Derived: with output lengths L of variance (c E[L])^2 and a
-        prompt of I tokens, E[L (I + part L)] / E[L] = I + part E[L] (1 + c^2).
+        The mean is over all decode steps, so long outputs, which take more steps, count more. Derived: with output
+        lengths L of variance (c E[L])^2 and a prompt of I tokens, E[L (I + part L)] / E[L] = I + part E[L] (1 + c^2).
         """
         steps = np.maximum(self.output, _LEAST_STEPS)
         whole = self.input + part * self.output * (1.0 + np.square(self.length_cv))
@@ -93,13 +93,15 @@ class Load:
 
 
 def load_of(workload: Workload, candidates: int) -> Load:
-    """The same workload on each of `candidates` deployments."""
+    """Put the same workload on each of `candidates` deployments."""
     shape = (len(workload.input_tokens), candidates)
 
     def classes(values: Array) -> Array:
+        """Repeat a value per class for all candidates, (C, N)."""
         return np.broadcast_to(np.atleast_1d(np.asarray(values, float))[:, None], shape)
 
     def column(value: float) -> Array:
+        """Repeat one value for all candidates, (N,)."""
         return np.full(candidates, float(value))
 
     concurrency = 1.0 if workload.arrival == "single" else workload.concurrency

@@ -25,7 +25,7 @@ _GRID_END, _GRID_POINTS = 12.0, 12001
 
 
 def survival(outputs: Array, cv: Array, ages: Array) -> Array:
-    """Share of outputs that are longer than `ages` tokens. All arguments broadcast together.
+    """Return the share of outputs that are longer than `ages` tokens. All arguments broadcast together.
 
     outputs: mean tokens per output. cv: coefficient of variation of output lengths (1: exponential law). ages: tokens.
 
@@ -38,14 +38,14 @@ def survival(outputs: Array, cv: Array, ages: Array) -> Array:
 
 
 def longest(outputs: Array, cv: Array, count: Array) -> Array:
-    """Expected tokens of the longest of `count` outputs; other arguments as in `survival`."""
+    """Return the expected tokens of the longest of `count` outputs; other arguments as in `survival`."""
     shape = _shape(cv)
     exponent = np.maximum(np.log(np.maximum(count, 1.0) / _LARGEST), 0.0)
     return np.maximum(outputs / _gamma(1.0 + 1.0 / shape) * np.power(exponent, 1.0 / shape), outputs)
 
 
 def truncated_cv(kind: str, fullness: Array) -> Array:
-    """Coefficient of variation of output lengths that are cut at a longest output.
+    """Return the coefficient of variation of output lengths that are cut at a longest output.
 
     kind: a key of `OUTPUT_LENGTH_CV`; outputs of any other kind do not vary. fullness: mean output over the longest
     output allowed; NaN where nothing cuts outputs.
@@ -60,10 +60,11 @@ def truncated_cv(kind: str, fullness: Array) -> Array:
 
 @cache
 def _cut(cv: float) -> tuple[Array, Array]:
-    """(mean / M, coefficient of variation) of min(X, M) for falling M, where X has mean 1 and coefficient `cv`.
+    """Return (mean / M, coefficient of variation) of min(X, M), for falling M.
 
-    Derived: the moments of min(X, M) are integrals of the survival function S up to M, E = int S and E2 = 2 int x S,
-    by the trapezoid rule.
+    X is an output length with mean 1 and coefficient of variation `cv`, M the longest output allowed. Derived: the
+    moments of min(X, M) are integrals of the survival function S up to M, E = int S and E2 = 2 int x S, by the
+    trapezoid rule.
     """
     grid = np.linspace(0.0, _GRID_END, _GRID_POINTS)
     longer = survival(np.ones(1), np.array([cv]), grid)
@@ -76,13 +77,13 @@ def _cut(cv: float) -> tuple[Array, Array]:
 
 
 def _shape(cv: Array) -> Array:
-    """Shape of the Weibull law with coefficient of variation `cv` (see `_SHAPE_EXPONENT`)."""
+    """Return the shape of the Weibull law with coefficient of variation `cv` (see `_SHAPE_EXPONENT`)."""
     shape: Array = np.power(np.maximum(cv, LEAST_LENGTH_CV), _SHAPE_EXPONENT)
     return shape
 
 
 def _gamma(z: Array) -> Array:
-    """Gamma function for z of 1 and more, by Stirling's series at z + 3; relative error below 1e-5."""
+    """Return the gamma function for z of 1 and more, by Stirling's series at z + 3; relative error below 1e-5."""
     w = z + 3.0
     series = np.sqrt(2.0 * np.pi / w) * np.power(w / np.e, w) * (1.0 + 1.0 / (12.0 * w) + 1.0 / (288.0 * w * w))
     return series / (z * (z + 1.0) * (z + 2.0))

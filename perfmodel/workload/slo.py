@@ -20,13 +20,16 @@ MS_PER_S = 1e3
 
 @dataclass(frozen=True)
 class Objective:
-    """One bound: the `statistic` (one of `STATISTICS`) of a `metric` (one of `METRICS`) is at most `limit` seconds."""
+    """Holds one objective: the `statistic` (one of `STATISTICS`) of a `metric` (one of `METRICS`) is at most `limit`
+    seconds.
+    """
 
     metric: str
     statistic: str
     limit: float
 
     def __post_init__(self) -> None:
+        """Raise `InputError` for an unknown metric or statistic, and for a limit that is no positive time."""
         for value, known, what in ((self.metric, METRICS, "metric"), (self.statistic, STATISTICS, "statistic")):
             if value not in known:
                 raise InputError(f"objective {what} {value!r} is unknown; choose one of {', '.join(known)}")
@@ -35,12 +38,12 @@ class Objective:
 
     @property
     def key(self) -> str:
-        """Name in files and flags, unit included: `ttft_ms_p90`; the mean has no suffix."""
+        """Return the name in files and flags, unit included: `ttft_ms_p90`; the mean has no suffix."""
         return f"{self.metric}_ms" + ("" if self.statistic == "mean" else f"_{self.statistic}")
 
     @classmethod
     def from_key(cls, key: str, milliseconds: float) -> Objective:
-        """The objective that `key` names, such as `ttft_ms_p90`, at most `milliseconds`.
+        """Return the objective that `key` names, such as `ttft_ms_p90`, with a limit of `milliseconds`.
 
         >>> Objective.from_key("tpot_ms", 50.0)
         Objective(metric='tpot', statistic='mean', limit=0.05)
@@ -56,12 +59,12 @@ class Slo:
     objectives: tuple[Objective, ...] = ()
 
     def limit(self, metric: str, statistic: str = "mean") -> float:
-        """Bound in seconds on one statistic of a metric; inf where there is none."""
+        """Return the bound in seconds on one statistic of a metric; inf where there is none."""
         return min((o.limit for o in self.objectives if (o.metric, o.statistic) == (metric, statistic)), default=np.inf)
 
     @classmethod
     def of(cls, objectives: Sequence[Objective] = (), **milliseconds: float) -> Slo:
-        """An Slo from objectives and keywords, such as `Slo.of(ttft_ms_p90=500, tpot_ms=50)`."""
+        """Make an Slo from objectives and keywords, such as `Slo.of(ttft_ms_p90=500, tpot_ms=50)`."""
         return cls(objectives=(*objectives, *(Objective.from_key(k, v) for k, v in milliseconds.items())))
 
 

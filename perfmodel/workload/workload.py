@@ -48,7 +48,7 @@ class Workload:
     cv: coefficient of variation of the gaps between arrivals (1: Poisson arrivals).
     name, source: what reports call the workload, and where its lengths came from.
 
-    Scalars and lists are accepted for arrays. Raises `InputError` for what is impossible: negative or infinite values,
+    Scalars and lists are accepted for arrays. Raises `InputError` for impossible values: negative or infinite numbers,
     shares that do not sum to 1.
     """
 
@@ -65,6 +65,7 @@ class Workload:
     source: str = ""
 
     def __post_init__(self) -> None:
+        """Turn the per-class columns into arrays of equal length (C,), and raise `InputError` for impossible values."""
         columns = {c: np.atleast_1d(np.asarray(getattr(self, c), dtype=float)) for c in CLASS_COLUMNS}
         classes = max(len(columns["input_tokens"]), len(columns["output_tokens"]))
         if len(columns["share"]) == 1 and classes > 1:
@@ -77,7 +78,7 @@ class Workload:
         self._check_arrival()
 
     def _check_classes(self) -> None:
-        """`InputError` for lengths below a token and for shares that are none or do not sum to 1."""
+        """Raise `InputError` for lengths below 1 token, and for shares outside 0 to 1 or that do not sum to 1."""
         for name in ("input_tokens", "output_tokens"):
             tokens = getattr(self, name)
             _refuse(tokens, ~(np.isfinite(tokens) & (tokens >= 1)), f"workload {name}", "1 token or more")
@@ -88,7 +89,7 @@ class Workload:
         _refuse(hit, ~((hit >= 0) & (hit <= 1)), "workload prefix_hit", "between 0 and 1")
 
     def _check_arrival(self) -> None:
-        """`InputError` for an unknown kind of arrival and for loads that are impossible."""
+        """Raise `InputError` for an unknown kind of arrival and for impossible loads."""
         if self.arrival not in ARRIVALS:
             raise InputError(f"workload arrival {self.arrival!r} is unknown; choose one of {', '.join(ARRIVALS)}")
         for name, least in (("concurrency", 1.0), ("rate", 0.0), ("n_requests", 1.0), ("cv", 0.0)):
@@ -111,7 +112,7 @@ class Workload:
         source: str = "",
         **arrivals: Unpack[Arrivals],
     ) -> Workload:
-        """Classes of the given mean lengths.
+        """Make a workload of request classes with the given mean lengths.
 
         >>> Workload.from_lengths(1000, 200, rate=3.0).arrival
         'open'
@@ -144,7 +145,10 @@ class Workload:
     def from_histogram(
         cls, histogram: Histogram, *, prefix_cache: bool = True, **arrivals: Unpack[Arrivals]
     ) -> Workload:
-        """One class per class of `histogram`; its prefix hits count where `prefix_cache`. See `from_lengths`."""
+        """Make a workload with one request class per class of `histogram`.
+
+        prefix_cache: whether the histogram's prefix hits count. arrivals: as in `from_lengths`.
+        """
         return cls.from_lengths(
             histogram.input_tokens,
             histogram.output_tokens,
@@ -159,7 +163,7 @@ class Workload:
     def from_trace(
         cls, trace: Trace, *, rate: float = NAN, prefix_cache: bool = True, classes: tuple[int, int] = (8, 4)
     ) -> Workload:
-        """The length classes of `trace`, with the variation of its gaps between arrivals.
+        """Make a workload from the length classes of `trace`, with the variation of its gaps between arrivals.
 
         rate: requests/s; the trace's mean rate by default. prefix_cache: whether the trace's prefix hits count.
         classes: most classes by prompt length, and by output length within each.
@@ -179,36 +183,39 @@ class Workload:
 
     @property
     def classes(self) -> int:
-        """C, the number of request classes."""
+        """Return C, the number of request classes."""
         return len(self.share)
 
     @property
     def mean_input(self) -> float:
-        """Mean prompt tokens per request over all classes."""
+        """Return the mean prompt tokens per request over all classes."""
         return float(self.share @ self.input_tokens)
 
     @property
     def mean_output(self) -> float:
-        """Mean output tokens per request over all classes."""
+        """Return the mean output tokens per request over all classes."""
         return float(self.share @ self.output_tokens)
 
     @property
     def mean_new_input(self) -> float:
-        """Mean prompt tokens per request that the prefix cache does not hold."""
+        """Return the mean prompt tokens per request that the prefix cache does not hold."""
         return float(self.share @ (self.input_tokens * (1 - self.prefix_hit)))
 
     @property
     def longest(self) -> float:
-        """Mean tokens per sequence, prompt and output together, of the class with the longest ones."""
+        """Return the mean tokens per sequence, prompt and output together, of the class with the longest sequences."""
         return float((self.input_tokens + self.output_tokens)[self.share > 0].max())
 
     def at(self, **changes: object) -> Workload:
-        """The same requests under another load, for example `at(arrival="open", rate=12.0)`."""
+        """Return the same requests under another load, for example `at(arrival="open", rate=12.0)`."""
         return replace(self, **changes)  # type: ignore[arg-type]
 
 
 def _refuse(values: Array, wrong: Mask, what: str, need: str) -> None:
-    """`InputError` for the first of the (C,) values that is `wrong`; `need` says what it must be."""
+    """Raise `InputError` for the first of the (C,) `values` where `wrong` is True.
+
+    what: name of the quantity in the message. need: what the value must be.
+    """
     bad = np.flatnonzero(wrong)
     if len(bad):
         raise InputError(f"{what} of class {int(bad[0]) + 1} is {values[bad[0]]:g}; it must be {need}")

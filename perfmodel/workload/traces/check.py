@@ -1,4 +1,4 @@
-"""Checks on a trace that hold for every format: lengths that a model can serve, arrivals in order."""
+"""Check what must hold for a trace of any format: lengths that a model can serve, arrivals in order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from perfmodel.workload.traces.trace import Trace
 
 
 def checked(parsed: Parsed, path: str, *, sort: bool, longest: int) -> Trace:
-    """The trace with arrivals counted from the first request.
+    """Check a trace and return it in order of arrival, with arrivals counted from the first request.
 
     path: what messages call the file. sort: put requests into order of arrival instead of refusing an unsorted file.
     longest: tokens above which a length is refused. Raises `InputError` that names line, field, value and way out.
@@ -34,7 +34,7 @@ def checked(parsed: Parsed, path: str, *, sort: bool, longest: int) -> Trace:
 
 
 def _check_lengths(parsed: Parsed, path: str, longest: int) -> None:
-    """`InputError` for the first prompt or output of no token or of more than `longest` tokens."""
+    """Raise `InputError` for the first prompt or output without a token or with more than `longest` tokens."""
     for column, tokens in (("input", parsed.trace.input), ("output", parsed.trace.output)):
         short, long = np.flatnonzero(tokens < 1), np.flatnonzero(tokens > longest)
         if len(short):

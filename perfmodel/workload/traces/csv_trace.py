@@ -1,8 +1,8 @@
-"""Traces as CSV: one request per line, columns found by name in any order.
+"""Read traces in CSV: one request per line, columns found by name in any order.
 
-Read are `arrival_s,input_tokens,output_tokens`, the Azure LLM inference traces
-(`TIMESTAMP,ContextTokens,GeneratedTokens`), and length tables of other simulators (`num_prefill_tokens,
-num_decode_tokens`). Without an arrival column the trace has lengths only.
+Understood are `arrival_s,input_tokens,output_tokens`, the Azure LLM inference traces
+(`TIMESTAMP,ContextTokens,GeneratedTokens`), and length tables of other simulators
+(`num_prefill_tokens,num_decode_tokens`). Without an arrival column the trace has lengths only.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NANOSECONDS_PER_SECOND = 1e9
 
 
 def read_csv_trace(text: io.TextIOBase, path: str) -> Parsed:
-    """The trace in a CSV text; `path` is what messages call it."""
+    """Read the trace in a CSV text; `path` is what messages call it."""
     frame, lines = _table(text, path)
     column = {part: next((n for n in names if n in frame.columns), "") for part, names in COLUMNS.items()}
     for part in ("input", "output"):
@@ -47,7 +47,7 @@ def read_csv_trace(text: io.TextIOBase, path: str) -> Parsed:
 
 
 def _table(text: io.TextIOBase, path: str) -> tuple[pd.DataFrame, Whole]:
-    """(lines that are not blank as text cells, their line numbers)."""
+    """Read a CSV text as (lines that are not blank, cells as text; their line numbers in the file)."""
     import pandas as pd
 
     try:
@@ -63,7 +63,7 @@ def _table(text: io.TextIOBase, path: str) -> tuple[pd.DataFrame, Whole]:
 
 
 def _missing(path: str, part: str, columns: list[str]) -> str:
-    """Message for a table without a column of tokens; offers a column whose name is close."""
+    """Return the message for a table without a column of `part` tokens; it offers a column whose name is close."""
     near = nearest(COLUMNS[part][0], columns, 1)
     hint = f"; is {near[0]!r} meant?" if near else ""
     return (
@@ -73,7 +73,7 @@ def _missing(path: str, part: str, columns: list[str]) -> str:
 
 
 def _numbers(frame: pd.DataFrame, column: str, path: str, lines: Whole) -> Array:
-    """A column as finite numbers; `InputError` names the line of the first cell that is none."""
+    """Return a column as finite numbers, (R,); raise `InputError` naming the line of the first cell that is none."""
     import pandas as pd
 
     values = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=float)
@@ -86,7 +86,10 @@ def _numbers(frame: pd.DataFrame, column: str, path: str, lines: Whole) -> Array
 
 
 def _arrivals(frame: pd.DataFrame, column: str, path: str, lines: Whole) -> Array:
-    """Arrivals in seconds: NaN without a column, since the earliest one where the column holds dates."""
+    """Return arrival times in seconds, (R,).
+
+    NaN if the table has no arrival column (`column` is ""). Dates are converted to seconds after the earliest one.
+    """
     import pandas as pd
 
     if not column:
@@ -107,7 +110,10 @@ def _arrivals(frame: pd.DataFrame, column: str, path: str, lines: Whole) -> Arra
 
 
 def _any_text(_first_line: str) -> bool:
-    """CSV has no mark of its own: what no other format recognises is read as a table, and refused with a reason."""
+    """True for every file, because CSV has no mark of its own.
+
+    What no other format recognises is read as a table, and refused with a reason if it is none.
+    """
     return True
 
 

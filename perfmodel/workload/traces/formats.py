@@ -1,4 +1,4 @@
-"""The trace formats, told apart by content: a new format is one module and one line in `READERS`."""
+"""Find the format of a trace by its content and read it. A new format is one module and one line in `READERS`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ READERS = (mooncake.READER, csv_trace.READER)
 
 
 def read_trace(path: str | Path, *, sort: bool = False, longest: int = LONGEST) -> Trace:
-    """The trace in the file at `path`, plain or gzipped, in any of the formats of `READERS`.
+    """Read the trace in the file at `path`, plain or gzipped, in any of the formats of `READERS`.
 
     Args:
         path: the file.
@@ -44,7 +44,7 @@ def read_trace(path: str | Path, *, sort: bool = False, longest: int = LONGEST) 
 
 
 def _open(path: str | Path) -> io.StringIO:
-    """The text of a file, unpacked where it is gzipped; `InputError` where it cannot be read."""
+    """Return the text of a file, unpacked where it is gzipped; raise `InputError` where it cannot be read."""
     try:
         raw = Path(path).read_bytes()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Mooncake traces: JSON lines with `timestamp` in ms, `input_length`, `output_length` and, optionally, `hash_ids`.
+"""Read Mooncake traces: JSON lines with `timestamp` in ms, `input_length`, `output_length` and, optionally, `hash_ids`.
 
 Published by kvcache-ai/Mooncake (FAST25-release/traces). `hash_ids` name the prompt's KV blocks of 512 tokens: requests
 that share leading hashes share a prefix.
@@ -29,7 +29,7 @@ _MS_PER_S = 1e3
 
 
 def read_mooncake(text: io.TextIOBase, path: str) -> Parsed:
-    """The trace in Mooncake's JSON lines; `path` is what messages call it."""
+    """Read the trace in Mooncake's JSON lines; `path` is what messages call it."""
     rows: list[tuple[float, ...]] = []
     blocks: list[int] = []
     counts: list[int] = []
@@ -53,7 +53,10 @@ def read_mooncake(text: io.TextIOBase, path: str) -> Parsed:
 
 
 def _record(line: str, path: str, number: int) -> dict[str, Any]:
-    """One request; `InputError` names line, field and value of what is wrong."""
+    """Parse one line into a request; raise `InputError` that names line, field and value of what is wrong.
+
+    number: line number in the file.
+    """
     place = f"{path}, line {number}"
     try:
         record = json.loads(line)
@@ -76,7 +79,7 @@ def _record(line: str, path: str, number: int) -> dict[str, Any]:
 
 
 def _starts_object(first_line: str) -> bool:
-    """Whether the first line opens a JSON object."""
+    """True where the first line opens a JSON object."""
     return first_line.startswith("{")
 
 

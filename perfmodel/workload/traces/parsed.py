@@ -1,4 +1,4 @@
-"""What every reader of a trace format returns, and the helpers that readers share."""
+"""Define what every reader of a trace format returns, and helpers that all readers use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BEYOND_WHOLE = 2**62
 
 @dataclass(frozen=True)
 class Parsed:
-    """A trace as it stands in its file, not yet checked. lines: (R,) line of the file that each request stands on."""
+    """A trace as read from its file, before any check. lines: (R,) line number in the file of each request."""
 
     trace: Trace
     lines: Whole
@@ -27,7 +27,7 @@ class Parsed:
 
 @dataclass(frozen=True)
 class Reader:
-    """One trace format.
+    """Describes one trace format and how to read it.
 
     name: what people call it. recognises: whether a file is of this format, from its first line that is not blank.
     read: parses a text; its second argument is what messages call the file.
@@ -39,7 +39,10 @@ class Reader:
 
 
 def whole_tokens(values: Array, field: str, path: str, lines: Whole) -> Whole:
-    """The values as whole numbers of tokens; `InputError` names the line of the first that is none."""
+    """Convert values (R,) to whole numbers of tokens; raise `InputError` at the first that is not whole.
+
+    field, path, lines: what the message calls the column, the file and the line of each value.
+    """
     bad = np.flatnonzero((values != np.floor(values)) | (np.abs(values) > _BEYOND_WHOLE))
     if len(bad):
         raise InputError(f"{path}, line {lines[bad[0]]}: {field} {values[bad[0]]:g} is not a whole number of tokens")
@@ -47,5 +50,5 @@ def whole_tokens(values: Array, field: str, path: str, lines: Whole) -> Whole:
 
 
 def stem(path: str) -> str:
-    """Name of a trace: its file's name without folder and endings."""
+    """Return the name of a trace: its file's name without folder and endings."""
     return Path(path).name.removesuffix(".gz").rsplit(".", 1)[0]

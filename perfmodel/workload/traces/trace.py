@@ -40,23 +40,23 @@ class Trace:
 
     @property
     def duration(self) -> float:
-        """Seconds from the first to the last arrival."""
+        """Return the seconds from the first to the last arrival."""
         return float(self.arrival[-1] - self.arrival[0])
 
     @property
     def rate(self) -> float:
-        """Mean arrival rate in requests/s; NaN without arrivals, or when all requests arrive at once."""
+        """Return the mean arrival rate in requests/s; NaN without arrivals, or when all requests arrive at once."""
         span = self.duration
         return (len(self) - 1) / span if span > 0 else NAN
 
     @property
     def cv(self) -> float:
-        """Coefficient of variation of the gaps between arrivals (1: Poisson arrivals); NaN without gaps."""
+        """Return the coefficient of variation of the gaps between arrivals (1: Poisson arrivals); NaN without gaps."""
         gaps = np.diff(self.arrival)
         return float(gaps.std() / gaps.mean()) if len(gaps) and gaps.mean() > 0 else NAN
 
     def take(self, rows: Index | slice) -> Trace:
-        """The requests `rows`, in that order, with their blocks."""
+        """Return the requests at the row numbers `rows`, in that order, with their prefix blocks."""
         index = np.arange(len(self))[rows]
         picked = replace(self, arrival=self.arrival[index], input=self.input[index], output=self.output[index])
         if not len(self.offsets):
@@ -68,7 +68,7 @@ class Trace:
         return replace(picked, blocks=blocks, offsets=offsets)
 
     def at_rate(self, rate: float) -> Trace:
-        """The same requests with time stretched so that they arrive at `rate` requests/s on average.
+        """Return the same requests with time stretched so that they arrive at `rate` requests/s on average.
 
         Raises `InputError` where the rate is not above 0 or the trace has no arrivals.
         """
@@ -79,7 +79,10 @@ class Trace:
         return replace(self, arrival=(self.arrival - self.arrival[0]) * (self.rate / rate))
 
     def reused_tokens(self) -> Whole:
-        """(R,) prompt tokens that an infinite prefix cache would hold: leading blocks seen in earlier requests."""
+        """Return the prompt tokens of each request that an infinite prefix cache would hold, (R,).
+
+        These are its leading blocks that earlier requests had too.
+        """
         if not len(self.offsets):
             return np.zeros(len(self), dtype=np.int64)
         counts = np.diff(self.offsets)
@@ -93,7 +96,7 @@ class Trace:
         return reused
 
     def to_csv(self, path: str | Path) -> None:
-        """Write `arrival_s,input_tokens,output_tokens`; hashes of blocks are not kept."""
+        """Write the trace as CSV with `arrival_s,input_tokens,output_tokens`; hashes of blocks are not kept."""
         np.savetxt(
             path,
             np.column_stack([self.arrival, self.input, self.output]),
