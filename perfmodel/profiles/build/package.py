@@ -55,7 +55,7 @@ def package_rows(
 
 
 def repeats(table: Rows) -> Hidden:
-    """Compare repeated measurements: ln(second time / first time) of the rows of one file with equal shape and kernel."""
+    """Compare repeated measurements of one file: ln(second time / first time) where shape and kernel are equal."""
     keys = ("kernel", "weight", "act", "kv", *SHAPES[str(table["family"][0])])
     codes = np.stack([np.unique(table[k], return_inverse=True)[1].reshape(-1) for k in keys], axis=1)
     _, which, count = np.unique(codes, axis=0, return_inverse=True, return_counts=True)

@@ -78,7 +78,7 @@ def located(rows: Rows, device: Device) -> dict[str, tuple[Variant, Reference, P
 
 
 def finished(family: Family, data: Table, device: Device) -> Table:
-    """Return the table as shipped: prefill attention tables are extended to prefill chunks (`build.fit.with_chunks`)."""
+    """Return the table as shipped: prefill attention is extended to prefill chunks (`build.fit.with_chunks`)."""
     if family.name not in ("attention_prefill", "mla_prefill"):
         return data
     busy = next((v for k, v in BUSY_ROWS.items() if k in device.arch), BUSY_ROWS[""])
@@ -89,7 +89,7 @@ def finished(family: Family, data: Table, device: Device) -> Table:
 
 @dataclass(frozen=True)
 class Trial:
-    """Hold the residuals of one held-out test (`heldout.TESTS` or "repeats") of one family on one device and framework."""
+    """Hold the residuals of one held-out test (`heldout.TESTS` or "repeats") of one family, device and framework."""
 
     device: str
     family: str
