@@ -38,7 +38,7 @@ SIDE = re.compile(r" t\d+$|launch$")
 #: Names that llama.cpp gives to mixture-of-experts models ("8x7B", "30B.A3B", "MoE"). These read only a part of their
 #: weights per token.
 MIXTURE = re.compile(r"\d+x\d|A\d+(\.\d+)?B|moe|deepseek|gpt-oss", re.IGNORECASE)
-#: What run.toml states about how the tables were measured.
+#: What run.toml records about how the tables were measured.
 ORIGIN = Provenance(method="measured with perfmodel profile run: warm-up, caches flushed before each repeat, median")
 #: Family -> operator class of a measured power.
 WATTS = {"gemm": "gemm", "attention_prefill": "prefill_attention", "attention_decode": "decode_attention"}

@@ -8,7 +8,7 @@ from pathlib import Path
 from perfmodel.profiler import grid
 from perfmodel.profiles.importers import plain
 
-#: Licence stated in measured rows: whoever measured decides.
+#: Value of the column `licence` in measured rows: whoever measured decides.
 LICENCE = "own measurement"
 
 

@@ -369,8 +369,7 @@ def _stretch(family: Family, named: dict[str, Array]) -> dict[str, Array]:
 
 
 def bound(family: Family, shape: Shape, variant: Variant, reference: Reference) -> tuple[Array, Codes]:
-    """Return the roofline time in s that measured times are divided by, and the code of what binds (0 compute, 1
-    memory, 2 link).
+    """Return the roofline time, in s, that measured times are divided by, and what binds (0 compute, 1 memory, 2 link).
 
     It is the least time of `shape` at the constants in `reference`, with one exception: for experts with narrow
     activations, the rows that they read count in 16 bit, as they did when the shipped tables were built, and not in the

@@ -1,7 +1,7 @@
 """File format of profiles: writing, finding and reading tables.
 
 `data/profiles/<device>/<family>.<framework>.npz` holds the tables of an operator family measured under one serving
-framework, one table per variant (number formats). `data/profiles/<device>/run.toml` states the source of each file.
+framework, one table per variant (number formats). `data/profiles/<device>/run.toml` records the source of each file.
 An installed wheel has the same tree in `perfmodel/_profiles`.
 
 Tables store ln(utilisation) as integer multiples of 1/256, differenced along the last axis. The rounding error is at

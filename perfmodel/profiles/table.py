@@ -71,8 +71,7 @@ class Stencil:
 
 
 def _regression_weights(offset: Array, distance: Array) -> Array:
-    """Return the weights (U, K) by which a locally weighted linear fit blends K neighbours into each of U queried
-    sites.
+    """Return the weights (U, K) with which a locally weighted linear fit blends K neighbours, for each of U queries.
 
     offset: (U, K, d) neighbour minus query in d coordinates, scaled. distance: (U, K) length of `offset`. Where the fit
     is unstable, the weights are 1 / distance^3 instead.
@@ -94,8 +93,9 @@ def _regression_weights(offset: Array, distance: Array) -> Array:
 
 
 def neighbours(query: Array, sites: Array, scale: Array, count: int, skip: Index | None = None) -> tuple[Index, Array]:
-    """Find the measured sites nearest to each queried site: their row numbers in `sites` and their regression weights,
-    (U, count) each.
+    """Find the measured sites nearest to each queried site.
+
+    Returns their row numbers in `sites` and their regression weights, (U, count) each.
 
     Args:
         query: (U, d) queried sites, in logarithms of their d coordinates (such as n and k of a GEMM).
@@ -290,8 +290,10 @@ def _place(axis: Array, x: Array) -> _AxisPlace:
 def _on_grid(
     grids: Cells, known: Mask, axes: tuple[Array, ...], which: Index, x: list[Array]
 ) -> tuple[Array, Mask, Mask]:
-    """Interpolate each row linearly in its grid, continued beyond the ends of the axes: (value, inside, on a grid
-    point).
+    """Interpolate each row linearly in its grid, and extrapolate it beyond the ends of the axes.
+
+    Returns, for each row: ln(utilisation), whether it lies inside the measured part of the grid, and whether it lies on
+    a measured grid point. A row is "inside" only where at least one corner of its cell was measured.
 
     Args:
         grids: (U, A1[, A2]) one grid of ln(utilisation) per site.
@@ -299,8 +301,6 @@ def _on_grid(
         axes: ascending coordinates of the grids, logarithms.
         which: number of the grid of each row.
         x: coordinates of each row, one array of logarithms per axis.
-
-    A row is "inside" only where at least one corner of its cell was measured.
     """
     places = [_place(a, v) for a, v in zip(axes, x, strict=True)]
     value, corner = _corners(grids, known, which, places)

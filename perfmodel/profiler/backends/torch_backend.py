@@ -83,7 +83,7 @@ class TorchBackend:
             "elementwise": self._stream,
         }
         if point.family not in makers or point.act not in TYPES:
-            raise NotHere(f"no {point.act} {point.family} here")
+            raise NotHere(f"torch backend has no {point.act} {point.family}")
         if _footprint(point) > MEMORY_SHARE[self.kind] * self.memory:
             raise NotHere("larger than the memory available for a point")
         try:

@@ -26,7 +26,7 @@ from perfmodel.profiles.build.tables import (
 
 __all__ = ["LEAST_ROWS", "build_files", "build_package", "main", "write_family", "write_profile"]
 
-#: Release year of the package's tables; they do not state when each was measured.
+#: Release year of the package's tables; they do not say when each was measured.
 PACKAGE_DATE = "2026"
 
 

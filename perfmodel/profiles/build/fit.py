@@ -1,9 +1,10 @@
 """Build a table from measured rows, for one variant of one operator family of one device.
 
-Rows become cells of a grid (site, axis[, axis]) of ln(bound / measured time), which is ln(utilisation). An empty cell
-is predicted from the same cell of neighbouring sites, plus the site's own deviation from its neighbours, averaged over
-nearby cells. Neighbouring sites share the steps that tile and wave quantisation cause, so this keeps the steps, which
-interpolation along the axis would smooth away.
+A *site* is a combination of fixed sizes (n and k of a GEMM; heads and head size of attention); an *axis* is a size that
+varies at run time (tokens; batch and length). Rows become cells of a grid (site, axis[, axis]) of ln(bound / measured
+time), which is ln(utilisation). An empty cell is predicted from the same cell of neighbouring sites, plus the site's
+own deviation from its neighbours, averaged over nearby cells. Neighbouring sites share the steps that tile and wave
+quantisation cause, so this keeps the steps, which interpolation along the axis would smooth away.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ LEAST_SHARE = 1e-3
 DECAY_DISTANCE = 3.0
 #: Spacing of sites in distances between cells: so large that the nearest known cell is always one of the same site.
 SITE_SPACING = 1e6
-#: A time below the bound by more than this factor cannot be a measurement of the stated shape. Chosen.
+#: A time below the bound by more than this factor cannot be a measurement of the shape given with it. Chosen.
 IMPOSSIBLE = 4.0
 #: Families that read their bytes from memory once these exceed the cache `CACHES` times. `TOO_FAST`: how much a boost
 #: clock and rounding may then exceed the rated bandwidth. Chosen.
@@ -232,7 +233,10 @@ def _decayed(values: Array, axes: tuple[Array, ...]) -> Array:
 
 
 def fitted_table(family: Family, data: Points) -> Table:
-    """Build the table of `data`. Repeated cells are averaged, defects (see `DEFECT`) discarded, empty cells filled."""
+    """Build the table of `data`: repeated cells are averaged, defects discarded, empty cells filled.
+
+    A defect is a cell that differs from its neighbours by more than the factor `DEFECT`.
+    """
     sites, which = _sites(data.site)
     scale = np.array(family.scale[: sites.shape[1]])
     grids, ranks = zip(*(_axis(data.axis[:, a]) for a in range(data.axis.shape[1])), strict=True)
@@ -254,8 +258,9 @@ def with_chunks(data: Table, heads: Array, least: Array, rows: float) -> Table:
     """Extend a prefill table to prefill chunks, which count as fractions of a sequence.
 
     Derived: a chunk of q query rows over a long context runs like a sequence of length L of which only q rows are
-    computed. Fewer rows occupy less of the device, so utilisation changes by the factor (1 + rows / (L heads)) / (1 +
-    rows / (q heads)).
+    computed. Fewer rows occupy less of the device, so utilisation changes by the factor
+
+    (1 + rows / (L heads)) / (1 + rows / (q heads)).
 
     Args:
         data: the prefill table, of S sites.

@@ -24,7 +24,7 @@ from perfmodel.profiles.importers import SHAPES, Rows
 from perfmodel.profiles.store import Measured
 from perfmodel.profiles.table import Table
 
-#: Fewest rows that make a table, and fewest held-out rows that make an error figure. Chosen.
+#: Fewest rows that make a table, and fewest held-out rows that give a held-out error. Chosen.
 LEAST_ROWS = 4
 #: Query rows times heads at which half of a device idles in prefill attention, by architecture. Fitted: the value that
 #: best predicts FlashInfer prefill chunks after a cached context from prefills without one (measurements of Frontier's

@@ -17,7 +17,7 @@ from perfmodel.profiles.importers.rows import COLLECTIVES, Rows, each
 
 #: Working sets below this many times the last-level cache may be served from it, so bandwidth bounds nothing there.
 CACHE_MARGIN = 4.0
-#: Bytes of cache assumed where hwdb has no figure: above that of every device it knows.
+#: Bytes of cache assumed where hwdb does not know them: above that of every device it knows.
 UNKNOWN_CACHE = 512e6
 #: Matrices from the hidden to the inner width that every expert has at least; gated ones have two.
 LEAST_UP_MATRICES = 1.0

@@ -61,7 +61,9 @@ def read(path: Path, device: str = "", licence: str = "") -> Rows:
     family = _family(text, path)
     found = [match for match in map(LINE.match, text) if match]
     if not found:
-        raise InputError(f"{path}: no timing lines below the header; did the run fail?")
+        raise InputError(
+            f"{path}: no timing lines below the header; did the run fail? Import the log of a complete run"
+        )
     group = len({int(match.group(1)) for match in ranks})
     hosts = len({match.group(2) for match in ranks})
     version = next((v.group(1) for v in map(VERSION.search, text) if v), "nccl-tests")
