@@ -1,4 +1,4 @@
-"""The machine card: a JSON file next to a file of measured rows that describes the measured machine.
+"""Read and write the machine card: a JSON file next to a file of measured rows that describes the measured machine.
 
 `perfmodel profile run` writes it; `perfmodel profile fit` reads it.
 """
@@ -22,7 +22,7 @@ KEYS = ("title", "vendor", "kind", "software", "memory_bytes", "cache_bytes", "c
 
 @dataclass(frozen=True)
 class Card:
-    """The measured machine.
+    """Describe the measured machine.
 
     title: name of the processor or GPU. kind: as in hwdb ("cpu", "gpu"). software: libraries, separated by "; ".
     memory_bytes, cache_bytes, tdp_w: NaN where unknown. cores: logical processors of the host that the run could use.
@@ -42,7 +42,7 @@ class Card:
 
 
 def place(rows: Path) -> Path:
-    """Path of the card of a rows file.
+    """Return the path of the machine card that belongs to a file of measured rows.
 
     >>> place(Path("mine.csv")).name
     'mine.csv.machine.json'
@@ -51,7 +51,7 @@ def place(rows: Path) -> Path:
 
 
 def make(backend: Backend, host: Machine, date: str) -> Card:
-    """The card of the device that `backend` measures on `host`."""
+    """Make the machine card of the device that `backend` measures on `host`. date: day, ISO 8601."""
     gpu = backend.kind == "gpu"
     return Card(
         title=backend.title,
@@ -68,7 +68,7 @@ def make(backend: Backend, host: Machine, date: str) -> Card:
 
 
 def write(card: Card, rows: Path) -> None:
-    """Write the card of a rows file. Software of earlier runs on the same machine is kept.
+    """Write the machine card of the file `rows`. Software of earlier runs on the same machine is kept.
 
     Raises `InputError` if the file has rows of another machine.
     """
@@ -85,7 +85,7 @@ def write(card: Card, rows: Path) -> None:
 
 
 def read(rows: Path) -> Card | None:
-    """The card of a rows file, or None if it has none. Raises `InputError` if the card is malformed."""
+    """Read the machine card of the file `rows`; None if it has none. Raises `InputError` if the card is malformed."""
     path = place(rows)
     if not path.exists():
         return None

@@ -1,4 +1,4 @@
-"""Measures collectives between the GPUs of this machine, or between processes over gloo, with torch.distributed.
+"""Measure collectives between the GPUs of this machine, or between processes over gloo, with torch.distributed.
 
 There is one process per rank; rank 0 writes the rows. `message_bytes` is defined as in `perfmodel.costs.collectives`:
 the vector on each device for all-reduce, the full vector for all-gather and reduce-scatter, the bytes that one device
@@ -28,10 +28,10 @@ MESSAGES = {"small": (2**12, 2**18, 2**22), "full": tuple(2**p for p in range(10
 
 @dataclass(frozen=True)
 class Setting:
-    """Settings that every rank receives.
+    """Hold the settings that every rank receives.
 
     path: CSV to append to. device, software: names in the rows. group: number of ranks. transport: "nccl" (also RCCL)
-    or "gloo". meet: file through which the ranks find each other.
+    or "gloo". meet: file through which the ranks find each other. effort: repeats per point.
     """
 
     path: str
@@ -44,7 +44,7 @@ class Setting:
 
 
 def groups(devices: int) -> tuple[int, ...]:
-    """Group sizes to measure on a machine with `devices` GPUs: powers of two, and all of them.
+    """Return the group sizes to measure on a machine with `devices` GPUs: powers of two, and all of them.
 
     >>> groups(6)
     (2, 4, 6)
@@ -91,13 +91,13 @@ def measure(
 
 
 def _version(torch: Any) -> str:
-    """Version of NCCL or RCCL."""
+    """Return the version of NCCL or RCCL."""
     found = torch.cuda.nccl.version()
     return ".".join(str(part) for part in found) if isinstance(found, tuple) else str(found)
 
 
 def _rank(rank: int, setting: Setting, todo: Sequence[Point]) -> None:
-    """Body of the process of one rank."""
+    """Measure the points `todo` in the process of one rank; on rank 0, also append the rows to the CSV."""
     import torch
     import torch.distributed as distributed
 
@@ -131,13 +131,16 @@ def _rank(rank: int, setting: Setting, todo: Sequence[Point]) -> None:
 
 
 def _nothing() -> None:
-    """Wait for nothing: on a processor, a call returns when it is done."""
+    """Return at once, since on a processor a call returns when it is done."""
 
 
 def _median(
     call: Callable[[], object], effort: Effort, wait: Callable[[], object], barrier: Callable[[], object]
 ) -> float:
-    """Median seconds of a call that all ranks make together. Every rank makes the same number of calls."""
+    """Return the median seconds of a call that all ranks make together. Every rank makes the same number of calls.
+
+    wait: returns when the device is idle. barrier: returns when all ranks have reached it.
+    """
     times = []
     for number in range(effort.warmup + effort.repeats):
         barrier()
@@ -151,7 +154,10 @@ def _median(
 
 
 def _call(distributed: Any, torch: Any, item: Point, where: Any, rank: int) -> Callable[[], object]:
-    """The collective call of a point on this rank. Vectors are fp32 and divisible by the group."""
+    """Return the collective call of a point on this rank. Vectors are fp32 and divisible by the group.
+
+    where: the torch device that holds the vectors.
+    """
     group = item["group"]
     count = max(group, item["message_bytes"] // FP32_BYTES // group * group)
     whole = torch.ones(count, device=where)
@@ -171,7 +177,7 @@ def _call(distributed: Any, torch: Any, item: Point, where: Any, rank: int) -> C
 
 
 def _pass_on(distributed: Any, whole: Any, other: Any, rank: int) -> None:
-    """Send from rank 0 to rank 1; other ranks do nothing."""
+    """Send `whole` from rank 0 to rank 1, which receives it in `other`; other ranks do nothing."""
     if rank == 0:
         distributed.send(whole, 1)
     elif rank == 1:

@@ -1,10 +1,10 @@
-"""Turns measured rows into a folder for `--hwdb`: a device file with measured ceilings, and a profile.
+"""Turn measured rows into a folder for `--hwdb`: a device file with measured ceilings, and a profile.
 
 DIR/devices/NAME.toml describes the machine; DIR/profiles/NAME/ has its tables. A ceiling is the best rate that was
 measured. Rows of whole models (llama-bench) give ceilings but no tables.
 
-If the machine is a device that hwdb knows (`like`), its rated figures are kept and the measured ceilings are added.
-Otherwise the measured ceilings stand in for rated figures, and each figure carries a note that says so.
+If the machine is a device that hwdb knows (`like`), its rated values are kept and the measured ceilings are added.
+Otherwise the measured ceilings stand in for rated values, and each of them carries a note that says so.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SIDE = re.compile(r" t\d+$|launch$")
 #: Names that llama.cpp gives to mixture-of-experts models ("8x7B", "30B.A3B", "MoE"). These read only a part of their
 #: weights per token.
 MIXTURE = re.compile(r"\d+x\d|A\d+(\.\d+)?B|moe|deepseek|gpt-oss", re.IGNORECASE)
-#: What run.toml states about how the tables were measured.
+#: What run.toml records about how the tables were measured.
 ORIGIN = Provenance(method="measured with perfmodel profile run: warm-up, caches flushed before each repeat, median")
 #: Family -> operator class of a measured power.
 WATTS = {"gemm": "gemm", "attention_prefill": "prefill_attention", "attention_decode": "decode_attention"}
@@ -46,10 +46,10 @@ WATTS = {"gemm": "gemm", "attention_prefill": "prefill_attention", "attention_de
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted device.
+    """Hold the result of `fit`: where the device was written to, and what was measured.
 
-    folder: the folder for --hwdb. device: name of the device. ceilings: figure -> value in SI units. checked: rows that
-    were used and rows set aside. tables: one entry per family and library, as in run.toml.
+    folder: the folder for --hwdb. device: name of the device. ceilings: name in the device file -> value in SI units.
+    checked: rows that were used and rows set aside. tables: one entry per family and library, as in run.toml.
     """
 
     folder: Path
@@ -59,12 +59,12 @@ class Fit:
     tables: tuple[dict[str, Any], ...]
 
     def notes(self) -> list[str]:
-        """The ceilings as text, and the reasons for which rows were set aside."""
+        """Return the ceilings as text, and the reasons for which rows were set aside."""
         reached = [f"{key}: {_printed(key, value)}" for key, value in self.ceilings.items()]
         return [*reached, *(f"set aside: {q.reason} ({q.count})" for q in self.checked.quarantined)]
 
     def rows(self) -> list[dict[str, object]]:
-        """One flat row per table."""
+        """Return one flat row per table."""
         return [
             {
                 "device": self.device,
@@ -80,14 +80,14 @@ class Fit:
 
 
 def _unit(key: str) -> tuple[str, float]:
-    """Unit in which a ceiling is printed, and its value in SI units."""
+    """Return the unit in which the ceiling `key` is printed, and the value of that unit in SI units."""
     if key.startswith("power."):
         return "W", 1.0
     return ("GFLOP/s", 1e9) if key.startswith("gemm.") else ("GB/s", 1e9)
 
 
 def _printed(key: str, value: float) -> str:
-    """A ceiling with its unit."""
+    """Format the ceiling `key` (value in SI units) with its unit."""
     unit, factor = _unit(key)
     return f"{value / factor:.4g} {unit}"
 
@@ -102,7 +102,7 @@ def gigabytes(value: float | None) -> float:
 
 
 def _percent(share: float | None) -> float:
-    """A share in percent; NaN for None."""
+    """Convert a share to percent; NaN for None."""
     return NAN if share is None else 100.0 * share
 
 
@@ -137,7 +137,7 @@ def _valid(name: str) -> None:
 
 
 def measured_ceilings(rows: Rows) -> dict[str, float]:
-    """Measured ceilings of a device, figure -> value in SI units.
+    """Return the measured ceilings of a device: name in the device file -> value in SI units.
 
     These are the best GEMM rate of each compute type, the best memory bandwidth of operators larger than the caches,
     and the median power, in W, of each operator class that was measured.
@@ -164,19 +164,19 @@ def measured_ceilings(rows: Rows) -> dict[str, float]:
 
 
 def operators(rows: Rows) -> Rows:
-    """Rows without those of kernels that represent no operator (`SIDE`)."""
+    """Leave out the rows of kernels that represent no operator (`SIDE`)."""
     aside = [SIDE.search(str(kernel)) is not None for kernel in rows["kernel"]]
     return rows.take(~np.array(aside, dtype=bool)) if len(rows) else rows
 
 
 def _source(rows: Rows, card: Card | None) -> str:
-    """Source of the figures: that of the rows, and the machine."""
+    """Return the source of the measured values as text: that of the rows, and the machine."""
     named = "; ".join(sorted(set(rows["source"])))
     return f"{named} on {card.title}, {card.software}" if card else named
 
 
 def _record(value: float, unit: str, note: str = "") -> str:
-    """A measured figure as an inline table of TOML."""
+    """Spell a measured value as an inline table of TOML."""
     text = f'{{ value = {value:.9g}, unit = "{unit}", kind = "measured", source = "{RUN}"'
     return text + (f", note = {json.dumps(note)} }}" if note else " }")
 
@@ -184,7 +184,10 @@ def _record(value: float, unit: str, note: str = "") -> str:
 def device_file(
     name: str, ceilings: dict[str, float], *, like: str, card: Card | None, memory: float, source: str
 ) -> str:
-    """Text of the device file. memory: bytes, NaN to use the card's; source: text for [sources]; others as in `fit`."""
+    """Return the text of the device file.
+
+    memory: bytes, NaN to use those of the machine card. source: text for [sources]. Others as in `fit`.
+    """
     lines = [f'like = "{like}"'] if like else []
     title = card.title if card else name
     lines.append(f"title = {json.dumps(title, ensure_ascii=False)}")
@@ -201,13 +204,16 @@ def device_file(
 
 
 def _description(card: Card | None) -> list[str]:
-    """Vendor, architecture and kind of a machine that hwdb does not know."""
+    """Return the lines with vendor, architecture and kind of a machine that hwdb does not know."""
     kind, vendor = (card.kind, card.vendor) if card else ("cpu", "unknown")
     return [f'vendor = "{vendor}"', 'arch = "as measured"', f'kind = "{kind}"']
 
 
 def _own(ceilings: dict[str, float], card: Card | None, memory: float) -> list[str]:
-    """Sections of a machine that hwdb does not know, with measured figures in place of rated ones."""
+    """Return the sections of a machine that hwdb does not know, with measured values in place of rated ones.
+
+    memory: bytes, NaN to use those of the machine card. Raises `InputError` if memory size or bandwidth is not known.
+    """
     capacity = memory if memory == memory else card.memory_bytes if card else NAN
     if capacity != capacity:
         raise InputError("the memory of the measured machine is not known: give --like DEVICE or --memory-gb N")
@@ -231,7 +237,7 @@ def _own(ceilings: dict[str, float], card: Card | None, memory: float) -> list[s
 
 
 def _tables(rows: Rows, device: Device, folder: Path) -> list[dict[str, Any]]:
-    """Write the tables of every family and library; returns their entries in run.toml."""
+    """Write the tables of every family and library into `folder`; return their entries in run.toml."""
     entries = []
     for family in sorted(set(rows["family"]) & set(FAMILY)):
         part = operators(rows.family(family))

@@ -1,4 +1,5 @@
-"""The points to measure: shapes of transformer layers on logarithmic grids. There is a small and a full grid."""
+"""Choose the points to measure: shapes of transformer layers on logarithmic grids, of which there is a small and a full
+one."""
 
 from __future__ import annotations
 
@@ -55,10 +56,10 @@ KEY_VALUE_BYTES = 4.0
 
 @dataclass(frozen=True)
 class Point:
-    """One point to measure: a canonical row without its time and power.
+    """Describe one point to measure: a canonical row without its time and power.
 
-    shape: the shape columns of the family. cost: FLOP, or bytes for operators without arithmetic; orders points
-    roughly by time.
+    shape: (name, value) of each shape column of the family. cost: FLOP, or bytes for operators without arithmetic;
+    orders points roughly by time.
     """
 
     family: str
@@ -73,7 +74,7 @@ class Point:
         return int(dict(self.shape)[key])
 
     def row(self, *, device: str, software: str, time: float, power: float, source: str, licence: str) -> Rows:
-        """The canonical row of a measurement. time: s. power: W, NaN if not measured."""
+        """Return the canonical row of a measurement. time: s. power: W, NaN if not measured."""
         return rows_of(
             1,
             device=device,
@@ -92,7 +93,7 @@ class Point:
 
 
 def point(family: str, kernel: str = "", *, weight: str = "", act: str = "", kv: str = "", **shape: float) -> Point:
-    """A point of a family; `shape` has a value for each of the family's shape columns (`window` may be left out).
+    """Make a point of a family; `shape` has a value for each of the family's shape columns (`window` may be left out).
 
     >>> point("gemm", m=8, n=16, k=32, weight="bf16", act="bf16").cost
     8192.0
@@ -103,7 +104,7 @@ def point(family: str, kernel: str = "", *, weight: str = "", act: str = "", kv:
 
 
 def _cost(family: str, s: dict[str, float]) -> float:
-    """FLOP of a point, or the bytes it moves."""
+    """Return the FLOP of a point, or the bytes that it moves if its family has no arithmetic."""
     if family == "gemm":
         return 2.0 * s["m"] * s["n"] * s["k"]
     if family == "attention_prefill":
@@ -114,13 +115,13 @@ def _cost(family: str, s: dict[str, float]) -> float:
 
 
 def gemms(grid: str, formats: tuple[tuple[str, str], ...]) -> Iterator[Point]:
-    """GEMMs of every (n, k) at every token count, for each (weight format, compute type)."""
+    """Yield the GEMMs of every (n, k) at every token count, for each (weight format, compute type)."""
     for (weight, act), (n, k), m in product(formats, SITES[grid], TOKENS[grid]):
         yield point("gemm", m=m, n=n, k=k, weight=weight, act=act)
 
 
 def attentions(grid: str, formats: tuple[str, ...]) -> Iterator[Point]:
-    """Causal prefill attention without cached context, and decode attention, for each KV-cache format."""
+    """Yield causal prefill attention without cached context, and decode attention, for each KV-cache format."""
     for kv, (heads, shared, size) in product(formats, HEADS[grid]):
         common: dict[str, Any] = {"heads": heads, "kv_heads": shared, "head_dim": size, "act": kv, "kv": kv}
         for batch, query in product(BATCHES[grid], PROMPTS[grid]):
@@ -132,7 +133,7 @@ def attentions(grid: str, formats: tuple[str, ...]) -> Iterator[Point]:
 
 
 def streams(grid: str, kernels: tuple[str, ...], act: str) -> Iterator[Point]:
-    """Element-wise operators of every kernel at every size."""
+    """Yield the element-wise operators of every kernel at every size; `act` is their compute type."""
     for kernel, moved in product(kernels, MOVED[grid]):
         yield point("elementwise", kernel, moved_bytes=moved, act=act)
 
@@ -140,7 +141,7 @@ def streams(grid: str, kernels: tuple[str, ...], act: str) -> Iterator[Point]:
 def points(
     grid: str, formats: tuple[tuple[str, str], ...], caches: tuple[str, ...], kernels: tuple[str, ...], stream: str
 ) -> list[Point]:
-    """All points of a grid, in an order that is random but always the same.
+    """Return all points of a grid, in an order that is random but always the same.
 
     So a run that is stopped early has measured a sample of the whole grid.
 
@@ -159,13 +160,13 @@ def points(
 
 
 def key(point: Point, device: str, software: str) -> tuple[object, ...]:
-    """Identity of a measurement: device, software, kernel, family, formats, shape."""
+    """Return the identity of a measurement: device, software, kernel, family, formats, shape."""
     names = (point.kernel, point.family, point.weight, point.act, point.kv)
     return (device, software, *names, *(v for _, v in point.shape))
 
 
 def keys(table: Rows) -> set[tuple[object, ...]]:
-    """The identities (see `key`) of measured rows."""
+    """Return the identities (see `key`) of measured rows."""
     found = set()
     for family in sorted(set(table["family"])):
         part = table.family(family)

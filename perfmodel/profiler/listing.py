@@ -1,4 +1,4 @@
-"""Lists the existing profiles and their held-out errors, as flat rows for tables, JSON and CSV."""
+"""List the existing profiles and their held-out errors, as flat rows for tables, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ Row = dict[str, Any]
 
 
 def places(folders: Sequence[Path | str]) -> list[Path]:
-    """The profile folders inside the folders of --hwdb."""
+    """Return the profile folders inside the folders of --hwdb."""
     return [p for p in (Path(f) / "profiles" for f in folders) if p.is_dir()]
 
 
 def list_rows(folders: Sequence[Path | str] = ()) -> list[Row]:
-    """One row per device and family: frameworks, formats, number of measured rows, held-out errors.
+    """Return one row per device and family: frameworks, formats, number of measured rows, held-out errors.
 
     folders: the folders of --hwdb; their profiles come before the built-in ones. An error is the mean over frameworks,
     weighted by rows; NaN if nothing was held out.
@@ -48,9 +48,9 @@ def list_rows(folders: Sequence[Path | str] = ()) -> list[Row]:
 
 
 def show_rows(device: str, folders: Sequence[Path | str] = ()) -> list[Row]:
-    """One row per table of `device`: coverage, source, held-out errors.
+    """Return one row per table of `device`: coverage, source, held-out errors.
 
-    Raises `UnknownName` if there is no profile of that name.
+    folders: the folders of --hwdb. Raises `UnknownName` if there is no profile of that name.
     """
     where = places(folders)
     if device not in store.names(where):
@@ -60,7 +60,8 @@ def show_rows(device: str, folders: Sequence[Path | str] = ()) -> list[Row]:
 
 
 def _tables(device: str, where: Sequence[Path]) -> list[Mapping[str, Any]]:
-    """The entries of a device's run.toml; `InputError` if it has none."""
+    """Return the entries of a device's run.toml; none without a profile. Raises `InputError` if run.toml lists no
+    tables."""
     profile = store.load(device, where)
     if profile is None:
         return []
@@ -71,14 +72,14 @@ def _tables(device: str, where: Sequence[Path]) -> list[Mapping[str, Any]]:
 
 
 def _mean(tables: Sequence[Mapping[str, Any]], key: str) -> float:
-    """A held-out error in percent: mean over tables, weighted by rows; NaN if no table has it."""
+    """Return the held-out error `key` in percent: mean over tables, weighted by rows; NaN if no table has it."""
     known = [(float(t["held_out"][key]), float(t.get("rows", 1))) for t in tables if key in t.get("held_out", {})]
     total = sum(weight for _, weight in known)
     return round(100.0 * sum(value * weight for value, weight in known) / total, 3) if total else NAN
 
 
 def _errors(tables: Sequence[Mapping[str, Any]]) -> Row:
-    """The columns of held-out errors."""
+    """Return the columns of held-out errors, in percent."""
     return {
         "points_median_percent": _mean(tables, "points_median"),
         "points_p90_percent": _mean(tables, "points_p90"),
@@ -88,7 +89,7 @@ def _errors(tables: Sequence[Mapping[str, Any]]) -> Row:
 
 
 def _joined(tables: Sequence[Mapping[str, Any]], key: str) -> str:
-    """The different values of `key`, separated by "; "."""
+    """Join the different values of `key` in the tables by "; "."""
     return "; ".join(sorted({str(t.get(key, "")) for t in tables} - {""}))
 
 

@@ -1,4 +1,5 @@
-"""Describes the machine it runs on: processor, cores, sockets, cache and memory, as far as Linux reports them."""
+"""Describe the machine that this process runs on: processor, cores, sockets, cache and memory, as far as Linux reports
+them."""
 
 from __future__ import annotations
 
@@ -16,10 +17,11 @@ _SUFFIX = {"K": 2**10, "M": 2**20, "G": 2**30}
 
 @dataclass(frozen=True)
 class Machine:
-    """The host.
+    """Describe the host.
 
-    title: name of the processor. cores: number of logical processors that this process may run on. sockets: their
-    numbers, by socket. cache: bytes of last-level cache of one socket. memory: bytes of main memory. NaN where unknown.
+    title: name of the processor. cores: number of logical processors that this process may run on. sockets: numbers of
+    these processors, grouped by socket. cache: bytes of last-level cache of one socket. memory: bytes of main memory.
+    NaN where unknown.
     """
 
     title: str
@@ -30,7 +32,7 @@ class Machine:
 
     @property
     def slug(self) -> str:
-        """A device name derived from the title.
+        """Return a device name derived from the title.
 
         >>> Machine("AMD EPYC 7B13 64-Core Processor", 2, ((0, 1),), 32e6, 8e9).slug
         'amd-epyc-7b13-64-core-processor'
@@ -39,7 +41,7 @@ class Machine:
 
 
 def _read(path: Path) -> str:
-    """Text of a file; "" if it cannot be read."""
+    """Read the text of a file; "" if it cannot be read."""
     try:
         return path.read_text(encoding="ascii", errors="replace").strip()
     except OSError:
@@ -47,7 +49,7 @@ def _read(path: Path) -> str:
 
 
 def size(text: str) -> float:
-    """Bytes of a size in the notation of sysfs; NaN for any other text.
+    """Convert a size in the notation of sysfs to bytes; NaN for any other text.
 
     >>> size("32768K"), size("1M")
     (33554432.0, 1048576.0)
@@ -57,14 +59,14 @@ def size(text: str) -> float:
 
 
 def processors() -> tuple[int, ...]:
-    """Logical processors that this process may run on."""
+    """Return the numbers of the logical processors that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return tuple(sorted(os.sched_getaffinity(0)))
     return tuple(range(os.cpu_count() or 1))
 
 
 def _sockets(usable: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """Numbers of the usable logical processors, by socket."""
+    """Group the numbers of the usable logical processors by socket."""
     by_socket: dict[str, list[int]] = {}
     for number in usable:
         package = _read(_CPU / f"cpu{number}" / "topology" / "physical_package_id") or "0"
@@ -73,7 +75,7 @@ def _sockets(usable: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
 
 
 def _cache(number: int) -> float:
-    """Bytes of the last-level cache of a logical processor; NaN if unknown."""
+    """Return the bytes of the last-level cache of logical processor `number`; NaN if unknown."""
     levels = [
         (int(_read(index / "level") or 0), size(_read(index / "size")))
         for index in sorted((_CPU / f"cpu{number}" / "cache").glob("index*"))
@@ -83,7 +85,7 @@ def _cache(number: int) -> float:
 
 
 def _title() -> str:
-    """Name of the processor, from Linux on x86, from Linux on boards with a device tree, or from Python."""
+    """Return the name of the processor, from Linux on x86, from Linux on boards with a device tree, or from Python."""
     for line in _read(Path("/proc/cpuinfo")).splitlines():
         key, _, value = line.partition(":")
         if key.strip() in ("model name", "Model") and value.strip():
@@ -92,7 +94,7 @@ def _title() -> str:
 
 
 def machine() -> Machine:
-    """This machine, as this process may use it."""
+    """Describe this machine, as this process may use it."""
     usable = processors()
     memory = NAN
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:

@@ -1,4 +1,4 @@
-"""Energy counters: NVML for NVIDIA GPUs, RAPL for processors, where the system permits reading them."""
+"""Read energy counters: NVML for NVIDIA GPUs, RAPL for processors, where the system permits reading them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ _RAPL = Path("/sys/class/powercap")
 
 @dataclass(frozen=True)
 class Meter:
-    """An energy counter.
+    """Hold an energy counter.
 
-    joules: returns the energy counted so far, in J, from an arbitrary zero. limit: power limit in W, NaN if unknown.
+    joules: function that returns the energy counted so far, in J, from an arbitrary zero. limit: power limit in W, NaN
+    if unknown.
     """
 
     name: str
@@ -25,7 +26,7 @@ class Meter:
 
 
 def nvidia(index: int) -> Meter | None:
-    """The energy counter of NVIDIA GPU `index` (Volta and later); None if NVML or the counter is missing."""
+    """Open the energy counter of NVIDIA GPU `index` (Volta and later); None if NVML or the counter is missing."""
     try:
         import pynvml
     except ImportError:
@@ -41,9 +42,10 @@ def nvidia(index: int) -> Meter | None:
 
 
 def processor(root: Path = _RAPL) -> Meter | None:
-    """The sum of the RAPL energy counters of all sockets; None if they are missing or must not be read.
+    """Open the RAPL energy counters of all sockets and sum them; None if they are missing or must not be read.
 
-    Counters wrap around every few minutes to hours; this is corrected with the stated range of the counter.
+    Counters wrap around every few minutes to hours; this is corrected with the range that the system reports for the
+    counter. root: folder of the counters.
     """
     zones = [z for z in sorted(root.glob("intel-rapl:*")) if z.name.count(":") == 1]
     try:
@@ -56,14 +58,14 @@ def processor(root: Path = _RAPL) -> Meter | None:
 
 
 class _Counter:
-    """One RAPL counter, corrected for wrap-around."""
+    """Read one RAPL counter, corrected for wrap-around."""
 
     def __init__(self, path: Path, size: float) -> None:
         self._path, self._size = path, size
         self._last, self._wraps = 0.0, 0
 
     def read(self) -> float:
-        """Energy counted so far, J."""
+        """Return the energy counted so far, in J."""
         now = float(self._path.read_text())
         self._wraps += now < self._last
         self._last = now

@@ -1,4 +1,4 @@
-"""Record-keeping of a run: date, licence, and which points a file already has."""
+"""Keep the records of a run: date, licence, and which points a file already has."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from pathlib import Path
 from perfmodel.profiler import grid
 from perfmodel.profiles.importers import plain
 
-#: Licence stated in measured rows: whoever measured decides.
+#: Value of the column `licence` in measured rows: whoever measured decides.
 LICENCE = "own measurement"
 
 
 def today() -> str:
-    """Today's date in UTC, ISO 8601."""
+    """Return today's date in UTC, ISO 8601."""
     return f"{datetime.now(UTC):%Y-%m-%d}"
 
 
 def done(path: Path) -> set[tuple[object, ...]]:
-    """Identities (`grid.key`) of the points that a file already has. An incomplete last line is deleted first."""
+    """Return the identities (`grid.key`) of the points that a file already has. An incomplete last line is deleted
+    first."""
     if not path.exists() or path.stat().st_size == 0:
         return set()
     content = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Measured points of a profile for a roofline plot: arithmetic intensity (FLOP per byte) and rate (FLOP/s)."""
+"""Compute the measured points of a profile for a roofline plot: intensity (FLOP per byte) and rate (FLOP/s)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ SHAPES: dict[str, Callable[[Array, Array], dict[str, Array]]] = {
 
 
 def shapes(family: str, item: Measured) -> tuple[dict[str, Array], Array]:
-    """Shape columns (R,) and ln(utilisation) (R,) of the measured cells of a table, at most `MOST_POINTS`.
+    """Return shape columns (R,) and ln(utilisation) (R,) of the measured cells of a table, at most `MOST_POINTS`.
 
     Raises `UnknownName` for a family without arithmetic, which has no arithmetic intensity.
     """
@@ -73,10 +73,10 @@ def shapes(family: str, item: Measured) -> tuple[dict[str, Array], Array]:
 
 
 def measured_points(device: str, folders: Sequence[Path | str] = ()) -> list[dict[str, Any]]:
-    """One row per measured cell: family, framework, formats, flop_per_byte, tflops, latency_us.
+    """Return one row per measured cell: family, framework, formats, flop_per_byte, tflops, latency_us.
 
-    FLOP and bytes are the least that the operator needs, so a kernel that recomputes or rereads appears at a
-    lower rate. Raises `UnknownName` if `device` has no profile.
+    FLOP and bytes are the least that the operator needs, so a kernel that recomputes or rereads appears at a lower
+    rate. folders: the folders of --hwdb. Raises `UnknownName` if `device` has no profile.
     """
     profile = store.load(device, places(folders))
     if profile is None:
@@ -92,7 +92,7 @@ def measured_points(device: str, folders: Sequence[Path | str] = ()) -> list[dic
 
 
 def _points(family: str, framework: str, item: Measured) -> list[dict[str, Any]]:
-    """The rows of one table."""
+    """Return the rows of one table; see `measured_points`."""
     shape, value = shapes(family, item)
     work = FAMILY[family].work(shape, item.variant.formats())
     least, _ = bound(FAMILY[family], shape, item.variant, item.reference)

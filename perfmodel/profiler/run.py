@@ -1,4 +1,4 @@
-"""Measures a grid of points and appends each to a CSV at once, so that a stopped run can be continued."""
+"""Measure a grid of points and append each to a CSV at once, so that a stopped run can be continued."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GPU_POWER_SECONDS = 0.3
 
 @dataclass(frozen=True)
 class MachineChoice:
-    """Which part of this machine to measure, and with which library.
+    """Choose which part of this machine to measure, and with which library.
 
     backend: a name in `BACKENDS`, "" for the best available. gpu: index of the GPU. threads: threads of a processor, 0
     for all. socket: restrict the process to this socket, None for all. collectives: also time collectives between all
@@ -40,7 +40,7 @@ class MachineChoice:
 
 @dataclass(frozen=True)
 class Run:
-    """Result of a run.
+    """Hold the result of a run.
 
     measured: points timed in this run. known: points that the file already had. left: points that the time budget did
     not allow. refused: reason -> number of points that cannot run here. scatter: median over points of the relative
@@ -58,7 +58,7 @@ class Run:
     seconds: float = 0.0
 
     def rows(self) -> list[dict[str, object]]:
-        """The result as one flat row."""
+        """Return the result as one flat row."""
         why = "; ".join(f"{reason} ({count})" for reason, count in self.refused.items())
         return [
             {
@@ -77,7 +77,7 @@ class Run:
 
 
 def everything(backend: Backend, size: str) -> list[Point]:
-    """All points of the grid `size` (a name in `grid.GRIDS`) whose formats and kernels the backend supports."""
+    """Return all points of the grid `size` (a name in `grid.GRIDS`) whose formats and kernels the backend supports."""
     can = backend.abilities
     return grid.points(size, can.gemms, can.caches, can.kernels, can.stream)
 
@@ -155,7 +155,7 @@ def profile_machine(
 
 
 def _measure_point(backend: Backend, point: Point, path: Path, device: str, effort: timing.Effort) -> float:
-    """Measure one point and append it to the CSV; returns the scatter of its repeats."""
+    """Measure one point and append it to the CSV at `path`; return the scatter of its repeats (`timing.Timed`)."""
     call = backend.prepare(point)
     found = timing.timed(call, effort, backend.flush, backend.stopwatch)
     watts = timing.watts(call, effort, backend.meter, backend.wait)

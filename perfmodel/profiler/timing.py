@@ -1,4 +1,4 @@
-"""Times one operator: warm-up calls, then the median of repeated calls, with caches flushed before each repeat."""
+"""Time one operator: warm-up calls, then the median of repeated calls, with caches flushed before each repeat."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CALLS_PER_CHECK = 8
 
 @dataclass(frozen=True)
 class Effort:
-    """Effort per point.
+    """Set how often and how long each point is measured.
 
     warmup: untimed calls. repeats: most timed calls. least: fewest timed calls. seconds: limit of the time of the timed
     calls together. watts: seconds of continuous calls for the power measurement, 0 for none. Defaults: chosen.
@@ -33,7 +33,7 @@ Stopwatch = Callable[[Callable[[], object]], float]
 
 
 def wall(call: Callable[[], object]) -> float:
-    """Seconds of one call, by the host's clock."""
+    """Measure the seconds of one call by the host's clock."""
     start = perf_counter()
     call()
     return perf_counter() - start
@@ -41,7 +41,8 @@ def wall(call: Callable[[], object]) -> float:
 
 @dataclass(frozen=True)
 class Timed:
-    """Result of timing. median: seconds. scatter: interquartile range of the repeats, as a share of the median."""
+    """Hold the result of timing. median: seconds. scatter: interquartile range of the repeats, as a share of the
+    median."""
 
     median: float
     scatter: float
@@ -50,7 +51,7 @@ class Timed:
 def timed(
     call: Callable[[], object], effort: Effort, flush: Callable[[], object], stopwatch: Stopwatch = wall
 ) -> Timed:
-    """Time `call` with cold caches. `flush` empties the caches; `stopwatch` times one call."""
+    """Time `call` with cold caches. `flush` empties the caches; `stopwatch` returns the seconds of one call."""
     for _ in range(effort.warmup):
         call()
     times: list[float] = []
@@ -63,7 +64,10 @@ def timed(
 
 
 def watts(call: Callable[[], object], effort: Effort, meter: Meter | None, wait: Callable[[], object]) -> float:
-    """Mean power, in W, while `call` runs continuously; NaN without a meter. `wait` returns when the device is idle."""
+    """Measure the mean power, in W, while `call` runs continuously; NaN without a meter or if `effort.watts` is 0.
+
+    `wait` returns when the device is idle.
+    """
     if meter is None or effort.watts <= 0.0:
         return float("nan")
     start, before = perf_counter(), meter.joules()

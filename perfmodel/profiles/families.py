@@ -1,10 +1,10 @@
-"""Operator families as tables see them: coordinates, work, and the bound that measured times are divided by.
+"""Describe operator families for measured tables: coordinates, work, and the bound that measured times are divided by.
 
 A table of a family is a set of *sites* (the (n, k) of a GEMM; heads and head size of an attention) and, at each site, a
-grid over one or two *axes* (m; batch and length). All coordinates are natural logarithms. The grid holds
-ln(bound / measured), the logarithm of utilisation. `bound` is the roofline of the work at constants that are
-stored beside the table (peak, memory bandwidth, link bandwidth), so a measured time comes back exactly, whatever
-happens to the hardware database later. The formulas of FLOP and bytes are those of `perfmodel.equations`.
+grid over one or two *axes* (m; batch and length). All coordinates are natural logarithms. The grid holds ln(bound /
+measured), the logarithm of utilisation. `bound` is the roofline time of the work at constants that are stored in the
+table's file (peak, memory bandwidth, link bandwidth), so a measured time comes back exactly, whatever happens to the
+hardware database later. The formulas of FLOP and bytes are those of `perfmodel.equations`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _LEAST = 1e-9
 
 @dataclass(frozen=True)
 class Formats:
-    """Bytes per value in a variant of a family: `stored` of weights or KV entries, `act` of activations."""
+    """Hold the bytes per value in a variant of a family: `stored` of weights or KV entries, `act` of activations."""
 
     stored: float
     act: float
@@ -45,7 +45,7 @@ class Formats:
 
 @dataclass(frozen=True)
 class Work:
-    """Least work of a call: FLOP, bytes of device memory, bytes over one device's link (per direction)."""
+    """Hold the least work of a call: FLOP, bytes of device memory, bytes over one device's link (per direction)."""
 
     flop: Array | float
     moved: Array | float
@@ -54,13 +54,12 @@ class Work:
 
 @dataclass(frozen=True)
 class Family:
-    """Coordinates and work of one family.
+    """Define the coordinates and the work of one operator family.
 
-    keys: shape keys that a row must carry. site, axis: names of the coordinates.
-    locate: shape -> (site coordinates, axis coordinates), natural logarithms, each an array that broadcasts.
-    work: (shape, formats) -> Work. scale: weight of each site coordinate in distances between sites.
-    link: True for collectives, which the link bounds. growth: power by which the bound grows with each site coordinate;
-    () where it hardly grows.
+    keys: shape keys that a row must carry. site, axis: names of the coordinates. locate: shape -> (site coordinates,
+    axis coordinates), natural logarithms, each an array that broadcasts. work: (shape, formats) -> Work. scale: weight
+    of each site coordinate in distances between sites. link: True for collectives, whose time the link bounds. growth:
+    power by which the bound grows with each site coordinate; () where it hardly grows.
     """
 
     name: str
@@ -100,7 +99,8 @@ def _grouped_place(s: Shape) -> tuple[list[Array], list[Array]]:
 
 
 def _grouped_work(s: Shape, f: Formats) -> Work:
-    """Gated experts of one device, tokens spread evenly over the EP group."""
+    """Return the work of the gated experts of one device, with tokens spread evenly over the expert-parallel (EP)
+    group."""
     hidden, inner = np.asarray(s["hidden"], float), np.asarray(s["inter"], float) / s["tp"]
     pairs = np.asarray(s["tokens"], float) * s["top_k"] / s["ep"]
     touched = np.minimum(eq.experts_touched(s["experts"], s["top_k"], s["tokens"]) / s["ep"], pairs)
@@ -109,8 +109,11 @@ def _grouped_work(s: Shape, f: Formats) -> Work:
 
 
 def _causal_length(s: Shape) -> tuple[Array, Array]:
-    """(batch, length) of the prefill without cached tokens that has as many query rows and as many keys per row on
-    average: length q + 2c, batch b q / (q + 2c), for q new tokens after c cached ones."""
+    """Return (batch, length) of the prefill without cached tokens that equals a prefill after cached tokens.
+
+    It has as many query rows and, on average, as many keys per row: length q + 2c, batch b q / (q + 2c), for q new
+    tokens after c cached ones in each of b sequences.
+    """
     query, cached = np.asarray(s["query"], float), np.asarray(s.get("context", 0.0), float)
     length = query + 2.0 * cached
     return np.asarray(s["batch"], float) * query / length, length
@@ -152,7 +155,7 @@ def _mla_prefill_place(s: Shape) -> tuple[list[Array], list[Array]]:
 
 
 def _mla_prefill_work(s: Shape, _: Formats) -> Work:
-    """The kernel that was measured: it reads keys and values of every head, expanded in 16 bit."""
+    """Return the work of the measured kernel: it reads keys and values of every head, expanded in 16 bit."""
     batch, query, cached = np.asarray(s["batch"], float), np.asarray(s["query"], float), s.get("context", 0.0)
     pairs, sizes = eq.causal_pairs(query, cached), eq.DEEPSEEK_MLA
     moved = eq.mla_prefill_bytes(batch, query, query + cached, s["heads"], sizes)
@@ -298,7 +301,7 @@ FAMILY = {family.name: family for family in _FAMILIES}
 
 @dataclass(frozen=True)
 class Variant:
-    """Number formats that a table was measured in; empty where a family has none.
+    """Name the number formats that a table was measured in; empty where a family has none.
 
     stored: storage format of weights or of KV entries. act: compute type. routing, of experts only: "balanced" or the
     exponent of a power law of expert popularity.
@@ -310,7 +313,7 @@ class Variant:
 
     @property
     def key(self) -> str:
-        """Name in files: parts joined by `+`.
+        """Return the name of the variant in files: its parts joined by `+`.
 
         >>> Variant("fp8", "bf16").key
         'fp8+bf16'
@@ -319,19 +322,19 @@ class Variant:
 
     @classmethod
     def parse(cls, key: str) -> Variant:
-        """Inverse of `key`."""
+        """Make the variant from its name in files; the inverse of `key`."""
         return cls(*key.split("+")) if key else cls()
 
     def formats(self) -> Formats:
-        """Bytes per value; 16 bit where the variant leaves it open."""
+        """Return the bytes per value; those of 16 bit where the variant names no format."""
         stored = float(FORMAT_BYTES[FORMAT_CODE[self.stored]]) if self.stored else SIXTEEN_BIT
         return Formats(stored, float(COMPUTE_BYTES[COMPUTE_CODE[self.act]]) if self.act else SIXTEEN_BIT)
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Constants of a bound: FLOP/s of the variant's compute type, bytes/s of memory, bytes/s of the link; one of each
-    for a table, or one per row."""
+    """Hold the constants of a bound, one of each for a table or one per row: `peak` FLOP/s of the variant's compute
+    type, `bandwidth` of memory and of the `link` in bytes/s."""
 
     peak: float | Array
     bandwidth: float | Array
@@ -339,7 +342,11 @@ class Reference:
 
 
 def shape_at(family: Family, site: Array, axis: Array) -> dict[str, Array]:
-    """A shape at table coordinates (R, d), (R, a): one of those that share them (a right inverse of `locate`)."""
+    """Return a shape that lies at the given table coordinates of `family` (a right inverse of `locate`).
+
+    site: (R, d) and axis: (R, a), logarithms of d site and a axis coordinates. Several shapes may have the same
+    coordinates; the result, shape key -> (R,), is one of them.
+    """
     named = dict(zip((*family.site, *family.axis), np.exp(np.concatenate([site, axis], axis=1)).T, strict=True))
     one = np.ones(len(site))
     if family.name == "grouped_gemm":
@@ -354,18 +361,19 @@ def shape_at(family: Family, site: Array, axis: Array) -> dict[str, Array]:
 
 
 def _stretch(family: Family, named: dict[str, Array]) -> dict[str, Array]:
-    """Query and context of an attention shape at the length coordinate: nothing is cached before a prefill."""
+    """Return query and context (R,) of an attention shape, from its coordinates by name; nothing is cached before a
+    prefill."""
     if family.name.endswith("decode"):
         return {"context": named["context"]}
     return {"query": named["length"], "context": np.zeros_like(named["length"])}
 
 
 def bound(family: Family, shape: Shape, variant: Variant, reference: Reference) -> tuple[Array, Codes]:
-    """(seconds, 0 where computing binds, 1 memory, 2 link): what measured times of a table are divided by.
+    """Return the roofline time, in s, that measured times are divided by, and what binds (0 compute, 1 memory, 2 link).
 
-    It is the least time of `shape` at the reference constants, but for one thing: of experts with narrow activations it
-    counts the rows that they read in 16 bit, as the bounds that shipped tables were built with do, and not in the
-    activations' format, as `Family.work` and the operators do. Tables are built and read with the same bound, so
+    It is the least time of `shape` at the constants in `reference`, with one exception: for experts with narrow
+    activations, the rows that they read count in 16 bit, as they did when the shipped tables were built, and not in the
+    activations' format, as `Family.work` and the operators count. Tables are built and read with the same bound, so
     measured times come back exactly; the bound only scales what is stored.
     """
     formats = variant.formats()
@@ -381,7 +389,8 @@ def bound(family: Family, shape: Shape, variant: Variant, reference: Reference) 
 
 
 def reference(device: Device, variant: Variant) -> Reference:
-    """Constants of a variant's table: rated peak of its compute type, or of the type that the device uses instead."""
+    """Return the constants for a variant's bound: rated peak of its compute type, or of the type that the device uses
+    instead, and the rated bandwidths of memory and link."""
     act = variant.act or "bf16"
     rates = [device.peak(t) for t in (act, *FALLBACK[act])]
     peak = next((r for r in rates if not np.isnan(r)), NAN)

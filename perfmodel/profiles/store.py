@@ -1,7 +1,7 @@
 """File format of profiles: writing, finding and reading tables.
 
 `data/profiles/<device>/<family>.<framework>.npz` holds the tables of an operator family measured under one serving
-framework, one table per variant (number formats). `data/profiles/<device>/run.toml` states the source of each file.
+framework, one table per variant (number formats). `data/profiles/<device>/run.toml` records the source of each file.
 An installed wheel has the same tree in `perfmodel/_profiles`.
 
 Tables store ln(utilisation) as integer multiples of 1/256, differenced along the last axis. The rounding error is at
@@ -37,9 +37,9 @@ FRAMEWORKS = ("vllm", "sglang", "trtllm")
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """The table of one variant.
+    """Hold the table of one variant (combination of number formats) of an operator family.
 
-    reference: peak and bandwidths that its bound was computed with. fitted: the table holds values of a fitted
+    reference: peak and bandwidths that its bound was computed with. fitted: True if the table holds values of a fitted
     polynomial instead of measurements (sources whose licence does not allow redistribution).
     """
 
@@ -51,7 +51,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class Profile:
-    """The tables of one device. run: the parsed run.toml. files: family -> framework -> path of the npz file."""
+    """List the tables of one device, which are read when asked for.
+
+    run: the parsed run.toml. files: family -> framework -> path of the npz file.
+    """
 
     device: str
     run: Mapping[str, Any]
@@ -61,29 +64,31 @@ class Profile:
         return hash((self.device, tuple(sorted(str(p) for fs in self.files.values() for p in fs.values()))))
 
     def families(self) -> list[str]:
-        """Operator families that have at least one table, sorted."""
+        """Return the operator families that have at least one table, sorted."""
         return sorted(self.files)
 
     def frameworks(self, family: str, first: str = "") -> list[str]:
-        """Frameworks that have tables of `family`: `first`, then those of `FRAMEWORKS` in order, then all others."""
+        """Return the frameworks that have tables of `family`: `first`, then those of `FRAMEWORKS` in order, then all
+        others."""
         have = self.files.get(family, {})
         order = [first, *FRAMEWORKS, *sorted(have)]
         return [f for f in dict.fromkeys(order) if f in have]
 
     def tables(self, family: str, framework: str) -> tuple[Measured, ...]:
-        """Tables of one family and framework. Each file is read once per process."""
+        """Return the tables of one family and framework. Each file is read once per process."""
         return _read(self.files[family][framework])
 
 
 @lru_cache(maxsize=1)
 def folders() -> tuple[Path, ...]:
-    """Existing folders of built-in profiles: that of an installed wheel, that of a source checkout."""
+    """Return the existing folders of built-in profiles: that of an installed wheel, that of a source checkout."""
     package = Path(__file__).resolve().parents[1]
     return tuple(p for p in (package / "_profiles", package.parent / "data" / "profiles") if p.is_dir())
 
 
 def beside(device: Device) -> tuple[Path, ...]:
-    """Existing profile folders next to the file that `device` was read from: DIR/profiles for DIR/devices/x.toml."""
+    """Return the existing profile folders that belong to the file `device` was read from: DIR/profiles for
+    DIR/devices/x.toml."""
     if device.origin is None:
         return ()
     around = (device.origin.parent.parent / "profiles", device.origin.parent / "profiles")
@@ -92,7 +97,7 @@ def beside(device: Device) -> tuple[Path, ...]:
 
 @lru_cache(maxsize=512)
 def _read(path: Path) -> tuple[Measured, ...]:
-    """All tables of an npz file; `InputError` names a file that is not one."""
+    """Read all tables of an npz file. Raises `InputError` with the path if the file is not a profile table."""
     try:
         with np.load(path) as stored:
             arrays = {name: stored[name] for name in stored.files}
@@ -103,7 +108,10 @@ def _read(path: Path) -> tuple[Measured, ...]:
 
 
 def _unpack(arrays: Mapping[str, Any], number: int, key: str) -> Measured:
-    """Table `number` of an npz file, of the variant `key`; the inverse of `pack`."""
+    """Rebuild one table from the arrays of an npz file; the inverse of `pack`.
+
+    arrays: name -> array. number: position of the table in the file. key: its variant, as `Variant.key` spells it.
+    """
 
     def part(name: str) -> Any:
         return arrays[f"{number}.{name}"]
@@ -125,7 +133,8 @@ def _unpack(arrays: Mapping[str, Any], number: int, key: str) -> Measured:
 
 
 def pack(tables: Sequence[Measured]) -> dict[str, np.ndarray]:
-    """The arrays of an npz file: `variants` (keys) and, for table i, `i.sites`, `i.scale`, `i.axis0` and so on."""
+    """Turn tables into the arrays of an npz file: `variants` (keys) and, for table i, `i.sites`, `i.scale`, `i.axis0`
+    and so on."""
     arrays: dict[str, np.ndarray] = {"variants": np.array([t.variant.key for t in tables])}
     if any(t.fitted for t in tables):
         arrays["fitted"] = np.ones(1, np.uint8)
@@ -145,7 +154,7 @@ def pack(tables: Sequence[Measured]) -> dict[str, np.ndarray]:
 
 
 def write(folder: Path, family: str, framework: str, tables: Sequence[Measured]) -> tuple[Path, str]:
-    """Write the tables of one family and framework into `folder`; returns the path and sha256 of the npz file."""
+    """Write the tables of one family and framework into `folder`; return the path and the sha256 of the npz file."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{family}.{framework}.npz"
     np.savez_compressed(path, **pack(tables))  # type: ignore[arg-type]
@@ -154,7 +163,7 @@ def write(folder: Path, family: str, framework: str, tables: Sequence[Measured])
 
 @lru_cache(maxsize=256)
 def _profile(device: str, places: tuple[Path, ...]) -> Profile | None:
-    """The profile of `device` in the first of `places` that has one, or None."""
+    """Find the profile of `device` in the first of `places` that has one; None if none has."""
     for place in places:
         folder = place / device
         run = folder / "run.toml"
@@ -170,16 +179,17 @@ def _profile(device: str, places: tuple[Path, ...]) -> Profile | None:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Keys and values of a TOML file, or `InputError` that names it."""
+    """Read the keys and values of a TOML file. Raises `InputError` with the path if it cannot be read."""
     return dict(tomlfile.read_toml(path, "profile's table").values)
 
 
 def load(device: str, places: Sequence[Path | str] = ()) -> Profile | None:
-    """The profile of `device`, or None. The given folders come before the built-in ones."""
+    """Load the profile of `device`, or return None if there is none. The folders in `places` come before the built-in
+    ones."""
     return _profile(device, (*(Path(p) for p in places), *folders()))
 
 
 def names(places: Sequence[Path | str] = ()) -> list[str]:
-    """Names of the devices that have a profile, in the given folders or built in."""
+    """Return the names of the devices that have a profile, in the folders in `places` or built in, sorted."""
     every = [*(Path(p) for p in places), *folders()]
     return sorted({run.parent.name for place in every for run in place.glob("*/run.toml")})

@@ -57,10 +57,11 @@ _LONGEST_REACH = 20.0
 
 @dataclass(frozen=True)
 class Stencil:
-    """The K sites that each of U queried sites is blended from.
+    """Hold, for each of U queried sites, the K measured sites that its grid is blended from.
 
-    index: (U, K) of the sites. weight: (U, K), sums to 1. exact: (U,) the queried site was itself measured.
-    outside: (U,) the queried site lies outside the range of measured sites.
+    index: (U, K) row numbers of the measured sites in `Table.sites`. weight: (U, K), sums to 1. exact: (U,) True where
+    the queried site was itself measured. outside: (U,) True where the queried site lies outside the range of measured
+    sites.
     """
 
     index: Index
@@ -70,10 +71,10 @@ class Stencil:
 
 
 def _regression_weights(offset: Array, distance: Array) -> Array:
-    """Weights (U, K) that a locally weighted linear fit gives to K neighbours.
+    """Return the weights (U, K) with which a locally weighted linear fit blends K neighbours, for each of U queries.
 
-    offset: (U, K, d) neighbour minus query, scaled. distance: (U, K) its length. Where the fit is unstable, the
-    weights are 1 / distance^3 instead.
+    offset: (U, K, d) neighbour minus query in d coordinates, scaled. distance: (U, K) length of `offset`. Where the fit
+    is unstable, the weights are 1 / distance^3 instead.
     """
     kernel = 1.0 / (distance**3 + _ZERO_DISTANCE)
     kernel /= kernel.sum(axis=1, keepdims=True)
@@ -92,14 +93,16 @@ def _regression_weights(offset: Array, distance: Array) -> Array:
 
 
 def neighbours(query: Array, sites: Array, scale: Array, count: int, skip: Index | None = None) -> tuple[Index, Array]:
-    """Indices and regression weights, (U, count) each, of the sites nearest to each query.
+    """Find the measured sites nearest to each queried site.
+
+    Returns their row numbers in `sites` and their regression weights, (U, count) each.
 
     Args:
-        query: (U, d) queried sites, logarithms.
+        query: (U, d) queried sites, in logarithms of their d coordinates (such as n and k of a GEMM).
         sites: (S, d) measured sites, logarithms.
         scale: (d,) weight of each coordinate in the distance.
         count: how many neighbours.
-        skip: (U,) index of one site that each query must not use (leave-one-out), or None.
+        skip: (U,) row number of one site that each query must not use (leave-one-out), or None.
     """
     near = _nearest(query * scale, sites * scale, count, skip)
     if count == 1:
@@ -109,7 +112,11 @@ def neighbours(query: Array, sites: Array, scale: Array, count: int, skip: Index
 
 
 def _nearest(query: Array, sites: Array, count: int, skip: Index | None) -> Index:
-    """Indices (U, count) of the nearest sites: by k-d tree for many queries, else from all distances."""
+    """Return row numbers (U, count) of the sites nearest to each query: by k-d tree for many queries, else from all
+    distances.
+
+    query: (U, d) and sites: (S, d), both scaled logarithms. skip: as in `neighbours`.
+    """
     if len(query) > _TREE_QUERIES and skip is None and count > 1:
         from scipy.spatial import cKDTree
 
@@ -124,9 +131,10 @@ def _nearest(query: Array, sites: Array, count: int, skip: Index | None) -> Inde
 
 
 def stencil(query: Array, sites: Array, scale: Array, count: int = NEIGHBOURS) -> Stencil:
-    """Neighbours of `query` (U, d) among `sites` (S, d), both logarithms; `scale` (d,) weighs the coordinates.
+    """Choose the measured sites, and their weights, that each queried site is blended from.
 
-    A query outside the range of the sites is moved to its border.
+    query: (U, d) and sites: (S, d), logarithms of d coordinates. scale: (d,) weight of each coordinate in distances.
+    count: most sites per query. A query outside the range of the sites is moved to its border.
     """
     low, high = sites.min(axis=0), sites.max(axis=0)
     inside = np.clip(query, low, high)
@@ -142,11 +150,11 @@ def stencil(query: Array, sites: Array, scale: Array, count: int = NEIGHBOURS) -
 
 @dataclass(frozen=True)
 class Table:
-    """ln(utilisation) at S sites, over a grid at each.
+    """Hold ln(utilisation) of one operator at S measured sites, over a grid at each site.
 
-    sites: (S, d) logarithms, in any order. scale: (d,) weight of each site coordinate in distances. axes: one or two
-    ascending arrays of logarithms. values: (S, A1) or (S, A1, A2) float32, every cell filled. known: same shape, True
-    where the cell was measured.
+    sites: (S, d) logarithms of d coordinates, in any order. scale: (d,) weight of each site coordinate in distances.
+    axes: one or two ascending arrays of logarithms, of A1 and A2 grid points. values: (S, A1) or (S, A1, A2) float32,
+    every cell filled. known: same shape, True where the cell was measured.
     """
 
     sites: Array
@@ -156,11 +164,12 @@ class Table:
     known: Mask
 
     def read(self, site: list[Array], axis: list[Array], growth: tuple[float, ...] = ()) -> tuple[Array, Codes]:
-        """ln(utilisation) and basis code (measured, interpolated, extrapolated) at the given coordinates.
+        """Return ln(utilisation) and its basis code (measured, interpolated, extrapolated) at the given coordinates.
 
         Args:
             site: d arrays of logarithms, one per site coordinate.
-            axis: one or two arrays of logarithms, one per axis. All arrays must broadcast against each other.
+            axis: one or two arrays of logarithms, one per axis. All arrays must broadcast against each other; both
+                results have their common shape.
             growth: d exponents: the bound grows as coordinate^exponent. They extrapolate beyond the range of sites;
                 with () the value at the border is used there.
         """
@@ -186,7 +195,11 @@ class Table:
         return value_flat.reshape(shape), basis_flat.reshape(shape)
 
     def _read_block(self, queries: Array, which: Index, axis: list[Array], power: Array) -> tuple[Array, Codes]:
-        """`read` for the different sites `queries` (U, d); `which` gives the site of each row, `power` is `growth`."""
+        """Do the work of `read` for U different sites: return ln(utilisation) and basis code of each row.
+
+        queries: (U, d) the different sites, logarithms. which: number in `queries` of each row's site. power: (d,)
+        `growth` of `read`, zeros for ().
+        """
         near, grids, known = self._blended(queries)
         value, inside, on_point = _on_grid(grids, known, self.axes, which, axis)
         if near.outside.any() and power.any():
@@ -196,7 +209,12 @@ class Table:
         return value, np.where(outside | ~inside, _EXTRAPOLATED, basis).astype(np.int8)
 
     def _blended(self, queries: Array) -> tuple[Stencil, Cells, Mask]:
-        """Of each queried site: its stencil, its grid (U, A1[, A2]), the cells measured at its heaviest neighbour."""
+        """Return, for each of U queried sites, its neighbours and weights, its blended grid, and where that grid rests
+        on a measurement.
+
+        The grid has shape (U, A1[, A2]). The mask has the same shape and is that of the neighbour with the largest
+        weight.
+        """
         near = stencil(queries, self.sites, self.scale)
         heavy = near.index[np.arange(len(queries)), near.weight.argmax(axis=1)]
         if near.exact.all():
@@ -207,9 +225,11 @@ class Table:
         return near, grids, self.known[heavy]
 
     def _beyond_sites(self, queries: Array, which: Index, axis: list[Array], value: Array, power: Array) -> Array:
-        """Change of `value`, read at the border of the sites, when going on to `queries` outside it.
+        """Return the change of `value`, read at the border of the measured sites, when going on to `queries` outside
+        it.
 
-        The slope is that of the last octave before the border; the formula is that of `_beyond_axis`.
+        The slope is that of the last octave (factor 2) before the border; the formula is that of `_beyond_axis`.
+        Arguments: see `_read_block`.
         """
         low, high = self.sites.min(axis=0), self.sites.max(axis=0)
         held = np.clip(queries, low, high)
@@ -222,7 +242,10 @@ class Table:
 
 
 def _unique_sites(site: list[Array]) -> tuple[Index, Array]:
-    """Index of each row's site, and the U different sites (U, d). Broadcast coordinates are not expanded first."""
+    """Find the U different sites among all rows: return the number of each row's site, and the sites (U, d).
+
+    site: d arrays of logarithms that broadcast against each other; they are not expanded first.
+    """
     shape = np.broadcast_shapes(*(a.shape for a in site))
     mix = np.zeros(shape)
     for position, coordinate in enumerate(site):
@@ -234,8 +257,11 @@ def _unique_sites(site: list[Array]) -> tuple[Index, Array]:
 
 @dataclass(frozen=True)
 class _AxisPlace:
-    """Place of coordinates on an axis: index of the grid point to the left, fraction of the way to the next one, and
-    signed logarithmic distance past the ends of the axis (0 inside)."""
+    """Hold where coordinates lie on an axis of a grid.
+
+    left: number of the grid point to the left. fraction: of the way to the next grid point. beyond: signed logarithmic
+    distance past the ends of the axis, 0 inside.
+    """
 
     left: Index
     fraction: Array
@@ -243,14 +269,17 @@ class _AxisPlace:
 
     @property
     def inside(self) -> Mask:
+        """True where the coordinate lies on the axis, or at most `EDGE_TOLERANCE` past its end."""
         return np.abs(self.beyond) <= EDGE_TOLERANCE
 
     @property
     def on_point(self) -> Mask:
+        """True where the coordinate lies on a grid point of the axis."""
         return (np.minimum(self.fraction, 1.0 - self.fraction) < _ON_POINT) & self.inside
 
 
 def _place(axis: Array, x: Array) -> _AxisPlace:
+    """Locate the coordinates `x` (logarithms, any shape) on the ascending grid points `axis`."""
     held = np.clip(x, axis[0], axis[-1])
     if len(axis) == 1:
         return _AxisPlace(np.zeros(x.shape, np.intp), np.zeros(x.shape), x - held)
@@ -261,16 +290,17 @@ def _place(axis: Array, x: Array) -> _AxisPlace:
 def _on_grid(
     grids: Cells, known: Mask, axes: tuple[Array, ...], which: Index, x: list[Array]
 ) -> tuple[Array, Mask, Mask]:
-    """Multilinear interpolation, continued beyond the ends of the axes: (value, inside, on a grid point).
+    """Interpolate each row linearly in its grid, and extrapolate it beyond the ends of the axes.
+
+    Returns, for each row: ln(utilisation), whether it lies inside the measured part of the grid, and whether it lies on
+    a measured grid point. A row is "inside" only where at least one corner of its cell was measured.
 
     Args:
-        grids: (U, A1[, A2]) one grid per site.
+        grids: (U, A1[, A2]) one grid of ln(utilisation) per site.
         known: same shape, True where the cell was measured.
-        axes: ascending coordinates of the grids.
-        which: index of the grid of each row.
-        x: coordinates of each row, one array per axis.
-
-    A row is "inside" only where at least one corner of its cell was measured.
+        axes: ascending coordinates of the grids, logarithms.
+        which: number of the grid of each row.
+        x: coordinates of each row, one array of logarithms per axis.
     """
     places = [_place(a, v) for a, v in zip(axes, x, strict=True)]
     value, corner = _corners(grids, known, which, places)
@@ -283,7 +313,11 @@ def _on_grid(
 
 
 def _corners(grids: Cells, known: Mask, which: Index, places: list[_AxisPlace]) -> tuple[Array, Mask]:
-    """Weighted sum over the corners of each row's cell, and whether any corner that counts was measured."""
+    """Return the weighted sum over the corners of each row's grid cell, and True where a corner with a weight above
+    `_CORNER_WEIGHT` was measured.
+
+    places: position of each row on each axis. Other arguments: see `_on_grid`.
+    """
     shape = grids.shape[1:]
     flat, seen = grids.reshape(-1), known.reshape(-1)
     base = which * int(np.prod(shape))
@@ -311,11 +345,12 @@ def _beyond_axis(
     beyond: Array,
     value: Array,
 ) -> Array:
-    """Change of `value`, read at the end of axis `number`, when going on by `beyond` (signed, logarithm) past it.
+    """Return the change of `value`, read at the end of axis `number`, when going on by `beyond` (signed, logarithm)
+    past it.
 
     Derived: time is taken as t = c + s b, with c and s from the last octave of the axis and the bound b growing like
-    exp(x). Then ln(b/t) changes by d - ln(1 + share (e^d - 1)) at distance d past the end, where share = s b / t at
-    the end. Share 1 keeps utilisation; share 0 keeps time (launch overhead). Other arguments: see `_on_grid`.
+    exp(x). Then ln(b/t) changes by d - ln(1 + share (e^d - 1)) at distance d past the end, where share = s b / t at the
+    end. Share 1 keeps utilisation; share 0 keeps time (launch overhead). Other arguments: see `_on_grid`.
     """
     axis = axes[number]
     held = np.clip(x[number], axis[0], axis[-1])
@@ -328,10 +363,11 @@ def _beyond_axis(
 
 
 def _line_in_bound(beyond: Array, change: Array, octaves: Array) -> Array:
-    """Change of ln(bound / time) beyond the border if time is a straight line in the bound (see `_beyond_axis`).
+    """Return the change of ln(bound / time) past a border, with time extrapolated as a straight line in the bound (see
+    `_beyond_axis`).
 
     beyond: signed growth of ln(bound) past the border. change: change of ln(bound / time) over the last `octaves`
-    before the border.
+    (factors of 2) before the border.
     """
     change = np.clip(change / octaves, -_OCTAVE, _OCTAVE)
     share = np.where(beyond > 0, 2.0 - np.exp(change), 2.0 * np.exp(change) - 1.0)

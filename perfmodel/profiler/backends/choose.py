@@ -1,4 +1,4 @@
-"""Selects the backend: which ones can run on this machine, and which one to use."""
+"""Select the backend: which ones can run on this machine, and which one to use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BACKENDS = ("numpy", "torch-cpu", "torch-gpu")
 
 
 def available() -> list[str]:
-    """Names of the backends that can run on this machine, the preferred one last."""
+    """Return the names of the backends that can run on this machine, the preferred one last."""
     from importlib.util import find_spec
 
     found = ["numpy"]
@@ -26,7 +26,7 @@ def available() -> list[str]:
 
 
 def backend(name: str = "", index: int = 0, threads: int = 0) -> Backend:
-    """The backend called `name`; "" selects the best available one.
+    """Create the backend called `name`; "" selects the best available one.
 
     index: index of the GPU. threads: threads of a processor, 0 for all. Raises `UnknownName` for an unknown name,
     `InputError` if the library or device is missing.

@@ -35,7 +35,7 @@ PREFILL_SCORE_BYTES, DECODE_BYTES, STREAM_SHARE = 12.0, 8.0, 1.5
 
 
 class NumpyBackend:
-    """fp32 on this machine's processors. Methods: see `perfmodel.profiler.backends.protocol.Backend`."""
+    """Run fp32 operators on this machine's processors. Methods: see `perfmodel.profiler.backends.protocol.Backend`."""
 
     kind = "cpu"
 
@@ -77,11 +77,11 @@ class NumpyBackend:
         self._buffer += 1.0
 
     def stopwatch(self, call: Call) -> float:
-        """Wall time; NumPy calls return when they are done."""
+        """Return the wall time of one call, in s; NumPy calls return when they are done."""
         return timing.wall(call)
 
     def wait(self) -> None:
-        """Nothing to wait for: NumPy calls return when they are done."""
+        """Return at once, since NumPy calls return when they are done."""
 
     def _values(self, *shape: int) -> Values:
         """Random fp32 values."""
@@ -133,7 +133,7 @@ class NumpyBackend:
 
 
 def _softmax(scores: Values) -> Values:
-    """Softmax along the last axis."""
+    """Return the softmax of `scores` along the last axis."""
     scores = scores - scores.max(axis=-1, keepdims=True)
     np.exp(scores, out=scores)
     scores /= scores.sum(axis=-1, keepdims=True)
@@ -141,7 +141,7 @@ def _softmax(scores: Values) -> Values:
 
 
 def _footprint(point: Point) -> float:
-    """Rough number of bytes of inputs and intermediate results."""
+    """Estimate the bytes of inputs and intermediate results of a point."""
     if point.family == "gemm":
         return FP32_BYTES * (point["m"] * point["k"] + point["n"] * point["k"] + point["m"] * point["n"])
     if point.family == "attention_prefill":
@@ -156,7 +156,8 @@ def _footprint(point: Point) -> float:
 def limit_threads(threads: int, cores: int) -> object:
     """Limit BLAS to `threads` threads (0: no limit), for as long as the caller keeps the returned object.
 
-    Raises `InputError` if threadpoolctl is not installed and the environment does not already set the limit.
+    cores: logical processors; the same number of threads needs no limit. Raises `InputError` if threadpoolctl is not
+    installed and the environment does not already set the limit.
     """
     if not threads or threads == cores:
         return None
@@ -172,7 +173,7 @@ def limit_threads(threads: int, cores: int) -> object:
 
 
 def blas() -> str:
-    """Name and version of the BLAS that NumPy was built with."""
+    """Return name and version of the BLAS that NumPy was built with."""
     build = np.show_config(mode="dicts")
     found = (build or {}).get("Build Dependencies", {}).get("blas", {})
     return f"{found.get('name', 'blas')} {found.get('version', '')}".strip()

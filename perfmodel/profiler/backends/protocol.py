@@ -1,4 +1,4 @@
-"""The interface of a backend: a numerical library on a device that the profiler can time."""
+"""Define the interface of a backend: a numerical library on a device that the profiler can time."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ Call = Callable[[], object]
 
 
 class NotHere(Exception):
-    """A point cannot be measured on this device: it is too large, or there is no kernel. A run counts and skips it."""
+    """Says that a point cannot be measured on this device: it is too large, or there is no kernel. A run counts and
+    skips it."""
 
 
 @dataclass(frozen=True)
 class Abilities:
-    """What a backend can run.
+    """List what a backend can run.
 
     gemms: (weight format, compute type) pairs. caches: KV-cache formats of attention. kernels: names of element-wise
     kernels. stream: compute type of the element-wise kernels.
@@ -32,10 +33,10 @@ class Abilities:
 
 
 class Backend(Protocol):
-    """A library on a device.
+    """Run operators of one library on one device.
 
-    title: name of the device. kind: as in hwdb ("cpu", "gpu"). software: library and version. memory: bytes. meter:
-    energy counter of the device, None if there is none.
+    title: name of the device. kind: as in hwdb ("cpu", "gpu"). software: library and version. memory: bytes. abilities:
+    formats and kernels that it can run. meter: energy counter of the device, None if there is none.
     """
 
     title: str
@@ -55,7 +56,7 @@ class Backend(Protocol):
         ...
 
     def stopwatch(self, call: Call) -> float:
-        """Seconds of one call."""
+        """Make one call and return its seconds."""
         ...
 
     def wait(self) -> None:

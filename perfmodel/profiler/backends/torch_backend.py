@@ -32,7 +32,8 @@ ATTENTION_BYTES, STREAM_SHARE = 16.0, 1.5
 
 
 class TorchBackend:
-    """torch on `device` ("cpu" or "cuda:0"). Methods: see `perfmodel.profiler.backends.protocol.Backend`."""
+    """Run operators with torch on `device` ("cpu" or "cuda:0"). Methods: see
+    `perfmodel.profiler.backends.protocol.Backend`."""
 
     def __init__(self, device: str, threads: int = 0) -> None:
         import torch
@@ -70,7 +71,7 @@ class TorchBackend:
         self.abilities = Abilities(gemms=gemms, caches=("bf16",), kernels=kernels, stream="bf16")
 
     def _flush_bytes(self) -> float:
-        """Bytes of the buffer that flushes the caches."""
+        """Return the bytes of the buffer that flushes the caches."""
         return max(FLUSH_FACTOR * self._cache if self._cache == self._cache else 0.0, FLUSH_LEAST)
 
     def prepare(self, point: Point) -> Call:
@@ -82,7 +83,7 @@ class TorchBackend:
             "elementwise": self._stream,
         }
         if point.family not in makers or point.act not in TYPES:
-            raise NotHere(f"no {point.act} {point.family} here")
+            raise NotHere(f"torch backend has no {point.act} {point.family}")
         if _footprint(point) > MEMORY_SHARE[self.kind] * self.memory:
             raise NotHere("larger than the memory available for a point")
         try:
@@ -98,7 +99,8 @@ class TorchBackend:
         self._buffer.add_(1.0)
 
     def stopwatch(self, call: Call) -> float:
-        """On a GPU, device time between two events, which excludes launch time; on a processor, wall time."""
+        """Return the seconds of one call: on a GPU, device time between two events, which excludes launch time; on a
+        processor, wall time."""
         if self.kind == "cpu":
             return timing.wall(call)
         begin, end = (self._torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -163,7 +165,8 @@ class TorchBackend:
         return self._launches(point.kernel, lambda: a.copy_(b))
 
     def _launches(self, kernel: str, one: Call) -> Call:
-        """A call that launches `TRAIN` tiny kernels, to measure launch time; `stopwatch` divides by their number."""
+        """Return a call that launches `TRAIN` tiny kernels, to measure launch time; `stopwatch` divides by their
+        number."""
         torch = self._torch
 
         def train() -> None:
@@ -187,7 +190,7 @@ class TorchBackend:
 
 
 def _footprint(point: Point) -> float:
-    """Rough number of bytes of inputs and results, at four bytes per value."""
+    """Estimate the bytes of inputs and results of a point, at four bytes per value."""
     if point.family == "gemm":
         return FP32_BYTES * (point["m"] * point["k"] + point["n"] * point["k"] + point["m"] * point["n"])
     if point.family == "elementwise":

@@ -26,7 +26,7 @@ from perfmodel.profiles.build.tables import (
 
 __all__ = ["LEAST_ROWS", "build_files", "build_package", "main", "write_family", "write_profile"]
 
-#: Release year of the package's tables; they do not state when each was measured.
+#: Release year of the package's tables; they do not say when each was measured.
 PACKAGE_DATE = "2026"
 
 
@@ -37,7 +37,7 @@ def build_package(
     say: Callable[[str], None] = print,
     families: frozenset[str] = frozenset(),
 ) -> None:
-    """Write the profiles of the installed aiconfigurator-core package.
+    """Write the profiles of the installed aiconfigurator-core package, one folder per device under `out`.
 
     only: devices to build; empty for all. families: families to build, other tables are kept; empty for all. ledger:
     list that held-out residuals are appended to. say: prints one progress line per device.
@@ -59,7 +59,7 @@ def build_package(
 def build_files(
     out: Path, folder: Path, only: set[str], ledger: list[Trial], say: Callable[[str], None] = print
 ) -> None:
-    """Write the profiles of a folder of operator files; arguments as `build_package`.
+    """Write the profiles of the operator files in `folder`; other arguments as `build_package`.
 
     Rows whose licence does not allow redistribution are stored as fitted polynomials.
     """
@@ -74,7 +74,7 @@ def build_files(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Command line of `python -m perfmodel.profiles.build`."""
+    """Run the command line of `python -m perfmodel.profiles.build`."""
     parser = argparse.ArgumentParser(prog="python -m perfmodel.profiles.build", description=__doc__)
     parser.add_argument("--sources", type=Path, help="folder of operator files (see docs/profiles.md)")
     parser.add_argument("--only", nargs="*", default=[], help="devices to build (default: all)")

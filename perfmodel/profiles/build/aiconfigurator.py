@@ -90,7 +90,8 @@ Columns = dict[str, NDArray[Any]]
 
 
 def installed() -> tuple[Path, str]:
-    """(folder of the installed package's data, its version); `InputError` if it is not installed."""
+    """Return the folder of the installed package's data, and the package's version; `InputError` if it is not
+    installed."""
     from importlib import metadata, util
 
     spec = util.find_spec("aiconfigurator_core")
@@ -100,7 +101,7 @@ def installed() -> tuple[Path, str]:
 
 
 def release(version: str) -> tuple[tuple[int, object], ...]:
-    """Sort key of a version: numbers by value; pre-releases (rc) before their release.
+    """Return the sort key of a version: numbers by value; pre-releases (rc) before their release.
 
     >>> sorted(["1.3.0rc10", "1.3.0rc9", "1.2.0"], key=release)
     ['1.2.0', '1.3.0rc9', '1.3.0rc10']
@@ -109,7 +110,7 @@ def release(version: str) -> tuple[tuple[int, object], ...]:
 
 
 def tables(root: Path, system: str) -> Iterator[tuple[str, str, str, Path]]:
-    """(entry of `TABLES`, framework, version, file) of every table of `system` that this module can read."""
+    """Yield (entry of `TABLES`, framework, version, file) of every table of `system` that this module can read."""
     for path in sorted((root / system).glob("*/*/*/*.parquet")):
         # the scaling kernels of vLLM and SGLang are erratic or slow, so they do not represent norms and activations
         if path.stem in TABLES and (path.stem != "scale_matrix_perf" or path.parts[-3] == "trtllm"):
@@ -117,7 +118,7 @@ def tables(root: Path, system: str) -> Iterator[tuple[str, str, str, Path]]:
 
 
 def _columns(path: Path) -> Columns:
-    """Columns of a parquet file by name."""
+    """Read the columns of a parquet file, by name."""
     import pyarrow.parquet as parquet
 
     try:
@@ -132,7 +133,7 @@ def _number(c: Columns, name: str) -> NDArray[np.float64]:
 
 
 def _formats(names: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Storage format and compute type (R,) of each type name; "" where unknown."""
+    """Return the storage format and the compute type (R,) of each type name of the package; "" where unknown."""
     spelled, code = np.unique(names.astype(str), return_inverse=True)
     known = [FORMATS.get(s, ("", "")) for s in spelled]
     stored, act = (np.array([k[i] for k in known], dtype=object)[code] for i in (0, 1))
@@ -140,7 +141,7 @@ def _formats(names: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def _window(c: Columns) -> NDArray[np.float64]:
-    """Attention window in tokens; 0 means none."""
+    """Return the attention window of each row, in tokens; 0 means none."""
     return _number(c, "window_size") if "window_size" in c else np.zeros(len(c["latency"]))
 
 
@@ -204,7 +205,7 @@ def _grouped(c: Columns) -> dict[str, Any]:
 
 
 def _elementwise(c: Columns) -> dict[str, Any]:
-    """Scaling of a 16-bit matrix to 8 bit."""
+    """Return the bytes that scaling a 16-bit matrix to 8 bit moves, as shape columns."""
     return {"moved_bytes": SCALING_BYTES * _number(c, "m") * _number(c, "k")}
 
 
@@ -220,7 +221,8 @@ _READERS = {
 
 
 def read_table(path: Path, *, device: str, family: str, framework: str, version: str, source: str = "") -> Rows:
-    """One parquet file as canonical rows. `family` is an entry of `TABLES`. GEMMs that timed the host are left out."""
+    """Read one parquet file as canonical rows. `family` is an entry of `TABLES`. GEMMs that timed the host are left
+    out."""
     c = _columns(path)
     common = {
         "device": device,
@@ -239,7 +241,10 @@ def read_table(path: Path, *, device: str, family: str, framework: str, version:
 
 
 def _collective(c: Columns, common: dict[str, str]) -> Rows:
-    """Rows of a collective table; without eager kernels, int8, and groups that were limited by their host."""
+    """Read the rows of a collective table, without eager kernels, int8, and groups that were limited by their host.
+
+    c: columns of the file. common: columns with one value for all rows.
+    """
     types = c["nccl_dtype" if "nccl_dtype" in c else "allreduce_dtype"].astype(str)
     width = np.array([_BYTES.get(t, np.nan) for t in types])
     family = np.array([_COLLECTIVES.get(name, "") for name in c["op_name"].astype(str)], dtype=object)
@@ -258,7 +263,7 @@ def _collective(c: Columns, common: dict[str, str]) -> Rows:
 
 
 def strangled(table: Rows) -> NDArray[np.bool_]:
-    """Mask (R,) of the groups whose all-reduce was limited by the host instead of by the links.
+    """Mark the groups whose all-reduce was limited by the host instead of by the links, as a mask (R,).
 
     These reach less than `HOST_LIMITED` of the bandwidth of a pair. Example: pairs of L40S move 19 to 20 GB/s. Groups
     of four and of eight move 21 GB/s under SGLang 0.5.12, but 4 to 5 and 2 GB/s in every other table of the package,
@@ -275,7 +280,8 @@ def strangled(table: Rows) -> NDArray[np.bool_]:
 
 
 def _recurrent(c: Columns, common: dict[str, str]) -> Rows:
-    """Rows of a Mamba-2 or gated-delta-rule table. Convolution and scan are timed separately; a row is their sum."""
+    """Read the rows of a Mamba-2 or gated-delta-rule table. Convolution and scan are timed separately; a row is their
+    sum."""
     mamba = "d_state" in c
     heads = _number(c, "nheads" if mamba else "num_v_heads")
     key, value = _number(c, "d_state" if mamba else "head_k_dim"), _number(c, "head_dim" if mamba else "head_v_dim")
@@ -310,7 +316,7 @@ def _recurrent(c: Columns, common: dict[str, str]) -> Rows:
 
 
 def first_of(table: Rows, keys: tuple[str, ...], rank: NDArray[np.float64]) -> Rows:
-    """One row for each different value of the columns `keys`: the one of least `rank` (R,)."""
+    """Keep one row for each different value of the columns `keys`: the one of least `rank` (R,)."""
     codes = np.stack([np.unique(table[k], return_inverse=True)[1].reshape(-1) for k in keys], axis=1)
     order = np.lexsort((rank, *codes.T[::-1]))
     head = np.ones(len(order), bool)
@@ -319,7 +325,7 @@ def first_of(table: Rows, keys: tuple[str, ...], rank: NDArray[np.float64]) -> R
 
 
 def merged(versions: list[tuple[str, Rows]], keys: tuple[str, ...], group: tuple[str, ...]) -> Rows:
-    """One table from several versions of a framework; newer measurements replace older ones.
+    """Merge several versions of a framework into one table; newer measurements replace older ones.
 
     versions: (version, rows). keys: columns that identify a measurement. group: columns (number formats) that are
     merged separately. For each group, the base is the newest version with at least half as many rows as the largest
@@ -340,7 +346,7 @@ def merged(versions: list[tuple[str, Rows]], keys: tuple[str, ...], group: tuple
 
 
 def _labels(table: Rows, group: tuple[str, ...]) -> NDArray[Any]:
-    """Text (R,) that is equal where the columns `group` are."""
+    """Label each row with text (R,) that is equal where all columns `group` are equal."""
     out = np.full(len(table), "", dtype=object)
     for name in group:
         out = out + table[name].astype(str) + "|"

@@ -1,4 +1,4 @@
-"""Corrections of published operator tables, applied before they become profiles.
+"""Correct published operator tables before they become profiles.
 
 Every correction follows from how kernels work; none is fitted to serving benchmarks. All rows are of one device.
 """
@@ -22,7 +22,7 @@ _LEAST_SHARE = 0.25
 
 
 def host_bound(table: Rows) -> Mask:
-    """Mask (R,) of the GEMM rows whose number format was timed on the host instead of on the device.
+    """Mark the GEMM rows whose number format was timed on the host instead of on the device, as a mask (R,).
 
     These are the formats whose smallest GEMMs take longer than `HOST_FLOOR`. Example: block-scaled fp8 GEMMs of vLLM
     0.24 take 58 to 430 us at every size on every device; the same kernels take 4 to 7 us under SGLang and TensorRT-LLM.
@@ -34,26 +34,29 @@ def host_bound(table: Rows) -> Mask:
 
 
 def misrouted(table: Rows) -> Mask:
-    """Mask (R,) of the expert rows whose "balanced" routing loads the measured EP rank with up to `ep` times its share.
+    """Mark the expert rows whose "balanced" routing gives the measured rank up to `ep` times its share of the work, as
+    a mask (R,).
 
-    Evidence: times fall by half from 1 to 64 ranks, and by as much again from 64 to 128 and to 256 ranks, where a rank
-    holds fewer experts than a token selects. So every token selects the experts of the measured rank first.
+    `ep` is the number of expert-parallel ranks. Evidence: times fall by half from 1 to 64 ranks, and by as much again
+    from 64 to 128 and to 256 ranks, where a rank holds fewer experts than a token selects. So every token selects the
+    experts of the measured rank first.
     """
     return np.asarray((table["skew"] == 0.0) & (table["ep"] > 1))
 
 
 def floor(table: Rows, mine: Mask) -> float:
-    """Tenth percentile, in s, of the times of the smallest GEMMs among the rows `mine` (R,); NaN if there are none."""
+    """Return the tenth percentile, in s, of the times of the smallest GEMMs among the rows that the mask `mine` (R,)
+    selects; NaN if there are none."""
     small = mine & (table["m"] <= _SMALL_ROWS) & (table["n"] * table["k"] <= _SMALL_MATRIX)
     return float(np.quantile(table["time"][small], _FLOOR_QUANTILE)) if small.any() else np.nan
 
 
 def without_extra(table: Rows) -> Rows:
-    """GEMM rows of several frameworks, with the time of separate activation-quantisation kernels subtracted.
+    """Subtract the time of separate activation-quantisation kernels from GEMM rows of several frameworks.
 
     Some tables time the quantisation of activations as a separate kernel, which adds a constant to every call. Example:
-    the smallest fp8 GEMMs of TensorRT-LLM take 13 us on every device, those of SGLang and vLLM 5 us; bf16 GEMMs take
-    3 us everywhere. Serving engines fuse quantisation into the preceding norm or activation (TensorRT-LLM:
+    the smallest fp8 GEMMs of TensorRT-LLM take 13 us on every device, those of SGLang and vLLM 5 us; bf16 GEMMs take 3
+    us everywhere. Serving engines fuse quantisation into the preceding norm or activation (TensorRT-LLM:
     RESIDUAL_RMS_NORM_QUANT_FP8 and _NVFP4). So from each framework's times this subtracts the difference between its
     least time and that of the fastest framework in the same number format.
     """
@@ -68,11 +71,11 @@ def without_extra(table: Rows) -> Rows:
 
 
 def padded(table: Rows) -> Rows:
-    """GEMM rows with each time limited to that of any GEMM of more rows with the same matrix, format and framework.
+    """Limit each GEMM's time to that of any GEMM of more rows with the same matrix, format and framework.
 
     A GEMM of m rows can be computed as one of m' > m rows padded with zeros, as engines pad batches to captured sizes.
-    A longer time is a measurement error or a kernel that an engine would not select. In some tables every eighth
-    point is over 20 % too long.
+    A longer time is a measurement error or a kernel that an engine would not select. In some tables every eighth point
+    is over 20 % too long.
     """
     labels = (_frameworks(table), table["weight"].astype(str), table["act"].astype(str))
     codes = [np.unique(c, return_inverse=True)[1].reshape(-1) for c in labels]
@@ -89,11 +92,11 @@ def padded(table: Rows) -> Rows:
 
 
 def _frameworks(table: Rows) -> NDArray[np.str_]:
-    """Framework (R,) of each row: the first word of its software."""
+    """Return the framework (R,) of each row: the first word of its software."""
     return np.array([str(s).partition(" ")[0] for s in table["software"]])
 
 
 def _formats(table: Rows) -> list[Mask]:
-    """One mask (R,) per number format (weight and activation) in the table."""
+    """Return one mask (R,) per number format (weight and activation) in the table."""
     labels = np.char.add(np.char.add(table["weight"].astype(str), "|"), table["act"].astype(str))
     return [labels == label for label in np.unique(labels)]

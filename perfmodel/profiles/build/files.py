@@ -69,10 +69,10 @@ _MODELS = {
 
 @dataclass(frozen=True)
 class File:
-    """How to read one operator file.
+    """Describe how to read one operator file.
 
-    devices: name in the file -> hwdb name. total: kv_len includes the new tokens. least: seconds; shorter times
-    are host overhead or rounding and are left out. pick, drop: regular expressions on the note
+    devices: name in the file -> hwdb name. software: name in the rows. total: kv_len includes the new tokens. least:
+    seconds; shorter times are host overhead or rounding and are left out. pick, drop: regular expressions on the note
     of rows to keep, and of rows to leave out. ops: regular expression of the operators to read. any_op: devices whose
     operators are all read, whatever `ops`.
     """
@@ -138,7 +138,7 @@ BYTES_PER_VALUE = 2.0
 
 
 def _load(folder: Path, name: str) -> Frame | None:
-    """The operator file `name`, or None if the folder does not have it."""
+    """Load the operator file `name`; None if the folder does not have it."""
     import pandas as pd
 
     for suffix in (".csv.gz", ".csv"):
@@ -149,7 +149,7 @@ def _load(folder: Path, name: str) -> Frame | None:
 
 
 def read(folder: Path, name: str, file: File) -> Rows:
-    """Rows of one operator file; an empty table if the folder does not have it."""
+    """Read one operator file as canonical rows; an empty table if the folder does not have it."""
     frame = _load(folder, name)
     if frame is None:
         return rows_of(0)
@@ -166,7 +166,10 @@ def read(folder: Path, name: str, file: File) -> Rows:
 
 
 def _operator(frame: Frame, op: str, file: File) -> Rows:
-    """Rows of one operator of a file; an empty table for an operator that no family covers."""
+    """Convert the lines of one operator to canonical rows; an empty table for an operator that no family covers.
+
+    frame: the lines of operator `op`. file: how to read them.
+    """
     if op.startswith("elementwise:"):
         return _pointwise(frame, op.split(":", 1)[1], file)
     if op not in _FAMILY:
@@ -188,7 +191,7 @@ def _operator(frame: Frame, op: str, file: File) -> Rows:
 
 
 def _facts(frame: Frame, file: File) -> dict[str, Any]:
-    """Columns that every family has: device, software, kernel, source, licence."""
+    """Return the columns that every family has: device, software, kernel, source, licence."""
     return {
         "device": np.array([file.devices[d] for d in frame["device"]], dtype=object),
         "software": file.software,
@@ -199,20 +202,20 @@ def _facts(frame: Frame, file: File) -> dict[str, Any]:
 
 
 def _number(frame: Frame, name: str) -> Array:
-    """A column as numbers; NaN where it is empty or not a number."""
+    """Return the column `name` as numbers (R,); NaN where it is empty or not a number."""
     import pandas as pd
 
     return np.asarray(pd.to_numeric(frame[name], errors="coerce"), float)
 
 
 def _noted(frame: Frame, name: str) -> Array:
-    """The number after `name=` in the note; NaN where the note does not have it."""
+    """Return the number after `name=` in each line's note (R,); NaN where the note does not have it."""
     found = frame["note"].fillna("").astype(str).str.extract(rf"(?<![a-z_]){name}=(\d+)")[0]
     return np.asarray(found.astype(float), float)
 
 
 def _shape(frame: Frame, family: str, file: File) -> dict[str, Any]:
-    """Shape columns of a family."""
+    """Return the shape columns (R,) of a family."""
     if family == "gemm":
         return {k: _number(frame, k) for k in ("m", "n", "k")}
     if family == "grouped_gemm":
@@ -233,7 +236,10 @@ def _shape(frame: Frame, family: str, file: File) -> dict[str, Any]:
 
 
 def _experts(frame: Frame) -> dict[str, Any]:
-    """Shape columns of an expert layer. The note has the expert counts and the sizes of the EP group."""
+    """Return the shape columns (R,) of an expert layer.
+
+    The expert counts and the sizes of the expert-parallel (EP) group are read from the note.
+    """
 
     def first(one: str, other: str) -> Array:
         found = _noted(frame, one)
@@ -256,9 +262,10 @@ def _experts(frame: Frame) -> dict[str, Any]:
 
 
 def _pointwise(frame: Frame, layer: str, file: File) -> Rows:
-    """Rows of an element-wise kernel. Bytes moved follow from the model's sizes and the tensor parallelism in the note.
+    """Convert the lines of one element-wise kernel (`layer`) to canonical rows.
 
-    Activation kernels (act_fn) of the expert model (A3B) are left out.
+    The bytes moved follow from the model's sizes and the tensor parallelism in the note. Activation kernels (act_fn) of
+    the expert model (A3B) are left out.
     """
     if layer not in _POINTWISE:
         return rows_of(0)
@@ -272,7 +279,7 @@ def _pointwise(frame: Frame, layer: str, file: File) -> Rows:
 
 
 def is_open(licence: str) -> bool:
-    """Whether a licence allows redistribution as tables.
+    """True if a licence allows redistribution as tables.
 
     >>> is_open("MIT (Microsoft)"), is_open("no LICENSE file")
     (True, False)
@@ -281,11 +288,11 @@ def is_open(licence: str) -> bool:
 
 
 def open_rows(folder: Path) -> Rows:
-    """Rows of all files in `FILES` whose licence allows redistribution as tables."""
+    """Read the rows of all files in `FILES` whose licence allows redistribution as tables."""
     table = concat([read(folder, name, file) for name, file in sorted(FILES.items())])
     return table.take(np.array([is_open(str(x)) for x in table["licence"]], dtype=bool))
 
 
 def closed_rows(folder: Path) -> Rows:
-    """Rows of all files in `CLOSED`, of which only coefficients may be kept."""
+    """Read the rows of all files in `CLOSED`, of which only the coefficients of a fitted polynomial may be kept."""
     return concat([read(folder, name, file) for name, file in sorted(CLOSED.items())])

@@ -1,9 +1,10 @@
-"""Builds a table from measured rows, for one variant of one operator family of one device.
+"""Build a table from measured rows, for one variant of one operator family of one device.
 
-Rows become cells of a grid (site, axis[, axis]) of ln(bound / measured time), which is ln(utilisation). An empty cell
-is predicted from the same cell of neighbouring sites, plus the site's own deviation from its neighbours, averaged over
-nearby cells. Neighbouring sites share the steps that tile and wave quantisation cause, so this keeps the steps, which
-interpolation along the axis would smooth away.
+A *site* is a combination of fixed sizes (n and k of a GEMM; heads and head size of attention); an *axis* is a size that
+varies at run time (tokens; batch and length). Rows become cells of a grid (site, axis[, axis]) of ln(bound / measured
+time), which is ln(utilisation). An empty cell is predicted from the same cell of neighbouring sites, plus the site's
+own deviation from its neighbours, averaged over nearby cells. Neighbouring sites share the steps that tile and wave
+quantisation cause, so this keeps the steps, which interpolation along the axis would smooth away.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ LEAST_SHARE = 1e-3
 DECAY_DISTANCE = 3.0
 #: Spacing of sites in distances between cells: so large that the nearest known cell is always one of the same site.
 SITE_SPACING = 1e6
-#: A time below the bound by more than this factor cannot be a measurement of the stated shape. Chosen.
+#: A time below the bound by more than this factor cannot be a measurement of the shape given with it. Chosen.
 IMPOSSIBLE = 4.0
 #: Families that read their bytes from memory once these exceed the cache `CACHES` times. `TOO_FAST`: how much a boost
 #: clock and rounding may then exceed the rated bandwidth. Chosen.
@@ -50,9 +51,9 @@ CHUNK_OCTAVES = 6
 
 @dataclass(frozen=True)
 class Points:
-    """Measurements of one variant in table coordinates.
+    """Hold R measurements of one variant in table coordinates.
 
-    site: (R, d) and axis: (R, a), logarithms. value: (R,) ln(bound / measured time).
+    site: (R, d) and axis: (R, a), logarithms of d site and a axis coordinates. value: (R,) ln(bound / measured time).
     """
 
     site: Array
@@ -60,7 +61,7 @@ class Points:
     value: Array
 
     def take(self, rows: Mask | Index) -> Points:
-        """The rows that a mask or an index array selects."""
+        """Return the rows that a mask or an array of row numbers selects."""
         return Points(site=self.site[rows], axis=self.axis[rows], value=self.value[rows])
 
     def __len__(self) -> int:
@@ -70,7 +71,7 @@ class Points:
 def points(
     family: Family, shape: Shape, time: Array, variant: Variant, reference: Reference, cache: float = np.inf
 ) -> Points:
-    """Measured rows in table coordinates, without those whose time is impossible.
+    """Convert measured rows to table coordinates, leaving out those whose time is impossible.
 
     Impossible: not positive, not finite, below the bound by more than `IMPOSSIBLE`, or faster than memory bandwidth
     allows although the bytes moved exceed the cache `CACHES` times.
@@ -99,13 +100,15 @@ def points(
 
 
 def _ranks(values: Array) -> tuple[Array, Index]:
-    """The different values of a coordinate, ascending, and the position of each row's value among them."""
+    """Return the different values of a coordinate (R,), ascending, and the position (R,) of each row's value among
+    them."""
     _, first, rank = np.unique(np.round(values, DECIMALS), return_index=True, return_inverse=True)
     return values[first], rank
 
 
 def _axis(values: Array) -> tuple[Array, Index]:
-    """Grid points of an axis, and the index of the grid point nearest to each row."""
+    """Choose the grid points of an axis from the coordinates `values` (R,), and return them with the number of the grid
+    point nearest to each row."""
     grid, rank = _ranks(values)
     if len(grid) <= MOST_POINTS:
         return grid, rank
@@ -116,14 +119,16 @@ def _axis(values: Array) -> tuple[Array, Index]:
 
 
 def _sites(site: Array) -> tuple[Array, Index]:
-    """The different sites (S, d), and the site of each row (R,)."""
+    """Return the different sites (S, d) among the rows `site` (R, d), and the number of each row's site (R,)."""
     _, first, which = np.unique(np.round(site, DECIMALS), axis=0, return_index=True, return_inverse=True)
     return site[first], which.reshape(-1)
 
 
 def _along(values: Array) -> Array:
-    """Fill NaN along the last axis: linearly between known cells, by the nearest one beyond them. Lines without any
-    known cell stay NaN."""
+    """Fill NaN along the last axis: linearly between known cells, by the nearest one beyond them.
+
+    Lines without any known cell stay NaN.
+    """
     known = np.isfinite(values)
     place = np.broadcast_to(np.arange(values.shape[-1]), values.shape)
     before = np.maximum.accumulate(np.where(known, place, -1), axis=-1)
@@ -137,7 +142,7 @@ def _along(values: Array) -> Array:
 
 
 def _interpolated(values: Array) -> Array:
-    """Fill NaN of (S, A1) or (S, A1, A2) from the same site. With two axes: mean of both orders of filling."""
+    """Fill NaN of (S, A1) or (S, A1, A2) cells from the same site. With two axes: mean of both orders of filling."""
     if values.ndim == 2:
         return _along(values)
     transposed = values.transpose(0, 2, 1)
@@ -147,9 +152,10 @@ def _interpolated(values: Array) -> Array:
 
 
 def _neighbourhood(sites: Array, scale: Array, values: Array) -> Array:
-    """Prediction of each cell (S, A1[, A2]) from the same cell of the nearest other sites, by local regression.
+    """Predict each cell (S, A1[, A2]) from the same cell of the nearest other sites, by local regression.
 
-    NaN where too few of them were measured at that cell.
+    sites: (S, d) logarithms. scale: (d,) weight of each coordinate in distances. values: (S, A1[, A2]), NaN where not
+    measured. The prediction is NaN where too few of the other sites were measured at that cell.
     """
     if len(sites) < 2:
         return np.full(values.shape, np.nan)
@@ -167,7 +173,11 @@ def _neighbourhood(sites: Array, scale: Array, values: Array) -> Array:
 
 
 def _averaged(values: Array, axes: tuple[Array, ...]) -> Array:
-    """Gaussian average of the known cells of each site, by axis distance; interpolated where no known cell is near."""
+    """Average the known cells of each site with Gaussian weights of their distance along the axes.
+
+    values: (S, A1[, A2]), NaN where unknown. axes: grid points, logarithms. Where no known cell is near, the averages
+    are interpolated.
+    """
     from scipy.ndimage import gaussian_filter
 
     width = [0.0]
@@ -183,7 +193,10 @@ def _averaged(values: Array, axes: tuple[Array, ...]) -> Array:
 
 
 def places(sites: Array, axes: tuple[Array, ...]) -> Array:
-    """Site and axis coordinates of every cell: (S, A1[, A2], d + number of axes)."""
+    """Return the site and axis coordinates of every cell: (S, A1[, A2], d + number of axes).
+
+    sites: (S, d) and axes: grid points of each axis, logarithms.
+    """
     shape = (len(sites), *(len(a) for a in axes))
     grids = np.meshgrid(*axes, indexing="ij")
     columns = [np.broadcast_to(c.reshape(-1, *([1] * len(axes))), shape) for c in sites.T]
@@ -191,8 +204,12 @@ def places(sites: Array, axes: tuple[Array, ...]) -> Array:
 
 
 def _filled(sites: Array, scale: Array, axes: tuple[Array, ...], values: Array, data: Points) -> Array:
-    """All cells filled. A measured cell keeps its value. Any other is the sum of a polynomial trend, what neighbouring
-    sites predict above the trend, and the site's own averaged deviation from them."""
+    """Return the grid with all cells filled; a measured cell keeps its value.
+
+    Any other cell is the sum of a polynomial trend, what neighbouring sites predict above the trend, and the site's own
+    averaged deviation from them. values: (S, A1[, A2]), NaN where not measured. data: the measurements that the trend
+    is fitted to.
+    """
     trend = surface(np.concatenate([data.site, data.axis], axis=1), data.value)
     level = trend.at(places(sites, axes))
     rest = values - level
@@ -203,7 +220,10 @@ def _filled(sites: Array, scale: Array, axes: tuple[Array, ...], values: Array, 
 
 
 def _decayed(values: Array, axes: tuple[Array, ...]) -> Array:
-    """Fill NaN from the site's own known cells; decays to 0 (the trend) with distance from the nearest of them."""
+    """Fill NaN from known cells of the same site, decaying to 0 (the trend) with distance from the nearest of them.
+
+    values: (S, A1[, A2]) deviations from the trend. axes: grid points of each axis, logarithms.
+    """
     from scipy.ndimage import distance_transform_edt
 
     steps = [float(np.diff(a).mean()) if len(a) > 1 else 1.0 for a in axes]
@@ -213,7 +233,10 @@ def _decayed(values: Array, axes: tuple[Array, ...]) -> Array:
 
 
 def fitted_table(family: Family, data: Points) -> Table:
-    """The table of `data`. Repeated cells are averaged, defects (see `DEFECT`) discarded, empty cells filled."""
+    """Build the table of `data`: repeated cells are averaged, defects discarded, empty cells filled.
+
+    A defect is a cell that differs from its neighbours by more than the factor `DEFECT`.
+    """
     sites, which = _sites(data.site)
     scale = np.array(family.scale[: sites.shape[1]])
     grids, ranks = zip(*(_axis(data.axis[:, a]) for a in range(data.axis.shape[1])), strict=True)
@@ -232,14 +255,15 @@ def fitted_table(family: Family, data: Points) -> Table:
 
 
 def with_chunks(data: Table, heads: Array, least: Array, rows: float) -> Table:
-    """A prefill table extended to prefill chunks, which count as fractions of a sequence.
+    """Extend a prefill table to prefill chunks, which count as fractions of a sequence.
 
     Derived: a chunk of q query rows over a long context runs like a sequence of length L of which only q rows are
     computed. Fewer rows occupy less of the device, so utilisation changes by the factor
+
     (1 + rows / (L heads)) / (1 + rows / (q heads)).
 
     Args:
-        data: the prefill table.
+        data: the prefill table, of S sites.
         heads: (S,) query heads of each site.
         least: (S,) logarithm of each site's batch coordinate at one sequence.
         rows: query rows times heads at which half of the device is idle.

@@ -1,7 +1,7 @@
-"""Held-out tests: how well a table predicts measurements that it was not built from.
+"""Test how well a table predicts measurements that it was not built from (held-out tests).
 
-points: random measurements. sites: all measurements of random sites. octave: the last octave (factor 2) of the last
-axis. border: the last octave of a site coordinate.
+Each test hides other measurements. points: random measurements. sites: all measurements of random sites. octave: the
+last octave (factor 2) of the last axis. border: the last octave of a site coordinate.
 """
 
 from __future__ import annotations
@@ -30,18 +30,21 @@ _OCTAVE = float(np.log(2.0))
 
 @dataclass(frozen=True)
 class Hidden:
-    """Residuals ln(predicted / measured time), (R,), of hidden measurements, and the basis code of each prediction."""
+    """Hold the residuals ln(predicted / measured time), (R,), of hidden measurements, and the basis code of each
+    prediction."""
 
     residual: Array
     basis: Codes
 
     def quantile(self, share: float) -> float:
-        """Quantile of the relative error |predicted / measured - 1|; NaN if nothing was hidden."""
+        """Return the quantile at `share` (0 to 1) of the relative error |predicted / measured - 1|; NaN if nothing was
+        hidden."""
         return float(np.quantile(np.abs(np.expm1(self.residual)), share)) if len(self.residual) else NAN
 
 
 def masks(data: Points, test: str, seed: int) -> Mask:
-    """Mask (R,) of the rows that `test` (one of `TESTS`) hides; no row where there are too few sites for the test."""
+    """Choose the rows that `test` (one of `TESTS`) hides, as a mask (R,); none where there are too few sites for the
+    test."""
     rng = np.random.default_rng(seed)
     if test == "points":
         return rng.random(len(data)) < SHARE
@@ -58,14 +61,15 @@ def masks(data: Points, test: str, seed: int) -> Mask:
 
 
 def _last_octave(values: Array) -> Mask:
-    """Mask of the logarithmic coordinates within a factor of 2 below the largest."""
+    """Mark the logarithmic coordinates that lie within a factor of 2 below the largest, as a mask (R,)."""
     return np.asarray(values > values.max() - _OCTAVE + TOLERANCE)
 
 
 def hide(
     family: Family, data: Points, test: str, seed: int = 0, build: Callable[[Family, Points], Table] = fitted_table
 ) -> Hidden:
-    """Residuals of one test: `build` a table without the rows that `test` hides, then predict the hidden rows."""
+    """Run one test: `build` a table without the rows that `test` hides, predict the hidden rows, and return the
+    residuals."""
     hidden = masks(data, test, seed)
     if not hidden.any() or hidden.sum() > MOST_HIDDEN * len(data):
         return Hidden(np.zeros(0), np.zeros(0, np.int8))
@@ -75,7 +79,7 @@ def hide(
 
 
 def pooled(parts: Iterator[Hidden] | list[Hidden]) -> Hidden:
-    """The residuals of several tests as one."""
+    """Join the residuals of several tests into one."""
     every = list(parts)
     if not every:
         return Hidden(np.zeros(0), np.zeros(0, np.int8))

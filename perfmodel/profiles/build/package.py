@@ -1,4 +1,4 @@
-"""Reads all tables of one system of aiconfigurator-core: corrected, with the versions of each framework merged."""
+"""Read all tables of one system of aiconfigurator-core: corrected, with the versions of each framework merged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def package_rows(
     families: frozenset[str] = frozenset(),
     raw: bool = False,
 ) -> Rows:
-    """All rows of one system of aiconfigurator-core, with the versions of each framework merged.
+    """Read all rows of one system of aiconfigurator-core, with the versions of each framework merged.
 
     Args:
         root, system: folder of the package's data; name of the system's folder in it.
@@ -55,7 +55,7 @@ def package_rows(
 
 
 def repeats(table: Rows) -> Hidden:
-    """Residuals ln(second time / first time) of the rows of one file that measure the same shape and kernel twice."""
+    """Compare repeated measurements of one file: ln(second time / first time) where shape and kernel are equal."""
     keys = ("kernel", "weight", "act", "kv", *SHAPES[str(table["family"][0])])
     codes = np.stack([np.unique(table[k], return_inverse=True)[1].reshape(-1) for k in keys], axis=1)
     _, which, count = np.unique(codes, axis=0, return_inverse=True, return_counts=True)

@@ -1,4 +1,4 @@
-"""Writes `run.toml`, the record of where each table of a profile comes from and how accurate it is.
+"""Write `run.toml`, the record of where each table of a profile comes from and how accurate it is.
 
 The file needs no TOML library to write, and its keys have a fixed order, so equal tables give equal bytes.
 """
@@ -14,7 +14,7 @@ from perfmodel.profiles.store import read_toml
 
 
 def _value(value: Any) -> str:
-    """A value as TOML text (strings, numbers and booleans are spelled as in JSON)."""
+    """Spell a value as TOML text (strings, numbers and booleans are spelled as in JSON)."""
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{k} = {_value(v)}" for k, v in value.items()) + " }"
     if isinstance(value, (list, tuple)):
@@ -23,7 +23,7 @@ def _value(value: Any) -> str:
 
 
 def text(device: str, entries: Sequence[Mapping[str, Any]]) -> str:
-    """Text of a run file: the device, then one [[table]] per family and framework.
+    """Return the text of a run file: the device, then one [[table]] per family and framework.
 
     >>> print(text("a10", [{"family": "gemm", "rows": 3}]))
     device = "a10"

@@ -1,7 +1,7 @@
-"""Polynomial fit of measurements: ridge regression on monomials of the logarithmic coordinates.
+"""Fit a polynomial to measurements: ridge regression on monomials of the logarithmic coordinates.
 
-Sparse tables use it as the trend between their points. With a higher degree it replaces measurements whose licence
-does not allow redistribution: only a few dozen coefficients are kept.
+Sparse tables use it as the trend between their points. With a higher degree it replaces measurements whose licence does
+not allow redistribution: only a few dozen coefficients are kept.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ POINTS_PER_TERM = 3
 
 @dataclass(frozen=True)
 class Surface:
-    """A fitted polynomial of d standardised coordinates.
+    """Hold a fitted polynomial of d standardised coordinates.
 
-    centre, width: (d,) that standardise a coordinate. terms: for each term, the indices of the coordinates that it
+    centre, width: (d,) that standardise a coordinate. terms: for each term, the numbers of the coordinates that it
     multiplies. coefficients: one per term. low, high: predictions are clipped to this range (that of the data).
     """
 
@@ -39,13 +39,13 @@ class Surface:
     high: float
 
     def at(self, place: Array) -> Array:
-        """Value at coordinates (..., d), each clipped to a quarter beyond the fitted range."""
+        """Return the value at coordinates `place` (..., d), each clipped to a quarter beyond the fitted range."""
         z = np.clip((place - self.centre) / self.width, -HELD_RANGE, HELD_RANGE)
         return np.clip(_design(z, self.terms) @ self.coefficients, self.low, self.high)
 
 
 def _design(z: Array, terms: tuple[tuple[int, ...], ...]) -> Array:
-    """Value of each term at standardised coordinates (..., d): (..., terms)."""
+    """Return the value of each term at standardised coordinates `z` (..., d), with shape (..., number of terms)."""
     columns = [np.prod(z[..., list(term)], axis=-1) if term else np.ones(z.shape[:-1]) for term in terms]
     return np.stack(columns, axis=-1)
 
@@ -80,5 +80,5 @@ def surface(place: Array, value: Array, degree: int = 2) -> Surface:
 
 
 def _count(dimensions: int, degree: int) -> int:
-    """Number of monomials up to `degree` in so many coordinates."""
+    """Count the monomials up to `degree` in `dimensions` coordinates."""
     return int(np.prod([(dimensions + i) / i for i in range(1, degree + 1)]).round())

@@ -1,4 +1,4 @@
-"""Learns the width of 80 % prediction intervals and writes it to spread.toml.
+"""Learn the width of 80 % prediction intervals and write it to spread.toml.
 
 The width is the 80 % quantile of the absolute held-out residuals, per operator family and basis.
 """
@@ -27,10 +27,10 @@ TESTS = {"measured": ("repeats",), "interpolated": ("points", "sites"), "extrapo
 
 
 def residuals(ledger: list[Trial], family: str, basis: str) -> Array:
-    """Residuals ln(predicted / measured) of a family for one basis, from all devices.
+    """Collect the residuals ln(predicted / measured) of a family for one basis, from all devices.
 
-    measured: second measurements of the same kernel and shape against the first. interpolated: hidden points and
-    sites. extrapolated: hidden last octaves of axes and of site coordinates.
+    measured: second measurements of the same kernel and shape against the first. interpolated: hidden points and sites.
+    extrapolated: hidden last octaves of axes and of site coordinates.
     """
     rng = np.random.default_rng(0)
     parts = [
@@ -44,12 +44,12 @@ def residuals(ledger: list[Trial], family: str, basis: str) -> Array:
 
 
 def half_width(residual: Array) -> float:
-    """Half-width, in logarithm of time, of the interval that covers `COVERAGE` of the residuals."""
+    """Return the half-width, in logarithm of time, of the interval that covers `COVERAGE` of the residuals (R,)."""
     return float(np.quantile(np.abs(residual), COVERAGE))
 
 
 def learned(ledger: list[Trial]) -> dict[str, dict[str, float]]:
-    """family -> basis -> logarithmic half-width of the interval.
+    """Learn the width of each interval: family -> basis -> half-width in logarithm of time.
 
     A basis with fewer than `LEAST_RESIDUALS` residuals takes the width of all families pooled. Within a family, no
     basis is narrower than the one before it (measured, interpolated, extrapolated).
@@ -68,7 +68,7 @@ def learned(ledger: list[Trial]) -> dict[str, dict[str, float]]:
 
 
 def text(spread: dict[str, dict[str, float]]) -> str:
-    """The content of spread.toml."""
+    """Return the content of spread.toml for `spread`: family -> basis -> half-width in logarithm of time."""
     lines = [
         "# Log half-width of the 80 % interval of an operator time, by family and basis: the 80 % quantile of",
         "# |ln(predicted/measured)| of held-out measurements. Written by perfmodel.profiles.build (measured,",
@@ -81,7 +81,8 @@ def text(spread: dict[str, dict[str, float]]) -> str:
 
 
 def merge(path: Path, fresh: dict[str, dict[str, float]]) -> None:
-    """Write `fresh` into spread.toml. Bases that it does not mention keep their width."""
+    """Write the half-widths `fresh` (family -> basis -> half-width) into spread.toml. Bases that it does not mention
+    keep their width."""
     old = read_toml(path)["spread"] if path.is_file() else {}
     merged = {f: {**old.get(f, {}), **fresh.get(f, {})} for f in FAMILIES}
     path.write_text(text(merged), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Writes a device's profile from canonical rows: the tables, their held-out error, and run.toml."""
+"""Write a device's profile from canonical rows: the tables, their held-out error, and run.toml."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from perfmodel.profiles.importers import SHAPES, Rows
 from perfmodel.profiles.store import Measured
 from perfmodel.profiles.table import Table
 
-#: Fewest rows that make a table, and fewest held-out rows that make an error figure. Chosen.
+#: Fewest rows that make a table, and fewest held-out rows that give a held-out error. Chosen.
 LEAST_ROWS = 4
 #: Query rows times heads at which half of a device idles in prefill attention, by architecture. Fitted: the value that
 #: best predicts FlashInfer prefill chunks after a cached context from prefills without one (measurements of Frontier's
@@ -43,7 +43,8 @@ METHOD = (
 
 
 def variants(rows: Rows) -> NDArray[Any]:
-    """Variant key (`Variant.key`) of each row, (R,). All rows are of one family."""
+    """Return the variant key (`Variant.key`: number formats, and routing of experts) of each row, (R,). All rows are of
+    one family."""
     family = str(rows["family"][0]) if len(rows) else ""
     routing = rows["skew"] if family == "grouped_gemm" else np.full(len(rows), np.nan)
     stored = np.where(rows["weight"] != "", rows["weight"], rows["kv"])
@@ -56,9 +57,10 @@ def variants(rows: Rows) -> NDArray[Any]:
 
 
 def located(rows: Rows, device: Device) -> dict[str, tuple[Variant, Reference, Points]]:
-    """Rows of one family and device in table coordinates: variant key -> variant, bound constants, points.
+    """Sort rows of one family and device by variant, and convert them to table coordinates.
 
-    Variants with fewer than `LEAST_ROWS` usable rows are left out.
+    Returns variant key -> (variant, constants of its bound, points). Variants with fewer than `LEAST_ROWS` usable rows
+    are left out.
     """
     name = str(rows["family"][0])
     family = FAMILY[name]
@@ -76,7 +78,7 @@ def located(rows: Rows, device: Device) -> dict[str, tuple[Variant, Reference, P
 
 
 def finished(family: Family, data: Table, device: Device) -> Table:
-    """The table as shipped. Prefill attention tables are extended to prefill chunks (`build.fit.with_chunks`)."""
+    """Return the table as shipped: prefill attention is extended to prefill chunks (`build.fit.with_chunks`)."""
     if family.name not in ("attention_prefill", "mla_prefill"):
         return data
     busy = next((v for k, v in BUSY_ROWS.items() if k in device.arch), BUSY_ROWS[""])
@@ -87,8 +89,7 @@ def finished(family: Family, data: Table, device: Device) -> Table:
 
 @dataclass(frozen=True)
 class Trial:
-    """Residuals of one held-out test (`heldout.TESTS` or "repeats") of one family, measured on a device under a
-    framework."""
+    """Hold the residuals of one held-out test (`heldout.TESTS` or "repeats") of one family, device and framework."""
 
     device: str
     family: str
@@ -100,9 +101,11 @@ class Trial:
 def held_out(
     family: Family, data: Iterable[Points], build: Callable[[Family, Points], Table] = fitted_table, seed: int = 0
 ) -> dict[str, Hidden]:
-    """Residuals of each held-out test (`heldout.TESTS`) that has at least `LEAST_ROWS` hidden rows.
+    """Run each held-out test (`heldout.TESTS`), and return the residuals of those with at least `LEAST_ROWS` hidden
+    rows.
 
-    data: the points of each variant. build: makes a table of points. seed: of the random choice of hidden rows.
+    data: the points of each variant. build: function that makes a table from points. seed: of the random choice of
+    hidden rows.
     """
     every = list(data)
     found = {
@@ -112,7 +115,8 @@ def held_out(
 
 
 def figures(found: dict[str, Hidden]) -> dict[str, float]:
-    """Number of hidden rows, median and 90th percentile of |predicted / measured - 1| of each test, for run.toml."""
+    """Summarise each held-out test for run.toml: number of hidden rows, median and 90th percentile of |predicted /
+    measured - 1|."""
     out: dict[str, float] = {}
     for test, hidden in found.items():
         out[f"{test}_count"] = len(hidden.residual)
@@ -122,7 +126,7 @@ def figures(found: dict[str, Hidden]) -> dict[str, float]:
 
 
 def polynomial(family: Family, data: Points) -> Table:
-    """A table of values of a polynomial that was fitted to `data`, for rows that must not be redistributed."""
+    """Make a table from a polynomial that was fitted to `data`, for rows that must not be redistributed."""
     fit = surface(np.concatenate([data.site, data.axis], axis=1), data.value, DEGREE)
     exact = fitted_table(family, data)
     return replace(exact, values=fit.at(places(exact.sites, exact.axes)).astype(np.float32))
@@ -130,7 +134,7 @@ def polynomial(family: Family, data: Points) -> Table:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What run.toml states about the origin of a table. An empty source or licence is taken from the rows."""
+    """Hold the origin of a table as run.toml records it. An empty source or licence is taken from the rows."""
 
     source: str = ""
     licence: str = ""
@@ -148,10 +152,10 @@ def write_family(
     ledger: list[Trial] | None = None,
     origin: Provenance = Provenance(),
 ) -> dict[str, Any] | None:
-    """Write the tables of one family and framework; returns the entry for run.toml, None with too few usable rows.
+    """Write the tables of one family and framework; return the entry for run.toml, or None with too few usable rows.
 
     closed: the rows must not be redistributed, so store a fitted polynomial. ledger: list that the held-out residuals
-    are appended to.
+    are appended to. origin: where the rows come from.
     """
     name = str(rows["family"][0])
     family, found = FAMILY[name], located(rows, device)
@@ -176,7 +180,7 @@ def write_family(
 
 
 def _origin(rows: Rows, origin: Provenance) -> dict[str, str]:
-    """Origin of a table in run.toml: software, most frequent kernels, source, licence, date, method."""
+    """Return the origin of a table for run.toml: software, most frequent kernels, source, licence, date, method."""
     kernels, counts = np.unique(rows["kernel"].astype(str), return_counts=True)
     return {
         "software": "; ".join(sorted(set(rows["software"]))),
@@ -225,7 +229,7 @@ def write_profile(
 
 
 def split(rows: Rows) -> Iterable[tuple[str, Rows]]:
-    """(framework, rows) of each family and framework. The framework is the first word of a row's `software`."""
+    """Yield (framework, rows) of each family and framework. The framework is the first word of a row's `software`."""
     for family in sorted(set(rows["family"]) & set(FAMILY)):
         part = rows.family(family)
         framework = np.array([(s.split() or ["own"])[0].lower() for s in part["software"]])

@@ -38,10 +38,10 @@ from hwdb import Device, InputError, UnknownName
 
 @dataclass(frozen=True)
 class Kind:
-    """An import format.
+    """Describe an import format.
 
-    module: the module of this package that reads it. reads: what file or folder it takes, for people. names_device:
-    the file itself names the device that was measured.
+    name: as given by the user. module: the module of this package that reads it. reads: what file or folder it takes,
+    for people. names_device: True if the file itself names the device that was measured.
     """
 
     name: str
@@ -64,7 +64,7 @@ KINDS = {
 
 
 def importers() -> list[dict[str, str]]:
-    """The import formats, one row each: name, and what file or folder it reads."""
+    """List the import formats, one row each: name, and what file or folder it reads."""
     return [{"format": kind.name, "reads": kind.reads} for kind in KINDS.values()]
 
 

@@ -17,7 +17,8 @@ from perfmodel.profiles.importers.rows import Rows, concat
 
 
 def parts(path: Path) -> list[str]:
-    """System, topic, framework, version and table of a file, from its name or its folders; fewer if there are fewer.
+    """Split the location of a file into system, topic, framework, version and table, from its name or its folders;
+    fewer parts if the path is shorter.
 
     >>> parts(Path("gb200__gemm__vllm__0.22.0__gemm_perf.parquet"))
     ['gb200', 'gemm', 'vllm', '0.22.0', 'gemm_perf']
@@ -27,18 +28,19 @@ def parts(path: Path) -> list[str]:
 
 
 def files(path: Path) -> list[Path]:
-    """Every table under the folder `path` that can be read, or the file `path` itself."""
+    """Find every table under the folder `path` that can be read; if `path` is a file, only itself."""
     found = [path] if path.is_file() else sorted(path.rglob("*_perf.parquet"))
     return [file for file in found if parts(file)[-1] in tables.TABLES]
 
 
 def device_of(path: Path) -> str:
-    """hwdb name of the device that a table was measured on, from its folders or name; "" if they do not tell."""
+    """Return the hwdb name of the device that a table was measured on, from its folders or name; "" if neither names a
+    known system."""
     return next((tables.SYSTEMS[part] for part in (*path.parts, *parts(path)) if part in tables.SYSTEMS), "")
 
 
 def read(path: Path, device: str = "", licence: str = "") -> Rows:
-    """Rows of one table, or of all tables of one system under `path`.
+    """Read one table, or all tables of one system under `path`, as canonical rows.
 
     Raises `InputError` if there is no table, or if there are several systems and `device` does not select one.
     """
@@ -55,7 +57,7 @@ def read(path: Path, device: str = "", licence: str = "") -> Rows:
 
 
 def read_table(path: Path, device: str, licence: str = "") -> Rows:
-    """Rows of one parquet table, measured on `device`. Raises `InputError` if it does not have the known columns."""
+    """Read one parquet table, measured on `device`. Raises `InputError` if it does not have the known columns."""
     if not device:
         raise InputError(f"{path}: not inside a system folder; say which device was measured with --device NAME")
     place = parts(path)
@@ -79,7 +81,7 @@ def read_table(path: Path, device: str, licence: str = "") -> Rows:
 
 
 def _with_watts(table: Rows, path: Path) -> Rows:
-    """The rows with their power in W. Only tables of earlier revisions have the column `power`."""
+    """Add the measured power, in W, to the rows. Only tables of earlier revisions have the column `power`."""
     import pyarrow.parquet as parquet
 
     if "power" not in parquet.read_schema(path).names:

@@ -1,4 +1,4 @@
-"""The least time that a measured operator can have taken, by its compulsory work on the rated device.
+"""Compute the least time that a measured operator can have taken, by its compulsory work on the rated device.
 
 Compulsory work means: every input is read once, nothing is recomputed, experts are balanced. A time below this bound
 has a wrong unit or a wrong shape, or its data never left the cache. This is a check of measurements and no cost model;
@@ -17,14 +17,14 @@ from perfmodel.profiles.importers.rows import COLLECTIVES, Rows, each
 
 #: Working sets below this many times the last-level cache may be served from it, so bandwidth bounds nothing there.
 CACHE_MARGIN = 4.0
-#: Bytes of cache assumed where hwdb has no figure: above that of every device it knows.
+#: Bytes of cache assumed where hwdb does not know them: above that of every device it knows.
 UNKNOWN_CACHE = 512e6
 #: Matrices from the hidden to the inner width that every expert has at least; gated ones have two.
 LEAST_UP_MATRICES = 1.0
 
 
 def bytes_of(names: np.ndarray) -> Array:
-    """Bytes per value of each format name (R,), NaN where the name is empty or unknown.
+    """Return the bytes per value of each format name (R,), NaN where the name is empty or unknown.
 
     >>> bytes_of(np.array(["bf16", "fp8", ""], dtype=object)).tolist()
     [2.0, 1.0, nan]
@@ -33,12 +33,16 @@ def bytes_of(names: np.ndarray) -> Array:
 
 
 def _bytes(name: str) -> float:
+    """Return the bytes per value of one format name or alias; NaN if it is unknown."""
     key = ALIASES.get(name.lower(), name.lower())
     return FORMATS[key].bytes if key in FORMATS else np.nan
 
 
 def pairs(query: Array, context: Array, window: Array) -> Array:
-    """Query-key pairs of a causal head, with the tables' convention that a window of 0 is none.
+    """Count the query-key pairs of one head under a causal mask, (R,).
+
+    query, context, window: (R,) new tokens, cached tokens, attention window in tokens. As in all measured rows, a
+    window of 0 means that there is none.
 
     >>> pairs(np.array([4.0]), np.array([2.0]), np.array([0.0])).tolist()
     [18.0]
@@ -47,7 +51,8 @@ def pairs(query: Array, context: Array, window: Array) -> Array:
 
 
 def flop(table: Rows, family: str) -> Array:
-    """Compulsory FLOP (R,) of rows that are all of `family`; 0 where nothing is known to bound it."""
+    """Return the compulsory FLOP (R,) of rows that are all of `family`; 0 for a family whose arithmetic gives no bound
+    here."""
     c = table.columns
     if family == "gemm":
         return eq.gemm_flop(c["m"], c["n"], c["k"])
@@ -66,7 +71,8 @@ def flop(table: Rows, family: str) -> Array:
 
 
 def moved(table: Rows, family: str) -> Array:
-    """Compulsory bytes (R,) to and from memory of rows that are all of `family`; 0 where unknown formats hide them.
+    """Return the compulsory bytes (R,) to and from memory of rows that are all of `family`; bytes in an unknown format
+    count 0.
 
     Rows of experts and attention count weights and cache only: queries, outputs and expert rows (`query` and `pairs` 0)
     may stay in the cache. Of the experts at least those of one token are read.
@@ -93,7 +99,11 @@ def moved(table: Rows, family: str) -> Array:
 
 
 def peak(device: Device, act: np.ndarray) -> Array:
-    """Rated FLOP/s (R,) of each row's compute type, or of the type that the device uses instead; NaN if it has none."""
+    """Return the rated FLOP/s (R,) of each row's compute type, or of the type that the device uses instead; NaN if it
+    has none.
+
+    act: (R,) names of compute types.
+    """
 
     def rate(name: str) -> float:
         key = ALIASES.get(name, name)
@@ -104,10 +114,10 @@ def peak(device: Device, act: np.ndarray) -> Array:
 
 
 def bound(table: Rows, device: Device) -> Array:
-    """Least possible seconds (R,) of each row on `device`; 0 where nothing bounds it.
+    """Return the least possible seconds (R,) of each row on `device`; 0 where nothing bounds it.
 
-    Collectives: the message crosses the device's link once but for the share that stays at home, which even in-switch
-    reduction must pay.
+    For collectives, the message crosses the device's link once, except the share that stays on the device itself;
+    reduction inside the switch does not avoid this either.
     """
     out = np.zeros(len(table))
     for family in sorted(set(table["family"])):
@@ -126,7 +136,8 @@ def bound(table: Rows, device: Device) -> Array:
 
 
 def _link_bound(table: Rows, device: Device) -> Array:
-    """Seconds (R,) that a collective's bytes need on the device's own link; 0 for groups that reach beyond it."""
+    """Return the seconds (R,) that a collective's bytes need on the device's own link; 0 for groups that reach beyond
+    it."""
     group, message = table["group"], table["message_bytes"]
     remote = np.where(table["family"] == "p2p", message, eq.collective_bytes(message, group, 1.0))
     inside = group <= np.nan_to_num(device.link.peers, nan=0.0)

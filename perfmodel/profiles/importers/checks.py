@@ -68,7 +68,7 @@ MAY_BE_ZERO = ("window", "skew", "context", "moved_bytes", "message_bytes")
 
 @dataclass(frozen=True)
 class Quarantined:
-    """Rows set aside for one reason: their number, and a description of the first."""
+    """Report the rows that were set aside for one reason: their number, and a description of the first."""
 
     reason: str
     count: int
@@ -77,7 +77,7 @@ class Quarantined:
 
 @dataclass(frozen=True)
 class Checked:
-    """Result of validation: usable rows, the rows set aside by reason, and notes on what could not be checked."""
+    """Hold the result of validation: usable rows, rows set aside by reason, and notes on what could not be checked."""
 
     rows: Rows
     quarantined: tuple[Quarantined, ...]
@@ -85,11 +85,11 @@ class Checked:
 
     @property
     def bad(self) -> int:
-        """Total number of rows set aside."""
+        """Return the total number of rows set aside."""
         return sum(q.count for q in self.quarantined)
 
     def report(self) -> list[dict[str, object]]:
-        """One row per family that was read, then one per reason for which rows were set aside or merged."""
+        """Return one row per family that was read, then one per reason for which rows were set aside or merged."""
         families, counts = np.unique(self.rows["family"].astype(str), return_counts=True)
         read = [
             {"outcome": "read", "what": str(family), "rows": int(count), "first": ""}
@@ -102,7 +102,7 @@ class Checked:
 
 
 def describe(table: Rows, index: int) -> str:
-    """Description of one row for messages: family, shape, formats, time."""
+    """Describe row `index` for messages: family, shape, formats, time."""
     family = str(table["family"][index])
     shape = " ".join(f"{key}={table[key][index]:g}" for key in SHAPES[family])
     formats = "/".join(str(table[f][index]) for f in ("weight", "act", "kv") if table[f][index])
@@ -150,7 +150,8 @@ Faults = list[tuple[str, Mask]]
 
 
 def _drop(table: Rows, faults: Faults, set_aside: list[Quarantined]) -> Rows:
-    """The rows without faults. Each fault is appended to `set_aside`; a row counts for its first fault only."""
+    """Return the rows without faults; report each fault by appending it to `set_aside`. A row counts for its first
+    fault only."""
     keep = np.ones(len(table), dtype=bool)
     for reason, mask in faults:
         fresh = mask & keep
@@ -162,7 +163,7 @@ def _drop(table: Rows, faults: Faults, set_aside: list[Quarantined]) -> Rows:
 
 
 def _malformed(table: Rows) -> Faults:
-    """Rows with an impossible time, power or shape, or without a number format that their family needs."""
+    """Find rows with an impossible time, power or shape, or without a number format that their family needs."""
     time, power = table["time"], table["power"]
     faults: Faults = [
         ("time is NaN or infinite", ~np.isfinite(time)),
@@ -183,13 +184,17 @@ def _malformed(table: Rows) -> Faults:
 
 
 def _is_format(column: str, name: str) -> bool:
-    """Whether `name` is a known compute type (column `act`) or storage format (other columns)."""
+    """True if `name` is a known compute type (column `act`) or storage format (other columns)."""
     key = ALIASES.get(name.lower(), name.lower())
     return key in (COMPUTE_CODE if column == "act" else FORMATS)
 
 
 def _impossible(table: Rows, device: Callable[[str], Device], place: str, notes: list[str]) -> Faults:
-    """Rows that are faster than the physical bound of their device. Unknown devices are reported in `notes`."""
+    """Find rows that are faster than the physical bound of their device. Devices that hwdb does not know are reported
+    in `notes`.
+
+    device: function from an hwdb name to the device. place: name of the table in messages.
+    """
     below = np.zeros(len(table), dtype=bool)
     for name in sorted(set(table["device"])):
         try:
@@ -206,7 +211,10 @@ def _impossible(table: Rows, device: Callable[[str], Device], place: str, notes:
 
 
 def _refuse_wrong_unit(time: Array, least: Array, place: str) -> None:
-    """Raise `InputError` if `time` (R,), in s, is off by 10^3 against the physical bound `least` (R,)."""
+    """Raise `InputError` if the measured times, in s, are off by 10^3 as a whole.
+
+    time: (R,) measured. least: (R,) physical bound of each row, in s. place: name of the table in the message.
+    """
     for factor, wrong, low in ((1e-3, "ms not us", True), (1e3, "ns not us", False)):
         telling = (least > UNIT_FLOOR) if low else (least > UNIT_FLOOR / UNIT_FLOOR_REDUCTION)
         if telling.sum() < LEAST_LONG_ROWS:
@@ -220,8 +228,11 @@ def _refuse_wrong_unit(time: Array, least: Array, place: str) -> None:
 
 
 def _merge_repeats(table: Rows) -> tuple[Rows, list[Quarantined]]:
-    """Rows with one time per key. Exact duplicates are dropped, repeats become their median, and repeats that disagree
-    are set aside."""
+    """Reduce repeated measurements of the same operator to one row, and report the rows that left the table.
+
+    Rows are repeats if all `key_columns` are equal. Exact duplicates are dropped, repeats become their median, and
+    repeats that disagree by more than `REPEAT_FACTOR` are set aside.
+    """
     if not len(table):
         return table, []
     dropped: dict[str, list[Any]] = {reason: [0, ""] for reason in ("exact duplicate", MERGED, "repeats disagree")}
@@ -231,7 +242,10 @@ def _merge_repeats(table: Rows) -> tuple[Rows, list[Quarantined]]:
 
 
 def _merge_family(table: Rows, keys: tuple[str, ...], dropped: dict[str, list[Any]]) -> Rows:
-    """`_merge_repeats` for one family. dropped: reason -> [number of rows, first example], updated in place."""
+    """Do the work of `_merge_repeats` for the rows of one family.
+
+    keys: columns that identify a measurement. dropped: reason -> [number of rows, first example], updated in place.
+    """
     group = _group_ids(table, keys)
     order = np.argsort(group, kind="stable")
     sorted_group, time = group[order], table["time"][order]
@@ -255,14 +269,15 @@ def _merge_family(table: Rows, keys: tuple[str, ...], dropped: dict[str, list[An
 
 
 def _count(entry: list[Any], more: int, table: Rows, index: int) -> None:
-    """Add `more` rows to an entry of `dropped`; row `index` is the example if it is the first."""
+    """Add `more` rows to the number in `entry` ([number of rows, first example]); the first call takes row `index` as
+    the example."""
     if more > 0:
         entry[1] = entry[1] or describe(table, int(index))
         entry[0] += int(more)
 
 
 def _spikes(table: Rows) -> Mask:
-    """Mask (R,) of outliers: rows far above both neighbours on their curve (a stall, a retry, a clock drop)."""
+    """Mark outliers, as a mask (R,): rows far above both neighbours on their curve (a stall, a retry, a clock drop)."""
     out = np.zeros(len(table), dtype=bool)
     for family, axis in CURVES.items():
         mine = np.flatnonzero(table["family"] == family)
@@ -280,7 +295,7 @@ def _spikes(table: Rows) -> Mask:
 
 
 def _group_ids(table: Rows, keys: tuple[str, ...]) -> Index:
-    """Integers (R,) that are equal exactly where all columns `keys` are equal."""
+    """Number the rows (R,) so that two numbers are equal exactly where all columns `keys` are equal."""
     import pandas as pd
 
     group = np.zeros(len(table), dtype=np.intp)

@@ -22,7 +22,7 @@ NANO = 1e-9
 
 
 def read(path: Path, device: str = "", licence: str = "") -> Rows:
-    """One row per test. The device is `device` if given, else the GPU or CPU as llama-bench names it.
+    """Read one row per test. The device is `device` if given, else the GPU or CPU as llama-bench names it.
 
     Prompt-and-generation tests (`-pg`) have one time for both phases and are left out. Raises `InputError` if the file
     is not llama-bench output, or has no other tests.
@@ -39,7 +39,7 @@ def read(path: Path, device: str = "", licence: str = "") -> Rows:
 
 
 def _tests(path: Path) -> list[dict[str, Any]]:
-    """The tests in a file, as llama-bench wrote them."""
+    """Read the tests in a file, each with the keys that llama-bench wrote."""
     with open_text(path) as stream:
         text = stream.read().strip()
     try:
@@ -52,7 +52,7 @@ def _tests(path: Path) -> list[dict[str, Any]]:
 
 
 def _row(test: dict[str, Any], device: str, licence: str, source: str) -> Rows:
-    """The canonical row of a test; a generation test counts as its mean decode step."""
+    """Turn a test into a canonical row; a generation test counts as its mean decode step."""
     named = str(test.get("gpu_info") or test.get("cpu_info") or "").strip()
     steps = max(1, int(test["n_gen"]))
     depth = float(test.get("n_depth", 0) or 0)

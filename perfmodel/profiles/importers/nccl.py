@@ -48,7 +48,8 @@ MICRO = 1e-6
 
 
 def read(path: Path, device: str = "", licence: str = "") -> Rows:
-    """Rows of one log: the out-of-place time of each size. The group is the number of ranks in the header.
+    """Read one log: a row with the out-of-place time of each message size. The group is the number of ranks in the
+    header.
 
     Raises `InputError` if the log names no test program or several, lists no ranks, or has no lines of timings.
     """
@@ -60,7 +61,9 @@ def read(path: Path, device: str = "", licence: str = "") -> Rows:
     family = _family(text, path)
     found = [match for match in map(LINE.match, text) if match]
     if not found:
-        raise InputError(f"{path}: no timing lines below the header; did the run fail?")
+        raise InputError(
+            f"{path}: no timing lines below the header; did the run fail? Import the log of a complete run"
+        )
     group = len({int(match.group(1)) for match in ranks})
     hosts = len({match.group(2) for match in ranks})
     version = next((v.group(1) for v in map(VERSION.search, text) if v), "nccl-tests")
@@ -80,13 +83,16 @@ def read(path: Path, device: str = "", licence: str = "") -> Rows:
 
 
 def _time(fields: str) -> float:
-    """Out-of-place time, us: the first of the fields after the type; NaN for N/A."""
+    """Return the out-of-place time in us: the first of the `fields` after the type; NaN for N/A."""
     first = fields.split()[0]
     return float("nan") if first == "N/A" else float(first)
 
 
 def _family(text: list[str], path: Path) -> str:
-    """Operator family of the test program that the log or its file name mentions."""
+    """Return the operator family of the test program that the log or its file name mentions.
+
+    text: lines of the log. Raises `InputError` if there is no such name, or several.
+    """
     named = {PROGRAMS[name] for line in text for name in PROGRAM.findall(line)}
     named |= {PROGRAMS[name] for name in PROGRAM.findall(path.name)}
     if len(named) == 1:

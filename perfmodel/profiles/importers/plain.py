@@ -33,7 +33,8 @@ def open_text(path: Path) -> TextIO:
 
 
 def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Header and lines of a CSV. Raises `InputError` for an empty file, a repeated column or a line of wrong length."""
+    """Read header and lines of a CSV. Raises `InputError` for an empty file, a repeated column or a line of wrong
+    length."""
     with open_text(path) as stream:
         try:
             lines = list(csv.reader(stream))
@@ -53,7 +54,11 @@ def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
 
 
 def numbers(path: Path, column: str, values: Sequence[str]) -> Array:
-    """A text column as float64; empty becomes NaN. Raises `InputError` with the row of a field that is no number."""
+    """Turn a text column into float64; empty becomes NaN. Raises `InputError` with the row of a field that is no
+    number.
+
+    path, column: name the place in the message. values: (R,) fields.
+    """
     try:
         return np.array([float(v) if v.strip() else np.nan for v in values])
     except ValueError:
@@ -66,7 +71,7 @@ def numbers(path: Path, column: str, values: Sequence[str]) -> Array:
 
 
 def read(path: Path, device: str = "", licence: str = "") -> Rows:
-    """Rows of a plain CSV. `device` and `licence` are used where the file does not state them.
+    """Read a plain CSV as canonical rows. `device` and `licence` are used where the file does not state them.
 
     Raises `InputError` for a missing or unknown column and for a field that is not a number.
     """
@@ -90,7 +95,7 @@ def read(path: Path, device: str = "", licence: str = "") -> Rows:
 
 
 def fill(table: Rows, name: str, value: str) -> Rows:
-    """The rows with `value` in the text column `name` wherever it is empty."""
+    """Write `value` into the text column `name` wherever it is empty."""
     blank = table[name] == ""
     return table.replace(**{name: np.where(blank, value, table[name])}) if value and blank.any() else table
 
@@ -105,7 +110,7 @@ def write(table: Rows, path: Path, append: bool = False) -> None:
 
 
 def header() -> list[str]:
-    """Column names of a plain CSV, in the order of the file.
+    """Return the column names of a plain CSV, in the order of the file.
 
     >>> header()[-1], "latency_us" in header()
     ('power_w', True)
@@ -114,7 +119,7 @@ def header() -> list[str]:
 
 
 def lines(table: Rows) -> list[list[str]]:
-    """The fields of each row as text; unknown numbers are empty."""
+    """Format each row as the text fields of a plain CSV; unknown numbers are empty."""
     columns = []
     for name in COLUMNS:
         values = table[name]

@@ -51,7 +51,7 @@ DEFAULTS = {"window": 0.0, "skew": 0.0, "ep": 1.0, "tp": 1.0}
 
 @dataclass(frozen=True)
 class Rows:
-    """Measured operators as columns.
+    """Hold measured operators as columns.
 
     columns: each name of `COLUMNS` -> array (R,). Text columns are object arrays of str, "" where unknown. Number
     columns are float64, NaN where unknown or not applicable: `time` in s, `power` in W, all others counts or bytes.
@@ -67,19 +67,20 @@ class Rows:
         return self.columns[name]
 
     def take(self, select: NDArray[Any]) -> Rows:
-        """The rows that a mask or an array of indices selects."""
+        """Return the rows that a mask or an array of row numbers selects."""
         return Rows({name: values[select] for name, values in self.columns.items()})
 
     def family(self, name: str) -> Rows:
-        """The rows of one operator family."""
+        """Return the rows of one operator family."""
         return self.take(self.columns["family"] == name)
 
     def replace(self, **columns: Any) -> Rows:
-        """The same rows with some columns replaced; a scalar is repeated for every row."""
+        """Return the same rows with some columns replaced; a scalar is repeated for every row."""
         return Rows({**self.columns, **_filled(columns, len(self))})
 
     def frame(self) -> Any:
-        """pandas DataFrame with the column names and units of a plain CSV; columns without any number are left out."""
+        """Return a pandas DataFrame with the column names and units of a plain CSV; columns without any number are left
+        out."""
         import pandas as pd
 
         named = {}
@@ -94,7 +95,8 @@ class Rows:
 
 
 def _filled(columns: Mapping[str, Any], count: int) -> dict[str, NDArray[Any]]:
-    """Columns as arrays (count,) of their type. Raises `UnknownName` or `InputError` for a bad name or length."""
+    """Turn columns into arrays (count,) of the type of their column. Raises `UnknownName` or `InputError` for a bad
+    name or length."""
     out = {}
     for name, values in columns.items():
         if name not in COLUMNS:
@@ -108,7 +110,7 @@ def _filled(columns: Mapping[str, Any], count: int) -> dict[str, NDArray[Any]]:
 
 
 def rows_of(count: int, **columns: Any) -> Rows:
-    """A table of `count` rows from some columns. All others are "" or NaN, or the value in `DEFAULTS`.
+    """Make a table of `count` rows from some columns. All others are "" or NaN, or the value in `DEFAULTS`.
 
     >>> table = rows_of(2, family="gemm", m=[1, 8], n=4096, k=4096, time=[1e-5, 2e-5], device="a100-sxm-80gb")
     >>> len(table), float(table["m"][1]), table["weight"][0]
@@ -120,7 +122,7 @@ def rows_of(count: int, **columns: Any) -> Rows:
 
 
 def _with_defaults(table: Rows) -> Rows:
-    """The rows with the values of `DEFAULTS` in empty shape columns that their family has."""
+    """Fill the values of `DEFAULTS` into empty shape columns that the family of the row has."""
     changed = {}
     for key, value in DEFAULTS.items():
         uses = [family for family, keys in SHAPES.items() if key in keys]
@@ -131,7 +133,7 @@ def _with_defaults(table: Rows) -> Rows:
 
 
 def concat(tables: Iterable[Rows]) -> Rows:
-    """The rows of all tables, in order; an empty table if there are none."""
+    """Join tables, in order; an empty table if there are none."""
     parts = [t for t in tables if len(t)]
     if not parts:
         return rows_of(0)
@@ -139,7 +141,8 @@ def concat(tables: Iterable[Rows]) -> Rows:
 
 
 def each(names: NDArray[Any], function: Callable[[str], float]) -> Array:
-    """`function` of each name in a text column (R,); called once per different name.
+    """Apply `function` to each name in a text column (R,) and return the numbers (R,); it is called once per different
+    name.
 
     >>> each(np.array(["a", "bb", "a"], dtype=object), len).tolist()
     [1.0, 2.0, 1.0]
@@ -151,14 +154,15 @@ def each(names: NDArray[Any], function: Callable[[str], float]) -> Array:
 
 
 def key_columns(family: str) -> tuple[str, ...]:
-    """Columns that identify a measurement of a family: all except time, power, source and licence."""
+    """Return the names of the columns that identify a measurement of a family: all except time, power, source and
+    licence."""
     if family not in SHAPES:
         raise UnknownName("operator family", family, SHAPES)
     return ("device", "software", "kernel", "family", "weight", "act", "kv", *SHAPES[family])
 
 
 def known_families() -> tuple[str, ...]:
-    """Families that a row may have: those of the cost models, and those of whole models.
+    """Return the families that a row may have: those of the cost models, and those of whole models.
 
     >>> known_families()[0]
     'gemm'

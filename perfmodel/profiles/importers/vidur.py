@@ -26,7 +26,11 @@ ONE_OPERAND, TWO_OPERANDS = 4.0, 6.0
 
 
 def read(path: Path, device: str = "", licence: str = "") -> Rows:
-    """Rows of one Vidur CSV. Its columns tell which of the four files it is; `InputError` if it is none of them."""
+    """Read one Vidur CSV as canonical rows. Its columns tell which of the four files it is; `InputError` if it is none
+    of them.
+
+    device, licence: values of these columns, which Vidur files do not have.
+    """
     header, body = read_table(path)
     table = {name: [line[place] for line in body] for place, name in enumerate(header)}
     parts = path.parts[path.parts.index("profiling") :] if "profiling" in path.parts else path.parts[-1:]
@@ -43,19 +47,26 @@ def read(path: Path, device: str = "", licence: str = "") -> Rows:
 
 
 def _column(path: Path, table: Mapping[str, list[str]], name: str) -> Array:
-    """A column as numbers. Raises `InputError` if the file does not have it."""
+    """Return a column as numbers (R,). Raises `InputError` if the file does not have it.
+
+    table: column name -> fields as text.
+    """
     if name not in table:
         raise InputError(f"{path}, line 1: no column {name!r}, which this kind of Vidur file has")
     return numbers(path, name, table[name])
 
 
 def _ran(time: Array) -> Mask:
-    """Rows whose layer was run. NaN stays, so that validation reports it."""
+    """True for each row (R,) whose layer was run, by its time. NaN counts as run, so that validation reports it."""
     return np.asarray(np.isnan(time) | (time != 0.0))
 
 
 def _mlp(path: Path, table: Mapping[str, list[str]], common: dict[str, str]) -> Rows:
-    """GEMM and element-wise rows of mlp.csv."""
+    """Read the GEMM and element-wise rows of mlp.csv.
+
+    table: column name -> fields as text. common: columns with one value for all rows (device, software, source,
+    licence).
+    """
     heads, kv_heads, width, inner, m, tp = (
         _column(path, table, name)
         for name in ("n_head", "n_kv_head", "n_embd", "n_expanded_embd", "num_tokens", "num_tensor_parallel_workers")
@@ -84,7 +95,11 @@ def _mlp(path: Path, table: Mapping[str, list[str]], common: dict[str, str]) -> 
 
 
 def _elementwise(m: Array, width: Array, inner: Array, gated: Mask) -> dict[str, Array]:
-    """Bytes that each element-wise layer moves, (R,)."""
+    """Return the bytes (R,) that each element-wise layer moves, by name of the layer.
+
+    m: (R,) tokens. width: (R,) hidden size. inner: (R,) inner size of the MLP on one device. gated: (R,) True for a
+    gated MLP.
+    """
     return {
         "input_layernorm": ONE_OPERAND * m * width,
         "post_attention_layernorm": ONE_OPERAND * m * width,
@@ -94,7 +109,7 @@ def _elementwise(m: Array, width: Array, inner: Array, gated: Mask) -> dict[str,
 
 
 def _attention(path: Path, table: Mapping[str, list[str]], common: dict[str, str]) -> Rows:
-    """Prefill and decode attention rows of attention.csv."""
+    """Read the prefill and decode attention rows of attention.csv; `table` and `common` as in `_mlp`."""
     width, heads, kv_heads, tp, batch, chunk, cached = (
         _column(path, table, name)
         for name in (
@@ -136,7 +151,10 @@ def _attention(path: Path, table: Mapping[str, list[str]], common: dict[str, str
 
 
 def _network(path: Path, table: Mapping[str, list[str]], common: dict[str, str], family: str, name: str) -> Rows:
-    """Rows of all_reduce.csv (family all_reduce) or send_recv.csv (family p2p)."""
+    """Read all_reduce.csv (as family all_reduce) or send_recv.csv (as family p2p); `table` and `common` as in `_mlp`.
+
+    name: of the operation in the column names, "all_reduce" or "send_recv".
+    """
     size, workers, per_node = (_column(path, table, key) for key in ("size", "num_workers", "devices_per_node"))
     nodes = np.maximum(1.0, workers / per_node)
     kernel = np.array([f"{n:.0f} node{'s' if n > 1 else ''}" for n in nodes], dtype=object)
