@@ -1,4 +1,4 @@
-"""The input of the fleet program: options, request classes, demand, limits. Plain data, checked once."""
+"""Define and check the input of the fleet program: options, request classes, demand, limits. It is plain data."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ class FleetProblem:
 
     @property
     def by_node(self) -> tuple[str, ...]:
-        """(W,) devices of the options that are paid by the node."""
+        """Return the names of the devices of the options that are paid by the node, (W,)."""
         used = dict.fromkeys(o.device for o in self.options)
         return tuple(d for d in used if d in self.inventory.node_usd_per_hour)
 
     @property
     def periods(self) -> int:
-        """Number of periods."""
+        """Return the number of periods of the day."""
         return len(self.hours)
 
     def serves(self) -> Mask:
-        """(O, C) True where an option can serve a class at all."""
+        """Return (O, C) booleans: True where an option can serve a class at all."""
         return np.asarray(np.nan_to_num(self.throughput) > 0)
 
 
 def checked(problem: FleetProblem) -> FleetProblem:
-    """The problem with its arrays as floats of the right shape; raises `InputError` for data that contradicts itself.
+    """Return the problem with its arrays as floats of the right shape; raise `InputError` for contradictions.
 
     >>> one = Option("a", "l4", 1, 0.8)
     >>> checked(FleetProblem((one,), ("chat",), np.array([2.0]), np.array([[1.0]]))).rate.shape
