@@ -176,7 +176,10 @@ class Modeller:
         return site_power(watts, size, host_watts, self.scenario.site.pue)
 
     def _space(self, option: FleetOption, name: str) -> SearchSpace:
-        """Build the search space of the layouts that an option lists for model `name`, on its device, stock and node."""
+        """Build the search space of the layouts that an option lists for model `name`.
+
+        It has the option's one device, with its stock and its devices per node.
+        """
         at, spec, offload = self._position(option.device), model(name), self.scenario.offload
         device = self.tariff.devices[at]
         axes: dict[str, Any] = {"pp": (1.0,), **offload.axes}
@@ -196,7 +199,7 @@ class Modeller:
         )
 
     def _position(self, device: str) -> int:
-        """Return the position of a device in the tariff; -1 where the hardware database does not know it."""
+        """Return the position of a device in the tariff, or -1 where the hardware database does not know it."""
         names = [d.name for d in self.tariff.devices]
         return names.index(device) if device in names else -1
 

@@ -130,7 +130,7 @@ def _with_workload(scenario: Scenario, change: Callable[[Workload], Workload]) -
 
 
 def _loaded(work: Workload, factor: float) -> Workload:
-    """Return the workload with its rate and concurrency multiplied by `factor`; at least one request stays in flight."""
+    """Return the workload with its rate and concurrency multiplied by `factor`; at least 1 request stays in flight."""
     return replace(work, rate=work.rate * factor, concurrency=np.maximum(np.round(work.concurrency * factor), 1.0))
 
 
