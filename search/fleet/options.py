@@ -94,7 +94,7 @@ class Modeller:
         models = dict.fromkeys(self.spec.classes[i].model for i in served)
         if not models:
             where = f"{self.scenario.path}: fleet option {option.name!r}"
-            raise InputError(f"{where} may serve none of the classes; check its models")
+            raise InputError(f"{where} may serve none of the classes; name in its models one that a class asks for")
         parts = [self._for_model(option, [i for i in served if self.spec.classes[i].model == m]) for m in models]
         return Layouts(
             options=tuple(o for p in parts for o in p.options), throughput=np.concatenate([p.throughput for p in parts])
@@ -145,7 +145,9 @@ class Modeller:
         """Build the task of a replica of `option` for class `c`; raise `InputError` where the class has no lengths."""
         if c.workload is None:
             where = f"{self.scenario.path}: class {c.name!r}"
-            raise InputError(f"{where} has no lengths, which option {option.name!r} needs")
+            raise InputError(
+                f"{where} has no lengths, which option {option.name!r} needs; add dataset or input_tokens to the class"
+            )
         return Target(
             model=model(c.model),
             workload=c.workload.at(arrival="open", rate=1.0),
@@ -269,7 +271,9 @@ def table_problem(spec: FleetSpec, inventory: Inventory) -> FleetProblem:
     Raises `InputError` when an option does not.
     """
     if spec.modelled:
-        raise InputError(f"fleet option {spec.modelled[0].name!r} has no throughput_rps; it has to be modelled")
+        raise InputError(
+            f"fleet option {spec.modelled[0].name!r} has no throughput_rps; it has to be modelled (plan_fleet)"
+        )
     options = [
         Option(name=o.name, device=o.device, devices=max(o.devices, 1), usd_per_hour=o.usd_per_hour, power=o.power)
         for o in spec.options

@@ -82,7 +82,7 @@ def scorer_of(scenario: Scenario, costs: CostModel | None = None) -> Scorer:
         raise InputError(f"{scenario.path}: power_cap_w is not modelled; leave it out")
     if not 0.0 < limits.confidence < 1.0:
         value = f"{limits.confidence:g}"
-        raise InputError(f"{scenario.path}: confidence {value}: no estimate is certain; give it between 0 and 1")
+        raise InputError(f"{scenario.path}: confidence {value}: no estimate is certain; give it above 0 and below 1")
     prices = tariff_of(scenario)
     return Scorer(
         target=Target(

@@ -22,7 +22,7 @@ INTERNAL = {SCORE, "verdict", "worst_slo_bound", "slo_ratio", "basis", "fits", "
 COUNTS = ("replicas", "devices_per_replica", "devices", "nodes", "devices_billed", "prefill_workers", "decode_workers")
 #: Percentiles of TTFT and TPOT that every row has.
 PERCENTILES = [(metric, statistic) for metric in ("ttft", "tpot") for statistic in ("p50", "p90", "p99")]
-#: Columns by which two candidates of the same name are told apart.
+#: Columns that distinguish two candidates of the same name.
 DISTINGUISHING = ("usd_per_hour", "ttft_ms", "tpot_ms", "slo_ratio")
 
 

@@ -17,7 +17,7 @@ from perfmodel.simulator import Capacity, Simulation, Traffic
 from search.planning.plan import Plan
 from search.searchers import Progress
 
-#: Figures shown twice: as estimated under their own name, and as simulated with `simulated_` before it.
+#: Columns of `verify` that appear twice: estimated, under their own name, and simulated, with `simulated_` before it.
 FIGURES = ("ttft_ms", "ttft_ms_p90", "ttft_ms_p99", "tpot_ms", "tpot_ms_p90", "tpot_ms_p99", "e2e_ms", "output_tok_s")
 #: What the terminal shows of a simulation, by section.
 SHEET: Mapping[str, Sequence[str]] = {
@@ -207,7 +207,7 @@ def simulated_row(
     """
     chosen = finalists(plan, rank)
     if len(chosen) < rank:
-        raise InputError(f"rank {rank} is beyond the {len(chosen)} candidates of different layout; give a lower one")
+        raise InputError(f"rank {rank} is beyond the {len(chosen)} candidates of different layout; give a lower rank")
     number = chosen[rank - 1]
     found = replay(plan, number, settings, progress=progress)
     made = row(plan, number, found)

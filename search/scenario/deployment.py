@@ -16,7 +16,7 @@ from perfmodel.hardware import WHERE, Host, Where, host_figures
 from perfmodel.models import Adapters, check_rank
 from search.scenario.workload import relay
 
-#: Host figures that a scenario may state: key -> (field of `Host`, SI units per unit of the key).
+#: Numeric quantities of a host that a scenario may give: key -> (field of `Host`, SI units per unit of the key).
 HOST_KEYS = {
     "host_link_gbs": ("link", 1e9),
     "host_memory_gb": ("memory", 1e9),

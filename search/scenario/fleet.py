@@ -140,8 +140,7 @@ def _class(table: Table, defaults: Defaults, periods: int) -> FleetClass:
 
 
 def _option(table: Table, classes: list[str], known_devices: tuple[str, ...]) -> FleetOption:
-    """Read one `[[fleet.option]]` table. classes: names of the request classes. known_devices: names in the database.
-    """
+    """Read one `[[fleet.option]]` table. classes: names of the request classes. known_devices: those in hwdb."""
     stated = _throughput(table, classes) if "throughput_rps" in table else None
     device = table.text("device")
     if stated is None and device not in known_devices:

@@ -91,7 +91,7 @@ def refuse_impossible(model: ModelSpec, deployments: Deployments, of: str = "") 
             raise InputError(f"{of}{rule.says(context, first_row(columns, forbidden))}")
     deepest = float(np.max(deployments.pp))
     if deepest > model.layers:
-        raise InputError(f"{of}pp {deepest:g} exceeds the {model.layers} layers of {model.name}; give fewer")
+        raise InputError(f"{of}pp {deepest:g} exceeds the {model.layers} layers of {model.name}; give a lower pp")
 
 
 def first_row(columns: Columns, chosen: Mask) -> Row:
@@ -229,7 +229,7 @@ def _say_nodes(context: RuleContext, c: Row) -> str:
 
 
 def _say_stock(context: RuleContext, c: Row) -> str:
-    """Say how many devices a replica takes, and how many are on hand."""
+    """Say how large a replica is, in devices, and how many are on hand."""
     at = int(c["device"])
     return f"a replica takes {replica_size(c):g} {context.names[at]}, of which {context.stock[at]:g} are on hand"
 
