@@ -162,7 +162,7 @@ class SearchSpace:
         return Legal(space=self, index=index, removed=removed, example=example)
 
     def _nothing_left(self, removed: Mapping[str, int], example: Mapping[str, str]) -> str:
-        """Say that no candidate is legal, which axes the user set, and which rules removed most, with an example each."""
+        """Say that no candidate is legal, which axes the user set, and which rules removed most, with examples."""
         by_count = sorted((n for n in removed if removed[n] and n != "same"), key=lambda n: -removed[n])
         reasons = "; ".join(example[n] for n in by_count[:REASONS_TOLD])
         pinned = [f"{a} = {', '.join(f'{v:g}' for v in getattr(self, a))}" for a in AXES[1:] if a in self.pinned]
