@@ -1,4 +1,7 @@
-"""The manifest of a result: version, hashes of inputs and data, seed, solver, prices, command. It allows a repeat."""
+"""Record what a result rests on: version, hashes of inputs and data, seed, solver, prices, command.
+
+With the manifest, the result can be made again.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +30,11 @@ DATA = {
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a result rests on.
+    """Record of what a result rests on.
 
     scenario, scenario_sha256: path and hash of the file. hardware_sha256, models_sha256, engines_sha256: hash of each
-    kind of shipped data. solver, gap: "" and NaN where no integer program was solved. prices: dates of the prices used,
-    oldest to newest. command: as typed.
+    kind of shipped data. searcher: name and settings. solver, gap: "" and NaN where no integer program was solved.
+    prices: dates of the prices used, oldest to newest. command: as typed.
     """
 
     version: str
@@ -48,7 +51,7 @@ class Manifest:
     command: str
 
     def row(self) -> dict[str, Any]:
-        """The manifest as one flat record."""
+        """Return the manifest as one flat record."""
         return asdict(self)
 
 
@@ -62,7 +65,7 @@ def manifest(
     price_dates: Iterable[str] = (),
     command: str = "",
 ) -> Manifest:
-    """The manifest of a result that is made now.
+    """Make the manifest of a result that is made now.
 
     Args:
         scenario: path of the scenario file.
@@ -91,18 +94,18 @@ def manifest(
 
 @cache
 def data_hash(kind: str) -> str:
-    """Hash over names and contents of the data files of a kind (see `DATA`)."""
+    """Compute a hash over names and contents of the data files of a kind (a key of `DATA`)."""
     found = sorted(_files(kind), key=lambda item: item[0])
     return _short(b"".join(name.encode() + b"\0" + item.read_bytes() for name, item in found))
 
 
 def _files(kind: str) -> Iterable[tuple[str, Traversable]]:
-    """(name, file) of each data file of a kind."""
+    """Yield (name, file) of each data file of a kind (a key of `DATA`)."""
     for package, folder in DATA[kind]:
         where = files(package).joinpath(folder)
         yield from ((f"{package}/{folder}/{f.name}", f) for f in where.iterdir() if f.name.endswith(".toml"))
 
 
 def _short(content: bytes) -> str:
-    """The first digits of the sha256 of `content`."""
+    """Return the first `HASH_DIGITS` hexadecimal digits of the sha256 of `content`."""
     return hashlib.sha256(content).hexdigest()[:HASH_DIGITS]

@@ -1,4 +1,4 @@
-"""Fleets: how many replicas of which option, by an integer program."""
+"""Plan fleets: find how many replicas of which option serve all requests at the least cost, by an integer program."""
 
 from __future__ import annotations
 

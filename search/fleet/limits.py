@@ -1,7 +1,7 @@
-"""Figures that the fleet program is built from: prices, limits, failures, and bounds on the replicas.
+"""Compute the arrays that the fleet program is built from: prices, limits, failures, and bounds on the replicas.
 
 A unit is a replica of an option, or, where devices are paid by the node, a node of such a device: (O + W,) units for O
-options and W devices that are paid by the node.
+options and W devices that are paid by the node. P counts the periods of the day.
 """
 
 from __future__ import annotations
@@ -21,20 +21,23 @@ INTEGRALITY_TOLERANCE = 1e-5
 
 
 def with_nodes(problem: FleetProblem, replicas: Index) -> Array:
-    """(O + W, P) units: the replicas (O, P), and the whole nodes that hold them where devices are paid by the node."""
+    """Return the units in use, (O + W, P): the replicas (O, P), then the whole nodes that hold them.
+
+    Nodes are counted only for devices that are paid by the node.
+    """
     taken = [np.array([o.nodes if o.device == d else 0.0 for o in problem.options]) @ replicas for d in problem.by_node]
     return np.concatenate([replicas, *[np.ceil(t - INTEGRALITY_TOLERANCE)[None] for t in taken]]).astype(float)
 
 
 def prices(problem: FleetProblem) -> Array:
-    """(O + W,) USD per hour of each unit; a replica whose node is paid costs 0."""
+    """Return USD per hour of each unit, (O + W,); a replica whose node is paid for costs 0."""
     by_node = problem.by_node
     replica = [0.0 if o.device in by_node else o.usd_per_hour for o in problem.options]
     return np.array([*replica, *[problem.inventory.node_usd_per_hour[d] for d in by_node]])
 
 
 def limits(problem: FleetProblem) -> dict[str, tuple[float, Array]]:
-    """Every finite limit: name -> (bound, (O + W,) what each unit takes of it).
+    """Collect every finite limit: name -> (bound, (O + W,) what each unit takes of it).
 
     Names: `stock[DEVICE]` (devices), `power` (watts), `budget` (USD per hour), `nodes`.
     """
@@ -56,13 +59,16 @@ def limits(problem: FleetProblem) -> dict[str, tuple[float, Array]]:
 
 
 def served_by_none(problem: FleetProblem) -> list[int]:
-    """Classes with demand that no option can serve."""
+    """List the positions of the request classes that have demand but that no option can serve."""
     wanted = problem.rate.max(axis=0) > 0
     return [int(c) for c in np.nonzero(wanted & ~problem.serves().any(axis=0))[0]]
 
 
 def failures(problem: FleetProblem) -> list[Array]:
-    """(O,) replicas lost in each failure f that the fleet must survive; the first loses nothing."""
+    """List the failures that the fleet must survive, each as the replicas that it takes of every option, (O,).
+
+    The first failure takes nothing. With spare nodes, there is one for every choice of nodes to lose.
+    """
     options = range(len(problem.options))
     out = [np.zeros(len(problem.options))]
     if problem.inventory.spare_nodes:
@@ -75,9 +81,10 @@ def failures(problem: FleetProblem) -> list[Array]:
 
 
 def max_replicas(problem: FleetProblem) -> Index:
-    """(O,) replicas that no optimum exceeds: enough for all traffic that an option can serve, plus what failures take.
+    """Return the replicas of each option that no optimum exceeds, (O,).
 
-    An option alone needs at most ceil(its load), and the load of all classes together is their sum.
+    They are enough for all traffic that the option can serve, plus what failures take. An option alone needs at most
+    ceil(its load), and the load of all classes together is their sum.
     """
     speed = np.where(problem.serves(), problem.throughput, np.inf)
     alone = np.ceil((problem.rate.max(axis=0) / speed).sum(axis=1) + INTEGRALITY_TOLERANCE)

@@ -1,9 +1,9 @@
-"""From a scenario to the input of the fleet program.
+"""Turn a scenario into the input of the fleet program.
 
-A stated option keeps its table of throughputs. For a modelled option, every layout that is legal for a model becomes
-an option of its own. Its throughput of a class is the greatest rate that keeps the SLO (bisection on columns), and its
-power is that of the replica at this rate. A layout that another layout of the same option beats in price, in devices
-and in every class is left out.
+An option that gives its throughputs ("stated") keeps its table. For a modelled option, every layout that is legal for a
+model becomes an option of its own. Its throughput of a class is the greatest rate that keeps the SLO (bisection on
+columns), and its power is that of the replica at this rate. A layout that another layout of the same option beats in
+price, in devices and in every class is left out.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ OWN_FORMAT = -1
 
 @dataclass(frozen=True)
 class Layouts:
-    """Options of the fleet program that one option of the scenario becomes.
+    """The L options of the fleet program that one option of the scenario becomes.
 
-    options: (L,). throughput: (L, C) requests/s of one replica by class.
+    options: (L,). throughput: (L, C) requests/s that one replica serves of each of C request classes.
     """
 
     options: tuple[Option, ...]
@@ -54,7 +54,11 @@ class Layouts:
 
 @dataclass(frozen=True)
 class Modeller:
-    """What options are made from: the scenario, its classes and options, prices, and what prices operators."""
+    """Makes the options of the fleet program from those of a scenario.
+
+    spec: request classes and options of the scenario. tariff: prices and nodes of the devices. costs: cost model of the
+    operators, None for the default.
+    """
 
     scenario: Scenario
     spec: FleetSpec
@@ -62,11 +66,11 @@ class Modeller:
     costs: CostModel | None
 
     def layouts(self, option: FleetOption) -> Layouts:
-        """The options of the fleet program that `option` becomes."""
+        """Return the options of the fleet program that the scenario's `option` becomes."""
         return self._stated(option) if option.throughput is not None else self._modelled(option)
 
     def _stated(self, option: FleetOption) -> Layouts:
-        """An option whose throughput is given. Its price is its own, else that of its devices."""
+        """Convert an option whose throughput is given. Its price is its own, else that of its devices."""
         devices = float(max(option.devices, 1))
         at = self._position(option.device)
         price = option.usd_per_hour
@@ -85,19 +89,22 @@ class Modeller:
         return Layouts(options=(made,), throughput=np.array([_stated_rates(option, self.spec)], dtype=float))
 
     def _modelled(self, option: FleetOption) -> Layouts:
-        """The layouts of an option, for each of the models that it may serve."""
+        """Model the layouts of an option whose throughput is not given, for each of the models that it may serve."""
         served = [i for i, c in enumerate(self.spec.classes) if not option.models or c.model in option.models]
         models = dict.fromkeys(self.spec.classes[i].model for i in served)
         if not models:
             where = f"{self.scenario.path}: fleet option {option.name!r}"
-            raise InputError(f"{where} may serve none of the classes; check its models")
+            raise InputError(f"{where} may serve none of the classes; name in its models one that a class asks for")
         parts = [self._for_model(option, [i for i in served if self.spec.classes[i].model == m]) for m in models]
         return Layouts(
             options=tuple(o for p in parts for o in p.options), throughput=np.concatenate([p.throughput for p in parts])
         )
 
     def _for_model(self, option: FleetOption, classes: list[int]) -> Layouts:
-        """The layouts of an option for one model, without dominated ones; `classes` are the classes of that model."""
+        """Model the layouts of an option for one model, and leave out dominated ones.
+
+        classes: positions of the request classes that this model serves.
+        """
         layouts = self._space(option, self.spec.classes[classes[0]].model).legal().deployments()
         throughput, watts = self._throughput(option, classes, layouts)
         size, price = layouts.devices_per_replica, self._price(option, layouts)
@@ -123,7 +130,10 @@ class Modeller:
         return Layouts(options=tuple(options), throughput=throughput[kept])
 
     def _throughput(self, option: FleetOption, classes: list[int], layouts: Deployments) -> tuple[Array, Array]:
-        """((L, C) requests/s of one replica by class, (L,) the most watts per device at these rates)."""
+        """Model the speed and the power of the layouts on each class.
+
+        Returns ((L, C) requests/s of one replica by class, (L,) the most watts per device at these rates).
+        """
         throughput = np.zeros((len(layouts), len(self.spec.classes)))
         watts = np.zeros(len(layouts))
         for i in classes:
@@ -132,9 +142,12 @@ class Modeller:
         return throughput, watts
 
     def _target(self, option: FleetOption, c: FleetClass) -> Target:
+        """Build the task of a replica of `option` for class `c`; raise `InputError` where the class has no lengths."""
         if c.workload is None:
             where = f"{self.scenario.path}: class {c.name!r}"
-            raise InputError(f"{where} has no lengths, which option {option.name!r} needs")
+            raise InputError(
+                f"{where} has no lengths, which option {option.name!r} needs; add dataset or input_tokens to the class"
+            )
         return Target(
             model=model(c.model),
             workload=c.workload.at(arrival="open", rate=1.0),
@@ -145,14 +158,18 @@ class Modeller:
         )
 
     def _price(self, option: FleetOption, layouts: Deployments) -> Array:
-        """(L,) USD per hour of a replica: the option's own price, else that of its devices."""
+        """Return USD per hour of a replica of each layout, (L,): the option's own price, else that of its devices."""
         size = layouts.devices_per_replica
         if np.isnan(option.usd_per_hour):
             return np.asarray(size * self.tariff.usd_per_hour[self._position(option.device)])
         return np.full(len(size), option.usd_per_hour)
 
     def _power(self, option: FleetOption, layouts: Deployments, watts: Array) -> Array:
-        """(L,) watts of a replica at the site's meter: the option's own, else its devices and its share of a host."""
+        """Return the watts of a replica at the site's meter, (L,).
+
+        They are the option's own, else those of its devices and its share of a host, times the PUE. watts: (L,) per
+        device.
+        """
         size = layouts.devices_per_replica
         if not np.isnan(option.power):
             return np.full(len(size), option.power)
@@ -161,7 +178,10 @@ class Modeller:
         return site_power(watts, size, host_watts, self.scenario.site.pue)
 
     def _space(self, option: FleetOption, name: str) -> SearchSpace:
-        """The layouts that an option lists for model `name`, with the stock and the node of its device."""
+        """Build the search space of the layouts that an option lists for model `name`.
+
+        It has the option's one device, with its stock and its devices per node.
+        """
         at, spec, offload = self._position(option.device), model(name), self.scenario.offload
         device = self.tariff.devices[at]
         axes: dict[str, Any] = {"pp": (1.0,), **offload.axes}
@@ -181,12 +201,16 @@ class Modeller:
         )
 
     def _position(self, device: str) -> int:
-        """Position of a device among those of the tariff, -1 where the hardware database does not know it."""
+        """Return the position of a device in the tariff, or -1 where the hardware database does not know it."""
         names = [d.name for d in self.tariff.devices]
         return names.index(device) if device in names else -1
 
     def _on_node(self, at: int, devices: float) -> tuple[float, float]:
-        """(replicas that fail with a node, nodes per replica); a device that the database does not know is alone."""
+        """Return (replicas that fail with a node, nodes per replica) for a replica of `devices` devices.
+
+        at: position of the device in the tariff. Where it is -1 (not in the database), each replica has a node to
+        itself.
+        """
         if at < 0:
             return 1.0, 1.0
         failing = self.tariff.failing(np.array([at]), np.array([devices]))
@@ -196,7 +220,7 @@ class Modeller:
 def plan_fleet(
     scenario: Scenario, *, solver: Solver | None = None, costs: CostModel | None = None, command: str = ""
 ) -> FleetPlan:
-    """The least-cost fleet for `scenario`, with proof.
+    """Find the least-cost fleet for `scenario`, with proof of its optimality.
 
     It serves the scenario's `[fleet]`; without one, its workload on the hardware on offer.
 
@@ -224,7 +248,7 @@ def plan_fleet(
 
 
 def fleet_problem(scenario: Scenario, costs: CostModel | None = None) -> tuple[FleetProblem, tuple[str, ...]]:
-    """(input of the fleet program, dates of the prices that it uses)."""
+    """Build the input of the fleet program from a scenario; returns (input, dates of the prices that it uses)."""
     spec, database, offer = scenario.fleet or _fleet_of_workload(scenario), scenario.hardware(), scenario.offer
     devices = tuple(dict.fromkeys(o.device for o in spec.options))
     known = tuple(d for d in devices if d in database.names())
@@ -242,9 +266,14 @@ def fleet_problem(scenario: Scenario, costs: CostModel | None = None) -> tuple[F
 
 
 def table_problem(spec: FleetSpec, inventory: Inventory) -> FleetProblem:
-    """Input of the fleet program where every option states its throughput; raises `InputError` when one does not."""
+    """Build the input of the fleet program where every option gives its throughput.
+
+    Raises `InputError` when an option does not.
+    """
     if spec.modelled:
-        raise InputError(f"fleet option {spec.modelled[0].name!r} has no throughput_rps; it has to be modelled")
+        raise InputError(
+            f"fleet option {spec.modelled[0].name!r} has no throughput_rps; it has to be modelled (plan_fleet)"
+        )
     options = [
         Option(name=o.name, device=o.device, devices=max(o.devices, 1), usd_per_hour=o.usd_per_hour, power=o.power)
         for o in spec.options
@@ -253,14 +282,16 @@ def table_problem(spec: FleetSpec, inventory: Inventory) -> FleetProblem:
 
 
 def greatest_rate(target: Target, layouts: Deployments) -> tuple[Array, Array]:
-    """(requests/s, watts per device) of one replica of each layout at the greatest rate that meets the target, (N,).
+    """Find the greatest request rate that one replica of each layout serves within the target.
 
-    The rate is 0, and the power NaN, where even an idle replica misses the SLO or where the memory does not suffice.
+    Returns (requests/s, watts per device at that rate), (N,) each. The rate is 0, and the power NaN, where even an idle
+    replica misses the SLO or where the memory does not suffice.
     """
     count = len(layouts)
     base = load_of(target.workload, count)
 
     def at(rows: Index, rates: Array) -> Estimates:
+        """Estimate the layouts at `rows`, each at its rate in requests/s."""
         return target.estimates_of(replace(rows_of(base, rows), rate=rates), layouts.take(rows))
 
     everyone = np.arange(count)
@@ -268,6 +299,7 @@ def greatest_rate(target: Target, layouts: Deployments) -> tuple[Array, Array]:
     fits, ceiling = np.nonzero(saturated.fits)[0], saturated.request_rate
 
     def test(rows: Index, rates: Array) -> Mask:
+        """Return True where the layouts at `rows` (among those that fit) meet the target at these rates."""
         return target.met_by(at(fits[rows], rates))
 
     rate = np.zeros(count)
@@ -277,7 +309,7 @@ def greatest_rate(target: Target, layouts: Deployments) -> tuple[Array, Array]:
 
 
 def _fleet_of_workload(scenario: Scenario) -> FleetSpec:
-    """A scenario without `[fleet]` as one: its workload is the only class, each device on offer is an option."""
+    """Make a fleet of a scenario without `[fleet]`: its workload is the only class, each device on offer an option."""
     work = scenario.workload
     if work.arrival != "open":
         raise InputError(
@@ -297,11 +329,12 @@ def _fleet_of_workload(scenario: Scenario) -> FleetSpec:
 
 
 def _stated_rates(option: FleetOption, spec: FleetSpec) -> list[float]:
-    """Requests/s of one replica by class, in the order of the classes; 0 where the option states none."""
+    """Return the requests/s of one replica by class, in the order of the classes; 0 for a class without one."""
     return [(option.throughput or {}).get(c.name, 0.0) for c in spec.classes]
 
 
 def _problem(spec: FleetSpec, options: Sequence[Option], throughput: Array, inventory: Inventory) -> FleetProblem:
+    """Assemble the input of the fleet program. throughput: (O, C) requests/s of one replica of each option by class."""
     return FleetProblem(
         options=tuple(options),
         classes=tuple(c.name for c in spec.classes),
@@ -314,4 +347,5 @@ def _problem(spec: FleetSpec, options: Sequence[Option], throughput: Array, inve
 
 
 def _format_codes(names: tuple[str, ...]) -> tuple[int, ...]:
+    """Return the codes of the number formats `names`; the code of the model's own format where there are none."""
     return tuple(FORMAT_CODE[n] for n in names) or (OWN_FORMAT,)

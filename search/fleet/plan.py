@@ -1,4 +1,4 @@
-"""The least-cost fleet: whole replicas of options and continuous shares of request classes, with proof.
+"""Find the least-cost fleet: whole replicas of options and continuous shares of request classes, with proof.
 
 `FleetProblem` (in `search.fleet.problem`) is plain data, `formulate` (in `search.fleet.program`) turns it into an
 integer program, and `fleet_plan` solves it. The docstring of `search.fleet.program` has the formulation, with the names
@@ -36,7 +36,10 @@ TIME_LIMIT_S = 60.0
 
 @dataclass(frozen=True)
 class Binding:
-    """A limit that costs money: without it, the fleet would be `saving` USD per hour cheaper."""
+    """A limit that costs money: without it, the fleet would be `saving` USD per hour cheaper.
+
+    limit, used: what is allowed and what the fullest period takes, in the unit of the limit.
+    """
 
     name: str
     limit: float
@@ -46,7 +49,7 @@ class Binding:
 
 @dataclass(frozen=True)
 class Relaxation:
-    """One change that makes an infeasible problem feasible. limits: those to raise, as name -> (from, to)."""
+    """One change that makes an infeasible fleet problem feasible. limits: those to raise, as name -> (from, to)."""
 
     limits: Mapping[str, tuple[float, float]]
 
@@ -60,7 +63,7 @@ class Relaxation:
 
 
 class FleetInfeasible(Infeasible):
-    """No fleet satisfies the limits. relaxations: changes, each of which alone makes the problem feasible."""
+    """Raised when no fleet satisfies the limits. relaxations: changes, each of which alone makes a fleet possible."""
 
     def __init__(self, message: str, relaxations: tuple[Relaxation, ...] = ()) -> None:
         ways = "; or ".join(str(r) for r in relaxations)
@@ -90,7 +93,7 @@ class FleetPlan:
 
     @property
     def devices(self) -> dict[str, float]:
-        """Devices in use by name, in the fullest period."""
+        """Return the devices in use by name, each in its fullest period."""
         used: dict[str, Array] = {}
         for option, counts in zip(self.problem.options, self.replicas, strict=True):
             used[option.device] = used.get(option.device, 0.0) + option.devices * counts
@@ -98,19 +101,22 @@ class FleetPlan:
 
     @property
     def power(self) -> float:
-        """Watts of the whole fleet in the fullest period; NaN where an option in use has no known power."""
+        """Return the watts of the whole fleet in the fullest period; NaN where an option in use has no known power."""
         watts = np.array([o.power for o in self.problem.options])[:, None]
         return float(np.where(self.replicas > 0, watts * self.replicas, 0.0).sum(0).max())
 
     def utilisation(self) -> Array:
-        """(O, P) load of each option over what its replicas serve within the SLO; NaN where it has no replica."""
+        """Return how busy each option is in each period, (O, P): its load over what its replicas serve within the SLO.
+
+        NaN where it has no replica.
+        """
         problem = self.problem
         speed = np.where(problem.serves(), problem.throughput, np.inf)
         load = np.einsum("oct,tc->ot", self.shares / speed[:, :, None], problem.rate)
         return np.where(self.replicas > 0, load / np.maximum(self.replicas, 1), np.nan)
 
     def rows(self) -> list[dict[str, Any]]:
-        """One flat record per option and period in use. Costs add up over the options."""
+        """Return one flat record per option and period in use. Costs add up over the options."""
         problem, busy, hourly = self.problem, self.utilisation(), self._hourly()
         return [
             {
@@ -129,7 +135,10 @@ class FleetPlan:
         ]
 
     def _hourly(self) -> Array:
-        """(O, P) USD per hour of each option. Whole nodes are split by what the replicas take of them."""
+        """Return USD per hour of each option in each period, (O, P).
+
+        The price of whole nodes is split over the options by what their replicas take of the nodes.
+        """
         problem = self.problem
         nodes = np.array([o.nodes for o in problem.options])[:, None] * self.replicas
         out = np.array([o.usd_per_hour for o in problem.options])[:, None] * self.replicas
@@ -141,7 +150,7 @@ class FleetPlan:
         return np.asarray(out, dtype=float)
 
     def share_rows(self) -> list[dict[str, Any]]:
-        """One flat record per option, class and period in use: how much of the class the option serves."""
+        """Return one flat record per option, class and period in use: how much of the class the option serves."""
         problem = self.problem
         return [
             {
@@ -156,28 +165,28 @@ class FleetPlan:
         ]
 
     def binding_rows(self) -> list[dict[str, Any]]:
-        """One flat record per limit that costs money."""
+        """Return one flat record per limit that costs money."""
         return [
             {"limit": b.name, "allowed": b.limit, "used": b.used, "saving_usd_per_hour": b.saving} for b in self.binding
         ]
 
 
 def describe(limit: str) -> str:
-    """A limit's name in words: `stock[h100-sxm]` is "the stock of h100-sxm"."""
+    """Describe a limit in words: `stock[h100-sxm]` is "the stock of h100-sxm"."""
     if limit.startswith("stock["):
         return f"the stock of {limit.removeprefix('stock[').removesuffix(']')}"
     return {"power": "the power limit", "budget": "the budget", "nodes": "the number of nodes"}.get(limit, limit)
 
 
 def unit(limit: str) -> str:
-    """The unit in which a message gives a limit, with a leading space."""
+    """Return the unit in which a message gives the limit called `limit`, with a leading space; "" for nodes."""
     return {"power": " W", "budget": " USD/h"}.get(limit, "" if limit == "nodes" else " devices")
 
 
 def fleet_plan(
     problem: FleetProblem, solver: Solver | None = None, time_limit: float = TIME_LIMIT_S, gap: float = DEFAULT_GAP
 ) -> FleetPlan:
-    """The least-cost fleet for `problem`.
+    """Solve `problem` for the least-cost fleet.
 
     Args:
         problem: options, classes, demand, limits.
@@ -211,7 +220,7 @@ def fleet_plan(
 
 
 def _binding(problem: FleetProblem, program: Program, solver: Solver, time_limit: float) -> tuple[Binding, ...]:
-    """Limits whose removal makes the fleet cheaper, the costliest first.
+    """Find the limits whose removal makes the fleet cheaper, the costliest first.
 
     Only a limit that one more replica of some option would exceed can bind. Each such limit is left out in turn and the
     program is solved again, so the saving is that of the whole limit, not a derivative.
@@ -230,9 +239,10 @@ def _binding(problem: FleetProblem, program: Program, solver: Solver, time_limit
 
 
 def _relaxations(problem: FleetProblem, solver: Solver, time_limit: float) -> tuple[Relaxation, ...]:
-    """The least changes that make the problem feasible: each limit alone, else all together; then less demand."""
+    """Find the least changes that make the problem feasible: each limit alone, else all together; then less demand."""
 
     def least(names: frozenset[str]) -> Relaxation | None:
+        """Find the least excess of the limits `names` that makes the problem feasible; None where no excess does."""
         elastic = formulate(problem, elastic=names)
         return Relaxation(elastic.raised()) if run_solver(elastic, solver, time_limit, DEFAULT_GAP) else None
 

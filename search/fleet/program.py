@@ -1,4 +1,4 @@
-"""The integer program of a fleet, in PuLP. Each constraint is one function, which states its inequality.
+"""Formulate a fleet as an integer program, in PuLP. Each constraint is one function, which states its inequality.
 
 Sets: options o, request classes c, periods t of the day, failures f (the first is none; with spare nodes there is one
 for every way to lose them), devices d that are paid by the node.
@@ -63,12 +63,12 @@ class Program:
     solver: str = ""
 
     def solved_replicas(self) -> Index:
-        """(O, P) whole replicas of the solution; the solver's floats are rounded, never truncated."""
+        """Return the replicas of the solution, (O, P); the solver's floats are rounded, never truncated."""
         options, periods = range(len(self.problem.options)), range(self.problem.periods)
         return np.rint([[self.replicas[o, t].varValue for t in periods] for o in options]).astype(np.intp)
 
     def solved_shares(self) -> Array:
-        """(O, C, P) shares of the solution, without rounding noise; they sum to 1 over options."""
+        """Return the shares of the solution, (O, C, P), without rounding noise; they sum to 1 over options."""
         problem = self.problem
         out = np.zeros((len(problem.options), len(problem.classes), problem.periods))
         for index, variable in self.share.items():
@@ -77,20 +77,25 @@ class Program:
         return np.asarray(out / out.sum(0, keepdims=True))
 
     def solved_units(self) -> Array:
-        """(O + W, P) replicas of the solution, then whole nodes of each device that is paid by the node."""
+        """Return the units of the solution, (O + W, P): replicas, then whole nodes of devices that are paid by the
+        node.
+        """
         return with_nodes(self.problem, self.solved_replicas())
 
     def cost(self) -> float:
-        """USD per hour of the rounded replicas, mean over periods."""
+        """Return USD per hour of the rounded replicas, as the mean over periods, weighted by their hours."""
         hours = self.problem.hours
         return float((prices(self.problem) @ self.solved_units()) @ hours / hours.sum())
 
     def used(self, limit: str) -> float:
-        """How much of a limit the fullest period takes."""
+        """Return how much of the limit called `limit` the fullest period takes, in the unit of the limit."""
         return float((limits(self.problem)[limit][1] @ self.solved_units()).max())
 
     def raised(self) -> dict[str, tuple[float, float]]:
-        """Elastic limits that the solution exceeds: name -> (given, needed). `demand` counts down from 1."""
+        """Return the elastic limits that the solution exceeds: name -> (given, needed).
+
+        `demand` counts down from 1: the part of every class that is served.
+        """
         out = {}
         for name, variable in self.excess.items():
             amount = variable.varValue or 0.0
@@ -104,7 +109,7 @@ class Program:
 def formulate(
     problem: FleetProblem, elastic: frozenset[str] = frozenset(), without: frozenset[str] = frozenset()
 ) -> Program:
-    """The program of a checked `problem`.
+    """Write the integer program of a checked `problem`.
 
     Args:
         problem: options, classes, demand, limits.
@@ -135,7 +140,7 @@ def formulate(
 
 
 def add_replicas(program: Program) -> None:
-    """Variables replicas[o,t], whole; one for all periods unless the fleet is elastic."""
+    """Add the variables replicas[o,t], whole numbers; one for all periods unless the fleet is elastic."""
     import pulp
 
     problem = program.problem
@@ -149,7 +154,10 @@ def add_replicas(program: Program) -> None:
 
 
 def add_house(program: Program) -> None:
-    """Constraint house[d,t]: sum over options o on d of nodes[o] replicas[o,t] <= housed[d,t], whole nodes."""
+    """Add the variables housed[d,t], whole nodes, and the constraint house[d,t].
+
+    house[d,t]: sum over options o on d of nodes[o] replicas[o,t] <= housed[d,t].
+    """
     import pulp
 
     problem = program.problem
@@ -165,7 +173,7 @@ def add_house(program: Program) -> None:
 
 
 def add_objective(program: Program) -> None:
-    """Objective: minimise sum_t hours[t] cost[t] / sum_t hours[t], in USD per hour.
+    """Add the objective: minimise sum_t hours[t] cost[t] / sum_t hours[t], in USD per hour.
 
     cost[t] = sum_o usd_per_hour[o] replicas[o,t] + sum_d node_usd_per_hour[d] housed[d,t], where usd_per_hour[o] is 0
     for options that are paid by the node. With elastic limits, minimise the sum of excess / max(bound, 1) instead.
@@ -182,7 +190,10 @@ def add_objective(program: Program) -> None:
 
 
 def add_shares(program: Program, t: int, f: int) -> dict[tuple[int, int], Expression]:
-    """Variables share[o,c,t,f] in [0, 1], by (o, c), of the options that can serve the class."""
+    """Add the variables share[o,c,t,f] in [0, 1] of one period t and failure f; returns them by (o, c).
+
+    Only options that can serve the class get one.
+    """
     share = {
         (o, c): program.linear.add_variable(f"share_{o}_{c}_{t}_{f}", 0, 1)
         for o, c in zip(*np.nonzero(program.problem.serves()), strict=True)
@@ -193,7 +204,10 @@ def add_shares(program: Program, t: int, f: int) -> dict[tuple[int, int], Expres
 
 
 def add_serve(program: Program, share: dict[tuple[int, int], Expression], index: tuple[int, int, int]) -> None:
-    """Constraint serve[c,t,f]: sum_o share[o,c,t,f] = 1; with elastic demand, plus the part that goes unserved."""
+    """Add the constraint serve[c,t,f]: sum_o share[o,c,t,f] = 1; with elastic demand, plus the part that goes unserved.
+
+    share: variables by (o, c) of this t and f. index: (c, t, f).
+    """
     import pulp
 
     c, t, f = index
@@ -204,7 +218,10 @@ def add_serve(program: Program, share: dict[tuple[int, int], Expression], index:
 def add_load(
     program: Program, share: dict[tuple[int, int], Expression], alive: Expression, index: tuple[int, int, int]
 ) -> None:
-    """Constraint load[o,t,f]: sum_c rate[t,c] share[o,c,t,f] / throughput[o,c] <= alive[o,t,f]."""
+    """Add the constraint load[o,t,f]: sum_c rate[t,c] share[o,c,t,f] / throughput[o,c] <= alive[o,t,f].
+
+    share: variables by (o, c) of this t and f. alive: replicas that the failure leaves. index: (o, t, f).
+    """
     import pulp
 
     problem, (o, t, f) = program.problem, index
@@ -213,7 +230,7 @@ def add_load(
 
 
 def add_alive(program: Program, index: tuple[int, int, int], lost: float) -> Expression:
-    """alive[o,t,f] = max(replicas[o,t] - lost[o,f], 0), the replicas that a failure leaves.
+    """Add and return alive[o,t,f] = max(replicas[o,t] - lost[o,f], 0), the replicas that a failure leaves.
 
     Constraint alive[o,t,f]: alive[o,t,f] <= replicas[o,t] - lost[o,f] + lost[o,f] gone[o,t,f].
     Constraint gone[o,t,f]: alive[o,t,f] <= most[o] (1 - gone[o,t,f]).
@@ -234,7 +251,9 @@ def add_alive(program: Program, index: tuple[int, int, int], lost: float) -> Exp
 
 
 def add_limit(program: Program, name: str) -> None:
-    """Constraint of one limit, in every period t in which replicas may differ; plus its excess where it is elastic.
+    """Add the constraint of one limit, in every period t in which replicas may differ.
+
+    An elastic limit may be exceeded by its variable in `excess`.
 
     stock[d]: sum over options o on d of devices[o] replicas[o,t] <= stock[d].
     power: sum_o power[o] replicas[o,t] <= power limit.
@@ -249,7 +268,7 @@ def add_limit(program: Program, name: str) -> None:
 
 
 def _taken(program: Program, weights: Array, t: int) -> Expression:
-    """sum over units of weight x number in period t: replicas[o,t], then housed[d,t]."""
+    """Return the sum over units of weight x number in period t. The units are replicas[o,t], then housed[d,t]."""
     import pulp
 
     problem = program.problem

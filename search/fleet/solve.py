@@ -1,4 +1,4 @@
-"""Solving a fleet program with HiGHS or CBC, through PuLP."""
+"""Solve a fleet program with HiGHS or CBC, through PuLP."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ Solver = Literal["highs", "cbc"]
 
 
 def run_solver(program: Program, solver: Solver, time_limit: float, gap: float) -> bool:
-    """Solve in place; returns False when the program is proven infeasible.
+    """Solve the program in place; return False when it is proven infeasible.
 
-    HiGHS reports its own bound. CBC reports none through PuLP, so the bound follows from `gap` where the optimum is
-    proven, and is -inf otherwise. Raises `Infeasible` when no solution was found within `time_limit` seconds.
+    time_limit: seconds. gap: relative distance from the optimum at which the solver may stop. HiGHS reports its own
+    bound. CBC reports none through PuLP, so the bound follows from `gap` where the optimum is proven, and is -inf
+    otherwise. Raises `Infeasible` when no solution was found within the time.
     """
     import pulp
 
@@ -36,14 +37,14 @@ def run_solver(program: Program, solver: Solver, time_limit: float, gap: float) 
 
 
 def available_solver() -> Solver:
-    """HiGHS where it is installed, else CBC."""
+    """Return the name of the solver to use: HiGHS where it is installed, else CBC."""
     import pulp
 
     return "highs" if pulp.HiGHS(msg=False).available() else "cbc"
 
 
 def _solver(name: Solver, time_limit: float, gap: float) -> Any:
-    """The PuLP solver called `name`, with one thread, so that the same problem gives the same fleet."""
+    """Build the PuLP solver called `name`, with one thread, so that the same problem gives the same fleet."""
     import pulp
 
     if name == "highs":

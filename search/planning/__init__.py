@@ -1,4 +1,4 @@
-"""Planning: from a scenario to a ranked plan, with its explanation, what-if table and check by simulation."""
+"""Make a ranked plan from a scenario, with its explanation, its what-if table and its check by simulation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The candidates of a plan: deployments with their columns, ranked; colocated ones first, then pairs of pools."""
+"""Rank the candidates of a plan: colocated deployments first, then pairs of prefill and decode pools."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ SEVERITY = {"slo": 1, "unknown": 2, "memory": 3}
 
 @dataclass(frozen=True)
 class Candidates:
-    """L colocated deployments, then P pairs of pools; a candidate is a number in [0, L + P).
+    """Scored candidates of a plan: L colocated deployments, then P pairs of prefill and decode pools.
 
-    scorer: what scored them. layouts: (L,) colocated deployments, one replica each. pairs: (P,) disaggregated ones.
-    columns: (L + P,) arrays.
+    A candidate is named by its number, 0 to N - 1 with N = L + P.
+
+    scorer: the `Scorer` that computed the columns. layouts: the L colocated deployments, one replica each. pairs: the P
+    disaggregated ones. columns: name -> array (N,), one value per candidate; units are in the names.
     """
 
     scorer: Scorer
@@ -41,17 +43,21 @@ class Candidates:
 
     @property
     def qualifies(self) -> Mask:
-        """(N,) True for candidates that keep the SLO and every limit."""
+        """Return (N,) booleans: True for candidates that keep the SLO and every limit of the scenario."""
         return np.asarray(self.columns["verdict"] == 0, dtype=bool)
 
     @property
     def feasible(self) -> bool:
-        """Whether any candidate qualifies."""
+        """Return True where at least one candidate qualifies."""
         return bool(self.qualifies.any())
 
     @cached_property
     def order(self) -> Index:
-        """(N,) candidates from the best on: those that qualify by the ranking, then the nearest misses."""
+        """Return the numbers of all candidates, (N,), best first.
+
+        Candidates that qualify come first, in the order of the scenario's ranking. The others follow by how little they
+        miss: by the kind of miss (`SEVERITY`), then by the SLO ratio, then by cost.
+        """
         by_rank = ranked(self.columns, self.scorer.rank_by, self.qualifies)
         count = int(self.qualifies.sum())
         missed = by_rank[count:]
@@ -61,26 +67,32 @@ class Candidates:
 
     @cached_property
     def front(self) -> Mask:
-        """(N,) True for qualifying candidates on the Pareto front of cost, TTFT, TPOT and throughput."""
+        """Return (N,) booleans, True for qualifying candidates on the Pareto front.
+
+        The front is over cost, TTFT, TPOT and throughput (`FRONT`).
+        """
         qualifying = np.nonzero(self.qualifies)[0]
         out = np.zeros(len(self), dtype=bool)
         out[qualifying] = pareto([self.columns[c][qualifying] for c in FRONT], largest=list(FRONT.values()))
         return out
 
     def disaggregated(self, number: int) -> bool:
-        """Whether a candidate is a pair of pools."""
+        """Return True where candidate `number` is a pair of prefill and decode pools, False where it is colocated."""
         return number >= len(self.layouts)
 
     def deployment(self, number: int) -> Deployments:
-        """A colocated candidate as a deployment with its replicas (a batch of one)."""
+        """Return the colocated candidate `number`, with its replicas, as a batch of one deployment."""
         return replace(self.layouts.take(np.array([number])), replicas=self.columns["replicas"][[number]])
 
     def pair(self, number: int) -> pools.Pairs:
-        """A disaggregated candidate (a batch of one)."""
+        """Return the disaggregated candidate `number` as a batch of one pair of pools."""
         return self.pairs.take(np.array([number - len(self.layouts)]))
 
     def pool_deployments(self, number: int) -> tuple[Deployments, Deployments]:
-        """(prefill, decode) pool of a disaggregated candidate, each a deployment with its workers as replicas."""
+        """Return (prefill pool, decode pool) of the disaggregated candidate `number`.
+
+        Each pool is a batch of one deployment whose replicas are the workers of the pool.
+        """
         pair, columns = self.pair(number), self.columns
         return (
             replace(pair.prefill, replicas=columns["prefill_workers"][[number]]),
@@ -88,11 +100,11 @@ class Candidates:
         )
 
     def estimates(self, number: int) -> Estimates:
-        """Estimates of one candidate at its operating point (a batch of one)."""
+        """Estimate candidate `number` at its operating point (a batch of one)."""
         return self.estimates_of([number])
 
     def estimates_of(self, numbers: Sequence[int]) -> Estimates:
-        """Estimates of candidates at their operating points, in the order given."""
+        """Estimate the candidates `numbers` at their operating points; the results have the order of `numbers`."""
         wanted = np.asarray(numbers, dtype=np.intp)
         apart = wanted >= len(self.layouts)
         parts = [self._colocated(wanted[~apart])] if not apart.all() else []
@@ -104,6 +116,7 @@ class Candidates:
         return both.take(np.argsort(np.argsort(apart, kind="stable"), kind="stable"))
 
     def _colocated(self, numbers: Index) -> Estimates:
+        """Estimate the colocated candidates `numbers`, each at its replicas and its concurrency."""
         tried = replace(self.layouts.take(numbers), replicas=self.columns["replicas"][numbers])
         target = self.scorer.target
         if self.scorer.sized:
@@ -112,7 +125,7 @@ class Candidates:
         return target.estimates_of(replace(base, concurrency=self.columns["concurrency_per_replica"][numbers]), tried)
 
     def name(self, number: int) -> str:
-        """A candidate in words: `3 x 4 h100-sxm, TP4, fp8`."""
+        """Describe candidate `number` in words: `3 x 4 h100-sxm, TP4, fp8`."""
         c = self.columns
         if not self.disaggregated(number):
             return f"{c['replicas'][number]:g} x {deployment_words(self.deployment(number))}"

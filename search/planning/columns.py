@@ -1,4 +1,7 @@
-"""Columns of a plan that follow from the estimates of its candidates. Every column is (N,); units are in its name."""
+"""Compute the columns of a plan that follow from the estimates of its candidates.
+
+Every function returns name -> array (N,), one value per candidate. Units are in the names.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ SPREADS = ("ttft", "tpot", "throughput", "power")
 
 
 def cost_columns(estimates: Estimates, usd_per_hour: Array) -> dict[str, Array]:
-    """Devices in use, and cost per million output tokens and per million input and output tokens."""
+    """Return the devices in use, and USD per million output tokens and per million input and output tokens.
+
+    usd_per_hour: (N,) price of the whole deployment.
+    """
     return {
         "devices": estimates.devices,
         "usd_per_million_tokens": usd_per_million_tokens(usd_per_hour, estimates.output_rate),
@@ -27,7 +33,7 @@ def cost_columns(estimates: Estimates, usd_per_hour: Array) -> dict[str, Array]:
 
 
 def throughput_columns(estimates: Estimates) -> dict[str, Array]:
-    """Requests and tokens per second of the whole deployment."""
+    """Return requests and tokens per second of the whole deployment, and output tokens per second of one device."""
     return {
         "request_rate_rps": estimates.request_rate,
         "output_tok_s": estimates.output_rate,
@@ -37,7 +43,7 @@ def throughput_columns(estimates: Estimates) -> dict[str, Array]:
 
 
 def latency_columns(estimates: Estimates) -> dict[str, Array]:
-    """Mean latencies over all requests, and sequences running per replica."""
+    """Return TTFT, TPOT and end-to-end latency as means over all requests, and the sequences running per replica."""
     return {
         "ttft_ms": estimates.mean(estimates.ttft) * MS_PER_S,
         "tpot_ms": estimates.mean(estimates.tpot) * MS_PER_S,
@@ -47,7 +53,7 @@ def latency_columns(estimates: Estimates) -> dict[str, Array]:
 
 
 def memory_columns(estimates: Estimates) -> dict[str, Array]:
-    """Memory in use and free, per device."""
+    """Return the memory in use and the memory free, in GB per device."""
     return {
         "memory_gb_per_device": estimates.memory / BYTES_PER_GB,
         "memory_free_gb_per_device": (estimates.memory_use.capacity - estimates.memory) / BYTES_PER_GB,
@@ -55,7 +61,11 @@ def memory_columns(estimates: Estimates) -> dict[str, Array]:
 
 
 def power_columns(estimates: Estimates, host_watts: Array, site: Site) -> dict[str, Array]:
-    """Power of a device and of the site; energy, its price and its carbon per output token, hosts and PUE included."""
+    """Return the power of one device and of the site, and the energy, energy price and carbon per output token.
+
+    All but the power of one device include hosts and PUE. host_watts: (N,) watts of the hosts of the whole deployment.
+    site: its PUE, and the price and carbon of a kWh.
+    """
     power = site_power(estimates.power, estimates.devices, host_watts, site.pue)
     energy = energy_per_token(power, estimates.output_rate)
     kwh = kwh_per_million_tokens(energy)
@@ -69,9 +79,11 @@ def power_columns(estimates: Estimates, host_watts: Array, site: Site) -> dict[s
 
 
 def slo_columns(estimates: Estimates, slo: Slo, confidence: float) -> dict[str, Array]:
-    """Each bounded latency; the chance that every bound holds; how far, and by which bound, the SLO is missed most.
+    """Return the columns that compare each candidate with the SLO.
 
-    slo_ratio: the worst ratio of a latency to what `confidence` allows; at most 1 where the SLO is kept.
+    They are each latency that the SLO bounds (ms); slo_chance, the chance that every bound holds, which is the least of
+    theirs; slo_ratio, the worst ratio of a latency to what `confidence` (least probability that a bound holds) allows,
+    at most 1 where the SLO is kept; and worst_slo_bound, the position of that bound among the objectives.
     """
     ratio, which = slo_ratio(estimates, slo, confidence)
     return {
@@ -83,7 +95,10 @@ def slo_columns(estimates: Estimates, slo: Slo, confidence: float) -> dict[str, 
 
 
 def basis_columns(estimates: Estimates) -> dict[str, Array]:
-    """Log half-widths of the 80 % intervals, the basis of the estimate as a code, and whether the memory suffices."""
+    """Return how far the estimates can be trusted, and whether the memory suffices (`fits`, 1 or 0).
+
+    spread_*: half-widths of the 80 % intervals, as natural logarithms. basis: the basis of the estimate as a code.
+    """
     return {
         **{f"spread_{name}": spread for name, spread in estimates.spread.items() if name in SPREADS},
         "basis": estimates.basis.astype(float),

@@ -30,9 +30,10 @@ Workers = tuple[Array, Array]
 
 @dataclass(frozen=True)
 class Pairs:
-    """N pairs of pools.
+    """N pairs of a prefill pool and a decode pool.
 
-    prefill, decode: one worker of each pool. prefill_row, decode_row: their rows among the legal candidates.
+    prefill, decode: N deployments each, one worker of the pool. prefill_row, decode_row: (N,) rows of these workers
+    among the legal layouts that were paired.
     """
 
     prefill: Deployments
@@ -44,7 +45,7 @@ class Pairs:
         return len(self.prefill_row)
 
     def take(self, rows: Index) -> Pairs:
-        """The given pairs."""
+        """Return the pairs at positions `rows`."""
         return Pairs(
             prefill=self.prefill.take(rows),
             decode=self.decode.take(rows),
@@ -54,10 +55,11 @@ class Pairs:
 
 
 def matched(scorer: Scorer, layouts: Deployments) -> tuple[Pairs, dict[str, Array]]:
-    """(pairs of `layouts`, their columns as `Scorer.score` gives them, with the workers of each pool).
+    """Pair layouts as prefill and decode workers, size both pools to the demand, and score the pairs.
 
-    One pool hands its KV cache to the other, so both keep it in one format, on devices of one vendor. Both results are
-    empty where the workload states no demand or no layout fits.
+    Returns (pairs, their columns as `Scorer.score` gives them, with the workers of each pool). One pool hands its KV
+    cache to the other, so both keep it in one format, on devices of one vendor. Both results are empty where the
+    workload gives no rate or concurrency to serve, or no layout fits.
     """
     if not scorer.sized or not len(layouts):
         return _paired(layouts, np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.intp)), {}
@@ -73,7 +75,7 @@ def matched(scorer: Scorer, layouts: Deployments) -> tuple[Pairs, dict[str, Arra
 
 
 def estimates(scorer: Scorer, pairs: Pairs, workers: Workers) -> Estimates:
-    """Estimates of the pairs with so many workers in each pool."""
+    """Estimate the pairs with the given workers in each pool. workers: (prefill, decode), (N,) each."""
     target = scorer.target
     demand = load_of(target.workload, len(pairs))
     pools = pairs.prefill, pairs.decode
@@ -81,16 +83,19 @@ def estimates(scorer: Scorer, pairs: Pairs, workers: Workers) -> Estimates:
 
 
 def _paired(layouts: Deployments, left: Index, right: Index) -> Pairs:
+    """Return pairs of the layouts at rows `left` (prefill) and `right` (decode), (N,) each."""
     return Pairs(prefill=layouts.take(left), decode=layouts.take(right), prefill_row=left, decode_row=right)
 
 
 def _sized(scorer: Scorer, pairs: Pairs) -> tuple[Workers, Mask]:
-    """(least workers of each pool that meet the target, (N,) True where any number up to `MAX_WORKERS` does).
+    """Find the least workers of each pool with which the pairs meet the target.
 
-    A pair that fails has one worker in the pool, or pools, that could not be sized.
+    Returns ((prefill workers, decode workers), (N,) True where a number up to `MAX_WORKERS` suffices). A pair that
+    fails gets one worker in the pool, or pools, that could not be sized.
     """
 
     def meets(rows: Index, prefill: Array, decode: Array) -> Mask:
+        """Return True where the pairs at `rows` meet the target with these numbers of workers."""
         return scorer.target.met_by(estimates(scorer, pairs.take(rows), (prefill, decode)))
 
     excess = np.full(len(pairs), MAX_WORKERS)
@@ -105,10 +110,10 @@ def _sized(scorer: Scorer, pairs: Pairs) -> tuple[Workers, Mask]:
 
 
 def _best_by_role(scorer: Scorer, layouts: Deployments) -> tuple[Index, Index]:
-    """Rows with the most prefill tokens/s, and with the most decode tokens/s at full batches, per USD.
+    """Choose the layouts to pair, by tokens/s per USD; returns (rows of prefill workers, rows of decode workers).
 
-    Each device type has its own share of the rows, so that no type is lost before it is paired. The speeds are those of
-    a colocated replica.
+    The speeds are those of a colocated replica; decode counts at full batches. Each device type has its own share of
+    the rows, so that no type is lost before it is paired.
     """
     found = scorer.target.estimates(replace(layouts, replicas=np.ones(len(layouts))))
     price = np.nan_to_num(scorer.tariff.usd_per_hour, nan=1.0)[layouts.device] * layouts.devices_per_replica
@@ -117,7 +122,7 @@ def _best_by_role(scorer: Scorer, layouts: Deployments) -> tuple[Index, Index]:
 
 
 def _best(layouts: Deployments, rows: Index, value: Array) -> Index:
-    """The best of `rows` by `value`, as many of each device type."""
+    """Return those of `rows` with the greatest `value` (one per layout), the same number for each device type."""
     types = np.unique(layouts.device[rows])
     per_type = max(LAYOUTS_PER_ROLE // max(len(types), 1), 1)
     of_type = [rows[layouts.device[rows] == t] for t in types]
@@ -126,7 +131,10 @@ def _best(layouts: Deployments, rows: Index, value: Array) -> Index:
 
 
 def _columns(scorer: Scorer, pairs: Pairs, workers: Workers, meets: Mask) -> dict[str, Array]:
-    """Columns of the pairs. Nodes, bills and host power of both pools add up."""
+    """Compute the columns of the pairs with the given workers; nodes, bills and host power of both pools add up.
+
+    meets: (N,) True where the target is met.
+    """
     found, bill = estimates(scorer, pairs, workers), scorer.tariff
     pools = [(p.device, p.devices_per_replica, n) for p, n in zip((pairs.prefill, pairs.decode), workers, strict=True)]
     columns = {
@@ -145,7 +153,10 @@ def _columns(scorer: Scorer, pairs: Pairs, workers: Workers, meets: Mask) -> dic
 
 
 def _over_stock(scorer: Scorer, pairs: Pairs, workers: Workers) -> Array:
-    """Devices needed beyond those on hand, (N,): of the device type that is shorter, where the pools' types differ."""
+    """Return the devices that each pair needs beyond those on hand, (N,).
+
+    Where the two pools use different device types, the type that is shorter counts.
+    """
     pools = pairs.prefill, pairs.decode
     used = [p.devices_per_replica * n for p, n in zip(pools, workers, strict=True)]
     one_type = pairs.prefill.device == pairs.decode.device

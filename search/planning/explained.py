@@ -1,4 +1,4 @@
-"""Where the time and the memory of one candidate of a plan go."""
+"""Show where the time and the memory of one candidate of a plan go."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ PERCENT = 100.0
 
 
 def terms_of(plan: Plan, number: int | None = None) -> list[dict[str, Any]]:
-    """Time by operator: the prefill step, then the decode step; of a pair, each of the pool that runs it.
+    """List the time of one candidate by operator, one flat row each: the prefill step, then the decode step.
 
-    number: the candidate; by default the winner.
+    number: the candidate; by default the winner. For a pair of pools, each step is that of the pool that runs it.
     """
     number = plan.best if number is None else number
     if not plan.disaggregated(number):
@@ -30,6 +30,7 @@ def terms_of(plan: Plan, number: int | None = None) -> list[dict[str, Any]]:
 
 
 def _terms(plan: Plan, one: Deployments, number: int, phases: tuple[str, ...]) -> list[dict[str, Any]]:
+    """List the operators of one deployment in the given phases, as flat rows with their `spread`."""
     target, work = plan.scorer.target, plan.scorer.target.workload
     if not plan.scorer.sized:
         work = work.at(concurrency=float(plan.columns["concurrency_per_replica"][number]))
@@ -38,7 +39,7 @@ def _terms(plan: Plan, one: Deployments, number: int, phases: tuple[str, ...]) -
 
 
 def term_row(term: Term) -> dict[str, Any]:
-    """One operator as a flat row; the caller adds the spread in the form that it shows."""
+    """Convert one operator to a flat row; the caller adds the spread in the form that it shows."""
     return {
         "phase": term.phase,
         "operator": term.operator,
@@ -53,9 +54,10 @@ def term_row(term: Term) -> dict[str, Any]:
 
 
 def memory_of(plan: Plan, number: int | None = None) -> dict[str, float]:
-    """GB of one device of a candidate by content, and free; of the decode pool where there are two.
+    """Return what fills the memory of one device of a candidate, in GB by content, and what is free.
 
-    number: the candidate; by default the winner. `host_gb` appears where something is kept in host memory.
+    number: the candidate; by default the winner. Of a pair of pools, it is a device of the decode pool. `adapters_gb`
+    and `host_gb` appear only where there are adapters, or something is kept in host memory.
     """
     number = plan.best if number is None else number
     target = plan.scorer.target

@@ -1,4 +1,4 @@
-"""Names of deployments: in words, and as the columns that describe a layout."""
+"""Name deployments in words, and list the columns that describe a layout."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OFFLOADED = ("weights", "experts", "kv")
 
 
 def deployment_words(deployment: Deployments) -> str:
-    """A deployment (a batch of one) in words: `4 h100-sxm, TP4, fp8`."""
+    """Describe a deployment (a batch of one) in words: `4 h100-sxm, TP4, fp8`."""
     d = deployment
     parts = [f"{d.devices_per_replica[0]:g} {d.devices[int(d.device[0])].name}"]
     parts += [f"{k.upper()}{getattr(d, k)[0]:g}" for k in DEGREES if getattr(d, k)[0] > 1]
@@ -26,7 +26,7 @@ def deployment_words(deployment: Deployments) -> str:
 
 
 def layout_columns(deployments: Deployments, row: int) -> dict[str, Any]:
-    """Device, degrees, engine limits, formats and host shares of one deployment, as a flat record."""
+    """Return device, degrees, engine limits, formats and host shares of the deployment at `row`, as a flat record."""
     d = deployments
     return {
         "device": d.devices[int(d.device[row])].name,
@@ -40,5 +40,5 @@ def layout_columns(deployments: Deployments, row: int) -> dict[str, Any]:
 
 
 def _format(code: int) -> str:
-    """Name of a format; `own` for the model's own."""
+    """Return the name of the number format with this code; `own` for a negative code, the model's own format."""
     return FORMAT_NAMES[code] if code >= 0 else "own"

@@ -1,4 +1,4 @@
-"""From a scenario to a plan: set up the target and the search space, search, and score."""
+"""Make a plan from a scenario: set up the target and the search space, search, and score."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def plan(
     progress: Progress | None = None,
     command: str = "",
 ) -> Plan:
-    """The plan for `scenario`: every legal deployment at its operating point, ranked.
+    """Make the plan for `scenario`: every legal deployment at its operating point, ranked.
 
     Args:
         searcher: explores the space; by default the one that the scenario names.
@@ -72,13 +72,17 @@ def plan(
 
 
 def scorer_of(scenario: Scenario, costs: CostModel | None = None) -> Scorer:
-    """The target, prices, limits and ranking that the scenario sets; raises `InputError` for what cannot be met."""
+    """Build what scores candidates: the target, prices, limits and ranking of the scenario.
+
+    Raises `InputError` for a power cap or a confidence that cannot be met. costs: prices the operators; by default the
+    engine's cost model.
+    """
     workload, limits = scenario.workload, scenario.limits
     if scenario.choices.power_cap:
         raise InputError(f"{scenario.path}: power_cap_w is not modelled; leave it out")
     if not 0.0 < limits.confidence < 1.0:
         value = f"{limits.confidence:g}"
-        raise InputError(f"{scenario.path}: confidence {value}: no estimate is certain; give it between 0 and 1")
+        raise InputError(f"{scenario.path}: confidence {value}: no estimate is certain; give it above 0 and below 1")
     prices = tariff_of(scenario)
     return Scorer(
         target=Target(
@@ -99,13 +103,13 @@ def scorer_of(scenario: Scenario, costs: CostModel | None = None) -> Scorer:
 
 
 def tariff_of(scenario: Scenario) -> Tariff:
-    """Prices and nodes of the hardware that the scenario offers."""
+    """Look up prices and nodes of the hardware that the scenario offers."""
     offer = scenario.offer
     return tariff(scenario.hardware(), offer.devices, offer.nodes, offer.prices, offer.usd_per_hour)
 
 
 def searcher_of(scenario: Scenario) -> Searcher:
-    """The searcher that the scenario names."""
+    """Build the searcher that the scenario names: Optuna, else the exhaustive one."""
     choices = scenario.choices
     if choices.searcher == "optuna":
         return OptunaSearcher(trials=choices.trials, seed=choices.seed)
@@ -113,7 +117,10 @@ def searcher_of(scenario: Scenario) -> Searcher:
 
 
 def space_of(scenario: Scenario, spec: ModelSpec, prices: Tariff) -> SearchSpace:
-    """The space that the scenario spans: its own values on an axis where it gives some, else the search's defaults."""
+    """Build the search space of the scenario; an axis without values in the scenario takes the search's defaults.
+
+    spec: the model. prices: the devices on offer and how many of them a node holds.
+    """
     given = _axes_of(scenario)
     base = SearchSpace(
         model=spec,
@@ -132,7 +139,7 @@ def space_of(scenario: Scenario, spec: ModelSpec, prices: Tariff) -> SearchSpace
 
 
 def _axes_of(scenario: Scenario) -> dict[str, Any]:
-    """The values of every axis that the scenario sets."""
+    """Return axis -> values, for the axes on which the scenario gives values."""
     c = scenario.choices
     axes: dict[str, tuple[float, ...]] = {name: tuple(float(v) for v in getattr(c, name)) for name in NUMBER_AXES}
     axes |= {
@@ -147,7 +154,11 @@ def _axes_of(scenario: Scenario) -> dict[str, Any]:
 def _in_modes(
     scorer: Scorer, layouts: Deployments, found: Found, modes: tuple[str, ...]
 ) -> tuple[Deployments, Pairs, dict[str, Array]]:
-    """(colocated deployments, pairs of pools, columns of both) of the modes that the scenario allows."""
+    """Keep the candidates of the modes that the scenario allows, and pair pools where it allows disaggregation.
+
+    layouts, found: the colocated deployments that were tried, and their scores. modes: `colocated`, `disaggregated`, or
+    both. Returns (colocated deployments, pairs of pools, columns of both).
+    """
     nothing = layouts.take(slice(0))
     pairs, pair_columns = matched(scorer, layouts if "disaggregated" in modes else nothing)
     if "colocated" in modes:
@@ -156,7 +167,7 @@ def _in_modes(
 
 
 def _concatenated(first: Mapping[str, Array], second: Mapping[str, Array]) -> dict[str, Array]:
-    """Columns of two batches end to end; NaN where one batch lacks a column."""
+    """Join the columns of two batches end to end; a batch that lacks a column gets NaN there."""
     counts = [len(next(iter(c.values()))) if c else 0 for c in (first, second)]
     names = list(dict.fromkeys([*first, *second]))
     return {

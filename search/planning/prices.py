@@ -1,4 +1,4 @@
-"""Prices, nodes and hosts of the devices on offer, as columns by device type; and the cost of a token."""
+"""Look up prices, nodes and hosts of the devices on offer, by device type, and compute the cost of a token."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from perfmodel.power import per_million_tokens
 
 @dataclass(frozen=True)
 class Tariff:
-    """The device types on offer and what each costs. Arrays are (D,), one value per type.
+    """The device types on offer and what each costs. Arrays are (D,), one value per device type.
 
-    usd_per_hour: of one device, NaN unknown. price: source of that price, in words. date: of the price, "" for the
-    user's own. per_node: devices of a node. whole: True where devices are rented by the whole node. host_power: watts
-    of a node beside its devices, NaN unknown.
+    usd_per_hour: price of one device, NaN unknown. price: source of that price, in words. date: date of the price, ""
+    for the user's own. per_node: devices of a node. whole: True where devices are rented by the whole node. host_power:
+    watts that a node takes besides its devices, NaN unknown.
 
-    The methods take candidates: `device` (N,) is a position among the types, `size` (N,) devices per replica, and
+    The methods take N candidates: `device` (N,) is a position among the types, `size` (N,) devices per replica, and
     `replicas` (N,) their number.
     """
 
@@ -33,36 +33,40 @@ class Tariff:
     host_power: Array
 
     def nodes(self, device: Index, size: Array, replicas: Array) -> Array:
-        """Nodes that hold the replicas, (N,). Small replicas share a node; a large one takes several."""
+        """Return the nodes that hold the replicas, (N,). Small replicas share a node; a large one takes several."""
         per_node = self.per_node[device]
         on_one_node = np.maximum(np.floor(per_node / size), 1.0)
         return np.where(size <= per_node, np.ceil(replicas / on_one_node), replicas * np.ceil(size / per_node))
 
     def failing(self, device: Index, size: Array) -> Array:
-        """Replicas that go down with one node, (N,): all that it holds where devices are rented by the node, else one.
+        """Return the replicas that go down with one node, (N,).
 
-        assumed: devices rented one by one are on different nodes.
+        They are all that the node holds where devices are rented by the node, else one. assumed: devices rented one by
+        one are on different nodes.
         """
         on_one_node = np.maximum(np.floor(self.per_node[device] / size), 1.0)
         return np.where(self.whole[device], on_one_node, 1.0)
 
     def billed(self, device: Index, size: Array, replicas: Array) -> Array:
-        """Devices paid for, (N,): whole nodes where devices are rented by the node, else those in use."""
+        """Return the devices paid for, (N,): whole nodes where devices are rented by the node, else those in use."""
         nodes = self.nodes(device, size, replicas)
         return np.where(self.whole[device], nodes * self.per_node[device], size * replicas)
 
     def hourly(self, device: Index, size: Array, replicas: Array) -> Array:
-        """USD per hour of the devices paid for, (N,)."""
+        """Return USD per hour of the devices paid for, (N,)."""
         return self.billed(device, size, replicas) * self.usd_per_hour[device]
 
     def host_watts(self, device: Index, size: Array, replicas: Array) -> Array:
-        """Watts of the nodes beside their devices, (N,); 0 where unknown, as for devices rented one by one."""
+        """Return the watts that the nodes take besides their devices, (N,).
+
+        The result is 0 where they are unknown, as for devices rented one by one.
+        """
         host = self.host_power[device]
         return np.where(np.isfinite(host), host * self.nodes(device, size, replicas), 0.0)
 
 
 def usd_per_million_tokens(usd_per_hour: Array | float, tokens_per_s: Array | float) -> Array:
-    """USD per million tokens of what costs `usd_per_hour` and produces `tokens_per_s`, at full use of every hour.
+    """Return USD per million tokens, at full use of every hour, of what costs `usd_per_hour` and makes `tokens_per_s`.
 
     >>> round(float(usd_per_million_tokens(36.0, 1000.0)), 9)
     10.0
@@ -71,7 +75,7 @@ def usd_per_million_tokens(usd_per_hour: Array | float, tokens_per_s: Array | fl
 
 
 def tariff(hwdb: Hwdb, devices: tuple[str, ...], nodes: tuple[str, ...], kind: str, own: Mapping[str, float]) -> Tariff:
-    """Prices and nodes of `devices`.
+    """Look up prices and nodes of `devices`.
 
     Args:
         hwdb: the hardware database.
@@ -97,7 +101,11 @@ def tariff(hwdb: Hwdb, devices: tuple[str, ...], nodes: tuple[str, ...], kind: s
 
 
 def _rate(device: str, hwdb: Hwdb, kind: str, own: Mapping[str, float]) -> tuple[float, str, str]:
-    """(USD per hour of one device, source in words, date)."""
+    """Choose the price of one device; returns (USD per hour, source in words, date).
+
+    A price in `own` (the user's, by device name) comes first, then the lowest of the wanted `kind`, then the lowest of
+    any kind. NaN without a known price.
+    """
     if device in own:
         return float(own[device]), "given in the scenario", ""
     offers = hwdb.prices(device)

@@ -1,4 +1,4 @@
-"""The answer to a scenario: ranked candidates, the winner, and why the others do not qualify."""
+"""Define the plan, the answer to a scenario: ranked candidates, the winner, and why the others do not qualify."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan(Candidates):
-    """A scenario answered. `rows()` holds everything; the arrays of `Candidates` are for charts and for analysis.
+    """The answer to a scenario: its candidates, scored and ranked, and what they rest on.
 
-    removed: what each legality rule removed, as flat rows. complete: every legal candidate was tried. manifest: what
-    the plan rests on, so that it can be made again.
+    `rows()` holds everything; the arrays of `Candidates` are for charts and for analysis. removed: flat rows, how many
+    candidates each legality rule removed. complete: True where every legal candidate was tried. manifest: version,
+    hashes, seed and command, so that the plan can be made again.
     """
 
     scenario: Scenario
@@ -31,30 +32,30 @@ class Plan(Candidates):
 
     @property
     def best(self) -> int:
-        """The winner's number; raises `Infeasible` with `message` when nothing qualifies."""
+        """Return the number of the winner; raise `Infeasible` with `message` when nothing qualifies."""
         if not self.feasible:
             raise Infeasible(self.message)
         return int(self.order[0])
 
     @property
     def message(self) -> str:
-        """Why nothing qualifies, what comes nearest, and what to relax; "" when something does."""
+        """Say why nothing qualifies, which candidates come nearest, and what to relax; "" when something qualifies."""
         if self.feasible:
             return ""
         return f"{self.scenario.title}: nothing meets the request. Nearest is {nearest_misses(self)}"
 
     def reason(self, number: int) -> str:
-        """Why a candidate does not qualify, by how much, and what to relax; "" when it does."""
+        """Say why candidate `number` does not qualify, by how much, and what to relax; "" when it qualifies."""
         return reason(self, number)
 
     def row(self, number: int) -> dict[str, Any]:
-        """A candidate as one flat row; units are in the names, `_lo` and `_hi` bound the 80 % interval."""
+        """Return candidate `number` as one flat row; units are in its keys, `_lo` and `_hi` bound the 80 % interval."""
         return candidate_rows(self, [number])[0]
 
     def rows(self, most: int | None = 20, misses: int = 5) -> list[dict[str, Any]]:
-        """The best `most` that qualify (None: all), then the nearest `misses` that do not.
+        """Return flat rows of the best `most` candidates that qualify (None: all), then of the nearest `misses`.
 
-        `rank` counts from 1; a miss has rank 0.
+        `rank` counts from 1; a miss, which does not qualify, has rank 0.
         """
         count, order = int(self.qualifies.sum()), self.order.tolist()
         best = distinct(self, order[:count], count if most is None else most)

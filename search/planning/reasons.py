@@ -1,4 +1,4 @@
-"""Why a candidate does not qualify: by how much it misses the SLO or a limit, and what to relax."""
+"""Explain why a candidate does not qualify: by how much it misses the SLO or a limit, and what to relax."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MISSES_TOLD = 3
 
 
 def reason(candidates: Candidates, number: int) -> str:
-    """Why a candidate does not qualify, by how much, and what to relax; "" when it does."""
+    """Say why candidate `number` does not qualify, by how much, and what to relax; "" when it qualifies."""
     c, verdict = candidates.columns, VERDICTS[int(candidates.columns["verdict"][number])]
     if verdict == "memory":
         return f"does not fit: {candidates.estimates(number).reason(0)}"
@@ -29,7 +29,7 @@ def reason(candidates: Candidates, number: int) -> str:
 
 
 def nearest_misses(candidates: Candidates) -> str:
-    """The nearest candidate of each of the first few verdicts, with its reason."""
+    """Name the nearest candidate for each of the first few kinds of miss (`VERDICTS`), with its reason, as one text."""
     told: dict[int, str] = {}
     for number in candidates.order.tolist():
         code = int(candidates.columns["verdict"][number])
@@ -39,6 +39,7 @@ def nearest_misses(candidates: Candidates) -> str:
 
 
 def _over_limit(candidates: Candidates, number: int, verdict: str) -> str:
+    """Say by how much candidate `number` exceeds the limit on devices, nodes, power or budget that `verdict` names."""
     limits = candidates.scorer.limits
     column, limit, unit, scale = {
         "devices": ("devices", limits.devices, "", 1.0),
@@ -51,7 +52,7 @@ def _over_limit(candidates: Candidates, number: int, verdict: str) -> str:
 
 
 def _missed_slo(candidates: Candidates, number: int) -> str:
-    """The SLO bound that is missed most, its value, and the bound that would be kept."""
+    """Say which SLO bound candidate `number` misses most, its value, and the bound that would be kept."""
     target, c = candidates.scorer.target, candidates.columns
     if not target.slo.objectives or not np.isfinite(c["slo_ratio"][number]):
         return "demand exceeds what it serves, however many replicas are on hand"

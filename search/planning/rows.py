@@ -1,4 +1,4 @@
-"""Candidates as flat rows: one record per candidate, with units in the names of columns."""
+"""Convert candidates to flat rows: one record per candidate, with units in the names of its keys."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ INTERNAL = {SCORE, "verdict", "worst_slo_bound", "slo_ratio", "basis", "fits", "
 COUNTS = ("replicas", "devices_per_replica", "devices", "nodes", "devices_billed", "prefill_workers", "decode_workers")
 #: Percentiles of TTFT and TPOT that every row has.
 PERCENTILES = [(metric, statistic) for metric in ("ttft", "tpot") for statistic in ("p50", "p90", "p99")]
-#: Columns by which two candidates of the same name are told apart.
+#: Columns that distinguish two candidates of the same name.
 DISTINGUISHING = ("usd_per_hour", "ttft_ms", "tpot_ms", "slo_ratio")
 
 
 def candidate_rows(candidates: Candidates, numbers: Sequence[int]) -> list[dict[str, Any]]:
-    """One flat row per candidate; `_lo` and `_hi` bound the 80 % interval of the estimate."""
+    """Return one flat row for each of the candidates `numbers`; `_lo` and `_hi` bound the 80 % interval."""
     if not len(numbers):
         return []
     found, slo = candidates.estimates_of(numbers), candidates.scorer.target.slo
@@ -40,7 +40,11 @@ def candidate_rows(candidates: Candidates, numbers: Sequence[int]) -> list[dict[
 
 
 def distinct(candidates: Candidates, numbers: Sequence[int], most: int) -> list[int]:
-    """The first `most` of `numbers`; of candidates that differ only in a setting without effect, the first."""
+    """Return the first `most` of the candidates `numbers`, without repetitions.
+
+    Candidates with the same name and the same values of `DISTINGUISHING` differ only in a setting without effect; the
+    first of them is kept.
+    """
     chosen: dict[tuple[str, ...], int] = {}
     for number in numbers:
         if len(chosen) == most:
@@ -51,6 +55,7 @@ def distinct(candidates: Candidates, numbers: Sequence[int], most: int) -> list[
 
 
 def _row(candidates: Candidates, number: int, tails: Mapping[str, float]) -> dict[str, Any]:
+    """Build the flat row of candidate `number`. tails: latency percentiles and chances of it, by key."""
     c = {k: float(v[number]) for k, v in candidates.columns.items()}
     tariff, types = candidates.scorer.tariff, _device_types(candidates, number)
     row: dict[str, Any] = {
@@ -72,7 +77,11 @@ def _row(candidates: Candidates, number: int, tails: Mapping[str, float]) -> dic
 
 
 def _layout(candidates: Candidates, number: int) -> dict[str, Any]:
-    """The layout; of a pair, the decode pool's, and the prefill pool's with `prefill_` before each name."""
+    """Return the columns that describe the layout of candidate `number`.
+
+    Of a pair of pools, they are those of the decode pool, then those of the prefill pool with `prefill_` before each
+    name.
+    """
     if not candidates.disaggregated(number):
         return layout_columns(candidates.layouts, number)
     pair = candidates.pair(number)
@@ -81,7 +90,7 @@ def _layout(candidates: Candidates, number: int) -> dict[str, Any]:
 
 
 def _device_types(candidates: Candidates, number: int) -> list[int]:
-    """Positions in the tariff of the device types that a candidate uses."""
+    """Return the positions, in the tariff, of the device types that candidate `number` uses."""
     if not candidates.disaggregated(number):
         return [int(candidates.layouts.device[number])]
     pair = candidates.pair(number)
@@ -89,10 +98,11 @@ def _device_types(candidates: Candidates, number: int) -> list[int]:
 
 
 def _intervals(c: Mapping[str, float], rate_is_given: bool) -> dict[str, float]:
-    """The 80 % interval of estimated columns: value / exp(s) to value x exp(s), s the log half-width.
+    """Return the ends of the 80 % interval of the estimated columns of one candidate, named `_lo` and `_hi`.
 
-    The cost per token varies with the throughput of a device, because the number of devices does. The throughput itself
-    is no estimate where the rate is given.
+    The interval goes from value / exp(s) to value x exp(s), where s is the log half-width. The cost per token varies
+    with the throughput of a device, because the number of devices does. rate_is_given: True where the workload sets the
+    request rate, so that the throughput is no estimate and gets no interval.
     """
     spread_of = {"ttft_ms": "ttft", "tpot_ms": "tpot", "power_w": "power", "usd_per_million_tokens": "throughput"}
     spread_of |= {} if rate_is_given else {"output_tok_s": "throughput"}

@@ -1,4 +1,4 @@
-"""Scoring: every candidate is sized to its operating point, estimated, priced and judged against SLO and limits."""
+"""Score candidates: size each to its operating point, estimate and price it, and judge it against SLO and limits."""
 
 from __future__ import annotations
 
@@ -41,8 +41,10 @@ SCORE_OF_UNKNOWN = 1e300
 class Scorer:
     """Turns deployments into scored columns.
 
-    target: what each candidate has to do. stock: (D,) devices on hand by device type. rank_by: a key of `RANKINGS`.
-    concurrency: requests in flight per replica to choose from where the workload leaves it open; empty for any.
+    target: the model, workload, SLO and engine that each candidate has to satisfy. tariff: prices and nodes. limits,
+    site: bounds on the whole plan, and the site's PUE and electricity. stock: (D,) devices on hand by device type.
+    rank_by: a key of `RANKINGS`. concurrency: requests in flight per replica to choose from where the workload gives
+    none; empty for any.
     """
 
     target: Target
@@ -55,12 +57,15 @@ class Scorer:
 
     @property
     def sized(self) -> bool:
-        """Whether the workload states a demand. Without one, one replica is loaded as far as the SLO allows."""
+        """Return True where the workload gives a demand (a rate or a concurrency) to which replicas are sized.
+
+        Otherwise one replica is loaded as far as the SLO allows.
+        """
         work = self.target.workload
         return work.arrival != "closed" or bool(work.concurrency == work.concurrency)
 
     def score(self, deployments: Deployments) -> dict[str, Array]:
-        """Columns (N,) of each deployment at its operating point, `SCORE` among them."""
+        """Return the columns (N,) of each deployment at its operating point, `SCORE` among them."""
         return self._sized_to_demand(deployments) if self.sized else self._loaded_to_slo(deployments)
 
     def finish(self, columns: dict[str, Array], estimates: Estimates, meets: Mask) -> dict[str, Array]:
@@ -86,7 +91,7 @@ class Scorer:
         return out
 
     def _sized_to_demand(self, d: Deployments) -> dict[str, Array]:
-        """Each deployment with the least replicas that meet the target, and spare ones where nodes may fail."""
+        """Score each deployment with the least replicas that meet the target, and spare ones where nodes may fail."""
         needed, most = least_replicas(self.target, d, np.full(len(d), np.inf))
         shown = np.where(np.isfinite(needed), needed + self._spare_replicas(d), self._shown_replicas(d, most))
         tried = replace(d, replicas=np.maximum(shown, 1.0))
@@ -96,13 +101,15 @@ class Scorer:
         return self._columns(tried, found, in_flight, np.isfinite(needed) | self.target.met_by(found))
 
     def _loaded_to_slo(self, d: Deployments) -> dict[str, Array]:
-        """One replica of each deployment at the greatest concurrency that keeps the SLO."""
+        """Score one replica of each deployment at the greatest concurrency that keeps the SLO."""
         base = load_of(self.target.workload.at(concurrency=1.0), len(d))
 
         def at(rows: Index, values: Array) -> Estimates:
+            """Estimate the deployments at `rows`, each with its number of requests in flight."""
             return self.target.estimates_of(replace(rows_of(base, rows), concurrency=values), d.take(rows))
 
         def test(rows: Index, values: Array) -> Mask:
+            """Return True where the deployments at `rows` meet the target with so many requests in flight."""
             return self.target.met_by(at(rows, values))
 
         everyone = np.arange(len(d))
@@ -116,19 +123,26 @@ class Scorer:
         return self._columns(d, at(everyone, shown), shown, np.isfinite(best))
 
     def _spare_replicas(self, d: Deployments) -> Array:
-        """Replicas that go down when `spare_nodes` nodes fail, (N,)."""
+        """Return the replicas that go down when `spare_nodes` nodes fail, (N,)."""
         if not self.limits.spare_nodes:
             return np.zeros(len(d))
         return self.limits.spare_nodes * self.tariff.failing(d.device, d.devices_per_replica)
 
     def _shown_replicas(self, d: Deployments, most: Array) -> Array:
-        """Replicas to show a candidate with that misses the SLO with any number: what stock allows, of a few times its
-        load. most: (N,) replicas that were tried."""
+        """Choose the replicas to show for a candidate that misses the SLO with any number of them.
+
+        They are a few times what the load alone saturates, as far as the stock allows. most: (N,) most replicas that
+        were tried.
+        """
         on_hand = np.maximum(self.stock[d.device] / d.devices_per_replica, 1.0)
         return np.floor(np.clip(most / SHOWN_FRACTION_OF_MOST, 1.0, on_hand))
 
     def _columns(self, d: Deployments, estimates: Estimates, in_flight: Array, meets: Mask) -> dict[str, Array]:
-        """Columns of colocated candidates. in_flight: (N,) requests per replica, NaN where the load is a rate."""
+        """Compute the columns of colocated candidates.
+
+        in_flight: (N,) requests in flight per replica, NaN where the load is a rate. meets: (N,) True where the target
+        is met.
+        """
         size = d.devices_per_replica
         bill = {
             "replicas": d.replicas,
@@ -143,7 +157,10 @@ class Scorer:
         return self.finish(bill, estimates, meets)
 
     def _verdict(self, c: dict[str, Array], meets: Mask) -> Array:
-        """(N,) code of the first reason against each candidate, in the order of `VERDICTS`; 0 where there is none."""
+        """Return (N,) the code of the first reason against each candidate, in the order of `VERDICTS`; 0 for none.
+
+        c: columns of the candidates. meets: (N,) True where the target is met.
+        """
         limits = self.limits
         power_unknown = np.isnan(c["power_w"]) & np.isfinite(limits.power)
         price_unknown = np.isnan(c["usd_per_hour"]) & np.isfinite(limits.usd_per_hour)
@@ -160,6 +177,9 @@ class Scorer:
         return np.select(against, list(range(1, len(VERDICTS))), 0).astype(float)
 
     def _score(self, c: dict[str, Array]) -> Array:
-        """(N,) what the search minimises: the signed column of the ranking; inf where a candidate does not qualify."""
+        """Return (N,) what the search minimises: the ranking's column, negated where more is better.
+
+        It is inf where a candidate does not qualify. c: columns of the candidates.
+        """
         value = c[self.rank_by] * (1.0 if RANKINGS[self.rank_by] else -1.0)
         return np.where(c["verdict"] == 0, np.where(np.isnan(value), SCORE_OF_UNKNOWN, value), np.inf)

@@ -1,4 +1,4 @@
-"""Sizing: the least replicas, or the greatest load per replica, that keep the SLO, for many candidates at once.
+"""Find the least replicas, or the greatest load per replica, that keep the SLO, for many candidates at once.
 
 An SLO only gets easier to keep with less load per replica. So the least number of replicas, and the greatest rate, are
 found by bisection on columns. Each round estimates only the candidates that are still undecided.
@@ -37,9 +37,9 @@ RATE_TOLERANCE = 5e-4
 
 @dataclass(frozen=True)
 class Target:
-    """What every candidate of a plan has to do: serve `workload` on `model` with `engine` within `slo`.
+    """The task that every candidate of a plan has to do: serve `workload` on `model` with `engine` within `slo`.
 
-    confidence: least probability that each SLO bound holds. costs: prices the operators; None for the default.
+    confidence: least probability that each SLO bound holds. costs: cost model of the operators, None for the default.
     """
 
     model: ModelSpec
@@ -50,20 +50,20 @@ class Target:
     costs: CostModel | None = None
 
     def estimates(self, deployments: Deployments) -> Estimates:
-        """Estimates of the deployments under the workload."""
+        """Estimate the deployments under the target's workload."""
         return estimate(self.model, self.workload, deployments, engine=self.engine, costs=self.costs)
 
     def estimates_of(self, loads: Load, deployments: Deployments) -> Estimates:
-        """Estimates of the deployments, each under its own load."""
+        """Estimate the deployments, each under its own load; `loads` has one column per deployment."""
         return estimate_load(self.model, loads, deployments, engine=self.engine, costs=self.costs)
 
     def met_by(self, estimates: Estimates) -> Mask:
-        """(N,) True where the memory suffices and every SLO bound holds with at least `confidence`."""
+        """Return (N,) booleans: True where the memory suffices and every SLO bound holds with at least `confidence`."""
         return np.asarray(estimates.fits & keeps(estimates, self.slo, self.confidence), dtype=bool)
 
 
 def least_whole(test: Test, cap: Array) -> Array:
-    """(N,) least whole number from 1 to `cap` that passes `test`; NaN where none does.
+    """Find the least whole number from 1 to `cap` that passes `test`, for each row, (N,); NaN where none does.
 
     Args:
         test: False up to some number, True from there on; several numbers of a row are tested per call. Where it turns
@@ -95,12 +95,12 @@ def least_whole(test: Test, cap: Array) -> Array:
 
 
 def greatest(test: Test, low: Array, high: Array) -> Array:
-    """(N,) greatest value from `low` to `high` that passes `test`, within `RATE_TOLERANCE`; NaN where none does.
+    """Find the greatest value from `low` to `high` that passes `test`, (N,); NaN where none does.
 
     Args:
         test: True up to some value, False from there on; several values of a row are tested per call. Where it turns
             True again further up, the last turn that the first, coarse round shows is the one that counts.
-        low, high: (N,) ends of the bracket, above 0.
+        low, high: (N,) ends of the bracket, above 0. The result is found to within `RATE_TOLERANCE`, relative.
 
     >>> float(greatest(lambda rows, v: v <= 2.5, np.array([0.01]), np.array([100.0]))[0].round(2))
     2.5
@@ -126,15 +126,18 @@ def greatest(test: Test, low: Array, high: Array) -> Array:
 
 
 def _values_per_row(rows: int, first: bool) -> int:
-    """Values to try between the ends of a bracket in one round of `rows` candidates."""
+    """Return how many values to try between the ends of a bracket in one round of `rows` candidates.
+
+    first: True in the first round, which tries at least `FIRST_ROUND_VALUES`.
+    """
     return int(np.clip(ESTIMATES_PER_ROUND // max(rows, 1), FIRST_ROUND_VALUES if first else 1, MAX_VALUES_PER_ROUND))
 
 
 def least_replicas(target: Target, deployments: Deployments, cap: Array) -> tuple[Array, Array]:
-    """(least replicas of each deployment that meet the target, most that were tried), (N,) each.
+    """Find the least replicas of each deployment that meet the target, at most `cap` (N,).
 
-    The first is NaN where no number up to `cap` (N,) suffices. A closed loop is never spread over more replicas than it
-    has requests in flight. A single stream takes one replica.
+    Returns (least replicas, most that were tried), (N,) each. The first is NaN where no number up to `cap` suffices. A
+    closed loop is never spread over more replicas than it has requests in flight. A single stream takes one replica.
     """
     alone = target.estimates(replace(deployments, replicas=np.ones(len(deployments))))
     most = np.minimum(np.asarray(cap, dtype=float), np.ceil(MAX_OVERPROVISION * _saturated_by(target, alone)))
@@ -143,19 +146,24 @@ def least_replicas(target: Target, deployments: Deployments, cap: Array) -> tupl
     most = np.minimum(most, in_flight.get(work.arrival, np.inf))
 
     def test(rows: Index, numbers: Array) -> Mask:
+        """Return True where the deployments at `rows` meet the target with so many replicas."""
         return target.met_by(target.estimates(replace(deployments.take(rows), replicas=numbers)))
 
     return least_whole(test, np.where(alone.fits, most, 0.0)), np.maximum(most, 1.0)
 
 
 def _saturated_by(target: Target, alone: Estimates) -> Array:
-    """Replicas that the demand saturates, (N,): demand over the rate that one replica, `alone`, serves at most."""
+    """Return the replicas that the demand saturates, (N,): the demand over the rate that one replica serves at most.
+
+    alone: estimates with one replica of each deployment. The result is `REPLICAS_UNSATURATED` where one replica is not
+    saturated, or its rate is unknown.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         needed = np.where(alone.saturated, target.workload.rate / alone.request_rate, REPLICAS_UNSATURATED)
     return np.nan_to_num(needed, nan=REPLICAS_UNSATURATED, posinf=REPLICAS_UNSATURATED)
 
 
 def rows_of(loads: Load, rows: Index) -> Load:
-    """The given columns of a load."""
+    """Return the load of the candidates at `rows`: the arrays of `loads` hold one column per candidate."""
     picked: dict[str, Any] = {k: v[..., rows] for k, v in vars(loads).items() if k != "arrival"}
     return replace(loads, **picked)

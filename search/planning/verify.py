@@ -1,4 +1,4 @@
-"""Check by simulation: the finalists of a plan are simulated step by step, beside what the closed form estimates."""
+"""Check a plan by simulation: simulate its finalists step by step, and compare them with the analytic estimates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from perfmodel.simulator import Capacity, Simulation, Traffic
 from search.planning.ranked_plan import Plan
 from search.searchers import Progress
 
-#: Figures shown twice: as estimated under their own name, and as simulated with `simulated_` before it.
+#: Columns of `verify` that appear twice: estimated, under their own name, and simulated, with `simulated_` before it.
 FIGURES = ("ttft_ms", "ttft_ms_p90", "ttft_ms_p99", "tpot_ms", "tpot_ms_p90", "tpot_ms_p99", "e2e_ms", "output_tok_s")
 #: What the terminal shows of a simulation, by section.
 SHEET: Mapping[str, Sequence[str]] = {
@@ -50,7 +50,11 @@ SHEET: Mapping[str, Sequence[str]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """How to simulate. count: requests, 0 for as many as the load needs. router: how requests find a replica."""
+    """Settings of a simulation.
+
+    count: requests to simulate, 0 for as many as the load needs. router: how requests are assigned to replicas. seed:
+    of the random draws.
+    """
 
     count: int = 0
     router: str = "join_shortest_queue"
@@ -58,7 +62,10 @@ class Settings:
 
 
 def finalists(plan: Plan, most: int) -> list[int]:
-    """The best `most` qualifying candidates with different names, best first; the nearest misses where none does."""
+    """Return the numbers of the best `most` qualifying candidates with different names, best first.
+
+    Where none qualifies, they are the nearest misses.
+    """
     names: dict[str, int] = {}
     chosen = plan.order[: int(plan.qualifies.sum())] if plan.feasible else plan.order
     for number in chosen.tolist():
@@ -69,7 +76,10 @@ def finalists(plan: Plan, most: int) -> list[int]:
 
 
 def pools_of(plan: Plan, number: int) -> tuple[Deployments, Deployments | None]:
-    """(deployment that decodes, pool that prefills or None where the first does both), replicas included."""
+    """Return the pools of a candidate, with their replicas, as (decode pool, prefill pool).
+
+    The prefill pool is None where the candidate is colocated: its one deployment does both.
+    """
     if not plan.disaggregated(number):
         return plan.deployment(number), None
     prefill, decode = plan.pool_deployments(number)
@@ -77,7 +87,7 @@ def pools_of(plan: Plan, number: int) -> tuple[Deployments, Deployments | None]:
 
 
 def requests(plan: Plan, number: int, settings: Settings | None = None) -> Traffic:
-    """The requests for a candidate: the scenario's trace where it names one, else drawn from its workload."""
+    """Return the requests to simulate for a candidate: the scenario's trace, or else draws from its workload."""
     settings = settings or Settings()
     request = plan.scenario.request
     if request is not None and request.trace is not None:
@@ -95,7 +105,7 @@ def requests(plan: Plan, number: int, settings: Settings | None = None) -> Traff
 def replay(
     plan: Plan, number: int, settings: Settings | None = None, *, progress: Progress | None = None
 ) -> Simulation:
-    """Candidate `number` of `plan`, simulated under the scenario's load."""
+    """Simulate candidate `number` of `plan` under the scenario's load."""
     settings = settings or Settings()
     decode, prefill = pools_of(plan, number)
     return simulator.simulate(
@@ -112,7 +122,7 @@ def replay(
 
 
 def capacity(plan: Plan, number: int, settings: Settings | None = None) -> Capacity:
-    """The highest request rate that candidate `number` serves within the SLO, by simulation."""
+    """Find, by simulation, the highest request rate that candidate `number` serves within the SLO."""
     settings = settings or Settings()
     decode, prefill = pools_of(plan, number)
     return simulator.capacity(
@@ -129,7 +139,7 @@ def capacity(plan: Plan, number: int, settings: Settings | None = None) -> Capac
 
 
 def row(plan: Plan, number: int, found: Simulation) -> dict[str, Any]:
-    """One simulated candidate as a flat row."""
+    """Convert the simulation `found` of candidate `number` to a flat row."""
     slo = plan.scorer.target.slo
     over_time = simulator.occupancy(found)
     return {
@@ -144,10 +154,11 @@ def row(plan: Plan, number: int, found: Simulation) -> dict[str, Any]:
 
 
 def verify(plan: Plan, most: int = 0, *, seed: int = 0, progress: Progress | None = None) -> list[dict[str, Any]]:
-    """The finalists, estimated and simulated side by side, one flat row each.
+    """Simulate the finalists of `plan` and return one flat row each, estimated and simulated values side by side.
 
-    most: how many; 0 for as many as the scenario says. Each figure of `FIGURES`, and each latency that the SLO bounds,
-    stands as estimated and, with `simulated_` before its name, as simulated. `simulated_meets`: every bound held.
+    most: number of finalists; 0 for as many as the scenario says. Each column of `FIGURES`, and each latency that the
+    SLO bounds, appears as estimated and, with `simulated_` before its name, as simulated. `simulated_meets`: True where
+    every SLO bound held in the simulation.
     """
     chosen = finalists(plan, most or plan.scenario.choices.finalists)
     rows = []
@@ -159,6 +170,7 @@ def verify(plan: Plan, most: int = 0, *, seed: int = 0, progress: Progress | Non
 
 
 def _side_by_side(plan: Plan, number: int, simulated: Mapping[str, Any]) -> dict[str, Any]:
+    """Join the estimated and the simulated columns of one candidate. simulated: its row from `row`."""
     estimated = plan.row(number)
     out = {"candidate": plan.name(number), "qualifies": estimated["qualifies"], "simulated_meets": simulated["meets"]}
     for name in dict.fromkeys([*(o.key for o in plan.scorer.target.slo.objectives), *FIGURES]):
@@ -167,7 +179,11 @@ def _side_by_side(plan: Plan, number: int, simulated: Mapping[str, Any]) -> dict
 
 
 def columns(plan: Plan) -> list[str]:
-    """What a terminal shows of `verify`: each bounded latency twice, the share of requests within all, the verdict."""
+    """Name the columns of `verify` that a terminal shows.
+
+    They are each latency that the SLO bounds, estimated and simulated, the throughput, the share of requests that keep
+    every bound, and whether the simulation meets the SLO.
+    """
     names = [o.key for o in plan.scorer.target.slo.objectives] or ["ttft_ms", "tpot_ms"]
     pairs = [c for name in names for c in (name, f"simulated_{name}")]
     throughput = ["output_tok_s", "simulated_output_tok_s"]
@@ -184,14 +200,14 @@ def simulated_row(
     trace: Path | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """The finalist of rank `rank` (from 1), simulated, as a flat row.
+    """Simulate the finalist of rank `rank` (from 1) and return it as a flat row.
 
     capacity_too: also find the highest rate within the SLO. log, trace: files to write the requests and the events to.
     Raises `InputError` when the plan has fewer finalists, or a file cannot be written.
     """
     chosen = finalists(plan, rank)
     if len(chosen) < rank:
-        raise InputError(f"rank {rank} is beyond the {len(chosen)} candidates of different layout; give a lower one")
+        raise InputError(f"rank {rank} is beyond the {len(chosen)} candidates of different layout; give a lower rank")
     number = chosen[rank - 1]
     found = replay(plan, number, settings, progress=progress)
     made = row(plan, number, found)

@@ -1,4 +1,4 @@
-"""What-if table: the plan made again with one thing changed, and the chance that today's answer would still do."""
+"""Make the plan again with one thing changed at a time, and estimate the chance that today's answer would still do."""
 
 from __future__ import annotations
 
@@ -32,14 +32,17 @@ WEIGHT_FORMATS = ("bf16", "fp8", "int4")
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that may turn out differently. make: the scenario as it would be then."""
+    """One thing that may turn out differently. name: in words. make: turns the scenario into what it would be then."""
 
     name: str
     make: Callable[[Scenario], Scenario]
 
 
 def changes(plan: Plan) -> list[Change]:
-    """The changes that make sense for this plan."""
+    """List the changes that make sense for this plan.
+
+    They concern the prices, load, lengths, SLO, weight formats, a failed node, and the winner's hardware.
+    """
     s, work, types = plan.scenario, plan.scorer.target.workload, _device_types(plan)
     found = []
     if any(np.isfinite(plan.scorer.tariff.usd_per_hour[i]) for i in types):
@@ -67,9 +70,10 @@ def changes(plan: Plan) -> list[Change]:
 
 
 def what_if(plan: Plan, progress: Progress | None = None) -> list[dict[str, Any]]:
-    """One flat row per change: the new answer, its cost against today's, and the chance that today's would hold.
+    """Plan again for each change and return one flat row per change.
 
-    Raises `Infeasible` when the plan itself has no answer.
+    A row holds the new answer, its cost against today's, and the chance that today's answer would hold. Raises
+    `Infeasible` when the plan itself has no answer.
     """
     tried = changes(plan)
     rows = []
@@ -81,6 +85,8 @@ def what_if(plan: Plan, progress: Progress | None = None) -> list[dict[str, Any]
 
 
 def _length_changes() -> list[Change]:
+    """List the changes of prompt and output lengths, and of the cached share of a prompt."""
+
     def longer_outputs(w: Workload) -> Workload:
         return replace(w, output_tokens=w.output_tokens * LENGTHS_UP)
 
@@ -98,6 +104,8 @@ def _length_changes() -> list[Change]:
 
 
 def _slo_changes() -> list[Change]:
+    """List the changes of the SLO: tighter, looser, and kept with a higher probability."""
+
     def surer(s: Scenario) -> Scenario:
         return replace(s, limits=replace(s.limits, confidence=HIGH_CONFIDENCE))
 
@@ -109,10 +117,12 @@ def _slo_changes() -> list[Change]:
 
 
 def _weight_format(name: str) -> Change:
+    """Return the change that stores the weights in the format `name`."""
     return Change(f"{name} weights", lambda s: replace(s, choices=replace(s.choices, weight=(name,))))
 
 
 def _with_workload(scenario: Scenario, change: Callable[[Workload], Workload]) -> Scenario:
+    """Return the scenario with its workload changed by `change`; the same scenario where it has no workload."""
     request = scenario.request
     if request is None:
         return scenario
@@ -120,23 +130,25 @@ def _with_workload(scenario: Scenario, change: Callable[[Workload], Workload]) -
 
 
 def _loaded(work: Workload, factor: float) -> Workload:
+    """Return the workload with its rate and concurrency multiplied by `factor`; at least 1 request stays in flight."""
     return replace(work, rate=work.rate * factor, concurrency=np.maximum(np.round(work.concurrency * factor), 1.0))
 
 
 def _with_slo_times(scenario: Scenario, factor: float) -> Scenario:
+    """Return the scenario with every bound of its SLO multiplied by `factor`."""
     slo = Slo(tuple(replace(o, limit=o.limit * factor) for o in scenario.slo.objectives))
     return replace(scenario, slo=slo)
 
 
 def _with_prices(plan: Plan, factor: float) -> Callable[[Scenario], Scenario]:
-    """Multiplies the prices of the devices that the winner uses."""
+    """Return a function that multiplies the prices of the devices that the winner uses by `factor` in a scenario."""
     prices = plan.scorer.tariff
     own = {prices.devices[i].name: float(prices.usd_per_hour[i]) * factor for i in _device_types(plan)}
     return lambda s: replace(s, offer=replace(s.offer, usd_per_hour={**s.offer.usd_per_hour, **own}))
 
 
 def _device_types(plan: Plan) -> list[int]:
-    """Positions in the tariff of the device types that the winner uses, each once."""
+    """Return the positions, in the tariff, of the device types that the winner uses, each once."""
     if not plan.disaggregated(plan.best):
         return [int(plan.deployment(plan.best).device[0])]
     pair = plan.pair(plan.best)
@@ -144,6 +156,7 @@ def _device_types(plan: Plan) -> list[int]:
 
 
 def _rows(plan: Plan, tried: list[Change]) -> Iterator[dict[str, Any]]:
+    """Plan again for each change, and yield its row; an impossible change yields the reason as its answer."""
     today = float(plan.columns["usd_per_hour"][plan.best])
     name = plan.name(plan.best)
     for change in tried:
@@ -171,9 +184,10 @@ def _rows(plan: Plan, tried: list[Change]) -> Iterator[dict[str, Any]]:
 
 
 def _chance_of_today(plan: Plan, changed: Plan) -> float:
-    """Chance that today's winner, unchanged, keeps the changed SLO; 0 where it does not fit or is overloaded.
+    """Return the chance that today's winner, unchanged, keeps the changed SLO.
 
-    NaN for pairs of pools, without an SLO, and without a stated demand.
+    0 where it does not fit or is overloaded. NaN for pairs of pools, without an SLO, and where the workload gives no
+    demand.
     """
     slo, best = changed.scenario.slo, plan.best
     if plan.disaggregated(best) or not slo.objectives or not changed.scorer.sized:
@@ -185,5 +199,9 @@ def _chance_of_today(plan: Plan, changed: Plan) -> float:
 
 
 def _row(name: str, answer: str, *, chance: float = NAN, **figures: float) -> dict[str, Any]:
+    """Build one flat row of the table; columns of numbers that are not given are NaN.
+
+    chance: the chance that today's answer would hold, unchanged.
+    """
     known = dict.fromkeys(("usd_per_hour", "change_percent", "power_w", "slo_chance"), NAN) | figures
     return {"what_if": name, "answer": answer, **known, "chance_if_nothing_changes": chance}

@@ -1,4 +1,4 @@
-"""Scenario files: a TOML file that says what to serve, on what, within which bounds, read into frozen data."""
+"""Read scenario files: a TOML file that says what to serve, on what, within which bounds, becomes frozen data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `[search]` table of a scenario: which values to try on each axis, and how to search."""
+"""Read the `[search]` table of a scenario: which values to try on each axis, and how to search."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Choices:
 
 
 def read_choices(table: Table) -> Choices:
-    """The `[search]` table."""
+    """Read the `[search]` table; a key that is absent gets its default."""
     default = Choices()
     choices = Choices(
         **{axis: wholes(table, axis) for axis in WHOLE_AXES},
@@ -65,11 +65,12 @@ def read_choices(table: Table) -> Choices:
 
 
 def _formats(table: Table, key: str) -> tuple[str, ...]:
+    """Read a list of number formats at `key`; returns their standard names."""
     return tuple(relay(table, key, storage, name).name for name in table.texts(key, ()))
 
 
 def _among(table: Table, key: str, default: tuple[str, ...], allowed: tuple[str, ...]) -> tuple[str, ...]:
-    """A list of texts, each one of `allowed`."""
+    """Read a list of texts at `key`, each one of `allowed`; `default` where the key is absent."""
     values = table.texts(key, default)
     for value in values:
         if value not in allowed:
@@ -78,7 +79,7 @@ def _among(table: Table, key: str, default: tuple[str, ...], allowed: tuple[str,
 
 
 def _expert_degrees(table: Table) -> tuple[float, ...]:
-    """Degrees of expert parallelism: whole numbers, or "all" (inf) for every device that shares a layer."""
+    """Read the degrees of expert parallelism: whole numbers, or "all" (inf) for every device that shares a layer."""
     values = table.get("ep", [])
     items = values if isinstance(values, list) else [values]
     numbers = [v for v in items if v != "all"]

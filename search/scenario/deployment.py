@@ -1,4 +1,4 @@
-"""The `[adapters]` and `[offload]` tables of a scenario: LoRA adapters, and what is kept in host memory."""
+"""Read the `[adapters]` and `[offload]` tables of a scenario: LoRA adapters, and what is kept in host memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from perfmodel.hardware import WHERE, Host, Where, host_figures
 from perfmodel.models import Adapters, check_rank
 from search.scenario.workload import relay
 
-#: Host figures that a scenario may state: key -> (field of `Host`, SI units per unit of the key).
+#: Numeric quantities of a host that a scenario may give: key -> (field of `Host`, SI units per unit of the key).
 HOST_KEYS = {
     "host_link_gbs": ("link", 1e9),
     "host_memory_gb": ("memory", 1e9),
@@ -27,7 +27,11 @@ HOST_KEYS = {
 
 @dataclass(frozen=True)
 class Offload:
-    """Shares in host memory to try (0: none, 1: all) of weights, experts and KV cache, and the host of each device."""
+    """What may be kept in host memory, and the host behind each device.
+
+    weights, experts, kv: shares of the weights, experts and KV cache to try (0: none, 1: all). host: link, memory and
+    arithmetic of the host, per device.
+    """
 
     weights: tuple[float, ...] = (0.0,)
     experts: tuple[float, ...] = (0.0,)
@@ -36,12 +40,15 @@ class Offload:
 
     @property
     def axes(self) -> dict[str, tuple[float, ...]]:
-        """The shares by axis of the search space."""
+        """Return the shares to try by the name of their axis in the search space."""
         return {"host_weights": self.weights, "host_experts": self.experts, "host_kv": self.kv}
 
 
 def read_adapters(top: Table, model: ModelSpec | None) -> Adapters | None:
-    """The LoRA adapters that requests use; None without an `[adapters]` table. model: None when not yet known."""
+    """Read the LoRA adapters that requests use; None without an `[adapters]` table.
+
+    model: the model that the adapters have to suit; None when not yet known.
+    """
     if "adapters" not in top:
         return None
     table = top.table("adapters")
@@ -63,9 +70,10 @@ def read_adapters(top: Table, model: ModelSpec | None) -> Adapters | None:
 
 
 def read_offload(top: Table, hwdb: Hwdb, nodes: tuple[str, ...]) -> Offload:
-    """What is kept in host memory; nothing without an `[offload]` table.
+    """Read what is kept in host memory; nothing without an `[offload]` table.
 
-    Where the host's memory is not stated, each device gets its share of the memory of the node that has the least.
+    nodes: names of the nodes on offer. Where the scenario does not give the host's memory, each device gets its share
+    of the memory of the node that has the least.
     """
     table = top.table("offload", {})
     shares = {name: _shares(table, name) for name in ("weights", "experts", "kv")}
@@ -87,9 +95,10 @@ def check_offload(
     devices: tuple[str, ...],
     adapters: Adapters | None,
 ) -> None:
-    """Raise `InputError` where a figure of a device's host is missing, or where a dense model offloads experts.
+    """Raise `InputError` where a host quantity is missing, or where a dense model offloads experts.
 
-    model: None when not yet known.
+    A host quantity is a number that offloading needs of a device's host, such as its memory in bytes. devices: names of
+    the devices on offer. model: None when not yet known.
     """
     if not devices:
         return
@@ -102,6 +111,7 @@ def check_offload(
 
 
 def _shares(table: Table, key: str) -> tuple[float, ...]:
+    """Read a list of shares between 0 (none) and 1 (all in host memory); 0 alone where the key is absent."""
     values = table.numbers(key, (0.0,), least=0)
     if max(values) > 1:
         raise table.error(key, f"{max(values):g} is no share; give 0 (none) to 1 (all in host memory)")
@@ -109,7 +119,7 @@ def _shares(table: Table, key: str) -> tuple[float, ...]:
 
 
 def _cpu_figures(table: Table, hwdb: Hwdb) -> dict[str, float]:
-    """Memory, bandwidth and arithmetic of the CPU that `host` names, by field of `Host`."""
+    """Look up memory, bandwidth and arithmetic of the CPU that the key `host` names; returned by field of `Host`."""
     sockets = table.number("sockets", 1.0, above=0)
     if "host" not in table:
         return {}

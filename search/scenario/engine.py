@@ -1,4 +1,4 @@
-"""The `[engine]` table of a scenario: the serving engine, and the settings that the scenario changes."""
+"""Read the `[engine]` table of a scenario: the serving engine, and the settings that the scenario changes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ DEFAULT_ENGINE = "vllm"
 
 
 def read_engine(table: Table, folder: Path) -> Engine:
-    """The `[engine]` table; the path of an engine file is relative to `folder`.
+    """Read the `[engine]` table; the path of an engine file is relative to `folder`.
 
-    A setting may also be given in the engine's own words, such as SGLang's `chunked_prefill_size`.
+    A setting may also have the name that it has in the engine's own command line, such as SGLang's
+    `chunked_prefill_size`.
     """
     name = table.text("name", DEFAULT_ENGINE)
     if name.endswith(".toml"):
@@ -41,7 +42,7 @@ def read_engine(table: Table, folder: Path) -> Engine:
 
 
 def _setting(table: Table, written: str, key: str) -> float | bool | str:
-    """The value of engine setting `key`, which the table spells `written`."""
+    """Read the value of engine setting `key`. written: the name under which the table has it."""
     if key in SHARES:
         return table.number(written, above=0, most=1)
     if key in COUNTS:

@@ -1,4 +1,4 @@
-"""The `[fleet]` table of a scenario: request classes, the options that may serve them, periods of the day.
+"""Read the `[fleet]` table of a scenario: request classes, the options that may serve them, periods of the day.
 
 An option comes in one of two forms, which mix freely. A stated option has `throughput_rps`: the requests/s that one
 replica serves of each class within the SLO, measured or printed elsewhere. A modelled option names a device and
@@ -24,10 +24,10 @@ LAYOUTS = ("tp", "pp", "ep", "dp")
 
 @dataclass(frozen=True)
 class FleetClass:
-    """One class of requests. rate: (P,) requests/s in each period.
+    """One class of requests. rate: (P,) requests/s in each of P periods.
 
-    model: the model that serves it, "" where every option states its throughput. workload: its lengths, at a rate of
-    1 request/s; None where every option states its throughput. slo: the scenario's where the class states none.
+    model: the model that serves it, "" where every option gives its throughput. workload: its lengths, at a rate of 1
+    request/s; None where every option gives its throughput. slo: the scenario's where the class has none.
     """
 
     name: str
@@ -39,9 +39,9 @@ class FleetClass:
 
 @dataclass(frozen=True)
 class FleetOption:
-    """One way to serve.
+    """One way to serve requests: a device, its layouts, and what a replica costs and serves.
 
-    device: name in the hardware database; any name where the throughput is stated. devices: per replica, 0 where the
+    device: name in the hardware database; any name where the throughput is given. devices: per replica, 0 where the
     layout decides. usd_per_hour: of a replica, NaN where the database's price holds. power: watts of a replica, NaN
     where modelled or unknown. throughput: requests/s of one replica by class name, None where it is to be modelled.
     models: those that it may serve, empty for all. layouts: values of tp, pp, ep, dp to try. weight, kv: formats to
@@ -62,9 +62,9 @@ class FleetOption:
 
 @dataclass(frozen=True)
 class FleetSpec:
-    """Request classes, options and periods.
+    """The `[fleet]` table as read: request classes, options and P periods.
 
-    hours: (P,) length of each period. elastic: the number of replicas may change between periods.
+    hours: (P,) length of each period. elastic: True where the number of replicas may change between periods.
     """
 
     classes: tuple[FleetClass, ...]
@@ -74,15 +74,16 @@ class FleetSpec:
 
     @property
     def modelled(self) -> tuple[FleetOption, ...]:
-        """Options whose throughput has to be modelled."""
+        """Return the options whose throughput has to be modelled."""
         return tuple(o for o in self.options if o.throughput is None)
 
 
 @dataclass(frozen=True)
 class Defaults:
-    """What `[fleet]` takes from the rest of the scenario.
+    """Values that `[fleet]` takes from the rest of the scenario.
 
-    folder: file names are relative to it. slo, model: for classes that state none. devices: names in the database.
+    folder: file names are relative to it. slo, model: for classes that have none. devices: names in the hardware
+    database.
     """
 
     folder: Path
@@ -92,7 +93,7 @@ class Defaults:
 
 
 def read_fleet(top: Table, defaults: Defaults) -> FleetSpec | None:
-    """The `[fleet]` table of the scenario `top`; None without one."""
+    """Read the `[fleet]` table of the scenario `top`; None without one."""
     if "fleet" not in top:
         return None
     table = top.table("fleet")
@@ -112,12 +113,14 @@ def read_fleet(top: Table, defaults: Defaults) -> FleetSpec | None:
 
 
 def _check_unique(table: Table, what: str, names: Sequence[str]) -> None:
+    """Raise `InputError` where two classes or two options have the same name. what: `class` or `option`."""
     twice = next((n for n in names if names.count(n) > 1), "")
     if twice:
         raise table.error(what, f"two of [[fleet.{what}]] are called {twice!r}; give each its own name")
 
 
 def _class(table: Table, defaults: Defaults, periods: int) -> FleetClass:
+    """Read one `[[fleet.class]]` table. periods: number of periods of the day."""
     rate = table.numbers("request_rate_rps", least=0)
     if len(rate) not in (1, periods):
         raise table.error("request_rate_rps", f"{len(rate)} rates for {periods} periods; give one for all or one each")
@@ -137,6 +140,7 @@ def _class(table: Table, defaults: Defaults, periods: int) -> FleetClass:
 
 
 def _option(table: Table, classes: list[str], known_devices: tuple[str, ...]) -> FleetOption:
+    """Read one `[[fleet.option]]` table. classes: names of the request classes. known_devices: those in hwdb."""
     stated = _throughput(table, classes) if "throughput_rps" in table else None
     device = table.text("device")
     if stated is None and device not in known_devices:
@@ -164,7 +168,7 @@ def _option(table: Table, classes: list[str], known_devices: tuple[str, ...]) ->
 
 
 def _throughput(table: Table, classes: list[str]) -> dict[str, float]:
-    """Requests/s by class: a table by name, or a list in the order of the classes. A class left out gets 0."""
+    """Read the requests/s by class: a table by name, or a list in the order of the classes. A class left out gets 0."""
     value = table.get("throughput_rps")
     if isinstance(value, dict):
         inner = table.table("throughput_rps")

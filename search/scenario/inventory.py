@@ -1,4 +1,4 @@
-"""The supply side of a fleet: options that may be rented, stock, limits."""
+"""Define the supply side of a fleet: options that may be rented, stock, limits."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from perfmodel.arrays import NAN
 
 @dataclass(frozen=True)
 class Option:
-    """One way to serve: a replica of a deployment on a device.
+    """One way to serve, as the fleet program sees it: a replica of a deployment on a device.
 
     devices: per replica. usd_per_hour, power (watts, NaN unknown): of a replica, hosts included. replicas_per_node:
-    replicas that fail together when a node fails. nodes: per replica (0.25: four replicas per node).
+    replicas that fail together when a node fails. nodes: per replica (0.25: four replicas on one node).
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The `[limits]` and `[site]` tables of a scenario: bounds on the whole plan, and the site that it runs at."""
+"""Read the `[limits]` and `[site]` tables of a scenario: bounds on the whole plan, and the site that it runs at."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Site:
-    """The site. pue: power usage effectiveness. usd_per_kwh, gco2_per_kwh: of electricity (gCO2e), NaN unknown."""
+    """The site that a plan runs at: its overhead and its electricity.
+
+    pue: power usage effectiveness. usd_per_kwh, gco2_per_kwh: price and carbon (gCO2e) of electricity, NaN unknown.
+    """
 
     pue: float = 1.0
     usd_per_kwh: float = math.nan
@@ -40,7 +43,7 @@ class Site:
 
 
 def read_limits(table: Table) -> Limits:
-    """The `[limits]` table."""
+    """Read the `[limits]` table; a bound that is absent is inf."""
     limits = Limits(
         usd_per_hour=table.number("usd_per_hour", math.inf, above=0),
         power=table.number("power_kw", math.inf, above=0) * WATTS_PER_KW,
@@ -54,7 +57,7 @@ def read_limits(table: Table) -> Limits:
 
 
 def read_site(table: Table) -> Site:
-    """The `[site]` table."""
+    """Read the `[site]` table."""
     site = Site(
         pue=table.number("pue", Site.pue, least=1, most=MAX_PUE),
         usd_per_kwh=table.number("usd_per_kwh", math.nan, least=0),

@@ -1,4 +1,4 @@
-"""The `[hardware]` table of a scenario: which devices and nodes are on offer, at which price, how many of each."""
+"""Read the `[hardware]` table of a scenario: which devices and nodes are on offer, at which price, how many of each."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Offer:
 
 
 def read_offer(top: Table, folder: Path, more_folders: tuple[str, ...] = ()) -> Offer:
-    """The `[hardware]` table of the scenario `top`; folders that it names are relative to `folder`.
+    """Read the `[hardware]` table of the scenario `top`; folders that it names are relative to `folder`.
 
-    The devices of the nodes on offer join the devices.
+    The devices of the nodes on offer join the devices. more_folders: further folders of the hardware database.
     """
     table = top.table("hardware", {})
     folders = (*(str(folder / f) for f in table.texts("folders", ())), *more_folders)
@@ -62,14 +62,17 @@ def read_offer(top: Table, folder: Path, more_folders: tuple[str, ...] = ()) -> 
 
 
 def _devices_of_fleet_options(top: Table) -> list[str]:
-    """Devices that the options of the fleet name. Stock and prices may name them without the database knowing them."""
+    """List the devices that the options of the fleet name.
+
+    Stock and prices may name them without the database knowing them.
+    """
     fleet = top.values.get("fleet")
     options = fleet.get("option", []) if isinstance(fleet, dict) else []
     return [str(o.get("device", "")) for o in options if isinstance(o, dict)] if isinstance(options, list) else []
 
 
 def _by_device(table: Table, key: str, known: tuple[str, ...]) -> dict[str, float]:
-    """The inner table `key`: a number of at least 0 per device; empty where the key is absent."""
+    """Read the inner table `key`: a number of at least 0 per device; empty where the key is absent."""
     if key not in table:
         table.get(key, None)
         return {}

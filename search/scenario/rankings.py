@@ -1,4 +1,4 @@
-"""What a plan may be ranked by: one table for the scenario's `rank_by` and for `search.searchers.ranked`."""
+"""List what a plan may be ranked by, both for the scenario's `rank_by` and for `search.searchers.ranked`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FORMER_RANKINGS = {"energy_j_per_token": "site_energy_j_per_output_token", "requ
 
 
 def read_ranking(objective: Table) -> str:
-    """The ranking that an `[objective]` table asks for: `rank_by`, a key of `RANKINGS`."""
+    """Read the ranking that an `[objective]` table asks for: `rank_by`, a key of `RANKINGS`."""
     written = objective.get("rank_by", DEFAULT_RANKING)
     if isinstance(written, str) and written in FORMER_RANKINGS:
         return FORMER_RANKINGS[written]

@@ -1,4 +1,4 @@
-"""A scenario: what to serve, on what hardware, within which bounds. A TOML file in, plain frozen data out.
+"""Read a scenario: what to serve, on what hardware, within which bounds. A TOML file becomes plain frozen data.
 
 `load_scenario` computes nothing but the length classes of a trace. Every mistake is reported with file, line, key,
 value and remedy. The keys are described in `docs/scenarios.md`.
@@ -52,22 +52,22 @@ class Scenario:
 
     @property
     def workload(self) -> Workload:
-        """The workload; raises `InputError` when the scenario has no `[model]` or no `[workload]`."""
+        """Return the workload; raise `InputError` when the scenario has no `[model]` or no `[workload]`."""
         if self.request is None or not self.model:
             raise InputError(f"{self.path}: [model] and [workload] are missing; add them, or use the fleet command")
         return self.request.workload
 
     @property
     def lower_is_better(self) -> bool:
-        """Whether the best candidate has the least of the ranking's column, rather than the most."""
+        """Return True where the best candidate has the least of the ranking's column, rather than the most."""
         return RANKINGS[self.minimise]
 
     def hardware(self) -> Hwdb:
-        """The hardware database with the scenario's own folders."""
+        """Load the hardware database, with the scenario's own folders."""
         return load(self.offer.folders)
 
     def inventory(self) -> Inventory:
-        """Limits and stock in the form that the fleet program reads."""
+        """Return limits and stock in the form that the fleet program reads."""
         return Inventory(
             stock=dict(self.offer.stock),
             power=self.limits.power,
@@ -78,16 +78,19 @@ class Scenario:
 
 
 def load_scenario(path: str | Path, folders: Iterable[str | Path] = ()) -> Scenario:
-    """The scenario in the TOML file at `path`.
+    """Read the scenario in the TOML file at `path`.
 
-    folders: folders of the hardware database beside those that the file names. Raises `InputError` with file, line,
-    key, value and remedy.
+    folders: folders of the hardware database in addition to those that the file names. Raises `InputError` with file,
+    line, key, value and remedy.
     """
     return read_scenario(read_toml(path, "scenario", FORMER_NAMES), Path(path).parent, folders)
 
 
 def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) -> Scenario:
-    """The scenario in the table `top`; file names in it are relative to `folder`."""
+    """Read the scenario in the table `top`; file names in it are relative to `folder`.
+
+    folders: folders of the hardware database in addition to those that the scenario names.
+    """
     slo, model = read_slo(top.table("slo", {})), _model(top, folder)
     offer = read_offer(top, folder, tuple(str(f) for f in folders))
     spec, database = model_of(model) if model else None, load(offer.folders)
@@ -117,6 +120,7 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
 
 
 def _request(top: Table, folder: Path) -> Request | None:
+    """Read the `[workload]` table of the scenario `top`; None without one."""
     if "workload" not in top:
         return None
     table = top.table("workload")
@@ -126,7 +130,7 @@ def _request(top: Table, folder: Path) -> Request | None:
 
 
 def _model(top: Table, folder: Path) -> str:
-    """Name of the model in the catalogue, or path of its config.json; "" without a `[model]` table."""
+    """Read the name of the model in the catalogue, or the path of its config.json; "" without a `[model]` table."""
     if "model" not in top:
         return ""
     table = top.table("model")

@@ -1,4 +1,4 @@
-"""The `[workload]` and `[slo]` tables of a scenario, and those of each request class of a fleet."""
+"""Read the `[workload]` and `[slo]` tables of a scenario, and those of each request class of a fleet."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ WORKLOAD_KEYS = (
 
 @dataclass(frozen=True)
 class Request:
-    """The workload, and the trace file that it came from.
+    """A workload, and the trace file that it came from.
 
-    trace: None where the workload does not come from a trace. sort: an unsorted trace is sorted by arrival. longest:
-    tokens above which a length in the trace is taken for an error.
+    trace: None where the workload does not come from a trace. sort: True where an unsorted trace is sorted by arrival.
+    longest: tokens above which a length in the trace is taken for an error.
     """
 
     workload: Workload
@@ -58,7 +58,7 @@ class Request:
     longest: int = LONGEST
 
     def read_trace(self) -> Trace:
-        """The trace, rescaled to the workload's rate; raises `InputError` when the scenario names no trace."""
+        """Read the trace, rescaled to the workload's rate; raise `InputError` when the scenario names no trace."""
         if self.trace is None:
             raise InputError('the scenario\'s [workload] names no trace; add trace = "file.csv" to replay one')
         trace = read_trace(self.trace, sort=self.sort, longest=self.longest)
@@ -69,7 +69,10 @@ class Request:
 def relay(
     table: Table, key: str, call: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
 ) -> Result:
-    """The result of `call`; its `InputError` gets the place of `key` in front of the message."""
+    """Call `call` and return its result; an `InputError` that it raises gets the place of `key` before its message.
+
+    table, key: where the scenario file gives the value that `call` checks.
+    """
     try:
         return call(*arguments, **named)
     except InputError as error:
@@ -77,7 +80,7 @@ def relay(
 
 
 def wholes(table: Table, key: str) -> tuple[int, ...]:
-    """The whole numbers of 1 or more at `key`; empty when the key is absent."""
+    """Read the whole numbers of 1 or more at `key`; empty when the key is absent."""
     values = table.numbers(key, (), least=1)
     wrong = next((v for v in values if v != int(v)), None)
     if wrong is not None:
@@ -86,7 +89,7 @@ def wholes(table: Table, key: str) -> tuple[int, ...]:
 
 
 def file_of(table: Table, key: str, folder: Path) -> Path:
-    """The file that `key` names; the path is relative to `folder`, that of the scenario."""
+    """Return the path of the file that `key` names; it is relative to `folder`, that of the scenario."""
     path = folder / Path(table.text(key)).expanduser()
     if not path.is_file():
         near = nearest(path.name, [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else [])
@@ -96,7 +99,10 @@ def file_of(table: Table, key: str, folder: Path) -> Path:
 
 
 def read_request(table: Table, folder: Path, *, load: bool = True) -> Request:
-    """The workload that a table describes. load: False where the table has no rate (a fleet class states its own)."""
+    """Read the workload that a table describes.
+
+    load: False where the table has no rate of this form, as for a fleet class; the workload then has 1 request/s.
+    """
     given = [k for k in LENGTHS if k in table]
     if len(given) != 1:
         found = f"{' and '.join(given)} are given" if given else "nothing says how long requests are"
@@ -112,7 +118,11 @@ def read_request(table: Table, folder: Path, *, load: bool = True) -> Request:
 def _lengths(
     table: Table, folder: Path, trace: Path | None, sort: bool, longest: int
 ) -> tuple[Histogram, tuple[float, float]]:
-    """(length classes, (requests/s, coefficient of variation of the gaps between arrivals) that the source shows)."""
+    """Read how long requests are, from the one source that the table names.
+
+    Returns (length classes, (requests/s, coefficient of variation of the gaps between arrivals) that the source shows).
+    NaN requests/s where the source shows none.
+    """
     if "classes" in table and trace is None:
         raise table.error("classes", "only a trace is cut into classes; leave it out")
     idle = [k for k in ("output_tokens", "share") if k in table and "input_tokens" not in table]
@@ -134,7 +144,7 @@ def _lengths(
 
 
 def _stated_classes(table: Table) -> Histogram:
-    """Length classes written into the scenario: two numbers, or lists of equal length with their shares."""
+    """Read length classes that the scenario lists: two numbers, or lists of equal length with their shares."""
     columns = [np.array(table.numbers(k, least=1)) for k in ("input_tokens", "output_tokens")]
     count = max(len(c) for c in columns)
     for key, column in zip(("input_tokens", "output_tokens"), columns, strict=True):
@@ -150,9 +160,9 @@ def _stated_classes(table: Table) -> Histogram:
 
 
 def _load(table: Table, timing: tuple[float, float]) -> dict[str, Any]:
-    """Arguments of `Workload` for arrivals: those of the table, else those that the source shows, else none.
+    """Read how requests arrive, as arguments of `Workload`: from the table, else as the source shows, else none.
 
-    timing: requests/s and coefficient of variation of the source, NaN unknown.
+    timing: requests/s and coefficient of variation of the gaps between arrivals in the source, NaN unknown.
     """
     given = [k for k in LOADS if k in table]
     if len(given) > 1:
@@ -171,7 +181,10 @@ def _load(table: Table, timing: tuple[float, float]) -> dict[str, Any]:
 
 
 def _with_hits(table: Table, workload: Workload) -> Workload:
-    """The workload with the table's prefix hits; else with the source's own, unless `prefix_cache = false`."""
+    """Return the workload with the prefix hits (cached share of a prompt) that the table gives.
+
+    Without them it keeps the source's own, unless `prefix_cache = false`.
+    """
     cached = table.flag("prefix_cache", True)
     if "prefix_hit" in table:
         hits = table.numbers("prefix_hit", least=0)
@@ -182,7 +195,7 @@ def _with_hits(table: Table, workload: Workload) -> Workload:
 
 
 def read_slo(table: Table) -> Slo:
-    """The bounds of an `[slo]` table in milliseconds: `ttft_ms_p90 = 500`, `tpot_ms = 50` (the mean)."""
+    """Read the bounds of an `[slo]` table in milliseconds: `ttft_ms_p90 = 500`, `tpot_ms = 50` (the mean)."""
     bounds = []
     for key in table.keys():  # noqa: SIM118 - a Table is no mapping
         if key not in SLO_KEYS:

@@ -1,4 +1,4 @@
-"""Searchers (exhaustive and Optuna), rankings and Pareto fronts."""
+"""Search a space of candidates (exhaustively or with Optuna), rank them, and find Pareto fronts."""
 
 from __future__ import annotations
 

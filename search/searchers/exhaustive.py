@@ -17,17 +17,17 @@ CHUNK = 2**13
 
 @dataclass(frozen=True)
 class Exhaustive:
-    """Scores every legal candidate, `chunk` candidates per batch."""
+    """Searcher that scores every legal candidate, `chunk` candidates per batch."""
 
     chunk: int = CHUNK
 
     @property
     def name(self) -> str:
-        """Name as the manifest records it."""
+        """Return the name that the manifest records."""
         return "exhaustive"
 
     def search(self, legal: Legal, score: Score, progress: Progress | None = None) -> Found:
-        """Score all of `legal`."""
+        """Score all candidates of `legal`. progress: called with (done, total) after every batch."""
         parts: list[Mapping[str, Array]] = []
         for start in range(0, len(legal), self.chunk):
             rows = slice(start, min(start + self.chunk, len(legal)))

@@ -1,4 +1,4 @@
-"""Pareto fronts and rankings of 10^5 to 10^6 candidates, as columns."""
+"""Rank 10^5 to 10^6 candidates, held as columns, and find their Pareto front."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RANKING_DIGITS = 6
 
 
 def pareto(columns: Sequence[Array], largest: Sequence[bool] = ()) -> Mask:
-    """The Pareto front: (N,) True for rows that no other row dominates.
+    """Find the Pareto front: return (N,) booleans, True for rows that no other row dominates.
 
     A row dominates another when it is at least as good in every column and better in one. Equal rows are both on the
     front or both off it. A row with NaN is never on it. Rows are sorted by the sum of their ranks, so that only an
@@ -40,7 +40,7 @@ def pareto(columns: Sequence[Array], largest: Sequence[bool] = ()) -> Mask:
 
 
 def _not_dominated(table: Array) -> Mask:
-    """(M,) True for columns of a (K, M) table that no other column dominates."""
+    """Return (M,) booleans: True for columns of a (K, M) table (less is better) that no other column dominates."""
     ranks = np.stack([np.unique(row, return_inverse=True)[1] for row in table])  # equal values share a rank
     left = np.argsort(ranks.sum(axis=0), kind="stable")
     ranks = ranks[:, left]
@@ -54,10 +54,11 @@ def _not_dominated(table: Array) -> Mask:
 
 
 def ranked(columns: Mapping[str, Array], by: str, qualifies: Mask | None = None) -> Index:
-    """Row numbers (N,) from the best to the worst by column `by`, a key of `RANKINGS`.
+    """Return row numbers (N,) from the best to the worst by column `by`, a key of `RANKINGS`.
 
-    Rows that qualify come first, and unknown values last among them. Ties go by cost, then by the chance to keep the
-    SLO, then by devices, then by the row number. Raises `UnknownName` for a ranking that does not exist.
+    Rows that qualify ((N,) booleans, None for all) come first, and unknown values last among them. Ties go by cost,
+    then by the chance to keep the SLO, then by devices, then by the row number. Raises `UnknownName` for a ranking that
+    does not exist.
     """
     if by not in RANKINGS:
         raise UnknownName("ranking", by, RANKINGS)
@@ -70,7 +71,7 @@ def ranked(columns: Mapping[str, Array], by: str, qualifies: Mask | None = None)
 
 
 def _rounded(values: Array) -> Array:
-    """Values to `RANKING_DIGITS` significant digits, so that differences by rounding noise count as ties."""
+    """Round values to `RANKING_DIGITS` significant digits, so that differences by rounding noise count as ties."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         scale = 10.0 ** (RANKING_DIGITS - np.ceil(np.log10(np.abs(values))))
         return np.where(np.isfinite(scale) & (scale > 0), np.round(values * scale) / scale, values)

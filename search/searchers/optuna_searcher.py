@@ -1,4 +1,4 @@
-"""Optuna as a searcher, for spaces too large to exhaust: a seeded sampler that proposes candidates in batches."""
+"""Search with Optuna where a space is too large to exhaust: a seeded sampler proposes candidates in batches."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
 
-#: Score that the sampler is told where a candidate does not qualify. chosen: above any real score, but finite.
+#: Score reported to the sampler where a candidate does not qualify. chosen: above any real score, but finite.
 SCORE_OF_REJECTED = 1e30
 
 
 @dataclass(frozen=True)
 class OptunaSearcher:
-    """Tree-structured Parzen estimator (Bergstra et al. 2011) over the axes, `batch` candidates per round.
+    """Searcher that uses a tree-structured Parzen estimator (Bergstra et al. 2011), `batch` candidates per round.
 
     trials: candidates that the sampler proposes. A candidate that a rule forbids is reported back as rejected without
     being scored. One that was scored before gets its score again. Optuna takes about a millisecond per trial, so this
@@ -37,11 +37,14 @@ class OptunaSearcher:
 
     @property
     def name(self) -> str:
-        """Name as the manifest records it."""
+        """Return name, settings and seed, as the manifest records them."""
         return f"optuna(trials={self.trials}, batch={self.batch}, seed={self.seed})"
 
     def search(self, legal: Legal, score: Score, progress: Progress | None = None) -> Found:
-        """Let the sampler propose `trials` candidates; each legal one is scored once."""
+        """Let the sampler propose `trials` candidates, and score each legal one once.
+
+        progress: called with (done, total) after every batch.
+        """
         tried = _Tried()
         with _quiet():
             study = _study(self.seed, self.batch)
@@ -63,13 +66,17 @@ class OptunaSearcher:
 
 @dataclass
 class _Tried:
-    """Candidates scored so far. known: score by row. parts: their columns, one batch each, in the order of `known`."""
+    """The candidates scored so far.
+
+    known: score by row of the legal candidates. parts: columns of the candidates, one batch each, in the order of
+    `known`.
+    """
 
     known: dict[int, float] = field(default_factory=dict)
     parts: list[Mapping[str, Array]] = field(default_factory=list)
 
     def score_new(self, rows: Index, legal: Legal, score: Score) -> None:
-        """Score those of `rows` (-1: forbidden) that are legal and not yet known."""
+        """Score those of `rows` that are legal (a forbidden one is -1) and not yet known."""
         fresh = [r for r in dict.fromkeys(rows.tolist()) if r >= 0 and r not in self.known]
         if fresh:
             scored = score(legal.deployments(np.array(fresh, dtype=np.intp)))
@@ -77,12 +84,12 @@ class _Tried:
             self.known.update(zip(fresh, np.asarray(scored[SCORE]).tolist(), strict=True))
 
     def score_of(self, row: int) -> float:
-        """The score to report to the sampler."""
+        """Return the score to report to the sampler for the candidate at `row`; finite, even where it is rejected."""
         value = self.known.get(row, SCORE_OF_REJECTED)
         return value if np.isfinite(value) else SCORE_OF_REJECTED
 
     def found(self, legal: int) -> Found:
-        """The result, in order of rows; `legal`: how many candidates there were."""
+        """Return the candidates scored so far, in order of their rows. legal: number of legal candidates."""
         rows = np.array(list(self.known), dtype=np.intp)
         order = np.argsort(rows)
         scores = {name: column[order] for name, column in joined(self.parts).items()}
@@ -90,7 +97,7 @@ class _Tried:
 
 
 def _distributions(legal: Legal) -> dict[str, BaseDistribution]:
-    """One categorical distribution per axis with more than one value: the position of a value on the axis."""
+    """Build one categorical distribution per axis with more than one value, over the positions of its values."""
     from optuna.distributions import CategoricalDistribution
 
     return {
@@ -101,7 +108,7 @@ def _distributions(legal: Legal) -> dict[str, BaseDistribution]:
 
 
 def _rows(legal: Legal, trials: list[optuna.Trial]) -> Index:
-    """Rows of the legal candidates that the trials stand for, -1 where a rule forbids one."""
+    """Return the rows, among the legal candidates, that the trials stand for; -1 where a rule forbids one."""
     picks = [np.array([t.params.get(axis, 0) for t in trials]) for axis in AXES]
     numbers = np.ravel_multi_index(tuple(picks), legal.space.shape)
     at = np.minimum(np.searchsorted(legal.index, numbers), len(legal) - 1)
@@ -109,6 +116,7 @@ def _rows(legal: Legal, trials: list[optuna.Trial]) -> Index:
 
 
 def _study(seed: int, batch: int) -> optuna.Study:
+    """Create a study that minimises the score; the first `batch` trials are random."""
     import optuna
 
     sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True, n_startup_trials=batch, multivariate=True)

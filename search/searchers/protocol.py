@@ -1,4 +1,4 @@
-"""The interface of searchers: legal candidates and a score in; the candidates that were tried, with scores, out."""
+"""Define the interface of searchers: legal candidates and a score go in, the candidates tried come out with scores."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ Progress = Callable[[float, float], None]
 
 @dataclass(frozen=True)
 class Found:
-    """The candidates that a searcher tried, each once.
+    """The N candidates that a searcher tried, each once.
 
-    rows: (N,) rows of the legal candidates, ascending. scores: columns (N,). complete: every legal candidate was tried.
+    rows: (N,) their rows among the legal candidates, ascending. scores: name -> column (N,). complete: True where every
+    legal candidate was tried.
     """
 
     rows: Index
@@ -38,7 +39,7 @@ class Found:
 
     @property
     def best(self) -> int:
-        """Row of the legal candidate with the lowest score (the first of equals); -1 where none qualifies."""
+        """Return the row of the legal candidate with the lowest score, the first of equals; -1 where none qualifies."""
         values = self.scores[SCORE]
         if not len(values) or not np.isfinite(values).any():
             return -1
@@ -46,18 +47,18 @@ class Found:
 
 
 class Searcher(Protocol):
-    """Looks for good candidates. It is deterministic: the same call returns the same result."""
+    """Interface of what looks for good candidates. It is deterministic: the same call returns the same result."""
 
     @property
     def name(self) -> str:
-        """Name, settings and seed, as the manifest records them."""
+        """Return name, settings and seed, as the manifest records them."""
         ...
 
     def search(self, legal: Legal, score: Score, progress: Progress | None = None) -> Found:
-        """Try candidates of `legal` by `score`."""
+        """Try candidates of `legal`, and return them with their scores. progress: called with (done, total)."""
         ...
 
 
 def joined(parts: list[Mapping[str, Array]]) -> dict[str, Array]:
-    """The columns of several batches, concatenated."""
+    """Concatenate the columns of several batches, which all have the same names."""
     return {name: np.concatenate([np.asarray(p[name]) for p in parts]) for name in parts[0]}

@@ -1,4 +1,4 @@
-"""The search space: axes of a deployment, and the rules that say which combinations are legal."""
+"""Define the search space: axes of a deployment, and the rules that say which combinations are legal."""
 
 from __future__ import annotations
 

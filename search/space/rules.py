@@ -1,4 +1,4 @@
-"""Legality rules: which layouts of a model make sense on a device. Each rule is a mask over candidates with a reason.
+"""Say which layouts of a model make sense on a device. Each rule is a mask over candidates with a reason.
 
 Memory capacity is not a rule. Whether a deployment fits depends on the workload, so the estimate decides that and
 reports the shortage in GB.
@@ -33,10 +33,10 @@ MAX_LISTED_DIVISOR = 64
 
 @dataclass(frozen=True)
 class RuleContext:
-    """What the rules read beside the candidates: the model, and one value per device type on offer, (D,).
+    """What the rules read besides the candidates: the model, and one value for each of D device types on offer, (D,).
 
-    names: in the hardware database. domain: devices that share a node's fast links. network: bytes/s
-    of a device to other nodes, NaN unknown. stock: devices on hand, inf without a limit.
+    names: in the hardware database. domain: devices that share a node's fast links. network: bytes/s of a device to
+    other nodes, NaN unknown. stock: devices on hand, inf without a limit.
     """
 
     model: ModelSpec
@@ -48,7 +48,10 @@ class RuleContext:
 
 @dataclass(frozen=True)
 class Rule:
-    """A legality rule. allows: (N,) True where a candidate may stay. says: why a given candidate may not."""
+    """A rule that removes candidates from the search space.
+
+    allows: returns (N,) booleans, True where a candidate may stay. says: returns in words why one candidate may not.
+    """
 
     name: str
     allows: Callable[[RuleContext, Columns], Mask]
@@ -56,17 +59,17 @@ class Rule:
 
 
 def replica_size(values: Mapping[str, Values]) -> Values:
-    """Devices per replica."""
+    """Return the devices per replica, tp x pp x dp x cp, of a column of candidates or of one."""
     return values["tp"] * values["pp"] * values["dp"] * values["cp"]
 
 
 def layer_group(values: Mapping[str, Values]) -> Values:
-    """Devices that share a layer: tensor parallel times attention data parallel."""
+    """Return the number of devices that hold one layer: tensor parallel times attention data parallel."""
     return values["tp"] * values["dp"]
 
 
 def divisors(number: int, largest: int = MAX_LISTED_DIVISOR) -> str:
-    """The divisors of `number` up to `largest`, as a text.
+    """List the divisors of `number` up to `largest`, as a text.
 
     >>> divisors(12)
     '1, 2, 3, 4, 6, 12'
@@ -88,76 +91,87 @@ def refuse_impossible(model: ModelSpec, deployments: Deployments, of: str = "") 
             raise InputError(f"{of}{rule.says(context, first_row(columns, forbidden))}")
     deepest = float(np.max(deployments.pp))
     if deepest > model.layers:
-        raise InputError(f"{of}pp {deepest:g} exceeds the {model.layers} layers of {model.name}; give fewer")
+        raise InputError(f"{of}pp {deepest:g} exceeds the {model.layers} layers of {model.name}; give a lower pp")
 
 
 def first_row(columns: Columns, chosen: Mask) -> Row:
-    """The first candidate for which `chosen` is True."""
+    """Return the values of the first candidate for which `chosen` is True, by axis."""
     at = int(np.argmax(chosen))
     return {axis: float(column[at]) for axis, column in columns.items()}
 
 
 def _equals(column: Array, value: float) -> Mask:
+    """Return (N,) booleans: True where the column has this value."""
     return np.asarray(column == value, dtype=bool)
 
 
 def _is_multiple(number: float | Array, divisor: float | Array) -> Mask:
+    """Return booleans: True where `number` is a whole multiple of `divisor`; either may be a column."""
     return np.asarray(np.mod(number, divisor) == 0, dtype=bool)
 
 
 def _devices(columns: Columns) -> Index:
-    """(N,) positions of the candidates' devices among those on offer."""
+    """Return the positions of the candidates' devices among those on offer, (N,)."""
     return np.asarray(columns["device"], dtype=np.intp)
 
 
 def _not_a_repetition(context: RuleContext, c: Columns) -> Mask:
-    """`WHOLE_GROUP` repeats ep = 1 where a layer has one device, and in every dense model."""
+    """Refuse `WHOLE_GROUP` where it repeats ep = 1: where a layer has one device, and in every dense model."""
     repeats_one = _equals(layer_group(c), 1) if context.model.experts else np.ones(len(c["tp"]), dtype=bool)
     return ~(np.isinf(c["ep_requested"]) & repeats_one)
 
 
 def _heads_split(context: RuleContext, c: Columns) -> Mask:
+    """Allow tp that divides the attention heads."""
     return _is_multiple(context.model.heads, c["tp"])
 
 
 def _kv_heads_split_or_copied(context: RuleContext, c: Columns) -> Mask:
+    """Allow tp that divides the key/value heads, or is a multiple of them (each is then copied to several devices)."""
     kv_heads = context.model.kv_heads
     return _is_multiple(kv_heads, c["tp"]) | _is_multiple(c["tp"], kv_heads)
 
 
 def _stages_even(context: RuleContext, c: Columns) -> Mask:
+    """Allow pp with a layer on every stage and at most `MAX_STAGE_IMBALANCE` of an even share on the fullest."""
     layers = context.model.layers
     fullest: Array = np.ceil(layers / c["pp"])
     return (c["pp"] <= layers) & (fullest * c["pp"] <= MAX_STAGE_IMBALANCE * layers)
 
 
 def _dense_has_no_experts(context: RuleContext, c: Columns) -> Mask:
-    """A dense model with dp or ep above 1 is the same as more replicas."""
+    """Refuse dp or ep above 1 for a dense model, where they are the same as more replicas."""
     if context.model.experts:
         return np.ones(len(c["tp"]), dtype=bool)
     return _equals(c["dp"], 1) & (_equals(c["ep"], 1) | np.isinf(c["ep_requested"]))
 
 
 def _experts_split(context: RuleContext, c: Columns) -> Mask:
+    """Allow ep that divides the experts; ep = 1 alone for a model without experts."""
     alone = _equals(c["ep"], 1)
     return alone | _is_multiple(context.model.experts, c["ep"]) if context.model.experts else alone
 
 
 def _expert_group_fits(_: RuleContext, c: Columns) -> Mask:
+    """Allow ep that divides the devices of a layer (tp x dp)."""
     return (c["ep"] <= layer_group(c)) & _is_multiple(layer_group(c), c["ep"])
 
 
 def _dp_spreads_experts(_: RuleContext, c: Columns) -> Mask:
-    """Attention DP without EP gathers all of a layer's tokens on each device: TP with more traffic."""
+    """Refuse attention DP without EP, which gathers all of a layer's tokens on each device: TP with more traffic."""
     return _equals(c["dp"], 1) | (c["ep"] > 1)
 
 
 def _in_domain(context: RuleContext, c: Columns) -> Mask:
+    """Allow tp x cp up to the devices that share a node's fast links."""
     return c["tp"] * c["cp"] <= context.domain[_devices(c)]
 
 
 def _fills_nodes(context: RuleContext, c: Columns) -> Mask:
-    """Inside one node; or whole nodes; or layer groups that fill a node. More than one node needs a known network."""
+    """Allow replicas inside one node, on whole nodes, or with layer groups that fill a node.
+
+    More than one node needs a network of known bandwidth.
+    """
     domain, size, layer = context.domain[_devices(c)], replica_size(c), layer_group(c)
     whole_nodes = _is_multiple(size, domain) | ((layer <= domain) & _is_multiple(domain, layer))
     inside = size <= domain
@@ -165,40 +179,48 @@ def _fills_nodes(context: RuleContext, c: Columns) -> Mask:
 
 
 def _in_stock(context: RuleContext, c: Columns) -> Mask:
+    """Allow replicas that take no more devices than are on hand."""
     return replica_size(c) <= context.stock[_devices(c)]
 
 
 def _say_heads(context: RuleContext, c: Row) -> str:
+    """Say that tp does not divide the attention heads, and which tp would."""
     heads = context.model.heads
     return f"tp {c['tp']:g} does not divide the {heads} attention heads (tp may be {divisors(heads)})"
 
 
 def _say_kv_heads(context: RuleContext, c: Row) -> str:
+    """Say that the key/value heads can neither be split over tp devices nor copied to them."""
     return f"{context.model.kv_heads} key/value heads can neither be split over nor copied to tp {c['tp']:g}"
 
 
 def _say_layers(context: RuleContext, c: Row) -> str:
+    """Say how many layers pp leaves on the fullest stage."""
     layers = context.model.layers
     return f"pp {c['pp']:g} leaves the {layers} layers uneven: {np.ceil(layers / c['pp']):g} on the fullest stage"
 
 
 def _say_dense(_: RuleContext, c: Row) -> str:
+    """Say that dp and ep are replicas under another name in a model without experts."""
     return f"the model has no experts: dp {c['dp']:g}, ep {c['ep']:g} would be replicas under another name"
 
 
 def _say_experts(context: RuleContext, c: Row) -> str:
+    """Say that ep does not divide the experts, and which ep would."""
     experts = context.model.experts
     possible = divisors(max(experts, 1))
     return f"ep {c['ep']:g} does not divide the {experts} experts (ep may be {possible})"
 
 
 def _say_domain(context: RuleContext, c: Row) -> str:
+    """Say that tp x cp exceeds the devices that share a node's fast links."""
     at = int(c["device"])
     domain = f"{context.domain[at]:g} {context.names[at]}"
     return f"tp {c['tp'] * c['cp']:g} exceeds the {domain} that share a node's fast links"
 
 
 def _say_nodes(context: RuleContext, c: Row) -> str:
+    """Say why a replica on more than one node is refused: unknown network, or partly filled nodes."""
     at = int(c["device"])
     what = f"{replica_size(c):g} x {context.names[at]}"
     if not context.network[at] > 0:
@@ -207,6 +229,7 @@ def _say_nodes(context: RuleContext, c: Row) -> str:
 
 
 def _say_stock(context: RuleContext, c: Row) -> str:
+    """Say how large a replica is, in devices, and how many are on hand."""
     at = int(c["device"])
     return f"a replica takes {replica_size(c):g} {context.names[at]}, of which {context.stock[at]:g} are on hand"
 

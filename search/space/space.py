@@ -1,4 +1,4 @@
-"""The search space: the product of its axes, with candidates as columns. Nothing here loops over candidates.
+"""Define the search space: the product of its axes, with candidates as columns. Nothing here loops over candidates.
 
 A candidate is a number in [0, size) that unravels to one value per axis. Legality rules are masks over columns. Each
 rule has a name, a reason in words, and a count of the candidates that it removed after the earlier rules.
@@ -81,6 +81,7 @@ class SearchSpace:
     pinned: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
+        """Raise `InputError` where no hardware is on offer, an axis is empty, or a degree is no whole number from 1."""
         if not self.devices:
             raise InputError("search: no hardware on offer; name at least one device or node")
         for axis in AXES[1:]:
@@ -93,16 +94,16 @@ class SearchSpace:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Number of values on each axis, in the order of `AXES`."""
+        """Return the number of values on each axis, in the order of `AXES`."""
         return (len(self.devices), *(len(getattr(self, axis)) for axis in AXES[1:]))
 
     @property
     def size(self) -> int:
-        """Number of candidates before any rule."""
+        """Return the number of candidates before any rule."""
         return int(np.prod(self.shape))
 
     def columns(self, index: Index) -> dict[str, Array]:
-        """Values of the candidates `index` (N,), one column per axis.
+        """Return the values of the candidates `index` (N,), one column (N,) per axis.
 
         `ep` has `WHOLE_GROUP` replaced by tp x dp; `ep_requested` keeps it.
         """
@@ -116,7 +117,10 @@ class SearchSpace:
         return out
 
     def deployments(self, index: Index) -> Deployments:
-        """The candidates `index` (N,) as deployments of one replica each; `device` is a position in `self.devices`."""
+        """Return the candidates `index` (N,) as deployments of one replica each.
+
+        `device` of a deployment is a position in `self.devices`.
+        """
         columns: dict[str, Any] = self.columns(index)
         columns.pop("ep_requested")
         typed = {a: np.asarray(c, dtype=np.intp if a in CODE_AXES else float) for a, c in columns.items()}
@@ -126,7 +130,7 @@ class SearchSpace:
 
     @property
     def rule_context(self) -> RuleContext:
-        """What the rules read beside the candidates."""
+        """Return what the rules read besides the candidates: the model, and nodes, network and stock by device type."""
         domain = [self.domain.get(d.name, float(d.link.peers or 1)) for d in self.devices]
         return RuleContext(
             model=self.model,
@@ -137,7 +141,7 @@ class SearchSpace:
         )
 
     def legal(self) -> Legal:
-        """Every candidate that passes every rule, with the count that each rule removed.
+        """Apply every rule; return the candidates that pass all, with the count that each rule removed.
 
         Raises:
             InputError: no candidate is left; the message gives the numbers of the rules that removed most.
@@ -158,6 +162,7 @@ class SearchSpace:
         return Legal(space=self, index=index, removed=removed, example=example)
 
     def _nothing_left(self, removed: Mapping[str, int], example: Mapping[str, str]) -> str:
+        """Say that no candidate is legal, which axes the user set, and which rules removed most, with examples."""
         by_count = sorted((n for n in removed if removed[n] and n != "same"), key=lambda n: -removed[n])
         reasons = "; ".join(example[n] for n in by_count[:REASONS_TOLD])
         pinned = [f"{a} = {', '.join(f'{v:g}' for v in getattr(self, a))}" for a in AXES[1:] if a in self.pinned]
@@ -166,6 +171,7 @@ class SearchSpace:
 
 
 def _is_degree(value: float) -> bool:
+    """Return True for a whole number of 1 or more, and for `WHOLE_GROUP`."""
     return value >= 1 and (value == WHOLE_GROUP or value == int(value))
 
 
@@ -173,8 +179,8 @@ def _is_degree(value: float) -> bool:
 class Legal:
     """The legal candidates of a space.
 
-    index: (N,) their numbers. removed: candidates that each rule removed, by name. example: one removed candidate per
-    rule, in words.
+    index: (N,) their numbers in the space. removed: rule name -> number of candidates that it removed. example: rule
+    name -> one candidate that it removed, in words.
     """
 
     space: SearchSpace
@@ -186,9 +192,9 @@ class Legal:
         return len(self.index)
 
     def deployments(self, rows: Index | slice = slice(None)) -> Deployments:
-        """Deployments of the given rows of `index`."""
+        """Return the legal candidates at positions `rows` of `index` as deployments of one replica each."""
         return self.space.deployments(self.index[rows])
 
     def rows(self) -> list[dict[str, Any]]:
-        """What each rule removed: one flat record per rule that removed anything."""
+        """Return one flat record per rule that removed anything: its name, how many it removed, and an example."""
         return [{"rule": n, "removed": c, "example": self.example.get(n, "")} for n, c in self.removed.items() if c]
