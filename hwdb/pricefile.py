@@ -13,7 +13,7 @@ _DATE = re.compile(r"20\d\d(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?")
 
 @dataclass(frozen=True)
 class Price:
-    """One price.
+    """One price of renting a device, as a provider or a market report prints it.
 
     Attributes:
         device: name of the device. node: name of the node that is rented as a whole, "" where the price is per device.
@@ -39,7 +39,9 @@ class Price:
 
 
 def read_prices(table: FigureTable) -> list[Price]:
-    """The prices of a file: a `provider` and a list of `[[price]]`; `InputError` where it is malformed."""
+    """Read the prices of a file, which holds a `provider` and a list of `[[price]]`; `InputError` where it is
+    malformed.
+    """
     table.text("type", "prices", choices=("prices",))
     provider = table.text("provider")
     rows = table.tables("price", None)
@@ -50,6 +52,7 @@ def read_prices(table: FigureTable) -> list[Price]:
 
 
 def _read_price(row: FigureTable, provider: str) -> Price:
+    """Read one entry `[[price]]` of a price file."""
     printed, per = row.number("usd_per_hour", above=0.0, unit="US dollars"), row.whole("per", 1, least=1)
     date = row.text("date")
     if not _DATE.fullmatch(date):

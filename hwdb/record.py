@@ -1,4 +1,4 @@
-"""A figure with its provenance: no number enters the database without a source."""
+"""A number of a hardware file with its provenance: no number enters the database without a source."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KINDS = ("rated", "measured", "derived", "assumed")
 
 @dataclass(frozen=True)
 class Record:
-    """One figure as its source prints it.
+    """One numeric quantity of a hardware file, as its source prints it.
 
     Attributes:
         value: the number, or the text of a range ("350-400").
@@ -71,11 +71,14 @@ class Record:
 
 
 def rebuilt(owner: DataclassInstance) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """What `__reduce__` of a frozen dataclass returns that holds read-only mappings, which pickle refuses."""
+    """Return what `__reduce__` of a frozen dataclass has to return if it holds read-only mappings, which pickle
+    refuses.
+    """
     values = {f.name: getattr(owner, f.name) for f in fields(owner) if f.init}
     plain = {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
     return _build, (type(owner), plain)
 
 
 def _build(kind: Callable[..., Any], values: Mapping[str, Any]) -> object:
+    """Make an object of the dataclass `kind` from the values of its fields; called by pickle."""
     return kind(**values)

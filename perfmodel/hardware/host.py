@@ -21,7 +21,8 @@ LINK_SHARE = 0.85
 
 @dataclass(frozen=True)
 class Host:
-    """The host behind each device. Figures are per device: its share of the host. NaN: what hwdb states of the device.
+    """The host behind each device. Quantities are per device: its share of the host. NaN: the value that hwdb gives for
+    the device.
 
     Attributes:
         link: B/s that copies from host memory reach.
@@ -54,7 +55,7 @@ class Host:
 
 
 def host_link_bandwidth(device: Device) -> float:
-    """B/s that copies between a device and its host reach; NaN where the link is not known."""
+    """Return the B/s that copies between a device and its host reach; NaN where the link is not known."""
     rated = device.si("host.bandwidth")
     if math.isnan(rated) and device.link.topology == "pcie":
         rated = device.link.bandwidth
@@ -62,7 +63,8 @@ def host_link_bandwidth(device: Device) -> float:
 
 
 def host_figures(cpu: Device, sockets: float = 1.0) -> dict[str, float]:
-    """Memory, bandwidth and FLOP/s of a host with `sockets` sockets of `cpu` per device, as `Host` takes them.
+    """Return memory, bandwidth and FLOP/s of a host with `sockets` sockets of `cpu` per device, by the names of the
+    fields of `Host`.
 
     Bandwidth and FLOP/s are the shares of the rated figures that a CPU reaches. `InputError` where `cpu` is no CPU.
     """
