@@ -203,11 +203,12 @@ def same(one: float, other: float) -> bool:
 
 
 def varied(device: Device, base: Device, stated: Iterable[str]) -> Device:
-    """Return `device` as a variant of `base`. `stated` are the quantities that the file of `device` gives itself, by
-    dotted name ("memory.bandwidth").
+    """Return `device` as a variant of `base`.
 
-    A measured ceiling that the file does not state is scaled with its rated figure: the device keeps the share of the
-    rated figure that was measured on `base`.
+    `stated` are the quantities that the file of `device` gives itself, by dotted name ("memory.bandwidth").
+
+    A measured ceiling that the file does not state is scaled with its rated figure: the device keeps the share of
+    the rated figure that was measured on `base`.
     """
     records = dict(device.records)
     for rated, ceiling in CEILINGS.items():
@@ -235,8 +236,9 @@ def _scaled(ceiling: Record, rated: str, device: Device, base: Device) -> Record
 
 
 def read_device(name: str, table: FigureTable) -> Device:
-    """Return the device that a file describes. `table` is the top table of the file. Raises `InputError` where the
-    file is malformed.
+    """Return the device that a file describes. `table` is the top table of the file.
+
+    Raises `InputError` where the file is malformed.
     """
     table.text("type", "device", choices=("device",))
     records: dict[str, Record] = {}

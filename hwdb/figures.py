@@ -78,8 +78,9 @@ class FigureTable(Table):
         return text
 
     def figure(self, key: str, dimension: str) -> Record | None:
-        """Read the numeric quantity under `key`, whose unit has to measure `dimension` ("bytes/s"). None where the
-        file leaves it out.
+        """Read the numeric quantity under `key`, whose unit has to measure `dimension` ("bytes/s").
+
+        None where the file leaves it out.
         """
         content = self.get(key, None)
         if content is None:

@@ -34,8 +34,9 @@ class Link:
 
 
 def read_link(table: FigureTable, prefix: str, records: dict[str, Record]) -> Link:
-    """Read the link of a device or node file. Its numeric quantities are added to `records` under `prefix`
-    ("link.bandwidth").
+    """Read the link of a device or node file.
+
+    Its numeric quantities are added to `records` under `prefix` ("link.bandwidth").
     """
     figures = {key: table.figure(key, dimension) for key, dimension in LINK_FIGURES.items()}
     records |= {f"{prefix}.{key}": record for key, record in figures.items() if record is not None}

@@ -67,8 +67,9 @@ class Node:
 
 
 def read_node(name: str, table: FigureTable) -> Node:
-    """Return the node that a file describes. `table` is the top table of the file. Raises `InputError` where the
-    file is malformed.
+    """Return the node that a file describes. `table` is the top table of the file.
+
+    Raises `InputError` where the file is malformed.
     """
     table.text("type", "node", choices=("node",))
     host = table.table("host", None)

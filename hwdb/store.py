@@ -24,8 +24,9 @@ _FOLDERS = {"device": "devices", "node": "nodes", "prices": "prices"}
 
 
 class Hwdb:
-    """The hardware database of the given folders; a later folder wins over an earlier one. Files are read when first
-    needed.
+    """The hardware database of the given folders; a later folder wins over an earlier one.
+
+    Files are read when first needed.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
@@ -48,8 +49,9 @@ class Hwdb:
         return sorted(self._files["node"])
 
     def device(self, name: str) -> Device:
-        """Return the device called `name`. Raises `UnknownName` with the nearest names, and `InputError` for a
-        malformed file.
+        """Return the device called `name`.
+
+        Raises `UnknownName` with the nearest names, and `InputError` for a malformed file.
         """
         if name not in self._devices:
             self._devices[name] = self._read_device(self._path("device", name), ())
@@ -60,8 +62,9 @@ class Hwdb:
         return [self.device(name) for name in self.names()]
 
     def node(self, name: str) -> Node:
-        """Return the node called `name`. Raises `UnknownName` with the nearest names, and `InputError` for a
-        malformed file.
+        """Return the node called `name`.
+
+        Raises `UnknownName` with the nearest names, and `InputError` for a malformed file.
         """
         if name not in self._nodes:
             table = self._complete("node", read_hardware_file(self._path("node", name)), ())

@@ -130,8 +130,9 @@ class Table:
         return ", ".join(part for part in (self.file, f"line {number}" if number else "", name) if part)
 
     def error(self, key: str, problem: str) -> InputError:
-        """Return the `InputError` that points at `key`, to be raised by the caller. `problem` says which value is
-        wrong and what to write instead.
+        """Return the `InputError` that points at `key`, to be raised by the caller.
+
+        `problem` says which value is wrong and what to write instead.
         """
         return InputError(f"{self.place(key)}: {problem}")
 
@@ -182,8 +183,9 @@ class Table:
         most: float = math.inf,
         unit: str = "",
     ) -> float:
-        """Return the finite number under `key`, checked: `above` < number and `least` <= number <= `most`. `unit` is
-        named in messages.
+        """Return the finite number under `key`, checked: `above` < number and `least` <= number <= `most`.
+
+        `unit` is named in messages.
         """
         value = self.get(key, default)
         if key not in self.values:

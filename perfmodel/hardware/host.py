@@ -21,8 +21,9 @@ LINK_SHARE = 0.85
 
 @dataclass(frozen=True)
 class Host:
-    """The host behind each device. Quantities are per device: its share of the host. NaN: the value that hwdb gives for
-    the device.
+    """The host behind each device. Quantities are per device: its share of the host.
+
+    NaN: the value that hwdb gives for the device.
 
     Attributes:
         link: B/s that copies from host memory reach.

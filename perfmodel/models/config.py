@@ -27,7 +27,7 @@ _USUAL = {
 
 
 def read_config(config: str | Path | Mapping[str, Any], name: str = "") -> ModelSpec:
-    """The model that a `config.json` describes.
+    """Return the model that a `config.json` describes.
 
     Args:
         config: path of the file or of its folder, or the parsed mapping. `hf_quant_config.json` beside it is read too.
@@ -50,7 +50,7 @@ def read_config(config: str | Path | Mapping[str, Any], name: str = "") -> Model
 
 
 def read_json(path: Path) -> Mapping[str, Any]:
-    """The mapping in a JSON file; `InputError` names the file, and the line where it stops being JSON."""
+    """Return the mapping in a JSON file; `InputError` names the file, and the line where it stops being JSON."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -69,7 +69,7 @@ def read_json(path: Path) -> Mapping[str, Any]:
 
 
 def read_mapping(values: Mapping[str, Any], place: str, name: str) -> ModelSpec:
-    """The model that the fields of a configuration describe. place: what messages call it."""
+    """Return the model that the fields of a configuration describe. place: what messages call the configuration."""
     top = Fields(values, place)
     reader = find_reader(top)
     inner = top.section("text_config") or top.section("llm_config")
@@ -89,7 +89,7 @@ def read_mapping(values: Mapping[str, Any], place: str, name: str) -> ModelSpec:
 
 
 def architecture(c: Fields) -> str:
-    """Name of the architecture: the first of `architectures`, else the `model_type`."""
+    """Return the name of the architecture: the first of `architectures`, else the `model_type`."""
     names = c.items("architectures")
     if names and not isinstance(names[0], str):
         raise c.fail("architectures", names[0], "a string is needed")
@@ -97,7 +97,9 @@ def architecture(c: Fields) -> str:
 
 
 def find_reader(c: Fields) -> Reader:
-    """The reader of the `model_type`, else of the architecture, else of the `model_type` of the text model inside."""
+    """Return the reader of the `model_type`, else of the architecture, else of the `model_type` of the text model
+    inside.
+    """
     kind, name = c.text("model_type"), architecture(c)
     inner = c.section("text_config") or c.section("llm_config") or c
     if not kind and not name:
