@@ -1,4 +1,4 @@
-"""Devices: what one accelerator, or one CPU socket, can do. Facts only, each with its source."""
+"""Read devices: what one accelerator, or one CPU socket, can do. Facts only, each with its source."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ class Device:
     Quantities are in SI, and NaN where unknown.
 
     Attributes:
-        records: every figure with its provenance, by its dotted name ("peak.bf16", "memory.bandwidth", "power.idle",
+        records: every numeric quantity of the file with its source, by dotted name ("peak.bf16", "memory.bandwidth", "power.idle",
             "link.latency", "measured.gemm.bf16").
-        origin: the file it was read from; profiles are looked for beside it.
+        origin: the file it was read from; profiles are looked for in the same folder.
         base: the device that this one varies: the one that its file is `like`, or the one of the same name that its
             file replaces. None for a device of its own.
         digest: hash of the content.
@@ -96,8 +96,8 @@ class Device:
 
     @property
     def lineage(self) -> tuple[Device, ...]:
-        """Return this device, its base, the base of that, and so on, as long as kind, vendor and chip family stay
-        the same.
+        """Return this device, its base, the base of that, and so on, while kind, vendor and chip family stay the
+        same.
         """
         base = self.base
         if base is None or (self.kind, self.vendor, self.make) != (base.kind, base.vendor, base.make):
@@ -110,8 +110,9 @@ class Device:
         return self.arch.split(" ", 1)[0]
 
     def si(self, figure: str) -> float:
-        """Return the numeric quantity called `figure` ("memory.l2") in SI units; NaN where the device file does not
-        give it.
+        """Return the numeric quantity called `figure` ("memory.l2") in SI units.
+
+        NaN where the device file does not give it.
         """
         return self._si.get(figure, NAN)
 
@@ -122,10 +123,10 @@ class Device:
         return self.si(f"peak.{dtype}")
 
     def ridge(self, dtype: str) -> float:
-        """Return the FLOP per byte above which the device is bound by arithmetic: peak of `dtype` over memory
-        bandwidth.
+        """Return the ridge point: the FLOP per byte above which the device is bound by arithmetic.
 
-        NaN where either is unknown. The ridge point of Williams et al. 2009, doi:10.1145/1498765.1498785.
+        It is the peak of `dtype` over memory bandwidth; NaN where either is unknown. See Williams et al. 2009,
+        doi:10.1145/1498765.1498785.
         """
         return self.peak(dtype) / self.bandwidth
 
@@ -161,11 +162,11 @@ class Device:
         return self.si("power.idle")
 
     def remarks(self) -> list[str]:
-        """Return one sentence for each numeric quantity of the device file that a reader should check; [] where none
-        stands out.
+        """Return one sentence for each numeric quantity of the device file that a reader should check.
 
-        Reported are figures that contradict one another (a rate that looks like one with sparsity, a measurement above
-        the rated figure), and measured ceilings that were scaled because the file states another rated figure.
+        [] where none stands out. Reported are figures that contradict one another (a rate that looks like one with
+        sparsity, a measurement above the rated figure), and measured ceilings that were scaled because the file
+        states another rated figure.
         """
         return [f"{self.name}: {remark}" for remark in (*_contradictions(self), *_scaled_ceilings(self))]
 
@@ -225,7 +226,10 @@ def _differ(rated: str, device: Device, base: Device) -> bool:
 
 
 def _scaled(ceiling: Record, rated: str, device: Device, base: Device) -> Record:
-    """Return a measured maximum of `base`, scaled by the ratio of the rated quantities of `device` and `base`."""
+    """Return a measured maximum of `base`, scaled by the ratio of the rated quantities of `device` and `base`.
+
+    ceiling: the measured maximum. rated: dotted name of the rated quantity that it is a share of.
+    """
     now, before = device.records[rated], base.records[rated]
     ratio = device.si(rated) / base.si(rated)
     note = (
@@ -267,9 +271,7 @@ def read_device(name: str, table: FigureTable) -> Device:
 
 
 def _read_group(table: FigureTable, group: str) -> dict[str, Record]:
-    """Read the numeric quantities of one table of a device file ("memory"), by their dotted names
-    ("memory.bandwidth").
-    """
+    """Read the numeric quantities of one table ("memory") of a device file, by dotted name ("memory.bandwidth")."""
     found = {key: table.figure(key, dimension) for key, dimension in FIGURES[group].items()}
     table.done()
     for key, record in found.items():

@@ -1,5 +1,6 @@
-"""Read tables of hardware files: the values of any TOML table, and numeric quantities ("figures") with unit, kind
-and source.
+"""Read tables of hardware files: the values of any TOML table, and figures.
+
+A figure is a numeric quantity with its unit, kind and source, such as the memory bandwidth of a device.
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ class FigureTable(Table):
         return sources
 
     def on_top_of(self, base: FigureTable) -> FigureTable:
-        """Return this file with what it leaves out taken from `base`, the file that its key `like` names; `like` is
-        dropped.
+        """Return this file with what it leaves out taken from `base`, the file that its key `like` names.
 
-        Tables are merged one level deep, so that a figure is replaced as a whole. Messages name this file.
+        `like` is dropped. Tables are merged one level deep, so that a figure is replaced as a whole. Messages name
+        this file.
         """
         merged = dict(base.values)
         for key, value in self.values.items():
@@ -65,8 +66,9 @@ class FigureTable(Table):
         return {f"{group}.{key}" for group, table in groups.items() for key in table}
 
     def source(self, key: str = "source") -> str:
-        """Return the publication under `key`: what its short name stands for in `[sources]`, or the text itself when
-        it is no short name.
+        """Return the publication under `key`.
+
+        A short name of the table `[sources]` is replaced by what it stands for; any other text is returned as it is.
         """
         text = self.text(key)
         if text in self.sources:
@@ -90,8 +92,8 @@ class FigureTable(Table):
         return self._child(content, key).record(dimension)
 
     def record(self, dimension: str) -> Record:
-        """Read this table as one numeric quantity: value, unit (which has to measure `dimension`), kind, source and
-        notes.
+        """Read this table as one numeric quantity: value, unit, kind, source and notes. The unit has to measure
+        `dimension`.
         """
         self.done(also=_FIELDS)
         value = self._number_or_text("value")

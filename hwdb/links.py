@@ -1,4 +1,4 @@
-"""Links: how devices of a node reach one another, and how they reach other nodes."""
+"""Read links: how devices of a node reach one another, and how they reach other nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nodes: a host with several equal devices, and the links between them and to other nodes."""
+"""Read nodes: a host with several equal devices, and the links between them and to other nodes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Node:
         sockets: CPU sockets per node.
         link: between devices of the node. net: out of the node, per device.
         host: name of the host.
-        records: every figure with its provenance, by its dotted name ("host.power", "link.bandwidth").
+        records: every numeric quantity of the file with its source, by dotted name ("host.power", "link.bandwidth").
     """
 
     name: str

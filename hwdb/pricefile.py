@@ -1,4 +1,4 @@
-"""Prices: what renting a device costs, with date, provider, region, kind and source."""
+"""Read prices: what renting a device costs, with date, provider, region, kind and source."""
 
 from __future__ import annotations
 
@@ -39,8 +39,9 @@ class Price:
 
 
 def read_prices(table: FigureTable) -> list[Price]:
-    """Read the prices of a file, which holds a `provider` and a list of `[[price]]`; `InputError` where it is
-    malformed.
+    """Read the prices of a file, which holds a `provider` and a list of `[[price]]`.
+
+    `InputError` where it is malformed.
     """
     table.text("type", "prices", choices=("prices",))
     provider = table.text("provider")

@@ -71,9 +71,7 @@ class Record:
 
 
 def rebuilt(owner: DataclassInstance) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """Return what `__reduce__` of a frozen dataclass has to return if it holds read-only mappings, which pickle
-    refuses.
-    """
+    """Return the result of `__reduce__` for a frozen dataclass with read-only mappings, which pickle refuses."""
     values = {f.name: getattr(owner, f.name) for f in fields(owner) if f.init}
     plain = {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
     return _build, (type(owner), plain)

@@ -116,8 +116,9 @@ class Hwdb:
         return varied(device, base_or_none, stated)
 
     def _replaced(self, path: Path) -> Device | None:
-        """Return the device of the same name in an earlier folder; None where there is none, or its file is
-        malformed.
+        """Return the device of the same name in an earlier folder.
+
+        None where there is none, or its file is malformed.
         """
         known = self._files["device"][path.stem]
         earlier = known[: known.index(path)]
@@ -134,8 +135,9 @@ class Hwdb:
         return known[name][-1]
 
     def _complete(self, kind: str, own: FigureTable, seen: tuple[Path, ...]) -> FigureTable:
-        """Return the file `own` with what it leaves out taken from the file that its key `like` names, which is
-        completed first.
+        """Return the file `own` with what it leaves out taken from the file that its key `like` names.
+
+        That file is completed first. seen: files that lead here by `like`, which may not be named again.
         """
         if "like" not in own:
             return own
@@ -143,8 +145,9 @@ class Hwdb:
         return own.on_top_of(self._complete(kind, base, (*seen, Path(own.file))))
 
     def _base_path(self, kind: str, own: FigureTable, seen: tuple[Path, ...]) -> Path:
-        """Return the file that the key `like` of the file `own` names: the last one of that name which is neither
-        `own` nor in `seen`.
+        """Return the file that the key `like` of the file `own` names.
+
+        Of several files of that name it is the last one which is neither `own` nor in `seen`.
         """
         known, name = self._files[kind], own.text("like")
         candidates = [p for p in known.get(name, []) if p != Path(own.file) and p not in seen]
@@ -196,9 +199,7 @@ def _load(folders: tuple[Path, ...]) -> Hwdb:
 
 
 def built_in() -> Hwdb:
-    """Return the database without anybody's own files: that of the devices which the shipped profiles were measured
-    on.
-    """
+    """Return the database without anybody's own files: the devices that the shipped profiles were measured on."""
     return _load((_BUILT_IN,))
 
 

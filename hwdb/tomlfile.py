@@ -101,8 +101,9 @@ class Table:
         self.values = {self.former.get(key, key): value for key, value in self.values.items()}
 
     def _child(self, values: Mapping[str, Any], *steps: str | int) -> Self:
-        """Return the table that holds `values`; `steps` are the keys and list positions that lead to it from this
-        table.
+        """Return the table that holds `values`.
+
+        `steps` are the keys and list positions that lead to it from this table.
         """
         return type(self)(values, self.file, self._text, (*self.path, *steps), self.former)
 
@@ -116,8 +117,9 @@ class Table:
     # -- places and errors ----------------------------------------------------------------------------------------
 
     def line(self, key: str = "") -> int:
-        """Return the line of `key`, or of this table's header where the key is "" or absent; 0 where neither is
-        found.
+        """Return the line of `key`, or of this table's header where the key is "" or absent.
+
+        0 where neither is found.
         """
         return line_of(self._text, self.path, self._written.get(key, key))
 
@@ -210,8 +212,8 @@ class Table:
         return number
 
     def whole(self, key: str, default: int = REQUIRED, *, least: int = 0, most: float = math.inf) -> int:
-        """Return the whole number under `key`, checked: `least` <= number <= `most`, and written without a decimal
-        point.
+        """Return the whole number under `key`, written without a decimal point and checked: `least` <= number <=
+        `most`.
         """
         value = self.get(key, default)
         if key not in self.values:

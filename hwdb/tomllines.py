@@ -16,8 +16,7 @@ _KEY_PART = re.compile(r""""([^"]*)"|'([^']*)'|([^.\s"']+)""")
 
 
 def line_of(text: str, path: Path, key: str = "") -> int:
-    r"""Return the line (from 1) of `key` in the table at `path`, or of the table's header where `key` is "" or not
-    found.
+    r"""Return the line (from 1) of `key` in the table at `path`; of the table's header where `key` is "" or not found.
 
     A table that is written inline (`key = { ... }`) counts as standing on the line of its key. 0: nothing was found.
 

@@ -53,8 +53,9 @@ class Format:
 
 
 def with_scales(bits: float, scale_bits: float, group: int) -> float:
-    """Return the mean bits per value where `group` values of `bits` bits have `scale_bits` bits of scale and zero point
-    in common.
+    """Return the mean bits per value where each `group` of values has scale and zero point in common.
+
+    bits: of a value. scale_bits: of scale and zero point together.
 
     >>> with_scales(4.0, 8.0, 16)
     4.5

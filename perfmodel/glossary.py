@@ -71,8 +71,9 @@ def kinds() -> dict[str, str]:
 
 
 def explain(word: str) -> tuple[Entry, ...]:
-    """Return the entries of a word, one per meaning; case, dashes and underscores do not matter, former spellings are
-    known.
+    """Return the entries of a word, one per meaning.
+
+    Case, dashes and underscores do not matter, former spellings are known.
 
     Raises `UnknownName` with the nearest names.
 
@@ -95,8 +96,7 @@ def explain(word: str) -> tuple[Entry, ...]:
 
 
 def parts(name: str, known: Collection[str]) -> tuple[str, tuple[str, ...]] | None:
-    """Return the name of `known` that `name` belongs to, and what suffixes, prefixes and number format add to its
-    meaning.
+    """Split a column's name into a name of `known` and the meanings of its suffixes, prefixes and number format.
 
     None where there is none.
 

@@ -23,7 +23,7 @@ _MICROSECOND = 1e-6
 
 
 class DeviceEfficiency(NamedTuple):
-    """What kernels reach on one device: shares of its rated figures, and a kernel's least duration.
+    """The shares of its rated peak and bandwidth that kernels reach on one device, and a kernel's least duration.
 
     Attributes:
         gemm, attention: shares of the arithmetic peak, for large GEMMs and for prefill attention.
@@ -58,8 +58,9 @@ class Efficiency:
 
 @dataclass(frozen=True)
 class _Prior:
-    """One entry `[[prior]]` of `efficiency.toml`: assumed shares of the devices that match a name pattern or are of
-    one of the kinds.
+    """One entry `[[prior]]` of `efficiency.toml`.
+
+    It gives assumed shares of peak and bandwidth for devices that match a name pattern or are of one of the kinds.
     """
 
     names: tuple[str, ...]
@@ -74,8 +75,9 @@ class _Prior:
 
 @dataclass(frozen=True)
 class _Priors:
-    """The content of `efficiency.toml`, without the table of engines that launch kernels from the host
-    (`perfmodel.costs` reads that).
+    """The content of `efficiency.toml`, except the table of engines that launch kernels from the host.
+
+    `perfmodel.costs` reads that table.
     """
 
     spread: float

@@ -64,8 +64,9 @@ def host_link_bandwidth(device: Device) -> float:
 
 
 def host_figures(cpu: Device, sockets: float = 1.0) -> dict[str, float]:
-    """Return memory, bandwidth and FLOP/s of a host with `sockets` sockets of `cpu` per device, by the names of the
-    fields of `Host`.
+    """Return memory, bandwidth and FLOP/s per device of a host, by the names of the fields of `Host`.
+
+    cpu: the CPU. sockets: number of its sockets per device.
 
     Bandwidth and FLOP/s are the shares of the rated figures that a CPU reaches. `InputError` where `cpu` is no CPU.
     """

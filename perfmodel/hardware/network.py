@@ -36,8 +36,7 @@ class GroupLink:
 
 
 def group_link(hardware: Hardware, group: Array) -> GroupLink:
-    """Return the link of each group of `group` devices (N,): the fabric of the node, or the network where the node is
-    smaller.
+    """Return the link of groups of `group` devices (N,): the fabric of the node, or the network for larger groups.
 
     - Mesh: two devices share one link, so a group of g reaches (g-1)/(peers-1) of a device's bandwidth (MI300X:
       64 GB/s per peer, AMD CDNA3 white paper). Each device reaches every other one at once, as behind a switch.
@@ -79,8 +78,9 @@ def _ports_used(hardware: Hardware, group: Array) -> Array:
 
 
 def _hops_and_distance(fabric: NDArray[np.str_], group: Array) -> tuple[Array, Array]:
-    """Return (`GroupLink.hops`, `GroupLink.distance`) of groups of `group` devices (N,) joined as `fabric` (N,) names
-    it.
+    """Return (`GroupLink.hops`, `GroupLink.distance`) of groups of `group` devices (N,).
+
+    fabric: (N,) how the devices of the node are joined, such as "ring".
 
     Derived: on a ring of g, in both directions, the distances from one device to the others sum to floor(g^2/4); on a
     square torus of side a they sum to a^3/2. Gathering takes g-1 hops, on a torus a-1 in each of two dimensions. Linked

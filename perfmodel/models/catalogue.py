@@ -37,9 +37,7 @@ def base_names() -> list[str]:
 
 
 def aliases() -> Mapping[str, Mapping[str, Any]]:
-    """Return what `aliases.toml` says of each alias: its base model, and its storage formats where they differ from
-    the base's.
-    """
+    """Return what `aliases.toml` says of each alias: its base model, and its storage formats where they differ."""
     return dict(_aliases().values)
 
 
@@ -105,9 +103,7 @@ def printed_count(table: Table, key: str) -> float:
 
 
 def _read_alias(name: str) -> ModelSpec:
-    """Return the base model of an alias, with the name, formats and context length that `aliases.toml` gives for the
-    alias.
-    """
+    """Return the base model of an alias, with the name, formats and context length of the alias."""
     entry = _aliases().table(name)
     spec = model(entry.text("base"))
     weights = entry.text("weights", "")

@@ -97,8 +97,9 @@ def architecture(c: Fields) -> str:
 
 
 def find_reader(c: Fields) -> Reader:
-    """Return the reader of the `model_type`, else of the architecture, else of the `model_type` of the text model
-    inside.
+    """Return the reader of a configuration.
+
+    It is chosen by the `model_type`, else by the architecture, else by the `model_type` of the text model inside.
     """
     kind, name = c.text("model_type"), architecture(c)
     inner = c.section("text_config") or c.section("llm_config") or c

@@ -48,8 +48,9 @@ class Fields:
         return self.values.get(key) is not None
 
     def _find(self, keys: Sequence[str]) -> tuple[str, Any]:
-        """Return (spelling, value) of the first spelling that the file has; the first spelling and None where it has
-        none.
+        """Return (spelling, value) of the first spelling that the file has.
+
+        The first spelling and None where it has none.
         """
         for key in keys:
             if self.has(key):
@@ -57,8 +58,9 @@ class Fields:
         return keys[0], None
 
     def fail(self, key: str, value: object, want: str) -> InputError:
-        """Return the error for a field whose value cannot be used, to be raised by the caller; `want` says what is
-        needed.
+        """Return the error for a field whose value cannot be used, to be raised by the caller.
+
+        `want` says what is needed.
         """
         shown = repr(value)
         shown = shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 3]}..."
@@ -70,8 +72,9 @@ class Fields:
         return InputError(f"{self.place}: {spellings} is missing; this architecture cannot be read without it")
 
     def number(self, *keys: str, default: float | None = None) -> float:
-        """Return the finite number under the first of `keys` that the file has; without a default the field is
-        required.
+        """Return the finite number under the first of `keys` that the file has.
+
+        Without a default the field is required.
         """
         key, value = self._find(keys)
         if value is None:
@@ -83,8 +86,9 @@ class Fields:
         return float(value)
 
     def count(self, *keys: str, default: int | None = None, least: int = 1, most: float = _MOST_COUNT) -> int:
-        """Return a whole number from `least` to `most` (a default may lie outside); without a default it is
-        required.
+        """Return a whole number from `least` to `most` (a default may lie outside).
+
+        Without a default it is required.
         """
         key, value = self._find(keys)
         if value is None:
@@ -142,8 +146,9 @@ class Fields:
         return Fields(value, f"{self.place}: {key}")
 
     def quotient(self, over: str, under: str, above: int, below: int) -> int:
-        """Return `above` / `below`, which are the values of the fields `over` and `under`; `InputError` with a
-        remainder.
+        """Return `above` / `below`, which are the values of the fields `over` and `under`.
+
+        `InputError` with a remainder.
         """
         if above % below:
             raise InputError(f"{self.place}: {over} = {above} is not a multiple of {under} = {below}")

@@ -83,8 +83,9 @@ class Adapters:
 
 
 class Popularity(NamedTuple):
-    """Adapters in B bins of nearly equal popularity: share of requests per adapter (B,), and number of adapters per
-    bin (B,).
+    """Adapters in B bins of nearly equal popularity.
+
+    shares: (B,) share of requests per adapter. numbers: (B,) adapters per bin.
     """
 
     shares: Array
@@ -177,9 +178,7 @@ def carried(model: ModelSpec) -> tuple[str, ...]:
 
 
 def adaptable(model: ModelSpec, block: Block) -> list[tuple[Projection, int]]:
-    """Return the projections of a block that may carry adapters, each with the number of KV heads that it is sharded
-    by.
-    """
+    """Return the projections of a block that may carry adapters, each with the number of KV heads that shard it."""
     found: list[tuple[Projection, int]] = []
     if block.mixer:
         found += [(p, block.mixer.kv_heads) for p in block.mixer.projections(model.hidden)]

@@ -120,8 +120,9 @@ class Mixer:
         return 2 * width * (2 if self.compress == INDEXED_RATIO else 1)
 
     def _index(self, hidden: int) -> tuple[Projection, ...]:
-        """Return the matrices of the indexer of sparse attention: its queries, its keys and, for DeepSeek's, the
-        weights of its heads.
+        """Return the matrices of the indexer of sparse attention.
+
+        They are its queries, its keys and, for DeepSeek's, the weights of its heads.
         """
         if not self.index_heads:
             return ()

@@ -91,9 +91,7 @@ def stored_formats(c: Fields, layers: int, experts: int) -> tuple[dict[str, str]
 
 
 def _with_exclusions(q: Fields, chosen: str, layers: int, experts: int) -> dict[str, str]:
-    """Return the formats by part where all modules have the format `chosen` except those that the section `q`
-    excludes.
-    """
+    """Return the formats by part where all modules have the format `chosen`, except those that `q` excludes."""
     excluded = [e for key in _EXCLUDED for e in _entries(q, key)]
     kept = {part for part in _MODULES if _mostly_excluded(excluded, part, layers, experts)}
     formats = {"default": chosen, **dict.fromkeys(KEPT, "bf16"), **dict.fromkeys(sorted(kept), "bf16")}
@@ -173,8 +171,9 @@ def _group_format(group: Fields, layout: str) -> str:
 
 
 def _weight_only(q: Fields, bits: int, group: int) -> str:
-    """Return the format of integer weights that are multiplied in 16 bit. group: weights per scale, -1 for one scale
-    per row.
+    """Return the format of integer weights that are multiplied in 16 bit.
+
+    group: weights per scale, -1 for one scale per row.
     """
     if bits == 8:
         return "w8a16"

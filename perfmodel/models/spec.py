@@ -107,9 +107,7 @@ class ModelSpec:
         return total + self.extra_parameters
 
     def format_of(self, part: str, gemm: str = "") -> Format:
-        """Return the storage format of a matrix: what `formats` gives for its GEMM, else for its part, else the
-        default.
-        """
+        """Return the storage format of a matrix: that of its GEMM in `formats`, else of its part, else the default."""
         for key in (gemm, part):
             if key and key in self.formats:
                 return storage(self.formats[key])
@@ -209,7 +207,8 @@ def index_bytes(mixer: Mixer, width: ArrayLike) -> Array:
 
 
 def _alike(wanted: Format, published: Format) -> bool:
-    """Return whether a checkpoint in `published` serves a user who asks for `wanted`: same compute type, same whole
-    bits.
+    """Return whether a checkpoint in `published` serves a user who asks for `wanted`.
+
+    It does where both have the same compute type and the same whole bits.
     """
     return wanted.compute == published.compute and abs(wanted.bits - published.bits) < 1.0

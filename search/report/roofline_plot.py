@@ -27,7 +27,7 @@ Point = Mapping[str, Any]
 
 
 def roofline_figure(device: Device, points: Sequence[Point]) -> Any:
-    """A Plotly figure: one colour per operator family, roofs from the rated peaks and bandwidth of `device`.
+    """Return a Plotly figure: one colour per operator family, roofs from the rated peaks and bandwidth of `device`.
 
     points: rows of `perfmodel.profiler.measured_points`. Raises `InputError` if there are none.
     """
@@ -45,6 +45,9 @@ def roofline_figure(device: Device, points: Sequence[Point]) -> Any:
 
 
 def _add_roofs(plot: Any, device: Device, intensity: np.ndarray) -> None:
+    """Draw for each number format the TFLOP/s that peak and memory bandwidth allow. `intensity`: FLOP per byte of
+    the points.
+    """
     low = max(intensity.min() / MARGIN_FACTOR, LEAST_INTENSITY)
     high = max(intensity.max(), REACHED_INTENSITY) * MARGIN_FACTOR
     line = np.geomspace(low, high, ROOF_POINTS)
@@ -62,6 +65,7 @@ def _add_roofs(plot: Any, device: Device, intensity: np.ndarray) -> None:
 
 
 def _add_points(plot: Any, points: Sequence[Point]) -> None:
+    """Draw the measured operators as points, one colour per operator family."""
     for colour, family in zip(cycle(COLOURS), sorted({p["family"] for p in points}), strict=False):
         members = [p for p in points if p["family"] == family]
         plot.add_scattergl(

@@ -123,10 +123,9 @@ def expert_mlp(
     bias: bool = False,
     router_bias: bool = False,
 ) -> Mlp:
-    """Return routed experts of inner width `intermediate`; their number and how many a token uses come from the usual
-    spellings.
+    """Return routed experts of inner width `intermediate`.
 
-    The keyword arguments are those of `Mlp`.
+    Their number and how many a token uses come from the usual spellings. The keyword arguments are those of `Mlp`.
     """
     experts = c.count("n_routed_experts", "num_local_experts", "num_experts", "moe_num_experts")
     top_k = c.count("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "top_k_experts", "moe_topk")
@@ -144,8 +143,7 @@ def expert_mlp(
 
 
 def first_dense(c: Fields, layers: int, routed: Mlp, *, default: int = 0, every: int = 1) -> list[Mlp]:
-    """Return the MLP of each layer: dense in the first `first_k_dense_replace` layers, then `routed` in every `every`th
-    layer.
+    """Return the MLP of each layer: first dense ones (`first_k_dense_replace`), then `routed` in every `every`th layer.
 
     default: number of dense layers where the configuration does not say. Layers count from 0 here.
     """
@@ -163,8 +161,9 @@ def every_nth(layers: int, n: int) -> list[bool]:
 
 
 def layer_kinds(c: Fields, layers: int) -> list[str]:
-    """Return the kind of each layer as `layer_types` gives it, in Hugging Face's spelling, checked; [] when `c` has
-    no such key.
+    """Return the kind of each layer as `layer_types` gives it, in Hugging Face's spelling, checked.
+
+    [] when `c` has no such key.
     """
     kinds = c.items("layer_types", layers)
     for kind in kinds:

@@ -30,8 +30,9 @@ def llama(c: Fields) -> ModelSpec:
 
 @reads("qwen2", "Qwen2ForCausalLM", "mimo", "MiMoForCausalLM")
 def qwen2(c: Fields) -> ModelSpec:
-    """Read the `config.json` of Qwen 1.5, 2 and 2.5, QwQ, DeepSeek-R1 distillations, MiMo-7B: biases on queries, keys
-    and values.
+    """Read the `config.json` of Qwen 1.5, 2 and 2.5, QwQ, DeepSeek-R1 distillations, MiMo-7B.
+
+    Biases on queries, keys and values.
 
     Keys: sliding_window, use_sliding_window, max_window_layers.
     """

@@ -39,8 +39,9 @@ def opt(c: Fields) -> ModelSpec:
 
 @reads("gptj", "GPTJForCausalLM")
 def gptj(c: Fields) -> ModelSpec:
-    """Read the `config.json` of GPT-J: attention and MLP in parallel behind one norm; biases in the MLP and in the LM
-    head.
+    """Read the `config.json` of GPT-J.
+
+    Attention and MLP in parallel behind one norm; biases in the MLP and in the LM head.
 
     Keys: n_embd, n_head, n_layer, n_inner in place of the usual ones.
     """
@@ -53,8 +54,9 @@ def gptj(c: Fields) -> ModelSpec:
 
 @reads("bloom", "BloomForCausalLM")
 def bloom(c: Fields) -> ModelSpec:
-    """Read the `config.json` of BLOOM: ALiBi positions, biases everywhere, a shared embedding with a layer norm behind
-    it.
+    """Read the `config.json` of BLOOM.
+
+    ALiBi positions, biases everywhere, a shared embedding with a layer norm behind it.
 
     Keys: hidden_size or n_embed.
     """
@@ -68,8 +70,9 @@ def bloom(c: Fields) -> ModelSpec:
 
 @reads("falcon", "FalconForCausalLM")
 def falcon(c: Fields) -> ModelSpec:
-    """Read the `config.json` of Falcon (arXiv:2311.16867): attention and MLP in parallel; multi-query, or grouped in
-    the new architecture.
+    """Read the `config.json` of Falcon (arXiv:2311.16867).
+
+    Attention and MLP in parallel; multi-query, or grouped in the new architecture.
 
     Keys: new_decoder_architecture, multi_query, num_kv_heads, parallel_attn, bias, ffn_hidden_size.
     """
@@ -87,8 +90,9 @@ def falcon(c: Fields) -> ModelSpec:
 
 @reads("starcoder2", "Starcoder2ForCausalLM")
 def starcoder2(c: Fields) -> ModelSpec:
-    """Read the `config.json` of StarCoder2 3B, 7B, 15B (arXiv:2402.19173): layer norms, biases, a plain MLP, a sliding
-    window.
+    """Read the `config.json` of StarCoder2 3B, 7B, 15B (arXiv:2402.19173).
+
+    Layer norms, biases, a plain MLP, a sliding window.
 
     Keys: use_bias, sliding_window.
     """
@@ -129,8 +133,9 @@ def phi3_small(c: Fields) -> ModelSpec:
 
 @reads("deci", "nemotron-nas", "DeciLMForCausalLM")
 def deci(c: Fields) -> ModelSpec:
-    """Read the `config.json` of DeciLM and Nemotron Super and Ultra (architecture search over Llama): heads and MLP
-    widths differ by layer.
+    """Read the `config.json` of DeciLM and Nemotron Super and Ultra (architecture search over Llama).
+
+    Heads and MLP widths differ by layer.
 
     Keys: block_configs (attention and ffn of each layer), else num_key_value_heads_per_layer.
     """
@@ -172,8 +177,10 @@ def _searched_mixer(c: Fields, stated: Fields) -> Mixer | None:
 
 
 def _searched_mlp(c: Fields, stated: Fields) -> Mlp | None:
-    """Return the MLP whose inner width is two thirds (it is gated) of `ffn_mult` times the model's width, rounded
-    up.
+    """Return the MLP of a layer found by architecture search; None where the layer has none.
+
+    Its inner width is two thirds (it is gated) of `ffn_mult` times the model's width, rounded up. `stated`: the
+    section `ffn`.
     """
     if stated.flag("no_op") or stated.flag("replace_with_linear"):
         return None

@@ -47,8 +47,9 @@ def gemma2(c: Fields) -> ModelSpec:
 
 @reads("gemma3", "gemma3_text", "Gemma3ForConditionalGeneration", "Gemma3ForCausalLM")
 def gemma3(c: Fields) -> ModelSpec:
-    """Read the `config.json` of Gemma 3 (arXiv:2503.19786): five layers with a sliding window, then a full one; norms
-    on query and key heads.
+    """Read the `config.json` of Gemma 3 (arXiv:2503.19786).
+
+    Five layers with a sliding window, then a full one; norms on query and key heads.
 
     Keys: sliding_window, layer_types or sliding_window_pattern.
     """
@@ -60,11 +61,12 @@ def gemma3(c: Fields) -> ModelSpec:
 
 @reads("gemma4", "gemma4_text", "Gemma4ForConditionalGeneration", "Gemma4ForCausalLM")
 def gemma4(c: Fields) -> ModelSpec:
-    """Read the `config.json` of Gemma 4: full layers have wider and fewer key heads; routed experts stand next to a
-    dense MLP.
+    """Read the `config.json` of Gemma 4.
 
-    Keys: sliding_window, layer_types, global_head_dim, num_global_key_value_heads, attention_k_eq_v (full layers cache
-    one vector as key and value), enable_moe_block, moe_intermediate_size and the numbers of experts.
+    Full layers have wider and fewer key heads; routed experts stand next to a dense MLP.
+
+    Keys: sliding_window, layer_types, global_head_dim, num_global_key_value_heads, attention_k_eq_v (full layers
+    cache one vector as key and value), enable_moe_block, moe_intermediate_size and the numbers of experts.
     """
     local = sliding(attention(c, head_norm=True), c.count("sliding_window"))
     size = c.count("global_head_dim", default=local.head_dim)

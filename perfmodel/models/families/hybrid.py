@@ -27,8 +27,9 @@ _FULL_ATTENTION_INTERVAL = 4
 
 
 def delta_net(c: Fields) -> Mixer:
-    """Return a gated delta net (arXiv:2412.06464) as in Qwen3-Next: each value head keeps a state of key size by value
-    size.
+    """Return a gated delta net (arXiv:2412.06464) as in Qwen3-Next.
+
+    Each value head keeps a state of key size by value size.
 
     Parameters beside the matrices: a decay and a time step per head, and the norm of the gated output.
     """
@@ -59,8 +60,9 @@ def delta_net(c: Fields) -> Mixer:
     "Qwen3_5MoeForCausalLM",
 )
 def qwen_hybrid(c: Fields) -> ModelSpec:
-    """Read the `config.json` of Qwen3-Next, Qwen3.5 and 3.6: gated delta nets (linear attention); every
-    `full_attention_interval`th layer is gated full attention.
+    """Read the `config.json` of Qwen3-Next, Qwen3.5 and 3.6.
+
+    Gated delta nets (linear attention); every `full_attention_interval`th layer is gated full attention.
 
     Keys: layer_types or full_attention_interval, attn_output_gate, linear_num_value_heads, linear_num_key_heads,
     linear_key_head_dim, linear_value_head_dim, linear_conv_kernel_dim; with num_experts those of `moe.qwen_mlps`.
@@ -98,13 +100,13 @@ def mamba(c: Fields) -> Mixer:
 
 @reads("nemotron_h", "NemotronHForCausalLM")
 def nemotron_h(c: Fields) -> ModelSpec:
-    """Read the `config.json` of Nemotron-H (arXiv:2504.03624), Nano v2, Nemotron 3: each layer is one of Mamba-2,
-    attention, MLP or experts.
+    """Read the `config.json` of Nemotron-H (arXiv:2504.03624), Nano v2, Nemotron 3.
 
-    Each layer has one norm.
-    Keys: hybrid_override_pattern (a letter per layer: M, *, - and E) or layers_block_type; mamba_num_heads,
-    mamba_head_dim, n_groups, ssm_state_size, conv_kernel, use_conv_bias, mamba_proj_bias; head_dim or
-    attention_head_dim; and those of `nemotron_experts`.
+    Each layer is one of Mamba-2, attention, MLP or experts.
+
+    Each layer has one norm. Keys: hybrid_override_pattern (a letter per layer: M, *, - and E) or layers_block_type;
+    mamba_num_heads, mamba_head_dim, n_groups, ssm_state_size, conv_kernel, use_conv_bias, mamba_proj_bias; head_dim
+    or attention_head_dim; and those of `nemotron_experts`.
     """
     pattern = c.text("hybrid_override_pattern") or _pattern_of_kinds(c)
     n = layer_count(c) if c.has("num_hidden_layers") else len(pattern)
@@ -149,8 +151,9 @@ def nemotron_experts(c: Fields) -> Mlp:
 
 @reads("mimo_v2_flash", "MiMoV2FlashForCausalLM")
 def mimo_v2(c: Fields) -> ModelSpec:
-    """Read the `config.json` of MiMo-V2-Flash: sliding layers have more key heads and a sink per head; full layers
-    stand between them.
+    """Read the `config.json` of MiMo-V2-Flash.
+
+    Sliding layers have more key heads and a sink per head; full layers stand between them.
 
     Keys: hybrid_layer_pattern (1: sliding) and moe_layer_freq (1: experts), both required; sliding_window,
     swa_num_key_value_heads, v_head_dim, moe_intermediate_size, n_routed_experts, num_experts_per_tok.
