@@ -59,8 +59,8 @@ class Device:
     Quantities are in SI, and NaN where unknown.
 
     Attributes:
-        records: every numeric quantity of the file with its source, by dotted name ("peak.bf16", "memory.bandwidth", "power.idle",
-            "link.latency", "measured.gemm.bf16").
+        records: every numeric quantity of the file with its source, by dotted name ("peak.bf16",
+            "memory.bandwidth", "power.idle", "link.latency", "measured.gemm.bf16").
         origin: the file it was read from; profiles are looked for in the same folder.
         base: the device that this one varies: the one that its file is `like`, or the one of the same name that its
             file replaces. None for a device of its own.
@@ -96,8 +96,9 @@ class Device:
 
     @property
     def lineage(self) -> tuple[Device, ...]:
-        """Return this device, its base, the base of that, and so on, while kind, vendor and chip family stay the
-        same.
+        """Return this device, its base, the base of that, and so on.
+
+        It ends before the first one of another kind, vendor or chip family.
         """
         base = self.base
         if base is None or (self.kind, self.vendor, self.make) != (base.kind, base.vendor, base.make):
@@ -166,7 +167,7 @@ class Device:
 
         [] where none stands out. Reported are figures that contradict one another (a rate that looks like one with
         sparsity, a measurement above the rated figure), and measured ceilings that were scaled because the file
-        states another rated figure.
+        gives another rated quantity.
         """
         return [f"{self.name}: {remark}" for remark in (*_contradictions(self), *_scaled_ceilings(self))]
 
@@ -208,7 +209,7 @@ def varied(device: Device, base: Device, stated: Iterable[str]) -> Device:
 
     `stated` are the quantities that the file of `device` gives itself, by dotted name ("memory.bandwidth").
 
-    A measured ceiling that the file does not state is scaled with its rated figure: the device keeps the share of
+    A measured ceiling that the file does not give is scaled with its rated figure: the device keeps the share of
     the rated figure that was measured on `base`.
     """
     records = dict(device.records)

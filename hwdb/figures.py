@@ -92,9 +92,7 @@ class FigureTable(Table):
         return self._child(content, key).record(dimension)
 
     def record(self, dimension: str) -> Record:
-        """Read this table as one numeric quantity: value, unit, kind, source and notes. The unit has to measure
-        `dimension`.
-        """
+        """Read this table as one numeric quantity: value, unit (of `dimension`, "bytes/s"), kind, source and notes."""
         self.done(also=_FIELDS)
         value = self._number_or_text("value")
         chosen = self._number_or_text("chosen") if "chosen" in self else None

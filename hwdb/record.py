@@ -13,8 +13,8 @@ from hwdb.units import to_si
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-#: rated: stated by the maker; measured: somebody ran it; derived: computed from other stated figures (the
-#: note says how); assumed: a working value that nobody states for this part.
+#: rated: printed by the maker; measured: somebody ran it; derived: computed from other printed quantities (the
+#: note says how); assumed: a working value that nobody prints for this part.
 KINDS = ("rated", "measured", "derived", "assumed")
 
 

@@ -1,7 +1,7 @@
 """Finding and reading hardware files: the built-in ones, the user's own folder, then folders given by name.
 
 A folder holds `devices/`, `nodes/` and `prices/`, or plain files whose key `type` says which of the three they are. A
-device or node has the name of its file. A later folder replaces what an earlier one states under the same name.
+device or node has the name of its file. A later folder replaces what an earlier one says under the same name.
 `like = "h100-sxm"` in a file starts from that device or node; the file then gives only what differs.
 """
 

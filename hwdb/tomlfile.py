@@ -212,9 +212,7 @@ class Table:
         return number
 
     def whole(self, key: str, default: int = REQUIRED, *, least: int = 0, most: float = math.inf) -> int:
-        """Return the whole number under `key`, written without a decimal point and checked: `least` <= number <=
-        `most`.
-        """
+        """Return the whole number under `key`: written without a decimal point, and `least` <= number <= `most`."""
         value = self.get(key, default)
         if key not in self.values:
             return int(value)
@@ -224,7 +222,7 @@ class Table:
         return value
 
     def flag(self, key: str, default: bool = REQUIRED) -> bool:
-        """Return `true` or `false` as `key` states it."""
+        """Return the value of `key`, which has to be `true` or `false`."""
         value = self.get(key, default)
         if not isinstance(value, bool):
             raise self.error(key, f"{value!r} is not a switch; write true or false")

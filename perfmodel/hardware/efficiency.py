@@ -118,8 +118,8 @@ def roofline_spread() -> float:
 def device_efficiency(device: Device) -> DeviceEfficiency:
     """Return the shares of its rated peak and bandwidth that one device is assumed to reach.
 
-    Each figure comes from the first prior that matches the device and states it. Two exceptions: `memory` is the share
-    measured on the device, where there is one; and where no prior states `kv`, decode attention is taken to stream
+    Each share comes from the first prior that matches the device and gives it. Two exceptions: `memory` is the share
+    measured on the device, where there is one; and where no prior gives `kv`, decode attention is taken to stream
     the KV cache as any other kernel streams memory.
     """
     matching = [prior.figures for prior in _priors().entries if prior.matches(device)]

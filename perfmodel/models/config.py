@@ -14,7 +14,7 @@ from perfmodel.models.fields import Fields
 from perfmodel.models.quantisation import stored_formats
 from perfmodel.models.spec import ModelSpec
 
-#: Facts that nearly every architecture states, with their spellings; for the message on an unknown architecture.
+#: Facts that nearly every architecture has, with their spellings; for the message on an unknown architecture.
 _USUAL = {
     "hidden_size": ("hidden_size", "n_embd", "d_model"),
     "num_hidden_layers": ("num_hidden_layers", "n_layer", "num_layers"),
@@ -30,7 +30,7 @@ def read_config(config: str | Path | Mapping[str, Any], name: str = "") -> Model
     """Return the model that a `config.json` describes.
 
     Args:
-        config: path of the file or of its folder, or the parsed mapping. `hf_quant_config.json` beside it is read too.
+        config: path of the file or of its folder, or the parsed mapping. `hf_quant_config.json` in the same folder is read too.
         name: name of the model; "" takes it from the file.
 
     Raises:

@@ -1,7 +1,7 @@
 """Fields of a `config.json`: values with type and range checked, and errors that name file and field.
 
 TOML files are read by `hwdb.tomlfile.Table`. This reader differs where JSON files of many authors do: the same fact has
-several spellings, null counts as not stated, and fields that no reader asks for are ignored.
+several spellings, null counts as missing, and fields that no reader asks for are ignored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SHOWN = 80
 class Fields:
     """A mapping read from a file.
 
-    Getters take several spellings of a field; the first one that is stated counts.
+    Getters take several spellings of a field; the first one that the file has counts.
 
     Attributes:
         values: field -> unchecked value.

@@ -147,7 +147,7 @@ def _first_group(q: Fields) -> Fields | None:
 def _group_format(group: Fields, layout: str) -> str:
     """Return the format of a group of compressed-tensors or modelopt: bits and type of weights and of activations.
 
-    layout: the format that the group or the section states ("mxfp4-pack-quantized").
+    layout: the name of the format in the group or the section ("mxfp4-pack-quantized").
     """
     weights, acts = group.section("weights"), group.section("input_activations")
     if weights is None:

@@ -16,11 +16,11 @@ from perfmodel.dtypes import Format, storage
 from perfmodel.models.layers import Block
 from perfmodel.models.mixer import Mixer
 
-#: Parts that a quantised checkpoint leaves in 16 bit unless it states otherwise.
+#: Parts that a quantised checkpoint leaves in 16 bit unless it says otherwise.
 KEPT = ("embedding", "lm_head", "router")
 #: The indexer of sparse attention caches fp8 keys (DeepSeek-V3.2 technical report, section 2.1): bytes per value, ...
 INDEX_BYTES = 1.0
-#: ... and bytes of one fp32 scale per token beside them.
+#: ... and bytes of one fp32 scale per token in addition.
 INDEX_SCALE_BYTES = 4.0
 #: Formats that nothing is quantised in.
 _UNQUANTISED = ("bf16", "fp16", "fp32")
@@ -41,7 +41,7 @@ class ModelSpec:
         formats: storage format of each part as published (see `perfmodel.dtypes`). A key is the name of a GEMM, a part,
             or "default"; the most specific one holds (`format_of`).
         keep: parts that stay in 16 bit when the user asks for another weight format.
-        extra_parameters: parameters beside the layers that serving loads (without vision tower and MTP layers).
+        extra_parameters: parameters outside the layers that serving loads (without vision tower and MTP layers).
         mtp_layers: multi-token-prediction layers published with the model; not counted.
         streams: residual streams that hyper-connections mix before and after each part of a layer (1: no such mixing).
         architecture: name of the architecture, or the `model_type`.

@@ -38,9 +38,7 @@ class DeploymentOptions:
     ] = ""
 
     def columns(self) -> dict[str, Any]:
-        """Return the degrees and formats that were given on the command line, under the names of the columns of a
-        deployment.
-        """
+        """Return the degrees and formats given on the command line, by the names of the columns of a deployment."""
         from perfmodel.dtypes import COMPUTE, COMPUTE_CODE, FORMAT_CODE, storage
 
         if self.activations and self.activations not in COMPUTE_CODE:
@@ -75,7 +73,7 @@ class EngineOptions:
     ] = False
 
     def columns(self) -> dict[str, float]:
-        """Return the limits that were given on the command line, under the names of the columns of a deployment."""
+        """Return the limits given on the command line, by the names of the columns of a deployment."""
         limits = {"max_num_batched_tokens": self.max_num_batched_tokens, "max_num_seqs": self.max_num_seqs}
         return {name: value for name, value in limits.items() if value is not None}
 
@@ -106,7 +104,7 @@ class PoolOptions:
     ] = None
 
     def columns(self) -> dict[str, float]:
-        """Return the given degrees of a prefill worker, under the names of the columns of a deployment."""
+        """Return the given degrees of a prefill worker, by the names of the columns of a deployment."""
         degrees = {"tp": self.prefill_tp, "pp": self.prefill_pp, "ep": self.prefill_ep, "dp": self.prefill_dp_attention}
         return {name: float(value) for name, value in degrees.items() if value is not None}
 

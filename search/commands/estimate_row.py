@@ -65,7 +65,7 @@ def estimate_row(asked: Colocated, hwdb: Hwdb, slo: Slo) -> dict[str, Any]:
 
 
 def keeps_slo(row: Mapping[str, Any], slo: Slo) -> bool:
-    """Return whether the deployment of a row (`estimate_row`) fits and is more likely to keep `slo` than to miss it.
+    """Return whether the deployment of a row (`estimate_row`) fits and is likelier to keep `slo` than to miss it.
 
     The threshold is the default of a plan. True without objectives.
     """
@@ -85,9 +85,7 @@ def _remark(found: Estimates) -> str:
 
 
 def _question(asked: Colocated) -> dict[str, Any]:
-    """Return the first columns of the row, which repeat what was asked: model, device, layout, formats, engine,
-    load.
-    """
+    """Return the first columns of the row: what was asked (model, device, layout, formats, engine, load)."""
     one, load = asked.deployments, asked.workload
     return {
         "model": asked.model.name,

@@ -75,8 +75,9 @@ class SectionedGroup(TyperGroup):
 
 
 def _parameter_sections(parameters: Iterable[Any]) -> dict[str, Rows]:
-    """Return (name, help) of each parameter by section: arguments, sections of options, then options without a
-    section.
+    """Return (name, help) of each parameter by section.
+
+    Arguments come first, then sections of options, then options without a section.
     """
     sections: dict[str, Rows] = {"Arguments": []}
     rest: Rows = []

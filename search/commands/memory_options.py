@@ -85,7 +85,7 @@ class HostOptions:
     ] = False
 
     def columns(self) -> dict[str, float]:
-        """Return the given shares (0 to 1) in host memory, under the names of the columns of a deployment."""
+        """Return the given shares (0 to 1) in host memory, by the names of the columns of a deployment."""
         return {name: getattr(self, name) for name in ("host_weights", "host_experts", "host_kv")}
 
     def host(self, hwdb: Hwdb) -> Host:

@@ -20,9 +20,7 @@ R = TypeVar("R")
 
 
 def grouped(command: Callable[P, R]) -> Callable[..., R]:
-    """Return `command` with a flat signature: a parameter annotated with a dataclass becomes one parameter per
-    field.
-    """
+    """Return `command` with a flat signature: each parameter that is a dataclass becomes one parameter per field."""
     declared = inspect.signature(command, eval_str=True).parameters
 
     @functools.wraps(command)
@@ -57,7 +55,7 @@ def _flattened(parameter: inspect.Parameter) -> Iterator[inspect.Parameter]:
 
 
 def _default(field: Field[Any]) -> Any:
-    """Return the default of a dataclass field as a function signature states it."""
+    """Return the default of a dataclass field in the form that a function signature needs."""
     return inspect.Parameter.empty if field.default is MISSING else field.default
 
 

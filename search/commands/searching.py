@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
 
 def plan_of(scenario: Path, folders: Sequence[Path], *, command: str = "") -> Plan:
-    """Make the plan of a scenario file. folders: with the user's own hardware files. command: noted in the plan's
-    manifest.
+    """Make the plan of a scenario file.
+
+    folders: with the user's own hardware files. command: noted in the plan's manifest.
     """
     from search.output import progress_bar
     from search.planning import plan

@@ -43,8 +43,9 @@ MODEL_COLUMNS = (
 
 
 def device_row(device: Device, prices: Sequence[Price] = ()) -> dict[str, Any]:
-    """Return the main quantities of a device, NaN where unknown. prices: of which the cheapest of this device is
-    shown.
+    """Return the main quantities of a device, NaN where unknown.
+
+    prices: any prices; the row has the cheapest one of this device.
     """
     rates = [p.usd_per_hour for p in prices if p.device == device.name]
     return {
@@ -133,8 +134,9 @@ def node_row(node: Node) -> dict[str, Any]:
 
 
 def model_row(spec: ModelSpec) -> dict[str, Any]:
-    """Return the dimensions of a model. KV-cache bytes per token are those of full attention, without any sliding
-    window.
+    """Return the dimensions of a model.
+
+    KV-cache bytes per token are those of full attention, without any sliding window.
     """
     return {
         "name": spec.name,

@@ -64,7 +64,7 @@ def _candidate_in_words(plan: Plan, candidate: int) -> str:
 
 
 def _chance_in_words(plan: Plan, chance: float) -> str:
-    """Return the end of a sentence that states the probability (0 to 1) of keeping every SLO; "" without SLOs."""
+    """Return the end of a sentence with the probability (0 to 1) of keeping every SLO; "" without SLOs."""
     if not plan.scorer.target.slo.objectives:
         return ""
     words = percent(chance).replace("> ", "over ").replace("< ", "under ")
@@ -122,9 +122,7 @@ def operator_group(family: str) -> str:
 
 
 def step_time_rows(terms: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return one row per phase (prefill, decode): time of the step, and its share per group of operators, in
-    percent.
-    """
+    """Return one row per phase (prefill, decode): time of the step, and percent of it per group of operators."""
     rows = []
     for phase in dict.fromkeys(t["phase"] for t in terms):
         operators = [t for t in terms if t["phase"] == phase]

@@ -1,5 +1,7 @@
-"""Charts of the report as Plotly figures in plain data: {"data": [...], "layout": {...}}. The page adds the colours of
-text and axes."""
+"""Draw the charts of the report as Plotly figures in plain data: {"data": [...], "layout": {...}}.
+
+The page adds the colours of text and axes.
+"""
 
 from __future__ import annotations
 

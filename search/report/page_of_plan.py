@@ -1,5 +1,6 @@
-"""Make the report of a plan as one offline page: recommendation, alternatives, time, memory, cost, what-ifs,
-sources.
+"""Make the report of a plan as one offline page: recommendation, alternatives, time, memory, cost, sources.
+
+It also shows what-ifs: the plan repeated with one thing changed.
 """
 
 from __future__ import annotations
@@ -25,10 +26,9 @@ WEAK_BASES = ("roofline", "extrapolated")
 
 
 def render_report(plan: Plan, progress: Progress | None = None) -> str:
-    """Return the page of `plan` as HTML.
+    """Return the page of `plan` as HTML; where no candidate qualifies, it says what comes nearest and what to relax.
 
-    Where no candidate qualifies, the page says what comes nearest and what to relax. progress: called with (done,
-    total) what-ifs.
+    progress: called with (done, total) what-ifs.
     """
     return render(page_of(plan, progress))
 
@@ -65,9 +65,7 @@ def _answer(plan: Plan, progress: Progress | None) -> tuple[list[Section], dict[
 
 
 def _chips(plan: Plan) -> list[Chip]:
-    """Return short remarks under the headline: chance of the SLOs, basis of the estimate, ranking, date of the
-    prices.
-    """
+    """Return short remarks under the headline: probability of the SLOs, basis of the estimate, ranking, price date."""
     row, chips = plan.row(plan.best), []
     if plan.scenario.slo.objectives:
         chance = row["slo_chance"]

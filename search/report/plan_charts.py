@@ -61,8 +61,9 @@ def _cost_against_latency(plan: Plan) -> dict[str, Figure]:
 
 
 def _points_by_device(plan: Plan, candidates: Sequence[int], x: Array, y: Array) -> dict[str, Points]:
-    """Group candidates by the name of their hardware, as points at `x` and `y` (one entry per candidate of the
-    plan).
+    """Group candidates by the name of their hardware.
+
+    x, y: coordinates, one entry per candidate of the plan.
     """
     members: dict[str, list[int]] = {}
     for candidate in candidates:

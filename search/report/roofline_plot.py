@@ -45,8 +45,9 @@ def roofline_figure(device: Device, points: Sequence[Point]) -> Any:
 
 
 def _add_roofs(plot: Any, device: Device, intensity: np.ndarray) -> None:
-    """Draw for each number format the TFLOP/s that peak and memory bandwidth allow. `intensity`: FLOP per byte of
-    the points.
+    """Draw for each number format the TFLOP/s that peak and memory bandwidth allow.
+
+    intensity: FLOP per byte of the points.
     """
     low = max(intensity.min() / MARGIN_FACTOR, LEAST_INTENSITY)
     high = max(intensity.max(), REACHED_INTENSITY) * MARGIN_FACTOR

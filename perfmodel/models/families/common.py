@@ -81,7 +81,7 @@ def layer_count(c: Fields) -> int:
 
 
 def head_size(c: Fields, heads: int) -> int:
-    """Return the size of a head: as `c` states it, else the model's width divided by the number of heads."""
+    """Return the size of a head: `head_dim` where given, else the model's width divided by the number of heads."""
     if c.has("head_dim"):
         return c.count("head_dim")
     return c.quotient("hidden_size", "num_attention_heads", c.count("hidden_size", "n_embd", "d_model"), heads)
@@ -110,7 +110,7 @@ def attention(c: Fields, *, head_norm: bool = False, bias: bool = False, output_
 
 
 def dense_mlp(c: Fields, *, gated: bool = True, bias: bool = False) -> Mlp:
-    """Return a dense MLP of the inner width that `c` states."""
+    """Return a dense MLP whose inner width is `intermediate_size`."""
     return Mlp(intermediate=c.count("intermediate_size"), gated=gated, bias=bias)
 
 
@@ -173,7 +173,9 @@ def layer_kinds(c: Fields, layers: int) -> list[str]:
 
 
 def interleaved(c: Fields, full: Mixer, other: Mixer, kind: str, every: int) -> list[Mixer]:
-    """Return the mixer of each layer: `other` where `layer_types` states `kind`, `full` elsewhere.
+    """Return the mixer of each layer: `other` where `layer_types` has `kind`, `full` elsewhere.
+
+    Without `layer_types`, every `every`th layer is full.
 
     Where `layer_types` is not stated, every `every`th layer is full.
     """
@@ -186,7 +188,7 @@ def interleaved(c: Fields, full: Mixer, other: Mixer, kind: str, every: int) -> 
 def windowed(c: Fields, mixer: Mixer, layers: int) -> list[Mixer]:
     """Return `mixer` for each layer, with a sliding window where the configuration asks for one.
 
-    Keys: `layer_types` decides where stated. Else `sliding_window` holds for every layer; with Qwen's
+    Keys: `layer_types` decides where given. Else `sliding_window` holds for every layer; with Qwen's
     `use_sliding_window` only if that is true, and only from layer `max_window_layers` on.
     """
     if not c.has("sliding_window"):

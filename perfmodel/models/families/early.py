@@ -1,6 +1,6 @@
 """Decoders with layer norms, plain MLPs or biases: OPT, GPT-J, BLOOM, Falcon, StarCoder2, Nemotron 4, Phi-3 small.
 
-A layer norm has a bias beside its weight: `extra` holds the biases of a layer's norms, `extra_parameters` that of the
+A layer norm has a bias besides its weight: `extra` holds the biases of a layer's norms, `extra_parameters` that of the
 last norm. Also here: models whose layers differ after an architecture search (DeciLM, Nemotron Super and Ultra).
 """
 

@@ -31,7 +31,7 @@ def delta_net(c: Fields) -> Mixer:
 
     Each value head keeps a state of key size by value size.
 
-    Parameters beside the matrices: a decay and a time step per head, and the norm of the gated output.
+    Parameters besides the matrices: a decay and a time step per head, and the norm of the gated output.
     """
     heads, keys = c.count("linear_num_value_heads"), c.count("linear_num_key_heads")
     c.quotient("linear_num_value_heads", "linear_num_key_heads", heads, keys)
@@ -78,7 +78,7 @@ def qwen_hybrid(c: Fields) -> ModelSpec:
 def mamba(c: Fields) -> Mixer:
     """Return a Mamba-2 layer (arXiv:2405.21060), whose heads use the same B and C within each of `n_groups` groups.
 
-    Parameters beside the matrices: decay, skip and time step per head, the norm of the gated output, the biases of the
+    Parameters besides the matrices: decay, skip and time step per head, the norm of the gated output, the biases of the
     convolution.
     """
     heads, width, groups = c.count("mamba_num_heads"), c.count("mamba_head_dim"), c.count("n_groups")

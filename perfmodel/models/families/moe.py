@@ -22,7 +22,7 @@ from perfmodel.models.layers import Mlp
 from perfmodel.models.mixer import Mixer
 from perfmodel.models.spec import ModelSpec
 
-#: Llama 4: chunk of local attention where not stated, and the period of layers that attend to all tokens (its report).
+#: Llama 4: chunk of local attention where not given, and the period of layers that attend to all tokens (its report).
 _LLAMA4_CHUNK, _LLAMA4_PERIOD = 8192, 4
 
 
