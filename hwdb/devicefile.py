@@ -165,7 +165,7 @@ class Device:
     def remarks(self) -> list[str]:
         """Return one sentence for each numeric quantity of the device file that a reader should check.
 
-        [] where none stands out. Reported are figures that contradict one another (a rate that looks like one with
+        [] where none stands out. Reported are numbers that contradict one another (a rate that looks like one with
         sparsity, a measurement above the rated figure), and measured ceilings that were scaled because the file
         gives another rated quantity.
         """
@@ -209,8 +209,8 @@ def varied(device: Device, base: Device, stated: Iterable[str]) -> Device:
 
     `stated` are the quantities that the file of `device` gives itself, by dotted name ("memory.bandwidth").
 
-    A measured ceiling that the file does not give is scaled with its rated figure: the device keeps the share of
-    the rated figure that was measured on `base`.
+    A measured ceiling that the file does not give is scaled with its rated quantity: the device keeps the share of
+    the rated value that was measured on `base`.
     """
     records = dict(device.records)
     for rated, ceiling in CEILINGS.items():
@@ -267,7 +267,7 @@ def read_device(name: str, table: FigureTable) -> Device:
     table.done()
     for group, key in _REQUIRED:
         if f"{group}.{key}" not in records:
-            raise table.table(group, None).error(key, "is missing; without it no estimate can be made")
+            raise table.table(group, None).error(key, "is missing; add it, without it no estimate can be made")
     return device
 
 

@@ -36,9 +36,14 @@ class FigureTable(Table):
         self.sources: Mapping[str, str] = self._read_sources() if sources is None else sources
 
     def _child(self, values: Mapping[str, Any], *steps: str | int) -> Self:
+        """Return the table that holds `values`.
+
+        `steps` are the keys and list positions that lead to it from this table.
+        """
         return type(self)(values, self.file, self._text, (*self.path, *steps), self.former, self.sources)
 
     def _read_sources(self) -> Mapping[str, str]:
+        """Read the table `[sources]`: short name -> publication."""
         sources = self.get("sources", {})
         if not isinstance(sources, dict) or not all(isinstance(s, str) and s.strip() for s in sources.values()):
             reason = 'write a table of short name = "publication, page or repository"'

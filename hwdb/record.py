@@ -29,7 +29,7 @@ class Record:
         source: publication, page or repository.
         note: conditions, or the reason for the choice.
         chosen: for a range, the number that is used, in `unit`.
-        alternatives: figures that other sources print; their notes say why they are not used.
+        alternatives: values that other sources print; their notes say why they are not used.
     """
 
     value: float | str

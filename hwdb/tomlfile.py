@@ -1,7 +1,7 @@
 """The reader of every TOML file: checked values, and errors that name file, line, key, value and way out.
 
 A `Table` hands out values key by key and remembers which keys were asked for. `done` then refuses the other keys and
-offers the nearest known one. Nothing here knows what the keys mean; `hwdb.figures` adds figures with their provenance.
+offers the nearest known one. Nothing here knows what the keys mean; `hwdb.figures` adds numbers with their source.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ def line_of(text: str, path: Path, key: str = "") -> int:
 
 
 def _scan(text: str, path: Path, key: str) -> int:
+    """Search the text line by line for `line_of`."""
     here: Path = ()
     counts: dict[Path, int] = {}
     inline = path[-1] if path and isinstance(path[-1], str) else ""

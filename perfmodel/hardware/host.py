@@ -68,7 +68,7 @@ def host_figures(cpu: Device, sockets: float = 1.0) -> dict[str, float]:
 
     cpu: the CPU. sockets: number of its sockets per device.
 
-    Bandwidth and FLOP/s are the shares of the rated figures that a CPU reaches. `InputError` where `cpu` is no CPU.
+    Bandwidth and FLOP/s are the shares of the rated values that a CPU reaches. `InputError` where `cpu` is no CPU.
     """
     if cpu.kind != "cpu":
         raise InputError(f"{cpu.name} is no CPU but a {cpu.kind}; name the CPU of the host, such as xeon-8592p")

@@ -30,7 +30,8 @@ def read_config(config: str | Path | Mapping[str, Any], name: str = "") -> Model
     """Return the model that a `config.json` describes.
 
     Args:
-        config: path of the file or of its folder, or the parsed mapping. `hf_quant_config.json` in the same folder is read too.
+        config: path of the file or of its folder, or the parsed mapping. A file `hf_quant_config.json` in the same
+            folder is read too.
         name: name of the model; "" takes it from the file.
 
     Raises:
@@ -54,13 +55,15 @@ def read_json(path: Path) -> Mapping[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path}: byte {error.start} is not UTF-8 ({error.reason}); save the file as UTF-8 text"
         ) from error
     except RecursionError as error:
-        raise InputError(f"{path}: nested too deeply to be a configuration") from error
+        raise InputError(
+            f"{path}: nested too deeply to be a configuration; give the config.json of the model"
+        ) from error
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from error
     if not isinstance(values, Mapping):
@@ -104,7 +107,7 @@ def find_reader(c: Fields) -> Reader:
     kind, name = c.text("model_type"), architecture(c)
     inner = c.section("text_config") or c.section("llm_config") or c
     if not kind and not name:
-        raise InputError(f"{c.place}: neither model_type nor architectures is stated; add one of them")
+        raise InputError(f"{c.place}: neither model_type nor architectures is given; add one of them")
     reader = READERS.get(kind) or READERS.get(name) or READERS.get(inner.text("model_type"))
     if reader:
         return reader

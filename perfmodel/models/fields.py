@@ -69,7 +69,7 @@ class Fields:
     def missing(self, *keys: str) -> InputError:
         """Return the error for a field that the file has under none of its spellings, to be raised by the caller."""
         spellings = " (or ".join(keys) + ")" * (len(keys) - 1)
-        return InputError(f"{self.place}: {spellings} is missing; this architecture cannot be read without it")
+        return InputError(f"{self.place}: {spellings} is missing; add it, this architecture cannot be read without it")
 
     def number(self, *keys: str, default: float | None = None) -> float:
         """Return the finite number under the first of `keys` that the file has.

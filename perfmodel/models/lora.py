@@ -148,7 +148,10 @@ def distinct_drawn(shares: Array, draws: Array, numbers: Array | float = 1.0) ->
 
 @lru_cache(maxsize=64)
 def _distinct_by_batch(count: int, zipf: float) -> tuple[Array, Array]:
-    """Return (batch sizes, expected number of distinct adapters in a batch of each size)."""
+    """Return (batch sizes, expected number of distinct adapters in a batch of each size), for `Adapters.distinct`.
+
+    count: adapters that requests choose from. zipf: exponent of their popularity.
+    """
     steps = np.arange(1.0, _PER_OCTAVE * np.log2(_MAX_BATCH / _EVERY_BATCH) + 1.0)
     beyond = _EVERY_BATCH * 2.0 ** (steps / _PER_OCTAVE)
     sizes = np.concatenate([np.arange(_EVERY_BATCH + 1.0), beyond])

@@ -104,6 +104,7 @@ def _option_row(option: Any) -> tuple[str, str]:
 
 
 def _short(value: Any) -> str:
+    """Write the default of an option in short form."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

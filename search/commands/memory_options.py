@@ -91,7 +91,7 @@ class HostOptions:
     def host(self, hwdb: Hwdb) -> Host:
         """Return the host behind each device. Quantities without an option are those of the device in `hwdb`.
 
-        Raises `InputError` for impossible figures, by the name of the option.
+        Raises `InputError` for impossible values, with the name of the option.
         """
         from perfmodel.hardware import Host, host_figures
 

@@ -31,7 +31,7 @@ class Chip:
 
 @dataclass(frozen=True)
 class Fact:
-    """A key figure with its unit, and one line of context below it."""
+    """A key number of the plan with its unit, and one line of context below it."""
 
     label: str
     value: str
@@ -44,7 +44,7 @@ class Goal:
     """One objective of the SLO as a horizontal bar: the estimate against the limit.
 
     middle, limit: positions of the estimate and of the limit, in percent of the bar's length. range: (left, width) of
-    the 80 % interval, in percent; empty where there is none. says: the figures in words. verdict: the chance that the
+    the 80 % interval, in percent; empty where there is none. says: estimate and limit in words. verdict: the chance that the
     objective holds. tone: colour of the verdict, as in `Chip`.
     """
 

@@ -1,4 +1,4 @@
-"""A roofline plot: FLOP/s that measured operators achieve, by arithmetic intensity, under the roofs of the device."""
+"""Draw a roofline plot: FLOP/s that measured operators achieve, by arithmetic intensity, under the device's limits."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def roofline_figure(device: Device, points: Sequence[Point]) -> Any:
     import plotly.graph_objects as go
 
     if not points:
-        raise InputError(f"profile of {device.name} has no measured point with arithmetic to plot")
+        raise InputError(
+            f"profile of {device.name} has no measured point with arithmetic to plot; measure GEMM or attention first"
+        )
     plot = go.Figure()
     _add_roofs(plot, device, np.array([p["flop_per_byte"] for p in points]))
     _add_points(plot, points)

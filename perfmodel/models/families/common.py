@@ -176,8 +176,6 @@ def interleaved(c: Fields, full: Mixer, other: Mixer, kind: str, every: int) -> 
     """Return the mixer of each layer: `other` where `layer_types` has `kind`, `full` elsewhere.
 
     Without `layer_types`, every `every`th layer is full.
-
-    Where `layer_types` is not stated, every `every`th layer is full.
     """
     layers = layer_count(c)
     kinds = layer_kinds(c, layers)

@@ -62,7 +62,8 @@ def delta_net(c: Fields) -> Mixer:
 def qwen_hybrid(c: Fields) -> ModelSpec:
     """Read the `config.json` of Qwen3-Next, Qwen3.5 and 3.6.
 
-    Gated delta nets (linear attention); every `full_attention_interval`th layer is gated full attention.
+    What differs from Llama: gated delta nets (linear attention); every `full_attention_interval`th layer is gated full
+    attention.
 
     Keys: layer_types or full_attention_interval, attn_output_gate, linear_num_value_heads, linear_num_key_heads,
     linear_key_head_dim, linear_value_head_dim, linear_conv_kernel_dim; with num_experts those of `moe.qwen_mlps`.
@@ -104,9 +105,11 @@ def nemotron_h(c: Fields) -> ModelSpec:
 
     Each layer is one of Mamba-2, attention, MLP or experts.
 
-    Each layer has one norm. Keys: hybrid_override_pattern (a letter per layer: M, *, - and E) or layers_block_type;
-    mamba_num_heads, mamba_head_dim, n_groups, ssm_state_size, conv_kernel, use_conv_bias, mamba_proj_bias; head_dim
-    or attention_head_dim; and those of `nemotron_experts`.
+    Each layer has one norm.
+
+    Keys: hybrid_override_pattern (a letter per layer: M, *, - and E) or layers_block_type; mamba_num_heads,
+    mamba_head_dim, n_groups, ssm_state_size, conv_kernel, use_conv_bias, mamba_proj_bias; head_dim or
+    attention_head_dim; and those of `nemotron_experts`.
     """
     pattern = c.text("hybrid_override_pattern") or _pattern_of_kinds(c)
     n = layer_count(c) if c.has("num_hidden_layers") else len(pattern)

@@ -91,10 +91,11 @@ def deepseek_v4(c: Fields) -> ModelSpec:
     One vector of 512 values per token is key and value of all heads.
 
     Tokens beyond the window of 128 are kept compressed. `hc_mult` residual streams (four) are mixed before and after
-    attention and MLP. Layout of the weights: vLLM, vllm/models/deepseek_v4. Keys: compress_ratios (per layer: 4:
-    four tokens share a cache entry, an indexer picks entries; 128: 128 tokens share one, all are read; 0: the window
-    alone), num_hash_layers (their router has no bias), moe_intermediate_size, n_shared_experts, and those of
-    `compressed_attention`.
+    attention and MLP. Layout of the weights: vLLM, vllm/models/deepseek_v4.
+
+    Keys: compress_ratios (per layer: 4: four tokens share a cache entry, an indexer picks entries; 128: 128 tokens
+    share one, all are read; 0: the window alone), num_hash_layers (their router has no bias), moe_intermediate_size,
+    n_shared_experts, and those of `compressed_attention`.
     """
     n, hidden = layer_count(c), c.count("hidden_size")
     ratios = c.items("compress_ratios")
