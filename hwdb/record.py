@@ -78,5 +78,5 @@ def rebuilt(owner: DataclassInstance) -> tuple[Callable[..., Any], tuple[Any, ..
 
 
 def _build(kind: Callable[..., Any], values: Mapping[str, Any]) -> object:
-    """Make an object of the dataclass `kind` from the values of its fields; called by pickle."""
+    """Make an object of the dataclass `kind` from the values of its fields; pickle calls it."""
     return kind(**values)

@@ -49,7 +49,10 @@ class Layout:
 def print_rows(
     rows: Sequence[Row], form: Form = "table", layout: Layout | None = None, *, stream: TextIO | None = None
 ) -> None:
-    """Print rows to `stream` (stdout by default). JSON and CSV have every column; `layout` is for tables alone."""
+    """Print rows to `stream` (stdout by default) in the given form; JSON and CSV have every column.
+
+    `layout` says how a table looks; JSON and CSV ignore it.
+    """
     out = sys.stdout if stream is None else stream
     if form == "json":
         print(to_json(rows), file=out)

@@ -26,7 +26,7 @@ BARS_BASE, RANGED_BAR, TORNADO_BAR = 70, 34, 30
 
 @dataclass(frozen=True)
 class Points:
-    """Points of a scatter plot. x, y, labels: one entry per point."""
+    """Points of a scatter plot. x, y: coordinates; labels: text of each point; one entry per point."""
 
     x: Sequence[float]
     y: Sequence[float]
@@ -93,7 +93,7 @@ def _dots(name: str, points: Points, titles: Titles, colour: str) -> Figure:
 
 
 def _front_line(front: Points) -> Figure:
-    """Return the dotted line through the points that no other point beats on both axes."""
+    """Return the dotted line through `front`, the points that no other point beats on both axes."""
     return {
         "type": "scatter",
         "mode": "lines",

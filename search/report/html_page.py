@@ -44,8 +44,8 @@ class Goal:
     """One objective of the SLO as a horizontal bar: the estimate against the limit.
 
     middle, limit: positions of the estimate and of the limit, in percent of the bar's length. range: (left, width) of
-    the 80 % interval, in percent; empty where there is none. says: estimate and limit in words. verdict: the chance that the
-    objective holds. tone: colour of the verdict, as in `Chip`.
+    the 80 % interval, in percent; empty where there is none. says: estimate and limit in words. verdict: the
+    probability that the objective holds. tone: colour of the verdict, as in `Chip`.
     """
 
     name: str

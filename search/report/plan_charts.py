@@ -114,7 +114,7 @@ def _memory_of_a_device(plan: Plan) -> Figure:
 
 
 def _cost_by_device(plan: Plan) -> dict[str, Figure]:
-    """Draw the cost per million tokens of the best candidate of each kind of hardware.
+    """Draw the cost per million tokens of the best candidate of each kind of hardware; {} for a single kind.
 
     No chart where there is but one kind.
     """
@@ -132,7 +132,7 @@ def _cost_by_device(plan: Plan) -> dict[str, Figure]:
 
 
 def _change_of_cost(what_ifs: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
-    """Draw the change of the hourly cost per what-if; no chart where no change is large enough to show."""
+    """Draw the change of the hourly cost per what-if; {} where no change is large enough to show."""
     shown = [r for r in what_ifs if abs(r["change_percent"]) >= SHOWN_CHANGE]
     if not shown:
         return {}

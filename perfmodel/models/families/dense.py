@@ -32,7 +32,7 @@ def llama(c: Fields) -> ModelSpec:
 def qwen2(c: Fields) -> ModelSpec:
     """Read the `config.json` of Qwen 1.5, 2 and 2.5, QwQ, DeepSeek-R1 distillations, MiMo-7B.
 
-    What differs from Llama: biases on queries, keys and values.
+    Structure: biases on queries, keys and values.
 
     Keys: sliding_window, use_sliding_window, max_window_layers.
     """

@@ -41,7 +41,7 @@ def opt(c: Fields) -> ModelSpec:
 def gptj(c: Fields) -> ModelSpec:
     """Read the `config.json` of GPT-J.
 
-    What differs from Llama: attention and MLP in parallel behind one norm; biases in the MLP and in the LM head.
+    Structure: attention and MLP in parallel behind one norm; biases in the MLP and in the LM head.
 
     Keys: n_embd, n_head, n_layer, n_inner in place of the usual ones.
     """
@@ -56,7 +56,7 @@ def gptj(c: Fields) -> ModelSpec:
 def bloom(c: Fields) -> ModelSpec:
     """Read the `config.json` of BLOOM.
 
-    What differs from Llama: ALiBi positions, biases everywhere, a shared embedding with a layer norm behind it.
+    Structure: ALiBi positions, biases everywhere, a shared embedding with a layer norm behind it.
 
     Keys: hidden_size or n_embed.
     """
@@ -72,7 +72,7 @@ def bloom(c: Fields) -> ModelSpec:
 def falcon(c: Fields) -> ModelSpec:
     """Read the `config.json` of Falcon (arXiv:2311.16867).
 
-    What differs from Llama: attention and MLP in parallel; multi-query, or grouped in the new architecture.
+    Structure: attention and MLP in parallel; multi-query, or grouped in the new architecture.
 
     Keys: new_decoder_architecture, multi_query, num_kv_heads, parallel_attn, bias, ffn_hidden_size.
     """
@@ -92,7 +92,7 @@ def falcon(c: Fields) -> ModelSpec:
 def starcoder2(c: Fields) -> ModelSpec:
     """Read the `config.json` of StarCoder2 3B, 7B, 15B (arXiv:2402.19173).
 
-    What differs from Llama: layer norms, biases, a plain MLP, a sliding window.
+    Structure: layer norms, biases, a plain MLP, a sliding window.
 
     Keys: use_bias, sliding_window.
     """

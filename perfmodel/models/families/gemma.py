@@ -49,7 +49,7 @@ def gemma2(c: Fields) -> ModelSpec:
 def gemma3(c: Fields) -> ModelSpec:
     """Read the `config.json` of Gemma 3 (arXiv:2503.19786).
 
-    What differs from Llama: five layers with a sliding window, then a full one; norms on query and key heads.
+    Structure: five layers with a sliding window, then a full one; norms on query and key heads.
 
     Keys: sliding_window, layer_types or sliding_window_pattern.
     """

@@ -62,7 +62,7 @@ def delta_net(c: Fields) -> Mixer:
 def qwen_hybrid(c: Fields) -> ModelSpec:
     """Read the `config.json` of Qwen3-Next, Qwen3.5 and 3.6.
 
-    What differs from Llama: gated delta nets (linear attention); every `full_attention_interval`th layer is gated full
+    Structure: gated delta nets (linear attention); every `full_attention_interval`th layer is gated full
     attention.
 
     Keys: layer_types or full_attention_interval, attn_output_gate, linear_num_value_heads, linear_num_key_heads,

@@ -75,7 +75,7 @@ def qwen2_moe(c: Fields) -> ModelSpec:
 def gpt_oss(c: Fields) -> ModelSpec:
     """Read the `config.json` of gpt-oss 20b and 120b.
 
-    What differs from Llama: sliding and full layers alternate; biases everywhere; one attention sink per head.
+    Structure: sliding and full layers alternate; biases everywhere; one attention sink per head.
 
     Keys: layer_types and sliding_window (both required), num_local_experts, num_experts_per_tok.
     """
@@ -96,7 +96,7 @@ def llama4(c: Fields) -> ModelSpec:
 
     Three of four layers attend within their chunk, the fourth to all tokens.
 
-    The layers that attend to all tokens have no rotary embedding. A shared expert of the same width stands beside the
+    The layers that attend to all tokens have no rotary embedding. A shared expert of the same width stands next to the
     routed ones.
 
     Keys: attention_chunk_size, no_rope_layers (1: rotary, local), interleave_moe_layer_step (n: experts in every
@@ -119,7 +119,7 @@ def llama4(c: Fields) -> ModelSpec:
 def glm4_moe(c: Fields) -> ModelSpec:
     """Read the `config.json` of GLM-4.5, 4.5-Air, 4.6, 4.7.
 
-    What differs from Llama: the first layers dense, shared experts, a bias in the router.
+    Structure: the first layers dense, shared experts, a bias in the router.
 
     Keys: use_qk_norm, attention_bias, moe_intermediate_size, n_shared_experts, first_k_dense_replace.
     """
@@ -135,7 +135,7 @@ def glm4_moe(c: Fields) -> ModelSpec:
 def minimax_m2(c: Fields) -> ModelSpec:
     """Read the `config.json` of MiniMax M2 and M2.5.
 
-    What differs from Llama: one norm over all query heads together and one over all key heads; experts in every layer.
+    Structure: one norm over all query heads together and one over all key heads; experts in every layer.
 
     Keys: use_qk_norm, use_routing_bias, num_local_experts, num_experts_per_tok, num_mtp_modules.
     """
@@ -149,7 +149,7 @@ def minimax_m2(c: Fields) -> ModelSpec:
 def minimax_m3(c: Fields) -> ModelSpec:
     """Read the `config.json` of MiniMax M3.
 
-    What differs from Llama: block-sparse attention picked by an indexer, the first layers dense, shared experts.
+    Structure: block-sparse attention picked by an indexer, the first layers dense, shared experts.
 
     Keys: use_qk_norm, sparse_attention_config, moe_intermediate_size (else intermediate_size),
     dense_intermediate_size, shared_intermediate_size, n_shared_experts, use_routing_bias, moe_layer_freq (1:
@@ -166,7 +166,7 @@ def minimax_m3(c: Fields) -> ModelSpec:
 
 
 def _block_sparse(c: Fields, layers: int) -> list[Mixer]:
-    """Return the mixer of each layer of MiniMax M3, by the section `sparse_attention_config`.
+    """Return the mixer of each layer of MiniMax M3; plain attention without the section `sparse_attention_config`.
 
     Plain attention without it.
 
@@ -190,7 +190,7 @@ def _block_sparse(c: Fields, layers: int) -> list[Mixer]:
 def hunyuan_v3(c: Fields) -> ModelSpec:
     """Read the `config.json` of Hunyuan 3 (Hy3).
 
-    What differs from Llama: norms on query and key heads, one shared expert, a bias in the router; the first layer
+    Structure: norms on query and key heads, one shared expert, a bias in the router; the first layer
     dense.
 
     Keys: qk_norm, moe_intermediate_size or expert_hidden_dim, num_shared_experts, first_k_dense_replace.
