@@ -166,7 +166,7 @@ class Device:
         """Return one sentence for each numeric quantity of the device file that a reader should check.
 
         [] where none stands out. Reported are numbers that contradict one another (a rate that looks like one with
-        sparsity, a measurement above the rated figure), and measured ceilings that were scaled because the file
+        sparsity, a measurement above the rated value), and measured maxima that were scaled because the file
         gives another rated quantity.
         """
         return [f"{self.name}: {remark}" for remark in (*_contradictions(self), *_scaled_ceilings(self))]
@@ -209,7 +209,7 @@ def varied(device: Device, base: Device, stated: Iterable[str]) -> Device:
 
     `stated` are the quantities that the file of `device` gives itself, by dotted name ("memory.bandwidth").
 
-    A measured ceiling that the file does not give is scaled with its rated quantity: the device keeps the share of
+    A measured maximum that the file does not give is scaled with its rated quantity: the device keeps the share of
     the rated value that was measured on `base`.
     """
     records = dict(device.records)

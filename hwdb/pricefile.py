@@ -20,7 +20,7 @@ class Price:
         usd_per_hour: US dollars per hour and device.
         printed: US dollars per hour as the source prints them, for `per` devices.
         kind: one of `PRICE_KINDS`.
-        date: when the price held according to the source: year, month or day ("2026", "2026-05", "2026-05-17").
+        date: when the source gave the price: year, month or day ("2026", "2026-05", "2026-05-17").
         assumed: True for a working value that no page prints.
     """
 

@@ -168,8 +168,6 @@ def minimax_m3(c: Fields) -> ModelSpec:
 def _block_sparse(c: Fields, layers: int) -> list[Mixer]:
     """Return the mixer of each layer of MiniMax M3; plain attention without the section `sparse_attention_config`.
 
-    Plain attention without it.
-
     Keys of the section: use_sparse_attention, sparse_attention_freq (1: sparse), sparse_num_index_heads,
     sparse_index_dim, sparse_topk_blocks, sparse_block_size (a query sees topk_blocks * block_size tokens).
     """
