@@ -40,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _fail(message: str, code: int) -> int:
+    """Print a message on stderr and return the exit code."""
     print(message if message.startswith("Usage:") else f"error: {message}", file=sys.stderr)
     return code
 

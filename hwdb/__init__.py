@@ -1,4 +1,4 @@
-"""Facts about hardware: devices, nodes, links, prices. Every figure has its source; nothing is modelled or fitted.
+"""Facts about hardware: devices, nodes, links, prices. Every number has its source; nothing is modelled or fitted.
 
 >>> device("h100-sxm").bandwidth
 3350000000000.0

@@ -1,4 +1,4 @@
-"""Devices: what one accelerator, or one CPU socket, can do. Facts only, each with its source."""
+"""Read devices: what one accelerator, or one CPU socket, can do. Facts only, each with its source."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ _MOST_IDLE = 0.5
 
 @dataclass(frozen=True)
 class Device:
-    """One accelerator or CPU socket. Equal and hashed by name and content.
+    """One accelerator or CPU socket, as its file describes it. Two devices are equal if their names and contents are.
 
     Quantities are in SI, and NaN where unknown.
 
     Attributes:
-        records: every figure with its provenance, by its dotted name ("peak.bf16", "memory.bandwidth", "power.idle",
-            "link.latency", "measured.gemm.bf16").
-        origin: the file it was read from; profiles are looked for beside it.
+        records: every numeric quantity of the file with its source, by dotted name ("peak.bf16",
+            "memory.bandwidth", "power.idle", "link.latency", "measured.gemm.bf16").
+        origin: the file it was read from; profiles are looked for in the same folder.
         base: the device that this one varies: the one that its file is `like`, or the one of the same name that its
             file replaces. None for a device of its own.
         digest: hash of the content.
@@ -96,7 +96,10 @@ class Device:
 
     @property
     def lineage(self) -> tuple[Device, ...]:
-        """This device, its base, the base of that, and so on, as long as kind, vendor and chip family stay the same."""
+        """Return this device, its base, the base of that, and so on.
+
+        It ends before the first one of another kind, vendor or chip family.
+        """
         base = self.base
         if base is None or (self.kind, self.vendor, self.make) != (base.kind, base.vendor, base.make):
             return (self,)
@@ -104,28 +107,32 @@ class Device:
 
     @property
     def make(self) -> str:
-        """The chip family: the first word of the architecture."""
+        """Name of the chip family: the first word of the architecture."""
         return self.arch.split(" ", 1)[0]
 
     def si(self, figure: str) -> float:
-        """The figure called `figure` ("memory.l2"), in SI; NaN where the database does not have it."""
+        """Return the numeric quantity called `figure` ("memory.l2") in SI units.
+
+        NaN where the device file does not give it.
+        """
         return self._si.get(figure, NAN)
 
     def peak(self, dtype: str) -> float:
-        """Dense peak of an arithmetic type, FLOP/s; NaN where the device has no such units."""
+        """Return the dense peak rate of an arithmetic type ("bf16"), FLOP/s; NaN where the device has no such units."""
         if dtype not in PEAKS:
             raise UnknownName("arithmetic type", dtype, PEAKS)
         return self.si(f"peak.{dtype}")
 
     def ridge(self, dtype: str) -> float:
-        """FLOP per byte above which the device is bound by arithmetic: peak of `dtype` over memory bandwidth.
+        """Return the ridge point: the FLOP per byte above which the device is bound by arithmetic.
 
-        NaN where either is unknown. The ridge point of Williams et al. 2009, doi:10.1145/1498765.1498785.
+        It is the peak of `dtype` over memory bandwidth; NaN where either is unknown. See Williams et al. 2009,
+        doi:10.1145/1498765.1498785.
         """
         return self.peak(dtype) / self.bandwidth
 
     def measured(self, key: str) -> float:
-        """A measured ceiling in SI ("gemm.bf16", "memory_bandwidth"); NaN where nobody measured it."""
+        """Return a measured maximum in SI ("gemm.bf16", "memory_bandwidth"); NaN where nobody measured it."""
         if key not in FIGURES["measured"]:
             raise UnknownName("measured figure", key, FIGURES["measured"])
         return self.si(f"measured.{key}")
@@ -156,16 +163,17 @@ class Device:
         return self.si("power.idle")
 
     def remarks(self) -> list[str]:
-        """Figures that a reader should check, one sentence each; [] where none stands out.
+        """Return one sentence for each numeric quantity of the device file that a reader should check.
 
-        Reported are figures that contradict one another (a rate that looks like one with sparsity, a measurement above
-        the rated figure), and measured ceilings that were scaled because the file states another rated figure.
+        [] where none stands out. Reported are numbers that contradict one another (a rate that looks like one with
+        sparsity, a measurement above the rated value), and measured maxima that were scaled because the file
+        gives another rated quantity.
         """
         return [f"{self.name}: {remark}" for remark in (*_contradictions(self), *_scaled_ceilings(self))]
 
 
 def _contradictions(device: Device) -> Iterator[str]:
-    """Figures of a device that contradict one another."""
+    """Yield one sentence for each two numbers of a device file that contradict one another."""
     for narrow, wide, most in _DENSE_RATIOS:
         ratio = device.peak(narrow) / device.peak(wide)
         if ratio > most:
@@ -180,7 +188,7 @@ def _contradictions(device: Device) -> Iterator[str]:
 
 
 def _scaled_ceilings(device: Device) -> Iterator[str]:
-    """Notes of the measured ceilings that `varied` scaled."""
+    """Yield one sentence for each measured maximum that `varied` scaled instead of reading it from the file."""
     if device.base is None:
         return
     for rated, ceiling in CEILINGS.items():
@@ -192,15 +200,17 @@ def _scaled_ceilings(device: Device) -> Iterator[str]:
 
 
 def same(one: float, other: float) -> bool:
-    """Whether two figures in SI are the same within `SAME`, or both unknown."""
+    """Return whether two quantities in SI agree within the relative tolerance `SAME`, or are both unknown (NaN)."""
     return math.isclose(one, other, rel_tol=SAME) or (math.isnan(one) and math.isnan(other))
 
 
 def varied(device: Device, base: Device, stated: Iterable[str]) -> Device:
-    """`device` as a variant of `base` whose file states the figures `stated` (dotted names).
+    """Return `device` as a variant of `base`.
 
-    A measured ceiling that the file does not state is scaled with its rated figure: the device keeps the share of the
-    rated figure that was measured on `base`.
+    `stated` are the quantities that the file of `device` gives itself, by dotted name ("memory.bandwidth").
+
+    A measured maximum that the file does not give is scaled with its rated quantity: the device keeps the share of
+    the rated value that was measured on `base`.
     """
     records = dict(device.records)
     for rated, ceiling in CEILINGS.items():
@@ -212,12 +222,15 @@ def varied(device: Device, base: Device, stated: Iterable[str]) -> Device:
 
 
 def _differ(rated: str, device: Device, base: Device) -> bool:
-    """Whether both devices have a rated figure and their values differ."""
+    """Return whether both devices have the rated quantity `rated` (a dotted name) and their values differ."""
     return base.si(rated) > 0 and device.si(rated) > 0 and not same(device.si(rated), base.si(rated))
 
 
 def _scaled(ceiling: Record, rated: str, device: Device, base: Device) -> Record:
-    """A measured ceiling of `base`, scaled by the ratio of the rated figures of `device` and `base`."""
+    """Return a measured maximum of `base`, scaled by the ratio of the rated quantities of `device` and `base`.
+
+    ceiling: the measured maximum. rated: dotted name of the rated quantity that it is a share of.
+    """
     now, before = device.records[rated], base.records[rated]
     ratio = device.si(rated) / base.si(rated)
     note = (
@@ -228,7 +241,10 @@ def _scaled(ceiling: Record, rated: str, device: Device, base: Device) -> Record
 
 
 def read_device(name: str, table: FigureTable) -> Device:
-    """The device that a file describes; `InputError` where the file is malformed."""
+    """Return the device that a file describes. `table` is the top table of the file.
+
+    Raises `InputError` where the file is malformed.
+    """
     table.text("type", "device", choices=("device",))
     records: dict[str, Record] = {}
     for group in FIGURES:
@@ -251,12 +267,12 @@ def read_device(name: str, table: FigureTable) -> Device:
     table.done()
     for group, key in _REQUIRED:
         if f"{group}.{key}" not in records:
-            raise table.table(group, None).error(key, "is missing; without it no estimate can be made")
+            raise table.table(group, None).error(key, "is missing; add it, without it no estimate can be made")
     return device
 
 
 def _read_group(table: FigureTable, group: str) -> dict[str, Record]:
-    """Figures of one table of a device file ("memory"), by their dotted names ("memory.bandwidth")."""
+    """Read the numeric quantities of one table ("memory") of a device file, by dotted name ("memory.bandwidth")."""
     found = {key: table.figure(key, dimension) for key, dimension in FIGURES[group].items()}
     table.done()
     for key, record in found.items():

@@ -45,7 +45,7 @@ _LEAST_SIMILARITY = 0.45
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """At most `count` names of `known` that are similar to `name`, the most similar first; case does not matter.
+    """Return at most `count` names of `known` that are similar to `name`, the most similar first; case does not matter.
 
     >>> nearest("h100", ["a100-sxm-80gb", "h100-sxm", "h100-pcie"])
     ['h100-sxm', 'h100-pcie']

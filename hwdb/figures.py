@@ -1,4 +1,7 @@
-"""Tables of hardware files: the values of any TOML table, and figures that state unit, kind and source."""
+"""Read tables of hardware files: the values of any TOML table, and figures.
+
+A figure is a numeric quantity with its unit, kind and source, such as the memory bandwidth of a device.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +36,14 @@ class FigureTable(Table):
         self.sources: Mapping[str, str] = self._read_sources() if sources is None else sources
 
     def _child(self, values: Mapping[str, Any], *steps: str | int) -> Self:
+        """Return the table that holds `values`.
+
+        `steps` are the keys and list positions that lead to it from this table.
+        """
         return type(self)(values, self.file, self._text, (*self.path, *steps), self.former, self.sources)
 
     def _read_sources(self) -> Mapping[str, str]:
+        """Read the table `[sources]`: short name -> publication."""
         sources = self.get("sources", {})
         if not isinstance(sources, dict) or not all(isinstance(s, str) and s.strip() for s in sources.values()):
             reason = 'write a table of short name = "publication, page or repository"'
@@ -43,9 +51,10 @@ class FigureTable(Table):
         return sources
 
     def on_top_of(self, base: FigureTable) -> FigureTable:
-        """This file with what it leaves out taken from `base`; `like` is dropped.
+        """Return this file with what it leaves out taken from `base`, the file that its key `like` names.
 
-        Tables are merged one level deep, so that a figure is replaced as a whole. Messages name this file.
+        `like` is dropped. Tables are merged one level deep, so that a figure is replaced as a whole. Messages name
+        this file.
         """
         merged = dict(base.values)
         for key, value in self.values.items():
@@ -57,12 +66,15 @@ class FigureTable(Table):
         return FigureTable(merged, self.file, self._text)
 
     def stated(self) -> set[str]:
-        """Dotted names of the figures that this file itself gives."""
+        """Return the dotted names ("memory.bandwidth") of the numeric quantities that this file itself gives."""
         groups = {group: table for group, table in self.values.items() if isinstance(table, dict)}
         return {f"{group}.{key}" for group, table in groups.items() for key in table}
 
     def source(self, key: str = "source") -> str:
-        """The publication under `key`: what its short name stands for, or the text itself when it is no short name."""
+        """Return the publication under `key`.
+
+        A short name of the table `[sources]` is replaced by what it stands for; any other text is returned as it is.
+        """
         text = self.text(key)
         if text in self.sources:
             return self.sources[text]
@@ -73,7 +85,10 @@ class FigureTable(Table):
         return text
 
     def figure(self, key: str, dimension: str) -> Record | None:
-        """The figure under `key`, which has to measure `dimension` ("bytes/s"); None where the file leaves it out."""
+        """Read the numeric quantity under `key`, whose unit has to measure `dimension` ("bytes/s").
+
+        None where the file leaves it out.
+        """
         content = self.get(key, None)
         if content is None:
             return None
@@ -82,7 +97,7 @@ class FigureTable(Table):
         return self._child(content, key).record(dimension)
 
     def record(self, dimension: str) -> Record:
-        """This table read as one figure."""
+        """Read this table as one numeric quantity: value, unit (of `dimension`, "bytes/s"), kind, source and notes."""
         self.done(also=_FIELDS)
         value = self._number_or_text("value")
         chosen = self._number_or_text("chosen") if "chosen" in self else None
@@ -101,6 +116,7 @@ class FigureTable(Table):
         )
 
     def _unit(self, dimension: str) -> str:
+        """Read the unit of this quantity; `InputError` where it does not measure `dimension`."""
         unit = self.text("unit")
         if unit not in UNITS or UNITS[unit][0] != dimension:
             meant = nearest_unit(unit, dimension)
@@ -108,13 +124,14 @@ class FigureTable(Table):
         return unit
 
     def _alternatives(self, dimension: str) -> tuple[Record, ...]:
+        """Read the values that other sources print for this quantity."""
         others = self.get("alternatives", [])
         if not isinstance(others, list) or not all(isinstance(other, dict) for other in others):
             raise self.error("alternatives", f"{others!r} is not a list of figures; write [{_example(dimension)}]")
         return tuple(self._child(other, "alternatives", i).record(dimension) for i, other in enumerate(others))
 
     def _number_or_text(self, key: str) -> float | str:
-        """A number of at least 0 as it is written (an integer stays one), or a text."""
+        """Read a number of at least 0 as it is written (an integer stays an integer), or a text."""
         value: float | str = self.get(key)
         if isinstance(value, str):
             return self.text(key)
@@ -123,10 +140,11 @@ class FigureTable(Table):
 
 
 def _example(dimension: str) -> str:
+    """Return a unit that measures `dimension`, as an example for messages."""
     return f'{{ value = 1, unit = "{EXAMPLES[dimension]}", kind = "rated", source = "..." }}'
 
 
 def read_hardware_file(path: Path) -> FigureTable:
-    """The top table of a device, node or price file; `InputError` when it cannot be read or parsed."""
+    """Read the top table of a device, node or price file; `InputError` when it cannot be read or parsed."""
     text = read_text(path, "hardware file")
     return FigureTable(parse_values(text, str(path)), str(path), text)

@@ -1,4 +1,4 @@
-"""Links: how devices of a node reach one another, and how they reach other nodes."""
+"""Read links: how devices of a node reach one another, and how they reach other nodes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ class Link:
 
 
 def read_link(table: FigureTable, prefix: str, records: dict[str, Record]) -> Link:
-    """The link of a device or node file; its figures are added to `records` under `prefix` ("link.bandwidth")."""
+    """Read the link of a device or node file.
+
+    Its numeric quantities are added to `records` under `prefix` ("link.bandwidth").
+    """
     figures = {key: table.figure(key, dimension) for key, dimension in LINK_FIGURES.items()}
     records |= {f"{prefix}.{key}": record for key, record in figures.items() if record is not None}
     values = {key: NAN if record is None else record.si for key, record in figures.items()}

@@ -1,4 +1,4 @@
-"""Nodes: a host with several equal devices, and the links between them and to other nodes."""
+"""Read nodes: a host with several equal devices, and the links between them and to other nodes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Node:
         sockets: CPU sockets per node.
         link: between devices of the node. net: out of the node, per device.
         host: name of the host.
-        records: every figure with its provenance, by its dotted name ("host.power", "link.bandwidth").
+        records: every numeric quantity of the file with its source, by dotted name ("host.power", "link.bandwidth").
     """
 
     name: str
@@ -46,7 +46,7 @@ class Node:
         return rebuilt(self)
 
     def si(self, figure: str) -> float:
-        """The figure called `figure` ("host.power"), in SI; NaN where unknown."""
+        """Return the numeric quantity called `figure` ("host.power") in SI units; NaN where unknown."""
         record = self.records.get(figure)
         return NAN if record is None else record.si
 
@@ -67,7 +67,10 @@ class Node:
 
 
 def read_node(name: str, table: FigureTable) -> Node:
-    """The node that a file describes; `InputError` where the file is malformed."""
+    """Return the node that a file describes. `table` is the top table of the file.
+
+    Raises `InputError` where the file is malformed.
+    """
     table.text("type", "node", choices=("node",))
     host = table.table("host", None)
     figures = {f"host.{key}": host.figure(key, dimension) for key, dimension in _HOST.items()}

@@ -1,4 +1,4 @@
-"""Prices: what renting a device costs, with date, provider, region, kind and source."""
+"""Read prices: what renting a device costs, with date, provider, region, kind and source."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _DATE = re.compile(r"20\d\d(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?")
 
 @dataclass(frozen=True)
 class Price:
-    """One price.
+    """One price of renting a device, as a provider or a market report prints it.
 
     Attributes:
         device: name of the device. node: name of the node that is rented as a whole, "" where the price is per device.
         usd_per_hour: US dollars per hour and device.
         printed: US dollars per hour as the source prints them, for `per` devices.
         kind: one of `PRICE_KINDS`.
-        date: when the source stated the price: year, month or day ("2026", "2026-05", "2026-05-17").
-        assumed: True for a working value that no page states.
+        date: when the source gave the price: year, month or day ("2026", "2026-05", "2026-05-17").
+        assumed: True for a working value that no page prints.
     """
 
     device: str
@@ -39,7 +39,10 @@ class Price:
 
 
 def read_prices(table: FigureTable) -> list[Price]:
-    """The prices of a file: a `provider` and a list of `[[price]]`; `InputError` where it is malformed."""
+    """Read the prices of a file, which holds a `provider` and a list of `[[price]]`.
+
+    `InputError` where it is malformed.
+    """
     table.text("type", "prices", choices=("prices",))
     provider = table.text("provider")
     rows = table.tables("price", None)
@@ -50,6 +53,7 @@ def read_prices(table: FigureTable) -> list[Price]:
 
 
 def _read_price(row: FigureTable, provider: str) -> Price:
+    """Read one entry `[[price]]` of a price file."""
     printed, per = row.number("usd_per_hour", above=0.0, unit="US dollars"), row.whole("per", 1, least=1)
     date = row.text("date")
     if not _DATE.fullmatch(date):

@@ -1,4 +1,4 @@
-"""A figure with its provenance: no number enters the database without a source."""
+"""A number of a hardware file with its provenance: no number enters the database without a source."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from hwdb.units import to_si
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-#: rated: stated by the maker; measured: somebody ran it; derived: computed from other stated figures (the
-#: note says how); assumed: a working value that nobody states for this part.
+#: rated: printed by the maker; measured: somebody ran it; derived: computed from other printed quantities (the
+#: note says how); assumed: a working value that nobody prints for this part.
 KINDS = ("rated", "measured", "derived", "assumed")
 
 
 @dataclass(frozen=True)
 class Record:
-    """One figure as its source prints it.
+    """One numeric quantity of a hardware file, as its source prints it.
 
     Attributes:
         value: the number, or the text of a range ("350-400").
@@ -29,7 +29,7 @@ class Record:
         source: publication, page or repository.
         note: conditions, or the reason for the choice.
         chosen: for a range, the number that is used, in `unit`.
-        alternatives: figures that other sources print; their notes say why they are not used.
+        alternatives: values that other sources print; their notes say why they are not used.
     """
 
     value: float | str
@@ -71,11 +71,12 @@ class Record:
 
 
 def rebuilt(owner: DataclassInstance) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """What `__reduce__` of a frozen dataclass returns that holds read-only mappings, which pickle refuses."""
+    """Return the result of `__reduce__` for a frozen dataclass with read-only mappings, which pickle refuses."""
     values = {f.name: getattr(owner, f.name) for f in fields(owner) if f.init}
     plain = {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
     return _build, (type(owner), plain)
 
 
 def _build(kind: Callable[..., Any], values: Mapping[str, Any]) -> object:
+    """Make an object of the dataclass `kind` from the values of its fields; pickle calls it."""
     return kind(**values)

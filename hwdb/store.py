@@ -1,7 +1,7 @@
 """Finding and reading hardware files: the built-in ones, the user's own folder, then folders given by name.
 
 A folder holds `devices/`, `nodes/` and `prices/`, or plain files whose key `type` says which of the three they are. A
-device or node has the name of its file. A later folder replaces what an earlier one states under the same name.
+device or node has the name of its file. A later folder replaces what an earlier one says under the same name.
 `like = "h100-sxm"` in a file starts from that device or node; the file then gives only what differs.
 """
 
@@ -24,7 +24,10 @@ _FOLDERS = {"device": "devices", "node": "nodes", "prices": "prices"}
 
 
 class Hwdb:
-    """The database of the given folders; a later folder wins over an earlier one. Files are read on demand."""
+    """The hardware database of the given folders; a later folder wins over an earlier one.
+
+    Files are read when first needed.
+    """
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.folders = tuple(folders)
@@ -38,25 +41,31 @@ class Hwdb:
         self._prices: list[Price] | None = None
 
     def names(self) -> list[str]:
-        """Names of all devices, sorted."""
+        """Return the names of all devices, sorted."""
         return sorted(self._files["device"])
 
     def node_names(self) -> list[str]:
-        """Names of all nodes, sorted."""
+        """Return the names of all nodes, sorted."""
         return sorted(self._files["node"])
 
     def device(self, name: str) -> Device:
-        """The device called `name`; `UnknownName` with the nearest names, `InputError` for a malformed file."""
+        """Return the device called `name`.
+
+        Raises `UnknownName` with the nearest names, and `InputError` for a malformed file.
+        """
         if name not in self._devices:
             self._devices[name] = self._read_device(self._path("device", name), ())
         return self._devices[name]
 
     def devices(self) -> list[Device]:
-        """All devices, sorted by name."""
+        """Return all devices, sorted by name."""
         return [self.device(name) for name in self.names()]
 
     def node(self, name: str) -> Node:
-        """The node called `name`; `UnknownName` with the nearest names, `InputError` for a malformed file."""
+        """Return the node called `name`.
+
+        Raises `UnknownName` with the nearest names, and `InputError` for a malformed file.
+        """
         if name not in self._nodes:
             table = self._complete("node", read_hardware_file(self._path("node", name)), ())
             node = read_node(name, table)
@@ -65,17 +74,18 @@ class Hwdb:
         return self._nodes[name]
 
     def nodes(self, device: str | None = None) -> list[Node]:
-        """All nodes, or those that hold `device`, sorted by name."""
+        """Return all nodes, or those that hold `device`, sorted by name."""
         found = [self.node(name) for name in self.node_names()]
         return [node for node in found if device in (None, node.device)]
 
     def prices(self, device: str | None = None) -> list[Price]:
-        """All prices, or those of one device, in the order of the files."""
+        """Return all prices, or those of one device, in the order of the files."""
         if self._prices is None:
             self._prices = list(self._read_prices())
         return [price for price in self._prices if device in (None, price.device)]
 
     def _read_prices(self) -> Iterator[Price]:
+        """Read the prices of every price file, in the order of the files."""
         for name in sorted(self._files["prices"]):
             table = read_hardware_file(self._path("prices", name))
             for price, row in zip(read_prices(table), table.tables("price"), strict=True):
@@ -85,12 +95,12 @@ class Hwdb:
                 yield price
 
     def _check_name(self, kind: str, name: str, table: FigureTable) -> None:
-        """Refuse a device or node that a file names (under the key `kind`) and that no file describes."""
+        """Raise `InputError` where a file names (under the key `kind`) a device or node that no file describes."""
         if name not in self._files[kind]:
             raise table.error(kind, str(UnknownName(kind, name, sorted(self._files[kind]))))
 
     def _read_device(self, path: Path, seen: tuple[Path, ...]) -> Device:
-        """The device of one file, as a variant of the one that it is `like` or replaces.
+        """Read the device of one file, as a variant of the device that its key `like` names or that it replaces.
 
         seen: files that lead here by `like`, which may not be named again.
         """
@@ -106,7 +116,10 @@ class Hwdb:
         return varied(device, base_or_none, stated)
 
     def _replaced(self, path: Path) -> Device | None:
-        """The device of the same name in an earlier folder; None where there is none, or its file is malformed."""
+        """Return the device of the same name in an earlier folder.
+
+        None where there is none, or its file is malformed.
+        """
         known = self._files["device"][path.stem]
         earlier = known[: known.index(path)]
         try:
@@ -115,21 +128,27 @@ class Hwdb:
             return None
 
     def _path(self, kind: str, name: str) -> Path:
-        """The file that describes `name`: of several the last one."""
+        """Return the file that describes `name`: of several the last one."""
         known = self._files[kind]
         if name not in known:
             raise UnknownName(kind, name, known)
         return known[name][-1]
 
     def _complete(self, kind: str, own: FigureTable, seen: tuple[Path, ...]) -> FigureTable:
-        """The file `own` with what it leaves out taken from the file that it is `like`, which is completed first."""
+        """Return the file `own` with what it leaves out taken from the file that its key `like` names.
+
+        That file is completed first. seen: files that lead here by `like`, which may not be named again.
+        """
         if "like" not in own:
             return own
         base = read_hardware_file(self._base_path(kind, own, seen))
         return own.on_top_of(self._complete(kind, base, (*seen, Path(own.file))))
 
     def _base_path(self, kind: str, own: FigureTable, seen: tuple[Path, ...]) -> Path:
-        """The file that the file `own` is `like`: the last one of that name which is neither `own` nor in `seen`."""
+        """Return the file that the key `like` of the file `own` names.
+
+        Of several files of that name it is the last one which is neither `own` nor in `seen`.
+        """
         known, name = self._files[kind], own.text("like")
         candidates = [p for p in known.get(name, []) if p != Path(own.file) and p not in seen]
         if not candidates:
@@ -138,7 +157,7 @@ class Hwdb:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """`type` and path of every hardware file in a folder."""
+    """Yield the key `type` and the path of every hardware file in a folder."""
     if not folder.is_dir():
         raise InputError(
             f"hardware folder {str(folder)!r} does not exist; give a folder with devices/, nodes/ or prices/"
@@ -154,13 +173,13 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def user_folder() -> Path:
-    """Where a user keeps files for every run (XDG base directory specification)."""
+    """Return the folder where a user keeps hardware files for every run (XDG base directory specification)."""
     base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
     return Path(base) / "perfmodel" / "hwdb"
 
 
 def load(folders: Iterable[str | Path] = ()) -> Hwdb:
-    """The database: built-in files, then the user's folder where it exists, then `folders` in order.
+    """Return the database of the built-in files, then the user's folder where it exists, then `folders` in order.
 
     Cached by folders. `InputError` for a folder that does not exist or a stray file; a malformed file is
     reported when it is read.
@@ -175,34 +194,35 @@ def load(folders: Iterable[str | Path] = ()) -> Hwdb:
 
 @lru_cache(maxsize=32)
 def _load(folders: tuple[Path, ...]) -> Hwdb:
+    """Return the database of `folders`, kept for later calls with the same folders."""
     return Hwdb(folders)
 
 
 def built_in() -> Hwdb:
-    """The database without anybody's own files: what the shipped profiles were measured on."""
+    """Return the database without anybody's own files: the devices that the shipped profiles were measured on."""
     return _load((_BUILT_IN,))
 
 
 def device(name: str) -> Device:
-    """The built-in (or user's own) device called `name`."""
+    """Return the built-in (or user's own) device called `name`."""
     return load().device(name)
 
 
 def devices() -> list[Device]:
-    """All built-in (and the user's own) devices."""
+    """Return all built-in (and the user's own) devices."""
     return load().devices()
 
 
 def node(name: str) -> Node:
-    """The built-in (or user's own) node called `name`."""
+    """Return the built-in (or user's own) node called `name`."""
     return load().node(name)
 
 
 def nodes(device: str | None = None) -> list[Node]:
-    """All built-in (and the user's own) nodes, or those that hold `device`."""
+    """Return all built-in (and the user's own) nodes, or those that hold `device`."""
     return load().nodes(device)
 
 
 def prices(device: str | None = None) -> list[Price]:
-    """All built-in (and the user's own) prices, or those of one device."""
+    """Return all built-in (and the user's own) prices, or those of one device."""
     return load().prices(device)

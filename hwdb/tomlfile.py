@@ -1,7 +1,7 @@
 """The reader of every TOML file: checked values, and errors that name file, line, key, value and way out.
 
 A `Table` hands out values key by key and remembers which keys were asked for. `done` then refuses the other keys and
-offers the nearest known one. Nothing here knows what the keys mean; `hwdb.figures` adds figures with their provenance.
+offers the nearest known one. Nothing here knows what the keys mean; `hwdb.figures` adds numbers with their source.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 
 def read_toml(path: str | Path, what: str = "file", former: Mapping[str, str] | None = None) -> Table:
-    """The top table of the TOML file at `path`; `InputError` when it cannot be read or parsed.
+    """Read the top table of the TOML file at `path`; `InputError` when it cannot be read or parsed.
 
     Args:
         path: the file.
@@ -33,7 +33,7 @@ def read_toml(path: str | Path, what: str = "file", former: Mapping[str, str] | 
 
 
 def read_text(path: str | Path, what: str = "file") -> str:
-    """The text of a file that should hold TOML; `InputError` when it cannot be read."""
+    """Return the text of a file that should hold TOML; `InputError` when it cannot be read."""
     try:
         return Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -49,12 +49,12 @@ def read_text(path: str | Path, what: str = "file") -> str:
 
 
 def parse_toml(text: str, file: str = "<text>", former: Mapping[str, str] | None = None) -> Table:
-    """The top table of TOML `text`; `file` is what messages call it."""
+    """Return the top table of TOML `text`; `file` is what messages call it."""
     return Table(parse_values(text, file), file, text, former=former)
 
 
 def parse_values(text: str, file: str) -> dict[str, Any]:
-    """Keys and values of TOML `text`, unchecked; `InputError` when it is not TOML."""
+    """Return keys and values of TOML `text`, unchecked; `InputError` when it is not TOML."""
     try:
         return tomllib.loads(text)
     except RecursionError:
@@ -101,24 +101,30 @@ class Table:
         self.values = {self.former.get(key, key): value for key, value in self.values.items()}
 
     def _child(self, values: Mapping[str, Any], *steps: str | int) -> Self:
-        """The table that holds `values`, `steps` below this one."""
+        """Return the table that holds `values`.
+
+        `steps` are the keys and list positions that lead to it from this table.
+        """
         return type(self)(values, self.file, self._text, (*self.path, *steps), self.former)
 
     def __contains__(self, key: str) -> bool:
         return key in self.values
 
     def keys(self) -> Iterator[str]:
-        """Keys present in the file."""
+        """Yield the keys present in the file."""
         return iter(self.values)
 
     # -- places and errors ----------------------------------------------------------------------------------------
 
     def line(self, key: str = "") -> int:
-        """Line of `key`, or of this table's header where the key is "" or absent; 0 where neither is found."""
+        """Return the line of `key`, or of this table's header where the key is "" or absent.
+
+        0 where neither is found.
+        """
         return line_of(self._text, self.path, self._written.get(key, key))
 
     def place(self, key: str = "") -> str:
-        """Where a message points, such as `chat.toml, line 7, [workload] rate_rps`."""
+        """Return where a message points, such as `chat.toml, line 7, [workload] rate_rps`."""
         number = self.line(key)
         names = ".".join(str(p) for p in self.path if isinstance(p, str))
         ordinal = next((f" #{p + 1}" for p in reversed(self.path) if isinstance(p, int)), "")
@@ -126,7 +132,10 @@ class Table:
         return ", ".join(part for part in (self.file, f"line {number}" if number else "", name) if part)
 
     def error(self, key: str, problem: str) -> InputError:
-        """The `InputError` that points at `key`, to be raised by the caller; `problem` states value and way out."""
+        """Return the `InputError` that points at `key`, to be raised by the caller.
+
+        `problem` says which value is wrong and what to write instead.
+        """
         return InputError(f"{self.place(key)}: {problem}")
 
     def done(self, also: Sequence[str] = ()) -> None:
@@ -136,6 +145,7 @@ class Table:
                 raise self._unknown(key, sorted({*self._asked, *also}))
 
     def _unknown(self, key: str, known: Sequence[str]) -> InputError:
+        """Return the `InputError` for a key that nobody asked for, with the nearest of the keys in `known`."""
         near = nearest(key, known)
         offer = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known keys: {', '.join(known)}"
         return self.error(key, f"unknown key {key!r}; {offer}")
@@ -143,7 +153,7 @@ class Table:
     # -- values ---------------------------------------------------------------------------------------------------
 
     def get(self, key: str, default: Any = REQUIRED) -> Any:
-        """The unchecked value of `key`. `InputError` where it is absent and no default is given."""
+        """Return the unchecked value of `key`. `InputError` where it is absent and no default is given."""
         self._asked.add(key)
         value = self.values.get(key, default)
         if value is REQUIRED:
@@ -153,7 +163,7 @@ class Table:
         return value
 
     def text(self, key: str, default: str = REQUIRED, choices: Sequence[str] = ()) -> str:
-        """A string that is not blank; with `choices`, one of these."""
+        """Return the string under `key`, which may not be blank; with `choices`, it has to be one of these."""
         value = self.get(key, default)
         if key not in self.values:
             return str(value)
@@ -175,7 +185,10 @@ class Table:
         most: float = math.inf,
         unit: str = "",
     ) -> float:
-        """A finite number with `above` < number and `least` <= number <= `most`. `unit` is named in messages."""
+        """Return the finite number under `key`, checked: `above` < number and `least` <= number <= `most`.
+
+        `unit` is named in messages.
+        """
         value = self.get(key, default)
         if key not in self.values:
             return float(value)
@@ -184,7 +197,7 @@ class Table:
         return self._in_range(key, value, above, least, most)
 
     def _in_range(self, key: str, value: float, above: float, least: float, most: float) -> float:
-        """`value` as a float; `InputError` where it is not finite or outside its range."""
+        """Return `value` as a float; `InputError` where it is not finite or outside its range."""
         try:
             number = float(value)
         except OverflowError:
@@ -199,7 +212,7 @@ class Table:
         return number
 
     def whole(self, key: str, default: int = REQUIRED, *, least: int = 0, most: float = math.inf) -> int:
-        """A whole number with `least` <= number <= `most`, written without a decimal point."""
+        """Return the whole number under `key`: written without a decimal point, and `least` <= number <= `most`."""
         value = self.get(key, default)
         if key not in self.values:
             return int(value)
@@ -209,14 +222,14 @@ class Table:
         return value
 
     def flag(self, key: str, default: bool = REQUIRED) -> bool:
-        """`true` or `false`."""
+        """Return the value of `key`, which has to be `true` or `false`."""
         value = self.get(key, default)
         if not isinstance(value, bool):
             raise self.error(key, f"{value!r} is not a switch; write true or false")
         return value
 
     def texts(self, key: str, default: Sequence[str] = REQUIRED) -> tuple[str, ...]:
-        """A list of strings, none of them blank; a single string is a list of one."""
+        """Return the list of strings under `key`, none of them blank; a single string is a list of one."""
         value = self.get(key, default)
         if key not in self.values:
             return tuple(value)
@@ -226,7 +239,7 @@ class Table:
         return tuple(items)
 
     def numbers(self, key: str, default: Sequence[float] = REQUIRED, *, least: float = -math.inf) -> tuple[float, ...]:
-        """A list of finite numbers, each at least `least`; a single number is a list of one."""
+        """Return the list of finite numbers under `key`, each at least `least`; a single number is a list of one."""
         value = self.get(key, default)
         if key not in self.values:
             return tuple(value)
@@ -236,7 +249,7 @@ class Table:
         return tuple(self._in_range(key, item, -math.inf, least, math.inf) for item in items)
 
     def table(self, key: str, default: object = REQUIRED) -> Self:
-        """The table under `key`; an empty one when the key is absent and any default is given."""
+        """Return the table under `key`; an empty one when the key is absent and any default is given."""
         value = self.get(key, default)
         if key not in self.values:
             return self._child({}, key)
@@ -245,7 +258,7 @@ class Table:
         return self._child(value, key)
 
     def tables(self, key: str, default: object = REQUIRED) -> list[Self]:
-        """The list of tables under `key` (`[[key]]`); [] when the key is absent and any default is given."""
+        """Return the list of tables under `key` (`[[key]]`); [] when the key is absent and any default is given."""
         value = self.get(key, default)
         if key not in self.values:
             return []

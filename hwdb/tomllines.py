@@ -16,11 +16,11 @@ _KEY_PART = re.compile(r""""([^"]*)"|'([^']*)'|([^.\s"']+)""")
 
 
 def line_of(text: str, path: Path, key: str = "") -> int:
-    """Line (from 1) of `key` in the table at `path`, or of the table's header where `key` is "" or not found.
+    r"""Return the line (from 1) of `key` in the table at `path`; of the table's header where `key` is "" or not found.
 
     A table that is written inline (`key = { ... }`) counts as standing on the line of its key. 0: nothing was found.
 
-    >>> line_of("a = 1\\n[b]\\nc = { d = 2 }", ("b", "c"), "d")
+    >>> line_of("a = 1\n[b]\nc = { d = 2 }", ("b", "c"), "d")
     3
     """
     found = _scan(text, path, key)
@@ -31,6 +31,7 @@ def line_of(text: str, path: Path, key: str = "") -> int:
 
 
 def _scan(text: str, path: Path, key: str) -> int:
+    """Search the text line by line for `line_of`."""
     here: Path = ()
     counts: dict[Path, int] = {}
     inline = path[-1] if path and isinstance(path[-1], str) else ""
@@ -51,17 +52,17 @@ def _scan(text: str, path: Path, key: str) -> int:
 
 
 def _states(line: str, key: str) -> bool:
-    """Whether a line gives `key` a value, or a value within it (`key.inner = 1`)."""
+    """Return whether a line gives `key` a value, or a value within it (`key.inner = 1`)."""
     return re.match(rf"""\s*["']?{re.escape(key)}["']?\s*[=.]""", line) is not None
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    """Keys of a dotted header; a quoted key may hold dots."""
+    """Split a dotted header into its keys; a quoted key may hold dots."""
     return tuple("".join(groups) for groups in _KEY_PART.findall(name))
 
 
 def _enter(listed: bool, names: tuple[str, ...], counts: dict[Path, int]) -> Path:
-    """Path of the table that a header opens. `counts` holds the position reached in each list of tables."""
+    """Return the path of the table that a header opens. `counts` holds the position reached in each list of tables."""
     place: Path = ()
     for depth, name in enumerate(names):
         place = (*place, name)

@@ -22,6 +22,7 @@ _LEAST_SIMILARITY = 0.5
 
 
 def _table() -> dict[str, tuple[str, float]]:
+    """Make the table of units: printed unit -> (dimension, factor to SI)."""
     table: dict[str, tuple[str, float]] = {}
     for prefix, factor in {**_DECIMAL, "K": 1e3, **_BINARY}.items():
         table[f"{prefix}B"] = ("bytes", factor)
@@ -53,7 +54,7 @@ EXAMPLES = {
 
 
 def dimension(unit: str) -> str:
-    """The dimension that `unit` measures; `InputError` for an unknown unit.
+    """Return the dimension that `unit` measures; `InputError` for an unknown unit.
 
     >>> dimension("GB/s")
     'bytes/s'
@@ -62,7 +63,7 @@ def dimension(unit: str) -> str:
 
 
 def to_si(value: float, unit: str) -> float:
-    """`value` printed in `unit`, in SI.
+    """Convert `value`, printed in `unit`, to SI.
 
     >>> to_si(400, "Gb/s") == to_si(50, "GB/s") == 5e10
     True
@@ -71,7 +72,7 @@ def to_si(value: float, unit: str) -> float:
 
 
 def from_si(value: float, unit: str) -> float:
-    """An SI `value` as it is printed in `unit`.
+    """Convert an SI `value` to `unit`.
 
     >>> from_si(2**40, "GiB")
     1024.0
@@ -80,7 +81,7 @@ def from_si(value: float, unit: str) -> float:
 
 
 def nearest_unit(unit: str, measures: str = "") -> str:
-    """The unit (of the dimension `measures`, "" for any) most similar to `unit`; case matters, as in GB and Gb.
+    """Return the unit (of the dimension `measures`, "" for any) most similar to `unit`; case matters, as in GB and Gb.
 
     >>> nearest_unit("GBps"), nearest_unit("MiB", "bytes/s")
     ('GB/s', 'MiB/s')
@@ -91,6 +92,7 @@ def nearest_unit(unit: str, measures: str = "") -> str:
 
 
 def _entry(unit: str) -> tuple[str, float]:
+    """Return (dimension, factor to SI) of `unit`; `InputError` for an unknown unit."""
     if unit not in UNITS:
         raise InputError(f"unknown unit {unit!r}; did you mean {nearest_unit(unit)!r}?")
     return UNITS[unit]

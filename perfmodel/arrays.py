@@ -16,7 +16,9 @@ _LEAST_WIDTH = 1e-12
 
 
 def interpolate(knots: Array, values: Array, at: Array) -> Array:
-    """Piecewise-linear values at `at` (N,) between knots (K, N) ascending, with `values` (K, N) there.
+    """Interpolate linearly, for each of N columns, between K points, and return the values at `at` (N,).
+
+    `knots` (K, N) are the positions of the points, ascending; `values` (K, N) are the values there.
 
     Outside the knots the nearest value is held.
 

@@ -53,7 +53,9 @@ class Format:
 
 
 def with_scales(bits: float, scale_bits: float, group: int) -> float:
-    """Mean bits per value of `bits`-bit values that share `scale_bits` bits of scale and zero point per `group`.
+    """Return the mean bits per value where each `group` of values has scale and zero point in common.
+
+    bits: of a value. scale_bits: of scale and zero point together.
 
     >>> with_scales(4.0, 8.0, 16)
     4.5
@@ -145,7 +147,7 @@ FORMAT_COMPUTE = np.array([-1 if f.compute is None else COMPUTE_CODE[f.compute] 
 
 
 def storage(name: str) -> Format:
-    """The storage format called `name`, in any spelling; raises `UnknownName`.
+    """Return the storage format called `name`, in any spelling; raises `UnknownName`.
 
     >>> storage("w4a16").name, round(storage("nvfp4").bytes, 4)
     ('int4', 0.5625)

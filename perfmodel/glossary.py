@@ -58,20 +58,22 @@ class Entry:
 
 @cache
 def entries() -> tuple[Entry, ...]:
-    """Every entry, by kind. A name with several meanings has an entry in each of several kinds."""
+    """Return every entry, by kind. A name with several meanings has an entry in each of several kinds."""
     top = read_toml(FILE, "glossary")
     return tuple(entry for kind in top.keys() for entry in _entries_of(top.table(kind), kind))  # noqa: SIM118
 
 
 @cache
 def kinds() -> dict[str, str]:
-    """Kinds of names, in the order of the file, with what each of them holds."""
+    """Return the kinds of names, in the order of the file, with what each of them holds."""
     top = read_toml(FILE, "glossary")
     return {kind: top.table(kind).text(ABOUT) for kind in top.keys()}  # noqa: SIM118 - a Table is no mapping
 
 
 def explain(word: str) -> tuple[Entry, ...]:
-    """The entries of a word, one per meaning; case, dashes and underscores do not matter, former spellings are known.
+    """Return the entries of a word, one per meaning.
+
+    Case, dashes and underscores do not matter, former spellings are known.
 
     Raises `UnknownName` with the nearest names.
 
@@ -94,7 +96,7 @@ def explain(word: str) -> tuple[Entry, ...]:
 
 
 def parts(name: str, known: Collection[str]) -> tuple[str, tuple[str, ...]] | None:
-    """The name of `known` that `name` belongs to, and what suffixes, prefixes and number format add to its meaning.
+    """Split a column's name into a name of `known` and the meanings of its suffixes, prefixes and number format.
 
     None where there is none.
 
@@ -115,18 +117,19 @@ def parts(name: str, known: Collection[str]) -> tuple[str, tuple[str, ...]] | No
 
 
 def _plain(word: str) -> str:
-    """A word in lower case, with underscores for dashes and spaces, and without leading dashes."""
+    """Return a word in lower case, with underscores for dashes and spaces, and without leading dashes."""
     return word.strip().lstrip("-").lower().replace("-", "_").replace(" ", "_")
 
 
 def _entries_of(table: Table, kind: str) -> Iterator[Entry]:
-    """The entries in the table of a kind."""
+    """Yield the entries in the table of a kind."""
     for name in table.keys():  # noqa: SIM118 - a Table is no mapping
         if name != ABOUT:
             yield _entry(table.table(name), name, kind)
 
 
 def _entry(table: Table, name: str, kind: str) -> Entry:
+    """Read the entry called `name` from the table of its kind."""
     entry = Entry(
         name=name,
         kind=kind,

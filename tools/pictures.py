@@ -1,4 +1,4 @@
-"""Makes the pictures of the README: `python tools/pictures.py` writes docs/terminal.svg and docs/report.png.
+"""Make the pictures of the README: `python tools/pictures.py` writes docs/terminal.svg and docs/report.png.
 
 The terminal is `perfmodel plan` on the shipped example, 100 columns wide. The report needs Chromium; without it, its
 picture stays as it is.
@@ -23,7 +23,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def command_output(*arguments: str) -> str:
-    """What `perfmodel` prints on a terminal of 100 columns, colours included."""
+    """Return what `perfmodel` prints on a terminal of 100 columns, colours included."""
     environment = {**os.environ, "COLUMNS": str(COLUMNS), "FORCE_COLOR": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "cli.py", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
@@ -32,7 +32,7 @@ def command_output(*arguments: str) -> str:
 
 
 def terminal_picture() -> str:
-    """The plan of the example as an SVG of a terminal."""
+    """Return the plan of the example as an SVG of a terminal."""
     shell = Console(record=True, width=COLUMNS, file=open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     shell.print(f"$ perfmodel plan {SCENARIO}\n")
     shell.print(Text.from_ansi(command_output("plan", SCENARIO)))
@@ -40,7 +40,7 @@ def terminal_picture() -> str:
 
 
 def report_picture(target: Path) -> bool:
-    """Screenshot of the top of the report; False where no browser is installed."""
+    """Take a screenshot of the top of the report; False where no browser is installed."""
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
         return False

@@ -1,4 +1,4 @@
-"""Draws the rooms of the code and which room imports which: `python tools/rooms_picture.py` writes docs/rooms.svg.
+"""Draw the rooms of the code and which room imports which: `python tools/rooms_picture.py` writes docs/rooms.svg.
 
 The picture is made from the imports themselves, by the same code that `tests/test_architecture.py` checks them with.
 """
@@ -22,7 +22,7 @@ PACKAGES = ("hwdb", "perfmodel", "search")
 
 
 def edges_between_rooms() -> dict[str, set[str]]:
-    """Room -> rooms that it imports, over all packages; the ground of perfmodel is one box."""
+    """Return for each room the rooms that it imports, over all packages; the ground of perfmodel is one box."""
     texts = rooms.modules(ROOT, PACKAGES) | {"cli": (ROOT / "cli.py").read_text(encoding="utf-8")}
     found: dict[str, set[str]] = {}
     for name, text in texts.items():
@@ -37,7 +37,7 @@ def edges_between_rooms() -> dict[str, set[str]]:
 
 
 def _box(module: str) -> str:
-    """The box that a module is drawn in."""
+    """Return the box that a module is drawn in."""
     package, _, rest = module.partition(".")
     first = rest.split(".")[0]
     if package == "perfmodel" and first in rooms.GROUND:
@@ -48,7 +48,7 @@ def _box(module: str) -> str:
 
 
 def reduced(edges: dict[str, set[str]]) -> dict[str, set[str]]:
-    """The edges that no longer way replaces (transitive reduction)."""
+    """Return the edges that no longer way replaces (transitive reduction)."""
 
     def reach(start: str, seen: set[str]) -> set[str]:
         for other in edges.get(start, set()) - seen:
@@ -63,7 +63,7 @@ def reduced(edges: dict[str, set[str]]) -> dict[str, set[str]]:
 
 
 def drawn(edges: dict[str, set[str]]) -> str:
-    """The SVG of the rooms, the ground at the bottom, each room above all that it imports."""
+    """Return the SVG of the rooms, the ground at the bottom, each room above all that it imports."""
     known = {box: {b for b in below if b in edges} for box, below in edges.items()}
     floor = rooms.floors(known)
     top = max(floor.values())
@@ -88,6 +88,7 @@ def drawn(edges: dict[str, set[str]]) -> str:
 
 
 def _arrow(start: tuple[float, float], end: tuple[float, float]) -> str:
+    """Return the SVG of an arrow between two points (x, y)."""
     x1, y1, x2, y2 = start[0] + BOX_WIDTH / 2, start[1] + BOX_HEIGHT, end[0] + BOX_WIDTH / 2, end[1]
     bend = (y2 - y1) / 2
     path = f"M{x1:g},{y1:g} C{x1:g},{y1 + bend:g} {x2:g},{y2 - bend:g} {x2:g},{y2 - 1:g}"
@@ -95,6 +96,7 @@ def _arrow(start: tuple[float, float], end: tuple[float, float]) -> str:
 
 
 def _rectangle(box: str, left: float, top: float) -> str:
+    """Return the SVG of a box with its name; (left, top) is its upper left corner."""
     package, _, name = box.partition(".")
     lines = [f"{package}/" if name else package, name] if name else [package]
     spoken = "arrays, dtypes, equations, vocabulary, workload" if name == "ground" else ""

@@ -1,4 +1,4 @@
-"""Hardware: figures of each candidate's device, host and links as columns, and what kernels reach of them."""
+"""Hardware: the numbers of each candidate's device, host and links as columns, and what kernels reach of them."""
 
 from __future__ import annotations
 

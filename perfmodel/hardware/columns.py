@@ -22,7 +22,7 @@ _CACHED_DEVICES = 512
 
 @dataclass(frozen=True)
 class Hardware:
-    """One row per candidate. Quantities are in SI, NaN where unknown.
+    """Numeric quantities of the device of each candidate, as columns of N rows. In SI units, NaN where unknown.
 
     Attributes:
         devices: the devices that `index` points to.
@@ -60,21 +60,21 @@ class Hardware:
         return tuple(d.name for d in self.devices)
 
     def take(self, rows: Index | slice) -> Hardware:
-        """The given rows."""
+        """Return the given rows."""
         columns = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "devices"}
         return Hardware(devices=self.devices, **columns)
 
 
 @lru_cache(maxsize=_CACHED_DEVICES)
 def _peaks(device: Device) -> tuple[float, ...]:
-    """FLOP/s for each type of `COMPUTE`: of the type itself, or of the first type that it falls back to."""
+    """Return the FLOP/s of each type of `COMPUTE`: of the type itself, or of the first type that it falls back to."""
     return tuple(
         next((rate for t in (name, *FALLBACK[name]) if (rate := device.peak(t)) == rate), NAN) for name in COMPUTE
     )
 
 
 def hardware_of(devices: Sequence[Device], index: Index) -> Hardware:
-    """Gather the columns of `devices` for candidates whose device is `index` (N,)."""
+    """Gather the columns of `devices` for candidates. `index` (N,) gives each candidate's position in `devices`."""
 
     def column(figure: Callable[[Device], float]) -> Array:
         return np.array([figure(d) for d in devices], dtype=float)[index]

@@ -23,7 +23,7 @@ _MICROSECOND = 1e-6
 
 
 class DeviceEfficiency(NamedTuple):
-    """What kernels reach on one device: shares of its rated figures, and a kernel's least duration.
+    """The shares of its rated peak and bandwidth that kernels reach on one device, and a kernel's least duration.
 
     Attributes:
         gemm, attention: shares of the arithmetic peak, for large GEMMs and for prefill attention.
@@ -46,7 +46,7 @@ _FIGURES = DeviceEfficiency._fields
 
 @dataclass(frozen=True)
 class Efficiency:
-    """`DeviceEfficiency` of each row's device, as columns (N,); `launch` in seconds."""
+    """`DeviceEfficiency` of the device of each candidate, as columns (N candidates,); `launch` is in seconds."""
 
     gemm: Array
     attention: Array
@@ -58,21 +58,27 @@ class Efficiency:
 
 @dataclass(frozen=True)
 class _Prior:
-    """One entry `[[prior]]`: figures of the devices that match a name pattern or are of one of the kinds."""
+    """One entry `[[prior]]` of `efficiency.toml`.
+
+    It gives assumed shares of peak and bandwidth for devices that match a name pattern or are of one of the kinds.
+    """
 
     names: tuple[str, ...]
     kinds: tuple[str, ...]
     figures: Mapping[str, float]
 
     def matches(self, device: Device) -> bool:
-        """Whether the entry holds for a device, or names one that it varies."""
+        """Return whether the entry holds for a device, or names a device that it is a variant of."""
         by_name = any(fnmatchcase(kin.name, pattern) for kin in device.lineage for pattern in self.names)
         return by_name or device.kind in self.kinds
 
 
 @dataclass(frozen=True)
 class _Priors:
-    """The content of `efficiency.toml`, engines that launch from the host apart (`perfmodel.costs` reads these)."""
+    """The content of `efficiency.toml`, except the table of engines that launch kernels from the host.
+
+    `perfmodel.costs` reads that table.
+    """
 
     spread: float
     entries: tuple[_Prior, ...]
@@ -80,6 +86,7 @@ class _Priors:
 
 @cache
 def _priors() -> _Priors:
+    """Read `efficiency.toml`, once."""
     top = read_toml(Path(__file__).with_name("efficiency.toml"), "table of efficiencies")
     spread = top.table("spread")
     value = spread.number("value", above=0.0)
@@ -91,6 +98,7 @@ def _priors() -> _Priors:
 
 
 def _read_prior(entry: Table) -> _Prior:
+    """Read one entry `[[prior]]`."""
     prior = _Prior(
         names=entry.texts("names", ()),
         kinds=entry.texts("kinds", ()),
@@ -102,16 +110,16 @@ def _read_prior(entry: Table) -> _Prior:
 
 
 def roofline_spread() -> float:
-    """Half-width of the 80 % interval of a roofline with these priors, as a natural logarithm."""
+    """Return the half-width of the 80 % interval of a roofline estimate with these priors, as a natural logarithm."""
     return _priors().spread
 
 
 @cache
 def device_efficiency(device: Device) -> DeviceEfficiency:
-    """Efficiency of one device.
+    """Return the shares of its rated peak and bandwidth that one device is assumed to reach.
 
-    Each figure comes from the first prior that matches the device and states it. Two exceptions: `memory` is the share
-    measured on the device, where there is one; and where no prior states `kv`, decode attention is taken to stream
+    Each share comes from the first prior that matches the device and gives it. Two exceptions: `memory` is the share
+    measured on the device, where there is one; and where no prior gives `kv`, decode attention is taken to stream
     the KV cache as any other kernel streams memory.
     """
     matching = [prior.figures for prior in _priors().entries if prior.matches(device)]
@@ -124,7 +132,7 @@ def device_efficiency(device: Device) -> DeviceEfficiency:
 
 
 def efficiency_of(hardware: Hardware) -> Efficiency:
-    """Efficiency of each row's device."""
+    """Return the assumed efficiency of the device in each row of `hardware`."""
     table = np.array([device_efficiency(d) for d in hardware.devices])[hardware.index]
     gemm, attention, memory, link, launch_us, kv = table.T
     launch = launch_us * _MICROSECOND

@@ -21,7 +21,9 @@ LINK_SHARE = 0.85
 
 @dataclass(frozen=True)
 class Host:
-    """The host behind each device. Figures are per device: its share of the host. NaN: what hwdb states of the device.
+    """The host behind each device. Quantities are per device: its share of the host.
+
+    NaN: the value that hwdb gives for the device.
 
     Attributes:
         link: B/s that copies from host memory reach.
@@ -54,7 +56,7 @@ class Host:
 
 
 def host_link_bandwidth(device: Device) -> float:
-    """B/s that copies between a device and its host reach; NaN where the link is not known."""
+    """Return the B/s that copies between a device and its host reach; NaN where the link is not known."""
     rated = device.si("host.bandwidth")
     if math.isnan(rated) and device.link.topology == "pcie":
         rated = device.link.bandwidth
@@ -62,9 +64,11 @@ def host_link_bandwidth(device: Device) -> float:
 
 
 def host_figures(cpu: Device, sockets: float = 1.0) -> dict[str, float]:
-    """Memory, bandwidth and FLOP/s of a host with `sockets` sockets of `cpu` per device, as `Host` takes them.
+    """Return memory, bandwidth and FLOP/s per device of a host, by the names of the fields of `Host`.
 
-    Bandwidth and FLOP/s are the shares of the rated figures that a CPU reaches. `InputError` where `cpu` is no CPU.
+    cpu: the CPU. sockets: number of its sockets per device.
+
+    Bandwidth and FLOP/s are the shares of the rated values that a CPU reaches. `InputError` where `cpu` is no CPU.
     """
     if cpu.kind != "cpu":
         raise InputError(f"{cpu.name} is no CPU but a {cpu.kind}; name the CPU of the host, such as xeon-8592p")

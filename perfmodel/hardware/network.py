@@ -16,7 +16,7 @@ _TORUS_PORTS = 4.0
 
 @dataclass(frozen=True)
 class GroupLink:
-    """What a group of devices communicates over, one row per candidate. (N,) each.
+    """What a group of devices communicates over, one row per candidate. All columns are (N candidates,).
 
     Attributes:
         bandwidth: B/s per device in one direction.
@@ -36,7 +36,7 @@ class GroupLink:
 
 
 def group_link(hardware: Hardware, group: Array) -> GroupLink:
-    """The link of a group of `group` devices (N,): the fabric of the node, or the network where the node is smaller.
+    """Return the link of groups of `group` devices (N,): the fabric of the node, or the network for larger groups.
 
     - Mesh: two devices share one link, so a group of g reaches (g-1)/(peers-1) of a device's bandwidth (MI300X:
       64 GB/s per peer, AMD CDNA3 white paper). Each device reaches every other one at once, as behind a switch.
@@ -66,7 +66,7 @@ def group_link(hardware: Hardware, group: Array) -> GroupLink:
 
 
 def _ports_used(hardware: Hardware, group: Array) -> Array:
-    """Share of a device's ports that lead to others of its group. (N,)"""
+    """Return the share of a device's ports that lead to others of its group, (N,)."""
     neighbours = np.maximum(hardware.peers - 1.0, 1.0)
     torus_ports = np.log2(np.maximum(group, 2.0))  # 1 in a pair, 2 in a square, 3 in two squares, 4 from 16 devices on
     share = {
@@ -78,7 +78,9 @@ def _ports_used(hardware: Hardware, group: Array) -> Array:
 
 
 def _hops_and_distance(fabric: NDArray[np.str_], group: Array) -> tuple[Array, Array]:
-    """(`GroupLink.hops`, `GroupLink.distance`) of groups of `group` devices (N,) on their fabrics (N,).
+    """Return (`GroupLink.hops`, `GroupLink.distance`) of groups of `group` devices (N,).
+
+    fabric: (N,) how the devices of the node are joined, such as "ring".
 
     Derived: on a ring of g, in both directions, the distances from one device to the others sum to floor(g^2/4); on a
     square torus of side a they sum to a^3/2. Gathering takes g-1 hops, on a torus a-1 in each of two dimensions. Linked

@@ -27,22 +27,22 @@ _UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 
 def names() -> list[str]:
-    """Every name of the catalogue, aliases included, sorted."""
+    """Return every name of the catalogue, aliases included, sorted."""
     return sorted([*base_names(), *_aliases().keys()], key=str.lower)
 
 
 def base_names() -> list[str]:
-    """Names of the models that have a file of their own, sorted."""
+    """Return the names of the models that have a file of their own, sorted."""
     return sorted((_name_of(path) for path in _files().values()), key=str.lower)
 
 
 def aliases() -> Mapping[str, Mapping[str, Any]]:
-    """What `aliases.toml` states of each alias: its base, and its formats where they differ from the base's."""
+    """Return what `aliases.toml` says of each alias: its base model, and its storage formats where they differ."""
     return dict(_aliases().values)
 
 
 def model(name: str) -> ModelSpec:
-    """The model of that name (any case), or in that file: a `config.json`, its folder, or a catalogue TOML.
+    """Return the model of that name (any case), or in that file: a `config.json`, its folder, or a catalogue TOML.
 
     The part after the slash is enough where only one owner has it. Raises `UnknownName` with the nearest names, and
     `InputError` for a malformed file.
@@ -60,7 +60,7 @@ def model(name: str) -> ModelSpec:
 
 @cache
 def _named(lowered: str) -> ModelSpec:
-    """The model of a name in lower case: of its own file, an alias, or the only name that ends in it."""
+    """Return the model of a name in lower case: from its own file, as an alias, or as the only name that ends in it."""
     key = lowered.replace("/", "--", 1)
     if key in _files():
         return read_file(_files()[key])
@@ -74,7 +74,7 @@ def _named(lowered: str) -> ModelSpec:
 
 
 def read_file(path: Path) -> ModelSpec:
-    """The model of a catalogue file; `InputError` names file, line and key."""
+    """Read the model of a catalogue file; `InputError` names file, line and key."""
     top = read_toml(path, "catalogue file")
     config, source = top.table("config"), top.text("source")
     published = top.table("published", None)
@@ -88,7 +88,7 @@ def read_file(path: Path) -> ModelSpec:
 
 
 def printed_count(table: Table, key: str) -> float:
-    """A parameter count as printed ("70.6B", "~1T"), NaN where not stated.
+    """Read a parameter count as printed ("70.6B", "~1T"); NaN where the table has no such key.
 
     >>> printed_count(Table({"total": "70.6B"}, "example"), "total")
     70600000000.0
@@ -103,7 +103,7 @@ def printed_count(table: Table, key: str) -> float:
 
 
 def _read_alias(name: str) -> ModelSpec:
-    """The base of an alias, with the name, formats and context that the alias states."""
+    """Return the base model of an alias, with the name, formats and context length of the alias."""
     entry = _aliases().table(name)
     spec = model(entry.text("base"))
     weights = entry.text("weights", "")
@@ -123,17 +123,18 @@ def _read_alias(name: str) -> ModelSpec:
 
 
 def _name_of(path: Path) -> str:
-    """Name of the model whose file is `OWNER--NAME.toml`."""
+    """Return the name of the model whose file is `OWNER--NAME.toml`."""
     return path.stem.replace("--", "/", 1)
 
 
 @cache
 def _files() -> dict[str, Path]:
-    """Files of base models, by their stem in lower case."""
+    """Return the files of base models, by their stem in lower case."""
     stems = (entry.name[:-5] for entry in os.scandir(FOLDER) if entry.name.endswith(".toml") and entry.name != _ALIASES)
     return {stem.lower(): FOLDER / f"{stem}.toml" for stem in stems}
 
 
 @cache
 def _aliases() -> Table:
+    """Read `aliases.toml`, once."""
     return read_toml(FOLDER / _ALIASES, "table of aliases")

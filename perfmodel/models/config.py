@@ -14,7 +14,7 @@ from perfmodel.models.fields import Fields
 from perfmodel.models.quantisation import stored_formats
 from perfmodel.models.spec import ModelSpec
 
-#: Facts that nearly every architecture states, with their spellings; for the message on an unknown architecture.
+#: Facts that nearly every architecture has, with their spellings; for the message on an unknown architecture.
 _USUAL = {
     "hidden_size": ("hidden_size", "n_embd", "d_model"),
     "num_hidden_layers": ("num_hidden_layers", "n_layer", "num_layers"),
@@ -27,10 +27,11 @@ _USUAL = {
 
 
 def read_config(config: str | Path | Mapping[str, Any], name: str = "") -> ModelSpec:
-    """The model that a `config.json` describes.
+    """Return the model that a `config.json` describes.
 
     Args:
-        config: path of the file or of its folder, or the parsed mapping. `hf_quant_config.json` beside it is read too.
+        config: path of the file or of its folder, or the parsed mapping. A file `hf_quant_config.json` in the same
+            folder is read too.
         name: name of the model; "" takes it from the file.
 
     Raises:
@@ -50,17 +51,19 @@ def read_config(config: str | Path | Mapping[str, Any], name: str = "") -> Model
 
 
 def read_json(path: Path) -> Mapping[str, Any]:
-    """The mapping in a JSON file; `InputError` names the file, and the line where it stops being JSON."""
+    """Return the mapping in a JSON file; `InputError` names the file, and the line where it stops being JSON."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path}: byte {error.start} is not UTF-8 ({error.reason}); save the file as UTF-8 text"
         ) from error
     except RecursionError as error:
-        raise InputError(f"{path}: nested too deeply to be a configuration") from error
+        raise InputError(
+            f"{path}: nested too deeply to be a configuration; give the config.json of the model"
+        ) from error
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from error
     if not isinstance(values, Mapping):
@@ -69,7 +72,7 @@ def read_json(path: Path) -> Mapping[str, Any]:
 
 
 def read_mapping(values: Mapping[str, Any], place: str, name: str) -> ModelSpec:
-    """The model that the fields of a configuration describe. place: what messages call it."""
+    """Return the model that the fields of a configuration describe. place: what messages call the configuration."""
     top = Fields(values, place)
     reader = find_reader(top)
     inner = top.section("text_config") or top.section("llm_config")
@@ -89,7 +92,7 @@ def read_mapping(values: Mapping[str, Any], place: str, name: str) -> ModelSpec:
 
 
 def architecture(c: Fields) -> str:
-    """Name of the architecture: the first of `architectures`, else the `model_type`."""
+    """Return the name of the architecture: the first of `architectures`, else the `model_type`."""
     names = c.items("architectures")
     if names and not isinstance(names[0], str):
         raise c.fail("architectures", names[0], "a string is needed")
@@ -97,11 +100,14 @@ def architecture(c: Fields) -> str:
 
 
 def find_reader(c: Fields) -> Reader:
-    """The reader of the `model_type`, else of the architecture, else of the `model_type` of the text model inside."""
+    """Return the reader of a configuration.
+
+    It is chosen by the `model_type`, else by the architecture, else by the `model_type` of the text model inside.
+    """
     kind, name = c.text("model_type"), architecture(c)
     inner = c.section("text_config") or c.section("llm_config") or c
     if not kind and not name:
-        raise InputError(f"{c.place}: neither model_type nor architectures is stated; add one of them")
+        raise InputError(f"{c.place}: neither model_type nor architectures is given; add one of them")
     reader = READERS.get(kind) or READERS.get(name) or READERS.get(inner.text("model_type"))
     if reader:
         return reader

@@ -1,7 +1,7 @@
 """Fields of a `config.json`: values with type and range checked, and errors that name file and field.
 
 TOML files are read by `hwdb.tomlfile.Table`. This reader differs where JSON files of many authors do: the same fact has
-several spellings, null counts as not stated, and fields that no reader asks for are ignored.
+several spellings, null counts as missing, and fields that no reader asks for are ignored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SHOWN = 80
 class Fields:
     """A mapping read from a file.
 
-    Getters take several spellings of a field; the first one that is stated counts.
+    Getters take several spellings of a field; the first one that the file has counts.
 
     Attributes:
         values: field -> unchecked value.
@@ -36,37 +36,46 @@ class Fields:
     place: str
 
     def stating(self, **values: object) -> Fields:
-        """These fields with some values set or replaced."""
+        """Return these fields with some values set or replaced."""
         return Fields({**self.values, **values}, self.place)
 
     def with_defaults(self, **values: object) -> Fields:
-        """These fields, with `values` for those that the file does not have."""
+        """Return these fields, with `values` for those that the file does not have."""
         return Fields({**values, **self.values}, self.place)
 
     def has(self, key: str) -> bool:
-        """Whether the field is stated (null counts as not stated)."""
+        """Return whether the file has a value for the field (null counts as none)."""
         return self.values.get(key) is not None
 
     def _find(self, keys: Sequence[str]) -> tuple[str, Any]:
-        """(spelling, value) of the first spelling that is stated; the first one and None where none is."""
+        """Return (spelling, value) of the first spelling that the file has.
+
+        The first spelling and None where it has none.
+        """
         for key in keys:
             if self.has(key):
                 return key, self.values[key]
         return keys[0], None
 
     def fail(self, key: str, value: object, want: str) -> InputError:
-        """The error for a field whose value cannot be used, to be raised by the caller; `want` says what is needed."""
+        """Return the error for a field whose value cannot be used, to be raised by the caller.
+
+        `want` says what is needed.
+        """
         shown = repr(value)
         shown = shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 3]}..."
         return InputError(f"{self.place}: {key} = {shown}: {want}")
 
     def missing(self, *keys: str) -> InputError:
-        """The error for a field that is not stated under any of its spellings, to be raised by the caller."""
+        """Return the error for a field that the file has under none of its spellings, to be raised by the caller."""
         spellings = " (or ".join(keys) + ")" * (len(keys) - 1)
-        return InputError(f"{self.place}: {spellings} is missing; this architecture cannot be read without it")
+        return InputError(f"{self.place}: {spellings} is missing; add it, this architecture cannot be read without it")
 
     def number(self, *keys: str, default: float | None = None) -> float:
-        """A finite number; without a default the field is required."""
+        """Return the finite number under the first of `keys` that the file has.
+
+        Without a default the field is required.
+        """
         key, value = self._find(keys)
         if value is None:
             if default is None:
@@ -77,7 +86,10 @@ class Fields:
         return float(value)
 
     def count(self, *keys: str, default: int | None = None, least: int = 1, most: float = _MOST_COUNT) -> int:
-        """A whole number from `least` to `most` (a default may lie outside); without a default it is required."""
+        """Return a whole number from `least` to `most` (a default may lie outside).
+
+        Without a default it is required.
+        """
         key, value = self._find(keys)
         if value is None:
             if default is None:
@@ -88,7 +100,7 @@ class Fields:
         return int(value)
 
     def flag(self, *keys: str, default: bool = False) -> bool:
-        """True or false."""
+        """Return the truth value under the first of `keys` that the file has."""
         key, value = self._find(keys)
         if value is None:
             return default
@@ -97,7 +109,7 @@ class Fields:
         return value
 
     def text(self, key: str, default: str = "") -> str:
-        """A string."""
+        """Return the string under `key`."""
         value = self.values.get(key)
         if value is None:
             return default
@@ -106,7 +118,7 @@ class Fields:
         return value
 
     def items(self, key: str, length: int = 0) -> list[Any]:
-        """A list, of `length` entries where that is given; [] when not stated."""
+        """Return the list under `key`, of `length` entries where that is given; [] when the file has none."""
         value = self.values.get(key)
         if value is None:
             return []
@@ -117,7 +129,7 @@ class Fields:
         return list(value)
 
     def switches(self, key: str, length: int) -> list[bool]:
-        """A list of zeros and ones, one for each of `length` layers; [] when not stated."""
+        """Return the list of zeros and ones under `key`, one for each of `length` layers; [] when the file has none."""
         values = self.items(key, length)
         for value in values:
             if value not in (0, 1) or isinstance(value, float):
@@ -125,7 +137,7 @@ class Fields:
         return [bool(value) for value in values]
 
     def section(self, key: str) -> Fields | None:
-        """A nested mapping, or None when not stated."""
+        """Return the nested mapping under `key`, or None when the file has none."""
         value = self.values.get(key)
         if value is None:
             return None
@@ -134,14 +146,17 @@ class Fields:
         return Fields(value, f"{self.place}: {key}")
 
     def quotient(self, over: str, under: str, above: int, below: int) -> int:
-        """`above` / `below`, which are the values of the fields `over` and `under`; `InputError` with a remainder."""
+        """Return `above` / `below`, which are the values of the fields `over` and `under`.
+
+        `InputError` with a remainder.
+        """
         if above % below:
             raise InputError(f"{self.place}: {over} = {above} is not a multiple of {under} = {below}")
         return above // below
 
 
 def _is_number(value: object) -> bool:
-    """Whether a value is a finite number, and small enough to compute with."""
+    """Return whether a value is a finite number, and small enough to compute with."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return abs(value) < _MOST_NUMBER if isinstance(value, int) else math.isfinite(value)

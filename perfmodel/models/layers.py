@@ -34,7 +34,10 @@ class Mlp:
     latent: int = 0
 
     def projections(self, hidden: int) -> tuple[Projection, ...]:
-        """Matrices of a dense MLP or of shared experts, and the router. Routed experts: see `expert_parameters`."""
+        """Return the matrices of a dense MLP or of shared experts, and the router.
+
+        Routed experts: see `expert_parameters`.
+        """
         up = 2 if self.gated else 1
         if not self.experts:
             return (
@@ -61,7 +64,7 @@ class Mlp:
         return tuple(out)
 
     def expert_parameters(self, hidden: int) -> int:
-        """Parameters of one routed expert (0 for a dense MLP)."""
+        """Count the parameters of one routed expert (0 for a dense MLP) in a model of width `hidden`."""
         if not self.experts:
             return 0
         up, width = (2 if self.gated else 1), self.latent or hidden
@@ -85,12 +88,12 @@ class Block:
     extra_parameters: int = 0
 
     def projections(self, hidden: int) -> tuple[Projection, ...]:
-        """Weight matrices of one layer without those of routed experts."""
+        """Return the weight matrices of one layer without those of routed experts."""
         mixer = self.mixer.projections(hidden) if self.mixer else ()
         return (*mixer, *(self.mlp.projections(hidden) if self.mlp else ()))
 
     def parameters(self, hidden: int, active: bool = False) -> int:
-        """Parameters of one layer; with `active`, those that one token uses."""
+        """Count the parameters of one layer of a model of width `hidden`; with `active`, those that one token uses."""
         total = self.norms * hidden + self.extra_parameters
         total += sum(p.parameters for p in self.projections(hidden))
         if self.mixer:

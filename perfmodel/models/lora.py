@@ -76,14 +76,17 @@ class Adapters:
         return _weight(self.held + 1, self.count, self.zipf) / _weight(1, self.count, self.zipf)
 
     def distinct(self, seqs: Array) -> Array:
-        """Expected number of distinct adapters among `seqs` sequences, at most `held`. Shape of `seqs`."""
+        """Return the expected number of distinct adapters among `seqs` sequences, at most `held`. Shape of `seqs`."""
         sizes, expected = _distinct_by_batch(self.count, self.zipf)
         found: Array = np.interp(np.asarray(seqs, float), sizes, expected)
         return np.minimum(found, self.held)
 
 
 class Popularity(NamedTuple):
-    """Bins of nearly equally popular adapters, (B,): share of requests per adapter, and adapters per bin."""
+    """Adapters in B bins of nearly equal popularity.
+
+    shares: (B,) share of requests per adapter. numbers: (B,) adapters per bin.
+    """
 
     shares: Array
     numbers: Array
@@ -91,7 +94,7 @@ class Popularity(NamedTuple):
 
 @lru_cache(maxsize=64)
 def popularity(count: int, zipf: float) -> Popularity:
-    """How often each of `count` adapters is requested; shares times numbers sum to 1.
+    """Return how often each of `count` adapters is requested, by bins; shares times numbers sum to 1.
 
     Beyond `_EXACT_RANKS` an adapter has the mean share of its bin, whose ranks span 1.1 %; sums over adapters are then
     right within 0.1 %.
@@ -107,14 +110,14 @@ def popularity(count: int, zipf: float) -> Popularity:
 
 
 def _weight(first: int, last: int, zipf: float) -> float:
-    """Sum of rank^-zipf over the ranks from `first` to `last`, term by term up to `_EXACT_RANKS`."""
+    """Sum rank^-zipf over the ranks from `first` to `last`, term by term up to `_EXACT_RANKS`."""
     plain = float((np.arange(float(first), min(last, _EXACT_RANKS) + 1.0) ** -zipf).sum())
     start = max(first, _EXACT_RANKS + 1)
     return plain + (float(_integral(np.array(float(start)), np.array(float(last)), zipf)) if last >= start else 0.0)
 
 
 def _integral(first: Array, last: Array, zipf: float) -> Array:
-    """Sum of rank^-zipf from `first` to `last` by the midpoint rule. Shape of `first`.
+    """Approximate the sum of rank^-zipf over the ranks from `first` to `last` by the midpoint rule. Shape of `first`.
 
     Derived: the integral of x^-zipf from first - 1/2 to last + 1/2; too low by about zipf (zipf + 1) / (24 first^2).
     """
@@ -124,7 +127,7 @@ def _integral(first: Array, last: Array, zipf: float) -> Array:
 
 
 def distinct_drawn(shares: Array, draws: Array, numbers: Array | float = 1.0) -> Array:
-    """Expected number of distinct kinds among `draws` independent draws. Shape of `draws`.
+    """Return the expected number of distinct kinds among `draws` independent draws. Shape of `draws`.
 
     Derived: the sum over kinds of 1 - (1 - p)^draws, each term the chance that its kind turns up (linearity of
     expectation).
@@ -145,7 +148,10 @@ def distinct_drawn(shares: Array, draws: Array, numbers: Array | float = 1.0) ->
 
 @lru_cache(maxsize=64)
 def _distinct_by_batch(count: int, zipf: float) -> tuple[Array, Array]:
-    """(batch sizes, expected distinct adapters in a batch of each size)."""
+    """Return (batch sizes, expected number of distinct adapters in a batch of each size), for `Adapters.distinct`.
+
+    count: adapters that requests choose from. zipf: exponent of their popularity.
+    """
     steps = np.arange(1.0, _PER_OCTAVE * np.log2(_MAX_BATCH / _EVERY_BATCH) + 1.0)
     beyond = _EVERY_BATCH * 2.0 ** (steps / _PER_OCTAVE)
     sizes = np.concatenate([np.arange(_EVERY_BATCH + 1.0), beyond])
@@ -166,13 +172,16 @@ def check_rank(adapters: Adapters, model: ModelSpec) -> None:
 
 
 def carried(model: ModelSpec) -> tuple[str, ...]:
-    """Targets that some layer of `model` carries. Routed experts and latent attention do not carry all of them."""
+    """Return the matrices of `TARGETS` that some layer of `model` can adapt.
+
+    Routed experts and latent attention have not all of them.
+    """
     found = [(p, block.mlp) for block in model.blocks for p, _ in adaptable(model, block)]
     return tuple(t for t in TARGETS if any(slices(p, mlp, Adapters(1, targets=(t,))) for p, mlp in found))
 
 
 def adaptable(model: ModelSpec, block: Block) -> list[tuple[Projection, int]]:
-    """Projections of a block that may carry adapters, each with the number of KV heads that it is sharded by."""
+    """Return the projections of a block that may carry adapters, each with the number of KV heads that shard it."""
     found: list[tuple[Projection, int]] = []
     if block.mixer:
         found += [(p, block.mixer.kv_heads) for p in block.mixer.projections(model.hidden)]
@@ -187,7 +196,7 @@ _WHOLE = {"o": "o", "o_down": "o", "down": "down", "q_up": "q", "mla_down": "k",
 
 
 def slices(p: Projection, mlp: Mlp | None, adapters: Adapters) -> list[float]:
-    """Outputs of each targeted matrix that the fused projection `p` of a layer with MLP `mlp` consists of."""
+    """Return the number of outputs of each targeted matrix in the fused projection `p` of a layer with MLP `mlp`."""
     if p.gemm == "qkv":
         parts = {"q": float(p.n)} if p.shard == "column" else {"k": p.n / 2.0, "v": p.n / 2.0}
     elif p.gemm == "up":

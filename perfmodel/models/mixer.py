@@ -71,7 +71,7 @@ class Mixer:
         return self.kind in ("linear", "ssm")
 
     def projections(self, hidden: int) -> tuple[Projection, ...]:
-        """Weight matrices of the mixer for a model of width `hidden`."""
+        """Return the weight matrices of the mixer for a model of width `hidden`."""
         if self.recurrent:
             return self._recurrent(hidden)
         if self.kind == "mla":
@@ -81,7 +81,7 @@ class Mixer:
         return (*self._grouped(hidden), *self._index(hidden))
 
     def _grouped(self, hidden: int) -> tuple[Projection, ...]:
-        """Grouped-query attention: fused Q, K and V, and the output projection."""
+        """Return the matrices of grouped-query attention: fused Q, K and V, and the output projection."""
         queries = self.heads * self.head_dim * (2 if self.gated else 1)
         return (
             Projection(gemm="qkv", k=hidden, n=queries, shard="column", bias=self.bias),
@@ -90,7 +90,7 @@ class Mixer:
         )
 
     def _latent(self, hidden: int) -> tuple[Projection, ...]:
-        """MLA: down-projections of queries and KV together, up-projections of each, output."""
+        """Return the matrices of MLA: down-projections of queries and KV together, up-projections of each, output."""
         nope = self.head_dim - self.rope_dim
         return (
             Projection(gemm="mla_down", k=hidden, n=self.q_rank + self.kv_rank + self.rope_dim, shard="replicated"),
@@ -100,7 +100,7 @@ class Mixer:
         )
 
     def _compressed(self, hidden: int) -> tuple[Projection, ...]:
-        """DeepSeek-V4: low-rank queries, one shared key/value head, grouped low-rank output."""
+        """Return the matrices of DeepSeek-V4: low-rank queries, one shared key/value head, grouped low-rank output."""
         per_group = self.heads * self.value_dim // self.o_groups
         out = (
             Projection(gemm="mla_down", k=hidden, n=self.q_rank + self.kv_values, shard="replicated"),
@@ -116,11 +116,14 @@ class Mixer:
         )
 
     def _compressor_width(self, width: int) -> int:
-        """Outputs of a compressor: values and gates, both twice where neighbouring blocks overlap."""
+        """Return the outputs of a compressor: values and gates, both twice where neighbouring blocks overlap."""
         return 2 * width * (2 if self.compress == INDEXED_RATIO else 1)
 
     def _index(self, hidden: int) -> tuple[Projection, ...]:
-        """The indexer of sparse attention: its queries, its keys and, for DeepSeek's, the weights of its heads."""
+        """Return the matrices of the indexer of sparse attention.
+
+        They are its queries, its keys and, for DeepSeek's, the weights of its heads.
+        """
         if not self.index_heads:
             return ()
         keys = self._compressor_width(self.index_dim) if self.kind == "compressed" else self.index_dim
@@ -138,7 +141,7 @@ class Mixer:
         return bool(self.index_heads) and self.kind in ("mla", "compressed")
 
     def _recurrent(self, hidden: int) -> tuple[Projection, ...]:
-        """Linear attention and Mamba-2: one input projection, one output projection.
+        """Return the matrices of linear attention or Mamba-2: one input projection, one output projection.
 
         Inputs: q and k (or B and C), v (or x), gate z, and per head two scalars (beta and alpha) or one (dt).
         """
@@ -151,11 +154,12 @@ class Mixer:
 
     @property
     def _conv_channels(self) -> int:
+        """Number of channels that the convolution of a recurrent layer runs over."""
         return 2 * self.kv_heads * self.head_dim + self.heads * self.value_dim
 
     @property
     def parameters_beside(self) -> int:
-        """Parameters beside the weight matrices: convolutions, decay terms, sinks, head norms."""
+        """Number of parameters that are not in weight matrices: convolutions, decay terms, sinks, head norms."""
         return self.extra_parameters + (self.conv * self._conv_channels if self.conv else 0)
 
     @property
@@ -183,7 +187,7 @@ class Mixer:
         return self.recurrent_values + self.conv_values
 
     def stored(self, context: ArrayLike) -> Array:
-        """Cache entries of a sequence of `context` tokens in this layer. Shape of `context`."""
+        """Return the cache entries of a sequence of `context` tokens in this layer. Shape of `context`."""
         tokens = np.asarray(context, dtype=np.float64)
         if self.recurrent:
             return np.zeros_like(tokens)
@@ -191,7 +195,7 @@ class Mixer:
         return np.minimum(tokens, self.window) + beyond
 
     def attended(self, context: ArrayLike) -> Array:
-        """Cache entries that the newest token of a sequence of `context` tokens reads. Shape of `context`.
+        """Return the cache entries that the newest token of a sequence of `context` tokens reads. Shape of `context`.
 
         Within a chunk the newest token sees half a chunk on average. Sparse attention reads what its indexer picks.
         """

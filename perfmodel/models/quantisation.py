@@ -1,4 +1,4 @@
-"""`quantization_config` of a checkpoint to storage formats by part of the model.
+"""Read `quantization_config` of a checkpoint: the storage format of each part of the model.
 
 Layouts read: fp8 (a scale per block, as DeepSeek, or per tensor), mxfp4, awq, gptq, bitsandbytes, compressed-tensors
 (vllm-project/compressed-tensors), modelopt (NVIDIA Model Optimizer), Quark (AMD). A part stays in 16 bit where the
@@ -70,7 +70,7 @@ _EXCLUDED = ("modules_to_not_convert", "ignore", "ignored_layers", "exclude_modu
 
 
 def stored_formats(c: Fields, layers: int, experts: int) -> tuple[dict[str, str], str]:
-    """(storage format by part, format of the KV cache or "" where not stated) of a configuration.
+    """Return (storage format by part, format of the KV cache or "" where the file names none) of a configuration.
 
     layers, experts: numbers of the model; they tell which modules to look for among the excluded ones.
     """
@@ -91,7 +91,7 @@ def stored_formats(c: Fields, layers: int, experts: int) -> tuple[dict[str, str]
 
 
 def _with_exclusions(q: Fields, chosen: str, layers: int, experts: int) -> dict[str, str]:
-    """Formats by part where all modules have the format `chosen` but those that the section excludes."""
+    """Return the formats by part where all modules have the format `chosen`, except those that `q` excludes."""
     excluded = [e for key in _EXCLUDED for e in _entries(q, key)]
     kept = {part for part in _MODULES if _mostly_excluded(excluded, part, layers, experts)}
     formats = {"default": chosen, **dict.fromkeys(KEPT, "bf16"), **dict.fromkeys(sorted(kept), "bf16")}
@@ -103,7 +103,7 @@ def _with_exclusions(q: Fields, chosen: str, layers: int, experts: int) -> dict[
 
 
 def weight_format(q: Fields) -> str:
-    """Storage format of the quantised weights; `InputError` names an unknown method."""
+    """Return the storage format of the quantised weights; `InputError` names an unknown method."""
     group = _first_group(q)
     if group is not None:
         return _group_format(group, q.text("format") or group.text("format"))
@@ -126,7 +126,7 @@ def weight_format(q: Fields) -> str:
 
 
 def cache_format(q: Fields) -> str:
-    """Format of the KV cache that a checkpoint holds scales for; "" where it holds none."""
+    """Return the format of the KV cache that a checkpoint holds scales for; "" where it holds none."""
     stated = q.values.get("kv_cache_quant_algo") or q.values.get("kv_cache_scheme")
     if isinstance(stated, str):
         return {"fp8": "fp8", "int8": "int8", "nvfp4": "fp4"}.get(stated.lower(), "")
@@ -137,6 +137,7 @@ def cache_format(q: Fields) -> str:
 
 
 def _first_group(q: Fields) -> Fields | None:
+    """Return the first of the `config_groups`; None where there are none."""
     groups = q.section("config_groups")
     if groups is None or not groups.values:
         return None
@@ -144,9 +145,9 @@ def _first_group(q: Fields) -> Fields | None:
 
 
 def _group_format(group: Fields, layout: str) -> str:
-    """Format of a group of compressed-tensors or modelopt: bits and type of weights and of activations.
+    """Return the format of a group of compressed-tensors or modelopt: bits and type of weights and of activations.
 
-    layout: the format that the group or the section states ("mxfp4-pack-quantized").
+    layout: the name of the format in the group or the section ("mxfp4-pack-quantized").
     """
     weights, acts = group.section("weights"), group.section("input_activations")
     if weights is None:
@@ -170,7 +171,10 @@ def _group_format(group: Fields, layout: str) -> str:
 
 
 def _weight_only(q: Fields, bits: int, group: int) -> str:
-    """Format of integer weights that are multiplied in 16 bit. group: weights per scale, -1 for one scale per row."""
+    """Return the format of integer weights that are multiplied in 16 bit.
+
+    group: weights per scale, -1 for one scale per row.
+    """
     if bits == 8:
         return "w8a16"
     if bits != 4:
@@ -179,7 +183,7 @@ def _weight_only(q: Fields, bits: int, group: int) -> str:
 
 
 def _quark_format(q: Fields) -> str:
-    """Format of a section that AMD Quark wrote."""
+    """Return the weight format of a section that AMD Quark wrote."""
     whole = q.section("global_quant_config")
     weight = whole.section("weight") if whole else None
     if weight is None:
@@ -192,11 +196,15 @@ def _quark_format(q: Fields) -> str:
 
 
 def _entries(q: Fields, key: str) -> list[str]:
+    """Return the strings in the list under `key`."""
     return [e for e in q.items(key) if isinstance(e, str)]
 
 
 def _by_layer(mixed: Fields, rest: str) -> dict[str, str]:
-    """Formats by part of a checkpoint that lists the algorithm of each module: the most frequent one, else `rest`."""
+    """Return the formats by part of a checkpoint that lists the algorithm of each module.
+
+    A part has the format of most of its modules; a part without any has the format `rest`.
+    """
     parts = {**_MODULES, "experts": _EXPERTS}
     seen: dict[str, Counter[str]] = {part: Counter() for part in parts}
     for module in mixed.values:
@@ -213,7 +221,7 @@ def _by_layer(mixed: Fields, rest: str) -> dict[str, str]:
 
 
 def _mostly_excluded(excluded: Iterable[str], part: str, layers: int, experts: int) -> bool:
-    """Whether the part is excluded in most of three sampled layers, under one of the naming conventions.
+    """Return whether the part is excluded in most of three sampled layers, under one of the naming conventions.
 
     Sampled are layers from the middle; for the dense MLP of a mixture of experts the first layers, which have one.
     """
@@ -228,7 +236,7 @@ def _mostly_excluded(excluded: Iterable[str], part: str, layers: int, experts: i
 
 
 def _matches(entry: str, module: str) -> bool:
-    """Whether an exclusion names the module: exactly, as a parent, by wildcard, or by `re:` pattern."""
+    """Return whether an exclusion names the module: exactly, as a parent, by wildcard, or by `re:` pattern."""
     if entry.startswith("re:"):
         return re.match(entry[3:], module) is not None
     if "layers." in entry:

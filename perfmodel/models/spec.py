@@ -16,11 +16,11 @@ from perfmodel.dtypes import Format, storage
 from perfmodel.models.layers import Block
 from perfmodel.models.mixer import Mixer
 
-#: Parts that a quantised checkpoint leaves in 16 bit unless it states otherwise.
+#: Parts that a quantised checkpoint leaves in 16 bit unless it says otherwise.
 KEPT = ("embedding", "lm_head", "router")
 #: The indexer of sparse attention caches fp8 keys (DeepSeek-V3.2 technical report, section 2.1): bytes per value, ...
 INDEX_BYTES = 1.0
-#: ... and bytes of one fp32 scale per token beside them.
+#: ... and bytes of one fp32 scale per token in addition.
 INDEX_SCALE_BYTES = 4.0
 #: Formats that nothing is quantised in.
 _UNQUANTISED = ("bf16", "fp16", "fp32")
@@ -41,7 +41,7 @@ class ModelSpec:
         formats: storage format of each part as published (see `perfmodel.dtypes`). A key is the name of a GEMM, a part,
             or "default"; the most specific one holds (`format_of`).
         keep: parts that stay in 16 bit when the user asks for another weight format.
-        extra_parameters: parameters beside the layers that serving loads (without vision tower and MTP layers).
+        extra_parameters: parameters outside the layers that serving loads (without vision tower and MTP layers).
         mtp_layers: multi-token-prediction layers published with the model; not counted.
         streams: residual streams that hyper-connections mix before and after each part of a layer (1: no such mixing).
         architecture: name of the architecture, or the `model_type`.
@@ -96,24 +96,25 @@ class ModelSpec:
 
     @property
     def _mixers(self) -> tuple[Mixer, ...]:
+        """Token mixers of all blocks that have one."""
         return tuple(b.mixer for b in self.blocks if b.mixer)
 
     def parameters(self, active: bool = False) -> int:
-        """Parameters of the model, embeddings included; with `active`, those that one token uses."""
+        """Count the parameters of the model, embeddings included; with `active`, those that one token uses."""
         head = 0 if self.tied else self.vocab * self.hidden
         total = self.vocab * self.hidden + head + self.positions * self.hidden + self.hidden
         total += sum(b.count * b.parameters(self.hidden, active) for b in self.blocks)
         return total + self.extra_parameters
 
     def format_of(self, part: str, gemm: str = "") -> Format:
-        """Storage format of a matrix: what `formats` states for its GEMM, else for its part, else the default."""
+        """Return the storage format of a matrix: that of its GEMM in `formats`, else of its part, else the default."""
         for key in (gemm, part):
             if key and key in self.formats:
                 return storage(self.formats[key])
         return storage(self.formats["default"])
 
     def weight_bytes(self) -> dict[str, float]:
-        """Bytes of the weights by part; `other` holds norms, convolutions and position embeddings in 16 bit.
+        """Return the bytes of the weights by part; `other` holds norms, convolutions and position embeddings in 16 bit.
 
         Tied embeddings count once, under `embedding`.
         """
@@ -133,11 +134,11 @@ class ModelSpec:
         return out
 
     def kv_values_per_token(self) -> int:
-        """KV-cache values per token, summed over layers, before any window caps them."""
+        """Number of KV-cache values per token, summed over layers, before any window caps them."""
         return sum(b.count * b.mixer.kv_values for b in self.blocks if b.mixer)
 
     def kv_bytes(self, context: ArrayLike, kv_format: str = "") -> Array:
-        """Bytes of KV cache of a sequence of `context` tokens. Shape of `context`.
+        """Return the bytes of KV cache of a sequence of `context` tokens. Shape of `context`.
 
         Sliding layers hold at most their window. Keys of DeepSeek's indexer stay in fp8 with a scale whatever
         `kv_format`. Recurrent states are not included (see `state_bytes`).
@@ -152,7 +153,7 @@ class ModelSpec:
         return total
 
     def kv_bytes_per_token(self, kv_format: str = "", context: float = float("nan")) -> float:
-        """Bytes of KV cache per token, on average over a sequence of `context` tokens.
+        """Return the bytes of KV cache per token, on average over a sequence of `context` tokens.
 
         With `context` NaN, values that the cache does not hold for every token (windows, compression) count in full.
         """
@@ -163,14 +164,14 @@ class ModelSpec:
         return sum(count * (m.kv_values * width + float(index_bytes(m, width))) for count, m in mixers)
 
     def state_bytes(self, state_format: str = "") -> float:
-        """Bytes of recurrent state per sequence, whatever its length; convolution windows stay in 16 bit."""
+        """Return the bytes of recurrent state per sequence, whatever its length; convolution windows stay in 16 bit."""
         width, short = storage(state_format or self.state_format).bytes, storage("bf16").bytes
         return sum(
             b.count * (b.mixer.recurrent_values * width + b.mixer.conv_values * short) for b in self.blocks if b.mixer
         )
 
     def with_weights(self, weight_format: str) -> ModelSpec:
-        """This model with its weights stored in `weight_format`, the way public checkpoints do it.
+        """Return this model with its weights stored in `weight_format`, the way public checkpoints do it.
 
         - A model that is published in that kind of format is returned unchanged.
         - Parts in `keep` stay in 16 bit. Exception: embedding and LM head in GGUF files, whose bits are averages over
@@ -197,7 +198,7 @@ class ModelSpec:
 
 
 def index_bytes(mixer: Mixer, width: ArrayLike) -> Array:
-    """Bytes of the indexer's key per cache entry, where a KV value takes `width` bytes. Shape of `width`."""
+    """Return the bytes of the indexer's key per cache entry, where a KV value takes `width` bytes. Shape of `width`."""
     width = np.asarray(width, dtype=np.float64)
     if not mixer.index_heads:
         return np.zeros_like(width)
@@ -206,5 +207,8 @@ def index_bytes(mixer: Mixer, width: ArrayLike) -> Array:
 
 
 def _alike(wanted: Format, published: Format) -> bool:
-    """Whether a checkpoint in `published` serves a user who asks for `wanted`: same compute type, same whole bits."""
+    """Return whether a checkpoint in `published` serves a user who asks for `wanted`.
+
+    It does where both have the same compute type and the same whole bits.
+    """
     return wanted.compute == published.compute and abs(wanted.bits - published.bits) < 1.0

@@ -20,6 +20,7 @@ SCENARIOS, DEPLOYMENTS, FACTS = "Serve a scenario", "Estimate deployments", "Loo
 
 
 def _group(help_text: str, examples: str) -> typer.Typer:
+    """Make a group of commands with its help text and its examples (one per line)."""
     return typer.Typer(
         cls=SectionedGroup,
         help=help_text,
@@ -39,12 +40,14 @@ def _add(
     section: str | None = None,
     settings: dict[str, Any] | None = None,
 ) -> None:
+    """Add `function` to `group` as the command `name`. section: heading under which the help lists it."""
     group.command(name, cls=SectionedCommand, epilog=examples, rich_help_panel=section, context_settings=settings)(
         function
     )
 
 
 def _print_version(wanted: bool) -> None:
+    """Print the version and exit where `--version` was given."""
     if wanted:
         version_command()
         raise typer.Exit

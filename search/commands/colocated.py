@@ -1,4 +1,4 @@
-"""One deployment that the options of `estimate` describe, with its load and its engine."""
+"""Make the one deployment that the options of `estimate` describe, with its load and its engine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEGREES = ("tp", "pp", "ep", "dp", "cp")
 
 @dataclass(frozen=True, kw_only=True)
 class Colocated:
-    """A deployment whose replicas run both prefill and decode.
+    """A deployment whose replicas run both prefill and decode (no pools of their own), with its load and its engine.
 
     deployments: a batch of one. recipe: the published recipe whose settings are used, if any.
     """
@@ -35,29 +35,30 @@ class Colocated:
     recipe: Recipe | None = None
 
     def estimates(self) -> Estimates:
-        """Latency, throughput, memory and power; every column has one entry."""
+        """Estimate latency, throughput, memory and power; every column has one entry."""
         return estimate(self.model, self.workload, self.deployments, engine=self.engine)
 
     def terms(self) -> tuple[Term, ...]:
-        """The operators of a prefill step and of a decode step, with their times."""
+        """Return the operators of a prefill step and of a decode step, with their times."""
         return explain(self.model, self.workload, self.deployments, engine=self.engine)
 
     def devices(self) -> dict[str, float]:
-        """Number of devices by name."""
+        """Return the number of devices by name."""
         one = self.deployments
         return {one.devices[0].name: float(one.devices_per_replica[0] * one.replicas[0])}
 
     def kinds(self) -> tuple[Device, ...]:
-        """The kinds of device in use."""
+        """Kinds of device in use."""
         return (self.deployments.devices[0],)
 
     def layout(self) -> dict[str, Any]:
-        """Degrees of parallelism as numbers, and `layout`: the deployment in words, as a plan names it."""
+        """Return the degrees of parallelism as numbers, and `layout`: the deployment in words, as a plan names it."""
         one = self.deployments
         degrees = {k: int(getattr(one, k)[0]) for k in (*DEGREES, "replicas")}
         return {**degrees, "layout": f"{degrees['replicas']} x {deployment_words(one)}{self._adapters_in_words()}"}
 
     def _adapters_in_words(self) -> str:
+        """Return number and rank of the adapters in words, to be added to `layout`; "" without adapters."""
         lora = self.deployments.adapters
         return f", {lora.count} adapter{'s' if lora.count > 1 else ''} of rank {lora.rank}" if lora else ""
 
@@ -71,7 +72,7 @@ def colocated(
     lora: LoraOptions,
     hwdb: Hwdb,
 ) -> Colocated:
-    """The deployment that the options describe.
+    """Return the deployment that the options describe.
 
     Settings without an option are those of the published recipe (with --recipe), else the engine's. Raises `InputError`
     where an option is impossible, and where no recipe is published for this model, engine, device and weight format.

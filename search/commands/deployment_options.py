@@ -38,7 +38,7 @@ class DeploymentOptions:
     ] = ""
 
     def columns(self) -> dict[str, Any]:
-        """The degrees and formats that are given, as `perfmodel.deployments` names them."""
+        """Return the degrees and formats given on the command line, by the names of the columns of a deployment."""
         from perfmodel.dtypes import COMPUTE, COMPUTE_CODE, FORMAT_CODE, storage
 
         if self.activations and self.activations not in COMPUTE_CODE:
@@ -73,7 +73,7 @@ class EngineOptions:
     ] = False
 
     def columns(self) -> dict[str, float]:
-        """The limits that are given, as `perfmodel.deployments` names them."""
+        """Return the limits given on the command line, by the names of the columns of a deployment."""
         limits = {"max_num_batched_tokens": self.max_num_batched_tokens, "max_num_seqs": self.max_num_seqs}
         return {name: value for name, value in limits.items() if value is not None}
 
@@ -104,12 +104,12 @@ class PoolOptions:
     ] = None
 
     def columns(self) -> dict[str, float]:
-        """The degrees of a prefill worker that are given, as `perfmodel.deployments` names them."""
+        """Return the given degrees of a prefill worker, by the names of the columns of a deployment."""
         degrees = {"tp": self.prefill_tp, "pp": self.prefill_pp, "ep": self.prefill_ep, "dp": self.prefill_dp_attention}
         return {name: float(value) for name, value in degrees.items() if value is not None}
 
     def workers(self) -> tuple[int, int] | None:
-        """Workers of the prefill pool and of the decode pool; None where no pool is asked for.
+        """Return the numbers of workers of the prefill pool and of the decode pool; None where no pool is asked for.
 
         Raises `InputError` where one of the numbers is missing or below 1.
         """

@@ -1,4 +1,4 @@
-"""Two pools that the options of `estimate` describe: prefill workers hand requests over to decode workers."""
+"""Make the two pools that the options of `estimate` describe: prefill workers hand requests over to decode workers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Disaggregated(Colocated):
     workers: tuple[int, int]
 
     def estimates(self) -> Estimates:
-        """Latency, throughput, memory and power of both pools together; every column has one entry."""
+        """Estimate latency, throughput, memory and power of both pools together; every column has one entry."""
         prefill_workers, decode_workers = (np.array([float(n)]) for n in self.workers)
         return estimate_disaggregated(
             self.model,
@@ -53,7 +53,7 @@ class Disaggregated(Colocated):
         )
 
     def terms(self) -> tuple[Term, ...]:
-        """The operators of the prefill pool's prefill step, then of the decode pool's decode step."""
+        """Return the operators of the prefill pool's prefill step, then of the decode pool's decode step."""
         found = []
         for phase, pool in (("prefill", self.prefill), ("decode", self.deployments)):
             terms = explain(self.model, self.workload, pool, engine=self.engine)
@@ -61,7 +61,7 @@ class Disaggregated(Colocated):
         return tuple(found)
 
     def devices(self) -> dict[str, float]:
-        """Number of devices by name, of both pools."""
+        """Return the number of devices by name, of both pools."""
         total: dict[str, float] = {}
         for pool, count in zip((self.prefill, self.deployments), self.workers, strict=True):
             name = pool.devices[0].name
@@ -69,11 +69,11 @@ class Disaggregated(Colocated):
         return total
 
     def kinds(self) -> tuple[Device, ...]:
-        """The kinds of device in use, that of the decode pool first."""
+        """Kinds of device in use, that of the decode pool first."""
         return (*super().kinds(), self.prefill.devices[0])
 
     def layout(self) -> dict[str, Any]:
-        """Degrees and workers of both pools, and `layout`: both in words, as a plan names them."""
+        """Return degrees and workers of both pools, and `layout`: both in words, as a plan names them."""
         front, back = (deployment_words(pool) for pool in (self.prefill, self.deployments))
         prefill_workers, decode_workers = self.workers
         words = f"prefill {prefill_workers} x {front} + decode {decode_workers} x {back}{self._adapters_in_words()}"
@@ -88,7 +88,7 @@ class Disaggregated(Colocated):
 
 
 def with_pools(decode: Colocated, pools: PoolOptions, hwdb: Hwdb) -> Colocated:
-    """`decode` with prefill in a pool of its own; `decode` itself where no pools are asked for.
+    """Return `decode` with prefill in a pool of its own; `decode` itself where no pools are asked for.
 
     What the options do not say of a prefill worker is as in a decode worker. Raises `InputError` where the pools are
     incomplete, where replicas are given as well, and where a recipe in use is not published for the prefill device.

@@ -1,4 +1,4 @@
-"""An estimated deployment as a flat row, and the sections in which the terminal prints it."""
+"""Turn an estimated deployment into a flat row, and name the sections in which the terminal prints it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ SATURATED = "the load exceeds the capacity: queues grow without end"
 
 
 def estimate_row(asked: Colocated, hwdb: Hwdb, slo: Slo) -> dict[str, Any]:
-    """A deployment and its estimate as a flat row."""
+    """Return a deployment and its estimate as a flat row: column name -> value."""
     found = asked.estimates()
     return {
         **_question(asked),
@@ -65,7 +65,7 @@ def estimate_row(asked: Colocated, hwdb: Hwdb, slo: Slo) -> dict[str, Any]:
 
 
 def keeps_slo(row: Mapping[str, Any], slo: Slo) -> bool:
-    """Whether the deployment of a row (`estimate_row`) fits and is more likely to keep `slo` than to miss it.
+    """Return whether the deployment of a row (`estimate_row`) fits and is likelier to keep `slo` than to miss it.
 
     The threshold is the default of a plan. True without objectives.
     """
@@ -73,18 +73,19 @@ def keeps_slo(row: Mapping[str, Any], slo: Slo) -> bool:
 
 
 def operator_rows(asked: Colocated) -> list[dict[str, Any]]:
-    """One row per operator of a prefill step and of a decode step, with its time and its uncertainty."""
+    """Return one row per operator of a prefill step and of a decode step, with its time and its uncertainty."""
     return [{**term_row(t), "spread_percent": 100.0 * expm1(t.spread)} for t in asked.terms()]
 
 
 def _remark(found: Estimates) -> str:
+    """Return a warning about the estimate (network unknown, load above capacity); "" without one."""
     if np.isnan(found.request_rate[0]):
         return NETWORK_UNKNOWN
     return SATURATED if found.saturated[0] else ""
 
 
 def _question(asked: Colocated) -> dict[str, Any]:
-    """What was asked: the first columns of the row."""
+    """Return the first columns of the row: what was asked (model, device, layout, formats, engine, load)."""
     one, load = asked.deployments, asked.workload
     return {
         "model": asked.model.name,
@@ -100,6 +101,7 @@ def _question(asked: Colocated) -> dict[str, Any]:
 
 
 def _load_in_words(load: Workload) -> str:
+    """Return the load with its unit, such as the request rate; "one stream" for requests one after the other."""
     if load.arrival not in LOADS:
         return "one stream"
     field, unit = LOADS[load.arrival]
@@ -107,7 +109,7 @@ def _load_in_words(load: Workload) -> str:
 
 
 def _cost(hwdb: Hwdb, devices: Mapping[str, float], output_rate: float) -> dict[str, Any]:
-    """On-demand price per hour and per million output tokens. output_rate: tokens/s."""
+    """Return the on-demand price per hour and per million output tokens. output_rate: tokens/s."""
     offer = tariff(hwdb, tuple(devices), (), "on_demand", {})
     hourly = sum(float(price) * count for price, count in zip(offer.usd_per_hour, devices.values(), strict=True))
     return {

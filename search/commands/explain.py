@@ -45,6 +45,7 @@ def explain_command(output: OutputOptions, word: Word = "") -> None:
 
 
 def _row(entry: Entry) -> dict[str, str]:
+    """Return a glossary entry as a row: column name -> text."""
     return {
         "name": entry.name,
         "kind": entry.kind,

@@ -1,6 +1,7 @@
-"""Help in plain text: options and commands in sections, examples at the end; readable at 80 columns and in a pipe.
+"""Write help in plain text: options and commands in sections, examples at the end.
 
-Typer draws sections only in boxes of rich, which leave 40 of 80 columns for the texts and pollute a pipe.
+Readable at 80 columns and in a pipe. Typer draws sections only in boxes of rich, which leave 40 of 80 columns for
+the texts and pollute a pipe.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Rows = list[tuple[str, str]]
 
 
 def current_spelling(argument: str) -> str:
-    """A command-line argument with a former option name replaced by the current one.
+    """Return a command-line argument with a former option name replaced by the current one.
 
     >>> current_spelling("--max-seqs=8"), current_spelling("--tp")
     ('--max-num-seqs=8', '--tp')
@@ -74,7 +75,10 @@ class SectionedGroup(TyperGroup):
 
 
 def _parameter_sections(parameters: Iterable[Any]) -> dict[str, Rows]:
-    """(name, help) of each parameter by section: arguments, sections of options, then options without a section."""
+    """Return (name, help) of each parameter by section.
+
+    Arguments come first, then sections of options, then options without a section.
+    """
     sections: dict[str, Rows] = {"Arguments": []}
     rest: Rows = []
     for parameter in parameters:
@@ -89,7 +93,7 @@ def _parameter_sections(parameters: Iterable[Any]) -> dict[str, Rows]:
 
 
 def _option_row(option: Any) -> tuple[str, str]:
-    """Names and help text of an option, with its default where the text does not state one."""
+    """Return names and help text of an option, with its default where the text does not state one."""
     name = ", ".join(option.opts) + ("" if option.is_flag else f" {option.metavar}")
     text = option.help or ""
     stated = option.required or (not option.is_flag and option.default not in (None, ""))
@@ -100,6 +104,7 @@ def _option_row(option: Any) -> tuple[str, str]:
 
 
 def _short(value: Any) -> str:
+    """Write the default of an option in short form."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -113,6 +118,7 @@ def _write_sections(sections: Mapping[str, Rows], formatter: HelpFormatter) -> N
 
 
 def _write_examples(examples: str | None, formatter: HelpFormatter) -> None:
+    """Write the examples, one per line, below everything else."""
     if examples:
         with formatter.section("Examples"):
             for line in examples.splitlines():

@@ -1,4 +1,4 @@
-"""The commands `perfmodel hw ...`: devices, nodes and their figures."""
+"""The commands `perfmodel hw ...`: devices, nodes and their numbers."""
 
 from __future__ import annotations
 

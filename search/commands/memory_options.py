@@ -38,7 +38,7 @@ class LoraOptions:
     ] = ""
 
     def adapters(self) -> Adapters | None:
-        """The adapters; None without any. Raises `InputError` where the rank is missing."""
+        """Return the adapters; None without any. Raises `InputError` where the rank is missing."""
         from perfmodel.models import Adapters
 
         settings = {"count": self.lora_count, "resident": self.lora_resident, "zipf": self.lora_zipf}
@@ -85,13 +85,13 @@ class HostOptions:
     ] = False
 
     def columns(self) -> dict[str, float]:
-        """The shares in host memory, as `perfmodel.deployments` names them."""
+        """Return the given shares (0 to 1) in host memory, by the names of the columns of a deployment."""
         return {name: getattr(self, name) for name in ("host_weights", "host_experts", "host_kv")}
 
     def host(self, hwdb: Hwdb) -> Host:
-        """The host behind each device; figures that are not given are those of the device in `hwdb`.
+        """Return the host behind each device. Quantities without an option are those of the device in `hwdb`.
 
-        Raises `InputError` for impossible figures, by the name of the option.
+        Raises `InputError` for impossible values, with the name of the option.
         """
         from perfmodel.hardware import Host, host_figures
 

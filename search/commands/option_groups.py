@@ -1,4 +1,4 @@
-"""Options of a command grouped in dataclasses: one field per option, one dataclass per section of the help.
+"""Group the options of a command in dataclasses: one field per option, one dataclass per section of the help.
 
 A command declares a parameter per dataclass. `grouped` shows Typer one parameter per field instead, and gives the
 command the dataclasses, filled in.
@@ -20,7 +20,7 @@ R = TypeVar("R")
 
 
 def grouped(command: Callable[P, R]) -> Callable[..., R]:
-    """`command` with a flat signature: a parameter annotated with a dataclass becomes one parameter per field."""
+    """Return `command` with a flat signature: each parameter that is a dataclass becomes one parameter per field."""
     declared = inspect.signature(command, eval_str=True).parameters
 
     @functools.wraps(command)
@@ -39,7 +39,7 @@ def grouped(command: Callable[P, R]) -> Callable[..., R]:
 
 
 def _flattened(parameter: inspect.Parameter) -> Iterator[inspect.Parameter]:
-    """The parameter itself, or one keyword parameter per field where it is a group of options."""
+    """Yield the parameter itself, or one keyword parameter per field where it is a group of options."""
     group = parameter.annotation
     if not is_dataclass(group):
         yield parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
@@ -55,11 +55,12 @@ def _flattened(parameter: inspect.Parameter) -> Iterator[inspect.Parameter]:
 
 
 def _default(field: Field[Any]) -> Any:
+    """Return the default of a dataclass field in the form that a function signature needs."""
     return inspect.Parameter.empty if field.default is MISSING else field.default
 
 
 def _in_section(annotation: Any, section: str | None) -> Any:
-    """The annotation with its option placed in `section` of the help, unless the option names a section itself."""
+    """Return the annotation with its option placed in `section` of the help, unless the option names its section."""
     kind, *extras = get_args(annotation)
     for i, extra in enumerate(extras):
         if isinstance(extra, OptionInfo) and extra.rich_help_panel is None:

@@ -25,7 +25,7 @@ ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="Hugging Face na
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """The form of the output: a table unless told otherwise."""
+    """The form of the output: a table, unless JSON or CSV is asked for."""
 
     section: ClassVar[str] = "Output"
 
@@ -34,7 +34,7 @@ class OutputOptions:
 
     @property
     def form(self) -> Form:
-        """The form asked for; raises `InputError` when two are."""
+        """Return the form asked for; raises `InputError` when two are."""
         if self.as_json and self.as_csv:
             raise InputError("--json and --csv exclude each other; give one of them")
         return "json" if self.as_json else "csv" if self.as_csv else "table"
@@ -57,11 +57,11 @@ class HwdbOptions:
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """The folders given, in order."""
+        """Folders with hardware files given on the command line, in order."""
         return tuple(self.hwdb or ())
 
     def database(self) -> Hwdb:
-        """The built-in hardware data with that of the folders on top."""
+        """Return the built-in hardware data with that of the given folders on top; a later folder wins."""
         return load(self.folders)
 
 

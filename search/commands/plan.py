@@ -62,7 +62,7 @@ def plan_command(scenario: Scenario, result: ResultOptions, output: DataOutputOp
 
 
 def _print_verified(plan: Plan, rows: list[dict[str, Any]], form: Form) -> None:
-    """Simulate the best candidates and print estimates and simulated figures side by side."""
+    """Simulate the best candidates and print estimates and simulated values side by side."""
     from search.output import Layout, print_plan, print_rows, progress_bar
     from search.planning import verify
 

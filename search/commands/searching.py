@@ -1,4 +1,4 @@
-"""Plans of scenario files, with a progress bar."""
+"""Make plans of scenario files, with a progress bar."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 def plan_of(scenario: Path, folders: Sequence[Path], *, command: str = "") -> Plan:
-    """The plan of a scenario file. folders: of the user's own hardware data. command: noted in the plan's manifest."""
+    """Make the plan of a scenario file.
+
+    folders: with the user's own hardware files. command: noted in the plan's manifest.
+    """
     from search.output import progress_bar
     from search.planning import plan
     from search.scenario import load_scenario

@@ -41,7 +41,7 @@ class WorkloadOptions:
     ] = None
 
     def workload(self) -> Workload:
-        """The workload; raises `InputError` for two loads, and for impossible numbers."""
+        """Return the workload; raises `InputError` for two loads, and for impossible numbers."""
         from perfmodel.workload import Workload
 
         loads = {
@@ -85,7 +85,7 @@ class SloOptions:
     ] = "mean"
 
     def slo(self) -> Slo:
-        """The bounds; those not given do not count. Raises `InputError` for impossible ones."""
+        """Return the bounds; those not given do not count. Raises `InputError` for impossible ones."""
         from perfmodel.workload import STATISTICS, Objective, Slo
 
         if self.slo_at not in STATISTICS:

@@ -1,4 +1,4 @@
-"""Devices, nodes and models as flat rows; the unit stands at the end of each column's name."""
+"""Turn devices, nodes and models into flat rows; the unit stands at the end of each column's name."""
 
 from __future__ import annotations
 
@@ -43,7 +43,10 @@ MODEL_COLUMNS = (
 
 
 def device_row(device: Device, prices: Sequence[Price] = ()) -> dict[str, Any]:
-    """The main figures of a device, NaN where unknown. prices: of which the cheapest of this device is shown."""
+    """Return the main quantities of a device, NaN where unknown.
+
+    prices: any prices; the row has the cheapest one of this device.
+    """
     rates = [p.usd_per_hour for p in prices if p.device == device.name]
     return {
         "name": device.name,
@@ -68,13 +71,13 @@ def device_row(device: Device, prices: Sequence[Price] = ()) -> dict[str, Any]:
 
 
 def device_rows(hwdb: Hwdb) -> list[dict[str, Any]]:
-    """Every device of the database, one row per device."""
+    """Return every device of the database, one row per device."""
     prices = hwdb.prices()
     return [device_row(device, prices) for device in hwdb.devices()]
 
 
 def figure_rows(device: Device, prices: Iterable[Price] = ()) -> list[dict[str, Any]]:
-    """One row per figure of a device with its source, then per ridge point and per price."""
+    """Return one row per numeric quantity of a device file with its source, then one per ridge point and per price."""
     rated: list[dict[str, Any]] = [
         {
             "figure": key,
@@ -97,6 +100,7 @@ def figure_rows(device: Device, prices: Iterable[Price] = ()) -> list[dict[str, 
 
 
 def _price_row(price: Price) -> dict[str, Any]:
+    """Return a price as a row of `figure_rows`: USD per hour and device, with source and date."""
     return {
         "figure": f"price.{price.kind}",
         "value": price.usd_per_hour,
@@ -108,13 +112,13 @@ def _price_row(price: Price) -> dict[str, Any]:
 
 
 def comparison_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Device rows transposed: one row per figure, one column per device. Figures unknown of all are left out."""
+    """Transpose device rows: one row per quantity, one column per device. Quantities unknown of all are left out."""
     shown = [c for c in rows[0] if c != "name" and any(is_known(row[c]) for row in rows)]
     return [{"figure": heading(c), **{row["name"]: row[c] for row in rows}} for c in shown]
 
 
 def node_row(node: Node) -> dict[str, Any]:
-    """The main figures of a node (server)."""
+    """Return the main quantities of a node (server)."""
     return {
         "name": node.name,
         "title": node.title,
@@ -130,7 +134,10 @@ def node_row(node: Node) -> dict[str, Any]:
 
 
 def model_row(spec: ModelSpec) -> dict[str, Any]:
-    """The dimensions of a model. KV-cache bytes per token are those of full attention, without any sliding window."""
+    """Return the dimensions of a model.
+
+    KV-cache bytes per token are those of full attention, without any sliding window.
+    """
     return {
         "name": spec.name,
         "architecture": spec.architecture,
@@ -153,7 +160,7 @@ def model_row(spec: ModelSpec) -> dict[str, Any]:
 
 
 def matching_rows(rows: Sequence[dict[str, Any]], **wanted: str) -> list[dict[str, Any]]:
-    """The rows whose columns equal the wanted values, ignoring case; an empty value matches every row.
+    """Return the rows whose columns equal the wanted values, ignoring case; an empty value matches every row.
 
     Raises `UnknownName` for a value that no row has.
     """
@@ -167,5 +174,5 @@ def matching_rows(rows: Sequence[dict[str, Any]], **wanted: str) -> list[dict[st
 
 
 def transposed(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row as two columns, name and value; unknown values are left out."""
+    """Turn one row into rows of two columns, name and value; unknown values are left out."""
     return [{"figure": heading(column), "value": value} for column, value in row.items() if is_known(value)]

@@ -1,4 +1,4 @@
-"""A fleet as a sentence and a table."""
+"""Write a fleet (a mix of hardware for several classes of requests) as a sentence and a table."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ OPTIMAL_GAP = 1e-6
 
 
 def fleet_rows(fleet: FleetPlan) -> list[dict[str, Any]]:
-    """One row per option, request class and period in use; each row repeats the totals of the fleet."""
+    """Return one row per option, request class and period in use; each row repeats the totals of the fleet."""
     totals = {"fleet_usd_per_hour": fleet.usd_per_hour, "fleet_power_w": fleet.power, "gap_percent": 100.0 * fleet.gap}
     return [{**row, **totals, "solver": fleet.solver} for row in fleet.rows()]
 
 
 def fleet_headline(fleet: FleetPlan) -> str:
-    """The fleet in one sentence: devices, cost, power, and how close to the least cost it is proven to be."""
+    """Return the fleet in one sentence: devices, cost, power, and how close to the least cost it is proven to be."""
     devices = ", ".join(f"{number(count)} x {name}" for name, count in fleet.devices.items())
     power = f", {number(fleet.power / 1e3)} kW" if fleet.power == fleet.power else ""
     proof = "proven least" if fleet.gap <= OPTIMAL_GAP else f"proven within {100.0 * fleet.gap:.2g} % of the least"

@@ -1,4 +1,4 @@
-"""Column names as headings: words, then the unit in which the column counts."""
+"""Turn column names into headings: words, then the unit in which the column counts."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ ACRONYMS = {"isl", "osl", "ttft", "tpot", "itl", "e2e", "tp", "pp", "ep", "dp", 
 
 
 def heading(column: str) -> str:
-    """The heading of a column name: its words, then its unit.
+    """Return the heading of a column name: its words, then its unit.
 
     >>> heading("ttft_ms_p99"), heading("cost_usd_per_hour"), heading("model")
     ('TTFT p99 ms', 'Cost $/h', 'Model')
@@ -72,6 +72,7 @@ def heading(column: str) -> str:
 
 
 def _capitalised(words: Sequence[str]) -> str:
+    """Join words, the first one with a capital letter."""
     shown = [w.upper() if w in ACRONYMS else w for w in words]
     keep = shown[0].isupper() or shown[0] in DTYPES
     return " ".join([shown[0] if keep else shown[0].capitalize(), *shown[1:]])

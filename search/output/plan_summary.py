@@ -1,4 +1,4 @@
-"""A plan as sentences and small tables, for the terminal and for the report."""
+"""Write a plan as sentences and small tables, for the terminal and for the report."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STEP_TIMES_TITLE = "Where the time goes (prefill of the mean prompt, then one de
 
 
 def headline(plan: Plan) -> str:
-    """The recommendation in one sentence: hardware, count, cost, power, chance that every SLO holds.
+    """Return the recommendation in one sentence: hardware, count, cost, power, chance that every SLO holds.
 
     Where no candidate qualifies: why, and what comes nearest.
     """
@@ -52,7 +52,7 @@ def headline(plan: Plan) -> str:
 
 
 def _candidate_in_words(plan: Plan, candidate: int) -> str:
-    """A candidate with the full title of its device: `8 x NVIDIA H100 SXM (2 replicas of 4, TP4, fp8)`."""
+    """Name a candidate with the full title of its device: `8 x NVIDIA H100 SXM (2 replicas of 4, TP4, fp8)`."""
     name = plan.name(candidate)
     if plan.disaggregated(candidate):
         return name.replace("prefill ", "a prefill pool of ", 1).replace(" + decode ", " and a decode pool of ")
@@ -64,6 +64,7 @@ def _candidate_in_words(plan: Plan, candidate: int) -> str:
 
 
 def _chance_in_words(plan: Plan, chance: float) -> str:
+    """Return the end of a sentence with the probability (0 to 1) of keeping every SLO; "" without SLOs."""
     if not plan.scorer.target.slo.objectives:
         return ""
     words = percent(chance).replace("> ", "over ").replace("< ", "under ")
@@ -71,7 +72,7 @@ def _chance_in_words(plan: Plan, chance: float) -> str:
 
 
 def question(plan: Plan) -> str:
-    """The scenario in one line: model, load, mean lengths, SLOs, devices on offer."""
+    """Return the scenario in one line: model, load, mean lengths, SLOs, devices on offer."""
     s, work = plan.scenario, plan.scorer.target.workload
     loads = {"open": f"{work.rate:g} requests/s", "closed": f"{work.concurrency:g} requests in flight"}
     load = loads.get(work.arrival, work.arrival)
@@ -84,12 +85,16 @@ def question(plan: Plan) -> str:
 
 
 def _bound_name(metric: str, statistic: str) -> str:
+    """Name a bounded metric with its statistic: "TTFT p99", "mean TPOT"."""
     return f"{metric.upper()} {statistic}" if statistic != "mean" else f"mean {metric.upper()}"
 
 
 def candidate_columns(plan: Plan) -> list[str]:
-    """Columns of a table of candidates: the bounded metrics (mean TTFT and TPOT without SLOs), the throughput only
-    where it differs between candidates, the reason only where a candidate does not qualify."""
+    """Return the columns of a table of candidates.
+
+    The bounded metrics are shown (mean TTFT and TPOT without SLOs), the throughput only where it differs between
+    candidates, and the reason only where a candidate does not qualify.
+    """
     bounded = [o.key for o in plan.scenario.slo.objectives] or ["ttft_ms", "tpot_ms"]
     rates = plan.columns["output_tok_s"][plan.order[:COMPARED_CANDIDATES]]
     rate = ["output_tok_s"] if rates.max() > SHOWN_RATE_RATIO * rates.min() else []
@@ -100,24 +105,24 @@ def candidate_columns(plan: Plan) -> list[str]:
 
 
 def with_kilowatts(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with `power_kw`, `power_kw_lo` and `power_kw_hi` added to the same columns in watts."""
+    """Return the rows with `power_kw`, `power_kw_lo` and `power_kw_hi` added to the same columns in watts."""
     return [{**row, **{f"power_kw{end}": row[f"power_w{end}"] / 1e3 for end in ("", "_lo", "_hi")}} for row in rows]
 
 
 def ranking_note(plan: Plan) -> str:
-    """How many candidates were tried, how many qualify, and what they are ranked by."""
+    """Say how many candidates were tried, how many qualify, and what they are ranked by."""
     kept = int(plan.qualifies.sum())
     incomplete = "" if plan.complete else ", not every one was tried"
     return f"{kept} of {len(plan)} legal candidates qualify{incomplete}; ranked by {heading(plan.scenario.minimise)}"
 
 
 def operator_group(family: str) -> str:
-    """The heading under which an operator family is summed."""
+    """Return the heading under which the times of an operator family are summed."""
     return OPERATOR_GROUPS.get(family, "communication")
 
 
 def step_time_rows(terms: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row per phase (prefill, decode): time of the step, and its share per group of operators, in percent."""
+    """Return one row per phase (prefill, decode): time of the step, and percent of it per group of operators."""
     rows = []
     for phase in dict.fromkeys(t["phase"] for t in terms):
         operators = [t for t in terms if t["phase"] == phase]

@@ -1,4 +1,4 @@
-"""Rows as JSON and CSV, and text files.
+"""Write rows as JSON and CSV, and text files.
 
 JSON is an array of flat objects, one per row. CSV has a heading line. Unknown values (NaN) and infinities are null in
 JSON and empty in CSV.
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 def columns_of(rows: Sequence[Row]) -> list[str]:
-    """Every column that at least one row has, in order of first appearance."""
+    """Return every column that at least one row has, in order of first appearance."""
     return list(dict.fromkeys(c for row in rows for c in row))
 
 
 def to_json(rows: Sequence[Row]) -> str:
-    """The rows as a JSON array of flat objects."""
+    """Return the rows as a JSON array of flat objects."""
     return json.dumps([{c: json_value(v) for c, v in row.items()} for row in rows], indent=1, ensure_ascii=False)
 
 

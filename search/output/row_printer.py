@@ -1,4 +1,4 @@
-"""Rows to the terminal: as a table, as a sheet of one row, as JSON or as CSV.
+"""Print rows to the terminal: as a table, as a sheet of one row, as JSON or as CSV.
 
 A row maps column names to text, numbers or booleans; the unit stands at the end of the column's name.
 """
@@ -49,7 +49,10 @@ class Layout:
 def print_rows(
     rows: Sequence[Row], form: Form = "table", layout: Layout | None = None, *, stream: TextIO | None = None
 ) -> None:
-    """Print rows to `stream` (stdout by default). JSON and CSV have every column; `layout` is for tables alone."""
+    """Print rows to `stream` (stdout by default) in the given form; JSON and CSV have every column.
+
+    `layout` says how a table looks; JSON and CSV ignore it.
+    """
     out = sys.stdout if stream is None else stream
     if form == "json":
         print(to_json(rows), file=out)
@@ -77,11 +80,12 @@ def print_sheet(row: Row, sections: Mapping[str, Sequence[str]], *, stream: Text
 
 
 def known_columns(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
-    """The columns in which at least one row has a value to print."""
+    """Return the columns in which at least one row has a value to print."""
     return [c for c in columns if any(is_known(row.get(c)) for row in rows)]
 
 
 def _print_table(rows: Sequence[Row], layout: Layout, out: TextIO) -> None:
+    """Print rows as a table; the 80 % intervals are left out where they make it wider than the terminal."""
     from rich.text import Text
 
     console = console_on(out)
@@ -103,7 +107,7 @@ def _print_table(rows: Sequence[Row], layout: Layout, out: TextIO) -> None:
 
 
 def _empty_table(title: str, rows: Sequence[Row], columns: Sequence[str], widths: Sequence[int]) -> Table:
-    """A rich table with its headings; columns of numbers are set to the right."""
+    """Return a rich table with its headings and no rows; columns of numbers are set to the right."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -128,7 +132,10 @@ def _empty_table(title: str, rows: Sequence[Row], columns: Sequence[str], widths
 
 
 def _fitting_widths(columns: Sequence[str], cells: Sequence[Sequence[str]], available: int) -> list[int]:
-    """The widest column widths that fit: headings on one line, else headings broken between words, else none set."""
+    """Return the widest column widths that fit into `available` characters.
+
+    Tried in turn: headings on one line, headings broken between words. Where neither fits, none is set.
+    """
     for unbroken in (True, False):
         widths = _column_widths(columns, cells, unbroken_headings=unbroken)
         if _total_width(widths) <= available:
@@ -139,7 +146,7 @@ def _fitting_widths(columns: Sequence[str], cells: Sequence[Sequence[str]], avai
 def _column_widths(
     columns: Sequence[str], cells: Sequence[Sequence[str]], *, unbroken_headings: bool = False
 ) -> list[int]:
-    """Characters that each column needs to break no cell (except prose) and no word of its heading."""
+    """Return the characters that each column needs to break no cell (except prose) and no word of its heading."""
     longest_cells = [max([len(line[i]) for line in cells], default=0) for i in range(len(columns))]
     widths = []
     for column, longest in zip(columns, longest_cells, strict=True):
@@ -150,4 +157,5 @@ def _column_widths(
 
 
 def _total_width(widths: Sequence[int]) -> int:
+    """Return the characters that a table with columns of these widths takes, borders included."""
     return sum(widths) + COLUMN_GAP * len(widths) + TABLE_EDGE

@@ -1,4 +1,4 @@
-"""The terminal: its width, wrapped sentences, and progress bars."""
+"""Write to the terminal: its width, wrapped sentences, and progress bars."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEIGHT_WITHOUT_TERMINAL = 50
 
 
 def console_on(stream: TextIO) -> Console:
-    """A rich console that writes to `stream`, without highlighting."""
+    """Return a rich console that writes to `stream`, without highlighting."""
     from rich.console import Console
 
     size = (WIDTH_WITHOUT_TERMINAL, HEIGHT_WITHOUT_TERMINAL)
@@ -37,12 +37,12 @@ def print_text(text: str, *, bold: bool = False, stream: TextIO | None = None) -
 
 
 def _draw_nothing(_done: float, _total: float) -> None:
-    """The progress callback where no bar is drawn."""
+    """Ignore progress: the callback where no bar is drawn."""
 
 
 @contextmanager
 def progress_bar(label: str, stream: TextIO | None = None) -> Iterator[Callable[[float, float], None]]:
-    """A callback (done, total) that draws a progress bar on `stream` (stderr by default).
+    """Yield a callback (done, total) that draws a progress bar on `stream` (stderr by default).
 
     The bar appears on a terminal only, and only after `SECONDS_BEFORE_A_BAR`.
     """

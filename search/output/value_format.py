@@ -1,4 +1,4 @@
-"""Single values as text for people, and as JSON and CSV store them."""
+"""Write single values as text for people, and as JSON and CSV store them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LEAST_CHANCE, GREATEST_CHANCE = 0.01, 0.99
 
 
 def number(value: Any) -> str:
-    """A value as people read it: three significant digits, commas between thousands, a dash for unknown.
+    """Write a value as people read it: three significant digits, commas between thousands, a dash for unknown.
 
     >>> number(1234567.0), number(0.01234), number(float("nan")), number(True), number(12)
     ('1,234,567', '0.0123', '–', 'yes', '12')
@@ -52,12 +52,12 @@ def number(value: Any) -> str:
 
 
 def is_known(value: Any) -> bool:
-    """Whether a value has something to print: it is neither missing, NaN nor empty text."""
+    """Return whether a value has something to print: it is neither missing, NaN nor empty text."""
     return number(value) not in (UNKNOWN, "")
 
 
 def percent(chance: Any) -> str:
-    """A probability (0 to 1) as a percentage.
+    """Write a probability (0 to 1) as a percentage.
 
     >>> percent(0.934), percent(0.9996), percent(float("nan"))
     ('93 %', '> 99 %', '–')
@@ -72,7 +72,7 @@ def percent(chance: Any) -> str:
 
 
 def money(value: Any) -> str:
-    """Dollars: two decimals, three significant digits below one cent, no decimals from 100 dollars on.
+    """Write dollars: two decimals, three significant digits below one cent, no decimals from 100 dollars on.
 
     >>> money(0.8), money(19.2), money(1234.5), money(0.00321)
     ('0.80', '19.20', '1,234', '0.00321')
@@ -83,7 +83,7 @@ def money(value: Any) -> str:
 
 
 def with_range(row: Row, column: str) -> str:
-    """A value of a row, followed by its 80 % interval where the row has `<column>_lo` and `<column>_hi`.
+    """Write a value of a row, followed by its 80 % interval where the row has `<column>_lo` and `<column>_hi`.
 
     >>> with_range({"ttft_ms": 120.0, "ttft_ms_lo": 100.0, "ttft_ms_hi": 150.0}, "ttft_ms")
     '120 (100–150)'
@@ -98,7 +98,7 @@ def with_range(row: Row, column: str) -> str:
 
 
 def json_value(value: Any) -> Any:
-    """A value as JSON and CSV store it: a plain Python type, None for NaN and for infinity."""
+    """Return a value as JSON and CSV store it: a plain Python type, None for NaN and for infinity."""
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

@@ -1,5 +1,7 @@
-"""Charts of the report as Plotly figures in plain data: {"data": [...], "layout": {...}}. The page adds the colours of
-text and axes."""
+"""Draw the charts of the report as Plotly figures in plain data: {"data": [...], "layout": {...}}.
+
+The page adds the colours of text and axes.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ BARS_BASE, RANGED_BAR, TORNADO_BAR = 70, 34, 30
 
 @dataclass(frozen=True)
 class Points:
-    """Points of a scatter plot. x, y, labels: one entry per point."""
+    """Points of a scatter plot. x, y: coordinates; labels: text of each point; one entry per point."""
 
     x: Sequence[float]
     y: Sequence[float]
@@ -41,6 +43,7 @@ class Titles:
 
 
 def _layout(title: str, **more: Any) -> Figure:
+    """Return the layout that all charts have in common, with `more` added."""
     base: Figure = {
         "meta": {"title": title},
         "margin": MARGIN,
@@ -51,11 +54,12 @@ def _layout(title: str, **more: Any) -> Figure:
 
 
 def _axis(title: str, **more: Any) -> Figure:
+    """Return an axis with a title, with `more` added."""
     return {"title": {"text": title}, "automargin": True} | more
 
 
 def _axis_scale(values: Sequence[float]) -> Figure:
-    """Scale of an axis: logarithmic where the values span more than a decade, linear from zero otherwise."""
+    """Return the scale of an axis: logarithmic where the values span more than a decade, linear from zero otherwise."""
     positive = [v for v in values if v > 0]
     if positive and max(positive) > DECADE * min(positive):
         return {"type": "log", "dtick": "D2"}
@@ -63,7 +67,10 @@ def _axis_scale(values: Sequence[float]) -> Figure:
 
 
 def scatter(groups: Mapping[str, Points], front: Points, chosen: Points, titles: Titles) -> Figure:
-    """Candidates as points, one colour per group; `front` as a dotted line; `chosen` (at most one point) as a star."""
+    """Draw candidates as points, one colour per group; `front` as a dotted line.
+
+    `chosen` (at most one point) as a star.
+    """
     data = [_dots(name, points, titles, PALETTE[i % len(PALETTE)]) for i, (name, points) in enumerate(groups.items())]
     data += [_front_line(front), *([_star(chosen)] if chosen.x else [])]
     x = _axis(titles.x, **_axis_scale([v for points in groups.values() for v in points.x]))
@@ -72,6 +79,7 @@ def scatter(groups: Mapping[str, Points], front: Points, chosen: Points, titles:
 
 
 def _dots(name: str, points: Points, titles: Titles, colour: str) -> Figure:
+    """Return the points of one group as a trace in `colour`."""
     return {
         "type": "scatter",
         "mode": "markers",
@@ -85,6 +93,7 @@ def _dots(name: str, points: Points, titles: Titles, colour: str) -> Figure:
 
 
 def _front_line(front: Points) -> Figure:
+    """Return the dotted line through `front`, the points that no other point beats on both axes."""
     return {
         "type": "scatter",
         "mode": "lines",
@@ -97,6 +106,7 @@ def _front_line(front: Points) -> Figure:
 
 
 def _star(chosen: Points) -> Figure:
+    """Return the star that marks the recommended candidate."""
     return {
         "type": "scatter",
         "mode": "markers",
@@ -111,7 +121,10 @@ def _star(chosen: Points) -> Figure:
 def stacked(
     bars: Sequence[str], parts: Mapping[str, Sequence[float]], titles: Titles, *, limit: float | None = None
 ) -> Figure:
-    """Horizontal bars, one per name in `bars`, stacked from `parts` (one value per bar); `limit` is a dashed line."""
+    """Draw horizontal bars, one per name in `bars`, stacked from `parts` (one value per bar).
+
+    `limit` is a dashed line.
+    """
     data: list[Figure] = [
         {
             "type": "bar",
@@ -143,7 +156,7 @@ class Ranges:
 
 
 def ranged_bars(ranges: Ranges, titles: Titles, *, chosen: str = "") -> Figure:
-    """Horizontal bars with whiskers for their intervals; the bar named `chosen` has a colour of its own."""
+    """Draw horizontal bars with whiskers for their intervals; the bar named `chosen` has a colour of its own."""
     colours = [PALETTE[0] if n == chosen else PALETTE[2] for n in ranges.names]
     above = [h - v for h, v in zip(ranges.high, ranges.values, strict=True)]
     below = [v - lo for lo, v in zip(ranges.low, ranges.values, strict=True)]
@@ -164,7 +177,7 @@ def ranged_bars(ranges: Ranges, titles: Titles, *, chosen: str = "") -> Figure:
 
 
 def tornado(names: Sequence[str], change: Sequence[float], titles: Titles) -> Figure:
-    """Changes in percent as bars from zero, the largest on top; rises and falls have different colours."""
+    """Draw changes in percent as bars from zero, the largest on top; rises and falls have different colours."""
     order = sorted(range(len(names)), key=lambda i: -abs(change[i]))
     ordered = [change[i] for i in order]
     bar: Figure = {

@@ -31,7 +31,7 @@ class Chip:
 
 @dataclass(frozen=True)
 class Fact:
-    """A key figure with its unit, and one line of context below it."""
+    """A key number of the plan with its unit, and one line of context below it."""
 
     label: str
     value: str
@@ -44,8 +44,8 @@ class Goal:
     """One objective of the SLO as a horizontal bar: the estimate against the limit.
 
     middle, limit: positions of the estimate and of the limit, in percent of the bar's length. range: (left, width) of
-    the 80 % interval, in percent; empty where there is none. says: the figures in words. verdict: the chance that the
-    objective holds. tone: colour of the verdict, as in `Chip`.
+    the 80 % interval, in percent; empty where there is none. says: estimate and limit in words. verdict: the
+    probability that the objective holds. tone: colour of the verdict, as in `Chip`.
     """
 
     name: str
@@ -115,7 +115,7 @@ class Page:
 
 
 def render(page: Page) -> str:
-    """The page as one HTML document that needs no network."""
+    """Return the page as one HTML document that needs no network."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -135,11 +135,15 @@ def render(page: Page) -> str:
 
 
 def _script_json(value: Any) -> str:
-    """JSON for a script element: `<` is escaped (it could end the element), and NaN (not valid JSON) becomes null."""
+    """Return JSON for a script element. `<` is escaped (it could end the element).
+
+    NaN (not valid JSON) becomes null.
+    """
     return json.dumps(_without_nan(value), ensure_ascii=False).replace("<", "\\u003c")
 
 
 def _without_nan(value: Any) -> Any:
+    """Return `value`, a nest of mappings and lists, with NaN and infinity replaced by None."""
     if isinstance(value, Mapping):
         return {str(k): _without_nan(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -149,16 +153,21 @@ def _without_nan(value: Any) -> Any:
 
 @lru_cache(maxsize=1)
 def _plotly() -> str:
-    """Plotly's script, compressed with gzip, in base64. The time stamp is fixed: the same plan gives the same page."""
+    """Return Plotly's script, compressed with gzip, in base64.
+
+    The time stamp of the compressed data is fixed: the same plan gives the same page.
+    """
     from plotly.offline import get_plotlyjs
 
     return base64.b64encode(gzip.compress(get_plotlyjs().encode(), 9, mtime=0)).decode()
 
 
 def _is_numeric(rows: Sequence[Row], column: str) -> bool:
+    """Return whether no row has text in `column`."""
     return not any(isinstance(row.get(column), str) for row in rows)
 
 
 def _sort_key(value: Any) -> str:
+    """Return the text by which the script of the page sorts a cell; "" for unknown values."""
     value = json_value(value)
     return "" if value is None else str(value)

@@ -1,4 +1,7 @@
-"""The report of a plan as one offline page: recommendation, alternatives, time, memory, cost, what-ifs, sources."""
+"""Make the report of a plan as one offline page: recommendation, alternatives, time, memory, cost, sources.
+
+It also shows what-ifs: the plan repeated with one thing changed.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +26,15 @@ WEAK_BASES = ("roofline", "extrapolated")
 
 
 def render_report(plan: Plan, progress: Progress | None = None) -> str:
-    """The page of `plan` as HTML. Where no candidate qualifies, the page says what comes nearest and what to relax."""
+    """Return the page of `plan` as HTML; where no candidate qualifies, it says what comes nearest and what to relax.
+
+    progress: called with (done, total) what-ifs.
+    """
     return render(page_of(plan, progress))
 
 
 def page_of(plan: Plan, progress: Progress | None = None) -> Page:
-    """The content of the page of `plan`. progress: called with (done, total) what-ifs."""
+    """Return the content of the page of `plan`. progress: called with (done, total) what-ifs."""
     rows = plan.rows(LISTED_CANDIDATES, LISTED_MISSES)
     answer, figures = _answer(plan, progress) if plan.feasible else ([], {})
     return Page(
@@ -45,7 +51,7 @@ def page_of(plan: Plan, progress: Progress | None = None) -> Page:
 
 
 def _answer(plan: Plan, progress: Progress | None) -> tuple[list[Section], dict[str, Figure]]:
-    """Sections and charts that need a recommended candidate."""
+    """Return the sections and the charts that need a recommended candidate."""
     terms, what_ifs = terms_of(plan), what_if(plan, progress)
     figures = plan_charts(plan, terms, what_ifs)
     found = [
@@ -59,7 +65,7 @@ def _answer(plan: Plan, progress: Progress | None) -> tuple[list[Section], dict[
 
 
 def _chips(plan: Plan) -> list[Chip]:
-    """Short remarks under the headline: chance of the SLOs, basis of the estimate, ranking, date of the prices."""
+    """Return short remarks under the headline: probability of the SLOs, basis of the estimate, ranking, price date."""
     row, chips = plan.row(plan.best), []
     if plan.scenario.slo.objectives:
         chance = row["slo_chance"]
@@ -73,7 +79,7 @@ def _chips(plan: Plan) -> list[Chip]:
 
 
 def _facts(row: Mapping[str, Any]) -> list[Fact]:
-    """Key figures of the recommended candidate; those that are not known are left out."""
+    """Return the key numbers of the recommended candidate; those that are not known are left out."""
     free = row["memory_free_gb_per_device"]
     per_million = f"${money(row['usd_per_million_tokens'])} per million output tokens"
     facts = [
@@ -90,4 +96,5 @@ def _facts(row: Mapping[str, Any]) -> list[Fact]:
 
 
 def _mean_and_range(row: Mapping[str, Any], column: str) -> str:
+    """Say that a value is a mean, and give the 80 % interval of `column` in words."""
     return f"mean; 80 % range {number(row[f'{column}_lo'])} to {number(row[f'{column}_hi'])}"

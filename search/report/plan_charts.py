@@ -1,4 +1,4 @@
-"""The charts of a plan: which figures of the plan each one shows."""
+"""Make the charts of a plan: choose which numbers of the plan each one shows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SITE_ENERGY = "site_energy_j_per_output_token"
 def plan_charts(
     plan: Plan, terms: Sequence[Mapping[str, Any]], what_ifs: Sequence[Mapping[str, Any]]
 ) -> dict[str, Figure]:
-    """Every chart of a feasible plan, by the name that sections refer to.
+    """Return every chart of a feasible plan, by the name that sections refer to.
 
     terms: operators of the recommended candidate (`search.planning.terms_of`). what_ifs: rows of `what_if`.
     """
@@ -43,7 +43,7 @@ def plan_charts(
 
 
 def _cost_against_latency(plan: Plan) -> dict[str, Figure]:
-    """Cost (energy where no price is known) against TTFT and against TPOT, one colour per kind of hardware."""
+    """Draw cost (energy where no price is known) against TTFT and against TPOT, one colour per kind of hardware."""
     drawn = plan.order[: min(int(plan.qualifies.sum()), DRAWN_CANDIDATES)]
     priced = bool(np.isfinite(plan.columns["usd_per_million_tokens"][drawn]).any())
     what, unit = ("Cost", "$ per million output tokens") if priced else ("Energy", "J per output token")
@@ -61,6 +61,10 @@ def _cost_against_latency(plan: Plan) -> dict[str, Figure]:
 
 
 def _points_by_device(plan: Plan, candidates: Sequence[int], x: Array, y: Array) -> dict[str, Points]:
+    """Group candidates by the name of their hardware.
+
+    x, y: coordinates, one entry per candidate of the plan.
+    """
     members: dict[str, list[int]] = {}
     for candidate in candidates:
         members.setdefault(_hardware_name(plan, candidate), []).append(candidate)
@@ -70,7 +74,7 @@ def _points_by_device(plan: Plan, candidates: Sequence[int], x: Array, y: Array)
 
 
 def _hardware_name(plan: Plan, candidate: int) -> str:
-    """The device of a candidate; both devices of a pair of pools."""
+    """Return the name of a candidate's device; of both devices for a pair of pools."""
     if not plan.disaggregated(candidate):
         device = plan.layouts.devices[int(plan.layouts.device[candidate])]
         return str(device.name)
@@ -80,7 +84,7 @@ def _hardware_name(plan: Plan, candidate: int) -> str:
 
 
 def lower_left_front(x: Array, y: Array) -> Points:
-    """The points for which no other has both a smaller x and a smaller y, by rising x."""
+    """Return the points for which no other has both a smaller x and a smaller y, by rising x."""
     order = np.lexsort((y, x))
     best = np.minimum.accumulate(y[order])
     kept = order[(y[order] <= best) & (np.diff(best, prepend=np.inf) < 0)]
@@ -88,7 +92,7 @@ def lower_left_front(x: Array, y: Array) -> Points:
 
 
 def _time_by_group(terms: Sequence[Mapping[str, Any]]) -> Figure:
-    """Share of a prefill step and of a decode step that each group of operators takes."""
+    """Draw the share of a prefill step and of a decode step that each group of operators takes."""
     phases = list(dict.fromkeys(t["phase"] for t in terms))
     shares: dict[str, list[float]] = {}
     for t in terms:
@@ -98,7 +102,7 @@ def _time_by_group(terms: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _memory_of_a_device(plan: Plan) -> Figure:
-    """What the memory of a device holds, against what the engine may use of it."""
+    """Draw what the memory of a device holds, against what the engine may use of it."""
     parts = {
         key.removesuffix("_gb").replace("kv", "KV cache"): value
         for key, value in memory_of(plan).items()
@@ -110,7 +114,10 @@ def _memory_of_a_device(plan: Plan) -> Figure:
 
 
 def _cost_by_device(plan: Plan) -> dict[str, Figure]:
-    """Cost per million tokens of the best candidate of each kind of hardware; nothing where there is but one kind."""
+    """Draw the cost per million tokens of the best candidate of each kind of hardware; {} for a single kind.
+
+    No chart where there is but one kind.
+    """
     best: dict[str, int] = {}
     for n in plan.order[: int(plan.qualifies.sum())].tolist():
         best.setdefault(_hardware_name(plan, n), n)
@@ -125,7 +132,7 @@ def _cost_by_device(plan: Plan) -> dict[str, Figure]:
 
 
 def _change_of_cost(what_ifs: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
-    """Change of the hourly cost per what-if; nothing where no change is large enough to show."""
+    """Draw the change of the hourly cost per what-if; {} where no change is large enough to show."""
     shown = [r for r in what_ifs if abs(r["change_percent"]) >= SHOWN_CHANGE]
     if not shown:
         return {}

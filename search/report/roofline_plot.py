@@ -1,4 +1,4 @@
-"""A roofline plot: FLOP/s that measured operators achieve, by arithmetic intensity, under the roofs of the device."""
+"""Draw a roofline plot: FLOP/s that measured operators achieve, by arithmetic intensity, under the device's limits."""
 
 from __future__ import annotations
 
@@ -27,14 +27,16 @@ Point = Mapping[str, Any]
 
 
 def roofline_figure(device: Device, points: Sequence[Point]) -> Any:
-    """A Plotly figure: one colour per operator family, roofs from the rated peaks and bandwidth of `device`.
+    """Return a Plotly figure: one colour per operator family, roofs from the rated peaks and bandwidth of `device`.
 
     points: rows of `perfmodel.profiler.measured_points`. Raises `InputError` if there are none.
     """
     import plotly.graph_objects as go
 
     if not points:
-        raise InputError(f"profile of {device.name} has no measured point with arithmetic to plot")
+        raise InputError(
+            f"profile of {device.name} has no measured point with arithmetic to plot; measure GEMM or attention first"
+        )
     plot = go.Figure()
     _add_roofs(plot, device, np.array([p["flop_per_byte"] for p in points]))
     _add_points(plot, points)
@@ -45,6 +47,10 @@ def roofline_figure(device: Device, points: Sequence[Point]) -> Any:
 
 
 def _add_roofs(plot: Any, device: Device, intensity: np.ndarray) -> None:
+    """Draw for each number format the TFLOP/s that peak and memory bandwidth allow.
+
+    intensity: FLOP per byte of the points.
+    """
     low = max(intensity.min() / MARGIN_FACTOR, LEAST_INTENSITY)
     high = max(intensity.max(), REACHED_INTENSITY) * MARGIN_FACTOR
     line = np.geomspace(low, high, ROOF_POINTS)
@@ -62,6 +68,7 @@ def _add_roofs(plot: Any, device: Device, intensity: np.ndarray) -> None:
 
 
 def _add_points(plot: Any, points: Sequence[Point]) -> None:
+    """Draw the measured operators as points, one colour per operator family."""
     for colour, family in zip(cycle(COLOURS), sorted({p["family"] for p in points}), strict=False):
         members = [p for p in points if p["family"] == family]
         plot.add_scattergl(

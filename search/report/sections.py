@@ -1,4 +1,4 @@
-"""The sections of a plan's page."""
+"""Make the sections of a plan's page."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ WHAT_IF = ("what_if", "answer", "usd_per_hour", "change_percent", "power_w", "sl
 
 
 def tone_of(chance: float) -> str:
-    """The colour of a chance that objectives hold: good, warn or bad."""
+    """Return the colour of a probability (0 to 1) that objectives hold: good, warn or bad."""
     return "good" if chance >= GOOD_CHANCE else "warn" if chance >= EVEN_CHANCE else "bad"
 
 
 def objectives_section(plan: Plan) -> Section | None:
-    """Each objective of the SLO against its estimate; None without objectives."""
+    """Compare each objective of the SLO with its estimate; None without objectives."""
     objectives = plan.scenario.slo.objectives
     if not objectives:
         return None
@@ -69,7 +69,7 @@ def objectives_section(plan: Plan) -> Section | None:
 
 
 def _goal(objective: Objective, *, value: float, spread: float, chance: float) -> Goal:
-    """One objective as a bar. value: the estimate, seconds. spread: log half-width of its 80 % interval."""
+    """Return one objective as a bar. value: the estimate, seconds. spread: log half-width of its 80 % interval."""
     low, high = value * np.exp(-spread), value * np.exp(spread)
     left, middle, right = (min(100.0, LIMIT_POSITION * v / objective.limit) for v in (low, value, high))
     limit = number(objective.limit * 1e3)
@@ -85,7 +85,7 @@ def _goal(objective: Objective, *, value: float, spread: float, chance: float) -
 
 
 def alternatives_section(plan: Plan, chart_names: Iterable[str]) -> Section:
-    """Every qualifying candidate as a point of cost against latency."""
+    """Show every qualifying candidate as a point of cost against latency."""
     return Section(
         id="options",
         short="Options",
@@ -96,7 +96,7 @@ def alternatives_section(plan: Plan, chart_names: Iterable[str]) -> Section:
 
 
 def time_and_memory_section(terms: Sequence[dict[str, Any]]) -> Section:
-    """Where the time of a step and the memory of a device go, and the operators that take most."""
+    """Show where the time of a step and the memory of a device go, and the operators that take most."""
     steps = "; ".join(f"a {r['step']} step takes {number(r['step_ms'])} ms" for r in step_time_rows(terms))
     title = f"Operators that take {LISTED_SHARE:g} % of their step or more"
     largest = [t for t in sorted(terms, key=lambda t: -t["share_percent"]) if t["share_percent"] >= LISTED_SHARE]
@@ -111,7 +111,7 @@ def time_and_memory_section(terms: Sequence[dict[str, Any]]) -> Section:
 
 
 def cost_section(chart_names: Iterable[str]) -> Section | None:
-    """Cost of the best candidate of each kind of hardware; None where there is no such chart."""
+    """Show the cost of the best candidate of each kind of hardware; None where there is no such chart."""
     if "devices" not in chart_names:
         return None
     return Section(
@@ -124,7 +124,7 @@ def cost_section(chart_names: Iterable[str]) -> Section | None:
 
 
 def what_if_section(what_ifs: Sequence[dict[str, Any]], chart_names: Iterable[str]) -> Section:
-    """The plan repeated with one thing changed per row."""
+    """Show the plan repeated with one thing changed per row."""
     return Section(
         id="whatif",
         short="What if",
@@ -137,7 +137,7 @@ def what_if_section(what_ifs: Sequence[dict[str, Any]], chart_names: Iterable[st
 
 
 def candidates_section(plan: Plan, rows: Sequence[dict[str, Any]]) -> Section:
-    """The best candidates, then the nearest misses with the reason why they do not qualify."""
+    """List the best candidates, then the nearest misses with the reason why they do not qualify."""
     shown = list(dict.fromkeys([*candidate_columns(plan), "devices", "output_tok_s", "memory_gb_per_device"]))
     shown = [c for c in shown if c != "reason"] + [c for c in shown if c == "reason"]
     table, best = with_kilowatts(rows), len([r for r in rows if r["rank"]])
@@ -155,7 +155,7 @@ def candidates_section(plan: Plan, rows: Sequence[dict[str, Any]]) -> Section:
 
 
 def provenance_section(plan: Plan) -> Section:
-    """How to make the page again: command, versions, hashes of the data, prices, remarks on devices, rules."""
+    """Say how to make the page again: command, versions, hashes of the data, prices, remarks on devices, rules."""
     made: Mapping[str, Any] = plan.manifest.row()
     terms = [
         (k.replace("_", " "), str(v)) for k, v in made.items() if k != "command" and v not in ("", None) and v == v

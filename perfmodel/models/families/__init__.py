@@ -2,7 +2,7 @@
 
 To add a family, write a function that takes the fields of a `config.json` (`Fields`) and returns a `ModelSpec`, and
 register it: `@reads("its_model_type", "ItsForCausalLM")`. `common` has the parts that most families share. Each
-docstring says which checkpoints the function reads and which keys matter beside the usual ones (see `common`).
+docstring says which checkpoints the function reads and which keys matter besides the usual ones (see `common`).
 """
 
 from perfmodel.models.families import dense, early, gemma, hybrid, latent, moe

@@ -40,7 +40,9 @@ def reads(*names: str) -> Callable[[Reader], Reader]:
 
 
 def grouped(layers: Iterable[Layer], norms: int = 2, extra: int = 0) -> tuple[Block, ...]:
-    """Blocks of equal layers, in the order in which each kind of layer first appears.
+    """Group equal layers into blocks, in the order in which each kind of layer first appears.
+
+    `layers` are in the order of the model.
 
     norms, extra: norm vectors and extra parameters per layer, as `Block` takes them.
     """
@@ -55,7 +57,7 @@ def grouped(layers: Iterable[Layer], norms: int = 2, extra: int = 0) -> tuple[Bl
 def model(
     c: Fields, blocks: Sequence[Block], *, tied: bool = False, positions: int = 0, extra_parameters: int = 0
 ) -> ModelSpec:
-    """The model of the given blocks, with width, vocabulary and context from the usual keys.
+    """Return the model of the given blocks, with width, vocabulary and context from the usual keys.
 
     tied: whether embedding and LM head are shared where the configuration does not say. positions, extra_parameters: as
     `ModelSpec` takes them.
@@ -74,19 +76,19 @@ def model(
 
 
 def layer_count(c: Fields) -> int:
-    """Number of layers."""
+    """Return the number of layers."""
     return c.count("num_hidden_layers", "n_layer", "num_layers", most=_MOST_LAYERS)
 
 
 def head_size(c: Fields, heads: int) -> int:
-    """Size of a head: as stated, else the model's width divided by the number of heads."""
+    """Return the size of a head: `head_dim` where given, else the model's width divided by the number of heads."""
     if c.has("head_dim"):
         return c.count("head_dim")
     return c.quotient("hidden_size", "num_attention_heads", c.count("hidden_size", "n_embd", "d_model"), heads)
 
 
 def attention(c: Fields, *, head_norm: bool = False, bias: bool = False, output_bias: bool = False) -> Mixer:
-    """Full grouped-query attention from the usual keys.
+    """Return full grouped-query attention, with sizes from the usual keys.
 
     head_norm: RMS norms on query and key heads. bias: of the query, key and value projections. output_bias: of the
     output projection.
@@ -108,7 +110,7 @@ def attention(c: Fields, *, head_norm: bool = False, bias: bool = False, output_
 
 
 def dense_mlp(c: Fields, *, gated: bool = True, bias: bool = False) -> Mlp:
-    """A dense MLP of the stated inner width."""
+    """Return a dense MLP whose inner width is `intermediate_size`."""
     return Mlp(intermediate=c.count("intermediate_size"), gated=gated, bias=bias)
 
 
@@ -121,9 +123,9 @@ def expert_mlp(
     bias: bool = False,
     router_bias: bool = False,
 ) -> Mlp:
-    """Routed experts of the given inner width; their number and how many a token uses come from the usual spellings.
+    """Return routed experts of inner width `intermediate`.
 
-    The keyword arguments are those of `Mlp`.
+    Their number and how many a token uses come from the usual spellings. The keyword arguments are those of `Mlp`.
     """
     experts = c.count("n_routed_experts", "num_local_experts", "num_experts", "moe_num_experts")
     top_k = c.count("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "top_k_experts", "moe_topk")
@@ -141,7 +143,7 @@ def expert_mlp(
 
 
 def first_dense(c: Fields, layers: int, routed: Mlp, *, default: int = 0, every: int = 1) -> list[Mlp]:
-    """MLP of each layer: dense in the first `first_k_dense_replace` layers, then `routed` in every `every`th layer.
+    """Return the MLP of each layer: first dense ones (`first_k_dense_replace`), then `routed` in every `every`th layer.
 
     default: number of dense layers where the configuration does not say. Layers count from 0 here.
     """
@@ -150,7 +152,7 @@ def first_dense(c: Fields, layers: int, routed: Mlp, *, default: int = 0, every:
 
 
 def every_nth(layers: int, n: int) -> list[bool]:
-    """For each layer whether it is the last of a group of `n` layers.
+    """Return for each layer whether it is the last of a group of `n` layers.
 
     >>> every_nth(5, 2)
     [False, True, False, True, False]
@@ -159,7 +161,10 @@ def every_nth(layers: int, n: int) -> list[bool]:
 
 
 def layer_kinds(c: Fields, layers: int) -> list[str]:
-    """`layer_types` as Hugging Face spells them, checked; [] when not stated."""
+    """Return the kind of each layer as `layer_types` gives it, in Hugging Face's spelling, checked.
+
+    [] when `c` has no such key.
+    """
     kinds = c.items("layer_types", layers)
     for kind in kinds:
         if kind not in _LAYER_KINDS:
@@ -168,9 +173,9 @@ def layer_kinds(c: Fields, layers: int) -> list[str]:
 
 
 def interleaved(c: Fields, full: Mixer, other: Mixer, kind: str, every: int) -> list[Mixer]:
-    """Mixer of each layer: `other` where `layer_types` states `kind`, `full` elsewhere.
+    """Return the mixer of each layer: `other` where `layer_types` has `kind`, `full` elsewhere.
 
-    Where `layer_types` is not stated, every `every`th layer is full.
+    Without `layer_types`, every `every`th layer is full.
     """
     layers = layer_count(c)
     kinds = layer_kinds(c, layers)
@@ -179,9 +184,9 @@ def interleaved(c: Fields, full: Mixer, other: Mixer, kind: str, every: int) -> 
 
 
 def windowed(c: Fields, mixer: Mixer, layers: int) -> list[Mixer]:
-    """`mixer` for each layer, with a sliding window where the configuration asks for one.
+    """Return `mixer` for each layer, with a sliding window where the configuration asks for one.
 
-    Keys: `layer_types` decides where stated. Else `sliding_window` holds for every layer; with Qwen's
+    Keys: `layer_types` decides where given. Else `sliding_window` holds for every layer; with Qwen's
     `use_sliding_window` only if that is true, and only from layer `max_window_layers` on.
     """
     if not c.has("sliding_window"):
@@ -199,5 +204,5 @@ def windowed(c: Fields, mixer: Mixer, layers: int) -> list[Mixer]:
 
 
 def sliding(mixer: Mixer, window: int) -> Mixer:
-    """`mixer` with a sliding window of `window` tokens."""
+    """Return `mixer` with a sliding window of `window` tokens."""
     return replace(mixer, kind="sliding", window=float(window))

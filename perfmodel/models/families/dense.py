@@ -18,7 +18,7 @@ from perfmodel.models.spec import ModelSpec
     "Phi3ForCausalLM",
 )
 def llama(c: Fields) -> ModelSpec:
-    """Llama 1 to 3.3, Code Llama, Mistral, Aquila, Phi-3 mini and medium, Phi-4.
+    """Read the `config.json` of Llama 1 to 3.3, Code Llama, Mistral, Aquila, Phi-3 mini and medium, Phi-4.
 
     Keys: attention_bias, mlp_bias (no biases where absent), sliding_window.
     """
@@ -30,7 +30,9 @@ def llama(c: Fields) -> ModelSpec:
 
 @reads("qwen2", "Qwen2ForCausalLM", "mimo", "MiMoForCausalLM")
 def qwen2(c: Fields) -> ModelSpec:
-    """Qwen 1.5, 2 and 2.5, QwQ, DeepSeek-R1 distillations, MiMo-7B: biases on queries, keys and values.
+    """Read the `config.json` of Qwen 1.5, 2 and 2.5, QwQ, DeepSeek-R1 distillations, MiMo-7B.
+
+    Structure: biases on queries, keys and values.
 
     Keys: sliding_window, use_sliding_window, max_window_layers.
     """
@@ -40,7 +42,7 @@ def qwen2(c: Fields) -> ModelSpec:
 
 @reads("qwen3", "qwen3_vl", "qwen3_vl_text", "Qwen3ForCausalLM", "Qwen3VLForConditionalGeneration")
 def qwen3(c: Fields) -> ModelSpec:
-    """Dense Qwen3 and Qwen3-VL: norms on query and key heads.
+    """Read the `config.json` of dense Qwen3 and Qwen3-VL: norms on query and key heads.
 
     Keys: attention_bias, sliding_window, use_sliding_window, max_window_layers.
     """

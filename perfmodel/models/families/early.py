@@ -1,6 +1,6 @@
 """Decoders with layer norms, plain MLPs or biases: OPT, GPT-J, BLOOM, Falcon, StarCoder2, Nemotron 4, Phi-3 small.
 
-A layer norm has a bias beside its weight: `extra` holds the biases of a layer's norms, `extra_parameters` that of the
+A layer norm has a bias besides its weight: `extra` holds the biases of a layer's norms, `extra_parameters` that of the
 last norm. Also here: models whose layers differ after an architecture search (DeciLM, Nemotron Super and Ultra).
 """
 
@@ -24,7 +24,7 @@ _SEARCH_MULTIPLE = 256
 
 @reads("opt", "OPTForCausalLM")
 def opt(c: Fields) -> ModelSpec:
-    """OPT: learned positions, biases everywhere, a shared embedding.
+    """Read the `config.json` of OPT: learned positions, biases everywhere, a shared embedding.
 
     Keys: ffn_dim, word_embed_proj_dim (only the model's width is known).
     """
@@ -39,7 +39,9 @@ def opt(c: Fields) -> ModelSpec:
 
 @reads("gptj", "GPTJForCausalLM")
 def gptj(c: Fields) -> ModelSpec:
-    """GPT-J: attention and MLP in parallel behind one norm; biases in the MLP and in the LM head.
+    """Read the `config.json` of GPT-J.
+
+    Structure: attention and MLP in parallel behind one norm; biases in the MLP and in the LM head.
 
     Keys: n_embd, n_head, n_layer, n_inner in place of the usual ones.
     """
@@ -52,7 +54,9 @@ def gptj(c: Fields) -> ModelSpec:
 
 @reads("bloom", "BloomForCausalLM")
 def bloom(c: Fields) -> ModelSpec:
-    """BLOOM: ALiBi positions, biases everywhere, a shared embedding with a layer norm behind it.
+    """Read the `config.json` of BLOOM.
+
+    Structure: ALiBi positions, biases everywhere, a shared embedding with a layer norm behind it.
 
     Keys: hidden_size or n_embed.
     """
@@ -66,7 +70,9 @@ def bloom(c: Fields) -> ModelSpec:
 
 @reads("falcon", "FalconForCausalLM")
 def falcon(c: Fields) -> ModelSpec:
-    """Falcon (arXiv:2311.16867): attention and MLP in parallel; multi-query, or grouped in the new architecture.
+    """Read the `config.json` of Falcon (arXiv:2311.16867).
+
+    Structure: attention and MLP in parallel; multi-query, or grouped in the new architecture.
 
     Keys: new_decoder_architecture, multi_query, num_kv_heads, parallel_attn, bias, ffn_hidden_size.
     """
@@ -84,7 +90,9 @@ def falcon(c: Fields) -> ModelSpec:
 
 @reads("starcoder2", "Starcoder2ForCausalLM")
 def starcoder2(c: Fields) -> ModelSpec:
-    """StarCoder2 3B, 7B, 15B (arXiv:2402.19173): layer norms, biases, a plain MLP, a sliding window.
+    """Read the `config.json` of StarCoder2 3B, 7B, 15B (arXiv:2402.19173).
+
+    Structure: layer norms, biases, a plain MLP, a sliding window.
 
     Keys: use_bias, sliding_window.
     """
@@ -98,7 +106,7 @@ def starcoder2(c: Fields) -> ModelSpec:
 
 @reads("nemotron", "NemotronForCausalLM")
 def nemotron(c: Fields) -> ModelSpec:
-    """Nemotron 4 and Minitron: layer norms, a squared-ReLU MLP with one up-projection.
+    """Read the `config.json` of Nemotron 4 and Minitron: layer norms, a squared-ReLU MLP with one up-projection.
 
     Keys: attention_bias, mlp_bias.
     """
@@ -110,10 +118,11 @@ def nemotron(c: Fields) -> ModelSpec:
 
 @reads("phi3small", "Phi3SmallForCausalLM")
 def phi3_small(c: Fields) -> ModelSpec:
-    """Phi-3 small 8k: layer norms, biases, a shared embedding.
+    """Read the `config.json` of Phi-3 small 8k: layer norms, biases, a shared embedding.
 
     Attention of every other layer is block-sparse. It is counted as full here: an upper bound, close within the 16
     local blocks of 64 tokens. The cache holds every token in either case.
+
     Keys: ff_intermediate_size or intermediate_size.
     """
     width = c.count("hidden_size")
@@ -125,7 +134,9 @@ def phi3_small(c: Fields) -> ModelSpec:
 
 @reads("deci", "nemotron-nas", "DeciLMForCausalLM")
 def deci(c: Fields) -> ModelSpec:
-    """DeciLM and Nemotron Super and Ultra (architecture search over Llama): heads and MLP widths differ by layer.
+    """Read the `config.json` of DeciLM and Nemotron Super and Ultra (architecture search over Llama).
+
+    Heads and MLP widths differ by layer.
 
     Keys: block_configs (attention and ffn of each layer), else num_key_value_heads_per_layer.
     """
@@ -143,7 +154,10 @@ def deci(c: Fields) -> ModelSpec:
 
 
 def _searched_layer(c: Fields, entry: object, layer: int) -> Layer:
-    """The layer that one entry of `block_configs` describes. Parts that are left out or made linear count as absent."""
+    """Return the layer that one entry of `block_configs` describes.
+
+    Parts that are left out or made linear count as absent.
+    """
     part = Fields({"block": entry}, f"{c.place}: block_configs[{layer}]").section("block")
     mixing, feeding = (part.section("attention"), part.section("ffn")) if part else (None, None)
     if mixing is None or feeding is None:
@@ -152,6 +166,10 @@ def _searched_layer(c: Fields, entry: object, layer: int) -> Layer:
 
 
 def _searched_mixer(c: Fields, stated: Fields) -> Mixer | None:
+    """Return the attention of a layer found by architecture search; None where the layer has none.
+
+    `stated`: its section `attention`.
+    """
     if stated.flag("no_op") or stated.flag("replace_with_linear"):
         return None
     heads = c.count("num_attention_heads")
@@ -160,7 +178,11 @@ def _searched_mixer(c: Fields, stated: Fields) -> Mixer | None:
 
 
 def _searched_mlp(c: Fields, stated: Fields) -> Mlp | None:
-    """The MLP of `ffn_mult` times the model's width: two thirds of that (it is gated), rounded up."""
+    """Return the MLP of a layer found by architecture search; None where the layer has none.
+
+    Its inner width is two thirds (it is gated) of `ffn_mult` times the model's width, rounded up. `stated`: the
+    section `ffn`.
+    """
     if stated.flag("no_op") or stated.flag("replace_with_linear"):
         return None
     width = int(2 * stated.number("ffn_mult") * c.count("hidden_size") / 3)  # 2/3: Shazeer 2020, arXiv:2002.05202

@@ -31,13 +31,13 @@ _PERIOD = 6
 
 @reads("gemma", "GemmaForCausalLM")
 def gemma(c: Fields) -> ModelSpec:
-    """Gemma 1 and CodeGemma. Only the usual keys matter."""
+    """Read the `config.json` of Gemma 1 or CodeGemma. Only the usual keys matter."""
     return model(c, grouped([(attention(c), dense_mlp(c))] * layer_count(c)), tied=True)
 
 
 @reads("gemma2", "Gemma2ForCausalLM")
 def gemma2(c: Fields) -> ModelSpec:
-    """Gemma 2 (arXiv:2408.00118): every other layer has a sliding window.
+    """Read the `config.json` of Gemma 2 (arXiv:2408.00118): every other layer has a sliding window.
 
     Keys: sliding_window, layer_types.
     """
@@ -47,7 +47,9 @@ def gemma2(c: Fields) -> ModelSpec:
 
 @reads("gemma3", "gemma3_text", "Gemma3ForConditionalGeneration", "Gemma3ForCausalLM")
 def gemma3(c: Fields) -> ModelSpec:
-    """Gemma 3 (arXiv:2503.19786): five layers with a sliding window, then a full one; norms on query and key heads.
+    """Read the `config.json` of Gemma 3 (arXiv:2503.19786).
+
+    Structure: five layers with a sliding window, then a full one; norms on query and key heads.
 
     Keys: sliding_window, layer_types or sliding_window_pattern.
     """
@@ -59,10 +61,12 @@ def gemma3(c: Fields) -> ModelSpec:
 
 @reads("gemma4", "gemma4_text", "Gemma4ForConditionalGeneration", "Gemma4ForCausalLM")
 def gemma4(c: Fields) -> ModelSpec:
-    """Gemma 4: full layers have wider and fewer key heads; routed experts stand beside a dense MLP.
+    """Read the `config.json` of Gemma 4.
 
-    Keys: sliding_window, layer_types, global_head_dim, num_global_key_value_heads, attention_k_eq_v (full layers cache
-    one vector as key and value), enable_moe_block, moe_intermediate_size and the numbers of experts.
+    Full layers have wider and fewer key heads; routed experts stand next to a dense MLP.
+
+    Keys: sliding_window, layer_types, global_head_dim, num_global_key_value_heads, attention_k_eq_v (full layers
+    cache one vector as key and value), enable_moe_block, moe_intermediate_size and the numbers of experts.
     """
     local = sliding(attention(c, head_norm=True), c.count("sliding_window"))
     size = c.count("global_head_dim", default=local.head_dim)
@@ -83,6 +87,6 @@ def gemma4(c: Fields) -> ModelSpec:
 
 
 def _alternating(c: Fields, full: Mixer, local: Mixer, mlp: Mlp, every: int) -> ModelSpec:
-    """Gemma 2 to 4: full and sliding layers with equal MLPs, four norms per layer and a shared embedding."""
+    """Return Gemma 2 to 4: full and sliding layers with equal MLPs, four norms per layer and a shared embedding."""
     mixers = interleaved(c, full, local, "sliding_attention", every)
     return model(c, grouped(((mixer, mlp) for mixer in mixers), norms=_NORMS), tied=True)

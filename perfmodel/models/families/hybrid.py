@@ -27,9 +27,11 @@ _FULL_ATTENTION_INTERVAL = 4
 
 
 def delta_net(c: Fields) -> Mixer:
-    """Gated delta net (arXiv:2412.06464) as in Qwen3-Next: per value head a state of key size by value size.
+    """Return a gated delta net (arXiv:2412.06464) as in Qwen3-Next.
 
-    Parameters beside the matrices: a decay and a time step per head, and the norm of the gated output.
+    Each value head keeps a state of key size by value size.
+
+    Parameters besides the matrices: a decay and a time step per head, and the norm of the gated output.
     """
     heads, keys = c.count("linear_num_value_heads"), c.count("linear_num_key_heads")
     c.quotient("linear_num_value_heads", "linear_num_key_heads", heads, keys)
@@ -58,7 +60,10 @@ def delta_net(c: Fields) -> Mixer:
     "Qwen3_5MoeForCausalLM",
 )
 def qwen_hybrid(c: Fields) -> ModelSpec:
-    """Qwen3-Next, Qwen3.5 and 3.6: gated delta nets; every `full_attention_interval`th layer is gated full attention.
+    """Read the `config.json` of Qwen3-Next, Qwen3.5 and 3.6.
+
+    Structure: gated delta nets (linear attention); every `full_attention_interval`th layer is gated full
+    attention.
 
     Keys: layer_types or full_attention_interval, attn_output_gate, linear_num_value_heads, linear_num_key_heads,
     linear_key_head_dim, linear_value_head_dim, linear_conv_kernel_dim; with num_experts those of `moe.qwen_mlps`.
@@ -72,9 +77,9 @@ def qwen_hybrid(c: Fields) -> ModelSpec:
 
 
 def mamba(c: Fields) -> Mixer:
-    """Mamba-2 (arXiv:2405.21060): heads share B and C within `n_groups` groups.
+    """Return a Mamba-2 layer (arXiv:2405.21060), whose heads use the same B and C within each of `n_groups` groups.
 
-    Parameters beside the matrices: decay, skip and time step per head, the norm of the gated output, the biases of the
+    Parameters besides the matrices: decay, skip and time step per head, the norm of the gated output, the biases of the
     convolution.
     """
     heads, width, groups = c.count("mamba_num_heads"), c.count("mamba_head_dim"), c.count("n_groups")
@@ -96,9 +101,12 @@ def mamba(c: Fields) -> Mixer:
 
 @reads("nemotron_h", "NemotronHForCausalLM")
 def nemotron_h(c: Fields) -> ModelSpec:
-    """Nemotron-H (arXiv:2504.03624), Nano v2, Nemotron 3: each layer is one of Mamba-2, attention, MLP or experts.
+    """Read the `config.json` of Nemotron-H (arXiv:2504.03624), Nano v2, Nemotron 3.
+
+    Each layer is one of Mamba-2, attention, MLP or experts.
 
     Each layer has one norm.
+
     Keys: hybrid_override_pattern (a letter per layer: M, *, - and E) or layers_block_type; mamba_num_heads,
     mamba_head_dim, n_groups, ssm_state_size, conv_kernel, use_conv_bias, mamba_proj_bias; head_dim or
     attention_head_dim; and those of `nemotron_experts`.
@@ -112,7 +120,7 @@ def nemotron_h(c: Fields) -> ModelSpec:
 
 
 def _pattern_of_kinds(c: Fields) -> str:
-    """`layers_block_type` as letters; "?" for a kind that is not known."""
+    """Return `layers_block_type` as one letter per layer; "?" for a kind that is not known."""
     letters = {"mamba": "M", "attention": "*", "mlp": "-", "moe": "E"}
     kinds = c.items("layers_block_type")
     if not kinds:
@@ -121,7 +129,7 @@ def _pattern_of_kinds(c: Fields) -> str:
 
 
 def _nemotron_layer(c: Fields, letter: str) -> Layer:
-    """The layer that a letter of `hybrid_override_pattern` stands for."""
+    """Return the layer that a letter of `hybrid_override_pattern` stands for."""
     if letter == "M":
         return mamba(c), None
     if letter == "*":
@@ -134,7 +142,7 @@ def _nemotron_layer(c: Fields, letter: str) -> Layer:
 
 
 def nemotron_experts(c: Fields) -> Mlp:
-    """Nemotron 3's experts: squared ReLU, one up-projection; in a latent space where `moe_latent_size` is stated.
+    """Return Nemotron 3's experts: squared ReLU, one up-projection; in a latent space where `moe_latent_size` is given.
 
     Keys: moe_intermediate_size, n_routed_experts, num_experts_per_tok, moe_shared_expert_intermediate_size,
     n_shared_experts, moe_latent_size.
@@ -146,7 +154,9 @@ def nemotron_experts(c: Fields) -> Mlp:
 
 @reads("mimo_v2_flash", "MiMoV2FlashForCausalLM")
 def mimo_v2(c: Fields) -> ModelSpec:
-    """MiMo-V2-Flash: sliding layers have more key heads and a sink per head; full layers stand between them.
+    """Read the `config.json` of MiMo-V2-Flash.
+
+    Sliding layers have more key heads and a sink per head; full layers stand between them.
 
     Keys: hybrid_layer_pattern (1: sliding) and moe_layer_freq (1: experts), both required; sliding_window,
     swa_num_key_value_heads, v_head_dim, moe_intermediate_size, n_routed_experts, num_experts_per_tok.

@@ -15,7 +15,9 @@ _RATIOS = (0, INDEXED_RATIO, 128)
 
 
 def latent_attention(c: Fields) -> Mixer:
-    """MLA (DeepSeek-V2, arXiv:2405.04434, section 2.1) and, where stated, the indexer of DeepSeek-V3.2.
+    """Return multi-head latent attention (DeepSeek-V2, arXiv:2405.04434, section 2.1).
+
+    Where `c` has the keys of an indexer, it includes the indexer of DeepSeek-V3.2.
 
     Keys: q_lora_rank, kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim, v_head_dim; index_n_heads, index_head_dim,
     index_topk.
@@ -41,7 +43,7 @@ def latent_attention(c: Fields) -> Mixer:
 
 
 def deepseek_mlps(c: Fields, layers: int) -> list[Mlp]:
-    """MLP of each layer of DeepSeek V2 to V3.2: the first ones dense, then routed experts with shared ones beside them.
+    """Return the MLP of each layer of DeepSeek V2 to V3.2: the first ones dense, then routed and shared experts.
 
     Keys: moe_intermediate_size, n_shared_experts, topk_method (noaux_tc: the router has a bias),
     first_k_dense_replace, moe_layer_freq (n: experts in every n-th layer), n_routed_experts, num_experts_per_tok.
@@ -66,7 +68,7 @@ def deepseek_mlps(c: Fields, layers: int) -> list[Mlp]:
     "GlmMoeDsaForCausalLM",
 )
 def deepseek(c: Fields) -> ModelSpec:
-    """DeepSeek V2, V3, R1, V3.1, V3.2, Kimi K2 and K2.5, GLM-5: latent attention.
+    """Read the `config.json` of DeepSeek V2, V3, R1, V3.1, V3.2, Kimi K2 and K2.5, GLM-5: latent attention.
 
     Keys: those of `latent_attention` and `deepseek_mlps`; indexer_types (GLM-5.2: a layer marked `shared` reuses the
     tokens that the indexer before it picked).
@@ -84,10 +86,13 @@ def deepseek(c: Fields) -> ModelSpec:
 
 @reads("deepseek_v4", "DeepseekV4ForCausalLM")
 def deepseek_v4(c: Fields) -> ModelSpec:
-    """DeepSeek V4 Flash and Pro: one vector of 512 values per token is key and value of all heads.
+    """Read the `config.json` of DeepSeek V4 Flash and Pro.
+
+    One vector of 512 values per token is key and value of all heads.
 
     Tokens beyond the window of 128 are kept compressed. `hc_mult` residual streams (four) are mixed before and after
     attention and MLP. Layout of the weights: vLLM, vllm/models/deepseek_v4.
+
     Keys: compress_ratios (per layer: 4: four tokens share a cache entry, an indexer picks entries; 128: 128 tokens
     share one, all are read; 0: the window alone), num_hash_layers (their router has no bias), moe_intermediate_size,
     n_shared_experts, and those of `compressed_attention`.
@@ -110,7 +115,9 @@ def deepseek_v4(c: Fields) -> ModelSpec:
 
 
 def _mixing_parameters(streams: int, hidden: int) -> int:
-    """Parameters that mix the residual streams around one attention or MLP: a matrix, its bias, and three scales.
+    """Count the parameters that mix the residual streams around one attention or MLP.
+
+    They are a matrix, its bias, and three scales.
 
     The matrix gives per stream a weight before, a weight after, and one for each stream that it is mixed into.
     """
@@ -119,7 +126,9 @@ def _mixing_parameters(streams: int, hidden: int) -> int:
 
 
 def compressed_attention(c: Fields, ratio: int) -> Mixer:
-    """Attention of a DeepSeek-V4 layer of the given compression ratio; only ratio 4 has an indexer.
+    """Return the attention of a DeepSeek-V4 layer whose cache keeps one entry per `ratio` tokens.
+
+    Only ratio 4 has an indexer.
 
     Keys: head_dim, num_attention_heads, q_lora_rank, qk_rope_head_dim, sliding_window, o_groups, o_lora_rank,
     index_n_heads, index_head_dim, index_topk.

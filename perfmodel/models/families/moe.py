@@ -22,13 +22,13 @@ from perfmodel.models.layers import Mlp
 from perfmodel.models.mixer import Mixer
 from perfmodel.models.spec import ModelSpec
 
-#: Llama 4: chunk of local attention where not stated, and the period of layers that attend to all tokens (its report).
+#: Llama 4: chunk of local attention where not given, and the period of layers that attend to all tokens (its report).
 _LLAMA4_CHUNK, _LLAMA4_PERIOD = 8192, 4
 
 
 @reads("mixtral", "MixtralForCausalLM")
 def mixtral(c: Fields) -> ModelSpec:
-    """Mixtral 8x7B and 8x22B: routed experts in every layer.
+    """Read the `config.json` of Mixtral 8x7B and 8x22B: routed experts in every layer.
 
     Keys: num_local_experts, num_experts_per_tok, sliding_window.
     """
@@ -37,7 +37,7 @@ def mixtral(c: Fields) -> ModelSpec:
 
 
 def qwen_mlps(c: Fields, layers: int) -> list[Mlp]:
-    """MLP of each layer of a Qwen MoE: routed experts with a gated shared expert, dense layers between.
+    """Return the MLP of each layer of a Qwen MoE: routed experts with a gated shared expert, dense layers between.
 
     Keys: num_experts, num_experts_per_tok, moe_intermediate_size, shared_expert_intermediate_size,
     decoder_sparse_step (n: experts in every n-th layer), mlp_only_layers (list of dense layers).
@@ -51,7 +51,7 @@ def qwen_mlps(c: Fields, layers: int) -> list[Mlp]:
 
 @reads("qwen3_moe", "qwen3_vl_moe", "qwen3_vl_moe_text", "Qwen3MoeForCausalLM", "Qwen3VLMoeForConditionalGeneration")
 def qwen3_moe(c: Fields) -> ModelSpec:
-    """Qwen3 MoE (30B-A3B, 235B-A22B, Coder) and Qwen3-VL MoE: norms on query and key heads.
+    """Read the `config.json` of Qwen3 MoE (30B-A3B, 235B-A22B, Coder) and Qwen3-VL MoE: norms on query and key heads.
 
     Keys: attention_bias, and those of `qwen_mlps`.
     """
@@ -63,7 +63,7 @@ def qwen3_moe(c: Fields) -> ModelSpec:
 
 @reads("qwen2_moe", "Qwen2MoeForCausalLM")
 def qwen2_moe(c: Fields) -> ModelSpec:
-    """Qwen 1.5 and 2 MoE: biases on queries, keys and values, a shared expert.
+    """Read the `config.json` of Qwen 1.5 and 2 MoE: biases on queries, keys and values, a shared expert.
 
     Keys: sliding_window, use_sliding_window, max_window_layers, and those of `qwen_mlps`.
     """
@@ -73,7 +73,9 @@ def qwen2_moe(c: Fields) -> ModelSpec:
 
 @reads("gpt_oss", "GptOssForCausalLM")
 def gpt_oss(c: Fields) -> ModelSpec:
-    """gpt-oss 20b and 120b: sliding and full layers alternate; biases everywhere; one attention sink per head.
+    """Read the `config.json` of gpt-oss 20b and 120b.
+
+    Structure: sliding and full layers alternate; biases everywhere; one attention sink per head.
 
     Keys: layer_types and sliding_window (both required), num_local_experts, num_experts_per_tok.
     """
@@ -90,10 +92,13 @@ def gpt_oss(c: Fields) -> ModelSpec:
 
 @reads("llama4", "llama4_text", "Llama4ForConditionalGeneration", "Llama4ForCausalLM")
 def llama4(c: Fields) -> ModelSpec:
-    """Llama 4 Scout and Maverick: three of four layers attend within their chunk, the fourth to all tokens.
+    """Read the `config.json` of Llama 4 Scout and Maverick.
 
-    The layers that attend to all tokens have no rotary embedding. A shared expert of the same width stands beside the
+    Three of four layers attend within their chunk, the fourth to all tokens.
+
+    The layers that attend to all tokens have no rotary embedding. A shared expert of the same width stands next to the
     routed ones.
+
     Keys: attention_chunk_size, no_rope_layers (1: rotary, local), interleave_moe_layer_step (n: experts in every
     n-th layer), intermediate_size (of an expert), intermediate_size_mlp (of the dense layers).
     """
@@ -112,7 +117,9 @@ def llama4(c: Fields) -> ModelSpec:
 
 @reads("glm4_moe", "Glm4MoeForCausalLM")
 def glm4_moe(c: Fields) -> ModelSpec:
-    """GLM-4.5, 4.5-Air, 4.6, 4.7: the first layers dense, shared experts, a bias in the router.
+    """Read the `config.json` of GLM-4.5, 4.5-Air, 4.6, 4.7.
+
+    Structure: the first layers dense, shared experts, a bias in the router.
 
     Keys: use_qk_norm, attention_bias, moe_intermediate_size, n_shared_experts, first_k_dense_replace.
     """
@@ -126,7 +133,9 @@ def glm4_moe(c: Fields) -> ModelSpec:
 
 @reads("minimax_m2", "MiniMaxM2ForCausalLM")
 def minimax_m2(c: Fields) -> ModelSpec:
-    """MiniMax M2 and M2.5: one norm over all query heads together and one over all key heads; experts in every layer.
+    """Read the `config.json` of MiniMax M2 and M2.5.
+
+    Structure: one norm over all query heads together and one over all key heads; experts in every layer.
 
     Keys: use_qk_norm, use_routing_bias, num_local_experts, num_experts_per_tok, num_mtp_modules.
     """
@@ -138,11 +147,13 @@ def minimax_m2(c: Fields) -> ModelSpec:
 
 @reads("minimax_m3", "minimax_m3_vl", "MiniMaxM3ForCausalLM", "MiniMaxM3SparseForConditionalGeneration")
 def minimax_m3(c: Fields) -> ModelSpec:
-    """MiniMax M3: block-sparse attention picked by an indexer, the first layers dense, shared experts.
+    """Read the `config.json` of MiniMax M3.
+
+    Structure: block-sparse attention picked by an indexer, the first layers dense, shared experts.
 
     Keys: use_qk_norm, sparse_attention_config, moe_intermediate_size (else intermediate_size),
-    dense_intermediate_size, shared_intermediate_size, n_shared_experts, use_routing_bias, moe_layer_freq (1: experts)
-    or first_k_dense_replace, num_mtp_modules.
+    dense_intermediate_size, shared_intermediate_size, n_shared_experts, use_routing_bias, moe_layer_freq (1:
+    experts) or first_k_dense_replace, num_mtp_modules.
     """
     n = layer_count(c)
     width = c.count("moe_intermediate_size", "intermediate_size")
@@ -155,7 +166,7 @@ def minimax_m3(c: Fields) -> ModelSpec:
 
 
 def _block_sparse(c: Fields, layers: int) -> list[Mixer]:
-    """Mixer of each layer of MiniMax M3, by the section `sparse_attention_config`; plain attention without it.
+    """Return the mixer of each layer of MiniMax M3; plain attention without the section `sparse_attention_config`.
 
     Keys of the section: use_sparse_attention, sparse_attention_freq (1: sparse), sparse_num_index_heads,
     sparse_index_dim, sparse_topk_blocks, sparse_block_size (a query sees topk_blocks * block_size tokens).
@@ -175,7 +186,10 @@ def _block_sparse(c: Fields, layers: int) -> list[Mixer]:
 
 @reads("hy_v3", "HYV3ForCausalLM")
 def hunyuan_v3(c: Fields) -> ModelSpec:
-    """Hunyuan 3 (Hy3): norms on query and key heads, one shared expert, a bias in the router; the first layer dense.
+    """Read the `config.json` of Hunyuan 3 (Hy3).
+
+    Structure: norms on query and key heads, one shared expert, a bias in the router; the first layer
+    dense.
 
     Keys: qk_norm, moe_intermediate_size or expert_hidden_dim, num_shared_experts, first_k_dense_replace.
     """
