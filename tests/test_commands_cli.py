@@ -296,3 +296,10 @@ def test_no_command_shows_the_help() -> None:
     done = process()
     assert done.returncode == 2
     assert "Usage:" in done.stdout + done.stderr
+
+
+def test_the_help_of_the_program_is_the_same_without_loading_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    quick = capsys.readouterr().out
+    command_tree()(args=["--help"], prog_name="perfmodel", standalone_mode=False)
+    assert sorted(quick.splitlines()) == sorted(capsys.readouterr().out.splitlines())

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+#: Packages whose names are loaded on first use.
+LAZY = ["perfmodel", "search", "search.planning", "search.output", "search.scenario", "search.space"]
 
 
 def typed_names(package: str) -> set[str]:
@@ -18,7 +20,9 @@ def typed_names(package: str) -> set[str]:
     return {a.name for block in blocks for n in block.body if isinstance(n, ast.ImportFrom) for a in n.names}
 
 
-@pytest.mark.parametrize("package", ["perfmodel", "search", "search.planning", "search.output"])
+@pytest.mark.parametrize(
+    "package", ["perfmodel", "search", "search.planning", "search.output", "search.scenario", "search.space"]
+)
 def test_type_checkers_and_first_use_see_the_same_names(package: str) -> None:
     module = importlib.import_module(package)
     offered = set(module.__all__) - {"__version__"}
@@ -26,7 +30,9 @@ def test_type_checkers_and_first_use_see_the_same_names(package: str) -> None:
     assert all(getattr(module, name) is not None for name in offered)
 
 
-@pytest.mark.parametrize("package", ["perfmodel", "search", "search.planning", "search.output"])
+@pytest.mark.parametrize(
+    "package", ["perfmodel", "search", "search.planning", "search.output", "search.scenario", "search.space"]
+)
 def test_an_unknown_name_is_an_attribute_error(package: str) -> None:
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = importlib.import_module(package).nothing

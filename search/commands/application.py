@@ -162,13 +162,40 @@ COMMANDS = {
 }
 
 
-def command_tree(first_word: str = "") -> typer.Typer:
+#: Word of a command -> its section and its line in the help, which is printed without loading the command.
+SUMMARIES = {
+    "plan": (SCENARIOS, "Rank the configurations that serve a scenario within its SLOs."),
+    "simulate": (SCENARIOS, "Simulate a scenario's load on a candidate of its plan."),
+    "fleet": (SCENARIOS, "Find the least-cost mix of hardware for classes of requests."),
+    "report": (SCENARIOS, "Write the plan of a scenario as one offline HTML page."),
+    "estimate": (DEPLOYMENTS, "Estimate latency, throughput, memory, power, cost of a deployment."),
+    "predict": (DEPLOYMENTS, "Predict latency, throughput, memory and power per row of a table."),
+    "explain": (FACTS, "Explain a flag, a column, a key of a scenario or a word."),
+    "version": (FACTS, "Print the version."),
+    "hw": (FACTS, "Devices, nodes and prices: list, show, compare."),
+    "models": (FACTS, "The model catalogue: list, show."),
+    "profile": (FACTS, "Measured operator times: list, show, measure, fit, import."),
+}
+#: Words for which the help of the program is printed.
+HELP_WORDS = ("", "--help")
+
+
+def _listed_only() -> None:
+    """Stand in for a command in the help of the program; never called."""
+
+
+def command_tree(first_word: str | None = None) -> typer.Typer:
     """The application with the command called `first_word`, or with all commands if there is no such command.
 
-    A command line needs one command; the modules of the others stay unloaded, which makes the start faster.
+    A command line needs one command, and the help of the program only its line; the modules of the others stay unloaded,
+    which makes the start faster. None builds all commands.
     """
     app = _group("", EXAMPLES)
     app.callback()(root)
+    if first_word in HELP_WORDS:
+        for name, (section, summary) in SUMMARIES.items():
+            app.command(name, help=summary, rich_help_panel=section)(_listed_only)
+        return app
     for add in [COMMANDS[first_word]] if first_word in COMMANDS else COMMANDS.values():
         add(app)
     return app

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from search.scenario.fleet import FleetClass, FleetOption, FleetSpec
-from search.scenario.inventory import Inventory, Option
-from search.scenario.limits import Limits, Site
-from search.scenario.rankings import RANKINGS
-from search.scenario.scenario import Scenario, load_scenario
+from typing import TYPE_CHECKING
+
+from hwdb.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from search.scenario.fleet import FleetClass, FleetOption, FleetSpec
+    from search.scenario.inventory import Inventory, Option
+    from search.scenario.limits import Limits, Site
+    from search.scenario.rankings import RANKINGS
+    from search.scenario.scenario import Scenario, load_scenario
 
 __all__ = [
     "RANKINGS",
@@ -20,3 +25,14 @@ __all__ = [
     "Site",
     "load_scenario",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "fleet": ["FleetClass", "FleetOption", "FleetSpec"],
+        "inventory": ["Inventory", "Option"],
+        "limits": ["Limits", "Site"],
+        "rankings": ["RANKINGS"],
+        "scenario": ["Scenario", "load_scenario"],
+    },
+)

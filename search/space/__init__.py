@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from search.space.rules import refuse_impossible
-from search.space.space import AXES, WHOLE_GROUP, Legal, SearchSpace
+from typing import TYPE_CHECKING
+
+from hwdb.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from search.space.rules import refuse_impossible
+    from search.space.space import AXES, WHOLE_GROUP, Legal, SearchSpace
 
 __all__ = ["AXES", "WHOLE_GROUP", "Legal", "SearchSpace", "refuse_impossible"]
+
+__getattr__ = lazy_names(
+    __name__, {"rules": ["refuse_impossible"], "space": ["AXES", "Legal", "SearchSpace", "WHOLE_GROUP"]}
+)
