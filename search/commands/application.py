@@ -187,8 +187,8 @@ def _listed_only() -> None:
 def command_tree(first_word: str | None = None) -> typer.Typer:
     """The application with the command called `first_word`, or with all commands if there is no such command.
 
-    A command line needs one command, and the help of the program only its line; the modules of the others stay unloaded,
-    which makes the start faster. None builds all commands.
+    A command line needs one command, and the help of the program only a line of each. The modules of the others stay
+    unloaded, which makes the start faster. None builds all commands.
     """
     app = _group("", EXAMPLES)
     app.callback()(root)
