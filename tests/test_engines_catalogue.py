@@ -234,7 +234,8 @@ def copied(tmp_path: Path, name: str, *edits: tuple[str, str]) -> Path:
 def test_an_engine_file_may_speak_the_engines_own_words(
     tmp_path: Path, name: str, edits: list[tuple[str, str]]
 ) -> None:
-    assert load_engine(copied(tmp_path, name, *edits)) == engine(name)
+    # by text: an unknown setting is NaN, which equals nothing
+    assert repr(load_engine(copied(tmp_path, name, *edits))) == repr(engine(name))
 
 
 def test_own_words_of_another_engine_are_unknown_keys(tmp_path: Path) -> None:
