@@ -108,7 +108,7 @@ def _add_predict(app: typer.Typer) -> None:
 def _add_hw(app: typer.Typer) -> None:
     from search.commands import hw
 
-    group = _group("Devices, nodes and prices: list, show, compare.", hw.COMPARE_EXAMPLES)
+    group = _group(SUMMARIES["hw"][1], hw.COMPARE_EXAMPLES)
     _add(group, "list", hw.list_command, hw.LIST_EXAMPLES)
     _add(group, "show", hw.show_command, hw.SHOW_EXAMPLES)
     _add(group, "compare", hw.compare_command, hw.COMPARE_EXAMPLES)
@@ -118,7 +118,7 @@ def _add_hw(app: typer.Typer) -> None:
 def _add_models(app: typer.Typer) -> None:
     from search.commands import models
 
-    group = _group("The model catalogue: list, show.", models.SHOW_EXAMPLES)
+    group = _group(SUMMARIES["models"][1], models.SHOW_EXAMPLES)
     _add(group, "list", models.list_command, models.LIST_EXAMPLES)
     _add(group, "show", models.show_command, models.SHOW_EXAMPLES)
     app.add_typer(group, name="models", rich_help_panel=FACTS)
@@ -127,7 +127,7 @@ def _add_models(app: typer.Typer) -> None:
 def _add_profile(app: typer.Typer) -> None:
     from search.commands import profile
 
-    group = _group("Measured operator times: list, show, measure, fit, import.", profile.RUN_EXAMPLES)
+    group = _group(SUMMARIES["profile"][1], profile.RUN_EXAMPLES)
     _add(group, "list", profile.list_command, profile.LIST_EXAMPLES)
     _add(group, "show", profile.show_command, profile.SHOW_EXAMPLES)
     _add(group, "run", profile.run_command, profile.RUN_EXAMPLES)
