@@ -281,7 +281,7 @@ def test_what_no_figure_is_known_for_is_unknown() -> None:
     assert np.isnan(found.power).all()
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(
     prompt=st.floats(1, 1e6),
     output=st.floats(1, 1e5),

@@ -80,7 +80,7 @@ def test_the_parts_of_an_answer_add_up(workload: Workload) -> None:
     np.testing.assert_allclose(found.energy * found.output_rate, found.power * found.devices)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(
     scale=st.integers(2, 8),
     first=st.integers(1, 4),

@@ -30,7 +30,7 @@ def test_frame_shows_the_percentile_of_the_mix() -> None:
     st.lists(st.tuples(st.floats(16, 8000), st.floats(2, 500), st.floats(0.05, 1)), min_size=2, max_size=5),
     st.floats(0.1, 3.0),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_percentiles_of_a_frame_lie_between_the_classes_and_rise(
     classes: list[tuple[float, float, float]], rate: float
 ) -> None:

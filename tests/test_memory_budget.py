@@ -183,7 +183,7 @@ def test_narrow_cache_formats_hold_more() -> None:
 # -------------------------------------------------------------------------------- what fits
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     name=st.sampled_from(["llama-3.1-8b", LLAMA, "google/gemma-2-27b-it"]),
     tp=st.sampled_from([1, 2, 4, 8]),

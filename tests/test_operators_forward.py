@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import hwdb
@@ -302,7 +302,6 @@ def test_sequence_parallelism_splits_a_long_prompt(name: str) -> None:
     assert keys_everywhere == model(name).layers
 
 
-@settings(deadline=None)
 @given(pieces=st.lists(st.integers(1, 4096), min_size=1, max_size=6))
 @pytest.mark.parametrize("name", ["Qwen/Qwen3-8B", "google/gemma-2-2b-it", "deepseek-ai/DeepSeek-V2-Lite"])
 def test_chunks_of_a_prompt_do_the_work_of_the_whole(name: str, pieces: list[int]) -> None:
@@ -316,7 +315,6 @@ def test_chunks_of_a_prompt_do_the_work_of_the_whole(name: str, pieces: list[int
     assert sum(map(body, chunks)) == pytest.approx(body(whole), rel=1e-9)
 
 
-@settings(deadline=None)
 @given(
     seqs=st.integers(1, 300), more=st.integers(0, 300), context=st.integers(1, 50_000), longer=st.integers(0, 50_000)
 )

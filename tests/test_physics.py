@@ -334,7 +334,7 @@ def gemm_time(m: np.ndarray, n: np.ndarray | float, k: np.ndarray | float, frame
     return np.asarray(Profiled(framework).cost(demand, here).time)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.floats(0.0, 15.0), st.sampled_from([(4096, 4096), (6144, 4096), (28672, 8192), (5000, 3000)]))
 def test_interpolation_never_jumps_along_tokens(log_m: float, site: tuple[int, int]) -> None:
     """The smaller the step, the smaller the move, on grid points and between them; staircases are steep, not broken."""
@@ -443,7 +443,7 @@ def test_the_same_facts_in_other_units_give_the_same_answer(tmp_path: Path) -> N
             np.testing.assert_allclose(run(DENSE, other, at=16).columns()[column], values, rtol=1e-9)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(0.1, 10.0))
 def test_a_second_of_another_length_rescales_every_pass(factor: float) -> None:
     """All rates of a device times f is the same machine on a clock f times as long: bound times shrink by f."""

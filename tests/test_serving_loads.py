@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import hwdb
@@ -273,7 +273,7 @@ def test_a_benchmark_of_few_waves_is_mostly_its_opening_burst() -> None:
 # -------------------------------------------------------------------------------- monotone
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     by=st.sampled_from(ENGINES),
     concurrency=st.integers(1, 500),
@@ -296,7 +296,7 @@ def test_more_clients_never_wait_less(by: str, concurrency: int, more: int, prom
     assert one(many.request_rate) >= one(few.request_rate) * (0.7 if full else 0.8)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     share=st.floats(0.01, 0.95), more=st.floats(1.0, 3.0), prompt=st.integers(64, 8000), output=st.integers(16, 2000)
 )
@@ -311,7 +311,7 @@ def test_more_requests_a_second_never_come_faster(share: float, more: float, pro
     assert one(slow.request_rate) <= most * share * (1 + 1e-9)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(prompt=st.integers(1, 20_000), longer=st.integers(0, 20_000), output=st.integers(1, 2000))
 def test_longer_prompts_take_longer_and_cached_ones_less(prompt: int, longer: int, output: int) -> None:
     short, long = (asked(lengths(p, output, concurrency=8)) for p in (prompt, prompt + longer))
@@ -471,12 +471,14 @@ def test_a_short_run_that_finds_room_at_once_does_not_queue() -> None:
 @given(
     running=st.floats(1, 1000), prefill=st.floats(1e-3, 10), decode=st.floats(1e-3, 100), interference=st.floats(0, 1)
 )
+@example(running=1.0, prefill=1.0, decode=1.0, interference=5e-324)
 def test_equilibrium_rate_solves_its_equation(
     running: float, prefill: float, decode: float, interference: float
 ) -> None:
     rate = one(equilibrium_rate(*(np.array([v]) for v in (running, prefill, decode, interference))))
     share = rate * interference
-    assert 0 < share < 1 or interference == 0
+    assert rate > 0
+    assert 0 <= share < 1  # 0 only where there is no interference, or so little that the product underflows
     if share < 0.999:
         assert rate * (prefill + decode / (1 - share)) == pytest.approx(running, rel=1e-6)
 

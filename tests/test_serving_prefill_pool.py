@@ -112,7 +112,6 @@ def test_nobody_waits_for_more_than_all_others() -> None:
     assert one(pool.wait(np.array([0.9]), 0.0)) == 0.0
 
 
-@settings(deadline=None)
 @given(
     count=st.integers(1, 20),
     more=st.integers(1, 20),
@@ -140,7 +139,7 @@ def pair(workload: Workload, first: float, second: float = 4.0) -> Estimates:
     return estimate_disaggregated(LLAMA, workload, row, row, costs=Roofline(), **count)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(
     first=st.integers(1, 6),
     more=st.integers(1, 6),

@@ -197,7 +197,7 @@ def slow_reuse(requests: list[list[int]], inputs: list[int], block: int) -> list
     return out
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.lists(st.integers(0, 9), max_size=6), min_size=1, max_size=20))
 def test_reuse_agrees_with_a_set_walked_request_by_request(requests: list[list[int]]) -> None:
     inputs = np.array([max(1, 4 * len(r) - 1) for r in requests])
@@ -224,7 +224,7 @@ def test_stretching_time_keeps_the_requests() -> None:
 # -- histograms ---------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(1, 10**6), st.integers(1, 10**4)), min_size=1, max_size=300),
     st.tuples(st.integers(1, 9), st.integers(1, 6)),
