@@ -6,7 +6,7 @@ A setting may also be written under its name in the engine's own command line (s
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +33,8 @@ _TIER_NUMBERS = (
     "gpu_memory_utilization",
     "graph_seqs",
 )
+#: The limits themselves, fields of `Engine`.
+_LIMITS = tuple(k for k in _TIER_NUMBERS if not k.endswith("_offline"))
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,25 @@ def load_engine(path: str | Path) -> Engine:
     )
     table.done(also=(*_KEYS, "own_words"))
     _check_shares(table, made)
-    return made
+    return made if Path(path).parent == FOLDER else _over_shipped_tiers(made)
+
+
+def _over_shipped_tiers(made: Engine) -> Engine:
+    """Return the engine `made` of a user's file with the limits that the user changed holding on every device.
+
+    Such a file is often a copy of a shipped one. A limit at its top that differs from the shipped file's is the user's,
+    and wins over tiers that were copied as they are; tiers of the user's own keep winning over the limits at the top.
+    """
+    file = next((f for n in (made.name, made.family) if (f := FOLDER / f"{n}.toml").is_file()), None)
+    if file is None:
+        return made
+    shipped = load_engine(file)
+    stated = {name for name in _LIMITS if getattr(made, name) != getattr(shipped, name)}
+    tiers = tuple(tier.without(stated) if tier in shipped.tiers else tier for tier in made.tiers)
+    by_length = made.budget_is_model_length and not (
+        "max_num_batched_tokens" in stated and shipped.budget_is_model_length
+    )
+    return replace(made, tiers=tiers, budget_is_model_length=by_length)
 
 
 def _in_common_words(path: Path) -> tuple[Stated, Table]:

@@ -104,25 +104,18 @@ class Recipe:
             "max_num_seqs": self.max_num_seqs,
         }
 
-    def tuned(self, engine: Engine, device: Device) -> Engine:
-        """Return `engine` as the recipe runs it on `device`: era, share of memory, captured graphs and prefix cache.
+    def tuned(self, engine: Engine) -> Engine:
+        """Return `engine` as the recipe runs it: era, share of memory, captured graphs and prefix cache.
 
         An engine of a later era than the recipe's keeps its own era.
         """
         later = engine_of(self.era) if self.era else engine
         base = later if later.since > engine.since else engine
-        limits = base.limits(device)
         own = {"gpu_memory_utilization": self.gpu_memory_utilization, "graph_seqs": self.graph_seqs}
-        values = {k: getattr(limits, k) if np.isnan(v) else v for k, v in own.items()}
-        prefix = base.prefix_cache if self.prefix_cache is None else self.prefix_cache
-        # the defaults by device are folded in, for they would win over the recipe's
-        return base.changed(
-            tiers=(),
-            max_num_batched_tokens=limits.max_num_batched_tokens,
-            max_num_seqs=limits.max_num_seqs,
-            prefix_cache=prefix,
-            **values,
-        )
+        stated: dict[str, float | bool] = {k: v for k, v in own.items() if not np.isnan(v)}
+        if self.prefix_cache is not None:
+            stated["prefix_cache"] = self.prefix_cache
+        return base.changed(**stated)
 
 
 def _plain(weight: str) -> str:

@@ -114,10 +114,16 @@ class Engine:
             KV cache), `static` (of the device, for weights and KV cache), `free` (of what weights and activations
             leave, for the KV cache).
         reserve_bytes: bytes per device that are kept free of all that (context, graphs, libraries).
+        reserve_parallel: further bytes per device where a replica has more than one device (communication buffers).
+        sampler_warmup: (kind of device, bytes per row and vocabulary entry): at start-up the engine samples
+            max_num_seqs rows over the whole vocabulary on every tensor-parallel rank, and keeps what that takes beyond
+            the activations away from the KV cache for good; see `sampler_bytes`. Kinds not listed sample no such rows.
         admission_watermark: share of the KV capacity that stays free when a request is admitted.
         admission_headroom: share of the output that running sequences have yet to write, for which room has to be left
             when a request is admitted.
+        kv_groups: layers whose caches differ share one pool of equal pages (`perfmodel.memory.paged_bytes`).
         prefix_cache: KV blocks of equal prefixes are shared.
+        hybrid_prefix_cache: so are recurrent states, of which copies are then kept; a stated `prefix_cache` sets both.
         narrow_cache: checkpoints with fp8 or fp4 weights bring an fp8 KV cache.
 
     Host time, in seconds per step: step_host_time + step_host_per_seq * running sequences, plus step_host_parallel
@@ -171,6 +177,10 @@ class Engine:
     overlap: str = "none"
     overlap_share: float = NAN
     synchronised: float = 1.0
+    reserve_parallel: float = 0.0
+    sampler_warmup: tuple[tuple[str, float], ...] = ()
+    kv_groups: bool = False
+    hybrid_prefix_cache: bool = False
     micro_batch: float = NAN
     graph_seqs: float = NAN
     max_num_batched_tokens_floor: float = NAN
@@ -204,6 +214,10 @@ class Engine:
         """Return the least seconds per operator on devices of `vendor` if the host launches each one there, else 0."""
         return dict(self.host_launches).get(vendor, 0.0)
 
+    def sampler_bytes(self, kind: str) -> float:
+        """Return the bytes per row and vocabulary entry that warming up the sampler takes on devices of `kind`, or 0."""
+        return dict(self.sampler_warmup).get(kind, 0.0)
+
     def limits(self, device: Device, *, max_model_len: float = NAN, offline: bool = False, devices: int = 1) -> Limits:
         """Return the limits that apply on `device` when the user sets none.
 
@@ -231,22 +245,17 @@ class Engine:
         )
 
     def changed(self, **settings: Any) -> Engine:
-        """Return this engine with some fields replaced; `UnknownName` for a name that is no field.
+        """Return this engine with the settings that a user states; `UnknownName` for a name that is no field.
 
-        The defaults by device (`tiers`) still win over limits that are replaced here.
+        A limit stated here holds on every device, whatever the defaults by device (`tiers`) or the length of sequences
+        would give. A stated `prefix_cache` holds for recurrent states too.
         """
         unknown = [s for s in settings if s not in self.__dataclass_fields__]
         if unknown:
             raise UnknownName("engine setting", unknown[0], list(self.__dataclass_fields__))
-        return replace(self, **settings)
-
-    def configured(self, **settings: Any) -> Engine:
-        """Return this engine with the settings that a user gives.
-
-        As `changed`, but a limit given here holds on every device, whatever the defaults by device or the length of
-        sequences would give.
-        """
-        stated: dict[str, Any] = {"tiers": tuple(tier.without(set(settings)) for tier in self.tiers)}
+        implied: dict[str, Any] = {"tiers": tuple(tier.without(set(settings)) for tier in self.tiers)}
         if "max_num_batched_tokens" in settings:
-            stated["budget_is_model_length"] = False
-        return self.changed(**{**stated, **settings})
+            implied["budget_is_model_length"] = False
+        if "prefix_cache" in settings:
+            implied["hybrid_prefix_cache"] = settings["prefix_cache"]
+        return replace(self, **{**implied, **settings})

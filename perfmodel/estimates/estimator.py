@@ -71,6 +71,7 @@ def prepare(model: ModelSpec, deployments: Deployments, engine: Engine, costs: C
         engine,
         fraction=limits.memory_share,
         tokens=np.minimum(limits.token_budget, _MAX_ACTIVATION_TOKENS),
+        max_num_seqs=limits.max_num_seqs,
         context=longest if contiguous else load.held(_HELD_OUTPUT[engine.admission]),
     )
     steps = StepModel(

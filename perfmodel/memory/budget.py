@@ -11,6 +11,7 @@ from perfmodel.deployment import Sharding, adapter_bytes
 from perfmodel.engines import Engine
 from perfmodel.hardware import Hardware
 from perfmodel.memory.kv_cache import sequence_bytes
+from perfmodel.memory.pages import paged_bytes
 from perfmodel.memory.weights import adapters_held, weights_in_host, weights_per_device
 
 #: Bytes of activations per token and value of the widest layer: input, normed input, both up-projections and product in
@@ -18,7 +19,7 @@ from perfmodel.memory.weights import adapters_held, weights_in_host, weights_per
 _ACTIVATION_BYTES = 5.0
 #: Bytes of a logit (fp32).
 _LOGIT_BYTES = 4.0
-#: Sequences whose logits exist at once in the engine's memory profiling run; assumed: the default max_num_seqs of vLLM.
+#: Sequences whose logits exist at once in a step of engines that do not warm up their sampler; assumed.
 _LOGIT_ROWS = 256.0
 GB = 1e9
 
@@ -48,6 +49,7 @@ class Memory:
 
     capacity: rated. usable: what the engine allows itself of it (gpu_memory_utilization).
     weights, adapters (low-rank, resident), activations, reserve: what is taken whatever runs.
+    sampler: what warming up the sampler at start takes beyond the activations, and is kept from the KV cache for good.
     kv_capacity: bytes left for KV caches and recurrent states. sequence: bytes per sequence of the mean length.
     seqs: sequences that fit on one replica at the mean length (NaN where the device's capacity is unknown).
     host: what lies in the device's share of host memory.
@@ -58,6 +60,7 @@ class Memory:
     weights: Array
     adapters: Array
     activations: Array
+    sampler: Array
     reserve: Array
     kv_capacity: Array
     sequence: Array
@@ -79,7 +82,7 @@ class Memory:
     def used(self, running: Array) -> Array:
         """Return the bytes in use per device with `running` sequences on the replica. (N,)"""
         held = running / np.maximum(self.seqs, 1.0)
-        fixed = self.weights + self.adapters + self.activations + self.reserve
+        fixed = self.weights + self.adapters + self.activations + self.sampler + self.reserve
         return fixed + np.where(self.fits, held * self.kv_capacity, self.sequence)
 
     def reasons(self) -> np.ndarray:
@@ -98,9 +101,10 @@ class Memory:
         if self.host.fixed[row] + self.host.sequence[row] > self.host.capacity[row]:
             return self._host_reason(row)
         weights, adapters, usable = (x[row] / GB for x in (self.weights, self.adapters, self.usable))
-        beside = (self.activations + self.reserve)[row] / GB
+        beside = (self.activations + self.sampler + self.reserve)[row] / GB
         held = f" + adapters {adapters:.1f} GB" if adapters else ""
-        text = f"weights {weights:.1f} GB{held} + activations and reserve {beside:.1f} GB"
+        sampler = f", sampler warm-up {self.sampler[row] / GB:.1f} GB" if self.sampler[row] else ""
+        text = f"weights {weights:.1f} GB{held} + activations{sampler} and reserve {beside:.1f} GB"
         if weights + adapters + beside >= usable:
             return f"{text} exceed the {usable:.1f} GB usable of {self.capacity[row] / GB:.0f} GB per device"
         return (
@@ -129,26 +133,43 @@ def activation_bytes(sharding: Sharding, tokens: Array, logits: Array) -> Array:
     return np.asarray(tokens * width * _ACTIVATION_BYTES + logits * model.vocab / sharding.tp * _LOGIT_BYTES)
 
 
+def sampler_rows_bytes(sharding: Sharding, hardware: Hardware, engine: Engine, rows: Array) -> Array:
+    """Return the bytes that sampling `rows` rows at start takes on one device, (N,); 0 where the engine does not.
+
+    Every tensor-parallel rank samples the whole vocabulary.
+    """
+    each = np.array([engine.sampler_bytes(device.kind) for device in hardware.devices])[hardware.index]
+    return np.asarray(each * rows * sharding.model.vocab)
+
+
 def memory_budget(
-    sharding: Sharding, hardware: Hardware, engine: Engine, *, fraction: Array, tokens: Array, context: Array
+    sharding: Sharding,
+    hardware: Hardware,
+    engine: Engine,
+    *,
+    fraction: Array,
+    tokens: Array,
+    max_num_seqs: Array,
+    context: Array,
 ) -> Memory:
     """Compute the memory of each candidate, and the number of sequences that fit.
 
     Args:
         sharding: formats and degrees of parallelism of the candidates, (N,).
         hardware: their devices, (N,).
-        engine: whose memory rule, reserve and KV block size apply.
+        engine: whose memory rule, reserve, sampler and KV pages apply.
         fraction: gpu_memory_utilization, (N,): of the whole device (rules `total`, `static`), or of what weights and
             activations leave (rule `free`).
         tokens: max_num_batched_tokens, tokens per step, (N,).
+        max_num_seqs: sequences running at once per replica, (N,), infinite without a limit.
         context: mean length of a running sequence, tokens, (N,).
     """
     weights, adapters = weights_per_device(sharding), adapters_held(sharding)
-    logits = np.minimum(tokens, _LOGIT_ROWS) / sharding.dp
-    activations = activation_bytes(sharding, tokens / sharding.dp, logits)
-    reserve = np.full_like(weights, np.nan_to_num(engine.reserve_bytes))
+    activations, sampler = _profiled(sharding, hardware, engine, tokens, max_num_seqs)
+    several = sharding.group * sharding.pp * sharding.cp > 1
+    reserve = np.nan_to_num(engine.reserve_bytes) + np.where(several, engine.reserve_parallel, 0.0)
     usable = hardware.memory if engine.memory_rule == "free" else hardware.memory * fraction
-    beside = np.zeros_like(activations) if engine.memory_rule == "static" else activations
+    beside = np.zeros_like(activations) if engine.memory_rule == "static" else activations + sampler
     kv_capacity = usable - weights - adapters - beside - reserve
     if engine.memory_rule == "free":
         kv_capacity = kv_capacity * fraction
@@ -160,12 +181,27 @@ def memory_budget(
         weights=weights,
         adapters=adapters,
         activations=activations,
+        sampler=sampler,
         reserve=reserve,
         kv_capacity=kv_capacity,
         sequence=sequence,
         seqs=seqs * sharding.dp,
         host=host,
     )
+
+
+def _profiled(
+    sharding: Sharding, hardware: Hardware, engine: Engine, tokens: Array, max_num_seqs: Array
+) -> tuple[Array, Array]:
+    """Return (activations of a step, what sampling at start takes beyond them), bytes on one device, (N,) each.
+
+    The two do not exist at once, so the larger one counts. Arguments are those of `memory_budget`.
+    """
+    tokens = tokens / sharding.dp
+    sampled = sampler_rows_bytes(sharding, hardware, engine, np.minimum(max_num_seqs / sharding.dp, tokens))
+    logits = np.where(sampled > 0, 0.0, np.minimum(tokens, _LOGIT_ROWS))
+    activations = activation_bytes(sharding, tokens, logits)
+    return activations, np.where(sampled > 0, np.maximum(sampled - activations, 0.0), 0.0)
 
 
 def _sequence(sharding: Sharding, engine: Engine, context: Array) -> tuple[Array, HostMemory]:
@@ -175,7 +211,7 @@ def _sequence(sharding: Sharding, engine: Engine, context: Array) -> tuple[Array
     """
     block = np.nan_to_num(engine.kv_block, nan=1.0)
     held = np.ceil(context / max(block, 1.0)) * max(block, 1.0) if block > 1 else context
-    sequence = sequence_bytes(sharding, held, 1.0 - sharding.hosted("kv"))
+    sequence = paged_bytes(sharding, engine, held, 1.0 - sharding.hosted("kv"))
     if sharding.host is None:
         zero = np.zeros_like(sharding.tp)
         return sequence, HostMemory(capacity=np.full_like(sharding.tp, NAN), fixed=zero, sequence=zero)

@@ -34,7 +34,11 @@ class Mixer:
             tokens that the layer before it picked (GLM-5.2).
         conv: width of the convolution of a recurrent layer, tokens.
         extra_parameters: sinks, head norms, decay terms.
-        shared_kv: one vector per head serves as key and value, and is cached once.
+        shared_kv: one vector per head serves as key and value, and is cached once (DeepSeek-V4).
+        shared_projection: one matrix yields keys and values. Both are cached, because the key is normed and rotated and
+            the value is not (Gemma 4, attention_k_eq_v).
+        reuses_kv: the layer reads the keys and values of an earlier layer; it has no matrices for them and no cache
+            (Gemma 3n and 4, num_kv_shared_layers).
         compress: tokens that share one cache entry beyond the window (kind `compressed`, DeepSeek-V4); 0 keeps the
             window only.
         o_rank, o_groups: rank and groups of the low-rank output projection (kind `compressed`).
@@ -61,6 +65,8 @@ class Mixer:
     conv: int = 0
     extra_parameters: int = 0
     shared_kv: bool = False
+    shared_projection: bool = False
+    reuses_kv: bool = False
     compress: int = 0
     o_rank: int = 0
     o_groups: int = 1
@@ -83,9 +89,11 @@ class Mixer:
     def _grouped(self, hidden: int) -> tuple[Projection, ...]:
         """Return the matrices of grouped-query attention: fused Q, K and V, and the output projection."""
         queries = self.heads * self.head_dim * (2 if self.gated else 1)
+        keys = self.kv_heads * self.head_dim if self.shared_projection else self.kv_values
+        cached = Projection(gemm="qkv", k=hidden, n=keys, shard="kv", bias=self.bias)
         return (
             Projection(gemm="qkv", k=hidden, n=queries, shard="column", bias=self.bias),
-            Projection(gemm="qkv", k=hidden, n=self.kv_values, shard="kv", bias=self.bias),
+            *(() if self.reuses_kv else (cached,)),
             Projection(gemm="o", k=self.heads * self.value_dim, n=hidden, shard="row", bias=self.output_bias),
         )
 
@@ -164,11 +172,11 @@ class Mixer:
 
     @property
     def kv_values(self) -> int:
-        """KV-cache values per token in this layer (0 for recurrent layers)."""
+        """KV-cache values per token in this layer (0 for recurrent layers and those that reuse another layer's)."""
+        if self.recurrent or self.reuses_kv:
+            return 0
         if self.kind == "mla":
             return self.kv_rank + self.rope_dim
-        if self.recurrent:
-            return 0
         return self.kv_heads * (self.head_dim + (0 if self.shared_kv else self.value_dim))
 
     @property

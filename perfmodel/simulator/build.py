@@ -14,7 +14,7 @@ from perfmodel.deployment import Deployments
 from perfmodel.engines import Engine
 from perfmodel.estimates import Prepared, check, prepare
 from perfmodel.hardware import host_link_bandwidth
-from perfmodel.memory import sequence_bytes
+from perfmodel.memory import paged_bytes, sequence_bytes
 from perfmodel.models import ModelSpec
 from perfmodel.operators import Step
 from perfmodel.simulator.policy import MAX_SEQS, Link, Policy, Pool, Role, of_engine
@@ -116,16 +116,15 @@ def host_link(deployments: Deployments) -> float:
     return known[0] if known else UNKNOWN_HOST_LINK
 
 
-def _bytes_per_token(setup: Prepared, context: float, kept: Array | float = 1.0) -> float:
-    """Return the bytes of KV cache per token on one device, for sequences of `context` tokens; `kept` as in
-    `sequence_bytes`.
-    """
-    return float(sequence_bytes(setup.sharding, np.array([context]), kept)[0]) / context
+def _bytes_per_token(setup: Prepared, context: float) -> float:
+    """Return the bytes of KV cache per token on one device, for sequences of `context` tokens."""
+    return float(sequence_bytes(setup.sharding, np.array([context]))[0]) / context
 
 
 def _kv_tokens(setup: Prepared, context: float) -> float:
     """Return the KV capacity of a replica in tokens, where sequences are `context` tokens long on average."""
-    token = _bytes_per_token(setup, context, 1.0 - setup.sharding.hosted("kv"))
+    kept = 1.0 - setup.sharding.hosted("kv")
+    token = float(paged_bytes(setup.sharding, setup.steps.engine, np.array([context]), kept)[0]) / context
     if token > 0:
         return float(setup.memory.kv_capacity[0] * setup.sharding.dp[0] / token)
     return min(float(setup.memory.seqs[0]), MAX_SEQS) * context  # the whole cache lies in host memory

@@ -88,7 +88,7 @@ def colocated(
             f"{options.device} under {runs.title}; {instead(spec, runs)}; leave the flag out for the engine's defaults"
         )
     if published is not None:
-        runs = published.tuned(runs, card)
+        runs = published.tuned(runs)
         settings = published.columns(float(np.max(workload.input_tokens)), settings["dp"]) | settings
     columns = deployments([card], host=host_behind, adapters=adapters, **settings)
     check(columns)

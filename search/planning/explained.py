@@ -56,8 +56,9 @@ def term_row(term: Term) -> dict[str, Any]:
 def memory_of(plan: Plan, number: int | None = None) -> dict[str, float]:
     """Return what fills the memory of one device of a candidate, in GB by content, and what is free.
 
-    number: the candidate; by default the winner. Of a pair of pools, it is a device of the decode pool. `adapters_gb`
-    and `host_gb` appear only where there are adapters, or something is kept in host memory.
+    number: the candidate; by default the winner. Of a pair of pools, it is a device of the decode pool. `adapters_gb`,
+    `sampler_warmup_gb` and `host_gb` appear only where there are adapters, where the engine warms up its sampler, or
+    where something is kept in host memory.
     """
     number = plan.best if number is None else number
     target = plan.scorer.target
@@ -69,6 +70,7 @@ def memory_of(plan: Plan, number: int | None = None) -> dict[str, float]:
         "weights_gb": float(budget.weights[0]) / BYTES_PER_GB,
         **({"adapters_gb": float(budget.adapters[0]) / BYTES_PER_GB} if budget.adapters[0] else {}),
         "activations_gb": float(budget.activations[0]) / BYTES_PER_GB,
+        **({"sampler_warmup_gb": float(budget.sampler[0]) / BYTES_PER_GB} if budget.sampler[0] else {}),
         "reserve_gb": float(budget.reserve[0]) / BYTES_PER_GB,
     }
     sequences = plan.columns["running"][number] / one.dp[0]

@@ -14,7 +14,7 @@ SWITCHES = ("chunked_prefill", "prefix_cache", "graph_capture", "overlap_schedul
 #: Engine settings that are shares, above 0 and at most 1.
 SHARES = ("gpu_memory_utilization", "overlap_share")
 #: Engine settings that are whole numbers of 1 or more.
-COUNTS = ("max_num_batched_tokens", "max_num_seqs")
+COUNTS = ("max_num_batched_tokens", "max_num_seqs", "graph_seqs")
 #: Every engine setting that a scenario may change.
 ENGINE_KEYS = (*SWITCHES, *SHARES, *COUNTS, "overlap")
 DEFAULT_ENGINE = "vllm"
@@ -35,7 +35,7 @@ def read_engine(table: Table, folder: Path) -> Engine:
     changes = {key: _setting(table, written[key], key) for key in ENGINE_KEYS if written[key] in table}
     table.done(also=(*ENGINE_KEYS, *words))
     if changes:
-        found = found.configured(**changes)
+        found = found.changed(**changes)
     if "overlap_share" in changes and found.overlap == "none":
         raise table.error("overlap_share", f"nothing overlaps; add overlap, one of {', '.join(ways()[1:])}")
     return found

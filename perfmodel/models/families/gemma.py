@@ -66,7 +66,8 @@ def gemma4(c: Fields) -> ModelSpec:
     Full layers have wider and fewer key heads; routed experts stand next to a dense MLP.
 
     Keys: sliding_window, layer_types, global_head_dim, num_global_key_value_heads, attention_k_eq_v (full layers
-    cache one vector as key and value), enable_moe_block, moe_intermediate_size and the numbers of experts.
+    project keys and values with one matrix and cache both), num_kv_shared_layers (so many last layers read the cache of
+    an earlier layer of their kind), enable_moe_block, moe_intermediate_size and the numbers of experts.
     """
     local = sliding(attention(c, head_norm=True), c.count("sliding_window"))
     size = c.count("global_head_dim", default=local.head_dim)
@@ -77,7 +78,7 @@ def gemma4(c: Fields) -> ModelSpec:
         kv_heads=c.count("num_global_key_value_heads", default=local.kv_heads),
         head_dim=size,
         value_dim=size,
-        shared_kv=c.flag("attention_k_eq_v"),
+        shared_projection=c.flag("attention_k_eq_v"),
         extra_parameters=2 * size,
     )
     mlp = dense_mlp(c)
@@ -89,4 +90,6 @@ def gemma4(c: Fields) -> ModelSpec:
 def _alternating(c: Fields, full: Mixer, local: Mixer, mlp: Mlp, every: int) -> ModelSpec:
     """Return Gemma 2 to 4: full and sliding layers with equal MLPs, four norms per layer and a shared embedding."""
     mixers = interleaved(c, full, local, "sliding_attention", every)
+    own = len(mixers) - c.count("num_kv_shared_layers", default=0, least=0, most=len(mixers) - 1)
+    mixers = [*mixers[:own], *(replace(mixer, reuses_kv=True) for mixer in mixers[own:])]
     return model(c, grouped(((mixer, mlp) for mixer in mixers), norms=_NORMS), tied=True)
