@@ -146,14 +146,14 @@ def test_tokens_a_step_follow_the_prompt_and_the_ranks() -> None:
 def test_an_engine_is_tuned_for_a_device() -> None:
     entry = recipe("deepseek-ai/DeepSeek-R1", "sglang", BLACKWELL, "fp8")
     plain = engine("sglang")
-    limits, tuned = plain.limits(BLACKWELL), entry.tuned(plain, BLACKWELL)
+    limits, tuned = plain.limits(BLACKWELL), entry.tuned(plain)
     assert (tuned.prefix_cache, plain.prefix_cache) == (False, True)
     assert tuned.limits(BLACKWELL).gpu_memory_utilization == 0.82 != limits.gpu_memory_utilization
     assert tuned.limits(BLACKWELL).graph_seqs == 128
     assert tuned.limits(BLACKWELL).max_num_batched_tokens == limits.max_num_batched_tokens, (
         "the budget goes with the deployment"
     )
-    swift = recipe(MINIMAX, "vllm", BLACKWELL, "fp8").tuned(engine("vllm"), BLACKWELL)
+    swift = recipe(MINIMAX, "vllm", BLACKWELL, "fp8").tuned(engine("vllm"))
     assert (swift.name, swift.overlap_scheduling) == ("vllm", True)
 
 
@@ -163,7 +163,7 @@ def test_a_planner_takes_engine_and_columns() -> None:
     shape = {"tp": 4, "weight": FORMAT_CODE["fp8"]}
     with_it = deployments([BLACKWELL], **shape, **entry.columns(prompt=1024.0))
     assert (with_it.kv[0], with_it.max_num_batched_tokens[0]) == (FORMAT_CODE["fp8"], 2048)
-    swift = entry.tuned(engine("vllm", "latest"), BLACKWELL)
+    swift = entry.tuned(engine("vllm", "latest"))
     wide, narrow = (
         estimate(model(MINIMAX), work, d, engine=swift) for d in (deployments([BLACKWELL], **shape), with_it)
     )
@@ -277,7 +277,7 @@ def test_an_entry_that_says_little_leaves_all_to_the_engine(tmp_path: Path) -> N
     assert entry.columns()["kv"] == -1
     assert np.isnan(entry.columns()["max_num_batched_tokens"])
     plain = engine("vllm", "latest")
-    tuned = entry.tuned(plain, HOPPER)
+    tuned = entry.tuned(plain)
     assert tuned.limits(HOPPER) == plain.limits(HOPPER)
     assert tuned.prefix_cache == plain.prefix_cache
 

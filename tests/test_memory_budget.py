@@ -39,13 +39,22 @@ def room(
     fraction: float = 0.9,
     tokens: float = 8192.0,
     context: float = 1000.0,
+    max_num_seqs: float = 256.0,
     **columns: object,
 ) -> Memory:
     placed = deployments([hwdb.device(device)], **columns)
     rows = hardware_of(placed.devices, placed.device)
     wide = np.ones(len(placed))
     sharding = shard(model(spec) if isinstance(spec, str) else spec, placed)
-    return memory_budget(sharding, rows, chosen, fraction=fraction * wide, tokens=tokens * wide, context=context * wide)
+    return memory_budget(
+        sharding,
+        rows,
+        chosen,
+        fraction=fraction * wide,
+        tokens=tokens * wide,
+        max_num_seqs=max_num_seqs * wide,
+        context=context * wide,
+    )
 
 
 # -------------------------------------------------------------------------------- published sizes
@@ -192,7 +201,7 @@ def test_narrow_cache_formats_hold_more() -> None:
 )
 def test_what_fits_is_what_counting_gives(name: str, tp: int, context: int, chosen: Engine) -> None:
     found = room(name, chosen=chosen, context=float(context), tp=tp)
-    beside = 0.0 if chosen.memory_rule == "static" else float(found.activations[0])
+    beside = 0.0 if chosen.memory_rule == "static" else float(found.activations[0] + found.sampler[0])
     if chosen.memory_rule == "free":
         free = float(found.capacity[0] - found.weights[0] - found.activations[0] - found.reserve[0])
         left = 0.9 * free
@@ -210,7 +219,7 @@ def test_what_fits_is_what_counting_gives(name: str, tp: int, context: int, chos
 
 def test_memory_in_use_is_the_sum_of_its_parts() -> None:
     found = room(LLAMA, tp=np.array([4, 8]))
-    fixed = found.weights + found.activations + found.reserve
+    fixed = found.weights + found.activations + found.sampler + found.reserve
     np.testing.assert_allclose(found.used(np.zeros(2)), fixed)
     np.testing.assert_allclose(found.used(found.seqs), fixed + found.kv_capacity)
     for running in (1.0, 10.0, 100.0):
@@ -222,7 +231,7 @@ def test_memory_in_use_is_the_sum_of_its_parts() -> None:
 def test_what_does_not_fit_says_what_it_would_need() -> None:
     found = room(LLAMA, tp=1)
     assert not found.fits[0]
-    needed = found.weights + found.activations + found.reserve + found.sequence
+    needed = found.weights + found.activations + found.sampler + found.reserve + found.sequence
     assert float(found.used(np.array([50.0]))[0]) == pytest.approx(float(needed[0]))
     assert float(found.max_sequences()[0]) == np.inf
 
@@ -252,6 +261,6 @@ def test_rows_do_not_see_one_another() -> None:
     together = room(DEEPSEEK, "gb200", tp=tp, pp=np.array([2, 2, 1, 1]), ep=np.array([1, 2, 1, 8]))
     for row in range(4):
         alone = room(DEEPSEEK, "gb200", tp=tp[row], pp=[2, 2, 1, 1][row], ep=[1, 2, 1, 8][row])
-        for name in ("weights", "activations", "reserve", "sequence", "kv_capacity", "seqs"):
+        for name in ("weights", "activations", "sampler", "reserve", "sequence", "kv_capacity", "seqs"):
             assert getattr(alone, name)[0] == pytest.approx(getattr(together, name)[row], rel=1e-12)
         assert alone.reason(0) == together.reason(row)

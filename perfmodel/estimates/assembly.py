@@ -99,6 +99,7 @@ def memory_use(memory: Memory, running: Array) -> MemoryUse:
         used=memory.used(running),
         capacity=memory.capacity,
         max_running=memory.seqs,
+        sampler=memory.sampler,
         fits=memory.fits,
         reasons=memory.reasons(),
     )

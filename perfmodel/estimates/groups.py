@@ -112,12 +112,14 @@ class MemoryUse(ColumnGroup):
     """Describe the memory of the fullest device, (N,).
 
     used: bytes at the operating point. capacity: rated bytes. max_running: sequences whose KV cache fits on a replica.
-    fits: whether weights and at least one sequence fit. reasons: why not, text, empty where they do.
+    sampler: bytes that warming up the sampler keeps from the KV cache. fits: whether weights and at least one sequence
+    fit. reasons: why not, text, empty where they do.
     """
 
     used: Array
     capacity: Array
     max_running: Array
+    sampler: Array
     fits: Mask
     reasons: np.ndarray[Any, Any]
 

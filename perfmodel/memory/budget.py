@@ -154,27 +154,20 @@ def memory_budget(
 ) -> Memory:
     """Compute the memory of each candidate, and the number of sequences that fit.
 
-    Args:
-        sharding: formats and degrees of parallelism of the candidates, (N,).
-        hardware: their devices, (N,).
-        engine: whose memory rule, reserve, sampler and KV pages apply.
-        fraction: gpu_memory_utilization, (N,): of the whole device (rules `total`, `static`), or of what weights and
-            activations leave (rule `free`).
-        tokens: max_num_batched_tokens, tokens per step, (N,).
-        max_num_seqs: sequences running at once per replica, (N,), infinite without a limit.
-        context: mean length of a running sequence, tokens, (N,).
+    The engine's memory rule, reserve, sampler and KV pages apply. All columns are (N,).
+
+    fraction: gpu_memory_utilization: of the whole device (rules `total`, `static`), or of what weights and activations
+    leave (rule `free`). tokens: max_num_batched_tokens, per step. max_num_seqs: sequences running at once per replica,
+    infinite without a limit. context: mean tokens of a running sequence.
     """
     weights, adapters = weights_per_device(sharding), adapters_held(sharding)
     activations, sampler = _profiled(sharding, hardware, engine, tokens, max_num_seqs)
-    several = sharding.group * sharding.pp * sharding.cp > 1
-    reserve = np.nan_to_num(engine.reserve_bytes) + np.where(several, engine.reserve_parallel, 0.0)
+    reserve = _reserve(sharding, engine)
     usable = hardware.memory if engine.memory_rule == "free" else hardware.memory * fraction
     beside = np.zeros_like(activations) if engine.memory_rule == "static" else activations + sampler
-    kv_capacity = usable - weights - adapters - beside - reserve
-    if engine.memory_rule == "free":
-        kv_capacity = kv_capacity * fraction
+    left = (usable - weights - adapters - beside - reserve) * (fraction if engine.memory_rule == "free" else 1.0)
     sequence, host = _sequence(sharding, engine, context)
-    kv_capacity, seqs = _kv_capacity(kv_capacity, sequence, host)
+    kv_capacity, seqs = _kv_capacity(left, sequence, host)
     return Memory(
         capacity=hardware.memory,
         usable=usable,
@@ -188,6 +181,12 @@ def memory_budget(
         seqs=seqs * sharding.dp,
         host=host,
     )
+
+
+def _reserve(sharding: Sharding, engine: Engine) -> Array:
+    """Return the bytes of each device that `engine` keeps free, more where a replica has several devices. (N,)"""
+    several = sharding.group * sharding.pp * sharding.cp > 1
+    return np.asarray(np.nan_to_num(engine.reserve_bytes) + np.where(several, engine.reserve_parallel, 0.0))
 
 
 def _profiled(

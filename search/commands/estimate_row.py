@@ -13,6 +13,7 @@ from perfmodel.arrays import NAN
 from perfmodel.costs import remarks_of
 from perfmodel.dtypes import FORMAT_NAMES
 from perfmodel.estimates import Estimates, chances
+from perfmodel.memory import held_back
 from perfmodel.workload import Slo, Workload
 from search.commands.colocated import Colocated
 from search.planning import tariff, term_row, usd_per_million_tokens
@@ -60,7 +61,7 @@ def estimate_row(asked: Colocated, hwdb: Hwdb, slo: Slo) -> dict[str, Any]:
         "reason": found.reason(0),
         **_cost(hwdb, asked.devices(), float(found.output_rate[0])),
         "slo_chance": float(chances(found, slo).min()) if slo.objectives else NAN,
-        "remark": "; ".join(text for text in (_remark(found), *remarks_of(asked.kinds())) if text),
+        "remark": "; ".join(text for text in (_remark(found), _held_back(asked, found), *remarks_of(asked.kinds())) if text),
     }
 
 
@@ -82,6 +83,12 @@ def _remark(found: Estimates) -> str:
     if np.isnan(found.request_rate[0]):
         return NETWORK_UNKNOWN
     return SATURATED if found.saturated[0] else ""
+
+
+def _held_back(asked: Colocated, found: Estimates) -> str:
+    """Return what the engine keeps from the KV cache, in words; "" where it is little."""
+    use = found.memory_use
+    return held_back(asked.engine, asked.model, float(use.sampler[0]), float(use.capacity[0]))
 
 
 def _question(asked: Colocated) -> dict[str, Any]:
