@@ -112,7 +112,7 @@ KV_BYTES = {
     "google/gemma-2-9b-it": 42 * 8 * 512 * BF16,
     "google/gemma-3-12b-it": 48 * 8 * 512 * BF16,
     "google/gemma-3-27b-it": 62 * 16 * 256 * BF16,
-    "google/gemma-4-26B-A4B": (25 * 8 * 512 + 5 * 2 * 1024) * BF16,  # full layers project key and value together, and keep both
+    "google/gemma-4-26B-A4B": (25 * 8 * 512 + 5 * 2 * 1024) * BF16,  # full layers keep key and value
     "huggyllama/llama-7b": 32 * 32 * 256 * BF16,
     "meta-llama/Llama-2-13b-hf": 40 * 40 * 256 * BF16,
     "meta-llama/Llama-2-70b-hf": 80 * 8 * 256 * BF16,

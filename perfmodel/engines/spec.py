@@ -215,7 +215,7 @@ class Engine:
         return dict(self.host_launches).get(vendor, 0.0)
 
     def sampler_bytes(self, kind: str) -> float:
-        """Return the bytes per row and vocabulary entry that warming up the sampler takes on devices of `kind`, or 0."""
+        """Return the bytes per row and vocabulary entry that warming up the sampler takes on devices of `kind`."""
         return dict(self.sampler_warmup).get(kind, 0.0)
 
     def limits(self, device: Device, *, max_model_len: float = NAN, offline: bool = False, devices: int = 1) -> Limits:
@@ -259,3 +259,7 @@ class Engine:
         if "prefix_cache" in settings:
             implied["hybrid_prefix_cache"] = settings["prefix_cache"]
         return replace(self, **{**implied, **settings})
+
+    def configured(self, **settings: Any) -> Engine:
+        """Do as `changed`, with settings from a user's file or command line."""
+        return self.changed(**settings)

@@ -28,10 +28,10 @@ _KEPT_COPIES = 0.2
 
 
 class Layers(NamedTuple):
-    """Describe the layers of a model that have one kind of cache: one of their mixers, and their number."""
+    """Describe the layers of a model that have one kind of cache: one of their mixers, and the number of layers."""
 
     mixer: Mixer
-    count: int
+    number: int
 
 
 def kinds_of_cache(model: ModelSpec) -> list[Layers]:
@@ -42,14 +42,14 @@ def kinds_of_cache(model: ModelSpec) -> list[Layers]:
         if mixer is None or not (mixer.recurrent or mixer.kv_values):
             continue
         key = (mixer.recurrent, mixer.kv_values, mixer.window, mixer.compress, mixer.state_values)
-        before = found[key].count if key in found else 0
-        found[key] = Layers(mixer=mixer, count=before + block.count)
+        before = found[key].number if key in found else 0
+        found[key] = Layers(mixer=mixer, number=before + block.count)
     return list(found.values())
 
 
 def grouped(kinds: list[Layers]) -> tuple[int, list[int]]:
     """Return (layers per group, groups of each kind): every group has as many layers, the last of a kind is padded."""
-    counts = [kind.count for kind in kinds]
+    counts = [kind.number for kind in kinds]
     size = max(counts) if max(counts) < _NEAR * min(counts) else min(counts)
     return size, [-(-count // size) for count in counts]
 
@@ -72,21 +72,19 @@ def paged_bytes(sharding: Sharding, engine: Engine, context: Array | float, kept
         return sequence_bytes(sharding, context, kept)
     kinds = kinds_of_cache(sharding.model)
     size, groups = grouped(kinds)
-    tokens = np.asarray(context, float) / sharding.cp
-    per_token = [_token_bytes(sharding, k.mixer) for k in kinds]
-    page = _page(sharding, engine, kinds, per_token)
-    if page is None:
-        rows = (g * k.mixer.stored(tokens) * each * kept for k, g, each in zip(kinds, groups, per_token, strict=True))
-    else:
-        attention = [
-            g * np.ceil(k.mixer.stored(tokens) * each / page) if not k.mixer.recurrent else 0.0
-            for k, g, each in zip(kinds, groups, per_token, strict=True)
-        ]
-        state = sum(g for k, g in zip(kinds, groups, strict=True) if k.mixer.recurrent)
-        pages = sum(attention, np.zeros_like(tokens))
-        rows = iter([(_state_pages(engine, state, pages) + pages * kept) * page])
+    page, tokens = _page(sharding, engine, kinds), np.asarray(context, float) / sharding.cp
+    attention, states = np.zeros(np.broadcast_shapes(tokens.shape, sharding.tp.shape)), 0
+    for kind, number in zip(kinds, groups, strict=True):
+        if kind.mixer.recurrent:
+            states += number
+        else:
+            cached = kind.mixer.stored(tokens) * _token_bytes(sharding, kind.mixer)
+            attention = attention + number * (cached if page is None else np.ceil(cached / page) * page)
+    total = attention * kept
+    if page is not None:
+        total = total + _state_pages(engine, states, attention / page) * page
     stage = np.ceil(sharding.model.layers / sharding.pp) / sharding.model.layers
-    return np.asarray(sum(rows, np.zeros_like(tokens)) * size * stage)
+    return np.asarray(total * size * stage)
 
 
 def _state_pages(engine: Engine, groups: int, attention: Array) -> Array:
@@ -105,7 +103,7 @@ def _token_bytes(sharding: Sharding, mixer: Mixer) -> Array:
     return np.asarray(mixer.kv_values * sharding.kv_bytes / shards)
 
 
-def _page(sharding: Sharding, engine: Engine, kinds: list[Layers], per_token: list[Array]) -> Array | None:
+def _page(sharding: Sharding, engine: Engine, kinds: list[Layers]) -> Array | None:
     """Return the bytes of a page where layers have recurrent states, (N,); None where none has.
 
     It is the smallest number of whole KV blocks that holds a state.
@@ -118,5 +116,6 @@ def _page(sharding: Sharding, engine: Engine, kinds: list[Layers], per_token: li
     ]
     if not states:
         return None
-    block = np.max(per_token, axis=0) * max(np.nan_to_num(engine.kv_block, nan=1.0), 1.0)
+    widest = np.max([_token_bytes(sharding, k.mixer) for k in kinds if not k.mixer.recurrent], axis=0)
+    block = widest * max(np.nan_to_num(engine.kv_block, nan=1.0), 1.0)
     return np.asarray(np.ceil(np.max(states, axis=0) / block) * block)

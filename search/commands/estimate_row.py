@@ -61,7 +61,9 @@ def estimate_row(asked: Colocated, hwdb: Hwdb, slo: Slo) -> dict[str, Any]:
         "reason": found.reason(0),
         **_cost(hwdb, asked.devices(), float(found.output_rate[0])),
         "slo_chance": float(chances(found, slo).min()) if slo.objectives else NAN,
-        "remark": "; ".join(text for text in (_remark(found), _held_back(asked, found), *remarks_of(asked.kinds())) if text),
+        "remark": "; ".join(
+            text for text in (_remark(found), _held_back(asked, found), *remarks_of(asked.kinds())) if text
+        ),
     }
 
 

@@ -35,7 +35,7 @@ def read_engine(table: Table, folder: Path) -> Engine:
     changes = {key: _setting(table, written[key], key) for key in ENGINE_KEYS if written[key] in table}
     table.done(also=(*ENGINE_KEYS, *words))
     if changes:
-        found = found.changed(**changes)
+        found = found.configured(**changes)
     if "overlap_share" in changes and found.overlap == "none":
         raise table.error("overlap_share", f"nothing overlaps; add overlap, one of {', '.join(ways()[1:])}")
     return found
