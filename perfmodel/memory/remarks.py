@@ -17,7 +17,8 @@ def held_back(engine: Engine, model: ModelSpec, sampler: float, capacity: float)
     """
     if not sampler > _WORTH_A_REMARK * capacity:
         return ""
+    name = engine.title.partition(" (")[0]
     return (
-        f"{engine.title} keeps {sampler / GB:.1f} GB per device from the KV cache: at start it samples max_num_seqs "
+        f"{name} keeps {sampler / GB:.1f} GB per device from the KV cache: at start it samples max_num_seqs "
         f"rows over the vocabulary of {model.vocab:,}; a smaller max_num_seqs leaves more"
     )
