@@ -55,6 +55,7 @@ def overlapped(cost: StepCost, way: Overlap) -> StepCost:
         links=np.stack([linked, latency]),
         hidden=(times - left).sum(axis=0),
         calls=way.batches * cost.calls,
+        operators=way.batches * cost.operators,
         batches=np.full(np.shape(cost.time), way.batches, np.int8),
     )
 

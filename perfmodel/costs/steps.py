@@ -31,7 +31,7 @@ class StepCost:
 
     time: seconds. bound: (4, ...) seconds by what limits them (`BOUNDS`); they sum to `time`. basis: codes of `BASES`,
     the worst that carries a significant share. spread: log half-width of the 80 % interval. calls: kernels launched.
-    links: (2, ...) seconds of collectives limited by links, and by their launch. hidden: seconds of work that
+    operators: operators run, each of one or more kernels. links: (2, ...) seconds of collectives limited by links, and by their launch. hidden: seconds of work that
     overlaps longer work and is not part of `time`. batches: micro-batches per step (`perfmodel.engines.Overlap`).
     """
 
@@ -40,6 +40,7 @@ class StepCost:
     basis: Codes
     spread: Array
     calls: Array
+    operators: Array
     links: Array
     hidden: Array
     batches: Codes
@@ -125,11 +126,12 @@ def summed(terms: Iterable[tuple[Demand, Cost]], shape: tuple[int, ...], launche
     bound = np.zeros((len(BOUNDS), *shape))
     by_basis = np.zeros((len(BASES), *shape))
     by_family: dict[str, Array] = {}
-    calls, links = np.zeros(shape), np.zeros((2, *shape))
+    calls, run, links = np.zeros(shape), np.zeros(shape), np.zeros((2, *shape))
     for demand, cost in terms:
         # an absent operator (count 0) must not turn an unknown price into an unknown sum
         time = np.where(demand.count > 0, demand.count * cost.time, 0.0)
         calls += demand.count * kernels.get(demand.family, 1.0)
+        run += demand.count
         if demand.family in LINK_FAMILIES:
             launched = np.where(cost.bound == LAUNCH_BOUND, time, 0.0)
             links[0] += time - launched
@@ -143,7 +145,15 @@ def summed(terms: Iterable[tuple[Demand, Cost]], shape: tuple[int, ...], launche
     basis, spread = _certainty(total, by_basis, by_family)
     one, none = np.ones(shape, np.int8), np.zeros(shape)
     return StepCost(
-        time=total, bound=bound, basis=basis, spread=spread, calls=calls, links=links, hidden=none, batches=one
+        time=total,
+        bound=bound,
+        basis=basis,
+        spread=spread,
+        calls=calls,
+        operators=run,
+        links=links,
+        hidden=none,
+        batches=one,
     )
 
 

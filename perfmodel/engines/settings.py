@@ -70,6 +70,11 @@ def _text(_: Table, __: str, entry: Table) -> str:
     return entry.text("value")
 
 
+def _names(_: Table, __: str, entry: Table) -> tuple[str, ...]:
+    """Read a list of names."""
+    return entry.texts("value")
+
+
 def _families(table: Table, key: str, entry: Table) -> tuple[str, ...]:
     """Read a list of operator families; `InputError` for a name that is none."""
     names = entry.texts("value")
@@ -125,6 +130,7 @@ SETTINGS = (
     Setting("graph_seqs", "graph_seqs", _number(), optional=True),
     Setting("max_num_batched_tokens_floor", "max_num_batched_tokens_floor", _number(), optional=True),
     Setting("launch_time", "launch_us", _number(MICROSECOND), optional=True),
+    Setting("eager_launch_time", "eager_launch_us", _number(MICROSECOND), optional=True),
     Setting("synchronised", "synchronised", _number(), optional=True),
     Setting("overlap_share", "overlap_share", _number(), optional=True),
     Setting("chunked_prefill", "chunked_prefill", _flag),
@@ -155,4 +161,5 @@ SETTINGS = (
     Setting("library_kernels", "library_kernels", _families, optional=True, inherited=True),
     Setting("kernel_launches", "kernel_launches", _by_family, optional=True, inherited=True),
     Setting("host_launches", "host_launch_us", _by_name(MICROSECOND), optional=True, inherited=True),
+    Setting("no_graphs", "no_graphs", _names, optional=True),
 )

@@ -133,6 +133,8 @@ class Engine:
         host_launches: (vendor, seconds): on devices of the vendor the host launches each operator of every step,
             captured or not, and an operator takes at least that long.
         graph_capture: decode steps are replayed from captured graphs, up to graph_seqs sequences.
+        eager_launch_time: host seconds per operator of a step where no graph is captured at all (`eager_launch`).
+        no_graphs: vendors on whose devices the engine captures no graphs, whatever graph_capture says.
         request_time: seconds that a request spends in the front end, before and after the engine (HTTP, tokens).
 
     Kernels: kernel_source: see `KERNEL_SOURCES`. library_kernels: operator families whose kernels are libraries that
@@ -174,6 +176,7 @@ class Engine:
     memory_rule: str = "total"
     step_host_parallel: float = 0.0
     launch_time: float = 0.0
+    eager_launch_time: float = 0.0
     overlap: str = "none"
     overlap_share: float = NAN
     synchronised: float = 1.0
@@ -194,6 +197,7 @@ class Engine:
     library_kernels: tuple[str, ...] = ()
     kernel_launches: tuple[tuple[str, float], ...] = ()
     host_launches: tuple[tuple[str, float], ...] = ()
+    no_graphs: tuple[str, ...] = ()
     layer_split: bool = False
     quantised_peak_runs: bool = False
     pooled_as: str = ""
@@ -217,6 +221,18 @@ class Engine:
     def sampler_bytes(self, kind: str) -> float:
         """Return the bytes per row and vocabulary entry that warming up the sampler takes on devices of `kind`."""
         return dict(self.sampler_warmup).get(kind, 0.0)
+
+    def captures(self, device: Device) -> bool:
+        """Return whether decode steps on `device` are replayed from captured graphs."""
+        return self.graph_capture and device.vendor not in self.no_graphs
+
+    def eager_launch(self, device: Device) -> float:
+        """Return the least seconds per operator of a step in eager mode on `device`; 0 where graphs are captured.
+
+        Only GPUs wait for a host that launches; CPUs run the operators themselves, and other devices run programs that
+        were compiled ahead.
+        """
+        return 0.0 if self.captures(device) or device.kind != "gpu" else self.eager_launch_time
 
     def limits(self, device: Device, *, max_model_len: float = NAN, offline: bool = False, devices: int = 1) -> Limits:
         """Return the limits that apply on `device` when the user sets none.

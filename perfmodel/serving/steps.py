@@ -59,7 +59,7 @@ class StepModel:
         The time is infinite for a step in more micro-batches than it has sequences, which no engine runs.
         """
         replayed = (np.asarray(step.prefill_tokens) <= 0) & self.captured(step.decode_seqs * self.sharding.pp)
-        least = np.where(replayed, 0.0, cost.calls * self.engine.launch_time)
+        least = np.where(replayed, 0.0, self._launches(cost))
         pieces = np.maximum(step.prefill_tokens, step.decode_seqs / self.sharding.dp)
         return np.where(pieces >= cost.batches, np.maximum(cost.time, least), np.inf)
 
@@ -82,18 +82,28 @@ class StepModel:
         several = np.where(self.sharding.group * self.sharding.pp > 1, engine.step_host_parallel, 0.0)
         own = np.maximum(seqs / self.sharding.dp, np.minimum(seqs, 1.0))
         host = engine.step_host_time + engine.step_host_per_seq * own + several
-        device = np.maximum(cost.time * factor, np.where(captured, 0.0, cost.calls * engine.launch_time))
+        device = np.maximum(cost.time * factor, np.where(captured, 0.0, self._launches(cost)))
         return np.maximum(device, host) if engine.overlap_scheduling else device + host
+
+    def _launches(self, cost: StepCost) -> Array:
+        """Return the seconds that the host takes to launch a step that no captured graph replays; shape of the cost.
+
+        Where the engine captures no graphs, the framework runs every operator in eager mode, which takes longer than
+        the kernels that surround captured parts.
+        """
+        eager = np.array([self.engine.eager_launch(d) for d in self.hardware.devices])[self.hardware.index]
+        return np.maximum(cost.calls * self.engine.launch_time, cost.operators * eager)
 
     def captured(self, seqs: Array | float) -> Mask:
         """Return True where a step with `seqs` decoding sequences on the replica is replayed from a captured graph.
 
         (N,)
         """
-        if not self.engine.graph_capture:
-            return np.zeros(np.shape(seqs), bool)
+        captures = np.array([self.engine.captures(d) for d in self.hardware.devices])[self.hardware.index]
+        if not captures.any():
+            return np.zeros(np.broadcast_shapes(np.shape(seqs), captures.shape), bool)
         most = self.engine.graph_seqs if self.graph_seqs is None else self.graph_seqs
-        return np.asarray(~(np.asarray(seqs) / self.sharding.dp > most))
+        return np.asarray(captures & ~(np.asarray(seqs) / self.sharding.dp > most))
 
     def run(self, *planned: PlannedStep) -> list[PricedStep]:
         """Compute cost and wall time of several planned steps.
