@@ -31,8 +31,9 @@ class StepCost:
 
     time: seconds. bound: (4, ...) seconds by what limits them (`BOUNDS`); they sum to `time`. basis: codes of `BASES`,
     the worst that carries a significant share. spread: log half-width of the 80 % interval. calls: kernels launched.
-    operators: operators run, each of one or more kernels. links: (2, ...) seconds of collectives limited by links, and by their launch. hidden: seconds of work that
-    overlaps longer work and is not part of `time`. batches: micro-batches per step (`perfmodel.engines.Overlap`).
+    operators: operators run, each of one or more kernels. links: (2, ...) seconds of collectives limited by links, and
+    by their launch. hidden: seconds of work that overlaps longer work and is not part of `time`. batches: micro-batches
+    per step (`perfmodel.engines.Overlap`).
     """
 
     time: Array

@@ -6,7 +6,7 @@ arXiv:2311.18677). In this estimate each pool sees only the rate at which reques
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from perfmodel.serving import (
     bisect,
     decode_curve,
     opening_share,
+    slots_limit,
 )
 from perfmodel.workload import Load
 
@@ -112,6 +113,8 @@ def _tandem(back: Prepared, demand: Load, prompts: PromptPool, workers: Array, b
     """Collect what describes both pools; `before` is the mean seconds of hand-over and front end, (N,)."""
     seqs = back.steps.max_num_seqs
     max_running = np.minimum(back.memory.max_sequences(), np.where(np.isfinite(seqs), seqs, MAX_RUNNING))
+    own = replace(demand, concurrency=demand.concurrency / workers, n_requests=demand.n_requests / workers)
+    max_running = slots_limit(back.sharding.adapters, own, max_running)
     return Tandem(
         demand=demand,
         prompts=prompts,

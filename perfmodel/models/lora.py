@@ -32,7 +32,8 @@ class Adapters:
     Attributes:
         rank: rank of every adapter (engines pad to the largest).
         count: adapters that requests choose from.
-        resident: adapters that device memory holds at once, the others lie in host memory; 0: all are resident.
+        resident: slots for adapters in device memory (vLLM's `max_loras`), the others lie in host memory; a batch holds
+            no more adapters than there are slots, and requests of other adapters wait. 0: a slot for each adapter.
         zipf: exponent of popularity. The i-th most popular adapter is requested i^-zipf times as often as the
             first; 0: all equally often.
         targets: matrices that are adapted, of `TARGETS`. In a mixture of experts only those of attention are.
@@ -76,10 +77,33 @@ class Adapters:
         return _weight(self.held + 1, self.count, self.zipf) / _weight(1, self.count, self.zipf)
 
     def distinct(self, seqs: Array) -> Array:
-        """Return the expected number of distinct adapters among `seqs` sequences, at most `held`. Shape of `seqs`."""
+        """Return the expected number of distinct adapters among `seqs` sequences. Shape of `seqs`.
+
+        Where slots limit a batch, its sequences share adapters more often than random ones do; this is then an upper
+        bound.
+        """
         sizes, expected = _distinct_by_batch(self.count, self.zipf)
         found: Array = np.interp(np.asarray(seqs, float), sizes, expected)
-        return np.minimum(found, self.held)
+        return found
+
+    def runnable(self, present: Array) -> Array:
+        """Return how many of `present` requests may run at once with the slots that there are. Shape of `present`.
+
+        Engines scan the requests in their order of arrival: each takes a slot for its adapter while there is one, and
+        later ones run if theirs holds a slot already (vLLM pull request 15422, 2025-03). Derived: the slots are taken
+        after n requests, where n of them have as many distinct adapters as there are slots. Each later request has one
+        of these with the probability that n draws have met its adapter.
+        """
+        present = np.asarray(present, float)
+        if self.held >= self.count:
+            return present
+        sizes, expected = _distinct_by_batch(self.count, self.zipf)
+        first = float(np.interp(self.held, expected, sizes))
+        known = popularity(self.count, self.zipf)
+        with np.errstate(divide="ignore"):  # an adapter that every request uses has been met
+            met = -np.expm1(first * np.log1p(-known.shares))
+        share = float((known.numbers * known.shares * met).sum())
+        return np.where(present > first, first + (present - first) * share, present)
 
 
 class Popularity(NamedTuple):

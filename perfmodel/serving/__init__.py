@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from perfmodel.serving.adapter_slots import slots_limit
 from perfmodel.serving.closed_form import serve
 from perfmodel.serving.curve import DecodeCurve, decode_curve
 from perfmodel.serving.limits import MAX_RUNNING, MAX_UTILISATION, SATURATED_SHARE, TINY
@@ -30,4 +31,5 @@ __all__ = [
     "opening_share",
     "prompt_pool",
     "serve",
+    "slots_limit",
 ]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from perfmodel.arrays import Array
+from perfmodel.serving.adapter_slots import slots_limit, through_slots
 from perfmodel.serving.admission import prefills_per_request
 from perfmodel.serving.closed_loop import closed_loop
 from perfmodel.serving.limits import MAX_RUNNING
@@ -21,7 +22,7 @@ from perfmodel.serving.static import static
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import Load
 
-_ESTIMATORS = {"open": open_loop, "offline": offline, "closed": closed_loop}
+_ESTIMATORS = {"open": open_loop, "offline": offline}
 
 
 def serve(steps: StepModel, load: Load, kv_capacity: Array) -> Served:
@@ -32,8 +33,11 @@ def serve(steps: StepModel, load: Load, kv_capacity: Array) -> Served:
         load: load of one replica.
         kv_capacity: sequences whose KV cache fits on one replica at the mean length, (N,); infinite: no limit.
     """
+    adapters = steps.sharding.adapters
     if load.arrival in ("static", "single"):
-        return static(steps, load, np.maximum(kv_capacity, 1.0))
+        return through_slots(adapters, load, lambda inside: static(steps, inside, np.maximum(kv_capacity, 1.0)))
     max_running = np.maximum(np.minimum(kv_capacity, np.minimum(steps.max_num_seqs, MAX_RUNNING)), 1.0)
     prefills = prefills_per_request(steps.engine, load, kv_capacity, max_running)
-    return _ESTIMATORS[load.arrival](steps, load, max_running, prefills)
+    if load.arrival == "closed":
+        return through_slots(adapters, load, lambda inside: closed_loop(steps, inside, max_running, prefills))
+    return _ESTIMATORS[load.arrival](steps, load, slots_limit(adapters, load, max_running), prefills)

@@ -12,11 +12,12 @@ from perfmodel.arrays import NAN, Array
 from perfmodel.costs import CostModel, default
 from perfmodel.deployment import Deployments
 from perfmodel.engines import Engine
-from perfmodel.estimates import Prepared, check, prepare
+from perfmodel.estimates import Prepared, check, per_replica, prepare
 from perfmodel.hardware import host_link_bandwidth
 from perfmodel.memory import paged_bytes, sequence_bytes
 from perfmodel.models import ModelSpec
 from perfmodel.operators import Step
+from perfmodel.serving import slots_limit
 from perfmodel.simulator.policy import MAX_SEQS, Link, Policy, Pool, Role, of_engine
 from perfmodel.simulator.requests import Traffic
 from perfmodel.simulator.table import Floor, StepTable, StepTime
@@ -91,9 +92,11 @@ def _engine_policy(setup: Prepared, engine: Engine, deployments: Deployments, tr
     All micro-batches of a pipeline advance together in one simulated step.
     """
     device = deployments.devices[int(deployments.device[0])]
+    seqs = np.minimum(setup.steps.max_num_seqs, MAX_SEQS)
+    load = per_replica(load_of(representative_workload(traffic), 1), deployments.replicas)
     return of_engine(engine, engine.limits(device), max_model_len=_longest(engine, traffic)).changed(
         max_num_batched_tokens=float(setup.steps.token_budget[0] * deployments.pp[0]),
-        max_num_seqs=min(float(setup.steps.max_num_seqs[0]), MAX_SEQS),
+        max_num_seqs=max(float(slots_limit(setup.sharding.adapters, load, seqs)[0]), 1.0),
     )
 
 
