@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from perfmodel.arrays import Array
 from perfmodel.cases.layout import Group, group_deployments, group_load, group_pools
@@ -14,7 +16,7 @@ from perfmodel.costs import CostModel, default
 from perfmodel.deployment import Deployments
 from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.engines import Engine
-from perfmodel.estimates import Estimates, estimate_load, estimate_pools, prepare
+from perfmodel.estimates import Estimates, configuration_remarks, estimate_load, estimate_pools, prepare
 from perfmodel.models import ModelSpec
 from perfmodel.workload import Load
 
@@ -40,6 +42,17 @@ def aggregated(settings: Settings, group: Group, load: Load) -> Deployments:
     load: the load on each deployment, which decides where an fp8 cache was most likely used.
     """
     return _with_fp8_cache(group, load, group_deployments(settings, group))
+
+
+def remarks_on(settings: Settings, group: Group) -> NDArray[Any]:
+    """Return what engines would refuse or do otherwise in each of the group's rows, (N,) texts; "" where nothing."""
+    load = group_load(settings, group)
+    tokens = np.max(load.input + load.output, axis=0)
+    if not group.pooled:
+        return configuration_remarks(group.spec, group_deployments(settings, group), group.engine, tokens)
+    pools = (pool.worker for pool in group_pools(settings, group))
+    first, second = (configuration_remarks(group.spec, pool, group.engine, tokens) for pool in pools)
+    return np.where(first == second, first, first + np.where((first != "") & (second != ""), "; ", "") + second)
 
 
 def _evaluate_pools(settings: Settings, group: Group, load: Load) -> Estimates:

@@ -14,11 +14,11 @@ import numpy as np
 
 from hwdb import Hwdb, PerfmodelError
 from hwdb import load as load_hwdb
-from perfmodel.cases.evaluate import evaluate
+from perfmodel.cases.evaluate import evaluate, remarks_on
 from perfmodel.cases.layout import groups_of
 from perfmodel.cases.read import Cases, cases_of, read_cases
 from perfmodel.cases.settings import settle
-from perfmodel.cases.write import PREDICTED, Answer, answer_of, output_frame
+from perfmodel.cases.write import CONFIGURATION_REMARK, PREDICTED, Answer, answer_of, output_frame
 from perfmodel.costs import REMARK
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def predict(
     Returns:
         The table with the columns of `OUTPUT` and: `fits` (memory suffices), `saturated` (more is asked than can be
             served), `basis` (what the estimate rests on), `error`, and `device_remark` where a device's file gives
-            numbers that no profile was measured at.
+            numbers that no profile was measured at, and `configuration_remark` where engines would refuse the row.
 
     Raises:
         InputError: the file is no table, or lacks the column `model` or `device`.
@@ -55,7 +55,7 @@ def predict(
     if isinstance(cases, str | Path):
         return _predicted(read_cases(cases), database, progress)
     answered = _predicted(cases_of(cases.astype(object).where(cases.notna(), "").astype(str)), database, progress)
-    kept = [c for c in cases.columns if c not in (*PREDICTED, REMARK)]
+    kept = [c for c in cases.columns if c not in (*PREDICTED, REMARK, CONFIGURATION_REMARK)]
     answered[kept] = cases[kept]  # the caller's own types, which the text of a case does not keep
     return answered
 
@@ -68,7 +68,7 @@ def _predicted(cases: Cases, database: Hwdb, progress: Progress | None) -> pd.Da
     answers: list[Answer] = []
     for group in groups:
         try:
-            answers.append(answer_of(group.rows, evaluate(settings, group)))
+            answers.append(answer_of(group.rows, evaluate(settings, group), remarks_on(settings, group)))
         except PerfmodelError as problem:
             settings.cases.refuse(np.isin(np.arange(len(cases)), group.rows), str(problem))
         done += len(group.rows)

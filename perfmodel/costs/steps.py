@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -41,10 +41,10 @@ class StepCost:
     basis: Codes
     spread: Array
     calls: Array
-    operators: Array
     links: Array
     hidden: Array
     batches: Codes
+    operators: Array = field(default_factory=lambda: np.zeros(1))
 
     def take(self, turn: int, shape: tuple[int, ...]) -> StepCost:
         """Return step number `turn` of several that were priced together along a first axis, reshaped to `shape`."""
@@ -145,17 +145,8 @@ def summed(terms: Iterable[tuple[Demand, Cost]], shape: tuple[int, ...], launche
     total = bound.sum(axis=0)
     basis, spread = _certainty(total, by_basis, by_family)
     one, none = np.ones(shape, np.int8), np.zeros(shape)
-    return StepCost(
-        time=total,
-        bound=bound,
-        basis=basis,
-        spread=spread,
-        calls=calls,
-        operators=run,
-        links=links,
-        hidden=none,
-        batches=one,
-    )
+    counted = {"calls": calls, "operators": run, "batches": one}
+    return StepCost(time=total, bound=bound, basis=basis, spread=spread, links=links, hidden=none, **counted)
 
 
 def _certainty(total: Array, by_basis: Array, by_family: dict[str, Array]) -> tuple[Codes, Array]:

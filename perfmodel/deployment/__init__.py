@@ -6,6 +6,7 @@ from perfmodel.deployment.adapters import INTERMEDIATE_BYTES, VALUE_BYTES, adapt
 from perfmodel.deployment.columns import Deployments, deployments
 from perfmodel.deployment.offload import check_experts, hosted
 from perfmodel.deployment.sharding import Sharding, shard
+from perfmodel.deployment.shards import uneven_shards
 
 __all__ = [
     "INTERMEDIATE_BYTES",
@@ -18,4 +19,5 @@ __all__ = [
     "hosted",
     "shard",
     "sites",
+    "uneven_shards",
 ]

@@ -140,6 +140,9 @@ class Engine:
     Kernels: kernel_source: see `KERNEL_SOURCES`. library_kernels: operator families whose kernels are libraries that
         all frameworks can call, so that the fastest measured ones serve.
 
+    Shards: pads_shards: shards that cut the blocks of a quantised checkpoint are padded, or matrices are not split; see
+        `perfmodel.deployment.uneven_shards`.
+
     Communication: overlap: how it overlaps computation (`perfmodel.engines.ways`); overlap_share: part of the
         shorter stream that hides, NaN for the published one.
 
@@ -199,6 +202,7 @@ class Engine:
     host_launches: tuple[tuple[str, float], ...] = ()
     no_graphs: tuple[str, ...] = ()
     layer_split: bool = False
+    pads_shards: bool = False
     quantised_peak_runs: bool = False
     pooled_as: str = ""
     since: tuple[int, ...] = ()

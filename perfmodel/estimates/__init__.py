@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from perfmodel.estimates.assembly import assemble
 from perfmodel.estimates.chance import chances, keeps, overall, slo_ratio
+from perfmodel.estimates.context import beyond_context, check_context, check_lengths
 from perfmodel.estimates.disaggregated import estimate_disaggregated, estimate_pools
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import Prepared, check, estimate, estimate_load, per_replica, prepare
@@ -11,6 +12,7 @@ from perfmodel.estimates.explanation import Term, explain
 from perfmodel.estimates.groups import Intervals, Latency, MemoryUse, PowerUse, Rates, RequestClasses, WaitShape
 from perfmodel.estimates.intervals import CLASSES
 from perfmodel.estimates.kv_transfer import HAND_OVER, between
+from perfmodel.estimates.remarks import configuration_remarks
 
 __all__ = [
     "CLASSES",
@@ -27,8 +29,12 @@ __all__ = [
     "WaitShape",
     "assemble",
     "between",
+    "beyond_context",
     "chances",
     "check",
+    "check_context",
+    "check_lengths",
+    "configuration_remarks",
     "estimate",
     "estimate_disaggregated",
     "estimate_load",

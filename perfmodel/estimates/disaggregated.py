@@ -13,6 +13,7 @@ from perfmodel.deployment import Deployments
 from perfmodel.engines import Engine
 from perfmodel.engines import engine as engine_of
 from perfmodel.estimates.assembly import assemble, decode_rate, device_power, rates_of
+from perfmodel.estimates.context import check_context
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import Prepared, check, prepare
 from perfmodel.estimates.groups import PowerUse
@@ -23,6 +24,7 @@ from perfmodel.serving import PromptPool, Served, prompt_pool
 from perfmodel.workload import Load, Workload, load_of
 
 
+# size: arguments name what they are, and two pools have two of each
 def estimate_disaggregated(
     model: ModelSpec,
     workload: Workload,
@@ -33,6 +35,7 @@ def estimate_disaggregated(
     decode_workers: Array | float,
     engine: Engine | str = "vllm",
     costs: CostModel | None = None,
+    allow_long_context: bool = False,
 ) -> Estimates:
     """Estimate latency, throughput, memory and power of N pairs of a prefill pool and a decode pool.
 
@@ -45,12 +48,14 @@ def estimate_disaggregated(
         workload: arrivals at the whole deployment (no static batches).
         prefill, decode: N rows each. A row places one worker of its pool, on any device; its `replicas` are ignored.
         prefill_workers, decode_workers: workers of each pool, (N,) or one number for all rows.
+        allow_long_context: as of `estimate`.
 
     Raises:
         InputError: pools of different length, fewer than one worker, impossible parallelism, static batching.
         UnknownName: an unknown engine.
     """
     chosen = engine_of(engine) if isinstance(engine, str) else engine
+    check_context(model, workload, allowed=allow_long_context)
     rows = len(decode)
     if len(prefill) != rows:
         raise InputError(

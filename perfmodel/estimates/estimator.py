@@ -13,6 +13,7 @@ from perfmodel.deployment import Deployments, Sharding, shard
 from perfmodel.engines import Engine
 from perfmodel.engines import engine as engine_of
 from perfmodel.estimates.assembly import assemble
+from perfmodel.estimates.context import check_context
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.hardware import Hardware, hardware_of
 from perfmodel.memory import Memory, memory_budget
@@ -116,6 +117,7 @@ def estimate(
     *,
     engine: Engine | str = "vllm",
     costs: CostModel | None = None,
+    allow_long_context: bool = False,
 ) -> Estimates:
     """Estimate latency, throughput, memory and power of each of N deployments under `workload`.
 
@@ -128,12 +130,14 @@ def estimate(
         deployments: what it is served on.
         engine: the engine or its name.
         costs: the cost model of operators; None: the engine's.
+        allow_long_context: estimate requests beyond the context of the model too.
 
     Raises:
-        InputError: degrees of parallelism that are no positive whole number.
+        InputError: degrees of parallelism that are no positive whole number; requests beyond the model's context.
         UnknownName: an unknown engine.
     """
     chosen = engine_of(engine) if isinstance(engine, str) else engine
+    check_context(model, workload, allowed=allow_long_context)
     return estimate_load(model, load_of(workload, len(deployments)), deployments, engine=chosen, costs=costs)
 
 

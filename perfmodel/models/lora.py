@@ -77,10 +77,13 @@ class Adapters:
         return _weight(self.held + 1, self.count, self.zipf) / _weight(1, self.count, self.zipf)
 
     def distinct(self, seqs: Array) -> Array:
-        """Return the expected number of distinct adapters among `seqs` sequences. Shape of `seqs`.
+        """Return the expected number of distinct adapters among `seqs` sequences, at most `held`. Shape of `seqs`."""
+        return np.minimum(self.drawn(seqs), self.held)
 
-        Where slots limit a batch, its sequences share adapters more often than random ones do; this is then an upper
-        bound.
+    def drawn(self, seqs: Array) -> Array:
+        """Return the expected number of distinct adapters among `seqs` requests drawn at random. Shape of `seqs`.
+
+        Where slots limit a batch, its sequences share adapters more often than these; this is then an upper bound.
         """
         sizes, expected = _distinct_by_batch(self.count, self.zipf)
         found: Array = np.interp(np.asarray(seqs, float), sizes, expected)

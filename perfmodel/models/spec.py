@@ -37,7 +37,7 @@ class ModelSpec:
         blocks: the layers; equal ones are grouped.
         tied: whether the LM head shares the embedding.
         positions: learned position embeddings.
-        max_context: tokens.
+        max_context: most tokens of a request, prompt and output, rope scaling counted; 0 without a bound.
         formats: storage format of each part as published (see `perfmodel.dtypes`). A key is the name of a GEMM, a part,
             or "default"; the most specific one holds (`format_of`).
         keep: parts that stay in 16 bit when the user asks for another weight format.

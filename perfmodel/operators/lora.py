@@ -28,7 +28,7 @@ def adapting(sharding: Sharding, step: Step) -> Iterator[Demand]:
         return
     tokens = local_tokens(sharding, step)
     seqs = prompt_seqs(step) / prompt_ranks(sharding, step) + decode_seqs(sharding, step)
-    distinct = adapters.distinct(seqs)
+    distinct = adapters.drawn(seqs)
     rank, present = float(adapters.rank), tokens > 0
     for site in sites(sharding, adapters):
         inner = rank * site.slices  # values per token between the two kernels

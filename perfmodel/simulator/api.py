@@ -13,7 +13,7 @@ from perfmodel.costs import CostModel
 from perfmodel.deployment import Deployments
 from perfmodel.engines import Engine
 from perfmodel.engines import engine as engine_of
-from perfmodel.estimates import HAND_OVER, between
+from perfmodel.estimates import HAND_OVER, between, check_context, check_lengths
 from perfmodel.hardware import hardware_of
 from perfmodel.models import ModelSpec
 from perfmodel.simulator.build import pool
@@ -80,7 +80,7 @@ def simulate(
     **options: Unpack[ReplayOptions],
 ) -> Simulation:
     """Replay `work` step by step on every replica of one deployment. options: `engine`, `prefill`, `policy`, `costs`,
-    `router`, `seed` and `count`, as `perfmodel.simulator.Replay` explains them.
+    `router`, `seed`, `count` and `allow_long_context`, as `perfmodel.simulator.Replay` explains them.
 
     Args:
         deployments: One row; its `replicas` stand behind the router.
@@ -101,6 +101,10 @@ def prepared(
 ) -> tuple[Traffic, tuple[Pool, ...]]:
     """Return what `simulate` runs: the requests drawn from `work`, and the pools of replicas that serve them."""
     requests = offered(work, count=chosen.count, seed=chosen.seed)
+    if isinstance(work, Workload):  # drawn lengths scatter around those that are asked for
+        check_context(model, work, allowed=chosen.allow_long_context)
+    else:
+        check_lengths(model, requests.total_tokens, what=requests.name, allowed=chosen.allow_long_context)
     pools = pools_of(
         model,
         deployments,

@@ -24,6 +24,7 @@ class ReplayOptions(TypedDict, total=False):
     router: str
     seed: int
     count: int
+    allow_long_context: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,7 @@ class Replay:
         seed: Seed of all random draws. The same options and arguments give the same result.
         count: Requests to take from a trace or to draw from a workload. 0: all of a trace; for a workload, enough for
             stable percentiles.
+        allow_long_context: Replay requests beyond the context of the model too.
     """
 
     engine: Engine | str = "vllm"
@@ -49,6 +51,7 @@ class Replay:
     router: str = "join_shortest_queue"
     seed: int = 0
     count: int = 0
+    allow_long_context: bool = False
 
     def __post_init__(self) -> None:
         """Raise `InputError` for numbers that mean nothing; the router is checked where it is used."""

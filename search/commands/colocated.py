@@ -10,7 +10,7 @@ import numpy as np
 from hwdb import Device, Hwdb, InputError
 from perfmodel.deployment import Deployments, deployments
 from perfmodel.engines import Engine, Recipe, engine, instead, recipe
-from perfmodel.estimates import Estimates, Term, check, estimate, explain
+from perfmodel.estimates import Estimates, Term, check, check_context, configuration_remarks, estimate, explain
 from perfmodel.models import ModelSpec, model
 from perfmodel.workload import Workload
 from search.commands.deployment_options import DeploymentOptions, EngineOptions
@@ -36,7 +36,7 @@ class Colocated:
 
     def estimates(self) -> Estimates:
         """Estimate latency, throughput, memory and power; every column has one entry."""
-        return estimate(self.model, self.workload, self.deployments, engine=self.engine)
+        return estimate(self.model, self.workload, self.deployments, engine=self.engine, allow_long_context=True)
 
     def terms(self) -> tuple[Term, ...]:
         """Return the operators of a prefill step and of a decode step, with their times."""
@@ -46,6 +46,16 @@ class Colocated:
         """Return the number of devices by name."""
         one = self.deployments
         return {one.devices[0].name: float(one.devices_per_replica[0] * one.replicas[0])}
+
+    def placements(self) -> tuple[Deployments, ...]:
+        """Deployments of one row each that make up the whole."""
+        return (self.deployments,)
+
+    def remarks(self) -> list[str]:
+        """Return what engines would refuse or do otherwise than asked, a sentence each, every one once."""
+        longest = float(np.max(self.workload.input_tokens + self.workload.output_tokens))
+        found = [configuration_remarks(self.model, one, self.engine, longest)[0] for one in self.placements()]
+        return list(dict.fromkeys(text for text in found if text))
 
     def kinds(self) -> tuple[Device, ...]:
         """Kinds of device in use."""
@@ -80,6 +90,7 @@ def colocated(
     settings = {**options.columns(), **engine_options.columns(), **host.columns()}
     host_behind, adapters = host.host(hwdb), lora.adapters()
     card, spec = hwdb.device(options.device), model(options.model)
+    check_context(spec, workload, allowed=options.allow_long_context, way_out="--allow-long-context")
     runs = engine(engine_options.engine, engine_options.engine_version)
     published = recipe(spec, runs, card, options.weights) if engine_options.recipe else None
     if engine_options.recipe and published is None:

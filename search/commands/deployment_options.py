@@ -36,6 +36,9 @@ class DeploymentOptions:
     kv: Annotated[
         str, typer.Option(metavar="FORMAT", help="Format of the KV cache: bf16, fp8, … (default: the model's).")
     ] = ""
+    allow_long_context: Annotated[
+        bool, typer.Option("--allow-long-context", help="Allow requests beyond the model's trained context.")
+    ] = False
 
     def columns(self) -> dict[str, Any]:
         """Return the degrees and formats given on the command line, by the names of the columns of a deployment."""

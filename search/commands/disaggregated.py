@@ -50,6 +50,7 @@ class Disaggregated(Colocated):
             prefill_workers=prefill_workers,
             decode_workers=decode_workers,
             engine=self.engine,
+            allow_long_context=True,
         )
 
     def terms(self) -> tuple[Term, ...]:
@@ -67,6 +68,10 @@ class Disaggregated(Colocated):
             name = pool.devices[0].name
             total[name] = total.get(name, 0.0) + count * float(pool.devices_per_replica[0])
         return total
+
+    def placements(self) -> tuple[Deployments, ...]:
+        """A decode worker and a prefill worker."""
+        return (self.deployments, self.prefill)
 
     def kinds(self) -> tuple[Device, ...]:
         """Kinds of device in use, that of the decode pool first."""

@@ -61,9 +61,7 @@ def estimate_row(asked: Colocated, hwdb: Hwdb, slo: Slo) -> dict[str, Any]:
         "reason": found.reason(0),
         **_cost(hwdb, asked.devices(), float(found.output_rate[0])),
         "slo_chance": float(chances(found, slo).min()) if slo.objectives else NAN,
-        "remark": "; ".join(
-            text for text in (_remark(found), _held_back(asked, found), *remarks_of(asked.kinds())) if text
-        ),
+        "remark": "; ".join(text for text in _remarks(asked, found) if text),
     }
 
 
@@ -78,6 +76,11 @@ def keeps_slo(row: Mapping[str, Any], slo: Slo) -> bool:
 def operator_rows(asked: Colocated) -> list[dict[str, Any]]:
     """Return one row per operator of a prefill step and of a decode step, with its time and its uncertainty."""
     return [{**term_row(t), "spread_percent": 100.0 * expm1(t.spread)} for t in asked.terms()]
+
+
+def _remarks(asked: Colocated, found: Estimates) -> tuple[str, ...]:
+    """Return what to know of the estimate, of the configuration, of the memory held back and of the devices."""
+    return (_remark(found), *asked.remarks(), _held_back(asked, found), *remarks_of(asked.kinds()))
 
 
 def _remark(found: Estimates) -> str:

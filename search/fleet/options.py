@@ -25,7 +25,17 @@ from search.fleet.plan import FleetPlan, fleet_plan
 from search.fleet.problem import FleetProblem
 from search.fleet.solve import Solver
 from search.manifest import manifest
-from search.planning import Target, Tariff, deployment_words, greatest, rows_of, space_of, tariff, tariff_of
+from search.planning import (
+    Target,
+    Tariff,
+    deployment_words,
+    greatest,
+    refuse_long_class,
+    rows_of,
+    space_of,
+    tariff,
+    tariff_of,
+)
 from search.scenario import FleetClass, FleetOption, FleetSpec, Inventory, Option
 from search.searchers import pareto
 from search.space import SearchSpace
@@ -148,8 +158,10 @@ class Modeller:
             raise InputError(
                 f"{where} has no lengths, which option {option.name!r} needs; add dataset or input_tokens to the class"
             )
+        spec = model(c.model)
+        refuse_long_class(self.scenario, c.name, c.workload, spec)
         return Target(
-            model=model(c.model),
+            model=spec,
             workload=c.workload.at(arrival="open", rate=1.0),
             slo=c.slo,
             engine=self.scenario.engine,
@@ -193,6 +205,7 @@ class Modeller:
             stock=self.scenario.offer.stock,
             domain={device.name: float(self.tariff.per_node[at])},
             pinned=frozenset(option.layouts),
+            pads_shards=self.scenario.engine.pads_shards,
             weight=_format_codes(option.weight),
             kv=_format_codes(option.kv),
             host=offload.host,

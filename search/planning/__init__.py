@@ -8,6 +8,7 @@ from hwdb.lazy import lazy_names
 
 if TYPE_CHECKING:
     from search.planning import verify
+    from search.planning.contexts import refuse_long_class
     from search.planning.explained import memory_of, term_row, terms_of
     from search.planning.names import deployment_words
     from search.planning.planner import plan, space_of, tariff_of
@@ -24,6 +25,7 @@ __all__ = [
     "greatest",
     "memory_of",
     "plan",
+    "refuse_long_class",
     "rows_of",
     "space_of",
     "tariff",
@@ -38,6 +40,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "contexts": ["refuse_long_class"],
         "": ["verify"],
         "explained": ["memory_of", "term_row", "terms_of"],
         "names": ["deployment_words"],

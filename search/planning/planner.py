@@ -14,6 +14,7 @@ from perfmodel.arrays import NAN, Array
 from perfmodel.costs import CostModel
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
 from search.manifest import manifest
+from search.planning.contexts import refuse_long_requests
 from search.planning.disaggregated import Pairs, matched
 from search.planning.prices import Tariff, tariff
 from search.planning.ranked_plan import Plan
@@ -83,10 +84,11 @@ def scorer_of(scenario: Scenario, costs: CostModel | None = None) -> Scorer:
     if not 0.0 < limits.confidence < 1.0:
         value = f"{limits.confidence:g}"
         raise InputError(f"{scenario.path}: confidence {value}: no estimate is certain; give it above 0 and below 1")
-    prices = tariff_of(scenario)
+    prices, spec = tariff_of(scenario), model(scenario.model)
+    refuse_long_requests(scenario, spec)
     return Scorer(
         target=Target(
-            model=model(scenario.model),
+            model=spec,
             workload=workload,
             slo=scenario.slo,
             engine=scenario.engine,
@@ -130,6 +132,7 @@ def space_of(scenario: Scenario, spec: ModelSpec, prices: Tariff) -> SearchSpace
         host=scenario.offload.host,
         adapters=scenario.adapters,
         pinned=frozenset(given),
+        pads_shards=scenario.engine.pads_shards,
     )
     if not spec.experts:
         given = {"dp": (1.0,), "ep": (1.0,), **given}

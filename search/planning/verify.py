@@ -117,6 +117,7 @@ def replay(
         costs=plan.scorer.target.costs,
         router=settings.router,
         seed=settings.seed,
+        allow_long_context=True,  # the plan has checked its lengths
         progress=progress,
     )
 
@@ -135,6 +136,7 @@ def capacity(plan: Plan, number: int, settings: Settings | None = None) -> Capac
         costs=plan.scorer.target.costs,
         router=settings.router,
         seed=settings.seed,
+        allow_long_context=True,  # the plan has checked its lengths
     )
 
 

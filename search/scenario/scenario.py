@@ -32,7 +32,8 @@ class Scenario:
     """A whole scenario. model is "" and request is None where the file has only a `[fleet]`.
 
     request: the workload and where it comes from. offer: the hardware. choices: what to try. minimise: the ranking, a
-    key of `RANKINGS`. fleet: request classes and options of the fleet program.
+    key of `RANKINGS`. fleet: request classes and options of the fleet program. allow_long_context: whether requests may
+    exceed the context of the model.
     """
 
     path: str
@@ -49,6 +50,7 @@ class Scenario:
     fleet: FleetSpec | None = None
     adapters: Adapters | None = None
     offload: Offload = field(default_factory=Offload)
+    allow_long_context: bool = False
 
     @property
     def workload(self) -> Workload:
@@ -91,7 +93,7 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
 
     folders: folders of the hardware database in addition to those that the scenario names.
     """
-    slo, model = read_slo(top.table("slo", {})), _model(top, folder)
+    slo, (model, long_context) = read_slo(top.table("slo", {})), _model(top, folder)
     offer = read_offer(top, folder, tuple(str(f) for f in folders))
     spec, database = model_of(model) if model else None, load(offer.folders)
     objective = top.table("objective", {})
@@ -110,6 +112,7 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
         fleet=read_fleet(top, Defaults(folder, slo, model, tuple(database.names()))),
         adapters=read_adapters(top, spec),
         offload=read_offload(top, database, offer.nodes),
+        allow_long_context=long_context,
     )
     check_offload(top, scenario.offload, database, model=spec, devices=offer.devices, adapters=scenario.adapters)
     objective.done()
@@ -129,21 +132,27 @@ def _request(top: Table, folder: Path) -> Request | None:
     return request
 
 
-def _model(top: Table, folder: Path) -> str:
-    """Read the name of the model in the catalogue, or the path of its config.json; "" without a `[model]` table."""
+def _model(top: Table, folder: Path) -> tuple[str, bool]:
+    """Read the `[model]` table: name in the catalogue or path of a config.json, and whether requests may be too long.
+
+    The name is "" without such a table, and in a fleet whose table only has `allow_long_context`.
+    """
     if "model" not in top:
-        return ""
+        return "", False
     table = top.table("model")
-    name = table.text("name") if "config" not in table else ""
+    long_context = table.flag("allow_long_context", False)
+    only_a_switch = "allow_long_context" in table and "name" not in table and "fleet" in top
+    name = table.text("name") if "config" not in table and not only_a_switch else ""
     config = table.text("config", "")
-    table.done(also=("name",))
+    table.done(also=("name", "allow_long_context"))
     if config:
         path = folder / config
         if not path.is_file():
             raise table.error("config", f"no file {str(path)!r}; give the path of a config.json")
-        return str(path)
-    relay(table, "name", model_of, name)
-    return name
+        return str(path), long_context
+    if name:
+        relay(table, "name", model_of, name)
+    return name, long_context
 
 
 def _check_complete(top: Table, scenario: Scenario) -> None:

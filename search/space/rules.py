@@ -15,7 +15,7 @@ import numpy as np
 from hwdb import InputError
 from perfmodel import ModelSpec
 from perfmodel.arrays import Array, Index, Mask
-from perfmodel.deployment import Deployments
+from perfmodel.deployment import Deployments, uneven_shards
 
 #: Values of N candidates, one column (N,) per axis. `ep` is resolved; `ep_requested` may hold `WHOLE_GROUP`.
 Columns = Mapping[str, Array]
@@ -36,7 +36,8 @@ class RuleContext:
     """What the rules read besides the candidates: the model, and one value for each of D device types on offer, (D,).
 
     names: in the hardware database. domain: devices that share a node's fast links. network: bytes/s of a device to
-    other nodes, NaN unknown. stock: devices on hand, inf without a limit.
+    other nodes, NaN unknown. stock: devices on hand, inf without a limit. pads_shards: whether the engine pads shards
+    of quantised weights.
     """
 
     model: ModelSpec
@@ -44,6 +45,7 @@ class RuleContext:
     domain: Array
     network: Array
     stock: Array
+    pads_shards: bool = False
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,27 @@ def _dp_spreads_experts(_: RuleContext, c: Columns) -> Mask:
     return _equals(c["dp"], 1) | (c["ep"] > 1)
 
 
+def _uneven(context: RuleContext, c: Columns) -> Array:
+    """Say for each candidate why engines refuse its shards, (N,) texts; "" where they do not."""
+    return uneven_shards(
+        context.model,
+        tp=c["tp"],
+        experts_tp=np.maximum(layer_group(c) / c["ep"], 1.0),
+        weight=np.asarray(c["weight"], dtype=np.intp),
+        pads=context.pads_shards,
+    )
+
+
+def _whole_blocks(context: RuleContext, c: Columns) -> Mask:
+    """Allow shards that cut no block of a quantised checkpoint and are a whole number wide."""
+    return np.asarray(_uneven(context, c) == "", dtype=bool)
+
+
+def _say_blocks(context: RuleContext, c: Row) -> str:
+    """Say which matrix the candidate cuts within a block, and what can be done."""
+    return str(_uneven(context, {axis: np.array([value]) for axis, value in c.items()})[0])
+
+
 def _in_domain(context: RuleContext, c: Columns) -> Mask:
     """Allow tp x cp up to the devices that share a node's fast links."""
     return c["tp"] * c["cp"] <= context.domain[_devices(c)]
@@ -248,6 +271,7 @@ RULES = (
         lambda _, c: f"ep {c['ep']:g} does not divide the tp x dp = {layer_group(c):g} devices of a layer",
     ),
     Rule("spread", _dp_spreads_experts, lambda _, c: f"dp {c['dp']:g} without expert parallelism (ep {c['ep']:g})"),
+    Rule("blocks", _whole_blocks, _say_blocks),
     Rule("domain", _in_domain, _say_domain),
     Rule("nodes", _fills_nodes, _say_nodes),
     Rule("stock", _in_stock, _say_stock),

@@ -56,7 +56,8 @@ class SearchSpace:
     host_kv: shares in host memory to try, 0 to 1. host: the host behind each device. adapters: LoRA adapters that
     requests use, the same for every candidate. stock: devices on hand by name; a device that is absent has no limit.
     domain: devices that share a node's fast links, by name; a device that is absent has as many as its own link
-    connects. pinned: axes that the user set; the message names them when no candidate is left.
+    connects. pads_shards: whether the engine pads shards of quantised weights. pinned: axes that the user set; the
+    message names them when no candidate is left.
     """
 
     model: ModelSpec
@@ -79,6 +80,7 @@ class SearchSpace:
     stock: Mapping[str, float] = field(default_factory=dict)
     domain: Mapping[str, float] = field(default_factory=dict)
     pinned: frozenset[str] = frozenset()
+    pads_shards: bool = False
 
     def __post_init__(self) -> None:
         """Raise `InputError` where no hardware is on offer, an axis is empty, or a degree is no whole number from 1."""
@@ -138,6 +140,7 @@ class SearchSpace:
             domain=np.maximum(np.array(domain, dtype=float), 1.0),
             network=np.array([d.net.bandwidth for d in self.devices]),
             stock=np.array([self.stock.get(d.name, np.inf) for d in self.devices], dtype=float),
+            pads_shards=self.pads_shards,
         )
 
     def legal(self) -> Legal:

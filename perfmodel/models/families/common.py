@@ -21,6 +21,10 @@ READERS: dict[str, Reader] = {}
 #: A layer: its token mixer and its MLP. None: the layer has none.
 Layer = tuple[Mixer | None, Mlp | None]
 
+#: Spellings of the context in configurations, as vLLM reads them.
+_CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length")
+#: Kinds of rope scaling by whose factor engines multiply the stated context.
+_SCALED_BY_FACTOR = ("linear", "dynamic", "ntk")
 _LAYER_KINDS = ("chunked_attention", "full_attention", "linear_attention", "sliding_attention")
 #: Larger counts are taken for errors in the file: published models have at most 126 layers and 128 heads.
 _MOST_LAYERS, _MOST_HEADS = 10_000, 100_000
@@ -69,10 +73,28 @@ def model(
         blocks=tuple(blocks),
         tied=c.flag("tie_word_embeddings", default=tied),
         positions=positions,
-        max_context=c.count("max_position_embeddings", "n_positions", "seq_length", "max_sequence_length", default=0),
+        max_context=context(c),
         mtp_layers=c.count("num_mtp_modules", "num_nextn_predict_layers", "mtp_num_hidden_layers", default=0, least=0),
         extra_parameters=extra_parameters,
     )
+
+
+def context(c: Fields) -> int:
+    """Return the tokens of context, rope scaling counted as vLLM does (vllm/config/model.py); 0 where none is stated.
+
+    Keys: rope_scaling (or rope_parameters) with rope_type (or type), factor, original_max_position_embeddings. YaRN
+    multiplies the original context; linear, dynamic and NTK scaling the stated one. For the other kinds, such as llama3
+    and longrope, and in Gemma 3, the stated context has the scaling in it.
+    """
+    stated = c.count(*_CONTEXT_KEYS, default=0)
+    scaling = c.section("rope_scaling") or c.section("rope_parameters")
+    if scaling is None or not stated or c.text("model_type").startswith("gemma3"):
+        return stated
+    kind = scaling.text("rope_type") or scaling.text("type")
+    if kind == "yarn":
+        original = scaling.count("original_max_position_embeddings", default=stated)
+        return max(stated, int(original * scaling.number("factor", default=1.0)))
+    return int(stated * scaling.number("factor", default=1.0)) if kind in _SCALED_BY_FACTOR else stated
 
 
 def layer_count(c: Fields) -> int:

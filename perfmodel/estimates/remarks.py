@@ -1,0 +1,43 @@
+"""Say what engines would refuse, or do otherwise than the settings suggest, with each of N deployments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perfmodel.arrays import Array
+from perfmodel.deployment import Deployments, uneven_shards
+from perfmodel.engines import Engine
+from perfmodel.estimates.context import context_remark
+from perfmodel.models import ModelSpec
+
+
+def configuration_remarks(
+    model: ModelSpec, deployments: Deployments, engine: Engine, tokens: Array | float
+) -> NDArray[Any]:
+    """Return what to know of each deployment before it is started, (N,) texts; "" where there is nothing.
+
+    tokens: prompt and output tokens of the longest request of each deployment, (N,) or one number.
+    """
+    uneven = uneven_shards(
+        model,
+        tp=deployments.tp,
+        experts_tp=np.maximum(deployments.tp * deployments.dp / deployments.ep, 1.0),
+        weight=deployments.weight,
+        pads=engine.pads_shards,
+    )
+    longest = np.broadcast_to(np.asarray(tokens, float), (len(deployments),))
+    distinct, where = np.unique(longest, return_inverse=True)
+    contexts = np.array([context_remark(model, float(t)) for t in distinct] + [""], dtype=object)[where.ravel()]
+    eager = np.array([_eager(engine, d.name) if engine.eager_launch(d) else "" for d in deployments.devices] + [""])
+    each = zip(uneven, contexts, eager[deployments.device], strict=True)
+    return np.array([*("; ".join(filter(None, texts)) for texts in each), ""], dtype=object)[:-1]
+
+
+def _eager(engine: Engine, device: str) -> str:
+    """Say that no graphs are captured, and why."""
+    why = f"on {device} " if engine.graph_capture else ""
+    per = 1e6 * engine.eager_launch_time
+    return f"{engine.title} captures no graphs {why}(eager mode): a step takes at least {per:.0f} us per operator"
