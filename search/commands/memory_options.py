@@ -27,7 +27,7 @@ class LoraOptions:
     ] = None
     lora_count: Annotated[int | None, typer.Option(metavar=COUNT, help="Adapters in use (default: 1).")] = None
     lora_resident: Annotated[
-        int | None, typer.Option(metavar=COUNT, help="Adapters held in device memory (default: all).")
+        int | None, typer.Option(metavar=COUNT, help="Slots for adapters in device memory (default: one each).")
     ] = None
     lora_zipf: Annotated[
         float | None,

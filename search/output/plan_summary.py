@@ -113,7 +113,9 @@ def ranking_note(plan: Plan) -> str:
     """Say how many candidates were tried, how many qualify, and what they are ranked by."""
     kept = int(plan.qualifies.sum())
     incomplete = "" if plan.complete else ", not every one was tried"
-    return f"{kept} of {len(plan)} legal candidates qualify{incomplete}; ranked by {heading(plan.scenario.minimise)}"
+    ranked = f"{kept} of {len(plan)} legal candidates qualify{incomplete}; ranked by {heading(plan.scenario.minimise)}"
+    refused = [f"; {r['removed']:,} left out, such as: {r['example']}" for r in plan.removed if r["rule"] == "blocks"]
+    return ranked + "".join(refused)
 
 
 def operator_group(family: str) -> str:
