@@ -39,6 +39,8 @@ def plainly_legal(s: SearchSpace, tp: float, pp: float, ep: float, dp: float) ->
         return False
     if dp > 1 and ep == 1:
         return False
+    if s.model.name.startswith("deepseek") and 2048 % (128 * max(tp * dp / ep, 1)):  # shards of block-FP8 experts
+        return False
     size = tp * pp * dp
     return size <= domain or size % domain == 0 or (tp * dp <= domain and domain % (tp * dp) == 0)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
@@ -145,8 +145,10 @@ def summed(terms: Iterable[tuple[Demand, Cost]], shape: tuple[int, ...], launche
     total = bound.sum(axis=0)
     basis, spread = _certainty(total, by_basis, by_family)
     one, none = np.ones(shape, np.int8), np.zeros(shape)
-    counted = {"calls": calls, "operators": run, "batches": one}
-    return StepCost(time=total, bound=bound, basis=basis, spread=spread, links=links, hidden=none, **counted)
+    found = StepCost(
+        time=total, bound=bound, basis=basis, spread=spread, calls=calls, links=links, hidden=none, batches=one
+    )
+    return replace(found, operators=run)
 
 
 def _certainty(total: Array, by_basis: Array, by_family: dict[str, Array]) -> tuple[Codes, Array]:

@@ -15,7 +15,7 @@ from perfmodel.models import ModelSpec
 from perfmodel.workload import Workload
 
 #: What a user of Python can do about requests that are too long.
-_IN_PYTHON = "pass allow_long_context=True"
+_IN_PYTHON = "leave out allow_long_context=False"
 
 
 def beyond_context(model: ModelSpec, tokens: Array) -> Mask:

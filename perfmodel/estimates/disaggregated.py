@@ -35,7 +35,7 @@ def estimate_disaggregated(
     decode_workers: Array | float,
     engine: Engine | str = "vllm",
     costs: CostModel | None = None,
-    allow_long_context: bool = False,
+    allow_long_context: bool = True,
 ) -> Estimates:
     """Estimate latency, throughput, memory and power of N pairs of a prefill pool and a decode pool.
 

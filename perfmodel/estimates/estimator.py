@@ -117,7 +117,7 @@ def estimate(
     *,
     engine: Engine | str = "vllm",
     costs: CostModel | None = None,
-    allow_long_context: bool = False,
+    allow_long_context: bool = True,
 ) -> Estimates:
     """Estimate latency, throughput, memory and power of each of N deployments under `workload`.
 
@@ -130,10 +130,11 @@ def estimate(
         deployments: what it is served on.
         engine: the engine or its name.
         costs: the cost model of operators; None: the engine's.
-        allow_long_context: estimate requests beyond the context of the model too.
+        allow_long_context: False refuses requests beyond the context of the model, as engines do.
 
     Raises:
-        InputError: degrees of parallelism that are no positive whole number; requests beyond the model's context.
+        InputError: degrees of parallelism that are no positive whole number; requests beyond the model's context, where
+            `allow_long_context` is False.
         UnknownName: an unknown engine.
     """
     chosen = engine_of(engine) if isinstance(engine, str) else engine

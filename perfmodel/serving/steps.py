@@ -92,7 +92,7 @@ class StepModel:
         the kernels that surround captured parts.
         """
         eager = np.array([self.engine.eager_launch(d) for d in self.hardware.devices])[self.hardware.index]
-        return np.maximum(cost.calls * self.engine.launch_time, cost.operators * eager)
+        return np.asarray(np.maximum(cost.calls * self.engine.launch_time, cost.operators * eager))
 
     def captured(self, seqs: Array | float) -> Mask:
         """Return True where a step with `seqs` decoding sequences on the replica is replayed from a captured graph.

@@ -104,7 +104,7 @@ def prepared(
     if isinstance(work, Workload):  # drawn lengths scatter around those that are asked for
         check_context(model, work, allowed=chosen.allow_long_context)
     else:
-        check_lengths(model, requests.total_tokens, what=requests.name, allowed=chosen.allow_long_context)
+        check_lengths(model, requests.total_tokens.astype(float), what=requests.name, allowed=chosen.allow_long_context)
     pools = pools_of(
         model,
         deployments,

@@ -41,7 +41,7 @@ class Replay:
         seed: Seed of all random draws. The same options and arguments give the same result.
         count: Requests to take from a trace or to draw from a workload. 0: all of a trace; for a workload, enough for
             stable percentiles.
-        allow_long_context: Replay requests beyond the context of the model too.
+        allow_long_context: False refuses requests beyond the context of the model, as engines do.
     """
 
     engine: Engine | str = "vllm"
@@ -51,7 +51,7 @@ class Replay:
     router: str = "join_shortest_queue"
     seed: int = 0
     count: int = 0
-    allow_long_context: bool = False
+    allow_long_context: bool = True
 
     def __post_init__(self) -> None:
         """Raise `InputError` for numbers that mean nothing; the router is checked where it is used."""

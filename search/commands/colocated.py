@@ -36,7 +36,7 @@ class Colocated:
 
     def estimates(self) -> Estimates:
         """Estimate latency, throughput, memory and power; every column has one entry."""
-        return estimate(self.model, self.workload, self.deployments, engine=self.engine, allow_long_context=True)
+        return estimate(self.model, self.workload, self.deployments, engine=self.engine)
 
     def terms(self) -> tuple[Term, ...]:
         """Return the operators of a prefill step and of a decode step, with their times."""

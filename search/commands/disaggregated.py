@@ -50,7 +50,6 @@ class Disaggregated(Colocated):
             prefill_workers=prefill_workers,
             decode_workers=decode_workers,
             engine=self.engine,
-            allow_long_context=True,
         )
 
     def terms(self) -> tuple[Term, ...]:

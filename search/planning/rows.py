@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from perfmodel.costs import remarks_of
-from perfmodel.estimates import chances, overall
+from perfmodel.estimates import chances, configuration_remarks, overall
 from perfmodel.vocabulary import BASES
 from search.planning.candidates import Candidates
 from search.planning.columns import MS_PER_S
@@ -71,9 +71,22 @@ def _row(candidates: Candidates, number: int, tails: Mapping[str, float]) -> dic
         "reason": reason(candidates, number),
         "price": "; ".join(dict.fromkeys(tariff.price[t] for t in types)),
     }
-    remarks = remarks_of(tariff.devices[t] for t in types)
+    remarks = [*_configuration(candidates, number), *remarks_of(tariff.devices[t] for t in types)]
     row |= {"remark": "; ".join(remarks)} if remarks else {}
     return {k: int(v) if k in COUNTS and v == v else v for k, v in row.items()}
+
+
+def _configuration(candidates: Candidates, number: int) -> list[str]:
+    """Return what engines do otherwise than asked with candidate `number`, a sentence each."""
+    target = candidates.scorer.target
+    longest = float(np.max(target.workload.input_tokens + target.workload.output_tokens))
+    if candidates.disaggregated(number):
+        pair = candidates.pair(number)
+        placed = [pair.decode, pair.prefill]
+    else:
+        placed = [candidates.layouts.take(np.array([number]))]
+    found = [configuration_remarks(target.model, one, target.engine, longest)[0] for one in placed]
+    return list(dict.fromkeys(text for text in found if text))
 
 
 def _layout(candidates: Candidates, number: int) -> dict[str, Any]:

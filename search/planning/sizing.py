@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from perfmodel import Deployments, Engine, Estimates, ModelSpec, Slo, Workload
+from perfmodel import Deployments, Engine, Estimates, ModelSpec, Slo, Workload, estimate
 from perfmodel.arrays import Array, Index, Mask
 from perfmodel.costs import CostModel
 from perfmodel.estimates import estimate_load, keeps
-from perfmodel.workload import Load, load_of
+from perfmodel.workload import Load
 
 #: Called with rows (M,) and a value (M,) for each: True where the SLO is kept there. A row may occur several times.
 Test = Callable[[Index, Array], Mask]
@@ -51,8 +51,7 @@ class Target:
 
     def estimates(self, deployments: Deployments) -> Estimates:
         """Estimate the deployments under the target's workload."""
-        demand = load_of(self.workload, len(deployments))
-        return self.estimates_of(demand, deployments)
+        return estimate(self.model, self.workload, deployments, engine=self.engine, costs=self.costs)
 
     def estimates_of(self, loads: Load, deployments: Deployments) -> Estimates:
         """Estimate the deployments, each under its own load; `loads` has one column per deployment."""

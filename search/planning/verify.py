@@ -117,7 +117,6 @@ def replay(
         costs=plan.scorer.target.costs,
         router=settings.router,
         seed=settings.seed,
-        allow_long_context=True,  # the plan has checked its lengths
         progress=progress,
     )
 
@@ -136,7 +135,6 @@ def capacity(plan: Plan, number: int, settings: Settings | None = None) -> Capac
         costs=plan.scorer.target.costs,
         router=settings.router,
         seed=settings.seed,
-        allow_long_context=True,  # the plan has checked its lengths
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -61,9 +62,18 @@ class Request:
         """Read the trace, rescaled to the workload's rate; raise `InputError` when the scenario names no trace."""
         if self.trace is None:
             raise InputError('the scenario\'s [workload] names no trace; add trace = "file.csv" to replay one')
-        trace = read_trace(self.trace, sort=self.sort, longest=self.longest)
+        trace = _read_once(self.trace, self.trace.stat().st_mtime_ns, sort=self.sort, longest=self.longest)
         rate = self.workload.rate
         return trace.at_rate(rate) if rate == rate and trace.rate == trace.rate else trace
+
+
+@lru_cache(maxsize=1)
+def _read_once(path: Path, changed: int, *, sort: bool, longest: int) -> Trace:
+    """Read a trace; the last one is kept, since lengths, contexts and replays read the same file.
+
+    changed: when the file last changed, so that a changed one is read again.
+    """
+    return read_trace(path, sort=sort, longest=longest)
 
 
 def relay(
@@ -135,7 +145,7 @@ def _lengths(
         shape = relay(table, "histogram", read_histogram, file_of(table, "histogram", folder))
         return shape, (shape.rate, POISSON_CV)
     if trace is not None:
-        read = relay(table, "trace", read_trace, trace, sort=sort, longest=longest)
+        read = relay(table, "trace", _read_once, trace, trace.stat().st_mtime_ns, sort=sort, longest=longest)
         parts = table.numbers("classes", DEFAULT_CLASSES, least=1)
         if len(parts) != 2:
             raise table.error("classes", f"{list(parts)} is not two numbers; give classes for input and output: [8, 4]")
