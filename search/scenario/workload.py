@@ -68,7 +68,7 @@ class Request:
 
 
 @lru_cache(maxsize=1)
-def _read_once(path: Path, changed: int, *, sort: bool, longest: int) -> Trace:
+def _read_once(path: Path, changed: int, *, sort: bool, longest: int) -> Trace:  # noqa: ARG001 - part of the key
     """Read a trace; the last one is kept, since lengths, contexts and replays read the same file.
 
     changed: when the file last changed, so that a changed one is read again.
