@@ -33,8 +33,9 @@ if TYPE_CHECKING:
         with_kilowatts,
     )
     from search.output.row_export import write_predictions, write_text
-    from search.output.row_printer import Form, Layout, known_columns, print_rows, print_sheet
-    from search.output.terminal import progress_bar
+    from search.output.row_printer import Form, print_rows, print_sheet
+    from search.output.table_fit import Layout, known_columns
+    from search.output.terminal import error_lines, print_text, progress_bar
     from search.output.value_format import Row, json_value, money, number, percent, with_range
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "comparison_rows",
     "device_row",
     "device_rows",
+    "error_lines",
     "figure_rows",
     "fleet_rows",
     "heading",
@@ -65,6 +67,7 @@ __all__ = [
     "print_plan",
     "print_rows",
     "print_sheet",
+    "print_text",
     "progress_bar",
     "question",
     "ranking_note",
@@ -105,8 +108,9 @@ __getattr__ = lazy_names(
             "with_kilowatts",
         ],
         "row_export": ["write_predictions", "write_text"],
-        "row_printer": ["Form", "Layout", "known_columns", "print_rows", "print_sheet"],
-        "terminal": ["progress_bar"],
+        "row_printer": ["Form", "print_rows", "print_sheet"],
+        "table_fit": ["Layout", "known_columns"],
+        "terminal": ["error_lines", "print_text", "progress_bar"],
         "value_format": ["Row", "json_value", "money", "number", "percent", "with_range"],
     },
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from search.output.row_printer import Layout, print_rows
+from search.output.row_printer import print_rows
+from search.output.table_fit import Layout
 from search.output.terminal import print_text
 from search.output.value_format import money, number
 

@@ -6,8 +6,17 @@ from collections.abc import Sequence
 
 #: Headings that do not follow from the column's name.
 HEADINGS = {
-    "energy_j_per_output_token": "Device energy J/output token",
-    "site_energy_j_per_output_token": "Site energy J/output token",
+    "energy_j_per_output_token": "Device energy J per output token",
+    "site_energy_j_per_output_token": "Site energy J per output token",
+    "slo_chance": "Sure %",
+    "utilisation": "Used %",
+    "utilisation_percent": "Used %",
+    "headroom": "Headroom %",
+    "concurrency_per_replica": "In flight per replica",
+    "normalised_ms": "Normalised latency ms per token",
+    "qoe": "QoE",
+    "kv_kb_per_token": "KV kB per token",
+    "paper_name": "Name in papers",
 }
 #: One-word units at the end of a column name, as a heading prints them.
 UNITS = {
@@ -18,7 +27,7 @@ UNITS = {
     "kw": "kW",
     "gb": "GB",
     "mb": "MB",
-    "kb": "KB",
+    "kb": "kB",
     "tflops": "TFLOP/s",
     "tops": "TOP/s",
     "usd": "$",
@@ -30,21 +39,23 @@ UNITS = {
 }
 #: Units of several words at the end of a column name; the first ending that fits counts.
 ENDINGS = {
-    "_usd_per_hour": " $/h",
-    "_usd_per_million_tokens": " $/M output tokens",
+    "_usd_per_hour": " $ per hour",
+    "_usd_per_million_tokens": " $ per M output tokens",
+    "_tok_s_per_device": " tok/s per device",
     "_tok_s": " tok/s",
     "_gb_s": " GB/s",
-    "_usd_per_million_total_tokens": " $/M tokens",
+    "_usd_per_million_total_tokens": " $ per M tokens",
     "_tb_s": " TB/s",
-    "_per_hour": "/h",
-    "_flop_per_byte": " FLOP/B",
-    "_gb_per_device": " GB/device",
-    "_w_per_device": " W/device",
-    "_per_s": "/s",
-    "_j_per_output_token": " J/output token",
-    "_tok_s_per_device": " tok/s/device",
-    "_gco2_per_million_tokens": " gCO2/M output tokens",
+    "_per_hour": " per hour",
+    "_flop_per_byte": " FLOP per byte",
+    "_gb_per_device": " GB per device",
+    "_w_per_device": " W per device",
+    "_per_s": " per s",
+    "_j_per_output_token": " J per output token",
+    "_gco2_per_million_tokens": " gCO2 per M output tokens",
 }
+#: End of a column with the chance that one bound holds.
+CHANCE = "_chance"
 #: Number formats keep their lower case at the start of a heading.
 DTYPES = {"bf16", "fp16", "fp32", "fp64", "tf32", "fp8", "fp4", "int8", "int4"}
 ACRONYMS = {"isl", "osl", "ttft", "tpot", "itl", "e2e", "tp", "pp", "ep", "dp", "cp", "kv", "slo", "gpu", "l2", "tdp"}
@@ -53,13 +64,14 @@ ACRONYMS = {"isl", "osl", "ttft", "tpot", "itl", "e2e", "tp", "pp", "ep", "dp", 
 def heading(column: str) -> str:
     """Return the heading of a column name: its words, then its unit.
 
-    >>> heading("ttft_ms_p99"), heading("cost_usd_per_hour"), heading("model")
-    ('TTFT p99 ms', 'Cost $/h', 'Model')
+    >>> heading("ttft_ms_p99"), heading("cost_usd_per_hour"), heading("model"), heading("ttft_ms_chance")
+    ('TTFT p99 ms', 'Cost $ per hour', 'Model', 'TTFT sure %')
     """
-    if "-" in column:  # the name of a device or a model
-        return column
     if column in HEADINGS:
         return HEADINGS[column]
+    if column.endswith(CHANCE):
+        bounded = [w for w in column.removesuffix(CHANCE).split("_") if w not in UNITS]
+        return f"{_capitalised(bounded)} sure %"
     if f"_{column}" in ENDINGS:
         return ENDINGS[f"_{column}"].strip()
     for ending, unit in ENDINGS.items():

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from search.output.headings import heading
-from search.output.row_printer import Layout, print_rows
+from search.output.row_printer import print_rows
+from search.output.table_fit import Layout
 from search.output.terminal import print_text
 from search.output.value_format import money, number, percent
 
