@@ -12,7 +12,6 @@ from search.commands.options import DataOutputOptions, Scenario
 from search.commands.searching import plan_of
 
 if TYPE_CHECKING:
-    from search.output import Form
     from search.planning import Plan
 
 EXAMPLES = """\
@@ -31,7 +30,7 @@ class ResultOptions:
         int, typer.Option(min=0, metavar="N", help="Near misses to list below, each with the reason.")
     ] = 3
     explain: Annotated[
-        bool, typer.Option("--explain", help="Print the time of the best candidate per operator instead.")
+        bool, typer.Option("--explain", help="Also print the time of the best candidate per operator.")
     ] = False
     verify: Annotated[
         bool, typer.Option("--verify", help="Also simulate the best candidates; print both results side by side.")
@@ -45,30 +44,41 @@ def plan_command(scenario: Scenario, result: ResultOptions, output: DataOutputOp
     Searches every legal configuration of the hardware on offer, at the number of devices that the load needs. Where
     none qualifies, the exit code is 1, and the message names the nearest one and what to relax.
     """
-    from search.output import Layout, print_plan, print_rows
+    from search.output import print_rows
     from search.planning import terms_of
 
     form = output.form
     found = plan_of(scenario, output.folders)
-    rows = found.rows(result.top, result.misses) if found.best >= 0 else []
-    if result.explain:
-        print_rows(terms_of(found), form, Layout(title=f"Where the time goes: {rows[0]['candidate']}"))
+    if form == "table":
+        _print_tables(found, result, output.wide)
+    elif result.explain:
+        print_rows(terms_of(found), form)
     elif result.verify:
-        _print_verified(found, rows, form)
-    elif form == "table":
-        print_plan(found, rows)
+        print_rows(_verified(found), form)
     else:
-        print_rows(rows, form)
+        print_rows(found.rows(result.top, result.misses) if found.best >= 0 else [], form)
 
 
-def _print_verified(plan: Plan, rows: list[dict[str, Any]], form: Form) -> None:
-    """Simulate the best candidates and print estimates and simulated values side by side."""
-    from search.output import Layout, print_plan, print_rows, progress_bar
+def _print_tables(plan: Plan, result: ResultOptions, wide: bool) -> None:
+    """Print the plan, and what else is asked for; raises `Infeasible` after the near misses where nothing qualifies."""
+    from search.output import Layout, print_operators, print_plan, print_rows
+    from search.planning import terms_of, verify
+
+    checked = _verified(plan) if result.verify and plan.feasible else []
+    print_plan(plan, plan.rows(result.top, result.misses), misses=result.misses, wide=wide)
+    if plan.best >= 0 and result.explain:
+        print_operators(plan, terms_of(plan), wide=wide)
+    if checked:
+        title = "The best candidates, estimated and simulated"
+        print_rows(checked, layout=Layout(columns=verify.columns(plan), title=title, footnotes=["remark"], wide=wide))
+
+
+def _verified(plan: Plan) -> list[dict[str, Any]]:
+    """Simulate the best candidates; return rows with estimates and simulated values side by side."""
+    from search.output import progress_bar
     from search.planning import verify
 
-    with progress_bar("simulating") as update:
-        checked = verify.verify(plan, progress=update)
-    if form == "table":
-        print_plan(plan, rows)
-    layout = Layout(columns=verify.columns(plan), title="The best candidates, estimated and simulated")
-    print_rows(checked, form, layout)
+    if plan.best >= 0:
+        with progress_bar("simulating") as update:
+            return verify.verify(plan, progress=update)
+    return []

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     )
     from search.output.fleet_summary import fleet_rows, print_fleet
     from search.output.headings import heading
-    from search.output.plan_summary import (
+    from search.output.plan_sentences import headline, question, ranking_note
+    from search.output.plan_tables import (
         candidate_columns,
-        headline,
         operator_group,
+        operator_layout,
+        print_operators,
         print_plan,
-        question,
-        ranking_note,
         step_time_rows,
         with_kilowatts,
     )
@@ -62,8 +62,10 @@ __all__ = [
     "node_row",
     "number",
     "operator_group",
+    "operator_layout",
     "percent",
     "print_fleet",
+    "print_operators",
     "print_plan",
     "print_rows",
     "print_sheet",
@@ -97,13 +99,13 @@ __getattr__ = lazy_names(
         ],
         "fleet_summary": ["fleet_rows", "print_fleet"],
         "headings": ["heading"],
-        "plan_summary": [
+        "plan_sentences": ["headline", "question", "ranking_note"],
+        "plan_tables": [
             "candidate_columns",
-            "headline",
             "operator_group",
+            "operator_layout",
+            "print_operators",
             "print_plan",
-            "question",
-            "ranking_note",
             "step_time_rows",
             "with_kilowatts",
         ],

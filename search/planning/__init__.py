@@ -9,7 +9,7 @@ from hwdb.lazy import lazy_names
 if TYPE_CHECKING:
     from search.planning import verify
     from search.planning.explained import memory_of, term_row, terms_of
-    from search.planning.names import deployment_words
+    from search.planning.names import deployment_words, short_name, told_apart
     from search.planning.planner import plan, space_of, tariff_of
     from search.planning.prices import Tariff, tariff, usd_per_million_tokens
     from search.planning.ranked_plan import Plan
@@ -25,11 +25,13 @@ __all__ = [
     "memory_of",
     "plan",
     "rows_of",
+    "short_name",
     "space_of",
     "tariff",
     "tariff_of",
     "term_row",
     "terms_of",
+    "told_apart",
     "usd_per_million_tokens",
     "verify",
     "what_if",
@@ -40,7 +42,7 @@ __getattr__ = lazy_names(
     {
         "": ["verify"],
         "explained": ["memory_of", "term_row", "terms_of"],
-        "names": ["deployment_words"],
+        "names": ["deployment_words", "short_name", "told_apart"],
         "ranked_plan": ["Plan"],
         "planner": ["plan", "space_of", "tariff_of"],
         "prices": ["Tariff", "tariff", "usd_per_million_tokens"],
