@@ -25,7 +25,7 @@ ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="Hugging Face na
 
 @dataclass(frozen=True)
 class FormOptions:
-    """The form of the output: a table, unless JSON or CSV is asked for."""
+    """The form of the output: for people, unless JSON or CSV is asked for."""
 
     section: ClassVar[str] = "Output"
 

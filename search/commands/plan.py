@@ -70,7 +70,10 @@ def _print_tables(plan: Plan, result: ResultOptions, wide: bool) -> None:
         print_operators(plan, terms_of(plan), wide=wide)
     if checked:
         title = "The best candidates, estimated and simulated"
-        print_rows(checked, layout=Layout(columns=verify.columns(plan), title=title, footnotes=["remark"], wide=wide))
+        layout = Layout(
+            title=title, columns=verify.columns(plan), keep=["simulated_meets"], footnotes=["remark"], wide=wide
+        )
+        print_rows(checked, layout=layout)
 
 
 def _verified(plan: Plan) -> list[dict[str, Any]]:

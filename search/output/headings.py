@@ -16,6 +16,7 @@ HEADINGS = {
     "normalised_ms": "Normalised latency ms per token",
     "qoe": "QoE",
     "kv_kb_per_token": "KV kB per token",
+    "memory_capacity_gb": "Memory capacity GB per device",
     "paper_name": "Name in papers",
 }
 #: One-word units at the end of a column name, as a heading prints them.
@@ -81,6 +82,33 @@ def heading(column: str) -> str:
     units = [w for w in words[1:] if w in UNITS]
     names = [w for i, w in enumerate(words) if i == 0 or w not in UNITS]
     return " ".join([_capitalised(names), *(UNITS[u] for u in units)])
+
+
+def columns_of_heading(text: str) -> list[str]:
+    """Return the columns that the glossary knows under this heading; case and spaces do not matter.
+
+    >>> columns_of_heading("$ per hour"), columns_of_heading("ttft P99 ms")
+    (['usd_per_hour'], ['ttft_ms_p99'])
+    """
+    from perfmodel import glossary
+
+    wanted = " ".join(text.lower().split())
+    found = []
+    for entry in glossary.entries():
+        if "column" in entry.places:
+            found += [c for c in _variants(entry.name) if heading(c).lower() == wanted and c not in found]
+    return found
+
+
+def _variants(name: str) -> list[str]:
+    """Return a column of the glossary with every prefix, suffix and number format that it may have."""
+    from hwdb import PEAKS
+    from perfmodel.glossary import FORMAT, PREFIXES, SUFFIXES
+
+    names = [name.replace(FORMAT, dtype) for dtype in PEAKS] if FORMAT in name else [name]
+    percentiles = [end for end in SUFFIXES if end.startswith("_p")]
+    endings = ["", *percentiles, CHANCE, *(f"{end}{CHANCE}" for end in percentiles)]
+    return [f"{start}{n}{end}" for n in names for start in ("", *PREFIXES) for end in endings]
 
 
 def _capitalised(words: Sequence[str]) -> str:

@@ -124,4 +124,6 @@ def ranking_note(plan: Plan) -> str:
     """Say how many candidates were tried, how many qualify, and what they are ranked by."""
     kept = int(plan.qualifies.sum())
     incomplete = "" if plan.complete else ", not every one was tried"
-    return f"{kept:,} of {len(plan):,} legal candidates qualify{incomplete}; ranked by {heading(plan.scenario.minimise)}"
+    return (
+        f"{kept:,} of {len(plan):,} legal candidates qualify{incomplete}; ranked by {heading(plan.scenario.minimise)}"
+    )

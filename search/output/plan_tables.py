@@ -7,7 +7,7 @@ from math import expm1
 from typing import TYPE_CHECKING, Any
 
 from search.output.plan_sentences import headline, question, ranking_note
-from search.output.row_printer import WORDS_NOTE, print_rows
+from search.output.row_printer import print_rows
 from search.output.table_fit import Layout
 from search.output.terminal import print_text
 from search.planning import short_name
@@ -34,6 +34,7 @@ COMPARED_CANDIDATES = 20
 #: Throughput is shown where the highest exceeds the lowest by more than this factor (chosen: visible in 3 digits).
 SHOWN_RATE_RATIO = 1.01
 STEP_TIMES_TITLE = "Where the time goes (prefill of the mean prompt, then one decode step)"
+NOTHING = "Nothing on offer keeps the SLOs within the limits."
 #: Columns of candidates that a narrow table leaves out, the least important first.
 LESS_IMPORTANT = (
     "usd_per_million_tokens",
@@ -113,8 +114,11 @@ def print_plan(plan: Plan, rows: Sequence[dict[str, Any]], *, misses: int = 3, w
     the width of the terminal. Where nothing qualifies, only the question and the near misses are printed.
     """
     print_text(question(plan))
+    if not plan.feasible:
+        print_text(NOTHING, bold=True)
     if plan.feasible:
         print_text(headline(plan), bold=True)
+        print_text("")
         _print_ranking(plan, [row for row in rows if row["rank"]], wide)
         _print_modes(plan, wide)
     _print_misses(plan, rows, misses, wide)
@@ -148,7 +152,7 @@ def _print_ranking(plan: Plan, rows: Sequence[dict[str, Any]], wide: bool) -> No
         *([f"All rest on figures that are {bases[0]}."] if len(bases) == 1 else []),
         f"Price: {prices[0]}." if len(prices) == 1 else f"Prices: {'; '.join(prices)}.",
         *remarks,
-        f"Sure %: {SURE} {WORDS_NOTE}" if plan.scenario.slo.objectives else WORDS_NOTE,
+        *([f"Sure %: {SURE}"] if plan.scenario.slo.objectives else []),
     ]
     layout = _layout(
         plan, rows, columns, number="rank", notes=notes, without_range=["usd_per_million_tokens"], wide=wide
@@ -161,7 +165,7 @@ def _print_modes(plan: Plan, wide: bool) -> None:
     rows = plan.best_by_mode() if hasattr(plan, "best_by_mode") else []
     if len(rows) > 1:
         columns = ["mode", *(c for c in candidate_columns(plan) if c not in ("rank", "reason", "basis"))]
-        layout = _layout(plan, rows, columns, title="The best of each mode", number="mode", wide=wide)
+        layout = _layout(plan, rows, columns, title="The best of each mode", number="mode", brief=True, wide=wide)
         print_rows(with_kilowatts(rows), layout=layout)
 
 
@@ -171,7 +175,7 @@ def _print_misses(plan: Plan, rows: Sequence[dict[str, Any]], most: int, wide: b
     near = found[:most]
     if near:
         columns = [c for c in candidate_columns(plan) if c not in ("rank", "basis")]
-        layout = _layout(plan, near, columns, title="Near misses", below=["reason"], wide=wide)
+        layout = _layout(plan, near, columns, title="Near misses", below=["reason"], brief=True, wide=wide)
         print_rows(with_kilowatts(near), layout=layout)
 
 

@@ -38,7 +38,8 @@ INDENT = "  "
 SHEET_NAME_WIDTH = 34
 RANGES = "80 % ranges"
 #: Said of a table that leaves something out.
-LEFT_OUT = "Not shown: {}. --wide shows all; --csv and --json have every column."
+LEFT_OUT = "Not shown: {}; --wide shows them, --csv and --json have every column."
+LEFT_OUT_BRIEFLY = "Not shown: {} (--wide)."
 WORDS_NOTE = "perfmodel explain WORD explains a heading."
 
 
@@ -83,13 +84,19 @@ def print_sheet(
 
 
 def _sheet_lines(known: Sequence[tuple[str, str]], width: int) -> list[str]:
-    """Return (name, value) pairs as lines in two columns; a long value goes on below its start."""
-    column = max(min(max(len(name) for name, _ in known), SHEET_NAME_WIDTH), SHEET_NAME_WIDTH)
-    column = min(column, width // 2 - len(INDENT))
+    """Return (name, value) pairs as lines in two columns.
+
+    A long value goes on below its start; one with a word that is too long for its column stands below its name.
+    """
+    column = min(SHEET_NAME_WIDTH, width // 2)
+    room = width - column - 2 * len(INDENT)
     lines = []
     for name, value in known:
-        names = wrapped(name, column)
-        values = wrapped(value, width - column - 2 * len(INDENT)) or [""]
+        names, values = wrapped(name, column), wrapped(value, room) or [""]
+        if max(map(len, value.split()), default=0) > room:
+            lines += [f"{INDENT}{line}" for line in names]
+            lines += [f"{INDENT * 2}{line}" for line in wrapped(value, width - 2 * len(INDENT))]
+            continue
         height = max(len(names), len(values))
         cells = [texts + [""] * (height - len(texts)) for texts in (names, values)]
         lines += [f"{INDENT}{n:<{column}}{INDENT}{v}" for n, v in zip(*cells, strict=True)]
@@ -106,16 +113,15 @@ def _print_table(rows: Sequence[Row], layout: Layout, console: Console) -> None:
     shown, notes = _with_footnotes(_prepared(rows, layout), layout)
     fit = fitted(shown, layout, width)
     label = layout.label or wanted_columns(shown, layout)[0]
-    print_lines(console, [""])
     print_lines(console, _head(fit, shown, layout), "bold")
     print_lines(console, [" " * TABLE_EDGE + "─" * (total_width(fit.widths or ()) - TABLE_EDGE)])
     for row in shown:
         print_lines(console, [_line([fit.cell(row, c, layout, label) for c in fit.columns], fit, shown, layout)])
         print_lines(console, _below(row, fit, layout, label, width))
-    print_lines(console, [""])
-    for line in [*_listed(shown, fit, layout, label), *_omissions(shown, fit, layout, label), *layout.notes, *notes]:
-        print_lines(console, wrapped(line, width, INDENT))
-    print_lines(console, [""] if layout.notes or notes else [])
+    print_lines(console, ["", *_listed(shown, fit, layout, label, width)])
+    said = [*_omissions(shown, fit, layout, label), *layout.notes, *notes]
+    print_lines(console, [line for note in said for line in wrapped(note, width, INDENT)])
+    print_lines(console, [""] if said else [])
 
 
 def _prepared(rows: Sequence[Row], layout: Layout) -> list[dict[str, Any]]:
@@ -168,14 +174,17 @@ def _below(row: Row, fit: Fit, layout: Layout, label: str, width: int) -> list[s
     return [f"{INDENT * 2}{line}" for text in texts for line in wrapped(text, width - 2 * len(INDENT), INDENT)]
 
 
-def _listed(rows: Sequence[Row], fit: Fit, layout: Layout, label: str) -> list[str]:
+def _listed(rows: Sequence[Row], fit: Fit, layout: Layout, label: str, width: int) -> list[str]:
     """Return the labels under the numbers of their rows, where the table has no room for them."""
     if not fit.listed or layout.below:
         return []
     number = layout.number or NUMBER
-    return [f"{layout.heading(label)} by {layout.heading(number).lower()}:"] + [
-        f"{row[number]:>3}{INDENT}{row[label]}" for row in rows
-    ]
+    indent = INDENT * 3
+    lines = [f"{layout.heading(label)} by {layout.heading(number).lower()}:"]
+    for row in rows:
+        first, *rest = wrapped(str(row[label]), width - len(indent), INDENT)
+        lines += [f"{row[number]:>4}{INDENT}{first}", *(f"{indent}{line}" for line in rest)]
+    return [*lines, ""]
 
 
 def _omissions(rows: Sequence[Row], fit: Fit, layout: Layout, label: str) -> list[str]:
@@ -187,4 +196,5 @@ def _omissions(rows: Sequence[Row], fit: Fit, layout: Layout, label: str) -> lis
     gone = [c for c in wanted_columns(rows, layout) if c not in fit.columns and c != label]
     has_ranges = any(f"{c}_lo" in row for row in rows for c in fit.columns)
     missing = [*([RANGES] if has_ranges and not fit.ranges else []), *map(layout.heading, gone)]
-    return [*lines, *([f"{LEFT_OUT.format(', '.join(missing))} {WORDS_NOTE}"] if missing else [])]
+    left_out = LEFT_OUT_BRIEFLY if layout.brief else f"{LEFT_OUT} {WORDS_NOTE}"
+    return [*lines, *([left_out.format(", ".join(missing))] if missing else [])]

@@ -35,13 +35,13 @@ class Layout:
     """How a table looks. Columns that are empty in every row are left out.
 
     title: printed above. columns: to print, in order; all by default. label: the column that names a row; by default
-    the first. number: the column that numbers the rows, if any. keep: columns that stay while there is another way. drop: columns in the order in which they go,
-    the least important first; by default from the right. short: text -> shorter text, used where the full one does not
-    fit; short_note says what the short form means. footnotes: columns of long texts, which are listed below the table
-    under numbers. below: columns whose text stands in lines of its own under the row. notes: lines printed below.
-    headings: column -> heading, where it is not that of the column's name. right: columns set to the right although
-    they hold text. without_range: columns printed without their 80 % interval. wide: True prints every column,
-    whatever the width of the terminal.
+    the first. number: the column that numbers the rows, if any. keep: columns that stay while there is another way.
+    drop: columns in the order in which they go, the least important first; by default from the right. short: text ->
+    shorter text, used where the full one does not fit; short_note says what the short form means. footnotes: columns of
+    long texts, which are listed below the table under numbers. below: columns whose text stands in lines of its own
+    under the row. notes: lines printed below. headings: column -> heading, where it is not that of the column's name.
+    right: columns set to the right although they hold text. without_range: columns printed without their 80 % interval.
+    wide: True prints every column, whatever the width of the terminal. brief: True says in few words what is left out.
     """
 
     title: str = ""
@@ -59,6 +59,7 @@ class Layout:
     right: Sequence[str] = ()
     without_range: Sequence[str] = ()
     wide: bool = False
+    brief: bool = False
 
     def heading(self, column: str) -> str:
         """Return the heading of a column."""
@@ -96,7 +97,7 @@ def known_columns(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
 
 
 def wanted_columns(rows: Sequence[Row], layout: Layout) -> list[str]:
-    """Return the columns that a table should show: those of the layout, or all; without empty ones and interval ends."""
+    """Return the columns that a table should show: those of the layout or all, without empty ones."""
     every = layout.columns or [c for c in columns_of(rows) if c != NUMBER and not c.endswith(("_lo", "_hi"))]
     return [c for c in known_columns(rows, every) if c not in layout.below]
 
@@ -136,9 +137,7 @@ def _forms(columns: tuple[str, ...], going: tuple[str, ...], label: str, layout:
         yield Fit(columns=shown[:count], ranges=False, bases=True, listed=True)
 
 
-def _widths(
-    rows: Sequence[Row], fit: Fit, layout: Layout, label: str, available: int | None
-) -> tuple[int, ...] | None:
+def _widths(rows: Sequence[Row], fit: Fit, layout: Layout, label: str, available: int | None) -> tuple[int, ...] | None:
     """Return the width of each column with the fewest lines of headings that fit; None where nothing fits.
 
     available: characters per line, None for any.

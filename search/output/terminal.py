@@ -43,7 +43,7 @@ def print_lines(console: Console, lines: Iterable[str], style: str = "") -> None
 def print_text(text: str, *, bold: bool = False, stream: TextIO | None = None) -> None:
     """Print a sentence, wrapped between words at the width of the terminal. stream: stdout by default."""
     console = console_on(sys.stdout if stream is None else stream)
-    print_lines(console, wrapped(text, console.width), "bold" if bold else "")
+    print_lines(console, wrapped(text, console.width) or [""], "bold" if bold else "")
 
 
 def error_lines(message: str, stream: TextIO) -> str:

@@ -125,7 +125,7 @@ def with_range(row: Row, column: str) -> str:
     """
     low, high = row.get(f"{column}_lo"), row.get(f"{column}_hi")
     value = text_of(column, row.get(column))
-    if low is None or high is None or math.isnan(low) or math.isnan(high):
+    if low is None or high is None or not math.isfinite(low) or math.isnan(high):
         return value
     return f"{value} ({text_of(column, low)}–{text_of(column, high)})"
 

@@ -23,7 +23,8 @@ def wrapped(text: str, width: int, indent: str = "") -> list[str]:
     ['see https://example.', '  org/a/long/path']
     """
     room = max(1, width - len(indent))
-    words = [piece for word in re.split(r"[ \t\n]+", text.replace(" %", f"{BOUND_SPACE}%")) for piece in _pieces(word, room)]
+    whole = re.split(r"[ \t\n]+", text.replace(" %", f"{BOUND_SPACE}%"))
+    words = [piece for word in whole for piece in _pieces(word, room)]
     lines = textwrap.wrap(
         " ".join(words), max(width, 1), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
