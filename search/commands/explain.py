@@ -35,7 +35,7 @@ def explain_command(output: FormOptions, word: Word = "") -> None:
     from search.output import print_rows, print_words
 
     form = output.form
-    found = _entries(word) if word else glossary.entries()
+    found = entries_of(word) if word else glossary.entries()
     rows = [_row(entry) for entry in found]
     if form != "table":
         print_rows(rows, form)
@@ -46,7 +46,7 @@ def explain_command(output: FormOptions, word: Word = "") -> None:
             print_words([r for r in rows if r["kind"] == kind], title=f"{kind.capitalize()}: {about}")
 
 
-def _entries(word: str) -> Sequence[Entry]:
+def entries_of(word: str) -> Sequence[Entry]:
     """Return the entries of a word, or else of the columns that have it as their heading.
 
     Raises `UnknownName` with the nearest names where there are none.

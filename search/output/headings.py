@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 #: Headings that do not follow from the column's name.
 HEADINGS = {
@@ -90,14 +91,20 @@ def columns_of_heading(text: str) -> list[str]:
     >>> columns_of_heading("$ per hour"), columns_of_heading("ttft P99 ms")
     (['usd_per_hour'], ['ttft_ms_p99'])
     """
+    return list(_columns_by_heading().get(" ".join(text.lower().split()), ()))
+
+
+@cache
+def _columns_by_heading() -> dict[str, list[str]]:
+    """Return the columns of the glossary by their headings in lower case."""
     from perfmodel import glossary
 
-    wanted = " ".join(text.lower().split())
-    found = []
+    found: dict[str, list[str]] = {}
     for entry in glossary.entries():
         if "column" in entry.places:
-            found += [c for c in _variants(entry.name) if heading(c).lower() == wanted and c not in found]
-    return found
+            for column in _variants(entry.name):
+                found.setdefault(heading(column).lower(), []).append(column)
+    return {text: list(dict.fromkeys(columns)) for text, columns in found.items()}
 
 
 def _variants(name: str) -> list[str]:
