@@ -82,5 +82,5 @@ def compare_command(names: DeviceNames, output: DataOutputOptions) -> None:
     form, database = output.form, output.database()
     found = [device_row(database.device(name), database.prices(name)) for name in names]
     shown = [row["name"] for row in found]
-    layout = Layout(headings={n: n for n in shown}, right=shown, notes=[DEVICE_NOTE], wide=output.wide)
+    layout = Layout(headings={n: n for n in shown}, right=shown, notes=[DEVICE_NOTE], blocks=True, wide=output.wide)
     print_rows(comparison_rows(found) if form == "table" else found, form, layout)

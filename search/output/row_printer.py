@@ -6,7 +6,8 @@ A row maps column names to text, numbers or booleans; the unit stands at the end
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from search.output.headings import heading
@@ -18,6 +19,7 @@ from search.output.table_fit import (
     TABLE_EDGE,
     Fit,
     Layout,
+    column_blocks,
     fitted,
     heading_lines,
     total_width,
@@ -110,13 +112,19 @@ def _print_table(rows: Sequence[Row], layout: Layout, console: Console) -> None:
         print_lines(console, wrapped(layout.title, width), "bold")
     if not rows:
         return
+    if layout.blocks and not layout.wide:
+        *first, last = column_blocks(rows, layout, width)
+        for columns in first:
+            _print_table(rows, replace(layout, title="", blocks=False, notes=(), columns=columns), console)
+        layout = replace(layout, columns=last)
     shown, notes = _with_footnotes(_prepared(rows, layout), layout)
     fit = fitted(shown, layout, width)
     label = layout.label or wanted_columns(shown, layout)[0]
-    print_lines(console, _head(fit, shown, layout), "bold")
+    right = {c for c in fit.columns if c in layout.right or not any(isinstance(row.get(c), str) for row in shown)}
+    print_lines(console, _head(fit, right, layout), "bold")
     print_lines(console, [" " * TABLE_EDGE + "─" * (total_width(fit.widths or ()) - TABLE_EDGE)])
     for row in shown:
-        print_lines(console, [_line([fit.cell(row, c, layout, label) for c in fit.columns], fit, shown, layout)])
+        print_lines(console, [_line([fit.cell(row, c, layout, label) for c in fit.columns], fit, right)])
         print_lines(console, _below(row, fit, layout, label, width))
     print_lines(console, ["", *_listed(shown, fit, layout, label, width)])
     said = [*_omissions(shown, fit, layout, label), *layout.notes, *notes]
@@ -147,24 +155,18 @@ def _with_footnotes(rows: Sequence[dict[str, Any]], layout: Layout) -> tuple[lis
     return out, [*notes, *(f"[{n}] {text}" for text, n in numbers.items())]
 
 
-def _head(fit: Fit, rows: Sequence[Row], layout: Layout) -> list[str]:
-    """Return the lines of the headings."""
-    return [_line(cells, fit, rows, layout) for cells in heading_lines(fit.columns, fit.widths or (), layout)]
+def _head(fit: Fit, right: Collection[str], layout: Layout) -> list[str]:
+    """Return the lines of the headings. right: columns that are set to the right."""
+    return [_line(cells, fit, right) for cells in heading_lines(fit.columns, fit.widths or (), layout)]
 
 
-def _line(cells: Sequence[str], fit: Fit, rows: Sequence[Row], layout: Layout) -> str:
-    """Return cells as one line; those of numbers stand to the right."""
-    gap = " " * COLUMN_GAP
+def _line(cells: Sequence[str], fit: Fit, right: Collection[str]) -> str:
+    """Return cells as one line; those of the columns `right` stand to the right."""
     placed = [
-        f"{cell:>{width}}" if _numeric(column, rows, layout) else f"{cell:<{width}}"
+        f"{cell:>{width}}" if column in right else f"{cell:<{width}}"
         for cell, column, width in zip(cells, fit.columns, fit.widths or (), strict=True)
     ]
-    return " " * TABLE_EDGE + gap.join(placed)
-
-
-def _numeric(column: str, rows: Sequence[Row], layout: Layout) -> bool:
-    """Return whether a column holds no text, or is set to the right all the same."""
-    return column in layout.right or all(not isinstance(row.get(column), str) for row in rows)
+    return " " * TABLE_EDGE + (" " * COLUMN_GAP).join(placed)
 
 
 def _below(row: Row, fit: Fit, layout: Layout, label: str, width: int) -> list[str]:

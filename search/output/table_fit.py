@@ -17,6 +17,8 @@ from search.output.wrapping import narrowest, wrapped
 COLUMN_GAP, TABLE_EDGE = 2, 1
 #: Most lines of a heading. chosen: as many as our longest heading has words.
 MOST_HEADING_LINES = 6
+#: Widest cell of a column, by the column and the form of its texts.
+Widths = dict[tuple[str, bool, bool, bool], int]
 #: Words for the basis of an estimate where the whole word does not fit.
 SHORT_BASES = {
     "measured": "meas.",
@@ -42,6 +44,7 @@ class Layout:
     under the row. notes: lines printed below. headings: column -> heading, where it is not that of the column's name.
     right: columns set to the right although they hold text. without_range: columns printed without their 80 % interval.
     wide: True prints every column, whatever the width of the terminal. brief: True says in few words what is left out.
+    blocks: True prints columns that do not fit as further tables below, and leaves none out.
     """
 
     title: str = ""
@@ -60,6 +63,7 @@ class Layout:
     without_range: Sequence[str] = ()
     wide: bool = False
     brief: bool = False
+    blocks: bool = False
 
     def heading(self, column: str) -> str:
         """Return the heading of a column."""
@@ -113,11 +117,24 @@ def fitted(rows: Sequence[Row], layout: Layout, width: int) -> Fit:
     kept = [c for c in columns if c in (label, layout.number) or c in layout.keep]
     going = [c for c in layout.drop if c in columns and c not in kept]
     going += [c for c in reversed(columns) if c not in kept and c not in going]
+    known: Widths = {}
     for tried in _forms(tuple(columns), tuple(going), label, layout):
-        widths = _widths(rows, tried, layout, label, width)
+        widths = _widths(rows, tried, layout, label, width, known)
         if widths is not None or layout.wide:
             return replace(tried, widths=widths or _widths(rows, tried, layout, label, None))
     return replace(tried, widths=_widths(rows, tried, layout, label, None))
+
+
+def column_blocks(rows: Sequence[Row], layout: Layout, width: int) -> list[list[str]]:
+    """Return the columns of each table into which `layout.blocks` splits a table; the first column is in each."""
+    label, *others = wanted_columns(rows, layout)
+    blocks, known = [[label]], Widths()
+    for column in others:
+        wider = Fit(columns=(*blocks[-1], column), ranges=False)
+        if len(blocks[-1]) > 1 and _widths(rows, wider, layout, label, width, known) is None:
+            blocks.append([label])
+        blocks[-1].append(column)
+    return blocks
 
 
 def _forms(columns: tuple[str, ...], going: tuple[str, ...], label: str, layout: Layout) -> Iterator[Fit]:
@@ -137,12 +154,20 @@ def _forms(columns: tuple[str, ...], going: tuple[str, ...], label: str, layout:
         yield Fit(columns=shown[:count], ranges=False, bases=True, listed=True)
 
 
-def _widths(rows: Sequence[Row], fit: Fit, layout: Layout, label: str, available: int | None) -> tuple[int, ...] | None:
+def _widths(
+    rows: Sequence[Row], fit: Fit, layout: Layout, label: str, available: int | None, known: Widths | None = None
+) -> tuple[int, ...] | None:
     """Return the width of each column with the fewest lines of headings that fit; None where nothing fits.
 
-    available: characters per line, None for any.
+    available: characters per line, None for any. known: widths that earlier calls have found, by column and form.
     """
-    cells = [max((len(fit.cell(row, c, layout, label)) for row in rows), default=0) for c in fit.columns]
+    known = {} if known is None else known
+    cells = []
+    for column in fit.columns:
+        form = (column, fit.ranges, fit.bases, fit.labels)
+        if form not in known:
+            known[form] = max((len(fit.cell(row, column, layout, label)) for row in rows), default=0)
+        cells.append(known[form])
     headings = [layout.heading(c).split() for c in fit.columns]
     for lines in range(1, MOST_HEADING_LINES + 1):
         widths = tuple(max(cell, narrowest(words, lines)) for cell, words in zip(cells, headings, strict=True))

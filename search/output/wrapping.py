@@ -57,4 +57,6 @@ def narrowest(words: Sequence[str], lines: int) -> int:
     """
     text = " ".join(words)
     longest = max(map(len, words), default=0)
+    if lines == 1 or len(words) <= lines:
+        return len(text) if lines == 1 else longest
     return next((w for w in range(longest, len(text)) if len(wrapped(text, w)) <= lines), max(len(text), longest))
