@@ -27,7 +27,7 @@ Word = Annotated[
 
 @grouped
 def explain_command(output: FormOptions, word: Word = "") -> None:
-    """Explain a flag, a column, a heading, a key of a scenario or a word.
+    """Explain a flag, column, heading, scenario key or word.
 
     Dashes, underscores and case do not matter. Suffixes such as _p99 and _lo are understood.
     """

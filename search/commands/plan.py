@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
+from hwdb import Infeasible
 from search.commands.option_groups import grouped
 from search.commands.options import DataOutputOptions, Scenario
 from search.commands.searching import plan_of
@@ -38,7 +40,7 @@ class ResultOptions:
 
 
 @grouped
-def plan_command(scenario: Scenario, result: ResultOptions, output: DataOutputOptions) -> None:
+def plan_command(scenario: Scenario, result: ResultOptions, output: DataOutputOptions) -> int:
     """Rank the configurations that serve a scenario within its SLOs.
 
     Searches every legal configuration of the hardware on offer, at the number of devices that the load needs. Where
@@ -50,23 +52,32 @@ def plan_command(scenario: Scenario, result: ResultOptions, output: DataOutputOp
     form = output.form
     found = plan_of(scenario, output.folders)
     if form == "table":
-        _print_tables(found, result, output.wide)
-    elif result.explain:
+        return _print_tables(found, result, output.wide)
+    if result.explain:
         print_rows(terms_of(found), form)
     elif result.verify:
         print_rows(_verified(found), form)
     else:
         print_rows(found.rows(result.top, result.misses) if found.best >= 0 else [], form)
+    return 0
 
 
-def _print_tables(plan: Plan, result: ResultOptions, wide: bool) -> None:
-    """Print the plan, and what else is asked for; raises `Infeasible` after the near misses where nothing qualifies."""
-    from search.output import Layout, print_operators, print_plan, print_rows
+def _print_tables(plan: Plan, result: ResultOptions, wide: bool) -> int:
+    """Print the plan and what else is asked for; return the exit code.
+
+    Where nothing qualifies, stderr says so and has the near misses.
+    """
+    from search.output import Layout, error_lines, print_misses, print_operators, print_plan, print_rows
     from search.planning import terms_of, verify
 
-    checked = _verified(plan) if result.verify and plan.feasible else []
-    print_plan(plan, plan.rows(result.top, result.misses), misses=result.misses, wide=wide)
-    if plan.best >= 0 and result.explain:
+    rows = plan.rows(result.top, result.misses)
+    if not plan.feasible:
+        print(error_lines(f"error: {plan.message}", sys.stderr), file=sys.stderr)
+        print_misses(plan, rows, result.misses, wide=wide, stream=sys.stderr)
+        return Infeasible.exit_code
+    checked = _verified(plan) if result.verify else []
+    print_plan(plan, rows, misses=result.misses, wide=wide)
+    if result.explain:
         print_operators(plan, terms_of(plan), wide=wide)
     if checked:
         title = "The best candidates, estimated and simulated"
@@ -74,6 +85,7 @@ def _print_tables(plan: Plan, result: ResultOptions, wide: bool) -> None:
             title=title, columns=verify.columns(plan), keep=["simulated_meets"], footnotes=["remark"], wide=wide
         )
         print_rows(checked, layout=layout)
+    return 0
 
 
 def _verified(plan: Plan) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import expm1
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from search.output.plan_sentences import headline, question, ranking_note
 from search.output.row_printer import print_rows
@@ -34,7 +34,6 @@ COMPARED_CANDIDATES = 20
 #: Throughput is shown where the highest exceeds the lowest by more than this factor (chosen: visible in 3 digits).
 SHOWN_RATE_RATIO = 1.01
 STEP_TIMES_TITLE = "Where the time goes (prefill of the mean prompt, then one decode step)"
-NOTHING = "Nothing on offer keeps the SLOs within the limits."
 #: Columns of candidates that a narrow table leaves out, the least important first.
 LESS_IMPORTANT = (
     "usd_per_million_tokens",
@@ -111,17 +110,15 @@ def print_plan(plan: Plan, rows: Sequence[dict[str, Any]], *, misses: int = 3, w
     """Print a plan: the question, the recommendation, the candidates, and where time and memory go.
 
     rows: of the plan (`Plan.rows`), best candidate first. misses: near misses to print. wide: every column, whatever
-    the width of the terminal. Where nothing qualifies, only the question and the near misses are printed.
+    the width of the terminal. Where nothing qualifies, only the question, that nothing does, and the near misses.
     """
     print_text(question(plan))
-    if not plan.feasible:
-        print_text(NOTHING, bold=True)
+    print_text(headline(plan), bold=True)
+    print_text("")
     if plan.feasible:
-        print_text(headline(plan), bold=True)
-        print_text("")
         _print_ranking(plan, [row for row in rows if row["rank"]], wide)
         _print_modes(plan, wide)
-    _print_misses(plan, rows, misses, wide)
+    print_misses(plan, rows, misses, wide=wide)
     if plan.feasible:
         _print_time_and_memory(plan, wide)
 
@@ -169,14 +166,19 @@ def _print_modes(plan: Plan, wide: bool) -> None:
         print_rows(with_kilowatts(rows), layout=layout)
 
 
-def _print_misses(plan: Plan, rows: Sequence[dict[str, Any]], most: int, wide: bool) -> None:
-    """Print the near misses in a table of their own, each with its reason below."""
+def print_misses(
+    plan: Plan, rows: Sequence[dict[str, Any]], most: int, *, wide: bool = False, stream: TextIO | None = None
+) -> None:
+    """Print the near misses of a plan in a table of their own, each with its reason below.
+
+    rows: of the plan (`Plan.rows`). most: how many. wide: every column. stream: stdout by default.
+    """
     found = plan.misses() if hasattr(plan, "misses") else [row for row in rows if not row["rank"]]
     near = found[:most]
     if near:
         columns = [c for c in candidate_columns(plan) if c not in ("rank", "basis")]
         layout = _layout(plan, near, columns, title="Near misses", below=["reason"], brief=True, wide=wide)
-        print_rows(with_kilowatts(near), layout=layout)
+        print_rows(with_kilowatts(near), layout=layout, stream=stream)
 
 
 def _print_time_and_memory(plan: Plan, wide: bool) -> None:
