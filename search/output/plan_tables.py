@@ -149,6 +149,8 @@ def _print_ranking(plan: Plan, rows: Sequence[dict[str, Any]], wide: bool) -> No
         *([f"All rest on figures that are {bases[0]}."] if len(bases) == 1 else []),
         f"Price: {prices[0]}." if len(prices) == 1 else f"Prices: {'; '.join(prices)}.",
         *remarks,
+        *getattr(plan, "notes", ()),
+        *_offers(plan),
         *([f"Sure %: {SURE}"] if plan.scenario.slo.objectives else []),
     ]
     layout = _layout(
@@ -157,9 +159,18 @@ def _print_ranking(plan: Plan, rows: Sequence[dict[str, Any]], wide: bool) -> No
     print_rows(with_kilowatts(rows), layout=layout)
 
 
+def _offers(plan: Plan) -> list[str]:
+    """Say which number formats were not tried and might be; nothing where there are none."""
+    from search import planning
+
+    offer = getattr(planning, "format_offer", lambda _: "")(plan)
+    return [offer] if offer else []
+
+
 def _print_modes(plan: Plan, wide: bool) -> None:
     """Print the best candidate of each mode side by side, where colocated and disaggregated ones were tried."""
-    rows = plan.best_by_mode() if hasattr(plan, "best_by_mode") else []
+    found = getattr(plan, "best_by_mode", None)
+    rows = found() if found else []
     if len(rows) > 1:
         columns = ["mode", *(c for c in candidate_columns(plan) if c not in ("rank", "reason", "basis"))]
         layout = _layout(plan, rows, columns, title="The best of each mode", number="mode", brief=True, wide=wide)
@@ -173,8 +184,8 @@ def print_misses(
 
     rows: of the plan (`Plan.rows`). most: how many. wide: every column. stream: stdout by default.
     """
-    found = plan.misses() if hasattr(plan, "misses") else [row for row in rows if not row["rank"]]
-    near = found[:most]
+    found = getattr(plan, "misses", None)
+    near = found(most) if found else [row for row in rows if not row["rank"]][:most]
     if near:
         columns = [c for c in candidate_columns(plan) if c not in ("rank", "basis")]
         layout = _layout(plan, near, columns, title="Near misses", below=["reason"], brief=True, wide=wide)
