@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from search.output.headings import heading
 from search.output.value_format import is_known, money, number, percent, text_of
@@ -29,7 +30,7 @@ def headline(plan: Plan) -> str:
     spare = f" ({billed} paid for, in whole nodes)" if billed > c["devices"] else ""
     sentences = [
         f"Take {_candidate_in_words(plan, plan.best)}{spare}: {_cost_and_power(c)}.",
-        *([_greatest_traffic(plan, c)] if not plan.scorer.sized else _headroom(c)),
+        *([_greatest_traffic(plan, c)] if not plan.scorer.sized else _headroom(plan.row(plan.best))),
         *_chance_in_words(plan, c["slo_chance"]),
     ]
     return " ".join(sentences)
@@ -43,13 +44,13 @@ def _cost_and_power(c: Mapping[str, float]) -> str:
     return cost + (f", {number(c['power_w'] / 1e3)} kW" if is_known(c["power_w"]) else "")
 
 
-def _headroom(c: Mapping[str, float]) -> list[str]:
-    """Say up to which rate a candidate keeps its SLOs; nothing where its columns do not have it."""
-    greatest, headroom = c.get("greatest_request_rate_rps"), c.get("headroom")
-    if headroom is None or greatest is None or not is_known(headroom):
+def _headroom(row: Mapping[str, Any]) -> list[str]:
+    """Say up to which rate a candidate keeps its SLOs; nothing where its row does not have it."""
+    greatest, headroom = row.get("greatest_request_rate_rps"), row.get("headroom")
+    if not is_known(headroom) or not is_known(greatest) or headroom == math.inf:
         return []
-    rate = f"{number(greatest)} requests/s"
-    return [f"It keeps the SLOs up to {rate}, {text_of('headroom', headroom)} % more than asked."]
+    more = f"{text_of('headroom', headroom)} % more than asked"
+    return [f"It keeps the SLOs up to {number(greatest)} requests/s, {more}."]
 
 
 def _greatest_traffic(plan: Plan, c: Mapping[str, float]) -> str:

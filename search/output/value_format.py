@@ -79,7 +79,9 @@ def text_of(column: str, value: Any) -> str:
         return number(value)
     if column in ORDINALS:
         return f"{value:.0f}"
-    if "chance" in words or column in SHARES:
+    if column in SHARES:
+        return f"{100.0 * value:.0f}"
+    if "chance" in words:
         return percent(value).removesuffix(" %")
     if "usd" in words:
         return money(value)

@@ -76,7 +76,8 @@ def short_name(name: str) -> str:
     """
     text = name.removeprefix("prefill ").replace(" + decode ", " + ").replace(" x ", "x").replace(", ", " ")
     for setting, word in SETTINGS.items():
-        text = re.sub(rf"{setting} (\S+)", rf"\1 {word}", text)
+        text = re.sub(rf"\b{PREFILL}{setting} (\S+)", rf"prefill \1 {word}", text)
+        text = re.sub(rf"\b{setting} (\S+)", rf"\1 {word}", text)
     return text
 
 
