@@ -59,7 +59,12 @@ OPERATOR_COLUMNS = (
 )
 LESS_IMPORTANT_OF_OPERATORS = ("family", "spread_percent", "calls", "basis", "peak_share_percent", "bound")
 SURE = "the chance that the forecast holds and every SLO is kept, no share of requests."
-SHORT_NAMES_NOTE = "Candidates with a + are pools: prefill + decode; seqs is max_num_seqs, tok max_num_batched_tokens."
+#: What signs of a short name mean, by the sign.
+SHORT_NAMES = {
+    " + ": "a + joins the prefill pool and the decode pool",
+    " seqs": "seqs is max_num_seqs",
+    " tok": "tok is max_num_batched_tokens",
+}
 
 
 def candidate_columns(plan: Plan) -> list[str]:
@@ -126,13 +131,15 @@ def print_plan(plan: Plan, rows: Sequence[dict[str, Any]], *, misses: int = 3, w
 def _layout(plan: Plan, rows: Sequence[dict[str, Any]], columns: Sequence[str], **more: Any) -> Layout:
     """Return the layout of a table of candidates with these columns. more: further fields of the layout."""
     bounded = [o.key for o in plan.scenario.slo.objectives] or ["ttft_ms", "tpot_ms"]
+    short = {row["candidate"]: short_name(row["candidate"]) for row in rows}
+    signs = [meaning for sign, meaning in SHORT_NAMES.items() if any(sign in text for text in short.values())]
     return Layout(
         columns=columns,
         label="candidate",
         keep=["usd_per_hour", plan.scenario.minimise, *bounded, "slo_chance", "mode"],
         drop=LESS_IMPORTANT,
-        short={row["candidate"]: short_name(row["candidate"]) for row in rows},
-        short_note=SHORT_NAMES_NOTE,
+        short=short,
+        short_note=f"Candidates: {'; '.join(signs)}." if signs else "",
         **more,
     )
 
@@ -187,7 +194,7 @@ def print_misses(
     found = getattr(plan, "misses", None)
     near = found(most) if found else [row for row in rows if not row["rank"]][:most]
     if near:
-        columns = [c for c in candidate_columns(plan) if c not in ("rank", "basis")]
+        columns = [c for c in candidate_columns(plan) if c not in ("rank", "basis", "headroom")]
         layout = _layout(plan, near, columns, title="Near misses", below=["reason"], brief=True, wide=wide)
         print_rows(with_kilowatts(near), layout=layout, stream=stream)
 
