@@ -41,7 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _fail(message: str, code: int) -> int:
     """Print a message on stderr and return the exit code."""
-    print(message if message.startswith("Usage:") else f"error: {message}", file=sys.stderr)
+    from search.output import error_lines
+
+    text = message if message.startswith("Usage:") else error_lines(f"error: {message}", sys.stderr)
+    print(text, file=sys.stderr)
     return code
 
 

@@ -204,7 +204,15 @@ def test_estimate_of_pools_over_an_unknown_network_says_so(capsys: pytest.Captur
 
 def test_estimate_shows_figures_with_units(capsys: pytest.CaptureFixture[str]) -> None:
     text = run(capsys, "estimate", MODEL, *H100, "--concurrency", "32", "--ttft-ms", "500", "--tpot-ms", "50")
-    for label in ("TTFT ms", "TPOT ms", "Output tok/s", "Memory GB/device", "Power W/device", "SLO chance", "Basis"):
+    for label in (
+        "TTFT ms",
+        "TPOT ms",
+        "Output tok/s",
+        "Memory GB per device",
+        "Power W per device",
+        "Sure %",
+        "Basis",
+    ):
         assert label in text
 
 

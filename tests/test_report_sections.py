@@ -74,7 +74,7 @@ def test_headline_states_devices_cost_power_and_chance(plan: Plan) -> None:
     assert text.startswith(f"Take {row['devices']} x ")
     assert f"${row['usd_per_hour']:.2f} per hour" in text
     assert "kW" in text
-    assert "keeping every SLO with" in text
+    assert "sure that this plan keeps all SLOs" in text
 
 
 def test_time_rows_sum_to_the_step(plan: Plan) -> None:
@@ -166,7 +166,7 @@ def test_without_prices_and_bounds_the_page_speaks_of_energy(tmp_path: Path) -> 
     html = search.render_report(found)
     assert "Energy against time to first token" in html
     assert "nan" not in re.sub(r"<script.*?</script>", "", html, flags=re.S)
-    assert "SLO chance" not in html
+    assert "sure %" not in html.lower()
 
 
 def test_narrow_axes_start_at_zero_and_wide_ones_are_logarithmic() -> None:

@@ -179,7 +179,7 @@ def test_pools_come_as_csv_and_as_a_sheet(capsys: pytest.CaptureFixture[str]) ->
     assert row["layout"] == "prefill 3 x 1 l40s + decode 2 x 1 h100-sxm"
     sheet = run(capsys, "estimate", MODEL, "--device", "h100-sxm", *POOLS, "--ttft-ms", "2000")
     assert "prefill 3 x 1 l40s + decode 2 x 1 h100-sxm" in sheet
-    assert "SLO chance" in sheet
+    assert "Sure %" in sheet
 
 
 def test_pools_are_explained_each_by_its_phase(capsys: pytest.CaptureFixture[str]) -> None:

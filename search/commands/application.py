@@ -170,7 +170,7 @@ SUMMARIES = {
     "report": (SCENARIOS, "Write the plan of a scenario as one offline HTML page."),
     "estimate": (DEPLOYMENTS, "Estimate latency, throughput, memory, power, cost of a deployment."),
     "predict": (DEPLOYMENTS, "Predict latency, throughput, memory and power per row of a table."),
-    "explain": (FACTS, "Explain a flag, a column, a key of a scenario or a word."),
+    "explain": (FACTS, "Explain a flag, column, heading, scenario key or word."),
     "version": (FACTS, "Print the version."),
     "hw": (FACTS, "Devices, nodes and prices: list, show, compare."),
     "models": (FACTS, "The model catalogue: list, show."),

@@ -46,18 +46,18 @@ def estimate_command(
     """
     from search.commands.colocated import colocated
     from search.commands.disaggregated import with_pools
-    from search.commands.estimate_row import SHEET, estimate_row, keeps_slo, operator_rows
-    from search.output import Layout, print_rows, print_sheet
+    from search.commands.estimate_row import NOTES, SHEET, estimate_row, keeps_slo, operator_rows
+    from search.output import operator_layout, print_rows, print_sheet
 
     form, hwdb, bounds = output.form, output.database(), slo.slo()
     asked = colocated(deployment, workload.workload(), engine, host=host, lora=lora, hwdb=hwdb)
     asked = with_pools(asked, pools, hwdb)
     if output.explain:
-        print_rows(operator_rows(asked), form, Layout(title="Where the time goes"))
+        print_rows(operator_rows(asked), form, operator_layout("Where the time goes", output.wide))
         return 0
     row = estimate_row(asked, hwdb, bounds)
     if form == "table":
-        print_sheet(row, SHEET)
+        print_sheet(row, SHEET, notes=NOTES, wide=output.wide)
     else:
         print_rows([row], form)
     return 0 if keeps_slo(row, bounds) else MISSED_SLO

@@ -35,6 +35,8 @@ SHEET: Mapping[str, Sequence[str]] = {
     ),
     "Trust": ("basis", "remark"),
 }
+#: What the terminal says below the sections.
+NOTES = ("In brackets: 80 % ranges. perfmodel explain WORD explains a name; --json and --csv have every column.",)
 #: Loads by arrival: the field of `Workload` with the number, and what it counts.
 LOADS = {
     "closed": ("concurrency", "at once"),

@@ -23,6 +23,6 @@ def fleet_command(scenario: Scenario, output: DataOutputOptions) -> None:
     form = output.form
     found = plan_fleet(load_scenario(scenario, output.folders))
     if form == "table":
-        print_fleet(found)
+        print_fleet(found, wide=output.wide)
     else:
         print_rows(fleet_rows(found), form)

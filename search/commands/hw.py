@@ -39,14 +39,22 @@ class FilterOptions:
 @grouped
 def list_command(selection: FilterOptions, output: DataOutputOptions) -> None:
     """List devices, or nodes, with their main figures."""
-    from search.output import DEVICE_COLUMNS, DEVICE_NOTE, Layout, device_rows, matching_rows, node_row, print_rows
+    from search import output as out
 
-    form, database = output.form, output.database()
+    form, database, wide = output.form, output.database(), output.wide
     if selection.nodes:
-        print_rows([node_row(n) for n in database.nodes()], form, Layout(title="Nodes"))
+        rows = [out.node_row(n) for n in database.nodes()]
+        out.print_rows(rows, form, out.Layout(title=f"{len(rows)} nodes", drop=out.NODES_DROP, wide=wide))
         return
-    found = matching_rows(device_rows(database), kind=selection.kind, vendor=selection.vendor)
-    print_rows(found, form, Layout(title=f"{len(found)} devices", columns=DEVICE_COLUMNS, notes=[DEVICE_NOTE]))
+    found = out.matching_rows(out.device_rows(database), kind=selection.kind, vendor=selection.vendor)
+    layout = out.Layout(
+        title=f"{len(found)} devices",
+        columns=out.DEVICE_COLUMNS,
+        drop=out.DEVICES_DROP,
+        notes=[out.DEVICE_NOTE],
+        wide=wide,
+    )
+    out.print_rows(found, form, layout)
 
 
 @grouped
@@ -61,7 +69,8 @@ def show_command(name: DeviceName, output: DataOutputOptions) -> None:
     form, database = output.form, output.database()
     device = database.device(name)
     title = f"{device.title} ({device.vendor} {device.arch}, {device.kind})"
-    layout = Layout(title=title, notes=[*device.notes, *remarks(device)])
+    notes = [*device.notes, *remarks(device)]
+    layout = Layout(title=title, notes=notes, footnotes=("source", "note"), right=["value"], wide=output.wide)
     print_rows(figure_rows(device, database.prices(name)), form, layout)
 
 
@@ -72,4 +81,6 @@ def compare_command(names: DeviceNames, output: DataOutputOptions) -> None:
 
     form, database = output.form, output.database()
     found = [device_row(database.device(name), database.prices(name)) for name in names]
-    print_rows(comparison_rows(found) if form == "table" else found, form, Layout(notes=[DEVICE_NOTE]))
+    shown = [row["name"] for row in found]
+    layout = Layout(headings={n: n for n in shown}, right=shown, notes=[DEVICE_NOTE], blocks=True, wide=output.wide)
+    print_rows(comparison_rows(found) if form == "table" else found, form, layout)

@@ -28,19 +28,23 @@ NamePart = Annotated[
 def list_command(output: OutputOptions, like: NamePart = "") -> None:
     """List the models of the catalogue."""
     from perfmodel.models import model, names
-    from search.output import MODEL_COLUMNS, Layout, model_row, print_rows
+    from search.output import MODEL_COLUMNS, MODELS_DROP, Layout, model_row, print_rows
 
     form = output.form
     found = [model_row(model(name)) for name in names() if like.lower() in name.lower()]
-    print_rows(found, form, Layout(title=f"{len(found)} models", columns=MODEL_COLUMNS))
+    title = f"{len(found)} models"
+    print_rows(found, form, Layout(title=title, columns=MODEL_COLUMNS, drop=MODELS_DROP, wide=output.wide))
 
 
 @grouped
 def show_command(name: ModelName, output: OutputOptions) -> None:
     """Show the dimensions of a model: layers, weights, KV-cache bytes per token."""
     from perfmodel import model
-    from search.output import Layout, model_row, print_rows, transposed
+    from search.output import model_row, print_rows, print_sheet
 
     form = output.form
     row = model_row(model(name))
-    print_rows(transposed(row) if form == "table" else [row], form, Layout(title=row["name"]))
+    if form == "table":
+        print_sheet(row, {row["name"]: [column for column in row if column != "name"]})
+    else:
+        print_rows([row], form)

@@ -24,8 +24,8 @@ ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="Hugging Face na
 
 
 @dataclass(frozen=True)
-class OutputOptions:
-    """The form of the output: a table, unless JSON or CSV is asked for."""
+class FormOptions:
+    """The form of the output: for people, unless JSON or CSV is asked for."""
 
     section: ClassVar[str] = "Output"
 
@@ -38,6 +38,15 @@ class OutputOptions:
         if self.as_json and self.as_csv:
             raise InputError("--json and --csv exclude each other; give one of them")
         return "json" if self.as_json else "csv" if self.as_csv else "table"
+
+
+@dataclass(frozen=True)
+class OutputOptions(FormOptions):
+    """The form of the output, and the width of its tables."""
+
+    wide: Annotated[
+        bool, typer.Option("--wide", help="Print all columns and 80 % ranges, however wide the table gets.")
+    ] = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,13 @@ class HwdbOptions:
     def database(self) -> Hwdb:
         """Return the built-in hardware data with that of the given folders on top; a later folder wins."""
         return load(self.folders)
+
+
+@dataclass(frozen=True)
+class DataFormOptions(HwdbOptions, FormOptions):
+    """The form of an output that is no table, and the user's own hardware data."""
+
+    section: ClassVar[str] = "Output"
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
+from hwdb import Infeasible
 from search.commands.option_groups import grouped
 from search.commands.options import DataOutputOptions, Scenario
 from search.commands.searching import plan_of
 
 if TYPE_CHECKING:
-    from search.output import Form
     from search.planning import Plan
 
 EXAMPLES = """\
@@ -31,7 +32,7 @@ class ResultOptions:
         int, typer.Option(min=0, metavar="N", help="Near misses to list below, each with the reason.")
     ] = 3
     explain: Annotated[
-        bool, typer.Option("--explain", help="Print the time of the best candidate per operator instead.")
+        bool, typer.Option("--explain", help="Also print the time of the best candidate per operator.")
     ] = False
     verify: Annotated[
         bool, typer.Option("--verify", help="Also simulate the best candidates; print both results side by side.")
@@ -39,36 +40,60 @@ class ResultOptions:
 
 
 @grouped
-def plan_command(scenario: Scenario, result: ResultOptions, output: DataOutputOptions) -> None:
+def plan_command(scenario: Scenario, result: ResultOptions, output: DataOutputOptions) -> int:
     """Rank the configurations that serve a scenario within its SLOs.
 
     Searches every legal configuration of the hardware on offer, at the number of devices that the load needs. Where
     none qualifies, the exit code is 1, and the message names the nearest one and what to relax.
     """
-    from search.output import Layout, print_plan, print_rows
+    from search.output import print_rows
     from search.planning import terms_of
 
     form = output.form
     found = plan_of(scenario, output.folders)
-    rows = found.rows(result.top, result.misses) if found.best >= 0 else []
+    if form == "table":
+        return _print_tables(found, result, output.wide)
     if result.explain:
-        print_rows(terms_of(found), form, Layout(title=f"Where the time goes: {rows[0]['candidate']}"))
+        print_rows(terms_of(found), form)
     elif result.verify:
-        _print_verified(found, rows, form)
-    elif form == "table":
-        print_plan(found, rows)
+        print_rows(_verified(found), form)
     else:
-        print_rows(rows, form)
+        print_rows(found.rows(result.top, result.misses) if found.best >= 0 else [], form)
+    return 0
 
 
-def _print_verified(plan: Plan, rows: list[dict[str, Any]], form: Form) -> None:
-    """Simulate the best candidates and print estimates and simulated values side by side."""
-    from search.output import Layout, print_plan, print_rows, progress_bar
+def _print_tables(plan: Plan, result: ResultOptions, wide: bool) -> int:
+    """Print the plan and what else is asked for; return the exit code.
+
+    Where nothing qualifies, stderr says so and has the near misses.
+    """
+    from search.output import Layout, error_lines, print_misses, print_operators, print_plan, print_rows
+    from search.planning import terms_of, verify
+
+    rows = plan.rows(result.top, result.misses)
+    if not plan.feasible:
+        print(error_lines(f"error: {plan.message}", sys.stderr), file=sys.stderr)
+        print_misses(plan, rows, result.misses, wide=wide, stream=sys.stderr)
+        return Infeasible.exit_code
+    checked = _verified(plan) if result.verify else []
+    print_plan(plan, rows, misses=result.misses, wide=wide)
+    if result.explain:
+        print_operators(plan, terms_of(plan), wide=wide)
+    if checked:
+        title = "The best candidates, estimated and simulated"
+        layout = Layout(
+            title=title, columns=verify.columns(plan), keep=["simulated_meets"], footnotes=["remark"], wide=wide
+        )
+        print_rows(checked, layout=layout)
+    return 0
+
+
+def _verified(plan: Plan) -> list[dict[str, Any]]:
+    """Simulate the best candidates; return rows with estimates and simulated values side by side."""
+    from search.output import progress_bar
     from search.planning import verify
 
-    with progress_bar("simulating") as update:
-        checked = verify.verify(plan, progress=update)
-    if form == "table":
-        print_plan(plan, rows)
-    layout = Layout(columns=verify.columns(plan), title="The best candidates, estimated and simulated")
-    print_rows(checked, form, layout)
+    if plan.best >= 0:
+        with progress_bar("simulating") as update:
+            return verify.verify(plan, progress=update)
+    return []

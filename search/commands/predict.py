@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from search.commands.option_groups import grouped
-from search.commands.options import DataOutputOptions
+from search.commands.options import DataFormOptions
 
 EXAMPLES = """\
 perfmodel predict cases.csv -o predictions.csv
@@ -28,7 +28,7 @@ Target = Annotated[
 
 
 @grouped
-def predict_command(cases: Cases, output: DataOutputOptions, target: Target = None) -> None:
+def predict_command(cases: Cases, output: DataFormOptions, target: Target = None) -> None:
     """Predict latency, throughput, memory and power per row of a table.
 
     Prints CSV. A case that cannot be predicted says why in its column `error`; the others are predicted all the same.

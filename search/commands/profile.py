@@ -27,6 +27,19 @@ IMPORT_EXAMPLES = """\
 perfmodel profile import nccl-tests all_reduce.txt -o rows.csv
 perfmodel profile import csv times.csv -o rows.csv --device h100-sxm"""
 
+#: Columns of a profile that a narrow terminal leaves out, the least important first.
+LESS_IMPORTANT = (
+    "licence",
+    "software",
+    "kernel",
+    "octave_median_percent",
+    "sites_median_percent",
+    "sites",
+    "formats",
+    "frameworks",
+    "points_p90_percent",
+)
+
 ProfiledDevice = Annotated[str, typer.Argument(metavar="DEVICE", help="A device that `profile list` names.")]
 Plot = Annotated[
     Path | None,
@@ -45,7 +58,9 @@ def list_command(output: DataOutputOptions) -> None:
     from perfmodel.profiler import list_rows
     from search.output import Layout, print_rows
 
-    print_rows(list_rows(output.folders), output.form, Layout(title="Measured profiles"))
+    print_rows(
+        list_rows(output.folders), output.form, Layout(title="Measured profiles", drop=LESS_IMPORTANT, wide=output.wide)
+    )
 
 
 @grouped
@@ -59,7 +74,15 @@ def show_command(device: ProfiledDevice, output: DataOutputOptions, plot: Plot =
         from search.report import write_roofline
 
         write_roofline(output.database().device(device), measured_points(device, output.folders), plot)
-    print_rows(found, output.form, Layout(title=f"Profile of {device}", columns=SHOWN))
+    layout = Layout(
+        title=f"Profile of {device}",
+        columns=SHOWN,
+        keep=["framework", "rows"],
+        drop=LESS_IMPORTANT,
+        footnotes=["source"],
+        wide=output.wide,
+    )
+    print_rows(found, output.form, layout)
 
 
 @dataclass(frozen=True)
@@ -120,7 +143,7 @@ def run_command(measurement: MeasurementOptions, output: OutputOptions) -> None:
             budget=measurement.budget_s,
             progress=update,
         )
-    print_rows(run.rows(), form, Layout(title="Measured"))
+    print_rows(run.rows(), form, Layout(title="Measured", wide=output.wide))
 
 
 @dataclass(frozen=True)
@@ -156,7 +179,7 @@ def fit_command(rows: MeasuredRows, made: FitOptions, output: OutputOptions) -> 
     form, memory = output.form, profiler.gigabytes(made.memory_gb)
     fitted = profiler.fit(rows, device=made.device, out=made.output, like=made.like, memory=memory)
     notes = [*fitted.notes(), f"use it with: --hwdb {made.output} --device {made.device}"]
-    print_rows(fitted.rows(), form, Layout(title=f"Profile of {made.device}", notes=notes))
+    print_rows(fitted.rows(), form, Layout(title=f"Profile of {made.device}", notes=notes, wide=output.wide))
 
 
 @dataclass(frozen=True)
@@ -192,4 +215,5 @@ def import_command(kind: Format, source: Source, imported: ImportOptions, output
     found = import_rows(
         kind, source, imported.output, device=imported.device, licence=imported.licence, look_up=look_up
     )
-    print_rows(found.report(), form, Layout(title=f"Imported to {imported.output}", notes=found.notes))
+    layout = Layout(title=f"Imported to {imported.output}", notes=found.notes, wide=output.wide)
+    print_rows(found.report(), form, layout)

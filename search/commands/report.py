@@ -27,10 +27,10 @@ def report_command(scenario: Scenario, hardware: HwdbOptions, output: Page = Pat
     The page shows the recommendation, the alternatives, where time and memory go, and what changes of the load, the
     prices or the SLOs would do.
     """
-    from search.output import headline, progress_bar, write_text
+    from search.output import headline, print_text, progress_bar, write_text
     from search.report import render_report
 
     found = plan_of(scenario, hardware.folders, command=f"perfmodel report {scenario} -o {output}")
     with progress_bar("what if") as update:
         write_text(output, render_report(found, update))
-    print(f"{output}: {headline(found)}")
+    print_text(f"{output}: {headline(found)}")

@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from search.output.catalogue_rows import (
         DEVICE_COLUMNS,
         DEVICE_NOTE,
+        DEVICES_DROP,
         MODEL_COLUMNS,
+        MODELS_DROP,
+        NODES_DROP,
         comparison_rows,
         device_row,
         device_rows,
@@ -18,36 +21,43 @@ if TYPE_CHECKING:
         matching_rows,
         model_row,
         node_row,
-        transposed,
     )
     from search.output.fleet_summary import fleet_rows, print_fleet
-    from search.output.headings import heading
-    from search.output.plan_summary import (
+    from search.output.headings import columns_of_heading, heading
+    from search.output.plan_sentences import headline, question, ranking_note
+    from search.output.plan_tables import (
         candidate_columns,
-        headline,
         operator_group,
+        operator_layout,
+        print_misses,
+        print_operators,
         print_plan,
-        question,
-        ranking_note,
         step_time_rows,
         with_kilowatts,
     )
     from search.output.row_export import write_predictions, write_text
-    from search.output.row_printer import Form, Layout, known_columns, print_rows, print_sheet
-    from search.output.terminal import progress_bar
+    from search.output.row_printer import Form, print_rows, print_sheet
+    from search.output.table_fit import Layout, known_columns
+    from search.output.terminal import error_lines, print_text, progress_bar
     from search.output.value_format import Row, json_value, money, number, percent, with_range
+    from search.output.word_list import print_words
 
 __all__ = [
+    "DEVICES_DROP",
     "DEVICE_COLUMNS",
     "DEVICE_NOTE",
+    "MODELS_DROP",
     "MODEL_COLUMNS",
+    "NODES_DROP",
     "Form",
     "Layout",
     "Row",
     "candidate_columns",
+    "columns_of_heading",
     "comparison_rows",
     "device_row",
     "device_rows",
+    "error_lines",
     "figure_rows",
     "fleet_rows",
     "heading",
@@ -60,16 +70,20 @@ __all__ = [
     "node_row",
     "number",
     "operator_group",
+    "operator_layout",
     "percent",
     "print_fleet",
+    "print_misses",
+    "print_operators",
     "print_plan",
     "print_rows",
     "print_sheet",
+    "print_text",
+    "print_words",
     "progress_bar",
     "question",
     "ranking_note",
     "step_time_rows",
-    "transposed",
     "with_kilowatts",
     "with_range",
     "write_predictions",
@@ -80,9 +94,12 @@ __getattr__ = lazy_names(
     __name__,
     {
         "catalogue_rows": [
+            "DEVICES_DROP",
             "DEVICE_COLUMNS",
             "DEVICE_NOTE",
+            "MODELS_DROP",
             "MODEL_COLUMNS",
+            "NODES_DROP",
             "comparison_rows",
             "device_row",
             "device_rows",
@@ -90,23 +107,25 @@ __getattr__ = lazy_names(
             "matching_rows",
             "model_row",
             "node_row",
-            "transposed",
         ],
         "fleet_summary": ["fleet_rows", "print_fleet"],
-        "headings": ["heading"],
-        "plan_summary": [
+        "headings": ["columns_of_heading", "heading"],
+        "plan_sentences": ["headline", "question", "ranking_note"],
+        "plan_tables": [
             "candidate_columns",
-            "headline",
             "operator_group",
+            "operator_layout",
+            "print_misses",
+            "print_operators",
             "print_plan",
-            "question",
-            "ranking_note",
             "step_time_rows",
             "with_kilowatts",
         ],
         "row_export": ["write_predictions", "write_text"],
-        "row_printer": ["Form", "Layout", "known_columns", "print_rows", "print_sheet"],
-        "terminal": ["progress_bar"],
+        "row_printer": ["Form", "print_rows", "print_sheet"],
+        "table_fit": ["Layout", "known_columns"],
+        "terminal": ["error_lines", "print_text", "progress_bar"],
+        "word_list": ["print_words"],
         "value_format": ["Row", "json_value", "money", "number", "percent", "with_range"],
     },
 )

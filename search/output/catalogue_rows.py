@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwdb import PEAKS, Device, Hwdb, Node, Price, UnknownName, from_si
 from search.output.headings import heading
-from search.output.value_format import is_known
+from search.output.value_format import is_known, text_of
 
 if TYPE_CHECKING:
     from perfmodel import ModelSpec
@@ -26,6 +26,10 @@ DEVICE_COLUMNS = (
     "tdp_w",
     "cheapest_usd_per_hour",
 )
+#: Columns that a narrow terminal leaves out of the lists of devices, of nodes, of models, the least important first.
+DEVICES_DROP = ("title", "kind", "link_gb_s", "fp4_tflops", "tdp_w", "fp8_tflops")
+NODES_DROP = ("title", "sockets", "link_topology", "host_w", "total_w", "net_gb_s")
+MODELS_DROP = ("heads", "max_context", "kv_heads", "layers", "experts", "kv_kb_per_token", "active_billion")
 DEVICE_NOTE = "Peaks are dense rates; – is unknown. Figures and sources: perfmodel hw show NAME"
 #: Columns of a model that `models list` prints.
 MODEL_COLUMNS = (
@@ -114,7 +118,7 @@ def _price_row(price: Price) -> dict[str, Any]:
 def comparison_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Transpose device rows: one row per quantity, one column per device. Quantities unknown of all are left out."""
     shown = [c for c in rows[0] if c != "name" and any(is_known(row[c]) for row in rows)]
-    return [{"figure": heading(c), **{row["name"]: row[c] for row in rows}} for c in shown]
+    return [{"figure": heading(c), **{row["name"]: text_of(c, row[c]) for row in rows}} for c in shown]
 
 
 def node_row(node: Node) -> dict[str, Any]:
@@ -171,8 +175,3 @@ def matching_rows(rows: Sequence[dict[str, Any]], **wanted: str) -> list[dict[st
             raise UnknownName(column, value, known, f"({', '.join(known)})")
         kept = [row for row in kept if not value or str(row[column]).lower() == value.lower()]
     return kept
-
-
-def transposed(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """Turn one row into rows of two columns, name and value; unknown values are left out."""
-    return [{"figure": heading(column), "value": value} for column, value in row.items() if is_known(value)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from search.output.row_printer import Layout, print_rows
+from search.output.row_printer import print_rows
+from search.output.table_fit import Layout
 from search.output.terminal import print_text
 from search.output.value_format import money, number
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 #: Largest relative gap between a fleet's cost and the solver's bound at which the fleet counts as optimal
 #: (chosen: below what any price is known to).
 OPTIMAL_GAP = 1e-6
+
+#: Columns that a narrow table keeps, and those that it leaves out, the least important first.
+KEPT = ("period", "replicas", "usd_per_hour")
+LESS_IMPORTANT = ("device", "nodes", "hours", "power_w", "devices", "utilisation_percent")
 
 
 def fleet_rows(fleet: FleetPlan) -> list[dict[str, Any]]:
@@ -26,13 +31,18 @@ def fleet_headline(fleet: FleetPlan) -> str:
     """Return the fleet in one sentence: devices, cost, power, and how close to the least cost it is proven to be."""
     devices = ", ".join(f"{number(count)} x {name}" for name, count in fleet.devices.items())
     power = f", {number(fleet.power / 1e3)} kW" if fleet.power == fleet.power else ""
-    proof = "proven least" if fleet.gap <= OPTIMAL_GAP else f"proven within {100.0 * fleet.gap:.2g} % of the least"
+    proof = "proven least" if fleet.gap <= OPTIMAL_GAP else f"proven within {number(100.0 * fleet.gap)} % of the least"
     return f"Take {devices}: ${money(fleet.usd_per_hour)} per hour{power}; {proof} cost."
 
 
-def print_fleet(fleet: FleetPlan) -> None:
-    """Print a fleet: its headline, its rows, and what each binding limit costs."""
-    solver = f"solver: {fleet.solver}, gap {100.0 * fleet.gap:.2g} %"
-    limits = [f"without the limit on {b.name}, ${money(b.saving)} per hour less" for b in fleet.binding]
+def print_fleet(fleet: FleetPlan, *, wide: bool = False) -> None:
+    """Print a fleet: its headline, its rows, and what each binding limit costs.
+
+    wide: every column, whatever the width of the terminal.
+    """
+    optimal = "proven optimal" if fleet.gap <= OPTIMAL_GAP else f"gap {number(100.0 * fleet.gap)} %"
+    limits = [f"Without the limit on {b.name}: ${money(b.saving)} per hour less." for b in fleet.binding]
+    notes = [f"Solver: {fleet.solver}, {optimal}.", *limits]
     print_text(fleet_headline(fleet), bold=True)
-    print_rows(fleet.rows(), layout=Layout(notes=[solver, *limits]))
+    print_text("")
+    print_rows(fleet.rows(), layout=Layout(label="option", keep=KEPT, drop=LESS_IMPORTANT, notes=notes, wide=wide))

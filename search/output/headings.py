@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 #: Headings that do not follow from the column's name.
 HEADINGS = {
-    "energy_j_per_output_token": "Device energy J/output token",
-    "site_energy_j_per_output_token": "Site energy J/output token",
+    "energy_j_per_output_token": "Device energy J per output token",
+    "site_energy_j_per_output_token": "Site energy J per output token",
+    "slo_chance": "Sure %",
+    "utilisation": "Used %",
+    "utilisation_percent": "Used %",
+    "headroom": "Headroom %",
+    "concurrency_per_replica": "In flight per replica",
+    "normalised_ms": "Normalised latency ms per token",
+    "qoe": "QoE",
+    "kv_kb_per_token": "KV kB per token",
+    "memory_capacity_gb": "Memory capacity GB per device",
+    "paper_name": "Name in papers",
 }
 #: One-word units at the end of a column name, as a heading prints them.
 UNITS = {
@@ -18,7 +29,7 @@ UNITS = {
     "kw": "kW",
     "gb": "GB",
     "mb": "MB",
-    "kb": "KB",
+    "kb": "kB",
     "tflops": "TFLOP/s",
     "tops": "TOP/s",
     "usd": "$",
@@ -30,21 +41,23 @@ UNITS = {
 }
 #: Units of several words at the end of a column name; the first ending that fits counts.
 ENDINGS = {
-    "_usd_per_hour": " $/h",
-    "_usd_per_million_tokens": " $/M output tokens",
+    "_usd_per_hour": " $ per hour",
+    "_usd_per_million_tokens": " $ per M output tokens",
+    "_tok_s_per_device": " tok/s per device",
     "_tok_s": " tok/s",
     "_gb_s": " GB/s",
-    "_usd_per_million_total_tokens": " $/M tokens",
+    "_usd_per_million_total_tokens": " $ per M tokens",
     "_tb_s": " TB/s",
-    "_per_hour": "/h",
-    "_flop_per_byte": " FLOP/B",
-    "_gb_per_device": " GB/device",
-    "_w_per_device": " W/device",
-    "_per_s": "/s",
-    "_j_per_output_token": " J/output token",
-    "_tok_s_per_device": " tok/s/device",
-    "_gco2_per_million_tokens": " gCO2/M output tokens",
+    "_per_hour": " per hour",
+    "_flop_per_byte": " FLOP per byte",
+    "_gb_per_device": " GB per device",
+    "_w_per_device": " W per device",
+    "_per_s": " per s",
+    "_j_per_output_token": " J per output token",
+    "_gco2_per_million_tokens": " gCO2 per M output tokens",
 }
+#: End of a column with the chance that one bound holds.
+CHANCE = "_chance"
 #: Number formats keep their lower case at the start of a heading.
 DTYPES = {"bf16", "fp16", "fp32", "fp64", "tf32", "fp8", "fp4", "int8", "int4"}
 ACRONYMS = {"isl", "osl", "ttft", "tpot", "itl", "e2e", "tp", "pp", "ep", "dp", "cp", "kv", "slo", "gpu", "l2", "tdp"}
@@ -53,13 +66,14 @@ ACRONYMS = {"isl", "osl", "ttft", "tpot", "itl", "e2e", "tp", "pp", "ep", "dp", 
 def heading(column: str) -> str:
     """Return the heading of a column name: its words, then its unit.
 
-    >>> heading("ttft_ms_p99"), heading("cost_usd_per_hour"), heading("model")
-    ('TTFT p99 ms', 'Cost $/h', 'Model')
+    >>> heading("ttft_ms_p99"), heading("cost_usd_per_hour"), heading("model"), heading("ttft_ms_chance")
+    ('TTFT p99 ms', 'Cost $ per hour', 'Model', 'TTFT sure %')
     """
-    if "-" in column:  # the name of a device or a model
-        return column
     if column in HEADINGS:
         return HEADINGS[column]
+    if column.endswith(CHANCE):
+        bounded = [w for w in column.removesuffix(CHANCE).split("_") if w not in UNITS]
+        return f"{_capitalised(bounded)} sure %"
     if f"_{column}" in ENDINGS:
         return ENDINGS[f"_{column}"].strip()
     for ending, unit in ENDINGS.items():
@@ -69,6 +83,39 @@ def heading(column: str) -> str:
     units = [w for w in words[1:] if w in UNITS]
     names = [w for i, w in enumerate(words) if i == 0 or w not in UNITS]
     return " ".join([_capitalised(names), *(UNITS[u] for u in units)])
+
+
+def columns_of_heading(text: str) -> list[str]:
+    """Return the columns that the glossary knows under this heading; case and spaces do not matter.
+
+    >>> columns_of_heading("$ per hour"), columns_of_heading("ttft P99 ms")
+    (['usd_per_hour'], ['ttft_ms_p99'])
+    """
+    return list(_columns_by_heading().get(" ".join(text.lower().split()), ()))
+
+
+@cache
+def _columns_by_heading() -> dict[str, list[str]]:
+    """Return the columns of the glossary by their headings in lower case."""
+    from perfmodel import glossary
+
+    found: dict[str, list[str]] = {}
+    for entry in glossary.entries():
+        if "column" in entry.places:
+            for column in _variants(entry.name):
+                found.setdefault(heading(column).lower(), []).append(column)
+    return {text: list(dict.fromkeys(columns)) for text, columns in found.items()}
+
+
+def _variants(name: str) -> list[str]:
+    """Return a column of the glossary with every prefix, suffix and number format that it may have."""
+    from hwdb import PEAKS
+    from perfmodel.glossary import FORMAT, PREFIXES, SUFFIXES
+
+    names = [name.replace(FORMAT, dtype) for dtype in PEAKS] if FORMAT in name else [name]
+    percentiles = [end for end in SUFFIXES if end.startswith("_p")]
+    endings = ["", *percentiles, CHANCE, *(f"{end}{CHANCE}" for end in percentiles)]
+    return [f"{start}{n}{end}" for n in names for start in ("", *PREFIXES) for end in endings]
 
 
 def _capitalised(words: Sequence[str]) -> str:

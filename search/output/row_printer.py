@@ -6,44 +6,43 @@ A row maps column names to text, numbers or booleans; the unit stands at the end
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import repeat
-from typing import TYPE_CHECKING, Literal, TextIO
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from search.output.headings import heading
-from search.output.row_export import columns_of, to_json, write_csv
-from search.output.terminal import console_on
+from search.output.row_export import to_json, write_csv
+from search.output.table_fit import (
+    COLUMN_GAP,
+    NUMBER,
+    SHORT_BASES,
+    TABLE_EDGE,
+    Fit,
+    Layout,
+    column_blocks,
+    fitted,
+    heading_lines,
+    total_width,
+    wanted_columns,
+)
+from search.output.terminal import console_on, print_lines
 from search.output.value_format import Row, is_known, with_range
+from search.output.wrapping import wrapped
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Console
 
 Form = Literal["table", "json", "csv"]
 
-#: Columns whose text may be broken over several lines.
-PROSE = ("reason", "source", "note", "title", "answer", "price", "remark", "value", "meaning")
-#: Width that a prose column gets at least, in characters.
-PROSE_WIDTH = 24
-#: Characters between two columns of a table, and around them all, as rich draws `SIMPLE_HEAD` with a padding of 1.
-COLUMN_GAP, TABLE_EDGE = 2, 1
-#: Width of the names in a sheet, in characters.
-SHEET_NAME_WIDTH = 28
-RANGES_LEFT_OUT = "The table is too wide for the 80 % ranges; --json and --csv have them."
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """How a table looks. Columns that are empty in every row are left out.
-
-    title: printed above. columns: to print, in order; all by default. notes: lines printed below. without_range:
-    columns that are printed without their 80 % interval.
-    """
-
-    title: str = ""
-    columns: Sequence[str] = ()
-    notes: Sequence[str] = ()
-    without_range: Sequence[str] = ()
+#: Indent of texts below a row, and of the names in a sheet.
+INDENT = "  "
+#: Widest name in a sheet that the values are aligned to, characters.
+SHEET_NAME_WIDTH = 34
+RANGES = "80 % ranges"
+#: Said of a table that leaves something out.
+LEFT_OUT = "Not shown: {}; --wide shows them, --csv and --json have every column."
+LEFT_OUT_BRIEFLY = "Not shown: {} (--wide)."
+WORDS_NOTE = "perfmodel explain WORD explains a heading."
 
 
 def print_rows(
@@ -59,103 +58,145 @@ def print_rows(
     elif form == "csv":
         write_csv(rows, out)
     else:
-        _print_table(rows, layout or Layout(), out)
+        _print_table(rows, layout or Layout(), console_on(out))
 
 
-def print_sheet(row: Row, sections: Mapping[str, Sequence[str]], *, stream: TextIO | None = None) -> None:
-    """Print one row in detail: by section, one column per line, with its 80 % interval."""
-    from rich.table import Table
-    from rich.text import Text
+def print_sheet(
+    row: Row,
+    sections: Mapping[str, Sequence[str]],
+    *,
+    notes: Sequence[str] = (),
+    wide: bool = False,
+    stream: TextIO | None = None,
+) -> None:
+    """Print one row in detail: by section, one column per line, with its 80 % interval.
 
+    notes: lines printed below. wide: also print the columns that no section names.
+    """
     console = console_on(sys.stdout if stream is None else stream)
-    for name, columns in sections.items():
+    named = {c for columns in sections.values() for c in columns}
+    others = [c for c in row if c not in named and not c.endswith(("_lo", "_hi"))] if wide else []
+    for name, columns in {**sections, "Other figures": others}.items():
         known = [(heading(c), with_range(row, c)) for c in columns if is_known(row.get(c))]
         if known:
-            console.print(Text(name, style="bold cyan"))
-            table = Table.grid(padding=(0, 2))
-            table.add_column(min_width=SHEET_NAME_WIDTH)
-            for label, value in known:
-                table.add_row(Text(f"  {label}"), Text(value))
-            console.print(table)
-
-
-def known_columns(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
-    """Return the columns in which at least one row has a value to print."""
-    return [c for c in columns if any(is_known(row.get(c)) for row in rows)]
-
-
-def _print_table(rows: Sequence[Row], layout: Layout, out: TextIO) -> None:
-    """Print rows as a table; the 80 % intervals are left out where they make it wider than the terminal."""
-    from rich.text import Text
-
-    console = console_on(out)
-    dropped = tuple(f"{c}_" for c in layout.without_range)
-    shown = [{c: v for c, v in row.items() if not c.startswith(dropped)} for row in rows]
-    columns = known_columns(shown, layout.columns or columns_of(shown))
-    cells = [[with_range(row, c) for c in columns] for row in shown]
-    notes = list(layout.notes)
-    has_ranges = any(f"{c}_lo" in row for row in shown for c in columns)
-    if has_ranges and _total_width(_column_widths(columns, cells)) > console.width:
-        cells = [[with_range({c: row.get(c)}, c) for c in columns] for row in shown]
-        notes.append(RANGES_LEFT_OUT)
-    table = _empty_table(layout.title, shown, columns, _fitting_widths(columns, cells, console.width))
-    for line in cells:
-        table.add_row(*(Text(cell) for cell in line))
-    console.print(table)
+            print_lines(console, [name], "bold cyan")
+            print_lines(console, _sheet_lines(known, console.width))
     for note in notes:
-        console.print(Text(note))
+        print_lines(console, wrapped(note, console.width))
 
 
-def _empty_table(title: str, rows: Sequence[Row], columns: Sequence[str], widths: Sequence[int]) -> Table:
-    """Return a rich table with its headings and no rows; columns of numbers are set to the right."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
+def _sheet_lines(known: Sequence[tuple[str, str]], width: int) -> list[str]:
+    """Return (name, value) pairs as lines in two columns.
 
-    table = Table(
-        title=Text(title) if title else None,
-        title_justify="left",
-        title_style="bold",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    for column, width in zip(columns, widths or repeat(None), strict=False):
-        numeric = all(not isinstance(row.get(column), str) for row in rows)
-        table.add_column(
-            Text(heading(column)),
-            justify="right" if numeric else "left",
-            overflow="fold",
-            width=None if column in PROSE else width,
-        )
-    return table
-
-
-def _fitting_widths(columns: Sequence[str], cells: Sequence[Sequence[str]], available: int) -> list[int]:
-    """Return the widest column widths that fit into `available` characters.
-
-    Tried in turn: headings on one line, headings broken between words. Where neither fits, none is set.
+    A long value goes on below its start; one with a word that is too long for its column stands below its name.
     """
-    for unbroken in (True, False):
-        widths = _column_widths(columns, cells, unbroken_headings=unbroken)
-        if _total_width(widths) <= available:
-            return widths
-    return []
+    column = min(SHEET_NAME_WIDTH, width // 2)
+    room = width - column - 2 * len(INDENT)
+    lines = []
+    for name, value in known:
+        names, values = wrapped(name, column), wrapped(value, room) or [""]
+        if max(map(len, value.split()), default=0) > room:
+            lines += [f"{INDENT}{line}" for line in names]
+            lines += [f"{INDENT * 2}{line}" for line in wrapped(value, width - 2 * len(INDENT))]
+            continue
+        height = max(len(names), len(values))
+        cells = [texts + [""] * (height - len(texts)) for texts in (names, values)]
+        lines += [f"{INDENT}{n:<{column}}{INDENT}{v}" for n, v in zip(*cells, strict=True)]
+    return lines
 
 
-def _column_widths(
-    columns: Sequence[str], cells: Sequence[Sequence[str]], *, unbroken_headings: bool = False
-) -> list[int]:
-    """Return the characters that each column needs to break no cell (except prose) and no word of its heading."""
-    longest_cells = [max([len(line[i]) for line in cells], default=0) for i in range(len(columns))]
-    widths = []
-    for column, longest in zip(columns, longest_cells, strict=True):
-        words = [heading(column)] if unbroken_headings else heading(column).split()
-        cell = min(longest, PROSE_WIDTH) if column in PROSE else longest
-        widths.append(max(cell, *(len(w) for w in words)))
-    return widths
+def _print_table(rows: Sequence[Row], layout: Layout, console: Console) -> None:
+    """Print rows as a table that fits the terminal, then what it leaves out and the notes."""
+    width = console.width
+    if layout.title:
+        print_lines(console, wrapped(layout.title, width), "bold")
+    if not rows:
+        return
+    if layout.blocks and not layout.wide:
+        *first, last = column_blocks(rows, layout, width)
+        for columns in first:
+            _print_table(rows, replace(layout, title="", blocks=False, notes=(), columns=columns), console)
+        layout = replace(layout, columns=last)
+    shown, notes = _with_footnotes(_prepared(rows, layout), layout)
+    fit = fitted(shown, layout, width)
+    label = layout.label or wanted_columns(shown, layout)[0]
+    right = {c for c in fit.columns if c in layout.right or not any(isinstance(row.get(c), str) for row in shown)}
+    print_lines(console, _head(fit, right, layout), "bold")
+    print_lines(console, [" " * TABLE_EDGE + "─" * (total_width(fit.widths or ()) - TABLE_EDGE)])
+    for row in shown:
+        print_lines(console, [_line([fit.cell(row, c, layout, label) for c in fit.columns], fit, right)])
+        print_lines(console, _below(row, fit, layout, label, width))
+    print_lines(console, ["", *_listed(shown, fit, layout, label, width)])
+    said = [*_omissions(shown, fit, layout, label), *layout.notes, *notes]
+    print_lines(console, [line for note in said for line in wrapped(note, width, INDENT)])
+    print_lines(console, [""] if said else [])
 
 
-def _total_width(widths: Sequence[int]) -> int:
-    """Return the characters that a table with columns of these widths takes, borders included."""
-    return sum(widths) + COLUMN_GAP * len(widths) + TABLE_EDGE
+def _prepared(rows: Sequence[Row], layout: Layout) -> list[dict[str, Any]]:
+    """Return the rows without the intervals that the layout leaves out, each with its number."""
+    dropped = tuple(f"{c}{end}" for c in layout.without_range for end in ("_lo", "_hi"))
+    return [{**{c: v for c, v in row.items() if c not in dropped}, NUMBER: i} for i, row in enumerate(rows, 1)]
+
+
+def _with_footnotes(rows: Sequence[dict[str, Any]], layout: Layout) -> tuple[list[dict[str, Any]], list[str]]:
+    """Replace the long texts of `layout.footnotes` by numbers; return the rows and the numbered texts.
+
+    A column whose text is the same in all rows becomes one line below the table.
+    """
+    notes, out = [], [dict(row) for row in rows]
+    numbers: dict[str, int] = {}
+    for column in layout.footnotes:
+        texts = [str(row.get(column) or "") for row in rows]
+        if len(set(texts)) == 1:
+            notes += [f"{layout.heading(column)}: {texts[0]}"] if texts[0] else []
+        for row, text in zip(out, texts, strict=True):
+            several = text and len(set(texts)) > 1
+            row[column] = f"[{numbers.setdefault(text, len(numbers) + 1)}]" if several else ""
+    return out, [*notes, *(f"[{n}] {text}" for text, n in numbers.items())]
+
+
+def _head(fit: Fit, right: Collection[str], layout: Layout) -> list[str]:
+    """Return the lines of the headings. right: columns that are set to the right."""
+    return [_line(cells, fit, right) for cells in heading_lines(fit.columns, fit.widths or (), layout)]
+
+
+def _line(cells: Sequence[str], fit: Fit, right: Collection[str]) -> str:
+    """Return cells as one line; those of the columns `right` stand to the right."""
+    placed = [
+        f"{cell:>{width}}" if column in right else f"{cell:<{width}}"
+        for cell, column, width in zip(cells, fit.columns, fit.widths or (), strict=True)
+    ]
+    return " " * TABLE_EDGE + (" " * COLUMN_GAP).join(placed)
+
+
+def _below(row: Row, fit: Fit, layout: Layout, label: str, width: int) -> list[str]:
+    """Return the lines under a row: its texts of `layout.below`, and its label where that has no column."""
+    labels = [label] if fit.listed and layout.below else []
+    texts = [str(row.get(c)) for c in (*labels, *layout.below) if is_known(row.get(c))]
+    return [f"{INDENT * 2}{line}" for text in texts for line in wrapped(text, width - 2 * len(INDENT), INDENT)]
+
+
+def _listed(rows: Sequence[Row], fit: Fit, layout: Layout, label: str, width: int) -> list[str]:
+    """Return the labels under the numbers of their rows, where the table has no room for them."""
+    if not fit.listed or layout.below:
+        return []
+    number = layout.number or NUMBER
+    indent = INDENT * 3
+    lines = [f"{layout.heading(label)} by {layout.heading(number).lower()}:"]
+    for row in rows:
+        first, *rest = wrapped(str(row[label]), width - len(indent), INDENT)
+        lines += [f"{row[number]:>4}{INDENT}{first}", *(f"{indent}{line}" for line in rest)]
+    return [*lines, ""]
+
+
+def _omissions(rows: Sequence[Row], fit: Fit, layout: Layout, label: str) -> list[str]:
+    """Say what short words mean, and which columns and ranges are left out."""
+    bases = dict.fromkeys(str(row["basis"]) for row in rows) if fit.bases and "basis" in fit.columns else {}
+    short = ", ".join(f"{SHORT_BASES[b]} {b}" for b in bases if b in SHORT_BASES)
+    lines = [f"Basis: {short}."] if short else []
+    lines += [layout.short_note] if fit.labels and layout.short_note else []
+    gone = [c for c in wanted_columns(rows, layout) if c not in fit.columns and c != label]
+    has_ranges = any(f"{c}_lo" in row for row in rows for c in fit.columns)
+    missing = [*([RANGES] if has_ranges and not fit.ranges else []), *map(layout.heading, gone)]
+    left_out = LEFT_OUT_BRIEFLY if layout.brief else f"{LEFT_OUT} {WORDS_NOTE}"
+    return [*lines, *([left_out.format(", ".join(missing))] if missing else [])]

@@ -1,13 +1,16 @@
-"""Write to the terminal: its width, wrapped sentences, and progress bars."""
+"""Write to the terminal: its width, lines, and progress bars."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
+
+from search.output.wrapping import wrapped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,11 +32,24 @@ def console_on(stream: TextIO) -> Console:
     return Console(file=stream, width=width, highlight=False, soft_wrap=False)
 
 
-def print_text(text: str, *, bold: bool = False, stream: TextIO | None = None) -> None:
-    """Print a sentence, wrapped to the width of the terminal. stream: stdout by default."""
+def print_lines(console: Console, lines: Iterable[str], style: str = "") -> None:
+    """Print lines as they are: no markup, no wrapping, no spaces at their ends."""
     from rich.text import Text
 
-    console_on(sys.stdout if stream is None else stream).print(Text(text, style="bold" if bold else ""))
+    for line in lines:
+        console.print(Text(line.rstrip(), style=style), no_wrap=True, overflow="ignore", crop=False)
+
+
+def print_text(text: str, *, bold: bool = False, stream: TextIO | None = None) -> None:
+    """Print a sentence, wrapped between words at the width of the terminal. stream: stdout by default."""
+    console = console_on(sys.stdout if stream is None else stream)
+    print_lines(console, wrapped(text, console.width) or [""], "bold" if bold else "")
+
+
+def error_lines(message: str, stream: TextIO) -> str:
+    """Return a message wrapped between words where its reader is a terminal or COLUMNS is set, else on one line."""
+    size = shutil.get_terminal_size((0, 0)).columns if stream.isatty() or "COLUMNS" in os.environ else 0
+    return "\n".join(line for part in message.splitlines() for line in wrapped(part, size)) if size > 0 else message
 
 
 def _draw_nothing(_done: float, _total: float) -> None:

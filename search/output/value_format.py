@@ -14,12 +14,18 @@ UNKNOWN = "–"
 SIGNIFICANT_DIGITS = 3
 #: From here on a number needs no decimals to show `SIGNIFICANT_DIGITS`.
 NO_DECIMALS_FROM = 100.0
-#: Below this, numbers are printed in scientific notation.
-SCIENTIFIC_BELOW = 1e-3
+#: Amounts of less than this are printed as "< 0.000001": no printed column counts in so coarse a unit.
+LEAST_PRINTED = 1e-6
 #: Whole numbers up to here are exact in a float (2**53 is about 9e15) and printed digit by digit.
 EXACT_WHOLE_BELOW = 1e15
 #: Smallest amount that is printed with two decimals: one cent.
 CENT = 0.01
+#: Columns whose values are numbers but no amounts.
+ORDINALS = ("year", "rank", "period")
+#: Columns of shares (0 to 1) that tables print as percentages; their headings end in "%".
+SHARES = ("utilisation", "headroom")
+#: Ends of the columns that hold rated figures of devices, which are facts and no estimates.
+RATED = ("_gb_s", "_tflops", "_flop_per_byte", "_mb", "memory_gb", "value")
 #: Probabilities outside these bounds are printed as "< 1 %" and "> 99 %".
 LEAST_CHANCE, GREATEST_CHANCE = 0.01, 0.99
 
@@ -27,8 +33,10 @@ LEAST_CHANCE, GREATEST_CHANCE = 0.01, 0.99
 def number(value: Any) -> str:
     """Write a value as people read it: three significant digits, commas between thousands, a dash for unknown.
 
-    >>> number(1234567.0), number(0.01234), number(float("nan")), number(True), number(12)
-    ('1,234,567', '0.0123', '–', 'yes', '12')
+    Whole numbers are counts and keep every digit.
+
+    >>> number(1234567.0), number(1452.4), number(0.000595), number(float("nan")), number(True), number(12)
+    ('1,234,567', '1,450', '0.000595', '–', 'yes', '12')
     """
     if value is None:
         return UNKNOWN
@@ -43,12 +51,41 @@ def number(value: Any) -> str:
         return "∞" if real > 0 else "-∞"
     if real == int(real) and abs(real) < EXACT_WHOLE_BELOW:
         return f"{int(real):,}"
-    if abs(real) >= NO_DECIMALS_FROM:
-        return f"{real:,.0f}"
-    if abs(real) < SCIENTIFIC_BELOW:
-        return f"{real:.{SIGNIFICANT_DIGITS - 1}e}"
+    if abs(real) < LEAST_PRINTED:
+        return f"{'< ' if real > 0 else '> -'}{LEAST_PRINTED:f}"
     decimals = SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(abs(real)))
-    return f"{real:.{max(0, decimals)}f}"
+    return f"{round(real, decimals):,.{max(0, decimals)}f}"
+
+
+def rated(value: Any) -> str:
+    """Write a figure of a data sheet: every digit before the point, three significant digits below 100.
+
+    >>> rated(1638.4), rated(85.899), rated("switch")
+    ('1,638', '85.9', 'switch')
+    """
+    if is_known(value) and not isinstance(value, str) and math.isfinite(value) and abs(value) >= NO_DECIMALS_FROM:
+        return f"{value:,.0f}"
+    return number(value)
+
+
+def text_of(column: str, value: Any) -> str:
+    """Write the value of a column: years and ranks without commas, shares as percentages, dollars with cents.
+
+    >>> text_of("year", 2023), text_of("slo_chance", 0.934), text_of("cost_usd_per_hour", 4.5)
+    ('2023', '93', '4.50')
+    """
+    words = column.split("_")
+    if not is_known(value) or isinstance(value, str):
+        return number(value)
+    if column in ORDINALS:
+        return f"{value:.0f}"
+    if column in SHARES:
+        return f"{100.0 * value:.0f}"
+    if "chance" in words:
+        return percent(value).removesuffix(" %")
+    if "usd" in words:
+        return money(value)
+    return rated(value) if column.endswith(RATED) else number(value)
 
 
 def is_known(value: Any) -> bool:
@@ -89,12 +126,10 @@ def with_range(row: Row, column: str) -> str:
     '120 (100–150)'
     """
     low, high = row.get(f"{column}_lo"), row.get(f"{column}_hi")
-    words = column.split("_")
-    text_of = percent if "chance" in words else money if "usd" in words else number
-    value = text_of(row.get(column))
-    if low is None or high is None or math.isnan(low) or math.isnan(high):
+    value = text_of(column, row.get(column))
+    if low is None or high is None or not math.isfinite(low) or math.isnan(high):
         return value
-    return f"{value} ({text_of(low)}–{text_of(high)})"
+    return f"{value} ({text_of(column, low)}–{text_of(column, high)})"
 
 
 def json_value(value: Any) -> Any:

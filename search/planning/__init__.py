@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from search.planning import verify
     from search.planning.contexts import refuse_long_class
     from search.planning.explained import memory_of, term_row, terms_of
-    from search.planning.names import deployment_words
+    from search.planning.names import deployment_words, short_name, told_apart
     from search.planning.planner import plan, space_of, tariff_of
     from search.planning.prices import Tariff, tariff, usd_per_million_tokens
     from search.planning.ranked_plan import Plan
@@ -27,11 +27,13 @@ __all__ = [
     "plan",
     "refuse_long_class",
     "rows_of",
+    "short_name",
     "space_of",
     "tariff",
     "tariff_of",
     "term_row",
     "terms_of",
+    "told_apart",
     "usd_per_million_tokens",
     "verify",
     "what_if",
@@ -43,7 +45,7 @@ __getattr__ = lazy_names(
         "contexts": ["refuse_long_class"],
         "": ["verify"],
         "explained": ["memory_of", "term_row", "terms_of"],
-        "names": ["deployment_words"],
+        "names": ["deployment_words", "short_name", "told_apart"],
         "ranked_plan": ["Plan"],
         "planner": ["plan", "space_of", "tariff_of"],
         "prices": ["Tariff", "tariff", "usd_per_million_tokens"],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hwdb import Infeasible
 from search.manifest import Manifest
 from search.planning.candidates import Candidates
+from search.planning.names import told_apart
 from search.planning.reasons import nearest_misses, reason
 from search.planning.rows import candidate_rows, distinct
 
@@ -60,7 +61,8 @@ class Plan(Candidates):
         count, order = int(self.qualifies.sum()), self.order.tolist()
         best = distinct(self, order[:count], count if most is None else most)
         numbers = [*best, *distinct(self, order[count:], misses)]
-        return [
+        rows = [
             {"rank": i + 1 if i < len(best) else 0, "front": bool(self.front[number]), **row}
             for i, (number, row) in enumerate(zip(numbers, candidate_rows(self, numbers), strict=True))
         ]
+        return told_apart(rows)

@@ -1,0 +1,226 @@
+"""Print a plan in small tables: its candidates, the near misses, the best of each mode, where time and memory go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import expm1
+from typing import TYPE_CHECKING, Any, TextIO
+
+from search.output.plan_sentences import headline, question, ranking_note
+from search.output.row_printer import print_rows
+from search.output.table_fit import Layout
+from search.output.terminal import print_text
+from search.planning import short_name
+
+if TYPE_CHECKING:
+    from search.planning import Plan
+
+#: Heading under which the time of each operator family is summed; other families are communication.
+OPERATOR_GROUPS = {
+    "gemm": "GEMM",
+    "grouped_gemm": "experts",
+    "attention_prefill": "attention",
+    "attention_decode": "attention",
+    "mla_prefill": "attention",
+    "mla_decode": "attention",
+    "recurrent_prefill": "recurrence",
+    "recurrent_decode": "recurrence",
+    "elementwise": "elementwise",
+    "host": "host",
+    "host_link": "host_memory",
+}
+#: Candidates whose throughputs decide whether a table shows throughput at all: the best so many.
+COMPARED_CANDIDATES = 20
+#: Throughput is shown where the highest exceeds the lowest by more than this factor (chosen: visible in 3 digits).
+SHOWN_RATE_RATIO = 1.01
+STEP_TIMES_TITLE = "Where the time goes (prefill of the mean prompt, then one decode step)"
+#: Columns of candidates that a narrow table leaves out, the least important first.
+LESS_IMPORTANT = (
+    "usd_per_million_tokens",
+    "headroom",
+    "output_tok_s",
+    "basis",
+    "power_kw",
+    "concurrency_per_replica",
+    "utilisation",
+)
+#: Columns of the time per operator, and those of them that go first.
+OPERATOR_COLUMNS = (
+    "phase",
+    "operator",
+    "family",
+    "calls",
+    "time_us",
+    "share_percent",
+    "bound",
+    "peak_share_percent",
+    "basis",
+    "spread_percent",
+)
+LESS_IMPORTANT_OF_OPERATORS = ("family", "spread_percent", "calls", "basis", "peak_share_percent", "bound")
+SURE = "the chance that the forecast holds and every SLO is kept, no share of requests."
+#: What signs of a short name mean, by the sign.
+SHORT_NAMES = {
+    " + ": "a + joins the prefill pool and the decode pool",
+    " seqs": "seqs is max_num_seqs",
+    " tok": "tok is max_num_batched_tokens",
+}
+
+
+def candidate_columns(plan: Plan) -> list[str]:
+    """Return the columns of a table of candidates.
+
+    The bounded metrics are shown (mean TTFT and TPOT without SLOs), the throughput only where it differs between
+    candidates, and the reason only where a candidate does not qualify.
+    """
+    bounded = [o.key for o in plan.scenario.slo.objectives] or ["ttft_ms", "tpot_ms"]
+    rates = plan.columns["output_tok_s"][plan.order[:COMPARED_CANDIDATES]]
+    rate = ["output_tok_s"] if rates.max() > SHOWN_RATE_RATIO * rates.min() else []
+    reason = ["reason"] if not plan.qualifies.all() else []
+    chance = ["slo_chance"] if plan.scenario.slo.objectives else []
+    load = ["utilisation", "headroom", "concurrency_per_replica"]
+    ranked_by = [c for c in [plan.scenario.minimise] if c not in ("power_w", "usd_per_hour")]
+    cost = ["power_kw", "usd_per_million_tokens"]
+    shown = ["rank", "candidate", *ranked_by, "usd_per_hour", *bounded, *chance, *load, *rate, *cost, "basis", *reason]
+    return list(dict.fromkeys(shown))
+
+
+def with_kilowatts(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows with `power_kw`, `power_kw_lo` and `power_kw_hi` added to the same columns in watts."""
+    ends = ("", "_lo", "_hi")
+    return [{**row, **{f"power_kw{e}": row[f"power_w{e}"] / 1e3 for e in ends if f"power_w{e}" in row}} for row in rows]
+
+
+def operator_group(family: str) -> str:
+    """Return the heading under which the times of an operator family are summed."""
+    return OPERATOR_GROUPS.get(family, "communication")
+
+
+def step_time_rows(terms: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one row per phase (prefill, decode): time of the step, and percent of it per group of operators."""
+    rows = []
+    for phase in dict.fromkeys(t["phase"] for t in terms):
+        operators = [t for t in terms if t["phase"] == phase]
+        shares: dict[str, float] = {}
+        for t in operators:
+            group = operator_group(t["family"])
+            shares[group] = shares.get(group, 0.0) + t["share_percent"]
+        total = sum(t["time_us"] for t in operators) / 1e3
+        largest_first = dict(sorted(shares.items(), key=lambda item: -item[1]))
+        rows.append({"step": phase, "step_ms": total, **{f"{k}_percent": v for k, v in largest_first.items()}})
+    return rows
+
+
+def print_plan(plan: Plan, rows: Sequence[dict[str, Any]], *, misses: int = 3, wide: bool = False) -> None:
+    """Print a plan: the question, the recommendation, the candidates, and where time and memory go.
+
+    rows: of the plan (`Plan.rows`), best candidate first. misses: near misses to print. wide: every column, whatever
+    the width of the terminal. Where nothing qualifies, only the question, that nothing does, and the near misses.
+    """
+    print_text(question(plan))
+    print_text(headline(plan), bold=True)
+    print_text("")
+    if plan.feasible:
+        _print_ranking(plan, [row for row in rows if row["rank"]], wide)
+        _print_modes(plan, wide)
+    print_misses(plan, rows, misses, wide=wide)
+    if plan.feasible:
+        _print_time_and_memory(plan, wide)
+
+
+def _layout(plan: Plan, rows: Sequence[dict[str, Any]], columns: Sequence[str], **more: Any) -> Layout:
+    """Return the layout of a table of candidates with these columns. more: further fields of the layout."""
+    bounded = [o.key for o in plan.scenario.slo.objectives] or ["ttft_ms", "tpot_ms"]
+    short = {row["candidate"]: short_name(row["candidate"]) for row in rows}
+    signs = [meaning for sign, meaning in SHORT_NAMES.items() if any(sign in text for text in short.values())]
+    return Layout(
+        columns=columns,
+        label="candidate",
+        keep=["usd_per_hour", plan.scenario.minimise, *bounded, "slo_chance", "mode"],
+        drop=LESS_IMPORTANT,
+        short=short,
+        short_note=f"Candidates: {'; '.join(signs)}." if signs else "",
+        **more,
+    )
+
+
+def _print_ranking(plan: Plan, rows: Sequence[dict[str, Any]], wide: bool) -> None:
+    """Print the candidates that qualify, best first, with what they have in common below."""
+    columns = [c for c in candidate_columns(plan) if c != "reason"]
+    remarks = dict.fromkeys(row["remark"] for row in rows if row.get("remark"))
+    bases, prices = (list(dict.fromkeys(row[c] for row in rows)) for c in ("basis", "price"))
+    if len(bases) == 1 and not wide:
+        columns.remove("basis")
+    notes = [
+        f"{ranking_note(plan)}.",
+        *([f"All rest on figures that are {bases[0]}."] if len(bases) == 1 else []),
+        f"Price: {prices[0]}." if len(prices) == 1 else f"Prices: {'; '.join(prices)}.",
+        *remarks,
+        *getattr(plan, "notes", ()),
+        *_offers(plan),
+        *([f"Sure %: {SURE}"] if plan.scenario.slo.objectives else []),
+    ]
+    layout = _layout(
+        plan, rows, columns, number="rank", notes=notes, without_range=["usd_per_million_tokens"], wide=wide
+    )
+    print_rows(with_kilowatts(rows), layout=layout)
+
+
+def _offers(plan: Plan) -> list[str]:
+    """Say which number formats were not tried and might be; nothing where there are none."""
+    from search import planning
+
+    offer = getattr(planning, "format_offer", lambda _: "")(plan)
+    return [offer] if offer else []
+
+
+def _print_modes(plan: Plan, wide: bool) -> None:
+    """Print the best candidate of each mode side by side, where colocated and disaggregated ones were tried."""
+    found = getattr(plan, "best_by_mode", None)
+    rows = found() if found else []
+    if len(rows) > 1:
+        columns = ["mode", *(c for c in candidate_columns(plan) if c not in ("rank", "reason", "basis"))]
+        layout = _layout(plan, rows, columns, title="The best of each mode", number="mode", brief=True, wide=wide)
+        print_rows(with_kilowatts(rows), layout=layout)
+
+
+def print_misses(
+    plan: Plan, rows: Sequence[dict[str, Any]], most: int, *, wide: bool = False, stream: TextIO | None = None
+) -> None:
+    """Print the near misses of a plan in a table of their own, each with its reason below.
+
+    rows: of the plan (`Plan.rows`). most: how many. wide: every column. stream: stdout by default.
+    """
+    found = getattr(plan, "misses", None)
+    near = found(most) if found else [row for row in rows if not row["rank"]][:most]
+    if near:
+        columns = [c for c in candidate_columns(plan) if c not in ("rank", "basis", "headroom")]
+        layout = _layout(plan, near, columns, title="Near misses", below=["reason"], brief=True, wide=wide)
+        print_rows(with_kilowatts(near), layout=layout, stream=stream)
+
+
+def _print_time_and_memory(plan: Plan, wide: bool) -> None:
+    """Print where the time of a step and the memory of a device of the best candidate go."""
+    from search.planning import memory_of, terms_of
+
+    print_rows(step_time_rows(terms_of(plan)), layout=Layout(title=STEP_TIMES_TITLE, wide=wide))
+    memory = {"memory": "one device", **memory_of(plan)}
+    print_rows([memory], layout=Layout(title="Where the memory of a device goes", wide=wide))
+
+
+def operator_layout(title: str, wide: bool) -> Layout:
+    """Return the layout of a table of times per operator. wide: every column, whatever the width of the terminal."""
+    return Layout(
+        title=title,
+        columns=OPERATOR_COLUMNS,
+        label="operator",
+        keep=["phase", "time_us", "share_percent"],
+        drop=LESS_IMPORTANT_OF_OPERATORS,
+        wide=wide,
+    )
+
+
+def print_operators(plan: Plan, terms: Sequence[dict[str, Any]], *, wide: bool = False) -> None:
+    """Print the time of the best candidate of a plan by operator. terms: flat rows (`terms_of`)."""
+    rows = [{**t, "spread_percent": 100.0 * expm1(t["spread"])} for t in terms]
+    print_rows(rows, layout=operator_layout(f"Where the time goes: {plan.name(plan.best)}", wide))
