@@ -15,12 +15,12 @@ from perfmodel.engines import Engine
 from perfmodel.models import ModelSpec
 from perfmodel.workload import (
     DEFAULT_REQUESTS_PER_CLIENT,
-    OUTPUT_LENGTH_CV,
     POOLED_REQUESTS_PER_CLIENT,
-    SYNCHRONISED,
     Arrival,
+    Histogram,
     Load,
-    truncated_cv,
+    length_cv,
+    synchronised,
 )
 
 #: Requests of an offline run whose size is not given. Chosen: so many that its ramp-up and drain do not show.
@@ -31,13 +31,17 @@ SLICE_CHANNELS = 128.0
 
 @dataclass(frozen=True)
 class Group:
-    """Rows of cases that share model, engine, arrival mode, and whether prefill and decode have pools of their own."""
+    """Rows of cases that share model, engine, arrival mode, and whether prefill and decode have pools of their own.
+
+    classes: length classes of the data set that all rows name in place of lengths; None: each row has its own means.
+    """
 
     spec: ModelSpec
     engine: Engine
     mode: Arrival
     pooled: bool
     rows: Index
+    classes: Histogram | None = None
 
 
 @dataclass(frozen=True)
@@ -54,14 +58,21 @@ def groups_of(settings: Settings) -> list[Group]:
     engines = names.engines.values
     # versions of one era are one engine; files of the user's own may bear the name of one that ships
     first = [engines.index(e) for e in engines]
-    members: dict[tuple[int, int, Arrival, bool], list[int]] = {}
+    members: dict[tuple[int, int, Arrival, bool, int], list[int]] = {}
     for row in np.flatnonzero(settings.cases.error == "").tolist():
         engine = first[names.engines.index[row]]
-        key = (int(names.models.index[row]), engine, settings.mode[row], bool(settings.pooled[row]))
+        key = (int(names.models.index[row]), engine, settings.mode[row], bool(settings.pooled[row]), int(settings.classes.index[row]))
         members.setdefault(key, []).append(row)
     return [
-        Group(spec=names.models.values[m], engine=engines[e], mode=mode, pooled=pooled, rows=np.array(rows))
-        for (m, e, mode, pooled), rows in members.items()
+        Group(
+            spec=names.models.values[m],
+            engine=engines[e],
+            mode=mode,
+            pooled=pooled,
+            rows=np.array(rows),
+            classes=settings.classes.values[c] if c >= 0 else None,
+        )
+        for (m, e, mode, pooled, c), rows in members.items()
     ]
 
 
@@ -75,35 +86,36 @@ def group_load(settings: Settings, group: Group) -> Load:
         requests = np.where(np.isfinite(requests), requests, UNBOUNDED_REQUESTS)
     per_client = np.where(settings.pooled[rows], POOLED_REQUESTS_PER_CLIENT, DEFAULT_REQUESTS_PER_CLIENT)
     per_client = np.where(np.isfinite(requests / concurrency), requests / concurrency, per_client)
-    spread = [d.partition(":")[0] or "fixed" for d in settings.cases.text["isl_dist"][rows].astype(str).tolist()]
-    longest = settings.longest_output[rows]
+    spread, longest = settings.spread[rows].tolist(), settings.longest_output[rows]
     return Load(
         arrival=group.mode,
-        input=np.maximum(number["isl"], 1.0)[None],
-        output=np.maximum(number["osl"], 1.0)[None],
-        share=one[None],
-        hit=np.nan_to_num(number["prefix_hit"])[None],
+        **_classes(group, number),
         concurrency=concurrency,
         rate=number["request_rate_rps"],
         n_requests=requests,
-        cv=one,
+        cv=np.where(np.isfinite(number["cv"]), number["cv"], one),
         requests_per_client=per_client,
-        synchronised=np.array([SYNCHRONISED.get(s, 0.0) for s in spread]),
-        length_cv=_length_cv(np.array(spread), number["osl"] / longest),
+        synchronised=synchronised(spread),
+        length_cv=length_cv(spread, number["osl"] / longest),
         longest=np.where(np.isfinite(longest), longest, np.inf),
         drafts=settings.names.drafts[rows],
         accepted=settings.names.accepted[rows],
     )
 
 
-def _length_cv(spread: NDArray[np.str_], fullness: Array) -> Array:
-    """Return the coefficient of variation of output lengths, (N,).
+def _classes(group: Group, number: dict[str, Array]) -> dict[str, Array]:
+    """Return input, output, share and hit of a load, (C, N) each: the classes of the group's data set, else one class.
 
-    spread: (N,) how lengths spread: fixed, uniform or trace. fullness: (N,) mean over the longest output allowed, NaN
-    where there is no longest.
+    number: columns of the group's rows. A prefix hit that a row gives holds for every class.
     """
-    kinds = list(OUTPUT_LENGTH_CV)
-    return np.select([spread == k for k in kinds], [truncated_cv(k, fullness) for k in kinds], 0.0)
+    given = number["prefix_hit"]
+    if group.classes is None:
+        lengths = {"input": np.maximum(number["isl"], 1.0)[None], "output": np.maximum(number["osl"], 1.0)[None]}
+        return {**lengths, "share": np.ones((1, len(given))), "hit": np.nan_to_num(given)[None]}
+    found = group.classes
+    columns = {"input": found.input_tokens, "output": found.output_tokens, "share": found.share}
+    by_row = {name: np.repeat(values[:, None], len(given), axis=1) for name, values in columns.items()}
+    return {**by_row, "hit": np.where(np.isfinite(given), given, found.prefix_hit[:, None])}
 
 
 def group_deployments(settings: Settings, group: Group) -> Deployments:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from perfmodel.workload import ARRIVALS
+from perfmodel.workload import ARRIVALS, SPREADS
 
 #: Values of `recipe`: blank settings are those of a published serving recipe, or the engine's own defaults.
 RECIPES = ("published", "default")
@@ -81,7 +81,13 @@ INPUT: tuple[Column, ...] = (
     _count("n_devices", "devices", "devices in use, all replicas together", "tp x pp"),
     _text("engine", "serving engine, or the path of an engine file", "generic engine"),
     _text("engine_version", "version of the engine", "the recipe's version, else the newest era"),
-    _text("recipe", f"source of blank settings: {' or '.join(RECIPES)}", "published for closed and static benchmarks"),
+    _text(
+        "recipe",
+        "source of blank settings: published (the tuned runs that people publish) or default (the engine's own, as "
+        "`estimate` and `plan` take them)",
+        "read as a measured benchmark: published for closed loops and static batches; default for other loads, but "
+        "with the formats of weights and KV cache that published peak runs use",
+    ),
     _text(
         "weight_dtype", "storage format of weights", "that of the checkpoint; MLPerf-style TensorRT-LLM runs: narrowest"
     ),
@@ -95,10 +101,22 @@ INPUT: tuple[Column, ...] = (
     _number("isl", "tokens", "mean prompt length", "mean prompt length of the data set in trace"),
     _number("osl", "tokens", "mean output length", "mean output length of the data set in trace"),
     _text(
-        "isl_dist", "spread of lengths: fixed, uniform:LOW-HIGH (shares of isl) or trace", "fixed (all lengths equal)"
+        "isl_dist",
+        f"spread of lengths: {SPREADS}",
+        "that of the data set in trace, if one is named; else only the means count, and requests do not move in step",
     ),
-    _text("trace", "data set that lengths come from", "no data set; isl and osl must be given"),
-    _number("prefix_hit", "share", "share of prompt tokens found in the prefix cache, 0 to 1", "0: no token is cached"),
+    _text(
+        "trace",
+        "data set that lengths come from; where isl and osl are blank and it ships length classes, those classes",
+        "no data set; isl and osl must be given",
+    ),
+    _number(
+        "prefix_hit",
+        "share",
+        "share of prompt tokens found in the prefix cache, 0 to 1",
+        "that of the length classes in trace, else 0: no token is cached",
+    ),
+    _number("cv", "ratio", "coefficient of variation of the gaps between arrivals (open)", "1: Poisson arrivals"),
     _text("spec_decode", "speculative decoding method", "none"),
     _count("tp", "devices", "tensor parallelism", "all devices in latency runs, else the fewest that hold the weights"),
     _count("pp", "devices", "pipeline stages", "1; all devices in engines that split by layers"),

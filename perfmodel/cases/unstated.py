@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from perfmodel.arrays import Array, Index, Mask
 from perfmodel.cases.read import Cases, Texts
 from perfmodel.dtypes import FORMAT_CODE, FORMAT_NAMES
 from perfmodel.models import ModelSpec
+from perfmodel.workload import longest_over_mean
 
 #: Share of a device's memory that weights may take before more devices are assumed. Assumed: the rest is needed for
 #: KV cache and activations.
@@ -23,8 +23,6 @@ DEVICE_COUNTS: Array = np.exp2(np.arange(7))
 WIDEST_TP = 64
 #: Modes in which a run is tuned for latency, so that all devices share each layer.
 LATENCY_MODES = ("closed", "single", "static")
-#: `uniform:LOW-HIGH` in `isl_dist`.
-_UNIFORM = re.compile(r"uniform:(\d*\.?\d+)-(\d*\.?\d+)")
 
 
 @dataclass(frozen=True)
@@ -112,10 +110,7 @@ def longest_prompt(mean: Array, spread: Texts) -> Array:
     [1000.0, 900.0]
     """
     kinds, where = np.unique(spread.astype(str), return_inverse=True)
-    ends = [_UNIFORM.fullmatch(kind) for kind in kinds.tolist()]
-    shares = [(float(m[1]), float(m[2])) if m else (1.0, 1.0) for m in ends]
-    factors: Array = np.array([2.0 * high / (low + high) if high >= low and high > 0 else 1.0 for low, high in shares])
-    longest: Array = mean * factors[where]
+    longest: Array = mean * np.array([longest_over_mean(kind) for kind in kinds.tolist()])[where]
     return longest
 
 
