@@ -20,7 +20,7 @@ from perfmodel.estimates.tandem import serve_tandem
 from perfmodel.models import ModelSpec
 from perfmodel.power import energy_per_token, mean_power
 from perfmodel.serving import PromptPool, Served, prompt_pool
-from perfmodel.workload import Load, Workload, load_of
+from perfmodel.workload import POOLED_REQUESTS_PER_CLIENT, Load, Workload, load_of
 
 
 def estimate_disaggregated(
@@ -57,7 +57,7 @@ def estimate_disaggregated(
             f"{len(prefill)} layouts of prefill workers and {rows} of decode workers; pair them row by row"
         )
     workers = (_workers("prefill_workers", prefill_workers, rows), _workers("decode_workers", decode_workers, rows))
-    demand = load_of(workload, rows)
+    demand = load_of(workload, rows, POOLED_REQUESTS_PER_CLIENT)
     return estimate_pools(model, demand, (prefill, decode), workers, engine=chosen, costs=costs)
 
 
@@ -97,6 +97,7 @@ def estimate_pools(
         check(pool)
     if engine.batching == "static":
         raise InputError(f"{engine.title} batches statically, and pools hand requests over one by one; choose another")
+    engine = in_pools(engine)
     costs = costs or default(engine)
     # a prefill worker holds prompts only while it computes them; a decode worker holds whole sequences
     prompts_only = replace(demand, output=np.ones_like(demand.output))
@@ -107,6 +108,15 @@ def estimate_pools(
     return _combined(
         _Pair(front=front, back=back, pools=pools, workers=workers, demand=demand, prompts=prompts, served=served)
     )
+
+
+def in_pools(engine: Engine) -> Engine:
+    """Return the engine that workers of pools run: the one that its file names for them, else the engine itself.
+
+    An engine whose settings were changed stays as it is.
+    """
+    shipped = bool(engine.pooled_as) and repr(engine_of(engine.name)) == repr(engine)
+    return engine_of(engine.pooled_as) if shipped else engine
 
 
 @dataclass(frozen=True)

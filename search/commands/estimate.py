@@ -11,6 +11,7 @@ from search.commands.deployment_options import DeploymentOptions, EngineOptions,
 from search.commands.memory_options import HostOptions, LoraOptions
 from search.commands.option_groups import grouped
 from search.commands.options import DataOutputOptions
+from search.commands.site_options import SiteOptions
 from search.commands.workload_options import SloOptions, WorkloadOptions
 
 EXAMPLES = """\
@@ -38,11 +39,12 @@ def estimate_command(
     host: HostOptions,
     pools: PoolOptions,
     slo: SloOptions,
+    site: SiteOptions,
     output: EstimateOutput,
 ) -> int:
     """Estimate latency, throughput, memory, power, cost of a deployment.
 
-    With an SLO, the exit code is 1 where the deployment does not fit, or is likelier to miss the SLO than to keep it.
+    With an SLO, the exit code is 1 where the deployment does not fit, or is less likely than --confidence to keep it.
     """
     from search.commands.colocated import colocated
     from search.commands.disaggregated import with_pools
@@ -55,9 +57,9 @@ def estimate_command(
     if output.explain:
         print_rows(operator_rows(asked), form, Layout(title="Where the time goes"))
         return 0
-    row = estimate_row(asked, hwdb, bounds)
+    row = estimate_row(asked, hwdb, bounds, site)
     if form == "table":
         print_sheet(row, SHEET)
     else:
         print_rows([row], form)
-    return 0 if keeps_slo(row, bounds) else MISSED_SLO
+    return 0 if keeps_slo(asked, bounds, slo.confidence) else MISSED_SLO

@@ -8,6 +8,7 @@ from hwdb.lazy import lazy_names
 
 if TYPE_CHECKING:
     from search.planning import verify
+    from search.planning.columns import cost_columns, power_columns
     from search.planning.explained import memory_of, term_row, terms_of
     from search.planning.names import deployment_words
     from search.planning.planner import plan, space_of, tariff_of
@@ -20,10 +21,12 @@ __all__ = [
     "Plan",
     "Target",
     "Tariff",
+    "cost_columns",
     "deployment_words",
     "greatest",
     "memory_of",
     "plan",
+    "power_columns",
     "rows_of",
     "space_of",
     "tariff",
@@ -39,6 +42,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "": ["verify"],
+        "columns": ["cost_columns", "power_columns"],
         "explained": ["memory_of", "term_row", "terms_of"],
         "names": ["deployment_words"],
         "ranked_plan": ["Plan"],
