@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from perfmodel.arrays import Array, Index
 from perfmodel.cases.settings import Settings
 from perfmodel.cases.unstated import Placement, placement
 from perfmodel.deployment import Deployments, deployments
 from perfmodel.engines import Engine
-from perfmodel.models import ModelSpec
+from perfmodel.models import Adapters, ModelSpec
 from perfmodel.workload import (
     DEFAULT_REQUESTS_PER_CLIENT,
     POOLED_REQUESTS_PER_CLIENT,
@@ -34,6 +33,7 @@ class Group:
     """Rows of cases that share model, engine, arrival mode, and whether prefill and decode have pools of their own.
 
     classes: length classes of the data set that all rows name in place of lengths; None: each row has its own means.
+    adapters: LoRA adapters that the requests use, None without.
     """
 
     spec: ModelSpec
@@ -42,6 +42,7 @@ class Group:
     pooled: bool
     rows: Index
     classes: Histogram | None = None
+    adapters: Adapters | None = None
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,11 @@ def groups_of(settings: Settings) -> list[Group]:
     engines = names.engines.values
     # versions of one era are one engine; files of the user's own may bear the name of one that ships
     first = [engines.index(e) for e in engines]
-    members: dict[tuple[int, int, Arrival, bool, int], list[int]] = {}
+    members: dict[tuple[int, int, Arrival, bool, int, int], list[int]] = {}
     for row in np.flatnonzero(settings.cases.error == "").tolist():
         engine = first[names.engines.index[row]]
-        key = (int(names.models.index[row]), engine, settings.mode[row], bool(settings.pooled[row]), int(settings.classes.index[row]))
+        shape = int(settings.classes.index[row]), int(settings.adapters.index[row])
+        key = (int(names.models.index[row]), engine, settings.mode[row], bool(settings.pooled[row]), *shape)
         members.setdefault(key, []).append(row)
     return [
         Group(
@@ -71,8 +73,9 @@ def groups_of(settings: Settings) -> list[Group]:
             pooled=pooled,
             rows=np.array(rows),
             classes=settings.classes.values[c] if c >= 0 else None,
+            adapters=settings.adapters.values[a],
         )
-        for (m, e, mode, pooled, c), rows in members.items()
+        for (m, e, mode, pooled, c, a), rows in members.items()
     ]
 
 
@@ -129,7 +132,7 @@ def group_deployments(settings: Settings, group: Group) -> Deployments:
         given["pp"] = np.where(np.isnan(given["pp"]), number["n_devices"] / given["tp"], given["pp"])
     placed = placement(
         group.spec,
-        number["n_devices"],
+        number["n_devices"] / np.nan_to_num(number["cp"], nan=1.0),
         given,
         memory=np.array([d.memory for d in names.devices.values])[names.devices.index[group.rows]],
         weight=names.weight[group.rows],
@@ -157,8 +160,9 @@ def _pool(settings: Settings, group: Group, role: str, slices: float) -> Pool:
     tp = np.where(np.isfinite(tp), tp, np.maximum(np.nan_to_num(ep, nan=1.0) / dp, 1.0))
     ep = np.minimum(np.where(np.isfinite(ep), ep, 1.0), tp * dp)
     ep = np.where((ep <= 1.0) & (dp > 1.0) & (tp * dp > slices), tp * dp, ep)
-    workers = number[f"{role}_workers"]
-    degrees = Placement(tp=tp, pp=one, ep=ep, dp=dp, replicas=one)
+    workers, stages = number[f"{role}_workers"], number[f"{role}_pp"]
+    pp = np.where(np.isfinite(stages), stages, np.nan_to_num(number["pp"], nan=1.0))
+    degrees = Placement(tp=tp, pp=pp, ep=ep, dp=dp, replicas=one)
     return Pool(worker=_deployments(settings, group, degrees), workers=np.where(np.isfinite(workers), workers, 1.0))
 
 
@@ -172,7 +176,10 @@ def _deployments(settings: Settings, group: Group, degrees: Placement) -> Deploy
     rows, names, number = group.rows, settings.names, settings.cases.number
     return deployments(
         names.devices.values,
+        adapters=group.adapters,
         device=names.devices.index[rows],
+        **{c: np.nan_to_num(number[c][rows]) for c in ("host_weights", "host_experts", "host_kv")},
+        cp=np.nan_to_num(number["cp"][rows], nan=1.0),
         weight=names.weight[rows],
         act=names.act[rows],
         kv=names.kv[rows],

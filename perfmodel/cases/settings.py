@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hwdb import Hwdb
+from hwdb import Hwdb, InputError
 from perfmodel.arrays import Array, Index, Mask
 from perfmodel.cases.read import Cases, Texts
 from perfmodel.cases.resolve import Named, Resolved, resolve, resolve_names
@@ -15,6 +15,7 @@ from perfmodel.cases.table import POOL_COLUMNS
 from perfmodel.cases.unstated import check_degrees, longest_prompt, unstated_weights
 from perfmodel.engines import Engine, assumed
 from perfmodel.engines import engine as engine_of
+from perfmodel.models import Adapters
 from perfmodel.workload import Histogram, histogram, spread_kind
 
 #: Number column -> the mode that it implies where `mode` is blank; the first one given decides.
@@ -23,6 +24,8 @@ IMPLIED_MODE = {"request_rate_rps": "open", "concurrency": "closed", "batch": "s
 NEEDED = {"open": "request_rate_rps", "closed": "concurrency", "static": "batch"}
 #: Bytes per weight from which a checkpoint counts as unquantised (bf16 and fp16 have 2).
 UNQUANTISED_BYTES = 2.0
+#: Numbers that describe adapters; the columns have `lora_` before these names.
+ADAPTER_NUMBERS = ("rank", "count", "resident", "zipf")
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Settings:
 
     mode: (R,) arrival mode. pooled: (R,) True for disaggregated rows (prefill and decode pools). longest_output: (R,)
     tokens at which outputs are cut, infinite where nothing cuts them. spread: (R,) kind of length spread. classes:
-    length classes of the data set that a row names in place of lengths; rows without have index -1.
+    length classes of the data set that a row names in place of lengths; rows without have index -1. adapters: LoRA
+    adapters of each row, None for rows without.
     """
 
     cases: Cases
@@ -41,6 +45,7 @@ class Settings:
     longest_output: Array
     spread: Texts
     classes: Named[Histogram]
+    adapters: Named[Adapters | None]
 
 
 def settle(cases: Cases, database: Hwdb) -> Settings:
@@ -67,8 +72,11 @@ def settle(cases: Cases, database: Hwdb) -> Settings:
         longest_output=np.where(np.isfinite(longest), longest, np.inf),
         spread=spread,
         classes=classes,
+        adapters=_adapters(cases),
     )
-    return _with_recipes(settings, np.flatnonzero((cases.error == "") & _published(cases, mode)))
+    settings = _with_recipes(settings, np.flatnonzero((cases.error == "") & _published(cases, mode)))
+    engines = _with_memory_share(settings.names.engines, cases.number["gpu_memory_utilization"])
+    return replace(settings, names=replace(settings.names, engines=engines))
 
 
 def _classes(cases: Cases, names: Resolved) -> Named[Histogram]:
@@ -137,6 +145,36 @@ def _engines_in_pools(engines: Named[Engine], pooled: Mask) -> Named[Engine]:
             values.append(engine_of(one.pooled_as))
             index = np.where(rows, len(values) - 1, index)
     return Named(values=tuple(values), index=index)
+
+
+def _with_memory_share(engines: Named[Engine], share: Array) -> Named[Engine]:
+    """Return the engines with the share of device memory that each row gives, (R,); NaN leaves the engine's own."""
+    values, index = list(engines.values), engines.index.copy()
+    pairs = {(int(engines.index[row]), float(share[row])) for row in np.flatnonzero(np.isfinite(share)).tolist()}
+    for number, part in sorted(pair for pair in pairs if pair[0] >= 0):
+        values.append(values[number].configured(gpu_memory_utilization=part))
+        index[(engines.index == number) & (share == part)] = len(values) - 1
+    return Named(values=tuple(values), index=index)
+
+
+def _adapters(cases: Cases) -> Named[Adapters | None]:
+    """Return the LoRA adapters of each row; refuses rows that describe adapters without a rank, or impossible ones."""
+    columns = np.stack([cases.number[f"lora_{name}"] for name in ADAPTER_NUMBERS], axis=1)
+    given, where = np.unique(np.nan_to_num(columns, nan=-1.0), axis=0, return_inverse=True)
+    values: list[Adapters | None] = []
+    for number, row in enumerate(given.tolist()):
+        known = {name: value for name, value in zip(ADAPTER_NUMBERS, row, strict=True) if value >= 0}
+        found, problem = None, ""
+        try:
+            found = Adapters(**{k: v if k == "zipf" else int(v) for k, v in known.items()}) if "rank" in known else None
+        except InputError as error:
+            problem = str(error)
+        if known and "rank" not in known:
+            problem = f"lora_{next(iter(known))} needs lora_rank, the rank of the adapters"
+        if problem:
+            cases.refuse(where.ravel() == number, problem)
+        values.append(found)
+    return Named(values=tuple(values), index=where.ravel())
 
 
 def _weights(names: Resolved, mode: Texts, tuned: Mask) -> Index:

@@ -48,6 +48,11 @@ def _number(name: str, unit: str, meaning: str, blank: str) -> Column:
     return Column(name=name, unit=unit, meaning=meaning, blank=blank, least=0)
 
 
+def _share(name: str, meaning: str, blank: str) -> Column:
+    """Describe a column of shares, 0 to 1."""
+    return Column(name=name, unit="share", meaning=meaning, blank=blank, least=0)
+
+
 def _count(name: str, unit: str, meaning: str, blank: str) -> Column:
     """Describe a column of whole numbers of at least 1."""
     return Column(name=name, unit=unit, meaning=meaning, blank=blank, least=1, whole=True)
@@ -60,6 +65,7 @@ def _pool(role: str) -> tuple[Column, ...]:
             f"{role}_workers", "workers", f"{role} workers; any pool column makes the row disaggregated", "1 worker"
         ),
         _count(f"{role}_tp", "devices", f"tensor parallelism of a {role} worker", f"{role}_ep / {role}_dp, at least 1"),
+        _count(f"{role}_pp", "devices", f"pipeline stages of a {role} worker", "that of pp"),
         _count(
             f"{role}_ep", "devices", f"expert parallelism of a {role} worker", "1; all ranks where experts are thin"
         ),
@@ -126,11 +132,21 @@ INPUT: tuple[Column, ...] = (
         "max_num_batched_tokens", "tokens/step", "token budget of an engine step", "the recipe's, else the engine's"
     ),
     _count("max_num_seqs", "sequences", "most sequences in a batch", "the recipe's, else the engine's"),
+    _count("cp", "devices", "context parallelism of long prompts", "1"),
+    _share("gpu_memory_utilization", "share of device memory that the engine uses, 0 to 1", "the engine's"),
+    _share("host_weights", "share of the layers' weights in host memory, 0 to 1", "0"),
+    _share("host_experts", "share of the routed experts in host memory, 0 to 1", "0"),
+    _share("host_kv", "share of the KV cache in host memory, 0 to 1", "0"),
+    _count("lora_rank", "rank", "rank of the LoRA adapters that requests use", "no adapters"),
+    _count("lora_count", "adapters", "adapters in use", "1"),
+    _count("lora_resident", "adapters", "adapters in device memory", "all of them"),
+    _number("lora_zipf", "exponent", "Zipf exponent of the adapters' popularity", "0: all alike"),
     *_pool("prefill"),
     *_pool("decode"),
 )
 TEXT_COLUMNS = tuple(c for c in INPUT if not c.is_number)
 NUMBER_COLUMNS = tuple(c for c in INPUT if c.is_number)
+SHARE_COLUMNS = tuple(c.name for c in INPUT if c.unit == "share")
 #: Columns that make a row disaggregated when any of them is given.
 POOL_COLUMNS = tuple(c.name for c in INPUT if c.name.startswith(("prefill_", "decode_")))
 

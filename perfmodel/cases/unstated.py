@@ -71,12 +71,15 @@ def placement(
 def check_degrees(cases: Cases, pooled: Mask) -> None:
     """Refuse rows whose parallelism takes more devices than `n_devices`. pooled: (R,) True for disaggregated rows."""
     number = {c: np.nan_to_num(v, nan=1.0) for c, v in cases.number.items()}
-    together = number["tp"] * number["pp"] * number["dp_attention"]
-    pools = [number[f"{p}_workers"] * number[f"{p}_tp"] * number[f"{p}_dp"] for p in ("prefill", "decode")]
+    together = number["tp"] * number["pp"] * number["dp_attention"] * number["cp"]
+    pools = [
+        number[f"{p}_workers"] * number[f"{p}_tp"] * number[f"{p}_pp"] * number[f"{p}_dp"] * number["cp"]
+        for p in ("prefill", "decode")
+    ]
     devices = cases.number["n_devices"]
     for rows, taken, what in (
-        (~pooled, together, "tp x pp x dp_attention"),
-        (pooled, pools[0] + pools[1], "workers x tp x dp of both pools"),
+        (~pooled, together, "tp x pp x dp_attention x cp"),
+        (pooled, pools[0] + pools[1], "workers x tp x pp x dp x cp of both pools"),
     ):
         texts = [f"{what} takes {t:g} devices, more than n_devices {d:g}" for t, d in zip(taken, devices, strict=True)]
         cases.refuse(rows & (taken > devices), [f"{t}; lower the degrees or raise n_devices" for t in texts])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from hwdb import InputError
+from hwdb import InputError, UnknownName
 from perfmodel.arrays import Array
 from perfmodel.costs import CostModel, default
 from perfmodel.deployment import Deployments
@@ -16,11 +16,15 @@ from perfmodel.estimates.assembly import assemble, decode_rate, device_power, ra
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import Prepared, check, prepare
 from perfmodel.estimates.groups import PowerUse
+from perfmodel.estimates.placed import placed_pools
 from perfmodel.estimates.tandem import serve_tandem
 from perfmodel.models import ModelSpec
 from perfmodel.power import energy_per_token, mean_power
 from perfmodel.serving import PromptPool, Served, prompt_pool
 from perfmodel.workload import POOLED_REQUESTS_PER_CLIENT, Load, Workload, load_of
+
+#: Fields of an engine that follow from the settings that a user gives (`Engine.configured`).
+DERIVED_SETTINGS = ("tiers", "budget_is_model_length")
 
 
 def estimate_disaggregated(
@@ -58,7 +62,8 @@ def estimate_disaggregated(
         )
     workers = (_workers("prefill_workers", prefill_workers, rows), _workers("decode_workers", decode_workers, rows))
     demand = load_of(workload, rows, POOLED_REQUESTS_PER_CLIENT)
-    return estimate_pools(model, demand, (prefill, decode), workers, engine=chosen, costs=costs)
+    found = estimate_pools(model, demand, (prefill, decode), workers, engine=chosen, costs=costs)
+    return replace(found, placed=placed_pools(model, (prefill, decode), workers))
 
 
 def _workers(name: str, given: Array | float, rows: int) -> Array:
@@ -113,10 +118,17 @@ def estimate_pools(
 def in_pools(engine: Engine) -> Engine:
     """Return the engine that workers of pools run: the one that its file names for them, else the engine itself.
 
-    An engine whose settings were changed stays as it is.
+    Settings in which `engine` differs from its file are kept.
     """
-    shipped = bool(engine.pooled_as) and repr(engine_of(engine.name)) == repr(engine)
-    return engine_of(engine.pooled_as) if shipped else engine
+    if not engine.pooled_as:
+        return engine
+    try:
+        shipped = engine_of(engine.name)
+    except UnknownName:
+        return engine_of(engine.pooled_as)
+    names = [f.name for f in fields(Engine) if f.name not in DERIVED_SETTINGS]
+    own = {n: getattr(engine, n) for n in names if repr(getattr(engine, n)) != repr(getattr(shipped, n))}
+    return engine_of(engine.pooled_as).configured(**own)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from perfmodel.engines import Engine
 from perfmodel.engines import engine as engine_of
 from perfmodel.estimates.assembly import assemble
 from perfmodel.estimates.estimates import Estimates
+from perfmodel.estimates.placed import placed
 from perfmodel.hardware import Hardware, hardware_of
 from perfmodel.memory import Memory, memory_budget
 from perfmodel.models import ModelSpec
@@ -134,7 +135,8 @@ def estimate(
         UnknownName: an unknown engine.
     """
     chosen = engine_of(engine) if isinstance(engine, str) else engine
-    return estimate_load(model, load_of(workload, len(deployments)), deployments, engine=chosen, costs=costs)
+    found = estimate_load(model, load_of(workload, len(deployments)), deployments, engine=chosen, costs=costs)
+    return replace(found, placed=placed(model, deployments))
 
 
 def estimate_load(

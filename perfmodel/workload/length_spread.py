@@ -56,7 +56,7 @@ def uniform_shares(isl_dist: str) -> tuple[float, float] | None:
     ((0.8, 1.0), None)
     """
     found = _UNIFORM.fullmatch(isl_dist)
-    if not found or not 0.0 < float(found[2]) or float(found[1]) > float(found[2]):
+    if not found or not float(found[2]) > 0.0 or float(found[1]) > float(found[2]):
         return None
     return float(found[1]), float(found[2])
 

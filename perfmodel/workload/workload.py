@@ -155,10 +155,9 @@ class Workload:
             rate=rate,
             n_requests=n_requests,
             cv=arrivals.get("cv", POISSON_CV),
-            isl_dist=arrivals.get("isl_dist", ""),
-            output_max=arrivals.get("output_max", math.inf),
             name=name,
             source=source,
+            **{k: arrivals[k] for k in ("isl_dist", "output_max") if k in arrivals},
         )
 
     @classmethod

@@ -96,7 +96,9 @@ class EngineOptions:
         for text in self.engine_setting or ():
             key, equals, value = text.partition("=")
             if not equals:
-                raise InputError(f"--engine-setting {text!r} has no value; write KEY=VALUE, as in chunked_prefill=false")
+                raise InputError(
+                    f"--engine-setting {text!r} has no value; write KEY=VALUE, as in chunked_prefill=false"
+                )
             given[key.strip()] = _value(value.strip())
         if self.gpu_memory_utilization is not None:
             given["gpu_memory_utilization"] = self.gpu_memory_utilization

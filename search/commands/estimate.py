@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
@@ -22,8 +22,10 @@ MISSED_SLO = 1
 
 
 @dataclass(frozen=True)
-class EstimateOutput(DataOutputOptions):
-    """The form of the output, and what of the estimate is printed."""
+class EstimateOutput(DataOutputOptions, SiteOptions):
+    """The form of the output, what of the estimate is printed, and the prices and the site that it is for."""
+
+    section: ClassVar[str] = DataOutputOptions.section
 
     explain: Annotated[bool, typer.Option("--explain", help="Print the time per operator instead of the estimate.")] = (
         False
@@ -39,7 +41,6 @@ def estimate_command(
     host: HostOptions,
     pools: PoolOptions,
     slo: SloOptions,
-    site: SiteOptions,
     output: EstimateOutput,
 ) -> int:
     """Estimate latency, throughput, memory, power, cost of a deployment.
@@ -51,13 +52,13 @@ def estimate_command(
     from search.commands.estimate_row import SHEET, estimate_row, keeps_slo, operator_rows
     from search.output import Layout, print_rows, print_sheet
 
-    form, hwdb, bounds = output.form, output.database(), slo.slo()
+    form, hwdb, bounds = output.form, output.database(), slo.bounds()
     asked = colocated(deployment, workload.workload(), engine, host=host, lora=lora, hwdb=hwdb)
     asked = with_pools(asked, pools, hwdb)
     if output.explain:
         print_rows(operator_rows(asked), form, Layout(title="Where the time goes"))
         return 0
-    row = estimate_row(asked, hwdb, bounds, site)
+    row = estimate_row(asked, hwdb, bounds, output)
     if form == "table":
         print_sheet(row, SHEET)
     else:

@@ -18,28 +18,48 @@ if TYPE_CHECKING:
 #: Kinds of price, as `prices` in a scenario names them.
 PRICE_KINDS = ("on_demand", "reserved", "spot", "cheapest")
 MAX_PUE = 5.0
+#: Heading of these options in the help, whatever the group that they are part of.
+SECTION = "Price and site"
 
 
 @dataclass(frozen=True)
 class SiteOptions:
     """Prices, and the site."""
 
-    section: ClassVar[str] = "Price and site"
+    section: ClassVar[str] = SECTION
 
     usd_per_hour: Annotated[
         list[str] | None,
-        typer.Option(metavar="USD", help="Your price of one device, or DEVICE=USD for one of two; repeatable."),
+        typer.Option(
+            metavar="USD",
+            help="Your price of one device, or DEVICE=USD for one of two; repeatable.",
+            rich_help_panel=SECTION,
+        ),
     ] = None
     prices: Annotated[
-        str, typer.Option(metavar="KIND", help="Kind of price: on_demand, reserved, spot or cheapest.")
+        str,
+        typer.Option(
+            metavar="KIND", help="Kind of price: on_demand, reserved, spot or cheapest.", rich_help_panel=SECTION
+        ),
     ] = "on_demand"
     node: Annotated[
         list[str] | None,
-        typer.Option(metavar=NAME, help="Node that holds the devices: whole nodes are paid, and hosts count."),
+        typer.Option(
+            metavar=NAME,
+            help="Node that holds the devices: whole nodes are paid, and hosts count.",
+            rich_help_panel=SECTION,
+        ),
     ] = None
-    pue: Annotated[float, typer.Option(metavar="PUE", help="Power usage effectiveness of the site, 1 or more.")] = 1.0
-    usd_per_kwh: Annotated[float | None, typer.Option(metavar="USD", help="Price of electricity.")] = None
-    gco2_per_kwh: Annotated[float | None, typer.Option(metavar="G", help="Carbon intensity, grams of CO2e.")] = None
+    pue: Annotated[
+        float,
+        typer.Option(metavar="PUE", help="Power usage effectiveness of the site, 1 or more.", rich_help_panel=SECTION),
+    ] = 1.0
+    usd_per_kwh: Annotated[
+        float | None, typer.Option(metavar="USD", help="Price of electricity.", rich_help_panel=SECTION)
+    ] = None
+    gco2_per_kwh: Annotated[
+        float | None, typer.Option(metavar="G", help="Carbon intensity, grams of CO2e.", rich_help_panel=SECTION)
+    ] = None
 
     def nodes(self) -> tuple[str, ...]:
         """Return the names of the nodes that hold the devices; none where devices are rented one by one."""

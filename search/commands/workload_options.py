@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -12,7 +13,7 @@ from hwdb import InputError, UnknownName
 from search.commands.options import COUNT, NAME, SHARE, TOKENS
 
 if TYPE_CHECKING:
-    from perfmodel.workload import Slo, Workload
+    from perfmodel.workload import Objective, Slo, Workload
 
 MS = "MS"
 #: Tokens per request where no option says how long requests are.
@@ -126,11 +127,15 @@ class SloOptions:
     slo_at: Annotated[
         str, typer.Option(metavar="STATISTIC", help="Statistic that is bounded: mean, p50, p90, p95 or p99.")
     ] = "mean"
+    slo: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=MS", help="A bound as a scenario has it, such as ttft_ms_p90=500; repeatable."),
+    ] = None
     confidence: Annotated[
         float, typer.Option(metavar=SHARE, help="Least probability that each bound holds, 0 to 1.")
     ] = 0.5
 
-    def slo(self) -> Slo:
+    def bounds(self) -> Slo:
         """Return the bounds; those not given do not count. Raises `InputError` for impossible ones."""
         from perfmodel.workload import STATISTICS, Objective, Slo
 
@@ -143,4 +148,21 @@ class SloOptions:
         for metric, limit in given.items():
             if not limit > 0:
                 raise InputError(f"--{metric}-ms {limit:g} is no bound; give milliseconds above 0")
-        return Slo(tuple(Objective(metric, self.slo_at, limit / 1e3) for metric, limit in given.items()))
+        objectives = [Objective(metric, self.slo_at, limit / 1e3) for metric, limit in given.items()]
+        return Slo((*objectives, *(_objective(text) for text in self.slo or ())))
+
+
+def _objective(text: str) -> Objective:
+    """Return the bound that `KEY=MS` states, with a key of a scenario's [slo]; `InputError` for anything else."""
+    from perfmodel.workload import SLO_KEYS, Objective
+
+    key, _, amount = text.partition("=")
+    if key not in SLO_KEYS:
+        raise UnknownName("SLO", key, SLO_KEYS, "(as in --slo ttft_ms_p90=500)")
+    try:
+        limit = float(amount)
+    except ValueError:
+        limit = 0.0
+    if not 0.0 < limit < inf:
+        raise InputError(f"--slo {text}: {amount!r} is no bound; give milliseconds above 0")
+    return Objective.from_key(key, limit)
