@@ -1,4 +1,4 @@
-"""One truth through all doors: random configurations asked of every command and function, and compared figure by figure.
+"""One truth through all doors: random configurations, asked of every command and function, give the same figures.
 
     python -m benchmarks.doors [--count 200] [--seed 0] [--show 10]
 
@@ -383,6 +383,41 @@ def ask_estimate_of_plan(q: Question) -> tuple[Row, Row]:
     words = estimate_words(q, {"replicas": int(planned["replicas"])})
     found = dict(json.loads(command(*words))[0])
     return planned, found
+
+
+#: Columns of a plan's row that name a prefill worker -> flags of `estimate`; the others have the flag's own name.
+FLAGS = {"dp": "dp-attention", "weight": "weights", "act": "activations"}
+#: Columns of a plan's row that describe a deployment or a worker of a pool.
+DEPLOYED = ("tp", "pp", "ep", "dp", "cp", "weight", "act", "kv", "max_num_batched_tokens", "max_num_seqs")
+HOSTED = ("host_weights", "host_experts", "host_kv")
+#: Cells of a row that leave a setting to the program.
+OPEN = (None, "own", "")
+
+
+def words_of_row(row: Row, question: Sequence[str]) -> list[str]:
+    """Return the command line of `estimate` that estimates a plan's row again.
+
+    row: as `plan --json` prints it. question: model, lengths and load, which the scenario states for all rows.
+    """
+    pooled = row["mode"] == "disaggregated"
+    flags: dict[str, Any] = {"device": row["device"]}
+    flags |= {FLAGS.get(c, c): row[c] for c in (*DEPLOYED, *HOSTED) if row.get(c) not in OPEN}
+    if row.get("gpu_memory_utilization") not in OPEN:
+        flags["gpu-memory-utilization"] = row["gpu_memory_utilization"]
+    if not pooled:
+        flags["replicas"] = row["replicas"]
+    else:
+        own = ("kv", "act", *HOSTED)  # those that both pools share
+        flags |= {"prefill-workers": row["prefill_workers"], "decode-workers": row["decode_workers"]}
+        flags["prefill-device"] = row["prefill_device"]
+        given = [c for c in DEPLOYED if c not in own and row.get(f"prefill_{c}") not in OPEN]
+        flags |= {f"prefill-{FLAGS.get(c, c)}": row[f"prefill_{c}"] for c in given}
+    return [*question, *(w for k, v in flags.items() for w in (f"--{k.replace('_', '-')}", str(v))), "--json"]
+
+
+def ask_again(row: Row, question: Sequence[str]) -> Row:
+    """Estimate a plan's row again from its columns."""
+    return dict(json.loads(command(*words_of_row(row, question)))[0])
 
 
 # -- comparison -----------------------------------------------------------------------------------------------------

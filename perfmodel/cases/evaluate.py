@@ -68,7 +68,8 @@ def _with_fp8_cache(
 
     That is so where the engine follows checkpoints that declare an fp8 cache, and in closed and static benchmarks of
     weights of 8 bits or less whose concurrency a 16-bit cache does not hold: whoever publishes such a run has turned it
-    on. Rows whose `recipe` is `default` keep the checkpoint's format. workers: decode workers that divide the load among them.
+    on. Rows whose `recipe` is `default` keep the checkpoint's format. workers: decode workers that divide the load
+    among them.
     """
     blank = (placed.kv < 0) & (settings.cases.text["recipe"][group.rows] != "default")
     stated = np.isin(placed.weight, STATES_FP8_CACHE) & group.engine.narrow_cache & _by_model_optimizer(group.spec)

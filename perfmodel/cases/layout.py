@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -174,11 +175,12 @@ def _numbers(settings: Settings, group: Group) -> dict[str, Array]:
 def _deployments(settings: Settings, group: Group, degrees: Placement) -> Deployments:
     """Return the deployments of the group's rows with the given degrees of parallelism."""
     rows, names, number = group.rows, settings.names, settings.cases.number
+    hosted: dict[str, Any] = {c: np.nan_to_num(number[c][rows]) for c in ("host_weights", "host_experts", "host_kv")}
     return deployments(
         names.devices.values,
         adapters=group.adapters,
         device=names.devices.index[rows],
-        **{c: np.nan_to_num(number[c][rows]) for c in ("host_weights", "host_experts", "host_kv")},
+        **hosted,
         cp=np.nan_to_num(number["cp"][rows], nan=1.0),
         weight=names.weight[rows],
         act=names.act[rows],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -163,7 +164,7 @@ def _adapters(cases: Cases) -> Named[Adapters | None]:
     given, where = np.unique(np.nan_to_num(columns, nan=-1.0), axis=0, return_inverse=True)
     values: list[Adapters | None] = []
     for number, row in enumerate(given.tolist()):
-        known = {name: value for name, value in zip(ADAPTER_NUMBERS, row, strict=True) if value >= 0}
+        known: dict[str, Any] = {name: value for name, value in zip(ADAPTER_NUMBERS, row, strict=True) if value >= 0}
         found, problem = None, ""
         try:
             found = Adapters(**{k: v if k == "zipf" else int(v) for k, v in known.items()}) if "rank" in known else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -81,7 +82,7 @@ class Deployments:
         return replace(self, **{name: getattr(self, name)[rows] for name in COLUMNS})
 
 
-def _column(name: str, given: object) -> Array:
+def _column(name: str, given: object) -> Any:
     """Return a column of deployments, given as one value or a list, as numbers or codes; `InputError` for other things.
 
     Number formats may be given by name.
@@ -115,8 +116,8 @@ def deployments(
         devices: devices on offer.
         host: host behind each device; None for what hwdb says.
         adapters: low-rank adapters that requests use, None without.
-        columns: columns of `Deployments` by name; formats by name or code. Defaults: first device, no parallelism, one replica, the engine's
-            token budget and sequence limit (NaN), the model's formats, nothing in host memory.
+        columns: columns of `Deployments` by name; formats by name or code. Defaults: first device, no parallelism, one
+            replica, the engine's token budget and sequence limit (NaN), the model's formats, nothing in host memory.
 
     Raises:
         TypeError: for a column that does not exist.
@@ -131,7 +132,7 @@ def deployments(
     if wrong:
         told = ", ".join(f"{c} has {n}" for c, n in wrong.items())
         raise InputError(f"deployments: {told} values and other columns {rows}; give one value, or one per deployment")
-    typed = {c: np.broadcast_to(v, (rows,)).copy() for c, v in values.items()}
+    typed: dict[str, Any] = {c: np.broadcast_to(v, (rows,)).copy() for c, v in values.items()}
     # keep only devices that serve a candidate: tables are loaded for each device that is named
     used, typed["device"] = np.unique(typed["device"], return_inverse=True)
     return Deployments(devices=tuple(devices[i] for i in used), host=host or Host(), adapters=adapters, **typed)

@@ -42,7 +42,8 @@ class Estimates(ColumnGroup):
 
     devices: devices of the deployment, (N,). running: sequences that decode concurrently on a replica, (N,). saturated:
     whether demand exceeds what the deployment can serve, (N,). basis: codes of `perfmodel.vocabulary.BASES`, the kind
-    of data that the estimate rests on, (N,). placed: which deployments they are, None where not noted. The other columns are grouped; the most used ones are properties as well.
+    of data that the estimate rests on, (N,). placed: which deployments they are, None where not noted. The
+    other columns are grouped; the most used ones are properties as well.
     """
 
     latency: Latency

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -157,7 +157,7 @@ class Workload:
             cv=arrivals.get("cv", POISSON_CV),
             name=name,
             source=source,
-            **{k: arrivals[k] for k in ("isl_dist", "output_max") if k in arrivals},
+            **_spread(arrivals),
         )
 
     @classmethod
@@ -175,7 +175,7 @@ class Workload:
             prefix_hit=histogram.prefix_hit if prefix_cache else 0.0,
             name=histogram.name,
             source=histogram.source,
-            **{"isl_dist": histogram.isl_dist, "output_max": histogram.output_max, **arrivals},
+            **_with_spread(histogram, arrivals),
         )
 
     @classmethod
@@ -228,6 +228,17 @@ class Workload:
     def at(self, **changes: object) -> Workload:
         """Return the same requests under another load, for example `at(arrival="open", rate=12.0)`."""
         return replace(self, **changes)  # type: ignore[arg-type]
+
+
+def _spread(arrivals: Arrivals) -> dict[str, Any]:
+    """Return what `arrivals` states of the spread of lengths, as arguments of `Workload`."""
+    return {name: value for name, value in arrivals.items() if name in ("isl_dist", "output_max")}
+
+
+def _with_spread(histogram: Histogram, arrivals: Arrivals) -> Arrivals:
+    """Return `arrivals` with the spread of lengths of `histogram`, unless they state another."""
+    own: Arrivals = {"isl_dist": histogram.isl_dist, "output_max": histogram.output_max}
+    return {**own, **arrivals}
 
 
 def _floats(name: str, given: object) -> Array:

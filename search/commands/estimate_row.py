@@ -130,7 +130,7 @@ def bill(hwdb: Hwdb, asked: Colocated, found: Estimates, site: SiteOptions) -> d
     offer = tariff(hwdb, names, site.nodes(), site.prices, site.own_prices(names))
     held = [(np.array([names.index(name)]), np.array([size]), np.array([count])) for name, size, count in pools]
     hourly, host = sum(offer.hourly(*p) for p in held), sum(offer.host_watts(*p) for p in held)
-    columns = {
+    columns: dict[str, Any] = {
         "nodes": sum(offer.nodes(*p) for p in held),
         "devices_billed": sum(offer.billed(*p) for p in held),
         "usd_per_hour": hourly,

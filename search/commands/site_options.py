@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -20,6 +21,7 @@ PRICE_KINDS = ("on_demand", "reserved", "spot", "cheapest")
 MAX_PUE = 5.0
 #: Heading of these options in the help, whatever the group that they are part of.
 SECTION = "Price and site"
+_option = partial(typer.Option, rich_help_panel=SECTION)
 
 
 @dataclass(frozen=True)
@@ -30,36 +32,18 @@ class SiteOptions:
 
     usd_per_hour: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="USD",
-            help="Your price of one device, or DEVICE=USD for one of two; repeatable.",
-            rich_help_panel=SECTION,
-        ),
+        _option(metavar="USD", help="Your price of one device, or DEVICE=USD for one of two; repeatable."),
     ] = None
-    prices: Annotated[
-        str,
-        typer.Option(
-            metavar="KIND", help="Kind of price: on_demand, reserved, spot or cheapest.", rich_help_panel=SECTION
-        ),
-    ] = "on_demand"
+    prices: Annotated[str, _option(metavar="KIND", help="Kind of price: on_demand, reserved, spot or cheapest.")] = (
+        "on_demand"
+    )
     node: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar=NAME,
-            help="Node that holds the devices: whole nodes are paid, and hosts count.",
-            rich_help_panel=SECTION,
-        ),
+        _option(metavar=NAME, help="Node that holds the devices: whole nodes are paid, and hosts count."),
     ] = None
-    pue: Annotated[
-        float,
-        typer.Option(metavar="PUE", help="Power usage effectiveness of the site, 1 or more.", rich_help_panel=SECTION),
-    ] = 1.0
-    usd_per_kwh: Annotated[
-        float | None, typer.Option(metavar="USD", help="Price of electricity.", rich_help_panel=SECTION)
-    ] = None
-    gco2_per_kwh: Annotated[
-        float | None, typer.Option(metavar="G", help="Carbon intensity, grams of CO2e.", rich_help_panel=SECTION)
-    ] = None
+    pue: Annotated[float, _option(metavar="PUE", help="Power usage effectiveness of the site, 1 or more.")] = 1.0
+    usd_per_kwh: Annotated[float | None, _option(metavar="USD", help="Price of electricity.")] = None
+    gco2_per_kwh: Annotated[float | None, _option(metavar="G", help="Carbon intensity, grams of CO2e.")] = None
 
     def nodes(self) -> tuple[str, ...]:
         """Return the names of the nodes that hold the devices; none where devices are rented one by one."""
