@@ -18,6 +18,7 @@ import json
 import math
 import random
 import tempfile
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -199,7 +200,8 @@ class Refused(Exception):
 def command(*words: str) -> str:
     """Run a command line in this process and return what it prints; `Refused` with its message where it fails."""
     out, errors = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what they say reaches no user: figures are what is compared
         code = cli.main(list(words))
     if code not in (0, 1) or (code == 1 and not out.getvalue()):
         raise Refused(errors.getvalue().strip())
@@ -463,7 +465,9 @@ class Tally:
         answers: list[Row | Refused] = []
         for ask in (one, other):
             try:
-                answers.append(ask())
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    answers.append(ask())
             except Refused as refusal:
                 answers.append(refusal)
         refusals = [a for a in answers if isinstance(a, Refused)]

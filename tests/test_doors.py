@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from benchmarks.doors import Refused, ask_again, ask_predict, ask_python, command, compare, differences, questions
 
 import hwdb
 import perfmodel as pm
+from benchmarks.doors import Refused, ask_again, ask_predict, ask_python, command, compare, differences, questions
 from hwdb import InputError
 from perfmodel.estimates import estimate_load
 from perfmodel.workload import histogram, load_of
@@ -85,7 +85,7 @@ def test_a_blank_spread_is_not_fixed_lengths_in_step() -> None:
     assert blank != pytest.approx(fixed, rel=0.01)
 
 
-@pytest.mark.parametrize("spread", ["Fixed!", "uniform", "uniform:1.0-0.5", "uniform:0.8", "sharegpt", "0.5"])
+@pytest.mark.parametrize("spread", ["Fixed!", "uniform:1.0-0.5", "uniform:0.8", "sharegpt", "0.5"])
 def test_an_unknown_spread_is_refused_with_the_known_ones(spread: str) -> None:
     row = predicted(asked(isl=100, osl=10, concurrency=4, isl_dist=spread)).iloc[0]
     assert "uniform:LOW-HIGH" in row["error"]
@@ -216,7 +216,7 @@ def fleet_of(tmp_path: Path, options: str, hardware: str = "") -> str:
 def unpriced() -> list[str]:
     """Accelerators without any price that serve the model."""
     found = hwdb.load()
-    names = [n for n in ("max-1550", "mi100", "sn40l", "h20-3e", "h200-nvl", "a800-sxm-80gb", "h800-sxm", "gb300")]
+    names = ["max-1550", "mi100", "sn40l", "h20-3e", "h200-nvl", "a800-sxm-80gb", "h800-sxm", "gb300"]
     return [n for n in names if n in found.names() and not found.prices(n)]
 
 
@@ -228,7 +228,8 @@ def test_an_option_without_a_price_is_named_and_can_be_given_one(device: str, tm
     option = f'[[fleet.option]]\nname = "m"\ndevice = "{device}"\ntp = 1\n'
     row = json.loads(command("fleet", fleet_of(tmp_path, option + PRICED_OPTION), "--json"))[0]
     assert row["device"] == "h100-sxm"
-    assert "'m' is left out" in row["remark"] and "usd_per_hour" in row["remark"]
+    assert "'m' is left out" in row["remark"]
+    assert "usd_per_hour" in row["remark"]
     with pytest.raises(Refused, match=f"no price of {device}.*usd_per_hour"):
         command("fleet", fleet_of(tmp_path, option), "--json")
     cheap = option + "usd_per_hour = 0.01\n"
@@ -261,7 +262,8 @@ def test_a_column_of_classes_that_is_none_is_refused_by_name(name: str, wrong: A
 
 def test_numbers_that_are_not_given_may_be_none() -> None:
     work = pm.Workload.from_lengths(100, 10, concurrency=4, rate=None, n_requests=None)  # type: ignore[arg-type]
-    assert work.arrival == "closed" and work.rate != work.rate
+    assert work.arrival == "closed"
+    assert work.rate != work.rate
     assert pm.Workload.from_lengths(100, 10, concurrency=np.array([4])).concurrency == 4.0
 
 
@@ -279,6 +281,23 @@ def test_columns_of_deployments_that_are_none_are_refused_by_name(columns: dict[
         pm.deployments([hwdb.device("h100-sxm")], **columns)
 
 
+@pytest.mark.parametrize("load", [{"rate": 8}, {"concurrency": 20}, {"n_requests": 200}])
+def test_an_estimate_does_not_depend_on_the_others_beside_it(load: dict[str, Any]) -> None:
+    devices = [hwdb.device(name) for name in ("l40s", "h100-sxm", "rtx-4090")]
+    columns: dict[str, Any] = {
+        "device": [0, 1, 2, 0, 1],
+        "tp": [1, 1, 1, 2, 2],
+        "weight": ["fp8", "fp8", "bf16", "bf16", "int4"],
+    }
+    placed = pm.deployments(devices, **columns)
+    work = pm.Workload.from_lengths(900, 150, **load)
+    together = pm.estimate(pm.model(CHAT), work, placed)
+    for row in range(len(placed)):
+        alone = pm.estimate(pm.model(CHAT), work, placed.take(np.array([row])))
+        for one, all_of_them in ((alone.ttft, together.ttft), (alone.tpot, together.tpot), (alone.e2e, together.e2e)):
+            assert one[0, 0] == pytest.approx(all_of_them[0, row], rel=1e-12)
+
+
 def test_a_frame_says_which_row_is_which() -> None:
     model, work = pm.model("meta-llama/Llama-3.1-70B"), pm.Workload.from_lengths(1024, 256, concurrency=32)
     devices = [hwdb.device("h100-sxm"), hwdb.device("h200-sxm")]
@@ -287,7 +306,8 @@ def test_a_frame_says_which_row_is_which() -> None:
     assert frame["device"].tolist() == ["h100-sxm", "h100-sxm", "h200-sxm"]
     assert frame["tp"].tolist() == [2, 4, 4]
     assert frame["weight"].tolist() == ["fp8", "bf16", "bf16"]
-    assert frame["replicas"].tolist() == [1, 1, 2] and frame["devices"].tolist() == [2, 4, 8]
+    assert frame["replicas"].tolist() == [1, 1, 2]
+    assert frame["devices"].tolist() == [2, 4, 8]
     taken = pm.estimate(model, work, placed).take(np.array([2, 0])).frame()
     assert taken["device"].tolist() == ["h200-sxm", "h100-sxm"]
     one = pm.deployments(devices[:1], tp=4)

@@ -167,7 +167,8 @@ def _adapters(cases: Cases) -> Named[Adapters | None]:
         known: dict[str, Any] = {name: value for name, value in zip(ADAPTER_NUMBERS, row, strict=True) if value >= 0}
         found, problem = None, ""
         try:
-            found = Adapters(**{k: v if k == "zipf" else int(v) for k, v in known.items()}) if "rank" in known else None
+            numbers: dict[str, Any] = {k: v if k == "zipf" else int(v) for k, v in known.items()}
+            found = Adapters(**numbers) if "rank" in known else None
         except InputError as error:
             problem = str(error)
         if known and "rank" not in known:

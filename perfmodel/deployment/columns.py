@@ -88,8 +88,8 @@ def _column(name: str, given: object) -> Any:
     Number formats may be given by name.
     """
     kind = {"weight": FORMAT_CODE, "kv": FORMAT_CODE, "act": COMPUTE_CODE}.get(name, {})
-    values = np.atleast_1d(np.asarray(given))
-    if values.dtype.kind in "UO" and kind:
+    values = np.atleast_1d(np.asarray(given, dtype=object if kind else None))
+    if kind:
         unknown = [v for v in values.tolist() if isinstance(v, str) and v not in kind]
         if unknown:
             raise InputError(f"deployments: {name} {unknown[0]!r} is no format; known are {', '.join(kind)}")

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 SATURATING_RATE = 1e6
 #: Least rate that is tried, as a share of the rate at which a replica saturates. chosen: an idle replica.
 LEAST_LOAD = 1e-3
+#: Greatest rate that is tried, over the rate that an overloaded replica completes. chosen: overload wastes less than
+#: half of a replica, so that the greatest rate within capacity lies below.
+ABOVE_CEILING = 2.0
 #: Code of the model's own format.
 OWN_FORMAT = -1
 
@@ -326,7 +329,7 @@ def greatest_rate(target: Target, layouts: Deployments) -> tuple[Array, Array]:
         return target.met_by(at(fits[rows], rates))
 
     rate = np.zeros(count)
-    rate[fits] = np.nan_to_num(greatest(test, ceiling[fits] * LEAST_LOAD, ceiling[fits]))
+    rate[fits] = np.nan_to_num(greatest(test, ceiling[fits] * LEAST_LOAD, ceiling[fits] * ABOVE_CEILING))
     watts = at(everyone, np.where(rate > 0, rate, ceiling * LEAST_LOAD)).power
     return rate, np.where(rate > 0, watts, np.nan)
 
