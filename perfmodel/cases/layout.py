@@ -159,8 +159,10 @@ def _pool(settings: Settings, group: Group, role: str, slices: float) -> Pool:
     tp, dp, ep = (number[f"{role}_{degree}"] for degree in ("tp", "dp", "ep"))
     dp = np.where(np.isfinite(dp), dp, 1.0)
     tp = np.where(np.isfinite(tp), tp, np.maximum(np.nan_to_num(ep, nan=1.0) / dp, 1.0))
+    # published tables write 1 where they say nothing of experts
+    stated = np.isfinite(ep) & (settings.cases.text["recipe"][group.rows] == "default")
     ep = np.minimum(np.where(np.isfinite(ep), ep, 1.0), tp * dp)
-    ep = np.where((ep <= 1.0) & (dp > 1.0) & (tp * dp > slices), tp * dp, ep)
+    ep = np.where(~stated & (ep <= 1.0) & (dp > 1.0) & (tp * dp > slices), tp * dp, ep)
     workers, stages = number[f"{role}_workers"], number[f"{role}_pp"]
     pp = np.where(np.isfinite(stages), stages, np.nan_to_num(number["pp"], nan=1.0))
     degrees = Placement(tp=tp, pp=pp, ep=ep, dp=dp, replicas=one)

@@ -67,7 +67,10 @@ def _pool(role: str) -> tuple[Column, ...]:
         _count(f"{role}_tp", "devices", f"tensor parallelism of a {role} worker", f"{role}_ep / {role}_dp, at least 1"),
         _count(f"{role}_pp", "devices", f"pipeline stages of a {role} worker", "that of pp"),
         _count(
-            f"{role}_ep", "devices", f"expert parallelism of a {role} worker", "1; all ranks where experts are thin"
+            f"{role}_ep",
+            "devices",
+            f"expert parallelism of a {role} worker",
+            "1; all ranks where experts are thin (so is 1 read, unless recipe is default)",
         ),
         _count(f"{role}_dp", "ranks", f"attention data parallelism of a {role} worker", "1"),
         _number(f"{role}_batch", "sequences", _BATCH[role], "no cap of the row's own"),
