@@ -1,4 +1,4 @@
-"""Writes the reference parts of docs/cli.md, docs/api.md and docs/notation.md from the program itself: `make docs`."""
+"""Writes the reference parts of docs/cli.md, api.md, notation.md and cases.md from the program itself: `make docs`."""
 
 from __future__ import annotations
 
@@ -108,8 +108,19 @@ def names() -> str:
     return "\n".join(lines)
 
 
+def case_columns() -> str:
+    """Every input column of `predict` as Markdown."""
+    from perfmodel.cases import columns
+
+    lines = ["## Columns", "", "| column | unit | meaning | a blank cell |", "|---|---|---|---|"]
+    for name, unit, told in columns():
+        meaning, _, blank = told.partition("; blank: ")
+        lines.append(f"| `{name}` | {unit} | {meaning} | {blank} |")
+    return "\n".join([*lines, ""])
+
+
 #: page -> what stands below its mark
-PAGES = {"cli.md": command_line, "api.md": library, "notation.md": names}
+PAGES = {"cli.md": command_line, "api.md": library, "notation.md": names, "cases.md": case_columns}
 
 
 def written(page: str) -> str:

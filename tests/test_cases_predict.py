@@ -238,7 +238,7 @@ def written(found: Estimates) -> dict[str, np.ndarray]:
 
 
 def test_answers_are_those_of_the_estimator() -> None:
-    cells = {"tp": 2, "weight_dtype": "fp8", "concurrency": 32, "n_requests": 320, "isl_dist": "sharegpt"}
+    cells = {"tp": 2, "weight_dtype": "fp8", "concurrency": 32, "n_requests": 320}
     found = only(**cells)
     placed = deployments([hwdb.device("h100-sxm")], tp=2, weight=FORMAT_CODE["fp8"])
     workload = lengths(500, 100, concurrency=32, n_requests=320, arrival="closed")
@@ -279,13 +279,13 @@ def test_pools_are_asked_five_times_a_client_where_nothing_is_said() -> None:
 def test_pools_keep_the_cache_that_checkpoints_bring() -> None:
     pools = {
         "model": BIG,
-        "concurrency": 64,
         "weight_dtype": "fp8",
         "prefill_workers": 2,
         "prefill_tp": 2,
         "decode_workers": 1,
         "decode_tp": 4,
-        "recipe": "default",
+        "mode": "open",
+        "request_rate_rps": 4,
     }
     stated = [row(**pools, engine=e, kv_dtype=kv) for e in ("trtllm", "vllm") for kv in ("", "fp8", "bf16")]
     left, narrow, wide = (predict(table(*stated))["tpot_ms"].to_numpy().reshape(2, 3)).T

@@ -40,7 +40,7 @@ def reference() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", ["cli.md", "api.md", "notation.md"])
+@pytest.mark.parametrize("page", ["cli.md", "api.md", "notation.md", "cases.md"])
 def test_reference_is_up_to_date(page: str, reference: ModuleType) -> None:
     stands = (ROOT / "docs" / page).read_text(encoding="utf-8")
     assert stands == reference.written(page), "run `make docs`"

@@ -231,9 +231,12 @@ def test_limits_of_a_row_are_honoured() -> None:
     [
         ({"recipe": "tuned"}, "recipe 'tuned' is none of published, default"),
         ({"max_num_seqs": 0}, "max_num_seqs 0 is out of range; give 1 or more"),
-        ({"tp": 8}, "tp x pp x dp_attention takes 8 devices, more than n_devices 4; lower the degrees"),
-        ({"pp": 2, "dp_attention": 2}, "tp x pp x dp_attention takes 16 devices, more than n_devices 4"),
-        ({"prefill_tp": 4, "decode_tp": 2}, "workers x tp x dp of both pools takes 6 devices, more than n_devices 4"),
+        ({"tp": 8}, "tp x pp x dp_attention x cp takes 8 devices, more than n_devices 4; lower the degrees"),
+        ({"pp": 2, "dp_attention": 2}, "tp x pp x dp_attention x cp takes 16 devices, more than n_devices 4"),
+        (
+            {"prefill_tp": 4, "decode_tp": 2},
+            "workers x tp x pp x dp x cp of both pools takes 6 devices, more than n_devices 4",
+        ),
         ({"spec_decode": "eagle4"}, "unknown spec_decode 'eagle4'; did you mean 'eagle"),
         ({"spec_decode": "crystal ball"}, "(known: mtp, eagle, eagle3, ngram; blank for none)"),
     ],

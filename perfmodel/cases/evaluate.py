@@ -41,7 +41,7 @@ def aggregated(settings: Settings, group: Group, load: Load) -> Deployments:
 
     load: the load on each deployment, which decides where an fp8 cache was most likely used.
     """
-    return _with_fp8_cache(group, load, group_deployments(settings, group))
+    return _with_fp8_cache(settings, group, load, group_deployments(settings, group))
 
 
 def remarks_on(settings: Settings, group: Group) -> NDArray[Any]:
@@ -61,7 +61,7 @@ def _evaluate_pools(settings: Settings, group: Group, load: Load) -> Estimates:
     The prefill pool hands its KV over, so it stores the decode pool's format.
     """
     prefill, decode = group_pools(settings, group)
-    decoding = _with_fp8_cache(group, load, decode.worker, decode.workers)
+    decoding = _with_fp8_cache(settings, group, load, decode.worker, decode.workers)
     prefilling = replace(prefill.worker, kv=decoding.kv)
     return estimate_pools(
         group.spec,
@@ -74,14 +74,17 @@ def _evaluate_pools(settings: Settings, group: Group, load: Load) -> Estimates:
     )
 
 
-def _with_fp8_cache(group: Group, load: Load, placed: Deployments, workers: Array | float = 1.0) -> Deployments:
+def _with_fp8_cache(
+    settings: Settings, group: Group, load: Load, placed: Deployments, workers: Array | float = 1.0
+) -> Deployments:
     """Return the deployments with an fp8 KV cache where the row gives no format and fp8 was most likely used.
 
     That is so where the engine follows checkpoints that declare an fp8 cache, and in closed and static benchmarks of
     weights of 8 bits or less whose concurrency a 16-bit cache does not hold: whoever publishes such a run has turned it
-    on. workers: decode workers that divide the load among them.
+    on. Rows whose `recipe` is `default` keep the checkpoint's format. workers: decode workers that divide the load
+    among them.
     """
-    blank = placed.kv < 0
+    blank = (placed.kv < 0) & (settings.cases.text["recipe"][group.rows] != "default")
     stated = np.isin(placed.weight, STATES_FP8_CACHE) & group.engine.narrow_cache & _by_model_optimizer(group.spec)
     narrow = blank & stated
     if load.arrival in ("closed", "static"):

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from perfmodel.arrays import Array, Index
 from perfmodel.cases.settings import Settings
 from perfmodel.cases.unstated import Placement, placement
 from perfmodel.deployment import Deployments, deployments
 from perfmodel.engines import Engine
-from perfmodel.models import ModelSpec
+from perfmodel.models import Adapters, ModelSpec
 from perfmodel.workload import (
     DEFAULT_REQUESTS_PER_CLIENT,
-    OUTPUT_LENGTH_CV,
     POOLED_REQUESTS_PER_CLIENT,
-    SYNCHRONISED,
     Arrival,
+    Histogram,
     Load,
-    truncated_cv,
+    length_cv,
+    synchronised,
 )
 
 #: Requests of an offline run whose size is not given. Chosen: so many that its ramp-up and drain do not show.
@@ -31,13 +31,19 @@ SLICE_CHANNELS = 128.0
 
 @dataclass(frozen=True)
 class Group:
-    """Rows of cases that share model, engine, arrival mode, and whether prefill and decode have pools of their own."""
+    """Rows of cases that share model, engine, arrival mode, and whether prefill and decode have pools of their own.
+
+    classes: length classes of the data set that all rows name in place of lengths; None: each row has its own means.
+    adapters: LoRA adapters that the requests use, None without.
+    """
 
     spec: ModelSpec
     engine: Engine
     mode: Arrival
     pooled: bool
     rows: Index
+    classes: Histogram | None = None
+    adapters: Adapters | None = None
 
 
 @dataclass(frozen=True)
@@ -54,14 +60,23 @@ def groups_of(settings: Settings) -> list[Group]:
     engines = names.engines.values
     # versions of one era are one engine; files of the user's own may bear the name of one that ships
     first = [engines.index(e) for e in engines]
-    members: dict[tuple[int, int, Arrival, bool], list[int]] = {}
+    members: dict[tuple[int, int, Arrival, bool, int, int], list[int]] = {}
     for row in np.flatnonzero(settings.cases.error == "").tolist():
         engine = first[names.engines.index[row]]
-        key = (int(names.models.index[row]), engine, settings.mode[row], bool(settings.pooled[row]))
+        shape = int(settings.classes.index[row]), int(settings.adapters.index[row])
+        key = (int(names.models.index[row]), engine, settings.mode[row], bool(settings.pooled[row]), *shape)
         members.setdefault(key, []).append(row)
     return [
-        Group(spec=names.models.values[m], engine=engines[e], mode=mode, pooled=pooled, rows=np.array(rows))
-        for (m, e, mode, pooled), rows in members.items()
+        Group(
+            spec=names.models.values[m],
+            engine=engines[e],
+            mode=mode,
+            pooled=pooled,
+            rows=np.array(rows),
+            classes=settings.classes.values[c] if c >= 0 else None,
+            adapters=settings.adapters.values[a],
+        )
+        for (m, e, mode, pooled, c, a), rows in members.items()
     ]
 
 
@@ -75,35 +90,36 @@ def group_load(settings: Settings, group: Group) -> Load:
         requests = np.where(np.isfinite(requests), requests, UNBOUNDED_REQUESTS)
     per_client = np.where(settings.pooled[rows], POOLED_REQUESTS_PER_CLIENT, DEFAULT_REQUESTS_PER_CLIENT)
     per_client = np.where(np.isfinite(requests / concurrency), requests / concurrency, per_client)
-    spread = [d.partition(":")[0] or "fixed" for d in settings.cases.text["isl_dist"][rows].astype(str).tolist()]
-    longest = settings.longest_output[rows]
+    spread, longest = settings.spread[rows].tolist(), settings.longest_output[rows]
     return Load(
         arrival=group.mode,
-        input=np.maximum(number["isl"], 1.0)[None],
-        output=np.maximum(number["osl"], 1.0)[None],
-        share=one[None],
-        hit=np.nan_to_num(number["prefix_hit"])[None],
+        **_classes(group, number),
         concurrency=concurrency,
         rate=number["request_rate_rps"],
         n_requests=requests,
-        cv=one,
+        cv=np.where(np.isfinite(number["cv"]), number["cv"], one),
         requests_per_client=per_client,
-        synchronised=np.array([SYNCHRONISED.get(s, 0.0) for s in spread]),
-        length_cv=_length_cv(np.array(spread), number["osl"] / longest),
+        synchronised=synchronised(spread),
+        length_cv=length_cv(spread, number["osl"] / longest),
         longest=np.where(np.isfinite(longest), longest, np.inf),
         drafts=settings.names.drafts[rows],
         accepted=settings.names.accepted[rows],
     )
 
 
-def _length_cv(spread: NDArray[np.str_], fullness: Array) -> Array:
-    """Return the coefficient of variation of output lengths, (N,).
+def _classes(group: Group, number: dict[str, Array]) -> dict[str, Array]:
+    """Return input, output, share and hit of a load, (C, N) each: the classes of the group's data set, else one class.
 
-    spread: (N,) how lengths spread: fixed, uniform or trace. fullness: (N,) mean over the longest output allowed, NaN
-    where there is no longest.
+    number: columns of the group's rows. A prefix hit that a row gives holds for every class.
     """
-    kinds = list(OUTPUT_LENGTH_CV)
-    return np.select([spread == k for k in kinds], [truncated_cv(k, fullness) for k in kinds], 0.0)
+    given = number["prefix_hit"]
+    if group.classes is None:
+        lengths = {"input": np.maximum(number["isl"], 1.0)[None], "output": np.maximum(number["osl"], 1.0)[None]}
+        return {**lengths, "share": np.ones((1, len(given))), "hit": np.nan_to_num(given)[None]}
+    found = group.classes
+    columns = {"input": found.input_tokens, "output": found.output_tokens, "share": found.share}
+    by_row = {name: np.repeat(values[:, None], len(given), axis=1) for name, values in columns.items()}
+    return {**by_row, "hit": np.where(np.isfinite(given), given, found.prefix_hit[:, None])}
 
 
 def group_deployments(settings: Settings, group: Group) -> Deployments:
@@ -117,7 +133,7 @@ def group_deployments(settings: Settings, group: Group) -> Deployments:
         given["pp"] = np.where(np.isnan(given["pp"]), number["n_devices"] / given["tp"], given["pp"])
     placed = placement(
         group.spec,
-        number["n_devices"],
+        number["n_devices"] / np.nan_to_num(number["cp"], nan=1.0),
         given,
         memory=np.array([d.memory for d in names.devices.values])[names.devices.index[group.rows]],
         weight=names.weight[group.rows],
@@ -143,10 +159,13 @@ def _pool(settings: Settings, group: Group, role: str, slices: float) -> Pool:
     tp, dp, ep = (number[f"{role}_{degree}"] for degree in ("tp", "dp", "ep"))
     dp = np.where(np.isfinite(dp), dp, 1.0)
     tp = np.where(np.isfinite(tp), tp, np.maximum(np.nan_to_num(ep, nan=1.0) / dp, 1.0))
+    # published tables write 1 where they say nothing of experts
+    stated = np.isfinite(ep) & (settings.cases.text["recipe"][group.rows] == "default")
     ep = np.minimum(np.where(np.isfinite(ep), ep, 1.0), tp * dp)
-    ep = np.where((ep <= 1.0) & (dp > 1.0) & (tp * dp > slices), tp * dp, ep)
-    workers = number[f"{role}_workers"]
-    degrees = Placement(tp=tp, pp=one, ep=ep, dp=dp, replicas=one)
+    ep = np.where(~stated & (ep <= 1.0) & (dp > 1.0) & (tp * dp > slices), tp * dp, ep)
+    workers, stages = number[f"{role}_workers"], number[f"{role}_pp"]
+    pp = np.where(np.isfinite(stages), stages, np.nan_to_num(number["pp"], nan=1.0))
+    degrees = Placement(tp=tp, pp=pp, ep=ep, dp=dp, replicas=one)
     return Pool(worker=_deployments(settings, group, degrees), workers=np.where(np.isfinite(workers), workers, 1.0))
 
 
@@ -158,9 +177,13 @@ def _numbers(settings: Settings, group: Group) -> dict[str, Array]:
 def _deployments(settings: Settings, group: Group, degrees: Placement) -> Deployments:
     """Return the deployments of the group's rows with the given degrees of parallelism."""
     rows, names, number = group.rows, settings.names, settings.cases.number
+    hosted: dict[str, Any] = {c: np.nan_to_num(number[c][rows]) for c in ("host_weights", "host_experts", "host_kv")}
     return deployments(
         names.devices.values,
+        adapters=group.adapters,
         device=names.devices.index[rows],
+        **hosted,
+        cp=np.nan_to_num(number["cp"][rows], nan=1.0),
         weight=names.weight[rows],
         act=names.act[rows],
         kv=names.kv[rows],

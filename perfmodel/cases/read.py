@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hwdb import InputError
 from perfmodel.arrays import Array, Mask
-from perfmodel.cases.table import EMPTY, NUMBER_COLUMNS, RECIPES, TEXT_COLUMNS, Column
+from perfmodel.cases.table import EMPTY, NUMBER_COLUMNS, RECIPES, SHARE_COLUMNS, TEXT_COLUMNS, Column
 from perfmodel.vocabulary import FORMER_NAMES
 from perfmodel.workload import ARRIVALS
 
@@ -114,8 +114,11 @@ def _check_choices(cases: Cases) -> None:
 
 def _check_ranges(cases: Cases) -> None:
     """Refuse rows with shares above 1 or with lengths that no model serves."""
-    hit = cases.number["prefix_hit"]
-    cases.refuse(hit > 1.0, [f"prefix_hit {h:g} is a share; give it between 0 and 1" for h in hit])
+    for column in SHARE_COLUMNS:
+        values = cases.number[column]
+        cases.refuse(values > 1.0, [f"{column} {v:g} is a share; give it between 0 and 1" for v in values])
+    used = cases.number["gpu_memory_utilization"]
+    cases.refuse(used == 0.0, "gpu_memory_utilization 0 leaves no memory; give a share above 0")
     for column in ("isl", "osl"):
         values = cases.number[column]
         too_long = values > LONGEST_LENGTH

@@ -67,14 +67,14 @@ def resolve(cases: Cases, database: Hwdb) -> Resolved:
     Rows with unknown names are refused; of several unknown names, the one looked up first below gives the reason.
     """
     text = cases.text
-    models = _named(cases, text["model"], model)
-    devices = _named(cases, text["device"], database.device)
+    models = resolve_names(cases, text["model"], model)
+    devices = resolve_names(cases, text["device"], database.device)
     weight = _codes(cases, "weight_dtype", _storage_code)
     kv = _codes(cases, "kv_dtype", _storage_code)
     act = _codes(cases, "act_dtype", _compute_code)
     keys = text["engine"] + _JOIN + text["engine_version"]
-    engines = _named(cases, keys, lambda key: engine_of(*key.split(_JOIN)))
-    drafting = _named(cases, text["spec_decode"], _speculation)
+    engines = resolve_names(cases, keys, lambda key: engine_of(*key.split(_JOIN)))
+    drafting = resolve_names(cases, text["spec_decode"], _speculation)
     plain = KNOWN[""]
     return Resolved(
         models=models,
@@ -85,11 +85,11 @@ def resolve(cases: Cases, database: Hwdb) -> Resolved:
         engines=engines,
         drafts=drafting.per_row(lambda s: s.drafts, plain.drafts).astype(float),
         accepted=drafting.per_row(lambda s: s.accepted, plain.accepted).astype(float),
-        datasets=_named(cases, text["trace"], lambda name: lengths(name) if name else None),
+        datasets=resolve_names(cases, text["trace"], lambda name: lengths(name) if name else None),
     )
 
 
-def _named(cases: Cases, names: Texts, find: Callable[[str], Value]) -> Named[Value]:
+def resolve_names(cases: Cases, names: Texts, find: Callable[[str], Value]) -> Named[Value]:
     """Look up each distinct name once with `find`; rows whose name it does not know are refused. names: (R,)."""
     distinct, where = np.unique(names.astype(str), return_inverse=True)
     values: list[Value] = []
@@ -105,7 +105,7 @@ def _named(cases: Cases, names: Texts, find: Callable[[str], Value]) -> Named[Va
 
 def _codes(cases: Cases, column: str, code: Callable[[str], int]) -> Index:
     """Return the codes of the number formats in a column, (R,); -1 where blank. code: gives the code of a name."""
-    found = _named(cases, cases.text[column], lambda name: code(name) if name else -1)
+    found = resolve_names(cases, cases.text[column], lambda name: code(name) if name else -1)
     return found.per_row(lambda c: c, -1).astype(np.intp)
 
 

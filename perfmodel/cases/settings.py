@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from hwdb import Hwdb
+from hwdb import Hwdb, InputError
 from perfmodel.arrays import Array, Index, Mask
 from perfmodel.cases.read import Cases, Texts
-from perfmodel.cases.resolve import Named, Resolved, resolve
+from perfmodel.cases.resolve import Named, Resolved, resolve, resolve_names
 from perfmodel.cases.table import POOL_COLUMNS
 from perfmodel.cases.unstated import check_degrees, longest_prompt, unstated_weights
 from perfmodel.engines import Engine, assumed
 from perfmodel.engines import engine as engine_of
+from perfmodel.models import Adapters
+from perfmodel.workload import Histogram, histogram, spread_kind
 
 #: Number column -> the mode that it implies where `mode` is blank; the first one given decides.
 IMPLIED_MODE = {"request_rate_rps": "open", "concurrency": "closed", "batch": "static", "n_requests": "offline"}
@@ -22,6 +25,8 @@ IMPLIED_MODE = {"request_rate_rps": "open", "concurrency": "closed", "batch": "s
 NEEDED = {"open": "request_rate_rps", "closed": "concurrency", "static": "batch"}
 #: Bytes per weight from which a checkpoint counts as unquantised (bf16 and fp16 have 2).
 UNQUANTISED_BYTES = 2.0
+#: Numbers that describe adapters; the columns have `lora_` before these names.
+ADAPTER_NUMBERS = ("rank", "count", "resident", "zipf")
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,9 @@ class Settings:
     """Holds R rows of cases with all blanks filled in; rows that cannot be answered have their reason in `cases.error`.
 
     mode: (R,) arrival mode. pooled: (R,) True for disaggregated rows (prefill and decode pools). longest_output: (R,)
-    tokens at which the named data set cuts outputs, NaN where nothing cuts them.
+    tokens at which outputs are cut, infinite where nothing cuts them. spread: (R,) kind of length spread. classes:
+    length classes of the data set that a row names in place of lengths; rows without have index -1. adapters: LoRA
+    adapters of each row, None for rows without.
     """
 
     cases: Cases
@@ -37,6 +44,9 @@ class Settings:
     mode: Texts
     pooled: Mask
     longest_output: Array
+    spread: Texts
+    classes: Named[Histogram]
+    adapters: Named[Adapters | None]
 
 
 def settle(cases: Cases, database: Hwdb) -> Settings:
@@ -45,16 +55,54 @@ def settle(cases: Cases, database: Hwdb) -> Settings:
     database: where devices are looked up.
     """
     names = resolve(cases, database)
+    classes = _classes(cases, names)
     cases = _with_lengths(cases, names)
+    spread = _spread(cases, names, classes)
     mode = _modes(cases)
     pooled = np.any([np.isfinite(cases.number[c]) for c in POOL_COLUMNS], axis=0)
     check_degrees(cases, pooled)
     names = replace(names, engines=_engines_in_pools(names.engines, pooled))
-    names = replace(names, weight=_weights(names, mode, pooled))
+    tuned = ~pooled & (cases.text["recipe"] != "default")
+    names = replace(names, weight=_weights(names, mode, tuned))
+    longest = _statistic(names, "output_max")
     settings = Settings(
-        cases=cases, names=names, mode=mode, pooled=pooled, longest_output=_statistic(names, "output_max")
+        cases=cases,
+        names=names,
+        mode=mode,
+        pooled=pooled,
+        longest_output=np.where(np.isfinite(longest), longest, np.inf),
+        spread=spread,
+        classes=classes,
+        adapters=_adapters(cases),
     )
-    return _with_recipes(settings, np.flatnonzero((cases.error == "") & _published(cases, mode)))
+    settings = _with_recipes(settings, np.flatnonzero((cases.error == "") & _published(cases, mode)))
+    engines = _with_memory_share(settings.names.engines, cases.number["gpu_memory_utilization"])
+    return replace(settings, names=replace(settings.names, engines=engines))
+
+
+def _classes(cases: Cases, names: Resolved) -> Named[Histogram]:
+    """Return the length classes of the rows that name a data set with a shipped histogram and state no lengths.
+
+    Such a data set is served with its classes, as a scenario serves it.
+    """
+    bare = np.isnan(cases.number["isl"]) & np.isnan(cases.number["osl"])
+    shapes = [histogram(d.name) if d else None for d in names.datasets.values]
+    shipped = [number for number, shape in enumerate(shapes) if shape is not None and len(shape) > 1]
+    place = np.full(len(shapes) + 1, -1)  # the last one is that of rows whose name is unknown
+    place[shipped] = np.arange(len(shipped))
+    values = tuple(shape for shape in shapes if shape is not None and len(shape) > 1)
+    return Named(values=values, index=np.where(bare, place[names.datasets.index], -1))
+
+
+def _spread(cases: Cases, names: Resolved, classes: Named[Histogram]) -> Texts:
+    """Return the kind of length spread of each row, (R,); refuses rows whose `isl_dist` names none.
+
+    A blank is the spread of the data set in `trace`, if the row names one: its classes, or that of recorded traffic.
+    """
+    kinds = resolve_names(cases, cases.text["isl_dist"], spread_kind).per_row(str, "")
+    named = names.datasets.per_row(lambda d: d is not None, False)
+    spread = np.where((kinds == "") & named, "trace", kinds)
+    return np.where(classes.index >= 0, "", spread).astype(object)
 
 
 def _with_lengths(cases: Cases, names: Resolved) -> Cases:
@@ -100,14 +148,45 @@ def _engines_in_pools(engines: Named[Engine], pooled: Mask) -> Named[Engine]:
     return Named(values=tuple(values), index=index)
 
 
-def _weights(names: Resolved, mode: Texts, pooled: Mask) -> Index:
+def _with_memory_share(engines: Named[Engine], share: Array) -> Named[Engine]:
+    """Return the engines with the share of device memory that each row gives, (R,); NaN leaves the engine's own."""
+    values, index = list(engines.values), engines.index.copy()
+    pairs = {(int(engines.index[row]), float(share[row])) for row in np.flatnonzero(np.isfinite(share)).tolist()}
+    for number, part in sorted(pair for pair in pairs if pair[0] >= 0):
+        values.append(values[number].configured(gpu_memory_utilization=part))
+        index[(engines.index == number) & (share == part)] = len(values) - 1
+    return Named(values=tuple(values), index=index)
+
+
+def _adapters(cases: Cases) -> Named[Adapters | None]:
+    """Return the LoRA adapters of each row; refuses rows that describe adapters without a rank, or impossible ones."""
+    columns = np.stack([cases.number[f"lora_{name}"] for name in ADAPTER_NUMBERS], axis=1)
+    given, where = np.unique(np.nan_to_num(columns, nan=-1.0), axis=0, return_inverse=True)
+    values: list[Adapters | None] = []
+    for number, row in enumerate(given.tolist()):
+        known: dict[str, Any] = {name: value for name, value in zip(ADAPTER_NUMBERS, row, strict=True) if value >= 0}
+        found, problem = None, ""
+        try:
+            numbers: dict[str, Any] = {k: v if k == "zipf" else int(v) for k, v in known.items()}
+            found = Adapters(**numbers) if "rank" in known else None
+        except InputError as error:
+            problem = str(error)
+        if known and "rank" not in known:
+            problem = f"lora_{next(iter(known))} needs lora_rank, the rank of the adapters"
+        if problem:
+            cases.refuse(where.ravel() == number, problem)
+        values.append(found)
+    return Named(values=tuple(values), index=where.ravel())
+
+
+def _weights(names: Resolved, mode: Texts, tuned: Mask) -> Index:
     """Return the code of each row's weight format, (R,); -1 for the checkpoint's own.
 
     Throughput runs on unquantised checkpoints get the narrowest floats of the device, for engines whose published peak
-    results are quantised (`Engine.quantised_peak_runs`).
+    results are quantised (`Engine.quantised_peak_runs`). tuned: (R,) True for rows that may be such runs.
     """
     peak_runs = names.engines.per_row(lambda e: e.quantised_peak_runs, False)
-    for_throughput = peak_runs & np.isin(mode, ("offline", "open")) & ~pooled
+    for_throughput = peak_runs & np.isin(mode, ("offline", "open")) & tuned
     unquantised = names.models.per_row(lambda m: m.format_of("mlp").bytes >= UNQUANTISED_BYTES, False)
     return unstated_weights(names.weight, names.devices.values, names.devices.index, tuned=for_throughput & unquantised)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from perfmodel.workload import ARRIVALS
+from perfmodel.workload import ARRIVALS, SPREADS
 
 #: Values of `recipe`: blank settings are those of a published serving recipe, or the engine's own defaults.
 RECIPES = ("published", "default")
@@ -48,6 +48,11 @@ def _number(name: str, unit: str, meaning: str, blank: str) -> Column:
     return Column(name=name, unit=unit, meaning=meaning, blank=blank, least=0)
 
 
+def _share(name: str, meaning: str, blank: str) -> Column:
+    """Describe a column of shares, 0 to 1."""
+    return Column(name=name, unit="share", meaning=meaning, blank=blank, least=0)
+
+
 def _count(name: str, unit: str, meaning: str, blank: str) -> Column:
     """Describe a column of whole numbers of at least 1."""
     return Column(name=name, unit=unit, meaning=meaning, blank=blank, least=1, whole=True)
@@ -60,8 +65,12 @@ def _pool(role: str) -> tuple[Column, ...]:
             f"{role}_workers", "workers", f"{role} workers; any pool column makes the row disaggregated", "1 worker"
         ),
         _count(f"{role}_tp", "devices", f"tensor parallelism of a {role} worker", f"{role}_ep / {role}_dp, at least 1"),
+        _count(f"{role}_pp", "devices", f"pipeline stages of a {role} worker", "that of pp"),
         _count(
-            f"{role}_ep", "devices", f"expert parallelism of a {role} worker", "1; all ranks where experts are thin"
+            f"{role}_ep",
+            "devices",
+            f"expert parallelism of a {role} worker",
+            "1; all ranks where experts are thin (so is 1 read, unless recipe is default)",
         ),
         _count(f"{role}_dp", "ranks", f"attention data parallelism of a {role} worker", "1"),
         _number(f"{role}_batch", "sequences", _BATCH[role], "no cap of the row's own"),
@@ -81,7 +90,13 @@ INPUT: tuple[Column, ...] = (
     _count("n_devices", "devices", "devices in use, all replicas together", "tp x pp"),
     _text("engine", "serving engine, or the path of an engine file", "generic engine"),
     _text("engine_version", "version of the engine", "the recipe's version, else the newest era"),
-    _text("recipe", f"source of blank settings: {' or '.join(RECIPES)}", "published for closed and static benchmarks"),
+    _text(
+        "recipe",
+        "source of blank settings: published (the tuned runs that people publish) or default (the engine's own, as "
+        "`estimate` and `plan` take them)",
+        "read as a measured benchmark: published for closed loops and static batches; default for other loads, but "
+        "with the formats of weights and KV cache that published peak runs use",
+    ),
     _text(
         "weight_dtype", "storage format of weights", "that of the checkpoint; MLPerf-style TensorRT-LLM runs: narrowest"
     ),
@@ -95,10 +110,22 @@ INPUT: tuple[Column, ...] = (
     _number("isl", "tokens", "mean prompt length", "mean prompt length of the data set in trace"),
     _number("osl", "tokens", "mean output length", "mean output length of the data set in trace"),
     _text(
-        "isl_dist", "spread of lengths: fixed, uniform:LOW-HIGH (shares of isl) or trace", "fixed (all lengths equal)"
+        "isl_dist",
+        f"spread of lengths: {SPREADS}",
+        "that of the data set in trace, if one is named; else only the means count, and requests do not move in step",
     ),
-    _text("trace", "data set that lengths come from", "no data set; isl and osl must be given"),
-    _number("prefix_hit", "share", "share of prompt tokens found in the prefix cache, 0 to 1", "0: no token is cached"),
+    _text(
+        "trace",
+        "data set that lengths come from; where isl and osl are blank and it ships length classes, those classes",
+        "no data set; isl and osl must be given",
+    ),
+    _number(
+        "prefix_hit",
+        "share",
+        "share of prompt tokens found in the prefix cache, 0 to 1",
+        "that of the length classes in trace, else 0: no token is cached",
+    ),
+    _number("cv", "ratio", "coefficient of variation of the gaps between arrivals (open)", "1: Poisson arrivals"),
     _text("spec_decode", "speculative decoding method", "none"),
     _count("tp", "devices", "tensor parallelism", "all devices in latency runs, else the fewest that hold the weights"),
     _count("pp", "devices", "pipeline stages", "1; all devices in engines that split by layers"),
@@ -108,11 +135,21 @@ INPUT: tuple[Column, ...] = (
         "max_num_batched_tokens", "tokens/step", "token budget of an engine step", "the recipe's, else the engine's"
     ),
     _count("max_num_seqs", "sequences", "most sequences in a batch", "the recipe's, else the engine's"),
+    _count("cp", "devices", "context parallelism of long prompts", "1"),
+    _share("gpu_memory_utilization", "share of device memory that the engine uses, 0 to 1", "the engine's"),
+    _share("host_weights", "share of the layers' weights in host memory, 0 to 1", "0"),
+    _share("host_experts", "share of the routed experts in host memory, 0 to 1", "0"),
+    _share("host_kv", "share of the KV cache in host memory, 0 to 1", "0"),
+    _count("lora_rank", "rank", "rank of the LoRA adapters that requests use", "no adapters"),
+    _count("lora_count", "adapters", "adapters in use", "1"),
+    _count("lora_resident", "adapters", "adapters in device memory", "all of them"),
+    _number("lora_zipf", "exponent", "Zipf exponent of the adapters' popularity", "0: all alike"),
     *_pool("prefill"),
     *_pool("decode"),
 )
 TEXT_COLUMNS = tuple(c for c in INPUT if not c.is_number)
 NUMBER_COLUMNS = tuple(c for c in INPUT if c.is_number)
+SHARE_COLUMNS = tuple(c.name for c in INPUT if c.unit == "share")
 #: Columns that make a row disaggregated when any of them is given.
 POOL_COLUMNS = tuple(c.name for c in INPUT if c.name.startswith(("prefill_", "decode_")))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from perfmodel.arrays import Array, Index, Mask
 from perfmodel.cases.read import Cases, Texts
 from perfmodel.dtypes import FORMAT_CODE, FORMAT_NAMES
 from perfmodel.models import ModelSpec
+from perfmodel.workload import longest_over_mean
 
 #: Share of a device's memory that weights may take before more devices are assumed. Assumed: the rest is needed for
 #: KV cache and activations.
@@ -23,8 +23,6 @@ DEVICE_COUNTS: Array = np.exp2(np.arange(7))
 WIDEST_TP = 64
 #: Modes in which a run is tuned for latency, so that all devices share each layer.
 LATENCY_MODES = ("closed", "single", "static")
-#: `uniform:LOW-HIGH` in `isl_dist`.
-_UNIFORM = re.compile(r"uniform:(\d*\.?\d+)-(\d*\.?\d+)")
 
 
 @dataclass(frozen=True)
@@ -73,12 +71,15 @@ def placement(
 def check_degrees(cases: Cases, pooled: Mask) -> None:
     """Refuse rows whose parallelism takes more devices than `n_devices`. pooled: (R,) True for disaggregated rows."""
     number = {c: np.nan_to_num(v, nan=1.0) for c, v in cases.number.items()}
-    together = number["tp"] * number["pp"] * number["dp_attention"]
-    pools = [number[f"{p}_workers"] * number[f"{p}_tp"] * number[f"{p}_dp"] for p in ("prefill", "decode")]
+    together = number["tp"] * number["pp"] * number["dp_attention"] * number["cp"]
+    pools = [
+        number[f"{p}_workers"] * number[f"{p}_tp"] * number[f"{p}_pp"] * number[f"{p}_dp"] * number["cp"]
+        for p in ("prefill", "decode")
+    ]
     devices = cases.number["n_devices"]
     for rows, taken, what in (
-        (~pooled, together, "tp x pp x dp_attention"),
-        (pooled, pools[0] + pools[1], "workers x tp x dp of both pools"),
+        (~pooled, together, "tp x pp x dp_attention x cp"),
+        (pooled, pools[0] + pools[1], "workers x tp x pp x dp x cp of both pools"),
     ):
         texts = [f"{what} takes {t:g} devices, more than n_devices {d:g}" for t, d in zip(taken, devices, strict=True)]
         cases.refuse(rows & (taken > devices), [f"{t}; lower the degrees or raise n_devices" for t in texts])
@@ -112,10 +113,7 @@ def longest_prompt(mean: Array, spread: Texts) -> Array:
     [1000.0, 900.0]
     """
     kinds, where = np.unique(spread.astype(str), return_inverse=True)
-    ends = [_UNIFORM.fullmatch(kind) for kind in kinds.tolist()]
-    shares = [(float(m[1]), float(m[2])) if m else (1.0, 1.0) for m in ends]
-    factors: Array = np.array([2.0 * high / (low + high) if high >= low and high > 0 else 1.0 for low, high in shares])
-    longest: Array = mean * factors[where]
+    longest: Array = mean * np.array([longest_over_mean(kind) for kind in kinds.tolist()])[where]
     return longest
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
-from hwdb import Device
+from hwdb import Device, InputError
 from perfmodel.arrays import NAN, Array, Index
+from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
 from perfmodel.hardware import Host
 from perfmodel.models import Adapters
 
@@ -80,6 +82,27 @@ class Deployments:
         return replace(self, **{name: getattr(self, name)[rows] for name in COLUMNS})
 
 
+def _column(name: str, given: object) -> Any:
+    """Return a column of deployments, given as one value or a list, as numbers or codes; `InputError` for other things.
+
+    Number formats may be given by name.
+    """
+    kind = {"weight": FORMAT_CODE, "kv": FORMAT_CODE, "act": COMPUTE_CODE}.get(name, {})
+    values = np.atleast_1d(np.asarray(given, dtype=object if kind else None))
+    if kind:
+        unknown = [v for v in values.tolist() if isinstance(v, str) and v not in kind]
+        if unknown:
+            raise InputError(f"deployments: {name} {unknown[0]!r} is no format; known are {', '.join(kind)}")
+        values = np.array([kind.get(v, v) if isinstance(v, str) else v for v in values.tolist()])
+    try:
+        column = np.asarray(values, dtype=float)
+    except (TypeError, ValueError):
+        raise InputError(f"deployments: {name} {given!r} is no number; give a number, or one per deployment") from None
+    if column.ndim != 1:
+        raise InputError(f"deployments: {name} has {column.ndim} dimensions; give a number, or a list of numbers")
+    return column.astype(np.intp) if name in WHOLE else column
+
+
 def deployments(
     devices: tuple[Device, ...] | list[Device],
     *,
@@ -93,18 +116,23 @@ def deployments(
         devices: devices on offer.
         host: host behind each device; None for what hwdb says.
         adapters: low-rank adapters that requests use, None without.
-        columns: columns of `Deployments` by name. Defaults: first device, no parallelism, one replica, the engine's
-            token budget and sequence limit (NaN), the model's formats, nothing in host memory.
+        columns: columns of `Deployments` by name; formats by name or code. Defaults: first device, no parallelism, one
+            replica, the engine's token budget and sequence limit (NaN), the model's formats, nothing in host memory.
 
     Raises:
         TypeError: for a column that does not exist.
+        InputError: for values that are no numbers, and for columns of different lengths.
     """
     unknown = set(columns) - set(DEFAULTS)
     if unknown:
         raise TypeError(f"unknown deployment column(s): {', '.join(sorted(unknown))}")
-    given = np.broadcast_arrays(*[np.atleast_1d(np.asarray(columns.get(c, d))) for c, d in DEFAULTS.items()])
-    arrays = dict(zip(DEFAULTS, given, strict=True))
-    typed = {c: np.array(a, dtype=np.intp if c in WHOLE else float) for c, a in arrays.items()}
+    values = {c: _column(c, columns.get(c, d)) for c, d in DEFAULTS.items()}
+    rows = max(len(v) for v in values.values())
+    wrong = {c: len(v) for c, v in values.items() if len(v) not in (1, rows)}
+    if wrong:
+        told = ", ".join(f"{c} has {n}" for c, n in wrong.items())
+        raise InputError(f"deployments: {told} values and other columns {rows}; give one value, or one per deployment")
+    typed: dict[str, Any] = {c: np.broadcast_to(v, (rows,)).copy() for c, v in values.items()}
     # keep only devices that serve a candidate: tables are loaded for each device that is named
     used, typed["device"] = np.unique(typed["device"], return_inverse=True)
     return Deployments(devices=tuple(devices[i] for i in used), host=host or Host(), adapters=adapters, **typed)

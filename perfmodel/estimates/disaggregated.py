@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from hwdb import InputError
+from hwdb import InputError, UnknownName
 from perfmodel.arrays import Array
 from perfmodel.costs import CostModel, default
 from perfmodel.deployment import Deployments
@@ -17,11 +17,15 @@ from perfmodel.estimates.context import check_context
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import Prepared, check, prepare
 from perfmodel.estimates.groups import PowerUse
+from perfmodel.estimates.placed import placed_pools
 from perfmodel.estimates.tandem import serve_tandem
 from perfmodel.models import ModelSpec
 from perfmodel.power import energy_per_token, mean_power
 from perfmodel.serving import PromptPool, Served, prompt_pool
-from perfmodel.workload import Load, Workload, load_of
+from perfmodel.workload import POOLED_REQUESTS_PER_CLIENT, Load, Workload, load_of
+
+#: Fields of an engine that follow from the settings that a user gives (`Engine.configured`).
+DERIVED_SETTINGS = ("tiers", "budget_is_model_length")
 
 
 # size: arguments name what they are, and two pools have two of each
@@ -62,8 +66,9 @@ def estimate_disaggregated(
             f"{len(prefill)} layouts of prefill workers and {rows} of decode workers; pair them row by row"
         )
     workers = (_workers("prefill_workers", prefill_workers, rows), _workers("decode_workers", decode_workers, rows))
-    demand = load_of(workload, rows)
-    return estimate_pools(model, demand, (prefill, decode), workers, engine=chosen, costs=costs)
+    demand = load_of(workload, rows, POOLED_REQUESTS_PER_CLIENT)
+    found = estimate_pools(model, demand, (prefill, decode), workers, engine=chosen, costs=costs)
+    return replace(found, placed=placed_pools(model, (prefill, decode), workers))
 
 
 def _workers(name: str, given: Array | float, rows: int) -> Array:
@@ -102,6 +107,7 @@ def estimate_pools(
         check(pool)
     if engine.batching == "static":
         raise InputError(f"{engine.title} batches statically, and pools hand requests over one by one; choose another")
+    engine = in_pools(engine)
     costs = costs or default(engine)
     # a prefill worker holds prompts only while it computes them; a decode worker holds whole sequences
     prompts_only = replace(demand, output=np.ones_like(demand.output))
@@ -112,6 +118,22 @@ def estimate_pools(
     return _combined(
         _Pair(front=front, back=back, pools=pools, workers=workers, demand=demand, prompts=prompts, served=served)
     )
+
+
+def in_pools(engine: Engine) -> Engine:
+    """Return the engine that workers of pools run: the one that its file names for them, else the engine itself.
+
+    Settings in which `engine` differs from its file are kept.
+    """
+    if not engine.pooled_as:
+        return engine
+    try:
+        shipped = engine_of(engine.name)
+    except UnknownName:
+        return engine_of(engine.pooled_as)
+    names = [f.name for f in fields(Engine) if f.name not in DERIVED_SETTINGS]
+    own = {n: getattr(engine, n) for n in names if repr(getattr(engine, n)) != repr(getattr(shipped, n))}
+    return engine_of(engine.pooled_as).configured(**own)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from perfmodel.estimates.groups import (
     RequestClasses,
     WaitShape,
 )
+from perfmodel.estimates.placed import Placed
 from perfmodel.memory import GB
 from perfmodel.vocabulary import BASES
 from perfmodel.workload import METRICS, RANKS, STATISTICS
@@ -41,7 +42,8 @@ class Estimates(ColumnGroup):
 
     devices: devices of the deployment, (N,). running: sequences that decode concurrently on a replica, (N,). saturated:
     whether demand exceeds what the deployment can serve, (N,). basis: codes of `perfmodel.vocabulary.BASES`, the kind
-    of data that the estimate rests on, (N,). The other columns are grouped; the most used ones are properties as well.
+    of data that the estimate rests on, (N,). placed: which deployments they are, None where not noted. The
+    other columns are grouped; the most used ones are properties as well.
     """
 
     latency: Latency
@@ -55,6 +57,7 @@ class Estimates(ColumnGroup):
     running: Array
     saturated: Mask
     basis: Codes
+    placed: Placed | None = None
 
     def __len__(self) -> int:
         return len(self.devices)
@@ -187,10 +190,10 @@ class Estimates(ColumnGroup):
         return out
 
     def frame(self) -> pd.DataFrame:
-        """Return `columns()` as a pandas frame, one row per deployment."""
+        """Return a pandas frame, one row per deployment: what identifies it, then `columns()`."""
         import pandas as pd
 
-        return pd.DataFrame(self.columns())
+        return pd.DataFrame({**(self.placed.columns if self.placed else {}), "devices": self.devices, **self.columns()})
 
 
 @cache

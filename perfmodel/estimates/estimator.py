@@ -15,6 +15,7 @@ from perfmodel.engines import engine as engine_of
 from perfmodel.estimates.assembly import assemble
 from perfmodel.estimates.context import check_context
 from perfmodel.estimates.estimates import Estimates
+from perfmodel.estimates.placed import placed
 from perfmodel.hardware import Hardware, hardware_of
 from perfmodel.memory import Memory, memory_budget
 from perfmodel.models import ModelSpec
@@ -139,7 +140,8 @@ def estimate(
     """
     chosen = engine_of(engine) if isinstance(engine, str) else engine
     check_context(model, workload, allowed=allow_long_context)
-    return estimate_load(model, load_of(workload, len(deployments)), deployments, engine=chosen, costs=costs)
+    found = estimate_load(model, load_of(workload, len(deployments)), deployments, engine=chosen, costs=costs)
+    return replace(found, placed=placed(model, deployments))
 
 
 def estimate_load(

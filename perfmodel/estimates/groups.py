@@ -23,6 +23,8 @@ class ColumnGroup:
         out: dict[str, Array] = {}
         for f in fields(self):
             value = getattr(self, f.name)
+            if value is None:
+                continue
             if isinstance(value, ColumnGroup):
                 out.update({f"{f.name}.{name}": array for name, array in value.arrays().items()})
             else:
@@ -40,10 +42,14 @@ class ColumnGroup:
 
 
 def _rows(value: Any, rows: Any) -> Any:
+    if value is None:
+        return None
     return value.take(rows) if isinstance(value, ColumnGroup) else value[..., rows]
 
 
 def _joined(values: list[Any]) -> Any:
+    if any(value is None for value in values):
+        return None
     first = values[0]
     return type(first).concatenate(values) if isinstance(first, ColumnGroup) else np.concatenate(values, axis=-1)
 

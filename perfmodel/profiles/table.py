@@ -219,9 +219,11 @@ class Table:
         heavy = near.index[np.arange(len(queries)), near.weight.argmax(axis=1)]
         if near.exact.all():
             return near, self.values[heavy], self.known[heavy]
-        blend = np.zeros((len(queries), len(self.sites)), np.float32)
-        np.put_along_axis(blend, near.index, near.weight.astype(np.float32), axis=1)
-        grids = (blend @ self.values.reshape(len(self.sites), -1)).reshape(len(queries), *self.values.shape[1:])
+        weight = near.weight.astype(np.float32).reshape(near.weight.shape + (1,) * (self.values.ndim - 1))
+        # neighbour by neighbour: a product of matrices adds in an order that depends on how many sites are asked
+        grids = weight[:, 0] * self.values[near.index[:, 0]]
+        for k in range(1, near.index.shape[1]):
+            grids += weight[:, k] * self.values[near.index[:, k]]
         return near, grids, self.known[heavy]
 
     def _beyond_sites(self, queries: Array, which: Index, axis: list[Array], value: Array, power: Array) -> Array:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from perfmodel.workload.datasets import LengthStats, histogram, lengths
 from perfmodel.workload.histograms import Histogram, read_histogram
-from perfmodel.workload.load import DEFAULT_REQUESTS_PER_CLIENT, POOLED_REQUESTS_PER_CLIENT, SYNCHRONISED, Load, load_of
+from perfmodel.workload.length_spread import SPREADS, length_cv, longest_over_mean, spread_kind, synchronised
+from perfmodel.workload.load import DEFAULT_REQUESTS_PER_CLIENT, POOLED_REQUESTS_PER_CLIENT, Load, load_of
 from perfmodel.workload.output_lengths import LEAST_LENGTH_CV, OUTPUT_LENGTH_CV, longest, survival, truncated_cv
 from perfmodel.workload.slo import METRICS, RANKS, SLO_KEYS, STATISTICS, Objective, Slo
 from perfmodel.workload.traces import LONGEST, Trace, read_trace
@@ -20,8 +21,8 @@ __all__ = [
     "POOLED_REQUESTS_PER_CLIENT",
     "RANKS",
     "SLO_KEYS",
+    "SPREADS",
     "STATISTICS",
-    "SYNCHRONISED",
     "Arrival",
     "Histogram",
     "LengthStats",
@@ -31,11 +32,15 @@ __all__ = [
     "Trace",
     "Workload",
     "histogram",
+    "length_cv",
     "lengths",
     "load_of",
     "longest",
+    "longest_over_mean",
     "read_histogram",
     "read_trace",
+    "spread_kind",
     "survival",
+    "synchronised",
     "truncated_cv",
 ]

@@ -86,7 +86,8 @@ def lengths(name: str) -> LengthStats:
 def histogram(name: str) -> Histogram:
     """Return the length histogram of the data set called `name`.
 
-    It is the histogram that ships for the data set if there is one, else a single class of its mean lengths.
+    It is the histogram that ships for the data set if there is one, else a single class of its mean lengths, around
+    which lengths spread as in recorded traffic.
 
     >>> len(histogram("azure-conv-2023")), len(histogram("openorca"))
     (32, 1)
@@ -102,4 +103,6 @@ def histogram(name: str) -> Histogram:
         prefix_hit=np.zeros(1),
         name=stats.name,
         source=stats.source,
+        isl_dist="trace",
+        output_max=np.inf if np.isnan(stats.output_max) else stats.output_max,
     )

@@ -8,6 +8,7 @@ The shipped ones are in `perfmodel/workload/lengths/`. A histogram of your own i
 from __future__ import annotations
 
 import csv
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +41,8 @@ class Histogram:
     input_tokens, output_tokens: (C,) mean tokens per request of each class. share: (C,) share of all requests.
     prefix_hit: (C,) share of a class's prompt tokens that an infinite prefix cache holds (an upper bound).
     requests: how many requests the histogram was made from. rate: their mean arrival rate in requests/s, NaN where
-    unknown. name, source, licence: what it is called and where its data came from.
+    unknown. name, source, licence: what it is called and where its data came from. isl_dist: how lengths spread within
+    a class, as in `Workload`. output_max: tokens at which outputs are cut, infinite where nothing cuts them.
     """
 
     input_tokens: Array
@@ -52,6 +54,8 @@ class Histogram:
     name: str = ""
     source: str = ""
     licence: str = ""
+    isl_dist: str = ""
+    output_max: float = math.inf
 
     def __len__(self) -> int:
         return len(self.share)

@@ -7,12 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfmodel.arrays import Array
+from perfmodel.workload.length_spread import length_cv, spread_kind, synchronised
 from perfmodel.workload.workload import Arrival, Workload
 
-#: How far requests of the opening burst stay together, by kind of length spread: 1 where equal lengths keep them in
-#: step for good, 0 where random lengths dissolve the groups. After ten rounds of lengths uniform in 0.8-1.0 of nominal,
-#: starts scatter by 0.058 sqrt(10) = 0.18 of a residence time (standard deviation): far from evenly.
-SYNCHRONISED = {"fixed": 1.0, "uniform": 0.4, "trace": 0.05}
 #: Requests per client of a closed loop where the workload does not say: InferenceMAX sends 10 x concurrency.
 DEFAULT_REQUESTS_PER_CLIENT = 10.0
 #: The same for disaggregated serving: scripts behind published runs send 5 x concurrency, after a warm-up of their own
@@ -37,7 +34,7 @@ class Load:
         n_requests: requests of the run.
         cv: coefficient of variation of the gaps between arrivals.
         requests_per_client: requests that each client of a closed loop sends; the opening burst is one of them.
-        synchronised: how far requests that start together stay together, 0 to 1 (see `SYNCHRONISED`).
+        synchronised: how far requests that start together stay together, 0 to 1 (see `length_spread`).
     Decoding, (N,):
         length_cv: coefficient of variation of output lengths within a class.
         longest: tokens of the longest output allowed; infinite where nothing cuts outputs.
@@ -92,8 +89,11 @@ class Load:
         return self.mean(whole * steps) / self.mean(steps)
 
 
-def load_of(workload: Workload, candidates: int) -> Load:
-    """Put the same workload on each of `candidates` deployments."""
+def load_of(workload: Workload, candidates: int, requests_per_client: float = DEFAULT_REQUESTS_PER_CLIENT) -> Load:
+    """Put the same workload on each of `candidates` deployments.
+
+    requests_per_client: requests that each client of a closed loop sends, where the workload does not say.
+    """
     shape = (len(workload.input_tokens), candidates)
 
     def classes(values: Array) -> Array:
@@ -105,7 +105,8 @@ def load_of(workload: Workload, candidates: int) -> Load:
         return np.full(candidates, float(value))
 
     concurrency = 1.0 if workload.arrival == "single" else workload.concurrency
-    requests_per_client = workload.n_requests / concurrency if workload.arrival == "closed" else np.nan
+    stated = workload.n_requests / concurrency if workload.arrival == "closed" else np.nan
+    kind, fullness = spread_kind(workload.isl_dist), workload.mean_output / workload.output_max
     return Load(
         arrival=workload.arrival,
         input=classes(workload.input_tokens),
@@ -116,12 +117,10 @@ def load_of(workload: Workload, candidates: int) -> Load:
         rate=column(workload.rate),
         n_requests=column(workload.n_requests),
         cv=column(workload.cv),
-        requests_per_client=column(
-            requests_per_client if requests_per_client == requests_per_client else DEFAULT_REQUESTS_PER_CLIENT
-        ),
-        synchronised=column(0.0),
-        length_cv=column(0.0),
-        longest=column(np.inf),
+        requests_per_client=column(stated if stated == stated else requests_per_client),
+        synchronised=column(float(synchronised([kind])[0])),
+        length_cv=column(float(length_cv([kind], np.array([fullness]))[0])),
+        longest=column(workload.output_max),
         drafts=column(0.0),
         accepted=column(1.0),
     )

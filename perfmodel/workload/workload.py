@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from hwdb import InputError
 from perfmodel.arrays import NAN, Array, Mask
+from perfmodel.workload.length_spread import spread_kind
 
 if TYPE_CHECKING:
     from perfmodel.workload.histograms import Histogram
@@ -26,13 +28,16 @@ SHARE_TOLERANCE = 1e-6
 
 
 class Arrivals(TypedDict, total=False):
-    """How requests arrive, as keywords of the constructors of `Workload`; its docstring says what each means."""
+    """How requests arrive and how lengths spread, as keywords of the constructors of `Workload`, whose docstring says
+    what each means."""
 
     arrival: Arrival | None
     concurrency: float
     rate: float
     n_requests: float
     cv: float
+    isl_dist: str
+    output_max: float
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class Workload:
     `open` (requests arrive at `rate`), `offline` (`n_requests` at once), `single` (one stream).
     concurrency, rate (requests/s), n_requests: the load; NaN where not given, because a search may choose it.
     cv: coefficient of variation of the gaps between arrivals (1: Poisson arrivals).
+    isl_dist: how lengths spread within a class: blank (only means are known), `fixed`, `uniform:LOW-HIGH` or `trace`.
+    output_max: tokens at which outputs are cut, infinite where nothing cuts them.
     name, source: what reports call the workload, and where its lengths came from.
 
     Scalars and lists are accepted for arrays. Raises `InputError` for impossible values: negative or infinite numbers,
@@ -61,12 +68,14 @@ class Workload:
     rate: float = NAN
     n_requests: float = NAN
     cv: float = POISSON_CV
+    isl_dist: str = ""
+    output_max: float = math.inf
     name: str = ""
     source: str = ""
 
     def __post_init__(self) -> None:
         """Turn the per-class columns into arrays of equal length (C,), and raise `InputError` for impossible values."""
-        columns = {c: np.atleast_1d(np.asarray(getattr(self, c), dtype=float)) for c in CLASS_COLUMNS}
+        columns = {c: _floats(c, getattr(self, c)) for c in CLASS_COLUMNS}
         classes = max(len(columns["input_tokens"]), len(columns["output_tokens"]))
         if len(columns["share"]) == 1 and classes > 1:
             columns["share"] = np.full(classes, 1.0 / classes)
@@ -75,6 +84,7 @@ class Workload:
                 raise InputError(f"workload {name} has {len(given)} values for {classes} classes; give one each")
             object.__setattr__(self, name, np.broadcast_to(given, (classes,)).copy())
         self._check_classes()
+        self._check_spread()
         self._check_arrival()
 
     def _check_classes(self) -> None:
@@ -88,12 +98,20 @@ class Workload:
             raise InputError(f"workload shares sum to {float(share.sum()):g}; make them sum to 1")
         _refuse(hit, ~((hit >= 0) & (hit <= 1)), "workload prefix_hit", "between 0 and 1")
 
+    def _check_spread(self) -> None:
+        """Raise `InputError` for an unknown spread of lengths, and for a longest output that is below 1 token."""
+        spread_kind(self.isl_dist)
+        longest = _one_number("output_max", self.output_max)
+        object.__setattr__(self, "output_max", math.inf if longest != longest else longest)
+        if not self.output_max >= 1.0:
+            raise InputError(f"workload output_max {longest:g} is impossible; give 1 token or more")
+
     def _check_arrival(self) -> None:
         """Raise `InputError` for an unknown kind of arrival and for impossible loads."""
         if self.arrival not in ARRIVALS:
             raise InputError(f"workload arrival {self.arrival!r} is unknown; choose one of {', '.join(ARRIVALS)}")
         for name, least in (("concurrency", 1.0), ("rate", 0.0), ("n_requests", 1.0), ("cv", 0.0)):
-            value = float(getattr(self, name))
+            value = _one_number(name, getattr(self, name))
             object.__setattr__(self, name, value)
             if value == value and not (np.isfinite(value) and value >= least and (least or value > 0 or name == "cv")):
                 raise InputError(f"workload {name} {value:g} is impossible; give {'more than 0' if not least else 1}")
@@ -125,13 +143,13 @@ class Workload:
             arrivals: how requests arrive, see `Arrivals`. Without `arrival` the given number decides: rate means open,
                 n_requests offline, anything else closed.
         """
-        rate, n_requests = arrivals.get("rate", NAN), arrivals.get("n_requests", NAN)
+        rate, n_requests = (_one_number(name, arrivals.get(name)) for name in ("rate", "n_requests"))
         implied: Arrival = "open" if rate == rate else "offline" if n_requests == n_requests else "closed"
         return cls(
-            input_tokens=np.asarray(input_tokens, dtype=float),
-            output_tokens=np.asarray(output_tokens, dtype=float),
-            share=np.ones(1) if share is None else np.asarray(share, dtype=float),
-            prefix_hit=np.asarray(prefix_hit, dtype=float),
+            input_tokens=_floats("input_tokens", input_tokens),
+            output_tokens=_floats("output_tokens", output_tokens),
+            share=np.ones(1) if share is None else _floats("share", share),
+            prefix_hit=_floats("prefix_hit", prefix_hit),
             arrival=arrivals.get("arrival") or implied,
             concurrency=arrivals.get("concurrency", NAN),
             rate=rate,
@@ -139,6 +157,7 @@ class Workload:
             cv=arrivals.get("cv", POISSON_CV),
             name=name,
             source=source,
+            **_spread(arrivals),
         )
 
     @classmethod
@@ -156,7 +175,7 @@ class Workload:
             prefix_hit=histogram.prefix_hit if prefix_cache else 0.0,
             name=histogram.name,
             source=histogram.source,
-            **arrivals,
+            **_with_spread(histogram, arrivals),
         )
 
     @classmethod
@@ -209,6 +228,47 @@ class Workload:
     def at(self, **changes: object) -> Workload:
         """Return the same requests under another load, for example `at(arrival="open", rate=12.0)`."""
         return replace(self, **changes)  # type: ignore[arg-type]
+
+
+def _spread(arrivals: Arrivals) -> dict[str, Any]:
+    """Return what `arrivals` states of the spread of lengths, as arguments of `Workload`."""
+    return {name: value for name, value in arrivals.items() if name in ("isl_dist", "output_max")}
+
+
+def _with_spread(histogram: Histogram, arrivals: Arrivals) -> Arrivals:
+    """Return `arrivals` with the spread of lengths of `histogram`, unless they state another."""
+    own: Arrivals = {"isl_dist": histogram.isl_dist, "output_max": histogram.output_max}
+    return {**own, **arrivals}
+
+
+def _floats(name: str, given: object) -> Array:
+    """Return a number, or a list of numbers, as an array of at least one dimension; `InputError` for anything else.
+
+    name: of the quantity, for the message.
+    """
+    try:
+        return np.atleast_1d(np.asarray(given, dtype=float))
+    except (TypeError, ValueError):
+        raise InputError(f"workload {name} {given!r} is no number; give a number, or one per request class") from None
+
+
+def _one_number(name: str, given: object) -> float:
+    """Return a quantity that a workload has one of as a float, NaN for None; `InputError` for lists and for words.
+
+    name: of the quantity, for the message.
+    """
+    if given is None:
+        return NAN
+    try:
+        values = np.asarray(given, dtype=float)
+    except (TypeError, ValueError):
+        raise InputError(f"workload {name} {given!r} is no number; give one number") from None
+    if values.size != 1:
+        raise InputError(
+            f"workload {name} has {values.size} values, but a workload is one load; estimate each load by itself: "
+            f"[estimate(model, workload.at({name}=x), deployments) for x in values]"
+        )
+    return float(values.reshape(()))
 
 
 def _refuse(values: Array, wrong: Mask, what: str, need: str) -> None:

@@ -12,7 +12,7 @@ from perfmodel.deployment import Deployments, deployments
 from perfmodel.engines import Engine, Recipe, engine, instead, recipe
 from perfmodel.estimates import Estimates, Term, check, check_context, configuration_remarks, estimate, explain
 from perfmodel.models import ModelSpec, model
-from perfmodel.workload import Workload
+from perfmodel.workload import Workload, longest_over_mean
 from search.commands.deployment_options import DeploymentOptions, EngineOptions
 from search.commands.memory_options import HostOptions, LoraOptions
 from search.planning import deployment_words
@@ -42,10 +42,10 @@ class Colocated:
         """Return the operators of a prefill step and of a decode step, with their times."""
         return explain(self.model, self.workload, self.deployments, engine=self.engine)
 
-    def devices(self) -> dict[str, float]:
-        """Return the number of devices by name."""
+    def pools(self) -> tuple[tuple[str, float, float], ...]:
+        """Return what is paid for: (name of the device, devices per replica, replicas) of each pool."""
         one = self.deployments
-        return {one.devices[0].name: float(one.devices_per_replica[0] * one.replicas[0])}
+        return ((one.devices[0].name, float(one.devices_per_replica[0]), float(one.replicas[0])),)
 
     def placements(self) -> tuple[Deployments, ...]:
         """Deployments of one row each that make up the whole."""
@@ -71,6 +71,11 @@ class Colocated:
         """Return number and rank of the adapters in words, to be added to `layout`; "" without adapters."""
         lora = self.deployments.adapters
         return f", {lora.count} adapter{'s' if lora.count > 1 else ''} of rank {lora.rank}" if lora else ""
+
+
+def _longest_prompt(workload: Workload) -> float:
+    """Return the tokens of the longest prompt of the workload."""
+    return float(np.max(workload.input_tokens)) * longest_over_mean(workload.isl_dist)
 
 
 def colocated(
@@ -100,7 +105,8 @@ def colocated(
         )
     if published is not None:
         runs = published.tuned(runs)
-        settings = published.columns(float(np.max(workload.input_tokens)), settings["dp"]) | settings
+        settings = published.columns(_longest_prompt(workload), settings["dp"]) | settings
+    runs = engine_options.configured(runs)
     columns = deployments([card], host=host_behind, adapters=adapters, **settings)
     check(columns)
     refuse_impossible(spec, columns)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
 from hwdb import InputError, UnknownName
-from search.commands.options import COUNT, NAME, TOKENS, ModelName
+from search.commands.options import COUNT, NAME, SHARE, TOKENS, ModelName
+
+if TYPE_CHECKING:
+    from perfmodel.engines import Engine
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,13 @@ class EngineOptions:
     max_num_seqs: Annotated[
         float | None, typer.Option(metavar=COUNT, help="Running sequences per replica (default: the engine's).")
     ] = None
+    gpu_memory_utilization: Annotated[
+        float | None, typer.Option(metavar=SHARE, help="Share of device memory in use (default: the engine's).")
+    ] = None
+    engine_setting: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Any other key of a scenario's [engine], or own word; repeatable."),
+    ] = None
     recipe: Annotated[
         bool, typer.Option("--recipe", help="Use the settings of published tuned runs where no option is given.")
     ] = False
@@ -79,6 +89,35 @@ class EngineOptions:
         """Return the limits given on the command line, by the names of the columns of a deployment."""
         limits = {"max_num_batched_tokens": self.max_num_batched_tokens, "max_num_seqs": self.max_num_seqs}
         return {name: value for name, value in limits.items() if value is not None}
+
+    def configured(self, engine: Engine) -> Engine:
+        """Return `engine` with the settings given on the command line. Raises `InputError` for an unknown setting."""
+        from hwdb.tomlfile import Table
+        from search.scenario import with_settings
+
+        given: dict[str, Any] = {}
+        for text in self.engine_setting or ():
+            key, equals, value = text.partition("=")
+            if not equals:
+                raise InputError(
+                    f"--engine-setting {text!r} has no value; write KEY=VALUE, as in chunked_prefill=false"
+                )
+            given[key.strip()] = _value(value.strip())
+        if self.gpu_memory_utilization is not None:
+            given["gpu_memory_utilization"] = self.gpu_memory_utilization
+        return with_settings(engine, Table(given, "--engine-setting")) if given else engine
+
+
+def _value(text: str) -> bool | int | float | str:
+    """Return the value of an engine setting as TOML has it: true or false, a number, or else text."""
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text.strip("\"'")
 
 
 @dataclass(frozen=True)
@@ -105,11 +144,40 @@ class PoolOptions:
         int | None,
         typer.Option(metavar=COUNT, help="Attention data parallelism of a prefill worker (default: --dp-attention)."),
     ] = None
+    prefill_cp: Annotated[
+        int | None, typer.Option(metavar=COUNT, help="Context parallelism of a prefill worker (default: --cp).")
+    ] = None
+    prefill_weights: Annotated[
+        str, typer.Option(metavar="FORMAT", help="Format of a prefill worker's weights (default: --weights).")
+    ] = ""
+    prefill_max_num_batched_tokens: Annotated[
+        float | None,
+        typer.Option(metavar=TOKENS, help="Token budget of a prefill worker (default: --max-num-batched-tokens)."),
+    ] = None
+    prefill_max_num_seqs: Annotated[
+        float | None,
+        typer.Option(metavar=COUNT, help="Running sequences of a prefill worker (default: --max-num-seqs)."),
+    ] = None
 
     def columns(self) -> dict[str, float]:
-        """Return the given degrees of a prefill worker, by the names of the columns of a deployment."""
-        degrees = {"tp": self.prefill_tp, "pp": self.prefill_pp, "ep": self.prefill_ep, "dp": self.prefill_dp_attention}
-        return {name: float(value) for name, value in degrees.items() if value is not None}
+        """Return what is given of a prefill worker, by the names of the columns of a deployment."""
+        from perfmodel.dtypes import FORMAT_CODE, storage
+
+        weight = FORMAT_CODE[storage(self.prefill_weights).name] if self.prefill_weights else None
+        given = {**self._numbers(), "weight": weight}
+        return {name: float(value) for name, value in given.items() if value is not None}
+
+    def _numbers(self) -> dict[str, float | None]:
+        """Return the degrees and limits of a prefill worker, None where not given."""
+        return {
+            "tp": self.prefill_tp,
+            "pp": self.prefill_pp,
+            "ep": self.prefill_ep,
+            "dp": self.prefill_dp_attention,
+            "cp": self.prefill_cp,
+            "max_num_batched_tokens": self.prefill_max_num_batched_tokens,
+            "max_num_seqs": self.prefill_max_num_seqs,
+        }
 
     def workers(self) -> tuple[int, int] | None:
         """Return the numbers of workers of the prefill pool and of the decode pool; None where no pool is asked for.
@@ -129,13 +197,8 @@ class PoolOptions:
 
     def _refuse_lone_options(self) -> None:
         """Raise `InputError` for options of a prefill worker without any pools."""
-        given = {
-            "device": self.prefill_device or None,
-            "tp": self.prefill_tp,
-            "pp": self.prefill_pp,
-            "ep": self.prefill_ep,
-            "dp-attention": self.prefill_dp_attention,
-        }
+        given = {"device": self.prefill_device or None, **self._numbers(), "weights": self.prefill_weights or None}
         for name, value in given.items():
             if value is not None:
-                raise InputError(f"--prefill-{name} needs two pools; give --prefill-workers and --decode-workers")
+                flag = {"dp": "dp-attention"}.get(name, name).replace("_", "-")
+                raise InputError(f"--prefill-{flag} needs two pools; give --prefill-workers and --decode-workers")

@@ -60,13 +60,10 @@ class Disaggregated(Colocated):
             found += [t for t in terms if t.phase == phase]
         return tuple(found)
 
-    def devices(self) -> dict[str, float]:
-        """Return the number of devices by name, of both pools."""
-        total: dict[str, float] = {}
-        for pool, count in zip((self.prefill, self.deployments), self.workers, strict=True):
-            name = pool.devices[0].name
-            total[name] = total.get(name, 0.0) + count * float(pool.devices_per_replica[0])
-        return total
+    def pools(self) -> tuple[tuple[str, float, float], ...]:
+        """Return (name of the device, devices per worker, workers) of the prefill pool, then of the decode pool."""
+        placed = zip((self.prefill, self.deployments), self.workers, strict=True)
+        return tuple((p.devices[0].name, float(p.devices_per_replica[0]), float(n)) for p, n in placed)
 
     def placements(self) -> tuple[Deployments, ...]:
         """A decode worker and a prefill worker."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
@@ -11,6 +11,7 @@ from search.commands.deployment_options import DeploymentOptions, EngineOptions,
 from search.commands.memory_options import HostOptions, LoraOptions
 from search.commands.option_groups import grouped
 from search.commands.options import DataOutputOptions
+from search.commands.site_options import SiteOptions
 from search.commands.workload_options import SloOptions, WorkloadOptions
 
 EXAMPLES = """\
@@ -21,8 +22,10 @@ MISSED_SLO = 1
 
 
 @dataclass(frozen=True)
-class EstimateOutput(DataOutputOptions):
-    """The form of the output, and what of the estimate is printed."""
+class EstimateOutput(DataOutputOptions, SiteOptions):
+    """The form of the output, what of the estimate is printed, and the prices and the site that it is for."""
+
+    section: ClassVar[str] = DataOutputOptions.section
 
     explain: Annotated[bool, typer.Option("--explain", help="Print the time per operator instead of the estimate.")] = (
         False
@@ -42,22 +45,22 @@ def estimate_command(
 ) -> int:
     """Estimate latency, throughput, memory, power, cost of a deployment.
 
-    With an SLO, the exit code is 1 where the deployment does not fit, or is likelier to miss the SLO than to keep it.
+    With an SLO, the exit code is 1 where the deployment does not fit, or is less likely than --confidence to keep it.
     """
     from search.commands.colocated import colocated
     from search.commands.disaggregated import with_pools
     from search.commands.estimate_row import NOTES, SHEET, estimate_row, keeps_slo, operator_rows
     from search.output import operator_layout, print_rows, print_sheet
 
-    form, hwdb, bounds = output.form, output.database(), slo.slo()
+    form, hwdb, bounds = output.form, output.database(), slo.bounds()
     asked = colocated(deployment, workload.workload(), engine, host=host, lora=lora, hwdb=hwdb)
     asked = with_pools(asked, pools, hwdb)
     if output.explain:
         print_rows(operator_rows(asked), form, operator_layout("Where the time goes", output.wide))
         return 0
-    row = estimate_row(asked, hwdb, bounds)
+    row = estimate_row(asked, hwdb, bounds, output)
     if form == "table":
         print_sheet(row, SHEET, notes=NOTES, wide=output.wide)
     else:
         print_rows([row], form)
-    return 0 if keeps_slo(row, bounds) else MISSED_SLO
+    return 0 if keeps_slo(asked, bounds, slo.confidence) else MISSED_SLO

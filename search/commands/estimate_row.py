@@ -12,12 +12,12 @@ from hwdb import Hwdb
 from perfmodel.arrays import NAN
 from perfmodel.costs import remarks_of
 from perfmodel.dtypes import FORMAT_NAMES
-from perfmodel.estimates import Estimates, chances
+from perfmodel.estimates import Estimates, chances, keeps
 from perfmodel.memory import held_back
 from perfmodel.workload import Slo, Workload
 from search.commands.colocated import Colocated
-from search.planning import tariff, term_row, usd_per_million_tokens
-from search.scenario import Limits
+from search.commands.site_options import SiteOptions
+from search.planning import cost_columns, power_columns, tariff, term_row
 
 #: Columns that the terminal prints, by section; JSON and CSV have every column.
 SHEET: Mapping[str, Sequence[str]] = {
@@ -29,6 +29,8 @@ SHEET: Mapping[str, Sequence[str]] = {
     "Power and cost": (
         "power_w_per_device",
         "energy_j_per_output_token",
+        "power_w",
+        "site_energy_j_per_output_token",
         "usd_per_hour",
         "usd_per_million_tokens",
         "price",
@@ -50,8 +52,8 @@ NETWORK_UNKNOWN = (
 SATURATED = "the load exceeds the capacity: queues grow without end"
 
 
-def estimate_row(asked: Colocated, hwdb: Hwdb, slo: Slo) -> dict[str, Any]:
-    """Return a deployment and its estimate as a flat row: column name -> value."""
+def estimate_row(asked: Colocated, hwdb: Hwdb, slo: Slo, site: SiteOptions) -> dict[str, Any]:
+    """Return a deployment and its estimate as a flat row: column name -> value. site: prices, and the PUE."""
     found = asked.estimates()
     return {
         **_question(asked),
@@ -61,18 +63,19 @@ def estimate_row(asked: Colocated, hwdb: Hwdb, slo: Slo) -> dict[str, Any]:
         "memory_capacity_gb": float(found.memory_use.capacity[0]) / 1e9,
         "max_running": float(found.memory_use.max_running[0]),
         "reason": found.reason(0),
-        **_cost(hwdb, asked.devices(), float(found.output_rate[0])),
+        **bill(hwdb, asked, found, site),
         "slo_chance": float(chances(found, slo).min()) if slo.objectives else NAN,
         "remark": "; ".join(text for text in _remarks(asked, found) if text),
     }
 
 
-def keeps_slo(row: Mapping[str, Any], slo: Slo) -> bool:
-    """Return whether the deployment of a row (`estimate_row`) fits and is likelier to keep `slo` than to miss it.
+def keeps_slo(asked: Colocated, slo: Slo, confidence: float) -> bool:
+    """Return whether the deployment fits and keeps every bound of `slo` with at least `confidence`, as a plan judges.
 
-    The threshold is the default of a plan. True without objectives.
+    True without objectives.
     """
-    return not slo.objectives or bool(row["fits"] and row["slo_chance"] >= Limits.confidence)
+    found = asked.estimates()
+    return not slo.objectives or bool(found.fits[0] and keeps(found, slo, confidence)[0])
 
 
 def operator_rows(asked: Colocated) -> list[dict[str, Any]]:
@@ -122,12 +125,21 @@ def _load_in_words(load: Workload) -> str:
     return f"{getattr(load, field):g} {unit}"
 
 
-def _cost(hwdb: Hwdb, devices: Mapping[str, float], output_rate: float) -> dict[str, Any]:
-    """Return the on-demand price per hour and per million output tokens. output_rate: tokens/s."""
-    offer = tariff(hwdb, tuple(devices), (), "on_demand", {})
-    hourly = sum(float(price) * count for price, count in zip(offer.usd_per_hour, devices.values(), strict=True))
-    return {
+def bill(hwdb: Hwdb, asked: Colocated, found: Estimates, site: SiteOptions) -> dict[str, Any]:
+    """Return nodes, prices, and power and energy at the site's meter, by the same functions as those of a plan.
+
+    found: the estimate of `asked`. site: prices, nodes and the PUE.
+    """
+    pools = asked.pools()
+    names = tuple(dict.fromkeys(name for name, _, _ in pools))
+    offer = tariff(hwdb, names, site.nodes(), site.prices, site.own_prices(names))
+    held = [(np.array([names.index(name)]), np.array([size]), np.array([count])) for name, size, count in pools]
+    hourly, host = sum(offer.hourly(*p) for p in held), sum(offer.host_watts(*p) for p in held)
+    columns: dict[str, Any] = {
+        "nodes": sum(offer.nodes(*p) for p in held),
+        "devices_billed": sum(offer.billed(*p) for p in held),
         "usd_per_hour": hourly,
-        "usd_per_million_tokens": float(usd_per_million_tokens(hourly, output_rate)) if output_rate else NAN,
-        "price": "; ".join(dict.fromkeys(offer.price)),
+        **cost_columns(found, np.asarray(hourly)),
+        **power_columns(found, np.asarray(host), site.site()),
     }
+    return {**{k: float(v[0]) for k, v in columns.items()}, "price": "; ".join(dict.fromkeys(offer.price))}

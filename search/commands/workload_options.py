@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
 from hwdb import InputError, UnknownName
-from search.commands.options import COUNT, SHARE, TOKENS
+from search.commands.options import COUNT, NAME, SHARE, TOKENS
 
 if TYPE_CHECKING:
-    from perfmodel.workload import Slo, Workload
+    from perfmodel.workload import Objective, Slo, Workload
 
 MS = "MS"
+#: Tokens per request where no option says how long requests are.
+DEFAULT_ISL, DEFAULT_OSL = 1024, 256
 
 
 @dataclass(frozen=True)
@@ -22,16 +26,37 @@ class WorkloadOptions:
 
     section: ClassVar[str] = "Workload (give one load; default: one request at a time)"
 
-    isl: Annotated[float, typer.Option(metavar=TOKENS, help="Input tokens per request, mean.")] = 1024
-    osl: Annotated[float, typer.Option(metavar=TOKENS, help="Output tokens per request, mean.")] = 256
+    isl: Annotated[
+        float | None, typer.Option(metavar=TOKENS, help=f"Input tokens per request, mean (default: {DEFAULT_ISL}).")
+    ] = None
+    osl: Annotated[
+        float | None, typer.Option(metavar=TOKENS, help=f"Output tokens per request, mean (default: {DEFAULT_OSL}).")
+    ] = None
+    isl_dist: Annotated[
+        str,
+        typer.Option(
+            metavar="SPREAD",
+            help="Spread of the lengths: fixed, uniform:LOW-HIGH or trace (default: only means count, none in step).",
+        ),
+    ] = ""
+    dataset: Annotated[
+        str, typer.Option(metavar=NAME, help="Data set that lengths come from, in place of --isl and --osl.")
+    ] = ""
+    histogram: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="CSV with length classes, in place of --isl and --osl.")
+    ] = None
     prefix_hit: Annotated[
-        float, typer.Option(metavar=SHARE, help="Share of each prompt found in the prefix cache, 0 to 1.")
-    ] = 0.0
+        float | None,
+        typer.Option(metavar=SHARE, help="Share of each prompt found in the prefix cache, 0 to 1 (default: 0)."),
+    ] = None
+    cv: Annotated[
+        float, typer.Option(metavar="CV", help="Coefficient of variation of the gaps between arrivals; 1: Poisson.")
+    ] = 1.0
     concurrency: Annotated[float | None, typer.Option(metavar=COUNT, help="Load: requests in flight at all times.")] = (
         None
     )
     request_rate_rps: Annotated[
-        float | None, typer.Option(metavar="RATE", help="Load: mean requests per second, with Poisson arrivals.")
+        float | None, typer.Option(metavar="RATE", help="Load: mean requests per second that arrive.")
     ] = None
     batch: Annotated[
         float | None, typer.Option(metavar=COUNT, help="Load: requests of one static batch that starts together.")
@@ -42,8 +67,6 @@ class WorkloadOptions:
 
     def workload(self) -> Workload:
         """Return the workload; raises `InputError` for two loads, and for impossible numbers."""
-        from perfmodel.workload import Workload
-
         loads = {
             "concurrency": self.concurrency,
             "request-rate-rps": self.request_rate_rps,
@@ -53,7 +76,7 @@ class WorkloadOptions:
         given = [name for name, value in loads.items() if value is not None]
         if len(given) > 1:
             raise InputError(f"--{' and --'.join(given)} exclude each other; give one load")
-        requests = Workload.from_lengths(self.isl, self.osl, prefix_hit=self.prefix_hit)
+        requests = self._requests()
         if self.request_rate_rps is not None:
             return requests.at(arrival="open", rate=self.request_rate_rps)
         if self.n_requests is not None:
@@ -63,6 +86,27 @@ class WorkloadOptions:
         if self.concurrency is not None:
             return requests.at(arrival="closed", concurrency=self.concurrency)
         return requests.at(arrival="single", concurrency=1.0)
+
+    def _requests(self) -> Workload:
+        """Return the requests, without a load; raises `InputError` where lengths are given twice."""
+        import numpy as np
+
+        from perfmodel.workload import Workload, histogram, read_histogram
+
+        names = ("isl", "osl", "dataset", "histogram")
+        given = [f"--{name}" for name in names if getattr(self, name) not in (None, "")]
+        if (self.dataset or self.histogram) and len(given) > 1:
+            raise InputError(f"{' and '.join(given)} exclude each other; say once how long requests are")
+        if self.dataset or self.histogram:
+            shape = histogram(self.dataset) if self.dataset else read_histogram(str(self.histogram))
+            requests = Workload.from_histogram(shape)
+        else:
+            requests = Workload.from_lengths(
+                DEFAULT_ISL if self.isl is None else self.isl, DEFAULT_OSL if self.osl is None else self.osl
+            )
+        own: dict[str, object] = {"isl_dist": self.isl_dist} if self.isl_dist else {}
+        own |= {"prefix_hit": np.full(1, self.prefix_hit)} if self.prefix_hit is not None else {}
+        return requests.at(cv=self.cv, **own)
 
 
 @dataclass(frozen=True)
@@ -83,16 +127,42 @@ class SloOptions:
     slo_at: Annotated[
         str, typer.Option(metavar="STATISTIC", help="Statistic that is bounded: mean, p50, p90, p95 or p99.")
     ] = "mean"
+    slo: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=MS", help="A bound as a scenario has it, such as ttft_ms_p90=500; repeatable."),
+    ] = None
+    confidence: Annotated[
+        float, typer.Option(metavar=SHARE, help="Least probability that each bound holds, 0 to 1.")
+    ] = 0.5
 
-    def slo(self) -> Slo:
+    def bounds(self) -> Slo:
         """Return the bounds; those not given do not count. Raises `InputError` for impossible ones."""
         from perfmodel.workload import STATISTICS, Objective, Slo
 
         if self.slo_at not in STATISTICS:
             raise UnknownName("statistic", self.slo_at, STATISTICS, f"({', '.join(STATISTICS)})")
+        if not 0.0 < self.confidence < 1.0:
+            raise InputError(f"--confidence {self.confidence:g}: no estimate is certain; give it above 0 and below 1")
         bounds = {"ttft": self.ttft_ms, "tpot": self.tpot_ms, "e2e": self.e2e_ms}
         given = {metric: limit for metric, limit in bounds.items() if limit is not None}
         for metric, limit in given.items():
             if not limit > 0:
                 raise InputError(f"--{metric}-ms {limit:g} is no bound; give milliseconds above 0")
-        return Slo(tuple(Objective(metric, self.slo_at, limit / 1e3) for metric, limit in given.items()))
+        objectives = [Objective(metric, self.slo_at, limit / 1e3) for metric, limit in given.items()]
+        return Slo((*objectives, *(_objective(text) for text in self.slo or ())))
+
+
+def _objective(text: str) -> Objective:
+    """Return the bound that `KEY=MS` states, with a key of a scenario's [slo]; `InputError` for anything else."""
+    from perfmodel.workload import SLO_KEYS, Objective
+
+    key, _, amount = text.partition("=")
+    if key not in SLO_KEYS:
+        raise UnknownName("SLO", key, SLO_KEYS, "(as in --slo ttft_ms_p90=500)")
+    try:
+        limit = float(amount)
+    except ValueError:
+        limit = 0.0
+    if not 0.0 < limit < inf:
+        raise InputError(f"--slo {text}: {amount!r} is no bound; give milliseconds above 0")
+    return Objective.from_key(key, limit)

@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 SATURATING_RATE = 1e6
 #: Least rate that is tried, as a share of the rate at which a replica saturates. chosen: an idle replica.
 LEAST_LOAD = 1e-3
+#: Greatest rate that is tried, over the rate that an overloaded replica completes. chosen: overload wastes less than
+#: half of a replica, so that the greatest rate within capacity lies below.
+ABOVE_CEILING = 2.0
 #: Code of the model's own format.
 OWN_FORMAT = -1
 
@@ -74,6 +77,12 @@ class Modeller:
     spec: FleetSpec
     tariff: Tariff
     costs: CostModel | None
+
+    def price_per_hour(self, option: FleetOption) -> float:
+        """Return USD per hour of a replica as the option states it, else of one of its devices; NaN where unknown."""
+        at = self._position(option.device)
+        own = option.usd_per_hour
+        return own if np.isfinite(own) or at < 0 else float(self.tariff.usd_per_hour[at])
 
     def layouts(self, option: FleetOption) -> Layouts:
         """Return the options of the fleet program that the scenario's `option` becomes."""
@@ -247,7 +256,7 @@ def plan_fleet(
         FleetInfeasible: no fleet satisfies the limits; the message says what to relax.
         InputError: the scenario lacks what a fleet needs.
     """
-    problem, price_dates = fleet_problem(scenario, costs)
+    problem, price_dates, remarks = fleet_problem(scenario, costs)
     found = fleet_plan(problem, solver)
     made = manifest(
         scenario.path,
@@ -257,25 +266,42 @@ def plan_fleet(
         price_dates=price_dates,
         command=command,
     )
-    return replace(found, manifest=made)
+    return replace(found, manifest=made, remarks=remarks)
 
 
-def fleet_problem(scenario: Scenario, costs: CostModel | None = None) -> tuple[FleetProblem, tuple[str, ...]]:
-    """Build the input of the fleet program from a scenario; returns (input, dates of the prices that it uses)."""
+def fleet_problem(
+    scenario: Scenario, costs: CostModel | None = None
+) -> tuple[FleetProblem, tuple[str, ...], tuple[str, ...]]:
+    """Build the input of the fleet program from a scenario.
+
+    Returns (input, dates of the prices that it uses, remarks on options that are left out). An option without a price
+    cannot be compared by cost: it is left out by name. Raises `InputError` where no option has a price.
+    """
     spec, database, offer = scenario.fleet or _fleet_of_workload(scenario), scenario.hardware(), scenario.offer
     devices = tuple(dict.fromkeys(o.device for o in spec.options))
     known = tuple(d for d in devices if d in database.names())
     bill = tariff(database, known, offer.nodes, offer.prices, offer.usd_per_hour)
     modeller = Modeller(scenario=scenario, spec=spec, tariff=bill, costs=costs)
-    parts = [modeller.layouts(o) for o in spec.options]
+    priced = [o for o in spec.options if np.isfinite(modeller.price_per_hour(o))]
+    remarks = tuple(_without_price(o) for o in spec.options if o not in priced)
+    if not priced:
+        raise InputError(f"{scenario.path}: {'; '.join(remarks)}")
+    parts = [modeller.layouts(o) for o in priced]
+    remarks += tuple(
+        f"option {o.name!r} is left out: none of its layouts serves a class within its SLO"
+        for o, part in zip(priced, parts, strict=True)
+        if not part.throughput.any()
+    )
+    own = {o.device for o in priced if np.isfinite(o.usd_per_hour)}  # the user's price is that of a replica
     node_prices = {
         d.name: float(usd * count)
         for d, usd, count, whole in zip(bill.devices, bill.usd_per_hour, bill.per_node, bill.whole, strict=True)
-        if whole
+        if whole and d.name not in own
     }
     inventory = replace(scenario.inventory(), node_usd_per_hour=node_prices)
     options = [option for part in parts for option in part.options]
-    return _problem(spec, options, np.concatenate([part.throughput for part in parts]), inventory), bill.date
+    throughput = np.concatenate([part.throughput for part in parts])
+    return _problem(spec, options, throughput, inventory), bill.date, remarks
 
 
 def table_problem(spec: FleetSpec, inventory: Inventory) -> FleetProblem:
@@ -316,7 +342,7 @@ def greatest_rate(target: Target, layouts: Deployments) -> tuple[Array, Array]:
         return target.met_by(at(fits[rows], rates))
 
     rate = np.zeros(count)
-    rate[fits] = np.nan_to_num(greatest(test, ceiling[fits] * LEAST_LOAD, ceiling[fits]))
+    rate[fits] = np.nan_to_num(greatest(test, ceiling[fits] * LEAST_LOAD, ceiling[fits] * ABOVE_CEILING))
     watts = at(everyone, np.where(rate > 0, rate, ceiling * LEAST_LOAD)).power
     return rate, np.where(rate > 0, watts, np.nan)
 
@@ -339,6 +365,14 @@ def _fleet_of_workload(scenario: Scenario) -> FleetSpec:
         for d in bill.devices
     )
     return FleetSpec(classes=(only_class,), options=options)
+
+
+def _without_price(option: FleetOption) -> str:
+    """Say that an option is left out for want of a price, and how to give one."""
+    return (
+        f"option {option.name!r} is left out: no price of {option.device} is known; "
+        f"give usd_per_hour in the option (per replica), or {option.device} under [hardware] usd_per_hour (per device)"
+    )
 
 
 def _stated_rates(option: FleetOption, spec: FleetSpec) -> list[float]:

@@ -78,7 +78,7 @@ class FleetPlan:
     replicas: (O, P) whole numbers. shares: (O, C, P) part of a class that each option serves; they sum to 1 over
     options. usd_per_hour: mean over periods, weighted by their hours. bound: proven lower bound on it. gap: their
     relative distance. binding: limits that cost money, the costliest first. manifest: what the fleet rests on, None
-    where it does not come from a scenario.
+    where it does not come from a scenario. remarks: what was left out of the comparison, and why.
     """
 
     problem: FleetProblem
@@ -90,6 +90,7 @@ class FleetPlan:
     binding: tuple[Binding, ...]
     solver: str
     manifest: Manifest | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def devices(self) -> dict[str, float]:
@@ -116,7 +117,10 @@ class FleetPlan:
         return np.where(self.replicas > 0, load / np.maximum(self.replicas, 1), np.nan)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one flat record per option and period in use. Costs add up over the options."""
+        """Return one flat record per option and period in use. Costs add up over the options.
+
+        `remark`: what was left out of the comparison, and why; absent where nothing was.
+        """
         problem, busy, hourly = self.problem, self.utilisation(), self._hourly()
         return [
             {
@@ -130,6 +134,7 @@ class FleetPlan:
                 "usd_per_hour": float(hourly[o, t]),
                 "power_w": float(self.replicas[o, t] * problem.options[o].power),
                 "utilisation_percent": float(busy[o, t]) * 100.0,
+                **({"remark": "; ".join(self.remarks)} if self.remarks else {}),
             }
             for o, t in zip(*np.nonzero(self.replicas), strict=True)
         ]

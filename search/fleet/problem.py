@@ -73,7 +73,7 @@ def checked(problem: FleetProblem) -> FleetProblem:
     unpriced = [o.name for o in problem.options if not (np.isfinite(o.usd_per_hour) and o.usd_per_hour >= 0)]
     if unpriced:
         raise InputError(
-            f"fleet: no price for option(s) {', '.join(unpriced)}; add one to hwdb or leave the option out"
+            f"fleet: no price for option(s) {', '.join(unpriced)}; give them usd_per_hour, or leave them out"
         )
     unknown = [o.name for o in problem.options if not np.isfinite(o.power)]
     if unknown and np.isfinite(problem.inventory.power):

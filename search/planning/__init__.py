@@ -8,6 +8,7 @@ from hwdb.lazy import lazy_names
 
 if TYPE_CHECKING:
     from search.planning import verify
+    from search.planning.columns import cost_columns, power_columns
     from search.planning.contexts import refuse_long_class
     from search.planning.explained import memory_of, term_row, terms_of
     from search.planning.names import deployment_words, short_name, told_apart
@@ -21,10 +22,12 @@ __all__ = [
     "Plan",
     "Target",
     "Tariff",
+    "cost_columns",
     "deployment_words",
     "greatest",
     "memory_of",
     "plan",
+    "power_columns",
     "refuse_long_class",
     "rows_of",
     "short_name",
@@ -44,6 +47,7 @@ __getattr__ = lazy_names(
     {
         "contexts": ["refuse_long_class"],
         "": ["verify"],
+        "columns": ["cost_columns", "power_columns"],
         "explained": ["memory_of", "term_row", "terms_of"],
         "names": ["deployment_words", "short_name", "told_apart"],
         "ranked_plan": ["Plan"],

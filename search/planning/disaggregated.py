@@ -14,7 +14,7 @@ import numpy as np
 from perfmodel import Deployments, Estimates
 from perfmodel.arrays import Array, Index, Mask
 from perfmodel.estimates import estimate_pools
-from perfmodel.workload import load_of
+from perfmodel.workload import POOLED_REQUESTS_PER_CLIENT, load_of
 from search.planning.scoring import Scorer
 from search.planning.sizing import least_whole
 
@@ -77,7 +77,7 @@ def matched(scorer: Scorer, layouts: Deployments) -> tuple[Pairs, dict[str, Arra
 def estimates(scorer: Scorer, pairs: Pairs, workers: Workers) -> Estimates:
     """Estimate the pairs with the given workers in each pool. workers: (prefill, decode), (N,) each."""
     target = scorer.target
-    demand = load_of(target.workload, len(pairs))
+    demand = load_of(target.workload, len(pairs), POOLED_REQUESTS_PER_CLIENT)
     pools = pairs.prefill, pairs.decode
     return estimate_pools(target.model, demand, pools, workers, engine=target.engine, costs=target.costs)
 

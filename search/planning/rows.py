@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from perfmodel.arrays import NAN
 from perfmodel.costs import remarks_of
 from perfmodel.estimates import chances, configuration_remarks, overall
 from perfmodel.vocabulary import BASES
@@ -66,6 +67,7 @@ def _row(candidates: Candidates, number: int, tails: Mapping[str, float]) -> dic
         **_intervals(c, rate_is_given=candidates.scorer.target.workload.arrival == "open"),
         **tails,
         "slo_ratio": c["slo_ratio"],
+        **({} if candidates.scorer.target.slo.objectives else {"slo_chance": NAN}),
         "basis": BASES[int(c["basis"])],
         "qualifies": c["verdict"] == 0,
         "reason": reason(candidates, number),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hwdb.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from search.scenario.engine import with_settings
     from search.scenario.fleet import FleetClass, FleetOption, FleetSpec
     from search.scenario.inventory import Inventory, Option
     from search.scenario.limits import Limits, Site
@@ -24,11 +25,13 @@ __all__ = [
     "Scenario",
     "Site",
     "load_scenario",
+    "with_settings",
 ]
 
 __getattr__ = lazy_names(
     __name__,
     {
+        "engine": ["with_settings"],
         "fleet": ["FleetClass", "FleetOption", "FleetSpec"],
         "inventory": ["Inventory", "Option"],
         "limits": ["Limits", "Site"],

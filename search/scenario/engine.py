@@ -29,11 +29,15 @@ def read_engine(table: Table, folder: Path) -> Engine:
     name = table.text("name", DEFAULT_ENGINE)
     if name.endswith(".toml"):
         name = str(folder / name)
-    found: Engine = relay(table, "name", engine, name, table.text("version", ""))
+    return with_settings(relay(table, "name", engine, name, table.text("version", "")), table)
+
+
+def with_settings(found: Engine, table: Table) -> Engine:
+    """Return the engine with the settings that a table gives, under their own names or the engine's own words."""
     words = {word: key for word, key in found.own_words if key in ENGINE_KEYS}
     written = {key: key for key in ENGINE_KEYS} | spellings(table, words)
     changes = {key: _setting(table, written[key], key) for key in ENGINE_KEYS if written[key] in table}
-    table.done(also=(*ENGINE_KEYS, *words))
+    table.done(also=(*ENGINE_KEYS, *words, "name", "version"))
     if changes:
         found = found.configured(**changes)
     if "overlap_share" in changes and found.overlap == "none":

@@ -39,6 +39,7 @@ WORKLOAD_KEYS = (
     *LOADS,
     "arrival",
     "cv",
+    "isl_dist",
     "classes",
     "sort",
     "longest_tokens",
@@ -122,6 +123,8 @@ def read_request(table: Table, folder: Path, *, load: bool = True) -> Request:
     shape, timing = _lengths(table, folder, trace, sort, longest)
     numbers = _load(table, timing) if load else {"rate": 1.0}
     workload = relay(table, given[0], Workload.from_histogram, shape, **numbers)
+    if "isl_dist" in table:
+        workload = relay(table, "isl_dist", workload.at, isl_dist=table.text("isl_dist"))
     return Request(_with_hits(table, workload), trace, sort, longest)
 
 

@@ -1,0 +1,83 @@
+"""Options of `estimate` for prices, and for the site that the deployment runs at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import isfinite
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import typer
+
+from hwdb import InputError
+from search.commands.options import NAME
+
+if TYPE_CHECKING:
+    from search.scenario import Site
+
+#: Kinds of price, as `prices` in a scenario names them.
+PRICE_KINDS = ("on_demand", "reserved", "spot", "cheapest")
+MAX_PUE = 5.0
+#: Heading of these options in the help, whatever the group that they are part of.
+SECTION = "Price and site"
+_option = partial(typer.Option, rich_help_panel=SECTION)
+
+
+@dataclass(frozen=True)
+class SiteOptions:
+    """Prices, and the site."""
+
+    section: ClassVar[str] = SECTION
+
+    usd_per_hour: Annotated[
+        list[str] | None,
+        _option(metavar="USD", help="Your price of one device, or DEVICE=USD for one of two; repeatable."),
+    ] = None
+    prices: Annotated[str, _option(metavar="KIND", help="Kind of price: on_demand, reserved, spot or cheapest.")] = (
+        "on_demand"
+    )
+    node: Annotated[
+        list[str] | None,
+        _option(metavar=NAME, help="Node that holds the devices: whole nodes are paid, and hosts count."),
+    ] = None
+    pue: Annotated[float, _option(metavar="PUE", help="Power usage effectiveness of the site, 1 or more.")] = 1.0
+    usd_per_kwh: Annotated[float | None, _option(metavar="USD", help="Price of electricity.")] = None
+    gco2_per_kwh: Annotated[float | None, _option(metavar="G", help="Carbon intensity, grams of CO2e.")] = None
+
+    def nodes(self) -> tuple[str, ...]:
+        """Return the names of the nodes that hold the devices; none where devices are rented one by one."""
+        return tuple(self.node or ())
+
+    def own_prices(self, devices: Sequence[str]) -> dict[str, float]:
+        """Return the user's own prices in USD per hour of one device, by name of device.
+
+        devices: names of those in use. Raises `InputError` for what is no price, and for a device that is not in use.
+        """
+        if self.prices not in PRICE_KINDS:
+            raise InputError(f"--prices {self.prices!r} is no kind of price; choose one of {', '.join(PRICE_KINDS)}")
+        own: dict[str, float] = {}
+        for text in self.usd_per_hour or ():
+            name, _, amount = text.rpartition("=")
+            if name and name not in devices:
+                raise InputError(f"--usd-per-hour {text}: {name!r} is not in use; name one of {', '.join(devices)}")
+            try:
+                price = float(amount)
+            except ValueError:
+                price = -1.0
+            if not (isfinite(price) and price >= 0.0):
+                raise InputError(f"--usd-per-hour {text}: {amount!r} is no price; give USD per hour of one device")
+            own |= dict.fromkeys([name] if name else devices, price)
+        return own
+
+    def site(self) -> Site:
+        """Return the site: its overhead and its electricity. Raises `InputError` for an impossible overhead."""
+        from search.scenario import Site
+
+        if not 1.0 <= self.pue <= MAX_PUE:
+            raise InputError(f"--pue {self.pue:g} is impossible; give 1 (no overhead) to {MAX_PUE:g}")
+        given = {"usd_per_kwh": self.usd_per_kwh, "gco2_per_kwh": self.gco2_per_kwh}
+        for name, value in given.items():
+            if value is not None and not (isfinite(value) and value >= 0.0):
+                raise InputError(f"--{name.replace('_', '-')} {value:g} is impossible; give 0 or more")
+        return Site(pue=self.pue, **{name: value for name, value in given.items() if value is not None})
