@@ -16,11 +16,12 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel import Deployments, Estimates, model
-from perfmodel.arrays import Array, Index, Mask
+from perfmodel.arrays import Array, Index
 from perfmodel.costs import CostModel
 from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.power import site_power
 from perfmodel.workload import load_of
+from search.fleet.limits import served_by_none
 from search.fleet.plan import FleetPlan, fleet_plan
 from search.fleet.problem import FleetProblem
 from search.fleet.solve import Solver
@@ -29,7 +30,7 @@ from search.planning import (
     Target,
     Tariff,
     deployment_words,
-    greatest,
+    greatest_rate,
     refuse_long_class,
     rows_of,
     space_of,
@@ -43,10 +44,6 @@ from search.space import SearchSpace
 if TYPE_CHECKING:
     from search.scenario import Scenario
 
-#: Request rate that saturates any replica, requests/s.
-SATURATING_RATE = 1e6
-#: Least rate that is tried, as a share of the rate at which a replica saturates. chosen: an idle replica.
-LEAST_LOAD = 1e-3
 #: Code of the model's own format.
 OWN_FORMAT = -1
 
@@ -121,7 +118,8 @@ class Modeller:
         power = self._power(option, layouts, watts)
         able = np.nonzero(throughput.any(axis=1))[0]
         rates = [throughput[able, i] for i in classes]
-        kept = able[pareto([*rates, price[able], size[able]], largest=[True] * len(rates))]
+        known_price = np.nan_to_num(price[able])  # without a price the devices alone decide
+        kept = able[pareto([*rates, known_price, size[able]], largest=[True] * len(rates))]
         at = self._position(option.device)
         options = []
         for row in kept.tolist():
@@ -147,7 +145,7 @@ class Modeller:
         throughput = np.zeros((len(layouts), len(self.spec.classes)))
         watts = np.zeros(len(layouts))
         for i in classes:
-            throughput[:, i], drawn = greatest_rate(self._target(option, self.spec.classes[i]), layouts)
+            throughput[:, i], drawn = rate_and_watts(self._target(option, self.spec.classes[i]), layouts)
             watts = np.fmax(watts, drawn)
         return throughput, watts
 
@@ -275,7 +273,35 @@ def fleet_problem(scenario: Scenario, costs: CostModel | None = None) -> tuple[F
     }
     inventory = replace(scenario.inventory(), node_usd_per_hour=node_prices)
     options = [option for part in parts for option in part.options]
-    return _problem(spec, options, np.concatenate([part.throughput for part in parts]), inventory), bill.date
+    problem = _problem(spec, options, np.concatenate([part.throughput for part in parts]), inventory)
+    return priced(problem), bill.date
+
+
+def priced(problem: FleetProblem) -> FleetProblem:
+    """Return the problem with prices that can be compared, and a remark that names what has none.
+
+    Options without a known price are left out where the others serve every class. Otherwise the devices are counted in
+    place of the money: each costs 1, and the result has no cost.
+    """
+    unknown = [o for o in problem.options if np.isnan(o.usd_per_hour)]
+    if not unknown:
+        return problem
+    names = list(dict.fromkeys(o.device for o in unknown))
+    example = ", ".join(f"{name} = ..." for name in names)
+    told = (
+        f"no price is known for {', '.join(names)}: give one with [hardware] usd_per_hour = {{ {example} }}, "
+        "or usd_per_hour in its [[fleet.option]]"
+    )
+    rows = np.array([i for i, o in enumerate(problem.options) if not np.isnan(o.usd_per_hour)], dtype=np.intp)
+    left = replace(problem, options=tuple(problem.options[i] for i in rows), throughput=problem.throughput[rows])
+    if len(rows) and not served_by_none(left):
+        return replace(left, remarks=(f"{told}; without it the fleet leaves it out",))
+    counted = tuple(replace(o, usd_per_hour=o.devices) for o in problem.options)
+    inventory = replace(problem.inventory, node_usd_per_hour={})
+    remark = f"{told}; without it the fleet has the fewest devices, not the least cost"
+    if np.isfinite(problem.inventory.budget):
+        raise InputError(f"fleet: a budget is set, but {told}")
+    return replace(problem, options=counted, inventory=inventory, remarks=(remark,), counts_devices=True)
 
 
 def table_problem(spec: FleetSpec, inventory: Inventory) -> FleetProblem:
@@ -294,7 +320,7 @@ def table_problem(spec: FleetSpec, inventory: Inventory) -> FleetProblem:
     return _problem(spec, options, np.array([_stated_rates(o, spec) for o in spec.options]), inventory)
 
 
-def greatest_rate(target: Target, layouts: Deployments) -> tuple[Array, Array]:
+def rate_and_watts(target: Target, layouts: Deployments) -> tuple[Array, Array]:
     """Find the greatest request rate that one replica of each layout serves within the target.
 
     Returns (requests/s, watts per device at that rate), (N,) each. The rate is 0, and the power NaN, where even an idle
@@ -307,17 +333,8 @@ def greatest_rate(target: Target, layouts: Deployments) -> tuple[Array, Array]:
         """Estimate the layouts at `rows`, each at its rate in requests/s."""
         return target.estimates_of(replace(rows_of(base, rows), rate=rates), layouts.take(rows))
 
-    everyone = np.arange(count)
-    saturated = at(everyone, np.full(count, SATURATING_RATE))
-    fits, ceiling = np.nonzero(saturated.fits)[0], saturated.request_rate
-
-    def test(rows: Index, rates: Array) -> Mask:
-        """Return True where the layouts at `rows` (among those that fit) meet the target at these rates."""
-        return target.met_by(at(fits[rows], rates))
-
-    rate = np.zeros(count)
-    rate[fits] = np.nan_to_num(greatest(test, ceiling[fits] * LEAST_LOAD, ceiling[fits]))
-    watts = at(everyone, np.where(rate > 0, rate, ceiling * LEAST_LOAD)).power
+    rate = greatest_rate(target, at, count)
+    watts = at(np.arange(count), np.where(rate > 0, rate, 1.0)).power
     return rate, np.where(rate > 0, watts, np.nan)
 
 

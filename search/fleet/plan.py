@@ -118,6 +118,7 @@ class FleetPlan:
     def rows(self) -> list[dict[str, Any]]:
         """Return one flat record per option and period in use. Costs add up over the options."""
         problem, busy, hourly = self.problem, self.utilisation(), self._hourly()
+        hourly = hourly * np.nan if problem.counts_devices else hourly
         return [
             {
                 "option": problem.options[o].name,
@@ -205,16 +206,18 @@ def fleet_plan(
         raise FleetInfeasible(f"no option serves request class(es) {names} within the SLO; relax it or offer others")
     program = formulate(problem)
     if not run_solver(program, solver, time_limit, gap):
-        raise FleetInfeasible("no fleet meets the demand within the limits", _relaxations(problem, solver, time_limit))
+        told = "; ".join(["no fleet meets the demand within the limits", *problem.remarks])
+        raise FleetInfeasible(told, _relaxations(problem, solver, time_limit))
     cost = program.cost()
+    unit = np.nan if problem.counts_devices else 1.0
     return FleetPlan(
         problem=problem,
         replicas=program.solved_replicas(),
         shares=program.solved_shares(),
-        usd_per_hour=cost,
-        bound=min(program.bound, cost),
+        usd_per_hour=cost * unit,
+        bound=min(program.bound, cost) * unit,
         gap=max(0.0, (cost - program.bound) / cost) if cost > 0 else 0.0,
-        binding=_binding(problem, program, solver, time_limit),
+        binding=() if problem.counts_devices else _binding(problem, program, solver, time_limit),
         solver=program.solver,
     )
 
