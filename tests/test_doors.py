@@ -228,10 +228,12 @@ def test_an_option_without_a_price_is_named_and_can_be_given_one(device: str, tm
     option = f'[[fleet.option]]\nname = "m"\ndevice = "{device}"\ntp = 1\n'
     row = json.loads(command("fleet", fleet_of(tmp_path, option + PRICED_OPTION), "--json"))[0]
     assert row["device"] == "h100-sxm"
-    assert "'m' is left out" in row["remark"]
+    assert f"no price is known for {device}" in row["remark"]
     assert "usd_per_hour" in row["remark"]
-    with pytest.raises(Refused, match=f"no price of {device}.*usd_per_hour"):
-        command("fleet", fleet_of(tmp_path, option), "--json")
+    alone = json.loads(command("fleet", fleet_of(tmp_path, option), "--json"))[0]
+    assert f"no price is known for {device}" in alone["remark"]
+    assert "fewest devices" in alone["remark"]
+    assert alone["usd_per_hour"] is None
     cheap = option + "usd_per_hour = 0.01\n"
     rows = json.loads(command("fleet", fleet_of(tmp_path, cheap + PRICED_OPTION), "--json"))
     assert "remark" not in rows[0] or "no price" not in rows[0]["remark"]

@@ -192,7 +192,8 @@ def answered_by(found: Plan, column: str) -> float:
 def test_rows_are_flat_json_with_units_and_ranges(base: Plan) -> None:
     rows = base.rows(5, 3)
     assert [r["rank"] for r in rows[:2]] == [1, 2]
-    assert all(isinstance(v, str | int | float | bool) for r in rows for v in r.values())
+    assert all(isinstance(v, str | int | float | bool) for r in rows for k, v in r.items() if k != "rank")
+    assert [r["rank"] is None for r in rows] == [not r["qualifies"] for r in rows]
     assert json.loads(json.dumps(rows, default=float))[0]["candidate"] == base.name(base.best)
     best = rows[0]
     assert best["ttft_ms_lo"] < best["ttft_ms"] < best["ttft_ms_hi"]
@@ -244,8 +245,7 @@ def test_short_stock_names_the_devices_needed_and_raising_it_as_told_is_enough(b
     short = answered(tmp_path, BASE.replace("[search]", "stock = { h100-sxm = 1, l40s = 1 }\n[search]"), tp="[1]")
     assert not short.feasible
     assert "more than on hand; raise the stock" in short.message
-    number = int(short.order[0])
-    needed = int(short.columns["devices"][number])
+    needed = int(short.message.split("which need ")[1].split(" devices")[0])
     enough = f"stock = {{ h100-sxm = {needed}, l40s = {needed} }}\n[search]"
     assert answered(tmp_path, BASE.replace("[search]", enough), tp="[1]").feasible
 
@@ -285,14 +285,29 @@ def test_spare_nodes_add_what_a_failing_node_takes(base: Plan, tmp_path: Path) -
 def test_without_a_demand_one_replica_is_loaded_as_far_as_objectives_allow(tmp_path: Path) -> None:
     found = answered(tmp_path, BASE.replace("request_rate_rps = 40\n", ""))
     target, number = found.scorer.target, found.best
-    most = found.columns["concurrency_per_replica"][number]
+    most = float(found.columns["request_rate_rps"][number])
     layout = found.layouts.take(np.array([number]))
-    at = replace(target, workload=target.workload.at(concurrency=float(most)))
-    over = replace(target, workload=target.workload.at(concurrency=float(most) * 1.02 + 1))
+    at = replace(target, workload=target.workload.at(arrival="open", rate=most))
+    over = replace(target, workload=target.workload.at(arrival="open", rate=most * 1.002))
     assert target.met_by(at.estimates(layout))[0]
     assert not target.met_by(over.estimates(layout))[0]
     listed = answered(tmp_path, BASE.replace("request_rate_rps = 40\n", "") + "concurrency = [4, 8, 2000]\n")
     assert set(listed.columns["concurrency_per_replica"][listed.qualifies]) <= {4.0, 8.0, 2000.0}
+
+
+def test_without_a_demand_and_a_bound_on_queues_the_concurrency_is_chosen(tmp_path: Path) -> None:
+    """A bound on TPOT alone ends no queue, and a closed loop may be asked for by name."""
+    no_rate = BASE.replace("request_rate_rps = 40\n", "")
+    named = BASE.replace("request_rate_rps = 40\n", 'arrival = "closed"\n')
+    for text in (no_rate.replace("ttft_ms_p90 = 400\n", ""), named):
+        found = answered(tmp_path, text)
+        target, number = found.scorer.target, found.best
+        most = found.columns["concurrency_per_replica"][number]
+        layout = found.layouts.take(np.array([number]))
+        at = replace(target, workload=target.workload.at(concurrency=float(most)))
+        over = replace(target, workload=target.workload.at(concurrency=float(most) * 1.02 + 1))
+        assert target.met_by(at.estimates(layout))[0]
+        assert not target.met_by(over.estimates(layout))[0]
 
 
 def test_pools_are_no_larger_than_they_must_be(tmp_path: Path) -> None:

@@ -72,10 +72,19 @@ def test_a_closed_loop_and_an_open_concurrency_are_replayed(scenario):
     closed = search.plan(search.load_scenario(scenario("input_tokens = 500\noutput_tokens = 100\nconcurrency = 16")))
     number = verify.finalists(closed, 1)[0]
     assert verify.requests(closed, number).concurrency == 16
-    free = search.plan(search.load_scenario(scenario("input_tokens = 500\noutput_tokens = 100")))
+    text = 'input_tokens = 500\noutput_tokens = 100\narrival = "closed"'
+    free = search.plan(search.load_scenario(scenario(text)))
     number = verify.finalists(free, 1)[0]
     expected = free.columns["concurrency_per_replica"][number]
     assert verify.requests(free, number).concurrency == pytest.approx(expected, abs=1)
+
+
+def test_a_rate_that_the_search_chose_is_replayed(scenario):
+    free = search.plan(search.load_scenario(scenario("input_tokens = 500\noutput_tokens = 100")))
+    number = verify.finalists(free, 1)[0]
+    traffic = verify.requests(free, number)
+    rate = (len(traffic.arrival) - 1) / (traffic.arrival[-1] - traffic.arrival[0])
+    assert rate == pytest.approx(free.columns["request_rate_rps"][number], rel=0.1)
 
 
 def test_disaggregated_finalists_are_replayed_as_pools(scenario):

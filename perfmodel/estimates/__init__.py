@@ -7,7 +7,7 @@ from perfmodel.estimates.chance import chances, keeps, overall, slo_ratio
 from perfmodel.estimates.context import beyond_context, check_context, check_lengths
 from perfmodel.estimates.disaggregated import estimate_disaggregated, estimate_pools
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.estimator import Prepared, check, estimate, estimate_load, per_replica, prepare
+from perfmodel.estimates.estimator import Prepared, check, engine_limits, estimate, estimate_load, per_replica, prepare
 from perfmodel.estimates.explanation import Term, explain
 from perfmodel.estimates.groups import Intervals, Latency, MemoryUse, PowerUse, Rates, RequestClasses, WaitShape
 from perfmodel.estimates.intervals import CLASSES
@@ -35,6 +35,7 @@ __all__ = [
     "check_context",
     "check_lengths",
     "configuration_remarks",
+    "engine_limits",
     "estimate",
     "estimate_disaggregated",
     "estimate_load",

@@ -27,6 +27,8 @@ CHUNK = 8192
 #: Tokens per step that activation memory is reserved for at most, where the engine has no or a huge token budget.
 #: Assumed: engines profile their activations with steps of no more.
 _MAX_ACTIVATION_TOKENS = 16384.0
+#: Arrivals of batch use, without a server: engines have defaults of their own for it.
+OFFLINE = ("static", "offline", "single")
 #: Part of its output that a sequence holds in KV cache on average: half of it where blocks are allocated as it grows,
 #: all of it where they are reserved at admission.
 _HELD_OUTPUT = {"grow": 0.5, "reserve": 1.0}
@@ -65,7 +67,7 @@ def prepare(model: ModelSpec, deployments: Deployments, engine: Engine, costs: C
     sharding = shard(model, deployments)
     hardware = hardware_of(deployments.devices, deployments.device)
     longest = np.max(load.input + load.output, axis=0)
-    limits = _limits(engine, deployments, longest, offline=load.arrival in ("static", "offline", "single"))
+    limits = _limits(engine, deployments, longest, offline=load.arrival in OFFLINE)
     contiguous = engine.admission == "contiguous"  # room for the longest sequence is reserved at admission
     memory = memory_budget(
         sharding,
@@ -86,6 +88,21 @@ def prepare(model: ModelSpec, deployments: Deployments, engine: Engine, costs: C
         graph_seqs=limits.graph_seqs,
     )
     return Prepared(sharding=sharding, hardware=hardware, memory=memory, steps=steps)
+
+
+def engine_limits(engine: Engine, deployments: Deployments, load: Load) -> dict[str, Array]:
+    """Return the limits that the engine runs each deployment with, stated or its defaults on the device, (N,) each.
+
+    `max_num_batched_tokens`: tokens per step of one rank of attention data parallelism. `max_num_seqs`: sequences per
+    replica, inf without a limit. `gpu_memory_utilization`: share of device memory, NaN unknown.
+    """
+    longest = np.max(load.input + load.output, axis=0)
+    found = _limits(engine, deployments, longest, offline=load.arrival in OFFLINE)
+    return {
+        "max_num_batched_tokens": found.token_budget / deployments.dp,
+        "max_num_seqs": found.max_num_seqs,
+        "gpu_memory_utilization": found.memory_share,
+    }
 
 
 def _limits(engine: Engine, deployments: Deployments, longest: Array, *, offline: bool) -> _EngineLimits:

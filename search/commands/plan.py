@@ -70,7 +70,7 @@ def _print_tables(plan: Plan, result: ResultOptions, wide: bool) -> int:
     from search.output import Layout, error_lines, print_misses, print_operators, print_plan, print_rows
     from search.planning import terms_of, verify
 
-    rows = plan.rows(result.top, result.misses)
+    rows = plan.rows(result.top)
     if not plan.feasible:
         print(error_lines(f"error: {plan.message}", sys.stderr), file=sys.stderr)
         print_misses(plan, rows, result.misses, wide=wide, stream=sys.stderr)

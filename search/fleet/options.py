@@ -16,11 +16,12 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel import Deployments, Estimates, model
-from perfmodel.arrays import Array, Index, Mask
+from perfmodel.arrays import Array, Index
 from perfmodel.costs import CostModel
 from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.power import site_power
 from perfmodel.workload import load_of
+from search.fleet.limits import served_by_none
 from search.fleet.plan import FleetPlan, fleet_plan
 from search.fleet.problem import FleetProblem
 from search.fleet.solve import Solver
@@ -29,7 +30,7 @@ from search.planning import (
     Target,
     Tariff,
     deployment_words,
-    greatest,
+    greatest_rate,
     refuse_long_class,
     rows_of,
     space_of,
@@ -43,13 +44,6 @@ from search.space import SearchSpace
 if TYPE_CHECKING:
     from search.scenario import Scenario
 
-#: Request rate that saturates any replica, requests/s.
-SATURATING_RATE = 1e6
-#: Least rate that is tried, as a share of the rate at which a replica saturates. chosen: an idle replica.
-LEAST_LOAD = 1e-3
-#: Greatest rate that is tried, over the rate that an overloaded replica completes. chosen: overload wastes less than
-#: half of a replica, so that the greatest rate within capacity lies below.
-ABOVE_CEILING = 2.0
 #: Code of the model's own format.
 OWN_FORMAT = -1
 
@@ -130,7 +124,8 @@ class Modeller:
         power = self._power(option, layouts, watts)
         able = np.nonzero(throughput.any(axis=1))[0]
         rates = [throughput[able, i] for i in classes]
-        kept = able[pareto([*rates, price[able], size[able]], largest=[True] * len(rates))]
+        known_price = np.nan_to_num(price[able])  # without a price the devices alone decide
+        kept = able[pareto([*rates, known_price, size[able]], largest=[True] * len(rates))]
         at = self._position(option.device)
         options = []
         for row in kept.tolist():
@@ -156,7 +151,7 @@ class Modeller:
         throughput = np.zeros((len(layouts), len(self.spec.classes)))
         watts = np.zeros(len(layouts))
         for i in classes:
-            throughput[:, i], drawn = greatest_rate(self._target(option, self.spec.classes[i]), layouts)
+            throughput[:, i], drawn = rate_and_watts(self._target(option, self.spec.classes[i]), layouts)
             watts = np.fmax(watts, drawn)
         return throughput, watts
 
@@ -256,7 +251,7 @@ def plan_fleet(
         FleetInfeasible: no fleet satisfies the limits; the message says what to relax.
         InputError: the scenario lacks what a fleet needs.
     """
-    problem, price_dates, remarks = fleet_problem(scenario, costs)
+    problem, price_dates = fleet_problem(scenario, costs)
     found = fleet_plan(problem, solver)
     made = manifest(
         scenario.path,
@@ -266,33 +261,26 @@ def plan_fleet(
         price_dates=price_dates,
         command=command,
     )
-    return replace(found, manifest=made, remarks=remarks)
+    return replace(found, manifest=made)
 
 
-def fleet_problem(
-    scenario: Scenario, costs: CostModel | None = None
-) -> tuple[FleetProblem, tuple[str, ...], tuple[str, ...]]:
-    """Build the input of the fleet program from a scenario.
+def fleet_problem(scenario: Scenario, costs: CostModel | None = None) -> tuple[FleetProblem, tuple[str, ...]]:
+    """Build the input of the fleet program from a scenario; returns (input, dates of the prices that it uses).
 
-    Returns (input, dates of the prices that it uses, remarks on options that are left out). An option without a price
-    cannot be compared by cost: it is left out by name. Raises `InputError` where no option has a price.
+    Options that serve no class, or whose price is unknown, are named in the remarks of the input (see `priced`).
     """
     spec, database, offer = scenario.fleet or _fleet_of_workload(scenario), scenario.hardware(), scenario.offer
     devices = tuple(dict.fromkeys(o.device for o in spec.options))
     known = tuple(d for d in devices if d in database.names())
     bill = tariff(database, known, offer.nodes, offer.prices, offer.usd_per_hour)
     modeller = Modeller(scenario=scenario, spec=spec, tariff=bill, costs=costs)
-    priced = [o for o in spec.options if np.isfinite(modeller.price_per_hour(o))]
-    remarks = tuple(_without_price(o) for o in spec.options if o not in priced)
-    if not priced:
-        raise InputError(f"{scenario.path}: {'; '.join(remarks)}")
-    parts = [modeller.layouts(o) for o in priced]
-    remarks += tuple(
+    parts = [modeller.layouts(o) for o in spec.options]
+    useless = tuple(
         f"option {o.name!r} is left out: none of its layouts serves a class within its SLO"
-        for o, part in zip(priced, parts, strict=True)
+        for o, part in zip(spec.options, parts, strict=True)
         if not part.throughput.any()
     )
-    own = {o.device for o in priced if np.isfinite(o.usd_per_hour)}  # the user's price is that of a replica
+    own = {o.device for o in spec.options if np.isfinite(o.usd_per_hour)}  # the user's price is that of a replica
     node_prices = {
         d.name: float(usd * count)
         for d, usd, count, whole in zip(bill.devices, bill.usd_per_hour, bill.per_node, bill.whole, strict=True)
@@ -300,8 +288,35 @@ def fleet_problem(
     }
     inventory = replace(scenario.inventory(), node_usd_per_hour=node_prices)
     options = [option for part in parts for option in part.options]
-    throughput = np.concatenate([part.throughput for part in parts])
-    return _problem(spec, options, throughput, inventory), bill.date, remarks
+    problem = priced(_problem(spec, options, np.concatenate([part.throughput for part in parts]), inventory))
+    return replace(problem, remarks=(*problem.remarks, *useless)), bill.date
+
+
+def priced(problem: FleetProblem) -> FleetProblem:
+    """Return the problem with prices that can be compared, and a remark that names what has none.
+
+    Options without a known price are left out where the others serve every class. Otherwise the devices are counted in
+    place of the money: each costs 1, and the result has no cost.
+    """
+    unknown = [o for o in problem.options if np.isnan(o.usd_per_hour)]
+    if not unknown:
+        return problem
+    names = list(dict.fromkeys(o.device for o in unknown))
+    example = ", ".join(f"{name} = ..." for name in names)
+    told = (
+        f"no price is known for {', '.join(names)}: give one with [hardware] usd_per_hour = {{ {example} }}, "
+        "or usd_per_hour in its [[fleet.option]]"
+    )
+    rows = np.array([i for i, o in enumerate(problem.options) if not np.isnan(o.usd_per_hour)], dtype=np.intp)
+    left = replace(problem, options=tuple(problem.options[i] for i in rows), throughput=problem.throughput[rows])
+    if len(rows) and not served_by_none(left):
+        return replace(left, remarks=(f"{told}; without it the fleet leaves it out",))
+    counted = tuple(replace(o, usd_per_hour=o.devices) for o in problem.options)
+    inventory = replace(problem.inventory, node_usd_per_hour={})
+    remark = f"{told}; without it the fleet has the fewest devices, not the least cost"
+    if np.isfinite(problem.inventory.budget):
+        raise InputError(f"fleet: a budget is set, but {told}")
+    return replace(problem, options=counted, inventory=inventory, remarks=(remark,), counts_devices=True)
 
 
 def table_problem(spec: FleetSpec, inventory: Inventory) -> FleetProblem:
@@ -320,7 +335,7 @@ def table_problem(spec: FleetSpec, inventory: Inventory) -> FleetProblem:
     return _problem(spec, options, np.array([_stated_rates(o, spec) for o in spec.options]), inventory)
 
 
-def greatest_rate(target: Target, layouts: Deployments) -> tuple[Array, Array]:
+def rate_and_watts(target: Target, layouts: Deployments) -> tuple[Array, Array]:
     """Find the greatest request rate that one replica of each layout serves within the target.
 
     Returns (requests/s, watts per device at that rate), (N,) each. The rate is 0, and the power NaN, where even an idle
@@ -333,17 +348,8 @@ def greatest_rate(target: Target, layouts: Deployments) -> tuple[Array, Array]:
         """Estimate the layouts at `rows`, each at its rate in requests/s."""
         return target.estimates_of(replace(rows_of(base, rows), rate=rates), layouts.take(rows))
 
-    everyone = np.arange(count)
-    saturated = at(everyone, np.full(count, SATURATING_RATE))
-    fits, ceiling = np.nonzero(saturated.fits)[0], saturated.request_rate
-
-    def test(rows: Index, rates: Array) -> Mask:
-        """Return True where the layouts at `rows` (among those that fit) meet the target at these rates."""
-        return target.met_by(at(fits[rows], rates))
-
-    rate = np.zeros(count)
-    rate[fits] = np.nan_to_num(greatest(test, ceiling[fits] * LEAST_LOAD, ceiling[fits] * ABOVE_CEILING))
-    watts = at(everyone, np.where(rate > 0, rate, ceiling * LEAST_LOAD)).power
+    rate = greatest_rate(target, at, count)
+    watts = at(np.arange(count), np.where(rate > 0, rate, 1.0)).power
     return rate, np.where(rate > 0, watts, np.nan)
 
 
@@ -365,14 +371,6 @@ def _fleet_of_workload(scenario: Scenario) -> FleetSpec:
         for d in bill.devices
     )
     return FleetSpec(classes=(only_class,), options=options)
-
-
-def _without_price(option: FleetOption) -> str:
-    """Say that an option is left out for want of a price, and how to give one."""
-    return (
-        f"option {option.name!r} is left out: no price of {option.device} is known; "
-        f"give usd_per_hour in the option (per replica), or {option.device} under [hardware] usd_per_hour (per device)"
-    )
 
 
 def _stated_rates(option: FleetOption, spec: FleetSpec) -> list[float]:

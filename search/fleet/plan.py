@@ -78,7 +78,7 @@ class FleetPlan:
     replicas: (O, P) whole numbers. shares: (O, C, P) part of a class that each option serves; they sum to 1 over
     options. usd_per_hour: mean over periods, weighted by their hours. bound: proven lower bound on it. gap: their
     relative distance. binding: limits that cost money, the costliest first. manifest: what the fleet rests on, None
-    where it does not come from a scenario. remarks: what was left out of the comparison, and why.
+    where it does not come from a scenario.
     """
 
     problem: FleetProblem
@@ -90,7 +90,6 @@ class FleetPlan:
     binding: tuple[Binding, ...]
     solver: str
     manifest: Manifest | None = None
-    remarks: tuple[str, ...] = ()
 
     @property
     def devices(self) -> dict[str, float]:
@@ -122,6 +121,7 @@ class FleetPlan:
         `remark`: what was left out of the comparison, and why; absent where nothing was.
         """
         problem, busy, hourly = self.problem, self.utilisation(), self._hourly()
+        hourly = hourly * np.nan if problem.counts_devices else hourly
         return [
             {
                 "option": problem.options[o].name,
@@ -134,7 +134,7 @@ class FleetPlan:
                 "usd_per_hour": float(hourly[o, t]),
                 "power_w": float(self.replicas[o, t] * problem.options[o].power),
                 "utilisation_percent": float(busy[o, t]) * 100.0,
-                **({"remark": "; ".join(self.remarks)} if self.remarks else {}),
+                **({"remark": "; ".join(problem.remarks)} if problem.remarks else {}),
             }
             for o, t in zip(*np.nonzero(self.replicas), strict=True)
         ]
@@ -210,16 +210,18 @@ def fleet_plan(
         raise FleetInfeasible(f"no option serves request class(es) {names} within the SLO; relax it or offer others")
     program = formulate(problem)
     if not run_solver(program, solver, time_limit, gap):
-        raise FleetInfeasible("no fleet meets the demand within the limits", _relaxations(problem, solver, time_limit))
+        told = "; ".join(["no fleet meets the demand within the limits", *problem.remarks])
+        raise FleetInfeasible(told, _relaxations(problem, solver, time_limit))
     cost = program.cost()
+    unit = np.nan if problem.counts_devices else 1.0
     return FleetPlan(
         problem=problem,
         replicas=program.solved_replicas(),
         shares=program.solved_shares(),
-        usd_per_hour=cost,
-        bound=min(program.bound, cost),
+        usd_per_hour=cost * unit,
+        bound=min(program.bound, cost) * unit,
         gap=max(0.0, (cost - program.bound) / cost) if cost > 0 else 0.0,
-        binding=_binding(problem, program, solver, time_limit),
+        binding=() if problem.counts_devices else _binding(problem, program, solver, time_limit),
         solver=program.solver,
     )
 

@@ -18,7 +18,8 @@ class FleetProblem:
     options: (O,). classes: (C,) names; several models are classes that only some options serve. rate: (P, C)
     requests/s. throughput: (O, C) requests/s that one replica serves of a class within the SLO when it serves nothing
     else; 0 or NaN where it cannot. hours: (P,) length of each period. elastic: the number of replicas may change
-    between periods.
+    between periods. remarks: sentences about the options, such as those without a price. counts_devices: True where
+    prices are numbers of devices, because a price is unknown.
     """
 
     options: tuple[Option, ...]
@@ -28,6 +29,8 @@ class FleetProblem:
     hours: Array = field(default_factory=lambda: np.ones(1))
     inventory: Inventory = field(default_factory=Inventory)
     elastic: bool = False
+    remarks: tuple[str, ...] = ()
+    counts_devices: bool = False
 
     @property
     def by_node(self) -> tuple[str, ...]:

@@ -30,9 +30,12 @@ def fleet_rows(fleet: FleetPlan) -> list[dict[str, Any]]:
 def fleet_headline(fleet: FleetPlan) -> str:
     """Return the fleet in one sentence: devices, cost, power, and how close to the least cost it is proven to be."""
     devices = ", ".join(f"{number(count)} x {name}" for name, count in fleet.devices.items())
-    power = f", {number(fleet.power / 1e3)} kW" if fleet.power == fleet.power else ""
+    power = [f"{number(fleet.power / 1e3)} kW"] if fleet.power == fleet.power else []
+    cost = [f"${money(fleet.usd_per_hour)} per hour"] if fleet.usd_per_hour == fleet.usd_per_hour else []
     proof = "proven least" if fleet.gap <= OPTIMAL_GAP else f"proven within {number(100.0 * fleet.gap)} % of the least"
-    return f"Take {devices}: ${money(fleet.usd_per_hour)} per hour{power}; {proof} cost."
+    figures = ", ".join([*cost, *power])
+    least = "number of devices" if fleet.problem.counts_devices else "cost"
+    return f"Take {devices}{': ' if figures else ''}{figures}; {proof} {least}."
 
 
 def print_fleet(fleet: FleetPlan, *, wide: bool = False) -> None:
@@ -42,7 +45,9 @@ def print_fleet(fleet: FleetPlan, *, wide: bool = False) -> None:
     """
     optimal = "proven optimal" if fleet.gap <= OPTIMAL_GAP else f"gap {number(100.0 * fleet.gap)} %"
     limits = [f"Without the limit on {b.name}: ${money(b.saving)} per hour less." for b in fleet.binding]
-    notes = [f"Solver: {fleet.solver}, {optimal}.", *limits]
+    remarks = [f"{text[:1].upper()}{text[1:]}." for text in fleet.problem.remarks]
+    notes = [f"Solver: {fleet.solver}, {optimal}.", *limits, *remarks]
     print_text(fleet_headline(fleet), bold=True)
     print_text("")
-    print_rows(fleet.rows(), layout=Layout(label="option", keep=KEPT, drop=LESS_IMPORTANT, notes=notes, wide=wide))
+    rows = [{k: v for k, v in row.items() if k != "remark"} for row in fleet.rows()]
+    print_rows(rows, layout=Layout(label="option", keep=KEPT, drop=LESS_IMPORTANT, notes=notes, wide=wide))

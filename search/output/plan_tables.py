@@ -148,13 +148,14 @@ def _print_ranking(plan: Plan, rows: Sequence[dict[str, Any]], wide: bool) -> No
     """Print the candidates that qualify, best first, with what they have in common below."""
     columns = [c for c in candidate_columns(plan) if c != "reason"]
     remarks = dict.fromkeys(row["remark"] for row in rows if row.get("remark"))
-    bases, prices = (list(dict.fromkeys(row[c] for row in rows)) for c in ("basis", "price"))
+    bases = list(dict.fromkeys(row["basis"] for row in rows))
+    prices = list(dict.fromkeys(row["price"] for row in rows if row["usd_per_hour"] == row["usd_per_hour"]))
     if len(bases) == 1 and not wide:
         columns.remove("basis")
     notes = [
         f"{ranking_note(plan)}.",
         *([f"All rest on figures that are {bases[0]}."] if len(bases) == 1 else []),
-        f"Price: {prices[0]}." if len(prices) == 1 else f"Prices: {'; '.join(prices)}.",
+        *([f"Price{'s' if len(prices) > 1 else ''}: {'; '.join(prices)}."] if prices else []),
         *remarks,
         *getattr(plan, "notes", ()),
         *_offers(plan),

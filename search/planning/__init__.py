@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from search.planning.planner import plan, space_of, tariff_of
     from search.planning.prices import Tariff, tariff, usd_per_million_tokens
     from search.planning.ranked_plan import Plan
-    from search.planning.sizing import Target, greatest, rows_of
+    from search.planning.sizing import Target, greatest_rate, rows_of
     from search.planning.whatif import what_if
 
 __all__ = [
@@ -24,7 +24,7 @@ __all__ = [
     "Tariff",
     "cost_columns",
     "deployment_words",
-    "greatest",
+    "greatest_rate",
     "memory_of",
     "plan",
     "power_columns",
@@ -53,7 +53,7 @@ __getattr__ = lazy_names(
         "ranked_plan": ["Plan"],
         "planner": ["plan", "space_of", "tariff_of"],
         "prices": ["Tariff", "tariff", "usd_per_million_tokens"],
-        "sizing": ["Target", "greatest", "rows_of"],
+        "sizing": ["Target", "greatest_rate", "rows_of"],
         "whatif": ["what_if"],
     },
 )

@@ -10,7 +10,6 @@ import numpy as np
 
 from perfmodel import Deployments, Estimates
 from perfmodel.arrays import Array, Index, Mask
-from perfmodel.workload import load_of
 from search.planning import disaggregated as pools
 from search.planning.names import deployment_words
 from search.planning.scoring import VERDICTS, Scorer
@@ -56,13 +55,15 @@ class Candidates:
         """Return the numbers of all candidates, (N,), best first.
 
         Candidates that qualify come first, in the order of the scenario's ranking. The others follow by how little they
-        miss: by the kind of miss (`SEVERITY`), then by the SLO ratio, then by cost.
+        miss: those within stock and limits first, then by the kind of miss (`SEVERITY`), then by the ratio of what is
+        needed to what is allowed, then by cost.
         """
         by_rank = ranked(self.columns, self.scorer.rank_by, self.qualifies)
         count = int(self.qualifies.sum())
         missed = by_rank[count:]
         severity = np.array([SEVERITY.get(v, 0) for v in VERDICTS])[self.columns["verdict"][missed].astype(int)]
-        near = np.lexsort((self.columns["usd_per_hour"][missed], self.columns["slo_ratio"][missed], severity))
+        beyond = self.columns["within_limits"][missed] == 0
+        near = np.lexsort((self.columns["usd_per_hour"][missed], self.columns["excess"][missed], severity, beyond))
         return np.concatenate([by_rank[:count], missed[near]])
 
     @cached_property
@@ -118,11 +119,7 @@ class Candidates:
     def _colocated(self, numbers: Index) -> Estimates:
         """Estimate the colocated candidates `numbers`, each at its replicas and its concurrency."""
         tried = replace(self.layouts.take(numbers), replicas=self.columns["replicas"][numbers])
-        target = self.scorer.target
-        if self.scorer.sized:
-            return target.estimates(tried)
-        base = load_of(target.workload.at(concurrency=1.0), len(numbers))
-        return target.estimates_of(replace(base, concurrency=self.columns["concurrency_per_replica"][numbers]), tried)
+        return self.scorer.target.estimates_of(self.scorer.loads(self.columns["offered"][numbers]), tried)
 
     def name(self, number: int) -> str:
         """Describe candidate `number` in words: `3 x 4 h100-sxm, TP4, fp8`."""

@@ -5,6 +5,8 @@ Every function returns name -> array (N,), one value per candidate. Units are in
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from perfmodel import Estimates, Slo
@@ -32,13 +34,38 @@ def cost_columns(estimates: Estimates, usd_per_hour: Array) -> dict[str, Array]:
     }
 
 
-def throughput_columns(estimates: Estimates) -> dict[str, Array]:
-    """Return requests and tokens per second of the whole deployment, and output tokens per second of one device."""
+def throughput_columns(estimates: Estimates, replicas: Array) -> dict[str, Array]:
+    """Return requests and tokens per second of the whole deployment, of one replica, and of one device.
+
+    replicas: (N,) of the deployment; decode workers where it has pools.
+    """
     return {
         "request_rate_rps": estimates.request_rate,
+        "request_rate_rps_per_replica": estimates.request_rate / replicas,
         "output_tok_s": estimates.output_rate,
         "total_tok_s": estimates.total_rate,
         "output_tok_s_per_device": estimates.output_rate / estimates.devices,
+    }
+
+
+def concurrency_columns(estimates: Estimates, columns: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the mean requests in flight per replica: as the load states them, else by Little's law.
+
+    In pools, `concurrency_per_replica` counts requests that decode, per decode worker, and
+    `prefill_concurrency_per_replica` those before their first token, per prefill worker.
+    columns: (N,) `replicas` and `concurrency_per_replica` (NaN where the load states none), and `prefill_workers` of
+    pools.
+    """
+    ttft, e2e = estimates.mean(estimates.ttft), estimates.mean(estimates.e2e)
+    with np.errstate(invalid="ignore"):  # both are infinite where the pools are saturated
+        decoding = e2e - ttft
+    stated, replicas = columns["concurrency_per_replica"], columns["replicas"]
+    workers = columns.get("prefill_workers")
+    if workers is None:
+        return {"concurrency_per_replica": np.where(np.isnan(stated), estimates.request_rate * e2e / replicas, stated)}
+    return {
+        "concurrency_per_replica": estimates.request_rate * decoding / replicas,
+        "prefill_concurrency_per_replica": estimates.request_rate * ttft / workers,
     }
 
 

@@ -33,7 +33,7 @@ def _terms(plan: Plan, one: Deployments, number: int, phases: tuple[str, ...]) -
     """List the operators of one deployment in the given phases, as flat rows with their `spread`."""
     target, work = plan.scorer.target, plan.scorer.target.workload
     if not plan.scorer.sized:
-        work = work.at(concurrency=float(plan.columns["concurrency_per_replica"][number]))
+        work = plan.scorer.workload_of(float(plan.columns["offered"][number]))
     terms = explain(target.model, work, one, engine=target.engine, costs=target.costs)
     return [{**term_row(t), "spread": t.spread} for t in terms if t.phase in phases]
 

@@ -101,6 +101,7 @@ def scorer_of(scenario: Scenario, costs: CostModel | None = None) -> Scorer:
         stock=np.array([scenario.offer.stock.get(d.name, np.inf) for d in prices.devices], dtype=float),
         rank_by=scenario.minimise,
         concurrency=tuple(float(c) for c in scenario.choices.concurrency),
+        closed=scenario.request is not None and scenario.request.closed,
     )
 
 

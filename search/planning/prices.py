@@ -100,6 +100,11 @@ def tariff(hwdb: Hwdb, devices: tuple[str, ...], nodes: tuple[str, ...], kind: s
     )
 
 
+def unpriced(device: str) -> str:
+    """Say that no price of `device` is known, and how to give one."""
+    return f"no price is known for {device}: give one with [hardware] usd_per_hour = {{ {device} = ... }}"
+
+
 def _rate(device: str, hwdb: Hwdb, kind: str, own: Mapping[str, float]) -> tuple[float, str, str]:
     """Choose the price of one device; returns (USD per hour, source in words, date).
 
@@ -112,7 +117,7 @@ def _rate(device: str, hwdb: Hwdb, kind: str, own: Mapping[str, float]) -> tuple
     wanted = [p for p in offers if kind in ("cheapest", p.kind)]
     pool: list[Price] = wanted or offers
     if not pool:
-        return NAN, "no price known", ""
+        return NAN, unpriced(device), ""
     best = min(pool, key=lambda p: p.usd_per_hour)
     instead = "" if wanted else f", for want of {kind.replace('_', ' ')}"
     assumed = ", assumed" if best.assumed else ""

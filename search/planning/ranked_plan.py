@@ -10,7 +10,7 @@ from hwdb import Infeasible
 from search.manifest import Manifest
 from search.planning.candidates import Candidates
 from search.planning.names import told_apart
-from search.planning.reasons import nearest_misses, reason
+from search.planning.reasons import nearest_misses, notes, reason
 from search.planning.rows import candidate_rows, distinct
 
 if TYPE_CHECKING:
@@ -43,7 +43,14 @@ class Plan(Candidates):
         """Say why nothing qualifies, which candidates come nearest, and what to relax; "" when something qualifies."""
         if self.feasible:
             return ""
+        if not len(self):
+            return f"{self.scenario.title}: nothing meets the request, because no candidate was left to try"
         return f"{self.scenario.title}: nothing meets the request. Nearest is {nearest_misses(self)}"
+
+    @property
+    def notes(self) -> list[str]:
+        """List what concerns the whole plan, in sentences: devices without a known price, and their rank."""
+        return notes(self)
 
     def reason(self, number: int) -> str:
         """Say why candidate `number` does not qualify, by how much, and what to relax; "" when it qualifies."""
@@ -53,16 +60,32 @@ class Plan(Candidates):
         """Return candidate `number` as one flat row; units are in its keys, `_lo` and `_hi` bound the 80 % interval."""
         return candidate_rows(self, [number])[0]
 
-    def rows(self, most: int | None = 20, misses: int = 5) -> list[dict[str, Any]]:
-        """Return flat rows of the best `most` candidates that qualify (None: all), then of the nearest `misses`.
+    def rows(self, most: int | None = 20, misses: int = 0) -> list[dict[str, Any]]:
+        """Return flat rows of the best `most` candidates that qualify (None: all), ranked from 1.
 
-        `rank` counts from 1; a miss, which does not qualify, has rank 0.
+        misses: so many of the rows of `misses()` follow; their rank is None.
         """
         count, order = int(self.qualifies.sum()), self.order.tolist()
         best = distinct(self, order[:count], count if most is None else most)
-        numbers = [*best, *distinct(self, order[count:], misses)]
-        rows = [
-            {"rank": i + 1 if i < len(best) else 0, "front": bool(self.front[number]), **row}
-            for i, (number, row) in enumerate(zip(numbers, candidate_rows(self, numbers), strict=True))
+        return told_apart([*self._flat(best, ranked=True), *self._missed(misses)])
+
+    def misses(self, most: int = 5) -> list[dict[str, Any]]:
+        """Return flat rows of the `most` candidates that miss by the least, nearest first, each with its `reason`.
+
+        Each is shown with no more replicas than stock and limits allow. Candidates of which one replica exceeds them
+        are listed only where there are no others. `rank` is None.
+        """
+        return told_apart(self._missed(most))
+
+    def _missed(self, most: int) -> list[dict[str, Any]]:
+        """Return the rows of `misses`, under names that may be equal."""
+        missed = self.order[int(self.qualifies.sum()) :]
+        inside = missed[self.columns["within_limits"][missed] > 0]
+        return self._flat(distinct(self, (inside if len(inside) else missed).tolist(), most), ranked=False)
+
+    def _flat(self, numbers: list[int], *, ranked: bool) -> list[dict[str, Any]]:
+        """Return the flat rows of the candidates `numbers`. ranked: count their rank from 1, else it is None."""
+        return [
+            {"rank": i if ranked else None, "front": bool(self.front[number]), **row}
+            for i, (number, row) in enumerate(zip(numbers, candidate_rows(self, numbers), strict=True), start=1)
         ]
-        return told_apart(rows)

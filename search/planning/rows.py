@@ -7,18 +7,36 @@ from typing import Any
 
 import numpy as np
 
+from perfmodel import Deployments
 from perfmodel.arrays import NAN
 from perfmodel.costs import remarks_of
 from perfmodel.estimates import chances, configuration_remarks, overall
 from perfmodel.vocabulary import BASES
 from search.planning.candidates import Candidates
 from search.planning.columns import MS_PER_S
+from search.planning.headroom import headroom_columns
 from search.planning.names import layout_columns
-from search.planning.reasons import reason
+from search.planning.reasons import reason, remarks
+from search.planning.scoring import LIMITED, NEEDED
+from search.planning.settings import resolved_settings
+from search.planning.sizing import Target
 from search.searchers import SCORE
 
 #: Columns that are codes or intermediate values; rows leave them out.
-INTERNAL = {SCORE, "verdict", "worst_slo_bound", "slo_ratio", "basis", "fits", "host_w", "over_stock"}
+INTERNAL = {
+    SCORE,
+    "verdict",
+    "worst_slo_bound",
+    "slo_ratio",
+    "basis",
+    "fits",
+    "host_w",
+    "over_stock",
+    "offered",
+    "excess",
+    "within_limits",
+    *(f"{NEEDED}{name}" for name in LIMITED),
+}
 #: Columns that are whole numbers.
 COUNTS = ("replicas", "devices_per_replica", "devices", "nodes", "devices_billed", "prefill_workers", "decode_workers")
 #: Percentiles of TTFT and TPOT that every row has.
@@ -33,6 +51,7 @@ def candidate_rows(candidates: Candidates, numbers: Sequence[int]) -> list[dict[
         return []
     found, slo = candidates.estimates_of(numbers), candidates.scorer.target.slo
     tails = {f"{metric}_ms_{s}": overall(found, metric, s) * MS_PER_S for metric, s in PERCENTILES}
+    tails |= headroom_columns(candidates, numbers)
     tails |= {f"{o.key}_chance": p for o, p in zip(slo.objectives, chances(found, slo), strict=True)}
     return [
         _row(candidates, number, {name: float(column[i]) for name, column in tails.items()})
@@ -73,8 +92,12 @@ def _row(candidates: Candidates, number: int, tails: Mapping[str, float]) -> dic
         "reason": reason(candidates, number),
         "price": "; ".join(dict.fromkeys(tariff.price[t] for t in types)),
     }
-    remarks = [*_configuration(candidates, number), *remarks_of(tariff.devices[t] for t in types)]
-    row |= {"remark": "; ".join(remarks)} if remarks else {}
+    told = [
+        *_configuration(candidates, number),
+        *remarks_of(tariff.devices[t] for t in types),
+        *remarks(candidates, number),
+    ]
+    row |= {"remark": "; ".join(told)} if told else {}
     return {k: int(v) if k in COUNTS and v == v else v for k, v in row.items()}
 
 
@@ -97,11 +120,17 @@ def _layout(candidates: Candidates, number: int) -> dict[str, Any]:
     Of a pair of pools, they are those of the decode pool, then those of the prefill pool with `prefill_` before each
     name.
     """
+    target = candidates.scorer.target
     if not candidates.disaggregated(number):
-        return layout_columns(candidates.layouts, number)
+        return _settings(target, candidates.deployment(number))
     pair = candidates.pair(number)
-    prefill = {f"prefill_{k}": v for k, v in layout_columns(pair.prefill, 0).items()}
-    return {**layout_columns(pair.decode, 0), **prefill}
+    prefill = {f"prefill_{k}": v for k, v in _settings(target, pair.prefill).items()}
+    return {**_settings(target, pair.decode), **prefill}
+
+
+def _settings(target: Target, deployment: Deployments) -> dict[str, Any]:
+    """Return layout and settings of a deployment (a batch of one) as the engine runs it, its defaults included."""
+    return {**layout_columns(deployment, 0), **resolved_settings(target, deployment)}
 
 
 def _device_types(candidates: Candidates, number: int) -> list[int]:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from perfmodel import Deployments, Estimates
+from perfmodel import Deployments, Estimates, Workload
 from perfmodel.arrays import NAN, Array, Index, Mask
-from perfmodel.workload import load_of
+from perfmodel.workload import Load, load_of
 from search.planning.columns import (
     basis_columns,
+    concurrency_columns,
     cost_columns,
     latency_columns,
     memory_columns,
@@ -19,8 +20,10 @@ from search.planning.columns import (
     slo_columns,
     throughput_columns,
 )
+from search.planning.fill import LIMIT_TOLERANCE, Bounds, Watts
 from search.planning.prices import Tariff
-from search.planning.sizing import Target, greatest, least_replicas, rows_of
+from search.planning.sizing import Target, greatest, greatest_rate, least_replicas, rows_of
+from search.scenario import ONE_REPLICA
 from search.searchers import RANKINGS, SCORE
 
 if TYPE_CHECKING:
@@ -30,9 +33,17 @@ if TYPE_CHECKING:
 VERDICTS = ("qualifies", "memory", "slo", "stock", "devices", "nodes", "power", "budget", "unknown")
 #: Most requests in flight per replica that are tried where the workload leaves the concurrency open.
 MAX_CONCURRENCY = 4096.0
-#: A candidate that misses the SLO with any number of replicas is shown with the most that were tried over this.
-#: chosen: some 16 times what the load alone saturates.
-SHOWN_FRACTION_OF_MOST = 64.0
+#: Metrics that a growing queue breaks.
+QUEUED = ("ttft", "e2e")
+#: Requests in flight, or requests/s, that a candidate is shown with which keeps the SLO under no load.
+LEAST_OFFERED = 1.0
+#: Replicas' worth of load that is left at least where every replica is spare.
+LEAST_SHARE = 1e-3
+#: Devices on hand that a shortage is compared with where there are none.
+LEAST_STOCK = 0.5
+#: Columns that a limit bounds, and the prefix of the same columns for the replicas that would keep the SLO.
+LIMITED = ("replicas", "devices", "nodes", "usd_per_hour", "power_w", "over_stock")
+NEEDED = "needed_"
 #: Score of a qualifying candidate whose ranking column is unknown. chosen: worse than any known one, yet finite.
 SCORE_OF_UNKNOWN = 1e300
 
@@ -44,7 +55,7 @@ class Scorer:
     target: the model, workload, SLO and engine that each candidate has to satisfy. tariff: prices and nodes. limits,
     site: bounds on the whole plan, and the site's PUE and electricity. stock: (D,) devices on hand by device type.
     rank_by: a key of `RANKINGS`. concurrency: requests in flight per replica to choose from where the workload gives
-    none; empty for any.
+    none; empty for any. closed: True where the scenario asks for a closed loop by name.
     """
 
     target: Target
@@ -54,15 +65,48 @@ class Scorer:
     stock: Array
     rank_by: str
     concurrency: tuple[float, ...] = ()
+    closed: bool = False
 
     @property
     def sized(self) -> bool:
         """Return True where the workload gives a demand (a rate or a concurrency) to which replicas are sized.
 
-        Otherwise one replica is loaded as far as the SLO allows.
+        Otherwise each replica is loaded as far as the SLO allows, and the replicas fill what is on hand.
         """
         work = self.target.workload
         return work.arrival != "closed" or bool(work.concurrency == work.concurrency)
+
+    @property
+    def open_loop(self) -> bool:
+        """Return True where a load that the search chooses is a rate of requests, False where it is a concurrency.
+
+        It is a rate where a bound on TTFT or end-to-end latency ends the queue, unless the scenario asks for a closed
+        loop or lists concurrencies.
+        """
+        queues = any(o.metric in QUEUED for o in self.target.slo.objectives)
+        return queues and not self.closed and not self.concurrency
+
+    @property
+    def bounds(self) -> Bounds:
+        """Return what limits the number of replicas."""
+        return Bounds(limits=self.limits, stock=self.stock, tariff=self.tariff, site=self.site)
+
+    def workload_of(self, offered: float) -> Workload:
+        """Return the workload of a candidate: the target's own, or one that offers `offered` where that gives no load.
+
+        offered: requests/s (`open_loop`) or requests in flight, of all that is to be estimated.
+        """
+        work = self.target.workload
+        if self.sized:
+            return work
+        return work.at(arrival="open", rate=offered) if self.open_loop else work.at(concurrency=offered)
+
+    def loads(self, offered: Array) -> Load:
+        """Return the loads of candidates, one column each. offered: (N,) as for `workload_of`."""
+        base = load_of(self.workload_of(1.0), len(offered))
+        if self.sized:
+            return base
+        return replace(base, rate=offered) if self.open_loop else replace(base, concurrency=offered)
 
     def score(self, deployments: Deployments) -> dict[str, Array]:
         """Return the columns (N,) of each deployment at its operating point, `SCORE` among them."""
@@ -79,70 +123,125 @@ class Scorer:
         out = {
             **columns,
             **cost_columns(estimates, columns["usd_per_hour"]),
-            **throughput_columns(estimates),
+            **throughput_columns(estimates, columns["replicas"]),
             **latency_columns(estimates),
+            **concurrency_columns(estimates, columns),
             **memory_columns(estimates),
             **power_columns(estimates, columns["host_w"], self.site),
             **slo_columns(estimates, self.target.slo, self.target.confidence),
             **basis_columns(estimates),
         }
-        out["verdict"] = self._verdict(out, meets)
+        over = self._over_limits(out)
+        out["within_limits"] = np.all([~(ratio > 1.0) for ratio in over.values()], axis=0).astype(float)
+        out["verdict"] = self._verdict(out, meets, over)
+        out["excess"] = np.where(meets, np.fmax.reduce(list(over.values())), out["slo_ratio"])
         out[SCORE] = self._score(out)
-        return out
+        return out | {f"{NEEDED}{name}": out[name] for name in LIMITED}
 
     def _sized_to_demand(self, d: Deployments) -> dict[str, Array]:
-        """Score each deployment with the least replicas that meet the target, and spare ones where nodes may fail."""
-        needed, most = least_replicas(self.target, d, np.full(len(d), np.inf))
-        shown = np.where(np.isfinite(needed), needed + self._spare_replicas(d), self._shown_replicas(d, most))
-        tried = replace(d, replicas=np.maximum(shown, 1.0))
-        found = self.target.estimates(tried)
-        work = self.target.workload
-        in_flight = (work.concurrency if work.arrival in ("closed", "static") else NAN) / tried.replicas
-        return self._columns(tried, found, in_flight, np.isfinite(needed) | self.target.met_by(found))
+        """Score each deployment with the least replicas that meet the target, and spare ones where nodes may fail.
+
+        A deployment that would need more than is on hand is shown with what is.
+        """
+        needed, enough = least_replicas(self.target, d, np.full(len(d), np.inf))
+        shown = np.where(np.isfinite(needed), needed + self.spare_replicas(d), enough)
+        offered = np.full(len(d), NAN)
+        out = self._columns(replace(d, replicas=shown), offered, np.isfinite(needed))
+        beyond = np.nonzero((out["within_limits"] == 0) & (out["fits"] == 1))[0]
+        if not len(beyond):
+            return out
+        some, loads = d.take(beyond), self.loads(offered[beyond])
+
+        def watts(rows: Index, replicas: Array) -> Array:
+            """Return the power of a device of `some` at `rows`, with so many replicas under the demand."""
+            tried = replace(some.take(rows), replicas=replicas)
+            return self.target.estimates_of(rows_of(loads, rows), tried).power
+
+        most = self.bounds.most(some, watts)
+        able = np.nonzero((most >= 1) & np.isfinite(most))[0]
+        if not len(able):
+            return out
+        smaller = replace(some.take(able), replicas=most[able])
+        return _with_what_is_on_hand(
+            out, beyond[able], self._columns(smaller, offered[able], np.zeros(len(able), bool))
+        )
 
     def _loaded_to_slo(self, d: Deployments) -> dict[str, Array]:
-        """Score one replica of each deployment at the greatest concurrency that keeps the SLO."""
-        base = load_of(self.target.workload.at(concurrency=1.0), len(d))
+        """Score as many replicas of each deployment as the limits allow, each loaded as far as it keeps the SLO."""
+        greatest_load = self._greatest_load(d)
+        keeps = np.isfinite(greatest_load)
+        load = np.where(keeps, greatest_load, min(self.concurrency, default=LEAST_OFFERED))
+        spare = self.spare_replicas(d)
+        most = self._chosen_replicas(d, self.bounds.most(d, self._watts(d, load, spare)), spare)
+        offered = load * (most - spare)
+        return self._columns(replace(d, replicas=most), offered, keeps)
+
+    def _watts(self, d: Deployments, load: Array, spare: Array) -> Watts:
+        """Return the power of a device as a function of the replicas, all of which share what the spare ones leave.
+
+        load: (N,) of one replica where none is spare. spare: (N,) replicas that may fail.
+        """
+        alone = replace(d, replicas=np.ones(len(d)))
+        if not spare.any():
+            full = self.target.estimates_of(self.loads(load), alone).power if np.isfinite(self.limits.power) else load
+            return lambda rows, _: full[rows]
+
+        def shared(rows: Index, replicas: Array) -> Array:
+            """Estimate one of so many replicas of the deployments at `rows`."""
+            part = load[rows] * np.maximum(replicas - spare[rows], LEAST_SHARE) / replicas
+            return self.target.estimates_of(self.loads(part), alone.take(rows)).power
+
+        return shared
+
+    def _chosen_replicas(self, d: Deployments, most: Array, spare: Array) -> Array:
+        """Choose the replicas of deployments whose load is chosen too, (N,): at least one, and the spare ones.
+
+        They are all that the limits allow, or one under a ranking of `ONE_REPLICA`. Where nothing limits them it is
+        one, or what one node holds where devices are rented by the node: the least that can be rented.
+        most: (N,) as many as the limits allow, inf where nothing limits them. spare: (N,) replicas that stay free.
+        """
+        if self.rank_by in ONE_REPLICA:
+            return 1.0 + spare
+        rented = self.tariff.failing(d.device, d.devices_per_replica)
+        return np.maximum(np.where(np.isfinite(most), most, rented + spare), 1.0 + spare)
+
+    def _greatest_load(self, d: Deployments) -> Array:
+        """Return the greatest load of one replica that keeps the SLO, (N,): requests/s or requests in flight.
+
+        NaN where no load keeps it.
+        """
 
         def at(rows: Index, values: Array) -> Estimates:
-            """Estimate the deployments at `rows`, each with its number of requests in flight."""
-            return self.target.estimates_of(replace(rows_of(base, rows), concurrency=values), d.take(rows))
+            """Estimate one replica of the deployments at `rows`, each under its load."""
+            return self.target.estimates_of(self.loads(values), d.take(rows))
 
         def test(rows: Index, values: Array) -> Mask:
-            """Return True where the deployments at `rows` meet the target with so many requests in flight."""
+            """Return True where one replica of the deployments at `rows` meets the target under its load."""
             return self.target.met_by(at(rows, values))
 
-        everyone = np.arange(len(d))
-        if self.concurrency:
-            best = np.full(len(d), np.nan)
-            for value in sorted(self.concurrency):
-                best = np.where(test(everyone, np.full(len(d), float(value))), float(value), best)
-        else:
-            best = np.floor(greatest(test, np.ones(len(d)), np.full(len(d), MAX_CONCURRENCY)))
-        shown = np.where(np.isfinite(best), best, min(self.concurrency, default=1.0))
-        return self._columns(d, at(everyone, shown), shown, np.isfinite(best))
+        if self.open_loop:
+            rate = greatest_rate(self.target, at, len(d))
+            return np.where(rate > 0, rate, np.nan)
+        if not self.concurrency:
+            return np.floor(greatest(test, np.ones(len(d)), np.full(len(d), MAX_CONCURRENCY)))
+        best, everyone = np.full(len(d), np.nan), np.arange(len(d))
+        for value in sorted(self.concurrency):
+            best = np.where(test(everyone, np.full(len(d), float(value))), float(value), best)
+        return best
 
-    def _spare_replicas(self, d: Deployments) -> Array:
+    def spare_replicas(self, d: Deployments) -> Array:
         """Return the replicas that go down when `spare_nodes` nodes fail, (N,)."""
         if not self.limits.spare_nodes:
             return np.zeros(len(d))
         return self.limits.spare_nodes * self.tariff.failing(d.device, d.devices_per_replica)
 
-    def _shown_replicas(self, d: Deployments, most: Array) -> Array:
-        """Choose the replicas to show for a candidate that misses the SLO with any number of them.
+    def _columns(self, d: Deployments, offered: Array, keeps: Mask) -> dict[str, Array]:
+        """Estimate colocated candidates and compute their columns.
 
-        They are a few times what the load alone saturates, as far as the stock allows. most: (N,) most replicas that
-        were tried.
+        offered: (N,) load of each whole candidate where the search chooses it, as in `loads`. keeps: (N,) True where
+        the load of a replica was found to keep the SLO.
         """
-        on_hand = np.maximum(self.stock[d.device] / d.devices_per_replica, 1.0)
-        return np.floor(np.clip(most / SHOWN_FRACTION_OF_MOST, 1.0, on_hand))
-
-    def _columns(self, d: Deployments, estimates: Estimates, in_flight: Array, meets: Mask) -> dict[str, Array]:
-        """Compute the columns of colocated candidates.
-
-        in_flight: (N,) requests in flight per replica, NaN where the load is a rate. meets: (N,) True where the target
-        is met.
-        """
+        estimates = self.target.estimates_of(self.loads(offered), d)
         size = d.devices_per_replica
         bill = {
             "replicas": d.replicas,
@@ -151,35 +250,73 @@ class Scorer:
             "devices_billed": self.tariff.billed(d.device, size, d.replicas),
             "usd_per_hour": self.tariff.hourly(d.device, size, d.replicas),
             "host_w": self.tariff.host_watts(d.device, size, d.replicas),
-            "concurrency_per_replica": np.broadcast_to(in_flight, size.shape),
+            "concurrency_per_replica": self._in_flight(offered, d.replicas),
+            "offered": offered,
             "over_stock": estimates.devices - self.stock[d.device],
         }
-        return self.finish(bill, estimates, meets)
+        return self.finish(bill, estimates, keeps | self.target.met_by(estimates))
 
-    def _verdict(self, c: dict[str, Array], meets: Mask) -> Array:
+    def _in_flight(self, offered: Array, replicas: Array) -> Array:
+        """Return the requests in flight per replica that the load states, (N,); NaN where it states none.
+
+        offered: (N,) as in `_columns`. replicas: (N,).
+        """
+        work = self.target.workload
+        if not self.sized:
+            return np.full(len(offered), np.nan) if self.open_loop else offered / replicas
+        stated = {"closed": work.concurrency, "static": work.concurrency, "single": 1.0}
+        return np.full(len(offered), stated.get(work.arrival, np.nan)) / replicas
+
+    def _over_limits(self, c: dict[str, Array]) -> dict[str, Array]:
+        """Return what each limit is exceeded by, by verdict: (N,) the value over the limit, NaN where it is unknown.
+
+        A ratio of at most 1 is within the limit. c: columns of the candidates.
+        """
+        limits, slack = self.limits, 1.0 + LIMIT_TOLERANCE
+        on_hand = np.maximum(c["devices"] - c["over_stock"], LEAST_STOCK)
+        return {
+            "stock": np.where(c["over_stock"] > 0, c["devices"] / on_hand, 0.0),
+            "devices": c["devices"] / limits.devices / slack,
+            "nodes": c["nodes"] / limits.nodes / slack,
+            "power": c["power_w"] / limits.power / slack,
+            "budget": c["usd_per_hour"] / limits.usd_per_hour / slack,
+        }
+
+    def _verdict(self, c: dict[str, Array], meets: Mask, over: dict[str, Array]) -> Array:
         """Return (N,) the code of the first reason against each candidate, in the order of `VERDICTS`; 0 for none.
 
-        c: columns of the candidates. meets: (N,) True where the target is met.
+        c: columns of the candidates. meets: (N,) True where the target is met. over: as `_over_limits` returns it.
         """
-        limits = self.limits
-        power_unknown = np.isnan(c["power_w"]) & np.isfinite(limits.power)
-        price_unknown = np.isnan(c["usd_per_hour"]) & np.isfinite(limits.usd_per_hour)
-        against = [
-            np.asarray(c["fits"] == 0),
-            ~meets,
-            c["over_stock"] > 0,
-            c["devices"] > limits.devices,
-            c["nodes"] > limits.nodes,
-            c["power_w"] > limits.power,
-            c["usd_per_hour"] > limits.usd_per_hour,
-            power_unknown | price_unknown,
-        ]
-        return np.select(against, list(range(1, len(VERDICTS))), 0).astype(float)
+        power_unknown = np.isnan(c["power_w"]) & np.isfinite(self.limits.power)
+        price_unknown = np.isnan(c["usd_per_hour"]) & np.isfinite(self.limits.usd_per_hour)
+        against = {
+            "memory": np.asarray(c["fits"] == 0),
+            "slo": ~meets,
+            **{name: ratio > 1.0 for name, ratio in over.items()},
+            "unknown": power_unknown | price_unknown,
+        }
+        return np.select(list(against.values()), [VERDICTS.index(name) for name in against], 0).astype(float)
 
     def _score(self, c: dict[str, Array]) -> Array:
         """Return (N,) what the search minimises: the ranking's column, negated where more is better.
 
-        It is inf where a candidate does not qualify. c: columns of the candidates.
+        It is inf where a candidate does not qualify. Candidates with an unknown value come after all others, those with
+        fewer devices first. c: columns of the candidates.
         """
         value = c[self.rank_by] * (1.0 if RANKINGS[self.rank_by] else -1.0)
-        return np.where(c["verdict"] == 0, np.where(np.isnan(value), SCORE_OF_UNKNOWN, value), np.inf)
+        return np.where(c["verdict"] == 0, np.where(np.isnan(value), SCORE_OF_UNKNOWN * c["devices"], value), np.inf)
+
+
+def _with_what_is_on_hand(c: dict[str, Array], rows: Index, smaller: dict[str, Array]) -> dict[str, Array]:
+    """Return the columns with those of `rows` replaced by what the same candidates do within the limits.
+
+    Verdict, score and excess stay those of what would be needed, as do the columns `NEEDED`.
+    c: columns of all candidates. smaller: columns of the candidates `rows` with fewer replicas.
+    """
+    kept = {"verdict", "excess", SCORE}
+    out = dict(c)
+    for name in c:
+        if name not in kept and not name.startswith(NEEDED):
+            out[name] = c[name].copy()
+            out[name][rows] = smaller[name]
+    return out

@@ -18,19 +18,30 @@ from perfmodel.costs import CostModel
 from perfmodel.estimates import estimate_load, keeps
 from perfmodel.workload import Load
 
+#: Called with rows (M,) and a load (M,) for each: estimates of these candidates under their loads.
+LoadedEstimates = Callable[[Index, Array], Estimates]
 #: Called with rows (M,) and a value (M,) for each: True where the SLO is kept there. A row may occur several times.
 Test = Callable[[Index, Array], Mask]
 
 #: Most replicas that are tried, per replica that the load alone would saturate. chosen: at 1000 each is idle.
 MAX_OVERPROVISION = 1000.0
+#: Times what the load saturates that is shown where no number of replicas keeps the SLO: half of each stays free.
+HALF_LOADED = 2.0
 #: Replicas that the load is assumed to need where one replica is not saturated by it, or its rate is unknown.
 REPLICAS_UNSATURATED = 2.0
 #: Estimates per round, about. chosen: few candidates try many values at once, so that there are few rounds.
-ESTIMATES_PER_ROUND = 512
+ESTIMATES_PER_ROUND = 2048
 #: Least values tried inside the bracket in the first round. chosen: shows where a test turns more than once.
 FIRST_ROUND_VALUES = 6
 #: Most values tried inside a bracket in one round. chosen: narrows it 16-fold.
 MAX_VALUES_PER_ROUND = 15
+#: Request rate that saturates any replica, requests/s.
+SATURATING_RATE = 1e6
+#: Least rate that is tried, as a share of the rate at which a replica saturates. chosen: an idle replica.
+LEAST_LOAD = 1e-3
+#: Highest rate that is tried, over what a replica serves at a rate that saturates it. chosen: sequences that preempt
+#: each other cost less than half of the rate.
+OVER_SATURATED = 2.0
 #: Relative width of the bracket at which a rate or concurrency counts as found.
 RATE_TOLERANCE = 5e-4
 
@@ -136,20 +147,27 @@ def _values_per_row(rows: int, first: bool) -> int:
 def least_replicas(target: Target, deployments: Deployments, cap: Array) -> tuple[Array, Array]:
     """Find the least replicas of each deployment that meet the target, at most `cap` (N,).
 
-    Returns (least replicas, most that were tried), (N,) each. The first is NaN where no number up to `cap` suffices. A
-    closed loop is never spread over more replicas than it has requests in flight. A single stream takes one replica.
+    Returns (least replicas, replicas that do not queue), (N,) each. The first is NaN where no number up to `cap`
+    suffices; the second is what to show then. A closed loop is never spread over more replicas than it has requests in
+    flight. A single stream takes one replica.
     """
     alone = target.estimates(replace(deployments, replicas=np.ones(len(deployments))))
-    most = np.minimum(np.asarray(cap, dtype=float), np.ceil(MAX_OVERPROVISION * _saturated_by(target, alone)))
+    needed = _saturated_by(target, alone)
+    most = np.minimum(np.asarray(cap, dtype=float), np.ceil(MAX_OVERPROVISION * needed))
     work = target.workload
     in_flight = {"closed": work.concurrency, "static": work.concurrency, "single": 1.0, "offline": work.n_requests}
-    most = np.minimum(most, in_flight.get(work.arrival, np.inf))
+    requests = in_flight.get(work.arrival, np.inf)
+    most = np.minimum(most, requests)
 
     def test(rows: Index, numbers: Array) -> Mask:
         """Return True where the deployments at `rows` meet the target with so many replicas."""
         return target.met_by(target.estimates(replace(deployments.take(rows), replicas=numbers)))
 
-    return least_whole(test, np.where(alone.fits, most, 0.0)), np.maximum(most, 1.0)
+    busy = (
+        requests / np.maximum(alone.running, 1.0) if np.isfinite(requests) else np.where(alone.saturated, needed, 0.0)
+    )
+    enough = np.where(alone.fits, np.ceil(HALF_LOADED * busy), 1.0)
+    return least_whole(test, np.where(alone.fits, most, 0.0)), np.clip(enough, 1.0, np.maximum(most, 1.0))
 
 
 def _saturated_by(target: Target, alone: Estimates) -> Array:
@@ -161,6 +179,24 @@ def _saturated_by(target: Target, alone: Estimates) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
         needed = np.where(alone.saturated, target.workload.rate / alone.request_rate, REPLICAS_UNSATURATED)
     return np.nan_to_num(needed, nan=REPLICAS_UNSATURATED, posinf=REPLICAS_UNSATURATED)
+
+
+def greatest_rate(target: Target, at: LoadedEstimates, count: int) -> Array:
+    """Find the greatest request rate at which each of `count` candidates meets the target, requests/s, (count,).
+
+    The rate is 0 where even an idle candidate misses the SLO, or where the memory does not suffice.
+    at: estimates the candidates at rows (M,), each at its rate (M,).
+    """
+    saturated = at(np.arange(count), np.full(count, SATURATING_RATE))
+    fits, ceiling = np.nonzero(saturated.fits)[0], saturated.request_rate
+
+    def test(rows: Index, rates: Array) -> Mask:
+        """Return True where the candidates at `rows` (among those that fit) meet the target at these rates."""
+        return target.met_by(at(fits[rows], rates))
+
+    rate = np.zeros(count)
+    rate[fits] = np.nan_to_num(greatest(test, ceiling[fits] * LEAST_LOAD, ceiling[fits] * OVER_SATURATED))
+    return rate
 
 
 def rows_of(loads: Load, rows: Index) -> Load:

@@ -96,7 +96,7 @@ def requests(plan: Plan, number: int, settings: Settings | None = None) -> Traff
     replicas = float(decode.replicas[0] + (prefill.replicas[0] if prefill is not None else 0.0))
     work, count = plan.scorer.target.workload, settings.count
     if not plan.scorer.sized:
-        work = work.at(concurrency=float(plan.columns["concurrency_per_replica"][number]) * replicas)
+        work = plan.scorer.workload_of(float(plan.columns["offered"][number]))
     if not count and work.arrival == "open":
         count = int(max(simulator.COUNT, simulator.COUNT_REPLICA * replicas))
     return simulator.offered(work, count=count, seed=settings.seed)

@@ -143,7 +143,7 @@ def candidates_section(plan: Plan, rows: Sequence[dict[str, Any]]) -> Section:
     table, best = with_kilowatts(rows), len([r for r in rows if r["rank"]])
     listed = f"The best {best}" if best < plan.qualifies.sum() else "All that qualify"
     misses = len(rows) - best
-    near = f", then the {misses} nearest misses (rank 0) with the reason" if misses else ""
+    near = f", then the {misses} nearest misses, without a rank, each with the reason" if misses else ""
     columns = known_columns(table, shown)
     return Section(
         id="candidates",

@@ -15,10 +15,16 @@ RANKINGS = {
     "output_tok_s_per_device": False,
     "output_tok_s": False,
     "request_rate_rps": False,
+    "request_rate_rps_per_replica": False,
     "ttft_ms": True,
     "tpot_ms": True,
     "e2e_ms": True,
 }
+#: Rankings by money: the candidates without a known price come last.
+MONEY = ("usd_per_hour", "usd_per_million_tokens", "usd_per_million_total_tokens")
+#: Rankings that one replica answers where the workload gives no load: the least that serves at all, or one replica.
+#: Under every other ranking the plan then takes all replicas that stock and limits allow.
+ONE_REPLICA = ("usd_per_hour", "devices", "power_w", "request_rate_rps_per_replica")
 #: Ranking where a scenario names none.
 DEFAULT_RANKING = "usd_per_hour"
 #: Former spellings of rankings, still read for one release -> the present spelling.

@@ -51,13 +51,15 @@ class Request:
     """A workload, and the trace file that it came from.
 
     trace: None where the workload does not come from a trace. sort: True where an unsorted trace is sorted by arrival.
-    longest: tokens above which a length in the trace is taken for an error.
+    longest: tokens above which a length in the trace is taken for an error. closed: True where the scenario asks for a
+    closed loop by name.
     """
 
     workload: Workload
     trace: Path | None = None
     sort: bool = False
     longest: int = LONGEST
+    closed: bool = False
 
     def read_trace(self) -> Trace:
         """Read the trace, rescaled to the workload's rate; raise `InputError` when the scenario names no trace."""
@@ -125,7 +127,8 @@ def read_request(table: Table, folder: Path, *, load: bool = True) -> Request:
     workload = relay(table, given[0], Workload.from_histogram, shape, **numbers)
     if "isl_dist" in table:
         workload = relay(table, "isl_dist", workload.at, isl_dist=table.text("isl_dist"))
-    return Request(_with_hits(table, workload), trace, sort, longest)
+    closed = table.text("arrival", "") == "closed" if load else False
+    return Request(_with_hits(table, workload), trace, sort, longest, closed)
 
 
 def _lengths(

@@ -10,10 +10,18 @@ from hwdb import UnknownName
 from perfmodel.arrays import Array, Index, Mask
 from search.scenario import RANKINGS
 
-#: Columns that break ties of a ranking, with +1 where less is better. np.lexsort takes the last key as the first.
-TIE_BREAKS = (("devices", 1.0), ("slo_chance", -1.0), ("usd_per_hour", 1.0))
 #: Significant digits that a ranking compares. chosen: coarser than rounding noise.
 RANKING_DIGITS = 6
+#: Significant digits of power that a tie-break compares. chosen: finer differences are far below the error of power.
+POWER_DIGITS = 2
+#: Columns that break ties of a ranking, with +1 where less is better, and the digits compared. np.lexsort takes the
+#: last key as the first.
+TIE_BREAKS = (
+    ("slo_chance", -1.0, RANKING_DIGITS),
+    ("power_w", 1.0, POWER_DIGITS),
+    ("devices", 1.0, RANKING_DIGITS),
+    ("usd_per_hour", 1.0, RANKING_DIGITS),
+)
 
 
 def pareto(columns: Sequence[Array], largest: Sequence[bool] = ()) -> Mask:
@@ -57,21 +65,21 @@ def ranked(columns: Mapping[str, Array], by: str, qualifies: Mask | None = None)
     """Return row numbers (N,) from the best to the worst by column `by`, a key of `RANKINGS`.
 
     Rows that qualify ((N,) booleans, None for all) come first, and unknown values last among them. Ties go by cost,
-    then by the chance to keep the SLO, then by devices, then by the row number. Raises `UnknownName` for a ranking that
-    does not exist.
+    then by devices in use, then by power, then by the chance to keep the SLO, then by the row number. Raises
+    `UnknownName` for a ranking that does not exist.
     """
     if by not in RANKINGS:
         raise UnknownName("ranking", by, RANKINGS)
     less_is_better = RANKINGS[by]
     values = np.asarray(columns[by], dtype=float)
-    keys = [sign * _rounded(np.asarray(columns[c], dtype=float)) for c, sign in TIE_BREAKS if c in columns]
+    keys = [s * _rounded(np.asarray(columns[c], dtype=float), digits) for c, s, digits in TIE_BREAKS if c in columns]
     main = np.nan_to_num(_rounded(values if less_is_better else -values), nan=np.inf)
     out = np.zeros(len(values), dtype=bool) if qualifies is None else ~qualifies
     return np.lexsort((*keys, main, out))
 
 
-def _rounded(values: Array) -> Array:
-    """Round values to `RANKING_DIGITS` significant digits, so that differences by rounding noise count as ties."""
+def _rounded(values: Array, digits: int = RANKING_DIGITS) -> Array:
+    """Round values to so many significant digits, so that differences by rounding noise count as ties."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        scale = 10.0 ** (RANKING_DIGITS - np.ceil(np.log10(np.abs(values))))
+        scale = 10.0 ** (digits - np.ceil(np.log10(np.abs(values))))
         return np.where(np.isfinite(scale) & (scale > 0), np.round(values * scale) / scale, values)
