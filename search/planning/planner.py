@@ -15,7 +15,8 @@ from perfmodel.costs import CostModel
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
 from search.manifest import manifest
 from search.planning.contexts import refuse_long_requests
-from search.planning.disaggregated import Pairs, matched
+from search.planning.disaggregated import matched
+from search.planning.pools import Pairs
 from search.planning.prices import Tariff, tariff
 from search.planning.ranked_plan import Plan
 from search.planning.scoring import Scorer
