@@ -123,7 +123,9 @@ class Candidates:
         """Estimate the pairs of pools `numbers`, each with its workers and its load."""
         c = self.columns
         workers = c["prefill_workers"][numbers], c["decode_workers"][numbers]
-        return pools.estimates(self.scorer, self.pairs.take(numbers - len(self.layouts)), workers, c["offered"][numbers])
+        return pools.estimates(
+            self.scorer, self.pairs.take(numbers - len(self.layouts)), workers, c["offered"][numbers]
+        )
 
     def name(self, number: int) -> str:
         """Describe candidate `number` in words: `3 x 4 h100-sxm, TP4, fp8`."""

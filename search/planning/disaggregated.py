@@ -12,7 +12,7 @@ import numpy as np
 
 from perfmodel import Deployments, Estimates
 from perfmodel.arrays import NAN, Array, Index, Mask
-from search.planning.pool_bounds import Offers, offers, over_stock
+from search.planning.pool_bounds import Offers, offers, over_stock, unlimited
 from search.planning.pool_roles import MAX_WORKERS, Role, greatest_load, least_from, role_of
 from search.planning.pools import Pairs, Workers, estimates, paired, spare_workers
 from search.planning.scoring import LEAST_OFFERED, Scorer
@@ -43,7 +43,8 @@ def matched(scorer: Scorer, layouts: Deployments) -> tuple[Pairs, dict[str, Arra
     Returns (pairs, their columns as `Scorer.score` gives them, with the workers of each pool). Both results are empty
     where no two layouts can hand a KV cache over.
     """
-    nothing = paired(layouts, np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.intp)), {}
+    none = np.zeros(0, dtype=np.intp)
+    nothing: tuple[Pairs, dict[str, Array]] = paired(layouts, none, none), {}
     if not len(layouts):
         return nothing
     power = scorer.sized and scorer.rank_by in OF_POWER
@@ -131,19 +132,18 @@ def _sized(scorer: Scorer, pairs: Pairs, bound: Workers) -> tuple[Workers, Mask]
 def _loaded(scorer: Scorer, pairs: Pairs, workers: Workers) -> tuple[Workers, Array, Mask]:
     """Load each pair as far as the SLO allows.
 
-    Returns (workers, load of the whole pair, True where any load keeps the SLO), (N,) each.
-    A pair that takes more power than is allowed gets fewer workers, in the same ratio.
+    Returns (workers, load of the whole pair, True where any load keeps the SLO), (N,) each. A limit on power changes
+    the number of workers, in the same ratio: it is filled where nothing else limits them, and kept in any case.
     """
     offered, meets = _greatest_load(scorer, pairs, workers)
-    limit = scorer.limits.power
-    if np.isfinite(limit):
-        power = _columns(scorer, pairs, workers, offered, meets)["power_w"]
-        share = np.where(power > limit, limit / power, 1.0)
-        ratio = np.minimum(*workers)  # a whole pair keeps its ratio where the smaller pool is cut to whole workers
-        cut = np.maximum(np.floor(ratio * share), 1.0) / ratio
-        workers = tuple(np.maximum(np.floor(w * cut), 1.0) for w in workers)  # type: ignore[assignment]
-        offered, meets = _greatest_load(scorer, pairs, workers)
-    return workers, offered, meets
+    if not np.isfinite(scorer.limits.power):
+        return workers, offered, meets
+    share = scorer.limits.power / _columns(scorer, pairs, workers, offered, meets)["power_w"]
+    most = np.where(unlimited(scorer, pairs), np.inf, 1.0)
+    units = np.minimum(*workers)
+    times = np.maximum(np.floor(units * np.fmin(share, most)), 1.0) / units
+    workers = np.maximum(np.floor(workers[0] * times), 1.0), np.maximum(np.floor(workers[1] * times), 1.0)
+    return workers, *_greatest_load(scorer, pairs, workers)
 
 
 def _greatest_load(scorer: Scorer, pairs: Pairs, workers: Workers) -> tuple[Array, Mask]:

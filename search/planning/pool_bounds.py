@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perfmodel.arrays import Array, Index
+from perfmodel.arrays import Array, Index, Mask
 from perfmodel.power import energy_per_token, site_power
 from search.planning.pool_roles import Role
-from search.planning.pools import Workers
+from search.planning.pools import Pairs, Workers
 from search.planning.prices import usd_per_million_tokens
 from search.planning.scoring import SCORE_OF_UNKNOWN, Scorer
 from search.scenario import ONE_REPLICA
@@ -215,4 +215,13 @@ def _units(scorer: Scorer, prefill: Role, decode: Role, workers: Workers) -> Arr
             if np.isfinite(limit)
         ]
         by_devices = (limits.devices - kept[0] - kept[1]) / (used[0] + used[1])
-    return np.asarray(np.floor(np.min([*by_stock, by_devices, *by_limit], axis=0)))
+    every = [*by_stock, by_devices, *by_limit]
+    return np.asarray(np.floor(np.min(np.broadcast_arrays(*every), axis=0)))
+
+
+def unlimited(scorer: Scorer, pairs: Pairs) -> Mask:
+    """Return True where neither stock nor a limit but that on power bounds the workers of a pair, (M,)."""
+    limits = scorer.limits
+    if scorer.rank_by in ONE_REPLICA or np.isfinite([limits.devices, limits.nodes, limits.usd_per_hour]).any():
+        return np.zeros(len(pairs), dtype=bool)
+    return np.asarray(np.isinf(scorer.stock[pairs.prefill.device]) & np.isinf(scorer.stock[pairs.decode.device]))
