@@ -25,8 +25,11 @@ MAX_BATCHES = 24
 #: How much better than its bound a pair may turn out, as a factor, where both pools are loaded as far as the SLO
 #: allows: several workers share one queue, the bound is that of one worker. chosen: more than is seen.
 QUEUE_SHARING = 1.15
-#: Rankings that follow from the power, which has a bound only where the workload gives a demand.
+#: Rankings that follow from the power, which is bounded only where the workload gives a demand.
 OF_POWER = ("power_w", "site_energy_j_per_output_token")
+#: Rankings without a bound where the search chooses the load: the pool that is not the bottleneck is loaded less than
+#: its bound assumes. All pairs are estimated then, as far as `MAX_BATCHES` goes.
+UNBOUNDED = (*OF_POWER, "ttft_ms", "tpot_ms", "e2e_ms")
 #: Columns of the layout that decide what a worker of each role does. A prefill worker holds prompts only while it
 #: computes them, so the limit on sequences plays no part; a decode worker computes no prompts.
 IDLE = {"prefill": "max_num_seqs", "decode": "max_num_batched_tokens"}
@@ -89,7 +92,7 @@ def _may_beat(scorer: Scorer, bound: float, best: float) -> bool:
         return False
     if scorer.sized:
         return bound < best
-    if scorer.rank_by in OF_POWER:
+    if scorer.rank_by in UNBOUNDED:
         return True
     return bound < best + (QUEUE_SHARING - 1.0) * abs(best)
 
