@@ -73,7 +73,7 @@ class Widening:
         search = {k: list(v) for k, v in axes.items() if k != "devices"}
         hardware = {**self.scenario["hardware"], "devices": list(axes["devices"])}
         if "stock" in hardware:
-            hardware["stock"] = {d: hardware["stock"] for d in axes["devices"]}
+            hardware["stock"] = dict.fromkeys(axes["devices"], hardware["stock"])
         tables = {**self.scenario, "hardware": hardware, "search": search}
         return read_scenario(Table({k: dict(v) for k, v in tables.items()}, "widening"), Path())
 
@@ -97,7 +97,10 @@ def drawn(rng: np.random.Generator) -> Widening:
     if rng.random() < 0.5:
         workload["request_rate_rps"] = float(np.exp(rng.uniform(*np.log(RATES))).round(2))
     statistic = str(rng.choice(["", "_p90", "_p95"]))
-    slo = {f"ttft_ms{statistic}": float(rng.choice([500, 1000, 2000, 5000])), "tpot_ms": float(rng.choice([20, 40, 80]))}
+    slo = {
+        f"ttft_ms{statistic}": float(rng.choice([500, 1000, 2000, 5000])),
+        "tpot_ms": float(rng.choice([20, 40, 80])),
+    }
     if rng.random() < 0.2:
         slo |= {"e2e_ms_p90": 60_000.0}
     hardware: dict[str, Any] = {"stock": int(rng.choice([8, 32, 128]))} if rng.random() < 0.6 else {}
@@ -163,7 +166,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=500, help="widenings to try")
     parser.add_argument("--seed", type=int, default=0, help="of the first; the others follow")
     parser.add_argument("--rank-by", default="", help="rank all by this column")
-    parser.add_argument("--measured", action="store_true", help="price operators from measured tables, five times slower")
+    parser.add_argument(
+        "--measured", action="store_true", help="price operators from measured tables, five times slower"
+    )
     given = parser.parse_args(arguments)
     costs, bad = None if given.measured else Roofline(), 0
     for seed in range(given.seed, given.seed + given.count):

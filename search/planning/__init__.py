@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from search.planning import verify
     from search.planning.contexts import refuse_long_class
     from search.planning.explained import memory_of, term_row, terms_of
+    from search.planning.formats import format_offer
     from search.planning.names import deployment_words, short_name, told_apart
     from search.planning.planner import plan, space_of, tariff_of
     from search.planning.prices import Tariff, tariff, usd_per_million_tokens
@@ -22,6 +23,7 @@ __all__ = [
     "Target",
     "Tariff",
     "deployment_words",
+    "format_offer",
     "greatest_rate",
     "memory_of",
     "plan",
@@ -45,6 +47,7 @@ __getattr__ = lazy_names(
         "contexts": ["refuse_long_class"],
         "": ["verify"],
         "explained": ["memory_of", "term_row", "terms_of"],
+        "formats": ["format_offer"],
         "names": ["deployment_words", "short_name", "told_apart"],
         "ranked_plan": ["Plan"],
         "planner": ["plan", "space_of", "tariff_of"],

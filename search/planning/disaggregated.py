@@ -8,6 +8,8 @@ are chosen so that their rates match, and the pair is loaded as far as the SLO a
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from perfmodel import Deployments, Estimates
@@ -30,6 +32,9 @@ OF_POWER = ("power_w", "site_energy_j_per_output_token")
 #: Rankings without a bound where the search chooses the load: the pool that is not the bottleneck is loaded less than
 #: its bound assumes. All pairs are estimated then, as far as `MAX_BATCHES` goes.
 UNBOUNDED = (*OF_POWER, "ttft_ms", "tpot_ms", "e2e_ms")
+#: Tokens per step that prefill workers are tried with besides the engine's own. chosen: prompts of several thousand
+#: tokens are computed in one step, or several together.
+LARGER_STEPS = 16384.0
 #: Columns of the layout that decide what a worker of each role does. A prefill worker holds prompts only while it
 #: computes them, so the limit on sequences plays no part; a decode worker computes no prompts.
 IDLE = {"prefill": "max_num_seqs", "decode": "max_num_batched_tokens"}
@@ -50,6 +55,7 @@ def matched(scorer: Scorer, layouts: Deployments) -> tuple[Pairs, dict[str, Arra
     nothing: tuple[Pairs, dict[str, Array]] = paired(layouts, none, none), {}
     if not len(layouts):
         return nothing
+    layouts = _with_larger_steps(layouts)
     power = scorer.sized and scorer.rank_by in OF_POWER
     roles = [role_of(scorer, layouts, _rows_of(layouts, role), role, power=power) for role in ("prefill", "decode")]
     found = offers(scorer, *(_hopeful(role) for role in roles))
@@ -66,6 +72,15 @@ def matched(scorer: Scorer, layouts: Deployments) -> tuple[Pairs, dict[str, Arra
     rows = [np.concatenate([getattr(p, side) for p, _ in parts]) for side in ("prefill_row", "decode_row")]
     columns = {name: np.concatenate([c[name] for _, c in parts]) for name in parts[0][1]}
     return paired(layouts, rows[0], rows[1]), columns
+
+
+def _with_larger_steps(layouts: Deployments) -> Deployments:
+    """Add layouts with `LARGER_STEPS` tokens per step where the scenario lists none: prefill workers may gain by it."""
+    if np.isfinite(layouts.max_num_batched_tokens).any():
+        return layouts
+    more = layouts.take(np.tile(np.arange(len(layouts)), 2))
+    steps = np.where(np.arange(len(more)) < len(layouts), NAN, LARGER_STEPS)
+    return replace(more, max_num_batched_tokens=steps)
 
 
 def _rows_of(layouts: Deployments, role: str) -> Index:
