@@ -25,7 +25,6 @@ from hwdb import InputError  # noqa: E402
 from hwdb.tomlfile import Table  # noqa: E402
 from perfmodel.costs import CostModel, Roofline  # noqa: E402
 from search import RANKINGS, Plan, Scenario, plan  # noqa: E402
-from search.scenario import RANKINGS  # noqa: E402
 from search.scenario.scenario import read_scenario  # noqa: E402
 
 #: A best value that is worse by less than this, relative, counts as the same: ranks compare six digits.
