@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from search.planning.candidates import Candidates
 from search.planning.rows import candidate_rows
-
-if TYPE_CHECKING:
-    from search.planning.ranked_plan import Plan
 
 #: Columns in which the best candidates of two modes are compared, in percent.
 COMPARED = ("usd_per_hour", "devices", "power_w", "ttft_ms", "tpot_ms", "request_rate_rps")
@@ -19,17 +18,18 @@ NAMED = {"devices": "devices", "power_w": "power", "request_rate_rps": "requests
 SAME_PERCENT = 0.5
 
 
-def winners(plan: Plan) -> dict[str, int]:
+def winners(plan: Candidates) -> dict[str, int]:
     """Return mode -> number of the best candidate of that mode that qualifies, best mode first."""
     found: dict[str, int] = {}
-    for number in plan.order[: int(plan.qualifies.sum())].tolist():
-        found.setdefault("disaggregated" if plan.disaggregated(number) else "colocated", number)
-        if len(found) == len(plan.scenario.choices.modes):
-            break
-    return found
+    numbers = plan.order[: int(plan.qualifies.sum())]
+    apart = numbers >= len(plan.layouts)
+    for mode, of_mode in (("disaggregated", apart), ("colocated", ~apart)):
+        if of_mode.any():
+            found[mode] = int(np.argmax(of_mode))
+    return {mode: int(numbers[at]) for mode, at in sorted(found.items(), key=lambda item: item[1])}
 
 
-def best_by_mode(plan: Plan) -> list[dict[str, Any]]:
+def best_by_mode(plan: Candidates) -> list[dict[str, Any]]:
     """Return one flat row per mode: its best candidate, best mode first.
 
     `usd_per_hour_difference_percent` and the like say by how much the row differs from the first: 0 in the first row.
@@ -40,9 +40,11 @@ def best_by_mode(plan: Plan) -> list[dict[str, Any]]:
         return [{**row, **{f"{c}_difference_percent": _percent(row[c], rows[0][c]) for c in COMPARED}} for row in rows]
 
 
-def comparison(plan: Plan) -> str:
-    """Say in one sentence how the best candidates of two modes compare; "" where the scenario allows one mode only."""
-    modes = plan.scenario.choices.modes
+def comparison(plan: Candidates, modes: Sequence[str]) -> str:
+    """Say in one sentence how the best candidates of two modes compare; "" where the scenario allows one mode only.
+
+    modes: those that the scenario allows.
+    """
     if len(modes) < 2 or not plan.feasible:
         return ""
     rows = best_by_mode(plan)

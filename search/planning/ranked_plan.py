@@ -53,7 +53,7 @@ class Plan(Candidates):
     @property
     def notes(self) -> list[str]:
         """List what concerns the whole plan, in sentences: how its modes compare, devices without a known price."""
-        return [*filter(None, [comparison(self)]), *notes(self)]
+        return [*filter(None, [comparison(self, self.scenario.choices.modes)]), *notes(self)]
 
     def reason(self, number: int) -> str:
         """Say why candidate `number` does not qualify, by how much, and what to relax; "" when it qualifies."""
