@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfmodel import Deployments, Estimates
-from perfmodel.arrays import Array, Index
+from perfmodel.arrays import NAN, Array, Index
 from perfmodel.estimates import estimate_pools
 from search.planning.scoring import Scorer
 
@@ -46,14 +46,14 @@ def paired(layouts: Deployments, prefill: Index, decode: Index) -> Pairs:
     return Pairs(prefill=layouts.take(prefill), decode=layouts.take(decode), prefill_row=prefill, decode_row=decode)
 
 
-def estimates(scorer: Scorer, pairs: Pairs, workers: Workers, offered: Array) -> Estimates:
+def estimates(scorer: Scorer, pairs: Pairs, workers: Workers, offered: Array | None = None) -> Estimates:
     """Estimate the pairs with the given workers in each pool.
 
     workers: (prefill, decode), (N,) each. offered: (N,) load of each whole pair where the search chooses it, as of
-    `Scorer.loads`; without effect where the workload states a demand.
+    `Scorer.loads`; None where the workload states a demand.
     """
     target, pools = scorer.target, (pairs.prefill, pairs.decode)
-    demand = scorer.loads(offered)
+    demand = scorer.loads(np.full(len(pairs), NAN) if offered is None else offered)
     return estimate_pools(target.model, demand, pools, workers, engine=target.engine, costs=target.costs)
 
 

@@ -77,8 +77,14 @@ class Plan(Candidates):
         return told_apart([*self._flat(list(ranks), list(ranks.values())), *self._missed(misses)])
 
     def best_by_mode(self) -> list[dict[str, Any]]:
-        """Return one flat row per mode of serving, its best candidate, with the differences to the best of all."""
-        return best_by_mode(self)
+        """Return one flat row per mode of serving: its best candidate, best mode first, with its `rank`.
+
+        `usd_per_hour_difference_percent` and the like compare each row with the first. A mode of which nothing
+        qualifies has no row.
+        """
+        heads = list(self._folded)
+        ranks = [heads.index(n) + 1 if n in self._folded else None for n in winners(self).values()]
+        return [{"rank": rank, **row} for rank, row in zip(ranks, best_by_mode(self), strict=True)]
 
     @cached_property
     def _folded(self) -> dict[int, list[int]]:
