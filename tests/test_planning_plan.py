@@ -14,8 +14,8 @@ from perfmodel import Objective, Slo
 from perfmodel.costs import Roofline
 from perfmodel.estimates.chance import allowed, chance, chances, keeps, overall, slo_ratio
 from search import Exhaustive, FleetInfeasible, OptunaSearcher, Plan, load_scenario, plan, plan_fleet
-from search.planning.disaggregated import estimates as pair_estimates
 from search.planning.explained import memory_of, terms_of
+from search.planning.pools import estimates as pair_estimates
 from search.planning.scoring import VERDICTS
 from search.planning.sizing import greatest, least_whole
 

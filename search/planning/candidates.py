@@ -10,7 +10,7 @@ import numpy as np
 
 from perfmodel import Deployments, Estimates
 from perfmodel.arrays import Array, Index, Mask
-from search.planning import disaggregated as pools
+from search.planning import pools
 from search.planning.names import deployment_words
 from search.planning.scoring import VERDICTS, Scorer
 from search.searchers import SCORE, pareto, ranked
@@ -110,9 +110,7 @@ class Candidates:
         apart = wanted >= len(self.layouts)
         parts = [self._colocated(wanted[~apart])] if not apart.all() else []
         if apart.any():
-            workers = self.columns["prefill_workers"][wanted[apart]], self.columns["decode_workers"][wanted[apart]]
-            chosen = self.pairs.take(wanted[apart] - len(self.layouts))
-            parts.append(pools.estimates(self.scorer, chosen, workers))
+            parts.append(self._disaggregated(wanted[apart]))
         both = parts[0] if len(parts) == 1 else Estimates.concatenate(parts)
         return both.take(np.argsort(np.argsort(apart, kind="stable"), kind="stable"))
 
@@ -120,6 +118,14 @@ class Candidates:
         """Estimate the colocated candidates `numbers`, each at its replicas and its concurrency."""
         tried = replace(self.layouts.take(numbers), replicas=self.columns["replicas"][numbers])
         return self.scorer.target.estimates_of(self.scorer.loads(self.columns["offered"][numbers]), tried)
+
+    def _disaggregated(self, numbers: Index) -> Estimates:
+        """Estimate the pairs of pools `numbers`, each with its workers and its load."""
+        c = self.columns
+        workers = c["prefill_workers"][numbers], c["decode_workers"][numbers]
+        return pools.estimates(
+            self.scorer, self.pairs.take(numbers - len(self.layouts)), workers, c["offered"][numbers]
+        )
 
     def name(self, number: int) -> str:
         """Describe candidate `number` in words: `3 x 4 h100-sxm, TP4, fp8`."""

@@ -1,164 +1,202 @@
-"""Disaggregated candidates: a pool of prefill workers and a pool of decode workers, sized to the same request rate.
+"""Disaggregated candidates: a pool of prefill workers and a pool of decode workers, matched to one request rate.
 
-Every layout is tried in each role. The best layouts of each role for their price are paired. For every pair the decode
-pool is sized first, with prefill workers in excess, and then the prefill pool. Both sizes are found by bisection on
-columns.
+Every layout is sized in each role. Pairs of them are then sized and estimated in the order of what they can reach at
+best, until nothing better can come. Where the workload gives a demand, the decode pool gets the least workers that keep
+the SLO with prefill workers in excess, and then the prefill pool does. Where it gives none, the workers of both pools
+are chosen so that their rates match, and the pair is loaded as far as the SLO allows.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from perfmodel import Deployments, Estimates
-from perfmodel.arrays import Array, Index, Mask
-from perfmodel.estimates import estimate_pools
-from perfmodel.workload import POOLED_REQUESTS_PER_CLIENT, load_of
-from search.planning.scoring import Scorer
-from search.planning.sizing import least_whole
+from perfmodel.arrays import NAN, Array, Index, Mask
+from search.planning.pool_bounds import Offers, offers, over_stock, unlimited
+from search.planning.pool_roles import MAX_WORKERS, Role, greatest_load, least_from, role_of
+from search.planning.pools import Pairs, Workers, estimates, paired, spare_workers
+from search.planning.scoring import LEAST_OFFERED, Scorer
+from search.searchers import SCORE
 
-#: Layouts of each role that are paired. chosen: at most 12 x 12 pairs.
-LAYOUTS_PER_ROLE = 12
-#: Most workers of a pool; also the prefill workers while the decode pool is sized. chosen: so many that they are no
-#: bottleneck.
-MAX_WORKERS = 4096.0
-
-#: (prefill workers, decode workers), (N,) each.
-Workers = tuple[Array, Array]
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """N pairs of a prefill pool and a decode pool.
-
-    prefill, decode: N deployments each, one worker of the pool. prefill_row, decode_row: (N,) rows of these workers
-    among the legal layouts that were paired.
-    """
-
-    prefill: Deployments
-    decode: Deployments
-    prefill_row: Index
-    decode_row: Index
-
-    def __len__(self) -> int:
-        return len(self.prefill_row)
-
-    def take(self, rows: Index) -> Pairs:
-        """Return the pairs at positions `rows`."""
-        return Pairs(
-            prefill=self.prefill.take(rows),
-            decode=self.decode.take(rows),
-            prefill_row=self.prefill_row[rows],
-            decode_row=self.decode_row[rows],
-        )
+#: Pairs that are estimated together, and at least. chosen: fills the ranking, in a few tenths of a second.
+BATCH = 96
+#: Most batches. chosen: some seconds; reached only where the bounds say nothing.
+MAX_BATCHES = 24
+#: How much better than its bound a pair may turn out, as a factor, where both pools are loaded as far as the SLO
+#: allows: several workers share one queue, the bound is that of one worker. chosen: more than is seen.
+QUEUE_SHARING = 1.15
+#: Rankings that follow from the power, which is bounded only where the workload gives a demand.
+OF_POWER = ("power_w", "site_energy_j_per_output_token")
+#: Rankings without a bound where the search chooses the load: the pool that is not the bottleneck is loaded less than
+#: its bound assumes. All pairs are estimated then, as far as `MAX_BATCHES` goes.
+UNBOUNDED = (*OF_POWER, "ttft_ms", "tpot_ms", "e2e_ms")
+#: Tokens per step that prefill workers are tried with besides the engine's own. chosen: prompts of several thousand
+#: tokens are computed in one step, or several together.
+LARGER_STEPS = 16384.0
+#: Columns of the layout that decide what a worker of each role does. A prefill worker holds prompts only while it
+#: computes them, so the limit on sequences plays no part; a decode worker computes no prompts.
+IDLE = {"prefill": "max_num_seqs", "decode": "max_num_batched_tokens"}
+#: Columns that tell layouts apart.
+LAYOUT = (
+    *("device", "tp", "pp", "ep", "dp", "cp", "max_num_batched_tokens", "max_num_seqs"),
+    *("weight", "act", "kv", "host_weights", "host_experts", "host_kv"),
+)
 
 
 def matched(scorer: Scorer, layouts: Deployments) -> tuple[Pairs, dict[str, Array]]:
-    """Pair layouts as prefill and decode workers, size both pools to the demand, and score the pairs.
+    """Pair layouts as prefill and decode workers, size both pools, and score the pairs.
 
-    Returns (pairs, their columns as `Scorer.score` gives them, with the workers of each pool). One pool hands its KV
-    cache to the other, so both keep it in one format, on devices of one vendor. Both results are empty where the
-    workload gives no rate or concurrency to serve, or no layout fits.
+    Returns (pairs, their columns as `Scorer.score` gives them, with the workers of each pool). Both results are empty
+    where no two layouts can hand a KV cache over.
     """
-    if not scorer.sized or not len(layouts):
-        return _paired(layouts, np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.intp)), {}
-    prefill, decode = _best_by_role(scorer, layouts)
-    left, right = (g.ravel() for g in np.meshgrid(prefill, decode, indexing="ij"))
-    vendor = np.unique([d.vendor for d in layouts.devices], return_inverse=True)[1][layouts.device]
-    compatible = (layouts.kv[left] == layouts.kv[right]) & (vendor[left] == vendor[right])
-    pairs = _paired(layouts, left[compatible], right[compatible])
-    if not len(pairs):
-        return pairs, {}
-    workers, meets = _sized(scorer, pairs)
-    return pairs, _columns(scorer, pairs, workers, meets)
+    none = np.zeros(0, dtype=np.intp)
+    nothing: tuple[Pairs, dict[str, Array]] = paired(layouts, none, none), {}
+    if not len(layouts):
+        return nothing
+    layouts = _with_larger_steps(layouts)
+    power = scorer.sized and scorer.rank_by in OF_POWER
+    roles = [role_of(scorer, layouts, _rows_of(layouts, role), role, power=power) for role in ("prefill", "decode")]
+    found = offers(scorer, *(_hopeful(role) for role in roles))
+    if not len(found):
+        return nothing
+    parts: list[tuple[Pairs, dict[str, Array]]] = []
+    best = np.inf
+    for start in range(0, min(len(found), BATCH * MAX_BATCHES), BATCH):
+        batch = found.take(slice(start, start + BATCH))
+        if parts and not _may_beat(scorer, float(batch.score[0]), best):
+            break
+        parts.append(_scored(scorer, layouts, batch))
+        best = min(best, float(parts[-1][1][SCORE].min()))
+    rows = [np.concatenate([getattr(p, side) for p, _ in parts]) for side in ("prefill_row", "decode_row")]
+    columns = {name: np.concatenate([c[name] for _, c in parts]) for name in parts[0][1]}
+    return paired(layouts, rows[0], rows[1]), columns
 
 
-def estimates(scorer: Scorer, pairs: Pairs, workers: Workers) -> Estimates:
-    """Estimate the pairs with the given workers in each pool. workers: (prefill, decode), (N,) each."""
-    target = scorer.target
-    demand = load_of(target.workload, len(pairs), POOLED_REQUESTS_PER_CLIENT)
-    pools = pairs.prefill, pairs.decode
-    return estimate_pools(target.model, demand, pools, workers, engine=target.engine, costs=target.costs)
+def _with_larger_steps(layouts: Deployments) -> Deployments:
+    """Add layouts with `LARGER_STEPS` tokens per step where the scenario lists none: prefill workers may gain by it."""
+    if np.isfinite(layouts.max_num_batched_tokens).any():
+        return layouts
+    more = layouts.take(np.tile(np.arange(len(layouts)), 2))
+    steps = np.where(np.arange(len(more)) < len(layouts), NAN, LARGER_STEPS)
+    return replace(more, max_num_batched_tokens=steps)
 
 
-def _paired(layouts: Deployments, left: Index, right: Index) -> Pairs:
-    """Return pairs of the layouts at rows `left` (prefill) and `right` (decode), (N,) each."""
-    return Pairs(prefill=layouts.take(left), decode=layouts.take(right), prefill_row=left, decode_row=right)
+def _rows_of(layouts: Deployments, role: str) -> Index:
+    """Return the rows of the layouts that differ in something that counts in a role.
+
+    Of decode workers that differ in the tokens per step, the one with the fewest stays: it reserves least memory for
+    them. Prefill workers with other limits on sequences are the same.
+    """
+    idle = IDLE[role]
+    table = np.stack([np.nan_to_num(getattr(layouts, c).astype(float), nan=-1.0) for c in LAYOUT if c != idle])
+    order = np.argsort(np.nan_to_num(getattr(layouts, idle), nan=-1.0), kind="stable")
+    first = np.unique(table[:, order], axis=1, return_index=True)[1]
+    return np.sort(order[first])
 
 
-def _sized(scorer: Scorer, pairs: Pairs) -> tuple[Workers, Mask]:
+def _hopeful(role: Role) -> Role:
+    """Return the layouts that keep what their role decides; all of them where none does."""
+    return role.take(np.nonzero(role.met)[0]) if role.met.any() else role
+
+
+def _may_beat(scorer: Scorer, bound: float, best: float) -> bool:
+    """Return True where a pair of this bound may have a better score than the best one found."""
+    if not np.isfinite(bound):
+        return False
+    if scorer.sized:
+        return bound < best
+    if scorer.rank_by in UNBOUNDED:
+        return True
+    return bound < best + (QUEUE_SHARING - 1.0) * abs(best)
+
+
+def _scored(scorer: Scorer, layouts: Deployments, batch: Offers) -> tuple[Pairs, dict[str, Array]]:
+    """Size and score the pairs of one batch."""
+    pairs = paired(layouts, batch.left, batch.right)
+    if scorer.sized:
+        workers, meets = _sized(scorer, pairs, batch.workers)
+        return pairs, _columns(scorer, pairs, workers, np.full(len(pairs), NAN), meets)
+    workers, offered, meets = _loaded(scorer, pairs, batch.workers)
+    return pairs, _columns(scorer, pairs, workers, offered, meets)
+
+
+def _sized(scorer: Scorer, pairs: Pairs, bound: Workers) -> tuple[Workers, Mask]:
     """Find the least workers of each pool with which the pairs meet the target.
 
     Returns ((prefill workers, decode workers), (N,) True where a number up to `MAX_WORKERS` suffices). A pair that
-    fails gets one worker in the pool, or pools, that could not be sized.
+    fails gets one worker in the pool, or pools, that could not be sized. bound: the least that can suffice.
     """
 
     def meets(rows: Index, prefill: Array, decode: Array) -> Mask:
         """Return True where the pairs at `rows` meet the target with these numbers of workers."""
-        return scorer.target.met_by(estimates(scorer, pairs.take(rows), (prefill, decode)))
+        return scorer.target.met_by(estimates(scorer, pairs.take(rows), (prefill, decode), none[rows]))
 
+    none = np.full(len(pairs), NAN)
+    is_open = scorer.target.workload.arrival == "open"
+    starts = [np.maximum(b - 1.0, 1.0) if is_open else np.ones(len(pairs)) for b in bound]
     excess = np.full(len(pairs), MAX_WORKERS)
-    decode = least_whole(lambda rows, n: meets(rows, excess[rows], n), excess)
+    decode = least_from(lambda rows, n: meets(rows, excess[rows], n), starts[1], excess)
     sized = np.isfinite(decode)
     decode = np.where(sized, decode, 1.0)
     left = np.nonzero(sized)[0]
     prefill = np.full(len(pairs), np.nan)
-    prefill[left] = least_whole(lambda rows, n: meets(left[rows], n, decode[left[rows]]), excess[left])
+    prefill[left] = least_from(lambda rows, n: meets(left[rows], n, decode[left[rows]]), starts[0][left], excess[left])
     met = np.isfinite(prefill)
     return (np.where(met, prefill, 1.0), decode), met
 
 
-def _best_by_role(scorer: Scorer, layouts: Deployments) -> tuple[Index, Index]:
-    """Choose the layouts to pair, by tokens/s per USD; returns (rows of prefill workers, rows of decode workers).
+def _loaded(scorer: Scorer, pairs: Pairs, workers: Workers) -> tuple[Workers, Array, Mask]:
+    """Load each pair as far as the SLO allows.
 
-    The speeds are those of a colocated replica; decode counts at full batches. Each device type has its own share of
-    the rows, so that no type is lost before it is paired.
+    Returns (workers, load of the whole pair, True where any load keeps the SLO), (N,) each. A limit on power changes
+    the number of workers, in the same ratio: it is filled where nothing else limits them, and kept in any case.
     """
-    found = scorer.target.estimates(replace(layouts, replicas=np.ones(len(layouts))))
-    price = np.nan_to_num(scorer.tariff.usd_per_hour, nan=1.0)[layouts.device] * layouts.devices_per_replica
-    rows = np.nonzero(found.fits)[0]
-    return _best(layouts, rows, found.rates.prefill / price), _best(layouts, rows, found.rates.decode / price)
+    offered, meets = _greatest_load(scorer, pairs, workers)
+    if not np.isfinite(scorer.limits.power):
+        return workers, offered, meets
+    share = scorer.limits.power / _columns(scorer, pairs, workers, offered, meets)["power_w"]
+    most = np.where(unlimited(scorer, pairs), np.inf, 1.0)
+    units = np.minimum(*workers)
+    times = np.maximum(np.floor(units * np.fmin(share, most)), 1.0) / units
+    workers = np.maximum(np.floor(workers[0] * times), 1.0), np.maximum(np.floor(workers[1] * times), 1.0)
+    return workers, *_greatest_load(scorer, pairs, workers)
 
 
-def _best(layouts: Deployments, rows: Index, value: Array) -> Index:
-    """Return those of `rows` with the greatest `value` (one per layout), the same number for each device type."""
-    types = np.unique(layouts.device[rows])
-    per_type = max(LAYOUTS_PER_ROLE // max(len(types), 1), 1)
-    of_type = [rows[layouts.device[rows] == t] for t in types]
-    chosen = [r[np.argsort(-value[r], kind="stable")[:per_type]] for r in of_type]
-    return np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.intp)
+def _greatest_load(scorer: Scorer, pairs: Pairs, workers: Workers) -> tuple[Array, Mask]:
+    """Find the greatest load of each whole pair that keeps the SLO; returns (load, True where any load keeps it)."""
+
+    def at(rows: Index, load: Array) -> Estimates:
+        """Estimate the pairs at `rows`, each under its load."""
+        return estimates(scorer, pairs.take(rows), (workers[0][rows], workers[1][rows]), load)
+
+    found = greatest_load(scorer, scorer.target, at, np.maximum(*workers))
+    met = np.isfinite(found)
+    return np.where(met, found, LEAST_OFFERED), met
 
 
-def _columns(scorer: Scorer, pairs: Pairs, workers: Workers, meets: Mask) -> dict[str, Array]:
-    """Compute the columns of the pairs with the given workers; nodes, bills and host power of both pools add up.
+def _columns(scorer: Scorer, pairs: Pairs, workers: Workers, offered: Array, meets: Mask) -> dict[str, Array]:
+    """Compute the columns of the pairs; nodes, bills and host power of both pools add up.
 
-    meets: (N,) True where the target is met.
+    workers: (prefill, decode), (N,) each; spare ones are added where a demand is given. offered: (N,) load of
+    each whole pair where the search chooses it. meets: (N,) True where the target is met.
     """
-    found, bill = estimates(scorer, pairs, workers), scorer.tariff
-    pools = [(p.device, p.devices_per_replica, n) for p, n in zip((pairs.prefill, pairs.decode), workers, strict=True)]
+    spares = spare_workers(scorer, pairs.prefill), spare_workers(scorer, pairs.decode)
+    total = workers[0] + spares[0], workers[1] + spares[1]
+    found, bill = estimates(scorer, pairs, total, offered), scorer.tariff
+    pools = [(p.device, p.devices_per_replica, n) for p, n in zip((pairs.prefill, pairs.decode), total, strict=True)]
     columns = {
-        "replicas": workers[1],
+        "replicas": total[1],
         "devices_per_replica": pairs.decode.devices_per_replica,
-        "prefill_workers": workers[0],
-        "decode_workers": workers[1],
+        "prefill_workers": total[0],
+        "decode_workers": total[1],
         "nodes": bill.nodes(*pools[0]) + bill.nodes(*pools[1]),
         "devices_billed": bill.billed(*pools[0]) + bill.billed(*pools[1]),
         "usd_per_hour": bill.hourly(*pools[0]) + bill.hourly(*pools[1]),
         "host_w": bill.host_watts(*pools[0]) + bill.host_watts(*pools[1]),
-        "concurrency_per_replica": np.full(len(found), np.nan),
-        "over_stock": _over_stock(scorer, pairs, workers),
+        "concurrency_per_replica": np.full(len(found), NAN),
+        "offered": offered,
+        "over_stock": over_stock(scorer, [p[0] for p in pools], [p[1] * p[2] for p in pools]),
     }
     return scorer.finish(columns, found, meets)
-
-
-def _over_stock(scorer: Scorer, pairs: Pairs, workers: Workers) -> Array:
-    """Return the devices that each pair needs beyond those on hand, (N,).
-
-    Where the two pools use different device types, the type that is shorter counts.
-    """
-    pools = pairs.prefill, pairs.decode
-    used = [p.devices_per_replica * n for p, n in zip(pools, workers, strict=True)]
-    one_type = pairs.prefill.device == pairs.decode.device
-    over = [np.where(one_type, used[0] + used[1], u) - scorer.stock[p.device] for p, u in zip(pools, used, strict=True)]
-    return np.asarray(np.maximum(*over))

@@ -11,7 +11,7 @@ import numpy as np
 from perfmodel import Estimates
 from perfmodel.arrays import Array, Index, Mask
 from perfmodel.estimates import estimate_pools
-from perfmodel.workload import Load, load_of
+from perfmodel.workload import Load
 from search.planning.candidates import Candidates
 from search.planning.scoring import MAX_CONCURRENCY
 from search.planning.sizing import LEAST_LOAD, OVER_SATURATED, RATE_TOLERANCE, SATURATING_RATE, greatest, rows_of
@@ -54,37 +54,41 @@ class _Shown:
     @property
     def load(self) -> Load:
         """Return the load of each candidate, which grows by the field that `GROWS` names."""
+        return self._load(pools=False)
+
+    def _load(self, *, pools: bool) -> Load:
+        """Return the load of each candidate. pools: True for what a pair of pools is estimated with."""
         scorer, columns = self.candidates.scorer, self.candidates.columns
         offered = np.asarray(columns.get("offered", np.full(len(self.candidates), np.nan)))[self.numbers]
         if scorer.sized:
-            load = load_of(scorer.target.workload, len(self.numbers))
+            load = scorer.loads(np.full(len(self.numbers), np.nan), pools=pools)
             return replace(load, arrival="closed") if load.arrival == "single" else load
         rate = columns["request_rate_rps"][self.numbers]  # pools state no load of their own
-        return scorer.loads(np.where(np.isnan(offered), rate, offered))
+        return scorer.loads(np.where(np.isnan(offered), rate, offered), pools=pools)
 
     def at(self, rows: Index, values: Array) -> Estimates:
         """Estimate the candidates at positions `rows`, each under a load of `values`: a rate, or requests."""
-        whole = self.load
-        grown: dict[str, Any] = {GROWS[whole.arrival]: values}
-        load = replace(rows_of(whole, rows), **grown)
         apart = np.array([self.candidates.disaggregated(int(n)) for n in self.numbers[rows]], dtype=bool)
-        parts = [self._estimates(np.nonzero(apart == kind)[0], rows, load, kind) for kind in (False, True)]
+        parts = [self._estimates(np.nonzero(apart == kind)[0], rows, values, kind) for kind in (False, True)]
         order = np.argsort(np.argsort(apart, kind="stable"), kind="stable")
         known = [p for p in parts if p is not None]
         return (known[0] if len(known) == 1 else Estimates.concatenate(known)).take(order)
 
-    def _estimates(self, at: Index, rows: Index, load: Load, pools: bool) -> Estimates | None:
+    def _estimates(self, at: Index, rows: Index, values: Array, pools: bool) -> Estimates | None:
         """Estimate the candidates `rows[at]`: pairs of pools or colocated ones; None where there are none."""
         if not len(at):
             return None
+        whole = self._load(pools=pools)
+        grown: dict[str, Any] = {GROWS[whole.arrival]: values[at]}
+        load = replace(rows_of(whole, rows[at]), **grown)
         c, chosen, target = self.candidates, self.numbers[rows[at]], self.candidates.scorer.target
         if not pools:
             tried = replace(c.layouts.take(chosen), replicas=c.columns["replicas"][chosen])
-            return target.estimates_of(rows_of(load, at), tried)
+            return target.estimates_of(load, tried)
         pair = c.pairs.take(chosen - len(c.layouts))
         workers = c.columns["prefill_workers"][chosen], c.columns["decode_workers"][chosen]
         both = pair.prefill, pair.decode
-        return estimate_pools(target.model, rows_of(load, at), both, workers, engine=target.engine, costs=target.costs)
+        return estimate_pools(target.model, load, both, workers, engine=target.engine, costs=target.costs)
 
 
 def _greatest_rates(shown: _Shown) -> tuple[Array, Array]:

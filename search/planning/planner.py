@@ -15,17 +15,21 @@ from perfmodel.costs import CostModel
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
 from search.manifest import manifest
 from search.planning.contexts import refuse_long_requests
-from search.planning.disaggregated import Pairs, matched
+from search.planning.disaggregated import matched
+from search.planning.pools import Pairs
 from search.planning.prices import Tariff, tariff
 from search.planning.ranked_plan import Plan
 from search.planning.scoring import Scorer
 from search.planning.sizing import Target
 from search.searchers import Exhaustive, Found, OptunaSearcher, Progress, Searcher
-from search.space import WHOLE_GROUP, SearchSpace
+from search.space import OWN_DP, PART_GROUPS, WHOLE_GROUP, SearchSpace
 
 if TYPE_CHECKING:
     from search.scenario import Scenario
 
+#: Engines that spread experts over a part of the devices of a layer: SGLang `--ep-size`, TensorRT-LLM
+#: `moe_expert_parallel_size`. vLLM's expert parallelism takes all of them (docs, "Expert Parallel Deployment").
+PART_GROUP_ENGINES = ("sglang", "trtllm")
 #: Axes of numbers that a scenario may set.
 NUMBER_AXES = ("tp", "pp", "ep", "dp", "cp", "max_num_batched_tokens", "max_num_seqs")
 
@@ -137,7 +141,10 @@ def space_of(scenario: Scenario, spec: ModelSpec, prices: Tariff) -> SearchSpace
     )
     if not spec.experts:
         given = {"dp": (1.0,), "ep": (1.0,), **given}
-    elif WHOLE_GROUP in given.get("ep", ()) and 1.0 not in given["ep"]:
+    elif own := frozenset({"dp", "ep"} - set(given)):
+        parts = PART_GROUPS if scenario.engine.family in PART_GROUP_ENGINES else ()
+        given = {"dp": OWN_DP, "ep": (1.0, WHOLE_GROUP, *parts), **given, "own_range": own}
+    if WHOLE_GROUP in given.get("ep", ()) and 1.0 not in given["ep"]:
         given["ep"] = (1.0, *given["ep"])  # a layer on one device has no group to spread over
     return replace(base, **given)
 

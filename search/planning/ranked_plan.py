@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from hwdb import Infeasible
 from search.manifest import Manifest
 from search.planning.candidates import Candidates
+from search.planning.folded import folded, stands_for
+from search.planning.modes import best_by_mode, comparison, winners
 from search.planning.names import told_apart
 from search.planning.reasons import nearest_misses, notes, reason
-from search.planning.rows import candidate_rows, distinct
+from search.planning.rows import candidate_rows
 
 if TYPE_CHECKING:
     from search.scenario import Scenario
@@ -49,8 +52,8 @@ class Plan(Candidates):
 
     @property
     def notes(self) -> list[str]:
-        """List what concerns the whole plan, in sentences: devices without a known price, and their rank."""
-        return notes(self)
+        """List what concerns the whole plan, in sentences: how its modes compare, devices without a known price."""
+        return [*filter(None, [comparison(self, self.scenario.choices.modes)]), *notes(self)]
 
     def reason(self, number: int) -> str:
         """Say why candidate `number` does not qualify, by how much, and what to relax; "" when it qualifies."""
@@ -63,11 +66,30 @@ class Plan(Candidates):
     def rows(self, most: int | None = 20, misses: int = 0) -> list[dict[str, Any]]:
         """Return flat rows of the best `most` candidates that qualify (None: all), ranked from 1.
 
+        The best of each mode of serving is among them, with its rank. Candidates that differ only in settings that do
+        not bind are one row; `stands_for` names their values.
+
         misses: so many of the rows of `misses()` follow; their rank is None.
         """
-        count, order = int(self.qualifies.sum()), self.order.tolist()
-        best = distinct(self, order[:count], count if most is None else most)
-        return told_apart([*self._flat(best, ranked=True), *self._missed(misses)])
+        heads = list(self._folded)
+        ranks = {number: i for i, number in enumerate(heads[:most], start=1)}
+        ranks |= {n: heads.index(n) + 1 for n in winners(self).values() if n not in ranks and n in self._folded}
+        return told_apart([*self._flat(list(ranks), list(ranks.values())), *self._missed(misses)])
+
+    def best_by_mode(self) -> list[dict[str, Any]]:
+        """Return one flat row per mode of serving: its best candidate, best mode first, with its `rank`.
+
+        `usd_per_hour_difference_percent` and the like compare each row with the first. A mode of which nothing
+        qualifies has no row.
+        """
+        heads = list(self._folded)
+        ranks = [heads.index(n) + 1 if n in self._folded else None for n in winners(self).values()]
+        return [{"rank": rank, **row} for rank, row in zip(ranks, best_by_mode(self), strict=True)]
+
+    @cached_property
+    def _folded(self) -> dict[int, list[int]]:
+        """Return the candidates that qualify, best first, each with all that it stands for (`folded`)."""
+        return folded(self, self.order[: int(self.qualifies.sum())].tolist())
 
     def misses(self, most: int = 5) -> list[dict[str, Any]]:
         """Return flat rows of the `most` candidates that miss by the least, nearest first, each with its `reason`.
@@ -81,11 +103,16 @@ class Plan(Candidates):
         """Return the rows of `misses`, under names that may be equal."""
         missed = self.order[int(self.qualifies.sum()) :]
         inside = missed[self.columns["within_limits"][missed] > 0]
-        return self._flat(distinct(self, (inside if len(inside) else missed).tolist(), most), ranked=False)
+        alike = folded(self, (inside if len(inside) else missed).tolist())
+        chosen = list(alike)[:most]
+        return self._flat(chosen, [None] * len(chosen), alike)
 
-    def _flat(self, numbers: list[int], *, ranked: bool) -> list[dict[str, Any]]:
-        """Return the flat rows of the candidates `numbers`. ranked: count their rank from 1, else it is None."""
+    def _flat(
+        self, numbers: list[int], ranks: Sequence[int | None], alike: Mapping[int, Sequence[int]] | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the flat rows of the candidates `numbers`, with their ranks. alike: what each stands for."""
+        alike = self._folded if alike is None else alike
         return [
-            {"rank": i if ranked else None, "front": bool(self.front[number]), **row}
-            for i, (number, row) in enumerate(zip(numbers, candidate_rows(self, numbers), strict=True), start=1)
+            {"rank": rank, "front": bool(self.front[number]), **row, "stands_for": stands_for(self, alike[number])}
+            for number, rank, row in zip(numbers, ranks, candidate_rows(self, numbers), strict=True)
         ]

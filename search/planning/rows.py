@@ -41,8 +41,6 @@ INTERNAL = {
 COUNTS = ("replicas", "devices_per_replica", "devices", "nodes", "devices_billed", "prefill_workers", "decode_workers")
 #: Percentiles of TTFT and TPOT that every row has.
 PERCENTILES = [(metric, statistic) for metric in ("ttft", "tpot") for statistic in ("p50", "p90", "p99")]
-#: Columns that distinguish two candidates of the same name.
-DISTINGUISHING = ("usd_per_hour", "ttft_ms", "tpot_ms", "slo_ratio")
 
 
 def candidate_rows(candidates: Candidates, numbers: Sequence[int]) -> list[dict[str, Any]]:
@@ -57,21 +55,6 @@ def candidate_rows(candidates: Candidates, numbers: Sequence[int]) -> list[dict[
         _row(candidates, number, {name: float(column[i]) for name, column in tails.items()})
         for i, number in enumerate(numbers)
     ]
-
-
-def distinct(candidates: Candidates, numbers: Sequence[int], most: int) -> list[int]:
-    """Return the first `most` of the candidates `numbers`, without repetitions.
-
-    Candidates with the same name and the same values of `DISTINGUISHING` differ only in a setting without effect; the
-    first of them is kept.
-    """
-    chosen: dict[tuple[str, ...], int] = {}
-    for number in numbers:
-        if len(chosen) == most:
-            break
-        told = tuple(f"{candidates.columns[c][number]:.4g}" for c in DISTINGUISHING)
-        chosen.setdefault((candidates.name(number), *told), number)
-    return list(chosen.values())
 
 
 def _row(candidates: Candidates, number: int, tails: Mapping[str, float]) -> dict[str, Any]:

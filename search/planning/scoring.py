@@ -9,7 +9,7 @@ import numpy as np
 
 from perfmodel import Deployments, Estimates, Workload
 from perfmodel.arrays import NAN, Array, Index, Mask
-from perfmodel.workload import Load, load_of
+from perfmodel.workload import DEFAULT_REQUESTS_PER_CLIENT, POOLED_REQUESTS_PER_CLIENT, Load, load_of
 from search.planning.columns import (
     basis_columns,
     concurrency_columns,
@@ -101,9 +101,13 @@ class Scorer:
             return work
         return work.at(arrival="open", rate=offered) if self.open_loop else work.at(concurrency=offered)
 
-    def loads(self, offered: Array) -> Load:
-        """Return the loads of candidates, one column each. offered: (N,) as for `workload_of`."""
-        base = load_of(self.workload_of(1.0), len(offered))
+    def loads(self, offered: Array, *, pools: bool = False) -> Load:
+        """Return the loads of candidates, one column each.
+
+        offered: (N,) as for `workload_of`. pools: True for pairs of pools, whose clients send fewer requests each.
+        """
+        per_client = POOLED_REQUESTS_PER_CLIENT if pools else DEFAULT_REQUESTS_PER_CLIENT
+        base = load_of(self.workload_of(1.0), len(offered), per_client)
         if self.sized:
             return base
         return replace(base, rate=offered) if self.open_loop else replace(base, concurrency=offered)

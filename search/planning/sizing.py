@@ -111,28 +111,32 @@ def greatest(test: Test, low: Array, high: Array) -> Array:
     Args:
         test: True up to some value, False from there on; several values of a row are tested per call. Where it turns
             True again further up, the last turn that the first, coarse round shows is the one that counts.
-        low, high: (N,) ends of the bracket, above 0. The result is found to within `RATE_TOLERANCE`, relative.
+        low, high: (N,) ends of the bracket, above 0. Values are tried on a grid between them, whose steps are at most
+            `RATE_TOLERANCE`, relative: a row gets the same result whatever rows are searched with it.
 
     >>> float(greatest(lambda rows, v: v <= 2.5, np.array([0.01]), np.array([100.0]))[0].round(2))
     2.5
     """
-    low, high = low.copy(), high.copy()  # greatest that passes, least that fails
+    span = np.log(high / low)
+    last = np.maximum(np.ceil(span / np.log1p(RATE_TOLERANCE)), 1.0)
+    passes, fails = np.zeros(len(low)), last.copy()  # steps: greatest that passes, least that fails
     out = np.full(len(low), np.nan)
     rows = np.arange(len(low))
     first = True
     while len(rows):
-        steps = np.linspace(0.0, 1.0, _values_per_row(len(rows), first) + 2)[:, None]
-        points = low[rows] * (high[rows] / low[rows]) ** (steps if first else steps[1:-1])
+        parts = np.linspace(0.0, 1.0, _values_per_row(len(rows), first) + 2)[:, None]
+        steps = np.rint(passes[rows] + (fails[rows] - passes[rows]) * (parts if first else parts[1:-1]))
+        points = low[rows] * np.exp(span[rows] * steps / last[rows])
         passed = test(np.tile(rows, len(points)), points.ravel()).reshape(points.shape)
-        most = np.where(passed, points, -np.inf).max(axis=0)
-        above = np.where(passed | (points < most), np.inf, points).min(axis=0)
-        high[rows] = np.minimum(high[rows], above)
-        low[rows] = np.maximum(low[rows], most)
+        most = np.where(passed, steps, -np.inf).max(axis=0)
+        above = np.where(passed | (steps < most), np.inf, steps).min(axis=0)
+        fails[rows] = np.minimum(fails[rows], above)
+        passes[rows] = np.maximum(passes[rows], most)
         if first:  # the ends were tried too: some rows fail everywhere, some pass at the upper end
             rows, above = rows[np.isfinite(most)], above[np.isfinite(most)]
-        out[rows] = low[rows]
+        out[rows] = low[rows] * np.exp(span[rows] * passes[rows] / last[rows])
         rows = rows[np.isfinite(above)] if first else rows
-        rows, first = rows[high[rows] > low[rows] * (1.0 + RATE_TOLERANCE)], False
+        rows, first = rows[fails[rows] - passes[rows] > 1.0], False
     return out
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from hwdb import Device, InputError
 from perfmodel import Deployments, ModelSpec
-from perfmodel.arrays import NAN, Array, Index
+from perfmodel.arrays import NAN, Array, Index, Mask
 from perfmodel.hardware import Host
 from perfmodel.models import Adapters
 from search.space.rules import RULES, Columns, RuleContext, first_row
@@ -42,6 +42,13 @@ AXES = (
 CODE_AXES = ("device", "weight", "act", "kv")
 #: Axes that are degrees of parallelism.
 DEGREE_AXES = ("tp", "pp", "ep", "dp", "cp")
+#: Degrees that the search tries of its own accord. dp reaches the groups of 32 that published deployments of large
+#: mixtures decode with (DeepSeek-V3, arXiv:2412.19437, sec. 3.4; LMSYS, 2025-05-05).
+OWN_DP = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+#: Degrees of expert parallelism between none and the whole group.
+PART_GROUPS = (2.0, 4.0, 8.0)
+#: Largest dp that is tried together with a pipeline where nobody lists degrees. chosen: one node.
+MAX_OWN_DP_IN_PIPELINE = 8.0
 #: Reasons that a message gives when no candidate is left. chosen: what a reader takes in.
 REASONS_TOLD = 3
 
@@ -57,7 +64,8 @@ class SearchSpace:
     requests use, the same for every candidate. stock: devices on hand by name; a device that is absent has no limit.
     domain: devices that share a node's fast links, by name; a device that is absent has as many as its own link
     connects. pads_shards: whether the engine pads shards of quantised weights. pinned: axes that the user set; the
-    message names them when no candidate is left.
+    message names them when no candidate is left. own_range: axes whose values are the search's own; combinations that
+    rarely pay are then left out (`_worth_trying`).
     """
 
     model: ModelSpec
@@ -81,6 +89,7 @@ class SearchSpace:
     domain: Mapping[str, float] = field(default_factory=dict)
     pinned: frozenset[str] = frozenset()
     pads_shards: bool = False
+    own_range: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         """Raise `InputError` where no hardware is on offer, an axis is empty, or a degree is no whole number from 1."""
@@ -160,9 +169,26 @@ class SearchSpace:
             if removed[rule.name]:
                 example[rule.name] = rule.says(context, first_row(columns, ~keep))
             index = index[keep]
+        index = index[self._worth_trying(self.columns(index), context.domain)] if self.own_range else index
         if not len(index):
             raise InputError(self._nothing_left(removed, example))
         return Legal(space=self, index=index, removed=removed, example=example)
+
+    def _worth_trying(self, columns: Columns, domain: Array) -> Mask:
+        """Return True for combinations of the search's own degrees that are worth their time, (N,).
+
+        Expert parallelism over a part of a group pays, if at all, inside a node and without a pipeline: it saves
+        traffic that is cheap there. Wide attention data parallelism takes the place of a pipeline.
+        """
+        out = np.ones(len(columns["tp"]), dtype=bool)
+        group, asked = columns["tp"] * columns["dp"], columns["ep_requested"]
+        if "ep" in self.own_range:
+            part = np.isfinite(asked) & (asked > 1)
+            inside = (columns["pp"] == 1) & (group <= domain[np.asarray(columns["device"], dtype=np.intp)])
+            out &= ~part | (inside & (asked < group))
+        if "dp" in self.own_range:
+            out &= (columns["dp"] <= MAX_OWN_DP_IN_PIPELINE) | (columns["pp"] == 1)
+        return np.asarray(out, dtype=bool)
 
     def _nothing_left(self, removed: Mapping[str, int], example: Mapping[str, str]) -> str:
         """Say that no candidate is legal, which axes the user set, and which rules removed most, with examples."""

@@ -1,0 +1,87 @@
+"""Say what a narrower number format would change, where the scenario does not list it.
+
+A narrower format changes the answers of the model, so that a plan never takes it unasked. The plan is made again with
+it, and one sentence says what it would cost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from perfmodel.dtypes import FORMAT_CODE
+from search.planning.planner import plan as plan_of
+from search.planning.settings import resolved_settings
+from search.scenario import RANKINGS
+
+if TYPE_CHECKING:
+    from search.planning.ranked_plan import Plan
+
+#: Format that is offered, and formats of weights that it may stand in for.
+OFFERED, WIDER = "fp8", ("bf16", "fp16", "fp32")
+#: Engines that quantise 16-bit checkpoints to fp8 as they load them (vLLM docs, "Online Quantization"; SGLang docs,
+#: "Quantization", online). Others need a checkpoint of that format.
+ONLINE = ("vllm", "sglang")
+#: Formats of the KV cache that are tried with it (vLLM and SGLang docs, "Quantized KV Cache").
+KV_FORMATS = ("bf16", "fp8")
+#: Least gain that is worth a sentence, as a share of the value of the ranking. chosen: the error of a price.
+LEAST_GAIN = 0.02
+
+
+def format_offer(plan: Plan) -> str:
+    """Say what fp8 weights would cost, in one sentence with the lines that try them; "" where they do not apply.
+
+    They apply where the scenario lists no weight format, the model is stored in 16 bit, the engine quantises such
+    models as it loads them, and a device on offer multiplies fp8.
+    """
+    choices, target = plan.scenario.choices, plan.scorer.target
+    one = plan.layouts if len(plan.layouts) else plan.pairs.decode
+    own = resolved_settings(target, one.take(np.zeros(1, dtype=np.intp)))["weight"] if len(one) else ""
+    devices = tuple(d.name for d in plan.scorer.tariff.devices if np.isfinite(d.peak(OFFERED)))
+    if choices.weight or own not in WIDER or target.engine.family not in ONLINE or not devices:
+        return ""
+    narrower = replace(choices, weight=(OFFERED,), kv=choices.kv or KV_FORMATS, pp=choices.pp or (1,))
+    tried = replace(plan.scenario, choices=narrower, offer=replace(plan.scenario.offer, devices=devices))
+    found = plan_of(tried, costs=target.costs)
+    if not found.feasible:
+        return ""
+    return _sentence(plan, found)
+
+
+def _sentence(plan: Plan, found: Plan) -> str:
+    """Compare the plan with the one in narrower formats; "" where that gains less than `LEAST_GAIN`."""
+    column = plan.scorer.rank_by
+    values, less = found.columns[column], RANKINGS[column]
+    before = float(plan.columns[column][plan.best]) if plan.feasible else np.nan
+    chosen = found.best
+    for number in found.order[: int(found.qualifies.sum())].tolist():
+        if not _narrow_cache(found, number) and _gain(values[number], values[chosen], less) > -LEAST_GAIN:
+            chosen = number  # as good with the model's own KV cache
+            break
+    if _gain(float(values[chosen]), before, less) < LEAST_GAIN:
+        return ""
+    both, kv = (" and KV cache", ', kv = ["bf16", "fp8"]') if _narrow_cache(found, chosen) else ("", "")
+    instead = f" in place of {_told(column, before)}" if plan.feasible else ""
+    told = f"fp8 weights{both} would give {_told(column, float(values[chosen]))}{instead} ({found.name(chosen)})"
+    return f'{told}: check the quality of the answers, and add [search] weight = ["bf16", "fp8"]{kv}'
+
+
+def _gain(value: float, against: float, less_is_better: bool) -> float:
+    """Return by what share `value` is better than `against`, below 0 where it is worse; inf against an unknown one."""
+    if not np.isfinite(against) or against == 0:
+        return np.inf
+    change = float(value / against - 1.0)
+    return -change if less_is_better else change
+
+
+def _narrow_cache(plan: Plan, number: int) -> bool:
+    """Return True where candidate `number` keeps its KV cache in the offered format."""
+    one = plan.pair(number).decode if plan.disaggregated(number) else plan.deployment(number)
+    return bool(int(one.kv[0]) == FORMAT_CODE[OFFERED])
+
+
+def _told(column: str, value: float) -> str:
+    """Write the value of a ranking with its name, money in dollars: `$14.40 per hour`."""
+    return f"${value:,.2f} per hour" if column == "usd_per_hour" else f"{column} {value:,.4g}"

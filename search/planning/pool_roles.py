@@ -1,0 +1,207 @@
+"""Size every layout in the role of a prefill worker, or of a decode worker, beside a partner that is no bottleneck.
+
+The partner is the same layout with workers in excess. It hands the KV cache over in the least time that the layout can
+have with any partner, so that the sizes found here are the least that a pair with this layout can have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from perfmodel import Deployments, Estimates, Slo
+from perfmodel.arrays import Array, Index, Mask
+from search.planning.pools import estimates, paired, spare_workers
+from search.planning.scoring import LEAST_OFFERED, Scorer
+from search.planning.sizing import LoadedEstimates, Target, Test, greatest, greatest_rate
+
+#: Most workers of a pool; also the workers of a partner that is no bottleneck.
+#: chosen: far more than any pool of a plan has.
+MAX_WORKERS = 4096.0
+#: Most requests in flight that one worker is loaded with. chosen: a prefill worker passes on some 100 requests/s, each
+#: of which is decoded for up to a minute.
+MAX_IN_FLIGHT = 8192.0
+#: Metrics that each role decides; the end-to-end latency takes both.
+DECIDED = {"prefill": ("ttft",), "decode": ("tpot", "itl")}
+#: Estimates of one round of a search for the least number of workers, about. chosen: as `sizing.ESTIMATES_PER_ROUND`.
+ESTIMATES_PER_ROUND = 512
+#: Most values tried per row and round. chosen: a bracket shrinks ninefold.
+MAX_VALUES_PER_ROUND = 8
+
+
+@dataclass(frozen=True)
+class Role:
+    """Layouts in one role, each sized for itself; arrays are (n,), one value per layout.
+
+    rows: of the layouts among those that were paired. workers: the least that keep what the role decides, spares not
+    included; one each where the workload gives no demand. spares: workers that may fail. rate: requests/s that so many
+    workers pass on. ttft, tpot: mean seconds. watts: mean watts of the pool and of its partner, which is the same for
+    all; NaN where they were not asked for. met: True where what the role decides is kept.
+    """
+
+    rows: Index
+    layouts: Deployments
+    workers: Array
+    spares: Array
+    rate: Array
+    ttft: Array
+    tpot: Array
+    watts: Array
+    met: Mask
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def total(self) -> Array:
+        """Return the workers with spares, (n,)."""
+        return self.workers + self.spares
+
+    def billed(self, workers: Array) -> tuple[Index, Array, Array]:
+        """Return (device type, devices per worker, workers), (n,) each, as a `Tariff` takes them."""
+        return self.layouts.device, self.layouts.devices_per_replica, workers
+
+    def take(self, rows: Index) -> Role:
+        """Return the layouts at positions `rows`."""
+        arrays = {
+            k: getattr(self, k)[rows] for k in ("rows", "workers", "spares", "rate", "ttft", "tpot", "watts", "met")
+        }
+        return replace(self, layouts=self.layouts.take(rows), **arrays)
+
+
+def role_of(scorer: Scorer, layouts: Deployments, rows: Index, role: str, *, power: bool) -> Role:
+    """Size the layouts at `rows` in a role, `prefill` or `decode`.
+
+    Where the workload gives a demand, the least workers that carry it are found; otherwise the greatest load of one
+    worker. power: also estimate the watts of each pool.
+    """
+    one = _OneRole(scorer, layouts, rows, role)
+    workers, offered, met = one.least_workers() if scorer.sized else one.greatest_load()
+    found = one.at(np.arange(len(rows)), workers, offered)
+    chosen = layouts.take(rows)
+    return Role(
+        rows=rows,
+        layouts=chosen,
+        workers=workers,
+        spares=spare_workers(scorer, chosen),
+        rate=found.request_rate,
+        ttft=found.mean(found.ttft),
+        tpot=found.mean(found.tpot),
+        watts=one.watts(workers, offered) if power else np.full(len(rows), np.nan),
+        met=met & found.fits,
+    )
+
+
+@dataclass(frozen=True)
+class _OneRole:
+    """The layouts at `rows` in one role, `prefill` or `decode`."""
+
+    scorer: Scorer
+    layouts: Deployments
+    rows: Index
+    role: str
+
+    def at(self, which: Index, workers: Array, offered: Array, partner: int | None = None) -> Estimates:
+        """Estimate the layouts at positions `which` with so many workers, beside partners in excess.
+
+        partner: row of the layout of all partners; None for the same layout as the worker's.
+        """
+        own = self.rows[which]
+        other = own if partner is None else np.full(len(own), partner)
+        excess = np.full(len(own), MAX_WORKERS)
+        prefill = self.role == "prefill"
+        pairs = paired(self.layouts, own, other) if prefill else paired(self.layouts, other, own)
+        return estimates(self.scorer, pairs, (workers, excess) if prefill else (excess, workers), offered)
+
+    @property
+    def decided(self) -> Slo:
+        """Return those bounds of the SLO that this role decides."""
+        return Slo(tuple(o for o in self.scorer.target.slo.objectives if o.metric in DECIDED[self.role]))
+
+    @property
+    def kept(self) -> Callable[[Estimates], Mask]:
+        """Return the test whether estimates keep those bounds of the SLO that this role decides."""
+        return replace(self.scorer.target, slo=self.decided).met_by
+
+    def least_workers(self) -> tuple[Array, Array, Mask]:
+        """Return (least workers, no load of their own, True where some number suffices); one worker where none does."""
+        everyone, work = np.arange(len(self.rows)), self.scorer.target.workload
+        start, none = np.ones(len(everyone)), np.full(len(everyone), np.nan)
+        if work.arrival == "open":
+            alone = self.at(everyone, start, none)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                start = np.where(alone.saturated, np.ceil(work.rate / alone.request_rate) - 1.0, 1.0)
+            start = np.clip(np.nan_to_num(start, nan=1.0), 1.0, MAX_WORKERS)
+
+        def test(which: Index, numbers: Array) -> Mask:
+            """Return True where so many workers keep what the role decides."""
+            return self.kept(self.at(which, numbers, none[which]))
+
+        found = least_from(test, start, np.full(len(everyone), MAX_WORKERS))
+        met = np.isfinite(found)
+        return np.where(met, found, 1.0), none, met
+
+    def greatest_load(self) -> tuple[Array, Array, Mask]:
+        """Return (one worker each, greatest load with which it keeps the SLO, True where any keeps it)."""
+        one = np.ones(len(self.rows))
+        target = replace(self.scorer.target, slo=self.decided)
+        found = greatest_load(self.scorer, target, lambda rows, load: self.at(rows, one[rows], load), one)
+        met = np.isfinite(found)
+        return one, np.where(met, found, LEAST_OFFERED), met
+
+    def watts(self, workers: Array, offered: Array) -> Array:
+        """Return the mean watts of each pool together with those of a partner that is the same for all, (n,)."""
+        found = self.at(np.arange(len(self.rows)), workers, offered, partner=int(self.rows[0]))
+        return found.power * found.devices
+
+
+def greatest_load(scorer: Scorer, target: Target, at: LoadedEstimates, workers: Array) -> Array:
+    """Find the greatest load with which candidates meet `target`, (N,): requests/s or requests in flight.
+
+    NaN where none does. The load is what the search chooses (`Scorer.open_loop`). at: estimates the candidates at rows
+    (M,), each under its load (M,). workers: (N,) of each candidate; the search for requests in flight ends at
+    `MAX_IN_FLIGHT` for each.
+    """
+    if scorer.open_loop:
+        rate = greatest_rate(target, at, len(workers))
+        return np.where(rate > 0, rate, np.nan)
+
+    def test(rows: Index, values: Array) -> Mask:
+        """Return True where the candidates at `rows` meet the target with so many requests in flight."""
+        return target.met_by(at(rows, values))
+
+    return np.floor(greatest(test, np.ones(len(workers)), MAX_IN_FLIGHT * workers))
+
+
+def least_from(test: Test, start: Array, cap: Array) -> Array:
+    """Find the least whole number from `start` to `cap` that passes `test`, for each row, (N,); NaN where none does.
+
+    The answer is expected near `start`, from which the search gallops up.
+
+    Args:
+        test: False up to some number, True from there on.
+        start, cap: (N,) least and greatest number tried.
+
+    >>> least_from(lambda rows, n: n >= np.array([3, 1, 9])[rows], np.ones(3), np.full(3, 8.0)).tolist()
+    [3.0, 1.0, nan]
+    """
+    low, high = np.floor(start) - 1.0, np.full(len(start), np.nan)  # greatest that fails, least that passes
+    rows, reach = np.arange(len(start)), 1.0
+    passed = test(rows, np.asarray(cap, dtype=float)) if len(rows) else np.zeros(0, dtype=bool)
+    rows = rows[passed]  # what fails with the most fails with less
+    while len(rows):
+        count = int(np.clip(ESTIMATES_PER_ROUND // len(rows), 2, MAX_VALUES_PER_ROUND))
+        ahead = low[rows] + reach * 2.0 ** np.arange(count)[:, None]
+        between = low[rows] + np.ceil((high[rows] - low[rows]) * np.arange(1, count + 1)[:, None] / (count + 1))
+        points = np.where(np.isnan(high[rows]), np.minimum(ahead, cap[rows]), between)
+        points = np.where(np.isnan(high[rows]), points, np.minimum(points, high[rows] - 1.0))
+        good = test(np.tile(rows, len(points)), points.ravel()).reshape(points.shape)
+        least = np.where(good, points, np.inf).min(axis=0)
+        below = np.where(good | (points >= least), -np.inf, points).max(axis=0)
+        low[rows] = np.maximum(low[rows], below)
+        high[rows] = np.where(np.isfinite(least), least, high[rows])
+        reach *= 2.0**count if np.isnan(high[rows]).any() else 1.0
+        rows = rows[~(high[rows] - low[rows] <= 1.0)]
+    return high
