@@ -226,7 +226,7 @@ def _table(setup: Prepared, policy: Policy, traffic: Traffic) -> StepTable:
     return StepTable.build(
         step_time(setup),
         most_tokens=most,
-        most_seqs=min(policy.max_num_seqs, len(traffic), MAX_SEQS),
+        most_seqs=min(policy.max_num_seqs, MAX_SEQS if traffic.stationary else len(traffic), MAX_SEQS),
         most_context=float(np.max(traffic.total_tokens)),
         usual_context=_mean_context(traffic),
         floor=step_floor(setup),
