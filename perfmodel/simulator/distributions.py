@@ -41,12 +41,18 @@ def distribution(values: Array, weights: Array | None = None) -> Distribution:
     """
     kept = np.isfinite(values)
     values = values[kept]
-    weights = np.ones(len(values)) if weights is None else weights[kept]
     if not len(values):
         return Distribution(**dict.fromkeys(STATISTICS, NAN))
-    order = np.argsort(values)
-    total = np.cumsum(weights[order])
-    places = np.searchsorted(total, np.array(list(RANKS.values())) * total[-1] * (1 - _ROUNDING))
-    found = values[order][np.minimum(places, len(values) - 1)]
-    percentiles = {rank: float(v) for rank, v in zip(RANKS, found, strict=True)}
-    return Distribution(mean=float(np.dot(values, weights) / total[-1]), **percentiles)
+    ranks = np.array(list(RANKS.values()))
+    if weights is None:
+        ordered = np.sort(values)
+        places = np.ceil(ranks * len(values) * (1 - _ROUNDING)).astype(np.int64) - 1
+        mean = float(values.mean())
+    else:
+        order = np.argsort(values)
+        ordered, counts = values[order], weights[kept][order]
+        total = np.cumsum(counts)
+        places = np.searchsorted(total, ranks * total[-1] * (1 - _ROUNDING))
+        mean = float(np.dot(ordered, counts) / total[-1])
+    found = ordered[np.clip(places, 0, len(values) - 1)]
+    return Distribution(mean=mean, **{rank: float(v) for rank, v in zip(RANKS, found, strict=True)})

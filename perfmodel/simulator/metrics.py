@@ -14,12 +14,11 @@ from perfmodel.simulator.simulation import Simulation, run_ends
 from perfmodel.simulator.steady import SLICES, margin
 from perfmodel.simulator.tokens import experience, gaps
 from perfmodel.simulator.window import Window, window
-from perfmodel.workload import METRICS, STATISTICS, Objective, Slo
+from perfmodel.workload import METRICS, MS_PER_S, STATISTICS, Objective, Slo
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MS_PER_S = 1e3
 #: Figures that grow with the length of a run whose queue grows without end.
 _OF_THE_QUEUE = ("ttft_ms", "e2e_ms", "normalised_ms", "slo_attainment", "goodput_rps", "fluidity_index", "qoe")
 
@@ -70,12 +69,16 @@ def margins(simulation: Simulation, metric: str, seen: Window | None = None) -> 
     whole = distribution(values, weights)
     order = np.argsort(place, kind="stable")
     bounds = np.searchsorted(place[order], np.arange(1, SLICES))
-    parts = [distribution(values[rows], weights[rows]) for rows in np.split(order, bounds)]
+    split = np.split(order, bounds)
+    parts = [distribution(values[rows], None if weights is None else weights[rows]) for rows in split]
     return Distribution(**{s: margin(whole.at(s), np.array([p.at(s) for p in parts])) for s in STATISTICS})
 
 
-def _samples(simulation: Simulation, metric: str, seen: Window) -> tuple[Array, Array, Whole]:
-    """Return (values in s, how often each counts, time slice of each) of a metric within the window; (n,) each."""
+def _samples(simulation: Simulation, metric: str, seen: Window) -> tuple[Array, Array | None, Whole]:
+    """Return (values in s, how often each counts, time slice of each) of a metric within the window; (n,) each.
+
+    None for how often: once.
+    """
     if metric == "itl":
         values, weights, times = gaps(simulation)
         place = seen.slices_of(times) if seen.steady else np.zeros(len(times), np.int64)
@@ -83,7 +86,7 @@ def _samples(simulation: Simulation, metric: str, seen: Window) -> tuple[Array, 
     if metric not in _BY_REQUEST:
         raise UnknownName("latency", metric, [*_BY_REQUEST, "itl"])
     values = _BY_REQUEST[metric](simulation)[seen.counted]
-    return values, np.ones(len(values)), seen.slices[seen.counted]
+    return values, None, seen.slices[seen.counted]
 
 
 def holds(simulation: Simulation, slo: Slo, seen: Window | None = None) -> bool:

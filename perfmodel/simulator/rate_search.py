@@ -84,7 +84,7 @@ def capacity(
         probes += more
     if found is None:
         raise Infeasible(
-            f"no rate keeps the objectives: at {rate:.3g} requests/s {_misses(search.simulate(rate), slo)}; "
+            f"no rate keeps the objectives: at {rate:.3g} requests/s {_misses(search.simulate(rate)[0], slo)}; "
             "relax them or choose a faster deployment"
         )
     low, high = search.interval(rate)
@@ -119,29 +119,29 @@ class _Search:
 
     def probe(self, rate: float) -> tuple[Simulation, bool]:
         """Simulate at `rate` requests/s; return the simulation and whether it keeps the objectives."""
-        found = self.simulate(rate)
-        verdict = judged(found, self.slo)
+        found, verdict = self.simulate(rate)
         (self.glanced.discard if self.near or not self.requests.stationary else self.glanced.add)(rate)
         self.verdicts[rate] = verdict
         return found, verdict.kept
 
-    def simulate(self, rate: float) -> Simulation:
-        """Simulate at `rate` requests/s, a stationary load for as long as it takes to be certain."""
+    def simulate(self, rate: float) -> tuple[Simulation, Verdict]:
+        """Simulate at `rate` requests/s, a stationary load for as long as it takes to be certain; and judge the run."""
         if not self.requests.stationary:
-            return run(self.requests.scaled(rate), self.pools, router=self.chosen.router, seed=self.chosen.seed)
+            found = run(self.requests.scaled(rate), self.pools, router=self.chosen.router, seed=self.chosen.seed)
+            return found, judged(found, self.slo)
         count, most = FIRST_REQUESTS, max(MOST_REQUESTS, self.chosen.count)
         while count < min(rate * self._least_seconds(), most):
             count *= 2
         while True:
             drawn = self.requests.longer(count).scaled(rate)
             found = run(drawn, self.pools, router=self.chosen.router, seed=self.chosen.seed)
-            if 2 * count > most or 2 * found.events > MOST_EVENTS or self._tells(found, rate):
-                return found
-            count *= 2
+            verdict = judged(found, self.slo)
+            if 2 * count > most or 2 * found.events > MOST_EVENTS or self._tells(found, verdict, rate):
+                return found, verdict
+            count *= 4 if 4 * count <= most else 2
 
-    def _tells(self, found: Simulation, rate: float) -> bool:
+    def _tells(self, found: Simulation, verdict: Verdict, rate: float) -> bool:
         """Return whether a run is long enough: certain and, near capacity, such that growth by the tolerance shows."""
-        verdict = judged(found, self.slo)
         shows = found.warm_up is not None and found.warm_up.growth.margin <= self.tolerance * rate
         return verdict.certain and (shows or not verdict.kept or not self.near)
 

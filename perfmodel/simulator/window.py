@@ -8,12 +8,14 @@ from functools import cached_property
 import numpy as np
 
 from perfmodel.arrays import Array, Mask
-from perfmodel.simulator.requests import Whole
+from perfmodel.simulator.requests import Traffic, Whole
 from perfmodel.simulator.simulation import Simulation, run_ends
 from perfmodel.simulator.steady import SLICES
 
 #: Requests that must end within the steady part; with fewer, the whole run is measured. Chosen: one per slice.
 _LEAST_MEASURED = SLICES
+#: What is measured of a stationary load.
+STEADY = "steady state: warm-up (found by MSER-5) and drain are left out"
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Window:
     Attributes:
         begin, end: s.
         steady: True where warm-up and drain are left out, False where the whole run counts.
+        basis: What is measured and why, in words.
         counted: (R,) which requests count.
         asked: (R,) which requests an SLO is judged by: those that count, and those that were rejected.
         finish: (R,) s, last token of each request.
@@ -31,6 +34,7 @@ class Window:
     begin: float
     end: float
     steady: bool
+    basis: str
     counted: Mask
     asked: Mask
     finish: Array
@@ -60,16 +64,25 @@ def window(simulation: Simulation, *, whole: bool = False) -> Window:
     last arrival are left out. A trace, an offline batch and a closed loop with its opening burst are finite, and
     measured as a whole; so is an open load of too few requests. whole: measure all of it in any case.
     """
-    cut = simulation.warm_up
+    cut, finish = simulation.warm_up, simulation.finish
     if cut is not None and not whole:
-        finish = simulation.finish
         counted = (finish > cut.end) & (finish <= cut.last_arrival)
         if counted.sum() >= _LEAST_MEASURED:
             refused = simulation.rejected & (simulation.traffic.arrival > cut.end)
-            return Window(cut.end, cut.last_arrival, True, counted, counted | refused, finish)
-    begin, end = float(np.nanmin(simulation.issued)), float(np.nanmax(simulation.finish))
+            return Window(cut.end, cut.last_arrival, True, STEADY, counted, counted | refused, finish)
+    begin, end = float(np.nanmin(simulation.issued)), float(np.nanmax(finish))
     everything = np.ones(len(simulation.traffic), bool)
-    return Window(begin, end, False, simulation.served, everything, simulation.finish)
+    basis = f"whole run: {'as asked' if whole else _why_whole(simulation.traffic)}"
+    return Window(begin, end, False, basis, simulation.served, everything, finish)
+
+
+def _why_whole(traffic: Traffic) -> str:
+    """Say why a run of `traffic` is measured as a whole."""
+    if traffic.stationary:
+        return "too few requests for a steady part"
+    if traffic.concurrency:
+        return "a closed loop of a given number of requests, its opening burst included as in the closed form"
+    return "these requests have a beginning and an end" if np.isfinite(traffic.rate) else "all requests arrive at once"
 
 
 def usage(simulation: Simulation, seen: Window) -> dict[str, float]:
