@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from perfmodel.simulator.api import COUNT, COUNT_REPLICA, offered, pools_of, simulate
 from perfmodel.simulator.build import pool
+from perfmodel.simulator.distributions import Distribution
 from perfmodel.simulator.export import trace_events, write_requests, write_trace
 from perfmodel.simulator.kernel.records import ROUTERS
-from perfmodel.simulator.distributions import Distribution
 from perfmodel.simulator.metrics import (
     attained,
     attainment,

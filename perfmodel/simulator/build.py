@@ -134,7 +134,7 @@ def _kv_tokens(setup: Prepared, context: float) -> float:
 
 
 def _mean_context(traffic: Traffic) -> float:
-    """Return the mean tokens that a sequence holds while it decodes, over all decode steps, as the closed form has it."""
+    """Return the mean tokens that a sequence holds, over all decode steps, as the closed form has it."""
     return float(load_of(representative_workload(traffic), 1).decode_context[0])
 
 

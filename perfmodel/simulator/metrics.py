@@ -71,7 +71,7 @@ def margins(simulation: Simulation, metric: str, seen: Window | None = None) -> 
     bounds = np.searchsorted(place[order], np.arange(1, SLICES))
     split = np.split(order, bounds)
     parts = [distribution(values[rows], None if weights is None else weights[rows]) for rows in split]
-    return Distribution(**{s: margin(whole.at(s), np.array([p.at(s) for p in parts])) for s in STATISTICS})
+    return Distribution(**{s: margin(whole.at(s), np.fromiter((p.at(s) for p in parts), float)) for s in STATISTICS})
 
 
 def _samples(simulation: Simulation, metric: str, seen: Window) -> tuple[Array, Array | None, Whole]:
@@ -142,9 +142,11 @@ def rates(simulation: Simulation, seen: Window | None = None, slo: Slo | None = 
         amounts["goodput_rps"] = attained(simulation, slo).astype(float)
     found = {}
     for name, amount in amounts.items():
-        parts = np.bincount(seen.slices[seen.counted], amount[seen.counted], SLICES) if seen.steady else None
         found[name] = float(amount[seen.counted].sum()) / seen.span
-        found[f"{name}_ci95"] = NAN if parts is None else margin(found[name], parts * (SLICES / seen.span))
+        found[f"{name}_ci95"] = NAN
+        if seen.steady:
+            parts: Array = np.bincount(seen.slices[seen.counted], amount[seen.counted], SLICES).astype(float)
+            found[f"{name}_ci95"] = margin(found[name], parts * (SLICES / seen.span))
     return found
 
 
@@ -166,8 +168,8 @@ def attainment(simulation: Simulation, slo: Slo, seen: Window | None = None) -> 
 def summary(simulation: Simulation, slo: Slo | None = None, seen: Window | None = None) -> dict[str, float]:
     """Return all results of a simulation in one flat row, with units in the names, all over one window.
 
-    `_ci95` after a name: half width of the 95 % interval. Latencies that hold the queue, and what follows from them, are
-    NaN where a load without end is more than the deployment serves: they would grow with the length of the run.
+    `_ci95` after a name: half width of the 95 % interval. Latencies that hold the queue, and what follows from them,
+    are NaN where a load without end is more than the deployment serves: they would grow with the length of the run.
     seen: None for the window of the run.
     """
     seen = seen or window(simulation)

@@ -64,4 +64,6 @@ class Replay:
             if not value >= 0 or value != int(value):
                 raise InputError(f"{name} is {value}; give a whole number of 0 or more")
         if not 0 < self.precision < 1:
-            raise InputError(f"precision is {self.precision:g}; give a share of the figures between 0 and 1, such as 0.05")
+            raise InputError(
+                f"precision is {self.precision:g}; give a share of the figures between 0 and 1, such as 0.05"
+            )

@@ -38,8 +38,9 @@ class Capacity:
 
     Attributes:
         rate: Requests per second of the whole deployment.
-        low, high: Requests per second, 95 % interval: the highest rate tried at which all objectives are kept for
-            certain, and the lowest at which one is missed for certain. 0 and inf where none was tried.
+        low, high: Requests per second, 95 % interval: from the highest rate tried at which all objectives are kept for
+            certain to the lowest at which one is missed for certain, and no narrower than a run of that length can
+            tell a growing queue. 0 and inf where no such rate was tried.
         per_replica: Requests per second of each replica that takes arrivals.
         simulation: The simulation at that rate.
         probes: (rate, whether the objectives held), in the order tried.
@@ -87,7 +88,7 @@ def capacity(
             f"no rate keeps the objectives: at {rate:.3g} requests/s {_misses(search.simulate(rate)[0], slo)}; "
             "relax them or choose a faster deployment"
         )
-    low, high = search.interval(rate)
+    low, high = search.interval(rate, found)
     entry = sum(p.replicas for p in pools if p.role != "decode")
     return Capacity(rate, low, high, per_replica=rate / entry, simulation=found, probes=tuple(probes))
 
@@ -150,11 +151,17 @@ class _Search:
         limits = [o.limit for o in self.slo.objectives if o.metric in ("ttft", "e2e")]
         return max(limits, default=0.0) / self.tolerance
 
-    def interval(self, rate: float) -> tuple[float, float]:
-        """Return (highest rate kept for certain, lowest rate missed for certain), of the rates tried around `rate`."""
+    def interval(self, rate: float, found: Simulation) -> tuple[float, float]:
+        """Return (highest rate kept for certain, lowest rate missed for certain), of the rates tried around `rate`.
+
+        At least as far from `rate` as a growth of the queue that the run at that rate, `found`, cannot show: near
+        capacity, another sample of the same load may break the limits by that much earlier or later.
+        """
+        unseen = found.warm_up.growth.margin if found.warm_up else 0.0
         missed = [r for r, v in self.verdicts.items() if v.certain and not v.kept and r > rate]
         kept = [r for r, v in self.verdicts.items() if v.certain and v.kept and r <= rate]
-        return max(kept, default=0.0), min(missed, default=math.inf)
+        low, high = max(kept, default=0.0), min(missed, default=math.inf)
+        return max(min(low, rate - unseen), 0.0), max(high, rate + unseen)
 
 
 def highest_rate(

@@ -67,5 +67,3 @@ def _wide(figures: Sequence[tuple[str, float, float]], precision: float) -> list
     """Name the figures (name, value, half width) whose half width is more than the share `precision` of the value."""
     wide = [(n, k / abs(v) if v else math.nan) for n, v, k in figures if not k <= precision * abs(v)]
     return [f"{n} ±{100 * share:.0f} %" if share == share else n for n, share in wide]
-
-

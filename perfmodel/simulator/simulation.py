@@ -97,7 +97,12 @@ def run_durations(runs: NDArray[np.void]) -> Array:
 
 
 def notes_of(
-    traffic: Traffic, reasons: NDArray[np.object_], issued: Array, admitted: Array, finish: Array, warm_up: WarmUp | None
+    traffic: Traffic,
+    reasons: NDArray[np.object_],
+    issued: Array,
+    admitted: Array,
+    finish: Array,
+    warm_up: WarmUp | None,
 ) -> tuple[str, ...]:
     """Return warnings for whoever reads the results: that requests were rejected, that the load exceeded the capacity.
 

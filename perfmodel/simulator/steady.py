@@ -12,8 +12,8 @@ from perfmodel.simulator.requests import Whole
 
 #: Observations per mean of the warm-up rule MSER-5 (White, Simulation 69(6), 1997).
 _MSER_GROUP = 5
-#: Time slices of a measurement window, by which its figures vary. Schmeiser (Operations Research 30(3), 1982): more than
-#: 30 batches gain little, and fewer than 10 make wide intervals.
+#: Time slices of a measurement window, by which its figures vary. Schmeiser (Operations Research 30(3), 1982): more
+#: than 30 batches gain little, and fewer than 10 make wide intervals.
 SLICES = 20
 #: 97.5th percentile of Student's t with `SLICES` - 1 degrees of freedom: 95 % intervals.
 _T_975 = 2.093

@@ -105,7 +105,7 @@ def _previous_ends(runs: NDArray[np.void]) -> Array:
 
 
 def gaps(simulation: Simulation) -> tuple[Array, Array, Array]:
-    """Return (times between successive tokens of a request in s, how often each occurred, when in s), over all requests.
+    """Return (times between successive tokens of a request in s, how often each occurred, when in s), of all requests.
 
     Gaps between steps of one run count once per sequence, at the mean of the run and at its end, so that the log is
     read once.

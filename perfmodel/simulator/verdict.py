@@ -20,9 +20,9 @@ class Verdict(NamedTuple):
 def judged(simulation: Simulation, slo: Slo) -> Verdict:
     """Judge a run by `slo`: all objectives over the measurement window, and a queue that does not grow without end.
 
-    A finite load (a trace) is judged as it is, and always for certain. A stationary load is missed for certain where the
-    queue grows or the interval of a figure lies above its limit, and kept for certain where the run is settled and all
-    intervals lie below.
+    A finite load (a trace) is judged as it is, and always for certain. A stationary load misses for certain where the
+    queue grows or the interval of a figure lies above its limit; it keeps them for certain where the run is settled and
+    all intervals lie below.
     """
     kept = holds(simulation, slo) and not any(n.startswith(OVERLOAD) for n in simulation.notes)
     if not simulation.traffic.stationary or simulation.rejected.any() or unstable(simulation):

@@ -30,8 +30,8 @@ class WarmUp:
         end: s, when the warm-up ends.
         last_arrival: s, when the drain begins.
         settled: False where the run is too short: the number in the system still rises in its second half.
-        growth: Growth of the queue over the second half of the arrivals: the slope of the number of waiting requests or,
-            where it grows without end, the rate of arrivals less that of completions.
+        growth: Growth of the queue over the second half of the arrivals: the slope of the number of waiting requests
+            or, where it grows without end, the rate of arrivals less that of completions.
         unstable: True where the queue grows without end.
     """
 

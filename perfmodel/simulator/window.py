@@ -88,8 +88,8 @@ def _why_whole(traffic: Traffic) -> str:
 def usage(simulation: Simulation, seen: Window) -> dict[str, float]:
     """Return means over the time of the window, summed over replicas: `kv_share`, `waiting`, `running`.
 
-    kv_share: share of all KV blocks in use. waiting, running: requests. Each run of steps counts with the numbers of the
-    moment when it was planned, for the time that it lasts within the window.
+    kv_share: share of all KV blocks in use. waiting, running: requests. Each run of steps counts with the numbers of
+    the moment when it was planned, for the time that it lasts within the window.
     """
     runs = simulation.runs
     lasted = np.clip(np.minimum(run_ends(runs), seen.end) - np.maximum(runs["start"], seen.begin), 0.0, None)

@@ -42,11 +42,7 @@ RATES = {
     "input_tok_s": "Input, tokens/s",
     "capacity_rps": "Capacity, req/s",
 }
-PACE = {
-    "slo_attainment": "Share that keeps all limits",
-    "fluidity_index": "Fluidity index",
-    "qoe": "QoE",
-}
+PACE = {"slo_attainment": "Share that keeps all limits", "fluidity_index": "Fluidity index", "qoe": "QoE"}
 OCCUPANCY = {
     "running": "Running, requests",
     "waiting": "Waiting, requests",
@@ -85,7 +81,7 @@ def with_margin(row: Row, column: str) -> str:
 
     >>> with_margin({"ttft_ms": 70.1, "ttft_ms_ci95": 1.42}, "ttft_ms")
     '70.1 ±1.4'
-    >>> with_margin({"capacity_rps": 31.0, "capacity_rps_ci95_low": 30.5, "capacity_rps_ci95_high": 31.5}, "capacity_rps")
+    >>> with_margin({"a_rps": 31.0, "a_rps_ci95_low": 30.5, "a_rps_ci95_high": 31.5}, "a_rps")
     '31 (30.5–31.5)'
     """
     low, high = row.get(f"{column}_ci95_low"), row.get(f"{column}_ci95_high")
