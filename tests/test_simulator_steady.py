@@ -168,6 +168,7 @@ def test_traces_batches_and_closed_loops_are_measured_as_a_whole():
         (simulator.offered(Workload(**lengths, arrival="closed", concurrency=8)), "opening burst"),
         (simulator.offered(Workload(**lengths, arrival="offline", n_requests=300)), "all requests arrive at once"),
         (drawn(4.0, 50), "too few requests"),
+        (simulator.offered(load(4.0, n_requests=400)), "beginning and an end"),
     )
     for requests, why in kinds:
         seen = simulator.window(served(requests))

@@ -111,8 +111,11 @@ class Traffic:
 
     @property
     def stationary(self) -> bool:
-        """Return whether the requests are a sample of a load that goes on for ever: drawn, and arriving at a rate."""
-        return self.source is not None and self.source.arrival == "open"
+        """Return whether the requests are a sample of a load that goes on for ever.
+
+        They are where they were drawn from a workload that comes at a rate and states no number of requests.
+        """
+        return self.source is not None and self.source.arrival == "open" and not np.isfinite(self.source.n_requests)
 
     @property
     def gap_cv(self) -> float:
