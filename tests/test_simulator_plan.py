@@ -138,7 +138,9 @@ def test_nothing_is_simulated_where_nothing_qualifies(scenario, capsys, limit):
     assert row[f"{limit.split(' ')[0]}_kept"] is False
 
 
-@pytest.mark.parametrize("statistic", ["ttft_ms_p95", "tpot_ms_p95", "itl_ms_p95", "e2e_ms_p95", "itl_ms", "tpot_ms_p50"])
+@pytest.mark.parametrize(
+    "statistic", ["ttft_ms_p95", "tpot_ms_p95", "itl_ms_p95", "e2e_ms_p95", "itl_ms", "tpot_ms_p50"]
+)
 def test_every_statistic_of_the_slo_is_printed_beside_the_closed_form(scenario, capsys, monkeypatch, statistic):
     """In 80 columns without a broken word; limit, closed form, simulation and whether it is kept."""
     monkeypatch.setenv("COLUMNS", "80")
@@ -159,7 +161,9 @@ def test_every_statistic_of_the_slo_is_printed_beside_the_closed_form(scenario, 
     assert words - {w for w in words if w in sheet} <= {"QoE", "Fluidity index"}  # they need limits on TTFT and tokens
 
 
-@pytest.mark.parametrize("word", ["fluidity index", "QoE", "normalised_ms", "goodput_rps", "warm-up", "drain", "unstable"])
+@pytest.mark.parametrize(
+    "word", ["fluidity index", "QoE", "normalised_ms", "goodput_rps", "warm-up", "drain", "unstable"]
+)
 def test_words_of_a_simulation_are_explained(capsys, word):
     assert called(capsys, "explain", word)
 

@@ -107,7 +107,9 @@ def test_a_load_beyond_capacity_is_unstable_and_its_queue_grows_by_the_excess(sh
     assert row["queue_growth_rps"] == pytest.approx(100 * (share - 1), rel=0.01, abs=0.05)
     assert row["request_rate_rps"] == pytest.approx(100, rel=1e-3)
     assert any(note.startswith("unstable: the queue grows by") for note in found.notes)
-    assert all(np.isnan(row[name]) for name in ("ttft_ms", "ttft_ms_p99", "e2e_ms_p50", "goodput_rps", "slo_attainment"))
+    assert all(
+        np.isnan(row[name]) for name in ("ttft_ms", "ttft_ms_p99", "e2e_ms_p50", "goodput_rps", "slo_attainment")
+    )
 
 
 @pytest.mark.parametrize("share", [0.3, 0.8, 0.95, 0.98])
