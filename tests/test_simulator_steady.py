@@ -98,7 +98,7 @@ def test_an_m_d_1_wait_lies_within_its_interval(load_share):
 @pytest.mark.parametrize("share", [1.05, 1.1, 1.5, 3.0])
 @pytest.mark.parametrize("count", [30_000, 60_000])
 def test_a_load_beyond_capacity_is_unstable_and_its_queue_grows_by_the_excess(share, count):
-    """One prompt at a time of 10 ms: 100 requests/s are served, the rest waits; the growth does not depend on the run."""
+    """One prompt at a time of 10 ms: 100 requests/s are served and the rest waits, however long the run."""
     pool = Pool(StepTable.affine(0.01, most_tokens=64, most_seqs=8), Policy(max_num_seqs=1), kv_tokens=1024)
     found = run(drawn(100 * share, count, prompt=1, output=1), pool)
     row = simulator.summary(found, SLO)
