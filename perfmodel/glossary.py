@@ -24,12 +24,18 @@ SUFFIXES = {
     "_lo": "lower end of the 80 % interval of the estimate",
     "_hi": "upper end of the 80 % interval of the estimate",
     "_chance": "probability that the bound on it holds",
+    "_ci95": "half width of the 95 % confidence interval of the simulation",
+    "_ci95_low": "lower end of the 95 % confidence interval of the simulation",
+    "_ci95_high": "upper end of the 95 % confidence interval of the simulation",
+    "_limit": "the most that the SLO allows",
+    "_kept": "whether the simulation stays within what the SLO allows",
 }
 #: Prefixes of a name -> what they add to its meaning.
 PREFIXES = {
     "prefill_": "of the prefill pool",
     "decode_": "of the decode pool",
     "simulated_": "as simulated, not estimated",
+    "closed_form_": "as estimated in closed form, not simulated",
 }
 #: Stands for a number format, such as bf16, in the name of an entry.
 FORMAT = "<format>"

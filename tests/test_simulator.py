@@ -209,7 +209,7 @@ def test_capacity_is_where_the_objectives_break():
     work = Workload(input_tokens=[1000], output_tokens=[100], rate=1.0, arrival="open")
     found = simulator.capacity(spec, row, work, TIGHT, count=600)
     assert simulator.holds(found.simulation, TIGHT)
-    beyond = simulator.offered(work, count=600).scaled(found.rate * 1.1)
+    beyond = simulator.offered(work, count=len(found.simulation.traffic)).scaled(found.rate * 1.1)
     worse = run(beyond, found.simulation.pools, router="join_shortest_queue")
     assert not simulator.holds(worse, TIGHT)
     assert found.per_replica == found.rate

@@ -105,7 +105,7 @@ def test_simulate_prints_one_flat_row_and_writes_log_and_trace(scenario, tmp_pat
     assert len(pd.read_csv(log)) == 200
     sheet = called(capsys, "simulate", scenario(), "--requests", 20)
     assert "Latency" in sheet
-    assert "TTFT p99" in sheet
+    assert "TTFT p90 ms" in sheet  # the SLO names it
     assert json.loads(trace.read_text())["traceEvents"]
 
 
@@ -130,3 +130,79 @@ def test_a_rank_beyond_the_finalists_and_a_wrong_router_are_named(plan):
     with pytest.raises(UnknownName, match="unknown router 'shortest'; did you mean 'join_shortest_queue'"):
         verify.simulated_row(plan, 1, verify.Settings(router="shortest"))
     assert "simulated_ttft_ms_p90" in verify.columns(plan)
+
+
+@pytest.mark.parametrize("limit", ["ttft_ms_p95 = 3", "tpot_ms = 0.5", "e2e_ms_p99 = 10", "itl_ms_p90 = 0.2"])
+def test_nothing_is_simulated_where_nothing_qualifies(scenario, capsys, limit):
+    """Exit code 1 and the reason, unless the nearest miss is asked for."""
+    path = scenario()
+    path.write_text(path.read_text().replace("tpot_ms_p90 = 40", limit))
+    assert cli.main(["simulate", str(path), "--requests", "100", "--json"]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "nothing meets the request" in said.err
+    assert "--nearest" in said.err
+    (row,) = json.loads(called(capsys, "simulate", path, "--requests", 100, "--json", "--nearest"))
+    assert row["meets"] is False
+    assert row[f"{limit.split(' ')[0]}_kept"] is False
+
+
+@pytest.mark.parametrize(
+    "statistic", ["ttft_ms_p95", "tpot_ms_p95", "itl_ms_p95", "e2e_ms_p95", "itl_ms", "tpot_ms_p50"]
+)
+def test_every_statistic_of_the_slo_is_printed_beside_the_closed_form(scenario, capsys, monkeypatch, statistic):
+    """In 80 columns without a broken word; limit, closed form, simulation and whether it is kept."""
+    monkeypatch.setenv("COLUMNS", "80")
+    path = scenario()
+    path.write_text(path.read_text().replace("tpot_ms_p90 = 40", f"{statistic} = 20000"))
+    (row,) = json.loads(called(capsys, "simulate", path, "--requests", 400, "--json"))
+    assert row[f"{statistic}_limit"] == 20000
+    assert row[f"{statistic}_kept"] is True
+    apart = row[f"closed_form_{statistic}"] / row[statistic]
+    assert 0.2 < apart < 5  # the tail of the gaps between tokens is known least
+    sheet = called(capsys, "simulate", path, "--requests", 400)
+    metric, _, rank = statistic.partition("_ms")
+    (line,) = [s.split() for s in sheet.splitlines() if f"{metric.upper()} {rank[1:] or 'mean'} ms" in s]
+    assert line[3] == "20,000"
+    assert line[-1] == "yes"
+    assert max(len(s.rstrip()) for s in sheet.splitlines()) <= 80
+    words = {"QoE", "Fluidity index", "Goodput, req/s", "Warm-up left out, s", "Drain left out, s", "E2E ms/token"}
+    assert words - {w for w in words if w in sheet} <= {"QoE", "Fluidity index"}  # they need limits on TTFT and tokens
+
+
+@pytest.mark.parametrize(
+    "word", ["fluidity index", "QoE", "normalised_ms", "goodput_rps", "warm-up", "drain", "unstable"]
+)
+def test_words_of_a_simulation_are_explained(capsys, word):
+    assert called(capsys, "explain", word)
+
+
+def test_a_whole_run_is_measured_on_request(scenario, capsys):
+    (steady,) = json.loads(called(capsys, "simulate", scenario(), "--requests", 400, "--json"))
+    (whole,) = json.loads(called(capsys, "simulate", scenario(), "--requests", 400, "--json", "--whole-run"))
+    assert (whole["measured_requests"], whole["drain_s"], whole["warm_up_s"]) == (400, 0, 0)
+    assert whole["window_s"] == pytest.approx(whole["duration_s"])
+    assert steady["measured_requests"] < 400
+    assert steady["measured"].startswith("steady state")
+    assert whole["measured"] == "whole run: as asked"
+
+
+def test_the_winner_is_replayed_with_its_own_settings(plan):
+    """KV capacity, sequences and tokens per step of the simulated pool are those of the plan's row."""
+    from perfmodel.estimates.estimator import prepare
+    from perfmodel.workload.load import load_of
+
+    target = plan.scorer.target
+    for number in verify.finalists(plan, 2):
+        decode, _ = verify.pools_of(plan, number)
+        setup = prepare(target.model, decode, target.engine, target.costs, load_of(target.workload, 1))
+        (pool,) = verify.replay(plan, number, verify.Settings(count=150)).pools
+        assert pool.replicas == decode.replicas[0]
+        assert pool.policy.max_num_seqs == setup.steps.max_num_seqs[0]
+        assert pool.policy.max_num_batched_tokens == setup.steps.token_budget[0] * decode.pp[0]
+
+
+def test_verify_measures_the_steady_state(plan):
+    for row in verify.verify(plan):
+        assert row["simulated_output_tok_s"] == pytest.approx(6 * 200, rel=0.1)
+        assert row["simulated_meets"] is True

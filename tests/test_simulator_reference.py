@@ -151,7 +151,7 @@ def test_token_times_gaps_and_the_longest_wait_agree_with_the_plain_loop():
         times = [np.array(s.token_times) for s in reference.sequences]
         for r, expected in enumerate(times):
             np.testing.assert_allclose(token_times(simulation, r), expected, rtol=1e-9)
-        found, weights = gaps(simulation)
+        found, weights, _ = gaps(simulation)
         between = np.concatenate([np.diff(t) for t in times])
         assert weights.sum() == len(between)
         np.testing.assert_allclose((found * weights).sum(), between.sum(), rtol=1e-9, atol=1e-12)

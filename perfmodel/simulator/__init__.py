@@ -7,31 +7,36 @@ from __future__ import annotations
 
 from perfmodel.simulator.api import COUNT, COUNT_REPLICA, offered, pools_of, simulate
 from perfmodel.simulator.build import pool
+from perfmodel.simulator.distributions import Distribution
 from perfmodel.simulator.export import trace_events, write_requests, write_trace
 from perfmodel.simulator.kernel.records import ROUTERS
 from perfmodel.simulator.metrics import (
-    Distribution,
     attained,
     attainment,
     frame,
     goodput,
     holds,
     latency,
+    margins,
     occupancy,
     summary,
+    unstable,
 )
 from perfmodel.simulator.options import Replay, ReplayOptions
 from perfmodel.simulator.policy import Link, Policy, Pool, of_engine
 from perfmodel.simulator.rate_search import Capacity, capacity
 from perfmodel.simulator.replay import run
 from perfmodel.simulator.requests import Prefixes, RequestClasses, Traffic, arrivals, from_workload, traffic
+from perfmodel.simulator.sequential import PRECISION, imprecise
 from perfmodel.simulator.simulation import Simulation
 from perfmodel.simulator.table import StepTable
 from perfmodel.simulator.tokens import Experience, experience, token_times
+from perfmodel.simulator.window import Window, usage, window
 
 __all__ = [
     "COUNT",
     "COUNT_REPLICA",
+    "PRECISION",
     "ROUTERS",
     "Capacity",
     "Distribution",
@@ -46,6 +51,7 @@ __all__ = [
     "Simulation",
     "StepTable",
     "Traffic",
+    "Window",
     "arrivals",
     "attained",
     "attainment",
@@ -55,7 +61,9 @@ __all__ = [
     "from_workload",
     "goodput",
     "holds",
+    "imprecise",
     "latency",
+    "margins",
     "occupancy",
     "of_engine",
     "offered",
@@ -67,6 +75,9 @@ __all__ = [
     "token_times",
     "trace_events",
     "traffic",
+    "unstable",
+    "usage",
+    "window",
     "write_requests",
     "write_trace",
 ]

@@ -21,8 +21,9 @@ from perfmodel.simulator.options import Replay, ReplayOptions
 from perfmodel.simulator.policy import Link, Policy, Pool
 from perfmodel.simulator.replay import Progress, run
 from perfmodel.simulator.requests import Prefixes, Traffic, from_workload, traffic
+from perfmodel.simulator.sequential import lengthened
 from perfmodel.simulator.simulation import Simulation
-from perfmodel.workload import DEFAULT_REQUESTS_PER_CLIENT, Trace, Workload
+from perfmodel.workload import DEFAULT_REQUESTS_PER_CLIENT, Slo, Trace, Workload
 
 #: Requests drawn from a workload that does not say how many. Chosen: 2,000 leave 20 above a p99; 300 per replica let
 #: each of many replicas reach its steady state.
@@ -76,15 +77,19 @@ def simulate(
     deployments: Deployments,
     work: Workload | Trace | Traffic,
     *,
+    slo: Slo | None = None,
     progress: Progress | None = None,
     **options: Unpack[ReplayOptions],
 ) -> Simulation:
     """Replay `work` step by step on every replica of one deployment. options: `engine`, `prefill`, `policy`, `costs`,
-    `router`, `seed`, `count` and `allow_long_context`, as `perfmodel.simulator.Replay` explains them.
+    `router`, `seed`, `count`, `precision` and `allow_long_context`, as `perfmodel.simulator.Replay` explains them.
+
+    Without `count`, an open workload is run for longer until its figures are known to `precision`.
 
     Args:
         deployments: One row; its `replicas` stand behind the router.
         work: The requests: a workload to draw them from, a trace, or requests as they are.
+        slo: Names the figures to be known; None: the request rate, TTFT (mean, p90), TPOT and E2E (mean).
         progress: Called now and then with the number of completed requests and of all requests.
 
     Raises:
@@ -93,7 +98,14 @@ def simulate(
     """
     chosen = Replay(**options)
     requests, pools = prepared(model, deployments, work, chosen)
-    return run(requests, pools, router=chosen.router, seed=chosen.seed, progress=progress)
+
+    def replayed(count: int) -> Simulation:
+        drawn = requests if count == len(requests) else requests.longer(count)
+        return run(drawn, pools, router=chosen.router, seed=chosen.seed, progress=progress)
+
+    if chosen.count or not requests.stationary:
+        return replayed(len(requests))
+    return lengthened(replayed, len(requests), slo or Slo(), chosen.precision)
 
 
 def prepared(

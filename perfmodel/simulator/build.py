@@ -134,24 +134,34 @@ def _kv_tokens(setup: Prepared, context: float) -> float:
 
 
 def _mean_context(traffic: Traffic) -> float:
-    """Return the mean tokens that a sequence holds while it decodes: its prompt and half of its output."""
-    return float(np.mean(traffic.input_tokens + 0.5 * traffic.output_tokens))
+    """Return the mean tokens that a sequence holds, over all decode steps, as the closed form has it."""
+    return float(load_of(representative_workload(traffic), 1).decode_context[0])
 
 
 def _longest(engine: Engine, traffic: Traffic) -> float:
     """Return the tokens of the longest sequence in `traffic`, which an engine with contiguous KV reserves; else NaN."""
     if engine.admission != "contiguous" and engine.batching != "static":
         return NAN
-    return float(np.max(traffic.total_tokens))
+    return _reach(traffic)[1]
+
+
+def _reach(traffic: Traffic) -> tuple[float, float]:
+    """Return (longest prompt, longest sequence) in tokens, of all that could be drawn where requests are drawn."""
+    work = traffic.source
+    if work is None:
+        return float(np.max(traffic.input_tokens)), float(np.max(traffic.total_tokens))
+    return float(np.ceil(work.input_tokens.max())), float(np.ceil(work.input_tokens + work.output_tokens).max())
 
 
 def representative_workload(traffic: Traffic) -> Workload:
-    """Summarise `traffic` as a workload of two classes, from which the analytic estimate finds an engine's limits and
-    memory.
+    """Return the workload from which the analytic estimate finds an engine's limits and memory.
 
-    The first class has the mean lengths and all the requests. The second has the lengths of the longest request and no
-    requests: it counts only where the longest one does.
+    It is the one that the requests were drawn from, so that both have the same settings. Other requests are summarised
+    in two classes. The first has the mean lengths and all the requests. The second has the lengths of the longest
+    request and no requests: it counts only where the longest one does.
     """
+    if traffic.source is not None:
+        return traffic.source
     longest = int(np.argmax(traffic.total_tokens))
     arrival: Arrival = "closed" if traffic.concurrency else "offline" if math.isinf(traffic.rate) else "open"
     return Workload(
@@ -219,15 +229,15 @@ def _table(setup: Prepared, policy: Policy, traffic: Traffic) -> StepTable:
     """Tabulate step times up to the longest sequences of `traffic` and the most tokens and sequences that `policy`
     allows.
     """
-    prompt = float(np.max(traffic.input_tokens))
+    prompt, longest = _reach(traffic)
     most = max(prompt, min(policy.max_num_batched_tokens, _MAX_TABLE_TOKENS))
     if policy.batching == "static":  # a whole batch is prefilled at once
         most = prompt * min(policy.max_num_seqs, len(traffic))
     return StepTable.build(
         step_time(setup),
         most_tokens=most,
-        most_seqs=min(policy.max_num_seqs, len(traffic), MAX_SEQS),
-        most_context=float(np.max(traffic.total_tokens)),
+        most_seqs=min(policy.max_num_seqs, MAX_SEQS if traffic.stationary else len(traffic), MAX_SEQS),
+        most_context=longest,
         usual_context=_mean_context(traffic),
         floor=step_floor(setup),
     )

@@ -2,67 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hwdb import InputError, UnknownName
 from perfmodel.arrays import NAN, Array, Mask
-from perfmodel.simulator.simulation import Simulation, run_durations, run_ends
+from perfmodel.simulator.distributions import Distribution, distribution
+from perfmodel.simulator.requests import Whole
+from perfmodel.simulator.simulation import Simulation, run_ends
+from perfmodel.simulator.steady import SLICES, margin
 from perfmodel.simulator.tokens import experience, gaps
-from perfmodel.workload import METRICS, RANKS, STATISTICS, Objective, Slo
+from perfmodel.simulator.window import Window, window
+from perfmodel.workload import METRICS, MS_PER_S, STATISTICS, Objective, Slo
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
-#: Requests from which on rates are measured in the steady part only; fewer have no steady part. Chosen.
-_STEADY_REQUESTS = 100
-#: The steady part begins after this share of the arrivals. Chosen: the first tenth fills the replicas.
-_FILLING_SHARE = 0.1
-#: Below this a run counts as taking no time, so that its share of a window is defined.
-_LEAST_DURATION = 1e-300
-#: Relative rounding of sums of weights, by which a percentile may miss the value that it falls on.
-_ROUNDING = 1e-12
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """Holds mean and percentiles of a quantity, in its unit; NaN where no value is known."""
-
-    mean: float
-    p50: float
-    p90: float
-    p95: float
-    p99: float
-
-    def at(self, statistic: str) -> float:
-        """Return the value of `statistic`, one of `perfmodel.workload.STATISTICS`."""
-        if statistic not in STATISTICS:
-            raise UnknownName("statistic", statistic, STATISTICS)
-        return float(getattr(self, statistic))
-
-
-def distribution(values: Array, weights: Array | None = None) -> Distribution:
-    """Return mean and percentiles of `values` (any shape), each counted `weights` times; NaN values are left out.
-
-    The p-th percentile is the least value that p percent of all values do not exceed.
-
-    >>> distribution(np.array([1.0, 2.0, 4.0]), np.array([8.0, 1.0, 1.0]))
-    Distribution(mean=1.4, p50=1.0, p90=2.0, p95=4.0, p99=4.0)
-    """
-    kept = np.isfinite(values)
-    values = values[kept]
-    weights = np.ones(len(values)) if weights is None else weights[kept]
-    if not len(values):
-        return Distribution(**dict.fromkeys(STATISTICS, NAN))
-    order = np.argsort(values)
-    total = np.cumsum(weights[order])
-    places = np.searchsorted(total, np.array(list(RANKS.values())) * total[-1] * (1 - _ROUNDING))
-    found = values[order][np.minimum(places, len(values) - 1)]
-    percentiles = {rank: float(v) for rank, v in zip(RANKS, found, strict=True)}
-    return Distribution(mean=float(np.dot(values, weights) / total[-1]), **percentiles)
+#: Figures that grow with the length of a run whose queue grows without end.
+_OF_THE_QUEUE = ("ttft_ms", "e2e_ms", "normalised_ms", "slo_attainment", "goodput_rps", "fluidity_index", "qoe")
 
 
 def ttft(simulation: Simulation) -> Array:
@@ -89,23 +47,59 @@ def normalised(simulation: Simulation) -> Array:
 _BY_REQUEST = {"ttft": ttft, "tpot": tpot, "e2e": e2e, "normalised": normalised}
 
 
-def latency(simulation: Simulation, metric: str) -> Distribution:
-    """Return the distribution of `metric`: `ttft`, `tpot`, `itl`, `e2e` or `normalised`, s.
+def latency(simulation: Simulation, metric: str, seen: Window | None = None) -> Distribution:
+    """Return the distribution of `metric`: `ttft`, `tpot`, `itl`, `e2e` or `normalised`, s, over the window `seen`.
 
-    For `itl` (inter-token latency) each gap between tokens counts once; for the others each request.
+    For `itl` (inter-token latency) each gap between tokens within the window counts once; for the others each request
+    that ends in it. seen: None for the window of the run.
+    """
+    values, weights, _ = _samples(simulation, metric, seen or window(simulation))
+    return distribution(values, weights)
+
+
+def margins(simulation: Simulation, metric: str, seen: Window | None = None) -> Distribution:
+    """Return the half widths of the 95 % intervals of `latency`, s; NaN where the run is too short to tell, or finite.
+
+    The intervals come from the same statistics of successive time slices of the window.
+    """
+    seen = seen or window(simulation)
+    if not seen.steady:
+        return Distribution(**dict.fromkeys(STATISTICS, NAN))
+    values, weights, place = _samples(simulation, metric, seen)
+    whole = distribution(values, weights)
+    order = np.argsort(place, kind="stable")
+    bounds = np.searchsorted(place[order], np.arange(1, SLICES))
+    split = np.split(order, bounds)
+    parts = [distribution(values[rows], None if weights is None else weights[rows]) for rows in split]
+    return Distribution(**{s: margin(whole.at(s), np.fromiter((p.at(s) for p in parts), float)) for s in STATISTICS})
+
+
+def _samples(simulation: Simulation, metric: str, seen: Window) -> tuple[Array, Array | None, Whole]:
+    """Return (values in s, how often each counts, time slice of each) of a metric within the window; (n,) each.
+
+    None for how often: once.
     """
     if metric == "itl":
-        return distribution(*gaps(simulation))
+        values, weights, times = gaps(simulation)
+        place = seen.slices_of(times) if seen.steady else np.zeros(len(times), np.int64)
+        return values[place >= 0], weights[place >= 0], place[place >= 0]
     if metric not in _BY_REQUEST:
         raise UnknownName("latency", metric, [*_BY_REQUEST, "itl"])
-    return distribution(_BY_REQUEST[metric](simulation))
+    values = _BY_REQUEST[metric](simulation)[seen.counted]
+    return values, None, seen.slices[seen.counted]
 
 
-def holds(simulation: Simulation, slo: Slo) -> bool:
-    """True where the simulation meets every objective and no request was rejected."""
-    return not simulation.rejected.any() and all(
-        latency(simulation, o.metric).at(o.statistic) <= o.limit for o in slo.objectives
-    )
+def holds(simulation: Simulation, slo: Slo, seen: Window | None = None) -> bool:
+    """Return whether the queue is stable, no request was rejected, and every objective is met within the window."""
+    seen = seen or window(simulation)
+    if unstable(simulation) or simulation.rejected.any():
+        return False
+    return all(latency(simulation, o.metric, seen).at(o.statistic) <= o.limit for o in slo.objectives)
+
+
+def unstable(simulation: Simulation) -> bool:
+    """Return whether a stationary load is more than the deployment serves, so that its queue grows without end."""
+    return simulation.warm_up is not None and simulation.warm_up.unstable
 
 
 def attained(simulation: Simulation, slo: Slo) -> Mask:
@@ -130,86 +124,96 @@ def _values(simulation: Simulation, objective: Objective) -> Array:
     return _BY_REQUEST[objective.metric](simulation)
 
 
-def window(simulation: Simulation) -> tuple[float, float]:
-    """Return (begin, end) of the time in which rates are measured, s.
+def rates(simulation: Simulation, seen: Window | None = None, slo: Slo | None = None) -> dict[str, float]:
+    """Return rates per second, all of the requests that end within the window, so that one basis holds for all.
 
-    In an open load of enough requests: from the end of the first tenth of the arrivals to the last arrival, so that
-    neither the filling nor the draining of the replicas counts. Otherwise: all the time.
+    They are `request_rate_rps`, `output_tok_s` and `input_tok_s` (the tokens of those requests) and, with objectives,
+    `goodput_rps`, the requests that met every limit (DistServe, arXiv:2401.09670). With `_ci95`: the half width of the
+    95 % interval, NaN for a run that is measured as a whole.
     """
-    issued = simulation.issued[simulation.served]
-    begin, end = float(np.min(issued)), float(np.nanmax(simulation.finish))
-    if len(issued) >= _STEADY_REQUESTS and np.isfinite(simulation.traffic.rate):
-        return float(np.sort(issued)[int(_FILLING_SHARE * len(issued))]), float(np.max(issued))
-    return begin, end
-
-
-def rates(simulation: Simulation) -> dict[str, float]:
-    """Return events per second of the `window`: requests completed, output tokens made, prompt tokens of prompts
-    computed.
-    """
-    begin, end = window(simulation)
-    inside = (simulation.finish > begin) & (simulation.finish <= end)
-    prompts = (simulation.first > begin) & (simulation.first <= end)
-    tokens = _made_by(simulation, end) - _made_by(simulation, begin)
-    span = end - begin
-    return {
-        "request_rate_rps": float(inside.sum() / span),
-        "output_tok_s": float(tokens / span),
-        "input_tok_s": float(simulation.traffic.input_tokens[prompts].sum() / span),
+    seen = seen or window(simulation)
+    traffic = simulation.traffic
+    amounts = {
+        "request_rate_rps": np.ones(len(traffic)),
+        "output_tok_s": traffic.output_tokens.astype(float),
+        "input_tok_s": traffic.input_tokens.astype(float),
     }
+    if slo is not None and slo.objectives:
+        amounts["goodput_rps"] = attained(simulation, slo).astype(float)
+    found = {}
+    for name, amount in amounts.items():
+        found[name] = float(amount[seen.counted].sum()) / seen.span
+        found[f"{name}_ci95"] = NAN
+        if seen.steady:
+            parts: Array = np.bincount(seen.slices[seen.counted], amount[seen.counted], SLICES).astype(float)
+            found[f"{name}_ci95"] = margin(found[name], parts * (SLICES / seen.span))
+    return found
 
 
-def _made_by(simulation: Simulation, time: float) -> float:
-    """Return the output tokens made until `time` (s).
-
-    Counts those of prefills, and of each run of decode steps the share of its duration that has passed.
-    """
-    runs = simulation.runs
-    steps = runs["steps"].astype(float)
-    share = np.clip((time - runs["start"]) / np.maximum(run_durations(runs), _LEAST_DURATION), 0.0, 1.0)
-    resumed = np.isfinite(simulation.stints["time"]) & (simulation.stints["made"] > 1)
-    prefilled = np.sum(simulation.first <= time) + np.sum(simulation.stints["time"][resumed] <= time)
-    return float(np.sum(runs["active"] * steps * share) + prefilled)
+def goodput(simulation: Simulation, slo: Slo, seen: Window | None = None) -> float:
+    """Return the requests per second that met every limit of `slo`, of those that end within the window."""
+    seen = seen or window(simulation)
+    return float((attained(simulation, slo) & seen.counted).sum() / seen.span)
 
 
-def goodput(simulation: Simulation, slo: Slo) -> float:
-    """Return the requests per second that met every limit of `slo` (DistServe, arXiv:2401.09670)."""
-    return float(attained(simulation, slo).sum() / simulation.duration)
-
-
-def attainment(simulation: Simulation, slo: Slo) -> dict[str, float]:
+def attainment(simulation: Simulation, slo: Slo, seen: Window | None = None) -> dict[str, float]:
     """Return the share of the requests of each class that met every limit of `slo`, by class name."""
+    seen = seen or window(simulation)
     met, kind = attained(simulation, slo), simulation.traffic.kind
-    return {
-        name: float(met[kind == k].mean()) if np.any(kind == k) else NAN
-        for k, name in enumerate(simulation.traffic.classes)
-    }
+    chosen = [seen.asked & (kind == k) for k in range(len(simulation.traffic.classes))]
+    names = simulation.traffic.classes
+    return {name: float(met[rows].mean()) if rows.any() else NAN for name, rows in zip(names, chosen, strict=True)}
 
 
-def summary(simulation: Simulation, slo: Slo | None = None) -> dict[str, float]:
-    """Return all results of a simulation in one flat row, with units in the names; rates are measured within the
-    `window`.
+def summary(simulation: Simulation, slo: Slo | None = None, seen: Window | None = None) -> dict[str, float]:
+    """Return all results of a simulation in one flat row, with units in the names, all over one window.
+
+    `_ci95` after a name: half width of the 95 % interval. Latencies that hold the queue, and what follows from them,
+    are NaN where a load without end is more than the deployment serves: they would grow with the length of the run.
+    seen: None for the window of the run.
     """
-    served = simulation.served
-    row: dict[str, float] = {
+    seen = seen or window(simulation)
+    row = _run_columns(simulation, seen) | rates(simulation, seen, slo)
+    for metric in (*METRICS, "normalised"):
+        found, known = latency(simulation, metric, seen), margins(simulation, metric, seen)
+        for statistic in STATISTICS:
+            name = f"{metric}_ms" if statistic == "mean" else f"{metric}_ms_{statistic}"
+            row |= {name: MS_PER_S * found.at(statistic), f"{name}_ci95": MS_PER_S * known.at(statistic)}
+    if slo is not None and slo.objectives:
+        row |= _slo_columns(simulation, slo, seen)
+    if seen.steady and unstable(simulation):
+        row |= {name: NAN for name in row if name.startswith(_OF_THE_QUEUE)}
+    return row
+
+
+def _run_columns(simulation: Simulation, seen: Window) -> dict[str, float]:
+    """Return what was run and which part of it is measured, and counts over the requests that count."""
+    counted, last = seen.counted, float(np.nanmax(simulation.finish))
+    prompts = float(simulation.traffic.input_tokens[counted].sum())
+    grows = simulation.warm_up.growth if simulation.warm_up else None
+    return {
         "requests": len(simulation.traffic),
         "rejected": int(simulation.rejected.sum()),
         "duration_s": simulation.duration,
-        **rates(simulation),
-        "preemptions": int(simulation.preempted.sum()),
-        "cached_share": float(simulation.cached.sum() / simulation.traffic.input_tokens[served].sum()),
+        "measured_requests": int(counted.sum()),
+        "warm_up_s": seen.begin - float(np.nanmin(simulation.issued)),
+        "window_s": seen.span,
+        "drain_s": last - seen.end,
+        "queue_growth_rps": grows.rate if grows else NAN,
+        "queue_growth_rps_ci95": grows.margin if grows else NAN,
+        "preemptions": int(simulation.preempted[counted].sum()),
+        "cached_share": float(simulation.cached[counted].sum()) / prompts if prompts else NAN,
     }
-    for metric in (*METRICS, "normalised"):
-        found = latency(simulation, metric)
-        row |= {f"{metric}_ms": 1e3 * found.mean, **{f"{metric}_ms_{s}": 1e3 * found.at(s) for s in RANKS}}
-    if slo is not None and slo.objectives:
-        row["slo_attainment"] = float(attained(simulation, slo).mean())
-        row["goodput_rps"] = goodput(simulation, slo)
-        reader = _reader(slo)
-        if reader is not None:
-            seen = experience(simulation, ttft=reader[0], tpot=reader[1])
-            row["fluidity_index"] = float(np.nanmean(seen.fluidity))
-            row["qoe"] = float(np.nanmean(seen.quality))
+
+
+def _slo_columns(simulation: Simulation, slo: Slo, seen: Window) -> dict[str, float]:
+    """Return the share of requests that met every limit, and how a reader of that pace experienced the tokens."""
+    row = {"slo_attainment": float(attained(simulation, slo)[seen.asked].mean())}
+    reader = _reader(slo)
+    if reader is not None:
+        felt = experience(simulation, ttft=reader[0], tpot=reader[1])
+        row["fluidity_index"] = float(np.nanmean(felt.fluidity[seen.counted]))
+        row["qoe"] = float(np.nanmean(felt.quality[seen.counted]))
     return row
 
 

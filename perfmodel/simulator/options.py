@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 from hwdb import InputError
+from perfmodel.simulator.sequential import PRECISION
 
 if TYPE_CHECKING:
     from perfmodel.costs import CostModel
@@ -25,6 +26,7 @@ class ReplayOptions(TypedDict, total=False):
     seed: int
     count: int
     allow_long_context: bool
+    precision: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +41,9 @@ class Replay:
         costs: Cost model of steps in place of the engine's own.
         router: How requests find a replica, one of `perfmodel.simulator.ROUTERS`.
         seed: Seed of all random draws. The same options and arguments give the same result.
-        count: Requests to take from a trace or to draw from a workload. 0: all of a trace; for a workload, enough for
-            stable percentiles.
+        count: Requests to take from a trace or to draw from a workload. 0: all of a trace; of an open workload as many
+            as `precision` needs.
+        precision: Half width of the 95 % intervals that is aimed at where `count` is 0, as a share of each figure.
         allow_long_context: False refuses requests beyond the context of the model, as engines do.
     """
 
@@ -52,6 +55,7 @@ class Replay:
     seed: int = 0
     count: int = 0
     allow_long_context: bool = True
+    precision: float = PRECISION
 
     def __post_init__(self) -> None:
         """Raise `InputError` for numbers that mean nothing; the router is checked where it is used."""
@@ -59,3 +63,7 @@ class Replay:
             value = getattr(self, name)
             if not value >= 0 or value != int(value):
                 raise InputError(f"{name} is {value}; give a whole number of 0 or more")
+        if not 0 < self.precision < 1:
+            raise InputError(
+                f"precision is {self.precision:g}; give a share of the figures between 0 and 1, such as 0.05"
+            )

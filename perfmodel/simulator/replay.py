@@ -16,6 +16,7 @@ from perfmodel.simulator.policy import Pool
 from perfmodel.simulator.requests import Traffic, Whole
 from perfmodel.simulator.reservation import rejection_reasons, reserved_tokens
 from perfmodel.simulator.simulation import Simulation, notes_of
+from perfmodel.simulator.warming import warm_up_of
 
 #: Called now and then with the number of completed requests and of all requests that can be served.
 Progress = Callable[[int, int], None]
@@ -123,6 +124,8 @@ def _result(
     issued, admitted, finish = (columns.time(f) for f in ("issued", "admitted", "finish"))
     stints = arrays.stints[: int(arrays.loop["logged_stints"][0])]
     stints["request"] = kept[stints["request"]]  # numbered as in the traffic
+    runs = arrays.runs[: int(arrays.loop["logged_runs"][0])]
+    warm_up = warm_up_of(traffic, issued, finish, runs)
     return Simulation(
         traffic=traffic,
         pools=pools,
@@ -138,8 +141,9 @@ def _result(
         cached=columns.whole("cached", 0),
         preempted=columns.whole("preempted", 0),
         rejected=reasons != "",
-        runs=arrays.runs[: int(arrays.loop["logged_runs"][0])],
+        runs=runs,
         stints=stints,
-        notes=notes_of(traffic, reasons, issued, admitted, finish),
+        notes=notes_of(traffic, reasons, issued, admitted, finish, warm_up),
         events=int(arrays.loop["processed_events"][0]),
+        warm_up=warm_up,
     )

@@ -69,6 +69,8 @@ class Traffic:
         think: Seconds between a completion and the next request of the same user.
         prefixes: Prefix hashes; None: prompts share nothing.
         name: What error messages call the requests.
+        source: Workload that the requests were drawn from; None: a trace, or requests as they are.
+        seed: Seed of those draws.
     """
 
     arrival: Array
@@ -80,6 +82,8 @@ class Traffic:
     think: float = 0.0
     prefixes: Prefixes | None = None
     name: str = "requests"
+    source: Workload | None = None
+    seed: int = 0
 
     def __len__(self) -> int:
         return len(self.input_tokens)
@@ -102,7 +106,27 @@ class Traffic:
         factor = self.rate / rate
         if not np.isfinite(factor) or factor <= 0:
             raise InputError(f"{self.name}: cannot set a rate of {rate:g}/s; give two arrivals or more, apart in time")
-        return replace(self, arrival=self.arrival * factor)
+        source = None if self.source is None else replace(self.source, rate=rate)
+        return replace(self, arrival=self.arrival * factor, source=source)
+
+    @property
+    def stationary(self) -> bool:
+        """Return whether the requests are a sample of a load that goes on for ever.
+
+        They are where they were drawn from a workload that comes at a rate and states no number of requests.
+        """
+        return self.source is not None and self.source.arrival == "open" and not np.isfinite(self.source.n_requests)
+
+    @property
+    def gap_cv(self) -> float:
+        """Return the coefficient of variation of the gaps between arrivals of a stationary load."""
+        return 1.0 if self.source is None else self.source.cv
+
+    def longer(self, count: int) -> Traffic:
+        """Return `count` requests drawn anew from the workload of a stationary load; the first ones stay the same."""
+        if self.source is None:
+            raise InputError(f"{self.name}: its requests were not drawn from a workload; there are no more than given")
+        return from_workload(self.source, count=count, seed=self.seed)
 
     def take(self, count: int) -> Traffic:
         """Return the first `count` requests."""
@@ -253,6 +277,7 @@ def from_workload(workload: Workload, *, count: int, seed: int) -> Traffic:
         classes=RequestClasses(tuple(f"class {k + 1}" for k in range(size)) if size > 1 else ("all",), kind),
         name=workload.name or "workload",
     )
+    made = replace(made, source=workload, seed=seed)
     hit = np.broadcast_to(workload.prefix_hit, (size,))[kind]
     return _with_hits(made, hit) if np.any(hit > 0) else made
 

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from perfmodel.arrays import Array, Mask
 from perfmodel.simulator.policy import Pool
 from perfmodel.simulator.requests import Traffic, Whole
+from perfmodel.simulator.warming import WarmUp
 
-#: How a note begins that says that more was offered than the deployment can serve.
-OVERLOAD = "beyond capacity"
+#: How a note begins that says that more was offered than the deployment can serve: of a load that goes on for ever, and
+#: of a trace or another finite load.
+UNSTABLE, OVERLOAD = "unstable", "beyond capacity"
 #: A queue counts as growing where, at the last arrival, it holds at least this share of all requests, at least this
 #: many, and this many times what it held halfway. Chosen: less may be a swing of a stable queue.
 GROWING_SHARE, GROWING_LEAST, GROWING_FACTOR = 0.02, 8, 1.5
@@ -39,6 +41,7 @@ class Simulation:
         stints: Log of which request decoded when, records `STINT` of the same module.
         notes: Warnings for whoever reads the results, such as rejected requests or a growing queue.
         events: Number of events that the loop processed.
+        warm_up: Where the warm-up of a stationary load ends, and whether its queue grows; None for other loads.
     """
 
     traffic: Traffic
@@ -59,6 +62,7 @@ class Simulation:
     stints: NDArray[np.void]
     notes: tuple[str, ...]
     events: int
+    warm_up: WarmUp | None = None
 
     @property
     def duration(self) -> float:
@@ -93,15 +97,34 @@ def run_durations(runs: NDArray[np.void]) -> Array:
 
 
 def notes_of(
-    traffic: Traffic, reasons: NDArray[np.object_], issued: Array, admitted: Array, finish: Array
+    traffic: Traffic,
+    reasons: NDArray[np.object_],
+    issued: Array,
+    admitted: Array,
+    finish: Array,
+    warm_up: WarmUp | None,
 ) -> tuple[str, ...]:
     """Return warnings for whoever reads the results: that requests were rejected, that the load exceeded the capacity.
 
     Args:
         reasons: (R,) why requests were rejected, empty where they were served.
         issued, admitted, finish: (R,) s, as in `Simulation`.
+        warm_up: as in `Simulation`.
     """
-    return (*_rejections(traffic, reasons), *_overload(traffic, issued, admitted, finish))
+    overload = _overload(traffic, issued, admitted, finish) if warm_up is None else _unstable(warm_up)
+    return (*_rejections(traffic, reasons), *overload)
+
+
+def _unstable(warm_up: WarmUp) -> list[str]:
+    """Return a warning where the queue of a stationary load grows without end, or the run is too short to tell."""
+    if warm_up.unstable:
+        return [
+            f"{UNSTABLE}: the queue grows by {warm_up.growth.rate:.3g} requests per second, so that TTFT and E2E grow "
+            "as long as the load lasts; lower the rate or add replicas"
+        ]
+    if not warm_up.settled:
+        return ["too short: the warm-up may last longer than half of the run; simulate more requests"]
+    return []
 
 
 def _rejections(traffic: Traffic, reasons: NDArray[np.object_]) -> list[str]:
@@ -119,7 +142,7 @@ def _rejections(traffic: Traffic, reasons: NDArray[np.object_]) -> list[str]:
 
 
 def _overload(traffic: Traffic, issued: Array, admitted: Array, finish: Array) -> list[str]:
-    """Return a warning where the queue of an open load kept growing while requests arrived; times (R,) in s."""
+    """Return a warning where the queue of a finite open load kept growing while requests arrived; times (R,) in s."""
     rate = traffic.rate
     if not np.isfinite(rate):
         return []

@@ -104,26 +104,29 @@ def _previous_ends(runs: NDArray[np.void]) -> Array:
     return previous
 
 
-def gaps(simulation: Simulation) -> tuple[Array, Array]:
-    """Return (times between successive tokens of a request in s, how often each occurred), over all requests.
+def gaps(simulation: Simulation) -> tuple[Array, Array, Array]:
+    """Return (times between successive tokens of a request in s, how often each occurred, when in s), of all requests.
 
-    Gaps between steps of one run count once per sequence, at the mean of the run, so that the log is read once.
+    Gaps between steps of one run count once per sequence, at the mean of the run and at its end, so that the log is
+    read once.
     """
     line = timeline(simulation)
     if not len(line.start):
-        return np.zeros(0), np.zeros(0)
+        return np.zeros(0), np.zeros(0), np.zeros(0)
     decodes = line.tokens > 0
     run: Index = line.run[decodes]
     joiners = np.bincount(run, minlength=len(line.start))  # stints that begin with a run
     before = np.where(np.isfinite(line.time), line.time, line.last)[decodes]
-    own = line.start[run] + line.step[run] - before
-    first = np.where(joiners < line.active, line.start + line.step - line.previous, 0.0)
+    begun, ended = line.start + line.step, time_after(line.start, line.step, line.slope, line.steps)
+    own = begun[run] - before
+    first = np.where(joiners < line.active, begun - line.previous, 0.0)
     later = line.step + line.slope * (0.5 * line.steps)
     resumed = np.isfinite(line.time) & np.isfinite(line.last)
     values = np.concatenate([own, first, later, (line.time - line.last)[resumed]])
     counts = [np.ones(len(own)), line.active - joiners, line.active * (line.steps - 1), np.ones(resumed.sum())]
     weights = np.concatenate(counts).astype(float)
-    return values[weights > 0], weights[weights > 0]
+    times = np.concatenate([begun[run], begun, ended, line.time[resumed]])
+    return values[weights > 0], weights[weights > 0], times[weights > 0]
 
 
 def token_times(simulation: Simulation, request: int) -> Array:

@@ -7,7 +7,7 @@ from perfmodel.workload.histograms import Histogram, read_histogram
 from perfmodel.workload.length_spread import SPREADS, length_cv, longest_over_mean, spread_kind, synchronised
 from perfmodel.workload.load import DEFAULT_REQUESTS_PER_CLIENT, POOLED_REQUESTS_PER_CLIENT, Load, load_of
 from perfmodel.workload.output_lengths import LEAST_LENGTH_CV, OUTPUT_LENGTH_CV, longest, survival, truncated_cv
-from perfmodel.workload.slo import METRICS, RANKS, SLO_KEYS, STATISTICS, Objective, Slo
+from perfmodel.workload.slo import METRICS, MS_PER_S, RANKS, SLO_KEYS, STATISTICS, Objective, Slo
 from perfmodel.workload.traces import LONGEST, Trace, read_trace
 from perfmodel.workload.workload import ARRIVALS, Arrival, Workload
 
@@ -17,6 +17,7 @@ __all__ = [
     "LEAST_LENGTH_CV",
     "LONGEST",
     "METRICS",
+    "MS_PER_S",
     "OUTPUT_LENGTH_CV",
     "POOLED_REQUESTS_PER_CLIENT",
     "RANKS",

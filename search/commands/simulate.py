@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
 from search.commands.option_groups import grouped
 from search.commands.options import DataOutputOptions, Scenario
 from search.commands.searching import plan_of
+
+if TYPE_CHECKING:
+    from search.planning import verify
 
 EXAMPLES = """\
 perfmodel simulate examples/chat-70b-h100.toml --requests 500
@@ -27,9 +30,16 @@ class SimulationOptions:
     requests: Annotated[
         int,
         typer.Option(
-            min=0, metavar="N", help="Requests to simulate. 0: the whole trace, or as many as steady percentiles need."
+            min=0, metavar="N", help="Requests to simulate. 0: the whole trace, or as many as --precision needs."
         ),
     ] = 0
+    precision: Annotated[
+        float,
+        typer.Option(metavar="SHARE", help="Half width of the 95 % intervals to aim at, as a share of each figure."),
+    ] = 0.05
+    whole_run: Annotated[
+        bool, typer.Option("--whole-run", help="Measure the whole run: leave out neither warm-up nor drain.")
+    ] = False
     router: Annotated[
         str,
         typer.Option(metavar="NAME", help="How requests are routed to replicas; docs/simulator.md lists the names."),
@@ -38,6 +48,22 @@ class SimulationOptions:
     capacity: Annotated[
         bool, typer.Option("--capacity", help="Also find the highest request rate that keeps the SLOs.")
     ] = False
+    nearest: Annotated[
+        bool, typer.Option("--nearest", help="Where nothing qualifies, simulate the nearest miss and not fail.")
+    ] = False
+
+    def settings(self) -> verify.Settings:
+        """Return the settings of the simulation."""
+        from search.planning import verify
+
+        return verify.Settings(
+            count=self.requests,
+            precision=self.precision,
+            whole=self.whole_run,
+            router=self.router,
+            seed=self.seed,
+            nearest=self.nearest,
+        )
 
 
 @dataclass(frozen=True)
@@ -60,9 +86,10 @@ def simulate_command(
 ) -> None:
     """Simulate a scenario's load on a candidate of its plan.
 
-    Every request goes through a router, a queue and the engine's steps; nothing is averaged.
+    Every request goes through a router, a queue and the engine's steps; nothing is averaged. An open load is run until
+    its figures are known well enough, and measured in its steady state. Where nothing qualifies, the exit code is 1.
     """
-    from search.output import print_rows, print_sheet, progress_bar
+    from search.output import print_rows, print_simulation, progress_bar
     from search.planning import verify
 
     form = output.form
@@ -71,13 +98,13 @@ def simulate_command(
         row = verify.simulated_row(
             found,
             simulation.rank,
-            verify.Settings(count=simulation.requests, router=simulation.router, seed=simulation.seed),
+            simulation.settings(),
             capacity_too=simulation.capacity,
             log=logs.log,
             trace=logs.trace,
             progress=update,
         )
     if form == "table":
-        print_sheet(row, verify.SHEET)
+        print_simulation(row)
     else:
         print_rows([row], form)

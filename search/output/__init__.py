@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
     from search.output.row_export import write_predictions, write_text
     from search.output.row_printer import Form, print_rows, print_sheet
+    from search.output.simulation_sheet import print_simulation
     from search.output.table_fit import Layout, known_columns
     from search.output.terminal import error_lines, print_text, progress_bar
     from search.output.value_format import Row, json_value, money, number, percent, with_range
@@ -78,6 +79,7 @@ __all__ = [
     "print_plan",
     "print_rows",
     "print_sheet",
+    "print_simulation",
     "print_text",
     "print_words",
     "progress_bar",
@@ -123,6 +125,7 @@ __getattr__ = lazy_names(
         ],
         "row_export": ["write_predictions", "write_text"],
         "row_printer": ["Form", "print_rows", "print_sheet"],
+        "simulation_sheet": ["print_simulation"],
         "table_fit": ["Layout", "known_columns"],
         "terminal": ["error_lines", "print_text", "progress_bar"],
         "word_list": ["print_words"],

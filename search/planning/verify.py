@@ -2,63 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from hwdb import InputError
+from hwdb import Infeasible, InputError
 from perfmodel import simulator
 from perfmodel.arrays import NAN
 from perfmodel.deployment import Deployments
 from perfmodel.simulator import Capacity, Simulation, Traffic
+from perfmodel.workload import MS_PER_S, Slo
 from search.planning.ranked_plan import Plan
 from search.searchers import Progress
 
 #: Columns of `verify` that appear twice: estimated, under their own name, and simulated, with `simulated_` before it.
 FIGURES = ("ttft_ms", "ttft_ms_p90", "ttft_ms_p99", "tpot_ms", "tpot_ms_p90", "tpot_ms_p99", "e2e_ms", "output_tok_s")
-#: What the terminal shows of a simulation, by section.
-SHEET: Mapping[str, Sequence[str]] = {
-    "Candidate": ("candidate", "engine", "router", "requests", "rejected", "duration_s"),
-    "Latency": (
-        "ttft_ms",
-        "ttft_ms_p50",
-        "ttft_ms_p90",
-        "ttft_ms_p95",
-        "ttft_ms_p99",
-        "tpot_ms",
-        "tpot_ms_p50",
-        "tpot_ms_p90",
-        "tpot_ms_p99",
-        "itl_ms",
-        "itl_ms_p50",
-        "itl_ms_p99",
-        "e2e_ms",
-        "e2e_ms_p50",
-        "e2e_ms_p90",
-        "e2e_ms_p99",
-        "normalised_ms",
-    ),
-    "Throughput": ("request_rate_rps", "output_tok_s", "input_tok_s", "goodput_rps", "capacity_rps"),
-    "Objectives": ("meets", "slo_attainment", "fluidity_index", "qoe"),
-    "Memory": ("kv_share", "waiting", "running", "cached_share", "preemptions"),
-    "Remarks": ("remark",),
-}
 
 
 @dataclass(frozen=True)
 class Settings:
     """Settings of a simulation.
 
-    count: requests to simulate, 0 for as many as the load needs. router: how requests are assigned to replicas. seed:
-    of the random draws.
+    count: requests to simulate, 0 for as many as the precision needs. precision: half width of the 95 % intervals to
+    aim at, as a share of each figure. whole: measure the whole run, warm-up and drain included. router: how requests
+    are assigned to replicas. seed: of the random draws. nearest: simulate the nearest misses where nothing qualifies.
     """
 
     count: int = 0
+    precision: float = simulator.PRECISION
+    whole: bool = False
     router: str = "join_shortest_queue"
     seed: int = 0
+    nearest: bool = False
 
 
 def finalists(plan: Plan, most: int) -> list[int]:
@@ -87,7 +63,10 @@ def pools_of(plan: Plan, number: int) -> tuple[Deployments, Deployments | None]:
 
 
 def requests(plan: Plan, number: int, settings: Settings | None = None) -> Traffic:
-    """Return the requests to simulate for a candidate: the scenario's trace, or else draws from its workload."""
+    """Return the requests to simulate for a candidate: the scenario's trace, or else draws from its workload.
+
+    Of an open load they are the first of as many as the precision needs.
+    """
     settings = settings or Settings()
     request = plan.scenario.request
     if request is not None and request.trace is not None:
@@ -108,15 +87,19 @@ def replay(
     """Simulate candidate `number` of `plan` under the scenario's load."""
     settings = settings or Settings()
     decode, prefill = pools_of(plan, number)
+    drawn = requests(plan, number, settings)
     return simulator.simulate(
         plan.scorer.target.model,
         decode,
-        requests(plan, number, settings),
+        drawn,
+        slo=plan.scorer.target.slo,
         prefill=prefill,
         engine=plan.scorer.target.engine,
         costs=plan.scorer.target.costs,
         router=settings.router,
         seed=settings.seed,
+        count=len(drawn) if settings.whole else settings.count,
+        precision=settings.precision,
         progress=progress,
     )
 
@@ -138,19 +121,44 @@ def capacity(plan: Plan, number: int, settings: Settings | None = None) -> Capac
     )
 
 
-def row(plan: Plan, number: int, found: Simulation) -> dict[str, Any]:
-    """Convert the simulation `found` of candidate `number` to a flat row."""
-    slo = plan.scorer.target.slo
-    over_time = simulator.occupancy(found)
+def row(plan: Plan, number: int, found: Simulation, settings: Settings | None = None) -> dict[str, Any]:
+    """Convert the simulation `found` of candidate `number` to a flat row, all of it over one measurement window.
+
+    Of each latency that the SLO limits it also has the limit, the closed form's value, and whether the limit is kept.
+    """
+    settings = settings or Settings()
+    slo, seen = plan.scorer.target.slo, simulator.window(found, whole=settings.whole)
+    figures = simulator.summary(found, slo, seen)
+    wide = [] if settings.whole else _wide_intervals(found, slo, settings.precision)
     return {
         "candidate": plan.name(number),
         "engine": plan.scorer.target.engine.name,
         "router": found.router,
-        **simulator.summary(found, slo),
-        "meets": simulator.holds(found, slo),
-        **{k: float(np.mean(over_time[k])) for k in ("kv_share", "waiting", "running")},
-        "remark": "; ".join(found.notes),
+        "measured": seen.basis,
+        **figures,
+        "meets": simulator.holds(found, slo, seen),
+        **_beside_the_closed_form(plan, number, figures),
+        **simulator.usage(found, seen),
+        "remark": "; ".join([*found.notes, *wide]),
     }
+
+
+def _beside_the_closed_form(plan: Plan, number: int, figures: Mapping[str, float]) -> dict[str, Any]:
+    """Return, of each latency that the SLO limits, the limit, the closed form's value and whether the limit is kept."""
+    estimated, columns = plan.row(number), {}
+    for o in plan.scorer.target.slo.objectives:
+        columns[f"{o.key}_limit"] = MS_PER_S * o.limit
+        columns[f"closed_form_{o.key}"] = estimated.get(o.key, NAN)
+        columns[f"{o.key}_kept"] = bool(figures[o.key] <= MS_PER_S * o.limit)
+    return columns
+
+
+def _wide_intervals(found: Simulation, slo: Slo, precision: float) -> list[str]:
+    """Say which figures of a stationary load are known less well than asked for."""
+    if found.warm_up is not None and not (found.warm_up.settled or found.warm_up.unstable):
+        return []  # the run says itself that it is too short
+    wide = simulator.imprecise(found, slo, precision)
+    return [f"not known to ±{100 * precision:g} %: {', '.join(wide)}; simulate more requests"] if wide else []
 
 
 def verify(plan: Plan, most: int = 0, *, seed: int = 0, progress: Progress | None = None) -> list[dict[str, Any]]:
@@ -203,16 +211,21 @@ def simulated_row(
     """Simulate the finalist of rank `rank` (from 1) and return it as a flat row.
 
     capacity_too: also find the highest rate within the SLO. log, trace: files to write the requests and the events to.
-    Raises `InputError` when the plan has fewer finalists, or a file cannot be written.
+    Raises `Infeasible` when nothing qualifies and `settings.nearest` is not set, and `InputError` when the plan has
+    fewer finalists, or a file cannot be written.
     """
+    settings = settings or Settings()
+    if not plan.feasible and not settings.nearest:
+        raise Infeasible(f"{plan.message} (simulate --nearest replays it all the same)")
     chosen = finalists(plan, rank)
     if len(chosen) < rank:
         raise InputError(f"rank {rank} is beyond the {len(chosen)} candidates of different layout; give a lower rank")
     number = chosen[rank - 1]
     found = replay(plan, number, settings, progress=progress)
-    made = row(plan, number, found)
+    made = row(plan, number, found, settings)
     if capacity_too:
-        made["capacity_rps"] = capacity(plan, number, settings).rate
+        most = capacity(plan, number, settings)
+        made |= {"capacity_rps": most.rate, "capacity_rps_ci95_low": most.low, "capacity_rps_ci95_high": most.high}
     if log is not None:
         simulator.write_requests(found, log)
     if trace is not None:
