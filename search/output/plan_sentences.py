@@ -6,6 +6,9 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from perfmodel.power import site_power
 from search.output.headings import heading
 from search.output.value_format import is_known, money, number, percent, text_of
 
@@ -62,11 +65,11 @@ def _greatest_traffic(plan: Plan, c: Mapping[str, float]) -> str:
 
 def _binding(plan: Plan, c: Mapping[str, float]) -> Iterator[str]:
     """Name the limits of the scenario that one more replica of the best candidate would exceed. c: its columns."""
-    limits, more = plan.scenario.limits, 1.0 + c.get("devices_per_replica", c["devices"]) / c["devices"]
+    limits, more = plan.scenario.limits, _one_more(plan, c)
     if not plan.disaggregated(plan.best):
         device = int(plan.layouts.device[plan.best])
         stock = float(plan.scorer.stock[device])
-        if c["devices"] * more > stock:
+        if more["devices"] > stock:
             yield f"the stock of {number(stock)} x {plan.layouts.devices[device].name}"
     allowed = (
         ("devices", limits.devices, f"{number(limits.devices)} devices"),
@@ -74,7 +77,24 @@ def _binding(plan: Plan, c: Mapping[str, float]) -> Iterator[str]:
         ("power_w", limits.power, f"{number(limits.power / 1e3)} kW of power"),
         ("usd_per_hour", limits.usd_per_hour, f"${money(limits.usd_per_hour)} per hour"),
     )
-    yield from (words for column, limit, words in allowed if c.get(column, 0.0) * more > limit)
+    yield from (words for column, limit, words in allowed if more[column] > limit)
+
+
+def _one_more(plan: Plan, c: Mapping[str, float]) -> dict[str, float]:
+    """Return devices, nodes, watts and USD per hour of the best candidate with one more replica, nodes counted whole.
+
+    c: its columns. A pair of pools grows in proportion.
+    """
+    if plan.disaggregated(plan.best):
+        factor = 1.0 + c.get("devices_per_replica", c["devices"]) / c["devices"]
+        return {name: c.get(name, 0.0) * factor for name in ("devices", "nodes", "power_w", "usd_per_hour")}
+    tariff, one = plan.scorer.tariff, plan.layouts.take(np.array([plan.best]))
+    bill = one.device, one.devices_per_replica, np.array([c["replicas"] + 1.0])
+    devices = one.devices_per_replica * bill[2]
+    hosts = tariff.host_watts(*bill)
+    watts = site_power(np.array([c["power_w_per_device"]]), devices, hosts, plan.scenario.site.pue)
+    grown = {"devices": devices, "nodes": tariff.nodes(*bill), "power_w": watts, "usd_per_hour": tariff.hourly(*bill)}
+    return {name: float(values[0]) for name, values in grown.items()}
 
 
 def _candidate_in_words(plan: Plan, candidate: int) -> str:
