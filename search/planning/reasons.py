@@ -11,6 +11,8 @@ from search.scenario import MONEY, ONE_REPLICA, Limits
 
 #: Misses that a message names. chosen: what a reader takes in.
 MISSES_TOLD = 3
+#: Numbers from here on are written whole: four significant digits would need an exponent.
+WHOLE_FROM = 9999.5
 #: Verdict -> (column that a limit bounds, its unit in a message, factor to that unit).
 LIMIT_COLUMNS = {
     "devices": ("devices", "", 1.0),
@@ -96,6 +98,15 @@ def _subject(candidates: Candidates, number: int, many: str, one: str) -> str:
     return f"keeps the SLO with {replicas:g} replicas, which {many}"
 
 
+def figure(value: float) -> str:
+    """Write a number with four significant digits, or whole where it has more.
+
+    >>> figure(31.4159), figure(31415.9)
+    ('31.42', '31,416')
+    """
+    return f"{value:,.0f}" if abs(value) >= WHOLE_FROM else f"{value:,.4g}"
+
+
 def _over_limit(candidates: Candidates, number: int, verdict: str) -> str:
     """Say by how much candidate `number` exceeds the limit on devices, nodes, power or budget that `verdict` names."""
     column, unit, scale = LIMIT_COLUMNS[verdict]
@@ -103,7 +114,7 @@ def _over_limit(candidates: Candidates, number: int, verdict: str) -> str:
     limit = {"devices": limits.devices, "nodes": limits.nodes, "power": limits.power, "budget": limits.usd_per_hour}
     value, most = needed(candidates, number, column) * scale, limit[verdict] * scale
     takes = _subject(candidates, number, "take", "takes")
-    return f"{takes} {value:,.4g}{unit} {verdict}, allowed are {most:,.4g}; raise the limit to {value:,.4g}"
+    return f"{takes} {figure(value)}{unit} {verdict}, allowed are {figure(most)}; raise the limit to {figure(value)}"
 
 
 def _unknown(candidates: Candidates, number: int) -> str:
@@ -120,11 +131,13 @@ def _missed_slo(candidates: Candidates, number: int) -> str:
     target, c = candidates.scorer.target, candidates.columns
     if not target.slo.objectives or not np.isfinite(c["slo_ratio"][number]):
         served, asked = c["request_rate_rps"][number], target.workload.rate
-        told = f"serves {served:,.4g} requests/s at most" + (f", asked are {asked:,.4g}" if asked == asked else "")
+        told = f"serves {figure(served)} requests/s at most" + (
+            f", asked are {figure(asked)}" if asked == asked else ""
+        )
         return f"{told}; lower the load or offer other devices"
     bound = target.slo.objectives[int(c["worst_slo_bound"][number])]
     value, limit = c[bound.key][number], bound.limit * MS_PER_S
-    told = f"{bound.key} is {value:,.4g} ms against {limit:,.4g} ms"
+    told = f"{bound.key} is {figure(value)} ms against {figure(limit)} ms"
     if target.confidence != Limits.confidence:
         told += f" to be kept with {target.confidence:.0%} probability"
-    return f"{told}; relax it to {limit * c['slo_ratio'][number]:,.4g} ms"
+    return f"{told}; relax it to {figure(limit * c['slo_ratio'][number])} ms"
