@@ -94,6 +94,11 @@ class Batch:
 # ------------------------------------------------------------------------------------------------------- the devices
 
 
+def measured() -> list[str]:
+    """Return the names of the devices that have measured tables."""
+    return sorted(store.names())
+
+
 def database(folder: Path, names: list[str]) -> Hwdb:
     """Write device files for faster variants of the devices `names` into `folder`; return them and the shipped ones."""
     shipped = hwdb.built_in()
@@ -125,7 +130,7 @@ def database(folder: Path, names: list[str]) -> Hwdb:
 def batches(count: int, seed: int) -> Iterator[Batch]:
     """Draw about `count` random deployments, in batches."""
     draw = np.random.default_rng(seed)
-    names = sorted(store.names())
+    names = measured()
     with tempfile.TemporaryDirectory() as folder:
         known = database(Path(folder), names)
         for number in range(max(round(count / BATCH), 1)):
@@ -343,7 +348,9 @@ def _closed(b: Batch, _: Estimates) -> Mask:
 
 
 def _near_capacity(b: Batch, second: Estimates) -> Mask:
-    return (b.demand > 0.6) | b.base.saturated | second.saturated
+    """Rows above 60 % of capacity, and runs that last longer than their requests take to arrive."""
+    late = np.isfinite(b.load.n_requests) & (np.minimum(b.base.request_rate, second.request_rate) < 0.9 * b.load.rate)
+    return (b.demand > 0.6) | b.base.saturated | second.saturated | ((b.load.arrival == "open") & late)
 
 
 def _full_cache(b: Batch, second: Estimates) -> Mask:
