@@ -137,7 +137,7 @@ def test_overlap_is_never_slower(name: str) -> None:
     slow = with_overlap(passes(LLAMA, by=GENERIC.changed(launch_time=1e-4), tp=8), name)
     plain = with_overlap(slow, "none")
     for prompt in (16.0, 512.0, 8192.0):
-        on, off = (p.run(p.prefill_step(np.array([prompt]), np.zeros(1)))[0] for p in (slow, plain))
+        on, off = (p.price_prompts(p.prefill_steps(np.array([prompt]), np.zeros(1))) for p in (slow, plain))
         assert value(on.wall) <= value(off.wall) * (1 + 1e-12)
 
 

@@ -65,12 +65,45 @@ def test_decode_terms_are_those_of_the_operating_point(workload: Workload) -> No
         assert seconds(terms, "decode") == pytest.approx(float(found.latency.step[0, row]), rel=near)
 
 
-def test_a_long_prompt_is_explained_by_one_of_its_steps() -> None:
-    spec, placed = model("llama-3.1-8b"), deployments(DEVICES[:1], max_num_batched_tokens=2048.0)
-    workload = lengths(8192, 10, arrival="single")
+CUTS = [
+    (e, arrival, pp, budget, isl)
+    for e, arrival, pp, budget, isl in zip(
+        ("vllm", "sglang", "trtllm", "vllm-v0", "llamacpp") * 4,
+        ("single", "closed", "static", "offline", "open", "closed", "single") * 3,
+        (1, 2, 4, 1, 1, 8, 1, 2, 1, 1, 4) * 2,
+        (2048.0, 512.0, 8192.0, 1024.0, 4096.0, 2000.0) * 4,
+        (8192, 8200, 700, 60_000, 2049, 16_384, 100_000, 511, 5000) * 3,
+        strict=False,
+    )
+]
+
+
+@pytest.mark.parametrize(("by", "arrival", "pp", "budget", "isl"), CUTS)
+def test_the_steps_of_a_long_prompt_add_up_to_the_estimate(
+    by: str, arrival: str, pp: int, budget: float, isl: int
+) -> None:
+    """However a prompt is cut, its operators take as long as its prefill in the estimate, and say in how many steps."""
+    spec, placed = model("llama-3.1-8b"), deployments(DEVICES[:1], max_num_batched_tokens=budget, pp=pp)
+    workload = lengths(isl, 20, arrival=arrival, concurrency=3, n_requests=6, rate=0.1)
+    if arrival == "open":
+        workload = workload.at(n_requests=float("nan"))
+    found = estimate(spec, workload, placed, costs=Roofline(), engine=by)
+    terms = explain(spec, workload, placed, costs=Roofline(), engine=by)
+    assert seconds(terms, "prefill") == pytest.approx(float(found.latency.prefill[0, 0]), rel=1e-9)
+    (steps,) = {t.steps for t in terms if t.phase == "prefill"}
+    assert steps >= isl / budget if by != "llamacpp" else steps >= isl / 512
+    assert (steps == -(-isl // budget)) or arrival != "single" or by == "llamacpp"
+    assert {t.steps for t in terms if t.phase == "decode"} == {1.0}
+    for phase in ("prefill", "decode"):
+        assert sum(t.share for t in terms if t.phase == phase) == pytest.approx(1.0, rel=1e-9)
+
+
+def test_classes_are_explained_by_their_mean() -> None:
+    spec, placed = model("llama-3.1-8b"), deployments(DEVICES[:1], max_num_batched_tokens=2048.0, pp=2)
+    workload = lengths([100, 3000, 20_000], [50, 300, 10], share=[0.5, 0.3, 0.2], concurrency=4)
     found = estimate(spec, workload, placed, costs=Roofline())
     terms = explain(spec, workload, placed, costs=Roofline())
-    assert 4 * seconds(terms, "prefill") == pytest.approx(float(found.latency.prefill[0, 0]), rel=1e-9)
+    assert seconds(terms, "prefill") == pytest.approx(float(found.mean(found.latency.prefill)[0]), rel=1e-9)
 
 
 def test_terms_come_near_the_ceilings_that_efficiencies_allow() -> None:

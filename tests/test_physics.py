@@ -461,3 +461,82 @@ def test_a_second_of_another_length_rescales_every_pass(factor: float) -> None:
     here, there = (bound(demand, hardware_of([d], np.zeros(1, dtype=int))) for d in (device, faster))
     assert one(there.compute) * factor == pytest.approx(one(here.compute))
     assert one(there.memory) * factor == pytest.approx(one(here.memory))
+
+
+# ------------------------------------------------------------------------------------------------ random deployments
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_deployments_obey_physics(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slice of `benchmarks.physics`: each kind of load, no property violated but by its named exceptions."""
+    from benchmarks import physics
+
+    monkeypatch.setattr(physics, "BATCH", 80)
+    monkeypatch.setattr(physics, "DEVICES", 1)
+    monkeypatch.setattr(physics, "ARRIVALS", (physics.ARRIVALS[seed],))
+    monkeypatch.setattr(physics, "measured", lambda: ["a100-sxm-80gb", "h100-sxm", "l40s"])
+    tallies: dict[str, physics.Tally] = {}
+    for batch in physics.batches(80, seed):
+        physics.check(batch, tallies)
+    assert sum(t.tried for t in tallies.values()) > 1000
+    broken = {name: (t.violated, t.worst, t.where) for name, t in tallies.items() if t.violated}
+    assert not broken
+
+
+def test_the_slice_notices_a_slower_answer_on_a_faster_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check fires where faster memory makes steps slower."""
+    from benchmarks import physics
+
+    monkeypatch.setattr(physics, "BATCH", 20)
+    monkeypatch.setattr(physics, "DEVICES", 1)
+    monkeypatch.setattr(physics, "ARRIVALS", ("static",))
+    monkeypatch.setattr(physics, "measured", lambda: ["h100-sxm"])
+    (batch,) = physics.batches(20, 0)
+    tallies: dict[str, physics.Tally] = {}
+    wrong = replace(batch.base, latency=replace(batch.base.latency, tpot=batch.base.latency.tpot * 1.2))
+    monkeypatch.setattr(physics.Batch, "on_faster", lambda self, what: wrong)
+    physics.check(batch, tallies, "faster memory")
+    assert tallies["faster memory is not slower: tpot"].violated > 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_more_bandwidth_never_lengthens_a_token(seed: int, tmp_path: Path) -> None:
+    """1.3 times the memory or link bandwidth, for a device with measured tables, at lengths that people ask for."""
+    from benchmarks import physics
+
+    draw = np.random.default_rng(seed)
+    name = str(draw.choice(["a100-sxm-80gb", "h100-sxm", "h200-sxm", "l40s", "b200-sxm", "mi210"]))
+    engine = str(draw.choice(["vllm", "sglang", "trtllm"]))
+    arrival = str(draw.choice(["static", "single", "closed", "offline"]))
+    known = physics.database(tmp_path, [name])
+    lengths = draw.integers(100, 4000), draw.integers(64, 600)
+    asked = {"concurrency": int(draw.integers(1, 64)), "n_requests": int(draw.integers(1, 200))}
+    load = {"offline": {"n_requests": asked["n_requests"]}, "single": {}}.get(
+        arrival, {"concurrency": asked["concurrency"]}
+    )
+    work = pm.Workload.from_lengths(*lengths, arrival=arrival, **load)  # type: ignore[arg-type]
+    tp = float(draw.choice([1, 2, 4]))
+    found = {
+        suffix: pm.estimate(pm.model(DENSE), work, pm.deployments([known.device(name + suffix)], tp=tp), engine=engine)
+        for suffix in ("", "-memory", "-link")
+    }
+    for faster in ("-memory", "-link"):
+        assert one(found[faster].tpot) <= 1.01 * one(found[""].tpot)
+        assert one(found[faster].output_rate) >= 0.99 * one(found[""].output_rate)
+
+
+@pytest.mark.parametrize("device", ["h100-sxm", "a100-sxm-80gb", "mi300x", "l40s"])
+@pytest.mark.parametrize("context", [0.0, 2048.0, 8192.0, 65_536.0])
+def test_a_few_new_tokens_behind_a_long_context_are_quick(device: str, context: float) -> None:
+    """Fewer new tokens never take longer, and one takes no longer than to read the cache twenty times."""
+    machine = hwdb.device(device)
+    sharding = shard(pm.model(DENSE), pm.deployments([machine]))
+    here = hardware_of([machine], np.zeros(1, dtype=int))
+    times = []
+    for tokens in (1.0, 2.0, 5.0, 16.0, 40.0, 64.0, 200.0, 256.0, 1000.0, 1024.0, 4096.0):
+        step = Step(prefill_tokens=np.array([tokens]), prefill_context=np.array([context]))
+        (found,) = (d for d in operators(sharding, step) if d.family == "attention_prefill" and np.any(d.count > 0))
+        times.append(one(COSTS["default"].cost(found, here).time))
+    assert np.all(np.diff(times) > -2 * NOISE * np.array(times[:-1]))  # far outside the table, from noisy cells
+    least = max(context, 1.0) * pm.model(DENSE).kv_bytes_per_token() / pm.model(DENSE).layers / machine.bandwidth
+    assert times[0] < 20.0 * least + 50e-6

@@ -18,8 +18,7 @@ from perfmodel.cases import Group, Settings, aggregated, group_load, groups_of, 
 from perfmodel.costs import default
 from perfmodel.deployment import Deployments
 from perfmodel.engines import Engine
-from perfmodel.estimates import Prepared, assemble, per_replica, prepare
-from perfmodel.serving import serve
+from perfmodel.estimates import Prepared, estimate_replicas, prepare
 from perfmodel.workload import Load
 
 if TYPE_CHECKING:
@@ -67,8 +66,7 @@ class RunGroup:
         factors: (BOUNDS, KERNELS), by limit and kind of kernel.
         """
         steps = memoised(self.setup.steps, engine, factors, self.memo)
-        served = serve(steps, self.load, self.setup.memory.max_sequences())
-        return assemble(steps, self.setup.memory, self.load, served, self.placed).columns()
+        return estimate_replicas(steps, self.setup.memory, self.load, self.placed).columns()
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ def _laid_out(settings: Settings, group: Group, device: str) -> RunGroup:
     placed = aggregated(settings, group, load)
     return RunGroup(
         setup=prepare(group.spec, placed, group.engine, default(group.engine.family), load),
-        load=per_replica(load, placed.replicas),
+        load=load,
         placed=placed,
         ids=settings.cases.frame.case_id.to_numpy()[group.rows],
         device=device,

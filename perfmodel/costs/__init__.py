@@ -14,7 +14,7 @@ from perfmodel.costs.launch_floor import LaunchFloor
 from perfmodel.costs.overlap import cheaper, overlapped, streams_of
 from perfmodel.costs.profiled import Profiled
 from perfmodel.costs.roofline import Bound, Roofline, bound
-from perfmodel.costs.steps import StepCost, priced, step_cost, summed
+from perfmodel.costs.steps import StepCost, mean_cost, priced, step_cost, summed
 from perfmodel.vocabulary import BOUNDS
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "default",
     "donors",
     "kernel",
+    "mean_cost",
     "overlapped",
     "priced",
     "remark_column",

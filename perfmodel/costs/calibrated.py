@@ -18,14 +18,14 @@ import numpy as np
 
 import hwdb
 from hwdb import Device
-from perfmodel.arrays import NAN, Array, Codes, Mask
+from perfmodel.arrays import Array, Codes, Mask
 from perfmodel.costs import lookup, rated
 from perfmodel.costs.cost import Cost
+from perfmodel.costs.distance import PLAIN, Ceilings, architecture, ceilings, device_distance
 from perfmodel.costs.intervals import UNRELATED_DEVICE, calibrated_spread
 from perfmodel.costs.profiled import ROUTING, arithmetic, demand_shape, empty, formats
 from perfmodel.costs.roofline import bound as physical
-from perfmodel.dtypes import FALLBACK
-from perfmodel.hardware import Hardware, device_efficiency
+from perfmodel.hardware import Hardware
 from perfmodel.operators import Demand
 from perfmodel.profiles import FAMILY, Family, Reference, Variant, bound, store
 from perfmodel.vocabulary import BASIS_CODE, LAUNCH_BOUND
@@ -37,14 +37,6 @@ from perfmodel.vocabulary import BASIS_CODE, LAUNCH_BOUND
 MAX_DONORS = 3
 #: Distance over which the weight of a donor falls by a factor e.
 WEIGHT_LENGTH = 0.4
-#: Added for another architecture, and for another kind of memory.
-OTHER_ARCHITECTURE, OTHER_MEMORY = 1.0, 1.5
-#: Added for another vendor, and for another link topology where links are compared.
-OTHER_VENDOR = OTHER_TOPOLOGY = UNRELATED_DEVICE
-#: Weights of the log ratios of memory bandwidths, of balances (FLOP per byte) and of link bandwidths.
-BANDWIDTH_WEIGHT, BALANCE_WEIGHT, LINK_WEIGHT = 0.3, 0.3, 0.5
-#: Log ratio that counts where a quantity of either device is unknown.
-UNKNOWN_RATIO = 1.0
 #: A donor whose table has fewer rows adds `SPARSE_TABLE` to its distance per factor of ten.
 MIN_DONOR_ROWS, SPARSE_TABLE = 50_000, 0.7
 #: Added for a table in near formats, and for one in 16 bit, in place of the formats asked for.
@@ -53,76 +45,7 @@ NEAR_FORMAT, SUBSTITUTE_FORMAT = 0.3, 1.5
 OUTSIDE_WEIGHT = 0.2
 #: Seconds below which no time is averaged: keeps the logarithm finite.
 MIN_TIME = 1e-12
-#: Kinds of device between which tables carry over within a vendor, and between vendors: GPU kernels are ports of one
-#: another. Devices whose compilers build whole graphs (TPUs and the like) have kernels unlike any other's.
-_ALIKE, _PORTED = ("gpu", "soc"), ("gpu",)
-#: Compute type of reference where a table or demand has none.
-_PLAIN = "bf16"
 _CALIBRATED = BASIS_CODE["calibrated"]
-
-
-@dataclass(frozen=True)
-class Ceilings:
-    """Holds the most that a device reaches: FLOP/s in one compute type, B/s of memory, B/s over its link."""
-
-    compute: float
-    memory: float
-    link: float
-
-
-@lru_cache(maxsize=4096)
-def ceilings(device: Device, act: str) -> Ceilings:
-    """Return the ceilings of `device` in compute type `act`: measured, else rated times the share of its kind."""
-    reached = device_efficiency(device)
-    used = lookup.effective(act, device)
-    own, stream = _measured_share(device, used), device.measured("memory_bandwidth")
-    return Ceilings(
-        compute=device.peak(used) * (reached.gemm if np.isnan(own) else own),
-        memory=device.bandwidth * reached.memory if np.isnan(stream) else stream,
-        link=device.link.bandwidth * reached.link,
-    )
-
-
-def _measured_share(device: Device, act: str) -> float:
-    """Return the measured share of the arithmetic peak in compute type `act`, else in another type; NaN without any.
-
-    The others are tried in order: 16-bit types, then the fall-backs of `act`.
-    """
-    types = dict.fromkeys((act, "bf16", "fp16", *FALLBACK[act]))
-    measured = (device.measured(f"gemm.{name}") / device.peak(name) for name in types)
-    return next((share for share in measured if not np.isnan(share)), NAN)
-
-
-def device_distance(device: Device, other: Device, link: bool = False) -> float:
-    """Return how far two devices are apart (no unit): 0 for equal architecture and balance of compute and bandwidth.
-
-    It is `UNRELATED_DEVICE` or more for another vendor's GPU, inf where kernels have nothing in common. link: compare
-    the links only, for tables of collectives.
-    """
-    kinds = {device.kind, other.kind}
-    if (len(kinds) > 1 and not kinds <= set(_ALIKE)) or (device.vendor != other.vendor and not kinds <= set(_PORTED)):
-        return float("inf")
-    if link:
-        apart = abs(np.log(device.link.bandwidth / other.link.bandwidth))
-        same_topology = device.link.topology == other.link.topology
-        return LINK_WEIGHT * float(apart) + (0.0 if same_topology else OTHER_TOPOLOGY)
-    score = 0.0 if _architecture(device) == _architecture(other) else OTHER_ARCHITECTURE
-    score += 0.0 if device.vendor == other.vendor else OTHER_VENDOR
-    score += 0.0 if device.memory_type[:3] == other.memory_type[:3] else OTHER_MEMORY  # HBM, GDDR or LPDDR of any age
-    with np.errstate(invalid="ignore", divide="ignore"):
-        bandwidth = np.log(device.bandwidth / other.bandwidth)
-        balance = np.log(ceilings(device, _PLAIN).compute / ceilings(other, _PLAIN).compute) - bandwidth
-    return score + BANDWIDTH_WEIGHT * _apart(bandwidth) + BALANCE_WEIGHT * _apart(balance)
-
-
-def _apart(log_ratio: float) -> float:
-    """Return the absolute value of a log ratio, `UNKNOWN_RATIO` where it is NaN."""
-    return float(np.nan_to_num(abs(log_ratio), nan=UNKNOWN_RATIO))
-
-
-def _architecture(device: Device) -> list[str]:
-    """Return the first word of a device's architecture, in a list: ["Blackwell"] for "Blackwell sm_100"."""
-    return device.arch.split()[:1]
 
 
 @dataclass(frozen=True)
@@ -130,22 +53,23 @@ class Donor:
     """Holds a measured device whose table stands in for that of another device.
 
     choice: the table. distance: see `device_distance`, plus what formats and scarce rows add. floor: least seconds per
-    call, which do not scale with ceilings.
+    call, which do not scale with ceilings. own: whether it is the device to price itself, with other figures.
     """
 
     device: Device
     choice: lookup.Choice
     distance: float
     floor: float
+    own: bool = False
 
 
 @dataclass(frozen=True)
 class Calibrated:
     """Cost model that uses the tables of related devices; NaN where no related device was measured.
 
-    framework, routing, folders: as for `Profiled`. hidden: names of devices whose tables may not be used. foreign:
-    whether devices of another vendor or architecture may be donors, as they may for engines that run the same kernels
-    on all of them.
+    framework, routing, folders, shared: as for `Profiled`. hidden: names of devices whose tables may not be used.
+    foreign: whether devices of another vendor or architecture may be donors, as they may for engines that run the same
+    kernels on all of them.
     """
 
     framework: str = ""
@@ -153,6 +77,7 @@ class Calibrated:
     folders: tuple[Path, ...] = ()
     hidden: frozenset[str] = frozenset()
     foreign: bool = True
+    shared: tuple[str, ...] = ()
 
     def cost(self, demand: Demand, hardware: Hardware) -> Cost:
         """Return the time of one call on each row of `hardware`; arrays that broadcast to the demand's shape."""
@@ -170,7 +95,7 @@ class Calibrated:
                     weight = float(np.exp((donors[0].distance - donor.distance) / WEIGHT_LENGTH))
                     key = (id(donor.choice.measured), donor.choice.wanted, donor.device)
                     loan = loans.setdefault(key, _Loan(donor, count))
-                    loan.add(rows, weight, ceilings(device, loan.variant.act or _PLAIN))
+                    loan.add(rows, weight, ceilings(device, loan.variant.act or PLAIN))
                 if donors:
                     total.spread[..., rows] = calibrated_spread(demand.family, donors[0].distance)
         _settle(total, list(loans.values()), demand, hardware)
@@ -247,17 +172,17 @@ def itself(model: Calibrated, device: Device, family: str, want: Variant) -> tup
         profile = store.load(kin.name, (*model.folders, *store.beside(kin)))
         if kin.name in model.hidden or profile is None or family not in profile.files:
             continue
-        choice = lookup.choose(profile, family, want, model.framework)
-        if choice is None:
+        choices = lookup.fitting(profile, family, want, model.framework, model.shared)
+        if not choices:
             continue
-        if rated.holds(device, profile, choice, family):
+        if any(rated.holds(device, profile, c, family) for c in choices):
             return ()
-        before = _before(device, kin, profile, choice, family)
+        before = _before(device, kin, profile, choices[0], family)
         distance = device_distance(device, before, FAMILY[family].link)
         if not distance < UNRELATED_DEVICE:
             return ()
-        floor = lookup.overhead(choice.measured, family)
-        return (Donor(device=before, choice=choice, distance=distance, floor=floor),)
+        floors = (lookup.overhead(c.measured, family) for c in choices)
+        return tuple(Donor(before, c, distance, floor, own=True) for c, floor in zip(choices, floors, strict=True))
     return ()
 
 
@@ -274,7 +199,7 @@ def _before(device: Device, kin: Device, profile: store.Profile, choice: lookup.
 
 def _same_make(device: Device, other: Device) -> bool:
     """Return whether two devices are of the same vendor and architecture."""
-    return device.vendor == other.vendor and _architecture(device) == _architecture(other)
+    return device.vendor == other.vendor and architecture(device) == architecture(other)
 
 
 def _format_gap(profile: store.Profile, family: str, want: Variant) -> float:
@@ -314,7 +239,9 @@ def _scarcity(profile: store.Profile, family: str) -> float:
 
 def _settle(total: Cost, loans: list[_Loan], demand: Demand, hardware: Hardware) -> None:
     """Average the donors' times in the logarithm, raise them to the device's bound, and write them into `total`."""
-    time = _bounded(_averaged(total, loans, demand), demand, hardware)
+    # a device's own table says how far caches hold data: what it gains there stays
+    time = _bounded(_averaged(total, [n for n in loans if not n.donor.own], demand), demand, hardware)
+    time = np.fmin(time, _within_node(_fastest(total, [n for n in loans if n.donor.own], demand), demand, hardware))
     known = ~np.isnan(time)
     total.time[...] = time
     total.basis[known] = _CALIBRATED
@@ -343,12 +270,41 @@ def _averaged(total: Cost, loans: list[_Loan], demand: Demand) -> Array:
         return np.where(weights > 0, np.exp(logarithm / weights), np.nan)
 
 
-def _bounded(time: Array, demand: Demand, hardware: Hardware) -> Array:
-    """Raise times to the least that the device itself allows; NaN for collectives over more devices than a node has."""
+def _fastest(total: Cost, loans: list[_Loan], demand: Demand) -> Array:
+    """Return the seconds by the fastest table of the device itself; NaN where it has none.
+
+    Also writes what limits the call into `total.bound`.
+    """
+    family, shape = FAMILY[demand.family], lookup.coordinates(demand)
+    least = np.full(total.time.shape, np.nan)
+    for loan in loans:
+        rows = loan.weight > 0
+        target = (..., slice(None) if rows.all() else rows)
+        part = lookup.take(shape, None if rows.all() else rows, len(rows))
+        here = Reference(loan.compute[rows], loan.memory[rows], loan.link[rows])
+        time, limit, _ = carried(loan.donor, here, loan.variant, family, part)
+        better = ~(least[target] <= time)
+        total.bound[target] = np.where(better, limit, total.bound[target])
+        least[target] = np.where(better, time, least[target])
+    return least
+
+
+def _within_node(time: Array, demand: Demand, hardware: Hardware) -> Array:
+    """Return times of a device's own tables with NaN for collectives over more devices than a node has.
+
+    Fused elementwise operators take at least their arithmetic.
+    """
     if FAMILY[demand.family].link:
         return np.where(np.asarray(demand.shape["group"]) <= hardware.peers, time, np.nan)
     if demand.family == "elementwise":
         return np.maximum(time, arithmetic(demand, hardware, np.ones(len(hardware.index), bool)))
+    return time
+
+
+def _bounded(time: Array, demand: Demand, hardware: Hardware) -> Array:
+    """Raise times to the least that the device itself allows; NaN for collectives over more devices than a node has."""
+    if FAMILY[demand.family].link or demand.family == "elementwise":
+        return _within_node(time, demand, hardware)
     # a small kernel of a fast donor is launch and cache; on a slow device its bytes still have to stream
     return np.maximum(time, physical(demand, hardware).time)
 
@@ -371,7 +327,7 @@ def carried(
     choice = donor.choice
     priced = lookup.price(choice, family, shape)
     own = choice.priced
-    top = ceilings(donor.device, own.act or _PLAIN)
+    top = ceilings(donor.device, own.act or PLAIN)
     there, _ = bound(family, shape, own, Reference(top.compute, top.memory, top.link))
     least, limit = bound(family, shape, variant, here)
     floor = np.minimum(priced.time, donor.floor)

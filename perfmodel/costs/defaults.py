@@ -31,7 +31,7 @@ def default(engine: Engine | str = "") -> CostModel:
     if isinstance(engine, str):
         return _stand_alone(shipped(engine), engine)
     known = _stand_alone(engine, engine.family)
-    return LaunchFloor(EngineFactors(known, engine.name), engine)
+    return LaunchFloor(EngineFactors(known, engine.name, engine.kernel_source == "own"), engine)
 
 
 def _stand_alone(engine: Engine | None, framework: str) -> CostModel:
@@ -41,9 +41,9 @@ def _stand_alone(engine: Engine | None, framework: str) -> CostModel:
     """
     if engine is None:
         measured = Profiled(framework, shared=defaults().library_kernels)
-        return Fallback((measured, Calibrated(framework), Roofline()))
+        return Fallback((measured, Calibrated(framework, shared=defaults().library_kernels), Roofline()))
     if engine.kernel_source == "own":
         return LaunchFloor(Fallback((EngineKernels(framework), Roofline())), engine)
     measured = Profiled(framework, shared=engine.library_kernels)
-    related = Calibrated(framework, foreign=engine.kernel_source != "vendor")
+    related = Calibrated(framework, foreign=engine.kernel_source != "vendor", shared=engine.library_kernels)
     return LaunchFloor(Fallback((measured, related, Roofline())), engine)

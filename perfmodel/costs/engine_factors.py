@@ -18,11 +18,11 @@ from hwdb import Device
 from hwdb.tomlfile import Table, read_toml
 from perfmodel.arrays import Array, Index
 from perfmodel.costs.cost import Cost, CostModel
-from perfmodel.costs.roofline import bound
+from perfmodel.costs.roofline import Bound, bound
 from perfmodel.dtypes import FORMAT_BYTES
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Demand
-from perfmodel.vocabulary import BOUNDS, LINK_FAMILIES
+from perfmodel.vocabulary import BOUNDS, COMPUTE_BOUND, LAUNCH_BOUND, LINK_FAMILIES, MEMORY_BOUND
 
 TABLE = Path(__file__).with_name("corrections.toml")
 #: Kinds of kernel; GEMMs and experts by bits per weight, which decide library and kernel.
@@ -97,10 +97,14 @@ def factors(engine: str, device: Device) -> Array:
 
 @dataclass(frozen=True)
 class EngineFactors:
-    """Cost model that multiplies the times of `model` by the factors of the engine called `engine` on each device."""
+    """Cost model that multiplies the times of `model` by the factors of the engine called `engine` on each device.
+
+    own_kernels: whether the engine runs kernels of its own, whose limits `model` alone knows.
+    """
 
     model: CostModel
     engine: str
+    own_kernels: bool = False
 
     def cost(self, demand: Demand, hardware: Hardware) -> Cost:
         """Return the time of one call on each row of `hardware`; basis, spread and bound are those of `model`."""
@@ -109,7 +113,29 @@ class EngineFactors:
         if np.all(table == 1.0):
             return inner
         time = inner.time * table[hardware.index, inner.bound, kernel(demand)]
-        if demand.family not in LINK_FAMILIES and np.any(table < 1.0):
-            # no factor makes a kernel faster than its device
-            time = np.maximum(time, bound(demand, hardware).time)
+        if demand.family in LINK_FAMILIES:
+            return replace(inner, time=time)
+        limits = bound(demand, hardware)
+        if not self.own_kernels:  # what limits kernels of its own is not what limits a library's
+            work = inner.time * _of_work(limits, table[hardware.index, :, kernel(demand)])
+            time = np.where(inner.bound == LAUNCH_BOUND, time, work)
+        if np.any(table < 1.0):
+            time = np.maximum(time, limits.time)  # no factor makes a kernel faster than its device
         return replace(inner, time=time)
+
+
+def _of_work(limits: Bound, factor: Array) -> Array:
+    """Return the factor of a call that no launch limits, (N,) or (C, N).
+
+    Derived: arithmetic takes its factor times as long, and so does memory traffic, and the longer of the two binds. So
+    the factor of work is that of what limits the call, and passes into the other where the two times are close: a call
+    never gets shorter as it grows, nor on a slower memory.
+
+    Args:
+        limits: least seconds by arithmetic and by memory.
+        factor: (N, BOUNDS) by what limits the call.
+    """
+    compute, memory = np.nan_to_num(limits.compute), np.nan_to_num(limits.memory)
+    longer = np.maximum(compute * factor[..., COMPUTE_BOUND], memory * factor[..., MEMORY_BOUND])
+    whole = np.maximum(compute, memory)
+    return np.where(whole > 0, longer / np.where(whole > 0, whole, 1.0), factor[..., MEMORY_BOUND])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -39,6 +39,9 @@ SHORTEST_QUANTILE = 0.01
 SHORT_CALL = 1.2
 #: Cells of a table that are read for its overhead (chosen: enough for a quantile of 1 %).
 MAX_CELLS = 20_000
+#: New tokens whose prefill attention bounds that of fewer behind the same context. Chosen: a factor 2 to 4 apart, from the
+#: tile of a kernel up to where tables with a context of several times as many tokens hold again.
+MORE_QUERIES = (16.0, 32.0, 64.0, 256.0, 1024.0)
 _INTERPOLATED = BASIS_CODE["interpolated"]
 _EXTRAPOLATED = BASIS_CODE["extrapolated"]
 
@@ -125,6 +128,21 @@ def choose(profile: Profile, family: str, want: Variant, framework: str) -> Choi
                 worst = 0 if gap == 0 else (_INTERPOLATED if gap < MAX_INTERPOLATED_GAP else _EXTRAPOLATED)
                 best = Choice(measured=item, wanted=want, worst=worst, gap=gap)
     return best
+
+
+def fitting(profile: Profile, family: str, want: Variant, framework: str, shared: tuple[str, ...] = ()) -> list[Choice]:
+    """Return the best-fitting table and, for `shared` families, equally good ones of other frameworks.
+
+    The arguments are those of `choose`. shared: operator families whose kernels are libraries that all frameworks call.
+    """
+    first = choose(profile, family, want, framework)
+    if first is None:
+        return []
+    if family not in shared:
+        return [first]
+    others = (choose(profile, family, want, name) for name in profile.frameworks(family, framework))
+    found = {id(c.measured): c for c in others if c is not None and c.gap <= first.gap}
+    return [first, *(c for key, c in found.items() if key != id(first.measured))]
 
 
 def wanted(demand: Demand, routing: str) -> tuple[Index, dict[int, tuple[str, str, str]]]:
@@ -215,7 +233,7 @@ def _uncached_time(choice: Choice, family: Family, shape: Mapping[str, Array]) -
     if "query" not in shape or not family.name.endswith("prefill") or not np.any(cached > 0):
         return np.full((), np.inf)
     whole = {**shape, "query": np.asarray(shape["query"], float) + cached, "context": np.zeros_like(cached)}
-    return np.where(cached > 0, price(choice, family, whole).time, np.inf)
+    return np.where(cached > 0, _read(choice, family, whole).time, np.inf)
 
 
 def price(choice: Choice, family: Family, shape: Mapping[str, Array]) -> TablePrice:
@@ -223,6 +241,29 @@ def price(choice: Choice, family: Family, shape: Mapping[str, Array]) -> TablePr
 
     family: the operator family of the table. shape: its coordinates, (N,) or () each.
     """
+    found = _read(choice, family, shape)
+    return replace(found, time=np.minimum(found.time, _time_of_more_queries(choice, family, shape)))
+
+
+def _time_of_more_queries(choice: Choice, family: Family, shape: Mapping[str, Array]) -> Array:
+    """Return the least seconds, (N,), that more new tokens behind the same cached ones take in prefill attention.
+
+    It bounds what fewer of them take. Tables hold prompts without cached tokens; a few new tokens behind a long
+    context lie far outside, where a straight line through the table falls as tokens are added. Inf for other families.
+    """
+    cached = np.asarray(shape.get("context", 0.0), float)
+    if "query" not in shape or not family.name.endswith("prefill") or not np.any(cached > 0):
+        return np.full((), np.inf)
+    query, least = np.asarray(shape["query"], float), np.full((), np.inf)
+    for more in MORE_QUERIES:
+        if np.any((query < more) & (cached > 0)):
+            read = _read(choice, family, {**shape, "query": np.maximum(query, more)}).time
+            least = np.minimum(least, np.where((query < more) & (cached > 0), read, np.inf))
+    return least
+
+
+def _read(choice: Choice, family: Family, shape: Mapping[str, Array]) -> TablePrice:
+    """Read the time of N shapes from the chosen table, each by itself."""
     item = choice.measured
     site, axis = family.locate(shape)
     value, basis = item.table.read(site, axis, family.growth)

@@ -69,20 +69,10 @@ class Profiled:
     def _choices(self, device: Device, profile: store.Profile, family: str, want: Variant) -> list[lookup.Choice]:
         """Return the tables of a profile that price `family` on `device`, without those measured at other numbers.
 
-        want: formats and routing asked for. Which tables fit is said in `_fitting`.
+        want: formats and routing asked for. Which tables fit is said in `lookup.fitting`.
         """
-        return [c for c in self._fitting(profile, family, want) if rated.holds(device, profile, c, family)]
-
-    def _fitting(self, profile: store.Profile, family: str, want: Variant) -> list[lookup.Choice]:
-        """Return the best-fitting table and, for `shared` families, equally good ones of other frameworks."""
-        first = lookup.choose(profile, family, want, self.framework)
-        if first is None:
-            return []
-        if family not in self.shared:
-            return [first]
-        others = (lookup.choose(profile, family, want, name) for name in profile.frameworks(family, self.framework))
-        found = {id(c.measured): c for c in others if c is not None and c.gap <= first.gap}
-        return [first, *(c for key, c in found.items() if key != id(first.measured))]
+        found = lookup.fitting(profile, family, want, self.framework, self.shared)
+        return [c for c in found if rated.holds(device, profile, c, family)]
 
 
 def demand_shape(demand: Demand, hardware: Hardware) -> tuple[int, ...]:

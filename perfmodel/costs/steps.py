@@ -164,3 +164,29 @@ def _certainty(total: Array, by_basis: Array, by_family: dict[str, Array]) -> tu
         spread = np.sqrt(variance) / total
     worst = len(BASES) - 1 - np.argmax(significant[::-1], axis=0)
     return np.where(np.isfinite(total), worst, len(BASES) - 1).astype(np.int8), spread
+
+
+def mean_cost(costs: list[StepCost], shares: list[Array]) -> StepCost:
+    """Return the mean cost of a step, where each of `costs` is that of a share (0 to 1) of the steps.
+
+    Basis and micro-batches are the largest among steps that occur; spreads are weighted by time.
+    """
+    shares = list(np.broadcast_arrays(*shares))
+    occurs = [s > 0 for s in shares]
+
+    def mean(name: str) -> Array:
+        """Return the mean of one field, where steps that do not occur count as 0 whatever their price."""
+        parts = (np.where(there, getattr(c, name) * s, 0.0) for c, s, there in zip(costs, shares, occurs, strict=True))
+        return np.asarray(sum(parts))
+
+    def largest(name: str) -> Codes:
+        """Return the largest code of one field among the steps that occur."""
+        codes = [np.where(there, getattr(c, name), 0) for c, there in zip(costs, occurs, strict=True)]
+        return np.asarray(np.max(np.broadcast_arrays(*codes), axis=0), np.int8)
+
+    time = mean("time")
+    spreads = [np.where(t, s * c.time * c.spread, 0.0) for c, s, t in zip(costs, shares, occurs, strict=True)]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        spread = np.asarray(sum(spreads)) / time
+    averaged = {name: mean(name) for name in ("bound", "calls", "links", "hidden")}
+    return StepCost(time=time, spread=spread, basis=largest("basis"), batches=largest("batches"), **averaged)

@@ -13,6 +13,7 @@ from perfmodel.estimates.groups import Intervals, Latency, MemoryUse, PowerUse, 
 from perfmodel.estimates.intervals import CLASSES
 from perfmodel.estimates.kv_transfer import HAND_OVER, between
 from perfmodel.estimates.remarks import configuration_remarks
+from perfmodel.estimates.replicas import estimate_replicas
 
 __all__ = [
     "CLASSES",
@@ -40,6 +41,7 @@ __all__ = [
     "estimate_disaggregated",
     "estimate_load",
     "estimate_pools",
+    "estimate_replicas",
     "explain",
     "keeps",
     "overall",

@@ -7,19 +7,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hwdb import InputError
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, Index
 from perfmodel.costs import CostModel, default
 from perfmodel.deployment import Deployments, Sharding, shard
 from perfmodel.engines import Engine
 from perfmodel.engines import engine as engine_of
-from perfmodel.estimates.assembly import assemble
 from perfmodel.estimates.context import check_context
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.placed import placed
+from perfmodel.estimates.replicas import divide, estimate_replicas, part_of
 from perfmodel.hardware import Hardware, hardware_of
 from perfmodel.memory import Memory, memory_budget
 from perfmodel.models import ModelSpec
-from perfmodel.serving import StepModel, serve
+from perfmodel.serving import StepModel
 from perfmodel.workload import Load, Workload, load_of
 
 #: Deployments evaluated at once: columns of this length stay in cache.
@@ -174,7 +174,7 @@ def estimate_load(
     return parts[0] if len(parts) == 1 else Estimates.concatenate(parts)
 
 
-def _rows(load: Load, rows: slice) -> Load:
+def _rows(load: Load, rows: slice | Index) -> Load:
     return replace(load, **{k: v[..., rows] for k, v in vars(load).items() if k != "arrival"})
 
 
@@ -188,14 +188,18 @@ def check(deployments: Deployments) -> None:
             raise InputError(f"{name}={value:g} is no degree of parallelism; give a whole number of at least 1")
 
 
-def _estimate(model: ModelSpec, load: Load, deployments: Deployments, engine: Engine, costs: CostModel) -> Estimates:
-    """Estimate all deployments in one pass."""
-    setup = prepare(model, deployments, engine, costs, load)
-    replica = per_replica(load, deployments.replicas)
-    served = serve(setup.steps, replica, setup.memory.max_sequences())
-    return assemble(setup.steps, setup.memory, replica, served, deployments)
-
-
 def per_replica(load: Load, replicas: Array) -> Load:
-    """Return the load of one of `replicas` (N,) equal replicas, each of which takes an equal part of the requests."""
-    return replace(load, **{k: getattr(load, k) / replicas for k in ("concurrency", "rate", "n_requests")})
+    """Return the load of one of `replicas` (N,) equal replicas: of one with most requests, where some have one less."""
+    parts = divide(load, replicas)
+    return part_of(load, parts, parts.most, replicas)
+
+
+def _estimate(model: ModelSpec, load: Load, deployments: Deployments, engine: Engine, costs: CostModel) -> Estimates:
+    """Estimate all deployments, those whose replicas are all alike apart from the others, which take twice the time."""
+    uneven = divide(load, deployments.replicas).partial > 0
+    if uneven.any() and not uneven.all():
+        kinds = [np.flatnonzero(~uneven), np.flatnonzero(uneven)]
+        parts = [_estimate(model, _rows(load, k), deployments.take(k), engine, costs) for k in kinds]
+        return Estimates.concatenate(parts).take(np.argsort(np.concatenate(kinds)))
+    setup = prepare(model, deployments, engine, costs, load)
+    return estimate_replicas(setup.steps, setup.memory, load, deployments)

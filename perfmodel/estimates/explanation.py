@@ -1,8 +1,10 @@
-"""Explain one deployment by operator: where the time of its prefill and decode steps goes, and what limits it."""
+"""Explain one deployment by operator: where the time of a prompt and of a decode step goes, and what limits it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -19,7 +21,7 @@ from perfmodel.serving import PlannedStep, StepModel, serve
 from perfmodel.vocabulary import BASES
 from perfmodel.workload import Workload, load_of
 
-#: Host time below this share of a step is rounding.
+#: Host time and overlap below this share of a phase are rounding.
 _ROUNDING = 1e-9
 
 
@@ -27,11 +29,12 @@ _ROUNDING = 1e-9
 class Term:
     """Describe one operator of one phase (prefill or decode).
 
-    calls: how often it runs per step. time: seconds per step, all layers; share: of the step. bound: what limits it.
-    peak_share: achieved share of the device's dense peak, memory bandwidth or link bandwidth, whichever it comes
-    closest to; NaN for host time and waits for host memory. basis: kind of data that the time rests on. spread: log
-    half-width of its 80 % interval. Work that hides behind other work is a term of family `overlap` with a time below
-    zero.
+    calls: how often it runs per step. time: seconds in all `steps` of the phase, all layers; share: of the phase.
+    bound: what limits it. peak_share: achieved share of the device's dense peak, memory bandwidth or link bandwidth,
+    whichever it comes closest to; NaN for host time and waits for host memory. basis: kind of data that the time rests
+    on. spread: log half-width of its 80 % interval. steps: engine steps of the phase: those that a prompt, or prompts
+    computed together, are cut into; one for a decode step. Work that hides behind other work is a term of family
+    `overlap` with a time below zero.
     """
 
     phase: str
@@ -44,6 +47,7 @@ class Term:
     peak_share: float
     basis: str
     spread: float
+    steps: float = 1.0
 
 
 def explain(
@@ -54,11 +58,15 @@ def explain(
     *,
     engine: Engine | str = "vllm",
     costs: CostModel | None = None,
+    prompts_alone: bool = False,
 ) -> tuple[Term, ...]:
-    """List the operators of the prefill and the decode step of deployment `row` under its load, host time included.
+    """List the operators of the prefill and of a decode step of deployment `row` under its load, host time included.
 
-    They sum to the step times that `estimate` uses: the same functions price the steps once more. The prefill is that
-    of the mean prompt.
+    They sum to the times that `estimate` uses: the same functions price the steps once more. The prefill is that of a
+    prompt, or of prompts that are computed together, over all its steps, with the decodes that share them; over several
+    request classes it is the mean. Where replicas hold different numbers of requests, it is one that holds most.
+
+    prompts_alone: leave decodes out of the steps of prompts, as on a worker that only prefills.
     """
     chosen = engine_of(engine) if isinstance(engine, str) else engine
     costs = costs or default(chosen)
@@ -68,68 +76,137 @@ def explain(
     replica = per_replica(demand, one.replicas)
     served = serve(setup.steps, replica, setup.memory.max_sequences())
     decoding = np.where(np.isfinite(served.costs.decode_seqs), served.costs.decode_seqs, served.running)
-    new, cached = replica.mean(replica.new), replica.mean(replica.cached)
-    steps = setup.steps
+    steps, prompts = setup.steps, served.costs.prompts
+    if prompts_alone or prompts is None:
+        prompts = steps.prefill_steps(replica.new, replica.cached)
+    decode = steps.decode_step(decoding, replica.decode_context, replica.drafts)
+    prefill_time = steps.price_prompts(prompts).pipelined(steps.sharding.pp)
     return (
-        *_phase("prefill", steps, steps.prefill_step(new, cached)),
-        *_phase("decode", steps, steps.decode_step(decoding, replica.decode_context, replica.drafts)),
+        *_phase("prefill", steps, prompts.parts, replica.share[:, 0], _first(replica.mean(prefill_time))),
+        *_phase("decode", steps, (decode,), np.ones(1)),
     )
 
 
-def _phase(phase: str, steps: StepModel, planned: PlannedStep) -> list[Term]:
-    """List the operators of one step, then the host's time, then (below zero) time that is hidden behind other work."""
-    cost = steps.price(planned.step)
-    batches = int(_first(cost.batches))
-    parts = list(priced(steps.sharding, steps.hardware, steps.costs, planned.step.part(batches)))
-    wall = _first(steps.wall(cost, planned.seqs, captured=planned.captured, factor=planned.factor))
-    out = [_operator(phase, d, c, steps.hardware, (batches, wall)) for d, c in parts if np.all(d.count > 0)]
-    hidden = _first(cost.hidden)
-    host = wall - sum(t.time for t in out) + hidden
-    if host > _ROUNDING * wall:
-        out.append(_untabled(phase, "host", "host", calls=1.0, time=host, wall=wall, bound="launch"))
-    overlap = overlap_of(steps.engine.overlap, steps.engine.overlap_share)
-    if hidden > 0 and overlap is not None:
-        name = _hidden_name(summed(parts, step_shape(planned.step, steps.sharding.tp)), overlap)
-        calls = float(overlap.batches)
-        out.append(_untabled(phase, name, "overlap", calls=calls, time=-hidden, wall=wall, bound="link"))
-    return out
+@dataclass
+class _Sum:
+    """Collect one operator over the kinds of step and the request classes of a phase, from columns (C,).
 
-
-def _operator(phase: str, demand: Demand, cost: Cost, hardware: Hardware, step: tuple[int, float]) -> Term:
-    """Describe one operator as a `Term`. step: (micro-batches, wall time in seconds) of the step that it is part of."""
-    batches, wall = step
-    calls = batches * _first(demand.count)
-    time = calls * _first(cost.time)
-    return Term(
-        phase=phase,
-        operator=demand.name,
-        family=demand.family,
-        calls=calls,
-        time=time,
-        share=time / wall,
-        bound=BOUNDS[int(_first(cost.bound))],
-        peak_share=_peak_share(demand, hardware, time / batches),
-        basis=BASES[int(_first(cost.basis))],
-        spread=_first(cost.spread),
-    )
-
-
-def _untabled(phase: str, operator: str, family: str, *, calls: float, time: float, wall: float, bound: str) -> Term:
-    """Make a term for time that no operator accounts for: host time and overlap.
-
-    calls: per step. time: seconds per step. wall: seconds of the whole step.
+    calls, time: sums over steps. work, doubt: sums of time x peak share and of time x spread. heaviest: most seconds of
+    one kind and class; bound, basis: codes of those.
     """
+
+    operator: str
+    family: str
+    calls: float = 0.0
+    time: float = 0.0
+    work: float = 0.0
+    doubt: float = 0.0
+    heaviest: float = -np.inf
+    bound: str = "launch"
+    basis: str = "roofline"
+
+    def add(self, calls: Array, time: Array) -> None:
+        """Add calls and seconds by request class, (C,) each, already weighted by the number of steps."""
+        self.calls, self.time = self.calls + float(calls.sum()), self.time + float(time.sum())
+
+    def describe(self, time: Array, cost: Cost, peak_share: Array) -> None:
+        """Add what limits an operator and how certain its `time` (C,) is. peak_share: (C,)."""
+        column = partial(np.broadcast_to, shape=time.shape)
+        self.work += float(np.sum(time * peak_share))
+        self.doubt += float(np.sum(time * column(np.ravel(cost.spread))))
+        if time.max() > self.heaviest:
+            most = int(time.argmax())
+            self.heaviest = float(time[most])
+            self.bound = BOUNDS[int(column(np.ravel(cost.bound))[most])]
+            self.basis = BASES[int(column(np.ravel(cost.basis))[most])]
+
+
+@dataclass
+class _Phase:
+    """Collect the operators, the host time and the overlap of a phase.
+
+    share: share of requests by class, (C,). steps: number of steps, all kinds together. time: seconds of all steps one
+    after the other.
+    """
+
+    share: Array
+    steps: float = 0.0
+    time: float = 0.0
+    operators: dict[str, _Sum] = field(default_factory=dict)
+    besides: dict[str, _Sum] = field(default_factory=dict)
+
+    def column(self, values: Array | float) -> Array:
+        """Return values by class of one deployment, (C,), from (C, 1), (1,) or a number."""
+        return np.broadcast_to(np.ravel(np.asarray(values, float)), self.share.shape)
+
+    def aside(self, operator: str, family: str, bound: str, calls: Array, time: Array) -> None:
+        """Add time that no operator accounts for, by class: host time, and overlap below zero."""
+        found = self.besides.setdefault(operator, _Sum(operator, family, bound=bound))
+        found.add(calls, time)
+
+
+def _phase(
+    phase: str, steps: StepModel, parts: Sequence[PlannedStep], share: Array, seconds: float = NAN
+) -> tuple[Term, ...]:
+    """List the operators of all steps of a phase, then the host's time, then (below zero) what is hidden.
+
+    parts: kinds of step. share: share of requests by class, (C,). seconds: the phase takes; NaN: its steps in a row.
+    """
+    whole = _Phase(share)
+    for planned in parts:
+        _add_steps(whole, steps, planned)
+    overlapped = whole.time - seconds
+    if overlapped > _ROUNDING * whole.time:
+        stages = float(steps.sharding.pp[0])
+        whole.aside("pipeline stages", "overlap", "link", np.array([stages * whole.steps]), np.array([-overlapped]))
+    total = whole.time - max(np.nan_to_num(overlapped), 0.0)
+    found = [_term(phase, s, whole.steps, total) for s in whole.operators.values()]
+    others = [s for s in whole.besides.values() if abs(s.time) > _ROUNDING * total]
+    return (*found, *(_term(phase, s, whole.steps, total) for s in others))
+
+
+def _add_steps(whole: _Phase, steps: StepModel, planned: PlannedStep) -> None:
+    """Add the steps of one kind to a phase."""
+    cost = steps.price(planned.step)
+    number = whole.share * whole.column(planned.n_steps)
+    batches = whole.column(cost.batches.astype(float))
+    wall = whole.column(steps.wall(cost, planned.seqs, captured=planned.captured, factor=planned.factor))
+    parts = list(priced(steps.sharding, steps.hardware, steps.costs, planned.step.part(cost.batches.astype(float))))
+    inside = np.zeros_like(wall)
+    for demand, price in parts:
+        calls = batches * whole.column(demand.count)
+        time = np.where(calls > 0, calls * whole.column(price.time), 0.0)
+        if not np.any(calls * number > 0):
+            continue
+        inside = inside + time
+        found = whole.operators.setdefault(demand.name, _Sum(demand.name, demand.family))
+        found.add(calls * number, time * number)
+        found.describe(time * number, price, _peak_share(whole, demand, steps.hardware, time / batches))
+    hidden = whole.column(cost.hidden)
+    whole.aside("host", "host", "launch", number, np.where(number > 0, wall - inside + hidden, 0.0) * number)
+    overlap = overlap_of(steps.engine.overlap, steps.engine.overlap_share)
+    if np.any(hidden * number > 0) and overlap is not None:
+        name = _hidden_name(summed(parts, step_shape(planned.step, steps.sharding.tp)), overlap)
+        whole.aside(name, "overlap", "link", batches * number, -hidden * number)
+    whole.steps += float(number.sum())
+    whole.time += float(np.sum(np.where(number > 0, wall * number, 0.0)))
+
+
+def _term(phase: str, found: _Sum, steps: float, total: float) -> Term:
+    """Make the term of an operator from its sums. steps: of the phase; total: its seconds."""
+    untabled = found.family in ("host", "overlap")
     return Term(
         phase=phase,
-        operator=operator,
-        family=family,
-        calls=calls,
-        time=time,
-        share=time / wall,
-        bound=bound,
-        peak_share=NAN,
-        basis="roofline",
-        spread=NAN,
+        operator=found.operator,
+        family=found.family,
+        calls=found.calls / steps,
+        time=found.time,
+        share=found.time / total,
+        bound=found.bound,
+        peak_share=NAN if untabled else found.work / found.time,
+        basis=found.basis,
+        spread=NAN if untabled else found.doubt / found.time,
+        steps=steps,
     )
 
 
@@ -141,23 +218,24 @@ def _hidden_name(cost: StepCost, overlap: Overlap) -> str:
     return f"{' and '.join(behind)} behind {overlap.names()[front]}"
 
 
-def _peak_share(demand: Demand, hardware: Hardware, time: float) -> float:
-    """Return the achieved share of the peak (compute, memory or link) that an operator comes closest to.
+def _peak_share(whole: _Phase, demand: Demand, hardware: Hardware, time: Array) -> Array:
+    """Return the achieved share of the peak (compute, memory or link) that an operator comes closest to, (C,).
 
-    time: seconds per step of a micro-batch.
+    time: seconds per step of a micro-batch, (C,).
     """
-    calls = _first(demand.count)
-    message = _first(demand.message) * calls
-    if message > 0:
-        inside = _first(demand.shape["group"]) <= hardware.peers[0]
-        fabric = hardware.link_bandwidth if inside else hardware.net_bandwidth
-        return message / time / float(fabric[0])
-    if demand.family == "host_link":
-        return NAN  # a wait: what crosses the link to the host is not its demand
-    peak = float(hardware.peak[0, int(_first(demand.compute))])
-    arithmetic = _first(demand.flop) * calls / time / peak
-    traffic = _first(demand.moved) * calls / time / float(hardware.bandwidth[0])
-    return max(arithmetic, traffic)
+    calls = whole.column(demand.count)
+    message = whole.column(demand.message) * calls
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if np.any(message > 0):
+            inside = _first(demand.shape["group"]) <= hardware.peers[0]
+            fabric = hardware.link_bandwidth if inside else hardware.net_bandwidth
+            return np.where(time > 0, message / time / float(fabric[0]), 0.0)
+        if demand.family == "host_link":
+            return np.full_like(calls, NAN)  # a wait: what crosses the link to the host is not its demand
+        peak = float(hardware.peak[0, int(_first(demand.compute))])
+        arithmetic = whole.column(demand.flop) * calls / time / peak
+        traffic = whole.column(demand.moved) * calls / time / float(hardware.bandwidth[0])
+        return np.where(time > 0, np.maximum(arithmetic, traffic), 0.0)
 
 
 def _first(values: Array | np.ndarray | float) -> float:

@@ -40,7 +40,7 @@ class Step:
         """Return the tokens of the step, prompts and decodes together. (C, N)"""
         return np.asarray(self.prefill_tokens + np.multiply(self.decode_seqs, self.decode_tokens), float)
 
-    def part(self, pieces: int) -> Step:
+    def part(self, pieces: int | Array) -> Step:
         """Return one of `pieces` equal micro-batches: sequences are divided, their lengths stay."""
         shared = ("prefill_tokens", "prefill_seqs", "decode_seqs")
         return replace(self, **{name: np.asarray(getattr(self, name), float) / pieces for name in shared})

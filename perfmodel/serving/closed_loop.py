@@ -74,7 +74,12 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
         steps=StepTimes(
             decode=batch.decode.wall, mixed=batch.prefill.mixed_step, interference=batch.prefill.interference_by_class
         ),
-        costs=StepCosts(decode=batch.decode.cost, prefill=batch.prefill.cost, prefill_steps=batch.prefill.n_steps),
+        costs=StepCosts(
+            decode=batch.decode.cost,
+            prefill=batch.prefill.cost,
+            prefill_steps=batch.prefill.n_steps,
+            prompts=batch.prefill.planned,
+        ),
         running=batch.running,
         rate=batch.clients / (load.mean(ttft) + batch.later_tokens * tpot),  # Little's law over all that a client waits
         saturated=np.zeros(len(batch.running), bool),
@@ -111,7 +116,7 @@ def _batch_times(steps: StepModel, load: Load, batch: _Batch) -> tuple[Array, Ar
     """Return (TPOT, mean wait for a prefill) of an admitted request, in seconds, (N,) each."""
     tpot, wait = _steady_times(steps, load, batch)
     if steps.engine.mixes_prefill:
-        spilled = spilled_group_wait(batch.running, batch.group, batch.grouped.mixed_step)
+        spilled = spilled_group_wait(batch.running, batch.group, batch.grouped.mean_step)
         wait = batch.synchronised * spilled + (1.0 - batch.synchronised) * wait
     if steps.engine.prefill_first:
         own_tpot, own_wait = _lockstep_times(load, batch)

@@ -109,13 +109,14 @@ class _Run:
         carrying = prefill_steps(came, grouped, self.width, at_once=(over < 1.0) | self.lockstep)
         prompts = carrying * prefill.fixed + came * prefill.each
         step = batch.curve.at(running)
-        decoding = self.width * step * any_running(running, np.maximum(self.entered, 1.0))
+        met = self.width * step  # by a request that runs: then the replica does
+        decoding = met * any_running(running, np.maximum(self.entered, 1.0))
         # a prompt is done with its group, on average half a group later than half of all
         filling = (prompts + over * decoding) / 2.0 * (1.0 + 1.0 / np.maximum(grouped, 1.0))
         self.first = self.first + came * (self.clock + filling)
         # requests admitted in this cell meet on average half of its prompts
-        self.delays[0] += came * ((1.0 - over / 2.0) * decoding + prompts / 2.0)
-        self.delays[1 : cell + 1] += (self.instant + self.gradual)[:cell][::-1] * (decoding + prompts)
+        self.delays[0] += came * ((1.0 - over / 2.0) * met + prompts / 2.0)
+        self.delays[1 : cell + 1] += (self.instant + self.gradual)[:cell][::-1] * (met + prompts)
         self.clocks += [self.clock, self.clock + prompts + over * decoding]
         self.counts += [self.entered - came, self.entered]
         self.clock = self.clock + decoding + prompts

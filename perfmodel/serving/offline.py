@@ -121,7 +121,7 @@ def _served(
             prefill=own,
         ),
         steps=StepTimes(decode=drained.step, mixed=grouped.mixed_step, interference=single.interference_by_class),
-        costs=StepCosts(decode=decode.cost, prefill=single.cost, prefill_steps=single.n_steps),
+        costs=StepCosts(decode=decode.cost, prefill=single.cost, prefill_steps=single.n_steps, prompts=single.planned),
         running=drained.running,
         rate=count / (drained.makespan + steps.engine.request_time),
         saturated=np.zeros(len(count), bool),

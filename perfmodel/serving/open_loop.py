@@ -242,7 +242,11 @@ def _served(replica: _Replica, point: _Point, throughput: _Throughput, max_runni
         ),
         steps=StepTimes(decode=point.step, mixed=prefill.mixed_step, interference=prefill.interference_by_class),
         costs=StepCosts(
-            decode=point.decode.cost, prefill=prefill.cost, prefill_steps=prefill.n_steps, decode_seqs=point.seen
+            decode=point.decode.cost,
+            prefill=prefill.cost,
+            prefill_steps=prefill.n_steps,
+            decode_seqs=point.seen,
+            prompts=prefill.planned,
         ),
         running=point.running,
         rate=throughput.rate,

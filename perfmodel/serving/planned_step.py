@@ -19,6 +19,9 @@ MIN_PREFILL_SHARE = 1.0 / 8.0
 #: Steps with prompts are not replayed from a captured graph: their shapes differ from step to step.
 NOT_CAPTURED = np.zeros(1, bool)
 
+#: Share of a token budget that is rounding of sums of floats, not another step.
+_ROUNDING = 1e-9
+
 
 class PlannedStep(NamedTuple):
     """Describe a step whose time is to be computed.
@@ -42,8 +45,61 @@ class PricedStep(NamedTuple):
     wall: Array
 
 
-class Chunks(NamedTuple):
-    """Tell how prompts are cut into steps. tokens, prompts: per step.
+class PlannedPrompts(NamedTuple):
+    """Describe the steps that compute some prompts, as one or two kinds of step: full ones, and the last with the rest.
+
+    parts: the kinds, full steps first where there are any; `n_steps` of each may be 0.
+    """
+
+    parts: tuple[PlannedStep, ...]
+
+    @property
+    def n_steps(self) -> Array:
+        """Return the number of steps of all kinds together, (C, N)."""
+        return np.asarray(sum(p.n_steps for p in self.parts))
+
+
+class PricedPrompts(NamedTuple):
+    """Hold what the steps of a `PlannedPrompts` take; arrays are (C, N) or (N,).
+
+    planned: the steps. cost: mean device cost of a step. wall: mean seconds of a step. n_steps: number of steps. walls:
+    seconds of a step of each kind.
+    """
+
+    planned: PlannedPrompts
+    cost: StepCost
+    wall: Array
+    n_steps: Array
+    walls: tuple[Array, ...]
+
+    @property
+    def counts(self) -> tuple[Array, ...]:
+        """Return the number of steps of each kind."""
+        return tuple(p.n_steps for p in self.planned.parts)
+
+    @property
+    def longest(self) -> Array:
+        """Return the seconds of the longest step."""
+        taken = [np.where(n > 0, w, 0.0) for w, n in zip(self.walls, self.counts, strict=True)]
+        return np.asarray(np.max(np.broadcast_arrays(*taken), axis=0))
+
+    def pipelined(self, stages: Array) -> Array:
+        """Return the seconds until all steps have passed a pipeline of `stages` (N,) equal stages.
+
+        Derived: a stage takes wall / stages of a step. The stages work on successive steps at once, so the last stage
+        ends after the times of all steps, and after those of a full step for each stage before it.
+        """
+        pace = np.where(self.counts[0] > 0, self.walls[0], self.walls[-1])
+        return np.asarray((self.wall * self.n_steps + (stages - 1.0) * pace) / stages)
+
+    def longer_than(self, seconds: Array) -> Array:
+        """Return by how many seconds all steps together exceed as many steps of `seconds` (N,), none by less than 0."""
+        extra = (n * np.maximum(w - seconds, 0.0) for w, n in zip(self.walls, self.counts, strict=True))
+        return np.asarray(sum(extra))
+
+
+class Chunk(NamedTuple):
+    """Tell how one kind of step cuts prompts. n_steps: how many steps. tokens, prompts: per step.
 
     context: mean tokens that precede those of a chunk.
     """
@@ -62,20 +118,37 @@ def prefill_budget(budget: Array, decodes: Array | float) -> Array:
     return np.maximum(budget - decodes, budget * MIN_PREFILL_SHARE)
 
 
-def chunks(new: Array, cached: Array, seqs: Array | float, budget: Array) -> Chunks:
-    """Cut `seqs` prompts into steps of equal size under a token budget (chunked prefill).
+def chunks(new: Array, cached: Array, seqs: Array | float, budget: Array, ranks: Array | float = 1.0) -> list[Chunk]:
+    """Cut `seqs` prompts into steps under a token budget (chunked prefill): full steps, then one with what is left.
+
+    Engines fill each step before they begin another (Sarathi-Serve, arXiv:2403.02310, algorithm 3; vLLM's scheduler
+    takes min(tokens left, budget left) of each prompt in turn).
 
     Args:
         new: tokens to compute per prompt, (C, N).
         cached: tokens before them, found in the prefix cache, (C, N).
         seqs: prompts, (N,) or one number.
         budget: tokens per step, (N,).
+        ranks: ranks of attention data parallelism that compute prompts side by side, (N,) or one number.
+
+    Returns:
+        The full steps if any candidate has such, and the last steps if any has such.
     """
-    total = new * seqs
-    n_steps = np.maximum(np.ceil(total / budget), 1.0)
-    tokens = total / n_steps
-    prompts = np.maximum(seqs / n_steps, np.minimum(1.0, tokens))
-    return Chunks(n_steps, tokens, prompts, cached + np.maximum(new - tokens / prompts, 0.0) / 2.0)
+    total: Array = np.asarray(new * seqs, np.float64)
+    filled: Array = np.minimum(budget, total)
+    full = np.asarray(np.floor(total / budget + _ROUNDING), np.float64)
+    rest = np.maximum(total - full * filled, 0.0)
+    last = (rest > _ROUNDING * filled) | (full < 1.0)
+    out = []
+    if np.any(full > 0):
+        prompts: Array = np.maximum(np.minimum(filled / new, seqs), np.minimum(ranks, filled))
+        before = np.maximum(new - rest / seqs - filled / prompts, 0.0) / 2.0
+        out.append(Chunk(n_steps=full, tokens=filled, prompts=prompts, context=cached + before))
+    if np.any(last):
+        tokens: Array = np.where(last, np.maximum(rest, 1.0), filled)
+        prompts = np.maximum(tokens / new, np.minimum(ranks, tokens))
+        out.append(Chunk(np.where(last, 1.0, 0.0), tokens, prompts, cached + np.maximum(new - tokens / prompts, 0.0)))
+    return out
 
 
 def stacked(steps: list[Step], common: tuple[int, ...]) -> Step:

@@ -98,9 +98,8 @@ def prompt_pool(steps: StepModel, load: Load, workers: Array, batch: Array | flo
     ranks = steps.sharding.dp
     most = ranks * np.clip(steps.token_budget / ranks / load.mean(load.new), 1.0, np.maximum(batch, 1.0))
     groups = np.stack([np.ones_like(most), ranks, np.sqrt(ranks * most), most])
-    planned = [steps.prefill_step(load.new, load.cached, g) for g in groups]
-    priced = steps.run(*planned)
-    times = [steps.pipelined(p.wall, one.n_steps) for p, one in zip(priced, planned, strict=True)]
+    priced = [steps.price_prompts(steps.prefill_steps(load.new, load.cached, g)) for g in groups]
+    times = [p.pipelined(steps.sharding.pp) for p in priced]
     alone = times[0]
     mean = load.mean(alone)
     return PromptPool(
@@ -110,5 +109,5 @@ def prompt_pool(steps: StepModel, load: Load, workers: Array, batch: Array | flo
         alone=alone,
         time_cv=np.sqrt(np.maximum(load.mean(np.square(alone - mean)), 0.0)) / mean,
         cost=priced[0].cost,
-        n_steps=planned[0].n_steps,
+        n_steps=priced[0].n_steps,
     )

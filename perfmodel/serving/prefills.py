@@ -8,7 +8,7 @@ import numpy as np
 
 from perfmodel.arrays import Array
 from perfmodel.costs import StepCost
-from perfmodel.serving.planned_step import PlannedStep, PricedStep
+from perfmodel.serving.planned_step import PlannedPrompts, PricedPrompts, PricedStep
 from perfmodel.serving.queueing import cv_over_classes
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import Load
@@ -22,9 +22,10 @@ class PrefillTimes:
 
     alone: wall time of a group's steps without decodes, (C, N). shared: wall time of a group's steps together with the
     decodes, where the engine mixes them, (C, N). interference: what one prompt adds to the decode of the others, mean
-    (N,); interference_by_class, (C, N). mixed_step: a decode step with prompts in it (where prefill goes first: a
-    prefill followed by a decode step), (N,). cost: device cost of one prefill step. n_steps: prefill steps per prompt,
-    (C, N); below 1 where one step computes several prompts.
+    (N,); interference_by_class, (C, N). mixed_step: the longest decode step with prompts in it, mean_step: the mean of
+    those (where prefill goes first: a prefill followed by a decode step), (N,). cost: device cost of one prefill step.
+    n_steps: prefill steps per prompt, (C, N); below 1 where one step computes several prompts. planned: the steps that
+    `shared` is the time of.
     """
 
     alone: Array
@@ -32,8 +33,10 @@ class PrefillTimes:
     interference: Array
     interference_by_class: Array
     mixed_step: Array
+    mean_step: Array
     cost: StepCost
     n_steps: Array
+    planned: PlannedPrompts
 
     def cv(self, load: Load) -> Array:
         """Return the coefficient of variation of prefill times over the request classes of `load`. (N,)"""
@@ -62,58 +65,55 @@ def prefill_times(
         groups: numbers of prompts that enter together, (N,) each.
     """
     decode = steps.decode_step(running, load.decode_context, load.drafts)
-    apart = [steps.prefill_step(load.new, load.cached, g) for g in groups]
+    apart = [steps.prefill_steps(load.new, load.cached, g) for g in groups]
     mixed = [
-        steps.mixed_step(load.new, load.cached, g, running, load.decode_context)
+        steps.mixed_steps(load.new, load.cached, g, running, load.decode_context)
         for g in groups
         if steps.engine.mixes_prefill
     ]
-    decoded, *priced = steps.run(decode, *apart, *mixed)
+    decoded, priced = steps.run_prompts(*apart, *mixed, decode=decode)
     times = []
     for i, group in enumerate(groups):
-        alone = (apart[i], priced[i])
         if mixed:
-            times.append(_mixed(steps, load, group, decoded.wall, alone, (mixed[i], priced[len(groups) + i])))
+            times.append(_mixed(steps, load, group, decoded.wall, (priced[i], priced[len(groups) + i])))
         else:
-            times.append(_prefill_first(steps, load, group, decoded.wall, alone))
+            times.append(_prefill_first(steps, load, group, decoded.wall, priced[i]))
     return decoded, times
 
 
 def _mixed(
-    steps: StepModel,
-    load: Load,
-    group: Array,
-    decode_time: Array,
-    alone: tuple[PlannedStep, PricedStep],
-    mixed: tuple[PlannedStep, PricedStep],
+    steps: StepModel, load: Load, group: Array, decode_time: Array, priced: tuple[PricedPrompts, PricedPrompts]
 ) -> PrefillTimes:
     """Compute prefill times of an engine that puts prompts and decodes in the same steps (chunked prefill).
 
-    group: prompts that enter together, (N,). decode_time: seconds of a decode step without prompts, (N,). alone, mixed:
-    one prefill step without and with decodes, as planned and as priced.
+    group: prompts that enter together, (N,). decode_time: seconds of a decode step without prompts, (N,). priced: the
+    steps of the prompts without decodes, and with them.
     """
-    longer = np.maximum(mixed[1].wall - decode_time, 0.0)
-    interference = mixed[0].n_steps * longer / steps.sharding.pp / group
+    alone, mixed = priced
+    stages = steps.sharding.pp
+    interference = mixed.longer_than(decode_time) / stages / group
     return PrefillTimes(
-        alone=steps.pipelined(alone[1].wall, alone[0].n_steps),
-        shared=steps.pipelined(mixed[1].wall, mixed[0].n_steps),
+        alone=alone.pipelined(stages),
+        shared=mixed.pipelined(stages),
         interference=load.mean(interference),
         interference_by_class=interference,
-        mixed_step=load.mean(mixed[1].wall),
-        cost=alone[1].cost,
-        n_steps=alone[0].n_steps / group,
+        mixed_step=load.mean(mixed.longest),
+        mean_step=load.mean(mixed.wall),
+        cost=alone.cost,
+        n_steps=alone.n_steps / group,
+        planned=mixed.planned,
     )
 
 
 def _prefill_first(
-    steps: StepModel, load: Load, group: Array, decode_time: Array, alone: tuple[PlannedStep, PricedStep]
+    steps: StepModel, load: Load, group: Array, decode_time: Array, alone: PricedPrompts
 ) -> PrefillTimes:
     """Compute prefill times of an engine whose decodes stop while it prefills.
 
-    group: prompts that enter together, (N,). decode_time: seconds of a decode step, (N,). alone: one prefill step, as
-    planned and as priced.
+    group: prompts that enter together, (N,). decode_time: seconds of a decode step, (N,). alone: the steps of the
+    prompts.
     """
-    wall = steps.pipelined(alone[1].wall, alone[0].n_steps)
+    wall = alone.pipelined(steps.sharding.pp)
     interference = wall / group
     return PrefillTimes(
         alone=wall,
@@ -121,8 +121,10 @@ def _prefill_first(
         interference=load.mean(interference),
         interference_by_class=interference,
         mixed_step=load.mean(wall) + decode_time,
-        cost=alone[1].cost,
-        n_steps=alone[0].n_steps / group,
+        mean_step=load.mean(wall) + decode_time,
+        cost=alone.cost,
+        n_steps=alone.n_steps / group,
+        planned=alone.planned,
     )
 
 
@@ -131,7 +133,7 @@ def blend(apart: PrefillTimes, grouped: PrefillTimes, share: Array) -> PrefillTi
 
     share: share of the prompts that enters in groups, (N,). Costs and numbers of steps are those of `apart`.
     """
-    names = ("alone", "shared", "interference", "interference_by_class", "mixed_step")
+    names = ("alone", "shared", "interference", "interference_by_class", "mixed_step", "mean_step")
     mixed = {n: (1.0 - share) * getattr(apart, n) + share * getattr(grouped, n) for n in names}
     return replace(apart, **mixed)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from perfmodel.arrays import Array, Mask
 from perfmodel.costs import StepCost
+from perfmodel.serving.planned_step import PlannedPrompts
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,15 @@ class StepCosts:
 
     decode, prefill: cost of one decode step and of one prefill step. prefill_steps: prefill steps per prompt, (C, N);
     below 1 where one step computes several prompts. decode_seqs: sequences in the decode step that `decode` is the cost
-    of, (N,); NaN where it is the mean number running.
+    of, (N,); NaN where it is the mean number running. prompts: the steps that `RequestTimes.prefill` is the time of;
+    None where the prompts are computed elsewhere.
     """
 
     decode: StepCost
     prefill: StepCost
     prefill_steps: Array
     decode_seqs: Array | float = np.nan
+    prompts: PlannedPrompts | None = None
 
 
 @dataclass(frozen=True)

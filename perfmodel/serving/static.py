@@ -18,9 +18,11 @@ def static(steps: StepModel, load: Load, kv_capacity: Array) -> Served:
     requests = load.concurrency
     batch = np.minimum(requests, kv_capacity)
     n_batches = np.ceil(requests / batch)
-    planned = steps.prefill_step(load.new, load.cached, batch)
-    decode, prompts = steps.run(steps.decode_step(batch, load.decode_context, load.drafts), planned)
-    prefill = steps.pipelined(prompts.wall, planned.n_steps)
+    decode, (prompts,) = steps.run_prompts(
+        steps.prefill_steps(load.new, load.cached, batch),
+        decode=steps.decode_step(batch, load.decode_context, load.drafts),
+    )
+    prefill = prompts.pipelined(steps.sharding.pp)
     tpot = decode.wall / load.accepted
     first = prefill + steps.engine.request_time
     duration = load.mean(first + np.maximum(load.output - 1.0, 0.0) * tpot)
@@ -29,7 +31,9 @@ def static(steps: StepModel, load: Load, kv_capacity: Array) -> Served:
     return Served(
         times=RequestTimes(ttft=first + queued, tpot=zero + tpot, wait=zero + queued, burst=zero, prefill=prefill),
         steps=StepTimes(decode=decode.wall, mixed=decode.wall, interference=zero),
-        costs=StepCosts(decode=decode.cost, prefill=prompts.cost, prefill_steps=planned.n_steps / batch),
+        costs=StepCosts(
+            decode=decode.cost, prefill=prompts.cost, prefill_steps=prompts.n_steps / batch, prompts=prompts.planned
+        ),
         running=batch,
         rate=requests / (n_batches * duration),
         saturated=np.zeros(len(batch), bool),

@@ -7,12 +7,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfmodel.arrays import Array, Mask
-from perfmodel.costs import CostModel, StepCost, cheaper, overlapped, step_cost
+from perfmodel.costs import CostModel, StepCost, cheaper, mean_cost, overlapped, step_cost
 from perfmodel.deployment import Sharding
 from perfmodel.engines import Engine, overlap_of
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Step, step_shape
-from perfmodel.serving.planned_step import NOT_CAPTURED, PlannedStep, PricedStep, chunks, prefill_budget, stacked
+from perfmodel.serving.planned_step import (
+    NOT_CAPTURED,
+    PlannedPrompts,
+    PlannedStep,
+    PricedPrompts,
+    PricedStep,
+    chunks,
+    prefill_budget,
+    stacked,
+)
 
 #: Cost of drafting a token, in layers of the model: one layer of the model's kind with its head (DeepSeek-V3,
 #: arXiv:2412.19437, sec. 2.2). Assumed: the head costs half a layer.
@@ -123,6 +132,16 @@ class StepModel:
                 out[i] = PricedStep(cost, self.wall(cost, p.seqs, captured=p.captured, factor=p.factor))
         return [out[i] for i in range(len(planned))]
 
+    def run_prompts(self, *planned: PlannedPrompts, decode: PlannedStep) -> tuple[PricedStep, list[PricedPrompts]]:
+        """Compute what a decode step and the steps of several sets of prompts take, priced together."""
+        decoded, *priced = self.run(decode, *(step for prompts in planned for step in prompts.parts))
+        out, start = [], 0
+        for prompts in planned:
+            stop = start + len(prompts.parts)
+            out.append(_together(prompts, priced[start:stop]))
+            start = stop
+        return decoded, out
+
     def decode_step(self, seqs: Array, context: Array, drafts: Array) -> PlannedStep:
         """Plan one decode step with `seqs` sequences running on the replica, (N,).
 
@@ -136,18 +155,23 @@ class StepModel:
         drafting = 1.0 + drafts * DRAFT_LAYERS / max(self.sharding.model.layers, 1)
         return PlannedStep(step, seqs, self.captured(seqs), drafting, np.ones_like(seqs))
 
-    def prefill_step(self, new: Array, cached: Array, seqs: Array | float = 1.0) -> PlannedStep:
-        """Plan one of the steps that compute `seqs` prompts together; its `n_steps` says how many such steps there are.
+    def prefill_steps(self, new: Array, cached: Array, seqs: Array | float = 1.0) -> PlannedPrompts:
+        """Plan the steps that compute `seqs` prompts together.
 
-        new: tokens to compute per prompt; cached: tokens before them, (C, N). A prompt longer than the token budget
-        takes several steps.
+        new: tokens to compute per prompt; cached: tokens before them, (C, N). Prompts beyond the token budget take
+        several steps.
         """
-        n_steps, tokens, prompts, before = chunks(new, cached, seqs, self.token_budget * self._rank_share(seqs))
-        step = Step(prefill_tokens=tokens, prefill_context=before, prefill_seqs=prompts, prefill_hit=cached)
-        return PlannedStep(step, prompts, NOT_CAPTURED, 1.0, n_steps)
+        ranks = self._ranks(seqs)
+        parts = []
+        for n_steps, tokens, prompts, before in chunks(
+            new, cached, seqs, self._budget(self.token_budget, ranks), ranks
+        ):
+            step = Step(prefill_tokens=tokens, prefill_context=before, prefill_seqs=prompts, prefill_hit=cached)
+            parts.append(PlannedStep(step, prompts, NOT_CAPTURED, 1.0, n_steps))
+        return PlannedPrompts(tuple(parts))
 
-    def mixed_step(self, new: Array, cached: Array, seqs: Array, running: Array, context: Array) -> PlannedStep:
-        """Plan one of the steps that `seqs` prompts and `running` decoding sequences share under one token budget.
+    def mixed_steps(self, new: Array, cached: Array, seqs: Array, running: Array, context: Array) -> PlannedPrompts:
+        """Plan the steps that `seqs` prompts and `running` decoding sequences share under one token budget.
 
         Args:
             new, cached: tokens to compute per prompt, and tokens before them, (C, N).
@@ -155,17 +179,21 @@ class StepModel:
             running: decoding sequences on the replica, (N,).
             context: mean tokens that a decoding sequence attends to, (N,).
         """
-        free = prefill_budget(self.token_budget, running) * self._rank_share(seqs)
-        n_steps, tokens, prompts, before = chunks(new, cached, seqs, free)
-        step = Step(
-            prefill_tokens=tokens,
-            prefill_context=before,
-            prefill_seqs=prompts,
-            prefill_hit=cached,
-            decode_seqs=np.maximum(running / self.sharding.pp, 1.0),
-            decode_context=context,
-        )
-        return PlannedStep(step, running + prompts, NOT_CAPTURED, 1.0, n_steps)
+        ranks = self._ranks(seqs)
+        others = np.maximum(running - 1.0, 0.0)  # a sequence whose prompt is computed does not decode yet
+        free = self._budget(prefill_budget(self.token_budget, others), ranks)
+        parts = []
+        for n_steps, tokens, prompts, before in chunks(new, cached, seqs, free, ranks):
+            step = Step(
+                prefill_tokens=tokens,
+                prefill_context=before,
+                prefill_seqs=prompts,
+                prefill_hit=cached,
+                decode_seqs=np.where(others > 0, np.maximum(running / self.sharding.pp, 1.0), 0.0),
+                decode_context=context,
+            )
+            parts.append(PlannedStep(step, running + prompts, NOT_CAPTURED, 1.0, n_steps))
+        return PlannedPrompts(tuple(parts))
 
     def min_prompts_per_step(self, running: Array) -> Array:
         """Return the fewest prompts that enter together while `running` sequences decode, (N,).
@@ -182,16 +210,13 @@ class StepModel:
         """
         return np.maximum(self.token_budget / new, self.sharding.dp)
 
-    def _rank_share(self, seqs: Array | float) -> Array:
-        """Return the share of attention data-parallel ranks, and of their token budgets, that `seqs` prompts use."""
-        return np.asarray(np.clip(np.asarray(seqs, float), 1.0, self.sharding.dp) / self.sharding.dp)
+    def _ranks(self, seqs: Array | float) -> Array:
+        """Return the ranks of attention data parallelism that `seqs` prompts use, (N,)."""
+        return np.asarray(np.clip(np.asarray(seqs, float), 1.0, self.sharding.dp))
 
-    def pipelined(self, wall: Array, n_steps: Array) -> Array:
-        """Return the wall time of `n_steps` equal steps in a row, which pipeline stages overlap.
-
-        It is (n_steps + PP - 1) / PP times `wall`, the seconds of one step.
-        """
-        return wall * (n_steps + self.sharding.pp - 1.0) / self.sharding.pp
+    def _budget(self, budget: Array, ranks: Array) -> Array:
+        """Return the tokens per step of `ranks` of attention data parallelism; `budget`: of all ranks, (N,)."""
+        return np.asarray(budget * (ranks / self.sharding.dp))
 
     def decode(self, seqs: Array, context: Array, drafts: Array) -> PricedStep:
         """Plan and price one decode step; return its device cost and wall time.
@@ -200,12 +225,27 @@ class StepModel:
         """
         return self.run(self.decode_step(seqs, context, drafts))[0]
 
+    def price_prompts(self, planned: PlannedPrompts) -> PricedPrompts:
+        """Compute what the steps of some prompts take."""
+        return _together(planned, self.run(*planned.parts))
+
     def prefill(self, new: Array, cached: Array, seqs: Array | float = 1.0) -> tuple[StepCost, Array, Array]:
         """Plan and price the prefill of `seqs` prompts computed together.
 
-        Returns (device cost of one step, number of steps, seconds until all are done). Arguments are those of
-        `prefill_step`.
+        Returns (mean device cost of a step, number of steps, seconds until all are done). Arguments are those of
+        `prefill_steps`.
         """
-        one = self.prefill_step(new, cached, seqs)
-        (priced,) = self.run(one)
-        return priced.cost, one.n_steps, self.pipelined(priced.wall, one.n_steps)
+        priced = self.price_prompts(self.prefill_steps(new, cached, seqs))
+        return priced.cost, priced.n_steps, priced.pipelined(self.sharding.pp)
+
+
+def _together(planned: PlannedPrompts, priced: list[PricedStep]) -> PricedPrompts:
+    """Combine the prices of the kinds of step that compute some prompts."""
+    counts = tuple(np.asarray(p.n_steps, float) for p in planned.parts)
+    walls = tuple(p.wall for p in priced)
+    if len(priced) == 1:
+        return PricedPrompts(planned, priced[0].cost, walls[0], counts[0], walls)
+    whole = np.asarray(sum(counts))
+    shares = [n / whole for n in counts]
+    wall = np.asarray(sum(w * share for w, share in zip(walls, shares, strict=True)))
+    return PricedPrompts(planned, mean_cost([p.cost for p in priced], shares), wall, whole, walls)

@@ -56,7 +56,7 @@ class Disaggregated(Colocated):
         """Return the operators of the prefill pool's prefill step, then of the decode pool's decode step."""
         found = []
         for phase, pool in (("prefill", self.prefill), ("decode", self.deployments)):
-            terms = explain(self.model, self.workload, pool, engine=self.engine)
+            terms = explain(self.model, self.workload, pool, engine=self.engine, prompts_alone=True)
             found += [t for t in terms if t.phase == phase]
         return tuple(found)
 

@@ -18,7 +18,7 @@ PERCENT = 100.0
 
 
 def terms_of(plan: Plan, number: int | None = None) -> list[dict[str, Any]]:
-    """List the time of one candidate by operator, one flat row each: the prefill step, then the decode step.
+    """List the time of one candidate by operator, one flat row each: the steps of a prompt, then a decode step.
 
     number: the candidate; by default the winner. For a pair of pools, each step is that of the pool that runs it.
     """
@@ -34,7 +34,8 @@ def _terms(plan: Plan, one: Deployments, number: int, phases: tuple[str, ...]) -
     target, work = plan.scorer.target, plan.scorer.target.workload
     if not plan.scorer.sized:
         work = plan.scorer.workload_of(float(plan.columns["offered"][number]))
-    terms = explain(target.model, work, one, engine=target.engine, costs=target.costs)
+    pooled = len(phases) == 1
+    terms = explain(target.model, work, one, engine=target.engine, costs=target.costs, prompts_alone=pooled)
     return [{**term_row(t), "spread": t.spread} for t in terms if t.phase in phases]
 
 
@@ -45,6 +46,7 @@ def term_row(term: Term) -> dict[str, Any]:
         "operator": term.operator,
         "family": term.family,
         "calls": term.calls,
+        "steps": term.steps,
         "time_us": term.time * US_PER_S,
         "share_percent": term.share * PERCENT,
         "bound": term.bound,

@@ -33,7 +33,7 @@ LEAST_RANGE_WIDTH = 0.5
 #: Chances from which a verdict is good, and from which it is at least even: a warning.
 GOOD_CHANCE, EVEN_CHANCE = 0.8, 0.5
 #: Columns of the table of operators.
-OPERATORS = ("phase", "operator", "calls", "time_us", "share_percent", "bound", "peak_share_percent", "basis")
+OPERATORS = ("phase", "operator", "calls", "steps", "time_us", "share_percent", "bound", "peak_share_percent", "basis")
 #: Columns of the table of what-ifs.
 WHAT_IF = ("what_if", "answer", "usd_per_hour", "change_percent", "power_w", "slo_chance", "chance_if_nothing_changes")
 
@@ -97,7 +97,8 @@ def alternatives_section(plan: Plan, chart_names: Iterable[str]) -> Section:
 
 def time_and_memory_section(terms: Sequence[dict[str, Any]]) -> Section:
     """Show where the time of a step and the memory of a device go, and the operators that take most."""
-    steps = "; ".join(f"a {r['step']} step takes {number(r['step_ms'])} ms" for r in step_time_rows(terms))
+    names = {"prefill": "a prompt takes", "decode": "a decode step takes"}
+    steps = "; ".join(f"{names[r['step']]} {number(r['step_ms'])} ms" for r in step_time_rows(terms))
     title = f"Operators that take {LISTED_SHARE:g} % of their step or more"
     largest = [t for t in sorted(terms, key=lambda t: -t["share_percent"]) if t["share_percent"] >= LISTED_SHARE]
     return Section(

@@ -1,0 +1,453 @@
+"""Properties that every estimate must have, tried on random deployments: how often each is violated, the worst case.
+
+    python -m benchmarks.physics [--count 10000] [--seed 0] [--only WORD]
+
+Each deployment is estimated as it is and with one thing changed, such as 30 % more memory bandwidth or twice the batch;
+columns of the two estimates are compared. Devices are all that have measured tables. Deployments are columns of a few
+hundred, so that a property is two array calls. A difference of up to 1 % in the wrong direction counts as none.
+The command fails where a property that is not among `EXCEPTIONS` is violated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+import hwdb
+from hwdb import Device, Hwdb
+from perfmodel import Deployments, ModelSpec, deployments, model
+from perfmodel.arrays import Array, Mask
+from perfmodel.dtypes import FORMAT_CODE
+from perfmodel.engines import Engine
+from perfmodel.engines import engine as engine_of
+from perfmodel.estimates import Estimates, estimate_load
+from perfmodel.profiles import store
+from perfmodel.workload import RANKS, Load, Workload, load_of
+
+MODELS = (
+    "meta-llama/Llama-3.1-8B",
+    "Qwen/Qwen3-32B",
+    "Qwen/Qwen3-30B-A3B",
+    "meta-llama/Llama-3.1-70B",
+    "google/gemma-3-27b-it",
+)
+ENGINES = ("vllm", "sglang", "trtllm", "vllm-v0")
+ARRIVALS = ("closed", "open", "offline", "static")
+#: Deployments of one batch, and devices that they are on. Chosen: long columns, few tables to read.
+BATCH, DEVICES = 500, 2
+#: Difference in the wrong direction from which a property counts as violated.
+TOLERANCE = 0.01
+#: What a "faster" device has more of.
+FASTER = 1.3
+FIGURES = {"memory": "memory.bandwidth", "link": "link.bandwidth"}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N random deployments of one model on one engine under one kind of load, and their estimates.
+
+    database: has each device with faster memory, link and arithmetic as well, by suffix. demand: arrivals as a share of
+    what 256 clients get, (N,); 0 where requests do not arrive at a rate.
+    """
+
+    spec: ModelSpec
+    engine: Engine
+    load: Load
+    rows: Deployments
+    database: Hwdb
+    base: Estimates
+    demand: Array
+
+    def again(self, load: dict[str, Array] | None = None, **rows: Array) -> Estimates:
+        """Estimate the deployments with some columns of the load or of the deployments changed."""
+        return estimate_load(
+            self.spec, replace(self.load, **(load or {})), replace(self.rows, **rows), engine=self.engine
+        )
+
+    def on_faster(self, what: str) -> Estimates:
+        """Estimate the deployments on devices with more of `what`: memory, link or compute."""
+        devices = tuple(self.database.device(f"{d.name}-{what}") for d in self.rows.devices)
+        return estimate_load(self.spec, self.load, replace(self.rows, devices=devices), engine=self.engine)
+
+    def describe(self, row: int) -> str:
+        """Return the deployment and the load of one row, in one line."""
+        d, load = self.rows, self.load
+        layout = " ".join(f"{k}{getattr(d, k)[row]:g}" for k in ("tp", "pp", "dp", "ep", "replicas"))
+        asked = {"closed": "concurrency", "static": "concurrency", "open": "rate", "offline": "n_requests"}
+        budget = f"budget {d.max_num_batched_tokens[row]:g} seqs {d.max_num_seqs[row]:g}"
+        lengths = "+".join(f"{i:.0f}/{o:.0f}" for i, o in zip(load.input[:, row], load.output[:, row], strict=True))
+        count = getattr(load, asked[load.arrival])[row]
+        more = f" n_requests {load.n_requests[row]:g}" if load.arrival == "open" else ""
+        return (
+            f"{self.spec.name} {d.devices[d.device[row]].name} {self.engine.name} {layout} weight {d.weight[row]} "
+            f"{budget} {lengths} hit {load.hit[0, row]:.2f} {load.arrival} {count:g}{more}"
+        )
+
+
+# ------------------------------------------------------------------------------------------------------- the devices
+
+
+def measured() -> list[str]:
+    """Return the names of the devices that have measured tables."""
+    return sorted(store.names())
+
+
+def database(folder: Path, names: list[str]) -> Hwdb:
+    """Write device files for faster variants of the devices `names` into `folder`; return them and the shipped ones."""
+    shipped = hwdb.built_in()
+    (folder / "devices").mkdir(parents=True, exist_ok=True)
+    for name in names:
+        device = shipped.device(name)
+        peaks = {f.removeprefix("peak."): r for f, r in device.records.items() if f.startswith("peak.")}
+        figures = {
+            "memory": {"memory": {"bandwidth": (device.bandwidth / 1e9 * FASTER, "GB/s")}},
+            "link": {"link": {"bandwidth": (device.link.bandwidth / 1e9 * FASTER, "GB/s")}},
+            "compute": {"peak": {t: (device.peak(t) / 1e12 * FASTER, "TFLOP/s") for t in peaks}},
+        }
+        for what, tables in figures.items():
+            lines = ['type = "device"', f'like = "{name}"']
+            for table, stated in tables.items():
+                lines.append(f"[{table}]")
+                lines += [
+                    f'{k} = {{ value = {v!r}, unit = "{u}", kind = "assumed", source = "what if" }}'
+                    for k, (v, u) in stated.items()
+                    if np.isfinite(v)
+                ]
+            (folder / "devices" / f"{name}-{what}.toml").write_text("\n".join(lines) + "\n")
+    return Hwdb((*shipped.folders, folder))
+
+
+# --------------------------------------------------------------------------------------------------------- the draws
+
+
+def batches(count: int, seed: int) -> Iterator[Batch]:
+    """Draw about `count` random deployments, in batches."""
+    draw = np.random.default_rng(seed)
+    names = measured()
+    with tempfile.TemporaryDirectory() as folder:
+        known = database(Path(folder), names)
+        for number in range(max(round(count / BATCH), 1)):
+            size = min(BATCH, count)
+            arrival = ARRIVALS[number % len(ARRIVALS)]
+            spec, engine = model(draw.choice(MODELS)), engine_of(draw.choice(ENGINES))
+            few = [known.device(str(n)) for n in draw.choice(names, DEVICES, replace=False)]
+            rows = _layouts(draw, few, size, spec)
+            load, demand = _load(draw, arrival, size), np.zeros(size)
+            if arrival == "open":
+                load, demand = _with_rate(draw, load, spec, rows, engine)
+            yield Batch(spec, engine, load, rows, known, estimate_load(spec, load, rows, engine=engine), demand)
+
+
+def _layouts(draw: np.random.Generator, devices: list[Device], size: int, spec: ModelSpec) -> Deployments:
+    """Draw placements: degrees of parallelism, replicas, formats and limits of the engine."""
+    moe = any(b.mlp and b.mlp.experts for b in spec.blocks)
+    dp = np.where(draw.random(size) < 0.15, 4.0, 1.0) if moe else np.ones(size)
+    tp = draw.choice([1.0, 1.0, 2.0, 4.0, 8.0], size)
+    return deployments(
+        devices,
+        device=draw.integers(0, len(devices), size),
+        tp=tp,
+        pp=draw.choice([1.0, 1.0, 1.0, 2.0, 4.0], size),
+        dp=dp,
+        ep=np.where(dp > 1, tp * dp, 1.0),
+        replicas=draw.choice([1.0, 1.0, 2.0, 3.0, 4.0, 8.0], size),
+        max_num_batched_tokens=draw.choice([np.nan, 512.0, 2048.0, 8192.0, 16384.0], size),
+        max_num_seqs=draw.choice([np.nan, np.nan, 16.0, 64.0, 512.0], size),
+        weight=draw.choice([-1, FORMAT_CODE[str(draw.choice(["fp8", "int4"]))]], size),
+        kv=np.full(size, draw.choice([-1, -1, FORMAT_CODE["fp8"]])),
+    )
+
+
+def _load(draw: np.random.Generator, arrival: str, size: int) -> Load:
+    """Draw lengths and numbers of requests, on a logarithmic scale."""
+    kinds = int(draw.choice([1, 1, 3]))
+    base = load_of(
+        Workload.from_lengths(np.full(kinds, 9.0), np.full(kinds, 9.0), arrival=arrival, concurrency=1), size
+    )
+
+    def spread(low: float, high: float, shape: tuple[int, ...]) -> Array:
+        return np.rint(np.exp(draw.uniform(np.log(low), np.log(high), shape)))
+
+    hit = np.where(draw.random(size) < 0.7, 0.0, draw.uniform(0.0, 0.99, size))
+    endless = draw.random(size) < 0.5
+    count = spread(1, 4000, (size,))
+    return replace(
+        base,
+        input=spread(8, 60_000, (kinds, size)),
+        output=spread(2, 3000, (kinds, size)),
+        hit=np.broadcast_to(hit, (kinds, size)).copy(),
+        concurrency=spread(1, 1000, (size,)),
+        n_requests=np.where(endless & (arrival == "open"), np.nan, count),
+        length_cv=draw.choice([0.0, 0.0, 0.5, 1.0], size),
+    )
+
+
+def _with_rate(
+    draw: np.random.Generator, load: Load, spec: ModelSpec, rows: Deployments, engine: Engine
+) -> tuple[Load, Array]:
+    """Draw rates below and above what a deployment can do, which a closed loop of many clients shows.
+
+    Returns the load and the share of that, (N,).
+    """
+    full = replace(load, arrival="closed", concurrency=np.full_like(load.rate, 256.0), n_requests=load.rate * np.nan)
+    most = estimate_load(spec, full, rows, engine=engine).request_rate
+    share = np.exp(draw.uniform(np.log(0.02), np.log(1.3), len(most)))
+    return replace(load, rate=np.maximum(np.nan_to_num(most, nan=1.0) * share, 1e-4)), share
+
+
+# ---------------------------------------------------------------------------------------------------- the properties
+
+
+@dataclass
+class Tally:
+    """Count comparisons and violations of one property, and keep the worst case."""
+
+    tried: int = 0
+    violated: int = 0
+    worst: float = 0.0
+    where: str = ""
+    excused: dict[str, int] = field(default_factory=dict)
+    cases: list[tuple[float, str]] = field(default_factory=list)
+
+    def add(self, batch: Batch, excess: Array, valid: Mask, excuses: dict[str, Mask]) -> None:
+        """Add one comparison; excess: how far each row goes in the wrong direction, 0.01 for 1 %, (N,)."""
+        wrong = valid & (excess > TOLERANCE)
+        self.tried += int(valid.sum())
+        for name, rows in excuses.items():
+            self.excused[name] = self.excused.get(name, 0) + int((wrong & rows).sum())
+            wrong = wrong & ~rows
+        self.violated += int(wrong.sum())
+        if wrong.any():
+            row = int(np.argmax(np.where(wrong, excess, -np.inf)))
+            self.cases.append((float(excess[row]), batch.describe(row)))
+            if excess[row] > self.worst:
+                self.worst, self.where = float(excess[row]), batch.describe(row)
+
+
+#: A property's comparison: what must not fall (+1) or not rise (-1), from the first estimate to the second.
+Change = Callable[[Batch], "Estimates | None"]
+Columns = dict[str, int]
+#: Latencies that must not rise, and rates that must not fall.
+NOT_SLOWER: Columns = {"ttft": -1, "tpot": -1, "e2e": -1, "rate": 1}
+
+
+def _replicas(b: Batch) -> Estimates:
+    return b.again(replicas=b.rows.replicas * 2)
+
+
+def _loads(*arrivals: str) -> Callable[[Batch], bool]:
+    return lambda b: b.load.arrival in arrivals
+
+
+def _lengths(name: str, factor: float) -> Change:
+    return lambda b: b.again({name: np.ceil(getattr(b.load, name) * factor)})
+
+
+def _count(name: str) -> Change:
+    return lambda b: b.again({name: getattr(b.load, name) * 2})
+
+
+#: Property -> (kinds of load, change, columns).
+PROPERTIES: dict[str, tuple[Callable[[Batch], bool], Change, Columns]] = {
+    "faster memory is not slower": (_loads(*ARRIVALS), lambda b: b.on_faster("memory"), NOT_SLOWER),
+    "faster arithmetic is not slower": (_loads(*ARRIVALS), lambda b: b.on_faster("compute"), NOT_SLOWER),
+    "a faster link is not slower": (_loads(*ARRIVALS), lambda b: b.on_faster("link"), NOT_SLOWER),
+    "more replicas are not slower": (_loads(*ARRIVALS), _replicas, NOT_SLOWER),
+    "more clients: TPOT does not fall, the rate neither": (
+        _loads("closed"), _count("concurrency"), {"tpot": 1, "rate": 1, "ttft": 1}),
+    "larger batches: TPOT does not fall, the rate neither": (
+        _loads("static"), _count("concurrency"), {"step": 1, "rate": 1, "ttft": 1}),
+    "more requests at once: the rate does not fall": (_loads("offline"), _count("n_requests"), {"rate": 1, "e2e": 1}),
+    "a higher rate is not faster": (
+        _loads("open"), lambda b: b.again({"rate": b.load.rate * 1.2}),
+        {"ttft": 1, "tpot": 1, **{f"{m}_{s}": 1 for m in ("ttft", "tpot", "e2e") for s in RANKS}}),
+    "longer prompts are not faster": (
+        _loads(*ARRIVALS), _lengths("input", 1.3), {"ttft": 1, "tpot": 1, "e2e": 1, "rate": -1}),
+    "longer answers are not faster": (_loads(*ARRIVALS), _lengths("output", 1.3), {"e2e": 1, "rate": -1}),
+    "less cached is not faster": (
+        _loads(*ARRIVALS), lambda b: b.again({"hit": b.load.hit * 0.5}), {"ttft": 1, "e2e": 1, "rate": -1}),
+    "narrower weights do not take more memory": (
+        _loads(*ARRIVALS), lambda b: b.again(weight=np.full_like(b.rows.weight, FORMAT_CODE["int4"])), {"room": 1}),
+    "a narrower cache holds no fewer sequences": (
+        _loads(*ARRIVALS), lambda b: b.again(kv=np.full_like(b.rows.kv, FORMAT_CODE["fp8"])), {"room": 1}),
+    "more sequences at once: the rate does not fall": (
+        _loads("closed", "offline"), lambda b: b.again(max_num_seqs=b.rows.max_num_seqs * 2), {"rate": 1, "room": 1}),
+}  # fmt: skip
+
+
+def column(found: Estimates, name: str) -> Array:
+    """Return a column of estimates by its name here, (N,)."""
+    metric, _, rank = name.partition("_")
+    if rank:
+        from perfmodel.estimates import overall
+
+        return overall(found, metric, rank)
+    if name == "rate":
+        return found.request_rate
+    if name == "room":
+        return found.memory_use.max_running
+    return found.mean(getattr(found.latency, name))
+
+
+def excess_of(first: Array, second: Array, direction: int) -> Array:
+    """Return by how much the change goes in the wrong direction, relative to the first value, (N,)."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = second / first
+        out = 1.0 - ratio if direction > 0 else ratio - 1.0
+    return np.where(np.isfinite(out), out, 0.0)
+
+
+def identities(b: Batch) -> Iterator[tuple[str, Array]]:
+    """Yield (name, relative error) of what must hold in each estimate by itself."""
+    found, load = b.base, b.load
+    for metric in ("ttft", "tpot", "itl", "e2e"):
+        values = [column(found, f"{metric}_{s}") for s in RANKS]
+        yield "percentiles rise", np.max([excess_of(x, y, 1) for x, y in pairwise(values)], axis=0)
+    tokens = load.mean(load.output)
+    yield "tokens per second = rate x tokens", _apart(found.output_rate, found.request_rate * tokens)
+    later = np.maximum(load.output - 1.0, 0.0)
+    yield "E2E = TTFT + (tokens - 1) x TPOT", np.max(_apart(found.e2e, found.ttft + later * found.tpot), axis=0)
+    yield "energy = power / throughput", _apart(found.energy, found.power * found.devices / found.output_rate)
+    inside = np.where(found.fits, found.memory / found.memory_use.capacity - 1.0, 0.0)
+    yield "memory in use <= capacity where it fits", inside
+    if load.arrival == "closed":
+        yield "clients = rate x E2E (Little)", _apart(load.concurrency, found.request_rate * found.mean(found.e2e))
+    if load.arrival == "open":
+        yield "no more is served than arrives", found.request_rate / load.rate - 1.0
+    columns = found.columns()
+    for name in ("ttft_ms", "tpot_ms", "output_tok_s", "power_w_per_device"):
+        low, value, high = (columns[f"{name}{end}"] for end in ("_lo", "", "_hi"))
+        yield "ranges hold their value", np.maximum(excess_of(low, value, 1), excess_of(value, high, 1))
+    if load.arrival in ("static", "closed"):
+        yield "TPOT >= the decode step", excess_of(found.mean(found.latency.step), found.mean(found.tpot), 1)
+
+
+def _apart(a: Array, b: Array) -> Array:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        out = np.abs(a / b - 1.0)
+    return np.where(np.isfinite(out), out, 0.0)
+
+
+def _on(*names: str) -> Callable[[Batch, Estimates], Mask]:
+    return lambda b, _: np.isin([d.name for d in b.rows.devices], names)[b.rows.device]
+
+
+def _long_prompts(b: Batch, _: Estimates) -> Mask:
+    return _on("tpu-v6e")(b, _) & (b.load.input.max(axis=0) > 8192)
+
+
+def _closed(b: Batch, _: Estimates) -> Mask:
+    return np.full(len(b.rows), b.load.arrival == "closed")
+
+
+def _near_capacity(b: Batch, second: Estimates) -> Mask:
+    """Rows above 60 % of capacity, and runs that last longer than their requests take to arrive."""
+    late = np.isfinite(b.load.n_requests) & (np.minimum(b.base.request_rate, second.request_rate) < 0.9 * b.load.rate)
+    return (b.demand > 0.6) | b.base.saturated | second.saturated | ((b.load.arrival == "open") & late)
+
+
+def _full_cache(b: Batch, second: Estimates) -> Mask:
+    """Rows whose cache is full, before or after the change."""
+    full = [e.running > 0.7 * e.memory_use.max_running for e in (b.base, second)]
+    return full[0] | full[1]
+
+
+def _offline(b: Batch, _: Estimates) -> Mask:
+    return np.full(len(b.rows), b.load.arrival == "offline")
+
+
+def _short(b: Batch, _: Estimates) -> Mask:
+    """Rows with answers of a few tokens, as many of which end in a step as begin."""
+    return b.load.output.min(axis=0) < 32
+
+
+#: Known exceptions: name -> (properties by their start, rows). All but the last two are shortcomings of the method.
+#: A full cache is physics: requests that need more of it are fewer at once, and fewer at once are faster per token.
+#: So is the first fill of an offline batch, in which every step carries prompts: of a shorter run it is a larger part.
+EXCEPTIONS: dict[str, tuple[tuple[str, ...], Callable[[Batch, Estimates], Mask]]] = {
+    "tables of decode attention that end at small batches are extended without bound": (
+        ("larger", "more clients", "more replicas", "longer", "more requests", "a higher rate"),
+        _on("h800-sxm", "mi210", "h20", "arc-pro-b60", "ascend-910b2"),
+    ),
+    "long prompts on TPU v6e": (("longer prompts", "less cached"), _long_prompts),
+    "closed loops: the wait for prefill is not part of the equilibrium": (
+        ("faster", "a faster", "longer", "less cached", "more clients", "more sequences", "more replicas"),
+        _closed,
+    ),
+    "open loops near capacity: prompts enter in larger groups": (
+        ("faster", "a faster", "longer", "less cached", "a higher rate", "more replicas"),
+        _near_capacity,
+    ),
+    "answers of a few tokens: prompts per step are taken at a full batch": (
+        ("faster", "a faster", "longer", "less cached", "a higher rate", "more replicas", "more requests", "more seq"),
+        _short,
+    ),
+    "a full cache: fewer requests run at once": (
+        ("longer", "larger", "more requests", "more replicas", "more sequences", "faster", "less cached"),
+        _full_cache,
+    ),
+    "the first fill of an offline batch": (("more replicas", "more requests", "more sequences", "longer"), _offline),
+}
+
+
+def excuses_of(name: str, b: Batch, second: Estimates) -> dict[str, Mask]:
+    """Return the exceptions that apply to a property, with the rows they hold on."""
+    return {n: rows(b, second) for n, (starts, rows) in EXCEPTIONS.items() if name.startswith(starts)}
+
+
+def check(b: Batch, tallies: dict[str, Tally], only: str = "") -> None:
+    """Try every property on a batch."""
+    everything = np.ones(len(b.rows), bool)
+    for name, error in identities(b):
+        if only in name:
+            tallies.setdefault(name, Tally()).add(b, error, everything, {})
+    for name, (applies, change, columns) in PROPERTIES.items():
+        if only not in name or not applies(b):
+            continue
+        second = change(b)
+        valid = b.base.fits & second.fits
+        if name.startswith("a faster link"):
+            valid &= b.rows.tp * b.rows.pp * b.rows.dp > 1
+        for key, direction in columns.items():
+            full = f"{name}: {key}"
+            excess = excess_of(column(b.base, key), column(second, key), direction)
+            tallies.setdefault(full, Tally()).add(b, excess, valid, excuses_of(name, b, second))
+
+
+def main() -> None:
+    """Print a line per property; fail where one is violated."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="properties whose name contains this")
+    parser.add_argument("--cases", type=int, default=0, help="violations to list per property")
+    given = parser.parse_args()
+    tallies: dict[str, Tally] = {}
+    for b in batches(given.count, given.seed):
+        check(b, tallies, given.only)
+        print(
+            f"{b.spec.name}, {b.engine.name}, {b.load.arrival} on {', '.join(d.name for d in b.rows.devices)}",
+            file=sys.stderr,
+        )
+    print(f"{'property':<72}{'tried':>8}{'excused':>9}{'violated':>10}{'worst':>9}")
+    for name, t in tallies.items():
+        excused = sum(t.excused.values())
+        print(f"{name:<72}{t.tried:>8}{excused:>9}{t.violated:>10}{t.worst:>9.1%}  {t.where}")
+        for size, where in sorted(t.cases, reverse=True)[: given.cases]:
+            print(f"      {size:7.1%} {where}")
+    print("\nexcused, by exception")
+    for exception in EXCEPTIONS:
+        print(f"{exception:<80}{sum(t.excused.get(exception, 0) for t in tallies.values()):>8}")
+    if any(t.violated for t in tallies.values()):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
