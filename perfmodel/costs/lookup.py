@@ -39,8 +39,8 @@ SHORTEST_QUANTILE = 0.01
 SHORT_CALL = 1.2
 #: Cells of a table that are read for its overhead (chosen: enough for a quantile of 1 %).
 MAX_CELLS = 20_000
-#: New tokens whose prefill attention bounds that of fewer behind the same context. Chosen: a factor 2 to 4 apart, from the
-#: tile of a kernel up to where tables with a context of several times as many tokens hold again.
+#: New tokens whose prefill attention bounds that of fewer behind the same context. Chosen: a factor 2 to 4 apart, from
+#: the tile of a kernel up to where tables hold again behind a context of several times as many tokens.
 MORE_QUERIES = (16.0, 32.0, 64.0, 256.0, 1024.0)
 _INTERPOLATED = BASIS_CODE["interpolated"]
 _EXTRAPOLATED = BASIS_CODE["extrapolated"]
