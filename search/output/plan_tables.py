@@ -50,6 +50,7 @@ OPERATOR_COLUMNS = (
     "operator",
     "family",
     "calls",
+    "steps",
     "time_us",
     "share_percent",
     "bound",
