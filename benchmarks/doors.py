@@ -409,7 +409,7 @@ def words_of_row(row: Row, question: Sequence[str]) -> list[str]:
     if not pooled:
         flags["replicas"] = row["replicas"]
     else:
-        own = ("kv", "act", *HOSTED)  # those that both pools share
+        own = ("kv", *HOSTED)  # those that both pools share
         flags |= {"prefill-workers": row["prefill_workers"], "decode-workers": row["decode_workers"]}
         flags["prefill-device"] = row["prefill_device"]
         given = [c for c in DEPLOYED if c not in own and row.get(f"prefill_{c}") not in OPEN]

@@ -181,7 +181,7 @@ def test_the_throughput_of_a_fleet_option_is_what_a_plan_finds(model: str, slo: 
     )
     path = tmp_path / "fleet.toml"
     path.write_text(fleet, encoding="utf-8")
-    problem, _, _ = fleet_problem(load_scenario(path))
+    problem, _ = fleet_problem(load_scenario(path))
     most = float(problem.throughput[0, 0])
     assert most > 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import random
 import re
@@ -15,7 +16,7 @@ import hwdb
 import search
 from hwdb import Infeasible, UnknownName
 from search.commands.explain import entries_of
-from search.output import headings, print_fleet, print_plan, row_printer, table_fit
+from search.output import error_lines, headings, print_fleet, print_plan, row_printer, table_fit
 from search.planning import Plan
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -409,17 +410,18 @@ def test_an_explanation_comes_with_the_ranking(capsys: pytest.CaptureFixture[str
     assert text.index("Rank") < text.index("Operator")
 
 
-def test_error_messages_are_wrapped_for_people_only(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    call = ["hw", "show", "no-such-device-anywhere"]
-    monkeypatch.delenv("COLUMNS", raising=False)
-    assert cli.main(call) == 2
-    whole = capsys.readouterr().err
-    assert whole.count("\n") == 1
+class Screen(io.StringIO):
+    """A terminal that keeps what is written to it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_error_messages_are_wrapped_for_people_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    assert cli.main(call) == 2
-    narrow = capsys.readouterr().err
+    whole = "error: unknown device 'no-such-device-anywhere'; did you mean 'h100-sxm' or 'h200-sxm'?"
+    assert error_lines(whole, io.StringIO()) == whole
+    narrow = error_lines(whole, Screen())
     assert max(map(len, narrow.splitlines())) <= 40
     assert narrow.split() == whole.split()
 

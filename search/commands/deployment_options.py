@@ -45,15 +45,22 @@ class DeploymentOptions:
 
     def columns(self) -> dict[str, Any]:
         """Return the degrees and formats given on the command line, by the names of the columns of a deployment."""
-        from perfmodel.dtypes import COMPUTE, COMPUTE_CODE, FORMAT_CODE, storage
+        from perfmodel.dtypes import FORMAT_CODE, storage
 
-        if self.activations and self.activations not in COMPUTE_CODE:
-            raise UnknownName("compute type", self.activations, COMPUTE, f"({', '.join(COMPUTE)})")
         degrees = {name: getattr(self, name) for name in ("tp", "pp", "ep", "cp", "replicas")}
         formats = {"weight": self.weights, "kv": self.kv}
         codes = {name: FORMAT_CODE[storage(value).name] for name, value in formats.items() if value}
-        codes |= {"act": COMPUTE_CODE[self.activations]} if self.activations else {}
+        codes |= {"act": _compute_code(self.activations)} if self.activations else {}
         return {**degrees, "dp": self.dp_attention, **codes}
+
+
+def _compute_code(name: str) -> int:
+    """Return the code of a compute type by its name; raise `UnknownName` for another name."""
+    from perfmodel.dtypes import COMPUTE, COMPUTE_CODE
+
+    if name not in COMPUTE_CODE:
+        raise UnknownName("compute type", name, COMPUTE, f"({', '.join(COMPUTE)})")
+    return COMPUTE_CODE[name]
 
 
 @dataclass(frozen=True)
@@ -150,6 +157,9 @@ class PoolOptions:
     prefill_weights: Annotated[
         str, typer.Option(metavar="FORMAT", help="Format of a prefill worker's weights (default: --weights).")
     ] = ""
+    prefill_activations: Annotated[
+        str, typer.Option(metavar="FORMAT", help="Format of a prefill worker's arithmetic (default: --activations).")
+    ] = ""
     prefill_max_num_batched_tokens: Annotated[
         float | None,
         typer.Option(metavar=TOKENS, help="Token budget of a prefill worker (default: --max-num-batched-tokens)."),
@@ -164,7 +174,8 @@ class PoolOptions:
         from perfmodel.dtypes import FORMAT_CODE, storage
 
         weight = FORMAT_CODE[storage(self.prefill_weights).name] if self.prefill_weights else None
-        given = {**self._numbers(), "weight": weight}
+        act = _compute_code(self.prefill_activations) if self.prefill_activations else None
+        given = {**self._numbers(), "weight": weight, "act": act}
         return {name: float(value) for name, value in given.items() if value is not None}
 
     def _numbers(self) -> dict[str, float | None]:
@@ -197,7 +208,8 @@ class PoolOptions:
 
     def _refuse_lone_options(self) -> None:
         """Raise `InputError` for options of a prefill worker without any pools."""
-        given = {"device": self.prefill_device or None, **self._numbers(), "weights": self.prefill_weights or None}
+        formats = {"weights": self.prefill_weights or None, "activations": self.prefill_activations or None}
+        given = {"device": self.prefill_device or None, **self._numbers(), **formats}
         for name, value in given.items():
             if value is not None:
                 flag = {"dp": "dp-attention"}.get(name, name).replace("_", "-")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
@@ -47,8 +46,8 @@ def print_text(text: str, *, bold: bool = False, stream: TextIO | None = None) -
 
 
 def error_lines(message: str, stream: TextIO) -> str:
-    """Return a message wrapped between words where its reader is a terminal or COLUMNS is set, else on one line."""
-    size = shutil.get_terminal_size((0, 0)).columns if stream.isatty() or "COLUMNS" in os.environ else 0
+    """Return a message wrapped between words where its reader is a terminal, else on one line."""
+    size = shutil.get_terminal_size((0, 0)).columns if stream.isatty() else 0
     return "\n".join(line for part in message.splitlines() for line in wrapped(part, size)) if size > 0 else message
 
 
