@@ -14,7 +14,7 @@ from perfmodel.deployment import Deployments
 from perfmodel.engines import Engine
 from perfmodel.estimates import Prepared, check, per_replica, prepare
 from perfmodel.hardware import host_link_bandwidth
-from perfmodel.memory import paged_bytes, sequence_bytes
+from perfmodel.memory import sequence_bytes
 from perfmodel.models import ModelSpec
 from perfmodel.operators import Step
 from perfmodel.serving import slots_limit
@@ -44,7 +44,7 @@ def pool(
 ) -> Pool:
     """Build the pool of replicas that the simulator runs for `deployments` (one row): step times, KV capacity, policy.
 
-    KV capacity is the memory left after the weights, at the mean length of `traffic`. KV cache crosses the device's
+    KV capacity is that of the closed form, at the mean length of `traffic`. KV cache crosses the device's
     network between pools, and the link to the host where it is swapped.
 
     Args:
@@ -65,7 +65,7 @@ def pool(
         policy=chosen,
         role=role,
         replicas=int(deployments.replicas[0]),
-        kv_tokens=_kv_tokens(setup, context),
+        kv_tokens=_kv_tokens(setup, traffic),
         kv_bytes=_bytes_per_token(setup, context),
         swap_bandwidth=host_link(deployments),
         name=device if role == "both" else f"{role} on {device}",
@@ -124,13 +124,13 @@ def _bytes_per_token(setup: Prepared, context: float) -> float:
     return float(sequence_bytes(setup.sharding, np.array([context]))[0]) / context
 
 
-def _kv_tokens(setup: Prepared, context: float) -> float:
-    """Return the KV capacity of a replica in tokens, where sequences are `context` tokens long on average."""
-    kept = 1.0 - setup.sharding.hosted("kv")
-    token = float(paged_bytes(setup.sharding, setup.steps.engine, np.array([context]), kept)[0]) / context
-    if token > 0:
-        return float(setup.memory.kv_capacity[0] * setup.sharding.dp[0] / token)
-    return min(float(setup.memory.seqs[0]), MAX_SEQS) * context  # the whole cache lies in host memory
+def _kv_tokens(setup: Prepared, traffic: Traffic) -> float:
+    """Return the KV capacity of a replica in tokens, that of the closed form (`Memory.kv_tokens`).
+
+    Where nothing limits it, as with a model without KV cache, it holds `MAX_SEQS` of the longest sequences.
+    """
+    tokens = float(setup.memory.kv_tokens[0])
+    return tokens if math.isfinite(tokens) else MAX_SEQS * max(_reach(traffic)[1], float(setup.memory.held[0]))
 
 
 def _mean_context(traffic: Traffic) -> float:
