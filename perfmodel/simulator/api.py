@@ -87,7 +87,8 @@ def simulate(
     """Replay `work` step by step on every replica of one deployment. options: `engine`, `prefill`, `policy`, `costs`,
     `router`, `seed`, `count`, `precision` and `allow_long_context`, as `perfmodel.simulator.Replay` explains them.
 
-    Without `count`, an open workload or a closed loop is run for longer until its figures are known to `precision`.
+    Without `count`, an open workload is run for longer until its figures are known to `precision`. A closed loop that
+    states no number of requests is in any case, as its opening burst may be felt for long: `count` is the least.
 
     Args:
         deployments: One row; its `replicas` stand behind the router.
@@ -106,7 +107,7 @@ def simulate(
         drawn = requests if count == len(requests) else requests.longer(count)
         return run(drawn, pools, router=chosen.router, seed=chosen.seed, progress=progress)
 
-    if chosen.count or not requests.stationary:
+    if not requests.stationary or (chosen.count and not requests.concurrency):
         return replayed(len(requests))
     return lengthened(replayed, len(requests), slo or Slo(), chosen.precision)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from perfmodel.arrays import Array
 from perfmodel.simulator.requests import Traffic
-from perfmodel.simulator.steady import SLICES, Growth, growth, in_system, margin, warm_up
+from perfmodel.simulator.steady import SLICES, Growth, drifts, growth, in_system, margin, warm_up
 
 #: Fewest requests of a stationary load that have a steady part. Chosen.
 _LEAST_REQUESTS = 100
@@ -89,13 +89,14 @@ def _of_clients(traffic: Traffic, issued: Array, first: Array, finish: Array) ->
     opening, last = float(finish[: traffic.concurrency].max()), float(issued[-1])
     later = np.flatnonzero(issued >= opening)
     series = (first - issued, (finish - first) / np.maximum(traffic.output_tokens[: len(order)][order] - 1.0, 1.0))
-    cuts = [warm_up(values[later]) for values in series] if len(later) else [0]
-    end = float(issued[later[max(cuts)]]) if len(later) else opening
+    cut = max((warm_up(values[later]) for values in series), default=0) if len(later) else 0
+    end = float(issued[later[cut]]) if len(later) else opening
     spans = (last - issued[0]) / float(np.mean(finish - issued))
+    steady = 2 * cut < len(later) and not any(drifts(values[later][cut:]) for values in series)
     return WarmUp(
         end=min(max(end, opening), last),
         last_arrival=last,
-        settled=spans >= _LEAST_RESIDENCES and 2 * max(cuts) < len(later),
+        settled=bool(spans >= _LEAST_RESIDENCES and steady),
         growth=Growth(0.0, 0.0),
         unstable=False,
     )
