@@ -251,9 +251,7 @@ def _kv_capacity(
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         tokens = np.where(
-            sequence > 0,
-            np.maximum(kv_capacity, 0.0) / sequence * held,
-            np.where(kv_capacity > 0, np.inf, 0.0),
+            sequence > 0, np.maximum(kv_capacity, 0.0) / sequence * held, np.where(kv_capacity > 0, np.inf, 0.0)
         )
     tokens = np.floor(tokens / block) * block if block > 1 else tokens
     seqs, behind = np.floor(tokens / held), host.sequences()

@@ -57,7 +57,7 @@ _AXES = ("total", "tokens", "keys", "seqs", "context", "some_tokens", "some_seqs
 _UNBOUNDED = 2.0**52
 
 
-def grid(most: float, *, dense: int = 8, per_octave: int = PER_OCTAVE) -> Array:
+def grid(most: float, *, dense: int = 8, per_octave: float = PER_OCTAVE) -> Array:
     """Return whole numbers from 0 to `most` or just above: every one up to `dense`, then a geometric grid.
 
     per_octave: grid points per doubling.
@@ -188,7 +188,7 @@ class StepTable:
         grids = _Grids(time, usual, micro)
         tokens, seqs = grid(most_tokens), _with_edges(grid(most_seqs, dense=_DENSE_SEQS), edges)
         context = grid(most_context)
-        total = grids.total_axis(float(micro.tokens(tokens[-1], most_context, seqs[-1])))
+        total = grids.total_axis(float(micro.tokens(tokens[-1:], context[-1:], seqs[-1:])[0]))
         dense = grids.dense(total)
         grids = _Grids(time, usual, micro, total, dense)
         tokens, keys = grids.refined_pair(grids.prompt, _with_edges(tokens, ()), context)
@@ -309,7 +309,7 @@ class _Grids:
         """Return both axes of the table `of`, each refined at some values of the other."""
         some_rows, some_columns = (grid(a[-1], dense=2, per_octave=_PROBES_PER_OCTAVE)[1:] for a in (rows, columns))
         some_rows, some_columns = np.minimum(some_rows, rows[-1]), np.minimum(some_columns, columns[-1])
-        fine_columns = _refined(columns[1:], lambda c: tuple(part.T for part in of(some_rows, c)), gap=1.0)
+        fine_columns = _refined(columns[1:], lambda c: _turned(of(some_rows, c)), gap=1.0)
         fine_rows = _refined(rows[1:], lambda r: of(r, some_columns), gap=1.0)
         return np.concatenate([[0.0], fine_rows]), np.concatenate([[0.0], fine_columns])
 
@@ -344,6 +344,11 @@ def _refined(axis: Array, parts: _Parts, *, gap: float, most: int = _MOST_POINTS
         first = begin[bad] + np.arange(bad.sum())
         begin = np.sort(np.concatenate([first, first + 1]))
     return axis
+
+
+def _turned(parts: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Return both tables with rows and columns exchanged."""
+    return parts[0].T, parts[1].T
 
 
 def _crowd(floor: Floor | None, tokens: Array, keys: Array) -> Array:

@@ -42,9 +42,7 @@ class WarmUp:
     unstable: bool
 
 
-def warm_up_of(
-    traffic: Traffic, issued: Array, first: Array, finish: Array, runs: NDArray[np.void]
-) -> WarmUp | None:
+def warm_up_of(traffic: Traffic, issued: Array, first: Array, finish: Array, runs: NDArray[np.void]) -> WarmUp | None:
     """Return the warm-up of a run of `traffic`; None where it is not stationary, or has too few requests to tell.
 
     The series that MSER-5 cuts is the number in the system that each arrival finds; of a closed loop, where that number
