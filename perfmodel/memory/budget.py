@@ -156,9 +156,7 @@ def memory_budget(
     max_num_seqs: Array,
     context: Array,
 ) -> Memory:
-    """Compute the memory of each candidate, and the number of sequences that fit.
-
-    The engine's memory rule, reserve, sampler and KV pages apply. All columns are (N,).
+    """Compute memory and sequences that fit, by the engine's memory rule, reserve, sampler and KV pages; all (N,).
 
     fraction: gpu_memory_utilization: of the whole device (rules `total`, `static`), or of what weights and activations
     leave (rule `free`). tokens: max_num_batched_tokens, per step. max_num_seqs: sequences running at once per replica,
@@ -170,8 +168,7 @@ def memory_budget(
     usable = hardware.memory if engine.memory_rule == "free" else hardware.memory * fraction
     beside = np.zeros_like(activations) if engine.memory_rule == "static" else activations + sampler
     left = (usable - weights - adapters - beside - reserve) * (fraction if engine.memory_rule == "free" else 1.0)
-    held = held_tokens(engine, context)
-    sequence, host = _sequence(sharding, engine, held)
+    sequence, host = _sequence(sharding, engine, held := held_tokens(engine, context))
     kv_capacity, tokens_per_rank, seqs = _kv_capacity(left, sequence, host, held, _block(engine))
     return Memory(
         capacity=hardware.memory,

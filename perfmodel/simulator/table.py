@@ -1,8 +1,8 @@
 """Step times of one deployment as a compact table that the compiled loop can read.
 
 Four numbers describe a step: its prompt tokens P, the mean number k of keys that each of them attends to, its decoding
-sequences n, and their mean context c. Dense layers see x(P, k, n) tokens, those of one micro-batch (`Micro`); attention sees
-(P, k) and (n, c) apart. So
+sequences n, and their mean context c. Dense layers see x(P, k, n) tokens, those of one micro-batch
+(`Micro`); attention sees (P, k) and (n, c) apart. So
 
     time(P, k, n, c) = max(dense[x] + prompt[P, k] + decode[n, c] + shared[P, n], floor[P > 0, n] + crowd[P, k])
 
@@ -185,27 +185,15 @@ class StepTable:
         Raises:
             InputError: where `time` returns NaN or infinity.
         """
-        grids = _Grids(time, usual, micro)
-        tokens, seqs = grid(most_tokens), _with_edges(grid(most_seqs, dense=_DENSE_SEQS), edges)
-        context = grid(most_context)
-        total = grids.total_axis(float(micro.tokens(tokens[-1:], context[-1:], seqs[-1:])[0]))
-        dense = grids.dense(total)
-        grids = _Grids(time, usual, micro, total, dense)
-        tokens, keys = grids.refined_pair(grids.prompt, _with_edges(tokens, ()), context)
-        seqs, context = grids.refined_pair(grids.decode, seqs, context)
-        some_tokens, some_seqs = grid(most_tokens, per_octave=4), grid(most_seqs, per_octave=4)
+        grids = _Grids(time, usual, micro).with_dense(most_tokens, most_seqs, most_context)
+        tokens, keys = grids.refined_pair(grids.prompt, _with_edges(grid(most_tokens), ()), grid(most_context))
+        numbers = _with_edges(grid(most_seqs, dense=_DENSE_SEQS), edges)
+        seqs, context = grids.refined_pair(grids.decode, numbers, grid(most_context))
         made = cls(
-            total=total,
-            tokens=tokens,
-            keys=keys,
-            seqs=seqs,
-            context=context,
-            some_tokens=some_tokens,
-            some_seqs=some_seqs,
-            dense=dense,
-            prompt=grids.prompt(tokens, keys)[0],
-            decode=grids.decode(seqs, context)[0],
-            shared=np.zeros((len(some_tokens), len(some_seqs))),
+            **grids.tables(tokens, keys, seqs, context),
+            shared=np.zeros((len(grid(most_tokens, per_octave=4)), len(grid(most_seqs, per_octave=4)))),
+            some_tokens=grid(most_tokens, per_octave=4),
+            some_seqs=grid(most_seqs, per_octave=4),
             floor=np.zeros((2, len(seqs))) if floor is None else np.stack(floor.seqs(seqs)),
             crowd=_crowd(floor, tokens, keys),
             cut=np.array([micro.pp, min(micro.budget, _UNBOUNDED), micro.ranks]),
@@ -275,6 +263,18 @@ class _Grids:
     def dense(self, total: Array) -> Array:
         """Return the seconds of steps of `total` (x,) prompt tokens per micro-batch that attend to usual keys."""
         return _evaluate(self.time, *self.micro.step(total, self.usual.keys), np.zeros(1), np.ones(1))
+
+    def with_dense(self, most_tokens: float, most_seqs: float, most_context: float) -> _Grids:
+        """Return these grids with the axis of all tokens, and the time of dense layers on it."""
+        ends = (grid(most)[-1:] for most in (most_tokens, most_context, most_seqs))
+        total = self.total_axis(float(self.micro.tokens(*ends)[0]))
+        return replace(self, total=total, table=self.dense(total))
+
+    def tables(self, tokens: Array, keys: Array, seqs: Array, context: Array) -> dict[str, Array]:
+        """Return the axes and tables of steps of prompts alone and of decodes alone, as fields of `StepTable`."""
+        axes = {"total": self.total, "tokens": tokens, "keys": keys, "seqs": seqs, "context": context}
+        prompt, decode = self.prompt(tokens, keys)[0], self.decode(seqs, context)[0]
+        return axes | {"dense": self.table, "prompt": prompt, "decode": decode}
 
     def total_axis(self, most: float) -> Array:
         """Return the axis of all tokens, refined, up to `most`."""
