@@ -95,7 +95,7 @@ def loads(base: Workload, rate: float) -> list[tuple[str, float, Workload]]:
 def estimated(scenario: Scenario) -> Estimates:
     """The closed form's estimate. In the simulator, requests of equal length that start together stay together for
     good; the closed form is told to assume the same here. On real servers they drift apart (`Engine.synchronised`)."""
-    demand = load_of(scenario.work, 1)
+    demand = load_of(scenario.work, 1, float("inf"))  # the simulated closed loops are steady
     demand = replace(demand, synchronised=np.full(1, float(scenario.alike)))
     return estimate_load(scenario.spec, demand, scenario.row, engine=scenario.engine.changed(synchronised=1.0))
 

@@ -11,11 +11,10 @@ from simulator_service import TABLE, deployment
 import perfmodel
 from hwdb import InputError
 from perfmodel import Slo, Workload, simulator
-from perfmodel.costs.defaults import default
-from perfmodel.estimates.estimator import prepare
+from perfmodel.estimates import estimate_load
 from perfmodel.simulator import Policy, Pool, StepTable, run
 from perfmodel.simulator.metrics import e2e, tpot, ttft
-from perfmodel.simulator.steady import SLICES, growth, margin, warm_up
+from perfmodel.simulator.steady import SLICES, drifts, growth, margin, warm_up
 from perfmodel.workload.load import load_of
 
 SLO = Slo.of(ttft_ms_p90=300, tpot_ms_p90=40)
@@ -162,12 +161,12 @@ def test_what_comes_out_of_a_steady_window_is_what_goes_in(seed):
     assert inside["running"] == pytest.approx(row["request_rate_rps"] * residence, rel=0.02)
 
 
-def test_traces_batches_and_closed_loops_are_measured_as_a_whole():
+def test_traces_batches_and_stated_numbers_of_requests_are_measured_as_a_whole():
     times = np.sort(np.random.default_rng(0).uniform(0, 200, 600))
     lengths = {"input_tokens": [500], "output_tokens": [50]}
     kinds = (
         (simulator.traffic([500] * 600, [50] * 600, arrival=times), "beginning and an end"),
-        (simulator.offered(Workload(**lengths, arrival="closed", concurrency=8)), "opening burst"),
+        (simulator.offered(Workload(**lengths, arrival="closed", concurrency=8, n_requests=80)), "opening burst"),
         (simulator.offered(Workload(**lengths, arrival="offline", n_requests=300)), "all requests arrive at once"),
         (drawn(4.0, 50), "too few requests"),
         (simulator.offered(load(4.0, n_requests=400)), "beginning and an end"),
@@ -254,34 +253,71 @@ def test_more_requests_are_run_until_the_figures_are_known():
         perfmodel.simulate(spec, row, work, precision=2)
 
 
-# -- the same settings as the closed form
+# -- closed loops
 
 
-@pytest.mark.parametrize("seed", range(24))
-def test_simulator_and_closed_form_share_settings_capacity_and_step_times(seed):
-    """Random models, devices, engines, layouts and lengths, whatever number of requests is drawn."""
-    draw = np.random.default_rng(seed)
-    spec = perfmodel.model(str(draw.choice(["llama-3.1-8b", "qwen2.5-14b", "qwen3-30b-a3b", "llama-3.1-70b"])))
-    columns = {"tp": int(draw.choice([4, 8])), "pp": int(draw.choice([1, 2]))}
-    if draw.random() < 0.5:
-        columns |= {"max_num_seqs": int(draw.integers(4, 600)), "max_num_batched_tokens": int(draw.integers(600, 9000))}
-    row = deployment(str(draw.choice(["h100-sxm", "a100-sxm-80gb", "h200-sxm"])), **columns)
-    engine = perfmodel.engine(str(draw.choice(["vllm", "sglang", "trtllm", "vllm-v0"])))
-    shape = np.sort(draw.integers(20, 4000, 3)), draw.integers(20, 800, 3)
-    work = Workload(*shape, share=[0.6, 0.3, 0.1], rate=3.0, arrival=str(draw.choice(["open", "closed", "single"])))
-    work = work.at(concurrency=8.0) if work.arrival == "closed" else work
-    setup = prepare(spec, row, engine, default(engine), load_of(work, 1))
-    pools = [simulator.pools_of(spec, row, simulator.offered(work, count=n), engine=engine)[0] for n in (1, 300)]
-    for pool in pools:
-        assert pool.policy.max_num_seqs == min(setup.steps.max_num_seqs[0], 4096)
-        assert pool.policy.max_num_batched_tokens == setup.steps.token_budget[0] * columns["pp"]
-    assert pools[0].kv_tokens == pools[1].kv_tokens
-    held = float(load_of(work, 1).held(1.0 if engine.admission == "reserve" else 0.5)[0])
-    # the closed form counts whole sequences, and rounds their tokens up to whole blocks
-    assert pools[1].kv_tokens / held == pytest.approx(setup.memory.seqs[0], rel=0.05, abs=1)
-    seqs = np.array([[1.0, 4.0, 16.0, 32.0]]).T
-    wall = setup.steps.decode(seqs, np.array([512.0]), np.zeros(1)).wall
-    np.testing.assert_allclose(pools[1].table.time(0, 0, seqs, 512.0), wall, rtol=0.02)
+LOOPS = [
+    (
+        ["llama-3.1-8b", "qwen3-30b-a3b"][i % 2],
+        ["vllm", "sglang", "trtllm"][i % 3],
+        [1, 4, 8, 16, 24][i % 5],
+        [([800], [120]), ([128, 1000, 2500], [300, 150, 60])][i // 2 % 2],
+    )
+    for i in range(20)
+]
+
+
+@pytest.mark.parametrize(
+    ("model", "engine", "users", "lengths"),
+    [*LOOPS[:5], *(pytest.param(*loop, marks=pytest.mark.slow) for loop in LOOPS[5:])],
+)
+def test_figures_of_a_closed_loop_do_not_depend_on_the_number_asked_for(model, engine, users, lengths):
+    """The opening burst is over before the window begins, so that all lengths of the run give the same."""
+    spec, row = perfmodel.model(model), deployment("h100-sxm", tp=2)
+    work = Workload(*lengths, arrival="closed", concurrency=users)
+    figures = []
+    for count in (0, 5 * users + 20, 70 * users):
+        found = perfmodel.simulate(spec, row, work, engine=engine, count=count)
+        seen = simulator.window(found)
+        assert seen.steady
+        assert found.warm_up.settled
+        assert seen.begin >= np.max(found.finish[:users])  # the first request of every client has ended
+        assert seen.end == np.max(found.issued)  # after which fewer than all clients have one in flight
+        figures.append(simulator.summary(found))
+    for name in ("request_rate_rps", "output_tok_s", "ttft_ms", "tpot_ms", "e2e_ms"):
+        for one in figures:
+            for other in figures:
+                known = one[f"{name}_ci95"] + other[f"{name}_ci95"]
+                assert abs(one[name] - other[name]) <= 1.5 * known + 0.01 * one[name], name
+
+
+def test_a_stated_number_of_requests_is_a_finite_run_with_its_opening_burst():
+    spec, row = perfmodel.model("llama-3.1-8b"), deployment()
+    work = Workload([1000], [100], arrival="closed", concurrency=16)
+    finite = perfmodel.simulate(spec, row, replace(work, n_requests=160))
+    assert len(finite.traffic) == 160
+    assert not simulator.window(finite).steady
+    assert simulator.window(finite).counted.all()
+
+
+@pytest.mark.parametrize(("model", "engine"), [("llama-3.1-8b", "vllm"), ("llama-3.1-70b", "sglang")])
+def test_steady_closed_loops_are_those_of_the_closed_form_without_an_opening_burst(model, engine):
+    """Mixed lengths and 8 clients: throughput and E2E within 5 %, TTFT within 20 % of requests_per_client = inf."""
+    spec, row = perfmodel.model(model), deployment("h100-sxm", tp=4)
+    work = Workload([128, 1000, 3000], [400, 200, 100], arrival="closed", concurrency=8)
+    row_of = simulator.summary(perfmodel.simulate(spec, row, work, engine=engine))
+    load = replace(load_of(work, 1, float("inf")), synchronised=np.zeros(1))
+    own = estimate_load(spec, load, row, engine=perfmodel.engine(engine))
+    assert float(own.output_rate[0]) == pytest.approx(row_of["output_tok_s"], rel=0.05)
+    assert 1e3 * float(own.mean(own.e2e)[0]) == pytest.approx(row_of["e2e_ms"], rel=0.05)
+    assert 1e3 * float(own.mean(own.ttft)[0]) == pytest.approx(row_of["ttft_ms"], rel=0.2)
+
+
+def test_a_decline_that_lasts_as_long_as_the_run_is_seen():
+    draw = np.random.default_rng(0)
+    noise = draw.normal(0, 1, (200, 1000))
+    assert np.mean([drifts(10 + one) for one in noise]) < 0.1
+    assert all(drifts(10 + one - np.linspace(0, 3, 1000)) for one in noise)
 
 
 def test_latencies_of_the_window_are_those_of_its_requests():

@@ -51,6 +51,8 @@ class Memory:
     weights, adapters (low-rank, resident), activations, reserve: what is taken whatever runs.
     sampler: what warming up the sampler at start takes beyond the activations, and is kept from the KV cache for good.
     kv_capacity: bytes left for KV caches and recurrent states. sequence: bytes per sequence of the mean length.
+    held: tokens of such a sequence, in whole KV blocks. kv_tokens: tokens that the KV caches of a replica hold, where
+    sequences are that long; in whole blocks of each rank of attention data parallelism.
     seqs: sequences that fit on one replica at the mean length (NaN where the device's capacity is unknown).
     host: what lies in the device's share of host memory.
     """
@@ -64,6 +66,8 @@ class Memory:
     reserve: Array
     kv_capacity: Array
     sequence: Array
+    held: Array
+    kv_tokens: Array
     seqs: Array
     host: HostMemory
 
@@ -152,9 +156,7 @@ def memory_budget(
     max_num_seqs: Array,
     context: Array,
 ) -> Memory:
-    """Compute the memory of each candidate, and the number of sequences that fit.
-
-    The engine's memory rule, reserve, sampler and KV pages apply. All columns are (N,).
+    """Compute memory and sequences that fit, by the engine's memory rule, reserve, sampler and KV pages; all (N,).
 
     fraction: gpu_memory_utilization: of the whole device (rules `total`, `static`), or of what weights and activations
     leave (rule `free`). tokens: max_num_batched_tokens, per step. max_num_seqs: sequences running at once per replica,
@@ -166,8 +168,8 @@ def memory_budget(
     usable = hardware.memory if engine.memory_rule == "free" else hardware.memory * fraction
     beside = np.zeros_like(activations) if engine.memory_rule == "static" else activations + sampler
     left = (usable - weights - adapters - beside - reserve) * (fraction if engine.memory_rule == "free" else 1.0)
-    sequence, host = _sequence(sharding, engine, context)
-    kv_capacity, seqs = _kv_capacity(left, sequence, host)
+    sequence, host = _sequence(sharding, engine, held := held_tokens(engine, context))
+    kv_capacity, tokens_per_rank, seqs = _kv_capacity(left, sequence, host, held, _block(engine))
     return Memory(
         capacity=hardware.memory,
         usable=usable,
@@ -178,6 +180,8 @@ def memory_budget(
         reserve=reserve,
         kv_capacity=kv_capacity,
         sequence=sequence,
+        held=held,
+        kv_tokens=tokens_per_rank * sharding.dp,
         seqs=seqs * sharding.dp,
         host=host,
     )
@@ -203,13 +207,19 @@ def _profiled(
     return activations, np.where(sampled > 0, np.maximum(sampled - activations, 0.0), 0.0)
 
 
-def _sequence(sharding: Sharding, engine: Engine, context: Array) -> tuple[Array, HostMemory]:
-    """Return (bytes of a sequence on the device, its host memory) at `context` tokens, (N,).
+def _block(engine: Engine) -> float:
+    """Return the tokens of a KV block of the engine; 1 where it has none."""
+    return max(float(np.nan_to_num(engine.kv_block, nan=1.0)), 1.0)
 
-    Lengths are rounded up to whole KV blocks of the engine.
-    """
-    block = np.nan_to_num(engine.kv_block, nan=1.0)
-    held = np.ceil(context / max(block, 1.0)) * max(block, 1.0) if block > 1 else context
+
+def held_tokens(engine: Engine, context: Array) -> Array:
+    """Return the tokens for which a sequence of `context` tokens takes KV capacity: in whole KV blocks. (N,)"""
+    block = _block(engine)
+    return np.asarray(np.ceil(context / block) * block if block > 1 else context)
+
+
+def _sequence(sharding: Sharding, engine: Engine, held: Array) -> tuple[Array, HostMemory]:
+    """Return (bytes of a sequence on the device, its host memory) that takes `held` tokens of KV capacity, (N,)."""
     sequence = paged_bytes(sharding, engine, held, 1.0 - sharding.hosted("kv"))
     if sharding.host is None:
         zero = np.zeros_like(sharding.tp)
@@ -222,15 +232,26 @@ def _sequence(sharding: Sharding, engine: Engine, context: Array) -> tuple[Array
     )
 
 
-def _kv_capacity(kv_capacity: Array, sequence: Array, host: HostMemory) -> tuple[Array, Array]:
-    """Return (bytes of KV capacity, sequences per rank) of the device, or fewer where host memory is the limit.
+def _kv_capacity(
+    kv_capacity: Array, sequence: Array, host: HostMemory, held: Array, block: float
+) -> tuple[Array, Array, Array]:
+    """Return (bytes of KV capacity of the device, tokens, sequences per rank), fewer where host memory is the limit.
 
-    kv_capacity: bytes left for KV caches, (N,). sequence: bytes of one sequence on the device, (N,).
+    The tokens are whole blocks, and the sequences those that these blocks hold.
+
+    Args:
+        kv_capacity: bytes left for KV caches, (N,).
+        sequence: bytes of one sequence on the device, (N,).
+        host: host memory, which may hold a part of each sequence.
+        held: tokens of a sequence, (N,).
+        block: tokens of a KV block.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        seqs = np.where(
-            sequence > 0, np.floor(np.maximum(kv_capacity, 0.0) / sequence), np.where(kv_capacity > 0, np.inf, 0.0)
+        tokens = np.where(
+            sequence > 0, np.maximum(kv_capacity, 0.0) / sequence * held, np.where(kv_capacity > 0, np.inf, 0.0)
         )
-    behind = host.sequences()
-    kv_capacity = np.where(behind < seqs, np.where(np.isfinite(behind), behind, 0.0) * sequence, kv_capacity)
-    return kv_capacity, np.minimum(seqs, behind)
+    tokens = np.floor(tokens / block) * block if block > 1 else tokens
+    seqs, behind = np.floor(tokens / held), host.sequences()
+    limited = behind < seqs
+    kv_capacity = np.where(limited, np.where(np.isfinite(behind), behind, 0.0) * sequence, kv_capacity)
+    return kv_capacity, np.where(limited, behind * held, tokens), np.minimum(seqs, behind)

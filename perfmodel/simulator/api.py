@@ -23,11 +23,14 @@ from perfmodel.simulator.replay import Progress, run
 from perfmodel.simulator.requests import Prefixes, Traffic, from_workload, traffic
 from perfmodel.simulator.sequential import lengthened
 from perfmodel.simulator.simulation import Simulation
-from perfmodel.workload import DEFAULT_REQUESTS_PER_CLIENT, Slo, Trace, Workload
+from perfmodel.workload import Slo, Trace, Workload
 
 #: Requests drawn from a workload that does not say how many. Chosen: 2,000 leave 20 above a p99; 300 per replica let
 #: each of many replicas reach its steady state.
 COUNT, COUNT_REPLICA = 2000, 300
+#: Requests of the first run of a closed loop, per client and in all. Chosen: 20 slices of more than one round each, and
+#: what a steady part needs; longer runs follow where the figures need them.
+FIRST_ROUNDS, FIRST_REQUESTS = 40, 200
 
 
 def offered(work: Workload | Trace | Traffic, *, count: int = 0, seed: int = 0) -> Traffic:
@@ -49,12 +52,12 @@ def offered(work: Workload | Trace | Traffic, *, count: int = 0, seed: int = 0) 
 
 
 def _default_count(work: Workload, users: float) -> int:
-    """Return how many requests to draw from a workload: its `n_requests`, else by its number of users, else `COUNT`."""
+    """Return how many requests to draw from a workload: its `n_requests`, else by its clients, else `COUNT`."""
     count: float = COUNT
     if math.isfinite(work.n_requests):
         count = work.n_requests
     elif work.arrival in ("closed", "single"):
-        count = DEFAULT_REQUESTS_PER_CLIENT * users
+        count = max(FIRST_ROUNDS * users, FIRST_REQUESTS)
     return max(int(count), 1)
 
 
@@ -84,7 +87,8 @@ def simulate(
     """Replay `work` step by step on every replica of one deployment. options: `engine`, `prefill`, `policy`, `costs`,
     `router`, `seed`, `count`, `precision` and `allow_long_context`, as `perfmodel.simulator.Replay` explains them.
 
-    Without `count`, an open workload is run for longer until its figures are known to `precision`.
+    Without `count`, an open workload is run for longer until its figures are known to `precision`. A closed loop that
+    states no number of requests is in any case, as its opening burst may be felt for long: `count` is the least.
 
     Args:
         deployments: One row; its `replicas` stand behind the router.
@@ -103,7 +107,7 @@ def simulate(
         drawn = requests if count == len(requests) else requests.longer(count)
         return run(drawn, pools, router=chosen.router, seed=chosen.seed, progress=progress)
 
-    if chosen.count or not requests.stationary:
+    if not requests.stationary or (chosen.count and not requests.concurrency):
         return replayed(len(requests))
     return lengthened(replayed, len(requests), slo or Slo(), chosen.precision)
 

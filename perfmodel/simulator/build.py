@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,13 +15,13 @@ from perfmodel.deployment import Deployments
 from perfmodel.engines import Engine
 from perfmodel.estimates import Prepared, check, per_replica, prepare
 from perfmodel.hardware import host_link_bandwidth
-from perfmodel.memory import paged_bytes, sequence_bytes
+from perfmodel.memory import sequence_bytes
 from perfmodel.models import ModelSpec
 from perfmodel.operators import Step
 from perfmodel.serving import slots_limit
 from perfmodel.simulator.policy import MAX_SEQS, Link, Policy, Pool, Role, of_engine
 from perfmodel.simulator.requests import Traffic
-from perfmodel.simulator.table import Floor, StepTable, StepTime
+from perfmodel.simulator.table import Floor, Micro, StepTable, StepTime, Usual
 from perfmodel.workload import Arrival, Workload, load_of
 
 #: B/s between a device and its host where neither the deployment nor the hardware database gives the link. Assumed:
@@ -44,7 +45,7 @@ def pool(
 ) -> Pool:
     """Build the pool of replicas that the simulator runs for `deployments` (one row): step times, KV capacity, policy.
 
-    KV capacity is the memory left after the weights, at the mean length of `traffic`. KV cache crosses the device's
+    KV capacity is that of the closed form, at the mean length of `traffic`. KV cache crosses the device's
     network between pools, and the link to the host where it is swapped.
 
     Args:
@@ -65,7 +66,7 @@ def pool(
         policy=chosen,
         role=role,
         replicas=int(deployments.replicas[0]),
-        kv_tokens=_kv_tokens(setup, context),
+        kv_tokens=_kv_tokens(setup, traffic),
         kv_bytes=_bytes_per_token(setup, context),
         swap_bandwidth=host_link(deployments),
         name=device if role == "both" else f"{role} on {device}",
@@ -124,13 +125,13 @@ def _bytes_per_token(setup: Prepared, context: float) -> float:
     return float(sequence_bytes(setup.sharding, np.array([context]))[0]) / context
 
 
-def _kv_tokens(setup: Prepared, context: float) -> float:
-    """Return the KV capacity of a replica in tokens, where sequences are `context` tokens long on average."""
-    kept = 1.0 - setup.sharding.hosted("kv")
-    token = float(paged_bytes(setup.sharding, setup.steps.engine, np.array([context]), kept)[0]) / context
-    if token > 0:
-        return float(setup.memory.kv_capacity[0] * setup.sharding.dp[0] / token)
-    return min(float(setup.memory.seqs[0]), MAX_SEQS) * context  # the whole cache lies in host memory
+def _kv_tokens(setup: Prepared, traffic: Traffic) -> float:
+    """Return the KV capacity of a replica in tokens, that of the closed form (`Memory.kv_tokens`).
+
+    Where nothing limits it, as with a model without KV cache, it holds `MAX_SEQS` of the longest sequences.
+    """
+    tokens = float(setup.memory.kv_tokens[0])
+    return tokens if math.isfinite(tokens) else MAX_SEQS * max(_reach(traffic)[1], float(setup.memory.held[0]))
 
 
 def _mean_context(traffic: Traffic) -> float:
@@ -184,45 +185,61 @@ def step_time(setup: Prepared) -> StepTime:
     prefix. A pipeline of PP stages advances PP micro-batches per step: decodes are spread over them, and prompts fill
     them one by one.
     """
-    steps = setup.steps
-    pp, budget = float(setup.sharding.pp[0]), float(steps.token_budget[0])
+    steps, pp = setup.steps, float(setup.sharding.pp[0])
 
     def time(prompt: Array, keys: Array, seqs: Array, context: Array) -> Array:
         prompt, keys, seqs, context = np.broadcast_arrays(prompt, keys, seqs, context)
-        tokens = np.maximum(prompt / pp, np.minimum(prompt, budget))
-        prompts = np.maximum(tokens / np.maximum(2.0 * keys, 1.0), np.minimum(tokens, 1.0))
-        before = np.maximum(keys - 0.5 * tokens / np.maximum(prompts, 1.0), 0.0)
+        chunk = _Prompts.of(setup, prompt, keys)
         decoding = np.maximum(seqs / pp, np.minimum(seqs, 1.0))
         # request classes lead, candidates come last: every step is a class of the one candidate
-        columns = (tokens, before, np.maximum(prompts, 1.0), decoding, context)
+        columns = (chunk.tokens, chunk.before, np.maximum(chunk.prompts, 1.0), decoding, context)
         cost = steps.price(Step(*(c.reshape(-1, 1) for c in columns)))
         if steps.engine.overlap_scheduling:
             return cost.time.reshape(prompt.shape)
-        running = (seqs + prompts).reshape(-1, 1)
+        running = (seqs + chunk.prompts).reshape(-1, 1)
         return steps.wall(cost, running, captured=np.ones_like(running, bool)).reshape(prompt.shape)
 
     return time
 
 
-def step_floor(setup: Prepared) -> Floor:
-    """Return a function that gives the least seconds per step for numbers of decoding sequences, (n,).
+class _Prompts(NamedTuple):
+    """Hold the prompts of one micro-batch: tokens computed, prompts that they belong to, tokens before them; alike."""
 
-    It returns (least of steps without prompt tokens, least of steps with them). A step cannot be shorter than its
-    kernel launches that no captured graph replays, nor than the host's work that runs in parallel with the device.
+    tokens: Array
+    prompts: Array
+    before: Array
+
+    @classmethod
+    def of(cls, setup: Prepared, prompt: Array, keys: Array) -> _Prompts:
+        """Split `prompt` tokens per step, each of which attends to `keys` keys on average; arrays broadcast."""
+        pp, budget = float(setup.sharding.pp[0]), float(setup.steps.token_budget[0])
+        tokens = np.maximum(prompt / pp, np.minimum(prompt, budget))
+        prompts = np.maximum(tokens / np.maximum(2.0 * keys, 1.0), np.minimum(tokens, 1.0))
+        return cls(tokens, prompts, np.maximum(keys - 0.5 * tokens / np.maximum(prompts, 1.0), 0.0))
+
+
+def step_floor(setup: Prepared) -> Floor:
+    """Return functions that give the least seconds per step.
+
+    A step cannot be shorter than its kernel launches that no captured graph replays, nor than the host's work that runs
+    in parallel with the device, which grows with the sequences and prompts of the step.
     """
     steps, pp = setup.steps, float(setup.sharding.pp[0])
 
-    def floor(seqs: Array) -> tuple[Array, Array]:
-        found = []
-        for prompt in (0.0, 1.0):
-            decoding = np.maximum(seqs / pp, np.minimum(seqs, 1.0)).reshape(-1, 1)
-            cost = steps.price(Step(np.full_like(decoding, prompt), 0.0, 1.0, decoding, np.ones_like(decoding)))
-            captured = steps.captured(seqs).reshape(-1, 1) if prompt == 0 else np.zeros((len(seqs), 1), bool)
-            idle = replace(cost, time=np.zeros_like(cost.time))
-            found.append(steps.wall(idle, (seqs + prompt).reshape(-1, 1), captured=captured)[:, 0])
-        return found[0], found[1]
+    def least(prompt: float, seqs: Array, prompts: Array) -> Array:
+        decoding = np.maximum(seqs / pp, np.minimum(seqs, 1.0)).reshape(-1, 1)
+        cost = steps.price(Step(np.full_like(decoding, prompt), 0.0, 1.0, decoding, np.ones_like(decoding)))
+        captured = steps.captured(seqs).reshape(-1, 1) if prompt == 0 else np.zeros((len(seqs), 1), bool)
+        idle = replace(cost, time=np.zeros_like(cost.time))
+        return steps.wall(idle, (seqs + prompts).reshape(-1, 1), captured=captured)[:, 0]
 
-    return floor
+    def crowd(tokens: Array, keys: Array) -> Array:
+        prompts = _Prompts.of(setup, tokens, keys).prompts
+        every = np.concatenate([[1.0], prompts.ravel()])
+        alone, found = np.split(least(1.0, np.zeros(1), every), [1])
+        return np.asarray(found - alone).reshape(prompts.shape)
+
+    return Floor(lambda seqs: (least(0.0, seqs, np.zeros(1)), least(1.0, seqs, np.ones(1))), crowd)
 
 
 def _table(setup: Prepared, policy: Policy, traffic: Traffic) -> StepTable:
@@ -238,6 +255,16 @@ def _table(setup: Prepared, policy: Policy, traffic: Traffic) -> StepTable:
         most_tokens=most,
         most_seqs=min(policy.max_num_seqs, MAX_SEQS if traffic.stationary else len(traffic), MAX_SEQS),
         most_context=longest,
-        usual_context=_mean_context(traffic),
+        usual=Usual(keys=max(0.5 * float(traffic.input_tokens.mean()), 1.0), context=_mean_context(traffic)),
         floor=step_floor(setup),
+        micro=Micro(*(float(x[0]) for x in (setup.sharding.pp, setup.steps.token_budget, setup.sharding.dp))),
+        edges=_captured_seqs(setup),
     )
+
+
+def _captured_seqs(setup: Prepared) -> list[float]:
+    """Return the most decoding sequences of a step that a captured graph replays; none where no graph does."""
+    steps = setup.steps
+    if steps.graph_seqs is None or not np.isfinite(steps.graph_seqs[0]):
+        return []
+    return [float(steps.graph_seqs[0] * setup.sharding.dp[0])]

@@ -42,7 +42,7 @@ class Replay:
         router: How requests find a replica, one of `perfmodel.simulator.ROUTERS`.
         seed: Seed of all random draws. The same options and arguments give the same result.
         count: Requests to take from a trace or to draw from a workload. 0: all of a trace; of an open workload as many
-            as `precision` needs.
+            as `precision` needs. Of a closed loop that states no number of requests: the least.
         precision: Half width of the 95 % intervals that is aimed at where `count` is 0, as a share of each figure.
         allow_long_context: False refuses requests beyond the context of the model, as engines do.
     """

@@ -72,7 +72,7 @@ class Policy:
 
 
 def of_engine(engine: Engine, limits: Limits, *, max_model_len: float = math.nan) -> Policy:
-    """Return the policy that `engine` follows under `limits` (see `Engine.limits`); unknown numbers take `Policy`
+    """Return the policy that `engine` follows under `limits` (see `Engine.limits`); unknown limits take `Policy`
     defaults.
     """
     plain = Policy()
@@ -82,7 +82,7 @@ def of_engine(engine: Engine, limits: Limits, *, max_model_len: float = math.nan
         batching="static" if engine.batching == "static" else "continuous",
         prefill_first=engine.prefill_first,
         chunked=engine.chunked_prefill,
-        kv_block=max(int(_known(engine.kv_block, plain.kv_block)), 1),
+        kv_block=max(int(_known(engine.kv_block, 1)), 1),  # without blocks: token by token, as in the closed form
         admission=_admission(engine),
         max_model_len=max_model_len,
         watermark=engine.admission_watermark,

@@ -121,11 +121,11 @@ def _result(
     """Turn the final state of the loop into a `Simulation`. reasons: (R,) why requests were rejected, "" if served."""
     kept = np.flatnonzero(reasons == "")
     columns = _Columns(count=len(traffic), kept=kept, records=arrays.requests)
-    issued, admitted, finish = (columns.time(f) for f in ("issued", "admitted", "finish"))
+    issued, admitted, first, finish = (columns.time(f) for f in ("issued", "admitted", "first", "finish"))
     stints = arrays.stints[: int(arrays.loop["logged_stints"][0])]
     stints["request"] = kept[stints["request"]]  # numbered as in the traffic
     runs = arrays.runs[: int(arrays.loop["logged_runs"][0])]
-    warm_up = warm_up_of(traffic, issued, finish, runs)
+    warm_up = warm_up_of(traffic, issued, first, finish, runs)
     return Simulation(
         traffic=traffic,
         pools=pools,
@@ -133,7 +133,7 @@ def _result(
         seed=seed,
         issued=issued,
         admitted=admitted,
-        first=columns.time("first"),
+        first=first,
         finish=finish,
         replica=columns.whole("replica", -1),
         prefiller=columns.whole("prefiller", -1),

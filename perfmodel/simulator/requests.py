@@ -113,9 +113,11 @@ class Traffic:
     def stationary(self) -> bool:
         """Return whether the requests are a sample of a load that goes on for ever.
 
-        They are where they were drawn from a workload that comes at a rate and states no number of requests.
+        They are where they were drawn from a workload that comes at a rate, or from a fixed number of clients, and that
+        states no number of requests.
         """
-        return self.source is not None and self.source.arrival == "open" and not np.isfinite(self.source.n_requests)
+        endless = self.source is not None and self.source.arrival in ("open", "closed", "single")
+        return endless and self.source is not None and not np.isfinite(self.source.n_requests)
 
     @property
     def gap_cv(self) -> float:

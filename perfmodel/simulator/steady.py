@@ -19,6 +19,8 @@ SLICES = 20
 _T_975 = 2.093
 #: 97.5th percentile of the normal distribution: 95 % intervals.
 _Z_975 = 1.96
+#: Least difference between the halves of a run that counts as drift. Chosen: below the precision that is aimed at.
+_DRIFT = 0.02
 #: Most correlation of neighbouring slices that widens an interval; more says that the run is too short. Chosen, after
 #: the correction for correlated batch means in Skart (Tafazzoli and others, INFORMS J. Computing 23(2), 2011).
 _MOST_CORRELATION = 0.8
@@ -43,6 +45,21 @@ def warm_up(series: Array) -> int:
     error = np.maximum(squares - np.square(total) / left, 0.0) / np.square(left)
     cut = int(np.argmin(error[: count - _MSER_GROUP]))
     return min(cut * _MSER_GROUP, len(series) // 2)
+
+
+def drifts(series: Array) -> bool:
+    """Return whether the two halves of `series` (R,) differ with 95 % confidence, and by more than `_DRIFT`.
+
+    MSER-5 sees the end of a ramp, but not a decline that lasts as long as the run. The confidence is that of batch
+    means, as of `margin`.
+    """
+    if len(series) < 2 * SLICES:
+        return True
+    parts = np.array([part.mean() for part in np.array_split(series, SLICES)])
+    first, second = np.split(parts, 2)
+    apart = abs(float(first.mean() - second.mean()))
+    error = math.sqrt(float(first.var(ddof=1) + second.var(ddof=1)) / len(first))
+    return apart > _T_975 * error and apart > _DRIFT * abs(float(series.mean()))
 
 
 def in_system(entered: Array, left: Array, times: Array) -> Whole:

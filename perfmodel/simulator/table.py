@@ -1,19 +1,25 @@
 """Step times of one deployment as a compact table that the compiled loop can read.
 
 Four numbers describe a step: its prompt tokens P, the mean number k of keys that each of them attends to, its decoding
-sequences n, and their mean context c. Dense layers see P + n tokens; attention sees (P, k) and (n, c) apart. So
+sequences n, and their mean context c. Dense layers see x(P, k, n) tokens, those of one micro-batch
+(`Micro`); attention sees (P, k) and (n, c) apart. So
 
-    time(P, k, n, c) = max(base[P, n] + prompt[P, k] + decode[n, c], floor[P > 0, n])
+    time(P, k, n, c) = max(dense[x] + prompt[P, k] + decode[n, c] + shared[P, n], floor[P > 0, n] + crowd[P, k])
 
-where `base` is taken at reference values of k and c, and `prompt` and `decode` are differences to it. This is exact
-wherever the attention of prompts and that of decodes are priced apart, and all tables stay two-dimensional. The floor
-is the least time that kernel launches, or the work of the host in parallel with the device, take.
+`dense` is the time of a step of x prompt tokens with usual k. `prompt` and `decode` are what steps of prompts alone and
+of decodes alone differ from it, and `shared` is what a step of both differs from that sum at usual k and c. All tables
+stay two-dimensional, and a step that only prefills or only decodes has, at the points of the grid, exactly the time of
+the cost model. The axes are refined until the middle between two points is within `TOLERANCE` of it. The floor is the
+least time that kernel launches, or the work of the host in parallel with the device, take; each prompt beyond the first
+raises it by its part of the crowd.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +30,19 @@ from perfmodel.simulator.kernel.records import TABLE
 
 #: (prompt tokens, mean keys of each, decoding sequences, their mean context) -> seconds per step; arrays broadcast.
 StepTime = Callable[[Array, Array, Array, Array], Array]
-#: (decoding sequences) -> least seconds of a step that only decodes, and of a step with prompt tokens.
-Floor = Callable[[Array], tuple[Array, Array]]
+#: Points of an axis -> (what the table interpolates, seconds per step), (points, probes) each.
+_Parts = Callable[[Array], tuple[Array, Array]]
 
-#: Grid points per factor of two. Between them, interpolation of a roofline stays within a percent (tested).
+#: Grid points per factor of two, before axes are refined.
 PER_OCTAVE = 8
+#: Most relative error in the middle between two points of a refined axis. Chosen: far below the error of step times.
+TOLERANCE = 0.001
+#: Rounds of halving of an interval, and most points of a refined axis, so that noisy step times end too. Chosen.
+_ROUNDS, _MOST_POINTS = 9, 320
+#: Values of the other quantity at which an axis is refined, per factor of four. Chosen.
+_PROBES_PER_OCTAVE = 0.5
+#: Up to here the axis of all tokens has every whole number. Chosen: one micro-batch of most decode steps.
+_DENSE_TOKENS = 512
 #: Up to here the grid of sequences has every whole number: small batches are the most common.
 _DENSE_SEQS = 64
 #: Sizes of the tiles that GEMM kernels round tokens up to, where step times jump: multiples of 64, then of 128 and 512.
@@ -37,8 +51,13 @@ _TILES = (range(64, 257, 64), range(384, 2049, 128), range(2560, 8193, 512))
 #: well.
 _AFFINE_CONTEXT, _AFFINE_TOKENS, _AFFINE_SEQS = 1 << 22, 1 << 20, 4096
 
+#: Axes of a table, whose lengths the compiled loop reads.
+_AXES = ("total", "tokens", "keys", "seqs", "context", "some_tokens", "some_seqs")
+#: A token budget beyond any step, for tables of engines without one.
+_UNBOUNDED = 2.0**52
 
-def grid(most: float, *, dense: int = 8, per_octave: int = PER_OCTAVE) -> Array:
+
+def grid(most: float, *, dense: int = 8, per_octave: float = PER_OCTAVE) -> Array:
     """Return whole numbers from 0 to `most` or just above: every one up to `dense`, then a geometric grid.
 
     per_octave: grid points per doubling.
@@ -51,11 +70,58 @@ def grid(most: float, *, dense: int = 8, per_octave: int = PER_OCTAVE) -> Array:
     return np.unique(np.concatenate([np.arange(dense + 1.0), np.round(dense * 2.0 ** (steps / per_octave))]))
 
 
-def _with_edges(axis: Array) -> Array:
-    """Return the axis with both sides of each jump of step times added; jumps lie at multiples of kernels' tiles."""
-    tiles = np.concatenate([np.array(sizes) for sizes in _TILES])
+def _with_edges(axis: Array, more: Sequence[float]) -> Array:
+    """Return the axis with both sides of each jump of step times added.
+
+    Jumps lie at multiples of kernels' tiles and at the whole numbers `more`.
+    """
+    tiles = np.concatenate([*(np.array(sizes) for sizes in _TILES), np.floor(np.asarray(more, float))])
     inside = tiles[tiles < axis[-1]]
     return np.unique(np.concatenate([axis, inside, inside + 1.0]))
+
+
+class Floor(NamedTuple):
+    """Give the least seconds of a step, as functions.
+
+    seqs: decoding sequences (n,) -> least of a step that only decodes, and of one with a prompt as well, (n,) each.
+    crowd: (prompt tokens, mean keys of each) -> by how much the other prompts of the step raise it; arrays broadcast.
+    """
+
+    seqs: Callable[[Array], tuple[Array, Array]]
+    crowd: Callable[[Array, Array], Array]
+
+
+class Usual(NamedTuple):
+    """Hold the usual keys per prompt token and the usual context of decodes, at which mixed steps are exact."""
+
+    keys: float = 512.0
+    context: float = 1024.0
+
+
+class Micro(NamedTuple):
+    """Say how a step is cut.
+
+    A pipeline cuts it into `pp` micro-batches, of which each takes up to `budget` prompt tokens. The sequences of a
+    micro-batch are spread over `ranks` of attention data parallelism, and each prompt stays on one rank.
+    """
+
+    pp: float = 1.0
+    budget: float = math.inf
+    ranks: float = 1.0
+
+    def tokens(self, prompt: Array, keys: Array, seqs: Array) -> Array:
+        """Return the tokens of the fullest rank in a micro-batch, times the ranks; arguments as in `StepTime`.
+
+        `prompt` tokens that attend to `keys` each belong to prompt / (2 keys) prompts, but at least one.
+        """
+        prompts = np.maximum(prompt / self.pp, np.minimum(prompt, self.budget))
+        used = np.clip(prompts / np.maximum(2.0 * keys, 1.0), 1.0, self.ranks)
+        return np.asarray(prompts * self.ranks / used + np.maximum(seqs / self.pp, np.minimum(seqs, 1.0)))
+
+    def step(self, tokens: Array, keys: float) -> tuple[Array, Array]:
+        """Return (prompt tokens, mean keys of each, at most `keys`) of a step whose ranks have `tokens` in all."""
+        prompt = np.where(tokens <= self.budget, tokens, tokens * self.pp)
+        return prompt, np.clip(tokens / (2.0 * self.ranks), 0.5, keys) if self.ranks > 1 else np.full(1, keys)
 
 
 @dataclass(frozen=True)
@@ -63,24 +129,35 @@ class StepTable:
     """Step times on a grid; the module's docstring says how they add up.
 
     Attributes:
+        total: (x,) tokens of a micro-batch.
         tokens: (p,) prompt tokens per step.
         keys: (k,) mean keys per prompt token.
         seqs: (n,) decoding sequences.
         context: (c,) mean tokens of context per decoding sequence.
-        base: (p, n) s.
+        some_tokens, some_seqs: (P,), (N,) coarser axes of prompt tokens and sequences, of mixed steps.
+        dense: (x,) s.
         prompt: (p, k) s.
         decode: (n, c) s.
+        shared: (P, N) s.
         floor: (2, n) s, of steps without and with prompt tokens.
+        crowd: (p, k) s.
+        cut: (3,) pipeline stages, prompt tokens of a micro-batch, and ranks, as in `Micro`.
     """
 
+    total: Array
     tokens: Array
     keys: Array
     seqs: Array
     context: Array
-    base: Array
+    some_tokens: Array
+    some_seqs: Array
+    dense: Array
     prompt: Array
     decode: Array
+    shared: Array
     floor: Array
+    crowd: Array
+    cut: Array
 
     @classmethod
     def build(
@@ -90,39 +167,38 @@ class StepTable:
         most_tokens: float,
         most_seqs: float,
         most_context: float,
-        usual_context: float = 1024.0,
+        usual: Usual = Usual(),
         floor: Floor | None = None,
+        micro: Micro = Micro(),
+        edges: Sequence[float] = (),
     ) -> StepTable:
         """Evaluate `time` (seconds per step) on grids, and return the table.
 
         Args:
             most_tokens, most_seqs, most_context: Prompt tokens per step, sequences and tokens of context that grids
                 reach.
-            usual_context: Reference context for steps that mix prompts and decodes.
+            usual: Keys and context of usual steps.
             floor: Least seconds per step; None: 0.
+            micro: How a pipeline cuts steps.
+            edges: Numbers of sequences above which times jump.
 
         Raises:
             InputError: where `time` returns NaN or infinity.
         """
-        tokens = _with_edges(grid(most_tokens, per_octave=2 * PER_OCTAVE))
-        seqs = _with_edges(grid(most_seqs, dense=_DENSE_SEQS))
-        keys, context = grid(most_context), grid(most_context)
-        zero = np.zeros((1, 1))
-        usual = np.minimum(0.5 * (tokens + 1), most_context)[:, None]
-        base = _evaluate(time, tokens[:, None], usual, seqs[None, :], np.full((1, 1), usual_context))
-        base[0, 0] = 0.0
-        prompt = _evaluate(time, tokens[1:, None], np.maximum(keys, 1.0)[None, :], zero, zero)
-        decode = _evaluate(time, zero, zero, seqs[1:, None], np.maximum(context, 1.0)[None, :])
-        return cls(
-            tokens=tokens,
-            keys=keys,
-            seqs=seqs,
-            context=context,
-            base=base,
-            prompt=np.vstack([np.zeros(len(keys)), prompt - base[1:, :1]]),
-            decode=np.vstack([np.zeros(len(context)), decode - base[:1, 1:].T]),
-            floor=np.zeros((2, len(seqs))) if floor is None else np.stack(floor(seqs)),
+        grids = _Grids(time, usual, micro).with_dense(most_tokens, most_seqs, most_context)
+        tokens, keys = grids.refined_pair(grids.prompt, _with_edges(grid(most_tokens), ()), grid(most_context))
+        numbers = _with_edges(grid(most_seqs, dense=_DENSE_SEQS), edges)
+        seqs, context = grids.refined_pair(grids.decode, numbers, grid(most_context))
+        made = cls(
+            **grids.tables(tokens, keys, seqs, context),
+            shared=np.zeros((len(grid(most_tokens, per_octave=4)), len(grid(most_seqs, per_octave=4)))),
+            some_tokens=grid(most_tokens, per_octave=4),
+            some_seqs=grid(most_seqs, per_octave=4),
+            floor=np.zeros((2, len(seqs))) if floor is None else np.stack(floor.seqs(seqs)),
+            crowd=_crowd(floor, tokens, keys),
+            cut=np.array([micro.pp, min(micro.budget, _UNBOUNDED), micro.ranks]),
         )
+        return replace(made, shared=grids.shared(made))
 
     @classmethod
     def affine(
@@ -152,21 +228,140 @@ class StepTable:
         prompt, keys, seqs, context = np.broadcast_arrays(
             *(np.asarray(a, float) for a in (prompt, keys, seqs, context))
         )
-        found = _bilinear(self.tokens, self.seqs, self.base, prompt, seqs)
+        prefills = prompt > 0
+        found = self._device_time(prompt, keys, seqs, context)
+        least = np.where(prefills, *(np.interp(seqs, self.seqs, f) for f in self.floor[::-1]))
+        least = least + np.where(prefills, _bilinear(self.tokens, self.keys, self.crowd, prompt, keys), 0.0)
+        seconds: Array = np.maximum(found, least)
+        return seconds
+
+    def _device_time(self, prompt: Array, keys: Array, seqs: Array, context: Array) -> Array:
+        """Interpolate seconds per step without the floor; arguments of equal shape, as in `StepTime`."""
+        tokens = Micro(*self.cut.tolist()).tokens(prompt, keys, seqs)
+        found = np.interp(tokens, self.total, self.dense)
         found = found + np.where(prompt > 0, _bilinear(self.tokens, self.keys, self.prompt, prompt, keys), 0.0)
         found = found + np.where(seqs > 0, _bilinear(self.seqs, self.context, self.decode, seqs, context), 0.0)
-        decode_floor, prompt_floor = (np.interp(seqs, self.seqs, f) for f in self.floor)
-        seconds: Array = np.maximum(found, np.where(prompt > 0, prompt_floor, decode_floor))
-        return seconds
+        both = (prompt > 0) & (seqs > 0)
+        return found + np.where(both, _bilinear(self.some_tokens, self.some_seqs, self.shared, prompt, seqs), 0.0)
+
+
+@dataclass(frozen=True)
+class _Grids:
+    """Evaluates step times on the grids of a table.
+
+    Attributes:
+        time, usual, micro: As in `StepTable.build`.
+        total, table: (x,) The axis of all tokens and the time of dense layers on it, once they are known.
+    """
+
+    time: StepTime
+    usual: Usual
+    micro: Micro
+    total: Array = field(default_factory=lambda: np.zeros(0))
+    table: Array = field(default_factory=lambda: np.zeros(0))
+
+    def dense(self, total: Array) -> Array:
+        """Return the seconds of steps of `total` (x,) prompt tokens per micro-batch that attend to usual keys."""
+        return _evaluate(self.time, *self.micro.step(total, self.usual.keys), np.zeros(1), np.ones(1))
+
+    def with_dense(self, most_tokens: float, most_seqs: float, most_context: float) -> _Grids:
+        """Return these grids with the axis of all tokens, and the time of dense layers on it."""
+        ends = (grid(most)[-1:] for most in (most_tokens, most_context, most_seqs))
+        total = self.total_axis(float(self.micro.tokens(*ends)[0]))
+        return replace(self, total=total, table=self.dense(total))
+
+    def tables(self, tokens: Array, keys: Array, seqs: Array, context: Array) -> dict[str, Array]:
+        """Return the axes and tables of steps of prompts alone and of decodes alone, as fields of `StepTable`."""
+        axes = {"total": self.total, "tokens": tokens, "keys": keys, "seqs": seqs, "context": context}
+        prompt, decode = self.prompt(tokens, keys)[0], self.decode(seqs, context)[0]
+        return axes | {"dense": self.table, "prompt": prompt, "decode": decode}
+
+    def total_axis(self, most: float) -> Array:
+        """Return the axis of all tokens, refined, up to `most`."""
+        start = _with_edges(grid(most, dense=_DENSE_TOKENS, per_octave=2 * PER_OCTAVE), ())[1:]
+
+        def parts(points: Array) -> tuple[Array, Array]:
+            found = self.dense(points)[:, None]
+            return found, found
+
+        return _refined(start, parts, gap=1.0 / self.micro.pp, most=8 * _MOST_POINTS)
+
+    def prompt(self, tokens: Array, keys: Array) -> tuple[Array, Array]:
+        """Return (seconds that prompts add to dense layers, seconds of steps of prompts alone), (p, k) each."""
+        rows, zero = tokens[:, None], np.zeros((1, 1))
+        return self._beside_dense(rows, np.maximum(keys, 1.0)[None, :], zero, np.ones((1, 1)))
+
+    def decode(self, seqs: Array, context: Array) -> tuple[Array, Array]:
+        """Return (seconds that decodes add to dense layers, seconds of steps of decodes alone), (n, c) each."""
+        rows, zero = seqs[:, None], np.zeros((1, 1))
+        return self._beside_dense(zero, np.ones((1, 1)), rows, np.maximum(context, 1.0)[None, :])
+
+    def _beside_dense(self, prompt: Array, keys: Array, seqs: Array, context: Array) -> tuple[Array, Array]:
+        """Return (seconds beside those of dense layers, seconds per step); 0 where a step has no tokens."""
+        tokens = self.micro.tokens(prompt, keys, seqs)
+        whole = _evaluate(self.time, *(np.where(tokens > 0, a, 1.0) for a in (prompt, keys, seqs, context)))
+        beside = whole - np.interp(tokens, self.total, self.table)
+        return np.where(tokens > 0, beside, 0.0), whole
+
+    def refined_pair(
+        self, of: Callable[[Array, Array], tuple[Array, Array]], rows: Array, columns: Array
+    ) -> tuple[Array, Array]:
+        """Return both axes of the table `of`, each refined at some values of the other."""
+        some_rows, some_columns = (grid(a[-1], dense=2, per_octave=_PROBES_PER_OCTAVE)[1:] for a in (rows, columns))
+        some_rows, some_columns = np.minimum(some_rows, rows[-1]), np.minimum(some_columns, columns[-1])
+        fine_columns = _refined(columns[1:], lambda c: _turned(of(some_rows, c)), gap=1.0)
+        fine_rows = _refined(rows[1:], lambda r: of(r, some_columns), gap=1.0)
+        return np.concatenate([[0.0], fine_rows]), np.concatenate([[0.0], fine_columns])
+
+    def shared(self, table: StepTable) -> Array:
+        """Return the seconds that steps with prompts and decodes differ from the sum of both in `table`, (P, N)."""
+        prompt, seqs = table.some_tokens[1:, None], table.some_seqs[None, 1:]
+        where = np.broadcast_arrays(prompt, np.full((1, 1), self.usual.keys), seqs, np.full((1, 1), self.usual.context))
+        found = np.zeros(table.shared.shape)
+        found[1:, 1:] = _evaluate(self.time, *where) - table._device_time(*where)
+        return found
+
+
+def _refined(axis: Array, parts: _Parts, *, gap: float, most: int = _MOST_POINTS) -> Array:
+    """Return the rising `axis` with points added until what lies between two of them is known to `TOLERANCE`.
+
+    An interval is halved where its middle is not, down to multiples of `gap`; at most to `most` points.
+    """
+    values, begin = parts(axis)[0], np.arange(len(axis) - 1)
+    for _ in range(_ROUNDS):
+        left, right = axis[begin], axis[begin + 1]
+        middle = np.round(0.5 * (left + right) / gap) * gap
+        inside = (middle > left) & (middle < right)
+        begin, middle = begin[inside], middle[inside]
+        if not len(begin) or len(axis) >= most:
+            break
+        found, whole = parts(middle)
+        share = ((middle - left[inside]) / (right - left)[inside])[:, None]
+        missed = np.abs((1 - share) * values[begin] + share * values[begin + 1] - found) > TOLERANCE * whole
+        bad = missed.any(axis=1)
+        axis = np.insert(axis, begin[bad] + 1, middle[bad])
+        values = np.insert(values, begin[bad] + 1, found[bad], axis=0)
+        first = begin[bad] + np.arange(bad.sum())
+        begin = np.sort(np.concatenate([first, first + 1]))
+    return axis
+
+
+def _turned(parts: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Return both tables with rows and columns exchanged."""
+    return parts[0].T, parts[1].T
+
+
+def _crowd(floor: Floor | None, tokens: Array, keys: Array) -> Array:
+    """Return by how much many prompts in a step raise its least time, s, (p, k)."""
+    if floor is None:
+        return np.zeros((len(tokens), len(keys)))
+    return floor.crowd(tokens[:, None], np.maximum(keys, 1.0)[None, :])
 
 
 def _evaluate(time: StepTime, *where: Array) -> Array:
-    """Return `time` at the points `where`, broadcast against each other.
-
-    The first row and column hold no tokens and may be NaN; elsewhere NaN or infinity raises `InputError`.
-    """
+    """Return `time` at the points `where`, broadcast against each other; NaN or infinity raises `InputError`."""
     found: Array = np.array(np.broadcast_to(time(*where), np.broadcast_shapes(*(a.shape for a in where))), float)
-    if not np.all(np.isfinite(found[1:, 1:])):
+    if not np.all(np.isfinite(found)):
         raise InputError("step times are unknown for this deployment; choose a device and formats with known rates")
     return found
 
@@ -189,11 +384,11 @@ def stacked(tables: Sequence[StepTable]) -> tuple[NDArray[np.void], Array]:
     """
     records, numbers, at = np.zeros(len(tables), TABLE), [], 0
     for record, table in zip(records, tables, strict=True):
-        for axis in ("tokens", "keys", "seqs", "context"):
+        for axis in _AXES:
             record[axis] = len(getattr(table, axis))
-        for field in ("tokens", "keys", "seqs", "context", "base", "prompt", "decode", "floor"):
-            values = getattr(table, field).ravel()
-            record[field if values.size > len(getattr(table, field)) else f"at_{field}"] = at
+        for name in (*_AXES, "dense", "prompt", "decode", "shared", "floor", "crowd", "cut"):
+            values = getattr(table, name).ravel()
+            record[f"at_{name}" if name in _AXES else name] = at
             numbers.append(values)
             at += len(values)
     return records, np.concatenate(numbers)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from perfmodel.arrays import Array
 from perfmodel.simulator.requests import Traffic
-from perfmodel.simulator.steady import SLICES, Growth, growth, in_system, margin, warm_up
+from perfmodel.simulator.steady import SLICES, Growth, drifts, growth, in_system, margin, warm_up
 
 #: Fewest requests of a stationary load that have a steady part. Chosen.
 _LEAST_REQUESTS = 100
@@ -42,17 +42,20 @@ class WarmUp:
     unstable: bool
 
 
-def warm_up_of(traffic: Traffic, issued: Array, finish: Array, runs: NDArray[np.void]) -> WarmUp | None:
+def warm_up_of(traffic: Traffic, issued: Array, first: Array, finish: Array, runs: NDArray[np.void]) -> WarmUp | None:
     """Return the warm-up of a run of `traffic`; None where it is not stationary, or has too few requests to tell.
 
-    The series that MSER-5 cuts is the number in the system that each arrival finds. The queue grows without end where
+    The series that MSER-5 cuts is the number in the system that each arrival finds; of a closed loop, where that number
+    is fixed, TTFT and the time per token after it. The queue grows without end where
     the number of waiting requests does: sequences that run are limited, and their number rises at first in any case.
 
-    issued, finish: (R,) s; runs: what replicas did; all as in `Simulation`.
+    issued, first, finish: (R,) s; runs: what replicas did; all as in `Simulation`.
     """
     served = np.isfinite(finish)
     if not traffic.stationary or served.sum() < _LEAST_REQUESTS:
         return None
+    if traffic.concurrency:
+        return _of_clients(traffic, issued[served], first[served], finish[served])
     issued, finish = issued[served], finish[served]
     begin, last = float(issued[0]), float(issued[-1])
     found = in_system(issued, finish, issued).astype(float)
@@ -70,6 +73,30 @@ def warm_up_of(traffic: Traffic, issued: Array, finish: Array, runs: NDArray[np.
         settled=filled and not total.certain,
         growth=_excess(traffic, finish, times) if unstable else waits,
         unstable=unstable,
+    )
+
+
+def _of_clients(traffic: Traffic, issued: Array, first: Array, finish: Array) -> WarmUp:
+    """Return the warm-up of a closed loop, whose queue cannot grow; times (R,) in s, of the requests served.
+
+    It lasts at least until the first request of every client has ended: these all start together. The drain begins when
+    the last request is sent, and fewer than all clients have one in flight from then on.
+    """
+    order = np.argsort(issued, kind="stable")
+    issued, first, finish = issued[order], first[order], finish[order]
+    opening, last = float(finish[: traffic.concurrency].max()), float(issued[-1])
+    later = np.flatnonzero(issued >= opening)
+    series = (first - issued, (finish - first) / np.maximum(traffic.output_tokens[: len(order)][order] - 1.0, 1.0))
+    cut = max((warm_up(values[later]) for values in series), default=0) if len(later) else 0
+    end = float(issued[later[cut]]) if len(later) else opening
+    spans = (last - issued[0]) / float(np.mean(finish - issued))
+    steady = 2 * cut < len(later) and not any(drifts(values[later][cut:]) for values in series)
+    return WarmUp(
+        end=min(max(end, opening), last),
+        last_arrival=last,
+        settled=bool(spans >= _LEAST_RESIDENCES and steady),
+        growth=Growth(0.0, 0.0),
+        unstable=False,
     )
 
 

@@ -60,15 +60,16 @@ class Window:
 def window(simulation: Simulation, *, whole: bool = False) -> Window:
     """Return the measurement window of a run.
 
-    Requests drawn from an open workload are a stationary load: their warm-up (found by MSER-5) and the drain after the
-    last arrival are left out. A trace, an offline batch and a closed loop with its opening burst are finite, and
-    measured as a whole; so is an open load of too few requests. whole: measure all of it in any case.
+    Requests drawn from an open workload or for a fixed number of clients are a stationary load, unless the workload
+    states their number: the warm-up (found by MSER-5) and the drain after the last arrival are left out. A trace, an
+    offline batch and a stated number of requests, with the opening burst of a closed loop, are finite and measured as a
+    whole; so is a load of too few requests. whole: measure all of it in any case.
     """
     cut, finish = simulation.warm_up, simulation.finish
     if cut is not None and not whole:
         counted = (finish > cut.end) & (finish <= cut.last_arrival)
         if counted.sum() >= _LEAST_MEASURED:
-            refused = simulation.rejected & (simulation.traffic.arrival > cut.end)
+            refused = simulation.rejected & ~(simulation.traffic.arrival <= cut.end)
             return Window(cut.end, cut.last_arrival, True, STEADY, counted, counted | refused, finish)
     begin, end = float(np.nanmin(simulation.issued)), float(np.nanmax(finish))
     everything = np.ones(len(simulation.traffic), bool)

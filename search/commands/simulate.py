@@ -30,7 +30,9 @@ class SimulationOptions:
     requests: Annotated[
         int,
         typer.Option(
-            min=0, metavar="N", help="Requests to simulate. 0: the whole trace, or as many as --precision needs."
+            min=0,
+            metavar="N",
+            help="Requests to simulate; of a closed loop the least. 0: the whole trace, or what --precision needs.",
         ),
     ] = 0
     precision: Annotated[
@@ -86,8 +88,9 @@ def simulate_command(
 ) -> None:
     """Simulate a scenario's load on a candidate of its plan.
 
-    Every request goes through a router, a queue and the engine's steps; nothing is averaged. An open load is run until
-    its figures are known well enough, and measured in its steady state. Where nothing qualifies, the exit code is 1.
+    Every request goes through a router, a queue and the engine's steps; nothing is averaged. An open load or a closed
+    loop is run until its figures are known well enough, and measured in its steady state.
+    Where nothing qualifies, the exit code is 1.
     """
     from search.output import print_rows, print_simulation, progress_bar
     from search.planning import verify

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from perfmodel import simulator
 from perfmodel.arrays import NAN
 from perfmodel.deployment import Deployments
 from perfmodel.simulator import Capacity, Simulation, Traffic
-from perfmodel.workload import MS_PER_S, Slo
+from perfmodel.workload import DEFAULT_REQUESTS_PER_CLIENT, MS_PER_S, Slo
 from search.planning.ranked_plan import Plan
 from search.searchers import Progress
 
@@ -76,6 +77,9 @@ def requests(plan: Plan, number: int, settings: Settings | None = None) -> Traff
     work, count = plan.scorer.target.workload, settings.count
     if not plan.scorer.sized:
         work = plan.scorer.workload_of(float(plan.columns["offered"][number]))
+    if settings.whole and work.arrival == "closed" and not math.isfinite(work.n_requests):
+        # a whole run is a finite one: that of the closed form, unless its number of requests is given
+        work = work.at(n_requests=count or DEFAULT_REQUESTS_PER_CLIENT * work.concurrency)
     if not count and work.arrival == "open":
         count = int(max(simulator.COUNT, simulator.COUNT_REPLICA * replicas))
     return simulator.offered(work, count=count, seed=settings.seed)

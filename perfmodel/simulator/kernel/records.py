@@ -177,16 +177,25 @@ STINT = _record(
 #: A step-time table: lengths of its axes, and where its axes and values begin in one array of numbers; see
 #: `perfmodel.simulator.table.StepTable`.
 TABLE = _record(
+    total=_I,
     tokens=_I,
     keys=_I,
     seqs=_I,
     context=_I,
+    some_tokens=_I,
+    some_seqs=_I,
+    at_total=_I,
     at_tokens=_I,
     at_keys=_I,
     at_seqs=_I,
     at_context=_I,
-    base=_I,
+    at_some_tokens=_I,
+    at_some_seqs=_I,
+    dense=_I,
     prompt=_I,
     decode=_I,
+    shared=_I,
     floor=_I,
+    crowd=_I,
+    cut=_I,
 )

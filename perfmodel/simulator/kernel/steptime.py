@@ -63,7 +63,7 @@ def decode_line(arrays: Arrays, k: int, seqs: int, context: int) -> tuple[float,
     high = (1.0 - f) * v[at + 1] + f * v[at + t.context + 1]
     left, right = v[t.at_context + j], v[t.at_context + j + 1]
     slope = (high - low) / (right - left)
-    base = (1.0 - f) * v[t.base + a] + f * v[t.base + a + 1]
+    base = dense_time(arrays, k, 0, 1.0, seqs)
     steps = UNBOUNDED_STEPS
     if j < t.context - 2:
         steps = max(math.floor(right - mean), 0) + 1
@@ -86,19 +86,50 @@ def step_time(arrays: Arrays, k: int, prompt: int, keys: float, seqs: int, conte
     v, t = arrays.values, arrays.tables[k]
     a = locate(v, t.at_seqs, t.seqs, seqs)
     f = fraction(v, t.at_seqs + a, seqs)
-    p = locate(v, t.at_tokens, t.tokens, prompt)
-    g = fraction(v, t.at_tokens + p, prompt)
-    time = bilinear(v, t.base + p * t.seqs + a, t.seqs, g, f)
+    at = t.floor + a + (t.seqs if prompt > 0 else 0)
+    least: float = (1.0 - f) * v[at] + f * v[at + 1]
+    time = dense_time(arrays, k, prompt, keys, seqs)
     if prompt > 0:
+        p = locate(v, t.at_tokens, t.tokens, prompt)
+        g = fraction(v, t.at_tokens + p, prompt)
         j = locate(v, t.at_keys, t.keys, keys)
-        time += bilinear(v, t.prompt + p * t.keys + j, t.keys, g, fraction(v, t.at_keys + j, keys))
+        h = fraction(v, t.at_keys + j, keys)
+        time += bilinear(v, t.prompt + p * t.keys + j, t.keys, g, h)
+        least += bilinear(v, t.crowd + p * t.keys + j, t.keys, g, h)
+        if seqs > 0:
+            time += shared_time(arrays, k, prompt, seqs)
     if seqs > 0:
         mean = context / seqs
         j = locate(v, t.at_context, t.context, mean)
         time += bilinear(v, t.decode + a * t.context + j, t.context, f, fraction(v, t.at_context + j, mean))
-    at = t.floor + a + (t.seqs if prompt > 0 else 0)
-    least: float = (1.0 - f) * v[at] + f * v[at + 1]
     return max(time, least)
+
+
+@inner
+def dense_time(arrays: Arrays, k: int, prompt: int, keys: float, seqs: int) -> float:
+    """Seconds of the dense layers of a step, by the tokens of its fullest micro-batch and rank (`Micro.tokens`)."""
+    v, t = arrays.values, arrays.tables[k]
+    pp, budget, ranks = v[t.cut], v[t.cut + 1], v[t.cut + 2]
+    prompts = max(prompt / pp, min(float(prompt), budget))
+    used = min(max(prompts / max(2.0 * keys, 1.0), 1.0), ranks)
+    tokens = prompts * ranks / used + max(seqs / pp, min(float(seqs), 1.0))
+    a = locate(v, t.at_total, t.total, tokens)
+    f = fraction(v, t.at_total + a, tokens)
+    time: float = (1.0 - f) * v[t.dense + a] + f * v[t.dense + a + 1]
+    return time
+
+
+@inner
+def shared_time(arrays: Arrays, k: int, prompt: int, seqs: int) -> float:
+    """Seconds by which a step of prompts and decodes differs from the sum of both."""
+    v, t = arrays.values, arrays.tables[k]
+    p = locate(v, t.at_some_tokens, t.some_tokens, prompt)
+    a = locate(v, t.at_some_seqs, t.some_seqs, seqs)
+    at = t.shared + p * t.some_seqs + a
+    time: float = bilinear(
+        v, at, t.some_seqs, fraction(v, t.at_some_tokens + p, prompt), fraction(v, t.at_some_seqs + a, seqs)
+    )
+    return time
 
 
 @inner
