@@ -234,8 +234,8 @@ def test_engines_that_balance_ranks_compute_prompts_together() -> None:
     ("work", "first", "second"),
     [
         (lengths(4000, 200, rate=2.0), 2, 1),
-        (lengths(2000, 300, concurrency=32.0), 2, 2),
-        (lengths(8000, 100, concurrency=48.0), 1, 1),
+        (lengths(2000, 300, concurrency=32.0, n_requests=1500.0), 2, 2),
+        (lengths(8000, 100, concurrency=48.0, n_requests=1500.0), 1, 1),
     ],
     ids=["open", "closed", "prompts scarce"],
 )

@@ -17,6 +17,10 @@ from perfmodel.serving.limits import MAX_UTILISATION
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import Load
 
+#: Prompts per rank that are computed together where neither a token budget nor a batch bounds them. chosen: the time
+#: per prompt no longer falls beyond.
+MAX_UNBOUNDED_GROUP = 64.0
+
 
 @dataclass(frozen=True)
 class PromptPool:
@@ -97,6 +101,7 @@ def prompt_pool(steps: StepModel, load: Load, workers: Array, batch: Array | flo
     """
     ranks = steps.sharding.dp
     most = ranks * np.clip(steps.token_budget / ranks / load.mean(load.new), 1.0, np.maximum(batch, 1.0))
+    most = np.where(np.isfinite(most), most, ranks * MAX_UNBOUNDED_GROUP)
     groups = np.stack([np.ones_like(most), ranks, np.sqrt(ranks * most), most])
     priced = [steps.price_prompts(steps.prefill_steps(load.new, load.cached, g)) for g in groups]
     times = [p.pipelined(steps.sharding.pp) for p in priced]

@@ -143,8 +143,19 @@ def row(plan: Plan, number: int, found: Simulation, settings: Settings | None = 
         "meets": simulator.holds(found, slo, seen),
         **_beside_the_closed_form(plan, number, figures),
         **simulator.usage(found, seen),
-        "remark": "; ".join([*found.notes, *wide]),
+        "remark": "; ".join([*found.notes, *wide, *_burst(plan, steady=seen.steady)]),
     }
+
+
+def _burst(plan: Plan, *, steady: bool) -> list[str]:
+    """Say what the closed form counts in a closed loop without a number of requests, and a steady window does not."""
+    work = plan.scorer.target.workload
+    if work.arrival != "closed" or work.n_requests == work.n_requests or not steady:
+        return []
+    return [
+        f"the closed form counts the start, when all clients send at once, as one of {DEFAULT_REQUESTS_PER_CLIENT:g} "
+        "requests per client; the simulated figures leave it out"
+    ]
 
 
 def _beside_the_closed_form(plan: Plan, number: int, figures: Mapping[str, float]) -> dict[str, Any]:
