@@ -11,6 +11,7 @@ from perfmodel.serving.limits import MAX_UTILISATION, TINY, TINY_COUNT
 from perfmodel.serving.planned_step import PricedStep
 from perfmodel.serving.prefills import PrefillTimes, blend, largest_group, prefill_times
 from perfmodel.serving.queueing import (
+    bisect,
     closed_prefill_wait,
     equilibrium_rate,
     opening_burst,
@@ -23,6 +24,9 @@ from perfmodel.serving.queueing import (
 from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes, WaitShape
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import Load
+
+#: Halvings of the bracket of a closed loop's rate, which spans a factor of 100 at most: it ends within 1e-6.
+_HALVINGS = 20
 
 
 @dataclass(frozen=True)
@@ -113,8 +117,29 @@ def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_reques
 
 
 def _batch_times(steps: StepModel, load: Load, batch: _Batch) -> tuple[Array, Array]:
-    """Return (TPOT, mean wait for a prefill) of an admitted request, in seconds, (N,) each."""
-    tpot, wait = _steady_times(steps, load, batch)
+    """Return (TPOT, mean wait for a prefill) of an admitted request, in seconds, (N,) each.
+
+    They are those at the rate X that solves Little's law, running = X x residence(X). Waits and TPOT rise with X, so
+    there is one such rate, and whatever shortens a step or a prompt raises it.
+    """
+    prefill = load.mean(batch.prefill.shared) * batch.repeats
+    # without waits the law is quadratic; they only lengthen the residence, at most to that at this rate
+    most = equilibrium_rate(
+        batch.running, prefill, batch.later_tokens * batch.token_time, batch.prefill.interference * _others(steps, batch)
+    )
+
+    def residence(rate: Array) -> Array:
+        tpot, wait = _times_at(rate, steps, load, batch)
+        return np.asarray(prefill + wait + batch.later_tokens * tpot)
+
+    least = np.minimum(batch.running / residence(most), most)
+    rate, _ = bisect(least, most, lambda x: np.asarray(x * residence(x) < batch.running), _HALVINGS)
+    return _times_at(rate, steps, load, batch)
+
+
+def _times_at(rate: Array, steps: StepModel, load: Load, batch: _Batch) -> tuple[Array, Array]:
+    """Return (TPOT, mean wait for a prefill), seconds, while `rate` requests/s enter the batch, (N,) each."""
+    tpot, wait = _steady_times(rate, steps, load, batch)
     if steps.engine.mixes_prefill:
         spilled = spilled_group_wait(batch.running, batch.group, batch.grouped.mean_step)
         wait = batch.synchronised * spilled + (1.0 - batch.synchronised) * wait
@@ -125,17 +150,22 @@ def _batch_times(steps: StepModel, load: Load, batch: _Batch) -> tuple[Array, Ar
     return tpot, wait
 
 
-def _steady_times(steps: StepModel, load: Load, batch: _Batch) -> tuple[Array, Array]:
-    """Return (TPOT, mean wait for a prefill) where sequences start and end independently, in seconds, (N,) each."""
-    # where prompts share steps, those of a request's own group are computed in the same steps and do not delay it
+def _others(steps: StepModel, batch: _Batch) -> Array:
+    """Return the share of the running sequences whose prompts delay a request. (N,)
+
+    Where prompts share steps, those of a request's own group are computed in the same steps and do not delay it.
+    """
     group = 1.0 + batch.synchronised * (batch.group - 1.0) if steps.engine.mixes_prefill else np.ones_like(batch.group)
-    others = share_of_others(batch.running, group)
-    prefill = load.mean(batch.prefill.shared)
-    interference = batch.prefill.interference
-    rate = equilibrium_rate(
-        batch.running, prefill * batch.repeats, batch.later_tokens * batch.token_time, interference * others
-    )
-    tpot = slowed_tpot(batch.token_time, rate * interference * others)
+    return share_of_others(batch.running, group)
+
+
+def _steady_times(rate: Array, steps: StepModel, load: Load, batch: _Batch) -> tuple[Array, Array]:
+    """Return (TPOT, mean wait for a prefill) where sequences start and end independently, in seconds, (N,) each.
+
+    `rate` requests/s enter the batch, (N,).
+    """
+    others, prefill = _others(steps, batch), load.mean(batch.prefill.shared)
+    tpot = slowed_tpot(batch.token_time, rate * batch.prefill.interference * others)
     utilisation = np.minimum(rate * others * prefill / batch.entering, MAX_UTILISATION)
     queued = closed_prefill_wait(
         utilisation * (1.0 - batch.synchronised),
