@@ -12,12 +12,16 @@ import pytest
 import typer
 
 import cli
+import hwdb
+import perfmodel as pm
 from hwdb import InputError, UnknownName
 from perfmodel import glossary
 from perfmodel.cases import columns
+from perfmodel.estimates import explain
 from perfmodel.vocabulary import BASES, BOUNDS, FORMER_NAMES
 from perfmodel.workload import ARRIVALS, METRICS, SLO_KEYS
 from search.commands import command_tree
+from search.commands.explain import entries_of
 from search.scenario import load_scenario
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -259,3 +263,15 @@ def test_command_lists_all_names_by_kind(capsys: pytest.CaptureFixture[str]) -> 
 def test_command_refuses_an_unknown_word(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["explain", "ttfft"]) == 2
     assert "did you mean" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("model", ["meta-llama/Llama-3.1-8B", "deepseek-ai/DeepSeek-V3.2-Exp", "google/gemma-3-27b-it"])
+def test_every_operator_of_a_breakdown_is_explained(model: str) -> None:
+    work, placed = pm.Workload.from_lengths(2000, 100, concurrency=8), pm.deployments([hwdb.device("h200-sxm")], tp=8)
+    names = {term.operator for term in explain(pm.model(model), work, placed, engine=pm.engine("vllm"))}
+    assert all(glossary.explain(name) for name in names)
+
+
+@pytest.mark.parametrize("word", ["Used", "Free", "Reserve", "Elementwise", "In flight", "interp.", "EP2", "TP4"])
+def test_words_on_the_screen_are_explained_without_their_unit(word: str) -> None:
+    assert entries_of(word)

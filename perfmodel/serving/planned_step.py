@@ -138,7 +138,7 @@ def chunks(new: Array, cached: Array, seqs: Array | float, budget: Array, ranks:
     filled: Array = np.minimum(budget, total)
     full = np.asarray(np.floor(total / budget + _ROUNDING), np.float64)
     rest = np.maximum(total - full * filled, 0.0)
-    last = (rest > _ROUNDING * filled) | (full < 1.0)
+    last = (rest > _ROUNDING * filled) | ~(full >= 1.0)  # an unknown number of prompts takes an unknown time
     out = []
     if np.any(full > 0):
         prompts: Array = np.maximum(np.minimum(filled / new, seqs), np.minimum(ranks, filled))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         node_row,
     )
     from search.output.fleet_summary import fleet_rows, print_fleet
-    from search.output.headings import columns_of_heading, heading
+    from search.output.headings import columns_of_heading, heading, whole_word
     from search.output.plan_sentences import headline, question, ranking_note
     from search.output.plan_tables import (
         candidate_columns,
@@ -86,6 +86,7 @@ __all__ = [
     "question",
     "ranking_note",
     "step_time_rows",
+    "whole_word",
     "with_kilowatts",
     "with_range",
     "write_predictions",
@@ -111,7 +112,7 @@ __getattr__ = lazy_names(
             "node_row",
         ],
         "fleet_summary": ["fleet_rows", "print_fleet"],
-        "headings": ["columns_of_heading", "heading"],
+        "headings": ["columns_of_heading", "heading", "whole_word"],
         "plan_sentences": ["headline", "question", "ranking_note"],
         "plan_tables": [
             "candidate_columns",
