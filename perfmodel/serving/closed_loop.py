@@ -125,7 +125,10 @@ def _batch_times(steps: StepModel, load: Load, batch: _Batch) -> tuple[Array, Ar
     prefill = load.mean(batch.prefill.shared) * batch.repeats
     # without waits the law is quadratic; they only lengthen the residence, at most to that at this rate
     most = equilibrium_rate(
-        batch.running, prefill, batch.later_tokens * batch.token_time, batch.prefill.interference * _others(steps, batch)
+        batch.running,
+        prefill,
+        batch.later_tokens * batch.token_time,
+        batch.prefill.interference * _others(steps, batch),
     )
 
     def residence(rate: Array) -> Array:

@@ -166,7 +166,8 @@ def any_running(running: Array, entered: Array) -> Array:
 def _extrapolated(run: _Run) -> Drained:
     """Extend the results of a partly simulated batch to all its requests.
 
-    The requests that were not simulated are assumed to go on as in the middle of those that were.
+    The requests that were not simulated are assumed to go on as in the middle of those that were. The replica is full
+    then, so that their tokens take no less than those of the simulated ones, some of which meet it filling or draining.
     """
     batch, tokens = run.batch, run.width * run.made
     counts, clocks = np.stack(run.counts), np.stack(run.clocks)
@@ -183,7 +184,7 @@ def _extrapolated(run: _Run) -> Drained:
     return Drained(
         first=(1.0 - part) * (run.first / run.played) + part * (last + rest * gap / 2.0),
         makespan=run.clock + rest * gap,
-        tpot=(1.0 - part) * tpot + part * batch.steady.tpot,
+        tpot=(1.0 - part) * tpot + part * np.maximum(batch.steady.tpot, tpot),
         running=(1.0 - full) * (run.squares / run.made) + full * batch.max_running,
         step=(1.0 - full) * (run.spent / run.made) + full * batch.curve.time[-1],
         entry=entry,
@@ -204,7 +205,9 @@ def _request_gap(batch: OfflineBatch, clocks: Array, counts: Array) -> Array:
     ends = (counts[-1] * (1.0 - _SAME), batch.max_running * (1.0 - _SAME))
     last, filled = (interpolate(counts, clocks, end) for end in ends)
     slope = (last - filled) / np.maximum(refilled, TINY_COUNT)
-    return np.where(refilled >= batch.max_running, np.minimum(slope, batch.steady.request_gap), batch.steady.request_gap)
+    return np.where(
+        refilled >= batch.max_running, np.minimum(slope, batch.steady.request_gap), batch.steady.request_gap
+    )
 
 
 def _tpot(outputs: OutputLengths, width: Array, delays: Array) -> Array:

@@ -18,7 +18,8 @@ def finite_run(steady: Served, steps: StepModel, load: Load, limits: tuple[Array
 
     Where more requests arrive than can be served (`crowded`, (N,)), the run is treated as an offline batch of all
     requests, less the time that they took to arrive. Even a request that is admitted at once waits for the running
-    step, and a run waits no less than one that arrives as fast as it can be served, which queues by chance. `limits` is (max_running: sequences that run at once, prefills_per_request), (N,) each.
+    step, and a run waits no less than one that arrives as fast as it can be served, which queues by chance. `limits` is
+    (max_running: sequences that run at once, prefills_per_request), (N,) each.
     """
     finite = np.isfinite(load.n_requests)
     count = np.where(finite, load.n_requests, 1.0)

@@ -185,12 +185,11 @@ def cv_over_classes(values: Array, mean: Callable[[Array], Array]) -> Array:
     return np.sqrt(mean(np.square(values / np.maximum(mean(values), TINY) - 1.0)))
 
 
-def bisect(
-    low: Array, high: Array, below: Callable[[Array], Mask], halvings: int = _BISECTIONS
-) -> tuple[Array, Array]:
+def bisect(low: Array, high: Array, below: Callable[[Array], Mask], halvings: int = _BISECTIONS) -> tuple[Array, Array]:
     """Solve an equation in one positive unknown per candidate; return (root, last value tried), (N,) each.
 
-    Bisects the ratio high / low `halvings` times. `low` and `high` bracket the root, (N,); `below(x)` is True where x is below it, (N,).
+    Bisects the ratio high / low `halvings` times. `low` and `high` bracket the root, (N,); `below(x)` is True where x
+    is below it, (N,).
     """
     middle = low
     for _ in range(halvings):
