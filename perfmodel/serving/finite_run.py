@@ -28,7 +28,8 @@ def finite_run(steady: Served, steps: StepModel, load: Load, limits: tuple[Array
     backlog = least + np.maximum(batch.times.wait - arriving / 2.0, 0.0)
     wait = np.where(crowded, np.maximum(backlog, steady.times.wait), steady.times.wait)
     arrived = np.array(list(RANKS.values()))[:, None] * arriving
-    by_rank = least + np.maximum(batch.waits.by_rank - arrived, 0.0) + np.maximum(steady.times.wait - backlog, 0.0)
+    by_chance = load.mean(np.maximum(steady.times.wait - backlog, 0.0))
+    by_rank = least + np.maximum(batch.waits.by_rank - arrived, 0.0) + by_chance
     tpot = np.where(crowded, batch.times.tpot, steady.times.tpot)
     last = longest(load.mean(load.output), load.length_cv, np.minimum(steady.running, count))
     tail = np.minimum(last, np.maximum(load.longest, load.mean(load.output))) * load.mean(tpot)
