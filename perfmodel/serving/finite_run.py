@@ -18,15 +18,18 @@ def finite_run(steady: Served, steps: StepModel, load: Load, limits: tuple[Array
 
     Where more requests arrive than can be served (`crowded`, (N,)), the run is treated as an offline batch of all
     requests, less the time that they took to arrive. Even a request that is admitted at once waits for the running
-    step. `limits` is (max_running: sequences that run at once, prefills_per_request), (N,) each.
+    step, and a run waits no less than one that arrives as fast as it can be served, which queues by chance. `limits` is
+    (max_running: sequences that run at once, prefills_per_request), (N,) each.
     """
     finite = np.isfinite(load.n_requests)
     count = np.where(finite, load.n_requests, 1.0)
     batch = offline(steps, replace(load, n_requests=count), *limits)
     arriving, least = count / load.rate, steady.steps.decode / 2.0
-    wait = np.where(crowded, least + np.maximum(batch.times.wait - arriving / 2.0, 0.0), steady.times.wait)
+    backlog = least + np.maximum(batch.times.wait - arriving / 2.0, 0.0)
+    wait = np.where(crowded, np.maximum(backlog, steady.times.wait), steady.times.wait)
     arrived = np.array(list(RANKS.values()))[:, None] * arriving
-    by_rank = least + np.maximum(batch.waits.by_rank - arrived, 0.0)
+    by_chance = load.mean(np.maximum(steady.times.wait - backlog, 0.0))
+    by_rank = least + np.maximum(batch.waits.by_rank - arrived, 0.0) + by_chance
     tpot = np.where(crowded, batch.times.tpot, steady.times.tpot)
     last = longest(load.mean(load.output), load.length_cv, np.minimum(steady.running, count))
     tail = np.minimum(last, np.maximum(load.longest, load.mean(load.output))) * load.mean(tpot)

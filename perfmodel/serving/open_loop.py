@@ -211,7 +211,7 @@ def _tpot(replica: _Replica, point: _Point, throughput: _Throughput, prefill_wai
 def _queued(replica: _Replica, throughput: _Throughput, max_running: Array) -> Array:
     """Return the mean seconds that a request queues for admission. (N,)
 
-    It is the wait of a steady queue, but no more than a run of this length can build up.
+    It is the wait of a steady queue, but no more than a run of this length can build up by chance.
     """
     load = replica.load
     variability = queue_variability(load.cv, load.output, load.length_cv, load.mean)
@@ -219,7 +219,8 @@ def _queued(replica: _Replica, throughput: _Throughput, max_running: Array) -> A
         throughput.rate, replica.curve.running, throughput.completed, replica.max_running, variability / 2.0
     )
     waits = np.minimum(steady, finite_run_wait(throughput.rate, replica.run_length - max_running, variability))
-    return np.where(throughput.saturated | (replica.run_length <= max_running), 0.0, waits)
+    never = (replica.run_length <= max_running) | (throughput.saturated & np.isinf(replica.run_length))
+    return np.where(never, 0.0, waits)
 
 
 def _served(replica: _Replica, point: _Point, throughput: _Throughput, max_running: Array) -> Served:
@@ -229,7 +230,8 @@ def _served(replica: _Replica, point: _Point, throughput: _Throughput, max_runni
     """
     prefill_wait = _prefill_wait(replica, point, throughput.rate)
     wait = prefill_wait + _queued(replica, throughput, max_running)
-    endless = np.where(throughput.saturated & (replica.load.rate > throughput.rate), np.inf, 0.0)
+    over = throughput.saturated & (replica.load.rate > throughput.rate)
+    endless = np.where(over & np.isinf(replica.run_length), np.inf, 0.0)
     prefill = point.prefill
     zero = np.zeros_like(prefill.shared)
     return Served(

@@ -188,7 +188,8 @@ def cv_over_classes(values: Array, mean: Callable[[Array], Array]) -> Array:
 def bisect(low: Array, high: Array, below: Callable[[Array], Mask], halvings: int = _BISECTIONS) -> tuple[Array, Array]:
     """Solve an equation in one positive unknown per candidate; return (root, last value tried), (N,) each.
 
-    Bisects the ratio high / low `halvings` times. `low` and `high` bracket the root, (N,); `below(x)` is True where x is below it, (N,).
+    Bisects the ratio high / low `halvings` times. `low` and `high` bracket the root, (N,); `below(x)` is True where x
+    is below it, (N,).
     """
     middle = low
     for _ in range(halvings):
