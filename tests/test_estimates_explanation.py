@@ -13,8 +13,9 @@ from perfmodel.costs.cost import CostModel
 from perfmodel.costs.defaults import default
 from perfmodel.deployment.columns import deployments
 from perfmodel.engines.catalogue import engine
+from perfmodel.estimates.disaggregated import estimate_disaggregated
 from perfmodel.estimates.estimator import estimate
-from perfmodel.estimates.explanation import Term, explain
+from perfmodel.estimates.explanation import Term, explain, explain_disaggregated
 from perfmodel.hardware.columns import hardware_of
 from perfmodel.hardware.efficiency import efficiency_of
 from perfmodel.models import model
@@ -146,3 +147,34 @@ def test_hidden_host_time_is_no_term() -> None:
     )
     assert shown.count("host") == 2
     assert "host" not in hidden
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_steps_of_pools_are_those_of_their_estimate(seed: int) -> None:
+    """The decode step of a pair is that of the sequences on one decode worker, whatever its load and its workers."""
+    rng = np.random.default_rng(seed)
+    spec = model(("llama-3.1-8b", "llama-3.1-70b", "mistralai/Mixtral-8x7B-v0.1")[seed % 3])
+    pools = deployments(DEVICES[:1], tp=8), deployments(DEVICES[2:], tp=float(rng.choice([2, 4, 8])))
+    workers = float(rng.integers(1, 6)), float(rng.integers(1, 4))
+    isl, osl, by = float(rng.integers(100, 6000)), float(rng.integers(20, 1000)), ("vllm", "sglang", "trtllm")[seed % 3]
+    load = {"rate": float(rng.uniform(0.1, 8.0))} if seed % 2 else {"concurrency": float(rng.integers(1, 900))}
+    workload = lengths(isl, osl, **load)
+    front, back = ({f"{name}_workers": n} for name, n in zip(("prefill", "decode"), workers, strict=True))
+    found = estimate_disaggregated(spec, workload, *pools, **front, **back, engine=by, costs=Roofline())
+    terms = explain_disaggregated(spec, workload, pools, workers, engine=by, costs=Roofline())
+    step = float(found.latency.step[0, 0])
+    assert seconds(terms, "decode") == pytest.approx(step, rel=1e-6)
+    assert step == pytest.approx(float(found.tpot[0, 0]), rel=1e-6)
+    # the prefill of the estimate ends with the hand-over; that of a group lies between two groups that were priced
+    assert 0 < seconds(terms, "prefill") <= float(found.latency.prefill[0, 0]) * 1.1
+    for phase in ("prefill", "decode"):
+        assert sum(t.share for t in terms if t.phase == phase) == pytest.approx(1.0, rel=1e-9)
+
+
+def test_a_prompt_alone_on_a_prefill_worker_takes_the_time_of_its_step() -> None:
+    spec, alone = model("llama-3.1-8b"), deployments(DEVICES[:1])
+    workload = lengths(3000, 100, concurrency=1)
+    terms = explain_disaggregated(spec, workload, (alone, alone), (1, 1), costs=Roofline())
+    single = explain(spec, workload.at(arrival="single"), alone, costs=Roofline())
+    assert seconds(terms, "prefill") == pytest.approx(seconds(single, "prefill"), rel=1e-9)
+    assert seconds(terms, "decode") == pytest.approx(seconds(single, "decode"), rel=1e-9)

@@ -14,7 +14,7 @@ from perfmodel import Objective, Slo
 from perfmodel.costs import Roofline
 from perfmodel.estimates.chance import allowed, chance, chances, keeps, overall, slo_ratio
 from search import Exhaustive, FleetInfeasible, OptunaSearcher, Plan, load_scenario, plan, plan_fleet
-from search.planning.explained import memory_of, terms_of
+from search.planning.explained import memory_of, memory_place, terms_of
 from search.planning.pools import estimates as pair_estimates
 from search.planning.scoring import VERDICTS
 from search.planning.sizing import greatest, least_whole
@@ -325,6 +325,11 @@ def test_pools_are_no_larger_than_they_must_be(tmp_path: Path) -> None:
     row = found.row(number)
     assert row["devices"] == row["prefill_workers"] * row["prefill_tp"] + row["decode_workers"] * row["tp"]
     assert {t["phase"] for t in terms_of(found)} == {"prefill", "decode"}
+    for at in (number, *found.order[1:4].tolist()):  # the decode step at the sequences on a decode worker
+        decode = sum(t["time_us"] for t in terms_of(found, at) if t["phase"] == "decode")
+        assert decode * 1e-6 == pytest.approx(float(found.estimates(at).latency.step[0, 0]), rel=1e-6)
+        assert memory_of(found, at)["kv_gb"] > 0
+        assert memory_place(found, at) == "one device of the decode pool"
 
 
 def test_optuna_finds_the_exhaustive_winner_of_a_scenario(base: Plan) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from perfmodel.estimates.assembly import assemble
 from perfmodel.estimates.chance import chances, keeps, overall, slo_ratio
 from perfmodel.estimates.context import beyond_context, check_context, check_lengths
-from perfmodel.estimates.disaggregated import estimate_disaggregated, estimate_pools
+from perfmodel.estimates.disaggregated import estimate_disaggregated, estimate_pools, in_pools, serve_pools
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import Prepared, check, engine_limits, estimate, estimate_load, per_replica, prepare
-from perfmodel.estimates.explanation import Term, explain
+from perfmodel.estimates.explanation import Term, explain, explain_disaggregated
 from perfmodel.estimates.groups import Intervals, Latency, MemoryUse, PowerUse, Rates, RequestClasses, WaitShape
 from perfmodel.estimates.intervals import CLASSES
 from perfmodel.estimates.kv_transfer import HAND_OVER, between
@@ -43,9 +43,12 @@ __all__ = [
     "estimate_pools",
     "estimate_replicas",
     "explain",
+    "explain_disaggregated",
+    "in_pools",
     "keeps",
     "overall",
     "per_replica",
     "prepare",
+    "serve_pools",
     "slo_ratio",
 ]

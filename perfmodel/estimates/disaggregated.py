@@ -97,6 +97,23 @@ def estimate_pools(
 ) -> Estimates:
     """Do as `estimate_disaggregated`, for a load that differs from row to row; numbers of workers are not checked.
 
+    The arguments are those of `serve_pools`.
+    """
+    return _combined(serve_pools(model, demand, pools, workers, engine=engine, costs=costs, batch=batch))
+
+
+def serve_pools(
+    model: ModelSpec,
+    demand: Load,
+    pools: tuple[Deployments, Deployments],
+    workers: tuple[Array, Array],
+    *,
+    engine: Engine,
+    costs: CostModel | None = None,
+    batch: Array | float = np.nan,
+) -> ServedPair:
+    """Put N pairs of pools in service: their workers, the prompts that they compute, and their state under the load.
+
     Args:
         demand: load of each whole deployment.
         pools: one prefill worker and one decode worker per row.
@@ -115,8 +132,8 @@ def estimate_pools(
     back = prepare(model, pools[1], engine, costs, demand)
     prompts = prompt_pool(front.steps, demand, workers[0], np.where(np.isfinite(batch), batch, np.inf))
     served = serve_tandem(front, back, demand, prompts, workers[1])
-    return _combined(
-        _Pair(front=front, back=back, pools=pools, workers=workers, demand=demand, prompts=prompts, served=served)
+    return ServedPair(
+        front=front, back=back, pools=pools, workers=workers, demand=demand, prompts=prompts, served=served
     )
 
 
@@ -137,7 +154,7 @@ def in_pools(engine: Engine) -> Engine:
 
 
 @dataclass(frozen=True)
-class _Pair:
+class ServedPair:
     """Hold N pairs of pools in service.
 
     front, back: a prefill worker and a decode worker. pools, workers: deployment of a worker and numbers of workers,
@@ -158,7 +175,7 @@ class _Pair:
         return replace(self.served, rate=self.served.rate / self.workers[1])
 
 
-def _combined(pair: _Pair) -> Estimates:
+def _combined(pair: ServedPair) -> Estimates:
     """Combine both pools: the estimates of a decode worker, with devices, rates, power and memory of both pools."""
     demand, served, workers = pair.demand, pair.served, pair.workers
     worker = assemble(pair.back.steps, pair.back.memory, demand, pair.decode_worker, pair.pools[1])
@@ -186,7 +203,7 @@ def _combined(pair: _Pair) -> Estimates:
     )
 
 
-def _power(pair: _Pair, devices: Array) -> Array:
+def _power(pair: ServedPair, devices: Array) -> Array:
     """Return the mean watts per device over both pools, (N,).
 
     Prefill workers prefill or idle; decode workers decode or idle. devices: devices of both pools, (N,).

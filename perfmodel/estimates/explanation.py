@@ -13,13 +13,14 @@ from perfmodel.costs import BOUNDS, Cost, CostModel, StepCost, default, priced, 
 from perfmodel.deployment import Deployments
 from perfmodel.engines import Engine, Overlap, overlap_of
 from perfmodel.engines import engine as engine_of
+from perfmodel.estimates.disaggregated import serve_pools
 from perfmodel.estimates.estimator import per_replica, prepare
 from perfmodel.hardware import Hardware
 from perfmodel.models import ModelSpec
 from perfmodel.operators import Demand, step_shape
-from perfmodel.serving import PlannedStep, StepModel, serve
+from perfmodel.serving import PlannedPrompts, PlannedStep, StepModel, serve
 from perfmodel.vocabulary import BASES
-from perfmodel.workload import Workload, load_of
+from perfmodel.workload import POOLED_REQUESTS_PER_CLIENT, Load, Workload, load_of
 
 #: Host time and overlap below this share of a phase are rounding.
 _ROUNDING = 1e-9
@@ -66,7 +67,7 @@ def explain(
     prompt, or of prompts that are computed together, over all its steps, with the decodes that share them; over several
     request classes it is the mean. Where replicas hold different numbers of requests, it is one that holds most.
 
-    prompts_alone: leave decodes out of the steps of prompts, as on a worker that only prefills.
+    prompts_alone: leave decodes out of the steps of prompts.
     """
     chosen = engine_of(engine) if isinstance(engine, str) else engine
     costs = costs or default(chosen)
@@ -80,11 +81,44 @@ def explain(
     if prompts_alone or prompts is None:
         prompts = steps.prefill_steps(replica.new, replica.cached)
     decode = steps.decode_step(decoding, replica.decode_context, replica.drafts)
-    prefill_time = steps.price_prompts(prompts).pipelined(steps.sharding.pp)
-    return (
-        *_phase("prefill", steps, prompts.parts, replica.share[:, 0], _first(replica.mean(prefill_time))),
-        *_phase("decode", steps, (decode,), np.ones(1)),
-    )
+    return (*_prefill(steps, prompts, replica), *_phase("decode", steps, (decode,), np.ones(1)))
+
+
+def explain_disaggregated(
+    model: ModelSpec,
+    workload: Workload,
+    pools: tuple[Deployments, Deployments],
+    workers: tuple[Array | float, Array | float],
+    *,
+    engine: Engine | str = "vllm",
+    costs: CostModel | None = None,
+) -> tuple[Term, ...]:
+    """List the operators of one pair of pools under its load, host time included: a prefill, then a decode step.
+
+    The prefill is that of a prefill worker: of the prompts that it computes together at the load, over all its steps.
+    The decode step is that of a decode worker with the sequences that run on it, and sums to the step that
+    `estimate_disaggregated` uses.
+
+    Args:
+        workload: arrivals at the whole pair.
+        pools: a prefill worker and a decode worker, one row each.
+        workers: numbers of prefill and of decode workers.
+    """
+    chosen = engine_of(engine) if isinstance(engine, str) else engine
+    demand = load_of(workload, 1, POOLED_REQUESTS_PER_CLIENT)
+    numbers = np.full(1, workers[0], float), np.full(1, workers[1], float)
+    pair = serve_pools(model, demand, pools, numbers, engine=chosen, costs=costs)
+    front, back, served = pair.front.steps, pair.back.steps, pair.served
+    group = pair.prompts.group_of(served.rate, served.times.wait[0])
+    prompts = front.prefill_steps(demand.new, demand.cached, group)
+    decode = back.decode_step(served.running, demand.decode_context, demand.drafts)
+    return (*_prefill(front, prompts, demand), *_phase("decode", back, (decode,), np.ones(1)))
+
+
+def _prefill(steps: StepModel, prompts: PlannedPrompts, load: Load) -> tuple[Term, ...]:
+    """List the operators of the steps of `prompts`, the mean over the request classes of `load`."""
+    seconds = load.mean(steps.price_prompts(prompts).pipelined(steps.sharding.pp))
+    return _phase("prefill", steps, prompts.parts, load.share[:, 0], _first(seconds))
 
 
 @dataclass

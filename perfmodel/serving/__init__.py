@@ -6,7 +6,7 @@ from perfmodel.serving.adapter_slots import slots_limit
 from perfmodel.serving.closed_form import serve
 from perfmodel.serving.curve import DecodeCurve, decode_curve
 from perfmodel.serving.limits import MAX_RUNNING, MAX_UTILISATION, SATURATED_SHARE, TINY
-from perfmodel.serving.planned_step import PlannedStep
+from perfmodel.serving.planned_step import PlannedPrompts, PlannedStep
 from perfmodel.serving.prefill_pool import PromptPool, prompt_pool
 from perfmodel.serving.queueing import bisect, opening_share
 from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes, WaitShape
@@ -18,6 +18,7 @@ __all__ = [
     "SATURATED_SHARE",
     "TINY",
     "DecodeCurve",
+    "PlannedPrompts",
     "PlannedStep",
     "PromptPool",
     "RequestTimes",

@@ -61,11 +61,18 @@ class PromptPool:
     def prefill_time(self, rate: Array, wait: Array) -> Array:
         """Return the mean seconds from when a worker starts on a prompt until its whole group is done. (N,)
 
+        The arguments are those of `group_of`.
+        """
+        return interpolate(self.groups, self.times, self.group_of(rate, wait))
+
+    def group_of(self, rate: Array, wait: Array) -> Array:
+        """Return the prompts that a worker computes together with one that waited, itself included. (N,)
+
         rate: prompts/s over the pool, (N,). wait: mean seconds that the prompt queued before, (N,). A waiting prompt is
         computed together with those that arrived meanwhile, up to the token budget.
         """
         group, _ = self.group_at(rate)
-        return interpolate(self.groups, self.times, np.clip(1.0 + rate * wait, group, self.groups[-1]))
+        return np.asarray(np.clip(1.0 + rate * wait, group, self.groups[-1]))
 
     def wait(self, rate: Array, others: Array | float = np.inf, arrival_cv: Array | float = 1.0) -> Array:
         """Return the mean seconds until a worker starts on a prompt. (N,)

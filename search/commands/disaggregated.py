@@ -9,7 +9,7 @@ import numpy as np
 
 from hwdb import Device, Hwdb, InputError
 from perfmodel.deployment import Deployments, deployments
-from perfmodel.estimates import Estimates, Term, check, estimate_disaggregated, explain
+from perfmodel.estimates import Estimates, Term, check, estimate_disaggregated, explain_disaggregated
 from search.commands.colocated import DEGREES, Colocated
 from search.commands.deployment_options import PoolOptions
 from search.planning import deployment_words
@@ -54,11 +54,8 @@ class Disaggregated(Colocated):
 
     def terms(self) -> tuple[Term, ...]:
         """Return the operators of the prefill pool's prefill step, then of the decode pool's decode step."""
-        found = []
-        for phase, pool in (("prefill", self.prefill), ("decode", self.deployments)):
-            terms = explain(self.model, self.workload, pool, engine=self.engine, prompts_alone=True)
-            found += [t for t in terms if t.phase == phase]
-        return tuple(found)
+        pools = (self.prefill, self.deployments)
+        return explain_disaggregated(self.model, self.workload, pools, self.workers, engine=self.engine)
 
     def pools(self) -> tuple[tuple[str, float, float], ...]:
         """Return (name of the device, devices per worker, workers) of the prefill pool, then of the decode pool."""

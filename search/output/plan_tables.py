@@ -203,10 +203,10 @@ def print_misses(
 
 def _print_time_and_memory(plan: Plan, wide: bool) -> None:
     """Print where the time of a step and the memory of a device of the best candidate go."""
-    from search.planning import memory_of, terms_of
+    from search.planning import memory_of, memory_place, terms_of
 
     print_rows(step_time_rows(terms_of(plan)), layout=Layout(title=STEP_TIMES_TITLE, wide=wide))
-    memory = {"memory": "one device", **memory_of(plan)}
+    memory = {"memory": memory_place(plan), **memory_of(plan)}
     print_rows([memory], layout=Layout(title="Where the memory of a device goes", wide=wide))
 
 

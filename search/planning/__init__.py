@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from search.planning import verify
     from search.planning.columns import cost_columns, power_columns
     from search.planning.contexts import refuse_long_class
-    from search.planning.explained import memory_of, term_row, terms_of
+    from search.planning.explained import memory_of, memory_place, term_row, terms_of
     from search.planning.formats import format_offer
     from search.planning.names import deployment_words, short_name, told_apart
     from search.planning.planner import plan, space_of, tariff_of
@@ -28,6 +28,7 @@ __all__ = [
     "format_offer",
     "greatest_rate",
     "memory_of",
+    "memory_place",
     "plan",
     "power_columns",
     "refuse_long_class",
@@ -50,7 +51,7 @@ __getattr__ = lazy_names(
         "contexts": ["refuse_long_class"],
         "": ["verify"],
         "columns": ["cost_columns", "power_columns"],
-        "explained": ["memory_of", "term_row", "terms_of"],
+        "explained": ["memory_of", "memory_place", "term_row", "terms_of"],
         "formats": ["format_offer"],
         "names": ["deployment_words", "short_name", "told_apart"],
         "ranked_plan": ["Plan"],

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from perfmodel import Deployments, explain
+import numpy as np
+
+from perfmodel import explain
 from perfmodel.costs import default
-from perfmodel.estimates import Term, prepare
+from perfmodel.estimates import Term, explain_disaggregated, in_pools, prepare
 from perfmodel.workload import load_of
 from search.planning.columns import BYTES_PER_GB
 
 if TYPE_CHECKING:
+    from perfmodel.arrays import Array
+    from perfmodel.memory import Memory
     from search.planning.ranked_plan import Plan
 
 US_PER_S = 1e6
@@ -23,20 +27,20 @@ def terms_of(plan: Plan, number: int | None = None) -> list[dict[str, Any]]:
     number: the candidate; by default the winner. For a pair of pools, each step is that of the pool that runs it.
     """
     number = plan.best if number is None else number
-    if not plan.disaggregated(number):
-        return _terms(plan, plan.deployment(number), number, ("prefill", "decode"))
-    prefill, decode = plan.pool_deployments(number)
-    return [*_terms(plan, prefill, number, ("prefill",)), *_terms(plan, decode, number, ("decode",))]
-
-
-def _terms(plan: Plan, one: Deployments, number: int, phases: tuple[str, ...]) -> list[dict[str, Any]]:
-    """List the operators of one deployment in the given phases, as flat rows with their `spread`."""
     target, work = plan.scorer.target, plan.scorer.target.workload
     if not plan.scorer.sized:
         work = plan.scorer.workload_of(float(plan.columns["offered"][number]))
-    pooled = len(phases) == 1
-    terms = explain(target.model, work, one, engine=target.engine, costs=target.costs, prompts_alone=pooled)
-    return [{**term_row(t), "spread": t.spread} for t in terms if t.phase in phases]
+    if plan.disaggregated(number):
+        pools, workers = plan.pool_deployments(number), _workers(plan, number)
+        terms = explain_disaggregated(target.model, work, pools, workers, engine=target.engine, costs=target.costs)
+    else:
+        terms = explain(target.model, work, plan.deployment(number), engine=target.engine, costs=target.costs)
+    return [{**term_row(t), "spread": t.spread} for t in terms]
+
+
+def _workers(plan: Plan, number: int) -> tuple[Array, Array]:
+    """Return the workers of the prefill pool and of the decode pool of a pair of pools, (1,) each."""
+    return plan.columns["prefill_workers"][[number]], plan.columns["decode_workers"][[number]]
 
 
 def term_row(term: Term) -> dict[str, Any]:
@@ -58,16 +62,14 @@ def term_row(term: Term) -> dict[str, Any]:
 def memory_of(plan: Plan, number: int | None = None) -> dict[str, float]:
     """Return what fills the memory of one device of a candidate, in GB by content, and what is free.
 
-    number: the candidate; by default the winner. Of a pair of pools, it is a device of the decode pool. `adapters_gb`,
-    `sampler_warmup_gb` and `host_gb` appear only where there are adapters, where the engine warms up its sampler, or
-    where something is kept in host memory.
+    number: the candidate; by default the winner. Of a pair of pools, it is a device of the decode pool
+    (`memory_place`). `adapters_gb`, `sampler_warmup_gb` and `host_gb` appear only where there are adapters, where the
+    engine warms up its sampler, or where something is kept in host memory.
     """
     number = plan.best if number is None else number
-    target = plan.scorer.target
-    one = plan.pair(number).decode if plan.disaggregated(number) else plan.deployment(number)
-    costs = target.costs or default(target.engine)
-    budget = prepare(target.model, one, target.engine, costs, load_of(target.workload, 1)).memory
-    used = float(plan.columns["memory_gb_per_device"][number])
+    budget, sequences = _memory_budget(plan, number)
+    running = np.array([float(plan.columns["running"][number])])
+    used = float(budget.used(running)[0]) / BYTES_PER_GB
     fixed = {
         "weights_gb": float(budget.weights[0]) / BYTES_PER_GB,
         **({"adapters_gb": float(budget.adapters[0]) / BYTES_PER_GB} if budget.adapters[0] else {}),
@@ -75,7 +77,6 @@ def memory_of(plan: Plan, number: int | None = None) -> dict[str, float]:
         **({"sampler_warmup_gb": float(budget.sampler[0]) / BYTES_PER_GB} if budget.sampler[0] else {}),
         "reserve_gb": float(budget.reserve[0]) / BYTES_PER_GB,
     }
-    sequences = plan.columns["running"][number] / one.dp[0]
     in_host = float(budget.host.fixed[0] + budget.host.sequence[0] * sequences) / BYTES_PER_GB
     return {
         **fixed,
@@ -83,3 +84,22 @@ def memory_of(plan: Plan, number: int | None = None) -> dict[str, float]:
         "free_gb": float(budget.capacity[0]) / BYTES_PER_GB - used,
         **({"host_gb": in_host} if in_host else {}),
     }
+
+
+def memory_place(plan: Plan, number: int | None = None) -> str:
+    """Say which device `memory_of` is about, in words: for a pair of pools, a device of the decode pool."""
+    number = plan.best if number is None else number
+    return "one device of the decode pool" if plan.disaggregated(number) else "one device"
+
+
+def _memory_budget(plan: Plan, number: int) -> tuple[Memory, float]:
+    """Return (memory of a device, sequences that run on a rank of attention data parallelism) of a candidate.
+
+    Of a pair of pools, they are those of a decode worker.
+    """
+    target, paired = plan.scorer.target, plan.disaggregated(number)
+    one = plan.pair(number).decode if paired else plan.deployment(number)
+    engine = in_pools(target.engine) if paired else target.engine
+    demand = load_of(target.workload, 1)
+    budget = prepare(target.model, one, engine, target.costs or default(engine), demand).memory
+    return budget, float(plan.columns["running"][number] / one.dp[0])

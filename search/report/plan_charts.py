@@ -9,7 +9,7 @@ import numpy as np
 
 from perfmodel.arrays import Array
 from search.output import operator_group
-from search.planning import memory_of
+from search.planning import memory_of, memory_place
 from search.report import charts
 from search.report.charts import Figure, Points, Ranges, Titles
 
@@ -109,8 +109,8 @@ def _memory_of_a_device(plan: Plan) -> Figure:
         if key != "host_gb"
     }
     free = parts.pop("free")
-    titles = Titles("Where the memory goes", x="GB")
-    return charts.stacked(["one device"], {k: [v] for k, v in parts.items()}, titles, limit=sum(parts.values()) + free)
+    titles, place = Titles("Where the memory goes", x="GB"), memory_place(plan)
+    return charts.stacked([place], {k: [v] for k, v in parts.items()}, titles, limit=sum(parts.values()) + free)
 
 
 def _cost_by_device(plan: Plan) -> dict[str, Figure]:
