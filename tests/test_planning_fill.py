@@ -407,3 +407,42 @@ def test_a_plan_shows_misses_apart(tmp_path: Path) -> None:
     assert [r["rank"] for r in both[:2]] in ([1, 2], [1, None])
     assert both[-1]["rank"] is None
     assert all(r["devices"] <= 2 or r["devices_per_replica"] > 2 for r in found.misses())
+
+
+@pytest.mark.parametrize("rank_by", ["ttft_ms", "tpot_ms", "e2e_ms"])
+@pytest.mark.parametrize("hardware", ["", "stock = { h100-sxm = 16, l40s = 3 }"], ids=["any number", "stock"])
+def test_a_ranking_by_latency_without_load_or_slo_asks_for_one_request_in_flight(
+    tmp_path: Path, rank_by: str, hardware: str
+) -> None:
+    search = 'modes = ["colocated", "disaggregated"]'
+    offer = f"{DEFAULTS['hardware']}\n{hardware}"
+    found = answered(tmp_path, slo="", hardware=offer, rank_by=rank_by, search=search)
+    asked = answered(tmp_path, slo="", hardware=offer, rank_by=rank_by, search=search, load="concurrency = 1")
+    assert found.columns[rank_by][found.best] == pytest.approx(asked.columns[rank_by][asked.best], rel=1e-9)
+    assert found.name(found.best) == asked.name(asked.best)
+    qualifying = found.order[: int(found.qualifies.sum())]
+    assert found.columns[rank_by][found.best] == found.columns[rank_by][qualifying].min() < 5000
+    assert found.columns["concurrency_per_replica"][qualifying].max() <= 1.0 + 1e-6
+    assert {bool(found.disaggregated(int(n))) for n in qualifying} == {False, True}
+    assert found.row(found.best)["headroom"] > 1.0  # one request is far from what it serves
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_latency_at_the_least_load_holds_for_any_request(tmp_path: Path, seed: int) -> None:
+    """With any lengths, ranking, and list of concurrencies: the least of the list, else one request."""
+    rng = np.random.default_rng(seed)
+    listed = sorted(rng.integers(2, 60, 3).tolist()) if seed % 3 == 0 else []
+    rank_by = ("ttft_ms", "tpot_ms", "e2e_ms")[seed % 3 if seed % 2 else 0]
+    lengths = {"input_tokens": int(rng.integers(50, 8000)), "output_tokens": int(rng.integers(2, 900))}
+    search = f"concurrency = {listed}" if listed else ""
+    found = answered(tmp_path, slo="", rank_by=rank_by, search=search, **lengths)
+    asked = answered(tmp_path, slo="", rank_by=rank_by, load=f"concurrency = {min(listed, default=1)}", **lengths)
+    row = found.row(found.best)
+    assert row["replicas"] == 1
+    assert row["concurrency_per_replica"] == min(listed, default=1)
+    assert row[rank_by] == pytest.approx(float(asked.columns[rank_by][asked.best]), rel=1e-9)
+
+
+def test_a_ranking_by_latency_within_an_slo_still_loads_replicas(tmp_path: Path) -> None:
+    found = answered(tmp_path, rank_by="ttft_ms", slo="tpot_ms_p95 = 25")
+    assert found.row(found.best)["concurrency_per_replica"] > 1

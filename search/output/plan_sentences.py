@@ -123,7 +123,7 @@ def question(plan: Plan) -> str:
     loads = {"open": f"{_exact(work.rate)} requests/s", "closed": f"{_exact(work.concurrency)} requests in flight"}
     load = loads.get(work.arrival, work.arrival)
     if not plan.scorer.sized:
-        load = "as much traffic as possible"
+        load = "one request in flight" if plan.scorer.least_loaded else "as much traffic as possible"
     lengths = f"{work.mean_input:,.0f} tokens in, {work.mean_output:,.0f} out"
     slo = "; ".join(f"{_bound_name(o.metric, o.statistic)} ≤ {_exact(o.limit * 1e3)} ms" for o in s.slo.objectives)
     offered = ", ".join(s.offer.devices)

@@ -94,7 +94,8 @@ class _Shown:
 def _greatest_rates(shown: _Shown) -> tuple[Array, Array]:
     """Return (greatest request rate within the SLO, request rate at the load of the plan), requests/s, (N,) each."""
     scorer, columns = shown.candidates.scorer, shown.candidates.columns
-    if not scorer.sized and not scorer.limits.spare_nodes:  # loaded as far as the SLO allows, and no replica is spare
+    full = not scorer.sized and not scorer.least_loaded  # loaded as far as the SLO allows
+    if full and not scorer.limits.spare_nodes:
         rate = columns["request_rate_rps"][shown.numbers]
         met = columns["slo_ratio"][shown.numbers] <= 1.0 + RATE_TOLERANCE
         return np.where(met, rate, 0.0), rate

@@ -17,7 +17,6 @@ from search.planning.pool_roles import Role
 from search.planning.pools import Pairs, Workers
 from search.planning.prices import usd_per_million_tokens
 from search.planning.scoring import SCORE_OF_UNKNOWN, Scorer
-from search.scenario import ONE_REPLICA
 from search.searchers import RANKINGS, pareto
 
 #: Most pairs that are bounded. chosen: takes about a second.
@@ -164,7 +163,7 @@ def _rate_matched(scorer: Scorer, prefill: Role, decode: Role) -> Workers:
     unit where nothing limits them. prefill, decode: paired row by row.
     """
     chosen = np.ones(len(prefill)), np.ones(len(prefill))
-    if scorer.rank_by in ONE_REPLICA:
+    if scorer.one_replica:
         return chosen
     best = np.full(len(prefill), -np.inf)
     for workers in _ratios(prefill.rate, decode.rate):
@@ -222,6 +221,6 @@ def _units(scorer: Scorer, prefill: Role, decode: Role, workers: Workers) -> Arr
 def unlimited(scorer: Scorer, pairs: Pairs) -> Mask:
     """Return True where neither stock nor a limit but that on power bounds the workers of a pair, (M,)."""
     limits = scorer.limits
-    if scorer.rank_by in ONE_REPLICA or np.isfinite([limits.devices, limits.nodes, limits.usd_per_hour]).any():
+    if scorer.one_replica or np.isfinite([limits.devices, limits.nodes, limits.usd_per_hour]).any():
         return np.zeros(len(pairs), dtype=bool)
     return np.asarray(np.isinf(scorer.stock[pairs.prefill.device]) & np.isinf(scorer.stock[pairs.decode.device]))

@@ -162,7 +162,7 @@ def greatest_load(scorer: Scorer, target: Target, at: LoadedEstimates, workers: 
 
     NaN where none does. The load is what the search chooses (`Scorer.open_loop`). at: estimates the candidates at rows
     (M,), each under its load (M,). workers: (N,) of each candidate; the search for requests in flight ends at
-    `MAX_IN_FLIGHT` for each.
+    `MAX_IN_FLIGHT` for each, or at one in all (`Scorer.least_loaded`).
     """
     if scorer.open_loop:
         rate = greatest_rate(target, at, len(workers))
@@ -172,7 +172,8 @@ def greatest_load(scorer: Scorer, target: Target, at: LoadedEstimates, workers: 
         """Return True where the candidates at `rows` meet the target with so many requests in flight."""
         return target.met_by(at(rows, values))
 
-    return np.floor(greatest(test, np.ones(len(workers)), MAX_IN_FLIGHT * workers))
+    most = np.full(len(workers), LEAST_OFFERED) if scorer.least_loaded else MAX_IN_FLIGHT * workers
+    return np.floor(greatest(test, np.ones(len(workers)), most))
 
 
 def least_from(test: Test, start: Array, cap: Array) -> Array:

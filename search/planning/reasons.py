@@ -7,7 +7,7 @@ import numpy as np
 from search.planning.candidates import Candidates
 from search.planning.columns import MS_PER_S
 from search.planning.scoring import NEEDED, VERDICTS
-from search.scenario import MONEY, ONE_REPLICA, Limits
+from search.scenario import MONEY, Limits
 
 #: Misses that a message names. chosen: what a reader takes in.
 MISSES_TOLD = 3
@@ -41,7 +41,7 @@ def reason(candidates: Candidates, number: int) -> str:
 def remarks(candidates: Candidates, number: int) -> list[str]:
     """List what a reader of candidate `number` has to know: that nothing limits how many replicas there could be."""
     scorer = candidates.scorer
-    if scorer.sized or scorer.rank_by in ONE_REPLICA or candidates.disaggregated(number):
+    if scorer.sized or scorer.one_replica or candidates.disaggregated(number):
         return []
     one = candidates.deployment(number)
     if np.isfinite(

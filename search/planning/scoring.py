@@ -23,7 +23,7 @@ from search.planning.columns import (
 from search.planning.fill import LIMIT_TOLERANCE, Bounds, Watts
 from search.planning.prices import Tariff
 from search.planning.sizing import Target, greatest, greatest_rate, least_replicas, rows_of
-from search.scenario import ONE_REPLICA
+from search.scenario import BY_LATENCY, ONE_REPLICA
 from search.searchers import RANKINGS, SCORE
 
 if TYPE_CHECKING:
@@ -71,10 +71,25 @@ class Scorer:
     def sized(self) -> bool:
         """Return True where the workload gives a demand (a rate or a concurrency) to which replicas are sized.
 
-        Otherwise each replica is loaded as far as the SLO allows, and the replicas fill what is on hand.
+        Otherwise each replica is loaded as far as the SLO allows, and the replicas fill what is on hand, or one
+        replica is asked for its latency (`least_loaded`).
         """
         work = self.target.workload
         return work.arrival != "closed" or bool(work.concurrency == work.concurrency)
+
+    @property
+    def least_loaded(self) -> bool:
+        """Return True where each candidate gets the least load, one request in flight.
+
+        It does under a ranking by a latency where nothing states or bounds the load: the latency at a load without
+        bound says nothing.
+        """
+        return not self.sized and not self.target.slo.objectives and self.rank_by in BY_LATENCY
+
+    @property
+    def one_replica(self) -> bool:
+        """Return True where one replica answers the ranking of a plan without a load."""
+        return self.rank_by in ONE_REPLICA or self.least_loaded
 
     @property
     def open_loop(self) -> bool:
@@ -200,11 +215,11 @@ class Scorer:
     def _chosen_replicas(self, d: Deployments, most: Array, spare: Array) -> Array:
         """Choose the replicas of deployments whose load is chosen too, (N,): at least one, and the spare ones.
 
-        They are all that the limits allow, or one under a ranking of `ONE_REPLICA`. Where nothing limits them it is
+        They are all that the limits allow, or one where that is enough (`one_replica`). Where nothing limits them it is
         one, or what one node holds where devices are rented by the node: the least that can be rented.
         most: (N,) as many as the limits allow, inf where nothing limits them. spare: (N,) replicas that stay free.
         """
-        if self.rank_by in ONE_REPLICA:
+        if self.one_replica:
             return 1.0 + spare
         rented = self.tariff.failing(d.device, d.devices_per_replica)
         return np.maximum(np.where(np.isfinite(most), most, rented + spare), 1.0 + spare)
@@ -212,7 +227,7 @@ class Scorer:
     def _greatest_load(self, d: Deployments) -> Array:
         """Return the greatest load of one replica that keeps the SLO, (N,): requests/s or requests in flight.
 
-        NaN where no load keeps it.
+        It is the least one where `least_loaded`. NaN where no load keeps the SLO.
         """
 
         def at(rows: Index, values: Array) -> Estimates:
@@ -227,9 +242,10 @@ class Scorer:
             rate = greatest_rate(self.target, at, len(d))
             return np.where(rate > 0, rate, np.nan)
         if not self.concurrency:
-            return np.floor(greatest(test, np.ones(len(d)), np.full(len(d), MAX_CONCURRENCY)))
+            most = LEAST_OFFERED if self.least_loaded else MAX_CONCURRENCY
+            return np.floor(greatest(test, np.ones(len(d)), np.full(len(d), most)))
         best, everyone = np.full(len(d), np.nan), np.arange(len(d))
-        for value in sorted(self.concurrency):
+        for value in sorted(self.concurrency)[: 1 if self.least_loaded else None]:
             best = np.where(test(everyone, np.full(len(d), float(value))), float(value), best)
         return best
 

@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from search.scenario.fleet import FleetClass, FleetOption, FleetSpec
     from search.scenario.inventory import Inventory, Option
     from search.scenario.limits import Limits, Site
-    from search.scenario.rankings import MONEY, ONE_REPLICA, RANKINGS
+    from search.scenario.rankings import BY_LATENCY, MONEY, ONE_REPLICA, RANKINGS
     from search.scenario.scenario import Scenario, load_scenario
 
 __all__ = [
+    "BY_LATENCY",
     "MONEY",
     "ONE_REPLICA",
     "RANKINGS",
@@ -37,7 +38,7 @@ __getattr__ = lazy_names(
         "fleet": ["FleetClass", "FleetOption", "FleetSpec"],
         "inventory": ["Inventory", "Option"],
         "limits": ["Limits", "Site"],
-        "rankings": ["MONEY", "ONE_REPLICA", "RANKINGS"],
+        "rankings": ["BY_LATENCY", "MONEY", "ONE_REPLICA", "RANKINGS"],
         "scenario": ["Scenario", "load_scenario"],
     },
 )

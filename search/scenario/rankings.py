@@ -25,6 +25,8 @@ MONEY = ("usd_per_hour", "usd_per_million_tokens", "usd_per_million_total_tokens
 #: Rankings that one replica answers where the workload gives no load: the least that serves at all, or one replica.
 #: Under every other ranking the plan then takes all replicas that stock and limits allow.
 ONE_REPLICA = ("usd_per_hour", "devices", "power_w", "request_rate_rps_per_replica")
+#: Rankings by a latency. Without a load and without an SLO they are asked at the least load: one request in flight.
+BY_LATENCY = ("ttft_ms", "tpot_ms", "e2e_ms")
 #: Ranking where a scenario names none.
 DEFAULT_RANKING = "usd_per_hour"
 #: Former spellings of rankings, still read for one release -> the present spelling.
