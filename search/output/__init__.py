@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         node_row,
     )
     from search.output.fleet_summary import fleet_rows, print_fleet
-    from search.output.headings import columns_of_heading, heading, whole_word
+    from search.output.headings import columns_of_heading, heading
     from search.output.plan_sentences import headline, question, ranking_note
     from search.output.plan_tables import (
         candidate_columns,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from search.output.row_export import write_predictions, write_text
     from search.output.row_printer import Form, print_rows, print_sheet
     from search.output.simulation_sheet import print_simulation
-    from search.output.table_fit import Layout, known_columns
+    from search.output.table_fit import Layout, known_columns, whole_word
     from search.output.terminal import error_lines, print_text, progress_bar
     from search.output.value_format import Row, json_value, money, number, percent, with_range
     from search.output.word_list import print_words
@@ -112,7 +112,7 @@ __getattr__ = lazy_names(
             "node_row",
         ],
         "fleet_summary": ["fleet_rows", "print_fleet"],
-        "headings": ["columns_of_heading", "heading", "whole_word"],
+        "headings": ["columns_of_heading", "heading"],
         "plan_sentences": ["headline", "question", "ranking_note"],
         "plan_tables": [
             "candidate_columns",
@@ -127,7 +127,7 @@ __getattr__ = lazy_names(
         "row_export": ["write_predictions", "write_text"],
         "row_printer": ["Form", "print_rows", "print_sheet"],
         "simulation_sheet": ["print_simulation"],
-        "table_fit": ["Layout", "known_columns"],
+        "table_fit": ["Layout", "known_columns", "whole_word"],
         "terminal": ["error_lines", "print_text", "progress_bar"],
         "word_list": ["print_words"],
         "value_format": ["Row", "json_value", "money", "number", "percent", "with_range"],

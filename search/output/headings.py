@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import cache
 
@@ -99,19 +98,6 @@ def columns_of_heading(text: str, *, begun: bool = False) -> list[str]:
         longer = (columns for heading, columns in _columns_by_heading().items() if heading.startswith(f"{plain} "))
         return list(dict.fromkeys(c for columns in longer for c in columns))
     return list(_columns_by_heading().get(plain, ()))
-
-
-def whole_word(text: str) -> str:
-    """Return the word that a table prints shortened: `tp` for `TP4`, `interpolated` for `interp.`; else the text.
-
-    >>> whole_word("TP4"), whole_word("interp."), whole_word("ttft_ms")
-    ('tp', 'interpolated', 'ttft_ms')
-    """
-    from search.output.table_fit import SHORT_BASES
-
-    degree = re.fullmatch(r"(tp|pp|ep|dp|cp)\d+", text.lower())
-    short = {abbreviation: word for word, abbreviation in SHORT_BASES.items()}
-    return degree[1] if degree else short.get(text.lower(), text)
 
 
 @cache

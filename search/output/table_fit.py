@@ -5,6 +5,7 @@ No cell and no word of a heading is broken. What does not fit is left out, the l
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -30,6 +31,17 @@ SHORT_BASES = {
 }
 #: Column with the number of a row, from 1, where the labels are listed below the table.
 NUMBER = "#"
+
+
+def whole_word(text: str) -> str:
+    """Return the word that a table prints shortened: `tp` for `TP4`, `interpolated` for `interp.`; else the text.
+
+    >>> whole_word("TP4"), whole_word("interp."), whole_word("ttft_ms")
+    ('tp', 'interpolated', 'ttft_ms')
+    """
+    degree = re.fullmatch(r"(tp|pp|ep|dp|cp)\d+", text.lower())
+    short = {abbreviation: word for word, abbreviation in SHORT_BASES.items()}
+    return degree[1] if degree else short.get(text.lower(), text)
 
 
 @dataclass(frozen=True, kw_only=True)
