@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -25,6 +25,9 @@ _MXFP4 = FORMAT_CODE["mxfp4"]
 #: Weights of at most this many times the bytes of an activation count as no wider than it. Chosen: above what scales
 #: add to a format (12.5 % to NVFP4 and int4_g32, 6 % to q8_0; see `perfmodel.dtypes`), below the next width.
 SCALES_ALLOWANCE = 1.2
+
+#: Columns of a sharding, (N,) each.
+COLUMNS = ("tp", "pp", "ep", "dp", "cp", "asked", "act", "kv_bytes", "narrow")
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,11 @@ class Sharding:
     host: Hosted | None = None
     adapters: Adapters | None = None
     _formats: dict[tuple[str, str], Index] = field(default_factory=dict, repr=False, compare=False)
+
+    def take(self, rows: Index) -> Sharding:
+        """Return the candidates at positions `rows`."""
+        columns = {c: getattr(self, c)[rows] for c in COLUMNS}
+        return replace(self, _formats={}, host=None if self.host is None else self.host.take(rows), **columns)
 
     @property
     def group(self) -> Array:
