@@ -11,7 +11,6 @@ from perfmodel.arrays import Array
 from perfmodel.costs.cost import CostModel
 from perfmodel.costs.steps import Launches, StepCost, step_cost
 from perfmodel.deployment import Sharding
-from perfmodel.deployment.sharding import COLUMNS
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Step, step_shape
 
@@ -64,7 +63,7 @@ class KnownSteps:
     def _numbered(self, sharding: Sharding, hardware: Hardware) -> Array:
         """Return a number for the layout of each candidate, (N,): equal layouts have equal numbers."""
         names = np.array([self._devices.setdefault(d.name, len(self._devices)) for d in hardware.devices])
-        columns = [names[hardware.index], *(getattr(sharding, c) for c in COLUMNS), *(map(sharding.hosted, _HOSTED))]
+        columns = [names[hardware.index], *sharding.columns.values(), *(map(sharding.hosted, _HOSTED))]
         table = np.stack([np.broadcast_to(np.asarray(c, float), sharding.tp.shape) for c in columns], axis=-1)
         return np.array([self._layouts.setdefault(key, len(self._layouts)) for key in _keys(table)], float)
 

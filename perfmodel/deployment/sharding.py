@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -55,9 +56,14 @@ class Sharding:
     adapters: Adapters | None = None
     _formats: dict[tuple[str, str], Index] = field(default_factory=dict, repr=False, compare=False)
 
+    @property
+    def columns(self) -> dict[str, Array | Index | Mask]:
+        """Return the columns that tell the candidates apart, by name, (N,) each; not what lies in host memory."""
+        return {c: getattr(self, c) for c in COLUMNS}
+
     def take(self, rows: Index) -> Sharding:
         """Return the candidates at positions `rows`."""
-        columns = {c: getattr(self, c)[rows] for c in COLUMNS}
+        columns: dict[str, Any] = {c: v[rows] for c, v in self.columns.items()}
         return replace(self, _formats={}, host=None if self.host is None else self.host.take(rows), **columns)
 
     @property

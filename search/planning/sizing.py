@@ -30,7 +30,7 @@ HALF_LOADED = 2.0
 #: Replicas that the load is assumed to need where one replica is not saturated by it, or its rate is unknown.
 REPLICAS_UNSATURATED = 2.0
 #: Estimates per round, about. chosen: few candidates try many values at once, so that there are few rounds.
-ESTIMATES_PER_ROUND = 2048
+ESTIMATES_PER_ROUND = 1024
 #: Least values tried inside the bracket in the first round. chosen: shows where a test turns more than once.
 FIRST_ROUND_VALUES = 6
 #: Most values tried inside a bracket in one round. chosen: narrows it 16-fold.
