@@ -10,6 +10,7 @@ from perfmodel.costs.engine_factors import KERNELS, EngineFactors, combined, ker
 from perfmodel.costs.engine_kernels import EngineKernels
 from perfmodel.costs.fallback import Fallback
 from perfmodel.costs.intervals import TWIN_DISTANCE, UNRELATED_DEVICE
+from perfmodel.costs.known_steps import KnownSteps
 from perfmodel.costs.launch_floor import LaunchFloor
 from perfmodel.costs.overlap import cheaper, overlapped, streams_of
 from perfmodel.costs.profiled import Profiled
@@ -30,6 +31,7 @@ __all__ = [
     "EngineFactors",
     "EngineKernels",
     "Fallback",
+    "KnownSteps",
     "LaunchFloor",
     "Profiled",
     "Roofline",

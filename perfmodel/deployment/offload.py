@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from hwdb import InputError
 from perfmodel import equations as eq
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, Index
 from perfmodel.deployment.columns import Deployments
 from perfmodel.hardware import Where, host_link_bandwidth
 from perfmodel.models import ModelSpec
@@ -40,6 +40,11 @@ class Hosted:
     flops: Array
     where: Where
     prefetch: bool
+
+    def take(self, rows: Index) -> Hosted:
+        """Return the candidates at positions `rows`."""
+        columns = ("weights", "experts", "kv", "link", "memory", "bandwidth", "flops")
+        return replace(self, **{c: getattr(self, c)[rows] for c in columns})
 
     def time(self, moved: Array | float, flop: Array | float) -> Array:
         """Return the seconds of work whose operands all lie in host memory. moved: bytes; flop: FLOP.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,9 @@ _MXFP4 = FORMAT_CODE["mxfp4"]
 #: Weights of at most this many times the bytes of an activation count as no wider than it. Chosen: above what scales
 #: add to a format (12.5 % to NVFP4 and int4_g32, 6 % to q8_0; see `perfmodel.dtypes`), below the next width.
 SCALES_ALLOWANCE = 1.2
+
+#: Columns of a sharding, (N,) each.
+COLUMNS = ("tp", "pp", "ep", "dp", "cp", "asked", "act", "kv_bytes", "narrow")
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,16 @@ class Sharding:
     host: Hosted | None = None
     adapters: Adapters | None = None
     _formats: dict[tuple[str, str], Index] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def columns(self) -> dict[str, Array | Index | Mask]:
+        """Return the columns that tell the candidates apart, by name, (N,) each; not what lies in host memory."""
+        return {c: getattr(self, c) for c in COLUMNS}
+
+    def take(self, rows: Index) -> Sharding:
+        """Return the candidates at positions `rows`."""
+        columns: dict[str, Any] = {c: v[rows] for c, v in self.columns.items()}
+        return replace(self, _formats={}, host=None if self.host is None else self.host.take(rows), **columns)
 
     @property
     def group(self) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 
 from hwdb import InputError, UnknownName
 from perfmodel.arrays import Array
-from perfmodel.costs import CostModel, default
+from perfmodel.costs import CostModel, KnownSteps, default
 from perfmodel.deployment import Deployments
 from perfmodel.engines import Engine
 from perfmodel.engines import engine as engine_of
@@ -94,6 +94,7 @@ def estimate_pools(
     engine: Engine,
     costs: CostModel | None = None,
     batch: Array | float = np.nan,
+    known: KnownSteps | None = None,
 ) -> Estimates:
     """Do as `estimate_disaggregated`, for a load that differs from row to row; numbers of workers are not checked.
 
@@ -119,6 +120,7 @@ def serve_pools(
         pools: one prefill worker and one decode worker per row.
         workers: numbers of prefill and of decode workers, (N,) each.
         batch: most prompts that a rank of a prefill worker computes together, (N,); NaN: what fits its token budget.
+        known: as of `estimate_load`, for pools alone.
     """
     for pool in pools:
         check(pool)
@@ -128,8 +130,8 @@ def serve_pools(
     costs = costs or default(engine)
     # a prefill worker holds prompts only while it computes them; a decode worker holds whole sequences
     prompts_only = replace(demand, output=np.ones_like(demand.output))
-    front = prepare(model, pools[0], engine, costs, prompts_only)
-    back = prepare(model, pools[1], engine, costs, demand)
+    front = prepare(model, pools[0], engine, costs, prompts_only, known)
+    back = prepare(model, pools[1], engine, costs, demand, known)
     prompts = prompt_pool(front.steps, demand, workers[0], np.where(np.isfinite(batch), batch, np.inf))
     served = serve_tandem(front, back, demand, prompts, workers[1])
     return ServedPair(

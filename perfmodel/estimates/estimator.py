@@ -8,7 +8,7 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel.arrays import Array, Index
-from perfmodel.costs import CostModel, default
+from perfmodel.costs import CostModel, KnownSteps, default
 from perfmodel.deployment import Deployments, Sharding, shard
 from perfmodel.engines import Engine
 from perfmodel.engines import engine as engine_of
@@ -59,10 +59,18 @@ class _EngineLimits:
     graph_seqs: Array
 
 
-def prepare(model: ModelSpec, deployments: Deployments, engine: Engine, costs: CostModel, load: Load) -> Prepared:
+def prepare(
+    model: ModelSpec,
+    deployments: Deployments,
+    engine: Engine,
+    costs: CostModel,
+    load: Load,
+    known: KnownSteps | None = None,
+) -> Prepared:
     """Shard the model over each deployment and compute what does not depend on the load.
 
-    Of `load`, only the mean length of requests is used: it decides how many sequences fit in memory.
+    Of `load`, only the mean length of requests is used: it decides how many sequences fit in memory. known: costs
+    of steps that were priced before, with the same model, engine and costs.
     """
     sharding = shard(model, deployments)
     hardware = hardware_of(deployments.devices, deployments.device)
@@ -86,6 +94,7 @@ def prepare(model: ModelSpec, deployments: Deployments, engine: Engine, costs: C
         token_budget=limits.token_budget,
         max_num_seqs=limits.max_num_seqs,
         graph_seqs=limits.graph_seqs,
+        known=known,
     )
     return Prepared(sharding=sharding, hardware=hardware, memory=memory, steps=steps)
 
@@ -162,15 +171,24 @@ def estimate(
 
 
 def estimate_load(
-    model: ModelSpec, load: Load, deployments: Deployments, *, engine: Engine, costs: CostModel | None = None
+    model: ModelSpec,
+    load: Load,
+    deployments: Deployments,
+    *,
+    engine: Engine,
+    costs: CostModel | None = None,
+    known: KnownSteps | None = None,
 ) -> Estimates:
-    """Do as `estimate`, for a load that differs from deployment to deployment (columns (N,))."""
+    """Do as `estimate`, for a load that differs from deployment to deployment (columns (N,)).
+
+    known: costs of steps that earlier calls priced, with the same model, engine and costs; None: nothing is kept.
+    """
     check(deployments)
     costs = costs or default(engine)
     parts = []
     for start in range(0, len(deployments), CHUNK):
         rows = slice(start, start + CHUNK)
-        parts.append(_estimate(model, _rows(load, rows), deployments.take(rows), engine, costs))
+        parts.append(_estimate(model, _rows(load, rows), deployments.take(rows), engine, costs, known))
     return parts[0] if len(parts) == 1 else Estimates.concatenate(parts)
 
 
@@ -194,12 +212,14 @@ def per_replica(load: Load, replicas: Array) -> Load:
     return part_of(load, parts, parts.most, replicas)
 
 
-def _estimate(model: ModelSpec, load: Load, deployments: Deployments, engine: Engine, costs: CostModel) -> Estimates:
+def _estimate(
+    model: ModelSpec, load: Load, deployments: Deployments, engine: Engine, costs: CostModel, known: KnownSteps | None
+) -> Estimates:
     """Estimate all deployments, those whose replicas are all alike apart from the others, which take twice the time."""
     uneven = divide(load, deployments.replicas).partial > 0
     if uneven.any() and not uneven.all():
         kinds = [np.flatnonzero(~uneven), np.flatnonzero(uneven)]
-        parts = [_estimate(model, _rows(load, k), deployments.take(k), engine, costs) for k in kinds]
+        parts = [_estimate(model, _rows(load, k), deployments.take(k), engine, costs, known) for k in kinds]
         return Estimates.concatenate(parts).take(np.argsort(np.concatenate(kinds)))
-    setup = prepare(model, deployments, engine, costs, load)
+    setup = prepare(model, deployments, engine, costs, load, known)
     return estimate_replicas(setup.steps, setup.memory, load, deployments)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfmodel.arrays import Array, Mask
-from perfmodel.costs import CostModel, StepCost, cheaper, mean_cost, overlapped, step_cost
+from perfmodel.costs import CostModel, KnownSteps, StepCost, cheaper, mean_cost, overlapped, step_cost
 from perfmodel.deployment import Sharding
 from perfmodel.engines import Engine, overlap_of
 from perfmodel.hardware import Hardware
@@ -33,7 +33,8 @@ class StepModel:
     """Compute device cost and wall time of the steps of N candidates.
 
     token_budget: tokens per step (max_num_batched_tokens), (N,). max_num_seqs: sequences per replica, (N,). graph_seqs:
-    largest batch per device that is replayed from a captured graph, (N,); None: the engine's.
+    largest batch per device that is replayed from a captured graph, (N,); None: the engine's. known: costs of steps
+    that were priced before; None: every step is priced.
     """
 
     sharding: Sharding
@@ -43,6 +44,7 @@ class StepModel:
     token_budget: Array
     max_num_seqs: Array
     graph_seqs: Array | None = None
+    known: KnownSteps | None = None
 
     def price(self, step: Step) -> StepCost:
         """Compute the device time of one step.
@@ -54,13 +56,18 @@ class StepModel:
         """
         overlap = overlap_of(self.engine.overlap, self.engine.overlap_share)
         if overlap is None:
-            return step_cost(self.sharding, self.hardware, self.costs, step, self.engine.kernel_launches)
+            return self._device_cost(step)
         shape = step_shape(step, self.sharding.tp)
         parts = stacked([step, step.part(overlap.batches)], shape)
-        both = step_cost(self.sharding, self.hardware, self.costs, parts, self.engine.kernel_launches)
+        both = self._device_cost(parts)
         plain = both.take(0, shape)
         beside = overlapped(both.take(1, shape), overlap)
         return cheaper(plain, beside, self._launch_bound(beside, step) < self._launch_bound(plain, step))
+
+    def _device_cost(self, step: Step) -> StepCost:
+        """Return the device time of one step without overlap, from `known` where it is kept."""
+        price = step_cost if self.known is None else self.known.cost
+        return price(self.sharding, self.hardware, self.costs, step, self.engine.kernel_launches)
 
     def _launch_bound(self, cost: StepCost, step: Step) -> Array:
         """Raise the device time of a step to that of its kernel launches, unless a captured graph replays them.

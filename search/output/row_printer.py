@@ -38,6 +38,8 @@ Form = Literal["table", "json", "csv"]
 INDENT = "  "
 #: Widest name in a sheet that the values are aligned to, characters.
 SHEET_NAME_WIDTH = 34
+#: Least width of the numbers of rows in a list of labels, characters.
+LEAST_NUMBER_WIDTH = 4
 RANGES = "80 % ranges"
 #: Said of a table that leaves something out.
 LEFT_OUT = "Not shown: {}; --wide shows them, --csv and --json have every column."
@@ -181,11 +183,13 @@ def _listed(rows: Sequence[Row], fit: Fit, layout: Layout, label: str, width: in
     if not fit.listed or layout.below:
         return []
     number = layout.number or NUMBER
-    indent = INDENT * 3
+    numbers = [str(row[number]) for row in rows]
+    start = max(LEAST_NUMBER_WIDTH, *map(len, numbers))
+    indent = " " * start + INDENT
     lines = [f"{layout.heading(label)} by {layout.heading(number).lower()}:"]
-    for row in rows:
+    for row, name in zip(rows, numbers, strict=True):
         first, *rest = wrapped(str(row[label]), width - len(indent), INDENT)
-        lines += [f"{row[number]:>4}{INDENT}{first}", *(f"{indent}{line}" for line in rest)]
+        lines += [f"{name:>{start}}{INDENT}{first}", *(f"{indent}{line}" for line in rest)]
     return [*lines, ""]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +45,11 @@ class Candidates:
     def qualifies(self) -> Mask:
         """Return (N,) booleans: True for candidates that keep the SLO and every limit of the scenario."""
         return np.asarray(self.columns["verdict"] == 0, dtype=bool)
+
+    @cached_property
+    def known_rows(self) -> dict[int, dict[str, Any]]:
+        """Return the flat rows that were made so far, by number: a candidate is shown in several places."""
+        return {}
 
     @property
     def feasible(self) -> bool:

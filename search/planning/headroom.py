@@ -10,7 +10,6 @@ import numpy as np
 
 from perfmodel import Estimates
 from perfmodel.arrays import Array, Index, Mask
-from perfmodel.estimates import estimate_pools
 from perfmodel.workload import Load
 from search.planning.candidates import Candidates
 from search.planning.scoring import MAX_CONCURRENCY
@@ -88,7 +87,7 @@ class _Shown:
         pair = c.pairs.take(chosen - len(c.layouts))
         workers = c.columns["prefill_workers"][chosen], c.columns["decode_workers"][chosen]
         both = pair.prefill, pair.decode
-        return estimate_pools(target.model, load, both, workers, engine=target.engine, costs=target.costs)
+        return target.estimates_of_pools(load, both, workers)
 
 
 def _greatest_rates(shown: _Shown) -> tuple[Array, Array]:

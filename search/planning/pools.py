@@ -8,7 +8,6 @@ import numpy as np
 
 from perfmodel import Deployments, Estimates
 from perfmodel.arrays import NAN, Array, Index
-from perfmodel.estimates import estimate_pools
 from search.planning.scoring import Scorer
 
 #: (prefill workers, decode workers), (N,) each.
@@ -54,7 +53,7 @@ def estimates(scorer: Scorer, pairs: Pairs, workers: Workers, offered: Array | N
     """
     target, pools = scorer.target, (pairs.prefill, pairs.decode)
     demand = scorer.loads(np.full(len(pairs), NAN) if offered is None else offered, pools=True)
-    return estimate_pools(target.model, demand, pools, workers, engine=target.engine, costs=target.costs)
+    return target.estimates_of_pools(demand, pools, workers)
 
 
 def spare_workers(scorer: Scorer, workers: Deployments) -> Array:

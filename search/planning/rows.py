@@ -45,8 +45,15 @@ PERCENTILES = [(metric, statistic) for metric in ("ttft", "tpot") for statistic 
 
 def candidate_rows(candidates: Candidates, numbers: Sequence[int]) -> list[dict[str, Any]]:
     """Return one flat row for each of the candidates `numbers`; `_lo` and `_hi` bound the 80 % interval."""
-    if not len(numbers):
-        return []
+    known = candidates.known_rows
+    missing = list(dict.fromkeys(n for n in map(int, numbers) if n not in known))
+    if missing:
+        known |= dict(zip(missing, _made(candidates, missing), strict=True))
+    return [dict(known[int(n)]) for n in numbers]
+
+
+def _made(candidates: Candidates, numbers: Sequence[int]) -> list[dict[str, Any]]:
+    """Build the flat rows of the candidates `numbers`, which are estimated together."""
     found, slo = candidates.estimates_of(numbers), candidates.scorer.target.slo
     tails = {f"{metric}_ms_{s}": overall(found, metric, s) * MS_PER_S for metric, s in PERCENTILES}
     tails |= headroom_columns(candidates, numbers)

@@ -7,16 +7,16 @@ found by bisection on columns. Each round estimates only the candidates that are
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from perfmodel import Deployments, Engine, Estimates, ModelSpec, Slo, Workload, estimate
+from perfmodel import Deployments, Engine, Estimates, ModelSpec, Slo, Workload
 from perfmodel.arrays import Array, Index, Mask
-from perfmodel.costs import CostModel
-from perfmodel.estimates import estimate_load, keeps
-from perfmodel.workload import Load
+from perfmodel.costs import CostModel, KnownSteps
+from perfmodel.estimates import estimate_load, estimate_pools, keeps
+from perfmodel.workload import Load, load_of
 
 #: Called with rows (M,) and a load (M,) for each: estimates of these candidates under their loads.
 LoadedEstimates = Callable[[Index, Array], Estimates]
@@ -30,7 +30,7 @@ HALF_LOADED = 2.0
 #: Replicas that the load is assumed to need where one replica is not saturated by it, or its rate is unknown.
 REPLICAS_UNSATURATED = 2.0
 #: Estimates per round, about. chosen: few candidates try many values at once, so that there are few rounds.
-ESTIMATES_PER_ROUND = 2048
+ESTIMATES_PER_ROUND = 1024
 #: Least values tried inside the bracket in the first round. chosen: shows where a test turns more than once.
 FIRST_ROUND_VALUES = 6
 #: Most values tried inside a bracket in one round. chosen: narrows it 16-fold.
@@ -51,6 +51,7 @@ class Target:
     """The task that every candidate of a plan has to do: serve `workload` on `model` with `engine` within `slo`.
 
     confidence: least probability that each SLO bound holds. costs: cost model of the operators, None for the default.
+    known, known_of_pools: costs of steps that were priced before, of colocated deployments and of pools.
     """
 
     model: ModelSpec
@@ -59,14 +60,24 @@ class Target:
     engine: Engine
     confidence: float = 0.5
     costs: CostModel | None = None
+    known: KnownSteps = field(default_factory=KnownSteps, init=False, repr=False, compare=False)
+    known_of_pools: KnownSteps = field(default_factory=KnownSteps, init=False, repr=False, compare=False)
 
     def estimates(self, deployments: Deployments) -> Estimates:
         """Estimate the deployments under the target's workload."""
-        return estimate(self.model, self.workload, deployments, engine=self.engine, costs=self.costs)
+        return self.estimates_of(load_of(self.workload, len(deployments)), deployments)
 
     def estimates_of(self, loads: Load, deployments: Deployments) -> Estimates:
         """Estimate the deployments, each under its own load; `loads` has one column per deployment."""
-        return estimate_load(self.model, loads, deployments, engine=self.engine, costs=self.costs)
+        return estimate_load(self.model, loads, deployments, engine=self.engine, costs=self.costs, known=self.known)
+
+    def estimates_of_pools(
+        self, loads: Load, pools: tuple[Deployments, Deployments], workers: tuple[Array, Array]
+    ) -> Estimates:
+        """Estimate pairs of (prefill, decode) pools with so many workers, (N,) each, each pair under its own load."""
+        return estimate_pools(
+            self.model, loads, pools, workers, engine=self.engine, costs=self.costs, known=self.known_of_pools
+        )
 
     def met_by(self, estimates: Estimates) -> Mask:
         """Return (N,) booleans: True where the memory suffices and every SLO bound holds with at least `confidence`."""
