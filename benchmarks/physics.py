@@ -383,8 +383,13 @@ def _more_reserved(b: Batch, second: Estimates) -> Mask:
 
 
 def _short(b: Batch, _: Estimates) -> Mask:
-    """Rows with answers of a few tokens, as many of which end in a step as begin; a static batch mixes none."""
-    return (b.load.output.min(axis=0) < 32) & (b.load.arrival != "static")
+    """Rows with answers of a few tokens, as many of which end in a step as begin."""
+    return b.load.output.min(axis=0) < 32
+
+
+def _first_fill(b: Batch, _: Estimates) -> Mask:
+    """Rows of an offline run whose replica is refilled, so that the first fill is a larger part of a shorter run."""
+    return (b.load.arrival == "offline") & (b.load.n_requests / b.rows.replicas > b.base.running)
 
 
 def _starved(b: Batch, _: Estimates) -> Mask:
@@ -394,7 +399,7 @@ def _starved(b: Batch, _: Estimates) -> Mask:
 
 
 #: Known exceptions: name -> (properties by their start, columns, rows). No columns: all of them.
-#: The first four and the last two are shortcomings of the method, the others are physics.
+#: The first four and the last one are shortcomings of the method, the others are physics.
 EXCEPTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Callable[[Batch, Estimates], Mask]]] = {
     "tables of decode attention that end at small batches are extended without bound": (
         ("larger", "more clients", "more replicas", "longer", "more requests", "a higher rate"),
@@ -418,6 +423,7 @@ EXCEPTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Callable[[Batch, E
     "a full cache: fewer requests run at once": (
         ("longer prompts", "less cached"), ("tpot", "ttft"), _fewer_run),
     "requests beyond the batch start in whole waves": (("larger", "more requests"), ("rate",), _whole_waves),
+    "the first fill of an offline run carries prompts in every step": (("more replicas",), ("tpot",), _first_fill),
     "room for more sequences is reserved: the cache is smaller": (("more sequences",), (), _more_reserved),
     "closed loops: all running sequences count as decoding under a small token budget": (
         ("more clients",), ("rate",), _starved),

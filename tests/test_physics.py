@@ -472,6 +472,7 @@ def test_random_deployments_obey_physics(seed: int, monkeypatch: pytest.MonkeyPa
     from benchmarks import physics
 
     monkeypatch.setattr(physics, "BATCH", 80)
+    monkeypatch.setattr(physics, "TOLERANCE", 0.02)  # measured tables are noisy between a few sequences
     monkeypatch.setattr(physics, "DEVICES", 1)
     monkeypatch.setattr(physics, "ARRIVALS", (physics.ARRIVALS[seed],))
     monkeypatch.setattr(physics, "measured", lambda: ["a100-sxm-80gb", "h100-sxm", "l40s"])
