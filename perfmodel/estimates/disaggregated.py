@@ -100,7 +100,8 @@ def estimate_pools(
 
     The arguments are those of `serve_pools`.
     """
-    return _combined(serve_pools(model, demand, pools, workers, engine=engine, costs=costs, batch=batch))
+    served = serve_pools(model, demand, pools, workers, engine=engine, costs=costs, batch=batch, known=known)
+    return _combined(served)
 
 
 def serve_pools(
@@ -112,6 +113,7 @@ def serve_pools(
     engine: Engine,
     costs: CostModel | None = None,
     batch: Array | float = np.nan,
+    known: KnownSteps | None = None,
 ) -> ServedPair:
     """Put N pairs of pools in service: their workers, the prompts that they compute, and their state under the load.
 
