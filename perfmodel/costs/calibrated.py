@@ -9,10 +9,11 @@ donors are averaged in the logarithm, the nearest with the largest weight.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import EllipsisType
 
 import numpy as np
 
@@ -248,20 +249,31 @@ def _settle(total: Cost, loans: list[_Loan], demand: Demand, hardware: Hardware)
     total.spread[~known] = np.nan
 
 
+def _carried_over(
+    loans: list[_Loan], demand: Demand
+) -> Iterator[tuple[Array, tuple[EllipsisType, slice | Mask], Array, Codes, Mask]]:
+    """Yield what each donor's table says of the rows that borrow from it.
+
+    They are (weight of the donor, index of the rows in arrays over all rows, seconds, what limits the call, True where
+    the table reaches that far).
+    """
+    family, shape = FAMILY[demand.family], lookup.coordinates(demand)
+    for loan in loans:
+        rows = loan.weight > 0
+        part = lookup.take(shape, None if rows.all() else rows, len(rows))
+        here = Reference(loan.compute[rows], loan.memory[rows], loan.link[rows])
+        time, limit, inside = carried(loan.donor, here, loan.variant, family, part)
+        yield loan.weight[rows], (..., slice(None) if rows.all() else rows), time, limit, inside
+
+
 def _averaged(total: Cost, loans: list[_Loan], demand: Demand) -> Array:
     """Return the seconds by all donors, as weighted mean of their logarithms; NaN where there is no donor.
 
     Also writes what limits the call by the donor of the largest weight into `total.bound`.
     """
-    family, shape = FAMILY[demand.family], lookup.coordinates(demand)
     logarithm, weights, heaviest = (np.zeros(total.time.shape) for _ in range(3))
-    for loan in loans:
-        rows = loan.weight > 0
-        target = (..., slice(None) if rows.all() else rows)
-        part = lookup.take(shape, None if rows.all() else rows, len(rows))
-        here = Reference(loan.compute[rows], loan.memory[rows], loan.link[rows])
-        time, limit, inside = carried(loan.donor, here, loan.variant, family, part)
-        weight = np.where(inside, loan.weight[rows], loan.weight[rows] * OUTSIDE_WEIGHT)
+    for lent, target, time, limit, inside in _carried_over(loans, demand):
+        weight = np.where(inside, lent, lent * OUTSIDE_WEIGHT)
         logarithm[target] += weight * np.log(np.maximum(time, MIN_TIME))
         weights[target] += weight
         total.bound[target] = np.where(weight > heaviest[target], limit, total.bound[target])
@@ -275,14 +287,8 @@ def _fastest(total: Cost, loans: list[_Loan], demand: Demand) -> Array:
 
     Also writes what limits the call into `total.bound`.
     """
-    family, shape = FAMILY[demand.family], lookup.coordinates(demand)
     least = np.full(total.time.shape, np.nan)
-    for loan in loans:
-        rows = loan.weight > 0
-        target = (..., slice(None) if rows.all() else rows)
-        part = lookup.take(shape, None if rows.all() else rows, len(rows))
-        here = Reference(loan.compute[rows], loan.memory[rows], loan.link[rows])
-        time, limit, _ = carried(loan.donor, here, loan.variant, family, part)
+    for _, target, time, limit, _ in _carried_over(loans, demand):
         better = ~(least[target] <= time)
         total.bound[target] = np.where(better, limit, total.bound[target])
         least[target] = np.where(better, time, least[target])
