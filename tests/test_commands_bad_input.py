@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from llama_config import LLAMA_SHAPE
 
 import cli
 
@@ -26,16 +27,7 @@ devices = ["h100-sxm"]
 tp = [1]
 pp = [1]
 """
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "vocab_size": 128256,
-}
+CONFIG = LLAMA_SHAPE
 MOE_OF_GATES = '"mistralai/Mixtral-8x7B-v0.1"\n[adapters]\nrank = 8\ntargets = ["gate", "up"]'
 DEVICE = 'type = "device"\nlike = "h100-sxm"\ntitle = "x"\n'
 ESTIMATE = ("estimate", "meta-llama/Llama-3.1-8B", "--device", "h100-sxm")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from llama_config import LLAMA_SHAPE
 
 from hwdb import InputError
 from hwdb.tomlfile import read_toml
@@ -20,17 +21,7 @@ def facts(name: str) -> dict[str, Any]:
 
 # ---------------------------------------------------------------- configurations
 
-LLAMA = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "vocab_size": 128256,
-    "max_position_embeddings": 131072,
-}
+LLAMA = {**LLAMA_SHAPE, "max_position_embeddings": 131072}
 
 
 def write(folder: Path, config: object) -> Path:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from llama_config import LLAMA_SHAPE
 
 import hwdb
 import perfmodel as pm
@@ -39,14 +40,7 @@ DEVICES = ("h100-sxm", "mi300x", "epyc-9654")
 NOISE = 0.1
 
 MODEL = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "vocab_size": 128256,
+    **LLAMA_SHAPE,
     "max_position_embeddings": 131072,
     "hidden_act": "silu",
     "rms_norm_eps": 1e-5,
