@@ -35,11 +35,6 @@ def context_remark(model: ModelSpec, tokens: float) -> str:
     return f"requests of {tokens:,.0f} tokens exceed the context of {model.max_context:,} tokens that {model.name} has"
 
 
-def long_share(model: ModelSpec, workload: Workload) -> float:
-    """Return the share (0 to 1) of requests, by length class, that exceed the context of `model`."""
-    return float(workload.share[beyond_context(model, workload.input_tokens + workload.output_tokens)].sum())
-
-
 def check_context(model: ModelSpec, workload: Workload, *, allowed: bool = False, way_out: str = _IN_PYTHON) -> None:
     """Raise `InputError` where a length class of `workload` exceeds the context of `model`.
 

@@ -59,15 +59,12 @@ def explain(
     *,
     engine: Engine | str = "vllm",
     costs: CostModel | None = None,
-    prompts_alone: bool = False,
 ) -> tuple[Term, ...]:
     """List the operators of the prefill and of a decode step of deployment `row` under its load, host time included.
 
     They sum to the times that `estimate` uses: the same functions price the steps once more. The prefill is that of a
     prompt, or of prompts that are computed together, over all its steps, with the decodes that share them; over several
     request classes it is the mean. Where replicas hold different numbers of requests, it is one that holds most.
-
-    prompts_alone: leave decodes out of the steps of prompts.
     """
     chosen = engine_of(engine) if isinstance(engine, str) else engine
     costs = costs or default(chosen)
@@ -78,7 +75,7 @@ def explain(
     served = serve(setup.steps, replica, setup.memory.max_sequences())
     decoding = np.where(np.isfinite(served.costs.decode_seqs), served.costs.decode_seqs, served.running)
     steps, prompts = setup.steps, served.costs.prompts
-    if prompts_alone or prompts is None:
+    if prompts is None:
         prompts = steps.prefill_steps(replica.new, replica.cached)
     decode = steps.decode_step(decoding, replica.decode_context, replica.drafts)
     return (*_prefill(steps, prompts, replica), *_phase("decode", steps, (decode,), np.ones(1)))

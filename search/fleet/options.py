@@ -72,12 +72,6 @@ class Modeller:
     tariff: Tariff
     costs: CostModel | None
 
-    def price_per_hour(self, option: FleetOption) -> float:
-        """Return USD per hour of a replica as the option states it, else of one of its devices; NaN where unknown."""
-        at = self._position(option.device)
-        own = option.usd_per_hour
-        return own if np.isfinite(own) or at < 0 else float(self.tariff.usd_per_hour[at])
-
     def layouts(self, option: FleetOption) -> Layouts:
         """Return the options of the fleet program that the scenario's `option` becomes."""
         return self._stated(option) if option.throughput is not None else self._modelled(option)
