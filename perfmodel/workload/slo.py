@@ -41,6 +41,12 @@ class Objective:
         """Return the name in files and flags, unit included: `ttft_ms_p90`; the mean has no suffix."""
         return f"{self.metric}_ms" + ("" if self.statistic == "mean" else f"_{self.statistic}")
 
+    @property
+    def title(self) -> str:
+        """Return the name for readers: `TTFT p90`, `mean TPOT`."""
+        metric = self.metric.upper()
+        return f"mean {metric}" if self.statistic == "mean" else f"{metric} {self.statistic}"
+
     @classmethod
     def from_key(cls, key: str, milliseconds: float) -> Objective:
         """Return the objective that `key` names, such as `ttft_ms_p90`, with a limit of `milliseconds`.

@@ -88,13 +88,11 @@ def _one_more(plan: Plan, c: Mapping[str, float]) -> dict[str, float]:
     if plan.disaggregated(plan.best):
         factor = 1.0 + c.get("devices_per_replica", c["devices"]) / c["devices"]
         return {name: c.get(name, 0.0) * factor for name in ("devices", "nodes", "power_w", "usd_per_hour")}
-    tariff, one = plan.scorer.tariff, plan.layouts.take(np.array([plan.best]))
-    bill = one.device, one.devices_per_replica, np.array([c["replicas"] + 1.0])
-    devices = one.devices_per_replica * bill[2]
-    hosts = tariff.host_watts(*bill)
-    watts = site_power(np.array([c["power_w_per_device"]]), devices, hosts, plan.scenario.site.pue)
-    grown = {"devices": devices, "nodes": tariff.nodes(*bill), "power_w": watts, "usd_per_hour": tariff.hourly(*bill)}
-    return {name: float(values[0]) for name, values in grown.items()}
+    one, replicas = plan.layouts.take(np.array([plan.best])), np.array([c["replicas"] + 1.0])
+    bill = plan.scorer.tariff.bill((one.device, one.devices_per_replica, replicas))
+    devices = one.devices_per_replica * replicas
+    watts = site_power(np.array([c["power_w_per_device"]]), devices, bill["host_w"], plan.scenario.site.pue)
+    return {name: float(values[0]) for name, values in {**bill, "devices": devices, "power_w": watts}.items()}
 
 
 def _candidate_in_words(plan: Plan, candidate: int) -> str:
@@ -125,7 +123,7 @@ def question(plan: Plan) -> str:
     if not plan.scorer.sized:
         load = "one request in flight" if plan.scorer.least_loaded else "as much traffic as possible"
     lengths = f"{work.mean_input:,.0f} tokens in, {work.mean_output:,.0f} out"
-    slo = "; ".join(f"{_bound_name(o.metric, o.statistic)} ≤ {_exact(o.limit * 1e3)} ms" for o in s.slo.objectives)
+    slo = "; ".join(f"{o.title} ≤ {_exact(o.limit * 1e3)} ms" for o in s.slo.objectives)
     offered = ", ".join(s.offer.devices)
     return f"{s.model.split('/')[-1]}, {load} of {lengths} on average; {slo or 'no SLO'}; on offer: {offered}"
 
@@ -134,11 +132,6 @@ def _exact(value: float) -> str:
     """Write a number that the user gave with all its digits, up to six."""
     text = f"{value:,.6g}"
     return number(value) if "e" in text or "n" in text else text
-
-
-def _bound_name(metric: str, statistic: str) -> str:
-    """Name a bounded metric with its statistic: "TTFT p99", "mean TPOT"."""
-    return f"{metric.upper()} {statistic}" if statistic != "mean" else f"mean {metric.upper()}"
 
 
 def ranking_note(plan: Plan) -> str:

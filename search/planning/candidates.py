@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -11,8 +11,9 @@ import numpy as np
 
 from perfmodel import Deployments, Estimates
 from perfmodel.arrays import Array, Index, Mask
-from search.planning import pools
+from perfmodel.workload import Load
 from search.planning.names import deployment_words
+from search.planning.pools import Pairs
 from search.planning.scoring import VERDICTS, Scorer
 from search.searchers import SCORE, pareto, ranked
 
@@ -35,7 +36,7 @@ class Candidates:
 
     scorer: Scorer
     layouts: Deployments
-    pairs: pools.Pairs
+    pairs: Pairs
     columns: Mapping[str, Array]
 
     def __len__(self) -> int:
@@ -91,7 +92,7 @@ class Candidates:
         """Return the colocated candidate `number`, with its replicas, as a batch of one deployment."""
         return replace(self.layouts.take(np.array([number])), replicas=self.columns["replicas"][[number]])
 
-    def pair(self, number: int) -> pools.Pairs:
+    def pair(self, number: int) -> Pairs:
         """Return the disaggregated candidate `number` as a batch of one pair of pools."""
         return self.pairs.take(np.array([number - len(self.layouts)]))
 
@@ -113,25 +114,33 @@ class Candidates:
     def estimates_of(self, numbers: Sequence[int]) -> Estimates:
         """Estimate the candidates `numbers` at their operating points; the results have the order of `numbers`."""
         wanted = np.asarray(numbers, dtype=np.intp)
-        apart = wanted >= len(self.layouts)
-        parts = [self._colocated(wanted[~apart])] if not apart.all() else []
-        if apart.any():
-            parts.append(self._disaggregated(wanted[apart]))
+        offered = self.columns["offered"][wanted]
+        return self.estimates_under(wanted, lambda at, pools: self.scorer.loads(offered[at], pools=pools))
+
+    def estimates_under(self, numbers: Index, load: Callable[[Index, bool], Load]) -> Estimates:
+        """Estimate the candidates `numbers` with their replicas or workers; the results have their order.
+
+        load: called with positions among `numbers`, and True for pairs of pools; returns their loads, one column each.
+        """
+        apart = numbers >= len(self.layouts)
+        parts = []
+        for pools, estimated in ((False, self._colocated), (True, self._disaggregated)):
+            at = np.nonzero(apart == pools)[0]
+            if len(at):
+                parts.append(estimated(numbers[at], load(at, pools)))
         both = parts[0] if len(parts) == 1 else Estimates.concatenate(parts)
         return both.take(np.argsort(np.argsort(apart, kind="stable"), kind="stable"))
 
-    def _colocated(self, numbers: Index) -> Estimates:
-        """Estimate the colocated candidates `numbers`, each at its replicas and its concurrency."""
+    def _colocated(self, numbers: Index, load: Load) -> Estimates:
+        """Estimate the colocated candidates `numbers` under `load`, each with its replicas."""
         tried = replace(self.layouts.take(numbers), replicas=self.columns["replicas"][numbers])
-        return self.scorer.target.estimates_of(self.scorer.loads(self.columns["offered"][numbers]), tried)
+        return self.scorer.target.estimates_of(load, tried)
 
-    def _disaggregated(self, numbers: Index) -> Estimates:
-        """Estimate the pairs of pools `numbers`, each with its workers and its load."""
-        c = self.columns
+    def _disaggregated(self, numbers: Index, load: Load) -> Estimates:
+        """Estimate the pairs of pools `numbers` under `load`, each with its workers."""
+        pairs, c = self.pairs.take(numbers - len(self.layouts)), self.columns
         workers = c["prefill_workers"][numbers], c["decode_workers"][numbers]
-        return pools.estimates(
-            self.scorer, self.pairs.take(numbers - len(self.layouts)), workers, c["offered"][numbers]
-        )
+        return self.scorer.target.estimates_of_pools(load, (pairs.prefill, pairs.decode), workers)
 
     def name(self, number: int) -> str:
         """Describe candidate `number` in words: `3 x 4 h100-sxm, TP4, fp8`."""

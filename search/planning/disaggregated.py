@@ -15,9 +15,10 @@ import numpy as np
 from perfmodel import Deployments, Estimates
 from perfmodel.arrays import NAN, Array, Index, Mask
 from search.planning.pool_bounds import Offers, offers, over_stock, unlimited
-from search.planning.pool_roles import MAX_WORKERS, Role, greatest_load, least_from, role_of
-from search.planning.pools import Pairs, Workers, estimates, paired, spare_workers
+from search.planning.pool_roles import MAX_WORKERS, Role, least_from, most_in_flight, role_of
+from search.planning.pools import Pairs, Workers, estimates, paired
 from search.planning.scoring import LEAST_OFFERED, Scorer
+from search.planning.sizing import greatest_load
 from search.searchers import SCORE
 
 #: Pairs that are estimated together, and at least. chosen: fills the ranking, in a few tenths of a second.
@@ -171,7 +172,8 @@ def _greatest_load(scorer: Scorer, pairs: Pairs, workers: Workers) -> tuple[Arra
         """Estimate the pairs at `rows`, each under its load."""
         return estimates(scorer, pairs.take(rows), (workers[0][rows], workers[1][rows]), load)
 
-    found = greatest_load(scorer, scorer.target, at, np.maximum(*workers))
+    most = most_in_flight(scorer, np.maximum(*workers))
+    found = greatest_load(scorer.target, at, most, open_loop=scorer.open_loop)
     met = np.isfinite(found)
     return np.where(met, found, LEAST_OFFERED), met
 
@@ -182,19 +184,16 @@ def _columns(scorer: Scorer, pairs: Pairs, workers: Workers, offered: Array, mee
     workers: (prefill, decode), (N,) each; spare ones are added where a demand is given. offered: (N,) load of
     each whole pair where the search chooses it. meets: (N,) True where the target is met.
     """
-    spares = spare_workers(scorer, pairs.prefill), spare_workers(scorer, pairs.decode)
+    spares = scorer.spare_replicas(pairs.prefill), scorer.spare_replicas(pairs.decode)
     total = workers[0] + spares[0], workers[1] + spares[1]
-    found, bill = estimates(scorer, pairs, total, offered), scorer.tariff
+    found = estimates(scorer, pairs, total, offered)
     pools = [(p.device, p.devices_per_replica, n) for p, n in zip((pairs.prefill, pairs.decode), total, strict=True)]
     columns = {
         "replicas": total[1],
         "devices_per_replica": pairs.decode.devices_per_replica,
         "prefill_workers": total[0],
         "decode_workers": total[1],
-        "nodes": bill.nodes(*pools[0]) + bill.nodes(*pools[1]),
-        "devices_billed": bill.billed(*pools[0]) + bill.billed(*pools[1]),
-        "usd_per_hour": bill.hourly(*pools[0]) + bill.hourly(*pools[1]),
-        "host_w": bill.host_watts(*pools[0]) + bill.host_watts(*pools[1]),
+        **scorer.tariff.bill(*pools),
         "concurrency_per_replica": np.full(len(found), NAN),
         "offered": offered,
         "over_stock": over_stock(scorer, [p[0] for p in pools], [p[1] * p[2] for p in pools]),

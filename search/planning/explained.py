@@ -27,9 +27,7 @@ def terms_of(plan: Plan, number: int | None = None) -> list[dict[str, Any]]:
     number: the candidate; by default the winner. For a pair of pools, each step is that of the pool that runs it.
     """
     number = plan.best if number is None else number
-    target, work = plan.scorer.target, plan.scorer.target.workload
-    if not plan.scorer.sized:
-        work = plan.scorer.workload_of(float(plan.columns["offered"][number]))
+    target, work = plan.scorer.target, plan.scorer.workload_of(float(plan.columns["offered"][number]))
     if plan.disaggregated(number):
         pools, workers = plan.pool_deployments(number), _workers(plan, number)
         terms = explain_disaggregated(target.model, work, pools, workers, engine=target.engine, costs=target.costs)

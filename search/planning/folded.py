@@ -60,10 +60,7 @@ def stands_for(candidates: Candidates, numbers: Sequence[int]) -> str:
     varying = {name: values for name, values in settings.items() if len(set(values)) > 1}
     if not varying:
         return ""
-    each = {
-        name: sorted(set(values), key=lambda v: (v == DEFAULT, float(v) if v != DEFAULT else 0.0))
-        for name, values in varying.items()
-    }
+    each = {name: sorted(set(values), key=_in_order) for name, values in varying.items()}
     rows = set(zip(*varying.values(), strict=True))
     if len(rows) == np.prod([len(v) for v in each.values()]):  # every combination
         return " and ".join(f"{name} {_either(values)}" for name, values in each.items())

@@ -50,44 +50,24 @@ class _Shown:
     candidates: Candidates
     numbers: Index
 
-    @property
-    def load(self) -> Load:
-        """Return the load of each candidate, which grows by the field that `GROWS` names."""
-        return self._load(pools=False)
+    def load(self, *, pools: bool = False) -> Load:
+        """Return the load of each candidate, which grows by the field that `GROWS` names.
 
-    def _load(self, *, pools: bool) -> Load:
-        """Return the load of each candidate. pools: True for what a pair of pools is estimated with."""
-        scorer, columns = self.candidates.scorer, self.candidates.columns
-        offered = np.asarray(columns.get("offered", np.full(len(self.candidates), np.nan)))[self.numbers]
-        if scorer.sized:
-            load = scorer.loads(np.full(len(self.numbers), np.nan), pools=pools)
-            return replace(load, arrival="closed") if load.arrival == "single" else load
-        rate = columns["request_rate_rps"][self.numbers]  # pools state no load of their own
-        return scorer.loads(np.where(np.isnan(offered), rate, offered), pools=pools)
+        pools: True for what a pair of pools is estimated with.
+        """
+        load = self.candidates.scorer.loads(self.candidates.columns["offered"][self.numbers], pools=pools)
+        return replace(load, arrival="closed") if load.arrival == "single" else load
 
     def at(self, rows: Index, values: Array) -> Estimates:
         """Estimate the candidates at positions `rows`, each under a load of `values`: a rate, or requests."""
-        apart = np.array([self.candidates.disaggregated(int(n)) for n in self.numbers[rows]], dtype=bool)
-        parts = [self._estimates(np.nonzero(apart == kind)[0], rows, values, kind) for kind in (False, True)]
-        order = np.argsort(np.argsort(apart, kind="stable"), kind="stable")
-        known = [p for p in parts if p is not None]
-        return (known[0] if len(known) == 1 else Estimates.concatenate(known)).take(order)
 
-    def _estimates(self, at: Index, rows: Index, values: Array, pools: bool) -> Estimates | None:
-        """Estimate the candidates `rows[at]`: pairs of pools or colocated ones; None where there are none."""
-        if not len(at):
-            return None
-        whole = self._load(pools=pools)
-        grown: dict[str, Any] = {GROWS[whole.arrival]: values[at]}
-        load = replace(rows_of(whole, rows[at]), **grown)
-        c, chosen, target = self.candidates, self.numbers[rows[at]], self.candidates.scorer.target
-        if not pools:
-            tried = replace(c.layouts.take(chosen), replicas=c.columns["replicas"][chosen])
-            return target.estimates_of(load, tried)
-        pair = c.pairs.take(chosen - len(c.layouts))
-        workers = c.columns["prefill_workers"][chosen], c.columns["decode_workers"][chosen]
-        both = pair.prefill, pair.decode
-        return target.estimates_of_pools(load, both, workers)
+        def load(at: Index, pools: bool) -> Load:
+            """Return the loads of the candidates at positions `rows[at]`."""
+            whole = rows_of(self.load(pools=pools), rows[at])
+            grown: dict[str, Any] = {GROWS[whole.arrival]: values[at]}
+            return replace(whole, **grown)
+
+        return self.candidates.estimates_under(self.numbers[rows], load)
 
 
 def _greatest_rates(shown: _Shown) -> tuple[Array, Array]:
@@ -98,7 +78,7 @@ def _greatest_rates(shown: _Shown) -> tuple[Array, Array]:
         rate = columns["request_rate_rps"][shown.numbers]
         met = columns["slo_ratio"][shown.numbers] <= 1.0 + RATE_TOLERANCE
         return np.where(met, rate, 0.0), rate
-    load, target, count = shown.load, scorer.target, len(shown.numbers)
+    load, target, count = shown.load(), scorer.target, len(shown.numbers)
     everyone, own = np.arange(count), np.array(getattr(load, GROWS[load.arrival]))
     if load.arrival == "open":
         met = (columns["slo_ratio"][shown.numbers] <= 1.0) & (columns["fits"][shown.numbers] > 0)
@@ -152,7 +132,7 @@ def _highest(shown: _Shown, own: Array, kept: Mask) -> Array:
     """
     candidates, numbers = shown.candidates, shown.numbers
     replicas, high = candidates.columns["replicas"][numbers], own.copy()
-    colocated = np.array([not candidates.disaggregated(int(n)) for n in numbers], dtype=bool)
+    colocated = numbers < len(candidates.layouts)
     fewer = np.full(len(own), 0.0)
     if colocated.any():
         layouts = candidates.layouts.take(numbers[colocated])

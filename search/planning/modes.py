@@ -57,7 +57,7 @@ def comparison(plan: Candidates, modes: Sequence[str]) -> str:
     against = "as" if cost.endswith("the same") else "than" if np.isfinite(difference) else "before"
     figures = [f"${first['usd_per_hour']:,.2f} against ${second['usd_per_hour']:,.2f} per hour"]
     figures = figures if np.isfinite(difference) else []
-    bounded = {o.key: _latency(o.metric, o.statistic) for o in plan.scorer.target.slo.objectives}
+    bounded = {o.key: o.title for o in plan.scorer.target.slo.objectives}
     latencies = bounded or {"ttft_ms": "mean TTFT", "tpot_ms": "mean TPOT"}
     for column, name in {**NAMED, **latencies}.items():
         if abs(_percent(first[column], second[column])) >= SAME_PERCENT:
@@ -77,11 +77,6 @@ def _words(percent: float, verb: str, less: str, more: str) -> str:
     if abs(percent) < SAME_PERCENT:
         return f"{verb} the same"
     return f"{verb} {abs(percent):.0f} % {less if percent < 0 else more}"
-
-
-def _latency(metric: str, statistic: str) -> str:
-    """Name a latency with its statistic: "TTFT p99", "mean TPOT"."""
-    return f"{metric.upper()} {statistic}" if statistic != "mean" else f"mean {metric.upper()}"
 
 
 def _figure(name: str, column: str, first: float, second: float) -> str:

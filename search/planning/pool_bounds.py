@@ -114,7 +114,7 @@ def _bound(scorer: Scorer, prefill: Role, decode: Role, workers: Workers) -> Arr
 
 def _columns(scorer: Scorer, prefill: Role, decode: Role, workers: Workers) -> Mapping[str, Array]:
     """Return the columns that plans are ranked by, for roles that are paired row by row: the best that may be."""
-    bill, work, total = scorer.tariff, scorer.target.workload, (workers[0] + prefill.spares, workers[1] + decode.spares)
+    work, total = scorer.target.workload, (workers[0] + prefill.spares, workers[1] + decode.spares)
     pools = [
         (r.layouts.device, r.layouts.devices_per_replica, n) for r, n in zip((prefill, decode), total, strict=True)
     ]
@@ -122,15 +122,16 @@ def _columns(scorer: Scorer, prefill: Role, decode: Role, workers: Workers) -> M
     if not scorer.sized:
         rates = rates[0] * workers[0], rates[1] * workers[1]
     rate = np.minimum(*rates)
-    output, usd = rate * work.mean_output, bill.hourly(*pools[0]) + bill.hourly(*pools[1])
+    bill = scorer.tariff.bill(*pools)
+    output, usd = rate * work.mean_output, bill["usd_per_hour"]
     devices = _devices(prefill, decode, workers)
-    power = site_power(prefill.watts + decode.watts, 1.0, bill.host_watts(*pools[0]) + bill.host_watts(*pools[1]), 1.0)
+    power = site_power(prefill.watts + decode.watts, 1.0, bill["host_w"], 1.0)
     return {
         "usd_per_hour": usd,
         "usd_per_million_tokens": usd_per_million_tokens(usd, output),
         "usd_per_million_total_tokens": usd_per_million_tokens(usd, output + rate * work.mean_input),
         "devices": devices,
-        "nodes": bill.nodes(*pools[0]) + bill.nodes(*pools[1]),
+        "nodes": bill["nodes"],
         "power_w": power,
         "site_energy_j_per_output_token": energy_per_token(power, output),
         "output_tok_s_per_device": output / devices,

@@ -13,9 +13,9 @@ import numpy as np
 
 from perfmodel import Deployments, Estimates, Slo
 from perfmodel.arrays import Array, Index, Mask
-from search.planning.pools import estimates, paired, spare_workers
+from search.planning.pools import estimates, paired
 from search.planning.scoring import LEAST_OFFERED, Scorer
-from search.planning.sizing import LoadedEstimates, Target, Test, greatest, greatest_rate
+from search.planning.sizing import Test, greatest_load
 
 #: Most workers of a pool; also the workers of a partner that is no bottleneck.
 #: chosen: far more than any pool of a plan has.
@@ -85,7 +85,7 @@ def role_of(scorer: Scorer, layouts: Deployments, rows: Index, role: str, *, pow
         rows=rows,
         layouts=chosen,
         workers=workers,
-        spares=spare_workers(scorer, chosen),
+        spares=scorer.spare_replicas(chosen),
         rate=found.request_rate,
         ttft=found.mean(found.ttft),
         tpot=found.mean(found.tpot),
@@ -147,7 +147,12 @@ class _OneRole:
         """Return (one worker each, greatest load with which it keeps the SLO, True where any keeps it)."""
         one = np.ones(len(self.rows))
         target = replace(self.scorer.target, slo=self.decided)
-        found = greatest_load(self.scorer, target, lambda rows, load: self.at(rows, one[rows], load), one)
+        found = greatest_load(
+            target,
+            lambda rows, load: self.at(rows, one[rows], load),
+            most_in_flight(self.scorer, one),
+            open_loop=self.scorer.open_loop,
+        )
         met = np.isfinite(found)
         return one, np.where(met, found, LEAST_OFFERED), met
 
@@ -157,23 +162,12 @@ class _OneRole:
         return found.power * found.devices
 
 
-def greatest_load(scorer: Scorer, target: Target, at: LoadedEstimates, workers: Array) -> Array:
-    """Find the greatest load with which candidates meet `target`, (N,): requests/s or requests in flight.
+def most_in_flight(scorer: Scorer, workers: Array) -> Array:
+    """Return the requests in flight that a pair is loaded with at most, (N,): one in all where `Scorer.least_loaded`.
 
-    NaN where none does. The load is what the search chooses (`Scorer.open_loop`). at: estimates the candidates at rows
-    (M,), each under its load (M,). workers: (N,) of each candidate; the search for requests in flight ends at
-    `MAX_IN_FLIGHT` for each, or at one in all (`Scorer.least_loaded`).
+    workers: (N,) of each candidate, which take `MAX_IN_FLIGHT` each.
     """
-    if scorer.open_loop:
-        rate = greatest_rate(target, at, len(workers))
-        return np.where(rate > 0, rate, np.nan)
-
-    def test(rows: Index, values: Array) -> Mask:
-        """Return True where the candidates at `rows` meet the target with so many requests in flight."""
-        return target.met_by(at(rows, values))
-
-    most = np.full(len(workers), LEAST_OFFERED) if scorer.least_loaded else MAX_IN_FLIGHT * workers
-    return np.floor(greatest(test, np.ones(len(workers)), most))
+    return np.full(len(workers), LEAST_OFFERED) if scorer.least_loaded else MAX_IN_FLIGHT * workers
 
 
 def least_from(test: Test, start: Array, cap: Array) -> Array:

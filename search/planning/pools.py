@@ -54,13 +54,3 @@ def estimates(scorer: Scorer, pairs: Pairs, workers: Workers, offered: Array | N
     target, pools = scorer.target, (pairs.prefill, pairs.decode)
     demand = scorer.loads(np.full(len(pairs), NAN) if offered is None else offered, pools=True)
     return target.estimates_of_pools(demand, pools, workers)
-
-
-def spare_workers(scorer: Scorer, workers: Deployments) -> Array:
-    """Return the workers of a pool that go down when `spare_nodes` nodes fail, (N,): each pool keeps so many spare.
-
-    Any node may fail, and the nodes of one pool may fail together, so that each pool has spares of its own.
-    """
-    if not scorer.limits.spare_nodes:
-        return np.zeros(len(workers))
-    return scorer.limits.spare_nodes * scorer.tariff.failing(workers.device, workers.devices_per_replica)

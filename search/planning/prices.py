@@ -64,6 +64,19 @@ class Tariff:
         host = self.host_power[device]
         return np.where(np.isfinite(host), host * self.nodes(device, size, replicas), 0.0)
 
+    def bill(self, *pools: tuple[Index, Array, Array]) -> dict[str, Array]:
+        """Return the columns `nodes`, `devices_billed`, `usd_per_hour` and `host_w` of candidates, (N,) each.
+
+        They are sums over the pools of a candidate. pools: (device, size, replicas) of each, (N,) each.
+        """
+        columns = {
+            "nodes": self.nodes,
+            "devices_billed": self.billed,
+            "usd_per_hour": self.hourly,
+            "host_w": self.host_watts,
+        }
+        return {name: np.asarray(sum(of(*pool) for pool in pools)) for name, of in columns.items()}
+
 
 def usd_per_million_tokens(usd_per_hour: Array | float, tokens_per_s: Array | float) -> Array:
     """Return USD per million tokens, at full use of every hour, of what costs `usd_per_hour` and makes `tokens_per_s`.

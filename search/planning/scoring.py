@@ -22,7 +22,7 @@ from search.planning.columns import (
 )
 from search.planning.fill import LIMIT_TOLERANCE, Bounds, Watts
 from search.planning.prices import Tariff
-from search.planning.sizing import Target, greatest, greatest_rate, least_replicas, rows_of
+from search.planning.sizing import Target, greatest_load, least_replicas, rows_of
 from search.scenario import BY_LATENCY, ONE_REPLICA
 from search.searchers import RANKINGS, SCORE
 
@@ -187,9 +187,9 @@ class Scorer:
 
     def _loaded_to_slo(self, d: Deployments) -> dict[str, Array]:
         """Score as many replicas of each deployment as the limits allow, each loaded as far as it keeps the SLO."""
-        greatest_load = self._greatest_load(d)
-        keeps = np.isfinite(greatest_load)
-        load = np.where(keeps, greatest_load, min(self.concurrency, default=LEAST_OFFERED))
+        found = self._greatest_load(d)
+        keeps = np.isfinite(found)
+        load = np.where(keeps, found, min(self.concurrency, default=LEAST_OFFERED))
         spare = self.spare_replicas(d)
         most = self._chosen_replicas(d, self.bounds.most(d, self._watts(d, load, spare)), spare)
         offered = load * (most - spare)
@@ -238,19 +238,19 @@ class Scorer:
             """Return True where one replica of the deployments at `rows` meets the target under its load."""
             return self.target.met_by(at(rows, values))
 
-        if self.open_loop:
-            rate = greatest_rate(self.target, at, len(d))
-            return np.where(rate > 0, rate, np.nan)
-        if not self.concurrency:
+        if self.open_loop or not self.concurrency:
             most = LEAST_OFFERED if self.least_loaded else MAX_CONCURRENCY
-            return np.floor(greatest(test, np.ones(len(d)), np.full(len(d), most)))
+            return greatest_load(self.target, at, np.full(len(d), most), open_loop=self.open_loop)
         best, everyone = np.full(len(d), np.nan), np.arange(len(d))
         for value in sorted(self.concurrency)[: 1 if self.least_loaded else None]:
             best = np.where(test(everyone, np.full(len(d), float(value))), float(value), best)
         return best
 
     def spare_replicas(self, d: Deployments) -> Array:
-        """Return the replicas that go down when `spare_nodes` nodes fail, (N,)."""
+        """Return the replicas, or the workers of a pool, that go down when `spare_nodes` nodes fail, (N,).
+
+        Any node may fail, and the nodes of one pool may fail together, so that each pool has spares of its own.
+        """
         if not self.limits.spare_nodes:
             return np.zeros(len(d))
         return self.limits.spare_nodes * self.tariff.failing(d.device, d.devices_per_replica)
@@ -266,10 +266,7 @@ class Scorer:
         bill = {
             "replicas": d.replicas,
             "devices_per_replica": size,
-            "nodes": self.tariff.nodes(d.device, size, d.replicas),
-            "devices_billed": self.tariff.billed(d.device, size, d.replicas),
-            "usd_per_hour": self.tariff.hourly(d.device, size, d.replicas),
-            "host_w": self.tariff.host_watts(d.device, size, d.replicas),
+            **self.tariff.bill((d.device, size, d.replicas)),
             "concurrency_per_replica": self._in_flight(offered, d.replicas),
             "offered": offered,
             "over_stock": estimates.devices - self.stock[d.device],

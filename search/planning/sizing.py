@@ -214,6 +214,27 @@ def greatest_rate(target: Target, at: LoadedEstimates, count: int) -> Array:
     return rate
 
 
+def greatest_load(target: Target, at: LoadedEstimates, most: Array, *, open_loop: bool) -> Array:
+    """Find the greatest load with which candidates meet `target`, (N,): requests/s, or whole requests in flight.
+
+    NaN where none does.
+
+    Args:
+        at: estimates the candidates at rows (M,), each under its load (M,).
+        most: (N,) requests in flight at which the search for them ends.
+        open_loop: True where the load is a rate of requests.
+    """
+    if open_loop:
+        rate = greatest_rate(target, at, len(most))
+        return np.where(rate > 0, rate, np.nan)
+
+    def test(rows: Index, values: Array) -> Mask:
+        """Return True where the candidates at `rows` meet the target with so many requests in flight."""
+        return target.met_by(at(rows, values))
+
+    return np.floor(greatest(test, np.ones(len(most)), most))
+
+
 def rows_of(loads: Load, rows: Index) -> Load:
     """Return the load of the candidates at `rows`: the arrays of `loads` hold one column per candidate."""
     picked: dict[str, Any] = {k: v[..., rows] for k, v in vars(loads).items() if k != "arrival"}

@@ -74,9 +74,7 @@ def requests(plan: Plan, number: int, settings: Settings | None = None) -> Traff
         return simulator.offered(request.read_trace(), count=settings.count)
     decode, prefill = pools_of(plan, number)
     replicas = float(decode.replicas[0] + (prefill.replicas[0] if prefill is not None else 0.0))
-    work, count = plan.scorer.target.workload, settings.count
-    if not plan.scorer.sized:
-        work = plan.scorer.workload_of(float(plan.columns["offered"][number]))
+    work, count = plan.scorer.workload_of(float(plan.columns["offered"][number])), settings.count
     if settings.whole and work.arrival == "closed" and not math.isfinite(work.n_requests):
         # a whole run is a finite one: that of the closed form, unless its number of requests is given
         work = work.at(n_requests=count or DEFAULT_REQUESTS_PER_CLIENT * work.concurrency)
