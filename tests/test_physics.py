@@ -463,15 +463,15 @@ def test_a_second_of_another_length_rescales_every_pass(factor: float) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_random_deployments_obey_physics(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slice of `benchmarks.physics`: each kind of load, no property violated but by its named exceptions."""
-    from benchmarks import physics
+    from benchmarks import physics, random_deployments
 
-    monkeypatch.setattr(physics, "BATCH", 80)
+    monkeypatch.setattr(random_deployments, "BATCH", 80)
     monkeypatch.setattr(physics, "TOLERANCE", 0.02)  # measured tables are noisy between a few sequences
-    monkeypatch.setattr(physics, "DEVICES", 1)
-    monkeypatch.setattr(physics, "ARRIVALS", (physics.ARRIVALS[seed],))
-    monkeypatch.setattr(physics, "measured", lambda: ["a100-sxm-80gb", "h100-sxm", "l40s"])
+    monkeypatch.setattr(random_deployments, "DEVICES", 1)
+    monkeypatch.setattr(random_deployments, "ARRIVALS", (random_deployments.ARRIVALS[seed],))
+    monkeypatch.setattr(random_deployments, "measured", lambda: ["a100-sxm-80gb", "h100-sxm", "l40s"])
     tallies: dict[str, physics.Tally] = {}
-    for batch in physics.batches(80, seed):
+    for batch in random_deployments.batches(80, seed):
         physics.check(batch, tallies)
     assert sum(t.tried for t in tallies.values()) > 1000
     broken = {name: (t.violated, t.worst, t.where) for name, t in tallies.items() if t.violated}
@@ -480,16 +480,16 @@ def test_random_deployments_obey_physics(seed: int, monkeypatch: pytest.MonkeyPa
 
 def test_the_slice_notices_a_slower_answer_on_a_faster_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check fires where faster memory makes steps slower."""
-    from benchmarks import physics
+    from benchmarks import physics, random_deployments
 
-    monkeypatch.setattr(physics, "BATCH", 20)
-    monkeypatch.setattr(physics, "DEVICES", 1)
-    monkeypatch.setattr(physics, "ARRIVALS", ("static",))
-    monkeypatch.setattr(physics, "measured", lambda: ["h100-sxm"])
-    (batch,) = physics.batches(20, 0)
+    monkeypatch.setattr(random_deployments, "BATCH", 20)
+    monkeypatch.setattr(random_deployments, "DEVICES", 1)
+    monkeypatch.setattr(random_deployments, "ARRIVALS", ("static",))
+    monkeypatch.setattr(random_deployments, "measured", lambda: ["h100-sxm"])
+    (batch,) = random_deployments.batches(20, 0)
     tallies: dict[str, physics.Tally] = {}
     wrong = replace(batch.base, latency=replace(batch.base.latency, tpot=batch.base.latency.tpot * 1.2))
-    monkeypatch.setattr(physics.Batch, "on_faster", lambda self, what: wrong)
+    monkeypatch.setattr(random_deployments.Batch, "on_faster", lambda self, what: wrong)
     physics.check(batch, tallies, "faster memory")
     assert tallies["faster memory is not slower: tpot"].violated > 0
 
@@ -497,13 +497,13 @@ def test_the_slice_notices_a_slower_answer_on_a_faster_device(monkeypatch: pytes
 @pytest.mark.parametrize("seed", range(20))
 def test_more_bandwidth_never_lengthens_a_token(seed: int, tmp_path: Path) -> None:
     """1.3 times the memory or link bandwidth, for a device with measured tables, at lengths that people ask for."""
-    from benchmarks import physics
+    from benchmarks import random_deployments
 
     draw = np.random.default_rng(seed)
     name = str(draw.choice(["a100-sxm-80gb", "h100-sxm", "h200-sxm", "l40s", "b200-sxm", "mi210"]))
     engine = str(draw.choice(["vllm", "sglang", "trtllm"]))
     arrival = str(draw.choice(["static", "single", "closed", "offline"]))
-    known = physics.database(tmp_path, [name])
+    known = random_deployments.database(tmp_path, [name])
     lengths = draw.integers(100, 4000), draw.integers(64, 600)
     asked = {"concurrency": int(draw.integers(1, 64)), "n_requests": int(draw.integers(1, 200))}
     load = {"offline": {"n_requests": asked["n_requests"]}, "single": {}}.get(
