@@ -49,8 +49,10 @@ def test_step_tables_repeat_the_passes_they_are_made_of(model, device, columns, 
     seqs = np.where(kind == 1, 0, np.round(np.exp(draw.uniform(0, np.log(100), count))))
     keys = np.where(prompt > 0, np.clip(draw.uniform(64, 4000, count), (prompt + 1) / 16, None), 0)
     context = np.where(seqs > 0, draw.uniform(200, 5000, count), 0)
-    floors = step_floor(setup)(seqs)
-    exact = np.maximum(step_time(setup)(prompt, keys, seqs, context), np.where(prompt > 0, floors[1], floors[0]))
+    floor = step_floor(setup)
+    decodes, mixed = floor.seqs(seqs)
+    least = np.where(prompt > 0, mixed + floor.crowd(prompt, keys), decodes)
+    exact = np.maximum(step_time(setup)(prompt, keys, seqs, context), least)
     error = np.abs(table.time(prompt, keys, seqs, context) / exact - 1)
     assert error.mean() < 0.01
     assert np.quantile(error, 0.95) < 0.03
@@ -137,7 +139,7 @@ def test_options_of_simulate_are_the_fields_of_replay():
 def test_kinds_of_arrival_become_their_traffic():
     lengths = {"input_tokens": [100], "output_tokens": [10]}
     closed = simulator.offered(Workload(**lengths, arrival="closed", concurrency=8))
-    assert (closed.concurrency, len(closed)) == (8, 80)
+    assert (closed.concurrency, len(closed)) == (8, 320)  # 40 rounds
     assert len(simulator.offered(Workload(**lengths, arrival="offline", n_requests=50))) == 50
     together = simulator.offered(Workload(**lengths, arrival="static", concurrency=16))
     assert (len(together), together.arrival.max()) == (16, 0.0)

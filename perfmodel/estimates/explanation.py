@@ -92,9 +92,9 @@ def explain_disaggregated(
 ) -> tuple[Term, ...]:
     """List the operators of one pair of pools under its load, host time included: a prefill, then a decode step.
 
-    The prefill is that of a prefill worker: of the prompts that it computes together at the load, over all its steps.
-    The decode step is that of a decode worker with the sequences that run on it, and sums to the step that
-    `estimate_disaggregated` uses.
+    The prefill is that of a prefill worker: of the whole number of prompts that it computes together at the load, over
+    all its steps. The decode step is that of a decode worker with the sequences that run on it, and sums to the step
+    that `estimate_disaggregated` uses.
 
     Args:
         workload: arrivals at the whole pair.
@@ -106,7 +106,8 @@ def explain_disaggregated(
     numbers = np.full(1, workers[0], float), np.full(1, workers[1], float)
     pair = serve_pools(model, demand, pools, numbers, engine=chosen, costs=costs)
     front, back, served = pair.front.steps, pair.back.steps, pair.served
-    group = pair.prompts.group_of(served.rate, served.times.wait[0])
+    # whole prompts: a fraction of one more would start a wave of tiles that no step of a worker has
+    group = np.rint(pair.prompts.group_of(served.rate, served.times.wait[0]))
     prompts = front.prefill_steps(demand.new, demand.cached, group)
     decode = back.decode_step(served.running, demand.decode_context, demand.drafts)
     return (*_prefill(front, prompts, demand), *_phase("decode", back, (decode,), np.ones(1)))

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfmodel.arrays import Array, Mask, interpolate
-from perfmodel.serving.limits import TINY_COUNT
 from perfmodel.serving.offline_batch import OfflineBatch
 from perfmodel.serving.output_ages import OutputLengths, ended_by_cell, lockstep, running_shares, total
 from perfmodel.serving.planned_step import prefill_budget
@@ -171,7 +170,7 @@ def _extrapolated(run: _Run) -> Drained:
     """
     batch, tokens = run.batch, run.width * run.made
     counts, clocks = np.stack(run.counts), np.stack(run.clocks)
-    gap = _request_gap(batch, clocks, counts)
+    gap = batch.steady.request_gap
     rest = np.maximum(batch.count - counts[-1], 0.0)
     last = interpolate(counts, clocks, counts[-1] * (1.0 - _SAME))
     part = rest / batch.count  # of the requests
@@ -188,25 +187,6 @@ def _extrapolated(run: _Run) -> Drained:
         running=(1.0 - full) * (run.squares / run.made) + full * batch.max_running,
         step=(1.0 - full) * (run.spent / run.made) + full * batch.curve.time[-1],
         entry=entry,
-    )
-
-
-def _request_gap(batch: OfflineBatch, clocks: Array, counts: Array) -> Array:
-    """Return the seconds per request of the requests that are not simulated, (N,).
-
-    It is no more than while the simulated batch was refilled. The fill before that and the drain after it take at least
-    as long per request, so that a longer run never completes fewer requests/s.
-
-    Args:
-        batch: the requests.
-        clocks, counts: seconds elapsed and requests admitted, at the moments of the simulation, (K, N).
-    """
-    refilled = np.maximum(counts[-1] - batch.max_running, 0.0)
-    ends = (counts[-1] * (1.0 - _SAME), batch.max_running * (1.0 - _SAME))
-    last, filled = (interpolate(counts, clocks, end) for end in ends)
-    slope = (last - filled) / np.maximum(refilled, TINY_COUNT)
-    return np.where(
-        refilled >= batch.max_running, np.minimum(slope, batch.steady.request_gap), batch.steady.request_gap
     )
 
 

@@ -28,6 +28,9 @@ LOWEST_SHARE = 2.0**-12
 #: Requests of the first run at a rate, and most of any; it doubles until the run tells. Chosen: a stable queue and one
 #: that is 1 % beyond capacity differ after about 100,000 requests, which take less than a second.
 FIRST_REQUESTS, MOST_REQUESTS = 2048, 131_072
+#: Rates tried above or below the answer until one is missed or kept for certain; each is twice as far away. Chosen: the
+#: last is 1.6 times the answer at a tolerance of 2 %.
+MOST_WIDENINGS = 6
 #: Most events of one run. Chosen: about a second.
 MOST_EVENTS = 1_000_000
 
@@ -88,6 +91,7 @@ def capacity(
             f"no rate keeps the objectives: at {rate:.3g} requests/s {_misses(search.simulate(rate)[0], slo)}; "
             "relax them or choose a faster deployment"
         )
+    search.widen(rate)
     low, high = search.interval(rate, found)
     entry = sum(p.replicas for p in pools if p.role != "decode")
     return Capacity(rate, low, high, per_replica=rate / entry, simulation=found, probes=tuple(probes))
@@ -150,6 +154,20 @@ class _Search:
         """Return the seconds that a run must last: a queue beyond capacity by the tolerance then breaks the limits."""
         limits = [o.limit for o in self.slo.objectives if o.metric in ("ttft", "e2e")]
         return max(limits, default=0.0) / self.tolerance
+
+    def widen(self, rate: float) -> None:
+        """Simulate rates ever further from `rate` until one is missed and one kept for certain, to bound the interval.
+
+        A rate just above capacity may miss in one sample of the load and keep in another: it bounds nothing.
+        """
+        for sign, kept in ((1.0, False), (-1.0, True)):
+            step = self.tolerance
+            for _ in range(MOST_WIDENINGS):
+                if any(v.certain and v.kept == kept and sign * (r - rate) >= 0 for r, v in self.verdicts.items()):
+                    break
+                tried = rate * (1.0 + step) ** sign
+                self.verdicts[tried] = self.simulate(tried)[1]
+                step *= 2.0
 
     def interval(self, rate: float, found: Simulation) -> tuple[float, float]:
         """Return (highest rate kept for certain, lowest rate missed for certain), of the rates tried around `rate`.
