@@ -147,6 +147,7 @@ def relative(seed: int) -> str:
     bounds = draw.sample([f"ttft_ms_p{draw.choice((50, 90, 99))} = {draw.choice((5, 400, 3000))}", "tpot_ms = 45"], 2)
     modes = ["colocated", "disaggregated"] if draw.random() < 0.4 else ["colocated"]
     rate = f"request_rate_rps = {draw.choice((0.3, 2, 12, 100))}" if draw.random() < 0.8 else ""
+    formats = draw.choice(([], ["weight"], ["kv"]))
     return f"""
 [model]
 name = "{model}"
@@ -159,11 +160,13 @@ output_tokens = {draw.choice((20, 300))}
 [hardware]
 devices = {devices}
 [search]
-tp = [1, {draw.choice((2, 4, 8))}]
+tp = [{draw.choice((2, 4, 8))}]
 pp = [1]
+ep = [1]
+dp = [1]
 modes = {modes}
-weight = {draw.choice((["bf16"], ["bf16", "fp8"]))}
-kv = {draw.choice((["bf16"], ["bf16", "fp8"]))}
+weight = {["bf16", "fp8"] if "weight" in formats else ["bf16"]}
+kv = {["bf16", "fp8"] if "kv" in formats else ["bf16"]}
 max_num_seqs = {draw.choice(([256], [64, 256]))}
 """
 

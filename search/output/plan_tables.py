@@ -160,6 +160,11 @@ def _print_ranking(plan: Plan, rows: Sequence[dict[str, Any]], wide: bool) -> No
         *remarks,
         *getattr(plan, "notes", ()),
         *_offers(plan),
+        *[
+            f"Rank {row['rank']} stands for {row['stands_for']}: no difference."
+            for row in rows
+            if row.get("stands_for")
+        ],
         *([f"Sure %: {SURE}"] if plan.scenario.slo.objectives else []),
     ]
     layout = _layout(

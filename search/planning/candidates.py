@@ -22,6 +22,9 @@ FRONT = {"output_tok_s": True, "usd_per_hour": False, "ttft_ms": False, "tpot_ms
 #: How near a miss is, by verdict: what stock, limits or a looser SLO would mend (0, 1) comes before what lacks a price
 #: (2) and what does not fit (3).
 SEVERITY = {"slo": 1, "unknown": 2, "memory": 3}
+#: Relative width of the classes in which misses count as equal, so that the cheapest comes first. chosen: below the
+#: error of any estimate.
+EQUAL_MISS = 0.05
 
 
 @dataclass(frozen=True)
@@ -63,14 +66,16 @@ class Candidates:
 
         Candidates that qualify come first, in the order of the scenario's ranking. The others follow by how little they
         miss: those within stock and limits first, then by the kind of miss (`SEVERITY`), then by the ratio of what is
-        needed to what is allowed, then by cost.
+        needed to what is allowed, in classes of `EQUAL_MISS`, then by cost.
         """
         by_rank = ranked(self.columns, self.scorer.rank_by, self.qualifies)
         count = int(self.qualifies.sum())
         missed = by_rank[count:]
         severity = np.array([SEVERITY.get(v, 0) for v in VERDICTS])[self.columns["verdict"][missed].astype(int)]
         beyond = self.columns["within_limits"][missed] == 0
-        near = np.lexsort((self.columns["usd_per_hour"][missed], self.columns["excess"][missed], severity, beyond))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            miss = np.floor(np.log(self.columns["excess"][missed]) / np.log1p(EQUAL_MISS))
+        near = np.lexsort((self.columns["usd_per_hour"][missed], miss, severity, beyond))
         return np.concatenate([by_rank[:count], missed[near]])
 
     @cached_property

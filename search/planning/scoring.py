@@ -327,7 +327,7 @@ class Scorer:
 def _with_what_is_on_hand(c: dict[str, Array], rows: Index, smaller: dict[str, Array]) -> dict[str, Array]:
     """Return the columns with those of `rows` replaced by what the same candidates do within the limits.
 
-    Verdict, score and excess stay those of what would be needed, as do the columns `NEEDED`.
+    Verdict, score and excess of a limit stay those of what would be needed, as do the columns `NEEDED`.
     c: columns of all candidates. smaller: columns of the candidates `rows` with fewer replicas.
     """
     kept = {"verdict", "excess", SCORE}
@@ -336,4 +336,7 @@ def _with_what_is_on_hand(c: dict[str, Array], rows: Index, smaller: dict[str, A
         if name not in kept and not name.startswith(NEEDED):
             out[name] = c[name].copy()
             out[name][rows] = smaller[name]
+    missed = c["verdict"][rows] == VERDICTS.index("slo")  # such a miss is that of what is shown
+    out["excess"] = c["excess"].copy()
+    out["excess"][rows[missed]] = smaller["slo_ratio"][missed]
     return out

@@ -15,7 +15,7 @@ import numpy as np
 from perfmodel import Deployments, Engine, Estimates, ModelSpec, Slo, Workload
 from perfmodel.arrays import Array, Index, Mask
 from perfmodel.costs import CostModel, KnownSteps
-from perfmodel.estimates import estimate_load, estimate_pools, keeps
+from perfmodel.estimates import estimate_load, estimate_pools, keeps, slo_ratio
 from perfmodel.workload import Load, load_of
 
 #: Called with rows (M,) and a load (M,) for each: estimates of these candidates under their loads.
@@ -27,10 +27,15 @@ Test = Callable[[Index, Array], Mask]
 MAX_OVERPROVISION = 1000.0
 #: Times what the load saturates that is shown where no number of replicas keeps the SLO: half of each stays free.
 HALF_LOADED = 2.0
+#: Multiples of those replicas that are tried where no number keeps the SLO, for the nearest miss. chosen: beyond,
+#: nearly every request meets an idle replica.
+MULTIPLES_TRIED = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+#: Misses that differ by less, relative, count as equal: the fewest replicas are shown. chosen: below the error.
+SAME_MISS = 0.05
 #: Replicas that the load is assumed to need where one replica is not saturated by it, or its rate is unknown.
 REPLICAS_UNSATURATED = 2.0
 #: Estimates per round, about. chosen: few candidates try many values at once, so that there are few rounds.
-ESTIMATES_PER_ROUND = 1024
+ESTIMATES_PER_ROUND = 2048
 #: Least values tried inside the bracket in the first round. chosen: shows where a test turns more than once.
 FIRST_ROUND_VALUES = 6
 #: Most values tried inside a bracket in one round. chosen: narrows it 16-fold.
@@ -182,7 +187,26 @@ def least_replicas(target: Target, deployments: Deployments, cap: Array) -> tupl
         requests / np.maximum(alone.running, 1.0) if np.isfinite(requests) else np.where(alone.saturated, needed, 0.0)
     )
     enough = np.where(alone.fits, np.ceil(HALF_LOADED * busy), 1.0)
-    return least_whole(test, np.where(alone.fits, most, 0.0)), np.clip(enough, 1.0, np.maximum(most, 1.0))
+    least = least_whole(test, np.where(alone.fits, most, 0.0))
+    return least, _nearest(target, deployments, np.isnan(least) & alone.fits, enough, most)
+
+
+def _nearest(target: Target, deployments: Deployments, missing: Mask, enough: Array, most: Array) -> Array:
+    """Return the replicas to show, (N,): where the SLO is missed, the fewest beyond which more hardly help.
+
+    missing: (N,) True where no number of replicas keeps the SLO. enough: (N,) replicas that do not queue. most: (N,).
+    """
+    shown = np.clip(enough, 1.0, np.maximum(most, 1.0))
+    rows = np.nonzero(missing)[0]
+    if not len(rows) or not target.slo.objectives:
+        return shown
+    tried = np.ceil(shown[rows] * np.array(MULTIPLES_TRIED)[:, None])
+    tried = np.clip(tried, 1.0, np.maximum(most[rows], 1.0))
+    some = replace(deployments.take(np.tile(rows, len(tried))), replicas=tried.ravel())
+    ratio = slo_ratio(target.estimates(some), target.slo, target.confidence)[0].reshape(tried.shape)
+    first = np.argmax(ratio <= np.fmin.reduce(ratio, axis=0) * (1.0 + SAME_MISS), axis=0)
+    shown[rows] = tried[first, np.arange(len(rows))]
+    return shown
 
 
 def _saturated_by(target: Target, alone: Estimates) -> Array:
