@@ -17,7 +17,7 @@ from perfmodel.deployment import deployments
 from perfmodel.engines import Engine, engine
 from perfmodel.engines.catalogue import names
 from perfmodel.engines.reader import FOLDER
-from perfmodel.estimates import Prepared, prepare
+from perfmodel.estimates import Prepared, engine_limits, prepare
 from perfmodel.models import model
 from perfmodel.simulator.build import pool
 from perfmodel.simulator.requests import traffic
@@ -152,3 +152,24 @@ def test_tiers_of_the_users_own_still_win_over_the_top_of_the_file(tmp_path: Pat
     found = engine(str(own))
     assert found.limits(hwdb.device("h200-sxm")).gpu_memory_utilization == 0.77
     assert found.limits(hwdb.device("h100-sxm")).gpu_memory_utilization == 0.5
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4, 8])
+@pytest.mark.parametrize("name", ["vllm", "trtllm", "sglang"])
+def test_running_sequences_count_alike_through_every_door(name: str, ranks: int, tmp_path: Path) -> None:
+    """[engine] and the column of a deployment (a flag, [search], a table of cases) mean what the engine's flag means:
+
+    of each rank of attention data parallelism, but of all ranks together in SGLang.
+    """
+    own = {"vllm": "max_num_seqs", "trtllm": "max_batch_size", "sglang": "max_running_requests"}[name]
+    of_replica = 48.0 if name == "sglang" else 48.0 * ranks
+    by_column = in_force(prepared(engine(name), "h200-sxm", dp=ranks, max_num_seqs=48.0))
+    assert by_column["max_num_seqs"] == of_replica
+    for word in dict.fromkeys((own, "max_num_seqs")):
+        chosen = scenario_engine(tmp_path, f'name = "{name}"\n{word} = 48')
+        assert in_force(prepared(chosen, "h200-sxm", dp=ranks))["max_num_seqs"] == of_replica
+    default = in_force(prepared(engine(name), "h200-sxm", dp=ranks))["max_num_seqs"]
+    assert default == ranks * in_force(prepared(engine(name), "h200-sxm"))["max_num_seqs"]
+    one = deployments([hwdb.device("h200-sxm")], dp=ranks, max_num_seqs=48.0)
+    load = load_of(Workload(input_tokens=100.0, output_tokens=10.0, concurrency=4.0, arrival="closed"), 1)
+    assert float(engine_limits(engine(name), one, load)["max_num_seqs"][0]) == 48.0  # a row can be copied into flags

@@ -134,7 +134,12 @@ INPUT: tuple[Column, ...] = (
     _count(
         "max_num_batched_tokens", "tokens/step", "token budget of an engine step", "the recipe's, else the engine's"
     ),
-    _count("max_num_seqs", "sequences", "most sequences in a batch", "the recipe's, else the engine's"),
+    _count(
+        "max_num_seqs",
+        "sequences",
+        "most sequences in a batch, as the engine's flag counts them",
+        "the recipe's, else the engine's",
+    ),
     _count("cp", "devices", "context parallelism of long prompts", "1"),
     _share("gpu_memory_utilization", "share of device memory that the engine uses, 0 to 1", "the engine's"),
     _share("host_weights", "share of the layers' weights in host memory, 0 to 1", "0"),

@@ -43,7 +43,8 @@ class Deployments:
     devices: available devices. device: index into them. replicas: copies of the model that share the load. tp, pp, dp:
     degrees of tensor, pipeline and attention data parallelism. cp: context parallelism of long prefills. ep: devices
     that experts are spread over (1: TP splits experts like any MLP). A replica takes tp * pp * dp * cp devices.
-    max_num_batched_tokens: token budget per step. max_num_seqs: most sequences that run at once, per replica. NaN for
+    max_num_batched_tokens: token budget per step. max_num_seqs: most sequences that run at once. Both count as the
+    engine's own flags: per rank of attention data parallelism, but SGLang divides max_num_seqs among the ranks. NaN for
     either: the engine's default. weight, kv: storage-format codes, -1 for the model's own. act: compute-type code, -1
     for what the weights call for. host_weights, host_experts, host_kv: shares (0 to 1) of the layers' weights, of the
     routed experts and of the KV cache that lie in host memory, behind `host`. adapters: low-rank adapters that requests

@@ -96,14 +96,14 @@ class Engine:
         max_num_batched_tokens: tokens per step, prefill and decode together (inf: no budget).
         budget_is_model_length: the token budget is the longest sequence served (vLLM V0 without chunked prefill), at
             least `max_num_batched_tokens_floor`.
-        max_num_seqs: sequences running at once per replica.
+        max_num_seqs: sequences running at once, of each rank of attention data parallelism.
         micro_batch: tokens that kernels process at once where the engine divides a step again (llama.cpp), else NaN.
         chunked_prefill: a prompt may be spread over several steps.
         prefill_first: prompts run in steps of their own, before decodes; otherwise both share a step.
         batching: `continuous`, or `static` (a batch runs until its last sequence ends).
         rank_balance: prompts wait until each rank of attention data parallelism has one.
-        budget_split_over_ranks: a token budget that the user gives is divided among the ranks of attention data
-            parallelism.
+        budget_split_over_ranks: a token budget and a number of sequences that the user gives are divided among the
+            ranks of attention data parallelism; in other engines each rank has as many.
 
     Memory and admission:
         kv_block: tokens per block of the KV cache.
@@ -150,6 +150,8 @@ class Engine:
         equal. layer_split: runs that do not say how they are split over devices are split by layers (pipeline), not by
         tensor parallelism. quantised_peak_runs: runs at the highest rate that name no weight format use the narrowest
         floats of the device. pooled_as: engine file that workers of disaggregated deployments run in place of this one.
+
+    Stated: seqs_stated: whether `max_num_seqs` is the user's and no default (`changed` sets it).
 
     Names: since: first release; since_month: its (year, month); aliases: other names of the engine; fork_of: family
         that tables list a fork under; own_words: (name in the engine's own command line, setting), see
@@ -210,6 +212,7 @@ class Engine:
     aliases: tuple[str, ...] = ()
     fork_of: str = ""
     own_words: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    seqs_stated: bool = False
     tiers: tuple[Tier, ...] = field(default=(), repr=False)
     facts: Mapping[str, Fact] = field(default_factory=dict, compare=False, repr=False)
 
@@ -276,6 +279,8 @@ class Engine:
         implied: dict[str, Any] = {"tiers": tuple(tier.without(set(settings)) for tier in self.tiers)}
         if "max_num_batched_tokens" in settings:
             implied["budget_is_model_length"] = False
+        if "max_num_seqs" in settings:
+            implied["seqs_stated"] = True
         if "prefix_cache" in settings:
             implied["hybrid_prefix_cache"] = settings["prefix_cache"]
         return replace(self, **{**implied, **settings})

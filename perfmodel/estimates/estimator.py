@@ -102,16 +102,27 @@ def prepare(
 def engine_limits(engine: Engine, deployments: Deployments, load: Load) -> dict[str, Array]:
     """Return the limits that the engine runs each deployment with, stated or its defaults on the device, (N,) each.
 
-    `max_num_batched_tokens`: tokens per step of one rank of attention data parallelism. `max_num_seqs`: sequences per
-    replica, inf without a limit. `gpu_memory_utilization`: share of device memory, NaN unknown.
+    `max_num_batched_tokens`: tokens per step of one rank of attention data parallelism. `max_num_seqs`: sequences as
+    the engine counts them (`Engine.budget_split_over_ranks`), inf without a limit. `gpu_memory_utilization`: share of
+    device memory, NaN unknown.
     """
     longest = np.max(load.input + load.output, axis=0)
     found = _limits(engine, deployments, longest, offline=load.arrival in OFFLINE)
     return {
         "max_num_batched_tokens": found.token_budget / deployments.dp,
-        "max_num_seqs": found.max_num_seqs,
+        "max_num_seqs": found.max_num_seqs / _ranks_of_a_limit(engine, deployments),
         "gpu_memory_utilization": found.memory_share,
     }
+
+
+def _ranks_of_a_limit(engine: Engine, deployments: Deployments) -> Array:
+    """Return by how many ranks a stated number of sequences is multiplied to get that of a replica, (N,).
+
+    vLLM and TensorRT-LLM count it per rank of attention data parallelism; SGLang divides it among the ranks.
+    """
+    # vLLM docs, "Data Parallel Deployment" (2026): each rank is a core engine of its own; SGLang docs, server arguments:
+    # the ranks share --max-running-requests
+    return np.ones(len(deployments)) if engine.budget_split_over_ranks else deployments.dp
 
 
 def _limits(engine: Engine, deployments: Deployments, longest: Array, *, offline: bool) -> _EngineLimits:
@@ -127,8 +138,9 @@ def _limits(engine: Engine, deployments: Deployments, longest: Array, *, offline
     usual = np.maximum(longest, engine.max_num_batched_tokens_floor) if engine.budget_is_model_length else table[:, 0]
     budget = np.where(stated, deployments.max_num_batched_tokens, usual)
     budget = np.where(np.isfinite(engine.micro_batch), np.minimum(budget, engine.micro_batch), budget)
-    # engines count both limits per rank of attention data parallelism; a deployment states sequences per replica
-    seqs = np.where(np.isfinite(deployments.max_num_seqs), deployments.max_num_seqs, table[:, 1] * deployments.dp)
+    ranks = _ranks_of_a_limit(engine, deployments)
+    default = table[:, 1] * (ranks if engine.seqs_stated else deployments.dp)  # defaults hold for each rank
+    seqs = np.where(np.isfinite(deployments.max_num_seqs), deployments.max_num_seqs * ranks, default)
     return _EngineLimits(
         token_budget=budget * deployments.dp,
         max_num_seqs=np.where(np.isnan(seqs), np.inf, seqs),

@@ -76,10 +76,15 @@ class EngineOptions:
         str, typer.Option(metavar="VERSION", help="Version of the engine (default: the latest known).")
     ] = ""
     max_num_batched_tokens: Annotated[
-        float | None, typer.Option(metavar=TOKENS, help="Token budget per step (default: the engine's).")
+        float | None,
+        typer.Option(metavar=TOKENS, help="Token budget per step and attention DP rank (default: the engine's)."),
     ] = None
     max_num_seqs: Annotated[
-        float | None, typer.Option(metavar=COUNT, help="Running sequences per replica (default: the engine's).")
+        float | None,
+        typer.Option(
+            metavar=COUNT,
+            help="Running sequences, counted as by the engine: per attention DP rank (SGLang: per replica).",
+        ),
     ] = None
     gpu_memory_utilization: Annotated[
         float | None, typer.Option(metavar=SHARE, help="Share of device memory in use (default: the engine's).")
@@ -166,7 +171,7 @@ class PoolOptions:
     ] = None
     prefill_max_num_seqs: Annotated[
         float | None,
-        typer.Option(metavar=COUNT, help="Running sequences of a prefill worker (default: --max-num-seqs)."),
+        typer.Option(metavar=COUNT, help="As --max-num-seqs, of a prefill worker (default: --max-num-seqs)."),
     ] = None
 
     def columns(self) -> dict[str, float]:

@@ -20,7 +20,8 @@ class Choices:
     """Values to try on each axis; an empty axis means the search's own range.
 
     tp, pp, ep, dp, cp: degrees of parallelism; inf in ep spreads the experts over all devices that share a layer.
-    max_num_batched_tokens: tokens per step. max_num_seqs, concurrency: sequences and requests in flight per replica.
+    max_num_batched_tokens, max_num_seqs: tokens per step and running sequences, as the engine's flags count them.
+    concurrency: requests in flight per replica.
     weight, act, kv: number formats. modes: colocated, disaggregated. power_cap: watts per device. trials: candidates
     that the optuna searcher proposes. finalists: candidates that a simulation checks.
     """

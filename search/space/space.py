@@ -58,7 +58,8 @@ class SearchSpace:
     """The product of axes for one model on some device types.
 
     devices: the types on offer. tp, pp, ep, dp, cp: degrees of parallelism to try; `WHOLE_GROUP` in ep means tp x dp.
-    max_num_batched_tokens, max_num_seqs: tokens per step and sequences per replica to try, NaN for the engine's own.
+    max_num_batched_tokens, max_num_seqs: tokens per step and running sequences to try, as the engine's flags count
+    them, NaN for the engine's own.
     weight, act, kv: codes of formats and compute types to try, -1 for the model's own. host_weights, host_experts,
     host_kv: shares in host memory to try, 0 to 1. host: the host behind each device. adapters: LoRA adapters that
     requests use, the same for every candidate. stock: devices on hand by name; a device that is absent has no limit.
