@@ -12,10 +12,11 @@ from hwdb.links import Link
 from hwdb.nodefile import Node
 from hwdb.pricefile import Price
 from hwdb.record import Record
-from hwdb.store import Hwdb, built_in, device, devices, load, node, nodes, prices, user_folder
-from hwdb.units import from_si, to_si
+from hwdb.store import OWN_HARDWARE, Hwdb, built_in, device, devices, load, node, nodes, prices, user_folder
+from hwdb.units import counted, from_si, to_si
 
 __all__ = [
+    "OWN_HARDWARE",
     "PEAKS",
     "Device",
     "Hwdb",
@@ -28,6 +29,7 @@ __all__ = [
     "Record",
     "UnknownName",
     "built_in",
+    "counted",
     "device",
     "devices",
     "from_si",

@@ -22,6 +22,9 @@ _BUILT_IN = Path(__file__).parent
 #: `type` of a file -> folder of such files
 _FOLDERS = {"device": "devices", "node": "nodes", "prices": "prices"}
 
+#: Said of a name that no file describes: how hardware of one's own is added.
+OWN_HARDWARE = "(or describe it in a file of your own: --hwdb DIR, folders in [hardware])"
+
 
 class Hwdb:
     """The hardware database of the given folders; a later folder wins over an earlier one.
@@ -131,7 +134,7 @@ class Hwdb:
         """Return the file that describes `name`: of several the last one."""
         known = self._files[kind]
         if name not in known:
-            raise UnknownName(kind, name, known)
+            raise UnknownName(kind, name, known, OWN_HARDWARE)
         return known[name][-1]
 
     def _complete(self, kind: str, own: FigureTable, seen: tuple[Path, ...]) -> FigureTable:

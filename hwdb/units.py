@@ -7,6 +7,7 @@ Prefixes are decimal (1 GB = 10^9 bytes); binary ones are written KiB, MiB, GiB,
 from __future__ import annotations
 
 import difflib
+import re
 
 from hwdb.errors import InputError
 
@@ -96,3 +97,15 @@ def _entry(unit: str) -> tuple[str, float]:
     if unit not in UNITS:
         raise InputError(f"unknown unit {unit!r}; did you mean {nearest_unit(unit)!r}?")
     return UNITS[unit]
+
+
+def counted(amount: float | str, noun: str) -> str:
+    """Write an amount with what it counts, in the singular for one.
+
+    amount: a number, or a number as it is to be shown. noun: in the singular, with what follows it.
+
+    >>> counted(1, "device"), counted(3, "request/s"), counted("1.5", "request in flight"), counted(2, "price")
+    ('1 device', '3 requests/s', '1.5 requests in flight', '2 prices')
+    """
+    text = amount if isinstance(amount, str) else f"{amount:,g}"
+    return f"{text} {noun if text == '1' else re.sub('^[a-z]+', lambda word: f'{word[0]}s', noun)}"

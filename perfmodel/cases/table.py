@@ -137,7 +137,7 @@ INPUT: tuple[Column, ...] = (
     _count(
         "max_num_seqs",
         "sequences",
-        "most sequences in a batch, as the engine's flag counts them",
+        "most sequences in a batch, as in the flag of the engine",
         "the recipe's, else the engine's",
     ),
     _count("cp", "devices", "context parallelism of long prompts", "1"),

@@ -120,8 +120,8 @@ def _ranks_of_a_limit(engine: Engine, deployments: Deployments) -> Array:
 
     vLLM and TensorRT-LLM count it per rank of attention data parallelism; SGLang divides it among the ranks.
     """
-    # vLLM docs, "Data Parallel Deployment" (2026): each rank is a core engine of its own; SGLang docs, server arguments:
-    # the ranks share --max-running-requests
+    # vLLM docs, "Data Parallel Deployment" (2026): each rank is a core engine of its own;
+    # SGLang docs, server arguments: the ranks share --max-running-requests
     return np.ones(len(deployments)) if engine.budget_split_over_ranks else deployments.dp
 
 

@@ -49,7 +49,7 @@ def estimate_command(
     """
     from search.commands.colocated import colocated
     from search.commands.disaggregated import with_pools
-    from search.commands.estimate_row import NOTES, SHEET, estimate_row, keeps_slo, operator_rows
+    from search.commands.estimate_row import NO_HOST, NOTES, SHEET, estimate_row, keeps_slo, operator_rows
     from search.output import operator_layout, print_rows, print_sheet
 
     form, hwdb, bounds = output.form, output.database(), slo.bounds()
@@ -60,7 +60,8 @@ def estimate_command(
         return 0
     row = estimate_row(asked, hwdb, bounds, output)
     if form == "table":
-        print_sheet(row, SHEET, notes=NOTES, wide=output.wide)
+        notes = NOTES if row["host_power_kw"] else (NO_HOST, *NOTES)
+        print_sheet(row, SHEET, notes=notes, wide=output.wide)
     else:
         print_rows([row], form)
     return 0 if keeps_slo(asked, bounds, slo.confidence) else MISSED_SLO

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hwdb import Hwdb
+from hwdb import Hwdb, counted
 from perfmodel.arrays import NAN
 from perfmodel.costs import remarks_of
 from perfmodel.dtypes import FORMAT_NAMES
@@ -17,7 +17,7 @@ from perfmodel.memory import held_back
 from perfmodel.workload import Slo, Workload
 from search.commands.colocated import Colocated
 from search.commands.site_options import SiteOptions
-from search.planning import cost_columns, power_columns, tariff, term_row
+from search.planning import cost_columns, power_columns, rated_columns, tariff, term_row
 
 #: Columns that the terminal prints, by section; JSON and CSV have every column.
 SHEET: Mapping[str, Sequence[str]] = {
@@ -30,6 +30,8 @@ SHEET: Mapping[str, Sequence[str]] = {
         "power_w_per_device",
         "energy_j_per_output_token",
         "power_w",
+        "rated_power_kw",
+        "host_power_kw",
         "site_energy_j_per_output_token",
         "usd_per_hour",
         "usd_per_million_tokens",
@@ -41,11 +43,15 @@ SHEET: Mapping[str, Sequence[str]] = {
 NOTES = ("In brackets: 80 % ranges. perfmodel explain WORD explains a name; --json and --csv have every column.",)
 #: Loads by arrival: the field of `Workload` with the number, and what it counts.
 LOADS = {
-    "closed": ("concurrency", "at once"),
-    "static": ("concurrency", "in a batch"),
-    "open": ("rate", "requests/s"),
-    "offline": ("n_requests", "requests"),
+    "closed": ("concurrency", "request at once"),
+    "static": ("concurrency", "request in a batch"),
+    "open": ("rate", "request/s"),
+    "offline": ("n_requests", "request"),
 }
+#: How an unknown price is given.
+OWN_PRICE = "--usd-per-hour USD (of one device)"
+#: Said where the power has no host in it.
+NO_HOST = "Power W is that of the devices alone: --node NAME adds their host, and pays whole nodes."
 NETWORK_UNKNOWN = (
     "a figure of this hardware is not known (the network between pools?); `perfmodel hw show` lists those that are"
 )
@@ -122,7 +128,7 @@ def _load_in_words(load: Workload) -> str:
     if load.arrival not in LOADS:
         return "one stream"
     field, unit = LOADS[load.arrival]
-    return f"{getattr(load, field):g} {unit}"
+    return counted(f"{getattr(load, field):g}", unit)
 
 
 def bill(hwdb: Hwdb, asked: Colocated, found: Estimates, site: SiteOptions) -> dict[str, Any]:
@@ -132,14 +138,14 @@ def bill(hwdb: Hwdb, asked: Colocated, found: Estimates, site: SiteOptions) -> d
     """
     pools = asked.pools()
     names = tuple(dict.fromkeys(name for name, _, _ in pools))
-    offer = tariff(hwdb, names, site.nodes(), site.prices, site.own_prices(names))
+    own = site.own_prices(names)
+    offer = tariff(hwdb, names, site.nodes(), site.prices, own, way_out=OWN_PRICE)
     held = [(np.array([names.index(name)]), np.array([size]), np.array([count])) for name, size, count in pools]
-    hourly, host = sum(offer.hourly(*p) for p in held), sum(offer.host_watts(*p) for p in held)
+    due = offer.bill(*held)
     columns: dict[str, Any] = {
-        "nodes": sum(offer.nodes(*p) for p in held),
-        "devices_billed": sum(offer.billed(*p) for p in held),
-        "usd_per_hour": hourly,
-        **cost_columns(found, np.asarray(hourly)),
-        **power_columns(found, np.asarray(host), site.site()),
+        **{name: due[name] for name in ("nodes", "devices_billed", "usd_per_hour")},
+        **cost_columns(found, due["usd_per_hour"]),
+        **power_columns(found, due["host_w"], site.site()),
+        **rated_columns(due, site.site()),
     }
     return {**{k: float(v[0]) for k, v in columns.items()}, "price": "; ".join(dict.fromkeys(offer.price))}

@@ -39,16 +39,17 @@ class FilterOptions:
 @grouped
 def list_command(selection: FilterOptions, output: DataOutputOptions) -> None:
     """List devices, or nodes, with their main figures."""
+    from hwdb import counted
     from search import output as out
 
     form, database, wide = output.form, output.database(), output.wide
     if selection.nodes:
         rows = [out.node_row(n) for n in database.nodes()]
-        out.print_rows(rows, form, out.Layout(title=f"{len(rows)} nodes", drop=out.NODES_DROP, wide=wide))
+        out.print_rows(rows, form, out.Layout(title=counted(len(rows), "node"), drop=out.NODES_DROP, wide=wide))
         return
     found = out.matching_rows(out.device_rows(database), kind=selection.kind, vendor=selection.vendor)
     layout = out.Layout(
-        title=f"{len(found)} devices",
+        title=counted(len(found), "device"),
         columns=out.DEVICE_COLUMNS,
         drop=out.DEVICES_DROP,
         notes=[out.DEVICE_NOTE],

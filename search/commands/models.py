@@ -27,12 +27,13 @@ NamePart = Annotated[
 @grouped
 def list_command(output: OutputOptions, like: NamePart = "") -> None:
     """List the models of the catalogue."""
+    from hwdb import counted
     from perfmodel.models import model, names
     from search.output import MODEL_COLUMNS, MODELS_DROP, Layout, model_row, print_rows
 
     form = output.form
     found = [model_row(model(name)) for name in names() if like.lower() in name.lower()]
-    title = f"{len(found)} models"
+    title = counted(len(found), "model")
     print_rows(found, form, Layout(title=title, columns=MODEL_COLUMNS, drop=MODELS_DROP, wide=output.wide))
 
 

@@ -29,7 +29,7 @@ DEVICE_COLUMNS = (
 #: Columns that a narrow terminal leaves out of the lists of devices, of nodes, of models, the least important first.
 DEVICES_DROP = ("title", "kind", "link_gb_s", "fp4_tflops", "tdp_w", "fp8_tflops")
 NODES_DROP = ("title", "sockets", "link_topology", "host_w", "total_w", "net_gb_s")
-MODELS_DROP = ("heads", "max_context", "kv_heads", "layers", "experts", "kv_kb_per_token", "active_billion")
+MODELS_DROP = ("heads", "kv_heads", "layers", "experts", "kv_kb_per_token", "active_billion", "weights_gb")
 DEVICE_NOTE = "Peaks are dense rates; – is unknown. Figures and sources: perfmodel hw show NAME"
 #: Columns of a model that `models list` prints.
 MODEL_COLUMNS = (

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hwdb import counted
 from perfmodel.power import site_power
 from search.output.headings import heading
 from search.output.value_format import is_known, money, number, percent, text_of
+from search.scenario import Limits
 
 if TYPE_CHECKING:
     from search.planning import Plan
@@ -19,21 +22,34 @@ if TYPE_CHECKING:
 HOURS_PER_MONTH = 730.0
 #: What a chance is, and what it is not.
 CHANCE_IS = "uncertainty of the model, not a share of requests"
+#: What a limit on power is compared with, by its basis.
+POWER_IS = {"mean": "mean draw", "rated": "rated power"}
+#: Least chance to keep every SLO with which a plan is recommended. chosen: about two in three.
+RECOMMENDED_FROM = 0.65
+#: By how much more likely a safer candidate keeps every SLO. chosen: shows beside the errors of a chance.
+SAFER_BY = 0.1
+#: Largest denominator of odds in words. chosen: odds that people say.
+MOST_ODDS = 5
+#: Confidence that a plan without any safer candidate is asked to be made with instead. chosen: four in five.
+SAFER_CONFIDENCE = 0.8
 
 
 def headline(plan: Plan) -> str:
     """Return the recommendation in a few sentences: what to take, cost, power, traffic, and how sure it is.
 
-    Where no candidate qualifies: why, and what comes nearest.
+    Below a chance of `RECOMMENDED_FROM` (or of the confidence that the scenario asks for, where that is not even odds)
+    to keep the SLOs it says to measure first, or which candidate is safer. Where no candidate qualifies: why, and what
+    comes nearest.
     """
     if not plan.feasible:
         return plan.message
     c = {k: float(v[plan.best]) for k, v in plan.columns.items()}
     billed = int(c.get("devices_billed", c["devices"]))
     spare = f" ({billed} paid for, in whole nodes)" if billed > c["devices"] else ""
+    verb = "Take" if _recommended(plan, plan.best) else "Measure before you take"
     sentences = [
-        f"Take {_candidate_in_words(plan, plan.best)}{spare}: {_cost_and_power(c)}.",
-        *([_greatest_traffic(plan, c)] if not plan.scorer.sized else _headroom(plan.row(plan.best))),
+        f"{verb} {_candidate_in_words(plan, plan.best)}{spare}: {_cost_and_power(c)}.",
+        *([_greatest_traffic(plan, c)] if not plan.scorer.sized else _headroom(plan)),
         *_chance_in_words(plan, c["slo_chance"]),
     ]
     return " ".join(sentences)
@@ -44,23 +60,29 @@ def _cost_and_power(c: Mapping[str, float]) -> str:
     hourly = c["usd_per_hour"]
     monthly = f"{float(f'{hourly * HOURS_PER_MONTH:.2g}'):,.0f}" if is_known(hourly) else ""
     cost = f"${money(hourly)} per hour (about ${monthly} per month)" if monthly else "its price is not known"
-    return cost + (f", {number(c['power_w'] / 1e3)} kW" if is_known(c["power_w"]) else "")
+    if not is_known(c["power_w"]):
+        return cost
+    rated = f" ({number(c['rated_power_kw'])} kW rated)" if is_known(c["rated_power_kw"]) else ""
+    return f"{cost}, {number(c['power_w'] / 1e3)} kW mean draw{rated}"
 
 
-def _headroom(row: Mapping[str, Any]) -> list[str]:
-    """Say up to which rate a candidate keeps its SLOs; nothing where its row does not have it."""
+def _headroom(plan: Plan) -> list[str]:
+    """Say up to which rate the best candidate keeps its SLOs, or serves; nothing where its row does not have it."""
+    row = plan.row(plan.best)
     greatest, headroom = row.get("greatest_request_rate_rps"), row.get("headroom")
     if not is_known(headroom) or not is_known(greatest) or headroom == math.inf:
         return []
     more = f"{text_of('headroom', headroom)} % more than asked"
-    return [f"It keeps the SLOs up to {number(greatest)} requests/s, {more}."]
+    does = "keeps the SLOs up to" if plan.scorer.target.slo.objectives else "serves up to"
+    return [f"It {does} {counted(number(greatest), 'request/s')}, {more}."]
 
 
 def _greatest_traffic(plan: Plan, c: Mapping[str, float]) -> str:
     """Say how much a candidate serves where no rate was asked for, and which limit keeps it from serving more."""
     rate, tokens = number(c["request_rate_rps"]), number(c["output_tok_s"])
     limits = " and ".join(_binding(plan, c))
-    return f"It serves {rate} requests/s ({tokens} output tok/s)" + (f"; the limit is {limits}." if limits else ".")
+    served = f"It serves {counted(rate, 'request/s')} ({tokens} output tok/s)"
+    return served + (f"; the limit is {limits}." if limits else ".")
 
 
 def _binding(plan: Plan, c: Mapping[str, float]) -> Iterator[str]:
@@ -72,9 +94,9 @@ def _binding(plan: Plan, c: Mapping[str, float]) -> Iterator[str]:
         if more["devices"] > stock:
             yield f"the stock of {number(stock)} x {plan.layouts.devices[device].name}"
     allowed = (
-        ("devices", limits.devices, f"{number(limits.devices)} devices"),
-        ("nodes", limits.nodes, f"{number(limits.nodes)} nodes"),
-        ("power_w", limits.power, f"{number(limits.power / 1e3)} kW of power"),
+        ("devices", limits.devices, counted(number(limits.devices), "device")),
+        ("nodes", limits.nodes, counted(number(limits.nodes), "node")),
+        ("power_w", limits.power, f"{number(limits.power / 1e3)} kW of {POWER_IS[limits.power_basis]}"),
         ("usd_per_hour", limits.usd_per_hour, f"${money(limits.usd_per_hour)} per hour"),
     )
     yield from (words for column, limit, words in allowed if more[column] > limit)
@@ -83,15 +105,18 @@ def _binding(plan: Plan, c: Mapping[str, float]) -> Iterator[str]:
 def _one_more(plan: Plan, c: Mapping[str, float]) -> dict[str, float]:
     """Return devices, nodes, watts and USD per hour of the best candidate with one more replica, nodes counted whole.
 
-    c: its columns. A pair of pools grows in proportion.
+    c: its columns. The watts are those that a limit bounds, mean or rated. A pair of pools grows in proportion.
     """
+    rated = plan.scenario.limits.power_basis == "rated"
     if plan.disaggregated(plan.best):
         factor = 1.0 + c.get("devices_per_replica", c["devices"]) / c["devices"]
+        c = {**c, "power_w": c["rated_power_kw"] * 1e3} if rated else c
         return {name: c.get(name, 0.0) * factor for name in ("devices", "nodes", "power_w", "usd_per_hour")}
     one, replicas = plan.layouts.take(np.array([plan.best])), np.array([c["replicas"] + 1.0])
     bill = plan.scorer.tariff.bill((one.device, one.devices_per_replica, replicas))
     devices = one.devices_per_replica * replicas
-    watts = site_power(np.array([c["power_w_per_device"]]), devices, bill["host_w"], plan.scenario.site.pue)
+    drawn = bill["rated_w"] / devices if rated else np.array([c["power_w_per_device"]])
+    watts = site_power(drawn, devices, bill["host_w"], plan.scenario.site.pue)
     return {name: float(values[0]) for name, values in {**bill, "devices": devices, "power_w": watts}.items()}
 
 
@@ -111,14 +136,85 @@ def _chance_in_words(plan: Plan, chance: float) -> list[str]:
     """Say how sure it is that every SLO holds (0 to 1), and what that means; nothing without SLOs."""
     if not plan.scorer.target.slo.objectives:
         return []
-    words = percent(chance).replace("> ", "over ").replace("< ", "under ")
-    return [f"We are {words} sure that this plan keeps all SLOs ({CHANCE_IS})."]
+    sure = f"{percent(chance).replace('> ', 'over ').replace('< ', 'under ')} sure that this plan keeps all SLOs"
+    if _recommended(plan, plan.best):
+        return [f"We are {sure} ({CHANCE_IS})."]
+    odds = Fraction(chance).limit_denominator(MOST_ODDS)
+    about = "a coin flip" if odds == Fraction(1, 2) else f"about {odds.numerator} in {odds.denominator}"
+    return [f"We are only {sure}, {about} ({CHANCE_IS}): measure it first, or {_safer(plan)}."]
+
+
+def _recommended(plan: Plan, candidate: int) -> bool:
+    """Return True where a candidate is sure enough to be taken unmeasured; always without SLOs."""
+    return not plan.scorer.target.slo.objectives or bool(plan.columns["slo_chance"][candidate] >= _least_chance(plan))
+
+
+def _least_chance(plan: Plan) -> float:
+    """Return the least chance with which a candidate is recommended: what the scenario asks for beyond even odds."""
+    asked = plan.scenario.limits.confidence
+    return asked if asked > Limits.confidence else RECOMMENDED_FROM
+
+
+def _safer(plan: Plan) -> str:
+    """Name the next candidate in the ranking that is clearly safer, with its rank and cost, or how to ask for one."""
+    found = plan.safer(float(plan.columns["slo_chance"][plan.best]) + SAFER_BY)
+    if found is None:
+        return f"ask for more with confidence = {SAFER_CONFIDENCE:g} in [limits]"
+    rank, candidate = found
+    c = {name: float(plan.columns[name][candidate]) for name in ("usd_per_hour", "slo_chance")}
+    cost = f", ${money(c['usd_per_hour'])} per hour" if is_known(c["usd_per_hour"]) else ""
+    return f"take rank {rank} ({plan.name(candidate)}{cost}), of which we are {percent(c['slo_chance'])} sure"
+
+
+def price_note(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say where the prices of the rows come from; of several prices, also which device has which. Unknown ones are not
+    told."""
+    used: dict[str, list[str]] = {}
+    for row in rows:
+        if is_known(row["usd_per_hour"]):
+            devices = used.setdefault(row["price"], [])
+            names = dict.fromkeys([row.get("prefill_device", row["device"]), row["device"]])
+            devices += [" and ".join(names)] * (" and ".join(names) not in devices)
+    if len(used) <= 1:
+        return [f"Price: {words}." for words in used]
+    return [f"Prices: {'; '.join(f'{", ".join(devices)}: {words}' for words, devices in used.items())}."]
+
+
+def power_note(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say what the power of a plan counts: devices alone or hosts too, and what a limit on power is compared with.
+
+    rows: candidates that are shown; only their devices are named.
+    """
+    tariff, limits, pue = plan.scorer.tariff, plan.scenario.limits, plan.scenario.site.pue
+    names = {str(row[column]) for row in rows for column in ("device", "prefill_device") if column in row}
+    used = [i for i, device in enumerate(tariff.devices) if device.name in names]
+    held = [i for i in used if tariff.node[i] and is_known(tariff.host_power[i])]
+    hosts = ", ".join(f"{number(tariff.host_power[i] / 1e3)} kW per {tariff.node[i]}" for i in held)
+    alone = ", ".join(tariff.devices[i].name for i in used if i not in held)
+    counted_hosts = f" and the hosts at their most ({hosts})" if hosts else ""
+    way_out = "name their node in [hardware] nodes to count it and to pay whole nodes"
+    without = f"; no host is counted for {alone}: {way_out}" if alone else ""
+    overhead = f", times a PUE of {number(pue)}" if pue != 1.0 else ""
+    told = f"Power: the devices' mean draw at this load{counted_hosts}{overhead}{without}"
+    if not np.isfinite(limits.power):
+        return f"{told}."
+    bound = f"The limit of {number(limits.power / 1e3)} kW is one on the {POWER_IS[limits.power_basis]}"
+    rated = f" ({number(plan.columns['rated_power_kw'][plan.best])} kW for rank 1)" if plan.feasible else ""
+    if limits.power_basis == "rated":
+        return f"{told}. {bound}{rated}."
+    return f'{told}. {bound}, not on the rated power{rated}; power_basis = "rated" in [limits] makes it one on that.'
 
 
 def question(plan: Plan) -> str:
     """Return the scenario in one line: model, load, mean lengths, SLOs, devices on offer."""
     s, work = plan.scenario, plan.scorer.target.workload
-    loads = {"open": f"{_exact(work.rate)} requests/s", "closed": f"{_exact(work.concurrency)} requests in flight"}
+    loads = {
+        "open": counted(_exact(work.rate), "request/s"),
+        "closed": counted(_exact(work.concurrency), "request in flight"),
+        "static": f"batches of {counted(_exact(work.concurrency), 'request')}",
+        "offline": f"{counted(_exact(work.n_requests), 'request')} at once",
+        "single": "one request after the other",
+    }
     load = loads.get(work.arrival, work.arrival)
     if not plan.scorer.sized:
         load = "one request in flight" if plan.scorer.least_loaded else "as much traffic as possible"
@@ -136,10 +232,11 @@ def _exact(value: float) -> str:
 
 def ranking_note(plan: Plan) -> str:
     """Say how many candidates were tried, how many qualify, and what they are ranked by."""
-    kept = int(plan.qualifies.sum())
+    kept, count = int(plan.qualifies.sum()), len(plan)
     incomplete = "" if plan.complete else ", not every one was tried"
     ranked = (
-        f"{kept:,} of {len(plan):,} legal candidates qualify{incomplete}; ranked by {heading(plan.scenario.minimise)}"
+        f"{kept:,} of {count:,} legal candidate{'' if count == 1 else 's'} {'qualifies' if kept == 1 else 'qualify'}"
+        f"{incomplete}; ranked by {heading(plan.scenario.minimise)}"
     )
     refused = [f"; {r['removed']:,} left out, such as: {r['example']}" for r in plan.removed if r["rule"] == "blocks"]
     return ranked + "".join(refused)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import expm1
+from math import expm1, isfinite
 from typing import TYPE_CHECKING, Any, TextIO
 
-from search.output.plan_sentences import headline, question, ranking_note
+from search.output.plan_sentences import headline, power_note, price_note, question, ranking_note
 from search.output.row_printer import print_rows
 from search.output.table_fit import Layout
 from search.output.terminal import print_text
@@ -33,9 +33,15 @@ OPERATOR_GROUPS = {
 COMPARED_CANDIDATES = 20
 #: Throughput is shown where the highest exceeds the lowest by more than this factor (chosen: visible in 3 digits).
 SHOWN_RATE_RATIO = 1.01
-STEP_TIMES_TITLE = "Where the time goes (prefill of the mean prompt, then one decode step)"
+#: Title of the table of steps: colocated, and of a pair of pools.
+STEP_TIMES_TITLE = "Where the time goes (all steps of a prompt, mean over the prompts; then one decode step)"
+POOL_STEP_TIMES_TITLE = (
+    "Where the time goes (a prefill worker: all steps of the prompts that it computes together; a decode worker: one "
+    "step)"
+)
 #: Columns of candidates that a narrow table leaves out, the least important first.
 LESS_IMPORTANT = (
+    "rated_power_kw",
     "usd_per_million_tokens",
     "headroom",
     "output_tok_s",
@@ -44,6 +50,8 @@ LESS_IMPORTANT = (
     "concurrency_per_replica",
     "utilisation",
 )
+#: Those of them that a limit on power makes the most important.
+LIMITED_POWER = ("rated_power_kw", "power_kw")
 #: Columns of the time per operator, and those of them that go first.
 OPERATOR_COLUMNS = (
     "phase",
@@ -81,7 +89,7 @@ def candidate_columns(plan: Plan) -> list[str]:
     chance = ["slo_chance"] if plan.scenario.slo.objectives else []
     load = ["utilisation", "headroom", "concurrency_per_replica"]
     ranked_by = [c for c in [plan.scenario.minimise] if c not in ("power_w", "usd_per_hour")]
-    cost = ["power_kw", "usd_per_million_tokens"]
+    cost = ["power_kw", "rated_power_kw", "usd_per_million_tokens"]
     shown = ["rank", "candidate", *ranked_by, "usd_per_hour", *bounded, *chance, *load, *rate, *cost, "basis", *reason]
     return list(dict.fromkeys(shown))
 
@@ -132,13 +140,14 @@ def print_plan(plan: Plan, rows: Sequence[dict[str, Any]], *, misses: int = 3, w
 def _layout(plan: Plan, rows: Sequence[dict[str, Any]], columns: Sequence[str], **more: Any) -> Layout:
     """Return the layout of a table of candidates with these columns. more: further fields of the layout."""
     bounded = [o.key for o in plan.scenario.slo.objectives] or ["ttft_ms", "tpot_ms"]
+    limited = isfinite(plan.scenario.limits.power)
     short = {row["candidate"]: short_name(row["candidate"]) for row in rows}
     signs = [meaning for sign, meaning in SHORT_NAMES.items() if any(sign in text for text in short.values())]
     return Layout(
         columns=columns,
         label="candidate",
         keep=["usd_per_hour", plan.scenario.minimise, *bounded, "slo_chance", "mode"],
-        drop=LESS_IMPORTANT,
+        drop=[*(c for c in LESS_IMPORTANT if c not in LIMITED_POWER), *LIMITED_POWER] if limited else LESS_IMPORTANT,
         short=short,
         short_note=f"Candidates: {'; '.join(signs)}." if signs else "",
         **more,
@@ -150,13 +159,13 @@ def _print_ranking(plan: Plan, rows: Sequence[dict[str, Any]], wide: bool) -> No
     columns = [c for c in candidate_columns(plan) if c != "reason"]
     remarks = dict.fromkeys(row["remark"] for row in rows if row.get("remark"))
     bases = list(dict.fromkeys(row["basis"] for row in rows))
-    prices = list(dict.fromkeys(row["price"] for row in rows if row["usd_per_hour"] == row["usd_per_hour"]))
     if len(bases) == 1 and not wide:
         columns.remove("basis")
     notes = [
         f"{ranking_note(plan)}.",
         *([f"All rest on figures that are {bases[0]}."] if len(bases) == 1 else []),
-        *([f"Price{'s' if len(prices) > 1 else ''}: {'; '.join(prices)}."] if prices else []),
+        *price_note(rows),
+        power_note(plan, rows),
         *remarks,
         *getattr(plan, "notes", ()),
         *_offers(plan),
@@ -210,7 +219,8 @@ def _print_time_and_memory(plan: Plan, wide: bool) -> None:
     """Print where the time of a step and the memory of a device of the best candidate go."""
     from search.planning import memory_of, memory_place, terms_of
 
-    print_rows(step_time_rows(terms_of(plan)), layout=Layout(title=STEP_TIMES_TITLE, wide=wide))
+    title = POOL_STEP_TIMES_TITLE if plan.disaggregated(plan.best) else STEP_TIMES_TITLE
+    print_rows(step_time_rows(terms_of(plan)), layout=Layout(title=title, wide=wide))
     memory = {"memory": memory_place(plan), **memory_of(plan)}
     print_rows([memory], layout=Layout(title="Where the memory of a device goes", wide=wide))
 

@@ -8,7 +8,7 @@ from hwdb.lazy import lazy_names
 
 if TYPE_CHECKING:
     from search.planning import verify
-    from search.planning.columns import cost_columns, power_columns
+    from search.planning.columns import cost_columns, power_columns, rated_columns
     from search.planning.contexts import refuse_long_class
     from search.planning.explained import memory_of, memory_place, term_row, terms_of
     from search.planning.formats import format_offer
@@ -31,6 +31,7 @@ __all__ = [
     "memory_place",
     "plan",
     "power_columns",
+    "rated_columns",
     "refuse_long_class",
     "rows_of",
     "short_name",
@@ -50,7 +51,7 @@ __getattr__ = lazy_names(
     {
         "contexts": ["refuse_long_class"],
         "": ["verify"],
-        "columns": ["cost_columns", "power_columns"],
+        "columns": ["cost_columns", "power_columns", "rated_columns"],
         "explained": ["memory_of", "memory_place", "term_row", "terms_of"],
         "formats": ["format_offer"],
         "names": ["deployment_words", "short_name", "told_apart"],

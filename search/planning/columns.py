@@ -18,6 +18,7 @@ from search.scenario import Site
 
 MS_PER_S = 1e3
 BYTES_PER_GB = 1e9
+W_PER_KW = 1e3
 #: Estimates whose 80 % interval a plan reports.
 SPREADS = ("ttft", "tpot", "throughput", "power")
 
@@ -102,6 +103,18 @@ def power_columns(estimates: Estimates, host_watts: Array, site: Site) -> dict[s
         "site_energy_j_per_output_token": energy,
         "energy_usd_per_million_tokens": energy_usd(kwh, site.usd_per_kwh),
         "gco2_per_million_tokens": carbon_g(kwh, site.gco2_per_kwh),
+    }
+
+
+def rated_columns(bill: Mapping[str, Array], site: Site) -> dict[str, Array]:
+    """Return the rated power of the site and the part of the hosts, in kW: what power has to be provisioned for.
+
+    The rated power is that of all devices at their power limits, and of the hosts that are counted at their most, at
+    the meter of the site. bill: (N,) `rated_w` and `host_w` of the whole deployment. site: for its PUE.
+    """
+    return {
+        "rated_power_kw": site_power(bill["rated_w"], 1.0, bill["host_w"], site.pue) / W_PER_KW,
+        "host_power_kw": np.asarray(bill["host_w"]) * site.pue / W_PER_KW,
     }
 
 

@@ -157,7 +157,7 @@ def _loaded(scorer: Scorer, pairs: Pairs, workers: Workers) -> tuple[Workers, Ar
     offered, meets = _greatest_load(scorer, pairs, workers)
     if not np.isfinite(scorer.limits.power):
         return workers, offered, meets
-    share = scorer.limits.power / _columns(scorer, pairs, workers, offered, meets)["power_w"]
+    share = scorer.limits.power / scorer.limited_power(_columns(scorer, pairs, workers, offered, meets))
     most = np.where(unlimited(scorer, pairs), np.inf, 1.0)
     units = np.minimum(*workers)
     times = np.maximum(np.floor(units * np.fmin(share, most)), 1.0) / units

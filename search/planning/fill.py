@@ -45,6 +45,7 @@ class Bounds:
 
         watts: power of a device, needed where power is limited.
         """
+        watts = self._limited(d, watts)
         ceiling = self._ceiling(d, watts)
         rows = np.nonzero(np.isfinite(ceiling))[0]
 
@@ -56,6 +57,13 @@ class Bounds:
         out = np.full(len(d), np.inf)
         out[rows] = np.where(np.isfinite(first_beyond), first_beyond - 1.0, ceiling[rows])
         return out
+
+    def _limited(self, d: Deployments, watts: Watts) -> Watts:
+        """Return the power of a device that the limit bounds: `watts`, or the power limit of the device."""
+        if self.limits.power_basis == "mean":
+            return watts
+        limit = self.tariff.device_limit[d.device]
+        return lambda rows, _replicas: limit[rows]
 
     def kept(self, d: Deployments, replicas: Array, watts: Watts) -> Mask:
         """Return (N,) booleans: True where so many replicas exceed no limit; what is unknown exceeds none."""

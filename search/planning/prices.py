@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -11,14 +12,17 @@ from hwdb import Device, Hwdb, Price
 from perfmodel.arrays import NAN, Array, Index, Mask
 from perfmodel.power import per_million_tokens
 
+#: Written in a price file in place of one provider's name.
+UNNAMED_PROVIDERS = ("", "various", "any")
+
 
 @dataclass(frozen=True)
 class Tariff:
     """The device types on offer and what each costs. Arrays are (D,), one value per device type.
 
     usd_per_hour: price of one device, NaN unknown. price: source of that price, in words. date: date of the price, ""
-    for the user's own. per_node: devices of a node. whole: True where devices are rented by the whole node. host_power:
-    watts that a node takes besides its devices, NaN unknown.
+    for the user's own. per_node: devices of a node. node: name of the node that holds them, "" where devices are rented
+    one by one. host_power: most watts that a node takes besides its devices, NaN unknown.
 
     The methods take N candidates: `device` (N,) is a position among the types, `size` (N,) devices per replica, and
     `replicas` (N,) their number.
@@ -29,8 +33,18 @@ class Tariff:
     price: tuple[str, ...]
     date: tuple[str, ...]
     per_node: Array
-    whole: Mask
+    node: tuple[str, ...]
     host_power: Array
+
+    @cached_property
+    def whole(self) -> Mask:
+        """Return (D,) booleans: True where devices are rented by the whole node."""
+        return np.array([bool(name) for name in self.node], dtype=bool)
+
+    @cached_property
+    def device_limit(self) -> Array:
+        """Return the power limit of one device (TDP), (D,) watts; NaN unknown."""
+        return np.array([d.tdp for d in self.devices], dtype=float)
 
     def nodes(self, device: Index, size: Array, replicas: Array) -> Array:
         """Return the nodes that hold the replicas, (N,). Small replicas share a node; a large one takes several."""
@@ -64,8 +78,12 @@ class Tariff:
         host = self.host_power[device]
         return np.where(np.isfinite(host), host * self.nodes(device, size, replicas), 0.0)
 
+    def rated_watts(self, device: Index, size: Array, replicas: Array) -> Array:
+        """Return the sum of the power limits of the devices in use, (N,) watts, hosts not included; NaN unknown."""
+        return self.device_limit[device] * size * replicas
+
     def bill(self, *pools: tuple[Index, Array, Array]) -> dict[str, Array]:
-        """Return the columns `nodes`, `devices_billed`, `usd_per_hour` and `host_w` of candidates, (N,) each.
+        """Return the columns `nodes`, `devices_billed`, `usd_per_hour`, `host_w`, `rated_w` of candidates, (N,) each.
 
         They are sums over the pools of a candidate. pools: (device, size, replicas) of each, (N,) each.
         """
@@ -74,6 +92,7 @@ class Tariff:
             "devices_billed": self.billed,
             "usd_per_hour": self.hourly,
             "host_w": self.host_watts,
+            "rated_w": self.rated_watts,
         }
         return {name: np.asarray(sum(of(*pool) for pool in pools)) for name, of in columns.items()}
 
@@ -87,7 +106,15 @@ def usd_per_million_tokens(usd_per_hour: Array | float, tokens_per_s: Array | fl
     return per_million_tokens(usd_per_hour, tokens_per_s)
 
 
-def tariff(hwdb: Hwdb, devices: tuple[str, ...], nodes: tuple[str, ...], kind: str, own: Mapping[str, float]) -> Tariff:
+def tariff(
+    hwdb: Hwdb,
+    devices: tuple[str, ...],
+    nodes: tuple[str, ...],
+    kind: str,
+    own: Mapping[str, float],
+    *,
+    way_out: str = "",
+) -> Tariff:
     """Look up prices and nodes of `devices`.
 
     Args:
@@ -98,27 +125,33 @@ def tariff(hwdb: Hwdb, devices: tuple[str, ...], nodes: tuple[str, ...], kind: s
         kind: the kind of price that counts, or `cheapest`. Where no price of that kind is known, the cheapest of
             another kind is used, and `Tariff.price` says so.
         own: the user's price of one device, by name; it overrides the database.
+        way_out: how an unknown price is given, by default in a scenario (`unpriced`).
     """
     types = tuple(hwdb.device(d) for d in devices)
     node_of = {node.device: node for node in reversed([hwdb.node(n) for n in nodes])}
-    rates = [_rate(name, hwdb, kind, own) for name in devices]
+    rates = [_rate(name, hwdb, kind, own, way_out) for name in devices]
     return Tariff(
         devices=types,
         usd_per_hour=np.array([usd for usd, _, _ in rates]),
         price=tuple(words for _, words, _ in rates),
         date=tuple(date for _, _, date in rates),
         per_node=np.array([float(node_of[d.name].count if d.name in node_of else max(d.link.peers, 1)) for d in types]),
-        whole=np.array([d.name in node_of for d in types]),
+        node=tuple(node_of[d.name].name if d.name in node_of else "" for d in types),
         host_power=np.array([node_of[d.name].host_power if d.name in node_of else np.nan for d in types]),
     )
 
 
-def unpriced(device: str) -> str:
-    """Say that no price of `device` is known, and how to give one."""
-    return f"no price is known for {device}: give one with [hardware] usd_per_hour = {{ {device} = ... }}"
+def unpriced(device: str, way_out: str = "") -> str:
+    """Say that no price of `device` is known, and how to give one.
+
+    way_out: how a price is given, by default in a scenario.
+    """
+    return (
+        f"no price is known for {device}: give one with {way_out or f'[hardware] usd_per_hour = {{ {device} = ... }}'}"
+    )
 
 
-def _rate(device: str, hwdb: Hwdb, kind: str, own: Mapping[str, float]) -> tuple[float, str, str]:
+def _rate(device: str, hwdb: Hwdb, kind: str, own: Mapping[str, float], way_out: str) -> tuple[float, str, str]:
     """Choose the price of one device; returns (USD per hour, source in words, date).
 
     A price in `own` (the user's, by device name) comes first, then the lowest of the wanted `kind`, then the lowest of
@@ -130,11 +163,16 @@ def _rate(device: str, hwdb: Hwdb, kind: str, own: Mapping[str, float]) -> tuple
     wanted = [p for p in offers if kind in ("cheapest", p.kind)]
     pool: list[Price] = wanted or offers
     if not pool:
-        return NAN, unpriced(device), ""
+        return NAN, unpriced(device, way_out), ""
     best = min(pool, key=lambda p: p.usd_per_hour)
     instead = "" if wanted else f", for want of {kind.replace('_', ' ')}"
     assumed = ", assumed" if best.assumed else ""
-    words = (
-        f"{best.kind.replace('_', ' ')}{instead}, {best.provider} {best.region}, {best.date}{assumed} ({best.source})"
-    )
+    words = f"{best.kind.replace('_', ' ')}{instead}, {_offered_by(best)}, {best.date}{assumed} ({best.source})"
     return best.usd_per_hour, words, best.date
+
+
+def _offered_by(price: Price) -> str:
+    """Say in words who offers a price, and where: `by RunPod in any region`."""
+    who = "several providers" if price.provider in UNNAMED_PROVIDERS else price.provider
+    where = "any region" if price.region in ("", "any") else price.region
+    return f"by {who} in {where}"

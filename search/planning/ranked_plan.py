@@ -76,6 +76,11 @@ class Plan(Candidates):
         ranks |= {n: heads.index(n) + 1 for n in winners(self).values() if n not in ranks and n in self._folded}
         return told_apart([*self._flat(list(ranks), list(ranks.values())), *self._missed(misses)])
 
+    def safer(self, chance: float) -> tuple[int, int] | None:
+        """Return (rank, number) of the best candidate that keeps every SLO with at least `chance` (0 to 1), or None."""
+        sure = (n for n in enumerate(self._folded, start=1) if self.columns["slo_chance"][n[1]] >= chance)
+        return next(sure, None)
+
     def best_by_mode(self) -> list[dict[str, Any]]:
         """Return one flat row per mode of serving: its best candidate, best mode first, with its `rank`.
 
@@ -94,16 +99,17 @@ class Plan(Candidates):
     def misses(self, most: int = 5) -> list[dict[str, Any]]:
         """Return flat rows of the `most` candidates that miss by the least, nearest first, each with its `reason`.
 
-        Each is shown with no more replicas than stock and limits allow. Candidates of which one replica exceeds them
-        are listed only where there are no others. `rank` is None.
+        Each is shown with no more replicas than stock and limits allow. Candidates of which one replica exceeds them,
+        and those that do not fit in memory, are listed only where there are no others. `rank` is None.
         """
         return told_apart(self._missed(most))
 
     def _missed(self, most: int) -> list[dict[str, Any]]:
         """Return the rows of `misses`, under names that may be equal."""
         missed = self.order[int(self.qualifies.sum()) :]
-        inside = missed[self.columns["within_limits"][missed] > 0]
-        alike = folded(self, (inside if len(inside) else missed).tolist())
+        fits, inside = self.columns["fits"][missed] > 0, self.columns["within_limits"][missed] > 0
+        nearest = next((missed[kind] for kind in (fits & inside, fits, inside) if kind.any()), missed)
+        alike = folded(self, nearest.tolist())
         chosen = list(alike)[:most]
         return self._flat(chosen, [None] * len(chosen), alike)
 

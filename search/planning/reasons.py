@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from hwdb import counted
 from search.planning.candidates import Candidates
-from search.planning.columns import MS_PER_S
+from search.planning.columns import MS_PER_S, W_PER_KW
 from search.planning.scoring import NEEDED, VERDICTS
 from search.scenario import MONEY, Limits
 
@@ -13,11 +14,16 @@ from search.scenario import MONEY, Limits
 MISSES_TOLD = 3
 #: Numbers from here on are written whole: four significant digits would need an exponent.
 WHOLE_FROM = 9999.5
+#: Excess from which it is told whole, and below which it is not told exactly, in percent.
+WHOLE_PERCENT, LEAST_PERCENT = 10.0, 0.1
+#: What a limit on power bounds, by its basis.
+POWER_WORDS = {"mean": "mean power", "rated": "rated power"}
 #: Verdict -> (column that a limit bounds, its unit in a message, factor to that unit).
 LIMIT_COLUMNS = {
     "devices": ("devices", "", 1.0),
     "nodes": ("nodes", "", 1.0),
     "power": ("power_w", " kW", 1e-3),
+    "rated": ("rated_power_kw", " kW", 1.0),
     "budget": ("usd_per_hour", " USD/h", 1.0),
 }
 
@@ -26,13 +32,13 @@ def reason(candidates: Candidates, number: int) -> str:
     """Say why candidate `number` does not qualify, by how much, and what to relax; "" when it qualifies."""
     verdict = VERDICTS[int(candidates.columns["verdict"][number])]
     if verdict == "memory":
-        return f"does not fit: {candidates.estimates(number).reason(0)}"
+        return f"does not fit: {candidates.estimates(number).reason(0)}{_too_much(candidates, number)}"
     if verdict == "slo":
         return _missed_slo(candidates, number)
     if verdict == "stock":
         short, devices = needed(candidates, number, "over_stock"), needed(candidates, number, "devices")
-        told = f"{devices:g} devices, {short:g} more than on hand; raise the stock by {short:g}"
-        return f"{_subject(candidates, number, 'need', 'needs')} {told}"
+        told = f"{counted(devices, 'device')}, {short:g} more than on hand; raise the stock by {short:g}"
+        return f"{_subject(candidates, number)} {told}"
     if verdict in LIMIT_COLUMNS:
         return _over_limit(candidates, number, verdict)
     return _unknown(candidates, number) if verdict == "unknown" else ""
@@ -74,13 +80,17 @@ def notes(candidates: Candidates) -> list[str]:
 
 
 def nearest_misses(candidates: Candidates) -> str:
-    """Name the nearest candidate for each of the first few kinds of miss (`VERDICTS`), with its reason, as one text."""
+    """Name the nearest candidate for each of the first few kinds of miss (`VERDICTS`), with its reason, as one text.
+
+    What does not fit in memory is named only where nothing does.
+    """
     told: dict[int, str] = {}
     for number in candidates.order.tolist():
         code = int(candidates.columns["verdict"][number])
         if code not in told:
             told[code] = f"{candidates.name(number)}: {reason(candidates, number)}"
-    return "; or ".join(list(told.values())[:MISSES_TOLD])
+    apart = [text for code, text in told.items() if VERDICTS[code] != "memory"]
+    return "; or ".join((apart or list(told.values()))[:MISSES_TOLD])
 
 
 def needed(candidates: Candidates, number: int, column: str) -> float:
@@ -90,12 +100,18 @@ def needed(candidates: Candidates, number: int, column: str) -> float:
     return value if value == value else float(c[column][number])
 
 
-def _subject(candidates: Candidates, number: int, many: str, one: str) -> str:
-    """Begin a sentence about the replicas that candidate `number` needs; "" of them where it is shown with those."""
-    replicas = needed(candidates, number, "replicas")
-    if replicas == candidates.columns["replicas"][number]:
-        return one
-    return f"keeps the SLO with {replicas:g} replicas, which {many}"
+def _subject(candidates: Candidates, number: int) -> str:
+    """Begin a sentence about what candidate `number` needs to keep the SLO; it may be shown with fewer replicas."""
+    replicas, shown = needed(candidates, number, "replicas"), float(candidates.columns["replicas"][number])
+    if replicas == shown:
+        return "needs"
+    return f"misses the SLO with {counted(shown, 'replica')}; {counted(replicas, 'replica')} would keep it and need"
+
+
+def _too_much(candidates: Candidates, number: int) -> str:
+    """Say how many GB of one device candidate `number` needs beyond what it has; "" where that is not known."""
+    beyond = -float(candidates.columns["memory_free_gb_per_device"][number])
+    return f"; {figure(beyond)} GB per device too much" if beyond > 0 else ""
 
 
 def figure(value: float) -> str:
@@ -109,12 +125,14 @@ def figure(value: float) -> str:
 
 def _over_limit(candidates: Candidates, number: int, verdict: str) -> str:
     """Say by how much candidate `number` exceeds the limit on devices, nodes, power or budget that `verdict` names."""
-    column, unit, scale = LIMIT_COLUMNS[verdict]
     limits = candidates.scorer.limits
-    limit = {"devices": limits.devices, "nodes": limits.nodes, "power": limits.power, "budget": limits.usd_per_hour}
-    value, most = needed(candidates, number, column) * scale, limit[verdict] * scale
-    takes = _subject(candidates, number, "take", "takes")
-    return f"{takes} {figure(value)}{unit} {verdict}, allowed are {figure(most)}; raise the limit to {figure(value)}"
+    column, unit, scale = LIMIT_COLUMNS["rated" if (verdict, limits.power_basis) == ("power", "rated") else verdict]
+    limit = {"devices": limits.devices, "nodes": limits.nodes, "budget": limits.usd_per_hour}
+    most = limits.power / W_PER_KW if verdict == "power" else limit[verdict]
+    value = needed(candidates, number, column) * scale
+    noun = POWER_WORDS[limits.power_basis] if verdict == "power" else verdict
+    told = f"{figure(value)}{unit} {noun}, allowed are {figure(most)}: {_percent_over(value / most)} too much"
+    return f"{_subject(candidates, number)} {told}; raise the limit to {figure(value)}"
 
 
 def _unknown(candidates: Candidates, number: int) -> str:
@@ -137,7 +155,23 @@ def _missed_slo(candidates: Candidates, number: int) -> str:
         return f"{told}; lower the load or offer other devices"
     bound = target.slo.objectives[int(c["worst_slo_bound"][number])]
     value, limit = c[bound.key][number], bound.limit * MS_PER_S
-    told = f"{bound.key} is {figure(value)} ms against {figure(limit)} ms"
-    if target.confidence != Limits.confidence:
-        told += f" to be kept with {target.confidence:.0%} probability"
-    return f"{told}; relax it to {figure(limit * c['slo_ratio'][number])} ms"
+    ratio = c["slo_ratio"][number]
+    relax = f"relax it to {figure(limit * ratio)} ms"
+    if target.confidence == Limits.confidence and value > limit:
+        excess = _percent_over(value / limit)
+        return f"{bound.key} is {figure(value)} ms against {figure(limit)} ms, {excess} too much; {relax}"
+    chance = f"with the {target.confidence:.0%} chance that is asked for".replace("%", " %")
+    told = f"{bound.key} misses {figure(limit)} ms by {_percent_over(ratio)} {chance}"
+    return f"{told}: {figure(value)} ms are expected, at most {figure(value / ratio)} ms may be; {relax}"
+
+
+def _percent_over(ratio: float) -> str:
+    """Write by how much a ratio exceeds 1.
+
+    >>> _percent_over(1.234), _percent_over(1.0042), _percent_over(1.0000001), _percent_over(31.4)
+    ('23 %', '0.42 %', 'less than 0.1 %', '3,040 %')
+    """
+    over = 100.0 * (ratio - 1.0)
+    if over >= WHOLE_PERCENT:
+        return f"{over:,.0f} %"
+    return f"{float(f'{over:.2g}'):g} %" if over >= LEAST_PERCENT else f"less than {LEAST_PERCENT:g} %"

@@ -31,6 +31,7 @@ INTERNAL = {
     "basis",
     "fits",
     "host_w",
+    "rated_w",
     "over_stock",
     "offered",
     "excess",

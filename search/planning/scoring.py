@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,14 @@ from perfmodel import Deployments, Estimates, Workload
 from perfmodel.arrays import NAN, Array, Index, Mask
 from perfmodel.workload import DEFAULT_REQUESTS_PER_CLIENT, POOLED_REQUESTS_PER_CLIENT, Load, load_of
 from search.planning.columns import (
+    W_PER_KW,
     basis_columns,
     concurrency_columns,
     cost_columns,
     latency_columns,
     memory_columns,
     power_columns,
+    rated_columns,
     slo_columns,
     throughput_columns,
 )
@@ -42,7 +45,7 @@ LEAST_SHARE = 1e-3
 #: Devices on hand that a shortage is compared with where there are none.
 LEAST_STOCK = 0.5
 #: Columns that a limit bounds, and the prefix of the same columns for the replicas that would keep the SLO.
-LIMITED = ("replicas", "devices", "nodes", "usd_per_hour", "power_w", "over_stock")
+LIMITED = ("replicas", "devices", "nodes", "usd_per_hour", "power_w", "rated_power_kw", "over_stock")
 NEEDED = "needed_"
 #: Score of a qualifying candidate whose ranking column is unknown. chosen: worse than any known one, yet finite.
 SCORE_OF_UNKNOWN = 1e300
@@ -147,6 +150,7 @@ class Scorer:
             **concurrency_columns(estimates, columns),
             **memory_columns(estimates),
             **power_columns(estimates, columns["host_w"], self.site),
+            **rated_columns(columns, self.site),
             **slo_columns(estimates, self.target.slo, self.target.confidence),
             **basis_columns(estimates),
         }
@@ -201,8 +205,9 @@ class Scorer:
         load: (N,) of one replica where none is spare. spare: (N,) replicas that may fail.
         """
         alone = replace(d, replicas=np.ones(len(d)))
-        if not spare.any():
-            full = self.target.estimates_of(self.loads(load), alone).power if np.isfinite(self.limits.power) else load
+        drawn = np.isfinite(self.limits.power) and self.limits.power_basis == "mean"
+        if not spare.any() or not drawn:
+            full = self.target.estimates_of(self.loads(load), alone).power if drawn else load
             return lambda rows, _: full[rows]
 
         def shared(rows: Index, replicas: Array) -> Array:
@@ -284,6 +289,10 @@ class Scorer:
         stated = {"closed": work.concurrency, "static": work.concurrency, "single": 1.0}
         return np.full(len(offered), stated.get(work.arrival, np.nan)) / replicas
 
+    def limited_power(self, c: Mapping[str, Array]) -> Array:
+        """Return the watts of candidates that a limit on power bounds, (N,): mean or rated. c: their columns."""
+        return c["power_w"] if self.limits.power_basis == "mean" else c["rated_power_kw"] * W_PER_KW
+
     def _over_limits(self, c: dict[str, Array]) -> dict[str, Array]:
         """Return what each limit is exceeded by, by verdict: (N,) the value over the limit, NaN where it is unknown.
 
@@ -295,7 +304,7 @@ class Scorer:
             "stock": np.where(c["over_stock"] > 0, c["devices"] / on_hand, 0.0),
             "devices": c["devices"] / limits.devices / slack,
             "nodes": c["nodes"] / limits.nodes / slack,
-            "power": c["power_w"] / limits.power / slack,
+            "power": self.limited_power(c) / limits.power / slack,
             "budget": c["usd_per_hour"] / limits.usd_per_hour / slack,
         }
 
@@ -304,7 +313,7 @@ class Scorer:
 
         c: columns of the candidates. meets: (N,) True where the target is met. over: as `_over_limits` returns it.
         """
-        power_unknown = np.isnan(c["power_w"]) & np.isfinite(self.limits.power)
+        power_unknown = np.isnan(self.limited_power(c)) & np.isfinite(self.limits.power)
         price_unknown = np.isnan(c["usd_per_hour"]) & np.isfinite(self.limits.usd_per_hour)
         against = {
             "memory": np.asarray(c["fits"] == 0),

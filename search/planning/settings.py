@@ -23,8 +23,9 @@ def resolved_settings(target: Target, deployment: Deployments) -> dict[str, Any]
 
     `weight`, `act`, `kv`: formats of the largest part of the weights, of its arithmetic and of the KV cache.
     `max_num_batched_tokens`: tokens per step, of one rank of attention data parallelism. `max_num_seqs`: running
-    sequences as the engine's flag counts them, per rank too (SGLang: per replica). `gpu_memory_utilization`: share of device memory that the engine uses. NaN for a limit that
-    the engine does not have. `engine`, `engine_version`: its name and versions.
+    sequences as the engine's flag counts them, per rank too (SGLang: per replica). `gpu_memory_utilization`: share of
+    device memory that the engine uses. NaN for a limit that the engine does not have. `engine`, `engine_version`: its
+    name and versions.
     """
     sharding, part = shard(target.model, deployment), largest_part(target.model)
     kv = int(deployment.kv[0])

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from hwdb.tomlfile import Table
 
 WATTS_PER_KW = 1e3
+#: What a limit on power may bound: the mean draw at the load, or the rated power (power limits of devices, and hosts).
+POWER_BASES = ("mean", "rated")
 #: Largest `spare_nodes` that is read. chosen: more is taken for a typing error.
 MAX_SPARE_NODES = 100
 #: Largest power usage effectiveness that is read. chosen: more is taken for a typing error.
@@ -18,8 +20,9 @@ MAX_PUE = 5
 class Limits:
     """Bounds on the whole plan; inf where there is none.
 
-    power: watts at the site's meter. spare_nodes: number of nodes, any of them, that may fail with every SLO still
-    kept. confidence: least probability that each SLO bound holds.
+    power: watts at the site's meter. power_basis: what it bounds, one of `POWER_BASES`. spare_nodes: number
+    of nodes, any of them, that may fail with every SLO still kept. confidence: least probability that each SLO bound
+    holds.
     """
 
     usd_per_hour: float = math.inf
@@ -28,6 +31,7 @@ class Limits:
     nodes: float = math.inf
     spare_nodes: int = 0
     confidence: float = 0.5
+    power_basis: str = "mean"
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ def read_limits(table: Table) -> Limits:
     limits = Limits(
         usd_per_hour=table.number("usd_per_hour", math.inf, above=0),
         power=table.number("power_kw", math.inf, above=0) * WATTS_PER_KW,
+        power_basis=table.text("power_basis", Limits.power_basis, choices=POWER_BASES),
         devices=table.number("devices", math.inf, least=1),
         nodes=table.number("nodes", math.inf, least=1),
         spare_nodes=table.whole("spare_nodes", 0, most=MAX_SPARE_NODES),

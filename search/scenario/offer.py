@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hwdb import Hwdb, UnknownName, load
+from hwdb import OWN_HARDWARE, Hwdb, UnknownName, load
 from hwdb.tomlfile import Table
 from search.scenario.workload import relay
 
@@ -44,7 +44,7 @@ def read_offer(top: Table, folder: Path, more_folders: tuple[str, ...] = ()) -> 
     named = table.texts("devices", ())
     for name in named:
         if name not in database.names():
-            raise table.error("devices", str(UnknownName("device", name, database.names())))
+            raise table.error("devices", str(UnknownName("device", name, database.names(), OWN_HARDWARE)))
     devices = tuple(dict.fromkeys([*named, *of_nodes]))
     if "hardware" in top and not devices and "fleet" not in top:
         raise table.error("", 'nothing is on offer; give devices = ["h100-sxm"] or nodes')

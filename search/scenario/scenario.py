@@ -119,6 +119,9 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
     top.text("note", "")
     top.done(also=("workload", "fleet", "hardware", "model"))
     _check_complete(top, scenario)
+    if scenario.fleet is not None and scenario.limits.power_basis != Limits.power_basis:
+        told = "the power of fleet options is their mean draw; leave power_basis out"
+        raise top.table("limits").error("power_basis", told)
     return scenario
 
 
