@@ -177,7 +177,8 @@ def price_note(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             devices += [" and ".join(names)] * (" and ".join(names) not in devices)
     if len(used) <= 1:
         return [f"Price: {words}." for words in used]
-    return [f"Prices: {'; '.join(f'{", ".join(devices)}: {words}' for words, devices in used.items())}."]
+    each = [f"{', '.join(devices)}: {words}" for words, devices in used.items()]
+    return [f"Prices: {'; '.join(each)}."]
 
 
 def power_note(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> str:
