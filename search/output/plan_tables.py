@@ -73,6 +73,7 @@ SHORT_NAMES = {
     " + ": "a + joins the prefill pool and the decode pool",
     " seqs": "seqs is max_num_seqs",
     " tok": "tok is max_num_batched_tokens",
+    " ckpt": "ckpt is a checkpoint of the model in that format, which must exist",
 }
 
 
@@ -184,10 +185,9 @@ def _print_ranking(plan: Plan, rows: Sequence[dict[str, Any]], wide: bool) -> No
 
 def _offers(plan: Plan) -> list[str]:
     """Say which number formats were not tried and might be; nothing where there are none."""
-    from search import planning
+    from search.planning import checkpoint_offer, format_offer
 
-    offer = getattr(planning, "format_offer", lambda _: "")(plan)
-    return [offer] if offer else []
+    return [text for text in (format_offer(plan), checkpoint_offer(plan)) if text]
 
 
 def _print_modes(plan: Plan, wide: bool) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from search.planning.columns import cost_columns, power_columns, rated_columns
     from search.planning.contexts import refuse_long_class
     from search.planning.explained import memory_of, memory_place, term_row, terms_of
-    from search.planning.formats import format_offer
+    from search.planning.formats import checkpoint_offer, format_offer
     from search.planning.names import deployment_words, short_name, told_apart
     from search.planning.planner import plan, space_of, tariff_of
     from search.planning.prices import Tariff, tariff, usd_per_million_tokens
@@ -23,6 +23,7 @@ __all__ = [
     "Plan",
     "Target",
     "Tariff",
+    "checkpoint_offer",
     "cost_columns",
     "deployment_words",
     "format_offer",
@@ -53,7 +54,7 @@ __getattr__ = lazy_names(
         "": ["verify"],
         "columns": ["cost_columns", "power_columns", "rated_columns"],
         "explained": ["memory_of", "memory_place", "term_row", "terms_of"],
-        "formats": ["format_offer"],
+        "formats": ["checkpoint_offer", "format_offer"],
         "names": ["deployment_words", "short_name", "told_apart"],
         "ranked_plan": ["Plan"],
         "planner": ["plan", "space_of", "tariff_of"],

@@ -14,6 +14,7 @@ from perfmodel.arrays import Array, Index, Mask
 from perfmodel.workload import Load
 from search.planning.names import deployment_words
 from search.planning.pools import Pairs
+from search.planning.quantised import needs_checkpoint
 from search.planning.scoring import VERDICTS, Scorer
 from search.searchers import SCORE, pareto, ranked
 
@@ -54,6 +55,11 @@ class Candidates:
     def known_rows(self) -> dict[int, dict[str, Any]]:
         """Return the flat rows that were made so far, by number: a candidate is shown in several places."""
         return {}
+
+    @cached_property
+    def checkpoints(self) -> frozenset[int]:
+        """Return the codes of the formats of weights that need a quantised checkpoint of the model."""
+        return needs_checkpoint(self.scorer.target.model, self.scorer.target.engine)
 
     @property
     def feasible(self) -> bool:
@@ -151,8 +157,8 @@ class Candidates:
         """Describe candidate `number` in words: `3 x 4 h100-sxm, TP4, fp8`."""
         c = self.columns
         if not self.disaggregated(number):
-            return f"{c['replicas'][number]:g} x {deployment_words(self.deployment(number))}"
+            return f"{c['replicas'][number]:g} x {deployment_words(self.deployment(number), self.checkpoints)}"
         pair = self.pair(number)
-        prefill = f"{c['prefill_workers'][number]:g} x {deployment_words(pair.prefill)}"
-        decode = f"{c['decode_workers'][number]:g} x {deployment_words(pair.decode)}"
+        prefill = f"{c['prefill_workers'][number]:g} x {deployment_words(pair.prefill, self.checkpoints)}"
+        decode = f"{c['decode_workers'][number]:g} x {deployment_words(pair.decode, self.checkpoints)}"
         return f"prefill {prefill} + decode {decode}"

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from perfmodel.dtypes import FORMAT_CODE
+from perfmodel.dtypes import FORMAT_CODE, FORMAT_NAMES
 from search.planning.planner import plan as plan_of
+from search.planning.quantised import ONLINE_ENGINES, ONLINE_FORMAT, in_order, needs_checkpoint, weights_on
 from search.planning.settings import resolved_settings
 from search.scenario import RANKINGS
 
@@ -20,10 +21,7 @@ if TYPE_CHECKING:
     from search.planning.ranked_plan import Plan
 
 #: Format that is offered, and formats of weights that it may stand in for.
-OFFERED, WIDER = "fp8", ("bf16", "fp16", "fp32")
-#: Engines that quantise 16-bit checkpoints to fp8 as they load them (vLLM docs, "Online Quantization"; SGLang docs,
-#: "Quantization", online). Others need a checkpoint of that format.
-ONLINE = ("vllm", "sglang")
+OFFERED, WIDER = ONLINE_FORMAT, ("bf16", "fp16", "fp32")
 #: Formats of the KV cache that are tried with it (vLLM and SGLang docs, "Quantized KV Cache").
 KV_FORMATS = ("bf16", "fp8")
 #: Least gain that is worth a sentence, as a share of the value of the ranking. chosen: the error of a price.
@@ -40,7 +38,7 @@ def format_offer(plan: Plan) -> str:
     one = plan.layouts if len(plan.layouts) else plan.pairs.decode
     own = resolved_settings(target, one.take(np.zeros(1, dtype=np.intp)))["weight"] if len(one) else ""
     devices = tuple(d.name for d in plan.scorer.tariff.devices if np.isfinite(d.peak(OFFERED)))
-    if choices.weight or own not in WIDER or target.engine.family not in ONLINE or not devices:
+    if choices.weight or own not in WIDER or target.engine.family not in ONLINE_ENGINES or not devices:
         return ""
     narrower = replace(choices, weight=(OFFERED,), kv=choices.kv or KV_FORMATS, pp=choices.pp or (1,))
     tried = replace(plan.scenario, choices=narrower, offer=replace(plan.scenario.offer, devices=devices))
@@ -48,6 +46,23 @@ def format_offer(plan: Plan) -> str:
     if not found.feasible:
         return ""
     return _sentence(plan, found)
+
+
+def checkpoint_offer(plan: Plan) -> str:
+    """Say which quantised checkpoints could be tried too, with the line that tries them; "" where there are none.
+
+    They are not estimated: whether they exist, and how well they answer, is not known here.
+    """
+    target = plan.scorer.target
+    if plan.scenario.choices.weight:
+        return ""
+    runs = [weights_on(target.model, target.engine, device) for device in plan.scorer.tariff.devices]
+    needed = needs_checkpoint(target.model, target.engine)
+    names = [FORMAT_NAMES[code] for code in in_order(runs) if code in needed]
+    if not names:
+        return ""
+    listed = f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
+    return f'Checkpoints quantised to {listed} are not tried; [search] weight = "auto" tries what each device runs.'
 
 
 def _sentence(plan: Plan, found: Plan) -> str:

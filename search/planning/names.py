@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from perfmodel import Deployments
@@ -26,16 +26,17 @@ SETTINGS = {
 PREFILL = "prefill_"
 
 
-def deployment_words(deployment: Deployments) -> str:
+def deployment_words(deployment: Deployments, checkpoints: Collection[int] = ()) -> str:
     """Describe a deployment (a batch of one) in words: `4 h100-sxm, TP4, fp8, KV fp8`.
 
-    Formats that are the model's own are left out.
+    Formats that are the model's own are left out. checkpoints: codes of formats that need a quantised checkpoint of the
+    model, which the words say: `4 h100-sxm, TP4, int4 checkpoint`.
     """
     d = deployment
     parts = [f"{d.devices_per_replica[0]:g} {d.devices[int(d.device[0])].name}"]
     parts += [f"{k.upper()}{getattr(d, k)[0]:g}" for k in DEGREES if getattr(d, k)[0] > 1]
     weight = int(d.weight[0])
-    parts += [FORMAT_NAMES[weight]] if weight >= 0 else []
+    parts += [FORMAT_NAMES[weight] + " checkpoint" * (weight in checkpoints)] if weight >= 0 else []
     parts += [f"KV {FORMAT_NAMES[int(d.kv[0])]}"] if d.kv[0] >= 0 else []
     shares = {what: float(getattr(d, f"host_{what}")[0]) for what in OFFLOADED}
     offloaded = [f"{share:.0%} of {what}" for what, share in shares.items() if share]
@@ -75,6 +76,7 @@ def short_name(name: str) -> str:
     '3x8 h200-sxm TP2 fp8 + 1x8 b200-sxm DP8 fp8 256 seqs'
     """
     text = name.removeprefix("prefill ").replace(" + decode ", " + ").replace(" x ", "x").replace(", ", " ")
+    text = text.replace(" checkpoint", " ckpt")
     for setting, word in SETTINGS.items():
         text = re.sub(rf"\b{PREFILL}{setting} (\S+)", rf"prefill \1 {word}", text)
         text = re.sub(rf"\b{setting} (\S+)", rf"\1 {word}", text)

@@ -18,9 +18,11 @@ from search.planning.contexts import refuse_long_requests
 from search.planning.disaggregated import matched
 from search.planning.pools import Pairs
 from search.planning.prices import Tariff, tariff
+from search.planning.quantised import caches_on, in_order, weights_on
 from search.planning.ranked_plan import Plan
 from search.planning.scoring import Scorer
 from search.planning.sizing import Target
+from search.scenario import AUTO_FORMATS
 from search.searchers import Exhaustive, Found, OptunaSearcher, Progress, Searcher
 from search.space import OWN_DP, PART_GROUPS, WHOLE_GROUP, SearchSpace
 
@@ -128,7 +130,8 @@ def space_of(scenario: Scenario, spec: ModelSpec, prices: Tariff) -> SearchSpace
 
     spec: the model. prices: the devices on offer and how many of them a node holds.
     """
-    given = _axes_of(scenario)
+    runs = _formats_run(scenario, spec, prices)
+    given = _axes_of(scenario, runs)
     base = SearchSpace(
         model=spec,
         devices=prices.devices,
@@ -138,6 +141,7 @@ def space_of(scenario: Scenario, spec: ModelSpec, prices: Tariff) -> SearchSpace
         adapters=scenario.adapters,
         pinned=frozenset(given),
         pads_shards=scenario.engine.pads_shards,
+        runs=runs,
     )
     if not spec.experts:
         given = {"dp": (1.0,), "ep": (1.0,), **given}
@@ -149,14 +153,28 @@ def space_of(scenario: Scenario, spec: ModelSpec, prices: Tariff) -> SearchSpace
     return replace(base, **given)
 
 
-def _axes_of(scenario: Scenario) -> dict[str, Any]:
-    """Return axis -> values, for the axes on which the scenario gives values."""
+def _formats_run(scenario: Scenario, spec: ModelSpec, prices: Tariff) -> dict[str, tuple[frozenset[int], ...]]:
+    """Return axis (weight, kv) -> codes of the formats to try on each device, for the axes that are `AUTO_FORMATS`.
+
+    Formats that the scenario lists besides are tried everywhere.
+    """
+    out = {}
+    for axis, on in (("weight", weights_on), ("kv", caches_on)):
+        listed = getattr(scenario.choices, axis)
+        if AUTO_FORMATS in listed:
+            named = frozenset(FORMAT_CODE[name] for name in listed if name != AUTO_FORMATS)
+            out[axis] = tuple(on(spec, scenario.engine, device) | named for device in prices.devices)
+    return out
+
+
+def _axes_of(scenario: Scenario, runs: Mapping[str, tuple[frozenset[int], ...]]) -> dict[str, Any]:
+    """Return axis -> values, for the axes on which the scenario gives values. runs: as `_formats_run` returns it."""
     c = scenario.choices
     axes: dict[str, tuple[float, ...]] = {name: tuple(float(v) for v in getattr(c, name)) for name in NUMBER_AXES}
     axes |= {
-        "weight": tuple(FORMAT_CODE[w] for w in c.weight),
+        "weight": in_order(runs["weight"]) if "weight" in runs else tuple(FORMAT_CODE[w] for w in c.weight),
         "act": tuple(COMPUTE_CODE[a] for a in c.act),
-        "kv": tuple(FORMAT_CODE[k] for k in c.kv),
+        "kv": in_order(runs["kv"]) if "kv" in runs else tuple(FORMAT_CODE[k] for k in c.kv),
         **{axis: shares for axis, shares in scenario.offload.axes.items() if any(shares)},
     }
     return {axis: values for axis, values in axes.items() if values}

@@ -16,6 +16,7 @@ from search.planning.candidates import Candidates
 from search.planning.columns import MS_PER_S
 from search.planning.headroom import headroom_columns
 from search.planning.names import layout_columns
+from search.planning.quantised import checkpoint_remark
 from search.planning.reasons import reason, remarks
 from search.planning.scoring import LIMITED, NEEDED
 from search.planning.settings import resolved_settings
@@ -102,6 +103,8 @@ def _configuration(candidates: Candidates, number: int) -> list[str]:
     else:
         placed = [candidates.layouts.take(np.array([number]))]
     found = [configuration_remarks(target.model, one, target.engine, longest)[0] for one in placed]
+    stored = [code for code in (int(one.weight[0]) for one in placed) if code in candidates.checkpoints]
+    found += [checkpoint_remark(target.model, code) for code in stored]
     return list(dict.fromkeys(text for text in found if text))
 
 

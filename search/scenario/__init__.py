@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hwdb.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from search.scenario.choices import AUTO_FORMATS
     from search.scenario.engine import with_settings
     from search.scenario.fleet import FleetClass, FleetOption, FleetSpec
     from search.scenario.inventory import Inventory, Option
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from search.scenario.scenario import Scenario, load_scenario
 
 __all__ = [
+    "AUTO_FORMATS",
     "BY_LATENCY",
     "MONEY",
     "ONE_REPLICA",
@@ -34,6 +36,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "choices": ["AUTO_FORMATS"],
         "engine": ["with_settings"],
         "fleet": ["FleetClass", "FleetOption", "FleetSpec"],
         "inventory": ["Inventory", "Option"],

@@ -11,6 +11,8 @@ from search.scenario.workload import relay, wholes
 
 MODES = ("colocated", "disaggregated")
 SEARCHERS = ("exhaustive", "optuna")
+#: Stands for every format that the devices and the engine run.
+AUTO_FORMATS = "auto"
 #: Axes that take whole numbers of 1 or more.
 WHOLE_AXES = ("tp", "pp", "dp", "cp", "max_num_batched_tokens", "max_num_seqs", "concurrency")
 
@@ -22,8 +24,9 @@ class Choices:
     tp, pp, ep, dp, cp: degrees of parallelism; inf in ep spreads the experts over all devices that share a layer.
     max_num_batched_tokens, max_num_seqs: tokens per step and running sequences, as the engine's flags count them.
     concurrency: requests in flight per replica.
-    weight, act, kv: number formats. modes: colocated, disaggregated. power_cap: watts per device. trials: candidates
-    that the optuna searcher proposes. finalists: candidates that a simulation checks.
+    weight, act, kv: number formats; `AUTO_FORMATS` for all that the devices and the engine run. modes: colocated,
+    disaggregated. power_cap: watts per device. trials: candidates that the optuna searcher proposes. finalists:
+    candidates that a simulation checks.
     """
 
     tp: tuple[int, ...] = ()
@@ -66,8 +69,9 @@ def read_choices(table: Table) -> Choices:
 
 
 def _formats(table: Table, key: str) -> tuple[str, ...]:
-    """Read a list of number formats at `key`; returns their standard names."""
-    return tuple(relay(table, key, storage, name).name for name in table.texts(key, ()))
+    """Read a list of number formats at `key`; returns their standard names, and `AUTO_FORMATS` as it is."""
+    names = table.texts(key, ())
+    return tuple(name if name == AUTO_FORMATS else relay(table, key, storage, name).name for name in names)
 
 
 def _among(table: Table, key: str, default: tuple[str, ...], allowed: tuple[str, ...]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ reports the shortage in GB.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from hwdb import InputError
 from perfmodel import ModelSpec
 from perfmodel.arrays import Array, Index, Mask
 from perfmodel.deployment import Deployments, uneven_shards
+from perfmodel.dtypes import FORMAT_NAMES
 
 #: Values of N candidates, one column (N,) per axis. `ep` is resolved; `ep_requested` may hold `WHOLE_GROUP`.
 Columns = Mapping[str, Array]
@@ -37,7 +38,7 @@ class RuleContext:
 
     names: in the hardware database. domain: devices that share a node's fast links. network: bytes/s of a device to
     other nodes, NaN unknown. stock: devices on hand, inf without a limit. pads_shards: whether the engine pads shards
-    of quantised weights.
+    of quantised weights. runs: axis (weight, kv) -> codes of the formats that each device runs, where they are bounded.
     """
 
     model: ModelSpec
@@ -46,6 +47,7 @@ class RuleContext:
     network: Array
     stock: Array
     pads_shards: bool = False
+    runs: Mapping[str, tuple[frozenset[int], ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,23 @@ def _say_blocks(context: RuleContext, c: Row) -> str:
     return str(_uneven(context, {axis: np.array([value]) for axis, value in c.items()})[0])
 
 
+def _format_is_run(context: RuleContext, c: Columns) -> Mask:
+    """Allow formats that the device and the engine run, where the search chooses the formats."""
+    out = np.ones(len(c["tp"]), dtype=bool)
+    for axis, by_device in context.runs.items():
+        for device, codes in enumerate(by_device):
+            out &= (c["device"] != device) | np.isin(c[axis], list(codes))
+    return out
+
+
+def _say_format(context: RuleContext, c: Row) -> str:
+    """Name a format that the device or the engine does not run."""
+    at = int(c["device"])
+    axis = next(a for a, by_device in context.runs.items() if int(c[a]) not in by_device[at])
+    what = {"weight": "weights", "kv": "KV cache"}[axis]
+    return f"{FORMAT_NAMES[int(c[axis])]} {what} on {context.names[at]}: the engine has no kernels for it there"
+
+
 def _in_domain(context: RuleContext, c: Columns) -> Mask:
     """Allow tp x cp up to the devices that share a node's fast links."""
     return c["tp"] * c["cp"] <= context.domain[_devices(c)]
@@ -260,6 +279,7 @@ def _say_stock(context: RuleContext, c: Row) -> str:
 #: Rules in the order in which they are applied: each removes from what the earlier ones left.
 RULES = (
     Rule("same", _not_a_repetition, lambda _, c: f"ep over the whole group of {layer_group(c):g} devices repeats ep 1"),
+    Rule("formats", _format_is_run, _say_format),
     Rule("heads", _heads_split, _say_heads),
     Rule("kv heads", _kv_heads_split_or_copied, _say_kv_heads),
     Rule("layers", _stages_even, _say_layers),

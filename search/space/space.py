@@ -64,7 +64,8 @@ class SearchSpace:
     host_kv: shares in host memory to try, 0 to 1. host: the host behind each device. adapters: LoRA adapters that
     requests use, the same for every candidate. stock: devices on hand by name; a device that is absent has no limit.
     domain: devices that share a node's fast links, by name; a device that is absent has as many as its own link
-    connects. pads_shards: whether the engine pads shards of quantised weights. pinned: axes that the user set; the
+    connects. runs: axis (weight, kv) -> codes of the formats that each device runs; an axis that is absent has no such
+    bound. pads_shards: whether the engine pads shards of quantised weights. pinned: axes that the user set; the
     message names them when no candidate is left. own_range: axes whose values are the search's own; combinations that
     rarely pay are then left out (`_worth_trying`).
     """
@@ -90,6 +91,7 @@ class SearchSpace:
     domain: Mapping[str, float] = field(default_factory=dict)
     pinned: frozenset[str] = frozenset()
     pads_shards: bool = False
+    runs: Mapping[str, tuple[frozenset[int], ...]] = field(default_factory=dict)
     own_range: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -151,6 +153,7 @@ class SearchSpace:
             network=np.array([d.net.bandwidth for d in self.devices]),
             stock=np.array([self.stock.get(d.name, np.inf) for d in self.devices], dtype=float),
             pads_shards=self.pads_shards,
+            runs=self.runs,
         )
 
     def legal(self) -> Legal:

@@ -1,0 +1,136 @@
+"""Formats that a scenario leaves to the search: which devices run them, and which need a quantised checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hwdb
+from hwdb import InputError
+from perfmodel import engine, model
+from perfmodel.costs import Roofline
+from perfmodel.dtypes import FORMAT_NAMES, storage
+from perfmodel.models import aliases
+from search import Plan, load_scenario, plan
+from search.planning import checkpoint_offer
+from search.planning.quantised import KERNELS, needs_checkpoint, own_format, published, weights_on
+
+TEXT = """
+[model]
+name = "{model}"
+[workload]
+input_tokens = 500
+output_tokens = 100
+request_rate_rps = 2
+[slo]
+tpot_ms = 60
+[hardware]
+devices = ["a100-sxm-80gb", "h100-sxm", "b200-sxm", "mi300x", "mi355x", "tpu-v6e"]
+[engine]
+name = "{engine}"
+[search]
+tp = [1]
+pp = [1]
+{search}
+"""
+
+
+def planned(folder: Path, search: str, spec: str = "meta-llama/Llama-3.1-8B-Instruct", name: str = "vllm") -> Plan:
+    path = folder / "scenario.toml"
+    path.write_text(TEXT.format(model=spec, engine=name, search=search), encoding="utf-8")
+    return plan(load_scenario(path), costs=Roofline())
+
+
+def tried(found: Plan, axis: str) -> dict[str, set[str]]:
+    """Formats by device; "own" for the model's."""
+    layouts = found.layouts
+    codes = getattr(layouts, axis).tolist()
+    out: dict[str, set[str]] = {}
+    for device, code in zip(layouts.device.tolist(), codes, strict=True):
+        name = FORMAT_NAMES[code] if code >= 0 else "own"
+        out.setdefault(layouts.devices[device].name, set()).add(name)
+    return out
+
+
+def test_auto_tries_what_each_device_runs(tmp_path: Path) -> None:
+    found = planned(tmp_path, 'weight = "auto"\nkv = "auto"')
+    assert tried(found, "weight") == {
+        "a100-sxm-80gb": {"own", "int8", "int4"},
+        "h100-sxm": {"own", "fp8", "int4"},
+        "b200-sxm": {"own", "fp8", "fp4", "int4"},
+        "mi300x": {"own", "fp8"},
+        "mi355x": {"own", "fp8", "mxfp4"},
+        "tpu-v6e": {"own"},
+    }
+    assert tried(found, "kv")["h100-sxm"] == {"own", "fp8"}
+    assert tried(found, "kv")["a100-sxm-80gb"] == {"own"}
+
+
+@pytest.mark.parametrize("name", ["vllm", "sglang", "trtllm", "llamacpp", "mindie"])
+@pytest.mark.parametrize("spec", ["meta-llama/Llama-3.1-8B", "deepseek-ai/DeepSeek-V3", "openai/gpt-oss-120b"])
+def test_formats_are_narrower_than_the_models_own_and_have_kernels(name: str, spec: str) -> None:
+    chosen, shape = engine(name), model(spec)
+    for device in hwdb.devices():
+        codes = weights_on(shape, chosen, device)
+        assert -1 in codes
+        for code in codes - {-1}:
+            assert storage(FORMAT_NAMES[code]).bits < storage(own_format(shape)).bits
+            kernel = next(k for k in KERNELS if k.format == FORMAT_NAMES[code])
+            assert chosen.family in kernel.engines
+            if FORMAT_NAMES[code] == "fp4":
+                assert device.vendor == "NVIDIA"
+                assert np.isfinite(device.peak("fp4"))
+
+
+def test_more_formats_never_make_a_plan_dearer_and_rows_say_that_a_checkpoint_must_exist(tmp_path: Path) -> None:
+    own, wide = planned(tmp_path, ""), planned(tmp_path, 'weight = "auto"')
+    assert wide.columns["usd_per_hour"][wide.best] <= own.columns["usd_per_hour"][own.best]
+    rows = wide.rows(None)
+    narrow = [row for row in rows if row["weight"] in ("int4", "fp4", "int8")]
+    assert narrow
+    for row in rows:
+        stored = row["weight"] in ("int4", "fp4", "int8", "mxfp4")
+        assert f"{row['weight']} checkpoint" in row["candidate"] if stored else "checkpoint" not in row["candidate"]
+        assert ("need a checkpoint" in row.get("remark", "")) is stored
+    assert any("RedHatAI/Meta-Llama-3.1-8B-Instruct-quantized.w4a16" in row["remark"] for row in narrow)
+
+
+def test_formats_that_are_listed_are_tried_everywhere_besides(tmp_path: Path) -> None:
+    found = tried(planned(tmp_path, 'weight = ["auto", "int8"]'), "weight")
+    assert all({"own", "int8"} <= formats for formats in found.values())
+    assert tried(planned(tmp_path, 'weight = ["bf16", "int4"]'), "weight")["mi300x"] == {"bf16", "int4"}
+
+
+def test_what_is_not_tried_is_offered(tmp_path: Path) -> None:
+    said = checkpoint_offer(planned(tmp_path, ""))
+    assert "int8, fp4, mxfp4 or int4" in said
+    assert 'weight = "auto"' in said
+    assert checkpoint_offer(planned(tmp_path, 'weight = ["bf16"]')) == ""
+    assert "fp8" in checkpoint_offer(planned(tmp_path, "", name="trtllm"))  # which quantises nothing as it loads
+
+
+def test_an_engine_needs_no_checkpoint_of_what_it_quantises_or_the_model_is_stored_in() -> None:
+    def needed(spec: str, name: str) -> set[str]:
+        return {FORMAT_NAMES[code] for code in needs_checkpoint(model(spec), engine(name))}
+
+    assert "fp8" not in needed("meta-llama/Llama-3.1-8B", "vllm")
+    assert "fp8" in needed("meta-llama/Llama-3.1-8B", "trtllm")
+    assert "mxfp4" not in needed("openai/gpt-oss-120b", "vllm")
+    assert "int4" in needed("openai/gpt-oss-120b", "vllm")
+    assert needed("meta-llama/Llama-3.1-8B", "llamacpp") == set()
+
+
+def test_published_checkpoints_are_of_the_model_and_not_of_one_of_its_shape() -> None:
+    assert published("meta-llama/Llama-3.1-8B-Instruct")["fp8"].endswith("Llama-3.1-8B-Instruct-FP8")
+    assert "fp8" not in published("meta-llama/Llama-3.1-8B")  # the copies are of the instruct model
+    assert not published("deepseek-ai/DeepSeek-R1-Distill-Llama-8B")
+    for name in aliases():
+        for stored, copy in published(name).items():
+            assert model(copy).formats["default"] == stored
+
+
+def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown number format 'automatic'"):
+        planned(tmp_path, 'weight = "automatic"')
