@@ -128,7 +128,9 @@ def test_published_checkpoints_are_of_the_model_and_not_of_one_of_its_shape() ->
     assert not published("deepseek-ai/DeepSeek-R1-Distill-Llama-8B")
     for name in aliases():
         for stored, copy in published(name).items():
-            assert model(copy).formats["default"] == stored
+            assert own_format(model(copy)) == stored
+            assert storage(stored).bits < 16
+            assert model(copy).parameters() == pytest.approx(model(name).parameters(), rel=1e-3)
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:

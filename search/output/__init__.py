@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     )
     from search.output.fleet_summary import fleet_rows, print_fleet
     from search.output.headings import columns_of_heading, heading
-    from search.output.plan_sentences import headline, question, ranking_note
+    from search.output.plan_sentences import headline, power_note, price_note, question, ranking_note
     from search.output.plan_tables import (
         candidate_columns,
         operator_group,
@@ -73,6 +73,8 @@ __all__ = [
     "operator_group",
     "operator_layout",
     "percent",
+    "power_note",
+    "price_note",
     "print_fleet",
     "print_misses",
     "print_operators",
@@ -113,7 +115,7 @@ __getattr__ = lazy_names(
         ],
         "fleet_summary": ["fleet_rows", "print_fleet"],
         "headings": ["columns_of_heading", "heading"],
-        "plan_sentences": ["headline", "question", "ranking_note"],
+        "plan_sentences": ["headline", "power_note", "price_note", "question", "ranking_note"],
         "plan_tables": [
             "candidate_columns",
             "operator_group",

@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 
 from hwdb import Device
-from perfmodel import Engine, ModelSpec
+from perfmodel import Engine, ModelSpec, model
 from perfmodel.dtypes import FORMAT_CODE, FORMAT_NAMES, storage
 from perfmodel.models import aliases
 from search.planning.settings import largest_part
@@ -148,12 +148,12 @@ def published(name: str) -> Mapping[str, str]:
     Its name has to be that of the model with nothing but formats behind it: fine-tunes of equal shape are other models.
     """
     found: dict[str, str] = {}
-    for alias, entry in aliases().items():
-        stored = entry.get("formats", {}).get("default") or entry.get("weights")
+    for alias in aliases():
         rest = _stem(alias).removeprefix(_stem(name))
-        if stored and rest != _stem(alias) and all(word in FORMAT_WORDS for word in re.findall("[a-z0-9]+", rest)):
-            found.setdefault(storage(stored).name, alias)
-    return found
+        words = re.findall("[a-z0-9]+", rest)
+        if words and rest != _stem(alias) and all(word in FORMAT_WORDS for word in words):
+            found.setdefault(own_format(model(alias)), alias)
+    return {stored: alias for stored, alias in found.items() if storage(stored).bits < PLAIN_BITS}
 
 
 def _stem(name: str) -> str:
