@@ -56,8 +56,7 @@ def planned(hardware: str, limits: str = "", *, pue: float = 1.0, rate: float = 
 BY_NODE, BY_DEVICE = 'nodes = ["dgx-h100"]', 'devices = ["h100-sxm"]'
 
 
-@pytest.mark.parametrize("pools", [False, True])
-@pytest.mark.parametrize("hardware", [BY_NODE, BY_DEVICE])
+@pytest.mark.parametrize(("hardware", "pools"), [(BY_NODE, True), (BY_DEVICE, False)])
 def test_rated_power_is_that_of_all_devices_and_of_the_hosts_that_are_counted(hardware: str, pools: bool) -> None:
     found = planned(hardware, pue=1.25, rate=20, pools=pools)
     host = hwdb.node("dgx-h100").host_power if hardware == BY_NODE else 0.0

@@ -11,6 +11,7 @@ import pytest
 
 from hwdb import Device, InputError, UnknownName, device
 from perfmodel import Deployments, ModelSpec, model
+from perfmodel.dtypes import FORMAT_CODE
 from search import SCORE, WHOLE_GROUP, Exhaustive, Legal, OptunaSearcher, Score, Searcher, SearchSpace, pareto, ranked
 from search.space.space import AXES
 
@@ -72,6 +73,8 @@ def test_every_rule_fires_and_says_numbers() -> None:
         space(LLAMA, tp=(1, 8, 16, 32, 64), domain={"h100-sxm": 64}),
         space(model("Qwen/Qwen2.5-7B"), tp=(1, 7, 14), domain={"h100-sxm": 64}),
         space(LLAMA, tp=(1, 4), pp=(1, 2), domain={"h100-sxm": 6}),
+        space(LLAMA, (H100, device("mi300x")), vendors=("NVIDIA",)),
+        space(LLAMA, weight=(-1, FORMAT_CODE["fp4"]), runs={"weight": (frozenset({-1}),)}),
     ):
         removed.update({n: c for n, c in extra.legal().removed.items() if c})
     assert [n for n, c in removed.items() if not c] == []

@@ -58,7 +58,9 @@ def plan_command(scenario: Scenario, result: ResultOptions, output: DataOutputOp
     elif result.verify:
         print_rows(_verified(found), form)
     else:
-        print_rows(found.rows(result.top, result.misses) if found.best >= 0 else [], form)
+        rows = found.rows(result.top, result.misses) if found.best >= 0 else []
+        others = [{"rank": None, **row} for row in found.best_by_engine()[1:]]
+        print_rows([*rows, *others], form)
     return 0
 
 

@@ -48,7 +48,7 @@ def headline(plan: Plan) -> str:
     spare = f" ({billed} paid for, in whole nodes)" if billed > c["devices"] else ""
     verb = "Take" if _recommended(plan, plan.best) else "Measure before you take"
     sentences = [
-        f"{verb} {_candidate_in_words(plan, plan.best)}{spare}: {_cost_and_power(c)}.",
+        f"{verb} {_candidate_in_words(plan, plan.best)}{spare}{_engine_in_words(plan)}: {_cost_and_power(c)}.",
         *([_greatest_traffic(plan, c)] if not plan.scorer.sized else _headroom(plan)),
         *_chance_in_words(plan, c["slo_chance"]),
     ]
@@ -130,6 +130,16 @@ def _candidate_in_words(plan: Plan, candidate: int) -> str:
     split = name.split(", ", 1)[1:]
     details = ", ".join([*([f"{replicas} replicas of {devices // replicas}"] if replicas > 1 else []), *split])
     return f"{devices} x {device.title}" + (f" ({details})" if details else "")
+
+
+def _engine_in_words(plan: Plan) -> str:
+    """Name the engine of the plan; "" where the scenario names no other."""
+    return f" with {engine_title(plan)}" if plan.scenario.more_engines else ""
+
+
+def engine_title(plan: Plan) -> str:
+    """Return the title of the engine of a plan without its version: `vLLM`."""
+    return plan.scorer.target.engine.title.split(" (")[0]
 
 
 def _chance_in_words(plan: Plan, chance: float) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import expm1, isfinite
 from typing import TYPE_CHECKING, Any, TextIO
 
-from search.output.plan_sentences import headline, power_note, price_note, question, ranking_note
+from search.output.plan_sentences import engine_title, headline, power_note, price_note, question, ranking_note
 from search.output.row_printer import print_rows
 from search.output.table_fit import Layout
 from search.output.terminal import print_text
@@ -133,6 +133,7 @@ def print_plan(plan: Plan, rows: Sequence[dict[str, Any]], *, misses: int = 3, w
     if plan.feasible:
         _print_ranking(plan, [row for row in rows if row["rank"]], wide)
         _print_modes(plan, wide)
+        _print_engines(plan, wide)
     print_misses(plan, rows, misses, wide=wide)
     if plan.feasible:
         _print_time_and_memory(plan, wide)
@@ -197,6 +198,18 @@ def _print_modes(plan: Plan, wide: bool) -> None:
     if len(rows) > 1:
         columns = ["mode", *(c for c in candidate_columns(plan) if c not in ("rank", "reason", "basis"))]
         layout = _layout(plan, rows, columns, title="The best of each mode", number="mode", brief=True, wide=wide)
+        print_rows(with_kilowatts(rows), layout=layout)
+
+
+def _print_engines(plan: Plan, wide: bool) -> None:
+    """Print the best candidate of each engine side by side, where the scenario names several."""
+    rows = plan.best_by_engine() if plan.rivals else []
+    if rows:
+        columns = ["engine", *(c for c in candidate_columns(plan) if c not in ("rank", "reason", "basis"))]
+        without = [engine_title(p) for p in plan.rivals if not p.feasible]
+        notes = [f"Nothing qualifies with {' or '.join(without)}."] if without else []
+        title = "The best of each engine"
+        layout = _layout(plan, rows, columns, title=title, number="engine", notes=notes, brief=True, wide=wide)
         print_rows(with_kilowatts(rows), layout=layout)
 
 

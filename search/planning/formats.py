@@ -41,7 +41,9 @@ def format_offer(plan: Plan) -> str:
     if choices.weight or own not in WIDER or target.engine.family not in ONLINE_ENGINES or not devices:
         return ""
     narrower = replace(choices, weight=(OFFERED,), kv=choices.kv or KV_FORMATS, pp=choices.pp or (1,))
-    tried = replace(plan.scenario, choices=narrower, offer=replace(plan.scenario.offer, devices=devices))
+    tried = replace(
+        plan.scenario, choices=narrower, more_engines=(), offer=replace(plan.scenario.offer, devices=devices)
+    )
     found = plan_of(tried, costs=target.costs)
     if not found.feasible:
         return ""

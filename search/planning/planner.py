@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from perfmodel import Deployments, ModelSpec, model
 from perfmodel.arrays import NAN, Array
 from perfmodel.costs import CostModel
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
-from search.manifest import manifest
+from search.manifest import Manifest, manifest
 from search.planning.contexts import refuse_long_requests
 from search.planning.disaggregated import matched
 from search.planning.pools import Pairs
@@ -23,7 +24,7 @@ from search.planning.ranked_plan import Plan
 from search.planning.scoring import Scorer
 from search.planning.sizing import Target
 from search.scenario import AUTO_FORMATS
-from search.searchers import Exhaustive, Found, OptunaSearcher, Progress, Searcher
+from search.searchers import SCORE, Exhaustive, Found, OptunaSearcher, Progress, Searcher
 from search.space import OWN_DP, PART_GROUPS, WHOLE_GROUP, SearchSpace
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 #: Engines that spread experts over a part of the devices of a layer: SGLang `--ep-size`, TensorRT-LLM
 #: `moe_expert_parallel_size`. vLLM's expert parallelism takes all of them (docs, "Expert Parallel Deployment").
 PART_GROUP_ENGINES = ("sglang", "trtllm")
+#: Vendors of the devices that an engine runs on, for engines of one vendor (NVIDIA/TensorRT-LLM and FasterTransformer
+#: READMEs; MindIE documentation: Ascend).
+ENGINE_VENDORS = {"trtllm": ("NVIDIA",), "fastertransformer": ("NVIDIA",), "mindie": ("Huawei",)}
 #: Axes of numbers that a scenario may set.
 NUMBER_AXES = ("tp", "pp", "ep", "dp", "cp", "max_num_batched_tokens", "max_num_seqs")
 
@@ -55,6 +59,9 @@ def plan(
     Raises:
         InputError: the scenario is impossible. (Where no candidate qualifies, `Plan.message` says why instead.)
     """
+    if scenario.more_engines:
+        again = partial(plan, searcher=searcher, costs=costs, progress=progress, command=command)
+        return _best_engine(scenario, again)
     scorer = scorer_of(scenario, costs)
     searcher = searcher or searcher_of(scenario)
     legal = space_of(scenario, scorer.target.model, scorer.tariff).legal()
@@ -68,14 +75,42 @@ def plan(
         columns=columns,
         removed=tuple(legal.rows()),
         complete=found.complete,
-        manifest=manifest(
-            scenario.path,
-            seed=scenario.choices.seed,
-            searcher=searcher.name,
-            price_dates=scorer.tariff.date,
-            command=command,
-        ),
+        manifest=_manifest(scenario, searcher, scorer.tariff, command),
     )
+
+
+def _manifest(scenario: Scenario, searcher: Searcher, prices: Tariff, command: str) -> Manifest:
+    """Return what a plan has to be made again with."""
+    return manifest(
+        scenario.path, seed=scenario.choices.seed, searcher=searcher.name, price_dates=prices.date, command=command
+    )
+
+
+def _best_engine(scenario: Scenario, planned: Callable[[Scenario], Plan]) -> Plan:
+    """Make a plan with each engine of the scenario; return the best, with the others as its `rivals`.
+
+    An engine under which no deployment is legal is left out; the error of the last one is raised where none is left.
+    planned: makes the plan of a scenario with one engine.
+    """
+    plans, refused = [], None
+    for engine in (scenario.engine, *scenario.more_engines):
+        try:
+            plans.append(planned(replace(scenario, engine=engine, more_engines=())))
+        except InputError as error:
+            refused = error
+    if not plans:
+        raise refused or InputError(f"{scenario.path}: no engine is named")
+    best, *others = sorted(plans, key=_standing)
+    rest = tuple(e for e in (scenario.engine, *scenario.more_engines) if e != best.scenario.engine)
+    return replace(best, scenario=replace(best.scenario, more_engines=rest), rivals=tuple(others))
+
+
+def _standing(plan: Plan) -> tuple[bool, float]:
+    """Return what plans of one scenario are ordered by, best first: score of the best, else by how much it misses."""
+    if not len(plan):
+        return True, np.inf
+    first = int(plan.order[0])
+    return not plan.feasible, float(plan.columns[SCORE if plan.feasible else "excess"][first])
 
 
 def scorer_of(scenario: Scenario, costs: CostModel | None = None) -> Scorer:
@@ -142,6 +177,7 @@ def space_of(scenario: Scenario, spec: ModelSpec, prices: Tariff) -> SearchSpace
         pinned=frozenset(given),
         pads_shards=scenario.engine.pads_shards,
         runs=runs,
+        vendors=ENGINE_VENDORS.get(scenario.engine.family, ()),
     )
     if not spec.experts:
         given = {"dp": (1.0,), "ep": (1.0,), **given}

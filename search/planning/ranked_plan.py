@@ -26,13 +26,15 @@ class Plan(Candidates):
 
     `rows()` holds everything; the arrays of `Candidates` are for charts and for analysis. removed: flat rows, how many
     candidates each legality rule removed. complete: True where every legal candidate was tried. manifest: version,
-    hashes, seed and command, so that the plan can be made again.
+    hashes, seed and command, so that the plan can be made again. rivals: plans of the same scenario with the other
+    engines that it names, best first.
     """
 
     scenario: Scenario
     removed: tuple[Mapping[str, Any], ...]
     complete: bool
     manifest: Manifest
+    rivals: tuple[Plan, ...] = ()
 
     @property
     def best(self) -> int:
@@ -90,6 +92,13 @@ class Plan(Candidates):
         heads = list(self._folded)
         ranks = [heads.index(n) + 1 if n in self._folded else None for n in winners(self).values()]
         return [{"rank": rank, **row} for rank, row in zip(ranks, best_by_mode(self), strict=True)]
+
+    def best_by_engine(self) -> list[dict[str, Any]]:
+        """Return one flat row per engine of the scenario: its best candidate, best engine first.
+
+        An engine of which nothing qualifies has no row.
+        """
+        return [plan.row(plan.best) for plan in (self, *self.rivals) if plan.feasible]
 
     @cached_property
     def _folded(self) -> dict[int, list[int]]:

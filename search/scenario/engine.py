@@ -20,16 +20,17 @@ ENGINE_KEYS = (*SWITCHES, *SHARES, *COUNTS, "overlap")
 DEFAULT_ENGINE = "vllm"
 
 
-def read_engine(table: Table, folder: Path) -> Engine:
-    """Read the `[engine]` table; the path of an engine file is relative to `folder`.
+def read_engines(table: Table, folder: Path) -> tuple[Engine, ...]:
+    """Read the `[engine]` table: one engine, or each of several to compare, with the settings of the table.
 
-    A setting may also have the name that it has in the engine's own command line, such as SGLang's
-    `chunked_prefill_size`.
+    The path of an engine file is relative to `folder`. A setting may also have the name that it has in the engine's own
+    command line, such as SGLang's `chunked_prefill_size`.
     """
-    name = table.text("name", DEFAULT_ENGINE)
-    if name.endswith(".toml"):
-        name = str(folder / name)
-    return with_settings(relay(table, "name", engine, name, table.text("version", "")), table)
+    names, version = table.texts("name", (DEFAULT_ENGINE,)), table.text("version", "")
+    if version and len(names) > 1:
+        raise table.error("version", f"{version!r} of which of {len(names)} engines? leave it out, or name one engine")
+    paths = [str(folder / name) if name.endswith(".toml") else name for name in dict.fromkeys(names)]
+    return tuple(with_settings(relay(table, "name", engine, path, version), table) for path in paths)
 
 
 def with_settings(found: Engine, table: Table) -> Engine:

@@ -18,7 +18,7 @@ from perfmodel.models import Adapters
 from perfmodel.vocabulary import FORMER_NAMES
 from search.scenario.choices import Choices, read_choices
 from search.scenario.deployment import Offload, check_offload, read_adapters, read_offload
-from search.scenario.engine import read_engine
+from search.scenario.engine import read_engines
 from search.scenario.fleet import Defaults, FleetSpec, read_fleet
 from search.scenario.inventory import Inventory
 from search.scenario.limits import Limits, Site, read_limits, read_site
@@ -33,7 +33,7 @@ class Scenario:
 
     request: the workload and where it comes from. offer: the hardware. choices: what to try. minimise: the ranking, a
     key of `RANKINGS`. fleet: request classes and options of the fleet program. allow_long_context: whether requests may
-    exceed the context of the model.
+    exceed the context of the model. more_engines: engines that a plan is also made with, to take the best.
     """
 
     path: str
@@ -51,6 +51,7 @@ class Scenario:
     adapters: Adapters | None = None
     offload: Offload = field(default_factory=Offload)
     allow_long_context: bool = False
+    more_engines: tuple[Engine, ...] = ()
 
     @property
     def workload(self) -> Workload:
@@ -96,7 +97,7 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
     slo, (model, long_context) = read_slo(top.table("slo", {})), _model(top, folder)
     offer = read_offer(top, folder, tuple(str(f) for f in folders))
     spec, database = model_of(model) if model else None, load(offer.folders)
-    objective = top.table("objective", {})
+    objective, engines = top.table("objective", {}), read_engines(top.table("engine", {}), folder)
     scenario = Scenario(
         path=top.file,
         title=top.text("title", Path(top.file).stem),
@@ -105,7 +106,8 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
         slo=slo,
         offer=offer,
         choices=read_choices(top.table("search", {})),
-        engine=read_engine(top.table("engine", {}), folder),
+        engine=engines[0],
+        more_engines=engines[1:],
         minimise=read_ranking(objective),
         limits=read_limits(top.table("limits", {})),
         site=read_site(top.table("site", {})),
@@ -119,6 +121,8 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
     top.text("note", "")
     top.done(also=("workload", "fleet", "hardware", "model"))
     _check_complete(top, scenario)
+    if scenario.fleet is not None and scenario.more_engines:
+        raise top.table("engine").error("name", "a fleet is planned with one engine; name one")
     if scenario.fleet is not None and scenario.limits.power_basis != Limits.power_basis:
         told = "the power of fleet options is their mean draw; leave power_basis out"
         raise top.table("limits").error("power_basis", told)

@@ -39,6 +39,7 @@ class RuleContext:
     names: in the hardware database. domain: devices that share a node's fast links. network: bytes/s of a device to
     other nodes, NaN unknown. stock: devices on hand, inf without a limit. pads_shards: whether the engine pads shards
     of quantised weights. runs: axis (weight, kv) -> codes of the formats that each device runs, where they are bounded.
+    engine_runs: whether the engine runs on the device at all, empty for all. vendors: of the devices that it runs on.
     """
 
     model: ModelSpec
@@ -48,6 +49,8 @@ class RuleContext:
     stock: Array
     pads_shards: bool = False
     runs: Mapping[str, tuple[frozenset[int], ...]] = field(default_factory=dict)
+    engine_runs: Mask = field(default_factory=lambda: np.ones(0, dtype=bool))
+    vendors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -187,6 +190,17 @@ def _say_blocks(context: RuleContext, c: Row) -> str:
     return str(_uneven(context, {axis: np.array([value]) for axis, value in c.items()})[0])
 
 
+def _engine_runs(context: RuleContext, c: Columns) -> Mask:
+    """Allow devices that the engine runs on."""
+    everywhere = np.ones(len(context.names), dtype=bool)
+    return (context.engine_runs if len(context.engine_runs) else everywhere)[_devices(c)]
+
+
+def _say_engine(context: RuleContext, c: Row) -> str:
+    """Name a device that the engine does not run on."""
+    return f"the engine runs on {' and '.join(context.vendors)} devices only, not on {context.names[int(c['device'])]}"
+
+
 def _format_is_run(context: RuleContext, c: Columns) -> Mask:
     """Allow formats that the device and the engine run, where the search chooses the formats."""
     out = np.ones(len(c["tp"]), dtype=bool)
@@ -279,6 +293,7 @@ def _say_stock(context: RuleContext, c: Row) -> str:
 #: Rules in the order in which they are applied: each removes from what the earlier ones left.
 RULES = (
     Rule("same", _not_a_repetition, lambda _, c: f"ep over the whole group of {layer_group(c):g} devices repeats ep 1"),
+    Rule("engine", _engine_runs, _say_engine),
     Rule("formats", _format_is_run, _say_format),
     Rule("heads", _heads_split, _say_heads),
     Rule("kv heads", _kv_heads_split_or_copied, _say_kv_heads),

@@ -57,17 +57,17 @@ REASONS_TOLD = 3
 class SearchSpace:
     """The product of axes for one model on some device types.
 
-    devices: the types on offer. tp, pp, ep, dp, cp: degrees of parallelism to try; `WHOLE_GROUP` in ep means tp x dp.
-    max_num_batched_tokens, max_num_seqs: tokens per step and running sequences to try, as the engine's flags count
-    them, NaN for the engine's own.
-    weight, act, kv: codes of formats and compute types to try, -1 for the model's own. host_weights, host_experts,
-    host_kv: shares in host memory to try, 0 to 1. host: the host behind each device. adapters: LoRA adapters that
-    requests use, the same for every candidate. stock: devices on hand by name; a device that is absent has no limit.
-    domain: devices that share a node's fast links, by name; a device that is absent has as many as its own link
-    connects. runs: axis (weight, kv) -> codes of the formats that each device runs; an axis that is absent has no such
-    bound. pads_shards: whether the engine pads shards of quantised weights. pinned: axes that the user set; the
-    message names them when no candidate is left. own_range: axes whose values are the search's own; combinations that
-    rarely pay are then left out (`_worth_trying`).
+    devices: the types on offer. tp, pp, ep, dp, cp: degrees of parallelism to try; `WHOLE_GROUP` in ep means tp x
+    dp. max_num_batched_tokens, max_num_seqs: tokens per step and running sequences to try, as the engine's flags
+    count them, NaN for the engine's own. weight, act, kv: codes of formats and compute types to try, -1 for the
+    model's own. host_weights, host_experts, host_kv: shares in host memory to try, 0 to 1. host: the host behind
+    each device. adapters: LoRA adapters that requests use, the same for every candidate. stock: devices on hand by
+    name; a device that is absent has no limit. domain: devices that share a node's fast links, by name; a device
+    that is absent has as many as its own link connects. runs: axis (weight, kv) -> codes of the formats that each
+    device runs; an axis that is absent has no such bound. vendors: of the devices that the engine runs on, empty
+    for any. pads_shards: whether the engine pads shards of quantised weights. pinned: axes that the user set; the
+    message names them when no candidate is left. own_range: axes whose values are the search's own; combinations
+    that rarely pay are then left out (`_worth_trying`).
     """
 
     model: ModelSpec
@@ -92,6 +92,7 @@ class SearchSpace:
     pinned: frozenset[str] = frozenset()
     pads_shards: bool = False
     runs: Mapping[str, tuple[frozenset[int], ...]] = field(default_factory=dict)
+    vendors: tuple[str, ...] = ()
     own_range: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -154,6 +155,8 @@ class SearchSpace:
             stock=np.array([self.stock.get(d.name, np.inf) for d in self.devices], dtype=float),
             pads_shards=self.pads_shards,
             runs=self.runs,
+            engine_runs=np.array([not self.vendors or d.vendor in self.vendors for d in self.devices], dtype=bool),
+            vendors=self.vendors,
         )
 
     def legal(self) -> Legal:
