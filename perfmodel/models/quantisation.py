@@ -65,14 +65,17 @@ _INTEGER_PAIRS = {(8, 8): "int8", (4, 8): "w4a8", (4, 4): "w4a4"}
 _MX_GROUP = 32
 #: Weights per scale of the format `int4_g32`, and of `int4`, which holds where a method does not state the number.
 _SMALL_GROUP, _USUAL_GROUP = 32, 128
+#: The module of the LM head.
+_HEAD = "lm_head"
 #: Keys under which the methods list excluded modules.
 _EXCLUDED = ("modules_to_not_convert", "ignore", "ignored_layers", "exclude_modules", "exclude")
 
 
-def stored_formats(c: Fields, layers: int, experts: int) -> tuple[dict[str, str], str]:
+def stored_formats(c: Fields, layers: int, experts: int, *, tied: bool = False) -> tuple[dict[str, str], str]:
     """Return (storage format by part, format of the KV cache or "" where the file names none) of a configuration.
 
-    layers, experts: numbers of the model; they tell which modules to look for among the excluded ones.
+    layers, experts: numbers of the model; they tell which modules to look for among the excluded ones. tied: whether the
+    LM head is the embedding, which stays in 16 bit.
     """
     q = c.section("quantization_config") or c.section("compression_config") or c.section("quantization")
     if q is None:
@@ -82,12 +85,51 @@ def stored_formats(c: Fields, layers: int, experts: int) -> tuple[dict[str, str]
         formats = _by_layer(mixed, "fp8_block" if q.text("quant_method") == "fp8" else "bf16")
     else:
         formats = _with_exclusions(q, weight_format(q), layers, experts)
+    head = "" if tied else head_format(q, formats["default"])
+    if head:
+        formats["lm_head"] = head
     stated = c.text("expert_dtype")
     if stated not in ("", "fp4", "fp8"):
         raise c.fail("expert_dtype", stated, "fp4 or fp8 is known")
     if stated == "fp4" and "fp4" not in formats.values():
         formats["experts"] = "mxfp4"  # fp4 values, one power-of-two scale per 32 (DeepSeek-V4 model card)
     return formats, cache_format(q)
+
+
+def head_format(q: Fields, chosen: str) -> str:
+    """Return the storage format of a quantised LM head; "" where it stays in 16 bit.
+
+    It is quantised where the section says so: `lm_head` true (GPTQ), its own entry in `quantized_layers`, a config group
+    that targets it, or a list of excluded modules without it, in the methods that quantise every linear layer which
+    their list leaves (compressed-tensors, modelopt, Quark, FP8). AWQ, MXFP4 and bitsandbytes never quantise it, whatever
+    their lists; a section without a list leaves it in 16 bit. `chosen`: the format of the rest.
+    """
+    mixed = q.section("quantized_layers")
+    if mixed:
+        own = next((mixed.section(key) for key in mixed.values if key.split(".")[-1] == _HEAD), None)
+        return weight_format(own) if own else ""
+    if isinstance(q.values.get(_HEAD), bool):
+        return chosen if q.flag(_HEAD) else ""
+    excluded = [e for key in _EXCLUDED for e in _entries(q, key)]
+    if any(_matches(e, _HEAD) for e in excluded):
+        return ""
+    groups = q.section("config_groups")
+    for key in groups.values if groups else ():
+        group = groups.section(key) if groups else None
+        if group and any(_HEAD in e for e in _entries(group, "targets")):
+            return _group_format(group, group.text("format") or q.text("format"))
+    listed = any(isinstance(q.values.get(key), list) for key in _EXCLUDED)
+    return chosen if listed and _quantises_all(q) else ""
+
+
+def _quantises_all(q: Fields) -> bool:
+    """Return whether the method quantises every linear layer that its list of exclusions leaves."""
+    groups = _first_group(q)
+    if groups is not None and groups.has("targets"):
+        return "Linear" in _entries(groups, "targets")
+    return q.text("quant_method").lower() in ("compressed-tensors", "modelopt", "quark", "fp8", "fbgemm_fp8") or bool(
+        q.text("quant_algo")
+    )
 
 
 def _with_exclusions(q: Fields, chosen: str, layers: int, experts: int) -> dict[str, str]:
