@@ -99,10 +99,9 @@ def stored_formats(c: Fields, layers: int, experts: int, *, tied: bool = False) 
 def head_format(q: Fields, chosen: str) -> str:
     """Return the storage format of a quantised LM head; "" where it stays in 16 bit.
 
-    It is quantised where the section says so: `lm_head` true (GPTQ), its own entry in `quantized_layers`, a config group
-    that targets it, or a list of excluded modules without it, in the methods that quantise every linear layer which
-    their list leaves (compressed-tensors, modelopt, Quark, FP8). AWQ, MXFP4 and bitsandbytes never quantise it, whatever
-    their lists; a section without a list leaves it in 16 bit. `chosen`: the format of the rest.
+    It is quantised where the section says so: by `lm_head` true (GPTQ), by its own entry in `quantized_layers`, by a
+    config group that targets it, or by a group that targets every linear layer beside a list of ignored modules without
+    it. Any other list leaves it in 16 bit, as the engines' loaders do. `chosen`: the format of the rest.
     """
     mixed = q.section("quantized_layers")
     if mixed:
@@ -111,25 +110,23 @@ def head_format(q: Fields, chosen: str) -> str:
     if isinstance(q.values.get(_HEAD), bool):
         return chosen if q.flag(_HEAD) else ""
     excluded = [e for key in _EXCLUDED for e in _entries(q, key)]
-    if any(_matches(e, _HEAD) for e in excluded):
+    if any(map(_names_head, excluded)):
         return ""
-    groups = q.section("config_groups")
-    for key in groups.values if groups else ():
-        group = groups.section(key) if groups else None
-        if group and any(_HEAD in e for e in _entries(group, "targets")):
+    for group in _groups(q):
+        if any(map(_names_head, _entries(group, "targets"))):
             return _group_format(group, group.text("format") or q.text("format"))
     listed = any(isinstance(q.values.get(key), list) for key in _EXCLUDED)
-    return chosen if listed and _quantises_all(q) else ""
+    every = any("Linear" in _entries(group, "targets") for group in _groups(q))
+    return chosen if listed and every else ""
 
 
-def _quantises_all(q: Fields) -> bool:
-    """Return whether the method quantises every linear layer that its list of exclusions leaves."""
-    groups = _first_group(q)
-    if groups is not None and groups.has("targets"):
-        return "Linear" in _entries(groups, "targets")
-    return q.text("quant_method").lower() in ("compressed-tensors", "modelopt", "quark", "fp8", "fbgemm_fp8") or bool(
-        q.text("quant_algo")
-    )
+def _names_head(entry: str) -> bool:
+    """Return whether an entry of a list of modules names the LM head: itself, by wildcard, or by `re:` pattern."""
+    if entry.startswith("re:"):
+        return re.match(entry[3:], _HEAD) is not None
+    if "*" in entry:
+        return any(fnmatchcase(name, entry) for name in (_HEAD, f"model.{_HEAD}", f"language_model.{_HEAD}"))
+    return entry.split(".")[-1] == _HEAD
 
 
 def _with_exclusions(q: Fields, chosen: str, layers: int, experts: int) -> dict[str, str]:
@@ -178,12 +175,18 @@ def cache_format(q: Fields) -> str:
     return "fp8" if scheme.text("type") == "float" and scheme.count("num_bits") == 8 else "int8"
 
 
-def _first_group(q: Fields) -> Fields | None:
-    """Return the first of the `config_groups`; None where there are none."""
+def _groups(q: Fields) -> list[Fields]:
+    """Return the `config_groups`."""
     groups = q.section("config_groups")
-    if groups is None or not groups.values:
-        return None
-    return groups.section(next(iter(groups.values)))
+    found = [groups.section(key) for key in groups.values] if groups else []
+    return [group for group in found if group is not None]
+
+
+def _first_group(q: Fields) -> Fields | None:
+    """Return the first of the `config_groups` that is not for the LM head alone; None where there are none."""
+    groups = _groups(q)
+    rest = [g for g in groups if not _entries(g, "targets") or not all(map(_names_head, _entries(g, "targets")))]
+    return next(iter(rest or groups), None)
 
 
 def _group_format(group: Fields, layout: str) -> str:

@@ -36,6 +36,8 @@ class Tower:
         mlps: MLPs per layer (a conformer has two).
         projector: "merger" (two layers over patches merged: square, then to the model's width), "mlp" (to the model's
             width, then square) or "linear".
+        inner: key of the inner width of the MLPs, where it is not one of the usual ones; the projector then ends in an
+            MLP of the width `intermediate_size` (GLM-V).
         merge: patches per side that the projector merges where the section does not say.
         parameters: total where the code fixes the encoder, adapters that are always loaded included; it goes before all else.
         always: whether the model has the encoder even if its file has no such section.
@@ -49,6 +51,7 @@ class Tower:
     gated: bool = False
     mlps: int = 1
     projector: str = "mlp"
+    inner: str = ""
     merge: int = 1
     parameters: float = 0.0
     always: bool = False
@@ -119,16 +122,20 @@ def _parameters(section: Fields, row: Tower, text_width: int) -> int:
     c = _sizes(section, row)
     depth, width = c.count(*_DEPTH), c.count(*_WIDTH)
     ratio = c.number("mlp_ratio", default=0.0)
-    inner = c.count(*_INNER, default=int(ratio * width) or None)
+    inner = c.count(*((row.inner,) if row.inner else _INNER), default=int(ratio * width) or None)
     up = 2 if row.gated else 1
     attention = c.count("qkv_hidden_size", default=width)
     layer = 4 * width * (attention + 1) + row.mlps * ((up + 1) * width * inner + up * inner + width) + 4 * width
-    patch, channels = c.count("patch_size", default=1), c.count("in_channels", "num_channels", "in_chans", default=3)
+    patch, channels = _side(c, "patch_size") or 1, c.count("in_channels", "num_channels", "in_chans", default=3)
     patches = patch**2 * channels * c.count("temporal_patch_size", default=1) * width
-    side = c.values.get("image_size")
-    side = side[0] if isinstance(side, list) and side else side
-    positions = (side // patch) ** 2 * width if isinstance(side, int) else 0
+    positions = (_side(c, "image_size") // patch) ** 2 * width
     return depth * layer + patches + positions + _projector(c, row, width, text_width)
+
+
+def _side(c: Fields, key: str) -> int:
+    """Return the side of a square in pixels, which some files give as a list of two; 0 without the key."""
+    value = c.values.get(key)
+    return (c.stating(**{key: value[0]}) if isinstance(value, list) and value else c).count(key, default=0)
 
 
 def _projector(c: Fields, row: Tower, width: int, text_width: int) -> int:
@@ -136,5 +143,7 @@ def _projector(c: Fields, row: Tower, width: int, text_width: int) -> int:
     merge = c.count("spatial_merge_size", "merge_size", default=row.merge)
     merged = width * merge**2
     out = c.count("out_hidden_size", default=text_width)
+    if row.inner:
+        return merged * out + out * out + (3 if row.gated else 2) * out * c.count(*_INNER)
     sizes = {"merger": merged * (merged + out), "mlp": merged * out + out * out, "linear": merged * out}
     return sizes[row.projector] * (1 + len(c.items("deepstack_visual_indexes")))

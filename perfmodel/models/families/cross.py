@@ -1,11 +1,14 @@
-"""Language models that attend to an image across layers: Llama 3.2 Vision."""
+"""Language models with layers or experts for images: Llama 3.2 Vision, ERNIE 4.5 VL."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from perfmodel.models.families.common import attention, dense_mlp, grouped, layer_count, model, reads
+from perfmodel.models.families.decoder import decoder
+from perfmodel.models.families.table import by_name
 from perfmodel.models.fields import Fields
+from perfmodel.models.layers import Mlp
 from perfmodel.models.mixer import Mixer
 from perfmodel.models.spec import ModelSpec
 
@@ -44,3 +47,26 @@ def _to_image(full: Mixer, hidden: int) -> Mixer:
     return replace(
         full, kind="sliding", window=seen, reuses_kv=True, extra_parameters=keys + 2 * full.head_dim + 2
     )
+
+
+@reads("ernie4_5_moe_vl", "ernie4_5_vl_moe", "Ernie4_5_VLMoeForConditionalGeneration", "Ernie4_5_VLMoeForCausalLM")
+def ernie_vl(c: Fields) -> ModelSpec:
+    """Read the `config.json` of ERNIE 4.5 VL 28B-A3B and 424B-A47B: experts for text, and others for images.
+
+    The experts for images are counted as parameters of the layers; a token of text uses those for text.
+
+    Keys: moe_num_experts and moe_intermediate_size as lists (text, images), and those of ERNIE 4.5.
+    """
+    pairs = {key: c.items(key, 2) for key in ("moe_num_experts", "moe_intermediate_size") if _is_list(c, key)}
+    text = c.stating(**{key: pair[0] for key, pair in pairs.items()})
+    seen = c.stating(**{key: pair[1] for key, pair in pairs.items()})
+    spec = decoder(text, by_name()["ernie4_5_moe"])
+    images = seen.count("moe_num_experts", default=0), seen.count("moe_intermediate_size", default=0)
+    extra = images[0] * Mlp(intermediate=images[1], experts=1, top_k=1).expert_parameters(spec.hidden) if pairs else 0
+    blocks = [replace(b, extra_parameters=extra) if b.mlp and b.mlp.experts else b for b in spec.blocks]
+    return replace(spec, blocks=tuple(blocks))
+
+
+def _is_list(c: Fields, key: str) -> bool:
+    """Return whether the value under `key` is a list."""
+    return isinstance(c.values.get(key), list)

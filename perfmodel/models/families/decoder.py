@@ -61,9 +61,10 @@ def mixers(c: Fields, family: Family) -> list[Mixer]:
     """
     n, full = layer_count(c), plain_attention(c, family)
     kinds = layer_kinds_of(c, n)
-    if not c.has("sliding_window") or family.attention == "latent":
+    window = c.count("sliding_window", default=0, least=0)
+    if not window or family.attention == "latent":
         return [full] * n
-    local = sliding(plain_attention(_sliding_heads(c), family), c.count("sliding_window"))
+    local = sliding(plain_attention(_sliding_heads(c), family), window)
     if kinds:
         return [local if kind in _LOCAL else full for kind in kinds]
     if c.has("use_sliding_window"):

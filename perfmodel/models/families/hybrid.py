@@ -138,7 +138,7 @@ def nemotron_h(c: Fields) -> ModelSpec:
 
 def _pattern_of_kinds(c: Fields) -> str:
     """Return `layers_block_type` as one letter per layer; "?" for a kind that is not known."""
-    letters = {"mamba": "M", "attention": "*", "mlp": "-", "moe": "E"}
+    letters = {"mamba": "M", "linear_attention": "M", "attention": "*", "full_attention": "*", "mlp": "-", "moe": "E"}
     kinds = c.items("layers_block_type")
     if not kinds:
         raise c.missing("hybrid_override_pattern", "layers_block_type")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from perfmodel.models.families.common import expert_mlp, first_dense, grouped, layer_count, model, reads
+from perfmodel.models.families.common import attention, expert_mlp, first_dense, grouped, layer_count, model, reads
 from perfmodel.models.fields import Fields
 from perfmodel.models.layers import Block, Mlp
 from perfmodel.models.mixer import INDEXED_RATIO, Mixer
@@ -71,10 +71,10 @@ def deepseek(c: Fields) -> ModelSpec:
     """Read the `config.json` of DeepSeek V2, V3, R1, V3.1, V3.2, Kimi K2 and K2.5, GLM-5: latent attention.
 
     Keys: those of `latent_attention` and `deepseek_mlps`; indexer_types (GLM-5.2: a layer marked `shared` reuses the
-    tokens that the indexer before it picked).
+    tokens that the indexer before it picked); use_mla (false: multi-head attention, DeepSeek-VL2 Tiny).
     """
     n = layer_count(c)
-    full = latent_attention(c)
+    full = latent_attention(c) if c.flag("use_mla", default=True) else attention(c)
     reuse = replace(full, index_heads=0, index_dim=0, extra_parameters=full.extra_parameters - 2 * full.index_dim)
     kinds = c.items("indexer_types", n) or ["full"] * n
     for kind in kinds:

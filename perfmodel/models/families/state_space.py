@@ -18,6 +18,8 @@ from perfmodel.models.spec import ModelSpec
 
 #: Words for an attention layer in lists of layer kinds; the other layers are recurrent.
 _ATTENTION = ("attention", "full_attention")
+#: The word for every recurrent layer in files that recent versions of transformers write.
+_LINEAR = "linear_attention"
 #: Channels per group into which the convolution of LFM2 is cut, so that it is sharded like heads (chosen).
 _CHANNELS = 64
 #: Jamba's rank of the time step where a file leaves it out: the model's width over this, rounded up (JambaConfig).
@@ -34,8 +36,8 @@ def attends(c: Fields, layers: int, *recurrent: str) -> list[bool]:
     for key in ("layer_types", "layers_block_type"):
         kinds = c.items(key, layers)
         for kind in kinds:
-            if kind not in _ATTENTION + recurrent:
-                raise c.fail(key, kind, f"known kinds are {', '.join(_ATTENTION + recurrent)}")
+            if kind not in (*_ATTENTION, *recurrent, _LINEAR):
+                raise c.fail(key, kind, f"known kinds are {', '.join((*_ATTENTION, *recurrent))}")
         if kinds:
             return [kind in _ATTENTION for kind in kinds]
     for key in ("attn_layer_indices", "full_attn_idxs"):
@@ -204,17 +206,19 @@ def kimi_linear(c: Fields) -> ModelSpec:
     dense; routed experts of K3 work in a narrower space.
 
     Keys: linear_attn_config (full_attn_layers, kda_layers counted from 1; head_dim, num_heads, short_conv_kernel_size,
-    use_full_rank_gate), mla_use_output_gate, routed_expert_hidden_size, and the usual keys of experts.
+    use_full_rank_gate), or layer_types and the same sizes beside it with `linear_` before them; mla_use_output_gate, routed_expert_hidden_size, and the usual keys of experts.
     """
     n, linear = layer_count(c), c.section("linear_attn_config")
-    if linear is None:
-        raise c.missing("linear_attn_config")
     full = replace(latent_attention(c), gated=c.flag("mla_use_output_gate"))
-    listed = linear.items("full_attn_layers")
-    if not listed:
+    if linear is None and not c.has("linear_head_dim"):
+        raise c.missing("linear_attn_config")
+    if linear is None:
+        on, delta = attends(c, n), delta_attention(c)
+    elif not linear.items("full_attn_layers"):
         raise linear.missing("full_attn_layers")
-    delta = delta_attention(linear)
-    mixers = [full if i + 1 in listed else delta for i in range(n)]
+    else:
+        on, delta = [i + 1 in linear.items("full_attn_layers") for i in range(n)], delta_attention(linear)
+    mixers = [full if here else delta for here in on]
     latent = c.count("routed_expert_hidden_size", default=0)
     router_bias = c.text("topk_method", "noaux_tc") == "noaux_tc"
     fed = [
@@ -227,16 +231,16 @@ def delta_attention(c: Fields) -> Mixer:
     """Return Kimi delta attention: a gated delta net whose decay differs by channel, by a matrix of the rank of a head.
 
     Parameters besides the matrices: decay per head, time step per channel, the norm of the gated output. `c`: the
-    section linear_attn_config.
+    section linear_attn_config, or the whole configuration.
     """
-    heads, size = c.count("num_heads"), c.count("head_dim")
+    heads, size = c.count("linear_num_heads", "num_heads"), c.count("linear_head_dim", "head_dim")
     return Mixer(
         kind="linear",
         heads=heads,
         kv_heads=heads,
         head_dim=size,
         value_dim=size,
-        conv=c.count("short_conv_kernel_size"),
+        conv=c.count("linear_conv_kernel_dim", "short_conv_kernel_size"),
         decay_rank=size,
         gate_rank=0 if c.flag("use_full_rank_gate") else size,
         extra_parameters=heads + heads * size + size,
