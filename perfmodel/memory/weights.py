@@ -18,7 +18,9 @@ def weights_per_device(sharding: Sharding) -> Array:
     bytes_of = model.weight_bytes()
     other, encoders = bytes_of["other"], bytes_of.get("encoders", 0.0)
     layers = _layers(sharding, 1.0 - sharding.hosted("weights"), 1.0 - sharding.hosted("experts"))
-    split = np.where(model.encoder_heads % sharding.tp, 1.0, sharding.tp)  # heads that TP does not divide: data parallel
+    split = np.where(
+        model.encoder_heads % sharding.tp, 1.0, sharding.tp
+    )  # heads that TP does not divide: data parallel
     return layers + ends + other / sharding.tp / sharding.pp + encoders / split
 
 

@@ -108,6 +108,13 @@ def check_size(c: Fields, spec: ModelSpec) -> None:
         raise c.fail("hidden_size", spec.hidden, f"at most {_MOST_WIDTH} is expected")
     if spec.layers > _MOST_LAYERS:
         raise c.fail("num_hidden_layers", spec.layers, f"at most {_MOST_LAYERS} layers are expected")
+    for b in spec.blocks:
+        if b.mlp and max(b.mlp.intermediate, b.mlp.shared) > _MOST_WIDTH:
+            raise c.fail(
+                "intermediate_size", max(b.mlp.intermediate, b.mlp.shared), f"at most {_MOST_WIDTH} is expected"
+            )
+        if b.mixer and b.mixer.heads * max(b.mixer.head_dim, b.mixer.value_dim) > _MOST_WIDTH and not b.mixer.recurrent:
+            raise c.fail("head_dim", b.mixer.head_dim, f"at most {_MOST_WIDTH} is expected of all heads together")
     if spec.parameters() > _MOST_PARAMETERS:
         raise InputError(
             f"{c.place}: its sizes make {spec.parameters():.3g} parameters, more than any published model; check "

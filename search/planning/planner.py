@@ -138,6 +138,7 @@ def space_of(scenario: Scenario, spec: ModelSpec, prices: Tariff) -> SearchSpace
         adapters=scenario.adapters,
         pinned=frozenset(given),
         pads_shards=scenario.engine.pads_shards,
+        encoder_data_parallel=scenario.engine.encoder_data_parallel,
     )
     if not spec.experts:
         given = {"dp": (1.0,), "ep": (1.0,), **given}

@@ -37,7 +37,7 @@ class RuleContext:
 
     names: in the hardware database. domain: devices that share a node's fast links. network: bytes/s of a device to
     other nodes, NaN unknown. stock: devices on hand, inf without a limit. pads_shards: whether the engine pads shards
-    of quantised weights.
+    of quantised weights. encoder_data_parallel: whether every device runs the whole vision encoder.
     """
 
     model: ModelSpec
@@ -46,6 +46,7 @@ class RuleContext:
     network: Array
     stock: Array
     pads_shards: bool = False
+    encoder_data_parallel: bool = False
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,7 @@ def _uneven(context: RuleContext, c: Columns) -> Array:
         experts_tp=np.maximum(layer_group(c) / c["ep"], 1.0),
         weight=np.asarray(c["weight"], dtype=np.intp),
         pads=context.pads_shards,
+        whole_encoder=context.encoder_data_parallel,
     )
 
 

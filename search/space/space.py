@@ -63,7 +63,8 @@ class SearchSpace:
     host_kv: shares in host memory to try, 0 to 1. host: the host behind each device. adapters: LoRA adapters that
     requests use, the same for every candidate. stock: devices on hand by name; a device that is absent has no limit.
     domain: devices that share a node's fast links, by name; a device that is absent has as many as its own link
-    connects. pads_shards: whether the engine pads shards of quantised weights. pinned: axes that the user set; the
+    connects. pads_shards: whether the engine pads shards of quantised weights. encoder_data_parallel: whether every
+    device runs the whole vision encoder. pinned: axes that the user set; the
     message names them when no candidate is left. own_range: axes whose values are the search's own; combinations that
     rarely pay are then left out (`_worth_trying`).
     """
@@ -89,6 +90,7 @@ class SearchSpace:
     domain: Mapping[str, float] = field(default_factory=dict)
     pinned: frozenset[str] = frozenset()
     pads_shards: bool = False
+    encoder_data_parallel: bool = False
     own_range: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -150,6 +152,7 @@ class SearchSpace:
             network=np.array([d.net.bandwidth for d in self.devices]),
             stock=np.array([self.stock.get(d.name, np.inf) for d in self.devices], dtype=float),
             pads_shards=self.pads_shards,
+            encoder_data_parallel=self.encoder_data_parallel,
         )
 
     def legal(self) -> Legal:

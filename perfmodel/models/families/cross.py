@@ -44,9 +44,7 @@ def _to_image(full: Mixer, hidden: int) -> Mixer:
     """Return attention to an image: norms on heads, two gates, keys and values from the image's tokens."""
     keys = hidden * full.kv_values
     seen = float(_TILE_TOKENS * _TILES)
-    return replace(
-        full, kind="sliding", window=seen, reuses_kv=True, extra_parameters=keys + 2 * full.head_dim + 2
-    )
+    return replace(full, kind="sliding", window=seen, reuses_kv=True, extra_parameters=keys + 2 * full.head_dim + 2)
 
 
 @reads("ernie4_5_moe_vl", "ernie4_5_vl_moe", "Ernie4_5_VLMoeForConditionalGeneration", "Ernie4_5_VLMoeForCausalLM")

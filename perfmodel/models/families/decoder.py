@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from perfmodel.models.families.common import (
-    attention,
-    every_nth,
-    grouped,
-    layer_count,
-    model,
-    sliding,
-)
+from perfmodel.models.families.common import attention, every_nth, grouped, layer_count, model, sliding
 from perfmodel.models.families.latent import latent_attention
 from perfmodel.models.families.spellings import usual
 from perfmodel.models.families.table import Family, number, switch
@@ -48,9 +41,7 @@ def plain_attention(c: Fields, family: Family) -> Mixer:
     full = attention(c, head_norm=switch(c, family.head_norm), bias=bias, output_bias=output)
     rows = (full.heads + full.kv_heads) * full.head_dim if switch(c, family.row_norm) else 0
     gate = c.count("hidden_size") * full.heads if switch(c, family.head_gate) else 0
-    return replace(
-        full, gated=switch(c, family.attention_gate), extra_parameters=full.extra_parameters + rows + gate
-    )
+    return replace(full, gated=switch(c, family.attention_gate), extra_parameters=full.extra_parameters + rows + gate)
 
 
 def mixers(c: Fields, family: Family) -> list[Mixer]:
@@ -140,8 +131,10 @@ def _dense_width(c: Fields, family: Family) -> int:
 def shared_width(c: Fields, width: int) -> int:
     """Return the inner width of all shared experts together: their number times their own width, else `width`."""
     own = c.count("shared_expert_intermediate_size", default=0, least=0)
-    return own * c.count("n_shared_experts", default=1, least=0) if own else width * c.count(
-        "n_shared_experts", default=0, least=0
+    return (
+        own * c.count("n_shared_experts", default=1, least=0)
+        if own
+        else width * c.count("n_shared_experts", default=0, least=0)
     )
 
 
@@ -166,13 +159,10 @@ def sparse_layers(c: Fields, layers: int) -> list[bool]:
     only, step = c.items("mlp_only_layers"), c.count("moe_layer_freq", default=1)
     offset = c.count("expert_layer_offset", default=0, least=0)
     period = c.count("expert_layer_period", default=1)
-    ends = every_nth(layers, c.count("decoder_sparse_step", "moe_layer_interval", "interleave_moe_layer_step", default=1))
+    ends = every_nth(
+        layers, c.count("decoder_sparse_step", "moe_layer_interval", "interleave_moe_layer_step", default=1)
+    )
     return [
-        on
-        and i >= first
-        and (last < 0 or i <= last)
-        and i not in only
-        and i % step == 0
-        and (i - offset) % period == 0
+        on and i >= first and (last < 0 or i <= last) and i not in only and i % step == 0 and (i - offset) % period == 0
         for i, on in enumerate(ends)
     ]

@@ -6,10 +6,8 @@ from dataclasses import replace
 
 from perfmodel.models.families.common import (
     attention,
-    dense_mlp,
     every_nth,
     expert_mlp,
-    first_dense,
     grouped,
     layer_count,
     layer_kinds,

@@ -183,7 +183,9 @@ def _lfm2_width(c: Fields) -> int:
     return -(-scaled // multiple) * multiple
 
 
-@reads("minimax", "minimax_text_01", "MiniMaxText01ForCausalLM", "MiniMaxForCausalLM", "minimax_m1", "MiniMaxM1ForCausalLM")
+@reads(
+    "minimax", "minimax_text_01", "MiniMaxText01ForCausalLM", "MiniMaxForCausalLM", "minimax_m1", "MiniMaxM1ForCausalLM"
+)
 def minimax_01(c: Fields) -> ModelSpec:
     """Read the `config.json` of MiniMax-Text-01 and M1 (arXiv:2501.08313): lightning attention, every eighth layer full.
 

@@ -15,7 +15,18 @@ from perfmodel.models.spec import ModelSpec
 _FACTS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size")
 _LATENT = ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
 #: Beginnings of keys that tell of layers without attention, which only a reader knows how to build.
-_RECURRENT = ("mamba", "ssm_", "linear_attn", "linear_num", "linear_key", "rwkv", "lru_", "conv_", "hybrid_", "state_size")
+_RECURRENT = (
+    "mamba",
+    "ssm_",
+    "linear_attn",
+    "linear_num",
+    "linear_key",
+    "rwkv",
+    "lru_",
+    "conv_",
+    "hybrid_",
+    "state_size",
+)
 #: Section of `config.json` in which a user states how an unknown architecture is built, by attributes of `Family`.
 _SECTION = "perfmodel"
 #: How a decoder is built where its file does not say: as Llama 3, with biases and norms where a usual key says so.
@@ -47,9 +58,13 @@ def unknown(c: Fields, name: str, known: list[str]) -> ModelSpec:
         )
     if odd or c.flag("is_encoder_decoder"):
         why = f"{odd[0]} tells of recurrent layers" if odd else "is_encoder_decoder is true"
-        raise InputError(f"{start}, and it is no decoder of attention and MLPs alone: {why}. docs/models.md tells how to add a reader")
+        raise InputError(
+            f"{start}, and it is no decoder of attention and MLPs alone: {why}. docs/models.md tells how to add a reader"
+        )
     latent = facts.has("kv_lora_rank") and not (stated and stated.has("attention"))
-    return replace(decoder(c, replace(row, attention="latent") if latent else row), assumed=assumptions(facts, row, name))
+    return replace(
+        decoder(c, replace(row, attention="latent") if latent else row), assumed=assumptions(facts, row, name)
+    )
 
 
 def missing_facts(c: Fields, row: Family) -> list[str]:
@@ -86,5 +101,3 @@ def assumptions(c: Fields, row: Family, name: str) -> str:
         f"architecture {name!r} is not known and was read from its stated facts; assumed: {', '.join(said)}. A section "
         f'"{_SECTION}" in the file states it otherwise, such as {{"norms": 4, "gated": false}} (docs/models.md)'
     )
-
-
