@@ -43,14 +43,14 @@ class Mixer:
         compress: tokens that share one cache entry beyond the window (kind `compressed`, DeepSeek-V4); 0 keeps the
             window only.
         o_rank, o_groups: rank and groups of the low-rank output projection (kind `compressed`).
-        dt_rank: rank of the time step of a Mamba-1 layer (arXiv:2312.00752), whose B, C and time step are projected from
-            the convolved input; 0 for Mamba-2 (kind `ssm`).
+        dt_rank: rank of the time step of a Mamba-1 layer (arXiv:2312.00752), whose B, C and time step are projected
+            from the convolved input; 0 for Mamba-2 (kind `ssm`).
         decay_rank, gate_rank: ranks of the decay per channel and of the output gate of Kimi delta attention
             (arXiv:2510.26692); decay_rank 0 is one decay per head, gate_rank 0 a gate of full rank (kind `linear`).
 
     For the kinds `linear` and `ssm`, heads are value heads, kv_heads key heads (groups), head_dim the size of a key or
-    state, and value_dim that of a value. The state of a sequence has heads * head_dim * value_dim values. A layer of kind
-    `conv` is a gated short convolution over heads * value_dim channels (LFM2); it has no state besides its window.
+    state, and value_dim that of a value. The state of a sequence has heads * head_dim * value_dim values. A layer of
+    kind `conv` is a gated short convolution over heads * value_dim channels (LFM2), with no state besides its window.
     """
 
     kind: MixerKind

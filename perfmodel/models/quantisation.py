@@ -74,8 +74,8 @@ _EXCLUDED = ("modules_to_not_convert", "ignore", "ignored_layers", "exclude_modu
 def stored_formats(c: Fields, layers: int, experts: int, *, tied: bool = False) -> tuple[dict[str, str], str]:
     """Return (storage format by part, format of the KV cache or "" where the file names none) of a configuration.
 
-    layers, experts: numbers of the model; they tell which modules to look for among the excluded ones. tied: whether the
-    LM head is the embedding, which stays in 16 bit.
+    layers, experts: numbers of the model; they tell which modules to look for among the excluded ones. tied: whether
+    the LM head is the embedding, which stays in 16 bit.
     """
     q = c.section("quantization_config") or c.section("compression_config") or c.section("quantization")
     if q is None:

@@ -39,7 +39,7 @@ class Tower:
         inner: key of the inner width of the MLPs, where it is not one of the usual ones; the projector then ends in an
             MLP of the width `intermediate_size` (GLM-V).
         merge: patches per side that the projector merges where the section does not say.
-        parameters: total where the code fixes the encoder, adapters that are always loaded included; it goes before all else.
+        parameters: total where the code fixes the encoder, with adapters that are always loaded; it goes first.
         always: whether the model has the encoder even if its file has no such section.
         fill: values of fields that published files leave out.
     """
@@ -95,7 +95,7 @@ def encoders(c: Fields, text_width: int, names: tuple[str, ...]) -> Encoders:
 
 
 def _row(section: Fields, key: str, names: tuple[str, ...]) -> Tower:
-    """Return the row of an encoder: by the `model_type` of its section, else by the model's names, else the usual one."""
+    """Return the row of an encoder: by the `model_type` of its section, else by the model's names, else the default."""
     for name in (section.text("model_type"), *names):
         for row in towers():
             if name and name in row.names and row.section == key:

@@ -23,9 +23,9 @@ _EXTRA_ROWS = 8
 def mllama(c: Fields) -> ModelSpec:
     """Read the `config.json` of Llama 3.2 11B and 90B Vision.
 
-    Structure: layers of Llama 3; those of `cross_attention_layers` attend to the tokens of the image instead. Their keys
-    and values are computed once per image and cached per image, not per token, so their matrices run with the image: they
-    count as parameters, and the layers as readers of at most the tokens of one image of full size.
+    Structure: layers of Llama 3; those of `cross_attention_layers` attend to the tokens of the image instead. Their
+    keys and values are computed and cached once per image, not per token: their matrices count as parameters, and the
+    layers read at most the tokens of one image of full size.
     """
     n, full, hidden = layer_count(c), attention(c), c.count("hidden_size")
     listed = c.items("cross_attention_layers")

@@ -70,7 +70,6 @@ def qwen_hybrid(c: Fields) -> ModelSpec:
     Keys: layer_types or full_attention_interval, attn_output_gate, linear_num_value_heads, linear_num_key_heads,
     linear_key_head_dim, linear_value_head_dim, linear_conv_kernel_dim; with num_experts those of `decoder.mlps`.
     """
-    n = layer_count(c)
     full = replace(attention(c, head_norm=True), gated=c.flag("attn_output_gate", default=True))
     every = c.count("full_attention_interval", default=_FULL_ATTENTION_INTERVAL)
     mixers = interleaved(c, full, delta_net(c), "linear_attention", every)

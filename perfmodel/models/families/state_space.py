@@ -187,7 +187,7 @@ def _lfm2_width(c: Fields) -> int:
     "minimax", "minimax_text_01", "MiniMaxText01ForCausalLM", "MiniMaxForCausalLM", "minimax_m1", "MiniMaxM1ForCausalLM"
 )
 def minimax_01(c: Fields) -> ModelSpec:
-    """Read the `config.json` of MiniMax-Text-01 and M1 (arXiv:2501.08313): lightning attention, every eighth layer full.
+    """Read the `config.json` of MiniMax-Text-01 and M1 (arXiv:2501.08313): lightning attention, every eighth full.
 
     Lightning attention is linear: each head keeps a state of head size by head size, and its output is gated.
 
@@ -207,8 +207,9 @@ def kimi_linear(c: Fields) -> ModelSpec:
     Structure: Kimi delta attention, every fourth layer latent attention without rotary embedding; the first layers
     dense; routed experts of K3 work in a narrower space.
 
-    Keys: linear_attn_config (full_attn_layers, kda_layers counted from 1; head_dim, num_heads, short_conv_kernel_size,
-    use_full_rank_gate), or layer_types and the same sizes beside it with `linear_` before them; mla_use_output_gate, routed_expert_hidden_size, and the usual keys of experts.
+    Keys: linear_attn_config (full_attn_layers and kda_layers, counted from 1; head_dim, num_heads,
+    short_conv_kernel_size, use_full_rank_gate), or layer_types and the same sizes with `linear_` before them;
+    mla_use_output_gate, routed_expert_hidden_size, and the usual keys of experts.
     """
     n, linear = layer_count(c), c.section("linear_attn_config")
     full = replace(latent_attention(c), gated=c.flag("mla_use_output_gate"))

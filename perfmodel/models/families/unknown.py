@@ -59,7 +59,7 @@ def unknown(c: Fields, name: str, known: list[str]) -> ModelSpec:
     if odd or c.flag("is_encoder_decoder"):
         why = f"{odd[0]} tells of recurrent layers" if odd else "is_encoder_decoder is true"
         raise InputError(
-            f"{start}, and it is no decoder of attention and MLPs alone: {why}. docs/models.md tells how to add a reader"
+            f"{start}, and it is no decoder of attention and MLPs alone: {why}. docs/models.md tells how to add one"
         )
     latent = facts.has("kv_lora_rank") and not (stated and stated.has("attention"))
     return replace(
