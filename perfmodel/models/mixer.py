@@ -162,7 +162,8 @@ class Mixer:
     def _recurrent(self, hidden: int) -> tuple[Projection, ...]:
         """Return the matrices of a recurrent layer: one input projection, one output projection, low-rank ones between.
 
-        Inputs: q and k (or B and C), v (or x), gate z, and per head two scalars (beta and alpha) or one (dt).
+        Inputs: q and k (or B and C), v (or x), gate z, and per head two scalars (beta and alpha) or one (dt). Lightning
+        attention (MiniMax-01), which has no convolution, has no scalars either.
         """
         keys, values = self.kv_heads * self.head_dim, self.heads * self.value_dim
         if self.kind == "conv":
@@ -172,7 +173,8 @@ class Mixer:
         elif self.decay_rank:
             inputs = 2 * keys + values + (self.gate_rank or values) + self.decay_rank + self.heads
         else:
-            inputs = 2 * keys + 2 * values + self.heads * (2 if self.kind == "linear" else 1)
+            scalars = 1 if self.kind == "ssm" else 2 if self.conv else 0
+            inputs = 2 * keys + 2 * values + self.heads * scalars
         return (
             Projection(gemm="mixer_in", k=hidden, n=inputs, shard="column", bias=self.bias),
             *self._low_rank(),

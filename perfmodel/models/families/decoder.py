@@ -106,14 +106,15 @@ def mlps(c: Fields, family: Family) -> list[Mlp]:
     experts, top_k = c.count("n_routed_experts"), c.count("num_experts_per_tok")
     if top_k > experts:
         raise c.fail("num_experts_per_tok", top_k, f"there are only {experts} experts")
+    shared = shared_width(c, width)
     routed = Mlp(
         intermediate=width,
         gated=family.gated,
         bias=bias,
         experts=experts,
         top_k=top_k,
-        shared=shared_width(c, width),
-        shared_gate=switch(c, family.shared_gate),
+        shared=shared,
+        shared_gate=shared > 0 and switch(c, family.shared_gate),
         router_bias=switch(c, family.router_bias),
     )
     sparse = sparse_layers(c, n)
