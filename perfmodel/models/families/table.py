@@ -13,6 +13,8 @@ from hwdb.tomlfile import read_toml
 from perfmodel.models.fields import Fields
 
 FILE = Path(__file__).parent / "families.toml"
+#: Forms of attention that a row describes, and the most of anything that it counts (norms per layer, a period).
+_ATTENTION, _MOST = ("grouped", "latent"), 1000
 #: Stands between the spellings of a switch, and before the value that holds where a file has none of them.
 _OR, _ELSE = "|", "="
 
@@ -93,18 +95,40 @@ def by_name() -> dict[str, Family]:
 def family(values: Mapping[str, Any], place: str, base: Family | None = None) -> Family:
     """Return the family that a mapping of `Family`'s attributes describes, on top of `base` where one is given.
 
-    Raises `InputError` with the key for one that is not an attribute, or a value of another type.
+    Raises `InputError` with the key for one that is not an attribute, or whose value cannot be used.
     """
     base = base or Family()
-    known = {f.name: getattr(base, f.name) for f in fields(Family)}
+    found = {f.name: getattr(base, f.name) for f in fields(Family)}
     for key, value in values.items():
-        if key not in known:
-            raise InputError(f"{place}: {key} is not known; known are {', '.join(known)}")
-        allowed = {bool: (bool, str), str: (bool, str, int), int: (int, str)}.get(type(getattr(Family(), key)))
-        if allowed and not isinstance(value, allowed):
-            raise InputError(f"{place}: {key} = {value!r}: {' or '.join(t.__name__ for t in allowed)} is needed")
-        known[key] = value
-    return Family(**known)
+        if key not in found:
+            raise InputError(f"{place}: {key} is not known; known are {', '.join(found)}")
+        want = _fault(key, value)
+        if want:
+            raise InputError(f"{place}: {key} = {value!r}: {want} is needed")
+        found[key] = value
+    return Family(**found)
+
+
+def _fault(key: str, value: object) -> str:
+    """Return what is needed in place of `value` for an attribute of `Family`; "" where the value can be used."""
+    kind = {f.name: str(f.type) for f in fields(Family)}[key]
+    whole = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST
+    if key == "full_every":
+        keyed = isinstance(value, str) and value.partition(_ELSE)[2].isdecimal()
+        return "" if whole or keyed else "a whole number, or a key with a default such as window_pattern=4,"
+    if key == "attention":
+        return "" if value in _ATTENTION else " or ".join(_ATTENTION)
+    if kind == "bool | str":
+        return "" if isinstance(value, bool | str) else "true, false or a key of the file"
+    if kind == "bool":
+        return "" if isinstance(value, bool) else "true or false"
+    if kind == "int":
+        return "" if whole else f"a whole number from 0 to {_MOST}"
+    if kind == "str":
+        return "" if isinstance(value, str) else "a text"
+    if key == "names":
+        return "" if isinstance(value, list) else "a list of names"
+    return "" if isinstance(value, Mapping) else "a mapping"
 
 
 def switch(c: Fields, value: bool | str) -> bool:
