@@ -22,6 +22,8 @@ _ATTENTION = ("attention", "full_attention")
 _LINEAR = "linear_attention"
 #: Channels per group into which the convolution of LFM2 is cut, so that it is sharded like heads (chosen).
 _CHANNELS = 64
+#: Factors on the width of an MLP from here on are taken for errors in the file (published: 1).
+_MOST_FACTOR = 100.0
 #: Jamba's rank of the time step where a file leaves it out: the model's width over this, rounded up (JambaConfig).
 _DT_SHARE = 16
 
@@ -178,7 +180,10 @@ def _lfm2_width(c: Fields) -> int:
     width = c.count("block_ff_dim", "intermediate_size")
     if not c.flag("block_auto_adjust_ff_dim", default=True):
         return width
-    scaled = int(c.number("block_ffn_dim_multiplier", default=1.0) * (2 * width // 3))
+    factor = c.number("block_ffn_dim_multiplier", default=1.0)
+    if not 0.0 < factor < _MOST_FACTOR:
+        raise c.fail("block_ffn_dim_multiplier", factor, f"a number above 0 and below {_MOST_FACTOR:g} is needed")
+    scaled = int(factor * (2 * width // 3))
     multiple = c.count("block_multiple_of", default=256)
     return -(-scaled // multiple) * multiple
 
