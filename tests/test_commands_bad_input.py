@@ -175,7 +175,12 @@ TABLE = [
         "LhamaForCausalLM",
         "num_key_value_heads",
     ),
-    config("unknown recurrent architecture", {"model_type": "lhama", "mamba_d_state": 16}, "lhama", "mamba_d_state"),
+    config(
+        "unknown recurrent architecture",
+        {"architectures": ["LhamaForCausalLM"], "model_type": "lhama", "mamba_d_state": 16},
+        "LhamaForCausalLM",
+        "mamba_d_state",
+    ),
     config("absurd width", {"intermediate_size": 90_000_000}, "intermediate_size", "90000000"),
     config("missing field", {"hidden_size": None}, "hidden_size"),
     config("negative layers", {"num_hidden_layers": -1}, "num_hidden_layers", "-1"),
