@@ -29,7 +29,7 @@ class Mixer:
             (DeepSeek-V2, arXiv:2405.04434). q_rank 0: queries are projected directly. head_dim = nope + rope.
         bias, output_bias: biases of the input projections (Q, K, V) and of the output projection.
         gated: queries carry an output gate of the same size (Qwen3-Next); latent attention a gate of the values' size
-            (Kimi K3).
+            (Kimi K3). Of the kind `linear`: the decay differs by channel, by a matrix of full rank (Ling's hybrids).
         index_heads, index_dim, index_topk: the indexer of sparse attention (DeepSeek-V3.2, MiniMax-M3), and how many
             tokens it lets a query see; index_topk inf means dense. A layer with index_topk but no index_heads uses the
             tokens that the layer before it picked (GLM-5.2).
@@ -173,8 +173,8 @@ class Mixer:
         elif self.decay_rank:
             inputs = 2 * keys + values + (self.gate_rank or values) + self.decay_rank + self.heads
         else:
-            scalars = 1 if self.kind == "ssm" else 2 if self.conv else 0
-            inputs = 2 * keys + 2 * values + self.heads * scalars
+            scalars = 1 if self.kind == "ssm" or self.gated else 2 if self.conv else 0
+            inputs = 2 * keys + 2 * values + self.heads * scalars + (values if self.gated else 0)
         return (
             Projection(gemm="mixer_in", k=hidden, n=inputs, shard="column", bias=self.bias),
             *self._low_rank(),

@@ -148,8 +148,11 @@ def sparse_layers(c: Fields, layers: int) -> list[bool]:
     interleave_moe_layer_step (the last of each group), moe_layer_freq (the first), expert_layer_period with
     expert_layer_offset (Jamba).
     """
-    if c.items("mlp_layer_types"):
-        return [kind == "sparse" for kind in c.items("mlp_layer_types")[:layers]]
+    stated = c.items("mlp_layer_types")[:layers]
+    if stated:
+        if len(stated) != layers or any(kind not in ("dense", "sparse") for kind in stated):
+            raise c.fail("mlp_layer_types", stated, f"dense or sparse is needed for each of {layers} layers")
+        return [kind == "sparse" for kind in stated]
     if isinstance(c.values.get("moe_layer_freq"), list):
         return c.switches("moe_layer_freq", layers)
     if c.has("moe_layers_enum"):

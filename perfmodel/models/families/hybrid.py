@@ -76,6 +76,18 @@ def qwen_hybrid(c: Fields) -> ModelSpec:
     return model(c, grouped(zip(mixers, mlps(usual(c), Family(shared_gate=True)), strict=True)))
 
 
+@reads("olmo_hybrid", "OlmoHybridForCausalLM")
+def olmo_hybrid(c: Fields) -> ModelSpec:
+    """Read the `config.json` of OLMo Hybrid: gated delta nets; every fourth layer full attention with norms over heads.
+
+    Keys: layer_types, and those of `delta_net`.
+    """
+    plain = attention(c)
+    full = replace(plain, extra_parameters=(plain.heads + plain.kv_heads) * plain.head_dim)
+    mixers = interleaved(c, full, delta_net(c), "linear_attention", _FULL_ATTENTION_INTERVAL)
+    return model(c, grouped((mixer, dense_mlp(c)) for mixer in mixers))
+
+
 def mamba(c: Fields) -> Mixer:
     """Return a Mamba-2 layer (arXiv:2405.21060), whose heads use the same B and C within each of `n_groups` groups.
 

@@ -19,6 +19,7 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
         "num_attention_groups",
         "multi_query_group_num",
         "num_query_groups",
+        "kv_n_heads",
     ),
     "head_dim": ("kv_channels", "attention_head_dim", "attn_head_dim", "d_head"),
     "intermediate_size": ("ffn_hidden_size", "n_inner", "ffn_dim", "dense_intermediate_size"),
@@ -57,12 +58,20 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
 }
 
 
+#: Every spelling; the width is the model's own, never that of a section inside.
+_NAMES = {name for others in SPELLINGS.values() for name in others} - {"hidden_size"}
+#: Sections in which MPT and DBRX keep such facts.
+_SECTIONS = ("attn_config", "ffn_config")
+
+
 def usual(c: Fields, spelled: Mapping[str, str] | None = None) -> Fields:
     """Return the facts of `c` under their usual keys as well; a list of equal numbers counts as that number.
 
     spelled: usual key -> spelling that goes before all others.
     """
     found: dict[str, Any] = {}
+    inner = [section for section in map(c.section, _SECTIONS) if section]
+    c = c.stating(**{k: v for section in inner for k, v in section.values.items() if not c.has(k) and k in _NAMES})
     for key, others in SPELLINGS.items():
         own = (spelled[key],) if spelled and key in spelled else ()
         for name in (*own, key, *others):

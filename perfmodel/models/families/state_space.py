@@ -235,6 +235,21 @@ def kimi_linear(c: Fields) -> ModelSpec:
     return model(c, grouped(zip(mixers, fed, strict=True)))
 
 
+@reads("bailing_hybrid", "BailingHybridForCausalLM")
+def bailing_hybrid(c: Fields) -> ModelSpec:
+    """Read the `config.json` of Ling's hybrids: the layers of Kimi-Linear, with gates and decays of full rank.
+
+    Latent attention has an output gate of one value per head.
+
+    Keys: those of `kimi_linear`.
+    """
+    n, plain = layer_count(c), latent_attention(c)
+    full = replace(plain, extra_parameters=plain.extra_parameters + c.count("hidden_size") * plain.heads)
+    delta = replace(delta_attention(c), decay_rank=0, gate_rank=0, gated=True)
+    mixers = [full if on else delta for on in attends(c, n)]
+    return model(c, grouped(zip(mixers, mlps(usual(c), Family(router_bias=True)), strict=True)))
+
+
 def delta_attention(c: Fields) -> Mixer:
     """Return Kimi delta attention: a gated delta net whose decay differs by channel, by a matrix of the rank of a head.
 
