@@ -14,8 +14,9 @@ from hwdb import UnknownName
 from hwdb.tomlfile import read_toml
 from perfmodel.dtypes import storage
 from perfmodel.models import Mixer, ModelSpec, aliases, base_names, catalogue, model, names, read_config
-from perfmodel.models.families import READERS
+from perfmodel.models.families import READERS, known_types
 from perfmodel.models.families.common import reads
+from perfmodel.models.families.table import families
 
 GIB = 2.0**30
 
@@ -46,7 +47,7 @@ def test_parameters_agree_with_the_published_count(name: str) -> None:
     spec, published = model(name), facts(name)["published"]
     assert published["source"]
     slack = max(0.01 * spec.published_total, rounding(published["total"]))
-    assert abs(spec.parameters() - spec.published_total) <= slack
+    assert abs(spec.parameters() + spec.encoder_parameters - spec.published_total) <= slack
     if "active" in published:
         active = counted_active(spec, published.get("active_counts", ""))
         assert abs(active - spec.published_active) <= max(0.01 * spec.published_active, rounding(published["active"]))
@@ -94,6 +95,26 @@ KV_BYTES = {
     "codellama/CodeLlama-70b-hf": 80 * 8 * 256 * BF16,
     "codellama/CodeLlama-7b-hf": 32 * 32 * 256 * BF16,
     "Deci/DeciLM-7B": 64 * 256 * BF16,
+    "allenai/OLMo-2-0325-32B": 262_144,
+    "baidu/ERNIE-4.5-21B-A3B-PT": 57_344,
+    "ByteDance-Seed/Seed-OSS-36B-Instruct": 262_144,
+    "CohereLabs/c4ai-command-a-03-2025": 262_144,
+    "google/gemma-3n-E4B-it": 20 * 2 * 512 * BF16,  # the last 15 of 35 layers read the cache of earlier ones
+    "HuggingFaceTB/SmolLM3-3B": 73_728,
+    "ibm-granite/granite-3.1-8b-instruct": 163_840,
+    "ibm-granite/granite-4.0-h-small": 16_384,  # 4 of 40 layers have attention
+    "inclusionAI/Ling-flash-2.0": 65_536,
+    "meituan-longcat/LongCat-Flash-Chat": 2 * 28 * MLA * BF16,  # latent attention twice per layer
+    "meta-llama/Llama-3.2-90B-Vision-Instruct": 80 * 8 * 256 * BF16,  # 20 of 100 layers attend to the image
+    "meta-models/Muse-Glimmer-30B": 52 * 2 * 256 * BF16,
+    "microsoft/Phi-3.5-MoE-instruct": 32 * 8 * 256 * BF16,
+    "microsoft/Phi-4-multimodal-instruct": 32 * 8 * 256 * BF16,
+    "moonshotai/Kimi-K3": 24 * MLA * BF16,
+    "moonshotai/Kimi-Linear-48B-A3B-Instruct": 7 * MLA * BF16,
+    "Qwen/Qwen2.5-VL-72B-Instruct": 327_680,
+    "stepfun-ai/Step-3.7-Flash": 45 * 8 * 256 * BF16,
+    "zai-org/GLM-4-9B-0414": 40 * 2 * 256 * BF16,
+    "zai-org/GLM-4.5V": 188_416,
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": 28 * 2 * 256 * BF16,
     "deepseek-ai/DeepSeek-V2": 60 * MLA * BF16,
     "deepseek-ai/DeepSeek-V2-Lite": 27 * MLA * BF16,
@@ -265,7 +286,9 @@ def test_attended_by_hand() -> None:
 @pytest.mark.parametrize("name", base_names())
 def test_weight_bytes_sum_to_the_parameters(name: str) -> None:
     spec = model(name).with_weights("bf16")
-    assert sum(spec.weight_bytes().values()) == pytest.approx(2 * spec.parameters(), rel=1e-12)
+    assert sum(spec.weight_bytes().values()) == pytest.approx(
+        2 * (spec.parameters() + spec.encoder_parameters), rel=1e-12
+    )
     assert 0 < spec.parameters(active=True) <= spec.parameters()
 
 
@@ -343,7 +366,7 @@ def test_every_base_says_where_its_shape_comes_from(name: str) -> None:
     spec = model(name)
     assert "huggingface.co/" in spec.source
     assert spec.max_context > 0
-    assert sum(b.count for b in spec.blocks) == spec.layers
+    assert sum(b.count for b in spec.blocks if not b.joined) == spec.layers
 
 
 def test_look_up_in_any_case_and_by_the_last_part() -> None:
@@ -375,14 +398,17 @@ def test_one_model_loads_in_milliseconds() -> None:
 
 def test_documentation_lists_every_model_type() -> None:
     text = (Path(__file__).parents[1] / "docs" / "models.md").read_text(encoding="utf-8")
-    types = sorted(k for k in READERS if k == k.lower() and not k.endswith("_text"))
+    types = [k for k in known_types() if not k.endswith("_text")]
     assert [t for t in types if f"`{t}`" not in text] == []
 
 
 def test_every_reader_names_its_checkpoints_and_no_name_has_two() -> None:
     assert [reader.__name__ for reader in READERS.values() if not (reader.__doc__ or "").strip()] == []
-    with pytest.raises(ValueError, match="llama has two readers"):
-        reads("llama")(READERS["qwen3"])
+    with pytest.raises(ValueError, match="gpt_oss has two readers"):
+        reads("gpt_oss")(READERS["llama4"])
+    in_table = [name for row in families() for name in row.names]
+    assert sorted(in_table) == sorted({*in_table} - {*READERS})
+    assert [row.names[0] for row in families() if not (row.models and row.source)] == []
 
 
 def test_mixer_kinds_are_told_apart() -> None:

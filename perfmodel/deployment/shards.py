@@ -14,6 +14,10 @@ other shards when they load the checkpoint:
   moe_wna16 kernels halve the groups down to 32.
 - NVFP4 scales groups of 16, MXFP4 and MXFP8 of 32. Routed experts in MXFP4 (gpt-oss) are cut between blocks into
   shards of unequal width, and padded (vllm-project/vllm vllm/model_executor/models/gpt_oss.py).
+- Vision encoders are split by heads: "AssertionError: 12 is not divisible by 8" for GLM-4.5V (vllm-project/vllm issue
+  24004, 2025-09; 49368, 2026-07; Qwen: 55517, 2026-09), unless every device runs the whole encoder (vLLM
+  --mm-encoder-tp-mode data, pull 23168, 2025-08; SGLang --mm-enable-dp-encoder). vLLM pulls 49479 and 57119 (2026-09,
+  open) make that the fallback.
 - Any format: a width must be a multiple of the shards (vllm/distributed/utils.py, ensure_divisibility).
 """
 
@@ -74,7 +78,14 @@ class Cut(NamedTuple):
 
 
 def uneven_shards(
-    model: ModelSpec, *, tp: Array, experts_tp: Array, weight: Index, pads: bool = False, online: bool = True
+    model: ModelSpec,
+    *,
+    tp: Array,
+    experts_tp: Array,
+    weight: Index,
+    pads: bool = False,
+    online: bool = True,
+    whole_encoder: bool = False,
 ) -> Array:
     """Say for each candidate why engines refuse its shards, (N,) texts; "" where they do not.
 
@@ -85,18 +96,23 @@ def uneven_shards(
         weight: codes of the weight formats asked for, -1 for the model's own, (N,).
         pads: True for an engine that pads shards or does not split matrices; nothing is refused then.
         online: True leaves out formats in `CHOSEN_BLOCKS` that are asked for and not stored.
+        whole_encoder: True for an engine whose devices each run the whole vision encoder.
     """
     if pads:
         return np.full(len(tp), "", dtype=object)
     keys = np.stack([np.asarray(c, float) for c in (tp, experts_tp, weight)])
     unique, where = np.unique(keys, axis=1, return_inverse=True)
-    say = partial(_first_fault, model, online=online)
+    say = partial(_first_fault, model, online=online, whole_encoder=whole_encoder)
     found = np.array([say(*row) for row in unique.T.tolist()] + [""], dtype=object)[:-1]
     return np.asarray(found[where.ravel()])
 
 
-def _first_fault(model: ModelSpec, tp: float, experts_tp: float, weight: float, *, online: bool) -> str:
+def _first_fault(
+    model: ModelSpec, tp: float, experts_tp: float, weight: float, *, online: bool, whole_encoder: bool
+) -> str:
     """Return in words the first matrix that cannot be split so, or ""."""
+    if model.encoder_heads % tp and not whole_encoder:
+        return _say_encoder(model, tp)
     asked = FORMAT_NAMES[int(weight)] if weight >= 0 else ""
     stored = model.with_weights(asked) if asked else model
     unblocked = online and stored is not model and asked in CHOSEN_BLOCKS
@@ -153,6 +169,15 @@ def _of_mixer(block: Block, tp: float) -> Iterator[Cut]:
         yield Cut(name, mixer.heads * mixer.head_dim, tp, "attention", "qkv", False)
     if mixer.kind in ("full", "sliding", "chunked") and mixer.head_dim == mixer.value_dim:
         yield Cut(name, mixer.kv_heads * mixer.head_dim, min(tp, mixer.kv_heads), "attention", "qkv", False)
+
+
+def _say_encoder(model: ModelSpec, tp: float) -> str:
+    """Say that the heads of the vision encoder cannot be split, and what can be done."""
+    return (
+        f"tp {tp:g} splits the {model.encoder_heads} heads of the vision encoder of {model.name} into "
+        f"{model.encoder_heads / tp:.3g}: no whole number, which engines refuse; give a tp that divides it, or set "
+        "encoder_data_parallel = true in [engine] (vLLM --mm-encoder-tp-mode data, SGLang --mm-enable-dp-encoder)"
+    )
 
 
 def _say(model: ModelSpec, cut: Cut, fmt: str, multiple: int) -> str:

@@ -155,6 +155,7 @@ SETTINGS = (
     Setting("admission_watermark", "admission_watermark", _number(), optional=True, inherited=True),
     Setting("admission_headroom", "admission_headroom", _number(), optional=True, inherited=True),
     Setting("pads_shards", "pads_shards", _flag, optional=True, inherited=True),
+    Setting("encoder_data_parallel", "encoder_data_parallel", _flag, optional=True, inherited=True),
     Setting("layer_split", "layer_split", _flag, optional=True, inherited=True),
     Setting("budget_split_over_ranks", "budget_split_over_ranks", _flag, optional=True, inherited=True),
     Setting("quantised_peak_runs", "quantised_peak_runs", _flag, optional=True, inherited=True),

@@ -141,7 +141,8 @@ class Engine:
         all frameworks can call, so that the fastest measured ones serve.
 
     Shards: pads_shards: shards that cut the blocks of a quantised checkpoint are padded, or matrices are not split; see
-        `perfmodel.deployment.uneven_shards`.
+        `perfmodel.deployment.uneven_shards`. encoder_data_parallel: every device runs the whole vision encoder, so that
+        TP need not divide its heads (vLLM --mm-encoder-tp-mode data, SGLang --mm-enable-dp-encoder).
 
     Communication: overlap: how it overlaps computation (`perfmodel.engines.ways`); overlap_share: part of the
         shorter stream that hides, NaN for the published one.
@@ -205,6 +206,7 @@ class Engine:
     no_graphs: tuple[str, ...] = ()
     layer_split: bool = False
     pads_shards: bool = False
+    encoder_data_parallel: bool = False
     quantised_peak_runs: bool = False
     pooled_as: str = ""
     since: tuple[int, ...] = ()

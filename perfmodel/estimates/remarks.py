@@ -27,13 +27,14 @@ def configuration_remarks(
         experts_tp=np.maximum(deployments.tp * deployments.dp / deployments.ep, 1.0),
         weight=deployments.weight,
         pads=engine.pads_shards,
+        whole_encoder=engine.encoder_data_parallel,
     )
     longest = np.broadcast_to(np.asarray(tokens, float), (len(deployments),))
     distinct, where = np.unique(longest, return_inverse=True)
     contexts = np.array([context_remark(model, float(t)) for t in distinct] + [""], dtype=object)[where.ravel()]
     eager = np.array([_eager(engine, d.name) if engine.eager_launch(d) else "" for d in deployments.devices] + [""])
     each = zip(uneven, contexts, eager[deployments.device], strict=True)
-    return np.array([*("; ".join(filter(None, texts)) for texts in each), ""], dtype=object)[:-1]
+    return np.array([*("; ".join(filter(None, (*texts, model.assumed))) for texts in each), ""], dtype=object)[:-1]
 
 
 def _eager(engine: Engine, device: str) -> str:

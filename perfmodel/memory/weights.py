@@ -15,9 +15,13 @@ def weights_per_device(sharding: Sharding) -> Array:
     embedding, head = table * sharding.weight_bytes("embedding"), table * sharding.weight_bytes("lm_head")
     # the embedding sits on the first stage, the LM head on the last
     ends = np.where(sharding.pp > 1, np.maximum(embedding, head), embedding + (0.0 if model.tied else head))
-    other = model.weight_bytes()["other"]
+    bytes_of = model.weight_bytes()
+    other, encoders = bytes_of["other"], bytes_of.get("encoders", 0.0)
     layers = _layers(sharding, 1.0 - sharding.hosted("weights"), 1.0 - sharding.hosted("experts"))
-    return layers + ends + other / sharding.tp / sharding.pp
+    split = np.where(
+        model.encoder_heads % sharding.tp, 1.0, sharding.tp
+    )  # heads that TP does not divide: data parallel
+    return layers + ends + other / sharding.tp / sharding.pp + encoders / split
 
 
 def weights_in_host(sharding: Sharding) -> Array:

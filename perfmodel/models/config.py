@@ -5,25 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hwdb import InputError
-from perfmodel.models.families import READERS, Reader
+from perfmodel.models.families import Reader, known_types, reader_of, unknown
 from perfmodel.models.fields import Fields
 from perfmodel.models.quantisation import stored_formats
 from perfmodel.models.spec import ModelSpec
+from perfmodel.models.towers import encoders
 
-#: Facts that nearly every architecture has, with their spellings; for the message on an unknown architecture.
-_USUAL = {
-    "hidden_size": ("hidden_size", "n_embd", "d_model"),
-    "num_hidden_layers": ("num_hidden_layers", "n_layer", "num_layers"),
-    "num_attention_heads": ("num_attention_heads", "n_head"),
-    "num_key_value_heads": ("num_key_value_heads",),
-    "head_dim": ("head_dim",),
-    "intermediate_size": ("intermediate_size", "ffn_dim", "n_inner"),
-    "vocab_size": ("vocab_size",),
-}
+#: Sections that hold the language model inside a multimodal one; `thinker_config` holds one of them again (Qwen Omni).
+_TEXT_SECTIONS = ("text_config", "llm_config", "language_config", "thinker_config", "lm_config")
+#: No published model has more parameters, wider layers, more layers; larger ones are taken for errors in the file.
+_MOST_PARAMETERS, _MOST_WIDTH, _MOST_LAYERS = 1e14, 10**6, 2000
 
 
 def read_config(config: str | Path | Mapping[str, Any], name: str = "") -> ModelSpec:
@@ -74,12 +70,13 @@ def read_json(path: Path) -> Mapping[str, Any]:
 def read_mapping(values: Mapping[str, Any], place: str, name: str) -> ModelSpec:
     """Return the model that the fields of a configuration describe. place: what messages call the configuration."""
     top = Fields(values, place)
+    facts = text_model(top)
     reader = find_reader(top)
-    inner = top.section("text_config") or top.section("llm_config")
-    facts = Fields({**values, **inner.values}, inner.place) if inner else top
     spec = reader(facts)
-    formats, kv_format = stored_formats(facts, spec.layers, spec.experts)
+    check_size(facts, spec)
+    formats, kv_format = stored_formats(facts, spec.layers, spec.experts, tied=spec.tied)
     state = facts.text("mamba_ssm_dtype") or facts.text("mamba_ssm_cache_dtype")
+    beside = encoders(top, spec.hidden, (top.text("model_type"), architecture(top)))
     return replace(
         spec,
         name=name,
@@ -88,7 +85,41 @@ def read_mapping(values: Mapping[str, Any], place: str, name: str) -> ModelSpec:
         state_format="fp32" if state == "float32" else spec.state_format,
         architecture=architecture(top),
         source=spec.source or place,
+        encoder_parameters=beside.parameters,
+        encoder_heads=beside.heads,
+        assumed="; ".join(filter(None, (spec.assumed, beside.remark))),
     )
+
+
+def text_model(top: Fields) -> Fields:
+    """Return the fields of the language model: those of the section inside, on top of the outer ones."""
+    found = top
+    while True:
+        inner = next(filter(None, map(found.section, _TEXT_SECTIONS)), None)
+        if inner is None:
+            return found
+        outer = {k: v for k, v in found.values.items() if k not in _TEXT_SECTIONS}
+        found = Fields({**outer, **inner.values}, inner.place)
+
+
+def check_size(c: Fields, spec: ModelSpec) -> None:
+    """Refuse a model of a size that no published one comes near; `InputError` names the key and the bound."""
+    if spec.hidden > _MOST_WIDTH:
+        raise c.fail("hidden_size", spec.hidden, f"at most {_MOST_WIDTH} is expected")
+    if spec.layers > _MOST_LAYERS:
+        raise c.fail("num_hidden_layers", spec.layers, f"at most {_MOST_LAYERS} layers are expected")
+    for b in spec.blocks:
+        if b.mlp and max(b.mlp.intermediate, b.mlp.shared) > _MOST_WIDTH:
+            raise c.fail(
+                "intermediate_size", max(b.mlp.intermediate, b.mlp.shared), f"at most {_MOST_WIDTH} is expected"
+            )
+        if b.mixer and b.mixer.heads * max(b.mixer.head_dim, b.mixer.value_dim) > _MOST_WIDTH and not b.mixer.recurrent:
+            raise c.fail("head_dim", b.mixer.head_dim, f"at most {_MOST_WIDTH} is expected of all heads together")
+    if spec.parameters() > _MOST_PARAMETERS:
+        raise InputError(
+            f"{c.place}: its sizes make {spec.parameters():.3g} parameters, more than any published model; check "
+            "hidden_size, num_hidden_layers, intermediate_size, vocab_size and the number of experts"
+        )
 
 
 def architecture(c: Fields) -> str:
@@ -102,21 +133,15 @@ def architecture(c: Fields) -> str:
 def find_reader(c: Fields) -> Reader:
     """Return the reader of a configuration.
 
-    It is chosen by the `model_type`, else by the architecture, else by the `model_type` of the text model inside.
+    It is chosen by the `model_type`, else by the architecture, else by those of the language model inside; else the
+    configuration is read from the facts that it states (`families.unknown`).
     """
     kind, name = c.text("model_type"), architecture(c)
-    inner = c.section("text_config") or c.section("llm_config") or c
-    if not kind and not name:
+    inner = text_model(c)
+    if not kind and not name and not inner.text("model_type"):
         raise InputError(f"{c.place}: neither model_type nor architectures is given; add one of them")
-    reader = READERS.get(kind) or READERS.get(name) or READERS.get(inner.text("model_type"))
-    if reader:
-        return reader
-    absent = [fact for fact, keys in _USUAL.items() if not any(inner.has(k) or c.has(k) for k in keys)]
-    facts = "how its attention, MLP, norms and biases are built (config.json does not say; its code does)"
-    if absent:
-        facts = f"{', '.join(absent)}, and {facts}"
-    families = ", ".join(sorted(k for k in READERS if k == k.lower()))
-    raise InputError(
-        f"{c.place}: architecture {name!r} (model_type {kind!r}) is not known; missing facts: {facts}. "
-        f"Known model types: {families}. docs/models.md tells how to add one"
-    )
+    for each in (kind, name, inner.text("model_type"), architecture(inner)):
+        reader = reader_of(each)
+        if reader:
+            return reader
+    return partial(unknown.unknown, name=name or inner.text("model_type"), known=known_types())

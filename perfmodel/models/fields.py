@@ -43,6 +43,10 @@ class Fields:
         """Return these fields, with `values` for those that the file does not have."""
         return Fields({**values, **self.values}, self.place)
 
+    def filled(self, **values: object) -> Fields:
+        """Return these fields, with `values` for those that the file does not have or has as null."""
+        return Fields({**self.values, **{k: v for k, v in values.items() if not self.has(k)}}, self.place)
+
     def has(self, key: str) -> bool:
         """Return whether the file has a value for the field (null counts as none)."""
         return self.values.get(key) is not None

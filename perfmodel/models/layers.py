@@ -79,6 +79,8 @@ class Block:
     Attributes:
         norms: norm vectors of the model's width per layer.
         extra_parameters: further parameters per layer (biases of norms).
+        joined: whether these are parts of the layers of another block and do not count as layers (Falcon-H1, whose
+            layers have attention beside Mamba; LongCat-Flash, whose layers have attention twice).
     """
 
     count: int
@@ -86,6 +88,7 @@ class Block:
     mlp: Mlp | None
     norms: int = 2
     extra_parameters: int = 0
+    joined: bool = False
 
     def projections(self, hidden: int) -> tuple[Projection, ...]:
         """Return the weight matrices of one layer without those of routed experts."""

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from perfmodel.arrays import Array
 from perfmodel.models.projections import Projection
 
-MixerKind = Literal["full", "sliding", "chunked", "mla", "compressed", "linear", "ssm"]
+MixerKind = Literal["full", "sliding", "chunked", "mla", "compressed", "linear", "ssm", "conv"]
 
 #: DeepSeek-V4: compression ratio of the layers that have an indexer and whose neighbouring blocks overlap.
 INDEXED_RATIO = 4
@@ -28,7 +28,8 @@ class Mixer:
         q_rank, kv_rank, rope_dim: MLA's ranks of compressed queries and KV, and size of its decoupled rotary part
             (DeepSeek-V2, arXiv:2405.04434). q_rank 0: queries are projected directly. head_dim = nope + rope.
         bias, output_bias: biases of the input projections (Q, K, V) and of the output projection.
-        gated: queries carry an output gate of the same size (Qwen3-Next).
+        gated: queries carry an output gate of the same size (Qwen3-Next); latent attention a gate of the values' size
+            (Kimi K3). Of the kind `linear`: the decay differs by channel, by a matrix of full rank (Ling's hybrids).
         index_heads, index_dim, index_topk: the indexer of sparse attention (DeepSeek-V3.2, MiniMax-M3), and how many
             tokens it lets a query see; index_topk inf means dense. A layer with index_topk but no index_heads uses the
             tokens that the layer before it picked (GLM-5.2).
@@ -37,14 +38,19 @@ class Mixer:
         shared_kv: one vector per head serves as key and value, and is cached once (DeepSeek-V4).
         shared_projection: one matrix yields keys and values. Both are cached, because the key is normed and rotated and
             the value is not (Gemma 4, attention_k_eq_v).
-        reuses_kv: the layer reads the keys and values of an earlier layer; it has no matrices for them and no cache
-            (Gemma 3n and 4, num_kv_shared_layers).
+        reuses_kv: the layer reads keys and values that it does not compute from its own tokens: those of an earlier
+            layer (Gemma 3n and 4, num_kv_shared_layers) or of an image (Llama 3.2 Vision). It has no cache per token.
         compress: tokens that share one cache entry beyond the window (kind `compressed`, DeepSeek-V4); 0 keeps the
             window only.
         o_rank, o_groups: rank and groups of the low-rank output projection (kind `compressed`).
+        dt_rank: rank of the time step of a Mamba-1 layer (arXiv:2312.00752), whose B, C and time step are projected
+            from the convolved input; 0 for Mamba-2 (kind `ssm`).
+        decay_rank, gate_rank: ranks of the decay per channel and of the output gate of Kimi delta attention
+            (arXiv:2510.26692); decay_rank 0 is one decay per head, gate_rank 0 a gate of full rank (kind `linear`).
 
     For the kinds `linear` and `ssm`, heads are value heads, kv_heads key heads (groups), head_dim the size of a key or
-    state, and value_dim that of a value. The state of a sequence has heads * head_dim * value_dim values.
+    state, and value_dim that of a value. The state of a sequence has heads * head_dim * value_dim values. A layer of
+    kind `conv` is a gated short convolution over heads * value_dim channels (LFM2), with no state besides its window.
     """
 
     kind: MixerKind
@@ -70,11 +76,14 @@ class Mixer:
     compress: int = 0
     o_rank: int = 0
     o_groups: int = 1
+    dt_rank: int = 0
+    decay_rank: int = 0
+    gate_rank: int = 0
 
     @property
     def recurrent(self) -> bool:
         """Whether the layer keeps a state of fixed size in place of a KV cache."""
-        return self.kind in ("linear", "ssm")
+        return self.kind in ("linear", "ssm", "conv")
 
     def projections(self, hidden: int) -> tuple[Projection, ...]:
         """Return the weight matrices of the mixer for a model of width `hidden`."""
@@ -100,7 +109,9 @@ class Mixer:
     def _latent(self, hidden: int) -> tuple[Projection, ...]:
         """Return the matrices of MLA: down-projections of queries and KV together, up-projections of each, output."""
         nope = self.head_dim - self.rope_dim
+        gate = Projection(gemm="mla_gate", k=hidden, n=self.heads * self.value_dim, shard="column")
         return (
+            *((gate,) if self.gated else ()),
             Projection(gemm="mla_down", k=hidden, n=self.q_rank + self.kv_rank + self.rope_dim, shard="replicated"),
             Projection(gemm="q_up", k=self.q_rank or hidden, n=self.heads * self.head_dim, shard="column"),
             Projection(gemm="kv_up", k=self.kv_rank, n=self.heads * (nope + self.value_dim), shard="column"),
@@ -149,20 +160,47 @@ class Mixer:
         return bool(self.index_heads) and self.kind in ("mla", "compressed")
 
     def _recurrent(self, hidden: int) -> tuple[Projection, ...]:
-        """Return the matrices of linear attention or Mamba-2: one input projection, one output projection.
+        """Return the matrices of a recurrent layer: one input projection, one output projection, low-rank ones between.
 
-        Inputs: q and k (or B and C), v (or x), gate z, and per head two scalars (beta and alpha) or one (dt).
+        Inputs: q and k (or B and C), v (or x), gate z, and per head two scalars (beta and alpha) or one (dt). Lightning
+        attention (MiniMax-01), which has no convolution, has no scalars either.
         """
         keys, values = self.kv_heads * self.head_dim, self.heads * self.value_dim
-        scalars = self.heads * (2 if self.kind == "linear" else 1)
+        if self.kind == "conv":
+            inputs = 3 * values
+        elif self.dt_rank:
+            inputs = 2 * values
+        elif self.decay_rank:
+            inputs = 2 * keys + values + (self.gate_rank or values) + self.decay_rank + self.heads
+        else:
+            scalars = 1 if self.kind == "ssm" or self.gated else 2 if self.conv else 0
+            inputs = 2 * keys + 2 * values + self.heads * scalars + (values if self.gated else 0)
         return (
-            Projection(gemm="mixer_in", k=hidden, n=2 * keys + 2 * values + scalars, shard="column", bias=self.bias),
+            Projection(gemm="mixer_in", k=hidden, n=inputs, shard="column", bias=self.bias),
+            *self._low_rank(),
             Projection(gemm="o", k=values, n=hidden, shard="row", bias=self.output_bias),
+        )
+
+    def _low_rank(self) -> tuple[Projection, ...]:
+        """Return the low-rank matrices of Mamba-1 (B, C, time step) and of Kimi delta attention (decay, gate)."""
+        values = self.heads * self.value_dim
+        if self.dt_rank:
+            rank = self.dt_rank
+            return (
+                Projection(gemm="mixer_x", k=values, n=rank + 2 * self.head_dim, shard="row"),
+                Projection(gemm="mixer_dt", k=rank, n=values, shard="column", bias=True),
+            )
+        return tuple(
+            Projection(gemm=name, k=rank, n=values, shard="column")
+            for name, rank in (("mixer_decay", self.decay_rank), ("mixer_gate", self.gate_rank))
+            if rank
         )
 
     @property
     def _conv_channels(self) -> int:
         """Number of channels that the convolution of a recurrent layer runs over."""
+        if self.kind == "conv" or self.dt_rank:
+            return self.heads * self.value_dim
         return 2 * self.kv_heads * self.head_dim + self.heads * self.value_dim
 
     @property
@@ -182,7 +220,7 @@ class Mixer:
     @property
     def recurrent_values(self) -> int:
         """Values of the recurrent state per sequence in this layer, without the convolution window."""
-        return self.heads * self.head_dim * self.value_dim if self.recurrent else 0
+        return self.heads * self.head_dim * self.value_dim if self.recurrent and self.kind != "conv" else 0
 
     @property
     def conv_values(self) -> int:

@@ -65,14 +65,17 @@ _INTEGER_PAIRS = {(8, 8): "int8", (4, 8): "w4a8", (4, 4): "w4a4"}
 _MX_GROUP = 32
 #: Weights per scale of the format `int4_g32`, and of `int4`, which holds where a method does not state the number.
 _SMALL_GROUP, _USUAL_GROUP = 32, 128
+#: The module of the LM head.
+_HEAD = "lm_head"
 #: Keys under which the methods list excluded modules.
 _EXCLUDED = ("modules_to_not_convert", "ignore", "ignored_layers", "exclude_modules", "exclude")
 
 
-def stored_formats(c: Fields, layers: int, experts: int) -> tuple[dict[str, str], str]:
+def stored_formats(c: Fields, layers: int, experts: int, *, tied: bool = False) -> tuple[dict[str, str], str]:
     """Return (storage format by part, format of the KV cache or "" where the file names none) of a configuration.
 
-    layers, experts: numbers of the model; they tell which modules to look for among the excluded ones.
+    layers, experts: numbers of the model; they tell which modules to look for among the excluded ones. tied: whether
+    the LM head is the embedding, which stays in 16 bit.
     """
     q = c.section("quantization_config") or c.section("compression_config") or c.section("quantization")
     if q is None:
@@ -82,12 +85,48 @@ def stored_formats(c: Fields, layers: int, experts: int) -> tuple[dict[str, str]
         formats = _by_layer(mixed, "fp8_block" if q.text("quant_method") == "fp8" else "bf16")
     else:
         formats = _with_exclusions(q, weight_format(q), layers, experts)
+    head = "" if tied else head_format(q, formats["default"])
+    if head:
+        formats["lm_head"] = head
     stated = c.text("expert_dtype")
     if stated not in ("", "fp4", "fp8"):
         raise c.fail("expert_dtype", stated, "fp4 or fp8 is known")
     if stated == "fp4" and "fp4" not in formats.values():
         formats["experts"] = "mxfp4"  # fp4 values, one power-of-two scale per 32 (DeepSeek-V4 model card)
     return formats, cache_format(q)
+
+
+def head_format(q: Fields, chosen: str) -> str:
+    """Return the storage format of a quantised LM head; "" where it stays in 16 bit.
+
+    It is quantised where the section says so: by `lm_head` true (GPTQ), by its own entry in `quantized_layers`, by a
+    config group that targets it, or by a group that targets every linear layer beside a list of ignored modules without
+    it. Any other list leaves it in 16 bit, as the engines' loaders do. `chosen`: the format of the rest.
+    """
+    mixed = q.section("quantized_layers")
+    if mixed:
+        own = next((mixed.section(key) for key in mixed.values if key.split(".")[-1] == _HEAD), None)
+        return weight_format(own) if own else ""
+    if isinstance(q.values.get(_HEAD), bool):
+        return chosen if q.flag(_HEAD) else ""
+    excluded = [e for key in _EXCLUDED for e in _entries(q, key)]
+    if any(map(_names_head, excluded)):
+        return ""
+    for group in _groups(q):
+        if any(map(_names_head, _entries(group, "targets"))):
+            return _group_format(group, group.text("format") or q.text("format"))
+    listed = any(isinstance(q.values.get(key), list) for key in _EXCLUDED)
+    every = any("Linear" in _entries(group, "targets") for group in _groups(q))
+    return chosen if listed and every else ""
+
+
+def _names_head(entry: str) -> bool:
+    """Return whether an entry of a list of modules names the LM head: itself, by wildcard, or by `re:` pattern."""
+    if entry.startswith("re:"):
+        return re.match(entry[3:], _HEAD) is not None
+    if "*" in entry:
+        return any(fnmatchcase(name, entry) for name in (_HEAD, f"model.{_HEAD}", f"language_model.{_HEAD}"))
+    return entry.split(".")[-1] == _HEAD
 
 
 def _with_exclusions(q: Fields, chosen: str, layers: int, experts: int) -> dict[str, str]:
@@ -136,12 +175,18 @@ def cache_format(q: Fields) -> str:
     return "fp8" if scheme.text("type") == "float" and scheme.count("num_bits") == 8 else "int8"
 
 
-def _first_group(q: Fields) -> Fields | None:
-    """Return the first of the `config_groups`; None where there are none."""
+def _groups(q: Fields) -> list[Fields]:
+    """Return the `config_groups`."""
     groups = q.section("config_groups")
-    if groups is None or not groups.values:
-        return None
-    return groups.section(next(iter(groups.values)))
+    found = [groups.section(key) for key in groups.values] if groups else []
+    return [group for group in found if group is not None]
+
+
+def _first_group(q: Fields) -> Fields | None:
+    """Return the first of the `config_groups` that is not for the LM head alone; None where there are none."""
+    groups = _groups(q)
+    rest = [g for g in groups if not _entries(g, "targets") or not all(map(_names_head, _entries(g, "targets")))]
+    return next(iter(rest or groups), None)
 
 
 def _group_format(group: Fields, layout: str) -> str:

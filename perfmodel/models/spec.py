@@ -46,6 +46,11 @@ class ModelSpec:
         streams: residual streams that hyper-connections mix before and after each part of a layer (1: no such mixing).
         architecture: name of the architecture, or the `model_type`.
         source: where the shape comes from.
+        encoder_parameters: parameters of vision and audio encoders and of their projectors, which lie in memory beside
+            the language model in 16 bit; not in `parameters()`.
+        encoder_heads: attention heads of the vision encoder, which tensor parallelism must divide; 0 without one.
+        image_kv_values: values that one image of full size puts into the cache of cross-attention layers.
+        assumed: what was assumed about an architecture that no reader knows, in words; "" where nothing was.
         kv_format, state_format: formats of the KV cache that the checkpoint calls for, and of a recurrent state.
         published_total, published_active: parameter counts that the authors state, NaN where they do not.
     """
@@ -68,11 +73,15 @@ class ModelSpec:
     state_format: str = "bf16"
     published_total: float = NAN
     published_active: float = NAN
+    encoder_parameters: int = 0
+    encoder_heads: int = 0
+    image_kv_values: int = 0
+    assumed: str = ""
 
     @property
     def layers(self) -> int:
         """Number of layers."""
-        return sum(b.count for b in self.blocks)
+        return sum(b.count for b in self.blocks if not b.joined)
 
     @property
     def experts(self) -> int:
@@ -100,7 +109,7 @@ class ModelSpec:
         return tuple(b.mixer for b in self.blocks if b.mixer)
 
     def parameters(self, active: bool = False) -> int:
-        """Count the parameters of the model, embeddings included; with `active`, those that one token uses."""
+        """Count the parameters of the language model, embeddings included; with `active`, those that one token uses."""
         head = 0 if self.tied else self.vocab * self.hidden
         total = self.vocab * self.hidden + head + self.positions * self.hidden + self.hidden
         total += sum(b.count * b.parameters(self.hidden, active) for b in self.blocks)
@@ -116,7 +125,8 @@ class ModelSpec:
     def weight_bytes(self) -> dict[str, float]:
         """Return the bytes of the weights by part; `other` holds norms, convolutions and position embeddings in 16 bit.
 
-        Tied embeddings count once, under `embedding`.
+        Tied embeddings count once, under `embedding`. `encoders` (vision, audio, projectors) stay in 16 bit, as public
+        checkpoints leave them.
         """
         out = {"embedding": self.vocab * self.hidden * self.format_of("embedding").bytes}
         if not self.tied:
@@ -131,6 +141,8 @@ class ModelSpec:
                 out["experts"] = out.get("experts", 0.0) + routed * self.format_of("experts").bytes
                 counted += routed
         out["other"] = (self.parameters() - counted) * storage("bf16").bytes
+        if self.encoder_parameters:
+            out["encoders"] = self.encoder_parameters * storage("bf16").bytes
         return out
 
     def kv_values_per_token(self) -> int:

@@ -204,6 +204,7 @@ class Modeller:
             domain={device.name: float(self.tariff.per_node[at])},
             pinned=frozenset(option.layouts),
             pads_shards=self.scenario.engine.pads_shards,
+            encoder_data_parallel=self.scenario.engine.encoder_data_parallel,
             weight=_format_codes(option.weight),
             kv=_format_codes(option.kv),
             host=offload.host,

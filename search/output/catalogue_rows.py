@@ -147,6 +147,7 @@ def model_row(spec: ModelSpec) -> dict[str, Any]:
         "architecture": spec.architecture,
         "parameters_billion": spec.parameters() / 1e9,
         "active_billion": spec.parameters(active=True) / 1e9,
+        "encoder_billion": spec.encoder_parameters / 1e9,
         "layers": spec.layers,
         "hidden": spec.hidden,
         "heads": spec.heads,
@@ -160,6 +161,7 @@ def model_row(spec: ModelSpec) -> dict[str, Any]:
         "kv_kb_per_token": from_si(spec.kv_bytes_per_token(), "kB"),
         "state_kb": from_si(spec.state_bytes(), "kB"),
         "source": spec.source,
+        "note": spec.assumed,
     }
 
 

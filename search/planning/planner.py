@@ -178,6 +178,7 @@ def space_of(scenario: Scenario, spec: ModelSpec, prices: Tariff) -> SearchSpace
         pads_shards=scenario.engine.pads_shards,
         runs=runs,
         vendors=ENGINE_VENDORS.get(scenario.engine.family, ()),
+        encoder_data_parallel=scenario.engine.encoder_data_parallel,
     )
     if not spec.experts:
         given = {"dp": (1.0,), "ep": (1.0,), **given}

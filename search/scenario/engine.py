@@ -10,7 +10,14 @@ from perfmodel.engines import spellings, ways
 from search.scenario.workload import relay
 
 #: Engine settings that are switches, true or false.
-SWITCHES = ("chunked_prefill", "prefix_cache", "graph_capture", "overlap_scheduling", "pads_shards")
+SWITCHES = (
+    "chunked_prefill",
+    "prefix_cache",
+    "graph_capture",
+    "overlap_scheduling",
+    "pads_shards",
+    "encoder_data_parallel",
+)
 #: Engine settings that are shares, above 0 and at most 1.
 SHARES = ("gpu_memory_utilization", "overlap_share")
 #: Engine settings that are whole numbers of 1 or more.

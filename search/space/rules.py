@@ -40,6 +40,7 @@ class RuleContext:
     other nodes, NaN unknown. stock: devices on hand, inf without a limit. pads_shards: whether the engine pads shards
     of quantised weights. runs: axis (weight, kv) -> codes of the formats that each device runs, where they are bounded.
     engine_runs: whether the engine runs on the device at all, empty for all. vendors: of the devices that it runs on.
+    encoder_data_parallel: whether every device runs the whole vision encoder.
     """
 
     model: ModelSpec
@@ -51,6 +52,7 @@ class RuleContext:
     runs: Mapping[str, tuple[frozenset[int], ...]] = field(default_factory=dict)
     engine_runs: Mask = field(default_factory=lambda: np.ones(0, dtype=bool))
     vendors: tuple[str, ...] = ()
+    encoder_data_parallel: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,7 @@ def _uneven(context: RuleContext, c: Columns) -> Array:
         experts_tp=np.maximum(layer_group(c) / c["ep"], 1.0),
         weight=np.asarray(c["weight"], dtype=np.intp),
         pads=context.pads_shards,
+        whole_encoder=context.encoder_data_parallel,
     )
 
 

@@ -65,7 +65,8 @@ class SearchSpace:
     name; a device that is absent has no limit. domain: devices that share a node's fast links, by name; a device
     that is absent has as many as its own link connects. runs: axis (weight, kv) -> codes of the formats that each
     device runs; an axis that is absent has no such bound. vendors: of the devices that the engine runs on, empty
-    for any. pads_shards: whether the engine pads shards of quantised weights. pinned: axes that the user set; the
+    for any. pads_shards: whether the engine pads shards of quantised weights.
+    encoder_data_parallel: whether every device runs the whole vision encoder. pinned: axes that the user set; the
     message names them when no candidate is left. own_range: axes whose values are the search's own; combinations
     that rarely pay are then left out (`_worth_trying`).
     """
@@ -93,6 +94,7 @@ class SearchSpace:
     pads_shards: bool = False
     runs: Mapping[str, tuple[frozenset[int], ...]] = field(default_factory=dict)
     vendors: tuple[str, ...] = ()
+    encoder_data_parallel: bool = False
     own_range: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -157,6 +159,7 @@ class SearchSpace:
             runs=self.runs,
             engine_runs=np.array([not self.vendors or d.vendor in self.vendors for d in self.devices], dtype=bool),
             vendors=self.vendors,
+            encoder_data_parallel=self.encoder_data_parallel,
         )
 
     def legal(self) -> Legal:

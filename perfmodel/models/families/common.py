@@ -22,7 +22,14 @@ READERS: dict[str, Reader] = {}
 Layer = tuple[Mixer | None, Mlp | None]
 
 #: Spellings of the context in configurations, as vLLM reads them.
-_CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length")
+_CONTEXT_KEYS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "seq_length",
+    "model_max_length",
+    "max_sequence_length",
+)
 #: Kinds of rope scaling by whose factor engines multiply the stated context.
 _SCALED_BY_FACTOR = ("linear", "dynamic", "ntk")
 _LAYER_KINDS = ("chunked_attention", "full_attention", "linear_attention", "sliding_attention")

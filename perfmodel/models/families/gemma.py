@@ -25,6 +25,16 @@ _NORMS = 4
 #: Hugging Face's defaults of Gemma2Config and Gemma3TextConfig, which published files leave out.
 _WINDOW = 4096
 _GEMMA3 = {"head_dim": 256, "vocab_size": 262208, "max_position_embeddings": 131072}
+#: Hugging Face's defaults of Gemma3nTextConfig.
+_GEMMA3N = {
+    "vocab_size_per_layer_input": 262144,
+    "hidden_size_per_layer_input": 256,
+    "laurel_rank": 64,
+    "altup_num_inputs": 4,
+    "sliding_window": 512,
+}
+#: Gemma 3n: four sliding layers, then a full one.
+_PERIOD_3N = 5
 #: Gemma 3 and 4: five sliding layers, then a full one.
 _PERIOD = 6
 
@@ -67,7 +77,8 @@ def gemma4(c: Fields) -> ModelSpec:
 
     Keys: sliding_window, layer_types, global_head_dim, num_global_key_value_heads, attention_k_eq_v (full layers
     project keys and values with one matrix and cache both), num_kv_shared_layers (so many last layers read the cache of
-    an earlier layer of their kind), enable_moe_block, moe_intermediate_size and the numbers of experts.
+    an earlier layer of their kind), use_double_wide_mlp (their MLP is twice as wide), hidden_size_per_layer_input
+    (embeddings of each layer, E2B and E4B), enable_moe_block, moe_intermediate_size and the numbers of experts.
     """
     local = sliding(attention(c, head_norm=True), c.count("sliding_window"))
     size = c.count("global_head_dim", default=local.head_dim)
@@ -84,12 +95,58 @@ def gemma4(c: Fields) -> ModelSpec:
     mlp = dense_mlp(c)
     if c.flag("enable_moe_block"):
         mlp = expert_mlp(c, c.count("moe_intermediate_size"), shared=mlp.intermediate)
-    return _alternating(c, full, local, mlp, _PERIOD)
+    wide = replace(mlp, intermediate=2 * mlp.intermediate) if c.flag("use_double_wide_mlp") else mlp
+    mixers = _sharing(c, interleaved(c, full, local, "sliding_attention", _PERIOD))
+    layers = [(mixer, wide if mixer.reuses_kv else mlp) for mixer in mixers]
+    per_layer = c.count("hidden_size_per_layer_input", default=0, least=0)
+    if not per_layer:
+        return model(c, grouped(layers, norms=_NORMS), tied=True)
+    gates = 2 * c.count("hidden_size") * per_layer
+    blocks = grouped(layers, norms=_NORMS + 1, extra=gates)
+    return model(c, blocks, tied=True, extra_parameters=_per_layer_embeddings(c, len(mixers)))
+
+
+@reads("gemma3n", "gemma3n_text", "Gemma3nForConditionalGeneration", "Gemma3nForCausalLM")
+def gemma3n(c: Fields) -> ModelSpec:
+    """Read the `config.json` of Gemma 3n E2B and E4B (parts: Hugging Face, modeling_gemma3n.py).
+
+    Structure: four sliding layers, then a full one; the last layers read the cache of an earlier one. Each layer has an
+    embedding of its own for every token, a low-rank branch beside attention (LAuReL) and mixes `altup_num_inputs`
+    residual streams (AltUp). The sparse activations of the first layers save nothing on GPUs and count as dense.
+
+    Keys: intermediate_size (a number, or one per layer), layer_types, sliding_window, num_kv_shared_layers,
+    hidden_size_per_layer_input, vocab_size_per_layer_input, laurel_rank, altup_num_inputs.
+    """
+    c = c.with_defaults(**_GEMMA3N)
+    n, hidden, streams = layer_count(c), c.count("hidden_size"), c.count("altup_num_inputs")
+    full = attention(c, head_norm=True)
+    local = sliding(full, c.count("sliding_window"))
+    widths = c.values["intermediate_size"]
+    widths = c.items("intermediate_size", n) if isinstance(widths, list) else [c.count("intermediate_size")] * n
+    mlps = [Mlp(intermediate=c.stating(intermediate_size=width).count("intermediate_size")) for width in widths]
+    layers = zip(_sharing(c, interleaved(c, full, local, "sliding_attention", _PERIOD_3N)), mlps, strict=True)
+    laurel = 2 * hidden * c.count("laurel_rank")
+    mixing = hidden * (1 + streams) + streams**2 * (1 + streams)  # scale and router, correction and prediction
+    gates = 2 * hidden * c.count("hidden_size_per_layer_input")
+    blocks = grouped(layers, norms=_NORMS + 3, extra=laurel + mixing + gates)
+    outside = _per_layer_embeddings(c, n) + 2 * (streams - 1) * hidden**2
+    return model(c, blocks, tied=True, extra_parameters=outside)
+
+
+def _per_layer_embeddings(c: Fields, layers: int) -> int:
+    """Count the embeddings that each layer has of its own, their projection from the model's width, and its norm."""
+    width = c.count("hidden_size_per_layer_input")
+    rows = c.count("vocab_size_per_layer_input", default=c.count("vocab_size"))
+    return layers * width * (rows + c.count("hidden_size")) + width
+
+
+def _sharing(c: Fields, mixers: list[Mixer]) -> list[Mixer]:
+    """Return the mixers, the last `num_kv_shared_layers` of which read the cache of earlier layers."""
+    own = len(mixers) - c.count("num_kv_shared_layers", default=0, least=0, most=len(mixers) - 1)
+    return [*mixers[:own], *(replace(mixer, reuses_kv=True) for mixer in mixers[own:])]
 
 
 def _alternating(c: Fields, full: Mixer, local: Mixer, mlp: Mlp, every: int) -> ModelSpec:
-    """Return Gemma 2 to 4: full and sliding layers with equal MLPs, four norms per layer and a shared embedding."""
+    """Return Gemma 2 and 3: full and sliding layers with equal MLPs, four norms per layer and a shared embedding."""
     mixers = interleaved(c, full, local, "sliding_attention", every)
-    own = len(mixers) - c.count("num_kv_shared_layers", default=0, least=0, most=len(mixers) - 1)
-    mixers = [*mixers[:own], *(replace(mixer, reuses_kv=True) for mixer in mixers[own:])]
     return model(c, grouped(((mixer, mlp) for mixer in mixers), norms=_NORMS), tied=True)

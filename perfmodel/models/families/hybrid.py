@@ -16,7 +16,9 @@ from perfmodel.models.families.common import (
     reads,
     sliding,
 )
-from perfmodel.models.families.moe import qwen_mlps
+from perfmodel.models.families.decoder import mlps
+from perfmodel.models.families.spellings import usual
+from perfmodel.models.families.table import Family
 from perfmodel.models.fields import Fields
 from perfmodel.models.layers import Mlp
 from perfmodel.models.mixer import Mixer
@@ -66,14 +68,24 @@ def qwen_hybrid(c: Fields) -> ModelSpec:
     attention.
 
     Keys: layer_types or full_attention_interval, attn_output_gate, linear_num_value_heads, linear_num_key_heads,
-    linear_key_head_dim, linear_value_head_dim, linear_conv_kernel_dim; with num_experts those of `moe.qwen_mlps`.
+    linear_key_head_dim, linear_value_head_dim, linear_conv_kernel_dim; with num_experts those of `decoder.mlps`.
     """
-    n = layer_count(c)
     full = replace(attention(c, head_norm=True), gated=c.flag("attn_output_gate", default=True))
     every = c.count("full_attention_interval", default=_FULL_ATTENTION_INTERVAL)
     mixers = interleaved(c, full, delta_net(c), "linear_attention", every)
-    mlps = qwen_mlps(c, n) if c.has("num_experts") else [dense_mlp(c)] * n
-    return model(c, grouped(zip(mixers, mlps, strict=True)))
+    return model(c, grouped(zip(mixers, mlps(usual(c), Family(shared_gate=True)), strict=True)))
+
+
+@reads("olmo_hybrid", "OlmoHybridForCausalLM")
+def olmo_hybrid(c: Fields) -> ModelSpec:
+    """Read the `config.json` of OLMo Hybrid: gated delta nets; every fourth layer full attention with norms over heads.
+
+    Keys: layer_types, and those of `delta_net`.
+    """
+    plain = attention(c)
+    full = replace(plain, extra_parameters=(plain.heads + plain.kv_heads) * plain.head_dim)
+    mixers = interleaved(c, full, delta_net(c), "linear_attention", _FULL_ATTENTION_INTERVAL)
+    return model(c, grouped((mixer, dense_mlp(c)) for mixer in mixers))
 
 
 def mamba(c: Fields) -> Mixer:
@@ -81,22 +93,38 @@ def mamba(c: Fields) -> Mixer:
 
     Parameters besides the matrices: decay, skip and time step per head, the norm of the gated output, the biases of the
     convolution.
+
+    Keys, in the spellings of Nemotron-H, Granite 4 (also Bamba, Falcon-H1) and Zamba2: heads, head size ("auto":
+    mamba_expand times the model's width over the heads), groups, state size, convolution; mamba_rms_norm.
     """
-    heads, width, groups = c.count("mamba_num_heads"), c.count("mamba_head_dim"), c.count("n_groups")
+    heads = c.count("mamba_num_heads", "mamba_n_heads", "n_mamba_heads")
+    groups = c.count("n_groups", "mamba_n_groups", "mamba_ngroups", default=1)
+    width = _mamba_head(c, heads)
     c.quotient("mamba_num_heads", "n_groups", heads, groups)
-    state = c.count("ssm_state_size")
-    conv_bias = 2 * groups * state + heads * width if c.flag("use_conv_bias", default=True) else 0
+    state = c.count("ssm_state_size", "mamba_d_state")
+    conv_bias = 2 * groups * state + heads * width if c.flag("use_conv_bias", "mamba_conv_bias", default=True) else 0
+    norm = heads * width if c.flag("mamba_rms_norm", default=True) else 0
+    bias = c.flag("mamba_proj_bias", "add_bias_linear")
     return Mixer(
         kind="ssm",
         heads=heads,
         kv_heads=groups,
         head_dim=state,
         value_dim=width,
-        conv=c.count("conv_kernel"),
-        bias=c.flag("mamba_proj_bias"),
-        output_bias=c.flag("mamba_proj_bias"),
-        extra_parameters=3 * heads + heads * width + conv_bias,
+        conv=c.count("conv_kernel", "mamba_d_conv"),
+        bias=bias,
+        output_bias=c.flag("projectors_bias", default=bias),
+        extra_parameters=3 * heads + norm + conv_bias,
     )
+
+
+def _mamba_head(c: Fields, heads: int) -> int:
+    """Return the size of a head of Mamba-2: as stated, else the expanded width over the heads."""
+    stated = [key for key in ("mamba_head_dim", "mamba_d_head", "mamba_headdim") if c.has(key)]
+    if stated and c.values[stated[0]] != "auto":
+        return c.count(stated[0])
+    expanded = c.count("mamba_expand") * c.count("hidden_size")
+    return c.quotient("mamba_expand * hidden_size", "mamba_n_heads", expanded, heads)
 
 
 @reads("nemotron_h", "NemotronHForCausalLM")
@@ -121,7 +149,7 @@ def nemotron_h(c: Fields) -> ModelSpec:
 
 def _pattern_of_kinds(c: Fields) -> str:
     """Return `layers_block_type` as one letter per layer; "?" for a kind that is not known."""
-    letters = {"mamba": "M", "attention": "*", "mlp": "-", "moe": "E"}
+    letters = {"mamba": "M", "linear_attention": "M", "attention": "*", "full_attention": "*", "mlp": "-", "moe": "E"}
     kinds = c.items("layers_block_type")
     if not kinds:
         raise c.missing("hybrid_override_pattern", "layers_block_type")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from perfmodel.models.families.common import expert_mlp, first_dense, grouped, layer_count, model, reads
+from perfmodel.models.families.common import attention, expert_mlp, first_dense, grouped, layer_count, model, reads
 from perfmodel.models.fields import Fields
-from perfmodel.models.layers import Mlp
+from perfmodel.models.layers import Block, Mlp
 from perfmodel.models.mixer import INDEXED_RATIO, Mixer
 from perfmodel.models.spec import ModelSpec
 
@@ -71,10 +71,10 @@ def deepseek(c: Fields) -> ModelSpec:
     """Read the `config.json` of DeepSeek V2, V3, R1, V3.1, V3.2, Kimi K2 and K2.5, GLM-5: latent attention.
 
     Keys: those of `latent_attention` and `deepseek_mlps`; indexer_types (GLM-5.2: a layer marked `shared` reuses the
-    tokens that the indexer before it picked).
+    tokens that the indexer before it picked); use_mla (false: multi-head attention, DeepSeek-VL2 Tiny).
     """
     n = layer_count(c)
-    full = latent_attention(c)
+    full = latent_attention(c) if c.flag("use_mla", default=True) else attention(c)
     reuse = replace(full, index_heads=0, index_dim=0, extra_parameters=full.extra_parameters - 2 * full.index_dim)
     kinds = c.items("indexer_types", n) or ["full"] * n
     for kind in kinds:
@@ -112,6 +112,25 @@ def deepseek_v4(c: Fields) -> ModelSpec:
     blocks = grouped(layers, extra=2 * _mixing_parameters(streams, hidden))
     last = streams * streams * hidden + streams + 1  # mixes the streams into one before the LM head
     return replace(model(c, blocks, extra_parameters=last), kv_format="fp8", streams=streams)
+
+
+@reads("longcat_flash", "LongcatFlashForCausalLM", "LongcatCausalLM")
+def longcat(c: Fields) -> ModelSpec:
+    """Read the `config.json` of LongCat-Flash (arXiv:2509.01322).
+
+    Structure: each layer has latent attention and a dense MLP twice, and experts beside them, of which some do nothing.
+    The experts that a token uses are counted without those that do nothing, in proportion.
+
+    Keys: num_layers, ffn_hidden_size, expert_ffn_hidden_size, n_routed_experts, zero_expert_num, moe_topk.
+    """
+    n, mla = layer_count(c), latent_attention(c)
+    dense = Mlp(intermediate=c.count("ffn_hidden_size"))
+    experts, idle = c.count("n_routed_experts"), c.count("zero_expert_num", default=0, least=0)
+    chosen = round(c.count("moe_topk") * experts / (experts + idle))
+    width = c.count("expert_ffn_hidden_size", "moe_intermediate_size")
+    routed = Mlp(intermediate=width, experts=experts, top_k=max(chosen, 1), router_bias=True)
+    twice = [Block(count=n, mixer=mla, mlp=dense, joined=joined) for joined in (False, True)]
+    return model(c, [*twice, Block(count=n, mixer=None, mlp=routed, norms=0, joined=True)])
 
 
 def _mixing_parameters(streams: int, hidden: int) -> int:

@@ -1,4 +1,4 @@
-"""Mixtures of experts over grouped-query attention: Mixtral, Qwen MoE, gpt-oss, Llama 4, GLM-4, MiniMax, Hunyuan."""
+"""Mixtures of experts with attention of their own: gpt-oss, Llama 4, MiniMax M2 and M3."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from dataclasses import replace
 
 from perfmodel.models.families.common import (
     attention,
-    dense_mlp,
     every_nth,
     expert_mlp,
-    first_dense,
     grouped,
     layer_count,
     layer_kinds,
@@ -24,51 +22,6 @@ from perfmodel.models.spec import ModelSpec
 
 #: Llama 4: chunk of local attention where not given, and the period of layers that attend to all tokens (its report).
 _LLAMA4_CHUNK, _LLAMA4_PERIOD = 8192, 4
-
-
-@reads("mixtral", "MixtralForCausalLM")
-def mixtral(c: Fields) -> ModelSpec:
-    """Read the `config.json` of Mixtral 8x7B and 8x22B: routed experts in every layer.
-
-    Keys: num_local_experts, num_experts_per_tok, sliding_window.
-    """
-    mlp = expert_mlp(c, c.count("intermediate_size"))
-    return model(c, grouped((m, mlp) for m in windowed(c, attention(c), layer_count(c))))
-
-
-def qwen_mlps(c: Fields, layers: int) -> list[Mlp]:
-    """Return the MLP of each layer of a Qwen MoE: routed experts with a gated shared expert, dense layers between.
-
-    Keys: num_experts, num_experts_per_tok, moe_intermediate_size, shared_expert_intermediate_size,
-    decoder_sparse_step (n: experts in every n-th layer), mlp_only_layers (list of dense layers).
-    """
-    shared = c.count("shared_expert_intermediate_size", default=0, least=0)
-    routed = expert_mlp(c, c.count("moe_intermediate_size"), shared=shared, shared_gate=shared > 0)
-    only = c.items("mlp_only_layers")
-    sparse = every_nth(layers, c.count("decoder_sparse_step", default=1))
-    return [routed if on and i not in only else dense_mlp(c) for i, on in enumerate(sparse)]
-
-
-@reads("qwen3_moe", "qwen3_vl_moe", "qwen3_vl_moe_text", "Qwen3MoeForCausalLM", "Qwen3VLMoeForConditionalGeneration")
-def qwen3_moe(c: Fields) -> ModelSpec:
-    """Read the `config.json` of Qwen3 MoE (30B-A3B, 235B-A22B, Coder) and Qwen3-VL MoE: norms on query and key heads.
-
-    Keys: attention_bias, and those of `qwen_mlps`.
-    """
-    n = layer_count(c)
-    bias = c.flag("attention_bias")
-    mixer = attention(c, head_norm=True, bias=bias, output_bias=bias)
-    return model(c, grouped((mixer, mlp) for mlp in qwen_mlps(c, n)))
-
-
-@reads("qwen2_moe", "Qwen2MoeForCausalLM")
-def qwen2_moe(c: Fields) -> ModelSpec:
-    """Read the `config.json` of Qwen 1.5 and 2 MoE: biases on queries, keys and values, a shared expert.
-
-    Keys: sliding_window, use_sliding_window, max_window_layers, and those of `qwen_mlps`.
-    """
-    n = layer_count(c)
-    return model(c, grouped(zip(windowed(c, attention(c, bias=True), n), qwen_mlps(c, n), strict=True)))
 
 
 @reads("gpt_oss", "GptOssForCausalLM")
@@ -113,22 +66,6 @@ def llama4(c: Fields) -> ModelSpec:
     rotary = c.switches("no_rope_layers", n) or [not whole for whole in every_nth(n, _LLAMA4_PERIOD)]
     mixers = [local if on else full for on in rotary]
     return model(c, grouped(zip(mixers, (routed if on else dense for on in sparse), strict=True)))
-
-
-@reads("glm4_moe", "Glm4MoeForCausalLM")
-def glm4_moe(c: Fields) -> ModelSpec:
-    """Read the `config.json` of GLM-4.5, 4.5-Air, 4.6, 4.7.
-
-    Structure: the first layers dense, shared experts, a bias in the router.
-
-    Keys: use_qk_norm, attention_bias, moe_intermediate_size, n_shared_experts, first_k_dense_replace.
-    """
-    n = layer_count(c)
-    mixer = attention(c, head_norm=c.flag("use_qk_norm"), bias=c.flag("attention_bias"))
-    width = c.count("moe_intermediate_size")
-    shared = width * c.count("n_shared_experts", default=0, least=0)
-    routed = expert_mlp(c, width, shared=shared, router_bias=True)
-    return model(c, grouped((mixer, mlp) for mlp in first_dense(c, n, routed)))
 
 
 @reads("minimax_m2", "MiniMaxM2ForCausalLM")
@@ -182,20 +119,3 @@ def _block_sparse(c: Fields, layers: int) -> list[Mixer]:
         index_topk=float(sparse.count("sparse_topk_blocks") * sparse.count("sparse_block_size")),
     )
     return [picked if on else plain for on in sparse.switches("sparse_attention_freq", layers)]
-
-
-@reads("hy_v3", "HYV3ForCausalLM")
-def hunyuan_v3(c: Fields) -> ModelSpec:
-    """Read the `config.json` of Hunyuan 3 (Hy3).
-
-    Structure: norms on query and key heads, one shared expert, a bias in the router; the first layer
-    dense.
-
-    Keys: qk_norm, moe_intermediate_size or expert_hidden_dim, num_shared_experts, first_k_dense_replace.
-    """
-    n = layer_count(c)
-    mixer = attention(c, head_norm=c.flag("qk_norm", "use_qk_norm", default=True))
-    width = c.count("moe_intermediate_size", "expert_hidden_dim")
-    shared = width * c.count("num_shared_experts", "n_shared_experts", default=1, least=0)
-    routed = expert_mlp(c, width, shared=shared, router_bias=True)
-    return model(c, grouped((mixer, mlp) for mlp in first_dense(c, n, routed, default=1)))
