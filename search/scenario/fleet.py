@@ -16,7 +16,8 @@ from hwdb.tomlfile import Table
 from perfmodel import Slo, Workload
 from perfmodel import model as model_of
 from perfmodel.arrays import NAN
-from search.scenario.workload import LENGTHS, WORKLOAD_KEYS, read_request, read_slo, relay, wholes
+from search.scenario.load_shape import BY_HOUR, stated_by_hour
+from search.scenario.workload import CLASS_KEYS, LENGTHS, Request, read_request, read_slo, relay, wholes
 
 #: Degrees of parallelism that a modelled option may list.
 LAYOUTS = ("tp", "pp", "ep", "dp")
