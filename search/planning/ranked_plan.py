@@ -13,6 +13,7 @@ from search.planning.candidates import Candidates
 from search.planning.folded import folded, stands_for
 from search.planning.modes import best_by_mode, comparison, winners
 from search.planning.names import told_apart
+from search.planning.peaks import load_columns
 from search.planning.reasons import nearest_misses, notes, reason
 from search.planning.rows import candidate_rows
 
@@ -127,7 +128,14 @@ class Plan(Candidates):
     ) -> list[dict[str, Any]]:
         """Return the flat rows of the candidates `numbers`, with their ranks. alike: what each stands for."""
         alike = self._folded if alike is None else alike
+        load = load_columns(self)
         return [
-            {"rank": rank, "front": bool(self.front[number]), **row, "stands_for": stands_for(self, alike[number])}
+            {
+                "rank": rank,
+                "front": bool(self.front[number]),
+                **row,
+                **load,
+                "stands_for": stands_for(self, alike[number]),
+            }
             for number, rank, row in zip(numbers, ranks, candidate_rows(self, numbers), strict=True)
         ]
