@@ -45,8 +45,9 @@ class Histogram:
     input_tokens, output_tokens: (C,) mean tokens per request of each class. share: (C,) share of all requests.
     prefix_hit: (C,) share of a class's prompt tokens that an infinite prefix cache holds (an upper bound).
     requests: how many requests the histogram was made from. rate: their mean arrival rate in requests/s, NaN where
-    unknown. peak: the busiest time of the load, None where it is steady or not known. name, source, licence: what it is called and where its data came from. isl_dist: how lengths spread within
-    a class, as in `Workload`. output_max: tokens at which outputs are cut, infinite where nothing cuts them.
+    unknown. peak: the busiest time of the load, None where it is steady or not known. name, source, licence: what it
+    is called and where its data came from. isl_dist: how lengths spread within a class, as in `Workload`. output_max:
+    tokens at which outputs are cut, infinite where nothing cuts them.
     """
 
     input_tokens: Array

@@ -8,14 +8,16 @@ that code, messages and docs use.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from hwdb import Infeasible
 from perfmodel.arrays import Array, Index
-from search.fleet.limits import INTEGRALITY_TOLERANCE, limits, served_by_none
+from search.fleet.idle import Idle
+from search.fleet.limits import INTEGRALITY_TOLERANCE, limits, prices, served_by_none
+from search.fleet.periods import of_busiest, period_by_period
 from search.fleet.problem import FleetProblem, checked
 from search.fleet.program import Program, formulate
 from search.fleet.solve import Solver, available_solver, run_solver
@@ -30,6 +32,8 @@ LIMIT_TOLERANCE = 1e-9
 DEFAULT_GAP = 1e-6
 #: Saving, relative to the fleet's cost, from which a limit counts as binding: the gap of the solutions compared.
 LEAST_SAVING = 1e-6
+#: Share of a class from which an option counts as serving all of it.
+WHOLE_SHARE = 0.9999
 #: Seconds that the solver may take by default. chosen.
 TIME_LIMIT_S = 60.0
 
@@ -78,7 +82,10 @@ class FleetPlan:
     replicas: (O, P) whole numbers. shares: (O, C, P) part of a class that each option serves; they sum to 1 over
     options. usd_per_hour: mean over periods, weighted by their hours. bound: proven lower bound on it. gap: their
     relative distance. binding: limits that cost money, the costliest first. manifest: what the fleet rests on, None
-    where it does not come from a scenario.
+    where it does not come from a scenario. power_at_load: (O, P) watts at the load of each period, None where only the
+    power at full load is known. scaled: of a static fleet over several periods, what each period needs of its options.
+    static: of a fleet that changes over the day, the least-cost one that does not. idle: devices on hand that it does
+    not use.
     """
 
     problem: FleetProblem
@@ -90,6 +97,10 @@ class FleetPlan:
     binding: tuple[Binding, ...]
     solver: str
     manifest: Manifest | None = None
+    power_at_load: Array | None = None
+    scaled: FleetPlan | None = None
+    static: FleetPlan | None = None
+    idle: tuple[Idle, ...] = ()
 
     @property
     def devices(self) -> dict[str, float]:
@@ -102,8 +113,16 @@ class FleetPlan:
     @property
     def power(self) -> float:
         """Return the watts of the whole fleet in the fullest period; NaN where an option in use has no known power."""
-        watts = np.array([o.power for o in self.problem.options])[:, None]
-        return float(np.where(self.replicas > 0, watts * self.replicas, 0.0).sum(0).max())
+        return float(self.watts.sum(0).max())
+
+    @property
+    def watts(self) -> Array:
+        """Return the watts of each option in each period, (O, P): at its load, or at full load where only that is
+        known."""
+        if self.power_at_load is not None:
+            return self.power_at_load
+        full = np.array([o.power for o in self.problem.options])[:, None]
+        return np.where(self.replicas > 0, full * self.replicas, 0.0)
 
     def utilisation(self) -> Array:
         """Return how busy each option is in each period, (O, P): its load over what its replicas serve within the SLO.
@@ -118,29 +137,43 @@ class FleetPlan:
     def rows(self) -> list[dict[str, Any]]:
         """Return one flat record per option and period in use. Costs add up over the options.
 
-        `remark`: what was left out of the comparison, and why; absent where nothing was.
+        `remark`: what was left out of the comparison, and why; absent where nothing was. `replicas_needed`: of a static
+        fleet over several periods, what the period needs.
         """
-        problem, busy, hourly = self.problem, self.utilisation(), self._hourly()
-        hourly = hourly * np.nan if problem.counts_devices else hourly
+        problem, busy, hourly = self.problem, self.utilisation(), self.hourly()
+        starts = np.concatenate([[0.0], np.cumsum(problem.hours)[:-1]])
+        needed = self.scaled.replicas if self.scaled is not None else None
         return [
             {
                 "option": problem.options[o].name,
                 "device": problem.options[o].device,
+                "model": problem.options[o].model,
+                "serves": self._serves(int(o), int(t)),
                 "period": int(t) + 1,
+                "start_h": float(starts[t]),
                 "hours": float(problem.hours[t]),
+                "request_rate_rps": float(self.shares[o, :, t] @ problem.rate[t]),
                 "replicas": int(self.replicas[o, t]),
+                **({"replicas_needed": int(needed[o, t])} if needed is not None else {}),
                 "devices": float(self.replicas[o, t] * problem.options[o].devices),
                 "nodes": float(np.ceil(self.replicas[o, t] * problem.options[o].nodes - LIMIT_TOLERANCE)),
                 "usd_per_hour": float(hourly[o, t]),
-                "power_w": float(self.replicas[o, t] * problem.options[o].power),
+                "power_w": float(self.watts[o, t]),
                 "utilisation_percent": float(busy[o, t]) * 100.0,
                 **({"remark": "; ".join(problem.remarks)} if problem.remarks else {}),
             }
             for o, t in zip(*np.nonzero(self.replicas), strict=True)
         ]
 
-    def _hourly(self) -> Array:
-        """Return USD per hour of each option in each period, (O, P).
+    def _serves(self, option: int, period: int) -> str:
+        """Name the classes that an option serves in a period, with the share of a class that it does not serve all
+        of."""
+        shares = self.shares[option, :, period] * (self.problem.rate[period] > 0)
+        named = [(self.problem.classes[c], shares[c]) for c in np.nonzero(shares)[0]]
+        return ", ".join(name if share > WHOLE_SHARE else f"{share:.0%} of {name}" for name, share in named)
+
+    def hourly(self) -> Array:
+        """Return USD per hour of each option in each period, (O, P); NaN where no prices are known.
 
         The price of whole nodes is split over the options by what their replicas take of the nodes.
         """
@@ -152,7 +185,7 @@ class FleetPlan:
             held = nodes[on].sum(axis=0)
             bill = problem.inventory.node_usd_per_hour[device] * np.ceil(held - INTEGRALITY_TOLERANCE)
             out[on] = np.where(held > 0, nodes[on] / np.maximum(held, INTEGRALITY_TOLERANCE), 0.0) * bill
-        return np.asarray(out, dtype=float)
+        return np.asarray(out * np.nan if problem.counts_devices else out, dtype=float)
 
     def share_rows(self) -> list[dict[str, Any]]:
         """Return one flat record per option, class and period in use: how much of the class the option serves."""
@@ -208,22 +241,56 @@ def fleet_plan(
     if unserved:
         names = ", ".join(repr(problem.classes[c]) for c in unserved)
         raise FleetInfeasible(f"no option serves request class(es) {names} within the SLO; relax it or offer others")
+    few, stands = of_busiest(problem)
+    if problem.elastic and problem.periods > 1:
+        try:
+            return period_by_period(problem, lambda one: _solved(one, solver, time_limit, gap))
+        except FleetInfeasible:
+            raise _infeasible(few, solver, time_limit) from None
+    found = _solved(few, solver, time_limit, gap)
+    return replace(
+        found,
+        problem=problem,
+        replicas=np.repeat(found.replicas[:, :1], problem.periods, axis=1),
+        shares=found.shares[:, :, stands],
+    )
+
+
+def _solved(problem: FleetProblem, solver: Solver, time_limit: float, gap: float) -> FleetPlan:
+    """Solve a checked problem whose replicas are the same in all periods; the arguments are those of `fleet_plan`."""
     program = formulate(problem)
     if not run_solver(program, solver, time_limit, gap):
-        told = "; ".join(["no fleet meets the demand within the limits", *problem.remarks])
-        raise FleetInfeasible(told, _relaxations(problem, solver, time_limit))
-    cost = program.cost()
+        raise _infeasible(problem, solver, time_limit)
+    cost, bound = program.cost(), program.bound
+    binding = () if problem.counts_devices else _binding(problem, program, solver, time_limit)
+    if (prices(problem) == 0).any():
+        program = _fewest_devices(program, solver, time_limit, gap)
     unit = np.nan if problem.counts_devices else 1.0
     return FleetPlan(
         problem=problem,
         replicas=program.solved_replicas(),
         shares=program.solved_shares(),
         usd_per_hour=cost * unit,
-        bound=min(program.bound, cost) * unit,
-        gap=max(0.0, (cost - program.bound) / cost) if cost > 0 else 0.0,
-        binding=() if problem.counts_devices else _binding(problem, program, solver, time_limit),
+        bound=min(bound, cost) * unit,
+        gap=max(0.0, (cost - bound) / cost) if cost > 0 else 0.0,
+        binding=binding,
         solver=program.solver,
     )
+
+
+def _fewest_devices(program: Program, solver: Solver, time_limit: float, gap: float) -> Program:
+    """Return the solved program with the fewest devices among the fleets that cost no more than `program`'s."""
+    cost = program.cost()
+    fewest = formulate(program.problem, most_cost=cost + LEAST_SAVING * max(cost, 1.0))
+    if not run_solver(fewest, solver, time_limit, gap) or fewest.cost() > cost + LEAST_SAVING * max(cost, 1.0):
+        return program
+    return fewest
+
+
+def _infeasible(problem: FleetProblem, solver: Solver, time_limit: float) -> FleetInfeasible:
+    """Return the error for a problem that no fleet satisfies, with the changes that would help."""
+    told = "; ".join(["no fleet meets the demand within the limits", *problem.remarks])
+    return FleetInfeasible(told, _relaxations(problem, solver, time_limit))
 
 
 def _binding(problem: FleetProblem, program: Program, solver: Solver, time_limit: float) -> tuple[Binding, ...]:

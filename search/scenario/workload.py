@@ -13,6 +13,7 @@ import numpy as np
 from hwdb import InputError, nearest
 from hwdb.tomlfile import Table
 from perfmodel import Objective, Slo, Workload
+from perfmodel.arrays import NAN
 from perfmodel.workload import (
     ARRIVALS,
     LONGEST,
@@ -73,7 +74,8 @@ class Request:
     longest: tokens above which a length in the trace is taken for an error. closed: True where the scenario asks for a
     closed loop by name. peak: the busiest time of the load, in requests/s of this workload; None where the load is
     steady, or its shape is not known. for_peak: True where the rate of the workload is that of the peak. periods: the
-    load over time; () where it is steady or not known.
+    load over time; () where it is steady or not known. rate: requests/s that the source of the lengths shows, at its
+    peak where it has one; NaN where it shows none.
     """
 
     workload: Workload
@@ -84,6 +86,7 @@ class Request:
     peak: Peak | None = None
     for_peak: bool = False
     periods: tuple[Period, ...] = ()
+    rate: float = NAN
 
     @property
     def mean_rate(self) -> float:
@@ -91,7 +94,7 @@ class Request:
         return self.workload.rate / (self.peak.ratio if self.peak is not None and self.for_peak else 1.0)
 
     def read_trace(self) -> Trace:
-        """Read the trace, rescaled to the mean rate of the load; raise `InputError` when the scenario names no trace."""
+        """Read the trace, rescaled to the mean rate of the load; raise `InputError` where the scenario names none."""
         if self.trace is None:
             raise InputError('the scenario\'s [workload] names no trace; add trace = "file.csv" to replay one')
         trace = _read_once(self.trace, self.trace.stat().st_mtime_ns, sort=self.sort, longest=self.longest)
@@ -171,12 +174,11 @@ def read_request(table: Table, folder: Path, *, load: bool = True) -> Request:
         peak=timing.peak,
         for_peak=for_peak and workload.arrival == "open",
         periods=timing.periods,
+        rate=timing.rate if timing.peak is None else timing.peak.rate,
     )
 
 
-def _lengths(
-    table: Table, folder: Path, trace: Path | None, sort: bool, longest: int
-) -> tuple[Histogram, Timing]:
+def _lengths(table: Table, folder: Path, trace: Path | None, sort: bool, longest: int) -> tuple[Histogram, Timing]:
     """Read how long requests are, from the one source that the table names.
 
     Returns (length classes, when requests arrive as far as the source shows it).

@@ -74,7 +74,7 @@ class Peak:
     def words(self) -> str:
         """Return the length of the window in words, such as "hour" or "15 minutes"."""
         minutes = round(self.window / 60.0)
-        return "hour" if minutes == 60 else f"{minutes} minutes"  # noqa: PLR2004 - minutes of an hour
+        return "hour" if minutes == 60 else f"{minutes} minutes"
 
 
 def periods_of(trace: Trace, edges: Array | None = None) -> tuple[Period, ...]:
@@ -113,7 +113,7 @@ def hours_of_day(periods: tuple[Period, ...]) -> tuple[Period, ...]:
 
 
 def _edges(duration: float) -> Array:
-    """Return the bounds of the periods of a trace of `duration` seconds, (P + 1,); the last may be shorter or longer."""
+    """Return the bounds of the periods of a trace of `duration` seconds, (P + 1,); the last may be odd."""
     fitting = [p for p in PERIODS_S if duration >= (2.0 - ODD_END) * p]
     if not fitting:
         return np.zeros(0)
