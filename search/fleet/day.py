@@ -15,7 +15,7 @@ from search.fleet.problem import FleetProblem
 from search.fleet.solve import Solver
 
 if TYPE_CHECKING:
-    from search.fleet.plan import FleetPlan
+    from search.fleet.fleet import FleetPlan
 
 HOURS_PER_DAY = 24.0
 #: Hours by which the periods may miss 24 and still count as a day.
@@ -104,7 +104,7 @@ def hour_rows(found: FleetPlan) -> list[dict[str, Any]]:
             "request_rate_rps": float(problem.rate[t].sum()),
             "replicas": int(shown.replicas[:, t].sum()),
             "devices": float(sum(o.devices * n for o, n in zip(problem.options, shown.replicas[:, t], strict=True))),
-            "in_use": " + ".join(
+            "option": " + ".join(
                 f"{n} x {o.name}" for o, n in zip(problem.options, shown.replicas[:, t], strict=True) if n
             ),
             "usd_per_hour": float(hourly[:, t].sum()),

@@ -17,7 +17,7 @@ from search.planning import Target, Tariff
 from search.scenario import Option
 
 if TYPE_CHECKING:
-    from search.fleet.plan import FleetPlan
+    from search.fleet.fleet import FleetPlan
 
 #: Request rate that stands for none, requests/s.
 IDLE_RATE = 1e-6

@@ -17,7 +17,7 @@ from perfmodel.arrays import Array, Index
 from search.fleet.problem import FleetProblem
 
 if TYPE_CHECKING:
-    from search.fleet.plan import Binding, FleetPlan
+    from search.fleet.fleet import Binding, FleetPlan
 
 
 def busiest(rate: Array) -> tuple[Index, Index]:

@@ -26,7 +26,7 @@ LESS_IMPORTANT = ("nodes", "device", "request_rate_rps", "power_w", "devices", "
 OF_PERIODS = ("period", "start_h", "hours", "replicas_needed")
 #: The same of the table by the hour.
 HOURS_KEPT = ("start_h", "request_rate_rps", "replicas", "devices", "usd_per_hour")
-LESS_IMPORTANT_OF_HOURS = ("in_use", "hours")
+LESS_IMPORTANT_OF_HOURS = ("option", "hours")
 
 
 def fleet_rows(fleet: FleetPlan) -> list[dict[str, Any]]:
@@ -86,7 +86,7 @@ def _print_hours(fleet: FleetPlan, wide: bool) -> None:
 
     rows = hour_rows(fleet)
     kinds = (fleet.scaled or fleet).replicas.any(axis=1).sum()
-    columns = [c for c in rows[0] if c != "period" and (c != "in_use" or kinds > 1)]
+    columns = [c for c in rows[0] if c != "period" and (c != "option" or kinds > 1)]
     print_rows(
         rows,
         layout=Layout(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from search.planning.explained import memory_of, memory_place, term_row, terms_of
     from search.planning.formats import checkpoint_offer, format_offer
     from search.planning.names import deployment_words, short_name, told_apart
-    from search.planning.peaks import load_columns, replicas_at_peak
+    from search.planning.peaks import replicas_at_peak
     from search.planning.planner import plan, space_of, tariff_of
     from search.planning.prices import Tariff, tariff, usd_per_million_tokens
     from search.planning.ranked_plan import Plan
@@ -29,7 +29,6 @@ __all__ = [
     "deployment_words",
     "format_offer",
     "greatest_rate",
-    "load_columns",
     "memory_of",
     "memory_place",
     "plan",
@@ -60,7 +59,7 @@ __getattr__ = lazy_names(
         "formats": ["checkpoint_offer", "format_offer"],
         "names": ["deployment_words", "short_name", "told_apart"],
         "ranked_plan": ["Plan"],
-        "peaks": ["load_columns", "replicas_at_peak"],
+        "peaks": ["replicas_at_peak"],
         "planner": ["plan", "space_of", "tariff_of"],
         "prices": ["Tariff", "tariff", "usd_per_million_tokens"],
         "sizing": ["Target", "greatest_rate", "rows_of"],

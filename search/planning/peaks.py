@@ -14,14 +14,6 @@ if TYPE_CHECKING:
     from search.planning.ranked_plan import Plan
 
 
-def load_columns(plan: Plan) -> dict[str, float]:
-    """Return the mean and the peak of a load that changes over the day, in requests/s; {} of a steady load."""
-    request = plan.scenario.request
-    if request is None or request.peak is None:
-        return {}
-    return {"mean_request_rate_rps": request.peak.mean, "peak_request_rate_rps": request.peak.rate}
-
-
 def replicas_at_peak(plan: Plan) -> float:
     """Return the replicas of the winner that the peak of the load needs, spare ones included.
 

@@ -13,7 +13,6 @@ from search.planning.candidates import Candidates
 from search.planning.folded import folded, stands_for
 from search.planning.modes import best_by_mode, comparison, winners
 from search.planning.names import told_apart
-from search.planning.peaks import load_columns
 from search.planning.reasons import nearest_misses, notes, reason
 from search.planning.rows import candidate_rows
 
@@ -123,12 +122,19 @@ class Plan(Candidates):
         chosen = list(alike)[:most]
         return self._flat(chosen, [None] * len(chosen), alike)
 
+    def _load_columns(self) -> dict[str, float]:
+        """Return the mean and the peak of a load that changes over the day, in requests/s; {} of a steady load."""
+        request = self.scenario.request
+        if request is None or request.peak is None:
+            return {}
+        return {"mean_request_rate_rps": request.peak.mean, "peak_request_rate_rps": request.peak.rate}
+
     def _flat(
         self, numbers: list[int], ranks: Sequence[int | None], alike: Mapping[int, Sequence[int]] | None = None
     ) -> list[dict[str, Any]]:
         """Return the flat rows of the candidates `numbers`, with their ranks. alike: what each stands for."""
         alike = self._folded if alike is None else alike
-        load = load_columns(self)
+        load = self._load_columns()
         return [
             {
                 "rank": rank,

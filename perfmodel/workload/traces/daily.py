@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from scipy.special import ndtri
 
 from perfmodel.arrays import NAN, Array
 from perfmodel.workload.traces.trace import Trace
@@ -83,12 +82,14 @@ def periods_of(trace: Trace, edges: Array | None = None) -> tuple[Period, ...]:
     edges: (P + 1,) seconds since the first request that bound the periods; by default hours, or parts of them where the
     trace is short.
     """
+    from statistics import NormalDist
+
     if not np.isfinite(trace.rate):
         return ()
     arrival = trace.arrival - trace.arrival[0]
     bounds = _edges(trace.duration) if edges is None else np.minimum(edges, trace.duration)
     windows = sum(2.0 * trace.duration / w for w in (*WINDOWS_S, PERIODS_S[0]))
-    z = float(ndtri(1.0 - FALSE_PEAK / max(windows, 1.0)))
+    z = NormalDist().inv_cdf(1.0 - FALSE_PEAK / max(windows, 1.0))
     return tuple(_period(arrival, (float(a), float(b)), z) for a, b in pairwise(bounds) if b > a)
 
 
