@@ -67,7 +67,6 @@ def print_fleet(fleet: FleetPlan, *, wide: bool = False) -> None:
     print_text("")
     if fleet.problem.periods > 1:
         _print_hours(fleet, wide)
-        print_text("")
     rows = _busiest(fleet)
     title = "Each option at its busiest" if fleet.problem.periods > 1 else ""
     hidden = ("remark", *OF_PERIODS)

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from search.planning.prices import Tariff, tariff, usd_per_million_tokens
     from search.planning.ranked_plan import Plan
     from search.planning.sizing import Target, greatest_rate, rows_of
-    from search.planning.whatif import what_if
+    from search.planning.whatif import as_planned, what_if
 
 __all__ = [
     "Plan",
     "Target",
     "Tariff",
+    "as_planned",
     "checkpoint_offer",
     "cost_columns",
     "deployment_words",
@@ -63,6 +64,6 @@ __getattr__ = lazy_names(
         "planner": ["plan", "space_of", "tariff_of"],
         "prices": ["Tariff", "tariff", "usd_per_million_tokens"],
         "sizing": ["Target", "greatest_rate", "rows_of"],
-        "whatif": ["what_if"],
+        "whatif": ["as_planned", "what_if"],
     },
 )
