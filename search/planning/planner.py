@@ -56,17 +56,14 @@ def plan(
         costs: prices the operators; by default the engine's cost model.
         progress: called with (done, total).
         command: recorded in the manifest; by default the command line.
-        before: the target of a plan of the same model, engine and hardware database, whose steps need not be priced
-            again.
+        before: the target of a plan of the same model, engine and devices; its steps are not priced again.
 
-    Raises:
-        InputError: the scenario is impossible. (Where no candidate qualifies, `Plan.message` says why instead.)
+    Raises `InputError` for an impossible scenario. (Where no candidate qualifies, `Plan.message` says why instead.)
     """
     if scenario.more_engines:
         again = partial(plan, searcher=searcher, costs=costs, progress=progress, command=command)
         return _best_engine(scenario, again)
-    scorer = scorer_of(scenario, costs, before)
-    searcher = searcher or searcher_of(scenario)
+    scorer, searcher = scorer_of(scenario, costs, before), searcher or searcher_of(scenario)
     legal = space_of(scenario, scorer.target.model, scorer.tariff).legal()
     found = searcher.search(legal, scorer.score, progress)
     layouts, pairs, columns = _in_modes(scorer, legal.deployments(found.rows), found, scenario.choices.modes)

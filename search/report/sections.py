@@ -143,8 +143,8 @@ def what_if_section(planned: dict[str, Any], what_ifs: Sequence[dict[str, Any]],
         short="What if",
         title="What if",
         charts=[n for n in ("whatif",) if n in chart_names],
-        lead="Each row plans again with one thing changed; changes are against the first row. The last column is the chance that the recommended "
-        "configuration, left as it is, would still keep the SLOs.",
+        lead="Each row plans again with one thing changed; changes are against the first row. The last column is the "
+        "chance that the recommended configuration, left as it is, would still keep the SLOs.",
         tables=[Table(rows, known_columns(rows, WHAT_IF), wide=("answer",), id="changes")],
     )
 
