@@ -14,7 +14,7 @@ import numpy as np
 
 from hwdb import Infeasible
 from search.fleet.fleet import LIMIT_TOLERANCE, Binding, FleetPlan
-from search.fleet.limits import limits, prices, served_by_none
+from search.fleet.limits import INTEGRALITY_TOLERANCE, limits, prices, served_by_none
 from search.fleet.periods import of_busiest, period_by_period
 from search.fleet.problem import FleetProblem, checked
 from search.fleet.program import Program, formulate
@@ -27,6 +27,8 @@ __all__ = ["Binding", "FleetInfeasible", "FleetPlan", "FleetProblem", "Inventory
 DEFAULT_GAP = 1e-6
 #: Saving, relative to the fleet's cost, from which a limit counts as binding: the gap of the solutions compared.
 LEAST_SAVING = 1e-6
+#: Options from which a fleet mixes them.
+MIXED = 2
 #: Seconds that the solver may take by default. chosen.
 TIME_LIMIT_S = 60.0
 
@@ -111,6 +113,7 @@ def _solved(problem: FleetProblem, solver: Solver, time_limit: float, gap: float
     binding = () if problem.counts_devices else _binding(problem, program, solver, time_limit)
     if (prices(problem) == 0).any():
         program = _fewest_devices(program, solver, time_limit, gap)
+    program = _of_one_option(program, solver, time_limit, gap)
     unit = np.nan if problem.counts_devices else 1.0
     return FleetPlan(
         problem=problem,
@@ -131,6 +134,25 @@ def _fewest_devices(program: Program, solver: Solver, time_limit: float, gap: fl
     if not run_solver(fewest, solver, time_limit, gap) or fewest.cost() > cost + LEAST_SAVING * max(cost, 1.0):
         return program
     return fewest
+
+
+def _of_one_option(program: Program, solver: Solver, time_limit: float, gap: float) -> Program:
+    """Return the solved program with one option only, where a single class is served by several.
+
+    It is `program` itself unless one of these options alone costs no more and takes no more devices.
+    """
+    problem, used = program.problem, np.nonzero(program.solved_replicas().any(axis=1))[0]
+    if problem.rate.shape[1] > 1 or len(used) < MIXED:
+        return program
+    devices, cost = np.array([o.devices for o in problem.options]), program.cost()
+    mixed = float((devices @ program.solved_replicas()).sum())
+    for option in used:
+        only = np.where(np.arange(len(devices))[:, None] == option, problem.throughput, 0.0)
+        alone = formulate(replace(problem, throughput=only), most_cost=cost + LEAST_SAVING * max(cost, 1.0))
+        possible = run_solver(alone, solver, time_limit, gap)
+        if possible and float((devices @ alone.solved_replicas()).sum()) <= mixed + INTEGRALITY_TOLERANCE:
+            return alone
+    return program
 
 
 def _infeasible(problem: FleetProblem, solver: Solver, time_limit: float) -> FleetInfeasible:

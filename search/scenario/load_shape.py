@@ -17,6 +17,8 @@ BY_HOUR = "rate_by_hour"
 SIZES = ("peak", "mean")
 #: Most hours that `rate_by_hour` lists. chosen: a week.
 MOST_HOURS = 168
+#: Relative distance of a mean from the stated one that is rounding.
+ROUNDING = 1e-12
 #: Coefficient of variation of the gaps between arrivals of a Poisson process.
 POISSON_CV = 1.0
 
@@ -39,7 +41,7 @@ class Timing:
     def at_mean(self, rate: float) -> Timing:
         """Return the same load over time with the mean `rate`, in requests/s."""
         factor = rate / self.rate
-        if self.peak is None or not np.isfinite(factor):
+        if self.peak is None or not np.isfinite(factor) or abs(factor - 1.0) < ROUNDING:
             return self
         scaled = tuple(
             replace(p, mean=p.mean * factor, rate=p.rate * factor, sure=p.sure * factor) for p in self.periods

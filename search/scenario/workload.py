@@ -232,7 +232,7 @@ def _load(table: Table, timing: Timing, *, for_peak: bool) -> dict[str, Any]:
     if not numbers and arrival in ("", "open") and timing.rate == timing.rate:
         numbers["rate"] = timing.rate
     if for_peak and "rate" in numbers and timing.peak is not None:
-        numbers["rate"] *= timing.peak.ratio
+        numbers["rate"] = numbers["rate"] * timing.peak.ratio if given[:1] == ["request_rate_rps"] else timing.peak.rate
     if arrival == "open" and "rate" not in numbers:
         raise table.error("arrival", 'arrival = "open" needs request_rate_rps; add it')
     if arrival == "offline" and "n_requests" not in numbers:
