@@ -21,7 +21,7 @@ OPTIMAL_GAP = 1e-6
 LEAST_SAVING = 5e-3
 #: Columns that a narrow table keeps, and those that it leaves out, the least important first.
 KEPT = ("replicas", "usd_per_hour")
-LESS_IMPORTANT = ("nodes", "device", "request_rate_rps", "power_w", "devices", "model", "utilisation_percent")
+LESS_IMPORTANT = ("nodes", "device", "request_rate_rps", "power_w", "devices", "utilisation_percent", "model")
 #: Columns that only rows of several periods need.
 OF_PERIODS = ("period", "start_h", "hours", "replicas_needed")
 #: The same of the table by the hour.
@@ -67,14 +67,15 @@ def print_fleet(fleet: FleetPlan, *, wide: bool = False) -> None:
     print_text("")
     if fleet.problem.periods > 1:
         _print_hours(fleet, wide)
-    rows = _busiest(fleet)
+    rows = [{**row, "model": row["model"].split("/")[-1]} for row in _busiest(fleet)]
     title = "Each option at its busiest" if fleet.problem.periods > 1 else ""
     hidden = ("remark", *OF_PERIODS)
+    keep = (*KEPT, *(["model"] if len({r["model"] for r in rows}) > 1 else []))
     columns = [c for c in rows[0] if c not in hidden and any(r[c] not in ("", None) for r in rows)]
     print_rows(
         rows,
         layout=Layout(
-            title=title, label="option", columns=columns, keep=KEPT, drop=LESS_IMPORTANT, notes=notes, wide=wide
+            title=title, label="option", columns=columns, keep=keep, drop=LESS_IMPORTANT, notes=notes, wide=wide
         ),
     )
 
