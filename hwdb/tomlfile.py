@@ -145,8 +145,12 @@ class Table:
                 raise self._unknown(key, sorted({*self._asked, *also}))
 
     def _unknown(self, key: str, known: Sequence[str]) -> InputError:
-        """Return the `InputError` for a key that nobody asked for, with the nearest of the keys in `known`."""
-        near = nearest(key, known)
+        """Return the `InputError` for a key that nobody asked for, with the nearest of the keys in `known`.
+
+        A key that resembles a former name is taken for its present one.
+        """
+        former = [old for old, present in self.former.items() if present in known]
+        near = list(dict.fromkeys(self.former.get(n, n) for n in nearest(key, [*known, *former])))
         offer = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known keys: {', '.join(known)}"
         return self.error(key, f"unknown key {key!r}; {offer}")
 

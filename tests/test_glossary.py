@@ -39,6 +39,8 @@ CALLS = (
     ("plan", SMALL, "--explain"),
     ("plan", str(ROOT / "examples" / "moe-h200.toml"), "--top", "1"),
     ("fleet", str(ROOT / "examples" / "melange-fleet.toml")),
+    ("plan", str(ROOT / "examples" / "day.toml"), "--top", "1"),
+    ("fleet", str(ROOT / "examples" / "day.toml")),
     ("simulate", str(ROOT / "examples" / "chat-70b-h100.toml"), "--requests", "50", "--capacity"),
     ("hw", "list"),
     ("hw", "list", "--nodes"),
@@ -49,6 +51,18 @@ CALLS = (
     ("explain",),
 )
 CASES = "model,device,mode,concurrency,isl,osl\nmeta-llama/Llama-3.1-8B,h100-sxm,closed,4,200,20\n"
+
+#: A fleet that is the same in two periods.
+PERIODS = """\
+[fleet]
+hours = [8, 16]
+[[fleet.class]]
+name = "chat"
+request_rate_rps = [1, 3]
+[[fleet.option]]
+device = "h100-sxm"
+throughput_rps = [1]
+"""
 
 #: A scenario with every table. An unknown key in any of them is refused with the list of the known ones.
 SCENARIO = """\
@@ -129,8 +143,10 @@ def printed_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> set[U
     """Every key of the JSON that the calls print."""
     cases = tmp_path / "cases.csv"
     cases.write_text(CASES, encoding="utf-8")
+    periods = tmp_path / "periods.toml"
+    periods.write_text(PERIODS, encoding="utf-8")
     found: set[Use] = set()
-    for call in (*CALLS, ("predict", str(cases))):
+    for call in (*CALLS, ("predict", str(cases)), ("fleet", str(periods))):
         assert cli.main([*call, "--json"]) == 0, call
         found |= {(column, "column") for row in json.loads(capsys.readouterr().out) for column in row}
     return found

@@ -18,7 +18,7 @@ from hwdb import Infeasible
 from search.output import headline, step_time_rows
 from search.planning.explained import terms_of
 from search.planning.ranked_plan import Plan
-from search.planning.whatif import changes, what_if
+from search.planning.whatif import as_planned, changes, what_if
 from search.report import charts
 from search.report.plan_charts import lower_left_front
 
@@ -92,6 +92,27 @@ def test_a_price_rise_of_all_costs_as_much_more(plan: Plan, tried: dict[str, dic
 
 def test_cheaper_hardware_is_never_left_for_dearer(tried: dict[str, dict[str, float]]) -> None:
     assert tried["its price − 20 %"]["change_percent"] == pytest.approx(-20.0, abs=0.5)
+
+
+def test_changes_are_against_the_plan_as_it_is(plan: Plan, tried: dict[str, dict[str, object]]) -> None:
+    planned, best = as_planned(plan), plan.row(plan.best)
+    for name in ("usd_per_hour", "devices", "power_w", "slo_chance"):
+        assert planned[name] == best[name]
+    assert {"SLO ÷ 2", "only h100-sxm", "price of h100-sxm − 20 %", "fp8 KV cache"} <= set(tried)
+    for row in tried.values():
+        if row["usd_per_hour"] == row["usd_per_hour"]:
+            assert row["devices_change"] == row["devices"] - planned["devices"]
+            for name, change in (("usd_per_hour", "change_percent"), ("power_w", "power_change_percent")):
+                assert row[change] == pytest.approx(100.0 * (row[name] / planned[name] - 1.0), abs=1e-9)
+    assert tried["only h100-sxm"]["usd_per_hour"] >= planned["usd_per_hour"]
+
+
+def test_steps_that_were_priced_before_change_no_figure(plan: Plan, tried: dict[str, dict[str, object]]) -> None:
+    for change in changes(plan):
+        if change.name in ("SLO ÷ 2", "load × 2", "inputs × 2", "fp8 KV cache"):
+            fresh = search.plan(change.make(plan.scenario))
+            assert tried[change.name]["usd_per_hour"] == float(fresh.columns["usd_per_hour"][fresh.best])
+            assert tried[change.name]["power_w"] == float(fresh.columns["power_w"][fresh.best])
 
 
 def test_more_load_costs_more_and_may_break_what_stands(tried: dict[str, dict[str, float]]) -> None:

@@ -8,7 +8,17 @@ from perfmodel.workload.length_spread import SPREADS, length_cv, longest_over_me
 from perfmodel.workload.load import DEFAULT_REQUESTS_PER_CLIENT, POOLED_REQUESTS_PER_CLIENT, Load, load_of
 from perfmodel.workload.output_lengths import LEAST_LENGTH_CV, OUTPUT_LENGTH_CV, longest, survival, truncated_cv
 from perfmodel.workload.slo import METRICS, MS_PER_S, RANKS, SLO_KEYS, STATISTICS, Objective, Slo
-from perfmodel.workload.traces import LONGEST, Trace, read_trace
+from perfmodel.workload.traces import (
+    LONGEST,
+    SECONDS_PER_HOUR,
+    Peak,
+    Period,
+    Trace,
+    hours_of_day,
+    peak_of,
+    periods_of,
+    read_trace,
+)
 from perfmodel.workload.workload import ARRIVALS, Arrival, Workload
 
 __all__ = [
@@ -21,6 +31,7 @@ __all__ = [
     "OUTPUT_LENGTH_CV",
     "POOLED_REQUESTS_PER_CLIENT",
     "RANKS",
+    "SECONDS_PER_HOUR",
     "SLO_KEYS",
     "SPREADS",
     "STATISTICS",
@@ -29,15 +40,20 @@ __all__ = [
     "LengthStats",
     "Load",
     "Objective",
+    "Peak",
+    "Period",
     "Slo",
     "Trace",
     "Workload",
     "histogram",
+    "hours_of_day",
     "length_cv",
     "lengths",
     "load_of",
     "longest",
     "longest_over_mean",
+    "peak_of",
+    "periods_of",
     "read_histogram",
     "read_trace",
     "spread_kind",

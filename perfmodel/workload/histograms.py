@@ -2,7 +2,7 @@
 
 The shipped ones are in `perfmodel/workload/lengths/`. A histogram of your own is a CSV with the columns
 `input_tokens,output_tokens,share` and optionally `prefix_hit`; lines that start with `#` before the header describe it
-(`# source: ...`).
+(`# source: ...`, `# request_rate_rps: 5.5`, `# peak_rate_rps: 7.5 over 300 s`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel.arrays import NAN, Array, Index
-from perfmodel.workload.traces import Trace, Whole
+from perfmodel.workload.traces import Peak, Trace, Whole, peak_of
 
 FOLDER = Path(__file__).parent / "lengths"
 
@@ -24,6 +24,10 @@ FOLDER = Path(__file__).parent / "lengths"
 #: because the few long requests decide memory and percentiles.
 INPUT_QUANTILES = (0.0, 0.2, 0.4, 0.6, 0.75, 0.87, 0.95, 0.99, 1.0)
 OUTPUT_QUANTILES = (0.0, 0.4, 0.7, 0.9, 1.0)
+#: Note of a file that has the peak of its load.
+PEAK_NOTE = "peak_rate_rps"
+#: Coefficient of variation of the gaps between Poisson arrivals.
+POISSON_CV = 1.0
 REQUIRED = ("input_tokens", "output_tokens", "share")
 COLUMNS = (*REQUIRED, "prefix_hit")
 #: (least, most) value of a column; tokens have `TOKEN_RANGE`.
@@ -41,8 +45,9 @@ class Histogram:
     input_tokens, output_tokens: (C,) mean tokens per request of each class. share: (C,) share of all requests.
     prefix_hit: (C,) share of a class's prompt tokens that an infinite prefix cache holds (an upper bound).
     requests: how many requests the histogram was made from. rate: their mean arrival rate in requests/s, NaN where
-    unknown. name, source, licence: what it is called and where its data came from. isl_dist: how lengths spread within
-    a class, as in `Workload`. output_max: tokens at which outputs are cut, infinite where nothing cuts them.
+    unknown. peak: the busiest time of the load, None where it is steady or not known. name, source, licence: what it
+    is called and where its data came from. isl_dist: how lengths spread within a class, as in `Workload`. output_max:
+    tokens at which outputs are cut, infinite where nothing cuts them.
     """
 
     input_tokens: Array
@@ -56,6 +61,7 @@ class Histogram:
     licence: str = ""
     isl_dist: str = ""
     output_max: float = math.inf
+    peak: Peak | None = None
 
     def __len__(self) -> int:
         return len(self.share)
@@ -86,6 +92,7 @@ class Histogram:
             rate=trace.rate,
             name=trace.name,
             source=trace.source,
+            peak=peak_of(trace),
         )
 
     def write(self, path: str | Path) -> None:
@@ -96,6 +103,7 @@ class Histogram:
             f"# licence: {self.licence}",
             f"# requests: {self.requests}",
             f"# request_rate_rps: {self.rate:.6g}",
+            *([f"# {PEAK_NOTE}: {self.peak.rate:.6g} over {self.peak.window:g} s"] if self.peak is not None else []),
             "input_tokens,output_tokens,share,prefix_hit",
         ]
         columns = zip(self.input_tokens, self.output_tokens, self.share, self.prefix_hit, strict=True)
@@ -137,10 +145,29 @@ def read_histogram(path: str | Path) -> Histogram:
         prefix_hit=columns.get("prefix_hit", np.zeros(len(share))),
         requests=int(notes.get("requests", "0")),
         rate=float(notes.get("request_rate_rps", "nan")),
+        peak=_peak(str(path), notes),
         name=notes.get("name", Path(path).stem),
         source=notes.get("source", str(path)),
         licence=notes.get("licence", ""),
     )
+
+
+def _peak(path: str, notes: dict[str, str]) -> Peak | None:
+    """Read the note `# peak_rate_rps: 7.5 over 300 s` of a histogram; None without it. Its gaps count as random.
+
+    path: what messages call the file. notes: the notes by name.
+    """
+    if PEAK_NOTE not in notes:
+        return None
+    try:
+        rate, window = (float(v) for v in notes[PEAK_NOTE].removesuffix("s").split("over"))
+        mean = float(notes["request_rate_rps"])
+    except (ValueError, KeyError):
+        rate, window, mean = NAN, NAN, NAN
+    if not (np.isfinite([rate, window, mean]).all() and min(rate, window, mean) > 0 and rate >= mean):
+        told = f"{PEAK_NOTE} {notes[PEAK_NOTE]!r} is no peak above request_rate_rps"
+        raise InputError(f"{path}: {told}; write it as in # {PEAK_NOTE}: 7.5 over 300 s")
+    return Peak(rate=rate, mean=mean, window=window, start=NAN, cv=POISSON_CV)
 
 
 def _lines(path: str | Path) -> list[str]:

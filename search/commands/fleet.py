@@ -7,14 +7,16 @@ from search.commands.options import DataOutputOptions, Scenario
 
 EXAMPLES = """\
 perfmodel fleet examples/fleet-mix.toml
+perfmodel fleet examples/day.toml
 perfmodel fleet examples/fleet-mix.toml --json"""
 
 
 @grouped
 def fleet_command(scenario: Scenario, output: DataOutputOptions) -> None:
-    """Find the least-cost mix of hardware for classes of requests.
+    """Find the least-cost mix of hardware for classes of requests, and what each hour needs.
 
-    Solves an integer program and proves how close to the least cost the fleet is.
+    The load over the day comes from a trace, or from rate_by_hour in the scenario. Solves an integer program and
+    proves how close to the least cost the fleet is.
     """
     from search.fleet import plan_fleet
     from search.output import fleet_rows, print_fleet, print_rows

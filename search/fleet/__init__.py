@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from search.fleet.day import hour_rows, is_a_day
+from search.fleet.idle import Idle
 from search.fleet.options import plan_fleet
 from search.fleet.plan import Binding, FleetInfeasible, FleetPlan, Relaxation, fleet_plan
 from search.fleet.problem import FleetProblem
@@ -12,8 +14,11 @@ __all__ = [
     "FleetInfeasible",
     "FleetPlan",
     "FleetProblem",
+    "Idle",
     "Relaxation",
     "fleet_plan",
     "formulate",
+    "hour_rows",
+    "is_a_day",
     "plan_fleet",
 ]

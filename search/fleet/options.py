@@ -1,232 +1,31 @@
-"""Turn a scenario into the input of the fleet program.
-
-An option that gives its throughputs ("stated") keeps its table. For a modelled option, every layout that is legal for a
-model becomes an option of its own. Its throughput of a class is the greatest rate that keeps the SLO (bisection on
-columns), and its power is that of the replica at this rate. A layout that another layout of the same option beats in
-price, in devices and in every class is left out.
-"""
+"""Turn a scenario into the input of the fleet program, and plan its fleet."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hwdb import InputError
-from perfmodel import Deployments, Estimates, model
-from perfmodel.arrays import Array, Index
+from perfmodel.arrays import Array
 from perfmodel.costs import CostModel
-from perfmodel.dtypes import FORMAT_CODE
-from perfmodel.power import site_power
-from perfmodel.workload import load_of
+from perfmodel.workload import SECONDS_PER_HOUR
+from search.fleet.day import over_the_day
+from search.fleet.idle import idle_devices
+from search.fleet.layouts import Modeller, stated_rates
 from search.fleet.limits import served_by_none
-from search.fleet.plan import FleetPlan, fleet_plan
+from search.fleet.operating import Modelled, watts_at_load
+from search.fleet.plan import FleetPlan
 from search.fleet.problem import FleetProblem
 from search.fleet.solve import Solver
 from search.manifest import manifest
-from search.planning import (
-    Target,
-    Tariff,
-    deployment_words,
-    greatest_rate,
-    refuse_long_class,
-    rows_of,
-    space_of,
-    tariff,
-    tariff_of,
-)
-from search.scenario import FleetClass, FleetOption, FleetSpec, Inventory, Option
-from search.searchers import pareto
-from search.space import SearchSpace
+from search.planning import tariff, tariff_of
+from search.scenario import FleetClass, FleetOption, FleetSpec, Inventory, Limits, Option
 
 if TYPE_CHECKING:
     from search.scenario import Scenario
-
-#: Code of the model's own format.
-OWN_FORMAT = -1
-
-
-@dataclass(frozen=True)
-class Layouts:
-    """The L options of the fleet program that one option of the scenario becomes.
-
-    options: (L,). throughput: (L, C) requests/s that one replica serves of each of C request classes.
-    """
-
-    options: tuple[Option, ...]
-    throughput: Array
-
-
-@dataclass(frozen=True)
-class Modeller:
-    """Makes the options of the fleet program from those of a scenario.
-
-    spec: request classes and options of the scenario. tariff: prices and nodes of the devices. costs: cost model of the
-    operators, None for the default.
-    """
-
-    scenario: Scenario
-    spec: FleetSpec
-    tariff: Tariff
-    costs: CostModel | None
-
-    def layouts(self, option: FleetOption) -> Layouts:
-        """Return the options of the fleet program that the scenario's `option` becomes."""
-        return self._stated(option) if option.throughput is not None else self._modelled(option)
-
-    def _stated(self, option: FleetOption) -> Layouts:
-        """Convert an option whose throughput is given. Its price is its own, else that of its devices."""
-        devices = float(max(option.devices, 1))
-        at = self._position(option.device)
-        price = option.usd_per_hour
-        if np.isnan(price) and at >= 0:
-            price = float(self.tariff.usd_per_hour[at]) * devices
-        fails_together, nodes = self._on_node(at, devices)
-        made = Option(
-            name=option.name,
-            device=option.device,
-            devices=devices,
-            usd_per_hour=price,
-            power=option.power,
-            replicas_per_node=fails_together,
-            nodes=nodes,
-        )
-        return Layouts(options=(made,), throughput=np.array([_stated_rates(option, self.spec)], dtype=float))
-
-    def _modelled(self, option: FleetOption) -> Layouts:
-        """Model the layouts of an option whose throughput is not given, for each of the models that it may serve."""
-        served = [i for i, c in enumerate(self.spec.classes) if not option.models or c.model in option.models]
-        models = dict.fromkeys(self.spec.classes[i].model for i in served)
-        if not models:
-            where = f"{self.scenario.path}: fleet option {option.name!r}"
-            raise InputError(f"{where} may serve none of the classes; name in its models one that a class asks for")
-        parts = [self._for_model(option, [i for i in served if self.spec.classes[i].model == m]) for m in models]
-        return Layouts(
-            options=tuple(o for p in parts for o in p.options), throughput=np.concatenate([p.throughput for p in parts])
-        )
-
-    def _for_model(self, option: FleetOption, classes: list[int]) -> Layouts:
-        """Model the layouts of an option for one model, and leave out dominated ones.
-
-        classes: positions of the request classes that this model serves.
-        """
-        layouts = self._space(option, self.spec.classes[classes[0]].model).legal().deployments()
-        throughput, watts = self._throughput(option, classes, layouts)
-        size, price = layouts.devices_per_replica, self._price(option, layouts)
-        power = self._power(option, layouts, watts)
-        able = np.nonzero(throughput.any(axis=1))[0]
-        rates = [throughput[able, i] for i in classes]
-        known_price = np.nan_to_num(price[able])  # without a price the devices alone decide
-        kept = able[pareto([*rates, known_price, size[able]], largest=[True] * len(rates))]
-        at = self._position(option.device)
-        options = []
-        for row in kept.tolist():
-            fails_together, nodes = self._on_node(at, float(size[row]))
-            options.append(
-                Option(
-                    name=f"{option.name}: {deployment_words(layouts.take(np.array([row])))}",
-                    device=option.device,
-                    devices=float(size[row]),
-                    usd_per_hour=float(price[row]),
-                    power=float(power[row]),
-                    replicas_per_node=fails_together,
-                    nodes=nodes,
-                )
-            )
-        return Layouts(options=tuple(options), throughput=throughput[kept])
-
-    def _throughput(self, option: FleetOption, classes: list[int], layouts: Deployments) -> tuple[Array, Array]:
-        """Model the speed and the power of the layouts on each class.
-
-        Returns ((L, C) requests/s of one replica by class, (L,) the most watts per device at these rates).
-        """
-        throughput = np.zeros((len(layouts), len(self.spec.classes)))
-        watts = np.zeros(len(layouts))
-        for i in classes:
-            throughput[:, i], drawn = rate_and_watts(self._target(option, self.spec.classes[i]), layouts)
-            watts = np.fmax(watts, drawn)
-        return throughput, watts
-
-    def _target(self, option: FleetOption, c: FleetClass) -> Target:
-        """Build the task of a replica of `option` for class `c`; raise `InputError` where the class has no lengths."""
-        if c.workload is None:
-            where = f"{self.scenario.path}: class {c.name!r}"
-            raise InputError(
-                f"{where} has no lengths, which option {option.name!r} needs; add dataset or input_tokens to the class"
-            )
-        spec = model(c.model)
-        refuse_long_class(self.scenario, c.name, c.workload, spec)
-        return Target(
-            model=spec,
-            workload=c.workload.at(arrival="open", rate=1.0),
-            slo=c.slo,
-            engine=self.scenario.engine,
-            confidence=self.scenario.limits.confidence,
-            costs=self.costs,
-        )
-
-    def _price(self, option: FleetOption, layouts: Deployments) -> Array:
-        """Return USD per hour of a replica of each layout, (L,): the option's own price, else that of its devices."""
-        size = layouts.devices_per_replica
-        if np.isnan(option.usd_per_hour):
-            return np.asarray(size * self.tariff.usd_per_hour[self._position(option.device)])
-        return np.full(len(size), option.usd_per_hour)
-
-    def _power(self, option: FleetOption, layouts: Deployments, watts: Array) -> Array:
-        """Return the watts of a replica at the site's meter, (L,).
-
-        They are the option's own, else those of its devices and its share of a host, times the PUE. watts: (L,) per
-        device.
-        """
-        size = layouts.devices_per_replica
-        if not np.isnan(option.power):
-            return np.full(len(size), option.power)
-        at = self._position(option.device)
-        host_watts = np.nan_to_num(self.tariff.host_power[at]) * size / self.tariff.per_node[at]
-        return site_power(watts, size, host_watts, self.scenario.site.pue)
-
-    def _space(self, option: FleetOption, name: str) -> SearchSpace:
-        """Build the search space of the layouts that an option lists for model `name`.
-
-        It has the option's one device, with its stock and its devices per node.
-        """
-        at, spec, offload = self._position(option.device), model(name), self.scenario.offload
-        device = self.tariff.devices[at]
-        axes: dict[str, Any] = {"pp": (1.0,), **offload.axes}
-        axes |= {} if spec.experts else {"ep": (1.0,), "dp": (1.0,)}
-        axes |= {k: tuple(float(x) for x in v) for k, v in option.layouts.items()}
-        return SearchSpace(
-            model=spec,
-            devices=(device,),
-            stock=self.scenario.offer.stock,
-            domain={device.name: float(self.tariff.per_node[at])},
-            pinned=frozenset(option.layouts),
-            pads_shards=self.scenario.engine.pads_shards,
-            encoder_data_parallel=self.scenario.engine.encoder_data_parallel,
-            weight=_format_codes(option.weight),
-            kv=_format_codes(option.kv),
-            host=offload.host,
-            adapters=self.scenario.adapters,
-            **axes,
-        )
-
-    def _position(self, device: str) -> int:
-        """Return the position of a device in the tariff, or -1 where the hardware database does not know it."""
-        names = [d.name for d in self.tariff.devices]
-        return names.index(device) if device in names else -1
-
-    def _on_node(self, at: int, devices: float) -> tuple[float, float]:
-        """Return (replicas that fail with a node, nodes per replica) for a replica of `devices` devices.
-
-        at: position of the device in the tariff. Where it is -1 (not in the database), each replica has a node to
-        itself.
-        """
-        if at < 0:
-            return 1.0, 1.0
-        failing = self.tariff.failing(np.array([at]), np.array([devices]))
-        return float(failing[0]), devices / float(self.tariff.per_node[at])
 
 
 def plan_fleet(
@@ -234,7 +33,8 @@ def plan_fleet(
 ) -> FleetPlan:
     """Find the least-cost fleet for `scenario`, with proof of its optimality.
 
-    It serves the scenario's `[fleet]`; without one, its workload on the hardware on offer.
+    It serves the scenario's `[fleet]`; without one, its workload on the hardware on offer, hour by hour where its load
+    changes over the day.
 
     Args:
         scenario: with a `[fleet]`, or with a workload that has a request rate.
@@ -246,21 +46,53 @@ def plan_fleet(
         FleetInfeasible: no fleet satisfies the limits; the message says what to relax.
         InputError: the scenario lacks what a fleet needs.
     """
-    problem, price_dates = fleet_problem(scenario, costs)
-    found = fleet_plan(problem, solver)
+    prepared = prepare(scenario, costs)
+    found = over_the_day(prepared.problem, solver, scaled=prepared.spec.scaled)
+    found = _with_power(found, prepared.modelled)
+    idle = idle_devices(found.devices, prepared.problem.inventory, scenario.hardware(), scenario.offer.usd_per_hour)
     made = manifest(
         scenario.path,
         seed=scenario.choices.seed,
         solver=found.solver,
         gap=found.gap,
-        price_dates=price_dates,
+        price_dates=prepared.dates,
         command=command,
     )
-    return replace(found, manifest=made)
+    return replace(found, manifest=made, idle=idle)
+
+
+def _with_power(found: FleetPlan, modelled: Modelled) -> FleetPlan:
+    """Return the fleet, and those beside it, with their power at the load of each period."""
+
+    def powered(other: FleetPlan | None) -> FleetPlan | None:
+        """Return the same fleet with its power at load."""
+        return None if other is None else replace(other, power_at_load=watts_at_load(other, modelled))
+
+    at_load = watts_at_load(found, modelled)
+    return replace(found, power_at_load=at_load, scaled=powered(found.scaled), static=powered(found.static))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A scenario as the fleet program reads it.
+
+    spec: the fleet of the scenario. dates: of the prices. modelled: what the options run.
+    """
+
+    problem: FleetProblem
+    spec: FleetSpec
+    dates: tuple[str, ...]
+    modelled: Modelled
 
 
 def fleet_problem(scenario: Scenario, costs: CostModel | None = None) -> tuple[FleetProblem, tuple[str, ...]]:
-    """Build the input of the fleet program from a scenario; returns (input, dates of the prices that it uses).
+    """Build the input of the fleet program from a scenario; returns (input, dates of the prices that it uses)."""
+    prepared = prepare(scenario, costs)
+    return prepared.problem, prepared.dates
+
+
+def prepare(scenario: Scenario, costs: CostModel | None = None) -> Prepared:
+    """Build the input of the fleet program from a scenario, with what its options run.
 
     Options that serve no class, or whose price is unknown, are named in the remarks of the input (see `priced`).
     """
@@ -284,7 +116,8 @@ def fleet_problem(scenario: Scenario, costs: CostModel | None = None) -> tuple[F
     inventory = replace(scenario.inventory(), node_usd_per_hour=node_prices)
     options = [option for part in parts for option in part.options]
     problem = priced(_problem(spec, options, np.concatenate([part.throughput for part in parts]), inventory))
-    return replace(problem, remarks=(*problem.remarks, *useless)), bill.date
+    problem = replace(problem, remarks=(*problem.remarks, *useless))
+    return Prepared(problem=problem, spec=spec, dates=bill.date, modelled=modeller.modelled(parts))
 
 
 def priced(problem: FleetProblem) -> FleetProblem:
@@ -327,25 +160,7 @@ def table_problem(spec: FleetSpec, inventory: Inventory) -> FleetProblem:
         Option(name=o.name, device=o.device, devices=max(o.devices, 1), usd_per_hour=o.usd_per_hour, power=o.power)
         for o in spec.options
     ]
-    return _problem(spec, options, np.array([_stated_rates(o, spec) for o in spec.options]), inventory)
-
-
-def rate_and_watts(target: Target, layouts: Deployments) -> tuple[Array, Array]:
-    """Find the greatest request rate that one replica of each layout serves within the target.
-
-    Returns (requests/s, watts per device at that rate), (N,) each. The rate is 0, and the power NaN, where even an idle
-    replica misses the SLO or where the memory does not suffice.
-    """
-    count = len(layouts)
-    base = load_of(target.workload, count)
-
-    def at(rows: Index, rates: Array) -> Estimates:
-        """Estimate the layouts at `rows`, each at its rate in requests/s."""
-        return target.estimates_of(replace(rows_of(base, rows), rate=rates), layouts.take(rows))
-
-    rate = greatest_rate(target, at, count)
-    watts = at(np.arange(count), np.where(rate > 0, rate, 1.0)).power
-    return rate, np.where(rate > 0, watts, np.nan)
+    return _problem(spec, options, np.array([stated_rates(o, spec) for o in spec.options]), inventory)
 
 
 def _fleet_of_workload(scenario: Scenario) -> FleetSpec:
@@ -355,22 +170,22 @@ def _fleet_of_workload(scenario: Scenario) -> FleetSpec:
         raise InputError(
             f"{scenario.path}: a fleet is sized for a rate; give request_rate_rps in [workload], or a [fleet]"
         )
-    bill = tariff_of(scenario)
-    axes = space_of(scenario, model(scenario.model), bill)
-    layouts = {k: tuple(int(v) for v in getattr(axes, k) if np.isfinite(v)) for k in ("tp", "pp", "ep", "dp")}
+    if scenario.more_engines:
+        raise InputError(f"{scenario.path}: a fleet is planned with one engine; name one in [engine]")
+    if scenario.limits.power_basis != Limits.power_basis:
+        raise InputError(f"{scenario.path}: the power of fleet options is their mean draw; leave power_basis out")
+    request = scenario.request
+    periods = request.periods if request is not None and request.for_peak else ()
     only_class = FleetClass(
-        name=scenario.title, rate=(work.rate,), model=scenario.model, workload=work, slo=scenario.slo
+        name=scenario.title,
+        rate=tuple(p.rate for p in periods) or (work.rate,),
+        model=scenario.model,
+        workload=work,
+        slo=scenario.slo,
     )
-    options = tuple(
-        FleetOption(name=d.name, device=d.name, layouts=layouts, weight=scenario.choices.weight, kv=scenario.choices.kv)
-        for d in bill.devices
-    )
-    return FleetSpec(classes=(only_class,), options=options)
-
-
-def _stated_rates(option: FleetOption, spec: FleetSpec) -> list[float]:
-    """Return the requests/s of one replica by class, in the order of the classes; 0 for a class without one."""
-    return [(option.throughput or {}).get(c.name, 0.0) for c in spec.classes]
+    options = tuple(FleetOption(name=d.name, device=d.name) for d in tariff_of(scenario).devices)
+    hours = tuple(p.length / SECONDS_PER_HOUR for p in periods) or (1.0,)
+    return FleetSpec(classes=(only_class,), options=options, hours=hours, scaled=bool(periods))
 
 
 def _problem(spec: FleetSpec, options: Sequence[Option], throughput: Array, inventory: Inventory) -> FleetProblem:
@@ -384,8 +199,3 @@ def _problem(spec: FleetSpec, options: Sequence[Option], throughput: Array, inve
         inventory=inventory,
         elastic=spec.elastic,
     )
-
-
-def _format_codes(names: tuple[str, ...]) -> tuple[int, ...]:
-    """Return the codes of the number formats `names`; the code of the model's own format where there are none."""
-    return tuple(FORMAT_CODE[n] for n in names) or (OWN_FORMAT,)

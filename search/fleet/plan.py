@@ -8,43 +8,29 @@ that code, messages and docs use.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from hwdb import Infeasible
-from perfmodel.arrays import Array, Index
-from search.fleet.limits import INTEGRALITY_TOLERANCE, limits, served_by_none
+from search.fleet.fleet import LIMIT_TOLERANCE, Binding, FleetPlan
+from search.fleet.limits import INTEGRALITY_TOLERANCE, limits, prices, served_by_none
+from search.fleet.periods import of_busiest, period_by_period
 from search.fleet.problem import FleetProblem, checked
 from search.fleet.program import Program, formulate
 from search.fleet.solve import Solver, available_solver, run_solver
-from search.manifest import Manifest
 from search.scenario import Inventory, Option
 
 __all__ = ["Binding", "FleetInfeasible", "FleetPlan", "FleetProblem", "Inventory", "Option", "Relaxation", "fleet_plan"]
 
-#: A limit is used up when less than this share of it is left.
-LIMIT_TOLERANCE = 1e-9
 #: Relative distance from the optimum at which the solver may stop.
 DEFAULT_GAP = 1e-6
 #: Saving, relative to the fleet's cost, from which a limit counts as binding: the gap of the solutions compared.
 LEAST_SAVING = 1e-6
+#: Options from which a fleet mixes them.
+MIXED = 2
 #: Seconds that the solver may take by default. chosen.
 TIME_LIMIT_S = 60.0
-
-
-@dataclass(frozen=True)
-class Binding:
-    """A limit that costs money: without it, the fleet would be `saving` USD per hour cheaper.
-
-    limit, used: what is allowed and what the fullest period takes, in the unit of the limit.
-    """
-
-    name: str
-    limit: float
-    used: float
-    saving: float
 
 
 @dataclass(frozen=True)
@@ -69,111 +55,6 @@ class FleetInfeasible(Infeasible):
         ways = "; or ".join(str(r) for r in relaxations)
         super().__init__(message + (f": {ways}" if ways else ""))
         self.relaxations = relaxations
-
-
-@dataclass(frozen=True)
-class FleetPlan:
-    """The least-cost fleet of O options for C request classes over P periods, with proof.
-
-    replicas: (O, P) whole numbers. shares: (O, C, P) part of a class that each option serves; they sum to 1 over
-    options. usd_per_hour: mean over periods, weighted by their hours. bound: proven lower bound on it. gap: their
-    relative distance. binding: limits that cost money, the costliest first. manifest: what the fleet rests on, None
-    where it does not come from a scenario.
-    """
-
-    problem: FleetProblem
-    replicas: Index
-    shares: Array
-    usd_per_hour: float
-    bound: float
-    gap: float
-    binding: tuple[Binding, ...]
-    solver: str
-    manifest: Manifest | None = None
-
-    @property
-    def devices(self) -> dict[str, float]:
-        """Return the devices in use by name, each in its fullest period."""
-        used: dict[str, Array] = {}
-        for option, counts in zip(self.problem.options, self.replicas, strict=True):
-            used[option.device] = used.get(option.device, 0.0) + option.devices * counts
-        return {name: float(counts.max()) for name, counts in used.items() if counts.max() > 0}
-
-    @property
-    def power(self) -> float:
-        """Return the watts of the whole fleet in the fullest period; NaN where an option in use has no known power."""
-        watts = np.array([o.power for o in self.problem.options])[:, None]
-        return float(np.where(self.replicas > 0, watts * self.replicas, 0.0).sum(0).max())
-
-    def utilisation(self) -> Array:
-        """Return how busy each option is in each period, (O, P): its load over what its replicas serve within the SLO.
-
-        NaN where it has no replica.
-        """
-        problem = self.problem
-        speed = np.where(problem.serves(), problem.throughput, np.inf)
-        load = np.einsum("oct,tc->ot", self.shares / speed[:, :, None], problem.rate)
-        return np.where(self.replicas > 0, load / np.maximum(self.replicas, 1), np.nan)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return one flat record per option and period in use. Costs add up over the options.
-
-        `remark`: what was left out of the comparison, and why; absent where nothing was.
-        """
-        problem, busy, hourly = self.problem, self.utilisation(), self._hourly()
-        hourly = hourly * np.nan if problem.counts_devices else hourly
-        return [
-            {
-                "option": problem.options[o].name,
-                "device": problem.options[o].device,
-                "period": int(t) + 1,
-                "hours": float(problem.hours[t]),
-                "replicas": int(self.replicas[o, t]),
-                "devices": float(self.replicas[o, t] * problem.options[o].devices),
-                "nodes": float(np.ceil(self.replicas[o, t] * problem.options[o].nodes - LIMIT_TOLERANCE)),
-                "usd_per_hour": float(hourly[o, t]),
-                "power_w": float(self.replicas[o, t] * problem.options[o].power),
-                "utilisation_percent": float(busy[o, t]) * 100.0,
-                **({"remark": "; ".join(problem.remarks)} if problem.remarks else {}),
-            }
-            for o, t in zip(*np.nonzero(self.replicas), strict=True)
-        ]
-
-    def _hourly(self) -> Array:
-        """Return USD per hour of each option in each period, (O, P).
-
-        The price of whole nodes is split over the options by what their replicas take of the nodes.
-        """
-        problem = self.problem
-        nodes = np.array([o.nodes for o in problem.options])[:, None] * self.replicas
-        out = np.array([o.usd_per_hour for o in problem.options])[:, None] * self.replicas
-        for device in problem.by_node:
-            on = np.array([o.device == device for o in problem.options])
-            held = nodes[on].sum(axis=0)
-            bill = problem.inventory.node_usd_per_hour[device] * np.ceil(held - INTEGRALITY_TOLERANCE)
-            out[on] = np.where(held > 0, nodes[on] / np.maximum(held, INTEGRALITY_TOLERANCE), 0.0) * bill
-        return np.asarray(out, dtype=float)
-
-    def share_rows(self) -> list[dict[str, Any]]:
-        """Return one flat record per option, class and period in use: how much of the class the option serves."""
-        problem = self.problem
-        return [
-            {
-                "class": problem.classes[c],
-                "option": problem.options[o].name,
-                "period": int(t) + 1,
-                "share_percent": float(self.shares[o, c, t]) * 100.0,
-                "request_rate_rps": float(self.shares[o, c, t] * problem.rate[t, c]),
-                "throughput_rps_per_replica": float(problem.throughput[o, c]),
-            }
-            for o, c, t in zip(*np.nonzero(self.shares), strict=True)
-        ]
-
-    def binding_rows(self) -> list[dict[str, Any]]:
-        """Return one flat record per limit that costs money."""
-        return [
-            {"limit": b.name, "allowed": b.limit, "used": b.used, "saving_usd_per_hour": b.saving} for b in self.binding
-        ]
 
 
 def describe(limit: str) -> str:
@@ -208,22 +89,76 @@ def fleet_plan(
     if unserved:
         names = ", ".join(repr(problem.classes[c]) for c in unserved)
         raise FleetInfeasible(f"no option serves request class(es) {names} within the SLO; relax it or offer others")
+    few, stands = of_busiest(problem)
+    if problem.elastic and problem.periods > 1:
+        try:
+            return period_by_period(problem, lambda one: _solved(one, solver, time_limit, gap))
+        except FleetInfeasible:
+            raise _infeasible(few, solver, time_limit) from None
+    found = _solved(few, solver, time_limit, gap)
+    return replace(
+        found,
+        problem=problem,
+        replicas=np.repeat(found.replicas[:, :1], problem.periods, axis=1),
+        shares=found.shares[:, :, stands],
+    )
+
+
+def _solved(problem: FleetProblem, solver: Solver, time_limit: float, gap: float) -> FleetPlan:
+    """Solve a checked problem whose replicas are the same in all periods; the arguments are those of `fleet_plan`."""
     program = formulate(problem)
     if not run_solver(program, solver, time_limit, gap):
-        told = "; ".join(["no fleet meets the demand within the limits", *problem.remarks])
-        raise FleetInfeasible(told, _relaxations(problem, solver, time_limit))
-    cost = program.cost()
+        raise _infeasible(problem, solver, time_limit)
+    cost, bound = program.cost(), program.bound
+    binding = () if problem.counts_devices else _binding(problem, program, solver, time_limit)
+    if (prices(problem) == 0).any():
+        program = _fewest_devices(program, solver, time_limit, gap)
+    program = _of_one_option(program, solver, time_limit, gap)
     unit = np.nan if problem.counts_devices else 1.0
     return FleetPlan(
         problem=problem,
         replicas=program.solved_replicas(),
         shares=program.solved_shares(),
         usd_per_hour=cost * unit,
-        bound=min(program.bound, cost) * unit,
-        gap=max(0.0, (cost - program.bound) / cost) if cost > 0 else 0.0,
-        binding=() if problem.counts_devices else _binding(problem, program, solver, time_limit),
+        bound=min(bound, cost) * unit,
+        gap=max(0.0, (cost - bound) / cost) if cost > 0 else 0.0,
+        binding=binding,
         solver=program.solver,
     )
+
+
+def _fewest_devices(program: Program, solver: Solver, time_limit: float, gap: float) -> Program:
+    """Return the solved program with the fewest devices among the fleets that cost no more than `program`'s."""
+    cost = program.cost()
+    fewest = formulate(program.problem, most_cost=cost + LEAST_SAVING * max(cost, 1.0))
+    if not run_solver(fewest, solver, time_limit, gap) or fewest.cost() > cost + LEAST_SAVING * max(cost, 1.0):
+        return program
+    return fewest
+
+
+def _of_one_option(program: Program, solver: Solver, time_limit: float, gap: float) -> Program:
+    """Return the solved program with one option only, where a single class is served by several.
+
+    It is `program` itself unless one of these options alone costs no more and takes no more devices.
+    """
+    problem, used = program.problem, np.nonzero(program.solved_replicas().any(axis=1))[0]
+    if problem.rate.shape[1] > 1 or len(used) < MIXED:
+        return program
+    devices, cost = np.array([o.devices for o in problem.options]), program.cost()
+    mixed = float((devices @ program.solved_replicas()).sum())
+    for option in used:
+        only = np.where(np.arange(len(devices))[:, None] == option, problem.throughput, 0.0)
+        alone = formulate(replace(problem, throughput=only), most_cost=cost + LEAST_SAVING * max(cost, 1.0))
+        possible = run_solver(alone, solver, time_limit, gap)
+        if possible and float((devices @ alone.solved_replicas()).sum()) <= mixed + INTEGRALITY_TOLERANCE:
+            return alone
+    return program
+
+
+def _infeasible(problem: FleetProblem, solver: Solver, time_limit: float) -> FleetInfeasible:
+    """Return the error for a problem that no fleet satisfies, with the changes that would help."""
+    told = "; ".join(["no fleet meets the demand within the limits", *problem.remarks])
+    return FleetInfeasible(told, _relaxations(problem, solver, time_limit))
 
 
 def _binding(problem: FleetProblem, program: Program, solver: Solver, time_limit: float) -> tuple[Binding, ...]:

@@ -11,7 +11,8 @@ of class c that option o serves; housed[d,t], whole nodes; alive[o,t,f] >= 0, re
 where none is left.
 
 ==============  ================================================================================================
-objective       minimise sum_t hours[t] cost[t] / sum_t hours[t], the mean USD per hour
+objective       minimise sum_t hours[t] cost[t] / sum_t hours[t], the mean USD per hour; where replicas are free, the
+                fewest devices among the fleets of this cost
 serve[c,t,f]    every request of a class is served
 load[o,t,f]     the replicas alive keep the SLO
 alive[o,t,f]    a failure takes its replicas
@@ -37,6 +38,8 @@ from perfmodel.arrays import NAN, Array, Index
 from search.fleet.limits import INTEGRALITY_TOLERANCE, failures, limits, max_replicas, prices, with_nodes
 from search.fleet.problem import FleetProblem
 
+#: Weight of power against one device where fleets cost the same. chosen: it only decides between equal numbers.
+POWER_WEIGHT = 1e-2
 #: Shares below this are rounding noise of the solver.
 SHARE_TOLERANCE = 1e-9
 #: Variables and expressions of PuLP, which ships no types.
@@ -107,7 +110,10 @@ class Program:
 
 
 def formulate(
-    problem: FleetProblem, elastic: frozenset[str] = frozenset(), without: frozenset[str] = frozenset()
+    problem: FleetProblem,
+    elastic: frozenset[str] = frozenset(),
+    without: frozenset[str] = frozenset(),
+    most_cost: float = NAN,
 ) -> Program:
     """Write the integer program of a checked `problem`.
 
@@ -116,6 +122,8 @@ def formulate(
         elastic: limits that may be exceeded. The objective is then the sum of the relative excesses instead of the
             cost. `demand` among them lets the same part of every class go unserved.
         without: limits that are left out.
+        most_cost: USD per hour, the mean over the periods. The objective is then the number of devices in use, and the
+            cost stays within this.
     """
     import pulp
 
@@ -124,7 +132,10 @@ def formulate(
     for i, name in enumerate(elastic):
         program.excess[name] = program.linear.add_variable(f"excess_{i}", 0, 1 if name == "demand" else None)
     add_house(program)
-    add_objective(program)
+    if np.isfinite(most_cost):
+        add_least_devices(program, most_cost)
+    else:
+        add_objective(program)
     for f, lost in enumerate(failures(problem)):
         for t in range(problem.periods):
             share = add_shares(program, t, f)
@@ -187,6 +198,24 @@ def add_objective(program: Program) -> None:
         weight = problem.hours / problem.hours.sum()
         terms = [_taken(program, prices(problem) * weight[t], t) for t in range(problem.periods)]
     program.linear += pulp.lpSum(terms)
+
+
+def add_least_devices(program: Program, most_cost: float) -> None:
+    """Add the objective: minimise sum_t hours[t] devices[t] / sum_t hours[t], and the constraint cost <= most_cost.
+
+    devices[t] = sum_o devices[o] replicas[o,t], less power first among equals. It chooses among fleets of equal cost,
+    where replicas are free: devices that are owned, or that lie in nodes that are paid for anyway.
+    """
+    import pulp
+
+    problem = program.problem
+    weight, nodes = problem.hours / problem.hours.sum(), np.zeros(len(problem.by_node))
+    watts = np.nan_to_num([o.power for o in problem.options])
+    each = np.array([o.devices for o in problem.options]) + POWER_WEIGHT * watts / max(watts.sum(), 1.0)
+    taken = np.concatenate([each, nodes])
+    cost = [_taken(program, prices(problem) * weight[t], t) for t in range(problem.periods)]
+    program.linear += pulp.lpSum([_taken(program, taken * weight[t], t) for t in range(problem.periods)])
+    program.linear += (pulp.lpSum(cost) <= most_cost, "cost")
 
 
 def add_shares(program: Program, t: int, f: int) -> dict[tuple[int, int], Expression]:

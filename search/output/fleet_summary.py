@@ -1,7 +1,8 @@
-"""Write a fleet (a mix of hardware for several classes of requests) as a sentence and a table."""
+"""Write a fleet (a mix of hardware for several classes of requests) as sentences and tables."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from search.output.row_printer import print_rows
@@ -16,38 +17,130 @@ if TYPE_CHECKING:
 #: (chosen: below what any price is known to).
 OPTIMAL_GAP = 1e-6
 
+#: Least relative saving that is called one.
+LEAST_SAVING = 5e-3
 #: Columns that a narrow table keeps, and those that it leaves out, the least important first.
-KEPT = ("period", "replicas", "usd_per_hour")
-LESS_IMPORTANT = ("device", "nodes", "hours", "power_w", "devices", "utilisation_percent")
+KEPT = ("replicas", "usd_per_hour")
+LESS_IMPORTANT = ("nodes", "device", "request_rate_rps", "power_w", "devices", "utilisation_percent", "model")
+#: Columns that only rows of several periods need.
+OF_PERIODS = ("period", "start_h", "hours", "replicas_needed")
+#: The same of the table by the hour.
+HOURS_KEPT = ("start_h", "request_rate_rps", "replicas", "devices", "usd_per_hour")
+LESS_IMPORTANT_OF_HOURS = ("option", "hours")
 
 
 def fleet_rows(fleet: FleetPlan) -> list[dict[str, Any]]:
-    """Return one row per option, request class and period in use; each row repeats the totals of the fleet."""
+    """Return one row per option and period in use; each row repeats the totals of the fleet."""
     totals = {"fleet_usd_per_hour": fleet.usd_per_hour, "fleet_power_w": fleet.power, "gap_percent": 100.0 * fleet.gap}
-    return [{**row, **totals, "solver": fleet.solver} for row in fleet.rows()]
+    for name, other in (("static", fleet.static), ("scaled", fleet.scaled)):
+        totals |= {f"{name}_fleet_usd_per_hour": other.usd_per_hour} if other is not None else {}
+    rows = [{**row, **totals, "solver": fleet.solver} for row in fleet.rows()]
+    told = [*fleet.problem.remarks, *_left_idle(fleet)]
+    return [{**row, **({"remark": "; ".join(told)} if told else {})} for row in rows]
 
 
 def fleet_headline(fleet: FleetPlan) -> str:
     """Return the fleet in one sentence: devices, cost, power, and how close to the least cost it is proven to be."""
+    changes = fleet.static is not None
     devices = ", ".join(f"{number(count)} x {name}" for name, count in fleet.devices.items())
-    power = [f"{number(fleet.power / 1e3)} kW"] if fleet.power == fleet.power else []
-    cost = [f"${money(fleet.usd_per_hour)} per hour"] if fleet.usd_per_hour == fleet.usd_per_hour else []
+    most = "up to " if changes else ""
+    power = [f"{most}{number(fleet.power / 1e3)} kW"] if fleet.power == fleet.power else []
+    mean = " on average" if changes else ""
+    cost = [f"${money(fleet.usd_per_hour)} per hour{mean}"] if fleet.usd_per_hour == fleet.usd_per_hour else []
     proof = "proven least" if fleet.gap <= OPTIMAL_GAP else f"proven within {number(100.0 * fleet.gap)} % of the least"
     figures = ", ".join([*cost, *power])
     least = "number of devices" if fleet.problem.counts_devices else "cost"
-    return f"Take {devices}{': ' if figures else ''}{figures}; {proof} {least}."
+    return f"Take {most}{devices}{': ' if figures else ''}{figures}; {proof} {least}."
 
 
 def print_fleet(fleet: FleetPlan, *, wide: bool = False) -> None:
     """Print a fleet: its headline, its rows, and what each binding limit costs.
 
-    wide: every column, whatever the width of the terminal.
+    A load that changes over the day is shown by the hour. wide: every column, whatever the width of the terminal.
     """
     optimal = "proven optimal" if fleet.gap <= OPTIMAL_GAP else f"gap {number(100.0 * fleet.gap)} %"
     limits = [f"Without the limit on {b.name}: ${money(b.saving)} per hour less." for b in fleet.binding]
     remarks = [f"{text[:1].upper()}{text[1:]}." for text in fleet.problem.remarks]
-    notes = [f"Solver: {fleet.solver}, {optimal}.", *limits, *remarks]
-    print_text(fleet_headline(fleet), bold=True)
+    idle = [f"{text}." for text in _left_idle(fleet)]
+    notes = [f"Solver: {fleet.solver}, {optimal}.", *limits, *idle, *remarks]
+    print_text(" ".join([fleet_headline(fleet), *_beside(fleet)]), bold=True)
     print_text("")
-    rows = [{k: v for k, v in row.items() if k != "remark"} for row in fleet.rows()]
-    print_rows(rows, layout=Layout(label="option", keep=KEPT, drop=LESS_IMPORTANT, notes=notes, wide=wide))
+    if fleet.problem.periods > 1:
+        _print_hours(fleet, wide)
+    rows = [{**row, "model": row["model"].split("/")[-1]} for row in _busiest(fleet)]
+    title = "Each option at its busiest" if fleet.problem.periods > 1 else ""
+    hidden = ("remark", *OF_PERIODS)
+    keep = (*KEPT, *(["model"] if len({r["model"] for r in rows}) > 1 else []))
+    columns = [c for c in rows[0] if c not in hidden and any(r[c] not in ("", None) for r in rows)]
+    print_rows(
+        rows,
+        layout=Layout(
+            title=title, label="option", columns=columns, keep=keep, drop=LESS_IMPORTANT, notes=notes, wide=wide
+        ),
+    )
+
+
+def _print_hours(fleet: FleetPlan, wide: bool) -> None:
+    """Print what each period needs. wide: every column."""
+    from search.fleet import hour_rows
+
+    rows = hour_rows(fleet)
+    kinds = (fleet.scaled or fleet).replicas.any(axis=1).sum()
+    columns = [c for c in rows[0] if c != "period" and (c != "option" or kinds > 1)]
+    print_rows(
+        rows,
+        layout=Layout(
+            title="What each period needs" if fleet.static is None else "By the hour",
+            columns=columns,
+            keep=HOURS_KEPT,
+            drop=LESS_IMPORTANT_OF_HOURS,
+            wide=wide,
+        ),
+    )
+
+
+def _busiest(fleet: FleetPlan) -> list[dict[str, Any]]:
+    """Return one row per option in use: that of the period in which it is used most."""
+    best: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in fleet.rows():
+        key = (row["option"], row["model"])
+        known = best.get(key)
+        if known is None or (row["replicas"], row["utilisation_percent"]) > (
+            known["replicas"],
+            known["utilisation_percent"],
+        ):
+            best[key] = row
+    return list(best.values())
+
+
+def _beside(fleet: FleetPlan) -> Iterator[str]:
+    """Compare a fleet that changes over the day with one that does not, in a sentence; nothing for one period."""
+    from search.fleet import is_a_day
+
+    changing, static = (fleet, fleet.static) if fleet.static is not None else (fleet.scaled, fleet)
+    if changing is None or static is None or fleet.problem.counts_devices:
+        return
+    total = float(fleet.problem.hours.sum())
+    per = "per day" if is_a_day(fleet.problem) else f"for these {number(total)} hours"
+    costs = [c.usd_per_hour * total for c in (changing, static)]
+    held = ", ".join(f"{number(count)} x {name}" for name, count in static.devices.items())
+    if costs[0] >= costs[1] * (1.0 - LEAST_SAVING):
+        yield f"Every hour needs {held}: ${money(costs[1])} {per}."
+        return
+    less = f"{100.0 * (1.0 - costs[0] / costs[1]):.0f} % less"
+    yield (
+        f"Replicas that follow the load cost ${money(costs[0])} {per}, {less} than {held} all the time "
+        f"(${money(costs[1])})."
+    )
+
+
+def _left_idle(fleet: FleetPlan) -> Iterator[str]:
+    """Say in one sentence which devices on hand the fleet leaves idle, with what they draw and cost; else nothing."""
+    told = []
+    for left in fleet.idle:
+        cost = [f"${money(left.usd_per_hour)} per hour at your price"] if left.usd_per_hour == left.usd_per_hour else []
+        power = [f"{number(left.power / 1e3)} kW while switched on"] if left.power == left.power else []
+        figures = f" ({', '.join([*power, *cost])})" if power or cost else ""
+        told.append(f"{number(left.devices)} of {number(left.on_hand)} {left.device}{figures}")
+    if told:
+        yield f"Idle on hand, not counted above: {', '.join(told)}"

@@ -13,6 +13,7 @@ from hwdb import counted
 from perfmodel.power import site_power
 from search.output.headings import heading
 from search.output.value_format import is_known, money, number, percent, text_of
+from search.planning import replicas_at_peak
 from search.scenario import Limits
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def headline(plan: Plan) -> str:
     sentences = [
         f"{verb} {_candidate_in_words(plan, plan.best)}{spare}{_engine_in_words(plan)}: {_cost_and_power(c)}.",
         *([_greatest_traffic(plan, c)] if not plan.scorer.sized else _headroom(plan)),
+        *_load_over_time(plan),
         *_chance_in_words(plan, c["slo_chance"]),
     ]
     return " ".join(sentences)
@@ -75,6 +77,21 @@ def _headroom(plan: Plan) -> list[str]:
     more = f"{text_of('headroom', headroom)} % more than asked"
     does = "keeps the SLOs up to" if plan.scorer.target.slo.objectives else "serves up to"
     return [f"It {does} {counted(number(greatest), 'request/s')}, {more}."]
+
+
+def _load_over_time(plan: Plan) -> Iterator[str]:
+    """Say for which time of a load that changes over the day the plan is; nothing of a steady load."""
+    request = plan.scenario.request
+    if request is None or request.peak is None:
+        return
+    peak = request.peak
+    mean, top = f"mean of {number(peak.mean)} requests/s", f"{number(peak.rate)} requests/s in its busiest {peak.words}"
+    if request.for_peak:
+        yield f"It is sized for the peak of the load, {top}, not for its {mean}; `perfmodel fleet` plans each hour."
+        return
+    replicas = replicas_at_peak(plan)
+    needs = f", which needs {replicas:g} replicas of this configuration" if is_known(replicas) else ""
+    yield f'It is sized for the {mean}, but the load has {top}{needs}: size_for = "peak" in [workload] plans for that.'
 
 
 def _greatest_traffic(plan: Plan, c: Mapping[str, float]) -> str:

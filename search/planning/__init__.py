@@ -13,16 +13,18 @@ if TYPE_CHECKING:
     from search.planning.explained import memory_of, memory_place, term_row, terms_of
     from search.planning.formats import checkpoint_offer, format_offer
     from search.planning.names import deployment_words, short_name, told_apart
+    from search.planning.peaks import replicas_at_peak
     from search.planning.planner import plan, space_of, tariff_of
     from search.planning.prices import Tariff, tariff, usd_per_million_tokens
     from search.planning.ranked_plan import Plan
     from search.planning.sizing import Target, greatest_rate, rows_of
-    from search.planning.whatif import what_if
+    from search.planning.whatif import as_planned, what_if
 
 __all__ = [
     "Plan",
     "Target",
     "Tariff",
+    "as_planned",
     "checkpoint_offer",
     "cost_columns",
     "deployment_words",
@@ -34,6 +36,7 @@ __all__ = [
     "power_columns",
     "rated_columns",
     "refuse_long_class",
+    "replicas_at_peak",
     "rows_of",
     "short_name",
     "space_of",
@@ -57,9 +60,10 @@ __getattr__ = lazy_names(
         "formats": ["checkpoint_offer", "format_offer"],
         "names": ["deployment_words", "short_name", "told_apart"],
         "ranked_plan": ["Plan"],
+        "peaks": ["replicas_at_peak"],
         "planner": ["plan", "space_of", "tariff_of"],
         "prices": ["Tariff", "tariff", "usd_per_million_tokens"],
         "sizing": ["Target", "greatest_rate", "rows_of"],
-        "whatif": ["what_if"],
+        "whatif": ["as_planned", "what_if"],
     },
 )

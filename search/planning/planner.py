@@ -47,6 +47,7 @@ def plan(
     costs: CostModel | None = None,
     progress: Progress | None = None,
     command: str = "",
+    before: Target | None = None,
 ) -> Plan:
     """Make the plan for `scenario`: every legal deployment at its operating point, ranked.
 
@@ -55,15 +56,14 @@ def plan(
         costs: prices the operators; by default the engine's cost model.
         progress: called with (done, total).
         command: recorded in the manifest; by default the command line.
+        before: the target of a plan of the same model, engine and devices; its steps are not priced again.
 
-    Raises:
-        InputError: the scenario is impossible. (Where no candidate qualifies, `Plan.message` says why instead.)
+    Raises `InputError` for an impossible scenario. (Where no candidate qualifies, `Plan.message` says why instead.)
     """
     if scenario.more_engines:
         again = partial(plan, searcher=searcher, costs=costs, progress=progress, command=command)
         return _best_engine(scenario, again)
-    scorer = scorer_of(scenario, costs)
-    searcher = searcher or searcher_of(scenario)
+    scorer, searcher = scorer_of(scenario, costs, before), searcher or searcher_of(scenario)
     legal = space_of(scenario, scorer.target.model, scorer.tariff).legal()
     found = searcher.search(legal, scorer.score, progress)
     layouts, pairs, columns = _in_modes(scorer, legal.deployments(found.rows), found, scenario.choices.modes)
@@ -113,11 +113,11 @@ def _standing(plan: Plan) -> tuple[bool, float]:
     return not plan.feasible, float(plan.columns[SCORE if plan.feasible else "excess"][first])
 
 
-def scorer_of(scenario: Scenario, costs: CostModel | None = None) -> Scorer:
+def scorer_of(scenario: Scenario, costs: CostModel | None = None, before: Target | None = None) -> Scorer:
     """Build what scores candidates: the target, prices, limits and ranking of the scenario.
 
     Raises `InputError` for a power cap or a confidence that cannot be met. costs: prices the operators; by default the
-    engine's cost model.
+    engine's cost model. before: as for `plan`.
     """
     workload, limits = scenario.workload, scenario.limits
     if scenario.choices.power_cap:
@@ -135,6 +135,7 @@ def scorer_of(scenario: Scenario, costs: CostModel | None = None) -> Scorer:
             engine=scenario.engine,
             confidence=limits.confidence,
             costs=costs,
+            **({} if before is None else {"known": before.known, "known_of_pools": before.known_of_pools}),
         ),
         tariff=prices,
         limits=limits,

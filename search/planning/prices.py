@@ -52,6 +52,12 @@ class Tariff:
         on_one_node = np.maximum(np.floor(per_node / size), 1.0)
         return np.where(size <= per_node, np.ceil(replicas / on_one_node), replicas * np.ceil(size / per_node))
 
+    def nodes_per_replica(self, device: Index, size: Array) -> Array:
+        """Return the nodes that a replica takes, (N,), a fraction where a node holds several whole replicas."""
+        per_node = self.per_node[device]
+        on_one_node = np.maximum(np.floor(per_node / size), 1.0)
+        return np.where(size <= per_node, 1.0 / on_one_node, np.ceil(size / per_node))
+
     def failing(self, device: Index, size: Array) -> Array:
         """Return the replicas that go down with one node, (N,).
 

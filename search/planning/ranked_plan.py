@@ -122,12 +122,26 @@ class Plan(Candidates):
         chosen = list(alike)[:most]
         return self._flat(chosen, [None] * len(chosen), alike)
 
+    def _load_columns(self) -> dict[str, float]:
+        """Return the mean and the peak of a load that changes over the day, in requests/s; {} of a steady load."""
+        request = self.scenario.request
+        if request is None or request.peak is None:
+            return {}
+        return {"mean_request_rate_rps": request.peak.mean, "peak_request_rate_rps": request.peak.rate}
+
     def _flat(
         self, numbers: list[int], ranks: Sequence[int | None], alike: Mapping[int, Sequence[int]] | None = None
     ) -> list[dict[str, Any]]:
         """Return the flat rows of the candidates `numbers`, with their ranks. alike: what each stands for."""
         alike = self._folded if alike is None else alike
+        load = self._load_columns()
         return [
-            {"rank": rank, "front": bool(self.front[number]), **row, "stands_for": stands_for(self, alike[number])}
+            {
+                "rank": rank,
+                "front": bool(self.front[number]),
+                **row,
+                **load,
+                "stands_for": stands_for(self, alike[number]),
+            }
             for number, rank, row in zip(numbers, ranks, candidate_rows(self, numbers), strict=True)
         ]

@@ -65,8 +65,8 @@ class Target:
     engine: Engine
     confidence: float = 0.5
     costs: CostModel | None = None
-    known: KnownSteps = field(default_factory=KnownSteps, init=False, repr=False, compare=False)
-    known_of_pools: KnownSteps = field(default_factory=KnownSteps, init=False, repr=False, compare=False)
+    known: KnownSteps = field(default_factory=KnownSteps, repr=False, compare=False)
+    known_of_pools: KnownSteps = field(default_factory=KnownSteps, repr=False, compare=False)
 
     def estimates(self, deployments: Deployments) -> Estimates:
         """Estimate the deployments under the target's workload."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from perfmodel.arrays import NAN
 from perfmodel.estimates import chances
 from search.planning.planner import plan as plan_of
 from search.planning.ranked_plan import Plan
+from search.scenario import MONEY
 from search.searchers import Progress
 
 if TYPE_CHECKING:
@@ -24,10 +25,28 @@ PRICE_UP, PRICE_DOWN = 1.2, 0.8
 LOAD_UP, LOAD_DOWN = 2.0, 0.5
 LENGTHS_UP = 2.0
 #: The looser bound is the inverse of the tighter one.
-SLO_TIGHTER, SLO_LOOSER = 0.8, 1.25
+SLO_TIGHTER, SLO_LOOSER, SLO_HALF = 0.8, 1.25, 0.5
 CACHED_SHARE = 0.5
 HIGH_CONFIDENCE = 0.9
 WEIGHT_FORMATS = ("bf16", "fp8", "int4")
+KV_FORMATS = ("fp8",)
+#: Most devices other than the winner's that are tried alone, and whose price is changed. chosen: keeps the table short.
+MOST_DEVICES, MOST_PRICES = 3, 2
+#: Least memory of a device that is not on offer, as a share of the winner's, and from where it counts as another kind
+#: of the same generation. chosen: what a user would compare.
+LEAST_MEMORY, MORE_MEMORY = 0.5, 1.3
+
+
+#: Figures of a row, in their order.
+FIGURES = (
+    "usd_per_hour",
+    "change_percent",
+    "devices",
+    "devices_change",
+    "power_w",
+    "power_change_percent",
+    "slo_chance",
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +78,8 @@ def changes(plan: Plan) -> list[Change]:
     if s.slo.objectives:
         found += _slo_changes()
     found += [_weight_format(name) for name in WEIGHT_FORMATS]
+    found += [_kv_format(name) for name in KV_FORMATS]
+    found += _device_changes(plan)
     if s.limits.spare_nodes == 0:
         found.append(Change("one node may fail", lambda s: replace(s, limits=replace(s.limits, spare_nodes=1))))
     used = [plan.scorer.tariff.devices[i].name for i in types]
@@ -67,6 +88,54 @@ def changes(plan: Plan) -> list[Change]:
         without = f"without {' and '.join(used)}"
         found.append(Change(without, lambda s: replace(s, offer=replace(s.offer, devices=others))))
     return found
+
+
+def _device_changes(plan: Plan) -> list[Change]:
+    """List the changes of hardware: each of the best other devices alone, and cheaper ones of those on offer.
+
+    Where the scenario offers no other, they are the devices of the database whose prices are next to the winner's.
+    """
+
+    def alone(name: str) -> Callable[[Scenario], Scenario]:
+        return lambda s: replace(s, offer=replace(s.offer, devices=(name,)))
+
+    def cheaper(name: str, price: float) -> Callable[[Scenario], Scenario]:
+        return lambda s: replace(s, offer=replace(s.offer, usd_per_hour={**s.offer.usd_per_hour, name: price}))
+
+    prices = {
+        d.name: float(p) for d, p in zip(plan.scorer.tariff.devices, plan.scorer.tariff.usd_per_hour, strict=True)
+    }
+    offered = _other_devices(plan)
+    found = [Change(f"only {name}", alone(name)) for name in offered[:MOST_DEVICES]]
+    if not offered:
+        return [Change(f"on {name} instead", alone(name)) for name in _devices_next_in_price(plan)]
+    dear = [n for n in offered[:MOST_PRICES] if np.isfinite(prices[n]) and plan.scenario.minimise in MONEY]
+    return found + [Change(f"price of {n} − 20 %", cheaper(n, PRICE_DOWN * prices[n])) for n in dear]
+
+
+def _other_devices(plan: Plan) -> list[str]:
+    """Return the names of the devices on offer that the winner does not use, those with the best candidates first."""
+    own = set(_device_types(plan))
+    ranked = plan.layouts.device[plan.order[plan.order < len(plan.layouts)]]
+    offered = dict.fromkeys([*ranked.tolist(), *range(len(plan.scorer.tariff.devices))])
+    return [plan.scorer.tariff.devices[i].name for i in offered if i not in own]
+
+
+def _devices_next_in_price(plan: Plan) -> list[str]:
+    """Return the devices of the database that cost next less and next more than the winner's, of another kind.
+
+    [] where the winner's price is not known.
+    """
+    database, tariff, at = plan.scenario.hardware(), plan.scorer.tariff, _device_types(plan)[0]
+    own, price = tariff.devices[at], float(tariff.usd_per_hour[at])
+    known: list[tuple[float, str]] = []
+    for device in (database.device(n) for n in database.names()):
+        other = device.arch.split()[:1] != own.arch.split()[:1] or device.memory >= MORE_MEMORY * own.memory
+        offers = database.prices(device.name)
+        if device.kind == own.kind and other and offers and device.memory >= LEAST_MEMORY * own.memory:
+            known.append((min(p.usd_per_hour for p in offers), device.name))
+    less, more = [k for k in known if k[0] < price], [k for k in known if k[0] >= price]
+    return [name for _, name in ([max(less)] if less else []) + ([min(more)] if more else [])]
 
 
 def what_if(plan: Plan, progress: Progress | None = None) -> list[dict[str, Any]]:
@@ -112,6 +181,7 @@ def _slo_changes() -> list[Change]:
     return [
         Change("SLO 20 % tighter", lambda s: _with_slo_times(s, SLO_TIGHTER)),
         Change("SLO 20 % looser", lambda s: _with_slo_times(s, SLO_LOOSER)),
+        Change("SLO ÷ 2", lambda s: _with_slo_times(s, SLO_HALF)),
         Change("SLO kept with 90 % chance", surer),
     ]
 
@@ -119,6 +189,11 @@ def _slo_changes() -> list[Change]:
 def _weight_format(name: str) -> Change:
     """Return the change that stores the weights in the format `name`."""
     return Change(f"{name} weights", lambda s: replace(s, choices=replace(s.choices, weight=(name,))))
+
+
+def _kv_format(name: str) -> Change:
+    """Return the change that stores the KV cache in the format `name`."""
+    return Change(f"{name} KV cache", lambda s: replace(s, choices=replace(s.choices, kv=(name,))))
 
 
 def _with_workload(scenario: Scenario, change: Callable[[Workload], Workload]) -> Scenario:
@@ -157,11 +232,11 @@ def _device_types(plan: Plan) -> list[int]:
 
 def _rows(plan: Plan, tried: list[Change]) -> Iterator[dict[str, Any]]:
     """Plan again for each change, and yield its row; an impossible change yields the reason as its answer."""
-    today = float(plan.columns["usd_per_hour"][plan.best])
+    now = {k: float(v[plan.best]) for k, v in plan.columns.items()}
     name = plan.name(plan.best)
     for change in tried:
         try:
-            changed = plan_of(change.make(plan.scenario), costs=plan.scorer.target.costs)
+            changed = plan_of(change.make(plan.scenario), costs=plan.scorer.target.costs, before=plan.scorer.target)
         except PerfmodelError as error:
             yield _row(change.name, str(error))
             continue
@@ -176,8 +251,11 @@ def _rows(plan: Plan, tried: list[Change]) -> Iterator[dict[str, Any]]:
             change.name,
             "the same" if answer == name else answer,
             usd_per_hour=c["usd_per_hour"],
-            change_percent=100.0 * (c["usd_per_hour"] / today - 1.0),
+            change_percent=_change(c, now, "usd_per_hour"),
+            devices=c["devices"],
+            devices_change=c["devices"] - now["devices"],
             power_w=c["power_w"],
+            power_change_percent=_change(c, now, "power_w"),
             slo_chance=c["slo_chance"] if changed.scenario.slo.objectives else NAN,
             chance=chance,
         )
@@ -198,10 +276,23 @@ def _chance_of_today(plan: Plan, changed: Plan) -> float:
     return float(chances(found, slo).min())
 
 
+def as_planned(plan: Plan) -> dict[str, Any]:
+    """Return the row of the plan itself, which the rows of `what_if` are compared with."""
+    now = {k: float(v[plan.best]) for k, v in plan.columns.items()}
+    chance = now["slo_chance"] if plan.scenario.slo.objectives else NAN
+    figures = {k: now[k] for k in ("usd_per_hour", "devices", "power_w")}
+    return _row("as planned", plan.name(plan.best), chance=chance, slo_chance=chance, **figures)
+
+
+def _change(then: Mapping[str, float], now: Mapping[str, float], column: str) -> float:
+    """Return the change of a column in percent of what it is now; NaN where that is 0 or not known."""
+    return 100.0 * (then[column] / now[column] - 1.0) if now[column] else NAN
+
+
 def _row(name: str, answer: str, *, chance: float = NAN, **figures: float) -> dict[str, Any]:
     """Build one flat row of the table; columns of numbers that are not given are NaN.
 
     chance: the chance that today's answer would hold, unchanged.
     """
-    known = dict.fromkeys(("usd_per_hour", "change_percent", "power_w", "slo_chance"), NAN) | figures
+    known = dict.fromkeys(FIGURES, NAN) | figures
     return {"what_if": name, "answer": answer, **known, "chance_if_nothing_changes": chance}

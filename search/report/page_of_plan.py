@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from search.output import headline, money, number, percent, question, ranking_note
-from search.planning import terms_of, what_if
+from search.planning import as_planned, terms_of, what_if
 from search.report import sections
 from search.report.html_page import Chip, Fact, Page, Section, render
 from search.report.plan_charts import SITE_ENERGY, plan_charts
@@ -59,7 +59,7 @@ def _answer(plan: Plan, progress: Progress | None) -> tuple[list[Section], dict[
         sections.alternatives_section(plan, figures),
         sections.time_and_memory_section(terms),
         sections.cost_section(figures),
-        sections.what_if_section(what_ifs, figures),
+        sections.what_if_section(as_planned(plan), what_ifs, figures),
     ]
     return [section for section in found if section is not None], figures
 

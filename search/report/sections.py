@@ -35,7 +35,18 @@ GOOD_CHANCE, EVEN_CHANCE = 0.8, 0.5
 #: Columns of the table of operators.
 OPERATORS = ("phase", "operator", "calls", "steps", "time_us", "share_percent", "bound", "peak_share_percent", "basis")
 #: Columns of the table of what-ifs.
-WHAT_IF = ("what_if", "answer", "usd_per_hour", "change_percent", "power_w", "slo_chance", "chance_if_nothing_changes")
+WHAT_IF = (
+    "what_if",
+    "answer",
+    "usd_per_hour",
+    "change_percent",
+    "devices",
+    "devices_change",
+    "power_w",
+    "power_change_percent",
+    "slo_chance",
+    "chance_if_nothing_changes",
+)
 
 
 def tone_of(chance: float) -> str:
@@ -124,16 +135,17 @@ def cost_section(chart_names: Iterable[str]) -> Section | None:
     )
 
 
-def what_if_section(what_ifs: Sequence[dict[str, Any]], chart_names: Iterable[str]) -> Section:
-    """Show the plan repeated with one thing changed per row."""
+def what_if_section(planned: dict[str, Any], what_ifs: Sequence[dict[str, Any]], chart_names: Iterable[str]) -> Section:
+    """Show the plan repeated with one thing changed per row, below the plan as it is. planned: its row."""
+    rows = [planned, *what_ifs]
     return Section(
         id="whatif",
         short="What if",
         title="What if",
         charts=[n for n in ("whatif",) if n in chart_names],
-        lead="Each row plans again with one thing changed. The last column is the chance that the recommended "
-        "configuration, left as it is, would still keep the SLOs.",
-        tables=[Table(what_ifs, known_columns(what_ifs, WHAT_IF), wide=("answer",), id="changes")],
+        lead="Each row plans again with one thing changed; changes are against the first row. The last column is the "
+        "chance that the recommended configuration, left as it is, would still keep the SLOs.",
+        tables=[Table(rows, known_columns(rows, WHAT_IF), wide=("answer",), id="changes")],
     )
 
 

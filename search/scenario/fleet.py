@@ -8,15 +8,19 @@ layouts; its throughput follows from the model, lengths and SLO of each class.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
 
 from hwdb import UnknownName
 from hwdb.tomlfile import Table
 from perfmodel import Slo, Workload
 from perfmodel import model as model_of
 from perfmodel.arrays import NAN
-from search.scenario.workload import LENGTHS, WORKLOAD_KEYS, read_request, read_slo, relay, wholes
+from perfmodel.workload import SECONDS_PER_HOUR, Period
+from search.scenario.load_shape import BY_HOUR, stated_by_hour
+from search.scenario.workload import CLASS_KEYS, LENGTHS, Request, read_request, read_slo, relay, wholes
 
 #: Degrees of parallelism that a modelled option may list.
 LAYOUTS = ("tp", "pp", "ep", "dp")
@@ -64,13 +68,15 @@ class FleetOption:
 class FleetSpec:
     """The `[fleet]` table as read: request classes, options and P periods.
 
-    hours: (P,) length of each period. elastic: True where the number of replicas may change between periods.
+    hours: (P,) length of each period. elastic: True where options and replicas may change between periods. scaled: True
+    where the options of the least-cost static fleet are kept, and their replicas follow the load.
     """
 
     classes: tuple[FleetClass, ...]
     options: tuple[FleetOption, ...]
     hours: tuple[float, ...] = (1.0,)
     elastic: bool = False
+    scaled: bool = False
 
     @property
     def modelled(self) -> tuple[FleetOption, ...]:
@@ -100,14 +106,18 @@ def read_fleet(top: Table, defaults: Defaults) -> FleetSpec | None:
     hours = table.numbers("hours", (1.0,))
     if min(hours) <= 0:
         raise table.error("hours", f"{min(hours):g} h is no period; give hours above 0")
+    read = [_class(t, defaults, len(hours) if "hours" in table else 0) for t in table.tables("class")]
+    shared = _shared_hours(table, [(c.name, periods) for c, periods in read])
+    hours = shared or hours
     elastic = table.flag("elastic", False)
-    classes = tuple(_class(t, defaults, len(hours)) for t in table.tables("class"))
+    classes = tuple(replace(c, rate=c.rate * len(hours) if len(c.rate) == 1 else c.rate) for c, _ in read)
     names = [c.name for c in classes]
     options = tuple(_option(t, names, defaults.devices) for t in table.tables("option"))
     table.done()
     _check_unique(table, "class", names)
     _check_unique(table, "option", [o.name for o in options])
-    spec = FleetSpec(classes=classes, options=options, hours=hours, elastic=elastic)
+    scaled = bool(shared) and "elastic" not in table
+    spec = FleetSpec(classes=classes, options=options, hours=hours, elastic=elastic, scaled=scaled)
     _check_modellable(table, spec)
     return spec
 
@@ -119,24 +129,71 @@ def _check_unique(table: Table, what: str, names: Sequence[str]) -> None:
         raise table.error(what, f"two of [[fleet.{what}]] are called {twice!r}; give each its own name")
 
 
-def _class(table: Table, defaults: Defaults, periods: int) -> FleetClass:
-    """Read one `[[fleet.class]]` table. periods: number of periods of the day."""
-    rate = table.numbers("request_rate_rps", least=0)
-    if len(rate) not in (1, periods):
-        raise table.error("request_rate_rps", f"{len(rate)} rates for {periods} periods; give one for all or one each")
+def _shared_hours(table: Table, found: Sequence[tuple[str, tuple[Period, ...]]]) -> tuple[float, ...]:
+    """Return the length in hours of the periods that the classes' own loads have; () where they have none.
+
+    found: name and periods of each class. Raises `InputError` where two classes have different periods, and where the
+    fleet states `hours` beside them.
+    """
+    known = [(name, tuple(p.length for p in periods)) for name, periods in found if periods]
+    if not known:
+        return ()
+    first, lengths = known[0]
+    if "hours" in table:
+        told = f"the load of class {first!r} has {len(lengths)} periods of its own"
+        raise table.error("hours", f"{told}; leave hours out, or give the class a request_rate_rps per period")
+    other = next((n for n, ls in known if len(ls) != len(lengths) or not np.allclose(ls[:-1], lengths[:-1])), None)
+    if other is not None:
+        count = len(dict(known)[other])
+        told = f"classes {first!r} and {other!r} have {len(lengths)} and {count} periods"
+        raise table.error("class", f"{told}; give traces of equal length, or rate_by_hour with as many hours")
+    return tuple(length / SECONDS_PER_HOUR for length in lengths)
+
+
+def _rates(table: Table, request: Request | None, periods: int) -> tuple[tuple[float, ...], tuple[Period, ...]]:
+    """Read how many requests/s of a class arrive: stated, by the hour, else as its trace or data set shows.
+
+    request: the lengths of the class, None where it has none. periods: number of those that the fleet states, 0 where
+    it states none. Returns (rates, (1,) or one per period; periods of the load, () where the fleet's own count).
+    """
+    if "request_rate_rps" in table:
+        if BY_HOUR in table:
+            raise table.error(BY_HOUR, "request_rate_rps and rate_by_hour contradict each other; give one")
+        rate, least = table.numbers("request_rate_rps", least=0), max(periods, 1)
+        if len(rate) not in (1, least):
+            told = f"{len(rate)} rates for {least} periods"
+            raise table.error("request_rate_rps", f"{told}; give one for all or one each")
+        return rate, ()
+    shown, single = (request.periods, request.rate) if request is not None else ((), NAN)
+    if BY_HOUR in table and request is None:
+        timing = stated_by_hour(table)
+        shown, single = timing.periods, timing.rate
+    if not (shown or np.isfinite(single)):
+        told = "nothing says how many requests arrive"
+        raise table.error("", f"{told}; give request_rate_rps, rate_by_hour or a trace with arrival times")
+    return tuple(p.rate for p in shown) or (single,), shown
+
+
+def _class(table: Table, defaults: Defaults, periods: int) -> tuple[FleetClass, tuple[Period, ...]]:
+    """Read one `[[fleet.class]]` table; returns it and the periods that its load has by itself.
+
+    periods: number of periods that the fleet states, 0 where it states none.
+    """
     model = table.text("model", defaults.model) if "model" in table or defaults.model else ""
     if "model" in table:
         relay(table, "model", model_of, model)
     has_lengths = any(k in table for k in LENGTHS)
+    request = read_request(table, defaults.folder, load=False) if has_lengths else None
+    rate, shown = _rates(table, request, periods)
     found = FleetClass(
         name=table.text("name"),
-        rate=rate * periods if len(rate) == 1 else rate,
+        rate=rate,
         model=model,
-        workload=read_request(table, defaults.folder, load=False).workload if has_lengths else None,
+        workload=request.workload if request is not None else None,
         slo=read_slo(table.table("slo")) if "slo" in table else defaults.slo,
     )
-    table.done(also=WORKLOAD_KEYS)
-    return found
+    table.done(also=CLASS_KEYS)
+    return found, shown
 
 
 def _option(table: Table, classes: list[str], known_devices: tuple[str, ...]) -> FleetOption:

@@ -13,7 +13,8 @@ class Option:
     """One way to serve, as the fleet program sees it: a replica of a deployment on a device.
 
     devices: per replica. usd_per_hour, power (watts, NaN unknown): of a replica, hosts included. replicas_per_node:
-    replicas that fail together when a node fails. nodes: per replica (0.25: four replicas on one node).
+    replicas that fail together when a node fails. nodes: per replica (0.25: four replicas on one node). model: that a
+    replica runs, "" where the throughput is stated.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Option:
     power: float = NAN
     replicas_per_node: float = 1.0
     nodes: float = 1.0
+    model: str = ""
 
 
 @dataclass(frozen=True)

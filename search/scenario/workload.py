@@ -14,7 +14,28 @@ from hwdb import InputError, nearest
 from hwdb.tomlfile import Table
 from perfmodel import Objective, Slo, Workload
 from perfmodel.arrays import NAN
-from perfmodel.workload import ARRIVALS, LONGEST, SLO_KEYS, Histogram, Trace, histogram, read_histogram, read_trace
+from perfmodel.workload import (
+    ARRIVALS,
+    LONGEST,
+    SLO_KEYS,
+    Histogram,
+    Peak,
+    Period,
+    Trace,
+    histogram,
+    read_histogram,
+    read_trace,
+)
+from search.scenario.load_shape import (
+    BY_HOUR,
+    POISSON_CV,
+    UNKNOWN,
+    Timing,
+    sized_for_peak,
+    stated_by_hour,
+    timing_of_histogram,
+    timing_of_trace,
+)
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -27,23 +48,22 @@ LOADS = {"request_rate_rps": "rate", "concurrency": "concurrency", "n_requests":
 DEFAULT_CLASSES = (8, 4)
 #: Allowed distance of the sum of shares from 1. chosen: rounding of shares written with seven digits.
 SHARE_SUM_TOLERANCE = 1e-6
-#: Coefficient of variation of the gaps between arrivals of a Poisson process.
-POISSON_CV = 1.0
-#: Keys of a `[workload]` table.
-WORKLOAD_KEYS = (
+#: Keys of a `[[fleet.class]]` table that say how long its requests are and how they arrive.
+CLASS_KEYS = (
     *LENGTHS,
     "output_tokens",
     "share",
     "prefix_hit",
     "prefix_cache",
-    *LOADS,
-    "arrival",
+    BY_HOUR,
     "cv",
     "isl_dist",
     "classes",
     "sort",
     "longest_tokens",
 )
+#: Keys of a `[workload]` table.
+WORKLOAD_KEYS = (*CLASS_KEYS, *LOADS, "arrival", "size_for")
 
 
 @dataclass(frozen=True)
@@ -52,7 +72,10 @@ class Request:
 
     trace: None where the workload does not come from a trace. sort: True where an unsorted trace is sorted by arrival.
     longest: tokens above which a length in the trace is taken for an error. closed: True where the scenario asks for a
-    closed loop by name.
+    closed loop by name. peak: the busiest time of the load, in requests/s of this workload; None where the load is
+    steady, or its shape is not known. for_peak: True where the rate of the workload is that of the peak. periods: the
+    load over time; () where it is steady or not known. rate: requests/s that the source of the lengths shows, at its
+    peak where it has one; NaN where it shows none.
     """
 
     workload: Workload
@@ -60,13 +83,22 @@ class Request:
     sort: bool = False
     longest: int = LONGEST
     closed: bool = False
+    peak: Peak | None = None
+    for_peak: bool = False
+    periods: tuple[Period, ...] = ()
+    rate: float = NAN
+
+    @property
+    def mean_rate(self) -> float:
+        """Return the mean rate of the load in requests/s, NaN where it has none."""
+        return self.workload.rate / (self.peak.ratio if self.peak is not None and self.for_peak else 1.0)
 
     def read_trace(self) -> Trace:
-        """Read the trace, rescaled to the workload's rate; raise `InputError` when the scenario names no trace."""
+        """Read the trace, rescaled to the mean rate of the load; raise `InputError` where the scenario names none."""
         if self.trace is None:
             raise InputError('the scenario\'s [workload] names no trace; add trace = "file.csv" to replay one')
         trace = _read_once(self.trace, self.trace.stat().st_mtime_ns, sort=self.sort, longest=self.longest)
-        rate = self.workload.rate
+        rate = self.mean_rate
         return trace.at_rate(rate) if rate == rate and trace.rate == trace.rate else trace
 
 
@@ -114,7 +146,7 @@ def file_of(table: Table, key: str, folder: Path) -> Path:
 def read_request(table: Table, folder: Path, *, load: bool = True) -> Request:
     """Read the workload that a table describes.
 
-    load: False where the table has no rate of this form, as for a fleet class; the workload then has 1 request/s.
+    load: False for a fleet class, whose load may change over the day; the workload then has 1 request/s.
     """
     given = [k for k in LENGTHS if k in table]
     if len(given) != 1:
@@ -123,21 +155,33 @@ def read_request(table: Table, folder: Path, *, load: bool = True) -> Request:
     sort, longest = table.flag("sort", False), table.whole("longest_tokens", LONGEST, least=1)
     trace = file_of(table, "trace", folder) if given == ["trace"] else None
     shape, timing = _lengths(table, folder, trace, sort, longest)
-    numbers = _load(table, timing) if load else {"rate": 1.0}
+    timing = stated_by_hour(table) if BY_HOUR in table else timing
+    for_peak = load and sized_for_peak(table, timing, stated=any(k in table for k in LOADS))
+    numbers = _load(table, timing, for_peak=for_peak) if load else _of_one_request(table, timing)
     workload = relay(table, given[0], Workload.from_histogram, shape, **numbers)
     if "isl_dist" in table:
         workload = relay(table, "isl_dist", workload.at, isl_dist=table.text("isl_dist"))
     closed = table.text("arrival", "") == "closed" if load else False
-    return Request(_with_hits(table, workload), trace, sort, longest, closed)
+    if load:
+        ratio = timing.peak.ratio if timing.peak is not None and for_peak else 1.0
+        timing = timing.at_mean(workload.rate / ratio) if workload.arrival == "open" else Timing()
+    return Request(
+        workload=_with_hits(table, workload),
+        trace=trace,
+        sort=sort,
+        longest=longest,
+        closed=closed,
+        peak=timing.peak,
+        for_peak=for_peak and workload.arrival == "open",
+        periods=timing.periods,
+        rate=timing.rate if timing.peak is None else timing.peak.rate,
+    )
 
 
-def _lengths(
-    table: Table, folder: Path, trace: Path | None, sort: bool, longest: int
-) -> tuple[Histogram, tuple[float, float]]:
+def _lengths(table: Table, folder: Path, trace: Path | None, sort: bool, longest: int) -> tuple[Histogram, Timing]:
     """Read how long requests are, from the one source that the table names.
 
-    Returns (length classes, (requests/s, coefficient of variation of the gaps between arrivals) that the source shows).
-    NaN requests/s where the source shows none.
+    Returns (length classes, when requests arrive as far as the source shows it).
     """
     if "classes" in table and trace is None:
         raise table.error("classes", "only a trace is cut into classes; leave it out")
@@ -146,17 +190,17 @@ def _lengths(
         raise table.error(idle[0], "only goes with input_tokens; the named source brings its own, leave this out")
     if "dataset" in table:
         shape = relay(table, "dataset", histogram, table.text("dataset"))
-        return shape, (shape.rate, POISSON_CV)
+        return shape, timing_of_histogram(shape)
     if "histogram" in table:
         shape = relay(table, "histogram", read_histogram, file_of(table, "histogram", folder))
-        return shape, (shape.rate, POISSON_CV)
+        return shape, timing_of_histogram(shape)
     if trace is not None:
         read = relay(table, "trace", _read_once, trace, trace.stat().st_mtime_ns, sort=sort, longest=longest)
         parts = table.numbers("classes", DEFAULT_CLASSES, least=1)
         if len(parts) != 2:
             raise table.error("classes", f"{list(parts)} is not two numbers; give classes for input and output: [8, 4]")
-        return Histogram.from_trace(read, (int(parts[0]), int(parts[1]))), (read.rate, read.cv)
-    return _stated_classes(table), (NAN, POISSON_CV)
+        return Histogram.from_trace(read, (int(parts[0]), int(parts[1]))), timing_of_trace(read)
+    return _stated_classes(table), UNKNOWN
 
 
 def _stated_classes(table: Table) -> Histogram:
@@ -175,25 +219,44 @@ def _stated_classes(table: Table) -> Histogram:
     return Histogram(prompt, output, share=share, prefix_hit=np.zeros(count), name="typed", source=table.file)
 
 
-def _load(table: Table, timing: tuple[float, float]) -> dict[str, Any]:
-    """Read how requests arrive, as arguments of `Workload`: from the table, else as the source shows, else none.
+def _load(table: Table, timing: Timing, *, for_peak: bool) -> dict[str, Any]:
+    """Read how requests arrive, as arguments of `Workload`: from the table, else as `timing` shows, else none.
 
-    timing: requests/s and coefficient of variation of the gaps between arrivals in the source, NaN unknown.
+    for_peak: True for the load at its peak. A rate that the table states is then its mean.
     """
-    given = [k for k in LOADS if k in table]
+    given = [k for k in (*LOADS, BY_HOUR) if k in table]
     if len(given) > 1:
         raise table.error(given[1], f"{' and '.join(given)} contradict each other; give one")
-    numbers: dict[str, Any] = {LOADS[k]: table.number(k, above=0) for k in given}
+    numbers: dict[str, Any] = {LOADS[k]: table.number(k, above=0) for k in given if k in LOADS}
     arrival = table.text("arrival", "", choices=ARRIVALS)
-    if not given and arrival in ("", "open") and timing[0] == timing[0]:
-        numbers["rate"] = timing[0]
+    if not numbers and arrival in ("", "open") and timing.rate == timing.rate:
+        numbers["rate"] = timing.rate
+    if for_peak and "rate" in numbers and timing.peak is not None:
+        numbers["rate"] = numbers["rate"] * timing.peak.ratio if given[:1] == ["request_rate_rps"] else timing.peak.rate
     if arrival == "open" and "rate" not in numbers:
         raise table.error("arrival", 'arrival = "open" needs request_rate_rps; add it')
     if arrival == "offline" and "n_requests" not in numbers:
         raise table.error("arrival", 'arrival = "offline" needs n_requests; add it')
-    cv = timing[1] if "rate" in numbers and timing[1] == timing[1] else POISSON_CV
+    cv = _cv(timing, for_peak=for_peak) if "rate" in numbers else POISSON_CV
     numbers["cv"] = table.number("cv", cv, least=0)
     return {**numbers, "arrival": arrival or None}
+
+
+def _of_one_request(table: Table, timing: Timing) -> dict[str, Any]:
+    """Return the load of a fleet class as arguments of `Workload`: 1 request/s, with the gaps that its rate goes with.
+
+    A stated rate goes with those of the whole trace, as in `[workload]`; the rate of an hour with those of the hour.
+    """
+    return {"rate": 1.0, "cv": table.number("cv", _cv(timing, for_peak=not any(k in table for k in LOADS)), least=0)}
+
+
+def _cv(timing: Timing, *, for_peak: bool) -> float:
+    """Return the coefficient of variation of the gaps between arrivals, that of the peak where it is asked for.
+
+    The gaps of an unsteady load vary more over the whole trace than at any time of it.
+    """
+    cv = timing.peak.cv if for_peak and timing.peak is not None else timing.cv
+    return cv if cv == cv else POISSON_CV
 
 
 def _with_hits(table: Table, workload: Workload) -> Workload:

@@ -1,0 +1,119 @@
+"""Follow a load over the day: the replicas that each hour needs, beside a fleet that stays the same all day."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hwdb import Infeasible
+from perfmodel.arrays import Mask
+from search.fleet.limits import INTEGRALITY_TOLERANCE
+from search.fleet.plan import fleet_plan
+from search.fleet.problem import FleetProblem
+from search.fleet.solve import Solver
+
+if TYPE_CHECKING:
+    from search.fleet.fleet import FleetPlan
+
+HOURS_PER_DAY = 24.0
+#: Hours by which the periods may miss 24 and still count as a day.
+DAY_TOLERANCE = 0.5
+#: Options that are tried alone at most. chosen: the first is within the limits unless stock is short.
+MOST_TRIED = 5
+
+
+def over_the_day(problem: FleetProblem, solver: Solver | None, *, scaled: bool) -> FleetPlan:
+    """Solve a problem of several periods, and what it is to be compared with.
+
+    scaled: True for a fleet of the same options all day whose replicas follow the load. Otherwise the problem says
+    whether the fleet is elastic. The result has the other fleet beside it: a static one has `scaled`, with its own
+    options, the others have `static`.
+    """
+    if problem.periods == 1:
+        return fleet_plan(problem, solver)
+    if problem.elastic and not scaled:
+        return replace(fleet_plan(problem, solver), static=_static(problem, solver))
+    static = fleet_plan(replace(problem, elastic=False), solver)
+    following = _following(problem, np.asarray(static.replicas.any(axis=1)), solver)
+    if not scaled:
+        return replace(static, scaled=following)
+    best = min([following, *_alone(problem, solver)], key=lambda found: found.usd_per_hour)
+    return replace(best, static=static)
+
+
+def _static(problem: FleetProblem, solver: Solver | None) -> FleetPlan | None:
+    """Return the least-cost fleet that stays the same all day; None where the limits allow none."""
+    try:
+        return fleet_plan(replace(problem, elastic=False), solver)
+    except Infeasible:
+        return None
+
+
+def _alone(problem: FleetProblem, solver: Solver | None) -> list[FleetPlan]:
+    """Return the fleet of the one option that serves a single class at the least cost over the day; [] without one.
+
+    The options are tried in the order of their cost without the limits, until one is within them.
+    """
+    if problem.rate.shape[1] != 1 or problem.counts_devices:
+        return []
+    speed = np.where(problem.serves()[:, 0], np.nan_to_num(problem.throughput[:, 0]), np.nan)
+    count = np.ceil(problem.rate[:, 0] / speed[:, None] - INTEGRALITY_TOLERANCE)
+    each = np.array([o.usd_per_hour for o in problem.options])
+    order = np.argsort(each * (count @ problem.hours), kind="stable")
+    for option in order[np.isfinite(speed[order])][:MOST_TRIED]:
+        try:
+            return [_following(problem, np.arange(len(each)) == option, solver)]
+        except Infeasible:
+            continue
+    return []
+
+
+def _following(problem: FleetProblem, used: Mask, solver: Solver | None) -> FleetPlan:
+    """Return the fleet of the options `used`, (O,), whose replicas follow the load, period by period.
+
+    It has all options of the problem, in their order.
+    """
+    few = replace(
+        problem,
+        options=tuple(o for o, on in zip(problem.options, used, strict=True) if on),
+        throughput=problem.throughput[used],
+        elastic=True,
+    )
+    found = fleet_plan(few, solver)
+    replicas = np.zeros((len(used), problem.periods), dtype=np.intp)
+    shares = np.zeros((len(used), problem.rate.shape[1], problem.periods))
+    replicas[used], shares[used] = found.replicas, found.shares
+    return replace(found, problem=replace(problem, elastic=True), replicas=replicas, shares=shares)
+
+
+def hour_rows(found: FleetPlan) -> list[dict[str, Any]]:
+    """Return one flat row per period: rate of all classes, replicas needed and what they cost and draw.
+
+    Of a static fleet they are those of the replicas that the period needs (`scaled`).
+    """
+    shown = found.scaled or found
+    problem, hourly, watts = shown.problem, shown.hourly(), shown.watts
+    starts = np.concatenate([[0.0], np.cumsum(problem.hours)[:-1]])
+    return [
+        {
+            "period": t + 1,
+            "start_h": float(starts[t]),
+            "hours": float(problem.hours[t]),
+            "request_rate_rps": float(problem.rate[t].sum()),
+            "replicas": int(shown.replicas[:, t].sum()),
+            "devices": float(sum(o.devices * n for o, n in zip(problem.options, shown.replicas[:, t], strict=True))),
+            "option": " + ".join(
+                f"{n} x {o.name}" for o, n in zip(problem.options, shown.replicas[:, t], strict=True) if n
+            ),
+            "usd_per_hour": float(hourly[:, t].sum()),
+            "power_w": float(watts[:, t].sum()),
+        }
+        for t in range(problem.periods)
+    ]
+
+
+def is_a_day(problem: FleetProblem) -> bool:
+    """Return whether the periods make one day."""
+    return bool(abs(problem.hours.sum() - HOURS_PER_DAY) <= DAY_TOLERANCE)

@@ -1,0 +1,166 @@
+"""The least-cost fleet: what it has, serves, costs and draws, as arrays and as flat rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from perfmodel.arrays import Array, Index
+from search.fleet.idle import Idle
+from search.fleet.limits import INTEGRALITY_TOLERANCE
+from search.fleet.problem import FleetProblem
+from search.manifest import Manifest
+
+#: A limit is used up when less than this share of it is left.
+LIMIT_TOLERANCE = 1e-9
+#: Share of a class from which an option counts as serving all of it.
+WHOLE_SHARE = 0.9999
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A limit that costs money: without it, the fleet would be `saving` USD per hour cheaper.
+
+    limit, used: what is allowed and what the fullest period takes, in the unit of the limit.
+    """
+
+    name: str
+    limit: float
+    used: float
+    saving: float
+
+
+@dataclass(frozen=True)
+class FleetPlan:
+    """The least-cost fleet of O options for C request classes over P periods, with proof.
+
+    replicas: (O, P) whole numbers. shares: (O, C, P) part of a class that each option serves; they sum to 1 over
+    options. usd_per_hour: mean over periods, weighted by their hours. bound: proven lower bound on it. gap: their
+    relative distance. binding: limits that cost money, the costliest first. manifest: what the fleet rests on, None
+    where it does not come from a scenario. power_at_load: (O, P) watts at the load of each period, None where only the
+    power at full load is known. scaled: of a static fleet over several periods, what each period needs of its options.
+    static: of a fleet that changes over the day, the least-cost one that does not. idle: devices on hand that it does
+    not use.
+    """
+
+    problem: FleetProblem
+    replicas: Index
+    shares: Array
+    usd_per_hour: float
+    bound: float
+    gap: float
+    binding: tuple[Binding, ...]
+    solver: str
+    manifest: Manifest | None = None
+    power_at_load: Array | None = None
+    scaled: FleetPlan | None = None
+    static: FleetPlan | None = None
+    idle: tuple[Idle, ...] = ()
+
+    @property
+    def devices(self) -> dict[str, float]:
+        """Return the devices in use by name, each in its fullest period."""
+        used: dict[str, Array] = {}
+        for option, counts in zip(self.problem.options, self.replicas, strict=True):
+            used[option.device] = used.get(option.device, 0.0) + option.devices * counts
+        return {name: float(counts.max()) for name, counts in used.items() if counts.max() > 0}
+
+    @property
+    def power(self) -> float:
+        """Return the watts of the whole fleet in the fullest period; NaN where an option in use has no known power."""
+        return float(self.watts.sum(0).max())
+
+    @property
+    def watts(self) -> Array:
+        """Return the watts of each option in each period, (O, P): at its load, or at full load where only that is
+        known."""
+        if self.power_at_load is not None:
+            return self.power_at_load
+        full = np.array([o.power for o in self.problem.options])[:, None]
+        return np.where(self.replicas > 0, full * self.replicas, 0.0)
+
+    def utilisation(self) -> Array:
+        """Return how busy each option is in each period, (O, P): its load over what its replicas serve within the SLO.
+
+        NaN where it has no replica.
+        """
+        problem = self.problem
+        speed = np.where(problem.serves(), problem.throughput, np.inf)
+        load = np.einsum("oct,tc->ot", self.shares / speed[:, :, None], problem.rate)
+        return np.where(self.replicas > 0, load / np.maximum(self.replicas, 1), np.nan)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one flat record per option and period in use. Costs add up over the options.
+
+        `remark`: what was left out of the comparison, and why; absent where nothing was. `replicas_needed`: of a static
+        fleet over several periods, what the period needs.
+        """
+        problem, busy, hourly = self.problem, self.utilisation(), self.hourly()
+        starts = np.concatenate([[0.0], np.cumsum(problem.hours)[:-1]])
+        needed = self.scaled.replicas if self.scaled is not None else None
+        return [
+            {
+                "option": problem.options[o].name,
+                "device": problem.options[o].device,
+                "model": problem.options[o].model,
+                "serves": self._serves(int(o), int(t)),
+                "period": int(t) + 1,
+                "start_h": float(starts[t]),
+                "hours": float(problem.hours[t]),
+                "request_rate_rps": float(self.shares[o, :, t] @ problem.rate[t]),
+                "replicas": int(self.replicas[o, t]),
+                **({"replicas_needed": int(needed[o, t])} if needed is not None else {}),
+                "devices": float(self.replicas[o, t] * problem.options[o].devices),
+                "nodes": float(np.ceil(self.replicas[o, t] * problem.options[o].nodes - LIMIT_TOLERANCE)),
+                "usd_per_hour": float(hourly[o, t]),
+                "power_w": float(self.watts[o, t]),
+                "utilisation_percent": float(busy[o, t]) * 100.0,
+                **({"remark": "; ".join(problem.remarks)} if problem.remarks else {}),
+            }
+            for o, t in zip(*np.nonzero(self.replicas), strict=True)
+        ]
+
+    def _serves(self, option: int, period: int) -> str:
+        """Name the classes that an option serves in a period, with the share of a class that it does not serve all
+        of."""
+        shares = self.shares[option, :, period] * (self.problem.rate[period] > 0)
+        named = [(self.problem.classes[c], shares[c]) for c in np.nonzero(shares)[0]]
+        return ", ".join(name if share > WHOLE_SHARE else f"{share:.0%} of {name}" for name, share in named)
+
+    def hourly(self) -> Array:
+        """Return USD per hour of each option in each period, (O, P); NaN where no prices are known.
+
+        The price of whole nodes is split over the options by what their replicas take of the nodes.
+        """
+        problem = self.problem
+        nodes = np.array([o.nodes for o in problem.options])[:, None] * self.replicas
+        out = np.array([o.usd_per_hour for o in problem.options])[:, None] * self.replicas
+        for device in problem.by_node:
+            on = np.array([o.device == device for o in problem.options])
+            held = nodes[on].sum(axis=0)
+            bill = problem.inventory.node_usd_per_hour[device] * np.ceil(held - INTEGRALITY_TOLERANCE)
+            out[on] = np.where(held > 0, nodes[on] / np.maximum(held, INTEGRALITY_TOLERANCE), 0.0) * bill
+        return np.asarray(out * np.nan if problem.counts_devices else out, dtype=float)
+
+    def share_rows(self) -> list[dict[str, Any]]:
+        """Return one flat record per option, class and period in use: how much of the class the option serves."""
+        problem = self.problem
+        return [
+            {
+                "class": problem.classes[c],
+                "option": problem.options[o].name,
+                "period": int(t) + 1,
+                "share_percent": float(self.shares[o, c, t]) * 100.0,
+                "request_rate_rps": float(self.shares[o, c, t] * problem.rate[t, c]),
+                "throughput_rps_per_replica": float(problem.throughput[o, c]),
+            }
+            for o, c, t in zip(*np.nonzero(self.shares), strict=True)
+        ]
+
+    def binding_rows(self) -> list[dict[str, Any]]:
+        """Return one flat record per limit that costs money."""
+        return [
+            {"limit": b.name, "allowed": b.limit, "used": b.used, "saving_usd_per_hour": b.saving} for b in self.binding
+        ]

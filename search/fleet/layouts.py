@@ -1,0 +1,279 @@
+"""Model the options of a fleet: what a replica of each layout serves within the SLOs, and what it draws.
+
+An option that gives its throughputs ("stated") keeps its table. For a modelled option, every layout that is legal for a
+model becomes an option of its own. Its throughput of a class is the greatest rate that keeps the SLO (bisection on
+columns), and its power is that of the replica at this rate. A layout that another layout of the same option beats in
+price, in devices and in every class is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hwdb import InputError
+from perfmodel import Deployments, Estimates, model
+from perfmodel.arrays import Array, Index
+from perfmodel.costs import CostModel
+from perfmodel.dtypes import FORMAT_CODE
+from perfmodel.power import site_power
+from perfmodel.workload import load_of
+from search.fleet.operating import Modelled
+from search.planning import Target, Tariff, deployment_words, greatest_rate, refuse_long_class, rows_of, space_of
+from search.scenario import FleetClass, FleetOption, FleetSpec, Option
+from search.searchers import pareto
+from search.space import SearchSpace
+
+if TYPE_CHECKING:
+    from search.scenario import Scenario
+
+#: Code of the model's own format.
+OWN_FORMAT = -1
+
+
+@dataclass(frozen=True)
+class Layouts:
+    """The L options of the fleet program that one option of the scenario becomes.
+
+    options: (L,). throughput: (L, C) requests/s that one replica serves of each of C request classes. placed: (L,) the
+    deployment of each modelled option; () for a stated one.
+    """
+
+    options: tuple[Option, ...]
+    throughput: Array
+    placed: tuple[Deployments, ...] = ()
+
+
+@dataclass(frozen=True)
+class Modeller:
+    """Makes the options of the fleet program from those of a scenario.
+
+    spec: request classes and options of the scenario. tariff: prices and nodes of the devices. costs: cost model of the
+    operators, None for the default.
+    """
+
+    scenario: Scenario
+    spec: FleetSpec
+    tariff: Tariff
+    costs: CostModel | None
+
+    def layouts(self, option: FleetOption) -> Layouts:
+        """Return the options of the fleet program that the scenario's `option` becomes."""
+        return self._stated(option) if option.throughput is not None else self._modelled(option)
+
+    def modelled(self, parts: Sequence[Layouts]) -> Modelled:
+        """Return what the options run, to estimate them at their own load. parts: layouts of each of the options."""
+        placed = {
+            (made.name, made.model): deployment
+            for option, part in zip(self.spec.options, parts, strict=True)
+            if np.isnan(option.power)
+            for made, deployment in zip(part.options, part.placed, strict=False)
+        }
+        first: dict[str, Target] = {}
+        for option, part in zip(self.spec.options, parts, strict=True):
+            for name in {o.model for o in part.options if o.model} - set(first):
+                first[name] = self._target(option, next(c for c in self.spec.classes if c.model == name))
+        workloads = tuple(c.workload for c in self.spec.classes)
+        return Modelled(placed, workloads, first, self.tariff, self.scenario.site.pue)
+
+    def _stated(self, option: FleetOption) -> Layouts:
+        """Convert an option whose throughput is given. Its price is its own, else that of its devices."""
+        devices = float(max(option.devices, 1))
+        at = self._position(option.device)
+        price = option.usd_per_hour
+        if np.isnan(price) and at >= 0:
+            price = float(self.tariff.usd_per_hour[at]) * devices
+        fails_together, nodes = self._on_node(at, devices)
+        made = Option(
+            name=option.name,
+            device=option.device,
+            devices=devices,
+            usd_per_hour=price,
+            power=option.power,
+            replicas_per_node=fails_together,
+            nodes=nodes,
+        )
+        return Layouts(options=(made,), throughput=np.array([stated_rates(option, self.spec)], dtype=float))
+
+    def _modelled(self, option: FleetOption) -> Layouts:
+        """Model the layouts of an option whose throughput is not given, for each of the models that it may serve."""
+        served = [i for i, c in enumerate(self.spec.classes) if not option.models or c.model in option.models]
+        models = dict.fromkeys(self.spec.classes[i].model for i in served)
+        if not models:
+            where = f"{self.scenario.path}: fleet option {option.name!r}"
+            raise InputError(f"{where} may serve none of the classes; name in its models one that a class asks for")
+        parts = [self._for_model(option, [i for i in served if self.spec.classes[i].model == m]) for m in models]
+        return Layouts(
+            options=tuple(o for p in parts for o in p.options),
+            throughput=np.concatenate([p.throughput for p in parts]),
+            placed=tuple(d for p in parts for d in p.placed),
+        )
+
+    def _for_model(self, option: FleetOption, classes: list[int]) -> Layouts:
+        """Model the layouts of an option for one model, and leave out dominated ones.
+
+        classes: positions of the request classes that this model serves.
+        """
+        model_name = self.spec.classes[classes[0]].model
+        layouts = self._space(option, model_name).legal().deployments()
+        throughput, watts = self._throughput(option, classes, layouts)
+        size, price = layouts.devices_per_replica, self._price(option, layouts)
+        power = self._power(option, layouts, watts)
+        able = np.nonzero(throughput.any(axis=1))[0]
+        rates = [throughput[able, i] for i in classes]
+        known_price = np.nan_to_num(price[able])  # without a price the devices alone decide
+        kept = able[pareto([*rates, known_price, size[able]], largest=[True] * len(rates))]
+        at = self._position(option.device)
+        options, placed = [], tuple(layouts.take(np.array([row])) for row in kept.tolist())
+        for row, name in zip(kept.tolist(), _names(option, placed), strict=True):
+            fails_together, nodes = self._on_node(at, float(size[row]))
+            options.append(
+                Option(
+                    name=name,
+                    device=option.device,
+                    devices=float(size[row]),
+                    usd_per_hour=float(price[row]),
+                    power=float(power[row]),
+                    replicas_per_node=fails_together,
+                    nodes=nodes,
+                    model=model_name,
+                )
+            )
+        return Layouts(options=tuple(options), throughput=throughput[kept], placed=placed)
+
+    def _throughput(self, option: FleetOption, classes: list[int], layouts: Deployments) -> tuple[Array, Array]:
+        """Model the speed and the power of the layouts on each class.
+
+        Returns ((L, C) requests/s of one replica by class, (L,) the most watts per device at these rates).
+        """
+        throughput = np.zeros((len(layouts), len(self.spec.classes)))
+        watts = np.zeros(len(layouts))
+        for i in classes:
+            throughput[:, i], drawn = rate_and_watts(self._target(option, self.spec.classes[i]), layouts)
+            watts = np.fmax(watts, drawn)
+        return throughput, watts
+
+    def _target(self, option: FleetOption, c: FleetClass) -> Target:
+        """Build the task of a replica of `option` for class `c`; raise `InputError` where the class has no lengths."""
+        if c.workload is None:
+            where = f"{self.scenario.path}: class {c.name!r}"
+            raise InputError(
+                f"{where} has no lengths, which option {option.name!r} needs; add dataset or input_tokens to the class"
+            )
+        spec = model(c.model)
+        refuse_long_class(self.scenario, c.name, c.workload, spec)
+        return Target(
+            model=spec,
+            workload=c.workload.at(arrival="open", rate=1.0),
+            slo=c.slo,
+            engine=self.scenario.engine,
+            confidence=self.scenario.limits.confidence,
+            costs=self.costs,
+        )
+
+    def _price(self, option: FleetOption, layouts: Deployments) -> Array:
+        """Return USD per hour of a replica of each layout, (L,): the option's own price, else that of its devices."""
+        size = layouts.devices_per_replica
+        if np.isnan(option.usd_per_hour):
+            return np.asarray(size * self.tariff.usd_per_hour[self._position(option.device)])
+        return np.full(len(size), option.usd_per_hour)
+
+    def _power(self, option: FleetOption, layouts: Deployments, watts: Array) -> Array:
+        """Return the watts of a replica at the site's meter, (L,).
+
+        They are the option's own, else those of its devices and its share of a host, times the PUE. watts: (L,) per
+        device.
+        """
+        size = layouts.devices_per_replica
+        if not np.isnan(option.power):
+            return np.full(len(size), option.power)
+        at = self._position(option.device)
+        nodes = self.tariff.nodes_per_replica(np.full(len(size), at), size)
+        host_watts = np.nan_to_num(self.tariff.host_power[at]) * nodes
+        return site_power(watts, size, host_watts, self.scenario.site.pue)
+
+    def _space(self, option: FleetOption, name: str) -> SearchSpace:
+        """Build the search space of the layouts that an option lists for model `name`.
+
+        It has the option's one device, with its stock and its devices per node.
+        """
+        at, spec, offload = self._position(option.device), model(name), self.scenario.offload
+        device = self.tariff.devices[at]
+        if self.scenario.fleet is None:  # what a plan of the same scenario searches
+            whole = space_of(self.scenario, spec, self.tariff)
+            return replace(whole, devices=(device,), runs={axis: (on[at],) for axis, on in whole.runs.items()})
+        axes: dict[str, Any] = {"pp": (1.0,), **offload.axes}
+        axes |= {} if spec.experts else {"ep": (1.0,), "dp": (1.0,)}
+        axes |= {k: tuple(float(x) for x in v) for k, v in option.layouts.items()}
+        return SearchSpace(
+            model=spec,
+            devices=(device,),
+            stock=self.scenario.offer.stock,
+            domain={device.name: float(self.tariff.per_node[at])},
+            pinned=frozenset(option.layouts),
+            pads_shards=self.scenario.engine.pads_shards,
+            encoder_data_parallel=self.scenario.engine.encoder_data_parallel,
+            weight=_format_codes(option.weight),
+            kv=_format_codes(option.kv),
+            host=offload.host,
+            adapters=self.scenario.adapters,
+            **axes,
+        )
+
+    def _position(self, device: str) -> int:
+        """Return the position of a device in the tariff, or -1 where the hardware database does not know it."""
+        names = [d.name for d in self.tariff.devices]
+        return names.index(device) if device in names else -1
+
+    def _on_node(self, at: int, devices: float) -> tuple[float, float]:
+        """Return (replicas that fail with a node, nodes per replica) for a replica of `devices` devices.
+
+        at: position of the device in the tariff. Where it is -1 (not in the database), each replica has a node to
+        itself.
+        """
+        if at < 0:
+            return 1.0, 1.0
+        failing = self.tariff.failing(np.array([at]), np.array([devices]))
+        return float(failing[0]), float(self.tariff.nodes_per_replica(np.array([at]), np.array([devices]))[0])
+
+
+def _names(option: FleetOption, placed: tuple[Deployments, ...]) -> list[str]:
+    """Name the layouts of an option, each by the option's own name, where it has one, and its deployment in words.
+
+    Layouts of the same words are told apart by tokens per step and running sequences.
+    """
+    own = f"{option.name}: " if option.name != option.device else ""
+    words = [own + deployment_words(d) for d in placed]
+    settings = [f", {d.max_num_batched_tokens[0]:g} tok, {d.max_num_seqs[0]:g} seqs" for d in placed]
+    return [w + (s if words.count(w) > 1 else "") for w, s in zip(words, settings, strict=True)]
+
+
+def rate_and_watts(target: Target, layouts: Deployments) -> tuple[Array, Array]:
+    """Find the greatest request rate that one replica of each layout serves within the target.
+
+    Returns (requests/s, watts per device at that rate), (N,) each. The rate is 0, and the power NaN, where even an idle
+    replica misses the SLO or where the memory does not suffice.
+    """
+    count = len(layouts)
+    base = load_of(target.workload, count)
+
+    def at(rows: Index, rates: Array) -> Estimates:
+        """Estimate the layouts at `rows`, each at its rate in requests/s."""
+        return target.estimates_of(replace(rows_of(base, rows), rate=rates), layouts.take(rows))
+
+    rate = greatest_rate(target, at, count)
+    watts = at(np.arange(count), np.where(rate > 0, rate, 1.0)).power
+    return rate, np.where(rate > 0, watts, np.nan)
+
+
+def stated_rates(option: FleetOption, spec: FleetSpec) -> list[float]:
+    """Return the requests/s of one replica by class, in the order of the classes; 0 for a class without one."""
+    return [(option.throughput or {}).get(c.name, 0.0) for c in spec.classes]
+
+
+def _format_codes(names: tuple[str, ...]) -> tuple[int, ...]:
+    """Return the codes of the number formats `names`; the code of the model's own format where there are none."""
+    return tuple(FORMAT_CODE[n] for n in names) or (OWN_FORMAT,)

@@ -1,0 +1,116 @@
+"""Estimate what a fleet draws at the load that it has, by the estimate that a plan makes of the same deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from perfmodel import Deployments, Workload
+from perfmodel.arrays import Array, Index
+from perfmodel.power import site_power
+from perfmodel.workload import Load, load_of
+from search.fleet.limits import INTEGRALITY_TOLERANCE
+from search.planning import Target, Tariff
+from search.scenario import Option
+
+if TYPE_CHECKING:
+    from search.fleet.fleet import FleetPlan
+
+#: Request rate that stands for none, requests/s.
+IDLE_RATE = 1e-6
+
+
+@dataclass(frozen=True)
+class Modelled:
+    """What the options of a fleet run, to estimate them again at their own load.
+
+    placed: (name, model) of an option -> its deployment, one replica; options whose power is stated are not in it.
+    workloads: (C,) lengths of each class, None where a class has none. targets: the task by model. tariff: prices and
+    nodes. pue: of the site.
+    """
+
+    placed: Mapping[tuple[str, str], Deployments]
+    workloads: tuple[Workload | None, ...]
+    targets: Mapping[str, Target]
+    tariff: Tariff
+    pue: float
+
+
+def watts_at_load(found: FleetPlan, modelled: Modelled) -> Array:
+    """Return the watts at the site's meter of each option in each period, (O, P), at the load that it has there.
+
+    Options that state their power draw that at any load.
+    """
+    problem = found.problem
+    stated = np.array([o.power for o in problem.options])[:, None] * found.replicas
+    out = np.where(found.replicas > 0, stated, 0.0)
+    for o, option in enumerate(problem.options):
+        placed, periods = modelled.placed.get((option.name, option.model)), np.nonzero(found.replicas[o])[0]
+        if placed is not None and len(periods):
+            rates = found.shares[o][:, periods] * problem.rate[periods].T
+            per_device = _watts_per_device(modelled, option, rates, found.replicas[o, periods])
+            out[o, periods] = site_power(
+                per_device,
+                option.devices * found.replicas[o, periods],
+                _host_watts(found, modelled.tariff, o)[periods],
+                modelled.pue,
+            )
+    return out
+
+
+def _watts_per_device(modelled: Modelled, option: Option, rates: Array, replicas: Index) -> Array:
+    """Return the watts of a device of `option`, (T,). rates: (C, T) requests/s of each class. replicas: (T,)."""
+    served = [c for c in np.nonzero(rates.any(axis=1))[0] if modelled.workloads[c] is not None]
+    works = [modelled.workloads[c] for c in served] or [w for w in modelled.workloads if w is not None][:1]
+    asked = rates[served] if served else np.zeros((1, rates.shape[1]))
+    count = np.zeros(len(replicas), dtype=np.intp)
+    placed = replace(modelled.placed[option.name, option.model].take(count), replicas=replicas.astype(float))
+    load = mixed_load([w for w in works if w is not None], np.maximum(asked, IDLE_RATE / len(asked)))
+    return np.asarray(modelled.targets[option.model].estimates_of(load, placed).power)
+
+
+def mixed_load(works: Sequence[Workload], rates: Array) -> Load:
+    """Return the load of several classes together, one column per period.
+
+    works: (C,) lengths of each class. rates: (C, T) requests/s. Variations that a load has one of are means over the
+    requests.
+    """
+    parts = [load_of(w.at(arrival="open", rate=1.0), rates.shape[1]) for w in works]
+    total = rates.sum(axis=0)
+    weight = rates / total
+
+    def mean(name: str) -> Array:
+        """Return the mean over classes of the field `name`, (T,)."""
+        return np.asarray(np.sum([w * getattr(p, name) for w, p in zip(weight, parts, strict=True)], axis=0))
+
+    return replace(
+        parts[0],
+        input=np.concatenate([p.input for p in parts]),
+        output=np.concatenate([p.output for p in parts]),
+        hit=np.concatenate([p.hit for p in parts]),
+        share=np.concatenate([p.share * w for w, p in zip(weight, parts, strict=True)]),
+        rate=total,
+        cv=mean("cv"),
+        synchronised=mean("synchronised"),
+        length_cv=mean("length_cv"),
+        longest=np.max([p.longest for p in parts], axis=0),
+    )
+
+
+def _host_watts(found: FleetPlan, tariff: Tariff, number: int) -> Array:
+    """Return the watts of the hosts of option `number` in each period, (P,): its part of the nodes of its device.
+
+    0 where the power of hosts is not known, as for devices that are rented singly.
+    """
+    options = found.problem.options
+    names = [d.name for d in tariff.devices]
+    device = options[number].device
+    host = tariff.host_power[names.index(device)] if device in names else np.nan
+    if not np.isfinite(host):
+        return np.zeros(found.problem.periods)
+    held = np.array([o.nodes if o.device == device else 0.0 for o in options]) @ found.replicas
+    own = options[number].nodes * found.replicas[number]
+    return np.asarray(host * np.ceil(held - INTEGRALITY_TOLERANCE) * own / np.maximum(held, INTEGRALITY_TOLERANCE))

@@ -1,0 +1,80 @@
+"""Solve a fleet over many periods by the few that matter.
+
+A fleet that stays the same all day is decided by its busiest periods: one whose every rate is at most that of another
+needs nothing more. In a fleet that changes from period to period, nothing joins the periods, and each is a problem of
+its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from perfmodel.arrays import Array, Index
+from search.fleet.problem import FleetProblem
+
+if TYPE_CHECKING:
+    from search.fleet.fleet import Binding, FleetPlan
+
+
+def busiest(rate: Array) -> tuple[Index, Index]:
+    """Find the periods that no other exceeds in every class.
+
+    rate: (P, C) requests/s. Returns (their numbers, (K,); for each period the position among them of one whose rates
+    are all at least its own, (P,)).
+
+    >>> kept, stands = busiest(np.array([[1.0], [3.0], [2.0]]))
+    >>> kept.tolist(), stands.tolist()
+    ([1], [0, 0, 0])
+    """
+    covers = np.all(rate[:, None, :] >= rate[None, :, :], axis=2)  # (P, P): the first is at least the second
+    strictly = covers & ~covers.T
+    same_before = np.tril(covers & covers.T, -1).T  # an equal period with a lower number
+    kept = np.nonzero(~(strictly | same_before).any(axis=0))[0]
+    return kept, np.argmax(covers[kept], axis=0)
+
+
+def of_busiest(problem: FleetProblem) -> tuple[FleetProblem, Index]:
+    """Return the problem of the busiest periods alone, and for each period the position of one that stands for it."""
+    kept, stands = busiest(problem.rate)
+    return replace(problem, rate=problem.rate[kept], hours=problem.hours[kept]), stands
+
+
+def period_by_period(problem: FleetProblem, solve: Callable[[FleetProblem], FleetPlan]) -> FleetPlan:
+    """Solve each period by itself and join the fleets.
+
+    problem: elastic, with P periods. solve: finds the fleet of one period. The cost and its bound are means over the
+    hours; what a limit costs is too.
+    """
+    rates, which = np.unique(problem.rate, axis=0, return_inverse=True)
+    which = which.reshape(-1)
+    parts = [solve(replace(problem, rate=rates[[i]], hours=np.ones(1), elastic=False)) for i in range(len(rates))]
+    weight = np.bincount(which, weights=problem.hours, minlength=len(rates)) / problem.hours.sum()
+    cost = float(weight @ np.array([p.usd_per_hour for p in parts]))
+    bound = float(weight @ np.array([p.bound for p in parts]))
+    return replace(
+        parts[0],
+        problem=problem,
+        replicas=np.concatenate([parts[i].replicas for i in which], axis=1),
+        shares=np.concatenate([parts[i].shares for i in which], axis=2),
+        usd_per_hour=cost,
+        bound=bound,
+        gap=max(0.0, (cost - bound) / cost) if cost > 0 else 0.0,
+        binding=_joined(parts, weight),
+    )
+
+
+def _joined(parts: list[FleetPlan], weight: Array) -> tuple[Binding, ...]:
+    """Join the limits that cost money in some period: the mean saving, and what the fullest period uses.
+
+    weight: (K,) share of the hours of each part.
+    """
+    found: dict[str, Binding] = {}
+    for part, share in zip(parts, weight.tolist(), strict=True):
+        for b in part.binding:
+            known = found.get(b.name, replace(b, saving=0.0, used=0.0))
+            found[b.name] = replace(known, saving=known.saving + share * b.saving, used=max(known.used, b.used))
+    return tuple(sorted(found.values(), key=lambda b: -b.saving))
