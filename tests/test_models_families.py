@@ -298,3 +298,10 @@ def test_a_group_for_the_lm_head_is_not_the_format_of_the_rest() -> None:
     section = {"quant_method": "compressed-tensors", "config_groups": groups, "ignore": []}
     spec = read_config({**shape(1024, 4096, 4, 8, 2, 1000), "model_type": "llama", "quantization_config": section})
     assert (spec.formats["default"], spec.formats["lm_head"]) == ("int4", "w8a16")
+
+
+def test_a_token_uses_one_row_of_the_embeddings_of_each_layer() -> None:
+    spec = model("google/gemma-3n-E4B-it")
+    assert spec.lookup_parameters == 35 * 256 * 262_144
+    assert spec.parameters() - spec.parameters(active=True) == spec.lookup_parameters
+    assert spec.parameters(active=True) / 1e9 == pytest.approx(4.5, abs=0.1)  # 4B effective

@@ -204,6 +204,14 @@ def test_plan_counts_the_layouts_that_cut_blocks() -> None:
     assert len(replace(space, pads_shards=True).legal()) == len(legal) + 1
 
 
+def test_plan_leaves_out_a_tp_that_does_not_divide_the_heads_of_a_vision_encoder() -> None:
+    space = replace(SearchSpace(model("zai-org/GLM-4.5V"), (H100,)), tp=(4, 8), pp=(1,), dp=(1,), ep=(1,))
+    legal = space.legal()
+    assert legal.removed["blocks"] == 1
+    assert "12 heads of the vision encoder" in legal.example["blocks"]
+    assert len(replace(space, encoder_data_parallel=True).legal()) == len(legal) + 1
+
+
 # --------------------------------------------------------------------------------------------------------- eager mode
 
 

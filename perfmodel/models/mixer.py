@@ -47,6 +47,8 @@ class Mixer:
             from the convolved input; 0 for Mamba-2 (kind `ssm`).
         decay_rank, gate_rank: ranks of the decay per channel and of the output gate of Kimi delta attention
             (arXiv:2510.26692); decay_rank 0 is one decay per head, gate_rank 0 a gate of full rank (kind `linear`).
+        side_inputs, side_outputs: widths of low-rank matrices beside attention, from the model's width and back to it
+            (LAuReL and the embeddings of each layer in Gemma 3n and 4); 0: none.
 
     For the kinds `linear` and `ssm`, heads are value heads, kv_heads key heads (groups), head_dim the size of a key or
     state, and value_dim that of a value. The state of a sequence has heads * head_dim * value_dim values. A layer of
@@ -79,6 +81,8 @@ class Mixer:
     dt_rank: int = 0
     decay_rank: int = 0
     gate_rank: int = 0
+    side_inputs: int = 0
+    side_outputs: int = 0
 
     @property
     def recurrent(self) -> bool:
@@ -93,7 +97,16 @@ class Mixer:
             return (*self._latent(hidden), *self._index(hidden))
         if self.kind == "compressed":
             return (*self._compressed(hidden), *self._index(hidden))
-        return (*self._grouped(hidden), *self._index(hidden))
+        return (*self._grouped(hidden), *self._side(hidden), *self._index(hidden))
+
+    def _side(self, hidden: int) -> tuple[Projection, ...]:
+        """Return the low-rank matrices beside attention, which every device holds whole."""
+        if not self.side_inputs:
+            return ()
+        return (
+            Projection(gemm="side_down", k=hidden, n=self.side_inputs, shard="replicated"),
+            Projection(gemm="side_up", k=self.side_outputs, n=hidden, shard="replicated"),
+        )
 
     def _grouped(self, hidden: int) -> tuple[Projection, ...]:
         """Return the matrices of grouped-query attention: fused Q, K and V, and the output projection."""

@@ -46,6 +46,8 @@ class ModelSpec:
         streams: residual streams that hyper-connections mix before and after each part of a layer (1: no such mixing).
         architecture: name of the architecture, or the `model_type`.
         source: where the shape comes from.
+        lookup_parameters: those of `extra_parameters` that are looked up and not multiplied: embeddings of each layer
+            (Gemma 3n); a token uses one row of them.
         encoder_parameters: parameters of vision and audio encoders and of their projectors, which lie in memory beside
             the language model in 16 bit; not in `parameters()`.
         encoder_heads: attention heads of the vision encoder, which tensor parallelism must divide; 0 without one.
@@ -73,6 +75,7 @@ class ModelSpec:
     state_format: str = "bf16"
     published_total: float = NAN
     published_active: float = NAN
+    lookup_parameters: int = 0
     encoder_parameters: int = 0
     encoder_heads: int = 0
     image_kv_values: int = 0
@@ -113,7 +116,7 @@ class ModelSpec:
         head = 0 if self.tied else self.vocab * self.hidden
         total = self.vocab * self.hidden + head + self.positions * self.hidden + self.hidden
         total += sum(b.count * b.parameters(self.hidden, active) for b in self.blocks)
-        return total + self.extra_parameters
+        return total + self.extra_parameters - (self.lookup_parameters if active else 0)
 
     def format_of(self, part: str, gemm: str = "") -> Format:
         """Return the storage format of a matrix: that of its GEMM in `formats`, else of its part, else the default."""

@@ -96,14 +96,15 @@ def gemma4(c: Fields) -> ModelSpec:
     if c.flag("enable_moe_block"):
         mlp = expert_mlp(c, c.count("moe_intermediate_size"), shared=mlp.intermediate)
     wide = replace(mlp, intermediate=2 * mlp.intermediate) if c.flag("use_double_wide_mlp") else mlp
-    mixers = _sharing(c, interleaved(c, full, local, "sliding_attention", _PERIOD))
-    layers = [(mixer, wide if mixer.reuses_kv else mlp) for mixer in mixers]
     per_layer = c.count("hidden_size_per_layer_input", default=0, least=0)
-    if not per_layer:
-        return model(c, grouped(layers, norms=_NORMS), tied=True)
-    gates = 2 * c.count("hidden_size") * per_layer
-    blocks = grouped(layers, norms=_NORMS + 1, extra=gates)
-    return model(c, blocks, tied=True, extra_parameters=_per_layer_embeddings(c, len(mixers)))
+    full, local = (replace(m, side_inputs=2 * per_layer, side_outputs=per_layer) for m in (full, local))
+    mixers = _sharing(c, interleaved(c, full, local, "sliding_attention", _PERIOD))
+    blocks = grouped(((m, wide if m.reuses_kv else mlp) for m in mixers), norms=_NORMS + (1 if per_layer else 0))
+    return (
+        _with_layer_embeddings(c, model(c, blocks, tied=True, extra_parameters=per_layer))
+        if per_layer
+        else (model(c, blocks, tied=True))
+    )
 
 
 @reads("gemma3n", "gemma3n_text", "Gemma3nForConditionalGeneration", "Gemma3nForCausalLM")
@@ -119,25 +120,25 @@ def gemma3n(c: Fields) -> ModelSpec:
     """
     c = c.with_defaults(**_GEMMA3N)
     n, hidden, streams = layer_count(c), c.count("hidden_size"), c.count("altup_num_inputs")
-    full = attention(c, head_norm=True)
+    rank, per_layer = c.count("laurel_rank"), c.count("hidden_size_per_layer_input")
+    plain = attention(c, head_norm=True)
+    full = replace(plain, side_inputs=rank + 2 * per_layer, side_outputs=rank + per_layer)
     local = sliding(full, c.count("sliding_window"))
     widths = c.values["intermediate_size"]
     widths = c.items("intermediate_size", n) if isinstance(widths, list) else [c.count("intermediate_size")] * n
     mlps = [Mlp(intermediate=c.stating(intermediate_size=width).count("intermediate_size")) for width in widths]
     layers = zip(_sharing(c, interleaved(c, full, local, "sliding_attention", _PERIOD_3N)), mlps, strict=True)
-    laurel = 2 * hidden * c.count("laurel_rank")
     mixing = hidden * (1 + streams) + streams**2 * (1 + streams)  # scale and router, correction and prediction
-    gates = 2 * hidden * c.count("hidden_size_per_layer_input")
-    blocks = grouped(layers, norms=_NORMS + 3, extra=laurel + mixing + gates)
-    outside = _per_layer_embeddings(c, n) + 2 * (streams - 1) * hidden**2
-    return model(c, blocks, tied=True, extra_parameters=outside)
+    blocks = grouped(layers, norms=_NORMS + 3, extra=mixing)
+    outside = per_layer + 2 * (streams - 1) * hidden**2  # a norm, projections of the streams
+    return _with_layer_embeddings(c, model(c, blocks, tied=True, extra_parameters=outside))
 
 
-def _per_layer_embeddings(c: Fields, layers: int) -> int:
-    """Count the embeddings that each layer has of its own, their projection from the model's width, and its norm."""
-    width = c.count("hidden_size_per_layer_input")
-    rows = c.count("vocab_size_per_layer_input", default=c.count("vocab_size"))
-    return layers * width * (rows + c.count("hidden_size")) + width
+def _with_layer_embeddings(c: Fields, spec: ModelSpec) -> ModelSpec:
+    """Return the model with the embeddings that each of its layers has for every token."""
+    rows = c.count("vocab_size_per_layer_input", default=spec.vocab)
+    table = spec.layers * c.count("hidden_size_per_layer_input") * rows
+    return replace(spec, extra_parameters=spec.extra_parameters + table, lookup_parameters=table)
 
 
 def _sharing(c: Fields, mixers: list[Mixer]) -> list[Mixer]:
