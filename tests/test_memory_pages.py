@@ -72,7 +72,8 @@ def by_hand(name: str, context: float, tp: int, kv_bytes: float) -> float:
     attention = [(b.count, b.mixer) for b in spec.blocks if b.mixer and b.mixer.kv_values]
     layers = [sum(n for n, _ in recurrent), sum(n for n, _ in attention)]
     state = (recurrent[0][1].recurrent_values * state_format + recurrent[0][1].conv_values * 2) / tp
-    token = attention[0][1].kv_values * kv_bytes / min(tp, attention[0][1].kv_heads)
+    shards = 1 if attention[0][1].kind == "mla" else min(tp, attention[0][1].kv_heads)  # a latent is held whole
+    token = attention[0][1].kv_values * kv_bytes / shards
     block = 16 * math.ceil(state / (16 * token))
     size = max(layers) if max(layers) < 1.5 * min(layers) else min(layers)
     pages = math.ceil(layers[0] / size) + math.ceil(layers[1] / size) * math.ceil(context / block)
