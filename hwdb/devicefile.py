@@ -65,6 +65,7 @@ class Device:
         base: the device that this one varies: the one that its file is `like`, or the one of the same name that its
             file replaces. None for a device of its own.
         digest: hash of the content.
+        reading: what another spelling of the name was taken for, "" where the name itself was given.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Device:
     notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
     origin: Path | None = field(default=None, compare=False, repr=False)
     base: Device | None = field(default=None, compare=False, repr=False)
+    reading: str = field(default="", compare=False, repr=False)
     digest: str = field(init=False, repr=False)
     _si: Mapping[str, float] = field(init=False, compare=False, repr=False)
 

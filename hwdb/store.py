@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 from hwdb.devicefile import CEILINGS, Device, read_device, varied
 from hwdb.errors import InputError, UnknownName
 from hwdb.figures import FigureTable, read_hardware_file
+from hwdb.instances import Instance, instances
 from hwdb.nodefile import Node, read_node
 from hwdb.pricefile import Price, read_prices
+from hwdb.spelling import Spellings, taken_apart
 
 _BUILT_IN = Path(__file__).parent
 #: `type` of a file -> folder of such files
@@ -42,6 +45,7 @@ class Hwdb:
         self._devices: dict[str, Device] = {}
         self._nodes: dict[str, Node] = {}
         self._prices: list[Price] | None = None
+        self._by_spelling: Spellings | None = None
 
     def names(self) -> list[str]:
         """Return the names of all devices, sorted."""
@@ -52,29 +56,63 @@ class Hwdb:
         return sorted(self._files["node"])
 
     def device(self, name: str) -> Device:
-        """Return the device called `name`.
+        """Return the device called `name`, in any spelling that means one device ("RTX 4090", "p5.48xlarge").
 
-        Raises `UnknownName` with the nearest names, and `InputError` for a malformed file.
+        `Device.reading` says what another spelling was taken for. Raises `UnknownName` with the nearest names, and
+        `InputError` for a malformed file and for a name that may mean several devices.
         """
         if name not in self._devices:
-            self._devices[name] = self._read_device(self._path("device", name), ())
+            if name in self._files["device"]:
+                self._devices[name] = self._read_device(self._path("device", name), ())
+            else:
+                self._devices[name] = self._spelled(name)
         return self._devices[name]
+
+    def _spelled(self, name: str) -> Device:
+        """Return the device that another spelling means: of the device, or of a cloud instance that holds it."""
+        instance = instances().get(name.strip().lower())
+        meant = instance.device if instance else self._spellings().find(name)
+        if not meant or meant not in self._files["device"]:
+            raise UnknownName("device", name, self._files["device"], OWN_HARDWARE)
+        held = f"{instance.count} x " if instance else ""
+        return replace(self.device(meant), reading=f"{name}: {held}{meant}")
+
+    def _spellings(self) -> Spellings:
+        """Return what finds devices by other spellings, built when first needed."""
+        if self._by_spelling is None:
+            self._by_spelling = Spellings(self._files["device"], self._printed_memory)
+        return self._by_spelling
+
+    def _printed_memory(self, name: str) -> tuple[frozenset[int], str]:
+        """Return the sizes of memory that are printed for a device, in GB, and its type of memory."""
+        device = self.device(name)
+        record = device.records["memory.capacity"]
+        gb = [round(r.number) for r in (record, *record.alternatives) if r.unit in ("GB", "GiB")]
+        return frozenset([*gb, round(device.memory / 2.0**30), taken_apart(device.title).memory]), device.memory_type
 
     def devices(self) -> list[Device]:
         """Return all devices, sorted by name."""
         return [self.device(name) for name in self.names()]
 
     def node(self, name: str) -> Node:
-        """Return the node called `name`.
+        """Return the node called `name`: of the database, or a type of cloud instance.
 
         Raises `UnknownName` with the nearest names, and `InputError` for a malformed file.
         """
+        instance = instances().get(name.strip().lower()) if name not in self._files["node"] else None
+        if instance is not None:
+            return self.node(instance.node) if instance.node else self._node_of(instance)
         if name not in self._nodes:
             table = self._complete("node", read_hardware_file(self._path("node", name)), ())
             node = read_node(name, table)
             self._check_name("device", node.device, table)
             self._nodes[name] = node
         return self._nodes[name]
+
+    def _node_of(self, instance: Instance) -> Node:
+        """Return the node that a type of cloud instance is, with links and host of a server with the same devices."""
+        alike = [n for n in self.nodes(instance.device) if n.count == instance.count]
+        return instance.as_node(self.device(instance.device), alike[0] if alike else None)
 
     def nodes(self, device: str | None = None) -> list[Node]:
         """Return all nodes, or those that hold `device`, sorted by name."""

@@ -64,6 +64,7 @@ def with_scales(bits: float, scale_bits: float, group: int) -> float:
 
 
 _GGUF = "llama.cpp quantize README, bits per weight on Llama-3.1-8B"
+_IK = "ik_llama.cpp ggml/src/ggml-common.h, per 256 weights:"
 _FORMATS = (
     Format("fp32", 32.0, "fp32", "IEEE 754"),
     Format("bf16", 16.0, "bf16", "bfloat16"),
@@ -111,6 +112,18 @@ _FORMATS = (
         None,
         "compressed-tensors group 32, 16-bit scale per group (Kimi-K2-Thinking)",
     ),
+    Format("q3_k_l", 4.30, None, _GGUF, whole=True),
+    Format("q3_k_m", 4.00, None, f"{_GGUF} (recalled; the table of 2026 leaves it out)", whole=True),
+    Format("q2_k_s", 2.97, None, _GGUF, whole=True),
+    Format("iq3_m", 3.76, None, _GGUF, whole=True),
+    Format("iq3_s", 3.66, None, _GGUF, whole=True),
+    Format("iq3_xs", 3.50, None, _GGUF, whole=True),
+    Format("iq2_s", 2.74, None, _GGUF, whole=True),
+    Format("iq1_m", 2.15, None, _GGUF, whole=True),
+    Format("iq1_s", 2.00, None, _GGUF, whole=True),
+    Format("iq6_k", 6.625, None, f"{_IK} block_iq6_k: 212 bytes", whole=True),
+    Format("iq5_k", 5.5, None, f"{_IK} block_iq5_k: 176 bytes", whole=True),
+    Format("iq4_k", 4.5, None, f"{_IK} block_iq4_k: 144 bytes", whole=True),
     Format(
         "mxfp8",
         with_scales(8.0, 8.0, 32),

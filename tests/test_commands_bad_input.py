@@ -91,7 +91,9 @@ TABLE = [
     ),
     Bad("flags stages of a pool", (*ESTIMATE, *POOLS, "--prefill-pp", "100"), ("prefill-pp 100 exceeds the 32",)),
     Bad("flags heads of a pool", (*ESTIMATE, *POOLS, "--prefill-tp", "3"), ("prefill-tp 3 does not divide",)),
-    Bad("flags unknown device", ("estimate", "gpt2", "--device", "h100"), ("'h100'", "did you mean 'h100-sxm'")),
+    Bad(
+        "flags unknown device", ("estimate", "gpt2", "--device", "h100-smx"), ("'h100-smx'", "did you mean 'h100-sxm'")
+    ),
     Bad("flags unknown model", ("estimate", "llama-3.1-80b", "--device", "h100-sxm"), ("llama-3.1-80b", "mean")),
     Bad("flags unknown format", (*ESTIMATE, "--weights", "fp9"), ("number format 'fp9'", "'fp8'")),
     Bad("flags unknown arithmetic", (*ESTIMATE, "--activations", "fp7"), ("'fp7'", "fp8")),
@@ -242,7 +244,7 @@ def test_a_bad_case_does_not_stop_the_others(capsys: pytest.CaptureFixture[str],
     cells = [
         f"{model},h100-sxm,100,10,",
         "nobody/nothing,h100-sxm,100,10,",
-        f"{model},h100,100,10,",
+        f"{model},h100-smx,100,10,",
         f"{model},h100-sxm,many,10,",
         f"{model},h100-sxm,100,-1,",
         f"{model},h100-sxm,100,10,x",
@@ -253,5 +255,5 @@ def test_a_bad_case_does_not_stop_the_others(capsys: pytest.CaptureFixture[str],
     rows = json.loads(capsys.readouterr().out)
     assert [bool(row["error"]) for row in rows] == [False, True, True, True, True, True]
     assert math.isfinite(rows[0]["ttft_ms"])
-    for row, part in zip(rows[1:], ("nobody/nothing", "h100", "many", "-1", "x"), strict=True):
+    for row, part in zip(rows[1:], ("nobody/nothing", "h100-smx", "many", "-1", "x"), strict=True):
         assert part in row["error"]

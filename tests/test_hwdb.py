@@ -313,8 +313,8 @@ def test_devices_are_frozen_hashable_by_content_and_travel_between_processes(bui
 
 
 def test_unknown_names_offer_the_nearest() -> None:
-    with pytest.raises(hwdb.UnknownName, match="unknown device 'h100'; did you mean 'h100-sxm'"):
-        hwdb.device("h100")
+    with pytest.raises(hwdb.UnknownName, match="unknown device 'h100-smx'; did you mean 'h100-sxm'"):
+        hwdb.device("h100-smx")
     with pytest.raises(hwdb.UnknownName, match="unknown node 'dgx-h10'; did you mean 'dgx-h100'"):
         hwdb.node("dgx-h10")
 

@@ -252,8 +252,8 @@ WRONG = [
     ('devices = ["h100-sxm", "l40s"]', 'nodes = ["dgx-x"]', r"line 17, \[hardware\] nodes: unknown node 'dgx-x'"),
     (
         "stock = { h100-sxm = 8 }",
-        "stock = { h100 = 8 }",
-        r"line 18, \[hardware.stock\] h100: unknown device 'h100'; did",
+        "stock = { h100-smx = 8 }",
+        r"line 18, \[hardware.stock\] h100-smx: unknown device 'h100-smx'; did",
     ),
     ("stock = { h100-sxm = 8 }", "stock = 8", r"line 18, \[hardware\] stock: 8 is not a table"),
     ("stock = { h100-sxm = 8 }", "stock = { h100-sxm = -8 }", r"line 18.*-8 is out of range; it must be at least 0"),

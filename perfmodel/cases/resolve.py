@@ -69,7 +69,7 @@ def resolve(cases: Cases, database: Hwdb) -> Resolved:
     text = cases.text
     models = resolve_names(cases, text["model"], model)
     devices = resolve_names(cases, text["device"], database.device)
-    weight = _codes(cases, "weight_dtype", _storage_code)
+    weight = _stated_or_named(_codes(cases, "weight_dtype", _storage_code), models)
     kv = _codes(cases, "kv_dtype", _storage_code)
     act = _codes(cases, "act_dtype", _compute_code)
     keys = text["engine"] + _JOIN + text["engine_version"]
@@ -107,6 +107,12 @@ def _codes(cases: Cases, column: str, code: Callable[[str], int]) -> Index:
     """Return the codes of the number formats in a column, (R,); -1 where blank. code: gives the code of a name."""
     found = resolve_names(cases, cases.text[column], lambda name: code(name) if name else -1)
     return found.per_row(lambda c: c, -1).astype(np.intp)
+
+
+def _stated_or_named(weight: Index, models: Named[ModelSpec]) -> Index:
+    """Return the codes of weight formats, (R,), with that in the name of the model where the cell is blank (-1)."""
+    named = models.per_row(lambda m: FORMAT_CODE[m.named_format] if m.named_format else -1, -1)
+    return np.where(weight < 0, named, weight).astype(np.intp)
 
 
 def _storage_code(name: str) -> int:

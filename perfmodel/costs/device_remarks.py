@@ -21,8 +21,8 @@ _FIGURES = ("memory.bandwidth", *(f"peak.{t}" for t in PEAKS), "link.bandwidth")
 
 
 def remarks(device: Device) -> list[str]:
-    """Return remarks on one device, one sentence each; [] for a device as shipped."""
-    return [*_profile_remarks(device), *device.remarks()]
+    """Return remarks on one device, one sentence each; [] for a device as shipped and under its own name."""
+    return [*([device.reading] if device.reading else []), *_profile_remarks(device), *device.remarks()]
 
 
 def remarks_of(devices: Iterable[Device]) -> list[str]:

@@ -110,12 +110,16 @@ def uneven_shards(
 def _first_fault(
     model: ModelSpec, tp: float, experts_tp: float, weight: float, *, online: bool, whole_encoder: bool
 ) -> str:
-    """Return in words the first matrix that cannot be split so, or ""."""
+    """Return in words the first matrix that cannot be split so, or "".
+
+    A format that only the name of a checkpoint says counts like one that is asked for: its blocks are not known.
+    """
     if model.encoder_heads % tp and not whole_encoder:
         return _say_encoder(model, tp)
     asked = FORMAT_NAMES[int(weight)] if weight >= 0 else ""
     stored = model.with_weights(asked) if asked else model
-    unblocked = online and stored is not model and asked in CHOSEN_BLOCKS
+    by_name = not asked or stored is model  # whether a format in the name of the checkpoint is the one in use
+    unblocked = online and (model.named_format in CHOSEN_BLOCKS if by_name else asked in CHOSEN_BLOCKS)
     for cut in _cuts(model, tp, experts_tp):
         fmt = stored.format_of(cut.part, cut.gemm).name
         plain = unblocked or (fmt == "fp8_block" and model.name.lower().startswith(CHANNEL_SCALED))

@@ -204,7 +204,7 @@ def recipe(model: ModelSpec | str, engine: Engine | str, device: Device, weight:
     """
     spec = model_of(model) if isinstance(model, str) else model
     chosen = engine_of(engine, "latest") if isinstance(engine, str) else engine
-    base, stored = base_name(spec.name), weight or spec.formats["default"]
+    base, stored = base_name(spec.base or spec.name), weight or spec.formats["default"]
     return next((r for r in recipes() if r.fits(base, chosen, device, stored)), None)
 
 
@@ -214,7 +214,7 @@ def instead(model: ModelSpec, engine: Engine) -> str:
     It lists those of the engine for the model, else those of other engines for the model, else those of the engine for
     other models.
     """
-    base = base_name(model.name)
+    base = base_name(model.base or model.name)
     same = [r for r in recipes() if base in r.models]
     own = [r for r in same if r.engine == engine.family]
     if own:

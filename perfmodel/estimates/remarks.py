@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from perfmodel.arrays import Array
 from perfmodel.deployment import Deployments, uneven_shards
+from perfmodel.dtypes import FORMAT_NAMES
 from perfmodel.engines import Engine
 from perfmodel.estimates.context import context_remark
-from perfmodel.models import ModelSpec
+from perfmodel.models import UNQUANTISED, ModelSpec
 
 
 def configuration_remarks(
@@ -33,8 +34,21 @@ def configuration_remarks(
     distinct, where = np.unique(longest, return_inverse=True)
     contexts = np.array([context_remark(model, float(t)) for t in distinct] + [""], dtype=object)[where.ravel()]
     eager = np.array([_eager(engine, d.name) if engine.eager_launch(d) else "" for d in deployments.devices] + [""])
-    each = zip(uneven, contexts, eager[deployments.device], strict=True)
+    formats = np.array([*(_stated_format(model, name) for name in FORMAT_NAMES), ""], dtype=object)
+    name = np.full(len(deployments), model.reading if model.base else "", dtype=object)
+    each = zip(uneven, contexts, eager[deployments.device], name, formats[deployments.weight], strict=True)
     return np.array([*("; ".join(filter(None, (*texts, model.assumed))) for texts in each), ""], dtype=object)[:-1]
+
+
+def _stated_format(model: ModelSpec, stated: str) -> str:
+    """Say that the stated format of the weights is used and not the one in the name of the model; "" where they agree.
+
+    stated: name of a storage format.
+    """
+    by_name = model.named_format or (model.formats["default"] if model.reading else "")
+    if not by_name or by_name in UNQUANTISED or model.with_weights(stated) is model:
+        return ""
+    return f"weights in {stated} as stated, not in {by_name} as the name says"
 
 
 def _eager(engine: Engine, device: str) -> str:

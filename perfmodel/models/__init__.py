@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from perfmodel.models.catalogue import aliases, base_names, model, names
 from perfmodel.models.config import read_config
+from perfmodel.models.described import Described
 from perfmodel.models.layers import Block, Mlp
 from perfmodel.models.lora import Adapters, adaptable, check_rank, slices
 from perfmodel.models.mixer import Mixer
 from perfmodel.models.projections import Projection
-from perfmodel.models.spec import ModelSpec, index_bytes
+from perfmodel.models.spec import UNQUANTISED, ModelSpec, index_bytes
 
 __all__ = [
+    "UNQUANTISED",
     "Adapters",
     "Block",
+    "Described",
     "Mixer",
     "Mlp",
     "ModelSpec",

@@ -7,18 +7,20 @@ and is read by the same readers, so a model is added by copying them.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from hwdb import UnknownName
+from hwdb import InputError, UnknownName
 from hwdb.tomlfile import Table, read_toml
 from perfmodel.arrays import NAN
 from perfmodel.dtypes import storage
 from perfmodel.models.config import read_config, read_mapping
-from perfmodel.models.spec import ModelSpec
+from perfmodel.models.format_suffix import Suffix
+from perfmodel.models.resolver import Reading, Resolver
+from perfmodel.models.spec import UNQUANTISED, ModelSpec
 
 FOLDER = Path(__file__).parent / "catalogue"
 _ALIASES = "aliases.toml"
@@ -44,33 +46,113 @@ def aliases() -> Mapping[str, Mapping[str, Any]]:
 def model(name: str) -> ModelSpec:
     """Return the model of that name (any case), or in that file: a `config.json`, its folder, or a catalogue TOML.
 
-    The part after the slash is enough where only one owner has it. Raises `UnknownName` with the nearest names, and
-    `InputError` for a malformed file.
+    The part after the slash is enough where only one owner has it. Other names are read by their parts (`resolver`):
+    family, version and size have to be those of a known model, and the storage format in the name becomes that of the
+    weights. `ModelSpec.reading` then says what was taken. Raises `UnknownName` with the nearest names, and `InputError`
+    for a malformed file.
 
     >>> model("llama-3.1-70b").layers
     80
+    >>> model("RedHatAI/Qwen3-14B-FP8-dynamic").reading
+    'RedHatAI/Qwen3-14B-FP8-dynamic: Qwen/Qwen3-14B, fp8 per token'
     """
     path = Path(name)
     if path.suffix == ".toml":
         return read_file(path)
     if path.suffix == ".json" or (path.is_dir() and (path / "config.json").exists()):
         return read_config(path)
-    return _named(name.strip().lower())
+    return _typed(name.strip())
+
+
+@lru_cache(maxsize=4096)
+def _typed(name: str) -> ModelSpec:
+    """Return the model that a name as typed stands for, known or read by its parts."""
+    known = _known(name.lower())
+    if known is not None:
+        return known
+    reading = _resolver().find(name)
+    if reading is None:
+        near = _resolver().family(name)
+        raise UnknownName("model", name, near or names(), hint="(or give the path to its config.json)")
+    return _as_read(name, reading)
 
 
 @cache
-def _named(lowered: str) -> ModelSpec:
-    """Return the model of a name in lower case: from its own file, as an alias, or as the only name that ends in it."""
+def _known(lowered: str) -> ModelSpec | None:
+    """Return the model of a name in lower case: from its own file, as an alias, or as the only name that ends in it.
+
+    None where the catalogue does not have that name.
+    """
     key = lowered.replace("/", "--", 1)
     if key in _files():
         return read_file(_files()[key])
-    by_case = {alias.lower(): alias for alias in _aliases().values}
-    if lowered in by_case:
-        return _read_alias(by_case[lowered])
-    owned = [n for n in names() if n.lower().endswith("/" + lowered)]
-    if len(owned) == 1:
-        return _named(owned[0].lower())
-    raise UnknownName("model", lowered, names(), hint="(or give the path to its config.json)")
+    if lowered in _by_case():
+        return _read_alias(_by_case()[lowered])
+    owned = _by_ending().get(lowered, ())
+    return _known(owned[0].lower()) if len(owned) == 1 else None
+
+
+def _as_read(name: str, reading: Reading) -> ModelSpec:
+    """Return the model of a reading of `name`, in the format of the name, with a sentence on what was taken."""
+    spec, stored = model(reading.known), reading.stored
+    if stored.unknown:
+        raise InputError(
+            f"model {name!r}: the format {stored.unknown!r} in the name is not known; give {reading.known} and state "
+            "the format of the weights (--weights, weight_dtype, [search] weight)"
+        )
+    changed = spec.with_weights(stored.weights) if stored.weights else spec
+    cached = stored.kv or (_kv_of_publisher(name, stored) if stored.weights else "")
+    told = [stored.words or _narrow(spec.formats)]
+    told += [f"{cached} KV cache"] if cached else _cache_words(spec)
+    told += [f"{reading.context} tokens of context"] if reading.context else []
+    told += (
+        ["GGUF of a type that the name does not say, counted as bf16; state the weights"] if stored.bare_gguf else []
+    )
+    return replace(
+        changed,
+        name=name if stored.weights and "/" in name.strip("/.~") else spec.name,
+        base=spec.name,
+        kv_format=cached or spec.kv_format,
+        max_context=reading.context or spec.max_context,
+        reading=_told(name, reading.known, told),
+        named_format=stored.weights,
+    )
+
+
+def _kv_of_publisher(name: str, stored: Suffix) -> str:
+    """Return the format of the KV cache that a publisher's checkpoints bring scales for; "" for most.
+
+    NVIDIA's FP8 and NVFP4 checkpoints have `kv_cache_quant_algo` FP8: 23 of the 27 files hf_quant_config.json in
+    aiconfigurator-core 0.12.0, the others do not state one.
+    """
+    return "fp8" if name.lower().startswith("nvidia/") and stored.weights in ("fp8", "fp4") else ""
+
+
+def counts(name: str) -> tuple[float, float]:
+    """Return the published (total, active) parameters of a known name; NaN where its authors state none."""
+    spec = model(name)
+    return spec.published_total, spec.published_active
+
+
+@cache
+def _resolver() -> Resolver:
+    """Return what reads the names that the catalogue does not have, built once."""
+    return Resolver(names(), counts)
+
+
+@cache
+def _by_case() -> dict[str, str]:
+    """Return the aliases by their lower case."""
+    return {alias.lower(): alias for alias in _aliases().values}
+
+
+@cache
+def _by_ending() -> dict[str, list[str]]:
+    """Return the names of the catalogue by what follows the slash, in lower case."""
+    found: dict[str, list[str]] = {}
+    for name in names():
+        found.setdefault(name.lower().partition("/")[2], []).append(name)
+    return found
 
 
 def read_file(path: Path) -> ModelSpec:
@@ -119,7 +201,29 @@ def _read_alias(name: str) -> ModelSpec:
         max_context=entry.whole("max_context", spec.max_context, least=1),
     )
     entry.done(also=("source",))
-    return changed
+    stored = _narrow(changed.formats)
+    return replace(changed, reading=_told(name, spec.name, [stored, *_cache_words(changed)])) if stored else changed
+
+
+def _narrow(formats: Mapping[str, str]) -> str:
+    """Return in words the formats of fewer than 16 bits in a checkpoint: "fp8", or "fp4 experts, fp8 attention"."""
+    if formats["default"] not in UNQUANTISED:
+        return formats["default"]
+    return ", ".join(f"{kind} {part}" for part, kind in formats.items() if kind not in UNQUANTISED)
+
+
+def _cache_words(spec: ModelSpec) -> list[str]:
+    """Return the format of the KV cache in words, where it is not in 16 bits."""
+    return [] if spec.kv_format in UNQUANTISED else [f"{spec.kv_format} KV cache"]
+
+
+def _told(name: str, known: str, details: Iterable[str]) -> str:
+    """Return the sentence that says what a name was taken for.
+
+    >>> _told("amd/Qwen3-8B-FP8-KV", "Qwen/Qwen3-8B", ["fp8", "", "fp8 KV cache"])
+    'amd/Qwen3-8B-FP8-KV: Qwen/Qwen3-8B, fp8, fp8 KV cache'
+    """
+    return f"{name}: {', '.join(filter(None, [known, *details]))}"
 
 
 def _name_of(path: Path) -> str:

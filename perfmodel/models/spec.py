@@ -23,7 +23,7 @@ INDEX_BYTES = 1.0
 #: ... and bytes of one fp32 scale per token in addition.
 INDEX_SCALE_BYTES = 4.0
 #: Formats that nothing is quantised in.
-_UNQUANTISED = ("bf16", "fp16", "fp32")
+UNQUANTISED = ("bf16", "fp16", "fp32")
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,9 @@ class ModelSpec:
         assumed: what was assumed about an architecture that no reader knows, in words; "" where nothing was.
         kv_format, state_format: formats of the KV cache that the checkpoint calls for, and of a recurrent state.
         published_total, published_active: parameter counts that the authors state, NaN where they do not.
+        base: what `name` was read as where the catalogue does not have it; "" for a name of the catalogue.
+        reading: what was taken for such a name, or for a quantised copy that the catalogue has, in a sentence.
+        named_format: storage format of the weights that such a name says; "" where it says none.
     """
 
     name: str
@@ -80,6 +83,9 @@ class ModelSpec:
     encoder_heads: int = 0
     image_kv_values: int = 0
     assumed: str = ""
+    base: str = field(default="", compare=False)
+    reading: str = field(default="", compare=False)
+    named_format: str = field(default="", compare=False)
 
     @property
     def layers(self) -> int:
@@ -196,7 +202,7 @@ class ModelSpec:
         - fp8 of a mixture of experts has a scale per block (Qwen3-235B-A22B-FP8, MiniMax-M2, DeepSeek-V3).
         """
         wanted = storage(weight_format)
-        if any(_alike(wanted, storage(f)) for f in self.formats.values() if f not in _UNQUANTISED):
+        if any(_alike(wanted, storage(f)) for f in self.formats.values() if f not in UNQUANTISED):
             return self
         kept = [part for part in self.keep if not (wanted.whole and part in ("embedding", "lm_head"))]
         formats = {"default": wanted.name, **dict.fromkeys(kept, "bf16")}

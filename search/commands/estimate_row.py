@@ -138,7 +138,7 @@ def bill(hwdb: Hwdb, asked: Colocated, found: Estimates, site: SiteOptions) -> d
     """
     pools = asked.pools()
     names = tuple(dict.fromkeys(name for name, _, _ in pools))
-    own = site.own_prices(names)
+    own = site.own_prices(names, hwdb)
     offer = tariff(hwdb, names, site.nodes(), site.prices, own, way_out=OWN_PRICE)
     held = [(np.array([names.index(name)]), np.array([size]), np.array([count])) for name, size, count in pools]
     due = offer.bill(*held)

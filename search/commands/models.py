@@ -44,7 +44,8 @@ def show_command(name: ModelName, output: OutputOptions) -> None:
     from search.output import model_row, print_rows, print_sheet
 
     form = output.form
-    row = model_row(model(name))
+    spec = model(name)
+    row = {**model_row(spec), **({"remark": spec.reading} if spec.reading else {})}
     if form == "table":
         print_sheet(row, {row["name"]: [column for column in row if column != "name"]})
     else:

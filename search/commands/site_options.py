@@ -14,6 +14,7 @@ from hwdb import InputError
 from search.commands.options import NAME
 
 if TYPE_CHECKING:
+    from hwdb import Hwdb
     from search.scenario import Site
 
 #: Kinds of price, as `prices` in a scenario names them.
@@ -49,16 +50,18 @@ class SiteOptions:
         """Return the names of the nodes that hold the devices; none where devices are rented one by one."""
         return tuple(self.node or ())
 
-    def own_prices(self, devices: Sequence[str]) -> dict[str, float]:
+    def own_prices(self, devices: Sequence[str], hwdb: Hwdb) -> dict[str, float]:
         """Return the user's own prices in USD per hour of one device, by name of device.
 
-        devices: names of those in use. Raises `InputError` for what is no price, and for a device that is not in use.
+        devices: names of those in use. hwdb: knows their other spellings. Raises `InputError` for what is no price, and
+        for a device that is not in use.
         """
         if self.prices not in PRICE_KINDS:
             raise InputError(f"--prices {self.prices!r} is no kind of price; choose one of {', '.join(PRICE_KINDS)}")
         own: dict[str, float] = {}
         for text in self.usd_per_hour or ():
-            name, _, amount = text.rpartition("=")
+            written, _, amount = text.rpartition("=")
+            name = _known_as(hwdb, written)
             if name and name not in devices:
                 raise InputError(f"--usd-per-hour {text}: {name!r} is not in use; name one of {', '.join(devices)}")
             try:
@@ -81,3 +84,11 @@ class SiteOptions:
             if value is not None and not (isfinite(value) and value >= 0.0):
                 raise InputError(f"--{name.replace('_', '-')} {value:g} is impossible; give 0 or more")
         return Site(pue=self.pue, **{name: value for name, value in given.items() if value is not None})
+
+
+def _known_as(hwdb: Hwdb, device: str) -> str:
+    """Return the name of the device that another spelling means; the spelling itself where it means none."""
+    try:
+        return hwdb.device(device).name if device else ""
+    except InputError:
+        return device

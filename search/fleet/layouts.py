@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hwdb import InputError
-from perfmodel import Deployments, Estimates, model
+from perfmodel import Deployments, Estimates
 from perfmodel.arrays import Array, Index
 from perfmodel.costs import CostModel
 from perfmodel.dtypes import FORMAT_CODE
@@ -163,7 +163,7 @@ class Modeller:
             raise InputError(
                 f"{where} has no lengths, which option {option.name!r} needs; add dataset or input_tokens to the class"
             )
-        spec = model(c.model)
+        spec = self.scenario.model_called(c.model)
         refuse_long_class(self.scenario, c.name, c.workload, spec)
         return Target(
             model=spec,
@@ -200,7 +200,7 @@ class Modeller:
 
         It has the option's one device, with its stock and its devices per node.
         """
-        at, spec, offload = self._position(option.device), model(name), self.scenario.offload
+        at, spec, offload = self._position(option.device), self.scenario.model_called(name), self.scenario.offload
         device = self.tariff.devices[at]
         if self.scenario.fleet is None:  # what a plan of the same scenario searches
             whole = space_of(self.scenario, spec, self.tariff)

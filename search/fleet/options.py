@@ -116,7 +116,7 @@ def prepare(scenario: Scenario, costs: CostModel | None = None) -> Prepared:
     inventory = replace(scenario.inventory(), node_usd_per_hour=node_prices)
     options = [option for part in parts for option in part.options]
     problem = priced(_problem(spec, options, np.concatenate([part.throughput for part in parts]), inventory))
-    problem = replace(problem, remarks=(*problem.remarks, *useless))
+    problem = replace(problem, remarks=(*problem.remarks, *useless, *scenario.readings))
     return Prepared(problem=problem, spec=spec, dates=bill.date, modelled=modeller.modelled(parts))
 
 

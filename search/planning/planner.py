@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hwdb import InputError
-from perfmodel import Deployments, ModelSpec, model
+from perfmodel import Deployments, ModelSpec
 from perfmodel.arrays import NAN, Array
 from perfmodel.costs import CostModel
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
@@ -125,7 +125,7 @@ def scorer_of(scenario: Scenario, costs: CostModel | None = None, before: Target
     if not 0.0 < limits.confidence < 1.0:
         value = f"{limits.confidence:g}"
         raise InputError(f"{scenario.path}: confidence {value}: no estimate is certain; give it above 0 and below 1")
-    prices, spec = tariff_of(scenario), model(scenario.model)
+    prices, spec = tariff_of(scenario), scenario.model_called(scenario.model)
     refuse_long_requests(scenario, spec)
     return Scorer(
         target=Target(
@@ -150,7 +150,8 @@ def scorer_of(scenario: Scenario, costs: CostModel | None = None, before: Target
 def tariff_of(scenario: Scenario) -> Tariff:
     """Look up prices and nodes of the hardware that the scenario offers."""
     offer = scenario.offer
-    return tariff(scenario.hardware(), offer.devices, offer.nodes, offer.prices, offer.usd_per_hour)
+    found = tariff(scenario.hardware(), offer.devices, offer.nodes, offer.prices, offer.usd_per_hour)
+    return replace(found, devices=tuple(replace(d, reading=offer.readings.get(d.name, "")) for d in found.devices))
 
 
 def searcher_of(scenario: Scenario) -> Searcher:

@@ -141,7 +141,7 @@ def row(plan: Plan, number: int, found: Simulation, settings: Settings | None = 
         "meets": simulator.holds(found, slo, seen),
         **_beside_the_closed_form(plan, number, figures),
         **simulator.usage(found, seen),
-        "remark": "; ".join([*found.notes, *wide, *_burst(plan, steady=seen.steady)]),
+        "remark": "; ".join([*found.notes, *wide, *_burst(plan, steady=seen.steady), *plan.scenario.readings]),
     }
 
 

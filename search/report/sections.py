@@ -183,5 +183,5 @@ def provenance_section(plan: Plan) -> Section:
         command=plan.manifest.command,
         lead="This command makes the page again; the hashes identify the data.",
         terms=terms,
-        notes=[*dict.fromkeys(prices), *remarks_of(tariff.devices), *removed],
+        notes=[*dict.fromkeys([*prices, *remarks_of(tariff.devices), *plan.scenario.readings]), *removed],
     )

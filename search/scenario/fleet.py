@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hwdb import UnknownName
+from hwdb import Hwdb, InputError
 from hwdb.tomlfile import Table
 from perfmodel import Slo, Workload
 from perfmodel import model as model_of
@@ -49,7 +49,7 @@ class FleetOption:
     layout decides. usd_per_hour: of a replica, NaN where the database's price holds. power: watts of a replica, NaN
     where modelled or unknown. throughput: requests/s of one replica by class name, None where it is to be modelled.
     models: those that it may serve, empty for all. layouts: values of tp, pp, ep, dp to try. weight, kv: formats to
-    try.
+    try. reading: what another spelling of the device was taken for, "" where its name was given.
     """
 
     name: str
@@ -62,6 +62,7 @@ class FleetOption:
     layouts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     weight: tuple[str, ...] = ()
     kv: tuple[str, ...] = ()
+    reading: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,14 +89,13 @@ class FleetSpec:
 class Defaults:
     """Values that `[fleet]` takes from the rest of the scenario.
 
-    folder: file names are relative to it. slo, model: for classes that have none. devices: names in the hardware
-    database.
+    folder: file names are relative to it. slo, model: for classes that have none. database: the hardware database.
     """
 
     folder: Path
     slo: Slo
     model: str
-    devices: tuple[str, ...]
+    database: Hwdb
 
 
 def read_fleet(top: Table, defaults: Defaults) -> FleetSpec | None:
@@ -112,7 +112,7 @@ def read_fleet(top: Table, defaults: Defaults) -> FleetSpec | None:
     elastic = table.flag("elastic", False)
     classes = tuple(replace(c, rate=c.rate * len(hours) if len(c.rate) == 1 else c.rate) for c, _ in read)
     names = [c.name for c in classes]
-    options = tuple(_option(t, names, defaults.devices) for t in table.tables("option"))
+    options = tuple(_option(t, names, defaults.database) for t in table.tables("option"))
     table.done()
     _check_unique(table, "class", names)
     _check_unique(table, "option", [o.name for o in options])
@@ -196,14 +196,12 @@ def _class(table: Table, defaults: Defaults, periods: int) -> tuple[FleetClass, 
     return found, shown
 
 
-def _option(table: Table, classes: list[str], known_devices: tuple[str, ...]) -> FleetOption:
-    """Read one `[[fleet.option]]` table. classes: names of the request classes. known_devices: those in hwdb."""
+def _option(table: Table, classes: list[str], database: Hwdb) -> FleetOption:
+    """Read one `[[fleet.option]]` table. classes: names of the request classes. database: the hardware database."""
     stated = _throughput(table, classes) if "throughput_rps" in table else None
-    device = table.text("device")
-    if stated is None and device not in known_devices:
-        raise table.error("device", str(UnknownName("device", device, known_devices)))
+    device, reading = _device(table, database, needed=stated is None)
     price = table.number("usd_per_hour", NAN, least=0)
-    if stated is not None and price != price and device not in known_devices:
+    if stated is not None and price != price and device not in database.names():
         raise table.error("", f"no price for {device!r}, which hwdb does not know; add usd_per_hour of a replica")
     models = table.texts("models", ())
     for model in models:
@@ -211,6 +209,7 @@ def _option(table: Table, classes: list[str], known_devices: tuple[str, ...]) ->
     option = FleetOption(
         name=table.text("name", device),
         device=device,
+        reading=reading,
         devices=table.whole("devices", 0, least=1),
         usd_per_hour=price,
         power=table.number("power_w", NAN, above=0),
@@ -222,6 +221,21 @@ def _option(table: Table, classes: list[str], known_devices: tuple[str, ...]) ->
     )
     table.done(also=LAYOUTS)
     return option
+
+
+def _device(table: Table, database: Hwdb, *, needed: bool) -> tuple[str, str]:
+    """Return the device of an option, and what another spelling was taken for.
+
+    needed: False where the option states its throughput, so that it may name a device that the database lacks.
+    """
+    written = table.text("device")
+    try:
+        found = database.device(written)
+    except InputError as error:
+        if needed:
+            raise table.error("device", str(error)) from None
+        return written, ""
+    return found.name, found.reading
 
 
 def _throughput(table: Table, classes: list[str]) -> dict[str, float]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hwdb import OWN_HARDWARE, Hwdb, UnknownName, load
+from hwdb import Hwdb, load
 from hwdb.tomlfile import Table
 from search.scenario.workload import relay
 
@@ -20,7 +20,8 @@ class Offer:
 
     devices, nodes: names in the hardware database. stock: devices on hand by name; a device that is absent has no
     limit. prices: the kind of price that counts. usd_per_hour: the user's own price of one device by name, which
-    overrides the database. folders: further folders of the hardware database.
+    overrides the database. folders: further folders of the hardware database. readings: what other spellings of the
+    names of devices and nodes were taken for, by the device that was taken.
     """
 
     devices: tuple[str, ...]
@@ -29,6 +30,7 @@ class Offer:
     prices: str = "on_demand"
     usd_per_hour: Mapping[str, float] = field(default_factory=dict)
     folders: tuple[str, ...] = ()
+    readings: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_offer(top: Table, folder: Path, more_folders: tuple[str, ...] = ()) -> Offer:
@@ -39,23 +41,28 @@ def read_offer(top: Table, folder: Path, more_folders: tuple[str, ...] = ()) -> 
     table = top.table("hardware", {})
     folders = (*(str(folder / f) for f in table.texts("folders", ())), *more_folders)
     database: Hwdb = relay(table, "folders", load, folders)
-    nodes = table.texts("nodes", ())
-    of_nodes = [relay(table, "nodes", database.node, n).device for n in nodes]
-    named = table.texts("devices", ())
-    for name in named:
-        if name not in database.names():
-            raise table.error("devices", str(UnknownName("device", name, database.names(), OWN_HARDWARE)))
-    devices = tuple(dict.fromkeys([*named, *of_nodes]))
+    written = table.texts("nodes", ())
+    nodes = [relay(table, "nodes", database.node, name) for name in written]
+    named = [relay(table, "devices", database.device, name) for name in table.texts("devices", ())]
+    devices = tuple(dict.fromkeys([*(d.name for d in named), *(n.device for n in nodes)]))
+    taken = [(d.name, d.reading) for d in named if d.reading]
+    taken += [
+        (node.device, f"{name}: {node.count} x {node.device}")
+        for node, name in zip(nodes, written, strict=True)
+        if name not in database.node_names()
+    ]
+    readings = {device: "; ".join(text for d, text in taken if d == device) for device, _ in taken}
     if "hardware" in top and not devices and "fleet" not in top:
         raise table.error("", 'nothing is on offer; give devices = ["h100-sxm"] or nodes')
-    known = (*database.names(), *_devices_of_fleet_options(top))
+    others = _devices_of_fleet_options(top)
     offer = Offer(
         devices=devices,
-        nodes=nodes,
-        stock=_by_device(table, "stock", known),
+        nodes=tuple(n.name for n in nodes),
+        stock=_by_device(table, "stock", database, others),
         prices=table.text("prices", Offer.prices, choices=PRICES),
-        usd_per_hour=_by_device(table, "usd_per_hour", known),
+        usd_per_hour=_by_device(table, "usd_per_hour", database, others),
         folders=folders,
+        readings=readings,
     )
     table.done()
     return offer
@@ -71,15 +78,20 @@ def _devices_of_fleet_options(top: Table) -> list[str]:
     return [str(o.get("device", "")) for o in options if isinstance(o, dict)] if isinstance(options, list) else []
 
 
-def _by_device(table: Table, key: str, known: tuple[str, ...]) -> dict[str, float]:
-    """Read the inner table `key`: a number of at least 0 per device; empty where the key is absent."""
+def _by_device(table: Table, key: str, database: Hwdb, others: list[str]) -> dict[str, float]:
+    """Read the inner table `key`: a number of at least 0 per device; empty where the key is absent.
+
+    others: names that may be given without being in the database.
+    """
     if key not in table:
         table.get(key, None)
         return {}
     inner = table.table(key)
     values = {}
     for name in inner.keys():  # noqa: SIM118 - a Table is no mapping
-        if name not in known:
-            raise inner.error(name, str(UnknownName("device", name, known)))
-        values[name] = inner.number(name, least=0)
+        known = name in others and name not in database.names()
+        device = name if known else relay(inner, name, database.device, name).name
+        if device in values:
+            raise inner.error(name, f"{device} is given twice, in two spellings; give it once")
+        values[device] = inner.number(name, least=0)
     return values

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hwdb import Hwdb, InputError, load
 from hwdb.tomlfile import Table, read_toml
-from perfmodel import Engine, Slo, Workload
+from perfmodel import Engine, ModelSpec, Slo, Workload
 from perfmodel import model as model_of
 from perfmodel.models import Adapters
 from perfmodel.vocabulary import FORMER_NAMES
@@ -22,9 +22,10 @@ from search.scenario.engine import read_engines
 from search.scenario.fleet import Defaults, FleetSpec, read_fleet
 from search.scenario.inventory import Inventory
 from search.scenario.limits import Limits, Site, read_limits, read_site
+from search.scenario.model import read_model
 from search.scenario.offer import Offer, read_offer
 from search.scenario.rankings import RANKINGS, read_ranking
-from search.scenario.workload import WORKLOAD_KEYS, Request, read_request, read_slo, relay
+from search.scenario.workload import WORKLOAD_KEYS, Request, read_request, read_slo
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Scenario:
     request: the workload and where it comes from. offer: the hardware. choices: what to try. minimise: the ranking, a
     key of `RANKINGS`. fleet: request classes and options of the fleet program. allow_long_context: whether requests may
     exceed the context of the model. more_engines: engines that a plan is also made with, to take the best.
+    described: the model where its sizes are stated in place of a name.
     """
 
     path: str
@@ -52,6 +54,21 @@ class Scenario:
     offload: Offload = field(default_factory=Offload)
     allow_long_context: bool = False
     more_engines: tuple[Engine, ...] = ()
+    described: ModelSpec | None = None
+
+    def model_called(self, name: str) -> ModelSpec:
+        """Return the model of that name: the one whose sizes the scenario states, else the one of the catalogue."""
+        own = self.described
+        return own if own is not None and name == own.name else model_of(name)
+
+    @property
+    def readings(self) -> list[str]:
+        """Return what names were taken for that are no names of the catalogue or the database, a sentence each."""
+        options, classes = (self.fleet.options, self.fleet.classes) if self.fleet else ((), ())
+        names = dict.fromkeys(name for name in (self.model, *(c.model for c in classes)) if name)
+        models = [spec.reading for spec in map(self.model_called, names) if spec.base]
+        devices = [*self.offer.readings.values(), *(o.reading for o in options)]
+        return list(dict.fromkeys(text for text in (*models, *devices) if text))
 
     @property
     def workload(self) -> Workload:
@@ -94,9 +111,10 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
 
     folders: folders of the hardware database in addition to those that the scenario names.
     """
-    slo, (model, long_context) = read_slo(top.table("slo", {})), _model(top, folder)
+    slo, asked = read_slo(top.table("slo", {})), read_model(top, folder)
     offer = read_offer(top, folder, tuple(str(f) for f in folders))
-    spec, database = model_of(model) if model else None, load(offer.folders)
+    database, model = load(offer.folders), asked.name
+    spec = asked.described or (model_of(model) if model else None)
     objective, engines = top.table("objective", {}), read_engines(top.table("engine", {}), folder)
     scenario = Scenario(
         path=top.file,
@@ -111,10 +129,11 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
         minimise=read_ranking(objective),
         limits=read_limits(top.table("limits", {})),
         site=read_site(top.table("site", {})),
-        fleet=read_fleet(top, Defaults(folder, slo, model, tuple(database.names()))),
+        fleet=read_fleet(top, Defaults(folder, slo, model, database)),
         adapters=read_adapters(top, spec),
         offload=read_offload(top, database, offer.nodes),
-        allow_long_context=long_context,
+        allow_long_context=asked.allow_long_context,
+        described=asked.described,
     )
     check_offload(top, scenario.offload, database, model=spec, devices=offer.devices, adapters=scenario.adapters)
     objective.done()
@@ -137,29 +156,6 @@ def _request(top: Table, folder: Path) -> Request | None:
     request = read_request(table, folder)
     table.done(also=WORKLOAD_KEYS)
     return request
-
-
-def _model(top: Table, folder: Path) -> tuple[str, bool]:
-    """Read the `[model]` table: name in the catalogue or path of a config.json, and whether requests may be too long.
-
-    The name is "" without such a table, and in a fleet whose table only has `allow_long_context`.
-    """
-    if "model" not in top:
-        return "", False
-    table = top.table("model")
-    long_context = table.flag("allow_long_context", False)
-    only_a_switch = "allow_long_context" in table and "name" not in table and "fleet" in top
-    name = table.text("name") if "config" not in table and not only_a_switch else ""
-    config = table.text("config", "")
-    table.done(also=("name", "allow_long_context"))
-    if config:
-        path = folder / config
-        if not path.is_file():
-            raise table.error("config", f"no file {str(path)!r}; give the path of a config.json")
-        return str(path), long_context
-    if name:
-        relay(table, "name", model_of, name)
-    return name, long_context
 
 
 def _check_complete(top: Table, scenario: Scenario) -> None:

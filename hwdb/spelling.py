@@ -1,0 +1,177 @@
+"""Find the device that a name means, in the spellings of people, drivers and clouds.
+
+"RTX 4090", "4090" and "NVIDIA GeForce RTX 4090" mean one device, and so does what nvidia-smi prints. Makers and brands
+are dropped; what is left has to be the whole name of a device. The size of memory is part of the identity: "RTX 4090
+48GB" is no RTX 4090. Where a name fits several forms of a device, the module that clouds rent is meant; where it fits
+devices with different memory, it is refused with the few that it may mean.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from hwdb.errors import InputError
+from hwdb.tomlfile import Table, read_toml
+
+_TABLE = Path(__file__).parent / "names" / "spellings.toml"
+_SEPARATORS = re.compile(r"[^a-z0-9+.]+|\.(?!\d)")
+_MEMORY = re.compile(r"(\d+)(?:gb|gib|g)")
+_MEMORY_TYPE = re.compile(r"(?:hbm|gddr|lpddr)\d\w?")
+_CORES = re.compile(r"\d+-core\b")
+
+#: (sizes of memory that are printed for a device, in GB; type of memory), by its name.
+MemoryOf = Callable[[str], tuple[frozenset[int], str]]
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """A name of a device, taken apart.
+
+    core: its words without separators. forms: words in `forms` that it has. memory: GB, 0 where the name has none.
+    memory_type: "hbm3", or "".
+    """
+
+    core: str
+    forms: frozenset[str] = frozenset()
+    memory: int = 0
+    memory_type: str = ""
+
+
+@dataclass(frozen=True)
+class _Words:
+    """The contents of `spellings.toml`."""
+
+    noise: frozenset[str]
+    brands: tuple[str, ...]
+    forms: tuple[str, ...]
+    words: dict[str, str]
+    aliases: dict[str, str]
+
+
+@cache
+def _words() -> _Words:
+    """Read `spellings.toml`, once."""
+    top = read_toml(_TABLE, "spellings of devices")
+    words, aliases = top.table("words"), top.table("aliases")
+    return _Words(
+        noise=frozenset(top.texts("noise")),
+        brands=top.texts("brands"),
+        forms=top.texts("forms"),
+        words={key: words.text(key) for key in words.values},
+        aliases={_squashed(key): _alias(aliases.table(key)) for key in aliases.values},
+    )
+
+
+def _alias(entry: Table) -> str:
+    """Return the device of an entry of `[aliases]`; its source is for the reader of the file."""
+    entry.text("source")
+    return entry.text("device")
+
+
+def _squashed(text: str) -> str:
+    """Return the letters and digits of a text, in lower case."""
+    return re.sub(r"[^a-z0-9]", "", text.lower())
+
+
+def taken_apart(text: str) -> Spelling:
+    """Take the name of a device apart.
+
+    >>> taken_apart("NVIDIA A100-SXM4-80GB")
+    Spelling(core='a100', forms=frozenset({'sxm'}), memory=80, memory_type='')
+    """
+    known = _words()
+    core, forms, memory, kind = [], set(), 0, ""
+    plain = _CORES.sub(" ", re.sub(r"\((?:r|tm|c)\)", " ", text.lower()))
+    for chunk in (part for written in _SEPARATORS.split(plain) for part in _form_apart(written)):
+        word = known.words.get(chunk, chunk)
+        size = _MEMORY.fullmatch(word)
+        if size:
+            memory = int(size.group(1))
+        elif _MEMORY_TYPE.fullmatch(word):
+            kind = word
+        elif word in known.forms:
+            forms.add(word)
+        elif word not in known.noise:
+            core.append(word.replace("+", "p"))
+    return Spelling("".join(core), frozenset(forms), memory, kind)
+
+
+def _form_apart(word: str) -> tuple[str, ...]:
+    """Split a form from the end of a word: "h100sxm5" into "h100", "sxm5"."""
+    known = _words()
+    ends = [e for e in (*known.forms, *(w for w, f in known.words.items() if f in known.forms)) if word.endswith(e)]
+    end = max(ends, key=len, default="")
+    return (word.removesuffix(end), end) if end and len(word) > len(end) else (word,)
+
+
+class Spellings:
+    """The names of a hardware database, ready to find devices by other spellings."""
+
+    def __init__(self, names: Iterable[str], memory_of: MemoryOf) -> None:
+        self._known = {name: taken_apart(name) for name in names}
+        self._memory_of = memory_of
+
+    def find(self, text: str) -> str:
+        """Return the name of the device that `text` means, "" where it means none.
+
+        Raises `InputError` with the devices that it may mean where they differ in memory or are no one module.
+        """
+        known = _words()
+        plain = "".join(w for w in _SEPARATORS.split(text.lower()) if w not in known.noise)
+        alias = known.aliases.get(_squashed(text), "") or known.aliases.get(_squashed(plain), "")
+        if alias in self._known:
+            return alias
+        asked = taken_apart(text)
+        fitting = [name for name, own in self._known.items() if self._fits(name, own, asked)]
+        if len(fitting) < 2:
+            return fitting[0] if fitting else ""
+        return self._usual(text, fitting)
+
+    def _fits(self, name: str, own: Spelling, asked: Spelling) -> bool:
+        """Return whether a device has the core, the forms, the memory and its type that a name asks for."""
+        if not asked.core or asked.core not in _cores(own.core) or not asked.forms <= self._forms_of(own):
+            return False
+        if asked.memory and asked.memory != own.memory and (own.memory or asked.memory not in self._memory_of(name)[0]):
+            return False
+        kind = self._memory_of(name)[1].lower() if asked.memory_type else ""
+        return not kind or asked.memory_type in kind.split()[0] or kind.split()[0] in asked.memory_type
+
+    def _forms_of(self, own: Spelling) -> frozenset[str]:
+        """Return the forms that may stand behind the name of a device: its own; any where it is the only one."""
+        alone = sum(other.core == own.core for other in self._known.values()) == 1
+        return own.forms or (frozenset(_words().forms) if alone else own.forms)
+
+    def _usual(self, text: str, fitting: list[str]) -> str:
+        """Return the one of several devices that a name usually means: the only one of their first form."""
+        exact = [name for name in fitting if not self._known[name].forms and not self._known[name].memory]
+        if len(exact) == 1:
+            return exact[0]
+        for form in _words().forms:
+            of_form = [name for name in fitting if form in self._known[name].forms]
+            if len(of_form) == 1:
+                return of_form[0]
+            if of_form:
+                break
+        raise InputError(f"device {text!r} may mean {', '.join(sorted(fitting))}; give one of these names")
+
+
+def _cores(core: str) -> set[str]:
+    """Return the core of a known name with and without the brands that it begins with, while a number is left.
+
+    >>> sorted(_cores("rtx4090"))
+    ['4090', 'rtx4090']
+    """
+    found = {core}
+    for _ in range(2):
+        for brand in _words().brands:
+            found |= {c.removeprefix(brand) for c in found if c.startswith(brand) and _telling(c.removeprefix(brand))}
+    return found
+
+
+def _telling(rest: str) -> bool:
+    """Return whether what is left of a name without its brand still tells a device: three characters and a digit."""
+    return len(rest) >= 3 and any(c.isdigit() for c in rest)

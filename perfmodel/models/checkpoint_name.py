@@ -1,0 +1,181 @@
+"""Take the name of a checkpoint apart: publisher, family and version, sizes, date, storage format.
+
+"RedHatAI/Qwen3-14B-FP8-dynamic" has the publisher "redhatai", the core [qwen, 3], the size 14 (billion) and the format
+"fp8". Case does not matter, and "-", "_", ".", "/" and blanks all separate words; "llama3_1" and "llama-3-1" mean 3.1.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hwdb.tomlfile import read_toml
+from perfmodel.arrays import NAN
+from perfmodel.models.format_suffix import Suffix, gguf_type, is_format_word, suffix
+
+_WORDS = read_toml(Path(__file__).with_name("name_words.toml"), "words in names")
+#: Words that say nothing about the shape; those that say nothing where a size stands beside them; those that mean
+#: another shape (`name_words.toml`).
+HARMLESS, PURPOSE, SHAPES = (frozenset(_WORDS.texts(kind)) for kind in ("harmless", "purpose", "shapes"))
+_BRACKETS = re.compile(r"\[[^\]]*\]|\([^)]*\)")
+_PART_OF_FILES = re.compile(r"-\d{5}-of-\d{5}")
+_DECIMAL = re.compile(r"(?<![\d.])(\d)[_-](\d)(?![\da-z.])|(?<![\d.])(\d)_(\d{1,2})(?![\da-z.])")
+_SEPARATORS = re.compile(r"[-_/\s:+,@]+|(?<!\d)\.|\.(?!\d)")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)([bmt])(\d)?")
+_ACTIVE = re.compile(r"a(\d+(?:\.\d+)?)b")
+_BOTH = re.compile(r"(\d+(?:\.\d+)?b)-?(a\d+(?:\.\d+)?b)")
+_MIXTURE = re.compile(r"\d+x\d+(?:\.\d+)?b")
+_EXPERTS = re.compile(r"\d+e")
+_CONTEXT = re.compile(r"(\d+)k")
+_DATE = re.compile(
+    r"2[3-9](?:0[1-9]|1[0-2])|(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])|202\d|202\d(?:0[1-9]|1[0-2])(?:\d\d)?"
+)
+_MONTH = re.compile(r"0[1-9]|1[0-2]")
+_NUMBER = re.compile(r"\d+(?:\.\d+)*")
+_LETTERS_NUMBER = re.compile(r"([a-z]{2,}|v)((?:\d+(?:\.\d+)*)(?:x\d+)?[bmt]?)")
+_GLUED_VERSION = re.compile(r"v(\d.*)")
+#: Factor of a printed size -> billions of parameters.
+_BILLIONS = {"m": 1e-3, "b": 1.0, "t": 1e3}
+
+
+@dataclass
+class Parts:
+    """What a name says.
+
+    core: its words and version numbers in order, without those in `HARMLESS`. late: positions in `core` after the first
+    word of the format. plain: the words in `HARMLESS` and `PURPOSE`. size, active: billions of parameters as printed,
+    NaN where the name has none. mixture, experts: "8x7b", "128e", or "". context: tokens, 0 where the name has none.
+    """
+
+    publisher: str = ""
+    core: list[str] = field(default_factory=list)
+    late: set[int] = field(default_factory=set)
+    plain: set[str] = field(default_factory=set)
+    size: float = NAN
+    active: float = NAN
+    mixture: str = ""
+    experts: str = ""
+    date: str = ""
+    context: int = 0
+    stored: Suffix = field(default_factory=Suffix)
+
+    @property
+    def sized(self) -> bool:
+        """Return whether the name has a size."""
+        return self.size == self.size or bool(self.mixture)
+
+
+def leaf_and_publisher(name: str) -> tuple[str, str, str]:
+    """Return (last part of a name or path, publisher, part before the last), in lower case, "" where there is none.
+
+    >>> leaf_and_publisher("/workspace/DeepSeek-R1-0528")
+    ('deepseek-r1-0528', '', 'workspace')
+    """
+    text = _BRACKETS.sub(_format_in, name.strip().lower().replace("\\", "/")).strip().rstrip("/")
+    parts = [p for p in text.split("/") if p]
+    cached = next((p for p in parts if p.startswith("models--")), "")  # the cache of Hugging Face's hub
+    if cached:
+        parts = cached.removeprefix("models--").split("--")
+    if not parts:
+        return "", "", ""
+    leaf = _PART_OF_FILES.sub("", parts[-1])
+    local = text.startswith(("/", ".", "~")) and not cached
+    return leaf, parts[0] if len(parts) > 1 and not local else "", parts[-2] if len(parts) > 1 else ""
+
+
+def _format_in(brackets: re.Match[str]) -> str:
+    """Return what counts of a remark in brackets: the format in it, such as "(AWQ)"; other remarks are dropped."""
+    inside = brackets.group(0)[1:-1]
+    return inside if gguf_type(inside)[1] or any(is_format_word(w) for w in _SEPARATORS.split(inside)) else ""
+
+
+def parts_of(leaf: str, publisher: str = "") -> Parts:
+    """Take the last part of a name apart.
+
+    >>> parts = parts_of("qwen3-30b-a3b-instruct-2507-fp8")
+    >>> parts.core, parts.size, parts.active, parts.date, parts.stored.weights
+    (['qwen', '3'], 30.0, 3.0, '2507', 'fp8')
+    """
+    text, quant = gguf_type(leaf.lower())
+    text = _DECIMAL.sub(lambda m: ".".join(g for g in m.groups() if g), text)
+    words = [w for chunk in _SEPARATORS.split(text) if chunk for w in _split(chunk)]
+    out = Parts(publisher=publisher, stored=suffix(words, quant))
+    seen_format = False
+    for i, word in enumerate(words):
+        if is_format_word(word):
+            seen_format = True
+        elif not _quantity(out, word, words[i + 1 : i + 2]):
+            _add(out, word, seen_format)
+    return out
+
+
+def _split(chunk: str) -> list[str]:
+    """Split a chunk between separators into words and numbers: "llama3.1" into "llama", "3.1"; "v3" into "3"."""
+    if is_format_word(chunk) or _EXPERTS.fullmatch(chunk):
+        return [chunk]
+    both = _BOTH.fullmatch(chunk)
+    if both:
+        return [both.group(1), both.group(2)]
+    version = _GLUED_VERSION.fullmatch(chunk)
+    if version:
+        return _split(version.group(1))
+    glued = _LETTERS_NUMBER.fullmatch(chunk)
+    if glued:
+        letters, rest = glued.groups()
+        return [letters[:-1] if letters.endswith("v") and len(letters) > 2 else letters, rest]
+    return [chunk]
+
+
+def _quantity(out: Parts, word: str, following: list[str]) -> bool:
+    """Store a word that is a size, a number of experts, a context or a date; return whether it is one."""
+    size, active, context = _SIZE.fullmatch(word), _ACTIVE.fullmatch(word), _CONTEXT.fullmatch(word)
+    if word == "1m" and (out.sized or any(_SIZE.fullmatch(w) for w in following)):
+        out.context = 1024 * 1024  # Qwen2.5-7B-Instruct-1M, beside its size
+    elif size and not out.sized:
+        number = float(size.group(1)) + (float(size.group(3)) / 10.0 if size.group(3) else 0.0)
+        out.size = number * _BILLIONS[size.group(2)]
+    elif active:
+        out.active = float(active.group(1))
+    elif _MIXTURE.fullmatch(word):
+        out.mixture = word
+    elif _EXPERTS.fullmatch(word):
+        out.experts = word
+    elif context:
+        thousands = int(context.group(1))
+        out.context = thousands * (1024 if thousands & (thousands - 1) == 0 else 1000)
+    elif _DATE.fullmatch(word) or (_MONTH.fullmatch(word) and any(_DATE.fullmatch(w) for w in following)):
+        out.date = word
+    else:
+        return False
+    return True
+
+
+def _add(out: Parts, word: str, late: bool) -> None:
+    """Add a word of the name that is no quantity and no part of its format."""
+    if word in HARMLESS or word in PURPOSE:
+        out.plain.add(word)
+        return
+    if late:
+        out.late.add(len(out.core))
+    out.core.append(word.removesuffix(".0") if _NUMBER.fullmatch(word) and "." in word else word)
+
+
+def is_number(word: str) -> bool:
+    """Return whether a word of a core is a version: a number, or one letter with a number ("r1", "k2.5")."""
+    return bool(re.fullmatch(r"[a-z]?\d+(?:\.\d+)*[a-z]?", word))
+
+
+def merged(core: list[str]) -> tuple[str, ...]:
+    """Return a core with neighbouring words joined: ("gptoss",) of ["gpt", "oss"]; versions stay apart.
+
+    >>> merged(["phi", "3", "mini"])
+    ('phi', '3', 'mini')
+    """
+    out: list[str] = []
+    for word in core:
+        if out and not is_number(word) and not is_number(out[-1]):
+            out[-1] += word
+        else:
+            out.append(word)
+    return tuple(out)

@@ -1,0 +1,297 @@
+"""Find the known model that the name of a checkpoint belongs to, and the format in which it is stored by its name.
+
+Publishers of quantised copies and fine-tunes put the name of the base into theirs, with what they changed behind it. A
+name belongs to a known one where family, version and size agree; what is left over may only say how a model was trained
+or stored. A size or a version is never rounded or guessed, so that invented names are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from perfmodel.models.checkpoint_name import PURPOSE, SHAPES, Parts, is_number, leaf_and_publisher, merged, parts_of
+from perfmodel.models.format_suffix import Suffix
+from perfmodel.models.spec import UNQUANTISED
+
+#: Largest relative difference of a size in a name from the published count of a model whose own name has no size: BLOOM
+#: has 176 billion parameters and is also called 175B.
+_SAME_COUNT = 0.01
+#: Accuracy targets that MLPerf Inference appends to names ("llama2-70b-99.9").
+_TARGETS = ("99", "99.9")
+
+_BETWEEN = re.compile(r"[^a-z0-9.]+|(?<!\d)\.|\.(?!\d)")
+
+#: Published counts of a known name: (total, active) parameters, NaN where unknown.
+Counts = Callable[[str], tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Known:
+    """A name of the catalogue, taken apart. core: its words with neighbours joined (`merged`)."""
+
+    name: str
+    parts: Parts
+    core: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a name was read.
+
+    known: the name of the catalogue whose shape it has. stored: the format in the name, empty where the known name has
+    that format already. context: tokens that the name says, 0 where it says none. left: words that were taken for a
+    fine-tune's own name.
+    """
+
+    known: str
+    stored: Suffix
+    context: int = 0
+    left: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Match:
+    """A known name that fits, with the positions of the core that are left over.
+
+    early: the name asked for has no version, and the known one has.
+    """
+
+    known: Known
+    left: tuple[int, ...]
+    early: bool = False
+
+    @property
+    def length(self) -> int:
+        """Return how many words and versions of the known name stand in the name asked for."""
+        return len(self.known.core) - self.early
+
+
+class Resolver:
+    """Finds known names for names that people type. names: those of the catalogue. counts: their published counts."""
+
+    def __init__(self, names: Iterable[str], counts: Counts) -> None:
+        self._counts = counts
+        self._known = [self._take_apart(name) for name in names]
+        self._spelled: dict[str, list[Known]] = {}
+        for known in self._known:
+            self._spelled.setdefault(_squashed(leaf_and_publisher(known.name)[0]), []).append(known)
+        #: Families whose version a name may leave out. A name without version means the first generation that has the
+        #: size ("LLaMA 70B" is Llama 2).
+        self._versionless = {k.core[0] for k in self._known if self._may_lack_version(k)}
+
+    def _may_lack_version(self, known: Known) -> bool:
+        """Return whether names of the family may lack the version.
+
+        They may where a generation has none (LLaMA, Gemma), where versions are releases of one generation (Mistral
+        v0.1), and where the family has one version that is no generation (BitNet b1.58).
+        """
+        if len(known.core) != 2:
+            return len(known.core) == 1
+        family, version = known.core
+        alone = all(k.core == known.core for k in self._known if k.core[0] == family)
+        return version.startswith("0.") or (alone and version[0].isalpha() and is_number(version))
+
+    def _take_apart(self, name: str) -> Known:
+        leaf, publisher, _ = leaf_and_publisher(name)
+        parts = parts_of(leaf, publisher)
+        return Known(name=name, parts=parts, core=merged(parts.core))
+
+    def find(self, name: str) -> Reading | None:
+        """Return how `name` is read; None where no known name fits, or several of different shape do."""
+        leaf, publisher, before = leaf_and_publisher(name)
+        spelled = self._spelled.get(_squashed(leaf), [])
+        same = [k for k in spelled if k.parts.publisher == publisher]
+        same = same or [k for k in spelled if not publisher or _unquantised(k.parts.stored)]
+        if same:
+            return Reading(known=same[0].name, stored=Suffix())
+        return self._read(parts_of(leaf, publisher)) or (self._with_folder(leaf, before) if before else None)
+
+    def family(self, name: str) -> list[str]:
+        """Return the known names of the family, and if possible the version, that `name` begins with; may be empty."""
+        leaf, _, before = leaf_and_publisher(name)
+        found: list[str] = []
+        for text in (leaf, f"{before}-{leaf}"):
+            parts = parts_of(text)
+            for length in (2, 1):
+                long = [k for k in self._known if len(k.core) >= length]
+                found = found or [k.name for k in long if _position(k.core[:length], parts.core) is not None]
+        return found
+
+    def _with_folder(self, leaf: str, before: str) -> Reading | None:
+        """Read a name of which the slash parts more than the publisher: "Llama-3.1/8B", "DeepSeek-V3/R1".
+
+        In the second form both names have to be of one shape; the last one is taken.
+        """
+        joined = self._read(parts_of(f"{before}-{leaf}"))
+        if joined:
+            return joined
+        stem = before.rpartition("-")[0]
+        one, other = self._read(parts_of(before)), self._read(parts_of(f"{stem}-{leaf}")) if stem else None
+        return other if one and other else None
+
+    def _read(self, asked: Parts) -> Reading | None:
+        """Return how the parts of a name are read, or None."""
+        matches = [m for m in (self._match(k, asked) for k in self._known) if m]
+        if not matches:
+            return None
+        longest = max(m.length for m in matches)
+        matches = self._named_by_size([m for m in matches if m.length == longest])
+        matches = [m for m in matches if not self._contradicts(m, asked)]
+        if any(not m.early for m in matches):
+            matches = [m for m in matches if not m.early]
+        elif matches:
+            first = min(_version(m.known) for m in matches)
+            matches = [m for m in matches if _version(m.known) == first]
+        if not asked.sized and len({_shape(m.known) for m in matches}) > 1:
+            return None
+        if not matches:
+            return None
+        owners = {m.known.parts.publisher for m in matches if _unquantised(m.known.parts.stored)}
+        return self._reading(min(matches, key=lambda m: _distance(m, asked, owners)), asked)
+
+    def _match(self, known: Known, asked: Parts) -> _Match | None:
+        """Return the match of a known core in the core asked for; sizes are checked later."""
+        core, early = known.core, False
+        span = _position(core, asked.core)
+        if span is None and len(core) == 2 and is_number(core[1]) and core[0] in self._versionless:
+            core, early = core[:1], True
+            span = _position(core, asked.core)
+        if span is None:
+            return None
+        return _Match(known, tuple(i for i in range(len(asked.core)) if not span[0] <= i < span[1]), early)
+
+    def _contradicts(self, match: _Match, asked: Parts) -> bool:
+        """Return whether sizes, dates or words of the name speak against a match."""
+        return not (
+            self._sizes_fit(match.known, asked) and _date_fits(match.known.parts, asked) and _rest_fits(match, asked)
+        )
+
+    def _named_by_size(self, matches: list[_Match]) -> list[_Match]:
+        """Leave out known names without a size where another name of the same core and count has one, which decides."""
+        sizes = {(m.known.core, m.known.parts.size) for m in matches if m.known.parts.sized}
+        if not sizes:
+            return matches
+
+        def repeats(known: Known) -> bool:
+            """Return whether a known name without a size is that of a model whose size another known name gives."""
+            own = {size for core, size in sizes if core == known.core}
+            return bool(own) and any(_same_count(size, self._counts(known.name)[0]) for size in own)
+
+        return [m for m in matches if m.known.parts.sized or not repeats(m.known)]
+
+    def _sizes_fit(self, known: Known, asked: Parts) -> bool:
+        """Return whether every size in the name asked for is that of the known model."""
+        own = known.parts
+        if asked.mixture and asked.mixture != own.mixture:
+            return False
+        if asked.experts and asked.experts != own.experts:
+            return False
+        if asked.size == asked.size and asked.size != own.size:
+            stands_for_total = own.size != own.size or bool(own.experts)
+            if not stands_for_total or not _same_count(asked.size, self._counts(known.name)[0]):
+                return False
+        if asked.active == asked.active and asked.active != own.active:
+            return own.active != own.active and _same_count(asked.active, self._counts(known.name)[1])
+        return True
+
+    def _reading(self, match: _Match, asked: Parts) -> Reading:
+        """Return the reading of the best match: the format, context and words that differ from the known name."""
+        own = match.known.parts
+        same = asked.stored == own.stored
+        context = asked.context if asked.context != own.context else 0
+        return Reading(
+            known=match.known.name,
+            stored=Suffix() if same else asked.stored,
+            context=context,
+            left=tuple(asked.core[i] for i in match.left if i not in asked.late and asked.core[i] not in _TARGETS),
+        )
+
+
+def _squashed(leaf: str) -> str:
+    """Return the letters and digits of a name, and dots between digits: what spellings of one name have in common."""
+    return _BETWEEN.sub("", leaf)
+
+
+def _position(core: tuple[str, ...], words: list[str]) -> tuple[int, int] | None:
+    """Return (first, past the last) position of `core` in `words`, whose neighbouring words may be joined; or None."""
+    for start in range(len(words)):
+        at = start
+        for segment in core:
+            text = ""
+            while at < len(words) and len(text) < len(segment) and segment.startswith(text + words[at]):
+                text += words[at]
+                at += 1
+            if text != segment:
+                break
+        else:
+            return start, at
+    return None
+
+
+def _same_count(printed: float, count: float) -> bool:
+    """Return whether a printed size (billions) is the published count of parameters: to its last digit, or 1 %."""
+    billions = count / 1e9
+    last_digit = 100.0 if printed >= 1000.0 else 1.0 if printed == int(printed) else 0.1  # 1T stands for 1.03T
+    return abs(printed - billions) <= max(_SAME_COUNT * billions, last_digit) if billions == billions else False
+
+
+def _date_fits(own: Parts, asked: Parts) -> bool:
+    """Return whether dates agree: one of two, or both with a size in the known name, which then decides."""
+    return not (own.date and asked.date) or own.date == asked.date or (own.sized and asked.sized)
+
+
+def _rest_fits(match: _Match, asked: Parts) -> bool:
+    """Return whether the words that are left over only name a fine-tune.
+
+    That takes a size in both names, no word that means another shape, and no number but as the version of such a word.
+    """
+    own = match.known.parts
+    identified = asked.sized and own.sized
+    left = [i for i in match.left if i not in asked.late and asked.core[i] not in _TARGETS]
+    words = [i for i in left if not is_number(asked.core[i])]
+    if (asked.plain & PURPOSE) - own.plain and not identified:
+        return False
+    if any(asked.core[i] in SHAPES for i in words) or (left and not identified):
+        return False
+    return all(any(w < i for w in words) for i in left if is_number(asked.core[i]))
+
+
+def _version(known: Known) -> tuple[float, ...]:
+    """Return the version of a known name, to find the earliest; one without a version is the earliest of all."""
+    number = next((w for w in known.core[1:] if is_number(w)), "")
+    return tuple(float(p) for p in number.split(".") if p.isdecimal())
+
+
+def _shape(known: Known) -> tuple[object, ...]:
+    """Return what tells shapes apart among known names of one core: their sizes."""
+    own = known.parts
+    size = own.size if own.size == own.size else -1.0
+    return known.core, size, own.mixture, own.experts
+
+
+def _distance(match: _Match, asked: Parts, owners: set[str]) -> tuple[object, ...]:
+    """Return how far a known name is from the name asked for; the least is taken.
+
+    A quantised copy only stands for names of its publisher, or for names without publisher where the publisher is one
+    of `owners`, who publish the model itself: other copies differ in what they leave in 16 bits.
+    """
+    own = match.known.parts
+    same_format = own.stored == asked.stored
+    copy = same_format and (own.publisher == asked.publisher or (not asked.publisher and own.publisher in owners))
+    return (
+        not (copy or _unquantised(own.stored)),
+        not copy,
+        own.publisher != asked.publisher,
+        own.date != asked.date,
+        len(own.plain ^ asked.plain),
+        own.context != asked.context,
+        len(match.known.name),
+        match.known.name,
+    )
+
+
+def _unquantised(stored: Suffix) -> bool:
+    """Return whether a known name has no quantised format in it."""
+    return stored.weights in ("", *UNQUANTISED)

@@ -1,0 +1,228 @@
+"""Spellings of devices, and types of cloud instances, in every door."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+import cli
+import hwdb
+from hwdb.instances import instances
+from hwdb.spelling import taken_apart
+from search.fleet import plan_fleet
+from search.planning import plan
+from search.report.sections import provenance_section
+from search.scenario import load_scenario
+
+SPELLINGS = {
+    "h100-sxm": ("H100", "h100sxm", "H100-SXM5-80GB", "H100 80GB HBM3", "NVIDIA H100 80GB HBM3"),
+    "h100-pcie": ("NVIDIA H100 PCIe", "H100_PCIE", "h100 pcie 80gb"),
+    "h100-nvl": ("NVIDIA H100 NVL", "H100 94GB"),
+    "h200-sxm": ("H200", "NVIDIA H200", "H200 141GB"),
+    "a100-sxm-80gb": ("A100-SXM4-80GB", "NVIDIA A100-SXM4-80GB", "A100 80GB", "A100-80G"),
+    "a100-sxm-40gb": ("A100-SXM4-40GB", "A100 40GB"),
+    "a100-pcie-80gb": ("NVIDIA A100 80GB PCIe",),
+    "a100-pcie-40gb": ("NVIDIA A100-PCIE-40GB",),
+    "l40s": ("L40S", "NVIDIA L40S", "l40-s"),
+    "l4": ("NVIDIA L4",),
+    "t4": ("Tesla T4", "NVIDIA T4"),
+    "a10g": ("NVIDIA A10G", "A10G"),
+    "rtx-4090": ("4090", "rtx4090", "RTX 4090", "NVIDIA GeForce RTX 4090", "RTX_4090 24GB"),
+    "rtx-4090d": ("RTX 4090 D", "4090D"),
+    "rtx-3090-ti": ("NVIDIA GeForce RTX 3090 Ti", "3090ti"),
+    "rtx-a6000": ("NVIDIA RTX A6000", "A6000"),
+    "rtx-6000-ada": ("NVIDIA RTX 6000 Ada Generation",),
+    "rtx-pro-6000-server": ("NVIDIA RTX PRO 6000 Blackwell Server Edition",),
+    "rtx-pro-6000-ws": ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition",),
+    "b200-sxm": ("B200", "NVIDIA B200"),
+    "gh200-96gb": ("NVIDIA GH200 480GB", "GH200 96GB"),
+    "gb10": ("NVIDIA GB10", "DGX Spark"),
+    "v100-sxm2-16gb": ("Tesla V100-SXM2-16GB", "V100 16GB"),
+    "v100-sxm2-32gb": ("V100 32GB",),
+    "mi300x": ("MI300X", "AMD Instinct MI300X OAM", "MI300X 192GB"),
+    "rx-7900-xtx": ("AMD Radeon RX 7900 XTX", "7900 XTX"),
+    "tpu-v5e": ("TPU v5e", "v5e", "TPU v5 lite"),
+    "tpu-v6e": ("TPU v6e", "Trillium"),
+    "ascend-910b3": ("Ascend910B3", "910B3", "Huawei Ascend 910B3"),
+    "ascend-910c": ("Ascend 910C", "910C"),
+    "gaudi3": ("Intel Gaudi 3", "Gaudi3"),
+    "epyc-9654": ("AMD EPYC 9654 96-Core Processor", "EPYC9654"),
+    "xeon-8480p": ("Intel(R) Xeon(R) Platinum 8480+",),
+    "trainium2": ("Trainium2", "trn2"),
+    "m3-max": ("Apple M3 Max",),
+}
+PAIRS = [(text, name) for name, texts in SPELLINGS.items() for text in texts]
+
+
+@pytest.mark.parametrize(("text", "name"), PAIRS)
+def test_clear_spellings_mean_one_device_and_say_so(text: str, name: str) -> None:
+    found = hwdb.device(text)
+    assert found == hwdb.device(name)
+    assert found.reading == f"{text}: {name}"
+    assert hwdb.device(name).reading == ""
+
+
+@pytest.mark.parametrize("name", hwdb.load().names())
+def test_case_and_separators_do_not_matter(name: str) -> None:
+    rng = random.Random(name)
+    text = "".join(rng.choice("-_ ") if c == "-" else c.upper() if rng.random() < 0.5 else c for c in name)
+    assert hwdb.device(text).name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "several"),
+    [
+        ("A100", "a100-pcie-40gb, a100-pcie-80gb, a100-sxm-40gb, a100-sxm-80gb"),
+        ("NVIDIA A100 PCIe", "a100-pcie-40gb, a100-pcie-80gb"),
+        ("V100", "v100-pcie-32gb, v100-sxm2-16gb, v100-sxm2-32gb"),
+        ("GH200", "gh200-144gb, gh200-96gb"),
+    ],
+)
+def test_a_name_of_several_devices_is_refused_with_them(text: str, several: str) -> None:
+    with pytest.raises(hwdb.InputError, match=f"{text!r} may mean {several}; give one of these names"):
+        hwdb.device(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("H100 96GB", "RTX 4090 48GB", "RTX 3080 12GB", "RTX 4070", "RTX 6000", "RTX PRO 6000", "A100X", "B100"),
+        *("H100 SXM6", "TPU v4", "MI300A", "GTX 4090 Ti", "100", "gpu", "NVIDIA", "L40X", "910B9", "", "m2 max"),
+    ],
+)
+def test_what_means_no_device_is_refused(text: str) -> None:
+    with pytest.raises(hwdb.UnknownName, match="unknown device"):
+        hwdb.device(text)
+
+
+def test_a_name_is_taken_apart() -> None:
+    parts = taken_apart("NVIDIA H100 PCIe 80GB HBM2e")
+    assert (parts.core, parts.forms, parts.memory, parts.memory_type) == ("h100", {"pcie"}, 80, "hbm2e")
+
+
+# ---------------------------------------------------------------- cloud instances
+
+
+@pytest.mark.parametrize(
+    ("instance", "device", "count"),
+    [
+        ("p5.48xlarge", "h100-sxm", 8),
+        ("g5.12xlarge", "a10g", 4),
+        ("g6e.48xlarge", "l40s", 8),
+        ("p4d.24xlarge", "a100-sxm-40gb", 8),
+        ("a3-highgpu-8g", "h100-sxm", 8),
+        ("g2-standard-48", "l4", 4),
+        ("Standard_ND96isr_H100_v5", "h100-sxm", 8),
+        ("standard_nc40ads_h100_v5", "h100-nvl", 1),
+        ("BM.GPU.MI300X.8", "mi300x", 8),
+    ],
+)
+def test_an_instance_is_a_node_of_its_devices(instance: str, device: str, count: int) -> None:
+    node = hwdb.node(instance)
+    assert (node.device, node.count) == (device, count)
+    assert hwdb.device(instance).name == device
+    assert hwdb.device(instance).reading == f"{instance}: {count} x {device}"
+
+
+def test_every_instance_names_a_known_device_and_a_source() -> None:
+    names = hwdb.load().names()
+    for one in instances().values():
+        node = hwdb.node(one.name)
+        assert one.device in names, one.name
+        assert one.source
+        assert (node.device, node.count) == (one.device, one.count), one.name
+
+
+def test_the_network_of_an_instance_is_shared_by_its_devices() -> None:
+    assert hwdb.node("p5.48xlarge").net.bandwidth == pytest.approx(3200e9 / 8 / 8)
+    assert hwdb.node("p5.48xlarge").host_power == hwdb.node("dgx-h100").host_power
+
+
+# ---------------------------------------------------------------- doors
+
+SCENARIO = """
+[model]
+name = "RedHatAI/Llama-3.2-3B-Instruct-FP8"
+[workload]
+input_tokens = 500
+output_tokens = 100
+request_rate_rps = 1
+[hardware]
+devices = ["RTX 4090"]
+nodes = ["p5.48xlarge"]
+stock = { "4090" = 2, H100 = 8 }
+usd_per_hour = { "NVIDIA L40S" = 1.5 }
+[search]
+tp = [1]
+"""
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    path = tmp_path / "scenario.toml"
+    path.write_text(SCENARIO, encoding="utf-8")
+    return path
+
+
+def test_a_scenario_takes_spellings_for_devices_nodes_stock_and_prices(scenario: Path) -> None:
+    offer = load_scenario(scenario).offer
+    assert offer.devices == ("rtx-4090", "h100-sxm")
+    assert offer.stock == {"rtx-4090": 2, "h100-sxm": 8}
+    assert offer.usd_per_hour == {"l40s": 1.5}
+
+
+def test_two_spellings_of_one_device_are_no_two_entries(scenario: Path) -> None:
+    scenario.write_text(SCENARIO.replace("H100 = 8", "rtx-4090 = 8"), encoding="utf-8")
+    with pytest.raises(hwdb.InputError, match="rtx-4090 is given twice"):
+        load_scenario(scenario)
+
+
+def test_plans_fleets_and_reports_say_what_names_were_taken_for(scenario: Path) -> None:
+    scenario.write_text(SCENARIO + "pp = [1]\nmax_num_seqs = 64\nmax_num_batched_tokens = 8192\n", encoding="utf-8")
+    asked = load_scenario(scenario)
+    wanted = ("RedHatAI/Llama-3.2-3B-Instruct-FP8: ", "RTX 4090: rtx-4090")
+    found = plan(asked)
+    remarks = {row["device"]: row["remark"] for row in found.rows(None)}
+    assert all(text in remarks["rtx-4090"] for text in wanted)
+    assert "p5.48xlarge: 8 x h100-sxm" in remarks["h100-sxm"]
+    told = "; ".join([*provenance_section(found).notes, *plan_fleet(asked).problem.remarks])
+    assert all(told.count(text) >= 2 for text in (*wanted, "p5.48xlarge: 8 x h100-sxm"))
+
+
+def test_commands_say_what_names_were_taken_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["estimate", "Qwen3-8B", "--device", "NVIDIA L40S", "--usd-per-hour", "L40S=2", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["device"], row["usd_per_hour"]) == ("l40s", 2.0)
+    assert "NVIDIA L40S: l40s" in row["remark"]
+    assert cli.main(["models", "show", "unsloth/Qwen3-8B-bnb-4bit", "--json"]) == 0
+    assert "Qwen/Qwen3-8B, int4" in capsys.readouterr().out
+
+
+def test_a_fleet_takes_spellings(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.toml"
+    path.write_text(
+        """
+[[fleet.class]]
+name = "chat"
+request_rate_rps = 1
+model = "Llama-3.1-8B-Instruct-AWQ"
+input_tokens = 100
+output_tokens = 10
+[[fleet.option]]
+device = "NVIDIA A100-SXM4-80GB"
+[[fleet.option]]
+name = "a card of our own"
+device = "home-made"
+throughput_rps = [3]
+usd_per_hour = 1
+""",
+        encoding="utf-8",
+    )
+    found = load_scenario(path)
+    assert found.fleet is not None
+    assert [o.device for o in found.fleet.options] == ["a100-sxm-80gb", "home-made"]
+    assert any("int4 (AWQ)" in text for text in found.readings)
+    assert "NVIDIA A100-SXM4-80GB: a100-sxm-80gb" in found.readings

@@ -1,0 +1,278 @@
+"""Names of checkpoints as people type them: what they stand for, which format they say, and which ones are refused."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+import cli
+from hwdb import InputError, UnknownName
+from perfmodel.models import ModelSpec, base_names, catalogue, model
+from perfmodel.models.checkpoint_name import leaf_and_publisher, parts_of
+
+#: Suffix of a name -> storage format that it says.
+SUFFIXES = {
+    "-FP8": "fp8",
+    "-FP8-dynamic": "fp8",
+    "-FP8-block": "fp8_block",
+    "-NVFP4": "fp4",
+    "-FP4": "fp4",
+    "-MXFP4": "mxfp4",
+    "-AWQ": "int4",
+    "-AWQ-INT4": "int4",
+    "-AWQ-4bit": "int4",
+    "-GPTQ-Int4": "int4",
+    "-GPTQ-Int8": "w8a16",
+    "-quantized.w4a16": "int4",
+    "-quantized.w8a8": "int8",
+    "-quantized.w8a16": "w8a16",
+    "-INT8": "int8",
+    "-W8A8": "int8",
+    "-W4A8": "w4a8",
+    "-bnb-4bit": "int4",
+    "-4bit": "int4",
+    "-8bit": "w8a16",
+    "-BF16": "bf16",
+    "-GGUF:Q4_K_M": "q4_k_m",
+    "-Q2_K_S.gguf": "q2_k_s",
+    "-UD-Q4_K_XL-00001-of-00003.gguf": "q4_k_m",
+    "-iq3_s": "iq3_s",
+    "-Q8_0": "q8_0",
+}
+PUBLISHERS = ("RedHatAI", "TheBloke", "QuantTrio", "cpatonn", "unsloth", "Eco-Tech", "some-lab")
+BASES = (
+    "meta-llama/Llama-3.1-8B-Instruct",
+    "meta-llama/Llama-3.3-70B-Instruct",
+    "Qwen/Qwen3-14B",
+    "Qwen/Qwen3-30B-A3B",
+    "mistralai/Mixtral-8x7B-Instruct-v0.1",
+    "google/gemma-3-27b-it",
+    "zai-org/GLM-4.5-Air",
+    "mistralai/Mistral-7B-Instruct-v0.2",
+)
+
+
+def shape(spec: ModelSpec) -> tuple[object, ...]:
+    return spec.hidden, spec.vocab, spec.blocks, spec.tied
+
+
+# ---------------------------------------------------------------- formats
+
+
+@pytest.mark.parametrize(("suffix", "stored"), SUFFIXES.items())
+def test_a_copy_is_its_base_in_the_format_that_its_name_says(suffix: str, stored: str) -> None:
+    for turn, base in enumerate(BASES):
+        publisher = PUBLISHERS[turn % len(PUBLISHERS)]
+        found = model(f"{publisher}/{base.partition('/')[2]}{suffix}")
+        expected = model(base).with_weights(stored)
+        assert (shape(found), found.formats) == (shape(expected), expected.formats), base
+        assert found.named_format in (stored, "")  # "": the catalogue has that very copy
+        assert found.reading.startswith(f"{publisher}/{base.partition('/')[2]}{suffix}: ")
+
+
+def test_the_sentence_says_what_was_taken() -> None:
+    assert model("RedHatAI/Qwen3-14B-FP8-dynamic").reading.endswith(": Qwen/Qwen3-14B, fp8 per token")
+    assert "int4 (AWQ)" in model("QuantTrio/Qwen3-32B-AWQ").reading
+    assert "q4_k_xl counted as q4_k_m" in model("Qwen3-8B-UD-Q4_K_XL.gguf").reading
+    assert "does not say" in model("unsloth/Qwen3-8B-GGUF").reading
+    assert model("Qwen/Qwen3-14B").reading == "" == model("llama-3.1-70b").reading
+
+
+@pytest.mark.parametrize(
+    ("name", "kv"),
+    [
+        ("amd/Llama-3.3-70B-Instruct-FP8-KV", "fp8"),
+        ("Eco-Tech/Qwen3-32B-w8a8c8", "int8"),
+        ("nvidia/Qwen3-14B-FP8", "fp8"),
+        ("RedHatAI/Qwen3-14B-FP8", "bf16"),
+        ("nvidia/DeepSeek-V3.1-NVFP4", "fp8"),
+    ],
+)
+def test_a_name_implies_the_format_of_the_cache_only_where_its_publisher_stores_one(name: str, kv: str) -> None:
+    assert model(name).kv_format == kv
+
+
+@pytest.mark.parametrize("suffix", ["-exl2", "-3bit", "-4.0bpw-exl3", "-NVFP4A16", "-AQLM", "-W2A16", "-w4afp8"])
+def test_a_format_that_is_not_known_is_refused_and_not_taken_for_16_bits(suffix: str) -> None:
+    with pytest.raises(InputError, match="is not known; give Qwen/Qwen3-8B and state"):
+        model(f"some-lab/Qwen3-8B{suffix}")
+
+
+FORMATS_STATED = [
+    ("RedHatAI/Qwen3-14B-FP8-dynamic", "Qwen/Qwen3-14B", ("--weights", "fp8")),
+    ("some-lab/Qwen3-30B-A3B-FP8", "Qwen/Qwen3-30B-A3B", ("--weights", "fp8")),
+    ("TheBloke/Mixtral-8x7B-Instruct-v0.1-AWQ", "mistralai/Mixtral-8x7B-Instruct-v0.1", ("--weights", "int4")),
+    ("Qwen/Qwen2-72B-Instruct-GPTQ-Int4", "Qwen/Qwen2-72B-Instruct", ("--weights", "int4")),
+    ("amd/Llama-3.3-70B-Instruct-FP8-KV", "meta-llama/Llama-3.3-70B-Instruct", ("--weights", "fp8", "--kv", "fp8")),
+]
+
+
+def estimated(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, object]:
+    assert cli.main(["estimate", *arguments, "--concurrency", "16", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    return dict(row)
+
+
+@pytest.mark.parametrize(("name", "base", "flags"), FORMATS_STATED)
+def test_a_format_in_the_name_gives_the_figures_of_the_same_format_stated(
+    name: str, base: str, flags: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--device", "h100-sxm", "--tp", "8")
+    named, stated = estimated(capsys, name, *where), estimated(capsys, base, *where, *flags)
+    words = ("model", "layout", "weights", "remark")
+    assert {k: v for k, v in named.items() if k not in words} == {k: v for k, v in stated.items() if k not in words}
+    assert str(named["remark"]).startswith(f"{name}: ")
+
+
+def test_a_stated_format_wins_over_that_in_the_name_and_is_remarked(capsys: pytest.CaptureFixture[str]) -> None:
+    where = ("--device", "h100-sxm", "--weights", "int4")
+    named = estimated(capsys, "RedHatAI/Qwen3-14B-FP8-dynamic", *where)
+    plain = estimated(capsys, "Qwen/Qwen3-14B", *where)
+    assert named["tpot_ms"] == plain["tpot_ms"]
+    assert "weights in int4 as stated, not in fp8 as the name says" in str(named["remark"])
+    known = estimated(capsys, "Qwen/Qwen3-14B-FP8", *where)
+    assert "not in fp8_block as the name says" in str(known["remark"])
+    agreed = estimated(capsys, "RedHatAI/Qwen3-14B-FP8-dynamic", "--device", "h100-sxm", "--weights", "fp8")
+    assert "as stated" not in str(agreed["remark"])
+
+
+def test_a_table_of_cases_reads_the_format_of_a_name_like_a_stated_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    cells = [
+        f"{name},H100,{engine},4,{weights}"
+        for engine in ("vllm", "trtllm")
+        for name, weights in (("RedHatAI/Llama-3.1-70B-FP8", ""), ("meta-llama/Llama-3.1-70B", "fp8"))
+    ]
+    path = tmp_path / "cases.csv"
+    text = "model,device,engine,tp,weight_dtype,isl,osl,concurrency\n"
+    path.write_text(text + "".join(f"{c},1000,200,64\n" for c in cells), encoding="utf-8")
+    assert cli.main(["predict", str(path), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    for named, stated in zip(rows[::2], rows[1::2], strict=True):
+        assert named["tpot_ms"] == stated["tpot_ms"] is not None
+        assert "fp8" in named["configuration_remark"]
+        assert named["device_remark"] == "H100: h100-sxm"
+
+
+# ---------------------------------------------------------------- spellings
+
+
+def respelled(name: str, rng: random.Random) -> str:
+    """`name` with its case and its separators changed at random; dots between digits stay."""
+    out = [rng.choice("-_ ") if c == "-" else c.upper() if rng.random() < 0.5 else c.lower() for c in name]
+    return "".join(out)
+
+
+@pytest.mark.parametrize("name", [n for n in base_names() if n != "deepseek-ai/DeepSeek-V2"])
+def test_case_and_separators_do_not_matter(name: str) -> None:
+    rng = random.Random(name)
+    leaf = name.partition("/")[2]
+    for text in (respelled(leaf, rng), f"/models/{respelled(leaf, rng)}/", f"mirror/{respelled(leaf, rng)}"):
+        assert shape(model(text)) == shape(model(name)), text
+
+
+@pytest.mark.parametrize(
+    ("typed", "known"),
+    [
+        ("LLaMA 70B", "meta-llama/Llama-2-70b-hf"),
+        ("LLaMA 7B", "huggyllama/llama-7b"),
+        ("LLaMA v3.1 405B", "meta-llama/Llama-3.1-405B"),
+        ("llama3_1-8b-edge", "meta-llama/Llama-3.1-8B"),
+        ("llama-3-1-70b", "meta-llama/Llama-3.1-70B"),
+        ("Meta-Llama-3.3-70B-Instruct", "meta-llama/Llama-3.3-70B-Instruct"),
+        ("llama3.1:8b-instruct", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("Llama 4 Scout", "meta-llama/Llama-4-Scout-17B-16E-Instruct"),
+        ("Mistral 7B", "mistralai/Mistral-7B-v0.1"),
+        ("Mistral-NeMo-12B", "mistralai/Mistral-Nemo-Instruct-2407"),
+        ("gptj-99.9", "EleutherAI/gpt-j-6b"),
+        ("bloom-176b", "bigscience/bloom"),
+        ("DeepSeek-R1-671B", "deepseek-ai/DeepSeek-V3"),
+        ("DeepSeek-V3/R1", "deepseek-ai/DeepSeek-R1"),
+        ("deepseek-ai/DeepSeek-R1 [some benchmark]", "deepseek-ai/DeepSeek-R1"),
+        ("models--Qwen--Qwen3-8B/snapshots/0123abcd", "Qwen/Qwen3-8B"),
+        ("Qwen3-30BA3B", "Qwen/Qwen3-30B-A3B"),
+        ("qwen3-235b", "Qwen/Qwen3-235B-A22B"),
+        ("GLM-4.5-Air-106B-A12B", "zai-org/GLM-4.5-Air"),
+        ("NousResearch/Hermes-3-Llama-3.1-8B", "meta-llama/Llama-3.1-8B"),
+        ("some-lab/OpenHermes-2.5-Mistral-7B", "mistralai/Mistral-7B-v0.1"),
+        ("DeepSeek-R1-0528-Qwen3-8B", "Qwen/Qwen3-8B"),
+        ("Qwen/Qwen2.5-Coder-32B-Instruct", "Qwen/Qwen2.5-32B-Instruct"),
+        ("neuralmagic_Llama-2-7b-chat-hf", "meta-llama/Llama-2-7b-hf"),
+        ("Qwen3-14B-Instruct-2511-0101", "Qwen/Qwen3-14B"),
+        ("BitNet-3B", "1bitLLM/bitnet_b1_58-3B"),
+    ],
+)
+def test_names_that_people_type_stand_for(typed: str, known: str) -> None:
+    found = model(typed)
+    assert shape(found) == shape(model(known))
+    assert found.formats == model(known).formats or found.named_format
+
+
+def test_a_context_in_the_name_is_that_of_the_copy() -> None:
+    assert model("microsoft/Phi-3-mini-128k-instruct").max_context == 131_072
+    assert model("Qwen/Qwen2.5-7B-Instruct-1M").max_context == 1_048_576
+    assert model("some-lab/Llama-3-8B-Instruct-Gradient-1048k").max_context == 1_048_000
+
+
+# ---------------------------------------------------------------- refusals
+
+# fmt: off
+INVENTED = (
+    "Qwen3-15B", "Qwen3-33B-AWQ", "Qwen3.9-27B", "Qwen2.5-9B-Instruct", "Qwen3-235B-A23B", "Qwen3-Coder-31B-A3B",
+    "Qwen3-Next-81B-A3B", "Llama-3.1-71B-FP8", "Llama-3.4-70B-Instruct", "Llama-3.3-8B-Instruct", "Meta-Llama-3-9B",
+    "Llama-2-14B-AWQ", "Llama-4-Scout-17B-32E", "Mixtral-8x9B-v0.1", "Mistral-7B-Instruct-v0.4",
+    "Mistral-Small-25B-Instruct-2501", "Mistral-Large-2512", "gpt-oss-60b", "gemma-3-28b-it", "gemma-5-27b",
+    "DeepSeek-V3.7", "DeepSeek-R2", "DeepSeek-R1-Distill-Llama-13B", "DeepSeek-V3-800B", "Kimi-K4-Instruct",
+    "GLM-4.9", "GLM-4.7-Flash", "MiniMax-M9", "phi-7", "Phi-3-huge-4k-instruct", "falcon-181B", "CodeLlama-35b-hf",
+    "starcoder2-8b", "bloom-200b", "Qwen3-8B-Air", "Qwen3-14B-v2", "Hermes-3-Llama-3.1-71B",
+    "nvidia/Nemotron-Nano-10B-v2", "GLM-4.6V", "Qwen-72B", "qwen3:15b", "EAGLE3-Qwen3-8B",
+)
+# fmt: on
+
+
+@pytest.mark.parametrize("name", INVENTED)
+def test_an_invented_size_or_version_is_refused(name: str) -> None:
+    with pytest.raises(UnknownName, match="unknown model"):
+        model(name)
+
+
+@pytest.mark.parametrize("name", [n for n in base_names() if any(c.isdigit() for c in n.partition("/")[2])])
+def test_a_size_that_differs_by_a_digit_is_refused(name: str) -> None:
+    """Of each model of the catalogue: its name with another size, which no model has."""
+    leaf, publisher, _ = leaf_and_publisher(name)
+    parts = parts_of(leaf, publisher)
+    if parts.size != parts.size or parts.mixture:
+        return
+    written = f"{parts.size:g}b"
+    other = leaf.replace(written, f"{parts.size + 0.37:g}b", 1)
+    assert other != leaf or written not in leaf
+    if other != leaf:
+        with pytest.raises(UnknownName):
+            model(other)
+
+
+def test_the_error_offers_names_of_the_family() -> None:
+    with pytest.raises(UnknownName) as raised:
+        model("some-lab/Qwen3-15B-AWQ")
+    assert 1 <= len(raised.value.nearest) <= 3
+    assert all("Qwen3" in name for name in raised.value.nearest)
+    with pytest.raises(UnknownName, match=r"did you mean 'meta-llama/Llama-3\.1"):
+        model("Llama-3.1")
+
+
+# ---------------------------------------------------------------- speed
+
+
+def test_a_repeated_name_is_read_once() -> None:
+    model("RedHatAI/Qwen3-14B-FP8-dynamic")
+    before = catalogue._typed.cache_info().misses
+    start = time.process_time()
+    for _ in range(1000):
+        model("RedHatAI/Qwen3-14B-FP8-dynamic")
+    assert catalogue._typed.cache_info().misses == before
+    assert time.process_time() - start < 1.0
