@@ -45,11 +45,13 @@ _LEAST_SIMILARITY = 0.45
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """Return at most `count` names of `known` that are similar to `name`, the most similar first; case does not matter.
+    """Return at most `count` names of `known` that are similar to `name`; case does not matter.
 
-    >>> nearest("h100", ["a100-sxm-80gb", "h100-sxm", "h100-pcie"])
-    ['h100-sxm', 'h100-pcie']
+    Names that begin with `name` come first, then the most similar ones.
+
+    >>> nearest("h100", ["a100-sxm-80gb", "mi100", "h100-sxm", "h100-pcie"])
+    ['h100-sxm', 'h100-pcie', 'mi100']
     """
     lowered = {n.lower(): n for n in known}
     close = difflib.get_close_matches(name.lower(), lowered, n=count, cutoff=_LEAST_SIMILARITY)
-    return [lowered[c] for c in close]
+    return [lowered[c] for c in sorted(close, key=lambda c: not c.startswith(name.lower()))]
