@@ -173,5 +173,8 @@ def _cores(core: str) -> set[str]:
 
 
 def _telling(rest: str) -> bool:
-    """Return whether what is left of a name without its brand still tells a device: three characters and a digit."""
-    return len(rest) >= 3 and any(c.isdigit() for c in rest)
+    """Return whether what is left of a name without its brand still tells a device: three characters and a digit.
+
+    Three digits alone do not: "100" may be an A100, an H100 or an MI100.
+    """
+    return len(rest) >= (4 if rest.isdigit() else 3) and any(c.isdigit() for c in rest)
