@@ -137,6 +137,8 @@ KV_BYTES = {
     "google/gemma-4-12B": (40 * 8 * 512 + 8 * 1 * 1024) * BF16,
     "google/gemma-4-26B-A4B": (25 * 8 * 512 + 5 * 2 * 1024) * BF16,  # full layers keep key and value
     "google/gemma-4-31B": (50 * 16 * 512 + 10 * 4 * 1024) * BF16,
+    "google/gemma-4-E2B": (12 * 512 + 3 * 1024) * BF16,  # the last 20 of 35 layers read the cache of earlier ones
+    "google/gemma-4-E4B": (20 * 2 * 512 + 4 * 2 * 1024) * BF16,  # the last 18 of 42 layers do
     "huggyllama/llama-7b": 32 * 32 * 256 * BF16,
     "meta-llama/Llama-2-13b-hf": 40 * 40 * 256 * BF16,
     "meta-llama/Llama-2-70b-hf": 80 * 8 * 256 * BF16,

@@ -74,6 +74,12 @@ def test_a_copy_is_its_base_in_the_format_that_its_name_says(suffix: str, stored
         assert found.reading.startswith(f"{publisher}/{base.partition('/')[2]}{suffix}: ")
 
 
+def test_encoders_that_a_name_says_are_counted_or_said_to_be_left_out() -> None:
+    assert model("cpatonn/Qwen2.5-VL-72B-AWQ").base == "Qwen/Qwen2.5-VL-72B-Instruct"
+    assert not model("Qwen2.5-72B-AWQ").encoder_parameters
+    assert model("Qwen2.5-VL-7B").reading == "Qwen2.5-VL-7B: Qwen/Qwen2.5-7B, encoders not counted"
+
+
 def test_the_sentence_says_what_was_taken() -> None:
     assert model("RedHatAI/Qwen3-14B-FP8-dynamic").reading.endswith(": Qwen/Qwen3-14B, fp8 per token")
     assert "int4 (AWQ)" in model("QuantTrio/Qwen3-32B-AWQ").reading

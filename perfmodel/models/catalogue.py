@@ -105,6 +105,7 @@ def _as_read(name: str, reading: Reading) -> ModelSpec:
     told = [stored.words or _narrow(spec.formats)]
     told += [f"{cached} KV cache"] if cached else _cache_words(spec)
     told += [f"{reading.context} tokens of context"] if reading.context else []
+    told += ["encoders not counted"] if reading.encoders and not spec.encoder_parameters else []
     told += (
         ["GGUF of a type that the name does not say, counted as bf16; state the weights"] if stored.bare_gguf else []
     )

@@ -20,6 +20,8 @@ from perfmodel.models.spec import UNQUANTISED
 _SAME_COUNT = 0.01
 #: Accuracy targets that MLPerf Inference appends to names ("llama2-70b-99.9").
 _TARGETS = ("99", "99.9")
+#: Words that say that a model reads images or sound.
+_ENCODERS = frozenset(("vl", "vision", "omni", "multimodal"))
 
 _BETWEEN = re.compile(r"[^a-z0-9.]+|(?<!\d)\.|\.(?!\d)")
 
@@ -41,14 +43,14 @@ class Reading:
     """How a name was read.
 
     known: the name of the catalogue whose shape it has. stored: the format in the name, empty where the known name has
-    that format already. context: tokens that the name says, 0 where it says none. left: words that were taken for a
-    fine-tune's own name.
+    that format already. context: tokens that the name says, 0 where it says none. encoders: whether
+    the name says that the model has encoders, which the known name does not say.
     """
 
     known: str
     stored: Suffix
     context: int = 0
-    left: tuple[str, ...] = ()
+    encoders: bool = False
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,7 @@ class Resolver:
         return True
 
     def _reading(self, match: _Match, asked: Parts) -> Reading:
-        """Return the reading of the best match: the format, context and words that differ from the known name."""
+        """Return the reading of the best match: the format, context and encoders that differ from the known name."""
         own = match.known.parts
         same = asked.stored == own.stored
         context = asked.context if asked.context != own.context else 0
@@ -205,7 +207,7 @@ class Resolver:
             known=match.known.name,
             stored=Suffix() if same else asked.stored,
             context=context,
-            left=tuple(asked.core[i] for i in match.left if i not in asked.late and asked.core[i] not in _TARGETS),
+            encoders=bool((asked.plain - own.plain) & _ENCODERS),
         )
 
 
@@ -281,6 +283,7 @@ def _distance(match: _Match, asked: Parts, owners: set[str]) -> tuple[object, ..
     same_format = own.stored == asked.stored
     copy = same_format and (own.publisher == asked.publisher or (not asked.publisher and own.publisher in owners))
     return (
+        bool((own.plain ^ asked.plain) & _ENCODERS),
         not (copy or _unquantised(own.stored)),
         not copy,
         own.publisher != asked.publisher,
