@@ -66,9 +66,11 @@ def _run(words: Sequence[str]) -> int:
 
 def _discard_output() -> None:
     """Send to nowhere what is left to be written to stdout, so that Python does not fail again when it ends."""
+    if sys.stdout is not sys.__stdout__:  # whoever took its place decides
+        return
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, sys.__stdout__.fileno() if sys.__stdout__ else 1)
+        os.dup2(nowhere, sys.stdout.fileno() if sys.stdout else 1)
     except (OSError, ValueError):
         return
     finally:
