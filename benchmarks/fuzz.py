@@ -44,6 +44,9 @@ _NUMBER = re.compile(r"-?(\d|nan|inf)")
 _UNREAL = re.compile(r"(?<![\w.'\"-])(nan|-?inf)(?![\w'\"])", re.IGNORECASE)
 
 
+CODES: Counter[str] = Counter()
+
+
 class Hang(BaseException):
     """A run took longer than `PATIENCE`; no `Exception`, so that nothing catches it on its way."""
 
@@ -103,6 +106,7 @@ def answer(made: Input) -> tuple[int | None, str, str]:
 def judge(number: int, made: Input) -> list[Finding]:
     """Return what is wrong with the answer to an input; nothing where it is a result or a sentence."""
     code, out, err = answer(made)
+    CODES[f"{made.kind} {code}"] += 1
     if code is None:
         return [Finding(number, made.kind, "hang", f"more than {PATIENCE:g} s")]
     if code == cli.DEFECT:

@@ -136,7 +136,7 @@ def _scenario() -> dict[str, Any]:
         "slo": {"ttft_ms_p90": 2000, "tpot_ms": 100},
         "hardware": {"devices": ["h100-sxm"], "stock": {"h100-sxm": 8}, "usd_per_hour": {"h100-sxm": 2.5}},
         "engine": {"name": "vllm", "max_num_batched_tokens": 2048, "gpu_memory_utilization": 0.9},
-        "search": {"tp": [1, 2], "pp": [1], "dp": [1], "weight": ["bf16", "fp8"]},
+        "search": {"tp": [1], "pp": [1], "dp": [1], "weight": ["bf16"]},
         "limits": {"usd_per_hour": 100, "power_kw": 40, "devices": 16},
         "site": {"pue": 1.2, "usd_per_kwh": 0.1},
     }
@@ -144,7 +144,7 @@ def _scenario() -> dict[str, Any]:
 
 def _seeds() -> list[Callable[[], Input]]:
     """Return makers of valid inputs, one per kind and form."""
-    arrivals = [["arrival_s", "input_tokens", "output_tokens"], *([i, 400 + i, 50 + i] for i in range(12))]
+    arrivals = [["arrival_s", "input_tokens", "output_tokens"], *([i, 400 + 90 * (i % 2), 50] for i in range(12))]
     mooncake = [{"timestamp": 100 * i, "input_length": 900, "output_length": 9, "hash_ids": [1, i]} for i in range(8)]
     lengths = [["input_tokens", "output_tokens", "share", "prefix_hit"], [100, 20, 0.5, 0.1], [900, 40, 0.5, 0]]
     cases = [
@@ -208,7 +208,7 @@ def _seeds() -> list[Callable[[], Input]]:
     def fleet() -> Input:
         one = {"name": "chat", "model": MODEL, "dataset": "azure-conv-2023", "request_rate_rps": [2, 9]}
         two = {"name": "code", "model": MODEL, "input_tokens": 900, "output_tokens": 20, "request_rate_rps": [1, 3]}
-        option = {"name": "H", "device": "h100-sxm", "models": [MODEL], "tp": [1, 2]}
+        option = {"name": "H", "device": "h100-sxm", "models": [MODEL], "tp": [1]}
         made = {
             "hardware": {"devices": ["h100-sxm", "l40s"], "stock": {"h100-sxm": 32}},
             "limits": {"power_kw": 60, "spare_nodes": 1},
@@ -230,12 +230,30 @@ def _seeds() -> list[Callable[[], Input]]:
         }
         return Input("profile", ["estimate", MODEL, "--device", "mine", "--hwdb", ".", "--json"], files)
 
+    def simulation() -> Input:
+        lengths_only = {"input_tokens": 200, "output_tokens": 20, "request_rate_rps": None, "n_requests": 20}
+        return scenario("scenario", {"workload": lengths_only}, "simulate")
+
+    def table_of_plan() -> Input:
+        made = scenario("scenario", {})
+        made.words[-1] = "--wide"
+        return made
+
+    def measured(*words: str) -> Input:
+        head = ["family", "device", "weight", "act", "m", "n", "k", "tokens", "hidden", "moved_bytes", "latency_us"]
+        head += ["software", "licence", "source"]
+        own = ["own 1", "MIT", "a page"]
+        sizes = ((2**i, n) for i in range(3, 9) for n in (1024, 4096))
+        rows = [["gemm", "h100-sxm", "bf16", "bf16", m, n, 4096, "", "", "", 20 + m / 9, *own] for m, n in sizes]
+        stream = ["elementwise", "h100-sxm", "", "bf16", "", "", "", 4096, 4096, 67108864, 50, *own]
+        return Input("measured rows", list(words), {"r.csv": [head, *rows, stream]}, {"r.csv": csv_text})
+
     pools = ["--prefill-workers", "1", "--decode-workers", "1", "--batch", "8"]
     return [
-        lambda: scenario("scenario", {}),
+        lambda: scenario("scenario", {"search": {"tp": [1, 2], "weight": ["bf16", "fp8"]}}),
         lambda: scenario("scenario", {"adapters": {"rank": 8, "count": 4}, "offload": {"weights": [0, 0.5]}}),
-        lambda: scenario("scenario", {"workload": {"request_rate_rps": None, "concurrency": 16}, "search": {"tp": 1}}),
-        lambda: scenario("scenario", {"workload": {"request_rate_rps": None, "n_requests": 500}, "search": {"tp": 1}}),
+        lambda: scenario("scenario", {"workload": {"request_rate_rps": None, "concurrency": 16}}),
+        lambda: scenario("scenario", {"workload": {"request_rate_rps": None, "n_requests": 50}}),
         fleet,
         lambda: config("config", CONFIG),
         lambda: config("config", MOE),
@@ -252,6 +270,11 @@ def _seeds() -> list[Callable[[], Input]]:
         lambda: Input("flags", [*estimate, *pools, "--isl", "900", "--osl", "40"]),
         lambda: Input("flags", ["hw", "list", "--json", "--kind", "gpu"]),
         lambda: Input("flags", ["models", "show", MODEL, "--json"]),
+        lambda: Input("flags", [*estimate[:-1], "--explain", "--isl", "5000", "--osl", "40", "--batch", "3"]),
+        simulation,
+        table_of_plan,
+        lambda: measured("profile", "import", "csv", "r.csv", "-o", "out.csv"),
+        lambda: measured("profile", "fit", "r.csv", "--device", "mine", "-o", "out", "--like", "h100-sxm"),
     ]
 
 
@@ -262,9 +285,14 @@ _KINDS = len(SEEDS)
 
 LONG = "x" * 100_000
 NUMBERS: tuple[Any, ...] = (
+    *(1e15, 1e12, 1e6, 1e-6, 1e-12, 1e-15, 1e-17, 100, 7, 0.3, 63, 1024, 1e5),
     *(0, -1, 1, 3, -0.5, 1e-9, 1e-300, 5e-324, 1e9, 1e15, 1e18, 1e300, 2**31, 2**53, 2**63, 2**64),
     *(float("nan"), float("inf"), float("-inf"), Literal("9" * 300), Literal("9" * 5000), Literal("0x" + "f" * 5000)),
 )
+#: Numbers that a reader may accept, factors of the valid ones, and how often a number is changed to such a one.
+PLAUSIBLE = (0, 1, 2, 3, 5, 7, 8, 16, 63, 100, 1000, 4096, 10**5, 10**6, 10**9, 10**12, 0.01, 0.3, 0.999, 1.5, 1e-6)
+FACTORS = (0.001, 0.1, 0.5, 0.9, 1.1, 2, 3, 10, 100, 1000, 1e5)
+PLAUSIBLE_SHARE = 0.8
 TEXTS: tuple[Any, ...] = (
     *(
         "",
@@ -312,7 +340,7 @@ def _mutate(made: Input, draw: random.Random) -> None:
 def _mutate_words(words: list[str], draw: random.Random) -> None:
     """Change, drop, repeat or add a word of a command line, after the first two."""
     at = draw.randrange(1, len(words))
-    how = draw.randrange(5)
+    how = draw.choice((0, 1, 2, 3, 3, 3, 3, 4))
     if how == 0:
         del words[at]
     elif how == 1:
@@ -320,8 +348,9 @@ def _mutate_words(words: list[str], draw: random.Random) -> None:
     elif how == 2:
         words.insert(at, draw.choice(("--tp", "--wide", "--csv", "--pp", "--explain", "--nope", "--batch", "--", "-o")))
     else:
-        pool = NUMBERS if how == 3 else TEXTS
-        words[at] = str(draw.choice(pool))
+        numbers = [i for i, word in enumerate(words) if word.replace(".", "", 1).isdigit()]
+        at = draw.choice(numbers or [at]) if how == 3 else at
+        words[at] = str(draw.choice(PLAUSIBLE if draw.random() < PLAUSIBLE_SHARE else NUMBERS if how == 3 else TEXTS))
 
 
 def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -340,7 +369,10 @@ def _changed(data: Any, draw: random.Random) -> Any:
     for step in way:
         parent = parent[step]
     old, how = parent[key], draw.randrange(10)
-    if how == 0:
+    if isinstance(old, int | float) and not isinstance(old, bool) and draw.random() < PLAUSIBLE_SHARE:
+        made = old * draw.choice(FACTORS) if draw.random() < 0.5 else draw.choice(PLAUSIBLE)
+        parent[key] = round(made) if isinstance(old, int) and abs(made) >= 1 else made
+    elif how == 0:
         del parent[key]
     elif how <= 4:
         parent[key] = draw.choice(NUMBERS)

@@ -44,9 +44,12 @@ def _usable(place: Path) -> Path | None:
         if not place.is_dir():
             place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             place.mkdir(mode=0o700, exist_ok=True)
+        if not (_private(place) and _private(place.parent, stat.S_ISVTX)):
+            return None
+        with tempfile.TemporaryFile(dir=place):  # permissions alone do not tell: the file system may be read-only
+            return place
     except OSError:
         return None
-    return place if os.access(place, os.W_OK) and _private(place) and _private(place.parent, stat.S_ISVTX) else None
 
 
 def _private(place: Path, allowed: int = 0) -> bool:

@@ -65,5 +65,7 @@ def outer(make: Callable[[int], Any], fingerprint: int, space: dict[str, Any], f
     settings.CACHE_DIR = str(folder)
     try:
         return numba.njit(cache=True, **_OPTIONS)(function)
+    except RuntimeError:  # numba's "no locator available": the folder can no longer be written
+        return numba.njit(**_OPTIONS)(function)
     finally:
         settings.CACHE_DIR = before
