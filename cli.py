@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 import typer
 
@@ -32,24 +33,27 @@ def main(arguments: list[str] | None = None) -> int:
     _replace_unencodable_characters()
     words = sys.argv[1:] if arguments is None else arguments
     shown = TRACEBACK in words or os.environ.get(TRACEBACK_VARIABLE, "") not in ("", "0")
+    stdout = sys.stdout
     try:
         with infile.recorded():
-            return _run([word for word in words if word != TRACEBACK])
+            return _run([word for word in words if word != TRACEBACK], stdout)
     except MemoryError:
         return _fail("the memory of this machine does not suffice; give a smaller file or fewer values", BAD_INPUT)
     except Exception as error:  # noqa: BLE001 - the last resort: whatever nobody foresaw ends in a sentence
         if shown:
             traceback.print_exception(error)
         return _fail(_defect(error), DEFECT)
+    finally:
+        sys.stdout = stdout  # typer wraps it where whoever reads it has closed it
 
 
-def _run(words: Sequence[str]) -> int:
+def _run(words: Sequence[str], stdout: TextIO) -> int:
     """Run the command that `words` name and return the exit code; errors that are foreseen are reported."""
     try:
         app = command_tree(words[0] if words else "")
         code = app(args=list(words), prog_name="perfmodel", standalone_mode=False)
         sys.stdout.flush()
-        return code if isinstance(code, int) else 0
+        return _fail("interrupted", code) if code == INTERRUPTED else code if isinstance(code, int) else 0
     except PerfmodelError as error:
         return _fail(str(error), error.exit_code)
     except typer.TyperException as error:
@@ -57,20 +61,20 @@ def _run(words: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", INTERRUPTED)
     except (BrokenPipeError, SystemExit):  # whoever read our output has closed it; typer exits with SystemExit then
-        _discard_output()
+        _discard(stdout)
         return 0
     except OSError as error:
-        _discard_output()
+        _discard(stdout)
         return _fail(f"{error.filename or 'file'}: {error.strerror or error}", BAD_INPUT)
 
 
-def _discard_output() -> None:
-    """Send to nowhere what is left to be written to stdout, so that Python does not fail again when it ends."""
-    if sys.stdout is not sys.__stdout__:  # whoever took its place decides
+def _discard(stdout: TextIO) -> None:
+    """Send to nowhere what is left to be written to `stdout`, so that Python does not fail again when it ends."""
+    if stdout is None or stdout is not sys.__stdout__:  # whoever took the place of the process's own decides
         return
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, sys.stdout.fileno() if sys.stdout else 1)
+        os.dup2(nowhere, stdout.fileno())
     except (OSError, ValueError):
         return
     finally:

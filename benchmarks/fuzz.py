@@ -44,9 +44,6 @@ _NUMBER = re.compile(r"-?(\d|nan|inf)")
 _UNREAL = re.compile(r"(?<![\w.'\"-])(nan|-?inf)(?![\w'\"])", re.IGNORECASE)
 
 
-CODES: Counter[str] = Counter()
-
-
 class Hang(BaseException):
     """A run took longer than `PATIENCE`; no `Exception`, so that nothing catches it on its way."""
 
@@ -106,7 +103,6 @@ def answer(made: Input) -> tuple[int | None, str, str]:
 def judge(number: int, made: Input) -> list[Finding]:
     """Return what is wrong with the answer to an input; nothing where it is a result or a sentence."""
     code, out, err = answer(made)
-    CODES[f"{made.kind} {code}"] += 1
     if code is None:
         return [Finding(number, made.kind, "hang", f"more than {PATIENCE:g} s")]
     if code == cli.DEFECT:
@@ -151,17 +147,17 @@ def fuzz(count: int, seed: int, kind: str = "", progress: bool = False) -> tuple
     counts: Counter[str] = Counter()
     findings: list[Finding] = []
     for number in range(count):
-        made = _input(number, seed)
-        if kind and made.kind != kind:
+        damaged = made(number, seed)
+        if kind and damaged.kind != kind:
             continue
-        counts[made.kind] += 1
-        findings += judge(number, made)
+        counts[damaged.kind] += 1
+        findings += judge(number, damaged)
         if progress and number % 500 == 499:
             print(f"{number + 1} inputs, {len(findings)} findings", file=sys.stderr)
     return counts, findings
 
 
-def _input(number: int, seed: int) -> Input:
+def made(number: int, seed: int) -> Input:
     """Return the input with this number."""
     return generated(number, random.Random(f"{seed}/{number}"))
 
@@ -176,12 +172,12 @@ def main() -> int:
     parser.add_argument("--only", type=int, default=None, metavar="NUMBER", help="show one input and its answer")
     asked = parser.parse_args()
     if asked.only is not None:
-        made = _input(asked.only, asked.seed)
-        print(made.words)
-        for name, content in made.files.items():
-            shown = made.writers[name](content) if name in made.writers else content
+        damaged = made(asked.only, asked.seed)
+        print(damaged.words)
+        for name, content in damaged.files.items():
+            shown = damaged.writers[name](content) if name in damaged.writers else content
             print(f"--- {name}\n{str(shown)[:3000]}")
-        print(*answer(made), sep="\n")
+        print(*answer(damaged), sep="\n")
         return 0
     begin = time.process_time()
     resource.setrlimit(resource.RLIMIT_AS, (int((MOST_GB + 4) * 1e9), resource.RLIM_INFINITY))

@@ -1,4 +1,4 @@
-"""Files that people hand over: devices, silent pipes, bombs, ragged tables and huge numbers are refused in a sentence."""
+"""Files that people hand over: devices, silent pipes, bombs, ragged tables, huge numbers are refused in a sentence."""
 
 from __future__ import annotations
 
@@ -59,16 +59,14 @@ def test_a_bomb_is_not_unpacked_whole(tmp_path: Path) -> None:
 
 def test_gzip_of_several_members_and_damage(tmp_path: Path) -> None:
     path = tmp_path / "t.gz"
-    whole = gzip.compress(b"a,b\n") + gzip.compress(b"1,2\n")
+    whole, first = gzip.compress(b"a,b\n") + gzip.compress(b"1,2\n"), len(gzip.compress(b"a,b\n"))
     path.write_bytes(whole)
     assert infile.read_table_text(path, "table") == "a,b\n1,2\n"
     draw = random.Random(0)
     for _ in range(20):
-        path.write_bytes(whole[: draw.randrange(3, len(whole))])
-        try:
-            assert infile.read_table_text(path, "table") in ("", "a,b\n")  # cut between members
-        except InputError as error:
-            assert "damaged or cut short" in str(error)
+        path.write_bytes(whole[: draw.choice([n for n in range(3, len(whole)) if n != first])])
+        with pytest.raises(InputError, match="damaged or cut short"):
+            infile.read_table_text(path, "table")
 
 
 def test_the_pipe_of_a_shell_is_read(tmp_path: Path) -> None:

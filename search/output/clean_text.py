@@ -38,5 +38,6 @@ def cell(value: object) -> object:
     try:
         float(value)
     except ValueError:
-        return f"'{value}"
+        lines = value.replace("\r\n", "\n").replace("\r", "\n")  # a lone carriage return would end the row
+        return f"'{lines}"
     return value

@@ -20,8 +20,8 @@ from perfmodel.hardware import Host
 from perfmodel.models import Adapters
 from search.space.rules import RULES, Columns, RuleContext, first_row
 
-#: Most combinations of the values on all axes. Chosen: tens of seconds, and about 2 GB of memory.
-MOST_CANDIDATES = 10_000_000
+#: Most combinations of the values on all axes. Chosen: about 20 s, and 1 GB of memory.
+MOST_CANDIDATES = 4_000_000
 #: Value of `ep` that spreads the experts over all devices that share a layer: ep = tp x dp.
 WHOLE_GROUP = float("inf")
 #: Axes of a space, in the order in which the number of a candidate unravels.
