@@ -1,6 +1,6 @@
 """The program `perfmodel`: runs the command line and turns errors into one sentence and an exit code.
 
-Exit codes: 0 done, 1 nothing meets the request, 2 bad input, 130 interrupted.
+Exit codes: 0 done, 1 nothing meets the request, 2 bad input, 70 a defect of perfmodel, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -8,24 +8,52 @@ from __future__ import annotations
 import io
 import os
 import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
 
 import typer
 
-from hwdb import PerfmodelError
+from hwdb import PerfmodelError, infile
 from search.commands import command_tree
 
-BAD_INPUT, INTERRUPTED = 2, 130
+BAD_INPUT, DEFECT, INTERRUPTED = 2, 70, 130
+#: Flag, and variable of the environment, that show where an unforeseen error comes from.
+TRACEBACK, TRACEBACK_VARIABLE = "--traceback", "PERFMODEL_TRACEBACK"
+#: Characters of an error message; what is beyond (a value of a megabyte) is cut out of its middle.
+LONGEST_MESSAGE = 2000
+_ROOT = Path(__file__).resolve().parent
+#: Folders and files of this program, for the place of an unforeseen error.
+_OWN = tuple(str(_ROOT / name) for name in (f"hwdb{os.sep}", f"perfmodel{os.sep}", f"search{os.sep}", "cli.py"))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line (default: `sys.argv`) and return its exit code. Errors of users are reported on stderr."""
     _replace_unencodable_characters()
+    words = sys.argv[1:] if arguments is None else arguments
+    shown = TRACEBACK in words or os.environ.get(TRACEBACK_VARIABLE, "") not in ("", "0")
+    stdout = sys.stdout
     try:
-        words = sys.argv[1:] if arguments is None else arguments
+        with infile.recorded():
+            return _run([word for word in words if word != TRACEBACK], stdout)
+    except MemoryError:
+        return _fail("the memory of this machine does not suffice; give a smaller file or fewer values", BAD_INPUT)
+    except Exception as error:  # noqa: BLE001 - the last resort: whatever nobody foresaw ends in a sentence
+        if shown:
+            traceback.print_exception(error)
+        return _fail(_defect(error), DEFECT)
+    finally:
+        sys.stdout = stdout  # typer wraps it where whoever reads it has closed it
+
+
+def _run(words: Sequence[str], stdout: TextIO) -> int:
+    """Run the command that `words` name and return the exit code; errors that are foreseen are reported."""
+    try:
         app = command_tree(words[0] if words else "")
-        code = app(args=arguments, prog_name="perfmodel", standalone_mode=False)
+        code = app(args=list(words), prog_name="perfmodel", standalone_mode=False)
         sys.stdout.flush()
-        return code if isinstance(code, int) else 0
+        return _fail("interrupted", code) if code == INTERRUPTED else code if isinstance(code, int) else 0
     except PerfmodelError as error:
         return _fail(str(error), error.exit_code)
     except typer.TyperException as error:
@@ -33,16 +61,46 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", INTERRUPTED)
     except (BrokenPipeError, SystemExit):  # whoever read our output has closed it; typer exits with SystemExit then
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+        _discard(stdout)
         return 0
     except OSError as error:
+        _discard(stdout)
         return _fail(f"{error.filename or 'file'}: {error.strerror or error}", BAD_INPUT)
+
+
+def _discard(stdout: TextIO) -> None:
+    """Send to nowhere what is left to be written to `stdout`, so that Python does not fail again when it ends."""
+    if stdout is None or stdout is not sys.__stdout__:  # whoever took the place of the process's own decides
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, stdout.fileno())
+    except (OSError, ValueError):
+        return
+    finally:
+        os.close(nowhere)
+
+
+def _defect(error: Exception) -> str:
+    """Return the sentence for an error that nobody foresaw: what it is, where, and what to do about it."""
+    place = "an unknown place"
+    for frame in traceback.extract_tb(error.__traceback__):
+        if frame.filename.startswith(_OWN):
+            place = f"{Path(frame.filename).relative_to(_ROOT).as_posix()}:{frame.lineno}"
+    said = str(error).strip().partition("\n")[0]
+    return (
+        f"{type(error).__name__} at {place}{said and ': ' + said}. This is a defect of perfmodel, not of your input: "
+        f"please report this line, the command and its files where you got perfmodel from; {TRACEBACK} shows more"
+    )
 
 
 def _fail(message: str, code: int) -> int:
     """Print a message on stderr and return the exit code."""
     from search.output import error_lines
 
+    if len(message) > LONGEST_MESSAGE:
+        half = LONGEST_MESSAGE // 2
+        message = f"{message[:half]} [...] {message[-half:]}"
     text = message if message.startswith("Usage:") else error_lines(f"error: {message}", sys.stderr)
     print(text, file=sys.stderr)
     return code

@@ -14,14 +14,19 @@ from hwdb.record import KINDS, Record
 from hwdb.tomlfile import Table, parse_values, read_text
 from hwdb.units import EXAMPLES, UNITS, nearest_unit
 
+#: Dimensions of quantities that are never 0: what lacks a memory, a link or an arithmetic unit leaves it out.
+ABOVE_ZERO = ("bytes", "bytes/s", "operations/s", "hertz")
 _FIELDS = ("value", "unit", "kind", "source", "note", "chosen", "alternatives")
 
 
 class FigureTable(Table):
     """One table of a device, node or price file.
 
+    Its numbers are in units of the file ("3.35e12 B/s"), so that larger ones than elsewhere are taken for real.
     `sources` holds the table `[sources]` of the file: short names -> publications, pages or repositories.
     """
+
+    largest = 1e30
 
     def __init__(
         self,
@@ -105,9 +110,12 @@ class FigureTable(Table):
             raise self.error("value", f"{value!r} is a text; add chosen = <the number to use>")
         if isinstance(chosen, str):
             raise self.error("chosen", f"{chosen!r} is not a number; write the number to use")
+        unit = self._unit(dimension)
+        if dimension in ABOVE_ZERO and value == 0:
+            raise self.error("value", f"0 {unit} is impossible; give the true number, or leave it out if unknown")
         return Record(
             value=value,
-            unit=self._unit(dimension),
+            unit=unit,
             kind=self.text("kind", choices=KINDS),
             source=self.source(),
             note=self.text("note", ""),

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 #: rated: printed by the maker; measured: somebody ran it; derived: computed from other printed quantities (the
 #: note says how); assumed: a working value that nobody prints for this part.
 KINDS = ("rated", "measured", "derived", "assumed")
+#: Numbers in SI outside this range are taken for errors. Chosen: from less than a nanosecond and a fraction of a byte
+#: per second to more than all computers of the world together.
+SMALLEST, LARGEST = 1e-15, 1e27
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ class Record:
             raise InputError(f"value {self.value!r} is a text; give the number to use as chosen")
         if not math.isfinite(self.number) or self.number < 0.0:
             raise InputError(f"value {self.number!r} is impossible; give a finite number of at least 0")
-        to_si(self.number, self.unit)
+        if self.number and not SMALLEST <= self.si <= LARGEST:
+            raise InputError(f"value {self.number:g} {self.unit} is impossible; check the number and its unit")
 
     @property
     def number(self) -> float:

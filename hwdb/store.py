@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+from hwdb import infile
 from hwdb.devicefile import CEILINGS, Device, read_device, varied
 from hwdb.errors import InputError, UnknownName
 from hwdb.figures import FigureTable, read_hardware_file
@@ -214,8 +215,11 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def user_folder() -> Path:
-    """Return the folder where a user keeps hardware files for every run (XDG base directory specification)."""
-    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    """Return the folder where a user keeps hardware files for every run (XDG base directory specification).
+
+    It need not exist; "~/.config/perfmodel/hwdb" where nobody says what the user's home folder is.
+    """
+    base = os.environ.get("XDG_CONFIG_HOME") or str(infile.expanded("~/.config"))
     return Path(base) / "perfmodel" / "hwdb"
 
 
@@ -229,7 +233,7 @@ def load(folders: Iterable[str | Path] = ()) -> Hwdb:
     989000000000000.0
     """
     own = user_folder()
-    named = tuple(Path(f).expanduser().resolve() for f in ([folders] if isinstance(folders, str | Path) else folders))
+    named = tuple(infile.expanded(f).resolve() for f in ([folders] if isinstance(folders, str | Path) else folders))
     return _load((_BUILT_IN, *((own,) if own.is_dir() else ()), *named))
 
 

@@ -7,17 +7,22 @@ offers the nearest known one. Nothing here knows what the keys mean; `hwdb.figur
 from __future__ import annotations
 
 import math
+import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
+from hwdb import infile
 from hwdb.errors import InputError, nearest
 from hwdb.tomllines import line_of
 
 #: Default of a getter that means: the key has to be there.
 REQUIRED: Any = object()
+#: Bits of a whole number in TOML (https://toml.io/en/v1.0.0#integer).
+WHOLE_BITS = 64
+_TOO_WIDE = f"the whole number has more than {WHOLE_BITS} bits; give a smaller one, or write it as 1e30"
 _NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -35,7 +40,7 @@ def read_toml(path: str | Path, what: str = "file", former: Mapping[str, str] | 
 def read_text(path: str | Path, what: str = "file") -> str:
     """Return the text of a file that should hold TOML; `InputError` when it cannot be read."""
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return infile.read_bytes(path, what, infile.MOST_CONFIG).decode("utf-8-sig").replace("\r\n", "\n")
     except FileNotFoundError:
         raise InputError(f"{path}: no such {what}; give the path of an existing TOML file") from None
     except IsADirectoryError:
@@ -56,11 +61,51 @@ def parse_toml(text: str, file: str = "<text>", former: Mapping[str, str] | None
 def parse_values(text: str, file: str) -> dict[str, Any]:
     """Return keys and values of TOML `text`, unchecked; `InputError` when it is not TOML."""
     try:
-        return tomllib.loads(text)
+        values = tomllib.loads(text)
+        wrong = _beyond_whole(values, ())
     except RecursionError:
         raise InputError(f"{file}: not TOML: nested too deeply; see https://toml.io for the syntax") from None
-    except ValueError as error:  # TOMLDecodeError, and integers of more digits than Python converts
+    except tomllib.TOMLDecodeError as error:
         raise InputError(f"{file}: not TOML: {error}; see https://toml.io for the syntax") from None
+    except ValueError:  # a whole number of more digits than Python converts
+        number = text.count("\n", 0, _longest_digits(text)) + 1
+        raise InputError(f"{file}, line {number}: {_TOO_WIDE}") from None
+    if wrong is not None:
+        *path, key = wrong
+        raise Table({}, file, text, tuple(path)).error(str(key), _TOO_WIDE)
+    return values
+
+
+def _longest_digits(text: str) -> int:
+    """Return where the longest row of digits begins in a text that has one."""
+    return max(re.finditer(r"[0-9_]+", text), key=lambda found: len(found.group())).start()
+
+
+def _beyond_whole(value: Any, path: tuple[str | int, ...]) -> tuple[str | int, ...] | None:
+    """Return where a whole number stands that does not fit into the bits TOML gives it; None where all do.
+
+    path: keys and list positions that lead to `value`.
+    """
+    if isinstance(value, dict):
+        items: Iterable[tuple[str | int, Any]] = value.items()
+    elif isinstance(value, list):
+        if not any(isinstance(item, dict | list) for item in value):
+            return path if any(isinstance(item, int) and not _fits(item) for item in value) else None
+        items = enumerate(value)
+    else:
+        return path if isinstance(value, int) and not _fits(value) else None
+    for key, item in items:
+        if isinstance(item, dict | list | int):
+            found = _beyond_whole(item, (*path, key))
+            if found is not None:
+                return found
+    return None
+
+
+def _fits(value: int) -> bool:
+    """Return whether a whole number fits into a signed number of `WHOLE_BITS` bits."""
+    most = 1 << (WHOLE_BITS - 1)
+    return -most <= value < most
 
 
 class Table:
@@ -72,6 +117,11 @@ class Table:
         path: the keys (and positions in lists of tables) that lead to this table from the top.
         former: former names of keys -> present names.
     """
+
+    #: Largest number, and smallest above 0, that is taken for real. Chosen: far beyond any load, price or size, and
+    #: near enough that products of several numbers stay finite.
+    largest: float = 1e15
+    smallest: float = 1e-18
 
     def __init__(
         self,
@@ -200,6 +250,10 @@ class Table:
             raise self.error(key, f"{value!r} is not a number; write a plain number{unit and ' of ' + unit}")
         return self._in_range(key, value, above, least, most)
 
+    def ranged(self, key: str, value: float) -> float:
+        """Return a number that stands at `key` as a float; `InputError` where it is not finite or out of range."""
+        return self._in_range(key, value, -math.inf, -math.inf, math.inf)
+
     def _in_range(self, key: str, value: float, above: float, least: float, most: float) -> float:
         """Return `value` as a float; `InputError` where it is not finite or outside its range."""
         try:
@@ -209,10 +263,13 @@ class Table:
         if not math.isfinite(number):
             raise self.error(key, f"{value} is not finite; leave the key out for no limit")
         if not above < number:
-            raise self.error(key, f"{value:g} is too small; it must be above {above:g}")
+            raise self.error(key, f"{number:g} is too small; it must be above {above:g}")
+        if abs(number) > self.largest or 0 < abs(number) < self.smallest:
+            bound = f"at most {self.largest:g}" if abs(number) > 1 else f"0, or at least {self.smallest:g}"
+            raise self.error(key, f"{number:g} is out of range; it must be {bound}")
         if not least <= number <= most:
             bound = f"at least {least:g}" if number < least else f"at most {most:g}"
-            raise self.error(key, f"{value:g} is out of range; it must be {bound}")
+            raise self.error(key, f"{number:g} is out of range; it must be {bound}")
         return number
 
     def whole(self, key: str, default: int = REQUIRED, *, least: int = 0, most: float = math.inf) -> int:

@@ -148,6 +148,10 @@ def unguarded(path: str, tree: ast.Module) -> list[str]:
     return eager + strangers
 
 
+#: Module -> handlers in it that may catch everything: what nobody foresaw becomes a sentence there, and only there.
+LAST_RESORTS = {"cli.py": 1}
+
+
 def swallowing(tree: ast.Module) -> list[str]:
     """Handlers that catch more than they can name."""
     broad = {"Exception", "BaseException"}
@@ -179,7 +183,7 @@ def test_module_keeps_the_rules(path: Path) -> None:
     assert not upward(layer, tree), "imports point cli -> search -> perfmodel -> hwdb"
     assert not private_reach(layer, tree), "across packages, import public names"
     assert not unguarded(path.as_posix(), tree), "heavy third parties: lazily, in the module that owns them"
-    assert not swallowing(tree), "catch what you can name"
+    assert len(swallowing(tree)) == LAST_RESORTS.get(path.name, 0), "catch what you can name"
     assert not undocumented(tree), "public names carry docstrings"
     assert source.count("\n") <= 400, "modules stay below 400 lines"
 

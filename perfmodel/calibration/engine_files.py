@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hwdb import outfile
 from hwdb.tomlfile import read_toml
 from perfmodel.calibration.engine_fit import CONSTANTS, EngineFit
 from perfmodel.costs import BOUNDS, KERNELS
@@ -36,7 +37,7 @@ def write_constants(fitted: EngineFit, folder: Path = FOLDER) -> None:
         value = _three_digits(getattr(fitted.engine, field) * constant.scale)
         line = f'{constant.key} = {{ value = {value:g}, kind = "fitted", source = "{source}" }}'
         text = re.sub(rf"(?m)^{constant.key} = .*$", line, text)
-    path.write_text(text, encoding="utf-8")
+    outfile.write_text(path, text)
 
 
 def write_factors(fits: Iterable[EngineFit], path: Path = CORRECTIONS) -> None:
@@ -46,7 +47,7 @@ def write_factors(fits: Iterable[EngineFit], path: Path = CORRECTIONS) -> None:
     old = read_toml(path, "table of corrections").get("correction", [])
     kept = [e for e in old if e["engine"] not in fitted_engines]
     ordered = sorted([*kept, *entries], key=lambda e: str(e["engine"]))
-    path.write_text("\n".join([HEAD, *(_entry_text(e) for e in ordered)]), encoding="utf-8")
+    outfile.write_text(path, "\n".join([HEAD, *(_entry_text(e) for e in ordered)]))
 
 
 def factor_entries(fitted: EngineFit) -> list[dict[str, Any]]:

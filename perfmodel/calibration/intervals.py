@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import hwdb
+from hwdb import outfile
 from perfmodel.calibration.measured import fold_of, joined, rows_of
 from perfmodel.cases import INTERVALS
 from perfmodel.estimates import CLASSES
@@ -132,4 +133,4 @@ def intervals_text(found: dict[str, dict[str, float]]) -> str:
 
 def write_intervals(found: dict[str, dict[str, float]], path: Path = SPREAD) -> None:
     """Write the log half-widths `found` to the file that estimates read."""
-    path.write_text(intervals_text(found), encoding="utf-8")
+    outfile.write_text(path, intervals_text(found))

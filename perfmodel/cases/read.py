@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hwdb import InputError
+from hwdb import InputError, infile
+from hwdb.csvfile import check_fields
+from hwdb.tomlfile import Table
 from perfmodel.arrays import Array, Mask
 from perfmodel.cases.table import EMPTY, NUMBER_COLUMNS, RECIPES, SHARE_COLUMNS, TEXT_COLUMNS, Column
 from perfmodel.vocabulary import FORMER_NAMES
@@ -25,6 +27,8 @@ Texts = NDArray[np.object_]
 #: Longest prompt or output, in tokens, that is taken for real. Chosen: ten times the longest context of a released
 #: model (10 million tokens), so that a wrong unit is caught and no model is.
 LONGEST_LENGTH = 1e8
+#: Largest number that is taken for real. Chosen: as in scenarios (`hwdb.tomlfile.Table.largest`).
+LARGEST_NUMBER = Table.largest
 #: Columns of a table that an error message lists at most. Chosen: fits one line of a terminal.
 SHOWN_COLUMNS = 12
 
@@ -68,19 +72,16 @@ def read_cases(path: str | Path) -> Cases:
     """
     import pandas as pd
 
-    where = Path(path)
-    if not where.is_file():
-        raise InputError(f"{path}: no such file; give a CSV (or .csv.gz) with a header line")
     try:
-        frame = pd.read_csv(where, dtype=str, keep_default_na=False, low_memory=False)
-    except (
-        pd.errors.ParserError,
-        pd.errors.EmptyDataError,
-        UnicodeDecodeError,
-        OSError,
-        EOFError,
-        zlib.error,
-    ) as problem:
+        text = infile.read_table_text(path, "table of cases")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; give a CSV (or .csv.gz) with a header line") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give a CSV with a header line") from None
+    check_fields(text, str(path))
+    try:
+        frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, low_memory=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as problem:
         raise InputError(f"{path}: not a readable CSV table: {problem}") from problem
     return cases_of(frame, str(path))
 
@@ -91,6 +92,9 @@ def cases_of(frame: pd.DataFrame, path: str = "table") -> Cases:
     if missing:
         shown = ", ".join(map(str, frame.columns[:SHOWN_COLUMNS]))
         raise InputError(f"{path}: lacks the column {' and '.join(missing)}; it has {shown}")
+    twice = frame.columns[frame.columns.duplicated()]
+    if len(twice):
+        raise InputError(f"{path}: the column {twice[0]!r} appears twice; remove or rename one")
     rows = len(frame)
     error = np.full(rows, "", dtype=object)
     written = {new: old for old, new in FORMER_NAMES.items() if old in frame.columns and new not in frame.columns}
@@ -150,6 +154,9 @@ def _numbers(cases: Cases, name: str, column: Column) -> Array:
     values = np.where(given, values, np.nan)
     wrong = np.isfinite(values) & (values < column.least) | np.isinf(values)
     cases.refuse(wrong, [f"{name} {c} is out of range; give {column.least:g} or more" for c in shown])
+    large = values > LARGEST_NUMBER
+    cases.refuse(large, [f"{name} {c} is out of range; give at most {LARGEST_NUMBER:g}" for c in shown])
+    values = np.where(large, np.nan, values)
     if column.whole:
         fraction = np.isfinite(values) & (values != np.floor(values))
         cases.refuse(fraction, [f"{name} {c} must be a whole number" for c in shown])

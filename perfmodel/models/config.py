@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hwdb import InputError
+from hwdb import InputError, infile, jsonfile
 from perfmodel.models.families import Reader, known_types, reader_of, unknown
 from perfmodel.models.fields import Fields
 from perfmodel.models.quantisation import stored_formats
@@ -49,7 +49,7 @@ def read_config(config: str | Path | Mapping[str, Any], name: str = "") -> Model
 def read_json(path: Path) -> Mapping[str, Any]:
     """Return the mapping in a JSON file; `InputError` names the file, and the line where it stops being JSON."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = jsonfile.parse(infile.read_bytes(path, "config.json", infile.MOST_CONFIG).decode("utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
     except UnicodeDecodeError as error:
@@ -62,6 +62,8 @@ def read_json(path: Path) -> Mapping[str, Any]:
         ) from error
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; correct it") from error
     if not isinstance(values, Mapping):
         raise InputError(f"{path}: a JSON object of fields is needed, this is a {type(values).__name__}")
     return values

@@ -10,7 +10,7 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hwdb import InputError
+from hwdb import InputError, infile, jsonfile, outfile
 from perfmodel.arrays import NAN
 from perfmodel.profiler.backends.protocol import Backend
 from perfmodel.profiler.machine import Machine
@@ -81,7 +81,7 @@ def write(card: Card, rows: Path) -> None:
         known = [s for s in old.software.split("; ") if s != card.software]
         card = Card(**{**asdict(card), "software": "; ".join([*known, card.software])})
     content = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(card).items()}
-    place(rows).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    outfile.write_text(place(rows), json.dumps(content, indent=1) + "\n")
 
 
 def read(rows: Path) -> Card | None:
@@ -90,7 +90,7 @@ def read(rows: Path) -> Card | None:
     if not path.exists():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = jsonfile.parse(infile.read_bytes(path, "machine card", infile.MOST_CONFIG).decode("utf-8"))
         values = {key: content[key] for key in KEYS}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not the card that `perfmodel profile run` writes ({error!r})") from error

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import hwdb
-from hwdb import Device, InputError
+from hwdb import Device, InputError, outfile
 from hwdb.devicefile import PEAKS
 from perfmodel import equations
 from perfmodel.arrays import NAN
@@ -125,7 +125,7 @@ def fit(path: Path, *, device: str, out: Path, like: str = "", memory: float = N
     text = device_file(device, ceilings, like=like, card=card, memory=memory, source=_source(checked.rows, card))
     target = out / "devices" / f"{device}.toml"
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text, encoding="utf-8")
+    outfile.write_text(target, text)
     made = hwdb.Hwdb((*known.folders, out)).device(device)  # not `load`, which caches folders
     return Fit(out, device, ceilings, checked, tuple(_tables(checked.rows, made, out / "profiles" / device)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from hwdb import outfile
 from perfmodel.profiler import grid
 from perfmodel.profiles.importers import plain
 
@@ -24,5 +25,6 @@ def done(path: Path) -> set[tuple[object, ...]]:
         return set()
     content = path.read_bytes()
     if not content.endswith(b"\n"):
-        path.write_bytes(content[: content.rfind(b"\n") + 1])
+        with outfile.replaced(path) as file:
+            file.write_bytes(content[: content.rfind(b"\n") + 1])
     return grid.keys(plain.read(path)) if path.stat().st_size else set()

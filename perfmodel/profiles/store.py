@@ -11,6 +11,11 @@ most 0.2 % for measured cells and 1.6 % for cells filled by interpolation.
 from __future__ import annotations
 
 import hashlib
+import io
+import struct
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -19,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from hwdb import Device, InputError, tomlfile
+from hwdb import Device, InputError, infile, outfile, tomlfile
 from perfmodel.profiles.families import Reference, Variant
 from perfmodel.profiles.table import Table
 
@@ -29,6 +34,27 @@ STEP = 1.0 / 256.0
 COARSE = 8.0
 #: Most axes that a table has.
 MOST_AXES = 2
+#: Most bytes of an npz file, also after unpacking. Chosen: a hundred times the largest that is shipped.
+MOST_BYTES = 256 * 2**20
+#: What reading a damaged npz file raises.
+_DAMAGES = (
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    OSError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    MemoryError,
+    OverflowError,
+    SyntaxError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    tokenize.TokenError,
+)
 #: Range of a stored 16-bit integer.
 INT16 = np.iinfo(np.int16)
 #: Serving frameworks in order of preference when the requested one has no table.
@@ -76,7 +102,14 @@ class Profile:
 
     def tables(self, family: str, framework: str) -> tuple[Measured, ...]:
         """Return the tables of one family and framework. Each file is read once per process."""
-        return _read(self.files[family][framework])
+        path = self.files[family][framework]
+        return _read(path, self._digest(path.name))
+
+    def _digest(self, name: str) -> str:
+        """Return the sha256 that run.toml records of a file of tables; "" where it records none."""
+        entries = self.run.get("table", [])
+        listed = [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
+        return next((str(e.get("sha256", "")) for e in listed if e.get("file") == name), "")
 
 
 @lru_cache(maxsize=1)
@@ -96,21 +129,39 @@ def beside(device: Device) -> tuple[Path, ...]:
 
 
 @lru_cache(maxsize=512)
-def _read(path: Path) -> tuple[Measured, ...]:
-    """Read all tables of an npz file. Raises `InputError` with the path if the file is not a profile table."""
+def _read(path: Path, digest: str = "") -> tuple[Measured, ...]:
+    """Read all tables of an npz file. digest: sha256 that the file must have; "" for any.
+
+    Raises `InputError` with the path if the file is damaged or is no profile table.
+    """
     try:
-        with np.load(path) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: not a profile table ({error}); build the profile again") from error
-    keys = [str(k) for k in arrays["variants"]]
-    return tuple(_unpack(arrays, number, key) for number, key in enumerate(keys))
+        raw = infile.read_bytes(path, "profile table", MOST_BYTES)
+        if digest and hashlib.sha256(raw).hexdigest() != digest:
+            raise ValueError("it has changed since run.toml recorded its sha256")
+        arrays = _arrays(raw)
+        keys = [str(k) for k in arrays["variants"]]
+        return tuple(_unpack(arrays, number, key) for number, key in enumerate(keys))
+    except _DAMAGES as error:
+        reason = str(error) or type(error).__name__
+        raise InputError(f"{path}: not a profile table, or damaged ({reason}); fetch or build it again") from error
+
+
+def _arrays(raw: bytes) -> dict[str, Any]:
+    """Return the arrays of an npz file by name. raw: content of the file. Raises one of `_DAMAGES`."""
+    stream = io.BytesIO(raw)
+    with zipfile.ZipFile(stream) as archive:
+        if sum(member.file_size for member in archive.infolist()) > MOST_BYTES:
+            raise ValueError(f"it unpacks to more than {MOST_BYTES >> 20} MiB")
+    stream.seek(0)
+    with np.load(stream, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
 
 
 def _unpack(arrays: Mapping[str, Any], number: int, key: str) -> Measured:
     """Rebuild one table from the arrays of an npz file; the inverse of `pack`.
 
     arrays: name -> array. number: position of the table in the file. key: its variant, as `Variant.key` spells it.
+    Raises one of `_DAMAGES` where the arrays are not those of a table.
     """
 
     def part(name: str) -> Any:
@@ -124,12 +175,27 @@ def _unpack(arrays: Mapping[str, Any], number: int, key: str) -> Measured:
     scale = part("scale").astype(float)
     table = Table(sites=sites, scale=scale, axes=axes, values=values.reshape(shape), known=known)
     peak, bandwidth, link = (float(x) for x in part("reference"))
+    _check(table, (peak, bandwidth, link))
     return Measured(
         variant=Variant.parse(key),
         reference=Reference(peak=peak, bandwidth=bandwidth, link=link),
         table=table,
         fitted=bool(arrays.get("fitted", np.zeros(1))[0]),
     )
+
+
+def _check(table: Table, reference: tuple[float, ...]) -> None:
+    """Raise `ValueError` for a table that cannot be read at any size. reference: peak and bandwidths of its device."""
+    if table.sites.ndim != 2 or table.scale.shape != table.sites.shape[1:] or not len(table.sites):
+        raise ValueError("its sites have another shape than their scale")
+    for name, numbers in (("sites", table.sites), ("scale", table.scale)):
+        if not np.isfinite(numbers).all():
+            raise ValueError(f"its {name} are not finite")
+    for axis in table.axes:
+        if axis.ndim != 1 or not len(axis) or not (np.isfinite(axis).all() and (np.diff(axis) > 0).all()):
+            raise ValueError("an axis does not rise")
+    if not all(number > 0 or number != number for number in reference):
+        raise ValueError("a peak or bandwidth of its device is not above 0")
 
 
 def pack(tables: Sequence[Measured]) -> dict[str, np.ndarray]:
@@ -157,7 +223,8 @@ def write(folder: Path, family: str, framework: str, tables: Sequence[Measured])
     """Write the tables of one family and framework into `folder`; return the path and the sha256 of the npz file."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{family}.{framework}.npz"
-    np.savez_compressed(path, **pack(tables))  # type: ignore[arg-type]
+    with outfile.replaced(path) as file:
+        np.savez_compressed(file, **pack(tables))  # type: ignore[arg-type]
     return path, hashlib.sha256(path.read_bytes()).hexdigest()
 
 

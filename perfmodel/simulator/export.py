@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hwdb import InputError
+from hwdb import InputError, outfile
 from perfmodel.simulator.metrics import frame
 from perfmodel.simulator.simulation import Simulation, run_durations
 
@@ -22,13 +22,12 @@ _US = 1e6  # microseconds per second
 def write_requests(simulation: Simulation, path: str | Path) -> None:
     """Write one row per request as CSV or, where the name ends in `.parquet`, as Parquet (needs pyarrow)."""
     table, path = frame(simulation), Path(path)
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: no such folder; create it first")
     if path.suffix != ".parquet":
-        table.to_csv(path, index=False)
+        outfile.write_text(path, table.to_csv(index=False, lineterminator="\n"))
         return
     try:
-        table.to_parquet(path, index=False)
+        with outfile.replaced(path) as file:
+            table.to_parquet(file, index=False)
     except ImportError:
         raise InputError(f"{path}: Parquet needs pyarrow; install perfmodel[parquet], or name a .csv file") from None
 
@@ -83,8 +82,5 @@ def _request_events(simulation: Simulation, r: int) -> list[dict[str, Any]]:
 
 def write_trace(simulation: Simulation, path: str | Path, most: int = MOST_EVENTS) -> None:
     """Write at most about `most` events of `trace_events` as JSON for ui.perfetto.dev or chrome://tracing."""
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: no such folder; create it first")
     events = trace_events(simulation, most)
-    path.write_text(json.dumps({"displayTimeUnit": "ms", "traceEvents": events}), encoding="utf-8")
+    outfile.write_text(path, json.dumps({"displayTimeUnit": "ms", "traceEvents": events}))

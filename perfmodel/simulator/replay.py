@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hwdb import InputError, UnknownName
 from perfmodel.arrays import Array
 from perfmodel.simulator.initial import initial_arrays
-from perfmodel.simulator.kernel import records, state
+from perfmodel.simulator.kernel import interpreted, records, state
 from perfmodel.simulator.policy import Pool
 from perfmodel.simulator.requests import Traffic, Whole
 from perfmodel.simulator.reservation import rejection_reasons, reserved_tokens
@@ -22,6 +22,8 @@ from perfmodel.simulator.warming import warm_up_of
 Progress = Callable[[int, int], None]
 #: Events between two calls of `Progress`. Chosen: some tenths of a second apart.
 _EVENTS_PER_CALL = 250_000
+#: What this process may simulate without compiling.
+_ALLOWANCE = interpreted.Allowance(interpreted.MOST_EVENTS)
 #: Rows by which a full log grows, beyond half its length.
 _MORE_ROWS = 4096
 
@@ -67,20 +69,37 @@ def _check_pools(pools: tuple[Pool, ...]) -> None:
 
 
 def _played(arrays: state.Arrays, progress: Progress | None) -> state.Arrays:
-    """Run the compiled loop to the last event and return the final state; log arrays are enlarged as needed."""
+    """Run the loop to the last event and return the final state: as plain Python while compiling would take longer."""
     from perfmodel.simulator.kernel import compiled
 
     total = len(arrays.requests)
-    if progress:
-        progress(0, total)
+
+    def tell(finished: int) -> None:
+        if progress:
+            progress(finished, total)
+
+    tell(0)
+    ended = False
+    if not compiled.ready() and _ALLOWANCE.covers(arrays):
+        arrays, ended = _ALLOWANCE.play(arrays, tell)
+    if not ended:
+        arrays = _compiled(arrays, tell)
+    tell(total)
+    return arrays
+
+
+def _compiled(arrays: state.Arrays, tell: Callable[[int], None]) -> state.Arrays:
+    """Run the compiled loop to the last event and return the final state; log arrays are enlarged as needed.
+
+    tell: called with the number of finished requests.
+    """
+    from perfmodel.simulator.kernel import compiled
+
     advance = compiled.advance()
     while (status := advance(arrays, _EVENTS_PER_CALL)) != records.ALL_DONE:
         if status == records.LOG_FULL:
             arrays = arrays._replace(runs=_enlarged(arrays.runs), stints=_enlarged(arrays.stints))
-        if progress:
-            progress(int(arrays.loop["finished"][0]), total)
-    if progress:
-        progress(total, total)
+        tell(int(arrays.loop["finished"][0]))
     return arrays
 
 

@@ -167,9 +167,11 @@ def experience(simulation: Simulation, *, ttft: float, tpot: float) -> Experienc
     quality: QoE of Andes (arXiv:2404.16283). The reader digests at most one token every `tpot` s; tokens digested,
     integrated over time until the last one, divided by the same integral of the expected curve, at most 1.
     """
-    from perfmodel.simulator.kernel import compiled
+    from perfmodel.simulator.kernel import compiled, interpreted
 
     scores = np.full((3, len(simulation.traffic)), np.nan)
     reader = (float(ttft), float(tpot))
-    compiled.token_walk()(simulation.issued, simulation.first, timeline(simulation), reader, scores)
+    short = int(simulation.emitted.sum()) <= interpreted.MOST_TOKENS and not compiled.ready("walk")
+    walk = interpreted.walk if short else compiled.token_walk()
+    walk(simulation.issued, simulation.first, timeline(simulation), reader, scores)
     return Experience(fluidity=scores[0], quality=scores[1], longest=scores[2])

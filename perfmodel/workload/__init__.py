@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from perfmodel.workload.datasets import LengthStats, histogram, lengths
-from perfmodel.workload.histograms import Histogram, read_histogram
+from perfmodel.workload.histograms import MOST_CLASSES, Histogram, read_histogram
 from perfmodel.workload.length_spread import SPREADS, length_cv, longest_over_mean, spread_kind, synchronised
 from perfmodel.workload.load import DEFAULT_REQUESTS_PER_CLIENT, POOLED_REQUESTS_PER_CLIENT, Load, load_of
 from perfmodel.workload.output_lengths import LEAST_LENGTH_CV, OUTPUT_LENGTH_CV, longest, survival, truncated_cv
@@ -27,6 +27,7 @@ __all__ = [
     "LEAST_LENGTH_CV",
     "LONGEST",
     "METRICS",
+    "MOST_CLASSES",
     "MS_PER_S",
     "OUTPUT_LENGTH_CV",
     "POOLED_REQUESTS_PER_CLIENT",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hwdb import InputError
+from hwdb import InputError, infile, outfile
 from perfmodel.arrays import NAN, Array, Index
 from perfmodel.workload.traces import Peak, Trace, Whole, peak_of
 
@@ -28,12 +28,16 @@ OUTPUT_QUANTILES = (0.0, 0.4, 0.7, 0.9, 1.0)
 PEAK_NOTE = "peak_rate_rps"
 #: Coefficient of variation of the gaps between Poisson arrivals.
 POISSON_CV = 1.0
+#: Most length classes. Chosen: hundreds of times what a length distribution needs, and still answered in seconds.
+MOST_CLASSES = 4096
 REQUIRED = ("input_tokens", "output_tokens", "share")
 COLUMNS = (*REQUIRED, "prefix_hit")
 #: (least, most) value of a column; tokens have `TOKEN_RANGE`.
 SHARE_RANGES = {"share": (0.0, 1.0), "prefix_hit": (0.0, 1.0)}
 #: Chosen: far above any model's context, so that only slips are refused.
 TOKEN_RANGE = (1.0, 1e9)
+#: Largest number of requests, and of requests per second, that a comment may state. Chosen: more is an error.
+MOST_NOTED = 1e15
 #: How far shares may sum from 1 in a file. Chosen: they are written with a few digits.
 SHARE_TOLERANCE = 1e-3
 
@@ -72,8 +76,11 @@ class Histogram:
 
         classes: most classes by prompt length, and by output length within each. Every class has the mean lengths of
         its requests, so mean prompt, output and reused tokens are those of the trace. Requests of equal length stay in
-        one class.
+        one class. Raises `InputError` for more than `MOST_CLASSES` classes.
         """
+        if not 0 < classes[0] * classes[1] <= MOST_CLASSES:
+            wrong = f"{classes[0]:g} x {classes[1]:g} classes are too many"
+            raise InputError(f"{wrong}; give two numbers from 1 whose product is at most {MOST_CLASSES}")
         input_edges = _edges(INPUT_QUANTILES, classes[0])
         output_edges = _edges(OUTPUT_QUANTILES, classes[1])
         group = _split(trace.input, input_edges)
@@ -108,7 +115,7 @@ class Histogram:
         ]
         columns = zip(self.input_tokens, self.output_tokens, self.share, self.prefix_hit, strict=True)
         lines += [",".join(f"{float(v):.15g}" for v in row) for row in columns]
-        Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        outfile.write_text(path, "\n".join(lines) + "\n")
 
 
 def _edges(quantiles: tuple[float, ...], count: int) -> Array:
@@ -131,7 +138,12 @@ def read_histogram(path: str | Path) -> Histogram:
     lines = _lines(path)
     notes = dict(_note(line) for line in lines if line.startswith("#"))
     body = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
-    rows = [(n, [v.strip() for v in next(csv.reader([line]))]) for n, line in body]
+    try:
+        rows = [(n, [v.strip() for v in next(csv.reader([line]))]) for n, line in body]
+    except csv.Error as error:
+        raise InputError(f"{path}: not a CSV table ({error}); give a CSV with {','.join(REQUIRED)}") from None
+    if len(rows) > MOST_CLASSES + 1:
+        raise InputError(f"{path}: {len(rows) - 1} length classes are too many; give at most {MOST_CLASSES}")
     if len(rows) < 2:
         raise InputError(f"{path}: the histogram holds no class; give a header and at least one line")
     columns = _columns(str(path), rows)
@@ -143,8 +155,8 @@ def read_histogram(path: str | Path) -> Histogram:
         output_tokens=columns["output_tokens"],
         share=share / share.sum(),
         prefix_hit=columns.get("prefix_hit", np.zeros(len(share))),
-        requests=int(notes.get("requests", "0")),
-        rate=float(notes.get("request_rate_rps", "nan")),
+        requests=int(_noted(notes, "requests", "0", path)),
+        rate=_noted(notes, "request_rate_rps", "nan", path),
         peak=_peak(str(path), notes),
         name=notes.get("name", Path(path).stem),
         source=notes.get("source", str(path)),
@@ -173,10 +185,10 @@ def _peak(path: str, notes: dict[str, str]) -> Peak | None:
 def _lines(path: str | Path) -> list[str]:
     """Return the lines of the file; raise `InputError` where it cannot be read."""
     try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
+        return infile.read_table_text(path, "histogram", infile.MOST_CONFIG).splitlines()
     except FileNotFoundError:
         raise InputError(f"{path}: no such histogram; give an existing CSV with {','.join(REQUIRED)}") from None
-    except (IsADirectoryError, PermissionError, UnicodeDecodeError):
+    except OSError:
         raise InputError(f"{path}: cannot be read as text; give a CSV with {','.join(REQUIRED)}") from None
 
 
@@ -184,6 +196,22 @@ def _note(line: str) -> tuple[str, str]:
     """Split a line `# key: value` into (key, value)."""
     key, _, value = line.lstrip("# ").partition(":")
     return key.strip(), value.strip()
+
+
+def _noted(notes: dict[str, str], key: str, default: str, path: str | Path) -> float:
+    """Return the number that the comment `# key: number` gives, NaN where it says nan; `InputError` for anything else.
+
+    notes: the comments by key. default: what counts where there is no such comment.
+    """
+    text = notes.get(key, default)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    unknown = math.isnan(value) and math.isnan(float(default))
+    if not (unknown or 0 <= value <= MOST_NOTED):
+        raise InputError(f"{path}: the comment {key} says {text[:40]!r}, which is no number; correct or remove it")
+    return value
 
 
 def _columns(path: str, rows: list[tuple[int, list[str]]]) -> dict[str, Array]:
@@ -197,6 +225,8 @@ def _columns(path: str, rows: list[tuple[int, list[str]]]) -> dict[str, Array]:
             raise InputError(f"{path}, line {rows[0][0]}: no column {name} among {', '.join(header)}; add it")
     columns: dict[str, Array] = {}
     for place, name in enumerate(header):
+        if name in columns:
+            raise InputError(f"{path}, line {rows[0][0]}: column {name!r} appears twice; remove one")
         if name not in COLUMNS:
             raise InputError(
                 f"{path}, line {rows[0][0]}: unknown column {name!r}; the columns are input_tokens, "

@@ -64,6 +64,9 @@ def root(
     _version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
+    _traceback: Annotated[
+        bool, typer.Option("--traceback", help="Show where an error of perfmodel itself comes from (any command).")
+    ] = False,
 ) -> None:
     """Plan capacity for LLM serving: which hardware, how much of it, in which configuration, at what cost and power,
     meets your SLOs."""

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from hwdb import outfile
 from search.commands.option_groups import grouped
 from search.commands.options import DataFormOptions
 
@@ -37,6 +38,8 @@ def predict_command(cases: Cases, output: DataFormOptions, target: Target = None
     from search.output import progress_bar, write_predictions
 
     form = output.form
+    if target is not None:
+        outfile.check(target, cases)
     with progress_bar("predicting") as update:
         frame = predict(cases, hwdb=output.database(), progress=update)
     write_predictions(frame, target, as_json=form == "json")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from hwdb import outfile
 from search.commands.option_groups import grouped
 from search.commands.options import HwdbOptions, Scenario
 from search.commands.searching import plan_of
@@ -30,6 +31,7 @@ def report_command(scenario: Scenario, hardware: HwdbOptions, output: Page = Pat
     from search.output import headline, print_text, progress_bar, write_text
     from search.report import render_report
 
+    outfile.check(output, scenario)
     found = plan_of(scenario, hardware.folders, command=f"perfmodel report {scenario} -o {output}")
     with progress_bar("what if") as update:
         write_text(output, render_report(found, update))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
+from hwdb import outfile
 from search.commands.option_groups import grouped
 from search.commands.options import DataOutputOptions, Scenario
 from search.commands.searching import plan_of
@@ -96,6 +97,9 @@ def simulate_command(
     from search.planning import verify
 
     form = output.form
+    for file in (logs.log, logs.trace):
+        if file is not None:
+            outfile.check(file, scenario)
     found = plan_of(scenario, output.folders)
     with progress_bar("simulating") as update:
         row = verify.simulated_row(

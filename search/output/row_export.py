@@ -7,14 +7,15 @@ JSON and empty in CSV.
 from __future__ import annotations
 
 import csv
-import gzip
+import io
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from hwdb import InputError
+from hwdb import outfile
+from search.output.clean_text import cell, printable
 from search.output.value_format import Row, json_value
 
 if TYPE_CHECKING:
@@ -33,9 +34,16 @@ def to_json(rows: Sequence[Row]) -> str:
 
 def write_csv(rows: Sequence[Row], stream: TextIO) -> None:
     """Write the rows as CSV with a heading line."""
-    writer = csv.DictWriter(stream, columns_of(rows), restval="", lineterminator="\n")
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns_of(rows), restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({c: json_value(v) for c, v in row.items()} for row in rows)
+    writer.writerows({c: cell(json_value(v)) for c, v in row.items()} for row in rows)
+    stream.write(shown_on(stream, text.getvalue()))
+
+
+def shown_on(stream: TextIO, text: str) -> str:
+    """Return a text for `stream`: a terminal gets no escape sequences, a file or a pipe gets the text as it is."""
+    return printable(text) if stream.isatty() else text
 
 
 def write_predictions(frame: pd.DataFrame, path: Path | None, *, as_json: bool) -> None:
@@ -46,9 +54,10 @@ def write_predictions(frame: pd.DataFrame, path: Path | None, *, as_json: bool) 
     if as_json:
         text = to_json([{str(c): v for c, v in row.items()} for row in frame.to_dict(orient="records")]) + "\n"
     else:
-        text = frame.to_csv(index=False, lineterminator="\n")
+        texts = frame.select_dtypes(include=["object", "string"]).columns
+        text = frame.assign(**{c: frame[c].map(cell) for c in texts}).to_csv(index=False, lineterminator="\n")
     if path is None:
-        sys.stdout.write(text)
+        sys.stdout.write(shown_on(sys.stdout, text))
         return
     write_text(path, text)
     failed = int((frame["error"] != "").sum())
@@ -57,8 +66,4 @@ def write_predictions(frame: pd.DataFrame, path: Path | None, *, as_json: bool) 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8, compressed where its name ends in `.gz`. Raises `InputError` if that fails."""
-    data = text.encode()
-    try:
-        path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); give a file in an existing folder") from error
+    outfile.write_text(path, text)

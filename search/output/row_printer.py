@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from search.output.headings import heading
-from search.output.row_export import to_json, write_csv
+from search.output.row_export import shown_on, to_json, write_csv
 from search.output.table_fit import (
     COLUMN_GAP,
     NUMBER,
@@ -56,7 +56,7 @@ def print_rows(
     """
     out = sys.stdout if stream is None else stream
     if form == "json":
-        print(to_json(rows), file=out)
+        print(shown_on(out, to_json(rows)), file=out)
     elif form == "csv":
         write_csv(rows, out)
     else:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
+from search.output.clean_text import printable
 from search.output.row_printer import SHEET_NAME_WIDTH
 from search.output.terminal import console_on
 from search.output.value_format import Row, is_known, number
@@ -109,7 +110,7 @@ def _print_line(console: Console, text: str) -> None:
     """Print a sentence, wrapped between words."""
     from rich.text import Text
 
-    console.print(Text(text))
+    console.print(Text(printable(text)))
 
 
 def _print_figures(console: Console, title: str, row: Row, columns: dict[str, str]) -> None:
@@ -123,7 +124,7 @@ def _print_figures(console: Console, title: str, row: Row, columns: dict[str, st
     table = Table.grid(padding=(0, 2))
     table.add_column(min_width=SHEET_NAME_WIDTH)
     for heading, value in known:
-        table.add_row(Text(f"  {heading}"), Text(value))
+        table.add_row(Text(f"  {heading}"), Text(printable(value)))
     _print_table(console, title, table)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from search.output.clean_text import printable
 from search.output.wrapping import wrapped
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def print_lines(console: Console, lines: Iterable[str], style: str = "") -> None
     from rich.text import Text
 
     for line in lines:
-        console.print(Text(line.rstrip(), style=style), no_wrap=True, overflow="ignore", crop=False)
+        console.print(Text(printable(line).rstrip(), style=style), no_wrap=True, overflow="ignore", crop=False)
 
 
 def print_text(text: str, *, bold: bool = False, stream: TextIO | None = None) -> None:
@@ -47,6 +48,7 @@ def print_text(text: str, *, bold: bool = False, stream: TextIO | None = None) -
 
 def error_lines(message: str, stream: TextIO) -> str:
     """Return a message wrapped between words where its reader is a terminal, else on one line."""
+    message = printable(message)
     size = shutil.get_terminal_size((0, 0)).columns if stream.isatty() else 0
     return "\n".join(line for part in message.splitlines() for line in wrapped(part, size)) if size > 0 else message
 

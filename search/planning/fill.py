@@ -74,7 +74,7 @@ class Bounds:
             inside &= self.tariff.nodes(*bill) <= self.limits.nodes
         if np.isfinite(self.limits.usd_per_hour):
             inside &= ~(self.tariff.hourly(*bill) > self.limits.usd_per_hour * slack)
-        if np.isfinite(self.limits.power):
+        if np.isfinite(self.limits.power) and inside.any():
             left = np.nonzero(inside)[0]
             hosts = self.tariff.host_watts(*bill)[left]
             drawn = site_power(watts(left, replicas[left]), used[left], hosts, self.site.pue)

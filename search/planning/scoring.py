@@ -48,7 +48,7 @@ LEAST_STOCK = 0.5
 LIMITED = ("replicas", "devices", "nodes", "usd_per_hour", "power_w", "rated_power_kw", "over_stock")
 NEEDED = "needed_"
 #: Score of a qualifying candidate whose ranking column is unknown. chosen: worse than any known one, yet finite.
-SCORE_OF_UNKNOWN = 1e300
+SCORE_OF_UNKNOWN = 1e250
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from perfmodel.costs import CostModel, KnownSteps
 from perfmodel.estimates import estimate_load, estimate_pools, keeps, slo_ratio
 from perfmodel.workload import Load, load_of
 
+#: Largest number of replicas that is tried. Chosen: above it, a float no longer holds every whole number twice over.
+MOST_COUNTED = 2.0**51
 #: Called with rows (M,) and a load (M,) for each: estimates of these candidates under their loads.
 LoadedEstimates = Callable[[Index, Array], Estimates]
 #: Called with rows (M,) and a value (M,) for each: True where the SLO is kept there. A row may occur several times.
@@ -95,12 +97,12 @@ def least_whole(test: Test, cap: Array) -> Array:
     Args:
         test: False up to some number, True from there on; several numbers of a row are tested per call. Where it turns
             False again further up, the first turn that the first, coarse round shows is the one that counts.
-        cap: (N,) largest number tried.
+        cap: (N,) largest number tried; beyond `MOST_COUNTED` none is.
 
     >>> least_whole(lambda rows, n: n >= np.array([3, 1, 9])[rows], np.array([8.0, 8.0, 8.0])).tolist()
     [3.0, 1.0, nan]
     """
-    cap = np.floor(np.asarray(cap, dtype=float))
+    cap = np.minimum(np.floor(np.asarray(cap, dtype=float)), MOST_COUNTED)
     low, high = np.zeros(len(cap)), np.full(len(cap), np.nan)  # greatest that fails, least that passes
     rows = np.nonzero(cap >= 1)[0]
     first = True

@@ -9,6 +9,8 @@ from hwdb.tomlfile import Table
 from perfmodel.dtypes import COMPUTE, storage
 from search.scenario.workload import relay, wholes
 
+#: Largest counts that are read. chosen: more is taken for a typing error; numpy's seeds have 32 bits.
+MOST_TRIALS, MOST_FINALISTS, MOST_SEED = 1_000_000, 1000, 2**32 - 1
 MODES = ("colocated", "disaggregated")
 SEARCHERS = ("exhaustive", "optuna")
 #: Stands for every format that the devices and the engine run.
@@ -58,20 +60,21 @@ def read_choices(table: Table) -> Choices:
         kv=_formats(table, "kv"),
         act=_among(table, "act", (), COMPUTE),
         modes=_among(table, "modes", default.modes, MODES),
-        power_cap=table.numbers("power_cap_w", (), least=1),
+        power_cap=tuple(dict.fromkeys(table.numbers("power_cap_w", (), least=1))),
         searcher=table.text("searcher", default.searcher, choices=SEARCHERS),
-        trials=table.whole("trials", default.trials, least=1),
-        finalists=table.whole("finalists", default.finalists, least=0),
-        seed=table.whole("seed", default.seed),
+        trials=table.whole("trials", default.trials, least=1, most=MOST_TRIALS),
+        finalists=table.whole("finalists", default.finalists, least=0, most=MOST_FINALISTS),
+        seed=table.whole("seed", default.seed, most=MOST_SEED),
     )
     table.done()
     return choices
 
 
 def _formats(table: Table, key: str) -> tuple[str, ...]:
-    """Read a list of number formats at `key`; returns their standard names, and `AUTO_FORMATS` as it is."""
+    """Read a list of number formats at `key`; returns their standard names, each once, and `AUTO_FORMATS` as it is."""
     names = table.texts(key, ())
-    return tuple(name if name == AUTO_FORMATS else relay(table, key, storage, name).name for name in names)
+    found = (name if name == AUTO_FORMATS else relay(table, key, storage, name).name for name in names)
+    return tuple(dict.fromkeys(found))
 
 
 def _among(table: Table, key: str, default: tuple[str, ...], allowed: tuple[str, ...]) -> tuple[str, ...]:
@@ -80,7 +83,7 @@ def _among(table: Table, key: str, default: tuple[str, ...], allowed: tuple[str,
     for value in values:
         if value not in allowed:
             raise table.error(key, f"unknown value {value!r}; choose from {', '.join(allowed)}")
-    return values
+    return tuple(dict.fromkeys(values))
 
 
 def _expert_degrees(table: Table) -> tuple[float, ...]:
@@ -91,4 +94,4 @@ def _expert_degrees(table: Table) -> tuple[float, ...]:
     wrong = next((v for v in numbers if isinstance(v, bool) or not isinstance(v, int) or v < 1), None)
     if wrong is not None:
         raise table.error("ep", f'{wrong!r} is no degree; give whole numbers of 1 or more, or "all"')
-    return tuple(math.inf if v == "all" else float(v) for v in items)
+    return tuple(dict.fromkeys(math.inf if v == "all" else table.ranged("ep", v) for v in items))

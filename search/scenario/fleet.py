@@ -22,6 +22,11 @@ from perfmodel.workload import SECONDS_PER_HOUR, Period
 from search.scenario.load_shape import BY_HOUR, stated_by_hour
 from search.scenario.workload import CLASS_KEYS, LENGTHS, Request, read_request, read_slo, relay, wholes
 
+#: Most requests/s of a class. Chosen: numbers of replicas stay below 1e9, above which solvers lose the last digit.
+MOST_RATE = 1e9
+#: Most periods of a day or week. chosen: the hours of a week.
+MOST_PERIODS = 168
+
 #: Degrees of parallelism that a modelled option may list.
 LAYOUTS = ("tp", "pp", "ep", "dp")
 
@@ -104,6 +109,8 @@ def read_fleet(top: Table, defaults: Defaults) -> FleetSpec | None:
         return None
     table = top.table("fleet")
     hours = table.numbers("hours", (1.0,))
+    if len(hours) > MOST_PERIODS:
+        raise table.error("hours", f"{len(hours)} periods are too many; give at most {MOST_PERIODS}")
     if min(hours) <= 0:
         raise table.error("hours", f"{min(hours):g} h is no period; give hours above 0")
     read = [_class(t, defaults, len(hours) if "hours" in table else 0) for t in table.tables("class")]
@@ -185,6 +192,10 @@ def _class(table: Table, defaults: Defaults, periods: int) -> tuple[FleetClass, 
     has_lengths = any(k in table for k in LENGTHS)
     request = read_request(table, defaults.folder, load=False) if has_lengths else None
     rate, shown = _rates(table, request, periods)
+    if max(rate) > MOST_RATE:
+        wrong = f"{max(rate):g} requests/s are more than the {MOST_RATE:g} that the integer program can count"
+        key = "request_rate_rps" if "request_rate_rps" in table else BY_HOUR
+        raise table.error(key, f"{wrong}; give a part of the demand and multiply")
     found = FleetClass(
         name=table.text("name"),
         rate=rate,

@@ -10,13 +10,14 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from hwdb import InputError, nearest
+from hwdb import InputError, infile, nearest
 from hwdb.tomlfile import Table
 from perfmodel import Objective, Slo, Workload
 from perfmodel.arrays import NAN
 from perfmodel.workload import (
     ARRIVALS,
     LONGEST,
+    MOST_CLASSES,
     SLO_KEYS,
     Histogram,
     Peak,
@@ -125,17 +126,17 @@ def relay(
 
 
 def wholes(table: Table, key: str) -> tuple[int, ...]:
-    """Read the whole numbers of 1 or more at `key`; empty when the key is absent."""
+    """Read the whole numbers of 1 or more at `key`, each once; empty when the key is absent."""
     values = table.numbers(key, (), least=1)
     wrong = next((v for v in values if v != int(v)), None)
     if wrong is not None:
         raise table.error(key, f"{wrong:g} is not a whole number; give whole numbers of 1 or more")
-    return tuple(int(v) for v in values)
+    return tuple(dict.fromkeys(int(v) for v in values))
 
 
 def file_of(table: Table, key: str, folder: Path) -> Path:
     """Return the path of the file that `key` names; it is relative to `folder`, that of the scenario."""
-    path = folder / Path(table.text(key)).expanduser()
+    path = folder / infile.expanded(table.text(key))
     if not path.is_file():
         near = nearest(path.name, [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else [])
         hint = f"did you mean {near[0]!r}?" if near else "give a path relative to the scenario file"
@@ -199,7 +200,8 @@ def _lengths(table: Table, folder: Path, trace: Path | None, sort: bool, longest
         parts = table.numbers("classes", DEFAULT_CLASSES, least=1)
         if len(parts) != 2:
             raise table.error("classes", f"{list(parts)} is not two numbers; give classes for input and output: [8, 4]")
-        return Histogram.from_trace(read, (int(parts[0]), int(parts[1]))), timing_of_trace(read)
+        cut = relay(table, "classes", Histogram.from_trace, read, (int(parts[0]), int(parts[1])))
+        return cut, timing_of_trace(read)
     return _stated_classes(table), UNKNOWN
 
 
@@ -207,6 +209,8 @@ def _stated_classes(table: Table) -> Histogram:
     """Read length classes that the scenario lists: two numbers, or lists of equal length with their shares."""
     columns = [np.array(table.numbers(k, least=1)) for k in ("input_tokens", "output_tokens")]
     count = max(len(c) for c in columns)
+    if count > MOST_CLASSES:
+        raise table.error("input_tokens", f"{count} length classes are too many; give at most {MOST_CLASSES}")
     for key, column in zip(("input_tokens", "output_tokens"), columns, strict=True):
         if len(column) not in (1, count):
             raise table.error(key, f"{len(column)} lengths beside {count}; give one for all classes or one each")

@@ -6,6 +6,7 @@ rule has a name, a reason in words, and a count of the candidates that it remove
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,8 @@ from perfmodel.hardware import Host
 from perfmodel.models import Adapters
 from search.space.rules import RULES, Columns, RuleContext, first_row
 
+#: Most combinations of the values on all axes. Chosen: about 20 s, and 1 GB of memory.
+MOST_CANDIDATES = 4_000_000
 #: Value of `ep` that spreads the experts over all devices that share a layer: ep = tp x dp.
 WHOLE_GROUP = float("inf")
 #: Axes of a space, in the order in which the number of a candidate unravels.
@@ -98,7 +101,9 @@ class SearchSpace:
     own_range: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        """Raise `InputError` where no hardware is on offer, an axis is empty, or a degree is no whole number from 1."""
+        """Raise `InputError` where no hardware is on offer, an axis is empty, a degree is no whole number from 1, or
+        there are too many candidates.
+        """
         if not self.devices:
             raise InputError("search: no hardware on offer; name at least one device or node")
         for axis in AXES[1:]:
@@ -108,6 +113,12 @@ class SearchSpace:
             bad = [v for v in values if axis in DEGREE_AXES and not _is_degree(v)]
             if bad:
                 raise InputError(f"search: {axis} = {bad[0]:g} is no degree of parallelism; give whole numbers from 1")
+        if self.size > MOST_CANDIDATES:
+            longest = max(AXES[1:], key=lambda axis: len(getattr(self, axis)))
+            raise InputError(
+                f"search: {self.size:,} combinations are more than the {MOST_CANDIDATES:,} that can be tried; "
+                f"give fewer values per axis ({longest} has {len(getattr(self, longest)):,})"
+            )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -117,7 +128,7 @@ class SearchSpace:
     @property
     def size(self) -> int:
         """Return the number of candidates before any rule."""
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
     def columns(self, index: Index) -> dict[str, Array]:
         """Return the values of the candidates `index` (N,), one column (N,) per axis.

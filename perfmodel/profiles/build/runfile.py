@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hwdb import outfile
 from perfmodel.profiles.store import read_toml
 
 
@@ -43,4 +44,4 @@ def update(path: Path, device: str, entries: Sequence[Mapping[str, Any]]) -> Non
     """Write `entries` into the run file at `path`. Entries that it already has for other npz files are kept."""
     old = read_toml(path).get("table", []) if path.is_file() else []
     merged = {e["file"]: e for e in [*old, *entries]}
-    path.write_text(text(device, [merged[f] for f in sorted(merged)]), encoding="utf-8")
+    outfile.write_text(path, text(device, [merged[f] for f in sorted(merged)]))

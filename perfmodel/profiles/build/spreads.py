@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hwdb import outfile
 from perfmodel.arrays import Array
 from perfmodel.profiles.build.tables import Trial
 from perfmodel.profiles.store import read_toml
@@ -85,7 +86,7 @@ def merge(path: Path, fresh: dict[str, dict[str, float]]) -> None:
     keep their width."""
     old = read_toml(path)["spread"] if path.is_file() else {}
     merged = {f: {**old.get(f, {}), **fresh.get(f, {})} for f in FAMILIES}
-    path.write_text(text(merged), encoding="utf-8")
+    outfile.write_text(path, text(merged))
 
 
 def write_spreads(path: Path, ledger: list[Trial]) -> None:

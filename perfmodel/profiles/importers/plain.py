@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from hwdb import InputError, UnknownName
+from hwdb import InputError, UnknownName, infile, outfile
 from perfmodel.arrays import Array
 from perfmodel.profiles.importers.rows import COLUMNS, NUMBERS, ON_DISK, TEXT, Rows, rows_of
 
@@ -23,11 +22,9 @@ FROM_DISK = {ON_DISK.get(name, (name, 1.0))[0]: (name, ON_DISK.get(name, (name, 
 
 
 def open_text(path: Path) -> TextIO:
-    """Open a file as text, decompressed if its name ends in .gz. Raises `InputError` if it cannot be read."""
+    """Open a file as text, decompressed where it is gzipped. Raises `InputError` if it cannot be read."""
     try:
-        if path.suffix == ".gz":
-            return io.TextIOWrapper(gzip.open(path), encoding="utf-8", newline="")
-        return path.open(encoding="utf-8", newline="")
+        return io.StringIO(infile.read_table_text(path, "table"), newline="")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
@@ -38,7 +35,7 @@ def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
     with open_text(path) as stream:
         try:
             lines = list(csv.reader(stream))
-        except (UnicodeDecodeError, csv.Error, gzip.BadGzipFile, EOFError) as error:
+        except csv.Error as error:
             raise InputError(f"{path}: not a CSV file ({error})") from error
     if not lines or not lines[0]:
         raise InputError(f"{path}: empty; expected a header line with column names")
@@ -102,11 +99,16 @@ def fill(table: Rows, name: str, value: str) -> Rows:
 
 def write(table: Rows, path: Path, append: bool = False) -> None:
     """Write rows as plain CSV. All columns are written, so files of several runs can be concatenated."""
-    with path.open("a" if append else "w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        if not append or path.stat().st_size == 0:
-            writer.writerow(header())
-        writer.writerows(lines(table))
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    if not append or not path.exists() or path.stat().st_size == 0:
+        writer.writerow(header())
+    writer.writerows(lines(table))
+    if not append:
+        outfile.write_text(path, stream.getvalue())
+        return
+    with path.open("a", encoding="utf-8", newline="") as file:
+        file.write(stream.getvalue())
 
 
 def header() -> list[str]:

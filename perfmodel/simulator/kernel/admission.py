@@ -6,7 +6,7 @@ its record.
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
 from perfmodel.simulator.kernel.jit import inner
 from perfmodel.simulator.kernel.kvcache import allocate, available_blocks, blocks_needed_next, hold_hashes, match_prefix
@@ -52,7 +52,7 @@ def admit(arrays: Arrays, i: int, hits: int, time: float) -> int:
     allocate(arrays, i, request.blocks - hits * replica.blocks_per_hash)
     begin_running(arrays, i, r)
     request.hashes_held = hits
-    if np.isnan(request.admitted):
+    if math.isnan(request.admitted):
         request.admitted = time
     replica.tokens_to_make += request.output - request.emitted
     return r
@@ -76,7 +76,7 @@ def admit_with_kv(arrays: Arrays, i: int, time: float) -> float:
         if request.kv_source == FROM_HOST:
             swap_time += (request.prompt + request.emitted - 1) * replica.swap_time_per_token
         request.kv_source = FROM_PREFILL
-        start_decoding(arrays, i, r, np.nan)
+        start_decoding(arrays, i, r, math.nan)
     return swap_time
 
 

@@ -7,11 +7,10 @@ are taken in order of time; of equal times arrivals come before boundaries, and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
-import numpy as np
-
-from perfmodel.simulator.kernel.jit import inner, outer
+from perfmodel.simulator.kernel.jit import inner
 from perfmodel.simulator.kernel.kvcache import allocate, blocks_needed, publish_prefix
 from perfmodel.simulator.kernel.lifecycle import (
     arrive,
@@ -58,7 +57,7 @@ def _make_token_of_prefill(arrays: Arrays, i: int, r: int, time: float) -> None:
     replica, request = arrays.replicas[i], arrays.requests[r]
     request.emitted += 1
     replica.tokens_to_make -= 1
-    if np.isnan(request.first):
+    if math.isnan(request.first):
         request.first, request.prefiller = time, i
     if replica.prefix_cache:
         publish_prefix(arrays, i, r)
@@ -137,9 +136,9 @@ def advance(arrays: Arrays, most: int) -> int:
             return LOG_FULL
         i = _next_replica(arrays)
         boundary = arrays.replicas[i].boundary
-        given = arrays.requests[loop.next_arrival].arrival if loop.next_arrival < len(arrays.requests) else np.inf
-        triggered = arrays.events[0].time if loop.pending_events > 0 else np.inf
-        if boundary == np.inf and given == np.inf and triggered == np.inf:
+        given = arrays.requests[loop.next_arrival].arrival if loop.next_arrival < len(arrays.requests) else math.inf
+        triggered = arrays.events[0].time if loop.pending_events > 0 else math.inf
+        if boundary == math.inf and given == math.inf and triggered == math.inf:
             return ALL_DONE
         loop.processed_events += 1
         if min(given, triggered) > boundary:
@@ -153,13 +152,12 @@ def advance(arrays: Arrays, most: int) -> int:
 
 
 def cached(fingerprint: int) -> Callable[[Arrays, int], int]:
-    """`advance` from numba's cache on disk.
+    """`advance` for numba's cache on disk.
 
     numba notices changes only of the file that defines the cached function. The `fingerprint` of all sources is a
     constant inside that function, and so part of the cache's key.
     """
 
-    @outer
     def advance_cached(arrays: Arrays, most: int) -> int:
         if fingerprint < 0:  # never true; it keeps the fingerprint a part of the function
             return -1

@@ -6,7 +6,7 @@ Names as in `perfmodel.simulator.kernel.admission`.
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
 from perfmodel.simulator.kernel.jit import inner
 from perfmodel.simulator.kernel.kvcache import release
@@ -119,7 +119,7 @@ def log_stint(arrays: Arrays, i: int, r: int, time: float) -> None:
     loop.logged_stints += 1
     row.request, row.replica, row.count, row.made = r, i, replica.decode_steps, request.emitted
     row.time, row.last = time, request.last_token
-    if not np.isnan(time):
+    if not math.isnan(time):
         request.last_token = time
 
 

@@ -8,7 +8,7 @@ request can be admitted.
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
 from perfmodel.simulator.kernel.admission import admit_with_kv, allocate_decode_step, fill_prefill, fill_static_batch
 from perfmodel.simulator.kernel.jit import inner
@@ -64,7 +64,7 @@ def plan_run(arrays: Arrays, i: int, time: float) -> None:
 def _stay_idle(arrays: Arrays, i: int, time: float) -> None:
     """Wait until the first request in the queue is ready, if one is there whose front end is not done yet."""
     replica = arrays.replicas[i]
-    replica.boundary = np.inf
+    replica.boundary = math.inf
     if replica.queue_head >= 0 and arrays.requests[replica.queue_head].ready > time:
         replica.boundary = arrays.requests[replica.queue_head].ready
 

@@ -6,6 +6,7 @@ that holds most of the prompt in its prefix cache, if it holds enough; otherwise
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ def _shorter_of_two(arrays: Arrays, among: Any) -> int:
 def route(arrays: Arrays, r: int) -> int:
     """Replica for request r: one that takes arrivals or, once the request has its first token, one that decodes."""
     router = arrays.loop[0].router
-    after_prefill = not np.isnan(arrays.requests[r].first)
+    after_prefill = not math.isnan(arrays.requests[r].first)
     among = arrays.decode_replicas if after_prefill else arrays.entry_replicas
     only: int = among[0]
     if len(among) == 1:

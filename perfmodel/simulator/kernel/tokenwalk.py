@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from perfmodel.simulator.kernel.jit import inner, outer
+from perfmodel.simulator.kernel.jit import inner
 from perfmodel.simulator.kernel.steptime import run_end
 
 
@@ -78,14 +79,13 @@ def _score_request(
 def walk(issued: Any, first: Any, line: Any, reader: tuple[float, float], scores: Any) -> None:
     """Fill `scores` (3, R) for the requests that got a first token; arguments as in `_score_request`."""
     for r in range(len(issued)):
-        if not np.isnan(first[r]):
+        if not math.isnan(first[r]):
             scores[0, r], scores[1, r], scores[2, r] = _score_request(r, issued[r], first[r], line, reader)
 
 
 def cached(fingerprint: int) -> Callable[[Any, Any, Any, tuple[float, float], Any], None]:
-    """`walk` from numba's cache on disk; `fingerprint` as in `perfmodel.simulator.kernel.core.cached`."""
+    """`walk` for numba's cache on disk; `fingerprint` as in `perfmodel.simulator.kernel.core.cached`."""
 
-    @outer
     def walk_cached(issued: Any, first: Any, line: Any, reader: tuple[float, float], scores: Any) -> None:
         if fingerprint >= 0:  # always true; it keeps the fingerprint a part of the function
             walk(issued, first, line, reader, scores)

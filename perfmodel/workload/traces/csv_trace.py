@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwdb import InputError, nearest
+from hwdb.csvfile import check_fields
 from perfmodel.arrays import Array
 from perfmodel.workload.traces.parsed import Parsed, Reader, stem, whole_tokens
 from perfmodel.workload.traces.trace import Trace, Whole
@@ -32,6 +33,8 @@ NANOSECONDS_PER_SECOND = 1e9
 
 def read_csv_trace(text: io.TextIOBase, path: str) -> Parsed:
     """Read the trace in a CSV text; `path` is what messages call it."""
+    check_fields(text.read(), path)
+    text.seek(0)
     frame, lines = _table(text, path)
     column = {part: next((n for n in names if n in frame.columns), "") for part, names in COLUMNS.items()}
     for part in ("input", "output"):

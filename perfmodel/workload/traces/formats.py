@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import io
-import zlib
 from pathlib import Path
 
-from hwdb import InputError
+from hwdb import InputError, infile
 from perfmodel.workload.traces import csv_trace, mooncake
 from perfmodel.workload.traces.check import checked
 from perfmodel.workload.traces.trace import Trace
@@ -15,7 +13,6 @@ from perfmodel.workload.traces.trace import Trace
 #: Longest prompt or output that is taken for real, in tokens; `longest=` of `read_trace` raises it. The longest context
 #: of a released model is 10 million (Llama 4 Scout), but a number that large is more often a typing error.
 LONGEST = 4_000_000
-GZIP_MAGIC = b"\x1f\x8b"
 
 
 #: The first reader that recognises a file reads it; CSV takes what no other does.
@@ -46,17 +43,8 @@ def read_trace(path: str | Path, *, sort: bool = False, longest: int = LONGEST) 
 def _open(path: str | Path) -> io.StringIO:
     """Return the text of a file, unpacked where it is gzipped; raise `InputError` where it cannot be read."""
     try:
-        raw = Path(path).read_bytes()
+        return io.StringIO(infile.read_table_text(path, "trace"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such trace; give the path of an existing CSV or JSONL file") from None
-    except (IsADirectoryError, PermissionError) as error:
+    except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a readable file") from None
-    if raw.startswith(GZIP_MAGIC):
-        try:
-            raw = gzip.decompress(raw)
-        except (gzip.BadGzipFile, EOFError, zlib.error):
-            raise InputError(f"{path}: the gzip file is damaged or cut short; fetch it again") from None
-    try:
-        return io.StringIO(raw.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8 text; give a CSV or JSONL file") from None

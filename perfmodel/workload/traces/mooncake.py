@@ -60,7 +60,7 @@ def _record(line: str, path: str, number: int) -> dict[str, Any]:
     place = f"{path}, line {number}"
     try:
         record = json.loads(line)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # not JSON, or a number of more digits than Python converts
         raise InputError(f"{place}: not JSON; write one object per line") from None
     if not isinstance(record, dict):
         raise InputError(f"{place}: {line.strip()[:_SHOWN]!r} is not an object; write one object per line")
@@ -70,8 +70,8 @@ def _record(line: str, path: str, number: int) -> dict[str, Any]:
                 f"{place}: {field!r} is missing; a Mooncake line has timestamp (ms), input_length and output_length"
             )
         value = record[field]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-            raise InputError(f"{place}: {field} {value!r} is not a finite number; give a number")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -_HASH_LIMIT < value < _HASH_LIMIT:
+            raise InputError(f"{place}: {field} {repr(value)[:_SHOWN]} is not a finite number of 64 bits; correct it")
     hashes = record.get("hash_ids", [])
     if not isinstance(hashes, list) or not all(type(h) is int and abs(h) < _HASH_LIMIT for h in hashes):
         raise InputError(f"{place}: hash_ids is not a list of whole numbers; leave it out or correct it")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hwdb import InputError
+from hwdb import InputError, outfile
 from perfmodel.arrays import NAN, Array, Index
 
 #: Whole numbers: tokens, hashes of blocks, line numbers.
@@ -97,11 +97,12 @@ class Trace:
 
     def to_csv(self, path: str | Path) -> None:
         """Write the trace as CSV with `arrival_s,input_tokens,output_tokens`; hashes of blocks are not kept."""
-        np.savetxt(
-            path,
-            np.column_stack([self.arrival, self.input, self.output]),
-            delimiter=",",
-            header="arrival_s,input_tokens,output_tokens",
-            comments="",
-            fmt=("%.7f", "%d", "%d"),
-        )
+        with outfile.replaced(path) as file:
+            np.savetxt(
+                file,
+                np.column_stack([self.arrival, self.input, self.output]),
+                delimiter=",",
+                header="arrival_s,input_tokens,output_tokens",
+                comments="",
+                fmt=("%.7f", "%d", "%d"),
+            )

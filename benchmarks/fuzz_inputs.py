@@ -1,0 +1,432 @@
+"""Valid inputs of every kind that people hand over, and ways to damage them by their structure.
+
+An input is the command line and the files of one run, as plain data (dicts and lists) where a file has a structure.
+`mutated` changes one to three places of it: what a person or a broken tool could have written there.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import random
+import string
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+MODEL = "meta-llama/Llama-3.1-8B"
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "max_position_embeddings": 131072,
+    "torch_dtype": "bfloat16",
+    "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192},
+}
+MOE = {
+    **CONFIG,
+    "architectures": ["MixtralForCausalLM"],
+    "model_type": "mixtral",
+    "num_local_experts": 8,
+    "num_experts_per_tok": 2,
+    "sliding_window": 4096,
+    "quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]},
+}
+
+
+@dataclass
+class Input:
+    """One run: its kind, the words of its command line, and its files by name (text, bytes, or data with a structure).
+
+    Words and names are relative to the folder of the run. writers: name -> how the data of a file becomes text.
+    """
+
+    kind: str
+    words: list[str]
+    files: dict[str, Any] = field(default_factory=dict)
+    writers: dict[str, Callable[[Any], str]] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        """Write the files into `folder`."""
+        for name, content in self.files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made = self.writers[name](content) if name in self.writers else content
+            path.write_bytes(made if isinstance(made, bytes) else made.encode("utf-8", "surrogatepass"))
+
+
+class Literal(str):
+    """A text that stands in a file as it is, without quotes: a number of 400 digits, `nan`."""
+
+
+def toml(value: Any, path: Sequence[str] = ()) -> str:
+    """Return data as TOML: plain values first, then tables."""
+    plain = {k: v for k, v in value.items() if not isinstance(v, dict) and not _tables(v)}
+    lines = [f"{_key(k)} = {_inline(v)}" for k, v in plain.items()]
+    for key, inner in value.items():
+        name = ".".join(map(_key, (*path, key)))
+        if isinstance(inner, dict):
+            lines += [f"[{name}]", toml(inner, (*path, key))]
+        elif _tables(inner):
+            lines += [f"[[{name}]]\n{toml(item, (*path, key))}" for item in inner]
+    return "\n".join(lines) + "\n"
+
+
+def _tables(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
+
+
+def _key(key: str) -> str:
+    plain = key and all(c in string.ascii_letters + string.digits + "-_" for c in key)
+    return key if plain else json.dumps(key)
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, Literal):
+        return str(value)
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_key(k)} = {_inline(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_inline, value)) + "]"
+    if value is None:
+        return '""'
+    return json.dumps(value, ensure_ascii=False).replace("NaN", "nan").replace("Infinity", "inf")
+
+
+def as_json(value: Any) -> str:
+    """Return data as JSON; a `Literal` stands as it is."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(str(k))}: {as_json(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(as_json, value)) + "]"
+    return str(value) if isinstance(value, Literal) else json.dumps(value)
+
+
+def json_lines(rows: Any) -> str:
+    """Return a list as one JSON text per line."""
+    return "".join(as_json(row) + "\n" for row in rows) if isinstance(rows, list) else as_json(rows)
+
+
+def csv_text(rows: Any) -> str:
+    """Return a list of rows as CSV."""
+    listed = rows if isinstance(rows, list) else [rows]
+    return "".join(",".join(map(str, row if isinstance(row, list) else [row])) + "\n" for row in listed)
+
+
+def _figure(value: float, unit: str) -> dict[str, Any]:
+    return {"value": value, "unit": unit, "kind": "rated", "source": "a page"}
+
+
+def _scenario() -> dict[str, Any]:
+    return {
+        "title": "a scenario",
+        "model": {"name": MODEL},
+        "workload": {"input_tokens": 500, "output_tokens": 100, "request_rate_rps": 2.0},
+        "slo": {"ttft_ms_p90": 2000, "tpot_ms": 100},
+        "hardware": {"devices": ["h100-sxm"], "stock": {"h100-sxm": 8}, "usd_per_hour": {"h100-sxm": 2.5}},
+        "engine": {"name": "vllm", "max_num_batched_tokens": 2048, "gpu_memory_utilization": 0.9},
+        "search": {"tp": [1], "pp": [1], "dp": [1], "weight": ["bf16"]},
+        "limits": {"usd_per_hour": 100, "power_kw": 40, "devices": 16},
+        "site": {"pue": 1.2, "usd_per_kwh": 0.1},
+    }
+
+
+def _seeds() -> list[Callable[[], Input]]:
+    """Return makers of valid inputs, one per kind and form."""
+    arrivals = [["arrival_s", "input_tokens", "output_tokens"], *([i, 400 + 90 * (i % 2), 50] for i in range(12))]
+    mooncake = [{"timestamp": 100 * i, "input_length": 900, "output_length": 9, "hash_ids": [1, i]} for i in range(8)]
+    lengths = [["input_tokens", "output_tokens", "share", "prefix_hit"], [100, 20, 0.5, 0.1], [900, 40, 0.5, 0]]
+    cases = [
+        ["case_id", "model", "device", "n_devices", "tp", "isl", "osl", "concurrency", "engine", "weight_dtype"],
+        ["a", MODEL, "h100-sxm", 1, 1, 100, 10, 4, "vllm", "bf16"],
+        ["b", MODEL, "l40s", 2, 2, 1000, 100, "", "sglang", ""],
+    ]
+    load = {"output_tokens": None, "input_tokens": None}
+    estimate = ["estimate", MODEL, "--device", "h100-sxm", "--json"]
+    flags = "--tp 1 --isl 700 --osl 50 --concurrency 4 --weights fp8 --ttft-ms 900 --usd-per-hour 2 --pue 1.2"
+
+    def scenario(kind: str, change: dict[str, Any], command: str = "plan", **files: Any) -> Input:
+        made = _scenario()
+        for table, values in change.items():
+            merged = {**made.get(table, {}), **values}
+            made[table] = {k: v for k, v in merged.items() if v is not None}
+        names = {name.replace("__", "."): content for name, content in files.items()}
+        writers: dict[str, Callable[[Any], str]] = {"s.toml": toml}
+        return Input(kind, [command, "s.toml", "--json"], {"s.toml": made, **names}, writers)
+
+    def device() -> Input:
+        text = {
+            "type": "device",
+            "title": "a card",
+            "vendor": "NVIDIA",
+            "arch": "Hopper",
+            "kind": "gpu",
+            "year": 2023,
+            "memory": {"capacity": _figure(80, "GB"), "bandwidth": _figure(3350, "GB/s"), "l2": _figure(50, "MB")},
+            "peak": {"bf16": _figure(989, "TFLOP/s"), "fp8": _figure(1979, "TFLOP/s")},
+            "power": {"tdp": _figure(700, "W"), "idle": _figure(70, "W")},
+            "link": {"name": "NVLink", "topology": "switch", "peers": 8, "bandwidth": _figure(450, "GB/s")},
+        }
+        words = ["estimate", MODEL, "--device", "mine", "--tp", "2", "--hwdb", ".", "--json"]
+        return Input("device", words, {"mine.toml": text}, {"mine.toml": toml})
+
+    def hardware(kind: str, content: dict[str, Any], words: Sequence[str]) -> Input:
+        name = f"hw/{'prices' if kind == 'prices' else kind + 's'}/mine.toml"
+        return Input(kind, [*words, "--hwdb", "hw"], {name: content}, {name: toml})
+
+    node = {"title": "n", "device": "h100-sxm", "count": 8, "host": {"name": "x", "power": _figure(2000, "W")}}
+    price = {"device": "h100-sxm", "usd_per_hour": 3.0, "kind": "on_demand", "date": "2026-05", "source": "a page"}
+    prices = {"provider": "Me", "price": [price, {**price, "per": 8, "region": "x"}]}
+
+    def engine() -> Input:
+        text = tomllib.loads((ROOT / "perfmodel/engines/catalogue/llamacpp.toml").read_text(encoding="utf-8"))
+        change = {"name": "e.toml", "max_num_batched_tokens": None, "gpu_memory_utilization": None}
+        made = scenario("engine", {"engine": change}, e__toml={**text, "name": "mine"})
+        made.writers["e.toml"] = toml
+        return made
+
+    def config(kind: str, content: dict[str, Any]) -> Input:
+        words = ["estimate", "m/config.json", "--device", "h100-sxm", "--concurrency", "4", "--json"]
+        return Input(kind, words, {"m/config.json": content}, {"m/config.json": as_json})
+
+    def table(kind: str, key: str, name: str, content: Any, writer: Callable[[Any], str]) -> Input:
+        made = scenario(kind, {"workload": {**load, key: name}}, **{name.replace(".", "__"): content})
+        made.writers[name] = writer
+        return made
+
+    def fleet() -> Input:
+        one = {"name": "chat", "model": MODEL, "dataset": "azure-conv-2023", "request_rate_rps": [2, 9]}
+        two = {"name": "code", "model": MODEL, "input_tokens": 900, "output_tokens": 20, "request_rate_rps": [1, 3]}
+        option = {"name": "H", "device": "h100-sxm", "models": [MODEL], "tp": [1]}
+        made = {
+            "hardware": {"devices": ["h100-sxm", "l40s"], "stock": {"h100-sxm": 32}},
+            "limits": {"power_kw": 60, "spare_nodes": 1},
+            "fleet": {
+                "hours": [12, 12],
+                "class": [{**one, "slo": {"ttft_ms_p90": 900}}, {**two, "slo": {"tpot_ms": 60}}],
+                "option": [option, {**option, "name": "L", "device": "l40s"}],
+            },
+        }
+        return Input("fleet", ["fleet", "s.toml", "--json"], {"s.toml": made}, {"s.toml": toml})
+
+    def profile() -> Input:
+        source = ROOT / "data/profiles/l40s"
+        chosen = sorted(source.glob("gemm.*.npz"))[0]
+        files: dict[str, Any] = {
+            "devices/mine.toml": 'like = "l40s"\ntitle = "x"\n',
+            "profiles/mine/run.toml": 'device = "mine"\n',
+            f"profiles/mine/{chosen.name}": chosen.read_bytes(),
+        }
+        return Input("profile", ["estimate", MODEL, "--device", "mine", "--hwdb", ".", "--json"], files)
+
+    def simulation() -> Input:
+        lengths_only = {"input_tokens": 200, "output_tokens": 20, "request_rate_rps": None, "n_requests": 20}
+        return scenario("scenario", {"workload": lengths_only}, "simulate")
+
+    def table_of_plan() -> Input:
+        made = scenario("scenario", {})
+        made.words[-1] = "--wide"
+        return made
+
+    def measured(*words: str) -> Input:
+        head = ["family", "device", "weight", "act", "m", "n", "k", "tokens", "hidden", "moved_bytes", "latency_us"]
+        head += ["software", "licence", "source"]
+        own = ["own 1", "MIT", "a page"]
+        sizes = ((2**i, n) for i in range(3, 9) for n in (1024, 4096))
+        rows = [["gemm", "h100-sxm", "bf16", "bf16", m, n, 4096, "", "", "", 20 + m / 9, *own] for m, n in sizes]
+        stream = ["elementwise", "h100-sxm", "", "bf16", "", "", "", 4096, 4096, 67108864, 50, *own]
+        return Input("measured rows", list(words), {"r.csv": [head, *rows, stream]}, {"r.csv": csv_text})
+
+    pools = ["--prefill-workers", "1", "--decode-workers", "1", "--batch", "8"]
+    return [
+        lambda: scenario("scenario", {"search": {"tp": [1, 2], "weight": ["bf16", "fp8"]}}),
+        lambda: scenario("scenario", {"adapters": {"rank": 8, "count": 4}, "offload": {"weights": [0, 0.5]}}),
+        lambda: scenario("scenario", {"workload": {"request_rate_rps": None, "concurrency": 16}}),
+        lambda: scenario("scenario", {"workload": {"request_rate_rps": None, "n_requests": 50}}),
+        fleet,
+        lambda: config("config", CONFIG),
+        lambda: config("config", MOE),
+        lambda: table("trace", "trace", "t.csv", arrivals, csv_text),
+        lambda: table("trace", "trace", "t.jsonl", mooncake, json_lines),
+        lambda: table("histogram", "histogram", "h.csv", lengths, csv_text),
+        device,
+        lambda: hardware("node", node, ["plan", "n.toml", "--json"]),
+        lambda: hardware("prices", prices, ["hw", "show", "h100-sxm", "--json"]),
+        engine,
+        profile,
+        lambda: Input("cases", ["predict", "c.csv"], {"c.csv": cases}, {"c.csv": csv_text}),
+        lambda: Input("flags", [*estimate, *flags.split()]),
+        lambda: Input("flags", [*estimate, *pools, "--isl", "900", "--osl", "40"]),
+        lambda: Input("flags", ["hw", "list", "--json", "--kind", "gpu"]),
+        lambda: Input("flags", ["models", "show", MODEL, "--json"]),
+        lambda: Input("flags", [*estimate[:-1], "--explain", "--isl", "5000", "--osl", "40", "--batch", "3"]),
+        simulation,
+        table_of_plan,
+        lambda: measured("profile", "import", "csv", "r.csv", "-o", "out.csv"),
+        lambda: measured("profile", "fit", "r.csv", "--device", "mine", "-o", "out", "--like", "h100-sxm"),
+    ]
+
+
+#: Text of the scenario that names a node of the user's own.
+_OWN_NODE = _scenario() | {"hardware": {"nodes": ["mine"]}}
+SEEDS = _seeds()
+_KINDS = len(SEEDS)
+
+LONG = "x" * 100_000
+NUMBERS: tuple[Any, ...] = (
+    *(1e15, 1e12, 1e6, 1e-6, 1e-12, 1e-15, 1e-17, 100, 7, 0.3, 63, 1024, 1e5),
+    *(0, -1, 1, 3, -0.5, 1e-9, 1e-300, 5e-324, 1e9, 1e15, 1e18, 1e300, 2**31, 2**53, 2**63, 2**64),
+    *(float("nan"), float("inf"), float("-inf"), Literal("9" * 300), Literal("9" * 5000), Literal("0x" + "f" * 5000)),
+)
+#: Numbers that a reader may accept, factors of the valid ones, and how often a number is changed to such a one.
+PLAUSIBLE = (0, 1, 2, 3, 5, 7, 8, 16, 63, 100, 1000, 4096, 10**5, 10**6, 10**9, 10**12, 0.01, 0.3, 0.999, 1.5, 1e-6)
+FACTORS = (0.001, 0.1, 0.5, 0.9, 1.1, 2, 3, 10, 100, 1000, 1e5)
+PLAUSIBLE_SHARE = 0.8
+TEXTS: tuple[Any, ...] = (
+    *(
+        "",
+        " ",
+        "\u0000",
+        "\x1b[31mred\x1b]0;t\x07",
+        "=1+1",
+        "ü漢🎉\u202e",
+        LONG,
+        "../../etc/passwd",
+        "/dev/zero",
+        "nan",
+    ),
+    *("~nobody/x", "h100-sxm", "bf16", "all", "1e5", "-", "[bold]x[/bold]", "%s{0}", "true", "\ud800"),
+)
+ODD: tuple[Any, ...] = (True, False, None, [], {}, [[]], [{}], [None], {"value": {}}, [1, "a"])
+
+
+def generated(kind_number: int, draw: random.Random) -> Input:
+    """Return the input with this number: a valid one of a kind that the number chooses, damaged as `draw` says."""
+    made = SEEDS[kind_number % _KINDS]()
+    if made.kind == "node":
+        made.files["n.toml"], made.writers["n.toml"] = copy.deepcopy(_OWN_NODE), toml
+    for _ in range(draw.choice((1, 1, 1, 2, 3))):
+        _mutate(made, draw)
+    return made
+
+
+def _mutate(made: Input, draw: random.Random) -> None:
+    """Damage one place of an input: a value in a file, a word of the command line, or the bytes of a file."""
+    structured = [n for n in made.files if n in made.writers]
+    if made.kind == "flags" or (not structured and not made.files) or draw.random() < 0.03:
+        _mutate_words(made.words, draw)
+        return
+    if structured and draw.random() < 0.9:
+        name = draw.choice(structured)
+        made.files[name] = _changed(copy.deepcopy(made.files[name]), draw)
+        return
+    name = draw.choice(sorted(made.files))
+    content = made.writers.pop(name)(made.files[name]) if name in made.writers else made.files[name]
+    raw = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
+    made.files[name] = _broken(raw, draw)
+
+
+def _mutate_words(words: list[str], draw: random.Random) -> None:
+    """Change, drop, repeat or add a word of a command line, after the first two."""
+    at = draw.randrange(1, len(words))
+    how = draw.choice((0, 1, 2, 3, 3, 3, 3, 4))
+    if how == 0:
+        del words[at]
+    elif how == 1:
+        words.insert(at, words[at])
+    elif how == 2:
+        words.insert(at, draw.choice(("--tp", "--wide", "--csv", "--pp", "--explain", "--nope", "--batch", "--", "-o")))
+    else:
+        numbers = [i for i, word in enumerate(words) if word.replace(".", "", 1).isdigit()]
+        at = draw.choice(numbers or [at]) if how == 3 else at
+        words[at] = str(draw.choice(PLAUSIBLE if draw.random() < PLAUSIBLE_SHARE else NUMBERS if how == 3 else TEXTS))
+
+
+def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """List the places inside data with a structure."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [p for key, inner in items for p in ((*path, key), *_paths(inner, (*path, key)))]
+
+
+def _changed(data: Any, draw: random.Random) -> Any:
+    """Return data with one place changed."""
+    places = _paths(data)
+    if not places:
+        return data
+    *way, key = draw.choice(places)
+    parent = data
+    for step in way:
+        parent = parent[step]
+    old, how = parent[key], draw.randrange(10)
+    if isinstance(old, int | float) and not isinstance(old, bool) and draw.random() < PLAUSIBLE_SHARE:
+        made = old * draw.choice(FACTORS) if draw.random() < 0.5 else draw.choice(PLAUSIBLE)
+        parent[key] = round(made) if isinstance(old, int) and abs(made) >= 1 else made
+    elif how == 0:
+        del parent[key]
+    elif how <= 4:
+        parent[key] = draw.choice(NUMBERS)
+    elif how == 5:
+        parent[key] = draw.choice(TEXTS)
+    elif how == 6:
+        parent[key] = copy.deepcopy(draw.choice(ODD))
+    elif how == 7:
+        _repeat(parent, key, old, draw)
+    elif how == 8:
+        parent[key] = _nested(draw.choice((5, 200, 3000)), old)
+    elif isinstance(old, int | float) and not isinstance(old, bool):
+        parent[key] = old * draw.choice((-1, 0, 1e-6, 0.1, 0.5, 10, 1000, 1e6, 1e12))
+    else:
+        parent[key] = [old] * draw.choice((1, 2, 50))
+    return data
+
+
+def _repeat(parent: Any, key: Any, old: Any, draw: random.Random) -> None:
+    """Repeat an item of a list, or give the value of a key under a name that is nearly the same."""
+    if isinstance(parent, list):
+        parent[key:key] = [copy.deepcopy(old) for _ in range(draw.choice((1, 3, 100)))]
+    else:
+        parent[draw.choice((key.upper(), f"{key} ", f"{key}x", "rate", "name", LONG[:999]))] = old
+
+
+def _nested(depth: int, inside: Any) -> Any:
+    """Return lists in lists around a value."""
+    shown = _inline(inside) if not isinstance(inside, dict) else "1"
+    return Literal("[" * depth + shown + "]" * depth)
+
+
+def _broken(raw: bytes, draw: random.Random) -> bytes:
+    """Return bytes cut short, with flipped bits, doubled, or replaced."""
+    how, at = draw.randrange(6), draw.randrange(len(raw) + 1)
+    if how == 0:
+        return raw[:at]
+    if how == 1:
+        return raw + raw
+    if how == 2:
+        return raw[:at] + bytes(draw.randrange(256) for _ in range(draw.choice((1, 4, 64)))) + raw[at:]
+    if how == 3:
+        return draw.choice(
+            (b"", b"\x00" * 5000, b"\x1f\x8b junk", b"PK\x03\x04junk", b"\xff\xfe", b"[" * 100_000, _npz())
+        )
+    flipped = bytearray(raw)
+    for _ in range(draw.choice((1, 3, 30))):
+        if flipped:
+            flipped[draw.randrange(len(flipped))] ^= 1 << draw.randrange(8)
+    return bytes(flipped)
+
+
+def _npz() -> bytes:
+    """Return an archive of arrays that is no profile."""
+    stream = io.BytesIO()
+    np.savez(stream, variants=np.array(["bf16"]), **{"0.sites": np.zeros((0, 2))})
+    return stream.getvalue()

@@ -1,0 +1,47 @@
+"""Check the shape of a CSV text before a reader turns it into columns: no field without a name, no name twice."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+
+from hwdb.errors import InputError
+
+
+def check_fields(text: str, path: str) -> None:
+    """Raise `InputError` for a line with more fields than the header names, and for a name that stands there twice.
+
+    path: what messages call the file. Readers would shift the columns of such a line, or take the first of two.
+    """
+    try:
+        counts = _counts(text)
+        _, header = next(counts, (0, []))
+    except csv.Error as error:
+        raise InputError(f"{path}: not a CSV table ({error}); give one line of fields per row") from None
+    names = [name.strip() for name in header]
+    twice = next((name for name in names if name and names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{path}, line 1: column {twice!r} appears twice; remove or rename one")
+    try:
+        longer = next(((n, found) for n, found in _field_counts(text) if found > len(names)), None)
+    except csv.Error as error:
+        raise InputError(f"{path}: not a CSV table ({error}); give one line of fields per row") from None
+    if longer is not None:
+        number, found = longer
+        raise InputError(
+            f"{path}, line {number}: {found} fields where the header has {len(names)}; give each field a column"
+        )
+
+
+def _counts(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield (number of its last line, fields) of each row that is not blank."""
+    reader = csv.reader(io.StringIO(text, newline=""))
+    return ((reader.line_num, row) for row in reader if row)
+
+
+def _field_counts(text: str) -> Iterable[tuple[int, int]]:
+    """Return (line number, number of fields) of each line; without quotes, commas are counted, which is faster."""
+    if '"' not in text:
+        return ((n, line.count(",") + 1) for n, line in enumerate(text.splitlines(), 1))
+    return ((n, len(row)) for n, row in _counts(text))

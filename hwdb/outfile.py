@@ -1,0 +1,107 @@
+"""Write output files: as a whole or not at all.
+
+The content goes to a temporary file in the same folder, which takes the name of the output once it is complete and on
+the disk. Whatever ends the process before (a full disk, a signal) leaves the old file as it was.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from hwdb.errors import InputError
+from hwdb.infile import is_input
+
+#: Mode of a new file before the user's mask is applied.
+_NEW_MODE = 0o666
+#: Characters of the output's name that the name of its temporary file repeats.
+_SHOWN = 40
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file in UTF-8, gzipped where its name ends in `.gz`. Raises as `replaced` does."""
+    import gzip
+
+    data = text.encode("utf-8", "backslashreplace")
+    with replaced(path) as file:
+        file.write_bytes(gzip.compress(data, mtime=0) if str(path).endswith(".gz") else data)
+
+
+def check(path: str | Path, *inputs: str | Path) -> None:
+    """Raise `InputError` where `path` cannot be an output: no such folder, a folder, an input of the same run.
+
+    Commands call it before they work for long; inputs: files that they are about to read.
+    """
+    target = _target(path)
+    if not target.parent.is_dir():
+        raise InputError(f"{path}: cannot be written (there is no folder {target.parent}); create it first")
+    if target.is_dir():
+        raise InputError(f"{path}: cannot be written (it is a folder); give the path of a file")
+    if is_input(target) or any(_same(target, file) for file in inputs):
+        raise InputError(f"{path}: is an input of this run and is not overwritten; give another file")
+
+
+@contextmanager
+def replaced(path: str | Path) -> Iterator[Path]:
+    """Yield the path of an empty temporary file, which becomes the file at `path` when the block ends without an error.
+
+    A device or a pipe (/dev/stdout) is written directly. Raises `InputError` where the file cannot be written.
+    """
+    check(path)
+    target = _target(path)
+    try:
+        old = target.stat() if target.exists() else None
+        if old is not None and not stat.S_ISREG(old.st_mode):
+            yield target
+            return
+        with _temporary(target) as made:
+            yield made
+            _settle(made, old)
+            os.replace(made, target)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{path}: cannot be written ({reason}); what was there is unchanged") from error
+
+
+def _same(one: Path, other: str | Path) -> bool:
+    """Return whether two paths lead to the same existing file."""
+    try:
+        return os.path.samefile(one, other)
+    except (OSError, ValueError):
+        return False
+
+
+def _target(path: str | Path) -> Path:
+    """Return the file to replace: the one that a link leads to. `InputError` for an impossible path."""
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError as error:  # a NUL character
+        raise InputError(f"{str(path)!r}: no path of a file ({error}); give another") from None
+
+
+@contextmanager
+def _temporary(target: Path) -> Iterator[Path]:
+    """Yield an empty file beside `target`, and remove it where it is still there afterwards."""
+    import tempfile
+
+    prefix, suffix = f".{target.name[:_SHOWN]}.", f".part{target.suffix}"
+    descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=target.parent)
+    os.close(descriptor)
+    made = Path(name)
+    try:
+        yield made
+    finally:
+        with suppress(OSError):
+            made.unlink(missing_ok=True)
+
+
+def _settle(made: Path, old: os.stat_result | None) -> None:
+    """Give a written file its mode (that of the file it replaces) and bring it to the disk."""
+    mask = os.umask(0)
+    os.umask(mask)
+    made.chmod(_NEW_MODE & ~mask if old is None else stat.S_IMODE(old.st_mode))
+    with made.open("rb+") as stream:
+        os.fsync(stream.fileno())
