@@ -6,9 +6,8 @@ from search.commands.option_groups import grouped
 from search.commands.options import DataOutputOptions, Scenario
 
 EXAMPLES = """\
-perfmodel fleet examples/fleet-mix.toml
-perfmodel fleet examples/day.toml
-perfmodel fleet examples/fleet-mix.toml --json"""
+perfmodel fleet examples/fleet-mix.toml --json
+perfmodel fleet examples/day.toml"""
 
 
 @grouped
