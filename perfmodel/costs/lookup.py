@@ -228,8 +228,8 @@ def _cells(measured: Measured, family: str) -> tuple[Array, Array]:
 def _uncached_time(choice: Choice, family: Family, shape: Mapping[str, Array]) -> Array:
     """Return the seconds that prefill attention would take if cached tokens were computed too, (N,).
 
-    Inf for other families and without cached tokens. It is an upper bound for a few new tokens behind a long context, a
-    shape that tables do not hold.
+    Inf for other families and without cached tokens. It is an upper bound: tables hold no new tokens behind a
+    context.
     """
     cached = np.asarray(shape.get("context", 0.0), float)
     if "query" not in shape or not family.name.endswith("prefill") or not np.any(cached > 0):
@@ -244,7 +244,8 @@ def price(choice: Choice, family: Family, shape: Mapping[str, Array]) -> TablePr
     family: the operator family of the table. shape: its coordinates, (N,) or () each.
     """
     found = _read(choice, family, shape)
-    return replace(found, time=np.minimum(found.time, _time_of_more_queries(choice, family, shape)))
+    most = np.minimum(_time_of_more_queries(choice, family, shape), _uncached_time(choice, family, shape))
+    return replace(found, time=np.minimum(found.time, most))
 
 
 def _time_of_more_queries(choice: Choice, family: Family, shape: Mapping[str, Array]) -> Array:
@@ -294,7 +295,6 @@ def _read(choice: Choice, family: Family, shape: Mapping[str, Array]) -> TablePr
     outside = basis == _EXTRAPOLATED
     if outside.any():  # utilisation is held constant there, so that a tiny shape would take no time at all
         time = np.where(outside, np.maximum(time, least_time(item, family.name)), time)
-        time = np.where(outside, np.minimum(time, _uncached_time(choice, family, shape)), time)
     basis = np.maximum(basis, np.int8(max(choice.worst, _INTERPOLATED if item.fitted else 0)))
     small = (least < LAUNCH_SHARE * time) & (time < LAUNCH_TIME)
     return TablePrice(time=time, basis=basis, bound=np.where(small, LAUNCH_BOUND, limit).astype(np.int8), least=least)
