@@ -161,14 +161,6 @@ def _apart(a: Array, b: Array) -> Array:
     return np.where(np.isfinite(out), out, 0.0)
 
 
-def _on(*names: str) -> Callable[[Batch, Estimates], Mask]:
-    return lambda b, _: np.isin([d.name for d in b.rows.devices], names)[b.rows.device]
-
-
-def _long_prompts(b: Batch, _: Estimates) -> Mask:
-    return _on("tpu-v6e")(b, _) & (b.load.input.max(axis=0) > 8192)
-
-
 def _near_capacity(b: Batch, second: Estimates) -> Mask:
     """Rows of an open loop above 60 % of capacity, and runs that last longer than their requests take to arrive."""
     if b.load.arrival != "open":
@@ -180,7 +172,7 @@ def _near_capacity(b: Batch, second: Estimates) -> Mask:
 def _fewer_run(b: Batch, second: Estimates) -> Mask:
     """Rows on which fewer requests run at once after the change, because the cache holds fewer."""
     cache = [e.memory_use.max_running for e in (b.base, second)]
-    return (second.running < b.base.running) & (cache[1] < cache[0])
+    return (cache[1] < cache[0]) & ((second.running < b.base.running) | second.saturated)
 
 
 def _sooner_back(b: Batch, second: Estimates) -> Mask:
@@ -189,28 +181,19 @@ def _sooner_back(b: Batch, second: Estimates) -> Mask:
 
 
 def _whole_waves(b: Batch, second: Estimates) -> Mask:
-    """Rows whose requests do not all fit at once and start in whole waves: static, or with outputs of equal length."""
-    counts = {"static": b.load.concurrency, "offline": b.load.n_requests}
-    if b.load.arrival not in counts:
+    """Rows of an offline run whose requests are equal and do not all fit at once: they start in whole waves."""
+    if b.load.arrival != "offline":
         return np.zeros(len(b.rows), bool)
-    per_replica = np.ceil(2.0 * counts[b.load.arrival] / b.rows.replicas)
     room = np.minimum(
         second.memory_use.max_running, np.where(np.isnan(b.rows.max_num_seqs), np.inf, b.rows.max_num_seqs)
     )
-    if b.load.arrival == "static":
-        return np.asarray(per_replica > second.memory_use.max_running)
     equal = (b.load.length_cv == 0.0) & (np.ptp(b.load.output, axis=0) == 0.0)
-    return equal & (per_replica > room)
-
-
-def _more_reserved(b: Batch, second: Estimates) -> Mask:
-    """Rows on which the engine reserves more memory for samples after the change."""
-    return np.asarray(second.memory_use.sampler > b.base.memory_use.sampler)
+    return equal & (np.ceil(2.0 * b.load.n_requests / b.rows.replicas) > room)
 
 
 def _short(b: Batch, _: Estimates) -> Mask:
-    """Rows with answers of a few tokens, as many of which end in a step as begin."""
-    return b.load.output.min(axis=0) < 32
+    """Rows of a closed loop with answers of a few tokens, as many of which end in a step as begin."""
+    return (b.load.arrival == "closed") & (b.load.output.min(axis=0) < 32)
 
 
 def _first_fill(b: Batch, _: Estimates) -> Mask:
@@ -218,24 +201,27 @@ def _first_fill(b: Batch, _: Estimates) -> Mask:
     return (b.load.arrival == "offline") & (b.load.n_requests / b.rows.replicas > b.base.running)
 
 
-def _starved(b: Batch, _: Estimates) -> Mask:
-    """Rows of a closed loop whose decodes, if all clients decoded, take most of the token budget of a step."""
-    decodes = b.load.concurrency * 2.0 / b.rows.replicas
-    return (b.load.arrival == "closed") & (decodes > 0.5 * b.rows.max_num_batched_tokens * b.rows.dp)
+def _more_reserved(b: Batch, second: Estimates) -> Mask:
+    """Rows on which the engine reserves more memory for samples after the change."""
+    return np.asarray(second.memory_use.sampler > b.base.memory_use.sampler)
+
+
+def _not_captured(b: Batch, second: Estimates) -> Mask:
+    """Rows whose batch outgrows the largest captured graph, so that the host launches kernels one by one."""
+    captured = np.array([b.engine.limits(d).graph_seqs if b.engine.captures(d) else np.inf for d in b.rows.devices])[
+        b.rows.device
+    ]
+    most = second.running
+    if b.load.arrival == "offline":
+        most = np.minimum(2.0 * b.load.n_requests / b.rows.replicas, second.memory_use.max_running)
+    return np.asarray(most > captured * b.rows.dp)
 
 
 #: Known exceptions: name -> (properties by their start, columns, rows). No columns: all of them.
-#: The first four and the last one are shortcomings of the method, the others are physics.
+#: The first two are shortcomings of the method, the others are physics.
 EXCEPTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Callable[[Batch, Estimates], Mask]]] = {
-    "tables of decode attention that end at small batches are extended without bound": (
-        ("larger", "more clients", "more replicas", "longer", "more requests", "a higher rate"),
-        (),
-        _on("h800-sxm", "mi210", "h20", "arc-pro-b60", "ascend-910b2"),
-    ),
-    "long prompts on TPU v6e": (("longer prompts", "less cached"), (), _long_prompts),
-    "answers of a few tokens: prompts per step are taken at a full batch": (
-        ("faster", "a faster", "longer", "less cached", "a higher rate", "more replicas", "more clients",
-         "more requests", "more seq"),
+    "closed loops, answers of a few tokens: prompts per step are taken at a full batch": (
+        ("faster", "a faster", "longer", "less cached", "more replicas", "more clients", "more seq"),
         (),
         _short,
     ),
@@ -248,11 +234,12 @@ EXCEPTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Callable[[Batch, E
         ("faster", "a faster", "more replicas"), ("ttft",), _sooner_back),
     "a full cache: fewer requests run at once": (
         ("longer prompts", "less cached"), ("tpot", "ttft"), _fewer_run),
-    "requests beyond the batch start in whole waves": (("larger", "more requests"), ("rate",), _whole_waves),
-    "the first fill of an offline run carries prompts in every step": (("more replicas",), ("tpot",), _first_fill),
+    "equal requests beyond the batch run in whole waves": (("more requests",), ("rate",), _whole_waves),
+    "a smaller part of an offline run is the filling or the draining of its replicas": (
+        ("more replicas",), ("tpot",), _first_fill),
     "room for more sequences is reserved: the cache is smaller": (("more sequences",), (), _more_reserved),
-    "closed loops: all running sequences count as decoding under a small token budget": (
-        ("more clients",), ("rate",), _starved),
+    "a batch beyond the largest captured graph is launched kernel by kernel": (
+        ("more sequences", "more clients", "more requests", "larger"), ("rate",), _not_captured),
 }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from perfmodel.profiles.build import __main__ as build
 from perfmodel.profiles.build import aiconfigurator, files, fit, heldout, package, smooth, spreads, tables
 from perfmodel.profiles.families import FAMILY, Reference, Variant
 from perfmodel.profiles.importers.rows import concat, rows_of
+from perfmodel.profiles.shapes import shape_at
 from perfmodel.profiles.store import Measured
 from perfmodel.profiles.table import Table, stencil
 from perfmodel.vocabulary import BASIS_CODE, FAMILIES
@@ -142,7 +143,7 @@ def test_coordinates_lead_back_to_a_shape_of_the_same_place_and_bound(name: str)
     shape = random_shape(name)
     site, axis = family.locate(shape)
     columns = [np.stack([np.broadcast_to(a, (6,)) for a in part], axis=1) for part in (site, axis)]
-    again = families.shape_at(family, *columns)
+    again = shape_at(family, *columns)
     assert families.bound(family, again, PLAIN, CONSTANTS)[0] == pytest.approx(
         families.bound(family, shape, PLAIN, CONSTANTS)[0], rel=1e-9
     )

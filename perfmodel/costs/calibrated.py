@@ -321,7 +321,9 @@ def carried(
     """Convert a donor's times to N other devices.
 
     Returns (seconds per call, what limits the call, whether the table holds the shape). Derived: the donor's time above
-    its floor is scaled by the ratio of the physical bounds on both devices; the floor (launch, latency) stays.
+    its floor is scaled by the ratio of the physical bounds on both devices; the floor (launch, latency) stays. Of the
+    device itself with other figures all time is scaled, down to the floor: so a call takes no longer on the faster of
+    two such devices, whichever factor of an engine applies to it.
 
     Args:
         donor: the measured device and its table.
@@ -334,10 +336,31 @@ def carried(
     priced = lookup.price(choice, family, shape)
     own = choice.priced
     top = ceilings(donor.device, own.act or PLAIN)
+    if donor.own:  # the same device with other figures: its table says what limits a call
+        here, top = _as_rated(choice.measured.reference, here, top)
     there, _ = bound(family, shape, own, Reference(top.compute, top.memory, top.link))
     least, limit = bound(family, shape, variant, here)
     floor = np.minimum(priced.time, donor.floor)
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = np.where(there > 0, least / there, 1.0)
     limit = np.where(priced.bound == LAUNCH_BOUND, LAUNCH_BOUND, limit).astype(np.int8)
-    return floor + (priced.time - floor) * ratio, limit, priced.basis < BASIS_CODE["extrapolated"]
+    work = priced.time * ratio if donor.own else floor + (priced.time - floor) * ratio
+    return np.maximum(work, floor), limit, priced.basis < BASIS_CODE["extrapolated"]
+
+
+def _as_rated(then: Reference, here: Reference, top: Ceilings) -> tuple[Reference, Ceilings]:
+    """Return the ceilings of a device with other figures, and of itself as measured, relative to its rated figures.
+
+    A table is relative to rated figures, and so are the limits by which engine factors are chosen.
+
+    Args:
+        then: rated figures of the device as measured.
+        here: ceilings of the device with other figures, (N,) each.
+        top: ceilings of the device as measured.
+    """
+    rated_here = Reference(
+        then.peak * here.peak / top.compute,
+        then.bandwidth * here.bandwidth / top.memory,
+        then.link * here.link / top.link,
+    )
+    return rated_here, Ceilings(float(then.peak), float(then.bandwidth), float(then.link))

@@ -12,7 +12,7 @@ from hwdb import Device
 from perfmodel.arrays import Array, Codes, Index, Mask
 from perfmodel.dtypes import COMPUTE, FALLBACK, FORMAT_NAMES, FORMATS
 from perfmodel.operators import Demand
-from perfmodel.profiles import FAMILY, Family, Measured, Profile, Variant, bound, shape_at
+from perfmodel.profiles import FAMILY, Bounds, Family, Measured, Profile, Variant, bound, shape_at, uncached
 from perfmodel.vocabulary import BASIS_CODE, LAUNCH_BOUND
 
 # Distances between a table's formats and those asked for are in log2 of bits per value, plus the following. All are
@@ -42,6 +42,8 @@ MAX_CELLS = 20_000
 #: New tokens whose prefill attention bounds that of fewer behind the same context. Chosen: a factor 2 to 4 apart, from
 #: the tile of a kernel up to where tables hold again behind a context of several times as many tokens.
 MORE_QUERIES = (16.0, 32.0, 64.0, 256.0, 1024.0)
+#: Seconds below which a bound counts as this long: keeps its logarithm finite.
+LEAST_SECONDS = 1e-30
 _INTERPOLATED = BASIS_CODE["interpolated"]
 _EXTRAPOLATED = BASIS_CODE["extrapolated"]
 
@@ -226,8 +228,8 @@ def _cells(measured: Measured, family: str) -> tuple[Array, Array]:
 def _uncached_time(choice: Choice, family: Family, shape: Mapping[str, Array]) -> Array:
     """Return the seconds that prefill attention would take if cached tokens were computed too, (N,).
 
-    Inf for other families and without cached tokens. It is an upper bound for a few new tokens behind a long context, a
-    shape that tables do not hold.
+    Inf for other families and without cached tokens. It is an upper bound: tables hold no new tokens behind a
+    context.
     """
     cached = np.asarray(shape.get("context", 0.0), float)
     if "query" not in shape or not family.name.endswith("prefill") or not np.any(cached > 0):
@@ -242,7 +244,8 @@ def price(choice: Choice, family: Family, shape: Mapping[str, Array]) -> TablePr
     family: the operator family of the table. shape: its coordinates, (N,) or () each.
     """
     found = _read(choice, family, shape)
-    return replace(found, time=np.minimum(found.time, _time_of_more_queries(choice, family, shape)))
+    most = np.minimum(_time_of_more_queries(choice, family, shape), _uncached_time(choice, family, shape))
+    return replace(found, time=np.minimum(found.time, most))
 
 
 def _time_of_more_queries(choice: Choice, family: Family, shape: Mapping[str, Array]) -> Array:
@@ -262,17 +265,36 @@ def _time_of_more_queries(choice: Choice, family: Family, shape: Mapping[str, Ar
     return least
 
 
+def _bounds(choice: Choice, family: Family, shape: Mapping[str, Array], least: Array) -> Bounds:
+    """Return the bounds by which the chosen table is read as times; least: seconds of the bound of the N shapes."""
+
+    def seconds(shape: Mapping[str, Array | float]) -> Array:
+        return bound(family, shape, choice.priced, choice.measured.reference)[0]
+
+    # tables hold prompts without cached tokens
+    alike = seconds(uncached(shape)) if "query" in shape and np.any(shape.get("context", 0.0)) else least
+    return Bounds(
+        here=_log_seconds(alike),
+        at=lambda site, axis: _log_seconds(seconds(shape_at(family, site, axis))),
+        formats=choice.priced,
+    )
+
+
+def _log_seconds(seconds: Array) -> Array:
+    """Return the logarithm of seconds, finite where a call has nothing to do."""
+    return np.asarray(np.log(np.maximum(seconds, LEAST_SECONDS)))
+
+
 def _read(choice: Choice, family: Family, shape: Mapping[str, Array]) -> TablePrice:
     """Read the time of N shapes from the chosen table, each by itself."""
     item = choice.measured
     site, axis = family.locate(shape)
-    value, basis = item.table.read(site, axis, family.growth)
     least, limit = bound(family, shape, choice.priced, item.reference)
+    value, basis = item.table.read(site, axis, family.growth, _bounds(choice, family, shape, least))
     time = least * np.exp(-value)
     outside = basis == _EXTRAPOLATED
     if outside.any():  # utilisation is held constant there, so that a tiny shape would take no time at all
         time = np.where(outside, np.maximum(time, least_time(item, family.name)), time)
-        time = np.where(outside, np.minimum(time, _uncached_time(choice, family, shape)), time)
     basis = np.maximum(basis, np.int8(max(choice.worst, _INTERPOLATED if item.fitted else 0)))
     small = (least < LAUNCH_SHARE * time) & (time < LAUNCH_TIME)
     return TablePrice(time=time, basis=basis, bound=np.where(small, LAUNCH_BOUND, limit).astype(np.int8), least=least)

@@ -6,11 +6,14 @@ Front door: `load(device)` returns a `Profile`; its `tables(family, framework)` 
 from __future__ import annotations
 
 from perfmodel.profiles import store
-from perfmodel.profiles.families import FAMILY, Family, Reference, Variant, bound, reference, shape_at
+from perfmodel.profiles.families import FAMILY, Family, Reference, Variant, bound, reference
+from perfmodel.profiles.rising import Bounds
+from perfmodel.profiles.shapes import shape_at, uncached
 from perfmodel.profiles.store import Measured, Profile, folders, load, names
 
 __all__ = [
     "FAMILY",
+    "Bounds",
     "Family",
     "Measured",
     "Profile",
@@ -23,4 +26,5 @@ __all__ = [
     "reference",
     "shape_at",
     "store",
+    "uncached",
 ]

@@ -108,7 +108,7 @@ def _grouped_work(s: Shape, f: Formats) -> Work:
     return Work(eq.grouped_gemm_flop(pairs, hidden, inner, UP_MATRICES), moved)
 
 
-def _causal_length(s: Shape) -> tuple[Array, Array]:
+def causal_length(s: Shape) -> tuple[Array, Array]:
     """Return (batch, length) of the prefill without cached tokens that equals a prefill after cached tokens.
 
     It has as many query rows and, on average, as many keys per row: length q + 2c, batch b q / (q + 2c), for q new
@@ -125,7 +125,7 @@ def _heads_place(s: Shape) -> list[Array]:
 
 
 def _prefill_place(s: Shape) -> tuple[list[Array], list[Array]]:
-    batch, length = _causal_length(s)
+    batch, length = causal_length(s)
     return _heads_place(s), [_log(batch * s["kv_heads"]), _log(length)]
 
 
@@ -150,7 +150,7 @@ def _decode_work(s: Shape, f: Formats) -> Work:
 
 
 def _mla_prefill_place(s: Shape) -> tuple[list[Array], list[Array]]:
-    batch, length = _causal_length(s)
+    batch, length = causal_length(s)
     return [_log(s["heads"])], [_log(batch), _log(length)]
 
 
@@ -339,33 +339,6 @@ class Reference:
     peak: float | Array
     bandwidth: float | Array
     link: float | Array
-
-
-def shape_at(family: Family, site: Array, axis: Array) -> dict[str, Array]:
-    """Return a shape that lies at the given table coordinates of `family` (a right inverse of `locate`).
-
-    site: (R, d) and axis: (R, a), logarithms of d site and a axis coordinates. Several shapes may have the same
-    coordinates; the result, shape key -> (R,), is one of them.
-    """
-    named = dict(zip((*family.site, *family.axis), np.exp(np.concatenate([site, axis], axis=1)).T, strict=True))
-    one = np.ones(len(site))
-    if family.name == "grouped_gemm":
-        return {**named, "inter": named["inter_local"], "tp": one}
-    if family.name.startswith("attention"):
-        heads = named["group"] * named["kv_heads"]
-        batch = named["batch_kv_heads"] / named["kv_heads"]
-        return {**named, "heads": heads, "batch": batch, **_stretch(family, named)}
-    if family.name == "mla_prefill":
-        return {**named, **_stretch(family, named)}
-    return named
-
-
-def _stretch(family: Family, named: dict[str, Array]) -> dict[str, Array]:
-    """Return query and context (R,) of an attention shape, from its coordinates by name; nothing is cached before a
-    prefill."""
-    if family.name.endswith("decode"):
-        return {"context": named["context"]}
-    return {"query": named["length"], "context": np.zeros_like(named["length"])}
 
 
 def bound(family: Family, shape: Shape, variant: Variant, reference: Reference) -> tuple[Array, Codes]:

@@ -18,19 +18,22 @@ def finite_run(steady: Served, steps: StepModel, load: Load, limits: tuple[Array
 
     Where more requests arrive than can be served (`crowded`, (N,)), the run is treated as an offline batch of all
     requests, less the time that they took to arrive. Even a request that is admitted at once waits for the running
-    step, and a run waits no less than one that arrives as fast as it can be served, which queues by chance. `limits` is
-    (max_running: sequences that run at once, prefills_per_request), (N,) each.
+    step, and a run waits no less than one that arrives as fast as it can be served, which queues by chance. No run
+    waits longer, or meets a fuller replica, than one whose requests all arrive at once. `limits` is (max_running:
+    sequences that run at once, prefills_per_request), (N,) each.
     """
     finite = np.isfinite(load.n_requests)
     count = np.where(finite, load.n_requests, 1.0)
     batch = offline(steps, replace(load, n_requests=count), *limits)
     arriving, least = count / load.rate, steady.steps.decode / 2.0
     backlog = least + np.maximum(batch.times.wait - arriving / 2.0, 0.0)
-    wait = np.where(crowded, np.maximum(backlog, steady.times.wait), steady.times.wait)
-    arrived = np.array(list(RANKS.values()))[:, None] * arriving
-    by_chance = load.mean(np.maximum(steady.times.wait - backlog, 0.0))
-    by_rank = least + np.maximum(batch.waits.by_rank - arrived, 0.0) + by_chance
-    tpot = np.where(crowded, batch.times.tpot, steady.times.tpot)
+    chance = np.minimum(steady.times.wait, least + batch.times.wait)
+    wait = np.where(crowded, np.maximum(backlog, chance), chance)
+    ranks = np.array(list(RANKS.values()))[:, None]
+    late = least + np.maximum(batch.waits.by_rank - ranks * arriving, 0.0)
+    by_rank = np.minimum(steady.waits.by_rank, least + batch.waits.by_rank)
+    by_rank = np.where(crowded, np.maximum(late, by_rank), by_rank)
+    tpot = np.where(crowded, batch.times.tpot, np.minimum(steady.times.tpot, batch.times.tpot))
     last = longest(load.mean(load.output), load.length_cv, np.minimum(steady.running, count))
     tail = np.minimum(last, np.maximum(load.longest, load.mean(load.output))) * load.mean(tpot)
     makespan = np.maximum(count / batch.rate, arriving + load.mean(steady.times.prefill) + tail)
@@ -40,6 +43,6 @@ def finite_run(steady: Served, steps: StepModel, load: Load, limits: tuple[Array
         times=replace(steady.times, ttft=prefill + wait + steps.engine.request_time, tpot=tpot, wait=wait),
         rate=np.where(finite, count / makespan, steady.rate),
         waits=WaitShape(
-            uniform_share=np.where(crowded, 1.0, steady.waits.uniform_share), by_rank=np.where(crowded, by_rank, np.nan)
+            uniform_share=np.where(crowded, 1.0, steady.waits.uniform_share), by_rank=np.where(finite, by_rank, np.nan)
         ),
     )

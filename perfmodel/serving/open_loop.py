@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfmodel.arrays import Array, Mask
-from perfmodel.serving.admission import admission_wait, finite_run_wait
+from perfmodel.serving.admission import admission_wait, chance_by_rank, finite_run_wait
 from perfmodel.serving.curve import KNOTS, DecodeCurve, decode_curve
 from perfmodel.serving.finite_run import finite_run
 from perfmodel.serving.limits import MAX_UTILISATION, SATURATED_SHARE
@@ -189,8 +189,7 @@ def _prefill_wait(replica: _Replica, point: _Point, rate: Array) -> Array:
     prefill = replica.load.mean(point.prefill.shared)
     utilisation = np.minimum(rate * prefill / point.entering, MAX_UTILISATION)
     queued = open_prefill_wait(utilisation, prefill, replica.load.cv, point.prefill.cv(replica.load))
-    wait = queued + step_residual(point.running, point.step)
-    return np.minimum(wait, replica.run_length * prefill / point.entering / 2.0)  # a run holds no more prompts
+    return np.asarray(queued + step_residual(point.running, point.step))
 
 
 def _tpot(replica: _Replica, point: _Point, throughput: _Throughput, prefill_wait: Array) -> Array:
@@ -208,19 +207,19 @@ def _tpot(replica: _Replica, point: _Point, throughput: _Throughput, prefill_wai
     return np.minimum((token_time + met) / (1.0 - prefill_share), slowest)
 
 
-def _queued(replica: _Replica, throughput: _Throughput, max_running: Array) -> Array:
-    """Return the mean seconds that a request queues for admission. (N,)
+def _queued(replica: _Replica, throughput: _Throughput, max_running: Array) -> tuple[Array, Array]:
+    """Return the mean seconds that a request queues for admission: (in a steady queue, at most in a run), (N,) each.
 
-    It is the wait of a steady queue, but no more than a run of this length can build up by chance.
+    The latter is what a run of this length can build up by chance, infinite for a run without end.
     """
     load = replica.load
     variability = queue_variability(load.cv, load.output, load.length_cv, load.mean)
     steady = admission_wait(
         throughput.rate, replica.curve.running, throughput.completed, replica.max_running, variability / 2.0
     )
-    waits = np.minimum(steady, finite_run_wait(throughput.rate, replica.run_length - max_running, variability))
+    most = finite_run_wait(throughput.rate, replica.run_length - max_running, variability)
     never = (replica.run_length <= max_running) | (throughput.saturated & np.isinf(replica.run_length))
-    return np.where(never, 0.0, waits)
+    return np.where(never, 0.0, steady), np.where(never & np.isfinite(replica.run_length), 0.0, most)
 
 
 def _served(replica: _Replica, point: _Point, throughput: _Throughput, max_running: Array) -> Served:
@@ -229,7 +228,8 @@ def _served(replica: _Replica, point: _Point, throughput: _Throughput, max_runni
     Where demand exceeds the rate served, its queue and its waits grow without end (infinite).
     """
     prefill_wait = _prefill_wait(replica, point, throughput.rate)
-    wait = prefill_wait + _queued(replica, throughput, max_running)
+    queue, most = _queued(replica, throughput, max_running)
+    wait = prefill_wait + np.minimum(queue, most)
     over = throughput.saturated & (replica.load.rate > throughput.rate)
     endless = np.where(over & np.isinf(replica.run_length), np.inf, 0.0)
     prefill = point.prefill
@@ -253,5 +253,5 @@ def _served(replica: _Replica, point: _Point, throughput: _Throughput, max_runni
         running=point.running,
         rate=throughput.rate,
         saturated=throughput.saturated,
-        waits=WaitShape(uniform_share=np.isinf(endless) * 1.0),
+        waits=WaitShape(uniform_share=np.isinf(endless) * 1.0, by_rank=chance_by_rank(prefill_wait, queue, most)),
     )

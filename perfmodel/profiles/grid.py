@@ -1,0 +1,203 @@
+"""Read grids of ln(utilisation): interpolate between grid points, extrapolate past the ends of the axes.
+
+A grid lies over one or two axes; all coordinates are natural logarithms. Several grids have the same axes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perfmodel.arrays import Array, Index, Mask
+
+Cells = NDArray[np.float32]
+
+#: A factor of two.
+OCTAVE = float(np.log(2.0))
+#: A coordinate this far outside the measured range, in logarithm (3 %), still counts as inside. Chosen.
+EDGE_TOLERANCE = 0.03
+#: Fraction of a cell within which a coordinate counts as on a grid point; weight above which a corner counts. Chosen.
+_ON_POINT, _CORNER_WEIGHT = 1e-3, 0.01
+#: Least length, in octaves, over which a slope is measured: a divisor above 0.
+LEAST_OCTAVES = 1e-6
+#: Above an axis: largest share of the time that may grow with the bound (10 % for noise). Chosen.
+_LARGEST_SHARE = 1.1
+#: Share of the growth of a coordinate that counts as growth of the bound between two grid points. Chosen: small, so
+#: that time follows the bound where that grows.
+_BY_COORDINATE = 0.1
+#: Least divisor.
+_TINY = 1e-12
+#: Largest extrapolation, in logarithm of the bound: keeps exp() finite. Chosen.
+_LONGEST_REACH = 20.0
+
+
+@dataclass(frozen=True)
+class _AxisPlace:
+    """Hold where coordinates lie on an axis of a grid.
+
+    left: number of the grid point to the left. fraction: of the way to the next grid point. beyond: signed logarithmic
+    distance past the ends of the axis, 0 inside.
+    """
+
+    left: Index
+    fraction: Array
+    beyond: Array
+
+    @property
+    def inside(self) -> Mask:
+        """True where the coordinate lies on the axis, or at most `EDGE_TOLERANCE` past its end."""
+        return np.abs(self.beyond) <= EDGE_TOLERANCE
+
+    @property
+    def on_point(self) -> Mask:
+        """True where the coordinate lies on a grid point of the axis."""
+        return (np.minimum(self.fraction, 1.0 - self.fraction) < _ON_POINT) & self.inside
+
+
+def _place(axis: Array, x: Array) -> _AxisPlace:
+    """Locate the coordinates `x` (logarithms, any shape) on the ascending grid points `axis`."""
+    held = np.clip(x, axis[0], axis[-1])
+    if len(axis) == 1:
+        return _AxisPlace(np.zeros(x.shape, np.intp), np.zeros(x.shape), x - held)
+    left = np.clip(np.searchsorted(axis, held, side="right") - 1, 0, len(axis) - 2)
+    return _AxisPlace(left, (held - axis[left]) / (axis[left + 1] - axis[left]), x - held)
+
+
+def on_grid(
+    grids: Cells | Array,
+    known: Mask,
+    axes: tuple[Array, ...],
+    which: Index,
+    x: list[Array],
+    least: tuple[Array, Array] | None = None,
+) -> tuple[Array, Mask, Mask]:
+    """Interpolate each row linearly in its grid, and extrapolate it beyond the ends of the axes.
+
+    Returns, for each row: ln(utilisation), whether it lies inside the measured part of the grid, and whether it lies on
+    a measured grid point. A row is "inside" only where at least one corner of its cell was measured.
+
+    Args:
+        grids: (U, A1[, A2]) one grid of ln(utilisation) per site.
+        known: same shape, True where the cell was measured.
+        axes: ascending coordinates of the grids, logarithms.
+        which: number of the grid of each row.
+        x: coordinates of each row, one array of logarithms per axis.
+        least: ln(seconds) of the bound at the grid points, (U, A1[, A2]), and at each row. With them ln(time) is
+            interpolated, without them ln(utilisation).
+    """
+    places = [_place(a, v) for a, v in zip(axes, x, strict=True)]
+    inside = np.all(np.broadcast_arrays(*(p.inside for p in places)), axis=0)
+    on_point = np.all(np.broadcast_arrays(*(p.on_point for p in places)), axis=0)
+    base, corner = _corners(grids, known, which, places)
+    growths = [p.beyond for p in places]
+    if least is not None:
+        places, base, growths[-1] = _by_time(grids, axes, which, x, places, least)
+    value = base
+    for number, place in enumerate(places):
+        if len(axes[number]) > 1 and not place.inside.all():
+            value = value + _beyond_axis(grids, axes, which, number, places, base, growths[number])
+    return value, inside & corner, on_point & corner
+
+
+def _by_time(
+    grids: Cells | Array,
+    axes: tuple[Array, ...],
+    which: Index,
+    x: list[Array],
+    places: list[_AxisPlace],
+    least: tuple[Array, Array],
+) -> tuple[list[_AxisPlace], Array, Array]:
+    """Interpolate ln(time) between the grid points, held within the ends of the axes.
+
+    Returns (places with the fractions that were used, ln(utilisation), signed growth of ln(bound) past the ends of the
+    last axis). Along the last axis time goes from one grid point to the next as the bound does, and a little as the
+    coordinate does, for cells in which the bound stays the same. Along the first of two axes the bound grows in
+    proportion. Arguments: see `on_grid`.
+    """
+    nodes, here = least
+    *first, last = places
+    other = [replace(p, fraction=np.zeros(())) for p in first]
+    ends = [[*other, replace(last, fraction=np.full((), side))] for side in (0.0, 1.0)]
+    left, right = (_corners(nodes, None, which, end)[0] for end in ends)
+    along = here - sum(((v - a[p.left]) for v, a, p in zip(x, axes, first, strict=False)), np.zeros(()))
+    held = np.clip(along, left, right)
+    step = np.diff(axes[-1], append=axes[-1][-1])[last.left]
+    part = (held - left + _BY_COORDINATE * last.fraction * step) / np.maximum(
+        right - left + _BY_COORDINATE * step, _TINY
+    )
+    used = [*first, replace(last, fraction=np.where(last.inside, part, last.fraction))]
+    log_time, _ = _corners(nodes - grids, None, which, used)
+    across = sum(
+        (p.fraction * np.diff(a, append=a[-1])[p.left] for a, p in zip(axes, first, strict=False)), np.zeros(())
+    )
+    return used, held + across - log_time, np.where(last.beyond != 0.0, along - held, 0.0)
+
+
+def _corners(grids: Cells | Array, known: Mask | None, which: Index, places: list[_AxisPlace]) -> tuple[Array, Mask]:
+    """Return the weighted sum over the corners of each row's grid cell, and True where a corner with a weight above
+    `_CORNER_WEIGHT` was measured.
+
+    known: None where the second result is not needed. places: position of each row on each axis. Other arguments: see
+    `on_grid`.
+    """
+    shape = grids.shape[1:]
+    flat, seen = grids.reshape(-1), None if known is None else known.reshape(-1)
+    base = which * int(np.prod(shape))
+    value: Array = np.zeros(())
+    corner: Mask = np.zeros((), bool)
+    for choice in range(2 ** len(shape)):
+        cell, weight = base, np.ones(())
+        for number, place in enumerate(places):
+            right = (choice >> number) & 1
+            stride = int(np.prod(shape[number + 1 :]))
+            cell = cell + np.minimum(place.left + right, shape[number] - 1) * stride
+            weight = weight * (place.fraction if right else 1.0 - place.fraction)
+        value = value + weight * flat[cell]
+        if seen is not None:
+            corner = corner | (seen[cell] & (weight > _CORNER_WEIGHT))
+    return value, corner
+
+
+def _beyond_axis(
+    grids: Cells | Array,
+    axes: tuple[Array, ...],
+    which: Index,
+    number: int,
+    places: list[_AxisPlace],
+    value: Array,
+    growth: Array,
+) -> Array:
+    """Return the change of `value`, read at the end of axis `number`, when going on past it.
+
+    Derived: time is taken as t = c + s b, with c and s from the last octave of the axis and the bound b growing like
+    exp(x). Then ln(b/t) changes by d - ln(1 + share (e^d - 1)) at distance d past the end, where share = s b / t at the
+    end. Share 1 keeps utilisation; share 0 keeps time (launch overhead).
+
+    places: of each row on each axis. growth: signed growth d of ln(bound) past the end. Other arguments: see
+    `on_grid`.
+    """
+    axis, beyond = axes[number], places[number].beyond
+    held = np.where(beyond > 0, axis[-1], axis[0])
+    back = np.clip(held - np.sign(beyond) * OCTAVE, axis[0], axis[-1])
+    moved = [*places[:number], _place(axis, back), *places[number + 1 :]]
+    earlier, _ = _corners(grids, None, which, moved)
+    octaves = np.maximum(np.abs(held - back) / OCTAVE, LEAST_OCTAVES)
+    change = line_in_bound(growth, value - earlier, np.asarray(octaves, float))
+    return np.where(np.abs(beyond) > EDGE_TOLERANCE, change, 0.0)
+
+
+def line_in_bound(beyond: Array, change: Array, octaves: Array) -> Array:
+    """Return the change of ln(bound / time) past a border, with time extrapolated as a straight line in the bound (see
+    `_beyond_axis`).
+
+    beyond: signed growth of ln(bound) past the border. change: change of ln(bound / time) over the last `octaves`
+    (factors of 2) before the border.
+    """
+    change = np.clip(change / octaves, -OCTAVE, OCTAVE)
+    share = np.where(beyond > 0, 2.0 - np.exp(change), 2.0 * np.exp(change) - 1.0)
+    # going down, a share above 1 would make the time negative
+    share = np.clip(share, 0.0, np.where(beyond > 0, _LARGEST_SHARE, 1.0))
+    reach = np.clip(beyond, -_LONGEST_REACH, _LONGEST_REACH)
+    return np.asarray(reach - np.log1p(share * np.expm1(reach)))

@@ -1,0 +1,91 @@
+"""Read a table as times that never fall as work is added: more work never takes less time.
+
+Measured cells fall here and there, by noise and where an engine changes kernels. A model that follows them calls a
+larger batch or a slower device the faster one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+import numpy as np
+
+from perfmodel.arrays import Array, Index, Mask
+
+#: Weight of a cell that was filled rather than measured. Chosen: small, so that measured cells decide.
+FILLED_WEIGHT = 0.05
+#: Passes over both axes of a grid. Chosen: further ones move no cell by 1 %.
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Give the bound that utilisation is relative to, so that a table can be read as times.
+
+    here: ln(seconds) of the bound at the coordinates that are read; broadcasts against them. at: (ln sites (R, d), ln
+    axes (R, a)) -> ln(seconds) of the bound there, (R,). The bound grows in proportion to the first of two axes.
+    formats: what `at` depends on besides its arguments.
+    """
+
+    here: Array
+    at: Callable[[Array, Array], Array]
+    formats: Hashable
+
+    def at_nodes(self, queries: Array, axes: tuple[Array, ...]) -> Array:
+        """Return ln(seconds) of the bound on the grid of each of U sites, (U, A1[, A2]); queries: (U, d) logarithms."""
+        points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
+        found = self.at(np.repeat(queries, len(points), axis=0), np.tile(points, (len(queries), 1)))
+        return found.reshape(len(queries), *(len(a) for a in axes))
+
+    def rows(self, rows: Index, shape: tuple[int, ...]) -> Bounds:
+        """Return the bounds of some rows of the coordinates, which have the shape `shape`."""
+        return Bounds(np.broadcast_to(self.here, shape).ravel()[rows], self.at, self.formats)
+
+
+def rising(log_time: Array, known: Mask) -> Array:
+    """Return ln(time) on the grids of U sites made so that it never falls along an axis, (U, A1[, A2]).
+
+    It is the isotonic regression (Barlow et al., Statistical Inference under Order Restrictions, 1972) along each axis
+    in turn: cells that fall become the mean of their neighbours, cells that rise stay as they are.
+
+    known: same shape, True where a cell was measured; the others hardly count.
+    """
+    if not _falls(log_time):
+        return log_time
+    weight = np.where(known, 1.0, FILLED_WEIGHT)
+    out = log_time
+    for _ in range(ROUNDS if log_time.ndim > 2 else 1):
+        for axis in range(1, log_time.ndim):
+            moved = _isotonic(np.moveaxis(out, axis, -1), np.moveaxis(weight, axis, -1))
+            out = np.moveaxis(moved, -1, axis)
+    above, below = out, out  # what is left: the middle of the grids that never fall above and below it
+    for axis in range(1, log_time.ndim):
+        above = np.maximum.accumulate(above, axis=axis)
+        below = np.flip(np.minimum.accumulate(np.flip(below, axis), axis=axis), axis)
+    return np.asarray((above + below) / 2.0)
+
+
+def _falls(grids: Array) -> bool:
+    """Return whether any grid, (U, A1[, A2]), falls along an axis."""
+    return any(bool((np.diff(grids, axis=axis) < 0).any()) for axis in range(1, grids.ndim))
+
+
+def _isotonic(values: Array, weight: Array) -> Array:
+    """Return the weighted isotonic regression of `values` along the last axis, both (..., A).
+
+    It is the max-min formula: the value at i is the largest over j <= i of the least over k >= i of the mean of j to k.
+    """
+    falls = np.any(np.diff(values, axis=-1) < 0, axis=-1)
+    out = np.array(values)
+    rows, by = values[falls], weight[falls]
+    size = values.shape[-1]
+    total, mass = (np.concatenate([np.zeros((len(rows), 1)), np.cumsum(a, axis=-1)], axis=-1) for a in (rows * by, by))
+    from_j, to_k = np.arange(size)[:, None], np.arange(1, size + 1)[None, :]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = (total[:, to_k] - total[:, from_j]) / (mass[:, to_k] - mass[:, from_j])
+    mean = np.where(from_j < to_k, mean, np.inf)
+    least = np.flip(np.minimum.accumulate(np.flip(mean, -1), axis=-1), -1)
+    least = np.where(from_j < to_k, least, -np.inf)
+    out[falls] = np.maximum.accumulate(least, axis=-2)[:, np.arange(size), np.arange(size)]
+    return out
