@@ -11,11 +11,13 @@ from perfmodel.workload.traces.daily import SECONDS_PER_HOUR, Peak, Period, hour
 from perfmodel.workload.traces.formats import LONGEST, READERS, read_trace
 from perfmodel.workload.traces.parsed import Clock, Parsed, Reader
 from perfmodel.workload.traces.trace import Trace, Whole
+from perfmodel.workload.traces.units import TIME_UNITS
 
 __all__ = [
     "LONGEST",
     "READERS",
     "SECONDS_PER_HOUR",
+    "TIME_UNITS",
     "Clock",
     "Content",
     "Parsed",

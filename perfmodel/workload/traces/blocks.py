@@ -17,8 +17,9 @@ SIZES = tuple(2**n for n in range(13))
 def with_block_size(parsed: Parsed, path: str, asked: int) -> Parsed:
     """Return the trace with as many tokens a block as the counts of its blocks show.
 
-    A prompt of L tokens has ceil(L / tokens) blocks. asked: tokens a block that the user states, 0 without. Raises
-    `InputError` with line, count and length where no size, or not the stated one, explains the counts.
+    A prompt of L tokens has ceil(L / tokens) blocks. asked: tokens a block that the user states, 0 without; prompts
+    that contradict it, or the format within `odd_blocks`, are counted in a remark. Raises `InputError` with line, count and length where the counts fit
+    neither the format nor one other size, or where they fit the stated size nowhere.
     """
     trace = parsed.trace
     if not len(trace.offsets):
@@ -32,18 +33,24 @@ def with_block_size(parsed: Parsed, path: str, asked: int) -> Parsed:
         return replace(parsed, trace=replace(trace, block_tokens=size))
     row = int(wrong[0])
     told = f"{counts[row]} hash_ids for a prompt of {trace.input[row]} tokens, where blocks of {size} tokens need"
-    told = f"{parsed.place(path, row)}: {told} {-(-trace.input[row] // size)} ({len(wrong)} of {len(counts)} such)"
-    fitting = [] if asked else [s for s in SIZES if not len(_contradicting(counts, trace.input, s))]
-    if len(fitting) != 1:
-        known = (
-            f"; blocks of {' or '.join(map(str, fitting))} tokens fit all" if fitting else "; no block size fits all"
-        )
-        raise InputError(f"{told}{known}; state block_tokens in [workload], or correct the lengths")
-    remark = (
-        f"hash_ids are taken as blocks of {fitting[0]} tokens, not {size}: only that fits the lengths of the prompts"
-    )
-    remarks = (*parsed.remarks, remark)
-    return replace(parsed, trace=replace(trace, block_tokens=fitting[0]), remarks=remarks)
+    told = f"{told} {-(-trace.input[row] // size)} ({len(wrong)} of {len(counts)} such)"
+    share = len(wrong) / np.count_nonzero(counts)
+    if share < 1.0 if asked else share <= parsed.odd_blocks:
+        return _sized(parsed, size, f"{parsed.word} {parsed.lines[row]} has {told}")
+    misfits = {s: len(_contradicting(counts, trace.input, s)) for s in SIZES}
+    fitting = [s for s, count in misfits.items() if not count]
+    if len(fitting) == 1 and not asked:
+        told = f"hash_ids are taken as blocks of {fitting[0]} tokens, not {size}: only that fits the lengths"
+        return _sized(parsed, fitting[0], told)
+    near = min(misfits, key=lambda s: misfits[s])
+    known = f"blocks of {' or '.join(map(str, fitting or [near]))} tokens fit {'all' if fitting else 'most'}"
+    way_out = f"state block_tokens in [workload] ({known}), or correct the lengths"
+    raise InputError(f"{parsed.place(path, row)}: {told}; {way_out}")
+
+
+def _sized(parsed: Parsed, size: int, remark: str) -> Parsed:
+    """Return the trace with blocks of `size` tokens and one more remark."""
+    return replace(parsed, trace=replace(parsed.trace, block_tokens=size), remarks=(*parsed.remarks, remark))
 
 
 def _contradicting(counts: Whole, tokens: Whole, size: int) -> Whole:

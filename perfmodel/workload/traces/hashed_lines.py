@@ -21,7 +21,8 @@ LENGTHS = ("input_length", "output_length")
 class Layout:
     """What a format of such lines says. kind: its name. unit: of `timestamp`. block_tokens: tokens a hashed block.
 
-    has: what a line must have, for messages. ids: name of the id of a request, "" without.
+    has: what a line must have, for messages. ids: name of the id of a request, "" without. odd_blocks: share of prompts
+    whose number of blocks may contradict their length.
     """
 
     kind: str
@@ -29,6 +30,7 @@ class Layout:
     block_tokens: int
     has: str
     ids: str = ""
+    odd_blocks: float = 0.0
 
 
 @dataclass
@@ -82,4 +84,4 @@ def _parsed(found: _Columns, content: Content, layout: Layout) -> Parsed:
         made = replace(made, blocks=blocks, offsets=offsets, block_tokens=layout.block_tokens)
     clock = Clock(TIME, layout.unit, stated=False, kind=layout.kind)
     ids = (layout.ids, np.array(found.ids, dtype=object)) if layout.ids and None not in found.ids else None
-    return Parsed(trace=made, lines=lines, word=content.word, clock=clock, ids=ids)
+    return Parsed(made, lines, word=content.word, clock=clock, ids=ids, odd_blocks=layout.odd_blocks)

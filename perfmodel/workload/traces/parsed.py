@@ -40,8 +40,8 @@ class Parsed:
     trace: its arrivals are in the unit of `clock`. lines: (R,) line or entry number in the file of each request. word:
     what messages call such a number. clock: how times are written. failed: (R,) requests that the file marks as failed
     or cut short, None where it marks none. ids: (R,) what should differ from request to request, None without.
-    unordered: True where the format lists requests in another order than that of arrival. remarks: sentences about
-    what was assumed, without a full stop.
+    odd_blocks: share of prompts whose number of hashed blocks may contradict their length. unordered: True where the
+    format lists requests in another order than that of arrival. remarks: what was assumed, without a full stop.
     """
 
     trace: Trace
@@ -50,6 +50,7 @@ class Parsed:
     clock: Clock = field(default_factory=Clock)
     failed: NDArray[np.bool_] | None = None
     ids: tuple[str, NDArray[np.object_]] | None = None
+    odd_blocks: float = 0.0
     unordered: bool = False
     remarks: tuple[str, ...] = ()
 

@@ -18,6 +18,8 @@ from perfmodel.workload.traces.parsed import Clock, Parsed
 
 #: Seconds of each unit of time.
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+#: Units that times may be in.
+TIME_UNITS = tuple(SECONDS)
 NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 #: Requests/s between which a trace lies whose unit nothing states. chosen: published traces have 0.2 to 60 requests/s
 #: (BurstGPT 0.3, Mooncake 3.4, Bailian 5, Azure 2023 2.6 and 5.5, Azure 2024 about 28 and 45).
@@ -80,7 +82,7 @@ def _by_rate(times: Array, clock: Clock, path: str) -> tuple[str, str]:
     told = (
         f"{clock.field} is taken as {NAMES[unit]}: only they give a rate that traces have ({_rate(times, unit):.3g}/s)"
     )
-    return unit, f"{told}; time_unit in [workload] states it"
+    return unit, f"{told}, and time_unit in [workload] would state it"
 
 
 def _check_format(times: Array, clock: Clock, path: str) -> None:
