@@ -74,9 +74,9 @@ WORKLOAD_KEYS = (*CLASS_KEYS, *LOADS, "arrival", "size_for")
 class Request:
     """A workload, and the trace file that it came from.
 
-    trace: None where the workload does not come from a trace. told: what the scenario says of the trace, as arguments of
-    `read_trace`. remarks: what the reader of the trace assumed or left out. closed: True where the scenario asks for a
-    closed loop by name. peak: the busiest time of the load, in requests/s of this workload; None where the load is
+    trace: None where the workload does not come from a trace. told: what the scenario says of the trace, as arguments
+    of `read_trace`. remarks: what the reader of the trace assumed or left out. closed: True where the scenario asks for
+    a closed loop by name. peak: the busiest time of the load, in requests/s of this workload; None where the load is
     steady, or its shape is not known. for_peak: True where the rate of the workload is that of the peak. periods: the
     load over time; () where it is steady or not known. rate: requests/s that the source of the lengths shows, at its
     peak where it has one; NaN where it shows none.

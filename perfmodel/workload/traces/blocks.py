@@ -18,8 +18,8 @@ def with_block_size(parsed: Parsed, path: str, asked: int) -> Parsed:
     """Return the trace with as many tokens a block as the counts of its blocks show.
 
     A prompt of L tokens has ceil(L / tokens) blocks. asked: tokens a block that the user states, 0 without; prompts
-    that contradict it, or the format within `odd_blocks`, are counted in a remark. Raises `InputError` with line, count and length where the counts fit
-    neither the format nor one other size, or where they fit the stated size nowhere.
+    that contradict it, or the format within `odd_blocks`, are counted in a remark. Raises `InputError` with line, count
+    and length where the counts fit neither the format nor one other size, or where they fit the stated size nowhere.
     """
     trace = parsed.trace
     if not len(trace.offsets):

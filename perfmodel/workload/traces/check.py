@@ -92,11 +92,11 @@ def _answered(parsed: Parsed, path: str) -> Parsed:
     dropped = int((~kept).sum())
     why = [
         f"{int(rows.sum())} {what}"
-        for rows, what in ((marked, "failed or were cut short"), (empty & ~marked, "have no output tokens"))
+        for rows, what in ((marked, "failed or cut short"), (empty & ~marked, "without output tokens (failed)"))
         if rows.any()
     ]
     share = 100.0 * dropped / len(kept)
-    remark = f"{dropped} of {len(kept)} requests ({share:.2g} %) are left out: {' and '.join(why)}"
+    remark = f"{dropped} of {len(kept)} requests ({share:.2g} %) left out: {' and '.join(why)}"
     trace, lines = parsed.trace.take(np.flatnonzero(kept)), parsed.lines[kept]
     return replace(parsed, trace=trace, lines=lines, failed=None, ids=None, remarks=(*parsed.remarks, remark))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -54,7 +55,7 @@ class Content:
             listed = self.document if isinstance(self.document, list) else [self.document]
             yield from ((n, self._object(v, n, repr(v))) for n, v in enumerate(listed, 1))
             return
-        for number, line in enumerate(self.text.splitlines(), 1):
+        for number, line in enumerate(io.StringIO(self.text), 1):
             if not line.strip():
                 continue
             try:
@@ -74,8 +75,7 @@ class Content:
 
 def content_of(text: str, path: str) -> Content:
     """Return the content of a file; raise `InputError` where it is empty. path: what messages call it."""
-    start = next((line for line in text.splitlines() if line.strip()), "")
-    head = start.strip()
+    head = next((line.strip() for line in io.StringIO(text) if line.strip()), "")
     if not head:
         raise InputError(f"{path}: the trace is empty; give a file with at least one request")
     if head[0] not in "{[":

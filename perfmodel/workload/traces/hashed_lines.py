@@ -10,7 +10,7 @@ import numpy as np
 from hwdb import InputError
 from perfmodel.arrays import NAN
 from perfmodel.workload.traces.content import LARGEST, Content, number_of
-from perfmodel.workload.traces.parsed import Clock, Parsed, stem, whole_tokens
+from perfmodel.workload.traces.parsed import Clock, Parsed, stem, whole_tokens, with_article
 from perfmodel.workload.traces.trace import Trace
 
 TIME = "timestamp"
@@ -52,7 +52,7 @@ def read_hashed(content: Content, layout: Layout, *, timed: bool = True) -> Pars
         place = f"{content.path}, {content.word} {number}"
         for name in ((TIME,) if timed else ()) + LENGTHS:
             if name not in record:
-                raise InputError(f"{place}: {name!r} is missing; a {layout.kind} line has {layout.has}")
+                raise InputError(f"{place}: {name!r} is missing; {with_article(layout.kind)} line has {layout.has}")
         found.times.append(number_of(record[TIME], place, TIME) if timed else NAN)
         found.tokens.append([number_of(record[n], place, n) for n in LENGTHS])
         hashes = hashes_of(record, place)

@@ -86,3 +86,12 @@ def whole_tokens(values: Array, field: str, path: str, lines: Whole, word: str =
 def stem(path: str) -> str:
     """Return the name of a trace: its file's name without folder and endings."""
     return Path(path).name.removesuffix(".gz").rsplit(".", 1)[0]
+
+
+def with_article(kind: str) -> str:
+    """Return the name of a format with its article.
+
+    >>> with_article("AIPerf")
+    'an AIPerf'
+    """
+    return f"{'an' if kind[:1].upper() in tuple('AEIOU') else 'a'} {kind}"

@@ -14,7 +14,7 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel.arrays import NAN, Array
-from perfmodel.workload.traces.parsed import Clock, Parsed
+from perfmodel.workload.traces.parsed import Clock, Parsed, with_article
 
 #: Seconds of each unit of time.
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
@@ -93,9 +93,9 @@ def _check_format(times: Array, clock: Clock, path: str) -> None:
     other = [u for u in SECONDS if u != clock.unit and PLAUSIBLE[0] <= _rate(times, u) <= PLAUSIBLE[1]]
     fast, slow = rate > PLAUSIBLE[1], rate < PLAUSIBLE[0] and len(times) >= FEW
     if other and (fast or slow):
-        told = f"{clock.field} of a {clock.kind} trace is in {NAMES[clock.unit]}, but its values contradict that"
+        told = f"{clock.field} of {with_article(clock.kind)} trace is in {NAMES[clock.unit]}"
         shown = _evidence(times, [clock.unit, other[0]])
-        raise InputError(f"{path}: {told}: {shown}; {WAY_OUT}")
+        raise InputError(f"{path}: {told}, but its values contradict that: {shown}; {WAY_OUT}")
 
 
 def _evidence(times: Array, units: list[str]) -> str:
