@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ from hwdb.tomlfile import read_toml
 from perfmodel.workload.datasets import TABLE, histogram, lengths
 from perfmodel.workload.histograms import FOLDER, Histogram, read_histogram
 from perfmodel.workload.slo import Objective, Slo
-from perfmodel.workload.traces import READERS, Parsed, Reader, Trace, formats, read_trace
+from perfmodel.workload.traces import READERS, Content, Parsed, Reader, Trace, formats, read_trace
 from perfmodel.workload.workload import Workload
 
 PLAIN = "arrival_s,input_tokens,output_tokens\n"
@@ -65,7 +64,8 @@ def test_azure_csv_of_2024_with_time_zone(tmp_path: Path) -> None:
 
 
 def test_mooncake_lines_are_read_with_blocks(tmp_path: Path) -> None:
-    text = "\n".join([line(), line(timestamp=500, hash_ids=[1, 2, 3]), "", line(timestamp=1000, hash_ids=None)])
+    longer = line(timestamp=500, input_length=1200, hash_ids=[1, 2, 3])
+    text = "\n".join([line(), longer, "", line(timestamp=1000, hash_ids=None)])
     trace = read_trace(put(tmp_path, text, "m.jsonl"))
     assert trace.arrival.tolist() == [0, 0.5, 1.0]
     assert trace.offsets.tolist() == [0, 2, 5, 5]
@@ -79,12 +79,12 @@ def test_gzip_is_recognised_by_content(tmp_path: Path) -> None:
 
 
 def test_a_new_format_is_one_more_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read(text: io.TextIOBase, path: str) -> Parsed:
-        numbers = np.array([[float(n) for n in row.split()] for row in list(text)[1:]])
+    def read(content: Content) -> Parsed:
+        numbers = np.array([[float(n) for n in row.split()] for row in content.text.splitlines()[1:]])
         made = Trace(arrival=numbers[:, 0], input=numbers[:, 1].astype(int), output=numbers[:, 2].astype(int))
         return Parsed(trace=made, lines=np.arange(len(numbers)) + 2)
 
-    own = Reader(name="blanks", recognises=lambda first: first.startswith("%"), read=read)
+    own = Reader(name="blanks", recognises=lambda content: content.head.startswith("%"), read=read)
     monkeypatch.setattr(formats, "READERS", (own, *READERS))
     assert read_trace(put(tmp_path, "%\n3 10 2\n4 20 4\n")).arrival.tolist() == [0, 1]
     assert read_trace(put(tmp_path, PLAIN + "0,10,2\n")).input.tolist() == [10]

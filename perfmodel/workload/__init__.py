@@ -11,6 +11,7 @@ from perfmodel.workload.slo import METRICS, MS_PER_S, RANKS, SLO_KEYS, STATISTIC
 from perfmodel.workload.traces import (
     LONGEST,
     SECONDS_PER_HOUR,
+    TIME_UNITS,
     Peak,
     Period,
     Trace,
@@ -36,6 +37,7 @@ __all__ = [
     "SLO_KEYS",
     "SPREADS",
     "STATISTICS",
+    "TIME_UNITS",
     "Arrival",
     "Histogram",
     "LengthStats",

@@ -138,13 +138,15 @@ def priced(problem: FleetProblem) -> FleetProblem:
     rows = np.array([i for i, o in enumerate(problem.options) if not np.isnan(o.usd_per_hour)], dtype=np.intp)
     left = replace(problem, options=tuple(problem.options[i] for i in rows), throughput=problem.throughput[rows])
     if len(rows) and not served_by_none(left):
-        return replace(left, remarks=(f"{told}; without it the fleet leaves it out",))
+        return replace(left, remarks=(*left.remarks, f"{told}; without it the fleet leaves it out"))
     counted = tuple(replace(o, usd_per_hour=o.devices) for o in problem.options)
     inventory = replace(problem.inventory, node_usd_per_hour={})
     remark = f"{told}; without it the fleet has the fewest devices, not the least cost"
     if np.isfinite(problem.inventory.budget):
         raise InputError(f"fleet: a budget is set, but {told}")
-    return replace(problem, options=counted, inventory=inventory, remarks=(remark,), counts_devices=True)
+    return replace(
+        problem, options=counted, inventory=inventory, remarks=(*problem.remarks, remark), counts_devices=True
+    )
 
 
 def table_problem(spec: FleetSpec, inventory: Inventory) -> FleetProblem:
@@ -182,6 +184,7 @@ def _fleet_of_workload(scenario: Scenario) -> FleetSpec:
         model=scenario.model,
         workload=work,
         slo=scenario.slo,
+        remarks=request.remarks if request is not None else (),
     )
     options = tuple(FleetOption(name=d.name, device=d.name) for d in tariff_of(scenario).devices)
     hours = tuple(p.length / SECONDS_PER_HOUR for p in periods) or (1.0,)
@@ -198,4 +201,5 @@ def _problem(spec: FleetSpec, options: Sequence[Option], throughput: Array, inve
         hours=np.array(spec.hours),
         inventory=inventory,
         elastic=spec.elastic,
+        remarks=tuple(f"trace of {c.name}: {text}" for c in spec.classes for text in c.remarks),
     )

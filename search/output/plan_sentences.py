@@ -234,7 +234,7 @@ def power_note(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def question(plan: Plan) -> str:
-    """Return the scenario in one line: model, load, mean lengths, SLOs, devices on offer."""
+    """Return the scenario in one line: model, load, mean lengths, SLOs, devices on offer; then how a trace was read."""
     s, work = plan.scenario, plan.scorer.target.workload
     loads = {
         "open": counted(_exact(work.rate), "request/s"),
@@ -249,7 +249,8 @@ def question(plan: Plan) -> str:
     lengths = f"{work.mean_input:,.0f} tokens in, {work.mean_output:,.0f} out"
     slo = "; ".join(f"{o.title} ≤ {_exact(o.limit * 1e3)} ms" for o in s.slo.objectives)
     offered = ", ".join(s.offer.devices)
-    return f"{s.model.split('/')[-1]}, {load} of {lengths} on average; {slo or 'no SLO'}; on offer: {offered}"
+    read = "".join(f". Trace: {text}" for text in (s.request.remarks if s.request is not None else ()))
+    return f"{s.model.split('/')[-1]}, {load} of {lengths} on average; {slo or 'no SLO'}; on offer: {offered}{read}"
 
 
 def _exact(value: float) -> str:

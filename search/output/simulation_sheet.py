@@ -72,8 +72,9 @@ def print_simulation(row: Row, *, stream: TextIO | None = None) -> None:
     _print_figures(console, "Rates", row, RATES)
     _print_figures(console, "Pace of the tokens", row, PACE)
     _print_figures(console, "Occupancy, mean over the window", row, OCCUPANCY)
-    if row["remark"]:
-        _print_line(console, f"Remark: {row['remark']}.")
+    for title, column in (("Remark", "remark"), ("Trace", "trace_remark")):
+        if row.get(column):
+            _print_line(console, f"{title}: {row[column]}.")
     _print_line(console, _EXPLAINED)
 
 

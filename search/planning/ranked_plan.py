@@ -122,12 +122,18 @@ class Plan(Candidates):
         chosen = list(alike)[:most]
         return self._flat(chosen, [None] * len(chosen), alike)
 
-    def _load_columns(self) -> dict[str, float]:
-        """Return the mean and the peak of a load that changes over the day, in requests/s; {} of a steady load."""
+    def _load_columns(self) -> dict[str, Any]:
+        """Return how the trace was read, and the mean and the peak of a load that changes over the day, in requests/s.
+
+        Neither where nothing was assumed of a trace, or the load is steady.
+        """
         request = self.scenario.request
-        if request is None or request.peak is None:
+        if request is None:
             return {}
-        return {"mean_request_rate_rps": request.peak.mean, "peak_request_rate_rps": request.peak.rate}
+        read = {"trace_remark": "; ".join(request.remarks)} if request.remarks else {}
+        if request.peak is None:
+            return read
+        return read | {"mean_request_rate_rps": request.peak.mean, "peak_request_rate_rps": request.peak.rate}
 
     def _flat(
         self, numbers: list[int], ranks: Sequence[int | None], alike: Mapping[int, Sequence[int]] | None = None

@@ -236,6 +236,8 @@ def simulated_row(
     number = chosen[rank - 1]
     found = replay(plan, number, settings, progress=progress)
     made = row(plan, number, found, settings)
+    if plan.scenario.request is not None and plan.scenario.request.remarks:
+        made["trace_remark"] = "; ".join(plan.scenario.request.remarks)
     if capacity_too:
         most = capacity(plan, number, settings)
         made |= {"capacity_rps": most.rate, "capacity_rps_ci95_low": most.low, "capacity_rps_ci95_high": most.high}

@@ -36,7 +36,8 @@ class FleetClass:
     """One class of requests. rate: (P,) requests/s in each of P periods.
 
     model: the model that serves it, "" where every option gives its throughput. workload: its lengths, at a rate of 1
-    request/s; None where every option gives its throughput. slo: the scenario's where the class has none.
+    request/s; None where every option gives its throughput. slo: the scenario's where the class has none. remarks: what
+    the reader of its trace assumed or left out.
     """
 
     name: str
@@ -44,6 +45,7 @@ class FleetClass:
     model: str = ""
     workload: Workload | None = None
     slo: Slo = field(default_factory=Slo)
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,7 @@ def _class(table: Table, defaults: Defaults, periods: int) -> tuple[FleetClass, 
         model=model,
         workload=request.workload if request is not None else None,
         slo=read_slo(table.table("slo")) if "slo" in table else defaults.slo,
+        remarks=request.remarks if request is not None else (),
     )
     table.done(also=CLASS_KEYS)
     return found, shown

@@ -19,6 +19,7 @@ from perfmodel.workload import (
     LONGEST,
     MOST_CLASSES,
     SLO_KEYS,
+    TIME_UNITS,
     Histogram,
     Peak,
     Period,
@@ -62,6 +63,8 @@ CLASS_KEYS = (
     "classes",
     "sort",
     "longest_tokens",
+    "time_unit",
+    "block_tokens",
 )
 #: Keys of a `[workload]` table.
 WORKLOAD_KEYS = (*CLASS_KEYS, *LOADS, "arrival", "size_for")
@@ -71,9 +74,9 @@ WORKLOAD_KEYS = (*CLASS_KEYS, *LOADS, "arrival", "size_for")
 class Request:
     """A workload, and the trace file that it came from.
 
-    trace: None where the workload does not come from a trace. sort: True where an unsorted trace is sorted by arrival.
-    longest: tokens above which a length in the trace is taken for an error. closed: True where the scenario asks for a
-    closed loop by name. peak: the busiest time of the load, in requests/s of this workload; None where the load is
+    trace: None where the workload does not come from a trace. told: what the scenario says of the trace, as arguments
+    of `read_trace`. remarks: what the reader of the trace assumed or left out. closed: True where the scenario asks for
+    a closed loop by name. peak: the busiest time of the load, in requests/s of this workload; None where the load is
     steady, or its shape is not known. for_peak: True where the rate of the workload is that of the peak. periods: the
     load over time; () where it is steady or not known. rate: requests/s that the source of the lengths shows, at its
     peak where it has one; NaN where it shows none.
@@ -81,8 +84,8 @@ class Request:
 
     workload: Workload
     trace: Path | None = None
-    sort: bool = False
-    longest: int = LONGEST
+    told: tuple[tuple[str, Any], ...] = ()
+    remarks: tuple[str, ...] = ()
     closed: bool = False
     peak: Peak | None = None
     for_peak: bool = False
@@ -98,18 +101,31 @@ class Request:
         """Read the trace, rescaled to the mean rate of the load; raise `InputError` where the scenario names none."""
         if self.trace is None:
             raise InputError('the scenario\'s [workload] names no trace; add trace = "file.csv" to replay one')
-        trace = _read_once(self.trace, self.trace.stat().st_mtime_ns, sort=self.sort, longest=self.longest)
+        trace = _read_once(self.trace, self.trace.stat().st_mtime_ns, self.told)
         rate = self.mean_rate
         return trace.at_rate(rate) if rate == rate and trace.rate == trace.rate else trace
 
 
 @lru_cache(maxsize=1)
-def _read_once(path: Path, changed: int, *, sort: bool, longest: int) -> Trace:  # noqa: ARG001 - part of the key
+def _read_once(path: Path, changed: int, told: tuple[tuple[str, Any], ...]) -> Trace:  # noqa: ARG001 - part of the key
     """Read a trace; the last one is kept, since lengths, contexts and replays read the same file.
 
-    changed: when the file last changed, so that a changed one is read again.
+    changed: when the file last changed, so that a changed one is read again. told: arguments of `read_trace`.
     """
-    return read_trace(path, sort=sort, longest=longest)
+    return read_trace(path, **dict(told))
+
+
+def _told(table: Table) -> tuple[tuple[str, Any], ...]:
+    """Read what a table says of its trace, as arguments of `read_trace`."""
+    idle = next((k for k in ("time_unit", "block_tokens") if k in table and "trace" not in table), "")
+    if idle:
+        raise table.error(idle, "only goes with a trace; leave it out")
+    return (
+        ("sort", table.flag("sort", False)),
+        ("longest", table.whole("longest_tokens", LONGEST, least=1)),
+        ("time_unit", table.text("time_unit", "", choices=TIME_UNITS)),
+        ("block_tokens", table.whole("block_tokens", 0, least=1)),
+    )
 
 
 def relay(
@@ -153,9 +169,10 @@ def read_request(table: Table, folder: Path, *, load: bool = True) -> Request:
     if len(given) != 1:
         found = f"{' and '.join(given)} are given" if given else "nothing says how long requests are"
         raise table.error(given[1] if given else "", f"{found}; give exactly one of {', '.join(LENGTHS)}")
-    sort, longest = table.flag("sort", False), table.whole("longest_tokens", LONGEST, least=1)
-    trace = file_of(table, "trace", folder) if given == ["trace"] else None
-    shape, timing = _lengths(table, folder, trace, sort, longest)
+    told = _told(table)
+    path = file_of(table, "trace", folder) if given == ["trace"] else None
+    trace = relay(table, "trace", _read_once, path, path.stat().st_mtime_ns, told) if path is not None else None
+    shape, timing = _lengths(table, folder, trace)
     timing = stated_by_hour(table) if BY_HOUR in table else timing
     for_peak = load and sized_for_peak(table, timing, stated=any(k in table for k in LOADS))
     numbers = _load(table, timing, for_peak=for_peak) if load else _of_one_request(table, timing)
@@ -168,9 +185,9 @@ def read_request(table: Table, folder: Path, *, load: bool = True) -> Request:
         timing = timing.at_mean(workload.rate / ratio) if workload.arrival == "open" else Timing()
     return Request(
         workload=_with_hits(table, workload),
-        trace=trace,
-        sort=sort,
-        longest=longest,
+        trace=path,
+        told=told,
+        remarks=trace.remarks if trace is not None else (),
         closed=closed,
         peak=timing.peak,
         for_peak=for_peak and workload.arrival == "open",
@@ -179,10 +196,10 @@ def read_request(table: Table, folder: Path, *, load: bool = True) -> Request:
     )
 
 
-def _lengths(table: Table, folder: Path, trace: Path | None, sort: bool, longest: int) -> tuple[Histogram, Timing]:
+def _lengths(table: Table, folder: Path, trace: Trace | None) -> tuple[Histogram, Timing]:
     """Read how long requests are, from the one source that the table names.
 
-    Returns (length classes, when requests arrive as far as the source shows it).
+    trace: the one that it names, None without. Returns (length classes, when requests arrive as far as is known).
     """
     if "classes" in table and trace is None:
         raise table.error("classes", "only a trace is cut into classes; leave it out")
@@ -196,12 +213,11 @@ def _lengths(table: Table, folder: Path, trace: Path | None, sort: bool, longest
         shape = relay(table, "histogram", read_histogram, file_of(table, "histogram", folder))
         return shape, timing_of_histogram(shape)
     if trace is not None:
-        read = relay(table, "trace", _read_once, trace, trace.stat().st_mtime_ns, sort=sort, longest=longest)
         parts = table.numbers("classes", DEFAULT_CLASSES, least=1)
         if len(parts) != 2:
             raise table.error("classes", f"{list(parts)} is not two numbers; give classes for input and output: [8, 4]")
-        cut = relay(table, "classes", Histogram.from_trace, read, (int(parts[0]), int(parts[1])))
-        return cut, timing_of_trace(read)
+        cut = relay(table, "classes", Histogram.from_trace, trace, (int(parts[0]), int(parts[1])))
+        return cut, timing_of_trace(trace)
     return _stated_classes(table), UNKNOWN
 
 

@@ -1,19 +1,25 @@
 """Request traces: when each request arrived and how long it was.
 
-Formats are read by modules of their own (`mooncake`, `csv_trace`), listed in `formats.READERS`.
+Each format is read by a module of its own (`mooncake`, `burstgpt`, `sharegpt`, ...), listed in `formats.READERS`; what
+holds for all is checked in `check`, `units` and `blocks`.
 """
 
 from __future__ import annotations
 
+from perfmodel.workload.traces.content import Content
 from perfmodel.workload.traces.daily import SECONDS_PER_HOUR, Peak, Period, hours_of_day, peak_of, periods_of
 from perfmodel.workload.traces.formats import LONGEST, READERS, read_trace
-from perfmodel.workload.traces.parsed import Parsed, Reader
+from perfmodel.workload.traces.parsed import Clock, Parsed, Reader
 from perfmodel.workload.traces.trace import Trace, Whole
+from perfmodel.workload.traces.units import TIME_UNITS
 
 __all__ = [
     "LONGEST",
     "READERS",
     "SECONDS_PER_HOUR",
+    "TIME_UNITS",
+    "Clock",
+    "Content",
     "Parsed",
     "Peak",
     "Period",

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 from hwdb import InputError, infile
-from perfmodel.workload.traces import csv_trace, mooncake
-from perfmodel.workload.traces.check import checked
+from perfmodel.workload.traces import (
+    aiperf,
+    azure,
+    bailian,
+    burstgpt,
+    csv_trace,
+    guidellm,
+    json_rows,
+    mooncake,
+    sharegpt,
+    vllm_bench,
+)
+from perfmodel.workload.traces.check import Asked, checked
+from perfmodel.workload.traces.content import content_of
 from perfmodel.workload.traces.trace import Trace
 
 #: Longest prompt or output that is taken for real, in tokens; `longest=` of `read_trace` raises it. The longest context
@@ -15,11 +26,24 @@ from perfmodel.workload.traces.trace import Trace
 LONGEST = 4_000_000
 
 
-#: The first reader that recognises a file reads it; CSV takes what no other does.
-READERS = (mooncake.READER, csv_trace.READER)
+#: The first reader that recognises a file reads it; the last ones take every table and all other JSON.
+READERS = (
+    vllm_bench.READER,
+    guidellm.READER,
+    sharegpt.READER,
+    bailian.READER,
+    aiperf.READER,
+    mooncake.READER,
+    json_rows.READER,
+    burstgpt.READER,
+    azure.READER,
+    csv_trace.READER,
+)
 
 
-def read_trace(path: str | Path, *, sort: bool = False, longest: int = LONGEST) -> Trace:
+def read_trace(
+    path: str | Path, *, sort: bool = False, longest: int = LONGEST, time_unit: str = "", block_tokens: int = 0
+) -> Trace:
     """Read the trace in the file at `path`, plain or gzipped, in any of the formats of `READERS`.
 
     Args:
@@ -27,24 +51,23 @@ def read_trace(path: str | Path, *, sort: bool = False, longest: int = LONGEST) 
         sort: put requests that are out of order into order of arrival. Without it the first one is an error, because an
             unsorted file usually means columns mixed up or files joined.
         longest: tokens above which a length is refused.
+        time_unit: unit of the times, "s", "ms", "us" or "ns"; by default that of the format, or what the times show.
+        block_tokens: tokens per hashed block; by default those of the format, or what the lengths show.
 
     Raises:
         InputError: names file, line, field, value and way out.
     """
-    text = _open(path)
-    first = next((line.lstrip() for line in text if line.strip()), "")
-    text.seek(0)
-    if not first:
-        raise InputError(f"{path}: the trace is empty; give a file with at least one request")
-    reader = next(r for r in READERS if r.recognises(first))
-    return checked(reader.read(text, str(path)), str(path), sort=sort, longest=longest)
+    content = content_of(_open(path), str(path))
+    reader = next(r for r in READERS if r.recognises(content))
+    asked = Asked(sort=sort, longest=longest, time_unit=time_unit, block_tokens=block_tokens)
+    return checked(reader.read(content), str(path), asked)
 
 
-def _open(path: str | Path) -> io.StringIO:
+def _open(path: str | Path) -> str:
     """Return the text of a file, unpacked where it is gzipped; raise `InputError` where it cannot be read."""
     try:
-        return io.StringIO(infile.read_table_text(path, "trace"))
+        return infile.read_table_text(path, "trace")
     except FileNotFoundError:
-        raise InputError(f"{path}: no such trace; give the path of an existing CSV or JSONL file") from None
+        raise InputError(f"{path}: no such trace; give the path of an existing CSV, JSON or JSONL file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a readable file") from None

@@ -23,7 +23,8 @@ class Trace:
     input, output: (R,) prompt and output tokens.
     blocks, offsets: hashes of the prompts' KV blocks of `block_tokens` tokens each. Those of request r are
     `blocks[offsets[r]:offsets[r + 1]]`; both arrays are empty where the trace has no hashes.
-    name, source: what messages and reports call the trace, and the file it came from.
+    name, source: what messages and reports call the trace, and the file it came from. remarks: what a reader assumed or
+    left out, in sentences without a full stop.
     """
 
     arrival: Array
@@ -34,6 +35,7 @@ class Trace:
     block_tokens: int = 0
     name: str = ""
     source: str = ""
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.input)
