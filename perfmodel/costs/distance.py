@@ -28,7 +28,7 @@ UNKNOWN_RATIO = 1.0
 #: Kinds of device between which tables carry over within a vendor, and between vendors: GPU kernels are ports of one
 #: another. Devices whose compilers build whole graphs (TPUs and the like) have kernels unlike any other's.
 _ALIKE, _PORTED = ("gpu", "soc"), ("gpu",)
-#: AMD's lines of GPUs. Their matrix instructions differ (MFMA on CDNA, WMMA on RDNA), so that the kernels of one line are
+#: AMD's lines of GPUs. Their matrix instructions differ (MFMA on CDNA, WMMA on RDNA), so that kernels of one line are
 #: ports on the other, as between vendors.
 _LINES = ("CDNA", "RDNA")
 #: Compute type of reference where a table or demand has none.
