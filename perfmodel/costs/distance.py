@@ -28,6 +28,9 @@ UNKNOWN_RATIO = 1.0
 #: Kinds of device between which tables carry over within a vendor, and between vendors: GPU kernels are ports of one
 #: another. Devices whose compilers build whole graphs (TPUs and the like) have kernels unlike any other's.
 _ALIKE, _PORTED = ("gpu", "soc"), ("gpu",)
+#: AMD's lines of GPUs. Their matrix instructions differ (MFMA on CDNA, WMMA on RDNA), so that kernels of one line are
+#: ports on the other, as between vendors.
+_LINES = ("CDNA", "RDNA")
 #: Compute type of reference where a table or demand has none.
 PLAIN = "bf16"
 
@@ -67,23 +70,28 @@ def _measured_share(device: Device, act: str) -> float:
 def device_distance(device: Device, other: Device, link: bool = False) -> float:
     """Return how far two devices are apart (no unit): 0 for equal architecture and balance of compute and bandwidth.
 
-    It is `UNRELATED_DEVICE` or more for another vendor's GPU, inf where kernels have nothing in common. link: compare
-    the links only, for tables of collectives.
+    It is `UNRELATED_DEVICE` or more for another vendor's GPU or AMD's other line of GPUs, inf where kernels have
+    nothing in common. link: compare the links only, for tables of collectives.
     """
-    kinds = {device.kind, other.kind}
-    if (len(kinds) > 1 and not kinds <= set(_ALIKE)) or (device.vendor != other.vendor and not kinds <= set(_PORTED)):
+    kinds, ported = {device.kind, other.kind}, _maker(device) != _maker(other)
+    if (len(kinds) > 1 and not kinds <= set(_ALIKE)) or (ported and not kinds <= set(_PORTED)):
         return float("inf")
     if link:
         apart = abs(np.log(device.link.bandwidth / other.link.bandwidth))
         same_topology = device.link.topology == other.link.topology
         return LINK_WEIGHT * float(apart) + (0.0 if same_topology else OTHER_TOPOLOGY)
     score = 0.0 if architecture(device) == architecture(other) else OTHER_ARCHITECTURE
-    score += 0.0 if device.vendor == other.vendor else OTHER_VENDOR
+    score += OTHER_VENDOR if ported else 0.0
     score += 0.0 if device.memory_type[:3] == other.memory_type[:3] else OTHER_MEMORY  # HBM, GDDR or LPDDR of any age
     with np.errstate(invalid="ignore", divide="ignore"):
         bandwidth = np.log(device.bandwidth / other.bandwidth)
         balance = np.log(ceilings(device, PLAIN).compute / ceilings(other, PLAIN).compute) - bandwidth
     return score + BANDWIDTH_WEIGHT * _apart(bandwidth) + BALANCE_WEIGHT * _apart(balance)
+
+
+def _maker(device: Device) -> tuple[str, str]:
+    """Return the vendor of a device and, for AMD's GPUs, their line: devices whose kernels have the same source."""
+    return device.vendor, next((line for line in _LINES if device.arch.startswith(line)), "")
 
 
 def _apart(log_ratio: float) -> float:
