@@ -276,7 +276,11 @@ def test_lines_are_found_below_quoted_keys_lists_and_inline_tables() -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("x = " + "[" * 5000 + "]" * 5000, "nested too deeply"), ("x = " + "1" * 5000, "more than 64 bits"), ("x = ", "not TOML")],
+    [
+        ("x = " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+        ("x = " + "1" * 5000, "more than 64 bits"),
+        ("x = ", "not TOML"),
+    ],
 )
 def test_text_that_is_no_toml(text: str, message: str) -> None:
     with pytest.raises(hwdb.InputError, match=message):

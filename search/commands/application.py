@@ -169,7 +169,7 @@ COMMANDS = {
 SUMMARIES = {
     "plan": (SCENARIOS, "Rank the configurations that serve a scenario within its SLOs."),
     "simulate": (SCENARIOS, "Simulate a scenario's load on a candidate of its plan."),
-    "fleet": (SCENARIOS, "Find the least-cost mix of hardware for classes of requests."),
+    "fleet": (SCENARIOS, "Find the least-cost mix of hardware for classes of requests, and what each hour needs."),
     "report": (SCENARIOS, "Write the plan of a scenario as one offline HTML page."),
     "estimate": (DEPLOYMENTS, "Estimate latency, throughput, memory, power, cost of a deployment."),
     "predict": (DEPLOYMENTS, "Predict latency, throughput, memory and power per row of a table."),

@@ -53,7 +53,8 @@ OWN_PRICE = "--usd-per-hour USD (of one device)"
 #: Said where the power has no host in it.
 NO_HOST = "Power W is that of the devices alone: --node NAME adds their host, and pays whole nodes."
 NETWORK_UNKNOWN = (
-    "a figure of this hardware is not known (the network between pools?); `perfmodel hw show` lists those that are"
+    "a figure of this hardware is not known, such as the link between its devices or the network between nodes or "
+    "pools; `perfmodel hw show` lists those that are"
 )
 SATURATED = "the load exceeds the capacity: queues grow without end"
 
