@@ -54,6 +54,7 @@ class Entry:
     names: tuple[str, ...]
     kinds: tuple[str, ...]
     vendor: str
+    arch: str
     attention: float
     undotted: float
     experts: float
@@ -61,8 +62,9 @@ class Entry:
     kernels: tuple[KernelRate, ...]
 
     def holds(self, engine: str, device: Device) -> bool:
-        """Return whether the entry is for `engine` on devices of the kind and vendor of `device`."""
-        return engine in self.names and device.kind in self.kinds and self.vendor in ("", device.vendor)
+        """Return whether the entry is for `engine` on devices of the kind, vendor and architecture of `device`."""
+        made = self.vendor in ("", device.vendor) and device.arch.startswith(self.arch)
+        return made and engine in self.names and device.kind in self.kinds
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Rates:
 
 #: Entry that is used where the table has none for an engine and device.
 _UNKNOWN = Entry(
-    names=(), kinds=(), vendor="", attention=NAN, undotted=1.0, experts=1.0, experts_stream=1.0, kernels=()
+    names=(), kinds=(), vendor="", arch="", attention=NAN, undotted=1.0, experts=1.0, experts_stream=1.0, kernels=()
 )
 
 
@@ -99,6 +101,7 @@ def _entry(table: Table) -> Entry:
         names=table.texts("names"),
         kinds=table.texts("kinds"),
         vendor=table.text("vendor", ""),
+        arch=table.text("arch", ""),
         attention=table.number("attention", NAN, above=0),
         undotted=table.number("undotted", 1.0, above=0),
         experts=table.number("experts", 1.0, above=0),
@@ -127,7 +130,7 @@ def _kernel(table: Table) -> KernelRate:
 
 @cache
 def rates(engine: str, device: Device) -> Rates:
-    """Return the rates of the kernels of `engine` on `device`, from the first entry for its kind and vendor."""
+    """Return the rates of the kernels of `engine` on `device`, from the first entry for its kind and make."""
     entry = next((e for e in _entries() if e.holds(engine, device)), _UNKNOWN)
     dotted = 1.0 if np.isfinite(device.peak("int8")) else entry.undotted
     prompt, single = np.full((2, len(FORMAT_NAMES)), np.nan)
