@@ -64,6 +64,19 @@ device = "h100-sxm"
 throughput_rps = [1]
 """
 
+#: A trace with a failed request, and a scenario that names it.
+TRACE = "arrival_s,input_tokens,output_tokens\n0,100,10\n1,100,0\n2,100,10\n"
+TRACED = """\
+[model]
+name = "meta-llama/Llama-3.1-8B-Instruct"
+[workload]
+trace = "trace.csv"
+[hardware]
+devices = ["h100-sxm"]
+[search]
+tp = [1]
+"""
+
 #: A scenario with every table. An unknown key in any of them is refused with the list of the known ones.
 SCENARIO = """\
 [model]
@@ -145,8 +158,11 @@ def printed_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> set[U
     cases.write_text(CASES, encoding="utf-8")
     periods = tmp_path / "periods.toml"
     periods.write_text(PERIODS, encoding="utf-8")
+    traced = tmp_path / "traced.toml"
+    traced.write_text(TRACED, encoding="utf-8")
+    (tmp_path / "trace.csv").write_text(TRACE, encoding="utf-8")
     found: set[Use] = set()
-    for call in (*CALLS, ("predict", str(cases)), ("fleet", str(periods))):
+    for call in (*CALLS, ("predict", str(cases)), ("fleet", str(periods)), ("plan", str(traced), "--top", "1")):
         assert cli.main([*call, "--json"]) == 0, call
         found |= {(column, "column") for row in json.loads(capsys.readouterr().out) for column in row}
     return found

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import cli
 from hwdb import InputError
 from perfmodel.workload import Trace, read_trace
 
@@ -416,6 +417,10 @@ def test_added_turns_of_aiperf_keep_the_hashes_of_their_first_turn(tmp_path: Pat
         ('{"session_id": "a", "input_length": 5}', "'output_length' is missing; an AIPerf line has"),
         ("name,age\nbob,5\n", "line 1: no column for input tokens among name, age; name it input_tokens"),
         ('{"benchmarks": []}', "'benchmarks' lists none"),
+        ("arrival_s;input_tokens;output_tokens\n0;5;5\n", "are separated by semicolons; separate them by commas"),
+        ('[{"input_tokens": [1], "output_tokens": {}}]', r"entry 1: input_tokens '\[1\]' is not a finite number"),
+        ('[{"input_tokens": 5, "output_tokens": 5}, {"input_tokens": 5}]', "entry 2: 'output_tokens' is missing"),
+        ("\n\nname,age\nbob,5\n", "no column for input tokens among name, age"),
         ('[{"conversations": "none"}]', "entry 1: no list 'conversations' or 'messages'"),
         ('[{"conversations": [{"from": "gpt", "value": "hello"}]}]', "no message of a model"),
     ],
@@ -423,3 +428,55 @@ def test_added_turns_of_aiperf_keep_the_hashes_of_their_first_turn(tmp_path: Pat
 def test_unknown_files_are_refused_with_what_was_found(tmp_path: Path, text: str, found: str) -> None:
     with pytest.raises(InputError, match=found):
         read_trace(put(tmp_path, text))
+
+
+# -- from the command line ------------------------------------------------------------------------------------------
+
+SCENARIO = """
+[model]
+name = "Llama-3.1-8B-Instruct"
+[workload]
+trace = "file"
+[slo]
+ttft_ms_p90 = 2000
+tpot_ms = 50
+[hardware]
+devices = ["h100-sxm"]
+[search]
+tp = [1]
+"""
+
+
+def test_a_trace_in_seconds_is_planned_at_its_own_rate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(tmp_path, lines(hashed(5, 1.0, 16, **BAILIAN)))
+    path = tmp_path / "s.toml"
+    path.write_text(SCENARIO)
+    assert cli.main(["plan", str(path), "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)[0]
+    assert row["request_rate_rps"] == pytest.approx(RATE, rel=0.2)
+    assert row["devices"] == 1
+    put(tmp_path, lines(hashed(5, 1.0, 512)))
+    assert cli.main(["plan", str(path)]) == 2
+    assert 'time_unit = "s"' in " ".join(capsys.readouterr().err.split())
+    path.write_text(SCENARIO.replace('"file"', '"file"\ntime_unit = "s"'))
+    assert cli.main(["plan", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["request_rate_rps"] == pytest.approx(RATE, rel=0.2)
+
+
+def test_a_plan_says_how_its_trace_was_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(tmp_path, "Timestamp,Request tokens,Response tokens\n5,472,18\n45,1087,0\n118,417,276\n165,1360,647\n")
+    path = tmp_path / "s.toml"
+    path.write_text(SCENARIO)
+    told = "1 of 4 requests (25 %) left out: 1 without output tokens (failed)"
+    for command in ("plan", "fleet"):
+        assert cli.main([command, str(path)]) == 0
+        assert told in " ".join(capsys.readouterr().out.split())
+    assert cli.main(["plan", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["trace_remark"] == told
+
+
+def test_keys_of_a_trace_go_with_a_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text(SCENARIO.replace('trace = "file"', "input_tokens = 5\noutput_tokens = 5\nblock_tokens = 16"))
+    assert cli.main(["plan", str(path)]) == 2
+    assert "block_tokens: only goes with a trace" in " ".join(capsys.readouterr().err.split())

@@ -71,7 +71,7 @@ def _with_history(parsed: Parsed, turns: Turns, path: str) -> Parsed:
     prompts, old = turns.prompts(), parsed.trace
     made = replace(old, input=prompts)
     if len(old.offsets):
-        own = [old.blocks[a:b].tolist() for a, b in zip(old.offsets[:-1], old.offsets[1:], strict=True)]
+        own = [old.blocks[a:b] for a, b in zip(old.offsets[:-1], old.offsets[1:], strict=True)]
         blocks, offsets = blocks_of(turns, prompts, own, old.block_tokens)
         made = replace(made, blocks=blocks, offsets=offsets)
     told = f"{LENGTHS[0]} is taken as what a turn adds, after all turns before: {evidence}"

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hwdb import InputError
 from perfmodel.workload.traces.blocks import with_block_size
+from perfmodel.workload.traces.content import SHOWN
 from perfmodel.workload.traces.parsed import Parsed
 from perfmodel.workload.traces.trace import Trace
 from perfmodel.workload.traces.units import in_seconds
@@ -62,10 +63,10 @@ def _check_ids(parsed: Parsed, path: str) -> None:
     if parsed.ids is None:
         return
     name, ids = parsed.ids
-    first: dict[object, int] = {}
-    for row, one in enumerate(ids.tolist()):
+    first: dict[str, int] = {}
+    for row, one in enumerate(map(str, ids.tolist())):
         if first.setdefault(one, row) != row:
-            told = f"{name} {one} is that of {parsed.word} {parsed.lines[first[one]]} too"
+            told = f"{name} {one[:SHOWN]} is that of {parsed.word} {parsed.lines[first[one]]} too"
             raise InputError(f"{parsed.place(path, row)}: {told}; drop the copy, or rename the column if it is no id")
 
 

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hwdb import InputError
 from perfmodel.workload.traces.trace import Whole
 
 #: Tokens per block of a conversation whose file has no hashes: those of vLLM's cache (vllm/config/cache.py,
 #: block_size 16 on GPUs).
 BLOCK_TOKENS = 16
+#: Most blocks of all prompts. chosen: 0.8 GB of hashes, three times those of the largest ShareGPT file.
+MOST_BLOCKS = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -44,22 +47,23 @@ class Turns:
         return prompt
 
 
-def blocks_of(
-    turns: Turns, prompts: Whole, own: Sequence[Sequence[int]] = (), size: int = BLOCK_TOKENS
-) -> tuple[Whole, Whole]:
+def blocks_of(turns: Turns, prompts: Whole, own: Sequence[Whole] = (), size: int = BLOCK_TOKENS) -> tuple[Whole, Whole]:
     """Return (hashes of the blocks of every prompt, one after the other; (R + 1,) their offsets).
 
     A prompt starts with the whole blocks of the prompt before it. own: hashes of the prompts of first turns, where the
-    file has them; all others are new. size: tokens per block.
+    file has them; all others are new. size: tokens per block. Raises `InputError` for more than `MOST_BLOCKS`.
     """
     counts = -(-prompts // size)
-    made: list[list[int]] = []
-    used = {h for hashes in own for h in hashes}
-    fresh = max(used, default=-1) + 1
+    if not 0 <= counts.sum(dtype=float) <= MOST_BLOCKS or counts.min() < 0:
+        told = f"its prompts have {counts.sum(dtype=float):.3g} blocks of {size} tokens, more than {MOST_BLOCKS:g}"
+        raise InputError(f"the trace is too long: {told}; give a part of it")
+    made: list[Whole] = []
+    fresh = max((int(h.max()) for h in own if len(h)), default=-1) + 1
     for row, previous in enumerate(turns.before().tolist()):
-        start = made[previous][: int(prompts[previous]) // size] if previous >= 0 else list(own[row]) if own else []
-        more = int(counts[row]) - len(start)
-        made.append([*start, *range(fresh, fresh + more)])
-        fresh += max(more, 0)
+        first = own[row] if own else np.zeros(0, dtype=np.int64)
+        start = made[previous][: int(prompts[previous]) // size] if previous >= 0 else first
+        more = max(int(counts[row]) - len(start), 0)
+        made.append(np.concatenate([start, np.arange(fresh, fresh + more)]))
+        fresh += more
     offsets = np.concatenate([[0], np.cumsum([len(m) for m in made])]).astype(np.int64)
-    return np.array([h for hashes in made for h in hashes], dtype=np.int64), offsets
+    return np.concatenate(made).astype(np.int64), offsets

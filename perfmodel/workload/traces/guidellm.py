@@ -69,7 +69,8 @@ def _add(found: _Requests, benchmark: Any, place: str) -> None:
         told = f"'requests' does not list {', '.join(STATES)} requests"
         raise InputError(f"{place}: {told}; give a report of guidellm that has them")
     for state in STATES:
-        for number, request in enumerate(listed.get(state) or [], 1):
+        group = listed.get(state)
+        for number, request in enumerate(group if isinstance(group, list) else [], 1):
             where = f"{place}, {state} request {number}"
             if not isinstance(request, dict):
                 raise InputError(f"{where}: not an object; give prompt_tokens and output_tokens")

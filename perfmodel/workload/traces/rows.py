@@ -60,7 +60,9 @@ class Table:
         import pandas as pd
 
         cells = self.cells[column]
-        return cells if isinstance(cells, pd.Series) else pd.Series(cells, dtype=object)
+        if isinstance(cells, pd.Series):
+            return cells
+        return pd.Series([v if isinstance(v, str | int | float) else repr(v) for v in cells], dtype=object)
 
     def whole(self, column: str) -> Whole:
         """Return a column of tokens as whole numbers, (R,)."""
