@@ -430,6 +430,42 @@ def test_unknown_files_are_refused_with_what_was_found(tmp_path: Path, text: str
         read_trace(put(tmp_path, text))
 
 
+ODD = (None, True, -1, 0, 1e308, 10**30, "x", "", [], [1], {}, 1.5, float("nan"), "2024-01-01", 2**62)
+
+
+def damaged(value: Any, rng: np.random.Generator) -> Any:
+    """Return a copy of a JSON value with one part replaced by something odd, or removed."""
+    if not isinstance(value, dict | list) or not value or rng.random() < 0.2:
+        return ODD[int(rng.integers(len(ODD)))]
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    keys = list(copy) if isinstance(copy, dict) else range(min(len(copy), 6))
+    key = keys[int(rng.integers(len(keys)))]
+    if rng.random() < 0.2:
+        del copy[key]
+    else:
+        copy[key] = damaged(copy[key], rng)
+    return copy
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_damaged_files_of_every_format_are_read_or_refused(tmp_path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    chat = {"conversations": [{"from": "human", "value": "hello"}, {"from": "gpt", "value": "yes"}]}
+    files: list[Any] = [hashed(seed, 1.0, 16, **BAILIAN)[:6], hashed(seed, 1e-3, 512)[:6], [chat, chat]]
+    files += [run_of(seed), {"benchmarks": [report_of(seed, "poisson", False)]}]
+    files += [sessions(seed, True, True)[0][:6], sessions(seed, False, False)[0][:6]]
+    for value in files:
+        broken = damaged(value, rng)
+        text = lines(broken) if isinstance(broken, list) and seed % 2 else json.dumps(broken)
+        try:
+            trace = read_trace(put(tmp_path, text or " ", seed))
+        except InputError as error:
+            told = str(error)
+        else:
+            told = "read; " if min(trace.input.min(), trace.output.min()) >= 1 else "a request without tokens was read"
+        assert ";" in told, "names a way out"
+
+
 # -- from the command line ------------------------------------------------------------------------------------------
 
 SCENARIO = """
