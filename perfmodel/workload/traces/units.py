@@ -102,8 +102,16 @@ def _evidence(times: Array, units: list[str]) -> str:
     """Say what the times would mean in each of the units, and how they are written."""
     first, last = float(times.min()), float(times.max())
     written = "with decimals" if _decimals(times) else "whole numbers"
-    means = [f"in {NAMES[u]} {_rate(times, u):.3g} requests/s over {(last - first) * SECONDS[u]:.3g} s" for u in units]
+    means = [
+        f"in {NAMES[u]} {_short(_rate(times, u))} requests/s over {_short((last - first) * SECONDS[u])} s"
+        for u in units
+    ]
     return f"{len(times)} values from {first:.10g} to {last:.10g}, {written}, are {', '.join(means)}"
+
+
+def _short(value: float) -> str:
+    """Write a number with three digits, and without an exponent where it is large."""
+    return f"{value:.3g}" if value < 1e3 else f"{value:,.0f}"
 
 
 def _rate(times: Array, unit: str) -> float:
