@@ -43,6 +43,21 @@ MOE = {
     "sliding_window": 4096,
     "quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]},
 }
+MLA = {
+    **CONFIG,
+    "architectures": ["DeepseekV3ForCausalLM"],
+    "model_type": "deepseek_v3",
+    "kv_lora_rank": 512,
+    "q_lora_rank": 1536,
+    "qk_nope_head_dim": 128,
+    "qk_rope_head_dim": 64,
+    "v_head_dim": 128,
+    "n_routed_experts": 64,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 8,
+    "moe_intermediate_size": 2048,
+    "first_k_dense_replace": 3,
+}
 
 
 @dataclass
@@ -165,19 +180,25 @@ def _seeds() -> list[Callable[[], Input]]:
         writers: dict[str, Callable[[Any], str]] = {"s.toml": toml}
         return Input(kind, [command, "s.toml", "--json"], {"s.toml": made, **names}, writers)
 
+    facts = {
+        "title": "a card",
+        "vendor": "NVIDIA",
+        "arch": "Hopper",
+        "kind": "gpu",
+        "year": 2023,
+        "memory": {"capacity": _figure(80, "GB"), "bandwidth": _figure(3350, "GB/s"), "l2": _figure(50, "MB")},
+        "peak": {"bf16": _figure(989, "TFLOP/s"), "fp8": _figure(1979, "TFLOP/s")},
+        "power": {"tdp": _figure(700, "W"), "idle": _figure(70, "W")},
+        "link": {"name": "NVLink", "topology": "switch", "peers": 8, "bandwidth": _figure(450, "GB/s")},
+    }
+
+    def shown(content: dict[str, Any]) -> Input:
+        return Input(
+            "config", ["models", "show", "m", "--json"], {"m/config.json": content}, {"m/config.json": as_json}
+        )
+
     def device() -> Input:
-        text = {
-            "type": "device",
-            "title": "a card",
-            "vendor": "NVIDIA",
-            "arch": "Hopper",
-            "kind": "gpu",
-            "year": 2023,
-            "memory": {"capacity": _figure(80, "GB"), "bandwidth": _figure(3350, "GB/s"), "l2": _figure(50, "MB")},
-            "peak": {"bf16": _figure(989, "TFLOP/s"), "fp8": _figure(1979, "TFLOP/s")},
-            "power": {"tdp": _figure(700, "W"), "idle": _figure(70, "W")},
-            "link": {"name": "NVLink", "topology": "switch", "peers": 8, "bandwidth": _figure(450, "GB/s")},
-        }
+        text = {"type": "device", **facts}
         words = ["estimate", MODEL, "--device", "mine", "--tp", "2", "--hwdb", ".", "--json"]
         return Input("device", words, {"mine.toml": text}, {"mine.toml": toml})
 
@@ -271,6 +292,12 @@ def _seeds() -> list[Callable[[], Input]]:
         lambda: Input("flags", ["hw", "list", "--json", "--kind", "gpu"]),
         lambda: Input("flags", ["models", "show", MODEL, "--json"]),
         lambda: Input("flags", [*estimate[:-1], "--explain", "--isl", "5000", "--osl", "40", "--batch", "3"]),
+        lambda: Input("flags", [*estimate, "--lora-rank", "16", "--lora-count", "20", "--batch", "4", "--isl", "300"]),
+        lambda: Input("flags", ["hw", "compare", "h100-sxm", "l40s", "mi300x", "--csv"]),
+        lambda: shown(CONFIG),
+        lambda: shown(MLA),
+        lambda: hardware("device", {**facts, "title": "t"}, ["hw", "show", "mine", "--json"]),
+        lambda: hardware("node", node, ["hw", "show", "h100-sxm", "--json"]),
         simulation,
         table_of_plan,
         lambda: measured("profile", "import", "csv", "r.csv", "-o", "out.csv"),

@@ -30,7 +30,8 @@ def check_fields(text: str, path: str) -> None:
     if longer is not None:
         number, found = longer
         raise InputError(
-            f"{path}, line {number}: {found} fields where the header has {len(names)}; give each field a column"
+            f"{path}, line {number}: not a table: {found} fields in line {number} where the header has {len(names)}; "
+            "give each line as many fields as the header"
         )
 
 

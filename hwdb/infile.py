@@ -127,12 +127,13 @@ def read_table_text(path: str | Path, what: str, most: int = MOST_TABLE) -> str:
     most: bytes that the file may have, also after unpacking.
     """
     raw = read_bytes(path, what, most)
-    if raw.startswith(GZIP_MAGIC):
+    if raw.startswith(GZIP_MAGIC) or str(path).endswith(".gz"):
         raw = _unpacked(raw, path, what, most)
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8 text; save the {what} as UTF-8 text") from None
+        reason = f"byte {error.start} is not UTF-8 text; save it as UTF-8 text"
+        raise InputError(f"{path}: not a {what}: {reason}") from None
 
 
 def _unpacked(raw: bytes, path: str | Path, what: str, most: int) -> bytes:
@@ -151,5 +152,5 @@ def _unpacked(raw: bytes, path: str | Path, what: str, most: int) -> bytes:
                     raise too_large(path, what, most, "unpacked")
             raw = unpack.unused_data.lstrip(b"\0")
     except (EOFError, zlib.error):
-        raise InputError(f"{path}: the gzip file is damaged or cut short; fetch it again") from None
+        raise InputError(f"{path}: not a {what}: the gzip file is damaged or cut short; fetch it again") from None
     return whole.getvalue()

@@ -37,7 +37,7 @@ def check(path: str | Path, *inputs: str | Path) -> None:
     """
     target = _target(path)
     if not target.parent.is_dir():
-        raise InputError(f"{path}: cannot be written (there is no folder {target.parent}); create it first")
+        raise InputError(f"{path}: cannot be written (no such folder: {target.parent}); create it first")
     if target.is_dir():
         raise InputError(f"{path}: cannot be written (it is a folder); give the path of a file")
     if is_input(target) or any(_same(target, file) for file in inputs):

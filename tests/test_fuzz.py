@@ -23,7 +23,7 @@ def test_the_inputs_are_the_same_for_the_same_seed() -> None:
     assert repr(fuzz.made(12, 7).files) == repr(fuzz.made(12, 7).files)
 
 
-@pytest.mark.parametrize("number", [5, 12, 15, 18])
+@pytest.mark.parametrize("number", [5, 12, 15, 18, 21, 22, 23, 24, 25, 26])
 def test_the_undamaged_inputs_are_accepted(number: int) -> None:
     assert fuzz.answer(fuzz_inputs.SEEDS[number]())[0] == 0
 

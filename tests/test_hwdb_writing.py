@@ -102,7 +102,7 @@ def test_a_file_that_the_scenario_names_is_an_input_too(folder: Path, capsys: py
 
 
 def test_where_a_file_cannot_be(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for target, says in (("no/where.csv", "there is no folder"), (".", "it is a folder"), ("a\0b", "null byte")):
+    for target, says in (("no/where.csv", "no such folder"), (".", "it is a folder"), ("a\0b", "null byte")):
         assert cli.main(["predict", "in.csv", "-o", target]) == 2
         assert says in capsys.readouterr().err
 

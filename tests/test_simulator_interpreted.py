@@ -34,7 +34,7 @@ def played(service: str, monkeypatch: pytest.MonkeyPatch, events: int | None) ->
     """One service under load. events: that plain Python may take; None: all are compiled."""
     pools, router = SERVICES[service]
     load = simulator.offered(Workload(**PREFIXED), count=120, seed=3) if service == "prefixes" else steady(8.0, 120)
-    monkeypatch.setattr(replay, "_ALLOWANCE", interpreted.Allowance(events or 0))
+    monkeypatch.setattr(replay, "ALLOWANCE", interpreted.Allowance(events or 0))
     if events is not None:
         monkeypatch.setattr(compiled, "ready", lambda part="advance": False)
         monkeypatch.setattr(interpreted, "_EVENTS_PER_REQUEST", 0)
@@ -84,9 +84,9 @@ def test_the_allowance_is_spent_and_long_runs_are_compiled(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     found = played("plain", monkeypatch, 10**6)
-    assert replay._ALLOWANCE.left == 10**6 - found.events
+    assert replay.ALLOWANCE.left == 10**6 - found.events
     arrays = type("A", (), {"requests": np.zeros(10**6), "nodes": np.zeros(1)})()
-    assert not replay._ALLOWANCE.covers(arrays) or interpreted._EVENTS_PER_REQUEST == 0
+    assert not replay.ALLOWANCE.covers(arrays) or interpreted._EVENTS_PER_REQUEST == 0
     compiled.advance.cache_clear()
     with caplog.at_level(logging.WARNING):
         compiled.advance()

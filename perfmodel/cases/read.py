@@ -73,7 +73,7 @@ def read_cases(path: str | Path) -> Cases:
     import pandas as pd
 
     try:
-        text = infile.read_table_text(path, "table of cases")
+        text = infile.read_table_text(path, "readable CSV table")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; give a CSV (or .csv.gz) with a header line") from None
     except OSError as error:

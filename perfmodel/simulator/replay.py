@@ -23,7 +23,7 @@ Progress = Callable[[int, int], None]
 #: Events between two calls of `Progress`. Chosen: some tenths of a second apart.
 _EVENTS_PER_CALL = 250_000
 #: What this process may simulate without compiling.
-_ALLOWANCE = interpreted.Allowance(interpreted.MOST_EVENTS)
+ALLOWANCE = interpreted.Allowance(interpreted.MOST_EVENTS)
 #: Rows by which a full log grows, beyond half its length.
 _MORE_ROWS = 4096
 
@@ -80,8 +80,8 @@ def _played(arrays: state.Arrays, progress: Progress | None) -> state.Arrays:
 
     tell(0)
     ended = False
-    if not compiled.ready() and _ALLOWANCE.covers(arrays):
-        arrays, ended = _ALLOWANCE.play(arrays, tell)
+    if not compiled.ready() and ALLOWANCE.covers(arrays):
+        arrays, ended = ALLOWANCE.play(arrays, tell)
     if not ended:
         arrays = _compiled(arrays, tell)
     tell(total)
