@@ -108,7 +108,7 @@ def test_a_field_beyond_the_header_is_refused_with_its_line(seed: int, tmp_path:
 def test_the_shifted_trace_that_was_read_before(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text(f"{HEADER}\n0,1000,50,7\n1,2000,60,8\n2,3000,70,9\n")
-    with pytest.raises(InputError, match="line 2: .*: 4 fields in line 2 where the header has 3"):
+    with pytest.raises(InputError, match=r"line 2: .*: 4 fields in line 2 where the header has 3"):
         read_trace(path)
 
 
@@ -126,7 +126,7 @@ def test_a_name_that_stands_twice_is_refused(twice: str, tmp_path: Path) -> None
 
 def test_quoted_fields_hold_commas_and_lines() -> None:
     csvfile.check_fields('a,b\n"1,2","x\ny"\n3,4\n', "t.csv")
-    with pytest.raises(InputError, match="line 3: .*: 3 fields"):
+    with pytest.raises(InputError, match=r"line 3: .*: 3 fields"):
         csvfile.check_fields('a,b\n"1,2",x\n3,4,5\n', "t.csv")
 
 
