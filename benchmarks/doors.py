@@ -68,7 +68,10 @@ def command(*words: str) -> str:
 
 
 def estimate_words(q: Question, layout: Mapping[str, float] | None = None) -> list[str]:
-    """Return the command line of `estimate` that asks a question. layout: other degrees and replicas than its own."""
+    """Return the command line of `estimate` that asks a question. layout: other degrees and replicas than its own.
+
+    Prompts beyond the trained context are allowed: `predict` and Python answer for them.
+    """
     degrees = {**q.layout, **(layout or {})}
     flags: dict[str, Any] = {"device": q.device, "engine": q.engine}
     flags |= {"dp-attention" if k == "dp" else k: v for k, v in degrees.items()}
@@ -81,7 +84,7 @@ def estimate_words(q: Question, layout: Mapping[str, float] | None = None) -> li
         if v != ""
         for w in (f"--{k.replace('_', '-')}", f"{v:g}" if v.__class__ is float else str(v))
     ]
-    return ["estimate", q.model, *words, *bounds, "--json"]
+    return ["estimate", q.model, *words, *bounds, "--allow-long-context", "--json"]
 
 
 def ask_estimate(q: Question) -> Row:
@@ -205,7 +208,7 @@ def scenario(q: Question) -> str:
     axes = {k: [v] for k, v in {**q.layout, **q.formats}.items() if k != "replicas"}
     axes |= {k: [v] for k, v in q.settings.items() if k != "gpu_memory_utilization"}
     tables: dict[str, dict[str, Any]] = {
-        "model": {"name": q.model},
+        "model": {"name": q.model, "allow_long_context": True},
         "workload": {k: v for k, v in work.items() if v != ""},
         "slo": q.bounds,
         "hardware": {"devices": [q.device]},

@@ -192,8 +192,8 @@ def _whole_waves(b: Batch, second: Estimates) -> Mask:
 
 
 def _short(b: Batch, _: Estimates) -> Mask:
-    """Rows of a closed loop with answers of a few tokens, as many of which end in a step as begin."""
-    return (b.load.arrival == "closed") & (b.load.output.min(axis=0) < 32)
+    """Rows with answers of a few tokens, as many of which end in a step as begin; no batch is static."""
+    return (b.load.arrival != "static") & (b.load.output.min(axis=0) < 32)
 
 
 def _first_fill(b: Batch, _: Estimates) -> Mask:
@@ -220,8 +220,9 @@ def _not_captured(b: Batch, second: Estimates) -> Mask:
 #: Known exceptions: name -> (properties by their start, columns, rows). No columns: all of them.
 #: The first two are shortcomings of the method, the others are physics.
 EXCEPTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Callable[[Batch, Estimates], Mask]]] = {
-    "closed loops, answers of a few tokens: prompts per step are taken at a full batch": (
-        ("faster", "a faster", "longer", "less cached", "more replicas", "more clients", "more seq"),
+    "answers of a few tokens: prompts per step are taken at a full batch": (
+        ("faster", "a faster", "longer", "less cached", "a higher rate", "more replicas", "more clients",
+         "more requests", "more seq"),
         (),
         _short,
     ),

@@ -18,6 +18,7 @@ from hwdb import Device
 from hwdb.tomlfile import Table, read_toml
 from perfmodel.arrays import Array, Index
 from perfmodel.costs.cost import Cost, CostModel
+from perfmodel.costs.lookup import LAUNCH_SHARE, LAUNCH_TIME
 from perfmodel.costs.roofline import Bound, bound
 from perfmodel.dtypes import FORMAT_BYTES
 from perfmodel.hardware import Hardware
@@ -118,6 +119,10 @@ class EngineFactors:
         limits = bound(demand, hardware)
         if not self.own_kernels:  # what limits kernels of its own is not what limits a library's
             work = inner.time * _of_work(limits, table[hardware.index, :, kernel(demand)])
+            # a call that does little work takes no less than the longest one that a launch limits
+            launched = LAUNCH_TIME * table[hardware.index, LAUNCH_BOUND, kernel(demand)]
+            idle = np.nan_to_num(limits.time) < LAUNCH_SHARE * inner.time
+            work = np.where(idle & (inner.time >= LAUNCH_TIME), np.maximum(work, launched), work)
             time = np.where(inner.bound == LAUNCH_BOUND, time, work)
         if np.any(table < 1.0):
             time = np.maximum(time, limits.time)  # no factor makes a kernel faster than its device

@@ -292,9 +292,8 @@ def _read(choice: Choice, family: Family, shape: Mapping[str, Array]) -> TablePr
     least, limit = bound(family, shape, choice.priced, item.reference)
     value, basis = item.table.read(site, axis, family.growth, _bounds(choice, family, shape, least))
     time = least * np.exp(-value)
-    outside = basis == _EXTRAPOLATED
-    if outside.any():  # utilisation is held constant there, so that a tiny shape would take no time at all
-        time = np.where(outside, np.maximum(time, least_time(item, family.name)), time)
+    # utilisation is held constant outside the table and blended inside it: a tiny shape would take no time at all
+    time = np.maximum(time, least_time(item, family.name))
     basis = np.maximum(basis, np.int8(max(choice.worst, _INTERPOLATED if item.fitted else 0)))
     small = (least < LAUNCH_SHARE * time) & (time < LAUNCH_TIME)
     return TablePrice(time=time, basis=basis, bound=np.where(small, LAUNCH_BOUND, limit).astype(np.int8), least=least)

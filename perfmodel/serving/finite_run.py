@@ -27,13 +27,14 @@ def finite_run(steady: Served, steps: StepModel, load: Load, limits: tuple[Array
     batch = offline(steps, replace(load, n_requests=count), *limits)
     arriving, least = count / load.rate, steady.steps.decode / 2.0
     backlog = least + np.maximum(batch.times.wait - arriving / 2.0, 0.0)
-    chance = np.minimum(steady.times.wait, least + batch.times.wait)
+    chance = np.where(finite, np.minimum(steady.times.wait, least + batch.times.wait), steady.times.wait)
     wait = np.where(crowded, np.maximum(backlog, chance), chance)
     ranks = np.array(list(RANKS.values()))[:, None]
     late = least + np.maximum(batch.waits.by_rank - ranks * arriving, 0.0)
     by_rank = np.minimum(steady.waits.by_rank, least + batch.waits.by_rank)
     by_rank = np.where(crowded, np.maximum(late, by_rank), by_rank)
     tpot = np.where(crowded, batch.times.tpot, np.minimum(steady.times.tpot, batch.times.tpot))
+    tpot = np.where(finite, tpot, steady.times.tpot)
     last = longest(load.mean(load.output), load.length_cv, np.minimum(steady.running, count))
     tail = np.minimum(last, np.maximum(load.longest, load.mean(load.output))) * load.mean(tpot)
     makespan = np.maximum(count / batch.rate, arriving + load.mean(steady.times.prefill) + tail)
