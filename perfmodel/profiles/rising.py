@@ -51,9 +51,15 @@ def rising(log_time: Array, known: Mask) -> Array:
 
     known: same shape, True where a cell was measured; the others hardly count.
     """
-    if not _falls(log_time):
-        return log_time
-    weight = np.where(known, 1.0, FILLED_WEIGHT)
+    falls = _falls(log_time)
+    out = np.array(log_time)
+    # a grid that rises stays as it is to the last digit, whatever other grids are asked for
+    out[falls] = _made_rising(log_time[falls], np.where(known[falls], 1.0, FILLED_WEIGHT))
+    return out
+
+
+def _made_rising(log_time: Array, weight: Array) -> Array:
+    """Return what `rising` does for grids that fall somewhere; weight: of each cell, same shape."""
     out = log_time
     for _ in range(ROUNDS if log_time.ndim > 2 else 1):
         for axis in range(1, log_time.ndim):
@@ -66,9 +72,10 @@ def rising(log_time: Array, known: Mask) -> Array:
     return np.asarray((above + below) / 2.0)
 
 
-def _falls(grids: Array) -> bool:
-    """Return whether any grid, (U, A1[, A2]), falls along an axis."""
-    return any(bool((np.diff(grids, axis=axis) < 0).any()) for axis in range(1, grids.ndim))
+def _falls(grids: Array) -> Mask:
+    """Return where a grid of (U, A1[, A2]) falls along an axis, (U,)."""
+    falls = [(np.diff(grids, axis=axis) < 0).reshape(len(grids), -1).any(axis=1) for axis in range(1, grids.ndim)]
+    return np.asarray(np.logical_or.reduce(falls))
 
 
 def _isotonic(values: Array, weight: Array) -> Array:
