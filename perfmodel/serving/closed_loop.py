@@ -170,7 +170,7 @@ def _steady_times(rate: Array, steps: StepModel, load: Load, batch: _Batch) -> t
     others, prefill = _others(steps, batch), load.mean(batch.prefill.shared)
     tpot = slowed_tpot(batch.token_time, rate * batch.prefill.interference * others)
     if steps.engine.mixes_prefill:  # no token takes longer than where every step carries prompts
-        longer = np.maximum(batch.prefill.mean_step / batch.decode.wall - 1.0, 0.0)
+        longer = np.maximum(batch.prefill.mixed_step / batch.decode.wall - 1.0, 0.0)
         tpot = np.minimum(tpot, batch.token_time * (1.0 + longer * batch.repeats))
     utilisation = np.minimum(rate * others * prefill / batch.entering, MAX_UTILISATION)
     queued = closed_prefill_wait(
