@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from search.planning.prices import Tariff, tariff, usd_per_million_tokens
     from search.planning.ranked_plan import Plan
     from search.planning.sizing import Target, greatest_rate, rows_of
-    from search.planning.whatif import as_planned, what_if
+    from search.planning.whatif import WHAT_IF_FIGURES, as_planned, what_if
 
 __all__ = [
+    "WHAT_IF_FIGURES",
     "Plan",
     "Target",
     "Tariff",
@@ -64,6 +65,6 @@ __getattr__ = lazy_names(
         "planner": ["plan", "space_of", "tariff_of"],
         "prices": ["Tariff", "tariff", "usd_per_million_tokens"],
         "sizing": ["Target", "greatest_rate", "rows_of"],
-        "whatif": ["as_planned", "what_if"],
+        "whatif": ["WHAT_IF_FIGURES", "as_planned", "what_if"],
     },
 )

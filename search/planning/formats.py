@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from perfmodel.dtypes import FORMAT_CODE, FORMAT_NAMES
+from perfmodel.models import UNQUANTISED
 from search.planning.planner import plan as plan_of
 from search.planning.quantised import ONLINE_ENGINES, ONLINE_FORMAT, in_order, needs_checkpoint, weights_on
 from search.planning.settings import resolved_settings
@@ -20,8 +21,8 @@ from search.scenario import RANKINGS
 if TYPE_CHECKING:
     from search.planning.ranked_plan import Plan
 
-#: Format that is offered, and formats of weights that it may stand in for.
-OFFERED, WIDER = ONLINE_FORMAT, ("bf16", "fp16", "fp32")
+#: Format that is offered for unquantised weights.
+OFFERED = ONLINE_FORMAT
 #: Formats of the KV cache that are tried with it (vLLM and SGLang docs, "Quantized KV Cache").
 KV_FORMATS = ("bf16", "fp8")
 #: Least gain that is worth a sentence, as a share of the value of the ranking. chosen: the error of a price.
@@ -38,7 +39,7 @@ def format_offer(plan: Plan) -> str:
     one = plan.layouts if len(plan.layouts) else plan.pairs.decode
     own = resolved_settings(target, one.take(np.zeros(1, dtype=np.intp)))["weight"] if len(one) else ""
     devices = tuple(d.name for d in plan.scorer.tariff.devices if np.isfinite(d.peak(OFFERED)))
-    if choices.weight or own not in WIDER or target.engine.family not in ONLINE_ENGINES or not devices:
+    if choices.weight or own not in UNQUANTISED or target.engine.family not in ONLINE_ENGINES or not devices:
         return ""
     narrower = replace(choices, weight=(OFFERED,), kv=choices.kv or KV_FORMATS, pp=choices.pp or (1,))
     tried = replace(

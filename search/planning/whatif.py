@@ -36,9 +36,8 @@ MOST_DEVICES, MOST_PRICES = 3, 2
 #: of the same generation. chosen: what a user would compare.
 LEAST_MEMORY, MORE_MEMORY = 0.5, 1.3
 
-
 #: Figures of a row, in their order.
-FIGURES = (
+WHAT_IF_FIGURES = (
     "usd_per_hour",
     "change_percent",
     "devices",
@@ -294,5 +293,5 @@ def _row(name: str, answer: str, *, chance: float = NAN, **figures: float) -> di
 
     chance: the chance that today's answer would hold, unchanged.
     """
-    known = dict.fromkeys(FIGURES, NAN) | figures
+    known = dict.fromkeys(WHAT_IF_FIGURES, NAN) | figures
     return {"what_if": name, "answer": answer, **known, "chance_if_nothing_changes": chance}

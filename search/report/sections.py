@@ -19,6 +19,7 @@ from search.output import (
     step_time_rows,
     with_kilowatts,
 )
+from search.planning import WHAT_IF_FIGURES
 from search.report.html_page import Goal, Section, Table
 
 if TYPE_CHECKING:
@@ -35,18 +36,7 @@ GOOD_CHANCE, EVEN_CHANCE = 0.8, 0.5
 #: Columns of the table of operators.
 OPERATORS = ("phase", "operator", "calls", "steps", "time_us", "share_percent", "bound", "peak_share_percent", "basis")
 #: Columns of the table of what-ifs.
-WHAT_IF = (
-    "what_if",
-    "answer",
-    "usd_per_hour",
-    "change_percent",
-    "devices",
-    "devices_change",
-    "power_w",
-    "power_change_percent",
-    "slo_chance",
-    "chance_if_nothing_changes",
-)
+WHAT_IF = ("what_if", "answer", *WHAT_IF_FIGURES, "chance_if_nothing_changes")
 
 
 def tone_of(chance: float) -> str:
