@@ -31,7 +31,8 @@ from pathlib import Path
 from types import FrameType
 
 import cli
-from benchmarks.fuzz_inputs import SEEDS, Input, generated
+from benchmarks.fuzz_damage import generated
+from benchmarks.fuzz_inputs import SEEDS, Input
 
 #: Seconds after which a run counts as hanging, and GB of memory that it may add.
 PATIENCE, MOST_GB = 20.0, 6.0
