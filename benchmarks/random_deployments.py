@@ -85,6 +85,22 @@ def measured() -> list[str]:
     return sorted(store.names())
 
 
+def device_text(figures: dict[str, dict[str, tuple[float, str]]], like: str = "h100-sxm") -> str:
+    """Return the text of a device file that is `like` another one but for some figures; unknown figures are left out.
+
+    figures: table of the file -> key -> (value, unit).
+    """
+    lines = ['type = "device"', f'like = "{like}"']
+    for table, stated in figures.items():
+        lines.append(f"[{table}]")
+        lines += [
+            f'"{k}" = {{ value = {v!r}, unit = "{u}", kind = "assumed", source = "what if" }}'
+            for k, (v, u) in stated.items()
+            if np.isfinite(v)
+        ]
+    return "\n".join(lines) + "\n"
+
+
 def database(folder: Path, names: list[str]) -> Hwdb:
     """Write device files for faster variants of the devices `names` into `folder`; return them and the shipped ones."""
     shipped = hwdb.built_in()
@@ -98,15 +114,7 @@ def database(folder: Path, names: list[str]) -> Hwdb:
             "compute": {"peak": {t: (device.peak(t) / 1e12 * FASTER, "TFLOP/s") for t in peaks}},
         }
         for what, tables in figures.items():
-            lines = ['type = "device"', f'like = "{name}"']
-            for table, stated in tables.items():
-                lines.append(f"[{table}]")
-                lines += [
-                    f'{k} = {{ value = {v!r}, unit = "{u}", kind = "assumed", source = "what if" }}'
-                    for k, (v, u) in stated.items()
-                    if np.isfinite(v)
-                ]
-            (folder / "devices" / f"{name}-{what}.toml").write_text("\n".join(lines) + "\n")
+            (folder / "devices" / f"{name}-{what}.toml").write_text(device_text(tables, like=name))
     return Hwdb((*shipped.folders, folder))
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from llama_config import LLAMA_SHAPE
 
 import cli
+from benchmarks.llama_config import LLAMA_SHAPE
 
 GOOD = """
 [model]

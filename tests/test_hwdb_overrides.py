@@ -10,6 +10,7 @@ import pytest
 
 import cli
 import hwdb
+from benchmarks.random_deployments import device_text
 from hwdb import Device, Hwdb
 from perfmodel import Workload, deployments, engine, estimate, model, predict
 from perfmodel.costs import rated
@@ -23,18 +24,6 @@ SHIPPED = hwdb.built_in()
 VLLM = engine("vllm")
 SPEC = model("meta-llama/Llama-3.1-8B")
 BANDWIDTH = {"memory": {"bandwidth": (6700, "GB/s")}}
-
-
-def text(figures: dict[str, dict[str, tuple[float, str]]], like: str = "h100-sxm") -> str:
-    """A device file that is `like` another one but for some figures."""
-    lines = ['type = "device"', f'like = "{like}"']
-    for table, stated in figures.items():
-        lines.append(f"[{table}]")
-        lines += [
-            f'"{k}" = {{ value = {v!r}, unit = "{u}", kind = "assumed", source = "what if" }}'
-            for k, (v, u) in stated.items()
-        ]
-    return "\n".join(lines) + "\n"
 
 
 def stated(folder: Path, name: str, content: str) -> Device:
@@ -90,7 +79,7 @@ def test_shipped_devices_have_no_base_and_no_remarks() -> None:
 
 @pytest.mark.parametrize("name", ["h100-sxm", "h100-2x"])
 def test_a_stated_bandwidth_is_told_everywhere(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = str(written(tmp_path, name, text(BANDWIDTH)))
+    folder = str(written(tmp_path, name, device_text(BANDWIDTH)))
     told = f"{name}: memory.bandwidth is 6700 GB/s, the measured profile"
     asked = ["estimate", "meta-llama/Llama-3.1-8B", "--device", name, "--hwdb", folder, "--json"]
     assert cli.main(asked) == 0
@@ -122,7 +111,7 @@ def test_a_plan_tells_of_the_devices_it_takes(tmp_path: Path, capsys: pytest.Cap
         '[slo]\ntpot_ms = 50\n[hardware]\ndevices = ["h100-sxm"]\nstock = { h100-sxm = 8 }\n[search]\ntp = [1]\n'
     )
     rows = []
-    for extra in ([], ["--hwdb", str(written(tmp_path / "own", "h100-sxm", text(BANDWIDTH)))]):
+    for extra in ([], ["--hwdb", str(written(tmp_path / "own", "h100-sxm", device_text(BANDWIDTH)))]):
         assert cli.main(["plan", str(scenario), "--json", *extra]) == 0
         rows.append(json.loads(capsys.readouterr().out)[0])
     assert "remark" not in rows[0]
@@ -136,7 +125,7 @@ def test_a_plan_tells_of_the_devices_it_takes(tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize("name", ["h100-sxm", "h100-2x"])
 def test_a_stated_figure_moves_its_measured_ceiling_only(name: str, tmp_path: Path) -> None:
     base = SHIPPED.device("h100-sxm")
-    fast = stated(tmp_path, name, text(BANDWIDTH))
+    fast = stated(tmp_path, name, device_text(BANDWIDTH))
     assert fast.measured("memory_bandwidth") == pytest.approx(2 * base.measured("memory_bandwidth"))
     assert fast.records["measured.memory_bandwidth"].kind == "derived"
     assert "6700 GB/s in place of 3350 GB/s" in fast.records["measured.memory_bandwidth"].note
@@ -145,16 +134,16 @@ def test_a_stated_figure_moves_its_measured_ceiling_only(name: str, tmp_path: Pa
 
 def test_a_restated_figure_and_a_stated_ceiling_stay(tmp_path: Path) -> None:
     base = SHIPPED.device("h100-sxm")
-    again = stated(tmp_path, "again", text({"memory": {"bandwidth": (3.35, "TB/s")}}))
+    again = stated(tmp_path, "again", device_text({"memory": {"bandwidth": (3.35, "TB/s")}}))
     assert again.records["measured.memory_bandwidth"] == base.records["measured.memory_bandwidth"]
-    both = stated(tmp_path, "both", text({**BANDWIDTH, "measured": {"memory_bandwidth": (6000, "GB/s")}}))
+    both = stated(tmp_path, "both", device_text({**BANDWIDTH, "measured": {"memory_bandwidth": (6000, "GB/s")}}))
     assert both.measured("memory_bandwidth") == 6e12
 
 
 def test_ceilings_follow_through_a_chain_of_files(tmp_path: Path) -> None:
-    written(tmp_path, "two", text(BANDWIDTH))
-    four = stated(tmp_path, "four", text({"memory": {"bandwidth": (13400, "GB/s")}}, like="two"))
-    same = stated(tmp_path, "same", text({"power": {"tdp": (500, "W")}}, like="two"))
+    written(tmp_path, "two", device_text(BANDWIDTH))
+    four = stated(tmp_path, "four", device_text({"memory": {"bandwidth": (13400, "GB/s")}}, like="two"))
+    same = stated(tmp_path, "same", device_text({"power": {"tdp": (500, "W")}}, like="two"))
     measured = SHIPPED.device("h100-sxm").measured("memory_bandwidth")
     assert four.measured("memory_bandwidth") == pytest.approx(4 * measured)
     assert same.measured("memory_bandwidth") == pytest.approx(2 * measured)
@@ -169,18 +158,18 @@ def test_ways_to_state_twice_the_bandwidth_agree(tmp_path: Path) -> None:
     base = tpot(SHIPPED.device("h100-sxm"))
     copy = shipped_text("h100-sxm").replace("bandwidth = { value = 3350,", "bandwidth = { value = 6700,")
     found = [
-        tpot(stated(tmp_path / "new", "h100-2x", text(BANDWIDTH))),
-        tpot(stated(tmp_path / "same", "h100-sxm", text(BANDWIDTH))),
+        tpot(stated(tmp_path / "new", "h100-2x", device_text(BANDWIDTH))),
+        tpot(stated(tmp_path / "same", "h100-sxm", device_text(BANDWIDTH))),
         tpot(stated(tmp_path / "copy", "h100-sxm", copy)),
     ]
     assert max(found) < base * 2 / 3
     assert min(found) == pytest.approx(max(found), rel=0.01)
-    both = text({**BANDWIDTH, "measured": {"memory_bandwidth": (6000, "GB/s")}})
+    both = device_text({**BANDWIDTH, "measured": {"memory_bandwidth": (6000, "GB/s")}})
     assert tpot(stated(tmp_path / "new", "h100-2xm", both)) < max(found)
 
 
 @pytest.mark.parametrize(
-    "content", [shipped_text("h100-sxm"), text({}), text({"memory": {"bandwidth": (3.35, "TB/s")}})]
+    "content", [shipped_text("h100-sxm"), device_text({}), device_text({"memory": {"bandwidth": (3.35, "TB/s")}})]
 )
 def test_an_unchanged_device_changes_nothing(content: str, tmp_path: Path) -> None:
     base = figures(SHIPPED.device("h100-sxm"))
@@ -195,7 +184,7 @@ def test_a_stated_link_moves_collectives_and_nothing_else(tmp_path: Path) -> Non
     base = SHIPPED.device("h100-sxm")
     one, four = tpot(base), figures(base, 8000, 4, tp=4)["ttft_ms"]
     for name in ("h100-sxm", "slow-link"):
-        card = stated(tmp_path, name, text({"link": {"bandwidth": (45, "GB/s")}}))
+        card = stated(tmp_path, name, device_text({"link": {"bandwidth": (45, "GB/s")}}))
         assert tpot(card) == one
         assert figures(card, 8000, 4, tp=4)["ttft_ms"] > 1.5 * four  # type: ignore[operator]
         assert "link.bandwidth is 45 GB/s" in remarks(card)[0]
@@ -203,7 +192,7 @@ def test_a_stated_link_moves_collectives_and_nothing_else(tmp_path: Path) -> Non
 
 def test_a_stated_measured_ceiling_counts_under_both_names(tmp_path: Path) -> None:
     base = tpot(SHIPPED.device("h100-sxm"))
-    slow = text({"measured": {"memory_bandwidth": (1346.5, "GB/s")}})
+    slow = device_text({"measured": {"memory_bandwidth": (1346.5, "GB/s")}})
     found = [tpot(stated(tmp_path, name, slow)) for name in ("h100-sxm", "worn")]
     assert found[0] == pytest.approx(found[1], rel=1e-9)
     assert found[0] > 1.5 * base
@@ -211,13 +200,13 @@ def test_a_stated_measured_ceiling_counts_under_both_names(tmp_path: Path) -> No
 
 def test_memory_counts(tmp_path: Path) -> None:
     for name in ("h100-sxm", "small"):
-        card = stated(tmp_path, name, text({"memory": {"capacity": (12, "GB")}}))
+        card = stated(tmp_path, name, device_text({"memory": {"capacity": (12, "GB")}}))
         assert not figures(card)["fits"]
 
 
 def test_what_a_device_may_not_inherit(tmp_path: Path) -> None:
     """A file that turns a GPU into something else has no measured lineage."""
-    card = stated(tmp_path, "other", 'vendor = "Me"\narch = "Mine"\n' + text({}))
+    card = stated(tmp_path, "other", 'vendor = "Me"\narch = "Mine"\n' + device_text({}))
     assert [kin.name for kin in card.lineage] == ["other"]
 
 
@@ -227,7 +216,7 @@ def test_a_profile_beside_a_device_holds_until_its_file_changes(tmp_path: Path) 
     from perfmodel.profiles.importers.rows import rows_of
 
     m, n, k = (a.ravel() for a in np.meshgrid([1.0, 16.0, 256.0, 4096.0], [4096.0, 8192.0], [4096.0, 8192.0, 16384.0]))
-    mine = text({}, like="l40").replace('like = "l40"', 'like = "l40"\ntitle = "mine"')
+    mine = device_text({}, like="l40").replace('like = "l40"', 'like = "l40"\ntitle = "mine"')
     before = stated(tmp_path, "mine", mine)
     least = np.maximum(2 * m * n * k / before.peak("bf16"), 2 * (m * k + k * n + m * n) / before.bandwidth)
     made = rows_of(
@@ -254,7 +243,7 @@ def test_a_profile_beside_a_device_holds_until_its_file_changes(tmp_path: Path) 
     assert rated.holds(before, profile, choice, "gemm")
     assert remarks(before) == []
     rate = before.bandwidth / 1e9
-    fast = stated(tmp_path, "mine", mine + text({"memory": {"bandwidth": (2 * rate, "GB/s")}}).split("\n", 2)[2])
+    fast = stated(tmp_path, "mine", mine + device_text({"memory": {"bandwidth": (2 * rate, "GB/s")}}).split("\n", 2)[2])
     assert not rated.holds(fast, profile, choice, "gemm")
     assert tpot(fast) < tpot(before) * 2 / 3
     assert "the measured profile was taken at" in remarks(fast)[0]
@@ -286,7 +275,7 @@ def test_twice_the_figure_is_seen_under_either_name(name: str, act: str, tmp_pat
     found = {}
     for table, (key, value, printed) in unit.items():
         for own in (name, "what-if"):
-            card = stated(tmp_path / table / own, own, text({table: {key: (2 * value, printed)}}, like=name))
+            card = stated(tmp_path / table / own, own, device_text({table: {key: (2 * value, printed)}}, like=name))
             found[table, own] = tpot(card) if table == "memory" else ttft(card)
     for table, old in zip(unit, before, strict=True):
         assert found[table, name] < old * 2 / 3

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llama_config import LLAMA_SHAPE
 
+from benchmarks.llama_config import LLAMA_SHAPE
 from hwdb import InputError
 from hwdb.tomlfile import read_toml
 from perfmodel.models import base_names, catalogue, model, read_config

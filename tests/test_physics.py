@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from llama_config import LLAMA_SHAPE
 
 import hwdb
 import perfmodel as pm
+from benchmarks.llama_config import LLAMA_SHAPE
 from hwdb import Device
 from perfmodel.costs import Profiled, Roofline
 from perfmodel.costs.cost import CostModel
