@@ -23,7 +23,7 @@ FIGURES: dict[str, dict[str, str]] = {
     "peak": dict.fromkeys(PEAKS, "operations/s"),
     "memory": {"capacity": "bytes", "bandwidth": "bytes/s", "l2": "bytes"},
     "power": {"tdp": "watts", "idle": "watts"},
-    "host": {"bandwidth": "bytes/s", "memory": "bytes", "memory_bandwidth": "bytes/s"},
+    "host": {"bandwidth": "bytes/s", "memory": "bytes", "memory_bandwidth": "bytes/s", "launch_speed": "count"},
     "chip": {"cores": "count", "clock": "hertz"},
     "measured": {
         **{f"gemm.{t}": "operations/s" for t in PEAKS},
@@ -163,6 +163,11 @@ class Device:
     def idle(self) -> float:
         """Power while idle, W."""
         return self.si("power.idle")
+
+    @property
+    def launch_speed(self) -> float:
+        """Kernels that hosts of this device launch per second from Python, over those of hosts of A100 nodes."""
+        return self.si("host.launch_speed")
 
     def remarks(self) -> list[str]:
         """Return one sentence for each numeric quantity of the device file that a reader should check.

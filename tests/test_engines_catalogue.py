@@ -44,10 +44,13 @@ def test_the_engines_that_benchmarks_name_are_there() -> None:
     ("family", "version", "expected"),
     [
         ("vllm", "", "vllm"),
-        ("vllm", "0.4-0.5", "vllm-v0"),
+        ("vllm", "0.2", "vllm-2023"),
+        ("vllm", "0.4-0.5", "vllm-v0.5"),
+        ("vllm", "0.5.4-era", "vllm-v0.5"),
+        ("vllm", "vLLM 2024-05", "vllm-v0.5"),
         ("vllm", "0.7.3", "vllm-v0"),
         ("vllm", "vLLM 0.6.5.dev964+mlperf50, Pytorch 2.7.0a0+git3a58512, ROCm", "vllm-v0"),
-        ("vllm", "vLLM 2023-11", "vllm-v0"),
+        ("vllm", "vLLM 2023-11", "vllm-2023"),
         ("vllm", "0.8.3.dev", "vllm-v1"),
         ("vllm", "0.11-era", "vllm-v1"),
         ("vllm", "Mango LLMBoost AI Enterprise Platform, vllm-0.9.0.2.dev108+g", "vllm-v1"),
@@ -325,4 +328,10 @@ def test_facts_of_one_era_stay_with_it() -> None:
     assert engine("trtllm", "0.14").pooled_as == "trtllm"
     assert engine("trtllm").pooled_as == ""
     assert {e for e in names() if engine(e).admission_headroom} == {"sglang"}
-    assert {e for e in names() if engine(e).host_launch("Huawei")} == {"vllm", "vllm-v0", "vllm-v1"}
+    assert {e for e in names() if engine(e).host_launch("Huawei")} == {
+        "vllm",
+        "vllm-2023",
+        "vllm-v0",
+        "vllm-v0.5",
+        "vllm-v1",
+    }

@@ -8,12 +8,14 @@ import pytest
 import hwdb
 from perfmodel.costs import Roofline
 from perfmodel.deployment.columns import deployments
+from perfmodel.engines import Engine
 from perfmodel.engines.catalogue import engine
+from perfmodel.estimates import estimate
 from perfmodel.estimates.estimator import prepare
 from perfmodel.models import model
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload.load import load_of
-from perfmodel.workload.workload import Workload
+from perfmodel.workload.workload import Arrival, Workload
 
 SERIAL = engine("vllm").changed(
     step_host_time=2e-3, step_host_per_seq=1e-5, step_host_parallel=0.0, launch_time=0.0, overlap_scheduling=False
@@ -39,3 +41,37 @@ def test_each_data_parallel_rank_schedules_its_own_sequences(dp: float) -> None:
 def test_tensor_parallel_devices_share_one_scheduler() -> None:
     cost, wall = step_model(tp=8).decode(np.array([800.0]), np.array([500.0]), np.zeros(1))
     assert float((wall - cost.time)[0]) == pytest.approx(2e-3 + 800.0 * 1e-5)
+
+
+SHARED = SERIAL.changed(front_end_token=3.5e-4)
+
+
+def streamed(runs: Engine, arrival: Arrival) -> StepModel:
+    """Return the steps of one H100 under a load in closed loop, or as a static batch."""
+    placed = deployments([hwdb.device("h100-sxm")], tp=1)
+    demand = load_of(Workload.from_lengths(1000, 100, arrival=arrival, concurrency=64.0), 1)
+    return prepare(model("llama-3.1-8b"), placed, runs, Roofline(), demand).steps
+
+
+@pytest.mark.parametrize("seqs", [1.0, 7.0, 64.0, 255.0])
+def test_a_server_in_the_process_of_the_engine_takes_its_time_for_every_token(seqs: float) -> None:
+    at = (np.array([seqs]), np.array([500.0]), np.zeros(1))
+    plain, shared = (float(streamed(e, "closed").decode(*at)[1][0]) for e in (SERIAL, SHARED))
+    assert shared - plain == pytest.approx(seqs * 3.5e-4)
+    plain, shared = (float(streamed(e, "static").decode(*at)[1][0]) for e in (SERIAL, SHARED))
+    assert shared == pytest.approx(plain)
+
+
+def test_many_clients_of_an_old_server_get_as_many_tokens_as_its_process_can_stream() -> None:
+    # 1 / 0.35 ms is 2,857 tokens/s, whatever the device could do (ML.ENERGY v2 measures 2,000 to 2,600)
+    rates = [
+        estimate(
+            model("llama-3.1-8b"),
+            Workload.from_lengths(160, 440, concurrency=clients),
+            deployments([hwdb.device("h100-sxm")], tp=1),
+            engine=engine("vllm", "0.5.4"),
+        ).columns()["output_tok_s"][0]
+        for clients in (64.0, 256.0, 1024.0)
+    ]
+    assert rates == sorted(rates)
+    assert 1500 < rates[1] < rates[2] < 2857

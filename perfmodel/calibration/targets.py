@@ -37,9 +37,6 @@ METRICS = (
     "prefill_tok_s",
     "decode_tok_s",
 )
-#: Data sets that do not say which engine release ran, and are older than the newest one, so that they are evidence for
-#: none: Splitwise's runs are of a vLLM of 2023.
-UNDATED = ("splitwise_a100_h100",)
 #: Log ratios are clipped at a factor of 12: a measurement further off says nothing about constants. Chosen.
 MOST_LOG_RATIO = 2.5
 #: A group of n values weighs n^0.5 in the loss: each residual gets the power -0.25 of n, because the loss squares it.
@@ -87,7 +84,6 @@ def run_groups(cases: str | Path, database: Hwdb, part: Part | None = None) -> d
     table = read_cases(cases)
     frame = table.frame
     keep = (frame.split == "train") & frame.trust.isin(KNOWN_SETUP) & (frame.spec_decode == "")
-    keep &= ~frame.dataset.isin(UNDATED)
     keep &= np.array([fold_of(g, part.folds) != part.left_out for g in frame.group], bool)
     table.refuse(~keep.to_numpy(), "not for fitting")
     settings = settle(table, database)

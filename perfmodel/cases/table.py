@@ -89,7 +89,12 @@ INPUT: tuple[Column, ...] = (
     _text("device", "device of hwdb", "the row is refused"),
     _count("n_devices", "devices", "devices in use, all replicas together", "tp x pp"),
     _text("engine", "serving engine, or the path of an engine file", "generic engine"),
-    _text("engine_version", "version of the engine", "the recipe's version, else the newest era"),
+    _text(
+        "engine_version",
+        "version of the engine",
+        "the one that the publication named in dataset ran, else the recipe's version, else the newest era",
+    ),
+    _text("dataset", "publication that the run is from; known are those of publications.toml", "no publication"),
     _text(
         "recipe",
         "source of blank settings: published (the tuned runs that people publish) or default (the engine's own, as "

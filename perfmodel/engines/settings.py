@@ -124,6 +124,7 @@ SETTINGS = (
     Setting("reserve_parallel", "reserve_parallel_gib", _number(GIB), optional=True, inherited=True),
     Setting("step_host_time", "step_host_us", _number(MICROSECOND)),
     Setting("step_host_per_seq", "step_host_per_seq_us", _number(MICROSECOND)),
+    Setting("front_end_token", "front_end_us_per_token", _number(MICROSECOND), optional=True),
     Setting("step_host_parallel", "step_host_parallel_us", _number(MICROSECOND), optional=True),
     Setting("request_time", "request_ms", _number(MILLISECOND)),
     Setting("micro_batch", "micro_batch", _number(), optional=True),

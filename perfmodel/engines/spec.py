@@ -128,6 +128,8 @@ class Engine:
 
     Host time, in seconds per step: step_host_time + step_host_per_seq * running sequences, plus step_host_parallel
     where a replica has more than one device; hidden behind the device where overlap_scheduling is on.
+        front_end_token: further host seconds per token that is streamed to a client, where the server shares the
+            process of the engine's scheduler; batch use without a server (`OFFLINE` loads) does not take it.
         launch_time: host seconds per kernel launched outside a captured graph; a step takes at least its launches.
         kernel_launches: (operator family, kernels launched per operator) where not 1; see `launches_of`.
         host_launches: (vendor, seconds): on devices of the vendor the host launches each operator of every step,
@@ -178,6 +180,7 @@ class Engine:
     step_host_per_seq: float
     request_time: float
     batching: str
+    front_end_token: float = 0.0
     admission: str = "grow"
     memory_rule: str = "total"
     step_host_parallel: float = 0.0
@@ -239,9 +242,10 @@ class Engine:
         """Return the least seconds per operator of a step in eager mode on `device`; 0 where graphs are captured.
 
         Only GPUs wait for a host that launches; CPUs run the operators themselves, and other devices run programs that
-        were compiled ahead.
+        were compiled ahead. Hosts of newer nodes launch faster; one of unknown speed counts as that of an A100 node.
         """
-        return 0.0 if self.captures(device) or device.kind != "gpu" else self.eager_launch_time
+        speed = device.launch_speed if math.isfinite(device.launch_speed) else 1.0
+        return 0.0 if self.captures(device) or device.kind != "gpu" else self.eager_launch_time / speed
 
     def limits(self, device: Device, *, max_model_len: float = NAN, offline: bool = False, devices: int = 1) -> Limits:
         """Return the limits that apply on `device` when the user sets none.

@@ -95,6 +95,7 @@ def prepare(
         max_num_seqs=limits.max_num_seqs,
         graph_seqs=limits.graph_seqs,
         known=known,
+        streams=load.arrival not in OFFLINE,
     )
     return Prepared(sharding=sharding, hardware=hardware, memory=memory, steps=steps)
 

@@ -34,7 +34,8 @@ class StepModel:
 
     token_budget: tokens per step (max_num_batched_tokens), (N,). max_num_seqs: sequences per replica, (N,). graph_seqs:
     largest batch per device that is replayed from a captured graph, (N,); None: the engine's. known: costs of steps
-    that were priced before; None: every step is priced.
+    that were priced before; None: every step is priced. streams: whether tokens reach clients through a server; batch
+    use of an engine has none.
     """
 
     sharding: Sharding
@@ -45,6 +46,7 @@ class StepModel:
     max_num_seqs: Array
     graph_seqs: Array | None = None
     known: KnownSteps | None = None
+    streams: bool = True
 
     def price(self, step: Step) -> StepCost:
         """Compute the device time of one step.
@@ -97,7 +99,8 @@ class StepModel:
         engine = self.engine
         several = np.where(self.sharding.group * self.sharding.pp > 1, engine.step_host_parallel, 0.0)
         own = np.maximum(seqs / self.sharding.dp, np.minimum(seqs, 1.0))
-        host = engine.step_host_time + engine.step_host_per_seq * own + several
+        per_seq = engine.step_host_per_seq + (engine.front_end_token if self.streams else 0.0)
+        host = engine.step_host_time + per_seq * own + several
         device = np.maximum(cost.time * factor, np.where(captured, 0.0, self._launches(cost)))
         return np.maximum(device, host) if engine.overlap_scheduling else device + host
 
