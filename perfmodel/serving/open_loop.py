@@ -6,18 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perfmodel.arrays import Array, Mask
+from perfmodel.arrays import Array, Mask, interpolate
 from perfmodel.serving.admission import admission_wait, chance_by_rank, finite_run_wait
 from perfmodel.serving.curve import KNOTS, DecodeCurve, decode_curve
 from perfmodel.serving.finite_run import finite_run
-from perfmodel.serving.limits import MAX_UTILISATION, SATURATED_SHARE
+from perfmodel.serving.limits import MAX_UTILISATION, SATURATED_SHARE, TINY
 from perfmodel.serving.planned_step import PricedStep
 from perfmodel.serving.prefills import PrefillTimes, prefill_times
 from perfmodel.serving.queueing import (
     bisect,
     equilibrium_rate,
     mean_over_poisson,
-    open_prefill_wait,
     poisson_nodes,
     queue_variability,
     slowed_tpot,
@@ -27,8 +26,10 @@ from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes,
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import Load
 
-#: Knot of the decode curve at which interference is estimated before the number of running sequences is known.
-_MIDDLE_KNOT = KNOTS // 2
+#: Knots of the decode curve beside which prompts are priced. Chosen: the time of a step with prompts hardly bends.
+_PRICED_KNOTS = [0, KNOTS // 2, -1]
+#: A step that holds no more than this many prompts beyond the fewest has no slope per prompt.
+_LONE = 1e-6
 #: Fewest mean running sequences that the fixed point is searched from.
 _LEAST_RUNNING = 1e-6
 
@@ -58,7 +59,8 @@ class _Point:
 
     running: mean number of sequences. seen: sequences in the step that one of them takes part in, itself included.
     entering: prompts per step. decode: a decode step of `seen` sequences. step: its mean wall time over the Poisson
-    number of sequences, seconds. prefill: prefill times at `seen`.
+    number of sequences, seconds. prefill: prefill times at `seen`. fullest: seconds per prompt of a step with as many
+    as it carries at most.
     """
 
     running: Array
@@ -67,6 +69,7 @@ class _Point:
     decode: PricedStep
     step: Array
     prefill: PrefillTimes
+    fullest: Array
 
 
 @dataclass(frozen=True)
@@ -118,14 +121,11 @@ def open_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_req
 
 def _operating_point(replica: _Replica) -> _Point:
     """Find the mean number of running sequences by Little's law: running = rate x later tokens x TPOT."""
-    steps, load, curve, most = replica.steps, replica.load, replica.curve, replica.max_running
-    middle = curve.running[_MIDDLE_KNOT]
-    entering = _entering(replica, curve.time[_MIDDLE_KNOT], middle)
-    _, (probe,) = prefill_times(steps, load, middle, (entering,))
-    prefill_share = np.minimum(load.rate * probe.interference, MAX_UTILISATION)
-    running = _running(curve, load.rate * replica.later_tokens / (1.0 - prefill_share), most)
+    steps, load, most = replica.steps, replica.load, replica.max_running
+    mixed = _mixed_steps(replica)
+    running = _running(replica, mixed)
     seen = np.minimum(running + 1.0, most)  # a sequence meets a Poisson number of others, and itself
-    entering = _entering(replica, curve.at(seen), seen)
+    entering = mixed.entering(load.rate, replica.curve.at(seen) * load.accepted, seen)
     decode, (prefill,) = prefill_times(steps, load, seen, (entering,))
     nodes = poisson_nodes(running, seen, most)
     low, high = steps.run(*(steps.decode_step(n, load.decode_context, load.drafts) for n in nodes))
@@ -136,27 +136,85 @@ def _operating_point(replica: _Replica) -> _Point:
         decode=decode,
         step=mean_over_poisson(decode.wall, low.wall, high.wall),
         prefill=prefill,
+        fullest=mixed.per_prompt(seen),
     )
 
 
-def _entering(replica: _Replica, token_time: Array, running: Array) -> Array:
-    """Return the prompts that arrive during a decode step, limited to what one step may carry. (N,)
+@dataclass(frozen=True)
+class _MixedSteps:
+    """State how long steps with g prompts are: base + g each, seconds.
 
-    token_time: seconds per output token, (N,). running: decoding sequences, (N,).
+    `base` and `each` are (K, N), at K numbers of running sequences, `knots`, also (K, N); between them they are
+    interpolated. Base holds what every step with a prompt costs, such as kernel launches that no captured graph
+    replays, and so it has no jump where graphs end. least, most: prompts that one step carries, (N,).
     """
-    steps, load = replica.steps, replica.load
-    most = np.maximum(steps.max_prompts_per_step(load.mean(load.new)), 1.0)
-    return np.clip(load.rate * token_time * load.accepted, steps.min_prompts_per_step(running), most)
+
+    knots: Array
+    base: Array
+    each: Array
+    least: Array
+    most: Array
+
+    def at(self, running: Array) -> tuple[Array, Array]:
+        """Return (base, each) of steps in which `running` sequences decode, (N,) each."""
+        return interpolate(self.knots, self.base, running), interpolate(self.knots, self.each, running)
+
+    def entering(self, rate: Array, step: Array, running: Array) -> Array:
+        """Return the mean prompts of the steps that have any, from `least` to `most`, (N,).
+
+        Derived: a step carries the prompts that arrived during the step before it, a Poisson number. Of all steps a
+        share p has prompts: p = (1 - p) (1 - exp(-rate step)) + p (1 - exp(-rate long)), with `long` the seconds of a
+        step with prompts. Those are as many as arrive in a mean step, over p.
+
+        rate: requests/s, (N,). step: seconds of a decode step, (N,). running: decoding sequences, (N,).
+        """
+        base, each = self.at(running)
+        met = np.maximum(rate * base / (1.0 - np.minimum(rate * each, MAX_UTILISATION)), 1.0)
+        long = base + each * np.minimum(met, self.most)
+        any_after_decode, none_after_long = -np.expm1(-rate * step), np.exp(-rate * long)
+        share = any_after_decode / np.maximum(none_after_long + any_after_decode, TINY)
+        arriving = rate * ((1.0 - share) * step + share * long)
+        return np.clip(arriving / np.maximum(share, TINY), self.least, self.most)
+
+    def interference(self, rate: Array, step: Array, running: Array) -> Array:
+        """Return the seconds that one prompt adds to the decode of the others, (N,); arguments as in `entering`."""
+        base, each = self.at(running)
+        return np.maximum((base - step) / self.entering(rate, step, running) + each, 0.0)
+
+    def per_prompt(self, running: Array) -> Array:
+        """Return the seconds per prompt of a step that carries as many as it can. (N,)"""
+        base, each = self.at(running)
+        return np.asarray(base / self.most + each)
 
 
-def _running(curve: DecodeCurve, demand: Array, most: Array) -> Array:
-    """Solve running = demand x token time(running + 1) for the mean number of running sequences, at most `most`. (N,)
+def _mixed_steps(replica: _Replica) -> _MixedSteps:
+    """Price the fewest and the most prompts of a step beside few, some and many sequences."""
+    steps, load, knots = replica.steps, replica.load, replica.curve.running[_PRICED_KNOTS]
+    least = steps.min_prompts_per_step(knots[0])
+    most = np.maximum(steps.max_prompts_per_step(load.mean(load.new)), least)
+    bases, slopes = [], []
+    for running in knots:
+        decode, (few, many) = prefill_times(steps, load, running, (least, most))
+        added = few.interference * least
+        each = np.maximum(many.interference * most - added, 0.0) / np.maximum(most - least, TINY)
+        slopes.append(np.where(most - least > _LONE, each, 0.0))
+        bases.append(decode.wall + added - slopes[-1] * least)
+    return _MixedSteps(knots, np.stack(bases), np.stack(slopes), least, most)
 
-    curve: seconds per output token. demand: output tokens/s divided by the share of time that prefill leaves, (N,).
+
+def _running(replica: _Replica, mixed: _MixedSteps) -> Array:
+    """Solve running = rate x later tokens x TPOT(running + 1) for the mean number of running sequences. (N,)
+
+    At most `max_running`.
     """
+    curve, most, load = replica.curve, replica.max_running, replica.load
 
     def below(running: Array) -> Mask:
-        return np.asarray(demand * curve.at(np.minimum(running + 1.0, most)) - running > 0)
+        seen = np.minimum(running + 1.0, most)
+        token_time = curve.at(seen)
+        interference = mixed.interference(load.rate, token_time * load.accepted, seen)
+        tpot = slowed_tpot(token_time, load.rate * interference)
+        return np.asarray(load.rate * replica.later_tokens * tpot - running > 0)
 
     return bisect(np.full_like(most, _LEAST_RUNNING), most, below)[0]
 
@@ -184,12 +242,19 @@ def _throughput(replica: _Replica, point: _Point, max_running: Array) -> _Throug
 def _prefill_wait(replica: _Replica, point: _Point, rate: Array) -> Array:
     """Return the mean seconds until a step computes an arriving prompt, (N,).
 
-    The prompt waits for the running step and for the prompts ahead of it. rate: requests/s, (N,).
+    The prompt waits for the running step, and for prompts ahead of it that do not fit into the next one. Derived: the
+    first is half a step with prompts in the share of time that such steps take, as in Kingman's formula. The second
+    repeats it as in a queue whose server takes the time per prompt of the fullest steps: a bulk queue is no more loaded
+    than that. rate: requests/s, (N,).
     """
-    prefill = replica.load.mean(point.prefill.shared)
-    utilisation = np.minimum(rate * prefill / point.entering, MAX_UTILISATION)
-    queued = open_prefill_wait(utilisation, prefill, replica.load.cv, point.prefill.cv(replica.load))
-    return np.asarray(queued + step_residual(point.running, point.step))
+    load = replica.load
+    prefill = load.mean(point.prefill.shared)
+    busy = np.minimum(rate * prefill / point.entering, 1.0)
+    loaded = np.minimum(rate * point.fullest, MAX_UTILISATION)
+    variability = np.square(load.cv) + np.square(point.prefill.cv(load))
+    queued = busy * prefill / 2.0 * variability / (1.0 - loaded)
+    wait = queued + step_residual(point.running, point.step)
+    return np.minimum(wait, replica.run_length * prefill / point.entering / 2.0)  # a run holds no more prompts
 
 
 def _tpot(replica: _Replica, point: _Point, throughput: _Throughput, prefill_wait: Array) -> Array:
