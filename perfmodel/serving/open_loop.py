@@ -18,6 +18,7 @@ from perfmodel.serving.queueing import (
     equilibrium_rate,
     mean_over_poisson,
     poisson_nodes,
+    prompts_per_step,
     queue_variability,
     slowed_tpot,
     step_residual,
@@ -54,13 +55,63 @@ class _Replica:
 
 
 @dataclass(frozen=True)
+class _MixedSteps:
+    """State how long steps with g prompts are: base + g each, seconds.
+
+    `base` and `each` are (K, N), at K numbers of running sequences, `knots`, also (K, N); between them they are
+    interpolated. Base holds what every step with a prompt costs, such as kernel launches that no captured graph
+    replays, and so it has no jump where graphs end. least, most: prompts that one step carries, (N,).
+    """
+
+    knots: Array
+    base: Array
+    each: Array
+    least: Array
+    most: Array
+
+    def at(self, running: Array) -> tuple[Array, Array]:
+        """Return (base, each) of steps in which `running` sequences decode, (N,) each."""
+        return interpolate(self.knots, self.base, running), interpolate(self.knots, self.each, running)
+
+    def entering(self, rate: Array, step: Array, running: Array) -> Array:
+        """Return the mean prompts of the steps that have any, from `least` to `most`, (N,).
+
+        Derived: a step carries the prompts that arrived during the step before it, a Poisson number. Of all steps a
+        share p has prompts: p = (1 - p) (1 - exp(-rate step)) + p (1 - exp(-rate long)), with `long` the seconds of a
+        step with prompts. Those are as many as arrive in a mean step, over p.
+
+        rate: requests/s, (N,). step: seconds of a decode step, (N,). running: decoding sequences, (N,).
+        """
+        base, each = self.at(running)
+        met = np.maximum(rate * base / (1.0 - np.minimum(rate * each, MAX_UTILISATION)), 1.0)
+        long = base + each * np.minimum(met, self.most)
+        any_after_decode, none_after_long = -np.expm1(-rate * step), np.exp(-rate * long)
+        share = any_after_decode / np.maximum(none_after_long + any_after_decode, TINY)
+        arriving = rate * ((1.0 - share) * step + share * long)
+        return np.clip(arriving / np.maximum(share, TINY), self.least, self.most)
+
+    def interference(self, rate: Array, step: Array, running: Array) -> Array:
+        """Return the seconds that one prompt adds to the decode of the others, (N,); arguments as in `entering`."""
+        return self.added(step, self.entering(rate, step, running), running)
+
+    def added(self, step: Array, entering: Array, running: Array) -> Array:
+        """Return the seconds that one of `entering` prompts adds to a step, (N,); other arguments as in `entering`."""
+        base, each = self.at(running)
+        return np.asarray(np.maximum((base - step) / entering + each, 0.0))
+
+    def per_prompt(self, running: Array) -> Array:
+        """Return the seconds per prompt of a step that carries as many as it can. (N,)"""
+        base, each = self.at(running)
+        return np.asarray(base / self.most + each)
+
+
+@dataclass(frozen=True)
 class _Point:
     """Describe the operating point, (N,).
 
     running: mean number of sequences. seen: sequences in the step that one of them takes part in, itself included.
     entering: prompts per step. decode: a decode step of `seen` sequences. step: its mean wall time over the Poisson
-    number of sequences, seconds. prefill: prefill times at `seen`. fullest: seconds per prompt of a step with as many
-    as it carries at most.
+    number of sequences, seconds. prefill: prefill times at `seen`. mixed: steps with other numbers of prompts.
     """
 
     running: Array
@@ -69,7 +120,7 @@ class _Point:
     decode: PricedStep
     step: Array
     prefill: PrefillTimes
-    fullest: Array
+    mixed: _MixedSteps
 
 
 @dataclass(frozen=True)
@@ -136,62 +187,15 @@ def _operating_point(replica: _Replica) -> _Point:
         decode=decode,
         step=mean_over_poisson(decode.wall, low.wall, high.wall),
         prefill=prefill,
-        fullest=mixed.per_prompt(seen),
+        mixed=mixed,
     )
-
-
-@dataclass(frozen=True)
-class _MixedSteps:
-    """State how long steps with g prompts are: base + g each, seconds.
-
-    `base` and `each` are (K, N), at K numbers of running sequences, `knots`, also (K, N); between them they are
-    interpolated. Base holds what every step with a prompt costs, such as kernel launches that no captured graph
-    replays, and so it has no jump where graphs end. least, most: prompts that one step carries, (N,).
-    """
-
-    knots: Array
-    base: Array
-    each: Array
-    least: Array
-    most: Array
-
-    def at(self, running: Array) -> tuple[Array, Array]:
-        """Return (base, each) of steps in which `running` sequences decode, (N,) each."""
-        return interpolate(self.knots, self.base, running), interpolate(self.knots, self.each, running)
-
-    def entering(self, rate: Array, step: Array, running: Array) -> Array:
-        """Return the mean prompts of the steps that have any, from `least` to `most`, (N,).
-
-        Derived: a step carries the prompts that arrived during the step before it, a Poisson number. Of all steps a
-        share p has prompts: p = (1 - p) (1 - exp(-rate step)) + p (1 - exp(-rate long)), with `long` the seconds of a
-        step with prompts. Those are as many as arrive in a mean step, over p.
-
-        rate: requests/s, (N,). step: seconds of a decode step, (N,). running: decoding sequences, (N,).
-        """
-        base, each = self.at(running)
-        met = np.maximum(rate * base / (1.0 - np.minimum(rate * each, MAX_UTILISATION)), 1.0)
-        long = base + each * np.minimum(met, self.most)
-        any_after_decode, none_after_long = -np.expm1(-rate * step), np.exp(-rate * long)
-        share = any_after_decode / np.maximum(none_after_long + any_after_decode, TINY)
-        arriving = rate * ((1.0 - share) * step + share * long)
-        return np.clip(arriving / np.maximum(share, TINY), self.least, self.most)
-
-    def interference(self, rate: Array, step: Array, running: Array) -> Array:
-        """Return the seconds that one prompt adds to the decode of the others, (N,); arguments as in `entering`."""
-        base, each = self.at(running)
-        return np.maximum((base - step) / self.entering(rate, step, running) + each, 0.0)
-
-    def per_prompt(self, running: Array) -> Array:
-        """Return the seconds per prompt of a step that carries as many as it can. (N,)"""
-        base, each = self.at(running)
-        return np.asarray(base / self.most + each)
 
 
 def _mixed_steps(replica: _Replica) -> _MixedSteps:
     """Price the fewest and the most prompts of a step beside few, some and many sequences."""
     steps, load, knots = replica.steps, replica.load, replica.curve.running[_PRICED_KNOTS]
     least = steps.min_prompts_per_step(knots[0])
-    most = np.maximum(steps.max_prompts_per_step(load.mean(load.new)), least)
+    most = np.clip(steps.max_prompts_per_step(load.mean(load.new)), least, np.maximum(replica.max_running, least))
     bases, slopes = [], []
     for running in knots:
         decode, (few, many) = prefill_times(steps, load, running, (least, most))
@@ -225,15 +229,23 @@ def _throughput(replica: _Replica, point: _Point, max_running: Array) -> _Throug
     It saturates where arrivals exceed that rate, where all its sequence slots are taken, or where prefill takes all the
     time. A run of no more than `max_running` requests never queues, so arrivals and slots cannot saturate it.
     """
-    curve, rate, interference = replica.curve, replica.load.rate, point.prefill.interference
-    prefill = replica.load.mean(point.prefill.shared)
+    curve, load, mixed = replica.curve, replica.load, point.mixed
+    rate, prefill = load.rate, load.mean(point.prefill.shared)
+    # as many prompts enter a step as sequences end in it
+    output = load.mean(load.output)
+    interference = np.stack(
+        [
+            mixed.added(time * load.accepted, prompts_per_step(n, output, mixed.least, mixed.most), n)
+            for n, time in zip(curve.running, curve.time, strict=True)
+        ]
+    )
     # prompts are prefilled again only where the replica is full: at the last knot
     repeats = np.concatenate([np.ones_like(curve.running[:-1]), replica.prefills_per_request[None]])
     completed = equilibrium_rate(
         curve.running, prefill * repeats, replica.later_tokens * curve.time, interference * repeats
     )
     full = (rate > completed[-1]) | (point.running >= replica.max_running * SATURATED_SHARE)
-    saturated = full & (replica.run_length > max_running) | (rate * interference >= MAX_UTILISATION)
+    saturated = full & (replica.run_length > max_running) | (rate * point.prefill.interference >= MAX_UTILISATION)
     return _Throughput(
         completed=completed, rate=np.where(saturated, np.minimum(rate, completed[-1]), rate), saturated=saturated
     )
@@ -250,7 +262,7 @@ def _prefill_wait(replica: _Replica, point: _Point, rate: Array) -> Array:
     load = replica.load
     prefill = load.mean(point.prefill.shared)
     busy = np.minimum(rate * prefill / point.entering, 1.0)
-    loaded = np.minimum(rate * point.fullest, MAX_UTILISATION)
+    loaded = np.minimum(rate * point.mixed.per_prompt(point.seen), MAX_UTILISATION)
     variability = np.square(load.cv) + np.square(point.prefill.cv(load))
     queued = busy * prefill / 2.0 * variability / (1.0 - loaded)
     wait = queued + step_residual(point.running, point.step)
