@@ -51,6 +51,10 @@ def one(values: np.ndarray) -> float:
 # -------------------------------------------------------------------------------- an engine played out
 
 
+#: Tokens that a step of the toy computes at most.
+BUDGET = 8192
+
+
 @dataclass(frozen=True)
 class Toy:
     """Cost model of a made-up device: a step takes so much, and so much a running sequence and a prompt token."""
@@ -87,9 +91,10 @@ def played(
     slots: int = 0,
     arrivals: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """Means of TTFT, TPOT and the rate when the engine runs step by step, one prompt a step; start and end left out.
+    """Means of TTFT, TPOT and the rate when the engine runs step by step; start and end left out.
 
-    slots: clients in a closed loop; arrivals: times of an open one.
+    A step takes as many of the waiting prompts as its token budget holds. slots: clients in a closed loop; arrivals:
+    times of an open one.
     """
     count, clock, done = len(outputs), 0.0, 0
     arrived, first, end = (np.zeros(count) for _ in range(3))
@@ -105,9 +110,10 @@ def played(
                 arrived[coming] = arrivals[coming]
                 waiting.append(coming)
                 coming += 1
-        entering = waiting.popleft() if waiting else None
-        decoding = [] if entering is not None and prefill_first else list(running)
-        clock += toy.time(len(decoding), 0 if entering is None else prompt)
+        room = BUDGET if prefill_first else BUDGET - len(running)
+        entering = [waiting.popleft() for _ in range(min(len(waiting), room // prompt))]
+        decoding = [] if entering and prefill_first else list(running)
+        clock += toy.time(len(decoding), prompt * len(entering))
         for request in decoding:
             left[request] -= 1
             if left[request] == 0:
@@ -117,9 +123,8 @@ def played(
                     arrived[coming] = clock
                     waiting.append(coming)
                     coming += 1
-        if entering is not None:
-            first[entering] = clock
-            running.append(entering)
+        first[entering] = clock
+        running.extend(entering)
     steady = slice(count * 3 // 10, count * 17 // 20)
     ends = np.sort(end)[steady]
     return {
@@ -131,7 +136,7 @@ def played(
 
 def toy_served(toy: Toy, prefill_first: bool, workload: Workload) -> Served:
     own = engine("generic").changed(prefill_first=prefill_first, request_time=0.0, **FREE_HOST)
-    placed, demand = deployments(H100, max_num_batched_tokens=8192.0, max_num_seqs=1e6), load_of(workload, 1)
+    placed, demand = deployments(H100, max_num_batched_tokens=float(BUDGET), max_num_seqs=1e6), load_of(workload, 1)
     return serve(prepare(LLAMA, placed, own, toy, demand).steps, demand, np.full(1, 1e9))
 
 

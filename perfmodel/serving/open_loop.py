@@ -60,7 +60,8 @@ class _MixedSteps:
 
     `base` and `each` are (K, N), at K numbers of running sequences, `knots`, also (K, N); between them they are
     interpolated. Base holds what every step with a prompt costs, such as kernel launches that no captured graph
-    replays, and so it has no jump where graphs end. least, most: prompts that one step carries, (N,).
+    replays, and so it has no jump where graphs end. least, most: prompts that one step carries, (N,). separate: prompts
+    are computed in steps of their own, after which a decode step follows; base holds that too.
     """
 
     knots: Array
@@ -68,6 +69,7 @@ class _MixedSteps:
     each: Array
     least: Array
     most: Array
+    separate: bool
 
     def at(self, running: Array) -> tuple[Array, Array]:
         """Return (base, each) of steps in which `running` sequences decode, (N,) each."""
@@ -83,6 +85,7 @@ class _MixedSteps:
         rate: requests/s, (N,). step: seconds of a decode step, (N,). running: decoding sequences, (N,).
         """
         base, each = self.at(running)
+        base = np.maximum(base - step, 0.0) if self.separate else base
         met = np.maximum(rate * base / (1.0 - np.minimum(rate * each, MAX_UTILISATION)), 1.0)
         long = base + each * np.minimum(met, self.most)
         any_after_decode, none_after_long = -np.expm1(-rate * step), np.exp(-rate * long)
@@ -203,7 +206,7 @@ def _mixed_steps(replica: _Replica) -> _MixedSteps:
         each = np.maximum(many.interference * most - added, 0.0) / np.maximum(most - least, TINY)
         slopes.append(np.where(most - least > _LONE, each, 0.0))
         bases.append(decode.wall + added - slopes[-1] * least)
-    return _MixedSteps(knots, np.stack(bases), np.stack(slopes), least, most)
+    return _MixedSteps(knots, np.stack(bases), np.stack(slopes), least, most, not steps.engine.mixes_prefill)
 
 
 def _running(replica: _Replica, mixed: _MixedSteps) -> Array:
@@ -231,19 +234,14 @@ def _throughput(replica: _Replica, point: _Point, max_running: Array) -> _Throug
     """
     curve, load, mixed = replica.curve, replica.load, point.mixed
     rate, prefill = load.rate, load.mean(point.prefill.shared)
-    # as many prompts enter a step as sequences end in it
-    output = load.mean(load.output)
-    interference = np.stack(
-        [
-            mixed.added(time * load.accepted, prompts_per_step(n, output, mixed.least, mixed.most), n)
-            for n, time in zip(curve.running, curve.time, strict=True)
-        ]
-    )
+    output, full = load.mean(load.output), []
+    for n, time in zip(curve.running, curve.time, strict=True):
+        entering = prompts_per_step(n, output, mixed.least, mixed.most)
+        others = np.maximum(n - entering, 0.0)
+        full.append(others * mixed.added(time * load.accepted, entering, n))
     # prompts are prefilled again only where the replica is full: at the last knot
     repeats = np.concatenate([np.ones_like(curve.running[:-1]), replica.prefills_per_request[None]])
-    completed = equilibrium_rate(
-        curve.running, prefill * repeats, replica.later_tokens * curve.time, interference * repeats
-    )
+    completed = curve.running / ((prefill + np.stack(full)) * repeats + replica.later_tokens * curve.time)
     full = (rate > completed[-1]) | (point.running >= replica.max_running * SATURATED_SHARE)
     saturated = full & (replica.run_length > max_running) | (rate * point.prefill.interference >= MAX_UTILISATION)
     return _Throughput(
