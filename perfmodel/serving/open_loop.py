@@ -6,19 +6,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perfmodel.arrays import Array, Mask, interpolate
+from perfmodel.arrays import Array, Mask
 from perfmodel.serving.admission import admission_wait, chance_by_rank, finite_run_wait
-from perfmodel.serving.curve import KNOTS, DecodeCurve, decode_curve
+from perfmodel.serving.curve import DecodeCurve, decode_curve
 from perfmodel.serving.finite_run import finite_run
-from perfmodel.serving.limits import MAX_UTILISATION, SATURATED_SHARE, TINY
+from perfmodel.serving.limits import MAX_UTILISATION, SATURATED_SHARE
+from perfmodel.serving.mixed_steps import MixedSteps, mixed_steps
 from perfmodel.serving.planned_step import PricedStep
 from perfmodel.serving.prefills import PrefillTimes, prefill_times
 from perfmodel.serving.queueing import (
     bisect,
-    equilibrium_rate,
     mean_over_poisson,
     poisson_nodes,
-    prompts_per_step,
     queue_variability,
     slowed_tpot,
     step_residual,
@@ -27,10 +26,6 @@ from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes,
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import Load
 
-#: Knots of the decode curve beside which prompts are priced. Chosen: the time of a step with prompts hardly bends.
-_PRICED_KNOTS = [0, KNOTS // 2, -1]
-#: A step that holds no more than this many prompts beyond the fewest has no slope per prompt.
-_LONE = 1e-6
 #: Fewest mean running sequences that the fixed point is searched from.
 _LEAST_RUNNING = 1e-6
 
@@ -55,60 +50,6 @@ class _Replica:
 
 
 @dataclass(frozen=True)
-class _MixedSteps:
-    """State how long steps with g prompts are: base + g each, seconds.
-
-    `base` and `each` are (K, N), at K numbers of running sequences, `knots`, also (K, N); between them they are
-    interpolated. Base holds what every step with a prompt costs, such as kernel launches that no captured graph
-    replays, and so it has no jump where graphs end. least, most: prompts that one step carries, (N,). separate: prompts
-    are computed in steps of their own, after which a decode step follows; base holds that too.
-    """
-
-    knots: Array
-    base: Array
-    each: Array
-    least: Array
-    most: Array
-    separate: bool
-
-    def at(self, running: Array) -> tuple[Array, Array]:
-        """Return (base, each) of steps in which `running` sequences decode, (N,) each."""
-        return interpolate(self.knots, self.base, running), interpolate(self.knots, self.each, running)
-
-    def entering(self, rate: Array, step: Array, running: Array) -> Array:
-        """Return the mean prompts of the steps that have any, from `least` to `most`, (N,).
-
-        Derived: a step carries the prompts that arrived during the step before it, a Poisson number. Of all steps a
-        share p has prompts: p = (1 - p) (1 - exp(-rate step)) + p (1 - exp(-rate long)), with `long` the seconds of a
-        step with prompts. Those are as many as arrive in a mean step, over p.
-
-        rate: requests/s, (N,). step: seconds of a decode step, (N,). running: decoding sequences, (N,).
-        """
-        base, each = self.at(running)
-        base = np.maximum(base - step, 0.0) if self.separate else base
-        met = np.maximum(rate * base / (1.0 - np.minimum(rate * each, MAX_UTILISATION)), 1.0)
-        long = base + each * np.minimum(met, self.most)
-        any_after_decode, none_after_long = -np.expm1(-rate * step), np.exp(-rate * long)
-        share = any_after_decode / np.maximum(none_after_long + any_after_decode, TINY)
-        arriving = rate * ((1.0 - share) * step + share * long)
-        return np.clip(arriving / np.maximum(share, TINY), self.least, self.most)
-
-    def interference(self, rate: Array, step: Array, running: Array) -> Array:
-        """Return the seconds that one prompt adds to the decode of the others, (N,); arguments as in `entering`."""
-        return self.added(step, self.entering(rate, step, running), running)
-
-    def added(self, step: Array, entering: Array, running: Array) -> Array:
-        """Return the seconds that one of `entering` prompts adds to a step, (N,); other arguments as in `entering`."""
-        base, each = self.at(running)
-        return np.asarray(np.maximum((base - step) / entering + each, 0.0))
-
-    def per_prompt(self, running: Array) -> Array:
-        """Return the seconds per prompt of a step that carries as many as it can. (N,)"""
-        base, each = self.at(running)
-        return np.asarray(base / self.most + each)
-
-
-@dataclass(frozen=True)
 class _Point:
     """Describe the operating point, (N,).
 
@@ -123,7 +64,7 @@ class _Point:
     decode: PricedStep
     step: Array
     prefill: PrefillTimes
-    mixed: _MixedSteps
+    mixed: MixedSteps
 
 
 @dataclass(frozen=True)
@@ -176,7 +117,7 @@ def open_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_req
 def _operating_point(replica: _Replica) -> _Point:
     """Find the mean number of running sequences by Little's law: running = rate x later tokens x TPOT."""
     steps, load, most = replica.steps, replica.load, replica.max_running
-    mixed = _mixed_steps(replica)
+    mixed = mixed_steps(steps, load, replica.curve.running)
     running = _running(replica, mixed)
     seen = np.minimum(running + 1.0, most)  # a sequence meets a Poisson number of others, and itself
     entering = mixed.entering(load.rate, replica.curve.at(seen) * load.accepted, seen)
@@ -194,22 +135,7 @@ def _operating_point(replica: _Replica) -> _Point:
     )
 
 
-def _mixed_steps(replica: _Replica) -> _MixedSteps:
-    """Price the fewest and the most prompts of a step beside few, some and many sequences."""
-    steps, load, knots = replica.steps, replica.load, replica.curve.running[_PRICED_KNOTS]
-    least = steps.min_prompts_per_step(knots[0])
-    most = np.clip(steps.max_prompts_per_step(load.mean(load.new)), least, np.maximum(replica.max_running, least))
-    bases, slopes = [], []
-    for running in knots:
-        decode, (few, many) = prefill_times(steps, load, running, (least, most))
-        added = few.interference * least
-        each = np.maximum(many.interference * most - added, 0.0) / np.maximum(most - least, TINY)
-        slopes.append(np.where(most - least > _LONE, each, 0.0))
-        bases.append(decode.wall + added - slopes[-1] * least)
-    return _MixedSteps(knots, np.stack(bases), np.stack(slopes), least, most, not steps.engine.mixes_prefill)
-
-
-def _running(replica: _Replica, mixed: _MixedSteps) -> Array:
+def _running(replica: _Replica, mixed: MixedSteps) -> Array:
     """Solve running = rate x later tokens x TPOT(running + 1) for the mean number of running sequences. (N,)
 
     At most `max_running`.
@@ -234,14 +160,11 @@ def _throughput(replica: _Replica, point: _Point, max_running: Array) -> _Throug
     """
     curve, load, mixed = replica.curve, replica.load, point.mixed
     rate, prefill = load.rate, load.mean(point.prefill.shared)
-    output, full = load.mean(load.output), []
-    for n, time in zip(curve.running, curve.time, strict=True):
-        entering = prompts_per_step(n, output, mixed.least, mixed.most)
-        others = np.maximum(n - entering, 0.0)
-        full.append(others * mixed.added(time * load.accepted, entering, n))
+    output = load.mean(load.output)
+    met = np.stack([mixed.met(n, t * load.accepted, output) for n, t in zip(curve.running, curve.time, strict=True)])
     # prompts are prefilled again only where the replica is full: at the last knot
     repeats = np.concatenate([np.ones_like(curve.running[:-1]), replica.prefills_per_request[None]])
-    completed = curve.running / ((prefill + np.stack(full)) * repeats + replica.later_tokens * curve.time)
+    completed = curve.running / ((prefill + met) * repeats + replica.later_tokens * curve.time)
     full = (rate > completed[-1]) | (point.running >= replica.max_running * SATURATED_SHARE)
     saturated = full & (replica.run_length > max_running) | (rate * point.prefill.interference >= MAX_UTILISATION)
     return _Throughput(
@@ -260,11 +183,12 @@ def _prefill_wait(replica: _Replica, point: _Point, rate: Array) -> Array:
     load = replica.load
     prefill = load.mean(point.prefill.shared)
     busy = np.minimum(rate * prefill / point.entering, 1.0)
-    loaded = np.minimum(rate * point.mixed.per_prompt(point.seen), MAX_UTILISATION)
+    loaded = np.minimum(rate * point.mixed.per_prompt(point.decode.wall, point.seen), MAX_UTILISATION)
     variability = np.square(load.cv) + np.square(point.prefill.cv(load))
     queued = busy * prefill / 2.0 * variability / (1.0 - loaded)
     wait = queued + step_residual(point.running, point.step)
-    return np.minimum(wait, replica.run_length * prefill / point.entering / 2.0)  # a run holds no more prompts
+    # a run holds no more prompts
+    return np.asarray(np.minimum(wait, replica.run_length * prefill / point.entering / 2.0))
 
 
 def _tpot(replica: _Replica, point: _Point, throughput: _Throughput, prefill_wait: Array) -> Array:

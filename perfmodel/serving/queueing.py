@@ -88,19 +88,6 @@ def closed_prefill_wait(
     return np.minimum(eq.queue_wait(prefill_share, prefill, 1.0, prefill_cv), ahead)
 
 
-def open_prefill_wait(utilisation: Array, prefill: Array, arrival_cv: Array, prefill_cv: Array) -> Array:
-    """Return the mean seconds that a prompt of an open loop queues for other prompts. (N,)
-
-    It is Kingman's formula (`equations.queue_wait`).
-
-    Args:
-        utilisation: prefill time per second, (N,).
-        prefill: mean seconds of a prefill, (N,).
-        arrival_cv, prefill_cv: coefficients of variation of gaps between arrivals and of prefill times, (N,).
-    """
-    return eq.queue_wait(utilisation, prefill, arrival_cv, prefill_cv)
-
-
 def step_residual(running: Array, step: Array) -> Array:
     """Return the mean seconds until the running step ends, as seen by a Poisson arrival. (N,)
 

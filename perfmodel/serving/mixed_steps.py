@@ -1,0 +1,100 @@
+"""Compute how long steps with prompts are, by the number of prompts in them, in an open loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from perfmodel.arrays import Array, interpolate
+from perfmodel.serving.limits import MAX_UTILISATION, TINY
+from perfmodel.serving.prefills import prefill_times
+from perfmodel.serving.queueing import prompts_per_step
+from perfmodel.serving.steps import StepModel
+from perfmodel.workload import Load
+
+#: A step that holds no more than this many prompts beyond the fewest has no slope per prompt.
+_LONE = 1e-6
+
+
+@dataclass(frozen=True)
+class MixedSteps:
+    """State how long steps with g prompts are: base + g each, seconds.
+
+    `base` and `each` are (K, N), at K numbers of running sequences, `knots`, also (K, N); between them they are
+    interpolated. Base holds what every step with a prompt costs, such as kernel launches that no captured graph
+    replays, and so it has no jump where graphs end. least, most: prompts that one step carries, (N,). separate: prompts
+    are computed in steps of their own, after which a decode step follows; base holds that too.
+    """
+
+    knots: Array
+    base: Array
+    each: Array
+    least: Array
+    most: Array
+    separate: bool
+
+    def at(self, running: Array) -> tuple[Array, Array]:
+        """Return (base, each) of steps in which `running` sequences decode, (N,) each."""
+        return interpolate(self.knots, self.base, running), interpolate(self.knots, self.each, running)
+
+    def entering(self, rate: Array, step: Array, running: Array) -> Array:
+        """Return the mean prompts of the steps that have any, from `least` to `most`, (N,).
+
+        Derived: a step carries the prompts that arrived during the step before it, a Poisson number. Of all steps a
+        share p has prompts: p = (1 - p) (1 - exp(-rate step)) + p (1 - exp(-rate long)), with `long` the seconds of a
+        step with prompts. Those are as many as arrive in a mean step, over p.
+
+        rate: requests/s, (N,). step: seconds of a decode step, (N,). running: decoding sequences, (N,).
+        """
+        base, each = self.at(running)
+        base = np.maximum(base - step, 0.0) if self.separate else base
+        met = np.maximum(rate * base / (1.0 - np.minimum(rate * each, MAX_UTILISATION)), 1.0)
+        long = base + each * np.minimum(met, self.most)
+        any_after_decode, none_after_long = -np.expm1(-rate * step), np.exp(-rate * long)
+        share = any_after_decode / np.maximum(none_after_long + any_after_decode, TINY)
+        arriving = rate * ((1.0 - share) * step + share * long)
+        return np.asarray(np.clip(arriving / np.maximum(share, TINY), self.least, self.most))
+
+    def interference(self, rate: Array, step: Array, running: Array) -> Array:
+        """Return the seconds that one prompt adds to the decode of the others, (N,); arguments as in `entering`."""
+        return self.added(step, self.entering(rate, step, running), running)
+
+    def added(self, step: Array, entering: Array, running: Array) -> Array:
+        """Return the seconds that one of `entering` prompts adds to a step, (N,); other arguments as in `entering`."""
+        base, each = self.at(running)
+        return np.asarray(np.maximum((base - step) / entering + each, 0.0))
+
+    def met(self, running: Array, step: Array, output_tokens: Array) -> Array:
+        """Return the seconds that the prompts of the others in a full batch add to the decode of a request, (N,).
+
+        Derived: while a request decodes, each of the others ends once and a queued prompt takes its place. Those that
+        enter in one step with the request have no decode of it to delay.
+
+        running: sequences in the batch, (N,). step: seconds of a decode step, (N,). output_tokens: mean of a request.
+        """
+        entering = prompts_per_step(running, output_tokens, self.least, self.most)
+        return np.asarray(np.maximum(running - entering, 0.0) * self.added(step, entering, running))
+
+    def per_prompt(self, step: Array, running: Array) -> Array:
+        """Return the seconds per prompt of steps that carry as many as they can, (N,); arguments as in `entering`."""
+        base, each = self.at(running)
+        return np.asarray((base - step if self.separate else base) / self.most + each)
+
+
+def mixed_steps(steps: StepModel, load: Load, running: Array) -> MixedSteps:
+    """Price the fewest and the most prompts of a step beside few, some and many of the `running` sequences.
+
+    running: K numbers of sequences, rising up to the most that run at once, (K, N).
+    """
+    knots = running[[0, len(running) // 2, -1]]
+    least = steps.min_prompts_per_step(knots[0])
+    most = np.clip(steps.max_prompts_per_step(load.mean(load.new)), least, np.maximum(knots[-1], least))
+    bases, slopes = [], []
+    for beside in knots:
+        decode, (few, many) = prefill_times(steps, load, beside, (least, most))
+        added = few.interference * least
+        each = np.maximum(many.interference * most - added, 0.0) / np.maximum(most - least, TINY)
+        slopes.append(np.where(most - least > _LONE, each, 0.0))
+        bases.append(decode.wall + added - slopes[-1] * least)
+    return MixedSteps(knots, np.stack(bases), np.stack(slopes), least, most, not steps.engine.mixes_prefill)
