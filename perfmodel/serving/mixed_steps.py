@@ -9,7 +9,6 @@ import numpy as np
 from perfmodel.arrays import Array, interpolate
 from perfmodel.serving.limits import MAX_UTILISATION, TINY
 from perfmodel.serving.prefills import prefill_times
-from perfmodel.serving.queueing import prompts_per_step
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import Load
 
@@ -23,8 +22,9 @@ class MixedSteps:
 
     `base` and `each` are (K, N), at K numbers of running sequences, `knots`, also (K, N); between them they are
     interpolated. Base holds what every step with a prompt costs, such as kernel launches that no captured graph
-    replays, and so it has no jump where graphs end. least, most: prompts that one step carries, (N,). separate: prompts
-    are computed in steps of their own, after which a decode step follows; base holds that too.
+    replays, and so it has no jump where graphs end. least: fewest prompts that enter a full batch together, most: most
+    prompts of a step, (N,). separate: prompts are computed in steps of their own, after which a decode step follows;
+    base holds that too.
     """
 
     knots: Array
@@ -38,8 +38,12 @@ class MixedSteps:
         """Return (base, each) of steps in which `running` sequences decode, (N,) each."""
         return interpolate(self.knots, self.base, running), interpolate(self.knots, self.each, running)
 
+    def fewest(self, running: Array) -> Array:
+        """Return the fewest prompts that enter together while `running` sequences decode, (N,)."""
+        return np.asarray(np.minimum(self.least, np.maximum(running, 1.0)))
+
     def entering(self, rate: Array, step: Array, running: Array) -> Array:
-        """Return the mean prompts of the steps that have any, from `least` to `most`, (N,).
+        """Return the mean prompts of the steps that have any, from `fewest` to `most`, (N,).
 
         Derived: a step carries the prompts that arrived during the step before it, a Poisson number. Of all steps a
         share p has prompts: p = (1 - p) (1 - exp(-rate step)) + p (1 - exp(-rate long)), with `long` the seconds of a
@@ -54,7 +58,7 @@ class MixedSteps:
         any_after_decode, none_after_long = -np.expm1(-rate * step), np.exp(-rate * long)
         share = any_after_decode / np.maximum(none_after_long + any_after_decode, TINY)
         arriving = rate * ((1.0 - share) * step + share * long)
-        return np.asarray(np.clip(arriving / np.maximum(share, TINY), self.least, self.most))
+        return np.asarray(np.clip(arriving / np.maximum(share, TINY), self.fewest(running), self.most))
 
     def interference(self, rate: Array, step: Array, running: Array) -> Array:
         """Return the seconds that one prompt adds to the decode of the others, (N,); arguments as in `entering`."""
@@ -69,11 +73,13 @@ class MixedSteps:
         """Return the seconds that the prompts of the others in a full batch add to the decode of a request, (N,).
 
         Derived: while a request decodes, each of the others ends once and a queued prompt takes its place. Those that
-        enter in one step with the request have no decode of it to delay.
+        enter in one step with the request have no decode of it to delay. A Poisson number m = running / output_tokens
+        ends in a step, so that steps with prompts carry m / (1 - exp(-m)).
 
         running: sequences in the batch, (N,). step: seconds of a decode step, (N,). output_tokens: mean of a request.
         """
-        entering = prompts_per_step(running, output_tokens, self.least, self.most)
+        ending = running / np.maximum(output_tokens, 1.0)
+        entering = np.clip(ending / np.maximum(-np.expm1(-ending), TINY), self.fewest(running), self.most)
         return np.asarray(np.maximum(running - entering, 0.0) * self.added(step, entering, running))
 
     def per_prompt(self, step: Array, running: Array) -> Array:
@@ -88,10 +94,11 @@ def mixed_steps(steps: StepModel, load: Load, running: Array) -> MixedSteps:
     running: K numbers of sequences, rising up to the most that run at once, (K, N).
     """
     knots = running[[0, len(running) // 2, -1]]
-    least = steps.min_prompts_per_step(knots[0])
-    most = np.clip(steps.max_prompts_per_step(load.mean(load.new)), least, np.maximum(knots[-1], least))
+    most = np.maximum(steps.max_prompts_per_step(load.mean(load.new)), 1.0)
+    most = np.minimum(most, np.maximum(knots[-1], 1.0))
     bases, slopes = [], []
     for beside in knots:
+        least = np.minimum(steps.min_prompts_per_step(beside), most)
         decode, (few, many) = prefill_times(steps, load, beside, (least, most))
         added = few.interference * least
         each = np.maximum(many.interference * most - added, 0.0) / np.maximum(most - least, TINY)
