@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfmodel.arrays import Array, interpolate
+from perfmodel.serving.curve import DecodeCurve
 from perfmodel.serving.limits import MAX_UTILISATION, TINY
-from perfmodel.serving.prefills import prefill_times
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import Load
 
@@ -88,20 +88,40 @@ class MixedSteps:
         return np.asarray((base - step if self.separate else base) / self.most + each)
 
 
-def mixed_steps(steps: StepModel, load: Load, running: Array) -> MixedSteps:
-    """Price the fewest and the most prompts of a step beside few, some and many of the `running` sequences.
+def mixed_steps(steps: StepModel, load: Load, curve: DecodeCurve) -> MixedSteps:
+    """Price the fewest and the most prompts of a step beside the fewest and the most sequences of `curve`.
 
-    running: K numbers of sequences, rising up to the most that run at once, (K, N).
+    curve: seconds per output token against running sequences. Chosen: only its ends, because the time of a step with
+    prompts hardly bends between them.
     """
-    knots = running[[0, len(running) // 2, -1]]
+    knots, decoding = curve.running[[0, -1]], curve.time[[0, -1]] * load.accepted
     most = np.maximum(steps.max_prompts_per_step(load.mean(load.new)), 1.0)
     most = np.minimum(most, np.maximum(knots[-1], 1.0))
+    least = [np.minimum(steps.min_prompts_per_step(n), most) for n in knots]
+    added = _added(steps, load, knots, decoding, [group for few in least for group in (few, most)])
     bases, slopes = [], []
-    for beside in knots:
-        least = np.minimum(steps.min_prompts_per_step(beside), most)
-        decode, (few, many) = prefill_times(steps, load, beside, (least, most))
-        added = few.interference * least
-        each = np.maximum(many.interference * most - added, 0.0) / np.maximum(most - least, TINY)
-        slopes.append(np.where(most - least > _LONE, each, 0.0))
-        bases.append(decode.wall + added - slopes[-1] * least)
-    return MixedSteps(knots, np.stack(bases), np.stack(slopes), least, most, not steps.engine.mixes_prefill)
+    for step, few, alone, grouped in zip(decoding, least, added[::2], added[1::2], strict=True):
+        each = np.maximum(grouped - alone, 0.0) / np.maximum(most - few, TINY)
+        slopes.append(np.where(most - few > _LONE, each, 0.0))
+        bases.append(step + alone - slopes[-1] * few)
+    return MixedSteps(knots, np.stack(bases), np.stack(slopes), least[-1], most, not steps.engine.mixes_prefill)
+
+
+def _added(steps: StepModel, load: Load, knots: Array, decoding: Array, groups: list[Array]) -> list[Array]:
+    """Return the seconds that each of `groups` of prompts, two per knot, adds to the decode of the others, (N,) each.
+
+    knots: running sequences; decoding: seconds of a decode step with so many, (K, N).
+    """
+    beside = [i // 2 for i in range(len(groups))]
+    mixes, stages = steps.engine.mixes_prefill, steps.sharding.pp
+    planned = [
+        steps.mixed_steps(load.new, load.cached, g, knots[i], load.decode_context)
+        if mixes
+        else steps.prefill_steps(load.new, load.cached, g)
+        for i, g in zip(beside, groups, strict=True)
+    ]
+    _, priced = steps.run_prompts(*planned, decode=steps.decode_step(knots[0], load.decode_context, load.drafts))
+    return [
+        load.mean(p.longer_than(decoding[i]) / stages if mixes else p.pipelined(stages))
+        for i, p in zip(beside, priced, strict=True)
+    ]

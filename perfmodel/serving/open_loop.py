@@ -117,7 +117,7 @@ def open_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_req
 def _operating_point(replica: _Replica) -> _Point:
     """Find the mean number of running sequences by Little's law: running = rate x later tokens x TPOT."""
     steps, load, most = replica.steps, replica.load, replica.max_running
-    mixed = mixed_steps(steps, load, replica.curve.running)
+    mixed = mixed_steps(steps, load, replica.curve)
     running = _running(replica, mixed)
     seen = np.minimum(running + 1.0, most)  # a sequence meets a Poisson number of others, and itself
     entering = mixed.entering(load.rate, replica.curve.at(seen) * load.accepted, seen)
