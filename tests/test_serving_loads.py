@@ -174,6 +174,16 @@ def test_an_open_loop_runs_as_it_does_played_out(prefill_first: bool, prompt: in
     assert one(found.rate) == pytest.approx(share * most)
 
 
+@pytest.mark.parametrize(("rate", "tpot", "ttft"), [(30, 10.6, 51.0), (45, 15.0, 55.0), (55, 18.1, 58.0)])
+def test_an_open_loop_near_capacity_runs_as_replayed(rate: float, tpot: float, ttft: float) -> None:
+    # ms of the simulator; prompts that arrive during a step share the next, so that TTFT hardly rises
+    placed = deployments([hwdb.device("b200-sxm")], tp=2)
+    found = estimate(model("openai/gpt-oss-120b"), lengths(1000, 250, rate=rate), placed, engine="vllm")
+    assert one(found.tpot) * 1e3 == pytest.approx(tpot, rel=0.1)
+    assert one(found.ttft) * 1e3 == pytest.approx(ttft, rel=0.15)
+    assert not found.saturated.any()
+
+
 # -------------------------------------------------------------------------------- Little's law
 
 
