@@ -18,11 +18,14 @@ from perfmodel.calibration import (
     TooFew,
     by_data_set,
     decisions,
+    engine_fit,
+    fit_devices,
     fit_engines,
     measured_devices,
     transfer_spreads,
     transferred,
     write_constants,
+    write_device_factors,
     write_factors,
 )
 from perfmodel.calibration.engine_files import CORRECTIONS, factor_entries
@@ -30,7 +33,7 @@ from perfmodel.calibration.engine_fit import CONSTANTS, _unsoftened, factor_tabl
 from perfmodel.calibration.intervals import intervals_text, quantile, widths
 from perfmodel.calibration.measured import fold_of
 from perfmodel.calibration.memo import memoised
-from perfmodel.calibration.report import engine_lines
+from perfmodel.calibration.report import device_lines, engine_lines
 from perfmodel.calibration.targets import run_groups, target_of
 from perfmodel.costs import BOUNDS, KERNELS
 from perfmodel.engines import FOLDER
@@ -266,3 +269,28 @@ def test_a_hidden_device_is_told_by_its_relatives() -> None:
     for spreads in transfer_spreads(every).values():
         assert set(spreads) <= {"calibrated_twin", "calibrated", "calibrated_stranger"}
         assert all(width > 0 for width in spreads.values())
+
+
+def test_factors_of_one_device_are_fitted_alone(tmp_path: Path) -> None:
+    cases, truth = measured(tmp_path, 1.6)
+    ((engine, found),) = fit_devices(cases, truth, ["h100-sxm"])
+    assert engine == engine_of("vllm", "0.9"), "the engine stays as it is"
+    assert found.place == {"device": "h100-sxm"}
+    assert np.abs(found.after).mean() < 0.6 * np.abs(found.before).mean()
+    assert "14 values" in next(device_lines(engine.name, found))
+    copy = tmp_path / "corrections.toml"
+    shutil.copy(CORRECTIONS, copy)
+    write_device_factors([(engine, found)], copy)
+    before, after = (tomllib.loads(p.read_text(encoding="utf-8"))["correction"] for p in (CORRECTIONS, copy))
+    mine = [e for e in after if (e["engine"], e.get("device")) == (engine.name, "h100-sxm")]
+    assert [e["values"] for e in mine] == [14]
+    assert [e for e in after if e not in mine] == [
+        e for e in before if (e["engine"], e.get("device")) != (engine.name, "h100-sxm")
+    ]
+
+
+def test_factors_that_gain_little_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cases, truth = measured(tmp_path, 1.6)
+    assert list(fit_devices(cases, truth, ["a100-sxm-80gb"])) == [], "no runs on it"
+    monkeypatch.setattr(engine_fit, "LEAST_GAIN", 0.999)
+    assert list(fit_devices(cases, truth, ["h100-sxm"])) == []

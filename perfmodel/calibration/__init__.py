@@ -1,14 +1,22 @@
 """Calibration on measured runs: fits of engine constants, of intervals and of transfer spreads, and scored decisions.
 
-`python -m perfmodel.calibration engines|intervals|transfer|decisions` runs each of them; without `--write` a fit only
-prints what it finds. The tables they read are described in `perfmodel.calibration.measured`.
+`python -m perfmodel.calibration engines|devices|intervals|transfer|decisions` runs each of them; without `--write` a
+fit only prints what it finds. The tables they read are described in `perfmodel.calibration.measured`.
 """
 
 from __future__ import annotations
 
 from perfmodel.calibration.decisions import Decision, by_data_set, decisions
-from perfmodel.calibration.engine_files import write_constants, write_factors
-from perfmodel.calibration.engine_fit import CONSTANTS, EngineFit, FactorFit, TooFew, fit_engine, fit_engines
+from perfmodel.calibration.engine_files import write_constants, write_device_factors, write_factors
+from perfmodel.calibration.engine_fit import (
+    CONSTANTS,
+    EngineFit,
+    FactorFit,
+    TooFew,
+    fit_devices,
+    fit_engine,
+    fit_engines,
+)
 from perfmodel.calibration.intervals import fit_intervals, intervals_text, write_intervals
 from perfmodel.calibration.measured import counted, joined, rows_of
 from perfmodel.calibration.operator_cells import SAMPLE, error_quantile, one_device
@@ -35,6 +43,7 @@ __all__ = [
     "counted",
     "decisions",
     "error_quantile",
+    "fit_devices",
     "fit_engine",
     "fit_engines",
     "fit_intervals",
@@ -47,6 +56,7 @@ __all__ = [
     "transfer_spreads",
     "transferred",
     "write_constants",
+    "write_device_factors",
     "write_factors",
     "write_intervals",
     "write_transfer_spreads",

@@ -1,14 +1,15 @@
 """Command line of the fits.
 
     python -m perfmodel.calibration engines CASES.csv TRUTH.csv [--engine NAME ...] [--write]
+    python -m perfmodel.calibration devices CASES.csv TRUTH.csv --device NAME ... [--engine NAME ...] [--write]
     python -m perfmodel.calibration intervals CASES.csv TRUTH.csv [--write]
     python -m perfmodel.calibration transfer [--only DEVICE ...] [--write data/profiles/spread.toml]
     python -m perfmodel.calibration decisions CASES.csv PREDICTIONS.csv TRUTH.csv [--prices PRICES.csv]
 
-`engines` fits host constants and kernel factors, `intervals` the 80 % intervals of whole-deployment results (some
-minutes), `transfer` the spreads of operator times that are borrowed from other devices. `decisions` scores whether the
-configuration with the best prediction is the one that measured best. CASES and TRUTH are described in
-`perfmodel/calibration/measured.py`.
+`engines` fits host constants and kernel factors, `devices` kernel factors of single devices alone, `intervals` the 80 %
+intervals of whole-deployment results (some minutes), `transfer` the spreads of operator times that are borrowed from
+other devices. `decisions` scores whether the configuration with the best prediction is the one that measured best.
+CASES and TRUTH are described in `perfmodel/calibration/measured.py`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from perfmodel.calibration import (
     by_data_set,
     counted,
     decisions,
+    fit_devices,
     fit_engines,
     fit_intervals,
     intervals_text,
@@ -31,11 +33,12 @@ from perfmodel.calibration import (
     transfer_spreads,
     transferred,
     write_constants,
+    write_device_factors,
     write_factors,
     write_intervals,
     write_transfer_spreads,
 )
-from perfmodel.calibration.report import engine_lines
+from perfmodel.calibration.report import device_lines, engine_lines
 
 
 def _engines(asked: argparse.Namespace) -> None:
@@ -50,6 +53,16 @@ def _engines(asked: argparse.Namespace) -> None:
                 write_constants(fitted)
     if asked.write:
         write_factors(fits)
+
+
+def _devices(asked: argparse.Namespace) -> None:
+    """Fit kernel factors of single devices; engines keep their constants and their own factors."""
+    fits = []
+    for engine, part in fit_devices(asked.cases, asked.truth, asked.device, engines=asked.engine):
+        print("\n".join(device_lines(engine.name, part)), flush=True)
+        fits.append((engine, part))
+    if asked.write:
+        write_device_factors(fits)
 
 
 def _intervals(asked: argparse.Namespace) -> None:
@@ -92,14 +105,17 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True)
-    for name, run in (("engines", _engines), ("intervals", _intervals)):
+    for name, run in (("engines", _engines), ("devices", _devices), ("intervals", _intervals)):
         command = commands.add_parser(name, help=run.__doc__)
         command.set_defaults(run=run)
         command.add_argument("cases", type=Path)
         command.add_argument("truth", type=Path)
         command.add_argument("--write", action="store_true", help="put the result into the package")
-        if name == "engines":
+        if name == "devices":
+            command.add_argument("--device", action="append", required=True, help="fit this device; repeatable")
+        if name in ("engines", "devices"):
             command.add_argument("--engine", action="append", default=[], help="fit only this engine; repeatable")
+        if name == "engines":
             command.add_argument("--folds", type=int, default=1, help="parts that groups of runs are dealt into")
             command.add_argument("--left-out", type=int, default=-1, help="the part to leave out of the fit")
     command = commands.add_parser("transfer", help=_transfer.__doc__)

@@ -11,9 +11,9 @@ import numpy as np
 
 from hwdb import outfile
 from hwdb.tomlfile import read_toml
-from perfmodel.calibration.engine_fit import CONSTANTS, EngineFit
+from perfmodel.calibration.engine_fit import CONSTANTS, EngineFit, FactorFit
 from perfmodel.costs import BOUNDS, KERNELS
-from perfmodel.engines import FOLDER
+from perfmodel.engines import FOLDER, Engine
 
 #: The kernel factors that cost models read.
 CORRECTIONS = Path(__file__).resolve().parents[1] / "costs" / "corrections.toml"
@@ -50,17 +50,29 @@ def write_factors(fits: Iterable[EngineFit], path: Path = CORRECTIONS) -> None:
     outfile.write_text(path, "\n".join([HEAD, *(_entry_text(e) for e in ordered)]))
 
 
+def write_device_factors(fits: Iterable[tuple[Engine, FactorFit]], path: Path = CORRECTIONS) -> None:
+    """Write factors of single devices into the table at `path`, in place of theirs; all other entries stay."""
+    entries = [_factor_entry(engine.name, part) for engine, part in fits]
+    new = {(e["engine"], e["device"]) for e in entries}
+    old = read_toml(path, "table of corrections").get("correction", [])
+    kept = [e for e in old if (e["engine"], e.get("device")) not in new]
+    ordered = sorted([*kept, *entries], key=lambda e: (str(e["engine"]), "device" in e, str(e.get("device", ""))))
+    outfile.write_text(path, "\n".join([HEAD, *(_entry_text(e) for e in ordered)]))
+
+
 def factor_entries(fitted: EngineFit) -> list[dict[str, Any]]:
     """Return the engine's entries in the table of corrections, one per place, rounded to three digits."""
-    return [
-        {
-            "engine": fitted.engine.name,
-            **part.place,
-            **{n: _three_digits(f) for n, f in zip((*BOUNDS, *KERNELS), part.factors, strict=True)},
-            "values": len(part.target.rows),
-        }
-        for part in fitted.parts
-    ]
+    return [_factor_entry(fitted.engine.name, part) for part in fitted.parts]
+
+
+def _factor_entry(engine: str, part: FactorFit) -> dict[str, Any]:
+    """Return the entry of one place in the table of corrections. engine: name of the engine."""
+    return {
+        "engine": engine,
+        **part.place,
+        **{n: _three_digits(f) for n, f in zip((*BOUNDS, *KERNELS), part.factors, strict=True)},
+        "values": len(part.target.rows),
+    }
 
 
 def _entry_text(entry: dict[str, Any]) -> str:

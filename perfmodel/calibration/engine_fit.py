@@ -19,7 +19,7 @@ from hwdb import Hwdb
 from hwdb import load as load_hwdb
 from perfmodel.arrays import Array
 from perfmodel.calibration.targets import Part, RunGroup, Target, run_groups, target_of
-from perfmodel.costs import BOUNDS, KERNELS, combined
+from perfmodel.costs import BOUNDS, KERNELS, combined, shared_factors
 from perfmodel.engines import Engine
 
 if TYPE_CHECKING:
@@ -60,8 +60,13 @@ PULL, DEVICE_PULL, CONSTANT_PULL = 1.5, 2.5, 0.3
 SOFT_FROM = 0.15
 #: Factors outside these bounds would hide a fault of the model rather than describe an engine. Chosen.
 LEAST_FACTOR, MOST_FACTOR = 0.4, 2.5
+#: Factors of a device are kept if they lower the mean |log ratio| by this share at least. Chosen: smaller gains did
+#: not hold on groups of runs that the factors were not fitted on (llama.cpp on RTX 3090 and Ryzen AI Max, 3 parts).
+LEAST_GAIN = 0.2
 #: Starting points are kept this far inside their bounds, as the solver demands.
 _INSIDE = 1e-6
+#: A factor this close to its bound counts as at it.
+_AT_BOUND = 0.01
 #: The solver's step for derivatives in logarithms, most evaluations, and tolerance. Chosen: constants are rounded to
 #: three digits, and a further evaluation takes minutes on all runs.
 _DIFF_STEP, _MOST_EVALUATIONS, _TOLERANCE = 0.05, 12, 1e-3
@@ -130,6 +135,45 @@ def fit_engines(
         if isinstance(fitted, EngineFit):
             newer[engine.family] = fitted.parts[0].factors
         yield fitted
+
+
+def fit_devices(
+    cases: str | Path, truth: str | Path, devices: Collection[str], *, engines: Collection[str] = ()
+) -> Iterator[tuple[Engine, FactorFit]]:
+    """Fit kernel factors of single devices under every engine that ran on them; engines stay as they are.
+
+    Yields (engine, fit of one device). A device starts from the factors that it would have without its own, which are
+    those of its kind or of the engine everywhere, and is drawn towards them. A device is left out if it has fewer than `MIN_VALUES`
+    values, if the fit gains less than `LEAST_GAIN`, or if a factor ends at its bound.
+
+    Args:
+        cases, truth: as of `fit_engines`.
+        devices: names of devices.
+        engines: names of engines to fit on; all by default.
+    """
+    import pandas as pd
+
+    database = load_hwdb()
+    measured = pd.read_csv(truth)[["case_id", "metric", "value"]]
+    measured = measured.merge(pd.read_csv(cases, dtype=str, usecols=["case_id", "group"]), on="case_id")
+    for name, members in run_groups(cases, database, devices=devices).items():
+        if engines and name not in engines:
+            continue
+        for device in sorted({group.device for _, group in members}):
+            target = target_of([group for _, group in members if group.device == device], measured)
+            if len(target.rows) >= MIN_VALUES:
+                engine, start = members[0][0], shared_factors(name, database.device(device).kind)
+                _, own = solve(engine, target, start, (), DEVICE_PULL)
+                found = _compared(engine, target, {"device": device}, start, own)
+                if _holds(found):
+                    yield engine, found
+
+
+def _holds(found: FactorFit) -> bool:
+    """Return whether the factors of a device gain enough, and none of them ends at its bound."""
+    before, after = (float(np.abs(r).mean()) for r in (found.before, found.after))
+    inside = (found.factors > LEAST_FACTOR * (1 + _AT_BOUND)) & (found.factors < MOST_FACTOR * (1 - _AT_BOUND))
+    return after <= (1 - LEAST_GAIN) * before and bool(inside.all())
 
 
 def fit_engine(

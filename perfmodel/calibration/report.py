@@ -7,6 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from perfmodel.calibration.engine_fit import CONSTANTS, EngineFit, FactorFit, TooFew
+from perfmodel.costs import BOUNDS, KERNELS
+
+#: Factors closer to 1 than this are not printed. Chosen: runs repeat within a percent.
+SHOWN = 0.01
 
 
 def engine_lines(fitted: EngineFit | TooFew) -> Iterator[str]:
@@ -22,6 +26,13 @@ def engine_lines(fitted: EngineFit | TooFew) -> Iterator[str]:
     for part in places:
         where = part.place.get("device") or f"any {part.place['kind']}"
         yield from _part_lines(f"  {name} on {where} {np.round(part.factors, 2)}", part)
+
+
+def device_lines(engine: str, part: FactorFit) -> Iterator[str]:
+    """Yield lines of text about the factors of one device under the engine called `engine`."""
+    named = zip((*BOUNDS, *KERNELS), part.factors, strict=True)
+    factors = ", ".join(f"{n} {f:.2f}" for n, f in named if abs(f - 1.0) >= SHOWN)
+    yield from _part_lines(f"{engine} on {part.place['device']} ({factors})", part)
 
 
 def _part_lines(title: str, part: FactorFit) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,17 +75,20 @@ class Part:
     left_out: int = -1
 
 
-def run_groups(cases: str | Path, database: Hwdb, part: Part | None = None) -> dict[str, list[tuple[Engine, RunGroup]]]:
+def run_groups(
+    cases: str | Path, database: Hwdb, part: Part | None = None, devices: Collection[str] = ()
+) -> dict[str, list[tuple[Engine, RunGroup]]]:
     """Return the runs to fit on by name of the engine: split `train`, setup known, no speculative decoding.
 
     Open loops and disaggregated runs are left out, because the steps they run change with the constants. part: the part
-    of the groups that is left out.
+    of the groups that is left out. devices: names of the devices whose runs are returned; all by default.
     """
     part = part or Part()
     table = read_cases(cases)
     frame = table.frame
     keep = (frame.split == "train") & frame.trust.isin(KNOWN_SETUP) & (frame.spec_decode == "")
     keep &= np.array([fold_of(g, part.folds) != part.left_out for g in frame.group], bool)
+    keep &= frame.device.isin(devices) if devices else True
     table.refuse(~keep.to_numpy(), "not for fitting")
     settings = settle(table, database)
     out: dict[str, list[tuple[Engine, RunGroup]]] = defaultdict(list)

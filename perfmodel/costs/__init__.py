@@ -6,7 +6,7 @@ from perfmodel.costs.calibrated import Calibrated, donors
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.defaults import default
 from perfmodel.costs.device_remarks import REMARK, remark_column, remarks, remarks_of
-from perfmodel.costs.engine_factors import KERNELS, EngineFactors, combined, kernel
+from perfmodel.costs.engine_factors import KERNELS, EngineFactors, combined, kernel, shared_factors
 from perfmodel.costs.engine_kernels import EngineKernels
 from perfmodel.costs.fallback import Fallback
 from perfmodel.costs.intervals import TWIN_DISTANCE, UNRELATED_DEVICE
@@ -48,6 +48,7 @@ __all__ = [
     "remark_column",
     "remarks",
     "remarks_of",
+    "shared_factors",
     "step_cost",
     "streams_of",
     "summed",

@@ -66,6 +66,20 @@ def combined(by_bound: Array, by_kernel: Array) -> Array:
     return np.asarray(by_bound)[:, None] * np.asarray(by_kernel)[None, :]
 
 
+def shared_factors(engine: str, kind: str) -> Array:
+    """Return the fitted factors (BOUNDS + KERNELS,) that devices of a kind share under an engine.
+
+    They are those of the engine on the kind of device, else of the engine on any device, else 1.
+    """
+    entries = {}
+    for table in read_toml(TABLE, "table of engine factors").tables("correction"):
+        if table.text("engine") == engine:
+            place = table.text("device", table.text("kind", ""))
+            entries[place] = np.array([table.number(name, 1.0, above=0) for name in (*BOUNDS, *KERNELS)])
+    ones: Array = np.ones(len(BOUNDS) + len(KERNELS))
+    return entries.get(kind, entries.get("", ones))
+
+
 @cache
 def _table() -> dict[tuple[str, str], Array]:
     """Read the table as {(engine, device or kind of device or ""): factors (BOUNDS, KERNELS)}; "" is any device."""
