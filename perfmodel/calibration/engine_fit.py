@@ -143,8 +143,8 @@ def fit_devices(
     """Fit kernel factors of single devices under every engine that ran on them; engines stay as they are.
 
     Yields (engine, fit of one device). A device starts from the factors that it would have without its own, which are
-    those of its kind or of the engine everywhere, and is drawn towards them. A device is left out if it has fewer than `MIN_VALUES`
-    values, if the fit gains less than `LEAST_GAIN`, or if a factor ends at its bound.
+    those of its kind or of the engine everywhere, and is drawn towards them. A device is left out if it has fewer
+    than `MIN_VALUES` values, if the fit gains less than `LEAST_GAIN`, or if a factor ends at its bound.
 
     Args:
         cases, truth: as of `fit_engines`.
