@@ -1,4 +1,4 @@
-"""Estimate what a fleet draws at the load that it has, by the estimate that a plan makes of the same deployment."""
+"""Estimate what a fleet draws and how surely it keeps its SLOs at its load, as a plan does of the same deployments."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from perfmodel import Deployments, Workload
+from perfmodel import Deployments, Slo, Workload
 from perfmodel.arrays import Array, Index
+from perfmodel.estimates import chances
 from perfmodel.power import site_power
 from perfmodel.workload import Load, load_of
 from search.fleet.limits import INTEGRALITY_TOLERANCE
@@ -28,12 +29,13 @@ class Modelled:
     """What the options of a fleet run, to estimate them again at their own load.
 
     placed: (name, model) of an option -> its deployment, one replica; options whose power is stated are not in it.
-    workloads: (C,) lengths of each class, None where a class has none. targets: the task by model. tariff: prices and
-    nodes. pue: of the site.
+    workloads, slos: (C,) lengths (None where a class has none) and bounds of each class. targets: the task by model.
+    tariff: prices and nodes. pue: of the site.
     """
 
     placed: Mapping[tuple[str, str], Deployments]
     workloads: tuple[Workload | None, ...]
+    slos: tuple[Slo, ...]
     targets: Mapping[str, Target]
     tariff: Tariff
     pue: float
@@ -58,6 +60,29 @@ def watts_at_load(found: FleetPlan, modelled: Modelled) -> Array:
                 _host_watts(found, modelled.tariff, o)[periods],
                 modelled.pue,
             )
+    return out
+
+
+def chances_at_load(found: FleetPlan, modelled: Modelled) -> Array:
+    """Return the chance that each option keeps every SLO of the classes that it serves in each period, (O, P).
+
+    Load is linear, as in the program: a class is judged at the rate at which it alone would use the replicas as much as
+    all classes do together. NaN without replicas, for stated throughputs, and without an SLO.
+    """
+    problem, busy = found.problem, found.utilisation()
+    out = np.full(found.replicas.shape, np.nan)
+    for o, option in enumerate(problem.options):
+        placed, periods = modelled.placed.get((option.name, option.model)), np.nonzero(found.replicas[o])[0]
+        for c, (work, slo) in enumerate(zip(modelled.workloads, modelled.slos, strict=True)):
+            served = periods[found.shares[o, c, periods] * problem.rate[periods, c] > 0]
+            if placed is None or work is None or not slo.objectives or not len(served):
+                continue
+            replicas = found.replicas[o, served].astype(float)
+            load = load_of(work.at(arrival="open", rate=1.0), len(served))
+            load = replace(load, rate=np.maximum(busy[o, served] * replicas * problem.throughput[o, c], IDLE_RATE))
+            those = replace(placed.take(np.zeros(len(served), dtype=np.intp)), replicas=replicas)
+            estimated = modelled.targets[option.model].estimates_of(load, those)
+            out[o, served] = np.fmin(out[o, served], chances(estimated, slo).min(axis=0))
     return out
 
 

@@ -133,7 +133,8 @@ def _one_more(plan: Plan, c: Mapping[str, float]) -> dict[str, float]:
     bill = plan.scorer.tariff.bill((one.device, one.devices_per_replica, replicas))
     devices = one.devices_per_replica * replicas
     drawn = bill["rated_w"] / devices if rated else np.array([c["power_w_per_device"]])
-    watts = site_power(drawn, devices, bill["host_w"], plan.scenario.site.pue)
+    beside = bill["host_w"] + (0.0 if rated else bill["idle_w"])
+    watts = site_power(drawn, devices, beside, plan.scenario.site.pue)
     return {name: float(values[0]) for name, values in {**bill, "devices": devices, "power_w": watts}.items()}
 
 
@@ -223,7 +224,8 @@ def power_note(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> str:
     way_out = "name their node in [hardware] nodes to count it and to pay whole nodes"
     without = f"; no host is counted for {alone}: {way_out}" if alone else ""
     overhead = f", times a PUE of {number(pue)}" if pue != 1.0 else ""
-    told = f"Power: the devices' mean draw at this load{counted_hosts}{overhead}{without}"
+    whole = ", idle devices of whole nodes too" if any(tariff.node[i] for i in used) else ""
+    told = f"Power: the devices' mean draw at this load{counted_hosts}{whole}{overhead}{without}"
     if not np.isfinite(limits.power):
         return f"{told}."
     bound = f"The limit of {number(limits.power / 1e3)} kW is one on the {POWER_IS[limits.power_basis]}"
