@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from search.planning.prices import Tariff, tariff, usd_per_million_tokens
     from search.planning.ranked_plan import Plan
     from search.planning.sizing import Target, greatest_rate, rows_of
+    from search.planning.surest import greatest_confidence
     from search.planning.whatif import WHAT_IF_FIGURES, as_planned, what_if
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "cost_columns",
     "deployment_words",
     "format_offer",
+    "greatest_confidence",
     "greatest_rate",
     "memory_of",
     "memory_place",
@@ -65,6 +67,7 @@ __getattr__ = lazy_names(
         "planner": ["plan", "space_of", "tariff_of"],
         "prices": ["Tariff", "tariff", "usd_per_million_tokens"],
         "sizing": ["Target", "greatest_rate", "rows_of"],
+        "surest": ["greatest_confidence"],
         "whatif": ["WHAT_IF_FIGURES", "as_planned", "what_if"],
     },
 )

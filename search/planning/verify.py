@@ -70,11 +70,12 @@ def requests(plan: Plan, number: int, settings: Settings | None = None) -> Traff
     """
     settings = settings or Settings()
     request = plan.scenario.request
-    if request is not None and request.trace is not None:
-        return simulator.offered(request.read_trace(), count=settings.count)
+    work, count = plan.scorer.workload_of(float(plan.columns["offered"][number])), settings.count
+    if request is not None and request.trace is not None and (plan.scorer.sized or work.arrival == "open"):
+        trace = request.read_trace()
+        return simulator.offered(trace if plan.scorer.sized else trace.at_rate(work.rate), count=count)
     decode, prefill = pools_of(plan, number)
     replicas = float(decode.replicas[0] + (prefill.replicas[0] if prefill is not None else 0.0))
-    work, count = plan.scorer.workload_of(float(plan.columns["offered"][number])), settings.count
     if settings.whole and work.arrival == "closed" and not math.isfinite(work.n_requests):
         # a whole run is a finite one: that of the closed form, unless its number of requests is given
         work = work.at(n_requests=count or DEFAULT_REQUESTS_PER_CLIENT * work.concurrency)

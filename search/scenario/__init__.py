@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from search.scenario.engine import with_settings
     from search.scenario.fleet import FleetClass, FleetOption, FleetSpec
     from search.scenario.inventory import Inventory, Option
-    from search.scenario.limits import Limits, Site
+    from search.scenario.limits import MOST_USED, Limits, Site
     from search.scenario.rankings import BY_LATENCY, MONEY, ONE_REPLICA, RANKINGS
     from search.scenario.scenario import Scenario, load_scenario
 
@@ -19,6 +19,7 @@ __all__ = [
     "AUTO_FORMATS",
     "BY_LATENCY",
     "MONEY",
+    "MOST_USED",
     "ONE_REPLICA",
     "RANKINGS",
     "FleetClass",
@@ -40,7 +41,7 @@ __getattr__ = lazy_names(
         "engine": ["with_settings"],
         "fleet": ["FleetClass", "FleetOption", "FleetSpec"],
         "inventory": ["Inventory", "Option"],
-        "limits": ["Limits", "Site"],
+        "limits": ["MOST_USED", "Limits", "Site"],
         "rankings": ["BY_LATENCY", "MONEY", "ONE_REPLICA", "RANKINGS"],
         "scenario": ["Scenario", "load_scenario"],
     },
