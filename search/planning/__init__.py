@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hwdb.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from search.planning import verify
+    from search.planning import hourly, verify
     from search.planning.columns import cost_columns, power_columns, rated_columns
     from search.planning.contexts import refuse_long_class
     from search.planning.explained import memory_of, memory_place, term_row, terms_of
@@ -33,6 +33,7 @@ __all__ = [
     "format_offer",
     "greatest_confidence",
     "greatest_rate",
+    "hourly",
     "memory_of",
     "memory_place",
     "plan",
@@ -57,7 +58,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "contexts": ["refuse_long_class"],
-        "": ["verify"],
+        "": ["hourly", "verify"],
         "columns": ["cost_columns", "power_columns", "rated_columns"],
         "explained": ["memory_of", "memory_place", "term_row", "terms_of"],
         "formats": ["checkpoint_offer", "format_offer"],

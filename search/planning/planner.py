@@ -72,9 +72,7 @@ def plan(
     return full if full.feasible else found
 
 
-def _plan(
-    scenario: Scenario, scorer: Scorer, *, searcher: Searcher, progress: Progress | None, command: str
-) -> Plan:
+def _plan(scenario: Scenario, scorer: Scorer, *, searcher: Searcher, progress: Progress | None, command: str) -> Plan:
     """Make the plan for a scenario with one engine. Its arguments are those of `plan`, besides the scorer."""
     legal = space_of(scenario, scorer.target.model, scorer.tariff).legal()
     found = searcher.search(legal, scorer.score, progress)

@@ -21,6 +21,7 @@ def greatest_confidence(plan: Plan, least: float, most: float) -> float:
     The plan is made again with each confidence that is tried, so that every limit of the scenario counts. The result is
     0 where even `least` leaves nothing.
     """
+
     def answered(steps: int) -> bool:
         """Return whether the plan with this confidence, in steps, has an answer."""
         limits = replace(plan.scenario.limits, confidence=steps * STEP)
