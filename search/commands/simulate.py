@@ -21,7 +21,8 @@ perfmodel simulate examples/chat-70b-h100.toml --requests 500
 perfmodel simulate examples/chat-70b-h100.toml --rank 2 --log requests.csv"""
 
 
-#: Table by the hour: its title (of a trace, of stated rates), the columns that stay, and those that a narrow table leaves out first.
+#: Table by the hour: its title (of a trace, of stated rates), the columns that stay, and those that a narrow table
+#: leaves out first.
 HOURS_TITLE, STEADY_TITLE = "By the hour of arrival", "By the hour, each simulated as a load that goes on"
 HOURS_KEPT = ("start_h", "request_rate_rps", "slo_attainment")
 HOURS_DROPPED = ("usd_per_hour", "requests", "output_tok_s", "usd_per_million_tokens")

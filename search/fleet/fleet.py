@@ -41,9 +41,9 @@ class FleetPlan:
     relative distance. binding: limits that cost money, the costliest first. manifest: what the fleet rests on, None
     where it does not come from a scenario. power_at_load: (O, P) watts at the load of each period, None where only the
     power at full load is known. slo_chance: (O, P) the chance that an option keeps the SLOs of what it serves, NaN
-    unknown; None where nothing is modelled. scaled: of a static fleet over several periods, what each period needs of its options.
-    static: of a fleet that changes over the day, the least-cost one that does not. idle: devices on hand that it does
-    not use.
+    unknown; None where nothing is modelled. scaled: of a static fleet over several periods, what each period needs of
+    its options. static: of a fleet that changes over the day, the least-cost one that does not. idle: devices on hand
+    that it does not use.
     """
 
     problem: FleetProblem

@@ -2,8 +2,8 @@
 
 An option that gives its throughputs ("stated") keeps its table. For a modelled option, every layout that is legal for a
 model becomes an option of its own. Its throughput of a class is the share `utilisation` (of the scenario's limits) of
-the greatest rate that keeps the SLO (bisection on columns), and its power is that of the replica at this rate. A layout that another layout of the same option beats in
-price, in devices and in every class is left out.
+the greatest rate that keeps the SLO (bisection on columns), and its power is that of the replica at this rate. A layout
+that another layout of the same option beats in price, in devices and in every class is left out.
 """
 
 from __future__ import annotations

@@ -74,9 +74,7 @@ def _solved(scenario: Scenario, solver: Solver | None, costs: CostModel | None) 
             raise
         fuller = prepare(replace(scenario, limits=replace(scenario.limits, utilisation=1.0)), costs)
         usual = f"{scenario.limits.utilisation:.0%}".replace("%", " %")
-        told = (
-            f"no fleet within the limits is used to at most {usual} of its capacity: this one may be used to all of it"
-        )
+        told = f"no fleet within the limits keeps to {usual} of its capacity: this one may be used to all of it"
         fuller = replace(fuller, problem=replace(fuller.problem, remarks=(*fuller.problem.remarks, told)))
         try:
             return fuller, over_the_day(fuller.problem, solver, scaled=fuller.spec.scaled)
@@ -92,8 +90,8 @@ def _at_load(found: FleetPlan, modelled: Modelled) -> FleetPlan:
         """Return the same fleet with what it does at its load."""
         return replace(one, power_at_load=watts_at_load(one, modelled), slo_chance=chances_at_load(one, modelled))
 
-    beside = {name: getattr(found, name) for name in ("scaled", "static")}
-    return replace(judged(found), **{name: judged(one) for name, one in beside.items() if one is not None})
+    scaled, static = (None if one is None else judged(one) for one in (found.scaled, found.static))
+    return replace(judged(found), scaled=scaled, static=static)
 
 
 @dataclass(frozen=True)

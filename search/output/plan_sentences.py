@@ -34,8 +34,8 @@ MOST_ODDS = 5
 #: Confidence that a plan without any safer candidate is asked to be made with instead, if one exists. chosen: four in
 #: five.
 SAFER_CONFIDENCE = 0.8
-#: Costs that differ by less, relative, count as the same, and the chance by which a candidate of the same cost has to be
-#: surer to be named. chosen: below what prices are known to; shows beside the errors of a chance.
+#: Costs that differ by less, relative, count as the same, and the chance by which a candidate of the same cost has to
+#: be surer to be named. chosen: below what prices are known to; shows beside the errors of a chance.
 SAME_COST, SURER_BY = 0.01, 0.05
 
 

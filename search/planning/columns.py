@@ -111,7 +111,8 @@ def rated_columns(bill: Mapping[str, Array], site: Site) -> dict[str, Array]:
     """Return the rated power of the site and the part of the hosts, in kW: what power has to be provisioned for.
 
     The rated power is that of all devices, idle ones of whole nodes too, at their power limits, and of the hosts that
-    are counted at their most, at the meter of the site. bill: (N,) `rated_w` and `host_w` of the whole deployment. site: for its PUE.
+    are counted at their most, at the meter of the site. bill: (N,) `rated_w` and `host_w` of the whole deployment.
+    site: for its PUE.
     """
     return {
         "rated_power_kw": site_power(bill["rated_w"], 1.0, bill["host_w"], site.pue) / W_PER_KW,

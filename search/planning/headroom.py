@@ -128,7 +128,8 @@ def _highest(shown: _Shown, own: Array, kept: Mask) -> Array:
     """Return a request rate that no candidate keeps its SLO at, (N,).
 
     A colocated plan has the least replicas that keep the SLO at the asked rate over the utilisation that is allowed, so
-    that one replica less would miss it there. For the others it is a rate that saturates them. own, kept: as in `_greatest_open`.
+    that one replica less would miss it there. For the others it is a rate that saturates them. own, kept: as in
+    `_greatest_open`.
     """
     candidates, numbers = shown.candidates, shown.numbers
     replicas, high = candidates.columns["replicas"][numbers], own.copy()

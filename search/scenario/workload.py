@@ -211,9 +211,9 @@ def _of_own_rate(shown: Timing, source: str, *, taken: bool) -> str:
     """
     if shown.rate != shown.rate or (taken and source == "trace"):
         return ""
-    rate = f"{shown.rate:.3g}"
+    rate, source = f"{shown.rate:.3g}", source.replace("dataset", "data set")
     if taken:
-        return f"The load is that of the {source}, {rate} requests/s on average: request_rate_rps in [workload] gives yours"
+        return f"The load is that of the {source}, {rate} requests/s: give yours with request_rate_rps in [workload]"
     told = f"The {source} has {rate} requests/s, which is not taken as the load: the ranking asks for the most traffic"
     return f"{told}; request_rate_rps = {rate} in [workload] plans for it"
 
