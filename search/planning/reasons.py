@@ -170,9 +170,9 @@ def _missed_slo(candidates: Candidates, number: int) -> str:
         return f"{bound.key} is {figure(value)} ms against {figure(limit)} ms, {excess} too much; {relax}"
     sure = _chance_within(limit, value, value / ratio, target.confidence)
     told = f"{bound.key} is estimated at {figure(value)} ms: the chance that it stays within {figure(limit)} ms is"
-    asked = f"{_whole(sure)}, asked are {_whole(target.confidence)}"
+    chances = f"{_whole(sure)}, asked are {_whole(target.confidence)}"
     lower = f", or confidence to {math.floor(sure * 100) / 100:g}" if sure >= LEAST_TOLD else ""
-    return f"{told} {asked}; {relax}{lower}"
+    return f"{told} {chances}; {relax}{lower}"
 
 
 def _whole(chance: float) -> str:
