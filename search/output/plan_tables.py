@@ -253,14 +253,18 @@ def _print_time_and_memory(plan: Plan, wide: bool) -> None:
     print_rows([memory], layout=Layout(title="Where the memory of a device goes", wide=wide))
 
 
-def operator_layout(title: str, wide: bool) -> Layout:
-    """Return the layout of a table of times per operator. wide: every column, whatever the width of the terminal."""
+def operator_layout(title: str, wide: bool, notes: Sequence[str] = ()) -> Layout:
+    """Return the layout of a table of times per operator.
+
+    wide: every column, whatever the width of the terminal. notes: printed below.
+    """
     return Layout(
         title=title,
         columns=OPERATOR_COLUMNS,
         label="operator",
         keep=["phase", "time_us", "share_percent"],
         drop=LESS_IMPORTANT_OF_OPERATORS,
+        notes=notes,
         wide=wide,
     )
 
