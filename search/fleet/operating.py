@@ -126,16 +126,19 @@ def mixed_load(works: Sequence[Workload], rates: Array) -> Load:
 
 
 def _host_watts(found: FleetPlan, tariff: Tariff, number: int) -> Array:
-    """Return the watts of the hosts of option `number` in each period, (P,): its part of the nodes of its device.
+    """Return the watts of the hosts and idle devices of option `number` in each period, (P,).
 
-    0 where the power of hosts is not known, as for devices that are rented singly.
+    They are its part of the nodes of its device, which are paid whole. 0 where devices are rented singly; hosts of
+    unknown power count nothing.
     """
     options = found.problem.options
     names = [d.name for d in tariff.devices]
     device = options[number].device
-    host = tariff.host_power[names.index(device)] if device in names else np.nan
-    if not np.isfinite(host):
+    if device not in names or not tariff.whole[names.index(device)]:
         return np.zeros(found.problem.periods)
-    held = np.array([o.nodes if o.device == device else 0.0 for o in options]) @ found.replicas
-    own = options[number].nodes * found.replicas[number]
-    return np.asarray(host * np.ceil(held - INTEGRALITY_TOLERANCE) * own / np.maximum(held, INTEGRALITY_TOLERANCE))
+    at, here = names.index(device), np.array([o.device == device for o in options], dtype=float)
+    held = (here * [o.nodes for o in options]) @ found.replicas
+    nodes = np.ceil(held - INTEGRALITY_TOLERANCE)
+    idle = np.maximum(nodes * tariff.per_node[at] - (here * [o.devices for o in options]) @ found.replicas, 0.0)
+    watts = np.nan_to_num(tariff.host_power[at]) * nodes + np.where(idle > 0, idle * tariff.device_idle[at], 0.0)
+    return np.asarray(watts * options[number].nodes * found.replicas[number] / np.maximum(held, INTEGRALITY_TOLERANCE))

@@ -22,7 +22,7 @@ from search.fleet.problem import FleetProblem
 from search.fleet.solve import Solver
 from search.manifest import manifest
 from search.planning import tariff, tariff_of
-from search.scenario import FleetClass, FleetOption, FleetSpec, Inventory, Limits, Option
+from search.scenario import FleetClass, FleetOption, FleetSpec, Inventory, Option, refused_for_fleets
 
 if TYPE_CHECKING:
     from search.scenario import Scenario
@@ -194,10 +194,10 @@ def _fleet_of_workload(scenario: Scenario) -> FleetSpec:
         raise InputError(
             f"{scenario.path}: a fleet is sized for a rate; give request_rate_rps in [workload], or a [fleet]"
         )
-    if scenario.more_engines:
-        raise InputError(f"{scenario.path}: a fleet is planned with one engine; name one in [engine]")
-    if scenario.limits.power_basis != Limits.power_basis:
-        raise InputError(f"{scenario.path}: the power of fleet options is their mean draw; leave power_basis out")
+    refused = refused_for_fleets(scenario)
+    if refused is not None:
+        table, key, told = refused
+        raise InputError(f"{scenario.path}: [{table}] {key}: {told}")
     request = scenario.request
     periods = request.periods if request is not None and request.for_peak else ()
     only_class = FleetClass(

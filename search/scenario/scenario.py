@@ -141,12 +141,20 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
     top.text("note", "")
     top.done(also=("workload", "fleet", "hardware", "model"))
     _check_complete(top, scenario)
-    if scenario.fleet is not None and scenario.more_engines:
-        raise top.table("engine").error("name", "a fleet is planned with one engine; name one")
-    if scenario.fleet is not None and scenario.limits.power_basis != Limits.power_basis:
-        told = "the power of fleet options is their mean draw; leave power_basis out"
-        raise top.table("limits").error("power_basis", told)
+    refused = refused_for_fleets(scenario) if scenario.fleet is not None else None
+    if refused is not None:
+        table, key, told = refused
+        raise top.table(table).error(key, told)
     return scenario
+
+
+def refused_for_fleets(scenario: Scenario) -> tuple[str, str, str] | None:
+    """Return (table, key, why) of a setting that no fleet is planned with; None where there is none."""
+    if scenario.more_engines:
+        return "engine", "name", "a fleet is planned with one engine; name one"
+    if scenario.limits.power_basis != Limits.power_basis:
+        return "limits", "power_basis", "the power of fleet options is their mean draw; leave power_basis out"
+    return None
 
 
 def _request(top: Table, folder: Path, *, fills: bool) -> Request | None:
