@@ -34,6 +34,8 @@ MOST_ODDS = 5
 #: Confidence that a plan without any safer candidate is asked to be made with instead, if one exists. chosen: four in
 #: five.
 SAFER_CONFIDENCE = 0.8
+#: Ranks among which a plan of the most traffic names a safer candidate. chosen: further down is much less traffic.
+NEXT_RANKS = 10
 #: Costs that differ by less, relative, count as the same, and the chance by which a candidate of the same cost has to
 #: be surer to be named. chosen: below what prices are known to; shows beside the errors of a chance.
 SAME_COST, SURER_BY = 0.01, 0.05
@@ -231,6 +233,8 @@ def _least_chance(plan: Plan) -> float:
 def _safer(plan: Plan) -> str:
     """Name the next candidate in the ranking that is clearly safer, with its rank and cost, or how to ask for one."""
     found = plan.safer(float(plan.columns["slo_chance"][plan.best]) + SAFER_BY)
+    if not plan.scorer.sized and (found is None or found[0] > NEXT_RANKS):
+        return "plan for less traffic with a higher confidence in [limits]"
     if found is None:
         chance = float(plan.columns["slo_chance"][plan.best])
         most = greatest_confidence(plan, chance, SAFER_CONFIDENCE)
