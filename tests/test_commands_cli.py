@@ -238,10 +238,31 @@ def test_a_looser_bound_is_likelier_kept(capsys: pytest.CaptureFixture[str]) -> 
     assert values[2] > 0.99
 
 
-def test_explain_sums_to_a_decode_step(capsys: pytest.CaptureFixture[str]) -> None:
-    terms = json.loads(run(capsys, "estimate", MODEL, *H100, "--concurrency", "32", "--explain", "--json"))
-    for phase in ("prefill", "decode"):
-        assert sum(t["share_percent"] for t in terms if t["phase"] == phase) == pytest.approx(100.0)
+@pytest.mark.parametrize(
+    "load",
+    [
+        "--concurrency 32",
+        "",
+        "--request-rate-rps 2",
+        "--n-requests 100",
+        "--batch 8",
+        "--concurrency 8 --isl 20000",
+        "--prefill-workers 1 --decode-workers 1 --batch 16",
+    ],
+)
+def test_explain_sums_to_ttft_and_tpot(capsys: pytest.CaptureFixture[str], load: str) -> None:
+    """Queue, front end and the prefills of other requests are named besides the operators."""
+    asked = ["estimate", MODEL, *H100, *load.split(), "--json"]
+    row, terms = json.loads(run(capsys, *asked))[0], json.loads(run(capsys, *asked, "--explain"))
+    for phase, column in (("prefill", "ttft_ms"), ("decode", "tpot_ms")):
+        mine = [t for t in terms if t["phase"] == phase]
+        assert sum(t["time_us"] for t in mine) == pytest.approx(1e3 * row[column], rel=1e-5)
+        assert sum(t["share_percent"] for t in mine) == pytest.approx(100.0)
+    assert "front end" in [t["operator"] for t in terms]
+
+
+def test_explain_says_what_its_times_sum_to(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "sum to the mean TTFT" in run(capsys, "estimate", MODEL, *H100, "--explain")
 
 
 def test_what_does_not_fit_says_why(capsys: pytest.CaptureFixture[str]) -> None:

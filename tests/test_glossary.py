@@ -304,6 +304,13 @@ def test_every_operator_of_a_breakdown_is_explained(model: str) -> None:
     assert all(glossary.explain(name) for name in names)
 
 
-@pytest.mark.parametrize("word", ["Used", "Free", "Reserve", "Elementwise", "In flight", "interp.", "EP2", "TP4"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("Used", "Free", "Engine", "Elementwise", "In flight", "interp.", "EP2", "TP4"),
+        *("checkpoint", "ckpt", "seqs", "tok", "near misses", "legal", "qualify", "pool", "worker", "mean draw"),
+        *("rated power", "on demand", "reserved", "spot", "p95", "queue", "front end", "prefills of other requests"),
+    ],
+)
 def test_words_on_the_screen_are_explained_without_their_unit(word: str) -> None:
     assert entries_of(word)

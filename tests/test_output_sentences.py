@@ -88,7 +88,7 @@ def test_a_plan_is_taken_only_where_it_is_sure_enough(chance: float, monkeypatch
 def test_without_a_safer_candidate_more_confidence_is_advised_and_what_was_asked_for_is_enough() -> None:
     full = planned("", SLO, stock="stock = { h100-sxm = 2, l40s = 2 }")
     assert "measure it first, or " in headline(full)
-    assert "confidence = 0.8 in [limits]" in headline(full) or "take rank" in headline(full)
+    assert "less traffic with a higher confidence in [limits]" in headline(full) or "take rank" in headline(full)
     asked = planned(limits="confidence = 0.6")
     assert asked.columns["slo_chance"][asked.best] >= 0.6
     assert headline(asked).startswith("Take ")

@@ -126,9 +126,9 @@ def test_plan_verify_shows_both_figures(scenario, capsys):
 
 def test_a_rank_beyond_the_finalists_and_a_wrong_router_are_named(plan):
     with pytest.raises(InputError, match="rank 99 is beyond the"):
-        verify.simulated_row(plan, 99)
+        verify.simulated(plan, 99)
     with pytest.raises(UnknownName, match="unknown router 'shortest'; did you mean 'join_shortest_queue'"):
-        verify.simulated_row(plan, 1, verify.Settings(router="shortest"))
+        verify.simulated(plan, 1, verify.Settings(router="shortest"))
     assert "simulated_ttft_ms_p90" in verify.columns(plan)
 
 

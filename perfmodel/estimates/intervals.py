@@ -27,6 +27,9 @@ CLASSES = {
     "unknown": "roofline",
 }
 
+#: Class -> classes that stand on firmer ground.
+BETTER = {"table": (), "calibrated": ("table",), "roofline": ("table", "calibrated")}
+
 
 @cache
 def _table() -> Table:
@@ -38,16 +41,22 @@ def half_width(metric: str, arrival: str, kind: str) -> float:
     """Return the log half-width of the 80 % interval of `metric`.
 
     exp(+-half_width) around an estimate holds 80 % of measurements. The width learned for this arrival and class of
-    bases is used; where there is none, that of the arrival alone, else of the class alone, else of any run.
+    bases is used; where there is none, that of the arrival alone, else of the class alone, else of any run. What no
+    table supports is never surer than what one does: a width that was not learned is at least that of tables under the
+    same arrival, and that of a roofline at least what roofline answers were off by in all runs, and those of the other
+    classes under the same arrival. The few runs of a class may be easy ones.
 
     Args:
         metric: one of `METRICS`.
         arrival: an arrival of `perfmodel.workload`, or `overload`.
         kind: a class of bases, a value of `CLASSES`.
     """
-    table = _table().table(metric)
-    names = (f"{arrival}-{kind}", f"{arrival}-any", f"any-{kind}", "any-any")
-    return table.number(next((name for name in names if name in table), names[-1]))
+    table, own = _table().table(metric), f"{arrival}-{kind}"
+    names = (own, f"{arrival}-any", f"any-{kind}", "any-any")
+    learned = table.number(next((name for name in names if name in table), names[-1]))
+    floors = [half_width(metric, arrival, better) for better in BETTER[kind] if kind == "roofline" or own not in table]
+    overall = f"any-{kind}"
+    return max(learned, *floors, table.number(overall) if kind == "roofline" and overall in table else 0.0)
 
 
 def spread(metric: str, arrival: str, basis: Codes, saturated: Mask) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from perfmodel.models.catalogue import aliases, base_names, model, names
 from perfmodel.models.config import read_config
 from perfmodel.models.described import Described
+from perfmodel.models.format_suffix import is_format_word
 from perfmodel.models.layers import Block, Mlp
 from perfmodel.models.lora import Adapters, adaptable, check_rank, slices
 from perfmodel.models.mixer import Mixer
@@ -25,6 +26,7 @@ __all__ = [
     "base_names",
     "check_rank",
     "index_bytes",
+    "is_format_word",
     "model",
     "names",
     "read_config",

@@ -49,14 +49,14 @@ def estimate_command(
     """
     from search.commands.colocated import colocated
     from search.commands.disaggregated import with_pools
-    from search.commands.estimate_row import NO_HOST, NOTES, SHEET, estimate_row, keeps_slo, operator_rows
+    from search.commands.estimate_row import EXPLAINED, NO_HOST, NOTES, SHEET, estimate_row, keeps_slo, operator_rows
     from search.output import operator_layout, print_rows, print_sheet
 
     form, hwdb, bounds = output.form, output.database(), slo.bounds()
     asked = colocated(deployment, workload.workload(), engine, host=host, lora=lora, hwdb=hwdb)
     asked = with_pools(asked, pools, hwdb)
     if output.explain:
-        print_rows(operator_rows(asked), form, operator_layout("Where the time goes", output.wide))
+        print_rows(operator_rows(asked), form, operator_layout("Where the time goes", output.wide, EXPLAINED))
         return 0
     row = estimate_row(asked, hwdb, bounds, output)
     if form == "table":

@@ -58,6 +58,17 @@ NETWORK_UNKNOWN = (
 )
 SATURATED = "the load exceeds the capacity: queues grow without end"
 
+US_PER_S = 1e6
+#: What the terminal says below the table of operators.
+EXPLAINED = ("The times of prefill sum to the mean TTFT, those of decode to the mean TPOT.",)
+#: Latencies of an estimate that `--explain` takes apart, and parts below this share of a phase, which are rounding.
+TIMES, ROUNDING = ("prefill", "wait", "front_end", "tpot", "step"), 1e-6
+#: Share of a decode step by which a token is faster only where drafts are accepted. chosen: above what means differ.
+DRAFTS = 0.05
+#: Columns of a part of TTFT or TPOT that is no operator.
+BESIDES: dict[str, Any] = {"family": "request", "calls": 1.0, "steps": 1.0, "bound": "", "basis": ""}
+BESIDES |= {"peak_share_percent": NAN, "spread_percent": NAN}
+
 
 def estimate_row(asked: Colocated, hwdb: Hwdb, slo: Slo, site: SiteOptions) -> dict[str, Any]:
     """Return a deployment and its estimate as a flat row: column name -> value. site: prices, and the PUE."""
@@ -86,8 +97,44 @@ def keeps_slo(asked: Colocated, slo: Slo, confidence: float) -> bool:
 
 
 def operator_rows(asked: Colocated) -> list[dict[str, Any]]:
-    """Return one row per operator of a prefill step and of a decode step, with its time and its uncertainty."""
-    return [{**term_row(t), "spread_percent": 100.0 * expm1(t.spread)} for t in asked.terms()]
+    """Return one row per operator of a prefill and of a decode step, then what else makes up TTFT and TPOT.
+
+    The times of the phase prefill sum to the mean TTFT of the estimate and those of decode to its mean TPOT, and the
+    shares to 100 %. Where the estimate is infinite (an overload), nothing is added.
+    """
+    rows = [{**term_row(t), "spread_percent": 100.0 * expm1(t.spread)} for t in asked.terms()]
+    made: list[dict[str, Any]] = []
+    for phase, parts in _besides(asked.estimates(), rows).items():
+        added = [{**BESIDES, "phase": phase, "operator": name, "time_us": time} for name, time in parts.items()]
+        whole = [row for row in [*rows, *added] if row["phase"] == phase]
+        total = sum(row["time_us"] for row in whole)
+        made += [{**row, "share_percent": 100.0 * row["time_us"] / total} for row in whole]
+    return made
+
+
+def _besides(found: Estimates, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return phase -> part of a request that is no operator of its own steps -> microseconds, mean over requests.
+
+    Parts that are below `ROUNDING` of the phase, or not known, are left out. rows: of the operators, by phase.
+    """
+    sums = {phase: sum(r["time_us"] for r in rows if r["phase"] == phase) for phase in ("prefill", "decode")}
+    times = {name: float(found.mean(getattr(found.latency, name))[0]) * US_PER_S for name in TIMES}
+    handed, stepped = times["prefill"] - sums["prefill"], times["step"] - sums["decode"]
+    parts = {
+        "prefill": {
+            "KV hand-over" if handed > 0 else "prompts computed together": handed,
+            "queue": times["wait"],
+            "front end": times["front_end"],
+        },
+        "decode": {
+            "several tokens per step" if stepped < -DRAFTS * sums["decode"] else "steps of other sizes": stepped,
+            "prefills of other requests": times["tpot"] - times["step"],
+        },
+    }
+    return {
+        phase: {name: time for name, time in of.items() if abs(time) > ROUNDING * sums[phase] and np.isfinite(time)}
+        for phase, of in parts.items()
+    }
 
 
 def _remarks(asked: Colocated, found: Estimates) -> tuple[str, ...]:
@@ -146,7 +193,7 @@ def bill(hwdb: Hwdb, asked: Colocated, found: Estimates, site: SiteOptions) -> d
     columns: dict[str, Any] = {
         **{name: due[name] for name in ("nodes", "devices_billed", "usd_per_hour")},
         **cost_columns(found, due["usd_per_hour"]),
-        **power_columns(found, due["host_w"], site.site()),
+        **power_columns(found, due["host_w"] + due["idle_w"], site.site()),
         **rated_columns(due, site.site()),
     }
     return {**{k: float(v[0]) for k, v in columns.items()}, "price": "; ".join(dict.fromkeys(offer.price))}

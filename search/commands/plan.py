@@ -69,12 +69,21 @@ def _print_tables(plan: Plan, result: ResultOptions, wide: bool) -> int:
 
     Where nothing qualifies, stderr says so and has the near misses.
     """
-    from search.output import Layout, error_lines, print_misses, print_operators, print_plan, print_rows
+    from search.output import (
+        Layout,
+        error_lines,
+        print_misses,
+        print_operators,
+        print_plan,
+        print_rows,
+        reachable_confidence,
+    )
     from search.planning import terms_of, verify
 
     rows = plan.rows(result.top)
     if not plan.feasible:
-        print(error_lines(f"error: {plan.message}", sys.stderr), file=sys.stderr)
+        told = " ".join(filter(None, [f"error: {plan.message}", reachable_confidence(plan)]))
+        print(error_lines(told, sys.stderr), file=sys.stderr)
         print_misses(plan, rows, result.misses, wide=wide, stream=sys.stderr)
         return Infeasible.exit_code
     checked = _verified(plan) if result.verify else []

@@ -21,6 +21,13 @@ perfmodel simulate examples/chat-70b-h100.toml --requests 500
 perfmodel simulate examples/chat-70b-h100.toml --rank 2 --log requests.csv"""
 
 
+#: Table by the hour: its title (of a trace, of stated rates), the columns that stay, and those that a narrow table
+#: leaves out first.
+HOURS_TITLE, STEADY_TITLE = "By the hour of arrival", "By the hour, each simulated as a load that goes on"
+HOURS_KEPT = ("start_h", "request_rate_rps", "slo_attainment")
+HOURS_DROPPED = ("usd_per_hour", "requests", "output_tok_s", "usd_per_million_tokens")
+
+
 @dataclass(frozen=True)
 class SimulationOptions:
     """Which candidate is simulated, and how."""
@@ -50,6 +57,10 @@ class SimulationOptions:
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the random numbers.")] = 0
     capacity: Annotated[
         bool, typer.Option("--capacity", help="Also find the highest request rate that keeps the SLOs.")
+    ] = False
+    by_hour: Annotated[
+        bool,
+        typer.Option("--by-hour", help="Also each hour of the day; with --json and --csv one row per hour instead."),
     ] = False
     nearest: Annotated[
         bool, typer.Option("--nearest", help="Where nothing qualifies, simulate the nearest miss and not fail.")
@@ -93,8 +104,8 @@ def simulate_command(
     loop is run until its figures are known well enough, and measured in its steady state.
     Where nothing qualifies, the exit code is 1.
     """
-    from search.output import print_rows, print_simulation, progress_bar
-    from search.planning import verify
+    from search.output import Layout, print_rows, print_simulation, progress_bar
+    from search.planning import hourly, verify
 
     form = output.form
     for file in (logs.log, logs.trace):
@@ -102,7 +113,7 @@ def simulate_command(
             outfile.check(file, scenario)
     found = plan_of(scenario, output.folders)
     with progress_bar("simulating") as update:
-        row = verify.simulated_row(
+        row, number, done = verify.simulated(
             found,
             simulation.rank,
             simulation.settings(),
@@ -111,7 +122,13 @@ def simulate_command(
             trace=logs.trace,
             progress=update,
         )
-    if form == "table":
-        print_simulation(row)
-    else:
-        print_rows([row], form)
+    hours = hourly.hour_rows(found, number, done)
+    title = HOURS_TITLE if hours else STEADY_TITLE
+    if simulation.by_hour and not hours:
+        hours = hourly.simulated_hours(found, number, simulation.settings())
+    if form != "table":
+        print_rows(hours if simulation.by_hour else [row], form)
+        return
+    print_simulation(row)
+    if hours:
+        print_rows(hours, layout=Layout(title=title, keep=HOURS_KEPT, drop=HOURS_DROPPED, wide=output.wide))

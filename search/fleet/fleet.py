@@ -40,9 +40,10 @@ class FleetPlan:
     options. usd_per_hour: mean over periods, weighted by their hours. bound: proven lower bound on it. gap: their
     relative distance. binding: limits that cost money, the costliest first. manifest: what the fleet rests on, None
     where it does not come from a scenario. power_at_load: (O, P) watts at the load of each period, None where only the
-    power at full load is known. scaled: of a static fleet over several periods, what each period needs of its options.
-    static: of a fleet that changes over the day, the least-cost one that does not. idle: devices on hand that it does
-    not use.
+    power at full load is known. slo_chance: (O, P) the chance that an option keeps the SLOs of what it serves, NaN
+    unknown; None where nothing is modelled. scaled: of a static fleet over several periods, what each period needs of
+    its options. static: of a fleet that changes over the day, the least-cost one that does not. idle: devices on hand
+    that it does not use.
     """
 
     problem: FleetProblem
@@ -55,6 +56,7 @@ class FleetPlan:
     solver: str
     manifest: Manifest | None = None
     power_at_load: Array | None = None
+    slo_chance: Array | None = None
     scaled: FleetPlan | None = None
     static: FleetPlan | None = None
     idle: tuple[Idle, ...] = ()
@@ -82,7 +84,7 @@ class FleetPlan:
         return np.where(self.replicas > 0, full * self.replicas, 0.0)
 
     def utilisation(self) -> Array:
-        """Return how busy each option is in each period, (O, P): its load over what its replicas serve within the SLO.
+        """Return how busy each option is in each period, (O, P): its load over the throughput of its replicas.
 
         NaN where it has no replica.
         """
@@ -95,10 +97,12 @@ class FleetPlan:
         """Return one flat record per option and period in use. Costs add up over the options.
 
         `remark`: what was left out of the comparison, and why; absent where nothing was. `replicas_needed`: of a static
-        fleet over several periods, what the period needs.
+        fleet over several periods, what the period needs. `utilisation_percent`: of what the replicas serve within the
+        SLO; of a modelled option at most the utilisation that the scenario plans for.
         """
         problem, busy, hourly = self.problem, self.utilisation(), self.hourly()
         starts = np.concatenate([[0.0], np.cumsum(problem.hours)[:-1]])
+        sure = self.slo_chance if self.slo_chance is not None else np.full(self.replicas.shape, np.nan)
         needed = self.scaled.replicas if self.scaled is not None else None
         return [
             {
@@ -116,7 +120,8 @@ class FleetPlan:
                 "nodes": float(np.ceil(self.replicas[o, t] * problem.options[o].nodes - LIMIT_TOLERANCE)),
                 "usd_per_hour": float(hourly[o, t]),
                 "power_w": float(self.watts[o, t]),
-                "utilisation_percent": float(busy[o, t]) * 100.0,
+                "utilisation_percent": float(busy[o, t]) * problem.options[o].most_used * 100.0,
+                "slo_chance": float(sure[o, t]),
                 **({"remark": "; ".join(problem.remarks)} if problem.remarks else {}),
             }
             for o, t in zip(*np.nonzero(self.replicas), strict=True)

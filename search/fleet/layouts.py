@@ -1,9 +1,9 @@
 """Model the options of a fleet: what a replica of each layout serves within the SLOs, and what it draws.
 
 An option that gives its throughputs ("stated") keeps its table. For a modelled option, every layout that is legal for a
-model becomes an option of its own. Its throughput of a class is the greatest rate that keeps the SLO (bisection on
-columns), and its power is that of the replica at this rate. A layout that another layout of the same option beats in
-price, in devices and in every class is left out.
+model becomes an option of its own. Its throughput of a class is the share `utilisation` (of the scenario's limits) of
+the greatest rate that keeps the SLO (bisection on columns), and its power is that of the replica at this rate. A layout
+that another layout of the same option beats in price, in devices and in every class is left out.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ class Modeller:
         for option, part in zip(self.spec.options, parts, strict=True):
             for name in {o.model for o in part.options if o.model} - set(first):
                 first[name] = self._target(option, next(c for c in self.spec.classes if c.model == name))
-        workloads = tuple(c.workload for c in self.spec.classes)
-        return Modelled(placed, workloads, first, self.tariff, self.scenario.site.pue)
+        workloads, slos = tuple(c.workload for c in self.spec.classes), tuple(c.slo for c in self.spec.classes)
+        return Modelled(placed, workloads, slos, first, self.tariff, self.scenario.site.pue)
 
     def _stated(self, option: FleetOption) -> Layouts:
         """Convert an option whose throughput is given. Its price is its own, else that of its devices."""
@@ -140,6 +140,7 @@ class Modeller:
                     replicas_per_node=fails_together,
                     nodes=nodes,
                     model=model_name,
+                    most_used=self.scenario.limits.utilisation,
                 )
             )
         return Layouts(options=tuple(options), throughput=throughput[kept], placed=placed)
@@ -152,7 +153,8 @@ class Modeller:
         throughput = np.zeros((len(layouts), len(self.spec.classes)))
         watts = np.zeros(len(layouts))
         for i in classes:
-            throughput[:, i], drawn = rate_and_watts(self._target(option, self.spec.classes[i]), layouts)
+            target, share = self._target(option, self.spec.classes[i]), self.scenario.limits.utilisation
+            throughput[:, i], drawn = rate_and_watts(target, layouts, share)
             watts = np.fmax(watts, drawn)
         return throughput, watts
 
@@ -251,8 +253,8 @@ def _names(option: FleetOption, placed: tuple[Deployments, ...]) -> list[str]:
     return [w + (s if words.count(w) > 1 else "") for w, s in zip(words, settings, strict=True)]
 
 
-def rate_and_watts(target: Target, layouts: Deployments) -> tuple[Array, Array]:
-    """Find the greatest request rate that one replica of each layout serves within the target.
+def rate_and_watts(target: Target, layouts: Deployments, share: float = 1.0) -> tuple[Array, Array]:
+    """Find the greatest request rate that one replica of each layout serves within the target, times `share`.
 
     Returns (requests/s, watts per device at that rate), (N,) each. The rate is 0, and the power NaN, where even an idle
     replica misses the SLO or where the memory does not suffice.
@@ -264,7 +266,7 @@ def rate_and_watts(target: Target, layouts: Deployments) -> tuple[Array, Array]:
         """Estimate the layouts at `rows`, each at its rate in requests/s."""
         return target.estimates_of(replace(rows_of(base, rows), rate=rates), layouts.take(rows))
 
-    rate = greatest_rate(target, at, count)
+    rate = share * greatest_rate(target, at, count)
     watts = at(np.arange(count), np.where(rate > 0, rate, 1.0)).power
     return rate, np.where(rate > 0, watts, np.nan)
 

@@ -1,4 +1,4 @@
-"""Estimate what a fleet draws at the load that it has, by the estimate that a plan makes of the same deployment."""
+"""Estimate what a fleet draws and how surely it keeps its SLOs at its load, as a plan does of the same deployments."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from perfmodel import Deployments, Workload
+from perfmodel import Deployments, Slo, Workload
 from perfmodel.arrays import Array, Index
+from perfmodel.estimates import chances
 from perfmodel.power import site_power
 from perfmodel.workload import Load, load_of
 from search.fleet.limits import INTEGRALITY_TOLERANCE
@@ -28,12 +29,13 @@ class Modelled:
     """What the options of a fleet run, to estimate them again at their own load.
 
     placed: (name, model) of an option -> its deployment, one replica; options whose power is stated are not in it.
-    workloads: (C,) lengths of each class, None where a class has none. targets: the task by model. tariff: prices and
-    nodes. pue: of the site.
+    workloads, slos: (C,) lengths (None where a class has none) and bounds of each class. targets: the task by model.
+    tariff: prices and nodes. pue: of the site.
     """
 
     placed: Mapping[tuple[str, str], Deployments]
     workloads: tuple[Workload | None, ...]
+    slos: tuple[Slo, ...]
     targets: Mapping[str, Target]
     tariff: Tariff
     pue: float
@@ -58,6 +60,29 @@ def watts_at_load(found: FleetPlan, modelled: Modelled) -> Array:
                 _host_watts(found, modelled.tariff, o)[periods],
                 modelled.pue,
             )
+    return out
+
+
+def chances_at_load(found: FleetPlan, modelled: Modelled) -> Array:
+    """Return the chance that each option keeps every SLO of the classes that it serves in each period, (O, P).
+
+    Load is linear, as in the program: a class is judged at the rate at which it alone would use the replicas as much as
+    all classes do together. NaN without replicas, for stated throughputs, and without an SLO.
+    """
+    problem, busy = found.problem, found.utilisation()
+    out = np.full(found.replicas.shape, np.nan)
+    for o, option in enumerate(problem.options):
+        placed, periods = modelled.placed.get((option.name, option.model)), np.nonzero(found.replicas[o])[0]
+        for c, (work, slo) in enumerate(zip(modelled.workloads, modelled.slos, strict=True)):
+            served = periods[found.shares[o, c, periods] * problem.rate[periods, c] > 0]
+            if placed is None or work is None or not slo.objectives or not len(served):
+                continue
+            replicas = found.replicas[o, served].astype(float)
+            load = load_of(work.at(arrival="open", rate=1.0), len(served))
+            load = replace(load, rate=np.maximum(busy[o, served] * replicas * problem.throughput[o, c], IDLE_RATE))
+            those = replace(placed.take(np.zeros(len(served), dtype=np.intp)), replicas=replicas)
+            estimated = modelled.targets[option.model].estimates_of(load, those)
+            out[o, served] = np.fmin(out[o, served], chances(estimated, slo).min(axis=0))
     return out
 
 
@@ -101,16 +126,19 @@ def mixed_load(works: Sequence[Workload], rates: Array) -> Load:
 
 
 def _host_watts(found: FleetPlan, tariff: Tariff, number: int) -> Array:
-    """Return the watts of the hosts of option `number` in each period, (P,): its part of the nodes of its device.
+    """Return the watts of the hosts and idle devices of option `number` in each period, (P,).
 
-    0 where the power of hosts is not known, as for devices that are rented singly.
+    They are its part of the nodes of its device, which are paid whole. 0 where devices are rented singly; hosts of
+    unknown power count nothing.
     """
     options = found.problem.options
     names = [d.name for d in tariff.devices]
     device = options[number].device
-    host = tariff.host_power[names.index(device)] if device in names else np.nan
-    if not np.isfinite(host):
+    if device not in names or not tariff.whole[names.index(device)]:
         return np.zeros(found.problem.periods)
-    held = np.array([o.nodes if o.device == device else 0.0 for o in options]) @ found.replicas
-    own = options[number].nodes * found.replicas[number]
-    return np.asarray(host * np.ceil(held - INTEGRALITY_TOLERANCE) * own / np.maximum(held, INTEGRALITY_TOLERANCE))
+    at, here = names.index(device), np.array([o.device == device for o in options], dtype=float)
+    held = (here * [o.nodes for o in options]) @ found.replicas
+    nodes = np.ceil(held - INTEGRALITY_TOLERANCE)
+    idle = np.maximum(nodes * tariff.per_node[at] - (here * [o.devices for o in options]) @ found.replicas, 0.0)
+    watts = np.nan_to_num(tariff.host_power[at]) * nodes + np.where(idle > 0, idle * tariff.device_idle[at], 0.0)
+    return np.asarray(watts * options[number].nodes * found.replicas[number] / np.maximum(held, INTEGRALITY_TOLERANCE))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwdb import InputError
+from hwdb import Infeasible, InputError
 from perfmodel.arrays import Array
 from perfmodel.costs import CostModel
 from perfmodel.workload import SECONDS_PER_HOUR
@@ -16,13 +16,13 @@ from search.fleet.day import over_the_day
 from search.fleet.idle import idle_devices
 from search.fleet.layouts import Modeller, stated_rates
 from search.fleet.limits import served_by_none
-from search.fleet.operating import Modelled, watts_at_load
+from search.fleet.operating import Modelled, chances_at_load, watts_at_load
 from search.fleet.plan import FleetPlan
 from search.fleet.problem import FleetProblem
 from search.fleet.solve import Solver
 from search.manifest import manifest
 from search.planning import tariff, tariff_of
-from search.scenario import FleetClass, FleetOption, FleetSpec, Inventory, Limits, Option
+from search.scenario import FleetClass, FleetOption, FleetSpec, Inventory, Option, refused_for_fleets
 
 if TYPE_CHECKING:
     from search.scenario import Scenario
@@ -46,9 +46,8 @@ def plan_fleet(
         FleetInfeasible: no fleet satisfies the limits; the message says what to relax.
         InputError: the scenario lacks what a fleet needs.
     """
-    prepared = prepare(scenario, costs)
-    found = over_the_day(prepared.problem, solver, scaled=prepared.spec.scaled)
-    found = _with_power(found, prepared.modelled)
+    prepared, found = _solved(scenario, solver, costs)
+    found = _at_load(found, prepared.modelled)
     idle = idle_devices(found.devices, prepared.problem.inventory, scenario.hardware(), scenario.offer.usd_per_hour)
     made = manifest(
         scenario.path,
@@ -61,15 +60,38 @@ def plan_fleet(
     return replace(found, manifest=made, idle=idle)
 
 
-def _with_power(found: FleetPlan, modelled: Modelled) -> FleetPlan:
-    """Return the fleet, and those beside it, with their power at the load of each period."""
+def _solved(scenario: Scenario, solver: Solver | None, costs: CostModel | None) -> tuple[Prepared, FleetPlan]:
+    """Find the fleet of a scenario.
 
-    def powered(other: FleetPlan | None) -> FleetPlan | None:
-        """Return the same fleet with its power at load."""
-        return None if other is None else replace(other, power_at_load=watts_at_load(other, modelled))
+    Where none leaves as much capacity free as is usual, and the scenario does not ask for it, it is one that is used to
+    the full. Raises what `plan_fleet` does.
+    """
+    prepared = prepare(scenario, costs)
+    try:
+        return prepared, over_the_day(prepared.problem, solver, scaled=prepared.spec.scaled)
+    except Infeasible:
+        if scenario.limits.utilisation_stated or all(o.most_used == 1.0 for o in prepared.problem.options):
+            raise
+        fuller = prepare(replace(scenario, limits=replace(scenario.limits, utilisation=1.0)), costs)
+        usual = f"{scenario.limits.utilisation:.0%}".replace("%", " %")
+        told = f"no fleet within the limits keeps to {usual} of its capacity: this one may be used to all of it"
+        fuller = replace(fuller, problem=replace(fuller.problem, remarks=(*fuller.problem.remarks, told)))
+        try:
+            return fuller, over_the_day(fuller.problem, solver, scaled=fuller.spec.scaled)
+        except Infeasible:
+            pass
+        raise
 
-    at_load = watts_at_load(found, modelled)
-    return replace(found, power_at_load=at_load, scaled=powered(found.scaled), static=powered(found.static))
+
+def _at_load(found: FleetPlan, modelled: Modelled) -> FleetPlan:
+    """Return the fleet, and those beside it, with power and the chance of the SLOs at the load of each period."""
+
+    def judged(one: FleetPlan) -> FleetPlan:
+        """Return the same fleet with what it does at its load."""
+        return replace(one, power_at_load=watts_at_load(one, modelled), slo_chance=chances_at_load(one, modelled))
+
+    scaled, static = (None if one is None else judged(one) for one in (found.scaled, found.static))
+    return replace(judged(found), scaled=scaled, static=static)
 
 
 @dataclass(frozen=True)
@@ -172,10 +194,10 @@ def _fleet_of_workload(scenario: Scenario) -> FleetSpec:
         raise InputError(
             f"{scenario.path}: a fleet is sized for a rate; give request_rate_rps in [workload], or a [fleet]"
         )
-    if scenario.more_engines:
-        raise InputError(f"{scenario.path}: a fleet is planned with one engine; name one in [engine]")
-    if scenario.limits.power_basis != Limits.power_basis:
-        raise InputError(f"{scenario.path}: the power of fleet options is their mean draw; leave power_basis out")
+    refused = refused_for_fleets(scenario)
+    if refused is not None:
+        table, key, told = refused
+        raise InputError(f"{scenario.path}: [{table}] {key}: {told}")
     request = scenario.request
     periods = request.periods if request is not None and request.for_peak else ()
     only_class = FleetClass(

@@ -24,7 +24,14 @@ if TYPE_CHECKING:
     )
     from search.output.fleet_summary import fleet_rows, print_fleet
     from search.output.headings import columns_of_heading, heading
-    from search.output.plan_sentences import headline, power_note, price_note, question, ranking_note
+    from search.output.plan_sentences import (
+        headline,
+        power_note,
+        price_note,
+        question,
+        ranking_note,
+        reachable_confidence,
+    )
     from search.output.plan_tables import (
         candidate_columns,
         operator_group,
@@ -87,6 +94,7 @@ __all__ = [
     "progress_bar",
     "question",
     "ranking_note",
+    "reachable_confidence",
     "step_time_rows",
     "whole_word",
     "with_kilowatts",
@@ -115,7 +123,7 @@ __getattr__ = lazy_names(
         ],
         "fleet_summary": ["fleet_rows", "print_fleet"],
         "headings": ["columns_of_heading", "heading"],
-        "plan_sentences": ["headline", "power_note", "price_note", "question", "ranking_note"],
+        "plan_sentences": ["headline", "power_note", "price_note", "question", "ranking_note", "reachable_confidence"],
         "plan_tables": [
             "candidate_columns",
             "operator_group",

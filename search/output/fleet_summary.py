@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from search.output.plan_tables import SURE
 from search.output.row_printer import print_rows
 from search.output.table_fit import Layout
 from search.output.terminal import print_text
-from search.output.value_format import money, number
+from search.output.value_format import money, number, percent
 
 if TYPE_CHECKING:
     from search.fleet import FleetPlan
@@ -20,8 +21,8 @@ OPTIMAL_GAP = 1e-6
 #: Least relative saving that is called one.
 LEAST_SAVING = 5e-3
 #: Columns that a narrow table keeps, and those that it leaves out, the least important first.
-KEPT = ("replicas", "usd_per_hour")
-LESS_IMPORTANT = ("nodes", "device", "request_rate_rps", "power_w", "devices", "utilisation_percent", "model")
+KEPT = ("replicas", "usd_per_hour", "utilisation_percent", "slo_chance")
+LESS_IMPORTANT = ("nodes", "device", "request_rate_rps", "power_w", "devices", "model")
 #: Columns that only rows of several periods need.
 OF_PERIODS = ("period", "start_h", "hours", "replicas_needed")
 #: The same of the table by the hour.
@@ -62,7 +63,7 @@ def print_fleet(fleet: FleetPlan, *, wide: bool = False) -> None:
     limits = [f"Without the limit on {b.name}: ${money(b.saving)} per hour less." for b in fleet.binding]
     remarks = [f"{text[:1].upper()}{text[1:]}." for text in fleet.problem.remarks]
     idle = [f"{text}." for text in _left_idle(fleet)]
-    notes = [f"Solver: {fleet.solver}, {optimal}.", *limits, *idle, *remarks]
+    notes = [f"Solver: {fleet.solver}, {optimal}.", *_planned_to(fleet), *limits, *idle, *remarks]
     print_text(" ".join([fleet_headline(fleet), *_beside(fleet)]), bold=True)
     print_text("")
     if fleet.problem.periods > 1:
@@ -78,6 +79,15 @@ def print_fleet(fleet: FleetPlan, *, wide: bool = False) -> None:
             title=title, label="option", columns=columns, keep=keep, drop=LESS_IMPORTANT, notes=notes, wide=wide
         ),
     )
+
+
+def _planned_to(fleet: FleetPlan) -> Iterator[str]:
+    """Say to which share of their capacity the modelled options are planned, and what the chances mean."""
+    shares = {o.most_used for o in fleet.problem.options if o.model}
+    if shares:
+        most = percent(max(shares))
+        yield f"Each replica is planned to at most {most} of what it serves within the SLOs (utilisation in [limits])."
+        yield f"Sure %: {SURE}"
 
 
 def _print_hours(fleet: FleetPlan, wide: bool) -> None:

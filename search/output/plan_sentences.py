@@ -13,8 +13,8 @@ from hwdb import counted
 from perfmodel.power import site_power
 from search.output.headings import heading
 from search.output.value_format import is_known, money, number, percent, text_of
-from search.planning import replicas_at_peak
-from search.scenario import Limits
+from search.planning import greatest_confidence, replicas_at_peak
+from search.scenario import MOST_USED, Limits
 
 if TYPE_CHECKING:
     from search.planning import Plan
@@ -31,8 +31,14 @@ RECOMMENDED_FROM = 0.65
 SAFER_BY = 0.1
 #: Largest denominator of odds in words. chosen: odds that people say.
 MOST_ODDS = 5
-#: Confidence that a plan without any safer candidate is asked to be made with instead. chosen: four in five.
+#: Confidence that a plan without any safer candidate is asked to be made with instead, if one exists. chosen: four in
+#: five.
 SAFER_CONFIDENCE = 0.8
+#: Ranks among which a plan of the most traffic names a safer candidate. chosen: further down is much less traffic.
+NEXT_RANKS = 10
+#: Costs that differ by less, relative, count as the same, and the chance by which a candidate of the same cost has to
+#: be surer to be named. chosen: below what prices are known to; shows beside the errors of a chance.
+SAME_COST, SURER_BY = 0.01, 0.05
 
 
 def headline(plan: Plan) -> str:
@@ -53,6 +59,7 @@ def headline(plan: Plan) -> str:
         *([_greatest_traffic(plan, c)] if not plan.scorer.sized else _headroom(plan)),
         *_load_over_time(plan),
         *_chance_in_words(plan, c["slo_chance"]),
+        *_same_cost(plan),
     ]
     return " ".join(sentences)
 
@@ -76,7 +83,43 @@ def _headroom(plan: Plan) -> list[str]:
         return []
     more = f"{text_of('headroom', headroom)} % more than asked"
     does = "keeps the SLOs up to" if plan.scorer.target.slo.objectives else "serves up to"
-    return [f"It {does} {counted(number(greatest), 'request/s')}, {more}."]
+    return [f"It {does} {counted(number(greatest), 'request/s')}, {more}{_planned_to(plan, row)}."]
+
+
+def _planned_to(plan: Plan, row: Mapping[str, Any]) -> str:
+    """Say to which share of its capacity each replica is planned; "" where the load is no rate. row: of the winner."""
+    limits = plan.scenario.limits
+    if not plan.scorer.sized_by_rate:
+        return ""
+    if not limits.beyond_usual:
+        return f"; each replica is planned to at most {percent(limits.utilisation)} of its capacity"
+    used = percent(min(row["utilisation"], 1.0))
+    return f": it uses {used} of its capacity, because nothing on offer keeps to the usual {percent(MOST_USED)}"
+
+
+def reachable_confidence(plan: Plan) -> str:
+    """Say with which confidence a plan without an answer has one; "" where it does not ask for more than even odds."""
+    asked = plan.scenario.limits.confidence
+    if not plan.scorer.target.slo.objectives or asked <= Limits.confidence:
+        return ""
+    most = greatest_confidence(plan, Limits.confidence, asked)
+    return f"The greatest confidence with which something qualifies is {most:g}." if most else ""
+
+
+def _same_cost(plan: Plan) -> Iterator[str]:
+    """Name a candidate that costs the same as the best one and is clearly surer; nothing where there is none.
+
+    Nor where it is named already, as the safer one of a plan that is not recommended.
+    """
+    chance, cost = float(plan.columns["slo_chance"][plan.best]), float(plan.columns["usd_per_hour"][plan.best])
+    if not plan.scorer.target.slo.objectives or not plan.scorer.sized or not is_known(cost):
+        return
+    found = plan.safer(chance + SURER_BY, cost * (1.0 + SAME_COST))
+    if found is None or (not _recommended(plan, plan.best) and found == plan.safer(chance + SAFER_BY)):
+        return
+    rank, candidate = found
+    usd, sure = (float(plan.columns[name][candidate]) for name in ("usd_per_hour", "slo_chance"))
+    yield f"Rank {rank} ({plan.name(candidate)}, ${money(usd)} per hour) costs the same and is surer: {percent(sure)}."
 
 
 def _load_over_time(plan: Plan) -> Iterator[str]:
@@ -99,7 +142,11 @@ def _greatest_traffic(plan: Plan, c: Mapping[str, float]) -> str:
     rate, tokens = number(c["request_rate_rps"]), number(c["output_tok_s"])
     limits = " and ".join(_binding(plan, c))
     served = f"It serves {counted(rate, 'request/s')} ({tokens} output tok/s)"
-    return served + (f"; the limit is {limits}." if limits else ".")
+    served += f"; the limit is {limits}." if limits else "."
+    if not plan.scorer.open_loop or not plan.scorer.target.slo.objectives:
+        return served
+    usual = counted(number(MOST_USED * c["request_rate_rps"]), "request/s")
+    return f"{served} That is all of its capacity within the SLOs; {percent(MOST_USED)} of it is {usual}."
 
 
 def _binding(plan: Plan, c: Mapping[str, float]) -> Iterator[str]:
@@ -133,7 +180,8 @@ def _one_more(plan: Plan, c: Mapping[str, float]) -> dict[str, float]:
     bill = plan.scorer.tariff.bill((one.device, one.devices_per_replica, replicas))
     devices = one.devices_per_replica * replicas
     drawn = bill["rated_w"] / devices if rated else np.array([c["power_w_per_device"]])
-    watts = site_power(drawn, devices, bill["host_w"], plan.scenario.site.pue)
+    beside = bill["host_w"] + (0.0 if rated else bill["idle_w"])
+    watts = site_power(drawn, devices, beside, plan.scenario.site.pue)
     return {name: float(values[0]) for name, values in {**bill, "devices": devices, "power_w": watts}.items()}
 
 
@@ -185,8 +233,14 @@ def _least_chance(plan: Plan) -> float:
 def _safer(plan: Plan) -> str:
     """Name the next candidate in the ranking that is clearly safer, with its rank and cost, or how to ask for one."""
     found = plan.safer(float(plan.columns["slo_chance"][plan.best]) + SAFER_BY)
+    if not plan.scorer.sized and (found is None or found[0] > NEXT_RANKS):
+        return "plan for less traffic with a higher confidence in [limits]"
     if found is None:
-        return f"ask for more with confidence = {SAFER_CONFIDENCE:g} in [limits]"
+        chance = float(plan.columns["slo_chance"][plan.best])
+        most = greatest_confidence(plan, chance, SAFER_CONFIDENCE)
+        if most > chance:
+            return f"ask for more with confidence = {most:g} in [limits]"
+        return "loosen the SLOs or offer other devices, because no plan within the limits is surer"
     rank, candidate = found
     c = {name: float(plan.columns[name][candidate]) for name in ("usd_per_hour", "slo_chance")}
     cost = f", ${money(c['usd_per_hour'])} per hour" if is_known(c["usd_per_hour"]) else ""
@@ -223,7 +277,8 @@ def power_note(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> str:
     way_out = "name their node in [hardware] nodes to count it and to pay whole nodes"
     without = f"; no host is counted for {alone}: {way_out}" if alone else ""
     overhead = f", times a PUE of {number(pue)}" if pue != 1.0 else ""
-    told = f"Power: the devices' mean draw at this load{counted_hosts}{overhead}{without}"
+    whole = ", idle devices of whole nodes too" if any(tariff.node[i] for i in used) else ""
+    told = f"Power: the devices' mean draw at this load{counted_hosts}{whole}{overhead}{without}"
     if not np.isfinite(limits.power):
         return f"{told}."
     bound = f"The limit of {number(limits.power / 1e3)} kW is one on the {POWER_IS[limits.power_basis]}"

@@ -67,7 +67,7 @@ OPERATOR_COLUMNS = (
     "spread_percent",
 )
 LESS_IMPORTANT_OF_OPERATORS = ("family", "spread_percent", "calls", "basis", "peak_share_percent", "bound")
-SURE = "the chance that the forecast holds and every SLO is kept, no share of requests."
+SURE = "the chance that the forecast holds and every SLO is kept, not a share of requests."
 #: What signs of a short name mean, by the sign.
 SHORT_NAMES = {
     " + ": "a + joins the prefill pool and the decode pool",
@@ -171,17 +171,32 @@ def _print_ranking(plan: Plan, rows: Sequence[dict[str, Any]], wide: bool) -> No
         *remarks,
         *getattr(plan, "notes", ()),
         *_offers(plan),
-        *[
-            f"Rank {row['rank']} stands for {row['stands_for']}: no difference."
-            for row in rows
-            if row.get("stands_for")
-        ],
+        *_same_figures(rows),
         *([f"Sure %: {SURE}"] if plan.scenario.slo.objectives else []),
     ]
     layout = _layout(
         plan, rows, columns, number="rank", notes=notes, without_range=["usd_per_million_tokens"], wide=wide
     )
     print_rows(with_kilowatts(rows), layout=layout)
+
+
+def _same_figures(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Say in one line which ranks have the same figures with other settings; nothing where none has."""
+    alike: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get("stands_for"):
+            alike.setdefault(row["stands_for"], []).append(f"{row['rank']}")
+    told = [f"rank{'s' * (len(ranks) > 1)} {_listed(ranks)} with {settings}" for settings, ranks in alike.items()]
+    return [f"The same figures follow from other settings: {'; '.join(told)}."] if told else []
+
+
+def _listed(words: Sequence[str]) -> str:
+    """Join words as an enumeration.
+
+    >>> _listed(["1", "3", "4"])
+    '1, 3 and 4'
+    """
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def _offers(plan: Plan) -> list[str]:
@@ -238,14 +253,18 @@ def _print_time_and_memory(plan: Plan, wide: bool) -> None:
     print_rows([memory], layout=Layout(title="Where the memory of a device goes", wide=wide))
 
 
-def operator_layout(title: str, wide: bool) -> Layout:
-    """Return the layout of a table of times per operator. wide: every column, whatever the width of the terminal."""
+def operator_layout(title: str, wide: bool, notes: Sequence[str] = ()) -> Layout:
+    """Return the layout of a table of times per operator.
+
+    wide: every column, whatever the width of the terminal. notes: printed below.
+    """
     return Layout(
         title=title,
         columns=OPERATOR_COLUMNS,
         label="operator",
         keep=["phase", "time_us", "share_percent"],
         drop=LESS_IMPORTANT_OF_OPERATORS,
+        notes=notes,
         wide=wide,
     )
 

@@ -44,6 +44,7 @@ RATES = {
     "capacity_rps": "Capacity, req/s",
 }
 PACE = {"slo_attainment": "Share that keeps all limits", "fluidity_index": "Fluidity index", "qoe": "QoE"}
+COST = {"usd_per_hour": "$ per hour", "usd_per_million_tokens": "$ per M output tokens"}
 OCCUPANCY = {
     "running": "Running, requests",
     "waiting": "Waiting, requests",
@@ -61,7 +62,7 @@ _EXPLAINED = "± is the half width of the 95 % interval; `perfmodel explain WORD
 
 
 def print_simulation(row: Row, *, stream: TextIO | None = None) -> None:
-    """Print one simulation, the row that `verify.simulated_row` returns. stream: stdout by default."""
+    """Print one simulation, the row that `verify.simulated` returns. stream: stdout by default."""
     console = console_on(sys.stdout if stream is None else stream)
     _print_figures(console, "Candidate", row, CANDIDATE)
     _print_figures(console, "Run", row, RUN)
@@ -70,6 +71,7 @@ def print_simulation(row: Row, *, stream: TextIO | None = None) -> None:
     if objectives:
         _print_table(console, f"SLO: {'kept' if row['meets'] else 'missed'}", _slo_table(row, objectives))
     _print_figures(console, "Rates", row, RATES)
+    _print_figures(console, "Cost of the whole plan", row, COST)
     _print_figures(console, "Pace of the tokens", row, PACE)
     _print_figures(console, "Occupancy, mean over the window", row, OCCUPANCY)
     for title, column in (("Remark", "remark"), ("Trace", "trace_remark")):

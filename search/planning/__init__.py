@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hwdb.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from search.planning import verify
+    from search.planning import hourly, verify
     from search.planning.columns import cost_columns, power_columns, rated_columns
     from search.planning.contexts import refuse_long_class
     from search.planning.explained import memory_of, memory_place, term_row, terms_of
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from search.planning.prices import Tariff, tariff, usd_per_million_tokens
     from search.planning.ranked_plan import Plan
     from search.planning.sizing import Target, greatest_rate, rows_of
+    from search.planning.surest import greatest_confidence
     from search.planning.whatif import WHAT_IF_FIGURES, as_planned, what_if
 
 __all__ = [
@@ -30,7 +31,9 @@ __all__ = [
     "cost_columns",
     "deployment_words",
     "format_offer",
+    "greatest_confidence",
     "greatest_rate",
+    "hourly",
     "memory_of",
     "memory_place",
     "plan",
@@ -55,7 +58,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "contexts": ["refuse_long_class"],
-        "": ["verify"],
+        "": ["hourly", "verify"],
         "columns": ["cost_columns", "power_columns", "rated_columns"],
         "explained": ["memory_of", "memory_place", "term_row", "terms_of"],
         "formats": ["checkpoint_offer", "format_offer"],
@@ -65,6 +68,7 @@ __getattr__ = lazy_names(
         "planner": ["plan", "space_of", "tariff_of"],
         "prices": ["Tariff", "tariff", "usd_per_million_tokens"],
         "sizing": ["Target", "greatest_rate", "rows_of"],
+        "surest": ["greatest_confidence"],
         "whatif": ["WHAT_IF_FIGURES", "as_planned", "what_if"],
     },
 )

@@ -91,7 +91,8 @@ def memory_columns(estimates: Estimates) -> dict[str, Array]:
 def power_columns(estimates: Estimates, host_watts: Array, site: Site) -> dict[str, Array]:
     """Return the power of one device and of the site, and the energy, energy price and carbon per output token.
 
-    All but the power of one device include hosts and PUE. host_watts: (N,) watts of the hosts of the whole deployment.
+    All but the power of one device include hosts and PUE. host_watts: (N,) watts of the hosts of the whole deployment,
+    and of idle devices in nodes that are paid whole.
     site: its PUE, and the price and carbon of a kWh.
     """
     power = site_power(estimates.power, estimates.devices, host_watts, site.pue)
@@ -109,8 +110,9 @@ def power_columns(estimates: Estimates, host_watts: Array, site: Site) -> dict[s
 def rated_columns(bill: Mapping[str, Array], site: Site) -> dict[str, Array]:
     """Return the rated power of the site and the part of the hosts, in kW: what power has to be provisioned for.
 
-    The rated power is that of all devices at their power limits, and of the hosts that are counted at their most, at
-    the meter of the site. bill: (N,) `rated_w` and `host_w` of the whole deployment. site: for its PUE.
+    The rated power is that of all devices, idle ones of whole nodes too, at their power limits, and of the hosts that
+    are counted at their most, at the meter of the site. bill: (N,) `rated_w` and `host_w` of the whole deployment.
+    site: for its PUE.
     """
     return {
         "rated_power_kw": site_power(bill["rated_w"], 1.0, bill["host_w"], site.pue) / W_PER_KW,

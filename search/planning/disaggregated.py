@@ -132,9 +132,9 @@ def _sized(scorer: Scorer, pairs: Pairs, bound: Workers) -> tuple[Workers, Mask]
 
     def meets(rows: Index, prefill: Array, decode: Array) -> Mask:
         """Return True where the pairs at `rows` meet the target with these numbers of workers."""
-        return scorer.target.met_by(estimates(scorer, pairs.take(rows), (prefill, decode), none[rows]))
+        return asked.target.met_by(estimates(asked, pairs.take(rows), (prefill, decode), none[rows]))
 
-    none = np.full(len(pairs), NAN)
+    none, asked = np.full(len(pairs), NAN), scorer.raised
     is_open = scorer.target.workload.arrival == "open"
     starts = [np.maximum(b - 1.0, 1.0) if is_open else np.ones(len(pairs)) for b in bound]
     excess = np.full(len(pairs), MAX_WORKERS)

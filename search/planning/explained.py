@@ -73,7 +73,7 @@ def memory_of(plan: Plan, number: int | None = None) -> dict[str, float]:
         **({"adapters_gb": float(budget.adapters[0]) / BYTES_PER_GB} if budget.adapters[0] else {}),
         "activations_gb": float(budget.activations[0]) / BYTES_PER_GB,
         **({"sampler_warmup_gb": float(budget.sampler[0]) / BYTES_PER_GB} if budget.sampler[0] else {}),
-        "reserve_gb": float(budget.reserve[0]) / BYTES_PER_GB,
+        "engine_gb": float(budget.reserve[0]) / BYTES_PER_GB,
     }
     in_host = float(budget.host.fixed[0] + budget.host.sequence[0] * sequences) / BYTES_PER_GB
     return {

@@ -76,8 +76,12 @@ class Bounds:
             inside &= ~(self.tariff.hourly(*bill) > self.limits.usd_per_hour * slack)
         if np.isfinite(self.limits.power) and inside.any():
             left = np.nonzero(inside)[0]
-            hosts = self.tariff.host_watts(*bill)[left]
-            drawn = site_power(watts(left, replicas[left]), used[left], hosts, self.site.pue)
+            beside, devices = self.tariff.host_watts(*bill), used
+            if self.limits.power_basis == "mean":
+                beside = beside + self.tariff.idle_watts(*bill)
+            else:
+                devices = self.tariff.billed(*bill)
+            drawn = site_power(watts(left, replicas[left]), devices[left], beside[left], self.site.pue)
             inside[left] = ~(drawn > self.limits.power * slack)
         return np.asarray(inside, dtype=bool)
 

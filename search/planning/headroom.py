@@ -127,8 +127,9 @@ def _greatest_open(shown: _Shown, own: Array, kept: Mask) -> Array:
 def _highest(shown: _Shown, own: Array, kept: Mask) -> Array:
     """Return a request rate that no candidate keeps its SLO at, (N,).
 
-    A colocated plan has the least replicas that keep the SLO, so that one replica less would miss it at the asked rate.
-    For the others it is a rate that saturates them. own, kept: as in `_greatest_open`.
+    A colocated plan has the least replicas that keep the SLO at the asked rate over the utilisation that is allowed, so
+    that one replica less would miss it there. For the others it is a rate that saturates them. own, kept: as in
+    `_greatest_open`.
     """
     candidates, numbers = shown.candidates, shown.numbers
     replicas, high = candidates.columns["replicas"][numbers], own.copy()
@@ -138,7 +139,7 @@ def _highest(shown: _Shown, own: Array, kept: Mask) -> Array:
         layouts = candidates.layouts.take(numbers[colocated])
         fewer[colocated] = replicas[colocated] - 1.0 - candidates.scorer.spare_replicas(layouts)
     sized = kept & (fewer >= 1) & (candidates.columns["verdict"][numbers] == 0)
-    high[sized] = own[sized] * replicas[sized] / fewer[sized]
+    high[sized] = own[sized] / candidates.scorer.limits.utilisation * replicas[sized] / fewer[sized]
     rows = np.nonzero(~sized)[0]
     if len(rows):
         most = OVER_SATURATED * shown.at(rows, np.full(len(rows), SATURATING_RATE)).request_rate

@@ -23,6 +23,7 @@ def replicas_at_peak(plan: Plan) -> float:
     if request is None or request.peak is None or plan.disaggregated(best):
         return NAN
     target, layout = plan.scorer.target, plan.layouts.take(np.array([best]))
-    work = target.workload.at(rate=request.peak.rate, cv=request.peak.cv)
+    rate = request.peak.rate / plan.scenario.limits.utilisation
+    work = target.workload.at(rate=rate, cv=request.peak.cv)
     needed, _ = least_replicas(replace(target, workload=work), layout, np.array([np.inf]))
     return float((needed + plan.scorer.spare_replicas(layout))[0])

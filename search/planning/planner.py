@@ -63,7 +63,17 @@ def plan(
     if scenario.more_engines:
         again = partial(plan, searcher=searcher, costs=costs, progress=progress, command=command)
         return _best_engine(scenario, again)
-    scorer, searcher = scorer_of(scenario, costs, before), searcher or searcher_of(scenario)
+    searched = partial(_plan, searcher=searcher or searcher_of(scenario), progress=progress, command=command)
+    found = searched(scenario, scorer_of(scenario, costs, before))
+    if found.feasible or scenario.limits.utilisation_stated or not found.scorer.sized_by_rate:
+        return found
+    fuller = replace(scenario, limits=replace(scenario.limits, utilisation=1.0))
+    full = searched(fuller, scorer_of(fuller, costs, found.scorer.target))
+    return full if full.feasible else found
+
+
+def _plan(scenario: Scenario, scorer: Scorer, *, searcher: Searcher, progress: Progress | None, command: str) -> Plan:
+    """Make the plan for a scenario with one engine. Its arguments are those of `plan`, besides the scorer."""
     legal = space_of(scenario, scorer.target.model, scorer.tariff).legal()
     found = searcher.search(legal, scorer.score, progress)
     layouts, pairs, columns = _in_modes(scorer, legal.deployments(found.rows), found, scenario.choices.modes)

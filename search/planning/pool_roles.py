@@ -77,8 +77,8 @@ def role_of(scorer: Scorer, layouts: Deployments, rows: Index, role: str, *, pow
     Where the workload gives a demand, the least workers that carry it are found; otherwise the greatest load of one
     worker. power: also estimate the watts of each pool.
     """
-    one = _OneRole(scorer, layouts, rows, role)
-    workers, offered, met = one.least_workers() if scorer.sized else one.greatest_load()
+    one, asked = _OneRole(scorer, layouts, rows, role), _OneRole(scorer.raised, layouts, rows, role)
+    workers, offered, met = asked.least_workers() if scorer.sized else one.greatest_load()
     found = one.at(np.arange(len(rows)), workers, offered)
     chosen = layouts.take(rows)
     return Role(

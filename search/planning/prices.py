@@ -10,7 +10,8 @@ import numpy as np
 
 from hwdb import Device, Hwdb, Price
 from perfmodel.arrays import NAN, Array, Index, Mask
-from perfmodel.power import per_million_tokens
+from perfmodel.hardware import hardware_of
+from perfmodel.power import idle_power, per_million_tokens
 
 #: Written in a price file in place of one provider's name.
 UNNAMED_PROVIDERS = ("", "various", "any")
@@ -45,6 +46,11 @@ class Tariff:
     def device_limit(self) -> Array:
         """Return the power limit of one device (TDP), (D,) watts; NaN unknown."""
         return np.array([d.tdp for d in self.devices], dtype=float)
+
+    @cached_property
+    def device_idle(self) -> Array:
+        """Return the watts of one device that has nothing to do, (D,); NaN unknown."""
+        return idle_power(hardware_of(self.devices, np.arange(len(self.devices))))
 
     def nodes(self, device: Index, size: Array, replicas: Array) -> Array:
         """Return the nodes that hold the replicas, (N,). Small replicas share a node; a large one takes several."""
@@ -84,20 +90,29 @@ class Tariff:
         host = self.host_power[device]
         return np.where(np.isfinite(host), host * self.nodes(device, size, replicas), 0.0)
 
+    def idle_watts(self, device: Index, size: Array, replicas: Array) -> Array:
+        """Return the watts of the devices that are paid for, in whole nodes, and not in use, (N,)."""
+        idle = self.billed(device, size, replicas) - size * replicas
+        return np.where(idle > 0, idle * self.device_idle[device], 0.0)
+
     def rated_watts(self, device: Index, size: Array, replicas: Array) -> Array:
-        """Return the sum of the power limits of the devices in use, (N,) watts, hosts not included; NaN unknown."""
-        return self.device_limit[device] * size * replicas
+        """Return the sum of the power limits of the devices, (N,) watts, hosts not included; NaN unknown.
+
+        Where whole nodes are paid for, all devices of the nodes count: idle ones may be put to use at any time.
+        """
+        return self.device_limit[device] * self.billed(device, size, replicas)
 
     def bill(self, *pools: tuple[Index, Array, Array]) -> dict[str, Array]:
-        """Return the columns `nodes`, `devices_billed`, `usd_per_hour`, `host_w`, `rated_w` of candidates, (N,) each.
+        """Return the columns `nodes`, `devices_billed`, `usd_per_hour`, `host_w`, `idle_w`, `rated_w`, (N,) each.
 
-        They are sums over the pools of a candidate. pools: (device, size, replicas) of each, (N,) each.
+        They are of N candidates, and sums over the pools of each. pools: (device, size, replicas) of each, (N,) each.
         """
         columns = {
             "nodes": self.nodes,
             "devices_billed": self.billed,
             "usd_per_hour": self.hourly,
             "host_w": self.host_watts,
+            "idle_w": self.idle_watts,
             "rated_w": self.rated_watts,
         }
         return {name: np.asarray(sum(of(*pool) for pool in pools)) for name, of in columns.items()}

@@ -16,7 +16,7 @@ import numpy as np
 from hwdb import Device
 from perfmodel import Engine, ModelSpec, model
 from perfmodel.dtypes import FORMAT_CODE, FORMAT_NAMES, storage
-from perfmodel.models import aliases
+from perfmodel.models import aliases, is_format_word
 from search.planning.settings import largest_part
 
 #: Engines with kernels for quantised checkpoints (Hugging Face), and those that read GGUF files.
@@ -30,9 +30,8 @@ ONLINE_ENGINES, ONLINE_FORMAT = ("vllm", "sglang"), "fp8"
 NARROW_KV, NARROW_KV_ENGINES = "fp8", CHECKPOINT_ENGINES
 #: Bits from which a format counts as not quantised.
 PLAIN_BITS = 16.0
-#: Words in the name of a quantised checkpoint behind that of the model.
-FORMAT_WORDS = {"fp8", "fp4", "nvfp4", "mxfp4", "int4", "int8", "awq", "gptq", "autoround", "quantized", "hf"}
-FORMAT_WORDS |= {"w4a16", "w8a8", "w8a16", "w4a8", "kv", "dynamic", "block"}
+#: Word behind the name of a model that says nothing of its format: files for Hugging Face.
+PLAIN_WORD = "hf"
 #: First NVIDIA architecture whose tensor cores AWQ and GPTQ kernels use (vLLM docs 0.14, "Quantization", table of
 #: supported hardware: Turing to Hopper; Marlin kernels also on Blackwell).
 LEAST_SM = 75
@@ -151,7 +150,7 @@ def published(name: str) -> Mapping[str, str]:
     for alias in aliases():
         rest = _stem(alias).removeprefix(_stem(name))
         words = re.findall("[a-z0-9]+", rest)
-        if words and rest != _stem(alias) and all(word in FORMAT_WORDS for word in words):
+        if words and rest != _stem(alias) and all(word == PLAIN_WORD or is_format_word(word) for word in words):
             found.setdefault(own_format(model(alias)), alias)
     return {stored: alias for stored, alias in found.items() if storage(stored).bits < PLAIN_BITS}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -54,8 +55,10 @@ class Plan(Candidates):
 
     @property
     def notes(self) -> list[str]:
-        """List what concerns the whole plan, in sentences: how its modes compare, devices without a known price."""
-        return [*filter(None, [comparison(self, self.scenario.choices.modes)]), *notes(self)]
+        """List what concerns the whole plan, in sentences: whose load it is, how modes compare, unknown prices."""
+        request = self.scenario.request
+        load = [f"{request.load_remark}."] if request is not None and request.load_remark else []
+        return [*load, *filter(None, [comparison(self, self.scenario.choices.modes)]), *notes(self)]
 
     def reason(self, number: int) -> str:
         """Say why candidate `number` does not qualify, by how much, and what to relax; "" when it qualifies."""
@@ -78,10 +81,14 @@ class Plan(Candidates):
         ranks |= {n: heads.index(n) + 1 for n in winners(self).values() if n not in ranks and n in self._folded}
         return told_apart([*self._flat(list(ranks), list(ranks.values())), *self._missed(misses)])
 
-    def safer(self, chance: float) -> tuple[int, int] | None:
-        """Return (rank, number) of the best candidate that keeps every SLO with at least `chance` (0 to 1), or None."""
-        sure = (n for n in enumerate(self._folded, start=1) if self.columns["slo_chance"][n[1]] >= chance)
-        return next(sure, None)
+    def safer(self, chance: float, most_usd: float = math.inf) -> tuple[int, int] | None:
+        """Return (rank, number) of the best candidate that keeps every SLO with at least `chance` (0 to 1), or None.
+
+        most_usd: what it may cost per hour; a candidate without a known price costs no more than any.
+        """
+        sure, cost = self.columns["slo_chance"], self.columns["usd_per_hour"]
+        found = (n for n in enumerate(self._folded, start=1) if sure[n[1]] >= chance and not cost[n[1]] > most_usd)
+        return next(found, None)
 
     def best_by_mode(self) -> list[dict[str, Any]]:
         """Return one flat row per mode of serving: its best candidate, best mode first, with its `rank`.
@@ -109,7 +116,8 @@ class Plan(Candidates):
         """Return flat rows of the `most` candidates that miss by the least, nearest first, each with its `reason`.
 
         Each is shown with no more replicas than stock and limits allow. Candidates of which one replica exceeds them,
-        and those that do not fit in memory, are listed only where there are no others. `rank` is None.
+        is listed only where there are no others, and those that do not fit in memory where nothing else does. `rank` is
+        None.
         """
         return told_apart(self._missed(most))
 
@@ -117,7 +125,9 @@ class Plan(Candidates):
         """Return the rows of `misses`, under names that may be equal."""
         missed = self.order[int(self.qualifies.sum()) :]
         fits, inside = self.columns["fits"][missed] > 0, self.columns["within_limits"][missed] > 0
-        nearest = next((missed[kind] for kind in (fits & inside, fits, inside) if kind.any()), missed)
+        nearest = next((missed[kind] for kind in (fits & inside, fits) if kind.any()), missed[:0])
+        if not len(nearest) and not self.feasible:
+            nearest = missed[inside] if inside.any() else missed
         alike = folded(self, nearest.tolist())
         chosen = list(alike)[:most]
         return self._flat(chosen, [None] * len(chosen), alike)

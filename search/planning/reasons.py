@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from hwdb import counted
@@ -16,6 +18,8 @@ MISSES_TOLD = 3
 WHOLE_FROM = 9999.5
 #: Excess from which it is told whole, and below which it is not told exactly, in percent.
 WHOLE_PERCENT, LEAST_PERCENT = 10.0, 0.1
+#: Chance from which a lower confidence is proposed. chosen: below even odds a plan is no plan.
+LEAST_TOLD = 0.5
 #: What a limit on power bounds, by its basis.
 POWER_WORDS = {"mean": "mean power", "rated": "rated power"}
 #: Verdict -> (column that a limit bounds, its unit in a message, factor to that unit).
@@ -105,6 +109,10 @@ def _subject(candidates: Candidates, number: int) -> str:
     replicas, shown = needed(candidates, number, "replicas"), float(candidates.columns["replicas"][number])
     if replicas == shown:
         return "needs"
+    if candidates.columns["slo_ratio"][number] <= 1.0:  # only what has to stay free of the capacity is missing
+        most = f"{candidates.scorer.limits.utilisation:.0%}".replace("%", " %")
+        kept = f"keeps the SLO with {counted(shown, 'replica')} only beyond {most} of their capacity"
+        return f"{kept} (utilisation in [limits]); {counted(replicas, 'replica')} would stay below it and need"
     return f"misses the SLO with {counted(shown, 'replica')}; {counted(replicas, 'replica')} would keep it and need"
 
 
@@ -160,9 +168,26 @@ def _missed_slo(candidates: Candidates, number: int) -> str:
     if target.confidence == Limits.confidence and value > limit:
         excess = _percent_over(value / limit)
         return f"{bound.key} is {figure(value)} ms against {figure(limit)} ms, {excess} too much; {relax}"
-    chance = f"with the {target.confidence:.0%} chance that is asked for".replace("%", " %")
-    told = f"{bound.key} misses {figure(limit)} ms by {_percent_over(ratio)} {chance}"
-    return f"{told}: {figure(value)} ms are expected, at most {figure(value / ratio)} ms may be; {relax}"
+    sure = _chance_within(limit, value, value / ratio, target.confidence)
+    told = f"{bound.key} is estimated at {figure(value)} ms: the chance that it stays within {figure(limit)} ms is"
+    chances = f"{_whole(sure)}, asked are {_whole(target.confidence)}"
+    lower = f", or confidence to {math.floor(sure * 100) / 100:g}" if sure >= LEAST_TOLD else ""
+    return f"{told} {chances}; {relax}{lower}"
+
+
+def _whole(chance: float) -> str:
+    """Write a chance in whole percents: `67 %`."""
+    return f"{chance:.0%}".replace("%", " %")
+
+
+def _chance_within(limit: float, value: float, allowed: float, confidence: float) -> float:
+    """Return the chance that a log-normal quantity stays within `limit`.
+
+    value: its median. allowed: the median with which it would stay within the limit with the chance `confidence`.
+    """
+    from scipy.special import ndtr, ndtri
+
+    return float(ndtr(ndtri(confidence) * np.log(limit / value) / np.log(limit / allowed)))
 
 
 def _percent_over(ratio: float) -> str:

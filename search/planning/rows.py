@@ -32,6 +32,7 @@ INTERNAL = {
     "basis",
     "fits",
     "host_w",
+    "idle_w",
     "rated_w",
     "over_stock",
     "offered",

@@ -105,6 +105,28 @@ class Scorer:
         return queues and not self.closed and not self.concurrency
 
     @property
+    def sized_by_rate(self) -> bool:
+        """Return True where replicas are sized to a rate of requests, of whose capacity a part has to stay free."""
+        return self.sized and self.target.workload.arrival == "open"
+
+    @property
+    def raised(self) -> Scorer:
+        """Return the scorer whose load has to be kept for a candidate to count: that of the plan over `utilisation`.
+
+        Replicas that keep every SLO under it are used to at most `utilisation` under the load of the plan. It is this
+        scorer where no rate is given.
+        """
+        share = self.limits.utilisation
+        if not self.sized_by_rate or share == 1.0:
+            return self
+        work = self.target.workload
+        return replace(
+            self,
+            target=replace(self.target, workload=work.at(rate=work.rate / share)),
+            limits=replace(self.limits, utilisation=1.0),
+        )
+
+    @property
     def bounds(self) -> Bounds:
         """Return what limits the number of replicas."""
         return Bounds(limits=self.limits, stock=self.stock, tariff=self.tariff, site=self.site)
@@ -149,7 +171,7 @@ class Scorer:
             **latency_columns(estimates),
             **concurrency_columns(estimates, columns),
             **memory_columns(estimates),
-            **power_columns(estimates, columns["host_w"], self.site),
+            **power_columns(estimates, columns["host_w"] + columns["idle_w"], self.site),
             **rated_columns(columns, self.site),
             **slo_columns(estimates, self.target.slo, self.target.confidence),
             **basis_columns(estimates),
@@ -166,7 +188,7 @@ class Scorer:
 
         A deployment that would need more than is on hand is shown with what is.
         """
-        needed, enough = least_replicas(self.target, d, np.full(len(d), np.inf))
+        needed, enough = least_replicas(self.raised.target, d, np.full(len(d), np.inf))
         shown = np.where(np.isfinite(needed), needed + self.spare_replicas(d), enough)
         offered = np.full(len(d), NAN)
         out = self._columns(replace(d, replicas=shown), offered, np.isfinite(needed))
@@ -276,7 +298,8 @@ class Scorer:
             "offered": offered,
             "over_stock": estimates.devices - self.stock[d.device],
         }
-        return self.finish(bill, estimates, keeps | self.target.met_by(estimates))
+        met = self.target.met_by(estimates)
+        return self.finish(bill, estimates, keeps & met if self.raised is not self else keeps | met)
 
     def _in_flight(self, offered: Array, replicas: Array) -> Array:
         """Return the requests in flight per replica that the load states, (N,); NaN where it states none.

@@ -14,6 +14,7 @@ from perfmodel.arrays import NAN
 from perfmodel.deployment import Deployments
 from perfmodel.simulator import Capacity, Simulation, Traffic
 from perfmodel.workload import DEFAULT_REQUESTS_PER_CLIENT, MS_PER_S, Slo
+from search.planning.prices import usd_per_million_tokens
 from search.planning.ranked_plan import Plan
 from search.searchers import Progress
 
@@ -70,11 +71,12 @@ def requests(plan: Plan, number: int, settings: Settings | None = None) -> Traff
     """
     settings = settings or Settings()
     request = plan.scenario.request
-    if request is not None and request.trace is not None:
-        return simulator.offered(request.read_trace(), count=settings.count)
+    work, count = plan.scorer.workload_of(float(plan.columns["offered"][number])), settings.count
+    if request is not None and request.trace is not None and (plan.scorer.sized or work.arrival == "open"):
+        trace = request.read_trace()
+        return simulator.offered(trace if plan.scorer.sized else trace.at_rate(work.rate), count=count)
     decode, prefill = pools_of(plan, number)
     replicas = float(decode.replicas[0] + (prefill.replicas[0] if prefill is not None else 0.0))
-    work, count = plan.scorer.workload_of(float(plan.columns["offered"][number])), settings.count
     if settings.whole and work.arrival == "closed" and not math.isfinite(work.n_requests):
         # a whole run is a finite one: that of the closed form, unless its number of requests is given
         work = work.at(n_requests=count or DEFAULT_REQUESTS_PER_CLIENT * work.concurrency)
@@ -141,6 +143,7 @@ def row(plan: Plan, number: int, found: Simulation, settings: Settings | None = 
         "meets": simulator.holds(found, slo, seen),
         **_beside_the_closed_form(plan, number, figures),
         **simulator.usage(found, seen),
+        **_costs(plan, number, figures["output_tok_s"]),
         "remark": "; ".join([*found.notes, *wide, *_burst(plan, steady=seen.steady), *plan.scenario.readings]),
     }
 
@@ -154,6 +157,12 @@ def _burst(plan: Plan, *, steady: bool) -> list[str]:
         f"the closed form counts the start, when all clients send at once, as one of {DEFAULT_REQUESTS_PER_CLIENT:g} "
         "requests per client; the simulated figures leave it out"
     ]
+
+
+def _costs(plan: Plan, number: int, output_tok_s: float) -> dict[str, float]:
+    """Return what candidate `number` costs per hour, and per million tokens at the simulated output rate."""
+    usd = float(plan.columns["usd_per_hour"][number])
+    return {"usd_per_hour": usd, "usd_per_million_tokens": float(usd_per_million_tokens(usd, output_tok_s))}
 
 
 def _beside_the_closed_form(plan: Plan, number: int, figures: Mapping[str, float]) -> dict[str, Any]:
@@ -211,7 +220,7 @@ def columns(plan: Plan) -> list[str]:
     return ["candidate", *pairs, *throughput, "slo_attainment", "simulated_meets", "remark"]
 
 
-def simulated_row(
+def simulated(
     plan: Plan,
     rank: int,
     settings: Settings | None = None,
@@ -220,8 +229,8 @@ def simulated_row(
     log: Path | None = None,
     trace: Path | None = None,
     progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Simulate the finalist of rank `rank` (from 1) and return it as a flat row.
+) -> tuple[dict[str, Any], int, Simulation]:
+    """Simulate the finalist of rank `rank` (from 1); return it as a flat row, its number, and the simulation.
 
     capacity_too: also find the highest rate within the SLO. log, trace: files to write the requests and the events to.
     Raises `Infeasible` when nothing qualifies and `settings.nearest` is not set, and `InputError` when the plan has
@@ -245,4 +254,4 @@ def simulated_row(
         simulator.write_requests(found, log)
     if trace is not None:
         simulator.write_trace(found, trace)
-    return made
+    return made, number, found

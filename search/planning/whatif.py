@@ -95,8 +95,16 @@ def _device_changes(plan: Plan) -> list[Change]:
     Where the scenario offers no other, they are the devices of the database whose prices are next to the winner's.
     """
 
-    def alone(name: str) -> Callable[[Scenario], Scenario]:
-        return lambda s: replace(s, offer=replace(s.offer, devices=(name,)))
+    def alone(name: str) -> Change:
+        """Return the change to a device alone, in nodes where the winner is in nodes."""
+        more, without = _nodes_for(plan, name)
+        verb = f"only {name}" if offered else f"on {name} instead"
+
+        def made(s: Scenario) -> Scenario:
+            """Return the scenario with that device alone."""
+            return replace(s, offer=replace(s.offer, devices=(name,), nodes=(*s.offer.nodes, *more)))
+
+        return Change(verb + without, made)
 
     def cheaper(name: str, price: float) -> Callable[[Scenario], Scenario]:
         return lambda s: replace(s, offer=replace(s.offer, usd_per_hour={**s.offer.usd_per_hour, name: price}))
@@ -105,11 +113,29 @@ def _device_changes(plan: Plan) -> list[Change]:
         d.name: float(p) for d, p in zip(plan.scorer.tariff.devices, plan.scorer.tariff.usd_per_hour, strict=True)
     }
     offered = _other_devices(plan)
-    found = [Change(f"only {name}", alone(name)) for name in offered[:MOST_DEVICES]]
+    found = [alone(name) for name in offered[:MOST_DEVICES]]
     if not offered:
-        return [Change(f"on {name} instead", alone(name)) for name in _devices_next_in_price(plan)]
+        return [alone(name) for name in _devices_next_in_price(plan)]
     dear = [n for n in offered[:MOST_PRICES] if np.isfinite(prices[n]) and plan.scenario.minimise in MONEY]
     return found + [Change(f"price of {n} − 20 %", cheaper(n, PRICE_DOWN * prices[n])) for n in dear]
+
+
+def _nodes_for(plan: Plan, name: str) -> tuple[tuple[str, ...], str]:
+    """Return (nodes to offer with the device `name`, what to say of its hosts), so that all what-ifs count power alike.
+
+    Where the winner is rented in nodes, so is the other device: in the node on offer, else in one of the database, of
+    as many devices if there is one. Where none is known, no host of it counts, which is said.
+    """
+    tariff, database = plan.scorer.tariff, plan.scenario.hardware()
+    at = _device_types(plan)[0]
+    if not tariff.whole[at]:
+        return (), ""
+    if any(database.node(node).device == name for node in plan.scenario.offer.nodes):
+        return (), ""
+    known = [n for n in database.nodes(name) if np.isfinite(n.host_power)]
+    if not known:
+        return (), " (no host counted)"
+    return (min(known, key=lambda n: abs(n.count - tariff.per_node[at])).name,), ""
 
 
 def _other_devices(plan: Plan) -> list[str]:

@@ -11,14 +11,15 @@ if TYPE_CHECKING:
     from search.scenario.engine import with_settings
     from search.scenario.fleet import FleetClass, FleetOption, FleetSpec
     from search.scenario.inventory import Inventory, Option
-    from search.scenario.limits import Limits, Site
+    from search.scenario.limits import MOST_USED, Limits, Site
     from search.scenario.rankings import BY_LATENCY, MONEY, ONE_REPLICA, RANKINGS
-    from search.scenario.scenario import Scenario, load_scenario
+    from search.scenario.scenario import Scenario, load_scenario, refused_for_fleets
 
 __all__ = [
     "AUTO_FORMATS",
     "BY_LATENCY",
     "MONEY",
+    "MOST_USED",
     "ONE_REPLICA",
     "RANKINGS",
     "FleetClass",
@@ -30,6 +31,7 @@ __all__ = [
     "Scenario",
     "Site",
     "load_scenario",
+    "refused_for_fleets",
     "with_settings",
 ]
 
@@ -40,8 +42,8 @@ __getattr__ = lazy_names(
         "engine": ["with_settings"],
         "fleet": ["FleetClass", "FleetOption", "FleetSpec"],
         "inventory": ["Inventory", "Option"],
-        "limits": ["Limits", "Site"],
+        "limits": ["MOST_USED", "Limits", "Site"],
         "rankings": ["BY_LATENCY", "MONEY", "ONE_REPLICA", "RANKINGS"],
-        "scenario": ["Scenario", "load_scenario"],
+        "scenario": ["Scenario", "load_scenario", "refused_for_fleets"],
     },
 )

@@ -14,7 +14,7 @@ class Option:
 
     devices: per replica. usd_per_hour, power (watts, NaN unknown): of a replica, hosts included. replicas_per_node:
     replicas that fail together when a node fails. nodes: per replica (0.25: four replicas on one node). model: that a
-    replica runs, "" where the throughput is stated.
+    replica runs, "" where the throughput is stated. most_used: share of its capacity that its throughput is.
     """
 
     name: str
@@ -25,6 +25,7 @@ class Option:
     replicas_per_node: float = 1.0
     nodes: float = 1.0
     model: str = ""
+    most_used: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,9 @@ WATTS_PER_KW = 1e3
 POWER_BASES = ("mean", "rated")
 #: Largest `spare_nodes` that is read. chosen: more is taken for a typing error.
 MAX_SPARE_NODES = 100
+#: Share of the capacity of a replica that a load with a rate may use where the scenario does not say. chosen: the
+#: closed form and the simulator agree below it, and waits grow steeply above it (docs/closed-form.md, open loops).
+MOST_USED = 0.8
 #: Largest power usage effectiveness that is read. chosen: more is taken for a typing error.
 MAX_PUE = 5
 
@@ -22,7 +25,8 @@ class Limits:
 
     power: watts at the site's meter. power_basis: what it bounds, one of `POWER_BASES`. spare_nodes: number
     of nodes, any of them, that may fail with every SLO still kept. confidence: least probability that each SLO bound
-    holds.
+    holds. utilisation: most of the request rate within the SLOs that a load with a rate may use. utilisation_stated:
+    whether the scenario gives it; where it does not, a plan that has no choice may use more.
     """
 
     usd_per_hour: float = math.inf
@@ -32,6 +36,13 @@ class Limits:
     spare_nodes: int = 0
     confidence: float = 0.5
     power_basis: str = "mean"
+    utilisation: float = MOST_USED
+    utilisation_stated: bool = False
+
+    @property
+    def beyond_usual(self) -> bool:
+        """Return True where replicas are used to their full capacity because nothing else meets the request."""
+        return not self.utilisation_stated and self.utilisation > MOST_USED
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,8 @@ def read_limits(table: Table) -> Limits:
         nodes=table.number("nodes", math.inf, least=1),
         spare_nodes=table.whole("spare_nodes", 0, most=MAX_SPARE_NODES),
         confidence=table.number("confidence", Limits.confidence, least=0, most=1),
+        utilisation=table.number("utilisation", Limits.utilisation, above=0, most=1),
+        utilisation_stated="utilisation" in table,
     )
     table.done()
     return limits

@@ -27,6 +27,9 @@ MONEY = ("usd_per_hour", "usd_per_million_tokens", "usd_per_million_total_tokens
 ONE_REPLICA = ("usd_per_hour", "devices", "power_w", "request_rate_rps_per_replica")
 #: Rankings by a latency. Without a load and without an SLO they are asked at the least load: one request in flight.
 BY_LATENCY = ("ttft_ms", "tpot_ms", "e2e_ms")
+#: Rankings by what is served, more first: they ask for as much as the hardware serves, so that the rate that a trace or
+#: data set happens to have is no demand.
+MOST_SERVED = tuple(name for name, less in RANKINGS.items() if not less)
 #: Ranking where a scenario names none.
 DEFAULT_RANKING = "usd_per_hour"
 #: Former spellings of rankings, still read for one release -> the present spelling.

@@ -24,7 +24,7 @@ from search.scenario.inventory import Inventory
 from search.scenario.limits import Limits, Site, read_limits, read_site
 from search.scenario.model import read_model
 from search.scenario.offer import Offer, read_offer
-from search.scenario.rankings import RANKINGS, read_ranking
+from search.scenario.rankings import MOST_SERVED, RANKINGS, read_ranking
 from search.scenario.workload import WORKLOAD_KEYS, Request, read_request, read_slo
 
 
@@ -116,17 +116,18 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
     database, model = load(offer.folders), asked.name
     spec = asked.described or (model_of(model) if model else None)
     objective, engines = top.table("objective", {}), read_engines(top.table("engine", {}), folder)
+    minimise = read_ranking(objective)
     scenario = Scenario(
         path=top.file,
         title=top.text("title", Path(top.file).stem),
         model=model,
-        request=_request(top, folder),
+        request=_request(top, folder, fills=minimise in MOST_SERVED),
         slo=slo,
         offer=offer,
         choices=read_choices(top.table("search", {})),
         engine=engines[0],
         more_engines=engines[1:],
-        minimise=read_ranking(objective),
+        minimise=minimise,
         limits=read_limits(top.table("limits", {})),
         site=read_site(top.table("site", {})),
         fleet=read_fleet(top, Defaults(folder, slo, model, database)),
@@ -140,20 +141,31 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
     top.text("note", "")
     top.done(also=("workload", "fleet", "hardware", "model"))
     _check_complete(top, scenario)
-    if scenario.fleet is not None and scenario.more_engines:
-        raise top.table("engine").error("name", "a fleet is planned with one engine; name one")
-    if scenario.fleet is not None and scenario.limits.power_basis != Limits.power_basis:
-        told = "the power of fleet options is their mean draw; leave power_basis out"
-        raise top.table("limits").error("power_basis", told)
+    refused = refused_for_fleets(scenario) if scenario.fleet is not None else None
+    if refused is not None:
+        table, key, told = refused
+        raise top.table(table).error(key, told)
     return scenario
 
 
-def _request(top: Table, folder: Path) -> Request | None:
-    """Read the `[workload]` table of the scenario `top`; None without one."""
+def refused_for_fleets(scenario: Scenario) -> tuple[str, str, str] | None:
+    """Return (table, key, why) of a setting that no fleet is planned with; None where there is none."""
+    if scenario.more_engines:
+        return "engine", "name", "a fleet is planned with one engine; name one"
+    if scenario.limits.power_basis != Limits.power_basis:
+        return "limits", "power_basis", "the power of fleet options is their mean draw; leave power_basis out"
+    return None
+
+
+def _request(top: Table, folder: Path, *, fills: bool) -> Request | None:
+    """Read the `[workload]` table of the scenario `top`; None without one.
+
+    fills: True where the ranking asks for as much as the hardware serves.
+    """
     if "workload" not in top:
         return None
     table = top.table("workload")
-    request = read_request(table, folder)
+    request = read_request(table, folder, fills=fills)
     table.done(also=WORKLOAD_KEYS)
     return request
 

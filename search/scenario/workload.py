@@ -79,7 +79,8 @@ class Request:
     a closed loop by name. peak: the busiest time of the load, in requests/s of this workload; None where the load is
     steady, or its shape is not known. for_peak: True where the rate of the workload is that of the peak. periods: the
     load over time; () where it is steady or not known. rate: requests/s that the source of the lengths shows, at its
-    peak where it has one; NaN where it shows none.
+    peak where it has one; NaN where it shows none. load_remark: what became of a rate that the source shows and the
+    scenario does not state; "" otherwise.
     """
 
     workload: Workload
@@ -91,6 +92,7 @@ class Request:
     for_peak: bool = False
     periods: tuple[Period, ...] = ()
     rate: float = NAN
+    load_remark: str = ""
 
     @property
     def mean_rate(self) -> float:
@@ -160,10 +162,11 @@ def file_of(table: Table, key: str, folder: Path) -> Path:
     return path
 
 
-def read_request(table: Table, folder: Path, *, load: bool = True) -> Request:
+def read_request(table: Table, folder: Path, *, load: bool = True, fills: bool = False) -> Request:
     """Read the workload that a table describes.
 
-    load: False for a fleet class, whose load may change over the day; the workload then has 1 request/s.
+    load: False for a fleet class, whose load may change over the day; the workload then has 1 request/s. fills: True
+    where the hardware is loaded as far as it goes unless the table states a load.
     """
     given = [k for k in LENGTHS if k in table]
     if len(given) != 1:
@@ -174,6 +177,9 @@ def read_request(table: Table, folder: Path, *, load: bool = True) -> Request:
     trace = relay(table, "trace", _read_once, path, path.stat().st_mtime_ns, told) if path is not None else None
     shape, timing = _lengths(table, folder, trace)
     timing = stated_by_hour(table) if BY_HOUR in table else timing
+    shown, stated = timing, any(k in table for k in (*LOADS, BY_HOUR))
+    if fills and load and not stated and not any(k in table for k in ("arrival", "size_for")):
+        timing = UNKNOWN
     for_peak = load and sized_for_peak(table, timing, stated=any(k in table for k in LOADS))
     numbers = _load(table, timing, for_peak=for_peak) if load else _of_one_request(table, timing)
     workload = relay(table, given[0], Workload.from_histogram, shape, **numbers)
@@ -193,7 +199,23 @@ def read_request(table: Table, folder: Path, *, load: bool = True) -> Request:
         for_peak=for_peak and workload.arrival == "open",
         periods=timing.periods,
         rate=timing.rate if timing.peak is None else timing.peak.rate,
+        load_remark="" if stated or not load else _of_own_rate(shown, given[0], taken=workload.arrival == "open"),
     )
+
+
+def _of_own_rate(shown: Timing, source: str, *, taken: bool) -> str:
+    """Say what became of the rate that the source of the lengths shows; "" where it shows none.
+
+    Nor where a trace of the user's own is served as it is. shown: when its requests arrive. source: key of the scenario
+    that names it. taken: whether the rate is the load.
+    """
+    if shown.rate != shown.rate or (taken and source == "trace"):
+        return ""
+    rate, source = f"{shown.rate:.3g}", source.replace("dataset", "data set")
+    if taken:
+        return f"The load is that of the {source}, {rate} requests/s: give yours with request_rate_rps in [workload]"
+    told = f"The {source} has {rate} requests/s, which is not taken as the load: the ranking asks for the most traffic"
+    return f"{told}; request_rate_rps = {rate} in [workload] plans for it"
 
 
 def _lengths(table: Table, folder: Path, trace: Trace | None) -> tuple[Histogram, Timing]:

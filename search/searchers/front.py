@@ -14,13 +14,17 @@ from search.scenario import RANKINGS
 RANKING_DIGITS = 6
 #: Significant digits of power that a tie-break compares. chosen: finer differences are far below the error of power.
 POWER_DIGITS = 2
-#: Columns that break ties of a ranking, with +1 where less is better, and the digits compared. np.lexsort takes the
-#: last key as the first.
+#: Significant digits of a chance that a tie-break compares, and the chance from which candidates count as equally sure.
+#: chosen: whole percents; from four in five on, fewer devices are worth more than further certainty.
+CHANCE_DIGITS, SURE_ENOUGH = 2, 0.8
+#: Columns that break ties of a ranking, with +1 where less is better, the digits compared, and the value from which on
+#: nothing differs. np.lexsort takes the last key as the first.
 TIE_BREAKS = (
-    ("slo_chance", -1.0, RANKING_DIGITS),
-    ("power_w", 1.0, POWER_DIGITS),
-    ("devices", 1.0, RANKING_DIGITS),
-    ("usd_per_hour", 1.0, RANKING_DIGITS),
+    ("slo_chance", -1.0, RANKING_DIGITS, np.inf),
+    ("power_w", 1.0, POWER_DIGITS, np.inf),
+    ("devices", 1.0, RANKING_DIGITS, np.inf),
+    ("slo_chance", -1.0, CHANCE_DIGITS, SURE_ENOUGH),
+    ("usd_per_hour", 1.0, RANKING_DIGITS, np.inf),
 )
 
 
@@ -65,14 +69,21 @@ def ranked(columns: Mapping[str, Array], by: str, qualifies: Mask | None = None)
     """Return row numbers (N,) from the best to the worst by column `by`, a key of `RANKINGS`.
 
     Rows that qualify ((N,) booleans, None for all) come first, and unknown values last among them. Ties go by cost,
-    then by devices in use, then by power, then by the chance to keep the SLO, then by the row number. Raises
-    `UnknownName` for a ranking that does not exist.
+    then by the chance to keep the SLO up to `SURE_ENOUGH`, then by devices in use, power and the rest of the chance,
+    then by the row number. Raises `UnknownName` for a ranking that does not exist.
     """
     if by not in RANKINGS:
         raise UnknownName("ranking", by, RANKINGS)
     less_is_better = RANKINGS[by]
     values = np.asarray(columns[by], dtype=float)
-    keys = [s * _rounded(np.asarray(columns[c], dtype=float), digits) for c, s, digits in TIE_BREAKS if c in columns]
+    keys = [
+        sign * _rounded(np.minimum(np.asarray(columns[c], dtype=float), most), digits)
+        for c, sign, digits, most in TIE_BREAKS
+        if c in columns
+    ]
+    if "usd_per_hour" in columns and "devices" in columns:  # without a price, the devices stand for the cost
+        unpriced = np.isnan(np.asarray(columns["usd_per_hour"], dtype=float))
+        keys.append(np.where(unpriced, np.asarray(columns["devices"], dtype=float), 0.0))
     main = np.nan_to_num(_rounded(values if less_is_better else -values), nan=np.inf)
     out = np.zeros(len(values), dtype=bool) if qualifies is None else ~qualifies
     return np.lexsort((*keys, main, out))
