@@ -1,0 +1,238 @@
+"""Change the code a little, at random places, and count how many of the changes any test notices.
+
+    python -m benchmarks.mutants --count 300 --seed 0 [--group memory] [--named] [--survivors] [-o results.csv]
+
+Mutants are drawn in equal numbers from five groups of code. Each runs in a process of its own against the tests that
+reach the changed line, the quickest first, until one fails. The working tree is never changed. `mutants.toml` lists
+mutants by name, which must be noticed, and those that change nothing (equivalent), which do not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import random
+import sys
+import time
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import hypothesis
+import numpy
+import pandas
+import pytest
+import scipy.optimize
+import scipy.stats
+
+from benchmarks.mutant_map import Reach, reach
+from benchmarks.mutant_sites import Mutant, sites
+from benchmarks.mutant_tests import ROOT, Job, Result, run
+
+#: Folders of the code under mutation, by group.
+GROUPS = {
+    "equations": "perfmodel/equations",
+    "operators": "perfmodel/operators",
+    "memory": "perfmodel/memory",
+    "serving": "perfmodel/serving",
+    "fleet": "search/fleet",
+}
+#: Files of tests that are asked, besides the doctests of the code itself.
+TESTS = (
+    *("equations", "memory", "operators", "serving", "fleet", "physics", "deployment", "planning_pools"),
+    *("estimates_columns", "estimates_disaggregated", "estimates_explanation", "estimates_percentiles"),
+    *("costs_overlap", "costs_launch_floor", "costs_known_steps", "costs_roofline"),
+)
+#: Named and equivalent mutants.
+DATA = Path(__file__).with_suffix(".toml")
+#: CPU seconds of tests that one mutant may cost, and those that tests which only share a file with others may add.
+MOST_SECONDS, MORE_SECONDS = 12.0, 4.0
+#: Everything that is imported once and that no mutant changes.
+_ONCE = (hypothesis, numpy, pandas, pytest, scipy.optimize, scipy.stats)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Say what became of one mutant. outcome: `killed`, `survived` or `equivalent`. by: the test that noticed it, or
+    the reason why none can. seconds: wall time."""
+
+    group: str
+    path: str
+    function: str
+    line: int
+    operator: str
+    was: str
+    becomes: str
+    outcome: str
+    by: str
+    seconds: float
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Named:
+    """Hold a mutant by its name, or one that changes nothing, with the reason. mutants: those that it describes."""
+
+    name: str
+    mutant: Mutant
+
+
+def sources(group: str) -> list[str]:
+    """List the files of a group, relative to the root."""
+    return sorted(str(path.relative_to(ROOT)) for path in (ROOT / GROUPS[group]).glob("*.py"))
+
+
+def drawn(group: str, count: int, seed: int) -> list[Mutant]:
+    """Draw `count` mutants of a group by `seed`: sites without replacement, and one mutant of each."""
+    chosen = random.Random(f"{seed} {group}")
+    found = [site for path in sources(group) for site in sites(path, (ROOT / path).read_text(encoding="utf-8"))]
+    return [chosen.choice(site) for site in chosen.sample(found, min(count, len(found)))]
+
+
+def named(path: Path = DATA) -> list[Named]:
+    """Read the mutants by name: each replaces the text `before`, which its file has once, by `after`."""
+    return [_named(entry) for entry in tomllib.loads(path.read_text(encoding="utf-8"))["named"]]
+
+
+def _named(entry: dict[str, str]) -> Named:
+    """Return the mutant that an entry describes; it runs on import unless the entry names its function."""
+    source = (ROOT / entry["file"]).read_text(encoding="utf-8")
+    if source.count(entry["before"]) != 1:
+        raise ValueError(f"{entry['name']}: {entry['file']} has {entry['before']!r} not once; correct {DATA.name}")
+    at = source.index(entry["before"])
+    start, line = len(source[:at].encode()), source.count("\n", 0, at) + 1
+    end_line = line + entry["before"].count("\n")
+    function = entry.get("function", "")
+    where = (line, end_line, start, start + len(entry["before"].encode()))
+    lines = (entry["before"], entry["after"])
+    return Named(
+        entry["name"], Mutant(entry["file"], "named", function, bool(function), *where, entry["after"], *lines)
+    )
+
+
+def equivalent(path: Path = DATA) -> dict[tuple[str, str, str], str]:
+    """Read the mutants that change nothing: (file, line before, line after) -> reason."""
+    entries = tomllib.loads(path.read_text(encoding="utf-8")).get("equivalent", [])
+    return {(e["file"], e["was"], becomes): e["reason"] for e in entries for becomes in e["becomes"]}
+
+
+def tested_by() -> list[str]:
+    """List the files of tests, and the files of code that have doctests, relative to the root."""
+    files = {str(p.relative_to(ROOT)) for name in TESTS for p in (ROOT / "tests").glob(f"test_{name}*.py")}
+    code = (path for group in GROUPS for path in sources(group))
+    return sorted(files) + [path for path in code if ">>>" in (ROOT / path).read_text(encoding="utf-8")]
+
+
+def tests_of(mutant: Mutant, known: Reach) -> tuple[tuple[str, ...], float]:
+    """Return the tests to ask about a mutant in their order, and the CPU seconds that they take on the unchanged code.
+
+    First come those that reach it, the quickest first; then others of the same files, which may have reached it by
+    values that an earlier test left in a cache.
+    """
+    reaching = known.of(mutant)
+    files = {name.partition("::")[0] for name in reaching}
+    beside = {name for name in known.seconds if name.partition("::")[0] in files} - reaching
+    chosen, spent = _quickest(reaching, known, MOST_SECONDS)
+    more, added = _quickest(beside, known, min(MORE_SECONDS, MOST_SECONDS - spent))
+    return (*chosen, *more), spent + added
+
+
+def _quickest(tests: Iterable[str], known: Reach, most: float) -> tuple[list[str], float]:
+    """Return the quickest of `tests` that take `most` CPU seconds together, at least one test, and what they take."""
+    chosen: list[str] = []
+    spent = 0.0
+    for name in sorted(tests, key=lambda test: (known.seconds[test], test)):
+        if chosen and spent + known.seconds[name] > most:
+            break
+        chosen.append(name)
+        spent += known.seconds[name]
+    return chosen, spent
+
+
+def outcomes(asked: Sequence[tuple[str, Mutant]], known: Reach, *, quiet: bool = False) -> list[Outcome]:
+    """Run the mutants `asked`, each with its name ("" for drawn ones), and return what became of them, in order."""
+    same, results = equivalent(), {}
+    jobs = []
+    for number, (_, mutant) in enumerate(asked):
+        reason = same.get((mutant.path, mutant.was, mutant.becomes))
+        tests, seconds = tests_of(mutant, known)
+        if reason or not tests:
+            results[number] = Result(number, reason or "", 0.0)
+            continue
+        mutant = replace(mutant, called=mutant.called and not known.on_import(mutant))
+        jobs.append(Job(number, mutant, tests, seconds))
+
+    def done(result: Result) -> None:
+        results[result.number] = result
+        if not quiet:
+            print(f"\r{len(results)} of {len(asked)} mutants", end="", file=sys.stderr, flush=True)
+
+    run(jobs, done)
+    return [_outcome(name, mutant, results[n], same) for n, (name, mutant) in enumerate(asked)]
+
+
+def _outcome(name: str, mutant: Mutant, result: Result, same: dict[tuple[str, str, str], str]) -> Outcome:
+    """Describe what became of one mutant."""
+    known_same = (mutant.path, mutant.was, mutant.becomes) in same
+    outcome = "equivalent" if known_same else "killed" if result.test else "survived"
+    group = next(group for group, folder in GROUPS.items() if mutant.path.startswith(folder + "/"))
+    lines = (mutant.line, mutant.operator, mutant.was, mutant.becomes)
+    return Outcome(group, mutant.path, mutant.function, *lines, outcome, result.test, result.seconds, name)
+
+
+def table(found: Sequence[Outcome]) -> str:
+    """Return the score of each group and of all: killed mutants over those that are not equivalent."""
+    lines = [f"{'group':<12}{'mutants':>8}{'killed':>8}{'survived':>10}{'equivalent':>12}{'score':>9}"]
+    for group in [*GROUPS, "all"]:
+        kinds = [o.outcome for o in found if group in (o.group, "all")]
+        if kinds:
+            killed, survived, same = (kinds.count(kind) for kind in ("killed", "survived", "equivalent"))
+            score = killed / max(killed + survived, 1)
+            lines.append(f"{group:<12}{len(kinds):>8}{killed:>8}{survived:>10}{same:>12}{score:>9.1%}")
+    return "\n".join(lines)
+
+
+def write(found: Sequence[Outcome], path: Path) -> None:
+    """Write one row per mutant, as JSON where the name of the file ends so, else as CSV."""
+    rows = [asdict(o) for o in found]
+    if path.suffix == ".json":
+        path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        return
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Draw and run mutants as the command line says; return 1 where a named mutant survives."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=300, help="mutants to draw, in equal numbers from the groups")
+    parser.add_argument("--seed", type=int, default=0, help="decides which are drawn")
+    parser.add_argument("--group", choices=list(GROUPS), action="append", help="draw from this group; repeatable")
+    parser.add_argument("--named", action="store_true", help="run the mutants by name instead of drawing")
+    parser.add_argument("--survivors", action="store_true", help="list the mutants that survive")
+    parser.add_argument("-o", "--output", type=Path, help="write one row per mutant: CSV, or JSON by its ending")
+    options = parser.parse_args(arguments)
+    groups = options.group or list(GROUPS)
+    if options.named:
+        asked = [(n.name, n.mutant) for n in named()]
+    else:
+        each = -(-options.count // len(groups))
+        asked = [("", mutant) for group in groups for mutant in drawn(group, each, options.seed)]
+    started = time.monotonic()
+    known = reach(tested_by(), [path for group in GROUPS for path in sources(group)])
+    found = outcomes(asked, known)
+    print("\n" + table(found) + f"\n{time.monotonic() - started:.0f} s")
+    for o in found if options.survivors or options.named else []:
+        if o.outcome == "survived":
+            print(f"{o.name or o.operator}: {o.path}:{o.line}\n  - {o.was}\n  + {o.becomes}")
+    if options.output:
+        write(found, options.output)
+    return int(any(o.name and o.outcome == "survived" for o in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
