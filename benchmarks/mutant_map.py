@@ -157,7 +157,8 @@ def _record(tests: list[str], sources: list[str], write: Write) -> None:
     measured = coverage.Coverage(data_file=None, include=[str(ROOT / name) for name in sources], config_file=False)
     measured.start()
     clock = _Clock(measured)
-    collect(tests, lambda session: _run_all(session, clock))
+    if told := collect(tests, lambda session: _run_all(session, clock)):
+        raise RuntimeError(told)
     measured.stop()
     data = measured.get_data()
     lines = {str(Path(path).relative_to(ROOT)): data.contexts_by_lineno(path) for path in sorted(data.measured_files())}

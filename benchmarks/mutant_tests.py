@@ -74,7 +74,7 @@ class _Session:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self) -> None:
         """Choose the property tests' settings before the modules of tests read them."""
-        usual = hypothesis.settings.get_profile("repeatable")
+        usual = hypothesis.settings()
         phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
         hypothesis.settings.register_profile("mutants", usual, phases=phases, database=None)
         hypothesis.settings.load_profile("mutants")
@@ -87,10 +87,13 @@ class _Session:
         return True
 
 
-def collect(files: Iterable[str], work: Callable[[pytest.Session], None]) -> None:
-    """Collect the tests of `files` in this process and call `work` with them."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        pytest.main([*_PYTEST, *(str(ROOT / name) for name in files)], plugins=[_Session(work)])
+def collect(files: Iterable[str], work: Callable[[pytest.Session], None]) -> str:
+    """Collect the tests of `files` in this process and call `work` with them; return what pytest says instead where
+    they cannot be collected, else ""."""
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
+        code = pytest.main([*_PYTEST, *(str(ROOT / name) for name in files)], plugins=[_Session(work)])
+    return "" if code == pytest.ExitCode.OK else told.getvalue()
 
 
 class _Failures:
@@ -128,7 +131,8 @@ def run(jobs: Sequence[Job], done: Callable[[Result], None]) -> None:
     files = sorted({name.partition("::")[0] for job in warm for name in job.tests})
 
     def serve(write: Write) -> None:
-        collect(files, lambda session: _serve(session, warm, write))
+        if told := collect(files, lambda session: _serve(session, warm, write)):
+            raise RuntimeError(told)
 
     if warm:
         total = sum(job.limit for job in warm) + _IMPORT_SECONDS
