@@ -14,19 +14,53 @@ from dataclasses import dataclass, field
 
 #: Operators and what they turn into.
 _ARITHMETIC: dict[type, type] = {
-    **{ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult},
-    **{ast.Mod: ast.Mult, ast.Pow: ast.Mult, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.MatMult: ast.Mult},
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.Mult,
+    ast.Pow: ast.Mult,
+    ast.BitAnd: ast.BitOr,
+    ast.BitOr: ast.BitAnd,
+    ast.MatMult: ast.Mult,
 }
 _COMPARISON: dict[type, type] = {
-    **{ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq},
-    **{ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In},
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
 }
 #: Functions and methods, and what is called in their place.
 _CALLS = {
-    **{"min": "max", "max": "min", "minimum": "maximum", "maximum": "minimum", "argmin": "argmax", "argmax": "argmin"},
-    **{"ceil": "floor", "floor": "ceil", "rint": "floor", "round": "ceil", "any": "all", "all": "any"},
-    **{"sum": "max", "mean": "max", "cumsum": "asarray", "expm1": "exp", "log1p": "log", "log2": "log"},
-    **{"isfinite": "isnan", "isnan": "isfinite", "square": "abs", "sqrt": "abs"},
+    "min": "max",
+    "max": "min",
+    "minimum": "maximum",
+    "maximum": "minimum",
+    "argmin": "argmax",
+    "argmax": "argmin",
+    "ceil": "floor",
+    "floor": "ceil",
+    "rint": "floor",
+    "round": "ceil",
+    "any": "all",
+    "all": "any",
+    "sum": "max",
+    "mean": "max",
+    "cumsum": "asarray",
+    "expm1": "exp",
+    "log1p": "log",
+    "log2": "log",
+    "isfinite": "isnan",
+    "isnan": "isfinite",
+    "square": "abs",
+    "sqrt": "abs",
 }
 #: Numbers closer to 0 than this only keep divisions and comparisons safe; twice as much says nothing.
 _TINY = 1e-4

@@ -40,7 +40,7 @@ _IMPORT_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Job:
-    """Ask for one mutant: its number, and the tests to run in this order with the CPU seconds that they take unchanged."""
+    """Ask for one mutant: its number, the tests to run in this order, the CPU seconds that they take unchanged."""
 
     number: int
     mutant: Mutant
@@ -221,13 +221,13 @@ class _Changed(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
         parts = Path(mutant.path).with_suffix("").parts
         self.name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
-    def find_spec(self, name: str, path: object = None, target: ModuleType | None = None) -> object:
+    def find_spec(self, name: str, _path: object = None, _target: ModuleType | None = None) -> object:
         """Return the specification of the changed module; None for all others."""
         if name != self.name:
             return None
         return importlib.util.spec_from_file_location(name, self.path, loader=self)
 
-    def get_filename(self, fullname: str) -> str:
+    def get_filename(self, _name: str) -> str:
         """Return the path of the module."""
         return self.path
 
@@ -239,7 +239,7 @@ class _Changed(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
 
 
 def _anew(job: Job, write: Write) -> None:
-    """Import everything with the mutant's text in place and write the first test that fails, or what does not import."""
+    """Import everything with the mutant's text in place; write the first test that fails, or that nothing imports."""
     sys.meta_path.insert(0, _Changed(job.mutant))
     outcome: list[str] = []
     files = sorted({name.partition("::")[0] for name in job.tests})

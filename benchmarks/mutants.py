@@ -48,7 +48,7 @@ TESTS = (
 #: Named and equivalent mutants.
 DATA = Path(__file__).with_suffix(".toml")
 #: CPU seconds of tests that one mutant may cost, and those that tests which only share a file with others may add.
-MOST_SECONDS, MORE_SECONDS = 12.0, 4.0
+MOST_SECONDS, MORE_SECONDS = 8.0, 2.0
 #: Everything that is imported once and that no mutant changes.
 _ONCE = (hypothesis, numpy, pandas, pytest, scipy.optimize, scipy.stats)
 

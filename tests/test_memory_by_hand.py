@@ -1,4 +1,4 @@
-"""What lies on a device, counted layer by layer for small models, and the room that a budget of round figures leaves."""
+"""What lies on a device, counted layer by layer for small models, and the room that a round budget leaves."""
 
 from __future__ import annotations
 
@@ -122,8 +122,11 @@ def test_what_goes_to_the_host_leaves_the_device() -> None:
 def test_activations_are_those_of_the_widest_layer_and_of_some_logits() -> None:
     # in 16 bit: five values of the widest point of a layer at once, either both hidden rows or one and the inner ones
     for mlp, tp, width in (
-        (Mlp(240), 1, 96 + 240), (Mlp(600), 4, 96 + 150.0), (Mlp(50), 1, 2 * 96), (Mlp(30, experts=16, top_k=7), 2, 96 + 105.0)
-    ):  # fmt: skip
+        (Mlp(240), 1, 96 + 240),
+        (Mlp(600), 4, 96 + 150.0),
+        (Mlp(50), 1, 2 * 96),
+        (Mlp(30, experts=16, top_k=7), 2, 96 + 105.0),
+    ):
         spec = toy(Block(1, GQA, Mlp(10)), Block(2, None, mlp), Block(1, GQA, None))
         found = one(activation_bytes(laid(spec, tp=tp), np.array([11.0]), np.array([3.0])))
         assert found == 11 * width * 5.0 + 3 * VOCAB / tp * 4.0, (mlp, tp)
@@ -179,10 +182,27 @@ def test_a_share_of_what_is_free_is_taken_after_the_rest() -> None:
 def test_a_sequence_is_counted_layer_by_layer() -> None:
     linear = Mixer("linear", heads=12, kv_heads=3, head_dim=8, value_dim=10, conv=4)
     sliding = Mixer("sliding", heads=12, kv_heads=6, head_dim=8, value_dim=8, window=30)
-    mla = Mixer("mla", heads=12, kv_heads=12, head_dim=9, value_dim=7, q_rank=20, kv_rank=16, rope_dim=3,
-                index_heads=5, index_dim=6, index_topk=8)  # fmt: skip
-    spec = toy(Block(2, GQA, Mlp(240)), Block(3, linear, Mlp(240)), Block(1, sliding, None), Block(4, mla, None),
-               Block(1, None, Mlp(10)), state_format="fp32")  # fmt: skip
+    mla = Mixer(
+        "mla",
+        heads=12,
+        kv_heads=12,
+        head_dim=9,
+        value_dim=7,
+        q_rank=20,
+        kv_rank=16,
+        rope_dim=3,
+        index_heads=5,
+        index_dim=6,
+        index_topk=8,
+    )
+    spec = toy(
+        Block(2, GQA, Mlp(240)),
+        Block(3, linear, Mlp(240)),
+        Block(1, sliding, None),
+        Block(4, mla, None),
+        Block(1, None, Mlp(10)),
+        state_format="fp32",
+    )
     tokens, tp = 50, 2
     cached = 2 * tokens * 3 * 18 / 2 + 30 * 6 * 16 / 2 + 4 * tokens * (16 + 3)  # values; the latent is held whole
     keys = 4 * tokens * (6 * 1.0 + 4.0)  # an indexer's key in fp8 and its scale
@@ -198,8 +218,22 @@ def test_a_sequence_is_counted_layer_by_layer() -> None:
 
 
 def test_summaries_come_every_few_tokens() -> None:
-    mixer = Mixer("compressed", heads=12, kv_heads=1, head_dim=8, value_dim=8, window=16, q_rank=20, shared_kv=True,
-                  compress=4, index_heads=5, index_dim=6, index_topk=3, o_rank=10, o_groups=2)  # fmt: skip
+    mixer = Mixer(
+        "compressed",
+        heads=12,
+        kv_heads=1,
+        head_dim=8,
+        value_dim=8,
+        window=16,
+        q_rank=20,
+        shared_kv=True,
+        compress=4,
+        index_heads=5,
+        index_dim=6,
+        index_topk=3,
+        o_rank=10,
+        o_groups=2,
+    )
     assert one(sequence_bytes(laid(toy(Block(2, mixer, None))), 80.0)) == 2 * ((16 + 20) * 8 * 2.0 + 20 * (6 + 4.0))
 
 

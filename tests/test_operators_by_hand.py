@@ -109,9 +109,20 @@ def test_every_operator_of_a_dense_pass_on_tensor_and_data_parallel_devices() ->
     assert counted(found["sampling"]) == (0.0, last * VOCAB * (4 + 4), 1.0)  # fp32 logits read, probabilities written
     gather = found["logits_gather"]
     assert (one(gather.message), one(gather.count), one(gather.shape["group"])) == (last * VOCAB * 2.0, 1, 4)
-    assert set(found) == {*matrices, "attention_prefill_full", "attention_decode_full", "norm", "rope_full",
-                          "activation", "mixer_all_reduce", "mlp_all_reduce", "lm_head", "embedding", "sampling",
-                          "logits_gather"}  # fmt: skip
+    assert set(found) == {
+        *matrices,
+        "attention_prefill_full",
+        "attention_decode_full",
+        "norm",
+        "rope_full",
+        "activation",
+        "mixer_all_reduce",
+        "mlp_all_reduce",
+        "lm_head",
+        "embedding",
+        "sampling",
+        "logits_gather",
+    }
 
 
 def test_only_the_devices_that_have_each_other_talk() -> None:
@@ -192,8 +203,19 @@ def test_every_kernel_of_latent_attention() -> None:
 
 
 def test_an_indexer_scores_all_and_attention_reads_its_picks() -> None:
-    picky = Mixer("mla", heads=12, kv_heads=12, head_dim=9, value_dim=7, q_rank=20, kv_rank=16, rope_dim=3,
-                  index_heads=5, index_dim=6, index_topk=8)  # fmt: skip
+    picky = Mixer(
+        "mla",
+        heads=12,
+        kv_heads=12,
+        head_dim=9,
+        value_dim=7,
+        q_rank=20,
+        kv_rank=16,
+        rope_dim=3,
+        index_heads=5,
+        index_dim=6,
+        index_topk=8,
+    )
     found = asked(picky, Mlp(250), cp=2)
     # a head's dot product per pair; keys in fp8 and scores in fp32; two devices share the positions
     pairs, keys = 3 / 2 * seen(10, 7), 3 / 2 * 17
@@ -208,8 +230,9 @@ def test_an_indexer_scores_all_and_attention_reads_its_picks() -> None:
 
 def test_compressed_attention_sees_its_window_and_summaries() -> None:
     sizes = {"heads": 12, "kv_heads": 1, "head_dim": 8, "value_dim": 8, "q_rank": 20, "shared_kv": True}
-    mixer = Mixer("compressed", **sizes, window=6, compress=4, index_heads=5, index_dim=6, index_topk=3,
-                  o_rank=10, o_groups=2)  # fmt: skip
+    mixer = Mixer(
+        "compressed", **sizes, window=6, compress=4, index_heads=5, index_dim=6, index_topk=3, o_rank=10, o_groups=2
+    )
     found = asked(mixer, Mlp(250))
     pairs = seen(10, 7, 6) + seen(10, 7, 3 * 4) / 4
     assert one(found["attention_prefill_compressed"].flop) == pytest.approx(3 * pairs * 12 * 2.0 * 16)
