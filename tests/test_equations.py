@@ -245,6 +245,22 @@ def test_the_busiest_rank_never_holds_more_than_everything(pairs: float, groups:
     assert float(eq.busiest_share(pairs, 1, skew)) == 1.0
 
 
+@pytest.mark.parametrize("groups", [1, 2, 3, 64])
+def test_many_pairs_even_out_but_for_the_skew(groups: int) -> None:
+    assert float(eq.busiest_share(1e18, groups, 0.2)) == pytest.approx(1.2 if groups > 1 else 1.0, abs=1e-6)
+    assert float(eq.busiest_share(1e18, groups)) == pytest.approx(1.0, abs=1e-6)
+    assert float(eq.busiest_share(0.0, groups)) == groups  # hardly any pair: one rank has all there is
+
+
+@pytest.mark.parametrize(("ranks", "top_k"), [(1, 1), (1, 4), (2, 1), (2, 3), (5, 4), (64, 8)])
+def test_a_rank_is_met_as_often_as_in_all_draws(ranks: int, top_k: int) -> None:
+    # counted over the picks one after the other: those that miss the rank leave (ranks - 1) of each ranks draws
+    missed = 1.0
+    for _ in range(top_k):
+        missed -= missed / ranks
+    assert float(eq.rank_chance(ranks, top_k)) == pytest.approx(1.0 - missed)
+
+
 # -------------------------------------------------------------------------------------------------------- collectives
 
 
@@ -298,6 +314,32 @@ def test_one_device_talks_to_nobody(equation: Callable[..., np.ndarray]) -> None
     assert float(equation(1e6, 1.0, 1e9, 1e-6)) == 0.0
     assert float(eq.tree_time(1e6, 1.0, 1e9, 1e-6, 2.0)) == 0.0
     assert float(eq.exchange_time(1e6, 1.0, 1e9, 1e-6, 0.0, 2.0)) == 0.0
+
+
+@pytest.mark.parametrize("devices", [2, 3, 4, 6, 8])
+def test_every_collective_of_a_few_devices_by_its_messages(devices: int) -> None:
+    message, bandwidth, latency = 12e6, 1e9, 1e-3
+    piece = message / devices / bandwidth
+    others = devices - 1
+    assert float(eq.collective_bytes(message, devices, 1.0)) == pytest.approx(others * message / devices)
+    assert float(eq.exchange_time(message, devices, bandwidth, latency, 1.0, 1.0)) == pytest.approx(
+        latency + others * piece
+    )
+    assert float(eq.one_shot_time(message, devices, bandwidth, latency)) == pytest.approx(
+        latency + others * devices * piece
+    )
+    rounds = 0.0  # a doubling tree reaches twice as many devices in every round
+    reached = 1
+    while 2 * reached <= devices:
+        rounds, reached = rounds + 1, 2 * reached
+    whole = devices == reached
+    tree, exchanged = (
+        float(eq.tree_time(message, devices, bandwidth, latency, 2.0)) - 2.0 * message / bandwidth,
+        float(eq.all_to_all_time(message, devices, bandwidth, latency, 3.0)) - 3.0 * others * piece,
+    )
+    assert exchanged == pytest.approx(tree / 2.0)
+    assert exchanged == pytest.approx(rounds * latency) if whole else rounds * latency < exchanged
+    assert exchanged < (rounds + 1) * latency
 
 
 def test_all_to_all_keeps_its_own_share() -> None:

@@ -1,0 +1,816 @@
+"""Serving on a device whose steps take a stated time: loads whose course can be followed by hand, and laws by play."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hwdb
+from perfmodel.costs import StepCost
+from perfmodel.costs.cost import Cost
+from perfmodel.deployment.columns import deployments
+from perfmodel.engines.catalogue import engine
+from perfmodel.engines.spec import Engine
+from perfmodel.estimates.estimator import prepare
+from perfmodel.hardware.columns import Hardware
+from perfmodel.models import Adapters, Block, Mixer, Mlp, ModelSpec
+from perfmodel.operators.demand import Demand
+from perfmodel.operators.step import Step
+from perfmodel.serving.adapter_slots import slots_limit, through_slots
+from perfmodel.serving.admission import (
+    admission_wait,
+    chance_by_rank,
+    completed_rate,
+    evictions_per_request,
+    finite_run_wait,
+    prefills_per_request,
+)
+from perfmodel.serving.closed_form import serve
+from perfmodel.serving.curve import DecodeCurve, decode_curve
+from perfmodel.serving.drain import any_running, prefill_steps
+from perfmodel.serving.output_ages import OutputLengths, ended_by_cell, lockstep, longer_than, running_shares, total
+from perfmodel.serving.planned_step import PlannedPrompts, PlannedStep, PricedPrompts, chunks, prefill_budget, stacked
+from perfmodel.serving.prefill_pool import prompt_pool
+from perfmodel.serving.prefills import largest_group, prefill_times
+from perfmodel.serving.queueing import (
+    closed_prefill_wait,
+    cv_over_classes,
+    mean_over_poisson,
+    open_prefill_wait,
+    opening_burst,
+    opening_share,
+    poisson_nodes,
+    prompts_per_step,
+    queue_variability,
+    share_of_others,
+    slowed_tpot,
+    spilled_group_wait,
+    step_residual,
+)
+from perfmodel.serving.served import Served
+from perfmodel.serving.static import batch_wait
+from perfmodel.serving.steps import StepModel
+from perfmodel.workload.load import Load, load_of
+from perfmodel.workload.output_lengths import survival
+from perfmodel.workload.slo import RANKS
+from perfmodel.workload.workload import Workload
+
+H100 = [hwdb.device("h100-sxm")]
+SPEC = ModelSpec("toy", 64, 1000, (Block(1, Mixer("full", heads=4, kv_heads=4, head_dim=16, value_dim=16), Mlp(64)),))
+#: Seconds of a step: so much, and so much per running sequence and per prompt token.
+BASE, EACH, TOKEN = 10e-3, 0.5e-3, 20e-6
+FRONT = 7e-3
+FREE = {"step_host_time": 0.0, "step_host_per_seq": 0.0, "step_host_parallel": 0.0, "launch_time": 0.0}
+PLAIN = engine("generic").changed(request_time=FRONT, overlap="none", synchronised=1.0, rank_balance=False, **FREE)
+FIRST = PLAIN.changed(prefill_first=True)
+lengths = Workload.from_lengths
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A device whose steps take BASE, and EACH per running sequence and TOKEN per prompt token that it computes."""
+
+    def cost(self, demand: Demand, hardware: Hardware) -> Cost:
+        shape = demand.shape
+        if demand.family == "gemm":
+            time = BASE / 5 + 0.0 * shape["m"]
+        elif demand.family == "attention_decode":
+            time = EACH * shape["batch"] + 0.0 * shape["context"]
+        elif demand.family == "attention_prefill":
+            time = TOKEN * shape["batch"] * shape["query"]
+        else:
+            time = 0.0 * demand.moved
+        none = np.zeros(np.shape(time), np.int8)
+        return Cost(np.asarray(time), none, np.zeros(np.shape(time)), none)
+
+
+def one(values: object) -> float:
+    return float(np.ravel(np.asarray(values, float))[0])
+
+
+def col(*values: float) -> np.ndarray:
+    return np.array(values, float)
+
+
+def ready(
+    work: Workload, by: Engine = PLAIN, *, budget: float = 500.0, seqs: float = 1e6, **columns: object
+) -> tuple[StepModel, Load]:
+    placed = deployments(H100, max_num_batched_tokens=budget, max_num_seqs=seqs, **columns)
+    load = load_of(work, len(placed))
+    return prepare(SPEC, placed, by, Linear(), load).steps, load
+
+
+def served(work: Workload, by: Engine = PLAIN, *, room: float = 1e9, **columns: Any) -> Served:
+    steps, load = ready(work, by, **columns)
+    return serve(steps, load, col(room))
+
+
+STEPS, LOAD = ready(lengths(100, 50, concurrency=4.0))
+
+
+# -------------------------------------------------------------------------------- steps
+
+
+@pytest.mark.parametrize("new", [1, 30, 100, 130, 500, 1700])
+@pytest.mark.parametrize("seqs", [1, 3, 7])
+@pytest.mark.parametrize("budget", [100, 500])
+def test_prompts_are_cut_as_a_scheduler_cuts_them(new: int, seqs: int, budget: int) -> None:
+    left, steps, before = [new] * seqs, [], []
+    while any(left):
+        room, taken, ahead = budget, 0, 0.0
+        for i, tokens in enumerate(left):
+            part = min(tokens, room)
+            ahead += part * (new - tokens)
+            left[i], room, taken = tokens - part, room - part, taken + part
+        steps.append(taken)
+        before.append(ahead / taken)
+    found = chunks(col(new), col(40.0), col(seqs), col(budget))
+    count = [one(c.n_steps) for c in found]
+    assert sum(count) == len(steps)
+    assert [one(c.tokens) for c in found] == ([budget] if len(found) > 1 else []) + [steps[-1]]
+    assert sum(one(c.n_steps) * one(c.tokens) for c in found) == new * seqs
+    for c in found:
+        assert one(c.prompts) <= seqs
+        assert one(c.prompts) == pytest.approx(max(one(c.tokens) / new, 1.0))
+    if seqs == 1:
+        full = [b for s, b in zip(steps, before, strict=True) if s == budget]
+        if len(found) > 1:
+            assert one(found[0].context) == pytest.approx(40.0 + np.mean(full))
+        assert one(found[-1].context) == pytest.approx(40.0 + (before[-1] if len(found) > 1 else np.mean(before)))
+
+
+def test_ranks_cut_their_prompts_side_by_side() -> None:
+    # two ranks with a prompt of 300 tokens each, 200 a step in all: both go on at once
+    (full,) = chunks(col(300.0), col(0.0), 2.0, col(200.0), 2.0)
+    assert (one(full.n_steps), one(full.tokens), one(full.prompts)) == (3.0, 200.0, 2.0)
+    (few,) = chunks(col(2.0), col(0.0), 1.0, col(200.0), 4.0)
+    assert one(few.prompts) == 2.0  # no more than there are tokens
+    whole, rest = chunks(col(100.0), col(0.0), 5.0, col(200.0), 2.0)
+    assert (one(whole.n_steps), one(rest.n_steps), one(rest.tokens), one(rest.prompts)) == (2.0, 1.0, 100.0, 2.0)
+    unknown = chunks(col(np.nan), col(0.0), 1.0, col(200.0))
+    assert np.isnan(one(unknown[-1].tokens)) or one(unknown[-1].n_steps) == 1.0
+    mixed = chunks(col(100.0, 400.0), col(0.0, 0.0), 1.0, col(200.0, 200.0))
+    assert [c.n_steps.tolist() for c in mixed] == [[0.0, 2.0], [1.0, 0.0]]
+
+
+def test_decodes_leave_at_least_an_eighth_of_the_budget() -> None:
+    found = prefill_budget(col(800.0, 800.0, 800.0), col(0.0, 300.0, 790.0))
+    assert found.tolist() == [800.0, 500.0, 100.0]
+
+
+@pytest.mark.parametrize("walls", [[0.3], [0.3, 0.3, 0.3], [0.3, 0.3, 0.1], [0.2] * 5 + [0.05]])
+@pytest.mark.parametrize("stages", [1, 2, 4])
+def test_steps_pass_a_pipeline_one_behind_the_other(walls: list[float], stages: int) -> None:
+    done = np.zeros((len(walls) + 1, stages + 1))
+    for i, wall in enumerate(walls, 1):
+        for j in range(1, stages + 1):
+            done[i, j] = max(done[i - 1, j], done[i, j - 1]) + wall / stages
+    kinds = sorted({w: walls.count(w) for w in walls}.items(), reverse=True)
+    none = np.zeros(1, bool)
+    parts = tuple(PlannedStep(Step(), np.ones(1), none, 1.0, col(n)) for _, n in kinds)
+    priced = PricedPrompts(
+        PlannedPrompts(parts),
+        None,
+        col(np.mean(walls)),
+        col(len(walls)),
+        tuple(col(w) for w, _ in kinds),  # type: ignore[arg-type]
+    )
+    assert one(priced.pipelined(col(stages))) == pytest.approx(done[-1, -1])
+    assert one(priced.longest) == max(walls)
+    assert one(priced.longer_than(col(0.12))) == pytest.approx(sum(max(w - 0.12, 0.0) for w in walls))
+    assert one(PlannedPrompts(parts).n_steps) == len(walls)
+    absent = PlannedStep(Step(), np.ones(1), none, 1.0, col(0.0))
+    lone = PricedPrompts(PlannedPrompts((absent, parts[-1])), None, col(0.1), col(1.0), (col(9.0), col(0.1)))  # type: ignore[arg-type]
+    assert one(lone.longest) == 0.1
+    assert one(lone.pipelined(col(stages))) == pytest.approx(0.1)
+
+
+def test_steps_of_different_shapes_are_stacked_as_they_are() -> None:
+    classes = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    both = stacked([Step(decode_seqs=col(7.0, 8.0, 9.0)), Step(prefill_tokens=classes, decode_seqs=2.0)], (2, 3))
+    assert np.shape(both.decode_seqs) == (2, 2, 3)
+    assert np.asarray(both.decode_seqs)[0].tolist() == [[7.0, 8.0, 9.0]] * 2
+    assert np.asarray(both.decode_seqs)[1].tolist() == [[2.0] * 3] * 2
+    assert np.asarray(both.prefill_tokens)[1].tolist() == classes.tolist()
+    flat = stacked([Step(prefill_tokens=classes[:1]), Step(prefill_tokens=1.0)], (3,))
+    assert np.asarray(flat.prefill_tokens).tolist() == [[1.0, 2.0, 3.0], [1.0] * 3]
+
+
+def test_a_decode_step_takes_its_sequences() -> None:
+    for seqs in (0.3, 1.0, 12.0):
+        _, wall = STEPS.decode(col(seqs), col(60.0), col(0.0))
+        assert one(wall) == pytest.approx(BASE + EACH * max(seqs, 1.0))
+    deep, _ = ready(lengths(100, 50, concurrency=4.0), pp=4)
+    for seqs, micro in ((12.0, 3.0), (2.0, 1.0)):
+        assert one(deep.decode(col(seqs), col(60.0), col(0.0)).wall) == pytest.approx(BASE + EACH * micro)
+    ranks, _ = ready(lengths(100, 50, concurrency=4.0), dp=4)
+    assert one(ranks.decode(col(12.0), col(60.0), col(0.0)).wall) == pytest.approx(BASE + EACH * 3)
+    planned = STEPS.decode_step(col(12.0), col(60.0), col(2.0))
+    # two drafts cost a layer and a half each of this one-layer model, and three tokens are verified
+    assert one(planned.factor) == 1.0 + 2 * 1.5
+    assert (one(planned.step.decode_tokens), one(planned.n_steps), one(planned.seqs)) == (3.0, 1.0, 12.0)
+    assert one(STEPS.run(planned)[0].wall) == pytest.approx((BASE + EACH * 12) * 4.0)
+
+
+def test_prompts_take_full_steps_and_a_last_one() -> None:
+    cost, count, wall = STEPS.prefill(col(300.0), col(0.0), col(4.0))  # 1200 tokens, 500 a step
+    assert one(count) == 3.0
+    assert one(wall) == pytest.approx(3 * BASE + 1200 * TOKEN)
+    assert one(cost.time) == pytest.approx(BASE + 400 * TOKEN)
+    deep, _ = ready(lengths(100, 50, concurrency=4.0), pp=2)
+    last = 3 * BASE + 1200 * TOKEN + (BASE + 500 * TOKEN)
+    assert one(deep.prefill(col(300.0), col(0.0), col(4.0))[2]) == pytest.approx(last / 2)
+    planned = STEPS.prefill_steps(col(300.0), col(60.0), col(4.0))
+    assert [one(p.step.prefill_hit) for p in planned.parts] == [60.0, 60.0]
+    assert not any(p.captured.any() for p in planned.parts)
+
+
+def test_prompts_share_steps_with_decodes_under_one_budget() -> None:
+    planned = STEPS.mixed_steps(col(300.0), col(0.0), col(1.0), col(101.0), col(60.0))
+    (full,) = planned.parts  # 400 tokens are left beside 100 others; the 101st is the prompt's own
+    assert (one(full.step.prefill_tokens), one(full.step.decode_seqs), one(full.seqs)) == (300.0, 101.0, 102.0)
+    assert one(STEPS.run(full)[0].wall) == pytest.approx(BASE + 300 * TOKEN + 101 * EACH)
+    long = STEPS.mixed_steps(col(900.0), col(0.0), col(1.0), col(101.0), col(60.0))
+    assert [(one(p.step.prefill_tokens), one(p.n_steps)) for p in long.parts] == [(400.0, 2.0), (100.0, 1.0)]
+    alone = STEPS.mixed_steps(col(300.0), col(0.0), col(1.0), col(1.0), col(60.0))
+    assert one(alone.parts[0].step.decode_seqs) == 0.0
+    deep, _ = ready(lengths(100, 50, concurrency=4.0), pp=4)
+    micro = deep.mixed_steps(col(300.0), col(0.0), col(1.0), col(100.0), col(60.0))
+    assert one(micro.parts[0].step.decode_seqs) == 25.0
+
+
+def test_prompts_that_enter_together_are_bounded_by_budget_and_ranks() -> None:
+    assert one(STEPS.max_prompts_per_step(col(100.0))) == 5.0
+    assert one(STEPS.max_prompts_per_step(col(1000.0))) == 1.0
+    assert one(STEPS.min_prompts_per_step(col(9.0))) == 1.0
+    ranks, load = ready(lengths(100, 50, concurrency=4.0), PLAIN.changed(rank_balance=True), dp=4)
+    assert one(ranks.min_prompts_per_step(col(9.0))) == 4.0
+    assert one(ranks.min_prompts_per_step(col(3.0))) == 3.0
+    assert one(ranks.min_prompts_per_step(col(0.5))) == 1.0
+    assert one(ranks.max_prompts_per_step(col(1e6))) == 4.0
+    budget = one(ranks.token_budget)
+    assert one(largest_group(ranks, load, col(1e9))) == budget / 100
+    assert one(largest_group(STEPS, LOAD, col(3.0))) == 3.0
+    assert one(largest_group(STEPS, LOAD, col(0.2))) == 1.0
+    # one prompt uses the budget of its own rank alone
+    assert one(ranks.prefill_steps(col(budget), col(0.0), 1.0).n_steps) == 4.0
+    assert one(ranks.prefill_steps(col(budget / 4), col(0.0), 4.0).n_steps) == 1.0
+
+
+def test_steps_outside_graphs_wait_for_their_launches() -> None:
+    slow = PLAIN.changed(launch_time=20e-3, graph_capture=True, graph_seqs=8.0, eager_launch_time=0.0)
+    steps, _ = ready(lengths(100, 50, concurrency=4.0), slow, dp=2)
+    captured = steps.captured(col(16.0, 16.5))
+    assert captured.tolist() == [True, False]
+    inside, outside = (steps.decode(col(n), col(60.0), col(0.0)) for n in (16.0, 17.0))
+    assert one(inside.wall) == pytest.approx(BASE + EACH * 8)
+    assert one(outside.wall) == pytest.approx(20e-3 * one(outside.cost.calls))
+    assert not replace(steps, engine=slow.changed(graph_capture=False)).captured(col(1.0)).any()
+    assert replace(steps, graph_seqs=col(50.0)).captured(col(100.0)).all()
+    eager = slow.changed(launch_time=0.0, graph_capture=False, eager_launch_time=30e-3)
+    cost, wall = replace(steps, engine=eager).decode(col(2.0), col(60.0), col(0.0))
+    assert one(wall) == pytest.approx(30e-3 * one(cost.operators))
+
+
+@pytest.mark.parametrize("columns", [{"tp": 2}, {"pp": 2}, {"dp": 2}])
+def test_several_devices_take_the_host_longer(columns: dict[str, int]) -> None:
+    host = PLAIN.changed(step_host_time=1e-3, step_host_per_seq=1e-4, step_host_parallel=5e-3, overlap_scheduling=False)
+    steps, _ = ready(lengths(100, 50, concurrency=4.0), host, **columns)
+    cost, wall = steps.decode(col(8.0), col(60.0), col(0.0))
+    own = 8.0 / columns.get("dp", 1)
+    assert one(wall - cost.time) == pytest.approx(1e-3 + own * 1e-4 + 5e-3)
+    alone, _ = ready(lengths(100, 50, concurrency=4.0), host)
+    cost, wall = alone.decode(col(8.0), col(60.0), col(0.0))
+    assert one(wall - cost.time) == pytest.approx(1e-3 + 8e-4)
+    hidden, _ = ready(lengths(100, 50, concurrency=4.0), host.changed(overlap_scheduling=True, step_host_time=1.0))
+    assert one(hidden.decode(col(8.0), col(60.0), col(0.0)).wall) == pytest.approx(1.0 + 8e-4)
+
+
+def test_the_price_of_each_step_stays_its_own_when_priced_together() -> None:
+    plans = [STEPS.decode_step(col(n), col(60.0), col(0.0)) for n in (1.0, 5.0, 9.0)]
+    plans += list(STEPS.prefill_steps(np.array([[100.0], [400.0]]), np.zeros((2, 1))).parts)
+    walls = [p.wall.ravel().tolist() for p in STEPS.run(*plans)]
+    assert walls[:3] == [[pytest.approx(BASE + EACH * n)] for n in (1.0, 5.0, 9.0)]
+    assert walls[3] == [pytest.approx(BASE + TOKEN * n) for n in (100.0, 400.0)]
+
+
+def test_a_decode_curve_passes_through_the_priced_steps() -> None:
+    curve = decode_curve(STEPS, LOAD, col(81.0))
+    np.testing.assert_allclose(curve.running[:, 0], [1.0, 3.0, 9.0, 27.0, 81.0])
+    np.testing.assert_allclose(curve.time[:, 0], BASE + EACH * curve.running[:, 0])
+    assert one(curve.at(col(20.0))) == pytest.approx(BASE + EACH * 20)
+    assert one(curve.per_token(col(2.0)).at(col(20.0))) == pytest.approx((BASE + EACH * 20) / 2)
+    assert one(decode_curve(STEPS, LOAD, col(0.2)).running[-1]) == 1.0
+
+
+# -------------------------------------------------------------------------------- prefills in a batch
+
+
+@pytest.mark.parametrize("by", [PLAIN, FIRST], ids=["mixed", "first"])
+@pytest.mark.parametrize("stages", [1, 2])
+def test_what_a_group_of_prompts_takes_and_adds(by: Engine, stages: int) -> None:
+    work = lengths([100, 300], [50, 50], share=[0.75, 0.25], concurrency=4.0)
+    steps, load = ready(work, by, budget=1000.0, pp=stages)
+    running, group = 21.0, 3.0
+    decode, (found,) = prefill_times(steps, load, col(running), (col(group),))
+    decoding = BASE + EACH * running / stages
+    assert one(decode.wall) == pytest.approx(decoding)
+    alone = np.array([BASE + TOKEN * group * n for n in (100, 300)])
+    mixed = alone + EACH * running / stages if by is PLAIN else alone
+    added = (mixed - decoding) / stages / group if by is PLAIN else alone / group
+    share = np.array([0.75, 0.25])
+    np.testing.assert_allclose(found.alone[:, 0], alone)
+    np.testing.assert_allclose(found.shared[:, 0], mixed)
+    np.testing.assert_allclose(found.interference_by_class[:, 0], added)
+    assert one(found.interference) == pytest.approx(share @ added)
+    longest = share @ mixed if by is PLAIN else share @ alone + decoding
+    assert one(found.mixed_step) == one(found.mean_step) == pytest.approx(longest)
+    np.testing.assert_allclose(np.ravel(found.n_steps), 1.0 / group)
+    mean = share @ mixed
+    assert one(found.cv(load)) == pytest.approx(np.sqrt(share @ (mixed - mean) ** 2) / mean)
+    twice = found.repeated(col(2.0))
+    assert one(twice.interference) == 2 * one(found.interference)
+    assert one(twice.n_steps) == 2 * one(found.n_steps)
+
+
+# -------------------------------------------------------------------------------- static batches and lone clients
+
+
+@pytest.mark.parametrize("room", [100, 12, 5, 4])
+def test_batches_run_one_behind_the_other(room: int) -> None:
+    answers, prompt, front = 50, 100, FRONT
+    clock, first, each = 0.0, [], []
+    for start in range(0, 12, room):
+        batch = min(room, 12 - start)
+        prefill = -(-batch * prompt // 500) * BASE + batch * prompt * TOKEN
+        tpot = BASE + EACH * batch
+        first += [clock + prefill + front] * batch
+        each += [tpot] * batch
+        clock += prefill + front + (answers - 1) * tpot
+    found = served(lengths(prompt, answers, concurrency=12.0, arrival="static"), room=float(room))
+    assert one(found.times.ttft) == pytest.approx(np.mean(first))
+    assert one(found.times.tpot) == one(found.steps.decode) == pytest.approx(np.mean(each))
+    assert one(found.rate) == pytest.approx(12 / clock)
+    assert one(found.running) == min(room, 12)
+    assert not found.saturated.any()
+    assert one(found.times.ttft - found.times.wait - found.times.prefill) == pytest.approx(front)
+    assert one(found.times.burst) == 0.0
+
+
+def test_waits_for_batches_by_hand() -> None:
+    for requests, batch in ((12, 5), (12, 4), (7, 7), (9, 2)):
+        waits = [i // batch * 3.0 for i in range(requests)]
+        found = batch_wait(col(requests), col(batch), col(-(-requests // batch)), col(3.0))
+        assert one(found) == pytest.approx(np.mean(waits))
+
+
+@pytest.mark.parametrize("by", [PLAIN, FIRST], ids=["mixed", "first"])
+def test_a_lone_client_waits_for_nobody(by: Engine) -> None:
+    found = served(lengths(1200, 50, concurrency=1.0, n_requests=1e9, arrival="closed"), by)
+    prefill, tpot = 3 * BASE + 1200 * TOKEN, BASE + EACH
+    assert one(found.times.ttft) == pytest.approx(prefill + FRONT)
+    assert one(found.times.tpot) == pytest.approx(tpot)
+    assert one(found.rate) == pytest.approx(1.0 / (prefill + FRONT + 49 * tpot))
+    assert one(found.times.wait) == one(found.times.burst) == 0.0
+
+
+@pytest.mark.parametrize(("clients", "budget"), [(10, 500.0), (20, 500.0), (4, 100.0), (30, 1000.0)])
+def test_equal_requests_go_round_in_step_where_prompts_go_first(clients: int, budget: float) -> None:
+    # all start together: their prompts are computed in groups, then they decode together to their end
+    answers, group = 50, min(int(budget / 100), clients)
+    pass_time = BASE + group * 100 * TOKEN
+    groups = clients // group
+    prefilled = [(i // group + 1) * pass_time for i in range(clients)]
+    end = groups * pass_time + (answers - 1) * (BASE + EACH * clients)
+    work = lengths(100, answers, concurrency=float(clients), n_requests=1e9, arrival="closed", isl_dist="fixed")
+    found = served(work, FIRST, budget=budget)
+    assert one(found.times.ttft) == pytest.approx(np.mean(prefilled) + FRONT)
+    spans = (end - np.array(prefilled)) / (answers - 1)
+    assert one(found.times.tpot) == pytest.approx(np.mean(spans))
+    assert one(found.rate) == pytest.approx(clients / (end + FRONT))
+    # a benchmark of one request per client is its opening
+    short = served(work.at(n_requests=float(clients)), FIRST, budget=budget)
+    assert one(short.times.ttft) == pytest.approx(np.mean(prefilled) + FRONT)
+
+
+@pytest.mark.parametrize("by", [PLAIN, FIRST], ids=["mixed", "first"])
+@pytest.mark.parametrize("dist", ["fixed", "trace"])
+def test_clients_beyond_the_slots_wait_for_as_long_as_littles_law_says(by: Engine, dist: str) -> None:
+    work = lengths(100, 50, concurrency=40.0, n_requests=1e9, arrival="closed", isl_dist=dist)
+    own = by.changed(preemption="none")
+    full, found = served(work.at(concurrency=10.0), own), served(work, own, room=10.0)
+    assert one(found.running) == 10.0
+    # the front end of a request passes while it waits, so the batch is refilled at once
+    inside = one(full.times.ttft + 49 * full.times.tpot) - FRONT
+    assert one(found.rate) == pytest.approx(10.0 / inside, rel=1e-6)
+    assert one(found.times.ttft + 49 * found.times.tpot) == pytest.approx(40.0 / 10.0 * inside, rel=1e-6)
+    assert one(found.times.tpot) == pytest.approx(one(full.times.tpot), rel=1e-6)
+    queued = one(found.times.wait - full.times.wait)
+    assert one(found.waits.uniform_share) == pytest.approx(queued / one(found.times.wait), rel=1e-6)
+    assert one(served(work, own, seqs=10.0).times.ttft) == pytest.approx(one(found.times.ttft))
+    again = served(work, by.changed(admission="grow", preemption="recompute"), room=10.0)
+    assert one(again.rate) <= one(found.rate) * (
+        1 if dist == "fixed" else 0.999
+    )  # those that outgrow the cache are prefilled again
+
+
+def test_an_opening_burst_is_met_by_the_first_request_of_each_client() -> None:
+    work = lengths(100, 50, concurrency=20.0, arrival="closed", isl_dist="trace")
+    once, often, ever = (served(work.at(n_requests=20.0 * n)) for n in (1.0, 10.0, 1e9))
+    # all 20 prompts come at once, five a step: they are done after 1 to 4 steps
+    done = np.mean([(i // 5 + 1) * (BASE + 500 * TOKEN) for i in range(20)])
+    assert one(once.times.ttft) == pytest.approx(max(done + FRONT, one(ever.times.ttft)), rel=1e-3)
+    assert one(once.times.burst) == pytest.approx(10 * one(often.times.burst))
+    assert one(ever.times.burst) == pytest.approx(0.0, abs=1e-8)
+
+
+# -------------------------------------------------------------------------------- open loops
+
+
+@pytest.mark.parametrize(("busy", "cv"), [(0.05, 1.0), (0.5, 1.0), (0.9, 1.0), (0.5, 0.0), (0.7, 2.0)])
+def test_prompts_without_answers_queue_as_pollaczek_and_khinchine_say(busy: float, cv: float) -> None:
+    # two kinds of prompt of one step each, answered with their first token: nothing ever decodes
+    service = np.array([BASE + 100 * TOKEN, BASE + 400 * TOKEN])
+    share = np.array([0.75, 0.25])
+    mean = share @ service
+    variance = share @ (service - mean) ** 2 / mean**2
+    work = lengths([100, 400], [1, 1], share=[0.75, 0.25], rate=busy / mean, cv=cv)
+    found = served(work, FIRST)
+    wait = busy / (1.0 - busy) * mean * (cv**2 + variance) / 2.0
+    assert one(found.times.wait) == pytest.approx(wait, rel=1e-5, abs=1e-7)
+    np.testing.assert_allclose(found.times.ttft[:, 0], service + wait + FRONT, rtol=1e-5)
+    np.testing.assert_allclose(found.times.prefill[:, 0], service, rtol=1e-6)
+    assert one(found.rate) == pytest.approx(busy / mean)
+    assert not found.saturated.any()
+
+
+def test_a_lone_arrival_waits_for_nobody() -> None:
+    found = served(lengths(100, 50, rate=1e-6), FIRST)
+    assert one(found.times.ttft) == pytest.approx(BASE + 100 * TOKEN + FRONT, rel=1e-4)
+    mixed = served(lengths(100, 50, rate=1e-6))  # at most one other sequence in the step of its prompt
+    assert 0.0 <= one(mixed.times.ttft - found.times.ttft) <= EACH * 1.001
+    assert one(found.times.tpot) == pytest.approx(BASE + EACH, rel=1e-4)
+    assert one(served(lengths(100, 50, rate=1e-4)).running) == pytest.approx(49 * (BASE + EACH) * 1e-4, rel=0.05)
+
+
+@pytest.mark.parametrize("by", [PLAIN, FIRST], ids=["mixed", "first"])
+def test_little_holds_and_an_arrival_meets_a_running_step(by: Engine) -> None:
+    rate = 8.0
+    found = served(lengths(100, 50, rate=rate), by)
+    running, tpot = one(found.running), one(found.times.tpot)
+    assert running == pytest.approx(rate * 49 * tpot, rel=0.1)
+    # a step of the sequences there are and one more; prompts add what they take beyond it, or all of theirs
+    step = BASE + EACH * (running + 1)
+    assert one(found.steps.decode) == pytest.approx(step, rel=1e-3)
+    prompt = 100 * TOKEN if by is PLAIN else BASE + 100 * TOKEN
+    assert one(found.steps.interference) == pytest.approx(prompt, rel=1e-2)
+    slower = step / (1.0 - rate * prompt)
+    assert slower <= tpot < slower + rate * prompt * one(found.times.ttft) / 49 / (1.0 - rate * prompt)
+    residual = step / 2.0 * (1.0 - np.exp(-running))
+    service = one(found.times.prefill)
+    queue = rate * service / (1.0 - rate * service) * service / 2.0
+    assert one(found.times.wait) == pytest.approx(residual + queue, rel=1e-3)
+    assert one(found.times.ttft) == pytest.approx(one(found.times.prefill) + residual + queue + FRONT, rel=1e-3)
+    assert found.waits.by_rank.shape[-1] == 1
+    assert np.isnan(found.waits.by_rank).all()
+    assert one(found.waits.uniform_share) == 0.0
+
+
+def test_demand_beyond_what_can_be_served_waits_for_ever() -> None:
+    work = lengths(100, 50, rate=1.0)
+    # one slot: a request at a time, whose prompt cannot be computed before the last has ended
+    alone = 1.0 / (BASE + 100 * TOKEN + 49 * (BASE + EACH))
+    few, many = (served(work.at(rate=r), seqs=1.0) for r in (0.2 * alone, 3.0 * alone))
+    assert not few.saturated.any()
+    assert many.saturated.all()
+    assert np.isinf(many.times.ttft).all()
+    assert one(many.rate) == pytest.approx(alone, rel=0.05)
+    assert one(many.waits.uniform_share) == 1.0
+    assert one(many.times.tpot) < np.inf
+    prompts = served(lengths(100, 1, rate=1.2 / (BASE + 500 * TOKEN) * 5), FIRST)
+    assert prompts.saturated.all()
+
+
+@pytest.mark.parametrize("requests", [1.0, 40.0, 3000.0])
+def test_a_run_lasts_until_its_last_answer(requests: float) -> None:
+    rate = 4.0
+    endless = served(lengths(100, 50, rate=rate))
+    found = served(lengths(100, 50, rate=rate, n_requests=requests, arrival="open"))
+    last = one(endless.times.prefill) + 50 * one(found.times.tpot)
+    assert one(found.rate) == pytest.approx(requests / (requests / rate + last), rel=2e-3)
+    assert one(found.times.ttft) <= one(endless.times.ttft) * (1 + 1e-9)
+    assert one(found.times.tpot) <= one(endless.times.tpot) * (1 + 1e-9)
+    assert np.isfinite(found.waits.by_rank).all()
+    if requests > 1000:
+        assert one(found.times.ttft) == pytest.approx(one(endless.times.ttft), rel=1e-6)
+
+
+def test_a_run_that_arrives_at_once_is_a_batch() -> None:
+    batch = served(lengths(100, 50, n_requests=200.0), seqs=20.0)
+    found = served(lengths(100, 50, n_requests=200.0, rate=1e9, arrival="open"), seqs=20.0)
+    assert one(found.times.tpot) == pytest.approx(one(batch.times.tpot))
+    assert one(found.times.wait) == pytest.approx(one(batch.times.wait), abs=0.02)
+    assert one(found.rate) == pytest.approx(one(batch.rate), rel=0.01)
+    assert one(found.waits.uniform_share) == 1.0
+    np.testing.assert_allclose(found.waits.by_rank, batch.waits.by_rank, atol=0.02)
+    rate = 4.0 * one(batch.rate)
+    slow = served(lengths(100, 50, n_requests=200.0, rate=rate, arrival="open"), seqs=20.0)
+    assert one(slow.times.wait) == pytest.approx(one(batch.times.wait) - 200.0 / rate / 2.0, abs=0.02)
+    late = batch.waits.by_rank - np.array(list(RANKS.values()))[:, None] * 200.0 / rate
+    np.testing.assert_allclose(slow.waits.by_rank, late, atol=0.02)
+
+
+def test_a_batch_is_done_when_all_its_steps_are() -> None:
+    # 20 requests, five prompts a step, all lengths equal, prompts first: 4 prompt steps, then 49 steps of 20
+    found = served(lengths(100, 50, n_requests=20.0, isl_dist="fixed"), FIRST)
+    makespan = 4 * (BASE + 500 * TOKEN) + 49 * (BASE + EACH * 20)
+    assert 20.0 / one(found.rate) - FRONT == pytest.approx(makespan, rel=0.03)
+    assert one(found.times.ttft) == pytest.approx(np.mean([1, 2, 3, 4]) * (BASE + 500 * TOKEN) + FRONT, rel=0.1)
+    tokens = one(found.times.tpot) * 49
+    assert tokens == pytest.approx(49 * (BASE + EACH * 20) + 1.5 * (BASE + 500 * TOKEN), rel=0.05)
+    assert one(found.running) == pytest.approx(20.0, rel=0.05)
+    assert one(found.steps.decode) == pytest.approx(BASE + EACH * 20, rel=0.02)
+    # with slots for five, four batches in turn
+    turns = served(lengths(100, 50, n_requests=20.0, isl_dist="fixed"), FIRST, seqs=5.0)
+    four = 4 * (BASE + 500 * TOKEN + 49 * (BASE + EACH * 5))
+    assert 20.0 / one(turns.rate) - FRONT == pytest.approx(four, rel=0.06)
+
+
+# -------------------------------------------------------------------------------- laws of queues
+
+
+def test_the_laws_of_a_full_batch() -> None:
+    assert slowed_tpot(col(1.0, 1.0, 1.0), col(0.0, 0.5, 5.0)).tolist() == pytest.approx([1.0, 2.0, 50.0])
+    assert prompts_per_step(col(100.0), col(50.0), col(1.0), col(8.0)).tolist() == [2.0]
+    assert prompts_per_step(col(10.0, 900.0, 9.0), col(50.0, 50.0, 0.1), col(1.0), col(8.0)).tolist() == [1.0, 8.0, 8.0]
+    assert share_of_others(col(1.0, 4.0, 10.0)).tolist() == [0.0, 0.75, 0.9]
+    assert share_of_others(col(10.0, 3.0), col(4.0, 8.0)).tolist() == [0.6, 0.0]
+    assert share_of_others(col(0.5)).tolist() == [0.0]
+    assert opening_share(col(0.5, 1.0, 4.0)).tolist() == [1.0, 1.0, 0.25]
+    assert spilled_group_wait(col(4.0, 5.0, 7.5, 20.0), col(5.0), col(3.0)).tolist() == pytest.approx([0, 0, 1.5, 3.0])
+
+
+def test_an_opening_burst_is_done_group_by_group() -> None:
+    for running, group in ((12, 4), (6, 1), (8, 8)):
+        done = np.mean([(i // group + 1) * group * 0.2 for i in range(running)])
+        assert one(opening_burst(col(running), col(group), col(0.2), col(9.0))) == pytest.approx(done)
+    assert one(opening_burst(col(1.0), col(1.0), col(0.2), col(9.0))) == 9.0
+
+
+def test_an_arrival_sees_half_a_step_if_any_runs() -> None:
+    rng = np.random.default_rng(1)
+    for mean in (0.2, 1.0, 4.0):
+        seen = np.where(rng.poisson(mean, 200_000) > 0, rng.uniform(0, 3.0, 200_000), 0.0)
+        assert one(step_residual(col(mean), col(3.0))) == pytest.approx(seen.mean(), rel=0.02)
+
+
+def test_a_closed_loop_queues_behind_no_more_prompts_than_it_holds() -> None:
+    held = {"running": col(5.0), "entering": col(2.0)}
+    assert one(closed_prefill_wait(col(0.5), col(2.0), col(1.0), **held)) == pytest.approx(2.0)  # as M/M/1
+    assert one(closed_prefill_wait(col(0.99), col(2.0), col(1.0), **held)) == 4 * 2.0 / 2.0
+    assert one(closed_prefill_wait(col(0.5), col(2.0), col(0.0), **held)) == pytest.approx(1.0)  # as M/D/1
+    assert one(closed_prefill_wait(col(0.5), col(2.0), col(1.0), running=col(0.5), entering=col(1.0))) == 0.0
+    assert one(open_prefill_wait(col(0.5), col(2.0), col(1.0), col(1.0))) == pytest.approx(2.0)
+
+
+def test_nodes_of_the_three_point_rule_stay_in_range() -> None:
+    low, high = poisson_nodes(col(12.0, 12.0, 12.0), col(13.0, 4.0, 13.0), col(100.0, 100.0, 15.0))
+    assert low.tolist() == [7.0, 1.0, 11.0]
+    assert high.tolist() == [19.0, 7.0, 15.0]
+    assert one(mean_over_poisson(col(1.0), col(4.0), col(7.0))) == pytest.approx(15 / 6)
+    third = (13.0**3, 7.0**3, 19.0**3)  # E of (1 + X)^3 about its mean, by the moments of a Poisson number
+    assert mean_over_poisson(*third) == pytest.approx(13**3 + 3 * 13 * 12)
+
+
+def test_spread_over_classes_is_that_of_draws() -> None:
+    load = load_of(lengths([100, 400], [20, 200], share=[0.75, 0.25], rate=1.0), 1)
+    values = np.array([[3.0], [7.0]])
+    drawn = np.array([3.0, 3.0, 3.0, 7.0])
+    assert one(cv_over_classes(values, load.mean)) == pytest.approx(drawn.std() / drawn.mean())
+    rng = np.random.default_rng(0)
+    outputs = np.repeat([20.0, 20.0, 20.0, 200.0], 100_000) * rng.gamma(4.0, 0.25, 400_000)  # a spread of 1/2 each
+    squared = outputs.var() / outputs.mean() ** 2
+    assert one(queue_variability(col(3.0), load.output, col(0.5), load.mean)) == pytest.approx(9.0 + squared, rel=0.01)
+
+
+# -------------------------------------------------------------------------------- room
+
+
+@pytest.mark.parametrize("variability", [0.5, 1.0, 2.0])
+def test_one_place_waits_as_a_single_server(variability: float) -> None:
+    knots = np.array([[1.0], [1.0 + 1e-9]])
+    for busy in (0.3, 0.8):
+        found = admission_wait(col(busy), knots, np.ones((2, 1)), col(1.0), col(variability))
+        assert one(found) == pytest.approx(busy / (1.0 - busy) * variability, rel=0.35)
+    twice = admission_wait(col(0.5), knots, np.ones((2, 1)), col(1.0), col(2 * variability))
+    assert one(twice) == pytest.approx(2 * one(admission_wait(col(0.5), knots, np.ones((2, 1)), col(1.0), variability)))
+
+
+def test_few_running_complete_in_proportion() -> None:
+    knots, completed = np.array([[2.0], [6.0]]), np.array([[4.0], [8.0]])
+    assert [one(completed_rate(knots, completed, col(n))) for n in (1.0, 2.0, 4.0, 6.0)] == [2.0, 4.0, 6.0, 8.0]
+
+
+def test_waits_by_rank_are_quantiles_of_an_exponential_or_of_a_growing_queue() -> None:
+    ranks = np.array(list(RANKS.values()))
+    found = chance_by_rank(col(2.0), col(3.0), col(1e9))[:, 0]
+    np.testing.assert_allclose(1.0 - np.exp(-found / 5.0), ranks)
+    short = chance_by_rank(col(0.0), col(1e9), col(4.0))[:, 0]
+    # the k-th of n requests waits as sqrt(k): their mean is two thirds of the last wait
+    np.testing.assert_allclose(short / short[-1], np.sqrt(ranks / ranks[-1]))
+    grid = np.sqrt((np.arange(100_000) + 0.5) / 100_000)
+    assert short[-1] / np.sqrt(ranks[-1]) * grid.mean() == pytest.approx(4.0, rel=1e-3)
+    assert np.isnan(chance_by_rank(col(2.0), col(3.0), col(np.inf))).all()
+    assert np.isinf(finite_run_wait(col(1.0), col(np.inf), col(2.0))).all()
+    assert one(finite_run_wait(col(1.0), col(-3.0), col(2.0))) == 0.0
+    assert one(finite_run_wait(col(4.0), col(9.0), col(2.0))) == pytest.approx(
+        one(finite_run_wait(col(1.0), col(9.0), col(2.0))) / 4
+    )
+
+
+def test_sequences_are_sent_back_where_growth_takes_the_room_of_a_prompt() -> None:
+    # play: between completions the others grow by an exponential number of tokens; room is uniform up to a prompt
+    rng = np.random.default_rng(0)
+    for prompt, output, kept in ((1000.0, 1000.0, 0.0), (500.0, 700.0, 200.0), (2000.0, 300.0, 100.0)):
+        grown, room = rng.exponential(output, 400_000), rng.uniform(0.0, prompt, 400_000)
+        played = (np.maximum(grown - room - kept, 0.0) / prompt).mean()
+        assert one(evictions_per_request(col(prompt), col(output), col(kept))) == pytest.approx(played, rel=0.03)
+    assert one(evictions_per_request(col(10.0), col(1e6), col(0.0))) == 4.0
+
+
+def test_only_growing_sequences_in_a_full_cache_are_prefilled_again() -> None:
+    grow = PLAIN.changed(admission="grow", preemption="recompute", admission_watermark=0.0, admission_headroom=0.0)
+    once = evictions_per_request(col(100.0), col(50.0), col(0.0))
+    assert one(prefills_per_request(grow, LOAD, col(8.0), col(8.0))) == pytest.approx(1.0 + one(once))
+    assert one(prefills_per_request(grow, LOAD, col(9.0), col(8.0))) == 1.0
+    for changed in ({"admission": "reserve"}, {"preemption": "swap"}, {"preemption": "none"}):
+        assert one(prefills_per_request(grow.changed(**changed), LOAD, col(8.0), col(8.0))) == 1.0
+    # kept free: a hundredth of what eight sequences hold, half of their answers written; or of what they will write
+    marked = prefills_per_request(grow.changed(admission_watermark=0.01), LOAD, col(8.0), col(8.0))
+    assert one(marked) == pytest.approx(1.0 + one(evictions_per_request(col(100.0), col(50.0), col(0.01 * 8 * 125))))
+    ahead = prefills_per_request(grow.changed(admission_headroom=0.2), LOAD, col(8.0), col(8.0))
+    assert one(ahead) == pytest.approx(1.0 + one(evictions_per_request(col(100.0), col(50.0), col(0.2 * 8 * 25))))
+
+
+def test_slots_for_adapters_bound_what_runs() -> None:
+    few = Adapters(rank=8, count=100, resident=4)
+    load = load_of(lengths(100, 50, concurrency=32.0, n_requests=1e9, arrival="closed"), 1)
+    runnable = one(few.runnable(col(32.0)))
+    assert runnable < 32
+    assert slots_limit(None, load, col(64.0)).tolist() == [64.0]
+    assert slots_limit(few, load, col(64.0)).tolist() == [runnable]
+    assert slots_limit(few, load, col(2.0)).tolist() == [2.0]
+    assert slots_limit(Adapters(rank=8, count=4), load, col(64.0)).tolist() == [64.0]
+    endless = load_of(lengths(100, 50, rate=1.0), 1)
+    assert slots_limit(few, endless, col(64.0)).tolist() == few.runnable(col(64.0)).tolist()
+    batch = load_of(lengths(100, 50, n_requests=16.0), 1)
+    assert slots_limit(few, batch, col(64.0)).tolist() == few.runnable(col(16.0)).tolist()
+
+
+@pytest.mark.parametrize("arrival", ["closed", "static"])
+def test_clients_without_a_slot_wait_for_the_batch(arrival: str) -> None:
+    few = Adapters(rank=8, count=100, resident=4)
+    work = lengths(100, 50, concurrency=32.0, n_requests=1e9, arrival=arrival)  # type: ignore[arg-type]
+    steps, load = ready(work)
+    inside = one(few.runnable(col(32.0)))
+
+    def server(asked: Load) -> Served:
+        return serve(steps, asked, col(1e9))
+
+    found, alone = through_slots(few, load, server), server(replace(load, concurrency=col(inside)))
+    assert one(found.rate) == pytest.approx(min(one(alone.rate), one(server(load).rate)))
+    ahead = (32.0 - inside) / one(found.rate) * (0.5 if arrival == "static" else 1.0)
+    assert one(found.times.ttft - alone.times.ttft) == pytest.approx(ahead)
+    assert one(found.times.wait - alone.times.wait) == pytest.approx(ahead)
+    before = one(alone.times.wait + alone.times.burst)
+    mixed = (one(alone.waits.uniform_share) * before + ahead) / (before + ahead)
+    assert one(found.waits.uniform_share) == pytest.approx(mixed)
+    assert one(through_slots(None, load, server).rate) == one(server(load).rate)
+    enough = Adapters(rank=8, count=4)
+    assert one(through_slots(enough, load, server).times.ttft) == one(server(load).times.ttft)
+
+
+# -------------------------------------------------------------------------------- answers that spread
+
+
+def outputs(mean: float = 40.0, cv: float = 0.5, limit: float = np.inf) -> OutputLengths:
+    return OutputLengths(
+        mean=np.array([[mean], [3 * mean]]), cv=col(cv), longest=col(limit), share=np.array([[0.7], [0.3]])
+    )
+
+
+def test_shares_still_running_are_those_of_starts_and_lengths() -> None:
+    both, width, cells = outputs(), col(20.0), 15
+    whole, half = running_shares(both, width, cells)
+    ages = np.arange(0.5, cells) * 20.0
+
+    def longer(age: np.ndarray) -> np.ndarray:
+        return 0.7 * survival(np.array(40.0), np.array(0.5), age) + 0.3 * survival(np.array(120.0), np.array(0.5), age)
+
+    np.testing.assert_allclose(whole[:, 0], longer(ages))
+    np.testing.assert_allclose(half[1:, 0], longer(ages[1:] - 10.0))
+    # in their own cell half have come, which survive as on average from none to half a cell
+    assert one(half[0]) == pytest.approx(0.5 * (1.0 + longer(np.array([10.0]))[0]) / 2.0)
+
+
+def test_answers_end_in_some_cell() -> None:
+    for limit in (np.inf, 130.0):
+        for kind, mean in enumerate((40.0, 120.0)):
+            ended = ended_by_cell(outputs(limit=limit), kind, col(20.0), 15)
+            assert ended.sum() == pytest.approx(1.0)
+            assert (ended >= 0).all()
+            first = 1.0 - float(survival(np.array(mean), np.array(0.5), np.array(20.0)))
+            assert ended[0, 0] == pytest.approx(first)
+            if np.isfinite(limit):
+                assert ended[7:].sum() == 0.0  # none beyond 130 steps, in the seventh cell
+    cut = longer_than(outputs(limit=100.0), 0, col(99.0, 103.0))
+    assert cut[0] > 0.0
+    assert cut[1] == 0.0
+    assert longer_than(outputs(limit=50.0), 1, col(119.0))[0] > 0.0  # a limit below the mean is none
+
+
+def test_equal_answers_end_together() -> None:
+    def together(short: float, long: float, cv: float) -> bool:
+        made = OutputLengths(np.array([[short], [long]]), col(cv), col(np.inf), np.array([[0.5], [0.5]]))
+        return bool(lockstep(made)[0])
+
+    assert together(50.0, 50.0, 0.0)
+    assert not together(50.0, 50.0, 0.5)
+    assert not together(50.0, 80.0, 0.0)
+    assert not together(80.0, 50.0, 0.0)
+    assert total(np.array([[1.0], [2.0]]), np.array([[10.0], [100.0]])).tolist() == [210.0]
+
+
+def test_the_chance_that_any_runs_is_that_of_independent_ones() -> None:
+    for running, entered in ((1.0, 10.0), (0.1, 3.0), (5.0, 5.0)):
+        assert one(any_running(col(running), col(entered))) == pytest.approx(1.0 - (1.0 - running / entered) ** entered)
+
+
+def test_prompts_take_steps_together_or_one_by_one() -> None:
+    came, grouped, width = col(12.0), col(3.0), col(8.0)
+    assert one(prefill_steps(came, grouped, width, at_once=np.array([True]))) == 3.0
+    apart = np.array([False])
+    assert one(prefill_steps(came, grouped, width, at_once=apart)) == 8.0  # a step each while there are steps
+    assert one(prefill_steps(came, grouped, col(20.0), at_once=apart)) == 12.0
+    assert one(prefill_steps(came, grouped, col(1.0), at_once=apart)) == 3.0
+    assert one(prefill_steps(col(0.2), col(0.5), col(9.0), at_once=apart)) == 0.5
+
+
+# -------------------------------------------------------------------------------- pools of prompts
+
+
+@pytest.mark.parametrize("batch", [np.inf, 8.0, 2.0])
+@pytest.mark.parametrize("budget", [2000.0, np.inf])
+def test_a_pool_prices_groups_up_to_its_budget(batch: float, budget: float) -> None:
+    work = lengths([100, 300], [50, 50], share=[0.5, 0.5], rate=1.0)
+    steps, load = ready(work, budget=2000.0)
+    pool = prompt_pool(replace(steps, token_budget=col(budget)), load, col(3.0), batch)
+    most = min(batch, 10.0 if budget == 2000.0 else 64.0 if np.isinf(batch) else batch)
+    np.testing.assert_allclose(pool.groups[:, 0], [1.0, 1.0, np.sqrt(most), most])
+    service = BASE + 100 * TOKEN, BASE + 300 * TOKEN
+    np.testing.assert_allclose(pool.alone[:, 0], service)
+    assert one(pool.time_cv) == pytest.approx(np.std(service) / np.mean(service))
+    assert one(pool.times[0]) == pytest.approx(np.mean(service))
+    rows = [-(-most * n // budget) if np.isfinite(budget) else 1.0 for n in (100, 300)]
+    last = np.mean([r * BASE + most * n * TOKEN for r, n in zip(rows, (100, 300), strict=True)])
+    assert one(pool.times[-1]) == pytest.approx(last)
+    best = max(g / t for g, t in zip(pool.groups[:, 0], pool.times[:, 0], strict=True))
+    assert one(pool.max_rate) == pytest.approx(3.0 * best)
+    assert one(pool.n_steps) == 1.0
+
+
+def test_a_group_is_what_comes_while_the_last_one_runs() -> None:
+    steps, load = ready(lengths(100, 50, rate=1.0), budget=2000.0)
+    pool = prompt_pool(steps, load, col(2.0))
+    for rate in (10.0, 200.0, 700.0):
+        group, time = pool.group_at(col(rate))
+        if 1.0 < one(group) < 20.0:
+            assert one(group) == pytest.approx(rate * one(time) / 2.0, rel=0.1)
+        assert one(time) == pytest.approx(BASE + one(group) * 100 * TOKEN, rel=1e-6)
+    assert one(pool.group_of(col(10.0), col(0.5))) == 6.0  # itself and five that came meanwhile
+    assert one(pool.group_of(col(10.0), col(99.0))) == 20.0
+    assert one(pool.prefill_time(col(10.0), col(0.5))) == pytest.approx(BASE + 600 * TOKEN)
+    light = pool.wait(col(1.0))
+    assert 0.0 <= one(light) < one(pool.wait(col(100.0)))
+    assert one(pool.wait(col(100.0), others=col(0.0))) == 0.0
+
+
+def test_a_served_result_says_which_steps_it_stands_on() -> None:
+    names = SimpleNamespace(
+        closed=lengths(100, 50, concurrency=4.0),
+        open=lengths(100, 50, rate=2.0),
+        batch=lengths(100, 50, n_requests=10.0),
+        static=lengths(100, 50, concurrency=4.0, arrival="static"),
+    )
+    for name, work in vars(names).items():
+        found = served(work)
+        assert isinstance(found.costs.decode, StepCost), name
+        assert found.costs.prompts is not None
+        assert one(found.costs.prefill.time) > BASE * 0.99
+    assert one(served(names.open).costs.decode_seqs) == pytest.approx(one(served(names.open).running) + 1.0)
+    assert np.isnan(one(served(names.closed).costs.decode_seqs))
+    assert isinstance(DecodeCurve(np.ones((1, 1)), np.ones((1, 1))).at(col(1.0)), np.ndarray)
