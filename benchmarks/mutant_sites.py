@@ -1,7 +1,8 @@
 """Find where one small change of a source file makes its code wrong, and write the file with that change.
 
 A site is one node of the syntax tree; it has one or more mutants. The change replaces the text of the node alone, so
-the rest of the file stays as it is. Docstrings, messages, annotations, decorators and `__all__` have no sites.
+the rest of the file stays as it is. Docstrings, messages, annotations, decorators, `__all__` and what
+only type checkers read have no sites.
 """
 
 from __future__ import annotations
@@ -121,6 +122,8 @@ class _Finder(ast.NodeVisitor):
 
     def visit(self, node: ast.AST) -> None:
         """Collect the mutants of `node`, then those of the nodes in it, unless it has no part in what is computed."""
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return
         if isinstance(node, ast.expr | ast.Return | ast.If | ast.While | ast.comprehension):
             self.found.append([self._mutant(*change) for change in _changes(node)])
         super().visit(node)
@@ -167,10 +170,10 @@ class _Finder(ast.NodeVisitor):
         if not any(isinstance(target, ast.Name) and target.id == "__all__" for target in node.targets):
             self.visit(node.value)
 
-    def visit_If(self, node: ast.If) -> None:
-        """Visit all parts, except of a block that only type checkers read."""
-        if not (isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"):
-            self.generic_visit(node)
+    def visit_keyword(self, node: ast.keyword) -> None:
+        """Visit the value, except of `strict`, which only guards against mistakes of the programmer."""
+        if node.arg != "strict":
+            self.visit(node.value)
 
     def visit_Call(self, node: ast.Call) -> None:
         """Visit the arguments of calls that tell the user nothing."""

@@ -109,11 +109,16 @@ class _Failures:
 
 
 def first_failure(session: pytest.Session, tests: Sequence[str]) -> str:
-    """Run `tests` in this order until one fails; return its name, "" where none fails."""
+    """Run `tests`, by name or name without parameters, in this order until one fails; return it or "" if none does."""
     failures = _Failures()
     session.config.pluginmanager.register(failures)
-    known = {item.nodeid: item for item in session.items}
-    items = [known[name] for name in tests if name in known]
+    known: dict[str, list[pytest.Item]] = {}
+    for item in session.items:  # by name with and without parameters
+        for name in {item.nodeid, item.nodeid.partition("[")[0]}:
+            known.setdefault(name, []).append(item)
+    if missing := [name for name in tests if name not in known]:
+        raise ValueError(f"no test is called {missing[0]}")
+    items = [item for name in tests for item in known[name]]
     for item, following in zip(items, [*items[1:], None], strict=True):
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         if failures.found:

@@ -1,10 +1,12 @@
 """Change the code a little, at random places, and count how many of the changes any test notices.
 
-    python -m benchmarks.mutants --count 300 --seed 0 [--group memory] [--named] [--survivors] [-o results.csv]
+    python -m benchmarks.mutants --count 300 --seed 0 [--group memory] [--survivors] [-o results.csv]
+    python -m benchmarks.mutants --named [--only "logits are gathered twice"]
 
 Mutants are drawn in equal numbers from five groups of code. Each runs in a process of its own against the tests that
 reach the changed line, the quickest first, until one fails. The working tree is never changed. `mutants.toml` lists
-mutants by name, which must be noticed, and those that change nothing (equivalent), which do not count.
+mutants by name, each with the test that must notice it, and drawn ones that change nothing (equivalent), which do not
+count.
 """
 
 from __future__ import annotations
@@ -49,6 +51,8 @@ TESTS = (
 DATA = Path(__file__).with_suffix(".toml")
 #: CPU seconds of tests that one mutant may cost, and those that tests which only share a file with others may add.
 MOST_SECONDS, MORE_SECONDS = 8.0, 2.0
+#: CPU seconds that the test of a named mutant may take on the unchanged code.
+NAMED_SECONDS = 10.0
 #: Everything that is imported once and that no mutant changes.
 _ONCE = (hypothesis, numpy, pandas, pytest, scipy.optimize, scipy.stats)
 
@@ -73,10 +77,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Named:
-    """Hold a mutant by its name, or one that changes nothing, with the reason. mutants: those that it describes."""
+    """Hold a mutant by its name. test: that notices it. equivalent: why none can, "" where one does."""
 
     name: str
     mutant: Mutant
+    test: str
+    equivalent: str
 
 
 def sources(group: str) -> list[str]:
@@ -182,6 +188,14 @@ def _outcome(name: str, mutant: Mutant, result: Result, same: dict[tuple[str, st
     return Outcome(group, mutant.path, mutant.function, *lines, outcome, result.test, result.seconds, name)
 
 
+def named_outcomes(asked: Sequence[Named]) -> list[Outcome]:
+    """Run mutants by name, each against its own test alone, and return what became of them, in order."""
+    results: dict[int, Result] = {}
+    jobs = [Job(n, each.mutant, (each.test,), NAMED_SECONDS) for n, each in enumerate(asked)]
+    run(jobs, lambda result: results.update({result.number: result}))
+    return [_outcome(each.name, each.mutant, results[n], {}) for n, each in enumerate(asked)]
+
+
 def table(found: Sequence[Outcome]) -> str:
     """Return the score of each group and of all: killed mutants over those that are not equivalent."""
     lines = [f"{'group':<12}{'mutants':>8}{'killed':>8}{'survived':>10}{'equivalent':>12}{'score':>9}"]
@@ -207,31 +221,42 @@ def write(found: Sequence[Outcome], path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Draw and run mutants as the command line says; return 1 where a named mutant survives."""
+    """Run mutants as the command line says; return 1 where a mutant by name fares otherwise than it should."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=300, help="mutants to draw, in equal numbers from the groups")
     parser.add_argument("--seed", type=int, default=0, help="decides which are drawn")
     parser.add_argument("--group", choices=list(GROUPS), action="append", help="draw from this group; repeatable")
     parser.add_argument("--named", action="store_true", help="run the mutants by name instead of drawing")
+    parser.add_argument("--only", action="append", help="of the mutants by name, run this one; repeatable")
     parser.add_argument("--survivors", action="store_true", help="list the mutants that survive")
     parser.add_argument("-o", "--output", type=Path, help="write one row per mutant: CSV, or JSON by its ending")
     options = parser.parse_args(arguments)
-    groups = options.group or list(GROUPS)
+    started, wrong = time.monotonic(), []
     if options.named:
-        asked = [(n.name, n.mutant) for n in named()]
+        asked = [each for each in named() if not options.only or each.name in options.only]
+        found = named_outcomes(asked)
+        wrong = [o.name for o, n in zip(found, asked, strict=True) if (o.outcome == "survived") != bool(n.equivalent)]
     else:
+        groups = options.group or list(GROUPS)
         each = -(-options.count // len(groups))
-        asked = [("", mutant) for group in groups for mutant in drawn(group, each, options.seed)]
-    started = time.monotonic()
-    known = reach(tested_by(), [path for group in GROUPS for path in sources(group)])
-    found = outcomes(asked, known)
-    print("\n" + table(found) + f"\n{time.monotonic() - started:.0f} s")
-    for o in found if options.survivors or options.named else []:
-        if o.outcome == "survived":
-            print(f"{o.name or o.operator}: {o.path}:{o.line}\n  - {o.was}\n  + {o.becomes}")
+        drawn_ones = [("", mutant) for group in groups for mutant in drawn(group, each, options.seed)]
+        found = outcomes(drawn_ones, reach(tested_by(), [path for group in GROUPS for path in sources(group)]))
+    report(found, survivors=options.survivors)
+    print(f"{time.monotonic() - started:.0f} s", *(f"wrong: {name}" for name in wrong), sep="\n")
     if options.output:
         write(found, options.output)
-    return int(any(o.name and o.outcome == "survived" for o in found))
+    return int(bool(wrong))
+
+
+def report(found: Sequence[Outcome], *, survivors: bool) -> None:
+    """Print the fate of mutants by name, the table of scores, and with `survivors` the drawn ones that survive."""
+    for o in found:
+        if o.name:
+            print(f"{o.outcome}: {o.name}")
+    print("\n" + table(found))
+    for o in found if survivors else []:
+        if o.outcome == "survived":
+            print(f"{o.operator}: {o.path}:{o.line}\n  - {o.was}\n  + {o.becomes}")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from search.fleet.idle import idle_devices
 from search.fleet.limits import failures, limits, max_replicas, prices, served_by_none, with_nodes
 from search.fleet.operating import mixed_load
 from search.fleet.options import fleet_problem, priced
+from search.fleet.periods import busiest
 
 # -------------------------------------------------------------------------------- what a fleet shows
 
@@ -377,6 +378,88 @@ def test_the_program_is_as_large_as_its_sets() -> None:
         assert len(set(map(id, found.housed.values()))) == periods
         assert len(found.share) == 3 * 3
         assert names is None or len([n for n in names if n.startswith("stock")]) == periods
+
+
+def test_free_devices_are_taken_as_few_as_serve_and_by_power_where_equal() -> None:
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        size, speed = rng.integers(1, 9, 3), rng.uniform(0.5, 6.0, 3)
+        options = tuple(Option(f"o{i}", "own", float(size[i]), 0.0, 300.0) for i in range(3))
+        rate = float(rng.uniform(5, 15))
+        problem = FleetProblem(options, ("a", "b"), np.array([[rate, 0.0]]), np.stack([speed, speed], axis=1))
+        fewest = min(
+            int(np.dot(counts, size)) for counts in product(range(16), repeat=3) if np.dot(counts, speed) >= rate - 1e-9
+        )
+        assert fleet_plan(problem).devices == {"own": fewest}, seed
+    alike = (Option("hot", "own", 2.0, 0.0, 900.0), Option("cool", "own", 2.0, 0.0, 300.0))
+    found = fleet_plan(FleetProblem(alike, ("a",), np.array([[5.0]]), np.ones((2, 1))))
+    assert found.replicas[:, 0].tolist() == [0, 5]
+
+
+def test_one_option_serves_a_class_where_a_mix_is_no_better() -> None:
+    options = (Option("x", "a", 1.0, 1.0, 10.0), Option("y", "b", 1.0, 1.0, 10.0))
+    problem = FleetProblem(options, ("c",), np.array([[6.0]]), np.ones((2, 1)))
+    assert sorted(fleet_plan(problem).replicas[:, 0].tolist()) == [0, 6]
+    mixed = replace(problem, inventory=Inventory(stock={"a": 4, "b": 4}))
+    assert fleet_plan(mixed).replicas.sum() == 6
+
+
+def test_periods_that_another_covers_need_no_solution_of_their_own() -> None:
+    kept, stands = busiest(np.array([[3.0, 1.0], [3.0, 1.0], [1.0, 1.0], [0.0, 5.0], [3.0, 1.0]]))
+    assert kept.tolist() == [0, 3]
+    assert stands.tolist()[:3] == [0, 0, 0]
+    assert stands.tolist()[3:] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"rate": np.array([[4.0, -1.0]] * 3)}, "every rate"),
+        ({"rate": np.array([[4.0, np.inf]] * 3)}, "every rate"),
+        ({"hours": np.array([1.0, np.inf, 1.0])}, "longer than 0 hours"),
+        ({"hours": np.array([1.0, -1.0, 1.0])}, "longer than 0 hours"),
+        ({"options": tuple(replace(o, usd_per_hour=-1.0) for o in shown().problem.options)}, "no price"),
+        ({"inventory": Inventory(power=1e9)}, "no known power"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        fleet_plan(replace(shown().problem, **change))
+    free = replace(shown().problem, options=tuple(replace(o, usd_per_hour=0.0) for o in shown().problem.options))
+    assert fleet_plan(free).usd_per_hour == 0.0
+
+
+def test_bounds_and_gaps_prove_the_cost() -> None:
+    problem = replace(shown().problem, elastic=True)
+    found = fleet_plan(problem)
+    assert found.usd_per_hour * (1 - 1e-5) <= found.bound <= found.usd_per_hour * (1 + 1e-12)
+    assert 0.0 <= found.gap < 1e-5
+    nothing = fleet_plan(replace(problem, rate=np.zeros((3, 2))))
+    assert (nothing.usd_per_hour, nothing.gap, nothing.power) == (0.0, 0.0, 0.0)
+    assert nothing.replicas.sum() == 0
+    by_cbc = fleet_plan(problem, solver="cbc")
+    assert by_cbc.solver == "cbc"
+    assert by_cbc.usd_per_hour == pytest.approx(found.usd_per_hour, rel=1e-6)
+    assert by_cbc.bound <= by_cbc.usd_per_hour
+
+
+def test_what_a_limit_costs_over_a_day_is_the_mean_over_its_hours() -> None:
+    options = (Option("cheap", "a", 1, 1.0, 100.0), Option("dear", "c", 1, 9.0, 90.0))
+    problem = FleetProblem(
+        options,
+        ("x",),
+        np.array([[6.0], [2.0], [5.0]]),
+        np.ones((2, 1)),
+        elastic=True,
+        hours=np.array([6.0, 12.0, 6.0]),
+        inventory=Inventory(stock={"a": 4}),
+    )
+    found = fleet_plan(problem)
+    assert found.replicas.tolist() == [[4, 2, 4], [2, 0, 1]]
+    # two dear ones for a quarter of the day and one for another, 8 USD more than a cheap one each
+    assert [(b.name, b.limit, b.used) for b in found.binding] == [("stock[a]", 4.0, 4.0)]
+    assert found.binding[0].saving == pytest.approx((2 * 8 + 1 * 8) / 4)
+    assert found.usd_per_hour == pytest.approx((22 * 6 + 2 * 12 + 13 * 6) / 24)
 
 
 # -------------------------------------------------------------------------------- prices, idle devices

@@ -88,6 +88,18 @@ class Linear:
         return Cost(np.asarray(time), none, np.zeros(np.shape(time)), none)
 
 
+@dataclass(frozen=True)
+class Square(Linear):
+    """As `Linear`, but running sequences take EACH / 10 by the square of their number."""
+
+    def cost(self, demand: Demand, hardware: Hardware) -> Cost:
+        if demand.family != "attention_decode":
+            return super().cost(demand, hardware)
+        time = EACH / 10 * np.square(demand.shape["batch"]) + 0.0 * demand.shape["context"]
+        none = np.zeros(np.shape(time), np.int8)
+        return Cost(np.asarray(time), none, np.zeros(np.shape(time)), none)
+
+
 def one(values: object) -> float:
     return float(np.ravel(np.asarray(values, float))[0])
 
@@ -468,16 +480,42 @@ def test_little_holds_and_an_arrival_meets_a_running_step(by: Engine) -> None:
     assert one(found.steps.decode) == pytest.approx(step, rel=1e-3)
     prompt = 100 * TOKEN if by is PLAIN else BASE + 100 * TOKEN
     assert one(found.steps.interference) == pytest.approx(prompt, rel=1e-2)
-    slower = step / (1.0 - rate * prompt)
-    assert slower <= tpot < slower + rate * prompt * one(found.times.ttft) / 49 / (1.0 - rate * prompt)
     residual = step / 2.0 * (1.0 - np.exp(-running))
     service = one(found.times.prefill)
     queue = rate * service / (1.0 - rate * service) * service / 2.0
     assert one(found.times.wait) == pytest.approx(residual + queue, rel=1e-3)
+    # 49 steps, and the prompts that came since the request itself did: while it waited, and while it decodes
+    decoding = 0.0
+    for _ in range(60):
+        decoding = 49 * step + prompt * rate * (service + residual + queue + decoding)
+    assert tpot == pytest.approx(decoding / 49, rel=2e-3)
     assert one(found.times.ttft) == pytest.approx(one(found.times.prefill) + residual + queue + FRONT, rel=1e-3)
     assert found.waits.by_rank.shape[-1] == 1
     assert np.isnan(found.waits.by_rank).all()
     assert one(found.waits.uniform_share) == 0.0
+
+
+def test_steps_are_averaged_over_the_number_that_runs() -> None:
+    # a step that grows with the square of its sequences: E[(1 + N)^2] = (1 + m)^2 + m for a Poisson number of mean m
+    steps, load = ready(lengths(100, 50, rate=8.0))
+    found = serve(replace(steps, costs=Square()), load, col(1e9))
+    running = one(found.running)
+    expected = BASE + EACH / 10 * ((1.0 + running) ** 2 + running)
+    assert one(found.steps.decode) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("clients", [2, 6])
+def test_a_client_meets_the_pass_under_way_and_the_prompts_of_others(clients: int) -> None:
+    work = lengths(100, 50, concurrency=float(clients), n_requests=1e9, arrival="closed", isl_dist="trace")
+    found = served(work, PLAIN.changed(synchronised=0.0))
+    others = 1.0 - 1.0 / clients
+    step, service = BASE + EACH * clients, one(found.times.prefill)
+    assert service == pytest.approx(BASE + EACH * clients + 100 * TOKEN)
+    entered = clients / (one(found.times.ttft) - FRONT + 49 * one(found.times.tpot))  # prompts per second inside
+    share = entered * others * service
+    queue = share / (1.0 - share) * service / 2.0
+    assert one(found.times.wait) == pytest.approx((queue + step / 2.0) * others, rel=1e-3)
+    assert one(found.times.tpot) == pytest.approx(step / (1.0 - entered * 100 * TOKEN * others), rel=1e-3)
 
 
 def test_demand_beyond_what_can_be_served_waits_for_ever() -> None:
