@@ -112,10 +112,9 @@ def _named(entry: dict[str, str]) -> Named:
     end_line = line + entry["before"].count("\n")
     function = entry.get("function", "")
     where = (line, end_line, start, start + len(entry["before"].encode()))
-    lines = (entry["before"], entry["after"])
-    return Named(
-        entry["name"], Mutant(entry["file"], "named", function, bool(function), *where, entry["after"], *lines)
-    )
+    after = entry["after"]
+    mutant = Mutant(entry["file"], "named", function, bool(function), *where, after, entry["before"], after)
+    return Named(entry["name"], mutant, entry["killed_by"], entry.get("equivalent", ""))
 
 
 def equivalent(path: Path = DATA) -> dict[tuple[str, str, str], str]:

@@ -313,6 +313,20 @@ def test_the_busiest_expert_parallel_rank_has_more_than_the_mean() -> None:
     assert one(few["experts"].host_bytes) == pytest.approx(touched(2) / 4 * sqrt(ratio) * 3 * HIDDEN * inner * 2.0)
 
 
+@pytest.mark.parametrize("ep", [4, 16])
+def test_tables_of_many_ranks_are_looked_up_by_what_the_busiest_has(ep: int) -> None:
+    step = Step(decode_seqs=640.0, decode_context=20.0)
+    found = asked(Mixer("full", **GQA), Mlp(30, experts=32, top_k=3), step, dp=ep, ep=ep)["experts"]
+    shape = {name: one(found.shape[name]) for name in ("tokens", "experts", "top_k", "ep")}
+    if ep == 4:
+        assert shape == {"tokens": 640.0, "experts": 32.0, "top_k": 3.0, "ep": 4.0}
+        return
+    assert (shape["experts"], shape["ep"]) == (2.0, 1.0)
+    pairs = one(found.flop) / (3 * 2.0 * HIDDEN * 30)  # of the busiest rank
+    assert shape["tokens"] * shape["top_k"] == pytest.approx(pairs)
+    assert shape["top_k"] == pytest.approx(3 / 16 / (1.0 - (15 / 16) ** 3))
+
+
 def test_tokens_reach_their_experts_under_attention_data_parallelism() -> None:
     step, row = Step(decode_seqs=40.0, decode_context=20.0), HIDDEN * 2.0
     spread = asked(Mixer("full", **GQA), MOE, step, tp=2, dp=8, ep=4)

@@ -32,6 +32,7 @@ from perfmodel.serving.admission import (
 from perfmodel.serving.closed_form import serve
 from perfmodel.serving.curve import DecodeCurve, decode_curve
 from perfmodel.serving.drain import any_running, prefill_steps
+from perfmodel.serving.offline import prefill_line
 from perfmodel.serving.output_ages import OutputLengths, ended_by_cell, lockstep, longer_than, running_shares, total
 from perfmodel.serving.planned_step import PlannedPrompts, PlannedStep, PricedPrompts, chunks, prefill_budget, stacked
 from perfmodel.serving.prefill_pool import prompt_pool
@@ -63,7 +64,7 @@ H100 = [hwdb.device("h100-sxm")]
 SPEC = ModelSpec("toy", 64, 1000, (Block(1, Mixer("full", heads=4, kv_heads=4, head_dim=16, value_dim=16), Mlp(64)),))
 #: Seconds of a step: so much, and so much per running sequence and per prompt token.
 BASE, EACH, TOKEN = 10e-3, 0.5e-3, 20e-6
-FRONT = 7e-3
+FRONT, TALK = 7e-3, 0.2e-3
 FREE = {"step_host_time": 0.0, "step_host_per_seq": 0.0, "step_host_parallel": 0.0, "launch_time": 0.0}
 PLAIN = engine("generic").changed(request_time=FRONT, overlap="none", synchronised=1.0, rank_balance=False, **FREE)
 FIRST = PLAIN.changed(prefill_first=True)
@@ -90,14 +91,27 @@ class Linear:
 
 @dataclass(frozen=True)
 class Square(Linear):
-    """As `Linear`, but running sequences take EACH / 10 by the square of their number."""
+    """As `Linear`, but running sequences take EACH / 20 by the square of their number."""
 
     def cost(self, demand: Demand, hardware: Hardware) -> Cost:
         if demand.family != "attention_decode":
             return super().cost(demand, hardware)
-        time = EACH / 10 * np.square(demand.shape["batch"]) + 0.0 * demand.shape["context"]
+        time = EACH / 20 * np.square(demand.shape["batch"]) + 0.0 * demand.shape["context"]
         none = np.zeros(np.shape(time), np.int8)
         return Cost(np.asarray(time), none, np.zeros(np.shape(time)), none)
+
+
+@dataclass(frozen=True)
+class Talking(Linear):
+    """As `Linear`, but without BASE where `base` is 0, and an all-reduce takes TALK per row of 64 values."""
+
+    base: float = 1.0
+
+    def cost(self, demand: Demand, hardware: Hardware) -> Cost:
+        found = super().cost(demand, hardware)
+        if demand.family == "all_reduce":
+            return replace(found, time=TALK * demand.message / 128.0, bound=found.bound + 2)  # limited by the link
+        return replace(found, time=found.time * self.base) if demand.family == "gemm" else found
 
 
 def one(values: object) -> float:
@@ -302,6 +316,34 @@ def test_several_devices_take_the_host_longer(columns: dict[str, int]) -> None:
     assert one(hidden.decode(col(8.0), col(60.0), col(0.0)).wall) == pytest.approx(1.0 + 8e-4)
 
 
+def test_micro_batches_hide_their_messages_where_that_pays() -> None:
+    pair = PLAIN.changed(overlap="dual_batch", overlap_share=1.0, graph_capture=True, graph_seqs=1e3)
+
+    def price(by: Engine, seqs: float, base: float = 1.0, **columns: float) -> float:
+        steps, _ = ready(lengths(100, 50, concurrency=4.0), by, tp=2, **columns)
+        return one(replace(steps, costs=Talking(base=base)).price(Step(decode_seqs=seqs, decode_context=60.0)).time)
+
+    for seqs in (4.0, 64.0):
+        plain = BASE + (EACH + 2 * TALK) * seqs
+        both = max(2 * BASE + EACH * seqs, 2 * TALK * seqs)  # two halves in turn read the weights twice
+        assert price(pair, seqs) == pytest.approx(min(plain, both)), seqs
+        assert price(PLAIN, seqs) == pytest.approx(plain)
+    # a batch of one has no halves, on every rank by itself
+    assert price(pair, 1.0, base=0.0) == pytest.approx(EACH + 2 * TALK)
+    assert price(pair, 2.0, base=0.0) == pytest.approx(2 * EACH)
+    assert price(pair, 2.0, base=0.0, dp=2) == pytest.approx(EACH + 2 * TALK)
+    # two halves launch twice as many kernels, which graphs replay and steps with prompts do not
+    slow = pair.changed(launch_time=3e-3)
+    assert price(slow, 64.0) == pytest.approx(2 * BASE + EACH * 64)
+    assert price(slow.changed(graph_capture=False), 64.0) == pytest.approx(BASE + (EACH + 2 * TALK) * 64)
+    steps, _ = ready(lengths(100, 50, concurrency=4.0), slow, tp=2)
+    prompts = Step(prefill_tokens=400.0, prefill_seqs=4.0)
+    plain = BASE + 400 * TOKEN + 2 * TALK * 400
+    assert one(replace(steps, costs=Talking()).price(prompts).time) == pytest.approx(2 * TALK * 400)
+    dear = replace(steps, costs=Talking(), engine=pair.changed(launch_time=50e-3))
+    assert one(dear.price(prompts).time) == pytest.approx(plain)
+
+
 def test_the_price_of_each_step_stays_its_own_when_priced_together() -> None:
     plans = [STEPS.decode_step(col(n), col(60.0), col(0.0)) for n in (1.0, 5.0, 9.0)]
     plans += list(STEPS.prefill_steps(np.array([[100.0], [400.0]]), np.zeros((2, 1))).parts)
@@ -500,7 +542,7 @@ def test_steps_are_averaged_over_the_number_that_runs() -> None:
     steps, load = ready(lengths(100, 50, rate=8.0))
     found = serve(replace(steps, costs=Square()), load, col(1e9))
     running = one(found.running)
-    expected = BASE + EACH / 10 * ((1.0 + running) ** 2 + running)
+    expected = BASE + EACH / 20 * ((1.0 + running) ** 2 + running)
     assert one(found.steps.decode) == pytest.approx(expected, rel=1e-3)
 
 
@@ -516,6 +558,49 @@ def test_a_client_meets_the_pass_under_way_and_the_prompts_of_others(clients: in
     queue = share / (1.0 - share) * service / 2.0
     assert one(found.times.wait) == pytest.approx((queue + step / 2.0) * others, rel=1e-3)
     assert one(found.times.tpot) == pytest.approx(step / (1.0 - entered * 100 * TOKEN * others), rel=1e-3)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_clients_that_move_partly_together_wait_in_part(share: float) -> None:
+    work = lengths(100, 50, concurrency=4.0, n_requests=1e9, arrival="closed", isl_dist="fixed")
+    apart, found = (served(work, PLAIN.changed(synchronised=s)) for s in (0.0, share))
+    # four prompts fit one step, so those that move together never wait for another group
+    # and those that move apart find fewer others besides those they share steps with
+    assert 0.85 * (1.0 - share) ** 2 < one(found.times.wait) / one(apart.times.wait) < 1.0 - share
+    together = served(work, PLAIN)
+    assert one(together.times.wait) == 0.0
+    spilled = served(work.at(concurrency=7.0), PLAIN)  # two of seven wait for a step of the second group
+    steps_of_a_group = BASE + 494 * TOKEN + 7 * EACH, BASE + 6 * TOKEN + 7 * EACH
+    assert one(spilled.times.wait) == pytest.approx(0.4 * np.mean(steps_of_a_group))
+
+
+def test_no_token_takes_longer_than_where_every_step_has_prompts() -> None:
+    work = lengths(100, 3, concurrency=40.0, n_requests=1e9, arrival="closed", isl_dist="trace")
+    found = served(work, PLAIN.changed(synchronised=0.0))
+    assert one(found.times.tpot) <= one(found.steps.mixed) * (1 + 1e-9)
+    light = served(work.at(output_tokens=400.0), PLAIN.changed(synchronised=0.0))
+    assert one(light.times.tpot) < 0.96 * one(light.steps.mixed)
+
+
+def test_a_long_queue_keeps_its_places_full() -> None:
+    grow = PLAIN.changed(admission="grow", preemption="recompute", synchronised=0.0)
+    batch = served(lengths(400, 8, n_requests=1e7), grow, room=10.0)
+    once = served(lengths(400, 8, n_requests=1e7), grow.changed(preemption="none"), room=10.0)
+    assert one(once.rate) >= one(batch.rate)
+    assert one(batch.running) == pytest.approx(10.0, rel=1e-3)
+    assert one(batch.steps.decode) == pytest.approx(BASE + EACH * 10, rel=1e-3)
+    # no faster than the budget lets prompts in: 490 tokens of 400 per step that carries them
+    assert one(once.rate) <= 490 / 400 / (BASE + 490 * TOKEN + 9 * EACH) * 1.05
+
+
+def test_a_replica_is_full_at_its_last_place_and_not_before() -> None:
+    free = lengths(100, 50, rate=1.0)
+    for running, full in ((50.0, False), (120.0, True)):
+        rate = running / (49 * (BASE + EACH * min(running, 81.0)))
+        found = served(free.at(rate=rate * 0.8), seqs=81.0)
+        assert bool(found.saturated[0]) is full
+        short = served(free.at(rate=rate * 0.8, n_requests=5000.0), seqs=81.0)
+        assert (one(short.times.wait) > 1.0) is full
 
 
 def test_demand_beyond_what_can_be_served_waits_for_ever() -> None:
@@ -835,6 +920,37 @@ def test_a_group_is_what_comes_while_the_last_one_runs() -> None:
     light = pool.wait(col(1.0))
     assert 0.0 <= one(light) < one(pool.wait(col(100.0)))
     assert one(pool.wait(col(100.0), others=col(0.0))) == 0.0
+
+
+def test_a_pool_of_ranks_prices_a_lone_prompt_by_itself() -> None:
+    steps, load = ready(lengths(100, 50, rate=1.0), budget=2000.0, dp=4)
+    pool = prompt_pool(steps, load, col(1.0))
+    budget = one(steps.token_budget)
+    np.testing.assert_allclose(pool.groups[:, 0], [1.0, 4.0, np.sqrt(4 * budget / 100), budget / 100])
+    assert one(pool.cost.time) == one(pool.alone) == pytest.approx(BASE + 100 * TOKEN)
+    assert one(pool.times[1]) == pytest.approx(BASE + 100 * TOKEN)  # one on each rank
+
+
+def test_lines_of_prefill_costs_pass_through_both_points() -> None:
+    fixed, each = prefill_line(col(3.0, 3.0, 3.0), col(3.0, 2.0, 0.5), col(1.0, 3.0, 4.0))
+    assert fixed.tolist() == pytest.approx([3.0, 1.5, 3.0])
+    assert each.tolist() == pytest.approx([0.0, 1.5, 0.0])  # a lone group has no slope, and none falls
+
+
+@pytest.mark.parametrize("count", [1e7, 384.0])
+def test_a_long_batch_goes_on_as_in_its_middle(count: float) -> None:
+    steps, load = ready(lengths(100, 50, n_requests=count), FIRST, seqs=64.0, budget=500.0)
+    found = serve(steps, load, col(1e9))
+    assert 0.9 * 64 < one(found.running) <= 64 * (1 + 1e-9)
+    assert one(found.steps.decode) == pytest.approx(BASE + EACH * one(found.running), rel=0.02)
+    gap = 1.0 / one(found.rate)
+    # prompts enter one after the other at the rate of the run, but for its tail: the mean is the middle one
+    middle = one(found.times.wait) / (count * gap / 2.0)
+    assert 0.65 < middle < 0.95 if count < 1e6 else middle == pytest.approx(1.0, rel=1e-3)
+    entered = np.array(list(RANKS.values())) * count * gap
+    np.testing.assert_allclose(found.waits.by_rank[:, 0], entered, rtol=0.4 if count < 1e6 else 1e-2)
+    slow = BASE + EACH * 64
+    assert slow <= one(found.times.tpot) < 2.0 * slow
 
 
 def test_a_served_result_says_which_steps_it_stands_on() -> None:
