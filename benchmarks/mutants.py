@@ -43,7 +43,7 @@ GROUPS = {
 }
 #: Files of tests that are asked, besides the doctests of the code itself.
 TESTS = (
-    *("equations", "memory", "operators", "serving", "fleet", "physics", "deployment", "planning_pools"),
+    *("equations", "memory", "operators", "serving", "fleet", "deployment"),
     *("estimates_columns", "estimates_disaggregated", "estimates_explanation", "estimates_percentiles"),
     *("costs_overlap", "costs_launch_floor", "costs_known_steps", "costs_roofline"),
 )
