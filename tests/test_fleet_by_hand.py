@@ -13,15 +13,18 @@ import pytest
 import hwdb
 from hwdb import Infeasible, InputError
 from perfmodel.costs import Roofline
-from perfmodel.workload import Workload
+from perfmodel.deployment.columns import deployments
+from perfmodel.workload import Workload, load_of
 from search import FleetInfeasible, FleetPlan, FleetProblem, Inventory, Option, fleet_plan, load_scenario, plan_fleet
 from search.fleet import Binding, formulate, hour_rows, is_a_day
 from search.fleet.day import over_the_day
 from search.fleet.idle import idle_devices
+from search.fleet.layouts import rate_and_watts
 from search.fleet.limits import failures, limits, max_replicas, prices, served_by_none, with_nodes
 from search.fleet.operating import mixed_load
 from search.fleet.options import fleet_problem, priced
 from search.fleet.periods import busiest
+from search.planning import Target, tariff_of
 
 # -------------------------------------------------------------------------------- what a fleet shows
 
@@ -582,6 +585,70 @@ def test_a_load_of_several_classes_is_their_sum() -> None:
     assert np.asarray(load.cv).tolist() == pytest.approx([1.0, 1.0])
 
 
+def test_the_rate_of_a_layout_is_the_greatest_within_the_target(tmp_path: Path) -> None:
+    (tmp_path / "slow.toml").write_text(SLOW, encoding="utf-8")
+    scenario = load_scenario(tmp_path / "slow.toml")
+    spec = scenario.model
+    target = Target(
+        model=scenario.model_called(spec) if isinstance(spec, str) else spec,
+        workload=scenario.workload.at(arrival="open", rate=1.0),
+        slo=scenario.slo,
+        engine=scenario.engine,
+        confidence=0.5,
+        costs=Roofline(),
+    )
+    layouts = deployments(
+        [hwdb.device("l4"), hwdb.device("h100-sxm"), hwdb.device("l4")],
+        device=np.array([1, 0, 1]),
+        tp=np.array([1, 1, 2]),
+    )
+    rate, watts = rate_and_watts(target, layouts)
+    assert 0.0 < rate[0] < rate[2]
+    assert rate[0] < 1.0
+    assert (rate[1], np.isnan(watts[1])) == (0.0, True)  # an L4 cannot hold the model
+
+    def at(factor: float) -> Any:
+        load = replace(load_of(target.workload, 2), rate=rate[[0, 2]] * factor)
+        return target.estimates_of(load, layouts.take(np.array([0, 2])))
+
+    np.testing.assert_allclose(at(1.0).power, watts[[0, 2]], rtol=1e-6)
+    inside, beyond = at(0.98), at(1.1)
+    assert (inside.frame()["tpot_ms"] <= 60.0).all()
+    assert not inside.saturated.any()
+    assert (beyond.saturated | (beyond.frame()["tpot_ms"] > 60.0).to_numpy()).all()
+
+
+def test_a_workload_alone_makes_a_fleet_of_one_class(tmp_path: Path) -> None:
+    (tmp_path / "slow.toml").write_text(SLOW, encoding="utf-8")
+    problem, _ = fleet_problem(load_scenario(tmp_path / "slow.toml"), Roofline())
+    assert problem.rate.tolist() == [[0.5]]
+    assert problem.hours.tolist() == [1.0]
+    assert {o.device for o in problem.options} == {"h100-sxm"}
+    for before, after, words in (
+        ("request_rate_rps = 0.5", "concurrency = 4", "sized for a rate"),
+        ("[slo]", '[engine]\nname = ["vllm", "sglang"]\n[slo]', "one engine"),
+    ):
+        (tmp_path / "slow.toml").write_text(SLOW.replace(before, after), encoding="utf-8")
+        with pytest.raises(InputError, match=words):
+            fleet_problem(load_scenario(tmp_path / "slow.toml"), Roofline())
+
+
+SLOW = """\
+title = "long answers"
+[model]
+name = "Qwen/Qwen3-32B"
+[workload]
+input_tokens = 2000
+output_tokens = 4000
+request_rate_rps = 0.5
+[slo]
+tpot_ms = 60
+[hardware]
+devices = ["h100-sxm"]
+[search]
+tp = [1, 2]
+pp = 1
+"""
 MODELLED = """\
 [site]
 pue = 1.5
@@ -623,8 +690,19 @@ def test_what_a_modelled_fleet_costs_and_draws(tmp_path: Path) -> None:
     own = modelled(tmp_path, option="usd_per_hour = 7\npower_w = 1000")
     assert {o.usd_per_hour for o in own.problem.options} == {7.0}
     assert own.rows()[0]["power_w"] == own.rows()[0]["replicas"] * 1000.0
+    # hosts: an eighth of one per replica at full load, and the whole one that is switched on; at the site's meter
     hosts = modelled(tmp_path, hardware='nodes = ["dgx-h100"]')
-    assert hosts.rows()[0]["power_w"] > found.rows()[0]["power_w"] + 1.5 * 500.0
+    host = float(tariff_of(load_scenario(tmp_path / "modelled.toml")).host_power[0])
+    assert hosts.rows()[0]["power_w"] == pytest.approx(row["power_w"] + 1.5 * host)
+    for plain, housed in zip(found.problem.options, hosts.problem.options, strict=True):
+        assert housed.power == pytest.approx(plain.power + 1.5 * host * housed.nodes)
+        assert (housed.nodes, housed.replicas_per_node) == (housed.devices / 8.0, 8.0 / housed.devices)
+        assert (plain.nodes, plain.replicas_per_node) == (plain.devices / 8.0, 1.0)
+        assert housed.usd_per_hour == plain.usd_per_hour == pytest.approx(plain.devices * 2.4, rel=0.5)
+    assert hosts.usd_per_hour == pytest.approx(8 * found.problem.options[0].usd_per_hour)
+    assert [o.name for o in own.problem.options] == ["1 h100-sxm", "2 h100-sxm, TP2"]
+    titled = modelled(tmp_path, option='name = "mine"')
+    assert [o.name for o in titled.problem.options] == ["mine: 1 h100-sxm", "mine: 2 h100-sxm, TP2"]
     tiny = modelled(tmp_path, rate=0.001)
     assert tiny.rows()[0]["replicas"] == 1
     assert tiny.rows()[0]["power_w"] < found.rows()[0]["power_w"] / found.rows()[0]["replicas"]
