@@ -32,6 +32,7 @@ from perfmodel.serving.admission import (
 from perfmodel.serving.closed_form import serve
 from perfmodel.serving.curve import DecodeCurve, decode_curve
 from perfmodel.serving.drain import any_running, prefill_steps
+from perfmodel.serving.mixed_steps import MixedSteps, mixed_steps
 from perfmodel.serving.offline import prefill_line
 from perfmodel.serving.output_ages import OutputLengths, ended_by_cell, lockstep, longer_than, running_shares, total
 from perfmodel.serving.planned_step import PlannedPrompts, PlannedStep, PricedPrompts, chunks, prefill_budget, stacked
@@ -41,7 +42,6 @@ from perfmodel.serving.queueing import (
     closed_prefill_wait,
     cv_over_classes,
     mean_over_poisson,
-    open_prefill_wait,
     opening_burst,
     opening_share,
     poisson_nodes,
@@ -299,7 +299,9 @@ def test_steps_outside_graphs_wait_for_their_launches() -> None:
     assert replace(steps, graph_seqs=col(50.0)).captured(col(100.0)).all()
     eager = slow.changed(launch_time=0.0, graph_capture=False, eager_launch_time=30e-3)
     cost, wall = replace(steps, engine=eager).decode(col(2.0), col(60.0), col(0.0))
-    assert one(wall) == pytest.approx(30e-3 * one(cost.operators))
+    each = eager.eager_launch(H100[0])  # on a fast host
+    assert 10e-3 < each <= 30e-3
+    assert one(wall) == pytest.approx(each * one(cost.operators))
 
 
 @pytest.mark.parametrize("columns", [{"tp": 2}, {"pp": 2}, {"dp": 2}])
@@ -487,13 +489,13 @@ def test_an_opening_burst_is_met_by_the_first_request_of_each_client() -> None:
 
 @pytest.mark.parametrize(("busy", "cv"), [(0.05, 1.0), (0.5, 1.0), (0.9, 1.0), (0.5, 0.0), (0.7, 2.0)])
 def test_prompts_without_answers_queue_as_pollaczek_and_khinchine_say(busy: float, cv: float) -> None:
-    # two kinds of prompt of one step each, answered with their first token: nothing ever decodes
-    service = np.array([BASE + 100 * TOKEN, BASE + 400 * TOKEN])
+    # two kinds of prompt, one at a time (175 tokens per step), answered with their first token: nothing ever decodes
+    service = np.array([BASE + 100 * TOKEN, 3 * BASE + 400 * TOKEN])
     share = np.array([0.75, 0.25])
     mean = share @ service
     variance = share @ (service - mean) ** 2 / mean**2
     work = lengths([100, 400], [1, 1], share=[0.75, 0.25], rate=busy / mean, cv=cv)
-    found = served(work, FIRST)
+    found = served(work, FIRST, budget=175.0)
     wait = busy / (1.0 - busy) * mean * (cv**2 + variance) / 2.0
     assert one(found.times.wait) == pytest.approx(wait, rel=1e-5, abs=1e-7)
     np.testing.assert_allclose(found.times.ttft[:, 0], service + wait + FRONT, rtol=1e-5)
@@ -511,10 +513,12 @@ def test_a_lone_arrival_waits_for_nobody() -> None:
     assert one(served(lengths(100, 50, rate=1e-4)).running) == pytest.approx(49 * (BASE + EACH) * 1e-4, rel=0.05)
 
 
-@pytest.mark.parametrize("by", [PLAIN, FIRST], ids=["mixed", "first"])
-def test_little_holds_and_an_arrival_meets_a_running_step(by: Engine) -> None:
+@pytest.mark.parametrize(
+    ("by", "budget", "close"), [(PLAIN, 500.0, 0.05), (FIRST, 100.0, 1e-3)], ids=["mixed", "first"]
+)
+def test_little_holds_and_an_arrival_meets_a_running_step(by: Engine, budget: float, close: float) -> None:
     rate = 8.0
-    found = served(lengths(100, 50, rate=rate), by)
+    found = served(lengths(100, 50, rate=rate), by, budget=budget)
     running, tpot = one(found.running), one(found.times.tpot)
     assert running == pytest.approx(rate * 49 * tpot, rel=0.1)
     # a step of the sequences there are and one more; prompts add what they take beyond it, or all of theirs
@@ -524,17 +528,90 @@ def test_little_holds_and_an_arrival_meets_a_running_step(by: Engine) -> None:
     assert one(found.steps.interference) == pytest.approx(prompt, rel=1e-2)
     residual = step / 2.0 * (1.0 - np.exp(-running))
     service = one(found.times.prefill)
-    queue = rate * service / (1.0 - rate * service) * service / 2.0
-    assert one(found.times.wait) == pytest.approx(residual + queue, rel=1e-3)
+    queue = rate * service / (1.0 - rate * service) * service / 2.0  # one by one; a little less where some go together
+    wait = residual + queue
+    assert wait * (1 - close) < one(found.times.wait) <= wait * (1 + 1e-3)
+    assert one(found.times.ttft) == pytest.approx(service + one(found.times.wait) + FRONT)
     # 49 steps, and the prompts that came since the request itself did: while it waited, and while it decodes
     decoding = 0.0
     for _ in range(60):
-        decoding = 49 * step + prompt * rate * (service + residual + queue + decoding)
-    assert tpot == pytest.approx(decoding / 49, rel=2e-3)
-    assert one(found.times.ttft) == pytest.approx(one(found.times.prefill) + residual + queue + FRONT, rel=1e-3)
+        decoding = 49 * step + prompt * rate * (service + one(found.times.wait) + decoding)
+    assert tpot == pytest.approx(decoding / 49, rel=3e-3)
     assert found.waits.by_rank.shape[-1] == 1
     assert np.isnan(found.waits.by_rank).all()
     assert one(found.waits.uniform_share) == 0.0
+
+
+def test_steps_with_prompts_are_a_line_in_their_number() -> None:
+    for by, deep in ((PLAIN, 1), (FIRST, 1), (PLAIN, 2)):
+        steps, load = ready(lengths(100, 50, rate=8.0), by, budget=1000.0, pp=deep)
+        curve = decode_curve(steps, load, col(81.0))
+        line = mixed_steps(steps, load, curve)
+        for running in (1.0, 81.0):
+            base, each = line.at(col(running))
+            decoding = BASE + EACH * max(running / deep, 1.0)
+            # beside decodes a prompt adds its tokens alone; in steps of their own, all of a step
+            added = BASE if by is FIRST else 0.0
+            if by is PLAIN and running == 1.0:
+                added = -EACH  # its one sequence is the prompt's own
+            assert one(each) == pytest.approx(100 * TOKEN / deep, rel=0.05)
+            assert one(base) == pytest.approx(decoding + max(added, -EACH) / deep, abs=EACH)
+        assert line.separate is (by is FIRST)
+        assert one(line.most) == 10.0
+        assert (one(line.fewest(col(5.0))), one(line.fewest(col(0.2)))) == (1.0, 1.0)
+
+
+def line_of(base: float, each: float, *, separate: bool) -> MixedSteps:
+    """Steps of at most eight prompts that take base + each a prompt, whatever runs."""
+    sides = np.full((2, 1), base), np.full((2, 1), each)
+    return MixedSteps(np.array([[1.0], [99.0]]), *sides, col(1.0), col(8.0), separate)
+
+
+@pytest.mark.parametrize("separate", [True, False])
+@pytest.mark.parametrize("rate", [2.0, 30.0, 60.0])
+def test_steps_carry_the_prompts_that_came_during_the_last_one(separate: bool, rate: float) -> None:
+    # played step by step: a decode step of 20 ms, or one of 12 ms (30 with the decode step after it) and 5 ms a prompt
+    step, each, most = 0.020, 0.005, 8.0
+    base = 0.012 + step if separate else 0.030
+    line = MixedSteps(
+        np.array([[1.0], [9.0]]), np.full((2, 1), base), np.full((2, 1), each), col(1.0), col(most), separate
+    )
+    rng = np.random.default_rng(3)
+    waiting, steps, prompts, last = 0, 0, 0, step
+    for _ in range(60_000):
+        waiting += rng.poisson(rate * last)
+        entering = min(waiting, int(most))
+        waiting -= entering
+        if entering:
+            last = (base - step if separate else base) + each * entering
+            steps, prompts = steps + 1, prompts + entering
+        else:
+            last = step
+    assert one(line.entering(col(rate), col(step), col(4.0))) == pytest.approx(prompts / steps, rel=0.12)
+    met = one(line.entering(col(rate), col(step), col(4.0)))
+    assert one(line.interference(col(rate), col(step), col(4.0))) == pytest.approx((base - step) / met + each)
+    assert one(line.added(col(step), col(2.0), col(4.0))) == pytest.approx((base - step) / 2 + each)
+    assert one(line.per_prompt(col(step), col(4.0))) == pytest.approx((base - step * separate) / most + each)
+    assert one(line.added(col(1.0), col(2.0), col(4.0))) == 0.0
+
+
+def test_a_full_batch_meets_the_prompts_that_take_the_places_of_others() -> None:
+    line = MixedSteps(
+        np.array([[1.0], [99.0]]), np.full((2, 1), 0.03), np.full((2, 1), 5e-3), col(1.0), col(8.0), False
+    )
+    rng = np.random.default_rng(5)
+    for running, answer in ((10.0, 50.0), (60.0, 40.0)):
+        ends = rng.poisson(running / answer, 200_000)
+        group = ends[ends > 0].mean()  # prompts of a step that has any
+        others = (running - group) * ((0.03 - 0.02) / group + 5e-3)
+        assert one(line.met(col(running), col(0.02), col(answer))) == pytest.approx(others, rel=0.02)
+    assert one(line.met(col(1.0), col(0.02), col(50.0))) == pytest.approx(0.0, abs=1e-3)
+    assert one(line.fewest(col(0.3))) == 1.0
+    ranks = replace(line, least=col(4.0))
+    assert ranks.fewest(col(2.5)).tolist() == [2.5]
+    assert ranks.fewest(col(9.0)).tolist() == [4.0]
+    assert one(ranks.entering(col(0.01), col(0.02), col(9.0))) == 4.0
+    assert one(line.entering(col(1e4), col(0.02), col(9.0))) == 8.0
 
 
 def test_steps_are_averaged_over_the_number_that_runs() -> None:
@@ -625,11 +702,11 @@ def test_a_run_lasts_until_its_last_answer(requests: float) -> None:
     found = served(lengths(100, 50, rate=rate, n_requests=requests, arrival="open"))
     last = one(endless.times.prefill) + 50 * one(found.times.tpot)
     assert one(found.rate) == pytest.approx(requests / (requests / rate + last), rel=2e-3)
-    assert one(found.times.ttft) <= one(endless.times.ttft) * (1 + 1e-9)
-    assert one(found.times.tpot) <= one(endless.times.tpot) * (1 + 1e-9)
+    assert one(found.times.ttft) <= one(endless.times.ttft) * (1 + 1e-3)
+    assert one(found.times.tpot) <= one(endless.times.tpot) * (1 + 1e-3)
     assert np.isfinite(found.waits.by_rank).all()
     if requests > 1000:
-        assert one(found.times.ttft) == pytest.approx(one(endless.times.ttft), rel=1e-6)
+        assert one(found.times.ttft) == pytest.approx(one(endless.times.ttft), rel=1e-3)
 
 
 def test_a_run_that_arrives_at_once_is_a_batch() -> None:
@@ -697,7 +774,6 @@ def test_a_closed_loop_queues_behind_no_more_prompts_than_it_holds() -> None:
     assert one(closed_prefill_wait(col(0.99), col(2.0), col(1.0), **held)) == 4 * 2.0 / 2.0
     assert one(closed_prefill_wait(col(0.5), col(2.0), col(0.0), **held)) == pytest.approx(1.0)  # as M/D/1
     assert one(closed_prefill_wait(col(0.5), col(2.0), col(1.0), running=col(0.5), entering=col(1.0))) == 0.0
-    assert one(open_prefill_wait(col(0.5), col(2.0), col(1.0), col(1.0))) == pytest.approx(2.0)
 
 
 def test_nodes_of_the_three_point_rule_stay_in_range() -> None:
