@@ -1,7 +1,7 @@
 """Record which tests reach which line of the code under mutation, and how long each takes; keep it beside the sources.
 
-The record of a file of tests is made anew where the file, or any source under mutation, has changed. What a fixture of
-a module runs counts for all tests of the module.
+The record of a file of tests is made anew where the file, or a source that its tests reach, has changed. What a fixture
+of a module runs counts for all tests of the module.
 """
 
 from __future__ import annotations
@@ -77,18 +77,18 @@ def reach(tests: Iterable[str], sources: Iterable[str]) -> Reach:
     Both are paths relative to the root.
     """
     found, missing = Reach(), []
-    state = _digest(sorted(sources))
     for name in tests:
         kept = _kept(name)
         record = json.loads(kept.read_text()) if kept.exists() else {}
-        if record.get("state") == state + _digest([name]):
+        if record and all(_digest(path) == digest for path, digest in record["digests"].items()):
             found.add(record)
         else:
             missing.append(name)
     for names in _together(missing):
         for line in lines_of(functools.partial(_record, names, sorted(sources)), _MOST_SECONDS):
             name, record = json.loads(line)
-            record["state"] = state + _digest([name])
+            reached = (path for path, by_line in record["lines"].items() if any(map(any, by_line.values())))
+            record["digests"] = {path: _digest(path) for path in (name, *reached)}
             _kept(name).parent.mkdir(exist_ok=True)
             _kept(name).write_text(json.dumps(record))
             found.add(record)
@@ -109,12 +109,10 @@ def _kept(name: str) -> Path:
     return FOLDER / (name.replace("/", "+") + ".json")
 
 
-def _digest(names: Iterable[str]) -> str:
-    """Return a digest of the content of files."""
-    content = hashlib.sha256()
-    for name in names:
-        content.update(name.encode() + (ROOT / name).read_bytes())
-    return content.hexdigest()[:16]
+def _digest(name: str) -> str:
+    """Return a digest of the content of a file; "" where there is none."""
+    path = ROOT / name
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.exists() else ""
 
 
 class _Clock:
