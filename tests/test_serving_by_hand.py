@@ -542,6 +542,18 @@ def test_little_holds_and_an_arrival_meets_a_running_step(by: Engine, budget: fl
     assert one(found.waits.uniform_share) == 0.0
 
 
+def test_short_answers_meet_the_prompts_that_came_while_their_own_waited() -> None:
+    rate, later = 20.0, 5
+    found = served(lengths(100, 1 + later, rate=rate), FIRST, budget=100.0)
+    prompt, step = BASE + 100 * TOKEN, BASE + EACH * (one(found.running) + 1)
+    before = one(found.times.ttft) - FRONT
+    decoding = 0.0
+    for _ in range(60):  # its steps, and the prompts that came from its own arrival to its end
+        decoding = later * step + prompt * rate * (before + decoding)
+    assert one(found.times.tpot) == pytest.approx(decoding / later, rel=0.02)
+    assert rate * prompt * before > 0.05 * decoding  # those that came before it decoded are no small part
+
+
 def test_steps_with_prompts_are_a_line_in_their_number() -> None:
     for by, deep in ((PLAIN, 1), (FIRST, 1), (PLAIN, 2)):
         steps, load = ready(lengths(100, 50, rate=8.0), by, budget=1000.0, pp=deep)
@@ -616,7 +628,7 @@ def test_a_full_batch_meets_the_prompts_that_take_the_places_of_others() -> None
 
 def test_steps_are_averaged_over_the_number_that_runs() -> None:
     # a step that grows with the square of its sequences: E[(1 + N)^2] = (1 + m)^2 + m for a Poisson number of mean m
-    steps, load = ready(lengths(100, 50, rate=8.0))
+    steps, load = ready(lengths(100, 50, rate=8.0), seqs=64.0)
     found = serve(replace(steps, costs=Square()), load, col(1e9))
     running = one(found.running)
     expected = BASE + EACH / 20 * ((1.0 + running) ** 2 + running)
