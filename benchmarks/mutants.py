@@ -18,6 +18,7 @@ import random
 import sys
 import time
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -51,6 +52,8 @@ TESTS = (
 DATA = Path(__file__).with_suffix(".toml")
 #: CPU seconds of tests that one mutant may cost, and those that tests which only share a file with others may add.
 MOST_SECONDS, MORE_SECONDS = 8.0, 2.0
+#: Files of tests that are asked about a change of what runs on import: those with the most tests that reach the file.
+MOST_FILES = 3
 #: CPU seconds that the test of a named mutant may take on the unchanged code.
 NAMED_SECONDS = 10.0
 #: Everything that is imported once and that no mutant changes.
@@ -138,6 +141,10 @@ def tests_of(mutant: Mutant, known: Reach) -> tuple[tuple[str, ...], float]:
     """
     reaching = known.of(mutant)
     files = {name.partition("::")[0] for name in reaching}
+    if not mutant.called:  # everything is imported and collected anew, so few files of tests are asked
+        counts = Counter(name.partition("::")[0] for name in reaching)
+        files = {name for name, _ in counts.most_common(MOST_FILES)}
+        reaching = {name for name in reaching if name.partition("::")[0] in files}
     beside = {name for name in known.seconds if name.partition("::")[0] in files} - reaching
     chosen, spent = _quickest(reaching, known, MOST_SECONDS)
     more, added = _quickest(beside, known, min(MORE_SECONDS, MOST_SECONDS - spent))
@@ -160,19 +167,20 @@ def outcomes(asked: Sequence[tuple[str, Mutant]], known: Reach, *, quiet: bool =
     """Run the mutants `asked`, each with its name ("" for drawn ones), and return what became of them, in order."""
     same, results = equivalent(), {}
     jobs = []
-    for number, (_, mutant) in enumerate(asked):
+    for number, (_, drawn_one) in enumerate(asked):
+        mutant = replace(drawn_one, called=drawn_one.called and not known.on_import(drawn_one))
         reason = same.get((mutant.path, mutant.was, mutant.becomes))
         tests, seconds = tests_of(mutant, known)
         if reason or not tests:
             results[number] = Result(number, reason or "", 0.0)
             continue
-        mutant = replace(mutant, called=mutant.called and not known.on_import(mutant))
         jobs.append(Job(number, mutant, tests, seconds))
 
     def done(result: Result) -> None:
         results[result.number] = result
         if not quiet:
-            print(f"\r{len(results)} of {len(asked)} mutants", end="", file=sys.stderr, flush=True)
+            noticed = sum(bool(r.test) for r in results.values())
+            print(f"\r{len(results)} of {len(asked)} mutants, {noticed} noticed", end="", file=sys.stderr, flush=True)
 
     run(jobs, done)
     return [_outcome(name, mutant, results[n], same) for n, (name, mutant) in enumerate(asked)]
