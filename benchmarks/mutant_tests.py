@@ -68,8 +68,8 @@ class _Session:
     Examples of property tests are not shrunk: only whether a test fails matters.
     """
 
-    def __init__(self, work: Callable[[pytest.Session], None]) -> None:
-        self.work = work
+    def __init__(self, work: Callable[[pytest.Session], None], finder: _Changed | None) -> None:
+        self.work, self.finder = work, finder
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self) -> None:
@@ -78,6 +78,8 @@ class _Session:
         phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
         hypothesis.settings.register_profile("mutants", usual, phases=phases, database=None)
         hypothesis.settings.load_profile("mutants")
+        if self.finder is not None:  # before pytest's own finder, which imports the files that it is called with
+            sys.meta_path.insert(0, self.finder)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
@@ -87,12 +89,12 @@ class _Session:
         return True
 
 
-def collect(files: Iterable[str], work: Callable[[pytest.Session], None]) -> str:
+def collect(files: Iterable[str], work: Callable[[pytest.Session], None], finder: _Changed | None = None) -> str:
     """Collect the tests of `files` in this process and call `work` with them; return what pytest says instead where
-    they cannot be collected, else ""."""
+    they cannot be collected, else "". finder: imports a changed module."""
     told = io.StringIO()
     with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
-        code = pytest.main([*_PYTEST, *(str(ROOT / name) for name in files)], plugins=[_Session(work)])
+        code = pytest.main([*_PYTEST, *(str(ROOT / name) for name in files)], plugins=[_Session(work, finder)])
     return "" if code == pytest.ExitCode.OK else told.getvalue()
 
 
@@ -245,10 +247,9 @@ class _Changed(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
 
 def _anew(job: Job, write: Write) -> None:
     """Import everything with the mutant's text in place; write the first test that fails, or that nothing imports."""
-    sys.meta_path.insert(0, _Changed(job.mutant))
     outcome: list[str] = []
     files = sorted({name.partition("::")[0] for name in job.tests})
-    collect(files, lambda session: outcome.append(first_failure(session, job.tests)))
+    collect(files, lambda session: outcome.append(first_failure(session, job.tests)), _Changed(job.mutant))
     if not outcome:
         write("importing it")
     elif outcome[0]:

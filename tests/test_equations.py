@@ -225,6 +225,11 @@ def test_experts_touched_lies_between_one_token_and_all(experts: int, top_k: int
     assert float(eq.experts_touched(experts, top_k, 2 * tokens)) >= touched * (1 - 1e-12)
 
 
+def test_the_only_expert_is_touched_by_any_token() -> None:
+    assert float(eq.experts_touched(1.0, 1.0, 1.0)) == pytest.approx(1.0)
+    assert float(eq.experts_touched(1.0, 2.0, 1.0)) == pytest.approx(1.0)
+
+
 def test_every_expert_is_touched_when_every_token_picks_all() -> None:
     assert float(eq.experts_touched(4.0, 4.0, 1.0)) == pytest.approx(4.0)
 
@@ -314,6 +319,7 @@ def test_one_device_talks_to_nobody(equation: Callable[..., np.ndarray]) -> None
     assert float(equation(1e6, 1.0, 1e9, 1e-6)) == 0.0
     assert float(eq.tree_time(1e6, 1.0, 1e9, 1e-6, 2.0)) == 0.0
     assert float(eq.exchange_time(1e6, 1.0, 1e9, 1e-6, 0.0, 2.0)) == 0.0
+    assert float(eq.exchange_time(1e6, 1.0, 1e9, 1e-6, 1.0, 2.0)) == 0.0
 
 
 @pytest.mark.parametrize("devices", [2, 3, 4, 6, 8])

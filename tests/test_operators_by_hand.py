@@ -12,7 +12,7 @@ from perfmodel.deployment.columns import deployments
 from perfmodel.deployment.sharding import shard
 from perfmodel.dtypes import COMPUTE_CODE
 from perfmodel.hardware.host import Host
-from perfmodel.models import Block, Mixer, Mlp, ModelSpec
+from perfmodel.models import Adapters, Block, Mixer, Mlp, ModelSpec
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.forward import operators
 from perfmodel.operators.step import Step
@@ -257,6 +257,32 @@ def test_states_are_read_and_written_once_a_sequence() -> None:
     state, row = 12 * 8 * 10, 2.0 * (2 * 3 * 8 + 2 * 12 * 10)
     assert counted(found["linear_decode"]) == (8.0 * 12 * state, 4 * 8.0 * state + 12 * row, 3.0)
     assert "linear_prefill" not in found
+
+
+@pytest.mark.parametrize("kind", ["full", "linear", "mla"])
+def test_heads_that_do_not_divide_go_to_the_fullest_device(kind: str) -> None:
+    sizes = {"heads": 10, "kv_heads": 10 if kind == "mla" else 5, "head_dim": 9, "value_dim": 7}
+    more = {"q_rank": 20, "kv_rank": 16, "rope_dim": 3} if kind == "mla" else {"conv": 4} if kind == "linear" else {}
+    found = asked(Mixer(kind, **sizes, **more), Mlp(250), tp=4)  # type: ignore[arg-type]
+    heads, keys = share(10, 4), share(5, 4)
+    for name in [n for n in found if n.endswith(("_prefill", "_decode", f"_prefill_{kind}", f"_decode_{kind}"))]:
+        assert one(found[name].shape["heads"]) == heads, name
+        if "kv_heads" in found[name].shape:
+            assert one(found[name].shape["kv_heads"]) == keys
+    if kind == "linear":
+        assert one(found["linear_decode"].moved) == 8 * (8.0 * heads * 63 + 2.0 * (2 * keys * 9 + 2 * heads * 7))
+
+
+def test_a_prompt_of_one_token_is_a_prompt() -> None:
+    found = asked(Mixer("full", **GQA), Mlp(250), Step(prefill_tokens=1.0, prefill_context=6.0, prefill_seqs=4.0))
+    assert one(found["attention_prefill_full"].shape["query"]) == 0.25  # a mean over four
+    nothing = Step(prefill_tokens=0.0, decode_seqs=0.0)
+    spec = ModelSpec("toy", HIDDEN, VOCAB, (Block(3, Mixer("full", **GQA), Mlp(250)),))
+    idle = list(operators(shard(spec, deployments(H100, adapters=Adapters(rank=8))), nothing))
+    assert any(d.name.startswith("lora_") for d in idle)
+    assert not any(np.any(d.count) for d in idle if d.name not in ("sampling",))
+    two = asked(Mixer("full", **GQA), Mlp(250), streams=2)
+    assert one(two["stream_update"].moved) == 38 * 5 * HIDDEN * 2.0
 
 
 def test_streams_move_around_both_parts_of_a_layer() -> None:
