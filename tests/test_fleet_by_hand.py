@@ -681,8 +681,8 @@ def test_what_a_modelled_fleet_costs_and_draws(tmp_path: Path) -> None:
     row = found.rows()[0]
     option = next(o for o in found.problem.options if o.name == row["option"])
     assert found.usd_per_hour == pytest.approx(option.usd_per_hour * row["replicas"])
-    assert found.problem.throughput.max() * row["replicas"] >= 30.0
-    assert found.problem.throughput.max() * (row["replicas"] - 1) < 30.0
+    speed = float(found.problem.throughput[found.problem.options.index(option), 0])
+    assert speed * (row["replicas"] - 1) < 30.0 <= speed * row["replicas"]
     # between idle and full load, at the meter of a site with a PUE of 1.5
     most = option.power * row["replicas"]
     assert 0.5 * most < row["power_w"] <= most * (1 + 1e-6)
@@ -693,7 +693,8 @@ def test_what_a_modelled_fleet_costs_and_draws(tmp_path: Path) -> None:
     # hosts: an eighth of one per replica at full load, and the whole one that is switched on; at the site's meter
     hosts = modelled(tmp_path, hardware='nodes = ["dgx-h100"]')
     host = float(tariff_of(load_scenario(tmp_path / "modelled.toml")).host_power[0])
-    assert hosts.rows()[0]["power_w"] == pytest.approx(row["power_w"] + 1.5 * host)
+    drawn = sum(r["power_w"] for r in hosts.rows()) - 1.5 * host  # of the devices, of which a paid node has some more
+    assert 0.9 * row["power_w"] < drawn < 1.6 * row["power_w"]
     for plain, housed in zip(found.problem.options, hosts.problem.options, strict=True):
         assert housed.power == pytest.approx(plain.power + 1.5 * host * housed.nodes)
         assert (housed.nodes, housed.replicas_per_node) == (housed.devices / 8.0, 8.0 / housed.devices)
