@@ -216,5 +216,5 @@ def widths_of(rows: pd.DataFrame, watts: Array) -> tuple[float, float]:
     ratios = (watts / rows.watts, watts * rows.devices / rows.rate / rows.joules, rows.rate / measured)
     found = [rows.assign(ratio=np.abs(np.log(ratio)))[np.isfinite(ratio)] for ratio in ratios]
     own, joules, seen = (quantile(part) for part in found)
-    unseen = half_width("throughput", "closed", "any")
+    unseen = half_width("throughput", "closed", "table")
     return own, float(np.sqrt(joules**2 + max(unseen**2 - seen**2, 0.0)))
