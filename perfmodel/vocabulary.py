@@ -29,6 +29,11 @@ BASIS_CODE = {name: code for code, name in enumerate(BASES)}
 BOUNDS = ("compute", "memory", "link", "launch")
 COMPUTE_BOUND, MEMORY_BOUND, LINK_BOUND, LAUNCH_BOUND = range(len(BOUNDS))
 
+#: What a device does in a step, as its power depends on it: FLOP by the width of the operands, bytes to and from its
+#: memory, bytes that its collectives are called with.
+WORK = ("flop_16", "flop_8", "flop_4", "moved", "sent")
+MOVED, SENT = WORK.index("moved"), WORK.index("sent")
+
 #: Families that communicate.
 LINK_FAMILIES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p")
 

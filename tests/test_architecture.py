@@ -50,10 +50,10 @@ MAY_IMPORT = {
         "memory": "deployment engines hardware models",
         "operators": "deployment models",
         "costs": "deployment engines hardware operators profiles",
-        "serving": "costs deployment engines hardware models operators",
+        "serving": "costs deployment engines hardware models operators power",
         "estimates": "costs deployment engines hardware memory models operators power serving",
         "cases": "costs deployment engines estimates hardware memory models operators power serving",
-        "calibration": "cases costs deployment engines estimates hardware operators profiles serving",
+        "calibration": "cases costs deployment engines estimates hardware operators power profiles serving",
         "simulator": "costs deployment engines estimates hardware memory models operators power serving",
     },
     "search": {

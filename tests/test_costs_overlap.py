@@ -72,6 +72,7 @@ def made(times: list[float]) -> StepCost:
         np.stack([linked, late]),
         0 * one,
         np.ones(1, np.int8),
+        np.ones((5, 1)),
     )
 
 

@@ -314,4 +314,4 @@ def test_frames_name_their_units_and_their_range(workload: Workload) -> None:
         # the range is symmetric in the logarithm
         np.testing.assert_allclose(frame[f"{column}_lo"] * frame[f"{column}_hi"], frame[column] ** 2)
     assert set(frame["basis"]) == {"roofline"}
-    assert set(found.spread) == {"ttft", "tpot", "itl", "e2e", "throughput", "power"}
+    assert set(found.spread) == {"ttft", "tpot", "itl", "e2e", "throughput", "power", "energy"}

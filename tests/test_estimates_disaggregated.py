@@ -18,7 +18,9 @@ from perfmodel.estimates.disaggregated import estimate_disaggregated, estimate_p
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import Prepared, estimate, prepare
 from perfmodel.estimates.kv_transfer import HAND_OVER, transfer_time
+from perfmodel.hardware import hardware_of
 from perfmodel.models import ModelSpec, model
+from perfmodel.power import ready_power
 from perfmodel.workload.load import load_of
 from perfmodel.workload.workload import Workload
 
@@ -221,7 +223,7 @@ def test_both_pools_must_hold_the_model() -> None:
 
 def test_power_is_the_mean_of_both_pools() -> None:
     idle = pair(lengths(1000, 100, rate=1e-6))
-    assert one(idle.power) == pytest.approx(H100.idle, rel=0.01)
+    assert one(idle.power) == pytest.approx(one(ready_power(hardware_of([H100], np.zeros(1, int)))), rel=0.01)
     busy = pair(lengths(8000, 300, n_requests=1e5))
     assert 2 * one(idle.power) < one(busy.power) <= H100.tdp
 

@@ -146,3 +146,16 @@ def test_an_estimate_says_whether_its_power_has_a_host(
     said = " ".join(capsys.readouterr().out.split())
     assert ("--node NAME adds their host" in said) is (not flags)
     assert f"Rated power kW {rated}" in said
+
+
+def test_a_search_tries_power_limits_and_provisions_for_them() -> None:
+    text = TEXT.format(
+        hardware=BY_DEVICE, limits="", pue=1.0, load="request_rate_rps = 40", modes="power_cap_w = [400, 900]"
+    )
+    found = plan(read_scenario(Table(tomllib.loads(text), "scenario.toml"), Path()), costs=Roofline())
+    caps, device = found.layouts.power_cap, hwdb.device("h100-sxm")
+    assert sorted(caps) == [400, 900]
+    each = found.columns["rated_power_kw"] * 1e3 / found.columns["devices"]
+    np.testing.assert_allclose(each, np.minimum(caps, device.tdp))
+    assert (found.columns["power_w_per_device"] <= each * (1 + 1e-9)).all()
+    assert (found.columns["output_tok_s_per_device"] > 0).all()

@@ -10,7 +10,9 @@ from perfmodel.costs import Roofline
 from perfmodel.deployment.columns import Deployments, deployments
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import estimate
+from perfmodel.hardware import hardware_of
 from perfmodel.models import model
+from perfmodel.power import ready_power
 from perfmodel.workload.workload import Workload
 
 LLAMA = model("meta-llama/Llama-3.1-8B")
@@ -70,11 +72,9 @@ def test_replicas_without_requests_change_power_alone(arrival: str, requests: in
         np.testing.assert_allclose(more.latency.arrays()[name], values, rtol=1e-12, err_msg=name)
     for name, values in busy.rates.arrays().items():
         np.testing.assert_allclose(more.rates.arrays()[name], values, rtol=1e-12, err_msg=name)
-    idle = H100.si("power.idle") if "power.idle" in H100.records else None
-    watts = one(busy.power) * requests
-    if idle:
-        watts += idle * (replicas - requests)
-        assert one(more.power) * replicas == pytest.approx(watts, rel=1e-6)
+    waiting = one(ready_power(hardware_of([H100], np.zeros(1, int))))  # the model is loaded, nothing runs
+    watts = one(busy.power) * requests + waiting * (replicas - requests)
+    assert one(more.power) * replicas == pytest.approx(watts, rel=1e-6)
     assert one(more.power) < one(busy.power)
     assert one(more.energy) == pytest.approx(one(more.power) * replicas / one(more.output_rate))
 

@@ -1,7 +1,7 @@
 """Calibration on measured runs: fits of engine constants, of intervals and of transfer spreads, and scored decisions.
 
-`python -m perfmodel.calibration engines|devices|intervals|transfer|decisions` runs each of them; without `--write` a
-fit only prints what it finds. The tables they read are described in `perfmodel.calibration.measured`.
+`python -m perfmodel.calibration engines|devices|intervals|power|transfer|decisions` runs each of them; without
+`--write` a fit only prints what it finds. The tables they read are described in `perfmodel.calibration.measured`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from perfmodel.calibration.engine_fit import (
 from perfmodel.calibration.intervals import fit_intervals, intervals_text, write_intervals
 from perfmodel.calibration.measured import counted, joined, rows_of
 from perfmodel.calibration.operator_cells import SAMPLE, error_quantile, one_device
+from perfmodel.calibration.power_file import FittedPower, fitted_power, power_text, write_power
+from perfmodel.calibration.power_fit import power_rows
 from perfmodel.calibration.targets import Part
 from perfmodel.calibration.transfer import (
     Transferred,
@@ -36,6 +38,7 @@ __all__ = [
     "Decision",
     "EngineFit",
     "FactorFit",
+    "FittedPower",
     "Part",
     "TooFew",
     "Transferred",
@@ -47,11 +50,14 @@ __all__ = [
     "fit_engine",
     "fit_engines",
     "fit_intervals",
+    "fitted_power",
     "intervals_text",
     "joined",
     "measured_devices",
     "one_device",
     "pooled",
+    "power_rows",
+    "power_text",
     "rows_of",
     "transfer_spreads",
     "transferred",
@@ -59,5 +65,6 @@ __all__ = [
     "write_device_factors",
     "write_factors",
     "write_intervals",
+    "write_power",
     "write_transfer_spreads",
 ]

@@ -3,13 +3,15 @@
     python -m perfmodel.calibration engines CASES.csv TRUTH.csv [--engine NAME ...] [--write]
     python -m perfmodel.calibration devices CASES.csv TRUTH.csv --device NAME ... [--engine NAME ...] [--write]
     python -m perfmodel.calibration intervals CASES.csv TRUTH.csv [--write]
+    python -m perfmodel.calibration power CASES.csv TRUTH.csv [--write]
     python -m perfmodel.calibration transfer [--only DEVICE ...] [--write data/profiles/spread.toml]
     python -m perfmodel.calibration decisions CASES.csv PREDICTIONS.csv TRUTH.csv [--prices PRICES.csv]
 
 `engines` fits host constants and kernel factors, `devices` kernel factors of single devices alone, `intervals` the 80 %
-intervals of whole-deployment results (some minutes), `transfer` the spreads of operator times that are borrowed from
-other devices. `decisions` scores whether the configuration with the best prediction is the one that measured best.
-CASES and TRUTH are described in `perfmodel/calibration/measured.py`.
+intervals of whole-deployment results (some minutes), `power` the constants of watts with their intervals, `transfer`
+the spreads of operator times that are borrowed from other devices. `decisions` scores whether the configuration with
+the best prediction is the one that measured best. CASES and TRUTH are described in
+`perfmodel/calibration/measured.py`.
 """
 
 from __future__ import annotations
@@ -28,14 +30,17 @@ from perfmodel.calibration import (
     fit_devices,
     fit_engines,
     fit_intervals,
+    fitted_power,
     intervals_text,
     measured_devices,
+    power_text,
     transfer_spreads,
     transferred,
     write_constants,
     write_device_factors,
     write_factors,
     write_intervals,
+    write_power,
     write_transfer_spreads,
 )
 from perfmodel.calibration.report import device_lines, engine_lines
@@ -73,6 +78,14 @@ def _intervals(asked: argparse.Namespace) -> None:
         write_intervals(found)
 
 
+def _power(asked: argparse.Namespace) -> None:
+    """Fit the watts of devices by what they do."""
+    found = fitted_power(asked.cases, asked.truth)
+    print(power_text(found))
+    if asked.write:
+        write_power(found)
+
+
 def _transfer(asked: argparse.Namespace) -> None:
     """Fit the spreads of borrowed operator times."""
     every = [t for name in asked.only or measured_devices() for t in transferred(name)]
@@ -105,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True)
-    for name, run in (("engines", _engines), ("devices", _devices), ("intervals", _intervals)):
+    for name, run in (("engines", _engines), ("devices", _devices), ("intervals", _intervals), ("power", _power)):
         command = commands.add_parser(name, help=run.__doc__)
         command.set_defaults(run=run)
         command.add_argument("cases", type=Path)

@@ -23,7 +23,7 @@ import hwdb
 from hwdb import outfile
 from perfmodel.calibration.measured import fold_of, joined, rows_of
 from perfmodel.cases import INTERVALS
-from perfmodel.estimates import CLASSES
+from perfmodel.estimates import CLASSES, INTERVAL_METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,8 +92,9 @@ def log_ratios(rows: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
     found["basis"] = found.case_id.map(table.basis).map(CLASSES)
     beyond = found.case_id.map(table.saturated) == "true"
     found["mode"] = found["mode"].where(~beyond, OVERLOAD)
-    # power at the wall holds more than devices; end-to-end latency is mostly decoding and shares its width
-    found["kind"] = found.metric.map({**INTERVALS, "wall_power_w": None}).replace({"e2e": "tpot"})
+    # end-to-end latency is mostly decoding and shares its width; those of power are fitted with its constants
+    found["kind"] = found.metric.map({m: k for m, k in INTERVALS.items() if k in INTERVAL_METRICS or k == "e2e"})
+    found["kind"] = found.kind.replace({"e2e": "tpot"})
     with np.errstate(divide="ignore", invalid="ignore"):
         found["ratio"] = np.abs(np.log(found.predicted / found.value))
     usable: pd.DataFrame = found[np.isfinite(found.ratio) & found.kind.notna()]

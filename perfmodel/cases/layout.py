@@ -188,6 +188,7 @@ def _deployments(settings: Settings, group: Group, degrees: Placement) -> Deploy
         act=names.act[rows],
         kv=names.kv[rows],
         max_num_batched_tokens=number["max_num_batched_tokens"][rows],
+        power_cap=number["power_cap_w"][rows],
         max_num_seqs=number["max_num_seqs"][rows],
         tp=degrees.tp,
         pp=degrees.pp,

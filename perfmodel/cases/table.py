@@ -145,6 +145,7 @@ INPUT: tuple[Column, ...] = (
         "most sequences in a batch, as in the flag of the engine",
         "the recipe's, else the engine's",
     ),
+    _number("power_cap_w", "W", "power limit set on each device", "the limit of the device"),
     _count("cp", "devices", "context parallelism of long prompts", "1"),
     _share("gpu_memory_utilization", "share of device memory that the engine uses, 0 to 1", "the engine's"),
     _share("host_weights", "share of the layers' weights in host memory, 0 to 1", "0"),

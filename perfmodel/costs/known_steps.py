@@ -13,13 +13,14 @@ from perfmodel.costs.steps import Launches, StepCost, step_cost
 from perfmodel.deployment import Sharding
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Step, step_shape
+from perfmodel.vocabulary import BOUNDS, WORK
 
 #: Most steps that are remembered. chosen: they take some 100 MB; a search of more candidates meets few steps twice.
 MOST_KNOWN = 200_000
 #: Shares in host memory that decide what a step costs, besides the columns of the sharding.
 _HOSTED = ("weights", "experts", "kv")
 #: Fields of a cost with a leading axis of their own -> its length; the others have none.
-_LEADING = {"bound": 4, "links": 2}
+_LEADING = {"bound": len(BOUNDS), "links": 2, "work": len(WORK)}
 _CODES = ("basis", "batches")
 
 

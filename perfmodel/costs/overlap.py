@@ -56,6 +56,7 @@ def overlapped(cost: StepCost, way: Overlap) -> StepCost:
         hidden=(times - left).sum(axis=0),
         calls=way.batches * cost.calls,
         operators=way.batches * cost.operators,
+        work=way.batches * cost.work,
         batches=np.full(np.shape(cost.time), way.batches, np.int8),
     )
 

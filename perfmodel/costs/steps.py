@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -11,16 +11,19 @@ from perfmodel.arrays import Array, Codes
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.host_waits import with_waits
 from perfmodel.deployment import Sharding
+from perfmodel.dtypes import COMPUTE_BYTES
 from perfmodel.engines import defaults
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Demand, Step, operators, step_shape
-from perfmodel.vocabulary import BASES, BOUNDS, LAUNCH_BOUND, LINK_FAMILIES
+from perfmodel.vocabulary import BASES, BOUNDS, LAUNCH_BOUND, LINK_FAMILIES, MOVED, SENT, WORK
 
 #: Share of a sum from which the terms of one basis count for the basis of the sum (chosen: smaller terms
 #: hardly move the sum).
 SIGNIFICANT = 0.1
 #: Coordinates of a demand that decide which table prices it; demands are priced together only where these agree.
 _CHOOSING = ("weight", "act", "kv_bytes")
+#: Row of `WORK` that counts the FLOP of each compute type (`perfmodel.dtypes.COMPUTE`): 16 bits and more, 8, 4.
+_WIDTH = np.select([COMPUTE_BYTES >= 2.0, COMPUTE_BYTES >= 1.0], [0, 1], 2)
 #: Kernels launched per operator, by operator family: `Engine.kernel_launches`.
 Launches = Iterable[tuple[str, float]]
 
@@ -33,7 +36,7 @@ class StepCost:
     the worst that carries a significant share. spread: log half-width of the 80 % interval. calls: kernels launched.
     operators: operators run, each of one or more kernels. links: (2, ...) seconds of collectives limited by links, and
     by their launch. hidden: seconds of work that overlaps longer work and is not part of `time`. batches: micro-batches
-    per step (`perfmodel.engines.Overlap`).
+    per step (`perfmodel.engines.Overlap`). work: (5, ...) what the busiest device does, as `WORK` lists it.
     """
 
     time: Array
@@ -44,11 +47,12 @@ class StepCost:
     links: Array
     hidden: Array
     batches: Codes
+    work: Array
     operators: Array = field(default_factory=lambda: np.zeros(1))
 
     def take(self, turn: int, shape: tuple[int, ...]) -> StepCost:
         """Return step number `turn` of several that were priced together along a first axis, reshaped to `shape`."""
-        leading = {n: getattr(self, n)[:, turn].reshape(-1, *shape) for n in ("bound", "links")}
+        leading = {n: getattr(self, n)[:, turn].reshape(-1, *shape) for n in ("bound", "links", "work")}
         names = (f.name for f in fields(self) if f.name not in leading)
         return StepCost(**leading, **{n: getattr(self, n)[turn].reshape(shape) for n in names})
 
@@ -127,12 +131,13 @@ def summed(terms: Iterable[tuple[Demand, Cost]], shape: tuple[int, ...], launche
     bound = np.zeros((len(BOUNDS), *shape))
     by_basis = np.zeros((len(BASES), *shape))
     by_family: dict[str, Array] = {}
-    calls, run, links = np.zeros(shape), np.zeros(shape), np.zeros((2, *shape))
+    calls, run, links, work = np.zeros(shape), np.zeros(shape), np.zeros((2, *shape)), np.zeros((len(WORK), *shape))
     for demand, cost in terms:
         # an absent operator (count 0) must not turn an unknown price into an unknown sum
         time = np.where(demand.count > 0, demand.count * cost.time, 0.0)
         calls += demand.count * kernels.get(demand.family, 1.0)
         run += demand.count
+        _add_work(work, demand)
         if demand.family in LINK_FAMILIES:
             launched = np.where(cost.bound == LAUNCH_BOUND, time, 0.0)
             links[0] += time - launched
@@ -145,10 +150,23 @@ def summed(terms: Iterable[tuple[Demand, Cost]], shape: tuple[int, ...], launche
     total = bound.sum(axis=0)
     basis, spread = _certainty(total, by_basis, by_family)
     one, none = np.ones(shape, np.int8), np.zeros(shape)
-    found = StepCost(
-        time=total, bound=bound, basis=basis, spread=spread, calls=calls, links=links, hidden=none, batches=one
-    )
-    return replace(found, operators=run)
+    totals = {"time": total, "bound": bound, "calls": calls, "links": links, "work": work, "operators": run}
+    return StepCost(**totals, basis=basis, spread=spread, hidden=none, batches=one)
+
+
+def _add_work(work: Array, demand: Demand) -> None:
+    """Add what all calls of `demand` do to the sums `work`, (5, ...), as `WORK` lists them."""
+    work[MOVED] += demand.count * demand.moved
+    if demand.family in LINK_FAMILIES:
+        work[SENT] += demand.count * demand.message
+        return
+    flop = demand.count * demand.flop
+    widths = _WIDTH[demand.compute]
+    if np.ndim(widths) == 0:
+        work[widths] += flop
+        return
+    for width in np.unique(widths):
+        work[width] += np.where(widths == width, flop, 0.0)
 
 
 def _certainty(total: Array, by_basis: Array, by_family: dict[str, Array]) -> tuple[Codes, Array]:
@@ -188,5 +206,5 @@ def mean_cost(costs: list[StepCost], shares: list[Array]) -> StepCost:
     spreads = [np.where(t, s * c.time * c.spread, 0.0) for c, s, t in zip(costs, shares, occurs, strict=True)]
     with np.errstate(invalid="ignore", divide="ignore"):
         spread = np.asarray(sum(spreads)) / time
-    averaged = {name: mean(name) for name in ("bound", "calls", "links", "hidden")}
+    averaged = {name: mean(name) for name in ("bound", "calls", "links", "hidden", "work")}
     return StepCost(time=time, spread=spread, basis=largest("basis"), batches=largest("batches"), **averaged)

@@ -24,6 +24,7 @@ DEFAULTS = {
     "replicas": 1,
     "max_num_batched_tokens": NAN,
     "max_num_seqs": NAN,
+    "power_cap": NAN,
     "weight": -1,
     "act": -1,
     "kv": -1,
@@ -45,10 +46,10 @@ class Deployments:
     that experts are spread over (1: TP splits experts like any MLP). A replica takes tp * pp * dp * cp devices.
     max_num_batched_tokens: token budget per step. max_num_seqs: most sequences that run at once. Both count as the
     engine's own flags: per rank of attention data parallelism, but SGLang divides max_num_seqs among the ranks. NaN for
-    either: the engine's default. weight, kv: storage-format codes, -1 for the model's own. act: compute-type code, -1
-    for what the weights call for. host_weights, host_experts, host_kv: shares (0 to 1) of the layers' weights, of the
-    routed experts and of the KV cache that lie in host memory, behind `host`. adapters: low-rank adapters that requests
-    use, None without.
+    either: the engine's default. power_cap: power limit set on each device, W; NaN for that of the device. weight, kv:
+    storage-format codes, -1 for the model's own. act: compute-type code, -1 for what the weights call for.
+    host_weights, host_experts, host_kv: shares (0 to 1) of the layers' weights, of the routed experts and of the KV
+    cache that lie in host memory, behind `host`. adapters: low-rank adapters that requests use, None without.
     """
 
     devices: tuple[Device, ...]
@@ -61,6 +62,7 @@ class Deployments:
     replicas: Array
     max_num_batched_tokens: Array
     max_num_seqs: Array
+    power_cap: Array
     weight: Index
     act: Index
     kv: Index

@@ -10,7 +10,8 @@ from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import Prepared, check, engine_limits, estimate, estimate_load, per_replica, prepare
 from perfmodel.estimates.explanation import Term, explain, explain_disaggregated
 from perfmodel.estimates.groups import Intervals, Latency, MemoryUse, PowerUse, Rates, RequestClasses, WaitShape
-from perfmodel.estimates.intervals import CLASSES
+from perfmodel.estimates.intervals import CLASSES, half_width
+from perfmodel.estimates.intervals import METRICS as INTERVAL_METRICS
 from perfmodel.estimates.kv_transfer import HAND_OVER, between
 from perfmodel.estimates.remarks import configuration_remarks
 from perfmodel.estimates.replicas import estimate_replicas
@@ -18,6 +19,7 @@ from perfmodel.estimates.replicas import estimate_replicas
 __all__ = [
     "CLASSES",
     "HAND_OVER",
+    "INTERVAL_METRICS",
     "Estimates",
     "Intervals",
     "Latency",
@@ -44,6 +46,7 @@ __all__ = [
     "estimate_replicas",
     "explain",
     "explain_disaggregated",
+    "half_width",
     "in_pools",
     "keeps",
     "overall",

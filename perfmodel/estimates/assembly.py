@@ -11,7 +11,7 @@ from perfmodel.estimates.groups import Intervals, Latency, MemoryUse, PowerUse, 
 from perfmodel.estimates.intervals import METRICS as INTERVAL_METRICS
 from perfmodel.estimates.intervals import spread
 from perfmodel.memory import Memory
-from perfmodel.power import energy_per_token, mean_power
+from perfmodel.power import Activity, energy_per_token, mean_power, power_spread, use_of
 from perfmodel.serving import TINY, Served, StepModel
 from perfmodel.workload import RANKS, Load
 
@@ -34,7 +34,7 @@ def assemble(steps: StepModel, memory: Memory, load: Load, served: Served, deplo
         prefill=prefill_rate(load, served) * replicas,
         decode=decode_rate(load, served) * replicas,
     )
-    power = device_power(steps, load, served)
+    use = _power_use(steps, load, served, devices, rates.output)
     basis = np.maximum(served.costs.decode.basis, served.costs.prefill.basis.max(axis=0)).astype(np.int8)
     widths = {metric: spread(metric, load.arrival, basis, served.saturated) for metric in INTERVAL_METRICS}
     latency, classes = _by_class(steps, load, served)
@@ -47,13 +47,23 @@ def assemble(steps: StepModel, memory: Memory, load: Load, served: Served, deplo
         classes=classes,
         rates=rates,
         memory_use=memory_use(memory, served.running),
-        power_use=PowerUse(per_device=power, per_output_token=energy_per_token(power * devices, rates.output)),
-        intervals=Intervals(**widths),
+        power_use=use,
+        intervals=Intervals(
+            **widths, power=power_spread(steps.hardware), energy=power_spread(steps.hardware, joules=True)
+        ),
         devices=devices,
         running=served.running,
         saturated=served.saturated,
         basis=basis,
     )
+
+
+def _power_use(steps: StepModel, load: Load, served: Served, devices: Array, output: Array) -> PowerUse:
+    """Return watts and joules of N deployments. devices: in use, (N,). output: tokens/s of all replicas, (N,)."""
+    activity = activity_of(steps, load, served)
+    power = mean_power(steps.hardware, activity)
+    energy = energy_per_token(power * devices, output)
+    return PowerUse(per_device=power, per_output_token=energy, **vars(activity))
 
 
 def _by_class(steps: StepModel, load: Load, served: Served) -> tuple[Latency, RequestClasses]:
@@ -119,18 +129,31 @@ def decode_rate(load: Load, served: Served) -> Array:
     return served.running * load.accepted / served.steps.decode
 
 
-def device_power(steps: StepModel, load: Load, served: Served) -> Array:
-    """Return the mean watts per device, (N,): its time per request is split between decode, prefill, host and idling.
+def activity_of(steps: StepModel, load: Load, served: Served) -> Activity:
+    """Return what the devices of a replica do, as shares of wall time, (N,).
 
     Derived: a request takes (output - 1) / accepted decode steps, shared by the running sequences, and its prefill
-    steps, shared by the pipeline's stages. Time that neither takes between two requests is idle.
+    steps, shared by the pipeline's stages. In open loops requests in flight are Poisson, with mean L = rate x
+    residence: something runs for 1 - exp(-L) of the time, with L / (1 - exp(-L)) sequences.
     """
-    decode, prefill = served.costs.decode, served.costs.prefill
-    n_steps = load.mean(np.maximum(load.output - 1.0, 0.0)) / load.accepted / np.maximum(served.running, 1.0)
-    prompt = np.sum(prefill.bound * load.share * served.costs.prefill_steps, axis=1) / steps.sharding.pp
-    bound_time = decode.bound * n_steps + prompt
-    device_time = bound_time.sum(axis=0)
-    wall = np.maximum(1.0 / np.maximum(served.rate, TINY), device_time)
-    beside = np.maximum(served.steps.decode - decode.time, 0.0) * n_steps
-    host_time = np.minimum(beside, wall - device_time)
-    return mean_power(steps.hardware, bound_time, host_time, (device_time + host_time) / wall)
+    costs, running = served.costs, np.maximum(served.running, 1.0)
+    least_busy = np.zeros_like(running)
+    if load.arrival == "open":
+        flight = served.rate * load.mean(served.times.prefill + np.maximum(load.output - 1.0, 0.0) * served.times.tpot)
+        least_busy = -np.expm1(-flight)
+        running = np.maximum(running, flight / np.maximum(least_busy, TINY))
+    n_steps = load.mean(np.maximum(load.output - 1.0, 0.0)) / load.accepted / running
+
+    def per_request(decode: Array, prefill: Array) -> Array:
+        """Return what a request adds to one device in its decode and prefill steps, (K, N)."""
+        prompt = np.sum(prefill * load.share * costs.prefill_steps, axis=1) / steps.sharding.pp
+        return np.asarray(decode * n_steps * stages + prompt)
+
+    stages = np.minimum(running / steps.sharding.pp, 1.0)  # fewer sequences than stages leave stages without work
+    device_time = per_request(costs.decode.bound, costs.prefill.bound).sum(axis=0)
+    in_steps = device_time + costs.decode.time * n_steps * (1.0 - stages)
+    wall = np.maximum(1.0 / np.maximum(served.rate, TINY), in_steps)
+    host_time = np.maximum(served.steps.decode - costs.decode.time, 0.0) * n_steps
+    busy = np.minimum(np.maximum((in_steps + host_time) / wall, least_busy), 1.0)
+    work = per_request(costs.decode.work, costs.prefill.work)
+    return Activity(busy=busy, kernels=device_time / wall, use=use_of(steps.hardware, work / wall))

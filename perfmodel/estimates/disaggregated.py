@@ -12,7 +12,7 @@ from perfmodel.costs import CostModel, KnownSteps, default
 from perfmodel.deployment import Deployments
 from perfmodel.engines import Engine
 from perfmodel.engines import engine as engine_of
-from perfmodel.estimates.assembly import assemble, decode_rate, device_power, rates_of
+from perfmodel.estimates.assembly import activity_of, assemble, decode_rate, rates_of
 from perfmodel.estimates.context import check_context
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import Prepared, check, prepare
@@ -20,7 +20,7 @@ from perfmodel.estimates.groups import PowerUse
 from perfmodel.estimates.placed import placed_pools
 from perfmodel.estimates.tandem import serve_tandem
 from perfmodel.models import ModelSpec
-from perfmodel.power import energy_per_token, mean_power
+from perfmodel.power import Activity, energy_per_token, mean_power, use_of
 from perfmodel.serving import PromptPool, Served, prompt_pool
 from perfmodel.workload import POOLED_REQUESTS_PER_CLIENT, Load, Workload, load_of
 
@@ -191,7 +191,7 @@ def _combined(pair: ServedPair) -> Estimates:
         prefill=workers[0] * demand.mean(demand.new) / demand.mean(pair.prompts.alone),
         decode=decode_rate(demand, served) * workers[1],
     )
-    power = _power(pair, devices)
+    power, activity = _power(pair, devices)
     front, back = pair.front.memory, pair.back.memory
     return replace(
         worker,
@@ -203,21 +203,29 @@ def _combined(pair: ServedPair) -> Estimates:
             fits=front.fits & back.fits,
             reasons=np.where(front.fits, back.reasons(), front.reasons()),
         ),
-        power_use=PowerUse(per_device=power, per_output_token=energy_per_token(power * devices, rates.output)),
+        power_use=PowerUse(
+            per_device=power, per_output_token=energy_per_token(power * devices, rates.output), **vars(activity)
+        ),
     )
 
 
-def _power(pair: ServedPair, devices: Array) -> Array:
-    """Return the mean watts per device over both pools, (N,).
+def _power(pair: ServedPair, devices: Array) -> tuple[Array, Activity]:
+    """Return the mean watts per device over both pools, (N,), and what devices do on average.
 
-    Prefill workers prefill or idle; decode workers decode or idle. devices: devices of both pools, (N,).
+    Prefill workers prefill or wait; decode workers decode or wait. devices: devices of both pools, (N,).
     """
     demand, served, costs = pair.demand, pair.served, pair.served.costs
-    busy = demand.mean(np.sum(costs.prefill.bound, axis=0) * costs.prefill_steps) * served.rate / pair.workers[0]
-    busy = np.clip(busy, 0.0, 1.0)
-    prompt = np.sum(costs.prefill.bound * demand.share, axis=1)
-    front = mean_power(pair.front.hardware, prompt, np.zeros_like(busy), busy)
-    no_prefill = replace(costs, prefill=replace(costs.prefill, bound=costs.prefill.bound * 0.0))
-    back = device_power(pair.back.steps, demand, replace(pair.decode_worker, costs=no_prefill))
-    per = [p.devices_per_replica for p in pair.pools]
-    return (front * per[0] * pair.workers[0] + back * per[1] * pair.workers[1]) / devices
+    rate = served.rate / pair.workers[0]
+    busy = np.clip(demand.mean(np.sum(costs.prefill.bound, axis=0) * costs.prefill_steps) * rate, 0.0, 1.0)
+    work = np.sum(costs.prefill.work * demand.share * costs.prefill_steps, axis=1) * rate
+    front = Activity(busy=busy, kernels=busy, use=use_of(pair.front.hardware, work))
+    nothing = replace(costs.prefill, bound=costs.prefill.bound * 0.0, work=costs.prefill.work * 0.0)
+    back = activity_of(pair.back.steps, demand, replace(pair.decode_worker, costs=replace(costs, prefill=nothing)))
+    share = pair.pools[0].devices_per_replica * pair.workers[0] / devices
+
+    def mean(first: Array, second: Array) -> Array:
+        """Return the mean over the devices of both pools."""
+        return np.asarray(share * first + (1.0 - share) * second)
+
+    watts = mean(mean_power(pair.front.hardware, front), mean_power(pair.back.hardware, back))
+    return watts, Activity(**{name: mean(value, getattr(back, name)) for name, value in vars(front).items()})

@@ -33,7 +33,13 @@ MS = 1e3
 #: Statistics of each metric among the columns, after its mean (`itl` has no mean of its own: that is TPOT).
 _SHOWN = {"ttft": ("p50", "p90", "p99"), "tpot": ("p50", "p90", "p99"), "itl": ("p50", "p99"), "e2e": ("p99",)}
 #: Columns that carry an interval, by the metric that it belongs to.
-_WITH_INTERVAL = {"ttft": "ttft_ms", "tpot": "tpot_ms", "throughput": "output_tok_s", "power": "power_w_per_device"}
+_WITH_INTERVAL = {
+    "ttft": "ttft_ms",
+    "tpot": "tpot_ms",
+    "throughput": "output_tok_s",
+    "power": "power_w_per_device",
+    "energy": "energy_j_per_output_token",
+}
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,8 @@ class Estimates(ColumnGroup):
         """
         widths = self.intervals
         per_token = dict.fromkeys(("tpot", "itl", "e2e"), widths.tpot)
-        return {"ttft": widths.ttft, **per_token, "throughput": widths.throughput, "power": widths.power}
+        rest = {"throughput": widths.throughput, "power": widths.power, "energy": widths.energy}
+        return {"ttft": widths.ttft, **per_token, **rest}
 
     def reason(self, row: int) -> str:
         """Explain why deployment `row` does not fit in memory; empty when it does."""

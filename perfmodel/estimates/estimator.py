@@ -73,7 +73,7 @@ def prepare(
     of steps that were priced before, with the same model, engine and costs.
     """
     sharding = shard(model, deployments)
-    hardware = hardware_of(deployments.devices, deployments.device)
+    hardware = hardware_of(deployments.devices, deployments.device).capped(deployments.power_cap)
     longest = np.max(load.input + load.output, axis=0)
     limits = _limits(engine, deployments, longest, offline=load.arrival in OFFLINE)
     contiguous = engine.admission == "contiguous"  # room for the longest sequence is reserved at admission

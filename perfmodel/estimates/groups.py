@@ -132,10 +132,17 @@ class MemoryUse(ColumnGroup):
 
 @dataclass(frozen=True)
 class PowerUse(ColumnGroup):
-    """Hold power and energy, (N,). per_device: mean watts. per_output_token: joules of all devices."""
+    """Hold power and energy, (N,), and what devices do, which they follow from (`perfmodel.power.Activity`).
+
+    per_device: mean watts. per_output_token: joules of all devices. busy, kernels, use: of replicas with requests; of
+    both pools together where there are two.
+    """
 
     per_device: Array
     per_output_token: Array
+    busy: Array
+    kernels: Array
+    use: Array
 
 
 @dataclass(frozen=True)
@@ -146,3 +153,4 @@ class Intervals(ColumnGroup):
     tpot: Array
     throughput: Array
     power: Array
+    energy: Array

@@ -16,7 +16,7 @@ from hwdb.tomlfile import Table, read_toml
 from perfmodel.arrays import Array, Codes, Mask
 from perfmodel.vocabulary import BASES
 
-METRICS = ("ttft", "tpot", "throughput", "power")
+METRICS = ("ttft", "tpot", "throughput")
 #: Bases that share an interval: tables of the device itself, those of a related device, borrowed efficiencies.
 CLASSES = {
     "measured": "table",

@@ -12,7 +12,9 @@ from perfmodel.deployment import Deployments, uneven_shards
 from perfmodel.dtypes import FORMAT_NAMES
 from perfmodel.engines import Engine
 from perfmodel.estimates.context import context_remark
+from perfmodel.hardware import hardware_of
 from perfmodel.models import UNQUANTISED, ModelSpec
+from perfmodel.power import is_beyond_evidence
 
 
 def configuration_remarks(
@@ -36,8 +38,19 @@ def configuration_remarks(
     eager = np.array([_eager(engine, d.name) if engine.eager_launch(d) else "" for d in deployments.devices] + [""])
     formats = np.array([*(_stated_format(model, name) for name in FORMAT_NAMES), ""], dtype=object)
     name = np.full(len(deployments), model.reading if model.base else "", dtype=object)
-    each = zip(uneven, contexts, eager[deployments.device], name, formats[deployments.weight], strict=True)
+    capped = _low_limits(deployments)
+    each = zip(uneven, contexts, eager[deployments.device], name, formats[deployments.weight], capped, strict=True)
     return np.array([*("; ".join(filter(None, (*texts, model.assumed))) for texts in each), ""], dtype=object)[:-1]
+
+
+def _low_limits(deployments: Deployments) -> NDArray[Any]:
+    """Say where a power limit is lower than any that the slow-down was fitted on, (N,) texts; "" elsewhere."""
+    hardware = hardware_of(deployments.devices, deployments.device).capped(deployments.power_cap)
+    texts = np.full(len(deployments), "", dtype=object)
+    for row in np.flatnonzero(is_beyond_evidence(hardware)):
+        share = hardware.tdp[row] / hardware.rated_tdp[row]
+        texts[row] = f"a limit of {share:.0%} of the rated power is lower than any measured: rates are extrapolated"
+    return texts
 
 
 def _stated_format(model: ModelSpec, stated: str) -> str:

@@ -15,10 +15,10 @@ from perfmodel.arrays import Array
 from perfmodel.deployment import Deployments
 from perfmodel.estimates.assembly import assemble
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.groups import ColumnGroup, PowerUse
+from perfmodel.estimates.groups import ColumnGroup
 from perfmodel.hardware import Hardware
 from perfmodel.memory import Memory
-from perfmodel.power import energy_per_token, idle_power
+from perfmodel.power import energy_per_token, ready_power
 from perfmodel.serving import StepModel, serve
 from perfmodel.workload import Load
 
@@ -128,9 +128,11 @@ def _with_idle(busy: Estimates, deployments: Deployments, hardware: Hardware) ->
     """Add idle replicas to the estimates of those that have requests: they draw power and serve nothing."""
     devices = deployments.devices_per_replica * np.asarray(deployments.replicas, float)
     idle = 1.0 - busy.devices / devices
-    power = busy.power + np.where(idle > _ROUNDING, idle * (idle_power(hardware) - busy.power), 0.0)
+    power = busy.power + np.where(idle > _ROUNDING, idle * (ready_power(hardware) - busy.power), 0.0)
     return replace(
         busy,
         devices=devices,
-        power_use=PowerUse(per_device=power, per_output_token=energy_per_token(power * devices, busy.rates.output)),
+        power_use=replace(
+            busy.power_use, per_device=power, per_output_token=energy_per_token(power * devices, busy.rates.output)
+        ),
     )

@@ -6,7 +6,7 @@ hwdb holds the facts; this module only arranges them. What kernels reach of them
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
 import numpy as np
@@ -38,6 +38,7 @@ class Hardware:
         net_bandwidth: (N,) B/s per device in one direction between nodes.
         net_latency: (N,) seconds per hop between nodes.
         tdp, idle: (N,) power limit and idle power of a device, W.
+        rated_tdp: (N,) power limit that the device's peaks are rated at, W; above `tdp` where the limit is lowered.
     """
 
     devices: tuple[Device, ...]
@@ -53,11 +54,16 @@ class Hardware:
     net_latency: Array
     tdp: Array
     idle: Array
+    rated_tdp: Array
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the devices that `index` points to."""
         return tuple(d.name for d in self.devices)
+
+    def capped(self, watts: Array) -> Hardware:
+        """Return the devices with a power limit of `watts` set on each, (N,); NaN, or above its own: its own."""
+        return replace(self, tdp=np.fmin(self.tdp, watts)) if np.isfinite(watts).any() else self
 
     def take(self, rows: Index | slice) -> Hardware:
         """Return the given rows."""
@@ -71,6 +77,19 @@ def _peaks(device: Device) -> tuple[float, ...]:
     return tuple(
         next((rate for t in (name, *FALLBACK[name]) if (rate := device.peak(t)) == rate), NAN) for name in COMPUTE
     )
+
+
+def rated_tdp(device: Device) -> float:
+    """Return the power limit in W that the device's peaks are rated at.
+
+    A device file that varies another one with the same peaks and lowers its TDP describes the same device under a lower
+    power limit.
+    """
+    base = device.base
+    if base is None or not base.tdp > device.tdp:
+        return device.tdp
+    same = all(_peaks(base)[i] == p or p != p for i, p in enumerate(_peaks(device)))
+    return rated_tdp(base) if same and base.bandwidth == device.bandwidth else device.tdp
 
 
 def hardware_of(devices: Sequence[Device], index: Index) -> Hardware:
@@ -93,4 +112,5 @@ def hardware_of(devices: Sequence[Device], index: Index) -> Hardware:
         net_latency=column(lambda d: d.net.latency),
         tdp=column(lambda d: d.tdp),
         idle=column(lambda d: d.idle),
+        rated_tdp=column(rated_tdp),
     )

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from perfmodel.power.device import busy_power, idle_power, mean_power
+from perfmodel.power.activity import Activity, use_of
+from perfmodel.power.capping import is_beyond_evidence, is_capped, slowdown
+from perfmodel.power.device import (
+    MEMORY_KINDS,
+    constants,
+    demanded_power,
+    idle_power,
+    is_known,
+    limited,
+    mean_power,
+    memory_kind,
+    power_spread,
+    ready_power,
+    share_of_limit,
+)
 from perfmodel.power.site import (
     carbon_g,
     energy_kwh,
@@ -14,14 +28,27 @@ from perfmodel.power.site import (
 )
 
 __all__ = [
-    "busy_power",
+    "MEMORY_KINDS",
+    "Activity",
     "carbon_g",
+    "constants",
+    "demanded_power",
     "energy_kwh",
     "energy_per_token",
     "energy_usd",
     "idle_power",
+    "is_beyond_evidence",
+    "is_capped",
+    "is_known",
     "kwh_per_million_tokens",
+    "limited",
     "mean_power",
+    "memory_kind",
     "per_million_tokens",
+    "power_spread",
+    "ready_power",
+    "share_of_limit",
     "site_power",
+    "slowdown",
+    "use_of",
 ]

@@ -1,68 +1,156 @@
-"""Estimate the watts of a device by what its time is spent on.
+"""Estimate the watts of a device by what it does: a share for being ready, one for running kernels, energy by work.
 
-A straight line in utilisation does not fit measured power (operator tables of H200, B200 and GB200 give R^2 of
-0.01-0.5), so power here is by class of time: arithmetic-bound kernels draw the power limit, streaming ones a share of
-it, links, launches and host time less. The shares are medians of kernels over 100 us (`power.toml`).
+A device that runs kernels for a share `kernels` of the time and does work that would take the shares `use` at its rated
+peaks draws, in shares of its power limit,
+
+    ready + busy h (1 - exp(-x / h)),   h = head - ready,   x = (running kernels + sum of c use) / busy,
+
+and no more than its limit. `ready` is what a server draws between requests: a context is loaded and clocks are up. The
+weights c are energies: c times the limit over the peak is joules per FLOP or per byte. Arithmetic and memory share the
+clocks and the regulator, so that their watts do not add up near the limit; the exponential bends the sum. The constants
+are fitted on published serving runs, those of running kernels and of bytes moved by architecture, else by kind of
+memory (`power.toml`). Watts are those of the meter of the runs: the board of a PCIe card, the module (SXM, OAM) of a
+server, the GPU's part of a chip that holds CPU cores as well (GB10).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
 import numpy as np
 
-from hwdb.tomlfile import read_toml
+from hwdb import Device
+from hwdb.tomlfile import Table, read_toml
 from perfmodel.arrays import Array
 from perfmodel.hardware import Hardware
-from perfmodel.vocabulary import BOUNDS
+from perfmodel.power.activity import Activity
+from perfmodel.vocabulary import MOVED, SENT, WORK
+
+#: Kinds of device memory, by a word of their name; the first that fits.
+MEMORY_KINDS = ("LPDDR", "GDDR", "HBM", "DDR")
+#: Share of `busy` below which a device counts as this busy: avoids dividing by zero.
+_LEAST_BUSY = 1e-9
+
+
+@dataclass(frozen=True)
+class Constants:
+    """Hold the constants of `power.toml`, all as shares of the power limit.
+
+    ready: drawn while a server waits for requests. head: what the bent sum tends to. running: added while kernels run.
+    work: (5,) added at the rated peak of each kind of work (`WORK`). factors: by architecture or kind of memory, what
+    `running` and the bytes of `work` are multiplied by. idle: of a device without a process. spreads: log half-widths
+    of 80 % intervals of watts and of joules, on architectures with and without runs.
+    """
+
+    ready: float
+    head: float
+    running: float
+    work: tuple[float, ...]
+    factors: dict[str, tuple[float, float]]
+    idle: float
+    spreads: dict[str, tuple[float, float]]
+
+
+def memory_kind(device: Device) -> str:
+    """Return the kind of memory of a device, one of `MEMORY_KINDS`, "" where none fits."""
+    return next((kind for kind in MEMORY_KINDS if kind in device.memory_type), "")
 
 
 @cache
-def _shares() -> tuple[tuple[float, ...], float]:
-    """Read shares of the power limit from `power.toml`: (drawn in each class of time, drawn with nothing to do)."""
-    table = read_toml(str(files("perfmodel.power").joinpath("power.toml")), "table of power shares")
-    busy = table.table("share_of_limit")
-    drawn = tuple(busy.number(kind, above=0.0, most=1.0) for kind in (*BOUNDS, "host"))
-    return drawn, table.table("idle_share").number("value", above=0.0, most=1.0)
+def constants() -> Constants:
+    """Read the constants from `power.toml`."""
+    table = read_toml(str(files("perfmodel.power").joinpath("power.toml")), "table of power constants")
+    share, spreads = table.table("share_of_limit"), table.table("spread")
+    return Constants(
+        ready=share.number("ready", above=0.0, most=1.0),
+        head=share.number("head", above=1.0),
+        running=share.number("running", least=0.0),
+        work=tuple(share.number(name, least=0.0) for name in WORK),
+        factors=_factors(table),
+        idle=table.table("idle_share").number("value", above=0.0, most=1.0),
+        spreads={name: (part.number("watts"), part.number("joules")) for name, part in _parts(spreads)},
+    )
 
 
-def shares() -> Array:
-    """Return the share of the power limit drawn in each class of time, (5,).
+def _parts(table: Table) -> list[tuple[str, Table]]:
+    return [(name, table.table(name)) for name in ("known", "unknown")]
 
-    The classes are `BOUNDS` (what limits the device), then host time, in which the device waits.
-    """
-    return np.array(_shares()[0])
+
+def _factors(table: Table) -> dict[str, tuple[float, float]]:
+    """Read the factors of `running` and of bytes by architecture and by kind of memory."""
+    lines = [*table.tables("memory"), *table.tables("architecture")]
+    return {t.text("name"): (t.number("running", least=0.0), t.number("moved", least=0.0)) for t in lines}
+
+
+def is_known(device: Device) -> bool:
+    """Return whether the architecture of a device has runs with measured watts behind its constants."""
+    return device.arch in constants().factors
+
+
+def weights(hardware: Hardware) -> tuple[Array, Array]:
+    """Return the shares of the limit of each device that running kernels, (N,), and work at peak add, (5, N)."""
+    own, known = constants(), constants().factors
+    table = np.array(
+        [known.get(d.arch, known.get(memory_kind(d), (1.0, 1.0))) for d in hardware.devices], float
+    ).reshape(-1, 2)
+    factors = table[hardware.index]
+    work = np.repeat(np.array(own.work)[:, None], len(factors), axis=1)
+    work[MOVED] *= factors[:, 1]
+    return own.running * factors[:, 0], work
 
 
 def idle_power(hardware: Hardware) -> Array:
-    """Return the watts of an idle device, (N,): measured where known, else the median share of the power limit."""
-    return np.where(np.isfinite(hardware.idle), hardware.idle, _shares()[1] * hardware.tdp)
+    """Return the watts of a device without a process, (N,): measured where known, else a share of the limit."""
+    return np.where(np.isfinite(hardware.idle), hardware.idle, constants().idle * hardware.rated_tdp)
 
 
-def busy_power(hardware: Hardware, bound_time: Array, host_time: Array) -> Array:
-    """Return the mean watts of a device while it serves, (N,); NaN where the power limit is not known.
+def ready_power(hardware: Hardware) -> Array:
+    """Return the watts of a device whose server waits for requests, (N,); NaN where the power limit is not known."""
+    return np.minimum(np.maximum(constants().ready * hardware.rated_tdp, np.nan_to_num(hardware.idle)), hardware.tdp)
 
-    Args:
-        hardware: the devices.
-        bound_time: device seconds by what limits them (`BOUNDS`), (4, N).
-        host_time: seconds the device waits for its host, (N,).
+
+def demanded_power(hardware: Hardware, activity: Activity) -> Array:
+    """Return the mean watts that devices would draw without a limit below their rated one, (N,) or (..., N)."""
+    own, (running, work) = constants(), weights(hardware)
+    use = np.array(activity.use)
+    use[SENT] = 0.0 if own.work[SENT] == 0 else use[SENT]
+    weighed = np.sum(work.reshape(len(WORK), *([1] * (use.ndim - 2)), -1) * use, axis=0)
+    return hardware.rated_tdp * share_of_limit(
+        activity.busy, running * activity.kernels + weighed, own.ready, own.head - own.ready
+    )
+
+
+def share_of_limit(busy: Array, added: Array, ready: float, head: float) -> Array:
+    """Return the share of its power limit that a device draws, at most 1; the equation of this module.
+
+    busy: share of time with requests in flight. added: what kernels and work add before the sum bends. head: what the
+    bent sum tends to, above `ready`.
     """
-    times = np.concatenate([bound_time, host_time[None]])
-    total = times.sum(axis=0)
-    weights = shares().reshape(-1, *([1] * (times.ndim - 1)))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = (times * weights).sum(axis=0) / total
-    return np.asarray(np.clip(share, 0.0, 1.0) * hardware.tdp)
+    busy = np.maximum(busy, _LEAST_BUSY)
+    return np.asarray(np.minimum(ready - busy * head * np.expm1(-added / busy / head), 1.0))
 
 
-def mean_power(hardware: Hardware, bound_time: Array, host_time: Array, busy_share: Array) -> Array:
-    """Return the mean watts of a device, (N,): `busy_power` while it serves, `idle_power` for the rest of the time.
+def limited(demanded: Array, ready: Array, busy: Array, limit: Array) -> Array:
+    """Return mean watts where `demanded` exceeds a limit that holds while requests are in flight, (N,)."""
+    return np.asarray(np.minimum(np.maximum(demanded, ready), ready + busy * (limit - ready)))
 
-    Args:
-        hardware: the devices.
-        bound_time: device seconds by what limits them (`BOUNDS`), (4, N).
-        host_time: seconds the device waits for its host, (N,).
-        busy_share: share of the wall time that device and host seconds together make, 0 to 1, (N,).
+
+def mean_power(hardware: Hardware, activity: Activity) -> Array:
+    """Return the mean watts of devices by what they do, (N,); NaN where the power limit is not known.
+
+    A limit below the rated one (`Hardware.tdp` below `Hardware.rated_tdp`) holds while requests are in flight.
     """
-    return busy_share * busy_power(hardware, bound_time, host_time) + (1.0 - busy_share) * idle_power(hardware)
+    ready = ready_power(hardware)
+    return limited(demanded_power(hardware, activity), ready, activity.busy, hardware.tdp)
+
+
+def power_spread(hardware: Hardware, *, joules: bool = False) -> Array:
+    """Return the log half-width of the 80 % interval of watts, or of `joules` per token, (N,).
+
+    It is wider on architectures that no measured run is from.
+    """
+    known = np.array([is_known(d) for d in hardware.devices] or [False])[hardware.index]
+    by_kind = constants().spreads
+    return np.where(known, by_kind["known"][joules], by_kind["unknown"][joules])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from perfmodel.deployment import Sharding
 from perfmodel.engines import Engine, overlap_of
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Step, step_shape
+from perfmodel.power import Activity, demanded_power, is_capped, slowdown, use_of
 from perfmodel.serving.planned_step import (
     NOT_CAPTURED,
     PlannedPrompts,
@@ -26,6 +27,8 @@ from perfmodel.serving.planned_step import (
 #: Cost of drafting a token, in layers of the model: one layer of the model's kind with its head (DeepSeek-V3,
 #: arXiv:2412.19437, sec. 2.2). Assumed: the head costs half a layer.
 DRAFT_LAYERS = 1.5
+#: Seconds that a step counts as at least where shares of its time are taken: avoids dividing by zero.
+LEAST_TIME = 1e-12
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,35 @@ class StepModel:
 
         Communication overlaps computation where the engine does that and it pays.
 
+        Under a power limit below the rated one, what draws more takes longer.
+
         Engines decide by thresholds on a step's tokens (vLLM `--dbo-decode-token-threshold`). The model assumes tuned
         thresholds, which lie where overlap begins to pay.
         """
+        cost = self._unlimited(step)
+        return self._under_limit(cost, step) if is_capped(self.hardware).any() else cost
+
+    def _under_limit(self, cost: StepCost, step: Step) -> StepCost:
+        """Return the cost of a step under the power limit of each device, from its cost without one.
+
+        The limiter acts on the mean of some steps, so that stages of a pipeline which wait for others draw less.
+        """
+        time = np.maximum(cost.time, LEAST_TIME)
+        alone = (np.asarray(step.prefill_tokens) <= 0) & (np.asarray(step.decode_seqs) <= 1.0)
+        share = np.where(alone, 1.0 / self.sharding.pp, 1.0)
+        activity = Activity(
+            np.ones_like(time), share * np.ones_like(time), use_of(self.hardware, share * cost.work / time)
+        )
+        arithmetic, memory = cost.bound[0] / time, cost.bound[1] / time
+        slower = slowdown(self.hardware, demanded_power(self.hardware, activity), arithmetic, memory)
+        bound = cost.bound.copy()
+        fixed = bound[2:].sum(axis=0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            bound[:2] *= np.where(cost.time > fixed, (cost.time * slower - fixed) / (cost.time - fixed), 1.0)
+        return replace(cost, time=cost.time * slower, bound=bound)
+
+    def _unlimited(self, step: Step) -> StepCost:
+        """Compute the device time of one step at the rated power limit."""
         overlap = overlap_of(self.engine.overlap, self.engine.overlap_share)
         if overlap is None:
             return self._device_cost(step)

@@ -47,6 +47,10 @@ class Colocated:
         one = self.deployments
         return ((one.devices[0].name, float(one.devices_per_replica[0]), float(one.replicas[0])),)
 
+    def power_caps(self) -> tuple[float, ...]:
+        """Return the power limit set on the devices of each of `pools`, W; NaN for the devices' own."""
+        return (float(self.deployments.power_cap[0]),)
+
     def placements(self) -> tuple[Deployments, ...]:
         """Deployments of one row each that make up the whole."""
         return (self.deployments,)

@@ -39,6 +39,9 @@ class DeploymentOptions:
     kv: Annotated[
         str, typer.Option(metavar="FORMAT", help="Format of the KV cache: bf16, fp8, … (default: the model's).")
     ] = ""
+    power_cap_w: Annotated[
+        float | None, typer.Option(metavar="W", help="Power limit set on each device (default: the device's own).")
+    ] = None
     allow_long_context: Annotated[
         bool, typer.Option("--allow-long-context", help="Allow requests beyond the model's trained context.")
     ] = False
@@ -51,7 +54,15 @@ class DeploymentOptions:
         formats = {"weight": self.weights, "kv": self.kv}
         codes = {name: FORMAT_CODE[storage(value).name] for name, value in formats.items() if value}
         codes |= {"act": _compute_code(self.activations)} if self.activations else {}
-        return {**degrees, "dp": self.dp_attention, **codes}
+        cap = {} if self.power_cap_w is None else {"power_cap": _limit(self.power_cap_w)}
+        return {**degrees, "dp": self.dp_attention, **codes, **cap}
+
+
+def _limit(watts: float) -> float:
+    """Return a power limit in W; raise `InputError` unless it is above 0."""
+    if not 0.0 < watts < float("inf"):
+        raise InputError(f"--power-cap-w {watts:g} is no power limit; give watts above 0")
+    return watts
 
 
 def _compute_code(name: str) -> int:

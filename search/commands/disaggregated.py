@@ -20,6 +20,7 @@ SHARED_COLUMNS = (
     *DEGREES,
     "max_num_batched_tokens",
     "max_num_seqs",
+    "power_cap",
     "weight",
     "act",
     "kv",
@@ -61,6 +62,10 @@ class Disaggregated(Colocated):
         """Return (name of the device, devices per worker, workers) of the prefill pool, then of the decode pool."""
         placed = zip((self.prefill, self.deployments), self.workers, strict=True)
         return tuple((p.devices[0].name, float(p.devices_per_replica[0]), float(n)) for p, n in placed)
+
+    def power_caps(self) -> tuple[float, ...]:
+        """Return the power limit set on the devices of each of `pools`, W; NaN for the devices' own."""
+        return float(self.prefill.power_cap[0]), float(self.deployments.power_cap[0])
 
     def placements(self) -> tuple[Deployments, ...]:
         """A decode worker and a prefill worker."""

@@ -189,7 +189,7 @@ def bill(hwdb: Hwdb, asked: Colocated, found: Estimates, site: SiteOptions) -> d
     own = site.own_prices(names, hwdb)
     offer = tariff(hwdb, names, site.nodes(), site.prices, own, way_out=OWN_PRICE)
     held = [(np.array([names.index(name)]), np.array([size]), np.array([count])) for name, size, count in pools]
-    due = offer.bill(*held)
+    due = offer.bill(*held, caps=asked.power_caps())
     columns: dict[str, Any] = {
         **{name: due[name] for name in ("nodes", "devices_billed", "usd_per_hour")},
         **cost_columns(found, due["usd_per_hour"]),

@@ -177,7 +177,7 @@ def _one_more(plan: Plan, c: Mapping[str, float]) -> dict[str, float]:
         c = {**c, "power_w": c["rated_power_kw"] * 1e3} if rated else c
         return {name: c.get(name, 0.0) * factor for name in ("devices", "nodes", "power_w", "usd_per_hour")}
     one, replicas = plan.layouts.take(np.array([plan.best])), np.array([c["replicas"] + 1.0])
-    bill = plan.scorer.tariff.bill((one.device, one.devices_per_replica, replicas))
+    bill = plan.scorer.tariff.bill((one.device, one.devices_per_replica, replicas), caps=(one.power_cap,))
     devices = one.devices_per_replica * replicas
     drawn = bill["rated_w"] / devices if rated else np.array([c["power_w_per_device"]])
     beside = bill["host_w"] + (0.0 if rated else bill["idle_w"])

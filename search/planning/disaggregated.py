@@ -42,7 +42,7 @@ IDLE = {"prefill": "max_num_seqs", "decode": "max_num_batched_tokens"}
 #: Columns that tell layouts apart.
 LAYOUT = (
     *("device", "tp", "pp", "ep", "dp", "cp", "max_num_batched_tokens", "max_num_seqs"),
-    *("weight", "act", "kv", "host_weights", "host_experts", "host_kv"),
+    *("power_cap", "weight", "act", "kv", "host_weights", "host_experts", "host_kv"),
 )
 
 
@@ -193,7 +193,7 @@ def _columns(scorer: Scorer, pairs: Pairs, workers: Workers, offered: Array, mee
         "devices_per_replica": pairs.decode.devices_per_replica,
         "prefill_workers": total[0],
         "decode_workers": total[1],
-        **scorer.tariff.bill(*pools),
+        **scorer.tariff.bill(*pools, caps=(pairs.prefill.power_cap, pairs.decode.power_cap)),
         "concurrency_per_replica": np.full(len(found), NAN),
         "offered": offered,
         "over_stock": over_stock(scorer, [p[0] for p in pools], [p[1] * p[2] for p in pools]),

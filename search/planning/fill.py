@@ -62,7 +62,7 @@ class Bounds:
         """Return the power of a device that the limit bounds: `watts`, or the power limit of the device."""
         if self.limits.power_basis == "mean":
             return watts
-        limit = self.tariff.device_limit[d.device]
+        limit = self.tariff.limits(d.device, d.power_cap)
         return lambda rows, _replicas: limit[rows]
 
     def kept(self, d: Deployments, replicas: Array, watts: Watts) -> Mask:

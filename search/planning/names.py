@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from perfmodel import Deployments
 from perfmodel.dtypes import FORMAT_NAMES
 
@@ -38,6 +40,7 @@ def deployment_words(deployment: Deployments, checkpoints: Collection[int] = ())
     weight = int(d.weight[0])
     parts += [FORMAT_NAMES[weight] + " checkpoint" * (weight in checkpoints)] if weight >= 0 else []
     parts += [f"KV {FORMAT_NAMES[int(d.kv[0])]}"] if d.kv[0] >= 0 else []
+    parts += [f"limit {d.power_cap[0]:g} W"] if d.power_cap[0] == d.power_cap[0] else []
     shares = {what: float(getattr(d, f"host_{what}")[0]) for what in OFFLOADED}
     offloaded = [f"{share:.0%} of {what}" for what, share in shares.items() if share]
     return ", ".join([*parts, *([f"{' and '.join(offloaded)} in host memory"] if offloaded else [])])
@@ -91,6 +94,7 @@ def layout_columns(deployments: Deployments, row: int) -> dict[str, Any]:
         **{k: int(getattr(d, k)[row]) for k in DEGREES},
         "max_num_batched_tokens": float(d.max_num_batched_tokens[row]),
         "max_num_seqs": float(d.max_num_seqs[row]),
+        **({} if np.isnan(d.power_cap).all() else {"power_cap_w": float(d.power_cap[row])}),
         "weight": _format(int(d.weight[row])),
         "kv": _format(int(d.kv[row])),
         **{f"host_{what}": float(getattr(d, f"host_{what}")[row]) for what in OFFLOADED},

@@ -37,7 +37,7 @@ PART_GROUP_ENGINES = ("sglang", "trtllm")
 #: READMEs; MindIE documentation: Ascend).
 ENGINE_VENDORS = {"trtllm": ("NVIDIA",), "fastertransformer": ("NVIDIA",), "mindie": ("Huawei",)}
 #: Axes of numbers that a scenario may set.
-NUMBER_AXES = ("tp", "pp", "ep", "dp", "cp", "max_num_batched_tokens", "max_num_seqs")
+NUMBER_AXES = ("tp", "pp", "ep", "dp", "cp", "max_num_batched_tokens", "max_num_seqs", "power_cap")
 
 
 def plan(
@@ -126,12 +126,10 @@ def _standing(plan: Plan) -> tuple[bool, float]:
 def scorer_of(scenario: Scenario, costs: CostModel | None = None, before: Target | None = None) -> Scorer:
     """Build what scores candidates: the target, prices, limits and ranking of the scenario.
 
-    Raises `InputError` for a power cap or a confidence that cannot be met. costs: prices the operators; by default the
+    Raises `InputError` for a confidence that cannot be met. costs: prices the operators; by default the
     engine's cost model. before: as for `plan`.
     """
     workload, limits = scenario.workload, scenario.limits
-    if scenario.choices.power_cap:
-        raise InputError(f"{scenario.path}: power_cap_w is not modelled; leave it out")
     if not 0.0 < limits.confidence < 1.0:
         value = f"{limits.confidence:g}"
         raise InputError(f"{scenario.path}: confidence {value}: no estimate is certain; give it above 0 and below 1")

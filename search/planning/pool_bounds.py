@@ -122,7 +122,7 @@ def _columns(scorer: Scorer, prefill: Role, decode: Role, workers: Workers) -> M
     if not scorer.sized:
         rates = rates[0] * workers[0], rates[1] * workers[1]
     rate = np.minimum(*rates)
-    bill = scorer.tariff.bill(*pools)
+    bill = scorer.tariff.bill(*pools, caps=(prefill.layouts.power_cap, decode.layouts.power_cap))
     output, usd = rate * work.mean_output, bill["usd_per_hour"]
     devices = _devices(prefill, decode, workers)
     power = site_power(prefill.watts + decode.watts, 1.0, bill["host_w"], 1.0)

@@ -95,17 +95,25 @@ class Tariff:
         idle = self.billed(device, size, replicas) - size * replicas
         return np.where(idle > 0, idle * self.device_idle[device], 0.0)
 
-    def rated_watts(self, device: Index, size: Array, replicas: Array) -> Array:
+    def limits(self, device: Index, cap: Array | float = NAN) -> Array:
+        """Return the power limit of each device, (N,) watts. cap: limit set on it, NaN for its own."""
+        return np.fmin(self.device_limit[device], cap)
+
+    def rated_watts(self, device: Index, size: Array, replicas: Array, cap: Array | float = NAN) -> Array:
         """Return the sum of the power limits of the devices, (N,) watts, hosts not included; NaN unknown.
 
-        Where whole nodes are paid for, all devices of the nodes count: idle ones may be put to use at any time.
+        Where whole nodes are paid for, all devices of the nodes count: idle ones may be put to use at any time. cap:
+        limit set on each device, W, NaN for its own.
         """
-        return self.device_limit[device] * self.billed(device, size, replicas)
+        return self.limits(device, cap) * self.billed(device, size, replicas)
 
-    def bill(self, *pools: tuple[Index, Array, Array]) -> dict[str, Array]:
+    def bill(
+        self, *pools: tuple[Index, Array, Array], caps: tuple[Array | float, ...] = (NAN, NAN)
+    ) -> dict[str, Array]:
         """Return the columns `nodes`, `devices_billed`, `usd_per_hour`, `host_w`, `idle_w`, `rated_w`, (N,) each.
 
         They are of N candidates, and sums over the pools of each. pools: (device, size, replicas) of each, (N,) each.
+        caps: power limits set on the devices of each pool, W, NaN for their own.
         """
         columns = {
             "nodes": self.nodes,
@@ -113,9 +121,10 @@ class Tariff:
             "usd_per_hour": self.hourly,
             "host_w": self.host_watts,
             "idle_w": self.idle_watts,
-            "rated_w": self.rated_watts,
         }
-        return {name: np.asarray(sum(of(*pool) for pool in pools)) for name, of in columns.items()}
+        rated = [self.rated_watts(*pool, cap) for pool, cap in zip(pools, caps, strict=False)]
+        out = {name: np.asarray(sum(of(*pool) for pool in pools)) for name, of in columns.items()}
+        return {**out, "rated_w": np.asarray(sum(rated))}
 
 
 def usd_per_million_tokens(usd_per_hour: Array | float, tokens_per_s: Array | float) -> Array:

@@ -293,7 +293,7 @@ class Scorer:
         bill = {
             "replicas": d.replicas,
             "devices_per_replica": size,
-            **self.tariff.bill((d.device, size, d.replicas)),
+            **self.tariff.bill((d.device, size, d.replicas), caps=(d.power_cap,)),
             "concurrency_per_replica": self._in_flight(offered, d.replicas),
             "offered": offered,
             "over_stock": estimates.devices - self.stock[d.device],

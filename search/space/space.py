@@ -34,6 +34,7 @@ AXES = (
     "cp",
     "max_num_batched_tokens",
     "max_num_seqs",
+    "power_cap",
     "weight",
     "act",
     "kv",
@@ -62,7 +63,8 @@ class SearchSpace:
 
     devices: the types on offer. tp, pp, ep, dp, cp: degrees of parallelism to try; `WHOLE_GROUP` in ep means tp x
     dp. max_num_batched_tokens, max_num_seqs: tokens per step and running sequences to try, as the engine's flags
-    count them, NaN for the engine's own. weight, act, kv: codes of formats and compute types to try, -1 for the
+    count them, NaN for the engine's own. power_cap: power limits per device to try, W, NaN for the device's own.
+    weight, act, kv: codes of formats and compute types to try, -1 for the
     model's own. host_weights, host_experts, host_kv: shares in host memory to try, 0 to 1. host: the host behind
     each device. adapters: LoRA adapters that requests use, the same for every candidate. stock: devices on hand by
     name; a device that is absent has no limit. domain: devices that share a node's fast links, by name; a device
@@ -83,6 +85,7 @@ class SearchSpace:
     cp: tuple[float, ...] = (1,)
     max_num_batched_tokens: tuple[float, ...] = (NAN,)
     max_num_seqs: tuple[float, ...] = (NAN,)
+    power_cap: tuple[float, ...] = (NAN,)
     weight: tuple[int, ...] = (-1,)
     act: tuple[int, ...] = (-1,)
     kv: tuple[int, ...] = (-1,)

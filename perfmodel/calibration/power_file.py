@@ -1,0 +1,105 @@
+"""Write fitted constants of power to the file that `perfmodel.power` reads, and say how good they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hwdb import outfile
+from perfmodel.arrays import Array
+from perfmodel.calibration.power_fit import (
+    HEAD,
+    READY,
+    PowerFit,
+    by_architecture,
+    by_group,
+    errors,
+    fit_power,
+    left_out,
+    power_rows,
+    widths_of,
+)
+from perfmodel.vocabulary import WORK
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: The constants that `perfmodel.power` reads.
+POWER = Path(__file__).resolve().parents[1] / "power" / "power.toml"
+#: Heading of the part of the file that is not fitted; it is kept as it is.
+_KEPT = "[capping]"
+
+
+@dataclass(frozen=True)
+class FittedPower:
+    """Hold a fit and what it says of runs that it was not fitted on.
+
+    rows: the runs. groups_out, archs_out: watts of each run by constants fitted without its group of runs, without its
+    architecture, (N,).
+    """
+
+    fit: PowerFit
+    rows: pd.DataFrame
+    groups_out: Array
+    archs_out: Array
+
+    def lines(self) -> list[str]:
+        """Return a summary as text: errors in %, median, 90th percentile and bias."""
+        direct = self.rows.power_w_per_device.notna().to_numpy()
+        kinds = (
+            ("groups of runs left out, all", self.groups_out, np.ones_like(direct)),
+            ("groups of runs left out, measured watts", self.groups_out, direct),
+            ("architectures left out, all", self.archs_out, np.ones_like(direct)),
+        )
+        return [
+            f"{what}: {which.sum()} runs: median {100 * m:.1f} %, p90 {100 * p:.1f} %, bias {100 * b:+.1f} %"
+            for what, watts, which in kinds
+            for m, p, b in [errors(self.rows, watts, which)]
+        ]
+
+
+def fitted_power(cases: Path, truth: Path) -> FittedPower:
+    """Fit the constants of power on the runs of the train split, and predict each run by ones fitted without it."""
+    rows = power_rows(cases, truth)
+    return FittedPower(fit_power(rows), rows, left_out(rows, by_group(rows)), left_out(rows, by_architecture(rows)))
+
+
+def power_text(found: FittedPower) -> str:
+    """Return the text of `power.toml`, without the part that is not fitted."""
+    rows, fit = found.rows, found.fit
+    source = f"perfmodel.calibration power: {len(rows)} runs in {rows.group.nunique()} groups of the train split"
+    shares = {"ready": READY, "head": HEAD, **dict.fromkeys(WORK, 0.0), **fit.shares}
+    lines = [
+        "# Watts of a device over its power limit, by what it does; the equation is in `perfmodel.power.device`.",
+        "# Made by perfmodel.calibration; `ready` and `head` are set there.",
+        *(f"# {line}" for line in found.lines()),
+        "",
+        "[share_of_limit]",
+        f'source = "{source}"',
+        *(f"{name} = {value:.4g}" for name, value in shares.items()),
+        "",
+    ]
+    for kind, watts in (("known", found.groups_out), ("unknown", found.archs_out)):
+        width = widths_of(rows, watts)
+        lines += [f"[spread.{kind}]", f"watts = {width[0]:.3f}", f"joules = {width[1]:.3f}", ""]
+    for heading, table in (("memory", fit.memory), ("architecture", fit.architecture)):
+        for name, (running, moved) in table.items():
+            runs = int((rows["memory" if heading == "memory" else "arch"] == name).sum())
+            lines += [
+                f"[[{heading}]]",
+                f'name = "{name}"',
+                f"runs = {runs}",
+                f"running = {running:.4g}",
+                f"moved = {moved:.4g}",
+                "",
+            ]
+    return "\n".join(lines)
+
+
+def write_power(found: FittedPower, path: Path = POWER) -> None:
+    """Write the fitted constants to the file that `perfmodel.power` reads; what is not fitted stays."""
+    kept = path.read_text()
+    outfile.write_text(path, power_text(found) + "\n" + kept[kept.index(_KEPT) :])
