@@ -224,8 +224,8 @@ def check(deployments: Deployments, of: str = "") -> None:
     wide = deployments.ep > (group := deployments.tp * deployments.dp)
     if wide.any():
         raise InputError(
-            f"{of}ep={deployments.ep[wide][0]:g} spreads experts over more devices than the {group[wide][0]:g} that share "
-            f"a layer (tp x dp); lower {of}ep to a divisor of {group[wide][0]:g}"
+            f"{of}ep={deployments.ep[wide][0]:g} spreads experts over more devices than the {group[wide][0]:g} that "
+            f"share a layer (tp x dp); lower {of}ep to a divisor of {group[wide][0]:g}"
         )
 
 
