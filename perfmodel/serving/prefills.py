@@ -25,7 +25,7 @@ class PrefillTimes:
     (N,); interference_by_class, (C, N). mixed_step: the longest decode step with prompts in it, mean_step: the mean of
     those (where prefill goes first: a prefill followed by a decode step), (N,). cost: device cost of one prefill step.
     n_steps: prefill steps per prompt, (C, N); below 1 where one step computes several prompts. planned: the steps that
-    `shared` is the time of.
+    `shared` is the time of. apart: the steps of a group without decodes.
     """
 
     alone: Array
@@ -37,6 +37,7 @@ class PrefillTimes:
     cost: StepCost
     n_steps: Array
     planned: PlannedPrompts
+    apart: PricedPrompts
 
     def cv(self, load: Load) -> Array:
         """Return the coefficient of variation of prefill times over the request classes of `load`. (N,)"""
@@ -102,6 +103,7 @@ def _mixed(
         cost=alone.cost,
         n_steps=alone.n_steps / group,
         planned=mixed.planned,
+        apart=alone,
     )
 
 
@@ -125,6 +127,7 @@ def _prefill_first(
         cost=alone.cost,
         n_steps=alone.n_steps / group,
         planned=alone.planned,
+        apart=alone,
     )
 
 
