@@ -105,17 +105,20 @@ class _Run:
         self.instant[cell], self.gradual[cell] = came * (1.0 - over), came * over
         running = older + self.instant[cell] * self.whole[0] + self.gradual[cell] * self.half[0]
         self.entered = self.entered + came
-        grouped = np.maximum(came / np.maximum(per_step, 1.0), np.minimum(came, 1.0))
-        carrying = prefill_steps(came, grouped, self.width, at_once=(over < 1.0) | self.lockstep)
-        line, step = prefill.at(running), batch.curve.at(running)
-        prompts = carrying * line.fixed + came * line.each
+        step = batch.curve.at(running)
         met = self.width * step  # by a request that runs: then the replica does
         decoding = met * any_running(running, np.maximum(self.entered, 1.0))
+        at_once = (over < 1.0) | self.lockstep
+        steps = prefill_steps(came, per_step, self.width, at_once=at_once)
+        prompts = prefill.seconds(came, steps, running, batch.curve, at_once=at_once)
+        # whole steps carry prompts, also where these fill a part of one
+        beside = 0.0 if prefill.separate else np.clip(steps, over * self.width, self.width) / self.width * decoding
         # a prompt is done with its group, on average half a group later than half of all
-        filling = (prompts + over * decoding) / 2.0 * (1.0 + 1.0 / np.maximum(grouped, 1.0))
+        groups = np.maximum(came / np.maximum(per_step, 1.0), np.minimum(came, 1.0))
+        filling = (prompts + beside) / 2.0 * (1.0 + 1.0 / np.maximum(groups, 1.0))
         self.first = self.first + came * (self.clock + filling)
         self._delay(cell, met, prompts)
-        self.clocks += [self.clock, self.clock + prompts + over * decoding]
+        self.clocks += [self.clock, self.clock + prompts + beside]
         self.counts += [self.entered - came, self.entered]
         self.clock = self.clock + decoding + prompts
         self.made, self.squares = self.made + running, self.squares + np.square(running)
@@ -151,17 +154,18 @@ class _Run:
         return came, (over if cell == 0 else np.where(left <= free, over, 1.0)), per_step
 
 
-def prefill_steps(came: Array, grouped: Array, width: Array, *, at_once: Mask) -> Array:
+def prefill_steps(came: Array, per_step: Array, width: Array, *, at_once: Mask) -> Array:
     """Count the decode steps of a cell that also carry prompts. (N,)
 
     Args:
         came: prompts of the cell, (N,).
-        grouped: steps that they take in full groups, (N,).
+        per_step: prompts that fill a step, below 1 for prompts of several steps, (N,).
         width: decode steps of the cell, (N,).
-        at_once: whether prompts come together and go in full groups; else they come one by one, each in a step of its
-            own while the cell has one, (N,).
+        at_once: whether prompts come together and go in full groups; else they come one by one, each in steps of its
+            own while the cell has them, (N,).
     """
-    return np.where(at_once, grouped, np.clip(width, grouped, np.maximum(came, grouped)))
+    together = np.maximum(came / per_step, np.minimum(came, 1.0))
+    return np.where(at_once, together, np.clip(width, together, np.maximum(came, together)))
 
 
 def any_running(running: Array, entered: Array) -> Array:

@@ -8,8 +8,9 @@ from perfmodel.arrays import Array
 from perfmodel.serving.curve import DecodeCurve, decode_curve
 from perfmodel.serving.drain import Drained, drain
 from perfmodel.serving.limits import TINY_COUNT
-from perfmodel.serving.offline_batch import OfflineBatch, PrefillCost, PrefillLine, SteadyState
+from perfmodel.serving.offline_batch import STREAM, OfflineBatch, PrefillCost, PrefillLine, SteadyState
 from perfmodel.serving.output_ages import OutputLengths
+from perfmodel.serving.planned_step import prefill_budget
 from perfmodel.serving.prefills import PrefillTimes, largest_group, prefill_times
 from perfmodel.serving.queueing import equilibrium_rate, prompts_per_step, share_of_others, slowed_tpot
 from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes, WaitShape
@@ -34,8 +35,8 @@ def offline(steps: StepModel, load: Load, max_running: Array, prefills_per_reque
     running = np.minimum(count, max_running)
     curve = decode_curve(steps, load, running)
     crowd = np.minimum(running, most_decoding(steps, load, load.mean(outputs.mean)))
-    least, most = steps.min_prompts_per_step(crowd), largest_group(steps, load, running)
-    entering = prompts_per_step(crowd, load.mean(load.output), least, most)
+    least, most = steps.min_prompts_per_step(crowd), _whole_group(steps, load, crowd)
+    entering = prompts_per_step(crowd, load.mean(load.output), least, largest_group(steps, load, running))
     _, (single, steady, grouped) = prefill_times(steps, load, crowd, (least, entering, most))
     # prompts are prefilled again only while others queue
     repeats = 1.0 + (prefills_per_request - 1.0) * np.maximum(1.0 - max_running / count, 0.0)
@@ -60,8 +61,21 @@ def offline(steps: StepModel, load: Load, max_running: Array, prefills_per_reque
     return _served(steps, load, drained, count, (single, grouped))
 
 
+def _whole_group(steps: StepModel, load: Load, running: Array) -> Array:
+    """Return the prompts that fill one step or, where fewer than `STREAM` do, the fewest that fill whole steps. (N,)
+
+    Where prompts share steps with the decodes of `running` sequences, these take their part of the token budget. Never
+    more than the `running` sequences.
+    """
+    if not steps.engine.mixes_prefill:
+        return largest_group(steps, load, running)
+    per_step = prefill_budget(steps.token_budget, np.maximum(running - 1.0, 0.0)) / load.mean(load.new)
+    filling = np.where(per_step < STREAM, np.ceil(STREAM / per_step), 1.0) * per_step
+    return np.clip(filling, 1.0, np.maximum(running, 1.0))
+
+
 def _tokens_per_step(steps: StepModel, load: Load) -> Array:
-    """Return the most prompt tokens of a step, (N,): the token budget, or one whole prompt where prompts are not cut."""
+    """Return the most prompt tokens of a step, (N,): the budget, or one whole prompt where prompts are not cut."""
     if steps.engine.mixes_prefill:
         return steps.token_budget
     return np.asarray(steps.max_prompts_per_step(load.mean(load.new)) * load.mean(load.new))

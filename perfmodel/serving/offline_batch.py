@@ -6,14 +6,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, Mask
 from perfmodel.serving.curve import DecodeCurve
 from perfmodel.serving.output_ages import OutputLengths
+
+#: Prompts per step from which each step takes the fixed part of a `PrefillLine` anew. Chosen: fewer are cut, and the
+#: next one fills what is left of a step, so that prompts that queue are one stream of tokens.
+STREAM = 2.0
 
 
 @dataclass(frozen=True)
 class PrefillLine:
-    """Give the time that g prompts add to the decode step that they share: fixed + g each seconds, (N,) both."""
+    """Give the time that g prompts add to the decode steps that they share: fixed + g each seconds, (N,) both.
+
+    fixed: of a step where several prompts fill one, else of a stream of prompts that queue.
+    """
 
     fixed: Array
     each: Array
@@ -35,17 +42,23 @@ class PrefillCost:
     budget: Array
     separate: bool
 
-    def at(self, running: Array) -> PrefillLine:
-        """Interpolate the time that prompts add while `running` (N,) sequences decode.
+    def seconds(self, came: Array, steps: Array, running: Array, curve: DecodeCurve, *, at_once: Mask) -> Array:
+        """Return the seconds that `came` prompts in `steps` steps add while `running` sequences decode, (N,) each.
 
-        A step that prompts fill takes about as long however few decodes it carries, so that prompts add more to a short
-        decode step than to a long one.
+        Derived: the time of a step that prompts fill grows as a line with the sequences that decode in it, from that
+        with one to that with `self.running` of them; what prompts add is the rest beyond a decode step. curve: time of
+        decode steps. at_once: whether prompts queue, (N,), so that those of several steps share steps with the next.
         """
         part = np.clip((running - 1.0) / np.maximum(self.running - 1.0, 1.0), 0.0, 1.0)
-        few, full = self.few, self.full
-        return PrefillLine(
-            fixed=few.fixed + part * (full.fixed - few.fixed), each=few.each + part * (full.each - few.each)
-        )
+        fixed = self.few.fixed + part * (self.full.fixed - self.few.fixed)
+        each = self.few.each + part * (self.full.each - self.few.each)
+        stream = at_once & (self.budget < STREAM * self.prompt)
+        begun = np.where(stream, np.minimum(came, 1.0), np.where(self.budget < self.prompt, came, steps))
+        added = begun * fixed + came * each
+        if self.separate:
+            return added
+        chord = curve.time[0] + part * (curve.at(self.running) - curve.time[0])
+        return np.maximum(added + steps * (chord - curve.at(np.clip(running, 1.0, self.running))), 0.0)
 
 
 @dataclass(frozen=True)
