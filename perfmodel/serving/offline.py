@@ -11,7 +11,7 @@ from perfmodel.serving.limits import TINY_COUNT
 from perfmodel.serving.offline_batch import STREAM, OfflineBatch, PrefillCost, PrefillLine, SteadyState
 from perfmodel.serving.output_ages import OutputLengths
 from perfmodel.serving.planned_step import prefill_budget
-from perfmodel.serving.prefills import PrefillTimes, largest_group, prefill_times
+from perfmodel.serving.prefills import PrefillTimes, largest_group, most_decoding, prefill_times
 from perfmodel.serving.queueing import equilibrium_rate, prompts_per_step, share_of_others, slowed_tpot
 from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes, WaitShape
 from perfmodel.serving.steps import StepModel
@@ -79,18 +79,6 @@ def _tokens_per_step(steps: StepModel, load: Load) -> Array:
     if steps.engine.mixes_prefill:
         return steps.token_budget
     return np.asarray(steps.max_prompts_per_step(load.mean(load.new)) * load.mean(load.new))
-
-
-def most_decoding(steps: StepModel, load: Load, decode_steps: Array) -> Array:
-    """Return the most sequences that decode at once, (N,), however many are queued; infinite where prompts go first.
-
-    Derived: where prompts share steps with decodes, a step begins at most budget / prompt sequences, each of which
-    decodes for `decode_steps` (N,) steps; one more has its prompt computed. Prompts of many steps so keep the batch
-    small.
-    """
-    if not steps.engine.mixes_prefill:
-        return np.full_like(decode_steps, np.inf)
-    return np.asarray(1.0 + steps.token_budget / load.mean(load.new) * decode_steps)
 
 
 def _prefill_lines(

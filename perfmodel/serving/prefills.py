@@ -144,3 +144,15 @@ def blend(apart: PrefillTimes, grouped: PrefillTimes, share: Array) -> PrefillTi
 def largest_group(steps: StepModel, load: Load, running: Array) -> Array:
     """Return the most prompts of mean length that one step computes, at most the `running` sequences. (N,)"""
     return np.clip(steps.max_prompts_per_step(load.mean(load.new)), 1.0, np.maximum(running, 1.0))
+
+
+def most_decoding(steps: StepModel, load: Load, decode_steps: Array) -> Array:
+    """Return the most sequences that decode at once, (N,), however many are queued; infinite where prompts go first.
+
+    Derived: where prompts share steps with decodes, a step begins at most budget / prompt sequences, each of which
+    decodes for `decode_steps` (N,) steps; one more has its prompt computed. Prompts of many steps so keep the batch
+    small.
+    """
+    if not steps.engine.mixes_prefill:
+        return np.full_like(decode_steps, np.inf)
+    return np.asarray(1.0 + steps.token_budget / load.mean(load.new) * decode_steps)
