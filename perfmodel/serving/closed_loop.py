@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.serving.limits import MAX_UTILISATION, TINY, TINY_COUNT
+from perfmodel.serving.limits import TINY, TINY_COUNT
 from perfmodel.serving.planned_step import PricedStep
 from perfmodel.serving.prefills import PrefillTimes, blend, largest_group, most_decoding, prefill_times
 from perfmodel.serving.queueing import (
@@ -177,7 +177,8 @@ def _steady_times(rate: Array, steps: StepModel, load: Load, batch: _Batch) -> t
     if steps.engine.mixes_prefill:  # no token takes longer than where every step carries prompts
         longer = np.maximum(batch.prefill.mixed_step / batch.decode.wall - 1.0, 0.0)
         tpot = np.minimum(tpot, batch.token_time * (1.0 + longer * batch.repeats))
-    utilisation = np.minimum(rate * others * prefill / batch.entering, MAX_UTILISATION)
+    # the prompts of all others bound the wait, also at the rate at which nothing but prompts is computed
+    utilisation = np.minimum(rate * others * prefill / batch.entering, 1.0 - TINY)
     queued = closed_prefill_wait(
         utilisation * (1.0 - batch.synchronised),
         prefill,
