@@ -52,11 +52,11 @@ class PrefillCost:
         part = np.clip((running - 1.0) / np.maximum(self.running - 1.0, 1.0), 0.0, 1.0)
         fixed = self.few.fixed + part * (self.full.fixed - self.few.fixed)
         each = self.few.each + part * (self.full.each - self.few.each)
+        if self.separate:  # whole prompts, one after the other where they fill a step
+            return steps * fixed + came * each
         stream = at_once & (self.budget < STREAM * self.prompt)
         begun = np.where(stream, np.minimum(came, 1.0), np.where(self.budget < self.prompt, came, steps))
         added = begun * fixed + came * each
-        if self.separate:
-            return added
         chord = curve.time[0] + part * (curve.at(self.running) - curve.time[0])
         return np.maximum(added + steps * (chord - curve.at(np.clip(running, 1.0, self.running))), 0.0)
 

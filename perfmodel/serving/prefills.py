@@ -150,9 +150,9 @@ def most_decoding(steps: StepModel, load: Load, decode_steps: Array) -> Array:
     """Return the most sequences that decode at once, (N,), however many are queued; infinite where prompts go first.
 
     Derived: where prompts share steps with decodes, a step begins at most budget / prompt sequences, each of which
-    decodes for `decode_steps` (N,) steps; one more has its prompt computed. Prompts of many steps so keep the batch
-    small.
+    decodes for `decode_steps` (N,) steps; one more has its prompt computed. Each stage of a pipeline has such a step
+    of its own under way. Prompts of many steps so keep the batch small.
     """
     if not steps.engine.mixes_prefill:
         return np.full_like(decode_steps, np.inf)
-    return np.asarray(1.0 + steps.token_budget / load.mean(load.new) * decode_steps)
+    return np.asarray(steps.sharding.pp * (1.0 + steps.token_budget / load.mean(load.new) * decode_steps))
