@@ -63,17 +63,18 @@ def test_random_configurations_give_the_same_figures_through_every_door(seed: in
 
 def _wide_experts() -> list[Question]:
     """Pools whose experts are spread over at most, or over more than, the devices of a prefill worker's layer."""
-    dice, found = random.Random(5), []
+    dice = random.Random(5)
+    found: list[Question] = []
     while len(found) < 20:
         tp, dp, prefill_tp = dice.choice((1, 2, 4)), dice.choice((1, 2)), dice.choice((1, 2, 4, 8))
         base = next(iter(questions(1, dice.randrange(10**6))))
         layout = {"tp": tp, "pp": 1, "ep": tp * dp, "dp": dp, "cp": 1, "replicas": 1}
         pools = {"prefill_workers": 1, "decode_workers": 2, "prefill_tp": prefill_tp}
-        chosen = {"model": "Qwen/Qwen3-30B-A3B", "device": "h100-sxm", "engine": dice.choice(("vllm", "sglang"))}
-        load = {"concurrency": dice.choice((6, 64))}
+        place = replace(base, model="Qwen/Qwen3-30B-A3B", device="h100-sxm", engine=dice.choice(("vllm", "sglang")))
+        load = {"concurrency": float(dice.choice((6, 64)))}
         lengths = {"isl": 1000, "osl": 200, "isl_dist": ""}
         found.append(
-            replace(base, **chosen, arrival="closed", layout=layout, pools=pools, load=load, lengths=lengths, memory={})
+            replace(place, arrival="closed", layout=layout, pools=pools, load=load, lengths=lengths, memory={})
         )
     return found
 

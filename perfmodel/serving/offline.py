@@ -91,11 +91,12 @@ def _prefill_lines(
         prefills: prefill times of prompts that enter one at a time, and of prompts in full groups.
         groups: prompts that enter together in either, (N,) each.
     """
-    full = prefill_line(*(p.interference for p in prefills), groups[1])
+    single, grouped = (p.interference for p in prefills)
+    full = prefill_line(single, grouped, groups[1])
     if not steps.engine.mixes_prefill:
         return full, full
     few = (load.mean(p.apart.longer_than(alone)) / steps.sharding.pp / g for p, g in zip(prefills, groups, strict=True))
-    return prefill_line(*few, groups[1]), full
+    return prefill_line(single, grouped, groups[1]), full
 
 
 def prefill_line(single: Array, grouped: Array, group: Array) -> PrefillLine:

@@ -53,7 +53,7 @@ class PrefillCost:
         fixed = self.few.fixed + part * (self.full.fixed - self.few.fixed)
         each = self.few.each + part * (self.full.each - self.few.each)
         if self.separate:  # whole prompts, one after the other where they fill a step
-            return steps * fixed + came * each
+            return np.asarray(steps * fixed + came * each)
         stream = at_once & (self.budget < STREAM * self.prompt)
         begun = np.where(stream, np.minimum(came, 1.0), np.where(self.budget < self.prompt, came, steps))
         added = begun * fixed + came * each
