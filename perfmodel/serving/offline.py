@@ -95,7 +95,9 @@ def _prefill_lines(
     full = prefill_line(single, grouped, groups[1])
     if not steps.engine.mixes_prefill:
         return full, full
-    few = (load.mean(p.apart.longer_than(alone)) / steps.sharding.pp / g for p, g in zip(prefills, groups, strict=True))
+    single, grouped = (
+        load.mean(p.apart.longer_than(alone)) / steps.sharding.pp / g for p, g in zip(prefills, groups, strict=True)
+    )
     return prefill_line(single, grouped, groups[1]), full
 
 
