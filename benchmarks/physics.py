@@ -169,10 +169,28 @@ def _near_capacity(b: Batch, second: Estimates) -> Mask:
     return (b.demand > 0.6) | b.base.saturated | second.saturated | late
 
 
-def _fewer_run(b: Batch, second: Estimates) -> Mask:
-    """Rows on which fewer requests run at once after the change, because the cache holds fewer."""
+def _fewer_fit(b: Batch, second: Estimates) -> Mask:
+    """Rows on which the cache holds fewer sequences after the change, so that fewer requests run at once."""
     cache = [e.memory_use.max_running for e in (b.base, second)]
     return (cache[1] < cache[0]) & ((second.running < b.base.running) | second.saturated)
+
+
+def _more_reserved(b: Batch, second: Estimates) -> Mask:
+    """Rows on which the engine reserves more memory for samples after the change."""
+    return np.asarray(second.memory_use.sampler > b.base.memory_use.sampler)
+
+
+def _preempted(b: Batch, second: Estimates) -> Mask:
+    """Rows on which requests wait for the cache after the change, and not for a slot.
+
+    They are admitted as soon as a prompt fits, so that growing sequences are preempted and computed again.
+    """
+    asked = {"closed": b.load.concurrency, "offline": b.load.n_requests}.get(b.load.arrival)
+    if asked is None or b.engine.admission != "grow":
+        return np.zeros(len(b.rows), bool)
+    cache = second.memory_use.max_running
+    slots = np.where(np.isnan(b.rows.max_num_seqs), np.inf, 2.0 * b.rows.max_num_seqs * b.rows.dp)
+    return np.asarray((2.0 * asked / b.rows.replicas > cache) & (cache < slots))
 
 
 def _sooner_back(b: Batch, second: Estimates) -> Mask:
@@ -180,8 +198,13 @@ def _sooner_back(b: Batch, second: Estimates) -> Mask:
     return (b.load.arrival == "closed") & (column(second, "e2e") <= column(b.base, "e2e"))
 
 
-def _whole_waves(b: Batch, second: Estimates) -> Mask:
-    """Rows of an offline run whose requests are equal and do not all fit at once: they start in whole waves."""
+def _whole_batches(b: Batch, second: Estimates) -> Mask:
+    """Rows whose requests start in whole batches, as static ones do, and equal ones of an offline run, and do not fit.
+
+    The last batch holds what is left, so that a few more requests may need a batch of their own.
+    """
+    if b.load.arrival == "static":
+        return np.asarray(np.ceil(2.0 * b.load.concurrency / b.rows.replicas) > second.memory_use.max_running)
     if b.load.arrival != "offline":
         return np.zeros(len(b.rows), bool)
     room = np.minimum(
@@ -191,19 +214,14 @@ def _whole_waves(b: Batch, second: Estimates) -> Mask:
     return equal & (np.ceil(2.0 * b.load.n_requests / b.rows.replicas) > room)
 
 
-def _short(b: Batch, _: Estimates) -> Mask:
-    """Rows with answers of a few tokens, as many of which end in a step as begin; no batch is static."""
-    return (b.load.arrival != "static") & (b.load.output.min(axis=0) < 32)
-
-
 def _first_fill(b: Batch, _: Estimates) -> Mask:
     """Rows of an offline run whose replica is refilled, so that the first fill is a larger part of a shorter run."""
     return (b.load.arrival == "offline") & (b.load.n_requests / b.rows.replicas > b.base.running)
 
 
-def _more_reserved(b: Batch, second: Estimates) -> Mask:
-    """Rows on which the engine reserves more memory for samples after the change."""
-    return np.asarray(second.memory_use.sampler > b.base.memory_use.sampler)
+def _short(b: Batch, _: Estimates) -> Mask:
+    """Rows with answers of a few tokens, as many of which end in a step as begin; no batch is static."""
+    return (b.load.arrival != "static") & (b.load.output.min(axis=0) < 32)
 
 
 def _not_captured(b: Batch, second: Estimates) -> Mask:
@@ -217,40 +235,50 @@ def _not_captured(b: Batch, second: Estimates) -> Mask:
     return np.asarray(most > captured * b.rows.dp)
 
 
-#: Known exceptions: name -> (properties by their start, columns, rows). No columns: all of them.
+#: One part of an exception: (properties by their start, columns, rows). No columns: all of them.
+Part = tuple[tuple[str, ...], tuple[str, ...], Callable[[Batch, Estimates], Mask]]
+#: Known exceptions, one for each reason: name -> parts.
 #: The first two are shortcomings of the method, the others are physics.
-EXCEPTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Callable[[Batch, Estimates], Mask]]] = {
-    "answers of a few tokens: prompts per step are taken at a full batch": (
+EXCEPTIONS: dict[str, tuple[Part, ...]] = {
+    "answers of a few tokens: prompts per step are taken at a full batch": ((
         ("faster", "a faster", "longer", "less cached", "a higher rate", "more replicas", "more clients",
          "more requests", "more seq"),
         (),
         _short,
-    ),
-    "open loops near capacity: prompts enter in larger groups": (
+    ),),
+    "open loops near capacity: prompts enter in larger groups": ((
         ("faster", "a faster", "longer", "less cached", "a higher rate", "more replicas"),
         (),
         _near_capacity,
-    ),
+    ),),
     "closed loops: clients that are served sooner send their next prompts sooner": (
-        ("faster", "a faster", "more replicas"), ("ttft",), _sooner_back),
-    "a full cache: fewer requests run at once": (
-        ("longer prompts", "less cached"), ("tpot", "ttft"), _fewer_run),
-    "equal requests beyond the batch run in whole waves": (("more requests",), ("rate",), _whole_waves),
-    "a smaller part of an offline run is the filling or the draining of its replicas": (
-        ("more replicas",), ("tpot",), _first_fill),
-    "room for more sequences is reserved: the cache is smaller": (("more sequences",), (), _more_reserved),
+        (("faster", "a faster", "more replicas"), ("ttft",), _sooner_back),
+    ),
+    "a full cache: fewer sequences fit, or they are preempted and computed again": (
+        (("longer prompts", "less cached"), ("tpot", "ttft"), _fewer_fit),
+        (("more sequences",), (), _more_reserved),
+        (("more sequences", "more clients", "more requests"), ("rate",), _preempted),
+    ),
+    "runs with an end: whole batches, and filling and draining": (
+        (("more requests", "larger"), ("rate",), _whole_batches),
+        (("more replicas",), ("tpot",), _first_fill),
+    ),
     "a batch beyond the largest captured graph is launched kernel by kernel": (
-        ("more sequences", "more clients", "more requests", "larger"), ("rate",), _not_captured),
+        (("more sequences", "more clients", "more requests", "larger"), ("rate",), _not_captured),
+    ),
 }  # fmt: skip
 
 
 def excuses_of(name: str, key: str, b: Batch, second: Estimates) -> dict[str, Mask]:
     """Return the exceptions that apply to a property of the column `key`, with the rows they hold on."""
-    return {
-        n: rows(b, second)
-        for n, (starts, keys, rows) in EXCEPTIONS.items()
-        if name.startswith(starts) and (not keys or key in keys)
-    }
+    found: dict[str, Mask] = {}
+    for exception, parts in EXCEPTIONS.items():
+        held = [
+            rows(b, second) for starts, keys, rows in parts if name.startswith(starts) and (not keys or key in keys)
+        ]
+        if held:
+            found[exception] = np.logical_or.reduce(held)
+    return found
 
 
 def check(b: Batch, tallies: dict[str, Tally], only: str = "") -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,19 @@ import pytest
 
 import hwdb
 import perfmodel as pm
-from benchmarks import doors
-from benchmarks.doors import Refused, ask_again, ask_predict, ask_python, command, compare, differences, questions
+from benchmarks.door_questions import Question
+from benchmarks.doors import (
+    Refused,
+    ask_again,
+    ask_estimate,
+    ask_predict,
+    ask_python,
+    command,
+    compare,
+    differences,
+    questions,
+    raised,
+)
 from hwdb import InputError
 from perfmodel.estimates import estimate_load
 from perfmodel.workload import histogram, load_of
@@ -46,6 +59,41 @@ def test_random_configurations_give_the_same_figures_through_every_door(seed: in
     found = compare(list(questions(12, seed)))
     assert sum(t.answered for t in found.values()) >= 20
     assert not {name: t.examples for name, t in found.items() if t.different}
+
+
+def _wide_experts() -> list[Question]:
+    """Pools whose experts are spread over at most, or over more than, the devices of a prefill worker's layer."""
+    dice = random.Random(5)
+    found: list[Question] = []
+    while len(found) < 20:
+        tp, dp, prefill_tp = dice.choice((1, 2, 4)), dice.choice((1, 2)), dice.choice((1, 2, 4, 8))
+        base = next(iter(questions(1, dice.randrange(10**6))))
+        layout = {"tp": tp, "pp": 1, "ep": tp * dp, "dp": dp, "cp": 1, "replicas": 1}
+        pools = {"prefill_workers": 1, "decode_workers": 2, "prefill_tp": prefill_tp}
+        place = replace(base, model="Qwen/Qwen3-30B-A3B", device="h100-sxm", engine=dice.choice(("vllm", "sglang")))
+        load = {"concurrency": float(dice.choice((6, 64)))}
+        lengths = {"isl": 1000, "osl": 200, "isl_dist": ""}
+        found.append(
+            replace(place, arrival="closed", layout=layout, pools=pools, load=load, lengths=lengths, memory={})
+        )
+    return found
+
+
+def test_experts_wider_than_a_layer_are_refused_at_every_door() -> None:
+    """Engines spread experts over the devices that share a layer (vLLM: over tp x dp; SGLang: over part of tp)."""
+    asked_for = _wide_experts()
+    wide = [q.layout["ep"] > q.pools["prefill_tp"] * q.layout["dp"] for q in asked_for]
+    answers = ask_predict(asked_for)
+    assert [isinstance(row, Refused) for row in answers] == wide
+    for q in (q for q, refused in zip(asked_for, wide, strict=True) if refused):
+        for ask in (ask_python, ask_estimate):
+            with pytest.raises(Refused, match="share a layer"):
+                ask(q)
+    narrow = wide.index(False)
+    assert not differences(raised(answers[narrow]), ask_estimate(asked_for[narrow]))
+    with pytest.raises(Refused, match="ep=8 spreads experts"):
+        estimated("--tp", "2", "--ep", "8")
+    assert "ep 8 spreads experts" in predicted(asked(isl=100, osl=10, n_devices=2, ep=8)).iloc[0]["error"]
 
 
 def test_a_difference_is_found() -> None:
@@ -139,11 +187,7 @@ PLANS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("modes", ["colocated", "disaggregated"])
 @pytest.mark.parametrize("values", PLANS)
-def test_a_row_of_a_plan_is_enough_to_estimate_it_again(
-    values: dict[str, Any], modes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # a plan prices its candidates together, and solves the weights of neighbouring sites in batches: 1e-9 of noise
-    monkeypatch.setattr(doors, "TOLERANCE", 1e-8)
+def test_a_row_of_a_plan_is_enough_to_estimate_it_again(values: dict[str, Any], modes: str, tmp_path: Path) -> None:
     path = tmp_path / "scenario.toml"
     path.write_text(SCENARIO.format(**values, modes=json.dumps([modes])), encoding="utf-8")
     rows = [{k: json_value(v) for k, v in row.items()} for row in plan(load_scenario(path)).rows(8, 3)]

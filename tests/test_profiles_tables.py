@@ -105,6 +105,21 @@ def test_blocks_of_many_sites_read_as_one_by_one() -> None:
     assert (basis[pick] == np.concatenate([p[1] for p in parts])).all()
 
 
+def test_a_site_reads_the_same_whatever_other_sites_are_asked_for() -> None:
+    """Also on the border: the logarithm of a stored size and that of a size asked for differ in their last bits."""
+    table = plane_table()
+    rng = np.random.default_rng(5)
+    border = table.sites.max() + np.array([1e-8, 1e-3, 0.02, 0.0, -1e-8])
+    near = np.concatenate([border, rng.uniform(0.0, 2.8, 20)])
+    far = rng.uniform(3.0, 6.0, 5)  # outside the sites, so that the grids of the batch are extrapolated
+    first, second = np.concatenate([near, far]), np.concatenate([near[::-1], far])
+    axis = np.full(len(first), 0.7)
+    whole, _ = table.read([first, second], [axis], (1.0, 1.0))
+    for i in range(len(first)):
+        alone, _ = table.read([first[i : i + 1], second[i : i + 1]], [axis[:1]], (1.0, 1.0))
+        assert whole[i] == pytest.approx(alone[0], rel=1e-12, abs=1e-12)
+
+
 def test_weights_of_neighbours_sum_to_one() -> None:
     table = plane_table()
     near = stencil(np.random.default_rng(0).uniform(0.0, 2.7, (50, 2)), table.sites, np.ones(2))

@@ -19,7 +19,7 @@ from perfmodel.models import model
 from perfmodel.serving.admission import admission_wait, evictions_per_request, finite_run_wait
 from perfmodel.serving.curve import DecodeCurve
 from perfmodel.serving.drain import Drained, drain
-from perfmodel.serving.offline_batch import OfflineBatch, PrefillCost, SteadyState
+from perfmodel.serving.offline_batch import OfflineBatch, PrefillCost, PrefillLine, SteadyState
 from perfmodel.serving.output_ages import OutputLengths
 from perfmodel.workload.load import load_of
 from perfmodel.workload.output_lengths import OUTPUT_LENGTH_CV, longest, survival, truncated_cv
@@ -104,9 +104,19 @@ def batch(
         ),
         curve=DecodeCurve(running=knots, time=steps),
         prefill=PrefillCost(
-            fixed=FIXED * column, each=PROMPT * column, prompt=100.0 * column, budget=800.0 * column, separate=apart
+            few=(line := PrefillLine(fixed=FIXED * column, each=PROMPT * column)),
+            full=line,
+            running=room * column,
+            prompt=100.0 * column,
+            budget=800.0 * column,
+            separate=apart,
         ),
-        steady=SteadyState(request_gap=column / rate, tpot=(BASE + EACH * room) * column),
+        steady=SteadyState(
+            request_gap=column / rate,
+            tpot=(BASE + EACH * room) * column,
+            running=room * column,
+            step=(BASE + EACH * room) * column,
+        ),
     )
 
 

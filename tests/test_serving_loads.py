@@ -514,9 +514,9 @@ def test_the_three_point_rule_is_exact_for_polynomials_up_to_the_fifth_degree() 
 
 
 def test_prefill_steps_cost_a_fixed_part_and_a_part_per_prompt() -> None:
-    fixed, each = prefill_line(np.array([3.0]), np.array([1.5]), np.array([4.0]))
-    assert one(fixed + each) == 3.0
-    assert one(fixed + 4 * each) == pytest.approx(4 * 1.5)
+    line = prefill_line(np.array([3.0]), np.array([1.5]), np.array([4.0]))
+    assert one(line.fixed + line.each) == 3.0
+    assert one(line.fixed + 4 * line.each) == pytest.approx(4 * 1.5)
 
 
 def test_variability_of_lengths_over_classes_is_that_of_all_requests() -> None:

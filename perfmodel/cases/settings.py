@@ -14,7 +14,7 @@ from perfmodel.cases.publications import stated_or_published_version
 from perfmodel.cases.read import Cases, Texts
 from perfmodel.cases.resolve import Named, Resolved, resolve, resolve_names
 from perfmodel.cases.table import POOL_COLUMNS
-from perfmodel.cases.unstated import check_degrees, longest_prompt, unstated_weights
+from perfmodel.cases.unstated import check_degrees, check_experts_spread, longest_prompt, unstated_weights
 from perfmodel.engines import Engine, assumed
 from perfmodel.engines import engine as engine_of
 from perfmodel.models import Adapters
@@ -62,6 +62,7 @@ def settle(cases: Cases, database: Hwdb) -> Settings:
     mode = _modes(cases)
     pooled = np.any([np.isfinite(cases.number[c]) for c in POOL_COLUMNS], axis=0)
     check_degrees(cases, pooled)
+    check_experts_spread(cases, pooled)
     names = replace(names, engines=_engines_in_pools(names.engines, pooled))
     tuned = ~pooled & (cases.text["recipe"] != "default")
     names = replace(names, weight=_weights(names, mode, tuned))

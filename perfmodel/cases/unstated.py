@@ -85,6 +85,32 @@ def check_degrees(cases: Cases, pooled: Mask) -> None:
         cases.refuse(rows & (taken > devices), [f"{t}; lower the degrees or raise n_devices" for t in texts])
 
 
+def check_experts_spread(cases: Cases, pooled: Mask) -> None:
+    """Refuse rows that spread experts over more devices than share a layer (tp x dp).
+
+    Where an aggregated row leaves tp or dp_attention open, that is at most the devices of a pipeline stage. pooled:
+    (R,) True for disaggregated rows.
+    """
+    number = {c: np.nan_to_num(v, nan=1.0) for c, v in cases.number.items()}
+    closed = np.isfinite(cases.number["tp"]) & np.isfinite(cases.number["dp_attention"])
+    devices = np.where(np.isfinite(cases.number["n_devices"]), number["n_devices"] / number["cp"], number["tp"])
+    stage = np.maximum(np.floor(devices / number["pp"]), 1.0)
+    _refuse_spread(cases, ~pooled, "ep", np.where(closed, number["tp"] * number["dp_attention"], stage))
+    for role in ("prefill", "decode"):
+        stated = np.isfinite(cases.number[f"{role}_tp"])  # else tp follows from ep
+        _refuse_spread(cases, pooled & stated, f"{role}_ep", number[f"{role}_tp"] * number[f"{role}_dp"])
+
+
+def _refuse_spread(cases: Cases, rows: Mask, column: str, most: Array) -> None:
+    """Refuse `rows` whose `column`, a degree of expert parallelism, is above `most` (R,)."""
+    texts = [
+        f"{column} {ep:g} spreads experts over more devices than the {m:g} that share a layer (tp x dp); lower it to "
+        f"a divisor of {m:g}"
+        for ep, m in zip(cases.number[column], most, strict=True)
+    ]
+    cases.refuse(rows & (cases.number[column] > most), texts)
+
+
 def unstated_weights(weight: Index, devices: Sequence[Device], device: Index, *, tuned: Mask) -> Index:
     """Return weight formats: for `tuned` runs that give none, the narrowest floats that the device multiplies in.
 

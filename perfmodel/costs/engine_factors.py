@@ -21,7 +21,7 @@ from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.lookup import LAUNCH_SHARE, LAUNCH_TIME
 from perfmodel.costs.roofline import Bound, bound
 from perfmodel.dtypes import FORMAT_BYTES
-from perfmodel.hardware import Hardware
+from perfmodel.hardware import Hardware, hardware_of
 from perfmodel.operators import Demand
 from perfmodel.vocabulary import BOUNDS, COMPUTE_BOUND, LAUNCH_BOUND, LINK_FAMILIES, MEMORY_BOUND
 
@@ -132,15 +132,26 @@ class EngineFactors:
             return replace(inner, time=time)
         limits = bound(demand, hardware)
         if not self.own_kernels:  # what limits kernels of its own is not what limits a library's
-            work = inner.time * _of_work(limits, table[hardware.index, :, kernel(demand)])
+            fitted = _as_fitted(demand, hardware, limits)
+            work = inner.time * _of_work(fitted, table[hardware.index, :, kernel(demand)])
             # a call that does little work takes no less than the longest one that a launch limits
             launched = LAUNCH_TIME * table[hardware.index, LAUNCH_BOUND, kernel(demand)]
-            idle = np.nan_to_num(limits.time) < LAUNCH_SHARE * inner.time
+            idle = np.nan_to_num(fitted.time) < LAUNCH_SHARE * inner.time
             work = np.where(idle & (inner.time >= LAUNCH_TIME), np.maximum(work, launched), work)
             time = np.where(inner.bound == LAUNCH_BOUND, time, work)
         if np.any(table < 1.0):
             time = np.maximum(time, limits.time)  # no factor makes a kernel faster than its device
         return replace(inner, time=time)
+
+
+def _as_fitted(demand: Demand, hardware: Hardware, limits: Bound) -> Bound:
+    """Return the limits of calls on the devices that the factors were fitted on, (N,) or (C, N).
+
+    A device with some figures changed runs the same kernels as the one that it is a variant of: its factors are those
+    of that device. So what a user makes faster takes no longer. limits: those on `hardware` itself.
+    """
+    homes = tuple(device.lineage[-1] for device in hardware.devices)
+    return limits if homes == hardware.devices else bound(demand, hardware_of(homes, hardware.index))
 
 
 def _of_work(limits: Bound, factor: Array) -> Array:

@@ -209,14 +209,24 @@ def _rows(load: Load, rows: slice | Index) -> Load:
     return replace(load, **{k: v[..., rows] for k, v in vars(load).items() if k != "arrival"})
 
 
-def check(deployments: Deployments) -> None:
-    """Raise `InputError` for degrees of parallelism that are no whole number of at least 1."""
+def check(deployments: Deployments, of: str = "") -> None:
+    """Raise `InputError` for degrees of parallelism that no deployment can have.
+
+    They are whole numbers of at least 1, and experts are spread over at most the devices that share a layer. of: put
+    before the degree in the message, for example `prefill-`.
+    """
     for name in ("tp", "pp", "ep", "dp", "cp", "replicas"):
         values = getattr(deployments, name)
         bad = ~(np.isfinite(values) & (values >= 1) & (values == np.floor(values)))
         if bad.any():
             value = values[bad][0]
-            raise InputError(f"{name}={value:g} is no degree of parallelism; give a whole number of at least 1")
+            raise InputError(f"{of}{name}={value:g} is no degree of parallelism; give a whole number of at least 1")
+    wide = deployments.ep > (group := deployments.tp * deployments.dp)
+    if wide.any():
+        raise InputError(
+            f"{of}ep={deployments.ep[wide][0]:g} spreads experts over more devices than the {group[wide][0]:g} that "
+            f"share a layer (tp x dp); lower {of}ep to a divisor of {group[wide][0]:g}"
+        )
 
 
 def per_replica(load: Load, replicas: Array) -> Load:

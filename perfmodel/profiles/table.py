@@ -263,7 +263,8 @@ class Table:
             return near, grids, known
         low, high = self.sites.min(axis=0), self.sites.max(axis=0)
         held = np.clip(queries, low, high)
-        offset = (queries - held) * power
+        # sites that count as inside keep their grid, whatever other sites are asked for
+        offset = np.where(near.outside[:, None], (queries - held) * power, 0.0)
         back = np.clip(held - np.sign(offset) * OCTAVE, low, high)
         octaves: Array = np.maximum(np.abs(held - back).sum(axis=1) / OCTAVE, LEAST_OCTAVES)
         _, earlier, _ = self._blended(back)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.serving.limits import MAX_UTILISATION, TINY, TINY_COUNT
+from perfmodel.serving.limits import TINY, TINY_COUNT
 from perfmodel.serving.planned_step import PricedStep
-from perfmodel.serving.prefills import PrefillTimes, blend, largest_group, prefill_times
+from perfmodel.serving.prefills import PrefillTimes, blend, largest_group, most_decoding, prefill_times
 from perfmodel.serving.queueing import (
     bisect,
     closed_prefill_wait,
@@ -33,14 +33,16 @@ _HALVINGS = 20
 class _Batch:
     """Describe the batch that a closed loop keeps full. Fields are (N,) for N candidates unless said otherwise.
 
-    clients: requests in flight; running: those in the batch. group: most prompts computed together; entering: prompts
-    per step in equilibrium. synchronised: share of the loop that still moves in the groups of its opening burst, 0 to
-    1. decode: the decode step. prefill: prefill times in equilibrium; grouped: those of full groups. repeats: prefills
-    per request. token_time: seconds per output token without interference. later_tokens: output tokens after the first.
+    clients: requests in flight; running: those in the batch; decoding: those that can decode at once. group: most
+    prompts computed together; entering: prompts per step in equilibrium. synchronised: share of the loop that still
+    moves in the groups of its opening burst, 0 to 1. decode: the decode step. prefill: prefill times in
+    equilibrium; grouped: those of full groups. repeats: prefills per request. token_time: seconds per output token
+    without interference. later_tokens: output tokens after the first.
     """
 
     clients: Array
     running: Array
+    decoding: Array
     group: Array
     entering: Array
     synchronised: Array
@@ -82,6 +84,7 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
             decode=batch.decode.cost,
             prefill=batch.prefill.cost,
             prefill_steps=batch.prefill.n_steps,
+            decode_seqs=batch.decoding,
             prompts=batch.prefill.planned,
         ),
         running=batch.running,
@@ -97,13 +100,15 @@ def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_reques
     running = np.minimum(clients, max_running)
     group = largest_group(steps, load, running)
     output = load.mean(load.output)
-    entering = prompts_per_step(running, output, steps.min_prompts_per_step(running), group)
+    decoding = np.minimum(running, most_decoding(steps, load, np.maximum(output - 1.0, 0.0) / load.accepted))
+    entering = prompts_per_step(decoding, output, steps.min_prompts_per_step(running), group)
     synchronised = load.synchronised * steps.engine.synchronised
-    decode, (steady, grouped) = prefill_times(steps, load, running, (entering, group))
+    decode, (steady, grouped) = prefill_times(steps, load, decoding, (entering, group))
     repeats = np.where(clients > max_running, prefills_per_request, 1.0)
     return _Batch(
         clients=clients,
         running=running,
+        decoding=decoding,
         group=group,
         entering=entering,
         synchronised=synchronised,
@@ -172,7 +177,8 @@ def _steady_times(rate: Array, steps: StepModel, load: Load, batch: _Batch) -> t
     if steps.engine.mixes_prefill:  # no token takes longer than where every step carries prompts
         longer = np.maximum(batch.prefill.mixed_step / batch.decode.wall - 1.0, 0.0)
         tpot = np.minimum(tpot, batch.token_time * (1.0 + longer * batch.repeats))
-    utilisation = np.minimum(rate * others * prefill / batch.entering, MAX_UTILISATION)
+    # the prompts of all others bound the wait, also at the rate at which nothing but prompts is computed
+    utilisation = np.minimum(rate * others * prefill / batch.entering, 1.0 - TINY)
     queued = closed_prefill_wait(
         utilisation * (1.0 - batch.synchronised),
         prefill,

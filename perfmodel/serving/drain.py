@@ -105,23 +105,36 @@ class _Run:
         self.instant[cell], self.gradual[cell] = came * (1.0 - over), came * over
         running = older + self.instant[cell] * self.whole[0] + self.gradual[cell] * self.half[0]
         self.entered = self.entered + came
-        grouped = np.maximum(came / np.maximum(per_step, 1.0), np.minimum(came, 1.0))
-        carrying = prefill_steps(came, grouped, self.width, at_once=(over < 1.0) | self.lockstep)
-        prompts = carrying * prefill.fixed + came * prefill.each
         step = batch.curve.at(running)
         met = self.width * step  # by a request that runs: then the replica does
         decoding = met * any_running(running, np.maximum(self.entered, 1.0))
+        at_once = (over < 1.0) | self.lockstep
+        steps = prefill_steps(came, per_step, self.width, at_once=at_once)
+        prompts = prefill.seconds(came, steps, running, batch.curve, at_once=at_once)
+        # whole steps carry prompts, also where these fill a part of one
+        beside = 0.0 if prefill.separate else np.clip(steps, over * self.width, self.width) / self.width * decoding
         # a prompt is done with its group, on average half a group later than half of all
-        filling = (prompts + over * decoding) / 2.0 * (1.0 + 1.0 / np.maximum(grouped, 1.0))
+        groups = np.maximum(came / np.maximum(per_step, 1.0), np.minimum(came, 1.0))
+        filling = (prompts + beside) / 2.0 * (1.0 + 1.0 / np.maximum(groups, 1.0))
         self.first = self.first + came * (self.clock + filling)
-        # requests admitted in this cell meet on average half of its prompts
-        self.delays[0] += came * ((1.0 - over / 2.0) * met + prompts / 2.0)
-        self.delays[1 : cell + 1] += (self.instant + self.gradual)[:cell][::-1] * (met + prompts)
-        self.clocks += [self.clock, self.clock + prompts + over * decoding]
+        self._delay(cell, met, prompts)
+        self.clocks += [self.clock, self.clock + prompts + beside]
         self.counts += [self.entered - came, self.entered]
         self.clock = self.clock + decoding + prompts
         self.made, self.squares = self.made + running, self.squares + np.square(running)
         self.spent = self.spent + running * step
+
+    def _delay(self, cell: int, met: Array, prompts: Array) -> None:
+        """Add the seconds of a cell, decode steps `met` and `prompts` (N,), to the delays of those admitted so far.
+
+        Derived: steps of age j cells are in cell j after their own where requests were admitted at the start of a cell,
+        and half of them in the next one where they were admitted evenly over it. Those admitted at the start of this
+        cell meet on average half of its prompts.
+        """
+        whole, halves = self.instant[: cell + 1][::-1], self.gradual[: cell + 1][::-1] / 2.0
+        self.delays[: cell + 1] += (whole + halves) * (met + prompts)
+        self.delays[0] -= whole[0] * prompts / 2.0
+        self.delays[:cell] += halves[1:] * (met + prompts)
 
     def _admitted(self, cell: int, older: Array) -> tuple[Array, Array, Array]:
         """Return (requests admitted in a cell, share of the cell over which they come, prompts per step), (N,) each.
@@ -141,17 +154,18 @@ class _Run:
         return came, (over if cell == 0 else np.where(left <= free, over, 1.0)), per_step
 
 
-def prefill_steps(came: Array, grouped: Array, width: Array, *, at_once: Mask) -> Array:
+def prefill_steps(came: Array, per_step: Array, width: Array, *, at_once: Mask) -> Array:
     """Count the decode steps of a cell that also carry prompts. (N,)
 
     Args:
         came: prompts of the cell, (N,).
-        grouped: steps that they take in full groups, (N,).
+        per_step: prompts that fill a step, below 1 for prompts of several steps, (N,).
         width: decode steps of the cell, (N,).
-        at_once: whether prompts come together and go in full groups; else they come one by one, each in a step of its
-            own while the cell has one, (N,).
+        at_once: whether prompts come together and go in full groups; else they come one by one, each in steps of its
+            own while the cell has them, (N,).
     """
-    return np.where(at_once, grouped, np.clip(width, grouped, np.maximum(came, grouped)))
+    together = np.maximum(came / per_step, np.minimum(came, 1.0))
+    return np.where(at_once, together, np.clip(width, together, np.maximum(came, together)))
 
 
 def any_running(running: Array, entered: Array) -> Array:
@@ -184,8 +198,8 @@ def _extrapolated(run: _Run) -> Drained:
         first=(1.0 - part) * (run.first / run.played) + part * (last + rest * gap / 2.0),
         makespan=run.clock + rest * gap,
         tpot=(1.0 - part) * tpot + part * np.maximum(batch.steady.tpot, tpot),
-        running=(1.0 - full) * (run.squares / run.made) + full * batch.max_running,
-        step=(1.0 - full) * (run.spent / run.made) + full * batch.curve.time[-1],
+        running=(1.0 - full) * (run.squares / run.made) + full * batch.steady.running,
+        step=(1.0 - full) * (run.spent / run.made) + full * batch.steady.step,
         entry=entry,
     )
 

@@ -8,9 +8,10 @@ from perfmodel.arrays import Array
 from perfmodel.serving.curve import DecodeCurve, decode_curve
 from perfmodel.serving.drain import Drained, drain
 from perfmodel.serving.limits import TINY_COUNT
-from perfmodel.serving.offline_batch import OfflineBatch, PrefillCost, SteadyState
+from perfmodel.serving.offline_batch import STREAM, OfflineBatch, PrefillCost, PrefillLine, SteadyState
 from perfmodel.serving.output_ages import OutputLengths
-from perfmodel.serving.prefills import PrefillTimes, largest_group, prefill_times
+from perfmodel.serving.planned_step import prefill_budget
+from perfmodel.serving.prefills import PrefillTimes, largest_group, most_decoding, prefill_times
 from perfmodel.serving.queueing import equilibrium_rate, prompts_per_step, share_of_others, slowed_tpot
 from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes, WaitShape
 from perfmodel.serving.steps import StepModel
@@ -30,15 +31,16 @@ def offline(steps: StepModel, load: Load, max_running: Array, prefills_per_reque
         prefills_per_request: expected prefills per request while others queue for admission, (N,).
     """
     count = np.maximum(load.n_requests, TINY_COUNT)
+    outputs = _output_lengths(load)
     running = np.minimum(count, max_running)
     curve = decode_curve(steps, load, running)
-    least, most = steps.min_prompts_per_step(running), largest_group(steps, load, running)
-    entering = prompts_per_step(running, load.mean(load.output), least, most)
-    _, (single, steady, grouped) = prefill_times(steps, load, running, (least, entering, most))
+    crowd = np.minimum(running, most_decoding(steps, load, load.mean(outputs.mean)))
+    least, most = steps.min_prompts_per_step(crowd), _whole_group(steps, load, crowd)
+    entering = prompts_per_step(crowd, load.mean(load.output), least, largest_group(steps, load, running))
+    _, (single, steady, grouped) = prefill_times(steps, load, crowd, (least, entering, most))
     # prompts are prefilled again only while others queue
     repeats = 1.0 + (prefills_per_request - 1.0) * np.maximum(1.0 - max_running / count, 0.0)
-    fixed, each = prefill_line(single.interference, grouped.interference, most)
-    outputs = _output_lengths(load)
+    few, full = _prefill_lines(steps, load, curve.time[0], (single, grouped), (least, most))
     drained = drain(
         OfflineBatch(
             count=count,
@@ -46,20 +48,61 @@ def offline(steps: StepModel, load: Load, max_running: Array, prefills_per_reque
             outputs=outputs,
             curve=curve,
             prefill=PrefillCost(
-                fixed=fixed * repeats,
-                each=each * repeats,
+                few=PrefillLine(few.fixed * repeats, few.each * repeats),
+                full=PrefillLine(full.fixed * repeats, full.each * repeats),
+                running=crowd,
                 prompt=load.mean(load.new),
-                budget=steps.max_prompts_per_step(load.mean(load.new)) * load.mean(load.new),
+                budget=_tokens_per_step(steps, load),
                 separate=not steps.engine.mixes_prefill,
             ),
-            steady=_steady_state(load, running, curve, steady, (outputs.mean, repeats)),
+            steady=_steady_state(load, crowd, curve, steady, (outputs.mean, repeats)),
         )
     )
     return _served(steps, load, drained, count, (single, grouped))
 
 
-def prefill_line(single: Array, grouped: Array, group: Array) -> tuple[Array, Array]:
-    """Split the added time of a step that carries g prompts into (fixed, each): fixed + g each seconds, (N,) both.
+def _whole_group(steps: StepModel, load: Load, running: Array) -> Array:
+    """Return the prompts that fill one step or, where fewer than `STREAM` do, the fewest that fill whole steps. (N,)
+
+    Where prompts share steps with the decodes of `running` sequences, these take their part of the token budget. Never
+    more than the `running` sequences.
+    """
+    if not steps.engine.mixes_prefill:
+        return largest_group(steps, load, running)
+    per_step = prefill_budget(steps.token_budget, np.maximum(running - 1.0, 0.0)) / load.mean(load.new)
+    filling = np.where(per_step < STREAM, np.ceil(STREAM / per_step), 1.0) * per_step
+    return np.clip(filling, 1.0, np.maximum(running, 1.0))
+
+
+def _tokens_per_step(steps: StepModel, load: Load) -> Array:
+    """Return the most prompt tokens of a step, (N,): the budget, or one whole prompt where prompts are not cut."""
+    if steps.engine.mixes_prefill:
+        return steps.token_budget
+    return np.asarray(steps.max_prompts_per_step(load.mean(load.new)) * load.mean(load.new))
+
+
+def _prefill_lines(
+    steps: StepModel, load: Load, alone: Array, prefills: tuple[PrefillTimes, PrefillTimes], groups: tuple[Array, Array]
+) -> tuple[PrefillLine, PrefillLine]:
+    """Return the time that prompts add to a decode step of one sequence, and to one of a full batch.
+
+    Args:
+        alone: seconds of a decode step of one sequence, (N,).
+        prefills: prefill times of prompts that enter one at a time, and of prompts in full groups.
+        groups: prompts that enter together in either, (N,) each.
+    """
+    single, grouped = (p.interference for p in prefills)
+    full = prefill_line(single, grouped, groups[1])
+    if not steps.engine.mixes_prefill:
+        return full, full
+    single, grouped = (
+        load.mean(p.apart.longer_than(alone)) / steps.sharding.pp / g for p, g in zip(prefills, groups, strict=True)
+    )
+    return prefill_line(single, grouped, groups[1]), full
+
+
+def prefill_line(single: Array, grouped: Array, group: Array) -> PrefillLine:
+    """Split the added time of a step that carries g prompts into a part per step and a part per prompt.
 
     Derived: the line through the two points. Where a decode step has compute to spare, `fixed` is below zero.
 
@@ -70,7 +113,7 @@ def prefill_line(single: Array, grouped: Array, group: Array) -> tuple[Array, Ar
     """
     each = (grouped * group - single) / np.maximum(group - 1.0, TINY_COUNT)
     each = np.maximum(np.where(group > _LONE_GROUP, each, 0.0), 0.0)
-    return single - each, each
+    return PrefillLine(single - each, each)
 
 
 def _output_lengths(load: Load) -> OutputLengths:
@@ -95,9 +138,9 @@ def _steady_state(
     """
     decode_steps, repeats = lengths
     interference = prefill.interference * repeats * share_of_others(running)
-    decode = load.mean(decode_steps) * curve.time[-1]
-    rate = equilibrium_rate(running, load.mean(prefill.shared) * repeats, decode, interference)
-    return SteadyState(request_gap=1.0 / rate, tpot=slowed_tpot(curve.time[-1], rate * interference))
+    step = curve.at(running)
+    rate = equilibrium_rate(running, load.mean(prefill.shared) * repeats, load.mean(decode_steps) * step, interference)
+    return SteadyState(request_gap=1.0 / rate, tpot=slowed_tpot(step, rate * interference), running=running, step=step)
 
 
 def _served(

@@ -4,35 +4,75 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from perfmodel.arrays import Array
+import numpy as np
+
+from perfmodel.arrays import Array, Mask
 from perfmodel.serving.curve import DecodeCurve
 from perfmodel.serving.output_ages import OutputLengths
+
+#: Prompts per step from which each step takes the fixed part of a `PrefillLine` anew. Chosen: fewer are cut, and the
+#: next one fills what is left of a step, so that prompts that queue are one stream of tokens.
+STREAM = 2.0
+
+
+@dataclass(frozen=True)
+class PrefillLine:
+    """Give the time that g prompts add to the decode steps that they share: fixed + g each seconds, (N,) both.
+
+    fixed: of a step where several prompts fill one, else of a stream of prompts that queue.
+    """
+
+    fixed: Array
+    each: Array
 
 
 @dataclass(frozen=True)
 class PrefillCost:
     """State what prefills cost on top of the decode steps that they are computed with. (N,)
 
-    fixed: seconds per step that carries prompts. each: seconds per prompt. prompt: tokens per prompt. budget: tokens
-    per step. separate: whether prompts take steps of their own (prefill first) rather than being mixed with decodes.
+    few, full: of a step with one decoding sequence, and of one with `running` of them. prompt: tokens per prompt.
+    budget: tokens per step. separate: whether prompts take steps of their own (prefill first) rather than being mixed
+    with decodes.
     """
 
-    fixed: Array
-    each: Array
+    few: PrefillLine
+    full: PrefillLine
+    running: Array
     prompt: Array
     budget: Array
     separate: bool
 
+    def seconds(self, came: Array, steps: Array, running: Array, curve: DecodeCurve, *, at_once: Mask) -> Array:
+        """Return the seconds that `came` prompts in `steps` steps add while `running` sequences decode, (N,) each.
+
+        Derived: the time of a step that prompts fill grows as a line with the sequences that decode in it, from that
+        with one to that with `self.running` of them; what prompts add is the rest beyond a decode step. curve: time of
+        decode steps. at_once: whether prompts queue, (N,), so that those of several steps share steps with the next.
+        """
+        part = np.clip((running - 1.0) / np.maximum(self.running - 1.0, 1.0), 0.0, 1.0)
+        fixed = self.few.fixed + part * (self.full.fixed - self.few.fixed)
+        each = self.few.each + part * (self.full.each - self.few.each)
+        if self.separate:  # whole prompts, one after the other where they fill a step
+            return np.asarray(steps * fixed + came * each)
+        stream = at_once & (self.budget < STREAM * self.prompt)
+        begun = np.where(stream, np.minimum(came, 1.0), np.where(self.budget < self.prompt, came, steps))
+        added = begun * fixed + came * each
+        chord = curve.time[0] + part * (curve.at(self.running) - curve.time[0])
+        return np.maximum(added + steps * (chord - curve.at(np.clip(running, 1.0, self.running))), 0.0)
+
 
 @dataclass(frozen=True)
 class SteadyState:
-    """Describe the middle of a long batch. request_gap: seconds between completions; tpot: seconds per decode step.
+    """Describe the middle of a long batch, (N,).
 
-    (N,)
+    request_gap: seconds between completions. tpot: seconds per decode step. running: decoding sequences. step: seconds
+    of a decode step without prompts.
     """
 
     request_gap: Array
     tpot: Array
+    running: Array
+    step: Array
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,9 @@ def running_shares(outputs: OutputLengths, width: Array, cells: int) -> tuple[Ar
 
     (cells, N) each.
 
-    First those that started at the beginning of a cell, then those that started evenly over it. In their own cell half
-    of the latter have started on average, and their survival is the mean of that at ages zero and half a cell.
+    First those that started at the beginning of a cell, then those that started evenly over it. The ages of the latter
+    are spread over the cell before and the cell behind. In their own cell half of them have started on average, and
+    their survival is the mean of that at ages zero and half a cell.
 
     Args:
         outputs: output lengths.
@@ -55,6 +56,7 @@ def running_shares(outputs: OutputLengths, width: Array, cells: int) -> tuple[Ar
     for kind, share in enumerate(outputs.share):
         whole += share * longer_than(outputs, kind, ages + width / 2.0)
         half += share * longer_than(outputs, kind, ages)
+    half[1:] = half[1:] / 2.0 + (whole[:-1] + whole[1:]) / 4.0
     half[0] = (1.0 + whole[0]) / 4.0
     return whole, half
 

@@ -25,7 +25,7 @@ class PrefillTimes:
     (N,); interference_by_class, (C, N). mixed_step: the longest decode step with prompts in it, mean_step: the mean of
     those (where prefill goes first: a prefill followed by a decode step), (N,). cost: device cost of one prefill step.
     n_steps: prefill steps per prompt, (C, N); below 1 where one step computes several prompts. planned: the steps that
-    `shared` is the time of.
+    `shared` is the time of. apart: the steps of a group without decodes.
     """
 
     alone: Array
@@ -37,6 +37,7 @@ class PrefillTimes:
     cost: StepCost
     n_steps: Array
     planned: PlannedPrompts
+    apart: PricedPrompts
 
     def cv(self, load: Load) -> Array:
         """Return the coefficient of variation of prefill times over the request classes of `load`. (N,)"""
@@ -102,6 +103,7 @@ def _mixed(
         cost=alone.cost,
         n_steps=alone.n_steps / group,
         planned=mixed.planned,
+        apart=alone,
     )
 
 
@@ -125,6 +127,7 @@ def _prefill_first(
         cost=alone.cost,
         n_steps=alone.n_steps / group,
         planned=alone.planned,
+        apart=alone,
     )
 
 
@@ -141,3 +144,15 @@ def blend(apart: PrefillTimes, grouped: PrefillTimes, share: Array) -> PrefillTi
 def largest_group(steps: StepModel, load: Load, running: Array) -> Array:
     """Return the most prompts of mean length that one step computes, at most the `running` sequences. (N,)"""
     return np.clip(steps.max_prompts_per_step(load.mean(load.new)), 1.0, np.maximum(running, 1.0))
+
+
+def most_decoding(steps: StepModel, load: Load, decode_steps: Array) -> Array:
+    """Return the most sequences that decode at once, (N,), however many are queued; infinite where prompts go first.
+
+    Derived: where prompts share steps with decodes, a step begins at most budget / prompt sequences, each of which
+    decodes for `decode_steps` (N,) steps; one more has its prompt computed. Each stage of a pipeline has such a step
+    of its own under way. Prompts of many steps so keep the batch small.
+    """
+    if not steps.engine.mixes_prefill:
+        return np.full_like(decode_steps, np.inf)
+    return np.asarray(steps.sharding.pp * (1.0 + steps.token_budget / load.mean(load.new) * decode_steps))

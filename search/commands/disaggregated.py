@@ -110,7 +110,7 @@ def with_pools(decode: Colocated, pools: PoolOptions, hwdb: Hwdb) -> Colocated:
         )
     columns = {name: getattr(one, name)[0] for name in SHARED_COLUMNS} | pools.columns()
     prefill = deployments([card], host=one.host, adapters=one.adapters, **columns)
-    check(prefill)
+    check(prefill, "prefill-")
     refuse_impossible(decode.model, prefill, "prefill-")
     return Disaggregated(
         model=decode.model,
