@@ -18,14 +18,15 @@ from perfmodel.operators import Demand
 def collective_time(demand: Demand, hardware: Hardware, efficiency: Array | float = 1.0) -> Array:
     """Return the seconds per call of a collective, by the fastest algorithm that a library would choose for it.
 
-    demand: a collective; its shape has `group`, the number of devices. efficiency: share of the rated link bandwidth,
+    demand: a collective; its shape has `group`, the number of devices, and `span`, the devices among which they lie,
+    where that is more. efficiency: share of the rated link bandwidth,
     (N,). The choice depends on message size and topology.
     """
     group = np.asarray(demand.shape["group"], float)
     message = np.asarray(demand.message, float)
     # two neighbours within a node communicate over the links of a pair
     pair = np.where(group <= hardware.peers, np.minimum(group, 2.0), group)
-    links = group_link(hardware, pair if demand.family == "p2p" else group)
+    links = group_link(hardware, pair if demand.family == "p2p" else np.asarray(demand.shape.get("span", group), float))
     bandwidth = links.bandwidth * efficiency
     if demand.family == "all_reduce":
         exchange = eq.exchange_time(message, group, bandwidth, links.latency, links.hops, 2.0)

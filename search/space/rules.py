@@ -222,8 +222,18 @@ def _say_format(context: RuleContext, c: Row) -> str:
 
 
 def _in_domain(context: RuleContext, c: Columns) -> Mask:
-    """Allow tp x cp up to the devices that share a node's fast links."""
-    return c["tp"] * c["cp"] <= context.domain[_devices(c)]
+    """Allow tp up to the devices that share a node's fast links; ranks of context parallelism may lie in other nodes."""
+    return c["tp"] <= context.domain[_devices(c)]
+
+
+def _positions_split(_: RuleContext, c: Columns) -> Mask:
+    """Allow kvp that divides tp, whose devices it shares."""
+    return _is_multiple(c["tp"], c["kvp"])
+
+
+def _one_exchange(_: RuleContext, c: Columns) -> Mask:
+    """Allow one way of exchanging keys without context parallelism, where nothing is exchanged."""
+    return (c["cp"] > 1) | _equals(c["cp_method"], 0)
 
 
 def _fills_nodes(context: RuleContext, c: Columns) -> Mask:
@@ -272,10 +282,10 @@ def _say_experts(context: RuleContext, c: Row) -> str:
 
 
 def _say_domain(context: RuleContext, c: Row) -> str:
-    """Say that tp x cp exceeds the devices that share a node's fast links."""
+    """Say that tp exceeds the devices that share a node's fast links."""
     at = int(c["device"])
     domain = f"{context.domain[at]:g} {context.names[at]}"
-    return f"tp {c['tp'] * c['cp']:g} exceeds the {domain} that share a node's fast links"
+    return f"tp {c['tp']:g} exceeds the {domain} that share a node's fast links"
 
 
 def _say_nodes(context: RuleContext, c: Row) -> str:
@@ -310,6 +320,8 @@ RULES = (
     ),
     Rule("spread", _dp_spreads_experts, lambda _, c: f"dp {c['dp']:g} without expert parallelism (ep {c['ep']:g})"),
     Rule("blocks", _whole_blocks, _say_blocks),
+    Rule("positions", _positions_split, lambda _, c: f"kvp {c['kvp']:g} does not divide tp {c['tp']:g}"),
+    Rule("exchange", _one_exchange, lambda _, c: "a way of exchanging keys without context parallelism (cp 1)"),
     Rule("domain", _in_domain, _say_domain),
     Rule("nodes", _fills_nodes, _say_nodes),
     Rule("stock", _in_stock, _say_stock),
