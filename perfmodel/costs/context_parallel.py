@@ -38,8 +38,8 @@ def with_exchanges(sharding: Sharding, terms: Iterable[tuple[Demand, Cost]]) -> 
     """Yield the priced demands of a step, with only those exchanges of positions that run, by what of them shows.
 
     Derived: of ring attention over g devices, each of g rounds computes 1/g of the attention while g - 1 of them send.
-    A send hides behind a round, so it adds what it is longer. Outputs that return, and an all-gather of keys, hide
-    behind nothing. Where a candidate leaves the choice open, it uses the fastest.
+    A send hides behind a round, so it adds what it is longer. Outputs that return, the sums of partial outputs, and an
+    all-gather of keys hide behind nothing. Where a candidate leaves the choice open, it uses the fastest.
 
     terms: the demands with their cost per call, with all ways of exchanging.
     """
@@ -64,10 +64,11 @@ def _shown(sharding: Sharding, layer: _Layer) -> Iterator[tuple[Demand, Cost]]:
     # of g rounds of attention, g - 1 have a send beside them
     beside = layer.attention * (sharding.cp - 1.0) / sharding.cp
     ring, queries = (np.maximum(layer.time(n) - beside, 0.0) for n in ("sequence_ring_kv", "sequence_ring_q"))
+    merged = {"sequence_merge": layer.time("sequence_merge")}
     ways = {
-        _RING: {"sequence_ring_kv": ring},
+        _RING: {"sequence_ring_kv": ring, **merged},
         _GATHER: {"sequence_gather": layer.time("sequence_gather")},
-        _PASS_Q: {"sequence_ring_q": queries, "sequence_return": layer.time("sequence_return")},
+        _PASS_Q: {"sequence_ring_q": queries, "sequence_return": layer.time("sequence_return"), **merged},
     }
     yield from _chosen(sharding, layer, ways)
     summed = {"sequence_combine": layer.time("sequence_combine")}
