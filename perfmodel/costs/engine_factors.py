@@ -39,9 +39,6 @@ KERNELS = (
     "elementwise",
     "collective",
 )
-#: Share of its bound's rate at which the work of a short call runs, once it is launched. Chosen: between what large
-#: GEMMs and what streaming kernels reach.
-STREAMING_SHARE = 0.8
 #: Operator family with weights -> index of its 16-bit kind in `KERNELS`; 8 and 4 bits follow.
 _FIRST_BY_BITS = {"gemm": KERNELS.index("gemm_16"), "grouped_gemm": KERNELS.index("experts_16")}
 #: Bytes per weight above which a kernel counts as 16-bit and as 8-bit. Chosen between 2, 1 and 0.5 bytes, block scales
@@ -132,7 +129,8 @@ class EngineFactors:
             return inner
         time = inner.time * table[hardware.index, inner.bound, kernel(demand)]
         if demand.family in LINK_FAMILIES:
-            return replace(inner, time=time)
+            launched = np.minimum(inner.time, LAUNCH_TIME) * table[hardware.index, LAUNCH_BOUND, kernel(demand)]
+            return replace(inner, time=np.maximum(time, launched))
         limits = bound(demand, hardware)
         if not self.own_kernels:  # what limits kernels of its own is not what limits a library's
             time = _factored(inner, limits, table[hardware.index, :, kernel(demand)])
@@ -144,10 +142,10 @@ class EngineFactors:
 def _factored(inner: Cost, limits: Bound, factor: Array) -> Array:
     """Return the seconds of calls that arithmetic, memory or a launch limits, (N,) or (C, N).
 
-    Derived: a call takes a launch and its work, t = a + l / s, where l is its bound. As it grows its work comes to bind
-    in place of the launch, and its time must not fall there though the factors differ. So the factor of launches
-    applies to the time at which work would begin to count (l = `LAUNCH_SHARE` t), the factor of work to at most
-    l / `LAUNCH_SHARE`, and the longer of the two binds.
+    Derived: a call takes the longer of its launch and its work. As it grows its work comes to bind in place of the
+    launch, and its time must not fall there though the factors differ. So the factor of launches applies to what of the
+    time a launch may take, the factor of work to at most l / `LAUNCH_SHARE`, where l is the bound, and the longer of
+    the two binds.
 
     Args:
         inner: seconds by the tables.
@@ -155,11 +153,9 @@ def _factored(inner: Cost, limits: Bound, factor: Array) -> Array:
         factor: (N, BOUNDS) by what limits the call.
     """
     time, least = inner.time, np.nan_to_num(limits.time)
-    launch = factor[..., LAUNCH_BOUND]
-    launched = (time - least / STREAMING_SHARE) / (1.0 - LAUNCH_SHARE / STREAMING_SHARE)
     begun = np.where(time < LAUNCH_TIME, np.minimum(time, least / LAUNCH_SHARE), time)
-    # a call that does little work takes no less than the longest one that a launch limits
-    return np.maximum(begun * _of_work(limits, factor), np.clip(launched, 0.0, np.minimum(time, LAUNCH_TIME)) * launch)
+    launched = np.minimum(time, LAUNCH_TIME) * factor[..., LAUNCH_BOUND]
+    return np.maximum(begun * _of_work(limits, factor), launched)
 
 
 def _of_work(limits: Bound, factor: Array) -> Array:
