@@ -14,7 +14,6 @@ from perfmodel.arrays import Array
 from perfmodel.hardware import GroupLink, Hardware, group_link
 from perfmodel.operators import Demand
 
-
 #: Collectives whose data pass through all devices of a node in turn.
 RINGS = ("all_reduce", "all_gather", "reduce_scatter")
 

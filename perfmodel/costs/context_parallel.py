@@ -76,9 +76,7 @@ def _shown(sharding: Sharding, layer: _Layer) -> Iterator[tuple[Demand, Cost]]:
     yield from _chosen(sharding, layer, {_RING: summed, _GATHER: summed, _PASS_Q: round_trip})
 
 
-def _chosen(
-    sharding: Sharding, layer: _Layer, ways: dict[int, dict[str, Array]]
-) -> Iterator[tuple[Demand, Cost]]:
+def _chosen(sharding: Sharding, layer: _Layer, ways: dict[int, dict[str, Array]]) -> Iterator[tuple[Demand, Cost]]:
     """Yield the exchanges of the way that each candidate uses.
 
     ways: code of a way -> seconds per step of each of its exchanges.

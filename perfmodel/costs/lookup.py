@@ -278,8 +278,8 @@ def _time_of_more_queries(choice: Choice, family: Family, shape: Mapping[str, Ar
     return least
 
 
-def _bounds(choice: Choice, family: Family, shape: Mapping[str, Array], least: Array) -> Bounds:
-    """Return the bounds by which the chosen table is read as times; least: seconds of the bound of the N shapes."""
+def _bounds(choice: Choice, family: Family, least: Array) -> Bounds:
+    """Return the bounds by which the chosen table is read as times; least: seconds of the bound of N shapes."""
 
     def seconds(shape: Mapping[str, Array | float]) -> Array:
         return bound(family, shape, choice.priced, choice.measured.reference)[0]
@@ -291,9 +291,7 @@ def _bounds(choice: Choice, family: Family, shape: Mapping[str, Array], least: A
     )
 
 
-def _log_utilisation(
-    choice: Choice, family: Family, shape: Mapping[str, Array], least: Array
-) -> tuple[Array, Codes]:
+def _log_utilisation(choice: Choice, family: Family, shape: Mapping[str, Array], least: Array) -> tuple[Array, Codes]:
     """Return (ln(utilisation), basis code) of N shapes in the chosen table; least: seconds of their bound.
 
     Prefills longer than any measured have the utilisation of the longest one with as many query rows.
@@ -301,12 +299,12 @@ def _log_utilisation(
     table = choice.measured.table
     if family.name not in PREFILLS:
         site, axis = family.locate(shape)
-        return table.read(site, axis, family.growth, _bounds(choice, family, shape, least))
+        return table.read(site, axis, family.growth, _bounds(choice, family, least))
     longest = float(np.exp(table.axes[-1][-1]))
     held = held_in_length(shape, longest)
     site, axis = family.locate(held)
     alike, _ = bound(family, held, choice.priced, choice.measured.reference)
-    value, basis = table.read(site, axis, family.growth, _bounds(choice, family, held, alike))
+    value, basis = table.read(site, axis, family.growth, _bounds(choice, family, alike))
     _, length = causal_length(shape)
     return value, np.where(length > longest, _EXTRAPOLATED, basis).astype(np.int8)
 

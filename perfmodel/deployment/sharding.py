@@ -36,10 +36,11 @@ class Sharding:
     """Describe how the candidates split and store one model, (N,); operators and memory both use it.
 
     tp, pp, ep, dp, cp, kvp: degrees of tensor, pipeline, expert, attention-data, context and KV parallelism. cp_method:
-    code of how context parallelism exchanges keys (`perfmodel.deployment.CP_METHODS`). asked, act: weight-format and compute-type codes asked for, -1 for the model's own. kv_bytes: bytes per KV value. narrow:
-    whether the device multiplies 4-bit floats. MXFP4 weights then meet 8-bit activations where none are asked for
-    (TensorRT-LLM and FlashInfer run gpt-oss as w4a8 on Blackwell). host: what lies in host memory, None where nothing
-    does. adapters: low-rank adapters, None without.
+    code of how context parallelism exchanges keys (`perfmodel.deployment.CP_METHODS`). asked, act: weight-format and
+    compute-type codes asked for, -1 for the model's own. kv_bytes: bytes per KV value. narrow: whether the device
+    multiplies 4-bit floats. MXFP4 weights then meet 8-bit activations where none are asked for (TensorRT-LLM and
+    FlashInfer run gpt-oss as w4a8 on Blackwell). host: what lies in host memory, None where nothing does. adapters:
+    low-rank adapters, None without.
     """
 
     model: ModelSpec

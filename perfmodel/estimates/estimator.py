@@ -49,9 +49,9 @@ class _EngineLimits:
     """Hold the limits that an engine sets, (N,).
 
     token_budget: tokens per step of a replica: those of each rank of attention data and of context parallelism, since
-    the devices of the latter share the tokens of a prompt. max_num_seqs: sequences per replica, infinite without a limit.
-    memory_share: share of a device's memory that the engine uses. graph_seqs: largest batch replayed from a captured
-    graph.
+    the devices of the latter share the tokens of a prompt. max_num_seqs: sequences per replica, infinite without a
+    limit. memory_share: share of a device's memory that the engine uses. graph_seqs: largest batch replayed from a
+    captured graph.
     """
 
     token_budget: Array

@@ -32,8 +32,8 @@ MERGE = "sequence_merge"
 DECODE_RING_Q, DECODE_RETURN, COMBINE = "sequence_decode_ring_q", "sequence_decode_return", "sequence_combine"
 
 #: Bytes of memory traffic per value when a partial output is merged into the sum in 32 bit. Derived from
-#: zhuzilin/ring-flash-attention, README (2025), 8,192 tokens a device and 32 heads of 128: forward passes take 2.3 ms
-#: (8 x H800) and 4.8 ms (8 x A100) longer than attention alone, over 7 merges at 0.8 of the memory bandwidth.
+#: zhuzilin/ring-flash-attention, README (2025), 8,192 tokens on each device, 32 heads of 128: forward passes take
+#: 2.3 ms (8 x H800) and 4.8 ms (8 x A100) longer than attention alone, over 7 merges at 0.8 of the memory bandwidth.
 MERGE_BYTES = 28.0
 #: All of them.
 EXCHANGES = (RING_KV, RING_Q, GATHER_KV, RETURN, MERGE, DECODE_RING_Q, DECODE_RETURN, COMBINE)

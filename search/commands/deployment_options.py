@@ -30,8 +30,7 @@ class DeploymentOptions:
     ] = 1
     cp: Annotated[int, typer.Option(metavar=COUNT, help="Context parallelism: groups that split a long prompt.")] = 1
     cp_method: Annotated[
-        str,
-        typer.Option(metavar="WAY", help="How CP exchanges keys: ring, all_gather, pass_q (default: auto, the fastest)."),
+        str, typer.Option(metavar="WAY", help="How CP exchanges keys: ring, all_gather, pass_q (default: auto).")
     ] = "auto"
     kvp: Annotated[
         int, typer.Option(metavar=COUNT, help="KV parallelism: devices of TP that split the KV cache by position.")

@@ -222,7 +222,7 @@ def _say_format(context: RuleContext, c: Row) -> str:
 
 
 def _in_domain(context: RuleContext, c: Columns) -> Mask:
-    """Allow tp up to the devices that share a node's fast links; ranks of context parallelism may lie in other nodes."""
+    """Allow tp up to the devices that share a node's fast links; context parallelism may reach other nodes."""
     return c["tp"] <= context.domain[_devices(c)]
 
 
@@ -321,7 +321,7 @@ RULES = (
     Rule("spread", _dp_spreads_experts, lambda _, c: f"dp {c['dp']:g} without expert parallelism (ep {c['ep']:g})"),
     Rule("blocks", _whole_blocks, _say_blocks),
     Rule("positions", _positions_split, lambda _, c: f"kvp {c['kvp']:g} does not divide tp {c['tp']:g}"),
-    Rule("exchange", _one_exchange, lambda _, c: "a way of exchanging keys without context parallelism (cp 1)"),
+    Rule("exchange", _one_exchange, lambda _, c: f"cp {c['cp']:g} exchanges no keys in any way"),
     Rule("domain", _in_domain, _say_domain),
     Rule("nodes", _fills_nodes, _say_nodes),
     Rule("stock", _in_stock, _say_stock),
