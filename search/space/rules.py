@@ -93,7 +93,7 @@ def refuse_impossible(model: ModelSpec, deployments: Deployments, of: str = "") 
     """
     none = np.empty(0)
     context = RuleContext(model=model, names=(), domain=none, network=none, stock=none)
-    columns = {"tp": deployments.tp, "pp": deployments.pp}
+    columns = {"tp": deployments.tp, "pp": deployments.pp, "kvp": deployments.kvp}
     for rule in (r for r in RULES if r.name in ("heads", "kv heads")):
         forbidden = ~rule.allows(context, columns)
         if forbidden.any():
@@ -125,9 +125,13 @@ def _devices(columns: Columns) -> Index:
 
 
 def _not_a_repetition(context: RuleContext, c: Columns) -> Mask:
-    """Refuse `WHOLE_GROUP` where it repeats ep = 1: where a layer has one device, and in every dense model."""
+    """Refuse `WHOLE_GROUP` where it repeats ep = 1: where a layer has one device, and in every dense model.
+
+    Nor are ways of exchanging keys tried without context parallelism, where nothing is exchanged.
+    """
     repeats_one = _equals(layer_group(c), 1) if context.model.experts else np.ones(len(c["tp"]), dtype=bool)
-    return ~(np.isinf(c["ep_requested"]) & repeats_one)
+    idle = _equals(c["cp"], 1) & (c["cp_method"] != 0)
+    return ~(np.isinf(c["ep_requested"]) & repeats_one) & ~idle
 
 
 def _heads_split(context: RuleContext, c: Columns) -> Mask:
@@ -136,9 +140,13 @@ def _heads_split(context: RuleContext, c: Columns) -> Mask:
 
 
 def _kv_heads_split_or_copied(context: RuleContext, c: Columns) -> Mask:
-    """Allow tp that divides the key/value heads, or is a multiple of them (each is then copied to several devices)."""
+    """Allow tp that divides the key/value heads, or is a multiple of them (each is then copied to several devices).
+
+    The kvp that splits the positions of their cache has to divide tp, whose devices it shares.
+    """
     kv_heads = context.model.kv_heads
-    return _is_multiple(kv_heads, c["tp"]) | _is_multiple(c["tp"], kv_heads)
+    split = _is_multiple(kv_heads, c["tp"]) | _is_multiple(c["tp"], kv_heads)
+    return split & _is_multiple(c["tp"], c["kvp"])
 
 
 def _stages_even(context: RuleContext, c: Columns) -> Mask:
@@ -226,16 +234,6 @@ def _in_domain(context: RuleContext, c: Columns) -> Mask:
     return c["tp"] <= context.domain[_devices(c)]
 
 
-def _positions_split(_: RuleContext, c: Columns) -> Mask:
-    """Allow kvp that divides tp, whose devices it shares."""
-    return _is_multiple(c["tp"], c["kvp"])
-
-
-def _one_exchange(_: RuleContext, c: Columns) -> Mask:
-    """Allow one way of exchanging keys without context parallelism, where nothing is exchanged."""
-    return (c["cp"] > 1) | _equals(c["cp_method"], 0)
-
-
 def _fills_nodes(context: RuleContext, c: Columns) -> Mask:
     """Allow replicas inside one node, on whole nodes, or with layer groups that fill a node.
 
@@ -252,6 +250,13 @@ def _in_stock(context: RuleContext, c: Columns) -> Mask:
     return replica_size(c) <= context.stock[_devices(c)]
 
 
+def _say_repetition(_: RuleContext, c: Row) -> str:
+    """Say what a candidate repeats."""
+    if c["cp"] == 1 and c["cp_method"]:
+        return "a way of exchanging keys without context parallelism (cp 1) repeats cp_method auto"
+    return f"ep over the whole group of {layer_group(c):g} devices repeats ep 1"
+
+
 def _say_heads(context: RuleContext, c: Row) -> str:
     """Say that tp does not divide the attention heads, and which tp would."""
     heads = context.model.heads
@@ -259,7 +264,9 @@ def _say_heads(context: RuleContext, c: Row) -> str:
 
 
 def _say_kv_heads(context: RuleContext, c: Row) -> str:
-    """Say that the key/value heads can neither be split over tp devices nor copied to them."""
+    """Say that the key/value heads can neither be split over tp devices nor copied to them, or that kvp does not."""
+    if c["tp"] % c["kvp"]:
+        return f"kvp {c['kvp']:g} does not divide tp {c['tp']:g}, whose devices it shares"
     return f"{context.model.kv_heads} key/value heads can neither be split over nor copied to tp {c['tp']:g}"
 
 
@@ -305,7 +312,7 @@ def _say_stock(context: RuleContext, c: Row) -> str:
 
 #: Rules in the order in which they are applied: each removes from what the earlier ones left.
 RULES = (
-    Rule("same", _not_a_repetition, lambda _, c: f"ep over the whole group of {layer_group(c):g} devices repeats ep 1"),
+    Rule("same", _not_a_repetition, _say_repetition),
     Rule("engine", _engine_runs, _say_engine),
     Rule("formats", _format_is_run, _say_format),
     Rule("heads", _heads_split, _say_heads),
@@ -320,8 +327,6 @@ RULES = (
     ),
     Rule("spread", _dp_spreads_experts, lambda _, c: f"dp {c['dp']:g} without expert parallelism (ep {c['ep']:g})"),
     Rule("blocks", _whole_blocks, _say_blocks),
-    Rule("positions", _positions_split, lambda _, c: f"kvp {c['kvp']:g} does not divide tp {c['tp']:g}"),
-    Rule("exchange", _one_exchange, lambda _, c: f"cp {c['cp']:g} exchanges no keys in any way"),
     Rule("domain", _in_domain, _say_domain),
     Rule("nodes", _fills_nodes, _say_nodes),
     Rule("stock", _in_stock, _say_stock),
