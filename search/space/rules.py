@@ -131,7 +131,7 @@ def _not_a_repetition(context: RuleContext, c: Columns) -> Mask:
     """
     repeats_one = _equals(layer_group(c), 1) if context.model.experts else np.ones(len(c["tp"]), dtype=bool)
     idle = _equals(c["cp"], 1) & (c["cp_method"] != 0)
-    return ~(np.isinf(c["ep_requested"]) & repeats_one) & ~idle
+    return np.asarray(~(np.isinf(c["ep_requested"]) & repeats_one) & ~idle, dtype=bool)
 
 
 def _heads_split(context: RuleContext, c: Columns) -> Mask:
