@@ -62,28 +62,29 @@ def test_outside_the_sites_the_border_is_held_and_says_so() -> None:
     assert basis == EXTRAPOLATED
 
 
-@pytest.mark.parametrize(("values", "change"), [((0.0, 0.0, 0.0), 0.0), ((0.0, np.log(2.0), np.log(4.0)), np.log(2.0))])
-def test_past_an_axis_time_is_a_straight_line_in_the_bound(values: tuple[float, ...], change: float) -> None:
-    """A saturated kernel keeps its utilisation; one whose utilisation doubles with its size keeps its time."""
+@pytest.mark.parametrize("values", [(0.0, 0.0, 0.0), (0.0, np.log(2.0), np.log(4.0)), (0.0, -0.5, -1.0)])
+def test_past_the_upper_end_of_an_axis_utilisation_is_that_at_the_end(values: tuple[float, ...]) -> None:
+    """Nothing measured says that it rises or falls further."""
     axis = np.log(2.0) * np.arange(3)
     table = Table(np.zeros((1, 1)), np.ones(1), (axis,), np.array([values], np.float32), np.ones((1, 3), bool))
     value, basis = table.read([np.zeros(1)], [np.array([axis[-1] + np.log(2.0)])])
-    assert value - values[-1] == pytest.approx(change, abs=1e-5)
+    assert value - values[-1] == pytest.approx(0.0, abs=1e-5)
     assert basis == EXTRAPOLATED
 
 
-def test_outside_the_sites_time_is_a_straight_line_in_the_bound() -> None:
-    """A launch-bound GEMM twice as wide as any measured takes as long; a saturated one twice as long."""
+def test_outside_the_sites_utilisation_is_held_above_and_time_is_a_straight_line_below() -> None:
+    """A launch-bound GEMM half as wide as any measured takes as long; one twice as wide has the same utilisation."""
     grid = np.log(2.0) * np.arange(4)
     sites = np.array([(a, b) for a in grid for b in grid])
     axes = (np.zeros(1),)
-    wider = [np.array([grid[-1] + np.log(2.0)]), np.array([grid[1]])]
-    for values, gained in ((sites.sum(axis=1), np.log(2.0)), (np.zeros(16), 0.0)):
-        table = Table(sites, np.ones(2), axes, values[:, None].astype(np.float32), np.ones((16, 1), bool))
-        border, _ = table.read([grid[-1:], wider[1]], [np.zeros(1)], (1.0, 1.0))
-        beyond, basis = table.read(wider, [np.zeros(1)], (1.0, 1.0))
-        assert beyond - border == pytest.approx(gained, abs=1e-3)
-        assert basis == EXTRAPOLATED
+    for step, side in ((np.log(2.0), -1), (-np.log(2.0), 0)):
+        other = [np.array([grid[side] + step]), np.array([grid[1]])]
+        for values, launched in ((sites.sum(axis=1), True), (np.zeros(16), False)):
+            table = Table(sites, np.ones(2), axes, values[:, None].astype(np.float32), np.ones((16, 1), bool))
+            border, _ = table.read([grid[[side]], other[1]], [np.zeros(1)], (1.0, 1.0))
+            beyond, basis = table.read(other, [np.zeros(1)], (1.0, 1.0))
+            assert beyond - border == pytest.approx(step if launched and step < 0 else 0.0, abs=1e-3)
+            assert basis == EXTRAPOLATED
 
 
 def test_below_an_axis_a_launch_floor_keeps_its_time() -> None:

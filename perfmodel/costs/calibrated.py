@@ -301,7 +301,7 @@ def _within_node(time: Array, demand: Demand, hardware: Hardware) -> Array:
     Fused elementwise operators take at least their arithmetic.
     """
     if FAMILY[demand.family].link:
-        return np.where(np.asarray(demand.shape["group"]) <= hardware.peers, time, np.nan)
+        return np.where(np.asarray(demand.shape.get("span", demand.shape["group"])) <= hardware.peers, time, np.nan)
     if demand.family == "elementwise":
         return np.maximum(time, arithmetic(demand, hardware, np.ones(len(hardware.index), bool)))
     return time

@@ -129,16 +129,12 @@ class EngineFactors:
             return inner
         time = inner.time * table[hardware.index, inner.bound, kernel(demand)]
         if demand.family in LINK_FAMILIES:
-            return replace(inner, time=time)
+            launched = np.minimum(inner.time, LAUNCH_TIME) * table[hardware.index, LAUNCH_BOUND, kernel(demand)]
+            return replace(inner, time=np.maximum(time, launched))
         limits = bound(demand, hardware)
         if not self.own_kernels:  # what limits kernels of its own is not what limits a library's
             fitted = _as_fitted(demand, hardware, limits)
-            work = inner.time * _of_work(fitted, table[hardware.index, :, kernel(demand)])
-            # a call that does little work takes no less than the longest one that a launch limits
-            launched = LAUNCH_TIME * table[hardware.index, LAUNCH_BOUND, kernel(demand)]
-            idle = np.nan_to_num(fitted.time) < LAUNCH_SHARE * inner.time
-            work = np.where(idle & (inner.time >= LAUNCH_TIME), np.maximum(work, launched), work)
-            time = np.where(inner.bound == LAUNCH_BOUND, time, work)
+            time = _factored(inner, fitted, table[hardware.index, :, kernel(demand)])
         if np.any(table < 1.0):
             time = np.maximum(time, limits.time)  # no factor makes a kernel faster than its device
         return replace(inner, time=time)
@@ -152,6 +148,25 @@ def _as_fitted(demand: Demand, hardware: Hardware, limits: Bound) -> Bound:
     """
     homes = tuple(device.lineage[-1] for device in hardware.devices)
     return limits if homes == hardware.devices else bound(demand, hardware_of(homes, hardware.index))
+
+
+def _factored(inner: Cost, limits: Bound, factor: Array) -> Array:
+    """Return the seconds of calls that arithmetic, memory or a launch limits, (N,) or (C, N).
+
+    Derived: a call takes the longer of its launch and its work. As it grows its work comes to bind in place of the
+    launch, and its time must not fall there though the factors differ. So the factor of launches applies to what of the
+    time a launch may take, the factor of work to at most l / `LAUNCH_SHARE`, where l is the bound, and the longer of
+    the two binds.
+
+    Args:
+        inner: seconds by the tables.
+        limits: least seconds by arithmetic and by memory.
+        factor: (N, BOUNDS) by what limits the call.
+    """
+    time, least = inner.time, np.nan_to_num(limits.time)
+    begun = np.where(time < LAUNCH_TIME, np.minimum(time, least / LAUNCH_SHARE), time)
+    launched = np.minimum(time, LAUNCH_TIME) * factor[..., LAUNCH_BOUND]
+    return np.maximum(begun * _of_work(limits, factor), launched)
 
 
 def _of_work(limits: Bound, factor: Array) -> Array:

@@ -12,7 +12,18 @@ from hwdb import Device
 from perfmodel.arrays import Array, Codes, Index, Mask
 from perfmodel.dtypes import COMPUTE, FALLBACK, FORMAT_NAMES, FORMATS
 from perfmodel.operators import Demand
-from perfmodel.profiles import FAMILY, Bounds, Family, Measured, Profile, Variant, bound, shape_at, uncached
+from perfmodel.profiles import (
+    FAMILY,
+    Bounds,
+    Family,
+    Measured,
+    Profile,
+    Variant,
+    bound,
+    causal_length,
+    held_in_length,
+    shape_at,
+)
 from perfmodel.vocabulary import BASIS_CODE, LAUNCH_BOUND
 
 # Distances between a table's formats and those asked for are in log2 of bits per value, plus the following. All are
@@ -44,6 +55,8 @@ MAX_CELLS = 20_000
 MORE_QUERIES = (16.0, 32.0, 64.0, 256.0, 1024.0)
 #: Seconds below which a bound counts as this long: keeps its logarithm finite.
 LEAST_SECONDS = 1e-30
+#: Families whose tables hold prompts without cached tokens, by batch and length.
+PREFILLS = ("attention_prefill", "mla_prefill")
 _INTERPOLATED = BASIS_CODE["interpolated"]
 _EXTRAPOLATED = BASIS_CODE["extrapolated"]
 
@@ -265,19 +278,35 @@ def _time_of_more_queries(choice: Choice, family: Family, shape: Mapping[str, Ar
     return least
 
 
-def _bounds(choice: Choice, family: Family, shape: Mapping[str, Array], least: Array) -> Bounds:
-    """Return the bounds by which the chosen table is read as times; least: seconds of the bound of the N shapes."""
+def _bounds(choice: Choice, family: Family, least: Array) -> Bounds:
+    """Return the bounds by which the chosen table is read as times; least: seconds of the bound of N shapes."""
 
     def seconds(shape: Mapping[str, Array | float]) -> Array:
         return bound(family, shape, choice.priced, choice.measured.reference)[0]
 
-    # tables hold prompts without cached tokens
-    alike = seconds(uncached(shape)) if "query" in shape and np.any(shape.get("context", 0.0)) else least
     return Bounds(
-        here=_log_seconds(alike),
+        here=_log_seconds(least),
         at=lambda site, axis: _log_seconds(seconds(shape_at(family, site, axis))),
         formats=choice.priced,
     )
+
+
+def _log_utilisation(choice: Choice, family: Family, shape: Mapping[str, Array], least: Array) -> tuple[Array, Codes]:
+    """Return (ln(utilisation), basis code) of N shapes in the chosen table; least: seconds of their bound.
+
+    Prefills longer than any measured have the utilisation of the longest one with as many query rows.
+    """
+    table = choice.measured.table
+    if family.name not in PREFILLS:
+        site, axis = family.locate(shape)
+        return table.read(site, axis, family.growth, _bounds(choice, family, least))
+    longest = float(np.exp(table.axes[-1][-1]))
+    held = held_in_length(shape, longest)
+    site, axis = family.locate(held)
+    alike, _ = bound(family, held, choice.priced, choice.measured.reference)
+    value, basis = table.read(site, axis, family.growth, _bounds(choice, family, alike))
+    _, length = causal_length(shape)
+    return value, np.where(length > longest, _EXTRAPOLATED, basis).astype(np.int8)
 
 
 def _log_seconds(seconds: Array) -> Array:
@@ -288,9 +317,8 @@ def _log_seconds(seconds: Array) -> Array:
 def _read(choice: Choice, family: Family, shape: Mapping[str, Array]) -> TablePrice:
     """Read the time of N shapes from the chosen table, each by itself."""
     item = choice.measured
-    site, axis = family.locate(shape)
     least, limit = bound(family, shape, choice.priced, item.reference)
-    value, basis = item.table.read(site, axis, family.growth, _bounds(choice, family, shape, least))
+    value, basis = _log_utilisation(choice, family, shape, least)
     time = least * np.exp(-value)
     # utilisation is held constant outside the table and blended inside it: a tiny shape would take no time at all
     time = np.maximum(time, least_time(item, family.name))

@@ -117,7 +117,7 @@ def _fill(total: Cost, choice: lookup.Choice, demand: Demand, rows: Mask, hardwa
     priced = lookup.price(choice, family, shape)
     time = priced.time
     if family.link:
-        time = np.where(shape["group"] <= hardware.peers[rows], time, np.nan)
+        time = np.where(shape.get("span", shape["group"]) <= hardware.peers[rows], time, np.nan)
     elif demand.family == "elementwise":
         time = np.maximum(time, arithmetic(demand, hardware, rows))
     basis = np.where(np.isnan(time), BASIS_CODE["unknown"], priced.basis).astype(np.int8)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 
 from perfmodel.arrays import Array, Codes
+from perfmodel.costs.context_parallel import with_exchanges
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.host_waits import with_waits
 from perfmodel.deployment import Sharding
@@ -59,7 +60,7 @@ class StepCost:
 
 def priced(sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step) -> Iterator[tuple[Demand, Cost]]:
     """Yield every demand of a step with its cost per call, waits for data in host memory included."""
-    return with_waits(sharding, step, _priced(sharding, hardware, costs, step))
+    return with_waits(sharding, step, with_exchanges(sharding, _priced(sharding, hardware, costs, step)))
 
 
 def _priced(sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step) -> Iterator[tuple[Demand, Cost]]:
@@ -72,7 +73,7 @@ def _priced(sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step
     for demand in operators(sharding, step):
         if np.any(demand.count):
             chosen = (np.asarray(demand.shape[k]).tobytes() for k in _CHOOSING if k in demand.shape)
-            key = (demand.family, np.asarray(demand.compute).tobytes(), *chosen)
+            key = (demand.family, *demand.shape, np.asarray(demand.compute).tobytes(), *chosen)
             alike.setdefault(key, []).append(demand)
     for demands in alike.values():
         if len(demands) == 1:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from perfmodel.deployment.adapters import INTERMEDIATE_BYTES, VALUE_BYTES, adapter_bytes, sites
-from perfmodel.deployment.columns import Deployments, deployments
+from perfmodel.deployment.columns import CP_METHOD_CODE, CP_METHODS, Deployments, deployments
 from perfmodel.deployment.offload import check_experts, hosted
 from perfmodel.deployment.sharding import Sharding, shard
 from perfmodel.deployment.shards import uneven_shards
 
 __all__ = [
+    "CP_METHODS",
+    "CP_METHOD_CODE",
     "INTERMEDIATE_BYTES",
     "VALUE_BYTES",
     "Deployments",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +14,12 @@ from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
 from perfmodel.hardware import Host
 from perfmodel.models import Adapters
 
+#: Ways in which context parallelism exchanges keys and queries; a code is the place in this list. auto: the fastest of
+#: the others for the step. ring: keys and values go round the devices while each works on those that it has (Ring
+#: Attention, arXiv:2310.01889; "pass-KV" in arXiv:2411.01783). all_gather: every device gets all keys and values first
+#: (Llama 3, arXiv:2407.21783, sec. 3.3.2). pass_q: queries go round, and outputs return (arXiv:2411.01783, sec. 3.5).
+CP_METHODS = ("auto", "ring", "all_gather", "pass_q")
+CP_METHOD_CODE = {name: code for code, name in enumerate(CP_METHODS)}
 #: Column -> value where it is not given.
 DEFAULTS = {
     "device": 0,
@@ -21,6 +28,7 @@ DEFAULTS = {
     "ep": 1,
     "dp": 1,
     "cp": 1,
+    "kvp": 1,
     "replicas": 1,
     "max_num_batched_tokens": NAN,
     "max_num_seqs": NAN,
@@ -28,13 +36,14 @@ DEFAULTS = {
     "weight": -1,
     "act": -1,
     "kv": -1,
+    "cp_method": 0,
     "host_weights": 0,
     "host_experts": 0,
     "host_kv": 0,
 }
 COLUMNS = tuple(DEFAULTS)
 #: Columns of indices and codes.
-WHOLE = ("device", "weight", "act", "kv")
+WHOLE = ("device", "weight", "act", "kv", "cp_method")
 
 
 @dataclass(frozen=True)
@@ -42,8 +51,11 @@ class Deployments:
     """Describe N candidate deployments of one model; every column is (N,).
 
     devices: available devices. device: index into them. replicas: copies of the model that share the load. tp, pp, dp:
-    degrees of tensor, pipeline and attention data parallelism. cp: context parallelism of long prefills. ep: devices
-    that experts are spread over (1: TP splits experts like any MLP). A replica takes tp * pp * dp * cp devices.
+    degrees of tensor, pipeline and attention data parallelism. cp: context parallelism: copies of the tensor-parallel
+    group that split the tokens of a long prompt and the KV cache. kvp: KV parallelism: devices of a tensor-parallel
+    group that split the positions of the KV cache in decode; it takes no further devices. ep: devices that experts are
+    spread over (1: TP splits experts like any MLP). A replica takes tp * pp * dp * cp devices. cp_method: code of how
+    context parallelism exchanges keys (`CP_METHODS`).
     max_num_batched_tokens: token budget per step. max_num_seqs: most sequences that run at once. Both count as the
     engine's own flags: per rank of attention data parallelism, but SGLang divides max_num_seqs among the ranks. NaN for
     either: the engine's default. power_cap: power limit set on each device, W; NaN for that of the device. weight, kv:
@@ -59,6 +71,7 @@ class Deployments:
     ep: Array
     dp: Array
     cp: Array
+    kvp: Array
     replicas: Array
     max_num_batched_tokens: Array
     max_num_seqs: Array
@@ -66,6 +79,7 @@ class Deployments:
     weight: Index
     act: Index
     kv: Index
+    cp_method: Index
     host_weights: Array
     host_experts: Array
     host_kv: Array
@@ -88,14 +102,16 @@ class Deployments:
 def _column(name: str, given: object) -> Any:
     """Return a column of deployments, given as one value or a list, as numbers or codes; `InputError` for other things.
 
-    Number formats may be given by name.
+    Number formats and methods may be given by name.
     """
-    kind = {"weight": FORMAT_CODE, "kv": FORMAT_CODE, "act": COMPUTE_CODE}.get(name, {})
+    kinds = {"weight": FORMAT_CODE, "kv": FORMAT_CODE, "act": COMPUTE_CODE, "cp_method": CP_METHOD_CODE}
+    kind: Mapping[str, int] = kinds.get(name, {})
     values = np.atleast_1d(np.asarray(given, dtype=object if kind else None))
     if kind:
         unknown = [v for v in values.tolist() if isinstance(v, str) and v not in kind]
         if unknown:
-            raise InputError(f"deployments: {name} {unknown[0]!r} is no format; known are {', '.join(kind)}")
+            what = "method" if name == "cp_method" else "format"
+            raise InputError(f"deployments: {name} {unknown[0]!r} is no {what}; known are {', '.join(kind)}")
         values = np.array([kind.get(v, v) if isinstance(v, str) else v for v in values.tolist()])
     try:
         column = np.asarray(values, dtype=float)

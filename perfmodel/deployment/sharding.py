@@ -28,18 +28,19 @@ _MXFP4 = FORMAT_CODE["mxfp4"]
 SCALES_ALLOWANCE = 1.2
 
 #: Columns of a sharding, (N,) each.
-COLUMNS = ("tp", "pp", "ep", "dp", "cp", "asked", "act", "kv_bytes", "narrow")
+COLUMNS = ("tp", "pp", "ep", "dp", "cp", "kvp", "cp_method", "asked", "act", "kv_bytes", "narrow")
 
 
 @dataclass(frozen=True)
 class Sharding:
     """Describe how the candidates split and store one model, (N,); operators and memory both use it.
 
-    tp, pp, ep, dp, cp: degrees of tensor, pipeline, expert, attention-data and context parallelism. asked, act:
-    weight-format and compute-type codes asked for, -1 for the model's own. kv_bytes: bytes per KV value. narrow:
-    whether the device multiplies 4-bit floats. MXFP4 weights then meet 8-bit activations where none are asked for
-    (TensorRT-LLM and FlashInfer run gpt-oss as w4a8 on Blackwell). host: what lies in host memory, None where nothing
-    does. adapters: low-rank adapters, None without.
+    tp, pp, ep, dp, cp, kvp: degrees of tensor, pipeline, expert, attention-data, context and KV parallelism. cp_method:
+    code of how context parallelism exchanges keys (`perfmodel.deployment.CP_METHODS`). asked, act: weight-format and
+    compute-type codes asked for, -1 for the model's own. kv_bytes: bytes per KV value. narrow: whether the device
+    multiplies 4-bit floats. MXFP4 weights then meet 8-bit activations where none are asked for (TensorRT-LLM and
+    FlashInfer run gpt-oss as w4a8 on Blackwell). host: what lies in host memory, None where nothing does. adapters:
+    low-rank adapters, None without.
     """
 
     model: ModelSpec
@@ -48,6 +49,8 @@ class Sharding:
     ep: Array
     dp: Array
     cp: Array
+    kvp: Array
+    cp_method: Index
     asked: Index
     act: Index
     kv_bytes: Array
@@ -70,6 +73,11 @@ class Sharding:
     def group(self) -> Array:
         """Return the number of devices that share a layer. (N,)"""
         return self.tp * self.dp
+
+    @property
+    def attention_tp(self) -> Array:
+        """Return the number of devices that split the heads of attention in decode: the others split positions. (N,)"""
+        return np.maximum(self.tp / self.kvp, 1.0)
 
     @property
     def experts_tp(self) -> Array:
@@ -134,6 +142,8 @@ def shard(model: ModelSpec, deployments: Deployments) -> Sharding:
         ep=deployments.ep,
         dp=deployments.dp,
         cp=deployments.cp,
+        kvp=deployments.kvp,
+        cp_method=deployments.cp_method,
         asked=deployments.weight,
         act=deployments.act,
         kv_bytes=FORMAT_BYTES[kv],

@@ -48,9 +48,10 @@ class Prepared:
 class _EngineLimits:
     """Hold the limits that an engine sets, (N,).
 
-    token_budget: tokens per step of a replica. max_num_seqs: sequences per replica, infinite without a limit.
-    memory_share: share of a device's memory that the engine uses. graph_seqs: largest batch replayed from a captured
-    graph.
+    token_budget: tokens per step of a replica: those of each rank of attention data and of context parallelism, since
+    the devices of the latter share the tokens of a prompt. max_num_seqs: sequences per replica, infinite without a
+    limit. memory_share: share of a device's memory that the engine uses. graph_seqs: largest batch replayed from a
+    captured graph.
     """
 
     token_budget: Array
@@ -82,7 +83,7 @@ def prepare(
         hardware,
         engine,
         fraction=limits.memory_share,
-        tokens=np.minimum(limits.token_budget, _MAX_ACTIVATION_TOKENS),
+        tokens=np.minimum(limits.token_budget / deployments.cp, _MAX_ACTIVATION_TOKENS),
         max_num_seqs=limits.max_num_seqs,
         context=longest if contiguous else load.held(_HELD_OUTPUT[engine.admission]),
     )
@@ -110,7 +111,7 @@ def engine_limits(engine: Engine, deployments: Deployments, load: Load) -> dict[
     longest = np.max(load.input + load.output, axis=0)
     found = _limits(engine, deployments, longest, offline=load.arrival in OFFLINE)
     return {
-        "max_num_batched_tokens": found.token_budget / deployments.dp,
+        "max_num_batched_tokens": found.token_budget / deployments.dp / deployments.cp,
         "max_num_seqs": found.max_num_seqs / _ranks_of_a_limit(engine, deployments),
         "gpu_memory_utilization": found.memory_share,
     }
@@ -143,7 +144,7 @@ def _limits(engine: Engine, deployments: Deployments, longest: Array, *, offline
     default = table[:, 1] * (ranks if engine.seqs_stated else deployments.dp)  # defaults hold for each rank
     seqs = np.where(np.isfinite(deployments.max_num_seqs), deployments.max_num_seqs * ranks, default)
     return _EngineLimits(
-        token_budget=budget * deployments.dp,
+        token_budget=budget * deployments.dp * deployments.cp,
         max_num_seqs=np.where(np.isnan(seqs), np.inf, seqs),
         memory_share=table[:, 2],
         graph_seqs=table[:, 3],
@@ -215,7 +216,7 @@ def check(deployments: Deployments, of: str = "") -> None:
     They are whole numbers of at least 1, and experts are spread over at most the devices that share a layer. of: put
     before the degree in the message, for example `prefill-`.
     """
-    for name in ("tp", "pp", "ep", "dp", "cp", "replicas"):
+    for name in ("tp", "pp", "ep", "dp", "cp", "kvp", "replicas"):
         values = getattr(deployments, name)
         bad = ~(np.isfinite(values) & (values >= 1) & (values == np.floor(values)))
         if bad.any():
@@ -226,6 +227,12 @@ def check(deployments: Deployments, of: str = "") -> None:
         raise InputError(
             f"{of}ep={deployments.ep[wide][0]:g} spreads experts over more devices than the {group[wide][0]:g} that "
             f"share a layer (tp x dp); lower {of}ep to a divisor of {group[wide][0]:g}"
+        )
+    uneven = np.mod(deployments.tp, deployments.kvp) != 0
+    if uneven.any():
+        tp, kvp = (float(v[uneven][0]) for v in (deployments.tp, deployments.kvp))
+        raise InputError(
+            f"{of}kvp={kvp:g} does not divide {of}tp={tp:g}; give a divisor, since it shares the devices of tp"
         )
 
 

@@ -15,7 +15,7 @@ from perfmodel.dtypes import FORMAT_NAMES
 from perfmodel.estimates.groups import ColumnGroup
 from perfmodel.models import ModelSpec
 
-DEGREES = ("tp", "pp", "ep", "dp", "cp")
+DEGREES = ("tp", "pp", "ep", "dp", "cp", "kvp")
 LIMITS = ("max_num_batched_tokens", "max_num_seqs")
 HOSTED = ("host_weights", "host_experts", "host_kv")
 

@@ -16,6 +16,9 @@ from perfmodel.hardware import hardware_of
 from perfmodel.models import UNQUANTISED, ModelSpec
 from perfmodel.power import is_beyond_evidence
 
+#: Families of engines that split positions only among devices that would hold copies of the same KV heads.
+COPIES_ONLY = ("vllm", "sglang")
+
 
 def configuration_remarks(
     model: ModelSpec, deployments: Deployments, engine: Engine, tokens: Array | float
@@ -37,10 +40,12 @@ def configuration_remarks(
     contexts = np.array([context_remark(model, float(t)) for t in distinct] + [""], dtype=object)[where.ravel()]
     eager = np.array([_eager(engine, d.name) if engine.eager_launch(d) else "" for d in deployments.devices] + [""])
     formats = np.array([*(_stated_format(model, name) for name in FORMAT_NAMES), ""], dtype=object)
+    positions = _split_positions(model, deployments, engine)
     name = np.full(len(deployments), model.reading if model.base else "", dtype=object)
     capped = _low_limits(deployments)
-    each = zip(uneven, contexts, eager[deployments.device], name, formats[deployments.weight], capped, strict=True)
-    return np.array([*("; ".join(filter(None, (*texts, model.assumed))) for texts in each), ""], dtype=object)[:-1]
+    texts = (uneven, positions, contexts, eager[deployments.device], name, formats[deployments.weight], capped)
+    each = zip(*texts, strict=True)
+    return np.array([*("; ".join(filter(None, (*row, model.assumed))) for row in each), ""], dtype=object)[:-1]
 
 
 def _low_limits(deployments: Deployments) -> NDArray[Any]:
@@ -51,6 +56,22 @@ def _low_limits(deployments: Deployments) -> NDArray[Any]:
         share = hardware.tdp[row] / hardware.rated_tdp[row]
         texts[row] = f"a limit of {share:.0%} of the rated power is lower than any measured: rates are extrapolated"
     return texts
+
+
+def _split_positions(model: ModelSpec, deployments: Deployments, engine: Engine) -> NDArray[Any]:
+    """Say where an engine refuses KV parallelism, (N,) texts; "" where it does not.
+
+    vLLM and SGLang split only copies of KV heads by position: tp has to be at least kvp times the KV heads, of latent
+    attention at least kvp (dphnAI/sonar pull 1521, 2025-09-20, a port of vLLM's; SGLang docs, Decode Context
+    Parallelism, 2026: latent attention only).
+    """
+    latent = any(block.mixer is not None and block.mixer.kind == "mla" for block in model.blocks)
+    heads = 1.0 if latent else float(max(model.kv_heads, 1))
+    refused = (deployments.kvp > 1) & (deployments.tp < deployments.kvp * heads)
+    if engine.family not in COPIES_ONLY or not refused.any():
+        return np.full(len(deployments), "", dtype=object)
+    text = f"{engine.title} splits only copies of KV heads by position: kvp needs tp of at least kvp x {heads:g}"
+    return np.where(refused, text, "").astype(object)
 
 
 def _stated_format(model: ModelSpec, stated: str) -> str:

@@ -8,7 +8,7 @@ from perfmodel.arrays import Array
 from perfmodel.deployment import Sharding
 from perfmodel.dtypes import storage
 from perfmodel.equations import SIXTEEN_BIT
-from perfmodel.models import index_bytes
+from perfmodel.models import Mixer, index_bytes
 
 
 def sequence_bytes(sharding: Sharding, context: Array | float, kept: Array | float = 1.0) -> Array:
@@ -18,7 +18,7 @@ def sequence_bytes(sharding: Sharding, context: Array | float, kept: Array | flo
 
     kept: share of the cache that counts: 1 for all of it, wherever it lies (what a transfer between devices moves).
     KV heads are split by TP up to their number, the latent of MLA is not; layers by PP (the fullest stage counts),
-    positions by context parallelism.
+    positions by context parallelism and by KV parallelism (kvp), which takes devices of TP from the heads.
     """
     context = np.asarray(context, float)
     total = np.zeros(np.broadcast_shapes(context.shape, sharding.tp.shape))
@@ -27,9 +27,16 @@ def sequence_bytes(sharding: Sharding, context: Array | float, kept: Array | flo
         mixer = block.mixer
         if mixer is None:
             continue
-        shards = np.ones_like(sharding.tp) if mixer.kind == "mla" else np.minimum(sharding.tp, max(mixer.kv_heads, 1))
+        shards = cache_shards(sharding, mixer)
         index = context / max(mixer.compress, 1) * index_bytes(mixer, sharding.kv_bytes)
-        cached = mixer.stored(context) * mixer.kv_values * sharding.kv_bytes / shards + index
+        cached = mixer.stored(context) * mixer.kv_values * sharding.kv_bytes / shards + index / sharding.kvp
         recurrent = (mixer.recurrent_values * state + mixer.conv_values * SIXTEEN_BIT) / sharding.tp
         total = total + block.count * (cached * kept + recurrent)
     return np.asarray(total * np.ceil(sharding.model.layers / sharding.pp) / sharding.model.layers / sharding.cp)
+
+
+def cache_shards(sharding: Sharding, mixer: Mixer) -> Array:
+    """Return the number of devices of a tensor-parallel group that split the KV cache of a layer. (N,)"""
+    heads = sharding.attention_tp
+    split = np.ones_like(heads) if mixer.kind == "mla" else np.minimum(heads, max(mixer.kv_heads, 1))
+    return np.asarray(split * sharding.kvp)

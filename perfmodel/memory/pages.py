@@ -11,7 +11,7 @@ from perfmodel.deployment import Sharding
 from perfmodel.dtypes import storage
 from perfmodel.engines import Engine
 from perfmodel.equations import SIXTEEN_BIT
-from perfmodel.memory.kv_cache import sequence_bytes
+from perfmodel.memory.kv_cache import cache_shards, sequence_bytes
 from perfmodel.models import Mixer, ModelSpec
 
 #: Numbers of layers that differ by less than this factor are padded to the larger one, others to multiples of the
@@ -99,8 +99,7 @@ def _state_pages(engine: Engine, groups: int, attention: Array) -> Array:
 
 def _token_bytes(sharding: Sharding, mixer: Mixer) -> Array:
     """Return the bytes of KV cache per token of one layer on one device. (N,)"""
-    shards = np.ones_like(sharding.tp) if mixer.kind == "mla" else np.minimum(sharding.tp, max(mixer.kv_heads, 1))
-    return np.asarray(mixer.kv_values * sharding.kv_bytes / shards)
+    return np.asarray(mixer.kv_values * sharding.kv_bytes / cache_shards(sharding, mixer))
 
 
 def _page(sharding: Sharding, engine: Engine, kinds: list[Layers]) -> Array | None:

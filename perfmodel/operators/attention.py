@@ -45,21 +45,21 @@ def _kernels(mixer: Mixer) -> str:
     return "mla" if mixer.kind == "compressed" else "attention"
 
 
-def _heads(sharding: Sharding, mixer: Mixer) -> tuple[Array, Array]:
-    """Return (query heads, KV heads) of one device, (N,) each."""
-    return np.ceil(mixer.heads / sharding.tp), np.ceil(mixer.kv_heads / np.minimum(sharding.tp, mixer.kv_heads))
+def heads_of(mixer: Mixer, ways: Array) -> tuple[Array, Array]:
+    """Return (query heads, KV heads) of one of the `ways` devices that split them, (N,) each."""
+    return np.ceil(mixer.heads / ways), np.ceil(mixer.kv_heads / np.minimum(ways, mixer.kv_heads))
 
 
-def _shape(sharding: Sharding, mixer: Mixer) -> dict[str, Any]:
-    """Return the table coordinates that prefill and decode attention have in common."""
-    heads, kv_heads = _heads(sharding, mixer)
+def _shape(sharding: Sharding, mixer: Mixer, ways: Array) -> dict[str, Any]:
+    """Return the table coordinates that prefill and decode attention have in common; ways: devices that split heads."""
+    heads, kv_heads = heads_of(mixer, ways)
     sizes = {"heads": heads, "kv_heads": kv_heads, "head_dim": float(mixer.head_dim)}
     return {"window": mixer.window, **sizes, "kv_bytes": sharding.kv_bytes}
 
 
 def _prefill(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Demand:
     """Describe the prefill kernel of `count` attention layers (not MLA)."""
-    (heads, kv_heads), width = _heads(sharding, mixer), mixer.head_dim + mixer.value_dim
+    (heads, kv_heads), width = heads_of(mixer, sharding.tp), mixer.head_dim + mixer.value_dim
     batch, query, context, active = prefill_shape(sharding, step)
     pairs = _visible_pairs(mixer, query, context)
     seen = eq.keys_read(query, context, mixer.window)
@@ -70,15 +70,16 @@ def _prefill(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Demand
         moved=eq.attention_bytes(batch, query, seen, heads, kv_heads, width, sharding.kv_bytes),
         count=on(active, count),
         compute=sharding.sixteen,
-        shape={"batch": batch, "query": query, "context": context, **_shape(sharding, mixer)},
+        shape={"batch": batch, "query": query, "context": context, **_shape(sharding, mixer, sharding.tp)},
         hosted=sharding.hosted("kv"),
         host_bytes=batch * _crossing(query, seen) * kv_heads * width * sharding.kv_bytes,
+        tag=mixer,
     )
 
 
 def _decode(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Demand:
     """Describe the decode kernel of `count` attention layers (not MLA)."""
-    (heads, kv_heads), width = _heads(sharding, mixer), mixer.head_dim + mixer.value_dim
+    (heads, kv_heads), width = heads_of(mixer, sharding.attention_tp), mixer.head_dim + mixer.value_dim
     seqs, visible = decode_seqs(sharding, step), _attended(sharding, mixer, step)
     return Demand(
         name=f"attention_decode_{mixer.kind}",
@@ -87,7 +88,7 @@ def _decode(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Demand:
         moved=eq.attention_bytes(seqs, step.decode_tokens, visible, heads, kv_heads, width, sharding.kv_bytes),
         count=on(seqs > 0, count),
         compute=sharding.sixteen,
-        shape={"batch": seqs, "context": visible, **_shape(sharding, mixer)},
+        shape={"batch": seqs, "context": visible, **_shape(sharding, mixer, sharding.attention_tp)},
         hosted=sharding.hosted("kv"),
         host_bytes=seqs * visible * kv_heads * width * sharding.kv_bytes,
     )
@@ -100,7 +101,7 @@ def _sizes(mixer: Mixer) -> eq.MlaSizes:
 
 def _mla_prefill(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Demand:
     """Describe the prefill kernel of `count` layers of latent attention (MLA), on expanded heads."""
-    heads, sizes = _heads(sharding, mixer)[0], _sizes(mixer)
+    heads, sizes = heads_of(mixer, sharding.tp)[0], _sizes(mixer)
     batch, query, context, active = prefill_shape(sharding, step)
     pairs, seen = _visible_pairs(mixer, query, context), context + query
     return Demand(
@@ -113,12 +114,13 @@ def _mla_prefill(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> De
         shape={"batch": batch, "query": query, "context": context, "heads": heads, "kv_bytes": sharding.kv_bytes},
         hosted=sharding.hosted("kv"),
         host_bytes=batch * _crossing(query, seen) * sizes.latent * sharding.kv_bytes,
+        tag=mixer,
     )
 
 
 def _mla_decode(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Demand:
     """Describe the decode kernel of `count` layers of latent attention (MLA), in its absorbed form."""
-    heads, sizes = _heads(sharding, mixer)[0], _sizes(mixer)
+    heads, sizes = heads_of(mixer, sharding.attention_tp)[0], _sizes(mixer)
     seqs, visible = decode_seqs(sharding, step), _attended(sharding, mixer, step)
     return Demand(
         name="mla_decode",
@@ -135,7 +137,7 @@ def _mla_decode(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Dem
 
 def _attended(sharding: Sharding, mixer: Mixer, step: Step) -> Array:
     """Return the cache entries that one device reads per decoding sequence, (N,) or (C, N)."""
-    return mixer.attended(np.maximum(step.decode_context, 1.0)) / sharding.cp
+    return mixer.attended(np.maximum(step.decode_context, 1.0)) / (sharding.cp * sharding.kvp)
 
 
 def _crossing(query: Array, seen: Array) -> Array:
@@ -171,7 +173,7 @@ def _indexer(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Iterat
     batch, query, context, active = prefill_shape(sharding, step)
     decoding = decode_seqs(sharding, step)
     ratio = max(mixer.compress, 1)
-    length = np.asarray(step.decode_context, float) / sharding.cp / ratio
+    length = np.asarray(step.decode_context, float) / (sharding.cp * sharding.kvp) / ratio
     pairs = batch * eq.causal_pairs(query, context) / ratio
     for name, scored, keys, present in (
         ("indexer_prefill", pairs, batch * (context + query) / ratio, active),

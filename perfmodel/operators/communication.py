@@ -28,7 +28,7 @@ def collective(name: str, family: str, message: Array, group: Array, count: Arra
 def communication(
     sharding: Sharding, mixers: int, mlps: dict[Mlp, int], local: Array, everywhere: Array
 ) -> Iterator[Demand]:
-    """List the all-reduces, gathers, all-to-alls and sends of one step.
+    """List the all-reduces, gathers, all-to-alls and sends of one step, but for those of split positions.
 
     Args:
         sharding: degrees of parallelism of the candidates, (N,).
@@ -51,8 +51,6 @@ def communication(
     # neighbouring stages are a stage's devices apart, so the whole replica decides whether they share a node
     stages = on((sharding.pp > 1) & (local > 0), sharding.pp - 1.0)
     yield collective("stage_send", "p2p", rows / sharding.tp, sharding.group * sharding.pp, stages)
-    ring = (sharding.cp > 1) & (local > 0)
-    yield collective("sequence_gather", "all_gather", rows * sharding.cp, sharding.cp, on(ring, mixers))
 
 
 def _to_experts(sharding: Sharding, mlp: Mlp, count: int, rows: Array, all_rows: Array) -> Iterator[Demand]:

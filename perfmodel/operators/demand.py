@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,8 @@ class Demand:
     message: bytes that a collective is called with on each device (counted as in `perfmodel.costs.collectives`); 0 for
     local operators.
     shape: the family's coordinates, as listed at `FAMILIES`, by which cost models look up tables.
+    tag: what demands have in common whose costs depend on each other (an attention layer and the exchange of its keys
+    between devices); None for the others.
     hosted: share of the operands (weights or KV cache) that lies in host memory. host_bytes: bytes of these operands
     that a call would read over the host link if all of them lay there (see `perfmodel.deployment.offload`).
     """
@@ -36,3 +38,4 @@ class Demand:
     shape: Mapping[str, Any] = field(default_factory=dict)
     hosted: Array | float = 0.0
     host_bytes: Array | float = 0.0
+    tag: Hashable = None

@@ -14,6 +14,7 @@ from perfmodel.deployment import Sharding
 from perfmodel.models import Mixer, Mlp
 from perfmodel.operators.attention import mixing
 from perfmodel.operators.communication import communication
+from perfmodel.operators.context_parallel import exchanges
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.elementwise import elementwise, lm_head
 from perfmodel.operators.experts import experts
@@ -37,6 +38,8 @@ def operators(sharding: Sharding, step: Step) -> Iterator[Demand]:
     yield from projections(sharding, mixers, mlps, local, step)
     for mixer, count in mixers.items():
         yield from mixing(sharding, mixer, count, step)
+        if not mixer.recurrent:
+            yield from exchanges(sharding, mixer, count, step)
     for mlp, count in mlps.items():
         if mlp.experts:
             yield from experts(sharding, mlp, count, step)

@@ -6,9 +6,9 @@ Front door: `load(device)` returns a `Profile`; its `tables(family, framework)` 
 from __future__ import annotations
 
 from perfmodel.profiles import store
-from perfmodel.profiles.families import FAMILY, Family, Reference, Variant, bound, reference
+from perfmodel.profiles.families import FAMILY, Family, Reference, Variant, bound, causal_length, reference
 from perfmodel.profiles.rising import Bounds
-from perfmodel.profiles.shapes import shape_at, uncached
+from perfmodel.profiles.shapes import held_in_length, shape_at
 from perfmodel.profiles.store import Measured, Profile, folders, load, names
 
 __all__ = [
@@ -20,11 +20,12 @@ __all__ = [
     "Reference",
     "Variant",
     "bound",
+    "causal_length",
     "folders",
+    "held_in_length",
     "load",
     "names",
     "reference",
     "shape_at",
     "store",
-    "uncached",
 ]

@@ -22,8 +22,6 @@ EDGE_TOLERANCE = 0.03
 _ON_POINT, _CORNER_WEIGHT = 1e-3, 0.01
 #: Least length, in octaves, over which a slope is measured: a divisor above 0.
 LEAST_OCTAVES = 1e-6
-#: Above an axis: largest share of the time that may grow with the bound (10 % for noise). Chosen.
-_LARGEST_SHARE = 1.1
 #: Share of the growth of a coordinate that counts as growth of the bound between two grid points. Chosen: small, so
 #: that time follows the bound where that grows.
 _BY_COORDINATE = 0.1
@@ -171,9 +169,10 @@ def _beyond_axis(
 ) -> Array:
     """Return the change of `value`, read at the end of axis `number`, when going on past it.
 
-    Derived: time is taken as t = c + s b, with c and s from the last octave of the axis and the bound b growing like
-    exp(x). Then ln(b/t) changes by d - ln(1 + share (e^d - 1)) at distance d past the end, where share = s b / t at the
-    end. Share 1 keeps utilisation; share 0 keeps time (launch overhead).
+    Past the upper end utilisation stays what it is at the end: nothing measured says that it rises further. Derived for
+    the lower end: time is taken as t = c + s b, with c and s from the last octave of the axis and the bound b growing
+    like exp(x). Then ln(b/t) changes by d - ln(1 + share (e^d - 1)) at distance d past the end, where share = s b / t
+    at the end. Share 1 keeps utilisation; share 0 keeps time (launch overhead).
 
     places: of each row on each axis. growth: signed growth d of ln(bound) past the end. Other arguments: see
     `on_grid`.
@@ -189,15 +188,14 @@ def _beyond_axis(
 
 
 def line_in_bound(beyond: Array, change: Array, octaves: Array) -> Array:
-    """Return the change of ln(bound / time) past a border, with time extrapolated as a straight line in the bound (see
-    `_beyond_axis`).
+    """Return the change of ln(bound / time) past a border: none above it, and below it time as a straight line in the
+    bound (see `_beyond_axis`).
 
     beyond: signed growth of ln(bound) past the border. change: change of ln(bound / time) over the last `octaves`
     (factors of 2) before the border.
     """
     change = np.clip(change / octaves, -OCTAVE, OCTAVE)
-    share = np.where(beyond > 0, 2.0 - np.exp(change), 2.0 * np.exp(change) - 1.0)
-    # going down, a share above 1 would make the time negative
-    share = np.clip(share, 0.0, np.where(beyond > 0, _LARGEST_SHARE, 1.0))
-    reach = np.clip(beyond, -_LONGEST_REACH, _LONGEST_REACH)
+    # a share above 1 would make the time negative
+    share = np.clip(2.0 * np.exp(change) - 1.0, 0.0, 1.0)
+    reach = np.clip(beyond, -_LONGEST_REACH, 0.0)
     return np.asarray(reach - np.log1p(share * np.expm1(reach)))

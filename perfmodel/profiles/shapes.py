@@ -8,10 +8,18 @@ from perfmodel.arrays import Array
 from perfmodel.profiles.families import Family, Shape, causal_length
 
 
-def uncached(shape: Shape) -> Shape:
-    """Return the prefill without cached tokens at the table coordinates of a prefill; see `causal_length`."""
+def held_in_length(shape: Shape, longest: float) -> Shape:
+    """Return the prefill within a table's `longest` length whose utilisation stands for that of a longer prefill.
+
+    Whole prompts keep their number and get shorter. New tokens behind cached ones count as part of a prompt
+    (`causal_length`); they keep query rows times keys, since kernels with few rows divide the keys of a long context
+    among the idle parts of a device (split-KV: Flash-Decoding, PyTorch blog, 2023-10-12; FlashInfer, arXiv:2501.01005,
+    sec. 3.3). A prompt that is not longer stays as it is.
+    """
     batch, length = causal_length(shape)
-    return {**shape, "batch": batch, "query": length, "context": 0.0}
+    held = np.minimum(length, longest)
+    part = np.maximum(batch, np.minimum(batch * np.square(length / held), 1.0))
+    return {**shape, "batch": part, "query": held, "context": 0.0}
 
 
 def shape_at(family: Family, site: Array, axis: Array) -> dict[str, Array]:

@@ -26,7 +26,7 @@ import numpy as np
 
 from hwdb import Device, InputError, infile, outfile, tomlfile
 from perfmodel.profiles.families import Reference, Variant
-from perfmodel.profiles.table import Table
+from perfmodel.profiles.table import Table, held_past_the_edge
 
 #: Resolution of a stored ln(utilisation). Chosen: finer than the repeatability of measurements.
 STEP = 1.0 / 256.0
@@ -173,7 +173,8 @@ def _unpack(arrays: Mapping[str, Any], number: int, key: str) -> Measured:
     values = np.cumsum(part("values"), axis=-1, dtype=np.int32).astype(np.float32) * np.float32(STEP)
     known = np.unpackbits(part("known"), count=int(np.prod(shape))).astype(bool).reshape(shape)
     scale = part("scale").astype(float)
-    table = Table(sites=sites, scale=scale, axes=axes, values=values.reshape(shape), known=known)
+    held = held_past_the_edge(values.reshape(shape), known)
+    table = Table(sites=sites, scale=scale, axes=axes, values=held, known=known)
     peak, bandwidth, link = (float(x) for x in part("reference"))
     _check(table, (peak, bandwidth, link))
     return Measured(

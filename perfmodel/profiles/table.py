@@ -8,8 +8,10 @@ combination of fixed sizes (n and k of a GEMM; heads and head size of attention)
 - Other site within the range of the measured ones: the grids of the nearest sites are blended by locally weighted
   linear regression (Cleveland & Devlin, J. Am. Stat. Assoc. 83(403), 1988). It reproduces a plane exactly, and it
   returns the site's own grid where that site was measured.
-- Outside the range of sites, or past the end of an axis: time is extrapolated as a straight line in the bound. This
-  keeps utilisation constant where the kernel is saturated, and time constant where launch overhead dominates.
+- Above the range of sites, past the upper end of an axis, or past the last measured cell: utilisation is that at the
+  edge of what was measured.
+- Below: time is extrapolated as a straight line in the bound. This keeps utilisation constant where the kernel is
+  saturated, and time constant where launch overhead dominates.
 """
 
 from __future__ import annotations
@@ -273,6 +275,25 @@ class Table:
             offset.sum(axis=1).reshape(along), np.asarray(grids - earlier, float), octaves.reshape(along)
         )
         return near, grids + more, known
+
+
+def held_past_the_edge(values: Cells, known: Mask) -> Cells:
+    """Raise cells past the last measured one along an axis to its ln(utilisation), (S, A1[, A2]) each.
+
+    More work than was measured keeps the device at least as busy as the most that was measured. What fills empty cells
+    decays to a trend over all sites, which falls far below that where the grid has corners that nobody measured (the
+    largest batch of the longest prompts does not fit a device).
+
+    values: every cell filled. known: True where the cell was measured; measured cells stay as they are.
+    """
+    out = np.array(values)
+    for axis in range(1, values.ndim):
+        place = np.arange(values.shape[axis]).reshape(-1, *([1] * (values.ndim - 1 - axis)))
+        last = np.max(np.where(known, place, -1), axis=axis, keepdims=True)
+        edge = np.take_along_axis(values, np.maximum(last, 0), axis=axis)
+        past = (last >= 0) & (place > last)
+        out = np.where(past, np.maximum(out, edge), out)
+    return out
 
 
 def _unique_sites(site: list[Array]) -> tuple[Index, Array]:

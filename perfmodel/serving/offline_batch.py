@@ -58,7 +58,8 @@ class PrefillCost:
         begun = np.where(stream, np.minimum(came, 1.0), np.where(self.budget < self.prompt, came, steps))
         added = begun * fixed + came * each
         chord = curve.time[0] + part * (curve.at(self.running) - curve.time[0])
-        return np.maximum(added + steps * (chord - curve.at(np.clip(running, 1.0, self.running))), 0.0)
+        spared = chord - curve.at(np.clip(running, 1.0, self.running))
+        return np.asarray(np.maximum(added + steps * spared, 0.0))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from search.commands.memory_options import HostOptions, LoraOptions
 from search.planning import deployment_words
 from search.space import refuse_impossible
 
-DEGREES = ("tp", "pp", "ep", "dp", "cp")
+DEGREES = ("tp", "pp", "ep", "dp", "cp", "kvp")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,13 @@ class DeploymentOptions:
     dp_attention: Annotated[
         int, typer.Option(metavar=COUNT, help="Attention data parallelism: copies of the attention layers.")
     ] = 1
-    cp: Annotated[int, typer.Option(metavar=COUNT, help="Context parallelism of long prompts.")] = 1
+    cp: Annotated[int, typer.Option(metavar=COUNT, help="Context parallelism: groups that split a long prompt.")] = 1
+    cp_method: Annotated[
+        str, typer.Option(metavar="WAY", help="How CP exchanges keys: ring, all_gather, pass_q (default: auto).")
+    ] = "auto"
+    kvp: Annotated[
+        int, typer.Option(metavar=COUNT, help="KV parallelism: devices of TP that split the KV cache by position.")
+    ] = 1
     replicas: Annotated[int, typer.Option(metavar=COUNT, help="Equal replicas that share the load.")] = 1
     weights: Annotated[
         str, typer.Option(metavar="FORMAT", help="Format of the weights: bf16, fp8, int4, … (default: the model's).")
@@ -50,7 +56,8 @@ class DeploymentOptions:
         """Return the degrees and formats given on the command line, by the names of the columns of a deployment."""
         from perfmodel.dtypes import FORMAT_CODE, storage
 
-        degrees = {name: getattr(self, name) for name in ("tp", "pp", "ep", "cp", "replicas")}
+        degrees = {name: getattr(self, name) for name in ("tp", "pp", "ep", "cp", "kvp", "replicas")}
+        degrees["cp_method"] = _method_code(self.cp_method)
         formats = {"weight": self.weights, "kv": self.kv}
         codes = {name: FORMAT_CODE[storage(value).name] for name, value in formats.items() if value}
         codes |= {"act": _compute_code(self.activations)} if self.activations else {}
@@ -63,6 +70,15 @@ def _limit(watts: float) -> float:
     if not 0.0 < watts < float("inf"):
         raise InputError(f"--power-cap-w {watts:g} is no power limit; give watts above 0")
     return watts
+
+
+def _method_code(name: str) -> int:
+    """Return the code of a way to exchange keys by its name; raise `UnknownName` for another name."""
+    from perfmodel.deployment import CP_METHOD_CODE, CP_METHODS
+
+    if name not in CP_METHOD_CODE:
+        raise UnknownName("way of context parallelism", name, CP_METHODS, f"({', '.join(CP_METHODS)})")
+    return CP_METHOD_CODE[name]
 
 
 def _compute_code(name: str) -> int:

@@ -17,7 +17,8 @@ from search.space import refuse_impossible
 
 #: Columns that a prefill worker takes over from a decode worker unless options say otherwise.
 SHARED_COLUMNS = (
-    *DEGREES,
+    *(name for name in DEGREES if name != "kvp"),  # a prefill worker has no decode steps to split
+    "cp_method",
     "max_num_batched_tokens",
     "max_num_seqs",
     "power_cap",

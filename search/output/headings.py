@@ -60,7 +60,10 @@ ENDINGS = {
 CHANCE = "_chance"
 #: Number formats keep their lower case at the start of a heading.
 DTYPES = {"bf16", "fp16", "fp32", "fp64", "tf32", "fp8", "fp4", "int8", "int4"}
-ACRONYMS = {"isl", "osl", "ttft", "tpot", "itl", "e2e", "tp", "pp", "ep", "dp", "cp", "kv", "slo", "gpu", "l2", "tdp"}
+ACRONYMS = {
+    *("isl", "osl", "ttft", "tpot", "itl", "e2e", "slo"),
+    *("tp", "pp", "ep", "dp", "cp", "kvp", "kv", "gpu", "l2", "tdp"),
+}
 
 
 def heading(column: str) -> str:

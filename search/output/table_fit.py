@@ -39,7 +39,7 @@ def whole_word(text: str) -> str:
     >>> whole_word("TP4"), whole_word("interp."), whole_word("ttft_ms")
     ('tp', 'interpolated', 'ttft_ms')
     """
-    degree = re.fullmatch(r"(tp|pp|ep|dp|cp)\d+", text.lower())
+    degree = re.fullmatch(r"(tp|pp|ep|dp|cp|kvp)\d+", text.lower())
     short = {abbreviation: word for word, abbreviation in SHORT_BASES.items()}
     return degree[1] if degree else short.get(text.lower(), text)
 

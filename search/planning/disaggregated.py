@@ -41,7 +41,7 @@ LARGER_STEPS = 16384.0
 IDLE = {"prefill": "max_num_seqs", "decode": "max_num_batched_tokens"}
 #: Columns that tell layouts apart.
 LAYOUT = (
-    *("device", "tp", "pp", "ep", "dp", "cp", "max_num_batched_tokens", "max_num_seqs"),
+    *("device", "tp", "pp", "ep", "dp", "cp", "kvp", "cp_method", "max_num_batched_tokens", "max_num_seqs"),
     *("power_cap", "weight", "act", "kv", "host_weights", "host_experts", "host_kv"),
 )
 

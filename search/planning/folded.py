@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SETTINGS = ("max_num_batched_tokens", "max_num_seqs")
 #: Columns of a layout that tell candidates apart in any case.
 LAYOUT = (
-    *("device", "tp", "pp", "ep", "dp", "cp", "weight", "act", "kv"),
+    *("device", "tp", "pp", "ep", "dp", "cp", "kvp", "cp_method", "weight", "act", "kv"),
     *("host_weights", "host_experts", "host_kv"),
 )
 #: Figures that have to agree, besides those that the SLO bounds.

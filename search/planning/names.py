@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from perfmodel import Deployments
+from perfmodel.deployment import CP_METHODS
 from perfmodel.dtypes import FORMAT_NAMES
 
 #: Degrees of parallelism, in the order in which they are named.
-DEGREES = ("tp", "pp", "ep", "dp", "cp")
+DEGREES = ("tp", "pp", "ep", "dp", "cp", "kvp")
 #: What may be kept in host memory.
 OFFLOADED = ("weights", "experts", "kv")
 #: Settings of an engine that a name has only where they tell two candidates apart, as flags are called, with the word
@@ -23,6 +24,7 @@ SETTINGS = {
     "max_num_batched_tokens": "tok",
     "gpu_memory_utilization": "memory",
     "act": "products",
+    "cp_method": "exchange",
 }
 #: Columns of the prefill pool have this before the names of the decode pool's.
 PREFILL = "prefill_"
@@ -97,6 +99,7 @@ def layout_columns(deployments: Deployments, row: int) -> dict[str, Any]:
         **({} if np.isnan(d.power_cap).all() else {"power_cap_w": float(d.power_cap[row])}),
         "weight": _format(int(d.weight[row])),
         "kv": _format(int(d.kv[row])),
+        "cp_method": CP_METHODS[int(d.cp_method[row])],
         **{f"host_{what}": float(getattr(d, f"host_{what}")[row]) for what in OFFLOADED},
     }
 

@@ -13,6 +13,7 @@ from hwdb import InputError
 from perfmodel import Deployments, ModelSpec
 from perfmodel.arrays import NAN, Array
 from perfmodel.costs import CostModel
+from perfmodel.deployment import CP_METHOD_CODE
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
 from search.manifest import Manifest, manifest
 from search.planning.contexts import refuse_long_requests
@@ -37,7 +38,7 @@ PART_GROUP_ENGINES = ("sglang", "trtllm")
 #: READMEs; MindIE documentation: Ascend).
 ENGINE_VENDORS = {"trtllm": ("NVIDIA",), "fastertransformer": ("NVIDIA",), "mindie": ("Huawei",)}
 #: Axes of numbers that a scenario may set.
-NUMBER_AXES = ("tp", "pp", "ep", "dp", "cp", "max_num_batched_tokens", "max_num_seqs", "power_cap")
+NUMBER_AXES = ("tp", "pp", "ep", "dp", "cp", "kvp", "max_num_batched_tokens", "max_num_seqs", "power_cap")
 
 
 def plan(
@@ -221,6 +222,7 @@ def _axes_of(scenario: Scenario, runs: Mapping[str, tuple[frozenset[int], ...]])
     axes |= {
         "weight": in_order(runs["weight"]) if "weight" in runs else tuple(FORMAT_CODE[w] for w in c.weight),
         "act": tuple(COMPUTE_CODE[a] for a in c.act),
+        "cp_method": tuple(CP_METHOD_CODE[m] for m in c.cp_method),
         "kv": in_order(runs["kv"]) if "kv" in runs else tuple(FORMAT_CODE[k] for k in c.kv),
         **{axis: shares for axis, shares in scenario.offload.axes.items() if any(shares)},
     }

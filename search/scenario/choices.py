@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from hwdb.tomlfile import Table
+from perfmodel.deployment import CP_METHODS
 from perfmodel.dtypes import COMPUTE, storage
 from search.scenario.workload import relay, wholes
 
@@ -16,14 +17,15 @@ SEARCHERS = ("exhaustive", "optuna")
 #: Stands for every format that the devices and the engine run.
 AUTO_FORMATS = "auto"
 #: Axes that take whole numbers of 1 or more.
-WHOLE_AXES = ("tp", "pp", "dp", "cp", "max_num_batched_tokens", "max_num_seqs", "concurrency")
+WHOLE_AXES = ("tp", "pp", "dp", "cp", "kvp", "max_num_batched_tokens", "max_num_seqs", "concurrency")
 
 
 @dataclass(frozen=True)
 class Choices:
     """Values to try on each axis; an empty axis means the search's own range.
 
-    tp, pp, ep, dp, cp: degrees of parallelism; inf in ep spreads the experts over all devices that share a layer.
+    tp, pp, ep, dp, cp, kvp: degrees of parallelism; inf in ep spreads the experts over all devices that share a layer.
+    cp_method: how context parallelism exchanges keys.
     max_num_batched_tokens, max_num_seqs: tokens per step and running sequences, as the engine's flags count them.
     concurrency: requests in flight per replica.
     weight, act, kv: number formats; `AUTO_FORMATS` for all that the devices and the engine run. modes: colocated,
@@ -36,6 +38,8 @@ class Choices:
     ep: tuple[float, ...] = ()
     dp: tuple[int, ...] = ()
     cp: tuple[int, ...] = ()
+    kvp: tuple[int, ...] = ()
+    cp_method: tuple[str, ...] = ()
     max_num_batched_tokens: tuple[int, ...] = ()
     max_num_seqs: tuple[int, ...] = ()
     concurrency: tuple[int, ...] = ()
@@ -59,6 +63,7 @@ def read_choices(table: Table) -> Choices:
         weight=_formats(table, "weight"),
         kv=_formats(table, "kv"),
         act=_among(table, "act", (), COMPUTE),
+        cp_method=_among(table, "cp_method", (), CP_METHODS),
         modes=_among(table, "modes", default.modes, MODES),
         power_cap=tuple(dict.fromkeys(table.numbers("power_cap_w", (), least=1))),
         searcher=table.text("searcher", default.searcher, choices=SEARCHERS),

@@ -93,7 +93,7 @@ def refuse_impossible(model: ModelSpec, deployments: Deployments, of: str = "") 
     """
     none = np.empty(0)
     context = RuleContext(model=model, names=(), domain=none, network=none, stock=none)
-    columns = {"tp": deployments.tp, "pp": deployments.pp}
+    columns = {"tp": deployments.tp, "pp": deployments.pp, "kvp": deployments.kvp}
     for rule in (r for r in RULES if r.name in ("heads", "kv heads")):
         forbidden = ~rule.allows(context, columns)
         if forbidden.any():
@@ -125,9 +125,13 @@ def _devices(columns: Columns) -> Index:
 
 
 def _not_a_repetition(context: RuleContext, c: Columns) -> Mask:
-    """Refuse `WHOLE_GROUP` where it repeats ep = 1: where a layer has one device, and in every dense model."""
+    """Refuse `WHOLE_GROUP` where it repeats ep = 1: where a layer has one device, and in every dense model.
+
+    Nor are ways of exchanging keys tried without context parallelism, where nothing is exchanged.
+    """
     repeats_one = _equals(layer_group(c), 1) if context.model.experts else np.ones(len(c["tp"]), dtype=bool)
-    return ~(np.isinf(c["ep_requested"]) & repeats_one)
+    idle = _equals(c["cp"], 1) & (c["cp_method"] != 0)
+    return np.asarray(~(np.isinf(c["ep_requested"]) & repeats_one) & ~idle, dtype=bool)
 
 
 def _heads_split(context: RuleContext, c: Columns) -> Mask:
@@ -136,9 +140,13 @@ def _heads_split(context: RuleContext, c: Columns) -> Mask:
 
 
 def _kv_heads_split_or_copied(context: RuleContext, c: Columns) -> Mask:
-    """Allow tp that divides the key/value heads, or is a multiple of them (each is then copied to several devices)."""
+    """Allow tp that divides the key/value heads, or is a multiple of them (each is then copied to several devices).
+
+    The kvp that splits the positions of their cache has to divide tp, whose devices it shares.
+    """
     kv_heads = context.model.kv_heads
-    return _is_multiple(kv_heads, c["tp"]) | _is_multiple(c["tp"], kv_heads)
+    split = _is_multiple(kv_heads, c["tp"]) | _is_multiple(c["tp"], kv_heads)
+    return split & _is_multiple(c["tp"], c["kvp"])
 
 
 def _stages_even(context: RuleContext, c: Columns) -> Mask:
@@ -222,8 +230,8 @@ def _say_format(context: RuleContext, c: Row) -> str:
 
 
 def _in_domain(context: RuleContext, c: Columns) -> Mask:
-    """Allow tp x cp up to the devices that share a node's fast links."""
-    return c["tp"] * c["cp"] <= context.domain[_devices(c)]
+    """Allow tp up to the devices that share a node's fast links; context parallelism may reach other nodes."""
+    return c["tp"] <= context.domain[_devices(c)]
 
 
 def _fills_nodes(context: RuleContext, c: Columns) -> Mask:
@@ -242,6 +250,13 @@ def _in_stock(context: RuleContext, c: Columns) -> Mask:
     return replica_size(c) <= context.stock[_devices(c)]
 
 
+def _say_repetition(_: RuleContext, c: Row) -> str:
+    """Say what a candidate repeats."""
+    if c["cp"] == 1 and c["cp_method"]:
+        return "a way of exchanging keys without context parallelism (cp 1) repeats cp_method auto"
+    return f"ep over the whole group of {layer_group(c):g} devices repeats ep 1"
+
+
 def _say_heads(context: RuleContext, c: Row) -> str:
     """Say that tp does not divide the attention heads, and which tp would."""
     heads = context.model.heads
@@ -249,7 +264,9 @@ def _say_heads(context: RuleContext, c: Row) -> str:
 
 
 def _say_kv_heads(context: RuleContext, c: Row) -> str:
-    """Say that the key/value heads can neither be split over tp devices nor copied to them."""
+    """Say that the key/value heads can neither be split over tp devices nor copied to them, or that kvp does not."""
+    if c["tp"] % c["kvp"]:
+        return f"kvp {c['kvp']:g} does not divide tp {c['tp']:g}, whose devices it shares"
     return f"{context.model.kv_heads} key/value heads can neither be split over nor copied to tp {c['tp']:g}"
 
 
@@ -272,10 +289,10 @@ def _say_experts(context: RuleContext, c: Row) -> str:
 
 
 def _say_domain(context: RuleContext, c: Row) -> str:
-    """Say that tp x cp exceeds the devices that share a node's fast links."""
+    """Say that tp exceeds the devices that share a node's fast links."""
     at = int(c["device"])
     domain = f"{context.domain[at]:g} {context.names[at]}"
-    return f"tp {c['tp'] * c['cp']:g} exceeds the {domain} that share a node's fast links"
+    return f"tp {c['tp']:g} exceeds the {domain} that share a node's fast links"
 
 
 def _say_nodes(context: RuleContext, c: Row) -> str:
@@ -295,7 +312,7 @@ def _say_stock(context: RuleContext, c: Row) -> str:
 
 #: Rules in the order in which they are applied: each removes from what the earlier ones left.
 RULES = (
-    Rule("same", _not_a_repetition, lambda _, c: f"ep over the whole group of {layer_group(c):g} devices repeats ep 1"),
+    Rule("same", _not_a_repetition, _say_repetition),
     Rule("engine", _engine_runs, _say_engine),
     Rule("formats", _format_is_run, _say_format),
     Rule("heads", _heads_split, _say_heads),

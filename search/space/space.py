@@ -32,20 +32,22 @@ AXES = (
     "ep",
     "dp",
     "cp",
+    "kvp",
     "max_num_batched_tokens",
     "max_num_seqs",
     "power_cap",
     "weight",
     "act",
     "kv",
+    "cp_method",
     "host_weights",
     "host_experts",
     "host_kv",
 )
 #: Axes that hold positions or codes rather than amounts.
-CODE_AXES = ("device", "weight", "act", "kv")
+CODE_AXES = ("device", "weight", "act", "kv", "cp_method")
 #: Axes that are degrees of parallelism.
-DEGREE_AXES = ("tp", "pp", "ep", "dp", "cp")
+DEGREE_AXES = ("tp", "pp", "ep", "dp", "cp", "kvp")
 #: Degrees that the search tries of its own accord. dp reaches the groups of 32 that published deployments of large
 #: mixtures decode with (DeepSeek-V3, arXiv:2412.19437, sec. 3.4; LMSYS, 2025-05-05).
 OWN_DP = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -61,19 +63,19 @@ REASONS_TOLD = 3
 class SearchSpace:
     """The product of axes for one model on some device types.
 
-    devices: the types on offer. tp, pp, ep, dp, cp: degrees of parallelism to try; `WHOLE_GROUP` in ep means tp x
-    dp. max_num_batched_tokens, max_num_seqs: tokens per step and running sequences to try, as the engine's flags
-    count them, NaN for the engine's own. power_cap: power limits per device to try, W, NaN for the device's own.
-    weight, act, kv: codes of formats and compute types to try, -1 for the
-    model's own. host_weights, host_experts, host_kv: shares in host memory to try, 0 to 1. host: the host behind
-    each device. adapters: LoRA adapters that requests use, the same for every candidate. stock: devices on hand by
-    name; a device that is absent has no limit. domain: devices that share a node's fast links, by name; a device
-    that is absent has as many as its own link connects. runs: axis (weight, kv) -> codes of the formats that each
-    device runs; an axis that is absent has no such bound. vendors: of the devices that the engine runs on, empty
-    for any. pads_shards: whether the engine pads shards of quantised weights.
-    encoder_data_parallel: whether every device runs the whole vision encoder. pinned: axes that the user set; the
-    message names them when no candidate is left. own_range: axes whose values are the search's own; combinations
-    that rarely pay are then left out (`_worth_trying`).
+    devices: the types on offer. tp, pp, ep, dp, cp, kvp: degrees of parallelism to try; `WHOLE_GROUP` in ep means
+    tp x dp. max_num_batched_tokens, max_num_seqs: tokens per step and running sequences to try, as the engine's
+    flags count them, NaN for the engine's own. power_cap: power limits per device to try, W, NaN for the device's
+    own. weight, act, kv: codes of formats and compute types to try, -1 for the model's own. cp_method: codes of
+    ways to exchange keys. host_weights, host_experts, host_kv: shares in host memory to try, 0 to 1. host: the host
+    behind each device. adapters: LoRA adapters that requests use, the same for every candidate. stock: devices on
+    hand by name; a device that is absent has no limit. domain: devices that share a node's fast links, by name; a
+    device that is absent has as many as its own link connects. runs: axis (weight, kv) -> codes of the formats that
+    each device runs; an axis that is absent has no such bound. vendors: of the devices that the engine runs on,
+    empty for any. pads_shards: whether the engine pads shards of quantised weights. encoder_data_parallel: whether
+    every device runs the whole vision encoder. pinned: axes that the user set; the message names them when no
+    candidate is left. own_range: axes whose values are the search's own; combinations that rarely pay are then left
+    out (`_worth_trying`).
     """
 
     model: ModelSpec
@@ -83,12 +85,14 @@ class SearchSpace:
     ep: tuple[float, ...] = (1, WHOLE_GROUP)
     dp: tuple[float, ...] = (1, 2, 4, 8)
     cp: tuple[float, ...] = (1,)
+    kvp: tuple[float, ...] = (1,)
     max_num_batched_tokens: tuple[float, ...] = (NAN,)
     max_num_seqs: tuple[float, ...] = (NAN,)
     power_cap: tuple[float, ...] = (NAN,)
     weight: tuple[int, ...] = (-1,)
     act: tuple[int, ...] = (-1,)
     kv: tuple[int, ...] = (-1,)
+    cp_method: tuple[int, ...] = (0,)
     host_weights: tuple[float, ...] = (0.0,)
     host_experts: tuple[float, ...] = (0.0,)
     host_kv: tuple[float, ...] = (0.0,)
