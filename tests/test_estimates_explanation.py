@@ -178,3 +178,14 @@ def test_a_prompt_alone_on_a_prefill_worker_takes_the_time_of_its_step() -> None
     single = explain(spec, workload.at(arrival="single"), alone, costs=Roofline())
     assert seconds(terms, "prefill") == pytest.approx(seconds(single, "prefill"), rel=1e-9)
     assert seconds(terms, "decode") == pytest.approx(seconds(single, "decode"), rel=1e-9)
+
+
+@pytest.mark.parametrize(("pp", "isl"), [(2, 100_000), (4, 20_000), (8, 400_000), (4, 1_000_000)])
+def test_stages_that_work_at_once_leave_no_time_below_zero(pp: int, isl: int) -> None:
+    """Long prompts are cut into chunks that several stages compute at once: shares lie between 0 and 1."""
+    spec, placed = model("llama-3.1-8b"), deployments(DEVICES[:1], tp=1, pp=pp)
+    terms = explain(spec, lengths(isl, 50, arrival="single"), placed, costs=Roofline())
+    assert {t.family for t in terms}.isdisjoint({"overlap"})
+    assert all(0.0 <= t.share <= 1.0 and t.time >= 0.0 for t in terms)
+    found = estimate(spec, lengths(isl, 50, arrival="single"), placed, costs=Roofline())
+    assert seconds(terms, "prefill") == pytest.approx(float(found.latency.prefill[0, 0]), rel=1e-9)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -182,19 +182,18 @@ def _phase(
 ) -> tuple[Term, ...]:
     """List the operators of all steps of a phase, then the host's time, then (below zero) what is hidden.
 
+    Where pipeline stages work on several steps at once, the phase takes less than its steps one after another. Each
+    operator then has its part of what the phase takes.
+
     parts: kinds of step. share: share of requests by class, (C,). seconds: the phase takes; NaN: its steps in a row.
     """
     whole = _Phase(share)
     for planned in parts:
         _add_steps(whole, steps, planned)
-    overlapped = whole.time - seconds
-    if overlapped > _ROUNDING * whole.time:
-        stages = float(steps.sharding.pp[0])
-        whole.aside("pipeline stages", "overlap", "link", np.array([stages * whole.steps]), np.array([-overlapped]))
-    total = whole.time - max(np.nan_to_num(overlapped), 0.0)
-    found = [_term(phase, s, whole.steps, total) for s in whole.operators.values()]
-    others = [s for s in whole.besides.values() if abs(s.time) > _ROUNDING * total]
-    return (*found, *(_term(phase, s, whole.steps, total) for s in others))
+    others = [s for s in whole.besides.values() if abs(s.time) > _ROUNDING * whole.time]
+    terms = tuple(_term(phase, s, whole.steps, whole.time) for s in (*whole.operators.values(), *others))
+    part = seconds / whole.time
+    return tuple(replace(t, time=t.time * part) for t in terms) if part < 1.0 - _ROUNDING else terms
 
 
 def _add_steps(whole: _Phase, steps: StepModel, planned: PlannedStep) -> None:
