@@ -89,3 +89,13 @@ def test_the_most_traffic_of_a_trace_is_replayed_at_the_rate_of_the_plan(traced:
     drawn = verify.requests(plan, plan.best)
     span = float(drawn.arrival.max() - drawn.arrival.min())
     assert len(drawn) / span == pytest.approx(plan.columns["request_rate_rps"][plan.best], rel=0.02)
+
+
+def test_a_part_of_a_trace_says_so(traced: Path) -> None:
+    plan = search.plan(search.load_scenario(traced), costs=Roofline())
+    row, _, found = verify.simulated(plan, 1, verify.Settings(count=40))
+    rate = 40 / found.issued.max()
+    assert f"only the first 40 of 302 requests of the trace were replayed, which come at {rate:.3g}" in row["remark"]
+    assert "--requests 302 replays all" in row["remark"]
+    whole, _, _ = verify.simulated(plan, 1)
+    assert "only the first" not in whole["remark"]

@@ -291,8 +291,10 @@ def power_note(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> str:
 def question(plan: Plan) -> str:
     """Return the scenario in one line: model, load, mean lengths, SLOs, devices on offer; then how a trace was read."""
     s, work = plan.scenario, plan.scorer.target.workload
+    measured = s.request is not None and s.request.trace is not None  # not a number that the user typed
+    rate = number(work.rate) if measured else _exact(work.rate)
     loads = {
-        "open": counted(_exact(work.rate), "request/s"),
+        "open": counted(rate, "request/s"),
         "closed": counted(_exact(work.concurrency), "request in flight"),
         "static": f"batches of {counted(_exact(work.concurrency), 'request')}",
         "offline": f"{counted(_exact(work.n_requests), 'request')} at once",

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hwdb import Infeasible, InputError
 from perfmodel import simulator
 from perfmodel.arrays import NAN
@@ -134,6 +136,8 @@ def row(plan: Plan, number: int, found: Simulation, settings: Settings | None = 
     slo, seen = plan.scorer.target.slo, simulator.window(found, whole=settings.whole)
     figures = simulator.summary(found, slo, seen)
     wide = [] if settings.whole else _wide_intervals(found, slo, settings.precision)
+    notes = [*found.notes, *_part_of_trace(plan, found), *wide, *_burst(plan, steady=seen.steady)]
+    notes += plan.scenario.readings
     return {
         "candidate": plan.name(number),
         "engine": plan.scorer.target.engine.name,
@@ -144,8 +148,24 @@ def row(plan: Plan, number: int, found: Simulation, settings: Settings | None = 
         **_beside_the_closed_form(plan, number, figures),
         **simulator.usage(found, seen),
         **_costs(plan, number, figures["output_tok_s"]),
-        "remark": "; ".join([*found.notes, *wide, *_burst(plan, steady=seen.steady), *plan.scenario.readings]),
+        "remark": "; ".join(notes),
     }
+
+
+def _part_of_trace(plan: Plan, found: Simulation) -> list[str]:
+    """Say which part of the scenario's trace was replayed, and its rate beside that of the closed form."""
+    request = plan.scenario.request
+    if request is None or request.trace is None:
+        return []
+    whole, played, last = len(request.read_trace()), len(found.traffic), float(np.max(found.issued))
+    if played >= whole or not last > 0:
+        return []
+    rate = plan.scorer.target.workload.rate
+    beside = f", and not at the {rate:.3g} requests/s of the closed form" if math.isfinite(rate) else ""
+    return [
+        f"only the first {played:,} of {whole:,} requests of the trace were replayed, which come at "
+        f"{played / last:.3g} requests/s{beside}; --requests {whole} replays all"
+    ]
 
 
 def _burst(plan: Plan, *, steady: bool) -> list[str]:
