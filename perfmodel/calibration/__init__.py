@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from perfmodel.calibration.decisions import Decision, by_data_set, decisions
+from perfmodel.calibration.decisions import Decision, by_data_set, decisions, summary
 from perfmodel.calibration.engine_files import write_constants, write_device_factors, write_factors
 from perfmodel.calibration.engine_fit import (
     CONSTANTS,
@@ -59,6 +59,7 @@ __all__ = [
     "power_rows",
     "power_text",
     "rows_of",
+    "summary",
     "transfer_spreads",
     "transferred",
     "write_constants",

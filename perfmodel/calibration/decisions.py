@@ -105,6 +105,25 @@ def by_data_set(made: pd.DataFrame) -> pd.DataFrame:
     return out.reset_index()
 
 
+def summary(made: pd.DataFrame) -> dict[str, float]:
+    """Summarise decisions: shares of all of them, and the regret of picks that kept the limit.
+
+    limit_kept: picks within the limit, no pick counting as broken. within_5, within_10: those of them with at least
+    95 and 90 % of the best throughput. regret_mean: of picks that kept the limit, below 0 counting as 0. right_device:
+    picks on the best device, of the decisions with a pick.
+    """
+    kept = made[made.limit_kept]
+    return {
+        "decisions": len(made),
+        "no_pick": float((made.pick == "").mean()),
+        "limit_kept": float(made.limit_kept.mean()),
+        "within_5": float((made.limit_kept & (made.regret <= 0.05)).mean()),
+        "within_10": float((made.limit_kept & (made.regret <= 0.1)).mean()),
+        "regret_mean": float(kept.regret.clip(lower=0.0).mean()),
+        "right_device": float(made[made.pick != ""].right_device.mean()),
+    }
+
+
 def _runs(cases: pd.DataFrame, predictions: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     """Return the measured closed-loop runs with their measured and predicted TPOT and throughput.
 

@@ -27,13 +27,17 @@ EIGHT_BITS_WITH_SCALES = 8.5
 BITS_PER_BYTE = 8.0
 
 
-def evaluate(settings: Settings, group: Group) -> Estimates:
-    """Estimate latency, throughput and memory of the group's rows, in their order."""
+def evaluate(settings: Settings, group: Group, costs: CostModel | None = None) -> Estimates:
+    """Estimate latency, throughput and memory of the group's rows, in their order.
+
+    costs: prices the operators; by default the cost model of the group's engine.
+    """
     load = group_load(settings, group)
+    costs = costs or _costs(group.engine)
     if group.pooled:
-        return _evaluate_pools(settings, group, load)
+        return _evaluate_pools(settings, group, load, costs)
     placed = aggregated(settings, group, load)
-    return estimate_load(group.spec, load, placed, engine=group.engine, costs=_costs(group.engine))
+    return estimate_load(group.spec, load, placed, engine=group.engine, costs=costs)
 
 
 def aggregated(settings: Settings, group: Group, load: Load) -> Deployments:
@@ -55,7 +59,7 @@ def remarks_on(settings: Settings, group: Group) -> NDArray[Any]:
     return np.where(first == second, first, first + np.where((first != "") & (second != ""), "; ", "") + second)
 
 
-def _evaluate_pools(settings: Settings, group: Group, load: Load) -> Estimates:
+def _evaluate_pools(settings: Settings, group: Group, load: Load, costs: CostModel) -> Estimates:
     """Estimate a disaggregated group.
 
     The prefill pool hands its KV over, so it stores the decode pool's format.
@@ -69,7 +73,7 @@ def _evaluate_pools(settings: Settings, group: Group, load: Load) -> Estimates:
         (prefilling, decoding),
         (prefill.workers, decode.workers),
         engine=group.engine,
-        costs=_costs(group.engine),
+        costs=costs,
         batch=settings.cases.number["prefill_batch"][group.rows],
     )
 

@@ -19,7 +19,7 @@ from perfmodel.cases.layout import groups_of
 from perfmodel.cases.read import Cases, cases_of, read_cases
 from perfmodel.cases.settings import settle
 from perfmodel.cases.write import CONFIGURATION_REMARK, PREDICTED, Answer, answer_of, output_frame
-from perfmodel.costs import REMARK
+from perfmodel.costs import REMARK, CostModel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,11 @@ Progress = Callable[[int, int], None]
 
 
 def predict(
-    cases: str | Path | pd.DataFrame, *, hwdb: Hwdb | None = None, progress: Progress | None = None
+    cases: str | Path | pd.DataFrame,
+    *,
+    hwdb: Hwdb | None = None,
+    costs: CostModel | None = None,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Predict every row of a table of cases: return the table with the columns of `OUTPUT`, intervals, flags and
     remarks.
@@ -41,6 +45,7 @@ def predict(
     Args:
         cases: path of a CSV file (plain or gzipped), or a frame.
         hwdb: where devices are looked up; the shipped facts by default.
+        costs: prices the operators of every row; by default the cost model of each row's engine.
         progress: called with (rows done, rows) as groups of rows finish.
 
     Returns:
@@ -53,14 +58,15 @@ def predict(
     """
     database = hwdb or load_hwdb()
     if isinstance(cases, str | Path):
-        return _predicted(read_cases(cases), database, progress)
-    answered = _predicted(cases_of(cases.astype(object).where(cases.notna(), "").astype(str)), database, progress)
+        return _predicted(read_cases(cases), database, costs, progress)
+    read = cases_of(cases.astype(object).where(cases.notna(), "").astype(str))
+    answered = _predicted(read, database, costs, progress)
     kept = [c for c in cases.columns if c not in (*PREDICTED, REMARK, CONFIGURATION_REMARK)]
     answered[kept] = cases[kept]  # the caller's own types, which the text of a case does not keep
     return answered
 
 
-def _predicted(cases: Cases, database: Hwdb, progress: Progress | None) -> pd.DataFrame:
+def _predicted(cases: Cases, database: Hwdb, costs: CostModel | None, progress: Progress | None) -> pd.DataFrame:
     """Predict cases that are read, group by group; a group that fails has its rows refused and leaves the others."""
     settings = settle(cases, database)
     groups = groups_of(settings)
@@ -68,7 +74,7 @@ def _predicted(cases: Cases, database: Hwdb, progress: Progress | None) -> pd.Da
     answers: list[Answer] = []
     for group in groups:
         try:
-            answers.append(answer_of(group.rows, evaluate(settings, group), remarks_on(settings, group)))
+            answers.append(answer_of(group.rows, evaluate(settings, group, costs), remarks_on(settings, group)))
         except PerfmodelError as problem:
             settings.cases.refuse(np.isin(np.arange(len(cases)), group.rows), str(problem))
         done += len(group.rows)

@@ -1,0 +1,124 @@
+"""Scores the decisions that predictions lead to and writes docs/decisions.md.
+
+    python -m benchmarks.decisions CASES.csv TRUTH.csv [--prices PRICES.csv|.json] [--peer NAME=PREDICTIONS.csv ...]
+
+CASES and TRUTH are the tables of `benchmarks.accuracy`. Every published set of alternatives is a decision: the same
+model and lengths, measured at several device counts, degrees of parallelism, precisions, engines or concurrencies. See
+`perfmodel.calibration.decisions` for how a pick is made and judged. PRICES gives dollars per hour by device and adds
+decisions across devices. Picks by the roofline are made with the same serving model, whose operators take the least
+time that the device's peak and bandwidth allow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.accuracy_tables import markdown
+from perfmodel.calibration import counted, decisions, summary
+from perfmodel.cases import predict
+from perfmodel.costs import Roofline
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMAND = (
+    "python -m benchmarks.decisions CASES.csv TRUTH.csv --prices PRICES.json --peer 'AIConfigurator=PREDICTIONS.csv'"
+)
+HEADINGS = {
+    "decisions": "decisions",
+    "no_pick": "no pick",
+    "limit_kept": "limit kept",
+    "within_5": "kept, within 5 % of the best",
+    "within_10": "within 10 %",
+    "regret_mean": "mean regret of kept",
+    "right_device": "right device",
+}
+INTRODUCTION = """# Decisions
+
+Made by one command, `{command}`. A decision has a model, a pair of prompt and output lengths, and a limit on TPOT. Its
+alternatives are all configurations that a source measured with them: device count, parallelism, precision, engine,
+concurrency, pools. The limits are the 20, 40, 60 and 80 % quantiles of the TPOT that the alternatives measured. A
+predictor picks the alternative with the highest predicted throughput per device (on one device) or per dollar (across
+devices) among those that it predicts to keep the limit. The measurement of the pick judges it:
+
+- **limit kept**: the pick's measured TPOT is at most 10 % above the limit; no pick counts as broken.
+- **within 5 %**: it keeps the limit and has at least 95 % of the best throughput within the limit.
+- **regret**: share of the best throughput that a pick within the limit gives away.
+
+Rows that count are those of split `{split}`, of known setup, without speculative decoding. Nothing was fitted on the
+rows of split `test`.
+"""
+
+
+def page(made: dict[str, pd.DataFrame], split: str) -> str:
+    """Return the page in Markdown. made: decisions of each predictor, by its name."""
+    parts = [INTRODUCTION.format(command=COMMAND, split=split)]
+    first = next(iter(made.values()))
+    for kind, title in (("configuration", "Configurations of one device"), ("hardware", "Across devices, per dollar")):
+        lines = {}
+        for dataset in sorted(first[first.kind == kind].dataset.unique()):
+            for name, table in made.items():
+                mine = table[(table.kind == kind) & (table.dataset == dataset)]
+                if (mine.predicted > 0).any():
+                    lines[f"{dataset}; {name}"] = _line(mine, kind)
+        if lines:
+            parts.append(f"## {title}\n\n{markdown('alternatives; picks by', lines)}")
+    parts.append(_worst(first))
+    return "\n".join(parts)
+
+
+def _line(made: pd.DataFrame, kind: str) -> dict[str, object]:
+    """Return a line of the table; the right device is a question only across devices."""
+    found: dict[str, object] = {HEADINGS[k]: v for k, v in summary(made).items()}
+    if kind == "configuration":
+        found[HEADINGS["right_device"]] = float("nan")
+    return found
+
+
+def _worst(made: pd.DataFrame) -> str:
+    """List the models and devices whose limits are missed most often, by number of missed decisions."""
+    mine = made[made.kind == "configuration"]
+    groups = mine.groupby(["model", "device"]).limit_kept.agg(["size", "mean"])
+    groups["missed"] = groups["size"] * (1.0 - groups["mean"])
+    worst = groups[groups.missed > 0].sort_values(["missed", "size"], ascending=[False, True]).head(15)
+    lines: dict[str, dict[str, object]] = {
+        f"{model} on {device}": {"decisions": int(row["size"]), "limit kept": float(row["mean"])}
+        for (model, device), row in worst.iterrows()
+    }
+    return "## Where limits are missed most\n\n" + (markdown("model and device", lines) or "Nowhere.\n")
+
+
+def _prices(path: Path | None) -> dict[str, float] | None:
+    """Read dollars per hour by device from a CSV (device, usd_per_hour) or a JSON object; None without a file."""
+    if path is None:
+        return None
+    if path.suffix == ".json":
+        return {str(k): float(v) for k, v in json.loads(path.read_text(encoding="utf-8")).items()}
+    return dict(pd.read_csv(path)[["device", "usd_per_hour"]].to_numpy())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Predict, decide, judge, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", type=Path)
+    parser.add_argument("truth", type=Path)
+    parser.add_argument("--prices", type=Path)
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=CSV")
+    parser.add_argument("--split", default="test", choices=("test", "train"))
+    parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs" / "decisions.md")
+    asked = parser.parse_args(arguments)
+    cases = pd.read_csv(asked.cases, dtype=str, keep_default_na=False)
+    cases, truth, prices = cases[counted(cases, asked.split)], pd.read_csv(asked.truth), _prices(asked.prices)
+    tables = {"perfmodel": predict(cases), "roofline": predict(cases, costs=Roofline())}
+    tables |= {p.partition("=")[0]: pd.read_csv(p.partition("=")[2]) for p in asked.peer}
+    made = {name: decisions(cases, table, truth, prices) for name, table in tables.items()}
+    asked.output.write_text(page(made, asked.split), encoding="utf-8")
+    print(asked.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
