@@ -216,7 +216,6 @@ def test_a_group_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -
         {"batch": 1e7},
         {"n_requests": 1e12},
         {"prefix_hit": 1},
-        {"ep": 4096},
         {"pp": 500},
         {"dp_attention": 999},
         {"prefill_workers": 1e6},

@@ -132,8 +132,8 @@ def test_only_the_devices_that_have_each_other_talk() -> None:
     talking = {d.name: (one(d.message), one(d.count)) for d in piped.values() if np.any(np.asarray(d.message) > 0)}
     assert talking == {"stage_send": ((30 + 8) * HIDDEN * 2.0, 2.0)}  # three stages have two borders
     ringed = asked(Mixer("full", **GQA), Mlp(250), cp=2)
-    rows = 30 / 2 + 8
-    assert one(ringed["sequence_gather"].message) == 2 * rows * HIDDEN * 2.0
+    # every device gets the keys and values of all three prompts, new and cached tokens
+    assert one(ringed["sequence_gather"].message) == 3 * (7 + 10) * 3 * (8 + 10) * 2.0
     assert one(ringed["sequence_gather"].count) == 3
     idle = asked(Mixer("full", **GQA), Mlp(250), Step(), tp=4, pp=2, dp=2)
     assert not [d for d in idle.values() if np.any(np.asarray(d.message) * d.count > 0)]
