@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from perfmodel.costs import Roofline
 from perfmodel.estimates import slo_ratio
 from search import load_scenario, plan
 
@@ -46,3 +47,31 @@ def test_the_nearest_miss_needs_no_more_replicas_and_has_no_cheaper_equal(
     assert slo_ratio(target.estimates(more), target.slo, 0.5)[0][0] >= 0.85 * ratio[nearest]
     alike = np.abs(np.log(ratio / ratio[nearest])) < 1e-9
     assert found.columns["usd_per_hour"][nearest] <= np.nanmin(found.columns["usd_per_hour"][alike])
+
+
+def test_the_best_of_each_device_is_shown_whatever_its_rank(tmp_path: Path) -> None:
+    """A reader who has ten rows of one device still sees what the others would cost."""
+    path = tmp_path / "s.toml"
+    path.write_text(
+        """
+[model]
+name = "Qwen/Qwen3-30B-A3B"
+[workload]
+input_tokens = 1000
+output_tokens = 300
+request_rate_rps = 20
+[slo]
+tpot_ms_p95 = 60
+[hardware]
+devices = ["h200-sxm", "h100-sxm", "l40s"]
+"""
+    )
+    found = plan(load_scenario(path), costs=Roofline())
+    rows = found.rows(3)
+    every = found.rows(None)
+    assert [r["rank"] for r in rows] == sorted(r["rank"] for r in rows)
+    assert rows[:3] == every[:3]
+    for device in ("h200-sxm", "h100-sxm", "l40s"):
+        best = next(r for r in every if r["device"] == device)
+        assert best in rows
+    assert len(rows) <= 5

@@ -29,6 +29,18 @@ def winners(plan: Candidates) -> dict[str, int]:
     return {mode: int(numbers[at]) for mode, at in sorted(found.items(), key=lambda item: item[1])}
 
 
+def device_winners(plan: Candidates, most: int) -> list[int]:
+    """Return the numbers of the best candidate of each device that qualifies, or pair of devices, best first.
+
+    most: how many at most.
+    """
+    numbers = plan.order[: int(plan.qualifies.sum())]
+    own = np.concatenate([plan.layouts.device, plan.pairs.prefill.device])
+    other = np.concatenate([plan.layouts.device, plan.pairs.decode.device])
+    _, first = np.unique(np.stack([own, other])[:, numbers], axis=1, return_index=True)
+    return [int(n) for n in numbers[np.sort(first)][:most]]
+
+
 def best_by_mode(plan: Candidates) -> list[dict[str, Any]]:
     """Return one flat row per mode: its best candidate, best mode first.
 

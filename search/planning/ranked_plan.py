@@ -12,10 +12,13 @@ from hwdb import Infeasible
 from search.manifest import Manifest
 from search.planning.candidates import Candidates
 from search.planning.folded import folded, stands_for
-from search.planning.modes import best_by_mode, comparison, winners
+from search.planning.modes import best_by_mode, comparison, device_winners, winners
 from search.planning.names import told_apart
 from search.planning.reasons import nearest_misses, notes, reason
 from search.planning.rows import candidate_rows
+
+#: Devices whose best candidate is shown whatever its rank. Chosen: as many more rows as a reader compares.
+DEVICES_SHOWN = 5
 
 if TYPE_CHECKING:
     from search.scenario import Scenario
@@ -71,14 +74,15 @@ class Plan(Candidates):
     def rows(self, most: int | None = 20, misses: int = 0) -> list[dict[str, Any]]:
         """Return flat rows of the best `most` candidates that qualify (None: all), ranked from 1.
 
-        The best of each mode of serving is among them, with its rank. Candidates that differ only in settings that do
-        not bind are one row; `stands_for` names their values.
+        The best of each mode of serving and of up to `DEVICES_SHOWN` devices are among them, with their ranks.
+        Candidates that differ only in settings that do not bind are one row; `stands_for` names their values.
 
         misses: so many of the rows of `misses()` follow; their rank is None.
         """
         heads = list(self._folded)
         ranks = {number: i for i, number in enumerate(heads[:most], start=1)}
-        ranks |= {n: heads.index(n) + 1 for n in winners(self).values() if n not in ranks and n in self._folded}
+        best = [*winners(self).values(), *device_winners(self, DEVICES_SHOWN)]
+        ranks |= {n: heads.index(n) + 1 for n in best if n not in ranks and n in self._folded}
         return told_apart([*self._flat(list(ranks), list(ranks.values())), *self._missed(misses)])
 
     def safer(self, chance: float, most_usd: float = math.inf) -> tuple[int, int] | None:
