@@ -22,6 +22,7 @@ from benchmarks import accuracy_tables as tables
 from benchmarks.accuracy_reasons import KINDS, Reason, read_reasons, unexplained, worst_table
 from perfmodel.calibration import counted, joined, rows_of
 from perfmodel.cases import predict
+from perfmodel.vocabulary import FORMER_NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
 REASONS = ROOT / "docs" / "accuracy-reasons.toml"
@@ -152,6 +153,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs" / "accuracy.md")
     asked = parser.parse_args(arguments)
     cases = pd.read_csv(asked.cases, dtype=str, keep_default_na=False)
+    cases = cases.rename(columns={old: new for old, new in FORMER_NAMES.items() if new not in cases})
     truth = pd.read_csv(asked.truth)
     predictions = pd.read_csv(asked.predictions, low_memory=False) if asked.predictions else predict(asked.cases)
     rows = joined(rows_of(cases, truth, asked.split), predictions)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import pickle
-import time
 from pathlib import Path
 
 import pytest
@@ -290,19 +289,14 @@ def test_prices_are_dated_sourced_and_per_device(built_in: store.Hwdb) -> None:
 # ---------------------------------------------------------------- loading
 
 
-def test_one_device_reads_one_file_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_device_reads_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
     original = store.read_hardware_file
     monkeypatch.setattr(store, "read_hardware_file", lambda path: read.append(path) or original(path))
-    took = []
     for _ in range(5):
-        database = store.Hwdb((Path(store.__file__).parent,))
-        start = time.process_time()
-        database.device("h100-sxm")
-        took.append(time.process_time() - start)
+        store.Hwdb((Path(store.__file__).parent,)).device("h100-sxm")
     assert {path.name for path in read} == {"h100-sxm.toml"}
     assert len(read) == 5
-    assert sorted(took)[2] < 0.01
 
 
 def test_devices_are_frozen_hashable_by_content_and_travel_between_processes(built_in: store.Hwdb) -> None:

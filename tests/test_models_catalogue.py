@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -396,17 +394,14 @@ def test_unknown_name_offers_the_nearest_and_asks_for_a_file() -> None:
     assert raised.value.nearest
 
 
-def test_one_model_loads_in_milliseconds() -> None:
-    slowest = []
-    for path in sorted(catalogue.FOLDER.glob("*--*.toml")):
-        best = math.inf
-        for _ in range(3):
-            start = time.perf_counter()
-            catalogue.read_file(path)
-            best = min(best, time.perf_counter() - start)
-        slowest.append(best)
-    assert float(np.median(slowest)) < 2e-3
-    assert max(slowest) < 20e-3
+def test_one_model_reads_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    original = catalogue.read_file
+    monkeypatch.setattr(catalogue, "read_file", lambda path: read.append(path.name) or original(path))
+    for path in sorted(catalogue.FOLDER.glob("*--*.toml"))[::20]:
+        read.clear()
+        catalogue._known.__wrapped__(path.stem.lower().replace("--", "/", 1))
+        assert read == [path.name]
 
 
 # ---------------------------------------------------------------- the documentation

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from pathlib import Path
 
 import pytest
@@ -277,8 +276,6 @@ def test_the_error_offers_names_of_the_family() -> None:
 def test_a_repeated_name_is_read_once() -> None:
     model("RedHatAI/Qwen3-14B-FP8-dynamic")
     before = catalogue._typed.cache_info().misses
-    start = time.process_time()
     for _ in range(1000):
         model("RedHatAI/Qwen3-14B-FP8-dynamic")
     assert catalogue._typed.cache_info().misses == before
-    assert time.process_time() - start < 1.0

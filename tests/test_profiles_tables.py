@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from call_counter import calls
 
 import hwdb
 from hwdb import InputError
@@ -348,15 +348,14 @@ def test_the_notice_credits_every_source(built_in: dict[str, store.Profile]) -> 
                 assert source.split("@")[0].split(" ")[0] in notice, source
 
 
-def test_the_tree_is_small_and_a_device_loads_at_once() -> None:
+def test_the_tree_is_small_and_a_table_is_read_whole() -> None:
     size = sum(p.stat().st_size for p in BUILT_IN.rglob("*") if p.is_file())
     assert size <= 25e6
-    start = time.process_time()
-    profile = store.Profile("h200-sxm", {}, {})
-    profile = store.load("h200-sxm") or profile
+    profile = store.load("h200-sxm")
+    assert profile is not None
     for family in profile.families():
-        store._read.__wrapped__(profile.files[family][profile.frameworks(family, "vllm")[0]])
-    assert time.process_time() - start < 0.6, "0.15 s on a quiet core"
+        file = profile.files[family][profile.frameworks(family, "vllm")[0]]
+        assert calls(lambda file=file: store._read.__wrapped__(file)) < 20_000, "tables are arrays, not cells"
 
 
 # ---------------------------------------------------------------------------------------------------------- sources

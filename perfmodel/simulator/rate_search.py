@@ -158,14 +158,16 @@ class _Search:
     def widen(self, rate: float) -> None:
         """Simulate rates ever further from `rate` until one is missed and one kept for certain, to bound the interval.
 
-        A rate just above capacity may miss in one sample of the load and keep in another: it bounds nothing.
+        A rate just above capacity may miss in one sample of the load and keep in another: it bounds nothing. Nor does
+        one that is certain but further away than the next rate to try, such as half the answer.
         """
         for sign, kept in ((1.0, False), (-1.0, True)):
             step = self.tolerance
             for _ in range(MOST_WIDENINGS):
-                if any(v.certain and v.kept == kept and sign * (r - rate) >= 0 for r, v in self.verdicts.items()):
-                    break
                 tried = rate * (1.0 + step) ** sign
+                near = [v for r, v in self.verdicts.items() if min(rate, tried) <= r <= max(rate, tried)]
+                if any(v.certain and v.kept == kept for v in near):
+                    break
                 self.verdicts[tried] = self.simulate(tried)[1]
                 step *= 2.0
 
