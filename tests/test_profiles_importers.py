@@ -45,7 +45,7 @@ class TestChecks:
         time[[1, 2, 4]] = [np.nan, -1.0, 0.0]
         power[3] = -5.0
         found = reasons(table.replace(time=time, power=power))
-        assert found["time is NaN or infinite"] == 1
+        assert found["time is no finite number"] == 1
         assert found["time is zero or negative"] == 2
         assert found["power is negative or infinite"] == 1
 

@@ -166,7 +166,7 @@ def _malformed(table: Rows) -> Faults:
     """Find rows with an impossible time, power or shape, or without a number format that their family needs."""
     time, power = table["time"], table["power"]
     faults: Faults = [
-        ("time is NaN or infinite", ~np.isfinite(time)),
+        ("time is no finite number", ~np.isfinite(time)),
         ("time is zero or negative", np.isfinite(time) & (time <= 0.0)),
         ("power is negative or infinite", np.isinf(power) | (power < 0.0)),
     ]
