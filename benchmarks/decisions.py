@@ -72,7 +72,8 @@ def page(made: dict[str, pd.DataFrame], split: str) -> str:
 
 def _line(made: pd.DataFrame, kind: str) -> dict[str, object]:
     """Return a line of the table; the right device is a question only across devices."""
-    found: dict[str, object] = {HEADINGS[k]: v for k, v in summary(made).items()}
+    figures = summary(made)
+    found: dict[str, object] = {heading: figures[name] for name, heading in HEADINGS.items()}
     if kind == "configuration":
         found[HEADINGS["right_device"]] = float("nan")
     return found

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from toy_layers import INDEXED_MLA
 
 import hwdb
 from perfmodel.deployment import adapter_bytes
@@ -182,24 +183,11 @@ def test_a_share_of_what_is_free_is_taken_after_the_rest() -> None:
 def test_a_sequence_is_counted_layer_by_layer() -> None:
     linear = Mixer("linear", heads=12, kv_heads=3, head_dim=8, value_dim=10, conv=4)
     sliding = Mixer("sliding", heads=12, kv_heads=6, head_dim=8, value_dim=8, window=30)
-    mla = Mixer(
-        "mla",
-        heads=12,
-        kv_heads=12,
-        head_dim=9,
-        value_dim=7,
-        q_rank=20,
-        kv_rank=16,
-        rope_dim=3,
-        index_heads=5,
-        index_dim=6,
-        index_topk=8,
-    )
     spec = toy(
         Block(2, GQA, Mlp(240)),
         Block(3, linear, Mlp(240)),
         Block(1, sliding, None),
-        Block(4, mla, None),
+        Block(4, INDEXED_MLA, None),
         Block(1, None, Mlp(10)),
         state_format="fp32",
     )

@@ -6,6 +6,7 @@ from math import comb, log, sqrt
 
 import numpy as np
 import pytest
+from toy_layers import INDEXED_MLA, MLA
 
 import hwdb
 from perfmodel.deployment.columns import deployments
@@ -176,9 +177,6 @@ def test_chunks_are_seen_from_their_start() -> None:
 # -------------------------------------------------------------------------------- latents, indexers, states
 
 
-MLA = Mixer("mla", heads=12, kv_heads=12, head_dim=9, value_dim=7, q_rank=20, kv_rank=16, rope_dim=3)
-
-
 def test_every_kernel_of_latent_attention() -> None:
     found = asked(MLA, Mlp(250), tp=4)
     heads = 3
@@ -203,20 +201,7 @@ def test_every_kernel_of_latent_attention() -> None:
 
 
 def test_an_indexer_scores_all_and_attention_reads_its_picks() -> None:
-    picky = Mixer(
-        "mla",
-        heads=12,
-        kv_heads=12,
-        head_dim=9,
-        value_dim=7,
-        q_rank=20,
-        kv_rank=16,
-        rope_dim=3,
-        index_heads=5,
-        index_dim=6,
-        index_topk=8,
-    )
-    found = asked(picky, Mlp(250), cp=2)
+    found = asked(INDEXED_MLA, Mlp(250), cp=2)
     # a head's dot product per pair; keys in fp8 and scores in fp32; two devices share the positions
     pairs, keys = 3 / 2 * seen(10, 7), 3 / 2 * 17
     assert counted(found["indexer_prefill"]) == (2.0 * pairs * 5 * 6, keys * 6 + 4.0 * pairs, 3.0)
@@ -224,8 +209,8 @@ def test_an_indexer_scores_all_and_attention_reads_its_picks() -> None:
     assert counted(found["indexer_decode"]) == (2.0 * pairs * 5 * 6, pairs * 6 + 4.0 * pairs, 3.0)
     assert one(found["mla_prefill"].flop) == 3 / 2 * seen(10, 7, 8) * 12 * 2.0 * (9 + 7)
     assert one(found["mla_decode"].shape["context"]) == 8 / 2
-    assert "indexer_prefill" not in asked(picky, Mlp(250), Step(decode_seqs=1.0, decode_context=9.0))
-    assert "indexer_decode" not in asked(picky, Mlp(250), Step(prefill_tokens=30.0))
+    assert "indexer_prefill" not in asked(INDEXED_MLA, Mlp(250), Step(decode_seqs=1.0, decode_context=9.0))
+    assert "indexer_decode" not in asked(INDEXED_MLA, Mlp(250), Step(prefill_tokens=30.0))
 
 
 def test_compressed_attention_sees_its_window_and_summaries() -> None:
@@ -356,7 +341,7 @@ def test_tables_of_many_ranks_are_looked_up_by_what_the_busiest_has(ep: int) -> 
 def test_tokens_reach_their_experts_under_attention_data_parallelism() -> None:
     step, row = Step(decode_seqs=40.0, decode_context=20.0), HIDDEN * 2.0
     spread = asked(Mixer("full", **GQA), MOE, step, tp=2, dp=8, ep=4)
-    # 5 tokens a rank, halved over its 2 devices, to as many of the 4 ranks as hold any of 3 experts drawn apart
+    # 5 tokens per rank, halved over its 2 devices, to as many of the 4 ranks as hold any of 3 experts drawn apart
     ranks = 4 * (1.0 - (1.0 - 1 / 4) ** 3)
     for name in ("expert_dispatch", "expert_combine"):
         assert one(spread[name].message) == pytest.approx(5 / 2 * row * ranks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +44,19 @@ def write_factors(fits: Iterable[EngineFit], path: Path = CORRECTIONS) -> None:
     """Write the fitted factors into the table at `path`, in place of those of the same engines; others stay."""
     entries = [e for fitted in fits for e in factor_entries(fitted)]
     fitted_engines = {e["engine"] for e in entries}
-    old = read_toml(path, "table of corrections").get("correction", [])
-    kept = [e for e in old if e["engine"] not in fitted_engines]
-    ordered = sorted([*kept, *entries], key=lambda e: str(e["engine"]))
-    outfile.write_text(path, "\n".join([HEAD, *(_entry_text(e) for e in ordered)]))
+    _put(path, entries, lambda old: old["engine"] in fitted_engines)
 
 
 def write_device_factors(fits: Iterable[tuple[Engine, FactorFit]], path: Path = CORRECTIONS) -> None:
     """Write factors of single devices into the table at `path`, in place of theirs; all other entries stay."""
     entries = [_factor_entry(engine.name, part) for engine, part in fits]
     new = {(e["engine"], e["device"]) for e in entries}
-    old = read_toml(path, "table of corrections").get("correction", [])
-    kept = [e for e in old if (e["engine"], e.get("device")) not in new]
+    _put(path, entries, lambda old: (old["engine"], old.get("device")) in new)
+
+
+def _put(path: Path, entries: list[dict[str, Any]], superseded: Callable[[dict[str, Any]], bool]) -> None:
+    """Write `entries` into the table at `path` in place of those that they supersede, by engine, devices last."""
+    kept = [e for e in read_toml(path, "table of corrections").get("correction", []) if not superseded(e)]
     ordered = sorted([*kept, *entries], key=lambda e: (str(e["engine"]), "device" in e, str(e.get("device", ""))))
     outfile.write_text(path, "\n".join([HEAD, *(_entry_text(e) for e in ordered)]))
 

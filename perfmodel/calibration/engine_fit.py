@@ -120,11 +120,7 @@ def fit_engines(
         engines: names of engines to fit; all by default.
         part: part of the runs that is left out, to judge the fit on it.
     """
-    import pandas as pd
-
-    database = load_hwdb()
-    measured = pd.read_csv(truth)[["case_id", "metric", "value"]]
-    measured = measured.merge(pd.read_csv(cases, dtype=str, usecols=["case_id", "group"]), on="case_id")
+    database, measured = load_hwdb(), _measured(cases, truth)
     newer: dict[str, Array] = {}
     found = sorted(run_groups(cases, database, part).items(), key=lambda item: item[1][0][0].since, reverse=True)
     for name, members in found:
@@ -151,11 +147,7 @@ def fit_devices(
         devices: names of devices.
         engines: names of engines to fit on; all by default.
     """
-    import pandas as pd
-
-    database = load_hwdb()
-    measured = pd.read_csv(truth)[["case_id", "metric", "value"]]
-    measured = measured.merge(pd.read_csv(cases, dtype=str, usecols=["case_id", "group"]), on="case_id")
+    database, measured = load_hwdb(), _measured(cases, truth)
     for name, members in run_groups(cases, database, devices=devices).items():
         if engines and name not in engines:
             continue
@@ -174,6 +166,14 @@ def _holds(found: FactorFit) -> bool:
     before, after = (float(np.abs(r).mean()) for r in (found.before, found.after))
     inside = (found.factors > LEAST_FACTOR * (1 + _AT_BOUND)) & (found.factors < MOST_FACTOR * (1 - _AT_BOUND))
     return after <= (1 - LEAST_GAIN) * before and bool(inside.all())
+
+
+def _measured(cases: str | Path, truth: str | Path) -> pd.DataFrame:
+    """Return `case_id, metric, value, group`, a line per measured value."""
+    import pandas as pd
+
+    measured = pd.read_csv(truth)[["case_id", "metric", "value"]]
+    return measured.merge(pd.read_csv(cases, dtype=str, usecols=["case_id", "group"]), on="case_id")
 
 
 def fit_engine(

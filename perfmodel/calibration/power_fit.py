@@ -76,11 +76,16 @@ def power_rows(cases: Path, truth: Path, split: str = "train", database: Hwdb | 
     settings = settle(table, database or load_hwdb())
     parts = [_group_rows(settings, group) for group in groups_of(settings) if not group.pooled]
     rows = pd.concat(parts, ignore_index=True).merge(values, left_on="case_id", right_index=True)
-    rate = rows.output_tok_s.fillna(rows.total_tok_s * rows.osl / (rows.isl + rows.osl))
+    rate = _output_rate(rows)
     joules = rows.energy_j_per_output_token
     rows["watts"] = rows.power_w_per_device.fillna(joules * rate / rows.devices)
     found: pd.DataFrame = rows.assign(joules=joules)[np.isfinite(rows.watts)].reset_index(drop=True)
     return found
+
+
+def _output_rate(rows: pd.DataFrame) -> pd.Series[float]:
+    """Return the measured output tokens/s of each run, (N,): as published, or their part of all tokens."""
+    return rows.output_tok_s.fillna(rows.total_tok_s * rows.osl / (rows.isl + rows.osl))
 
 
 def _group_rows(settings: Settings, group: Group) -> pd.DataFrame:
@@ -212,8 +217,7 @@ def widths_of(rows: pd.DataFrame, watts: Array) -> tuple[float, float]:
     The rates of these runs are predicted by engine constants that were fitted on them. So to the width of joules is
     added, in squares, by how much the width of rates of runs that no constant was fitted on exceeds that of these.
     """
-    measured = rows.output_tok_s.fillna(rows.total_tok_s * rows.osl / (rows.isl + rows.osl))
-    ratios = (watts / rows.watts, watts * rows.devices / rows.rate / rows.joules, rows.rate / measured)
+    ratios = (watts / rows.watts, watts * rows.devices / rows.rate / rows.joules, rows.rate / _output_rate(rows))
     found = [rows.assign(ratio=np.abs(np.log(ratio)))[np.isfinite(ratio)] for ratio in ratios]
     own, joules, seen = (quantile(part) for part in found)
     unseen = half_width("throughput", "closed", "table")

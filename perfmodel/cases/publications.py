@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from hwdb.tomlfile import read_toml
-from perfmodel.cases.read import Texts
+from perfmodel.cases.read import Cases
 
 TABLE = Path(__file__).with_name("publications.toml")
 
@@ -27,12 +28,10 @@ def published_versions() -> Mapping[tuple[str, str], str]:
     return out
 
 
-def stated_or_published_version(text: Mapping[str, Texts]) -> Texts:
-    """Return the version of each row's engine, (R,): the one that the row states, else that of its publication, or "".
-
-    text: text columns of cases by name, (R,) each.
-    """
-    known = published_versions()
+def with_published_versions(cases: Cases) -> Cases:
+    """Fill the version of the engine where a row leaves it out and its publication is known to have run one."""
+    known, text = published_versions(), cases.text
     keys = zip(text["dataset"], text["engine"], strict=True)
     published = np.array([known.get((d, e), "") for d, e in keys], dtype=object)
-    return np.where(text["engine_version"] == "", published, text["engine_version"]).astype(object)
+    stated = text["engine_version"]
+    return replace(cases, text={**text, "engine_version": np.where(stated == "", published, stated).astype(object)})

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from hwdb import Device, Hwdb, InputError, PerfmodelError, UnknownName
 from perfmodel.arrays import Array, Index
-from perfmodel.cases.publications import stated_or_published_version
 from perfmodel.cases.read import Cases, Texts
 from perfmodel.cases.table import EMPTY
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE, storage
@@ -73,7 +72,7 @@ def resolve(cases: Cases, database: Hwdb) -> Resolved:
     weight = _stated_or_named(_codes(cases, "weight_dtype", _storage_code), models)
     kv = _codes(cases, "kv_dtype", _storage_code)
     act = _codes(cases, "act_dtype", _compute_code)
-    keys = text["engine"] + _JOIN + stated_or_published_version(text)
+    keys = text["engine"] + _JOIN + text["engine_version"]
     engines = resolve_names(cases, keys, lambda key: engine_of(*key.split(_JOIN)))
     drafting = resolve_names(cases, text["spec_decode"], _speculation)
     plain = KNOWN[""]

@@ -10,7 +10,7 @@ import numpy as np
 
 from hwdb import Hwdb, InputError
 from perfmodel.arrays import Array, Index, Mask
-from perfmodel.cases.publications import stated_or_published_version
+from perfmodel.cases.publications import with_published_versions
 from perfmodel.cases.read import Cases, Texts
 from perfmodel.cases.resolve import Named, Resolved, resolve, resolve_names
 from perfmodel.cases.table import POOL_COLUMNS
@@ -55,6 +55,7 @@ def settle(cases: Cases, database: Hwdb) -> Settings:
 
     database: where devices are looked up.
     """
+    cases = with_published_versions(cases)
     names = resolve(cases, database)
     classes = _classes(cases, names)
     cases = _with_lengths(cases, names)
@@ -220,7 +221,7 @@ def _with_recipes(settings: Settings, rows: Index) -> Settings:
     engines = list(names.engines.values)
     limits = {c: settings.cases.number[c].copy() for c in ("max_num_batched_tokens", "max_num_seqs")}
     shipped = ~np.char.endswith(text["engine"][rows].astype(str), ".toml")
-    unversioned = (stated_or_published_version(text)[rows] == "") & shipped
+    unversioned = (text["engine_version"][rows] == "") & shipped
     kinds = np.stack([names.models.index[rows], which[rows], unversioned])
     distinct, where = np.unique(kinds, axis=1, return_inverse=True)
     for turn, (_, e, no_version) in enumerate(distinct.T.tolist()):

@@ -13,7 +13,7 @@ import numpy as np
 from perfmodel.arrays import Array
 from perfmodel.costs.cost import Cost
 from perfmodel.deployment import CP_METHOD_CODE, Sharding
-from perfmodel.operators import EXCHANGES, Demand
+from perfmodel.operators import Demand, exchange
 from perfmodel.vocabulary import LINK_BOUND
 
 _AUTO, _RING, _GATHER, _PASS_Q = (CP_METHOD_CODE[n] for n in ("auto", "ring", "all_gather", "pass_q"))
@@ -49,7 +49,7 @@ def with_exchanges(sharding: Sharding, terms: Iterable[tuple[Demand, Cost]]) -> 
     layers: dict[Hashable, _Layer] = {}
     for demand, cost in terms:
         layer = layers.setdefault(demand.tag, _Layer())
-        if demand.name in EXCHANGES:
+        if demand.name in exchange.ALL:
             layer.parts[demand.name] = demand, cost
             continue
         if demand.tag is not None and demand.family.endswith("prefill"):
@@ -63,16 +63,16 @@ def _shown(sharding: Sharding, layer: _Layer) -> Iterator[tuple[Demand, Cost]]:
     """Yield the exchanges of one kind of layer that run, by the seconds that they add to a step."""
     # of g rounds of attention, g - 1 have a send beside them
     beside = layer.attention * (sharding.cp - 1.0) / sharding.cp
-    ring, queries = (np.maximum(layer.time(n) - beside, 0.0) for n in ("sequence_ring_kv", "sequence_ring_q"))
-    merged = {"sequence_merge": layer.time("sequence_merge")}
+    ring, queries = (np.maximum(layer.time(n) - beside, 0.0) for n in (exchange.RING_KV, exchange.RING_Q))
+    merged = {exchange.MERGE: layer.time(exchange.MERGE)}
     ways = {
-        _RING: {"sequence_ring_kv": ring, **merged},
-        _GATHER: {"sequence_gather": layer.time("sequence_gather")},
-        _PASS_Q: {"sequence_ring_q": queries, "sequence_return": layer.time("sequence_return"), **merged},
+        _RING: {exchange.RING_KV: ring, **merged},
+        _GATHER: {exchange.GATHER_KV: layer.time(exchange.GATHER_KV)},
+        _PASS_Q: {exchange.RING_Q: queries, exchange.RETURN: layer.time(exchange.RETURN), **merged},
     }
     yield from _chosen(sharding, layer, ways)
-    summed = {"sequence_combine": layer.time("sequence_combine")}
-    round_trip = {n: layer.time(n) for n in ("sequence_decode_ring_q", "sequence_decode_return")}
+    summed = {exchange.COMBINE: layer.time(exchange.COMBINE)}
+    round_trip = {n: layer.time(n) for n in (exchange.DECODE_RING_Q, exchange.DECODE_RETURN)}
     yield from _chosen(sharding, layer, {_RING: summed, _GATHER: summed, _PASS_Q: round_trip})
 
 

@@ -71,31 +71,33 @@ def shared_factors(engine: str, kind: str) -> Array:
 
     They are those of the engine on the kind of device, else of the engine on any device, else 1.
     """
-    entries = {}
-    for table in read_toml(TABLE, "table of engine factors").tables("correction"):
-        if table.text("engine") == engine:
-            place = table.text("device", table.text("kind", ""))
-            entries[place] = np.array([table.number(name, 1.0, above=0) for name in (*BOUNDS, *KERNELS)])
+    fitted = _fitted()
     ones: Array = np.ones(len(BOUNDS) + len(KERNELS))
-    return entries.get(kind, entries.get("", ones))
+    return fitted.get((engine, kind), fitted.get((engine, ""), ones))
 
 
 @cache
-def _table() -> dict[tuple[str, str], Array]:
-    """Read the table as {(engine, device or kind of device or ""): factors (BOUNDS, KERNELS)}; "" is any device."""
+def _fitted() -> dict[tuple[str, str], Array]:
+    """Read the table as {(engine, device or kind of device or ""): factors (BOUNDS + KERNELS,)}; "" is any device."""
     top = read_toml(TABLE, "table of engine factors")
     return dict(_entry(table) for table in top.tables("correction"))
 
 
+@cache
+def _table() -> dict[tuple[str, str], Array]:
+    """Return the factors of `_fitted` by limit and kind of kernel, (BOUNDS, KERNELS)."""
+    return {place: combined(f[: len(BOUNDS)], f[len(BOUNDS) :]) for place, f in _fitted().items()}
+
+
 def _entry(table: Table) -> tuple[tuple[str, str], Array]:
-    """Read one `[[correction]]`: ((engine, device or kind of device or ""), factors (BOUNDS, KERNELS))."""
+    """Read one `[[correction]]`: ((engine, device or kind of device or ""), factors (BOUNDS + KERNELS,))."""
     place = table.text("device", table.text("kind", ""))
-    by_bound = np.array([table.number(b, above=0) for b in BOUNDS])
-    by_kernel = np.array([table.number(k, 1.0, above=0) for k in KERNELS])
+    by_bound = [table.number(b, above=0) for b in BOUNDS]
+    by_kernel = [table.number(k, 1.0, above=0) for k in KERNELS]
     table.number("values", 0.0, least=0)  # measured values behind the entry, for readers
     key = (table.text("engine"), place)
     table.done()
-    return key, combined(by_bound, by_kernel)
+    return key, np.array([*by_bound, *by_kernel])
 
 
 def factors(engine: str, device: Device) -> Array:

@@ -88,7 +88,7 @@ def rated_tdp(device: Device) -> float:
     base = device.base
     if base is None or not base.tdp > device.tdp:
         return device.tdp
-    same = all(_peaks(base)[i] == p or p != p for i, p in enumerate(_peaks(device)))
+    same = all(old == new or new != new for old, new in zip(_peaks(base), _peaks(device), strict=True))
     return rated_tdp(base) if same and base.bandwidth == device.bandwidth else device.tdp
 
 

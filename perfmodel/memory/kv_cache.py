@@ -37,6 +37,4 @@ def sequence_bytes(sharding: Sharding, context: Array | float, kept: Array | flo
 
 def cache_shards(sharding: Sharding, mixer: Mixer) -> Array:
     """Return the number of devices of a tensor-parallel group that split the KV cache of a layer. (N,)"""
-    heads = sharding.attention_tp
-    split = np.ones_like(heads) if mixer.kind == "mla" else np.minimum(heads, max(mixer.kv_heads, 1))
-    return np.asarray(split * sharding.kvp)
+    return np.asarray(mixer.kv_shards(sharding.attention_tp) * sharding.kvp)

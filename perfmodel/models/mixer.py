@@ -230,6 +230,13 @@ class Mixer:
             return self.kv_rank + self.rope_dim
         return self.kv_heads * (self.head_dim + (0 if self.shared_kv else self.value_dim))
 
+    def kv_shards(self, ways: Array) -> Array:
+        """Return how many of `ways` devices that split the heads of attention split the KV cache of this layer, (N,).
+
+        They split it up to the number of KV heads, of which further devices hold copies; latents are not split.
+        """
+        return np.ones_like(ways) if self.kind == "mla" else np.minimum(ways, max(self.kv_heads, 1))
+
     @property
     def recurrent_values(self) -> int:
         """Values of the recurrent state per sequence in this layer, without the convolution window."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from perfmodel.operators.context_parallel import EXCHANGES
+from perfmodel.operators import exchange
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.forward import operators
 from perfmodel.operators.lora import adapter_bytes_fetched
 from perfmodel.operators.step import Step, step_shape
 
-__all__ = ["EXCHANGES", "Demand", "Step", "adapter_bytes_fetched", "operators", "step_shape"]
+__all__ = ["Demand", "Step", "adapter_bytes_fetched", "exchange", "operators", "step_shape"]

@@ -21,22 +21,16 @@ from perfmodel.arrays import Array
 from perfmodel.deployment import Sharding
 from perfmodel.equations import SIXTEEN_BIT
 from perfmodel.models import Mixer
+from perfmodel.operators import exchange
 from perfmodel.operators.attention import heads_of
 from perfmodel.operators.communication import collective
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.step import Step, decode_seqs, on, prefill_shape
 
-#: Operators of which a step runs those of one way only (`perfmodel.deployment.CP_METHODS`).
-RING_KV, RING_Q, GATHER_KV, RETURN = "sequence_ring_kv", "sequence_ring_q", "sequence_gather", "sequence_return"
-MERGE = "sequence_merge"
-DECODE_RING_Q, DECODE_RETURN, COMBINE = "sequence_decode_ring_q", "sequence_decode_return", "sequence_combine"
-
 #: Bytes of memory traffic per value when a partial output is merged into the sum in 32 bit. Derived from
 #: zhuzilin/ring-flash-attention, README (2025), 8,192 tokens on each device, 32 heads of 128: forward passes take
 #: 2.3 ms (8 x H800) and 4.8 ms (8 x A100) longer than attention alone, over 7 merges at 0.8 of the memory bandwidth.
 MERGE_BYTES = 28.0
-#: All of them.
-EXCHANGES = (RING_KV, RING_Q, GATHER_KV, RETURN, MERGE, DECODE_RING_Q, DECODE_RETURN, COMBINE)
 
 
 def exchanges(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Iterator[Demand]:
@@ -55,8 +49,7 @@ def _span(sharding: Sharding) -> Array:
 
 def _cached_values(sharding: Sharding, mixer: Mixer, ways: Array) -> Array:
     """Return the bytes of a token's keys and values on one of `ways` devices that split the heads, (N,)."""
-    shards = np.ones_like(ways) if mixer.kind == "mla" else np.minimum(ways, max(mixer.kv_heads, 1))
-    return np.asarray(mixer.kv_values * sharding.kv_bytes / shards)
+    return np.asarray(mixer.kv_values * sharding.kv_bytes / mixer.kv_shards(ways))
 
 
 def _prefill(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Iterator[Demand]:
@@ -72,15 +65,17 @@ def _prefill(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Iterat
     span, one = _span(sharding), np.ones_like(sharding.cp)
     apart = sharding.cp, span
     every = (
-        _among(RING_KV, "p2p", keys, (span, span), rounds),
-        _among(RING_Q, "p2p", rows * mixer.head_dim, (span, span), rounds),
-        _among(GATHER_KV, "all_gather", keys * sharding.cp, apart, on(present, count) * one),
-        _among(RETURN, "all_to_all", rows * mixer.value_dim * sharding.cp, apart, on(present, count) * one),
+        _among(exchange.RING_KV, "p2p", keys, (span, span), rounds),
+        _among(exchange.RING_Q, "p2p", rows * mixer.head_dim, (span, span), rounds),
+        _among(exchange.GATHER_KV, "all_gather", keys * sharding.cp, apart, on(present, count) * one),
+        _among(exchange.RETURN, "all_to_all", rows * mixer.value_dim * sharding.cp, apart, on(present, count) * one),
     )
     yield from (replace(demand, tag=mixer) for demand in every)
     none = np.zeros_like(rows)
     merged = rows / SIXTEEN_BIT * mixer.value_dim * MERGE_BYTES
-    yield Demand(MERGE, "elementwise", flop=none, moved=merged, count=rounds, compute=sharding.sixteen, tag=mixer)
+    yield Demand(
+        exchange.MERGE, "elementwise", flop=none, moved=merged, count=rounds, compute=sharding.sixteen, tag=mixer
+    )
 
 
 def _decode(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Iterator[Demand]:
@@ -92,9 +87,9 @@ def _decode(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Iterato
     span, apart = _span(sharding), (sharding.cp, _span(sharding))
     each = rows * mixer.head_dim / sharding.cp
     every = (
-        _among(COMBINE, "all_reduce", rows * mixer.value_dim, apart, present),
-        _among(DECODE_RING_Q, "p2p", each, (span, span), present * (sharding.cp - 1.0)),
-        _among(DECODE_RETURN, "all_to_all", rows * mixer.value_dim, apart, present),
+        _among(exchange.COMBINE, "all_reduce", rows * mixer.value_dim, apart, present),
+        _among(exchange.DECODE_RING_Q, "p2p", each, (span, span), present * (sharding.cp - 1.0)),
+        _among(exchange.DECODE_RETURN, "all_to_all", rows * mixer.value_dim, apart, present),
     )
     yield from (replace(demand, tag=mixer) for demand in every)
 

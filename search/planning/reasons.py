@@ -110,7 +110,7 @@ def _subject(candidates: Candidates, number: int) -> str:
     if replicas == shown:
         return "needs"
     if candidates.columns["slo_ratio"][number] <= 1.0:  # only what has to stay free of the capacity is missing
-        most = f"{candidates.scorer.limits.utilisation:.0%}".replace("%", " %")
+        most = _whole(candidates.scorer.limits.utilisation)
         kept = f"keeps the SLO with {counted(shown, 'replica')} only beyond {most} of their capacity"
         return f"{kept} (utilisation in [limits]); {counted(replicas, 'replica')} would stay below it and need"
     return f"misses the SLO with {counted(shown, 'replica')}; {counted(replicas, 'replica')} would keep it and need"
