@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from perfmodel.costs import BOUNDS, KERNELS, EngineFactors, Roofline
 from perfmodel.costs import engine_factors as module
 from perfmodel.costs.engine_factors import combined, factors, kernel
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
+from perfmodel.engines import engine
 from perfmodel.hardware.columns import Hardware, hardware_of
 from perfmodel.operators.demand import Demand
 from perfmodel.vocabulary import FAMILIES
@@ -64,7 +67,7 @@ def test_a_call_takes_the_factor_of_its_limit_times_that_of_its_kernel(monkeypat
     for weight, expected in (("bf16", 2.0), ("fp8", 10.0)):
         plain = Roofline().cost(gemm(weight), there)
         assert [BOUNDS[b] for b in plain.bound] == ["compute", "compute"]
-        found = EngineFactors(Roofline(), "mine").cost(gemm(weight), there)
+        found = EngineFactors(Roofline(), replace(engine("vllm"), name="mine")).cost(gemm(weight), there)
         assert found.time == pytest.approx(plain.time * expected)
 
 
@@ -72,7 +75,7 @@ def test_no_factor_beats_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = combined(np.full(len(BOUNDS), 1e-3), np.ones(len(KERNELS)))
     monkeypatch.setattr(module, "_table", lambda: {("mine", ""): tiny})
     there = h100()
-    found = EngineFactors(Roofline(), "mine").cost(gemm("bf16"), there)
+    found = EngineFactors(Roofline(), replace(engine("vllm"), name="mine")).cost(gemm("bf16"), there)
     assert np.all(found.time >= 1e12 / hwdb.device("h100-sxm").peak("bf16") * (1 - 1e-12))
 
 

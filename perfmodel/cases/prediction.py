@@ -6,7 +6,8 @@ deployments), `evaluate` (estimates), `write` (output columns).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from perfmodel.cases.read import Cases, cases_of, read_cases
 from perfmodel.cases.settings import settle
 from perfmodel.cases.write import CONFIGURATION_REMARK, PREDICTED, Answer, answer_of, output_frame
 from perfmodel.costs import REMARK, CostModel
+from perfmodel.engines import Adjustment
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +35,7 @@ def predict(
     *,
     hwdb: Hwdb | None = None,
     costs: CostModel | None = None,
+    adjustments: Sequence[Adjustment] = (),
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Predict every row of a table of cases: return the table with the columns of `OUTPUT`, intervals, flags and
@@ -46,6 +49,7 @@ def predict(
         cases: path of a CSV file (plain or gzipped), or a frame.
         hwdb: where devices are looked up; the shipped facts by default.
         costs: prices the operators of every row; by default the cost model of each row's engine.
+        adjustments: factors of the user's own benchmarks, see `perfmodel.measured`.
         progress: called with (rows done, rows) as groups of rows finish.
 
     Returns:
@@ -58,18 +62,24 @@ def predict(
     """
     database = hwdb or load_hwdb()
     if isinstance(cases, str | Path):
-        return _predicted(read_cases(cases), database, costs, progress)
+        return _predicted(read_cases(cases), database, costs, adjustments, progress)
     read = cases_of(cases.astype(object).where(cases.notna(), "").astype(str))
-    answered = _predicted(read, database, costs, progress)
+    answered = _predicted(read, database, costs, adjustments, progress)
     kept = [c for c in cases.columns if c not in (*PREDICTED, REMARK, CONFIGURATION_REMARK)]
     answered[kept] = cases[kept]  # the caller's own types, which the text of a case does not keep
     return answered
 
 
-def _predicted(cases: Cases, database: Hwdb, costs: CostModel | None, progress: Progress | None) -> pd.DataFrame:
+def _predicted(
+    cases: Cases,
+    database: Hwdb,
+    costs: CostModel | None,
+    adjustments: Sequence[Adjustment],
+    progress: Progress | None,
+) -> pd.DataFrame:
     """Predict cases that are read, group by group; a group that fails has its rows refused and leaves the others."""
     settings = settle(cases, database)
-    groups = groups_of(settings)
+    groups = [replace(g, engine=g.engine.adjusted_by(adjustments)) for g in groups_of(settings)]
     done = int((settings.cases.error != "").sum())
     answers: list[Answer] = []
     for group in groups:

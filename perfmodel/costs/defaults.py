@@ -31,7 +31,7 @@ def default(engine: Engine | str = "") -> CostModel:
     if isinstance(engine, str):
         return _stand_alone(shipped(engine), engine)
     known = _stand_alone(engine, engine.family)
-    return LaunchFloor(EngineFactors(known, engine.name, engine.kernel_source == "own"), engine)
+    return LaunchFloor(EngineFactors(known, engine), engine)
 
 
 def _stand_alone(engine: Engine | None, framework: str) -> CostModel:

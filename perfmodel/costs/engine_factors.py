@@ -21,6 +21,7 @@ from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.lookup import LAUNCH_SHARE, LAUNCH_TIME
 from perfmodel.costs.roofline import Bound, bound
 from perfmodel.dtypes import FORMAT_BYTES
+from perfmodel.engines import Engine
 from perfmodel.hardware import Hardware, hardware_of
 from perfmodel.operators import Demand
 from perfmodel.vocabulary import BOUNDS, COMPUTE_BOUND, LAUNCH_BOUND, LINK_FAMILIES, MEMORY_BOUND
@@ -114,19 +115,18 @@ def factors(engine: str, device: Device) -> Array:
 
 @dataclass(frozen=True)
 class EngineFactors:
-    """Cost model that multiplies the times of `model` by the factors of the engine called `engine` on each device.
+    """Cost model that multiplies the times of `model` by the factors of `engine` on each device, and by the user's own.
 
-    own_kernels: whether the engine runs kernels of its own, whose limits `model` alone knows.
+    An engine that runs kernels of its own has limits that `model` alone knows.
     """
 
     model: CostModel
-    engine: str
-    own_kernels: bool = False
+    engine: Engine
 
     def cost(self, demand: Demand, hardware: Hardware) -> Cost:
         """Return the time of one call on each row of `hardware`; basis, spread and bound are those of `model`."""
         inner = self.model.cost(demand, hardware)
-        table: Array = np.array([factors(self.engine, d) for d in hardware.devices])
+        table: Array = np.array([self._factors(d) for d in hardware.devices])
         if np.all(table == 1.0):
             return inner
         time = inner.time * table[hardware.index, inner.bound, kernel(demand)]
@@ -134,12 +134,17 @@ class EngineFactors:
             launched = np.minimum(inner.time, LAUNCH_TIME) * table[hardware.index, LAUNCH_BOUND, kernel(demand)]
             return replace(inner, time=np.maximum(time, launched))
         limits = bound(demand, hardware)
-        if not self.own_kernels:  # what limits kernels of its own is not what limits a library's
+        if self.engine.kernel_source != "own":  # what limits kernels of its own is not what limits a library's
             fitted = _as_fitted(demand, hardware, limits)
             time = _factored(inner, fitted, table[hardware.index, :, kernel(demand)])
         if np.any(table < 1.0):
             time = np.maximum(time, limits.time)  # no factor makes a kernel faster than its device
         return replace(inner, time=time)
+
+    def _factors(self, device: Device) -> Array:
+        """Return the factors (BOUNDS, KERNELS) on `device`: those fitted on published runs times the user's own."""
+        own = np.array([self.engine.factor(device, part) for part in BOUNDS])
+        return factors(self.engine.name, device) * own[:, None]
 
 
 def _as_fitted(demand: Demand, hardware: Hardware, limits: Bound) -> Bound:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from perfmodel.engines.adjustment import PARTS, Adjustment, adjustment_on
 from perfmodel.engines.catalogue import engine, shipped
 from perfmodel.engines.overlap import Overlap, overlap_of, ways
 from perfmodel.engines.own_words import spellings
@@ -13,11 +14,14 @@ from perfmodel.engines.speculation import KNOWN, Speculation, speculation_of
 __all__ = [
     "FOLDER",
     "KNOWN",
+    "PARTS",
+    "Adjustment",
     "Engine",
     "Limits",
     "Overlap",
     "Recipe",
     "Speculation",
+    "adjustment_on",
     "assumed",
     "defaults",
     "engine",

@@ -8,12 +8,13 @@ name does. `engine("vllm", "0.6.3")` picks the era that a version belongs to. De
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hwdb import UnknownName
 from perfmodel.arrays import NAN
+from perfmodel.engines.adjustment import Adjustment, adjustment_on
 
 if TYPE_CHECKING:
     from hwdb import Device
@@ -154,6 +155,8 @@ class Engine:
         tensor parallelism. quantised_peak_runs: runs at the highest rate that name no weight format use the narrowest
         floats of the device. pooled_as: engine file that workers of disaggregated deployments run in place of this one.
 
+    Measured by the user: adjustments: factors on the parts of a step by device, from the user's own benchmarks.
+
     Stated: seqs_stated: whether `max_num_seqs` is the user's and no default (`changed` sets it).
 
     Names: since: first release; since_month: its (year, month); aliases: other names of the engine; fork_of: family
@@ -219,6 +222,7 @@ class Engine:
     own_words: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     seqs_stated: bool = False
     tiers: tuple[Tier, ...] = field(default=(), repr=False)
+    adjustments: tuple[Adjustment, ...] = ()
     facts: Mapping[str, Fact] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -246,6 +250,15 @@ class Engine:
         """
         speed = device.launch_speed if math.isfinite(device.launch_speed) else 1.0
         return 0.0 if self.captures(device) or device.kind != "gpu" else self.eager_launch_time / speed
+
+    def adjusted_by(self, adjustments: Iterable[Adjustment]) -> Engine:
+        """Return this engine with the factors of a user's own benchmarks, those of other engines left out."""
+        return replace(self, adjustments=tuple(one for one in adjustments if one.engine == self.family))
+
+    def factor(self, device: Device, part: str) -> float:
+        """Return the factor of the user's own benchmarks on a part of `PARTS` of work on `device`; 1 without any."""
+        found = adjustment_on(device, self.adjustments)
+        return 1.0 if found is None else found.factor(part)
 
     def limits(self, device: Device, *, max_model_len: float = NAN, offline: bool = False, devices: int = 1) -> Limits:
         """Return the limits that apply on `device` when the user sets none.

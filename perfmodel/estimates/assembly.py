@@ -11,7 +11,7 @@ from perfmodel.estimates.groups import Intervals, Latency, MemoryUse, PowerUse, 
 from perfmodel.estimates.intervals import METRICS as INTERVAL_METRICS
 from perfmodel.estimates.intervals import spread
 from perfmodel.memory import Memory
-from perfmodel.power import Activity, energy_per_token, mean_power, power_spread, use_of
+from perfmodel.power import Activity, energy_per_token, mean_power, power_spread, ready_power, use_of
 from perfmodel.serving import TINY, Served, StepModel
 from perfmodel.workload import RANKS, Load
 
@@ -61,7 +61,10 @@ def assemble(steps: StepModel, memory: Memory, load: Load, served: Served, deplo
 def _power_use(steps: StepModel, load: Load, served: Served, devices: Array, output: Array) -> PowerUse:
     """Return watts and joules of N deployments. devices: in use, (N,). output: tokens/s of all replicas, (N,)."""
     activity = activity_of(steps, load, served)
+    ready, own = ready_power(steps.hardware), steps.own_factor("power")
     power = mean_power(steps.hardware, activity)
+    if steps.engine.adjustments:  # the user's own runs say what work draws beyond waiting for requests
+        power = np.minimum(np.where(power > ready, ready + (power - ready) * own, power), steps.hardware.tdp)
     energy = energy_per_token(power * devices, output)
     return PowerUse(per_device=power, per_output_token=energy, **vars(activity))
 
@@ -81,7 +84,7 @@ def _by_class(steps: StepModel, load: Load, served: Served) -> tuple[Latency, Re
     }
     classes = {"input": load.input, "output": load.output, "share": load.share}
     shape = np.broadcast_shapes(*(np.shape(v) for v in (*latency.values(), *classes.values())))
-    front_end = np.full(len(served.running), steps.engine.request_time)
+    front_end = steps.request_time
     return (
         Latency(front_end=front_end, **{name: np.broadcast_to(v, shape) for name, v in latency.items()}),
         RequestClasses(**{name: np.broadcast_to(v, shape) for name, v in classes.items()}),

@@ -87,7 +87,7 @@ def serve_tandem(front: Prepared, back: Prepared, demand: Load, prompts: PromptP
         workers: decode workers, (N,).
     """
     transfer = transfer_time(front, back, demand)
-    request_time = front.steps.engine.request_time
+    request_time = front.steps.request_time
     tandem = _tandem(back, demand, prompts, workers, demand.mean(transfer) + request_time)
     rate, wait = _rate(tandem)
     running = tandem.running(rate / workers)

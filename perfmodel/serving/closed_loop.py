@@ -64,7 +64,7 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
         prefills_per_request: expected prefills per request while others queue for admission, (N,).
     """
     batch = _batch(steps, load, max_running, prefills_per_request)
-    request_time = steps.engine.request_time
+    request_time = steps.request_time
     prefill = load.mean(batch.prefill.shared)
     tpot, wait = _batch_times(steps, load, batch)
     queued = _admission(batch, prefill + wait + batch.later_tokens * tpot, request_time)
@@ -204,11 +204,11 @@ def _lockstep_times(load: Load, batch: _Batch) -> tuple[Array, Array]:
     return batch.token_time + wait / np.maximum(batch.later_tokens, 1.0), wait
 
 
-def _admission(batch: _Batch, residence: Array, request_time: float) -> Array:
+def _admission(batch: _Batch, residence: Array, request_time: Array) -> Array:
     """Return the mean seconds that a client beyond the batch queues for admission. (N,)
 
     `residence` is the seconds that an admitted request spends in the batch, (N,); `request_time` is the engine's
-    front-end time per request, in seconds. Derived: by Little's law the batch completes a request every residence /
+    front-end time per request, in seconds, (N,). Derived: by Little's law the batch completes a request every residence /
     running seconds, and clients - running are ahead; the front end's time passes meanwhile.
     """
     return np.maximum((batch.clients - batch.running) * (residence / batch.running) - request_time, 0.0)

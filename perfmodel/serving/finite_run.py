@@ -41,7 +41,7 @@ def finite_run(steady: Served, steps: StepModel, load: Load, limits: tuple[Array
     prefill = steady.times.prefill
     return replace(
         steady,
-        times=replace(steady.times, ttft=prefill + wait + steps.engine.request_time, tpot=tpot, wait=wait),
+        times=replace(steady.times, ttft=prefill + wait + steps.request_time, tpot=tpot, wait=wait),
         rate=np.where(finite, count / makespan, steady.rate),
         waits=WaitShape(
             uniform_share=np.where(crowded, 1.0, steady.waits.uniform_share), by_rank=np.where(finite, by_rank, np.nan)

@@ -157,7 +157,7 @@ def _served(
     decode = steps.decode(drained.running, load.decode_context, load.drafts)
     return Served(
         times=RequestTimes(
-            ttft=own + wait + steps.engine.request_time,
+            ttft=own + wait + steps.request_time,
             tpot=zero + drained.tpot / load.accepted,
             wait=zero + wait,
             burst=zero,
@@ -166,7 +166,7 @@ def _served(
         steps=StepTimes(decode=drained.step, mixed=grouped.mixed_step, interference=single.interference_by_class),
         costs=StepCosts(decode=decode.cost, prefill=single.cost, prefill_steps=single.n_steps, prompts=single.planned),
         running=drained.running,
-        rate=count / (drained.makespan + steps.engine.request_time),
+        rate=count / (drained.makespan + steps.request_time),
         saturated=np.zeros(len(count), bool),
         waits=WaitShape(uniform_share=1.0, by_rank=np.maximum(drained.entry - mean_own, 0.0)),
     )

@@ -129,7 +129,7 @@ class StepModel:
         several = np.where(self.sharding.group * self.sharding.pp > 1, engine.step_host_parallel, 0.0)
         own = np.maximum(seqs / self.sharding.dp, np.minimum(seqs, 1.0))
         per_seq = engine.step_host_per_seq + (engine.front_end_token if self.streams else 0.0)
-        host = engine.step_host_time + per_seq * own + several
+        host = (engine.step_host_time + per_seq * own + several) * self.own_factor("host")
         device = np.maximum(cost.time * factor, np.where(captured, 0.0, self._launches(cost)))
         return np.maximum(device, host) if engine.overlap_scheduling else device + host
 
@@ -140,7 +140,19 @@ class StepModel:
         the kernels that surround captured parts.
         """
         eager = np.array([self.engine.eager_launch(d) for d in self.hardware.devices])[self.hardware.index]
-        return np.asarray(np.maximum(cost.calls * self.engine.launch_time, cost.operators * eager))
+        host = np.maximum(cost.calls * self.engine.launch_time, cost.operators * eager)
+        return np.asarray(host * self.own_factor("host"))
+
+    def own_factor(self, part: str) -> Array | float:
+        """Return the factor of the user's own benchmarks on a part of `PARTS`, (N,); 1 where there are none."""
+        if not self.engine.adjustments:
+            return 1.0
+        return np.asarray(np.array([self.engine.factor(d, part) for d in self.hardware.devices])[self.hardware.index])
+
+    @property
+    def request_time(self) -> Array:
+        """Return the seconds that a request spends in the front end, (N,)."""
+        return np.full(len(self.token_budget), self.engine.request_time) * self.own_factor("front_end")
 
     def captured(self, seqs: Array | float) -> Mask:
         """Return True where a step with `seqs` decoding sequences on the replica is replayed from a captured graph.

@@ -6,7 +6,7 @@ holds for all is checked in `check`, `units` and `blocks`.
 
 from __future__ import annotations
 
-from perfmodel.workload.traces.content import Content
+from perfmodel.workload.traces.content import Content, content_of
 from perfmodel.workload.traces.daily import SECONDS_PER_HOUR, Peak, Period, hours_of_day, peak_of, periods_of
 from perfmodel.workload.traces.formats import LONGEST, READERS, read_trace
 from perfmodel.workload.traces.parsed import Clock, Parsed, Reader
@@ -26,6 +26,7 @@ __all__ = [
     "Reader",
     "Trace",
     "Whole",
+    "content_of",
     "hours_of_day",
     "peak_of",
     "periods_of",

@@ -1,0 +1,115 @@
+"""`calibrate`: measured runs in, the factors of the user's own system out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hwdb import Hwdb, InputError
+from hwdb import load as load_hwdb
+from perfmodel.arrays import Array
+from perfmodel.cases import predict
+from perfmodel.engines import PARTS, Adjustment
+from perfmodel.engines import engine as engine_of
+from perfmodel.feedback.fit import Posterior, posterior, priors
+from perfmodel.feedback.rows import Measured, table_of
+from perfmodel.feedback.run import MeasuredRun
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Part by which a factor counts as told by the data: its variance fell by this share at least. Chosen.
+TOLD = 0.2
+
+#: Called with (steps done, steps).
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Holds what the runs on one device under one engine say.
+
+    adjustment: the factors. posterior: how they were found. measured: the values behind them. runs: the runs, in the
+    order that `measured.run` counts. predicted: (V,) what the model said of each value before; after: with the factors.
+    """
+
+    adjustment: Adjustment
+    posterior: Posterior
+    measured: Measured
+    runs: tuple[MeasuredRun, ...]
+    predicted: Array
+    after: Array
+
+    @property
+    def told(self) -> Array:
+        """Return whether the data says something of each part of `PARTS`, (P,)."""
+        return self.posterior.told(priors()) >= TOLD
+
+
+def calibrate(
+    runs: Sequence[MeasuredRun], *, hwdb: Hwdb | None = None, progress: Progress | None = None
+) -> list[Calibration]:
+    """Return the factors that measured runs say their systems have, one `Calibration` per device and engine.
+
+    Runs of the same device under the same engine family share their factors, whatever their model.
+
+    Raises:
+        InputError: a run without model or device, or one that cannot be predicted.
+    """
+    database = hwdb or load_hwdb()
+    frame, _ = table_of(runs)
+    keys = [_system(run, database) for run in runs]
+    systems = list(dict.fromkeys(keys))
+    found = []
+    for number, system in enumerate(systems):
+        mine = [run for run, key in zip(runs, keys, strict=True) if key == system]
+        found.append(_calibrated(system, mine, database))
+        if progress:
+            progress(number + 1, len(systems))
+    return found
+
+
+def _system(run: MeasuredRun, database: Hwdb) -> tuple[str, str]:
+    """Return (device, engine family) of a run."""
+    device = database.device(run.given["device"]).name
+    return device, engine_of(run.given.get("engine") or "vllm", run.given.get("engine_version", "")).family
+
+
+def _calibrated(system: tuple[str, str], runs: Sequence[MeasuredRun], database: Hwdb) -> Calibration:
+    """Return what the runs of one device under one engine say."""
+    device, family = system
+    frame, measured = table_of(runs)
+    plain = _answers(frame, database, ())
+    refused = np.flatnonzero(plain["error"].astype(str).to_numpy() != "")
+    if len(refused):
+        raise InputError(f"{runs[refused[0]].place}: {plain['error'].iloc[refused[0]]}")
+    said = measured.of(plain)
+    usable = np.isfinite(said) & (said > 0)
+    if not usable.any():
+        raise InputError(f"{runs[0].place}: the model gives no value for what was measured; give a run below capacity")
+    measured, said = measured.take(usable), said[usable]
+
+    def model(point: Array) -> Array:
+        """Return what the model says of each measured value with factors exp(`point`)."""
+        factors = tuple(zip(PARTS, np.exp(point).tolist(), strict=True))
+        return measured.of(_answers(frame, database, (Adjustment(device, family, factors),)))
+
+    found = posterior(model, measured)
+    adjustment = Adjustment(
+        device,
+        family,
+        factors=tuple(zip(PARTS, np.exp(found.log_factors).tolist(), strict=True)),
+        spreads=tuple(zip(PARTS, found.spreads.tolist(), strict=True)),
+        models=tuple(dict.fromkeys(run.given["model"] for run in runs)),
+        runs=len(runs),
+    )
+    after = measured.value * np.exp(-found.after)
+    return Calibration(adjustment, found, measured, tuple(runs), said, after)
+
+
+def _answers(frame: pd.DataFrame, database: Hwdb, adjustments: Sequence[Adjustment]) -> pd.DataFrame:
+    """Return the predictions of a table under some factors."""
+    return predict(frame, hwdb=database, adjustments=adjustments)

@@ -1,0 +1,32 @@
+"""Read results of benchmarks, each format by a reader of its own, recognised by content."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hwdb import InputError, infile
+from perfmodel.feedback.readers import bench_serving, plain_csv
+from perfmodel.feedback.readers.reader import ResultReader
+from perfmodel.feedback.run import MeasuredRun
+from perfmodel.workload.traces import content_of
+
+#: Formats, in the order in which a file is tried.
+READERS: tuple[ResultReader, ...] = (bench_serving.READER, plain_csv.READER)
+
+
+def read_results(path: str | Path) -> list[MeasuredRun]:
+    """Read the runs of a result file, plain or gzipped, in any of the formats of `READERS`.
+
+    Raises `InputError` with file, record, field, value and remedy.
+    """
+    try:
+        content = content_of(infile.read_table_text(path, "result"), str(path))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such result; give the path of a benchmark's result file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give a readable file") from None
+    reader = next((r for r in READERS if r.recognises(content)), None)
+    if reader is None:
+        names = ", ".join(r.name for r in READERS)
+        raise InputError(f"{path}: a result of no known benchmark (fields: {content.listed()}); read are: {names}")
+    return list(reader.read(content))

@@ -1,0 +1,40 @@
+"""Read a CSV table as `perfmodel predict` reads it, whose output columns (`ttft_ms`, `tpot_ms` ...) are measured."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from hwdb import InputError
+from perfmodel.cases import columns
+from perfmodel.feedback.readers.reader import ResultReader, metrics
+from perfmodel.feedback.run import METRICS, MeasuredRun
+from perfmodel.workload.traces import Content
+
+#: Other names of metrics: those with which plans and JSON write them.
+ALSO = {"served_request_rate_rps": "req_s"}
+
+
+def read_plain_csv(content: Content) -> Sequence[MeasuredRun]:
+    """Read one run per row of a table."""
+    table = csv.DictReader(io.StringIO(content.text), skipinitialspace=True)
+    known = {name for name, _, _ in columns()}
+    runs = []
+    for n, row in enumerate(table, 2):
+        place = f"{content.path}, line {n}"
+        cells = {ALSO.get(k, k).strip(): (v or "").strip() for k, v in row.items() if isinstance(k, str)}
+        if None in row or any(v is None for v in row.values()):
+            raise InputError(f"{place}: {len(row)} cells, and the heading has {len(content.fields)}; give one for each")
+        found = metrics(cells, {m: m for m in METRICS if cells.get(m)}, place)
+        if not found:
+            raise InputError(f"{place}: nothing is measured; give at least one of {', '.join(METRICS[:6])} ...")
+        runs.append(MeasuredRun(place, {k: v for k, v in cells.items() if k in known and v}, found))
+    return runs
+
+
+READER = ResultReader(
+    name="CSV table",
+    recognises=lambda c: c.kind == "table" and bool({*METRICS, *ALSO} & set(c.fields)),
+    read=read_plain_csv,
+)
