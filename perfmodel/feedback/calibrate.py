@@ -14,6 +14,7 @@ from perfmodel.arrays import Array
 from perfmodel.cases import predict
 from perfmodel.engines import PARTS, Adjustment
 from perfmodel.engines import engine as engine_of
+from perfmodel.feedback.checks import check_consistent, check_possible
 from perfmodel.feedback.fit import Posterior, posterior, priors
 from perfmodel.feedback.rows import Measured, table_of
 from perfmodel.feedback.run import MeasuredRun
@@ -21,6 +22,8 @@ from perfmodel.feedback.run import MeasuredRun
 if TYPE_CHECKING:
     import pandas as pd
 
+#: A factor far below any that a system may have.
+TINY_FACTOR = 1e-3
 #: Part by which a factor counts as told by the data: its variance fell by this share at least. Chosen.
 TOLD = 0.2
 
@@ -60,7 +63,8 @@ def calibrate(
         InputError: a run without model or device, or one that cannot be predicted.
     """
     database = hwdb or load_hwdb()
-    frame, _ = table_of(runs)
+    table_of(runs)
+    check_consistent(runs)
     keys = [_system(run, database) for run in runs]
     systems = list(dict.fromkeys(keys))
     found = []
@@ -91,6 +95,7 @@ def _calibrated(system: tuple[str, str], runs: Sequence[MeasuredRun], database: 
     if not usable.any():
         raise InputError(f"{runs[0].place}: the model gives no value for what was measured; give a run below capacity")
     measured, said = measured.take(usable), said[usable]
+    check_possible(measured, measured.of(_answers(frame, database, (_limit(device, family),))), runs)
 
     def model(point: Array) -> Array:
         """Return what the model says of each measured value with factors exp(`point`)."""
@@ -108,6 +113,14 @@ def _calibrated(system: tuple[str, str], runs: Sequence[MeasuredRun], database: 
     )
     after = measured.value * np.exp(-found.after)
     return Calibration(adjustment, found, measured, tuple(runs), said, after)
+
+
+def _limit(device: str, family: str) -> Adjustment:
+    """Return factors under which every kernel takes what the rated figures of the device allow, and the host nothing.
+
+    No factor makes a kernel faster than its device, so that any tiny one will do.
+    """
+    return Adjustment(device, family, tuple((part, TINY_FACTOR) for part in PARTS if part != "power"))
 
 
 def _answers(frame: pd.DataFrame, database: Hwdb, adjustments: Sequence[Adjustment]) -> pd.DataFrame:

@@ -108,6 +108,12 @@ def _add_predict(app: typer.Typer) -> None:
     _add(app, "predict", predict.predict_command, predict.EXAMPLES, DEPLOYMENTS)
 
 
+def _add_calibrate(app: typer.Typer) -> None:
+    from search.commands import calibrate
+
+    _add(app, "calibrate", calibrate.calibrate_command, calibrate.EXAMPLES, DEPLOYMENTS)
+
+
 def _add_hw(app: typer.Typer) -> None:
     from search.commands import hw
 
@@ -157,6 +163,7 @@ COMMANDS = {
     "report": _add_report,
     "estimate": _add_estimate,
     "predict": _add_predict,
+    "calibrate": _add_calibrate,
     "hw": _add_hw,
     "models": _add_models,
     "profile": _add_profile,
@@ -173,6 +180,7 @@ SUMMARIES = {
     "report": (SCENARIOS, "Write the plan of a scenario as one offline HTML page."),
     "estimate": (DEPLOYMENTS, "Estimate latency, throughput, memory, power, cost of a deployment."),
     "predict": (DEPLOYMENTS, "Predict latency, throughput, memory and power per row of a table."),
+    "calibrate": (DEPLOYMENTS, "Learn from your own benchmarks what your systems do differently."),
     "explain": (FACTS, "Explain a flag, column, heading, scenario key or word."),
     "version": (FACTS, "Print the version."),
     "hw": (FACTS, "Devices, nodes and prices: list, show, compare."),

@@ -1,0 +1,226 @@
+"""The command `perfmodel calibrate`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import typer
+
+from hwdb import InputError, outfile
+from search.commands.option_groups import grouped
+from search.commands.options import COUNT, NAME, DataOutputOptions
+
+if TYPE_CHECKING:
+    from perfmodel.feedback import Calibration, MeasuredRun
+
+EXAMPLES = """\
+perfmodel calibrate bench.json --device h100-sxm --tp 4 -o mine.toml
+perfmodel calibrate runs.csv -o mine.toml"""
+
+Results = Annotated[list[Path], typer.Argument(metavar="RESULT…", help="Results of benchmarks, or calibration files.")]
+Target = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE.toml", help="File to write the calibration to.", rich_help_panel="Output"
+    ),
+]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What was run, where a result does not say it."""
+
+    section: ClassVar[str] = "What was run, where the result does not say"
+
+    model: Annotated[str, typer.Option(metavar=NAME, help="Model (default: that of the result).")] = ""
+    device: Annotated[str, typer.Option(metavar=NAME, help="Device, as `hw list` names it.")] = ""
+    engine: Annotated[str, typer.Option(metavar=NAME, help="Serving engine (default: the result's, else vllm).")] = ""
+    engine_version: Annotated[str, typer.Option(metavar="X.Y", help="Version of the engine (default: newest).")] = ""
+    tp: Annotated[int | None, typer.Option(min=1, metavar=COUNT, help="Tensor parallelism (default: 1).")] = None
+    n_devices: Annotated[
+        int | None, typer.Option(min=1, metavar=COUNT, help="Devices in all (default: one replica's).")
+    ] = None
+    weights: Annotated[str, typer.Option(metavar="FORMAT", help="Format of the weights.")] = ""
+    kv: Annotated[str, typer.Option(metavar="FORMAT", help="Format of the KV cache.")] = ""
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Any column of a table of cases, such as pp=2; repeatable."),
+    ] = None
+
+    def columns(self) -> dict[str, str]:
+        """Return the columns of a table of cases that the options give."""
+        given = {
+            "model": self.model,
+            "device": self.device,
+            "engine": self.engine,
+            "engine_version": self.engine_version,
+            "tp": "" if self.tp is None else str(self.tp),
+            "n_devices": "" if self.n_devices is None else str(self.n_devices),
+            "weight_dtype": self.weights,
+            "kv_dtype": self.kv,
+            **dict(_column(text) for text in self.column or ()),
+        }
+        return {name: value for name, value in given.items() if value}
+
+
+def _column(text: str) -> tuple[str, str]:
+    """Return (name, value) of a column given as NAME=VALUE."""
+    from difflib import get_close_matches
+
+    from perfmodel.cases import columns
+
+    name, sign, value = text.partition("=")
+    known = [name for name, _, _ in columns()]
+    if not sign or not value:
+        raise InputError(f"--column {text!r} has no value; give NAME=VALUE, such as pp=2")
+    if name not in known:
+        near = get_close_matches(name, known, 1)
+        told = f"did you mean {near[0]}?" if near else "docs/cases.md lists the columns"
+        raise InputError(f"--column: {name!r} is no column of a table of cases; {told}")
+    return name, value
+
+
+@grouped
+def calibrate_command(
+    results: Results, asked: RunOptions, output: DataOutputOptions, target: Target = None
+) -> None:
+    """Learn from your own benchmarks what your systems do differently.
+
+    Prints what the runs say of each part of a step, and each measured value beside the estimate before and after. The
+    file that -o writes is named by [calibration] in a scenario and by --calibration.
+    """
+    from perfmodel.feedback import calibrate, write_calibration
+    from search.output import print_rows, progress_bar
+
+    form = output.form
+    if target is not None:
+        outfile.check(target, *results)
+    runs = [run.completed(_filled(run, asked.columns())) for path in results for run in _runs(path)]
+    with progress_bar("calibrating") as update:
+        found = calibrate(runs, hwdb=output.database(), progress=update)
+    if target is not None:
+        write_calibration(target, found)
+    if form == "table":
+        _print_tables(found, target, wide=output.wide)
+    else:
+        print_rows([row for one in found for row in value_rows(one)], form)
+
+
+def _runs(path: Path) -> list[MeasuredRun]:
+    """Return the runs of a result, or those behind a calibration."""
+    from perfmodel.feedback import read_results, read_runs
+
+    return read_runs(path) if path.suffix == ".toml" else read_results(path)
+
+
+def _filled(run: MeasuredRun, more: dict[str, str]) -> dict[str, str]:
+    """Return the columns to add to a run: those given, and as many devices as one replica has where none are stated."""
+    cells = {**more, **{k: v for k, v in run.given.items() if v}}
+    degrees = [cells.get(name, "1") for name in ("tp", "pp", "dp_attention")]
+    pooled = any(name.startswith(("prefill_", "decode_")) for name in cells)
+    if cells.get("n_devices") or pooled or not all(d.isdigit() for d in degrees):
+        return more
+    count = 1
+    for degree in degrees:
+        count *= int(degree)
+    return {**more, "tp": cells.get("tp", "1"), "n_devices": str(count)}
+
+
+def _print_tables(found: Sequence[Calibration], target: Path | None, *, wide: bool) -> None:
+    """Print factors, values and what is odd about them, of each device and engine."""
+    from search.output import Layout, print_rows, print_text
+
+    for one in found:
+        system = f"{one.adjustment.device} under {one.adjustment.engine}"
+        count = f"{one.adjustment.runs} run{'s' if one.adjustment.runs > 1 else ''}"
+        print_rows(
+            factor_rows(one),
+            layout=Layout(title=f"What {count} say of {system}", notes=[FACTORS_NOTE], wide=wide),
+        )
+        print_rows(
+            value_rows(one),
+            layout=Layout(
+                title="Measured and estimated", columns=VALUE_COLUMNS, notes=[VALUES_NOTE], footnotes=("remark",), wide=wide
+            ),
+        )
+        print_text(_verdict(one))
+    if target is not None:
+        print_text(f"Written to {target}: name it with --calibration {target}, or in a scenario.")
+
+
+#: Columns of the table of values that the terminal prints.
+VALUE_COLUMNS = ("run", "metric", "measured", "before", "calibrated", "left_out", "remark")
+FACTORS_NOTE = "factor: time (of power: watts) over what the shipped model answers. prior: the runs do not tell."
+VALUES_NOTE = "left out: the estimate where this run is not used."
+
+
+def factor_rows(one: Calibration) -> list[dict[str, Any]]:
+    """Return a row per part: its factor, the 80 % range, and whether the runs say so."""
+    import numpy as np
+
+    from perfmodel.estimates import DEVIATE_80
+
+    spreads = dict(one.adjustment.spreads)
+    rows = []
+    for (part, factor), told in zip(one.adjustment.factors, one.told, strict=True):
+        width = DEVIATE_80 * spreads[part]
+        rows.append(
+            {
+                "part": part,
+                "factor": factor,
+                "factor_lo": factor * float(np.exp(-width)),
+                "factor_hi": factor * float(np.exp(width)),
+                "from": "runs" if told else "prior",
+            }
+        )
+    return rows
+
+
+def value_rows(one: Calibration) -> list[dict[str, Any]]:
+    """Return a row per measured value: the estimate before, with the factors, and without its own run."""
+    import numpy as np
+
+    from perfmodel.feedback import outliers
+
+    odd = {(o.place, o.metric): o for o in outliers(one)}
+    rows = []
+    for at, (run, metric, value) in enumerate(
+        zip(one.measured.run, one.measured.metric, one.measured.value, strict=True)
+    ):
+        place = one.runs[run].place
+        far = odd.get((place, str(metric)))
+        rows.append(
+            {
+                "device": one.adjustment.device,
+                "engine": one.adjustment.engine,
+                "run": int(run) + 1,
+                "place": place,
+                "metric": str(metric),
+                "measured": float(value),
+                "before": float(one.predicted[at]),
+                "calibrated": float(one.after[at]),
+                "left_out": float(value * np.exp(-one.posterior.left_out[at])),
+                "remark": "" if far is None else _odd(far.ratio, far.reason),
+            }
+        )
+    return rows
+
+
+def _odd(ratio: float, reason: str) -> str:
+    """Say that a value is far from what the other runs say, and why that may be."""
+    return f"{ratio:.2f} times what the other runs say" + (f": {reason}" if reason else "")
+
+
+def _verdict(one: Calibration) -> str:
+    """Say how far estimates were off before, are off with the factors, and are off for a run that is left out."""
+    import numpy as np
+
+    before, after, left = (
+        100.0 * float(np.median(np.abs(np.expm1(-r))))
+        for r in (one.posterior.before, one.posterior.after, one.posterior.left_out)
+    )
+    told = f"Median error {before:.1f} % before, {after:.1f} % after"
+    return f"{told}; {left:.1f} % for a run that the factors do not know." if one.adjustment.runs > 1 else f"{told}."
