@@ -53,6 +53,7 @@ MAY_IMPORT = {
         "serving": "costs deployment engines hardware models operators power",
         "estimates": "costs deployment engines hardware memory models operators power serving",
         "cases": "costs deployment engines estimates hardware memory models operators power serving",
+        "feedback": "cases engines estimates",
         "calibration": "cases costs deployment engines estimates hardware operators power profiles serving",
         "simulator": "costs deployment engines estimates hardware memory models operators power serving",
     },

@@ -71,11 +71,7 @@ def predict(
 
 
 def _predicted(
-    cases: Cases,
-    database: Hwdb,
-    costs: CostModel | None,
-    adjustments: Sequence[Adjustment],
-    progress: Progress | None,
+    cases: Cases, database: Hwdb, costs: CostModel | None, adjustments: Sequence[Adjustment], progress: Progress | None
 ) -> pd.DataFrame:
     """Predict cases that are read, group by group; a group that fails has its rows refused and leaves the others."""
     settings = settle(cases, database)

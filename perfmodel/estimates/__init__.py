@@ -17,8 +17,8 @@ from perfmodel.estimates.remarks import configuration_remarks
 from perfmodel.estimates.replicas import estimate_replicas
 
 __all__ = [
-    "DEVIATE_80",
     "CLASSES",
+    "DEVIATE_80",
     "HAND_OVER",
     "INTERVAL_METRICS",
     "Estimates",

@@ -84,9 +84,7 @@ def _column(text: str) -> tuple[str, str]:
 
 
 @grouped
-def calibrate_command(
-    results: Results, asked: RunOptions, output: DataOutputOptions, target: Target = None
-) -> None:
+def calibrate_command(results: Results, asked: RunOptions, output: DataOutputOptions, target: Target = None) -> None:
     """Learn from your own benchmarks what your systems do differently.
 
     Prints what the runs say of each part of a step, and each measured value beside the estimate before and after. The
@@ -135,15 +133,17 @@ def _print_tables(found: Sequence[Calibration], target: Path | None, *, wide: bo
 
     for one in found:
         system = f"{one.adjustment.device} under {one.adjustment.engine}"
-        count = f"{one.adjustment.runs} run{'s' if one.adjustment.runs > 1 else ''}"
-        print_rows(
-            factor_rows(one),
-            layout=Layout(title=f"What {count} say of {system}", notes=[FACTORS_NOTE], wide=wide),
-        )
+        count = "one run says" if one.adjustment.runs == 1 else f"{one.adjustment.runs} runs say"
+        print_rows(factor_rows(one), layout=Layout(title=f"What {count} of {system}", notes=[FACTORS_NOTE], wide=wide))
+        several = one.adjustment.runs > 1
         print_rows(
             value_rows(one),
             layout=Layout(
-                title="Measured and estimated", columns=VALUE_COLUMNS, notes=[VALUES_NOTE], footnotes=("remark",), wide=wide
+                title="Measured and estimated",
+                columns=VALUE_COLUMNS if several else tuple(c for c in VALUE_COLUMNS if c != "left_out"),
+                notes=[VALUES_NOTE] if several else (),
+                footnotes=("remark",),
+                wide=wide,
             ),
         )
         print_text(_verdict(one))
@@ -185,6 +185,7 @@ def value_rows(one: Calibration) -> list[dict[str, Any]]:
 
     from perfmodel.feedback import outliers
 
+    several = one.adjustment.runs > 1
     odd = {(o.place, o.metric): o for o in outliers(one)}
     rows = []
     for at, (run, metric, value) in enumerate(
@@ -202,7 +203,7 @@ def value_rows(one: Calibration) -> list[dict[str, Any]]:
                 "measured": float(value),
                 "before": float(one.predicted[at]),
                 "calibrated": float(one.after[at]),
-                "left_out": float(value * np.exp(-one.posterior.left_out[at])),
+                "left_out": float(value * np.exp(-one.posterior.left_out[at])) if several else np.nan,
                 "remark": "" if far is None else _odd(far.ratio, far.reason),
             }
         )

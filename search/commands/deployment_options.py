@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
@@ -120,6 +121,10 @@ class EngineOptions:
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Any other key of a scenario's [engine], or own word; repeatable."),
     ] = None
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.toml", help="What own benchmarks say of own systems, made by `calibrate`."),
+    ] = None
     recipe: Annotated[
         bool, typer.Option("--recipe", help="Use the settings of published tuned runs where no option is given.")
     ] = False
@@ -144,7 +149,12 @@ class EngineOptions:
             given[key.strip()] = _value(value.strip())
         if self.gpu_memory_utilization is not None:
             given["gpu_memory_utilization"] = self.gpu_memory_utilization
-        return with_settings(engine, Table(given, "--engine-setting")) if given else engine
+        engine = with_settings(engine, Table(given, "--engine-setting")) if given else engine
+        if self.calibration is None:
+            return engine
+        from perfmodel.feedback import read_adjustments
+
+        return engine.adjusted_by(read_adjustments(self.calibration))
 
 
 def _value(text: str) -> bool | int | float | str:

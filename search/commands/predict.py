@@ -28,18 +28,27 @@ Target = Annotated[
 ]
 
 
+Calibration = Annotated[
+    Path | None, typer.Option(metavar="FILE.toml", help="What own benchmarks say of own systems, made by `calibrate`.")
+]
+
+
 @grouped
-def predict_command(cases: Cases, output: DataFormOptions, target: Target = None) -> None:
+def predict_command(
+    cases: Cases, output: DataFormOptions, target: Target = None, calibration: Calibration = None
+) -> None:
     """Predict latency, throughput, memory and power per row of a table.
 
     Prints CSV. A case that cannot be predicted says why in its column `error`; the others are predicted all the same.
     """
     from perfmodel import predict
+    from perfmodel.feedback import read_adjustments
     from search.output import progress_bar, write_predictions
 
     form = output.form
     if target is not None:
         outfile.check(target, cases)
+    own = () if calibration is None else read_adjustments(calibration)
     with progress_bar("predicting") as update:
-        frame = predict(cases, hwdb=output.database(), progress=update)
+        frame = predict(cases, hwdb=output.database(), adjustments=own, progress=update)
     write_predictions(frame, target, as_json=form == "json")

@@ -16,6 +16,7 @@ from perfmodel import Engine, ModelSpec, Slo, Workload
 from perfmodel import model as model_of
 from perfmodel.models import Adapters
 from perfmodel.vocabulary import FORMER_NAMES
+from search.scenario.calibration import read_calibration
 from search.scenario.choices import Choices, read_choices
 from search.scenario.deployment import Offload, check_offload, read_adapters, read_offload
 from search.scenario.engine import read_engines
@@ -115,7 +116,7 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
     offer = read_offer(top, folder, tuple(str(f) for f in folders))
     database, model = load(offer.folders), asked.name
     spec = asked.described or (model_of(model) if model else None)
-    objective, engines = top.table("objective", {}), read_engines(top.table("engine", {}), folder)
+    objective, engines = top.table("objective", {}), _engines(top, folder)
     minimise = read_ranking(objective)
     scenario = Scenario(
         path=top.file,
@@ -146,6 +147,12 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
         table, key, told = refused
         raise top.table(table).error(key, told)
     return scenario
+
+
+def _engines(top: Table, folder: Path) -> tuple[Engine, ...]:
+    """Return the engines of `[engine]`, each with what the files of `[calibration]` say of its systems."""
+    own = read_calibration(top.table("calibration", {}), folder)
+    return tuple(one.adjusted_by(own) for one in read_engines(top.table("engine", {}), folder))
 
 
 def refused_for_fleets(scenario: Scenario) -> tuple[str, str, str] | None:

@@ -44,9 +44,7 @@ def number(record: Mapping[str, Any], key: str, place: str, *, unit: float = 1.0
     return found * unit
 
 
-def metrics(
-    record: Mapping[str, Any], names: Mapping[str, str], place: str, *, unit: float = 1.0
-) -> dict[str, float]:
+def metrics(record: Mapping[str, Any], names: Mapping[str, str], place: str, *, unit: float = 1.0) -> dict[str, float]:
     """Return metric -> value of those that a record has. names: metric -> key. unit: factor to the metric's unit.
 
     Zero is what benchmarks write for a figure that they did not measure, and is left out.

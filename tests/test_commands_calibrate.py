@@ -1,0 +1,105 @@
+"""The command `calibrate`, and what a calibration changes in the other commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import cli
+from tests.test_feedback_readers import VLLM
+
+SCENARIO = """\
+[model]
+name = "meta-llama/Llama-3.1-8B"
+[workload]
+input_tokens = 1000
+output_tokens = 250
+concurrency = 16
+[hardware]
+devices = ["h100-sxm"]
+[search]
+tp = [1]
+weight = ["bf16"]
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("calibration")
+    (folder / "result.json").write_text(json.dumps(VLLM), encoding="utf-8")
+    out = str(folder / "mine.toml")
+    assert cli.main(["calibrate", str(folder / "result.json"), "--device", "h100-sxm", "-o", out]) == 0
+    return folder
+
+
+def test_it_prints_parts_values_and_the_error(
+    made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.main(["calibrate", str(made / "mine.toml")]) == 0
+    told = capsys.readouterr().out
+    for text in ("memory", "front_end", "Measured and estimated", "Median error"):
+        assert text in told
+    assert all(len(line) <= 80 for line in told.splitlines())
+
+
+def test_json_has_a_row_per_value(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["calibrate", str(made / "mine.toml"), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    tpot = next(row for row in rows if row["metric"] == "tpot_ms")
+    assert tpot["measured"] == 12.0
+    assert abs(tpot["calibrated"] / 12.0 - 1) < abs(tpot["before"] / 12.0 - 1)
+
+
+def test_estimate_and_plan_follow_the_calibration(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["estimate", "meta-llama/Llama-3.1-8B", "--device", "h100-sxm", "--isl", "1000", "--osl", "250"]
+    asked += ["--concurrency", "16", "--json"]
+    own = ["--calibration", str(made / "mine.toml")]
+    plain, calibrated = (_rows([*asked, *more], capsys)[0] for more in ([], own))
+    assert abs(calibrated["tpot_ms"] - 12.0) < abs(plain["tpot_ms"] - 12.0)
+    (made / "own.toml").write_text(SCENARIO + '[calibration]\nfile = "mine.toml"\n', encoding="utf-8")
+    (made / "plain.toml").write_text(SCENARIO, encoding="utf-8")
+    planned = {name: _rows(["plan", str(made / f"{name}.toml"), "--json"], capsys)[0] for name in ("own", "plain")}
+    assert planned["own"]["tpot_ms"] == pytest.approx(calibrated["tpot_ms"], rel=0.05)
+    assert planned["plain"]["tpot_ms"] == pytest.approx(plain["tpot_ms"], rel=0.05)
+
+
+def _rows(words: list[str], capsys: pytest.CaptureFixture[str]) -> list[dict[str, float]]:
+    assert cli.main(words) == 0
+    return list(json.loads(capsys.readouterr().out))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["calibrate", "absent.json"], "no such result"),
+        (["calibrate", "{folder}/result.json"], "give --device"),
+        (["calibrate", "{folder}/result.json", "--device", "h100-sxm", "--column", "tp"], "NAME=VALUE"),
+        (["calibrate", "{folder}/result.json", "--device", "h100-sxm", "--column", "tpp=2"], "did you mean tp?"),
+        (["calibrate", "{folder}/result.json", "--device", "h100-sxm", "-o", "{folder}/result.json"], "is an input"),
+        (["calibrate", "{folder}/mine.toml", "-o", "{folder}/mine.toml"], "is an input"),
+    ],
+)
+def test_bad_input_is_told(made: Path, words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([word.format(folder=made) for word in words]) == 2
+    assert told in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[[system]]\ndevice = 'h100-sxm'\nengine = 'vllm'\nruns = 1\n[system.factors]\nmemry = 2\n", "memry"),
+        ("[[system]]\ndevice = 'h100-sxm'\nengine = 'vllm'\nruns = 1\n[system.factors]\nmemory = -2\n", "memory"),
+        ("[[system]]\nengine = 'vllm'\n[system.factors]\n[system.spreads]\n", "'device'"),
+    ],
+)
+def test_a_damaged_calibration_is_told(
+    tmp_path: Path, text: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    asked = ["estimate", "meta-llama/Llama-3.1-8B", "--device", "h100-sxm", "--calibration", str(path)]
+    assert cli.main(asked) == 2
+    assert told in capsys.readouterr().err
