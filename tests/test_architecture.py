@@ -53,8 +53,8 @@ MAY_IMPORT = {
         "serving": "costs deployment engines hardware models operators power",
         "estimates": "costs deployment engines hardware memory models operators power serving",
         "cases": "costs deployment engines estimates hardware memory models operators power serving",
-        "feedback": "cases engines estimates",
-        "calibration": "cases costs deployment engines estimates hardware operators power profiles serving",
+        "feedback": "cases engines estimates models",
+        "calibration": "cases costs deployment engines estimates feedback hardware operators power profiles serving",
         "simulator": "costs deployment engines estimates hardware memory models operators power serving",
     },
     "search": {

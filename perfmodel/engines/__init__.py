@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from perfmodel.engines.adjustment import PARTS, Adjustment, adjustment_on
-from perfmodel.engines.catalogue import engine, shipped
+from perfmodel.engines.catalogue import engine, families, shipped
 from perfmodel.engines.overlap import Overlap, overlap_of, ways
 from perfmodel.engines.own_words import spellings
 from perfmodel.engines.reader import FOLDER, defaults
@@ -25,6 +25,7 @@ __all__ = [
     "assumed",
     "defaults",
     "engine",
+    "families",
     "instead",
     "overlap_of",
     "recipe",

@@ -91,6 +91,11 @@ def shipped(name: str) -> Engine | None:
     return _shipped(name) if name in names() else None
 
 
+def families() -> list[str]:
+    """Return the families that the shipped engines belong to, sorted."""
+    return sorted({engine(name).family for name in names()})
+
+
 def check_engine_name(name: str) -> None:
     """Check before computing that `name` is an engine: a name or alias, or the path of an engine TOML file.
 

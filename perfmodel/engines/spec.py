@@ -260,6 +260,11 @@ class Engine:
         found = adjustment_on(device, self.adjustments)
         return 1.0 if found is None else found.factor(part)
 
+    def own_runs(self, device: Device, model: str) -> int:
+        """Return how many of the user's own runs of a model on `device` are behind the factors there; 0 for none."""
+        found = adjustment_on(device, self.adjustments)
+        return found.runs if found is not None and model in found.models else 0
+
     def limits(self, device: Device, *, max_model_len: float = NAN, offline: bool = False, devices: int = 1) -> Limits:
         """Return the limits that apply on `device` when the user sets none.
 

@@ -9,7 +9,7 @@ from perfmodel.deployment import Deployments
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.groups import Intervals, Latency, MemoryUse, PowerUse, Rates, RequestClasses, WaitShape
 from perfmodel.estimates.intervals import METRICS as INTERVAL_METRICS
-from perfmodel.estimates.intervals import spread
+from perfmodel.estimates.intervals import narrowed, spread
 from perfmodel.memory import Memory
 from perfmodel.power import Activity, energy_per_token, mean_power, power_spread, ready_power, use_of
 from perfmodel.serving import TINY, Served, StepModel
@@ -37,6 +37,10 @@ def assemble(steps: StepModel, memory: Memory, load: Load, served: Served, deplo
     use = _power_use(steps, load, served, devices, rates.output)
     basis = np.maximum(served.costs.decode.basis, served.costs.prefill.basis.max(axis=0)).astype(np.int8)
     widths = {metric: spread(metric, load.arrival, basis, served.saturated) for metric in INTERVAL_METRICS}
+    widths |= {"power": power_spread(steps.hardware), "energy": power_spread(steps.hardware, joules=True)}
+    if steps.engine.adjustments:
+        runs = np.where(served.saturated, 0, steps.own_runs())
+        widths = {metric: narrowed(width, metric, load.arrival, runs) for metric, width in widths.items()}
     latency, classes = _by_class(steps, load, served)
     return Estimates(
         latency=latency,
@@ -48,9 +52,7 @@ def assemble(steps: StepModel, memory: Memory, load: Load, served: Served, deplo
         rates=rates,
         memory_use=memory_use(memory, served.running),
         power_use=use,
-        intervals=Intervals(
-            **widths, power=power_spread(steps.hardware), energy=power_spread(steps.hardware, joules=True)
-        ),
+        intervals=Intervals(**widths),
         devices=devices,
         running=served.running,
         saturated=served.saturated,

@@ -31,6 +31,36 @@ CLASSES = {
 BETTER = {"table": (), "calibrated": ("table",), "roofline": ("table", "calibrated")}
 
 
+#: Numbers of own runs that widths were learned for.
+OWN_RUNS = (1, 2, 4)
+
+
+@cache
+def _own() -> Table:
+    return read_toml(str(files("perfmodel.estimates").joinpath("own_spread.toml")), "table of intervals after own runs")
+
+
+@cache
+def own_half_width(metric: str, arrival: str, runs: int) -> float:
+    """Return the log half-width of the 80 % interval of `metric` where so many own runs of the model were measured.
+
+    That of the arrival, else of any. metric: as of `half_width`, or power or energy. runs: 1 or more.
+    """
+    table, known = _own().table(metric), max(n for n in OWN_RUNS if n <= runs)
+    names = (f"{arrival}-{known}", f"any-{known}")
+    return table.number(next(name for name in names if name in table))
+
+
+def narrowed(width: Array, metric: str, arrival: str, runs: Array) -> Array:
+    """Return `width` (N,), or the width after own runs of the same model where that is less.
+
+    runs: own runs of the model on the device of each row, 0 for none, (N,).
+    """
+    learned = {int(n): own_half_width(metric, arrival, int(n)) for n in np.unique(runs) if n > 0}
+    own = np.array([learned.get(int(n), np.inf) for n in runs])
+    return np.minimum(width, own)
+
+
 @cache
 def _table() -> Table:
     return read_toml(str(files("perfmodel.estimates").joinpath("spread.toml")), "table of intervals")

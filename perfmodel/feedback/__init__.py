@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from perfmodel.feedback.calibrate import Calibration, calibrate
 from perfmodel.feedback.file import read_adjustments, read_runs, write_calibration
-from perfmodel.feedback.fit import posterior, priors
+from perfmodel.feedback.fit import Priors, covariance_of, mode, posterior, priors
 from perfmodel.feedback.outliers import Outlier, outliers
 from perfmodel.feedback.readers import READERS, read_results
+from perfmodel.feedback.rows import kind_of, value_weights
 from perfmodel.feedback.run import METRICS, MeasuredRun
 
 __all__ = [
@@ -15,12 +16,17 @@ __all__ = [
     "Calibration",
     "MeasuredRun",
     "Outlier",
+    "Priors",
     "calibrate",
+    "covariance_of",
+    "kind_of",
+    "mode",
     "outliers",
     "posterior",
     "priors",
     "read_adjustments",
     "read_results",
     "read_runs",
+    "value_weights",
     "write_calibration",
 ]

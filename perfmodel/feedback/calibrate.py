@@ -10,7 +10,7 @@ import numpy as np
 
 from hwdb import Hwdb, InputError
 from hwdb import load as load_hwdb
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, Mask
 from perfmodel.cases import predict
 from perfmodel.engines import PARTS, Adjustment
 from perfmodel.engines import engine as engine_of
@@ -18,6 +18,7 @@ from perfmodel.feedback.checks import check_consistent, check_possible
 from perfmodel.feedback.fit import Posterior, posterior, priors
 from perfmodel.feedback.rows import Measured, table_of
 from perfmodel.feedback.run import MeasuredRun
+from perfmodel.models import model as model_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,9 +48,9 @@ class Calibration:
     after: Array
 
     @property
-    def told(self) -> Array:
+    def told(self) -> Mask:
         """Return whether the data says something of each part of `PARTS`, (P,)."""
-        return self.posterior.told(priors()) >= TOLD
+        return np.asarray(self.posterior.told(priors()) >= TOLD)
 
 
 def calibrate(
@@ -108,7 +109,7 @@ def _calibrated(system: tuple[str, str], runs: Sequence[MeasuredRun], database: 
         family,
         factors=tuple(zip(PARTS, np.exp(found.log_factors).tolist(), strict=True)),
         spreads=tuple(zip(PARTS, found.spreads.tolist(), strict=True)),
-        models=tuple(dict.fromkeys(run.given["model"] for run in runs)),
+        models=tuple(dict.fromkeys(model_of(run.given["model"]).name for run in runs)),
         runs=len(runs),
     )
     after = measured.value * np.exp(-found.after)

@@ -93,9 +93,9 @@ def posterior(model: Model, measured: Measured, known: Priors | None = None) -> 
         answer, slope = _linearised(model, point)
         before = log_value - answer if turn == 0 else before
         fixed = log_value - answer + slope @ point  # residual of the linear model at factors of 1
-        point = _mode(slope, fixed, noise, known.factors)
+        point = mode(slope, fixed, noise, known.factors)
     after = log_value - np.log(model(point))
-    covariance = _covariance(slope, _weights(fixed - slope @ point, noise) / np.square(noise), known.factors)
+    covariance = covariance_of(slope, weights_of(fixed - slope @ point, noise) / np.square(noise), known.factors)
     left_out, expected = _left_out(slope, fixed, noise, known.factors, measured)
     return Posterior(point, covariance, before, after, left_out, left_out / expected)
 
@@ -107,21 +107,21 @@ def _linearised(model: Model, point: Array) -> tuple[Array, Array]:
     return answer, np.where(np.isfinite(slope), slope, 0.0)
 
 
-def _mode(slope: Array, fixed: Array, noise: Array, prior: Array) -> Array:
+def mode(slope: Array, fixed: Array, noise: Array, prior: Array) -> Array:
     """Return the log factors of the highest posterior density of the linear model, (P,), by reweighting."""
     point = np.zeros(slope.shape[1])
     for _ in range(REWEIGHTED):
-        weight = _weights(fixed - slope @ point, noise) / np.square(noise)
-        point = _covariance(slope, weight, prior) @ (slope.T @ (weight * fixed))
+        weight = weights_of(fixed - slope @ point, noise) / np.square(noise)
+        point = covariance_of(slope, weight, prior) @ (slope.T @ (weight * fixed))
     return np.asarray(point)
 
 
-def _weights(residual: Array, noise: Array) -> Array:
+def weights_of(residual: Array, noise: Array) -> Array:
     """Return the weight of each value by which far-off ones count linearly, 0 to 1, (V,)."""
     return np.asarray(np.minimum(1.0, ROBUST_FROM * noise / np.maximum(np.abs(residual), 1e-12)))
 
 
-def _covariance(slope: Array, weight: Array, prior: Array) -> Array:
+def covariance_of(slope: Array, weight: Array, prior: Array) -> Array:
     """Return the covariance of the log factors, (P, P), given derivatives, inverse variances and the prior."""
     return np.asarray(np.linalg.inv(slope.T @ (weight[:, None] * slope) + np.diag(1.0 / np.square(prior))))
 
@@ -132,9 +132,9 @@ def _left_out(slope: Array, fixed: Array, noise: Array, prior: Array, measured: 
     for run in np.unique(measured.run):
         mine = measured.run == run
         others = ~mine
-        point = _mode(slope[others], fixed[others], noise[others], prior)
-        weight = _weights(fixed[others] - slope[others] @ point, noise[others]) / np.square(noise[others])
-        spread = _covariance(slope[others], weight, prior)
+        point = mode(slope[others], fixed[others], noise[others], prior)
+        weight = weights_of(fixed[others] - slope[others] @ point, noise[others]) / np.square(noise[others])
+        spread = covariance_of(slope[others], weight, prior)
         residual[mine] = fixed[mine] - slope[mine] @ point
         own = noise[mine] * np.sqrt(measured.weight[mine])
         expected[mine] = np.sqrt(np.square(own) + np.einsum("vp,pq,vq->v", slope[mine], spread, slope[mine]))

@@ -52,9 +52,18 @@ class Measured:
 
 def measured_of(run: Index, metric: NDArray[Any], value: Array) -> Measured:
     """Return measured values with their weights."""
-    kind = np.array([KINDS[m] for m in metric])
+    return Measured(run, metric, value, value_weights(run, np.array([KINDS[m] for m in metric], object)))
+
+
+def value_weights(run: Index, kind: NDArray[Any]) -> Array:
+    """Return the share of each value in those of its run and kind of figure, (V,)."""
     same = (run[:, None] == run[None, :]) & (kind[:, None] == kind[None, :])
-    return Measured(run, metric, value, 1.0 / np.maximum(same.sum(axis=1), 1))
+    return np.asarray(1.0 / np.maximum(same.sum(axis=1), 1))
+
+
+def kind_of(metric: str) -> str | None:
+    """Return the kind of figure that a metric is, None for one that no run is calibrated on."""
+    return KINDS.get(metric)
 
 
 def table_of(runs: Sequence[MeasuredRun]) -> tuple[pd.DataFrame, Measured]:

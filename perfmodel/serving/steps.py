@@ -149,6 +149,12 @@ class StepModel:
             return 1.0
         return np.asarray(np.array([self.engine.factor(d, part) for d in self.hardware.devices])[self.hardware.index])
 
+    def own_runs(self) -> Array:
+        """Return how many own runs of the model were measured on the device of each row, (N,)."""
+        name = self.sharding.model.name
+        runs = [self.engine.own_runs(device, name) for device in self.hardware.devices]
+        return np.asarray(np.array(runs)[self.hardware.index])
+
     @property
     def request_time(self) -> Array:
         """Return the seconds that a request spends in the front end, (N,)."""

@@ -1,0 +1,231 @@
+"""Learn what a user's own runs are worth: how much systems differ, and how far off estimates are after a few runs.
+
+Published groups of runs (one model, device, engine and data set) stand for users' systems. The model is asked for every
+run with each part of `PARTS` a little slower; with these derivatives the factors of a group follow from any of its
+runs. The spread of the factors over groups of split `train` is the prior of `perfmodel.feedback`, what is left within
+groups the noise. Then each group is calibrated on a few runs drawn at random and judged on its others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hwdb import load
+from perfmodel.arrays import Array
+from perfmodel.calibration.measured import KNOWN_SETUP
+from perfmodel.cases import predict
+from perfmodel.engines import PARTS, Adjustment, families
+from perfmodel.feedback import Priors, covariance_of, kind_of, mode, value_weights
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Logarithm of the factor that a part is slowed by for its derivative. Chosen: large against rounding.
+STEP = 0.15
+#: Derivatives beyond this come from queues at their limit, where no line holds. Chosen.
+STEEPEST = 4.0
+#: Rounds in which priors and noise are fitted in turn. Chosen: they settle.
+ROUNDS = 8
+#: Spreads that the fit starts from, and bounds of those of factors. Chosen: wide.
+START, LEAST, MOST = 0.2, 0.05, 0.6
+#: A group tells a factor if it takes this share of the prior's variance away; others say nothing of its spread. Chosen.
+TOLD = 0.3
+#: Fewest groups that tell a factor's spread. Chosen.
+FEWEST_GROUPS = 8
+#: Noise is widened by this factor, since the factors were fitted on the same runs. Chosen on `train`: with it 76 to 83 %
+#: of the values of runs that are left out lie within their 80 % ranges, without it 63 to 73 %.
+WIDENED = 1.5
+#: Standard deviations per median absolute deviation of a normal distribution.
+MAD = 1.4826
+#: Runs that a group is calibrated on, fewest runs of a group that is judged, and repeats of the draw.
+CALIBRATED_ON, FEWEST_RUNS, REPEATS = (1, 2, 4), 6, 3
+#: A group is worse where its median error rises by more than this.
+WORSE = 0.02
+
+
+@dataclass(frozen=True)
+class Values:
+    """Holds measured values with the model's answers.
+
+    frame: a line per value with the columns of its case. log_ratio: (V,) log of measured over answered. slope: (V, P)
+    derivatives of the log of the answer by log factor. kind: (V,) kind of figure.
+    """
+
+    frame: pd.DataFrame
+    log_ratio: Array
+    slope: Array
+    kind: np.ndarray
+
+    def take(self, keep: np.ndarray) -> Values:
+        """Return the values for which `keep` is True."""
+        return Values(self.frame[keep], self.log_ratio[keep], self.slope[keep], self.kind[keep])
+
+    def groups(self) -> Iterator[tuple[str, Values]]:
+        """Yield (name, values) of each group of runs."""
+        names = self.frame.group.to_numpy()
+        for name in np.unique(names):
+            yield str(name), self.take(names == name)
+
+
+def answers(cases: str | Path, keep: Path | None = None) -> dict[str, pd.DataFrame]:
+    """Return the predictions of all cases by part that is slowed, "" as shipped (eight times the time of `predict`).
+
+    keep: folder in which the predictions are kept, and from which they are read where it has them.
+    """
+    import pandas as pd
+
+    out = {}
+    for part in ("", *PARTS):
+        file = None if keep is None else keep / f"{part or 'shipped'}.csv.gz"
+        if file is not None and file.exists():
+            out[part] = pd.read_csv(file, low_memory=False)
+            continue
+        factors = ((part, float(np.exp(STEP))),)
+        slower = [Adjustment(d.name, family, factors) for d in load().devices() for family in families()] if part else []
+        out[part] = predict(cases, adjustments=slower)
+        if file is not None:
+            out[part].to_csv(file, index=False)
+    return out
+
+
+def values_of(truth: str | Path, answered: dict[str, pd.DataFrame]) -> Values:
+    """Return the measured values of runs of known setup that the model answers, with derivatives."""
+    import pandas as pd
+
+    first = answered[""]
+    spec = first.spec_decode.fillna("") if "spec_decode" in first else ""
+    keep = first.trust.isin(KNOWN_SETUP) & (spec == "")
+    keep &= first.saturated.astype(str).str.lower() != "true"
+    rows = pd.read_csv(truth)[["case_id", "metric", "value"]].merge(
+        first.loc[keep, ["case_id", "group", "split", "mode", "device", "engine"]], on="case_id"
+    )
+    kinds = rows.metric.map(kind_of)
+    rows, kinds = rows[kinds.notna()], kinds[kinds.notna()].to_numpy(object)
+    shipped = _at(first, rows)
+    slope = np.stack([np.log(_at(answered[part], rows) / shipped) / STEP for part in PARTS], axis=1)
+    log_ratio = np.log(rows.value.to_numpy(float) / shipped)
+    good = np.isfinite(log_ratio) & np.isfinite(slope).all(axis=1)
+    return Values(rows[good], log_ratio[good], np.clip(slope[good], -STEEPEST, STEEPEST), kinds[good])
+
+
+def _at(answered: pd.DataFrame, rows: pd.DataFrame) -> Array:
+    """Return what predictions say of each measured value, (V,)."""
+    import pandas as pd
+
+    table = answered.drop_duplicates("case_id").set_index("case_id")
+    out = np.full(len(rows), np.nan)
+    for metric in rows.metric.unique():
+        mine = (rows.metric == metric).to_numpy()
+        out[mine] = pd.to_numeric(table[metric], errors="coerce").reindex(rows.case_id[mine]).to_numpy(float)
+    return np.where(out > 0, out, np.nan)
+
+
+def fit_priors(values: Values) -> Priors:
+    """Return the spreads of factors over groups and of values within groups, the latter widened."""
+    kinds = sorted(set(values.kind))
+    factors, noise = np.full(len(PARTS), START), dict.fromkeys(kinds, START)
+    groups = [group for _, group in values.groups() if len(group.kind) > 2]
+    for _ in range(ROUNDS):
+        found, rest = [], []
+        for group in groups:
+            spread = _noise(group, noise)
+            point = mode(group.slope, group.log_ratio, spread, factors)
+            left = np.diag(covariance_of(group.slope, 1.0 / np.square(spread), factors))
+            found.append(np.where(left < (1.0 - TOLD) * np.square(factors), np.abs(point), np.nan))
+            rest.append(group.log_ratio - group.slope @ point)
+        table, left_over = np.array(found), np.concatenate(rest)
+        order = np.concatenate([group.kind for group in groups])
+        told = np.isfinite(table).sum(axis=0) >= FEWEST_GROUPS
+        middle = np.array([np.nanmedian(column) if ok else np.nan for column, ok in zip(table.T, told, strict=True)])
+        factors = np.clip(np.where(told, MAD * middle, factors), LEAST, MOST)
+        noise = {kind: MAD * float(np.median(np.abs(left_over[order == kind]))) for kind in kinds}
+    return Priors(factors, {kind: WIDENED * width for kind, width in noise.items()})
+
+
+def _noise(values: Values, noise: dict[str, float]) -> Array:
+    """Return the standard deviation that each value counts with, (V,); values of a kind in one run share theirs."""
+    _, run = np.unique(values.frame.case_id, return_inverse=True)
+    return np.array([noise[kind] for kind in values.kind]) / np.sqrt(value_weights(run, values.kind))
+
+
+def anchored(values: Values, known: Priors, *, runs: Sequence[int] = CALIBRATED_ON, seed: int = 0) -> pd.DataFrame:
+    """Calibrate each group on a few of its runs, drawn at random, and judge it on the others.
+
+    Returns a line per judged value: group, kind, metric, mode, runs (calibrated on), before and after (log of measured
+    over estimated), spread (expected standard deviation of `after`). The judged runs are the same for all `runs`.
+    """
+    import pandas as pd
+
+    random = np.random.default_rng(seed)
+    out = []
+    for name, group in values.groups():
+        ids = group.frame.case_id.to_numpy()
+        every = np.unique(ids)
+        if len(every) < FEWEST_RUNS:
+            continue
+        for _ in range(REPEATS):
+            order = random.permutation(every)
+            judged = ~np.isin(ids, order[: max(runs)])
+            for count in runs:
+                used = np.isin(ids, order[:count])
+                after, spread = _judged(group.take(used), group.take(judged), known)
+                shown = group.frame.loc[judged, ["metric", "mode"]].assign(kind=group.kind[judged])
+                before = group.log_ratio[judged]
+                out.append(shown.assign(group=name, runs=count, before=before, after=after, spread=spread))
+    return pd.concat(out, ignore_index=True)
+
+
+def _judged(used: Values, judged: Values, known: Priors) -> tuple[Array, Array]:
+    """Return (log ratios of the judged values under the factors of the used ones, their expected deviations)."""
+    spread = _noise(used, known.noise)
+    point = mode(used.slope, used.log_ratio, spread, known.factors)
+    left = covariance_of(used.slope, 1.0 / np.square(spread), known.factors)
+    own = np.array([known.noise[kind] for kind in judged.kind])
+    expected = np.sqrt(np.square(own) + np.einsum("vp,pq,vq->v", judged.slope, left, judged.slope))
+    return judged.log_ratio - judged.slope @ point, expected
+
+
+def summary(judged: pd.DataFrame) -> pd.DataFrame:
+    """Return a line per kind of figure and number of runs: errors in %, groups that got worse, ranges that held."""
+    import pandas as pd
+
+    from perfmodel.estimates import DEVIATE_80
+
+    lines = []
+    for (kind, runs), rows in judged.groupby(["kind", "runs"]):
+        before, after = (np.abs(np.expm1(-rows[name])) for name in ("before", "after"))
+        by_group = pd.DataFrame({"group": rows.group, "before": before, "after": after}).groupby("group").median()
+        lines.append(
+            {
+                "kind": kind,
+                "runs": runs,
+                "groups": len(by_group),
+                "median_before": 100 * before.median(),
+                "median_after": 100 * after.median(),
+                "groups_worse": 100 * (by_group.after - by_group.before > WORSE).mean(),
+                "in_range": 100 * (np.abs(rows.after) < DEVIATE_80 * rows.spread).mean(),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def widths(judged: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Return metric -> {"closed-2": log half-width of the 80 % interval after two runs ...}, any arrival included."""
+    means = judged[~judged.metric.str.contains("p9")]
+    out: dict[str, dict[str, float]] = {}
+    for kind, rows in means.groupby("kind"):
+        found = {}
+        for runs, part in rows.groupby("runs"):
+            arrivals = [("any", part), *((str(mode_), own) for mode_, own in part.groupby("mode"))]
+            found |= {
+                f"{name}-{runs}": round(float(np.quantile(np.abs(own.after), 0.8)), 3)
+                for name, own in arrivals
+                if own.group.nunique() >= FEWEST_GROUPS
+            }
+        out[str(kind)] = found
+    return out

@@ -1,0 +1,73 @@
+"""Write what own runs are worth to the files that `perfmodel.feedback` and `perfmodel.estimates` read; print it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hwdb import outfile
+from perfmodel.calibration.own_runs import answers, anchored, fit_priors, summary, values_of, widths
+from perfmodel.engines import PARTS
+from perfmodel.feedback import Priors
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_PERFMODEL = Path(__file__).resolve().parents[1]
+PRIORS, WIDTHS = _PERFMODEL / "feedback" / "priors.toml", _PERFMODEL / "estimates" / "own_spread.toml"
+COMMAND = "python -m perfmodel.calibration own-runs CASES.csv TRUTH.csv --write"
+PRIORS_HEAD = f"""\
+# Log standard deviations: of the factors on the parts of a system, over published systems; of measured values within
+# a system. Fitted on runs of split `train`.
+# Made by `{COMMAND}`.
+"""
+WIDTHS_HEAD = f"""\
+# Log half-widths of 80 % intervals where the factors come from own runs of the same model: by arrival and number of
+# runs, from published groups of split `train` that were calibrated on some of their runs and judged on the others.
+# Made by `{COMMAND}`.
+"""
+
+
+@dataclass(frozen=True)
+class OwnRuns:
+    """Holds priors, what calibrating gains by split of the published runs, and the widths that are left."""
+
+    priors: Priors
+    by_split: dict[str, pd.DataFrame]
+    widths: dict[str, dict[str, float]]
+
+
+def fit_own_runs(cases: str | Path, truth: str | Path, keep: Path | None = None) -> OwnRuns:
+    """Fit priors on split `train`, and calibrate groups of each split on some of their runs.
+
+    keep: folder for the predictions, which take most of the time.
+    """
+    values = values_of(truth, answers(cases, keep))
+    split = values.frame.split.to_numpy()
+    train = values.take(split == "train")
+    found = fit_priors(train)
+    judged = {name: anchored(values.take(split == name), found) for name in ("train", "test")}
+    return OwnRuns(found, {name: summary(rows) for name, rows in judged.items()}, widths(judged["train"]))
+
+
+def own_runs_text(found: OwnRuns) -> str:
+    """Return the priors, and per split what calibrating gains, as text."""
+    parts = [_priors(found.priors)]
+    for split, table in found.by_split.items():
+        parts.append(f"split {split}\n{table.to_string(index=False, float_format=lambda v: f'{v:.1f}')}")
+    return "\n\n".join(parts)
+
+
+def _priors(known: Priors) -> str:
+    """Return priors as TOML tables."""
+    factors = "\n".join(f"{part} = {width:.3f}" for part, width in zip(PARTS, known.factors, strict=True))
+    noise = "\n".join(f"{kind} = {width:.3f}" for kind, width in known.noise.items())
+    return f"[factors]\n{factors}\n\n[noise]\n{noise}\n"
+
+
+def write_own_runs(found: OwnRuns) -> None:
+    """Write priors and widths into the package."""
+    outfile.write_text(PRIORS, f"{PRIORS_HEAD}\n{_priors(found.priors)}")
+    tables = (f"[{kind}]\n" + "\n".join(f"{name} = {w}" for name, w in rows.items()) for kind, rows in found.widths.items())
+    outfile.write_text(WIDTHS, f"{WIDTHS_HEAD}\n" + "\n\n".join(tables) + "\n")
