@@ -114,6 +114,104 @@ def test_a_table_as_predict_reads_it(tmp_path: Path) -> None:
     assert "note" not in run.given
 
 
+#: AIPerf 0.10 (schema 1.3), and GenAI-Perf 0.0.8.
+AIPERF: dict[str, Any] = {
+    "schema_version": "1.3",
+    "request_throughput": {"unit": "requests/sec", "avg": 5.0},
+    "request_latency": {"unit": "ms", "avg": 3068.0, "p99": 3400.0},
+    "request_count": {"unit": "requests", "avg": 200.0},
+    "time_to_first_token": {"unit": "ms", "avg": 80.0, "p50": 75.0, "p90": 120.0, "p99": 190.0},
+    "inter_token_latency": {"unit": "ms", "avg": 12.0, "p50": 11.9, "p99": 13.0},
+    "output_token_throughput": {"unit": "tokens/sec", "avg": 1250.0},
+    "output_sequence_length": {"unit": "tokens", "avg": 250.0},
+    "input_sequence_length": {"unit": "tokens", "avg": 1000.0},
+    "input_config": {"endpoint": {"model_names": ["q"]}, "loadgen": {"concurrency": 16}},
+}
+GENAI = {k: v for k, v in AIPERF.items() if k != "schema_version"}
+GENAI |= {"input_config": {"model": ["q"], "perf_analyzer": {"stimulus": {"concurrency": 16}}}}
+
+
+@pytest.mark.parametrize("result", [AIPERF, GENAI])
+def test_results_of_aiperf_and_its_forerunner(tmp_path: Path, result: dict[str, Any]) -> None:
+    (run,) = read_results(written(tmp_path, result))
+    assert run.given["model"] == "q"
+    assert (run.given["mode"], run.given["concurrency"], run.given["isl"]) == ("closed", "16", "1000")
+    assert run.measured["tpot_ms"] == 12.0
+    assert run.measured["e2e_ms_p99"] == 3400.0
+
+
+def test_units_of_aiperf_count(tmp_path: Path) -> None:
+    seconds = {**AIPERF, "time_to_first_token": {"unit": "s", "avg": 0.08}}
+    assert read_results(written(tmp_path, seconds))[0].measured["ttft_ms"] == pytest.approx(80.0)
+    with pytest.raises(InputError, match="fortnight"):
+        read_results(written(tmp_path, {**AIPERF, "time_to_first_token": {"unit": "fortnight", "avg": 1}}))
+
+
+def guidellm(strategy: dict[str, Any], holder: str) -> dict[str, Any]:
+    """A report of guidellm: `args` held the strategy until 0.3, `config` does since."""
+
+    def figure(mean: float) -> dict[str, Any]:
+        return {"successful": {"mean": mean, "percentiles": {"p50": mean, "p90": 1.5 * mean, "p99": 2 * mean}}}
+
+    figures = {
+        "time_to_first_token_ms": figure(80.0),
+        "inter_token_latency_ms": figure(12.0),
+        "request_latency": figure(3.068),
+        "requests_per_second": figure(5.0),
+        "output_tokens_per_second": figure(1250.0),
+        "prompt_token_count": figure(1000.0),
+        "output_token_count": figure(250.0),
+    }
+    return {"args": {"model": "q"}, "benchmarks": [{holder: {"strategy": strategy}, "metrics": figures}]}
+
+
+@pytest.mark.parametrize("holder", ["args", "config"])
+def test_reports_of_guidellm(tmp_path: Path, holder: str) -> None:
+    (closed,) = read_results(written(tmp_path, guidellm({"type_": "concurrent", "streams": 16}, holder)))
+    assert (closed.given["model"], closed.given["concurrency"]) == ("q", "16")
+    assert closed.measured["e2e_ms"] == pytest.approx(3068.0)
+    assert closed.measured["ttft_ms_p90"] == 120.0
+    (steady,) = read_results(written(tmp_path, guidellm({"type_": "constant", "rate": 5.0}, holder)))
+    assert (steady.given["mode"], steady.given["request_rate_rps"], steady.given["cv"]) == ("open", "5", "0")
+
+
+@pytest.mark.parametrize("names", [("prompt_len", "output_len"), ("prompt_tokens", "output_tokens")])
+def test_reports_of_inference_perf(tmp_path: Path, names: tuple[str, str]) -> None:
+    figure = {"mean": 0.012, "median": 0.0119, "p90": 0.0125, "p99": 0.013}
+    result = {
+        "load_summary": {"count": 200, "requested_rate": 5.0},
+        "successes": {
+            "count": 200,
+            "latency": {"time_per_output_token": figure, "time_to_first_token": {**figure, "mean": 0.08}},
+            "throughput": {"requests_per_sec": 4.9, "output_tokens_per_sec": 1225.0},
+            names[0]: {"mean": 1000.0},
+            names[1]: {"mean": 250.0},
+        },
+        "failures": {"count": 2},
+    }
+    (run,) = read_results(written(tmp_path, result))
+    assert (run.given["isl"], run.given["osl"], run.given["request_rate_rps"]) == ("1000", "250", "5")
+    assert run.measured["tpot_ms"] == pytest.approx(12.0)
+    assert run.measured["ttft_ms"] == pytest.approx(80.0)
+    assert "2 requests failed" in run.remarks[0]
+
+
+def test_tests_of_llama_bench_as_json_and_csv(tmp_path: Path) -> None:
+    tests = [
+        {"model_filename": "m.gguf", "n_prompt": 512, "n_gen": 0, "n_depth": 4096, "avg_ts": 3000.0},
+        {"model_filename": "m.gguf", "n_prompt": 0, "n_gen": 128, "n_depth": 0, "avg_ts": 90.0},
+    ]
+    prefill, decode = read_results(written(tmp_path, tests))
+    assert (prefill.given["isl"], prefill.given["osl"]) == ("4608", "1")
+    assert float(prefill.given["prefix_hit"]) == pytest.approx(4096 / 4608)
+    assert dict(decode.measured) == {"decode_tok_s": 90.0}
+    lines = ["model_filename,n_prompt,n_gen,avg_ts", "m.gguf,512,0,3000", "m.gguf,0,128,90"]
+    former = read_results(written(tmp_path, "\n".join(lines) + "\n", "old.csv"))
+    assert [dict(run.measured) for run in former] == [{"prefill_tok_s": 3000.0}, {"decode_tok_s": 90.0}]
+    with pytest.raises(InputError, match="mixes two rates"):
+        read_results(written(tmp_path, [{**tests[0], "n_gen": 64}]))
+
+
 @pytest.mark.parametrize(
     ("value", "told"),
     [

@@ -37,8 +37,8 @@ START, LEAST, MOST = 0.2, 0.05, 0.6
 TOLD = 0.3
 #: Fewest groups that tell a factor's spread. Chosen.
 FEWEST_GROUPS = 8
-#: Noise is widened by this factor, since the factors were fitted on the same runs. Chosen on `train`: with it 76 to 83 %
-#: of the values of runs that are left out lie within their 80 % ranges, without it 63 to 73 %.
+#: Noise is widened by this factor, since the factors were fitted on the same runs. Chosen on `train`: with it 76 to
+#: 83 % of the values of runs that are left out lie within their 80 % ranges, without it 63 to 73 %.
 WIDENED = 1.5
 #: Standard deviations per median absolute deviation of a normal distribution.
 MAD = 1.4826
@@ -86,7 +86,9 @@ def answers(cases: str | Path, keep: Path | None = None) -> dict[str, pd.DataFra
             out[part] = pd.read_csv(file, low_memory=False)
             continue
         factors = ((part, float(np.exp(STEP))),)
-        slower = [Adjustment(d.name, family, factors) for d in load().devices() for family in families()] if part else []
+        slower = (
+            [Adjustment(d.name, family, factors) for d in load().devices() for family in families()] if part else []
+        )
         out[part] = predict(cases, adjustments=slower)
         if file is not None:
             out[part].to_csv(file, index=False)

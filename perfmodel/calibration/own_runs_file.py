@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwdb import outfile
-from perfmodel.calibration.own_runs import answers, anchored, fit_priors, summary, values_of, widths
+from perfmodel.calibration.own_runs import anchored, answers, fit_priors, summary, values_of, widths
 from perfmodel.engines import PARTS
 from perfmodel.feedback import Priors
 
@@ -69,5 +69,7 @@ def _priors(known: Priors) -> str:
 def write_own_runs(found: OwnRuns) -> None:
     """Write priors and widths into the package."""
     outfile.write_text(PRIORS, f"{PRIORS_HEAD}\n{_priors(found.priors)}")
-    tables = (f"[{kind}]\n" + "\n".join(f"{name} = {w}" for name, w in rows.items()) for kind, rows in found.widths.items())
+    tables = (
+        f"[{kind}]\n" + "\n".join(f"{name} = {w}" for name, w in rows.items()) for kind, rows in found.widths.items()
+    )
     outfile.write_text(WIDTHS, f"{WIDTHS_HEAD}\n" + "\n\n".join(tables) + "\n")

@@ -5,13 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from hwdb import InputError, infile
-from perfmodel.feedback.readers import bench_serving, plain_csv
+from perfmodel.feedback.readers import aiperf, bench_serving, guidellm, inference_perf, llama_bench, plain_csv
 from perfmodel.feedback.readers.reader import ResultReader
 from perfmodel.feedback.run import MeasuredRun
 from perfmodel.workload.traces import content_of
 
 #: Formats, in the order in which a file is tried.
-READERS: tuple[ResultReader, ...] = (bench_serving.READER, plain_csv.READER)
+READERS: tuple[ResultReader, ...] = (
+    bench_serving.READER,
+    aiperf.READER,
+    guidellm.READER,
+    inference_perf.READER,
+    llama_bench.READER,
+    plain_csv.READER,
+)
 
 
 def read_results(path: str | Path) -> list[MeasuredRun]:

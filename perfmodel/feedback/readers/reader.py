@@ -53,6 +53,16 @@ def metrics(record: Mapping[str, Any], names: Mapping[str, str], place: str, *, 
     return {metric: value for metric, value in found.items() if value > 0}
 
 
+def inner(record: Mapping[str, Any], key: str, place: str) -> Mapping[str, Any]:
+    """Return the object that a record has under `key`; {} where it has none. `InputError` where it is no object."""
+    value = record.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InputError(f"{place}: {key} is {str(value)[:SHOWN]!r} and no object; give the file as its tool wrote it")
+    return value
+
+
 def text_of(value: float) -> str:
     """Return a number as the cell of a table; "" where unknown.
 
