@@ -42,5 +42,6 @@ class Adjustment:
 
 def adjustment_on(device: Device, adjustments: Iterable[Adjustment]) -> Adjustment | None:
     """Return the adjustment of `device`, else that of the closest device that it is a variant of, None without one."""
-    by_name = {one.device: one for one in adjustments}
-    return next((by_name[kin.name] for kin in device.lineage if kin.name in by_name), None)
+    kin = [one.name for one in device.lineage]
+    found = [one for one in adjustments if one.device in kin]
+    return min(found, key=lambda one: kin.index(one.device), default=None)

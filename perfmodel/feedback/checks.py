@@ -62,8 +62,8 @@ def _check_latencies(run: MeasuredRun) -> None:
     ratio = e2e / whole if whole > 0 else math.nan
     if not (math.isnan(ratio) or 1 / TOLERANCE <= ratio <= TOLERANCE):
         raise InputError(
-            f"{run.place}: e2e_ms {e2e:g} is {ratio:.3g} times ttft_ms {ttft:g} + (osl {osl:g} - 1) x tpot_ms {tpot:g}; "
-            "give all of them in ms, as means over the same requests"
+            f"{run.place}: e2e_ms {e2e:g} is {ratio:.3g} times ttft_ms {ttft:g} + (osl {osl:g} - 1) x tpot_ms "
+            f"{tpot:g}; give all of them in ms, as means over the same requests"
         )
 
 

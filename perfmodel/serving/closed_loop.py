@@ -208,7 +208,7 @@ def _admission(batch: _Batch, residence: Array, request_time: Array) -> Array:
     """Return the mean seconds that a client beyond the batch queues for admission. (N,)
 
     `residence` is the seconds that an admitted request spends in the batch, (N,); `request_time` is the engine's
-    front-end time per request, in seconds, (N,). Derived: by Little's law the batch completes a request every residence /
-    running seconds, and clients - running are ahead; the front end's time passes meanwhile.
+    front-end time per request, in seconds, (N,). Derived: by Little's law the batch completes a request every
+    residence / running seconds, and clients - running are ahead; the front end's time passes meanwhile.
     """
     return np.maximum((batch.clients - batch.running) * (residence / batch.running) - request_time, 0.0)

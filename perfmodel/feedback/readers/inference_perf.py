@@ -25,6 +25,8 @@ RATES = {"req_s": "requests_per_sec", "output_tok_s": "output_tokens_per_sec", "
 #: Statistics that `predict` answers, where it does not answer all.
 ANSWERED = {"itl_ms": ("_p50", "_p99"), "e2e_ms": ("", "_p99")}
 MS_PER_S = 1e3
+#: Names of the lengths of prompts and of outputs, today and before.
+LENGTHS = (("prompt_tokens", "prompt_len"), ("output_tokens", "output_len"))
 
 
 def read_inference_perf(content: Content) -> Sequence[MeasuredRun]:
@@ -40,9 +42,7 @@ def _run(record: Mapping[str, Any], place: str) -> MeasuredRun:
         names = {f"{metric}{end}": s for end, s in STATISTICS.items() if end in ANSWERED.get(metric, STATISTICS)}
         found |= metrics(inner(latency, key, place), names, f"{place}, {key}", unit=MS_PER_S)
     found |= metrics(inner(served, "throughput", place), RATES, f"{place}, throughput")
-    lengths = [
-        _length(served, names, place) for names in (("prompt_tokens", "prompt_len"), ("output_tokens", "output_len"))
-    ]
+    lengths = [_length(served, names, place) for names in LENGTHS]
     rate = number(inner(record, "load_summary", place), "requested_rate", place)
     load = {"mode": "open", "request_rate_rps": text_of(rate)} if rate > 0 else {}
     lost = number(inner(record, "failures", place), "count", place)
