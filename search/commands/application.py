@@ -96,6 +96,12 @@ def _add_report(app: typer.Typer) -> None:
     _add(app, "report", report.report_command, report.EXAMPLES, SCENARIOS)
 
 
+def _add_next(app: typer.Typer) -> None:
+    from search.commands import next_run
+
+    _add(app, "next", next_run.next_command, next_run.EXAMPLES, SCENARIOS)
+
+
 def _add_estimate(app: typer.Typer) -> None:
     from search.commands import estimate
 
@@ -161,6 +167,7 @@ COMMANDS = {
     "simulate": _add_simulate,
     "fleet": _add_fleet,
     "report": _add_report,
+    "next": _add_next,
     "estimate": _add_estimate,
     "predict": _add_predict,
     "calibrate": _add_calibrate,
@@ -178,6 +185,7 @@ SUMMARIES = {
     "simulate": (SCENARIOS, "Simulate a scenario's load on a candidate of its plan."),
     "fleet": (SCENARIOS, "Find the least-cost mix of hardware for classes of requests, and what each hour needs."),
     "report": (SCENARIOS, "Write the plan of a scenario as one offline HTML page."),
+    "next": (SCENARIOS, "Say which benchmark run is worth taking before hardware is chosen."),
     "estimate": (DEPLOYMENTS, "Estimate latency, throughput, memory, power, cost of a deployment."),
     "predict": (DEPLOYMENTS, "Predict latency, throughput, memory and power per row of a table."),
     "calibrate": (DEPLOYMENTS, "Learn from your own benchmarks what your systems do differently."),

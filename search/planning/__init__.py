@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from search.planning.explained import memory_of, memory_place, term_row, terms_of
     from search.planning.formats import checkpoint_offer, format_offer
     from search.planning.names import deployment_words, short_name, told_apart
+    from search.planning.next_run import NextRuns, RunWorth, next_runs
     from search.planning.peaks import replicas_at_peak
     from search.planning.planner import plan, space_of, tariff_of
     from search.planning.prices import Tariff, tariff, usd_per_million_tokens
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "WHAT_IF_FIGURES",
+    "NextRuns",
     "Plan",
+    "RunWorth",
     "Target",
     "Tariff",
     "as_planned",
@@ -36,6 +39,7 @@ __all__ = [
     "hourly",
     "memory_of",
     "memory_place",
+    "next_runs",
     "plan",
     "power_columns",
     "rated_columns",
@@ -63,6 +67,7 @@ __getattr__ = lazy_names(
         "explained": ["memory_of", "memory_place", "term_row", "terms_of"],
         "formats": ["checkpoint_offer", "format_offer"],
         "names": ["deployment_words", "short_name", "told_apart"],
+        "next_run": ["NextRuns", "RunWorth", "next_runs"],
         "ranked_plan": ["Plan"],
         "peaks": ["replicas_at_peak"],
         "planner": ["plan", "space_of", "tariff_of"],

@@ -1,8 +1,8 @@
 """Read results of llama.cpp's `llama-bench -o json|jsonl|csv`: prefill and decode rates of a model on a machine.
 
 A record per test: `n_prompt`, `n_gen`, `n_depth` (tokens in the cache before the test, since 2025), `avg_ts` in
-tokens/s (ggml-org/llama.cpp, tools/llama-bench/README.md; until 2025 examples/llama-bench). `pp` tests have prompts alone,
-`tg` tests output alone; a test with both mixes two rates and is refused.
+tokens/s (ggml-org/llama.cpp, tools/llama-bench/README.md; until 2025 examples/llama-bench). `pp` tests have prompts
+alone, `tg` tests output alone; a test with both mixes two rates and is refused.
 """
 
 from __future__ import annotations

@@ -1,0 +1,106 @@
+"""The command `perfmodel next`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import typer
+
+from search.commands.option_groups import grouped
+from search.commands.options import DataOutputOptions, Scenario
+
+if TYPE_CHECKING:
+    from search.planning import NextRuns, RunWorth
+
+EXAMPLES = """\
+perfmodel next examples/chat-70b-h100.toml
+perfmodel next examples/chat-70b-h100.toml --draws 24 --minutes 20"""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How long a run takes, and how many worlds are planned."""
+
+    section: ClassVar[str] = "Runs"
+
+    draws: Annotated[
+        int, typer.Option(min=2, max=1000, metavar="N", help="Plans made, each with other factors of the systems.")
+    ] = 12
+    minutes: Annotated[
+        float, typer.Option(min=0.1, max=1e5, metavar="MINUTES", help="Minutes that a benchmark run takes.")
+    ] = 10.0
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the random numbers.")] = 0
+
+
+@grouped
+def next_command(scenario: Scenario, run: RunOptions, output: DataOutputOptions) -> None:
+    """Say which benchmark run is worth taking before the hardware of a plan is chosen.
+
+    Prints what a run on each device costs and saves at most, how sure the choice is today, and the command of the run.
+    Its result goes to `calibrate`. Where nothing qualifies, the exit code is 1.
+    """
+    from search.output import Layout, print_rows, print_text, progress_bar
+    from search.planning import next_runs
+    from search.scenario import load_scenario
+
+    form = output.form
+    asked = load_scenario(scenario, output.folders)
+    with progress_bar("planning") as update:
+        found = next_runs(asked, draws=run.draws, minutes=run.minutes, seed=run.seed, progress=update)
+    rows = [run_row(one, found) for one in found.runs]
+    if form != "table":
+        print_rows(rows, form)
+        return
+    print_text(verdict(found, run.draws))
+    layout = Layout(title="What a run is worth", columns=SHOWN, notes=[NOTE], wide=output.wide)
+    print_rows(rows, layout=layout)
+    if found.runs and found.runs[0].pays:
+        print_text(f"Run: {command_of(found.runs[0], found)}")
+        print_text("then: perfmodel calibrate RESULT.json --device ... -o mine.toml, and name it in [calibration].")
+
+
+#: Requests of the benchmark: those of so many seconds, but at least so many. Chosen: means within a few per cent.
+SECONDS, LEAST_REQUESTS = 300.0, 100.0
+#: Columns of the table that the terminal prints.
+SHOWN = ("candidate", "engine", "cheapest_chance", "run_usd", "gain_usd_per_month", "pays")
+NOTE = "gain: the most that knowing this system saves, on average; a run does not tell everything."
+
+
+def run_row(one: RunWorth, found: NextRuns) -> dict[str, Any]:
+    """Return what a run is worth as a flat row."""
+    return {
+        "device": one.device,
+        "engine": one.engine,
+        "candidate": one.row["candidate"],
+        "request_rate_rps_per_replica": one.row["request_rate_rps_per_replica"],
+        "cheapest_chance": one.chance,
+        "run_usd": one.usd,
+        "gain_usd_per_month": one.gain_usd_per_month,
+        "pays": one.pays,
+        "command": command_of(one, found),
+    }
+
+
+def verdict(found: NextRuns, draws: int) -> str:
+    """Say how sure the choice is today, and which run pays."""
+    best = f"{found.chosen.get('device', 'The choice')} is the cheapest in {100 * found.chance:.0f} of 100 draws"
+    lost = f"choosing today loses ${found.regret_usd_per_month:,.0f} per month on average against knowing"
+    paying = [one for one in found.runs if one.pays]
+    if not paying:
+        return f"{best}; {lost}. No run is worth its price. ({draws} draws)"
+    first = paying[0]
+    return (
+        f"{best}; {lost}. Measure {first.device} under {first.engine} first: it saves up to "
+        f"${first.gain_usd_per_month:,.0f} per month and costs ${first.usd:,.2f}. ({draws} draws)"
+    )
+
+
+def command_of(one: RunWorth, found: NextRuns) -> str:
+    """Return the benchmark of one replica under its part of the load; vLLM's client speaks to any OpenAI server."""
+    rate = float(one.row["request_rate_rps_per_replica"])
+    lengths = f"--random-input-len {found.input_tokens:.0f} --random-output-len {found.output_tokens:.0f}"
+    return (
+        f"vllm bench serve --model {found.model} --dataset-name random {lengths} --request-rate {rate:.3g} "
+        f"--num-prompts {max(LEAST_REQUESTS, rate * SECONDS):.0f} --save-result"
+    )
