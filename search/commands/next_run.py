@@ -63,7 +63,7 @@ def next_command(scenario: Scenario, run: RunOptions, output: DataOutputOptions)
 #: Requests of the benchmark: those of so many seconds, but at least so many. Chosen: means within a few per cent.
 SECONDS, LEAST_REQUESTS = 300.0, 100.0
 #: Columns of the table that the terminal prints.
-SHOWN = ("candidate", "engine", "cheapest_chance", "run_usd", "gain_usd_per_month", "pays")
+SHOWN = ("candidate", "engine", "cheapest_percent", "run_usd", "gain_usd_per_month", "pays")
 NOTE = "gain: the most that knowing this system saves, on average; a run does not tell everything."
 
 
@@ -74,7 +74,7 @@ def run_row(one: RunWorth, found: NextRuns) -> dict[str, Any]:
         "engine": one.engine,
         "candidate": one.row["candidate"],
         "request_rate_rps_per_replica": one.row["request_rate_rps_per_replica"],
-        "cheapest_chance": one.chance,
+        "cheapest_percent": 100.0 * one.chance,
         "run_usd": one.usd,
         "gain_usd_per_month": one.gain_usd_per_month,
         "pays": one.pays,
@@ -84,7 +84,11 @@ def run_row(one: RunWorth, found: NextRuns) -> dict[str, Any]:
 
 def verdict(found: NextRuns, draws: int) -> str:
     """Say how sure the choice is today, and which run pays."""
-    best = f"{found.chosen.get('device', 'The choice')} is the cheapest in {100 * found.chance:.0f} of 100 draws"
+    devices, engine = found.choice
+    best = (
+        f"{' + '.join(devices)} under {engine} costs least on average, and is the cheapest in "
+        f"{100 * found.chance:.0f} of 100 draws (with the likeliest factors a plan picks {found.planned['device']})"
+    )
     lost = f"choosing today loses ${found.regret_usd_per_month:,.0f} per month on average against knowing"
     paying = [one for one in found.runs if one.pays]
     if not paying:

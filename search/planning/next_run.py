@@ -61,12 +61,13 @@ class RunWorth:
 class NextRuns:
     """Holds the choice of today and what runs are worth, best first.
 
-    chosen: the plan's winner, a flat row. chance: share of draws in which its system is the cheapest. regret: what the
+    planned: the plan's winner with the likeliest factors, a flat row. choice: the system of least mean cost. chance: share of draws in which it is the cheapest. regret: what the
     choice costs per month beyond the cheapest, mean over the draws, USD. costs: system -> (draws,) USD per hour. model,
     input_tokens, output_tokens: what is served, tokens as means.
     """
 
-    chosen: Mapping[str, Any]
+    planned: Mapping[str, Any]
+    choice: System
     chance: float
     regret_usd_per_month: float
     runs: tuple[RunWorth, ...]
@@ -186,7 +187,8 @@ def _worth(found: Plan, costs: Mapping[System, Array], minutes: float) -> NextRu
     regret = float((table[chosen] - least).mean()) * HOURS_PER_MONTH
     workload = found.scenario.workload
     return NextRuns(
-        chosen=found.row(found.best),
+        planned=found.row(found.best),
+        choice=systems[chosen],
         chance=float(cheapest[chosen].mean()),
         regret_usd_per_month=regret,
         runs=tuple(runs),

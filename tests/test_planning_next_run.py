@@ -1,0 +1,87 @@
+"""The run worth taking: the value of knowing, against sums by hand, and the command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import cli
+from search.planning import next_run
+from search.scenario import load_scenario
+
+SCENARIO = """\
+[model]
+name = "meta-llama/Llama-3.1-8B"
+[workload]
+input_tokens = 1000
+output_tokens = 200
+request_rate_rps = 30
+[slo]
+tpot_ms = 40
+[hardware]
+devices = ["h100-sxm", "l40s"]
+[search]
+tp = [1]
+weight = ["bf16"]
+"""
+
+
+def worth(monkeypatch: pytest.MonkeyPatch, costs: dict[tuple[tuple[str, ...], str], list[float]]) -> next_run.NextRuns:
+    """What runs are worth for given costs per draw."""
+    row = {"usd_per_hour": 6.0, "replicas": 2.0, "device": "a"}
+    monkeypatch.setattr(next_run, "_rows", lambda plan: {(d, "vllm"): row for d in ("a", "b")})
+    one = SimpleNamespace(input_tokens=np.array([10.0]), output_tokens=np.array([5.0]), share=np.array([1.0]))
+    scenario = SimpleNamespace(workload=one, model="m")
+    plan = SimpleNamespace(scenario=scenario, best=0, row=lambda n: row)
+    return next_run._worth(plan, {k: np.array(v) for k, v in costs.items()}, minutes=20.0)  # type: ignore[arg-type]
+
+
+def test_value_of_knowing_a_device_is_the_sum_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """a costs 2 or 8 (mean 5), b always 6. Knowing a: 2 or 6, mean 4, so 1 USD per hour is saved; knowing b: nothing."""
+    found = worth(monkeypatch, {(("a",), "vllm"): [2.0, 8.0], (("b",), "vllm"): [6.0, 6.0]})
+    by_device = {run.device: run for run in found.runs}
+    assert found.choice == (("a",), "vllm")
+    assert found.chance == 0.5
+    assert found.regret_usd_per_month == pytest.approx(730.0)
+    assert by_device["a"].gain_usd_per_month == pytest.approx(730.0)
+    assert by_device["b"].gain_usd_per_month == pytest.approx(0.0)
+    assert found.runs[0].device == "a"
+    assert by_device["a"].usd == pytest.approx(6.0 / 2 * 20 / 60)
+    assert (by_device["a"].pays, by_device["b"].pays) == (True, False)
+
+
+def test_nothing_pays_where_one_system_is_always_the_cheapest(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = worth(monkeypatch, {(("a",), "vllm"): [2.0, 3.0], (("b",), "vllm"): [6.0, 9.0]})
+    assert found.chance == 1.0
+    assert found.regret_usd_per_month == 0.0
+    assert not any(run.pays for run in found.runs)
+
+
+def test_a_draw_in_which_nothing_qualifies_counts_with_twice_the_dearest() -> None:
+    assert next_run._filled(np.array([1.0, np.nan, 3.0])).tolist() == [1.0, 6.0, 3.0]
+
+
+def test_draws_differ_and_follow_the_seed(tmp_path: Path) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text(SCENARIO, encoding="utf-8")
+    scenario = load_scenario(path)
+    one, same, other = (next_run._drawn(scenario, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert one.engine.adjustments == same.engine.adjustments != other.engine.adjustments
+    assert [a.device for a in one.engine.adjustments] == ["h100-sxm", "l40s"]
+
+
+def test_command_names_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text(SCENARIO, encoding="utf-8")
+    assert cli.main(["next", str(path), "--draws", "2", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["device"] for row in rows} == {"h100-sxm", "l40s"}
+    assert "--random-input-len 1000" in rows[0]["command"]
+    assert cli.main(["next", str(path), "--draws", "2"]) == 0
+    assert "of 100 draws" in " ".join(capsys.readouterr().out.split())
+    path.write_text(SCENARIO.replace("tpot_ms = 40", "tpot_ms = 0.1"), encoding="utf-8")
+    assert cli.main(["next", str(path), "--draws", "2"]) == 1
