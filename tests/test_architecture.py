@@ -54,7 +54,7 @@ MAY_IMPORT = {
         "estimates": "costs deployment engines hardware memory models operators power serving",
         "cases": "costs deployment engines estimates hardware memory models operators power serving",
         "feedback": "cases engines estimates models",
-        "calibration": "cases costs deployment engines estimates feedback hardware operators power profiles serving",
+        "calibration": "cases costs deployment engines estimates hardware operators power profiles serving",
         "simulator": "costs deployment engines estimates hardware memory models operators power serving",
     },
     "search": {

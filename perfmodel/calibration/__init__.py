@@ -1,6 +1,6 @@
 """Calibration on measured runs: fits of engine constants, of intervals and of transfer spreads, and scored decisions.
 
-`python -m perfmodel.calibration engines|devices|intervals|power|own-runs|transfer|decisions` runs each of them; without
+`python -m perfmodel.calibration engines|devices|intervals|power|transfer|decisions` runs each of them; without
 `--write` a fit only prints what it finds. The tables they read are described in `perfmodel.calibration.measured`.
 """
 
@@ -20,7 +20,6 @@ from perfmodel.calibration.engine_fit import (
 from perfmodel.calibration.intervals import fit_intervals, intervals_text, write_intervals
 from perfmodel.calibration.measured import counted, joined, rows_of
 from perfmodel.calibration.operator_cells import SAMPLE, error_quantile, one_device
-from perfmodel.calibration.own_runs_file import OwnRuns, fit_own_runs, own_runs_text, write_own_runs
 from perfmodel.calibration.power_file import FittedPower, fitted_power, power_text, write_power
 from perfmodel.calibration.power_fit import power_rows
 from perfmodel.calibration.targets import Part
@@ -40,7 +39,6 @@ __all__ = [
     "EngineFit",
     "FactorFit",
     "FittedPower",
-    "OwnRuns",
     "Part",
     "TooFew",
     "Transferred",
@@ -52,13 +50,11 @@ __all__ = [
     "fit_engine",
     "fit_engines",
     "fit_intervals",
-    "fit_own_runs",
     "fitted_power",
     "intervals_text",
     "joined",
     "measured_devices",
     "one_device",
-    "own_runs_text",
     "pooled",
     "power_rows",
     "power_text",
@@ -70,7 +66,6 @@ __all__ = [
     "write_device_factors",
     "write_factors",
     "write_intervals",
-    "write_own_runs",
     "write_power",
     "write_transfer_spreads",
 ]

@@ -4,13 +4,11 @@
     python -m perfmodel.calibration devices CASES.csv TRUTH.csv --device NAME ... [--engine NAME ...] [--write]
     python -m perfmodel.calibration intervals CASES.csv TRUTH.csv [--write]
     python -m perfmodel.calibration power CASES.csv TRUTH.csv [--write]
-    python -m perfmodel.calibration own-runs CASES.csv TRUTH.csv [--keep FOLDER] [--write]
     python -m perfmodel.calibration transfer [--only DEVICE ...] [--write data/profiles/spread.toml]
     python -m perfmodel.calibration decisions CASES.csv PREDICTIONS.csv TRUTH.csv [--prices PRICES.csv]
 
 `engines` fits host constants and kernel factors, `devices` kernel factors of single devices alone, `intervals` the 80 %
-intervals of whole-deployment results (some minutes), `power` the constants of watts with their intervals,
-`own-runs` what a user's own runs are worth (eight times the time of `predict`, kept in FOLDER), `transfer`
+intervals of whole-deployment results (some minutes), `power` the constants of watts with their intervals, `transfer`
 the spreads of operator times that are borrowed from other devices. `decisions` scores whether the configuration with
 the best prediction is the one that measured best. CASES and TRUTH are described in
 `perfmodel/calibration/measured.py`.
@@ -32,11 +30,9 @@ from perfmodel.calibration import (
     fit_devices,
     fit_engines,
     fit_intervals,
-    fit_own_runs,
     fitted_power,
     intervals_text,
     measured_devices,
-    own_runs_text,
     power_text,
     transfer_spreads,
     transferred,
@@ -44,7 +40,6 @@ from perfmodel.calibration import (
     write_device_factors,
     write_factors,
     write_intervals,
-    write_own_runs,
     write_power,
     write_transfer_spreads,
 )
@@ -91,16 +86,6 @@ def _power(asked: argparse.Namespace) -> None:
         write_power(found)
 
 
-def _own_runs(asked: argparse.Namespace) -> None:
-    """Fit how much systems differ, and print what calibrating on one, two and four runs gains."""
-    if asked.keep is not None:
-        asked.keep.mkdir(parents=True, exist_ok=True)
-    found = fit_own_runs(asked.cases, asked.truth, asked.keep)
-    print(own_runs_text(found))
-    if asked.write:
-        write_own_runs(found)
-
-
 def _transfer(asked: argparse.Namespace) -> None:
     """Fit the spreads of borrowed operator times."""
     every = [t for name in asked.only or measured_devices() for t in transferred(name)]
@@ -133,21 +118,12 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True)
-    fits = (
-        ("engines", _engines),
-        ("devices", _devices),
-        ("intervals", _intervals),
-        ("power", _power),
-        ("own-runs", _own_runs),
-    )
-    for name, run in fits:
+    for name, run in (("engines", _engines), ("devices", _devices), ("intervals", _intervals), ("power", _power)):
         command = commands.add_parser(name, help=run.__doc__)
         command.set_defaults(run=run)
         command.add_argument("cases", type=Path)
         command.add_argument("truth", type=Path)
         command.add_argument("--write", action="store_true", help="put the result into the package")
-        if name == "own-runs":
-            command.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the predictions here")
         if name == "devices":
             command.add_argument("--device", action="append", required=True, help="fit this device; repeatable")
         if name in ("engines", "devices"):

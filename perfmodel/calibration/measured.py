@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from perfmodel.cases import KNOWN_SETUP
+
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Grades of `trust` whose setup is known.
-KNOWN_SETUP = ("A", "B")
 
 
 def counted(cases: pd.DataFrame, split: str) -> pd.Series[bool]:

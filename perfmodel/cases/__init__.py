@@ -7,11 +7,12 @@ from perfmodel.cases.layout import Group, Pool, group_load, group_pools, groups_
 from perfmodel.cases.prediction import predict
 from perfmodel.cases.read import Cases, cases_of, read_cases
 from perfmodel.cases.settings import Settings, settle
-from perfmodel.cases.table import columns
+from perfmodel.cases.table import KNOWN_SETUP, columns
 from perfmodel.cases.write import INTERVALS, OUTPUT
 
 __all__ = [
     "INTERVALS",
+    "KNOWN_SETUP",
     "OUTPUT",
     "Cases",
     "Group",

@@ -13,6 +13,8 @@ from perfmodel.workload import ARRIVALS, SPREADS
 
 #: Values of `recipe`: blank settings are those of a published serving recipe, or the engine's own defaults.
 RECIPES = ("published", "default")
+#: Values of the column `trust` of published tables whose setup is known.
+KNOWN_SETUP = ("A", "B")
 #: Cells (in lower case) that count as blank in number columns and in `spec_decode`.
 EMPTY = ("", "nan", "none", "null", "na", "n/a")
 

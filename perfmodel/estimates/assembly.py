@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, Codes
 from perfmodel.deployment import Deployments
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.groups import Intervals, Latency, MemoryUse, PowerUse, Rates, RequestClasses, WaitShape
@@ -36,11 +36,6 @@ def assemble(steps: StepModel, memory: Memory, load: Load, served: Served, deplo
     )
     use = _power_use(steps, load, served, devices, rates.output)
     basis = np.maximum(served.costs.decode.basis, served.costs.prefill.basis.max(axis=0)).astype(np.int8)
-    widths = {metric: spread(metric, load.arrival, basis, served.saturated) for metric in INTERVAL_METRICS}
-    widths |= {"power": power_spread(steps.hardware), "energy": power_spread(steps.hardware, joules=True)}
-    if steps.engine.adjustments:
-        runs = np.where(served.saturated, 0, steps.own_runs())
-        widths = {metric: narrowed(width, metric, load.arrival, runs) for metric, width in widths.items()}
     latency, classes = _by_class(steps, load, served)
     return Estimates(
         latency=latency,
@@ -52,12 +47,22 @@ def assemble(steps: StepModel, memory: Memory, load: Load, served: Served, deplo
         rates=rates,
         memory_use=memory_use(memory, served.running),
         power_use=use,
-        intervals=Intervals(**widths),
+        intervals=_intervals(steps, load, served, basis),
         devices=devices,
         running=served.running,
         saturated=served.saturated,
         basis=basis,
     )
+
+
+def _intervals(steps: StepModel, load: Load, served: Served, basis: Codes) -> Intervals:
+    """Return the log half-widths of the 80 % intervals, narrower where the user's own runs of the model say so."""
+    widths = {metric: spread(metric, load.arrival, basis, served.saturated) for metric in INTERVAL_METRICS}
+    widths |= {"power": power_spread(steps.hardware), "energy": power_spread(steps.hardware, joules=True)}
+    if steps.engine.adjustments:
+        runs = np.where(served.saturated, 0, steps.own_runs())
+        widths = {metric: narrowed(width, metric, load.arrival, runs) for metric, width in widths.items()}
+    return Intervals(**widths)
 
 
 def _power_use(steps: StepModel, load: Load, served: Served, devices: Array, output: Array) -> PowerUse:

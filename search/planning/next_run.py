@@ -61,9 +61,10 @@ class RunWorth:
 class NextRuns:
     """Holds the choice of today and what runs are worth, best first.
 
-    planned: the plan's winner with the likeliest factors, a flat row. choice: the system of least mean cost. chance: share of draws in which it is the cheapest. regret: what the
-    choice costs per month beyond the cheapest, mean over the draws, USD. costs: system -> (draws,) USD per hour. model,
-    input_tokens, output_tokens: what is served, tokens as means.
+    planned: the plan's winner with the likeliest factors, a flat row. choice: the system of least mean cost. chance:
+    share of draws in which it is the cheapest. regret_usd_per_month: what the choice costs per month beyond the
+    cheapest, mean over the draws. costs: system -> (draws,) USD per hour. model, input_tokens, output_tokens: what is
+    served, tokens as means.
     """
 
     planned: Mapping[str, Any]

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwdb import outfile
-from perfmodel.calibration.own_runs import anchored, answers, fit_priors, summary, values_of, widths
 from perfmodel.engines import PARTS
-from perfmodel.feedback import Priors
+from perfmodel.feedback.fit import Priors
+from perfmodel.feedback.published import anchored, answers, fit_priors, summary, values_of, widths
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _PERFMODEL = Path(__file__).resolve().parents[1]
 PRIORS, WIDTHS = _PERFMODEL / "feedback" / "priors.toml", _PERFMODEL / "estimates" / "own_spread.toml"
-COMMAND = "python -m perfmodel.calibration own-runs CASES.csv TRUTH.csv --write"
+COMMAND = "python -m perfmodel.feedback CASES.csv TRUTH.csv --write"
 PRIORS_HEAD = f"""\
 # Log standard deviations: of the factors on the parts of a system, over published systems; of measured values within
 # a system. Fitted on runs of split `train`.

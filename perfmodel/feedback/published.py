@@ -17,10 +17,10 @@ import numpy as np
 
 from hwdb import load
 from perfmodel.arrays import Array
-from perfmodel.calibration.measured import KNOWN_SETUP
-from perfmodel.cases import predict
+from perfmodel.cases import KNOWN_SETUP, predict
 from perfmodel.engines import PARTS, Adjustment, families
-from perfmodel.feedback import Priors, covariance_of, kind_of, mode, value_weights
+from perfmodel.feedback.fit import Priors, covariance_of, mode
+from perfmodel.feedback.rows import kind_of, value_weights
 
 if TYPE_CHECKING:
     import pandas as pd
