@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from hwdb.devicefile import PEAKS, Device
 from hwdb.errors import Infeasible, InputError, PerfmodelError, UnknownName, nearest
+from hwdb.gridfile import Grid, grid, grids, read_grid_hours
 from hwdb.links import Link
 from hwdb.nodefile import Node
 from hwdb.pricefile import Price
@@ -19,6 +20,7 @@ __all__ = [
     "OWN_HARDWARE",
     "PEAKS",
     "Device",
+    "Grid",
     "Hwdb",
     "Infeasible",
     "InputError",
@@ -33,11 +35,14 @@ __all__ = [
     "device",
     "devices",
     "from_si",
+    "grid",
+    "grids",
     "load",
     "nearest",
     "node",
     "nodes",
     "prices",
+    "read_grid_hours",
     "to_si",
     "user_folder",
 ]

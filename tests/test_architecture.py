@@ -45,6 +45,7 @@ MAY_IMPORT = {
         "profiles": "",
         "deployment": "hardware models",
         "engines": "models",
+        "money": "",
         "power": "hardware",
         "profiler": "hardware profiles",
         "memory": "deployment engines hardware models",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from search.scenario import Site
 
 #: Kinds of price, as `prices` in a scenario names them.
-PRICE_KINDS = ("on_demand", "reserved", "spot", "cheapest")
+PRICE_KINDS = ("on_demand", "reserved", "reserved_1y", "reserved_3y", "spot", "cheapest")
 MAX_PUE = 5.0
 #: Heading of these options in the help, whatever the group that they are part of.
 SECTION = "Price and site"

@@ -24,6 +24,7 @@ from search.scenario.fleet import Defaults, FleetSpec, read_fleet
 from search.scenario.inventory import Inventory
 from search.scenario.limits import Limits, Site, read_limits, read_site
 from search.scenario.model import read_model
+from search.scenario.money import Money, read_money, refuse_free_power
 from search.scenario.offer import Offer, read_offer
 from search.scenario.rankings import MOST_SERVED, RANKINGS, read_ranking
 from search.scenario.workload import WORKLOAD_KEYS, Request, read_request, read_slo
@@ -36,7 +37,7 @@ class Scenario:
     request: the workload and where it comes from. offer: the hardware. choices: what to try. minimise: the ranking, a
     key of `RANKINGS`. fleet: request classes and options of the fleet program. allow_long_context: whether requests may
     exceed the context of the model. more_engines: engines that a plan is also made with, to take the best.
-    described: the model where its sizes are stated in place of a name.
+    described: the model where its sizes are stated in place of a name. money: what is owned, and what an API charges.
     """
 
     path: str
@@ -50,6 +51,7 @@ class Scenario:
     minimise: str
     limits: Limits
     site: Site = field(default_factory=Site)
+    money: Money = field(default_factory=Money)
     fleet: FleetSpec | None = None
     adapters: Adapters | None = None
     offload: Offload = field(default_factory=Offload)
@@ -118,6 +120,8 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
     spec = asked.described or (model_of(model) if model else None)
     objective, engines = top.table("objective", {}), _engines(top, folder)
     minimise = read_ranking(objective)
+    site, money = read_site(top.table("site", {}), folder), read_money(top.table("money", {}), database, offer.devices)
+    refuse_free_power(top.file, money, site.usd_per_kwh)
     scenario = Scenario(
         path=top.file,
         title=top.text("title", Path(top.file).stem),
@@ -130,7 +134,8 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
         more_engines=engines[1:],
         minimise=minimise,
         limits=read_limits(top.table("limits", {})),
-        site=read_site(top.table("site", {})),
+        site=site,
+        money=money,
         fleet=read_fleet(top, Defaults(folder, slo, model, database)),
         adapters=read_adapters(top, spec),
         offload=read_offload(top, database, offer.nodes),
