@@ -14,7 +14,7 @@ from hwdb.csvfile import check_fields
 from hwdb.errors import InputError, UnknownName
 from hwdb.tomlfile import read_text, read_toml
 
-_TABLE = Path(__file__).parent / "grids.toml"
+_TABLE = Path(__file__).parent / "names" / "grids.toml"
 HOURS_PER_DAY = 24
 #: Columns of a file of hours; `region` may be absent.
 HOUR, INTENSITY, REGION = "hour", "gco2_per_kwh", "region"

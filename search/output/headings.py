@@ -19,6 +19,10 @@ HEADINGS = {
     "kv_kb_per_token": "KV kB per token",
     "memory_capacity_gb": "Memory capacity GB per device",
     "paper_name": "Name in papers",
+    "input_usd_per_million": "$ per M input tokens",
+    "cached_usd_per_million": "$ per M cached tokens",
+    "output_usd_per_million": "Decode $ per M output tokens",
+    "co2_kg_per_month": "kg CO2 per month",
 }
 #: One-word units at the end of a column name, as a heading prints them.
 UNITS = {
@@ -55,6 +59,9 @@ ENDINGS = {
     "_per_s": " per s",
     "_j_per_output_token": " J per output token",
     "_gco2_per_million_tokens": " gCO2 per M output tokens",
+    "_usd_per_request": " $ per request",
+    "_usd_per_month": " $ per month",
+    "_gco2_per_request": " gCO2 per request",
 }
 #: End of a column with the chance that one bound holds.
 CHANCE = "_chance"
@@ -62,7 +69,7 @@ CHANCE = "_chance"
 DTYPES = {"bf16", "fp16", "fp32", "fp64", "tf32", "fp8", "fp4", "int8", "int4"}
 ACRONYMS = {
     *("isl", "osl", "ttft", "tpot", "itl", "e2e", "slo"),
-    *("tp", "pp", "ep", "dp", "cp", "kvp", "kv", "gpu", "l2", "tdp"),
+    *("api", "tp", "pp", "ep", "dp", "cp", "kvp", "kv", "gpu", "l2", "tdp"),
 }
 
 

@@ -8,6 +8,7 @@ from hwdb.lazy import lazy_names
 
 if TYPE_CHECKING:
     from search.planning import hourly, verify
+    from search.planning.account import account_columns, api_usd, dearest, hourly_usd, mean_tokens, shares_of
     from search.planning.columns import cost_columns, power_columns, rated_columns
     from search.planning.contexts import refuse_long_class
     from search.planning.explained import memory_of, memory_place, term_row, terms_of
@@ -29,14 +30,19 @@ __all__ = [
     "RunWorth",
     "Target",
     "Tariff",
+    "account_columns",
+    "api_usd",
     "as_planned",
     "checkpoint_offer",
     "cost_columns",
+    "dearest",
     "deployment_words",
     "format_offer",
     "greatest_confidence",
     "greatest_rate",
     "hourly",
+    "hourly_usd",
+    "mean_tokens",
     "memory_of",
     "memory_place",
     "next_runs",
@@ -46,6 +52,7 @@ __all__ = [
     "refuse_long_class",
     "replicas_at_peak",
     "rows_of",
+    "shares_of",
     "short_name",
     "space_of",
     "tariff",
@@ -61,6 +68,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "account": ["account_columns", "api_usd", "dearest", "hourly_usd", "mean_tokens", "shares_of"],
         "contexts": ["refuse_long_class"],
         "": ["hourly", "verify"],
         "columns": ["cost_columns", "power_columns", "rated_columns"],

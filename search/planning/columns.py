@@ -12,6 +12,7 @@ import numpy as np
 from perfmodel import Estimates, Slo
 from perfmodel.arrays import Array
 from perfmodel.estimates import chances, overall, slo_ratio
+from perfmodel.money import mixed_power
 from perfmodel.power import carbon_g, energy_per_token, energy_usd, kwh_per_million_tokens, site_power
 from search.planning.prices import usd_per_million_tokens
 from search.scenario import Site
@@ -23,15 +24,16 @@ W_PER_KW = 1e3
 SPREADS = ("ttft", "tpot", "throughput", "power")
 
 
-def cost_columns(estimates: Estimates, usd_per_hour: Array) -> dict[str, Array]:
+def cost_columns(estimates: Estimates, usd_per_hour: Array, utilisation: float = 1.0) -> dict[str, Array]:
     """Return the devices in use, and USD per million output tokens and per million input and output tokens.
 
-    usd_per_hour: (N,) price of the whole deployment.
+    usd_per_hour: (N,) price of the whole deployment. utilisation: mean load over the load of the estimate; hours are
+    paid whether they are used or not.
     """
     return {
         "devices": estimates.devices,
-        "usd_per_million_tokens": usd_per_million_tokens(usd_per_hour, estimates.output_rate),
-        "usd_per_million_total_tokens": usd_per_million_tokens(usd_per_hour, estimates.total_rate),
+        "usd_per_million_tokens": usd_per_million_tokens(usd_per_hour, estimates.output_rate * utilisation),
+        "usd_per_million_total_tokens": usd_per_million_tokens(usd_per_hour, estimates.total_rate * utilisation),
     }
 
 
@@ -88,20 +90,27 @@ def memory_columns(estimates: Estimates) -> dict[str, Array]:
     }
 
 
-def power_columns(estimates: Estimates, host_watts: Array, site: Site) -> dict[str, Array]:
+def power_columns(
+    estimates: Estimates, bill: Mapping[str, Array], site: Site, utilisation: float = 1.0
+) -> dict[str, Array]:
     """Return the power of one device and of the site, and the energy, energy price and carbon per output token.
 
-    All but the power of one device include hosts and PUE. host_watts: (N,) watts of the hosts of the whole deployment,
-    and of idle devices in nodes that are paid whole.
-    site: its PUE, and the price and carbon of a kWh.
+    All but the power of one device include hosts and PUE. Power and joules are those at the load of the estimate;
+    energy price, carbon and `mean_power_w` are means over all hours, those without load included.
+
+    bill: (N,) `host_w` and `idle_w` of the whole deployment, watts of hosts and of idle devices in nodes that are paid
+    whole, and `ready_w`, those of devices that wait for requests.
+    site: its PUE, and the price and carbon of a kWh. utilisation: share of the hours with load.
     """
+    host_watts = bill["host_w"] + bill["idle_w"]
     power = site_power(estimates.power, estimates.devices, host_watts, site.pue)
-    energy = energy_per_token(power, estimates.output_rate)
-    kwh = kwh_per_million_tokens(energy)
+    mean = mixed_power(power, site_power(bill["ready_w"], 1.0, host_watts, site.pue), utilisation)
+    kwh = kwh_per_million_tokens(energy_per_token(mean, estimates.output_rate * utilisation))
     return {
         "power_w_per_device": estimates.power,
         "power_w": power,
-        "site_energy_j_per_output_token": energy,
+        "mean_power_w": mean,
+        "site_energy_j_per_output_token": energy_per_token(power, estimates.output_rate),
         "energy_usd_per_million_tokens": energy_usd(kwh, site.usd_per_kwh),
         "gco2_per_million_tokens": carbon_g(kwh, site.gco2_per_kwh),
     }

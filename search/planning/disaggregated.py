@@ -123,6 +123,12 @@ def _scored(scorer: Scorer, layouts: Deployments, batch: Offers) -> tuple[Pairs,
     return pairs, _columns(scorer, pairs, workers, offered, meets)
 
 
+def pair_workers(scorer: Scorer, pairs: Pairs) -> tuple[Workers, Mask]:
+    """Find the least workers of each pool with which pairs meet the target of `scorer`; the results of `_sized`."""
+    one = np.ones(len(pairs))
+    return _sized(scorer, pairs, (one, one))
+
+
 def _sized(scorer: Scorer, pairs: Pairs, bound: Workers) -> tuple[Workers, Mask]:
     """Find the least workers of each pool with which the pairs meet the target.
 
@@ -154,7 +160,7 @@ def _loaded(scorer: Scorer, pairs: Pairs, workers: Workers) -> tuple[Workers, Ar
     Returns (workers, load of the whole pair, True where any load keeps the SLO), (N,) each. A limit on power changes
     the number of workers, in the same ratio: it is filled where nothing else limits them, and kept in any case.
     """
-    offered, meets = _greatest_load(scorer, pairs, workers)
+    offered, meets = pair_loads(scorer, pairs, workers)
     if not np.isfinite(scorer.limits.power):
         return workers, offered, meets
     share = scorer.limits.power / scorer.limited_power(_columns(scorer, pairs, workers, offered, meets))
@@ -162,10 +168,10 @@ def _loaded(scorer: Scorer, pairs: Pairs, workers: Workers) -> tuple[Workers, Ar
     units = np.minimum(*workers)
     times = np.maximum(np.floor(units * np.fmin(share, most)), 1.0) / units
     workers = np.maximum(np.floor(workers[0] * times), 1.0), np.maximum(np.floor(workers[1] * times), 1.0)
-    return workers, *_greatest_load(scorer, pairs, workers)
+    return workers, *pair_loads(scorer, pairs, workers)
 
 
-def _greatest_load(scorer: Scorer, pairs: Pairs, workers: Workers) -> tuple[Array, Mask]:
+def pair_loads(scorer: Scorer, pairs: Pairs, workers: Workers) -> tuple[Array, Mask]:
     """Find the greatest load of each whole pair that keeps the SLO; returns (load, True where any load keeps it)."""
 
     def at(rows: Index, load: Array) -> Estimates:

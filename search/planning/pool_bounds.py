@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from perfmodel.arrays import Array, Index, Mask
 from perfmodel.power import energy_per_token, site_power
+from search.planning.account import dearest
 from search.planning.pool_roles import Role
 from search.planning.pools import Pairs, Workers
 from search.planning.prices import usd_per_million_tokens
@@ -123,13 +125,13 @@ def _columns(scorer: Scorer, prefill: Role, decode: Role, workers: Workers) -> M
         rates = rates[0] * workers[0], rates[1] * workers[1]
     rate = np.minimum(*rates)
     bill = scorer.tariff.bill(*pools, caps=(prefill.layouts.power_cap, decode.layouts.power_cap))
-    output, usd = rate * work.mean_output, bill["usd_per_hour"]
+    output, usd, used = rate * work.mean_output, bill["usd_per_hour"], scorer.tariff.money.utilisation
     devices = _devices(prefill, decode, workers)
     power = site_power(prefill.watts + decode.watts, 1.0, bill["host_w"], 1.0)
     return {
         "usd_per_hour": usd,
-        "usd_per_million_tokens": usd_per_million_tokens(usd, output),
-        "usd_per_million_total_tokens": usd_per_million_tokens(usd, output + rate * work.mean_input),
+        "usd_per_million_tokens": usd_per_million_tokens(usd, used * output),
+        "usd_per_million_total_tokens": usd_per_million_tokens(usd, used * (output + rate * work.mean_input)),
         "devices": devices,
         "nodes": bill["nodes"],
         "power_w": power,
@@ -197,6 +199,11 @@ def _ratios(prefill: Array, decode: Array) -> list[Workers]:
 def _units(scorer: Scorer, prefill: Role, decode: Role, workers: Workers) -> Array:
     """Return how many times so many workers of both pools are on hand and within the limits, inf without one. (M,)"""
     bill, limits = scorer.tariff, scorer.limits
+
+    def hourly(*pool: Any) -> Array:
+        """Return the most USD per hour that a pool may cost."""
+        return dearest(bill, scorer.site, pool)  # type: ignore[arg-type]
+
     pools = [
         (r.layouts.device, r.layouts.devices_per_replica, n) for r, n in zip((prefill, decode), workers, strict=True)
     ]
@@ -211,7 +218,7 @@ def _units(scorer: Scorer, prefill: Role, decode: Role, workers: Workers) -> Arr
         ]
         by_limit = [
             (limit - sum(of(*s) for s in spares)) / sum(of(*p) for p in pools)
-            for limit, of in ((limits.nodes, bill.nodes), (limits.usd_per_hour, bill.hourly))
+            for limit, of in ((limits.nodes, bill.nodes), (limits.usd_per_hour, hourly))
             if np.isfinite(limit)
         ]
         by_devices = (limits.devices - kept[0] - kept[1]) / (used[0] + used[1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -11,19 +11,26 @@ import numpy as np
 from hwdb import Device, Hwdb, Price
 from perfmodel.arrays import NAN, Array, Index, Mask
 from perfmodel.hardware import hardware_of
-from perfmodel.power import idle_power, per_million_tokens
+from perfmodel.power import idle_power, per_million_tokens, ready_power
+from search.scenario import Money
 
 #: Written in a price file in place of one provider's name.
 UNNAMED_PROVIDERS = ("", "various", "any")
+#: Kind of a price by commitment; `reserved_1y` and the like say how long.
+RESERVED = "reserved"
+#: First word of the source of a price where the device is owned.
+OWNED = "owned"
 
 
 @dataclass(frozen=True)
 class Tariff:
     """The device types on offer and what each costs. Arrays are (D,), one value per device type.
 
-    usd_per_hour: price of one device, NaN unknown. price: source of that price, in words. date: date of the price, ""
+    usd_per_hour: price of one device, NaN unknown; of an owned one without its electricity and without staff
+    (`search.planning.account.hourly_usd`). price: source of that price, in words. date: date of the price, ""
     for the user's own. per_node: devices of a node. node: name of the node that holds them, "" where devices are rented
-    one by one. host_power: most watts that a node takes besides its devices, NaN unknown.
+    one by one. host_power: most watts that a node takes besides its devices, NaN unknown. money: what is owned, and how
+    much of a plan is used.
 
     The methods take N candidates: `device` (N,) is a position among the types, `size` (N,) devices per replica, and
     `replicas` (N,) their number.
@@ -36,6 +43,17 @@ class Tariff:
     per_node: Array
     node: tuple[str, ...]
     host_power: Array
+    money: Money = field(default_factory=Money)
+
+    @cached_property
+    def owned(self) -> Mask:
+        """Return (D,) booleans: True for devices that are bought, and so rented from nobody."""
+        return np.array([p.startswith(OWNED) for p in self.price], dtype=bool)
+
+    @cached_property
+    def device_ready(self) -> Array:
+        """Return the watts of one device whose server waits for requests, (D,); NaN unknown."""
+        return ready_power(hardware_of(self.devices, np.arange(len(self.devices))))
 
     @cached_property
     def whole(self) -> Mask:
@@ -110,7 +128,8 @@ class Tariff:
     def bill(
         self, *pools: tuple[Index, Array, Array], caps: tuple[Array | float, ...] = (NAN, NAN)
     ) -> dict[str, Array]:
-        """Return the columns `nodes`, `devices_billed`, `usd_per_hour`, `host_w`, `idle_w`, `rated_w`, (N,) each.
+        """Return the columns `nodes`, `devices_billed`, `devices_owned`, `usd_per_hour`, `host_w`, `idle_w`, `ready_w`,
+        `rated_w`, (N,) each.
 
         They are of N candidates, and sums over the pools of each. pools: (device, size, replicas) of each, (N,) each.
         caps: power limits set on the devices of each pool, W, NaN for their own.
@@ -121,6 +140,8 @@ class Tariff:
             "usd_per_hour": self.hourly,
             "host_w": self.host_watts,
             "idle_w": self.idle_watts,
+            "devices_owned": lambda *pool: self.billed(*pool) * self.owned[pool[0]],
+            "ready_w": lambda device, size, replicas: size * replicas * self.device_ready[device],
         }
         rated = [self.rated_watts(*pool, cap) for pool, cap in zip(pools, caps, strict=False)]
         out = {name: np.asarray(sum(of(*pool) for pool in pools)) for name, of in columns.items()}
@@ -144,6 +165,7 @@ def tariff(
     own: Mapping[str, float],
     *,
     way_out: str = "",
+    money: Money | None = None,
 ) -> Tariff:
     """Look up prices and nodes of `devices`.
 
@@ -156,18 +178,28 @@ def tariff(
             another kind is used, and `Tariff.price` says so.
         own: the user's price of one device, by name; it overrides the database.
         way_out: how an unknown price is given, by default in a scenario (`unpriced`).
+        money: what is owned; a price in `own` still comes first.
     """
+    money = Money() if money is None else money
     types = tuple(hwdb.device(d) for d in devices)
     node_of = {node.device: node for node in reversed([hwdb.node(n) for n in nodes])}
-    rates = [_rate(name, hwdb, kind, own, way_out) for name in devices]
+    per_node = np.array([float(node_of[d.name].count if d.name in node_of else max(d.link.peers, 1)) for d in types])
+    host = np.array([node_of[d.name].host_power if d.name in node_of else np.nan for d in types])
+    rates = [
+        _owned(money, d, float(watts))
+        if d.name in money.bought and name not in own
+        else _rate(name, hwdb, kind, own, way_out)
+        for name, d, watts in zip(devices, types, np.nan_to_num(host) / per_node, strict=True)
+    ]
     return Tariff(
         devices=types,
         usd_per_hour=np.array([usd for usd, _, _ in rates]),
         price=tuple(words for _, words, _ in rates),
         date=tuple(date for _, _, date in rates),
-        per_node=np.array([float(node_of[d.name].count if d.name in node_of else max(d.link.peers, 1)) for d in types]),
+        per_node=per_node,
         node=tuple(node_of[d.name].name if d.name in node_of else "" for d in types),
-        host_power=np.array([node_of[d.name].host_power if d.name in node_of else np.nan for d in types]),
+        host_power=host,
+        money=money,
     )
 
 
@@ -181,17 +213,30 @@ def unpriced(device: str, way_out: str = "") -> str:
     )
 
 
+def _owned(money: Money, device: Device, host_watts: float) -> tuple[float, str, str]:
+    """Compute the price of a device that is bought; returns (USD per hour, source in words, "").
+
+    host_watts: its part of the power of a host.
+    """
+    usd, terms = money.bought[device.name], money.ownership
+    words = f"{OWNED}: {usd:g} USD over {terms.life_years:g} years, {terms.residual:.0%} left".replace("%", " %")
+    return terms.usd_per_hour(usd, device.tdp + host_watts), f"{words}, with electricity and hosting", ""
+
+
 def _rate(device: str, hwdb: Hwdb, kind: str, own: Mapping[str, float], way_out: str) -> tuple[float, str, str]:
     """Choose the price of one device; returns (USD per hour, source in words, date).
 
-    A price in `own` (the user's, by device name) comes first, then the lowest of the wanted `kind`, then the lowest of
-    any kind. NaN without a known price.
+    A price in `own` (the user's, by device name) comes first, then the lowest of the wanted `kind`, then of other
+    commitments where one is wanted, then the lowest of any kind. NaN without a known price.
     """
     if device in own:
         return float(own[device]), "given in the scenario", ""
     offers = hwdb.prices(device)
     wanted = [p for p in offers if kind in ("cheapest", p.kind)]
-    pool: list[Price] = wanted or offers
+    if kind.startswith(RESERVED):  # a commitment of another or unknown length is nearer than none
+        wanted = wanted or [p for p in offers if kind == RESERVED and p.kind.startswith(RESERVED)]
+    pool: list[Price] = wanted or [p for p in offers if p.kind.startswith(RESERVED) and kind.startswith(RESERVED)]
+    pool = pool or offers
     if not pool:
         return NAN, unpriced(device, way_out), ""
     best = min(pool, key=lambda p: p.usd_per_hour)

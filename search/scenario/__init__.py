@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from search.scenario.fleet import FleetClass, FleetOption, FleetSpec
     from search.scenario.inventory import Inventory, Option
     from search.scenario.limits import MOST_USED, Limits, Site, carbon_of
-    from search.scenario.money import API_KEYS, Money, read_money
+    from search.scenario.money import API_KEYS, Money, read_money, refuse_free_power
     from search.scenario.rankings import BY_LATENCY, MONEY, ONE_REPLICA, RANKINGS
     from search.scenario.scenario import Scenario, load_scenario, refused_for_fleets
 
@@ -36,6 +36,7 @@ __all__ = [
     "carbon_of",
     "load_scenario",
     "read_money",
+    "refuse_free_power",
     "refused_for_fleets",
     "with_settings",
 ]
@@ -48,7 +49,7 @@ __getattr__ = lazy_names(
         "fleet": ["FleetClass", "FleetOption", "FleetSpec"],
         "inventory": ["Inventory", "Option"],
         "limits": ["MOST_USED", "Limits", "Site", "carbon_of"],
-        "money": ["API_KEYS", "Money", "read_money"],
+        "money": ["API_KEYS", "Money", "read_money", "refuse_free_power"],
         "rankings": ["BY_LATENCY", "MONEY", "ONE_REPLICA", "RANKINGS"],
         "scenario": ["Scenario", "load_scenario", "refused_for_fleets"],
     },

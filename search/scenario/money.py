@@ -56,7 +56,7 @@ def read_money(table: Table, database: Hwdb, devices: tuple[str, ...]) -> Money:
     )
     stray = [f.name for f in fields(Ownership) if f.name in table and f.name != "life_years"]
     if stray and not money.bought:
-        raise table.error(stray[0], f"is for devices that are owned; add {BOUGHT} = {{ DEVICE = USD }}")
+        raise table.error(stray[0], f"is for devices that are owned; add {BOUGHT}")
     half = [key for key in RACK if key in table]
     if len(half) == 1:
         raise table.error(half[0], f"space has a price only with both of {' and '.join(RACK)}")
@@ -80,10 +80,13 @@ def _bought(table: Table, database: Hwdb, devices: tuple[str, ...]) -> dict[str,
     return found
 
 
-def refuse_free_power(path: str, money: Money, usd_per_kwh: float) -> None:
-    """Raise `InputError` where devices are owned and the price of their electricity is not known."""
+def refuse_free_power(place: str, money: Money, usd_per_kwh: float, way_out: str = "[site] usd_per_kwh") -> None:
+    """Raise `InputError` where devices are owned and the price of their electricity is not known.
+
+    place: what the message names first. way_out: where the price is given.
+    """
     if money.bought and math.isnan(usd_per_kwh):
         raise InputError(
-            f"{path}: owned devices ({', '.join(money.bought)}) take electricity; give [site] usd_per_kwh, 0 where "
-            "the hosting includes it"
+            f"{place}: owned devices ({', '.join(money.bought)}) take electricity; give {way_out}, 0 where the hosting "
+            "includes it"
         )
