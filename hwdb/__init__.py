@@ -11,7 +11,7 @@ from hwdb.errors import Infeasible, InputError, PerfmodelError, UnknownName, nea
 from hwdb.gridfile import Grid, grid, grids, read_grid_hours
 from hwdb.links import Link
 from hwdb.nodefile import Node
-from hwdb.pricefile import Price
+from hwdb.pricefile import PRICE_KINDS, Price
 from hwdb.record import Record
 from hwdb.store import OWN_HARDWARE, Hwdb, built_in, device, devices, load, node, nodes, prices, user_folder
 from hwdb.units import counted, from_si, to_si
@@ -19,6 +19,7 @@ from hwdb.units import counted, from_si, to_si
 __all__ = [
     "OWN_HARDWARE",
     "PEAKS",
+    "PRICE_KINDS",
     "Device",
     "Grid",
     "Hwdb",

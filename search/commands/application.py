@@ -90,6 +90,12 @@ def _add_fleet(app: typer.Typer) -> None:
     _add(app, "fleet", fleet.fleet_command, fleet.EXAMPLES, SCENARIOS)
 
 
+def _add_cost(app: typer.Typer) -> None:
+    from search.commands import cost
+
+    _add(app, "cost", cost.cost_command, cost.EXAMPLES, SCENARIOS)
+
+
 def _add_report(app: typer.Typer) -> None:
     from search.commands import report
 
@@ -166,6 +172,7 @@ COMMANDS = {
     "plan": _add_plan,
     "simulate": _add_simulate,
     "fleet": _add_fleet,
+    "cost": _add_cost,
     "report": _add_report,
     "next": _add_next,
     "estimate": _add_estimate,
@@ -184,6 +191,7 @@ SUMMARIES = {
     "plan": (SCENARIOS, "Rank the configurations that serve a scenario within its SLOs."),
     "simulate": (SCENARIOS, "Simulate a scenario's load on a candidate of its plan."),
     "fleet": (SCENARIOS, "Find the least-cost mix of hardware for classes of requests, and what each hour needs."),
+    "cost": (SCENARIOS, "Compare own, rent and API for a plan's best candidate, and where they break even."),
     "report": (SCENARIOS, "Write the plan of a scenario as one offline HTML page."),
     "next": (SCENARIOS, "Say which benchmark run is worth taking before hardware is chosen."),
     "estimate": (DEPLOYMENTS, "Estimate latency, throughput, memory, power, cost of a deployment."),

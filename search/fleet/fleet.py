@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from search.fleet.idle import Idle
 from search.fleet.limits import INTEGRALITY_TOLERANCE
 from search.fleet.problem import FleetProblem
 from search.manifest import Manifest
+from search.scenario import Site
 
 #: A limit is used up when less than this share of it is left.
 LIMIT_TOLERANCE = 1e-9
@@ -43,7 +44,7 @@ class FleetPlan:
     power at full load is known. slo_chance: (O, P) the chance that an option keeps the SLOs of what it serves, NaN
     unknown; None where nothing is modelled. scaled: of a static fleet over several periods, what each period needs of
     its options. static: of a fleet that changes over the day, the least-cost one that does not. idle: devices on hand
-    that it does not use.
+    that it does not use. site: its electricity.
     """
 
     problem: FleetProblem
@@ -60,6 +61,7 @@ class FleetPlan:
     scaled: FleetPlan | None = None
     static: FleetPlan | None = None
     idle: tuple[Idle, ...] = ()
+    site: Site = field(default_factory=Site)
 
     @property
     def devices(self) -> dict[str, float]:

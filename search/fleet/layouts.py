@@ -86,6 +86,10 @@ class Modeller:
         price = option.usd_per_hour
         if np.isnan(price) and at >= 0:
             price = float(self.tariff.usd_per_hour[at]) * devices
+            if self.tariff.owned[at]:  # its electricity: at the power that is stated, else at the power limit
+                watts = devices * self.tariff.device_limit[at] * self.scenario.site.pue
+                watts = watts if np.isnan(option.power) else option.power
+                price += float(energy_usd(energy_kwh(watts, 1.0), self.scenario.site.usd_per_kwh))
         fails_together, nodes = self._on_node(at, devices)
         made = Option(
             name=option.name,
@@ -186,7 +190,7 @@ class Modeller:
             return np.full(len(size), option.usd_per_hour)
         at, site = self._position(option.device), self.scenario.site
         electricity = energy_usd(energy_kwh(power, 1.0), site.usd_per_kwh) if self.tariff.owned[at] else 0.0
-        return np.asarray(size * self.tariff.usd_per_hour[at] + np.nan_to_num(electricity))
+        return np.asarray(size * self.tariff.usd_per_hour[at] + electricity)
 
     def _power(self, option: FleetOption, layouts: Deployments, watts: Array) -> Array:
         """Return the watts of a replica at the site's meter, (L,).

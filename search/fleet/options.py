@@ -57,7 +57,7 @@ def plan_fleet(
         price_dates=prepared.dates,
         command=command,
     )
-    return replace(found, manifest=made, idle=idle, site=scenario.site, money=scenario.money)
+    return replace(found, manifest=made, idle=idle, site=scenario.site)
 
 
 def _solved(scenario: Scenario, solver: Solver | None, costs: CostModel | None) -> tuple[Prepared, FleetPlan]:
@@ -138,7 +138,9 @@ def prepare(scenario: Scenario, costs: CostModel | None = None) -> Prepared:
     inventory = replace(scenario.inventory(), node_usd_per_hour=node_prices)
     options = [option for part in parts for option in part.options]
     problem = priced(_problem(spec, options, np.concatenate([part.throughput for part in parts]), inventory))
-    problem = replace(problem, remarks=(*problem.remarks, *useless, *scenario.readings))
+    staff = scenario.money.ownership.staff_usd_per_month
+    beside = (f"staff ({staff:g} USD per month) is not part of the cost of a fleet",) if staff else ()
+    problem = replace(problem, remarks=(*problem.remarks, *useless, *beside, *scenario.readings))
     return Prepared(problem=problem, spec=spec, dates=bill.date, modelled=modeller.modelled(parts))
 
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from search.output.row_printer import Form, print_rows, print_sheet
     from search.output.simulation_sheet import print_simulation
     from search.output.table_fit import Layout, known_columns, whole_word
+    from search.output.cost_sheet import print_ways
     from search.output.terminal import error_lines, print_text, progress_bar
     from search.output.value_format import Row, json_value, money, number, percent, with_range
     from search.output.word_list import print_words
@@ -91,6 +92,7 @@ __all__ = [
     "print_simulation",
     "print_text",
     "print_words",
+    "print_ways",
     "progress_bar",
     "question",
     "ranking_note",
@@ -138,6 +140,7 @@ __getattr__ = lazy_names(
         "row_printer": ["Form", "print_rows", "print_sheet"],
         "simulation_sheet": ["print_simulation"],
         "table_fit": ["Layout", "known_columns", "whole_word"],
+        "cost_sheet": ["print_ways"],
         "terminal": ["error_lines", "print_text", "progress_bar"],
         "word_list": ["print_words"],
         "value_format": ["Row", "json_value", "money", "number", "percent", "with_range"],

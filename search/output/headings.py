@@ -22,6 +22,9 @@ HEADINGS = {
     "input_usd_per_million": "$ per M input tokens",
     "cached_usd_per_million": "$ per M cached tokens",
     "output_usd_per_million": "Decode $ per M output tokens",
+    "api_break_even_utilisation": "Below API from used %",
+    "own_break_even_utilisation": "Own below it from used %",
+    "own_pay_back_months": "Own pays back months",
     "co2_kg_per_month": "kg CO2 per month",
 }
 #: One-word units at the end of a column name, as a heading prints them.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from search.planning.ranked_plan import Plan
     from search.planning.sizing import Target, greatest_rate, rows_of
     from search.planning.surest import greatest_confidence
+    from search.planning.ways import ways_to_pay
     from search.planning.whatif import WHAT_IF_FIGURES, as_planned, what_if
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "told_apart",
     "usd_per_million_tokens",
     "verify",
+    "ways_to_pay",
     "what_if",
 ]
 
@@ -82,6 +84,7 @@ __getattr__ = lazy_names(
         "prices": ["Tariff", "tariff", "usd_per_million_tokens"],
         "sizing": ["Target", "greatest_rate", "rows_of"],
         "surest": ["greatest_confidence"],
+        "ways": ["ways_to_pay"],
         "whatif": ["WHAT_IF_FIGURES", "as_planned", "what_if"],
     },
 )

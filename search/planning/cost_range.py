@@ -31,7 +31,15 @@ GOOD, BAD = 0.1, 0.9
 def account_rows(candidates: Candidates, numbers: Sequence[int], found: Estimates) -> dict[str, Array]:
     """Return the account of the candidates `numbers`, (N,) each. found: their estimates."""
     at, scorer = np.asarray(numbers, dtype=np.intp), candidates.scorer
-    work, tariff = scorer.target.workload, scorer.tariff
+    columns = {name: candidates.columns[name][at] for name in ("usd_per_hour", "mean_power_w", "devices_billed")}
+    shares = shares_at(candidates, numbers, found)
+    return account_columns(found, columns, shares, scorer.target.workload, scorer.site, scorer.tariff.money)
+
+
+def shares_at(candidates: Candidates, numbers: Sequence[int], found: Estimates) -> Shares:
+    """Return who pays for the requests of the candidates `numbers`. found: their estimates."""
+    at, scorer = np.asarray(numbers, dtype=np.intp), candidates.scorer
+    work = scorer.target.workload
     offered = candidates.columns["offered"][at]
     cached = bool(np.any(work.prefix_hit > 0))
     alone = (
@@ -42,9 +50,8 @@ def account_rows(candidates: Candidates, numbers: Sequence[int], found: Estimate
     shares = shares_of(found, alone, work)
     paired = at >= len(candidates.layouts)
     if paired.any():
-        shares = Shares(np.where(paired, _of_prefill_pool(candidates, at), shares.prefill), shares.cached_part)
-    columns = {name: candidates.columns[name][at] for name in ("usd_per_hour", "mean_power_w", "devices_billed")}
-    return account_columns(found, columns, shares, work, scorer.site, tariff.money)
+        return Shares(np.where(paired, _of_prefill_pool(candidates, at), shares.prefill), shares.cached_part)
+    return shares
 
 
 def _of_prefill_pool(candidates: Candidates, at: Index) -> Array:

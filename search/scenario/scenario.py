@@ -6,9 +6,10 @@ value and remedy. The keys are described in `docs/scenarios.md`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hwdb import Hwdb, InputError, load
 from hwdb.tomlfile import Table, read_toml
@@ -100,13 +101,19 @@ class Scenario:
         )
 
 
-def load_scenario(path: str | Path, folders: Iterable[str | Path] = ()) -> Scenario:
+def load_scenario(
+    path: str | Path, folders: Iterable[str | Path] = (), changes: Mapping[str, Mapping[str, Any]] | None = None
+) -> Scenario:
     """Read the scenario in the TOML file at `path`.
 
-    folders: folders of the hardware database in addition to those that the file names. Raises `InputError` with file,
-    line, key, value and remedy.
+    folders: folders of the hardware database in addition to those that the file names. changes: table -> key -> value,
+    which replace what the file says. Raises `InputError` with file, line, key, value and remedy.
     """
-    return read_scenario(read_toml(path, "scenario", FORMER_NAMES), Path(path).parent, folders)
+    top = read_toml(path, "scenario", FORMER_NAMES)
+    for table, values in (changes or {}).items():
+        own = top.values.get(table, {})
+        top.values = {**top.values, table: {**own, **values} if isinstance(own, dict) else own}
+    return read_scenario(top, Path(path).parent, folders)
 
 
 def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) -> Scenario:
