@@ -126,6 +126,16 @@ def _add_calibrate(app: typer.Typer) -> None:
     _add(app, "calibrate", calibrate.calibrate_command, calibrate.EXAMPLES, DEPLOYMENTS)
 
 
+def _add_op(app: typer.Typer) -> None:
+    from search.commands import op
+
+    group = _group(SUMMARIES["op"][1], op.GEMM_EXAMPLES)
+    _add(group, "gemm", op.gemm_command, op.GEMM_EXAMPLES)
+    _add(group, "attention", op.attention_command, op.ATTENTION_EXAMPLES)
+    _add(group, "all-reduce", op.all_reduce_command, op.ALL_REDUCE_EXAMPLES)
+    app.add_typer(group, name="op", rich_help_panel=DEPLOYMENTS)
+
+
 def _add_hw(app: typer.Typer) -> None:
     from search.commands import hw
 
@@ -178,6 +188,7 @@ COMMANDS = {
     "estimate": _add_estimate,
     "predict": _add_predict,
     "calibrate": _add_calibrate,
+    "op": _add_op,
     "hw": _add_hw,
     "models": _add_models,
     "profile": _add_profile,
@@ -197,6 +208,7 @@ SUMMARIES = {
     "estimate": (DEPLOYMENTS, "Estimate latency, throughput, memory, power, cost of a deployment."),
     "predict": (DEPLOYMENTS, "Predict latency, throughput, memory and power per row of a table."),
     "calibrate": (DEPLOYMENTS, "Learn from your own benchmarks what your systems do differently."),
+    "op": (DEPLOYMENTS, "Time, watts and joules of single operators: gemm, attention, all-reduce."),
     "explain": (FACTS, "Explain a flag, column, heading, scenario key or word."),
     "version": (FACTS, "Print the version."),
     "hw": (FACTS, "Devices, nodes and prices: list, show, compare."),

@@ -25,6 +25,12 @@ HEADINGS = {
     "api_break_even_utilisation": "Below API from used %",
     "own_break_even_utilisation": "Own below it from used %",
     "own_pay_back_months": "Own pays back months",
+    "tflops": "TFLOP/s",
+    "gb_s": "GB/s",
+    "pj_per_flop": "pJ per FLOP",
+    "operator_w": "W",
+    "joules": "J",
+    "gco2_per_kwh": "gCO2 per kWh",
     "co2_kg_per_month": "kg CO2 per month",
 }
 #: One-word units at the end of a column name, as a heading prints them.

@@ -29,7 +29,7 @@ MAX_BATCHES = 24
 #: allows: several workers share one queue, the bound is that of one worker. chosen: more than is seen.
 QUEUE_SHARING = 1.15
 #: Rankings that follow from the power, which is bounded only where the workload gives a demand.
-OF_POWER = ("power_w", "site_energy_j_per_output_token")
+OF_POWER = ("power_w", "site_energy_j_per_output_token", "gco2_per_million_tokens")
 #: Rankings without a bound where the search chooses the load: the pool that is not the bottleneck is loaded less than
 #: its bound assumes. All pairs are estimated then, as far as `MAX_BATCHES` goes.
 UNBOUNDED = (*OF_POWER, "ttft_ms", "tpot_ms", "e2e_ms")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from perfmodel.arrays import Array, Index, Mask
-from perfmodel.power import energy_per_token, site_power
+from perfmodel.power import carbon_g, energy_per_token, kwh_per_million_tokens, site_power
 from search.planning.account import dearest
 from search.planning.pool_roles import Role
 from search.planning.pools import Pairs, Workers
@@ -31,6 +31,7 @@ BY_EFFICIENCY = (
     "usd_per_million_tokens",
     "usd_per_million_total_tokens",
     "site_energy_j_per_output_token",
+    "gco2_per_million_tokens",
 )
 #: Rates per device that differ by less count as equal: the smaller pair is taken. chosen: below the error of estimates.
 RATE_TOLERANCE = 0.01
@@ -128,6 +129,7 @@ def _columns(scorer: Scorer, prefill: Role, decode: Role, workers: Workers) -> M
     output, usd, used = rate * work.mean_output, bill["usd_per_hour"], scorer.tariff.money.utilisation
     devices = _devices(prefill, decode, workers)
     power = site_power(prefill.watts + decode.watts, 1.0, bill["host_w"], 1.0)
+    energy = energy_per_token(power, output)
     return {
         "usd_per_hour": usd,
         "usd_per_million_tokens": usd_per_million_tokens(usd, used * output),
@@ -135,7 +137,8 @@ def _columns(scorer: Scorer, prefill: Role, decode: Role, workers: Workers) -> M
         "devices": devices,
         "nodes": bill["nodes"],
         "power_w": power,
-        "site_energy_j_per_output_token": energy_per_token(power, output),
+        "site_energy_j_per_output_token": energy,
+        "gco2_per_million_tokens": carbon_g(kwh_per_million_tokens(energy), scorer.site.gco2_per_kwh),
         "output_tok_s_per_device": output / devices,
         "output_tok_s": output,
         "request_rate_rps": rate,

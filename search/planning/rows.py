@@ -89,6 +89,7 @@ def _row(candidates: Candidates, number: int, tails: Mapping[str, float]) -> dic
         "qualifies": c["verdict"] == 0,
         "reason": reason(candidates, number),
         "price": "; ".join(dict.fromkeys(tariff.price[t] for t in types)),
+        "carbon": candidates.scorer.site.carbon,
     }
     told = [
         *_configuration(candidates, number),
