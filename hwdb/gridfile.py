@@ -96,7 +96,9 @@ def _of_region(rows: list[dict[str, str]], name: str, region: str) -> list[dict[
     """Return the rows of one region; `InputError` where several are in the file and none of them is named."""
     regions = list(dict.fromkeys(row[REGION] for row in rows))
     if not region and len(regions) > 1:
-        raise InputError(f"{name}: the file has {len(regions)} regions; name one with grid: {', '.join(regions[:5])}")
+        raise InputError(
+            f"{name}: the file has {len(regions)} regions; name one with electricity_grid: {', '.join(regions[:5])}"
+        )
     if region and region not in regions:
         raise UnknownName("region", region, regions, f"in {name}")
     return [row for row in rows if row[REGION] == (region or regions[0])]

@@ -52,7 +52,9 @@ def operator_use(demand: Demand, device: Device, power_cap: float = NAN) -> Oper
     time, bound = np.broadcast_to(cost.time, (count,)), np.broadcast_to(cost.bound, (count,))
     ones = np.ones(count)
     whole = Activity(busy=ones, kernels=ones, use=use_of(hardware, _work(demand, count) / time))
-    longer = slowdown(hardware, demanded(hardware, whole), ones * (bound == COMPUTE_BOUND), ones * (bound == MEMORY_BOUND))
+    longer = slowdown(
+        hardware, demanded(hardware, whole), ones * (bound == COMPUTE_BOUND), ones * (bound == MEMORY_BOUND)
+    )
     watts = mean_power(hardware, whole)
     time, spread, of_power = time * longer, np.broadcast_to(cost.spread, (count,)), power_spread(hardware)
     devices = np.broadcast_to(np.asarray(demand.shape.get("group", 1.0), dtype=float), (count,))

@@ -7,6 +7,7 @@ straight line. Cooling and losses are part of the PUE, by which electricity is m
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from perfmodel.arrays import NAN
@@ -32,7 +33,7 @@ def capital_per_year(usd: float, life_years: float, residual: float = 0.0, inter
     """
     if interest == 0.0:
         return usd * (1.0 - residual) / life_years
-    worth = 1.0 / (1.0 + interest) ** life_years
+    worth = math.exp(-life_years * math.log1p(interest))
     return usd * (1.0 - residual * worth) * interest / (1.0 - worth)
 
 

@@ -53,7 +53,9 @@ def time_share(prefill_s: Amount, decode_s: Amount) -> Array:
         return np.asarray(prefill_s) / (np.asarray(prefill_s) + decode_s)
 
 
-def split(usd_per_request: Array, prefill: Array, cached_part: Array, tokens: tuple[Amount, Amount, Amount]) -> TokenCosts:
+def split(
+    usd_per_request: Array, prefill: Array, cached_part: Array, tokens: tuple[Amount, Amount, Amount]
+) -> TokenCosts:
     """Split the cost of a request.
 
     Args:

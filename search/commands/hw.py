@@ -45,8 +45,10 @@ def list_command(selection: FilterOptions, output: DataOutputOptions) -> None:
 
     form, database, wide = output.form, output.database(), output.wide
     if selection.grids:
-        known = [{"name": g.name, "title": g.title, "gco2_per_kwh": g.gco2_per_kwh, "year": g.year, "source": g.source}
-                 for g in grids().values()]
+        known = [
+            {"name": g.name, "title": g.title, "gco2_per_kwh": g.gco2_per_kwh, "year": g.year, "source": g.source}
+            for g in grids().values()
+        ]
         out.print_rows(known, form, out.Layout(title=counted(len(known), "grid"), footnotes=("source",), wide=wide))
         return
     if selection.nodes:

@@ -29,7 +29,7 @@ perfmodel op attention 1 2048 0 --device h100-sxm --heads 64 --kv-heads 8"""
 ALL_REDUCE_EXAMPLES = """\
 perfmodel op all-reduce 1e6,1e8 --device h100-sxm --group 8"""
 #: Columns of the table, and those that go first where it is narrow.
-DROP = ("power_basis", "tflops", "gb_s", "bound", "basis")
+DROP = ("power_basis", "achieved_tflops", "achieved_gb_s", "bound", "basis")
 #: Largest size that is read. chosen: beyond any tensor; more is taken for a typing error.
 MOST = 1e12
 #: Most shapes of one call. chosen: a table that people read, or a sweep for a plot.
@@ -81,11 +81,11 @@ def attention_command(
     """Estimate causal attention kernels: time, watts and joules of one layer on one device."""
     from perfmodel.operators import attention_alone
 
-    columns = _columns({"batch": batch, "query": query, "context": context}, zero="context")
+    columns = _columns({"sequences": batch, "query": query, "context": context}, zero="context")
     sizes = (heads, kv_heads, head_dim)
     if (columns["query"] == 1).any() and not (columns["query"] == 1).all():
         raise InputError("QUERY: 1 is decode and more is prefill; ask for them one after the other")
-    _print(columns, lambda c: attention_alone(c["batch"], c["query"], c["context"], sizes, kv), place, output, {})
+    _print(columns, lambda c: attention_alone(c["sequences"], c["query"], c["context"], sizes, kv), place, output, {})
 
 
 @grouped
@@ -109,7 +109,10 @@ def _columns(texts: dict[str, str], zero: str = "") -> dict[str, Array]:
     """Return every combination of the sizes, a column (N,) each. zero: the size that may be 0."""
     import numpy as np
 
-    sizes = {name: [_size(name, part, 0.0 if name == zero else 1.0) for part in text.split(",")] for name, text in texts.items()}
+    sizes = {
+        name: [_size(name, part, 0.0 if name == zero else 1.0) for part in text.split(",")]
+        for name, text in texts.items()
+    }
     rows = list(product(*sizes.values()))
     if len(rows) > MOST_SHAPES:
         raise InputError(f"{len(rows)} shapes are more than {MOST_SHAPES}; give fewer sizes")
@@ -165,8 +168,8 @@ def _rows(
             **{name: float(value[i]) for name, value in values.items()},
             **{f"{name}_lo": float(value[i] * np.exp(-spreads[name][i])) for name, value in values.items()},
             **{f"{name}_hi": float(value[i] * np.exp(spreads[name][i])) for name, value in values.items()},
-            "tflops": float(found.flop[i] / found.time[i] / 1e12),
-            "gb_s": float(found.moved[i] / found.time[i] / 1e9),
+            "achieved_tflops": float(found.flop[i] / found.time[i] / 1e12),
+            "achieved_gb_s": float(found.moved[i] / found.time[i] / 1e9),
             "pj_per_flop": float(found.joules[i] / found.flop[i] * 1e12) if found.flop[i] > 0 else math.nan,
             "bound": found.bound[i],
             "basis": found.basis[i],

@@ -36,9 +36,10 @@ class SiteOptions(MoneyOptions):
         list[str] | None,
         _option(metavar="USD", help="Your price of one device, or DEVICE=USD for one of two; repeatable."),
     ] = None
-    prices: Annotated[str, _option(metavar="KIND", help="Kind of price: on_demand, reserved, spot or cheapest.")] = (
-        "on_demand"
-    )
+    prices: Annotated[
+        str,
+        _option(metavar="KIND", help="Kind of price: on_demand, reserved, reserved_1y, reserved_3y, spot, cheapest."),
+    ] = "on_demand"
     node: Annotated[
         list[str] | None,
         _option(metavar=NAME, help="Node that holds the devices: whole nodes are paid, and hosts count."),
@@ -46,8 +47,9 @@ class SiteOptions(MoneyOptions):
     pue: Annotated[float, _option(metavar="PUE", help="Power usage effectiveness of the site, 1 or more.")] = 1.0
     usd_per_kwh: Annotated[float | None, _option(metavar="USD", help="Price of electricity.")] = None
     gco2_per_kwh: Annotated[float | None, _option(metavar="G", help="Carbon intensity, grams of CO2e.")] = None
-    grid: Annotated[
-        str, _option(metavar=NAME, help="Grid whose carbon intensity counts (`hw list --grids`), or a region of a file.")
+    electricity_grid: Annotated[
+        str,
+        _option(metavar=NAME, help="Grid whose carbon intensity counts (`hw list --grids`), or a region of a file."),
     ] = ""
     gco2_by_hour: Annotated[
         str, _option(metavar="FILE", help="CSV of carbon intensity by hour: hour,gco2_per_kwh[,region].")
@@ -98,10 +100,8 @@ class SiteOptions(MoneyOptions):
             if value is not None and not (isfinite(value) and value >= 0.0):
                 raise InputError(f"--{name.replace('_', '-')} {value:g} is impossible; give 0 or more")
         usd, stated, made = (nan if value is None else value for value in given.values())
-        mean, hours, words = carbon_of(stated, self.grid, self.gco2_by_hour)
-        return Site(
-            pue=self.pue, usd_per_kwh=usd, gco2_per_kwh=mean, gco2_hours=hours, carbon=words, embodied_kg=made
-        )
+        mean, hours, words = carbon_of(stated, self.electricity_grid, self.gco2_by_hour)
+        return Site(pue=self.pue, usd_per_kwh=usd, gco2_per_kwh=mean, gco2_hours=hours, carbon=words, embodied_kg=made)
 
 
 def _known_as(hwdb: Hwdb, device: str) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         model_row,
         node_row,
     )
+    from search.output.cost_sheet import print_ways
     from search.output.fleet_summary import fleet_rows, print_fleet
     from search.output.headings import columns_of_heading, heading
     from search.output.plan_sentences import (
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from search.output.row_printer import Form, print_rows, print_sheet
     from search.output.simulation_sheet import print_simulation
     from search.output.table_fit import Layout, known_columns, whole_word
-    from search.output.cost_sheet import print_ways
     from search.output.terminal import error_lines, print_text, progress_bar
     from search.output.value_format import Row, json_value, money, number, percent, with_range
     from search.output.word_list import print_words
@@ -91,8 +91,8 @@ __all__ = [
     "print_sheet",
     "print_simulation",
     "print_text",
-    "print_words",
     "print_ways",
+    "print_words",
     "progress_bar",
     "question",
     "ranking_note",

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from math import expm1, isfinite
 from typing import TYPE_CHECKING, Any, TextIO
 
-from search.output.plan_sentences import account_note, engine_title, headline, power_note, price_note, question, ranking_note
+from search.output.plan_sentences import (
+    account_note,
+    engine_title,
+    headline,
+    power_note,
+    price_note,
+    question,
+    ranking_note,
+)
 from search.output.row_printer import print_rows
 from search.output.table_fit import Layout
 from search.output.terminal import print_text

@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from perfmodel import Estimates
-from perfmodel.arrays import NAN, Array, Index
+from perfmodel.arrays import NAN, Array, Index, Mask
 from search.planning.account import Shares, account_columns, hourly_usd, shares_of, without_cached
 from search.planning.candidates import Candidates
 from search.planning.columns import cost_columns, power_columns
@@ -148,7 +148,7 @@ def _of_pairs(candidates: Candidates, scorer: Scorer, at: Index) -> tuple[Array,
     return _priced(scorer, found, bill, met)
 
 
-def _priced(scorer: Scorer, found: Estimates, bill: dict[str, Array], met: Array) -> tuple[Array, Array]:
+def _priced(scorer: Scorer, found: Estimates, bill: dict[str, Array], met: Mask) -> tuple[Array, Array]:
     """Return (USD per hour, USD per million output tokens), (N,) each; inf where not `met`.
 
     Where the rate is an estimate too, the cost of a token has the end of its interval that goes with the confidence.

@@ -205,7 +205,7 @@ def _units(scorer: Scorer, prefill: Role, decode: Role, workers: Workers) -> Arr
 
     def hourly(*pool: Any) -> Array:
         """Return the most USD per hour that a pool may cost."""
-        return dearest(bill, scorer.site, pool)  # type: ignore[arg-type]
+        return dearest(bill, scorer.site, pool)
 
     pools = [
         (r.layouts.device, r.layouts.devices_per_replica, n) for r, n in zip((prefill, decode), workers, strict=True)

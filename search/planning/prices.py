@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -134,7 +134,7 @@ class Tariff:
         They are of N candidates, and sums over the pools of each. pools: (device, size, replicas) of each, (N,) each.
         caps: power limits set on the devices of each pool, W, NaN for their own.
         """
-        columns = {
+        columns: dict[str, Callable[[Index, Array, Array], Array]] = {
             "nodes": self.nodes,
             "devices_billed": self.billed,
             "usd_per_hour": self.hourly,

@@ -99,13 +99,15 @@ def ways_to_pay(plan: Plan, number: int) -> list[dict[str, Any]]:
         tokens = split(usd, shares.prefill, shares.cached_part, mean_tokens(work))
         kinds = (float(tokens.input[0]), float(tokens.cached[0]), float(tokens.output[0]))
         even = least_utilisation(way.idle, way.full - way.idle, one.rate, api)
-        rows.append({
-            **_row(way.name, way.usd_per_hour(money.utilisation), float(usd[0]), kinds),
-            "api_break_even_utilisation": even,
-            "api_break_even_rps": even * one.rate,
-            **_against_own(way, own, plan, one),
-            "price": way.price,
-        })
+        rows.append(
+            {
+                **_row(way.name, way.usd_per_hour(money.utilisation), float(usd[0]), kinds),
+                "api_break_even_utilisation": even,
+                "api_break_even_rps": even * one.rate,
+                **_against_own(way, own, plan, one),
+                "price": way.price,
+            }
+        )
     if api == api:
         hourly = api * SECONDS_PER_HOUR * one.rate * money.utilisation
         rows.append({**_row(API, hourly, api, money.api), "price": "given by the user"})
@@ -128,10 +130,7 @@ def _row(way: str, hourly: float, usd_per_request: float, by_kind: tuple[float, 
 
 def _deployed(plan: Plan, number: int) -> Deployed:
     """Return what candidate `number` consists of."""
-    if plan.disaggregated(number):
-        parts = plan.pool_deployments(number)
-    else:
-        parts = (plan.deployment(number),)
+    parts = list(plan.pool_deployments(number)) if plan.disaggregated(number) else [plan.deployment(number)]
     pools = tuple((p.device, p.devices_per_replica, p.replicas) for p in parts)
     names = tuple(dict.fromkeys(plan.scorer.tariff.devices[int(p.device[0])].name for p in parts))
     return Deployed(plan.estimates(number), pools, names)
@@ -161,7 +160,11 @@ def _tariff(plan: Plan, kind: str, money: Money, stated: Mapping[str, float]) ->
 
 def _way(name: str, prices: Tariff, plan: Plan, one: Deployed) -> Way:
     """Price the candidate at `prices`, without load and with the load of the plan."""
-    bill, site, terms = prices.bill(*one.pools, caps=(NAN,) * len(one.pools)), plan.scenario.site, prices.money.ownership
+    bill, site, terms = (
+        prices.bill(*one.pools, caps=(NAN,) * len(one.pools)),
+        plan.scenario.site,
+        prices.money.ownership,
+    )
     power = power_columns(one.found, bill, site)
     ready = power_columns(one.found, bill, site, utilisation=IDLE)["mean_power_w"]
     told = dict.fromkeys(prices.price[i] for i, d in enumerate(prices.devices) if d.name in one.devices)

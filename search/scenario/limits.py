@@ -85,8 +85,8 @@ def read_limits(table: Table) -> Limits:
 def read_site(table: Table, folder: Path) -> Site:
     """Read the `[site]` table; the file of hours is relative to `folder`."""
     stated = table.number("gco2_per_kwh", math.nan, least=0)
-    place, hours = table.text("grid", ""), table.text("gco2_by_hour", "")
-    key = "gco2_by_hour" if hours else "grid"
+    place, hours = table.text("electricity_grid", ""), table.text("gco2_by_hour", "")
+    key = "gco2_by_hour" if hours else "electricity_grid"
     mean, by_hour, words = relay(table, key, carbon_of, stated, place, str(folder / hours) if hours else "")
     site = Site(
         pue=table.number("pue", Site.pue, least=1, most=MAX_PUE),
@@ -107,7 +107,7 @@ def carbon_of(stated: float, place: str, hours: str) -> tuple[float, tuple[float
     that file. "" for what is not given; at most one source of figures may be.
     """
     if not math.isnan(stated) and (place or hours):
-        raise InputError("gco2_per_kwh is given too; give one of gco2_per_kwh, grid and gco2_by_hour")
+        raise InputError("gco2_per_kwh is given too; give one of gco2_per_kwh, electricity_grid and gco2_by_hour")
     if hours:
         by_hour = read_grid_hours(hours, place)
         mean = math.fsum(by_hour) / len(by_hour)

@@ -130,7 +130,7 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
     site, money = read_site(top.table("site", {}), folder), read_money(top.table("money", {}), database, offer.devices)
     refuse_free_power(top.file, money, site.usd_per_kwh)
     if minimise == "gco2_per_million_tokens" and site.gco2_per_kwh != site.gco2_per_kwh:
-        raise objective.error("rank_by", "carbon needs [site] grid, gco2_by_hour or gco2_per_kwh; add one")
+        raise objective.error("rank_by", "carbon needs [site] electricity_grid, gco2_by_hour or gco2_per_kwh; add one")
     scenario = Scenario(
         path=top.file,
         title=top.text("title", Path(top.file).stem),
