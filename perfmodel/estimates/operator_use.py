@@ -21,9 +21,9 @@ from perfmodel.vocabulary import BASES, BOUNDS, COMPUTE_BOUND, MEMORY_BOUND, MOV
 class OperatorUse:
     """Hold what N operators take, (N,) each.
 
-    time: seconds per call. watts: mean of one device while it runs nothing else. joules: per call, of all `devices` that
-    take part. spreads: log half-widths of 80 % intervals by name: time, watts, joules. basis, bound: words. flop, moved:
-    per call and device. power_basis: what the watts rest on, in words.
+    time: seconds per call. watts: mean of one device while it runs nothing else. joules: per call, of all `devices`
+    that take part. spreads: log half-widths of 80 % intervals by name: time, watts, joules. basis, bound: words. flop,
+    moved: per call and device. power_basis: what the watts rest on, in words.
     """
 
     time: Array
@@ -41,8 +41,8 @@ class OperatorUse:
 def operator_use(demand: Demand, device: Device, power_cap: float = NAN) -> OperatorUse:
     """Estimate operators on a device, (N,): each runs back to back, so that nothing but its kernels takes time.
 
-    Watts follow from the work per second as in a serving step (`perfmodel.power`), whose constants are fitted on serving
-    runs and not on single kernels; the range of joules joins those of time and watts, which are taken for independent.
+    Watts follow from the work per second as in a serving step (`perfmodel.power`), whose constants are fitted on
+    serving runs and not on single kernels; the range of joules joins those of time and watts, taken for independent.
 
     power_cap: power limit set on the device, W; NaN for its own.
     """

@@ -47,6 +47,18 @@ class PlaceOptions:
     power_cap_w: Annotated[float, _option(metavar="W", help="Power limit set on it (default: its own).")] = math.nan
 
 
+@dataclass(frozen=True)
+class HeadOptions:
+    """The heads of an attention kernel on one device."""
+
+    section: ClassVar[str] = "Heads"
+
+    heads: Annotated[int, typer.Option(min=1, metavar=COUNT, help="Query heads of the device.")] = 32
+    kv_heads: Annotated[int, typer.Option(min=1, metavar=COUNT, help="KV heads of the device.")] = 8
+    head_dim: Annotated[int, typer.Option(min=1, metavar="WIDTH", help="Width of a head.")] = 128
+    kv: Annotated[str, typer.Option(metavar="FORMAT", help="Number format of the KV cache.")] = "bf16"
+
+
 @grouped
 def gemm_command(
     m: Annotated[str, typer.Argument(metavar="M", help="Rows of the activations; several with commas between.")],
@@ -73,19 +85,18 @@ def attention_command(
     context: Annotated[str, typer.Argument(metavar="CONTEXT", help="Tokens in the KV cache before them.")],
     place: PlaceOptions,
     output: DataOutputOptions,
-    heads: Annotated[int, typer.Option(min=1, metavar=COUNT, help="Query heads of the device.")] = 32,
-    kv_heads: Annotated[int, typer.Option(min=1, metavar=COUNT, help="KV heads of the device.")] = 8,
-    head_dim: Annotated[int, typer.Option(min=1, metavar="WIDTH", help="Width of a head.")] = 128,
-    kv: Annotated[str, typer.Option(metavar="FORMAT", help="Number format of the KV cache.")] = "bf16",
+    sizes: HeadOptions,
 ) -> None:
     """Estimate causal attention kernels: time, watts and joules of one layer on one device."""
     from perfmodel.operators import attention_alone
 
     columns = _columns({"sequences": batch, "query": query, "context": context}, zero="context")
-    sizes = (heads, kv_heads, head_dim)
+    heads = (sizes.heads, sizes.kv_heads, sizes.head_dim)
     if (columns["query"] == 1).any() and not (columns["query"] == 1).all():
         raise InputError("QUERY: 1 is decode and more is prefill; ask for them one after the other")
-    _print(columns, lambda c: attention_alone(c["sequences"], c["query"], c["context"], sizes, kv), place, output, {})
+    _print(
+        columns, lambda c: attention_alone(c["sequences"], c["query"], c["context"], heads, sizes.kv), place, output, {}
+    )
 
 
 @grouped

@@ -35,8 +35,8 @@ class ResultOptions:
         str,
         typer.Option(
             metavar="WORD",
-            help="Rank by this in place of the scenario's rank_by: cost, token-cost, energy, carbon, power, throughput, "
-            "latency, or a column.",
+            help="Rank by this in place of rank_by: cost, token-cost, energy, carbon, power, throughput, latency, or a "
+            "column.",
         ),
     ] = ""
     explain: Annotated[

@@ -140,6 +140,8 @@ def prepare(scenario: Scenario, costs: CostModel | None = None) -> Prepared:
     problem = priced(_problem(spec, options, np.concatenate([part.throughput for part in parts]), inventory))
     staff = scenario.money.ownership.staff_usd_per_month
     beside = (f"staff ({staff:g} USD per month) is not part of the cost of a fleet",) if staff else ()
+    if scenario.money.utilisation != 1.0:
+        beside = (*beside, "utilisation of [money] plays no part in a fleet: its hours have loads of their own")
     problem = replace(problem, remarks=(*problem.remarks, *useless, *beside, *scenario.readings))
     return Prepared(problem=problem, spec=spec, dates=bill.date, modelled=modeller.modelled(parts))
 

@@ -176,20 +176,18 @@ def tariff(
             does); otherwise it is rented singly.
         kind: the kind of price that counts, or `cheapest`. Where no price of that kind is known, the cheapest of
             another kind is used, and `Tariff.price` says so.
-        own: the user's price of one device, by name; it overrides the database.
+        own: the user's price of one device, by name; it overrides the database and `money`, which says what is owned.
         way_out: how an unknown price is given, by default in a scenario (`unpriced`).
-        money: what is owned; a price in `own` still comes first.
     """
-    money = Money() if money is None else money
+    money = money or Money()
     types = tuple(hwdb.device(d) for d in devices)
     node_of = {node.device: node for node in reversed([hwdb.node(n) for n in nodes])}
     per_node = np.array([float(node_of[d.name].count if d.name in node_of else max(d.link.peers, 1)) for d in types])
     host = np.array([node_of[d.name].host_power if d.name in node_of else np.nan for d in types])
+    beside = np.nan_to_num(host) / per_node
     rates = [
-        _owned(money, d, float(watts))
-        if d.name in money.bought and name not in own
-        else _rate(name, hwdb, kind, own, way_out)
-        for name, d, watts in zip(devices, types, np.nan_to_num(host) / per_node, strict=True)
+        _owned(money, d, watts) if d.name in money.bought and name not in own else _rate(name, hwdb, kind, own, way_out)
+        for name, d, watts in zip(devices, types, beside.tolist(), strict=True)
     ]
     return Tariff(
         devices=types,

@@ -85,8 +85,8 @@ def ways_to_pay(plan: Plan, number: int) -> list[dict[str, Any]]:
 
     Columns: `api_break_even_utilisation` is the least utilisation at which the way costs less than the API (inf: never,
     above 1: beyond what the candidate serves), `api_break_even_rps` the mean request rate there;
-    `own_break_even_utilisation` that from which owning costs less than this rent stopped when idle, `own_pay_back_months`
-    the months after which owning has paid itself back against this rent in all hours.
+    `own_break_even_utilisation` that from which owning costs less than this rent stopped when idle,
+    `own_pay_back_months` the months after which owning has paid itself back against this rent in all hours.
     """
     money, one = plan.scenario.money, _deployed(plan, number)
     ways = list(_ways(plan, one))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from hwdb.tomlfile import Table
 
+#: Ranking by carbon, which needs the intensity of the electricity.
+CARBON = "gco2_per_million_tokens"
 #: Column of a plan -> whether less of it is better.
 RANKINGS = {
     "usd_per_hour": True,
@@ -12,7 +14,7 @@ RANKINGS = {
     "devices": True,
     "power_w": True,
     "site_energy_j_per_output_token": True,
-    "gco2_per_million_tokens": True,
+    CARBON: True,
     "output_tok_s_per_device": False,
     "output_tok_s": False,
     "request_rate_rps": False,
@@ -38,7 +40,7 @@ OBJECTIVES = {
     "cost": "usd_per_hour",
     "token-cost": "usd_per_million_tokens",
     "energy": "site_energy_j_per_output_token",
-    "carbon": "gco2_per_million_tokens",
+    "carbon": CARBON,
     "power": "power_w",
     "throughput": "output_tok_s",
     "latency": "e2e_ms",

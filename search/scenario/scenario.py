@@ -6,6 +6,7 @@ value and remedy. The keys are described in `docs/scenarios.md`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,7 @@ from search.scenario.limits import Limits, Site, read_limits, read_site
 from search.scenario.model import read_model
 from search.scenario.money import Money, read_money, refuse_free_power
 from search.scenario.offer import Offer, read_offer
-from search.scenario.rankings import MOST_SERVED, RANKINGS, read_ranking
+from search.scenario.rankings import CARBON, MOST_SERVED, RANKINGS, read_ranking
 from search.scenario.workload import WORKLOAD_KEYS, Request, read_request, read_slo
 
 
@@ -128,9 +129,6 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
     objective, engines = top.table("objective", {}), _engines(top, folder)
     minimise = read_ranking(objective)
     site, money = read_site(top.table("site", {}), folder), read_money(top.table("money", {}), database, offer.devices)
-    refuse_free_power(top.file, money, site.usd_per_kwh)
-    if minimise == "gco2_per_million_tokens" and site.gco2_per_kwh != site.gco2_per_kwh:
-        raise objective.error("rank_by", "carbon needs [site] electricity_grid, gco2_by_hour or gco2_per_kwh; add one")
     scenario = Scenario(
         path=top.file,
         title=top.text("title", Path(top.file).stem),
@@ -156,10 +154,6 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
     top.text("note", "")
     top.done(also=("workload", "fleet", "hardware", "model"))
     _check_complete(top, scenario)
-    refused = refused_for_fleets(scenario) if scenario.fleet is not None else None
-    if refused is not None:
-        table, key, told = refused
-        raise top.table(table).error(key, told)
     return scenario
 
 
@@ -192,8 +186,16 @@ def _request(top: Table, folder: Path, *, fills: bool) -> Request | None:
 
 
 def _check_complete(top: Table, scenario: Scenario) -> None:
-    """Raise `InputError` where the file describes neither a plan nor a fleet."""
+    """Raise `InputError` where the file describes neither a plan nor a fleet, or lacks a figure."""
     plannable = scenario.model and scenario.request is not None and scenario.offer.devices
     if scenario.fleet is None and not plannable:
         missing = "], [".join(n for n in ("model", "workload", "hardware") if n not in top)
         raise top.error("", f"[{missing}] missing; a plan needs model, workload and hardware, or a [fleet]")
+    refuse_free_power(top.file, scenario.money, scenario.site.usd_per_kwh)
+    if scenario.minimise == CARBON and math.isnan(scenario.site.gco2_per_kwh):
+        told = "carbon needs [site] electricity_grid, gco2_by_hour or gco2_per_kwh; add one"
+        raise top.table("objective", {}).error("rank_by", told)
+    refused = refused_for_fleets(scenario) if scenario.fleet is not None else None
+    if refused is not None:
+        table, key, told = refused
+        raise top.table(table).error(key, told)
