@@ -9,21 +9,28 @@ of replicas, or no load, keeps the SLO with that confidence.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from perfmodel import Estimates
+from perfmodel import Deployments, Estimates
 from perfmodel.arrays import NAN, Array, Index, Mask
+from perfmodel.estimates import keeps
 from search.planning.account import Shares, account_columns, hourly_usd, shares_of, without_cached
 from search.planning.candidates import Candidates
-from search.planning.columns import cost_columns, power_columns
+from search.planning.columns import power_columns
 from search.planning.disaggregated import pair_loads, pair_workers
 from search.planning.pools import estimates as pair_estimates
+from search.planning.prices import usd_per_million_tokens
 from search.planning.scoring import Scorer
-from search.planning.sizing import SATURATING_RATE, least_replicas
+from search.planning.sizing import SATURATING_RATE, least_whole
 
+#: Most times the replicas of a plan that are tried. chosen: beyond, no number of replicas is taken to keep the SLO.
+MOST_TIMES = 32.0
+#: Confidence -> (USD per hour, USD per million output tokens) of candidates, (N,) each.
+Ends = dict[float, tuple[Array, Array]]
 #: Confidences at the ends of a range: the ends of an 80 % interval.
 GOOD, BAD = 0.1, 0.9
 
@@ -72,59 +79,88 @@ def cost_range(candidates: Candidates, numbers: Sequence[int]) -> dict[str, Arra
     """Return the ends of the 80 % intervals of `usd_per_hour` and `usd_per_million_tokens`, (N,) each."""
     at = np.asarray(numbers, dtype=np.intp)
     own = {name: candidates.columns[name][at] for name in ("usd_per_hour", "usd_per_million_tokens")}
-    good, bad = (_costs_at(candidates, at, confidence) for confidence in (GOOD, BAD))
-    return {
-        **{f"{name}_lo": np.fmin(good[name], value) for name, value in own.items()},
-        **{f"{name}_hi": np.fmax(bad[name], value) for name, value in own.items()},
-    }
-
-
-def _costs_at(candidates: Candidates, at: Index, confidence: float) -> dict[str, Array]:
-    """Return the costs of the candidates `at` if the plan were made with this confidence, (N,) each."""
-    asked = candidates.scorer
-    scorer = replace(asked, target=replace(asked.target, confidence=confidence))
-    hourly, per_million = np.full(len(at), NAN), np.full(len(at), NAN)
+    ends = {confidence: {name: np.full(len(at), NAN) for name in own} for confidence in (GOOD, BAD)}
     for pools in (False, True):
         rows = np.nonzero((at >= len(candidates.layouts)) == pools)[0]
         if len(rows):
             costs = _of_pairs if pools else _of_colocated
-            hourly[rows], per_million[rows] = costs(candidates, scorer, at[rows])
-    return {"usd_per_hour": hourly, "usd_per_million_tokens": per_million}
+            for confidence, found in costs(candidates, at[rows]).items():
+                for name, values in zip(own, found, strict=True):
+                    ends[confidence][name][rows] = values
+    return {
+        **{f"{name}_lo": np.fmin(ends[GOOD][name], value) for name, value in own.items()},
+        **{f"{name}_hi": np.fmax(ends[BAD][name], value) for name, value in own.items()},
+    }
 
 
-def _of_colocated(candidates: Candidates, scorer: Scorer, at: Index) -> tuple[Array, Array]:
-    """Return (USD per hour, USD per million output tokens) of colocated candidates, (N,) each."""
-    layouts = candidates.layouts.take(at)
-    replicas, offered = candidates.columns["replicas"][at], candidates.columns["offered"][at]
-    spare = scorer.spare_replicas(layouts)
-    if scorer.sized:
-        replicas = _replicas(scorer, candidates, at) + spare
-        met = np.isfinite(replicas)
-    else:
-        load = scorer.greatest_load(layouts)
-        met, offered = np.isfinite(load), load * np.maximum(replicas - spare, 1.0)
-    shown = replace(layouts, replicas=np.where(met, replicas, 1.0))
-    found = scorer.target.estimates_of(scorer.loads(np.where(met | scorer.sized, offered, 1.0)), shown)
-    pool = (layouts.device, layouts.devices_per_replica, shown.replicas)
-    return _priced(scorer, found, scorer.tariff.bill(pool, caps=(layouts.power_cap,)), met)
+def _with(scorer: Scorer, confidence: float) -> Scorer:
+    """Return the scorer that asks for another confidence."""
+    return replace(scorer, target=replace(scorer.target, confidence=confidence))
 
 
-def _replicas(scorer: Scorer, candidates: Candidates, at: Index) -> Array:
-    """Return the least replicas that keep the SLO with the confidence of `scorer`, (N,); inf where none do.
+def _of_colocated(candidates: Candidates, at: Index) -> Ends:
+    """Return the costs of colocated candidates at both ends, (N,) each."""
+    asked, layouts = candidates.scorer, candidates.layouts.take(at)
+    shown, offered = candidates.columns["replicas"][at], candidates.columns["offered"][at]
+    spare, out = asked.spare_replicas(layouts), {}
+    needed = _replicas(candidates, at) if asked.sized else {}
+    for confidence in (GOOD, BAD):
+        scorer, replicas, load = _with(asked, confidence), shown, offered
+        if asked.sized:
+            replicas = needed[confidence] + spare
+            met = np.isfinite(replicas)
+        else:
+            each = scorer.greatest_load(layouts)
+            met, load = np.isfinite(each), np.where(np.isfinite(each), each, 1.0) * np.maximum(shown - spare, 1.0)
+        placed = replace(layouts, replicas=np.where(met, replicas, 1.0))
+        found = partial(_estimated, scorer, load, placed)
+        pool = (layouts.device, layouts.devices_per_replica, placed.replicas)
+        out[confidence] = _priced(scorer, found, scorer.tariff.bill(pool, caps=(layouts.power_cap,)), met)
+    return out
+
+
+def _estimated(scorer: Scorer, offered: Array, placed: Deployments) -> Estimates:
+    """Estimate colocated candidates under the load of a plan, (N,)."""
+    return scorer.target.estimates_of(scorer.loads(offered), placed)
+
+
+def _replicas(candidates: Candidates, at: Index) -> dict[float, Array]:
+    """Return the least replicas that keep the SLO with each confidence, (N,); inf where none up to `MOST_TIMES` do.
 
     Where the estimate of the throughput decides, and no bound of the SLO, they are those that its interval leaves.
     """
-    layouts, target = candidates.layouts.take(at), scorer.raised.target
-    least = least_replicas(target, layouts, np.full(len(at), np.inf))[0]
-    if target.workload.arrival != "open":
-        return np.where(np.isnan(least), np.inf, least)
-    one = replace(layouts, replicas=np.ones(len(at)))
+    layouts, target = candidates.layouts.take(at), candidates.scorer.raised.target
+    count, both = len(at), np.tile(np.arange(len(at)), 2)
+    good = np.arange(2 * count) < count
+
+    def test(rows: Index, numbers: Array) -> Mask:
+        """Return True where the candidates keep the SLO with so many replicas, the first half with `GOOD`."""
+        found = target.estimates(replace(layouts.take(both[rows]), replicas=numbers))
+        kept = [keeps(found, target.slo, confidence) for confidence in (GOOD, BAD)]
+        return np.asarray(found.fits & np.where(good[rows], *kept), dtype=bool)
+
+    shown = candidates.columns["replicas"][at]
+    least = least_whole(test, np.where(good, 1.0, MOST_TIMES) * np.tile(shown, 2))
+    least = np.where(np.isnan(least), np.where(good, np.tile(shown, 2), np.inf), least)
+    halves = {GOOD: least[:count], BAD: least[count:]}
+    return _by_throughput(candidates, at, halves) if target.workload.arrival == "open" else halves
+
+
+def _by_throughput(candidates: Candidates, at: Index, least: dict[float, Array]) -> dict[float, Array]:
+    """Return the replicas that the interval of the throughput leaves, (N,) each, where the throughput decides.
+
+    least: those that keep the SLO with each confidence.
+    """
+    scorer = candidates.scorer
+    target, layouts = scorer.raised.target, candidates.layouts.take(at)
     load = replace(scorer.loads(np.full(len(at), NAN)), rate=np.full(len(at), SATURATING_RATE))
-    full = target.estimates_of(load, one)
-    serves = full.request_rate * np.exp(_deviates(scorer.target.confidence) * full.spread["throughput"])
-    usual, needed = (np.ceil(target.workload.rate / rate) for rate in (full.request_rate, serves))
-    by_rate = np.where(least <= usual, needed, np.fmax(least, needed))
-    return np.where(np.isnan(least), np.inf, np.maximum(by_rate, 1.0))
+    full = target.estimates_of(load, replace(layouts, replicas=np.ones(len(at))))
+    usual, out = np.ceil(target.workload.rate / full.request_rate), {}
+    for confidence, found in least.items():
+        serves = full.request_rate * np.exp(_deviates(confidence) * full.spread["throughput"])
+        needed = np.maximum(np.ceil(target.workload.rate / serves), 1.0)
+        out[confidence] = np.where(found <= usual, needed, np.fmax(found, needed))
+    return out
 
 
 def _deviates(confidence: float) -> float:
@@ -132,31 +168,41 @@ def _deviates(confidence: float) -> float:
     return 1.0 if confidence == GOOD else -1.0
 
 
-def _of_pairs(candidates: Candidates, scorer: Scorer, at: Index) -> tuple[Array, Array]:
-    """Return (USD per hour, USD per million output tokens) of pairs of pools, (N,) each."""
-    pairs, columns = candidates.pairs.take(at - len(candidates.layouts)), candidates.columns
-    workers, offered = (columns["prefill_workers"][at], columns["decode_workers"][at]), columns["offered"][at]
-    if scorer.sized:
-        workers, met = pair_workers(scorer, pairs)
-        spares = scorer.spare_replicas(pairs.prefill), scorer.spare_replicas(pairs.decode)
-        workers = workers[0] + spares[0], workers[1] + spares[1]
-    else:
-        offered, met = pair_loads(scorer, pairs, workers)
-    found = pair_estimates(scorer, pairs, workers, offered)
-    pools = [(p.device, p.devices_per_replica, n) for p, n in zip((pairs.prefill, pairs.decode), workers, strict=True)]
-    bill = scorer.tariff.bill(*pools, caps=(pairs.prefill.power_cap, pairs.decode.power_cap))
-    return _priced(scorer, found, bill, met)
+def _of_pairs(candidates: Candidates, at: Index) -> Ends:
+    """Return the costs of pairs of pools at both ends, (N,) each."""
+    pairs, columns, out = candidates.pairs.take(at - len(candidates.layouts)), candidates.columns, {}
+    shown, offered = (columns["prefill_workers"][at], columns["decode_workers"][at]), columns["offered"][at]
+    for confidence in (GOOD, BAD):
+        scorer, workers, load = _with(candidates.scorer, confidence), shown, offered
+        if scorer.sized:
+            workers, met = pair_workers(scorer, pairs)
+            spares = scorer.spare_replicas(pairs.prefill), scorer.spare_replicas(pairs.decode)
+            workers = workers[0] + spares[0], workers[1] + spares[1]
+        else:
+            load, met = pair_loads(scorer, pairs, workers)
+        both = zip((pairs.prefill, pairs.decode), workers, strict=True)
+        pools = [(p.device, p.devices_per_replica, n) for p, n in both]
+        bill = scorer.tariff.bill(*pools, caps=(pairs.prefill.power_cap, pairs.decode.power_cap))
+        out[confidence] = _priced(scorer, partial(pair_estimates, scorer, pairs, workers, load), bill, met)
+    return out
 
 
-def _priced(scorer: Scorer, found: Estimates, bill: dict[str, Array], met: Mask) -> tuple[Array, Array]:
-    """Return (USD per hour, USD per million output tokens), (N,) each; inf where not `met`.
+def _priced(
+    scorer: Scorer, estimated: Callable[[], Estimates], bill: dict[str, Array], met: Mask
+) -> tuple[Array, Array]:
+    """Return (USD per hour, USD per million output tokens), (N,) each; inf where not `met`, NaN without a price.
 
     Where the rate is an estimate too, the cost of a token has the end of its interval that goes with the confidence.
+    estimated: called where rate or power is needed, which a stated rate and a rent do not.
     """
-    money = scorer.tariff.money
-    mean = power_columns(found, bill, scorer.site, money.utilisation)["mean_power_w"]
-    hourly = hourly_usd(bill, mean, scorer.site, money.ownership)
-    per_token = cost_columns(found, hourly, money.utilisation)["usd_per_million_tokens"]
-    if scorer.target.workload.arrival != "open":
-        per_token = per_token * np.exp(-_deviates(scorer.target.confidence) * found.spread["throughput"])
-    return np.where(met, hourly, np.inf * hourly), np.where(met, per_token, np.inf * per_token)
+    money, work, hourly = scorer.tariff.money, scorer.target.workload, np.asarray(bill["usd_per_hour"])
+    rate = np.full(len(hourly), work.rate * work.mean_output)
+    if work.arrival != "open" or bill["devices_owned"].any():
+        found = estimated()
+        mean = power_columns(found, bill, scorer.site, money.utilisation)["mean_power_w"]
+        hourly, rate = hourly_usd(bill, mean, scorer.site, money.ownership), found.output_rate
+        if work.arrival != "open":
+            rate = rate * np.exp(_deviates(scorer.target.confidence) * found.spread["throughput"])
+    per_token = usd_per_million_tokens(hourly, rate * money.utilisation)
+    never = np.where(np.isnan(hourly), NAN, np.inf)
+    return np.where(met, hourly, never), np.where(met, per_token, never)

@@ -18,6 +18,8 @@ from search.scenario import Money
 UNNAMED_PROVIDERS = ("", "various", "any")
 #: Kind of a price by commitment; `reserved_1y` and the like say how long.
 RESERVED = "reserved"
+#: Where nothing is owned.
+RENTED = Money()
 #: First word of the source of a price where the device is owned.
 OWNED = "owned"
 
@@ -165,7 +167,7 @@ def tariff(
     own: Mapping[str, float],
     *,
     way_out: str = "",
-    money: Money | None = None,
+    money: Money = RENTED,
 ) -> Tariff:
     """Look up prices and nodes of `devices`.
 
@@ -179,15 +181,13 @@ def tariff(
         own: the user's price of one device, by name; it overrides the database and `money`, which says what is owned.
         way_out: how an unknown price is given, by default in a scenario (`unpriced`).
     """
-    money = money or Money()
     types = tuple(hwdb.device(d) for d in devices)
     node_of = {node.device: node for node in reversed([hwdb.node(n) for n in nodes])}
     per_node = np.array([float(node_of[d.name].count if d.name in node_of else max(d.link.peers, 1)) for d in types])
     host = np.array([node_of[d.name].host_power if d.name in node_of else np.nan for d in types])
-    beside = np.nan_to_num(host) / per_node
     rates = [
         _owned(money, d, watts) if d.name in money.bought and name not in own else _rate(name, hwdb, kind, own, way_out)
-        for name, d, watts in zip(devices, types, beside.tolist(), strict=True)
+        for name, d, watts in zip(devices, types, (np.nan_to_num(host) / per_node).tolist(), strict=True)
     ]
     return Tariff(
         devices=types,
