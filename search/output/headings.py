@@ -41,6 +41,7 @@ UNITS = {
     "gb": "GB",
     "mb": "MB",
     "kb": "kB",
+    "tflops": "TFLOP/s",
     "tops": "TOP/s",
     "usd": "$",
     "percent": "%",
