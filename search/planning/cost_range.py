@@ -175,8 +175,12 @@ def _of_pairs(candidates: Candidates, at: Index) -> Ends:
     for confidence in (GOOD, BAD):
         scorer, workers, load = _with(candidates.scorer, confidence), shown, offered
         if scorer.sized:
-            workers, met = pair_workers(scorer, pairs)
             spares = scorer.spare_replicas(pairs.prefill), scorer.spare_replicas(pairs.decode)
+            fewest = [
+                np.maximum(n - s, 1.0) if confidence == BAD else np.ones(len(at))
+                for n, s in zip(shown, spares, strict=True)
+            ]
+            workers, met = pair_workers(scorer, pairs, (fewest[0], fewest[1]))
             workers = workers[0] + spares[0], workers[1] + spares[1]
         else:
             load, met = pair_loads(scorer, pairs, workers)

@@ -123,10 +123,12 @@ def _scored(scorer: Scorer, layouts: Deployments, batch: Offers) -> tuple[Pairs,
     return pairs, _columns(scorer, pairs, workers, offered, meets)
 
 
-def pair_workers(scorer: Scorer, pairs: Pairs) -> tuple[Workers, Mask]:
-    """Find the least workers of each pool with which pairs meet the target of `scorer`; the results of `_sized`."""
-    one = np.ones(len(pairs))
-    return _sized(scorer, pairs, (one, one))
+def pair_workers(scorer: Scorer, pairs: Pairs, least: Workers) -> tuple[Workers, Mask]:
+    """Find the least workers of each pool with which pairs meet the target of `scorer`; the results of `_sized`.
+
+    least: workers of each pool that are tried first, (N,) each; no fewer suffice.
+    """
+    return _sized(scorer, pairs, least)
 
 
 def _sized(scorer: Scorer, pairs: Pairs, bound: Workers) -> tuple[Workers, Mask]:

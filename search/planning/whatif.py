@@ -250,11 +250,12 @@ def _with_prices(plan: Plan, factors: Mapping[str, float]) -> Callable[[Scenario
         """Return the scenario with the prices of these devices changed."""
         bought = {n: s.money.bought[n] * f for n, f in factors.items() if n in own}
         rented = {n: rent[n] * f for n, f in factors.items() if n not in own}
-        return replace(
-            s,
-            money=replace(s.money, bought={**s.money.bought, **bought}),
-            offer=replace(s.offer, usd_per_hour={**s.offer.usd_per_hour, **rented}),
-        )
+        parts: dict[str, Any] = {}
+        if bought:
+            parts["money"] = replace(s.money, bought={**s.money.bought, **bought})
+        if rented:
+            parts["offer"] = replace(s.offer, usd_per_hour={**s.offer.usd_per_hour, **rented})
+        return replace(s, **parts)
 
     return changed
 
