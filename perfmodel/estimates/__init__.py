@@ -12,7 +12,7 @@ from perfmodel.estimates.explanation import Term, explain, explain_disaggregated
 from perfmodel.estimates.groups import Intervals, Latency, MemoryUse, PowerUse, Rates, RequestClasses, WaitShape
 from perfmodel.estimates.intervals import CLASSES, half_width
 from perfmodel.estimates.intervals import METRICS as INTERVAL_METRICS
-from perfmodel.estimates.kv_transfer import link_between
+from perfmodel.estimates.kv_transfer import least_group, link_between
 from perfmodel.estimates.remarks import configuration_remarks
 from perfmodel.estimates.replicas import estimate_replicas
 
@@ -48,6 +48,7 @@ __all__ = [
     "half_width",
     "in_pools",
     "keeps",
+    "least_group",
     "link_between",
     "overall",
     "per_replica",

@@ -100,8 +100,8 @@ def transfer(
     """
     how = pools[1].hand_over
     hardware = ends[0].hardware, ends[1].hardware
-    devices = [p.devices_per_replica * n for p, n in zip(pools, workers, strict=True)]
-    bandwidth, latency, delay = link_between(hardware, devices[0] + devices[1], how)
+    devices = pools[0].devices_per_replica, pools[1].devices_per_replica
+    bandwidth, latency, delay = link_between(hardware, least_group(devices, workers), how)
     parts = [sequence_bytes(end.sharding, demand.input) / bandwidth for end in ends]
     return Transfer(
         seconds=np.maximum(*parts),
@@ -114,15 +114,28 @@ def transfer(
     )
 
 
+def least_group(devices: tuple[Array, Array], workers: tuple[Array, Array]) -> Array:
+    """Return the devices of the least group of whole workers in the ratio of both pools, (N,).
+
+    Pools of several such groups can be placed group by group, each on a node of its own whose prefill workers hand over
+    to its decode workers (DistServe, arXiv:2401.09670, sec. 4.2). devices: of a worker; workers: how many; of the
+    prefill pool, then of the decode pool, (N,) each.
+    """
+    counts = [np.rint(np.asarray(n, float)).astype(np.int64) for n in workers]
+    whole = np.isclose(counts[0], workers[0]) & np.isclose(counts[1], workers[1])
+    groups = np.where(whole, np.gcd(*counts), 1)
+    return np.asarray((devices[0] * workers[0] + devices[1] * workers[1]) / groups)
+
+
 def link_between(hardware: tuple[Hardware, Hardware], devices: Array, how: HandOver) -> tuple[Array, Array, Array]:
     """Return (B/s per device, latency in s, delay in s) of the link that KV cache crosses between two pools, (N,) each.
 
-    The fabric of the node or rack is taken where the devices of both pools, of one kind, are few enough to be on it, or
-    where `how` says so; otherwise the network. The slower end counts.
+    The fabric of the node or rack is taken where the devices of both pools, of one kind, are few enough to be on it,
+    or where `how` says so; otherwise the network. The slower end counts.
 
     Args:
         hardware: of the two pools.
-        devices: of both pools together, (N,).
+        devices: of both pools together, as far as they need to be on one fabric (`least_group`), (N,).
         how: what the user states.
     """
     rows = np.ones(len(devices))

@@ -13,7 +13,7 @@ from perfmodel.costs import CostModel
 from perfmodel.deployment import Deployments
 from perfmodel.engines import Engine
 from perfmodel.engines import engine as engine_of
-from perfmodel.estimates import check_context, check_lengths, link_between
+from perfmodel.estimates import check_context, check_lengths, least_group, link_between
 from perfmodel.hardware import hardware_of
 from perfmodel.models import ModelSpec
 from perfmodel.simulator.build import pool
@@ -160,8 +160,9 @@ def _link(front: Pool, back: Pool, prefill: Deployments, decode: Deployments) ->
     once.
     """
     hardware = hardware_of(prefill.devices, prefill.device), hardware_of(decode.devices, decode.device)
-    devices = sum(p.devices_per_replica * p.replicas for p in (prefill, decode))
-    bandwidth, latency, delay = link_between(hardware, np.asarray(devices), decode.hand_over)
+    devices = prefill.devices_per_replica, decode.devices_per_replica
+    group = least_group(devices, (prefill.replicas, decode.replicas))
+    bandwidth, latency, delay = link_between(hardware, group, decode.hand_over)
     if not bandwidth[0] > 0:
         raise InputError(
             f"{back.name}: the link to it is unknown, and KV has to cross it; state link_gbs in [pools] of the scenario"
