@@ -165,7 +165,7 @@ def _link(front: Pool, back: Pool, prefill: Deployments, decode: Deployments) ->
     bandwidth, latency, delay = link_between(hardware, group, decode.hand_over)
     if not bandwidth[0] > 0:
         raise InputError(
-            f"{back.name}: the link to it is unknown, and KV has to cross it; state kv_link_gbs in [pools] of the scenario"
+            f"{back.name}: the link to it is unknown, and KV has to cross it; state kv_link_gbs in [pools]"
         )
     rate = float(bandwidth[0]) * front.kv_bytes / max(front.kv_bytes, back.kv_bytes)
     return Link(rate, float(latency[0] + delay[0]), f"link to {back.name}")
