@@ -160,10 +160,5 @@ def deployments(
     typed: dict[str, Any] = {c: np.broadcast_to(v, (rows,)).copy() for c, v in values.items()}
     # keep only devices that serve a candidate: tables are loaded for each device that is named
     used, typed["device"] = np.unique(typed["device"], return_inverse=True)
-    return Deployments(
-        devices=tuple(devices[i] for i in used),
-        host=host or Host(),
-        adapters=adapters,
-        hand_over=hand_over or HandOver(),
-        **typed,
-    )
+    behind: dict[str, Any] = {"host": host or Host(), "adapters": adapters, "hand_over": hand_over or HandOver()}
+    return Deployments(devices=tuple(devices[i] for i in used), **behind, **typed)

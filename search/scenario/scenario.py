@@ -112,7 +112,7 @@ def load_scenario(path: str | Path, folders: Iterable[str | Path] = ()) -> Scena
 def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) -> Scenario:
     """Read the scenario in the table `top`; file names in it are relative to `folder`.
 
-    folders: folders of the hardware database in addition to those that the scenario names.
+    folders: of the hardware database, in addition to those that the scenario names.
     """
     slo, asked = read_slo(top.table("slo", {})), read_model(top, folder)
     offer = read_offer(top, folder, tuple(str(f) for f in folders))
@@ -145,8 +145,7 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
     top.text("note", "")
     top.done(also=("workload", "fleet", "hardware", "model"))
     _check_complete(top, scenario)
-    refused = refused_for_fleets(scenario) if scenario.fleet is not None else None
-    if refused is not None:
+    if scenario.fleet is not None and (refused := refused_for_fleets(scenario)) is not None:
         table, key, told = refused
         raise top.table(table).error(key, told)
     return scenario
