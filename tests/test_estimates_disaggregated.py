@@ -284,7 +284,7 @@ def test_a_slow_link_bounds_the_rate_and_makes_requests_wait(workload: Workload,
     gbs=st.floats(0.05, 50.0),
     concurrency=st.integers(1, 300),
 )
-@settings(max_examples=20)
+@settings(max_examples=10)
 def test_a_faster_link_is_never_slower(
     tp: int, first: int, second: int, prompt: int, gbs: float, concurrency: int
 ) -> None:
