@@ -103,6 +103,8 @@ rank = 16
 [offload]
 weights = 0
 host = "epyc-9755"
+[pools]
+kv_link = "node"
 [fleet]
 [[fleet.class]]
 name = "chat"

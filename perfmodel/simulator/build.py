@@ -101,12 +101,10 @@ def _engine_policy(setup: Prepared, engine: Engine, deployments: Deployments, tr
     )
 
 
-def _network(setup: Prepared, device: str) -> Link:
-    """Return the device's network as the link over which KV cache reaches the decode pool."""
+def _network(setup: Prepared, device: str) -> Link | None:
+    """Return the device's network as the link over which KV cache reaches the decode pool; None where it is unknown."""
     bandwidth, latency = float(setup.hardware.net_bandwidth[0]), float(np.nan_to_num(setup.hardware.net_latency[0]))
-    if not bandwidth > 0:
-        raise InputError(f"{device}: its network is unknown, and KV has to cross it; give the pools' link")
-    return Link(bandwidth=bandwidth, latency=latency, name=f"network of {device}")
+    return Link(bandwidth=bandwidth, latency=latency, name=f"network of {device}") if bandwidth > 0 else None
 
 
 def host_link(deployments: Deployments) -> float:

@@ -14,11 +14,12 @@ from hwdb import Hwdb, InputError, load
 from hwdb.tomlfile import Table, read_toml
 from perfmodel import Engine, ModelSpec, Slo, Workload
 from perfmodel import model as model_of
+from perfmodel.deployment import HandOver
 from perfmodel.models import Adapters
 from perfmodel.vocabulary import FORMER_NAMES
 from search.scenario.calibration import read_calibration
 from search.scenario.choices import Choices, read_choices
-from search.scenario.deployment import Offload, check_offload, read_adapters, read_offload
+from search.scenario.deployment import Offload, check_offload, read_adapters, read_hand_over, read_offload
 from search.scenario.engine import read_engines
 from search.scenario.fleet import Defaults, FleetSpec, read_fleet
 from search.scenario.inventory import Inventory
@@ -36,7 +37,7 @@ class Scenario:
     request: the workload and where it comes from. offer: the hardware. choices: what to try. minimise: the ranking, a
     key of `RANKINGS`. fleet: request classes and options of the fleet program. allow_long_context: whether requests may
     exceed the context of the model. more_engines: engines that a plan is also made with, to take the best.
-    described: the model where its sizes are stated in place of a name.
+    described: the model where its sizes are stated in place of a name. hand_over: how KV cache moves between pools.
     """
 
     path: str
@@ -53,6 +54,7 @@ class Scenario:
     fleet: FleetSpec | None = None
     adapters: Adapters | None = None
     offload: Offload = field(default_factory=Offload)
+    hand_over: HandOver = field(default_factory=HandOver)
     allow_long_context: bool = False
     more_engines: tuple[Engine, ...] = ()
     described: ModelSpec | None = None
@@ -110,7 +112,7 @@ def load_scenario(path: str | Path, folders: Iterable[str | Path] = ()) -> Scena
 def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) -> Scenario:
     """Read the scenario in the table `top`; file names in it are relative to `folder`.
 
-    folders: folders of the hardware database in addition to those that the scenario names.
+    folders: of the hardware database, in addition to those that the scenario names.
     """
     slo, asked = read_slo(top.table("slo", {})), read_model(top, folder)
     offer = read_offer(top, folder, tuple(str(f) for f in folders))
@@ -134,6 +136,7 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
         fleet=read_fleet(top, Defaults(folder, slo, model, database)),
         adapters=read_adapters(top, spec),
         offload=read_offload(top, database, offer.nodes),
+        hand_over=read_hand_over(top),
         allow_long_context=asked.allow_long_context,
         described=asked.described,
     )
@@ -142,8 +145,7 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
     top.text("note", "")
     top.done(also=("workload", "fleet", "hardware", "model"))
     _check_complete(top, scenario)
-    refused = refused_for_fleets(scenario) if scenario.fleet is not None else None
-    if refused is not None:
+    if scenario.fleet is not None and (refused := refused_for_fleets(scenario)) is not None:
         table, key, told = refused
         raise top.table(table).error(key, told)
     return scenario
