@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from hwdb import Hwdb
 from perfmodel.arrays import Array
-from perfmodel.calibration.measured import KNOWN_SETUP, fold_of
+from perfmodel.calibration.measured import fold_of
 from perfmodel.calibration.memo import StepTimes, memoised
-from perfmodel.cases import Group, Settings, aggregated, group_load, groups_of, read_cases, settle
+from perfmodel.cases import KNOWN_SETUP, Group, Settings, aggregated, group_load, groups_of, read_cases, settle
 from perfmodel.costs import default
 from perfmodel.deployment import Deployments
 from perfmodel.engines import Engine

@@ -144,7 +144,7 @@ class EngineFactors:
     def _factors(self, device: Device) -> Array:
         """Return the factors (BOUNDS, KERNELS) on `device`: those fitted on published runs times the user's own."""
         own = np.array([self.engine.factor(device, part) for part in BOUNDS])
-        return factors(self.engine.name, device) * own[:, None]
+        return np.asarray(factors(self.engine.name, device) * own[:, None])
 
 
 def _as_fitted(demand: Demand, hardware: Hardware, limits: Bound) -> Bound:
