@@ -11,7 +11,7 @@ import numpy as np
 from hwdb import Device
 from perfmodel.arrays import Array, Codes, Index, Mask
 from perfmodel.dtypes import COMPUTE, FALLBACK, FORMAT_NAMES, FORMATS
-from perfmodel.operators import Demand
+from perfmodel.operators import EVEN, EVEN_MASKED, SKEWED, Demand
 from perfmodel.profiles import (
     FAMILY,
     Bounds,
@@ -37,6 +37,8 @@ OTHER_FORMAT = 0.02
 OTHER_SKEW, OTHER_ROUTING = 0.1, 0.3
 #: Added for each framework that comes before in the profile's order of preference.
 OTHER_FRAMEWORK = 0.05
+#: Added for the other of the layouts that even loads were measured in.
+OTHER_LAYOUT = 0.04
 #: Distance up to which a stand-in may still claim the basis `interpolated`.
 MAX_INTERPOLATED_GAP = 0.2
 #: Bytes per KV value up to which the cache counts as 8-bit. Chosen between 1 and 2 bytes.
@@ -120,7 +122,12 @@ def _routing_distance(have: str, want: str) -> float:
     """Return the distance of two loads of experts, given as exponents of power laws; "0": balanced, "": none."""
     if have == want:
         return 0.0
-    balanced = ("", "0")
+    even = ("even", "even_masked")
+    if have in even and want in even:
+        return OTHER_LAYOUT
+    balanced = ("", "0", *even)
+    if have in even or want in even:
+        return OTHER_SKEW if have in balanced and want in balanced else OTHER_ROUTING
     return OTHER_SKEW if have not in balanced and want not in balanced else OTHER_ROUTING
 
 
@@ -176,12 +183,17 @@ def wanted(demand: Demand, routing: str) -> tuple[Index, dict[int, tuple[str, st
     else:
         return np.zeros((), np.intp), {0: ("", "", "")}
     codes = stored * len(COMPUTE) + act
-    experts = routing if demand.family == "grouped_gemm" else ""
+    experts = _routing_of(demand, routing) if demand.family == "grouped_gemm" else ""
     names = {
         int(code): (FORMAT_NAMES[int(code) // len(COMPUTE)], COMPUTE[int(code) % len(COMPUTE)], experts)
         for code in np.unique(codes)
     }
     return codes, names
+
+
+def _routing_of(demand: Demand, skewed: str) -> str:
+    """Return the routing of the tables that experts are looked up in; skewed: that of experts with uneven loads."""
+    return {EVEN: "even", EVEN_MASKED: "even_masked"}.get(int(demand.shape.get("layout", SKEWED)), skewed)
 
 
 def coordinates(demand: Demand) -> Mapping[str, Array | float]:

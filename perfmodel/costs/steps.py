@@ -22,7 +22,7 @@ from perfmodel.vocabulary import BASES, BOUNDS, LAUNCH_BOUND, LINK_FAMILIES, MOV
 #: hardly move the sum).
 SIGNIFICANT = 0.1
 #: Coordinates of a demand that decide which table prices it; demands are priced together only where these agree.
-_CHOOSING = ("weight", "act", "kv_bytes")
+_CHOOSING = ("weight", "act", "kv_bytes", "layout", "picks", "groups", "top_groups")
 #: Row of `WORK` that counts the FLOP of each compute type (`perfmodel.dtypes.COMPUTE`): 16 bits and more, 8, 4.
 _WIDTH = np.select([COMPUTE_BYTES >= 2.0, COMPUTE_BYTES >= 1.0], [0, 1], 2)
 #: Kernels launched per operator, by operator family: `Engine.kernel_launches`.

@@ -10,6 +10,7 @@ import numpy as np
 
 from hwdb import Device, InputError
 from perfmodel.arrays import NAN, Array, Index
+from perfmodel.deployment.routing import ExpertRouting
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
 from perfmodel.hardware import Host
 from perfmodel.models import Adapters
@@ -62,6 +63,7 @@ class Deployments:
     storage-format codes, -1 for the model's own. act: compute-type code, -1 for what the weights call for.
     host_weights, host_experts, host_kv: shares (0 to 1) of the layers' weights, of the routed experts and of the KV
     cache that lie in host memory, behind `host`. adapters: low-rank adapters that requests use, None without.
+    routing: how tokens reach their experts and how evenly these are loaded, the same for every candidate.
     """
 
     devices: tuple[Device, ...]
@@ -85,6 +87,7 @@ class Deployments:
     host_kv: Array
     host: Host = field(default_factory=Host)
     adapters: Adapters | None = None
+    routing: ExpertRouting = ExpertRouting()
 
     def __len__(self) -> int:
         return len(self.device)
@@ -127,6 +130,7 @@ def deployments(
     *,
     host: Host | None = None,
     adapters: Adapters | None = None,
+    routing: ExpertRouting | None = None,
     **columns: object,
 ) -> Deployments:
     """Build deployments from scalars and arrays that broadcast together.
@@ -135,6 +139,7 @@ def deployments(
         devices: devices on offer.
         host: host behind each device; None for what hwdb says.
         adapters: low-rank adapters that requests use, None without.
+        routing: settings of expert parallelism; None for the defaults.
         columns: columns of `Deployments` by name; formats by name or code. Defaults: first device, no parallelism, one
             replica, the engine's token budget and sequence limit (NaN), the model's formats, nothing in host memory.
 
@@ -154,4 +159,5 @@ def deployments(
     typed: dict[str, Any] = {c: np.broadcast_to(v, (rows,)).copy() for c, v in values.items()}
     # keep only devices that serve a candidate: tables are loaded for each device that is named
     used, typed["device"] = np.unique(typed["device"], return_inverse=True)
-    return Deployments(devices=tuple(devices[i] for i in used), host=host or Host(), adapters=adapters, **typed)
+    own: dict[str, Any] = {"host": host or Host(), "adapters": adapters, "routing": routing or ExpertRouting()}
+    return Deployments(devices=tuple(devices[i] for i in used), **own, **typed)

@@ -10,6 +10,7 @@ import numpy as np
 from perfmodel.arrays import Array, Index, Mask
 from perfmodel.deployment.columns import Deployments
 from perfmodel.deployment.offload import Hosted, check_experts, hosted
+from perfmodel.deployment.routing import ExpertRouting
 from perfmodel.dtypes import (
     COMPUTE_BYTES,
     COMPUTE_CODE,
@@ -40,7 +41,7 @@ class Sharding:
     compute-type codes asked for, -1 for the model's own. kv_bytes: bytes per KV value. narrow: whether the device
     multiplies 4-bit floats. MXFP4 weights then meet 8-bit activations where none are asked for (TensorRT-LLM and
     FlashInfer run gpt-oss as w4a8 on Blackwell). host: what lies in host memory, None where nothing does. adapters:
-    low-rank adapters, None without.
+    low-rank adapters, None without. routing: settings of expert parallelism.
     """
 
     model: ModelSpec
@@ -57,6 +58,7 @@ class Sharding:
     narrow: Mask
     host: Hosted | None = None
     adapters: Adapters | None = None
+    routing: ExpertRouting = ExpertRouting()
     _formats: dict[tuple[str, str], Index] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -150,6 +152,7 @@ def shard(model: ModelSpec, deployments: Deployments) -> Sharding:
         narrow=np.array([np.isfinite(d.peak("fp4")) for d in deployments.devices])[deployments.device],
         host=hosted(deployments),
         adapters=deployments.adapters,
+        routing=deployments.routing,
     )
 
 
