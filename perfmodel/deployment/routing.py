@@ -10,6 +10,7 @@ import numpy as np
 
 from hwdb import InputError, UnknownName
 from perfmodel.arrays import NAN, Array
+from perfmodel.models import ModelSpec
 
 #: Ways in which tokens reach their experts on other devices. collective: all-to-alls of a library (NCCL). normal: two
 #: levels, over the network once for each node that holds any of a token's experts and over the node's links from there
@@ -85,6 +86,12 @@ class ExpertRouting:
         loads = [_busiest(experts, int(r), self.redundant, balanced) for r in degrees.tolist()]
         drift = 1.0 + EXPERT_SKEW if balanced else 1.0
         return np.asarray(np.array(loads)[which].reshape(ranks.shape) * drift - 1.0)
+
+
+def check_routing(model: ModelSpec, routing: ExpertRouting) -> None:
+    """Raise `InputError` for settings of expert parallelism that say nothing about `model`, which has no experts."""
+    if not model.experts and routing != ExpertRouting():
+        raise InputError(f"{model.name} has no routed experts; leave the settings of expert parallelism out")
 
 
 @lru_cache(maxsize=1024)

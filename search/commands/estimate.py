@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 import typer
 
 from search.commands.deployment_options import DeploymentOptions, EngineOptions, PoolOptions
+from search.commands.expert_options import ExpertOptions
 from search.commands.memory_options import HostOptions, LoraOptions
 from search.commands.option_groups import grouped
 from search.commands.options import DataOutputOptions
@@ -37,6 +38,7 @@ def estimate_command(
     deployment: DeploymentOptions,
     workload: WorkloadOptions,
     engine: EngineOptions,
+    experts: ExpertOptions,
     lora: LoraOptions,
     host: HostOptions,
     pools: PoolOptions,
@@ -53,7 +55,7 @@ def estimate_command(
     from search.output import operator_layout, print_rows, print_sheet
 
     form, hwdb, bounds = output.form, output.database(), slo.bounds()
-    asked = colocated(deployment, workload.workload(), engine, host=host, lora=lora, hwdb=hwdb)
+    asked = colocated(deployment, workload.workload(), engine, experts=experts, host=host, lora=lora, hwdb=hwdb)
     asked = with_pools(asked, pools, hwdb)
     if output.explain:
         print_rows(operator_rows(asked), form, operator_layout("Where the time goes", output.wide, EXPLAINED))

@@ -185,6 +185,7 @@ def space_of(scenario: Scenario, spec: ModelSpec, prices: Tariff) -> SearchSpace
         domain={d.name: float(n) for d, n in zip(prices.devices, prices.per_node, strict=True)},
         host=scenario.offload.host,
         adapters=scenario.adapters,
+        routing=scenario.routing,
         pinned=frozenset(given),
         pads_shards=scenario.engine.pads_shards,
         runs=runs,

@@ -14,11 +14,12 @@ from hwdb import Hwdb, InputError, load
 from hwdb.tomlfile import Table, read_toml
 from perfmodel import Engine, ModelSpec, Slo, Workload
 from perfmodel import model as model_of
+from perfmodel.deployment import ExpertRouting
 from perfmodel.models import Adapters
 from perfmodel.vocabulary import FORMER_NAMES
 from search.scenario.calibration import read_calibration
 from search.scenario.choices import Choices, read_choices
-from search.scenario.deployment import Offload, check_offload, read_adapters, read_offload
+from search.scenario.deployment import Offload, check_offload, read_adapters, read_offload, read_routing
 from search.scenario.engine import read_engines
 from search.scenario.fleet import Defaults, FleetSpec, read_fleet
 from search.scenario.inventory import Inventory
@@ -52,6 +53,7 @@ class Scenario:
     site: Site = field(default_factory=Site)
     fleet: FleetSpec | None = None
     adapters: Adapters | None = None
+    routing: ExpertRouting = field(default_factory=ExpertRouting)
     offload: Offload = field(default_factory=Offload)
     allow_long_context: bool = False
     more_engines: tuple[Engine, ...] = ()
@@ -133,6 +135,7 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
         site=read_site(top.table("site", {})),
         fleet=read_fleet(top, Defaults(folder, slo, model, database)),
         adapters=read_adapters(top, spec),
+        routing=read_routing(top, spec),
         offload=read_offload(top, database, offer.nodes),
         allow_long_context=asked.allow_long_context,
         described=asked.described,

@@ -16,6 +16,7 @@ import numpy as np
 from hwdb import Device, InputError
 from perfmodel import Deployments, ModelSpec
 from perfmodel.arrays import NAN, Array, Index, Mask
+from perfmodel.deployment import ExpertRouting
 from perfmodel.hardware import Host
 from perfmodel.models import Adapters
 from search.space.rules import RULES, Columns, RuleContext, first_row
@@ -68,7 +69,8 @@ class SearchSpace:
     flags count them, NaN for the engine's own. power_cap: power limits per device to try, W, NaN for the device's
     own. weight, act, kv: codes of formats and compute types to try, -1 for the model's own. cp_method: codes of
     ways to exchange keys. host_weights, host_experts, host_kv: shares in host memory to try, 0 to 1. host: the host
-    behind each device. adapters: LoRA adapters that requests use, the same for every candidate. stock: devices on
+    behind each device. adapters, routing: LoRA adapters that requests use, and
+    settings of expert parallelism, the same for every candidate. stock: devices on
     hand by name; a device that is absent has no limit. domain: devices that share a node's fast links, by name; a
     device that is absent has as many as its own link connects. runs: axis (weight, kv) -> codes of the formats that
     each device runs; an axis that is absent has no such bound. vendors: of the devices that the engine runs on,
@@ -98,6 +100,7 @@ class SearchSpace:
     host_kv: tuple[float, ...] = (0.0,)
     host: Host = field(default_factory=Host)
     adapters: Adapters | None = None
+    routing: ExpertRouting = field(default_factory=ExpertRouting)
     stock: Mapping[str, float] = field(default_factory=dict)
     domain: Mapping[str, float] = field(default_factory=dict)
     pinned: frozenset[str] = frozenset()
@@ -160,7 +163,12 @@ class SearchSpace:
         columns.pop("ep_requested")
         typed = {a: np.asarray(c, dtype=np.intp if a in CODE_AXES else float) for a, c in columns.items()}
         return Deployments(
-            devices=self.devices, replicas=np.ones(len(index)), host=self.host, adapters=self.adapters, **typed
+            devices=self.devices,
+            replicas=np.ones(len(index)),
+            host=self.host,
+            adapters=self.adapters,
+            routing=self.routing,
+            **typed,
         )
 
     @property
