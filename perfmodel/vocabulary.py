@@ -36,6 +36,13 @@ MOVED, SENT = WORK.index("moved"), WORK.index("sent")
 
 #: Family of the kernels that send tokens to their experts and back (DeepEP), which a formula prices and no table.
 EXPERT_ALL_TO_ALL = "expert_all_to_all"
+#: Routing of experts over expert-parallel ranks that have an equal share of the work each, with tokens sorted by expert;
+#: the same in DeepGEMM's masked layout, which the low-latency kernels of DeepEP fill.
+EVEN, EVEN_MASKED = "even", "even_masked"
+#: Ways in which tokens lie before the products of experts, by the shape key `layout`: "" as in tables of skewed loads.
+LAYOUTS = ("", EVEN, EVEN_MASKED)
+#: Before the shape keys of what a rank of even load does by itself.
+RANK_ALONE = "rank_"
 #: Families that communicate.
 LINK_FAMILIES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p", EXPERT_ALL_TO_ALL)
 

@@ -11,7 +11,7 @@ import numpy as np
 from hwdb import Device
 from perfmodel.arrays import Array, Codes, Index, Mask
 from perfmodel.dtypes import COMPUTE, FALLBACK, FORMAT_NAMES, FORMATS
-from perfmodel.operators import EVEN, EVEN_MASKED, SKEWED, Demand
+from perfmodel.operators import Demand
 from perfmodel.profiles import (
     FAMILY,
     Bounds,
@@ -24,7 +24,7 @@ from perfmodel.profiles import (
     held_in_length,
     shape_at,
 )
-from perfmodel.vocabulary import BASIS_CODE, LAUNCH_BOUND
+from perfmodel.vocabulary import BASIS_CODE, EVEN, EVEN_MASKED, LAUNCH_BOUND, LAYOUTS, RANK_ALONE
 
 # Distances between a table's formats and those asked for are in log2 of bits per value, plus the following. All are
 # chosen to order the tables of one device: nearest bits first, then equal routing, then the framework's own.
@@ -119,16 +119,19 @@ def distance(have: Variant, want: Variant) -> float:
 
 
 def _routing_distance(have: str, want: str) -> float:
-    """Return the distance of two loads of experts, given as exponents of power laws; "0": balanced, "": none."""
+    """Return the distance of two loads of experts.
+
+    They are exponents of power laws ("0": balanced), "" for none, or even loads of expert-parallel ranks, in whose
+    place skewed tables of a rank's own experts are read (`price`).
+    """
     if have == want:
         return 0.0
-    even = ("even", "even_masked")
+    even, balanced = (EVEN, EVEN_MASKED), ("", "0")
     if have in even and want in even:
         return OTHER_LAYOUT
-    balanced = ("", "0", *even)
-    if have in even or want in even:
-        return OTHER_SKEW if have in balanced and want in balanced else OTHER_ROUTING
-    return OTHER_SKEW if have not in balanced and want not in balanced else OTHER_ROUTING
+    if want in even:
+        return OTHER_ROUTING if have in balanced else OTHER_SKEW
+    return OTHER_SKEW if have not in (*balanced, *even) and want not in balanced else OTHER_ROUTING
 
 
 def _sixteen(name: str) -> str:
@@ -193,7 +196,7 @@ def wanted(demand: Demand, routing: str) -> tuple[Index, dict[int, tuple[str, st
 
 def _routing_of(demand: Demand, skewed: str) -> str:
     """Return the routing of the tables that experts are looked up in; skewed: that of experts with uneven loads."""
-    return {EVEN: "even", EVEN_MASKED: "even_masked"}.get(int(demand.shape.get("layout", SKEWED)), skewed)
+    return LAYOUTS[int(demand.shape.get("layout", 0))] or skewed
 
 
 def coordinates(demand: Demand) -> Mapping[str, Array | float]:
@@ -268,9 +271,19 @@ def price(choice: Choice, family: Family, shape: Mapping[str, Array]) -> TablePr
 
     family: the operator family of the table. shape: its coordinates, (N,) or () each.
     """
+    shape = _of_rank_alone(choice, shape)
     found = _read(choice, family, shape)
     most = np.minimum(_time_of_more_queries(choice, family, shape), _uncached_time(choice, family, shape))
     return replace(found, time=np.minimum(found.time, most))
+
+
+def _of_rank_alone(choice: Choice, shape: Mapping[str, Array]) -> Mapping[str, Array]:
+    """Return the coordinates of a rank's own experts, where they were asked for by an even load and the table has none.
+    """
+    own = {k.removeprefix(RANK_ALONE): v for k, v in shape.items() if k.startswith(RANK_ALONE)}
+    if not own or choice.measured.variant.routing in (EVEN, EVEN_MASKED):
+        return shape
+    return {**shape, **own, "ep": np.ones_like(shape["ep"])}
 
 
 def _time_of_more_queries(choice: Choice, family: Family, shape: Mapping[str, Array]) -> Array:

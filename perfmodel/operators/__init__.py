@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from perfmodel.operators import exchange
 from perfmodel.operators.demand import Demand
-from perfmodel.operators.experts import EVEN, EVEN_MASKED, SKEWED
 from perfmodel.operators.forward import operators
 from perfmodel.operators.lora import adapter_bytes_fetched
 from perfmodel.operators.step import Step, step_shape
 
-__all__ = ["EVEN", "EVEN_MASKED", "SKEWED", "Demand", "Step", "adapter_bytes_fetched", "exchange", "operators", "step_shape"]
+__all__ = ["Demand", "Step", "adapter_bytes_fetched", "exchange", "operators", "step_shape"]

@@ -14,10 +14,10 @@ from perfmodel.dtypes import COMPUTE_BYTES
 from perfmodel.models import Mlp
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.step import Step, all_tokens, on
+from perfmodel.vocabulary import LAYOUTS, RANK_ALONE
 
-#: How tokens lie before the products of experts (the shape key `layout`): as tables of skewed loads have them; sorted by
-#: expert on a rank with its share of the load; in DeepGEMM's masked layout on such a rank.
-SKEWED, EVEN, EVEN_MASKED = range(3)
+#: Places in `LAYOUTS`.
+_SKEWED, _EVEN, _MASKED = range(len(LAYOUTS))
 
 
 def experts(sharding: Sharding, mlp: Mlp, count: int, step: Step) -> Iterator[Demand]:
@@ -29,7 +29,7 @@ def experts(sharding: Sharding, mlp: Mlp, count: int, step: Step) -> Iterator[De
     tokens = all_tokens(sharding, step)
     wide, masked = evened_out(sharding), by_own_kernels(sharding) & low_latency(sharding, step)
     present = tokens > 0
-    for layout, here in ((SKEWED, ~wide), (EVEN, wide & ~masked), (EVEN_MASKED, wide & masked)):
+    for layout, here in ((_SKEWED, ~wide), (_EVEN, wide & ~masked), (_MASKED, wide & masked)):
         if np.any(here):
             yield _experts(sharding, mlp, tokens, on(present & here, count), layout)
 
@@ -95,12 +95,12 @@ def _looked_up(sharding: Sharding, mlp: Mlp, tokens: Array, uneven: Array, layou
     """Return the tokens, experts, top-k, EP degree and layout by which tables of routed experts are looked up.
 
     Tables of skewed loads time the busiest rank themselves. Those of even loads time a rank with its share of the
-    tokens, so that the busiest is looked up with more of them.
+    tokens, so that the busiest is looked up with more of them. Where there are none, the layer is looked up as what the
+    busiest rank does by itself: its own experts, the tokens that pick any of them, and how many each picks.
     """
-    return {
-        "tokens": tokens if layout == SKEWED else tokens * uneven,
-        "experts": float(mlp.experts),
-        "top_k": float(mlp.top_k),
-        "ep": sharding.ep,
-        "layout": layout,
-    }
+    own = {"experts": float(mlp.experts), "top_k": float(mlp.top_k), "ep": sharding.ep, "layout": layout}
+    if layout == _SKEWED:
+        return {"tokens": tokens, **own}
+    met = eq.rank_chance(sharding.ep, mlp.top_k)
+    alone = {"tokens": tokens * met * uneven, "experts": mlp.experts / sharding.ep, "top_k": mlp.top_k / sharding.ep / met}
+    return {"tokens": tokens * uneven, **own, **{RANK_ALONE + name: value for name, value in alone.items()}}

@@ -6,24 +6,12 @@ Front door: `load(device)` returns a `Profile`; its `tables(family, framework)` 
 from __future__ import annotations
 
 from perfmodel.profiles import store
-from perfmodel.profiles.families import (
-    EVEN,
-    EVEN_MASKED,
-    FAMILY,
-    Family,
-    Reference,
-    Variant,
-    bound,
-    causal_length,
-    reference,
-)
+from perfmodel.profiles.families import FAMILY, Family, Reference, Variant, bound, causal_length, reference
 from perfmodel.profiles.rising import Bounds
 from perfmodel.profiles.shapes import held_in_length, shape_at
 from perfmodel.profiles.store import Measured, Profile, folders, load, names
 
 __all__ = [
-    "EVEN",
-    "EVEN_MASKED",
     "FAMILY",
     "Bounds",
     "Family",

@@ -299,17 +299,12 @@ _FAMILIES = (
 FAMILY = {family.name: family for family in _FAMILIES}
 
 
-#: Routing of experts over expert-parallel ranks that have an equal share of the work each, with tokens sorted by expert;
-#: the same in DeepGEMM's masked layout, which the low-latency kernels of DeepEP fill.
-EVEN, EVEN_MASKED = "even", "even_masked"
-
-
 @dataclass(frozen=True)
 class Variant:
     """Name the number formats that a table was measured in; empty where a family has none.
 
     stored: storage format of weights or of KV entries. act: compute type. routing, of experts only: the exponent of a
-    power law of expert popularity ("0": balanced), or `EVEN` or `EVEN_MASKED`.
+    power law of expert popularity ("0": balanced), or one of `LAYOUTS`.
     """
 
     stored: str = ""

@@ -8,8 +8,9 @@ found in the package's collectors and checked against physical bounds:
 - a decode step reads isl + step KV-cache entries;
 - one key may have several kernels; an engine would select the fastest;
 - expert tables with expert parallelism (EP) time the rank with the most work; tokens count the whole EP group;
-- wide-EP expert tables with a uniform load, or with experts that a load balancer (EPLB) placed, time a rank whose share
-  of the work is equal to that of the others.
+- wide-EP expert tables with a uniform load time a rank whose share of the work is equal to that of the others. Those of
+  TensorRT-LLM (wideep_moe_perf) are left out: they time CUTLASS kernels, which take up to 1.5 times as long as the ones
+  of moe_perf that engines choose.
 """
 
 from __future__ import annotations
@@ -74,7 +75,6 @@ TABLES = {
     "context_mla_perf": "mla_prefill",
     "generation_mla_perf": "mla_decode",
     "moe_perf": "grouped_gemm",
-    "wideep_moe_perf": "grouped_gemm",
     "wideep_context_moe_perf": "grouped_gemm",
     "wideep_generation_moe_perf": "grouped_gemm",
     "gdn_perf": "recurrent",
@@ -88,8 +88,6 @@ TABLES = {
 #: Start of the names of expert tables of wide EP, and the table whose experts each get a fixed number of rows, of which
 #: a mask says how many hold tokens (DeepGEMM's masked layout, for the low-latency kernels of DeepEP).
 WIDE, MASKED_TABLE = "wideep_", "wideep_generation_moe_perf"
-#: Load of a wide-EP table that a balancer evened out: experts placed for the milder of the two skews that were measured.
-BALANCED_BY_EPLB = "power_law_1.01_eplb"
 #: Share of a pair's all-reduce bandwidth below which a larger group was limited by its host. Chosen: the least share
 #: found where links were timed is 0.6 (RTX PRO 6000 on PCIe).
 HOST_LIMITED = 0.35
@@ -198,17 +196,9 @@ def _mla_decode(c: Columns) -> dict[str, Any]:
     return {**_mla(c), "context": _number(c, "isl") + _number(c, "step")}
 
 
-def _skew(distribution: str) -> float:
-    """Return the exponent of the experts' load that a table names; 0 for an even one, NaN for other placements."""
-    if distribution == BALANCED_BY_EPLB or "_" not in distribution:
-        return 0.0
-    last = distribution.rsplit("_", 1)[1]
-    return np.nan if last == "eplb" else float(last)
-
-
 def _grouped(c: Columns) -> dict[str, Any]:
     weight, act = _formats(c["moe_dtype"])
-    skew = np.array([_skew(d) for d in c["distribution"].astype(str)])
+    skew = np.array([float(d.rsplit("_", 1)[1]) if "_" in d else 0.0 for d in c["distribution"].astype(str)])
     return {
         "tokens": _number(c, "num_tokens"),
         "hidden": _number(c, "hidden_size"),
@@ -259,14 +249,8 @@ def read_table(path: Path, *, device: str, family: str, framework: str, version:
     seconds = _number(c, "latency") * MILLI
     table = rows_of(len(seconds), family=family, time=seconds, kernel=kernel, **common, **_READERS[family](c))
     if path.stem.startswith(WIDE):
-        return table.take(_evenly_loaded(c, table))
+        return table.take((table["skew"] == 0.0) & (table["ep"] > 1))
     return table.take(~host_bound(table)) if family == "gemm" else table
-
-
-def _evenly_loaded(c: Columns, table: Rows) -> NDArray[np.bool_]:
-    """Mark the wide-EP rows whose rank has an equal share of the work and no spare experts, as a mask (R,)."""
-    spare = np.asarray(c["num_slots"] != c["num_experts"]) if "num_slots" in c else np.zeros(len(table), bool)
-    return np.asarray((table["skew"] == 0.0) & (table["ep"] > 1) & ~spare)
 
 
 def _collective(c: Columns, common: dict[str, str]) -> Rows:

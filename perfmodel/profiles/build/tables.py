@@ -19,10 +19,11 @@ from perfmodel.profiles.build import heldout, runfile
 from perfmodel.profiles.build.fit import Points, fitted_table, places, points, with_chunks
 from perfmodel.profiles.build.heldout import Hidden
 from perfmodel.profiles.build.smooth import surface
-from perfmodel.profiles.families import EVEN, EVEN_MASKED, FAMILY, Family, Reference, Variant, reference
+from perfmodel.profiles.families import FAMILY, Family, Reference, Variant, reference
 from perfmodel.profiles.importers import SHAPES, Rows
 from perfmodel.profiles.store import Measured
 from perfmodel.profiles.table import Table
+from perfmodel.vocabulary import EVEN, EVEN_MASKED
 
 #: Fewest rows that make a table, and fewest held-out rows that give a held-out error. Chosen.
 LEAST_ROWS = 4
