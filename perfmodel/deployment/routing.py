@@ -90,7 +90,7 @@ class ExpertRouting:
 
 def check_routing(model: ModelSpec, routing: ExpertRouting) -> None:
     """Raise `InputError` for settings of expert parallelism that say nothing about `model`, which has no experts."""
-    if not model.experts and routing != ExpertRouting():
+    if not model.experts and (routing.stated or routing.all_to_all != "auto"):
         raise InputError(f"{model.name} has no routed experts; leave the settings of expert parallelism out")
 
 
