@@ -42,7 +42,9 @@ def _stand_alone(engine: Engine | None, framework: str) -> CostModel:
     """
     if engine is None:
         measured = Profiled(framework, shared=defaults().library_kernels)
-        return ExpertExchange(Fallback((measured, Calibrated(framework, shared=defaults().library_kernels), Roofline())))
+        return ExpertExchange(
+            Fallback((measured, Calibrated(framework, shared=defaults().library_kernels), Roofline()))
+        )
     if engine.kernel_source == "own":
         return LaunchFloor(ExpertExchange(Fallback((EngineKernels(framework), Roofline()))), engine)
     measured = Profiled(framework, shared=engine.library_kernels)

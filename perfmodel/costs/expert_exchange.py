@@ -22,7 +22,7 @@ from perfmodel.vocabulary import BASIS_CODE, EXPERT_ALL_TO_ALL, LAUNCH_BOUND, LI
 
 @dataclass(frozen=True)
 class Reach:
-    """Hold what kernels reach: shares of the rated network and of the links of a node, and the seconds of an empty call.
+    """Hold what kernels reach: shares of the rated network and of the links of a node, and seconds of an empty call.
 
     alone: the seconds within a node; apart: those between nodes.
     """
@@ -33,16 +33,17 @@ class Reach:
     apart: float
 
 
-#: Measured: aiconfigurator-core 0.12.0 (Apache-2.0), DeepEP under SGLang 0.5.6 and 0.5.12 on H100 with 400 Gb/s a device;
-#: hidden 7168, top-8, 20 to 24 multiprocessors. Slopes between 4,096 and 16,384 tokens: 41 to 47 GB/s over the network on
-#: 2 and 4 nodes, 290 and 313 GB/s over NVLink on one. H800 (deepseek-ai/DeepEP docs/legacy.md @0297fc8): 43 to 45 GB/s.
+#: Measured: aiconfigurator-core 0.12.0 (Apache-2.0), DeepEP under SGLang 0.5.6 and 0.5.12 on H100 with 400 Gb/s a
+#: device; hidden 7168, top-8, 20 to 24 multiprocessors. Slopes between 4,096 and 16,384 tokens: 39 to 47 GB/s over the
+#: network on 2 and 4 nodes, 290 and 313 GB/s over NVLink on one. H800 (deepseek-ai/DeepEP docs/legacy.md @0297fc8): 43
+#: to 45 GB/s; NVLink of Blackwell (README.md, version 2, 24 multiprocessors): 0.63 to 0.66 of the rated bandwidth.
 #: Seconds: transmission and notification of one token.
 NORMAL = Reach(network=0.9, links=0.66, alone=35e-6, apart=100e-6)
 #: Measured: the same sources, 128 to 256 tokens on 2, 4 and 8 nodes: 46 to 49 GB/s; on one node 240 and 203 GB/s, on
 #: GB200 450 and 580. Seconds: intercepts of the lines through 128 and 256 tokens.
 LOW_LATENCY = Reach(network=0.94, links=0.52, alone=13e-6, apart=28e-6)
-#: Log half-width of the 80 % interval. Measured: the lines above against the tables from 1 to 16,384 tokens; but 8 nodes
-#: with normal kernels, which took two to three times as long on that network.
+#: Log half-width of the 80 % interval. Measured: the lines above against the tables from 1 to 16,384 tokens; but 8
+#: nodes with normal kernels, which took two to three times as long on that network.
 SPREAD = 0.3
 #: Share of the seconds of an empty call in a call from which that limits it (chosen: half).
 _LATENCY_SHARE = 0.5
@@ -89,7 +90,7 @@ def _seconds(demand: Demand, hardware: Hardware, quick: Mask) -> tuple[Array, Ar
 def _direct(demand: Demand, near_ranks: Array) -> tuple[Array, Array]:
     """Return the bytes that the busiest device takes from other nodes and from its own, by low-latency kernels."""
     group = np.asarray(demand.shape["group"], float)
-    copies = demand.message * demand.shape["picks"] * demand.shape["imbalance"]
+    copies = demand.message * demand.shape["imbalance"]
     return copies * (1.0 - near_ranks / group), copies * (near_ranks - 1.0) / group
 
 

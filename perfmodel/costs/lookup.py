@@ -278,8 +278,7 @@ def price(choice: Choice, family: Family, shape: Mapping[str, Array]) -> TablePr
 
 
 def _of_rank_alone(choice: Choice, shape: Mapping[str, Array]) -> Mapping[str, Array]:
-    """Return the coordinates of a rank's own experts, where they were asked for by an even load and the table has none.
-    """
+    """Return the coordinates of a rank's own experts, where an even load is asked for and the table has none."""
     own = {k.removeprefix(RANK_ALONE): v for k, v in shape.items() if k.startswith(RANK_ALONE)}
     if not own or choice.measured.variant.routing in (EVEN, EVEN_MASKED):
         return shape

@@ -5,7 +5,14 @@ from __future__ import annotations
 from perfmodel.deployment.adapters import INTERMEDIATE_BYTES, VALUE_BYTES, adapter_bytes, sites
 from perfmodel.deployment.columns import CP_METHOD_CODE, CP_METHODS, Deployments, deployments
 from perfmodel.deployment.offload import check_experts, hosted
-from perfmodel.deployment.routing import ALL_TO_ALLS, BALANCERS, EXPERT_SKEW, WIDE_EP_RANKS, ExpertRouting, check_routing
+from perfmodel.deployment.routing import (
+    ALL_TO_ALLS,
+    BALANCERS,
+    EXPERT_SKEW,
+    WIDE_EP_RANKS,
+    ExpertRouting,
+    check_routing,
+)
 from perfmodel.deployment.sharding import Sharding, shard
 from perfmodel.deployment.shards import uneven_shards
 

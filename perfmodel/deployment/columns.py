@@ -87,7 +87,7 @@ class Deployments:
     host_kv: Array
     host: Host = field(default_factory=Host)
     adapters: Adapters | None = None
-    routing: ExpertRouting = ExpertRouting()
+    routing: ExpertRouting = field(default_factory=ExpertRouting)
 
     def __len__(self) -> int:
         return len(self.device)

@@ -75,10 +75,8 @@ class ExpertRouting:
         return experts + float(self.redundant)
 
     def skew(self, experts: int, ranks: Array) -> Array:
-        """Return the relative excess load of the busiest of `ranks` ranks beyond chance, in the shape of `ranks`."""
+        """Return the relative excess load of the busiest of `ranks` ranks beyond chance by the balancer, (N,)."""
         ranks = np.asarray(ranks, float)
-        if not math.isnan(self.imbalance):
-            return np.full(ranks.shape, self.imbalance - 1.0)
         if not self.stated:
             return np.full(ranks.shape, EXPERT_SKEW)
         balanced = self.balancer != "off"

@@ -58,7 +58,7 @@ class Sharding:
     narrow: Mask
     host: Hosted | None = None
     adapters: Adapters | None = None
-    routing: ExpertRouting = ExpertRouting()
+    routing: ExpertRouting = field(default_factory=ExpertRouting)
     _formats: dict[tuple[str, str], Index] = field(default_factory=dict, repr=False, compare=False)
 
     @property

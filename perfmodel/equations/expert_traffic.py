@@ -42,7 +42,7 @@ def places_reached(places: Array | float, top_k: float, groups: int = 0, top_gro
     >>> round(float(places_reached(2.0, 2.0)), 6), round(float(places_reached(8.0, 8.0, 8, 4)), 3)
     (1.5, 3.6)
     """
-    places = np.maximum(np.asarray(places, float), 1.0)
+    places = np.asarray(np.maximum(np.asarray(places, float), 1.0))
     if not 0 < top_groups < groups:
         return _reached(places, top_k)
     wide = _reached(np.maximum(places * top_groups / groups, 1.0), top_k)
@@ -60,7 +60,7 @@ def _missed(held: int, top_k: float, groups: int, top_groups: int) -> float:
     """Return the chance that no pick falls on a place with `held` groups; other arguments as in `places_reached`."""
     ways = [math.comb(held, n) * math.comb(groups - held, top_groups - n) for n in range(top_groups + 1)]
     none = [(1.0 - n / top_groups) ** top_k for n in range(top_groups + 1)]
-    return sum(w * m for w, m in zip(ways, none, strict=True)) / math.comb(groups, top_groups)
+    return float(sum(w * m for w, m in zip(ways, none, strict=True)) / math.comb(groups, top_groups))
 
 
 def scattered_time(

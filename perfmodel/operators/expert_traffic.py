@@ -43,17 +43,18 @@ def _exchange(sharding: Sharding, mlp: Mlp, step: Step, name: str, width: Array,
 
     Its shape has, besides the devices (`group`), what decides where rows go: the experts of a token (`picks`), the
     groups that node-limited routing picks (`groups`, `top_groups`), whether the kernels are those of low latency, and
-    the load of the busiest rank over the mean (`imbalance`). Its message is the rows themselves, before they are copied.
+    the load of the busiest rank over the mean (`imbalance`). Its message is the rows once for each expert where kernels
+    are of low latency, else once.
     """
-    message = np.asarray(width * float(mlp.latent or sharding.model.hidden))
+    quick = low_latency(sharding, step)
+    message = np.asarray(width * float(mlp.latent or sharding.model.hidden) * np.where(quick, float(mlp.top_k), 1.0))
     zero = np.zeros_like(message)
     shape = {
         "group": sharding.ep,
         "picks": float(mlp.top_k),
         "groups": float(mlp.groups),
         "top_groups": float(mlp.top_groups),
-        "low_latency": np.asarray(low_latency(sharding, step), float),
+        "low_latency": np.asarray(quick, float),
         "imbalance": imbalance(sharding, mlp, all_tokens(sharding, step)),
     }
     return Demand(name=name, family=EXPERT_ALL_TO_ALL, flop=zero, moved=zero, count=count, message=message, shape=shape)
-

@@ -54,7 +54,12 @@ def by_own_kernels(sharding: Sharding) -> Mask:
 
 
 def imbalance(sharding: Sharding, mlp: Mlp, tokens: Array) -> Array:
-    """Return the load of the busiest expert-parallel rank over the mean load, for `tokens` of all ranks, (C, N)."""
+    """Return the load of the busiest expert-parallel rank over the mean load, for `tokens` of all ranks, (C, N).
+
+    A stated load is that of a measurement, which has what chance adds.
+    """
+    if np.isfinite(sharding.routing.imbalance):
+        return np.broadcast_to(np.minimum(sharding.routing.imbalance, sharding.ep), np.shape(tokens * sharding.ep))
     skew = sharding.routing.skew(mlp.experts, sharding.ep)
     return eq.busiest_share(tokens * mlp.top_k, sharding.ep, skew)
 
@@ -102,5 +107,9 @@ def _looked_up(sharding: Sharding, mlp: Mlp, tokens: Array, uneven: Array, layou
     if layout == _SKEWED:
         return {"tokens": tokens, **own}
     met = eq.rank_chance(sharding.ep, mlp.top_k)
-    alone = {"tokens": tokens * met * uneven, "experts": mlp.experts / sharding.ep, "top_k": mlp.top_k / sharding.ep / met}
+    alone = {
+        "tokens": tokens * met * uneven,
+        "experts": mlp.experts / sharding.ep,
+        "top_k": mlp.top_k / sharding.ep / met,
+    }
     return {"tokens": tokens * uneven, **own, **{RANK_ALONE + name: value for name, value in alone.items()}}

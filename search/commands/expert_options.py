@@ -37,7 +37,9 @@ class ExpertOptions:
     ] = "auto"
     two_batch_overlap: Annotated[
         str,
-        typer.Option(metavar="WHEN", help="Two micro-batches in turn: on, off, auto where it pays (default: engine's)."),
+        typer.Option(
+            metavar="WHEN", help="Two micro-batches in turn: on, off, auto where it pays (default: engine's)."
+        ),
     ] = ""
     expert_balancer: Annotated[
         str, typer.Option(metavar="STATE", help="Experts placed by load (EPLB): on, off (default: auto).")

@@ -1,9 +1,9 @@
-"""Read the `[adapters]`, `[experts]` and `[offload]` tables of a scenario: LoRA adapters, expert parallelism, host memory."""
+"""Read the `[adapters]`, `[experts]` and `[offload]` tables of a scenario."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -132,7 +132,7 @@ def check_offload(
     if not devices:
         return
     table, cards = top.table("offload", {}), [hwdb.device(name) for name in devices]
-    largest = {name: max(shares) for name, shares in offload.axes.items()}
+    largest: dict[str, Any] = {name: max(shares) for name, shares in offload.axes.items()}
     each_device = deployments(cards, device=np.arange(len(cards)), host=offload.host, adapters=adapters, **largest)
     if model is not None:
         relay(table, "experts", check_experts, each_device, model)

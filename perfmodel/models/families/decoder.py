@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from perfmodel.models.families.common import (
-    attention,
-    every_nth,
-    expert_groups,
-    grouped,
-    layer_count,
-    model,
-    sliding,
-)
+from perfmodel.models.families.common import attention, every_nth, expert_groups, grouped, layer_count, model, sliding
 from perfmodel.models.families.latent import latent_attention
 from perfmodel.models.families.spellings import usual
 from perfmodel.models.families.table import Family, number, switch
@@ -124,7 +116,8 @@ def mlps(c: Fields, family: Family) -> list[Mlp]:
         shared=shared,
         shared_gate=shared > 0 and switch(c, family.shared_gate),
         router_bias=switch(c, family.router_bias),
-        **expert_groups(c),
+        groups=(chosen := expert_groups(c))[0],
+        top_groups=chosen[1],
     )
     sparse = sparse_layers(c, n)
     dense = routed if all(sparse) else Mlp(intermediate=_dense_width(c, family), gated=family.gated, bias=bias)
