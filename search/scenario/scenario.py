@@ -145,10 +145,6 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
     top.text("note", "")
     top.done(also=("workload", "fleet", "hardware", "model"))
     _check_complete(top, scenario)
-    refused = refused_for_fleets(scenario) if scenario.fleet is not None else None
-    if refused is not None:
-        table, key, told = refused
-        raise top.table(table).error(key, told)
     return scenario
 
 
@@ -181,8 +177,12 @@ def _request(top: Table, folder: Path, *, fills: bool) -> Request | None:
 
 
 def _check_complete(top: Table, scenario: Scenario) -> None:
-    """Raise `InputError` where the file describes neither a plan nor a fleet."""
+    """Raise `InputError` where the file describes neither a plan nor a fleet, or what no fleet is planned with."""
     plannable = scenario.model and scenario.request is not None and scenario.offer.devices
     if scenario.fleet is None and not plannable:
         missing = "], [".join(n for n in ("model", "workload", "hardware") if n not in top)
         raise top.error("", f"[{missing}] missing; a plan needs model, workload and hardware, or a [fleet]")
+    refused = refused_for_fleets(scenario) if scenario.fleet is not None else None
+    if refused is not None:
+        table, key, told = refused
+        raise top.table(table).error(key, told)
