@@ -23,6 +23,7 @@ from perfmodel.hardware import hardware_of
 from perfmodel.memory.weights import weights_per_device
 from perfmodel.operators import Step, operators
 from perfmodel.workload import Workload
+from search.space import SearchSpace
 
 DEEPSEEK = "deepseek-ai/DeepSeek-V3"
 OVERLAPPED = {"overlap": "dual_batch", "overlap_always": True}
@@ -197,3 +198,18 @@ def test_settings_of_experts_are_refused_for_dense_models() -> None:
     check_routing(dense, ExpertRouting())
     with pytest.raises(InputError, match="no routed experts"):
         check_routing(dense, ExpertRouting(redundant=4))
+
+
+@pytest.mark.parametrize(("redundant", "legal"), [(0, 0), (32, 1)])
+def test_copies_of_experts_let_degrees_divide_them(redundant: int, legal: int) -> None:
+    """72 ranks hold 4 of 288 experts each; 256 experts they cannot share."""
+    space = SearchSpace(
+        model=model(DEEPSEEK),
+        devices=(hwdb.device("h100-sxm"),),
+        tp=(1,),
+        pp=(1,),
+        dp=(1, 72),
+        ep=(1, 72),
+        routing=ExpertRouting(redundant=redundant),
+    )
+    assert int(np.sum(space.legal().deployments().ep == 72)) == legal

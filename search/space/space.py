@@ -186,6 +186,7 @@ class SearchSpace:
             engine_runs=np.array([not self.vendors or d.vendor in self.vendors for d in self.devices], dtype=bool),
             vendors=self.vendors,
             encoder_data_parallel=self.encoder_data_parallel,
+            redundant=self.routing.redundant,
         )
 
     def legal(self) -> Legal:
