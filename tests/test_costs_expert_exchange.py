@@ -213,3 +213,14 @@ def test_copies_of_experts_let_degrees_divide_them(redundant: int, legal: int) -
         routing=ExpertRouting(redundant=redundant),
     )
     assert int(np.sum(space.legal().deployments().ep == 72)) == legal
+
+
+def test_tensorrt_llm_reaches_other_nodes_by_collectives_unless_told_otherwise() -> None:
+    step = Step(decode_seqs=3200.0, decode_context=500.0)
+    families = {}
+    for device, ranks, way in (("h100-sxm", 16, "auto"), ("gb200", 16, "auto"), ("h100-sxm", 16, "low_latency")):
+        cut = shard(model(DEEPSEEK), wide(ranks, device, all_to_all=way), library=engine("trtllm").library_all_to_all)
+        kinds = {d.family for d in operators(cut, step) if d.name == "expert_dispatch" and np.any(d.count)}
+        families[device, way] = kinds
+    assert families["h100-sxm", "auto"] == {"all_to_all"}
+    assert families["gb200", "auto"] == families["h100-sxm", "low_latency"] == {"expert_all_to_all"}

@@ -282,7 +282,7 @@ def _of_rank_alone(choice: Choice, shape: Mapping[str, Array]) -> Mapping[str, A
     own = {k.removeprefix(RANK_ALONE): v for k, v in shape.items() if k.startswith(RANK_ALONE)}
     if not own or choice.measured.variant.routing in (EVEN, EVEN_MASKED):
         return shape
-    return {**shape, **own, "ep": np.ones_like(shape["ep"])}
+    return {**shape, **own}
 
 
 def _time_of_more_queries(choice: Choice, family: Family, shape: Mapping[str, Array]) -> Array:

@@ -140,6 +140,9 @@ class Engine:
         no_graphs: vendors on whose devices the engine captures no graphs, whatever graph_capture says.
         request_time: seconds that a request spends in the front end, before and after the engine (HTTP, tokens).
 
+    Experts: library_all_to_all: whether experts on other nodes are reached by a library's collectives, unless the
+        routing asks for other kernels.
+
     Kernels: kernel_source: see `KERNEL_SOURCES`. library_kernels: operator families whose kernels are libraries that
         all frameworks can call, so that the fastest measured ones serve.
 
@@ -193,6 +196,7 @@ class Engine:
     overlap: str = "none"
     overlap_share: float = NAN
     overlap_always: bool = False
+    library_all_to_all: bool = False
     synchronised: float = 1.0
     reserve_parallel: float = 0.0
     sampler_warmup: tuple[tuple[str, float], ...] = ()

@@ -23,13 +23,13 @@ _SKEWED, _EVEN, _MASKED = range(len(LAYOUTS))
 def experts(sharding: Sharding, mlp: Mlp, count: int, step: Step) -> Iterator[Demand]:
     """List the routed experts of the busiest device in `count` layers.
 
-    They compute its token-expert pairs and read the weights of the experts that these touch. Steps of decodes alone of
-    wide expert parallelism find their tokens in the masked layout, which low-latency all-to-alls fill.
+    They compute its token-expert pairs and read the weights of the experts that these touch. All-to-alls made for
+    experts leave the tokens sorted by expert; those of low latency fill the masked layout.
     """
     tokens = all_tokens(sharding, step)
-    wide, masked = evened_out(sharding), by_own_kernels(sharding) & low_latency(sharding, step)
+    sorted_out, quick = evened_out(sharding) & by_own_kernels(sharding), low_latency(sharding, step)
     present = tokens > 0
-    for layout, here in ((_SKEWED, ~wide), (_EVEN, wide & ~masked), (_MASKED, wide & masked)):
+    for layout, here in ((_SKEWED, ~sorted_out), (_EVEN, sorted_out & ~quick), (_MASKED, sorted_out & quick)):
         if np.any(here):
             yield _experts(sharding, mlp, tokens, on(present & here, count), layout)
 
@@ -50,6 +50,7 @@ def by_own_kernels(sharding: Sharding) -> Mask:
     """Return whether kernels made for experts carry the tokens of expert parallelism, and no library's. (N,)"""
     asked = sharding.routing.all_to_all
     wide = sharding.ep > WIDE_EP_RANKS if asked == "auto" else np.full(sharding.ep.shape, asked != "collective")
+    wide = wide & ~sharding.library if asked == "auto" else wide
     return np.asarray(wide & (sharding.dp > 1) & (sharding.ep > 1))
 
 
@@ -100,16 +101,27 @@ def _looked_up(sharding: Sharding, mlp: Mlp, tokens: Array, uneven: Array, layou
     """Return the tokens, experts, top-k, EP degree and layout by which tables of routed experts are looked up.
 
     Tables of skewed loads time the busiest rank themselves. Those of even loads time a rank with its share of the
-    tokens, so that the busiest is looked up with more of them. Where there are none, the layer is looked up as what the
-    busiest rank does by itself: its own experts, the tokens that pick any of them, and how many each picks.
+    tokens, so that the busiest is looked up with more of them. Where there are none, a layer whose load is evened out
+    is looked up as what the busiest rank does by itself: its own experts, the tokens that pick any of them, and how
+    many each picks.
     """
-    own = {"experts": float(mlp.experts), "top_k": float(mlp.top_k), "ep": sharding.ep, "layout": layout}
-    if layout == _SKEWED:
-        return {"tokens": tokens, **own}
+    even = evened_out(sharding)
+    whole: dict[str, Any] = {
+        "tokens": tokens,
+        "experts": float(mlp.experts),
+        "top_k": float(mlp.top_k),
+        "ep": sharding.ep,
+    }
+    if not even.any():
+        return {"layout": layout, **whole}
     met = eq.rank_chance(sharding.ep, mlp.top_k)
     alone = {
         "tokens": tokens * met * uneven,
         "experts": mlp.experts / sharding.ep,
         "top_k": mlp.top_k / sharding.ep / met,
+        "ep": np.ones_like(sharding.ep),
     }
-    return {"tokens": tokens * uneven, **own, **{RANK_ALONE + name: value for name, value in alone.items()}}
+    if layout == _SKEWED:
+        return {"layout": layout, **{name: np.where(even, alone[name], whole[name]) for name in whole}}
+    own = {RANK_ALONE + name: value for name, value in alone.items()}
+    return {"layout": layout, **whole, "tokens": tokens * uneven, **own}
