@@ -100,6 +100,8 @@ power_kw = 10
 pue = 1.2
 [adapters]
 rank = 16
+[experts]
+redundant = 0
 [offload]
 weights = 0
 host = "epyc-9755"

@@ -24,7 +24,7 @@ from perfmodel.dtypes import FORMAT_BYTES
 from perfmodel.engines import Engine
 from perfmodel.hardware import Hardware, hardware_of
 from perfmodel.operators import Demand
-from perfmodel.vocabulary import BOUNDS, COMPUTE_BOUND, LAUNCH_BOUND, LINK_FAMILIES, MEMORY_BOUND
+from perfmodel.vocabulary import BOUNDS, COMPUTE_BOUND, EXPERT_ALL_TO_ALL, LAUNCH_BOUND, LINK_FAMILIES, MEMORY_BOUND
 
 TABLE = Path(__file__).with_name("corrections.toml")
 #: Kinds of kernel; GEMMs and experts by bits per weight, which decide library and kernel.
@@ -126,7 +126,9 @@ class EngineFactors:
     def cost(self, demand: Demand, hardware: Hardware) -> Cost:
         """Return the time of one call on each row of `hardware`; basis, spread and bound are those of `model`."""
         inner = self.model.cost(demand, hardware)
-        table: Array = np.array([self._factors(d) for d in hardware.devices])
+        # the fitted factors of collectives come from runs with those of libraries: a user's own alone hold for experts'
+        find = self._own if demand.family == EXPERT_ALL_TO_ALL else self._factors
+        table: Array = np.array([find(d) for d in hardware.devices])
         if np.all(table == 1.0):
             return inner
         time = inner.time * table[hardware.index, inner.bound, kernel(demand)]
@@ -143,8 +145,12 @@ class EngineFactors:
 
     def _factors(self, device: Device) -> Array:
         """Return the factors (BOUNDS, KERNELS) on `device`: those fitted on published runs times the user's own."""
+        return factors(self.engine.name, device) * self._own(device)
+
+    def _own(self, device: Device) -> Array:
+        """Return the user's own factors on `device`, (BOUNDS, KERNELS)."""
         own = np.array([self.engine.factor(device, part) for part in BOUNDS])
-        return np.asarray(factors(self.engine.name, device) * own[:, None])
+        return np.repeat(own[:, None], len(KERNELS), axis=1)
 
 
 def _as_fitted(demand: Demand, hardware: Hardware, limits: Bound) -> Bound:

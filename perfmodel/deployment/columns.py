@@ -11,6 +11,7 @@ import numpy as np
 from hwdb import Device, InputError
 from perfmodel.arrays import NAN, Array, Index
 from perfmodel.deployment.hand_over import HandOver
+from perfmodel.deployment.routing import ExpertRouting
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
 from perfmodel.hardware import Host
 from perfmodel.models import Adapters
@@ -65,6 +66,7 @@ class Deployments:
     cache that lie in host memory, behind `host`. adapters: low-rank adapters that requests use, None without.
     hand_over: how KV cache moves between pools, where prefill and decode have workers of their own; that of the decode
     worker counts.
+    routing: how tokens reach their experts and how evenly these are loaded, the same for every candidate.
     """
 
     devices: tuple[Device, ...]
@@ -89,6 +91,7 @@ class Deployments:
     host: Host = field(default_factory=Host)
     adapters: Adapters | None = None
     hand_over: HandOver = field(default_factory=HandOver)
+    routing: ExpertRouting = field(default_factory=ExpertRouting)
 
     def __len__(self) -> int:
         return len(self.device)
@@ -132,6 +135,7 @@ def deployments(
     host: Host | None = None,
     adapters: Adapters | None = None,
     hand_over: HandOver | None = None,
+    routing: ExpertRouting | None = None,
     **columns: object,
 ) -> Deployments:
     """Build deployments from scalars and arrays that broadcast together.
@@ -141,6 +145,7 @@ def deployments(
         host: host behind each device; None for what hwdb says.
         adapters: low-rank adapters that requests use, None without.
         hand_over: how KV cache moves between pools; None for what follows from the devices.
+        routing: settings of expert parallelism; None for the defaults.
         columns: columns of `Deployments` by name; formats by name or code. Defaults: first device, no parallelism, one
             replica, the engine's token budget and sequence limit (NaN), the model's formats, nothing in host memory.
 
@@ -160,5 +165,6 @@ def deployments(
     typed: dict[str, Any] = {c: np.broadcast_to(v, (rows,)).copy() for c, v in values.items()}
     # keep only devices that serve a candidate: tables are loaded for each device that is named
     used, typed["device"] = np.unique(typed["device"], return_inverse=True)
-    behind: dict[str, Any] = {"host": host or Host(), "adapters": adapters, "hand_over": hand_over or HandOver()}
-    return Deployments(devices=tuple(devices[i] for i in used), **behind, **typed)
+    shared: dict[str, Any] = {"host": host or Host(), "adapters": adapters}
+    shared |= {"hand_over": hand_over or HandOver(), "routing": routing or ExpertRouting()}
+    return Deployments(devices=tuple(devices[i] for i in used), **shared, **typed)

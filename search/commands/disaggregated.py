@@ -110,7 +110,7 @@ def with_pools(decode: Colocated, pools: PoolOptions, hwdb: Hwdb) -> Colocated:
             f"{', '.join(decode.recipe.devices)}; leave --recipe out and give its settings by flags instead"
         )
     columns = {name: getattr(one, name)[0] for name in SHARED_COLUMNS} | pools.columns()
-    prefill = deployments([card], host=one.host, adapters=one.adapters, **columns)
+    prefill = deployments([card], host=one.host, adapters=one.adapters, routing=one.routing, **columns)
     check(prefill, "prefill-")
     refuse_impossible(decode.model, prefill, "prefill-")
     return Disaggregated(

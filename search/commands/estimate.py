@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 import typer
 
 from search.commands.deployment_options import DeploymentOptions, EngineOptions, PoolOptions
+from search.commands.expert_options import ExpertOptions
 from search.commands.memory_options import HostOptions, LoraOptions
 from search.commands.option_groups import grouped
 from search.commands.options import DataOutputOptions
@@ -32,11 +33,18 @@ class EstimateOutput(DataOutputOptions, SiteOptions):
     )
 
 
+@dataclass(frozen=True)
+class ServingOptions(EngineOptions, ExpertOptions):
+    """The serving engine, and how it spreads experts."""
+
+    section: ClassVar[str] = EngineOptions.section
+
+
 @grouped
 def estimate_command(
     deployment: DeploymentOptions,
     workload: WorkloadOptions,
-    engine: EngineOptions,
+    engine: ServingOptions,
     lora: LoraOptions,
     host: HostOptions,
     pools: PoolOptions,
@@ -53,7 +61,7 @@ def estimate_command(
     from search.output import operator_layout, print_rows, print_sheet
 
     form, hwdb, bounds = output.form, output.database(), slo.bounds()
-    asked = colocated(deployment, workload.workload(), engine, host=host, lora=lora, hwdb=hwdb)
+    asked = colocated(deployment, workload.workload(), engine, experts=engine, host=host, lora=lora, hwdb=hwdb)
     asked = with_pools(asked, pools, hwdb)
     if output.explain:
         print_rows(operator_rows(asked), form, operator_layout("Where the time goes", output.wide, EXPLAINED))

@@ -222,6 +222,7 @@ class Modeller:
             kv=_format_codes(option.kv),
             host=offload.host,
             adapters=self.scenario.adapters,
+            routing=self.scenario.routing,
             **axes,
         )
 

@@ -186,6 +186,7 @@ def space_of(scenario: Scenario, spec: ModelSpec, prices: Tariff) -> SearchSpace
         host=scenario.offload.host,
         adapters=scenario.adapters,
         hand_over=scenario.hand_over,
+        routing=scenario.routing,
         pinned=frozenset(given),
         pads_shards=scenario.engine.pads_shards,
         runs=runs,

@@ -1,4 +1,4 @@
-"""Read the `[adapters]`, `[offload]` and `[pools]` tables of a scenario: LoRA, host memory, KV cache between pools."""
+"""Read the `[adapters]`, `[experts]`, `[offload]` and `[pools]` tables of a scenario."""
 
 from __future__ import annotations
 
@@ -11,7 +11,18 @@ from hwdb import Hwdb
 from hwdb.tomlfile import Table
 from perfmodel import ModelSpec
 from perfmodel.arrays import NAN
-from perfmodel.deployment import PLACES, HandOver, Place, check_experts, deployments, hosted
+from perfmodel.deployment import (
+    ALL_TO_ALLS,
+    BALANCERS,
+    PLACES,
+    ExpertRouting,
+    HandOver,
+    Place,
+    check_experts,
+    check_routing,
+    deployments,
+    hosted,
+)
 from perfmodel.hardware import WHERE, Host, Where, host_figures
 from perfmodel.models import Adapters, check_rank
 from search.scenario.workload import relay
@@ -81,6 +92,27 @@ def read_hand_over(top: Table) -> HandOver:
     layerwise = table.flag("layerwise", False)
     table.done(also=("kv_link_gbs", "hand_over_ms"))
     return HandOver(place=place, layerwise=layerwise, **stated)
+
+
+def read_routing(top: Table, model: ModelSpec | None) -> ExpertRouting:
+    """Read the `[experts]` table: how tokens reach experts and how evenly these are loaded; the defaults without one.
+
+    model: the model, which has to have experts; None when not yet known.
+    """
+    table = top.table("experts", {})
+    routing: ExpertRouting = relay(
+        table,
+        "redundant" if "redundant" in table else "",
+        ExpertRouting,
+        all_to_all=table.text("all_to_all", "auto", choices=ALL_TO_ALLS),
+        balancer=table.text("balancer", "auto", choices=BALANCERS),
+        redundant=table.whole("redundant", 0),
+        imbalance=table.number("imbalance", NAN, least=1),
+    )
+    table.done()
+    if model is not None and "experts" in top:
+        relay(table, "", check_routing, model, routing)
+    return routing
 
 
 def read_offload(top: Table, hwdb: Hwdb, nodes: tuple[str, ...]) -> Offload:

@@ -14,12 +14,19 @@ from hwdb import Hwdb, InputError, load
 from hwdb.tomlfile import Table, read_toml
 from perfmodel import Engine, ModelSpec, Slo, Workload
 from perfmodel import model as model_of
-from perfmodel.deployment import HandOver
+from perfmodel.deployment import ExpertRouting, HandOver
 from perfmodel.models import Adapters
 from perfmodel.vocabulary import FORMER_NAMES
 from search.scenario.calibration import read_calibration
 from search.scenario.choices import Choices, read_choices
-from search.scenario.deployment import Offload, check_offload, read_adapters, read_hand_over, read_offload
+from search.scenario.deployment import (
+    Offload,
+    check_offload,
+    read_adapters,
+    read_hand_over,
+    read_offload,
+    read_routing,
+)
 from search.scenario.engine import read_engines
 from search.scenario.fleet import Defaults, FleetSpec, read_fleet
 from search.scenario.inventory import Inventory
@@ -53,6 +60,7 @@ class Scenario:
     site: Site = field(default_factory=Site)
     fleet: FleetSpec | None = None
     adapters: Adapters | None = None
+    routing: ExpertRouting = field(default_factory=ExpertRouting)
     offload: Offload = field(default_factory=Offload)
     hand_over: HandOver = field(default_factory=HandOver)
     allow_long_context: bool = False
@@ -135,6 +143,7 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
         site=read_site(top.table("site", {})),
         fleet=read_fleet(top, Defaults(folder, slo, model, database)),
         adapters=read_adapters(top, spec),
+        routing=read_routing(top, spec),
         offload=read_offload(top, database, offer.nodes),
         hand_over=read_hand_over(top),
         allow_long_context=asked.allow_long_context,
@@ -145,9 +154,6 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
     top.text("note", "")
     top.done(also=("workload", "fleet", "hardware", "model"))
     _check_complete(top, scenario)
-    if scenario.fleet is not None and (refused := refused_for_fleets(scenario)) is not None:
-        table, key, told = refused
-        raise top.table(table).error(key, told)
     return scenario
 
 
@@ -180,8 +186,12 @@ def _request(top: Table, folder: Path, *, fills: bool) -> Request | None:
 
 
 def _check_complete(top: Table, scenario: Scenario) -> None:
-    """Raise `InputError` where the file describes neither a plan nor a fleet."""
+    """Raise `InputError` where the file describes neither a plan nor a fleet, or what no fleet is planned with."""
     plannable = scenario.model and scenario.request is not None and scenario.offer.devices
     if scenario.fleet is None and not plannable:
         missing = "], [".join(n for n in ("model", "workload", "hardware") if n not in top)
         raise top.error("", f"[{missing}] missing; a plan needs model, workload and hardware, or a [fleet]")
+    refused = refused_for_fleets(scenario) if scenario.fleet is not None else None
+    if refused is not None:
+        table, key, told = refused
+        raise top.table(table).error(key, told)

@@ -16,7 +16,7 @@ import numpy as np
 from hwdb import Device, InputError
 from perfmodel import Deployments, ModelSpec
 from perfmodel.arrays import NAN, Array, Index, Mask
-from perfmodel.deployment import HandOver
+from perfmodel.deployment import ExpertRouting, HandOver
 from perfmodel.hardware import Host
 from perfmodel.models import Adapters
 from search.space.rules import RULES, Columns, RuleContext, first_row
@@ -70,7 +70,7 @@ class SearchSpace:
     own. weight, act, kv: codes of formats and compute types to try, -1 for the model's own. cp_method: codes of
     ways to exchange keys. host_weights, host_experts, host_kv: shares in host memory to try, 0 to 1. host: the host
     behind each device. adapters: LoRA adapters that requests use, the same for every candidate. hand_over: how KV
-    cache moves between pools. stock: devices on hand by name; a device that is absent has no limit. domain: devices
+    cache moves between pools. routing: settings of expert parallelism. stock: devices on hand by name; a device that is absent has no limit. domain: devices
     that share a node's fast links, by name; a device that is absent has as many as its own link connects. runs:
     axis (weight, kv) -> codes of the formats that each device runs; an axis that is absent has no such bound.
     vendors: of the devices that the engine runs on, empty for any. pads_shards: whether the engine pads shards of
@@ -100,6 +100,7 @@ class SearchSpace:
     host: Host = field(default_factory=Host)
     adapters: Adapters | None = None
     hand_over: HandOver = field(default_factory=HandOver)
+    routing: ExpertRouting = field(default_factory=ExpertRouting)
     stock: Mapping[str, float] = field(default_factory=dict)
     domain: Mapping[str, float] = field(default_factory=dict)
     pinned: frozenset[str] = frozenset()
@@ -167,6 +168,7 @@ class SearchSpace:
             host=self.host,
             adapters=self.adapters,
             hand_over=self.hand_over,
+            routing=self.routing,
             **typed,
         )
 
@@ -185,6 +187,7 @@ class SearchSpace:
             engine_runs=np.array([not self.vendors or d.vendor in self.vendors for d in self.devices], dtype=bool),
             vendors=self.vendors,
             encoder_data_parallel=self.encoder_data_parallel,
+            redundant=self.routing.redundant,
         )
 
     def legal(self) -> Legal:

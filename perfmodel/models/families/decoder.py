@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from perfmodel.models.families.common import attention, every_nth, grouped, layer_count, model, sliding
+from perfmodel.models.families.common import attention, every_nth, expert_groups, grouped, layer_count, model, sliding
 from perfmodel.models.families.latent import latent_attention
 from perfmodel.models.families.spellings import usual
 from perfmodel.models.families.table import Family, number, switch
@@ -97,7 +97,7 @@ def mlps(c: Fields, family: Family) -> list[Mlp]:
     """Return the MLP of each layer: dense, or experts where the file states more than one.
 
     Keys: n_routed_experts, num_experts_per_tok, moe_intermediate_size (else intermediate_size), n_shared_experts,
-    shared_expert_intermediate_size, and those of `sparse_layers`.
+    shared_expert_intermediate_size, n_group and topk_group (`expert_groups`), and those of `sparse_layers`.
     """
     n, bias = layer_count(c), switch(c, family.mlp_bias)
     if c.count("n_routed_experts", default=0, least=0) <= 1:
@@ -116,6 +116,8 @@ def mlps(c: Fields, family: Family) -> list[Mlp]:
         shared=shared,
         shared_gate=shared > 0 and switch(c, family.shared_gate),
         router_bias=switch(c, family.router_bias),
+        groups=(chosen := expert_groups(c))[0],
+        top_groups=chosen[1],
     )
     sparse = sparse_layers(c, n)
     dense = routed if all(sparse) else Mlp(intermediate=_dense_width(c, family), gated=family.gated, bias=bias)
