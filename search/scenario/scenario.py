@@ -19,14 +19,7 @@ from perfmodel.models import Adapters
 from perfmodel.vocabulary import FORMER_NAMES
 from search.scenario.calibration import read_calibration
 from search.scenario.choices import Choices, read_choices
-from search.scenario.deployment import (
-    Offload,
-    check_offload,
-    read_adapters,
-    read_hand_over,
-    read_offload,
-    read_routing,
-)
+from search.scenario.deployment import Offload, check_offload, read_adapters, read_hand_over, read_offload, read_routing
 from search.scenario.engine import read_engines
 from search.scenario.fleet import Defaults, FleetSpec, read_fleet
 from search.scenario.inventory import Inventory
