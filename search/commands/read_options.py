@@ -90,7 +90,8 @@ def pools_of(reading: Reading, options: PoolOptions) -> PoolOptions:
     if len(reading.launch.pools) < 2:
         return options
     prefill, decode = reading.launch.pools
-    return PoolOptions(
+    return replace(
+        options,
         prefill_workers=prefill.replicas,
         decode_workers=decode.replicas,
         prefill_device=prefill.device,
