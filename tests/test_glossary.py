@@ -35,6 +35,8 @@ CALLS = (
     (*ESTIMATE, "--ttft-ms", "500"),
     (*ESTIMATE, "--prefill-workers", "1", "--decode-workers", "1"),
     (*ESTIMATE, "--explain"),
+    ("estimate", "--from", "vllm serve meta-llama/Llama-3.1-8B", "--device", "h100-sxm"),
+    ("export", SMALL, "--to", "vllm"),
     ("plan", SMALL, "--misses", "2"),
     ("plan", SMALL, "--explain"),
     ("plan", str(ROOT / "examples" / "moe-h200.toml"), "--top", "1"),

@@ -118,6 +118,7 @@ def memory_use(memory: Memory, running: Array) -> MemoryUse:
     return MemoryUse(
         used=memory.used(running),
         capacity=memory.capacity,
+        kv_tokens=memory.kv_tokens,
         max_running=memory.seqs,
         sampler=memory.sampler,
         fits=memory.fits,

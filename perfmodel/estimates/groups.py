@@ -117,13 +117,14 @@ class Rates(ColumnGroup):
 class MemoryUse(ColumnGroup):
     """Describe the memory of the fullest device, (N,).
 
-    used: bytes at the operating point. capacity: rated bytes. max_running: sequences whose KV cache fits on a replica.
-    sampler: bytes that warming up the sampler keeps from the KV cache. fits: whether weights and at least one sequence
-    fit. reasons: why not, text, empty where they do.
+    used: bytes at the operating point. capacity: rated bytes. kv_tokens: tokens that the KV caches of a replica
+    hold. max_running: sequences whose KV cache fits on a replica. sampler: bytes that warming up the sampler keeps from
+    the KV cache. fits: whether weights and at least one sequence fit. reasons: why not, text, empty where they do.
     """
 
     used: Array
     capacity: Array
+    kv_tokens: Array
     max_running: Array
     sampler: Array
     fits: Mask

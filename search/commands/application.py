@@ -102,6 +102,12 @@ def _add_next(app: typer.Typer) -> None:
     _add(app, "next", next_run.next_command, next_run.EXAMPLES, SCENARIOS)
 
 
+def _add_export(app: typer.Typer) -> None:
+    from search.commands import export
+
+    _add(app, "export", export.export_command, export.EXAMPLES, SCENARIOS)
+
+
 def _add_estimate(app: typer.Typer) -> None:
     from search.commands import estimate
 
@@ -168,6 +174,7 @@ COMMANDS = {
     "fleet": _add_fleet,
     "report": _add_report,
     "next": _add_next,
+    "export": _add_export,
     "estimate": _add_estimate,
     "predict": _add_predict,
     "calibrate": _add_calibrate,
@@ -186,6 +193,7 @@ SUMMARIES = {
     "fleet": (SCENARIOS, "Find the least-cost mix of hardware for classes of requests, and what each hour needs."),
     "report": (SCENARIOS, "Write the plan of a scenario as one offline HTML page."),
     "next": (SCENARIOS, "Say which benchmark run is worth taking before hardware is chosen."),
+    "export": (SCENARIOS, "Write the launch commands or manifests of a plan, and the benchmark of its SLO."),
     "estimate": (DEPLOYMENTS, "Estimate latency, throughput, memory, power, cost of a deployment."),
     "predict": (DEPLOYMENTS, "Predict latency, throughput, memory and power per row of a table."),
     "calibrate": (DEPLOYMENTS, "Learn from your own benchmarks what your systems do differently."),

@@ -22,8 +22,8 @@ class DeploymentOptions:
 
     section: ClassVar[str] = "Deployment"
 
-    model: ModelName
-    device: Annotated[str, typer.Option(metavar=NAME, help="Device, as `hw list` names it.")]
+    model: ModelName = ""
+    device: Annotated[str, typer.Option(metavar=NAME, help="Device, as `hw list` names it.")] = ""
     tp: Annotated[int, typer.Option(metavar=COUNT, help="Tensor parallelism: devices that split each layer.")] = 1
     pp: Annotated[int, typer.Option(metavar=COUNT, help="Pipeline parallelism: stages of layers.")] = 1
     ep: Annotated[int, typer.Option(metavar=COUNT, help="Expert parallelism: devices that split the experts.")] = 1
@@ -53,6 +53,20 @@ class DeploymentOptions:
     allow_long_context: Annotated[
         bool, typer.Option("--allow-long-context", help="Allow requests beyond the model's trained context.")
     ] = False
+    from_: Annotated[
+        str,
+        typer.Option(
+            "--from", metavar="COMMAND|FILE", help="What runs: a launch command in quotes, script, compose or manifest."
+        ),
+    ] = ""
+
+    def complete(self) -> DeploymentOptions:
+        """Return these options; raise `InputError` where the model or the device is missing."""
+        if not self.model:
+            raise InputError("MODEL is missing; give its Hugging Face name, or a deployment to read with --from")
+        if not self.device:
+            raise InputError("--device is missing; name one, as `hw list` does")
+        return self
 
     def columns(self) -> dict[str, Any]:
         """Return the degrees and formats given on the command line, by the names of the columns of a deployment."""

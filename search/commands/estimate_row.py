@@ -25,7 +25,7 @@ SHEET: Mapping[str, Sequence[str]] = {
     "Load": ("load", "isl", "osl", "running"),
     "Latency": ("ttft_ms", "ttft_ms_p99", "tpot_ms", "itl_ms_p99", "e2e_ms", "e2e_ms_p99", "slo_chance"),
     "Throughput": ("request_rate_rps", "output_tok_s", "total_tok_s"),
-    "Memory": ("fits", "memory_gb_per_device", "memory_capacity_gb", "max_running", "reason"),
+    "Memory": ("fits", "memory_gb_per_device", "memory_capacity_gb", "kv_pool_tokens", "max_running", "reason"),
     "Power and cost": (
         "power_w_per_device",
         "energy_j_per_output_token",
@@ -38,6 +38,7 @@ SHEET: Mapping[str, Sequence[str]] = {
         "price",
     ),
     "Trust": ("basis", "remark"),
+    "What was read": ("read_layout", "unknown_flags", "conflicting_flags", "unused_flags", "plan_comparison"),
 }
 #: What the terminal says below the sections.
 NOTES = ("In brackets: 80 % ranges. perfmodel explain WORD explains a name; --json and --csv have every column.",)
@@ -79,6 +80,7 @@ def estimate_row(asked: Colocated, hwdb: Hwdb, slo: Slo, site: SiteOptions) -> d
         "running": float(found.running[0]),
         **{name: values[0] for name, values in found.columns().items()},
         "memory_capacity_gb": float(found.memory_use.capacity[0]) / 1e9,
+        "kv_pool_tokens": float(found.memory_use.kv_tokens[0]),
         "max_running": float(found.memory_use.max_running[0]),
         "reason": found.reason(0),
         **bill(hwdb, asked, found, site),

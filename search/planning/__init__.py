@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from search.planning.peaks import replicas_at_peak
     from search.planning.planner import plan, space_of, tariff_of
     from search.planning.prices import Tariff, tariff, usd_per_million_tokens
+    from search.planning.quantised import ONLINE_ENGINES, ONLINE_FORMAT, own_format, published
     from search.planning.ranked_plan import Plan
     from search.planning.sizing import Target, greatest_rate, rows_of
     from search.planning.surest import greatest_confidence
     from search.planning.whatif import WHAT_IF_FIGURES, as_planned, what_if
 
 __all__ = [
+    "ONLINE_ENGINES",
+    "ONLINE_FORMAT",
     "WHAT_IF_FIGURES",
     "NextRuns",
     "Plan",
@@ -40,8 +43,10 @@ __all__ = [
     "memory_of",
     "memory_place",
     "next_runs",
+    "own_format",
     "plan",
     "power_columns",
+    "published",
     "rated_columns",
     "refuse_long_class",
     "replicas_at_peak",
@@ -72,6 +77,7 @@ __getattr__ = lazy_names(
         "peaks": ["replicas_at_peak"],
         "planner": ["plan", "space_of", "tariff_of"],
         "prices": ["Tariff", "tariff", "usd_per_million_tokens"],
+        "quantised": ["ONLINE_ENGINES", "ONLINE_FORMAT", "own_format", "published"],
         "sizing": ["Target", "greatest_rate", "rows_of"],
         "surest": ["greatest_confidence"],
         "whatif": ["WHAT_IF_FIGURES", "as_planned", "what_if"],

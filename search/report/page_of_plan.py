@@ -60,6 +60,7 @@ def _answer(plan: Plan, progress: Progress | None) -> tuple[list[Section], dict[
         sections.time_and_memory_section(terms),
         sections.cost_section(figures),
         sections.what_if_section(as_planned(plan), what_ifs, figures),
+        sections.launch_section(plan),
     ]
     return [section for section in found if section is not None], figures
 

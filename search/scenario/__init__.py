@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from search.scenario.inventory import Inventory, Option
     from search.scenario.limits import MOST_USED, Limits, Site
     from search.scenario.rankings import BY_LATENCY, MONEY, ONE_REPLICA, RANKINGS
-    from search.scenario.scenario import Scenario, load_scenario, refused_for_fleets
+    from search.scenario.scenario import Scenario, load_scenario, read_scenario, refused_for_fleets
 
 __all__ = [
     "AUTO_FORMATS",
@@ -31,6 +31,7 @@ __all__ = [
     "Scenario",
     "Site",
     "load_scenario",
+    "read_scenario",
     "refused_for_fleets",
     "with_settings",
 ]
@@ -44,6 +45,6 @@ __getattr__ = lazy_names(
         "inventory": ["Inventory", "Option"],
         "limits": ["MOST_USED", "Limits", "Site"],
         "rankings": ["BY_LATENCY", "MONEY", "ONE_REPLICA", "RANKINGS"],
-        "scenario": ["Scenario", "load_scenario", "refused_for_fleets"],
+        "scenario": ["Scenario", "load_scenario", "read_scenario", "refused_for_fleets"],
     },
 )
