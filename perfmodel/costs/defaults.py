@@ -31,8 +31,13 @@ def default(engine: Engine | str = "") -> CostModel:
     """
     if isinstance(engine, str):
         return _stand_alone(shipped(engine), engine)
-    known = _stand_alone(engine, engine.family)
+    known = unfitted(engine)
     return LaunchFloor(EngineFactors(known, engine), engine)
+
+
+def unfitted(engine: Engine) -> CostModel:
+    """Return the cost model whose times the fitted factors of `engine` multiply: its kernels as timed alone."""
+    return _stand_alone(engine, engine.family)
 
 
 def _stand_alone(engine: Engine | None, framework: str) -> CostModel:
