@@ -11,7 +11,7 @@ import numpy as np
 from hwdb import Device, Hwdb, Price
 from perfmodel.arrays import NAN, Array, Index, Mask
 from perfmodel.hardware import hardware_of
-from perfmodel.power import idle_power, per_million_tokens
+from perfmodel.power import Host, host_of, idle_power, per_million_tokens
 
 #: Written in a price file in place of one provider's name.
 UNNAMED_PROVIDERS = ("", "various", "any")
@@ -23,7 +23,8 @@ class Tariff:
 
     usd_per_hour: price of one device, NaN unknown. price: source of that price, in words. date: date of the price, ""
     for the user's own. per_node: devices of a node. node: name of the node that holds them, "" where devices are rented
-    one by one. host_power: most watts that a node takes besides its devices, NaN unknown.
+    one by one. host_power: most watts that a node takes besides its devices, NaN unknown. host_loaded, host_idle: what
+    it takes beside devices at their limits, and beside idle ones.
 
     The methods take N candidates: `device` (N,) is a position among the types, `size` (N,) devices per replica, and
     `replicas` (N,) their number.
@@ -36,6 +37,8 @@ class Tariff:
     per_node: Array
     node: tuple[str, ...]
     host_power: Array
+    host_loaded: Array
+    host_idle: Array
 
     @cached_property
     def whole(self) -> Mask:
@@ -160,6 +163,7 @@ def tariff(
     types = tuple(hwdb.device(d) for d in devices)
     node_of = {node.device: node for node in reversed([hwdb.node(n) for n in nodes])}
     rates = [_rate(name, hwdb, kind, own, way_out) for name in devices]
+    hosts = [host_of(node_of[d.name]) if d.name in node_of else Host() for d in types]
     return Tariff(
         devices=types,
         usd_per_hour=np.array([usd for usd, _, _ in rates]),
@@ -167,7 +171,9 @@ def tariff(
         date=tuple(date for _, _, date in rates),
         per_node=np.array([float(node_of[d.name].count if d.name in node_of else max(d.link.peers, 1)) for d in types]),
         node=tuple(node_of[d.name].name if d.name in node_of else "" for d in types),
-        host_power=np.array([node_of[d.name].host_power if d.name in node_of else np.nan for d in types]),
+        host_power=np.array([h.most for h in hosts]),
+        host_loaded=np.array([h.loaded for h in hosts]),
+        host_idle=np.array([h.idle for h in hosts]),
     )
 
 

@@ -47,12 +47,26 @@ def finalists(plan: Plan, most: int) -> list[int]:
     Where none qualifies, they are the nearest misses.
     """
     names: dict[str, int] = {}
-    chosen = plan.order[: int(plan.qualifies.sum())] if plan.feasible else plan.order
-    for number in chosen.tolist():
+    ranked = plan.order[: int(plan.qualifies.sum())] if plan.feasible else plan.order
+    for number in ranked.tolist():
         if len(names) == most:
             break
         names.setdefault(plan.name(number), number)
     return list(names.values())
+
+
+def chosen(plan: Plan, rank: int, settings: Settings) -> int:
+    """Return the number of the finalist of rank `rank` (from 1).
+
+    Raises `Infeasible` when nothing qualifies and `settings.nearest` is not set, and `InputError` when the plan has
+    fewer finalists.
+    """
+    if not plan.feasible and not settings.nearest:
+        raise Infeasible(f"{plan.message} (--nearest replays it all the same)")
+    found = finalists(plan, rank)
+    if len(found) < rank:
+        raise InputError(f"rank {rank} is beyond the {len(found)} candidates of different layout; give a lower rank")
+    return found[rank - 1]
 
 
 def pools_of(plan: Plan, number: int) -> tuple[Deployments, Deployments | None]:
@@ -91,8 +105,20 @@ def replay(
     plan: Plan, number: int, settings: Settings | None = None, *, progress: Progress | None = None
 ) -> Simulation:
     """Simulate candidate `number` of `plan` under the scenario's load."""
-    settings = settings or Settings()
     decode, prefill = pools_of(plan, number)
+    return replay_on(plan, number, settings or Settings(), decode, prefill, progress=progress)
+
+
+def replay_on(
+    plan: Plan,
+    number: int,
+    settings: Settings,
+    decode: Deployments,
+    prefill: Deployments | None,
+    *,
+    progress: Progress | None = None,
+) -> Simulation:
+    """Simulate the load of candidate `number` of `plan` on given pools; `prefill` is None for a colocated one."""
     drawn = requests(plan, number, settings)
     return simulator.simulate(
         plan.scorer.target.model,
@@ -210,11 +236,11 @@ def verify(plan: Plan, most: int = 0, *, seed: int = 0, progress: Progress | Non
     SLO bounds, appears as estimated and, with `simulated_` before its name, as simulated. `simulated_meets`: True where
     every SLO bound held in the simulation.
     """
-    chosen = finalists(plan, most or plan.scenario.choices.finalists)
+    best = finalists(plan, most or plan.scenario.choices.finalists)
     rows = []
-    for done, number in enumerate(chosen):
+    for done, number in enumerate(best):
         if progress:
-            progress(done, len(chosen))
+            progress(done, len(best))
         rows.append(_side_by_side(plan, number, row(plan, number, replay(plan, number, Settings(seed=seed)))))
     return rows
 
@@ -257,12 +283,7 @@ def simulated(
     fewer finalists, or a file cannot be written.
     """
     settings = settings or Settings()
-    if not plan.feasible and not settings.nearest:
-        raise Infeasible(f"{plan.message} (simulate --nearest replays it all the same)")
-    chosen = finalists(plan, rank)
-    if len(chosen) < rank:
-        raise InputError(f"rank {rank} is beyond the {len(chosen)} candidates of different layout; give a lower rank")
-    number = chosen[rank - 1]
+    number = chosen(plan, rank, settings)
     found = replay(plan, number, settings, progress=progress)
     made = row(plan, number, found, settings)
     if plan.scenario.request is not None and plan.scenario.request.remarks:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from hwdb.tomlfile import Table
+from perfmodel.power import SUPPLIES
 
 WATTS_PER_KW = 1e3
 #: What a limit on power may bound: the mean draw at the load, or the rated power (power limits of devices, and hosts).
@@ -50,11 +51,13 @@ class Site:
     """The site that a plan runs at: its overhead and its electricity.
 
     pue: power usage effectiveness. usd_per_kwh, gco2_per_kwh: price and carbon (gCO2e) of electricity, NaN unknown.
+    psu: 80 PLUS level of the power supplies of servers, "" for those that nodes usually have.
     """
 
     pue: float = 1.0
     usd_per_kwh: float = math.nan
     gco2_per_kwh: float = math.nan
+    psu: str = ""
 
 
 def read_limits(table: Table) -> Limits:
@@ -80,6 +83,7 @@ def read_site(table: Table) -> Site:
         pue=table.number("pue", Site.pue, least=1, most=MAX_PUE),
         usd_per_kwh=table.number("usd_per_kwh", math.nan, least=0),
         gco2_per_kwh=table.number("gco2_per_kwh", math.nan, least=0),
+        psu=table.text("psu", "", choices=("", *SUPPLIES)),
     )
     table.done()
     return site
