@@ -18,8 +18,8 @@ from perfmodel.arrays import NAN, Array
 #: From: 8 x H100 HGX node of 10.2 kW draws 8.48 kW at most with devices near 8 x 700 W (Latif et al.,
 #: arXiv:2412.08602, 2024): (8.48 - 5.6) / (10.2 - 5.6).
 NAMEPLATE_SHARE = 0.63
-#: Share of what a host draws beside busy devices that it draws while they wait. Assumed: the hosts of the database whose
-#: idle power is given have .40 to .48.
+#: Share of what a host draws beside busy devices that it draws while they wait. Assumed: the hosts of the database
+#: whose idle power is given have .40 to .48.
 IDLE_SHARE = 0.4
 #: Efficiency of power supplies at 10, 20, 50 and 100 % of their load, by level: 80 PLUS, 230 V internal redundant
 #: (plugloadsolutions.com); the programme states 10 % for titanium alone, for others the loss at 20 % is kept.
@@ -70,7 +70,8 @@ def host_watts(device_watts: Array, limits: Array, loaded: Array, idle: Array) -
     >>> float(host_watts(350.0, 700.0, 400.0, 200.0))
     300.0
     """
-    share = np.where(np.isfinite(limits) & (np.asarray(limits) > 0), np.asarray(device_watts) / limits, 1.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.asarray(device_watts) / limits
     return np.asarray(idle + (np.asarray(loaded) - idle) * np.clip(np.nan_to_num(share, nan=1.0), 0.0, 1.0))
 
 

@@ -69,7 +69,7 @@ def server_power(watts: Array, interval: float, *, stationary: bool) -> ServerPo
     watts = np.atleast_2d(watts)
     if stationary:
         return ServerPower(np.array([float(watts.mean())]), np.array([float(watts.std())]))
-    width = max(int(round(SHARED_S / interval)), 1)
+    width = max(round(SHARED_S / interval), 1)
     mean = _smooth(watts.mean(axis=0), width)
     return ServerPower(mean, np.sqrt(_smooth(np.mean(np.square(watts - mean), axis=0), width)))
 

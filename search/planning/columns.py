@@ -13,7 +13,7 @@ from perfmodel import Estimates, Slo
 from perfmodel.arrays import Array
 from perfmodel.estimates import chances, overall, slo_ratio
 from perfmodel.power import carbon_g, energy_per_token, energy_usd, kwh_per_million_tokens, site_power
-from search.planning.prices import usd_per_million_tokens
+from search.planning.prices import Tariff, usd_per_million_tokens
 from search.scenario import Site
 
 MS_PER_S = 1e3
@@ -88,14 +88,14 @@ def memory_columns(estimates: Estimates) -> dict[str, Array]:
     }
 
 
-def power_columns(estimates: Estimates, host_watts: Array, site: Site) -> dict[str, Array]:
+def power_columns(estimates: Estimates, tariff: Tariff, bill: Mapping[str, Array], site: Site) -> dict[str, Array]:
     """Return the power of one device and of the site, and the energy, energy price and carbon per output token.
 
-    All but the power of one device include hosts and PUE. host_watts: (N,) watts of the hosts of the whole deployment,
-    and of idle devices in nodes that are paid whole.
-    site: its PUE, and the price and carbon of a kWh.
+    All but the power of one device include hosts, idle devices of nodes that are paid whole, and the PUE. tariff, bill:
+    the nodes of the whole deployment, as `Tariff.bill` has them. site: its PUE, and the price and carbon of a kWh.
     """
-    power = site_power(estimates.power, estimates.devices, host_watts, site.pue)
+    devices = estimates.power * estimates.devices + bill["idle_w"]
+    power = site_power(tariff.wall(devices, bill), 1.0, 0.0, site.pue)
     energy = energy_per_token(power, estimates.output_rate)
     kwh = kwh_per_million_tokens(energy)
     return {

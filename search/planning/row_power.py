@@ -111,11 +111,7 @@ class _Replay:
 
 
 def row_power(
-    plan: Plan,
-    rank: int,
-    budget: Budget,
-    settings: verify.Settings | None = None,
-    caps: Sequence[float] = CAPS,
+    plan: Plan, rank: int, budget: Budget, settings: verify.Settings | None = None, caps: Sequence[float] = CAPS
 ) -> list[dict[str, Any]]:
     """Return flat rows: how many servers of the candidate of `rank` fit the budget, and what caps cost and gain.
 
@@ -143,7 +139,7 @@ def row_power(
 def _servers(plan: Plan, number: int) -> list[tuple[_Server, float]]:
     """Return the server of each pool of a candidate, prefill first, with how many of them the plan has."""
     decode, prefill = verify.pools_of(plan, number)
-    tariff, supply = plan.scorer.tariff, plan.scenario.site.psu
+    tariff, supply = plan.scorer.tariff, plan.scorer.tariff.supply
     return [_server(tariff, pool, supply) for pool in (prefill, decode) if pool is not None]
 
 

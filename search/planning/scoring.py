@@ -171,7 +171,7 @@ class Scorer:
             **latency_columns(estimates),
             **concurrency_columns(estimates, columns),
             **memory_columns(estimates),
-            **power_columns(estimates, columns["host_w"] + columns["idle_w"], self.site),
+            **power_columns(estimates, self.tariff, columns, self.site),
             **rated_columns(columns, self.site),
             **slo_columns(estimates, self.target.slo, self.target.confidence),
             **basis_columns(estimates),

@@ -14,6 +14,7 @@ from hwdb import Infeasible, InputError
 from perfmodel import simulator
 from perfmodel.arrays import NAN
 from perfmodel.deployment import Deployments
+from perfmodel.power import energy_per_token, site_power
 from perfmodel.simulator import Capacity, Simulation, Traffic
 from perfmodel.workload import DEFAULT_REQUESTS_PER_CLIENT, MS_PER_S, Slo
 from search.planning.prices import usd_per_million_tokens
@@ -174,6 +175,7 @@ def row(plan: Plan, number: int, found: Simulation, settings: Settings | None = 
         **_beside_the_closed_form(plan, number, figures),
         **simulator.usage(found, seen),
         **_costs(plan, number, figures["output_tok_s"]),
+        **_site_power(plan, number, figures),
         "remark": "; ".join(notes),
     }
 
@@ -209,6 +211,15 @@ def _costs(plan: Plan, number: int, output_tok_s: float) -> dict[str, float]:
     """Return what candidate `number` costs per hour, and per million tokens at the simulated output rate."""
     usd = float(plan.columns["usd_per_hour"][number])
     return {"usd_per_hour": usd, "usd_per_million_tokens": float(usd_per_million_tokens(usd, output_tok_s))}
+
+
+def _site_power(plan: Plan, number: int, figures: Mapping[str, float]) -> dict[str, float]:
+    """Return the mean watts at the meter of the site, hosts and cooling included, and the joules per output token."""
+    bill = {name: plan.columns[name][number] for name in ("idle_w", "tdp_w", "host_w", "host_loaded_w", "host_idle_w")}
+    devices = np.asarray(figures.get("devices_power_w", NAN)) + bill["idle_w"]
+    watts = site_power(plan.scorer.tariff.wall(devices, bill), 1.0, 0.0, plan.scenario.site.pue)
+    joules = energy_per_token(watts, figures["output_tok_s"])
+    return {"power_w": float(watts), "site_energy_j_per_output_token": float(joules)}
 
 
 def _beside_the_closed_form(plan: Plan, number: int, figures: Mapping[str, float]) -> dict[str, Any]:
