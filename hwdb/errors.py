@@ -20,6 +20,15 @@ class InputError(PerfmodelError):
     """An input of the user is malformed, unknown or impossible."""
 
 
+class UnknownKey(InputError):
+    """A key of a file that is not known in its table. key: its name. problem: the message without what to write."""
+
+    def __init__(self, message: str, key: str, problem: str) -> None:
+        super().__init__(message)
+        self.key = key
+        self.problem = problem
+
+
 class UnknownName(InputError):
     """A name that is not known; the message offers the nearest known ones.
 

@@ -129,6 +129,7 @@ def row_power(
         raise InputError(f"{plan.name(number)}: the power limit of a device is unknown; give its tdp in a device file")
     if any(not 0 < cap <= 1 for cap in caps):
         raise InputError(f"caps are {', '.join(f'{c:g}' for c in caps)}; give shares of the power limit, 0 to 1")
+    _by_nameplate(budget, servers)
     base = _replayed(plan, number, settings, servers, {})
     rows = _provisioned(budget, base, servers)
     rows += _while_capped(plan, number, settings, servers, budget, base)
