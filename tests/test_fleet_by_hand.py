@@ -687,6 +687,8 @@ def test_what_a_modelled_fleet_costs_and_draws(tmp_path: Path) -> None:
     most = option.power * row["replicas"]
     assert 0.5 * most < row["power_w"] <= most * (1 + 1e-6)
     assert 1.5 * 60 < option.power / option.devices < 1.5 * 700
+    assert row["power_w_lo"] < row["power_w"] < row["power_w_hi"]
+    assert 0.0 < row["site_energy_j_per_output_token"] < 1e3
     own = modelled(tmp_path, option="usd_per_hour = 7\npower_w = 1000")
     assert {o.usd_per_hour for o in own.problem.options} == {7.0}
     assert own.rows()[0]["power_w"] == own.rows()[0]["replicas"] * 1000.0

@@ -11,7 +11,8 @@ import numpy as np
 from perfmodel import Deployments, Slo, Workload
 from perfmodel.arrays import Array, Index
 from perfmodel.estimates import chances
-from perfmodel.power import site_power
+from perfmodel.hardware import hardware_of
+from perfmodel.power import power_spread, site_power
 from perfmodel.workload import Load, load_of
 from search.fleet.limits import INTEGRALITY_TOLERANCE
 from search.planning import Target, Tariff
@@ -58,6 +59,20 @@ def watts_at_load(found: FleetPlan, modelled: Modelled) -> Array:
             wall = _at_the_wall(found, modelled.tariff, o, periods, devices)
             out[o, periods] = site_power(wall, 1.0, 0.0, modelled.pue)
     return out
+
+
+def output_at_load(found: FleetPlan, modelled: Modelled) -> Array:
+    """Return the output tokens/s of what each option serves in each period, (O, P); NaN where lengths are unknown."""
+    outputs = np.array([np.nan if w is None else w.mean_output for w in modelled.workloads])
+    rates = found.shares * found.problem.rate.T[None]
+    return np.asarray(np.sum(np.where(rates > 0, rates * outputs[None, :, None], 0.0), axis=1))
+
+
+def spread_of_power(found: FleetPlan, modelled: Modelled) -> Array:
+    """Return the log half-width of the 80 % interval of the watts of each option, (O,); NaN where they are stated."""
+    placed = [modelled.placed.get((o.name, o.model)) for o in found.problem.options]
+    hardware = [None if d is None else hardware_of(d.devices, d.device[:1]) for d in placed]
+    return np.array([np.nan if h is None else float(power_spread(h)[0]) for h in hardware])
 
 
 def chances_at_load(found: FleetPlan, modelled: Modelled) -> Array:

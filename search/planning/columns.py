@@ -20,7 +20,7 @@ MS_PER_S = 1e3
 BYTES_PER_GB = 1e9
 W_PER_KW = 1e3
 #: Estimates whose 80 % interval a plan reports.
-SPREADS = ("ttft", "tpot", "throughput", "power")
+SPREADS = ("ttft", "tpot", "throughput", "power", "energy")
 
 
 def cost_columns(estimates: Estimates, usd_per_hour: Array) -> dict[str, Array]:
