@@ -162,3 +162,24 @@ def test_a_key_of_the_site_in_another_table_says_where_it_belongs(
     file.write_text(SCENARIO.format(rate="3", hardware=hardware, more=more), encoding="utf-8")
     assert cli.main(["plan", str(file)]) == 2
     assert "[site]" in capsys.readouterr().err
+
+
+def test_a_rack_holds_what_its_nodes_are_rated_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "rack.toml"
+
+    def planned(kw: float) -> tuple[int, str, str]:
+        more = f"power_cap_w = [700, 400]\n[limits]\nrack_kw = {kw}"
+        file.write_text(SCENARIO.format(rate="3", hardware='nodes = ["dgx-h100"]', more=more), encoding="utf-8")
+        return cli.main(["plan", str(file), "--json"]), *capsys.readouterr()
+
+    held = {}
+    for kw in (22.0, 16.0, 9.0):
+        code, out, _ = planned(kw)
+        assert code == 0
+        held[kw] = {r["power_cap_w"]: r["nodes_per_rack"] for r in json.loads(out) if r["qualifies"]}
+    # 10.2 kW by nameplate, and 4.6 kW of host with 8 x 400 W
+    assert held == {22.0: {700: 2, 400: 2}, 16.0: {700: 1, 400: 2}, 9.0: {400: 1}}
+    code, _, told = planned(7.0)
+    assert code == 1
+    assert "rack_kw" in told
+    assert planned(-1)[0] == 2

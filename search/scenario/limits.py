@@ -27,7 +27,8 @@ class Limits:
     power: watts at the site's meter. power_basis: what it bounds, one of `POWER_BASES`. spare_nodes: number
     of nodes, any of them, that may fail with every SLO still kept. confidence: least probability that each SLO bound
     holds. utilisation: most of the request rate within the SLOs that a load with a rate may use. utilisation_stated:
-    whether the scenario gives it; where it does not, a plan that has no choice may use more.
+    whether the scenario gives it; where it does not, a plan that has no choice may use more. rack: watts that the nodes
+    of a rack may be rated for together, cooling apart.
     """
 
     usd_per_hour: float = math.inf
@@ -39,6 +40,7 @@ class Limits:
     power_basis: str = "mean"
     utilisation: float = MOST_USED
     utilisation_stated: bool = False
+    rack: float = math.inf
 
     @property
     def beyond_usual(self) -> bool:
@@ -72,6 +74,7 @@ def read_limits(table: Table) -> Limits:
         confidence=table.number("confidence", Limits.confidence, least=0, most=1),
         utilisation=table.number("utilisation", Limits.utilisation, above=0, most=1),
         utilisation_stated="utilisation" in table,
+        rack=table.number("rack_kw", math.inf, above=0) * WATTS_PER_KW,
     )
     table.done()
     return limits

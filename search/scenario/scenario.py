@@ -6,6 +6,7 @@ value and remedy. The keys are described in `docs/scenarios.md`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -182,6 +183,8 @@ def refused_for_fleets(scenario: Scenario) -> tuple[str, str, str] | None:
         return "engine", "name", "a fleet is planned with one engine; name one"
     if scenario.limits.power_basis != Limits.power_basis:
         return "limits", "power_basis", "the power of fleet options is their mean draw; leave power_basis out"
+    if math.isfinite(scenario.limits.rack):
+        return "limits", "rack_kw", "a fleet is not planned by racks; leave rack_kw out"
     return None
 
 
