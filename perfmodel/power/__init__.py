@@ -15,7 +15,7 @@ from perfmodel.power.device import (
     memory_kind,
     power_spread,
     ready_power,
-    share_of_limit,
+    share_above_ready,
 )
 from perfmodel.power.node import SUPPLIES, Host, host_of, host_watts, through_supplies
 from perfmodel.power.row import ServerPower, server_power
@@ -55,7 +55,7 @@ __all__ = [
     "power_spread",
     "ready_power",
     "server_power",
-    "share_of_limit",
+    "share_above_ready",
     "site_power",
     "slowdown",
     "through_supplies",
