@@ -21,12 +21,16 @@ class InputError(PerfmodelError):
 
 
 class UnknownKey(InputError):
-    """A key of a file that is not known in its table. key: its name. problem: the message without what to write."""
+    """A key of a file that is not known in its table.
 
-    def __init__(self, message: str, key: str, problem: str) -> None:
+    key: its name. problem: the message without what to write. near: whether a key of the same table resembles it.
+    """
+
+    def __init__(self, message: str, key: str, problem: str, *, near: bool = False) -> None:
         super().__init__(message)
         self.key = key
         self.problem = problem
+        self.near = near
 
 
 class UnknownName(InputError):

@@ -203,7 +203,7 @@ class Table:
         near = list(dict.fromkeys(self.former.get(n, n) for n in nearest(key, [*known, *former])))
         offer = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known keys: {', '.join(known)}"
         problem = f"{self.place(key)}: unknown key {key!r}"
-        return UnknownKey(f"{problem}; {offer}", key, problem)
+        return UnknownKey(f"{problem}; {offer}", key, problem, near=bool(near))
 
     # -- values ---------------------------------------------------------------------------------------------------
 

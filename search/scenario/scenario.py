@@ -117,8 +117,10 @@ def load_scenario(path: str | Path, folders: Iterable[str | Path] = ()) -> Scena
 def _misplaced(error: UnknownKey, top: Table) -> InputError:
     """Return `error`, with the table that the key belongs in where another table of a scenario has it.
 
-    Of a table that is not known, its keys are looked up.
+    Of a table that is not known, its keys are looked up. A key that resembles one of its own table is left as it is.
     """
+    if error.near:
+        return error
     written = top.values.get(error.key)
     keys = list(written) if isinstance(written, dict) else [error.key]
     homes = {
