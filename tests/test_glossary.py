@@ -44,6 +44,7 @@ CALLS = (
     ("plan", str(ROOT / "examples" / "day.toml"), "--top", "1"),
     ("fleet", str(ROOT / "examples" / "day.toml")),
     ("simulate", str(ROOT / "examples" / "chat-70b-h100.toml"), "--requests", "50", "--capacity"),
+    ("power", SMALL, "--row-budget-kw", "5", "--requests", "20", "--caps", "0.9"),
     ("hw", "list"),
     ("hw", "list", "--nodes"),
     ("hw", "show", "h100-sxm"),

@@ -88,8 +88,9 @@ def test_the_replicas_allowed_are_those_that_counting_up_finds(seed: int) -> Non
 
         def within(n: int, i: int = i, size: float = size, at: Any = at) -> bool:
             number = np.array([float(n)])
-            beside = bill.host_watts(*at, number)[0] + bill.idle_watts(*at, number)[0]
-            drawn = site_power(watts[i], size * n, beside, site.pue)
+            devices = watts[i] * size * n + bill.idle_watts(*at, number)
+            hosts = bill.host_columns(at[0], bill.nodes(*at, number))
+            drawn = site_power(bill.wall(devices, hosts), 1.0, 0.0, site.pue)[0]
             return bool(
                 size * n <= min(stock[d.device[i]], limits.devices)
                 and bill.nodes(*at, number)[0] <= limits.nodes
@@ -143,12 +144,13 @@ def test_a_plan_without_a_load_takes_every_replica_that_the_limits_allow(seed: i
             task = replace(scorer.target, workload=alone.at(rate=rate * (replicas - spare)))
             watts = task.estimates(replace(one, replicas=np.array([replicas]))).power
             bill, limits = (one.device, size, np.array([replicas])), scorer.limits
-            hosts = scorer.tariff.host_watts(*bill) + scorer.tariff.idle_watts(*bill)
+            hosts = scorer.tariff.host_columns(bill[0], scorer.tariff.nodes(*bill))
+            drawn = scorer.tariff.wall(watts * size * replicas + scorer.tariff.idle_watts(*bill), hosts)
             return bool(
                 size[0] * replicas <= min(scorer.stock[one.device[0]], limits.devices)
                 and scorer.tariff.nodes(*bill)[0] <= limits.nodes
                 and scorer.tariff.hourly(*bill)[0] <= limits.usd_per_hour
-                and site_power(watts, size * replicas, hosts, scorer.site.pue)[0] <= limits.power
+                and site_power(drawn, 1.0, 0.0, scorer.site.pue)[0] <= limits.power
             )
 
         assert within(n)

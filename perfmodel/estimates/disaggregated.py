@@ -215,9 +215,7 @@ def _combined(pair: ServedPair) -> Estimates:
             fits=front.fits & back.fits,
             reasons=np.where(front.fits, back.reasons(), front.reasons()),
         ),
-        power_use=PowerUse(
-            per_device=power, per_output_token=energy_per_token(power * devices, rates.output), **vars(activity)
-        ),
+        power_use=PowerUse.of(power, energy_per_token(power * devices, rates.output), activity),
     )
 
 
@@ -240,4 +238,5 @@ def _power(pair: ServedPair, devices: Array) -> tuple[Array, Activity]:
         return np.asarray(share * first + (1.0 - share) * second)
 
     watts = mean(mean_power(pair.front.hardware, front), mean_power(pair.back.hardware, back))
-    return watts, Activity(**{name: mean(value, getattr(back, name)) for name, value in vars(front).items()})
+    both = {name: mean(getattr(front, name), getattr(back, name)) for name in ("busy", "kernels", "use")}
+    return watts, Activity(busy=both["busy"], kernels=both["kernels"], use=both["use"])

@@ -84,6 +84,12 @@ def _add_simulate(app: typer.Typer) -> None:
     _add(app, "simulate", simulate.simulate_command, simulate.EXAMPLES, SCENARIOS)
 
 
+def _add_power(app: typer.Typer) -> None:
+    from search.commands import power
+
+    _add(app, "power", power.power_command, power.EXAMPLES, SCENARIOS)
+
+
 def _add_fleet(app: typer.Typer) -> None:
     from search.commands import fleet
 
@@ -171,6 +177,7 @@ def _add_version(app: typer.Typer) -> None:
 COMMANDS = {
     "plan": _add_plan,
     "simulate": _add_simulate,
+    "power": _add_power,
     "fleet": _add_fleet,
     "report": _add_report,
     "next": _add_next,
@@ -190,6 +197,7 @@ COMMANDS = {
 SUMMARIES = {
     "plan": (SCENARIOS, "Rank the configurations that serve a scenario within its SLOs."),
     "simulate": (SCENARIOS, "Simulate a scenario's load on a candidate of its plan."),
+    "power": (SCENARIOS, "Say how many servers of a plan fit a power budget, and what caps cost and gain."),
     "fleet": (SCENARIOS, "Find the least-cost mix of hardware for classes of requests, and what each hour needs."),
     "report": (SCENARIOS, "Write the plan of a scenario as one offline HTML page."),
     "next": (SCENARIOS, "Say which benchmark run is worth taking before hardware is chosen."),

@@ -195,7 +195,7 @@ def bill(hwdb: Hwdb, asked: Colocated, found: Estimates, site: SiteOptions) -> d
     columns: dict[str, Any] = {
         **{name: due[name] for name in ("nodes", "devices_billed", "usd_per_hour")},
         **cost_columns(found, due["usd_per_hour"]),
-        **power_columns(found, due["host_w"] + due["idle_w"], site.site()),
+        **power_columns(found, offer, due, site.site()),
         **rated_columns(due, site.site()),
     }
     return {**{k: float(v[0]) for k, v in columns.items()}, "price": "; ".join(dict.fromkeys(offer.price))}

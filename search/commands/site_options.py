@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
@@ -83,7 +83,8 @@ class SiteOptions:
         for name, value in given.items():
             if value is not None and not (isfinite(value) and value >= 0.0):
                 raise InputError(f"--{name.replace('_', '-')} {value:g} is impossible; give 0 or more")
-        return Site(pue=self.pue, **{name: value for name, value in given.items() if value is not None})
+        electricity: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        return Site(pue=self.pue, **electricity)
 
 
 def _known_as(hwdb: Hwdb, device: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hwdb.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from search.planning import hourly, verify
+    from search.planning import hourly, row_power, verify
     from search.planning.columns import cost_columns, power_columns, rated_columns
     from search.planning.contexts import refuse_long_class
     from search.planning.explained import memory_of, memory_place, term_row, terms_of
@@ -50,6 +50,7 @@ __all__ = [
     "rated_columns",
     "refuse_long_class",
     "replicas_at_peak",
+    "row_power",
     "rows_of",
     "short_name",
     "space_of",
@@ -67,7 +68,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "contexts": ["refuse_long_class"],
-        "": ["hourly", "verify"],
+        "": ["hourly", "row_power", "verify"],
         "columns": ["cost_columns", "power_columns", "rated_columns"],
         "explained": ["memory_of", "memory_place", "term_row", "terms_of"],
         "formats": ["checkpoint_offer", "format_offer"],

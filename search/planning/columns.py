@@ -13,14 +13,16 @@ from perfmodel import Estimates, Slo
 from perfmodel.arrays import Array
 from perfmodel.estimates import chances, overall, slo_ratio
 from perfmodel.power import carbon_g, energy_per_token, energy_usd, kwh_per_million_tokens, site_power
-from search.planning.prices import usd_per_million_tokens
-from search.scenario import Site
+from search.planning.prices import Tariff, usd_per_million_tokens
+from search.scenario import Limits, Site
 
 MS_PER_S = 1e3
 BYTES_PER_GB = 1e9
 W_PER_KW = 1e3
+#: Share by which the power of a rack may be exceeded by rounding.
+ROUNDING = 1e-9
 #: Estimates whose 80 % interval a plan reports.
-SPREADS = ("ttft", "tpot", "throughput", "power")
+SPREADS = ("ttft", "tpot", "throughput", "power", "energy")
 
 
 def cost_columns(estimates: Estimates, usd_per_hour: Array) -> dict[str, Array]:
@@ -88,14 +90,14 @@ def memory_columns(estimates: Estimates) -> dict[str, Array]:
     }
 
 
-def power_columns(estimates: Estimates, host_watts: Array, site: Site) -> dict[str, Array]:
+def power_columns(estimates: Estimates, tariff: Tariff, bill: Mapping[str, Array], site: Site) -> dict[str, Array]:
     """Return the power of one device and of the site, and the energy, energy price and carbon per output token.
 
-    All but the power of one device include hosts and PUE. host_watts: (N,) watts of the hosts of the whole deployment,
-    and of idle devices in nodes that are paid whole.
-    site: its PUE, and the price and carbon of a kWh.
+    All but the power of one device include hosts, idle devices of nodes that are paid whole, and the PUE. tariff, bill:
+    the nodes of the whole deployment, as `Tariff.bill` has them. site: its PUE, and the price and carbon of a kWh.
     """
-    power = site_power(estimates.power, estimates.devices, host_watts, site.pue)
+    devices = estimates.power * estimates.devices + bill["idle_w"]
+    power = site_power(tariff.wall(devices, bill), 1.0, 0.0, site.pue)
     energy = energy_per_token(power, estimates.output_rate)
     kwh = kwh_per_million_tokens(energy)
     return {
@@ -118,6 +120,28 @@ def rated_columns(bill: Mapping[str, Array], site: Site) -> dict[str, Array]:
         "rated_power_kw": site_power(bill["rated_w"], 1.0, bill["host_w"], site.pue) / W_PER_KW,
         "host_power_kw": np.asarray(bill["host_w"]) * site.pue / W_PER_KW,
     }
+
+
+def node_watts(bill: Mapping[str, Array]) -> Array:
+    """Return the watts that one node is rated for, mean over the nodes of a plan, (N,): devices at their limits, host.
+
+    NaN for devices that are rented singly. bill: (N,) as `Tariff.bill` has it.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        each = (bill["rated_w"] + bill["host_w"]) / bill["nodes"]
+    return np.where(bill["host_w"] > 0, each, np.nan)
+
+
+def rack_columns(bill: Mapping[str, Array], limits: Limits) -> dict[str, Array]:
+    """Return the nodes that a rack holds and the racks of a plan, (N,) each; {} where racks are not limited.
+
+    Both are NaN for devices that are rented singly, and where a node is more than a rack allows.
+    """
+    if not np.isfinite(limits.rack):
+        return {}
+    held = np.floor(limits.rack / node_watts(bill) * (1.0 + ROUNDING))
+    held = np.where(held >= 1, held, np.nan)
+    return {"nodes_per_rack": held, "racks": np.ceil(bill["nodes"] / held)}
 
 
 def slo_columns(estimates: Estimates, slo: Slo, confidence: float) -> dict[str, Array]:

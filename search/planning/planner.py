@@ -158,8 +158,8 @@ def scorer_of(scenario: Scenario, costs: CostModel | None = None, before: Target
 
 def tariff_of(scenario: Scenario) -> Tariff:
     """Look up prices and nodes of the hardware that the scenario offers."""
-    offer = scenario.offer
-    found = tariff(scenario.hardware(), offer.devices, offer.nodes, offer.prices, offer.usd_per_hour)
+    offer, supply = scenario.offer, scenario.site.psu
+    found = tariff(scenario.hardware(), offer.devices, offer.nodes, offer.prices, offer.usd_per_hour, supply=supply)
     return replace(found, devices=tuple(replace(d, reading=offer.readings.get(d.name, "")) for d in found.devices))
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfmodel.arrays import Array, Index, Mask
-from perfmodel.power import energy_per_token, site_power
+from perfmodel.power import energy_per_token
 from search.planning.pool_roles import Role
 from search.planning.pools import Pairs, Workers
 from search.planning.prices import usd_per_million_tokens
@@ -125,7 +125,7 @@ def _columns(scorer: Scorer, prefill: Role, decode: Role, workers: Workers) -> M
     bill = scorer.tariff.bill(*pools, caps=(prefill.layouts.power_cap, decode.layouts.power_cap))
     output, usd = rate * work.mean_output, bill["usd_per_hour"]
     devices = _devices(prefill, decode, workers)
-    power = site_power(prefill.watts + decode.watts, 1.0, bill["host_w"], 1.0)
+    power = scorer.tariff.wall(prefill.watts + decode.watts, bill)
     return {
         "usd_per_hour": usd,
         "usd_per_million_tokens": usd_per_million_tokens(usd, output),

@@ -18,7 +18,9 @@ from search.planning.columns import (
     cost_columns,
     latency_columns,
     memory_columns,
+    node_watts,
     power_columns,
+    rack_columns,
     rated_columns,
     slo_columns,
     throughput_columns,
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from search.scenario import Limits, Site
 
 #: Why a candidate does not qualify, by code in the column `verdict`; code 0 means that it qualifies.
-VERDICTS = ("qualifies", "memory", "slo", "stock", "devices", "nodes", "power", "budget", "unknown")
+VERDICTS = ("qualifies", "memory", "slo", "stock", "devices", "nodes", "power", "rack", "budget", "unknown")
 #: Most requests in flight per replica that are tried where the workload leaves the concurrency open.
 MAX_CONCURRENCY = 4096.0
 #: Metrics that a growing queue breaks.
@@ -171,8 +173,9 @@ class Scorer:
             **latency_columns(estimates),
             **concurrency_columns(estimates, columns),
             **memory_columns(estimates),
-            **power_columns(estimates, columns["host_w"] + columns["idle_w"], self.site),
+            **power_columns(estimates, self.tariff, columns, self.site),
             **rated_columns(columns, self.site),
+            **rack_columns(columns, self.limits),
             **slo_columns(estimates, self.target.slo, self.target.confidence),
             **basis_columns(estimates),
         }
@@ -328,6 +331,7 @@ class Scorer:
             "devices": c["devices"] / limits.devices / slack,
             "nodes": c["nodes"] / limits.nodes / slack,
             "power": self.limited_power(c) / limits.power / slack,
+            "rack": node_watts(c) / limits.rack / slack,
             "budget": c["usd_per_hour"] / limits.usd_per_hour / slack,
         }
 

@@ -85,7 +85,7 @@ def _facts(row: Mapping[str, Any]) -> list[Fact]:
     per_million = f"${money(row['usd_per_million_tokens'])} per million output tokens"
     facts = [
         Fact("Cost", f"${money(row['usd_per_hour'])}", "/h", per_million),
-        Fact("Power", number(row["power_w"] / 1e3), "kW", f"{number(row[SITE_ENERGY])} J per output token"),
+        Fact("Power", number(row["power_w"] / 1e3), "kW", _power_in_words(row)),
         Fact(
             "Throughput", number(row["output_tok_s"]), "tok/s", f"{number(row['request_rate_rps'])} requests per second"
         ),
@@ -94,6 +94,12 @@ def _facts(row: Mapping[str, Any]) -> list[Fact]:
         Fact("Memory", number(row["memory_gb_per_device"]), "GB", f"per device; {number(free)} GB free"),
     ]
     return [f for f in facts if "–" not in f.value]
+
+
+def _power_in_words(row: Mapping[str, Any]) -> str:
+    """Give the 80 % interval of the power, and the energy per output token."""
+    low, high = (number(row[f"power_w_{end}"] / 1e3) for end in ("lo", "hi"))
+    return f"80 % range {low} to {high}; {number(row[SITE_ENERGY])} J per output token"
 
 
 def _mean_and_range(row: Mapping[str, Any], column: str) -> str:

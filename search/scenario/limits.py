@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from hwdb.tomlfile import Table
+from perfmodel.power import SUPPLIES
 
 WATTS_PER_KW = 1e3
 #: What a limit on power may bound: the mean draw at the load, or the rated power (power limits of devices, and hosts).
@@ -26,7 +27,8 @@ class Limits:
     power: watts at the site's meter. power_basis: what it bounds, one of `POWER_BASES`. spare_nodes: number
     of nodes, any of them, that may fail with every SLO still kept. confidence: least probability that each SLO bound
     holds. utilisation: most of the request rate within the SLOs that a load with a rate may use. utilisation_stated:
-    whether the scenario gives it; where it does not, a plan that has no choice may use more.
+    whether the scenario gives it; where it does not, a plan that has no choice may use more. rack: watts that the nodes
+    of a rack may be rated for together, cooling apart.
     """
 
     usd_per_hour: float = math.inf
@@ -38,6 +40,7 @@ class Limits:
     power_basis: str = "mean"
     utilisation: float = MOST_USED
     utilisation_stated: bool = False
+    rack: float = math.inf
 
     @property
     def beyond_usual(self) -> bool:
@@ -50,11 +53,13 @@ class Site:
     """The site that a plan runs at: its overhead and its electricity.
 
     pue: power usage effectiveness. usd_per_kwh, gco2_per_kwh: price and carbon (gCO2e) of electricity, NaN unknown.
+    psu: 80 PLUS level of the power supplies of servers, "" for those that nodes usually have.
     """
 
     pue: float = 1.0
     usd_per_kwh: float = math.nan
     gco2_per_kwh: float = math.nan
+    psu: str = ""
 
 
 def read_limits(table: Table) -> Limits:
@@ -69,6 +74,7 @@ def read_limits(table: Table) -> Limits:
         confidence=table.number("confidence", Limits.confidence, least=0, most=1),
         utilisation=table.number("utilisation", Limits.utilisation, above=0, most=1),
         utilisation_stated="utilisation" in table,
+        rack=table.number("rack_kw", math.inf, above=0) * WATTS_PER_KW,
     )
     table.done()
     return limits
@@ -80,6 +86,7 @@ def read_site(table: Table) -> Site:
         pue=table.number("pue", Site.pue, least=1, most=MAX_PUE),
         usd_per_kwh=table.number("usd_per_kwh", math.nan, least=0),
         gco2_per_kwh=table.number("gco2_per_kwh", math.nan, least=0),
+        psu=table.text("psu", "", choices=("", *SUPPLIES)),
     )
     table.done()
     return site

@@ -6,13 +6,14 @@ value and remedy. The keys are described in `docs/scenarios.md`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hwdb import Hwdb, InputError, load
+from hwdb import Hwdb, InputError, UnknownKey, load
 from hwdb.tomlfile import Table, read_toml
-from perfmodel import Engine, ModelSpec, Slo, Workload
+from perfmodel import Engine, ModelSpec, Slo, Workload, glossary
 from perfmodel import model as model_of
 from perfmodel.deployment import ExpertRouting, HandOver
 from perfmodel.models import Adapters
@@ -107,7 +108,28 @@ def load_scenario(path: str | Path, folders: Iterable[str | Path] = ()) -> Scena
     folders: folders of the hardware database in addition to those that the file names. Raises `InputError` with file,
     line, key, value and remedy.
     """
-    return read_scenario(read_toml(path, "scenario", FORMER_NAMES), Path(path).parent, folders)
+    top = read_toml(path, "scenario", FORMER_NAMES)
+    try:
+        return read_scenario(top, Path(path).parent, folders)
+    except UnknownKey as error:
+        raise _misplaced(error, top) from None
+
+
+def _misplaced(error: UnknownKey, top: Table) -> InputError:
+    """Return `error`, with the table that the key belongs in where another table of a scenario has it.
+
+    Of a table that is not known, its keys are looked up. A key that resembles one of its own table is left as it is.
+    """
+    if error.near:
+        return error
+    written = top.values.get(error.key)
+    keys = list(written) if isinstance(written, dict) else [error.key]
+    homes = {
+        key: [place for entry in glossary.entries() if entry.name == key for place in entry.places if place[0] == "["]
+        for key in keys
+    }
+    told = [f"{key!r} belongs in {' or '.join(dict.fromkeys(places))}" for key, places in homes.items() if places]
+    return InputError(f"{error.problem}; {', '.join(told)}") if told else error
 
 
 def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) -> Scenario:
@@ -162,6 +184,8 @@ def refused_for_fleets(scenario: Scenario) -> tuple[str, str, str] | None:
         return "engine", "name", "a fleet is planned with one engine; name one"
     if scenario.limits.power_basis != Limits.power_basis:
         return "limits", "power_basis", "the power of fleet options is their mean draw; leave power_basis out"
+    if math.isfinite(scenario.limits.rack):
+        return "limits", "rack_kw", "a fleet is not planned by racks; leave rack_kw out"
     return None
 
 
