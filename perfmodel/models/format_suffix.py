@@ -24,10 +24,12 @@ _PAIRS = {("8", "8"): "int8", ("8", "16"): "w8a16", ("4", "16"): "int4", ("4", "
 #: Words that name a float format.
 _FLOATS = {
     "fp8": "fp8",
+    "wfp8": "fp8",
     "float8": "fp8",
     "nvfp4": "fp4",
     "fp4": "fp4",
     "mxfp4": "mxfp4",
+    "wmxfp4": "mxfp4",
     "mxfp8": "mxfp8",
     "bf16": "bf16",
     "bfloat16": "bf16",
@@ -36,6 +38,8 @@ _FLOATS = {
     "fp32": "fp32",
     "f32": "fp32",
 }
+#: Those of 4 bits: where a name also gives bits ("NVFP4-W4A16"), they say which kind of 4 bits.
+_FOUR_BIT_FLOATS = ("nvfp4", "fp4", "mxfp4")
 #: Methods that store weights only; 4 bit unless the name says 8.
 _METHODS = ("awq", "gptq", "bnb", "autoround")
 _FOUR, _EIGHT = ("4bit", "int4", "i4"), ("8bit", "int8", "i8")
@@ -43,10 +47,14 @@ _FOUR, _EIGHT = ("4bit", "int4", "i4"), ("8bit", "int8", "i8")
 _UNKNOWN = re.compile(
     r"exl[23]|aqlm|hqq|vptq|quip|[1235679](?:\.\d+)?bit|[\d.]+bpw|w\d+afp\d+|nvfp4a\d+|int[1-35-7]|fp6|i?q1|tq[12]"
 )
+#: Words that look like a number format. One that no list here knows is a format that is not known: it must not be taken
+#: for the name of a fine-tune, whose weights would be counted as 16 bits.
+_LOOKS = re.compile(r"[a-z]*(?:fp|int)\d+(?:[a-z]+\d*)*|[a-z]*\d+(?:\.\d+)?bits?")
 #: FP8 scales that names tell: words -> (storage format, the scale in words).
 _SCALES = {"dynamic": ("fp8", "per token"), "dyn": ("fp8", "per token"), "block": ("fp8_block", "per block")}
 #: Words that say how scales are laid out or computed, once the format is known.
-_DETAILS = (*_SCALES, "kv", "gguf", "quantized", "quantised", "static", "pertensor", "uint4", "ud", "mlx")
+_DETAILS = (*_SCALES, "kv", "gguf", "quantized", "quantised", "static", "pertensor", "uint4", "uint8", "ud", "mlx")
+_DETAILS += ("amxfp4", "amxfp8", "afp8", "abf16", "afp16")
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,7 @@ def suffix(words: list[str], quant: str = "") -> Suffix:
     kv = "fp8" if "kv" in words or "kvfp8" in words else ""
     if quant:
         return _of_gguf(quant)
-    strange = next((w for w in words if _UNKNOWN.fullmatch(w)), "")
+    strange = next((w for w in words if _strange(w)), "")
     if strange:
         return Suffix(unknown=strange)
     found = _of_bits(words) or _of_method(words) or _of_floats(words)
@@ -109,7 +117,14 @@ def is_format_word(word: str) -> bool:
         or word == "kvfp8"
         or _BITS.fullmatch(word)
         or _UNKNOWN.fullmatch(word)
+        or _LOOKS.fullmatch(word)
     )
+
+
+def _strange(word: str) -> bool:
+    """Return whether a word of a name says how weights are stored in a way that no storage format stands for."""
+    known = word in (*_FLOATS, *_METHODS, *_FOUR, *_EIGHT, *_DETAILS, "kvfp8") or _BITS.fullmatch(word)
+    return bool(_UNKNOWN.fullmatch(word) or (_LOOKS.fullmatch(word) and not known))
 
 
 def _of_gguf(quant: str) -> Suffix:
@@ -132,8 +147,11 @@ def _of_bits(words: list[str]) -> Suffix | None:
         found = _BITS.fullmatch(word)
         if found:
             bits, cache = (found.group(1), found.group(2)), found.group(3)
-            if bits == ("8", "8") and "fp8" in words:
+            four = next((w for w in words if w in _FOUR_BIT_FLOATS), "")
+            if (bits == ("8", "8") and "fp8" in words) or (four and bits == ("4", "4")):
                 return _of_floats(words)
+            if four:
+                return Suffix("mxfp4", words="mxfp4") if four == "mxfp4" else Suffix(unknown=f"{four}-{word}")
             kind = _PAIRS.get(bits, "")
             return Suffix(kind, "int8" if cache == "c8" else "", word, "" if kind else word)
     return None
