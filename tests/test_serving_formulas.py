@@ -12,6 +12,7 @@ from perfmodel.engines.catalogue import engine
 from perfmodel.serving import closed_loop, finite_run, open_loop
 from perfmodel.serving.admission import admission_wait
 from perfmodel.serving.curve import DecodeCurve
+from perfmodel.serving.prefills import largest_group
 from perfmodel.serving.served import RequestTimes, Served, StepTimes, WaitShape
 from perfmodel.workload.load import Load, load_of
 from perfmodel.workload.output_lengths import longest
@@ -233,6 +234,12 @@ def test_a_loop_waits_in_part_as_in_groups(share: float) -> None:
     assert tpot.tolist() == pytest.approx([share * 0.2 + (1 - share) * plain[0]])
 
 
+def test_a_step_computes_one_prompt_at_least_and_no_more_than_run() -> None:
+    for fitting, running, expected in ((0.2, 8.0, 1.0), (3.0, 8.0, 3.0), (20.0, 8.0, 8.0), (3.0, 0.5, 1.0)):
+        steps = cast(Any, Parts(max_prompts_per_step=lambda _new, most=fitting: row(most)))
+        assert largest_group(steps, ONE, row(running)).tolist() == [expected]
+
+
 # -------------------------------------------------------------------------------- open loops
 
 KNOTS = np.array([[1.0], [4.0], [8.0]])
@@ -334,7 +341,8 @@ def test_runs_that_fit_never_queue_and_those_beyond_capacity_grow_instead() -> N
     exact = admission_wait(
         row(2.0), KNOTS, open_loop._throughput(replica(), point(), row(8.0)).completed, row(8.0), row(0.5)
     )
-    assert (steady, most) == (pytest.approx(exact[0]), np.inf)  # answers do not vary: half of (1 + 0)
+    assert steady == pytest.approx(exact[0])  # answers do not vary: half of (1 + 0)
+    assert most == np.inf
     assert queued(run_length=row(8.0)) == (0.0, 0.0)
     steady, most = queued(run_length=row(58.0))
     assert most == pytest.approx(np.sqrt(2 * 50 / np.pi) * 2 / 3 / 2.0)  # fifty requests more than fit
