@@ -51,6 +51,7 @@ TESTS = (
     *("equations", "memory", "operators", "serving", "fleet", "deployment"),
     *("estimates_columns", "estimates_disaggregated", "estimates_explanation", "estimates_percentiles"),
     *("costs_overlap", "costs_launch_floor", "costs_known_steps", "costs_roofline"),
+    *("costs_context_parallel", "power_capping"),
 )
 #: Named and equivalent mutants.
 DATA = Path(__file__).with_suffix(".toml")
@@ -167,11 +168,16 @@ def _quickest(tests: Iterable[str], known: Reach, most: float) -> tuple[list[str
     return chosen, spent
 
 
-def outcomes(asked: Sequence[Mutant], known: Reach, tell: Callable[[list[Outcome]], None]) -> None:
-    """Run the mutants `asked` and tell after each what became of all so far."""
-    same, found = equivalent(), list[Outcome]()
+def outcomes(
+    asked: Sequence[Mutant], known: Reach, tell: Callable[[list[Outcome]], None], done_before: Sequence[Outcome] = ()
+) -> None:
+    """Run the mutants `asked` and tell after each what became of all so far. done_before: are not run again."""
+    same, found = equivalent(), list(done_before)
+    settled = {(o.path, o.line, o.was, o.becomes) for o in done_before}
     jobs = []
     for number, drawn_one in enumerate(asked):
+        if (drawn_one.path, drawn_one.line, drawn_one.was, drawn_one.becomes) in settled:
+            continue
         mutant = replace(drawn_one, called=drawn_one.called and not known.on_import(drawn_one))
         reason = same.get((mutant.path, mutant.was, mutant.becomes))
         tests, seconds = tests_of(mutant, known)
@@ -231,10 +237,13 @@ def write(found: Sequence[Outcome], path: Path) -> None:
     beside.replace(path)
 
 
-def run_drawn(groups: Sequence[str], count: int, seed: int, output: Path | None) -> list[Outcome]:
+def run_drawn(
+    groups: Sequence[str], count: int, seed: int, output: Path | None, done_before: Sequence[Outcome] = ()
+) -> list[Outcome]:
     """Run `count` mutants of `groups`, a mutant of each group in turn, and write what became of them as they come.
 
-    A run that is interrupted or terminated returns what is known by then.
+    A run that is interrupted or terminated returns what is known by then. done_before: results of an earlier run, which
+    are kept.
     """
     by_group = [drawn(group, -(-count // len(groups)), seed) for group in groups]
     asked = [m for together in zip_longest(*by_group) for m in together if m is not None]
@@ -249,7 +258,8 @@ def run_drawn(groups: Sequence[str], count: int, seed: int, output: Path | None)
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        outcomes(asked, reach(tested_by(), [path for group in GROUPS for path in sources(group)]), tell)
+        reached = reach(tested_by(), [path for group in GROUPS for path in sources(group)])
+        outcomes(asked, reached, tell, done_before)
     except KeyboardInterrupt:
         print(f"\nstopped after {len(found)} of {len(asked)} mutants", file=sys.stderr)
     return found
@@ -265,6 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", action="append", help="of the mutants by name, run this one; repeatable")
     parser.add_argument("--survivors", action="store_true", help="list the mutants that survive")
     parser.add_argument("-o", "--output", type=Path, help="write one row per mutant: CSV, or JSON by its ending")
+    parser.add_argument("--go-on", type=Path, help="JSON of a run that was stopped: what it settled is kept")
     options = parser.parse_args(arguments)
     started, wrong = time.monotonic(), []
     if options.named:
@@ -272,7 +283,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = named_outcomes(asked)
         wrong = [o.name for o, n in zip(found, asked, strict=True) if (o.outcome == "survived") != bool(n.equivalent)]
     else:
-        found = run_drawn(options.group or list(GROUPS), options.count, options.seed, options.output)
+        before = [Outcome(**row) for row in json.loads(options.go_on.read_text())] if options.go_on else []
+        found = run_drawn(options.group or list(GROUPS), options.count, options.seed, options.output, before)
     report(found, survivors=options.survivors)
     print(f"{time.monotonic() - started:.0f} s", *(f"wrong: {name}" for name in wrong), sep="\n")
     if options.output:

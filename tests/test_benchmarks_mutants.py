@@ -136,6 +136,10 @@ def test_results_are_written_as_they_come_and_a_stopped_run_keeps_them(
     assert [row["outcome"] for row in rows] == [o.outcome for o in found] == ["killed", "survived"]
     assert {row["group"] for row in rows} == {"memory", "fleet"}
     assert [path.name for path in tmp_path.iterdir()] == [name]
+    again: list[int] = []
+    monkeypatch.setattr(mutants, "run", lambda jobs, _done: again.extend(job.number for job in jobs))
+    assert mutants.run_drawn(["memory", "fleet"], 10, 0, None, found) == found
+    assert again == list(range(2, 10))  # the two that are settled are not run again
 
 
 def test_some_mutants_by_name_are_noticed_and_one_that_changes_nothing_survives() -> None:

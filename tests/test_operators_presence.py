@@ -12,6 +12,7 @@ import hwdb
 from perfmodel.deployment.columns import deployments
 from perfmodel.deployment.sharding import shard
 from perfmodel.models import Block, Mixer, Mlp, ModelSpec
+from perfmodel.operators import exchange
 from perfmodel.operators.forward import operators
 from perfmodel.operators.step import Step
 
@@ -25,6 +26,9 @@ MIXERS = {
     "ssm": Mixer("ssm", heads=8, kv_heads=4, head_dim=8, value_dim=8, conv=4),
     "linear": Mixer("linear", heads=8, kv_heads=4, head_dim=8, value_dim=8, conv=4),
 }
+#: Collectives that take tokens to their experts and back.
+TO_EXPERTS = {"expert_dispatch", "expert_combine"}
+ALL_TOKENS = {"token_gather", "token_scatter"}
 PROMPTS = {"prefill_tokens": 30.0, "prefill_context": 7.0, "prefill_seqs": 3.0}
 ANSWERS = {"decode_seqs": 8.0, "decode_context": 20.0}
 
@@ -52,3 +56,52 @@ def test_prompts_and_answers_have_operators_of_their_own(kind: str, columns: dic
     assert [name for name in prompts if "prefill" in name]
     assert [name for name in answers if "decode" in name]
     assert not names(mixer, Step(), **columns) & ((prompts ^ answers) | {"qkv", "o"})
+
+
+@pytest.mark.parametrize(
+    ("columns", "taken"),
+    [
+        ({"tp": 4}, set()),
+        ({"tp": 4, "ep": 4}, set()),  # every device has all tokens: a sum over the devices brings them back
+        ({"dp": 4}, ALL_TOKENS),
+        ({"tp": 2, "dp": 2}, ALL_TOKENS),
+        ({"dp": 4, "ep": 4}, TO_EXPERTS),
+        ({"tp": 2, "dp": 2, "ep": 4}, TO_EXPERTS),
+    ],
+    ids=str,
+)
+def test_tokens_are_taken_to_experts_where_ranks_have_tokens_of_their_own(
+    columns: dict[str, int], taken: set[str]
+) -> None:
+    found = names(MIXERS["full"], Step(**ANSWERS), **columns)
+    assert found & (TO_EXPERTS | ALL_TOKENS) == taken
+    assert not names(MIXERS["full"], Step(), **columns) & (TO_EXPERTS | ALL_TOKENS)
+
+
+@pytest.mark.parametrize("cp", [2, 4])
+def test_a_ring_of_ranks_sends_once_less_than_it_has_ranks(cp: int) -> None:
+    spec = ModelSpec("toy", 96, 1002, (Block(3, MIXERS["full"], Mlp(64)),))
+    laid = shard(spec, deployments(H100, cp=cp))
+    prompts = {d.name: d for d in operators(laid, Step(**PROMPTS))}
+    answers = {d.name: d for d in operators(laid, Step(**ANSWERS))}
+    for found, ring in ((prompts, exchange.RING_KV), (prompts, exchange.RING_Q), (answers, exchange.DECODE_RING_Q)):
+        assert np.ravel(found[ring].count)[0] == 3 * (cp - 1), ring
+    assert np.ravel(prompts[exchange.MERGE].count)[0] == 3 * (cp - 1)
+    for found, once in ((prompts, exchange.GATHER_KV), (prompts, exchange.RETURN), (answers, exchange.COMBINE)):
+        assert np.ravel(found[once].count)[0] == 3, once
+
+
+@pytest.mark.parametrize(
+    ("step", "gathers"),
+    [
+        (Step(**PROMPTS), True),
+        (Step(**{**PROMPTS, "prefill_context": 0.0}), False),  # nothing is cached before them
+        (Step(**ANSWERS), False),
+        (Step(**ANSWERS, prefill_context=7.0), False),  # no prompts
+    ],
+)
+@pytest.mark.parametrize("kvp", [1, 2])
+def test_keys_before_a_prompt_are_gathered_where_devices_share_them(step: Step, gathers: bool, kvp: int) -> None:
+    found = names(MIXERS["full"], step, tp=8, kvp=kvp)
+    assert ("kv_gather_context" in found) == (gathers and kvp > 1)
+    assert ("kv_combine" in found) == (bool(np.any(step.decode_seqs)) and kvp > 1)
