@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,8 @@ from search.fleet.day import over_the_day
 from search.fleet.idle import idle_devices
 from search.fleet.layouts import rate_and_watts
 from search.fleet.limits import failures, limits, max_replicas, prices, served_by_none, with_nodes
-from search.fleet.operating import IDLE_RATE, _host_watts, _watts_per_device, mixed_load
-from search.fleet.options import fleet_problem, prepare, priced
+from search.fleet.operating import mixed_load
+from search.fleet.options import fleet_problem, priced
 from search.fleet.periods import busiest
 from search.planning import Target, tariff_of
 
@@ -708,34 +707,3 @@ def test_what_a_modelled_fleet_costs_and_draws(tmp_path: Path) -> None:
     tiny = modelled(tmp_path, rate=0.001)
     assert tiny.rows()[0]["replicas"] == 1
     assert tiny.rows()[0]["power_w"] < found.rows()[0]["power_w"] / found.rows()[0]["replicas"]
-
-
-def test_replicas_without_requests_draw_what_they_draw_at_rest(tmp_path: Path) -> None:
-    (tmp_path / "rest.toml").write_text(MODELLED.format(rate=30.0, hardware="", option=""), encoding="utf-8")
-    made = prepare(load_scenario(tmp_path / "rest.toml"), Roofline())
-    problem, built = made.problem, made.modelled
-    option, replicas = problem.options[0], np.array([1, 3, 1])
-    rates = np.array([[0.0, 0.0, IDLE_RATE]])
-    rest = _watts_per_device(built, option, rates * 0.0, replicas)
-    assert rest == pytest.approx(np.full(3, _watts_per_device(built, option, rates, replicas)[2]), rel=1e-5)
-    busy = _watts_per_device(built, option, np.full((1, 3), 5.0), np.ones(3, dtype=int))
-    assert (rest < busy).all()
-    assert (rest > 0.0).all()
-
-
-@pytest.mark.parametrize("standing", [5, 8, 13])
-def test_hosts_are_whole_and_carry_the_devices_that_nothing_uses(standing: int, tmp_path: Path) -> None:
-    text = MODELLED.format(rate=30.0, hardware='nodes = ["dgx-h100"]', option="")
-    (tmp_path / "hosts.toml").write_text(text, encoding="utf-8")
-    made = prepare(load_scenario(tmp_path / "hosts.toml"), Roofline())
-    problem, built = made.problem, made.modelled
-    replicas = np.zeros((len(problem.options), 1), dtype=int)
-    replicas[0] = standing
-    found = FleetPlan(problem, replicas, np.zeros((len(problem.options), 1, 1)), 0.0, 0.0, 0.0, (), "highs")
-    host, idle = float(built.tariff.host_power[0]), float(built.tariff.device_idle[0])
-    nodes = -(-standing // 8)
-    assert _host_watts(found, built.tariff, 0)[0] == pytest.approx(nodes * host + (8 * nodes - standing) * idle)
-    # where nothing stands idle, what an idle device draws need not be known
-    known = {name: getattr(built.tariff, name) for name in ("devices", "whole", "per_node", "host_power")}
-    unknown: Any = SimpleNamespace(**known, device_idle=np.array([np.nan]))
-    assert np.isfinite(_host_watts(found, unknown, 0)[0]) == (standing == 8)

@@ -12,13 +12,12 @@ import hwdb
 from perfmodel import Workload
 from perfmodel.costs import Roofline
 from perfmodel.deployment import Sharding, deployments, shard
-from perfmodel.dtypes import FORMAT_CODE, storage
+from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.engines import Engine, engine
-from perfmodel.equations import SIXTEEN_BIT
 from perfmodel.estimates import prepare
 from perfmodel.memory import paged_bytes, sequence_bytes
-from perfmodel.memory.pages import Layers, _page, grouped, kinds_of_cache
-from perfmodel.models import Mixer, base_names, model
+from perfmodel.memory.pages import grouped, kinds_of_cache
+from perfmodel.models import base_names, model
 from perfmodel.simulator.build import pool
 from perfmodel.simulator.requests import traffic
 from perfmodel.workload import load_of
@@ -142,26 +141,3 @@ def test_the_simulator_holds_as_many_sequences_as_the_estimate(name: str, chosen
     load = load_of(Workload(input_tokens=3000.0, output_tokens=400.0, concurrency=4.0, arrival="closed"), 1)
     memory = prepare(model(name), one, chosen, Roofline(), load).memory
     assert found.kv_tokens == float(memory.kv_tokens[0])  # whole KV blocks, the same number in both
-
-
-def test_a_page_holds_the_largest_state_in_whole_blocks() -> None:
-    full = Layers(Mixer("full", heads=8, kv_heads=4, head_dim=32, value_dim=32), 1)
-    small, large = (
-        Layers(Mixer("ssm", heads=heads, kv_heads=1, head_dim=64, value_dim=64, conv=4), 2) for heads in (16, 48)
-    )
-    placed = laid("Qwen/Qwen3-0.6B")
-
-    def page(*kinds: Layers) -> float:
-        found = _page(placed, VLLM, [full, *kinds])
-        assert found is not None
-        return float(found[0])
-
-    block = 4 * (32 + 32) * 2 * VLLM.kv_block
-    assert page(small, large) == page(large, small) == page(large) > page(small)
-    for one in (small, large):
-        state = (
-            one.mixer.recurrent_values * storage(placed.model.state_format).bytes + one.mixer.conv_values * SIXTEEN_BIT
-        )
-        assert page(one) % block == 0.0
-        assert page(one) - block < state <= page(one)
-    assert _page(placed, VLLM, [full]) is None

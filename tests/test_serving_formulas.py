@@ -12,6 +12,7 @@ from perfmodel.engines.catalogue import engine
 from perfmodel.serving import closed_loop, finite_run, open_loop
 from perfmodel.serving.admission import admission_wait
 from perfmodel.serving.curve import DecodeCurve
+from perfmodel.serving.prefill_pool import PromptPool
 from perfmodel.serving.prefills import largest_group
 from perfmodel.serving.served import RequestTimes, Served, StepTimes, WaitShape
 from perfmodel.workload.load import Load, load_of
@@ -142,6 +143,8 @@ def test_waits_for_admission_are_those_of_the_states(places: int, load: float, b
     for variability in (1.0, 2.5):
         found = admission_wait(rate * one, numbers[:, None], completed[:, None], places * one, variability * one)
         assert found[0] == pytest.approx(variability * exact, rel=0.13, abs=1e-4 / rate)
+    full = completed[-1] * one
+    assert np.isinf(admission_wait(full, numbers[:, None], completed[:, None], places * one, one)).all()
 
 
 # -------------------------------------------------------------------------------- closed loops
@@ -351,3 +354,15 @@ def test_runs_that_fit_never_queue_and_those_beyond_capacity_grow_instead() -> N
     endless = queued(load=loaded(1, rate=row(3.0)), run_length=row(58.0))
     assert endless[0] == np.inf
     assert np.isfinite(endless[1])
+
+
+# -------------------------------------------------------------------------------- pools of prompts
+
+
+@pytest.mark.parametrize("cv", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("busy", [0.2, 0.5, 0.9])
+def test_one_worker_waits_by_the_squares_of_the_spreads(cv: float, busy: float) -> None:
+    # prompts of one second, one by one, of one length: u / (1 - u) * (c_a^2 + 0) / 2 (Kingman)
+    one = np.ones((1, 1))
+    pool = PromptPool(row(1.0), one, one, one, row(0.0), cast(Any, None), one)
+    assert pool.wait(row(busy), arrival_cv=row(cv))[0] == pytest.approx(busy / (1.0 - busy) * cv**2 / 2.0)

@@ -106,14 +106,6 @@ def test_a_pool_can_do_what_all_its_workers_do_in_full_groups() -> None:
     assert one(pool.group_at(pool.max_rate * 1e-6)[0]) == 1.0
 
 
-@pytest.mark.parametrize("cv", [0.5, 1.0, 2.0])
-@pytest.mark.parametrize("busy", [0.2, 0.5, 0.9])
-def test_one_worker_waits_by_the_squares_of_the_spreads(cv: float, busy: float) -> None:
-    # prompts of one second, one by one, of one length: u / (1 - u) * (c_a^2 + 0) / 2 (Kingman)
-    waited = workers(1.0, lambda b: b).wait(np.array([busy]), arrival_cv=np.array([cv]))
-    assert one(waited) == pytest.approx(busy / (1.0 - busy) * cv**2 / 2.0)
-
-
 def test_nobody_waits_for_more_than_all_others() -> None:
     pool = workers(1.0, lambda b: b)
     assert one(pool.wait(np.array([0.9]), 2.0)) == pytest.approx(2.0)
