@@ -8,7 +8,13 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+import hwdb
+from perfmodel.costs import Roofline
+from perfmodel.deployment.columns import deployments
 from perfmodel.engines.catalogue import engine
+from perfmodel.estimates.estimator import prepare
+from perfmodel.models import model
+from perfmodel.operators.step import Step
 from perfmodel.serving import closed_loop, finite_run, open_loop
 from perfmodel.serving.admission import admission_wait
 from perfmodel.serving.curve import DecodeCurve
@@ -366,3 +372,26 @@ def test_one_worker_waits_by_the_squares_of_the_spreads(cv: float, busy: float) 
     one = np.ones((1, 1))
     pool = PromptPool(row(1.0), one, one, one, row(0.0), cast(Any, None), one)
     assert pool.wait(row(busy), arrival_cv=row(cv))[0] == pytest.approx(busy / (1.0 - busy) * cv**2 / 2.0)
+
+
+# -------------------------------------------------------------------------------- steps under a power limit
+
+
+@pytest.mark.parametrize("tp", [1, 2])
+@pytest.mark.parametrize(
+    "step", [Step(prefill_tokens=4000.0, prefill_seqs=1.0), Step(decode_seqs=200.0)], ids=["p", "d"]
+)
+def test_a_power_limit_slows_arithmetic_and_memory_and_no_link(tp: int, step: Step) -> None:
+    def priced(cap: float) -> Any:
+        placed = deployments([hwdb.device("h100-sxm")], tp=tp, power_cap=cap)
+        return prepare(model("llama-3.1-8b"), placed, PLAIN, Roofline(), loaded(1)).steps.price(step)
+
+    free, limited = priced(np.nan), priced(300.0)
+    for cost in (free, limited):  # the parts by what bounds them are the whole
+        assert np.ravel(cost.bound.sum(axis=0))[0] == pytest.approx(np.ravel(cost.time)[0])
+    assert np.ravel(limited.time)[0] >= np.ravel(free.time)[0]
+    np.testing.assert_allclose(limited.bound[2:], free.bound[2:])
+    inside, before = limited.bound[:2], free.bound[:2]
+    assert np.ravel(inside.sum(axis=0) - before.sum(axis=0))[0] == pytest.approx(np.ravel(limited.time - free.time)[0])
+    if step.decode_seqs == 0.0:
+        assert np.ravel(limited.time)[0] > 1.05 * np.ravel(free.time)[0]
