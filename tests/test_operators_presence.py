@@ -79,16 +79,39 @@ def test_tokens_are_taken_to_experts_where_ranks_have_tokens_of_their_own(
 
 
 @pytest.mark.parametrize("cp", [2, 4])
-def test_a_ring_of_ranks_sends_once_less_than_it_has_ranks(cp: int) -> None:
-    spec = ModelSpec("toy", 96, 1002, (Block(3, MIXERS["full"], Mlp(64)),))
-    laid = shard(spec, deployments(H100, cp=cp))
+def test_what_ranks_that_share_positions_send(cp: int) -> None:
+    heads, keys, size, values, layers = 8, 4, 8, 6, 3
+    mixer = Mixer("full", heads=heads, kv_heads=keys, head_dim=size, value_dim=values)
+    laid = shard(ModelSpec("toy", 96, 1002, (Block(layers, mixer, Mlp(64)),)), deployments(H100, cp=cp))
     prompts = {d.name: d for d in operators(laid, Step(**PROMPTS))}
     answers = {d.name: d for d in operators(laid, Step(**ANSWERS))}
-    for found, ring in ((prompts, exchange.RING_KV), (prompts, exchange.RING_Q), (answers, exchange.DECODE_RING_Q)):
-        assert np.ravel(found[ring].count)[0] == 3 * (cp - 1), ring
-    assert np.ravel(prompts[exchange.MERGE].count)[0] == 3 * (cp - 1)
-    for found, once in ((prompts, exchange.GATHER_KV), (prompts, exchange.RETURN), (answers, exchange.COMBINE)):
-        assert np.ravel(found[once].count)[0] == 3, once
+    own = 30 / cp  # of the thirty new tokens
+    held = 3 * 17 / cp  # of the seventeen positions of each of three prompts
+    expected = {  # bytes in 16 bit, calls: a ring passes everything once less than it has ranks
+        exchange.RING_KV: (held * keys * (size + values) * 2, layers * (cp - 1)),
+        exchange.RING_Q: (own * heads * size * 2, layers * (cp - 1)),
+        exchange.GATHER_KV: (held * keys * (size + values) * 2 * cp, layers),
+        exchange.RETURN: (own * heads * values * 2 * cp, layers),
+    }
+    for name, (sent, calls) in expected.items():
+        assert (np.ravel(prompts[name].message)[0], np.ravel(prompts[name].count)[0]) == (sent, calls), name
+    merged = prompts[exchange.MERGE]
+    assert (np.ravel(merged.moved)[0], np.ravel(merged.count)[0]) == (own * heads * values * 28, layers * (cp - 1))
+    expected = {  # eight answers: queries go round, partial outputs are summed or sent back
+        exchange.DECODE_RING_Q: (8 * heads * size * 2 / cp, layers * (cp - 1)),
+        exchange.COMBINE: (8 * heads * values * 2, layers),
+        exchange.DECODE_RETURN: (8 * heads * values * 2, layers),
+    }
+    for name, (sent, calls) in expected.items():
+        assert (np.ravel(answers[name].message)[0], np.ravel(answers[name].count)[0]) == (sent, calls), name
+
+
+@pytest.mark.parametrize("kind", ["ssm", "linear"])
+def test_layers_without_positions_have_none_to_share(kind: str) -> None:
+    for step in (Step(**PROMPTS), Step(**ANSWERS)):
+        assert not [n for n in names(MIXERS[kind], step, cp=2) if n.startswith("sequence_")]
+        assert not [n for n in names(MIXERS[kind], step, tp=8, kvp=2) if n.startswith("kv_")]
+        assert [n for n in names(MIXERS["full"], step, cp=2) if n.startswith("sequence_")]
 
 
 @pytest.mark.parametrize(
