@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import hwdb
 from perfmodel.costs import Roofline
-from search import FleetPlan, load_scenario
+from search import FleetPlan, Inventory, load_scenario
+from search.fleet.idle import idle_devices
 from search.fleet.operating import IDLE_RATE, _host_watts, _watts_per_device
 from search.fleet.options import prepare
 
@@ -63,3 +65,9 @@ def test_hosts_are_whole_and_carry_the_devices_that_nothing_uses(standing: int, 
     known = {name: getattr(built.tariff, name) for name in ("devices", "whole", "per_node", "host_power")}
     unknown: Any = SimpleNamespace(**known, device_idle=np.array([np.nan]))
     assert np.isfinite(_host_watts(found, unknown, 0)[0]) == (standing == 8)
+
+
+def test_a_single_device_that_nothing_uses_is_idle_too() -> None:
+    stock = Inventory(stock={"h100-sxm": 8, "l4": 3, "mine": 2})
+    found = idle_devices({"h100-sxm": 7.0, "l4": 3.0, "mine": 2.5}, stock, hwdb.load(), {})
+    assert [(one.device, one.devices) for one in found] == [("h100-sxm", 1.0)]

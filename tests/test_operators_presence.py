@@ -11,9 +11,10 @@ from toy_layers import INDEXED_MLA, MLA
 import hwdb
 from perfmodel.deployment.columns import deployments
 from perfmodel.deployment.sharding import shard
-from perfmodel.models import Block, Mixer, Mlp, ModelSpec
+from perfmodel.models import Adapters, Block, Mixer, Mlp, ModelSpec
 from perfmodel.operators import exchange
 from perfmodel.operators.forward import operators
+from perfmodel.operators.lora import adapter_bytes, adapter_bytes_fetched
 from perfmodel.operators.step import Step
 
 H100 = [hwdb.device("h100-sxm")]
@@ -128,3 +129,43 @@ def test_keys_before_a_prompt_are_gathered_where_devices_share_them(step: Step, 
     found = names(MIXERS["full"], step, tp=8, kvp=kvp)
     assert ("kv_gather_context" in found) == (gathers and kvp > 1)
     assert ("kv_combine" in found) == (bool(np.any(step.decode_seqs)) and kvp > 1)
+
+
+def test_candidates_that_share_nothing_exchange_nothing_beside_those_that_do() -> None:
+    placed = deployments(H100, tp=np.array([8.0, 8.0]), kvp=np.array([1.0, 2.0]), cp=np.array([1.0, 1.0]))
+    spec = ModelSpec("toy", 96, 1002, (Block(3, MIXERS["full"], Mlp(64)),))
+    for step, named in (
+        (Step(**ANSWERS), ("kv_gather_queries", "kv_combine")),
+        (Step(**PROMPTS), ("kv_gather_context",)),
+    ):
+        found = {d.name: d for d in operators(shard(spec, placed), step)}
+        for name in named:
+            assert np.broadcast_to(found[name].count, 2).tolist() == [0.0, 3.0], name
+
+
+@pytest.mark.parametrize("kind", ["full", "mla"])
+def test_drafted_tokens_multiply_the_products_of_attention_and_not_its_reads_of_the_cache(kind: str) -> None:
+    spec = ModelSpec("toy", 96, 1002, (Block(3, MIXERS[kind], Mlp(64)),))
+    laid = shard(spec, deployments(H100))
+
+    def decode(tokens: float) -> Any:
+        step = Step(**{**ANSWERS, "decode_context": 4000.0}, decode_tokens=tokens)
+        return next(d for d in operators(laid, step) if d.family.endswith("_decode"))
+
+    one, four = decode(1.0), decode(4.0)
+    assert np.ravel(four.flop)[0] == pytest.approx(4.0 * np.ravel(one.flop)[0], rel=0.01)
+    assert np.ravel(four.moved)[0] < 1.1 * np.ravel(one.moved)[0]
+
+
+@pytest.mark.parametrize("prompts", [1, 3, 5])
+@pytest.mark.parametrize("chunks", [1, 4])
+def test_adapters_are_fetched_once_however_many_chunks_a_prompt_has(prompts: int, chunks: int) -> None:
+    adapters = Adapters(rank=16, count=10, resident=4)  # six of ten are elsewhere
+    spec = ModelSpec("toy", 96, 1002, (Block(3, MIXERS["full"], Mlp(64)),))
+    laid = shard(spec, deployments(H100, adapters=adapters))
+    # the chunks of a prompt of 400 tokens: 400 / chunks new ones behind the others, (chunks - 1) / 2 of them on average
+    chunk = 400.0 / chunks
+    step = Step(prefill_tokens=prompts * chunk, prefill_seqs=float(prompts), prefill_context=chunk * (chunks - 1) / 2)
+    fetched = np.ravel(adapter_bytes_fetched(laid, step))[0]
+    assert chunks * fetched == pytest.approx(prompts * adapters.missing * np.ravel(adapter_bytes(laid))[0])
+    assert adapters.missing == pytest.approx(0.6)

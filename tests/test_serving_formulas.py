@@ -15,7 +15,7 @@ from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimator import prepare
 from perfmodel.models import model
 from perfmodel.operators.step import Step
-from perfmodel.serving import closed_loop, finite_run, open_loop
+from perfmodel.serving import closed_loop, finite_run, offline, open_loop
 from perfmodel.serving.admission import admission_wait
 from perfmodel.serving.curve import DecodeCurve
 from perfmodel.serving.prefill_pool import PromptPool
@@ -395,3 +395,50 @@ def test_a_power_limit_slows_arithmetic_and_memory_and_no_link(tp: int, step: St
     assert np.ravel(inside.sum(axis=0) - before.sum(axis=0))[0] == pytest.approx(np.ravel(limited.time - free.time)[0])
     if step.decode_seqs == 0.0:
         assert np.ravel(limited.time)[0] > 1.05 * np.ravel(free.time)[0]
+
+
+# -------------------------------------------------------------------------------- batches and graphs
+
+
+def test_prompts_fill_whole_steps_beside_the_decodes() -> None:
+    def group(budget: float, running: float) -> float:
+        steps = cast(Any, Parts(engine=MIXING.engine, token_budget=row(budget)))
+        return float(offline._whole_group(steps, ONE, row(running))[0])
+
+    assert group(909.0, 10.0) == 9.0  # prompts of 100 tokens; the nine others take a token each
+    assert group(900.0, 301.0) == 6.0
+    assert group(150.0, 1.0) == 1.0  # no more than run
+    assert group(150.0, 9.0) == pytest.approx(2 * 1.42)  # 142 tokens: two steps hold two prompts and more
+    assert group(80.0, 9.0) == pytest.approx(3 * 0.72)  # three steps of 72 tokens
+    assert group(15.0, 9.0) == pytest.approx(29 * 0.07)  # 29 of 7 tokens, for two prompts
+
+
+def test_an_answer_of_one_token_takes_a_step_that_yields_nothing_more() -> None:
+    def mean(tokens: float, accepted: float) -> float:
+        asked = loaded(1, output=row(tokens)[None], accepted=row(accepted), longest=row(81.0))
+        found = offline._output_lengths(asked)
+        assert found.longest.tolist() == [80.0 / accepted]
+        return float(found.mean[0, 0])
+
+    assert [mean(41.0, 1.0), mean(41.0, 2.5), mean(1.0, 1.0), mean(1.5, 1.0)] == [40.0, 16.0, 1.0, 1.0]
+
+
+def test_the_middle_of_a_batch_is_as_full_as_littles_law_says() -> None:
+    prefill = cast(Any, Parts(shared=row(0.3)[None], interference=row(0.2)))
+    found = offline._steady_state(ONE, row(8.0), CURVE, prefill, (row(9.0)[None], row(1.25)))
+    rate = 1.0 / float(found.request_gap[0])
+    stall = 0.2 * 1.25 * 7 / 8  # of one prompt, for seven of eight
+    tpot = 0.2 / (1.0 - rate * stall)
+    assert found.tpot.tolist() == pytest.approx([tpot])
+    assert rate * (0.3 * 1.25 + 9.0 * tpot) == pytest.approx(8.0)  # eight are in it at a time
+    assert (found.running.tolist(), found.step.tolist()) == ([8.0], [0.2])
+
+
+@pytest.mark.parametrize("dp", [1.0, 2.0])
+def test_steps_are_replayed_up_to_the_largest_captured_batch_of_a_rank(dp: float) -> None:
+    placed = deployments([hwdb.device("h100-sxm")], dp=dp)
+    own = engine("vllm").changed(graph_seqs=256.0)
+    plain = prepare(model("llama-3.1-8b"), placed, own, Roofline(), loaded(1)).steps
+    for given, most in ((None, 256.0), (row(64.0), 64.0)):
+        steps = replace(plain, graph_seqs=given)
+        assert [bool(steps.captured(row(n * dp))[0]) for n in (1.0, most, most + 1.0)] == [True, True, False]
