@@ -1,8 +1,9 @@
 """Read the storage format in the name of a checkpoint: FP8-dynamic, NVFP4, AWQ-INT4, w4a16, Q4_K_M, bnb-4bit.
 
 The suffixes are those of llm-compressor ("FP8-dynamic", "FP8-block", "quantized.w4a16"), AutoAWQ, GPTQModel
-("GPTQ-Int4"), bitsandbytes ("bnb-4bit"), MLX ("4bit"), NVIDIA Model Optimizer ("NVFP4"), Ascend's msModelSlim ("w8a8",
-"w8a8c8"), AMD Quark ("FP8-KV") and llama.cpp ("Q4_K_M", with Unsloth's "UD-Q4_K_XL").
+("GPTQ-Int4"), bitsandbytes ("bnb-4bit"), MLX ("4bit"), TorchAO ("int4wo", "float8dq"), NVIDIA Model Optimizer
+("NVFP4"), Ascend's msModelSlim ("w8a8", "w8a8c8"), AMD Quark ("FP8-KV") and llama.cpp ("Q4_K_M", with Unsloth's
+"UD-Q4_K_XL").
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ _FLOATS = {
     "fp8": "fp8",
     "wfp8": "fp8",
     "float8": "fp8",
+    "float8dq": "fp8",
+    "fp8dq": "fp8",
     "nvfp4": "fp4",
     "fp4": "fp4",
     "mxfp4": "mxfp4",
@@ -42,7 +45,7 @@ _FLOATS = {
 _FOUR_BIT_FLOATS = ("nvfp4", "fp4", "mxfp4")
 #: Methods that store weights only; 4 bit unless the name says 8.
 _METHODS = ("awq", "gptq", "bnb", "autoround")
-_FOUR, _EIGHT = ("4bit", "int4", "i4"), ("8bit", "int8", "i8")
+_FOUR, _EIGHT = ("4bit", "4bits", "int4", "i4", "int4wo"), ("8bit", "8bits", "int8", "i8", "int8wo")
 #: Words of a name that say how weights are stored in a way that no storage format stands for.
 _UNKNOWN = re.compile(
     r"exl[23]|aqlm|hqq|vptq|quip|[1235679](?:\.\d+)?bit|[\d.]+bpw|w\d+afp\d+|nvfp4a\d+|int[1-35-7]|fp6|i?q1|tq[12]"
