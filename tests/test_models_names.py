@@ -42,7 +42,6 @@ SUFFIXES = {
     "-iq3_s": "iq3_s",
     "-Q8_0": "q8_0",
     "-WMXFP4-AMXFP4-KVFP8-Scale-UINT8-SQ": "mxfp4",
-    "-w-fp8-a-fp8": "fp8",
     "-MXFP4-W4A16": "mxfp4",
     "-NVFP4-W4A4": "fp4",
     "-W4A8-FP8": "w4a8",
