@@ -61,7 +61,7 @@ class TestChecks:
     @pytest.mark.parametrize("text", ["[[[", "fp3", "float"])
     def test_a_format_that_is_stated_has_to_be_known_in_every_family(self, family: str, column: str, text: str):
         formats = {"weight": "", "act": "", "kv": "bf16"}
-        shape = {name: 4096.0 for name in SHAPES[family]}
+        shape = dict.fromkeys(SHAPES[family], 4096.0)
         table = rows_of(4, family=family, device=A100, time=np.full(4, 1.0), **shape, **formats)
         cells = np.array([formats[column]] * 4, object)
         cells[2] = text
