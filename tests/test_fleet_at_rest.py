@@ -11,8 +11,10 @@ import pytest
 
 import hwdb
 from perfmodel.costs import Roofline
-from search import FleetPlan, Inventory, load_scenario
+from perfmodel.deployment.columns import deployments
+from search import FleetPlan, FleetProblem, Inventory, Option, load_scenario
 from search.fleet.idle import idle_devices
+from search.fleet.layouts import _names
 from search.fleet.operating import IDLE_RATE, _host_watts, _watts_per_device
 from search.fleet.options import prepare
 
@@ -71,3 +73,30 @@ def test_a_single_device_that_nothing_uses_is_idle_too() -> None:
     stock = Inventory(stock={"h100-sxm": 8, "l4": 3, "mine": 2})
     found = idle_devices({"h100-sxm": 7.0, "l4": 3.0, "mine": 2.5}, stock, hwdb.load(), {})
     assert [(one.device, one.devices) for one in found] == [("h100-sxm", 1.0)]
+
+
+def test_an_option_serves_no_class_that_sends_nothing() -> None:
+    options = (Option("one", "a", 1.0, 1.0, 100.0),)
+    problem = FleetProblem(
+        options=options,
+        classes=("chat", "code"),
+        rate=np.array([[4.0, 2.0], [8.0, 0.0]]),
+        throughput=np.array([[20.0, 20.0]]),
+        hours=np.array([12.0, 12.0]),
+    )
+    found = FleetPlan(problem, np.ones((1, 2), int), np.ones((1, 2, 2)), 1.0, 1.0, 0.0, (), "highs")
+    assert [found._serves(0, t) for t in (0, 1)] == ["chat, code", "chat"]
+
+
+def test_layouts_of_the_same_words_are_told_apart_by_their_limits() -> None:
+    device = hwdb.device("h100-sxm")
+
+    def one(**columns: float) -> Any:
+        return deployments([device], **columns)
+
+    option: Any = SimpleNamespace(name="mine", device="h100-sxm")
+    alone = _names(option, (one(tp=1), one(tp=2)))
+    assert not [name for name in alone if " tok, " in name]
+    alike = _names(option, (one(tp=1, max_num_seqs=8.0), one(tp=1, max_num_seqs=16.0), one(tp=2)))
+    assert [" tok, " in name for name in alike] == [True, True, False]
+    assert len(set(alike)) == 3
