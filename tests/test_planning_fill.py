@@ -302,7 +302,7 @@ def test_ties_go_to_what_is_sure_enough_then_fewer_devices_then_less_power(seed:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_devices_without_a_price_follow_those_with_one_and_are_named(seed: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(seed)
-    unpriced = list(rng.choice(["mi355x", "gb300"], int(rng.integers(1, 3)), replace=False))
+    unpriced = list(rng.choice(["mi350x", "h800-sxm"], int(rng.integers(1, 3)), replace=False))
     offered = [*unpriced, *(["h100-sxm"] if seed % 2 else [])]
     names = ", ".join(f'"{name}"' for name in offered)
     found = answered(
@@ -329,7 +329,7 @@ def test_devices_without_a_price_follow_those_with_one_and_are_named(seed: int, 
 
 FLEET = """
 [hardware]
-devices = ["mi355x", "{other}"]
+devices = ["mi350x", "{other}"]
 {more}
 [[fleet.class]]
 name = "chat"
@@ -340,7 +340,7 @@ request_rate_rps = {rate}
 slo = {{ ttft_ms = 500 }}
 [[fleet.option]]
 name = "amd"
-device = "mi355x"
+device = "mi350x"
 tp = 1
 [[fleet.option]]
 name = "nvidia"
@@ -360,12 +360,12 @@ def test_fleets_name_devices_without_a_price(rate: int, tmp_path: Path) -> None:
 
     mixed = fleet("h100-sxm")
     assert set(mixed.devices) == {"h100-sxm"}
-    assert "no price is known for mi355x" in mixed.problem.remarks[0]
-    none = fleet("gb300")
+    assert "no price is known for mi350x" in mixed.problem.remarks[0]
+    none = fleet("h800-sxm")
     assert math.isnan(none.usd_per_hour)
     assert sum(none.devices.values()) == min(math.ceil(rate / speed - 1e-9) for speed in none.problem.throughput[:, 0])
-    assert not fleet("h100-sxm", "usd_per_hour = { mi355x = 3.0 }").problem.remarks
-    with pytest.raises(FleetInfeasible, match="no price is known for mi355x"):
+    assert not fleet("h100-sxm", "usd_per_hour = { mi350x = 3.0 }").problem.remarks
+    with pytest.raises(FleetInfeasible, match="no price is known for mi350x"):
         fleet("h100-sxm", "[limits]\nusd_per_hour = 0.1")
 
 

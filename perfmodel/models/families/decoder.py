@@ -48,9 +48,16 @@ def mixers(c: Fields, family: Family) -> list[Mixer]:
     """Return the attention of each layer: full, or with a sliding window.
 
     Keys: sliding_window; layer_types, else the family's `full_every`; use_sliding_window and max_window_layers (Qwen);
-    attention_other_setting or num_sliding_attention_heads (other head counts in sliding layers, Step 3.5).
+    attention_other_setting or num_sliding_attention_heads (other head counts in sliding layers, Step 3.5);
+    num_attention_heads_per_layer (Laguna).
     """
-    n, full = layer_count(c), plain_attention(c, family)
+    n = layer_count(c)
+    heads = c.items("num_attention_heads_per_layer", n)
+    if heads:
+        alike = c.stating(num_attention_heads_per_layer=None)
+        by_count = {count: mixers(alike.stating(num_attention_heads=count), family) for count in set(heads)}
+        return [by_count[count][i] for i, count in enumerate(heads)]
+    full = plain_attention(c, family)
     kinds = layer_kinds_of(c, n)
     window = c.count("sliding_window", default=0, least=0)
     if not window or family.attention == "latent":
