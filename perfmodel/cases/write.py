@@ -55,6 +55,8 @@ INTERVALS = {
 SECOND_NAMES = {"served_request_rate_rps": "req_s"}
 #: Column of `predict` for what engines would refuse or do otherwise; only where a row has such a remark.
 CONFIGURATION_REMARK = "configuration_remark"
+#: Column of `predict` for what the answers of open loops near and beyond capacity rest on; only where a row has one.
+LOAD_REMARK = "load_remark"
 #: Flags written as "true" or "false".
 FLAGS = ("fits", "saturated")
 BOUNDS = tuple(f"{c}_{end}" for c in INTERVALS for end in ("lo", "hi"))
@@ -74,15 +76,18 @@ class Answer:
     columns: dict[str, NDArray[Any]]
 
 
-def answer_of(rows: Index, found: Estimates, remarks: NDArray[Any]) -> Answer:
-    """Turn the estimates of `rows` into output columns, with intervals, flags and `remarks` on the configurations."""
+def answer_of(rows: Index, found: Estimates, remarks: NDArray[Any], loads: NDArray[Any]) -> Answer:
+    """Turn the estimates of `rows` into output columns, with intervals and flags.
+
+    remarks: on the configurations, (N,). loads: on what the answer rests near and beyond capacity, (N,).
+    """
     estimated = {**found.columns(), "req_s": found.request_rate}
     columns: dict[str, NDArray[Any]] = {c: estimated[c] for c in OUTPUT}
     for column, metric in INTERVALS.items():
         columns[f"{column}_lo"] = estimated[column] * np.exp(-found.spread[metric])
         columns[f"{column}_hi"] = estimated[column] * np.exp(found.spread[metric])
     columns |= {flag: np.where(estimated[flag], "true", "false") for flag in FLAGS}
-    columns |= {"basis": np.asarray(estimated["basis"]), CONFIGURATION_REMARK: remarks}
+    columns |= {"basis": np.asarray(estimated["basis"]), CONFIGURATION_REMARK: remarks, LOAD_REMARK: loads}
     return Answer(rows=rows, columns=columns)
 
 
@@ -92,15 +97,16 @@ def output_frame(settings: Settings, answers: Sequence[Answer]) -> pd.DataFrame:
 
     cases, devices = settings.cases, settings.names.devices
     numbers = {c: np.full(len(cases), np.nan) for c in (*OUTPUT, *BOUNDS)}
-    texts = {c: np.full(len(cases), "", dtype=object) for c in (*FLAGS, "basis", CONFIGURATION_REMARK)}
+    texts = {c: np.full(len(cases), "", dtype=object) for c in (*FLAGS, "basis", CONFIGURATION_REMARK, LOAD_REMARK)}
     for answer in answers:
         for column, values in answer.columns.items():
             (numbers if column in numbers else texts)[column][answer.rows] = values
     for second, column in SECOND_NAMES.items():
         numbers |= {f"{second}{end}": numbers[f"{column}{end}"] for end in ("", "_lo", "_hi")}
-    if not texts[CONFIGURATION_REMARK].any():
-        del texts[CONFIGURATION_REMARK]
-    replaced = [c for c in (*PREDICTED, REMARK, CONFIGURATION_REMARK) if c in cases.frame.columns]
+    for remark in (CONFIGURATION_REMARK, LOAD_REMARK):
+        if not texts[remark].any():
+            del texts[remark]
+    replaced = [c for c in (*PREDICTED, REMARK, CONFIGURATION_REMARK, LOAD_REMARK) if c in cases.frame.columns]
     kept = cases.frame.drop(columns=replaced)
     remarks = remark_column(devices.values, devices.index)
     written = pd.DataFrame({**numbers, **texts, **remarks, "error": cases.error}, index=kept.index)
