@@ -174,7 +174,18 @@ def _times_at(rate: Array, steps: StepModel, load: Load, batch: _Batch) -> tuple
         tpot = batch.synchronised * own_tpot + (1.0 - batch.synchronised) * tpot
         wait = batch.synchronised * own_wait + (1.0 - batch.synchronised) * wait
     spent = load.mean(batch.prefill.shared) * batch.repeats + wait + batch.later_tokens * tpot
-    return tpot, wait + np.maximum(_least_residence(load, batch) - spent, 0.0)
+    lacking, later = np.maximum(_least_residence(load, batch) - spent, 0.0), batch.later_tokens
+    # prompts that arrived while a request waited are computed after its own, and delay its decode
+    met = np.minimum(lacking, later * np.maximum(_slowest_token(steps, batch) - tpot, 0.0))
+    return tpot + met / np.maximum(later, TINY), wait + lacking - met
+
+
+def _slowest_token(steps: StepModel, batch: _Batch) -> Array:
+    """Return the most seconds per output token, (N,): all steps carry prompts, or all prompts are computed before it."""
+    if not steps.engine.mixes_prefill:
+        return np.asarray(batch.token_time + batch.running * batch.prefill.interference)
+    longer = np.maximum(batch.prefill.mixed_step / batch.decode.wall - 1.0, 0.0)
+    return np.asarray(batch.token_time * (1.0 + longer * batch.repeats))
 
 
 def _least_residence(load: Load, batch: _Batch) -> Array:
@@ -182,7 +193,7 @@ def _least_residence(load: Load, batch: _Batch) -> Array:
 
     Derived: each of the others has one prompt computed per cycle of a request, beside the requests that share its steps.
     Whether that delays it before its own prompt or after, it does so unless the request is away: cycle = away + own +
-    behind (1 - away / cycle), quadratic in the cycle. What no other law tells is taken for a wait before the prompt.
+    behind (1 - away / cycle), quadratic in the cycle.
     """
     own = load.mean(batch.prefill.shared) * batch.repeats + batch.later_tokens * batch.token_time
     beside = batch.entering + batch.synchronised * (batch.group - batch.entering)
@@ -208,9 +219,8 @@ def _steady_times(rate: Array, steps: StepModel, load: Load, batch: _Batch) -> t
     """
     others, prefill = _others(steps, batch), load.mean(batch.prefill.shared)
     tpot = slowed_tpot(batch.token_time, rate * batch.prefill.interference * others)
-    if steps.engine.mixes_prefill:  # no token takes longer than where every step carries prompts
-        longer = np.maximum(batch.prefill.mixed_step / batch.decode.wall - 1.0, 0.0)
-        tpot = np.minimum(tpot, batch.token_time * (1.0 + longer * batch.repeats))
+    if steps.engine.mixes_prefill:
+        tpot = np.minimum(tpot, _slowest_token(steps, batch))
     # the prompts of all others bound the wait, also at the rate at which nothing but prompts is computed
     utilisation = np.minimum(rate * others * prefill / batch.entering, 1.0 - TINY)
     queued = closed_prefill_wait(
