@@ -16,6 +16,7 @@ import numpy as np
 from hwdb import Hwdb, PerfmodelError
 from hwdb import load as load_hwdb
 from perfmodel.cases.evaluate import remarks_on
+from perfmodel.cases.hosts import host_power
 from perfmodel.cases.kept_limits import evaluate_kept, load_remarks
 from perfmodel.cases.layout import groups_of
 from perfmodel.cases.read import Cases, cases_of, read_cases
@@ -78,13 +79,14 @@ def _predicted(
     """Predict cases that are read, group by group; a group that fails has its rows refused and leaves the others."""
     settings = settle(cases, database)
     groups = [replace(g, engine=g.engine.adjusted_by(adjustments)) for g in groups_of(settings)]
+    hosts = host_power(settings, database)
     done = int((settings.cases.error != "").sum())
     answers: list[Answer] = []
     for group in groups:
         try:
             found, share = evaluate_kept(settings, group, costs)
             loads = load_remarks(settings, group, found, share)
-            answers.append(answer_of(group.rows, found, remarks_on(settings, group), loads))
+            answers.append(answer_of(group.rows, found, remarks_on(settings, group), loads, hosts[:, group.rows]))
         except PerfmodelError as problem:
             settings.cases.refuse(np.isin(np.arange(len(cases)), group.rows), str(problem))
         done += len(group.rows)

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.arrays import Index
+from perfmodel.arrays import Array, Index
+from perfmodel.cases.hosts import wall_power
 from perfmodel.cases.settings import Settings
 from perfmodel.costs import REMARK, remark_column
-from perfmodel.estimates import Estimates
+from perfmodel.estimates import Estimates, overall
 
 if TYPE_CHECKING:
     import pandas as pd
 
+MS_PER_S = 1e3
 #: Columns of estimates that `predict` writes, in this order.
 OUTPUT = (
     "ttft_ms",
@@ -27,9 +29,11 @@ OUTPUT = (
     "tpot_ms_p50",
     "tpot_ms_p90",
     "tpot_ms_p99",
+    "itl_ms",
     "itl_ms_p50",
     "itl_ms_p99",
     "e2e_ms",
+    "e2e_ms_p50",
     "e2e_ms_p99",
     "req_s",
     "output_tok_s",
@@ -38,15 +42,16 @@ OUTPUT = (
     "decode_tok_s",
     "memory_gb_per_device",
     "power_w_per_device",
+    "wall_power_w",
     "energy_j_per_output_token",
 )
 #: Output columns with an 80 % interval -> the metric of `Estimates.spread` that gives its width.
 INTERVALS = {
     **dict.fromkeys(("ttft_ms", "ttft_ms_p50", "ttft_ms_p90", "ttft_ms_p99"), "ttft"),
-    **dict.fromkeys(("tpot_ms", "tpot_ms_p50", "tpot_ms_p90", "tpot_ms_p99", "itl_ms_p50", "itl_ms_p99"), "tpot"),
-    **dict.fromkeys(("e2e_ms", "e2e_ms_p99"), "e2e"),
+    **dict.fromkeys(("tpot_ms", "tpot_ms_p50", "tpot_ms_p90", "tpot_ms_p99", "itl_ms", "itl_ms_p50", "itl_ms_p99"), "tpot"),
+    **dict.fromkeys(("e2e_ms", "e2e_ms_p50", "e2e_ms_p99"), "e2e"),
     **dict.fromkeys(("req_s", "output_tok_s", "total_tok_s", "prefill_tok_s", "decode_tok_s"), "throughput"),
-    "power_w_per_device": "power",
+    **dict.fromkeys(("power_w_per_device", "wall_power_w"), "power"),
     "energy_j_per_output_token": "energy",
 }
 #: Second name of an output column -> the column. `req_s` stays because published case tables and the tools that score
@@ -76,12 +81,18 @@ class Answer:
     columns: dict[str, NDArray[Any]]
 
 
-def answer_of(rows: Index, found: Estimates, remarks: NDArray[Any], loads: NDArray[Any]) -> Answer:
+def answer_of(
+    rows: Index, found: Estimates, remarks: NDArray[Any], loads: NDArray[Any], host: Array
+) -> Answer:
     """Turn the estimates of `rows` into output columns, with intervals and flags.
 
-    remarks: on the configurations, (N,). loads: on what the answer rests near and beyond capacity, (N,).
+    remarks: on the configurations, (N,). loads: on what the answer rests near and beyond capacity, (N,). host: power of
+    nodes as `hosts.host_power` gives it, (2, N).
     """
     estimated = {**found.columns(), "req_s": found.request_rate}
+    estimated["itl_ms"] = estimated["tpot_ms"]  # the mean gap of a request is its time per output token
+    estimated["e2e_ms_p50"] = overall(found, "e2e", "p50") * MS_PER_S
+    estimated["wall_power_w"] = wall_power(found.power, found.devices, host)
     columns: dict[str, NDArray[Any]] = {c: estimated[c] for c in OUTPUT}
     for column, metric in INTERVALS.items():
         columns[f"{column}_lo"] = estimated[column] * np.exp(-found.spread[metric])
