@@ -304,7 +304,9 @@ def test_more_clients_never_wait_less(by: str, concurrency: int, more: int, prom
         asked(lengths(prompt, output, concurrency=c, n_requests=1e9, arrival="closed"), by=by)
         for c in (concurrency, concurrency + more)
     )
-    assert one(many.tpot) >= one(few.tpot) * 0.95  # larger groups wait longer before they decode, and less while they do
+    assert (
+        one(many.tpot) >= one(few.tpot) * 0.95
+    )  # larger groups wait longer before they decode, and less while they do
     assert one(many.e2e) >= one(few.e2e) * (1 - 1e-6)
     # where prompts are all of the work the rate stands still, and the mean wait of a queue is a little too long; where
     # memory is full, prompts are sent back and computed again

@@ -115,7 +115,5 @@ def _served(found: Estimates, share: Array) -> Estimates:
     rates = {name: getattr(found.rates, name) / share for name in ("requests", "output", "total")}
     energy = found.power_use.per_output_token * share
     return replace(
-        found,
-        rates=replace(found.rates, **rates),
-        power_use=replace(found.power_use, per_output_token=energy),
+        found, rates=replace(found.rates, **rates), power_use=replace(found.power_use, per_output_token=energy)
     )

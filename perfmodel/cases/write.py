@@ -48,7 +48,9 @@ OUTPUT = (
 #: Output columns with an 80 % interval -> the metric of `Estimates.spread` that gives its width.
 INTERVALS = {
     **dict.fromkeys(("ttft_ms", "ttft_ms_p50", "ttft_ms_p90", "ttft_ms_p99"), "ttft"),
-    **dict.fromkeys(("tpot_ms", "tpot_ms_p50", "tpot_ms_p90", "tpot_ms_p99", "itl_ms", "itl_ms_p50", "itl_ms_p99"), "tpot"),
+    **dict.fromkeys(
+        ("tpot_ms", "tpot_ms_p50", "tpot_ms_p90", "tpot_ms_p99", "itl_ms", "itl_ms_p50", "itl_ms_p99"), "tpot"
+    ),
     **dict.fromkeys(("e2e_ms", "e2e_ms_p50", "e2e_ms_p99"), "e2e"),
     **dict.fromkeys(("req_s", "output_tok_s", "total_tok_s", "prefill_tok_s", "decode_tok_s"), "throughput"),
     **dict.fromkeys(("power_w_per_device", "wall_power_w"), "power"),
@@ -81,9 +83,7 @@ class Answer:
     columns: dict[str, NDArray[Any]]
 
 
-def answer_of(
-    rows: Index, found: Estimates, remarks: NDArray[Any], loads: NDArray[Any], host: Array
-) -> Answer:
+def answer_of(rows: Index, found: Estimates, remarks: NDArray[Any], loads: NDArray[Any], host: Array) -> Answer:
     """Turn the estimates of `rows` into output columns, with intervals and flags.
 
     remarks: on the configurations, (N,). loads: on what the answer rests near and beyond capacity, (N,). host: power of

@@ -97,7 +97,6 @@ class PricedPrompts(NamedTuple):
         extra = (n * np.maximum(w - seconds, 0.0) for w, n in zip(self.walls, self.counts, strict=True))
         return np.asarray(sum(extra))
 
-
     def delaying(self, seconds: Array, stages: Array) -> Array:
         """Return by how many seconds all steps together delay sequences whose decode steps take `seconds`, (N,).
 
