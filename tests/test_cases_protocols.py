@@ -1,4 +1,4 @@
-"""Cases of runs that ended, and of runs that are known to have kept limits: never an infinite answer, always a reason."""
+"""Cases of runs that ended, or are known to have kept limits: never an infinite answer, always a reason."""
 
 from __future__ import annotations
 

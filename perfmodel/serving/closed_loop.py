@@ -37,8 +37,8 @@ class _Batch:
     prompts computed together; entering: prompts per step in equilibrium. synchronised: share of the loop that still
     moves in the groups of its opening burst, 0 to 1. decode: the decode step. prefill: prefill times in
     equilibrium; grouped: those of full groups. repeats: prefills per request. token_time: seconds per output token
-    without interference. later_tokens: output tokens after the first. away: seconds that a client spends outside the batch
-    between two requests.
+    without interference. later_tokens: output tokens after the first. away: seconds that a client spends outside the
+    batch between two requests.
     """
 
     clients: Array
@@ -181,7 +181,7 @@ def _times_at(rate: Array, steps: StepModel, load: Load, batch: _Batch) -> tuple
 
 
 def _slowest_token(steps: StepModel, batch: _Batch) -> Array:
-    """Return the most seconds per output token, (N,): all steps carry prompts, or all prompts are computed before it."""
+    """Return the most seconds per output token, (N,): all steps carry prompts, or all prompts go before it."""
     if not steps.engine.mixes_prefill:
         return np.asarray(batch.token_time + batch.running * batch.prefill.interference)
     longer = np.maximum(batch.prefill.mixed_step / batch.decode.wall - 1.0, 0.0)
@@ -191,7 +191,7 @@ def _slowest_token(steps: StepModel, batch: _Batch) -> Array:
 def _least_residence(load: Load, batch: _Batch) -> Array:
     """Return the least seconds that a request spends in the batch, (N,): no less than the work of all requests takes.
 
-    Derived: each of the others has one prompt computed per cycle of a request, beside the requests that share its steps.
+    Derived: each of the others, beside the requests that share its steps, has one prompt computed per cycle of it.
     Whether that delays it before its own prompt or after, it does so unless the request is away: cycle = away + own +
     behind (1 - away / cycle), quadratic in the cycle.
     """
