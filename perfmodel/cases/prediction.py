@@ -58,7 +58,8 @@ def predict(
         The table with the columns of `OUTPUT` and: `fits` (memory suffices), `saturated` (more is asked than can be
             served), `basis` (what the estimate rests on), `error`, and `device_remark` where a device's file gives
             numbers that no profile was measured at, `configuration_remark` where engines would refuse the row, and
-            `load_remark` where an open loop is answered beyond its capacity or at another rate, since it is known to have kept limits.
+            `load_remark` where an open loop is answered beyond its capacity, or at another rate since it is known to
+            have kept limits.
 
     Raises:
         InputError: the file is no table, or lacks the column `model` or `device`.
