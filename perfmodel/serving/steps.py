@@ -265,9 +265,10 @@ class StepModel:
     def max_prompts_per_step(self, new: Array) -> Array:
         """Return the most prompts of `new` tokens that are computed together, (N,).
 
-        What the token budget holds, but at least one per rank of attention data parallelism, however long.
+        What the token budgets of all micro-batches of a pipeline hold, but at least one prompt per rank of attention
+        data parallelism, however long.
         """
-        return np.maximum(self.token_budget / new, self.sharding.dp)
+        return np.maximum(self.token_budget * self.sharding.pp / new, self.sharding.dp)
 
     def _ranks(self, seqs: Array | float) -> Array:
         """Return the ranks of attention data parallelism that `seqs` prompts use, (N,)."""
