@@ -6,7 +6,7 @@ CASES and TRUTH are the tables of `benchmarks.accuracy`. Every published set of 
 model and lengths, measured at several device counts, degrees of parallelism, precisions, engines or concurrencies. See
 `perfmodel.calibration.decisions` for how a pick is made and judged. PRICES gives dollars per hour by device and adds
 decisions across devices. Picks by the roofline are made with the same serving model, whose operators take the least
-time that the device's peak and bandwidth allow.
+time that the device's peak and bandwidth allow. Limits are on TPOT, on TTFT, and on both.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.accuracy_tables import markdown
-from perfmodel.calibration import counted, decisions, summary
+from perfmodel.calibration import LIMITS, counted, decisions, summary
 from perfmodel.cases import predict
 from perfmodel.costs import Roofline
 
@@ -51,23 +51,46 @@ devices) among those that it predicts to keep the limit. The measurement of the 
 Rows that count are those of split `{split}`, of known setup, without speculative decoding. Nothing was fitted on the
 rows of split `test`.
 """
+#: Sections with limits on TTFT: what the limits are on, and the title.
+TTFT_SECTIONS = {"ttft": "Limits on TTFT", "both": "Limits on TPOT and TTFT together"}
+TTFT_INTRODUCTION = """## {title}, {kind}
+
+As above, among the runs that measured TTFT, with {limits} at the 20, 40, 60 and 80 % quantiles. TTFT is its mean, or
+its median where only that was published.
+"""
+TTFT_LIMITS = {"ttft": "limits on TTFT alone", "both": "limits on both latencies"}
+KINDS = {"configuration": "Configurations of one device", "hardware": "Across devices, per dollar"}
 
 
-def page(made: dict[str, pd.DataFrame], split: str) -> str:
-    """Return the page in Markdown. made: decisions of each predictor, by its name."""
+def page(made: dict[str, dict[str, pd.DataFrame]], split: str) -> str:
+    """Return the page in Markdown. made: decisions by what their limits are on, then by predictor."""
     parts = [INTRODUCTION.format(command=COMMAND, split=split)]
-    first = next(iter(made.values()))
-    for kind, title in (("configuration", "Configurations of one device"), ("hardware", "Across devices, per dollar")):
-        lines = {}
-        for dataset in sorted(first[first.kind == kind].dataset.unique()):
-            for name, table in made.items():
-                mine = table[(table.kind == kind) & (table.dataset == dataset)]
-                if (mine.predicted > 0).any():
-                    lines[f"{dataset}; {name}"] = _line(mine, kind)
+    for kind, title in KINDS.items():
+        lines = _lines(made["tpot"], kind)
         if lines:
             parts.append(f"## {title}\n\n{markdown('alternatives; picks by', lines)}")
-    parts.append(_worst(first))
+    for limits, title in TTFT_SECTIONS.items():
+        for kind, of in KINDS.items():
+            lines = _lines(made.get(limits, {}), kind)
+            if lines:
+                told = TTFT_INTRODUCTION.format(title=title, kind=of[0].lower() + of[1:], limits=TTFT_LIMITS[limits])
+                parts.append(f"{told}\n{markdown('alternatives; picks by', lines)}")
+    parts.append(_worst(next(iter(made["tpot"].values()))))
     return "\n".join(parts)
+
+
+def _lines(made: dict[str, pd.DataFrame], kind: str) -> dict[str, dict[str, object]]:
+    """Return a line per data set and predictor, of decisions of one kind. made: decisions by predictor."""
+    if not made:
+        return {}
+    first = next(iter(made.values()))
+    lines = {}
+    for dataset in sorted(first[first.kind == kind].dataset.unique()):
+        for name, table in made.items():
+            mine = table[(table.kind == kind) & (table.dataset == dataset)]
+            if (mine.predicted > 0).any():
+                lines[f"{dataset}; {name}"] = _line(mine, kind)
+    return lines
 
 
 def _line(made: pd.DataFrame, kind: str) -> dict[str, object]:
@@ -115,7 +138,10 @@ def main(arguments: list[str] | None = None) -> int:
     cases, truth, prices = cases[counted(cases, asked.split)], pd.read_csv(asked.truth), _prices(asked.prices)
     tables = {"perfmodel": predict(cases), "roofline": predict(cases, costs=Roofline())}
     tables |= {p.partition("=")[0]: pd.read_csv(p.partition("=")[2]) for p in asked.peer}
-    made = {name: decisions(cases, table, truth, prices) for name, table in tables.items()}
+    made = {
+        limits: {name: decisions(cases, table, truth, prices, limits) for name, table in tables.items()}
+        for limits in LIMITS
+    }
     asked.output.write_text(page(made, asked.split), encoding="utf-8")
     print(asked.output)
     return 0

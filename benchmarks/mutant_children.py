@@ -21,9 +21,14 @@ class Stopped(RuntimeError):
     """A process was stopped by a signal, such as that of its limit of CPU time."""
 
 
+class Late(RuntimeError):
+    """A process was stopped because it took too long by the clock; on a busy machine this says nothing about its
+    work."""
+
+
 def lines_of(work: Callable[[Write], None], cpu_seconds: float) -> Iterator[str]:
     """Yield the lines that `work` writes, as they come, from a process of its own; raise `Stopped` where a signal ends
-    it.
+    it, `Late` where that is the clock. The process ends where the reader stops reading.
 
     work: called with a function that writes a line. cpu_seconds: CPU time after which the process is stopped.
     """
@@ -33,11 +38,19 @@ def lines_of(work: Callable[[Write], None], cpu_seconds: float) -> Iterator[str]
         os.close(reading)
         _work(work, writing, cpu_seconds)
     os.close(writing)
-    with os.fdopen(reading) as lines:
-        for line in lines:
-            yield line.rstrip("\n")
-    _, status = os.waitpid(child, 0)
+    read = False
+    try:
+        with os.fdopen(reading) as lines:
+            for line in lines:
+                yield line.rstrip("\n")
+        read = True
+    finally:
+        if not read:
+            os.kill(child, signal.SIGTERM)
+        _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
+        if os.WTERMSIG(status) == signal.SIGALRM:
+            raise Late
         raise Stopped(signal.Signals(os.WTERMSIG(status)).name)
     if status:
         raise RuntimeError("a process that runs mutants or tests has failed; its error is above")
@@ -50,7 +63,8 @@ def _work(work: Callable[[Write], None], writing: int, cpu_seconds: float) -> No
         seconds = max(round(cpu_seconds), 1)
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
         resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        for name in (signal.SIGALRM, signal.SIGTERM):
+            signal.signal(name, signal.SIG_DFL)
         signal.alarm(round(max(PATIENCE * cpu_seconds, LEAST_PATIENCE)))
         work(lambda line: _write(writing, line))
         code = 0

@@ -24,7 +24,7 @@ from types import CodeType, FunctionType, ModuleType
 import hypothesis
 import pytest
 
-from benchmarks.mutant_children import Stopped, Write, lines_of
+from benchmarks.mutant_children import Late, Stopped, Write, lines_of
 from benchmarks.mutant_sites import Mutant
 
 #: Root of the repository.
@@ -167,12 +167,15 @@ def _serve(session: pytest.Session, jobs: Sequence[Job], write: Write) -> None:
 
 
 def _result(job: Job, work: Callable[[Write], None], limit: float) -> Result:
-    """Run `work` in a process of its own: the test that it writes has failed, and a process that is stopped hung."""
+    """Run `work` in a process of its own: the test that it writes has failed, and a process that needs far more CPU
+    time than the unchanged code hung. One that only the clock stops has not been noticed: the machine may be busy."""
     started = time.monotonic()
     try:
         test = next(iter([*lines_of(work, limit), ""]))
     except Stopped as stopped:
         test = f"stopped by {stopped}"
+    except Late:
+        test = ""
     return Result(number=job.number, test=test, seconds=round(time.monotonic() - started, 2))
 
 

@@ -4,23 +4,27 @@
     python -m benchmarks.mutants --named [--only "logits are gathered twice"]
 
 Mutants are drawn in equal numbers from five groups of code. Each runs in a process of its own against the tests that
-reach the changed line, the quickest first, until one fails. The working tree is never changed. `mutants.toml` lists
-mutants by name, each with the test that must notice it, and drawn ones that change nothing (equivalent), which do not
-count.
+reach the changed line, the quickest first, until one fails; limits are in CPU time. The working tree is never changed.
+Results are written as they come, so that a run that is stopped still has figures. `mutants.toml` lists mutants by
+name, each with the test that must notice it, and drawn ones that change nothing (equivalent), which do not count.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
+import os
 import random
+import signal
 import sys
 import time
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import zip_longest
 from pathlib import Path
 
 import hypothesis
@@ -47,6 +51,7 @@ TESTS = (
     *("equations", "memory", "operators", "serving", "fleet", "deployment"),
     *("estimates_columns", "estimates_disaggregated", "estimates_explanation", "estimates_percentiles"),
     *("costs_overlap", "costs_launch_floor", "costs_known_steps", "costs_roofline"),
+    *("costs_context_parallel", "power_capping"),
 )
 #: Named and equivalent mutants.
 DATA = Path(__file__).with_suffix(".toml")
@@ -163,27 +168,30 @@ def _quickest(tests: Iterable[str], known: Reach, most: float) -> tuple[list[str
     return chosen, spent
 
 
-def outcomes(asked: Sequence[tuple[str, Mutant]], known: Reach, *, quiet: bool = False) -> list[Outcome]:
-    """Run the mutants `asked`, each with its name ("" for drawn ones), and return what became of them, in order."""
-    same, results = equivalent(), {}
+def outcomes(
+    asked: Sequence[Mutant], known: Reach, tell: Callable[[list[Outcome]], None], done_before: Sequence[Outcome] = ()
+) -> None:
+    """Run the mutants `asked` and tell after each what became of all so far. done_before: are not run again."""
+    same, found = equivalent(), list(done_before)
+    settled = {(o.path, o.line, o.was, o.becomes) for o in done_before}
     jobs = []
-    for number, (_, drawn_one) in enumerate(asked):
+    for number, drawn_one in enumerate(asked):
+        if (drawn_one.path, drawn_one.line, drawn_one.was, drawn_one.becomes) in settled:
+            continue
         mutant = replace(drawn_one, called=drawn_one.called and not known.on_import(drawn_one))
         reason = same.get((mutant.path, mutant.was, mutant.becomes))
         tests, seconds = tests_of(mutant, known)
         if reason or not tests:
-            results[number] = Result(number, reason or "", 0.0)
+            found.append(_outcome("", drawn_one, Result(number, reason or "", 0.0), same))
             continue
         jobs.append(Job(number, mutant, tests, seconds))
 
     def done(result: Result) -> None:
-        results[result.number] = result
-        if not quiet:
-            noticed = sum(bool(r.test) for r in results.values())
-            print(f"\r{len(results)} of {len(asked)} mutants, {noticed} noticed", end="", file=sys.stderr, flush=True)
+        found.append(_outcome("", asked[result.number], result, same))
+        tell(found)
 
+    tell(found)
     run(jobs, done)
-    return [_outcome(name, mutant, results[n], same) for n, (name, mutant) in enumerate(asked)]
 
 
 def _outcome(name: str, mutant: Mutant, result: Result, same: dict[tuple[str, str, str], str]) -> Outcome:
@@ -216,15 +224,45 @@ def table(found: Sequence[Outcome]) -> str:
 
 
 def write(found: Sequence[Outcome], path: Path) -> None:
-    """Write one row per mutant, as JSON where the name of the file ends so, else as CSV."""
-    rows = [asdict(o) for o in found]
+    """Write one row per mutant, as JSON where the name of the file ends so, else as CSV; the file is always whole."""
+    rows, text = [asdict(o) for o in found], io.StringIO(newline="")
     if path.suffix == ".json":
-        path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
-        return
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
+        json.dump(rows, text, indent=1)
+    else:
+        writer = csv.DictWriter(text, [column.name for column in fields(Outcome)])
         writer.writeheader()
         writer.writerows(rows)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text.getvalue(), encoding="utf-8", newline="")
+    beside.replace(path)
+
+
+def run_drawn(
+    groups: Sequence[str], count: int, seed: int, output: Path | None, done_before: Sequence[Outcome] = ()
+) -> list[Outcome]:
+    """Run `count` mutants of `groups`, a mutant of each group in turn, and write what became of them as they come.
+
+    A run that is interrupted or terminated returns what is known by then. done_before: results of an earlier run, which
+    are kept.
+    """
+    by_group = [drawn(group, -(-count // len(groups)), seed) for group in groups]
+    asked = [m for together in zip_longest(*by_group) for m in together if m is not None]
+    found: list[Outcome] = []
+
+    def tell(known: list[Outcome]) -> None:
+        found[:] = known
+        noticed = sum(o.outcome == "killed" for o in known)
+        print(f"\r{len(known)} of {len(asked)} mutants, {noticed} noticed", end="", file=sys.stderr, flush=True)
+        if output:
+            write(known, output)
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        reached = reach(tested_by(), [path for group in GROUPS for path in sources(group)])
+        outcomes(asked, reached, tell, done_before)
+    except KeyboardInterrupt:
+        print(f"\nstopped after {len(found)} of {len(asked)} mutants", file=sys.stderr)
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -237,6 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", action="append", help="of the mutants by name, run this one; repeatable")
     parser.add_argument("--survivors", action="store_true", help="list the mutants that survive")
     parser.add_argument("-o", "--output", type=Path, help="write one row per mutant: CSV, or JSON by its ending")
+    parser.add_argument("--go-on", type=Path, help="JSON of a run that was stopped: what it settled is kept")
     options = parser.parse_args(arguments)
     started, wrong = time.monotonic(), []
     if options.named:
@@ -244,10 +283,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = named_outcomes(asked)
         wrong = [o.name for o, n in zip(found, asked, strict=True) if (o.outcome == "survived") != bool(n.equivalent)]
     else:
-        groups = options.group or list(GROUPS)
-        each = -(-options.count // len(groups))
-        drawn_ones = [("", mutant) for group in groups for mutant in drawn(group, each, options.seed)]
-        found = outcomes(drawn_ones, reach(tested_by(), [path for group in GROUPS for path in sources(group)]))
+        before = [Outcome(**row) for row in json.loads(options.go_on.read_text())] if options.go_on else []
+        found = run_drawn(options.group or list(GROUPS), options.count, options.seed, options.output, before)
     report(found, survivors=options.survivors)
     print(f"{time.monotonic() - started:.0f} s", *(f"wrong: {name}" for name in wrong), sep="\n")
     if options.output:

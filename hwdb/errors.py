@@ -20,6 +20,19 @@ class InputError(PerfmodelError):
     """An input of the user is malformed, unknown or impossible."""
 
 
+class UnknownKey(InputError):
+    """A key of a file that is not known in its table.
+
+    key: its name. problem: the message without what to write. near: whether a key of the same table resembles it.
+    """
+
+    def __init__(self, message: str, key: str, problem: str, *, near: bool = False) -> None:
+        super().__init__(message)
+        self.key = key
+        self.problem = problem
+        self.near = near
+
+
 class UnknownName(InputError):
     """A name that is not known; the message offers the nearest known ones.
 

@@ -22,6 +22,7 @@ _SEPARATORS = re.compile(r"[^a-z0-9+.]+|\.(?!\d)")
 _MEMORY = re.compile(r"(\d+)(?:gb|gib|g)")
 _MEMORY_TYPE = re.compile(r"(?:hbm|gddr|lpddr)\d\w?")
 _CORES = re.compile(r"\d+-core\b")
+_COUNTED = re.compile(r"(\d{1,4}) ?[x*] ?(\D.+)|(.+?)[ ]?[x*] ?(\d{1,4})")
 
 #: (sizes of memory that are printed for a device, in GB; type of memory), by its name.
 MemoryOf = Callable[[str], tuple[frozenset[int], str]]
@@ -50,19 +51,22 @@ class _Words:
     forms: tuple[str, ...]
     words: dict[str, str]
     aliases: dict[str, str]
+    several: dict[str, tuple[str, ...]]
 
 
 @cache
 def _words() -> _Words:
     """Read `spellings.toml`, once."""
     top = read_toml(_TABLE, "spellings of devices")
-    words, aliases = top.table("words"), top.table("aliases")
+    words, aliases, several = top.table("words"), top.table("aliases"), top.table("several")
+    noise = frozenset(top.texts("noise"))
     return _Words(
-        noise=frozenset(top.texts("noise")),
+        noise=noise,
         brands=top.texts("brands"),
         forms=top.texts("forms"),
         words={key: words.text(key) for key in words.values},
-        aliases={_squashed(key): _alias(aliases.table(key)) for key in aliases.values},
+        aliases={form: _alias(aliases.table(key)) for key in aliases.values for form in _plain(key, noise)},
+        several={form: several.texts(key) for key in several.values for form in _plain(key, noise)},
     )
 
 
@@ -70,6 +74,11 @@ def _alias(entry: Table) -> str:
     """Return the device of an entry of `[aliases]`; its source is for the reader of the file."""
     entry.text("source")
     return entry.text("device")
+
+
+def _plain(text: str, noise: frozenset[str]) -> tuple[str, str]:
+    """Return the letters and digits of a name, with all of its words and without those that tell nothing apart."""
+    return _squashed(text), _squashed("".join(w for w in _SEPARATORS.split(text.lower()) if w not in noise))
 
 
 def _squashed(text: str) -> str:
@@ -121,15 +130,28 @@ class Spellings:
         Raises `InputError` with the devices that it may mean where they differ in memory or are no one module.
         """
         known = _words()
-        plain = "".join(w for w in _SEPARATORS.split(text.lower()) if w not in known.noise)
-        alias = known.aliases.get(_squashed(text), "") or known.aliases.get(_squashed(plain), "")
-        if alias in self._known:
-            return alias
+        for form in _plain(text, known.noise):
+            if known.aliases.get(form) in self._known:
+                return known.aliases[form]
+            if form in known.several:
+                raise self._ambiguous(text, [name for name in known.several[form] if name in self._known])
         asked = taken_apart(text)
         fitting = [name for name, own in self._known.items() if self._fits(name, own, asked)]
-        if len(fitting) < 2:
-            return fitting[0] if fitting else ""
-        return self._usual(text, fitting)
+        if len(fitting) > 1:
+            return self._usual(text, fitting)
+        return fitting[0] if fitting else self._of_several(text)
+
+    def _of_several(self, text: str) -> str:
+        """Return ""; raise `InputError` where a name says how many devices there are: "8x H100", "H100 x8"."""
+        counted = _COUNTED.fullmatch(text.strip().lower())
+        name = self.find(counted.group(2) or counted.group(3)) if counted else ""
+        if counted and name:
+            count = counted.group(1) or counted.group(4)
+            raise InputError(
+                f"device {text!r} is {count} of {name}; give {name}, and their number where it is asked for (tp, pp, "
+                "replicas, max_devices), or the type of a cloud instance"
+            )
+        return ""
 
     def _fits(self, name: str, own: Spelling, asked: Spelling) -> bool:
         """Return whether a device has the core, the forms, the memory and its type that a name asks for."""
@@ -156,7 +178,12 @@ class Spellings:
                 return of_form[0]
             if of_form:
                 break
-        raise InputError(f"device {text!r} may mean {', '.join(sorted(fitting))}; give one of these names")
+        raise self._ambiguous(text, fitting)
+
+    @staticmethod
+    def _ambiguous(text: str, fitting: list[str]) -> InputError:
+        """Return the error for a name that fits several devices, to be raised by the caller."""
+        return InputError(f"device {text!r} may mean {', '.join(sorted(fitting))}; give one of these names")
 
 
 def _cores(core: str) -> set[str]:

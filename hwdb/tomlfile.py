@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from hwdb import infile
-from hwdb.errors import InputError, nearest
+from hwdb.errors import InputError, UnknownKey, nearest
 from hwdb.tomllines import line_of
 
 #: Default of a getter that means: the key has to be there.
@@ -202,7 +202,8 @@ class Table:
         former = [old for old, present in self.former.items() if present in known]
         near = list(dict.fromkeys(self.former.get(n, n) for n in nearest(key, [*known, *former])))
         offer = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known keys: {', '.join(known)}"
-        return self.error(key, f"unknown key {key!r}; {offer}")
+        problem = f"{self.place(key)}: unknown key {key!r}"
+        return UnknownKey(f"{problem}; {offer}", key, problem, near=bool(near))
 
     # -- values ---------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 #: Operator families, with the shape keys of each. Cost models keep tables, efficiencies and residuals by family.
 FAMILIES = (
     "gemm",  # shape: m, n, k, weight (format code), act (compute code)
-    "grouped_gemm",  # shape: tokens, hidden, inter, experts, top_k, ep, tp, weight, act (one MoE layer on one device)
+    "grouped_gemm",  # shape: tokens, hidden, inter, experts, top_k, ep, tp, weight, act, layout (MoE layer on a device)
     "attention_prefill",  # shape: batch, query, context, heads, kv_heads, head_dim, window, kv_bytes
     "attention_decode",  # shape: batch, context, heads, kv_heads, head_dim, window, kv_bytes
     "mla_prefill",  # shape: batch, query, context, heads, kv_bytes
@@ -34,8 +34,17 @@ COMPUTE_BOUND, MEMORY_BOUND, LINK_BOUND, LAUNCH_BOUND = range(len(BOUNDS))
 WORK = ("flop_16", "flop_8", "flop_4", "moved", "sent")
 MOVED, SENT = WORK.index("moved"), WORK.index("sent")
 
+#: Family of the kernels that send tokens to their experts and back (DeepEP), which a formula prices and no table.
+EXPERT_ALL_TO_ALL = "expert_all_to_all"
+#: Routing of experts over expert-parallel ranks that have an equal share of the work each, with tokens sorted by
+#: expert; the same in DeepGEMM's masked layout, which the low-latency kernels of DeepEP fill.
+EVEN, EVEN_MASKED = "even", "even_masked"
+#: Ways in which tokens lie before the products of experts, by the shape key `layout`: "" as in tables of skewed loads.
+LAYOUTS = ("", EVEN, EVEN_MASKED)
+#: Before the shape keys of what a rank of even load does by itself.
+RANK_ALONE = "rank_"
 #: Families that communicate.
-LINK_FAMILIES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p")
+LINK_FAMILIES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p", EXPERT_ALL_TO_ALL)
 
 
 #: Former spellings of keys, columns and flags, still read for one release -> the present spelling.

@@ -23,6 +23,7 @@ GUARDED = {
     "optuna": ("search/searchers/optuna_searcher",),
     "plotly": ("search/report/",),
     "jinja2": ("search/report/",),
+    "yaml": ("search/deploy/",),
     "rich": ("search/output/",),
     "typer": ("cli", "search/commands/"),
     "torch": ("perfmodel/profiler/",),
@@ -64,10 +65,11 @@ MAY_IMPORT = {
         "space": "",
         "searchers": "scenario space",
         "planning": "manifest scenario searchers space",
+        "deploy": "planning scenario",
         "fleet": "manifest planning scenario searchers space",
         "output": "fleet planning scenario",
-        "report": "fleet output planning scenario searchers",
-        "commands": "fleet output planning report scenario searchers space",
+        "report": "deploy fleet output planning scenario searchers",
+        "commands": "deploy fleet output planning report scenario searchers space",
     },
 }
 MOST_FLOORS = {"perfmodel": 8, "search": 7}

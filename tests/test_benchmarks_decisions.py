@@ -36,7 +36,7 @@ CASES = pd.DataFrame(
         for users in (1, 8, 32, 128)
     ]
 )
-METRICS = ["tpot_ms", "total_tok_s"]
+METRICS = ["tpot_ms", "ttft_ms", "total_tok_s"]
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +53,13 @@ def test_the_page_scores_predictions_beside_the_roofline(tmp_path: Path, truth: 
     assert main([*arguments, "--prices", str(tmp_path / "prices.json")]) == 0
     text = (tmp_path / "page.md").read_text()
     mine = [line for line in text.splitlines() if line.startswith("| lab; perfmodel |")]
-    assert mine == [
+    right = [
         "| lab; perfmodel | 8 | 0.0 % | 100.0 % | 100.0 % | 100.0 % | 0.0 % | - |",
         "| lab; perfmodel | 4 | 0.0 % | 100.0 % | 100.0 % | 100.0 % | 0.0 % | 100.0 % |",
     ]
-    assert text.count("| lab; roofline |") == 2
+    assert mine == right * 3  # limits on TPOT, on TTFT, on both
+    assert text.count("| lab; roofline |") == 6
+    assert text.index("## Limits on TTFT, across devices") < text.index("## Limits on TPOT and TTFT together")
     assert "Nowhere" in text
 
 
@@ -71,3 +73,16 @@ def test_a_summary_counts_by_hand(truth: pd.DataFrame) -> None:
     assert found["within_5"] == (made.limit_kept & (made.regret <= 0.05)).sum() / 8 <= found["within_10"]
     assert found["limit_kept"] == 0.0, "the most throughput has the highest TPOT, above every limit"
     assert found["no_pick"] == 0.0
+
+
+@pytest.mark.parametrize("limits", ["ttft", "both"])
+def test_a_limit_on_the_first_token_judges_the_first_token(truth: pd.DataFrame, limits: str) -> None:
+    told = predict(CASES)
+    blind = told.assign(ttft_ms=1e-3 * told.ttft_ms)  # so every limit on TTFT seems to be kept
+    seen, made = decisions(CASES, told, truth, limits=limits), decisions(CASES, blind, truth, limits=limits)
+    assert seen.limit_kept.all()
+    assert made.ttft_limit_ms.notna().all()
+    assert made.limit_ms.notna().all() == (limits == "both")
+    assert not made.limit_kept.all()
+    without = truth[truth.metric != "ttft_ms"]
+    assert decisions(CASES, told, without, limits=limits).empty  # nobody measured TTFT

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import subprocess
 import sys
+import time
 import tomllib
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from benchmarks.mutant_children import Stopped, lines_of
+from benchmarks import mutant_children, mutant_tests, mutants
+from benchmarks.mutant_children import Late, Stopped, lines_of
+from benchmarks.mutant_map import Reach
 from benchmarks.mutant_sites import sites
 from benchmarks.mutants import DATA, ROOT, drawn, equivalent, named, sources
 
@@ -100,6 +107,39 @@ def test_a_process_is_stopped_at_its_limit_and_its_lines_are_read() -> None:
     assert list(lines_of(lambda write: [write(str(n)) for n in range(3)] and None, 5.0)) == ["0", "1", "2"]
     with pytest.raises(Stopped, match="SIGXCPU"):
         list(lines_of(lambda write: sum(1 for _ in iter(int, 1)) and None, 1.0))
+
+
+def test_a_process_that_only_the_clock_stops_has_noticed_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mutant_children, "LEAST_PATIENCE", 1.0)
+    monkeypatch.setattr(mutant_children, "PATIENCE", 0.0)
+    with pytest.raises(Late):
+        list(lines_of(lambda write: time.sleep(60), 5.0))
+    late = mutant_tests._result(mutant_tests.Job(3, drawn("memory", 1, 0)[0], (), 5.0), lambda _: time.sleep(60), 5.0)
+    assert (late.number, late.test) == (3, "")
+
+
+@pytest.mark.parametrize("name", ["found.csv", "found.json"])
+def test_results_are_written_as_they_come_and_a_stopped_run_keeps_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    def interrupted(jobs: list[mutant_tests.Job], done: Callable[[mutant_tests.Result], None]) -> None:
+        done(mutant_tests.Result(jobs[0].number, "tests/test_x.py::test_y", 0.5))
+        done(mutant_tests.Result(jobs[1].number, "", 0.5))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mutants, "run", interrupted)
+    monkeypatch.setattr(mutants, "reach", lambda _tests, _sources: Reach())
+    monkeypatch.setattr(mutants, "tests_of", lambda _mutant, _known: (("tests/test_x.py::test_y",), 1.0))
+    found = mutants.run_drawn(["memory", "fleet"], 10, 0, tmp_path / name)
+    text = (tmp_path / name).read_text()
+    rows = json.loads(text) if name.endswith("json") else list(csv.DictReader(text.splitlines()))
+    assert [row["outcome"] for row in rows] == [o.outcome for o in found] == ["killed", "survived"]
+    assert {row["group"] for row in rows} == {"memory", "fleet"}
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    again: list[int] = []
+    monkeypatch.setattr(mutants, "run", lambda jobs, _done: again.extend(job.number for job in jobs))
+    assert mutants.run_drawn(["memory", "fleet"], 10, 0, None, found) == found
+    assert again == list(range(2, 10))  # the two that are settled are not run again
 
 
 def test_some_mutants_by_name_are_noticed_and_one_that_changes_nothing_survives() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +33,11 @@ from perfmodel.calibration.engine_files import CORRECTIONS, factor_entries
 from perfmodel.calibration.engine_fit import CONSTANTS, _unsoftened, factor_table, solve
 from perfmodel.calibration.intervals import intervals_text, quantile, widths
 from perfmodel.calibration.measured import fold_of
-from perfmodel.calibration.memo import memoised
+from perfmodel.calibration.memo import TrialCosts, memoised
 from perfmodel.calibration.report import device_lines, engine_lines
 from perfmodel.calibration.targets import run_groups, target_of
-from perfmodel.costs import BOUNDS, KERNELS
+from perfmodel.costs import BOUNDS, KERNELS, default, unfitted
+from perfmodel.costs.engine_factors import factors
 from perfmodel.engines import FOLDER
 from perfmodel.engines import engine as engine_of
 from perfmodel.operators import Step
@@ -194,6 +196,14 @@ def test_memoised_steps_cost_what_the_parts_add_up_to(tmp_path: Path) -> None:
     np.testing.assert_allclose(plain.time, group.setup.steps.price(step).time, rtol=1e-12)
     slower = memoised(group.setup.steps, engine, 2.0 * factor_table(ONES), memo).price(step)
     np.testing.assert_allclose(slower.time, 2.0 * plain.time, rtol=1e-12)
+    device = hwdb.device(group.device)
+    served = replace(group.setup.steps, costs=default(engine)).price(step)
+    fitted = memoised(group.setup.steps, engine, factors(engine.name, device), memo).price(step)
+    np.testing.assert_allclose(fitted.time, served.time, rtol=1e-12)
+    trial = TrialCosts(unfitted(engine), engine, factors(engine.name, device))
+    again = replace(group.setup.steps, costs=trial)
+    np.testing.assert_allclose(again.price(step).time, served.time, rtol=1e-12)
+    np.testing.assert_allclose(again.price(step).time, served.time, rtol=1e-12)
     assert len(memo) == 1, "the second model prices nothing"
 
 
@@ -294,3 +304,11 @@ def test_factors_that_gain_little_are_left_out(tmp_path: Path, monkeypatch: pyte
     assert list(fit_devices(cases, truth, ["a100-sxm-80gb"])) == [], "no runs on it"
     monkeypatch.setattr(engine_fit, "LEAST_GAIN", 0.999)
     assert list(fit_devices(cases, truth, ["h100-sxm"])) == []
+
+
+def test_a_fit_that_makes_the_median_worse_does_not_hold(fitted: EngineFit) -> None:
+    assert fitted.holds
+    (whole, *others) = fitted.parts
+    worse = replace(whole, after=1.1 * whole.before)
+    assert not replace(fitted, parts=(worse, *others)).holds
+    assert "not kept" in "\n".join(engine_lines(replace(fitted, parts=(worse, *others))))

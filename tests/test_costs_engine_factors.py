@@ -44,7 +44,8 @@ def gemm(weight: str, rows: int = 2, family: str = "gemm") -> Demand:
         ("grouped_gemm", "bf16", "experts_16"),
         ("grouped_gemm", "fp8", "experts_8"),
         ("grouped_gemm", "mxfp4", "experts_4"),
-        ("grouped_gemm", "int4", "experts_4"),
+        ("grouped_gemm", "int4", "experts_int4"),
+        ("gemm", "q4_k_m", "gemm_int4"),
     ],
 )
 def test_gemms_and_experts_are_told_apart_by_their_bits(family: str, weight: str, expected: str) -> None:
@@ -54,7 +55,8 @@ def test_gemms_and_experts_are_told_apart_by_their_bits(family: str, weight: str
 def test_every_family_has_a_kind_of_kernel() -> None:
     one = np.ones(1)
     kinds = {f: KERNELS[int(kernel(Demand("x", f, one, one, one, shape={"weight": 0})))] for f in FAMILIES}
-    assert kinds["mla_decode"] == kinds["attention_prefill"] == "attention"
+    assert kinds["mla_decode"] == kinds["mla_prefill"] == "mla"
+    assert kinds["attention_prefill"] == kinds["attention_decode"] == "attention"
     assert kinds["recurrent_decode"] == "recurrent"
     assert kinds["all_to_all"] == kinds["p2p"] == "collective"
 

@@ -63,6 +63,11 @@ DIMENSIONS: dict[Callable[..., object], tuple[dict[str, tuple[int, int, int]], t
     eq.tree_time: ({**_COLLECTIVE, "passes": NONE}, SECOND),
     eq.one_shot_time: (_COLLECTIVE, SECOND),
     eq.all_to_all_time: ({**_COLLECTIVE, "distance": NONE}, SECOND),
+    eq.places_reached: ({"places": NONE, "top_k": NONE}, NONE),
+    eq.scattered_time: (
+        {"far": BYTE, "near": BYTE, "net_bandwidth": BYTE_RATE, "link_bandwidth": BYTE_RATE, "latency": SECOND},
+        SECOND,
+    ),
     eq.all_busy: ({"utilisation": NONE, "servers": NONE}, NONE),
     eq.queue_wait: (
         {"utilisation": NONE, "service": SECOND, "arrival_cv": NONE, "service_cv": NONE, "servers": NONE},

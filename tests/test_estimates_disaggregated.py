@@ -13,12 +13,13 @@ import hwdb
 from hwdb import InputError
 from perfmodel.costs import Roofline
 from perfmodel.deployment.columns import Deployments, deployments
+from perfmodel.deployment.hand_over import HandOver
 from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.disaggregated import estimate_disaggregated, estimate_pools
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.estimator import Prepared, estimate, prepare
-from perfmodel.estimates.kv_transfer import HAND_OVER, transfer_time
-from perfmodel.hardware import hardware_of
+from perfmodel.estimates.estimator import estimate, prepare
+from perfmodel.estimates.kv_transfer import HAND_OVER, HAND_OVER_IN_NODE, NETWORK_SHARE, PORT_MOST, Transfer, transfer
+from perfmodel.hardware import device_efficiency, hardware_of
 from perfmodel.models import ModelSpec, model
 from perfmodel.power import ready_power
 from perfmodel.workload.load import load_of
@@ -29,8 +30,8 @@ LLAMA = model("llama-3.1-70b")
 lengths = Workload.from_lengths
 
 
-def pool(device: hwdb.Device = H100, **columns: object) -> Deployments:
-    return deployments([device], **columns)
+def pool(device: hwdb.Device = H100, *, hand_over: HandOver | None = None, **columns: object) -> Deployments:
+    return deployments([device], hand_over=hand_over, **columns)
 
 
 def pair(
@@ -43,6 +44,14 @@ def pair(
 
 def one(values: np.ndarray) -> float:
     return float(np.ravel(values)[0])
+
+
+def fabric(device: hwdb.Device) -> float:
+    return device.link.bandwidth * device_efficiency(device).link
+
+
+def network(device: hwdb.Device) -> float:
+    return min(NETWORK_SHARE * device.net.bandwidth, PORT_MOST)
 
 
 # -------------------------------------------------------------------------------- conservation
@@ -109,7 +118,7 @@ def test_a_lonely_request_is_computed_handed_over_and_answered(workload: Workloa
     found = pair(workload, 1, 1)
     together = estimate(LLAMA, lengths(4000, 300, arrival="single"), pool(tp=4), costs=Roofline())
     cache = 4000 * 327_680 / 4  # 320 KiB a token (Llama-3.1-70B), a quarter of it on each of four devices
-    handed_over = cache / H100.net.bandwidth + H100.net.latency + HAND_OVER
+    handed_over = cache / fabric(H100) + H100.link.latency + HAND_OVER_IN_NODE  # both pools are on one node
     assert one(found.ttft) == pytest.approx(one(together.ttft) + handed_over, rel=1e-3)
     assert one(found.tpot) == pytest.approx(one(together.tpot), rel=1e-3)
 
@@ -147,7 +156,7 @@ def test_demand_beyond_either_pool_is_reported() -> None:
 def test_the_wait_for_a_prompt_worker_is_that_of_a_queue() -> None:
     found, lonely = (pair(lengths(8000, 50, rate=rate), 1, 4) for rate in (1.0, 1e-7))
     service = one(lonely.latency.prefill) - one(
-        transfer_time(*_benches(pool(tp=4), pool(tp=4), lengths(8000, 50, rate=1.0)))
+        between(pool(tp=4), pool(tp=4), 8000, workers=(1, 4)).after(np.zeros((1, 1)))
     )
     busy = 1.0 * service
     assert one(found.latency.wait) == pytest.approx(
@@ -158,24 +167,31 @@ def test_the_wait_for_a_prompt_worker_is_that_of_a_queue() -> None:
 # -------------------------------------------------------------------------------- hand-over
 
 
-def _benches(
-    front: Deployments, back: Deployments, workload: Workload, spec: ModelSpec = LLAMA
-) -> tuple[Prepared, Prepared, object]:
-    demand = load_of(workload, 1)
+def between(
+    front: Deployments,
+    back: Deployments,
+    tokens: float,
+    spec: ModelSpec = LLAMA,
+    workers: tuple[float, float] = (1.0, 1.0),
+) -> Transfer:
+    """The hand-over of prompts of so many tokens from `workers[0]` prefill to `workers[1]` decode workers."""
+    demand = load_of(lengths(tokens, 10, concurrency=1.0), 1)
     chosen = engine("vllm")
-    first, second = (prepare(spec, p, chosen, Roofline(), demand) for p in (front, back))
-    return first, second, demand
+    ends = prepare(spec, front, chosen, Roofline(), demand), prepare(spec, back, chosen, Roofline(), demand)
+    return transfer(ends, (front, back), (np.full(1, workers[0]), np.full(1, workers[1])), demand)
 
 
-def handed_over(front: Deployments, back: Deployments, tokens: float, spec: ModelSpec = LLAMA) -> float:
-    whole = transfer_time(*_benches(front, back, lengths(tokens, 10, concurrency=1.0), spec))  # type: ignore[arg-type]
-    return one(whole) - HAND_OVER
+def handed_over(
+    front: Deployments, back: Deployments, tokens: float, spec: ModelSpec = LLAMA, how: HandOver | None = None
+) -> float:
+    """Seconds on the link, by default that of the network."""
+    back = replace(back, hand_over=how or HandOver(place="network"))
+    return one(between(front, back, tokens, spec).seconds)
 
 
 def test_the_cache_leaves_over_all_devices_of_the_worker() -> None:
-    wire = H100.net.bandwidth
     for tp in (1, 2, 4, 8):
-        expected = 10_000 * 327_680 / tp / wire
+        expected = 10_000 * 327_680 / tp / network(H100)
         assert handed_over(pool(tp=tp), pool(tp=tp), 10_000.0) == pytest.approx(expected, rel=1e-3)
 
 
@@ -192,17 +208,107 @@ def test_a_latent_cache_is_handed_over_sooner() -> None:
 
 def test_the_slower_network_of_both_ends_counts() -> None:
     slow = hwdb.device("l40")
-    assert slow.net.bandwidth < H100.net.bandwidth
+    assert network(slow) < network(H100)
     for front, back in ((H100, slow), (slow, H100)):
         time = handed_over(pool(front), pool(back), 10_000.0)
         # a node of cards on PCIe reaches its network through the same bus
-        assert time == pytest.approx(10_000 * 327_680 / min(slow.net.bandwidth, slow.link.bandwidth), rel=1e-3)
+        assert time == pytest.approx(10_000 * 327_680 / min(network(slow), fabric(slow)), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "tp", "workers", "local", "delay"),
+    [
+        ("h100-sxm", 4, (1, 1), True, HAND_OVER_IN_NODE),
+        ("h100-sxm", 4, (1, 2), False, HAND_OVER),
+        ("h100-sxm", 4, (3, 3), True, HAND_OVER_IN_NODE),  # three nodes, each with a worker of both pools
+        ("a100-sxm-80gb", 1, (3, 5), True, HAND_OVER_IN_NODE),
+        ("gb200", 4, (11, 7), True, HAND_OVER),  # an NVL72 rack, of many machines
+        ("gb200", 4, (10, 9), False, HAND_OVER),
+    ],
+)
+def test_the_link_is_that_of_the_node_or_rack_where_both_pools_fit(
+    name: str, tp: int, workers: tuple[float, float], local: bool, delay: float
+) -> None:
+    device = hwdb.device(name)
+    found = between(pool(device, tp=tp), pool(device, tp=tp), 10_000, workers=workers)
+    rate = fabric(device) if local else network(device)
+    assert one(found.seconds) == pytest.approx(10_000 * 327_680 / tp / rate, rel=1e-3)
+    assert one(found.delay) == pytest.approx(delay, abs=1e-3)
+
+
+def test_pools_of_different_devices_meet_on_the_network() -> None:
+    a100 = hwdb.device("a100-sxm-80gb")
+    found = one(between(pool(a100), pool(H100), 10_000).seconds)
+    assert found == pytest.approx(10_000 * 327_680 / min(network(a100), network(H100)), rel=1e-3)
+
+
+def test_what_is_stated_of_the_link_counts() -> None:
+    how = HandOver(place="network", bandwidth=5e9, delay=0.5)
+    found = between(pool(), pool(hand_over=how), 10_000)
+    assert one(found.seconds) == pytest.approx(10_000 * 327_680 / 5e9, rel=1e-3)
+    assert one(found.delay) == pytest.approx(0.5 + H100.net.latency)
+    for wrong in ({"place": "moon"}, {"bandwidth": 0.0}, {"bandwidth": np.inf}, {"delay": -1.0}):
+        with pytest.raises(InputError, match="pools: "):
+            HandOver(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_layer_by_layer_transfer_hides_behind_the_prefill() -> None:
+    """Only the last layer's part follows a long prefill; of a slow link, what the prefill is too short for."""
+    for tokens in (100, 10_000):
+        layerwise = between(pool(), pool(hand_over=HandOver(layerwise=True, delay=0.0)), tokens)
+        whole = one(layerwise.seconds)
+        latency = H100.link.latency
+        for prefill in (0.0, whole / 2, whole, 10 * whole):
+            expected = max(whole / 80, whole - prefill * 79 / 80) + latency
+            assert one(layerwise.after(np.full((1, 1), prefill))) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("gbs", [0.1, 0.5, 2.0])
+@pytest.mark.parametrize("workload", [lengths(4000, 20, rate=50.0), lengths(4000, 20, concurrency=64)])
+def test_a_slow_link_bounds_the_rate_and_makes_requests_wait(workload: Workload, gbs: float) -> None:
+    cache = 4000 * 327_680 / 4
+    front, back = pool(tp=4), pool(tp=4, hand_over=HandOver(bandwidth=gbs * 1e9))
+    for first, second in ((1, 1), (4, 1), (1, 4), (4, 4)):
+        workers = {"prefill_workers": float(first), "decode_workers": float(second)}
+        found = estimate_disaggregated(LLAMA, workload, front, back, costs=Roofline(), **workers)
+        assert one(found.request_rate) <= min(first, second) * gbs * 1e9 / cache
+    if workload.arrival == "closed":
+        assert one(found.request_rate * found.mean(found.e2e)) == pytest.approx(64, rel=1e-6)
+
+
+@given(
+    tp=st.sampled_from([1, 2, 4, 8]),
+    first=st.integers(1, 6),
+    second=st.integers(1, 6),
+    prompt=st.integers(10, 30_000),
+    gbs=st.floats(0.05, 50.0),
+    concurrency=st.integers(1, 300),
+)
+@settings(max_examples=10)
+def test_a_faster_link_is_never_slower(
+    tp: int, first: int, second: int, prompt: int, gbs: float, concurrency: int
+) -> None:
+    found = [
+        estimate_disaggregated(
+            model("llama-3.1-8b"),
+            lengths(prompt, 100, concurrency=concurrency),
+            pool(tp=tp),
+            pool(tp=tp, hand_over=HandOver(bandwidth=gbs * factor * 1e9)),
+            prefill_workers=first,
+            decode_workers=second,
+            costs=Roofline(),
+        )
+        for factor in (1.0, 2.0)
+    ]
+    assert one(found[1].request_rate) >= one(found[0].request_rate) * (1 - 1e-6)
 
 
 def test_an_unknown_network_is_no_free_one() -> None:
     nowhere = replace(H100, net=hwdb.Link())
     assert np.isnan(handed_over(pool(nowhere), pool(), 100.0))
     assert np.isnan(handed_over(pool(), pool(nowhere), 100.0))
+    stated = handed_over(pool(nowhere), pool(), 100.0, how=HandOver(place="network", bandwidth=1e9))
+    assert stated == pytest.approx(100 * 327_680 / 1e9, rel=1e-3)
 
 
 # -------------------------------------------------------------------------------- memory, power, refusals

@@ -687,16 +687,21 @@ def test_what_a_modelled_fleet_costs_and_draws(tmp_path: Path) -> None:
     most = option.power * row["replicas"]
     assert 0.5 * most < row["power_w"] <= most * (1 + 1e-6)
     assert 1.5 * 60 < option.power / option.devices < 1.5 * 700
+    assert row["power_w_lo"] < row["power_w"] < row["power_w_hi"]
+    assert 0.0 < row["site_energy_j_per_output_token"] < 1e3
     own = modelled(tmp_path, option="usd_per_hour = 7\npower_w = 1000")
     assert {o.usd_per_hour for o in own.problem.options} == {7.0}
     assert own.rows()[0]["power_w"] == own.rows()[0]["replicas"] * 1000.0
     # hosts: an eighth of one per replica at full load, and the whole one that is switched on; at the site's meter
     hosts = modelled(tmp_path, hardware='nodes = ["dgx-h100"]')
-    host = float(tariff_of(load_scenario(tmp_path / "modelled.toml")).host_power[0])
-    drawn = sum(r["power_w"] for r in hosts.rows()) - 1.5 * host  # of the devices, of which a paid node has some more
+    tariff = tariff_of(load_scenario(tmp_path / "modelled.toml"))
+    host, idle, limit = float(tariff.host_loaded[0]), float(tariff.host_idle[0]), 8 * float(tariff.device_limit[0])
+    total = sum(r["power_w"] for r in hosts.rows())
+    drawn = (total - 1.5 * idle) / (1.0 + (host - idle) / limit)  # of the devices, of which a paid node has some more
     assert 0.9 * row["power_w"] < drawn < 1.6 * row["power_w"]
     for plain, housed in zip(found.problem.options, hosts.problem.options, strict=True):
-        assert housed.power == pytest.approx(plain.power + 1.5 * host * housed.nodes)
+        share = plain.power / 1.5 / (limit * housed.nodes)  # of the limits of its devices
+        assert housed.power == pytest.approx(plain.power + 1.5 * (idle + (host - idle) * share) * housed.nodes)
         assert (housed.nodes, housed.replicas_per_node) == (housed.devices / 8.0, 8.0 / housed.devices)
         assert (plain.nodes, plain.replicas_per_node) == (plain.devices / 8.0, 1.0)
         assert housed.usd_per_hour == plain.usd_per_hour == pytest.approx(plain.devices * 2.4, rel=0.5)

@@ -35,6 +35,8 @@ CALLS = (
     (*ESTIMATE, "--ttft-ms", "500"),
     (*ESTIMATE, "--prefill-workers", "1", "--decode-workers", "1"),
     (*ESTIMATE, "--explain"),
+    ("estimate", "--from", "vllm serve meta-llama/Llama-3.1-8B", "--device", "h100-sxm"),
+    ("export", SMALL, "--to", "vllm"),
     ("plan", SMALL, "--misses", "2"),
     ("plan", SMALL, "--explain"),
     ("plan", str(ROOT / "examples" / "moe-h200.toml"), "--top", "1"),
@@ -47,6 +49,7 @@ CALLS = (
     ("op", "attention", "1", "8", "0", "--device", "h100-sxm"),
     ("op", "all-reduce", "1000", "--device", "h100-sxm"),
     ("hw", "list", "--grids"),
+    ("power", SMALL, "--row-budget-kw", "5", "--requests", "20", "--caps", "0.9"),
     ("hw", "list"),
     ("hw", "list", "--nodes"),
     ("hw", "show", "h100-sxm"),
@@ -107,9 +110,13 @@ pue = 1.2
 utilisation = 0.5
 [adapters]
 rank = 16
+[experts]
+redundant = 0
 [offload]
 weights = 0
 host = "epyc-9755"
+[pools]
+kv_link = "node"
 [fleet]
 [[fleet.class]]
 name = "chat"

@@ -10,6 +10,7 @@ import pytest
 
 import cli
 import hwdb
+from hwdb import InputError, UnknownName
 from hwdb.instances import instances
 from hwdb.spelling import taken_apart
 from search.fleet import plan_fleet
@@ -42,17 +43,22 @@ SPELLINGS = {
     "gb10": ("NVIDIA GB10", "DGX Spark"),
     "v100-sxm2-16gb": ("Tesla V100-SXM2-16GB", "V100 16GB"),
     "v100-sxm2-32gb": ("V100 32GB",),
-    "mi300x": ("MI300X", "AMD Instinct MI300X OAM", "MI300X 192GB"),
+    "mi300x": ("MI300X", "AMD Instinct MI300X VF", "AMD Instinct MI300X OAM", "MI300X 192GB"),
     "rx-7900-xtx": ("AMD Radeon RX 7900 XTX", "7900 XTX"),
     "tpu-v5e": ("TPU v5e", "v5e", "TPU v5 lite"),
     "tpu-v6e": ("TPU v6e", "Trillium"),
     "ascend-910b3": ("Ascend910B3", "910B3", "Huawei Ascend 910B3"),
-    "ascend-910c": ("Ascend 910C", "910C"),
-    "gaudi3": ("Intel Gaudi 3", "Gaudi3"),
+    "ascend-910c": ("Ascend 910C", "910C", "Ascend910_9392"),
+    "gaudi3": ("Intel Gaudi 3", "Gaudi3", "HL-325L"),
     "epyc-9654": ("AMD EPYC 9654 96-Core Processor", "EPYC9654"),
     "xeon-8480p": ("Intel(R) Xeon(R) Platinum 8480+",),
     "trainium2": ("Trainium2", "trn2"),
     "m3-max": ("Apple M3 Max",),
+    "b300-sxm": ("NVIDIA B300 SXM6 AC",),
+    "mi250x": ("AMD Instinct MI250X",),
+    "ryzen-ai-max-395": ("AMD RYZEN AI MAX+ 395 w/ Radeon 8060S", "Radeon 8060S Graphics"),
+    "raspberry-pi-5": ("Raspberry Pi 5 Model B Rev 1.0",),
+    "mi100": ("gfx908",),
 }
 PAIRS = [(text, name) for name, texts in SPELLINGS.items() for text in texts]
 
@@ -103,6 +109,32 @@ def test_a_name_is_taken_apart() -> None:
     assert (parts.core, parts.forms, parts.memory, parts.memory_type) == ("h100", {"pcie"}, 80, "hbm2e")
 
 
+@pytest.mark.parametrize("text", ["8x NVIDIA H100 80GB HBM3", "8xH100", "H100 x8", "8 x h100-sxm", "H100*8"])
+def test_a_number_of_devices_is_told_apart_from_the_device(text: str) -> None:
+    with pytest.raises(InputError, match="is 8 of h100-sxm; give h100-sxm"):
+        hwdb.device(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("gfx90a", "mi210, mi250, mi250x"),
+        ("gfx942", "mi300x, mi325x"),
+        ("gfx950", "mi350x, mi355x"),
+        ("AMD Instinct MI250X / MI250", "mi250, mi250x"),
+    ],
+)
+def test_what_drivers_print_for_several_devices_offers_these(text: str, names: str) -> None:
+    with pytest.raises(InputError, match=f"may mean {names}"):
+        hwdb.device(text)
+
+
+@pytest.mark.parametrize("text", ["x8", "8x", "8x8", "x", "*", "0x", "8xH999", "NVIDIA H100 80GB HBM3 MIG 1g.10gb"])
+def test_what_is_no_device_is_not_known(text: str) -> None:
+    with pytest.raises(UnknownName):
+        hwdb.device(text)
+
+
 # ---------------------------------------------------------------- cloud instances
 
 
@@ -118,6 +150,14 @@ def test_a_name_is_taken_apart() -> None:
         ("Standard_ND96isr_H100_v5", "h100-sxm", 8),
         ("standard_nc40ads_h100_v5", "h100-nvl", 1),
         ("BM.GPU.MI300X.8", "mi300x", 8),
+        ("BM.GPU.MI355X-v1.8", "mi355x", 8),
+        ("BM.GPU.GB300.4", "gb300", 4),
+        ("gpu_8x_h100_sxm5", "h100-sxm", 8),
+        ("gpu_1x_gh200", "gh200-96gb", 1),
+        ("ct6e-standard-8t", "tpu-v6e", 8),
+        ("v5litepod-4", "tpu-v5e", 4),
+        ("p6e-gb200.36xlarge", "gb200", 4),
+        ("gx3d-160x1792x8gaudi3", "gaudi3", 8),
     ],
 )
 def test_an_instance_is_a_node_of_its_devices(instance: str, device: str, count: int) -> None:

@@ -106,6 +106,7 @@ KV_BYTES = {
     "meituan-longcat/LongCat-Flash-Chat": 2 * 28 * MLA * BF16,  # latent attention twice per layer
     "meta-llama/Llama-3.2-90B-Vision-Instruct": 80 * 8 * 256 * BF16,  # 20 of 100 layers attend to the image
     "meta-models/Muse-Glimmer-30B": 52 * 2 * 256 * BF16,
+    "microsoft/phi-2": 32 * 32 * 160 * BF16,
     "microsoft/Phi-3.5-MoE-instruct": 32 * 8 * 256 * BF16,
     "microsoft/Phi-4-multimodal-instruct": 32 * 8 * 256 * BF16,
     "moonshotai/Kimi-K3": 24 * MLA * BF16,
@@ -178,6 +179,8 @@ KV_BYTES = {
     "nvidia/NVIDIA-Nemotron-Nano-12B-v2": 6 * 8 * 256 * BF16,
     "nvidia/NVIDIA-Nemotron-Nano-9B-v2": 4 * 8 * 256 * BF16,
     "openai/gpt-oss-120b": 36 * 8 * 128 * BF16,
+    "poolside/Laguna-S-2.1": 48 * 8 * 256 * BF16,  # query heads differ by layer, key heads do not
+    "poolside/Laguna-XS-2.1": 40 * 8 * 256 * BF16,
     "openai/gpt-oss-20b": 24 * 8 * 128 * BF16,
     "Qwen/Qwen1.5-7B": 32 * 32 * 256 * BF16,
     "Qwen/Qwen2-72B": 80 * 8 * 256 * BF16,

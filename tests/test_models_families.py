@@ -305,3 +305,48 @@ def test_a_token_uses_one_row_of_the_embeddings_of_each_layer() -> None:
     assert spec.lookup_parameters == 35 * 256 * 262_144
     assert spec.parameters() - spec.parameters(active=True) == spec.lookup_parameters
     assert spec.parameters(active=True) / 1e9 == pytest.approx(4.5, abs=0.1)  # 4B effective
+
+
+# ---------------------------------------------------------------- query heads that differ by layer
+
+
+def laguna(**changes: object) -> dict[str, object]:
+    """Facts of four layers, of which the first attends to all tokens and has an MLP without experts."""
+    facts: dict[str, object] = {
+        "model_type": "laguna",
+        "architectures": ["LagunaForCausalLM"],
+        "num_hidden_layers": 4,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "vocab_size": 100,
+        "sliding_window": 8,
+        "layer_types": ["full_attention", *["sliding_attention"] * 3],
+        "num_attention_heads_per_layer": [6, 8, 8, 10],
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 24,
+        "shared_expert_intermediate_size": 24,
+        "max_position_embeddings": 1024,
+    }
+    return {**facts, **changes}
+
+
+@pytest.mark.parametrize(("gating", "gates"), [("per-head", 1), (True, 1), ("per-element", 16), (False, 0), (None, 1)])
+def test_each_layer_has_its_own_number_of_query_heads(gating: object, gates: int) -> None:
+    spec = read_config(laguna(gating=gating))
+    kinds = [(b.mixer.kind, b.mixer.heads, b.mixer.kv_heads) for b in spec.blocks for _ in range(b.count) if b.mixer]
+    assert kinds == [("full", 6, 2), ("sliding", 8, 2), ("sliding", 8, 2), ("sliding", 10, 2)]
+    assert [b.mlp.experts for b in spec.blocks for _ in range(b.count) if b.mlp] == [0, 4, 4, 4]
+    # queries and output by their heads, keys and values, two norms on heads; gates of one value or of a whole head
+    attention = sum(64 * (2 * heads * 16 + 2 * 2 * 16 + heads * gates) + 2 * 16 for heads in (6, 8, 8, 10))
+    experts = 3 * (3 * 64 * 24 * (4 + 1) + 64 * 4 + 4)  # four routed, one shared; a router with a bias
+    assert spec.parameters() == attention + experts + 3 * 64 * 96 + 4 * 2 * 64 + 64 + 2 * 100 * 64
+
+
+@pytest.mark.parametrize("heads", [[6, 8, 8], [6, 8, 8, 0], [6, 8, 8, "x"], 8, [6, 8, 8, 7.5]])
+def test_heads_by_layer_that_cannot_be_are_refused(heads: object) -> None:
+    with pytest.raises(InputError, match="num_attention_heads"):
+        read_config(laguna(num_attention_heads_per_layer=heads))

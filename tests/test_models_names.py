@@ -41,6 +41,16 @@ SUFFIXES = {
     "-UD-Q4_K_XL-00001-of-00003.gguf": "q4_k_m",
     "-iq3_s": "iq3_s",
     "-Q8_0": "q8_0",
+    "-WMXFP4-AMXFP4-KVFP8-Scale-UINT8-SQ": "mxfp4",
+    "-MXFP4-W4A16": "mxfp4",
+    "-NVFP4-W4A4": "fp4",
+    "-W4A8-FP8": "w4a8",
+    "-AWQ-8bit": "w8a16",
+    "-4bit-DWQ": "int4",
+    "-8bit-gs32": "w8a16",
+    "-int4wo": "int4",
+    "-float8dq": "fp8",
+    "-UD-IQ2_XXS": "iq2_xxs",
 }
 PUBLISHERS = ("RedHatAI", "TheBloke", "QuantTrio", "cpatonn", "unsloth", "Eco-Tech", "some-lab")
 BASES = (
@@ -101,7 +111,24 @@ def test_a_name_implies_the_format_of_the_cache_only_where_its_publisher_stores_
     assert model(name).kv_format == kv
 
 
-@pytest.mark.parametrize("suffix", ["-exl2", "-3bit", "-4.0bpw-exl3", "-NVFP4A16", "-AQLM", "-W2A16", "-w4afp8"])
+@pytest.mark.parametrize(
+    "suffix",
+    [
+        *(
+            "-exl2",
+            "-3bit",
+            "-4.0bpw-exl3",
+            "-NVFP4A16",
+            "-AQLM",
+            "-W2A16",
+            "-w4afp8",
+            "-NVFP4-W4A16",
+            "-FP4A8",
+            "-2bits",
+        ),
+        *("-mixed-3-6bit", "-Q4_K_P", "-wint3", "-mxfp6", "-hfp8x"),
+    ],
+)
 def test_a_format_that_is_not_known_is_refused_and_not_taken_for_16_bits(suffix: str) -> None:
     with pytest.raises(InputError, match="is not known; give Qwen/Qwen3-8B and state"):
         model(f"some-lab/Qwen3-8B{suffix}")
@@ -279,3 +306,33 @@ def test_a_repeated_name_is_read_once() -> None:
     for _ in range(1000):
         model("RedHatAI/Qwen3-14B-FP8-dynamic")
     assert catalogue._typed.cache_info().misses == before
+
+
+#: What hubs, clouds and command lines put around a name -> what it stands for.
+AROUND = {
+    "poolside/laguna-s-2.1:free": "poolside/Laguna-S-2.1",
+    "Laguna-XS-2.1-NVFP4": "poolside/Laguna-XS-2.1",
+    "cyankiwi/KAT-Coder-V2.5-Dev-AWQ-INT4": "Kwaipilot/KAT-Coder-V2.5-Dev",
+    "TheBloke/phi-2-GGUF": "microsoft/phi-2",
+    "phi-2.Q4_K_M.gguf": "microsoft/phi-2",
+    "gpt-oss:20b-cloud": "openai/gpt-oss-20b",
+    "llama3.1:8b-instruct-q4_K_M": "meta-llama/Llama-3.1-8B-Instruct",
+    "hf.co/bartowski/Llama-3.2-3B-Instruct-GGUF:IQ4_XS": "meta-llama/Llama-3.2-3B-Instruct",
+    "https://huggingface.co/Qwen/Qwen3-32B?revision=main": "Qwen/Qwen3-32B",
+    "openai/gpt-oss-120b@main": "openai/gpt-oss-120b",
+    "meta.llama3-1-70b-instruct-v1:0": "meta-llama/Llama-3.1-70B-Instruct",
+    "us.meta.llama3-3-70b-instruct-v1:0": "meta-llama/Llama-3.3-70B-Instruct",
+    "deepseek.v3-v1:0": "deepseek-ai/DeepSeek-V3",
+    "accounts/fireworks/models/llama-v3p1-8b-instruct": "meta-llama/Llama-3.1-8B-Instruct",
+    "accounts/fireworks/models/qwen2p5-72b-instruct": "Qwen/Qwen2.5-72B-Instruct",
+    "accounts/fireworks/models/deepseek-v3p1": "deepseek-ai/DeepSeek-V3.1",
+    "accounts/fireworks/models/glm-4p6": "zai-org/GLM-4.6",
+    "vertex_ai/meta/llama-3.1-405b-instruct-maas": "meta-llama/Llama-3.1-405B-Instruct",
+    "@cf/meta/llama-3.3-70b-instruct-fp8-fast": "meta-llama/Llama-3.3-70B-Instruct",
+    "bartowski/Qwen_Qwen3-32B-GGUF": "Qwen/Qwen3-32B",
+}
+
+
+@pytest.mark.parametrize(("typed", "known"), AROUND.items())
+def test_what_hubs_and_clouds_put_around_a_name_says_nothing(typed: str, known: str) -> None:
+    assert shape(model(typed)) == shape(model(known))

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 import hwdb
 from perfmodel import equations as eq
+from perfmodel.deployment import EXPERT_SKEW
 from perfmodel.deployment.columns import deployments
 from perfmodel.deployment.sharding import Sharding, shard
 from perfmodel.dtypes import FORMAT_CODE, FORMAT_NAMES
 from perfmodel.models import Block, Mixer, Mlp, ModelSpec, base_names, model
 from perfmodel.operators.demand import Demand
-from perfmodel.operators.experts import EXPERT_SKEW
 from perfmodel.operators.forward import operators
 from perfmodel.operators.step import Step, all_tokens, local_tokens
 from perfmodel.vocabulary import FAMILIES
@@ -256,10 +256,11 @@ def test_wide_expert_parallelism_is_looked_up_as_what_one_rank_does() -> None:
         )
     narrow, wide = ({k: float(np.ravel(v)[0]) for k, v in asked[ep].shape.items()} for ep in (8, 32))
     assert (narrow["experts"], narrow["top_k"], narrow["ep"]) == (256.0, 8.0, 8.0)
-    assert (wide["experts"], wide["ep"]) == (8.0, 1.0)
-    assert wide["top_k"] == pytest.approx(1.12, abs=0.01)
-    assert wide["tokens"] * wide["top_k"] >= 4096 * 8 / 32  # the mean rank's pairs, and more on the busiest
-    assert wide["tokens"] * wide["top_k"] < 1.5 * 4096 * 8 / 32
+    assert (wide["experts"], wide["ep"], wide["rank_experts"]) == (256.0, 32.0, 8.0)
+    assert wide["rank_top_k"] == pytest.approx(1.12, abs=0.01)
+    assert wide["rank_tokens"] * wide["rank_top_k"] >= 4096 * 8 / 32  # the mean rank's pairs, and more on the busiest
+    assert wide["rank_tokens"] * wide["rank_top_k"] < 1.5 * 4096 * 8 / 32
+    assert wide["tokens"] * wide["top_k"] / wide["ep"] == pytest.approx(wide["rank_tokens"] * wide["rank_top_k"])
 
 
 @pytest.mark.parametrize("tokens", [1, 4, 32])

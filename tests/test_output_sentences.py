@@ -196,9 +196,9 @@ def test_the_times_of_pools_are_those_of_their_workers(capsys: pytest.CaptureFix
 
 
 def test_an_estimate_without_a_price_names_the_flag(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["estimate", "meta-llama/Llama-3.1-8B", "--device", "mi355x"]) == 0
+    assert cli.main(["estimate", "meta-llama/Llama-3.1-8B", "--device", "mi350x"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "no price is known for mi355x: give one with --usd-per-hour" in said
+    assert "no price is known for mi350x: give one with --usd-per-hour" in said
     assert "[hardware]" not in said
 
 

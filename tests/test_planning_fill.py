@@ -89,8 +89,9 @@ def test_the_replicas_allowed_are_those_that_counting_up_finds(seed: int) -> Non
 
         def within(n: int, i: int = i, size: float = size, at: Any = at) -> bool:
             number = np.array([float(n)])
-            beside = bill.host_watts(*at, number)[0] + bill.idle_watts(*at, number)[0]
-            drawn = site_power(watts[i], size * n, beside, site.pue)
+            devices = watts[i] * size * n + bill.idle_watts(*at, number)
+            hosts = bill.host_columns(at[0], bill.nodes(*at, number))
+            drawn = site_power(bill.wall(devices, hosts), 1.0, 0.0, site.pue)[0]
             return bool(
                 size * n <= min(stock[d.device[i]], limits.devices)
                 and bill.nodes(*at, number)[0] <= limits.nodes
@@ -144,12 +145,13 @@ def test_a_plan_without_a_load_takes_every_replica_that_the_limits_allow(seed: i
             task = replace(scorer.target, workload=alone.at(rate=rate * (replicas - spare)))
             watts = task.estimates(replace(one, replicas=np.array([replicas]))).power
             bill, limits = (one.device, size, np.array([replicas])), scorer.limits
-            hosts = scorer.tariff.host_watts(*bill) + scorer.tariff.idle_watts(*bill)
+            hosts = scorer.tariff.host_columns(bill[0], scorer.tariff.nodes(*bill))
+            drawn = scorer.tariff.wall(watts * size * replicas + scorer.tariff.idle_watts(*bill), hosts)
             return bool(
                 size[0] * replicas <= min(scorer.stock[one.device[0]], limits.devices)
                 and scorer.tariff.nodes(*bill)[0] <= limits.nodes
                 and scorer.tariff.hourly(*bill)[0] <= limits.usd_per_hour
-                and site_power(watts, size * replicas, hosts, scorer.site.pue)[0] <= limits.power
+                and site_power(drawn, 1.0, 0.0, scorer.site.pue)[0] <= limits.power
             )
 
         assert within(n)
@@ -301,7 +303,7 @@ def test_ties_go_to_what_is_sure_enough_then_fewer_devices_then_less_power(seed:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_devices_without_a_price_follow_those_with_one_and_are_named(seed: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(seed)
-    unpriced = list(rng.choice(["mi355x", "gb300"], int(rng.integers(1, 3)), replace=False))
+    unpriced = list(rng.choice(["mi350x", "h800-sxm"], int(rng.integers(1, 3)), replace=False))
     offered = [*unpriced, *(["h100-sxm"] if seed % 2 else [])]
     names = ", ".join(f'"{name}"' for name in offered)
     found = answered(
@@ -328,7 +330,7 @@ def test_devices_without_a_price_follow_those_with_one_and_are_named(seed: int, 
 
 FLEET = """
 [hardware]
-devices = ["mi355x", "{other}"]
+devices = ["mi350x", "{other}"]
 {more}
 [[fleet.class]]
 name = "chat"
@@ -339,7 +341,7 @@ request_rate_rps = {rate}
 slo = {{ ttft_ms = 500 }}
 [[fleet.option]]
 name = "amd"
-device = "mi355x"
+device = "mi350x"
 tp = 1
 [[fleet.option]]
 name = "nvidia"
@@ -359,12 +361,12 @@ def test_fleets_name_devices_without_a_price(rate: int, tmp_path: Path) -> None:
 
     mixed = fleet("h100-sxm")
     assert set(mixed.devices) == {"h100-sxm"}
-    assert "no price is known for mi355x" in mixed.problem.remarks[0]
-    none = fleet("gb300")
+    assert "no price is known for mi350x" in mixed.problem.remarks[0]
+    none = fleet("h800-sxm")
     assert math.isnan(none.usd_per_hour)
     assert sum(none.devices.values()) == min(math.ceil(rate / speed - 1e-9) for speed in none.problem.throughput[:, 0])
-    assert not fleet("h100-sxm", "usd_per_hour = { mi355x = 3.0 }").problem.remarks
-    with pytest.raises(FleetInfeasible, match="no price is known for mi355x"):
+    assert not fleet("h100-sxm", "usd_per_hour = { mi350x = 3.0 }").problem.remarks
+    with pytest.raises(FleetInfeasible, match="no price is known for mi350x"):
         fleet("h100-sxm", "[limits]\nusd_per_hour = 0.1")
 
 

@@ -54,6 +54,20 @@ class TestChecks:
         m[0] = np.nan
         assert reasons(gemm_rows(m=m)) == {"gemm without a valid m": 1}
 
+    @pytest.mark.parametrize(
+        "family", ["elementwise", "attention_decode", "mla_decode", "recurrent_decode", "all_reduce"]
+    )
+    @pytest.mark.parametrize("column", ["weight", "act", "kv"])
+    @pytest.mark.parametrize("text", ["[[[", "fp3", "float"])
+    def test_a_format_that_is_stated_has_to_be_known_in_every_family(self, family: str, column: str, text: str):
+        formats = {"weight": "", "act": "", "kv": "bf16"}
+        shape = dict.fromkeys(SHAPES[family], 4096.0)
+        table = rows_of(4, family=family, device=A100, time=np.full(4, 1.0), **shape, **formats)
+        cells = np.array([formats[column]] * 4, object)
+        cells[2] = text
+        found = check(table.replace(**{column: cells}), None)
+        assert f"{family} without a known {column} format" in {q.reason for q in found.quarantined}
+
     def test_faster_than_the_peak_is_set_aside(self):
         time = gemm_rows()["time"].copy()
         time[5] *= 0.5  # 140 % of peak

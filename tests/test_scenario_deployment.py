@@ -15,9 +15,11 @@ import hwdb
 import search
 from hwdb import InputError
 from perfmodel import Workload, deployments, estimate_disaggregated, model
+from perfmodel.deployment import HandOver
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.hardware.host import host_figures
 from perfmodel.models.lora import Adapters
+from search.planning import space_of, tariff_of
 from search.planning.explained import memory_of, terms_of
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -73,6 +75,14 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     )
 
 
+def test_the_link_between_pools_reaches_every_candidate(tmp_path: Path) -> None:
+    s = read(tmp_path, '[pools]\nkv_link = "network"\nkv_link_gbs = 12\nhand_over_ms = 5\nlayerwise = true\n')
+    assert s.hand_over == HandOver(place="network", bandwidth=12e9, delay=0.005, layerwise=True)
+    spec = s.model_called(s.model)
+    assert space_of(s, spec, tariff_of(s)).deployments(np.zeros(1, int)).hand_over is s.hand_over
+    assert read(tmp_path, "").hand_over == HandOver()
+
+
 def test_without_the_tables_nothing_is_asked(tmp_path: Path) -> None:
     s = read(tmp_path, "")
     assert s.adapters is None
@@ -97,6 +107,11 @@ WRONG = [
     ("[offload]\nsockets = -1", r"\[offload\] sockets: -1"),
     ('[offload]\nwhere = "compute"\nprefetch = true', r"\[offload\] prefetch: offload: prefetch is for streaming"),
     ("[offload]\nweight = 0.5", r"unknown key 'weight'; did you mean 'weights'"),
+    ('[pools]\nkv_link = "moon"', r"line 13, \[pools\] kv_link: .*'moon'"),
+    ("[pools]\nkv_link_gbs = 0", r"\[pools\] kv_link_gbs: 0"),
+    ("[pools]\nhand_over_ms = -1", r"\[pools\] hand_over_ms: -1"),
+    ("[pools]\nlayerwise = 1", r"\[pools\] layerwise"),
+    ("[pools]\nlink = 1", r"unknown key 'link'"),
 ]
 
 
@@ -227,3 +242,49 @@ def test_flags_that_cannot_be_are_named(capsys: pytest.CaptureFixture[str], word
 
 def test_one_adapter_is_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert asked(capsys, "--lora-rank", "16")["layout"] == "1 x 1 h100-sxm, 1 adapter of rank 16"
+
+
+# -------------------------------------------------------------------------------------------------- link between pools
+
+
+def two_pools(capsys: pytest.CaptureFixture[str], *words: str, device: str = "a100-sxm-80gb") -> float:
+    """Mean TTFT in ms of a 13B model on two pools of one device each."""
+    load = ("--isl", "512", "--osl", "64", "--request-rate-rps", "1")
+    pools = ("--prefill-workers", "1", "--decode-workers", "1")
+    return json.loads(run(capsys, "estimate", "facebook/opt-13b", "--device", device, *load, *pools, "--json", *words))[
+        0
+    ]["ttft_ms"]
+
+
+def test_flags_state_the_link_between_pools(capsys: pytest.CaptureFixture[str]) -> None:
+    usual, node = two_pools(capsys), two_pools(capsys, "--kv-link", "node")
+    assert usual == node < two_pools(capsys, "--kv-link", "rack") < two_pools(capsys, "--kv-link", "network")
+    assert two_pools(capsys, "--hand-over-ms", "0") == pytest.approx(usual - 20.0)
+    slow = two_pools(capsys, "--kv-link-gbs", "1")
+    assert slow - usual > 0.9 * 512 * 2 * 40 * 5120 * 2 / 1e9 * 1e3 - 20  # OPT-13B: 0.8 MB of KV cache per token
+    assert two_pools(capsys, "--kv-link-gbs", "4", "--layerwise") < two_pools(capsys, "--kv-link-gbs", "4")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--kv-link", "moon"), "pools: link 'moon' is unknown; choose one of auto, node, rack, network"),
+        (("--kv-link-gbs", "0"), "moves nothing; give more than 0"),
+        (("--hand-over-ms", "-1"), "is impossible; give 0 or more"),
+    ],
+)
+def test_impossible_links_are_refused(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], says: str) -> None:
+    base = ("estimate", "facebook/opt-13b", "--device", "a100-sxm-80gb")
+    pools = ("--prefill-workers", "1", "--decode-workers", "1")
+    assert says in run(capsys, *base, *pools, *words, code=2)
+    assert "needs two pools" in run(capsys, *base, *words, code=2)
+
+
+def test_pools_of_one_node_meet_a_tight_limit_on_the_first_token(capsys: pytest.CaptureFixture[str]) -> None:
+    """A hand-over inside a node takes milliseconds, so a limit of 0.2 s is within reach (DistServe)."""
+    words = ("--isl", "1200", "--osl", "150", "--request-rate-rps", "0.2", "--prefill-workers", "1")
+    limit = ("--slo", "ttft_ms_p90=200", "--slo", "tpot_ms_p90=100")
+    base = ("estimate", "facebook/opt-13b", "--device", "a100-sxm-80gb", "--decode-workers", "1", *words, "--json")
+    assert json.loads(run(capsys, *base, *limit))[0]["ttft_ms_p90"] < 200
+    far = run(capsys, *base, "--kv-link", "network")
+    assert json.loads(far)[0]["ttft_ms_p90"] > 200

@@ -16,6 +16,7 @@ import perfmodel.engines.spec
 from hwdb import Infeasible, InputError
 from perfmodel import Objective, Slo, Workload, simulator
 from perfmodel.costs.defaults import default
+from perfmodel.deployment import HandOver
 from perfmodel.estimates.estimator import prepare
 from perfmodel.hardware import Host
 from perfmodel.simulator import Policy, run, traffic
@@ -109,6 +110,14 @@ def test_disaggregated_pools_from_two_deployments():
     assert set(np.unique(simulation.replica)) == {2}
     # 128 KiB a token of Llama-3.1-8B in 16 bit: 2 x 32 layers x 8 heads x 128 values x 2 bytes
     assert simulation.pools[0].kv_bytes == pytest.approx(131_072)
+
+
+def test_a_slow_link_between_pools_delays_as_in_the_closed_form():
+    spec, work = perfmodel.model("llama-3.1-8b"), Workload.from_lengths(2000, 50, rate=4.0)
+    back = dataclasses.replace(deployment(), hand_over=HandOver(bandwidth=2e9))  # 0.13 s a request, busy half the time
+    found = perfmodel.simulate(spec, back, work, prefill=deployment(), count=1000)
+    told = perfmodel.estimate_disaggregated(spec, work, deployment(), back, prefill_workers=1, decode_workers=1)
+    assert np.mean(ttft(found)) == pytest.approx(float(told.ttft[0, 0]), rel=0.1)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import perfmodel
 import perfmodel.engines.spec
 from hwdb import InputError, UnknownName
 from perfmodel import Objective, Slo, Workload, simulator
+from perfmodel.deployment import HandOver
 from perfmodel.simulator import Link, Policy, Prefixes, RequestClasses, StepTable, arrivals, run, traffic
 from perfmodel.simulator.metrics import distribution
 
@@ -130,11 +131,16 @@ def test_every_other_refusal_says_what_to_do(call, message):
         call()
 
 
-def test_a_prefill_pool_needs_a_known_network():
+def test_pools_need_a_known_link():
     spec, requests = perfmodel.model("llama-3.1-8b"), steady(count=5)
     alone = next(d for d in hwdb.devices() if not d.net.bandwidth > 0 and d.memory > 30e9)
-    with pytest.raises(InputError, match="its network is unknown, and KV has to cross it"):
-        simulator.pool(spec, deployment(alone.name), perfmodel.engine("vllm"), requests, role="prefill")
+    front = deployment(alone.name)
+    back = replace(front, hand_over=HandOver(place="network"))
+    assert simulator.pool(spec, front, perfmodel.engine("vllm"), requests, role="prefill").link is None
+    with pytest.raises(InputError, match="is unknown, and KV has to cross it; state kv_link_gbs in"):
+        simulator.simulate(spec, back, requests, prefill=front)
+    stated = replace(back, hand_over=HandOver(bandwidth=1e9))
+    assert simulator.simulate(spec, stated, requests, prefill=front).served.all()
 
 
 def test_parquet_without_pyarrow_names_the_extra(monkeypatch, tmp_path):

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from perfmodel.calibration.decisions import Decision, by_data_set, decisions, summary
+from perfmodel.calibration.decisions import LIMITS, Decision, by_data_set, decisions, summary
 from perfmodel.calibration.engine_files import write_constants, write_device_factors, write_factors
 from perfmodel.calibration.engine_fit import (
     CONSTANTS,
@@ -34,6 +34,7 @@ from perfmodel.calibration.transfer import (
 
 __all__ = [
     "CONSTANTS",
+    "LIMITS",
     "SAMPLE",
     "Decision",
     "EngineFit",

@@ -1,17 +1,18 @@
 """Command line of the fits.
 
-    python -m perfmodel.calibration engines CASES.csv TRUTH.csv [--engine NAME ...] [--write]
+    python -m perfmodel.calibration engines CASES.csv TRUTH.csv [--engine NAME ...] [--cross-validate 4] [--write]
     python -m perfmodel.calibration devices CASES.csv TRUTH.csv --device NAME ... [--engine NAME ...] [--write]
     python -m perfmodel.calibration intervals CASES.csv TRUTH.csv [--write]
     python -m perfmodel.calibration power CASES.csv TRUTH.csv [--write]
     python -m perfmodel.calibration transfer [--only DEVICE ...] [--write data/profiles/spread.toml]
     python -m perfmodel.calibration decisions CASES.csv PREDICTIONS.csv TRUTH.csv [--prices PRICES.csv]
 
-`engines` fits host constants and kernel factors, `devices` kernel factors of single devices alone, `intervals` the 80 %
-intervals of whole-deployment results (some minutes), `power` the constants of watts with their intervals, `transfer`
-the spreads of operator times that are borrowed from other devices. `decisions` scores whether the configuration with
-the best prediction is the one that measured best. CASES and TRUTH are described in
-`perfmodel/calibration/measured.py`.
+`engines` fits host constants and kernel factors of all devices at once, each device drawn to what they share; the
+strength of the pull is judged on groups of runs that a fit left out (`--cross-validate`). `devices` fits kernel factors
+of single devices alone, `intervals` the 80 % intervals of whole-deployment results (some minutes), `power` the
+constants of watts with their intervals, `transfer` the spreads of operator times that are borrowed from other devices.
+`decisions` scores whether the configuration with the best prediction is the one that measured best. CASES and TRUTH are
+described in `perfmodel/calibration/measured.py`.
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ def _engines(asked: argparse.Namespace) -> None:
     """Fit engines one after the other; write them when all are done."""
     fits = []
     part = Part(folds=asked.folds, left_out=asked.left_out)
-    for fitted in fit_engines(asked.cases, asked.truth, engines=asked.engine, part=part):
+    for fitted in fit_engines(asked.cases, asked.truth, engines=asked.engine, part=part, folds=asked.cross_validate):
         print("\n".join(engine_lines(fitted)), flush=True)
-        if isinstance(fitted, EngineFit):
+        if isinstance(fitted, EngineFit) and fitted.holds:
             fits.append(fitted)
             if asked.write:
                 write_constants(fitted)
@@ -129,6 +130,9 @@ def _parser() -> argparse.ArgumentParser:
         if name in ("engines", "devices"):
             command.add_argument("--engine", action="append", default=[], help="fit only this engine; repeatable")
         if name == "engines":
+            command.add_argument(
+                "--cross-validate", type=int, default=1, metavar="PARTS", help="compare pulls on parts left out"
+            )
             command.add_argument("--folds", type=int, default=1, help="parts that groups of runs are dealt into")
             command.add_argument("--left-out", type=int, default=-1, help="the part to leave out of the fit")
     command = commands.add_parser("transfer", help=_transfer.__doc__)

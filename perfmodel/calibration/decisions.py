@@ -5,6 +5,8 @@ configurations that were measured with them (parallelism, precision, engine, con
 the one with the highest predicted throughput per device among those that it predicts to keep the limit. The pick is
 judged by its measurement: whether it kept the limit, and how much throughput a better pick would have given.
 
+Limits may also be on TTFT, alone or beside TPOT, where it was measured (`LIMITS`).
+
 `configuration` decisions compare alternatives on one device. `hardware` decisions compare across devices, by throughput
 per price. Only closed loops are compared: at an offered rate every configuration that keeps up has the same throughput.
 """
@@ -22,11 +24,13 @@ from perfmodel.arrays import Array
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Limits on TPOT, as quantiles of what the alternatives measured: from demanding to lax.
+#: Limits, as quantiles of what the alternatives measured: from demanding to lax.
 LIMIT_QUANTILES = (0.2, 0.4, 0.6, 0.8)
+#: What limits are on, by name. With several, each has its own limit at the same quantile.
+LIMITS = {"tpot": ("tpot",), "ttft": ("ttft",), "both": ("tpot", "ttft")}
 #: Fewest alternatives of a decision. Chosen: with fewer, a random pick is often the best one.
 MIN_ALTERNATIVES = 6
-#: A pick keeps the limit when its measured TPOT is at most this times it. Chosen: runs repeat within a few percent.
+#: A pick keeps a limit when its measured latency is at most this times it. Chosen: runs repeat within a few percent.
 LIMIT_TOLERANCE = 1.1
 #: Columns whose values all alternatives share.
 SAME = {"configuration": ("dataset", "model", "device", "isl", "osl"), "hardware": ("dataset", "model", "isl", "osl")}
@@ -37,12 +41,13 @@ MS_PER_S = 1e3
 class Decision:
     """One decision and how its pick measured.
 
-    kind: `configuration` or `hardware`. device: "" for hardware decisions. limit_ms: limit on TPOT. alternatives:
-    configurations that were measured; predicted: share of them with a prediction. pick, best: case_id of the pick and
-    of the best measured one within the limit; pick is "" where no alternative was predicted to keep the limit.
-    limit_kept: whether the pick kept it. regret: 1 - throughput per device (and price) of the pick over that of the
-    best; 1 without a pick, below 0 where the pick gave more by breaking the limit. right_device: whether the pick is on
-    the best one's device; always True for a configuration decision with a pick.
+    kind: `configuration` or `hardware`. device: "" for hardware decisions. limit_ms, ttft_limit_ms: limits on TPOT and
+    on TTFT, NaN without one. alternatives: configurations that were measured; predicted: share of them with a
+    prediction. pick, best: case_id of the pick and of the best measured one within the limits; pick is "" where no
+    alternative was predicted to keep them. limit_kept: whether the pick kept them. regret: 1 - throughput per device
+    (and price) of the pick over that of the best; 1 without a pick, below 0 where the pick gave more by breaking the
+    limit. right_device: whether the pick is on the best one's device; always True for a configuration decision with a
+    pick.
     """
 
     kind: str
@@ -52,6 +57,7 @@ class Decision:
     isl: float
     osl: float
     limit_ms: float
+    ttft_limit_ms: float
     alternatives: int
     predicted: float
     pick: str
@@ -62,7 +68,11 @@ class Decision:
 
 
 def decisions(
-    cases: pd.DataFrame, predictions: pd.DataFrame, truth: pd.DataFrame, prices: Mapping[str, float] | None = None
+    cases: pd.DataFrame,
+    predictions: pd.DataFrame,
+    truth: pd.DataFrame,
+    prices: Mapping[str, float] | None = None,
+    limits: str = "tpot",
 ) -> pd.DataFrame:
     """Make and judge every decision that the measured cases allow; return a line each with the fields of `Decision`.
 
@@ -74,14 +84,16 @@ def decisions(
         predictions: a line per run with `case_id` and predicted metrics, as `predict` writes them.
         truth: a line per measured value with `case_id, metric, value`.
         prices: device -> price per hour; hardware decisions are made among devices that have one.
+        limits: what limits are on, a key of `LIMITS`; alternatives are the runs that measured all of it.
     """
     import pandas as pd
 
-    runs = _runs(cases, predictions, truth)
-    made = list(_decided(runs.assign(price=1.0), "configuration"))
+    limited = LIMITS[limits]
+    runs = _runs(cases, predictions, truth).dropna(subset=list(limited))
+    made = list(_decided(runs.assign(price=1.0), "configuration", limited))
     if prices:
         priced = runs.assign(price=runs.device.map(dict(prices)))
-        made += _decided(priced[priced.price.notna()], "hardware")
+        made += _decided(priced[priced.price.notna()], "hardware", limited)
     return pd.DataFrame([asdict(d) for d in made], columns=list(Decision.__dataclass_fields__))
 
 
@@ -118,7 +130,8 @@ def summary(made: pd.DataFrame) -> dict[str, float]:
 def _runs(cases: pd.DataFrame, predictions: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     """Return the measured closed-loop runs with their measured and predicted TPOT and throughput.
 
-    Adds `tpot` (ms), `rate` (tokens/s per device), and `predicted_tpot`, `predicted_rate`, which are NaN where unknown.
+    Adds `tpot` and `ttft` (ms), `rate` (tokens/s per device), and what was predicted of each (`predicted_tpot`, ...);
+    TTFT and predictions are NaN where unknown.
     """
     import pandas as pd
 
@@ -129,9 +142,11 @@ def _runs(cases: pd.DataFrame, predictions: pd.DataFrame, truth: pd.DataFrame) -
     told = predictions.drop_duplicates("case_id").set_index("case_id").reindex(runs.case_id)
     by_latency = _metric(measured, "total_tok_s").isna()
     runs = runs.assign(
-        tpot=_tpot(measured),
+        tpot=_latency(measured, "tpot"),
+        ttft=_latency(measured, "ttft"),
         rate=_rate(runs, measured, by_latency),
-        predicted_tpot=_tpot(told),
+        predicted_tpot=_latency(told, "tpot"),
+        predicted_ttft=_latency(told, "ttft"),
         predicted_rate=_rate(runs, told, by_latency),
     )
     return runs[runs.tpot.notna() & runs.rate.notna()]
@@ -146,9 +161,10 @@ def _metric(table: pd.DataFrame, name: str) -> pd.Series[float]:
     return pd.to_numeric(table[name], errors="coerce")
 
 
-def _tpot(table: pd.DataFrame) -> Array:
-    """Return the TPOT of each run in ms: its mean, or its median where the mean is missing."""
-    return np.asarray(_metric(table, "tpot_ms").fillna(_metric(table, "tpot_ms_p50")), dtype=np.float64)
+def _latency(table: pd.DataFrame, name: str) -> Array:
+    """Return the TPOT or TTFT (`name`) of each run in ms: its mean, or its median where the mean is missing."""
+    mean, median = _metric(table, f"{name}_ms"), _metric(table, f"{name}_ms_p50")
+    return np.asarray(mean.fillna(median), dtype=np.float64)
 
 
 def _rate(runs: pd.DataFrame, table: pd.DataFrame, by_latency: pd.Series[bool]) -> Array:
@@ -156,33 +172,45 @@ def _rate(runs: pd.DataFrame, table: pd.DataFrame, by_latency: pd.Series[bool]) 
 
     Little's law: `concurrency` requests in flight, each of isl + osl tokens, leave after TTFT + (osl - 1) TPOT.
     """
-    residence = (_metric(table, "ttft_ms").to_numpy() + (runs.osl.to_numpy() - 1.0) * _tpot(table)) / MS_PER_S
+    residence = (
+        _metric(table, "ttft_ms").to_numpy() + (runs.osl.to_numpy() - 1.0) * _latency(table, "tpot")
+    ) / MS_PER_S
     from_latency = (runs.concurrency * (runs.isl + runs.osl)).to_numpy() / residence
     rate = np.where(by_latency.to_numpy(), from_latency, _metric(table, "total_tok_s").to_numpy())
     per_device: Array = rate / runs.n_devices.to_numpy()
     return per_device
 
 
-def _decided(runs: pd.DataFrame, kind: str) -> Iterator[Decision]:
-    """Make and judge all decisions of a kind. runs: with the column `price`, which throughput is divided by."""
+def _decided(runs: pd.DataFrame, kind: str, limited: tuple[str, ...]) -> Iterator[Decision]:
+    """Make and judge all decisions of a kind, those left out that no alternative keeps.
+
+    runs: with the column `price`, which throughput is divided by. limited: the latencies that have a limit.
+    """
     for _, found in runs.groupby(list(SAME[kind])):
         if len(found) < MIN_ALTERNATIVES or (kind == "hardware" and found.device.nunique() < 2):
             continue
         for quantile in LIMIT_QUANTILES:
-            yield _decide(found, kind, float(found.tpot.quantile(quantile)))
+            limits = {name: float(found[name].quantile(quantile)) for name in limited}
+            if _within(found, limits).any():
+                yield _decide(found, kind, limits)
 
 
-def _decide(found: pd.DataFrame, kind: str, limit: float) -> Decision:
-    """Make and judge the decision among the runs `found`, its alternatives, under a limit on TPOT in ms."""
-    best = _highest(found[found.tpot <= limit], "rate")
-    told = found[found.predicted_tpot.notna() & found.predicted_rate.notna()]
-    allowed = told[told.predicted_tpot <= limit]
+def _within(runs: pd.DataFrame, limits: Mapping[str, float], prefix: str = "") -> pd.Series[bool]:
+    """Return which runs keep all limits by their columns `prefix` + name."""
+    return (runs[[prefix + name for name in limits]] <= list(limits.values())).all(axis=1)
+
+
+def _decide(found: pd.DataFrame, kind: str, limits: Mapping[str, float]) -> Decision:
+    """Make and judge the decision among the runs `found`, its alternatives. limits: in ms, by name of the latency."""
+    best = _highest(found[_within(found, limits)], "rate")
+    told = found.dropna(subset=["predicted_rate", *(f"predicted_{name}" for name in limits)])
+    allowed = told[_within(told, limits, "predicted_")]
     first = found.iloc[0]
     pick, kept, regret, right = "", False, 1.0, False
     if len(allowed):
         chosen = _highest(allowed, "predicted_rate")
         pick, right = str(chosen.case_id), bool(chosen.device == best.device)
-        kept = bool(chosen.tpot <= LIMIT_TOLERANCE * limit)
+        kept = all(chosen[name] <= LIMIT_TOLERANCE * limit for name, limit in limits.items())
         regret = 1.0 - float((chosen.rate / chosen.price) / (best.rate / best.price))
     return Decision(
         kind=kind,
@@ -191,12 +219,13 @@ def _decide(found: pd.DataFrame, kind: str, limit: float) -> Decision:
         device=str(first.device) if kind == "configuration" else "",
         isl=float(first.isl),
         osl=float(first.osl),
-        limit_ms=limit,
+        limit_ms=limits.get("tpot", np.nan),
+        ttft_limit_ms=limits.get("ttft", np.nan),
         alternatives=len(found),
         predicted=len(told) / len(found),
         pick=pick,
         best=str(best.case_id),
-        limit_kept=kept,
+        limit_kept=bool(kept),
         regret=regret,
         right_device=right,
     )

@@ -1,25 +1,25 @@
 """Fit an engine's host constants and kernel factors to measured serving runs.
 
 Least squares on log ratios of prediction over measurement, linear beyond 15 %. Each group of runs weighs the square
-root of its size, so that large groups do not dominate. Factors are drawn towards 1 or towards those of the engine's
-next newer era, whichever is closer to the measurements; a device's factors are drawn towards the engine's. So few
-values move them little.
+root of its size, so that large groups do not dominate. All devices of an engine are fitted at once by partial pooling,
+see `perfmodel.calibration.pooling`; factors of a single device can be fitted again alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hwdb import Hwdb
 from hwdb import load as load_hwdb
 from perfmodel.arrays import Array
-from perfmodel.calibration.targets import Part, RunGroup, Target, run_groups, target_of
-from perfmodel.costs import BOUNDS, KERNELS, combined, shared_factors
+from perfmodel.calibration.pooling import MIN_VALUES, SOFT_FROM, Pulls, errors_left_out, factor_table, pool, slopes_of
+from perfmodel.calibration.targets import Part, PoolGroup, RunGroup, Target, run_groups, target_of
+from perfmodel.costs import place_factors, shared_factors
 from perfmodel.engines import Engine
 
 if TYPE_CHECKING:
@@ -51,18 +51,18 @@ CONSTANTS = {
     "launch_time": Constant(key="launch_us", scale=1e6, least=0.5, most=120.0),
     "synchronised": Constant(key="synchronised", scale=1.0, least=0.02, most=1.0),
 }
-#: Fewest measured values that an engine, or a device under it, is fitted on. Chosen: about as many as unknowns.
-MIN_VALUES = 12
-#: Weights of the residuals that draw factors to where they start: an engine's, a device's, and constants. Chosen on the
-#: training runs: an engine has many values, a device few.
-PULL, DEVICE_PULL, CONSTANT_PULL = 1.5, 2.5, 0.3
-#: Log ratio from which the loss grows linearly instead of by squares. Chosen: the scatter of repeated runs.
-SOFT_FROM = 0.15
+#: Weights of the residuals that draw the factors of a device that is fitted alone, and constants, to where they start.
+#: Chosen on the training runs.
+DEVICE_PULL, CONSTANT_PULL = 2.5, 0.3
 #: Factors outside these bounds would hide a fault of the model rather than describe an engine. Chosen.
 LEAST_FACTOR, MOST_FACTOR = 0.4, 2.5
 #: Factors of a device are kept if they lower the mean |log ratio| by this share at least. Chosen: smaller gains did
 #: not hold on groups of runs that the factors were not fitted on (llama.cpp on RTX 3090 and Ryzen AI Max, 3 parts).
 LEAST_GAIN = 0.2
+#: An engine's fit is kept if the median |log ratio| rises by this share at most. Chosen: above the difference between
+#: firmly and loosely drawn factors on their own data (vLLM 0.8 to 0.13: 2 %), far below that of engines whose kernels
+#: the factors do not describe (ik_llama 16 %, llama.cpp 27 %).
+MOST_LOSS = 0.05
 #: Starting points are kept this far inside their bounds, as the solver demands.
 _INSIDE = 1e-6
 #: A factor this close to its bound counts as at it.
@@ -93,12 +93,20 @@ class EngineFit:
     """Holds what was fitted of one engine.
 
     engine: with its fitted constants. constants: fields of it that were fitted. parts: kernel factors, those of the
-    engine everywhere first.
+    engine everywhere first. left_out: pulls -> (median, mean) |log ratio| of groups that a fit with them left out;
+    empty unless asked for.
     """
 
     engine: Engine
     constants: tuple[str, ...]
     parts: tuple[FactorFit, ...]
+    left_out: Mapping[Pulls, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def holds(self) -> bool:
+        """Return whether the fit is worth keeping: its median error is not above the old one by `MOST_LOSS`."""
+        before, after = (float(np.median(np.abs(r))) for r in (self.parts[0].before, self.parts[0].after))
+        return after <= (1.0 + MOST_LOSS) * before
 
 
 @dataclass(frozen=True)
@@ -110,7 +118,7 @@ class TooFew:
 
 
 def fit_engines(
-    cases: str | Path, truth: str | Path, *, engines: Collection[str] = (), part: Part | None = None
+    cases: str | Path, truth: str | Path, *, engines: Collection[str] = (), part: Part | None = None, folds: int = 1
 ) -> Iterator[EngineFit | TooFew]:
     """Fit every engine that the cases name, newest eras first, one after the other.
 
@@ -119,18 +127,15 @@ def fit_engines(
         truth: path of the measured values.
         engines: names of engines to fit; all by default.
         part: part of the runs that is left out, to judge the fit on it.
+        folds: parts that groups of runs are dealt into to compare pulls on what a fit left out; 1: not done.
     """
     database, measured = load_hwdb(), _measured(cases, truth)
-    newer: dict[str, Array] = {}
-    found = sorted(run_groups(cases, database, part).items(), key=lambda item: item[1][0][0].since, reverse=True)
+    found = sorted(
+        run_groups(cases, database, part, pools=True).items(), key=lambda item: item[1][0][0].since, reverse=True
+    )
     for name, members in found:
-        if engines and name not in engines:
-            continue
-        engine, groups = members[0][0], [group for _, group in members]
-        fitted = fit_engine(engine, groups, measured, database, newer.get(engine.family))
-        if isinstance(fitted, EngineFit):
-            newer[engine.family] = fitted.parts[0].factors
-        yield fitted
+        if not engines or name in engines:
+            yield fit_engine(members[0][0], [group for _, group in members], measured, database, folds=folds)
 
 
 def fit_devices(
@@ -177,72 +182,74 @@ def _measured(cases: str | Path, truth: str | Path) -> pd.DataFrame:
 
 
 def fit_engine(
-    engine: Engine, groups: list[RunGroup], truth: pd.DataFrame, database: Hwdb, newer: Array | None = None
+    engine: Engine,
+    groups: Sequence[RunGroup | PoolGroup],
+    truth: pd.DataFrame,
+    database: Hwdb,
+    *,
+    pulls: Pulls | None = None,
+    folds: int = 1,
 ) -> EngineFit | TooFew:
-    """Fit one engine: its constants and factors, then factors of kinds of device and of single devices.
+    """Fit one engine: its constants, and its factors on all devices at once.
 
     Args:
         engine: the engine, with the constants that the fit starts from.
         groups: its measured runs.
         truth: `case_id, metric, value, group`, a line per measured value.
         database: where devices are looked up.
-        newer: (BOUNDS + KERNELS,) factors of the engine's next newer era, None where there is none.
+        pulls: how firmly constants and factors are drawn to where they start; None: as chosen on left-out groups.
+        folds: as of `fit_engines`.
     """
-    kinds = {g.device: database.device(g.device).kind for g in groups}
-    # host constants show where devices are fast; runs of slower kinds of device inform kernel factors only
-    on_gpus = [g for g in groups if kinds[g.device] == "gpu"]
-    target = target_of(on_gpus or groups, truth)
-    target = target if len(target.rows) >= MIN_VALUES else target_of(groups, truth)
-    if len(target.rows) < MIN_VALUES:
-        return TooFew(engine=engine.name, values=len(target.rows))
-    ones = np.ones(len(BOUNDS) + len(KERNELS))
+    devices = sorted({g.device for g in groups})
+    kinds = {d: database.device(d).kind for d in devices}
+    starts = {d: place_factors(engine.name, database.device(d)) for d in devices}
     constants = tuple(n for n in CONSTANTS if getattr(engine, n) > 0)  # 0 and NaN: the engine has no such time
-    starts = (ones, ones if newer is None else newer)
-    start = min(starts, key=lambda s: np.abs(target.ratios(engine, factor_table(s)) * target.weight).mean())
-    better, factors = solve(engine, target, start, constants, PULL)
-    whole = FactorFit(
-        place={},
-        factors=factors,
-        target=target,
-        before=target.ratios(engine, factor_table(ones)),
-        after=target.ratios(better, factor_table(factors)),
-    )
-    parts = _places(better, groups, truth, kinds, factors)
-    return EngineFit(engine=better, constants=constants, parts=(whole, *parts))
+    slopes = slopes_of(engine, groups, truth, constants, starts)
+    if slopes.known().sum() < MIN_VALUES:
+        return TooFew(engine=engine.name, values=int(slopes.known().sum()))
+    fitted = pool(slopes, kinds, pulls or Pulls())
+    better = _changed(engine, constants, fitted.constants)
+    factors = {p: np.clip(np.exp(f), LEAST_FACTOR, MOST_FACTOR) for p, f in fitted.places.items()}
+    judged = _Judged(engine, better, starts, {d: factors.get(d, factors.get(kinds[d], factors[""])) for d in devices})
+    parts = []
+    for name, found in sorted(factors.items(), key=lambda item: (item[0] in devices, item[0])):
+        mine = [g for d in devices for g in groups if g.device == d and name in ("", d, kinds[d])]
+        place = {} if not name else {"device" if name in devices else "kind": name}
+        parts.append(judged.part(place, found, target_of(mine, truth)))
+    errors = errors_left_out(slopes, kinds, folds) if folds > 1 else {}
+    return EngineFit(engine=better, constants=constants, parts=tuple(parts), left_out=errors)
 
 
-def _places(
-    engine: Engine, groups: list[RunGroup], truth: pd.DataFrame, kinds: Mapping[str, str], factors: Array
-) -> Iterator[FactorFit]:
-    """Fit factors of kinds of device other than GPUs, then of devices, each where there are enough values.
+def _changed(engine: Engine, constants: Sequence[str], change: Array) -> Engine:
+    """Return the engine with the logarithms of its constants changed, within their bounds."""
+    changed: dict[str, Any] = {}
+    for name, step in zip(constants, change, strict=True):
+        bounds = CONSTANTS[name]
+        value = np.clip(getattr(engine, name) * np.exp(step), bounds.least / bounds.scale, bounds.most / bounds.scale)
+        changed[name] = float(value)
+    return replace(engine, **changed)
 
-    kinds: device -> its kind. factors: those of the engine everywhere; a device starts from its kind's or from these.
-    """
-    ones = np.ones_like(factors)
-    several = len(set(kinds.values())) > 1
-    by_kind: dict[str, Array] = {}
-    for kind in sorted(set(kinds.values())):
-        target = target_of([g for g in groups if kinds[g.device] == kind], truth)
-        by_kind[kind] = factors
-        if len(target.rows) >= MIN_VALUES and kind != "gpu" and several:
-            _, by_kind[kind] = solve(engine, target, ones, (), PULL)
-            yield _compared(engine, target, {"kind": kind}, factors, by_kind[kind])
-    for device, kind in sorted(kinds.items()):
-        target = target_of([g for g in groups if g.device == device], truth)
-        if len(target.rows) >= MIN_VALUES:
-            _, own = solve(engine, target, by_kind[kind], (), DEVICE_PULL)
-            yield _compared(engine, target, {"device": device}, by_kind[kind], own)
+
+@dataclass(frozen=True)
+class _Judged:
+    """Judges a fit: `old` engine and its factors by device before it, `new` ones after it."""
+
+    engine: Engine
+    better: Engine
+    old: Mapping[str, Array]
+    new: Mapping[str, Array]
+
+    def part(self, place: Mapping[str, str], factors: Array, target: Target) -> FactorFit:
+        """Return the fit of one place with the log ratios of its values (`target`) before and after."""
+        before = target.by_device(self.engine, {d: factor_table(f) for d, f in self.old.items()})
+        after = target.by_device(self.better, {d: factor_table(f) for d, f in self.new.items()})
+        return FactorFit(place=place, factors=factors, target=target, before=before, after=after)
 
 
 def _compared(engine: Engine, target: Target, place: Mapping[str, str], old: Array, new: Array) -> FactorFit:
     """Return the fit of a place, with log ratios under its old and its new factors, (BOUNDS + KERNELS,) each."""
     before, after = (target.ratios(engine, factor_table(f)) for f in (old, new))
     return FactorFit(place=place, factors=new, target=target, before=before, after=after)
-
-
-def factor_table(factors: Array) -> Array:
-    """Expand fitted factors, (BOUNDS + KERNELS,), to a table by limit and kind of kernel, (BOUNDS, KERNELS)."""
-    return combined(factors[: len(BOUNDS)], factors[len(BOUNDS) :])
 
 
 def solve(

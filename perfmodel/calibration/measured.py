@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-
 def counted(cases: pd.DataFrame, split: str) -> pd.Series[bool]:
     """Return a mask of the cases that count: of the split, setup known, no speculative decoding, not measured in both
     splits.

@@ -1,29 +1,42 @@
-"""Price steps once and then rescale their times: fits change host constants and kernel factors, not kernels."""
+"""Price steps once and then factor their times again: fits change host constants and kernel factors, not kernels.
+
+The times of kernels follow from the factors as in `perfmodel.costs.EngineFactors`, so a fit sees what predictions will
+be.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from perfmodel.arrays import Array
-from perfmodel.costs import BOUNDS, KERNELS, StepCost, kernel, priced, summed
+from perfmodel.arrays import Array, Index
+from perfmodel.costs import Calls, Cost, CostModel, StepCost, calls_of, factored, kernel, priced, summed
 from perfmodel.engines import Engine
-from perfmodel.operators import Step, step_shape
+from perfmodel.hardware import Hardware
+from perfmodel.operators import Demand, Step, step_shape
 from perfmodel.serving import StepModel
 
 
 @dataclass(frozen=True)
 class StepTimes:
-    """Holds the cost of one step, and its seconds by limit and kind of kernel: `parts` (BOUNDS, KERNELS, ...)."""
+    """Holds the cost of one step without factors, and its T kinds of call.
+
+    calls: of each kind, (T, ...). kernels: their kinds of kernel, (T, ...). count: how often each runs, (T, ...).
+    """
 
     cost: StepCost
-    parts: Array
+    calls: Calls
+    kernels: Index
+    count: Array
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoisedSteps(StepModel):
-    """Prices each distinct step once and multiplies the times of its kernels by `factors`.
+    """Prices each distinct step once and applies `factors` to the times of its kernels.
 
     factors: (BOUNDS, KERNELS). memo: steps priced so far, used by all models made from one group. Overlap of
     communication with computation is left out.
@@ -38,19 +51,36 @@ class MemoisedSteps(StepModel):
         if key not in self.memo:
             self.memo[key] = self._times(step)
         known = self.memo[key]
-        return replace(known.cost, time=np.tensordot(self.factors, known.parts, axes=((0, 1), (0, 1))))
+        time = factored(known.calls, self.factors.T[known.kernels], own=self.engine.kernel_source == "own")
+        floor = np.array([self.engine.host_launch(d.vendor) for d in self.hardware.devices])[self.hardware.index]
+        time = np.where(known.count > 0, known.count * np.maximum(time, floor), 0.0)
+        return replace(known.cost, time=time.sum(axis=0))
 
     def _times(self, step: Step) -> StepTimes:
-        """Price a step kernel by kernel; return its cost, and its seconds by limit and kind of kernel."""
+        """Price a step kernel by kernel, without factors."""
         terms = list(priced(self.sharding, self.hardware, self.costs, step))
         whole = summed(terms, step_shape(step, self.sharding.tp), self.engine.kernel_launches)
-        parts = np.zeros((len(BOUNDS), len(KERNELS), *whole.time.shape))
-        for demand, cost in terms:
-            time = np.where(demand.count > 0, demand.count * cost.time, 0.0)
-            limit, kind = np.broadcast_arrays(cost.bound, kernel(demand), whole.time)[:2]
-            for b, k in {(int(x), int(y)) for x, y in zip(limit.ravel(), kind.ravel(), strict=True)}:
-                parts[b, k] += np.where((limit == b) & (kind == k), time, 0.0)
-        return StepTimes(cost=whole, parts=parts)
+        calls = [calls_of(demand, self.hardware, cost) for demand, cost in terms]
+
+        shape = whole.time.shape
+
+        def stack(each: Iterable[Any]) -> NDArray[Any]:
+            """Stack one quantity of all terms, each broadcast to the shape of the step."""
+            return np.stack([np.broadcast_to(np.asarray(values), shape) for values in each])
+
+        return StepTimes(
+            cost=whole,
+            calls=Calls(
+                time=stack(c.time for c in calls),
+                limit=stack(c.limit for c in calls),
+                linked=stack(c.linked for c in calls),
+                compute=stack(c.compute for c in calls),
+                memory=stack(c.memory for c in calls),
+                least=stack(c.least for c in calls),
+            ),
+            kernels=stack(kernel(demand) for demand, _ in terms),
+            count=stack(demand.count for demand, _ in terms),
+        )
 
 
 def memoised(steps: StepModel, engine: Engine, factors: Array, memo: dict[int, StepTimes]) -> MemoisedSteps:
@@ -60,3 +90,29 @@ def memoised(steps: StepModel, engine: Engine, factors: Array, memo: dict[int, S
     """
     kept = {f.name: getattr(steps, f.name) for f in fields(steps)}
     return MemoisedSteps(**{**kept, "engine": engine}, factors=factors, memo=memo)
+
+
+@dataclass(frozen=True)
+class TrialCosts:
+    """Cost model with kernel factors on trial: prices each distinct call once by `model`, the kernels as timed alone.
+
+    engine: whose launches set a floor. factors: (BOUNDS, KERNELS). memo: calls priced so far.
+    """
+
+    model: CostModel
+    engine: Engine
+    factors: Array
+    memo: dict[int, tuple[Cost, Calls]] = field(default_factory=dict)
+
+    def cost(self, demand: Demand, hardware: Hardware) -> Cost:
+        """Return the time of one call on each row of `hardware`, with the factors applied."""
+        values = (demand.flop, demand.moved, demand.message, demand.compute, *demand.shape.values(), hardware.index)
+        whose = (demand.family, *demand.shape, *(device.name for device in hardware.devices))
+        key = hash((whose, *(np.asarray(v).tobytes() for v in values)))
+        if key not in self.memo:
+            cost = self.model.cost(demand, hardware)
+            self.memo[key] = (cost, calls_of(demand, hardware, cost))
+        cost, calls = self.memo[key]
+        time = factored(calls, self.factors.T[kernel(demand)], own=self.engine.kernel_source == "own")
+        floor = np.array([self.engine.host_launch(d.vendor) for d in hardware.devices])[hardware.index]
+        return replace(cost, time=np.maximum(time, floor))

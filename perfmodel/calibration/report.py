@@ -22,6 +22,11 @@ def engine_lines(fitted: EngineFit | TooFew) -> Iterator[str]:
     name, engine = fitted.engine.name, fitted.engine
     yield from _part_lines(name, whole)
     fields = {c: CONSTANTS[c] for c in fitted.constants}
+    for pulls, (median, mean) in fitted.left_out.items():
+        title = f"  left out, pulls {pulls.engine:g} (engine) and {pulls.device:g} (device)"
+        yield f"{title}: |log ratio| median {median:.4f}, mean {mean:.4f}"
+    if not fitted.holds:
+        yield "  worse than before: not kept"
     yield "  " + ", ".join(f"{c.key} {getattr(engine, field) * c.scale:.3g}" for field, c in fields.items())
     for part in places:
         where = part.place.get("device") or f"any {part.place['kind']}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,20 @@ from numpy.typing import NDArray
 
 from hwdb import Hwdb
 from perfmodel.arrays import Array
-from perfmodel.calibration.measured import KNOWN_SETUP, fold_of
-from perfmodel.calibration.memo import StepTimes, memoised
-from perfmodel.cases import Group, Settings, aggregated, group_load, groups_of, read_cases, settle
-from perfmodel.costs import default
+from perfmodel.calibration.measured import fold_of
+from perfmodel.calibration.memo import StepTimes, TrialCosts, memoised
+from perfmodel.cases import (
+    KNOWN_SETUP,
+    Group,
+    Settings,
+    aggregated,
+    estimate_group,
+    group_load,
+    groups_of,
+    read_cases,
+    settle,
+)
+from perfmodel.costs import unfitted
 from perfmodel.deployment import Deployments
 from perfmodel.engines import Engine
 from perfmodel.estimates import Prepared, estimate_replicas, prepare
@@ -68,6 +78,25 @@ class RunGroup:
 
 
 @dataclass(frozen=True)
+class PoolGroup:
+    """Holds measured runs with a prefill and a decode pool, as `RunGroup` holds the others.
+
+    settings: of all cases. group: the runs. memo: calls priced so far.
+    """
+
+    settings: Settings
+    group: Group
+    ids: NDArray[Any]
+    device: str
+    memo: dict[int, Any] = field(default_factory=dict)
+
+    def predict(self, engine: Engine, factors: Array) -> dict[str, Array]:
+        """Predict the output columns of the runs with other constants of the engine and other kernel factors."""
+        costs = TrialCosts(unfitted(self.group.engine), engine, factors, self.memo)
+        return estimate_group(self.settings, replace(self.group, engine=engine), costs).columns()
+
+
+@dataclass(frozen=True)
 class Part:
     """Names the part of the runs that a fit leaves out: number `left_out` of `folds` parts; -1 leaves out none."""
 
@@ -76,8 +105,8 @@ class Part:
 
 
 def run_groups(
-    cases: str | Path, database: Hwdb, part: Part | None = None, devices: Collection[str] = ()
-) -> dict[str, list[tuple[Engine, RunGroup]]]:
+    cases: str | Path, database: Hwdb, part: Part | None = None, devices: Collection[str] = (), *, pools: bool = False
+) -> dict[str, list[tuple[Engine, RunGroup | PoolGroup]]]:
     """Return the runs to fit on by name of the engine: split `train`, setup known, no speculative decoding.
 
     Open loops and disaggregated runs are left out, because the steps they run change with the constants. part: the part
@@ -91,14 +120,18 @@ def run_groups(
     keep &= frame.device.isin(devices) if devices else True
     table.refuse(~keep.to_numpy(), "not for fitting")
     settings = settle(table, database)
-    out: dict[str, list[tuple[Engine, RunGroup]]] = defaultdict(list)
+    out: dict[str, list[tuple[Engine, RunGroup | PoolGroup]]] = defaultdict(list)
     devices = frame.device.to_numpy()
     for whole in groups_of(settings):
-        if whole.mode == "open" or whole.pooled:
+        if whole.mode == "open" or (whole.pooled and not pools):
             continue
         for device in np.unique(devices[whole.rows]):
             group = replace(whole, rows=whole.rows[devices[whole.rows] == device])
-            out[group.engine.name].append((group.engine, _laid_out(settings, group, device)))
+            if whole.pooled:
+                ids = settings.cases.frame.case_id.to_numpy()[group.rows]
+                out[group.engine.name].append((group.engine, PoolGroup(settings, group, ids, device)))
+            else:
+                out[group.engine.name].append((group.engine, _laid_out(settings, group, device)))
     return out
 
 
@@ -107,7 +140,7 @@ def _laid_out(settings: Settings, group: Group, device: str) -> RunGroup:
     load = group_load(settings, group)
     placed = aggregated(settings, group, load)
     return RunGroup(
-        setup=prepare(group.spec, placed, group.engine, default(group.engine.family), load),
+        setup=prepare(group.spec, placed, group.engine, unfitted(group.engine), load),
         load=load,
         placed=placed,
         ids=settings.cases.frame.case_id.to_numpy()[group.rows],
@@ -123,7 +156,7 @@ class Target:
     weight of each value's residual; the mean of their squares is 1.
     """
 
-    groups: tuple[RunGroup, ...]
+    groups: tuple[RunGroup | PoolGroup, ...]
     rows: pd.DataFrame
     weight: Array
 
@@ -132,7 +165,11 @@ class Target:
 
         factors: (BOUNDS, KERNELS) kernel factors. Ratios are clipped at `MOST_LOG_RATIO`.
         """
-        columns = [g.predict(engine, factors) for g in self.groups]
+        return self.by_device(engine, {g.device: factors for g in self.groups})
+
+    def by_device(self, engine: Engine, factors: Mapping[str, Array]) -> Array:
+        """Do as `ratios` with the factors of each device."""
+        columns = [g.predict(engine, factors[g.device]) for g in self.groups]
         out = np.zeros(len(self.rows))
         for metric in METRICS:
             mine = (self.rows.metric == metric).to_numpy()
@@ -143,7 +180,7 @@ class Target:
         return np.where(np.isfinite(out), np.clip(out, -MOST_LOG_RATIO, MOST_LOG_RATIO), 0.0)
 
 
-def target_of(groups: list[RunGroup], truth: pd.DataFrame) -> Target:
+def target_of(groups: Sequence[RunGroup | PoolGroup], truth: pd.DataFrame) -> Target:
     """Collect the measured values of `groups`. truth: `case_id, metric, value, group`, a line per value."""
     import pandas as pd
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from perfmodel.cases.evaluate import aggregated
+from perfmodel.cases.evaluate import evaluate as estimate_group
 from perfmodel.cases.layout import Group, Pool, group_load, group_pools, groups_of
 from perfmodel.cases.prediction import predict
 from perfmodel.cases.read import Cases, cases_of, read_cases
@@ -21,6 +22,7 @@ __all__ = [
     "aggregated",
     "cases_of",
     "columns",
+    "estimate_group",
     "group_load",
     "group_pools",
     "groups_of",

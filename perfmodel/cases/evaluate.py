@@ -27,12 +27,14 @@ EIGHT_BITS_WITH_SCALES = 8.5
 BITS_PER_BYTE = 8.0
 
 
-def evaluate(settings: Settings, group: Group, costs: CostModel | None = None) -> Estimates:
+def evaluate(settings: Settings, group: Group, costs: CostModel | None = None, share: Array | float = 1.0) -> Estimates:
     """Estimate latency, throughput and memory of the group's rows, in their order.
 
-    costs: prices the operators; by default the cost model of the group's engine.
+    costs: prices the operators; by default the cost model of the group's engine. share: of the rate of open loops that
+    is taken, (N,).
     """
     load = group_load(settings, group)
+    load = replace(load, rate=load.rate * share)
     costs = costs or _costs(group.engine)
     if group.pooled:
         return _evaluate_pools(settings, group, load, costs)

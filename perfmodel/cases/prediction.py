@@ -15,11 +15,13 @@ import numpy as np
 
 from hwdb import Hwdb, PerfmodelError
 from hwdb import load as load_hwdb
-from perfmodel.cases.evaluate import evaluate, remarks_on
+from perfmodel.cases.evaluate import remarks_on
+from perfmodel.cases.hosts import host_power
+from perfmodel.cases.kept_limits import evaluate_kept, load_remarks
 from perfmodel.cases.layout import groups_of
 from perfmodel.cases.read import Cases, cases_of, read_cases
 from perfmodel.cases.settings import settle
-from perfmodel.cases.write import CONFIGURATION_REMARK, PREDICTED, Answer, answer_of, output_frame
+from perfmodel.cases.write import CONFIGURATION_REMARK, LOAD_REMARK, PREDICTED, Answer, answer_of, output_frame
 from perfmodel.costs import REMARK, CostModel
 from perfmodel.engines import Adjustment
 
@@ -55,7 +57,9 @@ def predict(
     Returns:
         The table with the columns of `OUTPUT` and: `fits` (memory suffices), `saturated` (more is asked than can be
             served), `basis` (what the estimate rests on), `error`, and `device_remark` where a device's file gives
-            numbers that no profile was measured at, and `configuration_remark` where engines would refuse the row.
+            numbers that no profile was measured at, `configuration_remark` where engines would refuse the row, and
+            `load_remark` where an open loop is answered beyond its capacity, or at another rate since it is known to
+            have kept limits.
 
     Raises:
         InputError: the file is no table, or lacks the column `model` or `device`.
@@ -65,7 +69,7 @@ def predict(
         return _predicted(read_cases(cases), database, costs, adjustments, progress)
     read = cases_of(cases.astype(object).where(cases.notna(), "").astype(str))
     answered = _predicted(read, database, costs, adjustments, progress)
-    kept = [c for c in cases.columns if c not in (*PREDICTED, REMARK, CONFIGURATION_REMARK)]
+    kept = [c for c in cases.columns if c not in (*PREDICTED, REMARK, CONFIGURATION_REMARK, LOAD_REMARK)]
     answered[kept] = cases[kept]  # the caller's own types, which the text of a case does not keep
     return answered
 
@@ -76,11 +80,14 @@ def _predicted(
     """Predict cases that are read, group by group; a group that fails has its rows refused and leaves the others."""
     settings = settle(cases, database)
     groups = [replace(g, engine=g.engine.adjusted_by(adjustments)) for g in groups_of(settings)]
+    hosts = host_power(settings, database)
     done = int((settings.cases.error != "").sum())
     answers: list[Answer] = []
     for group in groups:
         try:
-            answers.append(answer_of(group.rows, evaluate(settings, group, costs), remarks_on(settings, group)))
+            found, share = evaluate_kept(settings, group, costs)
+            loads = load_remarks(settings, group, found, share)
+            answers.append(answer_of(group.rows, found, remarks_on(settings, group), loads, hosts[:, group.rows]))
         except PerfmodelError as problem:
             settings.cases.refuse(np.isin(np.arange(len(cases)), group.rows), str(problem))
         done += len(group.rows)

@@ -10,6 +10,7 @@ import numpy as np
 
 from hwdb import Hwdb, InputError
 from perfmodel.arrays import Array, Index, Mask
+from perfmodel.cases.protocols import with_kept_limits
 from perfmodel.cases.publications import with_published_versions
 from perfmodel.cases.read import Cases, Texts
 from perfmodel.cases.resolve import Named, Resolved, resolve, resolve_names
@@ -55,12 +56,13 @@ def settle(cases: Cases, database: Hwdb) -> Settings:
 
     database: where devices are looked up.
     """
-    cases = with_published_versions(cases)
+    cases = with_kept_limits(with_published_versions(cases))
     names = resolve(cases, database)
     classes = _classes(cases, names)
     cases = _with_lengths(cases, names)
     spread = _spread(cases, names, classes)
     mode = _modes(cases)
+    cases = _with_requests(cases, mode)
     pooled = np.any([np.isfinite(cases.number[c]) for c in POOL_COLUMNS], axis=0)
     check_degrees(cases, pooled)
     check_experts_spread(cases, pooled)
@@ -135,6 +137,14 @@ def _modes(cases: Cases) -> Texts:
         cases.refuse(absent, f"mode {name} needs {column}, a number above 0")
     cases.refuse((mode == "offline") & (number["n_requests"] <= 0), "mode offline needs n_requests above 0")
     return mode
+
+
+def _with_requests(cases: Cases, mode: Texts) -> Cases:
+    """Fill the requests of open loops that state how long they arrive, `duration_s`; at least one."""
+    number = cases.number
+    arriving = np.maximum(np.round(number["request_rate_rps"] * number["duration_s"]), 1.0)
+    fill = (mode == "open") & np.isnan(number["n_requests"])
+    return replace(cases, number={**number, "n_requests": np.where(fill, arriving, number["n_requests"])})
 
 
 def _engines_in_pools(engines: Named[Engine], pooled: Mask) -> Named[Engine]:

@@ -98,6 +98,12 @@ INPUT: tuple[Column, ...] = (
     ),
     _text("dataset", "publication that the run is from; known are those of publications.toml", "no publication"),
     _text(
+        "protocol",
+        "benchmark that the run passed, whose limits it so kept: mlperf-server, mlperf-interactive",
+        "what dataset and source say, else none",
+    ),
+    _text("source", "where the result is published; the last part of its path names the scenario", "no source"),
+    _text(
         "recipe",
         "source of blank settings: published (the tuned runs that people publish) or default (the engine's own, as "
         "`estimate` and `plan` take them)",
@@ -114,6 +120,19 @@ INPUT: tuple[Column, ...] = (
     _number("concurrency", "requests", "requests in flight (closed)", "not a closed loop"),
     _number("batch", "sequences", "sequences that start together (static)", "not a static batch"),
     _number("n_requests", "requests", "requests in the run", "10 per client (5 with pools); a million offline"),
+    _number("duration_s", "s", "seconds over which requests arrive (open), where n_requests is blank", "n_requests"),
+    _number(
+        "kept_ttft_ms_p99",
+        "ms",
+        "limit on the p99 of TTFT that the measured run is known to have kept (open)",
+        "that of its protocol, else none",
+    ),
+    _number(
+        "kept_tpot_ms_p99",
+        "ms",
+        "limit on the p99 of TPOT that the measured run is known to have kept (open)",
+        "that of its protocol, else none",
+    ),
     _number("isl", "tokens", "mean prompt length", "mean prompt length of the data set in trace"),
     _number("osl", "tokens", "mean output length", "mean output length of the data set in trace"),
     _text(

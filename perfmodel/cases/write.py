@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.arrays import Index
+from perfmodel.arrays import Array, Index
+from perfmodel.cases.hosts import wall_power
 from perfmodel.cases.settings import Settings
 from perfmodel.costs import REMARK, remark_column
-from perfmodel.estimates import Estimates
+from perfmodel.estimates import Estimates, overall
 
 if TYPE_CHECKING:
     import pandas as pd
 
+MS_PER_S = 1e3
 #: Columns of estimates that `predict` writes, in this order.
 OUTPUT = (
     "ttft_ms",
@@ -27,9 +29,11 @@ OUTPUT = (
     "tpot_ms_p50",
     "tpot_ms_p90",
     "tpot_ms_p99",
+    "itl_ms",
     "itl_ms_p50",
     "itl_ms_p99",
     "e2e_ms",
+    "e2e_ms_p50",
     "e2e_ms_p99",
     "req_s",
     "output_tok_s",
@@ -38,15 +42,18 @@ OUTPUT = (
     "decode_tok_s",
     "memory_gb_per_device",
     "power_w_per_device",
+    "wall_power_w",
     "energy_j_per_output_token",
 )
 #: Output columns with an 80 % interval -> the metric of `Estimates.spread` that gives its width.
 INTERVALS = {
     **dict.fromkeys(("ttft_ms", "ttft_ms_p50", "ttft_ms_p90", "ttft_ms_p99"), "ttft"),
-    **dict.fromkeys(("tpot_ms", "tpot_ms_p50", "tpot_ms_p90", "tpot_ms_p99", "itl_ms_p50", "itl_ms_p99"), "tpot"),
-    **dict.fromkeys(("e2e_ms", "e2e_ms_p99"), "e2e"),
+    **dict.fromkeys(
+        ("tpot_ms", "tpot_ms_p50", "tpot_ms_p90", "tpot_ms_p99", "itl_ms", "itl_ms_p50", "itl_ms_p99"), "tpot"
+    ),
+    **dict.fromkeys(("e2e_ms", "e2e_ms_p50", "e2e_ms_p99"), "e2e"),
     **dict.fromkeys(("req_s", "output_tok_s", "total_tok_s", "prefill_tok_s", "decode_tok_s"), "throughput"),
-    "power_w_per_device": "power",
+    **dict.fromkeys(("power_w_per_device", "wall_power_w"), "power"),
     "energy_j_per_output_token": "energy",
 }
 #: Second name of an output column -> the column. `req_s` stays because published case tables and the tools that score
@@ -55,6 +62,8 @@ INTERVALS = {
 SECOND_NAMES = {"served_request_rate_rps": "req_s"}
 #: Column of `predict` for what engines would refuse or do otherwise; only where a row has such a remark.
 CONFIGURATION_REMARK = "configuration_remark"
+#: Column of `predict` for what the answers of open loops near and beyond capacity rest on; only where a row has one.
+LOAD_REMARK = "load_remark"
 #: Flags written as "true" or "false".
 FLAGS = ("fits", "saturated")
 BOUNDS = tuple(f"{c}_{end}" for c in INTERVALS for end in ("lo", "hi"))
@@ -74,15 +83,22 @@ class Answer:
     columns: dict[str, NDArray[Any]]
 
 
-def answer_of(rows: Index, found: Estimates, remarks: NDArray[Any]) -> Answer:
-    """Turn the estimates of `rows` into output columns, with intervals, flags and `remarks` on the configurations."""
+def answer_of(rows: Index, found: Estimates, remarks: NDArray[Any], loads: NDArray[Any], host: Array) -> Answer:
+    """Turn the estimates of `rows` into output columns, with intervals and flags.
+
+    remarks: on the configurations, (N,). loads: on what the answer rests near and beyond capacity, (N,). host: power of
+    nodes as `hosts.host_power` gives it, (2, N).
+    """
     estimated = {**found.columns(), "req_s": found.request_rate}
+    estimated["itl_ms"] = estimated["tpot_ms"]  # the mean gap of a request is its time per output token
+    estimated["e2e_ms_p50"] = overall(found, "e2e", "p50") * MS_PER_S
+    estimated["wall_power_w"] = wall_power(found.power, found.devices, host)
     columns: dict[str, NDArray[Any]] = {c: estimated[c] for c in OUTPUT}
     for column, metric in INTERVALS.items():
         columns[f"{column}_lo"] = estimated[column] * np.exp(-found.spread[metric])
         columns[f"{column}_hi"] = estimated[column] * np.exp(found.spread[metric])
     columns |= {flag: np.where(estimated[flag], "true", "false") for flag in FLAGS}
-    columns |= {"basis": np.asarray(estimated["basis"]), CONFIGURATION_REMARK: remarks}
+    columns |= {"basis": np.asarray(estimated["basis"]), CONFIGURATION_REMARK: remarks, LOAD_REMARK: loads}
     return Answer(rows=rows, columns=columns)
 
 
@@ -92,15 +108,16 @@ def output_frame(settings: Settings, answers: Sequence[Answer]) -> pd.DataFrame:
 
     cases, devices = settings.cases, settings.names.devices
     numbers = {c: np.full(len(cases), np.nan) for c in (*OUTPUT, *BOUNDS)}
-    texts = {c: np.full(len(cases), "", dtype=object) for c in (*FLAGS, "basis", CONFIGURATION_REMARK)}
+    texts = {c: np.full(len(cases), "", dtype=object) for c in (*FLAGS, "basis", CONFIGURATION_REMARK, LOAD_REMARK)}
     for answer in answers:
         for column, values in answer.columns.items():
             (numbers if column in numbers else texts)[column][answer.rows] = values
     for second, column in SECOND_NAMES.items():
         numbers |= {f"{second}{end}": numbers[f"{column}{end}"] for end in ("", "_lo", "_hi")}
-    if not texts[CONFIGURATION_REMARK].any():
-        del texts[CONFIGURATION_REMARK]
-    replaced = [c for c in (*PREDICTED, REMARK, CONFIGURATION_REMARK) if c in cases.frame.columns]
+    for remark in (CONFIGURATION_REMARK, LOAD_REMARK):
+        if not texts[remark].any():
+            del texts[remark]
+    replaced = [c for c in (*PREDICTED, REMARK, CONFIGURATION_REMARK, LOAD_REMARK) if c in cases.frame.columns]
     kept = cases.frame.drop(columns=replaced)
     remarks = remark_column(devices.values, devices.index)
     written = pd.DataFrame({**numbers, **texts, **remarks, "error": cases.error}, index=kept.index)

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from perfmodel.costs.calibrated import Calibrated, donors
 from perfmodel.costs.cost import Cost, CostModel
-from perfmodel.costs.defaults import default
+from perfmodel.costs.defaults import default, unfitted
 from perfmodel.costs.device_remarks import REMARK, remark_column, remarks, remarks_of
-from perfmodel.costs.engine_factors import KERNELS, EngineFactors, combined, kernel, shared_factors
+from perfmodel.costs.engine_factors import (
+    KERNELS,
+    Calls,
+    EngineFactors,
+    calls_of,
+    combined,
+    factored,
+    kernel,
+    place_factors,
+    shared_factors,
+)
 from perfmodel.costs.engine_kernels import EngineKernels
 from perfmodel.costs.fallback import Fallback
 from perfmodel.costs.intervals import TWIN_DISTANCE, UNRELATED_DEVICE
@@ -26,6 +36,7 @@ __all__ = [
     "UNRELATED_DEVICE",
     "Bound",
     "Calibrated",
+    "Calls",
     "Cost",
     "CostModel",
     "EngineFactors",
@@ -37,13 +48,16 @@ __all__ = [
     "Roofline",
     "StepCost",
     "bound",
+    "calls_of",
     "cheaper",
     "combined",
     "default",
     "donors",
+    "factored",
     "kernel",
     "mean_cost",
     "overlapped",
+    "place_factors",
     "priced",
     "remark_column",
     "remarks",
@@ -52,4 +66,5 @@ __all__ = [
     "step_cost",
     "streams_of",
     "summed",
+    "unfitted",
 ]

@@ -6,6 +6,7 @@ from perfmodel.costs.calibrated import Calibrated
 from perfmodel.costs.cost import CostModel
 from perfmodel.costs.engine_factors import EngineFactors
 from perfmodel.costs.engine_kernels import EngineKernels
+from perfmodel.costs.expert_exchange import ExpertExchange
 from perfmodel.costs.fallback import Fallback
 from perfmodel.costs.launch_floor import LaunchFloor
 from perfmodel.costs.profiled import Profiled
@@ -30,8 +31,13 @@ def default(engine: Engine | str = "") -> CostModel:
     """
     if isinstance(engine, str):
         return _stand_alone(shipped(engine), engine)
-    known = _stand_alone(engine, engine.family)
+    known = unfitted(engine)
     return LaunchFloor(EngineFactors(known, engine), engine)
+
+
+def unfitted(engine: Engine) -> CostModel:
+    """Return the cost model whose times the fitted factors of `engine` multiply: its kernels as timed alone."""
+    return _stand_alone(engine, engine.family)
 
 
 def _stand_alone(engine: Engine | None, framework: str) -> CostModel:
@@ -41,9 +47,11 @@ def _stand_alone(engine: Engine | None, framework: str) -> CostModel:
     """
     if engine is None:
         measured = Profiled(framework, shared=defaults().library_kernels)
-        return Fallback((measured, Calibrated(framework, shared=defaults().library_kernels), Roofline()))
+        return ExpertExchange(
+            Fallback((measured, Calibrated(framework, shared=defaults().library_kernels), Roofline()))
+        )
     if engine.kernel_source == "own":
-        return LaunchFloor(Fallback((EngineKernels(framework), Roofline())), engine)
+        return LaunchFloor(ExpertExchange(Fallback((EngineKernels(framework), Roofline()))), engine)
     measured = Profiled(framework, shared=engine.library_kernels)
     related = Calibrated(framework, foreign=engine.kernel_source != "vendor", shared=engine.library_kernels)
-    return LaunchFloor(Fallback((measured, related, Roofline())), engine)
+    return LaunchFloor(ExpertExchange(Fallback((measured, related, Roofline()))), engine)

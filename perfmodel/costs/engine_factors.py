@@ -8,6 +8,7 @@ measured serving runs by `perfmodel.calibration`; without an entry they are 1.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -16,47 +17,55 @@ import numpy as np
 
 from hwdb import Device
 from hwdb.tomlfile import Table, read_toml
-from perfmodel.arrays import Array, Index
+from perfmodel.arrays import NAN, Array, Codes, Index, Mask
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.lookup import LAUNCH_SHARE, LAUNCH_TIME
 from perfmodel.costs.roofline import Bound, bound
-from perfmodel.dtypes import FORMAT_BYTES
+from perfmodel.dtypes import FORMAT_BYTES, FORMAT_NAMES
 from perfmodel.engines import Engine
 from perfmodel.hardware import Hardware, hardware_of
 from perfmodel.operators import Demand
-from perfmodel.vocabulary import BOUNDS, COMPUTE_BOUND, LAUNCH_BOUND, LINK_FAMILIES, MEMORY_BOUND
+from perfmodel.vocabulary import BOUNDS, COMPUTE_BOUND, EXPERT_ALL_TO_ALL, LAUNCH_BOUND, LINK_FAMILIES, MEMORY_BOUND
 
 TABLE = Path(__file__).with_name("corrections.toml")
-#: Kinds of kernel; GEMMs and experts by bits per weight, which decide library and kernel.
+#: Kinds of kernel; GEMMs and experts by bits per weight, and at 4 bits by whether weights are floating-point numbers or
+#: integers, which decide library and kernel; attention over a latent KV cache (MLA) has kernels of its own.
 KERNELS = (
     "gemm_16",
     "gemm_8",
     "gemm_4",
+    "gemm_int4",
     "experts_16",
     "experts_8",
     "experts_4",
+    "experts_int4",
     "attention",
+    "mla",
     "recurrent",
     "elementwise",
     "collective",
 )
-#: Operator family with weights -> index of its 16-bit kind in `KERNELS`; 8 and 4 bits follow.
+#: Operator family with weights -> index of its 16-bit kind in `KERNELS`; 8 bits, 4 bits and 4-bit integers follow.
 _FIRST_BY_BITS = {"gemm": KERNELS.index("gemm_16"), "grouped_gemm": KERNELS.index("experts_16")}
 #: Bytes per weight above which a kernel counts as 16-bit and as 8-bit. Chosen between 2, 1 and 0.5 bytes, block scales
 #: included.
 _BYTES_16, _BYTES_8 = 1.5, 0.9
+#: (FORMATS,) whether weights of a format are floating-point numbers of less than 8 bits.
+_FLOATS = np.isin(FORMAT_NAMES, ("fp4", "mxfp4"))
+#: Kind of kernel -> the kind whose factor it takes in entries that give it none.
+_STANDS_FOR = {"gemm_int4": "gemm_4", "experts_int4": "experts_4", "mla": "attention"}
 
 
 def kernel(demand: Demand) -> Index:
     """Return the kind of kernel that each row of a demand runs, as index into `KERNELS`; () or (N,)."""
     if demand.family in _FIRST_BY_BITS:
-        width = FORMAT_BYTES[np.asarray(demand.shape["weight"]).astype(int)]
-        by_bits = np.where(width > _BYTES_16, 0, np.where(width > _BYTES_8, 1, 2))
+        weight = np.asarray(demand.shape["weight"]).astype(int)
+        width = FORMAT_BYTES[weight]
+        by_bits = np.where(width > _BYTES_16, 0, np.where(width > _BYTES_8, 1, np.where(_FLOATS[weight], 2, 3)))
         return np.asarray(_FIRST_BY_BITS[demand.family] + by_bits)
     if demand.family in LINK_FAMILIES:
         return np.array(KERNELS.index("collective"))
-    kind = demand.family.partition("_")[0]
-    return np.array(KERNELS.index("attention" if kind == "mla" else kind))
+    return np.array(KERNELS.index(demand.family.partition("_")[0]))
 
 
 def combined(by_bound: Array, by_kernel: Array) -> Array:
@@ -94,23 +103,33 @@ def _entry(table: Table) -> tuple[tuple[str, str], Array]:
     """Read one `[[correction]]`: ((engine, device or kind of device or ""), factors (BOUNDS + KERNELS,))."""
     place = table.text("device", table.text("kind", ""))
     by_bound = [table.number(b, above=0) for b in BOUNDS]
-    by_kernel = [table.number(k, 1.0, above=0) for k in KERNELS]
+    given = {k: table.number(k, NAN, above=0) for k in KERNELS}
+    known = {k: v for k, v in given.items() if not np.isnan(v)}
+    by_kernel = [known.get(k, known.get(_STANDS_FOR.get(k, k), 1.0)) for k in KERNELS]
     table.number("values", 0.0, least=0)  # measured values behind the entry, for readers
     key = (table.text("engine"), place)
     table.done()
     return key, np.array([*by_bound, *by_kernel])
 
 
-def factors(engine: str, device: Device) -> Array:
-    """Return the factors (BOUNDS, KERNELS) of an engine on a device, from the closest entry that there is.
+def place_factors(engine: str, device: Device) -> Array:
+    """Return the fitted factors (BOUNDS + KERNELS,) of an engine on a device, from the closest entry that there is."""
+    return _closest(_fitted(), engine, device, np.ones(len(BOUNDS) + len(KERNELS)))
 
-    It is that of the device, else of the device that it is a variant of, else of its kind, else that of the engine on
-    any device; without an entry every factor is 1.
+
+def factors(engine: str, device: Device) -> Array:
+    """Return the factors (BOUNDS, KERNELS) of an engine on a device, from the closest entry that there is."""
+    return _closest(_table(), engine, device, np.ones((len(BOUNDS), len(KERNELS))))
+
+
+def _closest(table: Mapping[tuple[str, str], Array], engine: str, device: Device, otherwise: Array) -> Array:
+    """Return the entry of the device, else of the device that it is a variant of, else of its kind, else of the engine.
+
+    otherwise: what is returned where the engine has no entry at all.
     """
-    table = _table()
     places = (*(kin.name for kin in device.lineage), device.kind, "")
     known = ((engine, place) for place in places if (engine, place) in table)
-    return next((table[key] for key in known), np.ones((len(BOUNDS), len(KERNELS))))
+    return next((table[key] for key in known), otherwise)
 
 
 @dataclass(frozen=True)
@@ -126,25 +145,70 @@ class EngineFactors:
     def cost(self, demand: Demand, hardware: Hardware) -> Cost:
         """Return the time of one call on each row of `hardware`; basis, spread and bound are those of `model`."""
         inner = self.model.cost(demand, hardware)
-        table: Array = np.array([self._factors(d) for d in hardware.devices])
+        # the fitted factors of collectives come from runs with those of libraries: a user's own alone hold for experts'
+        find = self._own if demand.family == EXPERT_ALL_TO_ALL else self._factors
+        table: Array = np.array([find(d) for d in hardware.devices])
         if np.all(table == 1.0):
             return inner
-        time = inner.time * table[hardware.index, inner.bound, kernel(demand)]
-        if demand.family in LINK_FAMILIES:
-            launched = np.minimum(inner.time, LAUNCH_TIME) * table[hardware.index, LAUNCH_BOUND, kernel(demand)]
-            return replace(inner, time=np.maximum(time, launched))
-        limits = bound(demand, hardware)
-        if self.engine.kernel_source != "own":  # what limits kernels of its own is not what limits a library's
-            fitted = _as_fitted(demand, hardware, limits)
-            time = _factored(inner, fitted, table[hardware.index, :, kernel(demand)])
-        if np.any(table < 1.0):
-            time = np.maximum(time, limits.time)  # no factor makes a kernel faster than its device
-        return replace(inner, time=time)
+        calls = calls_of(demand, hardware, inner)
+        return replace(
+            inner,
+            time=factored(calls, table[hardware.index, :, kernel(demand)], own=self.engine.kernel_source == "own"),
+        )
 
     def _factors(self, device: Device) -> Array:
         """Return the factors (BOUNDS, KERNELS) on `device`: those fitted on published runs times the user's own."""
+        return factors(self.engine.name, device) * self._own(device)
+
+    def _own(self, device: Device) -> Array:
+        """Return the user's own factors on `device`, (BOUNDS, KERNELS)."""
         own = np.array([self.engine.factor(device, part) for part in BOUNDS])
-        return factors(self.engine.name, device) * own[:, None]
+        return np.repeat(own[:, None], len(KERNELS), axis=1)
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Holds what the factors of an engine need to know of calls; arrays that broadcast to each other.
+
+    time: seconds by the cost models. limit: what limits each call, codes of `BOUNDS`. linked: whether it runs over a
+    link. compute, memory: least seconds by arithmetic and by memory traffic on the device that the factors were fitted
+    on. least: least seconds on the device itself, 0 for links.
+    """
+
+    time: Array
+    limit: Codes
+    linked: Mask
+    compute: Array
+    memory: Array
+    least: Array
+
+
+def calls_of(demand: Demand, hardware: Hardware, cost: Cost) -> Calls:
+    """Return the calls of a demand on each row of `hardware`; cost: of one call, before any factor."""
+    if demand.family in LINK_FAMILIES:
+        none = np.zeros(())
+        return Calls(cost.time, cost.bound, np.array(True), none, none, none)
+    limits = bound(demand, hardware)
+    fitted = _as_fitted(demand, hardware, limits)
+    return Calls(cost.time, cost.bound, np.array(False), fitted.compute, fitted.memory, limits.time)
+
+
+def factored(calls: Calls, factor: Array, *, own: bool = False) -> Array:
+    """Return the seconds of calls with the factors of an engine, (N,) or with leading axes.
+
+    Args:
+        calls: the calls, before any factor.
+        factor: (..., BOUNDS) factor of each call by what limits it; broadcasts to the calls.
+        own: whether the engine runs kernels of its own: what limits these is not what limits a library's.
+    """
+    table = np.broadcast_to(factor, (*np.broadcast_shapes(calls.time.shape, factor.shape[:-1]), len(BOUNDS)))
+    limit = np.broadcast_to(calls.limit, table.shape[:-1])[..., None].astype(np.intp)
+    by_limit = calls.time * np.take_along_axis(table, limit, axis=-1)[..., 0]
+    launched = np.minimum(calls.time, LAUNCH_TIME) * factor[..., LAUNCH_BOUND]
+    work = by_limit if own else _factored(calls, factor)
+    if np.any(factor < 1.0):
+        work = np.fmax(work, calls.least)  # no factor makes a kernel faster than its device
+    return np.where(calls.linked, np.maximum(by_limit, launched), work)
 
 
 def _as_fitted(demand: Demand, hardware: Hardware, limits: Bound) -> Bound:
@@ -157,7 +221,7 @@ def _as_fitted(demand: Demand, hardware: Hardware, limits: Bound) -> Bound:
     return limits if homes == hardware.devices else bound(demand, hardware_of(homes, hardware.index))
 
 
-def _factored(inner: Cost, limits: Bound, factor: Array) -> Array:
+def _factored(calls: Calls, factor: Array) -> Array:
     """Return the seconds of calls that arithmetic, memory or a launch limits, (N,) or (C, N).
 
     Derived: a call takes the longer of its launch and its work. As it grows its work comes to bind in place of the
@@ -165,29 +229,24 @@ def _factored(inner: Cost, limits: Bound, factor: Array) -> Array:
     time a launch may take, the factor of work to at most l / `LAUNCH_SHARE`, where l is the bound, and the longer of
     the two binds.
 
-    Args:
-        inner: seconds by the tables.
-        limits: least seconds by arithmetic and by memory.
-        factor: (N, BOUNDS) by what limits the call.
+    factor: (..., BOUNDS) by what limits the call.
     """
-    time, least = inner.time, np.nan_to_num(limits.time)
+    time, least = calls.time, np.nan_to_num(np.maximum(calls.compute, calls.memory))
     begun = np.where(time < LAUNCH_TIME, np.minimum(time, least / LAUNCH_SHARE), time)
     launched = np.minimum(time, LAUNCH_TIME) * factor[..., LAUNCH_BOUND]
-    return np.maximum(begun * _of_work(limits, factor), launched)
+    return np.maximum(begun * _of_work(calls, factor), launched)
 
 
-def _of_work(limits: Bound, factor: Array) -> Array:
+def _of_work(calls: Calls, factor: Array) -> Array:
     """Return the factor of a call that no launch limits, (N,) or (C, N).
 
     Derived: arithmetic takes its factor times as long, and so does memory traffic, and the longer of the two binds. So
     the factor of work is that of what limits the call, and passes into the other where the two times are close: a call
     never gets shorter as it grows, nor on a slower memory.
 
-    Args:
-        limits: least seconds by arithmetic and by memory.
-        factor: (N, BOUNDS) by what limits the call.
+    factor: (..., BOUNDS) by what limits the call.
     """
-    compute, memory = np.nan_to_num(limits.compute), np.nan_to_num(limits.memory)
+    compute, memory = np.nan_to_num(calls.compute), np.nan_to_num(calls.memory)
     longer = np.maximum(compute * factor[..., COMPUTE_BOUND], memory * factor[..., MEMORY_BOUND])
     whole = np.maximum(compute, memory)
     return np.where(whole > 0, longer / np.where(whole > 0, whole, 1.0), factor[..., MEMORY_BOUND])

@@ -30,13 +30,13 @@ class Fallback:
             rows = np.asarray(missing.reshape(-1, len(hardware.index)).any(axis=0))
             if not rows.any():
                 break
-            part = model.cost(_narrow(demand, rows), hardware if rows.all() else hardware.take(np.flatnonzero(rows)))
-            _merge(total, part, rows)
+            part = model.cost(narrowed(demand, rows), hardware if rows.all() else hardware.take(np.flatnonzero(rows)))
+            merge(total, part, rows)
             missing = np.isnan(total.time)
         return total
 
 
-def _narrow(demand: Demand, rows: Mask) -> Demand:
+def narrowed(demand: Demand, rows: Mask) -> Demand:
     """Return the demand of the candidates in `rows` (mask over the N candidates of `demand`)."""
     if rows.all():
         return demand
@@ -59,7 +59,7 @@ def _narrow(demand: Demand, rows: Mask) -> Demand:
     )
 
 
-def _merge(total: Cost, part: Cost, rows: Mask) -> None:
+def merge(total: Cost, part: Cost, rows: Mask) -> None:
     """Copy the prices in `part`, which holds the candidates in `rows` (mask, (N,)), into `total` where it has none."""
     whole = total.time.shape
     narrow = (*whole[:-1], int(rows.sum()))

@@ -24,7 +24,7 @@ from perfmodel.profiles import (
     held_in_length,
     shape_at,
 )
-from perfmodel.vocabulary import BASIS_CODE, LAUNCH_BOUND
+from perfmodel.vocabulary import BASIS_CODE, EVEN, EVEN_MASKED, LAUNCH_BOUND, LAYOUTS, RANK_ALONE
 
 # Distances between a table's formats and those asked for are in log2 of bits per value, plus the following. All are
 # chosen to order the tables of one device: nearest bits first, then equal routing, then the framework's own.
@@ -37,6 +37,8 @@ OTHER_FORMAT = 0.02
 OTHER_SKEW, OTHER_ROUTING = 0.1, 0.3
 #: Added for each framework that comes before in the profile's order of preference.
 OTHER_FRAMEWORK = 0.05
+#: Added for the other of the layouts that even loads were measured in.
+OTHER_LAYOUT = 0.04
 #: Distance up to which a stand-in may still claim the basis `interpolated`.
 MAX_INTERPOLATED_GAP = 0.2
 #: Bytes per KV value up to which the cache counts as 8-bit. Chosen between 1 and 2 bytes.
@@ -117,11 +119,19 @@ def distance(have: Variant, want: Variant) -> float:
 
 
 def _routing_distance(have: str, want: str) -> float:
-    """Return the distance of two loads of experts, given as exponents of power laws; "0": balanced, "": none."""
+    """Return the distance of two loads of experts.
+
+    They are exponents of power laws ("0": balanced), "" for none, or even loads of expert-parallel ranks, in whose
+    place skewed tables of a rank's own experts are read (`price`).
+    """
     if have == want:
         return 0.0
-    balanced = ("", "0")
-    return OTHER_SKEW if have not in balanced and want not in balanced else OTHER_ROUTING
+    even, balanced = (EVEN, EVEN_MASKED), ("", "0")
+    if have in even and want in even:
+        return OTHER_LAYOUT
+    if want in even:
+        return OTHER_ROUTING if have in balanced else OTHER_SKEW
+    return OTHER_SKEW if have not in (*balanced, *even) and want not in balanced else OTHER_ROUTING
 
 
 def _sixteen(name: str) -> str:
@@ -176,12 +186,17 @@ def wanted(demand: Demand, routing: str) -> tuple[Index, dict[int, tuple[str, st
     else:
         return np.zeros((), np.intp), {0: ("", "", "")}
     codes = stored * len(COMPUTE) + act
-    experts = routing if demand.family == "grouped_gemm" else ""
+    experts = _routing_of(demand, routing) if demand.family == "grouped_gemm" else ""
     names = {
         int(code): (FORMAT_NAMES[int(code) // len(COMPUTE)], COMPUTE[int(code) % len(COMPUTE)], experts)
         for code in np.unique(codes)
     }
     return codes, names
+
+
+def _routing_of(demand: Demand, skewed: str) -> str:
+    """Return the routing of the tables that experts are looked up in; skewed: that of experts with uneven loads."""
+    return LAYOUTS[int(demand.shape.get("layout", 0))] or skewed
 
 
 def coordinates(demand: Demand) -> Mapping[str, Array | float]:
@@ -256,9 +271,18 @@ def price(choice: Choice, family: Family, shape: Mapping[str, Array]) -> TablePr
 
     family: the operator family of the table. shape: its coordinates, (N,) or () each.
     """
+    shape = _of_rank_alone(choice, shape)
     found = _read(choice, family, shape)
     most = np.minimum(_time_of_more_queries(choice, family, shape), _uncached_time(choice, family, shape))
     return replace(found, time=np.minimum(found.time, most))
+
+
+def _of_rank_alone(choice: Choice, shape: Mapping[str, Array]) -> Mapping[str, Array]:
+    """Return the coordinates of a rank's own experts, where an even load is asked for and the table has none."""
+    own = {k.removeprefix(RANK_ALONE): v for k, v in shape.items() if k.startswith(RANK_ALONE)}
+    if not own or choice.measured.variant.routing in (EVEN, EVEN_MASKED):
+        return shape
+    return {**shape, **own}
 
 
 def _time_of_more_queries(choice: Choice, family: Family, shape: Mapping[str, Array]) -> Array:

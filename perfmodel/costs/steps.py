@@ -10,7 +10,9 @@ import numpy as np
 from perfmodel.arrays import Array, Codes
 from perfmodel.costs.context_parallel import with_exchanges
 from perfmodel.costs.cost import Cost, CostModel
+from perfmodel.costs.fallback import merge, narrowed
 from perfmodel.costs.host_waits import with_waits
+from perfmodel.costs.profiled import demand_shape, empty
 from perfmodel.deployment import Sharding
 from perfmodel.dtypes import COMPUTE_BYTES
 from perfmodel.engines import defaults
@@ -22,7 +24,7 @@ from perfmodel.vocabulary import BASES, BOUNDS, LAUNCH_BOUND, LINK_FAMILIES, MOV
 #: hardly move the sum).
 SIGNIFICANT = 0.1
 #: Coordinates of a demand that decide which table prices it; demands are priced together only where these agree.
-_CHOOSING = ("weight", "act", "kv_bytes")
+_CHOOSING = ("weight", "act", "kv_bytes", "layout", "picks", "groups", "top_groups")
 #: Row of `WORK` that counts the FLOP of each compute type (`perfmodel.dtypes.COMPUTE`): 16 bits and more, 8, 4.
 _WIDTH = np.select([COMPUTE_BYTES >= 2.0, COMPUTE_BYTES >= 1.0], [0, 1], 2)
 #: Kernels launched per operator, by operator family: `Engine.kernel_launches`.
@@ -77,7 +79,8 @@ def _priced(sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step
             alike.setdefault(key, []).append(demand)
     for demands in alike.values():
         if len(demands) == 1:
-            yield demands[0], costs.cost(demands[0], hardware)
+            partly = demands[0].family == "grouped_gemm" and sharding.host is None
+            yield demands[0], (_called if partly else _whole)(demands[0], hardware, costs)
             continue
         whole = _stacked(demands, len(hardware.index))
         cost = costs.cost(whole, hardware)
@@ -85,6 +88,24 @@ def _priced(sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step
         time, basis, spread, bound = (np.broadcast_to(getattr(cost, f.name), shape) for f in fields(Cost))
         for n, demand in enumerate(demands):
             yield demand, Cost(time=time[n], basis=basis[n], spread=spread[n], bound=bound[n])
+
+
+def _whole(demand: Demand, hardware: Hardware, costs: CostModel) -> Cost:
+    """Return the cost of a demand on every candidate."""
+    return costs.cost(demand, hardware)
+
+
+def _called(demand: Demand, hardware: Hardware, costs: CostModel) -> Cost:
+    """Return the cost of a demand on the candidates that call it at all; NaN on the others.
+
+    Experts are listed once for each way in which their tokens lie, of which a candidate uses one.
+    """
+    rows = np.any(np.atleast_2d(demand.count) > 0, axis=tuple(range(np.ndim(np.atleast_2d(demand.count)) - 1)))
+    if len(rows) != len(hardware.index) or rows.all():
+        return costs.cost(demand, hardware)
+    total = empty(demand_shape(demand, hardware))
+    merge(total, costs.cost(narrowed(demand, rows), hardware.take(np.flatnonzero(rows))), rows)
+    return total
 
 
 def _stacked(demands: list[Demand], count: int) -> Demand:

@@ -10,6 +10,8 @@ import numpy as np
 
 from hwdb import Device, InputError
 from perfmodel.arrays import NAN, Array, Index
+from perfmodel.deployment.hand_over import HandOver
+from perfmodel.deployment.routing import ExpertRouting
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
 from perfmodel.hardware import Host
 from perfmodel.models import Adapters
@@ -62,6 +64,9 @@ class Deployments:
     storage-format codes, -1 for the model's own. act: compute-type code, -1 for what the weights call for.
     host_weights, host_experts, host_kv: shares (0 to 1) of the layers' weights, of the routed experts and of the KV
     cache that lie in host memory, behind `host`. adapters: low-rank adapters that requests use, None without.
+    hand_over: how KV cache moves between pools, where prefill and decode have workers of their own; that of the decode
+    worker counts.
+    routing: how tokens reach their experts and how evenly these are loaded, the same for every candidate.
     """
 
     devices: tuple[Device, ...]
@@ -85,6 +90,8 @@ class Deployments:
     host_kv: Array
     host: Host = field(default_factory=Host)
     adapters: Adapters | None = None
+    hand_over: HandOver = field(default_factory=HandOver)
+    routing: ExpertRouting = field(default_factory=ExpertRouting)
 
     def __len__(self) -> int:
         return len(self.device)
@@ -127,6 +134,8 @@ def deployments(
     *,
     host: Host | None = None,
     adapters: Adapters | None = None,
+    hand_over: HandOver | None = None,
+    routing: ExpertRouting | None = None,
     **columns: object,
 ) -> Deployments:
     """Build deployments from scalars and arrays that broadcast together.
@@ -135,6 +144,8 @@ def deployments(
         devices: devices on offer.
         host: host behind each device; None for what hwdb says.
         adapters: low-rank adapters that requests use, None without.
+        hand_over: how KV cache moves between pools; None for what follows from the devices.
+        routing: settings of expert parallelism; None for the defaults.
         columns: columns of `Deployments` by name; formats by name or code. Defaults: first device, no parallelism, one
             replica, the engine's token budget and sequence limit (NaN), the model's formats, nothing in host memory.
 
@@ -154,4 +165,6 @@ def deployments(
     typed: dict[str, Any] = {c: np.broadcast_to(v, (rows,)).copy() for c, v in values.items()}
     # keep only devices that serve a candidate: tables are loaded for each device that is named
     used, typed["device"] = np.unique(typed["device"], return_inverse=True)
-    return Deployments(devices=tuple(devices[i] for i in used), host=host or Host(), adapters=adapters, **typed)
+    shared: dict[str, Any] = {"host": host or Host(), "adapters": adapters}
+    shared |= {"hand_over": hand_over or HandOver(), "routing": routing or ExpertRouting()}
+    return Deployments(devices=tuple(devices[i] for i in used), **shared, **typed)

@@ -10,6 +10,7 @@ import numpy as np
 from perfmodel.arrays import Array, Index, Mask
 from perfmodel.deployment.columns import Deployments
 from perfmodel.deployment.offload import Hosted, check_experts, hosted
+from perfmodel.deployment.routing import ExpertRouting
 from perfmodel.dtypes import (
     COMPUTE_BYTES,
     COMPUTE_CODE,
@@ -28,7 +29,7 @@ _MXFP4 = FORMAT_CODE["mxfp4"]
 SCALES_ALLOWANCE = 1.2
 
 #: Columns of a sharding, (N,) each.
-COLUMNS = ("tp", "pp", "ep", "dp", "cp", "kvp", "cp_method", "asked", "act", "kv_bytes", "narrow")
+COLUMNS = ("tp", "pp", "ep", "dp", "cp", "kvp", "cp_method", "asked", "act", "kv_bytes", "narrow", "library")
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,9 @@ class Sharding:
     code of how context parallelism exchanges keys (`perfmodel.deployment.CP_METHODS`). asked, act: weight-format and
     compute-type codes asked for, -1 for the model's own. kv_bytes: bytes per KV value. narrow: whether the device
     multiplies 4-bit floats. MXFP4 weights then meet 8-bit activations where none are asked for (TensorRT-LLM and
-    FlashInfer run gpt-oss as w4a8 on Blackwell). host: what lies in host memory, None where nothing does. adapters:
-    low-rank adapters, None without.
+    FlashInfer run gpt-oss as w4a8 on Blackwell). library: whether a library's collectives take tokens to their
+    experts, where nothing else is asked for. host: what lies in host memory, None where nothing does. adapters:
+    low-rank adapters, None without. routing: settings of expert parallelism.
     """
 
     model: ModelSpec
@@ -55,8 +57,10 @@ class Sharding:
     act: Index
     kv_bytes: Array
     narrow: Mask
+    library: Mask
     host: Hosted | None = None
     adapters: Adapters | None = None
+    routing: ExpertRouting = field(default_factory=ExpertRouting)
     _formats: dict[tuple[str, str], Index] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -123,8 +127,10 @@ class Sharding:
         return 0.0 if self.host is None else np.asarray(getattr(self.host, what))
 
 
-def shard(model: ModelSpec, deployments: Deployments) -> Sharding:
+def shard(model: ModelSpec, deployments: Deployments, library: bool = False) -> Sharding:
     """Determine the formats and shards of `model` under each of the deployments.
+
+    library: whether the engine's default reaches experts on other nodes by a library's collectives.
 
     Raises:
         InputError: adapters whose rank exceeds the model's width or that target layers it lacks; shares in host memory
@@ -148,8 +154,10 @@ def shard(model: ModelSpec, deployments: Deployments) -> Sharding:
         act=deployments.act,
         kv_bytes=FORMAT_BYTES[kv],
         narrow=np.array([np.isfinite(d.peak("fp4")) for d in deployments.devices])[deployments.device],
+        library=library & (deployments.ep > np.array([d.link.peers for d in deployments.devices])[deployments.device]),
         host=hosted(deployments),
         adapters=deployments.adapters,
+        routing=deployments.routing,
     )
 
 

@@ -138,6 +138,8 @@ SETTINGS = (
     Setting("prefill_first", "prefill_first", _flag),
     Setting("graph_capture", "graph_capture", _flag),
     Setting("overlap_scheduling", "overlap_scheduling", _flag),
+    Setting("overlap_always", "overlap_always", _flag, optional=True),
+    Setting("library_all_to_all", "library_all_to_all", _flag, optional=True),
     Setting("prefix_cache", "prefix_cache", _flag),
     Setting("budget_is_model_length", "budget_is_model_length", _flag, optional=True),
     Setting("rank_balance", "rank_balance", _flag, optional=True),

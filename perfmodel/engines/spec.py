@@ -140,6 +140,9 @@ class Engine:
         no_graphs: vendors on whose devices the engine captures no graphs, whatever graph_capture says.
         request_time: seconds that a request spends in the front end, before and after the engine (HTTP, tokens).
 
+    Experts: library_all_to_all: whether experts on other nodes are reached by a library's collectives, unless the
+        routing asks for other kernels.
+
     Kernels: kernel_source: see `KERNEL_SOURCES`. library_kernels: operator families whose kernels are libraries that
         all frameworks can call, so that the fastest measured ones serve.
 
@@ -148,7 +151,8 @@ class Engine:
         TP need not divide its heads (vLLM --mm-encoder-tp-mode data, SGLang --mm-enable-dp-encoder).
 
     Communication: overlap: how it overlaps computation (`perfmodel.engines.ways`); overlap_share: part of the
-        shorter stream that hides, NaN for the published one.
+        shorter stream that hides, NaN for the published one; overlap_always: steps overlap also where that makes them
+        longer, as with engines that have no threshold.
 
     Published runs: synchronised: share of a closed loop's opening burst that still moves together when all lengths are
         equal. layer_split: runs that do not say how they are split over devices are split by layers (pipeline), not by
@@ -191,6 +195,8 @@ class Engine:
     eager_launch_time: float = 0.0
     overlap: str = "none"
     overlap_share: float = NAN
+    overlap_always: bool = False
+    library_all_to_all: bool = False
     synchronised: float = 1.0
     reserve_parallel: float = 0.0
     sampler_warmup: tuple[tuple[str, float], ...] = ()

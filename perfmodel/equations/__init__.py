@@ -22,6 +22,7 @@ from perfmodel.equations.attention import (
     mla_flop,
     mla_prefill_bytes,
 )
+from perfmodel.equations.expert_traffic import places_reached, scattered_time
 from perfmodel.equations.experts import (
     busiest_share,
     experts_touched,
@@ -62,9 +63,11 @@ __all__ = [
     "mla_flop",
     "mla_prefill_bytes",
     "one_shot_time",
+    "places_reached",
     "queue_wait",
     "rank_chance",
     "recurrent_bytes",
     "recurrent_flop",
+    "scattered_time",
     "tree_time",
 ]

@@ -12,7 +12,7 @@ from perfmodel.estimates.explanation import Term, explain, explain_disaggregated
 from perfmodel.estimates.groups import Intervals, Latency, MemoryUse, PowerUse, Rates, RequestClasses, WaitShape
 from perfmodel.estimates.intervals import CLASSES, half_width
 from perfmodel.estimates.intervals import METRICS as INTERVAL_METRICS
-from perfmodel.estimates.kv_transfer import HAND_OVER, between
+from perfmodel.estimates.kv_transfer import least_group, link_between
 from perfmodel.estimates.operator_use import OperatorUse, operator_use
 from perfmodel.estimates.remarks import configuration_remarks
 from perfmodel.estimates.replicas import estimate_replicas
@@ -20,7 +20,6 @@ from perfmodel.estimates.replicas import estimate_replicas
 __all__ = [
     "CLASSES",
     "DEVIATE_80",
-    "HAND_OVER",
     "INTERVAL_METRICS",
     "Estimates",
     "Intervals",
@@ -34,7 +33,6 @@ __all__ = [
     "Term",
     "WaitShape",
     "assemble",
-    "between",
     "beyond_context",
     "chances",
     "check",
@@ -52,6 +50,8 @@ __all__ = [
     "half_width",
     "in_pools",
     "keeps",
+    "least_group",
+    "link_between",
     "operator_use",
     "overall",
     "per_replica",

@@ -73,7 +73,7 @@ def _power_use(steps: StepModel, load: Load, served: Served, devices: Array, out
     if steps.engine.adjustments:  # the user's own runs say what work draws beyond waiting for requests
         power = np.minimum(np.where(power > ready, ready + (power - ready) * own, power), steps.hardware.tdp)
     energy = energy_per_token(power * devices, output)
-    return PowerUse(per_device=power, per_output_token=energy, **vars(activity))
+    return PowerUse.of(power, energy, activity)
 
 
 def _by_class(steps: StepModel, load: Load, served: Served) -> tuple[Latency, RequestClasses]:
@@ -118,6 +118,7 @@ def memory_use(memory: Memory, running: Array) -> MemoryUse:
     return MemoryUse(
         used=memory.used(running),
         capacity=memory.capacity,
+        kv_tokens=memory.kv_tokens,
         max_running=memory.seqs,
         sampler=memory.sampler,
         fits=memory.fits,
@@ -166,4 +167,14 @@ def activity_of(steps: StepModel, load: Load, served: Served) -> Activity:
     host_time = np.maximum(served.steps.decode - costs.decode.time, 0.0) * n_steps
     busy = np.minimum(np.maximum((in_steps + host_time) / wall, least_busy), 1.0)
     work = per_request(costs.decode.work, costs.prefill.work)
-    return Activity(busy=busy, kernels=device_time / wall, use=use_of(steps.hardware, work / wall))
+    shared = 0.0 if steps.engine.prefill_first else load.mean(costs.prefill_steps) / np.maximum(n_steps, TINY)
+    mixed = np.minimum(shared, 1.0)  # of the decode steps, those that share a step with a prompt
+    prompts = per_request(mixed * costs.decode.bound, costs.prefill.bound).sum(axis=0) / wall
+    with_host = prompts + mixed * (host_time + costs.decode.time * n_steps * (1.0 - stages)) / wall
+    own = per_request(mixed * costs.decode.work, costs.prefill.work) / wall
+    return Activity(
+        busy=busy,
+        kernels=device_time / wall,
+        use=use_of(steps.hardware, work / wall),
+        prompts=Activity(np.minimum(with_host, busy), prompts, use_of(steps.hardware, own)),
+    )

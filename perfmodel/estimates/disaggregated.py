@@ -17,6 +17,7 @@ from perfmodel.estimates.context import check_context
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import Prepared, check, prepare
 from perfmodel.estimates.groups import PowerUse
+from perfmodel.estimates.kv_transfer import transfer
 from perfmodel.estimates.placed import placed_pools
 from perfmodel.estimates.tandem import serve_tandem
 from perfmodel.models import ModelSpec
@@ -43,10 +44,11 @@ def estimate_disaggregated(
 ) -> Estimates:
     """Estimate latency, throughput, memory and power of N pairs of a prefill pool and a decode pool.
 
-    Workers that only prefill hand their KV cache over the network to workers that only decode. Columns are as of
-    `estimate`, except: ttft ends when a decode worker can start, hand-over included; running and max_running are of one
-    decode worker; rates are of the whole; devices are of both pools, power is their mean, memory is of the fuller
-    device; `fits` asks both pools.
+    Workers that only prefill hand their KV cache over to workers that only decode, over the link that
+    `decode.hand_over` names: by default the fabric of a node or rack that joins both pools, else the network. Columns
+    are as of `estimate`, except: ttft ends when a decode worker can start, hand-over included; running and max_running
+    are of one decode worker; rates are of the whole; devices are of both pools, power is their mean, memory is of the
+    fuller device; `fits` asks both pools.
 
     Args:
         workload: arrivals at the whole deployment (no static batches).
@@ -134,11 +136,21 @@ def serve_pools(
     prompts_only = replace(demand, output=np.ones_like(demand.output))
     front = prepare(model, pools[0], engine, costs, prompts_only, known)
     back = prepare(model, pools[1], engine, costs, demand, known)
-    prompts = prompt_pool(front.steps, demand, workers[0], np.where(np.isfinite(batch), batch, np.inf))
-    served = serve_tandem(front, back, demand, prompts, workers[1])
+    prompts = prompt_pool(front.steps, demand, workers[0], _most_prompts(front, batch))
+    served = serve_tandem(front, back, demand, prompts, transfer((front, back), pools, workers, demand))
     return ServedPair(
         front=front, back=back, pools=pools, workers=workers, demand=demand, prompts=prompts, served=served
     )
+
+
+def _most_prompts(front: Prepared, batch: Array | float) -> Array:
+    """Return the most prompts that a rank of a prefill worker computes together, (N,).
+
+    That is what a row states (`batch`, NaN where it does not), what the engine lets run at once, and what memory holds.
+    """
+    ranks = front.sharding.dp
+    held = np.fmin(front.memory.max_sequences(), front.steps.max_num_seqs) / ranks
+    return np.asarray(np.maximum(np.fmin(np.asarray(batch, float), held), 1.0))
 
 
 def in_pools(engine: Engine) -> Engine:
@@ -203,9 +215,7 @@ def _combined(pair: ServedPair) -> Estimates:
             fits=front.fits & back.fits,
             reasons=np.where(front.fits, back.reasons(), front.reasons()),
         ),
-        power_use=PowerUse(
-            per_device=power, per_output_token=energy_per_token(power * devices, rates.output), **vars(activity)
-        ),
+        power_use=PowerUse.of(power, energy_per_token(power * devices, rates.output), activity),
     )
 
 
@@ -228,4 +238,5 @@ def _power(pair: ServedPair, devices: Array) -> tuple[Array, Activity]:
         return np.asarray(share * first + (1.0 - share) * second)
 
     watts = mean(mean_power(pair.front.hardware, front), mean_power(pair.back.hardware, back))
-    return watts, Activity(**{name: mean(value, getattr(back, name)) for name, value in vars(front).items()})
+    both = {name: mean(getattr(front, name), getattr(back, name)) for name in ("busy", "kernels", "use")}
+    return watts, Activity(busy=both["busy"], kernels=both["kernels"], use=both["use"])

@@ -73,7 +73,7 @@ def prepare(
     Of `load`, only the mean length of requests is used: it decides how many sequences fit in memory. known: costs
     of steps that were priced before, with the same model, engine and costs.
     """
-    sharding = shard(model, deployments)
+    sharding = shard(model, deployments, engine.library_all_to_all)
     hardware = hardware_of(deployments.devices, deployments.device).capped(deployments.power_cap)
     longest = np.max(load.input + load.output, axis=0)
     limits = _limits(engine, deployments, longest, offline=load.arrival in OFFLINE)

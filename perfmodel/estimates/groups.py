@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from perfmodel.arrays import Array, Mask
+from perfmodel.power import Activity
 
 
 @dataclass(frozen=True)
@@ -117,13 +118,14 @@ class Rates(ColumnGroup):
 class MemoryUse(ColumnGroup):
     """Describe the memory of the fullest device, (N,).
 
-    used: bytes at the operating point. capacity: rated bytes. max_running: sequences whose KV cache fits on a replica.
-    sampler: bytes that warming up the sampler keeps from the KV cache. fits: whether weights and at least one sequence
-    fit. reasons: why not, text, empty where they do.
+    used: bytes at the operating point. capacity: rated bytes. kv_tokens: tokens that the KV caches of a replica
+    hold. max_running: sequences whose KV cache fits on a replica. sampler: bytes that warming up the sampler keeps from
+    the KV cache. fits: whether weights and at least one sequence fit. reasons: why not, text, empty where they do.
     """
 
     used: Array
     capacity: Array
+    kv_tokens: Array
     max_running: Array
     sampler: Array
     fits: Mask
@@ -135,7 +137,8 @@ class PowerUse(ColumnGroup):
     """Hold power and energy, (N,), and what devices do, which they follow from (`perfmodel.power.Activity`).
 
     per_device: mean watts. per_output_token: joules of all devices. busy, kernels, use: of replicas with requests; of
-    both pools together where there are two.
+    both pools together where there are two. prompts_busy, prompts_kernels, prompts_use: what of these falls on steps
+    that compute prompts; all of it where steps are alike.
     """
 
     per_device: Array
@@ -143,6 +146,15 @@ class PowerUse(ColumnGroup):
     busy: Array
     kernels: Array
     use: Array
+    prompts_busy: Array
+    prompts_kernels: Array
+    prompts_use: Array
+
+    @classmethod
+    def of(cls, watts: Array, joules: Array, activity: Activity) -> PowerUse:
+        """Return the columns of devices that draw `watts` and take `joules` per output token in an activity."""
+        one = activity.prompts or activity
+        return cls(watts, joules, activity.busy, activity.kernels, activity.use, one.busy, one.kernels, one.use)
 
 
 @dataclass(frozen=True)

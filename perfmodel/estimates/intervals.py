@@ -58,7 +58,7 @@ def narrowed(width: Array, metric: str, arrival: str, runs: Array) -> Array:
     """
     learned = {int(n): own_half_width(metric, arrival, int(n)) for n in np.unique(runs) if n > 0}
     own = np.array([learned.get(int(n), np.inf) for n in runs])
-    return np.minimum(width, own)
+    return np.asarray(np.minimum(width, own))
 
 
 @cache

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hwdb import Device
 from perfmodel.arrays import Array
 from perfmodel.deployment import Deployments, uneven_shards
 from perfmodel.dtypes import FORMAT_NAMES
@@ -14,7 +15,7 @@ from perfmodel.engines import Engine
 from perfmodel.estimates.context import context_remark
 from perfmodel.hardware import hardware_of
 from perfmodel.models import UNQUANTISED, ModelSpec
-from perfmodel.power import is_beyond_evidence
+from perfmodel.power import is_beyond_evidence, is_known, memory_kind
 
 #: Families of engines that split positions only among devices that would hold copies of the same KV heads.
 COPIES_ONLY = ("vllm", "sglang")
@@ -43,9 +44,21 @@ def configuration_remarks(
     positions = _split_positions(model, deployments, engine)
     name = np.full(len(deployments), model.reading if model.base else "", dtype=object)
     capped = _low_limits(deployments)
-    texts = (uneven, positions, contexts, eager[deployments.device], name, formats[deployments.weight], capped)
+    watts = np.array([_watts_rest_on(d) for d in deployments.devices] + [""], dtype=object)[deployments.device]
+    texts = (uneven, positions, contexts, eager[deployments.device], name, formats[deployments.weight], capped, watts)
     each = zip(*texts, strict=True)
     return np.array([*("; ".join(filter(None, (*row, model.assumed))) for row in each), ""], dtype=object)[:-1]
+
+
+def _watts_rest_on(device: Device) -> str:
+    """Say what the watts of a device rest on where no run of its architecture was measured; "" elsewhere."""
+    if not np.isfinite(device.tdp):
+        return "watts are unknown: no power limit of this device is known; give its tdp in a device file"
+    if is_known(device):
+        return ""
+    kind = memory_kind(device)
+    like = f"of other devices with {kind}" if kind else "of other devices"
+    return f"watts are taken from measured runs {like}, as none of this architecture is known; their range is wider"
 
 
 def _low_limits(deployments: Deployments) -> NDArray[Any]:

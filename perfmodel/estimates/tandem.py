@@ -12,7 +12,7 @@ import numpy as np
 
 from perfmodel.arrays import Array, Mask
 from perfmodel.estimates.estimator import Prepared
-from perfmodel.estimates.kv_transfer import transfer_time
+from perfmodel.estimates.kv_transfer import Transfer
 from perfmodel.serving import (
     MAX_RUNNING,
     MAX_UTILISATION,
@@ -44,13 +44,15 @@ _ITERATIONS = 12
 class Tandem:
     """Describe both pools under a demand. Fields are (N,) unless said otherwise.
 
-    demand: load of the whole deployment. prompts: the prefill pool. before: mean seconds of hand-over and front end.
-    workers: decode workers. max_running: sequences that a decode worker runs at once. curve: seconds per output token
-    of a decode worker. later_tokens: mean output tokens after the first.
+    demand: load of the whole deployment. prompts: the prefill pool. transfer: hand-over to the decode pool. before:
+    mean seconds of hand-over and front end, without queueing. workers: decode workers. max_running: sequences that a
+    decode worker has room for. curve: seconds per output token of a decode worker. later_tokens: mean output tokens
+    after the first.
     """
 
     demand: Load
     prompts: PromptPool
+    transfer: Transfer
     before: Array
     workers: Array
     max_running: Array
@@ -58,10 +60,15 @@ class Tandem:
     later_tokens: Array
 
     def max_rate(self) -> Array:
-        """Return the highest requests/s that both pools sustain: that of the slower one, (N,)."""
-        full = np.maximum(self.later_tokens * self.curve.time[-1], TINY)
+        """Return the highest requests/s that both pools and the link between them sustain: that of the slowest, (N,).
+
+        A decode worker takes a request only when it has room for the whole prompt, which is occupied from the start of
+        the transfer on (NIXL connector of vLLM, decode pre-allocation of SGLang, 2025).
+        """
+        arriving = np.nan_to_num(self.demand.mean(self.transfer.seconds))
+        full = np.maximum(self.later_tokens * self.curve.time[-1] + arriving, TINY)
         most = np.minimum(MAX_UTILISATION * self.prompts.max_rate, self.workers * self.max_running / full)
-        return np.asarray(most)
+        return np.asarray(np.fmin(most, self.transfer.max_rate()))
 
     def running(self, rate: Array) -> Array:
         """Return the sequences on one decode worker at `rate` requests/s per worker, (N,).
@@ -75,7 +82,7 @@ class Tandem:
         return np.asarray(running)
 
 
-def serve_tandem(front: Prepared, back: Prepared, demand: Load, prompts: PromptPool, workers: Array) -> Served:
+def serve_tandem(front: Prepared, back: Prepared, demand: Load, prompts: PromptPool, transfer: Transfer) -> Served:
     """Compute the equilibrium of both pools and report it as one deployment.
 
     The rate is that of all workers; running sequences are those of one decode worker.
@@ -84,17 +91,18 @@ def serve_tandem(front: Prepared, back: Prepared, demand: Load, prompts: PromptP
         front, back: a prefill worker and a decode worker.
         demand: load of the whole deployment.
         prompts: the prefill pool.
-        workers: decode workers, (N,).
+        transfer: hand-over of requests to the decode pool.
     """
-    transfer = transfer_time(front, back, demand)
-    request_time = front.steps.request_time
-    tandem = _tandem(back, demand, prompts, workers, demand.mean(transfer) + request_time)
+    workers, request_time = transfer.workers[1], front.steps.request_time
+    handed_over = transfer.after(prompts.alone)
+    tandem = _tandem(back, demand, prompts, transfer, demand.mean(handed_over) + request_time)
     rate, wait = _rate(tandem)
     running = tandem.running(rate / workers)
     decode = back.steps.decode(np.maximum(running, _LEAST_RUNNING), demand.decode_context, demand.drafts)
     population = np.where(np.isfinite(demand.concurrency), demand.concurrency, demand.n_requests)
     burst = _burst(demand, population, prompts, wait)
-    prefill = prompts.alone + (prompts.prefill_time(rate, wait) - prompts.times[0]) + transfer
+    queued = transfer.wait(rate, _others(demand, population))
+    prefill = prompts.alone + (prompts.prefill_time(rate, wait) - prompts.times[0]) + handed_over + queued
     zero = np.zeros_like(prefill)
     ttft, tpot = prefill + wait + burst + request_time, zero + decode.wall / demand.accepted
     if demand.arrival not in ("open", "offline"):
@@ -109,8 +117,14 @@ def serve_tandem(front: Prepared, back: Prepared, demand: Load, prompts: PromptP
     )
 
 
-def _tandem(back: Prepared, demand: Load, prompts: PromptPool, workers: Array, before: Array) -> Tandem:
+def _others(demand: Load, population: Array) -> Array | float:
+    """Return how many other requests one meets at most, (N,): those in flight, or any number in an open loop."""
+    return np.inf if demand.arrival == "open" else np.maximum(population - 1.0, 0.0)
+
+
+def _tandem(back: Prepared, demand: Load, prompts: PromptPool, transfer: Transfer, before: Array) -> Tandem:
     """Collect what describes both pools; `before` is the mean seconds of hand-over and front end, (N,)."""
+    workers = transfer.workers[1]
     seqs = back.steps.max_num_seqs
     max_running = np.minimum(back.memory.max_sequences(), np.where(np.isfinite(seqs), seqs, MAX_RUNNING))
     own = replace(demand, concurrency=demand.concurrency / workers, n_requests=demand.n_requests / workers)
@@ -118,6 +132,7 @@ def _tandem(back: Prepared, demand: Load, prompts: PromptPool, workers: Array, b
     return Tandem(
         demand=demand,
         prompts=prompts,
+        transfer=transfer,
         before=before,
         workers=workers,
         max_running=max_running,
@@ -178,9 +193,12 @@ def _closed_rate(tandem: Tandem) -> tuple[Array, Array]:
     def decoding(rate: Array) -> Array:
         return tandem.workers * tandem.running(rate / tandem.workers)
 
+    def handed_over(rate: Array) -> Array:
+        return before + tandem.transfer.wait(rate, _others(demand, population))
+
     def below(rate: Array) -> Mask:
         wait = arrival_theorem_wait(prompts, rate, population)
-        inside = rate * (before + prompts.prefill_time(rate, wait) + wait)
+        inside = rate * (handed_over(rate) + prompts.prefill_time(rate, wait) + wait)
         return np.asarray(inside + decoding(rate) < population)
 
     most = tandem.max_rate()
@@ -189,7 +207,7 @@ def _closed_rate(tandem: Tandem) -> tuple[Array, Array]:
     rate = np.where(np.isnan(before), np.nan, root)
     # requests that are neither decoded nor prefilled wait for a prefill worker; an offline queue runs dry: half of that
     prefill = prompts.prefill_time(rate, arrival_theorem_wait(prompts, tried, population))
-    wait = np.maximum((population - decoding(rate)) / rate - before - prefill, 0.0)
+    wait = np.maximum((population - decoding(rate)) / rate - handed_over(rate) - prefill, 0.0)
     return rate, wait / 2.0 if offline else wait
 
 

@@ -106,8 +106,8 @@ def values_of(truth: str | Path, answered: dict[str, pd.DataFrame]) -> Values:
     rows = pd.read_csv(truth)[["case_id", "metric", "value"]].merge(
         first.loc[keep, ["case_id", "group", "split", "mode", "device", "engine"]], on="case_id"
     )
-    kinds = rows.metric.map(kind_of)
-    rows, kinds = rows[kinds.notna()], kinds[kinds.notna()].to_numpy(object)
+    named = rows.metric.map(kind_of)
+    rows, kinds = rows[named.notna()], named[named.notna()].to_numpy(object)
     shipped = _at(first, rows)
     slope = np.stack([np.log(_at(answered[part], rows) / shipped) / STEP for part in PARTS], axis=1)
     log_ratio = np.log(rows.value.to_numpy(float) / shipped)
@@ -221,7 +221,7 @@ def widths(judged: pd.DataFrame) -> dict[str, dict[str, float]]:
     means = judged[~judged.metric.str.contains("p9")]
     out: dict[str, dict[str, float]] = {}
     for kind, rows in means.groupby("kind"):
-        found = {}
+        found: dict[str, float] = {}
         for runs, part in rows.groupby("runs"):
             arrivals = [("any", part), *((str(mode_), own) for mode_, own in part.groupby("mode"))]
             found |= {

@@ -68,11 +68,14 @@ def host_figures(cpu: Device, sockets: float = 1.0) -> dict[str, float]:
 
     cpu: the CPU. sockets: number of its sockets per device.
 
-    Bandwidth and FLOP/s are the shares of the rated values that a CPU reaches. `InputError` where `cpu` is no CPU.
+    Bandwidth and FLOP/s are the shares of the rated values that a CPU reaches. FLOP/s are those of vector units: what
+    lies in host memory is mostly quantised, and engines compute it there without matrix units (KTransformers 0.2:
+    54 prompt tokens/s of DeepSeek-V3's experts on 32 cores of Sapphire Rapids, 2.6 TFLOP/s, where AMX has 144;
+    llama.cpp's AMX kernels leave mixtures of experts out). `InputError` where `cpu` is no CPU.
     """
     if cpu.kind != "cpu":
         raise InputError(f"{cpu.name} is no CPU but a {cpu.kind}; name the CPU of the host, such as xeon-8592p")
     reached = device_efficiency(cpu)
-    bandwidth, flops = cpu.bandwidth * reached.memory, cpu.peak("bf16") * reached.gemm
+    bandwidth, flops = cpu.bandwidth * reached.memory, cpu.peak("fp32") * reached.gemm
     known = {"memory": cpu.memory, "bandwidth": bandwidth, "flops": flops}
     return {name: value * sockets for name, value in known.items()}

@@ -37,7 +37,7 @@ def _layers(sharding: Sharding, kept: Array | float, experts: Array | float) -> 
 
     kept: share to count of all weights but the routed experts'; experts: share to count of the routed experts' weights.
     Stages hold ceil(layers / PP) layers. Attention data parallelism replicates dense weights and spreads routed experts
-    over all its devices.
+    over all its devices; copies of popular experts count too.
     """
     model = sharding.model
     layers = np.zeros_like(sharding.tp)
@@ -48,7 +48,8 @@ def _layers(sharding: Sharding, kept: Array | float, experts: Array | float) -> 
             cut = sharding.tp if p.shard == "row" else sharding.output_split(p.shard, kv_heads)
             per_layer = per_layer + p.parameters / cut * sharding.weight_bytes(p.part, p.gemm) * kept
         if block.mlp and block.mlp.experts:
-            routed = block.mlp.experts * block.mlp.expert_parameters(model.hidden)
+            slots = sharding.routing.slots(block.mlp.experts)
+            routed = slots * block.mlp.expert_parameters(model.hidden)
             spread = np.maximum(sharding.group, sharding.ep)
             per_layer = per_layer + routed / spread * sharding.weight_bytes("experts") * experts
         layers = layers + block.count * per_layer

@@ -1,7 +1,8 @@
 """Take the name of a checkpoint apart: publisher, family and version, sizes, date, storage format.
 
 "RedHatAI/Qwen3-14B-FP8-dynamic" has the publisher "redhatai", the core [qwen, 3], the size 14 (billion) and the format
-"fp8". Case does not matter, and "-", "_", ".", "/" and blanks all separate words; "llama3_1" and "llama-3-1" mean 3.1.
+"fp8". Case does not matter, and "-", "_", ".", "/" and blanks all separate words; "llama3_1", "llama-3-1" and
+"llama-v3p1" mean 3.1.
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ _WORDS = read_toml(Path(__file__).with_name("name_words.toml"), "words in names"
 HARMLESS, PURPOSE, SHAPES = (frozenset(_WORDS.texts(kind)) for kind in ("harmless", "purpose", "shapes"))
 _BRACKETS = re.compile(r"\[[^\]]*\]|\([^)]*\)")
 _PART_OF_FILES = re.compile(r"-\d{5}-of-\d{5}")
-_DECIMAL = re.compile(r"(?<![\d.])(\d)[_-](\d)(?![\da-z.])|(?<![\d.])(\d)_(\d{1,2})(?![\da-z.])")
+#: What clouds and hubs append: the revision of an address, the version of a deployment ("-v1:0").
+_APPENDED = re.compile(r"\?.*$|-v\d:\d$")
+_DECIMAL = re.compile(
+    r"(?<![\d.])(\d)[_-](\d)(?![\da-z.])|(?<![\d.])(\d)_(\d{1,2})(?![\da-z.])|(?<![\d.])(\d)p(\d)(?![\da-z.])"
+)
 _SEPARATORS = re.compile(r"[-_/\s:+,@]+|(?<!\d)\.|\.(?!\d)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([bmt])(\d)?")
 _ACTIVE = re.compile(r"a(\d+(?:\.\d+)?)b")
@@ -79,7 +84,7 @@ def leaf_and_publisher(name: str) -> tuple[str, str, str]:
         parts = cached.removeprefix("models--").split("--")
     if not parts:
         return "", "", ""
-    leaf = _PART_OF_FILES.sub("", parts[-1])
+    leaf = _APPENDED.sub("", _PART_OF_FILES.sub("", parts[-1]))
     local = text.startswith(("/", ".", "~")) and not cached
     return leaf, parts[0] if len(parts) > 1 and not local else "", parts[-2] if len(parts) > 1 else ""
 

@@ -1,8 +1,9 @@
 """Read the storage format in the name of a checkpoint: FP8-dynamic, NVFP4, AWQ-INT4, w4a16, Q4_K_M, bnb-4bit.
 
 The suffixes are those of llm-compressor ("FP8-dynamic", "FP8-block", "quantized.w4a16"), AutoAWQ, GPTQModel
-("GPTQ-Int4"), bitsandbytes ("bnb-4bit"), MLX ("4bit"), NVIDIA Model Optimizer ("NVFP4"), Ascend's msModelSlim ("w8a8",
-"w8a8c8"), AMD Quark ("FP8-KV") and llama.cpp ("Q4_K_M", with Unsloth's "UD-Q4_K_XL").
+("GPTQ-Int4"), bitsandbytes ("bnb-4bit"), MLX ("4bit"), TorchAO ("int4wo", "float8dq"), NVIDIA Model Optimizer
+("NVFP4"), Ascend's msModelSlim ("w8a8", "w8a8c8"), AMD Quark ("FP8-KV") and llama.cpp ("Q4_K_M", with Unsloth's
+"UD-Q4_K_XL").
 """
 
 from __future__ import annotations
@@ -24,10 +25,14 @@ _PAIRS = {("8", "8"): "int8", ("8", "16"): "w8a16", ("4", "16"): "int4", ("4", "
 #: Words that name a float format.
 _FLOATS = {
     "fp8": "fp8",
+    "wfp8": "fp8",
     "float8": "fp8",
+    "float8dq": "fp8",
+    "fp8dq": "fp8",
     "nvfp4": "fp4",
     "fp4": "fp4",
     "mxfp4": "mxfp4",
+    "wmxfp4": "mxfp4",
     "mxfp8": "mxfp8",
     "bf16": "bf16",
     "bfloat16": "bf16",
@@ -36,17 +41,23 @@ _FLOATS = {
     "fp32": "fp32",
     "f32": "fp32",
 }
+#: Those of 4 bits: where a name also gives bits ("NVFP4-W4A16"), they say which kind of 4 bits.
+_FOUR_BIT_FLOATS = ("nvfp4", "fp4", "mxfp4")
 #: Methods that store weights only; 4 bit unless the name says 8.
 _METHODS = ("awq", "gptq", "bnb", "autoround")
-_FOUR, _EIGHT = ("4bit", "int4", "i4"), ("8bit", "int8", "i8")
+_FOUR, _EIGHT = ("4bit", "4bits", "int4", "i4", "int4wo"), ("8bit", "8bits", "int8", "i8", "int8wo")
 #: Words of a name that say how weights are stored in a way that no storage format stands for.
 _UNKNOWN = re.compile(
     r"exl[23]|aqlm|hqq|vptq|quip|[1235679](?:\.\d+)?bit|[\d.]+bpw|w\d+afp\d+|nvfp4a\d+|int[1-35-7]|fp6|i?q1|tq[12]"
 )
+#: Words that look like a number format. One that no list here knows is a format that is not known: it must not be taken
+#: for the name of a fine-tune, whose weights would be counted as 16 bits.
+_LOOKS = re.compile(r"[a-z]*(?:fp|int)\d+(?:[a-z]+\d*)*|[a-z]*\d+(?:\.\d+)?bits?")
 #: FP8 scales that names tell: words -> (storage format, the scale in words).
 _SCALES = {"dynamic": ("fp8", "per token"), "dyn": ("fp8", "per token"), "block": ("fp8_block", "per block")}
 #: Words that say how scales are laid out or computed, once the format is known.
-_DETAILS = (*_SCALES, "kv", "gguf", "quantized", "quantised", "static", "pertensor", "uint4", "ud", "mlx")
+_DETAILS = (*_SCALES, "kv", "gguf", "quantized", "quantised", "static", "pertensor", "uint4", "uint8", "ud", "mlx")
+_DETAILS += ("amxfp4", "amxfp8", "afp8", "abf16", "afp16")
 
 
 @dataclass(frozen=True)
@@ -89,7 +100,7 @@ def suffix(words: list[str], quant: str = "") -> Suffix:
     kv = "fp8" if "kv" in words or "kvfp8" in words else ""
     if quant:
         return _of_gguf(quant)
-    strange = next((w for w in words if _UNKNOWN.fullmatch(w)), "")
+    strange = next((w for w in words if _strange(w)), "")
     if strange:
         return Suffix(unknown=strange)
     found = _of_bits(words) or _of_method(words) or _of_floats(words)
@@ -109,7 +120,14 @@ def is_format_word(word: str) -> bool:
         or word == "kvfp8"
         or _BITS.fullmatch(word)
         or _UNKNOWN.fullmatch(word)
+        or _LOOKS.fullmatch(word)
     )
+
+
+def _strange(word: str) -> bool:
+    """Return whether a word of a name says how weights are stored in a way that no storage format stands for."""
+    known = word in (*_FLOATS, *_METHODS, *_FOUR, *_EIGHT, *_DETAILS, "kvfp8") or _BITS.fullmatch(word)
+    return bool(_UNKNOWN.fullmatch(word) or (_LOOKS.fullmatch(word) and not known))
 
 
 def _of_gguf(quant: str) -> Suffix:
@@ -132,8 +150,11 @@ def _of_bits(words: list[str]) -> Suffix | None:
         found = _BITS.fullmatch(word)
         if found:
             bits, cache = (found.group(1), found.group(2)), found.group(3)
-            if bits == ("8", "8") and "fp8" in words:
+            four = next((w for w in words if w in _FOUR_BIT_FLOATS), "")
+            if (bits == ("8", "8") and "fp8" in words) or (four and bits == ("4", "4")):
                 return _of_floats(words)
+            if four:
+                return Suffix("mxfp4", words="mxfp4") if four == "mxfp4" else Suffix(unknown=f"{four}-{word}")
             kind = _PAIRS.get(bits, "")
             return Suffix(kind, "int8" if cache == "c8" else "", word, "" if kind else word)
     return None

@@ -17,6 +17,8 @@ class Mlp:
         gated: SwiGLU or GeGLU, with two up-projections.
         bias: biases of all projections, router apart.
         experts, top_k: routed experts, and how many of them a token uses.
+        groups, top_groups: groups that the experts form, and how many of them the experts of a token may lie in
+            (node-limited routing, DeepSeek-V3, arXiv:2412.19437, sec. 2.1.2); 0: no groups.
         shared: inner width of all shared experts together, which every token uses; 0: none.
         shared_gate: whether a gate scales the output of the shared experts.
         router_bias: whether the router has a bias.
@@ -32,6 +34,8 @@ class Mlp:
     shared_gate: bool = False
     router_bias: bool = False
     latent: int = 0
+    groups: int = 0
+    top_groups: int = 0
 
     def projections(self, hidden: int) -> tuple[Projection, ...]:
         """Return the matrices of a dense MLP or of shared experts, and the router.

@@ -13,6 +13,7 @@ from perfmodel.dtypes import COMPUTE_BYTES
 from perfmodel.equations import SIXTEEN_BIT
 from perfmodel.models import Mlp
 from perfmodel.operators.demand import Demand
+from perfmodel.operators.experts import by_own_kernels
 from perfmodel.operators.step import on
 
 
@@ -57,12 +58,12 @@ def _to_experts(sharding: Sharding, mlp: Mlp, count: int, rows: Array, all_rows:
     """List the collectives that take tokens to their experts and back under attention data parallelism.
 
     Where experts are spread over devices (EP), these are all-to-alls: each token goes to the ranks that hold any of its
-    experts, at most min(top_k, ep). Else all ranks' tokens are gathered. rows, all_rows: bytes of the hidden rows of
-    the busiest device and of all ranks.
+    experts, at most min(top_k, ep); `expert_traffic` lists those of kernels made for it. Else all ranks' tokens are
+    gathered. rows, all_rows: bytes of the hidden rows of the busiest device and of all ranks.
     """
     spread_out = (sharding.dp > 1) & (rows > 0)
     ranks = np.minimum(float(mlp.top_k), sharding.ep * eq.rank_chance(sharding.ep, mlp.top_k))
-    scattered = spread_out & (sharding.ep > 1)
+    scattered = spread_out & (sharding.ep > 1) & ~by_own_kernels(sharding)
     send = rows / np.maximum(sharding.tp, 1.0) * ranks
     narrow = COMPUTE_BYTES[sharding.compute("experts")] / SIXTEEN_BIT
     yield collective("expert_dispatch", "all_to_all", send * narrow, sharding.ep, on(scattered, count))

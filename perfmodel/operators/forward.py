@@ -17,6 +17,7 @@ from perfmodel.operators.communication import communication
 from perfmodel.operators.context_parallel import exchanges
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.elementwise import elementwise, lm_head
+from perfmodel.operators.expert_traffic import expert_traffic
 from perfmodel.operators.experts import experts
 from perfmodel.operators.gemm import projections
 from perfmodel.operators.lora import adapting
@@ -43,6 +44,7 @@ def operators(sharding: Sharding, step: Step) -> Iterator[Demand]:
     for mlp, count in mlps.items():
         if mlp.experts:
             yield from experts(sharding, mlp, count, step)
+            yield from expert_traffic(sharding, mlp, count, step)
     yield from adapting(sharding, step)
     yield from elementwise(sharding, mixers, mlps, norms, local)
     yield from communication(sharding, sum(mixers.values()), mlps, local, all_tokens(sharding, step))

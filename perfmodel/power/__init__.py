@@ -15,8 +15,10 @@ from perfmodel.power.device import (
     memory_kind,
     power_spread,
     ready_power,
-    share_of_limit,
+    share_above_ready,
 )
+from perfmodel.power.node import SUPPLIES, Host, host_of, host_watts, through_supplies
+from perfmodel.power.row import ServerPower, server_power
 from perfmodel.power.site import (
     carbon_g,
     energy_kwh,
@@ -29,13 +31,18 @@ from perfmodel.power.site import (
 
 __all__ = [
     "MEMORY_KINDS",
+    "SUPPLIES",
     "Activity",
+    "Host",
+    "ServerPower",
     "carbon_g",
     "constants",
     "demanded_power",
     "energy_kwh",
     "energy_per_token",
     "energy_usd",
+    "host_of",
+    "host_watts",
     "idle_power",
     "is_beyond_evidence",
     "is_capped",
@@ -47,8 +54,10 @@ __all__ = [
     "per_million_tokens",
     "power_spread",
     "ready_power",
-    "share_of_limit",
+    "server_power",
+    "share_above_ready",
     "site_power",
     "slowdown",
+    "through_supplies",
     "use_of",
 ]

@@ -23,12 +23,26 @@ class Activity:
     """Describe what devices do, as shares of wall time; the last axis is the N candidates.
 
     busy: any request is in flight. kernels: kernels run; the rest of `busy` the device waits for its host. use:
-    (5, ...) time that the work would take at the rated peak, by kind of work (`WORK`).
+    (5, ...) time that the work would take at the rated peak, by kind of work (`WORK`). prompts: what of these falls on
+    steps that compute prompts, which draw more than the others; None: steps are alike.
     """
 
     busy: Array
     kernels: Array
     use: Array
+    prompts: Activity | None = None
+
+    def parts(self) -> tuple[Activity, ...]:
+        """Return the activities of the kinds of step, which add up to this one."""
+        if self.prompts is None:
+            return (self,)
+        one = self.prompts
+        others = Activity(
+            busy=np.maximum(self.busy - one.busy, 0.0),
+            kernels=np.maximum(self.kernels - one.kernels, 0.0),
+            use=np.maximum(self.use - one.use, 0.0),
+        )
+        return others, one
 
 
 def use_of(hardware: Hardware, rates: Array) -> Array:

@@ -3,14 +3,16 @@
 A device that runs kernels for a share `kernels` of the time and does work that would take the shares `use` at its rated
 peaks draws, in shares of its power limit,
 
-    ready + busy h (1 - exp(-x / h)),   h = head - ready,   x = (running kernels + sum of c use) / busy,
+    ready + sum over kinds of step of busy h (1 - exp(-x / h)),   h = head - ready,
+    x = (running kernels + sum of c use) / busy,
 
-and no more than its limit. `ready` is what a server draws between requests: a context is loaded and clocks are up. The
-weights c are energies: c times the limit over the peak is joules per FLOP or per byte. Arithmetic and memory share the
-clocks and the regulator, so that their watts do not add up near the limit; the exponential bends the sum. The constants
-are fitted on published serving runs, those of running kernels and of bytes moved by architecture, else by kind of
-memory (`power.toml`). Watts are those of the meter of the runs: the board of a PCIe card, the module (SXM, OAM) of a
-server, the GPU's part of a chip that holds CPU cores as well (GB10).
+and in no kind of step more than its limit. Steps that compute prompts are one kind, those that only decode the other,
+as the first may reach the limit while the second do not. `ready` is what a server draws between requests: a context is
+loaded and clocks are up. The weights c are energies: c times the limit over the peak is joules per FLOP or per byte.
+Arithmetic and memory share the clocks and the regulator, so that their watts do not add up near the limit; the
+exponential bends the sum. The constants are fitted on published serving runs, those of running kernels and of bytes
+moved by architecture, else by kind of memory (`power.toml`). Watts are those of the meter of the runs: the board of a
+PCIe card, the module (SXM, OAM) of a server, the GPU's part of a chip that holds CPU cores as well (GB10).
 """
 
 from __future__ import annotations
@@ -114,22 +116,25 @@ def ready_power(hardware: Hardware) -> Array:
 def demanded_power(hardware: Hardware, activity: Activity) -> Array:
     """Return the mean watts that devices would draw without a limit below their rated one, (N,) or (..., N)."""
     own, (running, work) = constants(), weights(hardware)
-    use = np.array(activity.use)
-    use[SENT] = 0.0 if own.work[SENT] == 0 else use[SENT]
-    weighed = np.sum(work.reshape(len(WORK), *([1] * (use.ndim - 2)), -1) * use, axis=0)
-    return hardware.rated_tdp * share_of_limit(
-        activity.busy, running * activity.kernels + weighed, own.ready, own.head - own.ready
-    )
+    above: Array = np.zeros(())
+    for part in activity.parts():
+        use = np.array(part.use)
+        use[SENT] = 0.0 if own.work[SENT] == 0 else use[SENT]
+        weighed = np.sum(work.reshape(len(WORK), *([1] * (use.ndim - 2)), -1) * use, axis=0)
+        above = above + share_above_ready(part.busy, running * part.kernels + weighed, own.ready, own.head - own.ready)
+    return hardware.rated_tdp * (own.ready + above)
 
 
-def share_of_limit(busy: Array, added: Array, ready: float, head: float) -> Array:
-    """Return the share of its power limit that a device draws, at most 1; the equation of this module.
+def share_above_ready(busy: Array, added: Array, ready: float, head: float) -> Array:
+    """Return the share of its power limit that a device draws above `ready` in steps that are alike.
+
+    It is at its limit in them at most.
 
     busy: share of time with requests in flight. added: what kernels and work add before the sum bends. head: what the
     bent sum tends to, above `ready`.
     """
     busy = np.maximum(busy, _LEAST_BUSY)
-    return np.asarray(np.minimum(ready - busy * head * np.expm1(-added / busy / head), 1.0))
+    return np.asarray(busy * np.minimum(-head * np.expm1(-added / busy / head), 1.0 - ready))
 
 
 def limited(demanded: Array, ready: Array, busy: Array, limit: Array) -> Array:

@@ -303,8 +303,8 @@ FAMILY = {family.name: family for family in _FAMILIES}
 class Variant:
     """Name the number formats that a table was measured in; empty where a family has none.
 
-    stored: storage format of weights or of KV entries. act: compute type. routing, of experts only: "balanced" or the
-    exponent of a power law of expert popularity.
+    stored: storage format of weights or of KV entries. act: compute type. routing, of experts only: the exponent of a
+    power law of expert popularity ("0": balanced), or one of `LAYOUTS`.
     """
 
     stored: str = ""

@@ -37,7 +37,8 @@ class _Batch:
     prompts computed together; entering: prompts per step in equilibrium. synchronised: share of the loop that still
     moves in the groups of its opening burst, 0 to 1. decode: the decode step. prefill: prefill times in
     equilibrium; grouped: those of full groups. repeats: prefills per request. token_time: seconds per output token
-    without interference. later_tokens: output tokens after the first.
+    without interference. later_tokens: output tokens after the first. away: seconds that a client spends outside the
+    batch between two requests.
     """
 
     clients: Array
@@ -52,6 +53,7 @@ class _Batch:
     repeats: Array
     token_time: Array
     later_tokens: Array
+    away: Array
 
 
 def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_request: Array) -> Served:
@@ -102,8 +104,10 @@ def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_reques
     output = load.mean(load.output)
     decoding = np.minimum(running, most_decoding(steps, load, np.maximum(output - 1.0, 0.0) / load.accepted))
     entering = prompts_per_step(decoding, output, steps.min_prompts_per_step(running), group)
-    synchronised = load.synchronised * steps.engine.synchronised
     decode, (steady, grouped) = prefill_times(steps, load, decoding, (entering, group))
+    later = np.maximum(output - 1.0, 0.0)
+    drifting = _drifting(later * decode.wall / load.accepted, grouped.mean_step)
+    synchronised = 1.0 - (1.0 - load.synchronised * steps.engine.synchronised) * drifting
     repeats = np.where(clients > max_running, prefills_per_request, 1.0)
     return _Batch(
         clients=clients,
@@ -117,8 +121,22 @@ def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_reques
         grouped=grouped,
         repeats=repeats,
         token_time=decode.wall / load.accepted,
-        later_tokens=np.maximum(output - 1.0, 0.0),
+        later_tokens=later,
+        # where others queue for admission, one of them takes the place at once
+        away=np.where(clients > max_running, 0.0, steps.engine.request_time),
     )
+
+
+def _drifting(answer: Array, step: Array) -> Array:
+    """Return the share of the requests of a group that drift apart while they decode, (N,).
+
+    Derived: requests that end during one step with prompts enter the next one together. So a group stays together whose
+    answers end within such a step; ends that spread over the time of an answer fall out of it with the probability
+    1 - exp(-answer / step).
+
+    answer: seconds of a request's decode steps, (N,). step: seconds of a step with a full group of prompts, (N,).
+    """
+    return np.asarray(-np.expm1(-answer / np.maximum(step, TINY)))
 
 
 def _batch_times(steps: StepModel, load: Load, batch: _Batch) -> tuple[Array, Array]:
@@ -155,7 +173,34 @@ def _times_at(rate: Array, steps: StepModel, load: Load, batch: _Batch) -> tuple
         own_tpot, own_wait = _lockstep_times(load, batch)
         tpot = batch.synchronised * own_tpot + (1.0 - batch.synchronised) * tpot
         wait = batch.synchronised * own_wait + (1.0 - batch.synchronised) * wait
-    return tpot, wait
+    spent = load.mean(batch.prefill.shared) * batch.repeats + wait + batch.later_tokens * tpot
+    lacking, later = np.maximum(_least_residence(load, batch) - spent, 0.0), batch.later_tokens
+    # prompts that arrived while a request waited are computed after its own, and delay its decode
+    met = np.minimum(lacking, later * np.maximum(_slowest_token(steps, batch) - tpot, 0.0))
+    return tpot + met / np.maximum(later, TINY), wait + lacking - met
+
+
+def _slowest_token(steps: StepModel, batch: _Batch) -> Array:
+    """Return the most seconds per output token, (N,): all steps carry prompts, or all prompts go before it."""
+    if not steps.engine.mixes_prefill:
+        return np.asarray(batch.token_time + batch.running * batch.prefill.interference)
+    longer = np.maximum(batch.prefill.mixed_step / batch.decode.wall - 1.0, 0.0)
+    return np.asarray(batch.token_time * (1.0 + longer * batch.repeats))
+
+
+def _least_residence(load: Load, batch: _Batch) -> Array:
+    """Return the least seconds that a request spends in the batch, (N,): no less than the work of all requests takes.
+
+    Derived: each of the others, beside the requests that share its steps, has one prompt computed per cycle of it.
+    Whether that delays it before its own prompt or after, it does so unless the request is away: cycle = away + own +
+    behind (1 - away / cycle), quadratic in the cycle.
+    """
+    own = load.mean(batch.prefill.shared) * batch.repeats + batch.later_tokens * batch.token_time
+    beside = batch.entering + batch.synchronised * (batch.group - batch.entering)
+    behind = np.maximum(batch.running - beside, 0.0) * batch.prefill.interference
+    whole = batch.away + own + behind
+    cycle = (whole + np.sqrt(np.maximum(whole * whole - 4.0 * behind * batch.away, 0.0))) / 2.0
+    return np.asarray(cycle - batch.away)
 
 
 def _others(steps: StepModel, batch: _Batch) -> Array:
@@ -174,9 +219,8 @@ def _steady_times(rate: Array, steps: StepModel, load: Load, batch: _Batch) -> t
     """
     others, prefill = _others(steps, batch), load.mean(batch.prefill.shared)
     tpot = slowed_tpot(batch.token_time, rate * batch.prefill.interference * others)
-    if steps.engine.mixes_prefill:  # no token takes longer than where every step carries prompts
-        longer = np.maximum(batch.prefill.mixed_step / batch.decode.wall - 1.0, 0.0)
-        tpot = np.minimum(tpot, batch.token_time * (1.0 + longer * batch.repeats))
+    if steps.engine.mixes_prefill:
+        tpot = np.minimum(tpot, _slowest_token(steps, batch))
     # the prompts of all others bound the wait, also at the rate at which nothing but prompts is computed
     utilisation = np.minimum(rate * others * prefill / batch.entering, 1.0 - TINY)
     queued = closed_prefill_wait(

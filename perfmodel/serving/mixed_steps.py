@@ -122,6 +122,6 @@ def _added(steps: StepModel, load: Load, knots: Array, decoding: Array, groups: 
     ]
     _, priced = steps.run_prompts(*planned, decode=steps.decode_step(knots[0], load.decode_context, load.drafts))
     return [
-        load.mean(p.longer_than(decoding[i]) / stages if mixes else p.pipelined(stages))
+        load.mean(p.delaying(decoding[i], stages) if mixes else p.pipelined(stages))
         for i, p in zip(beside, priced, strict=True)
     ]

@@ -69,7 +69,8 @@ def _whole_group(steps: StepModel, load: Load, running: Array) -> Array:
     """
     if not steps.engine.mixes_prefill:
         return largest_group(steps, load, running)
-    per_step = prefill_budget(steps.token_budget, np.maximum(running - 1.0, 0.0)) / load.mean(load.new)
+    budget = steps.token_budget * steps.sharding.pp
+    per_step = prefill_budget(budget, np.maximum(running - 1.0, 0.0)) / load.mean(load.new)
     filling = np.where(per_step < STREAM, np.ceil(STREAM / per_step), 1.0) * per_step
     return np.clip(filling, 1.0, np.maximum(running, 1.0))
 
@@ -77,7 +78,7 @@ def _whole_group(steps: StepModel, load: Load, running: Array) -> Array:
 def _tokens_per_step(steps: StepModel, load: Load) -> Array:
     """Return the most prompt tokens of a step, (N,): the budget, or one whole prompt where prompts are not cut."""
     if steps.engine.mixes_prefill:
-        return steps.token_budget
+        return steps.token_budget * steps.sharding.pp
     return np.asarray(steps.max_prompts_per_step(load.mean(load.new)) * load.mean(load.new))
 
 
@@ -96,7 +97,7 @@ def _prefill_lines(
     if not steps.engine.mixes_prefill:
         return full, full
     single, grouped = (
-        load.mean(p.apart.longer_than(alone)) / steps.sharding.pp / g for p, g in zip(prefills, groups, strict=True)
+        load.mean(p.apart.delaying(alone, steps.sharding.pp)) / g for p, g in zip(prefills, groups, strict=True)
     )
     return prefill_line(single, grouped, groups[1]), full
 

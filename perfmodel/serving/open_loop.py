@@ -10,7 +10,7 @@ from perfmodel.arrays import Array, Mask
 from perfmodel.serving.admission import admission_wait, chance_by_rank, finite_run_wait
 from perfmodel.serving.curve import DecodeCurve, decode_curve
 from perfmodel.serving.finite_run import finite_run
-from perfmodel.serving.limits import MAX_UTILISATION, SATURATED_SHARE
+from perfmodel.serving.limits import MAX_UTILISATION, SATURATED_SHARE, TINY
 from perfmodel.serving.mixed_steps import MixedSteps, mixed_steps
 from perfmodel.serving.planned_step import PricedStep
 from perfmodel.serving.prefills import PrefillTimes, prefill_times
@@ -120,7 +120,9 @@ def _operating_point(replica: _Replica) -> _Point:
     mixed = mixed_steps(steps, load, replica.curve)
     running = _running(replica, mixed)
     seen = np.minimum(running + 1.0, most)  # a sequence meets a Poisson number of others, and itself
-    entering = mixed.entering(load.rate, replica.curve.at(seen) * load.accepted, seen)
+    # beyond capacity no more prompts enter than a full batch completes
+    entered = np.minimum(load.rate, most / np.maximum(_met(replica, mixed, -1) + _decoding(replica, -1), TINY))
+    entering = mixed.entering(entered, replica.curve.at(seen) * load.accepted, seen)
     decode, (prefill,) = prefill_times(steps, load, seen, (entering,))
     nodes = poisson_nodes(running, seen, most)
     low, high = steps.run(*(steps.decode_step(n, load.decode_context, load.drafts) for n in nodes))
@@ -158,10 +160,9 @@ def _throughput(replica: _Replica, point: _Point, max_running: Array) -> _Throug
     It saturates where arrivals exceed that rate, where all its sequence slots are taken, or where prefill takes all the
     time. A run of no more than `max_running` requests never queues, so arrivals and slots cannot saturate it.
     """
-    curve, load, mixed = replica.curve, replica.load, point.mixed
+    curve, load = replica.curve, replica.load
     rate, prefill = load.rate, load.mean(point.prefill.shared)
-    output = load.mean(load.output)
-    met = np.stack([mixed.met(n, t * load.accepted, output) for n, t in zip(curve.running, curve.time, strict=True)])
+    met = np.stack([_met(replica, point.mixed, knot) for knot in range(len(curve.running))])
     # prompts are prefilled again only where the replica is full: at the last knot
     repeats = np.concatenate([np.ones_like(curve.running[:-1]), replica.prefills_per_request[None]])
     completed = curve.running / ((prefill + met) * repeats + replica.later_tokens * curve.time)
@@ -170,6 +171,17 @@ def _throughput(replica: _Replica, point: _Point, max_running: Array) -> _Throug
     return _Throughput(
         completed=completed, rate=np.where(saturated, np.minimum(rate, completed[-1]), rate), saturated=saturated
     )
+
+
+def _met(replica: _Replica, mixed: MixedSteps, knot: int) -> Array:
+    """Return the seconds that the prompts of the others delay a request at a knot of the decode curve, (N,)."""
+    curve, load = replica.curve, replica.load
+    return mixed.met(curve.running[knot], curve.time[knot] * load.accepted, load.mean(load.output))
+
+
+def _decoding(replica: _Replica, knot: int) -> Array:
+    """Return the seconds of the decode steps of a request at a knot of the decode curve, (N,)."""
+    return np.asarray(replica.later_tokens * replica.curve.time[knot])
 
 
 def _prefill_wait(replica: _Replica, point: _Point, rate: Array) -> Array:

@@ -97,6 +97,15 @@ class PricedPrompts(NamedTuple):
         extra = (n * np.maximum(w - seconds, 0.0) for w, n in zip(self.walls, self.counts, strict=True))
         return np.asarray(sum(extra))
 
+    def delaying(self, seconds: Array, stages: Array) -> Array:
+        """Return by how many seconds all steps together delay sequences whose decode steps take `seconds`, (N,).
+
+        Derived: a pipeline of `stages` (N,) advances as many micro-batches per round. Each passes all stages before its
+        next step begins, in turn, so that a round takes as long as its longest micro-batch, however many are longer.
+        """
+        longest = np.maximum(self.longest - seconds, 0.0)
+        return np.asarray(np.maximum(self.longer_than(seconds) / stages, longest))
+
 
 class Chunk(NamedTuple):
     """Tell how one kind of step cuts prompts. n_steps: how many steps. tokens, prompts: per step.

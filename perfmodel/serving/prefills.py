@@ -92,7 +92,7 @@ def _mixed(
     """
     alone, mixed = priced
     stages = steps.sharding.pp
-    interference = mixed.longer_than(decode_time) / stages / group
+    interference = mixed.delaying(decode_time, stages) / group
     return PrefillTimes(
         alone=alone.pipelined(stages),
         shared=mixed.pipelined(stages),

@@ -50,13 +50,13 @@ def slowed_tpot(token_time: Array, prefill_share: Array) -> Array:
 
 
 def prompts_per_step(running: Array, output_tokens: Array, least: Array, most: Array) -> Array:
-    """Return the prompts that enter a step of a full batch: `running` / `output_tokens`, within `least` and `most`.
+    """Return the mean prompts of the steps of a full batch that have any, within `least` and `most`, (N,).
 
-    (N,)
-
-    Derived: a sequence ends after as many steps as it has output tokens, and a queued prompt takes its place.
+    Derived: a sequence ends after as many steps as it has output tokens, and another prompt takes its place. So a
+    Poisson number m = `running` / `output_tokens` enters a step, and steps with prompts carry m / (1 - exp(-m)).
     """
-    return np.clip(running / np.maximum(output_tokens, 1.0), least, most)
+    entering = running / np.maximum(output_tokens, 1.0)
+    return np.clip(entering / np.maximum(-np.expm1(-entering), TINY), least, most)
 
 
 def share_of_others(running: Array, group: Array | float = 1.0) -> Array:

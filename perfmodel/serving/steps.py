@@ -54,7 +54,7 @@ class StepModel:
     def price(self, step: Step) -> StepCost:
         """Compute the device time of one step.
 
-        Communication overlaps computation where the engine does that and it pays.
+        Communication overlaps computation where the engine does that and it pays, or always if it is set so.
 
         Under a power limit below the rated one, what draws more takes longer.
 
@@ -93,7 +93,9 @@ class StepModel:
         both = self._device_cost(parts)
         plain = both.take(0, shape)
         beside = overlapped(both.take(1, shape), overlap)
-        return cheaper(plain, beside, self._launch_bound(beside, step) < self._launch_bound(plain, step))
+        least = self._launch_bound(beside, step)
+        pays = np.isfinite(least) if self.engine.overlap_always else least < self._launch_bound(plain, step)
+        return cheaper(plain, beside, pays)
 
     def _device_cost(self, step: Step) -> StepCost:
         """Return the device time of one step without overlap, from `known` where it is kept."""
@@ -263,9 +265,10 @@ class StepModel:
     def max_prompts_per_step(self, new: Array) -> Array:
         """Return the most prompts of `new` tokens that are computed together, (N,).
 
-        What the token budget holds, but at least one per rank of attention data parallelism, however long.
+        What the token budgets of all micro-batches of a pipeline hold, but at least one prompt per rank of attention
+        data parallelism, however long.
         """
-        return np.maximum(self.token_budget / new, self.sharding.dp)
+        return np.maximum(self.token_budget * self.sharding.pp / new, self.sharding.dp)
 
     def _ranks(self, seqs: Array | float) -> Array:
         """Return the ranks of attention data parallelism that `seqs` prompts use, (N,)."""

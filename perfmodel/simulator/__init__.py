@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from perfmodel.simulator.api import COUNT, COUNT_REPLICA, offered, pools_of, simulate
 from perfmodel.simulator.build import pool
+from perfmodel.simulator.device_power import PHASES, ReplicaPower, replica_power
 from perfmodel.simulator.distributions import Distribution
-from perfmodel.simulator.export import trace_events, write_requests, write_trace
+from perfmodel.simulator.export import trace_events, write_power, write_requests, write_trace
 from perfmodel.simulator.kernel.records import ROUTERS
 from perfmodel.simulator.metrics import (
     attained,
@@ -24,11 +25,13 @@ from perfmodel.simulator.metrics import (
 )
 from perfmodel.simulator.options import Replay, ReplayOptions
 from perfmodel.simulator.policy import Link, Policy, Pool, of_engine
+from perfmodel.simulator.power_use import METER_S, devices_power, power_series, power_summary
 from perfmodel.simulator.rate_search import Capacity, capacity
 from perfmodel.simulator.replay import run
 from perfmodel.simulator.requests import Prefixes, RequestClasses, Traffic, arrivals, from_workload, traffic
 from perfmodel.simulator.sequential import PRECISION, imprecise
 from perfmodel.simulator.simulation import Simulation
+from perfmodel.simulator.step_power import DevicePower, Steps
 from perfmodel.simulator.table import StepTable
 from perfmodel.simulator.tokens import Experience, experience, token_times
 from perfmodel.simulator.window import Window, usage, window
@@ -36,9 +39,12 @@ from perfmodel.simulator.window import Window, usage, window
 __all__ = [
     "COUNT",
     "COUNT_REPLICA",
+    "METER_S",
+    "PHASES",
     "PRECISION",
     "ROUTERS",
     "Capacity",
+    "DevicePower",
     "Distribution",
     "Experience",
     "Link",
@@ -47,15 +53,18 @@ __all__ = [
     "Prefixes",
     "Replay",
     "ReplayOptions",
+    "ReplicaPower",
     "RequestClasses",
     "Simulation",
     "StepTable",
+    "Steps",
     "Traffic",
     "Window",
     "arrivals",
     "attained",
     "attainment",
     "capacity",
+    "devices_power",
     "experience",
     "frame",
     "from_workload",
@@ -69,6 +78,9 @@ __all__ = [
     "offered",
     "pool",
     "pools_of",
+    "power_series",
+    "power_summary",
+    "replica_power",
     "run",
     "simulate",
     "summary",
@@ -78,6 +90,7 @@ __all__ = [
     "unstable",
     "usage",
     "window",
+    "write_power",
     "write_requests",
     "write_trace",
 ]

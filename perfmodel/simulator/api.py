@@ -13,7 +13,7 @@ from perfmodel.costs import CostModel
 from perfmodel.deployment import Deployments
 from perfmodel.engines import Engine
 from perfmodel.engines import engine as engine_of
-from perfmodel.estimates import HAND_OVER, between, check_context, check_lengths
+from perfmodel.estimates import check_context, check_lengths, least_group, link_between
 from perfmodel.hardware import hardware_of
 from perfmodel.models import ModelSpec
 from perfmodel.simulator.build import pool
@@ -153,13 +153,19 @@ def pools_of(
 
 
 def _link(front: Pool, back: Pool, prefill: Deployments, decode: Deployments) -> Link:
-    """Return the network link between a prefill and a decode pool, priced as in the analytic estimate.
+    """Return the link between a prefill and a decode pool, by the rule of the analytic estimate (`link_between`).
 
-    Takes the slower network of both ends, and the fixed time `HAND_OVER` per transfer. The pool that holds more KV
-    bytes per device sets the time, as each device receives or sends its own share.
+    The pool that holds more KV bytes per device sets the time, as each device receives or sends its own share. Each
+    prefill replica sends one request after another, always after its prefill; a decode replica receives from several at
+    once.
     """
-    bandwidth, latency = between(*(hardware_of(d.devices, d.device) for d in (prefill, decode)))
+    hardware = hardware_of(prefill.devices, prefill.device), hardware_of(decode.devices, decode.device)
+    devices = prefill.devices_per_replica, decode.devices_per_replica
+    group = least_group(devices, (prefill.replicas, decode.replicas))
+    bandwidth, latency, delay = link_between(hardware, group, decode.hand_over)
     if not bandwidth[0] > 0:
-        raise InputError(f"{back.name}: its network is unknown, and KV has to cross it; give the pools' link")
+        raise InputError(
+            f"{back.name}: the link to it is unknown, and KV has to cross it; state kv_link_gbs in [pools]"
+        )
     rate = float(bandwidth[0]) * front.kv_bytes / max(front.kv_bytes, back.kv_bytes)
-    return Link(rate, float(np.nan_to_num(latency[0])) + HAND_OVER, f"network to {back.name}")
+    return Link(rate, float(latency[0] + delay[0]), f"link to {back.name}")

@@ -18,9 +18,11 @@ from perfmodel.hardware import host_link_bandwidth
 from perfmodel.memory import sequence_bytes
 from perfmodel.models import ModelSpec
 from perfmodel.operators import Step
+from perfmodel.power import Activity, mean_power, power_spread, ready_power, use_of
 from perfmodel.serving import slots_limit
 from perfmodel.simulator.policy import MAX_SEQS, Link, Policy, Pool, Role, of_engine
 from perfmodel.simulator.requests import Traffic
+from perfmodel.simulator.step_power import DevicePower, Steps
 from perfmodel.simulator.table import Floor, Micro, StepTable, StepTime, Usual
 from perfmodel.workload import Arrival, Workload, load_of
 
@@ -28,6 +30,8 @@ from perfmodel.workload import Arrival, Workload, load_of
 #: PCIe 4.0 x16, that is 16 GT/s on 16 lanes with 128b/130b coding = 31.5 GB/s, of which large copies reach 25 GB/s
 #: (planning number of FlexGen and DeepSpeed; see `LINK_SHARE` in perfmodel/hardware/host.py).
 UNKNOWN_HOST_LINK = 25e9
+#: Seconds, and tokens, that a step counts as at least where shares of it are taken: avoids dividing by zero.
+LEAST_TIME = 1e-12
 #: Prompt tokens per step that a table reaches where the policy sets no budget; beyond the longest contexts in use.
 _MAX_TABLE_TOKENS = 1e6
 
@@ -45,15 +49,14 @@ def pool(
 ) -> Pool:
     """Build the pool of replicas that the simulator runs for `deployments` (one row): step times, KV capacity, policy.
 
-    KV capacity is that of the closed form, at the mean length of `traffic`. KV cache crosses the device's
-    network between pools, and the link to the host where it is swapped.
+    KV capacity is that of the closed form, at the mean length of `traffic`. KV crosses the device's network between
+    pools, and the link to the host where it is swapped.
 
     Args:
         costs, policy: Used in place of the engine's own cost model and scheduling rules.
         table: Step times made earlier for this deployment, for requests at least as long and as many.
 
-    Raises:
-        InputError: where the model does not fit.
+    Raises `InputError` where the model does not fit.
     """
     if len(deployments) != 1:
         raise InputError(f"{len(deployments)} deployments given; simulate one at a time")
@@ -71,6 +74,7 @@ def pool(
         swap_bandwidth=host_link(deployments),
         name=device if role == "both" else f"{role} on {device}",
         link=_network(setup, device) if role == "prefill" else None,
+        power=device_power(setup, deployments),
     )
 
 
@@ -101,12 +105,10 @@ def _engine_policy(setup: Prepared, engine: Engine, deployments: Deployments, tr
     )
 
 
-def _network(setup: Prepared, device: str) -> Link:
-    """Return the device's network as the link over which KV cache reaches the decode pool."""
+def _network(setup: Prepared, device: str) -> Link | None:
+    """Return the device's network as the link over which KV cache reaches the decode pool; None where it is unknown."""
     bandwidth, latency = float(setup.hardware.net_bandwidth[0]), float(np.nan_to_num(setup.hardware.net_latency[0]))
-    if not bandwidth > 0:
-        raise InputError(f"{device}: its network is unknown, and KV has to cross it; give the pools' link")
-    return Link(bandwidth=bandwidth, latency=latency, name=f"network of {device}")
+    return Link(bandwidth=bandwidth, latency=latency, name=f"network of {device}") if bandwidth > 0 else None
 
 
 def host_link(deployments: Deployments) -> float:
@@ -185,21 +187,60 @@ def step_time(setup: Prepared) -> StepTime:
     prefix. A pipeline of PP stages advances PP micro-batches per step: decodes are spread over them, and prompts fill
     them one by one.
     """
-    steps, pp = setup.steps, float(setup.sharding.pp[0])
+    steps = setup.steps
 
     def time(prompt: Array, keys: Array, seqs: Array, context: Array) -> Array:
         prompt, keys, seqs, context = np.broadcast_arrays(prompt, keys, seqs, context)
-        chunk = _Prompts.of(setup, prompt, keys)
-        decoding = np.maximum(seqs / pp, np.minimum(seqs, 1.0))
-        # request classes lead, candidates come last: every step is a class of the one candidate
-        columns = (chunk.tokens, chunk.before, np.maximum(chunk.prompts, 1.0), decoding, context)
-        cost = steps.price(Step(*(c.reshape(-1, 1) for c in columns)))
+        step, prompts = _step(setup, prompt, keys, seqs, context)
+        cost = steps.price(step)
         if steps.engine.overlap_scheduling:
             return cost.time.reshape(prompt.shape)
-        running = (seqs + chunk.prompts).reshape(-1, 1)
+        running = seqs.reshape(-1, 1) + prompts
         return steps.wall(cost, running, captured=np.ones_like(running, bool)).reshape(prompt.shape)
 
     return time
+
+
+def _step(setup: Prepared, prompt: Array, keys: Array, seqs: Array, context: Array) -> tuple[Step, Array]:
+    """Return (one micro-batch of each of K steps, its prompts); arguments of equal shape, as in `StepTime`.
+
+    Columns are (K, 1): request classes lead, candidates come last, and every step is a class of the one candidate.
+    """
+    pp = float(setup.sharding.pp[0])
+    chunk = _Prompts.of(setup, prompt, keys)
+    decoding = np.maximum(seqs / pp, np.minimum(seqs, 1.0))
+    columns = (chunk.tokens, chunk.before, np.maximum(chunk.prompts, 1.0), decoding, context)
+    return Step(*(c.reshape(-1, 1) for c in columns)), chunk.prompts.reshape(-1, 1)
+
+
+def device_power(setup: Prepared, deployments: Deployments) -> DevicePower:
+    """Return the power of the devices of the one deployment in `setup`, by what its steps do.
+
+    Stages of a pipeline that a step leaves without a micro-batch wait.
+    """
+    hardware, steps, pp = setup.hardware, setup.steps, float(setup.sharding.pp[0])
+
+    def busy(run: Steps) -> Array:
+        step, _ = _step(setup, run.prompt, run.keys, run.seqs, run.context)
+        cost, seconds = steps.price(step), np.maximum(run.seconds, LEAST_TIME)[:, None]
+        batches = [
+            total[:, None] / np.maximum(each, LEAST_TIME)
+            for total, each in ((run.prompt, step.prefill_tokens), (run.seqs, step.decode_seqs))
+        ]
+        share = np.clip(np.maximum(*batches) / pp, 0.0, 1.0)  # of the stages, those with a micro-batch
+        kernels = np.minimum(share * cost.time / seconds, 1.0)
+        rates = cost.work * share / np.maximum(seconds, cost.time)
+        activity = Activity(np.ones_like(kernels), kernels, use_of(hardware, rates))
+        return np.asarray(mean_power(hardware, activity))[:, 0]
+
+    return DevicePower(
+        busy=busy,
+        ready=float(ready_power(hardware)[0]),
+        devices=float(deployments.devices_per_replica[0]),
+        limit=float(hardware.tdp[0]),
+        spread=float(power_spread(hardware)[0]),
+        device=deployments.devices[int(deployments.device[0])].name,
+    )
 
 
 class _Prompts(NamedTuple):

@@ -1,21 +1,24 @@
-"""Write a simulation to files: a table with one row per request, or a trace that Perfetto and Chrome open."""
+"""Write a simulation to files: rows per request, power over time, or a trace that Perfetto and Chrome open."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hwdb import InputError, outfile
+from perfmodel.simulator.device_power import watts_of_runs
 from perfmodel.simulator.metrics import frame
+from perfmodel.simulator.power_use import power_series
 from perfmodel.simulator.simulation import Simulation, run_durations
 
 #: Most events in a trace; later ones are left out. Chosen: viewers slow down before.
 MOST_EVENTS = 200_000
-#: Shares of the events that runs and requests may take, so that both fit: a run has 3 events and a request 6.
-_EVENTS_PER_RUN, _EVENTS_PER_REQUEST = 6, 12
+#: Shares of the events that runs and requests may take, so that both fit: a run has 4 events and a request 6.
+_EVENTS_PER_RUN, _EVENTS_PER_REQUEST = 8, 12
 _US = 1e6  # microseconds per second
 
 
@@ -32,6 +35,22 @@ def write_requests(simulation: Simulation, path: str | Path) -> None:
         raise InputError(f"{path}: Parquet needs pyarrow; install perfmodel[parquet], or name a .csv file") from None
 
 
+def write_power(simulation: Simulation, path: str | Path, interval: float = 0.0) -> None:
+    """Write `power_series` as CSV or, where the name ends in `.json`, as a list of JSON rows.
+
+    interval: s; 0 for a few hundred intervals. Raises `InputError` where the watts of the devices are not known.
+    """
+    import pandas as pd
+
+    table, path = pd.DataFrame(power_series(simulation, interval)), Path(path)
+    if not len(table) or table["power_w_per_device"].isna().all():
+        raise InputError(f"{path}: no power is known of these devices, so there is nothing to write; give their tdp")
+    if path.suffix == ".json":
+        outfile.write_text(path, table.to_json(orient="records") + "\n")
+        return
+    outfile.write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
 def trace_events(simulation: Simulation, most: int = MOST_EVENTS) -> list[dict[str, Any]]:
     """Return events of the Trace Event Format, times in us.
 
@@ -43,20 +62,26 @@ def trace_events(simulation: Simulation, most: int = MOST_EVENTS) -> list[dict[s
         {"ph": "M", "name": "process_name", "pid": i, "args": {"name": name}} for i, name in enumerate(names)
     ]
     runs = simulation.runs[: most // _EVENTS_PER_RUN]
-    for run, duration in zip(runs, run_durations(runs), strict=True):
-        events.extend(_run_events(run, float(duration)))
+    watts = watts_of_runs(simulation)[: len(runs)]
+    for run, duration, drawn in zip(runs, run_durations(runs), watts, strict=True):
+        events.extend(_run_events(run, float(duration), float(drawn)))
     for r in np.flatnonzero(simulation.served)[: most // _EVENTS_PER_REQUEST]:
         events.extend(_request_events(simulation, int(r)))
     return events
 
 
-def _run_events(run: Any, duration: float) -> list[dict[str, Any]]:
-    """Return the events of one run of steps of a replica: its span, and counters at its begin. duration: s."""
+def _run_events(run: Any, duration: float, watts: float) -> list[dict[str, Any]]:
+    """Return the events of one run of steps of a replica: its span, and counters at its begin.
+
+    duration: s. watts: of a device; NaN unknown, and then not among the counters.
+    """
     steps, pid, begin, span = int(run["steps"]), int(run["replica"]), _US * float(run["start"]), _US * duration
     prompt, active = int(run["prompt"]), int(run["active"])
     kind = "mixed" if prompt and active else "prefill" if prompt else "decode"
     args = {"steps": steps, "prompt_tokens": prompt, "decoding": active}
+    power = [{"ph": "C", "name": "W per device", "pid": pid, "ts": begin, "args": {"drawn": round(watts, 1)}}]
     return [
+        *(power if math.isfinite(watts) else []),
         {"ph": "X", "name": kind, "cat": "step", "pid": pid, "tid": 0, "ts": begin, "dur": span, "args": args},
         {"ph": "C", "name": "KV blocks", "pid": pid, "ts": begin, "args": {"used": int(run["used"])}},
         {

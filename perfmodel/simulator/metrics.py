@@ -9,6 +9,7 @@ import numpy as np
 from hwdb import InputError, UnknownName
 from perfmodel.arrays import NAN, Array, Mask
 from perfmodel.simulator.distributions import Distribution, distribution
+from perfmodel.simulator.power_use import power_summary
 from perfmodel.simulator.requests import Whole
 from perfmodel.simulator.simulation import Simulation, run_ends
 from perfmodel.simulator.steady import SLICES, margin
@@ -181,6 +182,7 @@ def summary(simulation: Simulation, slo: Slo | None = None, seen: Window | None 
             row |= {name: MS_PER_S * found.at(statistic), f"{name}_ci95": MS_PER_S * known.at(statistic)}
     if slo is not None and slo.objectives:
         row |= _slo_columns(simulation, slo, seen)
+    row |= power_summary(simulation, seen)
     if seen.steady and unstable(simulation):
         row |= {name: NAN for name in row if name.startswith(_OF_THE_QUEUE)}
     return row

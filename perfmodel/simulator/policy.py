@@ -6,10 +6,11 @@ Every published scheduling policy that the simulator knows is a choice of the pa
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from hwdb import InputError
+from perfmodel.simulator.step_power import DevicePower
 from perfmodel.simulator.table import StepTable
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ class Pool:
         link: Link towards the decode pool; prefill pools need one.
         swap_bandwidth: B/s between device and host memory; `preemption="swap"` needs it.
         name: What error messages call the pool.
+        power: Watts of its devices; None where they are not asked for.
     """
 
     table: StepTable
@@ -146,6 +148,7 @@ class Pool:
     link: Link | None = None
     swap_bandwidth: float = math.nan
     name: str = "pool"
+    power: DevicePower | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Raise `InputError` for combinations that mean nothing."""

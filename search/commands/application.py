@@ -84,6 +84,12 @@ def _add_simulate(app: typer.Typer) -> None:
     _add(app, "simulate", simulate.simulate_command, simulate.EXAMPLES, SCENARIOS)
 
 
+def _add_power(app: typer.Typer) -> None:
+    from search.commands import power
+
+    _add(app, "power", power.power_command, power.EXAMPLES, SCENARIOS)
+
+
 def _add_fleet(app: typer.Typer) -> None:
     from search.commands import fleet
 
@@ -106,6 +112,12 @@ def _add_next(app: typer.Typer) -> None:
     from search.commands import next_run
 
     _add(app, "next", next_run.next_command, next_run.EXAMPLES, SCENARIOS)
+
+
+def _add_export(app: typer.Typer) -> None:
+    from search.commands import export
+
+    _add(app, "export", export.export_command, export.EXAMPLES, SCENARIOS)
 
 
 def _add_estimate(app: typer.Typer) -> None:
@@ -181,10 +193,12 @@ def _add_version(app: typer.Typer) -> None:
 COMMANDS = {
     "plan": _add_plan,
     "simulate": _add_simulate,
+    "power": _add_power,
     "fleet": _add_fleet,
     "cost": _add_cost,
     "report": _add_report,
     "next": _add_next,
+    "export": _add_export,
     "estimate": _add_estimate,
     "predict": _add_predict,
     "calibrate": _add_calibrate,
@@ -201,10 +215,12 @@ COMMANDS = {
 SUMMARIES = {
     "plan": (SCENARIOS, "Rank the configurations that serve a scenario within its SLOs."),
     "simulate": (SCENARIOS, "Simulate a scenario's load on a candidate of its plan."),
+    "power": (SCENARIOS, "Say how many servers of a plan fit a power budget, and what caps cost and gain."),
     "fleet": (SCENARIOS, "Find the least-cost mix of hardware for classes of requests, and what each hour needs."),
     "cost": (SCENARIOS, "Compare own, rent and API for a plan's best candidate, and where they break even."),
     "report": (SCENARIOS, "Write the plan of a scenario as one offline HTML page."),
     "next": (SCENARIOS, "Say which benchmark run is worth taking before hardware is chosen."),
+    "export": (SCENARIOS, "Write the launch commands or manifests of a plan, and the benchmark of its SLO."),
     "estimate": (DEPLOYMENTS, "Estimate latency, throughput, memory, power, cost of a deployment."),
     "predict": (DEPLOYMENTS, "Predict latency, throughput, memory and power per row of a table."),
     "calibrate": (DEPLOYMENTS, "Learn from your own benchmarks what your systems do differently."),

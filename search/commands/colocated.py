@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from hwdb import Device, Hwdb, InputError
-from perfmodel.deployment import Deployments, deployments
+from perfmodel.deployment import Deployments, check_routing, deployments
 from perfmodel.engines import Engine, Recipe, engine, instead, recipe
 from perfmodel.estimates import Estimates, Term, check, check_context, configuration_remarks, estimate, explain
 from perfmodel.models import ModelSpec, model
 from perfmodel.workload import Workload, longest_over_mean
 from search.commands.deployment_options import DeploymentOptions, EngineOptions
+from search.commands.expert_options import ExpertOptions
 from search.commands.memory_options import HostOptions, LoraOptions
 from search.planning import deployment_words
 from search.space import refuse_impossible
@@ -93,6 +94,7 @@ def colocated(
     workload: Workload,
     engine_options: EngineOptions,
     *,
+    experts: ExpertOptions,
     host: HostOptions,
     lora: LoraOptions,
     hwdb: Hwdb,
@@ -116,8 +118,9 @@ def colocated(
     if published is not None:
         runs = published.tuned(runs)
         settings = published.columns(_longest_prompt(workload), settings["dp"]) | settings
-    runs = engine_options.configured(runs)
-    columns = deployments([card], host=host_behind, adapters=adapters, **settings)
+    runs = experts.overlapped(engine_options.configured(runs))
+    columns = deployments([card], host=host_behind, adapters=adapters, routing=experts.routing(), **settings)
+    check_routing(spec, columns.routing)
     check(columns)
     refuse_impossible(spec, columns)
     return Colocated(model=spec, workload=workload, deployments=columns, engine=runs, recipe=published)

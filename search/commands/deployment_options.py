@@ -12,6 +12,7 @@ from hwdb import InputError, UnknownName
 from search.commands.options import COUNT, NAME, SHARE, TOKENS, ModelName
 
 if TYPE_CHECKING:
+    from perfmodel.deployment import HandOver
     from perfmodel.engines import Engine
 
 
@@ -21,8 +22,8 @@ class DeploymentOptions:
 
     section: ClassVar[str] = "Deployment"
 
-    model: ModelName
-    device: Annotated[str, typer.Option(metavar=NAME, help="Device, as `hw list` names it.")]
+    model: ModelName = ""
+    device: Annotated[str, typer.Option(metavar=NAME, help="Device, as `hw list` names it.")] = ""
     tp: Annotated[int, typer.Option(metavar=COUNT, help="Tensor parallelism: devices that split each layer.")] = 1
     pp: Annotated[int, typer.Option(metavar=COUNT, help="Pipeline parallelism: stages of layers.")] = 1
     ep: Annotated[int, typer.Option(metavar=COUNT, help="Expert parallelism: devices that split the experts.")] = 1
@@ -52,6 +53,20 @@ class DeploymentOptions:
     allow_long_context: Annotated[
         bool, typer.Option("--allow-long-context", help="Allow requests beyond the model's trained context.")
     ] = False
+    from_: Annotated[
+        str,
+        typer.Option(
+            "--from", metavar="COMMAND|FILE", help="What runs: a launch command in quotes, script, compose or manifest."
+        ),
+    ] = ""
+
+    def complete(self) -> DeploymentOptions:
+        """Return these options; raise `InputError` where the model or the device is missing."""
+        if not self.model:
+            raise InputError("MODEL is missing; give its Hugging Face name, or a deployment to read with --from")
+        if not self.device:
+            raise InputError("--device is missing; name one, as `hw list` does")
+        return self
 
     def columns(self) -> dict[str, Any]:
         """Return the degrees and formats given on the command line, by the names of the columns of a deployment."""
@@ -211,6 +226,33 @@ class PoolOptions:
         typer.Option(metavar=COUNT, help="As --max-num-seqs, of a prefill worker (default: --max-num-seqs)."),
     ] = None
 
+    kv_link: Annotated[
+        str,
+        typer.Option(
+            metavar="LINK", help="Link of the KV cache: node, rack, network (default: auto, where pools fit)."
+        ),
+    ] = "auto"
+    kv_link_gbs: Annotated[
+        float | None, typer.Option(metavar="GB/S", help="Rate of that link per device (default: the hardware's).")
+    ] = None
+    hand_over_ms: Annotated[
+        float | None,
+        typer.Option(metavar="MS", help="Time per request between pools besides the transfer (default: 20 or 100)."),
+    ] = None
+    layerwise: Annotated[
+        bool, typer.Option("--layerwise", help="The KV cache of a layer leaves as soon as it is computed.")
+    ] = False
+
+    def hand_over(self) -> HandOver:
+        """Return how KV cache moves between the pools. Raises `InputError` for values that mean nothing."""
+        from typing import cast
+
+        from perfmodel.deployment import HandOver, Place
+
+        stated = {"bandwidth": (self.kv_link_gbs, 1e9), "delay": (self.hand_over_ms, 1e-3)}
+        numbers = {name: value * unit for name, (value, unit) in stated.items() if value is not None}
+        return HandOver(place=cast("Place", self.kv_link), layerwise=self.layerwise, **numbers)
+
     def columns(self) -> dict[str, float]:
         """Return what is given of a prefill worker, by the names of the columns of a deployment."""
         from perfmodel.dtypes import FORMAT_CODE, storage
@@ -256,3 +298,12 @@ class PoolOptions:
             if value is not None:
                 flag = {"dp": "dp-attention"}.get(name, name).replace("_", "-")
                 raise InputError(f"--prefill-{flag} needs two pools; give --prefill-workers and --decode-workers")
+        links = {
+            "kv-link": self.kv_link != "auto",
+            "kv-link-gbs": self.kv_link_gbs is not None,
+            "hand-over-ms": self.hand_over_ms is not None,
+            "layerwise": self.layerwise,
+        }
+        for flag, is_given in links.items():
+            if is_given:
+                raise InputError(f"--{flag} needs two pools; give --prefill-workers and --decode-workers")

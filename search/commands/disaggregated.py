@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -100,7 +100,7 @@ def with_pools(decode: Colocated, pools: PoolOptions, hwdb: Hwdb) -> Colocated:
     workers = pools.workers()
     if workers is None:
         return decode
-    one = decode.deployments
+    one = replace(decode.deployments, hand_over=pools.hand_over())
     if one.replicas[0] != 1:
         raise InputError("--replicas and --decode-workers exclude each other; give the workers of both pools")
     card = hwdb.device(pools.prefill_device) if pools.prefill_device else one.devices[0]
@@ -110,7 +110,7 @@ def with_pools(decode: Colocated, pools: PoolOptions, hwdb: Hwdb) -> Colocated:
             f"{', '.join(decode.recipe.devices)}; leave --recipe out and give its settings by flags instead"
         )
     columns = {name: getattr(one, name)[0] for name in SHARED_COLUMNS} | pools.columns()
-    prefill = deployments([card], host=one.host, adapters=one.adapters, **columns)
+    prefill = deployments([card], host=one.host, adapters=one.adapters, routing=one.routing, **columns)
     check(prefill, "prefill-")
     refuse_impossible(decode.model, prefill, "prefill-")
     return Disaggregated(

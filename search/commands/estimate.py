@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 import typer
 
 from search.commands.deployment_options import DeploymentOptions, EngineOptions, PoolOptions
+from search.commands.expert_options import ExpertOptions
 from search.commands.memory_options import HostOptions, LoraOptions
 from search.commands.option_groups import grouped
 from search.commands.options import DataOutputOptions
@@ -16,7 +17,7 @@ from search.commands.workload_options import SloOptions, WorkloadOptions
 
 EXAMPLES = """\
 perfmodel estimate meta-llama/Llama-3.1-70B --device h100-sxm --tp 4
-perfmodel estimate meta-llama/Llama-3.1-8B --device l40s --request-rate-rps 2"""
+perfmodel estimate --from start.sh --device l40s --request-rate-rps 2"""
 #: Exit code where the SLO is missed, or the deployment does not fit.
 MISSED_SLO = 1
 
@@ -32,11 +33,18 @@ class EstimateOutput(DataOutputOptions, SiteOptions):
     )
 
 
+@dataclass(frozen=True)
+class ServingOptions(EngineOptions, ExpertOptions):
+    """The serving engine, and how it spreads experts."""
+
+    section: ClassVar[str] = EngineOptions.section
+
+
 @grouped
 def estimate_command(
     deployment: DeploymentOptions,
     workload: WorkloadOptions,
-    engine: EngineOptions,
+    engine: ServingOptions,
     lora: LoraOptions,
     host: HostOptions,
     pools: PoolOptions,
@@ -45,20 +53,29 @@ def estimate_command(
 ) -> int:
     """Estimate latency, throughput, memory, power, cost of a deployment.
 
+    The deployment is given by options, or read with --from from a launch command, script, compose file or manifest.
     With an SLO, the exit code is 1 where the deployment does not fit, or is less likely than --confidence to keep it.
     """
     from search.commands.colocated import colocated
     from search.commands.disaggregated import with_pools
     from search.commands.estimate_row import EXPLAINED, NO_HOST, NOTES, SHEET, estimate_row, keeps_slo, operator_rows
+    from search.commands.read_options import deployment_of, engine_of, plan_sentence, pools_of, read_columns, reading_of
     from search.output import operator_layout, print_rows, print_sheet
 
     form, hwdb, bounds = output.form, output.database(), slo.bounds()
-    asked = colocated(deployment, workload.workload(), engine, host=host, lora=lora, hwdb=hwdb)
+    reading = reading_of(deployment, engine.engine_version)
+    if reading is not None:
+        deployment, engine, pools = deployment_of(reading), engine_of(reading, engine), pools_of(reading, pools)
+    whole = deployment.complete()
+    asked = colocated(whole, workload.workload(), engine, experts=engine, host=host, lora=lora, hwdb=hwdb)
     asked = with_pools(asked, pools, hwdb)
     if output.explain:
         print_rows(operator_rows(asked), form, operator_layout("Where the time goes", output.wide, EXPLAINED))
         return 0
     row = estimate_row(asked, hwdb, bounds, output)
+    if reading is not None:
+        sentence = plan_sentence(reading, asked, slo, row["slo_chance"], output.folders)
+        row |= read_columns(reading, sentence, row["kv_pool_tokens"])
     if form == "table":
         notes = NOTES if row["host_power_kw"] else (NO_HOST, *NOTES)
         print_sheet(row, SHEET, notes=notes, wide=output.wide)

@@ -35,7 +35,7 @@ SHEET: Mapping[str, Sequence[str]] = {
     "Load": ("load", "isl", "osl", "running"),
     "Latency": ("ttft_ms", "ttft_ms_p99", "tpot_ms", "itl_ms_p99", "e2e_ms", "e2e_ms_p99", "slo_chance"),
     "Throughput": ("request_rate_rps", "output_tok_s", "total_tok_s"),
-    "Memory": ("fits", "memory_gb_per_device", "memory_capacity_gb", "max_running", "reason"),
+    "Memory": ("fits", "memory_gb_per_device", "memory_capacity_gb", "kv_pool_tokens", "max_running", "reason"),
     "Power and cost": (
         "power_w_per_device",
         "energy_j_per_output_token",
@@ -59,6 +59,7 @@ SHEET: Mapping[str, Sequence[str]] = {
         "carbon",
     ),
     "Trust": ("basis", "remark"),
+    "What was read": ("read_layout", "unknown_flags", "conflicting_flags", "unused_flags", "plan_comparison"),
 }
 #: What the terminal says below the sections.
 NOTES = ("In brackets: 80 % ranges. perfmodel explain WORD explains a name; --json and --csv have every column.",)
@@ -100,6 +101,7 @@ def estimate_row(asked: Colocated, hwdb: Hwdb, slo: Slo, site: SiteOptions) -> d
         "running": float(found.running[0]),
         **{name: values[0] for name, values in found.columns().items()},
         "memory_capacity_gb": float(found.memory_use.capacity[0]) / 1e9,
+        "kv_pool_tokens": float(found.memory_use.kv_tokens[0]),
         "max_running": float(found.memory_use.max_running[0]),
         "reason": found.reason(0),
         **bill(hwdb, asked, found, site),
@@ -212,7 +214,7 @@ def bill(hwdb: Hwdb, asked: Colocated, found: Estimates, site: SiteOptions) -> d
     offer = tariff(hwdb, names, site.nodes(), site.prices, own, way_out=OWN_PRICE, money=money)
     held = [(np.array([names.index(name)]), np.array([size]), np.array([count])) for name, size, count in pools]
     due = offer.bill(*held, caps=asked.power_caps())
-    power = power_columns(found, due, at, money.utilisation)
+    power = power_columns(found, offer, due, at, money.utilisation)
     hourly = hourly_usd(due, power["mean_power_w"], at, money.ownership)
     paid = {"usd_per_hour": hourly, **{name: due[name] for name in ("nodes", "devices_billed")}}
     of_front = offer.hourly(*held[0]) / sum(offer.hourly(*pool) for pool in held) if len(held) > 1 else None

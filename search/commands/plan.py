@@ -54,6 +54,7 @@ def plan_command(scenario: Scenario, result: ResultOptions, output: DataOutputOp
     Searches every legal configuration of the hardware on offer, at the number of devices that the load needs. Where
     none qualifies, the exit code is 1, and the message names the nearest one and what to relax.
     """
+    from search.deploy import with_launches
     from search.output import print_rows
     from search.planning import terms_of
 
@@ -67,7 +68,7 @@ def plan_command(scenario: Scenario, result: ResultOptions, output: DataOutputOp
     elif result.verify:
         print_rows(_verified(found), form)
     else:
-        rows = found.rows(result.top, result.misses) if found.best >= 0 else []
+        rows = with_launches(found, found.rows(result.top, result.misses) if found.best >= 0 else [])
         others = [{"rank": None, **row} for row in found.best_by_engine()[1:]]
         print_rows([*rows, *others], form)
     return 0

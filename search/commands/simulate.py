@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 perfmodel simulate examples/chat-70b-h100.toml --requests 500
-perfmodel simulate examples/chat-70b-h100.toml --rank 2 --log requests.csv"""
+perfmodel simulate examples/chat-70b-h100.toml --rank 2 --log requests.csv
+perfmodel simulate examples/chat-70b-h100.toml --power-series watts.csv --interval-s 1"""
 
 
 #: Table by the hour: its title (of a trace, of stated rates), the columns that stay, and those that a narrow table
@@ -92,6 +93,12 @@ class LogOptions:
     trace: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a timeline for ui.perfetto.dev here (JSON).")
     ] = None
+    power_series: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write watts over time here, a row per interval and replica.")
+    ] = None
+    interval_s: Annotated[
+        float, typer.Option(metavar="S", help="Interval of --power-series in seconds; 0: some hundred intervals.")
+    ] = 0.0
 
 
 @grouped
@@ -104,11 +111,12 @@ def simulate_command(
     loop is run until its figures are known well enough, and measured in its steady state.
     Where nothing qualifies, the exit code is 1.
     """
+    from perfmodel import simulator
     from search.output import Layout, print_rows, print_simulation, progress_bar
     from search.planning import hourly, verify
 
     form = output.form
-    for file in (logs.log, logs.trace):
+    for file in (logs.log, logs.trace, logs.power_series):
         if file is not None:
             outfile.check(file, scenario)
     found = plan_of(scenario, output.folders)
@@ -122,6 +130,8 @@ def simulate_command(
             trace=logs.trace,
             progress=update,
         )
+    if logs.power_series is not None:
+        simulator.write_power(done, logs.power_series, logs.interval_s)
     hours = hourly.hour_rows(found, number, done)
     title = HOURS_TITLE if hours else STEADY_TITLE
     if simulation.by_hour and not hours:

@@ -62,7 +62,11 @@ class WorkloadOptions:
         float | None, typer.Option(metavar=COUNT, help="Load: requests of one static batch that starts together.")
     ] = None
     n_requests: Annotated[
-        float | None, typer.Option(metavar=COUNT, help="Load: requests that all wait at the start (offline).")
+        float | None,
+        typer.Option(
+            metavar=COUNT,
+            help="Load: requests that all wait at the start (offline). Beside a rate or clients: requests of the run.",
+        ),
     ] = None
 
     def workload(self) -> Workload:
@@ -74,9 +78,12 @@ class WorkloadOptions:
             "n-requests": self.n_requests,
         }
         given = [name for name, value in loads.items() if value is not None]
-        if len(given) > 1:
+        of_a_run = self.n_requests is not None and given[0] in ("concurrency", "request-rate-rps")
+        if len(given) > 1 + of_a_run:
             raise InputError(f"--{' and --'.join(given)} exclude each other; give one load")
         requests = self._requests()
+        if of_a_run:
+            requests = requests.at(n_requests=self.n_requests)
         if self.request_rate_rps is not None:
             return requests.at(arrival="open", rate=self.request_rate_rps)
         if self.n_requests is not None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from perfmodel.arrays import Array, Index
+from perfmodel.power import energy_per_token
 from search.fleet.idle import Idle
 from search.fleet.limits import INTEGRALITY_TOLERANCE
 from search.fleet.problem import FleetProblem
@@ -42,9 +44,10 @@ class FleetPlan:
     relative distance. binding: limits that cost money, the costliest first. manifest: what the fleet rests on, None
     where it does not come from a scenario. power_at_load: (O, P) watts at the load of each period, None where only the
     power at full load is known. slo_chance: (O, P) the chance that an option keeps the SLOs of what it serves, NaN
-    unknown; None where nothing is modelled. scaled: of a static fleet over several periods, what each period needs of
-    its options. static: of a fleet that changes over the day, the least-cost one that does not. idle: devices on hand
-    that it does not use. site: its electricity.
+    unknown; None where nothing is modelled. output_rate: (O, P) output tokens/s of what an option serves, NaN unknown.
+    power_spread: (O,) log half-widths of the 80 % intervals of watts, NaN where watts are stated. scaled: of a static
+    fleet over several periods, what each period needs of its options. static: of a fleet that changes over the day, the
+    least-cost one that does not. idle: devices on hand that it does not use. site: its electricity.
     """
 
     problem: FleetProblem
@@ -58,6 +61,8 @@ class FleetPlan:
     manifest: Manifest | None = None
     power_at_load: Array | None = None
     slo_chance: Array | None = None
+    output_rate: Array | None = None
+    power_spread: Array | None = None
     scaled: FleetPlan | None = None
     static: FleetPlan | None = None
     idle: tuple[Idle, ...] = ()
@@ -122,12 +127,27 @@ class FleetPlan:
                 "nodes": float(np.ceil(self.replicas[o, t] * problem.options[o].nodes - LIMIT_TOLERANCE)),
                 "usd_per_hour": float(hourly[o, t]),
                 "power_w": float(self.watts[o, t]),
+                **self._power_range(int(o), int(t)),
                 "utilisation_percent": float(busy[o, t]) * problem.options[o].most_used * 100.0,
                 "slo_chance": float(sure[o, t]),
                 **({"remark": "; ".join(problem.remarks)} if problem.remarks else {}),
             }
             for o, t in zip(*np.nonzero(self.replicas), strict=True)
         ]
+
+    def _power_range(self, option: int, period: int) -> dict[str, float]:
+        """Return the 80 % interval of the watts of an option in a period, and its joules per output token.
+
+        They are NaN where power is stated and where output tokens are not known.
+        """
+        watts = float(self.watts[option, period])
+        width = float(self.power_spread[option]) if self.power_spread is not None else math.nan
+        tokens = float(self.output_rate[option, period]) if self.output_rate is not None else math.nan
+        return {
+            "power_w_lo": watts * math.exp(-width),
+            "power_w_hi": watts * math.exp(width),
+            "site_energy_j_per_output_token": float(energy_per_token(watts, tokens)) if tokens else math.nan,
+        }
 
     def _serves(self, option: int, period: int) -> str:
         """Name the classes that an option serves in a period, with the share of a class that it does not serve all

@@ -202,9 +202,9 @@ class Modeller:
         if not np.isnan(option.power):
             return np.full(len(size), option.power)
         at = self._position(option.device)
-        nodes = self.tariff.nodes_per_replica(np.full(len(size), at), size)
-        host_watts = np.nan_to_num(self.tariff.host_power[at]) * nodes
-        return site_power(watts, size, host_watts, self.scenario.site.pue)
+        device = np.full(len(size), at)
+        hosts = self.tariff.host_columns(device, self.tariff.nodes_per_replica(device, size))
+        return site_power(self.tariff.wall(watts * size, hosts), 1.0, 0.0, self.scenario.site.pue)
 
     def _space(self, option: FleetOption, name: str) -> SearchSpace:
         """Build the search space of the layouts that an option lists for model `name`.
@@ -231,6 +231,7 @@ class Modeller:
             kv=_format_codes(option.kv),
             host=offload.host,
             adapters=self.scenario.adapters,
+            routing=self.scenario.routing,
             **axes,
         )
 

@@ -11,7 +11,8 @@ import numpy as np
 from perfmodel import Deployments, Slo, Workload
 from perfmodel.arrays import Array, Index
 from perfmodel.estimates import chances
-from perfmodel.power import site_power
+from perfmodel.hardware import hardware_of
+from perfmodel.power import power_spread, site_power
 from perfmodel.workload import Load, load_of
 from search.fleet.limits import INTEGRALITY_TOLERANCE
 from search.planning import Target, Tariff
@@ -54,13 +55,24 @@ def watts_at_load(found: FleetPlan, modelled: Modelled) -> Array:
         if placed is not None and len(periods):
             rates = found.shares[o][:, periods] * problem.rate[periods].T
             per_device = _watts_per_device(modelled, option, rates, found.replicas[o, periods])
-            out[o, periods] = site_power(
-                per_device,
-                option.devices * found.replicas[o, periods],
-                _host_watts(found, modelled.tariff, o)[periods],
-                modelled.pue,
-            )
+            devices = per_device * option.devices * found.replicas[o, periods]
+            wall = _at_the_wall(found, modelled.tariff, o, periods, devices)
+            out[o, periods] = site_power(wall, 1.0, 0.0, modelled.pue)
     return out
+
+
+def output_at_load(found: FleetPlan, modelled: Modelled) -> Array:
+    """Return the output tokens/s of what each option serves in each period, (O, P); NaN where lengths are unknown."""
+    outputs = np.array([np.nan if w is None else w.mean_output for w in modelled.workloads])
+    rates = found.shares * found.problem.rate.T[None]
+    return np.asarray(np.sum(np.where(rates > 0, rates * outputs[None, :, None], 0.0), axis=1))
+
+
+def spread_of_power(found: FleetPlan, modelled: Modelled) -> Array:
+    """Return the log half-width of the 80 % interval of the watts of each option, (O,); NaN where they are stated."""
+    placed = [modelled.placed.get((o.name, o.model)) for o in found.problem.options]
+    hardware = [None if d is None else hardware_of(d.devices, d.device[:1]) for d in placed]
+    return np.array([np.nan if h is None else float(power_spread(h)[0]) for h in hardware])
 
 
 def chances_at_load(found: FleetPlan, modelled: Modelled) -> Array:
@@ -125,20 +137,23 @@ def mixed_load(works: Sequence[Workload], rates: Array) -> Load:
     )
 
 
-def _host_watts(found: FleetPlan, tariff: Tariff, number: int) -> Array:
-    """Return the watts of the hosts and idle devices of option `number` in each period, (P,).
+def _at_the_wall(found: FleetPlan, tariff: Tariff, number: int, periods: Index, device_watts: Array) -> Array:
+    """Return the watts of option `number` in some periods with its part of hosts and idle devices, (T,).
 
-    They are its part of the nodes of its device, which are paid whole. 0 where devices are rented singly; hosts of
-    unknown power count nothing.
+    They are its part of the nodes of its device, which are paid whole. Devices that are rented singly have no host;
+    hosts of unknown power count nothing. device_watts: of its devices, (T,).
     """
     options = found.problem.options
     names = [d.name for d in tariff.devices]
     device = options[number].device
     if device not in names or not tariff.whole[names.index(device)]:
-        return np.zeros(found.problem.periods)
+        return device_watts
     at, here = names.index(device), np.array([o.device == device for o in options], dtype=float)
-    held = (here * [o.nodes for o in options]) @ found.replicas
+    held = (here * [o.nodes for o in options]) @ found.replicas[:, periods]
     nodes = np.ceil(held - INTEGRALITY_TOLERANCE)
-    idle = np.maximum(nodes * tariff.per_node[at] - (here * [o.devices for o in options]) @ found.replicas, 0.0)
-    watts = np.nan_to_num(tariff.host_power[at]) * nodes + np.where(idle > 0, idle * tariff.device_idle[at], 0.0)
-    return np.asarray(watts * options[number].nodes * found.replicas[number] / np.maximum(held, INTEGRALITY_TOLERANCE))
+    used = (here * [o.devices for o in options]) @ found.replicas[:, periods]
+    idle = np.maximum(nodes * tariff.per_node[at] - used, 0.0)
+    part = options[number].nodes * found.replicas[number, periods] / np.maximum(held, INTEGRALITY_TOLERANCE)
+    unused = np.where(idle > 0, idle * tariff.device_idle[at], 0.0)
+    hosts = tariff.host_columns(np.full(len(part), at), nodes * part)
+    return tariff.wall(device_watts + unused * part, hosts)

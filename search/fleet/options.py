@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from search.fleet.day import over_the_day
 from search.fleet.idle import idle_devices
 from search.fleet.layouts import Modeller, stated_rates
 from search.fleet.limits import served_by_none
-from search.fleet.operating import Modelled, chances_at_load, watts_at_load
+from search.fleet.operating import Modelled, chances_at_load, output_at_load, spread_of_power, watts_at_load
 from search.fleet.plan import FleetPlan
 from search.fleet.problem import FleetProblem
 from search.fleet.solve import Solver
@@ -88,7 +88,13 @@ def _at_load(found: FleetPlan, modelled: Modelled) -> FleetPlan:
 
     def judged(one: FleetPlan) -> FleetPlan:
         """Return the same fleet with what it does at its load."""
-        return replace(one, power_at_load=watts_at_load(one, modelled), slo_chance=chances_at_load(one, modelled))
+        return replace(
+            one,
+            power_at_load=watts_at_load(one, modelled),
+            slo_chance=chances_at_load(one, modelled),
+            output_rate=output_at_load(one, modelled),
+            power_spread=spread_of_power(one, modelled),
+        )
 
     scaled, static = (None if one is None else judged(one) for one in (found.scaled, found.static))
     return replace(judged(found), scaled=scaled, static=static)
@@ -121,7 +127,8 @@ def prepare(scenario: Scenario, costs: CostModel | None = None) -> Prepared:
     spec, database, offer = scenario.fleet or _fleet_of_workload(scenario), scenario.hardware(), scenario.offer
     devices = tuple(dict.fromkeys(o.device for o in spec.options))
     known = tuple(d for d in devices if d in database.names())
-    bill = tariff(database, known, offer.nodes, offer.prices, offer.usd_per_hour, money=scenario.money)
+    terms: dict[str, Any] = {"money": scenario.money, "supply": scenario.site.psu}
+    bill = tariff(database, known, offer.nodes, offer.prices, offer.usd_per_hour, **terms)
     modeller = Modeller(scenario=scenario, spec=spec, tariff=bill, costs=costs)
     parts = [modeller.layouts(o) for o in spec.options]
     useless = tuple(

@@ -179,9 +179,9 @@ def _one_more(plan: Plan, c: Mapping[str, float]) -> dict[str, float]:
     one, replicas = plan.layouts.take(np.array([plan.best])), np.array([c["replicas"] + 1.0])
     bill = plan.scorer.tariff.bill((one.device, one.devices_per_replica, replicas), caps=(one.power_cap,))
     devices = one.devices_per_replica * replicas
-    drawn = bill["rated_w"] / devices if rated else np.array([c["power_w_per_device"]])
-    beside = bill["host_w"] + (0.0 if rated else bill["idle_w"])
-    watts = site_power(drawn, devices, beside, plan.scenario.site.pue)
+    drawn = c["power_w_per_device"] * devices + bill["idle_w"]
+    wall = bill["rated_w"] + bill["host_w"] if rated else plan.scorer.tariff.wall(drawn, bill)
+    watts = site_power(wall, 1.0, 0.0, plan.scenario.site.pue)
     return {name: float(values[0]) for name, values in {**bill, "devices": devices, "power_w": watts}.items()}
 
 
@@ -289,7 +289,7 @@ def power_note(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> str:
     held = [i for i in used if tariff.node[i] and is_known(tariff.host_power[i])]
     hosts = ", ".join(f"{number(tariff.host_power[i] / 1e3)} kW per {tariff.node[i]}" for i in held)
     alone = ", ".join(tariff.devices[i].name for i in used if i not in held)
-    counted_hosts = f" and the hosts at their most ({hosts})" if hosts else ""
+    counted_hosts = f" and what the hosts draw beside them (up to {hosts})" if hosts else ""
     way_out = "name their node in [hardware] nodes to count it and to pay whole nodes"
     without = f"; no host is counted for {alone}: {way_out}" if alone else ""
     overhead = f", times a PUE of {number(pue)}" if pue != 1.0 else ""

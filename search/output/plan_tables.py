@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from math import expm1, isfinite
 from typing import TYPE_CHECKING, Any, TextIO
 
+import numpy as np
+
 from search.output.plan_sentences import (
     account_note,
     engine_title,
@@ -98,7 +100,8 @@ def candidate_columns(plan: Plan) -> list[str]:
     chance = ["slo_chance"] if plan.scenario.slo.objectives else []
     load = ["utilisation", "headroom", "concurrency_per_replica"]
     ranked_by = [c for c in [plan.scenario.minimise] if c not in ("power_w", "usd_per_hour")]
-    cost = ["power_kw", "rated_power_kw", "usd_per_million_tokens"]
+    racks = ["racks"] if np.isfinite(plan.scenario.limits.rack) else []
+    cost = ["power_kw", "rated_power_kw", *racks, "usd_per_million_tokens"]
     shown = ["rank", "candidate", *ranked_by, "usd_per_hour", *bounded, *chance, *load, *rate, *cost, "basis", *reason]
     return list(dict.fromkeys(shown))
 

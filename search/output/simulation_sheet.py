@@ -44,6 +44,20 @@ RATES = {
     "capacity_rps": "Capacity, req/s",
 }
 PACE = {"slo_attainment": "Share that keeps all limits", "fluidity_index": "Fluidity index", "qoe": "QoE"}
+POWER = {
+    "power_w_per_device": "Mean, W per device",
+    "power_w_per_device_p99": "p99 over time, W per device",
+    "power_w_per_device_peak": "Peak, W per device",
+    "prefill_pool_power_w_per_device": "Prefill pool, W per device",
+    "decode_pool_power_w_per_device": "Decode pool, W per device",
+    "devices_power_w": "All devices, mean W",
+    "devices_power_w_p99": "All devices, p99 W",
+    "devices_power_w_peak": "All devices, peak W",
+    "power_w": "At the meter of the site, mean W",
+    "energy_j_per_output_token": "Device energy, J per output token",
+    "energy_j_per_request": "Device energy, J per request",
+    "site_energy_j_per_output_token": "Site energy, J per output token",
+}
 COST = {"usd_per_hour": "$ per hour", "usd_per_million_tokens": "$ per M output tokens"}
 OCCUPANCY = {
     "running": "Running, requests",
@@ -52,6 +66,8 @@ OCCUPANCY = {
     "cached_share": "Prefix cache hits",
     "preemptions": "Preemptions",
 }
+#: Kinds of step, as columns name them.
+PHASES = ("prefill", "decode", "mixed", "idle")
 #: Significant digits of a half width. Chosen: intervals are known no better.
 _MARGIN_DIGITS = 2
 #: Most decimals of a half width, and the share of its value below which it is rounding. Chosen.
@@ -71,6 +87,9 @@ def print_simulation(row: Row, *, stream: TextIO | None = None) -> None:
     if objectives:
         _print_table(console, f"SLO: {'kept' if row['meets'] else 'missed'}", _slo_table(row, objectives))
     _print_figures(console, "Rates", row, RATES)
+    _print_figures(console, "Power", row, POWER)
+    if is_known(row.get("power_w_per_device")):
+        _print_table(console, "Power by kind of step", _phase_table(row))
     _print_figures(console, "Cost of the whole plan", row, COST)
     _print_figures(console, "Pace of the tokens", row, PACE)
     _print_figures(console, "Occupancy, mean over the window", row, OCCUPANCY)
@@ -90,6 +109,8 @@ def with_margin(row: Row, column: str) -> str:
     """
     low, high = row.get(f"{column}_ci95_low"), row.get(f"{column}_ci95_high")
     value = _share(row[column]) if column in SHARES else number(row.get(column))
+    if is_known(row.get(f"{column}_lo")):
+        return f"{value} ({number(row[f'{column}_lo'])}–{number(row[f'{column}_hi'])})"
     if low is not None and high is not None:
         return f"{value} ({number(low)}–{number(high)})"
     return f"{value} {_margin(row, column)}".rstrip()
@@ -160,6 +181,18 @@ def _latency_table(row: Row) -> Table:
         table.add_row(Text(f"  {heading}"), *(Text(number(row[f"{metric}{s}"])) for s in STATISTICS))
         if any(margins):
             table.add_row("", *(Text(cell) for cell in margins))
+    return table
+
+
+def _phase_table(row: Row) -> Table:
+    """Return a table of the kinds of step that occur: watts of a device and share of its time."""
+    from rich.text import Text
+
+    table = _empty_table(["", "W per device", "share of time"])
+    for phase in PHASES:
+        if row[f"{phase}_time_share"]:
+            cells = (number(row[f"{phase}_power_w_per_device"]), _share(row[f"{phase}_time_share"]))
+            table.add_row(Text(f"  {phase}"), *(Text(cell) for cell in cells))
     return table
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hwdb.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from search.planning import hourly, verify
+    from search.planning import hourly, row_power, verify
     from search.planning.account import account_columns, api_usd, dearest, hourly_usd, mean_tokens, shares_of
     from search.planning.columns import cost_columns, power_columns, rated_columns
     from search.planning.contexts import refuse_long_class
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from search.planning.peaks import replicas_at_peak
     from search.planning.planner import plan, space_of, tariff_of
     from search.planning.prices import Tariff, tariff, usd_per_million_tokens
+    from search.planning.quantised import ONLINE_ENGINES, ONLINE_FORMAT, own_format, published
     from search.planning.ranked_plan import Plan
     from search.planning.sizing import Target, greatest_rate, rows_of
     from search.planning.surest import greatest_confidence
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from search.planning.whatif import WHAT_IF_FIGURES, as_planned, what_if
 
 __all__ = [
+    "ONLINE_ENGINES",
+    "ONLINE_FORMAT",
     "WHAT_IF_FIGURES",
     "NextRuns",
     "Plan",
@@ -47,11 +50,14 @@ __all__ = [
     "memory_of",
     "memory_place",
     "next_runs",
+    "own_format",
     "plan",
     "power_columns",
+    "published",
     "rated_columns",
     "refuse_long_class",
     "replicas_at_peak",
+    "row_power",
     "rows_of",
     "shares_of",
     "short_name",
@@ -72,7 +78,7 @@ __getattr__ = lazy_names(
     {
         "account": ["account_columns", "api_usd", "dearest", "hourly_usd", "mean_tokens", "shares_of"],
         "contexts": ["refuse_long_class"],
-        "": ["hourly", "verify"],
+        "": ["hourly", "row_power", "verify"],
         "columns": ["cost_columns", "power_columns", "rated_columns"],
         "explained": ["memory_of", "memory_place", "term_row", "terms_of"],
         "formats": ["checkpoint_offer", "format_offer"],
@@ -82,6 +88,7 @@ __getattr__ = lazy_names(
         "peaks": ["replicas_at_peak"],
         "planner": ["plan", "space_of", "tariff_of"],
         "prices": ["Tariff", "tariff", "usd_per_million_tokens"],
+        "quantised": ["ONLINE_ENGINES", "ONLINE_FORMAT", "own_format", "published"],
         "sizing": ["Target", "greatest_rate", "rows_of"],
         "surest": ["greatest_confidence"],
         "ways": ["ways_to_pay"],

@@ -35,11 +35,13 @@ def hourly_usd(bill: Mapping[str, Array], mean_watts: Array, site: Site, terms: 
 def dearest(tariff: Tariff, site: Site, pool: tuple[Index, Array, Array], *, staff: bool = True) -> Array:
     """Return the most USD per hour that (device, size, replicas) may cost, (N,): owned devices at their power limits.
 
-    It is no less than the price at the load, so that a budget that is filled holds. staff: whether staff counts.
+    It is no less than the price at the load, so that a budget that is filled holds: hosts count at their most, or with
+    the losses of worse power supplies, whichever is more. staff: whether staff counts.
     """
     bill, terms = tariff.bill(pool), tariff.money.ownership
     terms = terms if staff else replace(terms, staff_usd_per_month=0.0)
-    return hourly_usd(bill, site_power(bill["rated_w"], 1.0, bill["host_w"], site.pue), site, terms)
+    most = np.maximum(bill["rated_w"] + bill["host_w"], tariff.wall(bill["rated_w"], bill))
+    return hourly_usd(bill, site_power(most, 1.0, 0.0, site.pue), site, terms)
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,16 @@ from perfmodel.arrays import Array
 from perfmodel.estimates import chances, overall, slo_ratio
 from perfmodel.money import mixed_power
 from perfmodel.power import carbon_g, energy_per_token, energy_usd, kwh_per_million_tokens, site_power
-from search.planning.prices import usd_per_million_tokens
-from search.scenario import Site
+from search.planning.prices import Tariff, usd_per_million_tokens
+from search.scenario import Limits, Site
 
 MS_PER_S = 1e3
 BYTES_PER_GB = 1e9
 W_PER_KW = 1e3
+#: Share by which the power of a rack may be exceeded by rounding.
+ROUNDING = 1e-9
 #: Estimates whose 80 % interval a plan reports.
-SPREADS = ("ttft", "tpot", "throughput", "power")
+SPREADS = ("ttft", "tpot", "throughput", "power", "energy")
 
 
 def cost_columns(estimates: Estimates, usd_per_hour: Array, utilisation: float = 1.0) -> dict[str, Array]:
@@ -90,21 +92,29 @@ def memory_columns(estimates: Estimates) -> dict[str, Array]:
     }
 
 
+def site_watts(devices: Array, tariff: Tariff, bill: Mapping[str, Array], site: Site) -> Array:
+    """Return the watts at the site's meter of deployments whose devices draw `devices` watts together, (N,).
+
+    They include hosts, idle devices of nodes that are paid whole, power supplies and the PUE. tariff, bill: the nodes
+    of the whole deployment, as `Tariff.bill` has them.
+    """
+    return site_power(tariff.wall(devices + bill["idle_w"], bill), 1.0, 0.0, site.pue)
+
+
 def power_columns(
-    estimates: Estimates, bill: Mapping[str, Array], site: Site, utilisation: float = 1.0
+    estimates: Estimates, tariff: Tariff, bill: Mapping[str, Array], site: Site, utilisation: float = 1.0
 ) -> dict[str, Array]:
     """Return the power of one device and of the site, and the energy, energy price and carbon per output token.
 
-    All but the power of one device include hosts and PUE. Power and joules are those at the load of the estimate;
-    energy price, carbon and `mean_power_w` are means over all hours, those without load included.
+    All but the power of one device are those of `site_watts`. Power and joules are those at the load of the estimate;
+    energy price, carbon and `mean_power_w` are means over all hours: in those without load the devices wait for
+    requests (`ready_w`) and the hosts draw what they draw beside such devices.
 
-    bill: (N,) `host_w` and `idle_w` of the whole deployment, watts of hosts and of idle devices in nodes that are paid
-    whole, and `ready_w`, those of devices that wait for requests.
-    site: its PUE, and the price and carbon of a kWh. utilisation: share of the hours with load.
+    tariff, bill: the nodes of the whole deployment, as `Tariff.bill` has them. site: its PUE, and the price and carbon
+    of a kWh. utilisation: share of the hours with load.
     """
-    host_watts = bill["host_w"] + bill["idle_w"]
-    power = site_power(estimates.power, estimates.devices, host_watts, site.pue)
-    mean = mixed_power(power, site_power(bill["ready_w"], 1.0, host_watts, site.pue), utilisation)
+    power = site_watts(estimates.power * estimates.devices, tariff, bill, site)
+    mean = mixed_power(power, site_watts(bill["ready_w"], tariff, bill, site), utilisation)
     kwh = kwh_per_million_tokens(energy_per_token(mean, estimates.output_rate * utilisation))
     return {
         "power_w_per_device": estimates.power,
@@ -127,6 +137,28 @@ def rated_columns(bill: Mapping[str, Array], site: Site) -> dict[str, Array]:
         "rated_power_kw": site_power(bill["rated_w"], 1.0, bill["host_w"], site.pue) / W_PER_KW,
         "host_power_kw": np.asarray(bill["host_w"]) * site.pue / W_PER_KW,
     }
+
+
+def node_watts(bill: Mapping[str, Array]) -> Array:
+    """Return the watts that one node is rated for, mean over the nodes of a plan, (N,): devices at their limits, host.
+
+    NaN for devices that are rented singly. bill: (N,) as `Tariff.bill` has it.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        each = (bill["rated_w"] + bill["host_w"]) / bill["nodes"]
+    return np.where(bill["host_w"] > 0, each, np.nan)
+
+
+def rack_columns(bill: Mapping[str, Array], limits: Limits) -> dict[str, Array]:
+    """Return the nodes that a rack holds and the racks of a plan, (N,) each; {} where racks are not limited.
+
+    Both are NaN for devices that are rented singly, and where a node is more than a rack allows.
+    """
+    if not np.isfinite(limits.rack):
+        return {}
+    held = np.floor(limits.rack / node_watts(bill) * (1.0 + ROUNDING))
+    held = np.where(held >= 1, held, np.nan)
+    return {"nodes_per_rack": held, "racks": np.ceil(bill["nodes"] / held)}
 
 
 def slo_columns(estimates: Estimates, slo: Slo, confidence: float) -> dict[str, Array]:

@@ -203,7 +203,7 @@ def _priced(
     rate = np.full(len(hourly), work.rate * work.mean_output)
     if work.arrival != "open" or bill["devices_owned"].any():
         found = estimated()
-        mean = power_columns(found, bill, scorer.site, money.utilisation)["mean_power_w"]
+        mean = power_columns(found, scorer.tariff, bill, scorer.site, money.utilisation)["mean_power_w"]
         hourly, rate = hourly_usd(bill, mean, scorer.site, money.ownership), found.output_rate
         if work.arrival != "open":
             rate = rate * np.exp(_deviates(scorer.target.confidence) * found.spread["throughput"])

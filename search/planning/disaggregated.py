@@ -16,7 +16,7 @@ from perfmodel import Deployments, Estimates
 from perfmodel.arrays import NAN, Array, Index, Mask
 from search.planning.pool_bounds import Offers, offers, over_stock, unlimited
 from search.planning.pool_roles import MAX_WORKERS, Role, least_from, most_in_flight, role_of
-from search.planning.pools import Pairs, Workers, estimates, paired
+from search.planning.pools import Pairs, Workers, estimates, paired, side_by_side
 from search.planning.scoring import LEAST_OFFERED, Scorer
 from search.planning.sizing import greatest_load
 from search.searchers import SCORE
@@ -134,9 +134,30 @@ def pair_workers(scorer: Scorer, pairs: Pairs, least: Workers) -> tuple[Workers,
 def _sized(scorer: Scorer, pairs: Pairs, bound: Workers) -> tuple[Workers, Mask]:
     """Find the least workers of each pool with which the pairs meet the target.
 
-    Returns ((prefill workers, decode workers), (N,) True where a number up to `MAX_WORKERS` suffices). A pair that
-    fails gets one worker in the pool, or pools, that could not be sized. bound: the least that can suffice.
+    They are sized with both pools on one node, then, where that does not hold for so many workers, with the link that
+    they have. Returns ((prefill workers, decode workers), (N,) True where a number up to `MAX_WORKERS` suffices). A
+    pair that fails gets one worker in the pool, or pools, that could not be sized. bound: the least that can suffice.
     """
+    near = side_by_side(pairs)
+    workers, met = _sized_as(scorer, near, bound)
+    if near is pairs or not met.any():
+        return workers, met
+    rows = np.nonzero(met)[0]
+    real = scorer.raised.target.met_by(
+        estimates(scorer.raised, pairs.take(rows), (workers[0][rows], workers[1][rows]), np.full(len(rows), NAN))
+    )
+    left = rows[~real]
+    if not len(left):
+        return workers, met
+    again, found = _sized_as(scorer, pairs.take(left), (bound[0][left], bound[1][left]))
+    for pool, sized in zip(workers, again, strict=True):
+        pool[left] = sized
+    met[left] = found
+    return workers, met
+
+
+def _sized_as(scorer: Scorer, pairs: Pairs, bound: Workers) -> tuple[Workers, Mask]:
+    """Do as `_sized`, with the link that the pairs state."""
 
     def meets(rows: Index, prefill: Array, decode: Array) -> Mask:
         """Return True where the pairs at `rows` meet the target with these numbers of workers."""

@@ -77,12 +77,16 @@ class Bounds:
             inside &= ~(dearest(self.tariff, self.site, bill) > self.limits.usd_per_hour * slack)
         if np.isfinite(self.limits.power) and inside.any():
             left = np.nonzero(inside)[0]
-            beside, devices = self.tariff.host_watts(*bill), used
+            hosts = {
+                name: column[left]
+                for name, column in self.tariff.host_columns(d.device, self.tariff.nodes(*bill)).items()
+            }
+            each = watts(left, replicas[left])
             if self.limits.power_basis == "mean":
-                beside = beside + self.tariff.idle_watts(*bill)
+                drawn = self.tariff.wall(each * used[left] + self.tariff.idle_watts(*bill)[left], hosts)
             else:
-                devices = self.tariff.billed(*bill)
-            drawn = site_power(watts(left, replicas[left]), devices[left], beside[left], self.site.pue)
+                drawn = each * self.tariff.billed(*bill)[left] + hosts["host_w"]
+            drawn = site_power(drawn, 1.0, 0.0, self.site.pue)
             inside[left] = ~(drawn > self.limits.power * slack)
         return np.asarray(inside, dtype=bool)
 

@@ -158,10 +158,9 @@ def scorer_of(scenario: Scenario, costs: CostModel | None = None, before: Target
 
 def tariff_of(scenario: Scenario) -> Tariff:
     """Look up prices and nodes of the hardware that the scenario offers."""
-    offer = scenario.offer
-    found = tariff(
-        scenario.hardware(), offer.devices, offer.nodes, offer.prices, offer.usd_per_hour, money=scenario.money
-    )
+    offer, shelf = scenario.offer, scenario.hardware()
+    terms: dict[str, Any] = {"supply": scenario.site.psu, "money": scenario.money}
+    found = tariff(shelf, offer.devices, offer.nodes, offer.prices, offer.usd_per_hour, **terms)
     return replace(found, devices=tuple(replace(d, reading=offer.readings.get(d.name, "")) for d in found.devices))
 
 
@@ -187,6 +186,8 @@ def space_of(scenario: Scenario, spec: ModelSpec, prices: Tariff) -> SearchSpace
         domain={d.name: float(n) for d, n in zip(prices.devices, prices.per_node, strict=True)},
         host=scenario.offload.host,
         adapters=scenario.adapters,
+        hand_over=scenario.hand_over,
+        routing=scenario.routing,
         pinned=frozenset(given),
         pads_shards=scenario.engine.pads_shards,
         runs=runs,

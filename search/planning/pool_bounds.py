@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from perfmodel.arrays import Array, Index, Mask
-from perfmodel.power import carbon_g, energy_per_token, kwh_per_million_tokens, site_power
+from perfmodel.power import carbon_g, energy_per_token, kwh_per_million_tokens
 from search.planning.account import dearest
 from search.planning.pool_roles import Role
 from search.planning.pools import Pairs, Workers
@@ -128,7 +128,7 @@ def _columns(scorer: Scorer, prefill: Role, decode: Role, workers: Workers) -> M
     bill = scorer.tariff.bill(*pools, caps=(prefill.layouts.power_cap, decode.layouts.power_cap))
     output, usd, used = rate * work.mean_output, bill["usd_per_hour"], scorer.tariff.money.utilisation
     devices = _devices(prefill, decode, workers)
-    power = site_power(prefill.watts + decode.watts, 1.0, bill["host_w"], 1.0)
+    power = scorer.tariff.wall(prefill.watts + decode.watts, bill)
     energy = energy_per_token(power, output)
     return {
         "usd_per_hour": usd,

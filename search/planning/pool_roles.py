@@ -13,7 +13,7 @@ import numpy as np
 
 from perfmodel import Deployments, Estimates, Slo
 from perfmodel.arrays import Array, Index, Mask
-from search.planning.pools import estimates, paired
+from search.planning.pools import estimates, paired, side_by_side
 from search.planning.scoring import LEAST_OFFERED, Scorer
 from search.planning.sizing import Test, greatest_load
 
@@ -113,7 +113,8 @@ class _OneRole:
         excess = np.full(len(own), MAX_WORKERS)
         prefill = self.role == "prefill"
         pairs = paired(self.layouts, own, other) if prefill else paired(self.layouts, other, own)
-        return estimates(self.scorer, pairs, (workers, excess) if prefill else (excess, workers), offered)
+        numbers = (workers, excess) if prefill else (excess, workers)
+        return estimates(self.scorer, side_by_side(pairs), numbers, offered)
 
     @property
     def decided(self) -> Slo:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,6 +43,14 @@ class Pairs:
 def paired(layouts: Deployments, prefill: Index, decode: Index) -> Pairs:
     """Return pairs of the layouts at rows `prefill` and `decode`, (N,) each."""
     return Pairs(prefill=layouts.take(prefill), decode=layouts.take(decode), prefill_row=prefill, decode_row=decode)
+
+
+def side_by_side(pairs: Pairs) -> Pairs:
+    """Return the pairs with both pools on one node, where the scenario leaves their link open: the fastest there is."""
+    how = pairs.decode.hand_over
+    if how.place != "auto":
+        return pairs
+    return replace(pairs, decode=replace(pairs.decode, hand_over=replace(how, place="node")))
 
 
 def estimates(scorer: Scorer, pairs: Pairs, workers: Workers, offered: Array | None = None) -> Estimates:

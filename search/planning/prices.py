@@ -11,7 +11,7 @@ import numpy as np
 from hwdb import Device, Hwdb, Price
 from perfmodel.arrays import NAN, Array, Index, Mask
 from perfmodel.hardware import hardware_of
-from perfmodel.power import idle_power, per_million_tokens, ready_power
+from perfmodel.power import Host, host_of, host_watts, idle_power, per_million_tokens, ready_power, through_supplies
 from search.scenario import Money
 
 #: Written in a price file in place of one provider's name.
@@ -31,8 +31,9 @@ class Tariff:
     usd_per_hour: price of one device, NaN unknown; of an owned one without its electricity and without staff
     (`search.planning.account.hourly_usd`). price: source of that price, in words. date: date of the price, ""
     for the user's own. per_node: devices of a node. node: name of the node that holds them, "" where devices are rented
-    one by one. host_power: most watts that a node takes besides its devices, NaN unknown. money: what is owned, and how
-    much of a plan is used.
+    one by one. host_power: most watts that a node takes besides its devices, NaN unknown. host_loaded, host_idle: what
+    it takes beside devices at their limits, and beside idle ones. supply: 80 PLUS level of its power supplies, "" for
+    those that nodes usually have. money: what is owned, and how much of a plan is used.
 
     The methods take N candidates: `device` (N,) is a position among the types, `size` (N,) devices per replica, and
     `replicas` (N,) their number.
@@ -45,6 +46,9 @@ class Tariff:
     per_node: Array
     node: tuple[str, ...]
     host_power: Array
+    host_loaded: Array
+    host_idle: Array
+    supply: str = ""
     money: Money = field(default_factory=Money)
 
     @cached_property
@@ -102,13 +106,28 @@ class Tariff:
         """Return USD per hour of the devices paid for, (N,)."""
         return self.billed(device, size, replicas) * self.usd_per_hour[device]
 
-    def host_watts(self, device: Index, size: Array, replicas: Array) -> Array:
-        """Return the watts that the nodes take besides their devices, (N,).
+    def host_columns(self, device: Index, nodes: Array) -> dict[str, Array]:
+        """Return the watts of the hosts of so many nodes, (N,): `host_w` at most, `host_loaded_w`, `host_idle_w`.
 
-        The result is 0 where they are unknown, as for devices rented one by one.
+        They are 0 where hosts are unknown. `tdp_w`: the power limits of all devices of those nodes.
         """
-        host = self.host_power[device]
-        return np.where(np.isfinite(host), host * self.nodes(device, size, replicas), 0.0)
+        counted = np.where(np.isfinite(self.host_power[device]), nodes, 0.0)
+        hosts = {"host_w": self.host_power, "host_loaded_w": self.host_loaded, "host_idle_w": self.host_idle}
+        columns = {name: np.nan_to_num(watts[device]) * counted for name, watts in hosts.items()}
+        return {**columns, "tdp_w": self.device_limit[device] * self.per_node[device] * counted}
+
+    def wall(self, device_watts: Array, hosts: Mapping[str, Array]) -> Array:
+        """Return the watts at the wall of nodes whose devices draw `device_watts` together, (N,).
+
+        hosts: their `host_columns`, or sums of them.
+        """
+        beside = host_watts(device_watts, hosts["tdp_w"], hosts["host_loaded_w"], hosts["host_idle_w"])
+        drawn = np.asarray(device_watts + beside)
+        if not self.supply:
+            return drawn
+        most = hosts["tdp_w"] + hosts["host_w"]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(most > 0, through_supplies(drawn, most, self.supply), drawn)
 
     def idle_watts(self, device: Index, size: Array, replicas: Array) -> Array:
         """Return the watts of the devices that are paid for, in whole nodes, and not in use, (N,)."""
@@ -130,8 +149,8 @@ class Tariff:
     def bill(
         self, *pools: tuple[Index, Array, Array], caps: tuple[Array | float, ...] = (NAN, NAN)
     ) -> dict[str, Array]:
-        """Return the columns `nodes`, `devices_billed`, `devices_owned`, `usd_per_hour`, `host_w`, `idle_w`, `ready_w`,
-        `rated_w`, (N,) each.
+        """Return the columns `nodes`, `devices_billed`, `devices_owned`, `usd_per_hour`, `idle_w`, `ready_w`,
+        `rated_w` and `host_columns`, (N,) each.
 
         They are of N candidates, and sums over the pools of each. pools: (device, size, replicas) of each, (N,) each.
         caps: power limits set on the devices of each pool, W, NaN for their own.
@@ -140,13 +159,14 @@ class Tariff:
             "nodes": self.nodes,
             "devices_billed": self.billed,
             "usd_per_hour": self.hourly,
-            "host_w": self.host_watts,
             "idle_w": self.idle_watts,
             "devices_owned": lambda *pool: self.billed(*pool) * self.owned[pool[0]],
             "ready_w": lambda device, size, replicas: size * replicas * self.device_ready[device],
         }
         rated = [self.rated_watts(*pool, cap) for pool, cap in zip(pools, caps, strict=False)]
         out = {name: np.asarray(sum(of(*pool) for pool in pools)) for name, of in columns.items()}
+        hosts = [self.host_columns(device, self.nodes(device, size, n)) for device, size, n in pools]
+        out |= {name: np.asarray(sum(h[name] for h in hosts)) for name in hosts[0]}
         return {**out, "rated_w": np.asarray(sum(rated))}
 
 
@@ -167,6 +187,7 @@ def tariff(
     own: Mapping[str, float],
     *,
     way_out: str = "",
+    supply: str = "",
     money: Money = RENTED,
 ) -> Tariff:
     """Look up prices and nodes of `devices`.
@@ -180,11 +201,13 @@ def tariff(
             another kind is used, and `Tariff.price` says so.
         own: the user's price of one device, by name; it overrides the database and `money`, which says what is owned.
         way_out: how an unknown price is given, by default in a scenario (`unpriced`).
+        supply: 80 PLUS level of the power supplies of nodes, "" for what they usually have.
     """
     types = tuple(hwdb.device(d) for d in devices)
     node_of = {node.device: node for node in reversed([hwdb.node(n) for n in nodes])}
     per_node = np.array([float(node_of[d.name].count if d.name in node_of else max(d.link.peers, 1)) for d in types])
-    host = np.array([node_of[d.name].host_power if d.name in node_of else np.nan for d in types])
+    hosts = [host_of(node_of[d.name]) if d.name in node_of else Host() for d in types]
+    host = np.array([h.most for h in hosts])
     rates = [
         _owned(money, d, watts) if d.name in money.bought and name not in own else _rate(name, hwdb, kind, own, way_out)
         for name, d, watts in zip(devices, types, (np.nan_to_num(host) / per_node).tolist(), strict=True)
@@ -197,6 +220,9 @@ def tariff(
         per_node=per_node,
         node=tuple(node_of[d.name].name if d.name in node_of else "" for d in types),
         host_power=host,
+        host_loaded=np.array([h.loaded for h in hosts]),
+        host_idle=np.array([h.idle for h in hosts]),
+        supply=supply,
         money=money,
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from hwdb import counted
 from search.planning.candidates import Candidates
-from search.planning.columns import MS_PER_S, W_PER_KW
+from search.planning.columns import MS_PER_S, W_PER_KW, node_watts
 from search.planning.scoring import NEEDED, VERDICTS
 from search.scenario import MONEY, Limits
 
@@ -43,9 +43,21 @@ def reason(candidates: Candidates, number: int) -> str:
         short, devices = needed(candidates, number, "over_stock"), needed(candidates, number, "devices")
         told = f"{counted(devices, 'device')}, {short:g} more than on hand; raise the stock by {short:g}"
         return f"{_subject(candidates, number)} {told}"
+    if verdict == "rack":
+        return _beyond_rack(candidates, number)
     if verdict in LIMIT_COLUMNS:
         return _over_limit(candidates, number, verdict)
     return _unknown(candidates, number) if verdict == "unknown" else ""
+
+
+def _beyond_rack(candidates: Candidates, number: int) -> str:
+    """Say by how much a node of candidate `number` exceeds a rack."""
+    columns = {name: values[[number]] for name, values in candidates.columns.items()}
+    watts, most = float(node_watts(columns)[0]), candidates.scorer.limits.rack
+    return (
+        f"one node is rated {figure(watts / W_PER_KW)} kW, more than the {figure(most / W_PER_KW)} kW of a rack; "
+        "raise rack_kw in [limits], or lower the limit of the devices with power_cap_w in [search]"
+    )
 
 
 def remarks(candidates: Candidates, number: int) -> list[str]:

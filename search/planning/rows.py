@@ -33,6 +33,9 @@ INTERNAL = {
     "basis",
     "fits",
     "host_w",
+    "host_loaded_w",
+    "host_idle_w",
+    "tdp_w",
     "idle_w",
     "rated_w",
     "ready_w",
@@ -150,6 +153,7 @@ def _intervals(c: Mapping[str, float], rate_is_given: bool) -> dict[str, float]:
     request rate, so that the throughput is no estimate and gets no interval.
     """
     spread_of = {"ttft_ms": "ttft", "tpot_ms": "tpot", "power_w": "power"}
+    spread_of["site_energy_j_per_output_token"] = "power" if rate_is_given else "energy"
     spread_of |= {} if rate_is_given else {"output_tok_s": "throughput"}
     out = {}
     for column, spread in spread_of.items():

@@ -19,7 +19,9 @@ from search.planning.columns import (
     cost_columns,
     latency_columns,
     memory_columns,
+    node_watts,
     power_columns,
+    rack_columns,
     rated_columns,
     slo_columns,
     throughput_columns,
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from search.scenario import Limits, Site
 
 #: Why a candidate does not qualify, by code in the column `verdict`; code 0 means that it qualifies.
-VERDICTS = ("qualifies", "memory", "slo", "stock", "devices", "nodes", "power", "budget", "unknown")
+VERDICTS = ("qualifies", "memory", "slo", "stock", "devices", "nodes", "power", "rack", "budget", "unknown")
 #: Most requests in flight per replica that are tried where the workload leaves the concurrency open.
 MAX_CONCURRENCY = 4096.0
 #: Metrics that a growing queue breaks.
@@ -166,7 +168,7 @@ class Scorer:
             meets: (N,) True where the target is met there.
         """
         money = self.tariff.money
-        power = power_columns(estimates, columns, self.site, money.utilisation)
+        power = power_columns(estimates, self.tariff, columns, self.site, money.utilisation)
         hourly = hourly_usd(columns, power["mean_power_w"], self.site, money.ownership)
         out = {
             **columns,
@@ -178,6 +180,7 @@ class Scorer:
             **memory_columns(estimates),
             **power,
             **rated_columns(columns, self.site),
+            **rack_columns(columns, self.limits),
             **slo_columns(estimates, self.target.slo, self.target.confidence),
             **basis_columns(estimates),
         }
@@ -333,6 +336,7 @@ class Scorer:
             "devices": c["devices"] / limits.devices / slack,
             "nodes": c["nodes"] / limits.nodes / slack,
             "power": self.limited_power(c) / limits.power / slack,
+            "rack": node_watts(c) / limits.rack / slack,
             "budget": c["usd_per_hour"] / limits.usd_per_hour / slack,
         }
 

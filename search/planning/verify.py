@@ -14,6 +14,7 @@ from hwdb import Infeasible, InputError
 from perfmodel import simulator
 from perfmodel.arrays import NAN
 from perfmodel.deployment import Deployments
+from perfmodel.power import energy_per_token, site_power
 from perfmodel.simulator import Capacity, Simulation, Traffic
 from perfmodel.workload import DEFAULT_REQUESTS_PER_CLIENT, MS_PER_S, Slo
 from search.planning.prices import usd_per_million_tokens
@@ -47,12 +48,26 @@ def finalists(plan: Plan, most: int) -> list[int]:
     Where none qualifies, they are the nearest misses.
     """
     names: dict[str, int] = {}
-    chosen = plan.order[: int(plan.qualifies.sum())] if plan.feasible else plan.order
-    for number in chosen.tolist():
+    ranked = plan.order[: int(plan.qualifies.sum())] if plan.feasible else plan.order
+    for number in ranked.tolist():
         if len(names) == most:
             break
         names.setdefault(plan.name(number), number)
     return list(names.values())
+
+
+def chosen(plan: Plan, rank: int, settings: Settings) -> int:
+    """Return the number of the finalist of rank `rank` (from 1).
+
+    Raises `Infeasible` when nothing qualifies and `settings.nearest` is not set, and `InputError` when the plan has
+    fewer finalists.
+    """
+    if not plan.feasible and not settings.nearest:
+        raise Infeasible(f"{plan.message} (--nearest replays it all the same)")
+    found = finalists(plan, rank)
+    if len(found) < rank:
+        raise InputError(f"rank {rank} is beyond the {len(found)} candidates of different layout; give a lower rank")
+    return found[rank - 1]
 
 
 def pools_of(plan: Plan, number: int) -> tuple[Deployments, Deployments | None]:
@@ -91,8 +106,20 @@ def replay(
     plan: Plan, number: int, settings: Settings | None = None, *, progress: Progress | None = None
 ) -> Simulation:
     """Simulate candidate `number` of `plan` under the scenario's load."""
-    settings = settings or Settings()
     decode, prefill = pools_of(plan, number)
+    return replay_on(plan, number, settings or Settings(), decode, prefill, progress=progress)
+
+
+def replay_on(
+    plan: Plan,
+    number: int,
+    settings: Settings,
+    decode: Deployments,
+    prefill: Deployments | None,
+    *,
+    progress: Progress | None = None,
+) -> Simulation:
+    """Simulate the load of candidate `number` of `plan` on given pools; `prefill` is None for a colocated one."""
     drawn = requests(plan, number, settings)
     return simulator.simulate(
         plan.scorer.target.model,
@@ -148,6 +175,7 @@ def row(plan: Plan, number: int, found: Simulation, settings: Settings | None = 
         **_beside_the_closed_form(plan, number, figures),
         **simulator.usage(found, seen),
         **_costs(plan, number, figures["output_tok_s"]),
+        **_site_power(plan, number, figures),
         "remark": "; ".join(notes),
     }
 
@@ -185,6 +213,15 @@ def _costs(plan: Plan, number: int, output_tok_s: float) -> dict[str, float]:
     return {"usd_per_hour": usd, "usd_per_million_tokens": float(usd_per_million_tokens(usd, output_tok_s))}
 
 
+def _site_power(plan: Plan, number: int, figures: Mapping[str, float]) -> dict[str, float]:
+    """Return the mean watts at the meter of the site, hosts and cooling included, and the joules per output token."""
+    bill = {name: plan.columns[name][number] for name in ("idle_w", "tdp_w", "host_w", "host_loaded_w", "host_idle_w")}
+    devices = np.asarray(figures.get("devices_power_w", NAN)) + bill["idle_w"]
+    watts = site_power(plan.scorer.tariff.wall(devices, bill), 1.0, 0.0, plan.scenario.site.pue)
+    joules = energy_per_token(watts, figures["output_tok_s"])
+    return {"power_w": float(watts), "site_energy_j_per_output_token": float(joules)}
+
+
 def _beside_the_closed_form(plan: Plan, number: int, figures: Mapping[str, float]) -> dict[str, Any]:
     """Return, of each latency that the SLO limits, the limit, the closed form's value and whether the limit is kept."""
     estimated, columns = plan.row(number), {}
@@ -210,11 +247,11 @@ def verify(plan: Plan, most: int = 0, *, seed: int = 0, progress: Progress | Non
     SLO bounds, appears as estimated and, with `simulated_` before its name, as simulated. `simulated_meets`: True where
     every SLO bound held in the simulation.
     """
-    chosen = finalists(plan, most or plan.scenario.choices.finalists)
+    best = finalists(plan, most or plan.scenario.choices.finalists)
     rows = []
-    for done, number in enumerate(chosen):
+    for done, number in enumerate(best):
         if progress:
-            progress(done, len(chosen))
+            progress(done, len(best))
         rows.append(_side_by_side(plan, number, row(plan, number, replay(plan, number, Settings(seed=seed)))))
     return rows
 
@@ -257,12 +294,7 @@ def simulated(
     fewer finalists, or a file cannot be written.
     """
     settings = settings or Settings()
-    if not plan.feasible and not settings.nearest:
-        raise Infeasible(f"{plan.message} (simulate --nearest replays it all the same)")
-    chosen = finalists(plan, rank)
-    if len(chosen) < rank:
-        raise InputError(f"rank {rank} is beyond the {len(chosen)} candidates of different layout; give a lower rank")
-    number = chosen[rank - 1]
+    number = chosen(plan, rank, settings)
     found = replay(plan, number, settings, progress=progress)
     made = row(plan, number, found, settings)
     if plan.scenario.request is not None and plan.scenario.request.remarks:

@@ -155,7 +155,8 @@ def _tariff(plan: Plan, kind: str, money: Money, stated: Mapping[str, float]) ->
     """Look up the devices of the plan at prices of one kind."""
     offer = plan.scenario.offer
     names = tuple(d.name for d in plan.scorer.tariff.devices)
-    return tariff(plan.scenario.hardware(), names, offer.nodes, kind, stated, money=money)
+    supply = plan.scenario.site.psu
+    return tariff(plan.scenario.hardware(), names, offer.nodes, kind, stated, money=money, supply=supply)
 
 
 def _way(name: str, prices: Tariff, plan: Plan, one: Deployed) -> Way:
@@ -165,8 +166,8 @@ def _way(name: str, prices: Tariff, plan: Plan, one: Deployed) -> Way:
         plan.scenario.site,
         prices.money.ownership,
     )
-    power = power_columns(one.found, bill, site)
-    ready = power_columns(one.found, bill, site, utilisation=IDLE)["mean_power_w"]
+    power = power_columns(one.found, prices, bill, site)
+    ready = power_columns(one.found, prices, bill, site, utilisation=IDLE)["mean_power_w"]
     told = dict.fromkeys(prices.price[i] for i, d in enumerate(prices.devices) if d.name in one.devices)
     return Way(
         name=name,

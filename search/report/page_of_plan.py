@@ -60,6 +60,7 @@ def _answer(plan: Plan, progress: Progress | None) -> tuple[list[Section], dict[
         sections.time_and_memory_section(terms),
         sections.cost_section(figures),
         sections.what_if_section(as_planned(plan), what_ifs, figures),
+        sections.launch_section(plan),
     ]
     return [section for section in found if section is not None], figures
 
@@ -88,7 +89,7 @@ def _facts(row: Mapping[str, Any]) -> list[Fact]:
         Fact(
             "Carbon", number(row["gco2_per_request"]), "g per request", f"{number(row['co2_kg_per_month'])} kg a month"
         ),
-        Fact("Power", number(row["power_w"] / 1e3), "kW", f"{number(row[SITE_ENERGY])} J per output token"),
+        Fact("Power", number(row["power_w"] / 1e3), "kW", _power_in_words(row)),
         Fact(
             "Throughput", number(row["output_tok_s"]), "tok/s", f"{number(row['request_rate_rps'])} requests per second"
         ),
@@ -104,6 +105,12 @@ def _by_kind(row: Mapping[str, Any]) -> str:
     kinds = {kind: row[f"{kind}_usd_per_million"] for kind in ("input", "cached", "output")}
     parts = [f"{kind} ${money(usd)}" for kind, usd in kinds.items() if usd == usd]
     return f"per million tokens: {', '.join(parts)}"
+
+
+def _power_in_words(row: Mapping[str, Any]) -> str:
+    """Give the 80 % interval of the power, and the energy per output token."""
+    low, high = (number(row[f"power_w_{end}"] / 1e3) for end in ("lo", "hi"))
+    return f"80 % range {low} to {high}; {number(row[SITE_ENERGY])} J per output token"
 
 
 def _mean_and_range(row: Mapping[str, Any], column: str) -> str:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hwdb import PerfmodelError
 from perfmodel.costs import remarks_of
 from perfmodel.estimates import chances, overall
 from perfmodel.workload import Objective
+from search.deploy import CLUSTERS, export, launch_of
 from search.output import (
     candidate_columns,
     known_columns,
@@ -154,6 +156,22 @@ def candidates_section(plan: Plan, rows: Sequence[dict[str, Any]]) -> Section:
         title="Candidates",
         lead=f"{listed}{near}. Click a heading to sort.",
         tables=[Table(table, columns, sortable=True, wide=("reason",), chosen=("rank", 1), id="table")],
+    )
+
+
+def launch_section(plan: Plan) -> Section | None:
+    """Return the commands that launch the recommendation and its benchmark; None where there are none."""
+    try:
+        launch = launch_of(plan)
+        text = export(launch, launch.engine).text
+    except PerfmodelError:
+        return None
+    return Section(
+        id="launch",
+        short="Launch",
+        title="How to start it",
+        lead=f"These commands start it; perfmodel export writes them, and files for {', '.join(CLUSTERS)}.",
+        command=text,
     )
 
 

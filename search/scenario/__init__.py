@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from search.scenario.limits import MOST_USED, Limits, Site, carbon_of
     from search.scenario.money import API_KEYS, Money, read_money, refuse_free_power
     from search.scenario.rankings import BY_LATENCY, MONEY, ONE_REPLICA, RANKINGS
-    from search.scenario.scenario import Scenario, load_scenario, refused_for_fleets
+    from search.scenario.scenario import Scenario, load_scenario, read_scenario, refused_for_fleets
 
 __all__ = [
     "API_KEYS",
@@ -36,6 +36,7 @@ __all__ = [
     "carbon_of",
     "load_scenario",
     "read_money",
+    "read_scenario",
     "refuse_free_power",
     "refused_for_fleets",
     "with_settings",
@@ -51,6 +52,6 @@ __getattr__ = lazy_names(
         "limits": ["MOST_USED", "Limits", "Site", "carbon_of"],
         "money": ["API_KEYS", "Money", "read_money", "refuse_free_power"],
         "rankings": ["BY_LATENCY", "MONEY", "ONE_REPLICA", "RANKINGS"],
-        "scenario": ["Scenario", "load_scenario", "refused_for_fleets"],
+        "scenario": ["Scenario", "load_scenario", "read_scenario", "refused_for_fleets"],
     },
 )

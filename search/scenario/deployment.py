@@ -1,9 +1,9 @@
-"""Read the `[adapters]` and `[offload]` tables of a scenario: LoRA adapters, and what is kept in host memory."""
+"""Read the `[adapters]`, `[experts]`, `[offload]` and `[pools]` tables of a scenario."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -11,7 +11,18 @@ from hwdb import Hwdb
 from hwdb.tomlfile import Table
 from perfmodel import ModelSpec
 from perfmodel.arrays import NAN
-from perfmodel.deployment import check_experts, deployments, hosted
+from perfmodel.deployment import (
+    ALL_TO_ALLS,
+    BALANCERS,
+    PLACES,
+    ExpertRouting,
+    HandOver,
+    Place,
+    check_experts,
+    check_routing,
+    deployments,
+    hosted,
+)
 from perfmodel.hardware import WHERE, Host, Where, host_figures
 from perfmodel.models import Adapters, check_rank
 from search.scenario.workload import relay
@@ -69,6 +80,41 @@ def read_adapters(top: Table, model: ModelSpec | None) -> Adapters | None:
     return adapters
 
 
+def read_hand_over(top: Table) -> HandOver:
+    """Read how KV cache moves between pools; what follows from the devices without a `[pools]` table."""
+    table = top.table("pools", {})
+    stated: dict[str, float] = {}
+    if "kv_link_gbs" in table:
+        stated["bandwidth"] = table.number("kv_link_gbs", above=0.0) * 1e9
+    if "hand_over_ms" in table:
+        stated["delay"] = table.number("hand_over_ms", least=0.0) * 1e-3
+    place = cast("Place", table.text("kv_link", "auto", choices=PLACES))
+    layerwise = table.flag("layerwise", False)
+    table.done(also=("kv_link_gbs", "hand_over_ms"))
+    return HandOver(place=place, layerwise=layerwise, **stated)
+
+
+def read_routing(top: Table, model: ModelSpec | None) -> ExpertRouting:
+    """Read the `[experts]` table: how tokens reach experts and how evenly these are loaded; the defaults without one.
+
+    model: the model, which has to have experts; None when not yet known.
+    """
+    table = top.table("experts", {})
+    routing: ExpertRouting = relay(
+        table,
+        "redundant" if "redundant" in table else "",
+        ExpertRouting,
+        all_to_all=table.text("all_to_all", "auto", choices=ALL_TO_ALLS),
+        balancer=table.text("balancer", "auto", choices=BALANCERS),
+        redundant=table.whole("redundant", 0),
+        imbalance=table.number("imbalance", NAN, least=1),
+    )
+    table.done()
+    if model is not None and "experts" in top:
+        relay(table, "", check_routing, model, routing)
+    return routing
+
+
 def read_offload(top: Table, hwdb: Hwdb, nodes: tuple[str, ...]) -> Offload:
     """Read what is kept in host memory; nothing without an `[offload]` table.
 
@@ -103,7 +149,7 @@ def check_offload(
     if not devices:
         return
     table, cards = top.table("offload", {}), [hwdb.device(name) for name in devices]
-    largest = {name: max(shares) for name, shares in offload.axes.items()}
+    largest: dict[str, Any] = {name: max(shares) for name, shares in offload.axes.items()}
     each_device = deployments(cards, device=np.arange(len(cards)), host=offload.host, adapters=adapters, **largest)
     if model is not None:
         relay(table, "experts", check_experts, each_device, model)

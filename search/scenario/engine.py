@@ -15,6 +15,7 @@ SWITCHES = (
     "prefix_cache",
     "graph_capture",
     "overlap_scheduling",
+    "overlap_always",
     "pads_shards",
     "encoder_data_parallel",
 )
@@ -48,8 +49,9 @@ def with_settings(found: Engine, table: Table) -> Engine:
     table.done(also=(*ENGINE_KEYS, *words, "name", "version"))
     if changes:
         found = found.configured(**changes)
-    if "overlap_share" in changes and found.overlap == "none":
-        raise table.error("overlap_share", f"nothing overlaps; add overlap, one of {', '.join(ways()[1:])}")
+    idle = [key for key in ("overlap_share", "overlap_always") if changes.get(key) and found.overlap == "none"]
+    if idle:
+        raise table.error(idle[0], f"nothing overlaps; add overlap, one of {', '.join(ways()[1:])}")
     return found
 
 

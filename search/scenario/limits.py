@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hwdb import InputError, grid, read_grid_hours
 from hwdb.tomlfile import Table
+from perfmodel.power import SUPPLIES
 from search.scenario.workload import relay
 
 WATTS_PER_KW = 1e3
@@ -29,7 +30,8 @@ class Limits:
     power: watts at the site's meter. power_basis: what it bounds, one of `POWER_BASES`. spare_nodes: number
     of nodes, any of them, that may fail with every SLO still kept. confidence: least probability that each SLO bound
     holds. utilisation: most of the request rate within the SLOs that a load with a rate may use. utilisation_stated:
-    whether the scenario gives it; where it does not, a plan that has no choice may use more.
+    whether the scenario gives it; where it does not, a plan that has no choice may use more. rack: watts that the nodes
+    of a rack may be rated for together, cooling apart.
     """
 
     usd_per_hour: float = math.inf
@@ -41,6 +43,7 @@ class Limits:
     power_basis: str = "mean"
     utilisation: float = MOST_USED
     utilisation_stated: bool = False
+    rack: float = math.inf
 
     @property
     def beyond_usual(self) -> bool:
@@ -54,7 +57,8 @@ class Site:
 
     pue: power usage effectiveness. usd_per_kwh, gco2_per_kwh: price and carbon (gCO2e) of electricity, NaN unknown.
     gco2_hours: carbon of each hour of the day, (24,), () where only the mean is known. carbon: where the figure comes
-    from, in words. embodied_kg: kg CO2e of making one device with its part of the server, NaN unknown.
+    from, in words. embodied_kg: kg CO2e of making one device with its part of the server, NaN unknown. psu: 80 PLUS
+    level of the power supplies of servers, "" for those that nodes usually have.
     """
 
     pue: float = 1.0
@@ -63,6 +67,7 @@ class Site:
     gco2_hours: tuple[float, ...] = ()
     carbon: str = ""
     embodied_kg: float = math.nan
+    psu: str = ""
 
 
 def read_limits(table: Table) -> Limits:
@@ -77,6 +82,7 @@ def read_limits(table: Table) -> Limits:
         confidence=table.number("confidence", Limits.confidence, least=0, most=1),
         utilisation=table.number("utilisation", Limits.utilisation, above=0, most=1),
         utilisation_stated="utilisation" in table,
+        rack=table.number("rack_kw", math.inf, above=0) * WATTS_PER_KW,
     )
     table.done()
     return limits
@@ -95,6 +101,7 @@ def read_site(table: Table, folder: Path) -> Site:
         gco2_hours=by_hour,
         carbon=words,
         embodied_kg=table.number("embodied_kg_per_device", math.nan, least=0),
+        psu=table.text("psu", "", choices=("", *SUPPLIES)),
     )
     table.done()
     return site

@@ -12,15 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hwdb import Hwdb, InputError, load
+from hwdb import Hwdb, InputError, UnknownKey, load
 from hwdb.tomlfile import Table, read_toml
-from perfmodel import Engine, ModelSpec, Slo, Workload
+from perfmodel import Engine, ModelSpec, Slo, Workload, glossary
 from perfmodel import model as model_of
+from perfmodel.deployment import ExpertRouting, HandOver
 from perfmodel.models import Adapters
 from perfmodel.vocabulary import FORMER_NAMES
 from search.scenario.calibration import read_calibration
 from search.scenario.choices import Choices, read_choices
-from search.scenario.deployment import Offload, check_offload, read_adapters, read_offload
+from search.scenario.deployment import Offload, check_offload, read_adapters, read_hand_over, read_offload, read_routing
 from search.scenario.engine import read_engines
 from search.scenario.fleet import Defaults, FleetSpec, read_fleet
 from search.scenario.inventory import Inventory
@@ -40,6 +41,7 @@ class Scenario:
     key of `RANKINGS`. fleet: request classes and options of the fleet program. allow_long_context: whether requests may
     exceed the context of the model. more_engines: engines that a plan is also made with, to take the best.
     described: the model where its sizes are stated in place of a name. money: what is owned, and what an API charges.
+    hand_over: how KV cache moves between pools.
     """
 
     path: str
@@ -56,7 +58,9 @@ class Scenario:
     money: Money = field(default_factory=Money)
     fleet: FleetSpec | None = None
     adapters: Adapters | None = None
+    routing: ExpertRouting = field(default_factory=ExpertRouting)
     offload: Offload = field(default_factory=Offload)
+    hand_over: HandOver = field(default_factory=HandOver)
     allow_long_context: bool = False
     more_engines: tuple[Engine, ...] = ()
     described: ModelSpec | None = None
@@ -114,13 +118,33 @@ def load_scenario(
     for table, values in (changes or {}).items():
         own = top.values.get(table, {})
         top.values = {**top.values, table: {**own, **values} if isinstance(own, dict) else own}
-    return read_scenario(top, Path(path).parent, folders)
+    try:
+        return read_scenario(top, Path(path).parent, folders)
+    except UnknownKey as error:
+        raise _misplaced(error, top) from None
+
+
+def _misplaced(error: UnknownKey, top: Table) -> InputError:
+    """Return `error`, with the table that the key belongs in where another table of a scenario has it.
+
+    Of a table that is not known, its keys are looked up. A key that resembles one of its own table is left as it is.
+    """
+    if error.near:
+        return error
+    written = top.values.get(error.key)
+    keys = list(written) if isinstance(written, dict) else [error.key]
+    homes = {
+        key: [place for entry in glossary.entries() if entry.name == key for place in entry.places if place[0] == "["]
+        for key in keys
+    }
+    told = [f"{key!r} belongs in {' or '.join(dict.fromkeys(places))}" for key, places in homes.items() if places]
+    return InputError(f"{error.problem}; {', '.join(told)}") if told else error
 
 
 def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) -> Scenario:
     """Read the scenario in the table `top`; file names in it are relative to `folder`.
 
-    folders: folders of the hardware database in addition to those that the scenario names.
+    folders: of the hardware database, in addition to those that the scenario names.
     """
     slo, asked = read_slo(top.table("slo", {})), read_model(top, folder)
     offer = read_offer(top, folder, tuple(str(f) for f in folders))
@@ -145,7 +169,9 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
         money=money,
         fleet=read_fleet(top, Defaults(folder, slo, model, database)),
         adapters=read_adapters(top, spec),
+        routing=read_routing(top, spec),
         offload=read_offload(top, database, offer.nodes),
+        hand_over=read_hand_over(top),
         allow_long_context=asked.allow_long_context,
         described=asked.described,
     )
@@ -169,6 +195,8 @@ def refused_for_fleets(scenario: Scenario) -> tuple[str, str, str] | None:
         return "engine", "name", "a fleet is planned with one engine; name one"
     if scenario.limits.power_basis != Limits.power_basis:
         return "limits", "power_basis", "the power of fleet options is their mean draw; leave power_basis out"
+    if math.isfinite(scenario.limits.rack):
+        return "limits", "rack_kw", "a fleet is not planned by racks; leave rack_kw out"
     return None
 
 
@@ -186,7 +214,9 @@ def _request(top: Table, folder: Path, *, fills: bool) -> Request | None:
 
 
 def _check_complete(top: Table, scenario: Scenario) -> None:
-    """Raise `InputError` where the file describes neither a plan nor a fleet, or lacks a figure."""
+    """Raise `InputError` where the file describes neither a plan nor a fleet, lacks a figure, or has more than a fleet
+    is planned with.
+    """
     plannable = scenario.model and scenario.request is not None and scenario.offer.devices
     if scenario.fleet is None and not plannable:
         missing = "], [".join(n for n in ("model", "workload", "hardware") if n not in top)

@@ -46,6 +46,8 @@ Result = TypeVar("Result")
 LENGTHS = ("dataset", "histogram", "trace", "input_tokens")
 #: Keys that say how requests arrive -> field of `Workload`; a table holds at most one of them.
 LOADS = {"request_rate_rps": "rate", "concurrency": "concurrency", "n_requests": "n_requests"}
+#: Loads that may state the requests of the run beside them, as n_requests; without, the run has no end.
+OF_A_RUN = ("request_rate_rps", "concurrency")
 #: Number of input and output classes that a trace is cut into, where `classes` does not say.
 DEFAULT_CLASSES = (8, 4)
 #: Allowed distance of the sum of shares from 1. chosen: rounding of shares written with seven digits.
@@ -267,7 +269,8 @@ def _load(table: Table, timing: Timing, *, for_peak: bool) -> dict[str, Any]:
     for_peak: True for the load at its peak. A rate that the table states is then its mean.
     """
     given = [k for k in (*LOADS, BY_HOUR) if k in table]
-    if len(given) > 1:
+    of_a_run = "n_requests" in given and given[0] in OF_A_RUN
+    if len(given) > 1 + of_a_run:
         raise table.error(given[1], f"{' and '.join(given)} contradict each other; give one")
     numbers: dict[str, Any] = {LOADS[k]: table.number(k, above=0) for k in given if k in LOADS}
     arrival = table.text("arrival", "", choices=ARRIVALS)

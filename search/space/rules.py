@@ -40,7 +40,7 @@ class RuleContext:
     other nodes, NaN unknown. stock: devices on hand, inf without a limit. pads_shards: whether the engine pads shards
     of quantised weights. runs: axis (weight, kv) -> codes of the formats that each device runs, where they are bounded.
     engine_runs: whether the engine runs on the device at all, empty for all. vendors: of the devices that it runs on.
-    encoder_data_parallel: whether every device runs the whole vision encoder.
+    encoder_data_parallel: whether every device runs the whole vision encoder. redundant: copies of experts in all.
     """
 
     model: ModelSpec
@@ -53,6 +53,12 @@ class RuleContext:
     engine_runs: Mask = field(default_factory=lambda: np.ones(0, dtype=bool))
     vendors: tuple[str, ...] = ()
     encoder_data_parallel: bool = False
+    redundant: int = 0
+
+    @property
+    def slots(self) -> int:
+        """Return the experts of a layer, copies included."""
+        return self.model.experts + self.redundant
 
 
 @dataclass(frozen=True)
@@ -164,9 +170,9 @@ def _dense_has_no_experts(context: RuleContext, c: Columns) -> Mask:
 
 
 def _experts_split(context: RuleContext, c: Columns) -> Mask:
-    """Allow ep that divides the experts; ep = 1 alone for a model without experts."""
+    """Allow ep that divides the experts, copies included; ep = 1 alone for a model without experts."""
     alone = _equals(c["ep"], 1)
-    return alone | _is_multiple(context.model.experts, c["ep"]) if context.model.experts else alone
+    return alone | _is_multiple(context.slots, c["ep"]) if context.model.experts else alone
 
 
 def _expert_group_fits(_: RuleContext, c: Columns) -> Mask:
@@ -283,9 +289,8 @@ def _say_dense(_: RuleContext, c: Row) -> str:
 
 def _say_experts(context: RuleContext, c: Row) -> str:
     """Say that ep does not divide the experts, and which ep would."""
-    experts = context.model.experts
-    possible = divisors(max(experts, 1))
-    return f"ep {c['ep']:g} does not divide the {experts} experts (ep may be {possible})"
+    possible = divisors(max(context.slots, 1))
+    return f"ep {c['ep']:g} does not divide the {context.slots} experts (ep may be {possible})"
 
 
 def _say_domain(context: RuleContext, c: Row) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from hwdb import Device, InputError
 from perfmodel import Deployments, ModelSpec
 from perfmodel.arrays import NAN, Array, Index, Mask
+from perfmodel.deployment import ExpertRouting, HandOver
 from perfmodel.hardware import Host
 from perfmodel.models import Adapters
 from search.space.rules import RULES, Columns, RuleContext, first_row
@@ -63,19 +64,19 @@ REASONS_TOLD = 3
 class SearchSpace:
     """The product of axes for one model on some device types.
 
-    devices: the types on offer. tp, pp, ep, dp, cp, kvp: degrees of parallelism to try; `WHOLE_GROUP` in ep means
-    tp x dp. max_num_batched_tokens, max_num_seqs: tokens per step and running sequences to try, as the engine's
-    flags count them, NaN for the engine's own. power_cap: power limits per device to try, W, NaN for the device's
-    own. weight, act, kv: codes of formats and compute types to try, -1 for the model's own. cp_method: codes of
-    ways to exchange keys. host_weights, host_experts, host_kv: shares in host memory to try, 0 to 1. host: the host
-    behind each device. adapters: LoRA adapters that requests use, the same for every candidate. stock: devices on
-    hand by name; a device that is absent has no limit. domain: devices that share a node's fast links, by name; a
-    device that is absent has as many as its own link connects. runs: axis (weight, kv) -> codes of the formats that
-    each device runs; an axis that is absent has no such bound. vendors: of the devices that the engine runs on,
-    empty for any. pads_shards: whether the engine pads shards of quantised weights. encoder_data_parallel: whether
-    every device runs the whole vision encoder. pinned: axes that the user set; the message names them when no
-    candidate is left. own_range: axes whose values are the search's own; combinations that rarely pay are then left
-    out (`_worth_trying`).
+    devices: the types on offer. tp, pp, ep, dp, cp, kvp: degrees of parallelism to try; `WHOLE_GROUP` in ep means tp x
+    dp. max_num_batched_tokens, max_num_seqs: tokens per step and running sequences to try, as the engine's flags count
+    them, NaN for the engine's own. power_cap: power limits per device to try, W, NaN for the device's own. weight, act,
+    kv: codes of formats and compute types to try, -1 for the model's own. cp_method: codes of ways to exchange keys.
+    host_weights, host_experts, host_kv: shares in host memory to try, 0 to 1. host: the host behind each device.
+    adapters: LoRA adapters that requests use, the same for every candidate. hand_over: how KV cache moves between
+    pools. routing: settings of expert parallelism. stock: devices on hand by name; a device that is absent has no
+    limit. domain: devices that share a node's fast links, by name; a device that is absent has as many as its own link
+    connects. runs: axis (weight, kv) -> codes of the formats that each device runs; an axis that is absent has no such
+    bound. vendors: of the devices that the engine runs on, empty for any. pads_shards: whether the engine pads shards
+    of quantised weights. encoder_data_parallel: whether every device runs the whole vision encoder. pinned: axes that
+    the user set; the message names them when no candidate is left. own_range: axes whose values are the search's own;
+    combinations that rarely pay are then left out (`_worth_trying`).
     """
 
     model: ModelSpec
@@ -98,6 +99,8 @@ class SearchSpace:
     host_kv: tuple[float, ...] = (0.0,)
     host: Host = field(default_factory=Host)
     adapters: Adapters | None = None
+    hand_over: HandOver = field(default_factory=HandOver)
+    routing: ExpertRouting = field(default_factory=ExpertRouting)
     stock: Mapping[str, float] = field(default_factory=dict)
     domain: Mapping[str, float] = field(default_factory=dict)
     pinned: frozenset[str] = frozenset()
@@ -160,7 +163,13 @@ class SearchSpace:
         columns.pop("ep_requested")
         typed = {a: np.asarray(c, dtype=np.intp if a in CODE_AXES else float) for a, c in columns.items()}
         return Deployments(
-            devices=self.devices, replicas=np.ones(len(index)), host=self.host, adapters=self.adapters, **typed
+            devices=self.devices,
+            replicas=np.ones(len(index)),
+            host=self.host,
+            adapters=self.adapters,
+            hand_over=self.hand_over,
+            routing=self.routing,
+            **typed,
         )
 
     @property
@@ -178,6 +187,7 @@ class SearchSpace:
             engine_runs=np.array([not self.vendors or d.vendor in self.vendors for d in self.devices], dtype=bool),
             vendors=self.vendors,
             encoder_data_parallel=self.encoder_data_parallel,
+            redundant=self.routing.redundant,
         )
 
     def legal(self) -> Legal:

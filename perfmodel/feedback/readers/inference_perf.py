@@ -37,7 +37,8 @@ def read_inference_perf(content: Content) -> Sequence[MeasuredRun]:
 def _run(record: Mapping[str, Any], place: str) -> MeasuredRun:
     """Read one run."""
     served = inner(record, "successes", place)
-    latency, found = inner(served, "latency", place), {}
+    latency = inner(served, "latency", place)
+    found: dict[str, float] = {}
     for metric, key in LATENCIES.items():
         names = {f"{metric}{end}": s for end, s in STATISTICS.items() if end in ANSWERED.get(metric, STATISTICS)}
         found |= metrics(inner(latency, key, place), names, f"{place}, {key}", unit=MS_PER_S)

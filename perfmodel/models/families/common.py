@@ -143,6 +143,12 @@ def dense_mlp(c: Fields, *, gated: bool = True, bias: bool = False) -> Mlp:
     return Mlp(intermediate=c.count("intermediate_size"), gated=gated, bias=bias)
 
 
+def expert_groups(c: Fields) -> tuple[int, int]:
+    """Return groups and top_groups of `Mlp` by the keys n_group and topk_group; zeros where every group may be used."""
+    groups, used = c.count("n_group", default=1), c.count("topk_group", default=1)
+    return (groups, used) if used < groups else (0, 0)
+
+
 def expert_mlp(
     c: Fields,
     intermediate: int,
@@ -168,6 +174,8 @@ def expert_mlp(
         shared=shared,
         shared_gate=shared_gate,
         router_bias=router_bias,
+        groups=(chosen := expert_groups(c))[0],
+        top_groups=chosen[1],
     )
 
 

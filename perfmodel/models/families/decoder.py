@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from perfmodel.models.families.common import attention, every_nth, grouped, layer_count, model, sliding
+from perfmodel.models.families.common import attention, every_nth, expert_groups, grouped, layer_count, model, sliding
 from perfmodel.models.families.latent import latent_attention
 from perfmodel.models.families.spellings import usual
 from perfmodel.models.families.table import Family, number, switch
@@ -48,9 +48,16 @@ def mixers(c: Fields, family: Family) -> list[Mixer]:
     """Return the attention of each layer: full, or with a sliding window.
 
     Keys: sliding_window; layer_types, else the family's `full_every`; use_sliding_window and max_window_layers (Qwen);
-    attention_other_setting or num_sliding_attention_heads (other head counts in sliding layers, Step 3.5).
+    attention_other_setting or num_sliding_attention_heads (other head counts in sliding layers, Step 3.5);
+    num_attention_heads_per_layer (Laguna).
     """
-    n, full = layer_count(c), plain_attention(c, family)
+    n = layer_count(c)
+    heads = c.items("num_attention_heads_per_layer", n)
+    if heads:
+        alike = c.stating(num_attention_heads_per_layer=None)
+        by_count = {count: mixers(alike.stating(num_attention_heads=count), family) for count in set(heads)}
+        return [by_count[count][i] for i, count in enumerate(heads)]
+    full = plain_attention(c, family)
     kinds = layer_kinds_of(c, n)
     window = c.count("sliding_window", default=0, least=0)
     if not window or family.attention == "latent":
@@ -97,7 +104,7 @@ def mlps(c: Fields, family: Family) -> list[Mlp]:
     """Return the MLP of each layer: dense, or experts where the file states more than one.
 
     Keys: n_routed_experts, num_experts_per_tok, moe_intermediate_size (else intermediate_size), n_shared_experts,
-    shared_expert_intermediate_size, and those of `sparse_layers`.
+    shared_expert_intermediate_size, n_group and topk_group (`expert_groups`), and those of `sparse_layers`.
     """
     n, bias = layer_count(c), switch(c, family.mlp_bias)
     if c.count("n_routed_experts", default=0, least=0) <= 1:
@@ -116,6 +123,8 @@ def mlps(c: Fields, family: Family) -> list[Mlp]:
         shared=shared,
         shared_gate=shared > 0 and switch(c, family.shared_gate),
         router_bias=switch(c, family.router_bias),
+        groups=(chosen := expert_groups(c))[0],
+        top_groups=chosen[1],
     )
     sparse = sparse_layers(c, n)
     dense = routed if all(sparse) else Mlp(intermediate=_dense_width(c, family), gated=family.gated, bias=bias)

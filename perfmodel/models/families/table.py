@@ -15,8 +15,9 @@ from perfmodel.models.fields import Fields
 FILE = Path(__file__).parent / "families.toml"
 #: Forms of attention that a row describes, and the most of anything that it counts (norms per layer, a period).
 _ATTENTION, _MOST = ("grouped", "latent"), 1000
-#: Stands between the spellings of a switch, and before the value that holds where a file has none of them.
-_OR, _ELSE = "|", "="
+#: Stands between the spellings of a switch, before the value that holds where a file has none of them, and before the
+#: word that a file must have.
+_OR, _ELSE, _WORD = "|", "=", ":"
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Family:
     """How the layers of a family are built, where its `config.json` does not say it in the usual keys.
 
     A switch is true, false, or the key of `config.json` that says so: "use_bias", "bias|qkv_bias" (the first one that
-    the file has), "use_bias=true" (true where the file has no such key).
+    the file has), "use_bias=true" (true where the file has no such key), "gating:per-head" (true where the file has
+    this word under the key; "gating:per-head=true" also where it has no such key, or `true` in place of a word).
 
     Attributes:
         names: `model_type`s and names of architectures.
@@ -136,10 +138,16 @@ def switch(c: Fields, value: bool | str) -> bool:
 
     >>> switch(Fields({"use_bias": True}, "example"), "bias|use_bias=false")
     True
+    >>> switch(Fields({"gating": "per-element"}, "example"), "gating:per-head=true")
+    False
     """
     if isinstance(value, bool):
         return value
     keys, _, absent = value.partition(_ELSE)
+    key, _, word = keys.partition(_WORD)
+    if word:
+        found = c.values.get(key)
+        return found == word if isinstance(found, str) else found is not False and absent == "true"
     return c.flag(*keys.split(_OR), default=absent == "true")
 
 

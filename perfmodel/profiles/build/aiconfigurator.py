@@ -7,7 +7,10 @@ found in the package's collectors and checked against physical bounds:
 - message_size of a collective counts elements of the whole buffer (nccl-tests convention);
 - a decode step reads isl + step KV-cache entries;
 - one key may have several kernels; an engine would select the fastest;
-- expert tables with expert parallelism (EP) time the rank with the most work; tokens count the whole EP group.
+- expert tables with expert parallelism (EP) time the rank with the most work; tokens count the whole EP group;
+- wide-EP expert tables with a uniform load time a rank whose share of the work is equal to that of the others. Those of
+  TensorRT-LLM (wideep_moe_perf) are left out: they time CUTLASS kernels, which take up to 1.5 times as long as the ones
+  of moe_perf that engines choose.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from numpy.typing import NDArray
 
 from hwdb import InputError
 from perfmodel.profiles.build.cleaning import host_bound
+from perfmodel.profiles.build.tables import MASKED_KERNEL
 from perfmodel.profiles.importers import Rows, concat, rows_of
 
 PACKAGE, LICENCE = "aiconfigurator-core", "Apache-2.0"
@@ -71,6 +75,8 @@ TABLES = {
     "context_mla_perf": "mla_prefill",
     "generation_mla_perf": "mla_decode",
     "moe_perf": "grouped_gemm",
+    "wideep_context_moe_perf": "grouped_gemm",
+    "wideep_generation_moe_perf": "grouped_gemm",
     "gdn_perf": "recurrent",
     "mamba2_perf": "recurrent",
     "nccl_perf": "collective",
@@ -79,6 +85,9 @@ TABLES = {
     "scale_matrix_perf": "elementwise",
 }
 
+#: Start of the names of expert tables of wide EP, and the table whose experts each get a fixed number of rows, of which
+#: a mask says how many hold tokens (DeepGEMM's masked layout, for the low-latency kernels of DeepEP).
+WIDE, MASKED_TABLE = "wideep_", "wideep_generation_moe_perf"
 #: Share of a pair's all-reduce bandwidth below which a larger group was limited by its host. Chosen: the least share
 #: found where links were timed is 0.6 (RTX PRO 6000 on PCIe).
 HOST_LIMITED = 0.35
@@ -235,8 +244,12 @@ def read_table(path: Path, *, device: str, family: str, framework: str, version:
     if family == "recurrent":
         return _recurrent(c, common)
     kernel = c["kernel_source"].astype(object)
+    if path.stem == MASKED_TABLE:
+        kernel = kernel + f" {MASKED_KERNEL}"
     seconds = _number(c, "latency") * MILLI
     table = rows_of(len(seconds), family=family, time=seconds, kernel=kernel, **common, **_READERS[family](c))
+    if path.stem.startswith(WIDE):
+        return table.take((table["skew"] == 0.0) & (table["ep"] > 1))
     return table.take(~host_bound(table)) if family == "gemm" else table
 
 

@@ -32,22 +32,23 @@ def package_rows(
         families: families to read; empty for all.
         raw: keep GEMM times as published, without the corrections of `perfmodel.profiles.build.cleaning`.
     """
-    versions: dict[tuple[str, str], list[tuple[str, Rows]]] = {}
+    versions: dict[tuple[str, str, str], list[tuple[str, Rows]]] = {}
     for kind, framework, version, path in aiconfigurator.tables(root, system):
         loaded = aiconfigurator.read_table(
             path, device=device, family=kind, framework=framework, version=version, source=source
         )
         for family in sorted(f for f in set(loaded["family"]) if not families or f in families):
             part = loaded.family(family)
-            if family == "grouped_gemm":
+            wide = path.stem if path.stem.startswith(aiconfigurator.WIDE) else ""
+            if family == "grouped_gemm" and not wide:
                 part = part.take(~misrouted(part))
-            versions.setdefault((family, framework), []).append((version, part))
+            versions.setdefault((family, framework, wide), []).append((version, part))
             if ledger is not None:
                 ledger.append(Trial(device, family, framework, "repeats", repeats(part)))
     formats = ("weight", "act", "kv")
     parts = (
         aiconfigurator.merged(found, (*formats, *SHAPES[family]), formats)
-        for (family, _), found in sorted(versions.items())
+        for (family, _, _), found in sorted(versions.items())
     )
     table = concat(parts)
     gemm = table["family"] == "gemm"

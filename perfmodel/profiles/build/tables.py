@@ -23,9 +23,12 @@ from perfmodel.profiles.families import FAMILY, Family, Reference, Variant, refe
 from perfmodel.profiles.importers import SHAPES, Rows
 from perfmodel.profiles.store import Measured
 from perfmodel.profiles.table import Table
+from perfmodel.vocabulary import EVEN, EVEN_MASKED
 
 #: Fewest rows that make a table, and fewest held-out rows that give a held-out error. Chosen.
 LEAST_ROWS = 4
+#: Word in the kernel's name of experts that get a fixed number of rows each, and a mask of those that hold tokens.
+MASKED_KERNEL = "masked"
 #: Query rows times heads at which half of a device idles in prefill attention, by architecture. Fitted: the value that
 #: best predicts FlashInfer prefill chunks after a cached context from prefills without one (measurements of Frontier's
 #: A800 and H800 and of LLMServingSim's RTX 4090).
@@ -46,14 +49,26 @@ def variants(rows: Rows) -> NDArray[Any]:
     """Return the variant key (`Variant.key`: number formats, and routing of experts) of each row, (R,). All rows are of
     one family."""
     family = str(rows["family"][0]) if len(rows) else ""
-    routing = rows["skew"] if family == "grouped_gemm" else np.full(len(rows), np.nan)
+    routing = _routing(rows) if family == "grouped_gemm" else np.full(len(rows), "", dtype=object)
     stored = np.where(rows["weight"] != "", rows["weight"], rows["kv"])
     spelled: dict[tuple[str, str, str], str] = {}
     keys = np.empty(len(rows), dtype=object)
-    for index, parts in enumerate(zip(stored, rows["act"], routing, strict=True)):
-        name = (parts[0], parts[1], "" if parts[2] != parts[2] else f"{parts[2]:g}")
+    for index, name in enumerate(zip(stored, rows["act"], routing, strict=True)):
         keys[index] = spelled.setdefault(name, Variant(*name).key)
     return keys.astype(str)
+
+
+def _routing(rows: Rows) -> NDArray[Any]:
+    """Return the routing (`Variant.routing`) of each row of experts, (R,).
+
+    A balanced load over several expert-parallel ranks gives every rank an equal share: rows where it does not are left
+    out before (`perfmodel.profiles.build.cleaning.misrouted`).
+    """
+    masked = np.char.find(rows["kernel"].astype(str), MASKED_KERNEL) >= 0
+    names = np.array(["" if s != s else f"{s:g}" for s in rows["skew"]], dtype=object)
+    shared = (rows["skew"] == 0.0) & (rows["ep"] > 1)
+    names[shared] = np.where(masked[shared], EVEN_MASKED, EVEN)
+    return names
 
 
 def located(rows: Rows, device: Device) -> dict[str, tuple[Variant, Reference, Points]]:

@@ -40,7 +40,8 @@ CURVES = {
 }
 #: Reason for which repeated rows leave the table although they are valid.
 MERGED = "repeat merged into its median"
-#: Number formats that rows of a family must state: they determine bytes and peak rate.
+#: Number formats that rows of a family must state: they determine bytes and peak rate. One that a row need not state
+#: has to be known all the same.
 FORMATTED = {
     "gemm": ("weight", "act"),
     "grouped_gemm": ("weight", "act"),
@@ -177,8 +178,9 @@ def _malformed(table: Rows) -> Faults:
             least = 0.0 if key in MAY_BE_ZERO else 1.0
             with np.errstate(invalid="ignore"):
                 faults.append((f"{family} without a valid {key}", mine & ~(table[key] >= least)))
-        for column in FORMATTED.get(family, ()):
-            known = each(table[column], partial(_is_format, column)) > 0.0
+        for column in ("weight", "act", "kv"):
+            absent = np.zeros(len(table), bool) if column in FORMATTED.get(family, ()) else table[column] == ""
+            known = absent | (each(table[column], partial(_is_format, column)) > 0.0)
             faults.append((f"{family} without a known {column} format", mine & ~known))
     return faults
 

@@ -57,7 +57,7 @@ def plan_run(arrays: Arrays, i: int, time: float) -> None:
     else:
         _plan_decode_run(arrays, i, time, swap_time, preempted)
     replica.boundary = run_end(time, replica.step, replica.slope, replica.steps)
-    _log_run(arrays, i)
+    _log_run(arrays, i, keys / tokens if tokens > 0 else 0.0)
 
 
 @inner
@@ -91,8 +91,8 @@ def _plan_decode_run(arrays: Arrays, i: int, time: float, swap_time: float, pree
 
 
 @inner
-def _log_run(arrays: Arrays, i: int) -> None:
-    """Append the run that replica i begins to the log."""
+def _log_run(arrays: Arrays, i: int, keys: float) -> None:
+    """Append the run that replica i begins to the log. keys: of each prompt token, on average."""
     replica, loop = arrays.replicas[i], arrays.loop[0]
     row = arrays.runs[loop.logged_runs]
     replica.log_row = loop.logged_runs
@@ -101,4 +101,6 @@ def _log_run(arrays: Arrays, i: int) -> None:
     row.count = replica.decode_steps if replica.decoding else -1
     row.active = replica.active_seqs if replica.decoding else 0
     row.prompt, row.waiting, row.running = replica.prompt_tokens, replica.waiting, replica.running
+    row.batch = replica.batch_seqs if replica.decoding else 0
+    row.keys, row.context = keys, replica.context_tokens + replica.batch_seqs if replica.decoding else 0
     row.used = replica.total_blocks - available_blocks(arrays, i)

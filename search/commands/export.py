@@ -1,0 +1,85 @@
+"""The command `perfmodel export`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import typer
+
+from search.commands.option_groups import grouped
+from search.commands.options import DataFormOptions
+
+if TYPE_CHECKING:
+    from search.deploy import Launch
+
+EXAMPLES = """\
+perfmodel export examples/chat-70b-h100.toml --to vllm
+perfmodel export examples/chat-70b-h100.toml --to kubernetes -o chat.yaml"""
+
+PlanFile = Annotated[
+    Path, typer.Argument(metavar="SCENARIO.toml|PLAN.json", help="Scenario to plan, or the output of `plan --json`.")
+]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What is written, and for what."""
+
+    section: ClassVar[str] = "Export"
+
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="TARGET",
+            help="vllm, sglang, trtllm, llamacpp, mindie, ray-serve, dynamo, llm-d, kserve, kubernetes or compose.",
+        ),
+    ]
+    rank: Annotated[int, typer.Option(min=1, metavar="N", help="Which candidate of the plan, 1 for the best.")] = 1
+    engine_version: Annotated[
+        str,
+        typer.Option(metavar="VERSION", help="Release of the engine whose flags are written (default: the latest)."),
+    ] = ""
+
+
+File = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="File to write (default: print it).", rich_help_panel="Output"),
+]
+
+
+@grouped
+def export_command(plan: PlanFile, options: ExportOptions, form: DataFormOptions, output: File = None) -> int:
+    """Write the launch commands or manifests of a plan, and the benchmark of its SLO.
+
+    Every flag that is written is one that the named release of the engine takes. What is written can be read back with
+    `perfmodel estimate --from FILE`.
+    """
+    from hwdb import outfile
+    from search.deploy import check_target, export
+    from search.output import print_rows, print_text, write_text
+
+    check_target(options.to)  # before the plan, which takes seconds
+    if output is not None:
+        outfile.check(output, plan)
+    found = export(_launch(plan, options, form), options.to)
+    if form.form != "table":
+        row = {"target": found.target, **found.launch.rows()[-1], "launch": found.text, "benchmark": found.benchmark}
+        print_rows([row], form.form)
+    elif output is not None:
+        write_text(output, found.text)
+        print_text(f"{output}: {found.launch.words} for {found.target}, {found.launch.engine} {found.launch.version}")
+    else:
+        typer.echo(found.text, nl=False)
+    return 0
+
+
+def _launch(plan: Path, options: ExportOptions, form: DataFormOptions) -> Launch:
+    """Return the launch of a plan that was printed as JSON, or of the scenario in a TOML file."""
+    from search.commands.searching import plan_of
+    from search.deploy import launch_of, read_plan
+
+    if plan.suffix == ".json":
+        return read_plan(plan, options.rank, options.engine_version)
+    return launch_of(plan_of(plan, form.folders), options.rank, options.engine_version)

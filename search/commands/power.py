@@ -1,0 +1,83 @@
+"""The command `perfmodel power`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import typer
+
+from hwdb import InputError
+from search.commands.option_groups import grouped
+from search.commands.options import DataOutputOptions, Scenario
+from search.commands.searching import plan_of
+
+EXAMPLES = """\
+perfmodel power examples/row-power.toml --row-budget-kw 400 --capping-risk 0.01
+perfmodel power examples/row-power.toml --row-budget-kw 400 --caps 0.8 --caps 0.6 --json"""
+
+#: Columns that stay in a narrow terminal, and those that go first.
+KEPT = ("measure", "servers", "more_servers_percent", "capping_risk", "ttft_ratio", "tpot_ratio")
+DROPPED = ("row_budget_kw", "server_w_peak", "row_request_rate_rps", "ttft_ms", "tpot_ms", "row_power_kw_p99")
+NOTES = (
+    "A server is a node of the plan; more servers: than by nameplate. Capping risk: share of time in which the row "
+    "would draw more than its budget, so that something has to be capped.",
+    "Power is that of servers at the meter of the row, cooling apart. Ratios: latency over that without a cap.",
+)
+
+
+@dataclass(frozen=True)
+class RowOptions:
+    """What a row may draw, and what is replayed on it."""
+
+    section: ClassVar[str] = "Row"
+
+    row_budget_kw: Annotated[
+        float, typer.Option(metavar="KW", help="Power of the row, cooling apart; power_kw of the scenario without it.")
+    ] = math.nan
+    capping_risk: Annotated[
+        float, typer.Option(metavar="SHARE", help="Share of the time in which the row may have to be capped.")
+    ] = 0.01
+    caps: Annotated[
+        list[float] | None,
+        typer.Option(metavar="SHARE", help="Power limit to try, as a share of that of the device; repeatable."),
+    ] = None
+    rank: Annotated[int, typer.Option(min=1, metavar="N", help="Rank of the candidate in the plan; 1 is best.")] = 1
+    requests: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Requests to replay. 0: the whole trace, or some thousands.")
+    ] = 0
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the random numbers.")] = 0
+    nearest: Annotated[
+        bool, typer.Option("--nearest", help="Where nothing qualifies, take the nearest miss and not fail.")
+    ] = False
+
+
+@grouped
+def power_command(scenario: Scenario, row: RowOptions, output: DataOutputOptions) -> None:
+    """Say how many servers of a plan fit a power budget, at which risk of capping, and what caps cost and gain.
+
+    The load of the scenario is replayed on the candidate; the row holds many such servers, each with its share of the
+    load. Where nothing qualifies, the exit code is 1.
+    """
+    from search.output import Layout, print_rows, print_text
+    from search.planning import row_power, verify
+
+    found = plan_of(scenario, output.folders)
+    watts = row.row_budget_kw * row_power.W_PER_KW
+    if math.isnan(watts):
+        watts = found.scenario.limits.power
+        if not math.isfinite(watts):
+            raise InputError("no budget is known; give --row-budget-kw, or power_kw in [limits]")
+    rows = row_power.row_power(
+        found,
+        row.rank,
+        row_power.Budget(watts, row.capping_risk),
+        verify.Settings(count=row.requests, seed=row.seed, nearest=row.nearest),
+        tuple(row.caps) if row.caps else row_power.CAPS,
+    )
+    form = output.form
+    print_rows(rows, form, Layout(title="Servers within the budget", keep=KEPT, drop=DROPPED, wide=output.wide))
+    if form == "table":
+        for note in NOTES:
+            print_text(note)

@@ -1,0 +1,45 @@
+"""Write the commands and manifests that launch a plan, and read what is deployed back into the same description."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hwdb.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from search.deploy.compare import compared, words_of
+    from search.deploy.deployed import Reading, read_back
+    from search.deploy.launch import Check, Launch, Pool
+    from search.deploy.of_plan import launch_columns, launch_of, launch_of_row, read_plan, with_launches
+    from search.deploy.targets import CLUSTERS, TARGETS, Export, check_target, export
+
+__all__ = [
+    "CLUSTERS",
+    "TARGETS",
+    "Check",
+    "Export",
+    "Launch",
+    "Pool",
+    "Reading",
+    "check_target",
+    "compared",
+    "export",
+    "launch_columns",
+    "launch_of",
+    "launch_of_row",
+    "read_back",
+    "read_plan",
+    "with_launches",
+    "words_of",
+]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "compare": ["compared", "words_of"],
+        "targets": ["CLUSTERS", "TARGETS", "Export", "check_target", "export"],
+        "launch": ["Check", "Launch", "Pool"],
+        "of_plan": ["launch_columns", "launch_of", "launch_of_row", "read_plan", "with_launches"],
+        "deployed": ["Reading", "read_back"],
+    },
+)

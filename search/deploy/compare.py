@@ -1,0 +1,113 @@
+"""Compare what runs with what a plan would run for the same load on the same kind of device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hwdb import counted
+from hwdb.tomlfile import Table
+from perfmodel import Engine, Slo, Workload
+from perfmodel import model as model_of
+from perfmodel.models import UNQUANTISED
+from search.deploy.launch import SERVE, Launch
+from search.planning import ONLINE_ENGINES, ONLINE_FORMAT, own_format, plan
+from search.scenario import Scenario, read_scenario
+
+if TYPE_CHECKING:
+    from search.planning import Plan
+
+#: Parts of a fleet in words, for ratios that have a word of their own.
+FRACTIONS = {0.5: "half the devices", 0.25: "a quarter of the devices", 0.75: "three quarters of the devices"}
+#: Arrivals that a plan can be made for.
+PLANNED = ("open", "closed")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A deployment beside the plan for its load. plan: the plan. row: its best candidate, {} where nothing qualifies.
+    sentence: both in words."""
+
+    plan: Plan
+    row: dict[str, Any]
+    sentence: str
+
+
+def compared(
+    launch: Launch,
+    workload: Workload,
+    slo: Slo,
+    engine: Engine,
+    *,
+    chance: float,
+    confidence: float = 0.5,
+    folders: Iterable[str | Path] = (),
+) -> Comparison | None:
+    """Compare a deployment with the plan of fewest devices for its load; None for a load that no plan is made for.
+
+    chance: that the deployment keeps every bound of `slo`, NaN without bounds. confidence: least chance that the plan
+    keeps each bound with. folders: of the user's own hardware files.
+    """
+    if workload.arrival not in PLANNED:
+        return None
+    scenario = scenario_of(launch, confidence, folders)
+    assert scenario.request is not None
+    request = replace(scenario.request, workload=workload)
+    found = plan(replace(scenario, request=request, slo=slo, engine=engine))
+    row = found.row(found.best) if found.feasible else {}
+    return Comparison(found, row, _sentence(launch, row, chance, bool(slo.objectives)))
+
+
+def scenario_of(launch: Launch, confidence: float, folders: Iterable[str | Path] = ()) -> Scenario:
+    """Return the scenario that asks for the fewest devices of the kinds in use; its load is a placeholder."""
+    own = own_format(model_of(launch.model))
+    formats = sorted({launch.main.weight, own} | ({ONLINE_FORMAT} if _online(launch, own) else set()))
+    pooled = any(pool.role != SERVE for pool in launch.pools)
+    values = {
+        "title": "what runs",
+        "model": {"name": launch.model, "allow_long_context": True},
+        "workload": {"input_tokens": 1024, "output_tokens": 256, "concurrency": 1},
+        "hardware": {"devices": sorted({pool.device for pool in launch.pools})},
+        "search": {"weight": formats, "modes": ["colocated", "disaggregated"] if pooled else ["colocated"]},
+        "objective": {"rank_by": "devices"},
+        "limits": {"confidence": confidence},
+    }
+    return read_scenario(Table(values, "--from"), Path(), folders)
+
+
+def _online(launch: Launch, own: str) -> bool:
+    """Return whether the engine quantises the model to fp8 as it loads it."""
+    from hwdb import load
+
+    multiplies = load().device(launch.main.device).peak(ONLINE_FORMAT) > 0
+    return launch.engine in ONLINE_ENGINES and own in UNQUANTISED and bool(multiplies)
+
+
+def words_of(launch: Launch) -> str:
+    """Return a deployment in words: `1 x 8 h100-sxm, TP8, bf16`."""
+    parts = []
+    for pool in launch.pools:
+        degrees = [f"{k.upper()}{getattr(pool, k)}" for k in ("tp", "pp", "ep", "dp", "cp") if getattr(pool, k) > 1]
+        role = "" if pool.role == SERVE else f"{pool.role} "
+        parts.append(", ".join([f"{role}{pool.replicas} x {pool.devices} {pool.device}", *degrees, pool.weight]))
+    return " + ".join(parts)
+
+
+def _sentence(launch: Launch, row: dict[str, Any], chance: float, bounded: bool) -> str:
+    """Return both in words: what runs, what the plan would run, on how many devices, and how sure that is."""
+    runs, mine = words_of(launch), sum(p.devices * p.replicas for p in launch.pools)
+    sure = f", {chance:.0%} sure" if bounded and chance == chance else ""
+    keeps = " and keeps the SLO" if bounded else ""
+    if not row:
+        return f"You run {runs}{sure}; no layout of this device serves the load{keeps}; try another."
+    other, best = row["candidate"], int(row["devices"])
+    if row["weight"] not in other:
+        other += f", {row['weight']}"
+    plan_sure = f", {row['slo_chance']:.0%} sure" if bounded else ""
+    if best >= mine:
+        more = "" if best == mine else f"; with the SLO kept it takes {other} ({best} devices{plan_sure})"
+        return f"You run {runs}{sure}; the plan serves the same load on no fewer devices{more}."
+    share = FRACTIONS.get(best / mine, f"{counted(best, 'device')} in place of {mine}")
+    return f"You run {runs}{sure}; {other} serves the same load{keeps} on {share}{plan_sure}."

@@ -1,0 +1,100 @@
+"""Write the container of a pool: image, command, resources, probes, memory shared between processes."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from hwdb import Hwdb, UnknownName, load
+from perfmodel import model as model_of
+from search.deploy.arguments import Command
+from search.deploy.launch import Launch, Pool
+from search.deploy.script import marked
+from search.deploy.templates import product, resource, template
+
+PORT = 8000
+CONFIG_FOLDER = "/config"
+#: Bytes per second at which weights arrive from a store, and seconds that an engine starts in beside that (graphs,
+#: compilation). Chosen: slow enough that a startup probe does not end a server that is still loading.
+LOAD_RATE, START_SECONDS = 200e6, 600.0
+#: Seconds between two probes, and failures until a server counts as dead.
+PERIOD, FAILURES = 10, 3
+#: Memory shared between the processes of one replica, per device. Chosen: what NCCL and the engines' guides ask for.
+SHARED_GI = 8
+#: CPU cores and GiB of memory per device. Chosen: schedulers, tokenizers and pinned buffers of one device.
+CORES, MEMORY_GI = 8, 64
+
+
+def name_of(launch: Launch, suffix: str = "") -> str:
+    """Return a name that Kubernetes accepts: of the model, at most 50 characters."""
+    text = re.sub(r"[^a-z0-9]+", "-", launch.model.rsplit("/", 1)[-1].lower()).strip("-")[:40].strip("-")
+    return f"{text}-{suffix}" if suffix and suffix != "serve" else text
+
+
+def device_record(pool: Pool, hwdb: Hwdb | None = None) -> Any:
+    """Return the device of a pool from the hardware database; None where it is not known."""
+    try:
+        return (hwdb or load()).device(pool.device)
+    except UnknownName:
+        return None
+
+
+def noted(launch: Launch, pool: Pool) -> dict[str, str]:
+    """Return what the engine's flags cannot carry, as annotations."""
+    return {f"perfmodel/{key}": value for key, value in marked(launch, pool).items() if key != "replicas"}
+
+
+def image(launch: Launch, pool: Pool) -> str:
+    """Return the image of the engine's release for the device of a pool."""
+    return template(launch.engine).image_for(device_record(pool), launch.version)
+
+
+def container(launch: Launch, pool: Pool, found: Command) -> dict[str, Any]:
+    """Return the container of one replica on one node."""
+    held = resource(device_record(pool))
+    limits: dict[str, Any] = {held: str(pool.devices)} if held else {}
+    requests = {"cpu": str(CORES * pool.devices), "memory": f"{MEMORY_GI * pool.devices}Gi"}
+    volumes = [{"name": "shm", "mountPath": "/dev/shm"}]
+    volumes += [{"name": "config", "mountPath": CONFIG_FOLDER}] if found.files else []
+    env: list[dict[str, Any]] = [{"name": k, "value": v} for k, v in found.env.items()]
+    if launch.engine == "vllm" and pool.role != "serve":
+        env.append({"name": "VLLM_NIXL_SIDE_CHANNEL_HOST", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}})
+    return {
+        "name": "main",
+        "image": image(launch, pool),
+        "command": [*found.words[: len(template(launch.engine).command)]],
+        "args": [*found.words[len(template(launch.engine).command) :]],
+        **({"env": env} if env else {}),
+        "ports": [{"name": "http", "containerPort": PORT}],
+        "resources": {"limits": limits, "requests": {**requests, **limits}},
+        **probes(launch),
+        "volumeMounts": volumes,
+    }
+
+
+def probes(launch: Launch) -> dict[str, Any]:
+    """Return the probes: a startup probe that waits until the weights are loaded, then readiness and liveness."""
+    size = sum(model_of(launch.model).weight_bytes().values())
+    tries = math.ceil((START_SECONDS + size / LOAD_RATE) / PERIOD)
+    http: dict[str, Any] = {"httpGet": {"path": "/health", "port": PORT}, "periodSeconds": PERIOD}
+    return {
+        "startupProbe": {**http, "failureThreshold": tries},
+        "readinessProbe": {**http, "failureThreshold": 1, "timeoutSeconds": 5},
+        "livenessProbe": {**http, "failureThreshold": FAILURES, "timeoutSeconds": 10},
+    }
+
+
+def pod(launch: Launch, pool: Pool, found: Command, config: str = "") -> dict[str, Any]:
+    """Return the specification of a pod. config: name of the ConfigMap with the engine's file."""
+    label = product(pool.device)
+    volumes: list[Mapping[str, Any]] = [
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{SHARED_GI * pool.devices}Gi"}}
+    ]
+    volumes += [{"name": "config", "configMap": {"name": config}}] if found.files else []
+    return {
+        **({"nodeSelector": {"nvidia.com/gpu.product": label}} if label else {}),
+        "containers": [container(launch, pool, found)],
+        "volumes": volumes,
+    }

@@ -1,0 +1,201 @@
+"""Make a launch of a plan: of one of its rows, or of the JSON that `plan --json` has printed."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hwdb import InputError, PerfmodelError, infile
+from perfmodel.engines import engine as engine_of
+from perfmodel.workload import SLO_KEYS
+from search.deploy.launch import DECODE, PREFILL, SERVE, Check, Launch, Pool
+from search.deploy.parsers import release, releases
+
+if TYPE_CHECKING:
+    from search.planning import Plan
+
+#: Context to serve: so many times the longest mean length of a class, because single requests are longer, ...
+LENGTH_MARGIN = 2.0
+#: ... in whole multiples of so many tokens. Both chosen; never beyond the model's own context.
+LENGTH_STEP = 1024
+#: Switches of the engine that a plan states once for all its pools.
+SWITCHES = ("chunked_prefill", "prefix_cache", "graph_capture")
+COUNTS = ("tp", "pp", "ep", "dp", "cp", "kvp")
+#: What no engine flag of a launch carries; a plan that uses it is not exported.
+OFFLOADED = ("host_weights", "host_experts", "host_kv")
+
+
+def launch_columns(plan: Plan) -> dict[str, Any]:
+    """Return the columns that a plan's rows need beside their own, so that a row alone can be launched.
+
+    They are the model, its context to serve, mean lengths, the switches of the engine, and the bounds of the SLO.
+    """
+    scenario, lora = plan.scenario, plan.scenario.adapters
+    load, spec = scenario.workload, scenario.model_called(scenario.model)
+    longest = float(np.max(load.input_tokens + load.output_tokens))
+    served = math.ceil(LENGTH_MARGIN * longest / LENGTH_STEP) * LENGTH_STEP
+    limit = max(spec.max_context, math.ceil(longest)) if spec.max_context else served
+    return {
+        "model": spec.name,
+        "max_model_len": min(served, limit),
+        "input_tokens": load.mean_input,
+        "output_tokens": load.mean_output,
+        **{name: getattr(scenario.engine, name) for name in SWITCHES},
+        **{f"{o.key}_limit": o.limit * 1e3 for o in scenario.slo.objectives},
+        **({"lora_rank": lora.rank, "lora_resident": lora.resident or lora.count} if lora else {}),
+    }
+
+
+def launch_of(plan: Plan, rank: int = 1, version: str = "") -> Launch:
+    """Return the launch of the candidate with that rank. version: of the engine; "" for the newest of its era."""
+    assert plan.best >= 0  # raises `Infeasible`, with what comes nearest, where nothing qualifies
+    rows = {row["rank"]: row for row in plan.rows(max(rank, 1))}
+    if rank not in rows:
+        raise InputError(f"--rank {rank}: the plan has ranks 1 to {max((r for r in rows if r), default=0)}")
+    return launch_of_row({**rows[rank], **launch_columns(plan)}, version)
+
+
+def with_launches(plan: Plan, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows of a plan with what a launch needs, and `launch`: a command per pool, a line each.
+
+    `launch` is "" where the engine has no template, or no flag for what the row has.
+    """
+    shared = launch_columns(plan)
+    return [{**row, **shared, "launch": _commands({**row, **shared})} for row in rows]
+
+
+def _commands(row: Mapping[str, Any]) -> str:
+    """Return the commands of the pools of a row, one line each; "" where there are none."""
+    from search.deploy.arguments import command
+
+    try:
+        launch = launch_of_row(row)
+        return "\n".join(shlex.join(command(launch, pool).words) for pool in launch.pools)
+    except PerfmodelError:
+        return ""
+
+
+def launch_of_row(row: Mapping[str, Any], version: str = "") -> Launch:
+    """Return the launch of one row of `plan --json`. Raises `InputError` for a row that lacks a column."""
+    try:
+        return _launch(row, version)
+    except KeyError as missing:
+        raise InputError(
+            f"plan: the row has no column {missing}; give the JSON of `perfmodel plan SCENARIO --json`"
+        ) from None
+
+
+def read_plan(path: str | Path, rank: int = 1, version: str = "") -> Launch:
+    """Return the launch of the row with that rank in a file that `plan --json` has printed."""
+    try:
+        rows = json.loads(infile.read_bytes(path, "plan", infile.MOST_CONFIG))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON: {error}; give the output of `perfmodel plan SCENARIO --json`") from None
+    held = [r for r in rows if isinstance(r, dict)] if isinstance(rows, list) else []
+    found = next((r for r in held if r.get("rank") == rank), None)
+    if found is None:
+        ranks = [str(r["rank"]) for r in held if r.get("rank")]
+        raise InputError(f"{path}: no row of rank {rank}; it has {', '.join(ranks) or 'none'}")
+    return launch_of_row(found, version)
+
+
+def _launch(row: Mapping[str, Any], version: str) -> Launch:
+    """Return the launch of a row that has all its columns."""
+    for name in OFFLOADED:
+        if row.get(name) or row.get(f"prefill_{name}"):
+            raise InputError(
+                f"export: {name} {row[name]:g} has no flag that keeps exactly this share in host memory; set it by hand"
+            )
+    pools = _pools(row)
+    replicas, rate = pools[-1].replicas, row.get("request_rate_rps")
+    used = _known(row.get("utilisation"))
+    least, most = _bounds(row, replicas, used)
+    bounds = {k: float(row[f"{k}_limit"]) for k in SLO_KEYS if _known(row.get(f"{k}_limit")) is not None}
+    check = Check(
+        input_tokens=float(row["input_tokens"]),
+        output_tokens=float(row["output_tokens"]),
+        rate=_known(rate) if used is not None else None,
+        concurrency=_known(row.get("concurrency_per_replica")),
+        bounds=bounds,
+    )
+    engine = str(row["engine"])
+    return Launch(
+        model=str(row["model"]),
+        engine=engine,
+        version=_version(engine, str(row.get("engine_version", "")), version),
+        pools=pools,
+        max_model_len=int(row["max_model_len"]) or None,
+        least=least,
+        most=most,
+        per_replica=_known(row.get("concurrency_per_replica")),
+        check=check,
+        words=str(row.get("candidate", "")),
+        chance=_known(row.get("slo_chance")),
+        adapters=(int(row["lora_rank"]), int(row["lora_resident"])) if row.get("lora_rank") else None,
+        notes=_notes(row),
+    )
+
+
+def _notes(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what the plan counts on and no flag says: adapters that requests name, power limits."""
+    found = ["Requests name their LoRA adapter; load or list the adapters as the engine's guide says."]
+    found = found if row.get("lora_rank") else []
+    for prefix in ("", "prefill_"):
+        watts = _known(row.get(f"{prefix}power_cap_w"))
+        told = f"Limit each {row.get(f'{prefix}device')} to {watts:g} W" if watts else ""
+        found += [f"{told}, as with nvidia-smi --power-limit {watts:g}."] if told else []
+    return tuple(dict.fromkeys(found))
+
+
+def _pools(row: Mapping[str, Any]) -> tuple[Pool, ...]:
+    """Return the pools of a row: one, or prefill and decode."""
+    if row.get("mode") != "disaggregated":
+        return (_pool(row, SERVE, "", int(row["replicas"])),)
+    workers = int(row["prefill_workers"]), int(row["decode_workers"])
+    return _pool(row, PREFILL, "prefill_", workers[0]), _pool(row, DECODE, "", workers[1])
+
+
+def _pool(row: Mapping[str, Any], role: str, prefix: str, replicas: int) -> Pool:
+    """Return the pool whose columns have that prefix."""
+    limits = {k: _known(row.get(f"{prefix}{k}")) for k in ("max_num_batched_tokens", "max_num_seqs")}
+    columns: dict[str, Any] = {k: int(row[f"{prefix}{k}"]) for k in COUNTS}
+    columns |= {k: str(row[f"{prefix}{k}"]) for k in ("device", "weight", "kv")}
+    columns |= {k: None if value is None else int(value) for k, value in limits.items()}
+    columns |= {name: bool(row[name]) for name in SWITCHES}
+    columns["gpu_memory_utilization"] = _known(row.get(f"{prefix}gpu_memory_utilization"))
+    return Pool(role=role, replicas=replicas, **columns)
+
+
+def _bounds(row: Mapping[str, Any], replicas: int, used: float | None) -> tuple[int | None, int | None]:
+    """Return the least and the most replicas for an autoscaler; None for both where the load has no rate.
+
+    The most carry, with the headroom of the plan, a load as high as the plan's replicas could carry without any. The
+    least carry the mean of a load that changes over the day, else the planned load.
+    """
+    if used is None or used <= 0:
+        return None, None
+    mean, peak = _known(row.get("mean_request_rate_rps")), _known(row.get("request_rate_rps"))
+    share = mean / peak if mean and peak else 1.0
+    return max(1, math.ceil(replicas * min(share, 1.0) - 1e-9)), math.ceil(replicas / min(used, 1.0) - 1e-9)
+
+
+def _version(engine: str, era: str, asked: str) -> str:
+    """Return the release whose flags are written: the one asked for, else the newest of the era that was planned."""
+    if asked:
+        found = release(engine, asked)
+        return found.version if found and engine != "llamacpp" else asked
+    known = [r.version for r in releases(engine)]
+    if engine == "llamacpp" or len(known) < 2:
+        return known[0] if known else "unknown"
+    return next((v for v in known if engine_of(engine, v).era == era), known[0])
+
+
+def _known(value: Any) -> float | None:
+    """Return a number; None for a missing, unknown or infinite one."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

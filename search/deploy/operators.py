@@ -1,0 +1,181 @@
+"""Write the custom resources of Dynamo and KServe, a Ray Serve application, and a compose file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hwdb import InputError
+from search.deploy.arguments import command
+from search.deploy.checkpoints import checkpoint
+from search.deploy.containers import PORT, container, device_record, name_of, noted, pod, probes
+from search.deploy.kubernetes import checked_command
+from search.deploy.launch import SERVE, Launch, Pool
+from search.deploy.parsers import release
+from search.deploy.script import marked
+from search.deploy.templates import NODE_DEVICES, resource, template
+
+#: Release of Dynamo whose graph format is written (package ai-dynamo 1.6.1, profiler/templates/dgd; its operator's
+#: api/v1beta1 types @006b6e1, 2026).
+DYNAMO = "1.6.1"
+#: Modules of its workers, and flags of the engines that its workers set by themselves.
+WORKERS = {"vllm": "dynamo.vllm", "sglang": "dynamo.sglang"}
+_SERVER_FLAGS = {"--host", "--port", "--enable-metrics"}
+
+
+def dynamo(launch: Launch) -> list[dict[str, Any]]:
+    """Return the DynamoGraphDeployment: a front end and one worker component per pool."""
+    if launch.engine not in WORKERS:
+        raise InputError(
+            f"export: dynamo runs {' and '.join(WORKERS)}, the plan is for {launch.engine}; name one in [engine]"
+        )
+    runtime = f"nvcr.io/nvidia/ai-dynamo/{launch.engine}-runtime:{DYNAMO}"
+    front = {"name": "main", "image": runtime, "command": ["python3"], "args": ["-m", "dynamo.frontend"]}
+    parts: list[dict[str, Any]] = [_component("Frontend", "frontend", 1, {"spec": {"containers": [front]}})]
+    for pool in launch.pools:
+        kind = "worker" if pool.role == SERVE else pool.role
+        template_of = {"metadata": {"annotations": noted(launch, pool)}, "spec": _dynamo_pod(launch, pool, runtime)}
+        part = _component(kind, kind, pool.replicas, template_of)
+        nodes = -(-pool.devices // NODE_DEVICES)
+        parts.append({**part, "multinode": {"nodeCount": nodes}} if nodes > 1 else part)
+    spec = {"backendFramework": launch.engine, "components": parts}
+    return [
+        {
+            "apiVersion": "nvidia.com/v1beta1",
+            "kind": "DynamoGraphDeployment",
+            "metadata": {"name": name_of(launch)},
+            "spec": spec,
+        }
+    ]
+
+
+def _component(name: str, kind: str, replicas: int, template_of: dict[str, Any]) -> dict[str, Any]:
+    """Return one component of a graph."""
+    return {"name": name, "type": kind, "replicas": replicas, "podTemplate": template_of}
+
+
+def _dynamo_pod(launch: Launch, pool: Pool, runtime: str) -> dict[str, Any]:
+    """Return the pod of a worker: the engine's flags behind Dynamo's module; its operator brings probes and ports."""
+    found = command(launch, pool)
+    how = template(launch.engine)
+    words = _without(list(found.words[len(how.command) :]), {*_SERVER_FLAGS, *how.nodes.get("flags", [])[::2]})
+    if launch.engine == "vllm":
+        words = ["--model", *words]
+        words += [] if pool.role == SERVE else ["--disaggregation-mode", pool.role]
+    nodes = -(-pool.devices // NODE_DEVICES)
+    limits = {resource(device_record(pool)): str(pool.devices // nodes)}
+    main = {
+        **container(launch, pool, found),
+        "image": runtime,
+        "command": ["python3", "-m", WORKERS[launch.engine]],
+        "args": words,
+    }
+    main = {k: v for k, v in main.items() if k not in ("ports", *probes(launch), "volumeMounts")}
+    main["resources"] = {"limits": limits, "requests": limits}
+    return {k: v for k, v in {**pod(launch, pool, found), "containers": [main]}.items() if k != "volumes"}
+
+
+def _without(words: list[str], flags: set[str]) -> list[str]:
+    """Return words without some flags and their values."""
+    kept: list[str] = []
+    dropping = False
+    for word in words:
+        dropping = word in flags or (dropping and not word.startswith("-"))
+        kept += [] if dropping else [word]
+    return kept
+
+
+def kserve(launch: Launch) -> list[dict[str, Any]]:
+    """Return the LLMInferenceService (serving.kserve.io/v1alpha2): KServe starts vLLM with the model and TP, the other
+    flags are handed over in VLLM_ADDITIONAL_ARGS."""
+    if launch.engine != "vllm":
+        raise InputError(f"export: kserve runs vLLM, the plan is for {launch.engine}; set [engine] name = 'vllm'")
+    main = launch.pools[-1]
+    stored = {checkpoint(launch.model, pool.weight, launch.engine).name for pool in launch.pools}
+    if len(stored) > 1:
+        raise InputError(
+            f"export: kserve loads one checkpoint for all pools, the plan has {' and '.join(sorted(stored))}"
+        )
+    spec = _kserve_part(launch, main)
+    if len(launch.pools) > 1:
+        spec["prefill"] = _kserve_part(launch, launch.pools[0])
+    words = command(launch, main).words
+    model = {"uri": f"hf://{words[2]}", "name": launch.model}
+    spec = {"model": model, "router": {"route": {}, "gateway": {}, "scheduler": {}}, **spec}
+    meta = {"name": name_of(launch)}
+    return [{"apiVersion": "serving.kserve.io/v1alpha2", "kind": "LLMInferenceService", "metadata": meta, "spec": spec}]
+
+
+def _kserve_part(launch: Launch, pool: Pool) -> dict[str, Any]:
+    """Return replicas, parallelism and pod of one workload."""
+    import shlex
+
+    found = checked_command(launch, pool)
+    words = list(found.words[3:])
+    handed = _without(words, {"--host", "--port", "--served-model-name", "--tensor-parallel-size"})
+    one = container(launch, pool, found)
+    env = [e for e in one.get("env", []) if e["name"] != "VLLM_ADDITIONAL_ARGS"]
+    env.append({"name": "VLLM_ADDITIONAL_ARGS", "value": shlex.join(handed)})
+    main = {
+        k: v
+        for k, v in one.items()
+        if k not in ("command", "args", "image", "ports", "volumeMounts", "readinessProbe", "livenessProbe")
+    }
+    main["env"] = env
+    main["startupProbe"] = {k: v for k, v in one["startupProbe"].items() if k != "httpGet"}  # KServe's own says where
+    whole = {k: v for k, v in pod(launch, pool, found).items() if k == "nodeSelector"}
+    ways = {"parallelism": {"tensor": pool.tp}} if pool.tp > 1 else {}
+    return {
+        "annotations": noted(launch, pool),
+        "replicas": pool.replicas,
+        **ways,
+        "template": {**whole, "containers": [main]},
+    }
+
+
+def ray_serve(launch: Launch) -> list[dict[str, Any]]:
+    """Return the configuration for `serve run`: an application of ray.serve.llm (Ray 2.51) with one model."""
+    if launch.engine != "vllm":
+        raise InputError(
+            f"export: Ray Serve LLM runs vLLM, the plan is for {launch.engine}; set [engine] name = 'vllm'"
+        )
+    configs = [_ray_config(launch, pool) for pool in launch.pools]
+    app: dict[str, Any] = {
+        "name": name_of(launch),
+        "route_prefix": "/",
+        "import_path": "ray.serve.llm:build_openai_app",
+    }
+    app["args"] = {"llm_configs": configs}
+    if len(configs) > 1:
+        app["import_path"] = "ray.serve.llm:build_pd_openai_app"
+        app["args"] = {"prefill_config": configs[0], "decode_config": configs[1]}
+    return [{"applications": [app], "http_options": {"host": "0.0.0.0", "port": PORT}}]
+
+
+def _ray_config(launch: Launch, pool: Pool) -> dict[str, Any]:
+    """Return the configuration of one model: the engine's flags as keyword arguments."""
+    import json
+
+    known = release(launch.engine, launch.version)
+    joined = template(launch.engine).nodes.get("flags", [])[::2]  # Ray joins nodes by itself
+    words = _without(list(command(launch, pool).words[3:]), {"--host", "--port", "--served-model-name", *joined})
+    arguments: dict[str, Any] = {}
+    while words:
+        name = words.pop(0)
+        flag = known.find(name) if known else None
+        key = (flag.name if flag else name).lstrip("-").replace("-", "_")
+        if flag is None or flag.kind == "switch":
+            arguments[key] = not name.startswith("--no-")
+            continue
+        text = words.pop(0)
+        kinds: dict[str, Any] = {"int": int, "float": float, "json": json.loads}
+        arguments[key] = kinds.get(flag.kind, str)(text)
+    source = command(launch, pool).words[2]
+    bounds = {"min_replicas": launch.least, "max_replicas": launch.most, "initial_replicas": pool.replicas}
+    scaled = launch.most is not None and launch.least is not None and launch.most > launch.least and pool.role == SERVE
+    env = {f"PERFMODEL_{k.upper()}": v for k, v in marked(launch, pool).items() if k != "replicas"}
+    return {
+        "model_loading_config": {"model_id": launch.model, "model_source": source},
+        "engine_kwargs": arguments,
+        "deployment_config": {"autoscaling_config": bounds} if scaled else {"num_replicas": pool.replicas},
+        "runtime_env": {"env_vars": {**command(launch, pool).env, **env}},
+    }

@@ -1,0 +1,107 @@
+"""Write a launch as a shell script: one command per pool, the router, and the benchmark that checks the SLO."""
+
+from __future__ import annotations
+
+from perfmodel import model as model_of
+from search.deploy.arguments import Command, command
+from search.deploy.benchmark import benchmark
+from search.deploy.checkpoints import checkpoint
+from search.deploy.launch import SERVE, Launch, Pool
+from search.deploy.templates import template
+from search.planning import own_format
+
+#: Begins a line that the reader takes for what commands cannot carry: the device and the number of replicas.
+MARK = "# perfmodel:"
+CONFIG = "config.yaml"
+
+
+def script(launch: Launch) -> str:
+    """Return the script."""
+    parts = ["#!/usr/bin/env bash", *heading(launch)]
+    for pool in launch.pools:
+        parts += ["", *_pool(launch, pool)]
+    if len(launch.pools) > 1:
+        parts += ["", "# The router, in front of all workers:", *_comment(router_text(launch))]
+    return "\n".join([*parts, "", *checked(launch)]) + "\n"
+
+
+def heading(launch: Launch) -> list[str]:
+    """Return the comment lines that say what is launched and how sure it is."""
+    sure = (
+        "" if launch.chance is None else f"; the SLO holds with a chance of {launch.chance:.0%} before any measurement"
+    )
+    lines = [f"# Written by perfmodel export for: {launch.words or launch.model}{sure}"]
+    lines += [f"# Flags of {launch.engine} {launch.version}. Check the versions of images before use."]
+    lines += [f"# {note}" for note in launch.notes]
+    if launch.least and launch.most:
+        lines += [f"# Autoscaling: {launch.least} to {launch.most} replicas."]
+    return lines
+
+
+def checked(launch: Launch) -> list[str]:
+    """Return the benchmark as comment lines."""
+    found = benchmark(launch)
+    return ["# Check the SLO (against one address for all replicas):", *_comment(found.shell())] if found.words else []
+
+
+def _comment(text: str) -> list[str]:
+    """Return a text as comment lines."""
+    return [f"#   {line}" for line in text.splitlines()]
+
+
+def marked(launch: Launch, pool: Pool) -> dict[str, str]:
+    """Return what a command cannot carry, by the name under which labels and comments have it."""
+    return {
+        "model": launch.model,
+        "engine": launch.engine,
+        "version": launch.version,
+        "pool": pool.role,
+        "device": pool.device,
+        "replicas": str(pool.replicas),
+        **({"weight": pool.weight} if not _named(launch, pool) else {}),
+    }
+
+
+def _named(launch: Launch, pool: Pool) -> bool:
+    """Return whether the checkpoint's name and the flags say the format of the weights."""
+    stored = checkpoint(launch.model, pool.weight, launch.engine)
+    return stored.format != pool.weight or own_format(model_of(stored.name)) == pool.weight
+
+
+def _pool(launch: Launch, pool: Pool) -> list[str]:
+    """Return the lines of one pool."""
+    file = f"{'' if pool.role == SERVE else pool.role + '-'}config.{'json' if launch.engine == 'mindie' else 'yaml'}"
+    found = command(launch, pool, config=file)
+    lines = [f"{MARK} " + " ".join(f"{k}={v}" for k, v in marked(launch, pool).items())]
+    what = "" if pool.role == SERVE else f" for {pool.role}"
+    each = f"each on {pool.devices} x {pool.device}"
+    lines += [f"# Start {pool.replicas} of these{what}, {each}{_behind(launch)}."]
+    lines += [f"# {note}" for note in found.notes]
+    for text in found.files.values():
+        lines += [f"cat > {file} <<'END'", text.rstrip(), "END"]
+    return [*lines, *_exports(found), found.shell()]
+
+
+def _behind(launch: Launch) -> str:
+    """Return what stands in front of several replicas."""
+    several = sum(pool.replicas for pool in launch.pools) > 1
+    return ", behind a load balancer" if several and len(launch.pools) == 1 else ""
+
+
+def _exports(found: Command) -> list[str]:
+    """Return the lines that set the variables of a command."""
+    return [f"export {name}={value}" for name, value in found.env.items()]
+
+
+def router_text(launch: Launch) -> str:
+    """Return the command of the router of two pools, behind the file that it reads; the hosts are to be filled in."""
+    hosts = {p.role: [f"{p.role.upper()}-{i}:8000" for i in range(1, p.replicas + 1)] for p in launch.pools}
+    urls = {role: " ".join(f"--{role} http://{host}" for host in names) for role, names in hosts.items()}
+    text = str(template(launch.engine).pools["router"]).format(**urls)
+    if launch.engine != "trtllm":
+        return text
+    servers = [
+        f"{kind}_servers:\n  num_instances: {len(hosts[role])}\n  urls: [{', '.join(hosts[role])}]"
+        for kind, role in (("context", "prefill"), ("generation", "decode"))
+    ]
+    return "\n".join(["disaggregated.yaml:", "hostname: 0.0.0.0", "port: 8000", "backend: pytorch", *servers, "", text])

@@ -1,0 +1,85 @@
+"""Write a launch for one target: a script for an engine, or the files of a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hwdb import InputError, UnknownName
+from search.deploy.benchmark import benchmark
+from search.deploy.compose import compose
+from search.deploy.kubernetes import kubernetes, llm_d
+from search.deploy.launch import Launch
+from search.deploy.operators import dynamo, kserve, ray_serve
+from search.deploy.script import checked, heading, script
+from search.deploy.templates import engines
+
+#: Targets that are files of YAML -> what writes their documents.
+DOCUMENTS: Mapping[str, Callable[[Launch], list[dict[str, Any]]]] = {
+    "ray-serve": ray_serve,
+    "dynamo": dynamo,
+    "llm-d": llm_d,
+    "kserve": kserve,
+    "kubernetes": kubernetes,
+    "compose": compose,
+}
+#: How each target is started, in front of the name of its file.
+STARTED = {
+    "ray-serve": "serve run",
+    "compose": "docker compose -f",
+    **dict.fromkeys(("dynamo", "llm-d", "kserve", "kubernetes"), "kubectl apply -f"),
+}
+#: Names of the targets that are files.
+CLUSTERS = tuple(DOCUMENTS)
+#: All targets: engines, whose commands are written, and clusters.
+TARGETS = (*engines(), *DOCUMENTS)
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written. target: for what. text: script or file. suffix: of its name. launch: what it launches."""
+
+    target: str
+    text: str
+    suffix: str
+    launch: Launch
+
+    @property
+    def benchmark(self) -> str:
+        """Return the command that checks the SLO, on one line."""
+        import shlex
+
+        return shlex.join(benchmark(self.launch).words)
+
+
+def check_target(target: str) -> None:
+    """Raise `UnknownName` for a name that is no target."""
+    if target not in TARGETS:
+        raise UnknownName("target", target, list(TARGETS), f"({', '.join(TARGETS)})")
+
+
+def export(launch: Launch, target: str) -> Export:
+    """Write a launch for a target of `TARGETS`.
+
+    Raises `UnknownName` for another target, `InputError` where the target cannot hold the launch.
+    """
+    check_target(target)
+    if target in DOCUMENTS:
+        return Export(target, _yaml(launch, target, DOCUMENTS[target](launch)), "yaml", launch)
+    if target != launch.engine:
+        raise InputError(
+            f"--to {target}: the plan is for {launch.engine}; name {target} in [engine] and plan again, "
+            f"or export to {launch.engine}"
+        )
+    return Export(target, script(launch), "sh", launch)
+
+
+def _yaml(launch: Launch, target: str, documents: list[dict[str, Any]]) -> str:
+    """Return documents as YAML behind comments: what it is, how it is started, how the SLO is checked."""
+    import yaml
+
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    texts = [yaml.dump(d, Dumper=dumper, sort_keys=False, width=120, allow_unicode=True) for d in documents]
+    start = f"# Start it with: {STARTED[target]} FILE" + (" up -d" if target == "compose" else "")
+    return "\n".join([*heading(launch), start, *checked(launch), "---\n".join(texts)])

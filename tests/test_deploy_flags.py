@@ -1,0 +1,81 @@
+"""Every flag of the launch templates is one that each release's own parser has; versions without a parser are named."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.deploy_flags import unknown, written
+from perfmodel.engines import engine
+from search.deploy import Launch, Pool
+from search.deploy.benchmark import benchmark
+from search.deploy.launch import Check
+from search.deploy.parsers import FOLDER, Release, plain, read_release, release, releases
+from search.deploy.templates import engines, template
+
+#: Engines whose parser could not be had: MindIE reads a file, and its package is not public.
+WITHOUT_PARSER = ("mindie",)
+RELEASES = [(name, r) for name in engines() for r in releases(name)]
+
+
+@pytest.mark.parametrize(("name", "known"), RELEASES, ids=[f"{n}-{r.version}" for n, r in RELEASES])
+def test_every_flag_of_a_template_is_one_of_the_releases_parser(name: str, known: Release) -> None:
+    assert len(written(template(name), known.version)) > 8
+    assert unknown(template(name), known) == []
+
+
+@pytest.mark.parametrize(("name", "known"), RELEASES, ids=[f"{n}-{r.version}" for n, r in RELEASES])
+def test_the_benchmark_has_only_flags_of_the_engines_benchmark(name: str, known: Release) -> None:
+    check = Check(1000, 200, rate=3.0, bounds={"ttft_ms_p90": 500.0, "tpot_ms": 50.0, "e2e_ms_p99": 9000.0})
+    for load in (check, Check(1000, 200, concurrency=8.0)):
+        launch = Launch("meta-llama/Llama-3.1-8B", name, known.version, (Pool(),), check=load)
+        words = benchmark(launch).words
+        bench = known.bench if name in ("vllm", "sglang") else releases("vllm")[0].bench
+        flags = [w for w in words if w.startswith("--")]
+        assert len(flags) >= 8
+        assert [f for f in flags if plain(f) not in bench] == []
+
+
+def test_engines_without_a_parser_are_the_ones_listed() -> None:
+    assert [name for name in engines() if not releases(name)] == list(WITHOUT_PARSER)
+
+
+def test_a_template_that_invents_a_flag_is_caught() -> None:
+    known = releases("vllm")[0]
+    assert known.find("--max-num-batchd-tokens") is None
+    assert known.near("--max-num-batchd-tokens")[0] == "--max-num-batched-tokens"
+
+
+def test_templates_agree_with_the_own_words_of_the_engines() -> None:
+    """A flag that the engine's catalogue file translates means the same setting in the template."""
+    alike = {"total_batched_tokens": "max_num_batched_tokens"}
+    compared = 0
+    for name in engines():
+        words = dict(engine(name).own_words)
+        for setting, entry in template(name).flags.items():
+            flag = str(entry.get("flag", entry.get("on", ""))).lstrip("-")
+            for word in (flag, flag.replace("-", "_")):
+                if word in words:
+                    assert words[word] == alike.get(setting, setting), (name, flag)
+                    compared += 1
+    assert compared >= 12
+
+
+def test_lists_of_flags_say_where_they_come_from() -> None:
+    paths = sorted(FOLDER.glob("*.txt"))
+    assert len(paths) >= 9
+    for path in paths:
+        found = read_release(path)
+        assert found.engine
+        assert found.version in path.name
+        assert found.published.startswith("202")
+        assert len(found.flags) > 30
+
+
+@pytest.mark.parametrize(
+    ("asked", "taken"),
+    [("", "0.33.0"), ("0.33", "0.33.0"), ("0.25.1", "0.19.1"), ("0.12", "0.11.2"), ("0.6", "0.11.2")],
+)
+def test_a_version_gets_the_newest_known_release_that_is_not_newer(asked: str, taken: str) -> None:
+    found = release("vllm", asked)
+    assert found is not None
+    assert found.version == taken

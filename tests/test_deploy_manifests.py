@@ -1,0 +1,63 @@
+"""Manifests are valid by the published schemas (see `deploy_schemas.json`); the examples are what is written."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from benchmarks.deploy_examples import EXAMPLES, FOLDER, written
+from benchmarks.deploy_round_trip import random_launch
+from search.deploy import CLUSTERS, TARGETS, export, read_back
+
+SCHEMAS = json.loads(Path(__file__).with_name("deploy_schemas.json").read_text())
+#: Documents without a kind -> their schema.
+WITHOUT_KIND = {"services": "Compose", "applications": "RayServe"}
+
+
+def checked(document: dict[str, Any]) -> None:
+    """Raise where a document does not follow the schema of its kind."""
+    kind = document.get("kind") or next(name for key, name in WITHOUT_KIND.items() if key in document)
+    schema = {"$ref": f"#/definitions/{kind}", "definitions": SCHEMAS["definitions"]}
+    jsonschema.Draft7Validator(schema).validate(document)
+
+
+@pytest.mark.parametrize("target", CLUSTERS)
+def test_random_manifests_follow_the_published_schemas(target: str) -> None:
+    rng = random.Random(f"{target} 4")
+    for _ in range(5):
+        documents = [d for d in yaml.load_all(export(random_launch(rng, target), target).text, yaml.CSafeLoader) if d]
+        assert documents
+        for document in documents:
+            checked(document)
+
+
+def test_a_key_that_the_schema_lacks_is_caught() -> None:
+    text = export(random_launch(random.Random(1), "kubernetes"), "kubernetes").text
+    document = next(d for d in yaml.safe_load_all(text) if d["kind"] == "Deployment")
+    document["spec"]["template"]["spec"]["containers"][0]["comand"] = ["x"]
+    with pytest.raises(jsonschema.ValidationError, match="comand"):
+        checked(document)
+
+
+def test_every_schema_says_where_it_comes_from() -> None:
+    assert {"Kubernetes", "LLMInferenceService", "InferencePool", "DynamoGraphDeployment"} <= set(SCHEMAS["sources"])
+    assert all(kind in SCHEMAS["definitions"] for kind in SCHEMAS["sources"] if kind != "Kubernetes")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_examples_are_what_the_command_writes(target: str) -> None:
+    name, text = written(target)
+    path = FOLDER / name
+    assert path.read_text() == text, "make them again with `python -m benchmarks.deploy_examples`"
+    read = read_back(path)
+    assert (read.unknown, read.conflicts) == ((), ())
+    assert read.launch.model == EXAMPLES[target].model
+    if target in CLUSTERS:
+        for document in yaml.safe_load_all(text):
+            checked(document)

@@ -1,0 +1,158 @@
+"""What is exported reads back as the plan, over all targets; the plan's JSON and the scenario give the same launch."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+import cli
+from benchmarks.deploy_round_trip import differences, random_launch
+from hwdb import InputError
+from search.deploy import TARGETS, Launch, Pool, export, launch_of, launch_of_row, read_back, read_plan, with_launches
+from search.planning import Plan, plan
+from search.scenario import load_scenario
+
+SCENARIO = """
+[model]
+name = "meta-llama/Llama-3.1-8B-Instruct"
+[workload]
+input_tokens = 900
+output_tokens = 200
+request_rate_rps = 12
+[slo]
+ttft_ms_p90 = 800
+tpot_ms = 40
+[hardware]
+devices = ["h100-sxm"]
+[engine]
+name = "vllm"
+prefix_cache = false
+[search]
+tp = [1]
+weight = ["fp8"]
+max_num_seqs = [64, 128]
+"""
+#: Random plans; `python -m benchmarks.deploy_round_trip` tries 200.
+PLANS = 44
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    path = tmp_path_factory.mktemp("scenario") / "chat.toml"
+    path.write_text(SCENARIO)
+    return plan(load_scenario(path))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_random_plans_survive_export_and_reading_back(target: str, tmp_path: Path) -> None:
+    rng = random.Random(f"{target} 11")
+    for _ in range(PLANS // len(TARGETS)):
+        launch = random_launch(rng, target)
+        assert differences(launch, target, tmp_path) == []
+
+
+def test_a_lost_setting_would_be_noticed(tmp_path: Path) -> None:
+    launch = random_launch(random.Random(3), "vllm")
+    path = tmp_path / "launch.sh"
+    text = export(launch, "vllm").text
+    path.write_text(text.replace("--max-num-seqs", "--max-num-queued-reqs"))
+    assert read_back(path).launch != launch
+
+
+@pytest.mark.parametrize("target", ["vllm", "kubernetes", "ray-serve"])
+def test_a_plan_reads_back_from_what_is_written(planned: Plan, target: str, tmp_path: Path) -> None:
+    launch = launch_of(planned)
+    path = tmp_path / "x"
+    path.write_text(export(launch, target).text)
+    read = read_back(path)
+    assert (read.launch, read.unknown, read.conflicts, read.unused) == (launch, (), (), ())
+    assert launch.main.prefix_cache is False
+
+
+def test_the_json_of_a_plan_gives_the_same_launch(planned: Plan, tmp_path: Path) -> None:
+    from search.output.row_export import to_json
+
+    rows = with_launches(planned, planned.rows(3))
+    path = tmp_path / "plan.json"
+    path.write_text(to_json(rows))
+    assert read_plan(path) == launch_of(planned)
+    assert read_plan(path).check == launch_of(planned).check
+    assert rows[0]["launch"].startswith("vllm serve meta-llama/Llama-3.1-8B-Instruct ")
+    with pytest.raises(InputError, match="no row of rank 7; it has 1"):
+        read_plan(path, 7)
+
+
+def test_autoscaling_bounds_follow_from_the_headroom(planned: Plan) -> None:
+    row, launch = planned.row(planned.best), launch_of(planned)
+    assert launch.least == row["replicas"]
+    assert launch.most is not None
+    assert launch.most >= row["replicas"] / row["utilisation"] - 1e-9
+    assert launch.most - 1 < row["replicas"] / row["utilisation"]
+
+
+def test_the_command_writes_scripts_files_and_json(
+    planned: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from search.output.row_export import to_json
+
+    path = tmp_path / "plan.json"
+    path.write_text(to_json(with_launches(planned, planned.rows(1))))
+    assert cli.main(["export", str(path), "--to", "vllm", "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)[0]
+    assert row["benchmark"].startswith("vllm bench serve ")
+    assert "ttft:800" in row["benchmark"]
+    assert row["launch"] == export(launch_of(planned), "vllm").text
+    assert cli.main(["export", str(path), "--to", "sglang"]) == 2
+    assert "name sglang in [engine]" in capsys.readouterr().err
+    assert cli.main(["export", str(path), "--to", "nomad"]) == 2
+    assert "kubernetes" in capsys.readouterr().err
+    file = tmp_path / "chat.yaml"
+    assert cli.main(["export", str(path), "--to", "compose", "-o", str(file)]) == 0
+    assert read_back(file).launch == launch_of(planned)
+
+
+def test_adapters_and_power_limits_are_not_lost(planned: Plan) -> None:
+    row = {**with_launches(planned, planned.rows(1))[0], "lora_rank": 16, "lora_resident": 8, "power_cap_w": 500.0}
+    text = export(launch_of_row(row), "vllm").text
+    assert "--enable-lora" in text
+    assert "--max-loras 8" in text
+    assert "nvidia-smi --power-limit 500" in text
+    assert "adapter" in export(launch_of_row(row), "kubernetes").text
+    with pytest.raises(InputError, match="no flag that keeps exactly this share"):
+        launch_of_row({**row, "host_weights": 0.5})
+
+
+def test_a_plan_of_which_nothing_qualifies_exports_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "chat.toml"
+    path.write_text(SCENARIO.replace("tpot_ms = 40", "tpot_ms = 0.01"))
+    assert cli.main(["export", str(path), "--to", "vllm"]) == 1
+    assert "nothing meets the request" in capsys.readouterr().err
+
+
+def launch(engine: str, version: str = "", **pool: object) -> Launch:
+    """A launch of DeepSeek-V3 with one pool."""
+    return Launch("deepseek-ai/DeepSeek-V3", engine, version, (Pool(device="h200-sxm", weight="fp8_block", **pool),))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("asked", "target", "told"),
+    [
+        (launch("vllm", "0.33.0", tp=4, ep=2), "vllm", "all 4 devices of a layer or none"),
+        (launch("trtllm", "1.3.0rc", tp=2, dp=4), "trtllm", "attention DP has TP 1"),
+        (launch("llamacpp", "0c1e57098", tp=2, pp=2), "llamacpp", "not both"),
+        (launch("sglang", "0.5.9", cp=2), "sglang", "no flag for cp 2"),
+        (launch("vllm", "0.11.2", cp=2), "vllm", "no flag for cp 2"),
+        (launch("vllm", "0.33.0", tp=16), "kubernetes", "spans nodes"),
+        (launch("vllm", "0.33.0", tp=8, replicas=2), "compose", "16 devices are more than the 8"),
+        (launch("vllm", "0.11.2", tp=16), "vllm", "takes 2 nodes"),
+        (launch("sglang", "0.5.9", tp=8), "kserve", "kserve runs vLLM"),
+        (launch("trtllm", "1.3.0rc", tp=8), "dynamo", "dynamo runs vllm and sglang"),
+        (launch("vllm", "0.33.0", tp=8, kv="int4"), "vllm", "has no --kv-cache-dtype for int4"),
+    ],
+)
+def test_what_a_target_cannot_hold_is_said(asked: Launch, target: str, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        export(asked, target)

@@ -1,0 +1,102 @@
+"""What a fleet draws where replicas or devices have nothing to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hwdb
+from perfmodel.costs import Roofline
+from perfmodel.deployment.columns import deployments
+from search import FleetPlan, FleetProblem, Inventory, Option, load_scenario
+from search.fleet.idle import idle_devices
+from search.fleet.layouts import _names
+from search.fleet.operating import IDLE_RATE, _host_watts, _watts_per_device
+from search.fleet.options import prepare
+
+SCENARIO = """\
+[site]
+pue = 1.5
+[hardware]
+devices = ["h100-sxm"]
+{hardware}
+[fleet]
+[[fleet.class]]
+name = "chat"
+model = "meta-llama/Llama-3.1-8B-Instruct"
+input_tokens = 1000
+output_tokens = 100
+request_rate_rps = 30
+slo = {{ tpot_ms = 40, ttft_ms = 1000 }}
+[[fleet.option]]
+device = "h100-sxm"
+tp = [1, 2]
+"""
+
+
+def test_replicas_without_requests_draw_what_they_draw_at_rest(tmp_path: Path) -> None:
+    (tmp_path / "rest.toml").write_text(SCENARIO.format(hardware=""), encoding="utf-8")
+    made = prepare(load_scenario(tmp_path / "rest.toml"), Roofline())
+    problem, built = made.problem, made.modelled
+    option, replicas = problem.options[0], np.array([1, 3, 1])
+    rates = np.array([[0.0, 0.0, IDLE_RATE]])
+    rest = _watts_per_device(built, option, rates * 0.0, replicas)
+    assert rest == pytest.approx(np.full(3, _watts_per_device(built, option, rates, replicas)[2]), rel=1e-5)
+    busy = _watts_per_device(built, option, np.full((1, 3), 5.0), np.ones(3, dtype=int))
+    assert (rest < busy).all()
+    assert (rest > 0.0).all()
+
+
+@pytest.mark.parametrize("standing", [5, 8, 13])
+def test_hosts_are_whole_and_carry_the_devices_that_nothing_uses(standing: int, tmp_path: Path) -> None:
+    text = SCENARIO.format(hardware='nodes = ["dgx-h100"]')
+    (tmp_path / "hosts.toml").write_text(text, encoding="utf-8")
+    made = prepare(load_scenario(tmp_path / "hosts.toml"), Roofline())
+    problem, built = made.problem, made.modelled
+    replicas = np.zeros((len(problem.options), 1), dtype=int)
+    replicas[0] = standing
+    found = FleetPlan(problem, replicas, np.zeros((len(problem.options), 1, 1)), 0.0, 0.0, 0.0, (), "highs")
+    host, idle = float(built.tariff.host_power[0]), float(built.tariff.device_idle[0])
+    nodes = -(-standing // 8)
+    assert _host_watts(found, built.tariff, 0)[0] == pytest.approx(nodes * host + (8 * nodes - standing) * idle)
+    # where nothing stands idle, what an idle device draws need not be known
+    known = {name: getattr(built.tariff, name) for name in ("devices", "whole", "per_node", "host_power")}
+    unknown: Any = SimpleNamespace(**known, device_idle=np.array([np.nan]))
+    assert np.isfinite(_host_watts(found, unknown, 0)[0]) == (standing == 8)
+
+
+def test_a_single_device_that_nothing_uses_is_idle_too() -> None:
+    stock = Inventory(stock={"h100-sxm": 8, "l4": 3, "mine": 2})
+    found = idle_devices({"h100-sxm": 7.0, "l4": 3.0, "mine": 2.5}, stock, hwdb.load(), {})
+    assert [(one.device, one.devices) for one in found] == [("h100-sxm", 1.0)]
+
+
+def test_an_option_serves_no_class_that_sends_nothing() -> None:
+    options = (Option("one", "a", 1.0, 1.0, 100.0),)
+    problem = FleetProblem(
+        options=options,
+        classes=("chat", "code"),
+        rate=np.array([[4.0, 2.0], [8.0, 0.0]]),
+        throughput=np.array([[20.0, 20.0]]),
+        hours=np.array([12.0, 12.0]),
+    )
+    found = FleetPlan(problem, np.ones((1, 2), int), np.ones((1, 2, 2)), 1.0, 1.0, 0.0, (), "highs")
+    assert [found._serves(0, t) for t in (0, 1)] == ["chat, code", "chat"]
+
+
+def test_layouts_of_the_same_words_are_told_apart_by_their_limits() -> None:
+    device = hwdb.device("h100-sxm")
+
+    def one(**columns: float) -> Any:
+        return deployments([device], **columns)
+
+    option: Any = SimpleNamespace(name="mine", device="h100-sxm")
+    alone = _names(option, (one(tp=1), one(tp=2)))
+    assert not [name for name in alone if " tok, " in name]
+    alike = _names(option, (one(tp=1, max_num_seqs=8.0), one(tp=1, max_num_seqs=16.0), one(tp=2)))
+    assert [" tok, " in name for name in alike] == [True, True, False]
+    assert len(set(alike)) == 3

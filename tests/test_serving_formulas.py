@@ -1,0 +1,444 @@
+"""Waits, rates and runs whose figures are worked out by hand from stated parts, and queues from their states."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+import hwdb
+from perfmodel.costs import Roofline
+from perfmodel.deployment.columns import deployments
+from perfmodel.engines.catalogue import engine
+from perfmodel.estimates.estimator import prepare
+from perfmodel.models import model
+from perfmodel.operators.step import Step
+from perfmodel.serving import closed_loop, finite_run, offline, open_loop
+from perfmodel.serving.admission import admission_wait
+from perfmodel.serving.curve import DecodeCurve
+from perfmodel.serving.prefill_pool import PromptPool
+from perfmodel.serving.prefills import largest_group
+from perfmodel.serving.served import RequestTimes, Served, StepTimes, WaitShape
+from perfmodel.workload.load import Load, load_of
+from perfmodel.workload.output_lengths import longest
+from perfmodel.workload.workload import Workload
+
+FRONT = 0.007
+PLAIN = engine("generic").changed(request_time=FRONT)
+
+
+def row(*values: float) -> np.ndarray:
+    return np.array(values, float)
+
+
+class Parts:
+    """Stands for an object of which only the stated fields are used."""
+
+    def __init__(self, **fields: object) -> None:
+        self.__dict__.update(fields)
+
+
+def loaded(columns: int, **fields: object) -> Load:
+    """Return the load of prompts of 100 tokens and answers of 50, with other fields."""
+    plain = load_of(Workload.from_lengths(100, 50, arrival="open", rate=1.0), columns)
+    return replace(plain, **fields)  # type: ignore[arg-type]
+
+
+# -------------------------------------------------------------------------------- runs that end
+
+#: A crowded run that waits for the backlog; one that waits longer by chance; a calm run; a calm one that would wait
+#: less as a batch; one without end.
+STEADY = Served(
+    times=RequestTimes(
+        ttft=np.zeros((1, 5)),
+        tpot=row(0.02, 0.02, 0.02, 0.08, 0.08)[None],
+        wait=row(1.0, 8.0, 1.0, 3.0, 0.7)[None],
+        burst=np.zeros((1, 5)),
+        prefill=np.full((1, 5), 0.3),
+    ),
+    steps=StepTimes(decode=np.full(5, 0.2), mixed=np.zeros(5), interference=np.zeros((1, 5))),
+    costs=cast(Any, None),
+    running=np.full(5, 8.0),
+    rate=np.full(5, 2.0),
+    saturated=np.zeros(5, bool),
+    waits=WaitShape(
+        uniform_share=0.25,
+        by_rank=np.array(
+            [
+                [1.0, 8.0, 1.0, 3.0, 1.0],
+                [2.0, 9.2, 2.0, 3.0, 2.0],
+                [2.5, 9.5, 2.5, 3.0, 3.0],
+                [3.0, 12.0, 3.0, 3.0, 4.0],
+            ]
+        ),
+    ),
+)
+AT_ONCE = replace(
+    STEADY,
+    times=replace(STEADY.times, tpot=np.full((1, 5), 0.05), wait=row(6.0, 6.0, 6.0, 0.4, 9.0)[None]),
+    rate=row(1.0, 4.0, 4.0, 4.0, 4.0),
+    waits=WaitShape(
+        by_rank=np.array(
+            [[5.0, 5.0, 5.0, 0.4, 1.0], [9.0, 9.0, 9.0, 0.8, 1.0], [9.5, 9.5, 9.5, 0.9, 1.0], [9.9, 9.9, 9.9, 1.0, 1.0]]
+        )
+    ),
+)
+CROWDED = np.array([True, True, False, False, False])
+RUN = {"n_requests": row(10, 10, 10, 10, np.inf), "rate": np.full(5, 2.0)}
+
+
+def ended(monkeypatch: pytest.MonkeyPatch, **fields: object) -> Served:
+    """Return what becomes of `STEADY` as a run of ten requests, which arrive within five seconds."""
+    monkeypatch.setattr(finite_run, "offline", lambda _steps, _load, *_limits: AT_ONCE)
+    steps, limits = cast(Any, Parts(engine=PLAIN, request_time=FRONT)), (np.full(5, 8.0), np.ones(5))
+    return finite_run.finite_run(STEADY, steps, loaded(5, **{**RUN, **fields}), limits, CROWDED)
+
+
+def test_waits_of_runs_that_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = ended(monkeypatch)
+    # half a step, 0.1 s, and then: 6 s as a batch less the 2.5 s that the mean request arrives later; by chance 8 s,
+    # but no more than as a batch; what a steady load waits; no more than as a batch; without end, as a steady load
+    wait = [3.6, 6.1, 1.0, 0.5, 0.7]
+    assert found.times.wait[0].tolist() == pytest.approx(wait)
+    assert found.times.ttft[0].tolist() == pytest.approx([w + 0.3 + FRONT for w in wait])
+    assert np.broadcast_to(found.waits.uniform_share, 5).tolist() == [1.0, 1.0, 0.25, 0.25, 0.25]
+    by_rank = np.asarray(found.waits.by_rank)
+    # a request at rank q of a crowded run arrives q * 5 s after the first one
+    assert by_rank[:, 0].tolist() == pytest.approx([2.6, 4.6, 4.85, 5.05])
+    assert by_rank[:, 1].tolist() == pytest.approx([5.1, 9.1, 9.5, 10.0])
+    assert by_rank[:, 2].tolist() == pytest.approx([1.0, 2.0, 2.5, 3.0])
+    assert by_rank[:, 3].tolist() == pytest.approx([0.5, 0.9, 1.0, 1.1])
+    assert np.isnan(by_rank[:, 4]).all()
+
+
+def test_rates_of_runs_that_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = ended(monkeypatch, longest=np.full(5, 50.0))
+    tpot = [0.05, 0.05, 0.02, 0.05, 0.08]  # crowded: as a batch; calm: no slower than that
+    assert found.times.tpot[0].tolist() == pytest.approx(tpot)
+    # as long as a batch takes, or until the last request has arrived, has its prompt computed and 50 tokens written
+    last = [10.0, 5 + 0.3 + 2.5, 5 + 0.3 + 1.0, 5 + 0.3 + 2.5]
+    assert found.rate.tolist() == pytest.approx([*(10 / seconds for seconds in last), 2.0])
+
+
+@pytest.mark.parametrize(("cap", "count"), [(60.0, 10.0), (1e9, 10.0), (1e9, 4.0), (20.0, 10.0)])
+def test_a_run_ends_with_its_longest_answer(cap: float, count: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    varied = {"length_cv": np.full(5, 1.0), "longest": np.full(5, cap), "n_requests": np.full(5, count)}
+    found = ended(monkeypatch, **varied)
+    # the longest of those that run at once at the end, cut where answers are cut; a cut below the mean cuts nothing
+    tokens = min(float(longest(row(50.0), row(1.0), row(min(8.0, count)))[0]), max(cap, 50.0))
+    assert found.rate[2] == pytest.approx(count / (count / 2 + 0.3 + tokens * 0.02))
+
+
+# -------------------------------------------------------------------------------- queues for admission
+
+
+@pytest.mark.parametrize("places", [1, 2, 7, 40])
+@pytest.mark.parametrize("load", [0.3, 0.8, 0.97])
+@pytest.mark.parametrize("bend", [0.0, 0.5])
+def test_waits_for_admission_are_those_of_the_states(places: int, load: float, bend: float) -> None:
+    # completions a second with n running: n, or fewer than that where they slow each other down
+    numbers = np.arange(1, places + 1, dtype=float)
+    completed = numbers / (1.0 + bend * numbers / places)
+    rate = load * completed[-1]
+    states = np.concatenate([[1.0], np.cumprod(rate / completed)])  # of 0 to `places` requests, as a chain of births
+    waiting = states[-1] * np.cumprod(np.full(3000, load))  # and of 1 to 3000 more
+    exact = (waiting * np.arange(1, 3001)).sum() / (states.sum() + waiting.sum()) / rate
+    one = np.ones(1)
+    for variability in (1.0, 2.5):
+        found = admission_wait(rate * one, numbers[:, None], completed[:, None], places * one, variability * one)
+        assert found[0] == pytest.approx(variability * exact, rel=0.13, abs=1e-4 / rate)
+    full = completed[-1] * one
+    assert np.isinf(admission_wait(full, numbers[:, None], completed[:, None], places * one, one)).all()
+
+
+# -------------------------------------------------------------------------------- closed loops
+
+
+def batch(**fields: object) -> Any:
+    """Return a batch of eight of twelve clients, in groups of two prompts that take 0.6 s."""
+    usual = {
+        "clients": row(12.0),
+        "running": row(8.0),
+        "decoding": row(8.0),
+        "group": row(2.0),
+        "entering": row(1.0),
+        "synchronised": row(0.5),
+        "decode": Parts(wall=row(0.1)),
+        "prefill": Parts(shared=row(0.4)[None], interference=row(0.3), mixed_step=row(0.25), cv=lambda _load: row(0.0)),
+        "grouped": Parts(alone=row(0.6)[None], mean_step=row(0.5)),
+        "repeats": row(1.0),
+        "token_time": row(0.1),
+        "later_tokens": row(9.0),
+    }
+    return Parts(**{**usual, **fields})
+
+
+def steps_of(**changes: object) -> Any:
+    return Parts(engine=PLAIN.changed(**changes))
+
+
+MIXING, APART = steps_of(prefill_first=False), steps_of(prefill_first=True)
+ONE = loaded(1)
+
+
+def test_clients_beyond_the_batch_wait_for_those_ahead() -> None:
+    # four clients ahead; eight requests of 4 s end each half second; the front end works meanwhile
+    assert closed_loop._admission(batch(), row(4.0), 0.5).tolist() == [1.5]
+    assert closed_loop._admission(batch(clients=row(8.1)), row(4.0), 0.5).tolist() == [0.0]
+    assert closed_loop._admission(batch(clients=row(8.0)), row(4.0), 0.0).tolist() == [0.0]
+
+
+def test_equal_requests_wait_for_half_of_the_other_groups() -> None:
+    # six of eight are in other groups, of 0.3 s per prompt: 0.9 s before the prompt, 0.9 s over nine tokens behind it
+    tpot, wait = closed_loop._lockstep_times(ONE, batch())
+    assert (wait.tolist(), tpot.tolist()) == (pytest.approx([0.9]), pytest.approx([0.2]))
+    tpot, wait = closed_loop._lockstep_times(ONE, batch(running=row(1.0), later_tokens=row(0.0)))
+    assert (wait.tolist(), tpot.tolist()) == ([0.0], [0.1])
+    tpot, wait = closed_loop._lockstep_times(ONE, batch(later_tokens=row(0.0)))
+    assert tpot.tolist() == pytest.approx([0.1 + 0.9])
+
+
+def test_prompts_of_the_own_group_delay_nobody_where_they_share_steps() -> None:
+    # half of the loop moves in groups of two: one and a half prompts of eight are one's own
+    assert closed_loop._others(MIXING, batch()).tolist() == [6.5 / 8]
+    assert closed_loop._others(APART, batch()).tolist() == [7 / 8]
+
+
+def test_tokens_and_prompts_of_a_loop_wait_for_prompts_of_others() -> None:
+    rate, others = row(0.5), 7 / 8
+    tpot, wait = closed_loop._steady_times(rate, APART, ONE, batch())
+    assert tpot.tolist() == pytest.approx([0.1 / (1.0 - 0.5 * 0.3 * others)])
+    # prompts take 0.5 * 0.4 * 7/8 = 17.5 % of the time, of which half in groups: M/D/1, then half a step
+    share = 0.175 / 2
+    assert wait.tolist() == pytest.approx([(share * 0.4 / 2 / (1 - share) + 0.05) * others])
+    # two prompts a step halve the time that prompts take
+    _, twice = closed_loop._steady_times(rate, APART, ONE, batch(entering=row(2.0)))
+    assert twice.tolist() == pytest.approx([(share / 2 * 0.4 / 2 / (1 - share / 2) + 0.05) * others])
+
+
+def test_no_token_of_a_loop_takes_longer_than_in_steps_that_all_carry_prompts() -> None:
+    fast = closed_loop._steady_times(row(2.9), MIXING, ONE, batch())[0]
+    assert fast.tolist() == pytest.approx([0.25])  # not 0.1 / (1 - 2.9 * 0.3 * 6.5 / 8) = 0.34
+    again = closed_loop._steady_times(row(2.9), MIXING, ONE, batch(repeats=row(1.1)))[0]
+    assert again.tolist() == pytest.approx([0.1 * (1.0 + 1.5 * 1.1)])
+    slow = closed_loop._steady_times(row(0.1), MIXING, ONE, batch())[0]
+    assert slow.tolist() == pytest.approx([0.1 / (1.0 - 0.03 * 6.5 / 8)])
+    apart = closed_loop._steady_times(row(2.9), APART, ONE, batch())[0]
+    assert apart.tolist() == pytest.approx([0.1 / (1.0 - 0.87 * 7 / 8)])  # where prompts stop decodes nothing bounds it
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_a_loop_waits_in_part_as_in_groups(share: float) -> None:
+    those = batch(synchronised=row(share))
+    plain, waits = closed_loop._steady_times(row(0.1), MIXING, ONE, those)
+    tpot, wait = closed_loop._times_at(row(0.1), MIXING, ONE, those)
+    # eight over groups of two are four groups: the last prompt waits for a whole step
+    assert wait.tolist() == pytest.approx([share * 0.5 + (1 - share) * waits[0]])
+    assert tpot.tolist() == plain.tolist()
+    plain, waits = closed_loop._steady_times(row(0.1), APART, ONE, those)
+    tpot, wait = closed_loop._times_at(row(0.1), APART, ONE, those)
+    assert wait.tolist() == pytest.approx([share * 0.9 + (1 - share) * waits[0]])
+    assert tpot.tolist() == pytest.approx([share * 0.2 + (1 - share) * plain[0]])
+
+
+def test_a_step_computes_one_prompt_at_least_and_no_more_than_run() -> None:
+    for fitting, running, expected in ((0.2, 8.0, 1.0), (3.0, 8.0, 3.0), (20.0, 8.0, 8.0), (3.0, 0.5, 1.0)):
+        steps = cast(Any, Parts(max_prompts_per_step=lambda _new, most=fitting: row(most)))
+        assert largest_group(steps, ONE, row(running)).tolist() == [expected]
+
+
+# -------------------------------------------------------------------------------- open loops
+
+KNOTS = np.array([[1.0], [4.0], [8.0]])
+CURVE = DecodeCurve(KNOTS, np.array([[0.1], [0.16], [0.2]]))
+
+
+def replica(**fields: object) -> Any:
+    usual = {
+        "steps": APART,
+        "load": loaded(1, rate=row(2.0)),
+        "run_length": row(np.inf),
+        "max_running": row(8.0),
+        "curve": CURVE,
+        "later_tokens": row(9.0),
+        "prefills_per_request": row(1.25),
+    }
+    return Parts(**{**usual, **fields})
+
+
+def point(**fields: object) -> Any:
+    usual = {
+        "running": row(3.0),
+        "seen": row(4.0),
+        "entering": row(2.0),
+        "decode": Parts(wall=row(0.16)),
+        "step": row(0.15),
+        "prefill": Parts(shared=row(0.3)[None], interference=row(0.2), cv=lambda _load: row(0.5)),
+        "mixed": Parts(
+            met=lambda running, _step, _output: 0.1 * (running - 1.0), per_prompt=lambda _step, _seen: row(0.25)
+        ),
+    }
+    return Parts(**{**usual, **fields})
+
+
+def test_a_replica_completes_what_runs_over_the_time_that_it_takes() -> None:
+    found = open_loop._throughput(replica(), point(), row(8.0))
+    # one running: 0.3 s for the prompt, nine tokens of 0.1 s; eight: prompts again in one of four, 0.7 s of others
+    expected = [1 / (0.3 + 0.9), 4 / (0.3 + 0.3 + 1.44), 8 / ((0.3 + 0.7) * 1.25 + 1.8)]
+    assert found.completed[:, 0].tolist() == pytest.approx(expected)
+    assert (found.rate.tolist(), found.saturated.tolist()) == ([2.0], [False])
+
+
+@pytest.mark.parametrize(
+    ("change", "of", "saturated"),
+    [
+        ({"load": loaded(1, rate=row(3.0))}, {}, True),  # more than 2.62 requests/s
+        ({"load": loaded(1, rate=row(3.0)), "run_length": row(8.0)}, {}, False),  # all eight fit at once
+        ({"load": loaded(1, rate=row(3.0)), "run_length": row(9.0)}, {}, True),
+        ({}, {"running": row(8.0)}, True),  # every place is taken
+        ({"run_length": row(5.0)}, {"running": row(8.0)}, False),
+        (
+            {"run_length": row(5.0)},
+            {"prefill": Parts(shared=row(0.3)[None], interference=row(0.6))},
+            True,
+        ),  # no time left
+    ],
+)
+def test_what_saturates_a_replica(change: dict[str, Any], of: dict[str, Any], saturated: bool) -> None:
+    asked, at = replica(**change), point(**of)
+    found = open_loop._throughput(asked, at, row(8.0))
+    assert found.saturated.tolist() == [saturated]
+    most = float(found.completed[-1, 0])
+    assert found.rate[0] == (min(float(asked.load.rate[0]), most) if saturated else float(asked.load.rate[0]))
+
+
+def test_an_arriving_prompt_waits_for_the_step_and_for_prompts_ahead() -> None:
+    load = loaded(1, rate=row(2.0), cv=row(1.5))
+    found = open_loop._prefill_wait(replica(load=load), point(), row(2.0))
+    # prompts of 0.3 s two a step take 30 % of the time; behind a queue as full as one of 0.25 s per prompt
+    queue = 0.3 * 0.3 / 2 * (1.5**2 + 0.5**2) / (1 - 2 * 0.25)
+    assert found.tolist() == pytest.approx([queue + (1 - np.exp(-3.0)) * 0.15 / 2])
+    few = open_loop._prefill_wait(replica(load=load, run_length=row(2.0)), point(), row(2.0))
+    assert few.tolist() == pytest.approx([2 * 0.3 / 2 / 2])  # no more prompts than the run has
+    full = open_loop._prefill_wait(replica(load=load), point(entering=row(0.5)), row(2.0))
+    assert full.tolist() == pytest.approx([queue / 0.3 + (1 - np.exp(-3.0)) * 0.15 / 2])  # never busier than always
+
+
+def test_tokens_of_an_open_loop_meet_prompts_that_came_before() -> None:
+    rates = open_loop._throughput(replica(), point(), row(8.0))
+    found = open_loop._tpot(replica(), point(), rates, row(0.6))
+    # prompts take 2 * 0.2 = 40 % of the time; while a request waited 0.6 s and its prompt took 0.3 s, 1.8 others came
+    met = 1.8 * 0.2 / 9
+    assert found.tolist() == pytest.approx([(0.15 + met) / 0.6])
+    # no more than a full replica: eight tokens of 0.2 s, beside the prompts of 2.62 requests/s
+    most = 0.2 / (1 - float(rates.completed[-1, 0]) * 0.2)
+    assert open_loop._tpot(replica(), point(), rates, row(60.0)).tolist() == pytest.approx([most])
+    lone = replica(later_tokens=row(0.0))
+    assert open_loop._tpot(lone, point(), rates, row(0.3)).tolist() == pytest.approx([min((0.15 + 0.24) / 0.6, most)])
+
+
+def test_runs_that_fit_never_queue_and_those_beyond_capacity_grow_instead() -> None:
+    def queued(**fields: object) -> tuple[float, float]:
+        those = replica(**fields)
+        rates = open_loop._throughput(those, point(), row(8.0))
+        steady, most = open_loop._queued(those, rates, row(8.0))
+        return float(steady[0]), float(most[0])
+
+    steady, most = queued()
+    exact = admission_wait(
+        row(2.0), KNOTS, open_loop._throughput(replica(), point(), row(8.0)).completed, row(8.0), row(0.5)
+    )
+    assert steady == pytest.approx(exact[0])  # answers do not vary: half of (1 + 0)
+    assert most == np.inf
+    assert queued(run_length=row(8.0)) == (0.0, 0.0)
+    steady, most = queued(run_length=row(58.0))
+    assert most == pytest.approx(np.sqrt(2 * 50 / np.pi) * 2 / 3 / 2.0)  # fifty requests more than fit
+    assert steady == pytest.approx(exact[0])
+    assert queued(load=loaded(1, rate=row(3.0))) == (0.0, np.inf)  # told apart: its wait has no end
+    endless = queued(load=loaded(1, rate=row(3.0)), run_length=row(58.0))
+    assert endless[0] == np.inf
+    assert np.isfinite(endless[1])
+
+
+# -------------------------------------------------------------------------------- pools of prompts
+
+
+@pytest.mark.parametrize("cv", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("busy", [0.2, 0.5, 0.9])
+def test_one_worker_waits_by_the_squares_of_the_spreads(cv: float, busy: float) -> None:
+    # prompts of one second, one by one, of one length: u / (1 - u) * (c_a^2 + 0) / 2 (Kingman)
+    one = np.ones((1, 1))
+    pool = PromptPool(row(1.0), one, one, one, row(0.0), cast(Any, None), one)
+    assert pool.wait(row(busy), arrival_cv=row(cv))[0] == pytest.approx(busy / (1.0 - busy) * cv**2 / 2.0)
+
+
+# -------------------------------------------------------------------------------- steps under a power limit
+
+
+@pytest.mark.parametrize("tp", [1, 2])
+@pytest.mark.parametrize(
+    "step", [Step(prefill_tokens=4000.0, prefill_seqs=1.0), Step(decode_seqs=200.0)], ids=["p", "d"]
+)
+def test_a_power_limit_slows_arithmetic_and_memory_and_no_link(tp: int, step: Step) -> None:
+    def priced(cap: float) -> Any:
+        placed = deployments([hwdb.device("h100-sxm")], tp=tp, power_cap=cap)
+        return prepare(model("llama-3.1-8b"), placed, PLAIN, Roofline(), loaded(1)).steps.price(step)
+
+    free, limited = priced(np.nan), priced(300.0)
+    for cost in (free, limited):  # the parts by what bounds them are the whole
+        assert np.ravel(cost.bound.sum(axis=0))[0] == pytest.approx(np.ravel(cost.time)[0])
+    assert np.ravel(limited.time)[0] >= np.ravel(free.time)[0]
+    np.testing.assert_allclose(limited.bound[2:], free.bound[2:])
+    inside, before = limited.bound[:2], free.bound[:2]
+    assert np.ravel(inside.sum(axis=0) - before.sum(axis=0))[0] == pytest.approx(np.ravel(limited.time - free.time)[0])
+    if step.decode_seqs == 0.0:
+        assert np.ravel(limited.time)[0] > 1.05 * np.ravel(free.time)[0]
+
+
+# -------------------------------------------------------------------------------- batches and graphs
+
+
+def test_prompts_fill_whole_steps_beside_the_decodes() -> None:
+    def group(budget: float, running: float) -> float:
+        steps = cast(Any, Parts(engine=MIXING.engine, token_budget=row(budget)))
+        return float(offline._whole_group(steps, ONE, row(running))[0])
+
+    assert group(909.0, 10.0) == 9.0  # prompts of 100 tokens; the nine others take a token each
+    assert group(900.0, 301.0) == 6.0
+    assert group(150.0, 1.0) == 1.0  # no more than run
+    assert group(150.0, 9.0) == pytest.approx(2 * 1.42)  # 142 tokens: two steps hold two prompts and more
+    assert group(80.0, 9.0) == pytest.approx(3 * 0.72)  # three steps of 72 tokens
+    assert group(15.0, 9.0) == pytest.approx(29 * 0.07)  # 29 of 7 tokens, for two prompts
+
+
+def test_an_answer_of_one_token_takes_a_step_that_yields_nothing_more() -> None:
+    def mean(tokens: float, accepted: float) -> float:
+        asked = loaded(1, output=row(tokens)[None], accepted=row(accepted), longest=row(81.0))
+        found = offline._output_lengths(asked)
+        assert found.longest.tolist() == [80.0 / accepted]
+        return float(found.mean[0, 0])
+
+    assert [mean(41.0, 1.0), mean(41.0, 2.5), mean(1.0, 1.0), mean(1.5, 1.0)] == [40.0, 16.0, 1.0, 1.0]
+
+
+def test_the_middle_of_a_batch_is_as_full_as_littles_law_says() -> None:
+    prefill = cast(Any, Parts(shared=row(0.3)[None], interference=row(0.2)))
+    found = offline._steady_state(ONE, row(8.0), CURVE, prefill, (row(9.0)[None], row(1.25)))
+    rate = 1.0 / float(found.request_gap[0])
+    stall = 0.2 * 1.25 * 7 / 8  # of one prompt, for seven of eight
+    tpot = 0.2 / (1.0 - rate * stall)
+    assert found.tpot.tolist() == pytest.approx([tpot])
+    assert rate * (0.3 * 1.25 + 9.0 * tpot) == pytest.approx(8.0)  # eight are in it at a time
+    assert (found.running.tolist(), found.step.tolist()) == ([8.0], [0.2])
+
+
+@pytest.mark.parametrize("dp", [1.0, 2.0])
+def test_steps_are_replayed_up_to_the_largest_captured_batch_of_a_rank(dp: float) -> None:
+    placed = deployments([hwdb.device("h100-sxm")], dp=dp)
+    own = engine("vllm").changed(graph_seqs=256.0)
+    plain = prepare(model("llama-3.1-8b"), placed, own, Roofline(), loaded(1)).steps
+    for given, most in ((None, 256.0), (row(64.0), 64.0)):
+        steps = replace(plain, graph_seqs=given)
+        assert [bool(steps.captured(row(n * dp))[0]) for n in (1.0, most, most + 1.0)] == [True, True, False]
