@@ -66,9 +66,9 @@ def estimate_command(
     reading = reading_of(deployment, engine.engine_version)
     if reading is not None:
         deployment, engine, pools = deployment_of(reading), engine_of(reading, engine), pools_of(reading, pools)
-    whole = deployment.complete()
-    asked = colocated(whole, workload.workload(), engine, experts=engine, host=host, lora=lora, hwdb=hwdb)
-    asked = with_pools(asked, pools, hwdb)
+    deployment = deployment.complete()
+    alone = colocated(deployment, workload.workload(), engine, experts=engine, host=host, lora=lora, hwdb=hwdb)
+    asked = with_pools(alone, pools, hwdb)
     if output.explain:
         print_rows(operator_rows(asked), form, operator_layout("Where the time goes", output.wide, EXPLAINED))
         return 0
@@ -76,9 +76,8 @@ def estimate_command(
     if reading is not None:
         sentence = plan_sentence(reading, asked, slo, row["slo_chance"], output.folders)
         row |= read_columns(reading, sentence, row["kv_pool_tokens"])
-    if form == "table":
-        notes = NOTES if row["host_power_kw"] else (NO_HOST, *NOTES)
-        print_sheet(row, SHEET, notes=notes, wide=output.wide)
-    else:
+    if form != "table":
         print_rows([row], form)
+    else:
+        print_sheet(row, SHEET, notes=NOTES if row["host_power_kw"] else (NO_HOST, *NOTES), wide=output.wide)
     return 0 if keeps_slo(asked, bounds, slo.confidence) else MISSED_SLO

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hwdb import InputError
 from search.commands.deployment_options import DeploymentOptions, EngineOptions, PoolOptions
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 #: Options of the deployment that may stand beside --from.
 BESIDE = ("from_", "device", "allow_long_context")
 SWITCHES = ("chunked_prefill", "prefix_cache", "graph_capture")
+
+#: Options of an engine, with whatever a command adds to them.
+AnyEngineOptions = TypeVar("AnyEngineOptions", bound=EngineOptions)
 
 
 def reading_of(deployment: DeploymentOptions, version: str) -> Reading | None:
@@ -62,7 +65,7 @@ def _formats(reading: Reading, pool: Pool) -> dict[str, str]:
     }
 
 
-def engine_of(reading: Reading, options: EngineOptions) -> EngineOptions:
+def engine_of(reading: Reading, options: AnyEngineOptions) -> AnyEngineOptions:
     """Return the options of the engine that was read; what the user gave beside --from takes precedence."""
     launch, pool = reading.launch, reading.launch.main
     settings = [f"{name}={str(getattr(pool, name)).lower()}" for name in SWITCHES]
