@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from hwdb import Device, Hwdb, Price
+from hwdb import Device, Hwdb, Node, Price
 from perfmodel.arrays import NAN, Array, Index, Mask
 from perfmodel.hardware import hardware_of
 from perfmodel.power import Host, host_of, host_watts, idle_power, per_million_tokens, ready_power, through_supplies
@@ -204,27 +205,35 @@ def tariff(
         supply: 80 PLUS level of the power supplies of nodes, "" for what they usually have.
     """
     types = tuple(hwdb.device(d) for d in devices)
-    node_of = {node.device: node for node in reversed([hwdb.node(n) for n in nodes])}
-    per_node = np.array([float(node_of[d.name].count if d.name in node_of else max(d.link.peers, 1)) for d in types])
-    hosts = [host_of(node_of[d.name]) if d.name in node_of else Host() for d in types]
-    host = np.array([h.most for h in hosts])
+    held = _held(types, tuple(hwdb.node(n) for n in nodes))
+    host = np.nan_to_num(held["host_power"]) / held["per_node"]
     rates = [
         _owned(money, d, watts) if d.name in money.bought and name not in own else _rate(name, hwdb, kind, own, way_out)
-        for name, d, watts in zip(devices, types, (np.nan_to_num(host) / per_node).tolist(), strict=True)
+        for name, d, watts in zip(devices, types, host.tolist(), strict=True)
     ]
     return Tariff(
         devices=types,
         usd_per_hour=np.array([usd for usd, _, _ in rates]),
         price=tuple(words for _, words, _ in rates),
         date=tuple(date for _, _, date in rates),
-        per_node=per_node,
-        node=tuple(node_of[d.name].name if d.name in node_of else "" for d in types),
-        host_power=host,
-        host_loaded=np.array([h.loaded for h in hosts]),
-        host_idle=np.array([h.idle for h in hosts]),
+        **held,
         supply=supply,
         money=money,
     )
+
+
+def _held(types: tuple[Device, ...], nodes: tuple[Node, ...]) -> dict[str, Any]:
+    """Return the fields of a `Tariff` that say which of `nodes` holds each device type, with how much of a host."""
+    node_of = {node.device: node for node in reversed(nodes)}
+    of = [node_of.get(d.name) for d in types]
+    hosts = [host_of(node) if node else Host() for node in of]
+    return {
+        "per_node": np.array([float(n.count if n else max(d.link.peers, 1)) for n, d in zip(of, types, strict=True)]),
+        "node": tuple(node.name if node else "" for node in of),
+        "host_power": np.array([h.most for h in hosts]),
+        "host_loaded": np.array([h.loaded for h in hosts]),
+        "host_idle": np.array([h.idle for h in hosts]),
+    }
 
 
 def unpriced(device: str, way_out: str = "") -> str:

@@ -127,16 +127,19 @@ def load_scenario(
 def _misplaced(error: UnknownKey, top: Table) -> InputError:
     """Return `error`, with the table that the key belongs in where another table of a scenario has it.
 
-    Of a table that is not known, its keys are looked up. A key that resembles one of its own table is left as it is.
+    Of a table that is not known, its keys are looked up. A key that resembles one of its own table is left as it is, and
+    so is a table that resembles one that has its keys.
     """
-    if error.near:
-        return error
     written = top.values.get(error.key)
+    if error.near and not isinstance(written, dict):
+        return error
     keys = list(written) if isinstance(written, dict) else [error.key]
     homes = {
         key: [place for entry in glossary.entries() if entry.name == key for place in entry.places if place[0] == "["]
         for key in keys
     }
+    if error.near and any(repr(place.strip("[]")) in str(error) for places in homes.values() for place in places):
+        return error
     told = [f"{key!r} belongs in {' or '.join(dict.fromkeys(places))}" for key, places in homes.items() if places]
     return InputError(f"{error.problem}; {', '.join(told)}") if told else error
 
