@@ -111,6 +111,7 @@ def drawn(rng: np.random.Generator) -> Widening:
             "hardware": hardware,
             "engine": {"name": str(rng.choice(["vllm", "sglang"]))},
             "objective": {"rank_by": str(rng.choice(list(RANKINGS)))},
+            "site": {"gco2_per_kwh": 400.0},
             "limits": {"spare_nodes": 1} if rng.random() < 0.15 else {},
         },
         narrow=narrow,

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from hwdb.devicefile import PEAKS, Device
 from hwdb.errors import Infeasible, InputError, PerfmodelError, UnknownKey, UnknownName, nearest
+from hwdb.gridfile import Grid, grid, grids, read_grid_hours
 from hwdb.links import Link
 from hwdb.nodefile import Node
-from hwdb.pricefile import Price
+from hwdb.pricefile import PRICE_KINDS, Price
 from hwdb.record import Record
 from hwdb.store import OWN_HARDWARE, Hwdb, built_in, device, devices, load, node, nodes, prices, user_folder
 from hwdb.units import counted, from_si, to_si
@@ -18,7 +19,9 @@ from hwdb.units import counted, from_si, to_si
 __all__ = [
     "OWN_HARDWARE",
     "PEAKS",
+    "PRICE_KINDS",
     "Device",
+    "Grid",
     "Hwdb",
     "Infeasible",
     "InputError",
@@ -34,11 +37,14 @@ __all__ = [
     "device",
     "devices",
     "from_si",
+    "grid",
+    "grids",
     "load",
     "nearest",
     "node",
     "nodes",
     "prices",
+    "read_grid_hours",
     "to_si",
     "user_folder",
 ]

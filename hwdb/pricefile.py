@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from hwdb.figures import FigureTable
 
-PRICE_KINDS = ("on_demand", "reserved", "spot")
+#: Kinds of price; `reserved` for a commitment whose length is another, or not known.
+PRICE_KINDS = ("on_demand", "reserved", "reserved_1y", "reserved_3y", "spot")
 _DATE = re.compile(r"20\d\d(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?")
 
 

@@ -46,6 +46,7 @@ MAY_IMPORT = {
         "profiles": "",
         "deployment": "hardware models",
         "engines": "models",
+        "money": "",
         "power": "hardware",
         "profiler": "hardware profiles",
         "memory": "deployment engines hardware models",

@@ -44,6 +44,11 @@ CALLS = (
     ("plan", str(ROOT / "examples" / "day.toml"), "--top", "1"),
     ("fleet", str(ROOT / "examples" / "day.toml")),
     ("simulate", str(ROOT / "examples" / "chat-70b-h100.toml"), "--requests", "50", "--capacity"),
+    ("cost", SMALL),
+    ("op", "gemm", "64", "64", "64", "--device", "h100-sxm"),
+    ("op", "attention", "1", "8", "0", "--device", "h100-sxm"),
+    ("op", "all-reduce", "1000", "--device", "h100-sxm"),
+    ("hw", "list", "--grids"),
     ("power", SMALL, "--row-budget-kw", "5", "--requests", "20", "--caps", "0.9"),
     ("hw", "list"),
     ("hw", "list", "--nodes"),
@@ -101,6 +106,8 @@ rank_by = "usd_per_hour"
 power_kw = 10
 [site]
 pue = 1.2
+[money]
+utilisation = 0.5
 [adapters]
 rank = 16
 [experts]

@@ -37,6 +37,7 @@ output_tokens = {output_tokens}
 {limits}
 [site]
 pue = {pue}
+gco2_per_kwh = 400
 [search]
 tp = [1, 2, 4]
 pp = [1]

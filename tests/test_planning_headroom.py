@@ -40,6 +40,8 @@ pp = 1
 modes = {modes}
 [limits]
 {limits}
+[site]
+gco2_per_kwh = 400
 [objective]
 rank_by = "{rank_by}"
 """

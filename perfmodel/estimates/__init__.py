@@ -13,6 +13,7 @@ from perfmodel.estimates.groups import Intervals, Latency, MemoryUse, PowerUse, 
 from perfmodel.estimates.intervals import CLASSES, half_width
 from perfmodel.estimates.intervals import METRICS as INTERVAL_METRICS
 from perfmodel.estimates.kv_transfer import least_group, link_between
+from perfmodel.estimates.operator_use import OperatorUse, operator_use
 from perfmodel.estimates.remarks import configuration_remarks
 from perfmodel.estimates.replicas import estimate_replicas
 
@@ -24,6 +25,7 @@ __all__ = [
     "Intervals",
     "Latency",
     "MemoryUse",
+    "OperatorUse",
     "PowerUse",
     "Prepared",
     "Rates",
@@ -50,6 +52,7 @@ __all__ = [
     "keeps",
     "least_group",
     "link_between",
+    "operator_use",
     "overall",
     "per_replica",
     "prepare",

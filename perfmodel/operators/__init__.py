@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from perfmodel.operators import exchange
+from perfmodel.operators.alone import all_reduce_alone, attention_alone, gemm_alone
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.forward import operators
 from perfmodel.operators.lora import adapter_bytes_fetched
 from perfmodel.operators.step import Step, step_shape
 
-__all__ = ["Demand", "Step", "adapter_bytes_fetched", "exchange", "operators", "step_shape"]
+__all__ = [
+    "Demand",
+    "Step",
+    "adapter_bytes_fetched",
+    "all_reduce_alone",
+    "attention_alone",
+    "exchange",
+    "gemm_alone",
+    "operators",
+    "step_shape",
+]

@@ -96,6 +96,12 @@ def _add_fleet(app: typer.Typer) -> None:
     _add(app, "fleet", fleet.fleet_command, fleet.EXAMPLES, SCENARIOS)
 
 
+def _add_cost(app: typer.Typer) -> None:
+    from search.commands import cost
+
+    _add(app, "cost", cost.cost_command, cost.EXAMPLES, SCENARIOS)
+
+
 def _add_report(app: typer.Typer) -> None:
     from search.commands import report
 
@@ -130,6 +136,16 @@ def _add_calibrate(app: typer.Typer) -> None:
     from search.commands import calibrate
 
     _add(app, "calibrate", calibrate.calibrate_command, calibrate.EXAMPLES, DEPLOYMENTS)
+
+
+def _add_op(app: typer.Typer) -> None:
+    from search.commands import op
+
+    group = _group(SUMMARIES["op"][1], op.GEMM_EXAMPLES)
+    _add(group, "gemm", op.gemm_command, op.GEMM_EXAMPLES)
+    _add(group, "attention", op.attention_command, op.ATTENTION_EXAMPLES)
+    _add(group, "all-reduce", op.all_reduce_command, op.ALL_REDUCE_EXAMPLES)
+    app.add_typer(group, name="op", rich_help_panel=DEPLOYMENTS)
 
 
 def _add_hw(app: typer.Typer) -> None:
@@ -179,12 +195,14 @@ COMMANDS = {
     "simulate": _add_simulate,
     "power": _add_power,
     "fleet": _add_fleet,
+    "cost": _add_cost,
     "report": _add_report,
     "next": _add_next,
     "export": _add_export,
     "estimate": _add_estimate,
     "predict": _add_predict,
     "calibrate": _add_calibrate,
+    "op": _add_op,
     "hw": _add_hw,
     "models": _add_models,
     "profile": _add_profile,
@@ -199,12 +217,14 @@ SUMMARIES = {
     "simulate": (SCENARIOS, "Simulate a scenario's load on a candidate of its plan."),
     "power": (SCENARIOS, "Say how many servers of a plan fit a power budget, and what caps cost and gain."),
     "fleet": (SCENARIOS, "Find the least-cost mix of hardware for classes of requests, and what each hour needs."),
+    "cost": (SCENARIOS, "Compare own, rent and API for a plan's best candidate, and where they break even."),
     "report": (SCENARIOS, "Write the plan of a scenario as one offline HTML page."),
     "next": (SCENARIOS, "Say which benchmark run is worth taking before hardware is chosen."),
     "export": (SCENARIOS, "Write the launch commands or manifests of a plan, and the benchmark of its SLO."),
     "estimate": (DEPLOYMENTS, "Estimate latency, throughput, memory, power, cost of a deployment."),
     "predict": (DEPLOYMENTS, "Predict latency, throughput, memory and power per row of a table."),
     "calibrate": (DEPLOYMENTS, "Learn from your own benchmarks what your systems do differently."),
+    "op": (DEPLOYMENTS, "Time, watts and joules of single operators: gemm, attention, all-reduce."),
     "explain": (FACTS, "Explain a flag, column, heading, scenario key or word."),
     "version": (FACTS, "Print the version."),
     "hw": (FACTS, "Devices, nodes and prices: list, show, compare."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,12 @@ class Colocated:
     def estimates(self) -> Estimates:
         """Estimate latency, throughput, memory and power; every column has one entry."""
         return estimate(self.model, self.workload, self.deployments, engine=self.engine)
+
+    def without_cached(self) -> Colocated:
+        """Return the same with prompts of the tokens alone that the prefix cache does not serve."""
+        work = self.workload
+        new = np.maximum(np.asarray(work.input_tokens) * (1.0 - np.asarray(work.prefix_hit)), 1.0)
+        return replace(self, workload=replace(work, input_tokens=new, prefix_hit=np.zeros_like(new)))
 
     def terms(self) -> tuple[Term, ...]:
         """Return the operators of a prefill step and of a decode step, with their times."""

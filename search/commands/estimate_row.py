@@ -17,7 +17,17 @@ from perfmodel.memory import held_back
 from perfmodel.workload import Slo, Workload
 from search.commands.colocated import Colocated
 from search.commands.site_options import SiteOptions
-from search.planning import cost_columns, power_columns, rated_columns, tariff, term_row
+from search.planning import (
+    account_columns,
+    cost_columns,
+    hourly_usd,
+    power_columns,
+    rated_columns,
+    shares_of,
+    tariff,
+    term_row,
+)
+from search.scenario import refuse_free_power
 
 #: Columns that the terminal prints, by section; JSON and CSV have every column.
 SHEET: Mapping[str, Sequence[str]] = {
@@ -35,7 +45,18 @@ SHEET: Mapping[str, Sequence[str]] = {
         "site_energy_j_per_output_token",
         "usd_per_hour",
         "usd_per_million_tokens",
+        "input_usd_per_million",
+        "cached_usd_per_million",
+        "output_usd_per_million",
+        "usd_per_request",
+        "usd_per_month",
+        "api_usd_per_request",
+        "gco2_per_million_tokens",
+        "gco2_per_request",
+        "co2_kg_per_month",
+        "embodied_gco2_per_request",
         "price",
+        "carbon",
     ),
     "Trust": ("basis", "remark"),
     "What was read": ("read_layout", "unknown_flags", "conflicting_flags", "unused_flags", "plan_comparison"),
@@ -186,16 +207,32 @@ def bill(hwdb: Hwdb, asked: Colocated, found: Estimates, site: SiteOptions) -> d
 
     found: the estimate of `asked`. site: prices, nodes and the PUE.
     """
-    pools = asked.pools()
+    pools, at = asked.pools(), site.site()
     names = tuple(dict.fromkeys(name for name, _, _ in pools))
-    own = site.own_prices(names, hwdb)
-    offer = tariff(hwdb, names, site.nodes(), site.prices, own, way_out=OWN_PRICE)
+    own, money = site.own_prices(names, hwdb), site.money(hwdb, names)
+    refuse_free_power("--own-usd-per-device", money, at.usd_per_kwh, way_out="--usd-per-kwh")
+    offer = tariff(hwdb, names, site.nodes(), site.prices, own, way_out=OWN_PRICE, money=money)
     held = [(np.array([names.index(name)]), np.array([size]), np.array([count])) for name, size, count in pools]
     due = offer.bill(*held, caps=asked.power_caps())
+    power = power_columns(found, offer, due, at, money.utilisation)
+    hourly = hourly_usd(due, power["mean_power_w"], at, money.ownership)
+    paid = {"usd_per_hour": hourly, **{name: due[name] for name in ("nodes", "devices_billed")}}
+    of_front = offer.hourly(*held[0]) / sum(offer.hourly(*pool) for pool in held) if len(held) > 1 else None
+    shares = shares_of(found, asked.without_cached().estimates(), asked.workload, of_front)
+    costs = cost_columns(found, hourly, money.utilisation)
+    width = np.exp(found.spread["throughput"])
     columns: dict[str, Any] = {
-        **{name: due[name] for name in ("nodes", "devices_billed", "usd_per_hour")},
-        **cost_columns(found, due["usd_per_hour"]),
-        **power_columns(found, offer, due, site.site()),
-        **rated_columns(due, site.site()),
+        **paid,
+        **costs,
+        "usd_per_million_tokens_lo": costs["usd_per_million_tokens"] / width,
+        "usd_per_million_tokens_hi": costs["usd_per_million_tokens"] * width,
+        **power,
+        **rated_columns(due, at),
+        **account_columns(found, {**paid, **power}, shares, asked.workload, at, money),
     }
-    return {**{k: float(v[0]) for k, v in columns.items()}, "price": "; ".join(dict.fromkeys(offer.price))}
+    columns.pop("mean_power_w")
+    return {
+        **{k: float(v[0]) for k, v in columns.items()},
+        "price": "; ".join(dict.fromkeys(offer.price)),
+        "carbon": at.carbon,
+    }

@@ -34,15 +34,23 @@ class FilterOptions:
     ] = ""
     vendor: Annotated[str, typer.Option(metavar="NAME", help="Only devices of this vendor (default: all).")] = ""
     nodes: Annotated[bool, typer.Option("--nodes", help="List nodes (servers) instead of devices.")] = False
+    grids: Annotated[bool, typer.Option("--grids", help="List electricity grids with their carbon intensity.")] = False
 
 
 @grouped
 def list_command(selection: FilterOptions, output: DataOutputOptions) -> None:
-    """List devices, or nodes, with their main figures."""
-    from hwdb import counted
+    """List devices, nodes or electricity grids with their main figures."""
+    from hwdb import counted, grids
     from search import output as out
 
     form, database, wide = output.form, output.database(), output.wide
+    if selection.grids:
+        known = [
+            {"name": g.name, "title": g.title, "gco2_per_kwh": g.gco2_per_kwh, "year": g.year, "source": g.source}
+            for g in grids().values()
+        ]
+        out.print_rows(known, form, out.Layout(title=counted(len(known), "grid"), footnotes=("source",), wide=wide))
+        return
     if selection.nodes:
         rows = [out.node_row(n) for n in database.nodes()]
         out.print_rows(rows, form, out.Layout(title=counted(len(rows), "node"), drop=out.NODES_DROP, wide=wide))

@@ -31,6 +31,14 @@ class ResultOptions:
     misses: Annotated[
         int, typer.Option(min=0, metavar="N", help="Near misses to list below, each with the reason.")
     ] = 3
+    objective: Annotated[
+        str,
+        typer.Option(
+            metavar="WORD",
+            help="Rank by this in place of rank_by: cost, token-cost, energy, carbon, power, throughput, latency, or a "
+            "column.",
+        ),
+    ] = ""
     explain: Annotated[
         bool, typer.Option("--explain", help="Also print the time of the best candidate per operator.")
     ] = False
@@ -51,7 +59,8 @@ def plan_command(scenario: Scenario, result: ResultOptions, output: DataOutputOp
     from search.planning import terms_of
 
     form = output.form
-    found = plan_of(scenario, output.folders)
+    changes = {"objective": {"rank_by": result.objective}} if result.objective else None
+    found = plan_of(scenario, output.folders, changes=changes)
     if form == "table":
         return _print_tables(found, result, output.wide)
     if result.explain:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from search.planning import Plan
 
 
-def plan_of(scenario: Path, folders: Sequence[Path], *, command: str = "") -> Plan:
+def plan_of(
+    scenario: Path,
+    folders: Sequence[Path],
+    *,
+    command: str = "",
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Plan:
     """Make the plan of a scenario file.
 
-    folders: with the user's own hardware files. command: noted in the plan's manifest.
+    folders: with the user's own hardware files. command: noted in the plan's manifest. changes: table -> key -> value,
+    which replace what the file says.
     """
     from search.output import progress_bar
     from search.planning import plan
     from search.scenario import load_scenario
 
     with progress_bar("searching") as update:
-        return plan(load_scenario(scenario, folders), progress=update, command=command)
+        return plan(load_scenario(scenario, folders, changes), progress=update, command=command)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import isfinite
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from math import isfinite, nan
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
 from hwdb import InputError
+from search.commands.money_options import MoneyOptions
 from search.commands.options import NAME
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from search.scenario import Site
 
 #: Kinds of price, as `prices` in a scenario names them.
-PRICE_KINDS = ("on_demand", "reserved", "spot", "cheapest")
+PRICE_KINDS = ("on_demand", "reserved", "reserved_1y", "reserved_3y", "spot", "cheapest")
 MAX_PUE = 5.0
 #: Heading of these options in the help, whatever the group that they are part of.
 SECTION = "Price and site"
@@ -26,8 +27,8 @@ _option = partial(typer.Option, rich_help_panel=SECTION)
 
 
 @dataclass(frozen=True)
-class SiteOptions:
-    """Prices, and the site."""
+class SiteOptions(MoneyOptions):
+    """Prices, the site, and what is owned."""
 
     section: ClassVar[str] = SECTION
 
@@ -35,9 +36,10 @@ class SiteOptions:
         list[str] | None,
         _option(metavar="USD", help="Your price of one device, or DEVICE=USD for one of two; repeatable."),
     ] = None
-    prices: Annotated[str, _option(metavar="KIND", help="Kind of price: on_demand, reserved, spot or cheapest.")] = (
-        "on_demand"
-    )
+    prices: Annotated[
+        str,
+        _option(metavar="KIND", help="Kind of price: on_demand, reserved, reserved_1y, reserved_3y, spot, cheapest."),
+    ] = "on_demand"
     node: Annotated[
         list[str] | None,
         _option(metavar=NAME, help="Node that holds the devices: whole nodes are paid, and hosts count."),
@@ -45,6 +47,16 @@ class SiteOptions:
     pue: Annotated[float, _option(metavar="PUE", help="Power usage effectiveness of the site, 1 or more.")] = 1.0
     usd_per_kwh: Annotated[float | None, _option(metavar="USD", help="Price of electricity.")] = None
     gco2_per_kwh: Annotated[float | None, _option(metavar="G", help="Carbon intensity, grams of CO2e.")] = None
+    electricity_grid: Annotated[
+        str,
+        _option(metavar=NAME, help="Grid whose carbon intensity counts (`hw list --grids`), or a region of a file."),
+    ] = ""
+    gco2_by_hour: Annotated[
+        str, _option(metavar="FILE", help="CSV of carbon intensity by hour: hour,gco2_per_kwh[,region].")
+    ] = ""
+    embodied_kg_per_device: Annotated[
+        float | None, _option(metavar="KG", help="CO2e of making one device, spread over --life-years.")
+    ] = None
 
     def nodes(self) -> tuple[str, ...]:
         """Return the names of the nodes that hold the devices; none where devices are rented one by one."""
@@ -75,16 +87,21 @@ class SiteOptions:
 
     def site(self) -> Site:
         """Return the site: its overhead and its electricity. Raises `InputError` for an impossible overhead."""
-        from search.scenario import Site
+        from search.scenario import Site, carbon_of
 
         if not 1.0 <= self.pue <= MAX_PUE:
             raise InputError(f"--pue {self.pue:g} is impossible; give 1 (no overhead) to {MAX_PUE:g}")
-        given = {"usd_per_kwh": self.usd_per_kwh, "gco2_per_kwh": self.gco2_per_kwh}
+        given = {
+            "usd_per_kwh": self.usd_per_kwh,
+            "gco2_per_kwh": self.gco2_per_kwh,
+            "embodied_kg_per_device": self.embodied_kg_per_device,
+        }
         for name, value in given.items():
             if value is not None and not (isfinite(value) and value >= 0.0):
                 raise InputError(f"--{name.replace('_', '-')} {value:g} is impossible; give 0 or more")
-        electricity: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        return Site(pue=self.pue, **electricity)
+        usd, stated, made = (nan if value is None else value for value in given.values())
+        mean, hours, words = carbon_of(stated, self.electricity_grid, self.gco2_by_hour)
+        return Site(pue=self.pue, usd_per_kwh=usd, gco2_per_kwh=mean, gco2_hours=hours, carbon=words, embodied_kg=made)
 
 
 def _known_as(hwdb: Hwdb, device: str) -> str:

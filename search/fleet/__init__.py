@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from search.fleet.account import account
 from search.fleet.day import hour_rows, is_a_day
 from search.fleet.idle import Idle
 from search.fleet.options import plan_fleet
@@ -16,6 +17,7 @@ __all__ = [
     "FleetProblem",
     "Idle",
     "Relaxation",
+    "account",
     "fleet_plan",
     "formulate",
     "hour_rows",

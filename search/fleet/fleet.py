@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from search.fleet.idle import Idle
 from search.fleet.limits import INTEGRALITY_TOLERANCE
 from search.fleet.problem import FleetProblem
 from search.manifest import Manifest
+from search.scenario import Site
 
 #: A limit is used up when less than this share of it is left.
 LIMIT_TOLERANCE = 1e-9
@@ -46,7 +47,7 @@ class FleetPlan:
     unknown; None where nothing is modelled. output_rate: (O, P) output tokens/s of what an option serves, NaN unknown.
     power_spread: (O,) log half-widths of the 80 % intervals of watts, NaN where watts are stated. scaled: of a static
     fleet over several periods, what each period needs of its options. static: of a fleet that changes over the day, the
-    least-cost one that does not. idle: devices on hand that it does not use.
+    least-cost one that does not. idle: devices on hand that it does not use. site: its electricity.
     """
 
     problem: FleetProblem
@@ -65,6 +66,7 @@ class FleetPlan:
     scaled: FleetPlan | None = None
     static: FleetPlan | None = None
     idle: tuple[Idle, ...] = ()
+    site: Site = field(default_factory=Site)
 
     @property
     def devices(self) -> dict[str, float]:

@@ -19,7 +19,7 @@ from perfmodel import Deployments, Estimates
 from perfmodel.arrays import Array, Index
 from perfmodel.costs import CostModel
 from perfmodel.dtypes import FORMAT_CODE
-from perfmodel.power import site_power
+from perfmodel.power import energy_kwh, energy_usd, site_power
 from perfmodel.workload import load_of
 from search.fleet.operating import Modelled
 from search.planning import Target, Tariff, deployment_words, greatest_rate, refuse_long_class, rows_of, space_of
@@ -86,6 +86,10 @@ class Modeller:
         price = option.usd_per_hour
         if np.isnan(price) and at >= 0:
             price = float(self.tariff.usd_per_hour[at]) * devices
+            if self.tariff.owned[at]:  # its electricity: at the power that is stated, else at the power limit
+                watts = devices * self.tariff.device_limit[at] * self.scenario.site.pue
+                watts = watts if np.isnan(option.power) else option.power
+                price += float(energy_usd(energy_kwh(watts, 1.0), self.scenario.site.usd_per_kwh))
         fails_together, nodes = self._on_node(at, devices)
         made = Option(
             name=option.name,
@@ -120,8 +124,8 @@ class Modeller:
         model_name = self.spec.classes[classes[0]].model
         layouts = self._space(option, model_name).legal().deployments()
         throughput, watts = self._throughput(option, classes, layouts)
-        size, price = layouts.devices_per_replica, self._price(option, layouts)
-        power = self._power(option, layouts, watts)
+        size, power = layouts.devices_per_replica, self._power(option, layouts, watts)
+        price = self._price(option, layouts, power)
         able = np.nonzero(throughput.any(axis=1))[0]
         rates = [throughput[able, i] for i in classes]
         known_price = np.nan_to_num(price[able])  # without a price the devices alone decide
@@ -176,12 +180,17 @@ class Modeller:
             costs=self.costs,
         )
 
-    def _price(self, option: FleetOption, layouts: Deployments) -> Array:
-        """Return USD per hour of a replica of each layout, (L,): the option's own price, else that of its devices."""
+    def _price(self, option: FleetOption, layouts: Deployments, power: Array) -> Array:
+        """Return USD per hour of a replica of each layout, (L,): the option's own price, else that of its devices.
+
+        Owned devices cost their electricity too. power: (L,) watts of a replica at the site's meter.
+        """
         size = layouts.devices_per_replica
-        if np.isnan(option.usd_per_hour):
-            return np.asarray(size * self.tariff.usd_per_hour[self._position(option.device)])
-        return np.full(len(size), option.usd_per_hour)
+        if not np.isnan(option.usd_per_hour):
+            return np.full(len(size), option.usd_per_hour)
+        at, site = self._position(option.device), self.scenario.site
+        electricity = energy_usd(energy_kwh(power, 1.0), site.usd_per_kwh) if self.tariff.owned[at] else 0.0
+        return np.asarray(size * self.tariff.usd_per_hour[at] + electricity)
 
     def _power(self, option: FleetOption, layouts: Deployments, watts: Array) -> Array:
         """Return the watts of a replica at the site's meter, (L,).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,8 +21,8 @@ from search.fleet.plan import FleetPlan
 from search.fleet.problem import FleetProblem
 from search.fleet.solve import Solver
 from search.manifest import manifest
-from search.planning import tariff, tariff_of
-from search.scenario import FleetClass, FleetOption, FleetSpec, Inventory, Option, refused_for_fleets
+from search.planning import Tariff, dearest, tariff, tariff_of
+from search.scenario import FleetClass, FleetOption, FleetSpec, Inventory, Option, Site, refused_for_fleets
 
 if TYPE_CHECKING:
     from search.scenario import Scenario
@@ -57,7 +57,7 @@ def plan_fleet(
         price_dates=prepared.dates,
         command=command,
     )
-    return replace(found, manifest=made, idle=idle)
+    return replace(found, manifest=made, idle=idle, site=scenario.site)
 
 
 def _solved(scenario: Scenario, solver: Solver | None, costs: CostModel | None) -> tuple[Prepared, FleetPlan]:
@@ -127,7 +127,8 @@ def prepare(scenario: Scenario, costs: CostModel | None = None) -> Prepared:
     spec, database, offer = scenario.fleet or _fleet_of_workload(scenario), scenario.hardware(), scenario.offer
     devices = tuple(dict.fromkeys(o.device for o in spec.options))
     known = tuple(d for d in devices if d in database.names())
-    bill = tariff(database, known, offer.nodes, offer.prices, offer.usd_per_hour)
+    terms: dict[str, Any] = {"money": scenario.money, "supply": scenario.site.psu}
+    bill = tariff(database, known, offer.nodes, offer.prices, offer.usd_per_hour, **terms)
     modeller = Modeller(scenario=scenario, spec=spec, tariff=bill, costs=costs)
     parts = [modeller.layouts(o) for o in spec.options]
     useless = tuple(
@@ -137,15 +138,27 @@ def prepare(scenario: Scenario, costs: CostModel | None = None) -> Prepared:
     )
     own = {o.device for o in spec.options if np.isfinite(o.usd_per_hour)}  # the user's price is that of a replica
     node_prices = {
-        d.name: float(usd * count)
-        for d, usd, count, whole in zip(bill.devices, bill.usd_per_hour, bill.per_node, bill.whole, strict=True)
+        d.name: float(usd)
+        for d, usd, whole in zip(bill.devices, _per_node(bill, scenario.site), bill.whole, strict=True)
         if whole and d.name not in own
     }
     inventory = replace(scenario.inventory(), node_usd_per_hour=node_prices)
     options = [option for part in parts for option in part.options]
     problem = priced(_problem(spec, options, np.concatenate([part.throughput for part in parts]), inventory))
-    problem = replace(problem, remarks=(*problem.remarks, *useless, *scenario.readings))
+    staff = scenario.money.ownership.staff_usd_per_month
+    beside = (f"staff ({staff:g} USD per month) is not part of the cost of a fleet",) if staff else ()
+    if scenario.money.utilisation != 1.0:
+        beside = (*beside, "utilisation of [money] plays no part in a fleet: its hours have loads of their own")
+    problem = replace(problem, remarks=(*problem.remarks, *useless, *beside, *scenario.readings))
     return Prepared(problem=problem, spec=spec, dates=bill.date, modelled=modeller.modelled(parts))
+
+
+def _per_node(bill: Tariff, site: Site) -> Array:
+    """Return USD per hour of a whole node of each device type, (D,).
+
+    An owned node counts with the electricity of all its devices and its host at their most.
+    """
+    return dearest(bill, site, (np.arange(len(bill.devices)), bill.per_node, np.ones(len(bill.devices))), staff=False)
 
 
 def priced(problem: FleetProblem) -> FleetProblem:

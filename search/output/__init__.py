@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         model_row,
         node_row,
     )
+    from search.output.cost_sheet import print_ways
     from search.output.fleet_summary import fleet_rows, print_fleet
     from search.output.headings import columns_of_heading, heading
     from search.output.plan_sentences import (
@@ -90,6 +91,7 @@ __all__ = [
     "print_sheet",
     "print_simulation",
     "print_text",
+    "print_ways",
     "print_words",
     "progress_bar",
     "question",
@@ -138,6 +140,7 @@ __getattr__ = lazy_names(
         "row_printer": ["Form", "print_rows", "print_sheet"],
         "simulation_sheet": ["print_simulation"],
         "table_fit": ["Layout", "known_columns", "whole_word"],
+        "cost_sheet": ["print_ways"],
         "terminal": ["error_lines", "print_text", "progress_bar"],
         "word_list": ["print_words"],
         "value_format": ["Row", "json_value", "money", "number", "percent", "with_range"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from search.fleet import account
 from search.output.plan_tables import SURE
 from search.output.row_printer import print_rows
 from search.output.table_fit import Layout
@@ -35,6 +36,7 @@ def fleet_rows(fleet: FleetPlan) -> list[dict[str, Any]]:
     totals = {"fleet_usd_per_hour": fleet.usd_per_hour, "fleet_power_w": fleet.power, "gap_percent": 100.0 * fleet.gap}
     for name, other in (("static", fleet.static), ("scaled", fleet.scaled)):
         totals |= {f"{name}_fleet_usd_per_hour": other.usd_per_hour} if other is not None else {}
+    totals |= account(fleet)
     rows = [{**row, **totals, "solver": fleet.solver} for row in fleet.rows()]
     told = [*fleet.problem.remarks, *_left_idle(fleet)]
     return [{**row, **({"remark": "; ".join(told)} if told else {})} for row in rows]
@@ -54,6 +56,17 @@ def fleet_headline(fleet: FleetPlan) -> str:
     return f"Take {most}{devices}{': ' if figures else ''}{figures}; {proof} {least}."
 
 
+def _account(fleet: FleetPlan) -> list[str]:
+    """Say what a month and a request cost and emit; nothing where neither is known."""
+    told = account(fleet)
+    usd, grams = told["fleet_usd_per_month"], told["fleet_co2_kg_per_month"]
+    cost = [f"${money(usd)} per month, ${money(told['fleet_usd_per_request'])} per request"] if usd == usd else []
+    made = [f"{number(grams)} kg CO2e per month, {number(told['fleet_gco2_per_request'])} g per request"]
+    carbon = made if grams == grams else []
+    where = [f"Carbon: {fleet.site.carbon}."] if carbon and fleet.site.carbon else []
+    return [*([f"{'; '.join([*cost, *carbon])}."] if cost or carbon else []), *where]
+
+
 def print_fleet(fleet: FleetPlan, *, wide: bool = False) -> None:
     """Print a fleet: its headline, its rows, and what each binding limit costs.
 
@@ -63,7 +76,7 @@ def print_fleet(fleet: FleetPlan, *, wide: bool = False) -> None:
     limits = [f"Without the limit on {b.name}: ${money(b.saving)} per hour less." for b in fleet.binding]
     remarks = [f"{text[:1].upper()}{text[1:]}." for text in fleet.problem.remarks]
     idle = [f"{text}." for text in _left_idle(fleet)]
-    notes = [f"Solver: {fleet.solver}, {optimal}.", *_planned_to(fleet), *limits, *idle, *remarks]
+    notes = [f"Solver: {fleet.solver}, {optimal}.", *_account(fleet), *_planned_to(fleet), *limits, *idle, *remarks]
     print_text(" ".join([fleet_headline(fleet), *_beside(fleet)]), bold=True)
     print_text("")
     if fleet.problem.periods > 1:

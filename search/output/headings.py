@@ -19,6 +19,17 @@ HEADINGS = {
     "kv_kb_per_token": "KV kB per token",
     "memory_capacity_gb": "Memory capacity GB per device",
     "paper_name": "Name in papers",
+    "input_usd_per_million": "$ per M input tokens",
+    "cached_usd_per_million": "$ per M cached tokens",
+    "output_usd_per_million": "Decode $ per M output tokens",
+    "api_break_even_utilisation": "Below API from used %",
+    "own_break_even_utilisation": "Own below it from used %",
+    "own_pay_back_months": "Own pays back months",
+    "pj_per_flop": "pJ per FLOP",
+    "operator_w": "W",
+    "joules": "J",
+    "gco2_per_kwh": "gCO2 per kWh",
+    "co2_kg_per_month": "kg CO2 per month",
 }
 #: One-word units at the end of a column name, as a heading prints them.
 UNITS = {
@@ -55,6 +66,9 @@ ENDINGS = {
     "_per_s": " per s",
     "_j_per_output_token": " J per output token",
     "_gco2_per_million_tokens": " gCO2 per M output tokens",
+    "_usd_per_request": " $ per request",
+    "_usd_per_month": " $ per month",
+    "_gco2_per_request": " gCO2 per request",
 }
 #: End of a column with the chance that one bound holds.
 CHANCE = "_chance"
@@ -62,7 +76,7 @@ CHANCE = "_chance"
 DTYPES = {"bf16", "fp16", "fp32", "fp64", "tf32", "fp8", "fp4", "int8", "int4"}
 ACRONYMS = {
     *("isl", "osl", "ttft", "tpot", "itl", "e2e", "slo"),
-    *("tp", "pp", "ep", "dp", "cp", "kvp", "kv", "gpu", "l2", "tdp"),
+    *("api", "tp", "pp", "ep", "dp", "cp", "kvp", "kv", "gpu", "l2", "tdp"),
 }
 
 

@@ -262,6 +262,22 @@ def price_note(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"Prices: {'; '.join(each)}."]
 
 
+def account_note(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say what a request, and tokens by kind, of the best of the rows cost and emit; nothing where neither is known."""
+    if not rows:
+        return []
+    row = rows[0]
+    kinds = ("input", "cached", "output")
+    parts = [f"${money(row[f'{kind}_usd_per_million'])} per M {kind}" for kind in kinds]
+    parts = [text for kind, text in zip(kinds, parts, strict=True) if is_known(row[f"{kind}_usd_per_million"])]
+    cost = f"${money(row['usd_per_request'])} per request" if is_known(row["usd_per_request"]) else ""
+    split = f" ({', '.join(parts)} tokens)" if parts else ""
+    grams, month = row["gco2_per_request"], row["co2_kg_per_month"]
+    carbon = f"{number(grams)} gCO2e per request, {number(month)} kg per month" if is_known(grams) else ""
+    told = "; ".join(filter(None, [cost and cost + split, carbon]))
+    return [f"Rank 1: {told}."] * bool(told) + [f"Carbon: {row['carbon']}."] * bool(carbon and row["carbon"])
+
+
 def power_note(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> str:
     """Say what the power of a plan counts: devices alone or hosts too, and what a limit on power is compared with.
 

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
-from search.output.plan_sentences import engine_title, headline, power_note, price_note, question, ranking_note
+from search.output.plan_sentences import (
+    account_note,
+    engine_title,
+    headline,
+    power_note,
+    price_note,
+    question,
+    ranking_note,
+)
 from search.output.row_printer import print_rows
 from search.output.table_fit import Layout
 from search.output.terminal import print_text
@@ -170,6 +178,7 @@ def _print_ranking(plan: Plan, rows: Sequence[dict[str, Any]], wide: bool) -> No
         f"{ranking_note(plan)}.",
         *([f"All rest on figures that are {bases[0]}."] if len(bases) == 1 else []),
         *price_note(rows),
+        *account_note(rows),
         power_note(plan, rows),
         *remarks,
         *getattr(plan, "notes", ()),

@@ -23,7 +23,7 @@ CENT = 0.01
 #: Columns whose values are numbers but no amounts.
 ORDINALS = ("year", "rank", "period")
 #: Columns of shares (0 to 1) that tables print as percentages; their headings end in "%".
-SHARES = ("utilisation", "headroom")
+SHARES = ("utilisation", "headroom", "api_break_even_utilisation", "own_break_even_utilisation")
 #: Ends of the columns that hold rated figures of devices, which are facts and no estimates.
 RATED = ("_gb_s", "_tflops", "_flop_per_byte", "_mb", "memory_gb", "value")
 #: Probabilities outside these bounds are printed as "< 1 %" and "> 99 %".
@@ -80,7 +80,7 @@ def text_of(column: str, value: Any) -> str:
     if column in ORDINALS:
         return f"{value:.0f}"
     if column in SHARES:
-        return f"{100.0 * value:.0f}"
+        return f"{100.0 * value:.0f}" if math.isfinite(value) else number(value)
     if "chance" in words:
         return percent(value).removesuffix(" %")
     if "usd" in words:

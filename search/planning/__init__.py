@@ -8,6 +8,7 @@ from hwdb.lazy import lazy_names
 
 if TYPE_CHECKING:
     from search.planning import hourly, row_power, verify
+    from search.planning.account import account_columns, api_usd, dearest, hourly_usd, mean_tokens, shares_of
     from search.planning.columns import cost_columns, power_columns, rated_columns
     from search.planning.contexts import refuse_long_class
     from search.planning.explained import memory_of, memory_place, term_row, terms_of
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from search.planning.ranked_plan import Plan
     from search.planning.sizing import Target, greatest_rate, rows_of
     from search.planning.surest import greatest_confidence
+    from search.planning.ways import ways_to_pay
     from search.planning.whatif import WHAT_IF_FIGURES, as_planned, what_if
 
 __all__ = [
@@ -32,14 +34,19 @@ __all__ = [
     "RunWorth",
     "Target",
     "Tariff",
+    "account_columns",
+    "api_usd",
     "as_planned",
     "checkpoint_offer",
     "cost_columns",
+    "dearest",
     "deployment_words",
     "format_offer",
     "greatest_confidence",
     "greatest_rate",
     "hourly",
+    "hourly_usd",
+    "mean_tokens",
     "memory_of",
     "memory_place",
     "next_runs",
@@ -52,6 +59,7 @@ __all__ = [
     "replicas_at_peak",
     "row_power",
     "rows_of",
+    "shares_of",
     "short_name",
     "space_of",
     "tariff",
@@ -61,12 +69,14 @@ __all__ = [
     "told_apart",
     "usd_per_million_tokens",
     "verify",
+    "ways_to_pay",
     "what_if",
 ]
 
 __getattr__ = lazy_names(
     __name__,
     {
+        "account": ["account_columns", "api_usd", "dearest", "hourly_usd", "mean_tokens", "shares_of"],
         "contexts": ["refuse_long_class"],
         "": ["hourly", "row_power", "verify"],
         "columns": ["cost_columns", "power_columns", "rated_columns"],
@@ -81,6 +91,7 @@ __getattr__ = lazy_names(
         "quantised": ["ONLINE_ENGINES", "ONLINE_FORMAT", "own_format", "published"],
         "sizing": ["Target", "greatest_rate", "rows_of"],
         "surest": ["greatest_confidence"],
+        "ways": ["ways_to_pay"],
         "whatif": ["WHAT_IF_FIGURES", "as_planned", "what_if"],
     },
 )

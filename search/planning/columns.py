@@ -12,6 +12,7 @@ import numpy as np
 from perfmodel import Estimates, Slo
 from perfmodel.arrays import Array
 from perfmodel.estimates import chances, overall, slo_ratio
+from perfmodel.money import mixed_power
 from perfmodel.power import carbon_g, energy_per_token, energy_usd, kwh_per_million_tokens, site_power
 from search.planning.prices import Tariff, usd_per_million_tokens
 from search.scenario import Limits, Site
@@ -25,15 +26,16 @@ ROUNDING = 1e-9
 SPREADS = ("ttft", "tpot", "throughput", "power", "energy")
 
 
-def cost_columns(estimates: Estimates, usd_per_hour: Array) -> dict[str, Array]:
+def cost_columns(estimates: Estimates, usd_per_hour: Array, utilisation: float = 1.0) -> dict[str, Array]:
     """Return the devices in use, and USD per million output tokens and per million input and output tokens.
 
-    usd_per_hour: (N,) price of the whole deployment.
+    usd_per_hour: (N,) price of the whole deployment. utilisation: mean load over the load of the estimate; hours are
+    paid whether they are used or not.
     """
     return {
         "devices": estimates.devices,
-        "usd_per_million_tokens": usd_per_million_tokens(usd_per_hour, estimates.output_rate),
-        "usd_per_million_total_tokens": usd_per_million_tokens(usd_per_hour, estimates.total_rate),
+        "usd_per_million_tokens": usd_per_million_tokens(usd_per_hour, estimates.output_rate * utilisation),
+        "usd_per_million_total_tokens": usd_per_million_tokens(usd_per_hour, estimates.total_rate * utilisation),
     }
 
 
@@ -90,20 +92,35 @@ def memory_columns(estimates: Estimates) -> dict[str, Array]:
     }
 
 
-def power_columns(estimates: Estimates, tariff: Tariff, bill: Mapping[str, Array], site: Site) -> dict[str, Array]:
+def site_watts(devices: Array, tariff: Tariff, bill: Mapping[str, Array], site: Site) -> Array:
+    """Return the watts at the site's meter of deployments whose devices draw `devices` watts together, (N,).
+
+    They include hosts, idle devices of nodes that are paid whole, power supplies and the PUE. tariff, bill: the nodes
+    of the whole deployment, as `Tariff.bill` has them.
+    """
+    return site_power(tariff.wall(devices + bill["idle_w"], bill), 1.0, 0.0, site.pue)
+
+
+def power_columns(
+    estimates: Estimates, tariff: Tariff, bill: Mapping[str, Array], site: Site, utilisation: float = 1.0
+) -> dict[str, Array]:
     """Return the power of one device and of the site, and the energy, energy price and carbon per output token.
 
-    All but the power of one device include hosts, idle devices of nodes that are paid whole, and the PUE. tariff, bill:
-    the nodes of the whole deployment, as `Tariff.bill` has them. site: its PUE, and the price and carbon of a kWh.
+    All but the power of one device are those of `site_watts`. Power and joules are those at the load of the estimate;
+    energy price, carbon and `mean_power_w` are means over all hours: in those without load the devices wait for
+    requests (`ready_w`) and the hosts draw what they draw beside such devices.
+
+    tariff, bill: the nodes of the whole deployment, as `Tariff.bill` has them. site: its PUE, and the price and carbon
+    of a kWh. utilisation: share of the hours with load.
     """
-    devices = estimates.power * estimates.devices + bill["idle_w"]
-    power = site_power(tariff.wall(devices, bill), 1.0, 0.0, site.pue)
-    energy = energy_per_token(power, estimates.output_rate)
-    kwh = kwh_per_million_tokens(energy)
+    power = site_watts(estimates.power * estimates.devices, tariff, bill, site)
+    mean = mixed_power(power, site_watts(bill["ready_w"], tariff, bill, site), utilisation)
+    kwh = kwh_per_million_tokens(energy_per_token(mean, estimates.output_rate * utilisation))
     return {
         "power_w_per_device": estimates.power,
         "power_w": power,
-        "site_energy_j_per_output_token": energy,
+        "mean_power_w": mean,
+        "site_energy_j_per_output_token": energy_per_token(power, estimates.output_rate),
         "energy_usd_per_million_tokens": energy_usd(kwh, site.usd_per_kwh),
         "gco2_per_million_tokens": carbon_g(kwh, site.gco2_per_kwh),
     }

@@ -29,7 +29,7 @@ MAX_BATCHES = 24
 #: allows: several workers share one queue, the bound is that of one worker. chosen: more than is seen.
 QUEUE_SHARING = 1.15
 #: Rankings that follow from the power, which is bounded only where the workload gives a demand.
-OF_POWER = ("power_w", "site_energy_j_per_output_token")
+OF_POWER = ("power_w", "site_energy_j_per_output_token", "gco2_per_million_tokens")
 #: Rankings without a bound where the search chooses the load: the pool that is not the bottleneck is loaded less than
 #: its bound assumes. All pairs are estimated then, as far as `MAX_BATCHES` goes.
 UNBOUNDED = (*OF_POWER, "ttft_ms", "tpot_ms", "e2e_ms")
@@ -123,6 +123,14 @@ def _scored(scorer: Scorer, layouts: Deployments, batch: Offers) -> tuple[Pairs,
     return pairs, _columns(scorer, pairs, workers, offered, meets)
 
 
+def pair_workers(scorer: Scorer, pairs: Pairs, least: Workers) -> tuple[Workers, Mask]:
+    """Find the least workers of each pool with which pairs meet the target of `scorer`; the results of `_sized`.
+
+    least: workers of each pool that are tried first, (N,) each; no fewer suffice.
+    """
+    return _sized(scorer, pairs, least)
+
+
 def _sized(scorer: Scorer, pairs: Pairs, bound: Workers) -> tuple[Workers, Mask]:
     """Find the least workers of each pool with which the pairs meet the target.
 
@@ -175,7 +183,7 @@ def _loaded(scorer: Scorer, pairs: Pairs, workers: Workers) -> tuple[Workers, Ar
     Returns (workers, load of the whole pair, True where any load keeps the SLO), (N,) each. A limit on power changes
     the number of workers, in the same ratio: it is filled where nothing else limits them, and kept in any case.
     """
-    offered, meets = _greatest_load(scorer, pairs, workers)
+    offered, meets = pair_loads(scorer, pairs, workers)
     if not np.isfinite(scorer.limits.power):
         return workers, offered, meets
     share = scorer.limits.power / scorer.limited_power(_columns(scorer, pairs, workers, offered, meets))
@@ -183,10 +191,10 @@ def _loaded(scorer: Scorer, pairs: Pairs, workers: Workers) -> tuple[Workers, Ar
     units = np.minimum(*workers)
     times = np.maximum(np.floor(units * np.fmin(share, most)), 1.0) / units
     workers = np.maximum(np.floor(workers[0] * times), 1.0), np.maximum(np.floor(workers[1] * times), 1.0)
-    return workers, *_greatest_load(scorer, pairs, workers)
+    return workers, *pair_loads(scorer, pairs, workers)
 
 
-def _greatest_load(scorer: Scorer, pairs: Pairs, workers: Workers) -> tuple[Array, Mask]:
+def pair_loads(scorer: Scorer, pairs: Pairs, workers: Workers) -> tuple[Array, Mask]:
     """Find the greatest load of each whole pair that keeps the SLO; returns (load, True where any load keeps it)."""
 
     def at(rows: Index, load: Array) -> Estimates:

@@ -11,6 +11,7 @@ import numpy as np
 from perfmodel import Deployments
 from perfmodel.arrays import Array, Index, Mask
 from perfmodel.power import site_power
+from search.planning.account import dearest
 from search.planning.prices import Tariff
 from search.planning.sizing import least_whole
 
@@ -73,7 +74,7 @@ class Bounds:
         if np.isfinite(self.limits.nodes):
             inside &= self.tariff.nodes(*bill) <= self.limits.nodes
         if np.isfinite(self.limits.usd_per_hour):
-            inside &= ~(self.tariff.hourly(*bill) > self.limits.usd_per_hour * slack)
+            inside &= ~(dearest(self.tariff, self.site, bill) > self.limits.usd_per_hour * slack)
         if np.isfinite(self.limits.power) and inside.any():
             left = np.nonzero(inside)[0]
             hosts = {

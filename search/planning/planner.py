@@ -158,8 +158,9 @@ def scorer_of(scenario: Scenario, costs: CostModel | None = None, before: Target
 
 def tariff_of(scenario: Scenario) -> Tariff:
     """Look up prices and nodes of the hardware that the scenario offers."""
-    offer, supply = scenario.offer, scenario.site.psu
-    found = tariff(scenario.hardware(), offer.devices, offer.nodes, offer.prices, offer.usd_per_hour, supply=supply)
+    offer, shelf = scenario.offer, scenario.hardware()
+    terms: dict[str, Any] = {"supply": scenario.site.psu, "money": scenario.money}
+    found = tariff(shelf, offer.devices, offer.nodes, offer.prices, offer.usd_per_hour, **terms)
     return replace(found, devices=tuple(replace(d, reading=offer.readings.get(d.name, "")) for d in found.devices))
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from perfmodel.arrays import Array, Index, Mask
-from perfmodel.power import energy_per_token
+from perfmodel.power import carbon_g, energy_per_token, kwh_per_million_tokens
+from search.planning.account import dearest
 from search.planning.pool_roles import Role
 from search.planning.pools import Pairs, Workers
 from search.planning.prices import usd_per_million_tokens
@@ -29,6 +31,7 @@ BY_EFFICIENCY = (
     "usd_per_million_tokens",
     "usd_per_million_total_tokens",
     "site_energy_j_per_output_token",
+    "gco2_per_million_tokens",
 )
 #: Rates per device that differ by less count as equal: the smaller pair is taken. chosen: below the error of estimates.
 RATE_TOLERANCE = 0.01
@@ -123,17 +126,19 @@ def _columns(scorer: Scorer, prefill: Role, decode: Role, workers: Workers) -> M
         rates = rates[0] * workers[0], rates[1] * workers[1]
     rate = np.minimum(*rates)
     bill = scorer.tariff.bill(*pools, caps=(prefill.layouts.power_cap, decode.layouts.power_cap))
-    output, usd = rate * work.mean_output, bill["usd_per_hour"]
+    output, usd, used = rate * work.mean_output, bill["usd_per_hour"], scorer.tariff.money.utilisation
     devices = _devices(prefill, decode, workers)
     power = scorer.tariff.wall(prefill.watts + decode.watts, bill)
+    energy = energy_per_token(power, output)
     return {
         "usd_per_hour": usd,
-        "usd_per_million_tokens": usd_per_million_tokens(usd, output),
-        "usd_per_million_total_tokens": usd_per_million_tokens(usd, output + rate * work.mean_input),
+        "usd_per_million_tokens": usd_per_million_tokens(usd, used * output),
+        "usd_per_million_total_tokens": usd_per_million_tokens(usd, used * (output + rate * work.mean_input)),
         "devices": devices,
         "nodes": bill["nodes"],
         "power_w": power,
-        "site_energy_j_per_output_token": energy_per_token(power, output),
+        "site_energy_j_per_output_token": energy,
+        "gco2_per_million_tokens": carbon_g(kwh_per_million_tokens(energy), scorer.site.gco2_per_kwh),
         "output_tok_s_per_device": output / devices,
         "output_tok_s": output,
         "request_rate_rps": rate,
@@ -197,6 +202,11 @@ def _ratios(prefill: Array, decode: Array) -> list[Workers]:
 def _units(scorer: Scorer, prefill: Role, decode: Role, workers: Workers) -> Array:
     """Return how many times so many workers of both pools are on hand and within the limits, inf without one. (M,)"""
     bill, limits = scorer.tariff, scorer.limits
+
+    def hourly(*pool: Any) -> Array:
+        """Return the most USD per hour that a pool may cost."""
+        return dearest(bill, scorer.site, pool)
+
     pools = [
         (r.layouts.device, r.layouts.devices_per_replica, n) for r, n in zip((prefill, decode), workers, strict=True)
     ]
@@ -211,7 +221,7 @@ def _units(scorer: Scorer, prefill: Role, decode: Role, workers: Workers) -> Arr
         ]
         by_limit = [
             (limit - sum(of(*s) for s in spares)) / sum(of(*p) for p in pools)
-            for limit, of in ((limits.nodes, bill.nodes), (limits.usd_per_hour, bill.hourly))
+            for limit, of in ((limits.nodes, bill.nodes), (limits.usd_per_hour, hourly))
             if np.isfinite(limit)
         ]
         by_devices = (limits.devices - kept[0] - kept[1]) / (used[0] + used[1])

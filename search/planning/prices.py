@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from hwdb import Device, Hwdb, Price
+from hwdb import Device, Hwdb, Node, Price
 from perfmodel.arrays import NAN, Array, Index, Mask
 from perfmodel.hardware import hardware_of
-from perfmodel.power import Host, host_of, host_watts, idle_power, per_million_tokens, through_supplies
+from perfmodel.power import Host, host_of, host_watts, idle_power, per_million_tokens, ready_power, through_supplies
+from search.scenario import Money
 
 #: Written in a price file in place of one provider's name.
 UNNAMED_PROVIDERS = ("", "various", "any")
+#: Kind of a price by commitment; `reserved_1y` and the like say how long.
+RESERVED = "reserved"
+#: Where nothing is owned.
+RENTED = Money()
+#: First word of the source of a price where the device is owned.
+OWNED = "owned"
 
 
 @dataclass(frozen=True)
 class Tariff:
     """The device types on offer and what each costs. Arrays are (D,), one value per device type.
 
-    usd_per_hour: price of one device, NaN unknown. price: source of that price, in words. date: date of the price, ""
+    usd_per_hour: price of one device, NaN unknown; of an owned one without its electricity and without staff
+    (`search.planning.account.hourly_usd`). price: source of that price, in words. date: date of the price, ""
     for the user's own. per_node: devices of a node. node: name of the node that holds them, "" where devices are rented
     one by one. host_power: most watts that a node takes besides its devices, NaN unknown. host_loaded, host_idle: what
     it takes beside devices at their limits, and beside idle ones. supply: 80 PLUS level of its power supplies, "" for
-    those that nodes usually have.
+    those that nodes usually have. money: what is owned, and how much of a plan is used.
 
     The methods take N candidates: `device` (N,) is a position among the types, `size` (N,) devices per replica, and
     `replicas` (N,) their number.
@@ -41,6 +50,17 @@ class Tariff:
     host_loaded: Array
     host_idle: Array
     supply: str = ""
+    money: Money = field(default_factory=Money)
+
+    @cached_property
+    def owned(self) -> Mask:
+        """Return (D,) booleans: True for devices that are bought, and so rented from nobody."""
+        return np.array([p.startswith(OWNED) for p in self.price], dtype=bool)
+
+    @cached_property
+    def device_ready(self) -> Array:
+        """Return the watts of one device whose server waits for requests, (D,); NaN unknown."""
+        return ready_power(hardware_of(self.devices, np.arange(len(self.devices))))
 
     @cached_property
     def whole(self) -> Mask:
@@ -130,16 +150,19 @@ class Tariff:
     def bill(
         self, *pools: tuple[Index, Array, Array], caps: tuple[Array | float, ...] = (NAN, NAN)
     ) -> dict[str, Array]:
-        """Return the columns `nodes`, `devices_billed`, `usd_per_hour`, `idle_w`, `rated_w`, `host_columns`, (N,) each.
+        """Return the columns `nodes`, `devices_billed`, `devices_owned`, `usd_per_hour`, `idle_w`, `ready_w`,
+        `rated_w` and `host_columns`, (N,) each.
 
         They are of N candidates, and sums over the pools of each. pools: (device, size, replicas) of each, (N,) each.
         caps: power limits set on the devices of each pool, W, NaN for their own.
         """
-        columns = {
+        columns: dict[str, Callable[[Index, Array, Array], Array]] = {
             "nodes": self.nodes,
             "devices_billed": self.billed,
             "usd_per_hour": self.hourly,
             "idle_w": self.idle_watts,
+            "devices_owned": lambda *pool: self.billed(*pool) * self.owned[pool[0]],
+            "ready_w": lambda device, size, replicas: size * replicas * self.device_ready[device],
         }
         rated = [self.rated_watts(*pool, cap) for pool, cap in zip(pools, caps, strict=False)]
         out = {name: np.asarray(sum(of(*pool) for pool in pools)) for name, of in columns.items()}
@@ -166,6 +189,7 @@ def tariff(
     *,
     way_out: str = "",
     supply: str = "",
+    money: Money = RENTED,
 ) -> Tariff:
     """Look up prices and nodes of `devices`.
 
@@ -176,26 +200,40 @@ def tariff(
             does); otherwise it is rented singly.
         kind: the kind of price that counts, or `cheapest`. Where no price of that kind is known, the cheapest of
             another kind is used, and `Tariff.price` says so.
-        own: the user's price of one device, by name; it overrides the database.
+        own: the user's price of one device, by name; it overrides the database and `money`, which says what is owned.
         way_out: how an unknown price is given, by default in a scenario (`unpriced`).
         supply: 80 PLUS level of the power supplies of nodes, "" for what they usually have.
     """
     types = tuple(hwdb.device(d) for d in devices)
-    node_of = {node.device: node for node in reversed([hwdb.node(n) for n in nodes])}
-    rates = [_rate(name, hwdb, kind, own, way_out) for name in devices]
-    hosts = [host_of(node_of[d.name]) if d.name in node_of else Host() for d in types]
+    held = _held(types, tuple(hwdb.node(n) for n in nodes))
+    host = np.nan_to_num(held["host_power"]) / held["per_node"]
+    rates = [
+        _owned(money, d, watts) if d.name in money.bought and name not in own else _rate(name, hwdb, kind, own, way_out)
+        for name, d, watts in zip(devices, types, host.tolist(), strict=True)
+    ]
     return Tariff(
         devices=types,
         usd_per_hour=np.array([usd for usd, _, _ in rates]),
         price=tuple(words for _, words, _ in rates),
         date=tuple(date for _, _, date in rates),
-        per_node=np.array([float(node_of[d.name].count if d.name in node_of else max(d.link.peers, 1)) for d in types]),
-        node=tuple(node_of[d.name].name if d.name in node_of else "" for d in types),
-        host_power=np.array([h.most for h in hosts]),
-        host_loaded=np.array([h.loaded for h in hosts]),
-        host_idle=np.array([h.idle for h in hosts]),
+        **held,
         supply=supply,
+        money=money,
     )
+
+
+def _held(types: tuple[Device, ...], nodes: tuple[Node, ...]) -> dict[str, Any]:
+    """Return the fields of a `Tariff` that say which of `nodes` holds each device type, with how much of a host."""
+    node_of = {node.device: node for node in reversed(nodes)}
+    of = [node_of.get(d.name) for d in types]
+    hosts = [host_of(node) if node else Host() for node in of]
+    return {
+        "per_node": np.array([float(n.count if n else max(d.link.peers, 1)) for n, d in zip(of, types, strict=True)]),
+        "node": tuple(node.name if node else "" for node in of),
+        "host_power": np.array([h.most for h in hosts]),
+        "host_loaded": np.array([h.loaded for h in hosts]),
+        "host_idle": np.array([h.idle for h in hosts]),
+    }
 
 
 def unpriced(device: str, way_out: str = "") -> str:
@@ -208,17 +246,30 @@ def unpriced(device: str, way_out: str = "") -> str:
     )
 
 
+def _owned(money: Money, device: Device, host_watts: float) -> tuple[float, str, str]:
+    """Compute the price of a device that is bought; returns (USD per hour, source in words, "").
+
+    host_watts: its part of the power of a host.
+    """
+    usd, terms = money.bought[device.name], money.ownership
+    words = f"{OWNED}: {usd:g} USD over {terms.life_years:g} years, {terms.residual:.0%} left".replace("%", " %")
+    return terms.usd_per_hour(usd, device.tdp + host_watts), f"{words}, with electricity and hosting", ""
+
+
 def _rate(device: str, hwdb: Hwdb, kind: str, own: Mapping[str, float], way_out: str) -> tuple[float, str, str]:
     """Choose the price of one device; returns (USD per hour, source in words, date).
 
-    A price in `own` (the user's, by device name) comes first, then the lowest of the wanted `kind`, then the lowest of
-    any kind. NaN without a known price.
+    A price in `own` (the user's, by device name) comes first, then the lowest of the wanted `kind`, then of other
+    commitments where one is wanted, then the lowest of any kind. NaN without a known price.
     """
     if device in own:
         return float(own[device]), "given in the scenario", ""
     offers = hwdb.prices(device)
     wanted = [p for p in offers if kind in ("cheapest", p.kind)]
-    pool: list[Price] = wanted or offers
+    if kind.startswith(RESERVED):  # a commitment of another or unknown length is nearer than none
+        wanted = wanted or [p for p in offers if kind == RESERVED and p.kind.startswith(RESERVED)]
+    pool: list[Price] = wanted or [p for p in offers if p.kind.startswith(RESERVED) and kind.startswith(RESERVED)]
+    pool = pool or offers
     if not pool:
         return NAN, unpriced(device, way_out), ""
     best = min(pool, key=lambda p: p.usd_per_hour)

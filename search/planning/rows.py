@@ -14,6 +14,7 @@ from perfmodel.estimates import chances, configuration_remarks, overall
 from perfmodel.vocabulary import BASES
 from search.planning.candidates import Candidates
 from search.planning.columns import MS_PER_S
+from search.planning.cost_range import account_rows, cost_range
 from search.planning.headroom import headroom_columns
 from search.planning.names import layout_columns
 from search.planning.quantised import checkpoint_remark
@@ -37,6 +38,9 @@ INTERNAL = {
     "tdp_w",
     "idle_w",
     "rated_w",
+    "ready_w",
+    "mean_power_w",
+    "devices_owned",
     "over_stock",
     "offered",
     "excess",
@@ -63,6 +67,7 @@ def _made(candidates: Candidates, numbers: Sequence[int]) -> list[dict[str, Any]
     found, slo = candidates.estimates_of(numbers), candidates.scorer.target.slo
     tails = {f"{metric}_ms_{s}": overall(found, metric, s) * MS_PER_S for metric, s in PERCENTILES}
     tails |= headroom_columns(candidates, numbers)
+    tails |= account_rows(candidates, numbers, found) | cost_range(candidates, numbers)
     tails |= {f"{o.key}_chance": p for o, p in zip(slo.objectives, chances(found, slo), strict=True)}
     return [
         _row(candidates, number, {name: float(column[i]) for name, column in tails.items()})
@@ -87,6 +92,7 @@ def _row(candidates: Candidates, number: int, tails: Mapping[str, float]) -> dic
         "qualifies": c["verdict"] == 0,
         "reason": reason(candidates, number),
         "price": "; ".join(dict.fromkeys(tariff.price[t] for t in types)),
+        "carbon": candidates.scorer.site.carbon,
     }
     told = [
         *_configuration(candidates, number),
@@ -142,11 +148,11 @@ def _device_types(candidates: Candidates, number: int) -> list[int]:
 def _intervals(c: Mapping[str, float], rate_is_given: bool) -> dict[str, float]:
     """Return the ends of the 80 % interval of the estimated columns of one candidate, named `_lo` and `_hi`.
 
-    The interval goes from value / exp(s) to value x exp(s), where s is the log half-width. The cost per token varies
-    with the throughput of a device, because the number of devices does. rate_is_given: True where the workload sets the
+    The interval goes from value / exp(s) to value x exp(s), where s is the log half-width; those of cost are in
+    `cost_range`. rate_is_given: True where the workload sets the
     request rate, so that the throughput is no estimate and gets no interval.
     """
-    spread_of = {"ttft_ms": "ttft", "tpot_ms": "tpot", "power_w": "power", "usd_per_million_tokens": "throughput"}
+    spread_of = {"ttft_ms": "ttft", "tpot_ms": "tpot", "power_w": "power"}
     spread_of["site_energy_j_per_output_token"] = "power" if rate_is_given else "energy"
     spread_of |= {} if rate_is_given else {"output_tok_s": "throughput"}
     out = {}

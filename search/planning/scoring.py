@@ -11,6 +11,7 @@ import numpy as np
 from perfmodel import Deployments, Estimates, Workload
 from perfmodel.arrays import NAN, Array, Index, Mask
 from perfmodel.workload import DEFAULT_REQUESTS_PER_CLIENT, POOLED_REQUESTS_PER_CLIENT, Load, load_of
+from search.planning.account import hourly_usd
 from search.planning.columns import (
     W_PER_KW,
     basis_columns,
@@ -166,14 +167,18 @@ class Scorer:
             estimates: at the operating points.
             meets: (N,) True where the target is met there.
         """
+        money = self.tariff.money
+        power = power_columns(estimates, self.tariff, columns, self.site, money.utilisation)
+        hourly = hourly_usd(columns, power["mean_power_w"], self.site, money.ownership)
         out = {
             **columns,
-            **cost_columns(estimates, columns["usd_per_hour"]),
+            "usd_per_hour": hourly,
+            **cost_columns(estimates, hourly, money.utilisation),
             **throughput_columns(estimates, columns["replicas"]),
             **latency_columns(estimates),
             **concurrency_columns(estimates, columns),
             **memory_columns(estimates),
-            **power_columns(estimates, self.tariff, columns, self.site),
+            **power,
             **rated_columns(columns, self.site),
             **rack_columns(columns, self.limits),
             **slo_columns(estimates, self.target.slo, self.target.confidence),
@@ -216,7 +221,7 @@ class Scorer:
 
     def _loaded_to_slo(self, d: Deployments) -> dict[str, Array]:
         """Score as many replicas of each deployment as the limits allow, each loaded as far as it keeps the SLO."""
-        found = self._greatest_load(d)
+        found = self.greatest_load(d)
         keeps = np.isfinite(found)
         load = np.where(keeps, found, min(self.concurrency, default=LEAST_OFFERED))
         spare = self.spare_replicas(d)
@@ -254,7 +259,7 @@ class Scorer:
         rented = self.tariff.failing(d.device, d.devices_per_replica)
         return np.maximum(np.where(np.isfinite(most), most, rented + spare), 1.0 + spare)
 
-    def _greatest_load(self, d: Deployments) -> Array:
+    def greatest_load(self, d: Deployments) -> Array:
         """Return the greatest load of one replica that keeps the SLO, (N,): requests/s or requests in flight.
 
         It is the least one where `least_loaded`. NaN where no load keeps the SLO.

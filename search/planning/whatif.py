@@ -62,11 +62,11 @@ def changes(plan: Plan) -> list[Change]:
     They concern the prices, load, lengths, SLO, weight formats, a failed node, and the winner's hardware.
     """
     s, work, types = plan.scenario, plan.scorer.target.workload, _device_types(plan)
-    found = []
+    found, used = [], [plan.scorer.tariff.devices[i].name for i in types]
     if any(np.isfinite(plan.scorer.tariff.usd_per_hour[i]) for i in types):
         found += [
-            Change("its price + 20 %", _with_prices(plan, PRICE_UP)),
-            Change("its price − 20 %", _with_prices(plan, PRICE_DOWN)),
+            Change("its price + 20 %", _with_prices(plan, dict.fromkeys(used, PRICE_UP))),
+            Change("its price − 20 %", _with_prices(plan, dict.fromkeys(used, PRICE_DOWN))),
         ]
     if plan.scorer.sized and work.arrival in ("open", "closed"):
         found += [
@@ -106,9 +106,6 @@ def _device_changes(plan: Plan) -> list[Change]:
 
         return Change(verb + without, made)
 
-    def cheaper(name: str, price: float) -> Callable[[Scenario], Scenario]:
-        return lambda s: replace(s, offer=replace(s.offer, usd_per_hour={**s.offer.usd_per_hour, name: price}))
-
     prices = {
         d.name: float(p) for d, p in zip(plan.scorer.tariff.devices, plan.scorer.tariff.usd_per_hour, strict=True)
     }
@@ -117,7 +114,7 @@ def _device_changes(plan: Plan) -> list[Change]:
     if not offered:
         return [alone(name) for name in _devices_next_in_price(plan)]
     dear = [n for n in offered[:MOST_PRICES] if np.isfinite(prices[n]) and plan.scenario.minimise in MONEY]
-    return found + [Change(f"price of {n} − 20 %", cheaper(n, PRICE_DOWN * prices[n])) for n in dear]
+    return found + [Change(f"price of {n} − 20 %", _with_prices(plan, {n: PRICE_DOWN})) for n in dear]
 
 
 def _nodes_for(plan: Plan, name: str) -> tuple[tuple[str, ...], str]:
@@ -240,11 +237,27 @@ def _with_slo_times(scenario: Scenario, factor: float) -> Scenario:
     return replace(scenario, slo=slo)
 
 
-def _with_prices(plan: Plan, factor: float) -> Callable[[Scenario], Scenario]:
-    """Return a function that multiplies the prices of the devices that the winner uses by `factor` in a scenario."""
-    prices = plan.scorer.tariff
-    own = {prices.devices[i].name: float(prices.usd_per_hour[i]) * factor for i in _device_types(plan)}
-    return lambda s: replace(s, offer=replace(s.offer, usd_per_hour={**s.offer.usd_per_hour, **own}))
+def _with_prices(plan: Plan, factors: Mapping[str, float]) -> Callable[[Scenario], Scenario]:
+    """Return a function that multiplies prices in a scenario: of owned devices what they cost to buy, else the rent.
+
+    factors: by device.
+    """
+    tariff = plan.scorer.tariff
+    own = {d.name for d, owned in zip(tariff.devices, tariff.owned, strict=True) if owned}
+    rent = {d.name: float(usd) for d, usd in zip(tariff.devices, tariff.usd_per_hour, strict=True)}
+
+    def changed(s: Scenario) -> Scenario:
+        """Return the scenario with the prices of these devices changed."""
+        bought = {n: s.money.bought[n] * f for n, f in factors.items() if n in own}
+        rented = {n: rent[n] * f for n, f in factors.items() if n not in own}
+        parts: dict[str, Any] = {}
+        if bought:
+            parts["money"] = replace(s.money, bought={**s.money.bought, **bought})
+        if rented:
+            parts["offer"] = replace(s.offer, usd_per_hour={**s.offer.usd_per_hour, **rented})
+        return replace(s, **parts)
+
+    return changed
 
 
 def _device_types(plan: Plan) -> list[int]:

@@ -85,6 +85,10 @@ def _facts(row: Mapping[str, Any]) -> list[Fact]:
     per_million = f"${money(row['usd_per_million_tokens'])} per million output tokens"
     facts = [
         Fact("Cost", f"${money(row['usd_per_hour'])}", "/h", per_million),
+        Fact("Request", f"${money(row['usd_per_request'])}", "", _by_kind(row)),
+        Fact(
+            "Carbon", number(row["gco2_per_request"]), "g per request", f"{number(row['co2_kg_per_month'])} kg a month"
+        ),
         Fact("Power", number(row["power_w"] / 1e3), "kW", _power_in_words(row)),
         Fact(
             "Throughput", number(row["output_tok_s"]), "tok/s", f"{number(row['request_rate_rps'])} requests per second"
@@ -94,6 +98,13 @@ def _facts(row: Mapping[str, Any]) -> list[Fact]:
         Fact("Memory", number(row["memory_gb_per_device"]), "GB", f"per device; {number(free)} GB free"),
     ]
     return [f for f in facts if "–" not in f.value]
+
+
+def _by_kind(row: Mapping[str, Any]) -> str:
+    """Say what a million tokens of each kind cost; those that are not known are left out."""
+    kinds = {kind: row[f"{kind}_usd_per_million"] for kind in ("input", "cached", "output")}
+    parts = [f"{kind} ${money(usd)}" for kind, usd in kinds.items() if usd == usd]
+    return f"per million tokens: {', '.join(parts)}"
 
 
 def _power_in_words(row: Mapping[str, Any]) -> str:

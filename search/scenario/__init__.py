@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from search.scenario.engine import with_settings
     from search.scenario.fleet import FleetClass, FleetOption, FleetSpec
     from search.scenario.inventory import Inventory, Option
-    from search.scenario.limits import MOST_USED, Limits, Site
+    from search.scenario.limits import MOST_USED, Limits, Site, carbon_of
+    from search.scenario.money import API_KEYS, Money, read_money, refuse_free_power
     from search.scenario.rankings import BY_LATENCY, MONEY, ONE_REPLICA, RANKINGS
     from search.scenario.scenario import Scenario, load_scenario, read_scenario, refused_for_fleets
 
 __all__ = [
+    "API_KEYS",
     "AUTO_FORMATS",
     "BY_LATENCY",
     "MONEY",
@@ -27,11 +29,15 @@ __all__ = [
     "FleetSpec",
     "Inventory",
     "Limits",
+    "Money",
     "Option",
     "Scenario",
     "Site",
+    "carbon_of",
     "load_scenario",
+    "read_money",
     "read_scenario",
+    "refuse_free_power",
     "refused_for_fleets",
     "with_settings",
 ]
@@ -43,7 +49,8 @@ __getattr__ = lazy_names(
         "engine": ["with_settings"],
         "fleet": ["FleetClass", "FleetOption", "FleetSpec"],
         "inventory": ["Inventory", "Option"],
-        "limits": ["MOST_USED", "Limits", "Site"],
+        "limits": ["MOST_USED", "Limits", "Site", "carbon_of"],
+        "money": ["API_KEYS", "Money", "read_money", "refuse_free_power"],
         "rankings": ["BY_LATENCY", "MONEY", "ONE_REPLICA", "RANKINGS"],
         "scenario": ["Scenario", "load_scenario", "read_scenario", "refused_for_fleets"],
     },

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
+from hwdb import InputError, grid, read_grid_hours
 from hwdb.tomlfile import Table
 from perfmodel.power import SUPPLIES
+from search.scenario.workload import relay
 
 WATTS_PER_KW = 1e3
 #: What a limit on power may bound: the mean draw at the load, or the rated power (power limits of devices, and hosts).
@@ -53,12 +56,17 @@ class Site:
     """The site that a plan runs at: its overhead and its electricity.
 
     pue: power usage effectiveness. usd_per_kwh, gco2_per_kwh: price and carbon (gCO2e) of electricity, NaN unknown.
-    psu: 80 PLUS level of the power supplies of servers, "" for those that nodes usually have.
+    gco2_hours: carbon of each hour of the day, (24,), () where only the mean is known. carbon: where the figure comes
+    from, in words. embodied_kg: kg CO2e of making one device with its part of the server, NaN unknown. psu: 80 PLUS
+    level of the power supplies of servers, "" for those that nodes usually have.
     """
 
     pue: float = 1.0
     usd_per_kwh: float = math.nan
     gco2_per_kwh: float = math.nan
+    gco2_hours: tuple[float, ...] = ()
+    carbon: str = ""
+    embodied_kg: float = math.nan
     psu: str = ""
 
 
@@ -80,13 +88,39 @@ def read_limits(table: Table) -> Limits:
     return limits
 
 
-def read_site(table: Table) -> Site:
-    """Read the `[site]` table."""
+def read_site(table: Table, folder: Path) -> Site:
+    """Read the `[site]` table; the file of hours is relative to `folder`."""
+    stated = table.number("gco2_per_kwh", math.nan, least=0)
+    place, hours = table.text("electricity_grid", ""), table.text("gco2_by_hour", "")
+    key = "gco2_by_hour" if hours else "electricity_grid"
+    mean, by_hour, words = relay(table, key, carbon_of, stated, place, str(folder / hours) if hours else "")
     site = Site(
         pue=table.number("pue", Site.pue, least=1, most=MAX_PUE),
         usd_per_kwh=table.number("usd_per_kwh", math.nan, least=0),
-        gco2_per_kwh=table.number("gco2_per_kwh", math.nan, least=0),
+        gco2_per_kwh=mean,
+        gco2_hours=by_hour,
+        carbon=words,
+        embodied_kg=table.number("embodied_kg_per_device", math.nan, least=0),
         psu=table.text("psu", "", choices=("", *SUPPLIES)),
     )
     table.done()
     return site
+
+
+def carbon_of(stated: float, place: str, hours: str) -> tuple[float, tuple[float, ...], str]:
+    """Return (mean gCO2e per kWh, that of each hour of the day, where they come from) of what is given.
+
+    stated: the user's figure, NaN for none. place: name of a grid, or of a region in the file of hours. hours: path of
+    that file. "" for what is not given; at most one source of figures may be.
+    """
+    if not math.isnan(stated) and (place or hours):
+        raise InputError("gco2_per_kwh is given too; give one of gco2_per_kwh, electricity_grid and gco2_by_hour")
+    if hours:
+        by_hour = read_grid_hours(hours, place)
+        mean = math.fsum(by_hour) / len(by_hour)
+        where = f"{Path(hours).name}{place and f', {place}'}"
+        return mean, by_hour, f"{mean:.4g} gCO2e per kWh, {min(by_hour):.4g} to {max(by_hour):.4g} by hour ({where})"
+    if place:
+        known = grid(place)
+        return known.gco2_per_kwh, (), known.words
+    return stated, (), "" if math.isnan(stated) else f"{stated:g} gCO2e per kWh, given by the user"

@@ -11,7 +11,7 @@ from hwdb.tomlfile import Table
 from search.scenario.workload import relay
 
 #: Kinds of price; `cheapest` is the lowest of all kinds.
-PRICES = ("on_demand", "reserved", "spot", "cheapest")
+PRICES = ("on_demand", "reserved", "reserved_1y", "reserved_3y", "spot", "cheapest")
 
 
 @dataclass(frozen=True)

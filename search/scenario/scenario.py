@@ -7,9 +7,10 @@ value and remedy. The keys are described in `docs/scenarios.md`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hwdb import Hwdb, InputError, UnknownKey, load
 from hwdb.tomlfile import Table, read_toml
@@ -26,8 +27,9 @@ from search.scenario.fleet import Defaults, FleetSpec, read_fleet
 from search.scenario.inventory import Inventory
 from search.scenario.limits import Limits, Site, read_limits, read_site
 from search.scenario.model import read_model
+from search.scenario.money import Money, read_money, refuse_free_power
 from search.scenario.offer import Offer, read_offer
-from search.scenario.rankings import MOST_SERVED, RANKINGS, read_ranking
+from search.scenario.rankings import CARBON, MOST_SERVED, RANKINGS, read_ranking
 from search.scenario.workload import WORKLOAD_KEYS, Request, read_request, read_slo
 
 
@@ -38,7 +40,8 @@ class Scenario:
     request: the workload and where it comes from. offer: the hardware. choices: what to try. minimise: the ranking, a
     key of `RANKINGS`. fleet: request classes and options of the fleet program. allow_long_context: whether requests may
     exceed the context of the model. more_engines: engines that a plan is also made with, to take the best.
-    described: the model where its sizes are stated in place of a name. hand_over: how KV cache moves between pools.
+    described: the model where its sizes are stated in place of a name. money: what is owned, and what an API charges.
+    hand_over: how KV cache moves between pools.
     """
 
     path: str
@@ -52,6 +55,7 @@ class Scenario:
     minimise: str
     limits: Limits
     site: Site = field(default_factory=Site)
+    money: Money = field(default_factory=Money)
     fleet: FleetSpec | None = None
     adapters: Adapters | None = None
     routing: ExpertRouting = field(default_factory=ExpertRouting)
@@ -102,13 +106,18 @@ class Scenario:
         )
 
 
-def load_scenario(path: str | Path, folders: Iterable[str | Path] = ()) -> Scenario:
+def load_scenario(
+    path: str | Path, folders: Iterable[str | Path] = (), changes: Mapping[str, Mapping[str, Any]] | None = None
+) -> Scenario:
     """Read the scenario in the TOML file at `path`.
 
-    folders: folders of the hardware database in addition to those that the file names. Raises `InputError` with file,
-    line, key, value and remedy.
+    folders: folders of the hardware database in addition to those that the file names. changes: table -> key -> value,
+    which replace what the file says. Raises `InputError` with file, line, key, value and remedy.
     """
     top = read_toml(path, "scenario", FORMER_NAMES)
+    for table, values in (changes or {}).items():
+        own = top.values.get(table, {})
+        top.values = {**top.values, table: {**own, **values} if isinstance(own, dict) else own}
     try:
         return read_scenario(top, Path(path).parent, folders)
     except UnknownKey as error:
@@ -118,16 +127,19 @@ def load_scenario(path: str | Path, folders: Iterable[str | Path] = ()) -> Scena
 def _misplaced(error: UnknownKey, top: Table) -> InputError:
     """Return `error`, with the table that the key belongs in where another table of a scenario has it.
 
-    Of a table that is not known, its keys are looked up. A key that resembles one of its own table is left as it is.
+    Of a table that is not known, its keys are looked up. A key that resembles one of its own table is left as it is, and
+    so is a table that resembles one that has its keys.
     """
-    if error.near:
-        return error
     written = top.values.get(error.key)
+    if error.near and not isinstance(written, dict):
+        return error
     keys = list(written) if isinstance(written, dict) else [error.key]
     homes = {
         key: [place for entry in glossary.entries() if entry.name == key for place in entry.places if place[0] == "["]
         for key in keys
     }
+    if error.near and any(repr(place.strip("[]")) in str(error) for places in homes.values() for place in places):
+        return error
     told = [f"{key!r} belongs in {' or '.join(dict.fromkeys(places))}" for key, places in homes.items() if places]
     return InputError(f"{error.problem}; {', '.join(told)}") if told else error
 
@@ -143,6 +155,7 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
     spec = asked.described or (model_of(model) if model else None)
     objective, engines = top.table("objective", {}), _engines(top, folder)
     minimise = read_ranking(objective)
+    site, money = read_site(top.table("site", {}), folder), read_money(top.table("money", {}), database, offer.devices)
     scenario = Scenario(
         path=top.file,
         title=top.text("title", Path(top.file).stem),
@@ -155,7 +168,8 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
         more_engines=engines[1:],
         minimise=minimise,
         limits=read_limits(top.table("limits", {})),
-        site=read_site(top.table("site", {})),
+        site=site,
+        money=money,
         fleet=read_fleet(top, Defaults(folder, slo, model, database)),
         adapters=read_adapters(top, spec),
         routing=read_routing(top, spec),
@@ -203,11 +217,17 @@ def _request(top: Table, folder: Path, *, fills: bool) -> Request | None:
 
 
 def _check_complete(top: Table, scenario: Scenario) -> None:
-    """Raise `InputError` where the file describes neither a plan nor a fleet, or what no fleet is planned with."""
+    """Raise `InputError` where the file describes neither a plan nor a fleet, lacks a figure, or has more than a fleet
+    is planned with.
+    """
     plannable = scenario.model and scenario.request is not None and scenario.offer.devices
     if scenario.fleet is None and not plannable:
         missing = "], [".join(n for n in ("model", "workload", "hardware") if n not in top)
         raise top.error("", f"[{missing}] missing; a plan needs model, workload and hardware, or a [fleet]")
+    refuse_free_power(top.file, scenario.money, scenario.site.usd_per_kwh)
+    if scenario.minimise == CARBON and math.isnan(scenario.site.gco2_per_kwh):
+        told = "carbon needs [site] electricity_grid, gco2_by_hour or gco2_per_kwh; add one"
+        raise top.table("objective", {}).error("rank_by", told)
     refused = refused_for_fleets(scenario) if scenario.fleet is not None else None
     if refused is not None:
         table, key, told = refused

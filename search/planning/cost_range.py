@@ -1,0 +1,212 @@
+"""Say what candidates of a plan cost by token and month, and how far their cost may be from that.
+
+The range of the cost follows the decision that the uncertainty of the estimate leaves open: how many replicas keep the
+SLO. Its ends are the costs of the replicas that would be needed if the estimates were as good, or as bad, as the ends
+of their 80 % intervals: the least replicas that keep every bound with a confidence of 10 % and of 90 %. Where the load
+is chosen, they are the costs per token at the greatest loads with these confidences. An end is infinite where no number
+of replicas, or no load, keeps the SLO with that confidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from perfmodel import Deployments, Estimates
+from perfmodel.arrays import NAN, Array, Index, Mask
+from perfmodel.estimates import keeps
+from search.planning.account import Shares, account_columns, hourly_usd, shares_of, without_cached
+from search.planning.candidates import Candidates
+from search.planning.columns import power_columns
+from search.planning.disaggregated import pair_loads, pair_workers
+from search.planning.pools import estimates as pair_estimates
+from search.planning.prices import usd_per_million_tokens
+from search.planning.scoring import Scorer
+from search.planning.sizing import SATURATING_RATE, least_whole
+
+#: Most times the replicas of a plan that are tried. chosen: beyond, no number of replicas is taken to keep the SLO.
+MOST_TIMES = 32.0
+#: Confidence -> (USD per hour, USD per million output tokens) of candidates, (N,) each.
+Ends = dict[float, tuple[Array, Array]]
+#: Confidences at the ends of a range: the ends of an 80 % interval.
+GOOD, BAD = 0.1, 0.9
+
+
+def account_rows(candidates: Candidates, numbers: Sequence[int], found: Estimates) -> dict[str, Array]:
+    """Return the account of the candidates `numbers`, (N,) each. found: their estimates."""
+    at, scorer = np.asarray(numbers, dtype=np.intp), candidates.scorer
+    columns = {name: candidates.columns[name][at] for name in ("usd_per_hour", "mean_power_w", "devices_billed")}
+    shares = shares_at(candidates, numbers, found)
+    return account_columns(found, columns, shares, scorer.target.workload, scorer.site, scorer.tariff.money)
+
+
+def shares_at(candidates: Candidates, numbers: Sequence[int], found: Estimates) -> Shares:
+    """Return who pays for the requests of the candidates `numbers`. found: their estimates."""
+    at, scorer = np.asarray(numbers, dtype=np.intp), candidates.scorer
+    work = scorer.target.workload
+    offered = candidates.columns["offered"][at]
+    cached = bool(np.any(work.prefix_hit > 0))
+    alone = (
+        candidates.estimates_under(at, lambda rows, pools: without_cached(scorer.loads(offered[rows], pools=pools)))
+        if cached
+        else found
+    )
+    shares = shares_of(found, alone, work)
+    paired = at >= len(candidates.layouts)
+    if paired.any():
+        return Shares(np.where(paired, _of_prefill_pool(candidates, at), shares.prefill), shares.cached_part)
+    return shares
+
+
+def _of_prefill_pool(candidates: Candidates, at: Index) -> Array:
+    """Return the share of the price that the pool of prefill workers has, (N,); NaN for colocated candidates."""
+    tariff, columns, out = candidates.scorer.tariff, candidates.columns, np.full(len(at), NAN)
+    rows = np.nonzero(at >= len(candidates.layouts))[0]
+    pairs = candidates.pairs.take(at[rows] - len(candidates.layouts))
+    front, back = (
+        tariff.hourly(pool.device, pool.devices_per_replica, columns[workers][at[rows]])
+        for pool, workers in ((pairs.prefill, "prefill_workers"), (pairs.decode, "decode_workers"))
+    )
+    with np.errstate(invalid="ignore"):
+        out[rows] = front / (front + back)
+    return out
+
+
+def cost_range(candidates: Candidates, numbers: Sequence[int]) -> dict[str, Array]:
+    """Return the ends of the 80 % intervals of `usd_per_hour` and `usd_per_million_tokens`, (N,) each."""
+    at = np.asarray(numbers, dtype=np.intp)
+    own = {name: candidates.columns[name][at] for name in ("usd_per_hour", "usd_per_million_tokens")}
+    ends = {confidence: {name: np.full(len(at), NAN) for name in own} for confidence in (GOOD, BAD)}
+    for pools in (False, True):
+        rows = np.nonzero((at >= len(candidates.layouts)) == pools)[0]
+        if len(rows):
+            costs = _of_pairs if pools else _of_colocated
+            for confidence, found in costs(candidates, at[rows]).items():
+                for name, values in zip(own, found, strict=True):
+                    ends[confidence][name][rows] = values
+    return {
+        **{f"{name}_lo": np.fmin(ends[GOOD][name], value) for name, value in own.items()},
+        **{f"{name}_hi": np.fmax(ends[BAD][name], value) for name, value in own.items()},
+    }
+
+
+def _with(scorer: Scorer, confidence: float) -> Scorer:
+    """Return the scorer that asks for another confidence."""
+    return replace(scorer, target=replace(scorer.target, confidence=confidence))
+
+
+def _of_colocated(candidates: Candidates, at: Index) -> Ends:
+    """Return the costs of colocated candidates at both ends, (N,) each."""
+    asked, layouts = candidates.scorer, candidates.layouts.take(at)
+    shown, offered = candidates.columns["replicas"][at], candidates.columns["offered"][at]
+    spare, out = asked.spare_replicas(layouts), {}
+    needed = _replicas(candidates, at) if asked.sized else {}
+    for confidence in (GOOD, BAD):
+        scorer, replicas, load = _with(asked, confidence), shown, offered
+        if asked.sized:
+            replicas = needed[confidence] + spare
+            met = np.isfinite(replicas)
+        else:
+            each = scorer.greatest_load(layouts)
+            met, load = np.isfinite(each), np.where(np.isfinite(each), each, 1.0) * np.maximum(shown - spare, 1.0)
+        placed = replace(layouts, replicas=np.where(met, replicas, 1.0))
+        found = partial(_estimated, scorer, load, placed)
+        pool = (layouts.device, layouts.devices_per_replica, placed.replicas)
+        out[confidence] = _priced(scorer, found, scorer.tariff.bill(pool, caps=(layouts.power_cap,)), met)
+    return out
+
+
+def _estimated(scorer: Scorer, offered: Array, placed: Deployments) -> Estimates:
+    """Estimate colocated candidates under the load of a plan, (N,)."""
+    return scorer.target.estimates_of(scorer.loads(offered), placed)
+
+
+def _replicas(candidates: Candidates, at: Index) -> dict[float, Array]:
+    """Return the least replicas that keep the SLO with each confidence, (N,); inf where none up to `MOST_TIMES` do.
+
+    Where the estimate of the throughput decides, and no bound of the SLO, they are those that its interval leaves.
+    """
+    layouts, target = candidates.layouts.take(at), candidates.scorer.raised.target
+    count, both = len(at), np.tile(np.arange(len(at)), 2)
+    good = np.arange(2 * count) < count
+
+    def test(rows: Index, numbers: Array) -> Mask:
+        """Return True where the candidates keep the SLO with so many replicas, the first half with `GOOD`."""
+        found = target.estimates(replace(layouts.take(both[rows]), replicas=numbers))
+        kept = [keeps(found, target.slo, confidence) for confidence in (GOOD, BAD)]
+        return np.asarray(found.fits & np.where(good[rows], *kept), dtype=bool)
+
+    shown = candidates.columns["replicas"][at]
+    least = least_whole(test, np.where(good, 1.0, MOST_TIMES) * np.tile(shown, 2))
+    least = np.where(np.isnan(least), np.where(good, np.tile(shown, 2), np.inf), least)
+    halves = {GOOD: least[:count], BAD: least[count:]}
+    return _by_throughput(candidates, at, halves) if target.workload.arrival == "open" else halves
+
+
+def _by_throughput(candidates: Candidates, at: Index, least: dict[float, Array]) -> dict[float, Array]:
+    """Return the replicas that the interval of the throughput leaves, (N,) each, where the throughput decides.
+
+    least: those that keep the SLO with each confidence.
+    """
+    scorer = candidates.scorer
+    target, layouts = scorer.raised.target, candidates.layouts.take(at)
+    load = replace(scorer.loads(np.full(len(at), NAN)), rate=np.full(len(at), SATURATING_RATE))
+    full = target.estimates_of(load, replace(layouts, replicas=np.ones(len(at))))
+    usual, out = np.ceil(target.workload.rate / full.request_rate), {}
+    for confidence, found in least.items():
+        serves = full.request_rate * np.exp(_deviates(confidence) * full.spread["throughput"])
+        needed = np.maximum(np.ceil(target.workload.rate / serves), 1.0)
+        out[confidence] = np.where(found <= usual, needed, np.fmax(found, needed))
+    return out
+
+
+def _deviates(confidence: float) -> float:
+    """Return the half-widths of an 80 % interval that an estimate is shifted by: up for GOOD, down for BAD."""
+    return 1.0 if confidence == GOOD else -1.0
+
+
+def _of_pairs(candidates: Candidates, at: Index) -> Ends:
+    """Return the costs of pairs of pools at both ends, (N,) each."""
+    pairs, columns, out = candidates.pairs.take(at - len(candidates.layouts)), candidates.columns, {}
+    shown, offered = (columns["prefill_workers"][at], columns["decode_workers"][at]), columns["offered"][at]
+    for confidence in (GOOD, BAD):
+        scorer, workers, load = _with(candidates.scorer, confidence), shown, offered
+        if scorer.sized:
+            spares = scorer.spare_replicas(pairs.prefill), scorer.spare_replicas(pairs.decode)
+            fewest = [
+                np.maximum(n - s, 1.0) if confidence == BAD else np.ones(len(at))
+                for n, s in zip(shown, spares, strict=True)
+            ]
+            workers, met = pair_workers(scorer, pairs, (fewest[0], fewest[1]))
+            workers = workers[0] + spares[0], workers[1] + spares[1]
+        else:
+            load, met = pair_loads(scorer, pairs, workers)
+        both = zip((pairs.prefill, pairs.decode), workers, strict=True)
+        pools = [(p.device, p.devices_per_replica, n) for p, n in both]
+        bill = scorer.tariff.bill(*pools, caps=(pairs.prefill.power_cap, pairs.decode.power_cap))
+        out[confidence] = _priced(scorer, partial(pair_estimates, scorer, pairs, workers, load), bill, met)
+    return out
+
+
+def _priced(
+    scorer: Scorer, estimated: Callable[[], Estimates], bill: dict[str, Array], met: Mask
+) -> tuple[Array, Array]:
+    """Return (USD per hour, USD per million output tokens), (N,) each; inf where not `met`, NaN without a price.
+
+    Where the rate is an estimate too, the cost of a token has the end of its interval that goes with the confidence.
+    estimated: called where rate or power is needed, which a stated rate and a rent do not.
+    """
+    money, work, hourly = scorer.tariff.money, scorer.target.workload, np.asarray(bill["usd_per_hour"])
+    rate = np.full(len(hourly), work.rate * work.mean_output)
+    if work.arrival != "open" or bill["devices_owned"].any():
+        found = estimated()
+        mean = power_columns(found, scorer.tariff, bill, scorer.site, money.utilisation)["mean_power_w"]
+        hourly, rate = hourly_usd(bill, mean, scorer.site, money.ownership), found.output_rate
+        if work.arrival != "open":
+            rate = rate * np.exp(_deviates(scorer.target.confidence) * found.spread["throughput"])
+    per_token = usd_per_million_tokens(hourly, rate * money.utilisation)
+    never = np.where(np.isnan(hourly), NAN, np.inf)
+    return np.where(met, hourly, never), np.where(met, per_token, never)
