@@ -17,7 +17,6 @@ from search.fleet.idle import idle_devices
 from search.fleet.layouts import _names
 from search.fleet.operating import IDLE_RATE, _at_the_wall, _watts_per_device
 from search.fleet.options import prepare
-from search.planning import Tariff
 
 SCENARIO = """\
 [site]
@@ -71,7 +70,7 @@ def test_hosts_are_whole_and_carry_the_devices_that_nothing_uses(
     assert expected[0] > drawn[0] + idle
     assert _at_the_wall(found, tariff, 0, first, drawn) == pytest.approx(expected)
     # where nothing stands idle, what an idle device draws need not be known
-    monkeypatch.setattr(Tariff, "device_idle", np.array([np.nan]))
+    monkeypatch.setitem(vars(tariff), "device_idle", np.array([np.nan]))
     assert np.isfinite(_at_the_wall(found, tariff, 0, first, drawn)[0]) == (standing == 8)
 
 
