@@ -127,8 +127,8 @@ def load_scenario(
 def _misplaced(error: UnknownKey, top: Table) -> InputError:
     """Return `error`, with the table that the key belongs in where another table of a scenario has it.
 
-    Of a table that is not known, its keys are looked up. A key that resembles one of its own table is left as it is, and
-    so is a table that resembles one that has its keys.
+    Of a table that is not known, its keys are looked up. A key that resembles one of its own table is left as it is,
+    and so is a table that resembles one that has its keys.
     """
     written = top.values.get(error.key)
     if error.near and not isinstance(written, dict):
