@@ -15,7 +15,7 @@ from perfmodel.deployment.columns import deployments
 from search import FleetPlan, FleetProblem, Inventory, Option, load_scenario
 from search.fleet.idle import idle_devices
 from search.fleet.layouts import _names
-from search.fleet.operating import IDLE_RATE, _host_watts, _watts_per_device
+from search.fleet.operating import IDLE_RATE, _at_the_wall, _watts_per_device
 from search.fleet.options import prepare
 
 SCENARIO = """\
@@ -52,7 +52,9 @@ def test_replicas_without_requests_draw_what_they_draw_at_rest(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("standing", [5, 8, 13])
-def test_hosts_are_whole_and_carry_the_devices_that_nothing_uses(standing: int, tmp_path: Path) -> None:
+def test_hosts_are_whole_and_carry_the_devices_that_nothing_uses(
+    standing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = SCENARIO.format(hardware='nodes = ["dgx-h100"]')
     (tmp_path / "hosts.toml").write_text(text, encoding="utf-8")
     made = prepare(load_scenario(tmp_path / "hosts.toml"), Roofline())
@@ -60,13 +62,16 @@ def test_hosts_are_whole_and_carry_the_devices_that_nothing_uses(standing: int, 
     replicas = np.zeros((len(problem.options), 1), dtype=int)
     replicas[0] = standing
     found = FleetPlan(problem, replicas, np.zeros((len(problem.options), 1, 1)), 0.0, 0.0, 0.0, (), "highs")
-    host, idle = float(built.tariff.host_power[0]), float(built.tariff.device_idle[0])
+    tariff, drawn, first = built.tariff, np.array([500.0 * standing]), np.array([0])
     nodes = -(-standing // 8)
-    assert _host_watts(found, built.tariff, 0)[0] == pytest.approx(nodes * host + (8 * nodes - standing) * idle)
+    idle = (8 * nodes - standing) * float(tariff.device_idle[0])
+    hosts = tariff.host_columns(first, np.array([float(nodes)]))
+    expected = tariff.wall(drawn + idle, hosts)
+    assert expected[0] > drawn[0] + idle
+    assert _at_the_wall(found, tariff, 0, first, drawn) == pytest.approx(expected)
     # where nothing stands idle, what an idle device draws need not be known
-    known = {name: getattr(built.tariff, name) for name in ("devices", "whole", "per_node", "host_power")}
-    unknown: Any = SimpleNamespace(**known, device_idle=np.array([np.nan]))
-    assert np.isfinite(_host_watts(found, unknown, 0)[0]) == (standing == 8)
+    monkeypatch.setitem(vars(tariff), "device_idle", np.array([np.nan]))
+    assert np.isfinite(_at_the_wall(found, tariff, 0, first, drawn)[0]) == (standing == 8)
 
 
 def test_a_single_device_that_nothing_uses_is_idle_too() -> None:

@@ -69,7 +69,7 @@ def test_prompts_and_answers_have_operators_of_their_own(kind: str, columns: dic
         ({"dp": 4, "ep": 4}, TO_EXPERTS),
         ({"tp": 2, "dp": 2, "ep": 4}, TO_EXPERTS),
     ],
-    ids=str,
+    ids=lambda value: " ".join(sorted(map(str, value))) or "none",
 )
 def test_tokens_are_taken_to_experts_where_ranks_have_tokens_of_their_own(
     columns: dict[str, int], taken: set[str]
