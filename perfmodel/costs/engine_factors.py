@@ -206,8 +206,7 @@ def factored(calls: Calls, factor: Array, *, own: bool = False) -> Array:
     by_limit = calls.time * np.take_along_axis(table, limit, axis=-1)[..., 0]
     launched = np.minimum(calls.time, LAUNCH_TIME) * factor[..., LAUNCH_BOUND]
     work = by_limit if own else _factored(calls, factor)
-    if np.any(factor < 1.0):
-        work = np.fmax(work, calls.least)  # no factor makes a kernel faster than its device
+    work = np.fmax(work, calls.least)  # neither a factor nor a table makes a kernel faster than its device
     return np.where(calls.linked, np.maximum(by_limit, launched), work)
 
 
