@@ -16,11 +16,12 @@ from hwdb import InputError
 from hwdb.tomlfile import Table
 from perfmodel import deployments
 from perfmodel.costs import Roofline
+from perfmodel.power import SUPPLIES, constants, energy_kwh, host_of, host_watts, through_supplies
 from search import Plan, load_scenario, plan
 from search.output import headline, power_note
-from search.planning import rated_columns, tariff
+from search.planning import dearest, rated_columns, tariff
 from search.planning.fill import Bounds
-from search.scenario import Limits, Site
+from search.scenario import Limits, Money, Site
 from search.scenario.scenario import read_scenario
 
 TEXT = """
@@ -159,3 +160,33 @@ def test_a_search_tries_power_limits_and_provisions_for_them() -> None:
     np.testing.assert_allclose(each, np.minimum(caps, device.tdp))
     assert (found.columns["power_w_per_device"] <= each * (1 + 1e-9)).all()
     assert (found.columns["output_tok_s_per_device"] > 0).all()
+
+
+@pytest.mark.parametrize("psu", ["", "bronze", "gold"])
+def test_hosts_and_supplies_draw_in_hours_without_load_what_waiting_devices_ask_of_them(psu: str) -> None:
+    node, device, used = hwdb.node("dgx-h100"), hwdb.device("h100-sxm"), 0.25
+    site = "1.2\ngco2_per_kwh = 400" + (f'\npsu = "{psu}"' if psu else "")
+    money = f"[money]\nutilisation = {used}"
+    text = TEXT.format(hardware=BY_NODE, limits=money, pue=site, load="request_rate_rps = 20", modes="")
+    row = plan(read_scenario(Table(tomllib.loads(text), "s.toml"), Path()), costs=Roofline()).rows(1, 0)[0]
+    assert row["nodes"] == 1
+    waiting = row["devices"] * constants().ready * device.tdp + (8 - row["devices"]) * device.idle
+    host = host_of(node)
+    wall = waiting + host_watts(np.array(waiting), np.array(8 * device.tdp), np.array(host.loaded), np.array(host.idle))
+    wall = through_supplies(wall, 8 * device.tdp + host.most, psu) if psu else wall
+    mean = used * row["power_w"] + (1 - used) * 1.2 * float(wall)
+    assert row["co2_kg_per_month"] == pytest.approx(mean / 1e3 * 730 * 0.4)
+    assert row["gco2_per_request"] == pytest.approx(mean / 1e3 * 400 / (3600 * 20 * used))
+
+
+@pytest.mark.parametrize("node", ["dgx-h100", "dgx-a100-80gb", "hgx-b300"])
+def test_no_load_costs_more_than_a_budget_counts(node: str) -> None:
+    device = hwdb.node(node).device
+    site = Site(pue=1.3, usd_per_kwh=0.2)
+    for psu in ("", *SUPPLIES):
+        offer = tariff(hwdb.load(), (device,), (node,), "on_demand", {}, supply=psu, money=Money(bought={device: 3e4}))
+        pool = np.array([0]), np.array([8.0]), np.array([2.0])
+        bill = offer.bill(pool)
+        drawn = offer.wall(np.linspace(0.1, 1.0, 10) * bill["rated_w"], bill) * site.pue
+        at_load = bill["usd_per_hour"] + energy_kwh(drawn, 1.0) * site.usd_per_kwh
+        assert np.all(at_load <= dearest(offer, site, pool) * (1.0 + 1e-9))

@@ -85,7 +85,8 @@ def print_fleet(fleet: FleetPlan, *, wide: bool = False) -> None:
     title = "Each option at its busiest" if fleet.problem.periods > 1 else ""
     hidden = ("remark", *OF_PERIODS)
     keep = (*KEPT, *(["model"] if len({r["model"] for r in rows}) > 1 else []))
-    columns = [c for c in rows[0] if c not in hidden and any(r[c] not in ("", None) for r in rows)]
+    columns = [c for c in rows[0] if c not in hidden and not c.endswith(("_lo", "_hi"))]
+    columns = [c for c in columns if any(r[c] not in ("", None) for r in rows)]
     print_rows(
         rows,
         layout=Layout(
