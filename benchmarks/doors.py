@@ -45,6 +45,8 @@ TOLERANCE = 1e-9
 SAME = {"req_s": "request_rate_rps", "served_request_rate_rps": "request_rate_rps"}
 #: Columns of the doors that describe the question rather than the answer.
 NO_FIGURES = {"concurrency", "request_rate_rps_asked", "error", "case_id"}
+#: The range of a plan's cost is over the replicas that may be needed; an estimate has as many as it is told.
+NO_FIGURES |= {f"{name}_{end}" for name in ("usd_per_hour", "usd_per_million_tokens") for end in ("lo", "hi")}
 
 Row = Mapping[str, Any]
 

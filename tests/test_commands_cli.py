@@ -198,7 +198,7 @@ def test_estimate_takes_what_a_published_recipe_sets_and_flags_win(capsys: pytes
 
 def test_estimate_of_pools_over_an_unknown_network_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     asked = ("estimate", "llama-3.1-8b", "--device", "tpu-v7x", "--prefill-workers", "1", "--decode-workers", "1")
-    (found,) = json.loads(run(capsys, *asked, "--n-requests", "100", "--json"))
+    (found,) = json.loads(run(capsys, *asked, "--n-requests", "100", "--kv-link", "network", "--json"))
     assert found["output_tok_s"] is None
     assert "not known" in found["remark"]
 

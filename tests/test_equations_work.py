@@ -15,7 +15,7 @@ from perfmodel.models import model
 from perfmodel.operators import Demand, Step, operators
 from perfmodel.profiles.families import FAMILY, Formats, Variant, Work, bound, reference
 from perfmodel.profiles.importers import bounds
-from perfmodel.profiles.importers.rows import Rows, rows_of
+from perfmodel.profiles.importers.rows import COLUMNS, Rows, rows_of
 
 H100 = [hwdb.device("h100-sxm")]
 ROWS = 24
@@ -92,7 +92,9 @@ def expanded(demand: Demand) -> np.ndarray:
 
 def imported(demand: Demand) -> Rows:
     """The rows that a file of measurements would hold for a demand."""
-    shape = {k: np.broadcast_to(v, (ROWS,)) for k, v in demand.shape.items() if k not in ("weight", "act", "kv_bytes")}
+    shape = {
+        k: np.broadcast_to(v, (ROWS,)) for k, v in demand.shape.items() if k in COLUMNS and k not in ("weight", "act")
+    }
     if "window" in shape:
         shape["window"] = np.where(np.isfinite(shape["window"]), shape["window"], 0.0)
     texts = {}

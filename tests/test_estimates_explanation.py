@@ -90,7 +90,11 @@ def test_the_steps_of_a_long_prompt_add_up_to_the_estimate(
         workload = workload.at(n_requests=float("nan"))
     found = estimate(spec, workload, placed, costs=Roofline(), engine=by)
     terms = explain(spec, workload, placed, costs=Roofline(), engine=by)
-    assert seconds(terms, "prefill") == pytest.approx(float(found.latency.prefill[0, 0]), rel=1e-9)
+    operators, prefill = seconds(terms, "prefill"), float(found.latency.prefill[0, 0])
+    if arrival == "closed":  # clients that move together share their prompts' steps part of the time
+        assert operators <= prefill * (1 + 1e-9) and prefill <= 3 * operators
+    else:
+        assert operators == pytest.approx(prefill, rel=1e-9)
     (steps,) = {t.steps for t in terms if t.phase == "prefill"}
     assert steps >= isl / budget if by != "llamacpp" else steps >= isl / 512
     assert (steps == -(-isl // budget)) or arrival != "single" or by == "llamacpp"

@@ -215,6 +215,7 @@ KV_BYTES = {
     "XiaomiMiMo/MiMo-7B-Base": 36 * 8 * 256 * BF16,
     "XiaomiMiMo/MiMo-V2-Flash": (9 * 4 + 39 * 8) * (192 + 128) * BF16,
     "zai-org/GLM-4.5-Air": 46 * 8 * 256 * BF16,
+    "zai-org/GLM-4.7-Flash": 47 * MLA * BF16,
     "zai-org/GLM-4.6": 92 * 8 * 256 * BF16,
     "zai-org/GLM-5": 78 * (MLA * BF16 + INDEX),
     "zai-org/GLM-5.2": 78 * MLA * BF16 + 21 * INDEX,  # most layers reuse the index of the layer before

@@ -260,7 +260,7 @@ INVENTED = (
     "Llama-2-14B-AWQ", "Llama-4-Scout-17B-32E", "Mixtral-8x9B-v0.1", "Mistral-7B-Instruct-v0.4",
     "Mistral-Small-25B-Instruct-2501", "Mistral-Large-2512", "gpt-oss-60b", "gemma-3-28b-it", "gemma-5-27b",
     "DeepSeek-V3.7", "DeepSeek-R2", "DeepSeek-R1-Distill-Llama-13B", "DeepSeek-V3-800B", "Kimi-K4-Instruct",
-    "GLM-4.9", "GLM-4.7-Flash", "MiniMax-M9", "phi-7", "Phi-3-huge-4k-instruct", "falcon-181B", "CodeLlama-35b-hf",
+    "GLM-4.9", "GLM-4.7-Turbo", "MiniMax-M9", "phi-7", "Phi-3-huge-4k-instruct", "falcon-181B", "CodeLlama-35b-hf",
     "starcoder2-8b", "bloom-200b", "Qwen3-8B-Air", "Qwen3-14B-v2", "Hermes-3-Llama-3.1-71B",
     "nvidia/Nemotron-Nano-10B-v2", "GLM-4.6V", "Qwen-72B", "qwen3:15b", "EAGLE3-Qwen3-8B",
 )

@@ -230,7 +230,8 @@ def test_no_token_of_a_loop_takes_longer_than_in_steps_that_all_carry_prompts() 
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
-def test_a_loop_waits_in_part_as_in_groups(share: float) -> None:
+def test_a_loop_waits_in_part_as_in_groups(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(closed_loop, "_least_residence", lambda *_: row(0.0))  # which only bounds the sum of both
     those = batch(synchronised=row(share))
     plain, waits = closed_loop._steady_times(row(0.1), MIXING, ONE, those)
     tpot, wait = closed_loop._times_at(row(0.1), MIXING, ONE, those)
@@ -402,7 +403,7 @@ def test_a_power_limit_slows_arithmetic_and_memory_and_no_link(tp: int, step: St
 
 def test_prompts_fill_whole_steps_beside_the_decodes() -> None:
     def group(budget: float, running: float) -> float:
-        steps = cast(Any, Parts(engine=MIXING.engine, token_budget=row(budget)))
+        steps = cast(Any, Parts(engine=MIXING.engine, token_budget=row(budget), sharding=Parts(pp=row(1.0))))
         return float(offline._whole_group(steps, ONE, row(running))[0])
 
     assert group(909.0, 10.0) == 9.0  # prompts of 100 tokens; the nine others take a token each

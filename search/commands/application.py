@@ -219,7 +219,7 @@ SUMMARIES = {
     "fleet": (SCENARIOS, "Find the least-cost mix of hardware for classes of requests, and what each hour needs."),
     "cost": (SCENARIOS, "Compare own, rent and API for a plan's best candidate, and where they break even."),
     "report": (SCENARIOS, "Write the plan of a scenario as one offline HTML page."),
-    "next": (SCENARIOS, "Say which benchmark run is worth taking before hardware is chosen."),
+    "next": (SCENARIOS, "Say which benchmark run is worth taking before the hardware of a plan is chosen."),
     "export": (SCENARIOS, "Write the launch commands or manifests of a plan, and the benchmark of its SLO."),
     "estimate": (DEPLOYMENTS, "Estimate latency, throughput, memory, power, cost of a deployment."),
     "predict": (DEPLOYMENTS, "Predict latency, throughput, memory and power per row of a table."),

@@ -14,8 +14,8 @@ from search.commands.options import DataOutputOptions, Scenario
 from search.commands.searching import plan_of
 
 EXAMPLES = """\
-perfmodel cost examples/chat-70b-h100.toml --own-usd-per-device 30000 --usd-per-kwh 0.1
-perfmodel cost examples/chat-70b-h100.toml --api-usd-per-million-input 0.5 --api-usd-per-million-output 1.5"""
+perfmodel cost examples/chat-70b-h100.toml --own-usd-per-device 30000
+perfmodel cost examples/chat-70b-h100.toml --api-usd-per-million-output 1.5"""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class CostOptions(MoneyOptions):
 
 @grouped
 def cost_command(scenario: Scenario, money: CostOptions, output: DataOutputOptions) -> None:
-    """Compare own, rent and API for a plan's best candidate: cost per token and month, and where they break even.
+    """Compare own, rent and API for a plan's best candidate, and where they break even.
 
     Every way serves the same requests. --utilisation says how much of the planned load there is on average; hardware is
     paid in all hours, an API per token.

@@ -127,7 +127,7 @@ def operator_rows(asked: Colocated) -> list[dict[str, Any]]:
     """
     rows = [{**term_row(t), "spread_percent": 100.0 * expm1(t.spread)} for t in asked.terms()]
     made: list[dict[str, Any]] = []
-    for phase, parts in _besides(asked.estimates(), rows).items():
+    for phase, parts in _besides(asked.estimates(), rows, pooled=len(asked.placements()) > 1).items():
         added = [{**BESIDES, "phase": phase, "operator": name, "time_us": time} for name, time in parts.items()]
         whole = [row for row in [*rows, *added] if row["phase"] == phase]
         total = sum(row["time_us"] for row in whole)
@@ -135,17 +135,18 @@ def operator_rows(asked: Colocated) -> list[dict[str, Any]]:
     return made
 
 
-def _besides(found: Estimates, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+def _besides(found: Estimates, rows: Sequence[dict[str, Any]], *, pooled: bool) -> dict[str, dict[str, float]]:
     """Return phase -> part of a request that is no operator of its own steps -> microseconds, mean over requests.
 
-    Parts that are below `ROUNDING` of the phase, or not known, are left out. rows: of the operators, by phase.
+    Parts that are below `ROUNDING` of the phase, or not known, are left out. rows: of the operators, by phase. pooled: whether
+    prefill and decode have pools of their own.
     """
     sums = {phase: sum(r["time_us"] for r in rows if r["phase"] == phase) for phase in ("prefill", "decode")}
     times = {name: float(found.mean(getattr(found.latency, name))[0]) * US_PER_S for name in TIMES}
     handed, stepped = times["prefill"] - sums["prefill"], times["step"] - sums["decode"]
     parts = {
         "prefill": {
-            "KV hand-over" if handed > 0 else "prompts computed together": handed,
+            "KV hand-over" if pooled and handed > 0 else "prompts computed together": handed,
             "queue": times["wait"],
             "front end": times["front_end"],
         },

@@ -27,7 +27,8 @@ ATTENTION_EXAMPLES = """\
 perfmodel op attention 32 1 4096 --device h100-sxm
 perfmodel op attention 1 2048 0 --device h100-sxm --heads 64 --kv-heads 8"""
 ALL_REDUCE_EXAMPLES = """\
-perfmodel op all-reduce 1e6,1e8 --device h100-sxm --group 8"""
+perfmodel op all-reduce 1e6,1e8 --device h100-sxm --group 8
+perfmodel op all-reduce 65536 --device mi300x --group 4 --json"""
 #: Columns of the table, and those that go first where it is narrow.
 DROP = ("power_basis", "achieved_tflops", "achieved_gb_s", "bound", "basis")
 #: Largest size that is read. chosen: beyond any tensor; more is taken for a typing error.

@@ -14,8 +14,8 @@ from search.commands.options import DataOutputOptions, Scenario
 from search.commands.searching import plan_of
 
 EXAMPLES = """\
-perfmodel power examples/row-power.toml --row-budget-kw 400 --capping-risk 0.01
-perfmodel power examples/row-power.toml --row-budget-kw 400 --caps 0.8 --caps 0.6 --json"""
+perfmodel power examples/row-power.toml --row-budget-kw 400
+perfmodel power examples/row-power.toml --row-budget-kw 400 --caps 0.8"""
 
 #: Columns that stay in a narrow terminal, and those that go first.
 KEPT = ("measure", "servers", "more_servers_percent", "capping_risk", "ttft_ratio", "tpot_ratio")
@@ -55,7 +55,7 @@ class RowOptions:
 
 @grouped
 def power_command(scenario: Scenario, row: RowOptions, output: DataOutputOptions) -> None:
-    """Say how many servers of a plan fit a power budget, at which risk of capping, and what caps cost and gain.
+    """Say how many servers of a plan fit a power budget, and what caps cost and gain.
 
     The load of the scenario is replayed on the candidate; the row holds many such servers, each with its share of the
     load. Where nothing qualifies, the exit code is 1.

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from search.planning import verify
 
 EXAMPLES = """\
-perfmodel simulate examples/chat-70b-h100.toml --requests 500
 perfmodel simulate examples/chat-70b-h100.toml --rank 2 --log requests.csv
-perfmodel simulate examples/chat-70b-h100.toml --power-series watts.csv --interval-s 1"""
+perfmodel simulate examples/chat-70b-h100.toml --power-series watts.csv"""
 
 
 #: Table by the hour: its title (of a trace, of stated rates), the columns that stay, and those that a narrow table
