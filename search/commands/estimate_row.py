@@ -138,8 +138,8 @@ def operator_rows(asked: Colocated) -> list[dict[str, Any]]:
 def _besides(found: Estimates, rows: Sequence[dict[str, Any]], *, pooled: bool) -> dict[str, dict[str, float]]:
     """Return phase -> part of a request that is no operator of its own steps -> microseconds, mean over requests.
 
-    Parts that are below `ROUNDING` of the phase, or not known, are left out. rows: of the operators, by phase. pooled: whether
-    prefill and decode have pools of their own.
+    Parts that are below `ROUNDING` of the phase, or not known, are left out. rows: of the operators, by phase.
+    pooled: whether prefill and decode have pools of their own.
     """
     sums = {phase: sum(r["time_us"] for r in rows if r["phase"] == phase) for phase in ("prefill", "decode")}
     times = {name: float(found.mean(getattr(found.latency, name))[0]) * US_PER_S for name in TIMES}
