@@ -124,3 +124,16 @@ def test_an_archive_that_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest
         archive.writestr("variants.npy", bytes(2**21))
     with pytest.raises(InputError, match="unpacks to more than 1 MiB"):
         store._read(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize("column", ["weight", "act", "kv"])
+@pytest.mark.parametrize(
+    ("written", "own"), [("bF16", "bf16"), (" FP8 ", "fp8"), ("float16", "fp16"), ("bf61", "bf61")]
+)
+def test_formats_count_however_they_are_written(column: str, written: str, own: str) -> None:
+    """In any case, and by their other names; what is unknown keeps its name, under which it is set aside."""
+    from perfmodel.profiles.importers.rows import rows_of
+
+    found = rows_of(1, family="gemm", m=1, n=8, k=8, time=1.0, device="h100-sxm", **{column: written})[column][0]
+    expected = {own, "bf16"} if own == "fp16" else {own}
+    assert str(found) in expected

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hwdb import InputError, UnknownName
 from perfmodel.arrays import Array
+from perfmodel.dtypes import ALIASES, COMPUTE_CODE, FORMATS
 from perfmodel.vocabulary import FAMILIES
 
 #: Families of communication operators.
@@ -94,6 +95,10 @@ class Rows:
         return pd.DataFrame(named)
 
 
+#: Columns with names of number formats.
+FORMAT_COLUMNS = ("weight", "act", "kv")
+
+
 def _filled(columns: Mapping[str, Any], count: int) -> dict[str, NDArray[Any]]:
     """Turn columns into arrays (count,) of the type of their column. Raises `UnknownName` or `InputError` for a bad
     name or length."""
@@ -105,7 +110,21 @@ def _filled(columns: Mapping[str, Any], count: int) -> dict[str, NDArray[Any]]:
         array = np.full(count, values, dtype=kind) if np.ndim(values) == 0 else np.asarray(values, dtype=kind)
         if array.shape != (count,):
             raise InputError(f"column {name!r} has shape {array.shape}, the table has {count} rows")
-        out[name] = array
+        out[name] = _named(name, array) if name in FORMAT_COLUMNS else array
+    return out
+
+
+def _named(column: str, values: NDArray[Any]) -> NDArray[Any]:
+    """Return the names of formats as perfmodel writes them: in lower case, other names of a format by its own.
+
+    Names that are not known stay as they are; validation sets their rows aside.
+    """
+    known = COMPUTE_CODE if column == "act" else FORMATS
+    out = values.copy()
+    for name in {v for v in values.tolist() if isinstance(v, str)}:
+        plain = name.strip().lower()
+        own = plain if plain in known else ALIASES.get(plain, plain)
+        out[values == name] = own if own in known else name
     return out
 
 
