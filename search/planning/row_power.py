@@ -15,7 +15,7 @@ import numpy as np
 from hwdb import InputError
 from perfmodel import Deployments, simulator
 from perfmodel.arrays import NAN, Array
-from perfmodel.power import Host, ServerPower, server_power, through_supplies
+from perfmodel.power import Host, ServerPower, host_watts, server_power, through_supplies
 from perfmodel.simulator import ReplicaPower, Simulation
 from search.planning import verify
 from search.planning.prices import Tariff
@@ -80,8 +80,8 @@ class _Server:
     def wall(self, device_watts: Array | float) -> Array:
         """Return the watts at the wall where the devices of the node draw `device_watts` together."""
         loaded, idle = np.nan_to_num(self.host.loaded), np.nan_to_num(self.host.idle)
-        share = np.clip(np.asarray(device_watts) / (self.devices * self.limit), 0.0, 1.0)
-        drawn = np.asarray(device_watts + idle + (loaded - idle) * share)
+        beside = host_watts(np.asarray(device_watts), np.asarray(self.devices * self.limit), loaded, idle)
+        drawn = np.asarray(device_watts + beside)
         return through_supplies(drawn, self.nameplate, self.supply) if self.supply else drawn
 
     def cap_for(self, watts: float) -> float:
@@ -91,6 +91,31 @@ class _Server:
             middle = 0.5 * (low + high)
             low, high = (middle, high) if self.wall(self.devices * middle) <= watts else (low, middle)
         return low if low > 1.0 else NAN
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Hold the question: a candidate of a plan, how it is replayed, and what a row may draw.
+
+    servers: the server of each pool, prefill first, with how many of them the plan has.
+    """
+
+    plan: Plan
+    number: int
+    settings: verify.Settings
+    budget: Budget
+    servers: Sequence[tuple[_Server, float]]
+
+    @property
+    def by_nameplate(self) -> int:
+        """Return the servers that the budget holds by nameplate; raise `InputError` where it holds none."""
+        mean = sum(s.nameplate * n for s, n in self.servers) / sum(n for _, n in self.servers)
+        if self.budget.watts < mean:
+            raise InputError(
+                f"a row budget of {self.budget.watts / W_PER_KW:g} kW is below one server of {mean / W_PER_KW:.3g} kW; "
+                "give more"
+            )
+        return int(self.budget.watts / mean)
 
 
 @dataclass(frozen=True)
@@ -129,12 +154,13 @@ def row_power(
         raise InputError(f"{plan.name(number)}: the power limit of a device is unknown; give its tdp in a device file")
     if any(not 0 < cap <= 1 for cap in caps):
         raise InputError(f"caps are {', '.join(f'{c:g}' for c in caps)}; give shares of the power limit, 0 to 1")
-    _by_nameplate(budget, servers)
-    base = _replayed(plan, number, settings, servers, {})
-    rows = _provisioned(budget, base, servers)
-    rows += _while_capped(plan, number, settings, servers, budget, base)
-    rows += _capped(plan, number, settings, servers, budget, base, caps)
-    return [*rows, *_batches(plan, number, settings, servers, budget, base)]
+    asked = _Asked(plan, number, settings, budget, servers)
+    named = asked.by_nameplate
+    base = _replayed(asked, {})
+    rows = _provisioned(asked, base, named)
+    rows += _while_capped(asked, base, named)
+    rows += _capped(asked, base, named, caps)
+    return [*rows, *_batches(asked, base, named)]
 
 
 def _servers(plan: Plan, number: int) -> list[tuple[_Server, float]]:
@@ -159,34 +185,26 @@ def _server(tariff: Tariff, pool: Deployments, supply: str) -> tuple[_Server, fl
     return _Server(1.0 / per_replica, devices, limit, idle, host if tariff.whole[at[0]] else Host(), supply), nodes
 
 
-def _replayed(
-    plan: Plan,
-    number: int,
-    settings: verify.Settings,
-    servers: Sequence[tuple[_Server, float]],
-    limits: Mapping[Capped, float],
-) -> _Replay:
+def _replayed(asked: _Asked, limits: Mapping[Capped, float]) -> _Replay:
     """Replay the load of the scenario with power limits. limits: W of a device, of all pools or the decode pool."""
-    decode, prefill = verify.pools_of(plan, number)
+    decode, prefill = verify.pools_of(asked.plan, asked.number)
     everywhere = limits.get("all", NAN)
     found = verify.replay_on(
-        plan,
-        number,
-        settings,
+        asked.plan,
+        asked.number,
+        asked.settings,
         _limited(decode, limits.get("decode", everywhere)),
         None if prefill is None else _limited(prefill, everywhere),
     )
-    return _read(plan, found, servers, settings)
+    return _read(asked, found)
 
 
-def _read(
-    plan: Plan, found: Simulation, servers: Sequence[tuple[_Server, float]], settings: verify.Settings
-) -> _Replay:
+def _read(asked: _Asked, found: Simulation) -> _Replay:
     """Return what the simulation `found` says of a server."""
-    seen, everything = simulator.window(found, whole=settings.whole), simulator.window(found, whole=True)
-    row = simulator.summary(found, plan.scorer.target.slo, seen)
-    nodes = sum(n for _, n in servers)
-    power, peak = _mean_server(found, (seen.begin, seen.end), servers)
+    seen, everything = simulator.window(found, whole=asked.settings.whole), simulator.window(found, whole=True)
+    row = simulator.summary(found, asked.plan.scorer.target.slo, seen)
+    nodes = sum(n for _, n in asked.servers)
+    power, peak = _mean_server(found, (seen.begin, seen.end), asked.servers)
     ttft, tpot = (simulator.latency(found, metric, everything).mean for metric in ("ttft", "tpot"))
     return _Replay(
         power=power,
@@ -265,20 +283,13 @@ def _filled(servers: int, budget: Budget, one: _Replay, base: _Replay) -> dict[s
     }
 
 
-def _by_nameplate(budget: Budget, servers: Sequence[tuple[_Server, float]]) -> int:
-    """Return the servers that a budget holds by nameplate; raise `InputError` where it holds none."""
-    mean = sum(s.nameplate * n for s, n in servers) / sum(n for _, n in servers)
-    if budget.watts < mean:
-        raise InputError(
-            f"a row budget of {budget.watts / W_PER_KW:g} kW is below one server of {mean / W_PER_KW:.3g} kW; give more"
-        )
-    return int(budget.watts / mean)
+def _provisioned(asked: _Asked, base: _Replay, named: int) -> list[dict[str, Any]]:
+    """Return the rows of the ways to provision: nameplate, device limits, highest second, risk of capping.
 
-
-def _provisioned(budget: Budget, base: _Replay, servers: Sequence[tuple[_Server, float]]) -> list[dict[str, Any]]:
-    """Return the rows of the ways to provision: nameplate, device limits, highest second, risk of capping."""
-    whole, named = sum(n for _, n in servers), _by_nameplate(budget, servers)
-    limits = sum(float(s.wall(s.devices * s.limit)) * n for s, n in servers) / whole
+    named: servers by nameplate.
+    """
+    budget, whole = asked.budget, sum(n for _, n in asked.servers)
+    limits = sum(float(s.wall(s.devices * s.limit)) * n for s, n in asked.servers) / whole
     found = {
         "nameplate": named,
         "device limits": int(budget.watts / limits),
@@ -288,66 +299,44 @@ def _provisioned(budget: Budget, base: _Replay, servers: Sequence[tuple[_Server,
     return [_row(name, budget, n, named, **_filled(n, budget, base, base)) for name, n in found.items()]
 
 
-def _while_capped(
-    plan: Plan,
-    number: int,
-    settings: verify.Settings,
-    servers: Sequence[tuple[_Server, float]],
-    budget: Budget,
-    base: _Replay,
-) -> list[dict[str, Any]]:
+def _while_capped(asked: _Asked, base: _Replay, named: int) -> list[dict[str, Any]]:
     """Return the row of the servers at the risk while a cap keeps them within the budget whatever they do."""
+    budget = asked.budget
     most = base.power.most_servers(budget.watts, budget.risk)
     if not most:
         return []
-    cap = min(s.cap_for(budget.watts / most) for s, _ in servers)
+    cap = min(s.cap_for(budget.watts / most) for s, _ in asked.servers)
     if np.isnan(cap):
         return []
-    one = _replayed(plan, number, settings, servers, {"all": cap})
-    filled = _filled(most, budget, one, base)
-    named = _by_nameplate(budget, servers)
+    filled = _filled(most, budget, _replayed(asked, {"all": cap}), base)
     return [_row("capping risk, while capped", budget, most, named, **{**filled, "power_cap_w": cap})]
 
 
-def _capped(
-    plan: Plan,
-    number: int,
-    settings: verify.Settings,
-    servers: Sequence[tuple[_Server, float]],
-    budget: Budget,
-    base: _Replay,
-    caps: Sequence[float],
-) -> list[dict[str, Any]]:
+def _capped(asked: _Asked, base: _Replay, named: int, caps: Sequence[float]) -> list[dict[str, Any]]:
     """Return a row per cap that always holds: servers at the same risk, latencies, rates."""
-    rows, named = [], _by_nameplate(budget, servers)
-    pools: tuple[Capped, ...] = ("decode", "all") if len(servers) > 1 else ("all",)
+    rows, budget = [], asked.budget
+    pools: tuple[Capped, ...] = ("decode", "all") if len(asked.servers) > 1 else ("all",)
     for which in pools:
         for share in caps:
-            cap = share * servers[-1][0].limit
-            one = _replayed(plan, number, settings, servers, {which: cap})
+            cap = share * asked.servers[-1][0].limit
+            one = _replayed(asked, {which: cap})
             most = one.power.most_servers(budget.watts, budget.risk)
             name = f"{'decode pool' if which == 'decode' else 'all devices'} capped at {100 * share:.0f} %"
             rows.append(_row(name, budget, most, named, **{**_filled(most, budget, one, base), "power_cap_w": cap}))
     return rows
 
 
-def _batches(
-    plan: Plan,
-    number: int,
-    settings: verify.Settings,
-    servers: Sequence[tuple[_Server, float]],
-    budget: Budget,
-    base: _Replay,
-) -> list[dict[str, Any]]:
+def _batches(asked: _Asked, base: _Replay, named: int) -> list[dict[str, Any]]:
     """Return a row per smaller batch: what a row of the servers at the risk draws where they run fewer sequences.
 
     [] for two pools, and where too few sequences run.
     """
-    running, target = float(plan.columns["running"][number]), plan.scorer.target
-    if len(servers) > 1 or running < 1.0 / min(BATCHES):
+    running, target = float(asked.plan.columns["running"][asked.number]), asked.plan.scorer.target
+    if len(asked.servers) > 1 or running < 1.0 / min(BATCHES):
         return []
-    layout, _ = verify.pools_of(plan, number)
-    most, named, rows = base.power.most_servers(budget.watts, budget.risk), _by_nameplate(budget, servers), []
+    layout, _ = verify.pools_of(asked.plan, asked.number)
+    budget, rows = asked.budget, []
+    most = base.power.most_servers(budget.watts, budget.risk)
     for share in BATCHES:
         clients = float(np.round(running * share) * layout.replicas[0])
         found = simulator.simulate(
@@ -356,10 +345,10 @@ def _batches(
             target.workload.at(arrival="closed", concurrency=clients),
             engine=target.engine,
             costs=target.costs,
-            router=settings.router,
-            seed=settings.seed,
+            router=asked.settings.router,
+            seed=asked.settings.seed,
         )
-        one = _read(plan, found, servers, settings)
+        one = _read(asked, found)
         values = _filled(most, budget, replace(one, paired=(NAN, NAN)), one)
         rows.append(_row(f"batch of {100 * share:.0f} %", budget, most, named, **values))
     return rows
