@@ -96,7 +96,7 @@ def memoised(steps: StepModel, engine: Engine, factors: Array, memo: dict[int, S
 class TrialCosts:
     """Cost model with kernel factors on trial: prices each distinct call once by `model`, the kernels as timed alone.
 
-    engine: whose launches set a floor. factors: (BOUNDS, KERNELS). memo: calls priced so far.
+    engine: whose kernels they are. factors: (BOUNDS, KERNELS). memo: calls priced so far.
     """
 
     model: CostModel
@@ -114,5 +114,4 @@ class TrialCosts:
             self.memo[key] = (cost, calls_of(demand, hardware, cost))
         cost, calls = self.memo[key]
         time = factored(calls, self.factors.T[kernel(demand)], own=self.engine.kernel_source == "own")
-        floor = np.array([self.engine.host_launch(d.vendor) for d in hardware.devices])[hardware.index]
-        return replace(cost, time=np.maximum(time, floor))
+        return replace(cost, time=time)

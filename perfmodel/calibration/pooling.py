@@ -17,7 +17,7 @@ import numpy as np
 
 from perfmodel.arrays import Array, Mask
 from perfmodel.calibration.measured import fold_of
-from perfmodel.calibration.targets import MOST_LOG_RATIO, PoolGroup, RunGroup, Target, target_of
+from perfmodel.calibration.targets import MOST_LOG_RATIO, PoolGroup, RunGroup, Target, group_weights, target_of
 from perfmodel.costs import BOUNDS, KERNELS, combined
 from perfmodel.engines import Engine
 from perfmodel.vocabulary import LINK_BOUND
@@ -106,12 +106,11 @@ def slopes_of(
     targets = [(t, g) for t, g in targets if len(t.rows)]
     found = [_slopes(engine, t, constants, starts[g.device], _used(g)) for t, g in targets]
     rows = pd.concat([t.rows.assign(device=g.device) for t, g in targets], ignore_index=True)
-    weight = rows.groupby("group").value.transform("size").to_numpy(float) ** -0.25
     return Slopes(
         rows=rows,
         ratios=np.concatenate([r for r, _ in found]),
         slopes=np.concatenate([s for _, s in found]),
-        weight=weight / np.sqrt(np.mean(weight**2)),
+        weight=group_weights(rows),
     )
 
 

@@ -26,7 +26,7 @@ from perfmodel.cases import (
     read_cases,
     settle,
 )
-from perfmodel.costs import unfitted
+from perfmodel.costs import LaunchFloor, unfitted
 from perfmodel.deployment import Deployments
 from perfmodel.engines import Engine
 from perfmodel.estimates import Prepared, estimate_replicas, prepare
@@ -92,7 +92,8 @@ class PoolGroup:
 
     def predict(self, engine: Engine, factors: Array) -> dict[str, Array]:
         """Predict the output columns of the runs with other constants of the engine and other kernel factors."""
-        costs = TrialCosts(unfitted(self.group.engine), engine, factors, self.memo)
+        trial = TrialCosts(unfitted(self.group.engine), engine, factors, self.memo)
+        costs = LaunchFloor(trial, engine)
         return estimate_group(self.settings, replace(self.group, engine=engine), costs).columns()
 
 
@@ -189,5 +190,10 @@ def target_of(groups: Sequence[RunGroup | PoolGroup], truth: pd.DataFrame) -> Ta
         spans.append(pd.DataFrame({"case_id": group.ids, "at": np.arange(start, start + len(group.ids))}))
         start += len(group.ids)
     rows = pd.concat(spans).merge(truth[truth.metric.isin(METRICS)], on="case_id")
+    return Target(groups=tuple(groups), rows=rows, weight=group_weights(rows))
+
+
+def group_weights(rows: pd.DataFrame) -> Array:
+    """Return the weight of each measured value by the size of its group, (V,), with a mean square of 1."""
     weight = rows.groupby("group").value.transform("size").to_numpy(float) ** WEIGHT_EXPONENT
-    return Target(groups=tuple(groups), rows=rows, weight=weight / np.sqrt(np.mean(weight**2)))
+    return np.asarray(weight / np.sqrt(np.mean(weight**2)))

@@ -158,7 +158,8 @@ class EngineFactors:
 
     def _factors(self, device: Device) -> Array:
         """Return the factors (BOUNDS, KERNELS) on `device`: those fitted on published runs times the user's own."""
-        return factors(self.engine.name, device) * self._own(device)
+        fitted = factors(self.engine.name, device)
+        return fitted * self._own(device) if self.engine.adjustments else fitted
 
     def _own(self, device: Device) -> Array:
         """Return the user's own factors on `device`, (BOUNDS, KERNELS)."""
