@@ -14,7 +14,7 @@ from perfmodel.arrays import Array, Mask
 from perfmodel.cases import predict
 from perfmodel.engines import PARTS, Adjustment
 from perfmodel.engines import engine as engine_of
-from perfmodel.feedback.checks import check_consistent, check_possible
+from perfmodel.feedback.checks import check_consistent, check_possible, check_stated
 from perfmodel.feedback.fit import Posterior, posterior, priors
 from perfmodel.feedback.rows import Measured, table_of
 from perfmodel.feedback.run import MeasuredRun
@@ -64,7 +64,7 @@ def calibrate(
         InputError: a run without model or device, or one that cannot be predicted.
     """
     database = hwdb or load_hwdb()
-    table_of(runs)
+    check_stated(runs)
     check_consistent(runs)
     keys = [_system(run, database) for run in runs]
     systems = list(dict.fromkeys(keys))
@@ -100,6 +100,8 @@ def _calibrated(system: tuple[str, str], runs: Sequence[MeasuredRun], database: 
 
     def model(point: Array) -> Array:
         """Return what the model says of each measured value with factors exp(`point`)."""
+        if not point.any():
+            return said
         factors = tuple(zip(PARTS, np.exp(point).tolist(), strict=True))
         return measured.of(_answers(frame, database, (Adjustment(device, family, factors),)))
 

@@ -28,6 +28,14 @@ SHORTER = {
 }
 
 
+def check_stated(runs: Iterable[MeasuredRun]) -> None:
+    """Raise `InputError` for the first run that lacks its model or its device."""
+    for run in runs:
+        for name in ("model", "device"):
+            if not run.given.get(name):
+                raise InputError(f"{run.place}: the {name} is not stated; give --{name}")
+
+
 def check_consistent(runs: Iterable[MeasuredRun]) -> None:
     """Raise `InputError` for the first run whose figures contradict one another."""
     for run in runs:

@@ -67,16 +67,9 @@ def kind_of(metric: str) -> str | None:
 
 
 def table_of(runs: Sequence[MeasuredRun]) -> tuple[pd.DataFrame, Measured]:
-    """Return (the table that `predict` reads, what was measured).
-
-    Raises `InputError` where a run lacks its model or its device.
-    """
+    """Return (the table that `predict` reads, what was measured). Raises `InputError` where nothing was."""
     import pandas as pd
 
-    for run in runs:
-        for name in ("model", "device"):
-            if not run.given.get(name):
-                raise InputError(f"{run.place}: the {name} is not stated; give --{name}")
     frame = pd.DataFrame([dict(run.given) for run in runs]).fillna("")
     values = [(n, m, v) for n, run in enumerate(runs) for m, v in run.measured.items()]
     if not values:

@@ -5,28 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from perfmodel.cases import OUTPUT
+
+#: Columns of `predict` that runs are not fitted on: memory is no measurement of speed, power at the wall is that of
+#: hosts too, and the mean gap between tokens and the median end-to-end latency have no scatter of their own.
+NOT_FITTED = ("memory_gb_per_device", "wall_power_w", "itl_ms", "e2e_ms_p50")
 #: Metrics that a run may measure: columns of `perfmodel.predict`, in the units of their names.
-METRICS = (
-    "ttft_ms",
-    "ttft_ms_p50",
-    "ttft_ms_p90",
-    "ttft_ms_p99",
-    "tpot_ms",
-    "tpot_ms_p50",
-    "tpot_ms_p90",
-    "tpot_ms_p99",
-    "itl_ms_p50",
-    "itl_ms_p99",
-    "e2e_ms",
-    "e2e_ms_p99",
-    "req_s",
-    "output_tok_s",
-    "total_tok_s",
-    "prefill_tok_s",
-    "decode_tok_s",
-    "power_w_per_device",
-    "energy_j_per_output_token",
-)
+METRICS = tuple(column for column in OUTPUT if column not in NOT_FITTED)
 
 
 @dataclass(frozen=True)

@@ -58,11 +58,9 @@ def _run(record: Mapping[str, Any], place: str) -> MeasuredRun:
     isl = number(record, "total_input_tokens", place) / served
     osl = number(record, "total_output_tokens", place) / served
     load, remarks = _load(record, place, served)
-    found = metrics(record, TIMES | SGLANG_TIMES, place)
-    found |= metrics(record, {m: k for m, k in TIMES.items() if m.startswith("e2e") and k in record}, place)
-    found |= metrics(record, RATES, place)
-    total = next((key for key in TOTALS if key in record), "")
-    found |= metrics(record, {"total_tok_s": total}, place) if total else {}
+    total = next((key for key in TOTALS if key in record), TOTALS[0])
+    other_names = {metric: key for metric, key in SGLANG_TIMES.items() if TIMES[metric] not in record}
+    found = metrics(record, TIMES | other_names | RATES | {"total_tok_s": total}, place)
     backend = str(record.get("backend") or record.get("endpoint_type") or "")
     model = str(record.get("model_id") or record.get("model") or "")
     given = {
