@@ -18,7 +18,7 @@ from hwdb import InputError
 from perfmodel import model
 from perfmodel.dtypes import storage
 from search.deploy import TARGETS, Launch, Pool, export, read_back
-from search.deploy.launch import DECODE, PREFILL, SERVE, Check
+from search.deploy.launch import DECODE, PREFILL, SERVE, SWITCHES, Check
 from search.deploy.parsers import releases
 from search.deploy.rules import conflicts
 from search.planning import own_format
@@ -93,8 +93,7 @@ def random_launch(rng: random.Random, target: str) -> Launch:
         kv = rng.choice((model(name).kv_format, *CACHES[engine]))
         pooled = engine in ("vllm", "sglang", "trtllm") and rng.random() < 0.3
         pools = [random_pool(rng, engine, name, role, kv) for role in ((PREFILL, DECODE) if pooled else (SERVE,))]
-        switches = ("chunked_prefill", "prefix_cache", "graph_capture")
-        pools = [Pool(**{**vars(p), **{s: getattr(pools[0], s) for s in switches}}) for p in pools]
+        pools = [Pool(**{**vars(p), **{s: getattr(pools[0], s) for s in SWITCHES}}) for p in pools]
         check = Check(1024.0, 256.0, rate=rng.choice((2.0, 12.5)), bounds={"ttft_ms_p90": 500.0, "tpot_ms": 50.0})
         launch = Launch(name, engine, version, tuple(pools), rng.choice((4096, 8192, 16384)), check=check)
         if any(conflicts(launch, pool, model(name), {}) for pool in pools):

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 #: Options of the deployment that may stand beside --from.
 BESIDE = ("from_", "device", "allow_long_context")
-SWITCHES = ("chunked_prefill", "prefix_cache", "graph_capture")
-
 #: Options of an engine, with whatever a command adds to them.
 AnyEngineOptions = TypeVar("AnyEngineOptions", bound=EngineOptions)
 
@@ -67,6 +65,8 @@ def _formats(reading: Reading, pool: Pool) -> dict[str, str]:
 
 def engine_of(reading: Reading, options: AnyEngineOptions) -> AnyEngineOptions:
     """Return the options of the engine that was read; what the user gave beside --from takes precedence."""
+    from search.deploy import SWITCHES
+
     launch, pool = reading.launch, reading.launch.main
     settings = [f"{name}={str(getattr(pool, name)).lower()}" for name in SWITCHES]
     given = options.engine_setting or []

@@ -9,12 +9,13 @@ from hwdb.lazy import lazy_names
 if TYPE_CHECKING:
     from search.deploy.compare import compared, words_of
     from search.deploy.deployed import Reading, read_back
-    from search.deploy.launch import Check, Launch, Pool
+    from search.deploy.launch import SWITCHES, Check, Launch, Pool
     from search.deploy.of_plan import launch_columns, launch_of, launch_of_row, read_plan, with_launches
     from search.deploy.targets import CLUSTERS, TARGETS, Export, check_target, export
 
 __all__ = [
     "CLUSTERS",
+    "SWITCHES",
     "TARGETS",
     "Check",
     "Export",
@@ -38,7 +39,7 @@ __getattr__ = lazy_names(
     {
         "compare": ["compared", "words_of"],
         "targets": ["CLUSTERS", "TARGETS", "Export", "check_target", "export"],
-        "launch": ["Check", "Launch", "Pool"],
+        "launch": ["SWITCHES", "Check", "Launch", "Pool"],
         "of_plan": ["launch_columns", "launch_of", "launch_of_row", "read_plan", "with_launches"],
         "deployed": ["Reading", "read_back"],
     },

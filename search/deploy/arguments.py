@@ -14,7 +14,7 @@ from search.deploy.checkpoints import checkpoint
 from search.deploy.launch import DECODE, SERVE, Launch, Pool
 from search.deploy.parsers import number
 from search.deploy.settings import to_engine
-from search.deploy.templates import NODE_DEVICES, Template, template
+from search.deploy.templates import NODE_DEVICES, Template, nodes_for, template
 
 #: Settings whose default needs no flag, with that default; others are always written.
 PLAIN = {"tp": 1, "total_tp": 1, "pp": 1, "dp": 1, "cp": 1, "kvp": 1, "ep": 1, "attention_dp": False, "experts": False}
@@ -130,7 +130,7 @@ def _lora_words(launch: Launch, how: Template) -> list[str]:
 
 def _node_words(launch: Launch, how: Template, pool: Pool) -> list[str]:
     """Return the words that join several nodes to one replica; none where it fits on a node."""
-    nodes = -(-pool.devices // NODE_DEVICES)
+    nodes = nodes_for(pool.devices)
     if nodes < 2 or how.engine in (
         "trtllm",
         "mindie",

@@ -13,7 +13,7 @@ from perfmodel import model as model_of
 from perfmodel.engines import engine as engine_of
 from perfmodel.models import UNQUANTISED
 from search.deploy.documents import documents_of, engine_words, givens
-from search.deploy.launch import DECODE, PREFILL, SERVE, Launch, Pool
+from search.deploy.launch import DECODE, PREFILL, SERVE, SWITCHES, Launch, Pool
 from search.deploy.parsers import Release, release
 from search.deploy.reading import Understood, read_keys, read_words, variables
 from search.deploy.recognised import recognised
@@ -100,7 +100,7 @@ def _one(engine: str, given: Given, folder: Path, device: str, version: str) -> 
         replicas=_whole(given.marks.get("replicas", "1")),
         weight=weight,
         kv=spec.kv_format,
-        **{k: getattr(runs, k) for k in ("chunked_prefill", "prefix_cache", "graph_capture")},
+        **{k: getattr(runs, k) for k in SWITCHES},
         gpu_memory_utilization=None if "gpu_memory_utilization" in how.flags else runs.gpu_memory_utilization,
     )
     try:
@@ -123,11 +123,8 @@ def _with_flag_file(engine: str, given: Given, folder: Path) -> Given:
 
     at = words.index("--config")
     name = words[at + 1]
-    text = given.files.get(name) or given.files.get(Path(name).name)
-    if text is None and (folder / name).is_file():
-        text = infile.read_bytes(folder / name, "configuration", infile.MOST_CONFIG).decode("utf-8", "replace")
     try:
-        held = yaml.safe_load(text or "")
+        held = yaml.safe_load(_file_text(given, folder, name))
     except yaml.YAMLError as error:
         raise InputError(f"{name}: not YAML: {error}") from None
     if not isinstance(held, Mapping):
@@ -135,6 +132,15 @@ def _with_flag_file(engine: str, given: Given, folder: Path) -> Given:
     own = {word.partition("=")[0].replace("_", "-") for word in words}
     held = {k: v for k, v in held.items() if f"--{str(k).replace('_', '-')}" not in own}
     return replace(given, words=(*words[:at], *words[at + 2 :], *engine_words(held)))
+
+
+def _file_text(given: Given, folder: Path, name: str) -> str:
+    """Return the text of a file that a command names: of the same source, else of the disk; "" for a file that is not
+    there."""
+    text = given.files.get(name) or given.files.get(Path(name).name) or ""
+    if name and not text and (folder / name).is_file():
+        text = infile.read_bytes(folder / name, "configuration", infile.MOST_CONFIG).decode("utf-8", "replace")
+    return text
 
 
 def _whole(text: str) -> int:
@@ -152,9 +158,7 @@ def _read_file(found: Understood, how: Template, given: Given, folder: Path, kno
         (str(found.given[f]) for f in (how.file, "--config", "--extra_llm_api_options") if f in found.given), ""
     )
     name = name or ("" if how.file else next(iter(given.files), "config.json"))
-    text = given.files.get(name) or given.files.get(Path(name).name) or ""
-    if name and not text and (folder / name).is_file():
-        text = infile.read_bytes(folder / name, "configuration", infile.MOST_CONFIG).decode("utf-8", "replace")
+    text = _file_text(given, folder, name)
     if not text:
         if name:
             found.unknown.append(f"the file {name} is not here: what it sets is not known")

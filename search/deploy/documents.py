@@ -137,14 +137,18 @@ def _container(container: Mapping[str, Any], marks: Mapping[str, str], files: Ma
     words = [str(w) for key in ("command", "args") for w in _list(container.get(key))]
     env = {str(e.get("name")): str(e.get("value", "")) for e in _list(container.get("env")) if isinstance(e, Mapping)}
     engine, version = engine_of_image(str(container.get("image", "")))
-    if engine and not _list(container.get("command")) and words[:1] and words[0].startswith("-"):
-        words = [*_PROGRAM[engine], *words]
+    words = words if _list(container.get("command")) else _with_program(engine, words)
     limits = _map(_map(container.get("resources")).get("limits")) or _map(
         _map(container.get("resources")).get("requests")
     )
     held = next((str(limits[r]) for r in resources() if r in limits), "")
     more = {**({"version": version} if version else {}), **({"devices": held} if held else {})}
     return Given(tuple(words), env, files, {**more, **marks})
+
+
+def _with_program(engine: str, words: list[str]) -> list[str]:
+    """Return the words of a container that states no program: where they are flags, its image runs the engine's."""
+    return [*_PROGRAM[engine], *words] if engine and words[:1] and words[0].startswith("-") else words
 
 
 def _compose(document: Mapping[str, Any]) -> Iterator[Given]:
@@ -170,8 +174,7 @@ def _compose(document: Mapping[str, Any]) -> Iterator[Given]:
         marks = {k[len(PREFIX) :]: str(v) for k, v in _pairs(service.get("labels")).items() if k.startswith(PREFIX)}
         marks["replicas"] = str(deploy.get("replicas", 1))
         engine, version = engine_of_image(str(service.get("image", "")))
-        if engine and "entrypoint" not in service and words[:1] and words[0].startswith("-"):
-            words = [*_PROGRAM[engine], *words]
+        words = words if "entrypoint" in service else _with_program(engine, words)
         marks = {
             **({"version": version} if version else {}),
             **({"devices": count} if count.isdigit() else {}),

@@ -7,6 +7,8 @@ from typing import Any
 
 #: Roles of a pool: `serve` runs prefill and decode, the others one of them.
 SERVE, PREFILL, DECODE = "serve", "prefill", "decode"
+#: Switches of an engine that a pool states.
+SWITCHES = ("chunked_prefill", "prefix_cache", "graph_capture")
 
 
 @dataclass(frozen=True)

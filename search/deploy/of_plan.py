@@ -14,7 +14,7 @@ import numpy as np
 from hwdb import InputError, PerfmodelError, infile
 from perfmodel.engines import engine as engine_of
 from perfmodel.workload import SLO_KEYS
-from search.deploy.launch import DECODE, PREFILL, SERVE, Check, Launch, Pool
+from search.deploy.launch import DECODE, PREFILL, SERVE, SWITCHES, Check, Launch, Pool
 from search.deploy.parsers import release, releases
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 LENGTH_MARGIN = 2.0
 #: ... in whole multiples of so many tokens. Both chosen; never beyond the model's own context.
 LENGTH_STEP = 1024
-#: Switches of the engine that a plan states once for all its pools.
-SWITCHES = ("chunked_prefill", "prefix_cache", "graph_capture")
 COUNTS = ("tp", "pp", "ep", "dp", "cp", "kvp")
 #: What no engine flag of a launch carries; a plan that uses it is not exported.
 OFFLOADED = ("host_weights", "host_experts", "host_kv")

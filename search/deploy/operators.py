@@ -12,7 +12,7 @@ from search.deploy.kubernetes import checked_command
 from search.deploy.launch import SERVE, Launch, Pool
 from search.deploy.parsers import release
 from search.deploy.script import marked
-from search.deploy.templates import NODE_DEVICES, resource, template
+from search.deploy.templates import nodes_for, resource, template
 
 #: Release of Dynamo whose graph format is written (package ai-dynamo 1.6.1, profiler/templates/dgd; its operator's
 #: api/v1beta1 types @006b6e1, 2026).
@@ -35,7 +35,7 @@ def dynamo(launch: Launch) -> list[dict[str, Any]]:
         kind = "worker" if pool.role == SERVE else pool.role
         template_of = {"metadata": {"annotations": noted(launch, pool)}, "spec": _dynamo_pod(launch, pool, runtime)}
         part = _component(kind, kind, pool.replicas, template_of)
-        nodes = -(-pool.devices // NODE_DEVICES)
+        nodes = nodes_for(pool.devices)
         parts.append({**part, "multinode": {"nodeCount": nodes}} if nodes > 1 else part)
     spec = {"backendFramework": launch.engine, "components": parts}
     return [
@@ -61,7 +61,7 @@ def _dynamo_pod(launch: Launch, pool: Pool, runtime: str) -> dict[str, Any]:
     if launch.engine == "vllm":
         words = ["--model", *words]
         words += [] if pool.role == SERVE else ["--disaggregation-mode", pool.role]
-    nodes = -(-pool.devices // NODE_DEVICES)
+    nodes = nodes_for(pool.devices)
     limits = {resource(device_record(pool)): str(pool.devices // nodes)}
     main = {
         **container(launch, pool, found),
@@ -157,7 +157,8 @@ def _ray_config(launch: Launch, pool: Pool) -> dict[str, Any]:
 
     known = release(launch.engine, launch.version)
     joined = template(launch.engine).nodes.get("flags", [])[::2]  # Ray joins nodes by itself
-    words = _without(list(command(launch, pool).words[3:]), {"--host", "--port", "--served-model-name", *joined})
+    found = command(launch, pool)
+    words = _without(list(found.words[3:]), {"--host", "--port", "--served-model-name", *joined})
     arguments: dict[str, Any] = {}
     while words:
         name = words.pop(0)
@@ -169,13 +170,12 @@ def _ray_config(launch: Launch, pool: Pool) -> dict[str, Any]:
         text = words.pop(0)
         kinds: dict[str, Any] = {"int": int, "float": float, "json": json.loads}
         arguments[key] = kinds.get(flag.kind, str)(text)
-    source = command(launch, pool).words[2]
     bounds = {"min_replicas": launch.least, "max_replicas": launch.most, "initial_replicas": pool.replicas}
     scaled = launch.most is not None and launch.least is not None and launch.most > launch.least and pool.role == SERVE
     env = {f"PERFMODEL_{k.upper()}": v for k, v in marked(launch, pool).items() if k != "replicas"}
     return {
-        "model_loading_config": {"model_id": launch.model, "model_source": source},
+        "model_loading_config": {"model_id": launch.model, "model_source": found.words[2]},
         "engine_kwargs": arguments,
         "deployment_config": {"autoscaling_config": bounds} if scaled else {"num_replicas": pool.replicas},
-        "runtime_env": {"env_vars": {**command(launch, pool).env, **env}},
+        "runtime_env": {"env_vars": {**found.env, **env}},
     }

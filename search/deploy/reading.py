@@ -232,10 +232,7 @@ def _json_keys(found: Understood, release: Release, name: str, value: Mapping[st
         return
     for key in value:
         if key not in known:
-            import difflib
-
-            near = difflib.get_close_matches(key, known, 2, 0.7)
-            found.unknown.append(f"{name}: {key!r} is no key of it{f' (near: {chr(44).join(near)})' if near else ''}")
+            found.unknown.append(f"{name}: {key!r} is no key of it{_near(key, known)}")
 
 
 #: Keys of TensorRT-LLM's file that are flags too -> setting.

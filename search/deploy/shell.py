@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from hwdb import InputError
 
@@ -143,8 +143,3 @@ def _expanded(word: str, env: Mapping[str, str], arrays: Mapping[str, Sequence[s
 def _filled(text: str, env: Mapping[str, str]) -> str:
     """Return a text with the variables that are known, or have a default, put in."""
     return _VARIABLE.sub(lambda m: env.get(m[1] or m[2], m[0] if m[3] is None else m[3]), text)
-
-
-def marked(given: Given, **more: str) -> Given:
-    """Return the command with further marks, where it has none of that name."""
-    return replace(given, marks={**more, **given.marks})

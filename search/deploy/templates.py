@@ -17,6 +17,11 @@ TABLE = Path(__file__).with_name("templates.toml")
 NODE_DEVICES = 8
 
 
+def nodes_for(devices: int) -> int:
+    """Return how many nodes hold so many devices of one replica."""
+    return -(-devices // NODE_DEVICES)
+
+
 @dataclass(frozen=True)
 class Template:
     """How one engine is launched; the keys are explained in `templates.toml`."""
