@@ -27,7 +27,7 @@ from search.space import SearchSpace
 
 DEEPSEEK = "deepseek-ai/DeepSeek-V3"
 OVERLAPPED = {"overlap": "dual_batch", "overlap_always": True}
-#: DeepEP under SGLang 0.5 on H100, hidden 7168, top-8: (nodes, tokens a device, dispatch, combine), microseconds
+#: DeepEP under SGLang 0.5 on H100, hidden 7168, top-8: (nodes, tokens per device, dispatch, combine), microseconds
 #: (aiconfigurator-core 0.12.0, Apache-2.0).
 LOW_LATENCY = [
     (1, 128, 39.8, 72.4),
@@ -102,7 +102,7 @@ def wide(ranks: int, device: str = "h100-sxm", **routing: Any) -> Any:
 def tokens_per_second(
     phase: str, ranks: int, seqs: int, settings: dict[str, Any] | None = None, **routing: Any
 ) -> float:
-    """Tokens per second and device of DeepSeek-V3 on H100 under SGLang, of a batch of `seqs` sequences a device."""
+    """Tokens per second and device of DeepSeek-V3 on H100 under SGLang, of a batch of `seqs` sequences per device."""
     known = engine("sglang").configured(**settings) if settings else engine("sglang")
     output = 1 if phase == "prefill" else 100
     asked = Workload.from_lengths(2000, output, arrival="static", concurrency=seqs * ranks)

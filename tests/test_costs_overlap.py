@@ -179,7 +179,7 @@ def test_nano_batches_gain_as_their_ablation_says() -> None:
 
 def test_two_batches_gain_as_on_large_expert_parallelism() -> None:
     """SGLang's two-batch overlap, DeepSeek on H100 nodes (LMSYS, 2025-05-05, 'large-scale EP'): 27 to 35 % more prompt
-    tokens at EP 32; decodes at EP 72 lose below 64 to 128 sequences a device and gain 25.5 % at 256."""
+    tokens at EP 32; decodes at EP 72 lose below 64 to 128 sequences per device and gain 25.5 % at 256."""
     prompts = passes(DEEPSEEK, "h100-sxm", tp=1, dp=32, ep=32)
     assert 1.15 < gain(prompts, "dual_batch", Step(8192.0 * 32, 0.0, 256.0)) < 1.5
     decodes = passes(DEEPSEEK, "h100-sxm", tp=1, dp=72, ep=72)

@@ -17,29 +17,11 @@ from search.fleet.idle import idle_devices
 from search.fleet.layouts import _names
 from search.fleet.operating import IDLE_RATE, _at_the_wall, _watts_per_device
 from search.fleet.options import prepare
-
-SCENARIO = """\
-[site]
-pue = 1.5
-[hardware]
-devices = ["h100-sxm"]
-{hardware}
-[fleet]
-[[fleet.class]]
-name = "chat"
-model = "meta-llama/Llama-3.1-8B-Instruct"
-input_tokens = 1000
-output_tokens = 100
-request_rate_rps = 30
-slo = {{ tpot_ms = 40, ttft_ms = 1000 }}
-[[fleet.option]]
-device = "h100-sxm"
-tp = [1, 2]
-"""
+from tests.test_fleet_by_hand import MODELLED
 
 
 def test_replicas_without_requests_draw_what_they_draw_at_rest(tmp_path: Path) -> None:
-    (tmp_path / "rest.toml").write_text(SCENARIO.format(hardware=""), encoding="utf-8")
+    (tmp_path / "rest.toml").write_text(MODELLED.format(hardware="", rate=30, option=""), encoding="utf-8")
     made = prepare(load_scenario(tmp_path / "rest.toml"), Roofline())
     problem, built = made.problem, made.modelled
     option, replicas = problem.options[0], np.array([1, 3, 1])
@@ -55,7 +37,7 @@ def test_replicas_without_requests_draw_what_they_draw_at_rest(tmp_path: Path) -
 def test_hosts_are_whole_and_carry_the_devices_that_nothing_uses(
     standing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = SCENARIO.format(hardware='nodes = ["dgx-h100"]')
+    text = MODELLED.format(hardware='nodes = ["dgx-h100"]', rate=30, option="")
     (tmp_path / "hosts.toml").write_text(text, encoding="utf-8")
     made = prepare(load_scenario(tmp_path / "hosts.toml"), Roofline())
     problem, built = made.problem, made.modelled
