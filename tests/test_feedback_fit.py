@@ -159,3 +159,23 @@ def test_file_of_a_calibration_holds_factors_and_runs(tmp_path: Path) -> None:
     assert (one.device, one.engine, one.runs) == ("h100-sxm", "vllm", 2)
     again = calibrate(read_runs(tmp_path / "mine.toml"))[0]
     assert dict(again.adjustment.factors) == pytest.approx(dict(one.factors), rel=1e-2)
+
+
+def test_factors_of_front_end_and_power_reach_simulator_and_pools() -> None:
+    """Every door takes them: the simulator's first token and watts, and the watts of two pools."""
+    import hwdb
+    from perfmodel import Workload, deployments, estimate_disaggregated, model, simulate
+    from perfmodel.simulator import power_summary, summary
+
+    plain = engine("vllm")
+    own = plain.adjusted_by([Adjustment("h100-sxm", "vllm", (("front_end", 21.0), ("power", 1.3)))])
+    spec, placed = model("meta-llama/Llama-3.1-8B"), deployments([hwdb.device("h100-sxm")])
+    work = Workload.from_lengths(500, 50, concurrency=4)
+    shipped, changed = (simulate(spec, placed, work, engine=by, count=60) for by in (plain, own))
+    later = summary(changed)["ttft_ms"] - summary(shipped)["ttft_ms"]
+    assert later == pytest.approx(20.0 * plain.request_time * 1e3, rel=0.25)
+    watts = [power_summary(run)["decode_power_w_per_device"] for run in (shipped, changed)]
+    assert watts[1] > watts[0] * 1.1
+    workers = {"prefill_workers": 1, "decode_workers": 1}
+    both = [estimate_disaggregated(spec, work, placed, placed, engine=by, **workers).power[0] for by in (plain, own)]
+    assert both[1] > both[0]

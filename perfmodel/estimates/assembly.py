@@ -11,7 +11,7 @@ from perfmodel.estimates.groups import Intervals, Latency, MemoryUse, PowerUse, 
 from perfmodel.estimates.intervals import METRICS as INTERVAL_METRICS
 from perfmodel.estimates.intervals import narrowed, spread
 from perfmodel.memory import Memory
-from perfmodel.power import Activity, energy_per_token, mean_power, power_spread, ready_power, use_of
+from perfmodel.power import Activity, energy_per_token, power_spread, use_of
 from perfmodel.serving import TINY, Served, StepModel
 from perfmodel.workload import RANKS, Load
 
@@ -68,10 +68,7 @@ def _intervals(steps: StepModel, load: Load, served: Served, basis: Codes) -> In
 def _power_use(steps: StepModel, load: Load, served: Served, devices: Array, output: Array) -> PowerUse:
     """Return watts and joules of N deployments. devices: in use, (N,). output: tokens/s of all replicas, (N,)."""
     activity = activity_of(steps, load, served)
-    ready, own = ready_power(steps.hardware), steps.own_factor("power")
-    power = mean_power(steps.hardware, activity)
-    if steps.engine.adjustments:  # the user's own runs say what work draws beyond waiting for requests
-        power = np.minimum(np.where(power > ready, ready + (power - ready) * own, power), steps.hardware.tdp)
+    power = steps.device_watts(activity)
     energy = energy_per_token(power * devices, output)
     return PowerUse.of(power, energy, activity)
 

@@ -21,7 +21,7 @@ from perfmodel.estimates.kv_transfer import transfer
 from perfmodel.estimates.placed import placed_pools
 from perfmodel.estimates.tandem import serve_tandem
 from perfmodel.models import ModelSpec
-from perfmodel.power import Activity, energy_per_token, mean_power, use_of
+from perfmodel.power import Activity, energy_per_token, use_of
 from perfmodel.serving import PromptPool, Served, prompt_pool
 from perfmodel.workload import POOLED_REQUESTS_PER_CLIENT, Load, Workload, load_of
 
@@ -237,6 +237,6 @@ def _power(pair: ServedPair, devices: Array) -> tuple[Array, Activity]:
         """Return the mean over the devices of both pools."""
         return np.asarray(share * first + (1.0 - share) * second)
 
-    watts = mean(mean_power(pair.front.hardware, front), mean_power(pair.back.hardware, back))
+    watts = mean(pair.front.steps.device_watts(front), pair.back.steps.device_watts(back))
     both = {name: mean(getattr(front, name), getattr(back, name)) for name in ("busy", "kernels", "use")}
     return watts, Activity(busy=both["busy"], kernels=both["kernels"], use=both["use"])

@@ -123,7 +123,7 @@ def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_reques
         token_time=decode.wall / load.accepted,
         later_tokens=later,
         # where others queue for admission, one of them takes the place at once
-        away=np.where(clients > max_running, 0.0, steps.engine.request_time),
+        away=np.where(clients > max_running, 0.0, steps.request_time),
     )
 
 

@@ -12,7 +12,7 @@ from perfmodel.deployment import Sharding
 from perfmodel.engines import Engine, overlap_of
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Step, step_shape
-from perfmodel.power import Activity, demanded_power, is_capped, slowdown, use_of
+from perfmodel.power import Activity, demanded_power, is_capped, mean_power, ready_power, slowdown, use_of
 from perfmodel.serving.planned_step import (
     NOT_CAPTURED,
     PlannedPrompts,
@@ -156,6 +156,18 @@ class StepModel:
         name = self.sharding.model.name
         runs = [self.engine.own_runs(device, name) for device in self.hardware.devices]
         return np.asarray(np.array(runs)[self.hardware.index])
+
+    def device_watts(self, activity: Activity) -> Array:
+        """Return the mean watts of devices by what they do, (N,) or (..., N).
+
+        The user's own benchmarks say what work draws beyond waiting for requests, at most the power limit.
+        """
+        power = mean_power(self.hardware, activity)
+        if not self.engine.adjustments:
+            return power
+        ready = ready_power(self.hardware)
+        more = ready + (power - ready) * self.own_factor("power")
+        return np.asarray(np.minimum(np.where(power > ready, more, power), self.hardware.tdp))
 
     @property
     def request_time(self) -> Array:

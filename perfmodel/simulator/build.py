@@ -18,7 +18,7 @@ from perfmodel.hardware import host_link_bandwidth
 from perfmodel.memory import sequence_bytes
 from perfmodel.models import ModelSpec
 from perfmodel.operators import Step
-from perfmodel.power import Activity, mean_power, power_spread, ready_power, use_of
+from perfmodel.power import Activity, power_spread, ready_power, use_of
 from perfmodel.serving import slots_limit
 from perfmodel.simulator.policy import MAX_SEQS, Link, Policy, Pool, Role, of_engine
 from perfmodel.simulator.requests import Traffic
@@ -102,6 +102,7 @@ def _engine_policy(setup: Prepared, engine: Engine, deployments: Deployments, tr
     return of_engine(engine, engine.limits(device), max_model_len=_longest(engine, traffic)).changed(
         max_num_batched_tokens=float(setup.steps.token_budget[0] * deployments.pp[0]),
         max_num_seqs=max(float(slots_limit(setup.sharding.adapters, load, seqs)[0]), 1.0),
+        request_time=float(np.nan_to_num(setup.steps.request_time[0])),
     )
 
 
@@ -231,7 +232,7 @@ def device_power(setup: Prepared, deployments: Deployments) -> DevicePower:
         kernels = np.minimum(share * cost.time / seconds, 1.0)
         rates = cost.work * share / np.maximum(seconds, cost.time)
         activity = Activity(np.ones_like(kernels), kernels, use_of(hardware, rates))
-        return np.asarray(mean_power(hardware, activity))[:, 0]
+        return steps.device_watts(activity)[:, 0]
 
     return DevicePower(
         busy=busy,
