@@ -171,12 +171,17 @@ def _quickest(tests: Iterable[str], known: Reach, most: float) -> tuple[list[str
 def outcomes(
     asked: Sequence[Mutant], known: Reach, tell: Callable[[list[Outcome]], None], done_before: Sequence[Outcome] = ()
 ) -> None:
-    """Run the mutants `asked` and tell after each what became of all so far. done_before: are not run again."""
-    same, found = equivalent(), list(done_before)
-    settled = {(o.path, o.line, o.was, o.becomes) for o in done_before}
-    jobs = []
+    """Run the mutants `asked` and tell after each what became of all so far.
+
+    done_before: those that are asked for again are not run again; others are of other code, and do not count.
+    """
+    settled = {(o.path, o.line, o.was, o.becomes): o for o in done_before}
+    same, jobs = equivalent(), []
+    found: list[Outcome] = []
     for number, drawn_one in enumerate(asked):
-        if (drawn_one.path, drawn_one.line, drawn_one.was, drawn_one.becomes) in settled:
+        before = settled.get((drawn_one.path, drawn_one.line, drawn_one.was, drawn_one.becomes))
+        if before is not None:
+            found.append(before)
             continue
         mutant = replace(drawn_one, called=drawn_one.called and not known.on_import(drawn_one))
         reason = same.get((mutant.path, mutant.was, mutant.becomes))
