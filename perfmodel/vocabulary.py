@@ -36,6 +36,9 @@ MOVED, SENT = WORK.index("moved"), WORK.index("sent")
 
 #: Family of the kernels that send tokens to their experts and back (DeepEP), which a formula prices and no table.
 EXPERT_ALL_TO_ALL = "expert_all_to_all"
+#: Family of prefill attention over the cache entries that an indexer picks, or that compression left; a formula prices
+#: it and no table.
+PICKED_PREFILL = "picked_prefill"
 #: Routing of experts over expert-parallel ranks that have an equal share of the work each, with tokens sorted by
 #: expert; the same in DeepGEMM's masked layout, which the low-latency kernels of DeepEP fill.
 EVEN, EVEN_MASKED = "even", "even_masked"

@@ -84,6 +84,8 @@ class Calibrated:
         """Return the time of one call on each row of `hardware`; arrays that broadcast to the demand's shape."""
         count = len(hardware.index)
         total = empty(demand_shape(demand, hardware))
+        if demand.family not in FAMILY:
+            return total  # no table of any device has it
         loans: dict[tuple[int, Variant, Device], _Loan] = {}
         for number, device in enumerate(hardware.devices):
             mine = hardware.index == number

@@ -24,12 +24,13 @@ from perfmodel.costs.roofline import Bound, bound
 from perfmodel.dtypes import FORMAT_BYTES, FORMAT_NAMES
 from perfmodel.engines import Engine
 from perfmodel.hardware import Hardware, hardware_of
-from perfmodel.operators import Demand
+from perfmodel.operators import PICKING, Demand
 from perfmodel.vocabulary import BOUNDS, COMPUTE_BOUND, EXPERT_ALL_TO_ALL, LAUNCH_BOUND, LINK_FAMILIES, MEMORY_BOUND
 
 TABLE = Path(__file__).with_name("corrections.toml")
 #: Kinds of kernel; GEMMs and experts by bits per weight, and at 4 bits by whether weights are floating-point numbers or
-#: integers, which decide library and kernel; attention over a latent KV cache (MLA) has kernels of its own.
+#: integers, which decide library and kernel; attention over a latent KV cache (MLA) has kernels of its own, and so have
+#: the choice of what sparse attention sees and prompts over picked entries.
 KERNELS = (
     "gemm_16",
     "gemm_8",
@@ -41,6 +42,7 @@ KERNELS = (
     "experts_int4",
     "attention",
     "mla",
+    "picked",
     "recurrent",
     "elementwise",
     "collective",
@@ -65,6 +67,8 @@ def kernel(demand: Demand) -> Index:
         return np.asarray(_FIRST_BY_BITS[demand.family] + by_bits)
     if demand.family in LINK_FAMILIES:
         return np.array(KERNELS.index("collective"))
+    if demand.name.startswith(PICKING):
+        return np.array(KERNELS.index("picked"))
     return np.array(KERNELS.index(demand.family.partition("_")[0]))
 
 

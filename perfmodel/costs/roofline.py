@@ -16,7 +16,15 @@ from perfmodel.costs.collectives import collective_time
 from perfmodel.costs.cost import Cost
 from perfmodel.hardware import Efficiency, Hardware, efficiency_of, roofline_spread
 from perfmodel.operators import Demand
-from perfmodel.vocabulary import BASIS_CODE, COMPUTE_BOUND, LAUNCH_BOUND, LINK_BOUND, LINK_FAMILIES, MEMORY_BOUND
+from perfmodel.vocabulary import (
+    BASIS_CODE,
+    COMPUTE_BOUND,
+    LAUNCH_BOUND,
+    LINK_BOUND,
+    LINK_FAMILIES,
+    MEMORY_BOUND,
+    PICKED_PREFILL,
+)
 
 #: Operator family -> field of `Efficiency` that holds its share of the arithmetic peak.
 _COMPUTE_SHARE = {
@@ -26,6 +34,7 @@ _COMPUTE_SHARE = {
     "attention_decode": "attention",
     "mla_prefill": "attention",
     "mla_decode": "attention",
+    PICKED_PREFILL: "attention",
     "recurrent_prefill": "attention",
     "recurrent_decode": "attention",
     "elementwise": "attention",

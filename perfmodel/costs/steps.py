@@ -18,7 +18,7 @@ from perfmodel.dtypes import COMPUTE_BYTES
 from perfmodel.engines import defaults
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Demand, Step, operators, step_shape
-from perfmodel.vocabulary import BASES, BOUNDS, LAUNCH_BOUND, LINK_FAMILIES, MOVED, SENT, WORK
+from perfmodel.vocabulary import BASES, BOUNDS, LAUNCH_BOUND, LINK_FAMILIES, MOVED, PICKED_PREFILL, SENT, WORK
 
 #: Share of a sum from which the terms of one basis count for the basis of the sum (chosen: smaller terms
 #: hardly move the sum).
@@ -27,6 +27,8 @@ SIGNIFICANT = 0.1
 _CHOOSING = ("weight", "act", "kv_bytes", "layout", "picks", "groups", "top_groups")
 #: Row of `WORK` that counts the FLOP of each compute type (`perfmodel.dtypes.COMPUTE`): 16 bits and more, 8, 4.
 _WIDTH = np.select([COMPUTE_BYTES >= 2.0, COMPUTE_BYTES >= 1.0], [0, 1], 2)
+#: Family without a number of launches of its own -> the family whose it has.
+_LAUNCHED_AS = {PICKED_PREFILL: "mla_prefill"}
 #: Kernels launched per operator, by operator family: `Engine.kernel_launches`.
 Launches = Iterable[tuple[str, float]]
 
@@ -157,7 +159,7 @@ def summed(terms: Iterable[tuple[Demand, Cost]], shape: tuple[int, ...], launche
     for demand, cost in terms:
         # an absent operator (count 0) must not turn an unknown price into an unknown sum
         time = np.where(demand.count > 0, demand.count * cost.time, 0.0)
-        calls += demand.count * kernels.get(demand.family, 1.0)
+        calls += demand.count * kernels.get(_LAUNCHED_AS.get(demand.family, demand.family), 1.0)
         run += demand.count
         _add_work(work, demand)
         if demand.family in LINK_FAMILIES:

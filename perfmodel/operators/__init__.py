@@ -7,9 +7,11 @@ from perfmodel.operators.alone import all_reduce_alone, attention_alone, gemm_al
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.forward import operators
 from perfmodel.operators.lora import adapter_bytes_fetched
+from perfmodel.operators.picking import PICKING
 from perfmodel.operators.step import Step, step_shape
 
 __all__ = [
+    "PICKING",
     "Demand",
     "Step",
     "adapter_bytes_fetched",

@@ -1,8 +1,8 @@
-"""List the work of attention kernels: full, windowed, chunked, compressed and latent (MLA), and sparse indexers.
+"""List the work of attention kernels: full, windowed, chunked, compressed, latent (MLA), over picked entries.
 
-Recurrent mixers are in `perfmodel.operators.recurrent`. Sizes are those of one device: query heads are split by TP; KV
-heads by at most their number (copies beyond it); the latent of MLA is held whole by every device; context parallelism
-(cp) splits the positions.
+Recurrent mixers are in `perfmodel.operators.recurrent`, what picks entries in `perfmodel.operators.picking`. Sizes are
+those of one device: query heads are split by TP; KV heads by at most their number (copies beyond it); the latent of MLA
+is held whole by every device; context parallelism (cp) splits the positions.
 """
 
 from __future__ import annotations
@@ -13,12 +13,22 @@ from typing import Any
 import numpy as np
 
 from perfmodel import equations as eq
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, Mask
 from perfmodel.deployment import Sharding
 from perfmodel.models import Mixer
 from perfmodel.operators.demand import Demand
+from perfmodel.operators.picking import index_kernels
 from perfmodel.operators.recurrent import recurrence
 from perfmodel.operators.step import Step, decode_seqs, on, prefill_shape
+from perfmodel.vocabulary import PICKED_PREFILL
+
+#: Query heads that a kernel of attention over picked entries works on at least; fewer are padded. Source: FlashMLA
+#: (deepseek-ai/FlashMLA README, sparse kernels: 64 or 128 heads), and vLLM and SGLang, which pad for it (2026).
+HEAD_TILE = 64.0
+#: Share of the picked entries that a prefill reads from memory; other tokens of the tile have just read the rest.
+#: Measured: aiconfigurator-core 0.12.0 (glm5_dsa_attn_module): 8,192 tokens over 2,048 entries of 1,152 bytes take
+#: 4.0 ms on B200 and on H200, 4.8 TB/s, which is all that an H200 has.
+GATHERED = 0.8
 
 
 def mixing(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Iterator[Demand]:
@@ -26,11 +36,15 @@ def mixing(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Iterator
     if mixer.recurrent:
         yield from recurrence(sharding, mixer, count, step)
         return
-    if mixer.index_heads:
-        yield from _indexer(sharding, mixer, count, step)
+    yield from index_kernels(sharding, mixer, count, step)
     if mixer.kind == "mla":
         yield _mla_prefill(sharding, mixer, count, step)
+        if mixer.index_heads:
+            yield _picked_prefill(sharding, mixer, count, step)
         yield _mla_decode(sharding, mixer, count, step)
+    elif mixer.kind == "compressed":
+        yield _picked_prefill(sharding, mixer, count, step)
+        yield _decode(sharding, mixer, count, step)
     else:
         yield _prefill(sharding, mixer, count, step)
         yield _decode(sharding, mixer, count, step)
@@ -65,7 +79,7 @@ def _prefill(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Demand
     seen = eq.keys_read(query, context, mixer.window)
     return Demand(
         name=f"attention_prefill_{mixer.kind}",
-        family=f"{_kernels(mixer)}_prefill",
+        family="attention_prefill",
         flop=batch * eq.attention_flop(pairs, heads, mixer.head_dim, mixer.value_dim),
         moved=eq.attention_bytes(batch, query, seen, heads, kv_heads, width, sharding.kv_bytes),
         count=on(active, count),
@@ -104,6 +118,7 @@ def _mla_prefill(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> De
     heads, sizes = heads_of(mixer, sharding.tp)[0], _sizes(mixer)
     batch, query, context, active = prefill_shape(sharding, step)
     pairs, seen = _visible_pairs(mixer, query, context), context + query
+    active &= ~_picks(mixer, seen)
     return Demand(
         name="mla_prefill",
         family="mla_prefill",
@@ -114,6 +129,39 @@ def _mla_prefill(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> De
         shape={"batch": batch, "query": query, "context": context, "heads": heads, "kv_bytes": sharding.kv_bytes},
         hosted=sharding.hosted("kv"),
         host_bytes=batch * _crossing(query, seen) * sizes.latent * sharding.kv_bytes,
+        tag=mixer,
+    )
+
+
+def _picks(mixer: Mixer, seen: Array) -> Mask:
+    """Return whether prompts of `seen` tokens run over picked entries: where an indexer leaves some out.
+
+    Shorter prompts run as if there were no indexer (vLLM, SGLang and TensorRT-LLM of 2026).
+    """
+    return (mixer.index_heads > 0) & (seen > mixer.index_topk)
+
+
+def _picked_prefill(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Demand:
+    """Describe the prefill kernel of layers whose tokens see entries of their own: picked ones, or compressed ones.
+
+    Each token reads its entries, which serve all heads as keys and values, so a latent cache is used in absorbed form.
+    """
+    heads = np.ceil(heads_of(mixer, sharding.tp)[0] / HEAD_TILE) * HEAD_TILE
+    batch, query, context, active = prefill_shape(sharding, step)
+    latent, rank = (mixer.kv_rank + mixer.rope_dim, mixer.kv_rank) if mixer.kind == "mla" else (mixer.head_dim,) * 2
+    pairs = _visible_pairs(mixer, query, context)
+    rows = query * heads * (latent + rank) * eq.SIXTEEN_BIT
+    if mixer.kind == "mla":
+        active &= _picks(mixer, context + query)
+    return Demand(
+        name=f"{mixer.kind}_picked_prefill",
+        family=PICKED_PREFILL,
+        flop=batch * eq.attention_flop(pairs, heads, latent, rank),
+        moved=batch * (GATHERED * pairs * latent * sharding.kv_bytes + rows),
+        count=on(active, count),
+        compute=sharding.sixteen,
+        hosted=sharding.hosted("kv"),
+        host_bytes=batch * _crossing(query, context + query) * latent * sharding.kv_bytes,
         tag=mixer,
     )
 
@@ -163,27 +211,3 @@ def _visible_pairs(mixer: Mixer, query: Array, context: Array) -> Array:
             return near
         return near + eq.causal_pairs(query, context, mixer.index_topk * mixer.compress) / mixer.compress
     return eq.causal_pairs(query, context, min(mixer.window, mixer.index_topk))
-
-
-def _indexer(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Iterator[Demand]:
-    """List the scoring of a sparse-attention indexer: every index head scores every cached key, in fp8.
-
-    Source: DeepSeek-V3.2-Exp report.
-    """
-    batch, query, context, active = prefill_shape(sharding, step)
-    decoding = decode_seqs(sharding, step)
-    ratio = max(mixer.compress, 1)
-    length = np.asarray(step.decode_context, float) / (sharding.cp * sharding.kvp) / ratio
-    pairs = batch * eq.causal_pairs(query, context) / ratio
-    for name, scored, keys, present in (
-        ("indexer_prefill", pairs, batch * (context + query) / ratio, active),
-        ("indexer_decode", decoding * length, decoding * length, decoding > 0),
-    ):
-        yield Demand(
-            name=name,
-            family="elementwise",
-            flop=eq.indexer_flop(scored, mixer.index_heads, mixer.index_dim),
-            moved=eq.indexer_bytes(scored, keys, mixer.index_dim),
-            count=on(present, count),
-            compute=sharding.compute("attention"),
-        )

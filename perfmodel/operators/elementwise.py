@@ -45,18 +45,18 @@ def elementwise(
         local: tokens of the busiest device, (C, N) or (N,).
     """
     hidden = sharding.model.hidden
-    yield _pointwise(sharding, "norm", local, NORM_ROWS * hidden, norms + 1)
+    yield pointwise(sharding, "norm", local, NORM_ROWS * hidden, norms + 1)
     yield from _streams(sharding, local)
     for mixer, count in mixers.items():
         rows = (mixer.heads * mixer.head_dim + mixer.kv_values) / sharding.tp
-        yield _pointwise(sharding, f"rope_{mixer.kind}", local, READ_AND_WRITE * rows, count)
+        yield pointwise(sharding, f"rope_{mixer.kind}", local, READ_AND_WRITE * rows, count)
     for mlp, count in mlps.items():
         if mlp.experts:
             values = READ_AND_WRITE * (mlp.top_k * hidden + mlp.experts)
-            yield _pointwise(sharding, "routing", local, values, ROUTING_KERNELS * count)
+            yield pointwise(sharding, "routing", local, values, ROUTING_KERNELS * count)
         else:
             inner = np.ceil(mlp.intermediate / sharding.tp)
-            yield _pointwise(sharding, "activation", local, ACTIVATION_VALUES * inner, count)
+            yield pointwise(sharding, "activation", local, ACTIVATION_VALUES * inner, count)
 
 
 def _streams(sharding: Sharding, local: Array) -> Iterator[Demand]:
@@ -71,11 +71,11 @@ def _streams(sharding: Sharding, local: Array) -> Iterator[Demand]:
         values = (2.0 * streams + 1.0) * sharding.model.hidden  # every stream in and out, and the part's row
         sites = STREAM_SITES * sharding.model.layers
         weights = (2.0 * streams + 1.0) / STREAM_WEIGHT_KERNELS * sharding.model.hidden
-        yield _pointwise(sharding, "stream_weights", local, weights, STREAM_WEIGHT_KERNELS * sites)
-        yield _pointwise(sharding, "stream_update", local, values, sites)
+        yield pointwise(sharding, "stream_weights", local, weights, STREAM_WEIGHT_KERNELS * sites)
+        yield pointwise(sharding, "stream_update", local, values, sites)
 
 
-def _pointwise(
+def pointwise(
     sharding: Sharding, name: str, rows: Array, values: Array | float, count: Array | float, width: float = SIXTEEN_BIT
 ) -> Demand:
     """Describe a kernel that moves `values` values of `width` bytes per row, called `count` times per step."""
@@ -101,8 +101,8 @@ def lm_head(sharding: Sharding, step: Step, local: Array) -> Iterator[Demand]:
     rows = np.minimum(np.maximum(rows, np.minimum(1.0, local)), np.maximum(local, 0.0))
     once = on(local > 0, 1.0)
     vocabulary = np.ceil(model.vocab / sharding.tp)
-    yield _pointwise(sharding, "embedding", local, READ_AND_WRITE * model.hidden, 1.0)
+    yield pointwise(sharding, "embedding", local, READ_AND_WRITE * model.hidden, 1.0)
     yield gemm(sharding, "lm_head", "lm_head", rows, vocabulary, np.full_like(sharding.tp, model.hidden), once)
-    yield _pointwise(sharding, "sampling", rows, READ_AND_WRITE * model.vocab, 1.0, LOGIT_BYTES)
+    yield pointwise(sharding, "sampling", rows, READ_AND_WRITE * model.vocab, 1.0, LOGIT_BYTES)
     gathered = eq.elementwise_bytes(rows, model.vocab)
     yield collective("logits_gather", "all_gather", gathered, sharding.tp, on((sharding.tp > 1) & (local > 0), 1.0))
