@@ -207,10 +207,26 @@ def test_an_indexer_scores_all_and_attention_reads_its_picks() -> None:
     assert counted(found["indexer_prefill"]) == (2.0 * pairs * 5 * 6, keys * 6 + 4.0 * pairs, 3.0)
     pairs = 8 * 20 / 2
     assert counted(found["indexer_decode"]) == (2.0 * pairs * 5 * 6, pairs * 6 + 4.0 * pairs, 3.0)
-    assert one(found["mla_prefill"].flop) == 3 / 2 * seen(10, 7, 8) * 12 * 2.0 * (9 + 7)
+    assert "mla_prefill" not in found  # 17 tokens, of which the indexer leaves 9 out
+    # absorbed: a head scores the latent and its rotary part, and sums the latent; 12 heads fill a tile of 64
+    picked = 3 / 2 * seen(10, 7, 8)
+    rows = 3 / 2 * 10 * 64 * (16 + 3 + 16) * 2.0
+    flop = picked * 64 * 2.0 * (16 + 3 + 16)
+    assert counted(found["mla_picked_prefill"]) == pytest.approx((flop, 0.8 * picked * (16 + 3) * 2.0 + rows, 3.0))
     assert one(found["mla_decode"].shape["context"]) == 8 / 2
+    # four passes over the scores where any is left out, and four kernels on a token's queries and key
+    assert counted(found["indexer_choice_prefill"]) == (0.0, 4.0 * 3 / 2 * seen(10, 7), 4 * 3.0)
+    assert counted(found["indexer_choice_decode"]) == (0.0, 4.0 * 8 * 20 / 2, 4 * 3.0)
+    rows = 30 / 2 + 8
+    assert counted(found["indexer_rows"]) == (0.0, rows * 2 * (5 + 1) * 6 * 2.0, 4 * 3.0)
     assert "indexer_prefill" not in asked(INDEXED_MLA, Mlp(250), Step(decode_seqs=1.0, decode_context=9.0))
     assert "indexer_decode" not in asked(INDEXED_MLA, Mlp(250), Step(prefill_tokens=30.0))
+
+
+def test_nothing_is_chosen_where_the_indexer_leaves_nothing_out() -> None:
+    found = asked(INDEXED_MLA, Mlp(250), Step(prefill_tokens=8.0, decode_seqs=2.0, decode_context=8.0))
+    assert one(found["mla_prefill"].flop) == seen(8, 0) * 12 * 2.0 * (9 + 7)
+    assert {"mla_picked_prefill", "indexer_choice_prefill", "indexer_choice_decode"}.isdisjoint(found)
 
 
 def test_compressed_attention_sees_its_window_and_summaries() -> None:
@@ -220,14 +236,15 @@ def test_compressed_attention_sees_its_window_and_summaries() -> None:
     )
     found = asked(mixer, Mlp(250))
     pairs = seen(10, 7, 6) + seen(10, 7, 3 * 4) / 4
-    assert one(found["attention_prefill_compressed"].flop) == pytest.approx(3 * pairs * 12 * 2.0 * 16)
+    assert one(found["compressed_picked_prefill"].flop) == pytest.approx(3 * pairs * 64 * 2.0 * 16)
+    assert counted(found["indexer_compress"]) == (0.0, 38 * 2 * 8 * 2.0, 7 * 3.0)
     assert one(found["indexer_prefill"].flop) == pytest.approx(2.0 * 3 * seen(10, 7) / 4 * 5 * 6)
     assert one(found["indexer_prefill"].moved) == pytest.approx(3 * 17 / 4 * 6 + 4.0 * 3 * seen(10, 7) / 4)
     assert one(found["indexer_decode"].flop) == pytest.approx(2.0 * 8 * 20 / 4 * 5 * 6)
     assert one(found["attention_decode_compressed"].shape["context"]) == 6 + 3
-    assert {d.family for d in found.values() if d.name.startswith("attention_")} == {"mla_prefill", "mla_decode"}
+    assert {d.family for d in found.values() if d.name.startswith("attention_")} == {"mla_decode"}
     near = asked(Mixer("compressed", **sizes, window=6, o_rank=10, o_groups=2), Mlp(250))
-    assert one(near["attention_prefill_compressed"].flop) == pytest.approx(3 * seen(10, 7, 6) * 12 * 2.0 * 16)
+    assert one(near["compressed_picked_prefill"].flop) == pytest.approx(3 * seen(10, 7, 6) * 64 * 2.0 * 16)
 
 
 def test_states_are_read_and_written_once_a_sequence() -> None:

@@ -156,7 +156,7 @@ def test_sparse_attention_reads_what_its_indexer_picks() -> None:
 
 def test_compressed_attention_reads_windows_and_summaries() -> None:
     demands = {d.name for d in asked("deepseek-v4-flash", Step(256.0, 1000.0, 1.0, 4.0, 2000.0))}
-    assert {"attention_decode_compressed", "attention_prefill_compressed", "compress", "indexer_decode"} <= demands
+    assert {"attention_decode_compressed", "compressed_picked_prefill", "compress", "indexer_decode"} <= demands
     spec = model("deepseek-v4-flash")
     near, far = (total(asked(spec, answers(1.0, c)), "moved", "mla_decode") for c in (10_000.0, 100_000.0))
     assert 0 < near < far < 10 * near

@@ -39,7 +39,7 @@ def mixing(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Iterator
     yield from index_kernels(sharding, mixer, count, step)
     if mixer.kind == "mla":
         yield _mla_prefill(sharding, mixer, count, step)
-        if mixer.index_heads:
+        if np.isfinite(mixer.index_topk):
             yield _picked_prefill(sharding, mixer, count, step)
         yield _mla_decode(sharding, mixer, count, step)
     elif mixer.kind == "compressed":
@@ -138,7 +138,7 @@ def _picks(mixer: Mixer, seen: Array) -> Mask:
 
     Shorter prompts run as if there were no indexer (vLLM, SGLang and TensorRT-LLM of 2026).
     """
-    return (mixer.index_heads > 0) & (seen > mixer.index_topk)
+    return seen > mixer.index_topk
 
 
 def _picked_prefill(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Demand:
