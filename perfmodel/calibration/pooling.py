@@ -18,7 +18,7 @@ import numpy as np
 from perfmodel.arrays import Array, Mask
 from perfmodel.calibration.measured import fold_of
 from perfmodel.calibration.targets import MOST_LOG_RATIO, PoolGroup, RunGroup, Target, group_weights, target_of
-from perfmodel.costs import BOUNDS, KERNELS, UNTIMED, combined
+from perfmodel.costs import BOUNDS, KERNELS, combined
 from perfmodel.engines import Engine
 from perfmodel.vocabulary import LINK_BOUND
 
@@ -53,11 +53,6 @@ class Pulls:
     engine: float = 8.0
     kind: float = 2.0
     device: float = 2.0
-    untimed: float = 1.0
-
-    def of_factors(self, strength: float) -> Array:
-        """Return the weights of the residuals of one place's factors, (BOUNDS + KERNELS,); strength: of the place."""
-        return strength * np.where(np.isin((*BOUNDS, *KERNELS), UNTIMED), self.untimed, 1.0)
 
 
 @dataclass(frozen=True)
@@ -176,7 +171,7 @@ def pool(slopes: Slopes, kinds: Mapping[str, str], pulls: Pulls, among: Mask | N
     members = [*(kind == k for k in shared), *(device == d for d in single)]
     design = np.concatenate([constants, factors, *(factors * m[:, None] for m in members)], axis=1)
     strengths = [pulls.engine, *[pulls.kind] * len(shared), *[pulls.device] * len(single)]
-    pull = np.concatenate([np.full(constants.shape[1], pulls.constants), *(pulls.of_factors(s) for s in strengths)])
+    pull = np.concatenate([np.full(constants.shape[1], pulls.constants), np.repeat(strengths, number)])
     keep = known if among is None else known & among
     point = _solved(design[keep], slopes.ratios[keep], slopes.weight[keep], pull)
     parts = dict(zip(("", *shared, *single), point[constants.shape[1] :].reshape(-1, number), strict=True))

@@ -8,7 +8,6 @@ from perfmodel.costs.defaults import default, unfitted
 from perfmodel.costs.device_remarks import REMARK, remark_column, remarks, remarks_of
 from perfmodel.costs.engine_factors import (
     KERNELS,
-    UNTIMED,
     Calls,
     EngineFactors,
     calls_of,
@@ -35,7 +34,6 @@ __all__ = [
     "REMARK",
     "TWIN_DISTANCE",
     "UNRELATED_DEVICE",
-    "UNTIMED",
     "Bound",
     "Calibrated",
     "Calls",

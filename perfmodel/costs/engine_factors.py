@@ -47,8 +47,6 @@ KERNELS = (
     "elementwise",
     "collective",
 )
-#: Kinds of kernel that no table times, so that engines and devices differ most in them.
-UNTIMED = ("picked",)
 #: Operator family with weights -> index of its 16-bit kind in `KERNELS`; 8 bits, 4 bits and 4-bit integers follow.
 _FIRST_BY_BITS = {"gemm": KERNELS.index("gemm_16"), "grouped_gemm": KERNELS.index("experts_16")}
 #: Bytes per weight above which a kernel counts as 16-bit and as 8-bit. Chosen between 2, 1 and 0.5 bytes, block scales
