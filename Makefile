@@ -11,7 +11,7 @@ CHROMIUM := $(shell command -v chromium || command -v chromium-browser || comman
 # Without a browser the one test that drives it is left out, and make says so.
 MARKS := $(if $(CHROMIUM),,-m "not browser")
 
-.PHONY: plan report test lint docs pictures bench clean help
+.PHONY: plan report test coverage lint docs pictures bench clean help
 
 help: ## Say what each target does
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -25,6 +25,9 @@ report: $(VENV)/.installed ## Write report.html for SCENARIO
 test: $(VENV)/.developer ## Pass the tests
 	@if [ -z "$(CHROMIUM)" ]; then echo "no chromium found: the browser test is left out"; fi
 	$(BIN)/python -m pytest $(MARKS) $(PYTEST_FLAGS)
+
+coverage: $(VENV)/.developer ## Pass the tests and fail where they reach less than nine in ten lines
+	$(BIN)/python -m pytest $(MARKS) -n 2 --cov=perfmodel --cov=search --cov=hwdb --cov-report= --cov-fail-under=90
 
 lint: $(VENV)/.developer ## Run ruff (rules and format) and mypy
 	$(BIN)/ruff check .
