@@ -228,7 +228,7 @@ def test_the_simulator_replays_the_same_passes() -> None:
     token = {}
     for name in ("none", *OVERLAPPING):
         by = GENERIC.changed(overlap=name, prefix_cache=False)
-        replayed = perfmodel.simulate(spec, placed, work, engine=by, costs=Roofline(), count=1000)
+        replayed = perfmodel.simulate(spec, placed, work, engine=by, costs=Roofline(), count=400)
         token[name] = latency(replayed, "tpot").mean
         steps = replayed.runs[replayed.runs["prompt"] > 0][::20]
         exact = step_time(prepare(spec, placed, by, Roofline(), load_of(work, 1)))

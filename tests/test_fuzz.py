@@ -9,7 +9,7 @@ import pytest
 import cli
 from benchmarks import fuzz, fuzz_inputs
 
-COUNT = 500
+COUNT = 300
 
 
 def test_damaged_inputs_get_a_result_or_a_sentence() -> None:

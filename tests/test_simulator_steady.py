@@ -191,7 +191,7 @@ RELATIVES = [
         int(np.random.default_rng(i + 50).integers(30, 300)),
         Slo.of(**[{"ttft_ms_p90": 2000}, {"ttft_ms_p95": 1000, "tpot_ms_p95": 60}, {"e2e_ms_p90": 20_000}][i // 2 % 3]),
     )
-    for i in range(20)
+    for i in range(9)
 ]
 CAPACITIES = [
     ("meta-llama/Llama-2-70b-hf", "h100-sxm", {"tp": 4}, 217, 197, Slo.of(ttft_ms_p90=2000)),
