@@ -19,13 +19,15 @@ class MeasuredRun:
     """Holds one run of a benchmark.
 
     place: file and record, as messages begin. given: input columns of `perfmodel.predict` that the result states, as
-    text. measured: metric of `METRICS` -> value. remarks: what was assumed or left out, without a full stop.
+    text. measured: metric of `METRICS` -> value. remarks: what was assumed or left out, without a full stop. span: from
+    when to when it ran, seconds since 1970, None where the result does not state it.
     """
 
     place: str
     given: Mapping[str, str]
     measured: Mapping[str, float]
     remarks: tuple[str, ...] = field(default=())
+    span: tuple[float, float] | None = None
 
     def completed(self, more: Mapping[str, str]) -> MeasuredRun:
         """Return the run with columns that the result does not state; those that it states stay."""

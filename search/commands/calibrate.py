@@ -20,7 +20,10 @@ EXAMPLES = """\
 perfmodel calibrate bench.json --device h100-sxm --tp 4 -o mine.toml
 perfmodel calibrate runs.csv -o mine.toml"""
 
-Results = Annotated[list[Path], typer.Argument(metavar="RESULT…", help="Results of benchmarks, or calibration files.")]
+Results = Annotated[
+    list[Path],
+    typer.Argument(metavar="RESULT…", help="Results of benchmarks, calibration files, and power logs of the runs."),
+]
 Target = Annotated[
     Path | None,
     typer.Option(
@@ -45,6 +48,9 @@ class RunOptions:
     ] = None
     weights: Annotated[str, typer.Option(metavar="FORMAT", help="Format of the weights.")] = ""
     kv: Annotated[str, typer.Option(metavar="FORMAT", help="Format of the KV cache.")] = ""
+    watts: Annotated[
+        float | None, typer.Option(min=0.1, metavar="W", help="Measured watts per device of every run without any.")
+    ] = None
     column: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Any column of a table of cases, such as pp=2; repeatable."),
@@ -90,13 +96,18 @@ def calibrate_command(results: Results, asked: RunOptions, output: DataOutputOpt
     Prints what the runs say of each part of a step, and each measured value beside the estimate before and after. The
     file that -o writes is named by [calibration] in a scenario and by --calibration.
     """
-    from perfmodel.feedback import calibrate, write_calibration
+    from perfmodel.feedback import calibrate, read_power_log, with_watts, write_calibration
     from search.output import print_rows, progress_bar
 
     form = output.form
     if target is not None:
         outfile.check(target, *results)
-    runs = [run.completed(_filled(run, asked.columns())) for path in results for run in _runs(path)]
+    logs = {path: log for path in results if path.suffix != ".toml" and (log := read_power_log(path))}
+    read = (run for path in results if path not in logs for run in _runs(path))
+    runs = [run.completed(_filled(run, asked.columns())) for run in read]
+    if not runs:
+        raise InputError(f"{results[0]}: a log of watts alone; give the result of the run with it")
+    runs = [_with_figure(run, asked.watts) for run in with_watts(runs, list(logs.values()))]
     with progress_bar("calibrating") as update:
         found = calibrate(runs, hwdb=output.database(), progress=update)
     if target is not None:
@@ -112,6 +123,15 @@ def _runs(path: Path) -> list[MeasuredRun]:
     from perfmodel.feedback import read_results, read_runs
 
     return read_runs(path) if path.suffix == ".toml" else read_results(path)
+
+
+def _with_figure(run: MeasuredRun, watts: float | None) -> MeasuredRun:
+    """Return a run with the watts per device that are given for it, where it has none of its own."""
+    from dataclasses import replace
+
+    if watts is None or "power_w_per_device" in run.measured:
+        return run
+    return replace(run, measured={**run.measured, "power_w_per_device": watts})
 
 
 def _filled(run: MeasuredRun, more: dict[str, str]) -> dict[str, str]:
@@ -146,6 +166,9 @@ def _print_tables(found: Sequence[Calibration], target: Path | None, *, wide: bo
                 wide=wide,
             ),
         )
+        for number, run in enumerate(one.runs, 1):
+            for remark in run.remarks:
+                print_text(f"Run {number}: {remark}.")
         print_text(_verdict(one))
     if target is not None:
         print_text(f"Written to {target}: name it with --calibration {target}, or in a scenario.")

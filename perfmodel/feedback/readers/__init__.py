@@ -5,7 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from hwdb import InputError, infile
-from perfmodel.feedback.readers import aiperf, bench_serving, guidellm, inference_perf, llama_bench, plain_csv
+from perfmodel.feedback.readers import (
+    aiconfigurator,
+    aiperf,
+    bench_serving,
+    guidellm,
+    inference_perf,
+    inferencex,
+    llama_bench,
+    mlperf,
+    plain_csv,
+    prometheus,
+)
 from perfmodel.feedback.readers.reader import ResultReader
 from perfmodel.feedback.run import MeasuredRun
 from perfmodel.workload.traces import content_of
@@ -17,6 +28,10 @@ READERS: tuple[ResultReader, ...] = (
     guidellm.READER,
     inference_perf.READER,
     llama_bench.READER,
+    inferencex.READER,
+    mlperf.READER,
+    aiconfigurator.READER,
+    prometheus.READER,
     plain_csv.READER,
 )
 

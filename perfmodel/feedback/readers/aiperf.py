@@ -1,12 +1,17 @@
-"""Read results of AIPerf (`profile_export_aiperf.json`) and of its forerunner GenAI-Perf.
+"""Read results of AIPerf (`profile_export_aiperf.json`, `.csv`) and of its forerunner GenAI-Perf.
 
 A JSON object with an object per metric: `unit`, `avg`, and percentiles where there are any (ai-dynamo/aiperf, metrics
 reference, schema 1.3; triton-inference-server/perf_analyzer, genai-perf README). Its inter-token latency is one value
-per request, (end - first token) / (tokens - 1): what others call TPOT. The configuration lies in `input_config`.
+per request, (end - first token) / (tokens - 1): what others call TPOT. The configuration lies in `input_config`. The
+CSV has a table of statistics and one of values, with names in words and units in brackets, and no configuration
+(triton-inference-server/perf_analyzer, genai-perf csv_exporter; until 0.0.6 lengths were `Num Output Token`).
 """
 
 from __future__ import annotations
 
+import csv
+import io
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,9 +28,34 @@ RATES = {"req_s": "request_throughput", "output_tok_s": "output_token_throughput
 UNITS = {"ms": 1.0, "milliseconds": 1.0, "s": 1e3, "sec": 1e3, "us": 1e-3, "ns": 1e-6}
 
 
+#: Name of a metric in a CSV file, with its unit. FORMER: names of the first versions -> today's.
+TITLE = re.compile(r"(.*?)(?: \((.*)\))?")
+FORMER = {"num_output_token": "output_sequence_length", "num_input_token": "input_sequence_length"}
+
+
 def read_aiperf(content: Content) -> Sequence[MeasuredRun]:
     """Read the run of a file, or one run per object of a list or of lines."""
+    if content.kind == "table":
+        return [_run(_record(content), content.path)]
     return [_run(record, f"{content.path}, {content.word} {n}") for n, record in content.records()]
+
+
+def _record(content: Content) -> dict[str, Any]:
+    """Return a CSV file as the object that the JSON file holds; thousands have commas in quotes."""
+    record: dict[str, Any] = {}
+    names: list[str] = []
+    for cells in csv.reader(io.StringIO(content.text)):
+        if cells[:1] == ["Metric"]:
+            names = ["avg" if name == "Value" else name for name in cells[1:]]
+        elif cells and (title := TITLE.fullmatch(cells[0].strip())) and title[1]:
+            key = title[1].lower().replace(" ", "_")
+            values = {name: value.replace(",", "") for name, value in zip(names, cells[1:], strict=False)}
+            record[FORMER.get(key, key)] = {**values, "unit": title[2] or ""}
+    if "time_to_first_token" not in record and "inter_token_latency" not in record:
+        raise InputError(
+            f"{content.path}: Time To First Token and Inter Token Latency are missing; give a streamed run"
+        )
+    return record
 
 
 def _run(record: Mapping[str, Any], place: str) -> MeasuredRun:
@@ -81,6 +111,8 @@ def _load(asked: Mapping[str, Any], place: str) -> dict[str, str]:
 
 READER = ResultReader(
     name="AIPerf or GenAI-Perf",
-    recognises=lambda c: c.kind != "table" and c.has("request_throughput", "request_latency"),
+    recognises=lambda c: (
+        c.has("Metric", "avg") if c.kind == "table" else c.has("request_throughput", "request_latency")
+    ),
     read=read_aiperf,
 )

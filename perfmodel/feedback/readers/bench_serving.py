@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from hwdb import InputError
@@ -73,7 +74,17 @@ def _run(record: Mapping[str, Any], place: str) -> MeasuredRun:
     }
     lost = number(record, "num_prompts", place) - served
     failed = (f"{lost:.0f} of {lost + served:.0f} requests failed and are left out",) if lost > 0 else ()
-    return MeasuredRun(place=place, given=given, measured=found, remarks=remarks + failed)
+    return MeasuredRun(place, given, found, remarks + failed, _span(record, place))
+
+
+def _span(record: Mapping[str, Any], place: str) -> tuple[float, float] | None:
+    """Return when the run was: vLLM writes `date` when it ends, and its `duration` in seconds; None without them."""
+    try:
+        end = datetime.strptime(str(record.get("date")), "%Y%m%d-%H%M%S").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return None
+    seconds = number(record, "duration", place)
+    return (end - seconds, end) if seconds > 0 else None
 
 
 def _load(record: Mapping[str, Any], place: str, served: float) -> tuple[dict[str, str], tuple[str, ...]]:

@@ -53,7 +53,9 @@ def _run(benchmark: Any, place: str, report: Mapping[str, Any]) -> MeasuredRun:
         "osl": text_of(osl),
         **_load(benchmark, place),
     }
-    return MeasuredRun(place=place, given=given, measured=found)
+    times = [number(benchmark, key, place) for key in ("start_time", "end_time")]
+    span = (times[0], times[1]) if times[0] < times[1] else None
+    return MeasuredRun(place, given, found, span=span)
 
 
 def _model(benchmark: Mapping[str, Any], report: Mapping[str, Any], place: str) -> str:

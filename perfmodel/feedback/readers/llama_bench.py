@@ -1,14 +1,16 @@
-"""Read results of llama.cpp's `llama-bench -o json|jsonl|csv`: prefill and decode rates of a model on a machine.
+"""Read results of llama.cpp's `llama-bench -o json|jsonl|csv|md`: prefill and decode rates of a model on a machine.
 
 A record per test: `n_prompt`, `n_gen`, `n_depth` (tokens in the cache before the test, since 2025), `avg_ts` in
 tokens/s (ggml-org/llama.cpp, tools/llama-bench/README.md; until 2025 examples/llama-bench). `pp` tests have prompts
-alone, `tg` tests output alone; a test with both mixes two rates and is refused.
+alone, `tg` tests output alone; a test with both mixes two rates and is refused. A Markdown table says the test in a
+word, `pp512`, `tg128 @ d4096` (`pp 512` until 2024), and the model in words that --model replaces.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +18,10 @@ from hwdb import InputError
 from perfmodel.feedback.readers.reader import ResultReader, number, text_of
 from perfmodel.feedback.run import MeasuredRun
 from perfmodel.workload.traces import Content
+
+#: A test of a Markdown table: its kind, tokens, and depth. PAIR: one of prompt and output together.
+TEST = re.compile(r"(pp|tg) ?(\d+)(?: @ d(\d+))?")
+PAIR = re.compile(r"pp ?\d+ ?\+ ?tg ?\d+.*")
 
 
 def read_llama_bench(content: Content) -> Sequence[MeasuredRun]:
@@ -25,11 +31,43 @@ def read_llama_bench(content: Content) -> Sequence[MeasuredRun]:
 
 def _records(content: Content) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield (place, record) of each test of a table, of lines or of a list."""
-    if content.kind == "table":
+    if _heading(content) is not None:
+        yield from _markdown(content)
+    elif content.kind == "table":
         rows = csv.DictReader(io.StringIO(content.text), skipinitialspace=True)
         yield from ((f"{content.path}, line {n}", row) for n, row in enumerate(rows, 2))
     else:
         yield from ((f"{content.path}, {content.word} {n}", record) for n, record in content.records())
+
+
+def _heading(content: Content) -> int | None:
+    """Return the number of the line that heads a Markdown table of tests, None without one."""
+    lines = enumerate(content.text.splitlines())
+    return next((n for n, line in lines if line.startswith("|") and {"test", "t/s"} <= set(_cells(line))), None)
+
+
+def _cells(line: str) -> list[str]:
+    """Return the cells of a line of a Markdown table."""
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def _markdown(content: Content) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield (place, record) of each test of a Markdown table, as the other formats write it."""
+    lines, first = content.text.splitlines(), _heading(content) or 0
+    names = _cells(lines[first])
+    for n, line in enumerate(lines[first + 1 :], first + 2):
+        if not line.startswith("|") or set(line) <= set("|-: "):
+            continue
+        place = f"{content.path}, line {n}"
+        row = dict(zip(names, _cells(line), strict=False))
+        test = row.get("test", "")
+        if PAIR.fullmatch(test):
+            raise InputError(f"{place}: test {test!r} mixes two rates; run -p and -n apart")
+        found = TEST.fullmatch(test)
+        if found is None:
+            raise InputError(f"{place}: test is {test!r}; pp512, tg128 and tg128 @ d4096 are read")
+        tokens = {"n_prompt" if found[1] == "pp" else "n_gen": found[2], "n_depth": found[3]}
+        yield place, {"n_prompt": 0, "n_gen": 0, **tokens, "avg_ts": row.get("t/s", "").partition("±")[0].strip()}
 
 
 def _run(record: Mapping[str, Any], place: str) -> MeasuredRun:
@@ -58,5 +96,7 @@ def _run(record: Mapping[str, Any], place: str) -> MeasuredRun:
 
 
 READER = ResultReader(
-    name="llama-bench", recognises=lambda c: c.has("avg_ts", "n_prompt", "n_gen"), read=read_llama_bench
+    name="llama-bench",
+    recognises=lambda c: c.has("avg_ts", "n_prompt", "n_gen") or (c.kind == "table" and _heading(c) is not None),
+    read=read_llama_bench,
 )
