@@ -1,4 +1,4 @@
-"""Learn what a user's own runs are worth: how much systems differ, and how far off estimates are after a few runs.
+"""Learn from published runs how much systems differ, and how values scatter within one.
 
 Published groups of runs (one model, device, engine and data set) stand for users' systems. The model is asked for every
 run with each part of `PARTS` a little slower; with these derivatives the factors of a group follow from any of its
@@ -8,7 +8,7 @@ groups the noise. Then each group is calibrated on a few runs drawn at random an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwdb import load
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, Index
 from perfmodel.cases import KNOWN_SETUP, predict
 from perfmodel.engines import PARTS, Adjustment, families
 from perfmodel.feedback.fit import Priors, covariance_of, mode
@@ -42,10 +42,6 @@ FEWEST_GROUPS = 8
 WIDENED = 1.5
 #: Standard deviations per median absolute deviation of a normal distribution.
 MAD = 1.4826
-#: Runs that a group is calibrated on, fewest runs of a group that is judged, and repeats of the draw.
-CALIBRATED_ON, FEWEST_RUNS, REPEATS = (1, 2, 4), 6, 3
-#: A group is worse where its median error rises by more than this.
-WORSE = 0.02
 
 
 @dataclass(frozen=True)
@@ -64,6 +60,15 @@ class Values:
     def take(self, keep: np.ndarray) -> Values:
         """Return the values for which `keep` is True."""
         return Values(self.frame[keep], self.log_ratio[keep], self.slope[keep], self.kind[keep])
+
+    @property
+    def run(self) -> Index:
+        """Return the number of the run of each value, (V,)."""
+        return np.asarray(np.unique(self.frame.case_id, return_inverse=True)[1], np.intp)
+
+    def noise(self, by_kind: dict[str, float]) -> Array:
+        """Return the standard deviation that each value counts with, (V,); values of a kind in one run share theirs."""
+        return np.array([by_kind[kind] for kind in self.kind]) / np.sqrt(value_weights(self.run, self.kind))
 
     def groups(self) -> Iterator[tuple[str, Values]]:
         """Yield (name, values) of each group of runs."""
@@ -135,7 +140,7 @@ def fit_priors(values: Values) -> Priors:
     for _ in range(ROUNDS):
         found, rest = [], []
         for group in groups:
-            spread = _noise(group, noise)
+            spread = group.noise(noise)
             point = mode(group.slope, group.log_ratio, spread, factors)
             left = np.diag(covariance_of(group.slope, 1.0 / np.square(spread), factors))
             found.append(np.where(left < (1.0 - TOLD) * np.square(factors), np.abs(point), np.nan))
@@ -147,87 +152,3 @@ def fit_priors(values: Values) -> Priors:
         factors = np.clip(np.where(told, MAD * middle, factors), LEAST, MOST)
         noise = {kind: MAD * float(np.median(np.abs(left_over[order == kind]))) for kind in kinds}
     return Priors(factors, {kind: WIDENED * width for kind, width in noise.items()})
-
-
-def _noise(values: Values, noise: dict[str, float]) -> Array:
-    """Return the standard deviation that each value counts with, (V,); values of a kind in one run share theirs."""
-    _, run = np.unique(values.frame.case_id, return_inverse=True)
-    return np.array([noise[kind] for kind in values.kind]) / np.sqrt(value_weights(run, values.kind))
-
-
-def anchored(values: Values, known: Priors, *, runs: Sequence[int] = CALIBRATED_ON, seed: int = 0) -> pd.DataFrame:
-    """Calibrate each group on a few of its runs, drawn at random, and judge it on the others.
-
-    Returns a line per judged value: group, kind, metric, mode, runs (calibrated on), before and after (log of measured
-    over estimated), spread (expected standard deviation of `after`). The judged runs are the same for all `runs`.
-    """
-    import pandas as pd
-
-    random = np.random.default_rng(seed)
-    out = []
-    for name, group in values.groups():
-        ids = group.frame.case_id.to_numpy()
-        every = np.unique(ids)
-        if len(every) < FEWEST_RUNS:
-            continue
-        for _ in range(REPEATS):
-            order = random.permutation(every)
-            judged = ~np.isin(ids, order[: max(runs)])
-            for count in runs:
-                used = np.isin(ids, order[:count])
-                after, spread = _judged(group.take(used), group.take(judged), known)
-                shown = group.frame.loc[judged, ["metric", "mode"]].assign(kind=group.kind[judged])
-                before = group.log_ratio[judged]
-                out.append(shown.assign(group=name, runs=count, before=before, after=after, spread=spread))
-    return pd.concat(out, ignore_index=True)
-
-
-def _judged(used: Values, judged: Values, known: Priors) -> tuple[Array, Array]:
-    """Return (log ratios of the judged values under the factors of the used ones, their expected deviations)."""
-    spread = _noise(used, known.noise)
-    point = mode(used.slope, used.log_ratio, spread, known.factors)
-    left = covariance_of(used.slope, 1.0 / np.square(spread), known.factors)
-    own = np.array([known.noise[kind] for kind in judged.kind])
-    expected = np.sqrt(np.square(own) + np.einsum("vp,pq,vq->v", judged.slope, left, judged.slope))
-    return judged.log_ratio - judged.slope @ point, expected
-
-
-def summary(judged: pd.DataFrame) -> pd.DataFrame:
-    """Return a line per kind of figure and number of runs: errors in %, groups that got worse, ranges that held."""
-    import pandas as pd
-
-    from perfmodel.estimates import DEVIATE_80
-
-    lines = []
-    for (kind, runs), rows in judged.groupby(["kind", "runs"]):
-        before, after = (np.abs(np.expm1(-rows[name])) for name in ("before", "after"))
-        by_group = pd.DataFrame({"group": rows.group, "before": before, "after": after}).groupby("group").median()
-        lines.append(
-            {
-                "kind": kind,
-                "runs": runs,
-                "groups": len(by_group),
-                "median_before": 100 * before.median(),
-                "median_after": 100 * after.median(),
-                "groups_worse": 100 * (by_group.after - by_group.before > WORSE).mean(),
-                "in_range": 100 * (np.abs(rows.after) < DEVIATE_80 * rows.spread).mean(),
-            }
-        )
-    return pd.DataFrame(lines)
-
-
-def widths(judged: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Return metric -> {"closed-2": log half-width of the 80 % interval after two runs ...}, any arrival included."""
-    means = judged[~judged.metric.str.contains("p9")]
-    out: dict[str, dict[str, float]] = {}
-    for kind, rows in means.groupby("kind"):
-        found: dict[str, float] = {}
-        for runs, part in rows.groupby("runs"):
-            arrivals = [("any", part), *((str(mode_), own) for mode_, own in part.groupby("mode"))]
-            found |= {
-                f"{name}-{runs}": round(float(np.quantile(np.abs(own.after), 0.8)), 3)
-                for name, own in arrivals
-                if own.group.nunique() >= FEWEST_GROUPS
-            }
-        out[str(kind)] = found
-    return out

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwdb import outfile
 from perfmodel.engines import PARTS
+from perfmodel.feedback.anchored import anchored, summary, widths
+from perfmodel.feedback.decisions import decided, decisions
 from perfmodel.feedback.fit import Priors
-from perfmodel.feedback.published import anchored, answers, fit_priors, summary, values_of, widths
+from perfmodel.feedback.published import answers, fit_priors, values_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
+SPLITS = ("train", "test")
 _PERFMODEL = Path(__file__).resolve().parents[1]
 PRIORS, WIDTHS = _PERFMODEL / "feedback" / "priors.toml", _PERFMODEL / "estimates" / "own_spread.toml"
 COMMAND = "python -m perfmodel.feedback CASES.csv TRUTH.csv --write"
@@ -31,32 +35,52 @@ WIDTHS_HEAD = f"""\
 
 @dataclass(frozen=True)
 class OwnRuns:
-    """Holds priors, what calibrating gains by split of the published runs, and the widths that are left."""
+    """Holds priors, what calibrating gains by split of the published runs, for values and for decisions, and the widths
+    that are left.
+    """
 
     priors: Priors
     by_split: dict[str, pd.DataFrame]
+    decided: dict[str, pd.DataFrame]
     widths: dict[str, dict[str, float]]
 
 
-def fit_own_runs(cases: str | Path, truth: str | Path, keep: Path | None = None) -> OwnRuns:
+def fit_own_runs(
+    cases: str | Path, truth: str | Path, keep: Path | None = None, prices: Mapping[str, float] | None = None
+) -> OwnRuns:
     """Fit priors on split `train`, and calibrate groups of each split on some of their runs.
 
-    keep: folder for the predictions, which take most of the time.
+    keep: folder for the predictions, which take most of the time. prices: device -> USD per hour, for the choice of
+    devices.
     """
-    values = values_of(truth, answers(cases, keep))
+    import pandas as pd
+
+    answered = answers(cases, keep)
+    values = values_of(truth, answered)
     split = values.frame.split.to_numpy()
-    train = values.take(split == "train")
-    found = fit_priors(train)
-    judged = {name: anchored(values.take(split == name), found) for name in ("train", "test")}
-    return OwnRuns(found, {name: summary(rows) for name, rows in judged.items()}, widths(judged["train"]))
+    found = fit_priors(values.take(split == "train"))
+    judged = {name: anchored(values.take(split == name), found) for name in SPLITS}
+    chosen = decisions(pd.read_csv(truth), answered, values, found, prices or {})
+    return OwnRuns(
+        priors=found,
+        by_split={name: summary(rows) for name, rows in judged.items()},
+        decided={name: decided(chosen[chosen.split == name]) for name in SPLITS},
+        widths=widths(judged["train"]),
+    )
 
 
 def own_runs_text(found: OwnRuns) -> str:
     """Return the priors, and per split what calibrating gains, as text."""
     parts = [_priors(found.priors)]
-    for split, table in found.by_split.items():
-        parts.append(f"split {split}\n{table.to_string(index=False, float_format=lambda v: f'{v:.1f}')}")
+    for split in SPLITS:
+        parts.append(f"split {split}: errors on other runs\n{_text(found.by_split[split])}")
+        parts.append(f"split {split}: decisions before and after one run per device\n{_text(found.decided[split])}")
     return "\n\n".join(parts)
+
+
+def _text(table: pd.DataFrame) -> str:
+    """Return a table as text."""
+    return table.to_string(index=False, float_format=lambda v: f"{v:.1f}")
 
 
 def _priors(known: Priors) -> str:
