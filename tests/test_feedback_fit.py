@@ -11,8 +11,9 @@ from hwdb import InputError
 from perfmodel import predict
 from perfmodel.engines import PARTS, Adjustment, engine
 from perfmodel.feedback import MeasuredRun, calibrate, outliers, posterior, priors
-from perfmodel.feedback.fit import Priors
+from perfmodel.feedback.fit import Priors, share_of
 from perfmodel.feedback.rows import KINDS, measured_of
+from perfmodel.feedback.telling import after_run, telling_order
 
 P = len(PARTS)
 #: A system whose memory, host and power differ from what is shipped.
@@ -36,20 +37,45 @@ def runs_of(factors: dict[str, float], loads: list[int]) -> list[MeasuredRun]:
     ]
 
 
-def test_one_linear_factor_has_the_conjugate_posterior() -> None:
-    """Two values of a model that is linear in one factor: normal prior times normal likelihood, by hand."""
+def test_one_linear_factor_moves_by_its_share_of_the_conjugate_posterior() -> None:
+    """Two values of a model that is linear in one factor: normal prior times normal likelihood, by hand.
+
+    Each run alone says 0.9 of its value: from 0.7 worth one run, the share is that of a line through (told, measured).
+    """
     known = Priors(np.full(P, 0.3), dict.fromkeys(KINDS.values(), 0.1))
     measured = measured_of(np.array([0, 1]), np.array(["tpot_ms", "tpot_ms"], object), np.exp([0.05, 0.09]))
     found = posterior(lambda point: np.exp(np.full(2, point[0])), measured, known)
     precision = 1 / 0.3**2 + 2 / 0.1**2
-    assert found.log_factors[0] == pytest.approx((0.05 + 0.09) / 0.1**2 / precision)
-    assert found.spreads[0] == pytest.approx(precision**-0.5)
+    whole = (0.05 + 0.09) / 0.1**2 / precision
+    told = np.array([0.9 * 0.09, 0.9 * 0.05])
+    share = (0.7 + (told * [0.05, 0.09]).sum() / 0.1**2) / (1.0 + np.square(told).sum() / 0.1**2)
+    assert found.log_factors[0] == pytest.approx(share * whole)
+    assert found.spreads[0] == pytest.approx(np.sqrt(1 / precision + (1 - share) ** 2 * whole**2))
     assert found.log_factors[1:] == pytest.approx(0.0)
     assert found.spreads[1:] == pytest.approx(0.3)
     assert found.told(known)[1:] == pytest.approx(0.0)
-    alone = 0.09 / 0.1**2 / (1 / 0.3**2 + 1 / 0.1**2)
-    assert found.left_out[0] == pytest.approx(0.05 - alone)
-    assert found.standard[0] == pytest.approx((0.05 - alone) / np.sqrt(0.1**2 + 1 / (1 / 0.3**2 + 1 / 0.1**2)))
+    assert found.left_out[0] == pytest.approx(0.05 - 0.7 * 0.9 * 0.09)
+    spread = np.sqrt(0.1**2 + 1 / (1 / 0.3**2 + 1 / 0.1**2) + (0.3 * 0.9 * 0.09) ** 2)
+    assert found.standard[0] == pytest.approx((0.05 - 0.7 * 0.9 * 0.09) / spread)
+
+
+def test_factors_move_less_where_left_out_runs_disagree() -> None:
+    """Runs that say the same move the factor as far as one alone, or further; runs that say opposites leave it."""
+    slope, noise, prior = np.eye(P)[[0, 0]], np.full(2, 0.05), np.full(P, 0.3)
+    agree, oppose = (share_of(slope, np.array(v), noise, prior, np.arange(2)) for v in ([0.2, 0.2], [0.2, -0.2]))
+    alone = share_of(slope[:1], np.array([0.2]), noise[:1], prior, np.zeros(1, np.intp))
+    assert agree > alone == pytest.approx(0.7)
+    assert oppose == 0.0
+
+
+def test_the_run_that_tells_most_is_the_one_that_moves_what_matters() -> None:
+    """Three runs, of one factor each, and one figure that hangs on the second: by hand, the second leaves least."""
+    slope, noise = np.eye(P)[:3], np.array([0.01, 0.1, 0.01])
+    order = telling_order(slope, noise, np.arange(3), np.eye(P)[[1]], np.full(P, 0.2), 2)
+    assert order[0] == 1
+    left = after_run(np.diag(np.full(P, 0.04)), slope[1:2], noise[1:2])
+    assert left[1, 1] == pytest.approx(1 / (1 / 0.2**2 + 1 / 0.1**2))
+    assert left[0, 0] == pytest.approx(0.04)
 
 
 def test_a_far_off_value_moves_the_mode_less_than_its_distance() -> None:

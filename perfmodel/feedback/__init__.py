@@ -10,6 +10,7 @@ from perfmodel.feedback.power_logs import PowerLog, read_power_log, with_watts
 from perfmodel.feedback.readers import READERS, read_results
 from perfmodel.feedback.rows import kind_of, value_weights
 from perfmodel.feedback.run import METRICS, MeasuredRun
+from perfmodel.feedback.telling import after_run, telling_order
 
 __all__ = [
     "METRICS",
@@ -19,6 +20,7 @@ __all__ = [
     "Outlier",
     "PowerLog",
     "Priors",
+    "after_run",
     "calibrate",
     "covariance_of",
     "kind_of",
@@ -30,6 +32,7 @@ __all__ = [
     "read_power_log",
     "read_results",
     "read_runs",
+    "telling_order",
     "value_weights",
     "with_watts",
     "write_calibration",

@@ -19,7 +19,7 @@ from perfmodel.arrays import Array
 from perfmodel.engines import PARTS
 from perfmodel.feedback.anchored import RANDOM, REPEATS, TELLING, factors_from
 from perfmodel.feedback.fit import Priors
-from perfmodel.feedback.published import STEEPEST, STEP, Values
+from perfmodel.feedback.published import STEEPEST, STEP, Values, rows_by
 from perfmodel.feedback.telling import telling_order
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ LATENCIES_ALONE = "aiconfigurator_silicon"
 #: Trust in a run's setup with which it counts.
 TRUSTED = ("A", "B")
 MS_PER_S = 1e3
+Line = dict[str, Any]
+RunsOf = Mapping[str, Values]
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,9 @@ def decisions(
     import pandas as pd
 
     every, frame = _alternatives(truth, answered)
+    runs_of = {case: values.take(at) for case, at in rows_by(values.frame.case_id.to_numpy(object)).items()}
     random = np.random.default_rng(0)
-    lines = []
+    lines: list[Line] = []
     for kind, keys in (("config", ["dataset", "model", "device", "isl", "osl"]), ("hardware", ["model", "isl", "osl"])):
         for (split, *_), rows in frame.groupby(["split", *keys, *(["dataset"] if kind == "hardware" else [])]):
             here = every.take(rows.index.to_numpy())
@@ -80,7 +83,7 @@ def decisions(
                 price = np.array([prices.get(d, np.nan) for d in here.device])
                 here = Alternatives(**{**here.__dict__, "price": price}).take(np.isfinite(price))
             if len(here.case) >= FEWEST and (kind == "config" or len(set(here.device)) > 1):
-                lines += [{"set": kind, "split": split, **line} for line in _decided(here, values, known, random)]
+                lines += [{"set": kind, "split": split, **line} for line in _decided(here, known, runs_of, random)]
     return pd.DataFrame(lines)
 
 
@@ -89,23 +92,18 @@ def _alternatives(truth: pd.DataFrame, answered: Mapping[str, pd.DataFrame]) -> 
     first = answered[""].drop_duplicates("case_id")
     spec = first.spec_decode.fillna("") if "spec_decode" in first else ""
     keep = first.trust.isin(TRUSTED) & (first["mode"] == "closed") & first.concurrency.notna() & (spec == "")
-    frame = first[keep].reset_index(drop=True)
+    frame = first.loc[keep].reset_index(drop=True)
     table = truth.pivot_table(index="case_id", columns="metric", values="value")
-    measured = _figures(table.reindex(frame.case_id).reset_index(), frame)
-    good = np.isfinite(measured).all(axis=1)
-    frame, measured = frame[good].reset_index(drop=True), measured[good]
+    measured = _figures(table.reindex(frame.case_id), frame)
+    frame = frame.iloc[np.flatnonzero(np.isfinite(measured).all(axis=1))].reset_index(drop=True)
+    measured = _figures(table.reindex(frame.case_id), frame)
     said = _figures(frame, frame)
-    slower = (
-        _figures(
-            answered[p].drop_duplicates("case_id").set_index("case_id").reindex(frame.case_id).reset_index(), frame
-        )
-        for p in PARTS
-    )
+    slower = (answered[part].drop_duplicates("case_id").set_index("case_id").reindex(frame.case_id) for part in PARTS)
     with np.errstate(invalid="ignore", divide="ignore"):
-        slope = np.stack([np.log(one / said) / STEP for one in slower], axis=-1)
+        slope = np.stack([np.log(_figures(one, frame) / said) / STEP for one in slower], axis=-1)
     slope = np.clip(np.nan_to_num(slope, nan=0.0, posinf=0.0, neginf=0.0), -STEEPEST, STEEPEST)
-    texts = (frame[name].fillna("").to_numpy(object) for name in ("case_id", "device", "engine"))
-    return Alternatives(*texts, np.ones(len(frame)), measured, said, slope), frame
+    case, device, engine = (frame[name].fillna("").to_numpy(object) for name in ("case_id", "device", "engine"))
+    return Alternatives(case, device, engine, np.ones(len(frame)), measured, said, slope), frame
 
 
 def _figures(table: pd.DataFrame, cases: pd.DataFrame) -> Array:
@@ -126,21 +124,21 @@ def _figures(table: pd.DataFrame, cases: pd.DataFrame) -> Array:
     return np.stack([tpot, total / count], axis=1)
 
 
-def _decided(
-    here: Alternatives, values: Values, known: Priors, random: np.random.Generator
-) -> Iterator[dict[str, Any]]:
-    """Yield the lines of the decisions among alternatives, before and after one run per device, for each draw."""
-    ids = values.frame.case_id.to_numpy()
-    usable = np.isin(here.case, ids)
+def _decided(here: Alternatives, known: Priors, runs_of: RunsOf, random: np.random.Generator) -> Iterator[Line]:
+    """Yield the lines of the decisions among alternatives, before and after one run per device, for each draw.
+
+    runs_of: values of each run by the id of its case.
+    """
+    usable = np.array([case in runs_of for case in here.case])
     for _ in range(REPEATS):
         drawn = {d: random.permutation(np.flatnonzero(usable & (here.device == d))) for d in dict.fromkeys(here.device)}
         drawn = {d: order for d, order in drawn.items() if len(order)}
         ways = {RANDOM: [int(order[0]) for order in drawn.values()]}
-        ways[TELLING] = [_most_telling(here, values, known, order) for order in drawn.values()]
+        ways[TELLING] = [_most_telling(here, known, runs_of, order) for order in drawn.values()]
         for by, runs in ways.items():
             said = here.said.copy()
             for one in runs:
-                point, _ = factors_from(values.take(ids == here.case[one]), known)
+                point, _ = factors_from(runs_of[here.case[one]], known)
                 mine = (here.device == here.device[one]) & (here.engine == here.engine[one])
                 said[mine] *= np.exp(here.slope[mine] @ point)
             rest = np.setdiff1d(np.arange(len(here.case)), runs)
@@ -148,17 +146,18 @@ def _decided(
                 yield from ({"by": way, "beside": by, **line} for line in _picks(here.take(rest), told[rest]))
 
 
-def _most_telling(here: Alternatives, values: Values, known: Priors, order: NDArray[np.intp]) -> int:
-    """Return which of some runs tells most of the other alternatives on its device under its engine."""
-    ids = values.frame.case_id.to_numpy()
-    among = values.take(np.isin(ids, here.case[order]))
-    number = {case: at for at, case in zip(order.tolist(), here.case[order], strict=True)}
-    runs = np.array([number[case] for case in among.frame.case_id])
+def _most_telling(here: Alternatives, known: Priors, runs_of: RunsOf, order: NDArray[np.intp]) -> int:
+    """Return which of some runs tells most of the other alternatives on its device."""
+    among = [runs_of[here.case[one]] for one in order]
+    slope, noise = (
+        np.concatenate(parts) for parts in ([v.slope for v in among], [v.noise(known.noise) for v in among])
+    )
+    run = np.repeat(order, [len(one.kind) for one in among])
     target = here.slope[here.device == here.device[order[0]]].reshape(-1, len(PARTS))
-    return telling_order(among.slope, among.noise(known.noise), runs, target, known.factors, 1)[0]
+    return telling_order(slope, noise, run, target, known.factors, 1)[0]
 
 
-def _picks(here: Alternatives, said: Array) -> Iterator[dict[str, Any]]:
+def _picks(here: Alternatives, said: Array) -> Iterator[Line]:
     """Yield whether the pick kept each limit, and its regret: what it falls short of the best, as a share."""
     rate, told = here.measured[:, 1] / here.price, said[:, 1] / here.price
     for share in LIMITS:

@@ -49,22 +49,19 @@ class Values:
     """Holds measured values with the model's answers.
 
     frame: a line per value with the columns of its case. log_ratio: (V,) log of measured over answered. slope: (V, P)
-    derivatives of the log of the answer by log factor. kind: (V,) kind of figure.
+    derivatives of the log of the answer by log factor. kind: (V,) kind of figure. run: (V,) number of its run.
     """
 
     frame: pd.DataFrame
     log_ratio: Array
     slope: Array
     kind: np.ndarray
+    run: Index
 
     def take(self, keep: np.ndarray) -> Values:
-        """Return the values for which `keep` is True."""
-        return Values(self.frame[keep], self.log_ratio[keep], self.slope[keep], self.kind[keep])
-
-    @property
-    def run(self) -> Index:
-        """Return the number of the run of each value, (V,)."""
-        return np.asarray(np.unique(self.frame.case_id, return_inverse=True)[1], np.intp)
+        """Return the values for which `keep` is True, or those of its numbers."""
+        at = np.flatnonzero(keep) if keep.dtype == bool else keep
+        return Values(self.frame.iloc[at], self.log_ratio[at], self.slope[at], self.kind[at], self.run[at])
 
     def noise(self, by_kind: dict[str, float]) -> Array:
         """Return the standard deviation that each value counts with, (V,); values of a kind in one run share theirs."""
@@ -72,9 +69,8 @@ class Values:
 
     def groups(self) -> Iterator[tuple[str, Values]]:
         """Yield (name, values) of each group of runs."""
-        names = self.frame.group.to_numpy()
-        for name in np.unique(names):
-            yield str(name), self.take(names == name)
+        for name, at in rows_by(self.frame.group.to_numpy(object)).items():
+            yield name, self.take(at)
 
 
 def answers(cases: str | Path, keep: Path | None = None) -> dict[str, pd.DataFrame]:
@@ -117,7 +113,15 @@ def values_of(truth: str | Path, answered: dict[str, pd.DataFrame]) -> Values:
     slope = np.stack([np.log(_at(answered[part], rows) / shipped) / STEP for part in PARTS], axis=1)
     log_ratio = np.log(rows.value.to_numpy(float) / shipped)
     good = np.isfinite(log_ratio) & np.isfinite(slope).all(axis=1)
-    return Values(rows[good], log_ratio[good], np.clip(slope[good], -STEEPEST, STEEPEST), kinds[good])
+    run = np.unique(rows.case_id.to_numpy(object)[good], return_inverse=True)[1]
+    return Values(rows[good], log_ratio[good], np.clip(slope[good], -STEEPEST, STEEPEST), kinds[good], run)
+
+
+def rows_by(names: np.ndarray) -> dict[str, np.ndarray]:
+    """Return name -> numbers of the places where it stands, names in order."""
+    every, number = np.unique(names.astype(str), return_inverse=True)
+    order = np.argsort(number, kind="stable")
+    return dict(zip(every.tolist(), np.split(order, np.cumsum(np.bincount(number))[:-1]), strict=True))
 
 
 def _at(answered: pd.DataFrame, rows: pd.DataFrame) -> Array:

@@ -18,7 +18,8 @@ def telling_order(slope: Array, noise: Array, run: Index, target: Array, prior: 
     target: (T, P) derivatives of the figures that matter, each over its scatter. prior: (P,) spread of the factors.
     """
     spread = np.diag(np.square(prior))
-    left, order = list(dict.fromkeys(run.tolist())), []
+    left: list[int] = list(dict.fromkeys(run.tolist()))
+    order: list[int] = []
     while left and len(order) < count:
         kept = [after_run(spread, slope[run == one], noise[run == one]) for one in left]
         totals = [float(np.einsum("tp,pq,tq->", target, one, target)) for one in kept]
