@@ -11,6 +11,7 @@ import pytest
 
 import cli
 from search.planning import next_run
+from search.planning.runs import Run
 from search.scenario import load_scenario
 
 SCENARIO = """\
@@ -30,14 +31,21 @@ weight = ["bf16"]
 """
 
 
-def worth(monkeypatch: pytest.MonkeyPatch, costs: dict[tuple[tuple[str, ...], str], list[float]]) -> next_run.NextRuns:
-    """What runs are worth for given costs per draw."""
-    row = {"usd_per_hour": 6.0, "replicas": 2.0, "device": "a"}
-    monkeypatch.setattr(next_run, "_rows", lambda plan: {(d, "vllm"): row for d in ("a", "b")})
+ROW = {"usd_per_hour": 6.0, "replicas": 2.0, "device": "a", "concurrency_per_replica": 8.0}
+ROW |= {"request_rate_rps_per_replica": 2.0}
+RUN = Run(ROW, 3.0, float("nan"), 2.0)
+
+
+def worth(
+    monkeypatch: pytest.MonkeyPatch, costs: dict[tuple[tuple[str, ...], str], list[float]], told: float = 1.0
+) -> next_run.NextRuns:
+    """What runs are worth for given costs per draw, where each run tells a share of its device's cost."""
+    monkeypatch.setattr(next_run, "_rows", lambda plan: {(d, "vllm"): (plan, [ROW]) for d in ("a", "b")})
+    monkeypatch.setattr(next_run, "told_by", lambda *_: iter([(RUN, told)]))
     one = SimpleNamespace(input_tokens=np.array([10.0]), output_tokens=np.array([5.0]), share=np.array([1.0]))
     scenario = SimpleNamespace(workload=one, model="m")
-    plan = SimpleNamespace(scenario=scenario, best=0, row=lambda n: row)
-    return next_run._worth(plan, {k: np.array(v) for k, v in costs.items()}, minutes=20.0)  # type: ignore[arg-type]
+    plan = SimpleNamespace(scenario=scenario, best=0, row=lambda n: ROW)
+    return next_run._worth(plan, {k: np.array(v) for k, v in costs.items()}, 20.0, [])  # type: ignore[arg-type]
 
 
 def test_value_of_knowing_a_device_is_the_sum_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,6 +60,14 @@ def test_value_of_knowing_a_device_is_the_sum_by_hand(monkeypatch: pytest.Monkey
     assert found.runs[0].device == "a"
     assert by_device["a"].usd == pytest.approx(6.0 / 2 * 20 / 60)
     assert (by_device["a"].pays, by_device["b"].pays) == (True, False)
+
+
+def test_a_run_that_tells_a_quarter_of_the_variance_saves_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    """a costs 2 or 8, b 6. A quarter of the variance is half the way: 3.5 or 6.5, so that 6 is chosen in the second."""
+    found = worth(monkeypatch, {(("a",), "vllm"): [2.0, 8.0], (("b",), "vllm"): [6.0, 6.0]}, told=0.25)
+    best = next(run for run in found.runs if run.device == "a")
+    assert best.gain_usd_per_month == pytest.approx((5.0 - (3.5 + 6.0) / 2) * 730.0)
+    assert best.most_usd_per_month == pytest.approx(730.0)
 
 
 def test_nothing_pays_where_one_system_is_always_the_cheapest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,9 +85,9 @@ def test_draws_differ_and_follow_the_seed(tmp_path: Path) -> None:
     path = tmp_path / "s.toml"
     path.write_text(SCENARIO, encoding="utf-8")
     scenario = load_scenario(path)
-    one, same, other = (next_run._drawn(scenario, np.random.default_rng(seed)) for seed in (1, 1, 2))
-    assert one.engine.adjustments == same.engine.adjustments != other.engine.adjustments
-    assert [a.device for a in one.engine.adjustments] == ["h100-sxm", "l40s"]
+    one, same, other = (next_run.draw_of(scenario, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert list(one) == [("h100-sxm", "vllm"), ("l40s", "vllm")]
+    assert all((one[key] == same[key]).all() and (one[key] != other[key]).all() for key in one)
 
 
 def test_command_names_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,6 +96,9 @@ def test_command_names_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert cli.main(["next", str(path), "--draws", "2", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert {row["device"] for row in rows} == {"h100-sxm", "l40s"}
+    assert {"1 client"} < {row["load"] for row in rows}
+    assert all(0.0 <= row["told_percent"] <= 100.0 for row in rows)
+    assert all(row["gain_usd_per_month"] <= row["most_usd_per_month"] + 1e-6 for row in rows)
     assert "--random-input-len 1000" in rows[0]["command"]
     assert cli.main(["next", str(path), "--draws", "2"]) == 0
     assert "of 100 draws" in " ".join(capsys.readouterr().out.split())

@@ -37,8 +37,9 @@ class RunOptions:
 def next_command(scenario: Scenario, run: RunOptions, output: DataOutputOptions) -> None:
     """Say which benchmark run is worth taking before the hardware of a plan is chosen.
 
-    Prints what a run on each device costs and saves at most, how sure the choice is today, and the command of the run.
-    Its result goes to `calibrate`. Where nothing qualifies, the exit code is 1.
+    Prints the best run on each device (configuration, load), what it costs, tells and saves, how sure the choice is
+    today, and the command of the run. Its result goes to `calibrate`. --csv and --json list all runs. Where nothing
+    qualifies, the exit code is 1.
     """
     from search.output import Layout, print_rows, print_text, progress_bar
     from search.planning import next_runs
@@ -52,6 +53,7 @@ def next_command(scenario: Scenario, run: RunOptions, output: DataOutputOptions)
     if form != "table":
         print_rows(rows, form)
         return
+    rows = [row for n, row in enumerate(rows) if row["device"] not in {one["device"] for one in rows[:n]}]
     print_text(verdict(found, run.draws))
     layout = Layout(title="What a run is worth", columns=SHOWN, notes=[NOTE], wide=output.wide)
     print_rows(rows, layout=layout)
@@ -61,10 +63,11 @@ def next_command(scenario: Scenario, run: RunOptions, output: DataOutputOptions)
 
 
 #: Requests of the benchmark: those of so many seconds, but at least so many. Chosen: means within a few per cent.
-SECONDS, LEAST_REQUESTS = 300.0, 100.0
+SECONDS, LEAST_REQUESTS, MOST_REQUESTS = 300.0, 20.0, 20_000.0
+MS_PER_S = 1e3
 #: Columns of the table that the terminal prints.
-SHOWN = ("candidate", "engine", "cheapest_percent", "run_usd", "gain_usd_per_month", "pays")
-NOTE = "gain: the most that knowing this system saves, on average; a run does not tell everything."
+SHOWN = ("run", "load", "cheapest_percent", "run_usd", "told_percent", "gain_usd_per_month", "pays")
+NOTE = "told: share of what is open about the cost of the device that the run settles. gain: what it saves, on average."
 
 
 def run_row(one: RunWorth, found: NextRuns) -> dict[str, Any]:
@@ -72,14 +75,23 @@ def run_row(one: RunWorth, found: NextRuns) -> dict[str, Any]:
     return {
         "device": one.device,
         "engine": one.engine,
-        "candidate": one.row["candidate"],
-        "request_rate_rps_per_replica": one.row["request_rate_rps_per_replica"],
+        "run": configuration(one),
+        "load": one.run.load,
+        "concurrency_per_replica": one.run.concurrency,
+        "request_rate_rps_per_replica": one.run.rate,
         "cheapest_percent": 100.0 * one.chance,
         "run_usd": one.usd,
+        "told_percent": 100.0 * one.told,
         "gain_usd_per_month": one.gain_usd_per_month,
+        "most_usd_per_month": one.most_usd_per_month,
         "pays": one.pays,
         "command": command_of(one, found),
     }
+
+
+def configuration(one: RunWorth) -> str:
+    """Return one replica of the run's configuration, as candidates are written."""
+    return str(one.run.row["candidate"]).partition(" x ")[2] or str(one.run.row["candidate"])
 
 
 def verdict(found: NextRuns, draws: int) -> str:
@@ -95,16 +107,22 @@ def verdict(found: NextRuns, draws: int) -> str:
         return f"{best}; {lost}. No run is worth its price. ({draws} draws)"
     first = paying[0]
     return (
-        f"{best}; {lost}. Measure {first.device} under {first.engine} first: it saves up to "
+        f"{best}; {lost}. Measure {configuration(first)} under {first.engine} first, at {first.run.load}: this saves "
         f"${first.gain_usd_per_month:,.0f} per month and costs ${first.usd:,.2f}. ({draws} draws)"
     )
 
 
 def command_of(one: RunWorth, found: NextRuns) -> str:
-    """Return the benchmark of one replica under its part of the load; vLLM's client speaks to any OpenAI server."""
-    rate = float(one.row["request_rate_rps_per_replica"])
+    """Return the benchmark of one replica; vLLM's client speaks to any OpenAI server, SGLang has its own."""
+    run, sglang = one.run, one.engine.startswith("sglang")
     lengths = f"--random-input-len {found.input_tokens:.0f} --random-output-len {found.output_tokens:.0f}"
-    return (
-        f"vllm bench serve --model {found.model} --dataset-name random {lengths} --request-rate {rate:.3g} "
-        f"--num-prompts {max(LEAST_REQUESTS, rate * SECONDS):.0f} --save-result"
-    )
+    seconds = float(run.row["e2e_ms"]) / MS_PER_S
+    closed = run.concurrency == run.concurrency
+    rate = run.concurrency / seconds if closed else run.rate
+    load = f"--max-concurrency {run.concurrency:.0f}" if closed else f"--request-rate {run.rate:.3g}"
+    count = f"--num-prompts {min(max(LEAST_REQUESTS, rate * SECONDS), MOST_REQUESTS):.0f}"
+    if sglang:
+        return (
+            f"python -m sglang.bench_serving --dataset-name random {lengths} {load} {count} --output-file result.jsonl"
+        )
+    return f"vllm bench serve --model {found.model} --dataset-name random {lengths} {load} {count} --save-result"

@@ -2,10 +2,10 @@
 
 The factors on the parts of each system (a device under an engine) are known to a spread, that of published systems or
 what own runs left of it (`perfmodel.feedback`). The scenario is planned once per draw of the factors, the same draws
-for all systems. The choice today has the least mean cost over the draws. A run on a device tells its factors: with it,
-the choice is made knowing what that device costs in each draw. The mean of what this saves is the most that the run can
-be worth, as runs do not tell everything. A draw in which nothing on a device keeps the SLOs counts with `FAILED` times
-the dearest draw.
+for all systems. The choice today has the least mean cost over the draws. A run on a device tells part of its factors
+(`search.planning.runs`): with it, the choice is made knowing that part of what the device costs in each draw. The mean
+of what this saves is what the run is worth. A draw in which nothing on a device keeps the SLOs counts with `FAILED`
+times the dearest draw.
 """
 
 from __future__ import annotations
@@ -17,18 +17,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hwdb import Infeasible, InputError
-from perfmodel.arrays import Array
-from perfmodel.engines import PARTS, Adjustment, Engine, adjustment_on
+from perfmodel.arrays import Array, Mask
+from perfmodel.engines import PARTS, Adjustment
 from search.planning.planner import plan
+from search.planning.runs import Draw, Run, known_of, told_by
 
 if TYPE_CHECKING:
-    from hwdb import Device
     from search.planning.ranked_plan import Plan
     from search.scenario import Scenario
 
 #: Cost of a draw in which nothing on a device qualifies, over its dearest draw. Chosen: twice the hardware serves.
 FAILED = 2.0
 HOURS_PER_MONTH = 730.0
+#: Configurations of a device whose runs are compared: the plan's best there. Chosen: further ones cost more per run.
+CONFIGURATIONS = 3
 #: Called with (plans made, plans to make).
 Progress = Callable[[int, int], None]
 #: A system: the names of the devices that a candidate uses, and its engine.
@@ -39,16 +41,19 @@ System = tuple[tuple[str, ...], str]
 class RunWorth:
     """Holds what a run on one device is worth.
 
-    device, engine: where to run. row: the plan's best candidate there, a flat row; the run is one replica of it under
-    its part of the load. usd: what the run costs. gain_usd_per_month: what it saves at most, on average. chance: share
-    of draws in which the device is in the cheapest choice.
+    device, engine: where to run. run: the configuration and the load, of one replica. told: share of what is not known
+    of the device's cost that the run tells. usd: what the run costs. gain_usd_per_month: what it saves, on average.
+    most_usd_per_month: what knowing the device for certain saves. chance: share of draws in which the device is in the
+    cheapest choice.
     """
 
     device: str
     engine: str
-    row: Mapping[str, Any]
+    run: Run
+    told: float
     usd: float
     gain_usd_per_month: float
+    most_usd_per_month: float
     chance: float
 
     @property
@@ -93,37 +98,38 @@ def next_runs(
         raise InputError(f"{scenario.path}: a device has no known price; give [hardware] usd_per_hour for each")
     random = np.random.default_rng(seed)
     costs: dict[System, list[float]] = {system: [] for system in numbers}
+    drawn: list[Draw] = []
     for turn in range(draws):
-        seen = _winners(plan(_drawn(scenario, random)))
+        factors = draw_of(scenario, random)
+        drawn.append(factors)
+        seen = _winners(plan(_with_draw(scenario, factors)))
         for system in costs.keys() | seen.keys():
             costs.setdefault(system, [np.nan] * turn).append(seen.get(system, np.nan))
         if progress:
             progress(turn + 1, draws)
     table = {system: _filled(np.array(values)) for system, values in costs.items() if np.isfinite(values).any()}
-    return _worth(found, table, minutes)
+    return _worth(found, table, minutes, drawn)
 
 
-def _drawn(scenario: Scenario, random: np.random.Generator) -> Scenario:
-    """Return the scenario with engines whose factors are drawn, on every device that it offers."""
+def draw_of(scenario: Scenario, random: np.random.Generator) -> Draw:
+    """Return one draw of the log factors of each engine family on each device that a scenario offers."""
     database = scenario.hardware()
-    devices = [database.device(name) for name in scenario.offer.devices]
-    engines = [_with_draw(one, devices, random) for one in (scenario.engine, *scenario.more_engines)]
+    return {
+        (device.name, one.family): random.normal(middle, spread)
+        for one in (scenario.engine, *scenario.more_engines)
+        for device in (database.device(name) for name in scenario.offer.devices)
+        for middle, spread in [known_of(one, device)]
+    }
+
+
+def _with_draw(scenario: Scenario, factors: Draw) -> Scenario:
+    """Return the scenario with engines whose factors are those of a draw."""
+    drawn = [
+        Adjustment(device, family, tuple(zip(PARTS, np.exp(one).tolist(), strict=True)))
+        for (device, family), one in factors.items()
+    ]
+    engines = [one.adjusted_by(drawn) for one in (scenario.engine, *scenario.more_engines)]
     return replace(scenario, engine=engines[0], more_engines=tuple(engines[1:]))
-
-
-def _with_draw(engine: Engine, devices: Sequence[Device], random: np.random.Generator) -> Engine:
-    """Return an engine with one draw of the factors on each device, around what own runs say where there are some."""
-    from perfmodel.feedback import priors
-
-    prior = dict(zip(PARTS, priors().factors, strict=True))
-    drawn = []
-    for device in devices:
-        own = adjustment_on(device, engine.adjustments)
-        spreads = prior | (dict(own.spreads) if own else {})
-        middle = {part: own.factor(part) if own else 1.0 for part in PARTS}
-        factors = tuple((part, middle[part] * float(np.exp(random.normal(0.0, spreads[part])))) for part in PARTS)
-        drawn.append(Adjustment(device.name, engine.family, factors))
-    return engine.adjusted_by(drawn)
 
 
 def _winners(found: Plan) -> dict[System, float]:
@@ -159,52 +165,71 @@ def _filled(values: Array) -> Array:
     return np.where(np.isfinite(values), values, FAILED * np.nanmax(values))
 
 
-def _worth(found: Plan, costs: Mapping[System, Array], minutes: float) -> NextRuns:
+def _worth(found: Plan, costs: Mapping[System, Array], minutes: float, drawn: Sequence[Draw]) -> NextRuns:
     """Return what runs are worth, given the cost of each system in each draw."""
     table = np.array(list(costs.values()))
     systems = list(costs)
     least, mean = table.min(axis=0), table.mean(axis=1)
     chosen = int(np.argmin(mean))
     cheapest = table <= least
-    rows = _rows(found)
+    workload = found.scenario.workload
+    lengths = tuple(float(np.sum(one * workload.share)) for one in (workload.input_tokens, workload.output_tokens))
+    offered = _rows(found)
     runs = []
     for device, engine in dict.fromkeys((d, engine) for devices, engine in systems for d in devices):
         touched = np.array([device in devices and engine == e for devices, e in systems])
-        if (device, engine) not in rows:
+        if (device, engine) not in offered:
             continue
-        known = np.where(touched[:, None], table, mean[:, None]).min(axis=0).mean()
-        row = rows[device, engine]
-        runs.append(
-            RunWorth(
-                device=device,
-                engine=engine,
-                row=row,
-                usd=float(row["usd_per_hour"]) / max(float(row["replicas"]), 1.0) * minutes / 60.0,
-                gain_usd_per_month=float(mean[chosen] - known) * HOURS_PER_MONTH,
-                chance=float(cheapest[touched].any(axis=0).mean()),
+        mine = systems.index(((device,), engine)) if ((device,), engine) in systems else int(np.flatnonzero(touched)[0])
+        plan_there, rows = offered[device, engine]
+        for run, told in told_by(plan_there, device, rows, lengths, drawn, table[mine]):
+            most, gain = (_gain(table, touched, chosen, share) for share in (1.0, told))
+            runs.append(
+                RunWorth(
+                    device=device,
+                    engine=engine,
+                    run=run,
+                    told=told,
+                    usd=run.usd_per_hour * minutes / 60.0,
+                    gain_usd_per_month=gain * HOURS_PER_MONTH,
+                    most_usd_per_month=most * HOURS_PER_MONTH,
+                    chance=float(cheapest[touched].any(axis=0).mean()),
+                )
             )
-        )
-    runs.sort(key=lambda run: run.usd - run.gain_usd_per_month)
-    regret = float((table[chosen] - least).mean()) * HOURS_PER_MONTH
-    workload = found.scenario.workload
+    runs.sort(key=lambda run: (round(run.usd - run.gain_usd_per_month, 2), -run.told))
     return NextRuns(
         planned=found.row(found.best),
         choice=systems[chosen],
         chance=float(cheapest[chosen].mean()),
-        regret_usd_per_month=regret,
+        regret_usd_per_month=float((table[chosen] - least).mean()) * HOURS_PER_MONTH,
         runs=tuple(runs),
         costs=costs,
         model=found.scenario.model,
-        input_tokens=float(np.sum(workload.input_tokens * workload.share)),
-        output_tokens=float(np.sum(workload.output_tokens * workload.share)),
+        input_tokens=lengths[0],
+        output_tokens=lengths[1],
     )
 
 
-def _rows(found: Plan) -> dict[tuple[str, str], Mapping[str, Any]]:
-    """Return (device, engine) -> the flat row of the best colocated candidate on that device alone."""
-    return {
-        (devices[0], one.scenario.engine.name): one.row(number)
-        for one in (found, *found.rivals)
-        for number, devices in _first_of_each(one)
-        if not one.disaggregated(number)
-    }
+def _gain(table: Array, touched: Mask, chosen: int, told: float) -> float:
+    """Return the USD per hour that knowing a share of the variance of some systems' costs saves, mean over the draws.
+
+    table: (systems, draws). What the run tells of a cost varies by the square root of that share around its mean.
+    """
+    mean = table.mean(axis=1)
+    known = mean[:, None] + np.where(touched[:, None], np.sqrt(told), 0.0) * (table - mean[:, None])
+    return float(mean[chosen] - known.min(axis=0).mean())
+
+
+def _rows(found: Plan) -> dict[tuple[str, str], tuple[Plan, list[Mapping[str, Any]]]]:
+    """Return (device, engine) -> (plan, flat rows of its best colocated candidates on that device alone)."""
+    out: dict[tuple[str, str], tuple[Plan, list[Mapping[str, Any]]]] = {}
+    for one in (found, *found.rivals):
+        engine = one.scenario.engine.name
+        for number in one.order[: int(one.qualifies.sum())]:
+            if one.disaggregated(int(number)):
+                continue
+            device = _devices_of(one, int(number))[0]
+            _, rows = out.setdefault((device, engine), (one, []))
+            if len(rows) < CONFIGURATIONS:
+                rows.append(one.row(int(number)))
+    return out
