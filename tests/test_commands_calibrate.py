@@ -66,6 +66,36 @@ def test_estimate_and_plan_follow_the_calibration(made: Path, capsys: pytest.Cap
     assert planned["plain"]["tpot_ms"] == pytest.approx(plain["tpot_ms"], rel=0.05)
 
 
+def test_a_scenario_is_planned_before_and_after(
+    made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows of the two plans are those of `plan` without and with the calibration; repeated runs count once."""
+    (made / "plain.toml").write_text(SCENARIO, encoding="utf-8")
+    asked = ["calibrate", str(made / "mine.toml"), str(made / "mine.toml"), "--scenario", str(made / "plain.toml")]
+    before, after = _rows([*asked, "--json"], capsys)
+    assert (before["plan"], after["plan"]) == ("before", "after")
+    assert abs(after["tpot_ms"] - 12.0) < abs(before["tpot_ms"] - 12.0)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.main(asked) == 0
+    told = capsys.readouterr().out
+    assert "one run says" in told
+    assert "The plan before and after" in told
+    assert "candidate" in told
+    assert all(len(line) <= 80 for line in told.splitlines())
+
+
+def test_watts_come_from_a_log_or_a_figure(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = made / "power.csv"
+    lines = [f"2025/08/01 11:59:{n:02d}.000, 0, {90 if n < 20 else 500}.00 W" for n in range(60)]
+    log.write_text("timestamp, index, power.draw [W]\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    asked = ["calibrate", str(made / "result.json"), "--device", "h100-sxm", "--json"]
+    for more, watts in (([str(log)], 500.0), (["--watts", "480"], 480.0)):
+        rows = _rows([*asked, *more], capsys)
+        assert [row["measured"] for row in rows if row["metric"] == "power_w_per_device"] == [watts]
+    assert cli.main(["calibrate", str(log)]) == 2
+    assert "watts alone" in capsys.readouterr().err
+
+
 def _rows(words: list[str], capsys: pytest.CaptureFixture[str]) -> list[dict[str, float]]:
     assert cli.main(words) == 0
     return list(json.loads(capsys.readouterr().out))

@@ -175,6 +175,24 @@ def test_an_engine_without_factors_costs_nothing_more() -> None:
     assert engine("vllm").adjusted_by([Adjustment("h100-sxm", "sglang")]).adjustments == ()
 
 
+def test_factors_hold_in_part_for_a_model_that_was_not_measured() -> None:
+    """The same model takes a factor whole; another takes 0.65 of its logarithm, with more spread, in every door."""
+    import pandas as pd
+
+    from perfmodel.engines import OTHER_MODEL_SHARE, OTHER_MODEL_SPREAD
+
+    one = Adjustment("h100-sxm", "vllm", (("memory", 1.3),), (("memory", 0.05),), (BASE["model"],), 2)
+    assert one.for_model(BASE["model"]) is one
+    other = one.for_model("Qwen/Qwen3-8B")
+    assert other.factor("memory") == pytest.approx(1.3**OTHER_MODEL_SHARE)
+    assert dict(other.spreads)["memory"] == pytest.approx(np.hypot(0.05, OTHER_MODEL_SPREAD))
+    assert engine("vllm").adjusted_by([one], "Qwen/Qwen3-8B").adjustments == (other,)
+    table = pd.DataFrame([load(1), {**load(1), "model": "Qwen/Qwen3-8B"}])
+    slower = predict(table, adjustments=(one,))["tpot_ms"] / predict(table)["tpot_ms"]
+    assert 1.0 < slower[1] < slower[0]
+    assert np.log(slower[1]) / np.log(slower[0]) == pytest.approx(OTHER_MODEL_SHARE, abs=0.1)
+
+
 def test_file_of_a_calibration_holds_factors_and_runs(tmp_path: Path) -> None:
     from perfmodel.feedback import read_adjustments, read_runs, write_calibration
 

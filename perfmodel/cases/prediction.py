@@ -79,7 +79,7 @@ def _predicted(
 ) -> pd.DataFrame:
     """Predict cases that are read, group by group; a group that fails has its rows refused and leaves the others."""
     settings = settle(cases, database)
-    groups = [replace(g, engine=g.engine.adjusted_by(adjustments)) for g in groups_of(settings)]
+    groups = [replace(g, engine=g.engine.adjusted_by(adjustments, g.spec.name)) for g in groups_of(settings)]
     hosts = host_power(settings, database)
     done = int((settings.cases.error != "").sum())
     answers: list[Answer] = []

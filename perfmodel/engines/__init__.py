@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perfmodel.engines.adjustment import PARTS, Adjustment, adjustment_on
+from perfmodel.engines.adjustment import OTHER_MODEL_SHARE, OTHER_MODEL_SPREAD, PARTS, Adjustment, adjustment_on
 from perfmodel.engines.catalogue import engine, families, shipped
 from perfmodel.engines.overlap import Overlap, overlap_of, ways
 from perfmodel.engines.own_words import spellings
@@ -14,6 +14,8 @@ from perfmodel.engines.speculation import KNOWN, Speculation, speculation_of
 __all__ = [
     "FOLDER",
     "KNOWN",
+    "OTHER_MODEL_SHARE",
+    "OTHER_MODEL_SPREAD",
     "PARTS",
     "Adjustment",
     "Engine",

@@ -257,9 +257,13 @@ class Engine:
         speed = device.launch_speed if math.isfinite(device.launch_speed) else 1.0
         return 0.0 if self.captures(device) or device.kind != "gpu" else self.eager_launch_time / speed
 
-    def adjusted_by(self, adjustments: Iterable[Adjustment]) -> Engine:
-        """Return this engine with the factors of a user's own benchmarks, those of other engines left out."""
-        return replace(self, adjustments=tuple(one for one in adjustments if one.engine == self.family))
+    def adjusted_by(self, adjustments: Iterable[Adjustment], model: str = "") -> Engine:
+        """Return this engine with the factors of a user's own benchmarks, those of other engines left out.
+
+        model: name of the model that is served; factors of other models hold in part.
+        """
+        mine = tuple(one.for_model(model) for one in adjustments if one.engine == self.family)
+        return replace(self, adjustments=mine)
 
     def factor(self, device: Device, part: str) -> float:
         """Return the factor of the user's own benchmarks on a part of `PARTS` of work on `device`; 1 without any."""

@@ -14,11 +14,15 @@ from search.commands.option_groups import grouped
 from search.commands.options import COUNT, NAME, DataOutputOptions
 
 if TYPE_CHECKING:
+    from perfmodel.engines import Adjustment
     from perfmodel.feedback import Calibration, MeasuredRun
+    from search.planning import Plan
+    from search.scenario import Scenario as PlanScenario
 
 EXAMPLES = """\
 perfmodel calibrate bench.json --device h100-sxm --tp 4 -o mine.toml
-perfmodel calibrate runs.csv -o mine.toml"""
+perfmodel calibrate runs.csv -o mine.toml
+perfmodel calibrate bench.json mine.toml --scenario chat.toml -o both.toml"""
 
 Results = Annotated[
     list[Path],
@@ -89,16 +93,26 @@ def _column(text: str) -> tuple[str, str]:
     return name, value
 
 
+Planned = Annotated[
+    Path | None, typer.Option("--scenario", metavar="FILE.toml", help="Scenario that is planned before and after.")
+]
+
+
 @grouped
-def calibrate_command(results: Results, asked: RunOptions, output: DataOutputOptions, target: Target = None) -> None:
+def calibrate_command(
+    results: Results, asked: RunOptions, output: DataOutputOptions, target: Target = None, scenario: Planned = None
+) -> None:
     """Learn from your own benchmarks what your systems do differently.
 
-    Prints what the runs say of each part of a step, and each measured value beside the estimate before and after. The
-    file that -o writes is named by [calibration] in a scenario and by --calibration.
+    Prints what the runs say of each part of a step, and each measured value beside the estimate before and after; with
+    a scenario, what its plan was and is. The file that -o writes is named by [calibration] in a scenario and by
+    --calibration.
     """
     from perfmodel.feedback import calibrate, read_power_log, with_watts, write_calibration
     from search.output import print_rows, progress_bar
+    from search.scenario import load_scenario
 
+    asked_for = None if scenario is None else load_scenario(scenario, output.folders)
     form = output.form
     if target is not None:
         outfile.check(target, *results)
@@ -107,15 +121,18 @@ def calibrate_command(results: Results, asked: RunOptions, output: DataOutputOpt
     runs = [run.completed(_filled(run, asked.columns())) for run in read]
     if not runs:
         raise InputError(f"{results[0]}: a log of watts alone; give the result of the run with it")
-    runs = [_with_figure(run, asked.watts) for run in with_watts(runs, list(logs.values()))]
+    runs = _each_once([_with_figure(run, asked.watts) for run in with_watts(runs, list(logs.values()))])
     with progress_bar("calibrating") as update:
         found = calibrate(runs, hwdb=output.database(), progress=update)
     if target is not None:
         write_calibration(target, found)
-    if form == "table":
-        _print_tables(found, target, wide=output.wide)
-    else:
-        print_rows([row for one in found for row in value_rows(one)], form)
+    plans = [] if asked_for is None else plan_rows(asked_for, found)
+    if form != "table":
+        print_rows(plans or [row for one in found for row in value_rows(one)], form)
+        return
+    _print_tables(found, target, wide=output.wide)
+    if plans:
+        _print_plans(plans, wide=output.wide)
 
 
 def _runs(path: Path) -> list[MeasuredRun]:
@@ -123,6 +140,68 @@ def _runs(path: Path) -> list[MeasuredRun]:
     from perfmodel.feedback import read_results, read_runs
 
     return read_runs(path) if path.suffix == ".toml" else read_results(path)
+
+
+def _each_once(runs: Sequence[MeasuredRun]) -> list[MeasuredRun]:
+    """Return the runs without those that come again, as where two calibration files hold the same ones."""
+    same = {(tuple(sorted(run.given.items())), tuple(sorted(run.measured.items()))): run for run in reversed(runs)}
+    return list(reversed(same.values()))
+
+
+def plan_rows(scenario: PlanScenario, found: Sequence[Calibration]) -> list[dict[str, Any]]:
+    """Return the best candidate of a scenario's plan without the runs and with them, a row each."""
+    from dataclasses import replace
+
+    from search.planning import plan
+
+    own = [one.adjustment for one in found]
+    model = scenario.described.name if scenario.described else scenario.model
+    engines = [
+        one.adjusted_by([*(a for a in one.adjustments if not _replaced(a, own)), *own], model)
+        for one in (scenario.engine, *scenario.more_engines)
+    ]
+    later = replace(scenario, engine=engines[0], more_engines=tuple(engines[1:]))
+    return [_plan_row(when, plan(asked)) for when, asked in (("before", scenario), ("after", later))]
+
+
+def _plan_row(when: str, made: Plan) -> dict[str, Any]:
+    """Return the best candidate of a plan as a flat row, with how often it beats the second."""
+    if not made.feasible:
+        return {"plan": when, "candidate": "none qualifies", "why": made.message}
+    first, *others = made.rows(2)
+    odds = [100.0 * row["best_beats_chance"] for row in others[:1] if "best_beats_chance" in row]
+    return {"plan": when, **first, **({"beats_second_percent": odds[0]} if odds else {})}
+
+
+def _replaced(one: Adjustment, by: Sequence[Adjustment]) -> bool:
+    """Return whether others speak of the same device under the same engine."""
+    return any((one.device, one.engine) == (other.device, other.engine) for other in by)
+
+
+#: Columns of a plan that are compared, where it has them.
+PLAN_COLUMNS = (
+    "plan",
+    "candidate",
+    "usd_per_hour",
+    "ttft_ms",
+    "tpot_ms",
+    "power_w",
+    "slo_chance",
+    "beats_second_percent",
+)
+
+
+def _print_plans(rows: Sequence[dict[str, Any]], *, wide: bool) -> None:
+    """Print the plan before and after, and say whether another candidate wins."""
+    from search.output import Layout, print_rows, print_text
+
+    columns = tuple(name for name in PLAN_COLUMNS if any(name in row for row in rows))
+    print_rows(list(rows), layout=Layout(title="The plan before and after", columns=columns, wide=wide))
+    first, later = rows
+    if first["candidate"] == later["candidate"]:
+        print_text("The same candidate is best.")
+    else:
+        print_text(f"The best candidate changes from {first['candidate']} to {later['candidate']}.")
 
 
 def _with_figure(run: MeasuredRun, watts: float | None) -> MeasuredRun:

@@ -118,7 +118,7 @@ def colocated(
     if published is not None:
         runs = published.tuned(runs)
         settings = published.columns(_longest_prompt(workload), settings["dp"]) | settings
-    runs = experts.overlapped(engine_options.configured(runs))
+    runs = experts.overlapped(engine_options.configured(runs, spec.name))
     columns = deployments([card], host=host_behind, adapters=adapters, routing=experts.routing(), **settings)
     check_routing(spec, columns.routing)
     check(columns)

@@ -149,8 +149,11 @@ class EngineOptions:
         limits = {"max_num_batched_tokens": self.max_num_batched_tokens, "max_num_seqs": self.max_num_seqs}
         return {name: value for name, value in limits.items() if value is not None}
 
-    def configured(self, engine: Engine) -> Engine:
-        """Return `engine` with the settings given on the command line. Raises `InputError` for an unknown setting."""
+    def configured(self, engine: Engine, model: str = "") -> Engine:
+        """Return `engine` with the settings given on the command line. Raises `InputError` for an unknown setting.
+
+        model: name of the model that is served, by which factors of own benchmarks hold in full or in part.
+        """
         from hwdb.tomlfile import Table
         from search.scenario import with_settings
 
@@ -169,7 +172,7 @@ class EngineOptions:
             return engine
         from perfmodel.feedback import read_adjustments
 
-        return engine.adjusted_by(read_adjustments(self.calibration))
+        return engine.adjusted_by(read_adjustments(self.calibration), model)
 
 
 def _value(text: str) -> bool | int | float | str:

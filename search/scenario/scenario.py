@@ -153,7 +153,7 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
     offer = read_offer(top, folder, tuple(str(f) for f in folders))
     database, model = load(offer.folders), asked.name
     spec = asked.described or (model_of(model) if model else None)
-    objective, engines = top.table("objective", {}), _engines(top, folder)
+    objective, engines = top.table("objective", {}), _engines(top, folder, spec.name if spec else "")
     minimise = read_ranking(objective)
     site, money = read_site(top.table("site", {}), folder), read_money(top.table("money", {}), database, offer.devices)
     scenario = Scenario(
@@ -186,10 +186,10 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
     return scenario
 
 
-def _engines(top: Table, folder: Path) -> tuple[Engine, ...]:
-    """Return the engines of `[engine]`, each with what the files of `[calibration]` say of its systems."""
+def _engines(top: Table, folder: Path, model: str) -> tuple[Engine, ...]:
+    """Return the engines of `[engine]`, each with what the files of `[calibration]` say of its systems for a model."""
     own = read_calibration(top.table("calibration", {}), folder)
-    return tuple(one.adjusted_by(own) for one in read_engines(top.table("engine", {}), folder))
+    return tuple(one.adjusted_by(own, model) for one in read_engines(top.table("engine", {}), folder))
 
 
 def refused_for_fleets(scenario: Scenario) -> tuple[str, str, str] | None:
