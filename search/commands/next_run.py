@@ -59,7 +59,7 @@ def next_command(scenario: Scenario, run: RunOptions, output: DataOutputOptions)
     print_rows(rows, layout=layout)
     if found.runs and found.runs[0].pays:
         print_text(f"Run: {command_of(found.runs[0], found)}")
-        print_text("then: perfmodel calibrate RESULT.json --device ... -o mine.toml, and name it in [calibration].")
+        print_text(f"then: {learn_command_of(found.runs[0])} --scenario {scenario}")
 
 
 #: Requests of the benchmark: those of so many seconds, but at least so many. Chosen: means within a few per cent.
@@ -92,6 +92,17 @@ def run_row(one: RunWorth, found: NextRuns) -> dict[str, Any]:
 def configuration(one: RunWorth) -> str:
     """Return one replica of the run's configuration, as candidates are written."""
     return str(one.run.row["candidate"]).partition(" x ")[2] or str(one.run.row["candidate"])
+
+
+def learn_command_of(one: RunWorth) -> str:
+    """Return the command that learns from the result of a run."""
+    row, engine = one.run.row, one.engine.split("@")[0]
+    result = "result.jsonl" if engine.startswith("sglang") else "RESULT.json"
+    asked = f"--device {one.device} --engine {engine} --tp {float(row['tp']):.0f} --weights {row['weight']}"
+    degrees = {"pp": "pp", "dp_attention": "dp", "ep": "ep"}
+    more = [f"--column {name}={float(row[key]):.0f}" for name, key in degrees.items() if float(row[key]) > 1]
+    count = f"--n-devices {float(row['devices_per_replica']):.0f}"
+    return " ".join(["perfmodel calibrate", result, asked, count, *more, "-o mine.toml"])
 
 
 def verdict(found: NextRuns, draws: int) -> str:
