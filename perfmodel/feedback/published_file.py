@@ -79,8 +79,10 @@ def own_runs_text(found: OwnRuns) -> str:
 
 
 def _text(table: pd.DataFrame) -> str:
-    """Return a table as text."""
-    return table.to_string(index=False, float_format=lambda v: f"{v:.1f}")
+    """Return a table as Markdown."""
+    rows = [[f"{v:.1f}" if isinstance(v, float) else str(v) for v in row] for row in table.itertuples(index=False)]
+    head = [[str(name) for name in table.columns], ["---"] * len(table.columns)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [*head, *rows])
 
 
 def _priors(known: Priors) -> str:
