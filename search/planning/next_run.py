@@ -10,7 +10,7 @@ times the dearest draw.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -171,36 +171,18 @@ def _worth(found: Plan, costs: Mapping[System, Array], minutes: float, drawn: Se
     systems = list(costs)
     least, mean = table.min(axis=0), table.mean(axis=1)
     chosen = int(np.argmin(mean))
-    cheapest = table <= least
     workload = found.scenario.workload
     lengths = tuple(float(np.sum(one * workload.share)) for one in (workload.input_tokens, workload.output_tokens))
-    offered = _rows(found)
-    runs = []
-    for device, engine in dict.fromkeys((d, engine) for devices, engine in systems for d in devices):
-        touched = np.array([device in devices and engine == e for devices, e in systems])
-        if (device, engine) not in offered:
-            continue
-        mine = systems.index(((device,), engine)) if ((device,), engine) in systems else int(np.flatnonzero(touched)[0])
-        plan_there, rows = offered[device, engine]
-        for run, told in told_by(plan_there, device, rows, lengths, drawn, table[mine]):
-            most, gain = (_gain(table, touched, chosen, share) for share in (1.0, told))
-            runs.append(
-                RunWorth(
-                    device=device,
-                    engine=engine,
-                    run=run,
-                    told=told,
-                    usd=run.usd_per_hour * minutes / 60.0,
-                    gain_usd_per_month=gain * HOURS_PER_MONTH,
-                    most_usd_per_month=most * HOURS_PER_MONTH,
-                    chance=float(cheapest[touched].any(axis=0).mean()),
-                )
-            )
+    runs = [
+        one
+        for (device, engine), (there, rows) in _rows(found).items()
+        for one in _worths(device, engine, costs, told_by(there, device, rows, lengths, drawn, costs), minutes)
+    ]
     runs.sort(key=lambda run: (round(run.usd - run.gain_usd_per_month, 2), -run.told))
     return NextRuns(
         planned=found.row(found.best),
         choice=systems[chosen],
-        chance=float(cheapest[chosen].mean()),
+        chance=float((table[chosen] <= least).mean()),
         regret_usd_per_month=float((table[chosen] - least).mean()) * HOURS_PER_MONTH,
         runs=tuple(runs),
         costs=costs,
@@ -210,14 +192,37 @@ def _worth(found: Plan, costs: Mapping[System, Array], minutes: float, drawn: Se
     )
 
 
-def _gain(table: Array, touched: Mask, chosen: int, told: float) -> float:
+def _worths(
+    device: str, engine: str, costs: Mapping[System, Array], runs: Iterable[tuple[Run, float]], minutes: float
+) -> Iterator[RunWorth]:
+    """Yield what each run on a device is worth; nothing for a device that is in no system."""
+    table = np.array(list(costs.values()))
+    touched = np.array([device in devices and engine == e for devices, e in costs])
+    if not touched.any():
+        return
+    cheapest = (table <= table.min(axis=0))[touched].any(axis=0).mean()
+    for run, told in runs:
+        most, gain = (_gain(table, touched, share) for share in (1.0, told))
+        yield RunWorth(
+            device=device,
+            engine=engine,
+            run=run,
+            told=told,
+            usd=run.usd_per_hour * minutes / 60.0,
+            gain_usd_per_month=gain * HOURS_PER_MONTH,
+            most_usd_per_month=most * HOURS_PER_MONTH,
+            chance=float(cheapest),
+        )
+
+
+def _gain(table: Array, touched: Mask, told: float) -> float:
     """Return the USD per hour that knowing a share of the variance of some systems' costs saves, mean over the draws.
 
     table: (systems, draws). What the run tells of a cost varies by the square root of that share around its mean.
     """
     mean = table.mean(axis=1)
     known = mean[:, None] + np.where(touched[:, None], np.sqrt(told), 0.0) * (table - mean[:, None])
-    return float(mean[chosen] - known.min(axis=0).mean())
+    return float(mean.min() - known.min(axis=0).mean())
 
 
 def _rows(found: Plan) -> dict[tuple[str, str], tuple[Plan, list[Mapping[str, Any]]]]:

@@ -72,15 +72,20 @@ def told_by(
     rows: Sequence[Mapping[str, Any]],
     lengths: Sequence[float],
     drawn: Sequence[Draw],
-    cost: Array,
+    costs: Mapping[tuple[tuple[str, ...], str], Array],
 ) -> Iterator[tuple[Run, float]]:
     """Yield each run on a device, and the share of the variance of its log cost that the run tells.
 
-    rows: configurations there. lengths: mean input and output tokens. cost: (draws,) USD per hour of the device.
+    rows: configurations there. lengths: mean input and output tokens. costs: (devices, engine) -> (draws,) USD per h;
+    those of the device alone count, or of pools that use it.
     """
     from perfmodel.feedback import after_run, priors
 
     engine = found.scenario.engine
+    mine = [cost for (devices, name), cost in costs.items() if device in devices and name == engine.name]
+    if not mine:
+        return
+    cost = costs.get(((device,), engine.name), mine[0])
     middle, spread = known_of(engine, found.scenario.hardware().device(device))
     gradient = _gradient(np.array([one[device, engine.family] for one in drawn]), middle, spread, np.log(cost))
     runs = [run for row in rows for run in _runs_of(row)]
