@@ -176,7 +176,7 @@ def test_an_engine_without_factors_costs_nothing_more() -> None:
 
 
 def test_factors_hold_in_part_for_a_model_that_was_not_measured() -> None:
-    """The same model takes a factor whole; another takes 0.65 of its logarithm, with more spread, in every door."""
+    """The same model takes a factor whole; another takes a fifth of its logarithm, with more spread, in every door."""
     import pandas as pd
 
     from perfmodel.engines import OTHER_MODEL_SHARE, OTHER_MODEL_SPREAD
