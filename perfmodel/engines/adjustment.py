@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 #: the host per step, of the front end per request; and watts of a device above idle.
 PARTS = ("compute", "memory", "link", "launch", "host", "front_end", "power")
 #: Share of a log factor that holds for a model that was not measured, and the log standard deviation that it adds.
-#: Chosen on published groups of split `train`: factors from four runs of one model hold at 0.15 to 0.20 for other models
-#: on the same device under the same engine (slope of what these measured over what the factors say). Spread: that of
-#: the factors over systems, mean of the parts, of which so small a share takes little away.
+#: Chosen on published groups of split `train`: factors from four runs of one model hold at 0.15 to 0.20 for other
+#: models on the same device under the same engine (slope of what these measured over what the factors say). Spread:
+#: that of the factors over systems, mean of the parts, of which so small a share takes little away.
 OTHER_MODEL_SHARE, OTHER_MODEL_SPREAD = 0.2, 0.22
 
 
