@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 import cli
+from search import planning
 from search.planning import next_run
 from search.planning.runs import Run
 from search.scenario import load_scenario
@@ -90,9 +92,19 @@ def test_draws_differ_and_follow_the_seed(tmp_path: Path) -> None:
     assert all((one[key] == same[key]).all() and (one[key] != other[key]).all() for key in one)
 
 
-def test_command_names_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_names_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "s.toml"
     path.write_text(SCENARIO, encoding="utf-8")
+    made: list[next_run.NextRuns] = []
+    original = planning.next_runs
+
+    def kept(*given: Any, **named: Any) -> next_run.NextRuns:
+        made.append(original(*given, **named))
+        return made[-1]
+
+    monkeypatch.setattr(planning, "next_runs", kept)
     assert cli.main(["next", str(path), "--draws", "2", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert {row["device"] for row in rows} == {"h100-sxm", "l40s"}
@@ -100,7 +112,9 @@ def test_command_names_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert all(0.0 <= row["told_percent"] <= 100.0 for row in rows)
     assert all(row["gain_usd_per_month"] <= row["most_usd_per_month"] + 1e-6 for row in rows)
     assert "--random-input-len 1000" in rows[0]["command"]
+    monkeypatch.setattr(planning, "next_runs", lambda *_, **__: made[-1])
     assert cli.main(["next", str(path), "--draws", "2"]) == 0
     assert "of 100 draws" in " ".join(capsys.readouterr().out.split())
+    monkeypatch.setattr(planning, "next_runs", original)
     path.write_text(SCENARIO.replace("tpot_ms = 40", "tpot_ms = 0.1"), encoding="utf-8")
     assert cli.main(["next", str(path), "--draws", "2"]) == 1
