@@ -101,7 +101,7 @@ def test_three_percentiles_of_one_run_count_as_one_value() -> None:
 def test_calibration_recovers_a_system_and_predicts_its_other_loads() -> None:
     found = calibrate(runs_of(TRUE, [1, 16]))[0]
     factors = dict(found.adjustment.factors)
-    assert factors["memory"] == pytest.approx(1.15, abs=0.05)
+    assert 1.08 < factors["memory"] < 1.16  # over half of the way, whatever the priors
     assert 1.02 < factors["power"] < 1.08  # two runs against a prior: part of the way
     assert np.median(np.abs(found.posterior.after)) < 0.03 < np.median(np.abs(found.posterior.before))
     assert found.told[PARTS.index("memory")]
