@@ -61,13 +61,15 @@ class Priors:
 class Posterior:
     """Holds what is known after some runs.
 
-    log_factors: (P,) mode. spreads: (P,) log standard deviations that are left. covariance: (P, P). before, after: (V,)
-    log ratio of measured to predicted, without and with the factors. left_out: (V,) the same where the factors are
-    fitted on the other runs alone. standard: (V,) `left_out` over the spread to expect there.
+    log_factors: (P,), on the way to the mode. covariance: (P, P), with what the factors stop short of the mode.
+    at_mode: (P, P), the covariance without that. before, after: (V,) log ratio of measured to predicted, without and
+    with the factors. left_out: (V,) the same where the factors are fitted on the other runs alone. standard: (V,)
+    `left_out` over the spread to expect there.
     """
 
     log_factors: Array
     covariance: Array
+    at_mode: Array
     before: Array
     after: Array
     left_out: Array
@@ -80,7 +82,7 @@ class Posterior:
 
     def told(self, priors: Priors) -> Array:
         """Return the share of the prior's variance that the runs took away, by part, (P,)."""
-        return 1.0 - np.diag(self.covariance) / np.square(priors.factors)
+        return 1.0 - np.diag(self.at_mode) / np.square(priors.factors)
 
 
 @cache
@@ -107,7 +109,9 @@ def posterior(model: Model, measured: Measured, known: Priors | None = None) -> 
         point, covariance = pulled(slope, fixed, noise, known.factors, measured.run)
     after = log_value - np.log(model(point))
     left_out, expected = _left_out(slope, fixed, noise, known.factors, measured)
-    return Posterior(point, covariance, before, after, left_out, left_out / expected)
+    weight = weights_of(fixed - slope @ point, noise) / np.square(noise)
+    at_mode = covariance_of(slope, weight, known.factors)
+    return Posterior(point, covariance, at_mode, before, after, left_out, left_out / expected)
 
 
 def _linearised(model: Model, point: Array) -> tuple[Array, Array]:

@@ -306,15 +306,16 @@ def value_rows(one: Calibration) -> list[dict[str, Any]]:
                 "before": float(one.predicted[at]),
                 "calibrated": float(one.after[at]),
                 "left_out": float(value * np.exp(-one.posterior.left_out[at])) if several else np.nan,
-                "remark": "" if far is None else _odd(far.ratio, far.reason),
+                "remark": "" if far is None else _odd(far.ratio, far.reason, several=several),
             }
         )
     return rows
 
 
-def _odd(ratio: float, reason: str) -> str:
-    """Say that a value is far from what the other runs say, and why that may be."""
-    return f"{ratio:.2f} times what the other runs say" + (f": {reason}" if reason else "")
+def _odd(ratio: float, reason: str, *, several: bool) -> str:
+    """Say that a value is far from what the other runs say, or the estimate where there are none, and why."""
+    by = "what the other runs say" if several else "the estimate before"
+    return f"{ratio:.2f} times {by}" + (f": {reason}" if reason else "")
 
 
 def _verdict(one: Calibration) -> str:
