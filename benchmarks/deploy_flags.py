@@ -15,7 +15,7 @@ from search.deploy.templates import Template, engines, template
 
 def written(how: Template, version: str) -> list[str]:
     """Return all flags that a launch of this release may have."""
-    entries = [e for s, e in how.flags.items() if how.has(s, version)]
+    entries = [e for s, e in how.flags.items() if how.has_flag(s, version)]
     flags = [e[k] for e in entries for k in ("flag", "on", "off") if k in e]
     flags += [how.model_flag if how.model else "", how.file]
     flags += [how.pools.get("flag", ""), how.pools.get("role_flag", ""), *how.pools.get("more", []), *how.fixed]

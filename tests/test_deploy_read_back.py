@@ -85,7 +85,7 @@ BY_HAND = [
         "",
         "does not divide --tp-size 8",
     ),
-    (f"trtllm-serve {L8} --max_batch_sise 64", "near: --max-batch-size", ""),
+    (f"trtllm-serve {L8} --max_batch_sise 64", "near: --max_batch_size", ""),
     (
         f"cat > c.yaml <<EOF\nmax_batch_size: 32\nenabel_attention_dp: true\nEOF\ntrtllm-serve {L8} --max_batch_size 64 --config c.yaml",
         "'enabel_attention_dp'",

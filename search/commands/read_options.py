@@ -119,6 +119,7 @@ def read_columns(reading: Reading, sentence: str, pool: float) -> dict[str, Any]
         "max_model_len": reading.launch.max_model_len,
         "unknown_flags": "; ".join(reading.unknown),
         "conflicting_flags": "; ".join([*reading.conflicts, *_too_long(reading, pool)]),
+        "uncounted_flags": "; ".join(reading.uncounted),
         "unused_flags": " ".join(reading.unused),
         "plan_comparison": sentence,
     }

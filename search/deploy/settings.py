@@ -99,6 +99,8 @@ def from_engine(engine: str, values: Mapping[str, Any], pool: Pool) -> tuple[Poo
         budget = int(v["total_batched_tokens"]) // dp if chunked else pool.max_num_batched_tokens
     seqs = v.get("max_num_seqs", pool.max_num_seqs)
     length = v.get("max_model_len")
+    if engine == "vllm" and length == -1:  # vLLM then takes the longest that its KV pool holds
+        length = None
     if engine == "llamacpp" and v.get("total_context"):
         length = int(v["total_context"]) // int(seqs or 1)
     changes: dict[str, Any] = {"tp": tp, "pp": pp, "dp": dp, "cp": cp, "kvp": int(v.get("kvp", 1)), "ep": ep}

@@ -41,6 +41,8 @@ class Template:
     pools: Mapping[str, Any]
     nodes: Mapping[str, Any]
     lora: Mapping[str, Any]
+    uncounted: Mapping[str, str]
+    variables: Mapping[str, str]
     file: str
 
     def image_for(self, device: Device | None, version: str) -> str:
@@ -51,9 +53,13 @@ class Template:
 
     def has(self, setting: str, version: str) -> bool:
         """Return whether a release has a flag or key for a setting."""
+        return setting in self.keys or self.has_flag(setting, version)
+
+    def has_flag(self, setting: str, version: str) -> bool:
+        """Return whether a release has a flag for a setting."""
         entry = self.flags.get(setting)
         since = "" if entry is None else entry.get("since", "")
-        return setting in self.keys or (entry is not None and (not since or number(version) >= number(since)))
+        return entry is not None and (not since or number(version) >= number(since))
 
 
 @cache
@@ -68,7 +74,7 @@ def template(engine: str) -> Template:
     known = _table()["engine"]
     if engine not in known:
         raise UnknownName("engine to launch", engine, list(known), f"({', '.join(known)})")
-    found: dict[str, Any] = {"flags": {}, "keys": {}, "pools": {}, "nodes": {}, "lora": {}, "file": "", **known[engine]}
+    found: dict[str, Any] = {"flags": {}, "keys": {}, "pools": {}, "nodes": {}, "lora": {}, "uncounted": {}, "variables": {}, "file": "", **known[engine]}
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
     return Template(engine=engine, **fields)
 
