@@ -65,7 +65,9 @@ def command(launch: Launch, pool: Pool, config: str = "config.yaml") -> Command:
         if how.has_flag(setting, launch.version):
             words += _words(how, setting, entry, value)
             written.add(setting)
-    keys = {setting: values.get(setting) for setting in how.keys if setting not in written} | {"checkpoint": stored.name}
+    keys = {setting: values.get(setting) for setting in how.keys if setting not in written} | {
+        "checkpoint": stored.name
+    }
     held = _config(how, keys, pool)
     _refuse_lost(launch, values, written | set(how.keys))
     words += _pool_words(how, pool, held)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from hwdb import InputError, infile
+from hwdb import InputError, counted, infile
 from perfmodel import ModelSpec
 from perfmodel import model as model_of
 from perfmodel.engines import engine as engine_of
 from perfmodel.models import UNQUANTISED
-from search.deploy.documents import documents_of, engine_words, givens
+from search.deploy.documents import documents_of, engine_words, givens, repeated
+from search.deploy.files import read_keys
 from search.deploy.launch import DECODE, PREFILL, SERVE, SWITCHES, Launch, Pool
 from search.deploy.parsers import Release, release
-from search.deploy.reading import Understood, read_keys, read_words, variables
+from search.deploy.reading import Understood, read_words, variables
 from search.deploy.recognised import recognised
 from search.deploy.rules import between, conflicts
 from search.deploy.settings import from_engine
@@ -60,9 +61,11 @@ def read_back(source: str | Path, *, device: str = "", version: str = "") -> Rea
         raise InputError(f"--from: nothing in it starts a known engine; give {_FORMS}")
     leaders = [pair for pair in engines if not _follows(pair[1])]
     if not leaders:
-        raise InputError("--from: every command in it joins a first node (--node-rank, --headless); give that one's too")
+        raise InputError(
+            "--from: every command in it joins a first node (--node-rank, --headless); give that one's too"
+        )
     read = [_one(engine, one, folder, device, version) for engine, one in leaders]
-    read[-1].found.conflicts += _alone(given)
+    read[-1].found.conflicts += repeated(text) if found else _alone(given)
     return _merged(read)
 
 
@@ -88,7 +91,7 @@ _RANKS = ("--node-rank", "--data-parallel-start-rank", "-dpr", "--node_rank", "-
 def _follows(given: Given) -> bool:
     """Return whether a command starts a further node of a replica whose first node is started by another command."""
     words = [part for word in given.words for part in word.split("=", 1)]
-    ranks = [value for flag, value in zip(words, words[1:], strict=False) if flag in _RANKS]
+    ranks = [value for flag, value in pairwise(words) if flag in _RANKS]
     return "--headless" in words or any(rank.isdigit() and int(rank) > 0 for rank in ranks)
 
 
@@ -126,7 +129,8 @@ def _one(engine: str, given: Given, folder: Path, device: str, version: str) -> 
     """Read one command."""
     how, known = template(engine), release(engine, version or given.marks.get("version", ""))
     given = _with_variables(how, _with_flag_file(engine, given, folder))
-    found = read_words(given.words, how, known, release("dynamo") if "dynamo" in given.marks else None)
+    around = "dynamo_trtllm" if engine == "trtllm" else "dynamo"
+    found = read_words(given.words, how, known, release(around) if "dynamo" in given.marks else None)
     _read_file(found, how, given, folder, known)
     found.unknown += [*given.doubts, *variables(given.env, known)]
     name, served = _names(found, how)
@@ -158,7 +162,12 @@ def _one(engine: str, given: Given, folder: Path, device: str, version: str) -> 
 def _with_variables(how: Template, given: Given) -> Given:
     """Return a command with the flags that variables of the environment stand for; flags that are given count."""
     own = {word.partition("=")[0] for word in given.words}
-    more = [w for name, flag in how.variables.items() if name in given.env and flag not in own for w in (flag, given.env[name])]
+    more = [
+        w
+        for name, flag in how.variables.items()
+        if name in given.env and flag not in own
+        for w in (flag, given.env[name])
+    ]
     return replace(given, words=(*given.words, *more))
 
 
@@ -273,6 +282,7 @@ def _role(found: Understood, given: Given) -> str:
     kind = transfer.get("kv_role") if isinstance(transfer, Mapping) else None
     by_role = {"kv_producer": PREFILL, "kv_consumer": DECODE}
     mode = str(found.given.get("--disaggregation-mode", found.given.get("--server_role", ""))).lower()
+    mode = next((m for m in ("prefill", "decode") if found.given.get(f"--is-{m}-worker")), mode)
     modes = {"prefill": PREFILL, "context": PREFILL, "decode": DECODE, "generation": DECODE}
     said = given.marks.get("pool", SERVE)
     return by_role.get(str(kind), modes.get(mode, said if said in (PREFILL, DECODE) else SERVE))
@@ -283,9 +293,8 @@ def _merged(read: Sequence[_Read]) -> Reading:
     models = list(dict.fromkeys(one.launch.model for one in read))
     engines = {one.launch.engine for one in read}
     if len(models) > 1 or len(engines) > 1:
-        raise InputError(
-            f"--from: it serves {len(models)} models with {len(engines)} engines ({', '.join(models)}); read one by one"
-        )
+        runs = f"{counted(len(models), 'model')} with {counted(len(engines), 'engine')} ({', '.join(models)})"
+        raise InputError(f"--from: it serves {runs}; read one by one")
     pools: list[Pool] = []
     for one in read:
         pool = one.launch.main

@@ -63,7 +63,9 @@ class Release:
         """Return the flag that the beginning of a name stands for, where the engine's parser takes one."""
         if self.engine not in ABBREVIATING or len(word) < 4:
             return None
-        found = {flag.name: flag for name, flag in self.flags.items() if name.startswith(word) and name in flag.spellings}
+        found = {
+            flag.name: flag for name, flag in self.flags.items() if name.startswith(word) and name in flag.spellings
+        }
         return next(iter(found.values())) if len(found) == 1 else None
 
     def near(self, word: str, most: int = 3) -> list[str]:

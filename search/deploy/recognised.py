@@ -35,7 +35,11 @@ IMAGES = {
     "tensorrt-llm": "trtllm",
     "tensorrtllm": "trtllm",
     "llama.cpp": "llamacpp",
+    "llm-d-cuda": "vllm",
+    "tensorrtllm-runtime": "trtllm",
 }
+#: Parts of the names of images whose tag is the release of what packs the engine: Dynamo, llm-d.
+PACKED = ("dynamo", "-runtime", "llm-d/", "llm-d-")
 _SHELLS = ("bash", "sh", "zsh")
 _TAG = re.compile(r":v?(\d+(?:\.\d+)+(?:\.?post\d+|rc\d+)?)")
 #: The same in tags that name the engine before its release, as AMD's do (rocm7.0.0_vllm_0.11.2_20251210).
@@ -55,6 +59,7 @@ DYNAMO_TRTLLM = {
     "--max-seq-len": "--max_seq_len",
     "--free-gpu-memory-fraction": "--free_gpu_memory_fraction",
     "--extra-engine-args": "--config",
+    "--enable-attention-dp": "--enable_attention_dp",
 }
 
 
@@ -63,7 +68,8 @@ def engine_of_image(image: str) -> tuple[str, str]:
     found = next((engine for part, engine in IMAGES.items() if part in image.lower()), "")
     last = image.rsplit("/", 1)[-1]
     tag = _NAMED_TAG.search(last) or _TAG.search(last)
-    return found, tag[1] if tag else ""
+    own = not any(part in image.lower() for part in PACKED)
+    return found, tag[1] if tag and own else ""
 
 
 def recognised(given: Given) -> tuple[str, Given] | None:
@@ -113,8 +119,8 @@ def _inside_shell(given: Given, rest: Sequence[str]) -> tuple[str, Given] | None
     if not texts and len(rest) == 1 and _ENGINE_WORDS.search(rest[0]):
         texts = [rest[0]]
     for text in texts[:1]:
-        for one in commands(text):
-            found = recognised(replace(one, env={**given.env, **one.env}, files={**given.files, **one.files}))
+        for one in commands(text, given.env):
+            found = recognised(replace(one, files={**given.files, **one.files}))
             if found is not None:
                 doubts = (*given.doubts, *found[1].doubts)
                 return found[0], replace(found[1], marks={**found[1].marks, **given.marks}, doubts=doubts)
@@ -138,7 +144,11 @@ def _inside_docker(given: Given, words: Sequence[str]) -> tuple[str, Given] | No
             devices = _docker_devices(following) or devices
         engine, version = engine_of_image(word) if i > 1 and not word.startswith("-") and "=" not in word else ("", "")
         if engine and words[i - 1] not in ("-v", "--volume", "--name", *_DOCKER_ENV):
-            marks = {**({"version": version} if version else {}), **({"devices": devices} if devices else {}), **given.marks}
+            marks = {
+                **({"version": version} if version else {}),
+                **({"devices": devices} if devices else {}),
+                **given.marks,
+            }
             rest = words[i + 1 :]
             inner = recognised(replace(given, words=tuple(rest), marks=marks, env=env))
             return inner or (engine, replace(given, words=tuple(rest), marks=marks, env=env))

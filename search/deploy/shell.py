@@ -17,7 +17,7 @@ _HERE = re.compile(
 #: A variable, `$NAME`, `${NAME}` or `${NAME:-default}`; a default may hold braces of JSON.
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*))?\})")
 _ASSIGNED = re.compile(r"[A-Za-z_]\w*=")
-#: What a shell would run or compute in place of the text: `$((A - 1))`, `$(nvidia-smi -L | wc -l)`, `...` in backquotes.
+#: What a shell would run or compute in place of the text: `$((A - 1))`, `$(nvidia-smi -L | wc -l)`, and backquotes.
 _COMPUTED = re.compile(r"\$\(\((?:[^()]|\([^()]*\))*\)\)|\$\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)|`[^`\n]+`")
 #: Stands for such a text while words are split: a letter of Unicode's private use, and its number.
 _HELD = re.compile("\ue000(\\d+)\ue001")
@@ -83,18 +83,23 @@ class _Scope:
         )
 
 
-def commands(text: str) -> list[Given]:
-    """Return the commands of a shell text, or of the lines ExecStart of a unit of systemd, in order."""
+def commands(text: str, env: Mapping[str, str] | None = None) -> list[Given]:
+    """Return the commands of a shell text, or of the lines ExecStart of a unit of systemd, in order.
+
+    env: variables in force before the text.
+    """
     text = _unit(text.replace("\r\n", "\n"))
     files = {found[1]: found[3] for found in _HERE.finditer(text)}
     text = _HERE.sub("", text)
     if _PROMPT.search(text):
         text = _MORE.sub("", _PROMPT.sub("", text))
-    text = re.sub(r"^([ \t]*#.*?)[ \t\\]+$", r"\1", text, flags=re.M)  # a comment ends with its line, also a continued one
+    text = re.sub(
+        r"^([ \t]*#.*?)[ \t\\]+$", r"\1", text, flags=re.M
+    )  # a comment ends with its line, also a continued one
     text = _CONTINUED.sub(" ", text)
     arrays, text = _arrays(text)
     found: list[Given] = []
-    scope = _Scope()
+    scope = _Scope(env=dict(env or {}))
     for line in _lines(text):
         mark = _MARK.match(line)
         if mark:
@@ -168,7 +173,9 @@ def _unit(text: str) -> str:
     kept = re.findall(r"^(Environment|ExecStart)=[-@:+!]*(.*)$", text, re.M)
     lines = [f"export {value}" if key == "Environment" else value for key, value in kept]
     # systemd takes a whole assignment in quotes
-    return "\n".join(re.sub(r"([\"'])(\w+)=(.*?)\1", r"\2=\1\3\1", line) if line.startswith("export ") else line for line in lines)
+    return "\n".join(
+        re.sub(r"([\"'])(\w+)=(.*?)\1", r"\2=\1\3\1", line) if line.startswith("export ") else line for line in lines
+    )
 
 
 def _lines(text: str) -> list[str]:
@@ -257,6 +264,16 @@ def _expanded(word: str, env: Mapping[str, str], arrays: Mapping[str, Sequence[s
     if _VARIABLE.fullmatch(word) and text.startswith("-") and " " in text:
         return [_filled(w, env) for w in _words(text)]
     return [text] if text.strip() or not _VARIABLE.fullmatch(word) else []
+
+
+def filled(text: str, env: Mapping[str, str]) -> str:
+    """Return a text with known variables put in, written as $(NAME), as Kubernetes has it, or as ${NAME:-default}."""
+    return _filled(in_brackets(text, env), env)
+
+
+def in_brackets(text: str, env: Mapping[str, str]) -> str:
+    """Return a text with the known variables put in that are written as $(NAME), which Kubernetes does itself."""
+    return re.sub(r"\$\((\w+)\)", lambda m: env.get(m[1], m[0]), text)
 
 
 def _filled(text: str, env: Mapping[str, str]) -> str:

@@ -74,7 +74,17 @@ def template(engine: str) -> Template:
     known = _table()["engine"]
     if engine not in known:
         raise UnknownName("engine to launch", engine, list(known), f"({', '.join(known)})")
-    found: dict[str, Any] = {"flags": {}, "keys": {}, "pools": {}, "nodes": {}, "lora": {}, "uncounted": {}, "variables": {}, "file": "", **known[engine]}
+    found: dict[str, Any] = {
+        "flags": {},
+        "keys": {},
+        "pools": {},
+        "nodes": {},
+        "lora": {},
+        "uncounted": {},
+        "variables": {},
+        "file": "",
+        **known[engine],
+    }
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
     return Template(engine=engine, **fields)
 
@@ -106,5 +116,6 @@ def product(device: str) -> str:
 
 
 def device_of_product(label: str) -> str:
-    """Return the device that a value of the node label nvidia.com/gpu.product names; "" where it is not known."""
-    return next((name for name, value in _table()["product"].items() if value == label), "")
+    """Return the device that a value of a node label, or Ray's accelerator_type, names; "" where it is not known."""
+    found = next((name for name, value in _table()["product"].items() if value == label), "")
+    return str(found or _table()["named"].get(label, ""))
