@@ -20,7 +20,8 @@ def written(how: Template, version: str) -> list[str]:
     flags += [how.model_flag if how.model else "", how.file]
     flags += [how.pools.get("flag", ""), how.pools.get("role_flag", ""), *how.pools.get("more", []), *how.fixed]
     for part in (how.nodes, how.lora):
-        flags += part["flags"] if part and number(version) >= number(part["since"]) else []
+        late = bool(part) and number(version) >= number(part["since"])
+        flags += [*part.get("flags", []), *part.get("follower", [])] if late else part.get("before", [])
     return [f for f in dict.fromkeys(flags) if f.startswith("-")]
 
 

@@ -131,19 +131,39 @@ def _lora_words(launch: Launch, how: Template) -> list[str]:
 
 
 def _node_words(launch: Launch, how: Template, pool: Pool) -> list[str]:
-    """Return the words that join several nodes to one replica; none where it fits on a node."""
+    """Return the words that join several nodes to one replica; none where it fits on a node, or a launcher joins them."""
     nodes = nodes_for(pool.devices)
-    if nodes < 2 or how.engine in (
-        "trtllm",
-        "mindie",
-    ):  # they are started by a launcher of their own, one rank a device
+    if nodes < 2 or "launcher" in how.nodes or how.engine == "mindie":
         return []
-    if not how.nodes or number(launch.version) < number(how.nodes["since"]):
+    if not how.nodes:
         raise InputError(
-            f"export: a replica on {pool.devices} devices takes {nodes} nodes, for which {how.engine} {launch.version} "
-            f"has no flags here; plan with at most {NODE_DEVICES} devices per replica, or name another --engine-version"
+            f"export: a replica on {pool.devices} devices takes {nodes} nodes, which {how.engine} does not join; "
+            f"plan with at most {NODE_DEVICES} devices per replica"
         )
+    if number(launch.version) < number(how.nodes["since"]):
+        return list(how.nodes["before"])
     return [word.format(nodes=nodes) for word in how.nodes["flags"]]
+
+
+def follower_words(launch: Launch, pool: Pool) -> list[str]:
+    """Return the words that only the nodes after the first one of a replica have."""
+    how = template(launch.engine)
+    by_flags = nodes_for(pool.devices) > 1 and not ray_starts(launch, pool)
+    return list(how.nodes.get("follower", [])) if by_flags else []
+
+
+def ray_starts(launch: Launch, pool: Pool) -> list[str]:
+    """Return what starts Ray on the first node of a replica, and on the others; [] where flags join the nodes."""
+    how = template(launch.engine)
+    early = "ray" in how.nodes and number(launch.version) < number(how.nodes["since"])
+    return list(how.nodes["ray"]) if early and nodes_for(pool.devices) > 1 else []
+
+
+def launcher_words(launch: Launch, pool: Pool) -> list[str]:
+    """Return what stands in front of the command of a replica that spans nodes; [] for most engines."""
+    nodes = nodes_for(pool.devices)
+    words = template(launch.engine).nodes.get("launcher", []) if nodes > 1 else []
+    return [word.format(nodes=nodes, devices=pool.devices, each=pool.devices // nodes) for word in words]
 
 
 def _config(how: Template, values: Mapping[str, Any], pool: Pool) -> dict[str, Any]:
@@ -159,7 +179,10 @@ def _config(how: Template, values: Mapping[str, Any], pool: Pool) -> dict[str, A
             continue
         put(held, key, value)
     if how.engine == "mindie":
-        put(held, "BackendConfig.npuDeviceIds", [list(range(pool.devices))])
+        nodes = nodes_for(pool.devices)
+        put(held, "BackendConfig.npuDeviceIds", [list(range(pool.devices // nodes))])
+        if nodes > 1:
+            put(held, "BackendConfig.multiNodesInferEnabled", True)
         put(held, "BackendConfig.ModelDeployConfig.ModelConfig.0.npuMemSize", -1)
     return held
 

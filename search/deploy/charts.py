@@ -52,7 +52,7 @@ def _stack(spec: Mapping[str, Any]) -> Given:
 
 
 def _model_service(artifacts: Mapping[str, Any], part: Mapping[str, Any], role: str, *, both: bool) -> Given:
-    """Return the command of one role of llm-d's model service (chart llm-d-modelservice). both: whether it has pools."""
+    """Return the command of one role of llm-d's chart llm-d-modelservice. both: whether it has two pools."""
     name = str(artifacts.get("uri", artifacts.get("name", ""))).removeprefix("hf://")
     ways, found = _map(part.get("parallelism")), _first(part.get("containers"))
     words = ["vllm", "serve", name, "--served-model-name", str(artifacts.get("name", name))]

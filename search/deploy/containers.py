@@ -12,7 +12,7 @@ from perfmodel import model as model_of
 from search.deploy.arguments import Command
 from search.deploy.launch import Launch, Pool
 from search.deploy.script import marked
-from search.deploy.templates import product, resource, template
+from search.deploy.templates import nodes_for, product, resource, template
 
 PORT = 8000
 CONFIG_FOLDER = "/config"
@@ -52,10 +52,11 @@ def image(launch: Launch, pool: Pool) -> str:
 
 
 def container(launch: Launch, pool: Pool, found: Command) -> dict[str, Any]:
-    """Return the container of one replica on one node."""
+    """Return the container of one replica, or of its part on one node."""
     held = resource(device_record(pool))
-    limits: dict[str, Any] = {held: str(pool.devices)} if held else {}
-    requests = {"cpu": str(CORES * pool.devices), "memory": f"{MEMORY_GI * pool.devices}Gi"}
+    here = pool.devices // nodes_for(pool.devices)
+    limits: dict[str, Any] = {held: str(here)} if held else {}
+    requests = {"cpu": str(CORES * here), "memory": f"{MEMORY_GI * here}Gi"}
     volumes = [{"name": "shm", "mountPath": "/dev/shm"}]
     volumes += [{"name": "config", "mountPath": CONFIG_FOLDER}] if found.files else []
     env: list[dict[str, Any]] = [{"name": k, "value": v} for k, v in found.env.items()]
@@ -90,7 +91,10 @@ def pod(launch: Launch, pool: Pool, found: Command, config: str = "") -> dict[st
     """Return the specification of a pod. config: name of the ConfigMap with the engine's file."""
     label = product(pool.device)
     volumes: list[Mapping[str, Any]] = [
-        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{SHARED_GI * pool.devices}Gi"}}
+        {
+            "name": "shm",
+            "emptyDir": {"medium": "Memory", "sizeLimit": f"{SHARED_GI * pool.devices // nodes_for(pool.devices)}Gi"},
+        }
     ]
     volumes += [{"name": "config", "configMap": {"name": config}}] if found.files else []
     return {

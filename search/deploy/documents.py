@@ -127,7 +127,7 @@ def _manifest(document: Mapping[str, Any], files: Mapping[str, str]) -> Iterator
     spec, kind = _map(document.get("spec")), document.get("kind")
     meta = _map(document.get("metadata"))
     if kind == "DynamoGraphDeployment":
-        yield from _dynamo(spec, meta)
+        yield from _dynamo(spec, meta, files)
     elif kind == "LLMInferenceService":
         yield from _kserve(spec, meta)
     elif kind == "RayService":
@@ -269,13 +269,15 @@ def _pairs(value: Any) -> dict[str, str]:
     return {name: text for name, _, text in parts}
 
 
-def _dynamo(spec: Mapping[str, Any], meta: Mapping[str, Any]) -> Iterator[Given]:
+def _dynamo(spec: Mapping[str, Any], meta: Mapping[str, Any], files: Mapping[str, str]) -> Iterator[Given]:
     """Yield the commands of the workers of a Dynamo graph, in its present form and the former one."""
     for part in _list(spec.get("components")):
         part = _map(part)
         template = _map(part.get("podTemplate"))
         nodes = _map(part.get("multinode")).get("nodeCount", 1)
-        for one in _pod(_map(template.get("spec")), part.get("replicas", 1), meta, {}, _map(template.get("metadata"))):
+        for one in _pod(
+            _map(template.get("spec")), part.get("replicas", 1), meta, files, _map(template.get("metadata"))
+        ):
             yield _on_nodes(one, nodes)
     for part in _map(spec.get("services")).values():
         part = _map(part)
@@ -286,7 +288,7 @@ def _dynamo(spec: Mapping[str, Any], meta: Mapping[str, Any]) -> Iterator[Given]
             container["resources"] = {"limits": {"nvidia.com/gpu": limits["gpu"]}}
         role = {"prefill": "prefill", "decode": "decode"}.get(str(part.get("subComponentType")), "")
         labels = {"labels": {f"{PREFIX}pool": role}} if role else {}
-        for one in _pod({**pod, "containers": [container]}, part.get("replicas", 1), meta, {}, labels):
+        for one in _pod({**pod, "containers": [container]}, part.get("replicas", 1), meta, files, labels):
             yield _on_nodes(one, _map(part.get("multinode")).get("nodeCount", 1))
 
 

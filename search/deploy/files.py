@@ -14,6 +14,7 @@ from search.deploy.templates import Template
 _SAME = {
     "tensor_parallel_size": "total_tp",
     "pipeline_parallel_size": "pp",
+    "context_parallel_size": "cp",
     "moe_expert_parallel_size": "ep",
     "max_batch_size": "max_num_seqs",
     "max_num_tokens": "max_num_batched_tokens",

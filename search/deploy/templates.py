@@ -18,8 +18,9 @@ NODE_DEVICES = 8
 
 
 def nodes_for(devices: int) -> int:
-    """Return how many nodes hold so many devices of one replica."""
-    return -(-devices // NODE_DEVICES)
+    """Return how many nodes hold so many devices of one replica, with as many of them on each."""
+    least = -(-devices // NODE_DEVICES)
+    return next(nodes for nodes in range(least, devices + 1) if devices % nodes == 0)
 
 
 @dataclass(frozen=True)
