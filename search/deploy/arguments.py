@@ -74,7 +74,7 @@ def command(launch: Launch, pool: Pool, config: str = "config.yaml") -> Command:
     if held and how.file:
         words += [how.file, config]
     words += [*_lora_words(launch, how), *_node_words(launch, how, pool), *how.fixed]
-    text = json.dumps(held, indent=1) if not how.file else _yaml(held)
+    text = json.dumps(held, indent=1) if not how.file else as_yaml(held)
     return Command(tuple(words), {config: text} if held else {}, _env(launch, pool), stored.notes)
 
 
@@ -131,7 +131,7 @@ def _lora_words(launch: Launch, how: Template) -> list[str]:
 
 
 def _node_words(launch: Launch, how: Template, pool: Pool) -> list[str]:
-    """Return the words that join several nodes to one replica; none where it fits on a node, or a launcher joins them."""
+    """Return the words that join several nodes to one replica; none on a single node, or where a launcher joins."""
     nodes = nodes_for(pool.devices)
     if nodes < 2 or "launcher" in how.nodes or how.engine == "mindie":
         return []
@@ -214,11 +214,24 @@ def take(held: Any, key: str) -> Any:
     return held
 
 
-def _yaml(held: Mapping[str, Any]) -> str:
-    """Return a mapping as YAML."""
+def as_yaml(held: Mapping[str, Any]) -> str:
+    """Return a mapping as YAML, in the order of its keys, without anchors, and texts of several lines as blocks."""
     import yaml
 
-    return str(yaml.safe_dump(dict(held), sort_keys=False))
+    base: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+    class Dumper(base):  # type: ignore[misc]
+        """Write every part in full."""
+
+        def ignore_aliases(self, _data: Any) -> bool:
+            """Return that nothing is an alias."""
+            return True
+
+    def text(dumper: Any, value: str) -> Any:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+    Dumper.add_representer(str, text)
+    return str(yaml.dump(dict(held), Dumper=Dumper, sort_keys=False, width=120, allow_unicode=True))
 
 
 def _env(launch: Launch, pool: Pool) -> dict[str, str]:

@@ -15,6 +15,10 @@ from search.deploy.script import marked
 from search.deploy.templates import nodes_for, product, resource, template
 
 PORT = 8000
+#: Variable with the token for gated models, and the Secret that it is taken from where there is one.
+HF_TOKEN, HF_SECRET = "HF_TOKEN", "hf-token"
+#: Engines that load a file of their own, which has to be there.
+LOCAL = ("llamacpp", "mindie")
 CONFIG_FOLDER = "/config"
 #: Bytes per second at which weights arrive from a store, and seconds that an engine starts in beside that (graphs,
 #: compilation). Chosen: slow enough that a startup probe does not end a server that is still loading.
@@ -60,6 +64,8 @@ def container(launch: Launch, pool: Pool, found: Command) -> dict[str, Any]:
     volumes = [{"name": "shm", "mountPath": "/dev/shm"}]
     volumes += [{"name": "config", "mountPath": CONFIG_FOLDER}] if found.files else []
     env: list[dict[str, Any]] = [{"name": k, "value": v} for k, v in found.env.items()]
+    secret = {"name": HF_SECRET, "key": HF_TOKEN, "optional": True}
+    env += [{"name": HF_TOKEN, "valueFrom": {"secretKeyRef": secret}}] if launch.engine not in LOCAL else []
     if launch.engine == "vllm" and pool.role != "serve":
         env.append({"name": "VLLM_NIXL_SIDE_CHANNEL_HOST", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}})
     return {

@@ -316,7 +316,8 @@ def _kserve(spec: Mapping[str, Any], meta: Mapping[str, Any]) -> Iterator[Given]
         ):
             words += [flag, str(ways[key])] if key in ways else []
         words += ["--enable-expert-parallel"] if ways.get("expert") else []
-        for one in _pod(_map(part.get("template")), part.get("replicas", 1), meta, {}, part):
+        replicas = part.get("replicas", _map(part.get("scaling")).get("minReplicas", 1))
+        for one in _pod(_map(part.get("template")), replicas, meta, {}, part):
             whole, local = ways.get("data"), ways.get("dataLocal")
             nodes = whole // local if isinstance(whole, int) and isinstance(local, int) and local else 1
             one = _on_nodes(one, nodes if nodes > 1 or "worker" not in part else ways.get("pipeline", 1))

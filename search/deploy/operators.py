@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hwdb import InputError
-from search.deploy.arguments import command, put
+from search.deploy.arguments import as_yaml, command, put
 from search.deploy.checkpoints import checkpoint
 from search.deploy.containers import CONFIG_FOLDER, PORT, container, device_record, name_of, noted, pod, probes
 from search.deploy.kubernetes import checked_command
@@ -112,7 +112,7 @@ def _config_map(launch: Launch, pool: Pool) -> dict[str, Any]:
             value = words[words.index(flag) + 1]
             put(held, key, True if flag.startswith("--enable") else yaml.safe_load(value))
     name = name_of(launch, pool.role)
-    text = str(yaml.safe_dump(held, sort_keys=False))
+    text = as_yaml(held)
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",

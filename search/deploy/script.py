@@ -36,7 +36,8 @@ def heading(launch: Launch) -> list[str]:
     lines += [f"# Flags of {launch.engine} {launch.version}. Check the versions of images before use."]
     lines += [f"# {note}" for note in launch.notes]
     if launch.least and launch.most:
-        lines += [f"# Autoscaling: {launch.least} to {launch.most} replicas."]
+        of = f" of the pool for {launch.main.role}" if len(launch.pools) > 1 else ""
+        lines += [f"# Autoscaling: {launch.least} to {launch.most} replicas{of}."]
     return lines
 
 
