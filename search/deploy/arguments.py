@@ -177,6 +177,10 @@ def _config(how: Template, values: Mapping[str, Any], pool: Pool) -> dict[str, A
             if value is False:
                 put(held, key, None)
             continue
+        if setting == "kv" and how.formats:
+            if value not in how.formats:
+                raise InputError(f"export: {how.engine} has no {key} for {value}; it has {', '.join(how.formats)}")
+            value = how.formats[value]
         put(held, key, value)
     if how.engine == "mindie":
         nodes = nodes_for(pool.devices)

@@ -21,8 +21,6 @@ _SAME = {
     "max_seq_len": "max_model_len",
     "enable_chunked_prefill": "chunked_prefill",
 }
-#: Formats of its KV cache -> ours; auto is the checkpoint's own.
-_CACHES = {"auto": None, "fp8": "fp8", "nvfp4": "fp4"}
 
 
 def read_keys(found: Understood, how: Template, held: Mapping[str, Any], release: Release | None) -> None:
@@ -51,8 +49,9 @@ def taken(held: Mapping[str, Any], key: str) -> Any:
 def _read_trtllm(found: Understood, how: Template, held: Mapping[str, Any], release: Release | None) -> None:
     """Add the keys of TensorRT-LLM's file that are flags too, and name those that are not known."""
     cache = taken(held, how.keys["kv"])
-    if isinstance(cache, str) and (ours := _CACHES.get(cache, cache)):
-        found.values["kv"] = ours
+    formats = {theirs: ours for ours, theirs in how.formats.items()}
+    if isinstance(cache, str) and cache != "auto":
+        found.values["kv"] = formats.get(cache, cache)
     elif cache is not None:
         found.values.pop("kv", None)
     for key, setting in _SAME.items():

@@ -44,6 +44,7 @@ class Template:
     lora: Mapping[str, Any]
     uncounted: Mapping[str, str]
     variables: Mapping[str, str]
+    formats: Mapping[str, str]
     file: str
 
     def image_for(self, device: Device | None, version: str) -> str:
@@ -60,7 +61,8 @@ class Template:
         """Return whether a release has a flag for a setting."""
         entry = self.flags.get(setting)
         since = "" if entry is None else entry.get("since", "")
-        return entry is not None and (not since or number(version) >= number(since))
+        written = entry is not None and not entry.get("read", False)
+        return written and (not since or number(version) >= number(since))
 
 
 @cache
@@ -83,6 +85,7 @@ def template(engine: str) -> Template:
         "lora": {},
         "uncounted": {},
         "variables": {},
+        "formats": {},
         "file": "",
         **known[engine],
     }
