@@ -131,10 +131,7 @@ def _manifest(document: Mapping[str, Any], files: Mapping[str, str]) -> Iterator
     elif kind == "LLMInferenceService":
         yield from _kserve(spec, meta)
     elif kind == "RayService":
-        import yaml
-
-        served = spec.get("serveConfigV2")
-        yield from _ray(_map(yaml.safe_load(served)) if isinstance(served, str) else {})
+        yield from _ray(_map(_inner(spec.get("serveConfigV2"))))
     elif kind == "InferenceService":
         predictor = _map(spec.get("predictor"))
         yield from _pod({**predictor, "containers": _served(predictor)}, predictor.get("minReplicas", 1), meta, files)
@@ -151,6 +148,16 @@ def _manifest(document: Mapping[str, Any], files: Mapping[str, str]) -> Iterator
         yield from _pod(
             _map(template.get("spec")), spec.get("replicas", 1), meta, files, _map(template.get("metadata"))
         )
+
+
+def _inner(text: Any) -> Any:
+    """Return the content of a text of YAML within a document; None for anything else."""
+    import yaml
+
+    try:
+        return yaml.safe_load(text) if isinstance(text, str) else None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"--from: serveConfigV2 is not YAML: {_where(error)}") from None
 
 
 def _served(predictor: Mapping[str, Any]) -> list[Any]:

@@ -40,6 +40,8 @@ IMAGES = {
 }
 #: Parts of the names of images whose tag is the release of what packs the engine: Dynamo, llm-d.
 PACKED = ("dynamo", "-runtime", "llm-d/", "llm-d-")
+#: Shells within shells that are followed.
+DEEPEST = 6
 _SHELLS = ("bash", "sh", "zsh")
 _TAG = re.compile(r":v?(\d+(?:\.\d+)+(?:\.?post\d+|rc\d+)?)")
 #: The same in tags that name the engine before its release, as AMD's do (rocm7.0.0_vllm_0.11.2_20251210).
@@ -72,13 +74,16 @@ def engine_of_image(image: str) -> tuple[str, str]:
     return found, tag[1] if tag and own else ""
 
 
-def recognised(given: Given) -> tuple[str, Given] | None:
-    """Return the engine that a command starts, and the command with the engine's arguments only; None for others."""
-    words = list(given.words)
+def recognised(given: Given, depth: int = 0) -> tuple[str, Given] | None:
+    """Return the engine that a command starts, and the command with the engine's arguments only; None for others.
+
+    depth: of shells within shells in which the command stands.
+    """
+    words = list(given.words) if depth <= DEEPEST else []
     for i, word in enumerate(words):
         name = PurePosixPath(word).name
         if name in _SHELLS or _ENGINE_WORDS.search(word):
-            inner = _inside_shell(given, words[i + 1 :] if name in _SHELLS else ["-c", word])
+            inner = _inside_shell(given, words[i + 1 :] if name in _SHELLS else ["-c", word], depth)
             if inner is not None:
                 return inner
         if word == "-m" and i + 1 < len(words) and words[i + 1] in MODULES:
@@ -113,14 +118,14 @@ def _as_trtllm(word: str) -> str:
     return DYNAMO_TRTLLM.get(name, name) + equals + value
 
 
-def _inside_shell(given: Given, rest: Sequence[str]) -> tuple[str, Given] | None:
+def _inside_shell(given: Given, rest: Sequence[str], depth: int) -> tuple[str, Given] | None:
     """Return the engine's command in the text of `bash -c TEXT`; None without one."""
     texts = [word for before, word in pairwise(rest) if re.fullmatch(r"-\w*c", before)]
     if not texts and len(rest) == 1 and _ENGINE_WORDS.search(rest[0]):
         texts = [rest[0]]
     for text in texts[:1]:
         for one in commands(text, given.env):
-            found = recognised(replace(one, files={**given.files, **one.files}))
+            found = recognised(replace(one, files={**given.files, **one.files}), depth + 1)
             if found is not None:
                 doubts = (*given.doubts, *found[1].doubts)
                 return found[0], replace(found[1], marks={**found[1].marks, **given.marks}, doubts=doubts)
