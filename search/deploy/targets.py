@@ -11,9 +11,9 @@ from search.deploy.arguments import as_yaml
 from search.deploy.benchmark import benchmark
 from search.deploy.compose import compose
 from search.deploy.containers import name_of
-from search.deploy.kubernetes import kubernetes, llm_d
+from search.deploy.kubernetes import LLM_D, kubernetes, llm_d
 from search.deploy.launch import Launch
-from search.deploy.operators import dynamo, kserve, ray_serve
+from search.deploy.operators import WORKERS, dynamo, kserve, ray_serve
 from search.deploy.script import checked, heading, script
 from search.deploy.templates import engines
 
@@ -51,6 +51,15 @@ CLUSTERS = tuple(DOCUMENTS)
 TARGETS = (*engines(), *DOCUMENTS)
 
 
+#: Engines that a target runs, where those are not all.
+_RUNS = {"ray-serve": ("vllm",), "kserve": ("vllm",), "llm-d": LLM_D, "dynamo": tuple(WORKERS)}
+
+
+def engines_of(target: str) -> tuple[str, ...]:
+    """Return the engines that a target runs, the usual one first."""
+    return _RUNS.get(target, (target,) if target in engines() else engines())
+
+
 @dataclass(frozen=True)
 class Export:
     """What was written. target: for what. text: script or file. suffix: of its name. launch: what it launches."""
@@ -84,8 +93,8 @@ def export(launch: Launch, target: str) -> Export:
         return Export(target, _yaml(launch, target, DOCUMENTS[target](launch)), "yaml", launch)
     if target != launch.engine:
         raise InputError(
-            f"--to {target}: the plan is for {launch.engine}; name {target} in [engine] and plan again, "
-            f"or export to {launch.engine}"
+            f"--to {target}: the plan is for {launch.engine}; give the scenario in place of the plan's JSON, name "
+            f"{target} in [engine] and plan again, or export to {launch.engine}"
         )
     return Export(target, script(launch), "sh", launch)
 
