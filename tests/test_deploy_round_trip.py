@@ -134,7 +134,9 @@ def test_a_plan_of_which_nothing_qualifies_exports_nothing(tmp_path: Path, capsy
 
 def launch(engine: str, version: str = "", **pool: object) -> Launch:
     """A launch of DeepSeek-V3 with one pool."""
-    return Launch("deepseek-ai/DeepSeek-V3", engine, version, (Pool(device="h200-sxm", weight="fp8_block", **pool),))  # type: ignore[arg-type]
+    return Launch(
+        "deepseek-ai/DeepSeek-V3", engine, version, (Pool(**{"device": "h200-sxm", "weight": "fp8_block", **pool}),)
+    )  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +150,8 @@ def launch(engine: str, version: str = "", **pool: object) -> Launch:
         (launch("trtllm", "1.4.0rc", tp=16), "kubernetes", "joins the 2 nodes of a replica by a launcher"),
         (launch("vllm", "0.33.0", tp=16), "kserve", "spans nodes"),
         (launch("vllm", "0.33.0", tp=8, replicas=2), "compose", "16 devices are more than the 8"),
-        (launch("llamacpp", "0c1e57098", tp=16), "llamacpp", "which llamacpp does not join"),
+        (launch("llamacpp", "0c1e57098", tp=16, weight="q8_0"), "llamacpp", "which llamacpp does not join"),
+        (launch("llamacpp", "0c1e57098"), "llamacpp", "no weights in fp8_block"),
         (launch("sglang", "0.5.9", tp=8), "kserve", "kserve runs vLLM"),
         (launch("llamacpp", "0c1e57098", tp=8), "dynamo", "dynamo runs vllm, sglang, trtllm"),
         (launch("vllm", "0.33.0", tp=8, kv="int4"), "vllm", "has no --kv-cache-dtype for int4"),

@@ -71,8 +71,8 @@ def _check(engine: str, pool: Pool, spread: int) -> None:
         raise InputError(f"export: {told}; leave the layout out of [search]")
     if engine == "llamacpp" and not GGUF_FORMATS.fullmatch(pool.weight):
         raise InputError(
-            f"export: llama.cpp reads GGUF files, which have no weights in {pool.weight}; name a format such as q8_0 or "
-            "q4_k_m under weight in [search]"
+            f"export: llama.cpp reads GGUF files, which have no weights in {pool.weight}; name a format such as q8_0 "
+            "or q4_k_m under weight in [search]"
         )
 
 
