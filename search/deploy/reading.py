@@ -185,7 +185,7 @@ def _value(found: Understood, flag: Flag, name: str, text: Any, keys: str) -> An
         except (ValueError, OverflowError):
             if text == "auto":
                 return None
-            if _is_open(text):
+            if _is_open(text) or "$" in text:
                 found.open[flag.name] = text
                 return None
             found.conflicts.append(f"{name} {text!r} is no {'whole ' if flag.kind == 'int' else ''}number")
