@@ -306,6 +306,17 @@ def test_memory_settings_give_the_pool_of_start_up_logs(
     assert ("vLLM refuses to start" in row["conflicting_flags"]) == (tokens < 40960)
 
 
+def test_the_pool_of_a_model_with_windows_is_that_of_its_start_up_log(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same document has 50.28 GiB for gpt-oss-20b, without tokens: its layers have windows, so a token has no size."""
+    text = (
+        "vllm serve openai/gpt-oss-20b --gpu-memory-utilization 0.9 --max-num-seqs 1024 --max-num-batched-tokens 8192"
+    )
+    assert cli.main(["estimate", "--from", text, "--device", "h100-sxm", "--engine-version", "0.11", "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)[0]
+    left = 0.9 * row["memory_capacity_gb"] - row["memory_gb_per_device"]
+    assert left * 1e9 / 2**30 == pytest.approx(50.28, rel=0.03)
+
+
 def test_what_runs_is_compared_with_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
     text = f"vllm serve {L70} -tp 8"
     load = ["--request-rate-rps", "6", "--isl", "1155", "--osl", "211", "--slo", "ttft_ms_p90=500", "--tpot-ms", "50"]

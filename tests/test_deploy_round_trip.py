@@ -81,6 +81,8 @@ def test_the_json_of_a_plan_gives_the_same_launch(planned: Plan, tmp_path: Path)
     assert read_plan(path) == launch_of(planned)
     assert read_plan(path).check == launch_of(planned).check
     assert rows[0]["launch"].startswith("vllm serve meta-llama/Llama-3.1-8B-Instruct ")
+    assert rows[0]["benchmark"] == export(launch_of(planned), "vllm").benchmark
+    assert (rows[0]["replicas_least"], rows[0]["replicas_most"]) == (launch_of(planned).least, launch_of(planned).most)
     with pytest.raises(InputError, match="no row of rank 7; it has 1"):
         read_plan(path, 7)
 

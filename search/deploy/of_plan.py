@@ -62,23 +62,29 @@ def launch_of(plan: Plan, rank: int = 1, version: str = "") -> Launch:
 
 
 def with_launches(plan: Plan, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return rows of a plan with what a launch needs, and `launch`: a command per pool, a line each.
+    """Return rows of a plan with what a launch needs, and how each is launched and checked.
 
-    `launch` is "" where the engine has no template, or no flag for what the row has.
+    `launch`: a command per pool, a line each. `benchmark`: the command that checks the SLO. `replicas_least`,
+    `replicas_most`: bounds for an autoscaler, None where the load has no rate. The texts are "" where the engine has no
+    template, or no flag for what the row has.
     """
     shared = launch_columns(plan)
-    return [{**row, **shared, "launch": _commands({**row, **shared})} for row in rows]
+    return [{**row, **shared, **_started({**row, **shared})} for row in rows]
 
 
-def _commands(row: Mapping[str, Any]) -> str:
-    """Return the commands of the pools of a row, one line each; "" where there are none."""
-    from search.deploy.arguments import command
+def _started(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns that say how a row is launched, checked and scaled."""
+    from search.deploy.arguments import command, launcher_words
+    from search.deploy.benchmark import benchmark
 
     try:
         launch = launch_of_row(row)
-        return "\n".join(shlex.join(command(launch, pool).words) for pool in launch.pools)
+        lines = [shlex.join((*launcher_words(launch, p), *command(launch, p).words)) for p in launch.pools]
+        checked = shlex.join(benchmark(launch).words)
     except PerfmodelError:
-        return ""
+        return {"launch": "", "benchmark": "", "replicas_least": None, "replicas_most": None}
+    bounds = {"replicas_least": launch.least, "replicas_most": launch.most}
+    return {"launch": "\n".join(lines), "benchmark": checked, **bounds}
 
 
 def launch_of_row(row: Mapping[str, Any], version: str = "") -> Launch:
