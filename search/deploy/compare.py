@@ -129,7 +129,7 @@ def _sentence(launch: Launch, row: dict[str, Any], chances: tuple[float, float],
     chances: of what runs, and of the plan. bounded: whether there is an SLO.
     """
     runs, mine = words_of(launch), sum(p.devices * p.replicas for p in launch.pools)
-    sure = in_hundred(chances[0]) if bounded else ""
+    sure = f"{in_hundred(chances[0])} to keep the SLO" if bounded and chances[0] == chances[0] else ""
     keeps = " and keeps the SLO" if bounded else ""
     if not row:
         return f"You run {runs}{sure}; no layout of this device serves the load{keeps}; try another."

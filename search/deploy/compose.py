@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from hwdb import InputError
-from search.deploy.containers import HF_TOKEN, LOCAL, PORT, device_record, image, name_of, noted, probes
+from search.deploy.containers import HF_TOKEN, LOCAL, PORT, name_of, noted, probes
+from search.deploy.images import device_record, image
 from search.deploy.kubernetes import checked_command, router
 from search.deploy.launch import SERVE, Launch, Pool
 from search.deploy.templates import NODE_DEVICES, template

@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from hwdb import Hwdb, UnknownName, load
 from perfmodel import model as model_of
 from search.deploy.arguments import Command
+from search.deploy.images import device_record, image
 from search.deploy.launch import Launch, Pool
 from search.deploy.script import marked
 from search.deploy.templates import nodes_for, product, resource, template
@@ -37,22 +37,9 @@ def name_of(launch: Launch, suffix: str = "") -> str:
     return f"{text}-{suffix}" if suffix and suffix != "serve" else text
 
 
-def device_record(pool: Pool, hwdb: Hwdb | None = None) -> Any:
-    """Return the device of a pool from the hardware database; None where it is not known."""
-    try:
-        return (hwdb or load()).device(pool.device)
-    except UnknownName:
-        return None
-
-
 def noted(launch: Launch, pool: Pool) -> dict[str, str]:
     """Return what the engine's flags cannot carry, as annotations."""
     return {f"perfmodel/{key}": value for key, value in marked(launch, pool).items() if key != "replicas"}
-
-
-def image(launch: Launch, pool: Pool) -> str:
-    """Return the image of the engine's release for the device of a pool."""
-    return template(launch.engine).image_for(device_record(pool), launch.version)
 
 
 def container(launch: Launch, pool: Pool, found: Command) -> dict[str, Any]:

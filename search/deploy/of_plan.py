@@ -129,6 +129,7 @@ def _launch(row: Mapping[str, Any], version: str) -> Launch:
         rate=_known(rate) if used is not None else None,
         concurrency=_known(row.get("concurrency_per_replica")),
         bounds=bounds,
+        expected={key: value for key in bounds if (value := _known(row.get(key))) is not None},
     )
     engine = _text(row, "engine")
     return Launch(

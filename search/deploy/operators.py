@@ -7,7 +7,8 @@ from typing import Any
 from hwdb import InputError
 from search.deploy.arguments import as_yaml, command, put
 from search.deploy.checkpoints import checkpoint
-from search.deploy.containers import CONFIG_FOLDER, PORT, container, device_record, name_of, noted, pod, probes
+from search.deploy.containers import CONFIG_FOLDER, PORT, container, name_of, noted, pod, probes
+from search.deploy.images import device_record
 from search.deploy.kubernetes import checked_command
 from search.deploy.launch import SERVE, Launch, Pool
 from search.deploy.parsers import release

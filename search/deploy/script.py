@@ -8,6 +8,7 @@ from perfmodel import model as model_of
 from search.deploy.arguments import Command, command, follower_words, launcher_words, ray_starts
 from search.deploy.benchmark import benchmark
 from search.deploy.checkpoints import checkpoint
+from search.deploy.images import image
 from search.deploy.launch import SERVE, Launch, Pool
 from search.deploy.templates import nodes_for, template
 from search.planning import own_format
@@ -19,7 +20,9 @@ CONFIG = "config.yaml"
 
 def script(launch: Launch) -> str:
     """Return the script."""
-    parts = ["#!/usr/bin/env bash", *heading(launch)]
+    kinds = dict.fromkeys(image(launch, pool) for pool in launch.pools)
+    needs = f"# It needs {launch.engine} on the path, as in the image {' or '.join(kinds)}."
+    parts = ["#!/usr/bin/env bash", *heading(launch), needs]
     for pool in launch.pools:
         parts += ["", *_pool(launch, pool)]
     if len(launch.pools) > 1:
@@ -34,6 +37,8 @@ def heading(launch: Launch) -> list[str]:
     )
     lines = [f"# Written by perfmodel export for: {launch.words or launch.model}{sure}"]
     lines += [f"# Flags of {launch.engine} {launch.version}. Check the versions of images before use."]
+    if launch.max_model_len:
+        lines += [f"# Serves requests of up to {launch.max_model_len:,} tokens in and out; raise it for longer ones."]
     lines += [f"# {note}" for note in launch.notes]
     if launch.least and launch.most:
         of = f" of the pool for {launch.main.role}" if len(launch.pools) > 1 else ""
@@ -44,7 +49,11 @@ def heading(launch: Launch) -> list[str]:
 def checked(launch: Launch) -> list[str]:
     """Return the benchmark as comment lines."""
     found = benchmark(launch)
-    return ["# Check the SLO (against one address for all replicas):", *_comment(found.shell())] if found.words else []
+    if not found.words:
+        return []
+    expected = [f"{key} {value:.4g}" for key, value in (launch.check.expected if launch.check else {}).items()]
+    told = [f"# The plan expects, in ms: {', '.join(expected)}."] if expected else []
+    return ["# Check the SLO (against one address for all replicas):", *_comment(found.shell()), *told]
 
 
 def _comment(text: str) -> list[str]:
