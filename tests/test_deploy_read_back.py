@@ -324,6 +324,13 @@ def test_what_runs_is_compared_with_the_plan(capsys: pytest.CaptureFixture[str])
     row = json.loads(capsys.readouterr().out)[0]
     assert row["plan_comparison"].startswith("You run 1 x 8 h100-sxm, TP8, bf16, ")
     assert "TP4, fp8 serves the same load and keeps the SLO on half the devices, " in row["plan_comparison"]
+    assert row["plan_changes"].startswith("tp 8 -> 4; weight bf16 -> fp8")
+    assert 0.5 <= row["plan_chance"] < 1.0
+    assert f"on half the devices, {round(100 * row['plan_chance'])} in 100." in row["plan_comparison"]
+    assert cli.main(["estimate", "--from", text, "--device", "h100-sxm", *load[:6], "--json"]) == 0
+    alone = json.loads(capsys.readouterr().out)[0]["plan_comparison"]
+    assert "serves the same load on half the devices, " in alone
+    assert alone.endswith(" in 100.")
     assert cli.main(["estimate", L70, "--from", text, "--device", "h100-sxm"]) == 2
     assert "MODEL and --from exclude each other" in capsys.readouterr().err
     assert cli.main(["estimate", "--from", text]) == 2

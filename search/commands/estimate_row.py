@@ -66,6 +66,7 @@ SHEET: Mapping[str, Sequence[str]] = {
         "uncounted_flags",
         "unused_flags",
         "plan_comparison",
+        "plan_changes",
     ),
 }
 #: What the terminal says below the sections.

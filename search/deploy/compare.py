@@ -33,13 +33,15 @@ class Comparison:
     """A deployment beside the plan for its load.
 
     plan: the plan. row: its best candidate, {} where nothing qualifies. sentence: both in words. odds: chance, 0 to 1,
-    that the candidate carries the load and keeps the SLO; NaN for a load without a rate and without bounds.
+    that the candidate carries the load and keeps the SLO; NaN for a load without a rate and without bounds. changes:
+    settings that the candidate has otherwise, in words.
     """
 
     plan: Plan
     row: dict[str, Any]
     sentence: str
     odds: float = float("nan")
+    changes: str = ""
 
 
 def compared(
@@ -65,7 +67,28 @@ def compared(
     found = plan(replace(scenario, request=request, slo=slo, engine=engine))
     row = found.row(found.best) if found.feasible else {}
     odds = _odds(found, row) if row else float("nan")
-    return Comparison(found, row, _sentence(launch, row, (chance, odds), bool(slo.objectives)), odds)
+    sentence = _sentence(launch, row, (chance, odds), bool(slo.objectives))
+    return Comparison(found, row, sentence, odds, _changes(launch, row))
+
+
+#: Settings that a comparison names where they differ.
+COMPARED = ("replicas", "tp", "pp", "ep", "dp", "cp", "weight", "kv", "max_num_batched_tokens", "max_num_seqs")
+
+
+def _changes(launch: Launch, row: dict[str, Any]) -> str:
+    """Return the settings of a deployment with one pool that a plan's row has otherwise: `tp 8 -> 4; kv bf16 -> fp8`.
+
+    A limit that the deployment leaves to the engine is not compared.
+    """
+    if not row or len(launch.pools) > 1 or row.get("mode") == "disaggregated":
+        return ""
+    told = []
+    for name in COMPARED:
+        mine, other = getattr(launch.main, name), row.get(name)
+        other = int(other) if isinstance(other, float) and other == other else other
+        if mine is not None and other is not None and other == other and mine != other:
+            told.append(f"{name} {mine} -> {other}")
+    return "; ".join(told)
 
 
 def _odds(plan: Plan, row: dict[str, Any]) -> float:
