@@ -126,7 +126,9 @@ def router(launch: Launch) -> list[dict[str, Any]]:
     """Return the router in front of the pools for prefill and decode, with its Service."""
     how = template(launch.engine).pools
     if "router_image" not in how:
-        raise InputError(f"export: no image holds the router of {launch.engine}; export to {launch.engine} itself")
+        raise InputError(
+            f"export: no image holds the router of {launch.engine}; export to dynamo, or to {launch.engine} itself"
+        )
     name, labels = f"{name_of(launch)}-router", {"app": f"{name_of(launch)}-router"}
     urls = {p.role: f"--{p.role} http://{name_of(launch, p.role)}:{PORT}" for p in launch.pools}
     text = f"{how['router']} --host 0.0.0.0 --port {PORT}".format(**urls)
