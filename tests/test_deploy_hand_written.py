@@ -333,6 +333,29 @@ def test_files_as_people_write_them(
     agrees(read_back(path, device="h100-sxm"), pool, unknown, conflict)
 
 
+RECIPE = """
+model: {path: dsr1, container: "lmsysorg/sglang:v0.5.9", precision: fp8}
+identity: {model: {repo: deepseek-ai/DeepSeek-R1}}
+resources: {gpu_type: h200, prefill_workers: 2, gpus_per_prefill: 8, decode_workers: 1, gpus_per_decode: 16}
+backend:
+  type: sglang
+  sglang_config:
+    prefill: {tensor-parallel-size: 8, disaggregation-mode: prefill, enable-dp-attention: false, chunked-prefill-size: 16384}
+    decode: {tp-size: 16, dp-size: 16, enable-dp-attention: true, disaggregation-mode: decode, max-runing-requests: 512}
+"""
+
+
+def test_recipes_of_several_nodes_are_read() -> None:
+    read = read_back(RECIPE)
+    assert [(p.role, p.replicas, p.tp, p.dp, p.device) for p in read.launch.pools] == [
+        ("prefill", 2, 8, 1, "h200-sxm"),
+        ("decode", 1, 1, 16, "h200-sxm"),
+    ]
+    assert read.launch.version == "0.5.9"
+    assert [text.split(" is no flag")[0] for text in read.unknown] == ["--max-runing-requests"]
+    assert read.conflicts == ()
+
+
 def test_what_a_file_says_of_its_device_counts() -> None:
     gke = "      nodeSelector: {cloud.google.com/gke-accelerator: nvidia-h200-141gb}\n"
     assert read_back(deployment(f"image: {VLLM}\nargs: [--model, {Q32}]", more=gke)).launch.main.device == "h200-sxm"

@@ -65,6 +65,31 @@ def _model_service(artifacts: Mapping[str, Any], part: Mapping[str, Any], role: 
     return Given(tuple(words), env, marks={**marks, **({"devices": str(held)} if held else {})})
 
 
+def given_of_recipe(recipe: Mapping[str, Any]) -> Iterator[Given]:
+    """Yield the commands of the pools of a recipe of srt-slurm (ishandhanani/srt-slurm, 2026), which Dynamo's and
+    InferenceX's runs on several nodes are described in: flags by role, workers and devices of each."""
+    backend, held = _map(recipe.get("backend")), _map(recipe.get("resources"))
+    model = _map(recipe.get("model"))
+    engine = str(backend.get("type", ""))
+    image = str(_map(_map(recipe.get("identity")).get("container")).get("image") or model.get("container", ""))
+    name = str(_map(_map(recipe.get("identity")).get("model")).get("repo") or model.get("path", ""))
+    for role, flags in _map(backend.get(f"{engine}_config")).items():
+        short = "agg" if role == "aggregated" else str(role)
+        flags, env = dict(_map(flags)), _map(backend.get(f"{role}_environment"))
+        marks = {"pool": short, "replicas": str(held.get(f"{short}_workers", 1)), "image": image, "dynamo": ""}
+        marks |= {"devices": str(held[f"gpus_per_{short}"])} if f"gpus_per_{short}" in held else {}
+        marks["gpu_type"] = str(held.get("gpu_type", ""))
+        served = str(flags.get("served-model-name", flags.get("served_model_name", name)))
+        texts = {str(k): str(v) for k, v in env.items()}
+        if engine == "trtllm":
+            words: tuple[str, ...] = ("trtllm-serve", served, "--config", "flags.yaml")
+        else:
+            flags.pop("model-path", None)
+            start = ("vllm", "serve") if engine == "vllm" else ("python3", "-m", "sglang.launch_server", "--model-path")
+            words = (*start, served, "--config", "flags.yaml")
+        yield Given(words, texts, {"flags.yaml": json.dumps(flags, default=str)}, marks)
+
+
 def kserve_model(model: Mapping[str, Any]) -> list[str]:
     """Return the command of the model of an InferenceService whose runtime is vLLM's, as a list of words."""
     words = [str(w) for w in _list(model.get("args"))]
@@ -86,7 +111,7 @@ def given_of_flags(held: Mapping[str, Any]) -> Given | None:
     """Return the command that a file of flags (of --config) stands for; None for a mapping that is none."""
     names = {str(key).replace("_", "-") for key in held}
     engine = next((e for e, keys in FLAG_KEYS.items() if names & {k.replace("_", "-") for k in keys}), "")
-    if not engine or not all(isinstance(k, str) for k in held):
+    if not engine or not all(isinstance(k, str) for k in held) or isinstance(held.get("model"), Mapping):
         return None
     start = ("vllm", "serve") if engine == "vllm" else ("python3", "-m", "sglang.launch_server")
     return Given((*start, "--config", "flags.yaml"), files={"flags.yaml": json.dumps(held, default=str)})

@@ -128,7 +128,7 @@ class _Read:
 def _one(engine: str, given: Given, folder: Path, device: str, version: str) -> _Read:
     """Read one command."""
     how, known = template(engine), release(engine, version or given.marks.get("version", ""))
-    given = _with_variables(how, _with_flag_file(engine, given, folder))
+    given = _with_variables(how, _with_flag_file(engine, given, folder, known))
     around = "dynamo_trtllm" if engine == "trtllm" else "dynamo"
     found = read_words(given.words, how, known, release(around) if "dynamo" in given.marks else None)
     _read_file(found, how, given, folder, known)
@@ -171,7 +171,7 @@ def _with_variables(how: Template, given: Given) -> Given:
     return replace(given, words=(*given.words, *more))
 
 
-def _with_flag_file(engine: str, given: Given, folder: Path) -> Given:
+def _with_flag_file(engine: str, given: Given, folder: Path, known: Release | None) -> Given:
     """Return a command with the flags of the YAML file of --config (vLLM, SGLang) in front of its own, which count."""
     words = [part for w in given.words for part in (w.split("=", 1) if w.startswith("--config=") else [w])]
     if engine not in FLAG_FILES or "--config" not in words[:-1]:
@@ -189,7 +189,13 @@ def _with_flag_file(engine: str, given: Given, folder: Path) -> Given:
         return replace(given, words=(*words[:at], *words[at + 2 :]), doubts=(*given.doubts, told))
     own = {word.partition("=")[0].replace("_", "-") for word in words}
     held = {k: v for k, v in held.items() if f"--{str(k).replace('_', '-')}" not in own}
+    held = {k: v for k, v in held.items() if v is not False or _can_be_off(str(k).replace("_", "-"), known)}
     return replace(given, words=(*words[:at], *words[at + 2 :], *engine_words(held)))
+
+
+def _can_be_off(name: str, known: Release | None) -> bool:
+    """Return whether false in a file of flags says more than leaving it out: --no-NAME exists, or nothing of it."""
+    return known is None or known.find(f"--no-{name}") is not None or known.find(f"--{name}") is None
 
 
 def _file_text(given: Given, folder: Path, name: str) -> str:

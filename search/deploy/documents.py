@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from hwdb import InputError
-from search.deploy.charts import given_of_flags, given_of_values, kserve_model
+from search.deploy.charts import given_of_flags, given_of_recipe, given_of_values, kserve_model
 from search.deploy.recognised import engine_of_image
 from search.deploy.shell import Given, commands, filled, in_brackets
 from search.deploy.templates import device_of_product, resources
@@ -56,6 +56,7 @@ KEYS = (
     "servingEngineSpec",
     "modelArtifacts",
     "model_loading_config",
+    "backend",
 )
 
 
@@ -99,11 +100,22 @@ def givens(documents: Sequence[Mapping[str, Any]]) -> list[Given]:
             found += _ray({"applications": [{"args": {"llm_configs": [document]}}]})
         elif "servingEngineSpec" in document or "modelArtifacts" in document:
             found += given_of_values(document)
+        elif "backend" in document and "kind" not in document:
+            found += [_known_image(one) for one in given_of_recipe(document)]
         elif "kind" not in document:
             found += [given_of_flags(document) or Given(())]
         else:
             found += _manifest(document, files)
     return found
+
+
+def _known_image(given: Given) -> Given:
+    """Return the command of a recipe with the release that its image has, and its device."""
+    marks = dict(given.marks)
+    _, version = engine_of_image(marks.pop("image"))
+    device = device_of_product(marks.pop("gpu_type").upper())
+    more = {**({"version": version} if version else {}), **({"device": device} if device else {})}
+    return replace(given, marks={**marks, **more})
 
 
 def _config_maps(documents: Sequence[Mapping[str, Any]]) -> dict[str, str]:

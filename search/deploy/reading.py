@@ -185,7 +185,7 @@ def _value(found: Understood, flag: Flag, name: str, text: Any, keys: str) -> An
         except (ValueError, OverflowError):
             if text == "auto":
                 return None
-            if _is_open(text) or "$" in text:
+            if _is_open(text) or "$" in text or re.fullmatch(r"[A-Z][A-Z_]+", text):  # a name to fill in
                 found.open[flag.name] = text
                 return None
             found.conflicts.append(f"{name} {text!r} is no {'whole ' if flag.kind == 'int' else ''}number")
@@ -204,8 +204,8 @@ def _value(found: Understood, flag: Flag, name: str, text: Any, keys: str) -> An
 
 
 def _is_open(text: str) -> bool:
-    """Return whether a value is a variable, a command, a template's field or a name to fill in."""
-    return bool(re.match(r"\$|`|\{\{|<\w", text)) or "$(" in text or (text.isupper() and not text.startswith("INF"))
+    """Return whether a value is a variable, a command or a template's field."""
+    return bool(re.match(r"\$|`|\{\{|<\w", text)) or "$(" in text
 
 
 def _scalar(text: str) -> Any:
