@@ -174,7 +174,7 @@ def _kserve_part(launch: Launch, pool: Pool) -> dict[str, Any]:
     main["env"] = env
     main["startupProbe"] = {k: v for k, v in one["startupProbe"].items() if k != "httpGet"}  # KServe's own says where
     whole = {k: v for k, v in pod(launch, pool, found).items() if k == "nodeSelector"}
-    ways = {"parallelism": {"tensor": pool.tp}} if pool.tp > 1 else {}
+    ways: dict[str, Any] = {"parallelism": {"tensor": pool.tp}} if pool.tp > 1 else {}
     if local:
         spread = {"tensor": pool.tp, "data": pool.dp, "dataLocal": local, **({"expert": True} if pool.ep > 1 else {})}
         worker = {k: v for k, v in main.items() if k != "startupProbe"}
