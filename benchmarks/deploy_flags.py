@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 
+from search.deploy.operators import TRTLLM_KEYS
 from search.deploy.parsers import Release, number, releases
 from search.deploy.templates import Template, engines, template
 
@@ -30,6 +31,17 @@ def unknown(how: Template, known: Release) -> list[str]:
     return [f for f in written(how, known.version) if known.find(f) is None]
 
 
+def _keys(how: Template, known: Release) -> int:
+    """Print how many keys of the engine's file are written, and those that its class has not; return their number."""
+    fields = known.sections.get("config", frozenset())
+    if not fields or not how.keys:
+        return 0
+    keys = dict.fromkeys([*how.keys.values(), how.pools.get("key", ""), *TRTLLM_KEYS.values()])
+    lost = [key for key in keys if key and key not in fields]
+    print(f"{'':<9} {'its file':<12} {'':<10} {len(fields):>6} {len(keys):>8} {len(lost):>8}", *lost)
+    return len(lost)
+
+
 def main() -> int:
     """Print engine, release, month, flags that it takes, flags that are written, and those of them it does not have."""
     wrong = 0
@@ -42,6 +54,7 @@ def main() -> int:
             used = len(written(template(name), known.version))
             row = f"{name:<9} {known.version:<12} {known.published:<10} {takes:>6} {used:>8} {len(lost):>8}"
             print(row, *lost)
+            wrong += _keys(template(name), known)
         if not releases(name):
             print(f"{name:<9} its parser could not be had")
     return 1 if wrong else 0
