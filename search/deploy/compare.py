@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Parts of a fleet in words, for ratios that have a word of their own.
 FRACTIONS = {0.5: "half the devices", 0.25: "a quarter of the devices", 0.75: "three quarters of the devices"}
+#: Chance from which what runs keeps the SLO rather than not: a plan of more devices then has headroom, not latency.
+LIKELY = 0.5
 #: Arrivals that a plan can be made for.
 PLANNED = ("open", "closed")
 
@@ -121,7 +123,11 @@ def scenario_of(launch: Launch, confidence: float, folders: Iterable[str | Path]
         "model": {"name": launch.model, "allow_long_context": True},
         "workload": {"input_tokens": 1024, "output_tokens": 256, "concurrency": 1},
         "hardware": {"devices": sorted({pool.device for pool in launch.pools})},
-        "search": {"weight": formats, "modes": ["colocated", "disaggregated"] if pooled else ["colocated"]},
+        "search": {
+            "weight": formats,
+            "kv": sorted({launch.main.kv, model_of(launch.model).kv_format}),
+            "modes": ["colocated", "disaggregated"] if pooled else ["colocated"],
+        },
         "objective": {"rank_by": "devices"},
         "limits": {"confidence": confidence},
     }
@@ -157,11 +163,14 @@ def _sentence(launch: Launch, row: dict[str, Any], chances: tuple[float, float],
     if not row:
         return f"You run {runs}{sure}; no layout of this device serves the load{keeps}; try another."
     other, best = row["candidate"], int(row["devices"])
+    if row["kv"] == launch.main.kv:  # it is named where it differs only
+        other = other.replace(f", KV {row['kv']}", "")
     if row["weight"] not in other:
         other += f", {row['weight']}"
     plan_sure = in_hundred(chances[1])
     if best >= mine:
-        more = "" if best == mine else f"; with the SLO kept it takes {other} ({best} devices{plan_sure})"
+        kept = "the headroom that plans keep" if chances[0] >= LIKELY else "the SLO kept"
+        more = "" if best == mine else f"; with {kept} it takes {other} ({best} devices{plan_sure})"
         return f"You run {runs}{sure}; the plan serves the same load on no fewer devices{more}."
     share = FRACTIONS.get(best / mine, f"{counted(best, 'device')} in place of {mine}")
     return f"You run {runs}{sure}; {other} serves the same load{keeps} on {share}{plan_sure}."
