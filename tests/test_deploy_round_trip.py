@@ -162,3 +162,36 @@ def launch(engine: str, version: str = "", **pool: object) -> Launch:
 def test_what_a_target_cannot_hold_is_said(asked: Launch, target: str, told: str) -> None:
     with pytest.raises(InputError, match=told):
         export(asked, target)
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["tp", "pp", "ep", "dp", "cp", "kvp", "replicas", "max_model_len", "input_tokens", "output_tokens", "prefix_cache"],
+)
+@pytest.mark.parametrize("value", [None, "four", -1, [], 2.5, float("inf")])
+def test_a_column_that_is_none_of_its_kind_is_named(planned: Plan, column: str, value: object) -> None:
+    row = {**with_launches(planned, planned.rows(1))[0], column: value}
+    if value == 2.5 and column.endswith("_tokens"):
+        assert launch_of_row(row).check is not None
+        return
+    with pytest.raises(InputError, match=f"column {column} is "):
+        launch_of_row(row)
+
+
+@pytest.mark.parametrize(("target", "engine"), [("sglang", "sglang"), ("trtllm", "trtllm"), ("dynamo", "vllm")])
+def test_a_scenario_is_planned_for_an_engine_that_the_target_runs(
+    target: str, engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "chat.toml"
+    path.write_text(SCENARIO)
+    assert cli.main(["export", str(path), "--to", target, "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)[0]
+    assert row["engine"] == engine
+    assert (f"Planned for {engine}, which --to names, in place of vllm." in row["launch"]) == (engine != "vllm")
+    path.write_text(SCENARIO.replace('name = "vllm"', 'name = "vllm"\nversion = "0.11"'))
+    if engine != "vllm":
+        assert cli.main(["export", str(path), "--to", target]) == 2
+        assert "[engine] has version 0.11 of vllm; leave it out" in capsys.readouterr().err
+    else:
+        assert cli.main(["export", str(path), "--to", target, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)[0]["engine_version"] == "0.11.2"
