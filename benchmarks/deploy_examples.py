@@ -90,11 +90,18 @@ _ASCEND = Launch(
     check=_CHECK,
     words="2 x 4 ascend-910b2, TP4, bf16",
 )
+#: Replicas that span two nodes.
+_NODES = replace(
+    _CHAT,
+    model="deepseek-ai/DeepSeek-V3",
+    pools=(replace(_POOL, tp=8, pp=2, weight="fp8_block"),),
+    words="2 x 16 h100-sxm, TP8, PP2, fp8_block",
+)
 #: Target -> what its example launches.
 EXAMPLES = {
     "vllm": _CHAT,
     "sglang": _EXPERTS,
-    "trtllm": replace(_CHAT, engine="trtllm", version="1.3.0rc", pools=(replace(_POOL, kv="fp8"),)),
+    "trtllm": replace(_CHAT, engine="trtllm", version="1.4.0rc", pools=(replace(_POOL, kv="fp8"),)),
     "llamacpp": _SMALL,
     "mindie": _ASCEND,
     "ray-serve": _CHAT,
@@ -106,19 +113,34 @@ EXAMPLES = {
 }
 
 
-def written(target: str) -> tuple[str, str]:
-    """Return the name of the file of a target's example, and its text."""
-    found = export(EXAMPLES[target], target)
-    return f"{target}.{found.suffix}", found.text
+#: Name of a further example -> its target, and what it launches.
+FURTHER = {
+    "kubernetes-nodes": ("kubernetes", _NODES),
+    "vllm-nodes": ("vllm", _NODES),
+    "dynamo-trtllm": ("dynamo", replace(_POOLS, engine="trtllm", version="1.4.0rc")),
+    "kserve-nodes": (
+        "kserve",
+        replace(_NODES, pools=(replace(_POOL, tp=1, dp=16, ep=16, weight="fp8_block"),), words="2 x 16 h100-sxm, DP16"),
+    ),
+}
+#: Names of all examples -> target and launch.
+NAMED = {**{target: (target, launch) for target, launch in EXAMPLES.items()}, **FURTHER}
+
+
+def written(name: str) -> tuple[str, str]:
+    """Return the name of the file of an example, and its text."""
+    target, launch = NAMED[name]
+    found = export(launch, target)
+    return f"{name}.{found.suffix}", found.text
 
 
 def main() -> None:
     """Write all examples."""
     FOLDER.mkdir(exist_ok=True)
-    for target in EXAMPLES:
-        name, text = written(target)
-        (FOLDER / name).write_text(text)
-        print(FOLDER / name)
+    for name in NAMED:
+        file, text = written(name)
+        (FOLDER / file).write_text(text)
+        print(FOLDER / file)
 
 
 if __name__ == "__main__":

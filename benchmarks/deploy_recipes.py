@@ -148,6 +148,7 @@ def main() -> int:
             if row[key]:
                 print(f"  {key.replace('_', ' ')}: {row[key]}")
         print(f"  {row['plan_comparison']}")
+        print(f"  changes: {row['plan_changes'] or 'none'}")
     return 0
 
 

@@ -38,7 +38,7 @@ DEVICES = ("h100-sxm", "h200-sxm", "b200-sxm", "a100-sxm-80gb", "l40s", "mi300x"
 ENGINES = {
     "ray-serve": ("vllm",),
     "kserve": ("vllm",),
-    "dynamo": ("vllm", "sglang"),
+    "dynamo": ("vllm", "sglang", "trtllm"),
     "llm-d": ("vllm", "sglang"),
     "kubernetes": ("vllm", "sglang", "trtllm", "llamacpp", "mindie"),
     "compose": ("vllm", "sglang", "trtllm", "llamacpp", "mindie"),

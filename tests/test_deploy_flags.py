@@ -9,6 +9,7 @@ from perfmodel.engines import engine
 from search.deploy import Launch, Pool
 from search.deploy.benchmark import benchmark
 from search.deploy.launch import Check
+from search.deploy.operators import TRTLLM_KEYS
 from search.deploy.parsers import FOLDER, Release, plain, read_release, release, releases
 from search.deploy.templates import engines, template
 
@@ -33,6 +34,16 @@ def test_the_benchmark_has_only_flags_of_the_engines_benchmark(name: str, known:
         flags = [w for w in words if w.startswith("--")]
         assert len(flags) >= 8
         assert [f for f in flags if plain(f) not in bench] == []
+
+
+@pytest.mark.parametrize("known", releases("trtllm"), ids=lambda r: r.version)
+def test_every_key_that_is_written_is_a_field_of_the_configuration_class(known: Release) -> None:
+    how = template("trtllm")
+    written_keys = {*how.keys.values(), how.pools["key"], *TRTLLM_KEYS.values()}
+    assert len(written_keys) >= 12
+    assert [key for key in written_keys if key not in known.sections["config"]] == []
+    assert len(known.sections["config"]) > 100
+    assert "kv_cache_config.free_gpu_mem_fraction" not in known.sections["config"]
 
 
 def test_engines_without_a_parser_are_the_ones_listed() -> None:

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
-from benchmarks.deploy_examples import EXAMPLES, FOLDER, written
+from benchmarks.deploy_examples import FOLDER, NAMED, written
 from benchmarks.deploy_round_trip import random_launch
 from search.deploy import CLUSTERS, TARGETS, export, read_back
 
@@ -46,18 +46,30 @@ def test_a_key_that_the_schema_lacks_is_caught() -> None:
 
 
 def test_every_schema_says_where_it_comes_from() -> None:
-    assert {"Kubernetes", "LLMInferenceService", "InferencePool", "DynamoGraphDeployment"} <= set(SCHEMAS["sources"])
+    assert {
+        "Kubernetes",
+        "Compose",
+        "LeaderWorkerSet",
+        "LLMInferenceService",
+        "InferencePool",
+        "DynamoGraphDeployment",
+    } <= set(SCHEMAS["sources"])
     assert all(kind in SCHEMAS["definitions"] for kind in SCHEMAS["sources"] if kind != "Kubernetes")
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_the_examples_are_what_the_command_writes(target: str) -> None:
-    name, text = written(target)
-    path = FOLDER / name
+@pytest.mark.parametrize("name", NAMED)
+def test_the_examples_are_what_the_command_writes(name: str) -> None:
+    file, text = written(name)
+    target, launch = NAMED[name]
+    path = FOLDER / file
     assert path.read_text() == text, "make them again with `python -m benchmarks.deploy_examples`"
     read = read_back(path)
     assert (read.unknown, read.conflicts) == ((), ())
-    assert read.launch.model == EXAMPLES[target].model
+    assert read.launch == launch
     if target in CLUSTERS:
         for document in yaml.safe_load_all(text):
             checked(document)
+
+
+def test_every_target_has_an_example() -> None:
+    assert {target for target, _ in NAMED.values()} == set(TARGETS)

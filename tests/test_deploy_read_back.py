@@ -85,7 +85,7 @@ BY_HAND = [
         "",
         "does not divide --tp-size 8",
     ),
-    (f"trtllm-serve {L8} --max_batch_sise 64", "near: --max-batch-size", ""),
+    (f"trtllm-serve {L8} --max_batch_sise 64", "near: --max_batch_size", ""),
     (
         f"cat > c.yaml <<EOF\nmax_batch_size: 32\nenabel_attention_dp: true\nEOF\ntrtllm-serve {L8} --max_batch_size 64 --config c.yaml",
         "'enabel_attention_dp'",
@@ -306,6 +306,17 @@ def test_memory_settings_give_the_pool_of_start_up_logs(
     assert ("vLLM refuses to start" in row["conflicting_flags"]) == (tokens < 40960)
 
 
+def test_the_pool_of_a_model_with_windows_is_that_of_its_start_up_log(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same document has 50.28 GiB for gpt-oss-20b, without tokens: its layers have windows, so a token has no size."""
+    text = (
+        "vllm serve openai/gpt-oss-20b --gpu-memory-utilization 0.9 --max-num-seqs 1024 --max-num-batched-tokens 8192"
+    )
+    assert cli.main(["estimate", "--from", text, "--device", "h100-sxm", "--engine-version", "0.11", "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)[0]
+    left = 0.9 * row["memory_capacity_gb"] - row["memory_gb_per_device"]
+    assert left * 1e9 / 2**30 == pytest.approx(50.28, rel=0.03)
+
+
 def test_what_runs_is_compared_with_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
     text = f"vllm serve {L70} -tp 8"
     load = ["--request-rate-rps", "6", "--isl", "1155", "--osl", "211", "--slo", "ttft_ms_p90=500", "--tpot-ms", "50"]
@@ -313,6 +324,13 @@ def test_what_runs_is_compared_with_the_plan(capsys: pytest.CaptureFixture[str])
     row = json.loads(capsys.readouterr().out)[0]
     assert row["plan_comparison"].startswith("You run 1 x 8 h100-sxm, TP8, bf16, ")
     assert "TP4, fp8 serves the same load and keeps the SLO on half the devices, " in row["plan_comparison"]
+    assert row["plan_changes"].startswith("tp 8 -> 4; weight bf16 -> fp8")
+    assert 0.5 <= row["plan_chance"] < 1.0
+    assert f"on half the devices, {round(100 * row['plan_chance'])} in 100." in row["plan_comparison"]
+    assert cli.main(["estimate", "--from", text, "--device", "h100-sxm", *load[:6], "--json"]) == 0
+    alone = json.loads(capsys.readouterr().out)[0]["plan_comparison"]
+    assert "serves the same load on half the devices, " in alone
+    assert alone.endswith(" in 100.")
     assert cli.main(["estimate", L70, "--from", text, "--device", "h100-sxm"]) == 2
     assert "MODEL and --from exclude each other" in capsys.readouterr().err
     assert cli.main(["estimate", "--from", text]) == 2

@@ -81,6 +81,8 @@ def test_the_json_of_a_plan_gives_the_same_launch(planned: Plan, tmp_path: Path)
     assert read_plan(path) == launch_of(planned)
     assert read_plan(path).check == launch_of(planned).check
     assert rows[0]["launch"].startswith("vllm serve meta-llama/Llama-3.1-8B-Instruct ")
+    assert rows[0]["benchmark"] == export(launch_of(planned), "vllm").benchmark
+    assert (rows[0]["replicas_least"], rows[0]["replicas_most"]) == (launch_of(planned).least, launch_of(planned).most)
     with pytest.raises(InputError, match="no row of rank 7; it has 1"):
         read_plan(path, 7)
 
@@ -134,7 +136,9 @@ def test_a_plan_of_which_nothing_qualifies_exports_nothing(tmp_path: Path, capsy
 
 def launch(engine: str, version: str = "", **pool: object) -> Launch:
     """A launch of DeepSeek-V3 with one pool."""
-    return Launch("deepseek-ai/DeepSeek-V3", engine, version, (Pool(device="h200-sxm", weight="fp8_block", **pool),))  # type: ignore[arg-type]
+    return Launch(
+        "deepseek-ai/DeepSeek-V3", engine, version, (Pool(**{"device": "h200-sxm", "weight": "fp8_block", **pool}),)
+    )  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -145,14 +149,49 @@ def launch(engine: str, version: str = "", **pool: object) -> Launch:
         (launch("llamacpp", "0c1e57098", tp=2, pp=2), "llamacpp", "not both"),
         (launch("sglang", "0.5.9", cp=2), "sglang", "no flag for cp 2"),
         (launch("vllm", "0.11.2", cp=2), "vllm", "no flag for cp 2"),
-        (launch("vllm", "0.33.0", tp=16), "kubernetes", "spans nodes"),
+        (launch("trtllm", "1.4.0rc", tp=16), "kubernetes", "joins the 2 nodes of a replica by a launcher"),
+        (launch("vllm", "0.33.0", tp=16), "kserve", "spans nodes"),
         (launch("vllm", "0.33.0", tp=8, replicas=2), "compose", "16 devices are more than the 8"),
-        (launch("vllm", "0.11.2", tp=16), "vllm", "takes 2 nodes"),
+        (launch("llamacpp", "0c1e57098", tp=16, weight="q8_0"), "llamacpp", "which llamacpp does not join"),
+        (launch("llamacpp", "0c1e57098"), "llamacpp", "no weights in fp8_block"),
         (launch("sglang", "0.5.9", tp=8), "kserve", "kserve runs vLLM"),
-        (launch("trtllm", "1.3.0rc", tp=8), "dynamo", "dynamo runs vllm and sglang"),
+        (launch("llamacpp", "0c1e57098", tp=8), "dynamo", "dynamo runs vllm, sglang, trtllm"),
         (launch("vllm", "0.33.0", tp=8, kv="int4"), "vllm", "has no --kv-cache-dtype for int4"),
     ],
 )
 def test_what_a_target_cannot_hold_is_said(asked: Launch, target: str, told: str) -> None:
     with pytest.raises(InputError, match=told):
         export(asked, target)
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["tp", "pp", "ep", "dp", "cp", "kvp", "replicas", "max_model_len", "input_tokens", "output_tokens", "prefix_cache"],
+)
+@pytest.mark.parametrize("value", [None, "four", -1, [], 2.5, float("inf")])
+def test_a_column_that_is_none_of_its_kind_is_named(planned: Plan, column: str, value: object) -> None:
+    row = {**with_launches(planned, planned.rows(1))[0], column: value}
+    if value == 2.5 and column.endswith("_tokens"):
+        assert launch_of_row(row).check is not None
+        return
+    with pytest.raises(InputError, match=f"column {column} is "):
+        launch_of_row(row)
+
+
+@pytest.mark.parametrize(("target", "engine"), [("sglang", "sglang"), ("trtllm", "trtllm"), ("dynamo", "vllm")])
+def test_a_scenario_is_planned_for_an_engine_that_the_target_runs(
+    target: str, engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "chat.toml"
+    path.write_text(SCENARIO)
+    assert cli.main(["export", str(path), "--to", target, "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)[0]
+    assert row["engine"] == engine
+    assert (f"Planned for {engine}, which --to names, in place of vllm." in row["launch"]) == (engine != "vllm")
+    path.write_text(SCENARIO.replace('name = "vllm"', 'name = "vllm"\nversion = "0.11"'))
+    if engine != "vllm":
+        assert cli.main(["export", str(path), "--to", target]) == 2
+        assert "[engine] has version 0.11 of vllm; leave it out" in capsys.readouterr().err
+    else:
+        assert cli.main(["export", str(path), "--to", target, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)[0]["engine_version"] == "0.11.2"

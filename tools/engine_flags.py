@@ -61,7 +61,7 @@ def stated_kind(node: ast.Call) -> str:
     action = words.get("action", "").lower()
     if "boolean" in action:
         return "switch both"
-    if re.search(r"true|false|const|version|count", action) and words.get("nargs") != "None":
+    if re.search(r"true|false|const|version|count|deprecated", action) and words.get("nargs") != "None":
         return "switch"
     if words.get("nargs", "'?'").strip("'") not in ("?", "1") or "append" in action:
         return "list"

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Written by perfmodel export for: 1 x 1 rtx-4090, q4_k_m
 # Flags of llamacpp 0c1e57098. Check the versions of images before use.
+# Serves requests of up to 8,192 tokens in and out; raise it for longer ones.
+# It needs llamacpp on the path, as in the image ghcr.io/ggml-org/llama.cpp:server-cuda.
 
 # perfmodel: model=meta-llama/Llama-3.1-8B-Instruct engine=llamacpp version=0c1e57098 pool=serve device=rtx-4090 replicas=1
 # Start 1 of these, each on 1 x rtx-4090.

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Written by perfmodel export for: 2 x 4 ascend-910b2, TP4, bf16
 # Flags of mindie unknown. Check the versions of images before use.
+# Serves requests of up to 16,384 tokens in and out; raise it for longer ones.
+# It needs mindie on the path, as in the image swr.cn-south-1.myhuaweicloud.com/ascendhub/mindie:2.1.
 
 # perfmodel: model=Qwen/Qwen3-32B engine=mindie version=unknown pool=serve device=ascend-910b2 replicas=2
 # Start 2 of these, each on 4 x ascend-910b2, behind a load balancer.

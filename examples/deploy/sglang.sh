@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Written by perfmodel export for: 4 x 8 h200-sxm, TP2, EP8, DP4, fp8_block
 # Flags of sglang 0.5.23. Check the versions of images before use.
+# Serves requests of up to 16,384 tokens in and out; raise it for longer ones.
+# It needs sglang on the path, as in the image lmsysorg/sglang:v0.5.23.
 
 # perfmodel: model=Qwen/Qwen3-235B-A22B engine=sglang version=0.5.23 pool=serve device=h200-sxm replicas=4
 # Start 4 of these, each on 8 x h200-sxm, behind a load balancer.

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Written by perfmodel export for: 2 x 4 h100-sxm, TP4, fp8
 # Flags of vllm 0.33.0. Check the versions of images before use.
+# Serves requests of up to 16,384 tokens in and out; raise it for longer ones.
 # Autoscaling: 2 to 3 replicas.
+# It needs vllm on the path, as in the image vllm/vllm-openai:v0.33.0.
 
 # perfmodel: model=meta-llama/Llama-3.1-70B-Instruct engine=vllm version=0.33.0 pool=serve device=h100-sxm replicas=2
 # Start 2 of these, each on 4 x h100-sxm, behind a load balancer.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from perfmodel.estimates.assembly import assemble
-from perfmodel.estimates.chance import DEVIATE_80, chances, keeps, overall, slo_ratio
+from perfmodel.estimates.chance import DEVIATE_80, chance, chances, keeps, overall, slo_ratio
 from perfmodel.estimates.context import beyond_context, check_context, check_lengths
 from perfmodel.estimates.disaggregated import estimate_disaggregated, estimate_pools, in_pools, serve_pools
 from perfmodel.estimates.estimates import Estimates
@@ -34,6 +34,7 @@ __all__ = [
     "WaitShape",
     "assemble",
     "beyond_context",
+    "chance",
     "chances",
     "check",
     "check_context",

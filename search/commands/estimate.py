@@ -59,7 +59,7 @@ def estimate_command(
     from search.commands.colocated import colocated
     from search.commands.disaggregated import with_pools
     from search.commands.estimate_row import EXPLAINED, NO_HOST, NOTES, SHEET, estimate_row, keeps_slo, operator_rows
-    from search.commands.read_options import deployment_of, engine_of, plan_sentence, pools_of, read_columns, reading_of
+    from search.commands.read_options import deployment_of, engine_of, plan_columns, pools_of, read_columns, reading_of
     from search.output import operator_layout, print_rows, print_sheet
 
     form, hwdb, bounds = output.form, output.database(), slo.bounds()
@@ -74,8 +74,8 @@ def estimate_command(
         return 0
     row = estimate_row(asked, hwdb, bounds, output)
     if reading is not None:
-        sentence = plan_sentence(reading, asked, slo, row["slo_chance"], output.folders)
-        row |= read_columns(reading, sentence, row["kv_pool_tokens"])
+        beside = plan_columns(reading, asked, slo, row["slo_chance"], output.folders)
+        row |= {**read_columns(reading, row["kv_pool_tokens"]), **beside}
     if form != "table":
         print_rows([row], form)
     else:

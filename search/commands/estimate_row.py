@@ -59,7 +59,15 @@ SHEET: Mapping[str, Sequence[str]] = {
         "carbon",
     ),
     "Trust": ("basis", "remark"),
-    "What was read": ("read_layout", "unknown_flags", "conflicting_flags", "unused_flags", "plan_comparison"),
+    "What was read": (
+        "read_layout",
+        "unknown_flags",
+        "conflicting_flags",
+        "uncounted_flags",
+        "unused_flags",
+        "plan_comparison",
+        "plan_changes",
+    ),
 }
 #: What the terminal says below the sections.
 NOTES = ("In brackets: 80 % ranges. perfmodel explain WORD explains a name; --json and --csv have every column.",)

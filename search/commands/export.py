@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -82,4 +82,32 @@ def _launch(plan: Path, options: ExportOptions, form: DataFormOptions) -> Launch
 
     if plan.suffix == ".json":
         return read_plan(plan, options.rank, options.engine_version)
-    return launch_of(plan_of(plan, form.folders), options.rank, options.engine_version)
+    changes, note = _engine_for(plan, options.to, form)
+    found = launch_of(plan_of(plan, form.folders, changes=changes), options.rank, options.engine_version)
+    return replace(found, notes=(*found.notes, note)) if note else found
+
+
+def _engine_for(path: Path, target: str, form: DataFormOptions) -> tuple[dict[str, dict[str, str]], str]:
+    """Return what of a scenario changes so that the target can run it, and a sentence on it; ({}, "") for nothing.
+
+    A target runs some engines only; where the scenario names another one, it is planned for the first of those.
+    """
+    from hwdb import InputError
+    from hwdb.tomlfile import read_toml
+    from search.deploy import engines_of
+    from search.scenario import load_scenario
+
+    scenario, able = load_scenario(path, form.folders), engines_of(target)
+    named = [one.family for one in (scenario.engine, *scenario.more_engines)]
+    if all(name in able for name in named):
+        return {}, ""
+    chosen = next((name for name in named if name in able), able[0])
+    why = (
+        f"Planned for {chosen}, which {target} runs" if chosen != target else f"Planned for {chosen}, which --to names"
+    )
+    table = read_toml(path, "scenario").values.get("engine", {})
+    if isinstance(table, dict) and "version" in table and chosen not in named:
+        raise InputError(
+            f"--to {target}: [engine] has version {table['version']} of {named[0]}; leave it out, or name {chosen}"
+        )
+    return {"engine": {"name": chosen}}, f"{why}, in place of {', '.join(named)}."

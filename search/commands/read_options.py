@@ -109,18 +109,18 @@ def pools_of(reading: Reading, options: PoolOptions) -> PoolOptions:
     )
 
 
-def read_columns(reading: Reading, sentence: str, pool: float) -> dict[str, Any]:
+def read_columns(reading: Reading, pool: float) -> dict[str, Any]:
     """Return the columns that say what was read: layout, flags that are not known, contradict, or change nothing.
 
-    sentence: the comparison with a plan. pool: tokens of the KV pool of one replica.
+    pool: tokens of the KV pool of one replica.
     """
     return {
         "read_layout": _words(reading),
         "max_model_len": reading.launch.max_model_len,
         "unknown_flags": "; ".join(reading.unknown),
         "conflicting_flags": "; ".join([*reading.conflicts, *_too_long(reading, pool)]),
+        "uncounted_flags": "; ".join(reading.uncounted),
         "unused_flags": " ".join(reading.unused),
-        "plan_comparison": sentence,
     }
 
 
@@ -141,10 +141,12 @@ def _words(reading: Reading) -> str:
     return f"{reading.launch.engine} {reading.launch.version}: {words_of(reading.launch)}"
 
 
-def plan_sentence(reading: Reading, asked: Colocated, slo: SloOptions, chance: float, folders: Sequence[Path]) -> str:
-    """Compare what was read with the plan of fewest devices for the same load; "" for a load without a plan.
+def plan_columns(
+    reading: Reading, asked: Colocated, slo: SloOptions, chance: float, folders: Sequence[Path]
+) -> dict[str, Any]:
+    """Return the columns that compare what was read with the plan of fewest devices for the same load.
 
-    chance: that what runs keeps every bound of `slo`.
+    They are empty for a load without a plan. chance: that what runs keeps every bound of `slo`.
     """
     from search.deploy import compared
 
@@ -157,4 +159,7 @@ def plan_sentence(reading: Reading, asked: Colocated, slo: SloOptions, chance: f
         confidence=slo.confidence,
         folders=folders,
     )
-    return found.sentence if found is not None else ""
+    if found is None:
+        return {"plan_comparison": "", "plan_changes": "", "plan_chance": None}
+    odds = found.odds if found.odds == found.odds else None
+    return {"plan_comparison": found.sentence, "plan_changes": found.changes, "plan_chance": odds}

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from search.deploy.deployed import Reading, read_back
     from search.deploy.launch import SWITCHES, Check, Launch, Pool
     from search.deploy.of_plan import launch_columns, launch_of, launch_of_row, read_plan, with_launches
-    from search.deploy.targets import CLUSTERS, TARGETS, Export, check_target, export
+    from search.deploy.targets import CLUSTERS, TARGETS, Export, check_target, engines_of, export
 
 __all__ = [
     "CLUSTERS",
@@ -24,6 +24,7 @@ __all__ = [
     "Reading",
     "check_target",
     "compared",
+    "engines_of",
     "export",
     "launch_columns",
     "launch_of",
@@ -38,7 +39,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "compare": ["compared", "words_of"],
-        "targets": ["CLUSTERS", "TARGETS", "Export", "check_target", "export"],
+        "targets": ["CLUSTERS", "TARGETS", "Export", "check_target", "engines_of", "export"],
         "launch": ["SWITCHES", "Check", "Launch", "Pool"],
         "of_plan": ["launch_columns", "launch_of", "launch_of_row", "read_plan", "with_launches"],
         "deployed": ["Reading", "read_back"],

@@ -62,17 +62,19 @@ def command(launch: Launch, pool: Pool, config: str = "config.yaml") -> Command:
         words += [how.model, stored.name]
     for setting, entry in how.flags.items():
         value = values.get(setting)
-        if how.has(setting, launch.version):
+        if how.has_flag(setting, launch.version):
             words += _words(how, setting, entry, value)
             written.add(setting)
-    keys = {setting: values.get(setting) for setting in how.keys} | {"checkpoint": stored.name}
+    keys = {setting: values.get(setting) for setting in how.keys if setting not in written} | {
+        "checkpoint": stored.name
+    }
     held = _config(how, keys, pool)
     _refuse_lost(launch, values, written | set(how.keys))
     words += _pool_words(how, pool, held)
     if held and how.file:
         words += [how.file, config]
     words += [*_lora_words(launch, how), *_node_words(launch, how, pool), *how.fixed]
-    text = json.dumps(held, indent=1) if not how.file else _yaml(held)
+    text = json.dumps(held, indent=1) if not how.file else as_yaml(held)
     return Command(tuple(words), {config: text} if held else {}, _env(launch, pool), stored.notes)
 
 
@@ -129,19 +131,39 @@ def _lora_words(launch: Launch, how: Template) -> list[str]:
 
 
 def _node_words(launch: Launch, how: Template, pool: Pool) -> list[str]:
-    """Return the words that join several nodes to one replica; none where it fits on a node."""
+    """Return the words that join several nodes to one replica; none on a single node, or where a launcher joins."""
     nodes = nodes_for(pool.devices)
-    if nodes < 2 or how.engine in (
-        "trtllm",
-        "mindie",
-    ):  # they are started by a launcher of their own, one rank a device
+    if nodes < 2 or "launcher" in how.nodes or how.engine == "mindie":
         return []
-    if not how.nodes or number(launch.version) < number(how.nodes["since"]):
+    if not how.nodes:
         raise InputError(
-            f"export: a replica on {pool.devices} devices takes {nodes} nodes, for which {how.engine} {launch.version} "
-            f"has no flags here; plan with at most {NODE_DEVICES} devices per replica, or name another --engine-version"
+            f"export: a replica on {pool.devices} devices takes {nodes} nodes, which {how.engine} does not join; "
+            f"plan with at most {NODE_DEVICES} devices per replica"
         )
+    if number(launch.version) < number(how.nodes["since"]):
+        return list(how.nodes["before"])
     return [word.format(nodes=nodes) for word in how.nodes["flags"]]
+
+
+def follower_words(launch: Launch, pool: Pool) -> list[str]:
+    """Return the words that only the nodes after the first one of a replica have."""
+    how = template(launch.engine)
+    by_flags = nodes_for(pool.devices) > 1 and not ray_starts(launch, pool)
+    return list(how.nodes.get("follower", [])) if by_flags else []
+
+
+def ray_starts(launch: Launch, pool: Pool) -> list[str]:
+    """Return what starts Ray on the first node of a replica, and on the others; [] where flags join the nodes."""
+    how = template(launch.engine)
+    early = "ray" in how.nodes and number(launch.version) < number(how.nodes["since"])
+    return list(how.nodes["ray"]) if early and nodes_for(pool.devices) > 1 else []
+
+
+def launcher_words(launch: Launch, pool: Pool) -> list[str]:
+    """Return what stands in front of the command of a replica that spans nodes; [] for most engines."""
+    nodes = nodes_for(pool.devices)
+    words = template(launch.engine).nodes.get("launcher", []) if nodes > 1 else []
+    return [word.format(nodes=nodes, devices=pool.devices, each=pool.devices // nodes) for word in words]
 
 
 def _config(how: Template, values: Mapping[str, Any], pool: Pool) -> dict[str, Any]:
@@ -155,9 +177,16 @@ def _config(how: Template, values: Mapping[str, Any], pool: Pool) -> dict[str, A
             if value is False:
                 put(held, key, None)
             continue
+        if setting == "kv" and how.formats:
+            if value not in how.formats:
+                raise InputError(f"export: {how.engine} has no {key} for {value}; it has {', '.join(how.formats)}")
+            value = how.formats[value]
         put(held, key, value)
     if how.engine == "mindie":
-        put(held, "BackendConfig.npuDeviceIds", [list(range(pool.devices))])
+        nodes = nodes_for(pool.devices)
+        put(held, "BackendConfig.npuDeviceIds", [list(range(pool.devices // nodes))])
+        if nodes > 1:
+            put(held, "BackendConfig.multiNodesInferEnabled", True)
         put(held, "BackendConfig.ModelDeployConfig.ModelConfig.0.npuMemSize", -1)
     return held
 
@@ -189,11 +218,24 @@ def take(held: Any, key: str) -> Any:
     return held
 
 
-def _yaml(held: Mapping[str, Any]) -> str:
-    """Return a mapping as YAML."""
+def as_yaml(held: Mapping[str, Any]) -> str:
+    """Return a mapping as YAML, in the order of its keys, without anchors, and texts of several lines as blocks."""
     import yaml
 
-    return str(yaml.safe_dump(dict(held), sort_keys=False))
+    base: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+    class Dumper(base):  # type: ignore[misc]
+        """Write every part in full."""
+
+        def ignore_aliases(self, _data: Any) -> bool:
+            """Return that nothing is an alias."""
+            return True
+
+    def text(dumper: Any, value: str) -> Any:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+    Dumper.add_representer(str, text)
+    return str(yaml.dump(dict(held), Dumper=Dumper, sort_keys=False, width=120, allow_unicode=True))
 
 
 def _env(launch: Launch, pool: Pool) -> dict[str, str]:

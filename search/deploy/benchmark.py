@@ -16,7 +16,7 @@ METRICS = {"ttft": "ttft", "tpot": "tpot", "itl": "itl", "e2e": "e2el"}
 def benchmark(launch: Launch, url: str = "http://localhost:8000") -> Command:
     """Return the command that sends the planned load to the server at `url` and reports the latencies of the SLO."""
     check, how = launch.check, template(launch.engine)
-    model = launch.model if "served_name" in {*how.flags, *how.keys} else _stored(launch)
+    model = launch.model if how.has("served_name", launch.version) else _stored(launch)
     if check is None:
         return Command(())
     rate = check.rate

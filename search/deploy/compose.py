@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from hwdb import InputError
-from search.deploy.containers import PORT, device_record, image, name_of, noted, probes
+from search.deploy.containers import HF_TOKEN, LOCAL, PORT, name_of, noted, probes
+from search.deploy.images import device_record, image
 from search.deploy.kubernetes import checked_command, router
 from search.deploy.launch import SERVE, Launch, Pool
 from search.deploy.templates import NODE_DEVICES, template
 
+#: Where the weights of earlier starts are kept on the machine, and where files of weights are looked for.
+CACHE, MODELS = "${HF_HOME:-~/.cache/huggingface}:/root/.cache/huggingface", ["./models:/models"]
 #: Image of the load balancer in front of several replicas, and where it reads its configuration.
 BALANCER, BALANCER_FILE = "nginx:stable", "/etc/nginx/nginx.conf"
 
@@ -30,7 +33,8 @@ def compose(launch: Launch) -> list[dict[str, Any]]:
         for i in range(pool.replicas):
             name = f"{name_of(launch, pool.role)}-{i + 1}"
             services[name] = _service(launch, pool, found.words, first)
-            services[name] |= {"environment": dict(found.env)} if found.env else {}
+            token = {} if launch.engine in LOCAL else {HF_TOKEN: "${HF_TOKEN:-}"}
+            services[name] |= {"environment": {**token, **found.env}} if token or found.env else {}
             for path, text in found.files.items():
                 configs[name_of(launch, pool.role)] = {"content": text.replace("$", "$$")}
                 services[name]["configs"] = [{"source": name_of(launch, pool.role), "target": path}]
@@ -69,10 +73,11 @@ def _service(launch: Launch, pool: Pool, words: tuple[str, ...], first: int) -> 
     found: dict[str, Any] = {
         "image": image(launch, pool),
         "entrypoint": list(words[:head]),
-        "command": list(words[head:]),
+        "command": [word.replace("$", "$$") for word in words[head:]],
         "labels": noted(launch, pool),
         **({"ports": [f"{PORT}:{PORT}"]} if alone else {"expose": [str(PORT)]}),
         "ipc": "host",
+        **({"volumes": [CACHE]} if launch.engine not in LOCAL else {"volumes": MODELS, "working_dir": "/models"}),
         "healthcheck": {
             "test": ["CMD", "curl", "-f", f"http://localhost:{PORT}/health"],
             "interval": f"{start['periodSeconds']}s",

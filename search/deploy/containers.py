@@ -7,14 +7,18 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from hwdb import Hwdb, UnknownName, load
 from perfmodel import model as model_of
 from search.deploy.arguments import Command
+from search.deploy.images import device_record, image
 from search.deploy.launch import Launch, Pool
 from search.deploy.script import marked
-from search.deploy.templates import product, resource, template
+from search.deploy.templates import nodes_for, product, resource, template
 
 PORT = 8000
+#: Variable with the token for gated models, and the Secret that it is taken from where there is one.
+HF_TOKEN, HF_SECRET = "HF_TOKEN", "hf-token"
+#: Engines that load a file of their own, which has to be there.
+LOCAL = ("llamacpp", "mindie")
 CONFIG_FOLDER = "/config"
 #: Bytes per second at which weights arrive from a store, and seconds that an engine starts in beside that (graphs,
 #: compilation). Chosen: slow enough that a startup probe does not end a server that is still loading.
@@ -33,32 +37,22 @@ def name_of(launch: Launch, suffix: str = "") -> str:
     return f"{text}-{suffix}" if suffix and suffix != "serve" else text
 
 
-def device_record(pool: Pool, hwdb: Hwdb | None = None) -> Any:
-    """Return the device of a pool from the hardware database; None where it is not known."""
-    try:
-        return (hwdb or load()).device(pool.device)
-    except UnknownName:
-        return None
-
-
 def noted(launch: Launch, pool: Pool) -> dict[str, str]:
     """Return what the engine's flags cannot carry, as annotations."""
     return {f"perfmodel/{key}": value for key, value in marked(launch, pool).items() if key != "replicas"}
 
 
-def image(launch: Launch, pool: Pool) -> str:
-    """Return the image of the engine's release for the device of a pool."""
-    return template(launch.engine).image_for(device_record(pool), launch.version)
-
-
 def container(launch: Launch, pool: Pool, found: Command) -> dict[str, Any]:
-    """Return the container of one replica on one node."""
+    """Return the container of one replica, or of its part on one node."""
     held = resource(device_record(pool))
-    limits: dict[str, Any] = {held: str(pool.devices)} if held else {}
-    requests = {"cpu": str(CORES * pool.devices), "memory": f"{MEMORY_GI * pool.devices}Gi"}
+    here = pool.devices // nodes_for(pool.devices)
+    limits: dict[str, Any] = {held: str(here)} if held else {}
+    requests = {"cpu": str(CORES * here), "memory": f"{MEMORY_GI * here}Gi"}
     volumes = [{"name": "shm", "mountPath": "/dev/shm"}]
     volumes += [{"name": "config", "mountPath": CONFIG_FOLDER}] if found.files else []
     env: list[dict[str, Any]] = [{"name": k, "value": v} for k, v in found.env.items()]
+    secret = {"name": HF_SECRET, "key": HF_TOKEN, "optional": True}
+    env += [{"name": HF_TOKEN, "valueFrom": {"secretKeyRef": secret}}] if launch.engine not in LOCAL else []
     if launch.engine == "vllm" and pool.role != "serve":
         env.append({"name": "VLLM_NIXL_SIDE_CHANNEL_HOST", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}})
     return {
@@ -90,7 +84,10 @@ def pod(launch: Launch, pool: Pool, found: Command, config: str = "") -> dict[st
     """Return the specification of a pod. config: name of the ConfigMap with the engine's file."""
     label = product(pool.device)
     volumes: list[Mapping[str, Any]] = [
-        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{SHARED_GI * pool.devices}Gi"}}
+        {
+            "name": "shm",
+            "emptyDir": {"medium": "Memory", "sizeLimit": f"{SHARED_GI * pool.devices // nodes_for(pool.devices)}Gi"},
+        }
     ]
     volumes += [{"name": "config", "configMap": {"name": config}}] if found.files else []
     return {

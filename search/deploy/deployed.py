@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from hwdb import InputError, infile
+from hwdb import InputError, counted, infile
 from perfmodel import ModelSpec
 from perfmodel import model as model_of
 from perfmodel.engines import engine as engine_of
 from perfmodel.models import UNQUANTISED
-from search.deploy.documents import documents_of, engine_words, givens
+from search.deploy.documents import documents_of, engine_words, givens, repeated
+from search.deploy.files import read_keys
 from search.deploy.launch import DECODE, PREFILL, SERVE, SWITCHES, Launch, Pool
 from search.deploy.parsers import Release, release
-from search.deploy.reading import Understood, read_keys, read_words, variables
+from search.deploy.reading import Understood, read_words, variables
 from search.deploy.recognised import recognised
 from search.deploy.rules import between, conflicts
 from search.deploy.settings import from_engine
@@ -33,7 +36,7 @@ _FORMS = "a command such as 'vllm serve MODEL ...', a script, a compose file or 
 class Reading:
     """A deployment that was read. unknown, conflicts: sentences. unused: flags that change no estimate.
 
-    checkpoint: name of the weights that are loaded.
+    checkpoint: name of the weights that are loaded. uncounted: what changes speed or memory and is in no estimate.
     """
 
     launch: Launch
@@ -41,6 +44,7 @@ class Reading:
     conflicts: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     checkpoint: str = ""
+    uncounted: tuple[str, ...] = ()
 
 
 def read_back(source: str | Path, *, device: str = "", version: str = "") -> Reading:
@@ -51,17 +55,57 @@ def read_back(source: str | Path, *, device: str = "", version: str = "") -> Rea
     """
     text, folder = _text(source)
     found = documents_of(text)
-    given = givens(found) if found else commands(text)
+    given = givens(found) if found else _commands(text)
     engines = [pair for pair in map(recognised, given) if pair is not None]
     if not engines:
         raise InputError(f"--from: nothing in it starts a known engine; give {_FORMS}")
-    read = [_one(engine, one, folder, device, version) for engine, one in engines]
+    leaders = [pair for pair in engines if not _follows(pair[1])]
+    if not leaders:
+        raise InputError(
+            "--from: every command in it joins a first node (--node-rank, --headless); give that one's too"
+        )
+    read = [_one(engine, one, folder, device, version) for engine, one in leaders]
+    read[-1].found.conflicts += repeated(text) if found else _alone(given)
     return _merged(read)
+
+
+def _commands(text: str) -> list[Given]:
+    """Return the commands of a text: of a shell, or one list of words in JSON or YAML."""
+    listed: Any = None
+    if re.match(r"\s*(\[|- )", text):
+        import yaml
+
+        try:
+            listed = yaml.safe_load(text)
+        except (yaml.YAMLError, RecursionError):
+            listed = None
+    if isinstance(listed, list) and listed and all(isinstance(w, str | int | float) for w in listed):
+        return [Given(tuple(str(w) for w in listed))]
+    return commands(text)
+
+
+#: Flags of a node that joins another: it belongs to the replica of the first node.
+_RANKS = ("--node-rank", "--data-parallel-start-rank", "-dpr", "--node_rank", "-r")
+
+
+def _follows(given: Given) -> bool:
+    """Return whether a command starts a further node of a replica whose first node is started by another command."""
+    words = [part for word in given.words for part in word.split("=", 1)]
+    ranks = [value for flag, value in pairwise(words) if flag in _RANKS]
+    return "--headless" in words or any(rank.isdigit() and int(rank) > 0 for rank in ranks)
+
+
+def _alone(given: Sequence[Given]) -> list[str]:
+    """Return sentences for flags on a line of their own, which the shell takes for a command."""
+    lost = [one.words[0] for one in given if re.match(r"--?[A-Za-z]", one.words[0] if one.words else "")]
+    return [f"{word} begins a command of its own: the line before it does not end in \\" for word in lost]
 
 
 def _text(source: str | Path) -> tuple[str, Path]:
     """Return the text of a source and the folder that its file names are relative to."""
-    path = Path(source) if "\n" not in str(source) and len(str(source)) < 1000 else None
+    if not str(source).strip():
+        raise InputError(f"--from is empty; give {_FORMS}")
+    path = Path(source) if not re.search(r"[\n\0]", str(source)) and len(str(source)) < 1000 else None
     if path is not None and path.is_file():
         try:
             return infile.read_bytes(path, "deployment", infile.MOST_CONFIG).decode("utf-8-sig"), path.parent
@@ -84,10 +128,11 @@ class _Read:
 def _one(engine: str, given: Given, folder: Path, device: str, version: str) -> _Read:
     """Read one command."""
     how, known = template(engine), release(engine, version or given.marks.get("version", ""))
-    given = _with_flag_file(engine, given, folder)
-    found = read_words(given.words, how, known, release("dynamo") if "dynamo" in given.marks else None)
+    given = _with_variables(how, _with_flag_file(engine, given, folder, known))
+    around = "dynamo_trtllm" if engine == "trtllm" else "dynamo"
+    found = read_words(given.words, how, known, release(around) if "dynamo" in given.marks else None)
     _read_file(found, how, given, folder, known)
-    found.unknown += variables(given.env, known)
+    found.unknown += [*given.doubts, *variables(given.env, known)]
     name, served = _names(found, how)
     spec = _spec(name, served)
     if own_format(spec) not in UNQUANTISED:  # then --quantization only says how the weights are loaded
@@ -114,9 +159,21 @@ def _one(engine: str, given: Given, folder: Path, device: str, version: str) -> 
     return _Read(launch, found, spec)
 
 
-def _with_flag_file(engine: str, given: Given, folder: Path) -> Given:
+def _with_variables(how: Template, given: Given) -> Given:
+    """Return a command with the flags that variables of the environment stand for; flags that are given count."""
+    own = {word.partition("=")[0] for word in given.words}
+    more = [
+        w
+        for name, flag in how.variables.items()
+        if name in given.env and flag not in own
+        for w in (flag, given.env[name])
+    ]
+    return replace(given, words=(*given.words, *more))
+
+
+def _with_flag_file(engine: str, given: Given, folder: Path, known: Release | None) -> Given:
     """Return a command with the flags of the YAML file of --config (vLLM, SGLang) in front of its own, which count."""
-    words = list(given.words)
+    words = [part for w in given.words for part in (w.split("=", 1) if w.startswith("--config=") else [w])]
     if engine not in FLAG_FILES or "--config" not in words[:-1]:
         return given
     import yaml
@@ -125,13 +182,20 @@ def _with_flag_file(engine: str, given: Given, folder: Path) -> Given:
     name = words[at + 1]
     try:
         held = yaml.safe_load(_file_text(given, folder, name))
-    except yaml.YAMLError as error:
-        raise InputError(f"{name}: not YAML: {error}") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(held, Mapping):
-        return given
+        told = f"the file {name} is not here, or holds no flags: what it sets is not known"
+        return replace(given, words=(*words[:at], *words[at + 2 :]), doubts=(*given.doubts, told))
     own = {word.partition("=")[0].replace("_", "-") for word in words}
     held = {k: v for k, v in held.items() if f"--{str(k).replace('_', '-')}" not in own}
+    held = {k: v for k, v in held.items() if v is not False or _can_be_off(str(k).replace("_", "-"), known)}
     return replace(given, words=(*words[:at], *words[at + 2 :], *engine_words(held)))
+
+
+def _can_be_off(name: str, known: Release | None) -> bool:
+    """Return whether false in a file of flags says more than leaving it out: --no-NAME exists, or nothing of it."""
+    return known is None or known.find(f"--no-{name}") is not None or known.find(f"--{name}") is None
 
 
 def _file_text(given: Given, folder: Path, name: str) -> str:
@@ -165,8 +229,8 @@ def _read_file(found: Understood, how: Template, given: Given, folder: Path, kno
         return
     try:
         held = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{name}: neither YAML nor JSON: {error}") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"{name}: neither YAML nor JSON: {' '.join(str(error).split())}") from None
     if isinstance(held, Mapping):
         read_keys(found, how, held, known)
 
@@ -177,6 +241,8 @@ def _names(found: Understood, how: Template) -> tuple[str, str]:
         (found.given[f] for f in (how.model_flag, "--model", "--hf-repo", "--model-path") if f in found.given), ""
     )
     placed = found.positional[0] if found.positional else ""
+    for word in found.positional[1:] if not flagged or placed == flagged else ():
+        found.unknown.append(f"{word!r} is neither a flag nor the value of one")
     if placed and flagged and placed != flagged:
         found.conflicts.append(f"the model is given twice, as {placed} and as {flagged}")
     name = str(found.values.get("checkpoint") or placed or flagged)
@@ -191,6 +257,8 @@ def _spec(name: str, served: str) -> ModelSpec:
     """Return the checkpoint that is loaded: by its name, by the last parts of its path, or by the served name."""
     parts = name.rstrip("/").split("/")
     tries = dict.fromkeys([name, "/".join(parts[-2:]), parts[-1], name.replace(":", "-"), served])
+    if re.search(r"\{\{|[<>]", name) and not served:
+        raise InputError(f"--from: the model is {name!r}, a place to fill in; render the template, or write the name")
     first: InputError | None = None
     for one in tries:
         if not one or one.startswith("$"):
@@ -199,7 +267,7 @@ def _spec(name: str, served: str) -> ModelSpec:
             return model_of(one)
         except InputError as error:
             first = first or error
-    raise InputError(f"--from: {first or 'the model has no name that is known'}")
+    raise InputError(f"--from: {first or f'the model is {name}, which is not known here; write its name'}")
 
 
 def _model(spec: ModelSpec, served: str) -> str:
@@ -220,6 +288,7 @@ def _role(found: Understood, given: Given) -> str:
     kind = transfer.get("kv_role") if isinstance(transfer, Mapping) else None
     by_role = {"kv_producer": PREFILL, "kv_consumer": DECODE}
     mode = str(found.given.get("--disaggregation-mode", found.given.get("--server_role", ""))).lower()
+    mode = next((m for m in ("prefill", "decode") if found.given.get(f"--is-{m}-worker")), mode)
     modes = {"prefill": PREFILL, "context": PREFILL, "decode": DECODE, "generation": DECODE}
     said = given.marks.get("pool", SERVE)
     return by_role.get(str(kind), modes.get(mode, said if said in (PREFILL, DECODE) else SERVE))
@@ -230,9 +299,8 @@ def _merged(read: Sequence[_Read]) -> Reading:
     models = list(dict.fromkeys(one.launch.model for one in read))
     engines = {one.launch.engine for one in read}
     if len(models) > 1 or len(engines) > 1:
-        raise InputError(
-            f"--from: it serves {len(models)} models with {len(engines)} engines ({', '.join(models)}); read one by one"
-        )
+        runs = f"{counted(len(models), 'model')} with {counted(len(engines), 'engine')} ({', '.join(models)})"
+        raise InputError(f"--from: it serves {runs}; read one by one")
     pools: list[Pool] = []
     for one in read:
         pool = one.launch.main
@@ -245,7 +313,7 @@ def _merged(read: Sequence[_Read]) -> Reading:
     serving = [p for p in pools if p.role == SERVE]
     if len(serving) > 1:
         raise InputError("--from: its servers have different settings; read them one by one")
-    every: dict[str, list[str]] = {"unknown": [], "conflicts": [*between(tuple(pools))], "unused": []}
+    every: dict[str, list[str]] = {"unknown": [], "conflicts": [*between(tuple(pools))], "unused": [], "uncounted": []}
     for one in read:
         for key, texts in every.items():
             texts += getattr(one.found, key)

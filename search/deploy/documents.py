@@ -9,10 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 from hwdb import InputError
+from search.deploy.charts import given_of_flags, given_of_recipe, given_of_values, kserve_model
 from search.deploy.recognised import engine_of_image
-from search.deploy.shell import Given, commands
+from search.deploy.shell import Given, commands, filled, in_brackets
 from search.deploy.templates import device_of_product, resources
 
+#: Node labels that name a device.
+LABELS = ("nvidia.com/gpu.product", "cloud.google.com/gke-accelerator")
 #: Labels and annotations of an exported manifest begin with this.
 PREFIX = "perfmodel/"
 #: How the programs of containers are found where only arguments are given.
@@ -37,13 +40,49 @@ def documents_of(text: str) -> list[Mapping[str, Any]]:
         found = [d for d in yaml.load_all(text, Loader=loader) if d is not None]
     except (yaml.YAMLError, RecursionError) as error:
         if any(f"\n{key}:" in f"\n{text}" for key in ("apiVersion", "services", "kind")):
-            raise InputError(f"--from: not YAML: {str(error).splitlines()[0]}") from None
+            way_out = "; render its template first, as with `helm template`" if "{{" in text else ""
+            raise InputError(f"--from: not YAML: {_where(error)}{way_out}") from None
         return []
-    return [
-        d
-        for d in found
-        if isinstance(d, Mapping) and any(k in d for k in ("kind", "services", "applications", "BackendConfig"))
-    ]
+    whole = [one for d in found for one in (_list(_map(d).get("items")) if _map(d).get("kind") == "List" else [d])]
+    return [d for d in whole if isinstance(d, Mapping) and (any(k in d for k in KEYS) or given_of_flags(d))]
+
+
+#: A mapping with one of these keys is a document that may start an engine.
+KEYS = (
+    "kind",
+    "services",
+    "applications",
+    "BackendConfig",
+    "servingEngineSpec",
+    "modelArtifacts",
+    "model_loading_config",
+    "backend",
+)
+
+
+def _where(error: Exception) -> str:
+    """Return what is wrong in a text that is no YAML, and in which line."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    return f"{problem}, line {mark.line + 1}" if mark and problem else str(error).splitlines()[0]
+
+
+def repeated(text: str) -> list[str]:
+    """Return sentences for keys that a mapping of YAML has twice: parsers keep the last one and say nothing."""
+    import yaml
+
+    found: list[str] = []
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    waiting = list(yaml.compose_all(text, Loader=loader))
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        elif isinstance(node, yaml.MappingNode):
+            names = [str(key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            twice = {name for name in names if names.count(name) > 1 and name != "<<"}
+            found += [f"{name}: is given twice, line {node.start_mark.line + 1}; the last one counts" for name in twice]
+            waiting += [value for _, value in node.value]
+    return found
 
 
 def givens(documents: Sequence[Mapping[str, Any]]) -> list[Given]:
@@ -57,9 +96,26 @@ def givens(documents: Sequence[Mapping[str, Any]]) -> list[Given]:
             found.append(Given(("mindieservice_daemon",), files={"config.json": json.dumps(document)}))
         elif "applications" in document:
             found += _ray(document)
+        elif "model_loading_config" in document:
+            found += _ray({"applications": [{"args": {"llm_configs": [document]}}]})
+        elif "servingEngineSpec" in document or "modelArtifacts" in document:
+            found += given_of_values(document)
+        elif "backend" in document and "kind" not in document:
+            found += [_known_image(one) for one in given_of_recipe(document)]
+        elif "kind" not in document:
+            found += [given_of_flags(document) or Given(())]
         else:
             found += _manifest(document, files)
     return found
+
+
+def _known_image(given: Given) -> Given:
+    """Return the command of a recipe with the release that its image has, and its device."""
+    marks = dict(given.marks)
+    _, version = engine_of_image(marks.pop("image"))
+    device = device_of_product(marks.pop("gpu_type").upper())
+    more = {**({"version": version} if version else {}), **({"device": device} if device else {})}
+    return replace(given, marks={**marks, **more})
 
 
 def _config_maps(documents: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -83,21 +139,20 @@ def _manifest(document: Mapping[str, Any], files: Mapping[str, str]) -> Iterator
     spec, kind = _map(document.get("spec")), document.get("kind")
     meta = _map(document.get("metadata"))
     if kind == "DynamoGraphDeployment":
-        yield from _dynamo(spec, meta)
+        yield from _dynamo(spec, meta, files)
     elif kind == "LLMInferenceService":
         yield from _kserve(spec, meta)
     elif kind == "RayService":
-        import yaml
-
-        served = spec.get("serveConfigV2")
-        yield from _ray(_map(yaml.safe_load(served)) if isinstance(served, str) else {})
+        yield from _ray(_map(_inner(spec.get("serveConfigV2"))))
     elif kind == "InferenceService":
-        yield from _pod(_map(spec.get("predictor")), _map(spec.get("predictor")).get("minReplicas", 1), meta, files)
+        predictor = _map(spec.get("predictor"))
+        yield from _pod({**predictor, "containers": _served(predictor)}, predictor.get("minReplicas", 1), meta, files)
     elif kind == "LeaderWorkerSet":
-        template = _map(_map(spec.get("leaderWorkerTemplate")).get("leaderTemplate"))
-        yield from _pod(
-            _map(template.get("spec")), spec.get("replicas", 1), meta, files, _map(template.get("metadata"))
-        )
+        group = _map(spec.get("leaderWorkerTemplate"))
+        template = _map(group.get("leaderTemplate")) or _map(group.get("workerTemplate"))
+        pods = _pod(_map(template.get("spec")), spec.get("replicas", 1), meta, files, _map(template.get("metadata")))
+        for one in pods:
+            yield _on_nodes(one, group.get("size", 1))
     elif kind == "Pod":
         yield from _pod(spec, 1, meta, files)
     elif "template" in spec:
@@ -105,6 +160,23 @@ def _manifest(document: Mapping[str, Any], files: Mapping[str, str]) -> Iterator
         yield from _pod(
             _map(template.get("spec")), spec.get("replicas", 1), meta, files, _map(template.get("metadata"))
         )
+
+
+def _inner(text: Any) -> Any:
+    """Return the content of a text of YAML within a document; None for anything else."""
+    import yaml
+
+    try:
+        return yaml.safe_load(text) if isinstance(text, str) else None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"--from: serveConfigV2 is not YAML: {_where(error)}") from None
+
+
+def _served(predictor: Mapping[str, Any]) -> list[Any]:
+    """Return the containers of an InferenceService, also of one that names a model in place of them."""
+    model = _map(predictor.get("model"))
+    words = kserve_model(model)
+    return [{**model, "image": "", "command": words, "args": []}] if words else _list(predictor.get("containers"))
 
 
 def _marks(*metas: Mapping[str, Any]) -> dict[str, str]:
@@ -124,7 +196,8 @@ def _pod(
 ) -> Iterator[Given]:
     """Yield the commands of the containers of a pod."""
     marks = _marks(meta, *more)
-    product = str(_map(spec.get("nodeSelector")).get("nvidia.com/gpu.product", ""))
+    chosen = _map(spec.get("nodeSelector"))
+    product = str(next((chosen[label] for label in LABELS if label in chosen), ""))
     marks = {"device": device_of_product(product), **marks} if product else marks
     marks["replicas"] = str(replicas) if isinstance(replicas, int) else "1"
     for container in _list(spec.get("containers")):
@@ -134,10 +207,10 @@ def _pod(
 
 def _container(container: Mapping[str, Any], marks: Mapping[str, str], files: Mapping[str, str]) -> Given:
     """Return the command of one container."""
-    words = [str(w) for key in ("command", "args") for w in _list(container.get(key))]
     env = {str(e.get("name")): str(e.get("value", "")) for e in _list(container.get("env")) if isinstance(e, Mapping)}
+    words = [w for key in ("command", "args") for w in _command_words(container.get(key), env)]
     engine, version = engine_of_image(str(container.get("image", "")))
-    words = words if _list(container.get("command")) else _with_program(engine, words)
+    words = words if container.get("command") else _with_program(engine, words, env)
     limits = _map(_map(container.get("resources")).get("limits")) or _map(
         _map(container.get("resources")).get("requests")
     )
@@ -146,9 +219,27 @@ def _container(container: Mapping[str, Any], marks: Mapping[str, str], files: Ma
     return Given(tuple(words), env, files, {**more, **marks})
 
 
-def _with_program(engine: str, words: list[str]) -> list[str]:
+def _command_words(value: Any, env: Mapping[str, str]) -> list[str]:
+    """Return a command given as a list or as one text, with known variables of the environment put in."""
+    if isinstance(value, str):
+        try:
+            value = shlex.split(value.replace("\\\n", " "), comments=True)
+        except ValueError:
+            raise InputError(f"--from: a quote is not closed in {value[:60]!r}; close it") from None
+    words = [str(w) for w in _list(value)]
+    return [in_brackets(w, env) if "\n" in w or _is_script(w) else filled(w, env) for w in words]
+
+
+def _is_script(word: str) -> bool:
+    """Return whether a word is the text of a shell: its variables are the shell's to fill in."""
+    return " " in word.strip() and not word.lstrip().startswith(("{", "[", "-", "$"))
+
+
+def _with_program(engine: str, words: list[str], env: Mapping[str, str]) -> list[str]:
     """Return the words of a container that states no program: where they are flags, its image runs the engine's."""
-    return [*_PROGRAM[engine], *words] if engine and words[:1] and words[0].startswith("-") else words
+    flags = words[:1] and words[0].startswith(("-", "$"))
+    named = any(name in env for name in ("LLAMA_ARG_MODEL", "LLAMA_ARG_HF_REPO"))
+    return [*_PROGRAM[engine], *words] if engine and (flags or (named and not words)) else words
 
 
 def _compose(document: Mapping[str, Any]) -> Iterator[Given]:
@@ -162,25 +253,25 @@ def _compose(document: Mapping[str, Any]) -> Iterator[Given]:
             for c in _list(service.get("configs"))
             if isinstance(c, Mapping)
         }
-        words: list[str] = []
-        for key in ("entrypoint", "command"):
-            value = service.get(key)
-            words += (
-                shlex.split(value.replace("\\\n", " ")) if isinstance(value, str) else [str(w) for w in _list(value)]
-            )
+        env = _pairs(service.get("environment"))
+        words = [
+            w.replace("$$", "$") for key in ("entrypoint", "command") for w in _command_words(service.get(key), env)
+        ]
         deploy = _map(service.get("deploy"))
         held_devices = _list(_map(_map(_map(deploy.get("resources")).get("reservations"))).get("devices"))
+        gpus = service.get("gpus")
+        held_devices = [{"count": gpus}] if isinstance(gpus, int) else [*held_devices, *_list(gpus)]
         count = next((_reserved(d) for d in held_devices if isinstance(d, Mapping)), "")
         marks = {k[len(PREFIX) :]: str(v) for k, v in _pairs(service.get("labels")).items() if k.startswith(PREFIX)}
         marks["replicas"] = str(deploy.get("replicas", 1))
         engine, version = engine_of_image(str(service.get("image", "")))
-        words = words if "entrypoint" in service else _with_program(engine, words)
+        words = words if "entrypoint" in service else _with_program(engine, words, env)
         marks = {
             **({"version": version} if version else {}),
             **({"devices": count} if count.isdigit() else {}),
             **marks,
         }
-        yield Given(tuple(words), _pairs(service.get("environment")), files, marks)
+        yield Given(tuple(words), env, files, marks)
 
 
 def _reserved(device: Mapping[str, Any]) -> str:
@@ -197,13 +288,15 @@ def _pairs(value: Any) -> dict[str, str]:
     return {name: text for name, _, text in parts}
 
 
-def _dynamo(spec: Mapping[str, Any], meta: Mapping[str, Any]) -> Iterator[Given]:
+def _dynamo(spec: Mapping[str, Any], meta: Mapping[str, Any], files: Mapping[str, str]) -> Iterator[Given]:
     """Yield the commands of the workers of a Dynamo graph, in its present form and the former one."""
     for part in _list(spec.get("components")):
         part = _map(part)
         template = _map(part.get("podTemplate"))
         nodes = _map(part.get("multinode")).get("nodeCount", 1)
-        for one in _pod(_map(template.get("spec")), part.get("replicas", 1), meta, {}, _map(template.get("metadata"))):
+        for one in _pod(
+            _map(template.get("spec")), part.get("replicas", 1), meta, files, _map(template.get("metadata"))
+        ):
             yield _on_nodes(one, nodes)
     for part in _map(spec.get("services")).values():
         part = _map(part)
@@ -212,7 +305,10 @@ def _dynamo(spec: Mapping[str, Any], meta: Mapping[str, Any]) -> Iterator[Given]
         limits = _map(_map(part.get("resources")).get("limits"))
         if "gpu" in limits:
             container["resources"] = {"limits": {"nvidia.com/gpu": limits["gpu"]}}
-        yield from _pod({**pod, "containers": [container]}, part.get("replicas", 1), meta, {})
+        role = {"prefill": "prefill", "decode": "decode"}.get(str(part.get("subComponentType")), "")
+        labels = {"labels": {f"{PREFIX}pool": role}} if role else {}
+        for one in _pod({**pod, "containers": [container]}, part.get("replicas", 1), meta, files, labels):
+            yield _on_nodes(one, _map(part.get("multinode")).get("nodeCount", 1))
 
 
 def _on_nodes(given: Given, nodes: Any) -> Given:
@@ -239,7 +335,11 @@ def _kserve(spec: Mapping[str, Any], meta: Mapping[str, Any]) -> Iterator[Given]
         ):
             words += [flag, str(ways[key])] if key in ways else []
         words += ["--enable-expert-parallel"] if ways.get("expert") else []
-        for one in _pod(_map(part.get("template")), part.get("replicas", 1), meta, {}, part):
+        replicas = part.get("replicas", _map(part.get("scaling")).get("minReplicas", 1))
+        for one in _pod(_map(part.get("template")), replicas, meta, {}, part):
+            whole, local = ways.get("data"), ways.get("dataLocal")
+            nodes = whole // local if isinstance(whole, int) and isinstance(local, int) and local else 1
+            one = _on_nodes(one, nodes if nodes > 1 or "worker" not in part else ways.get("pipeline", 1))
             more = commands(f"args {one.env.get('VLLM_ADDITIONAL_ARGS', '')}")
             words += more[0].words[1:] if more else ()
             yield Given(
@@ -252,12 +352,15 @@ def _ray(document: Mapping[str, Any]) -> Iterator[Given]:
     """Yield the commands that the model configurations of a Ray Serve application stand for."""
     for application in _list(document.get("applications")):
         for config in _list(_map(_map(application).get("args")).get("llm_configs")) or _pd(application):
+            if isinstance(config, str):
+                raise InputError(f"--from: llm_configs names the file {config}; give that file, or put its text there")
             config = _map(config)
             loading = _map(config.get("model_loading_config"))
             scaling = _map(_map(config.get("deployment_config")).get("autoscaling_config"))
             words = ["vllm", "serve", str(loading.get("model_source", loading.get("model_id", "")))]
             words += ["--served-model-name", str(loading.get("model_id", ""))]
             words += engine_words(_map(config.get("engine_kwargs")))
+            kind = device_of_product(str(config.get("accelerator_type", "")))
             env = _pairs(_map(config.get("runtime_env")).get("env_vars"))
             marks = {k[10:].lower(): v for k, v in env.items() if k.startswith("PERFMODEL_")}
             count = _map(config.get("deployment_config")).get(
@@ -267,7 +370,7 @@ def _ray(document: Mapping[str, Any]) -> Iterator[Given]:
                 tuple(words),
                 {k: v for k, v in env.items() if not k.startswith("PERFMODEL_")},
                 {},
-                {**marks, "replicas": str(count)},
+                {**({"device": kind} if kind else {}), **marks, "replicas": str(count)},
             )
 
 

@@ -7,8 +7,9 @@ from typing import Any
 from hwdb import InputError
 from search.deploy.arguments import Command, command
 from search.deploy.containers import CONFIG_FOLDER, PORT, name_of, noted, pod
+from search.deploy.groups import LWS, group
 from search.deploy.launch import SERVE, Launch, Pool
-from search.deploy.templates import NODE_DEVICES, template
+from search.deploy.templates import NODE_DEVICES, nodes_for, template
 
 #: Seconds for which an autoscaler waits before it takes replicas away. Chosen: longer than a replica takes to start.
 CALM_SECONDS = 1800
@@ -19,7 +20,7 @@ LLM_D = ("vllm", "sglang")
 
 
 def kubernetes(launch: Launch) -> list[dict[str, Any]]:
-    """Return the manifests. Raises `InputError` for a replica that spans nodes, which a Deployment cannot hold."""
+    """Return the manifests: a Deployment per pool, or a LeaderWorkerSet where a replica spans nodes."""
     found: list[dict[str, Any]] = []
     for pool in launch.pools:
         labels = {"app": name_of(launch), "perfmodel/pool": pool.role}
@@ -59,15 +60,17 @@ def checked_command(launch: Launch, pool: Pool) -> Command:
     """Return the command of a pool whose replicas fit on one node; `InputError` where they do not."""
     if pool.devices > NODE_DEVICES:
         raise InputError(
-            f"export: a replica on {pool.devices} devices spans nodes; a Deployment holds one pod per replica, so "
-            "export it to dynamo, or to the engine itself"
+            f"export: a replica on {pool.devices} devices spans nodes, which this target does not join; export it to "
+            "kubernetes, llm-d or dynamo, or to the engine itself"
         )
     file = f"{name_of(launch, pool.role)}.{'json' if launch.engine == 'mindie' else 'yaml'}"
     return command(launch, pool, config=f"{CONFIG_FOLDER}/{file}")
 
 
 def workload(launch: Launch, pool: Pool, labels: dict[str, str]) -> list[dict[str, Any]]:
-    """Return the Deployment of a pool, behind the ConfigMap that it needs, if any."""
+    """Return the Deployment of a pool, behind the ConfigMap that it needs, if any; a LeaderWorkerSet across nodes."""
+    if nodes_for(pool.devices) > 1:
+        return group(launch, pool, labels)
     found = checked_command(launch, pool)
     name = name_of(launch, pool.role)
     template_meta = {"labels": labels, "annotations": noted(launch, pool)}
@@ -104,9 +107,11 @@ def autoscaler(launch: Launch, name: str) -> list[dict[str, Any]]:
     metric = template(launch.engine).metric
     if not launch.least or not launch.most or launch.most <= launch.least or not launch.per_replica or not metric:
         return []
+    grouped = nodes_for(launch.main.devices) > 1
+    scaled = {"apiVersion": LWS if grouped else "apps/v1", "kind": "LeaderWorkerSet" if grouped else "Deployment"}
     target = {"type": "AverageValue", "averageValue": str(max(1, round(launch.per_replica)))}
     spec = {
-        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
+        "scaleTargetRef": {**scaled, "name": name},
         "minReplicas": launch.least,
         "maxReplicas": launch.most,
         "metrics": [{"type": "Pods", "pods": {"metric": {"name": metric.replace(":", "_")}, "target": target}}],
@@ -121,7 +126,9 @@ def router(launch: Launch) -> list[dict[str, Any]]:
     """Return the router in front of the pools for prefill and decode, with its Service."""
     how = template(launch.engine).pools
     if "router_image" not in how:
-        raise InputError(f"export: no image holds the router of {launch.engine}; export to {launch.engine} itself")
+        raise InputError(
+            f"export: no image holds the router of {launch.engine}; export to dynamo, or to {launch.engine} itself"
+        )
     name, labels = f"{name_of(launch)}-router", {"app": f"{name_of(launch)}-router"}
     urls = {p.role: f"--{p.role} http://{name_of(launch, p.role)}:{PORT}" for p in launch.pools}
     text = f"{how['router']} --host 0.0.0.0 --port {PORT}".format(**urls)

@@ -51,6 +51,7 @@ class Check:
     """The load and the SLO that a benchmark has to try: lengths in tokens, rate in requests per second.
 
     bounds: SLO keys such as `ttft_ms_p90` -> milliseconds. concurrency: requests in flight, where no rate is given.
+    expected: the same keys -> what the plan estimates, in milliseconds.
     """
 
     input_tokens: float
@@ -58,6 +59,7 @@ class Check:
     rate: float | None = None
     concurrency: float | None = None
     bounds: dict[str, float] = field(default_factory=dict)
+    expected: dict[str, float] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)

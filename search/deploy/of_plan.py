@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 LENGTH_MARGIN = 2.0
 #: ... in whole multiples of so many tokens. Both chosen; never beyond the model's own context.
 LENGTH_STEP = 1024
+#: Below what a count of devices, tokens or sequences stays.
+MOST = 10**9
 COUNTS = ("tp", "pp", "ep", "dp", "cp", "kvp")
 #: What no engine flag of a launch carries; a plan that uses it is not exported.
 OFFLOADED = ("host_weights", "host_experts", "host_kv")
@@ -60,23 +62,29 @@ def launch_of(plan: Plan, rank: int = 1, version: str = "") -> Launch:
 
 
 def with_launches(plan: Plan, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return rows of a plan with what a launch needs, and `launch`: a command per pool, a line each.
+    """Return rows of a plan with what a launch needs, and how each is launched and checked.
 
-    `launch` is "" where the engine has no template, or no flag for what the row has.
+    `launch`: a command per pool, a line each. `benchmark`: the command that checks the SLO. `replicas_least`,
+    `replicas_most`: bounds for an autoscaler, None where the load has no rate. The texts are "" where the engine has no
+    template, or no flag for what the row has.
     """
     shared = launch_columns(plan)
-    return [{**row, **shared, "launch": _commands({**row, **shared})} for row in rows]
+    return [{**row, **shared, **_started({**row, **shared})} for row in rows]
 
 
-def _commands(row: Mapping[str, Any]) -> str:
-    """Return the commands of the pools of a row, one line each; "" where there are none."""
-    from search.deploy.arguments import command
+def _started(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns that say how a row is launched, checked and scaled."""
+    from search.deploy.arguments import command, launcher_words
+    from search.deploy.benchmark import benchmark
 
     try:
         launch = launch_of_row(row)
-        return "\n".join(shlex.join(command(launch, pool).words) for pool in launch.pools)
+        lines = [shlex.join((*launcher_words(launch, p), *command(launch, p).words)) for p in launch.pools]
+        checked = shlex.join(benchmark(launch).words)
     except PerfmodelError:
-        return ""
+        return {"launch": "", "benchmark": "", "replicas_least": None, "replicas_most": None}
+    bounds = {"replicas_least": launch.least, "replicas_most": launch.most}
+    return {"launch": "\n".join(lines), "benchmark": checked, **bounds}
 
 
 def launch_of_row(row: Mapping[str, Any], version: str = "") -> Launch:
@@ -95,7 +103,7 @@ def read_plan(path: str | Path, rank: int = 1, version: str = "") -> Launch:
         rows = json.loads(infile.read_bytes(path, "plan", infile.MOST_CONFIG))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON: {error}; give the output of `perfmodel plan SCENARIO --json`") from None
-    held = [r for r in rows if isinstance(r, dict)] if isinstance(rows, list) else []
+    held = [r for r in (rows if isinstance(rows, list) else [rows]) if isinstance(r, dict)]
     found = next((r for r in held if r.get("rank") == rank), None)
     if found is None:
         ranks = [str(r["rank"]) for r in held if r.get("rank")]
@@ -105,10 +113,10 @@ def read_plan(path: str | Path, rank: int = 1, version: str = "") -> Launch:
 
 def _launch(row: Mapping[str, Any], version: str) -> Launch:
     """Return the launch of a row that has all its columns."""
-    for name in OFFLOADED:
-        if row.get(name) or row.get(f"prefill_{name}"):
+    for name in (f"{prefix}{name}" for name in OFFLOADED for prefix in ("", "prefill_")):
+        if row.get(name):
             raise InputError(
-                f"export: {name} {row[name]:g} has no flag that keeps exactly this share in host memory; set it by hand"
+                f"export: {name} {row[name]} has no flag that keeps exactly this share in host memory; set it by hand"
             )
     pools = _pools(row)
     replicas, rate = pools[-1].replicas, row.get("request_rate_rps")
@@ -116,26 +124,27 @@ def _launch(row: Mapping[str, Any], version: str) -> Launch:
     least, most = _bounds(row, replicas, used)
     bounds = {k: float(row[f"{k}_limit"]) for k in SLO_KEYS if _known(row.get(f"{k}_limit")) is not None}
     check = Check(
-        input_tokens=float(row["input_tokens"]),
-        output_tokens=float(row["output_tokens"]),
+        input_tokens=_number(row, "input_tokens"),
+        output_tokens=_number(row, "output_tokens"),
         rate=_known(rate) if used is not None else None,
         concurrency=_known(row.get("concurrency_per_replica")),
         bounds=bounds,
+        expected={key: value for key in bounds if (value := _known(row.get(key))) is not None},
     )
-    engine = str(row["engine"])
+    engine = _text(row, "engine")
     return Launch(
-        model=str(row["model"]),
+        model=_text(row, "model"),
         engine=engine,
         version=_version(engine, str(row.get("engine_version", "")), version),
         pools=pools,
-        max_model_len=int(row["max_model_len"]) or None,
+        max_model_len=_whole(row, "max_model_len", least=0) or None,
         least=least,
         most=most,
         per_replica=_known(row.get("concurrency_per_replica")),
         check=check,
         words=str(row.get("candidate", "")),
         chance=_known(row.get("slo_chance")),
-        adapters=(int(row["lora_rank"]), int(row["lora_resident"])) if row.get("lora_rank") else None,
+        adapters=(_whole(row, "lora_rank"), _whole(row, "lora_resident")) if row.get("lora_rank") else None,
         notes=_notes(row),
     )
 
@@ -154,20 +163,62 @@ def _notes(row: Mapping[str, Any]) -> tuple[str, ...]:
 def _pools(row: Mapping[str, Any]) -> tuple[Pool, ...]:
     """Return the pools of a row: one, or prefill and decode."""
     if row.get("mode") != "disaggregated":
-        return (_pool(row, SERVE, "", int(row["replicas"])),)
-    workers = int(row["prefill_workers"]), int(row["decode_workers"])
+        return (_pool(row, SERVE, "", _whole(row, "replicas")),)
+    workers = _whole(row, "prefill_workers"), _whole(row, "decode_workers")
     return _pool(row, PREFILL, "prefill_", workers[0]), _pool(row, DECODE, "", workers[1])
 
 
 def _pool(row: Mapping[str, Any], role: str, prefix: str, replicas: int) -> Pool:
     """Return the pool whose columns have that prefix."""
-    limits = {k: _known(row.get(f"{prefix}{k}")) for k in ("max_num_batched_tokens", "max_num_seqs")}
-    columns: dict[str, Any] = {k: int(row[f"{prefix}{k}"]) for k in COUNTS}
-    columns |= {k: str(row[f"{prefix}{k}"]) for k in ("device", "weight", "kv")}
-    columns |= {k: None if value is None else int(value) for k, value in limits.items()}
-    columns |= {name: bool(row[name]) for name in SWITCHES}
-    columns["gpu_memory_utilization"] = _known(row.get(f"{prefix}gpu_memory_utilization"))
+    columns: dict[str, Any] = {k: _whole(row, f"{prefix}{k}") for k in COUNTS}
+    columns |= {k: _text(row, f"{prefix}{k}") for k in ("device", "weight", "kv")}
+    for name in ("max_num_batched_tokens", "max_num_seqs"):
+        given = row.get(f"{prefix}{name}")
+        columns[name] = None if given is None else _whole(row, f"{prefix}{name}")
+    columns |= {name: _switch(row, name) for name in SWITCHES}
+    share = row.get(f"{prefix}gpu_memory_utilization")
+    columns["gpu_memory_utilization"] = None if share is None else _number(row, f"{prefix}gpu_memory_utilization")
     return Pool(role=role, replicas=replicas, **columns)
+
+
+def _faulty(row: Mapping[str, Any], key: str, wanted: str) -> InputError:
+    """Return the error of a column whose value is none of its kind."""
+    return InputError(f"plan: column {key} is {row[key]!r}; it has to be {wanted}, as `plan --json` prints it")
+
+
+def _number(row: Mapping[str, Any], key: str) -> float:
+    """Return a number above 0; KeyError without the column, `InputError` for another value."""
+    value = row[key]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise _faulty(row, key, "a number above 0")
+    return float(value)
+
+
+def _whole(row: Mapping[str, Any], key: str, least: int = 1) -> int:
+    """Return a whole number; KeyError without the column, `InputError` for another value."""
+    value = row[key]
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not least <= value < MOST
+        or value != int(value)
+    ):
+        raise _faulty(row, key, f"a whole number of {least} or more")
+    return int(value)
+
+
+def _text(row: Mapping[str, Any], key: str) -> str:
+    """Return a text; KeyError without the column, `InputError` for another value."""
+    if not isinstance(row[key], str) or not row[key]:
+        raise _faulty(row, key, "a text")
+    return str(row[key])
+
+
+def _switch(row: Mapping[str, Any], key: str) -> bool:
+    """Return true or false; KeyError without the column, `InputError` for another value."""
+    if not isinstance(row[key], bool | np.bool_):
+        raise _faulty(row, key, "true or false")
+    return bool(row[key])
 
 
 def _bounds(row: Mapping[str, Any], replicas: int, used: float | None) -> tuple[int | None, int | None]:

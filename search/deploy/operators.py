@@ -5,30 +5,47 @@ from __future__ import annotations
 from typing import Any
 
 from hwdb import InputError
-from search.deploy.arguments import command
+from search.deploy.arguments import as_yaml, command, put
 from search.deploy.checkpoints import checkpoint
-from search.deploy.containers import PORT, container, device_record, name_of, noted, pod, probes
+from search.deploy.containers import CONFIG_FOLDER, PORT, container, name_of, noted, pod, probes
+from search.deploy.images import device_record
 from search.deploy.kubernetes import checked_command
 from search.deploy.launch import SERVE, Launch, Pool
 from search.deploy.parsers import release
 from search.deploy.script import marked
-from search.deploy.templates import nodes_for, resource, template
+from search.deploy.templates import NODE_DEVICES, nodes_for, resource, template
 
 #: Release of Dynamo whose graph format is written (package ai-dynamo 1.6.1, profiler/templates/dgd; its operator's
 #: api/v1beta1 types @006b6e1, 2026).
 DYNAMO = "1.6.1"
 #: Modules of its workers, and flags of the engines that its workers set by themselves.
-WORKERS = {"vllm": "dynamo.vllm", "sglang": "dynamo.sglang"}
+WORKERS = {"vllm": "dynamo.vllm", "sglang": "dynamo.sglang", "trtllm": "dynamo.trtllm"}
 _SERVER_FLAGS = {"--host", "--port", "--enable-metrics"}
+#: Images of its workers, where they are not called like the engine.
+RUNTIMES = {"trtllm": "tensorrtllm"}
+#: Flags of trtllm-serve -> the keys of its configuration, in which Dynamo's worker takes them.
+TRTLLM_KEYS = {
+    "--tp_size": "tensor_parallel_size",
+    "--pp_size": "pipeline_parallel_size",
+    "--cp_size": "context_parallel_size",
+    "--ep_size": "moe_expert_parallel_size",
+    "--max_seq_len": "max_seq_len",
+    "--max_num_tokens": "max_num_tokens",
+    "--max_batch_size": "max_batch_size",
+    "--free_gpu_memory_fraction": "kv_cache_config.free_gpu_memory_fraction",
+    "--kv_cache_dtype": "kv_cache_config.dtype",
+    "--enable_chunked_prefill": "enable_chunked_prefill",
+    "--enable_attention_dp": "enable_attention_dp",
+}
 
 
 def dynamo(launch: Launch) -> list[dict[str, Any]]:
     """Return the DynamoGraphDeployment: a front end and one worker component per pool."""
     if launch.engine not in WORKERS:
         raise InputError(
-            f"export: dynamo runs {' and '.join(WORKERS)}, the plan is for {launch.engine}; name one in [engine]"
+            f"export: dynamo runs {', '.join(WORKERS)}, the plan is for {launch.engine}; name one in [engine]"
         )
-    runtime = f"nvcr.io/nvidia/ai-dynamo/{launch.engine}-runtime:{DYNAMO}"
+    runtime = f"nvcr.io/nvidia/ai-dynamo/{RUNTIMES.get(launch.engine, launch.engine)}-runtime:{DYNAMO}"
     front = {"name": "main", "image": runtime, "command": ["python3"], "args": ["-m", "dynamo.frontend"]}
     parts: list[dict[str, Any]] = [_component("Frontend", "frontend", 1, {"spec": {"containers": [front]}})]
     for pool in launch.pools:
@@ -39,12 +56,13 @@ def dynamo(launch: Launch) -> list[dict[str, Any]]:
         parts.append({**part, "multinode": {"nodeCount": nodes}} if nodes > 1 else part)
     spec = {"backendFramework": launch.engine, "components": parts}
     return [
+        *(_config_map(launch, pool) for pool in launch.pools if launch.engine == "trtllm"),
         {
             "apiVersion": "nvidia.com/v1beta1",
             "kind": "DynamoGraphDeployment",
             "metadata": {"name": name_of(launch)},
             "spec": spec,
-        }
+        },
     ]
 
 
@@ -57,8 +75,12 @@ def _dynamo_pod(launch: Launch, pool: Pool, runtime: str) -> dict[str, Any]:
     """Return the pod of a worker: the engine's flags behind Dynamo's module; its operator brings probes and ports."""
     found = command(launch, pool)
     how = template(launch.engine)
-    words = _without(list(found.words[len(how.command) :]), {*_SERVER_FLAGS, *how.nodes.get("flags", [])[::2]})
-    if launch.engine == "vllm":
+    joined = {word for part in ("flags", "before") for word in how.nodes.get(part, [])[::2]}
+    words = _without(list(found.words[len(how.command) :]), {*_SERVER_FLAGS, *joined})
+    if launch.engine == "trtllm":
+        file = f"{CONFIG_FOLDER}/{name_of(launch, pool.role)}.yaml"
+        words = [words[0], "--served-model-name", launch.model, "--extra-engine-args", file]
+    if launch.engine in ("vllm", "trtllm"):
         words = ["--model", *words]
         words += [] if pool.role == SERVE else ["--disaggregation-mode", pool.role]
     nodes = nodes_for(pool.devices)
@@ -71,7 +93,33 @@ def _dynamo_pod(launch: Launch, pool: Pool, runtime: str) -> dict[str, Any]:
     }
     main = {k: v for k, v in main.items() if k not in ("ports", *probes(launch), "volumeMounts")}
     main["resources"] = {"limits": limits, "requests": limits}
-    return {k: v for k, v in {**pod(launch, pool, found), "containers": [main]}.items() if k != "volumes"}
+    whole = {k: v for k, v in {**pod(launch, pool, found), "containers": [main]}.items() if k != "volumes"}
+    if launch.engine != "trtllm":
+        return whole
+    main["volumeMounts"] = [{"name": "config", "mountPath": CONFIG_FOLDER}]
+    held = {"name": "config", "configMap": {"name": f"{name_of(launch, pool.role)}-config"}}
+    return {**whole, "volumes": [held]}
+
+
+def _config_map(launch: Launch, pool: Pool) -> dict[str, Any]:
+    """Return the ConfigMap with the configuration of TensorRT-LLM for one pool: all that trtllm-serve has flags for."""
+    import yaml
+
+    found = command(launch, pool)
+    held: dict[str, Any] = yaml.safe_load(next(iter(found.files.values()), "")) or {}
+    words = list(found.words)
+    for flag, key in TRTLLM_KEYS.items():
+        if flag in words:
+            value = words[words.index(flag) + 1]
+            put(held, key, True if flag.startswith("--enable") else yaml.safe_load(value))
+    name = name_of(launch, pool.role)
+    text = as_yaml(held)
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": f"{name}-config"},
+        "data": {f"{name}.yaml": text},
+    }
 
 
 def _without(words: list[str], flags: set[str]) -> list[str]:
@@ -109,9 +157,12 @@ def _kserve_part(launch: Launch, pool: Pool) -> dict[str, Any]:
     """Return replicas, parallelism and pod of one workload."""
     import shlex
 
-    found = checked_command(launch, pool)
+    local = _local_ranks(pool)
+    found = command(launch, pool) if local else checked_command(launch, pool)
     words = list(found.words[3:])
-    handed = _without(words, {"--host", "--port", "--served-model-name", "--tensor-parallel-size"})
+    own = {"--host", "--port", "--served-model-name", "--tensor-parallel-size"}
+    joined = {"--data-parallel-size", "--enable-expert-parallel", *template(launch.engine).nodes["flags"][::2]}
+    handed = _without(words, own | joined | {"--distributed-executor-backend"} if local else own)
     one = container(launch, pool, found)
     env = [e for e in one.get("env", []) if e["name"] != "VLLM_ADDITIONAL_ARGS"]
     env.append({"name": "VLLM_ADDITIONAL_ARGS", "value": shlex.join(handed)})
@@ -123,13 +174,30 @@ def _kserve_part(launch: Launch, pool: Pool) -> dict[str, Any]:
     main["env"] = env
     main["startupProbe"] = {k: v for k, v in one["startupProbe"].items() if k != "httpGet"}  # KServe's own says where
     whole = {k: v for k, v in pod(launch, pool, found).items() if k == "nodeSelector"}
-    ways = {"parallelism": {"tensor": pool.tp}} if pool.tp > 1 else {}
+    ways: dict[str, Any] = {"parallelism": {"tensor": pool.tp}} if pool.tp > 1 else {}
+    if local:
+        spread = {"tensor": pool.tp, "data": pool.dp, "dataLocal": local, **({"expert": True} if pool.ep > 1 else {})}
+        worker = {k: v for k, v in main.items() if k != "startupProbe"}
+        ways = {"parallelism": spread, "worker": {**whole, "containers": [worker]}}
     return {
         "annotations": noted(launch, pool),
         "replicas": pool.replicas,
         **ways,
         "template": {**whole, "containers": [main]},
     }
+
+
+def _local_ranks(pool: Pool) -> int:
+    """Return the ranks of data parallelism on each node of a replica; 0 for one that KServe does not spread over nodes.
+
+    KServe's own templates join nodes by data parallelism only (kserve/kserve config/llmisvcconfig @aaac4e2, 2026-08).
+    """
+    nodes, each = nodes_for(pool.devices), pool.tp * pool.pp * pool.cp
+    return (
+        pool.dp // nodes
+        if nodes > 1 and pool.dp % nodes == 0 and pool.pp * pool.cp == 1 and each <= NODE_DEVICES
+        else 0
+    )
 
 
 def ray_serve(launch: Launch) -> list[dict[str, Any]]:

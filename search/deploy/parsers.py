@@ -19,7 +19,9 @@ FOLDER = Path(__file__).with_name("flags")
 #: Similarity from which a known name is offered for an unknown one; chosen: difflib's usual 0.6 offers strangers.
 LEAST_LIKENESS = 0.7
 #: Engines whose parser is Python's argparse with its abbreviations: SGLang's guides write --tp 8 for --tp-size 8.
-ABBREVIATING = ("sglang",)
+ABBREVIATING = ("sglang", "vllm")
+#: Engines whose parser takes names as they are spelt only (plain argparse, click); others take _ and - alike.
+EXACT = ("sglang", "trtllm")
 
 
 @dataclass(frozen=True)
@@ -51,21 +53,27 @@ class Release:
     sections: Mapping[str, frozenset[str]]
 
     def find(self, word: str) -> Flag | None:
-        """Return the flag of a spelling; underscores and dashes are alike, as the engines' parsers have it."""
+        """Return the flag of a spelling; underscores and dashes are alike where the engine's parser has it so."""
+        if self.engine in EXACT:
+            flag = self.flags.get(word)
+            return flag if flag is not None and word in flag.spellings else self._abbreviated(word)
         return self.flags.get(word) or self.flags.get(plain(word)) or self._abbreviated(plain(word))
 
     def _abbreviated(self, word: str) -> Flag | None:
         """Return the flag that the beginning of a name stands for, where the engine's parser takes one."""
         if self.engine not in ABBREVIATING or len(word) < 4:
             return None
-        found = {flag.name: flag for name, flag in self.flags.items() if name.startswith(word)}
+        found = {
+            flag.name: flag for name, flag in self.flags.items() if name.startswith(word) and name in flag.spellings
+        }
         return next(iter(found.values())) if len(found) == 1 else None
 
     def near(self, word: str, most: int = 3) -> list[str]:
         """Return the known spellings that are nearest to an unknown one."""
-        return difflib.get_close_matches(
-            plain(word), [s for s in self.flags if s.startswith("--")], most, LEAST_LIKENESS
-        )
+        spelt = {s: flag for s, flag in self.flags.items() if s.startswith("--")}
+        found = difflib.get_close_matches(plain(word.lower()), spelt, most, LEAST_LIKENESS)
+        names = [s if s in spelt[s].spellings else spelt[s].name for s in found]
+        return list(dict.fromkeys(names))
 
 
 def plain(word: str) -> str:

@@ -9,12 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from search.deploy.arguments import take
-from search.deploy.parsers import LEAST_LIKENESS, Flag, Release, elsewhere, plain
-from search.deploy.templates import Template
+from search.deploy.parsers import LEAST_LIKENESS, Flag, Release, elsewhere, plain, releases
+from search.deploy.templates import Template, engines, template
 
 #: Suffixes of whole numbers that vLLM reads: k and M are thousands, K and M of 1024 are not told apart by readers.
 _SUFFIX = {"k": 1000, "K": 1024, "m": 10**6, "M": 1024**2, "g": 10**9, "G": 1024**3}
+#: Dashes that word processors put in place of hyphens.
+DASHES = ("\u2010", "\u2011", "\u2012", "\u2013", "\u2014", "\u2212")
+#: Layers from which --n-gpu-layers means all; chosen: people write 99 or 999.
+ALL_LAYERS = 90
+#: Settings that engines count in their own way -> the same of other engines.
+ALIKE = {"total_tp": "tp", "tp": "total_tp", "total_batched_tokens": "max_num_batched_tokens"}
 #: Settings of `templates.toml` that are switches.
 _SWITCHES = ("on", "off")
 
@@ -23,7 +28,9 @@ _SWITCHES = ("on", "off")
 class Understood:
     """What a command says. values: setting -> value. given: flag -> value as written, in order.
 
-    unknown, conflicts: sentences. unused: flags that are known but change nothing in an estimate.
+    unknown, conflicts: sentences. unused: flags that are known but change nothing in an estimate. open: flag -> its
+    value, where that is a variable or a command whose result is not known. uncounted: what changes speed or memory and
+    is in no estimate, a sentence each.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -32,6 +39,8 @@ class Understood:
     conflicts: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     positional: list[str] = field(default_factory=list)
+    open: dict[str, str] = field(default_factory=dict)
+    uncounted: list[str] = field(default_factory=list)
 
 
 def read_words(
@@ -46,11 +55,11 @@ def read_words(
         return found
     rest = list(words)
     while rest:
-        word = rest.pop(0)
+        word = _hyphens(found, rest.pop(0))
         if not _is_flag(word):
             found.positional.append(word)
             continue
-        name, equals, value = word.partition("=")
+        name, equals, value = _levels(how, release, word).partition("=")
         flag, keys = _looked_up(release, name)
         if flag is None and around is not None:
             flag, keys = _looked_up(around, name)
@@ -65,6 +74,25 @@ def read_words(
     return found
 
 
+def _hyphens(found: Understood, word: str) -> str:
+    """Return a word with hyphens in place of the long dashes that word processors make of them, which is named."""
+    if word[:1] not in DASHES:
+        return word
+    meant = "--" + word.lstrip("".join(DASHES) + "-")
+    found.unknown.append(f"{word} begins with a long dash, which no parser takes for a flag; write {meant}")
+    return meant
+
+
+def _levels(how: Template, release: Release, word: str) -> str:
+    """Return vLLM's -O3 and -O.key=value as the flags that they stand for; other words as they are."""
+    if how.engine != "vllm" or not re.match(r"-O[.\d]", word):
+        return word
+    if word[2] == ".":
+        return f"--compilation-config{word[2:]}"
+    known = release.find("--optimization-level")
+    return f"--optimization-level={word[2:]}" if known else f"--compilation-config.level={word[2:]}"
+
+
 def _is_flag(word: str) -> bool:
     """Return whether a word begins a flag; negative numbers do not."""
     return word.startswith("-") and not re.fullmatch(r"-\d+(\.\d+)?", word) and word != "-"
@@ -73,6 +101,7 @@ def _is_flag(word: str) -> bool:
 def _looked_up(release: Release, name: str) -> tuple[Flag | None, str]:
     """Return the flag of a spelling, and the key behind a dot (--kv-transfer-config.kv_role)."""
     flag = release.find(name)
+    name = name.rstrip("+")  # --flag.key+ value adds to a list
     if flag is None and "." in name:
         head, _, keys = name.partition(".")
         flag = release.find(head)
@@ -82,9 +111,23 @@ def _looked_up(release: Release, name: str) -> tuple[Flag | None, str]:
 
 def _unknown(found: Understood, how: Template, release: Release, name: str) -> None:
     """Note a flag that the release does not have: near ones, and other releases that have it."""
-    others, near = elsewhere(how.engine, name), release.near(name)
+    others, near, own = elsewhere(how.engine, name), release.near(name), _translated(how, release, name)
     hint = f"known in {', '.join(others)}" if others else f"near: {', '.join(near)}" if near else "nothing is near"
+    hint = f"here it is {own}" if own and not others else hint
     found.unknown.append(f"{name} is no flag of {how.engine} {release.version} ({hint})")
+
+
+def _translated(how: Template, release: Release, name: str) -> str:
+    """Return how this engine spells a flag that another engine has for the same setting; "" where none has it."""
+    for engine in engines():
+        known = next((r for r in releases(engine) if r.find(name)), None) if engine != how.engine else None
+        other = known.find(name) if known else None
+        for setting, entry in template(engine).flags.items():
+            same = other is not None and "flag" in entry and known is not None and known.find(entry["flag"]) == other
+            own = how.flags.get(ALIKE.get(setting, setting), how.flags.get(setting, {})).get("flag", "")
+            if same and own and release.find(own):
+                return str(own)
+    return ""
 
 
 def _taken(flag: Flag, rest: list[str]) -> list[str]:
@@ -139,18 +182,30 @@ def _value(found: Understood, flag: Flag, name: str, text: Any, keys: str) -> An
                 if flag.kind == "int"
                 else float(text)
             )
-        except ValueError:
-            if text == "auto" or text.startswith(("$", "{")) or text.isupper():  # a variable, or a name to fill in
+        except (ValueError, OverflowError):
+            if text == "auto":
+                return None
+            if _is_open(text) or "$" in text or re.fullmatch(r"[A-Z][A-Z_]+", text):  # a name to fill in
+                found.open[flag.name] = text
                 return None
             found.conflicts.append(f"{name} {text!r} is no {'whole ' if flag.kind == 'int' else ''}number")
             return None
-    if flag.kind == "json" and isinstance(text, str) and text.lstrip()[:1] in ("{", "["):
+    if isinstance(text, str) and _is_open(text):
+        found.open[flag.name] = text
+        return text
+    if flag.kind == "json" and isinstance(text, str) and not re.fullmatch(r"[\w./-]+", text):
         try:
             return json.loads(text)
-        except ValueError as error:
-            found.conflicts.append(f"{name} is not JSON: {error}")
+        except (ValueError, RecursionError) as error:
+            curly = "; its quotes are curly ones" if re.search("[\u2018\u2019\u201c\u201d]", text) else ""
+            found.conflicts.append(f"{name} is not JSON: {error}{curly}")
             return None
     return text
+
+
+def _is_open(text: str) -> bool:
+    """Return whether a value is a variable, a command or a template's field."""
+    return bool(re.match(r"\$|`|\{\{|<\w", text)) or "$(" in text
 
 
 def _scalar(text: str) -> Any:
@@ -184,18 +239,40 @@ def _settings(found: Understood, how: Template, release: Release) -> None:
                 continue
             used.add(flag.name)
             value = found.given[flag.name]
+            if flag.name in found.open:
+                continue
             if state == "flag":
                 found.values[setting] = _format(found, entry, flag, value)
             else:  # a switch whose flag says "off" is off where it is given as true
                 found.values[setting] = bool(value) if _says(entry, state, flag) else not value
     found.values = {k: v for k, v in found.values.items() if v is not None}
+    _open_settings(found, how, release)
     for name, value in found.given.items():
         flag = release.find(name)
         if flag is not None and flag.keys and isinstance(value, dict):
             _json_keys(found, release, name, value, flag.keys)
     written = (how.model_flag, "--model", *how.fixed, how.file, *_pool_flags(how))
     known = {flag.name for word in written if word.startswith("-") and (flag := release.find(word))}
-    found.unused = [n for n in found.given if n not in used and n not in known]
+    told = {n: why for n, why in how.uncounted.items() if n in found.given and found.given[n] is not False}
+    found.uncounted = [f"{name} ({why})" for name, why in told.items()]
+    found.uncounted += _on_host(how, found.given)
+    found.unused = [n for n in found.given if n not in used and n not in known and n not in told]
+
+
+def _open_settings(found: Understood, how: Template, release: Release) -> None:
+    """Name the flags of settings whose value is a variable that is not known here."""
+    flags = {flag.name for entry in how.flags.values() if "flag" in entry and (flag := release.find(entry["flag"]))}
+    for name, text in found.open.items():
+        if name in flags:
+            found.unknown.append(f"{name} is {text}, which is not known here: the default is taken; give its value")
+
+
+def _on_host(how: Template, given: Mapping[str, Any]) -> list[str]:
+    """Return what is said of layers that llama.cpp keeps in host memory; [] where all are on the device."""
+    layers = str(given.get("--n-gpu-layers", "all"))
+    if how.engine != "llamacpp" or not layers.isdigit() or int(layers) >= ALL_LAYERS:
+        return []
+    return [f"--n-gpu-layers {layers} (say it with --host-weights SHARE where the model has more layers)"]
 
 
 def _says(entry: Mapping[str, Any], state: str, flag: Flag) -> bool:
@@ -220,7 +297,7 @@ def _format(found: Understood, entry: Mapping[str, Any], flag: Flag, value: Any)
         return None
     if str(value) not in names:
         known = {*names, *entry.get("load", ())}
-        told = _near(str(value), known) or f" ({', '.join(names)})"
+        told = near(str(value), known) or f" ({', '.join(names)})"
         found.conflicts.append(f"{flag.name} {value} is not known here{told}: the checkpoint's own format is taken")
     return None if names.get(str(value)) in (None, "own") else names[str(value)]
 
@@ -232,52 +309,7 @@ def _json_keys(found: Understood, release: Release, name: str, value: Mapping[st
         return
     for key in value:
         if key not in known:
-            found.unknown.append(f"{name}: {key!r} is no key of it{_near(key, known)}")
-
-
-#: Keys of TensorRT-LLM's file that are flags too -> setting.
-_SAME = {
-    "tensor_parallel_size": "total_tp",
-    "pipeline_parallel_size": "pp",
-    "moe_expert_parallel_size": "ep",
-    "max_batch_size": "max_num_seqs",
-    "max_num_tokens": "max_num_batched_tokens",
-    "max_seq_len": "max_model_len",
-    "enable_chunked_prefill": "chunked_prefill",
-}
-#: Formats of its KV cache -> ours; auto is the checkpoint's own.
-_CACHES = {"auto": None, "fp8": "fp8", "nvfp4": "fp4"}
-
-
-def read_keys(found: Understood, how: Template, held: Mapping[str, Any], release: Release | None) -> None:
-    """Add what the content of a configuration file says to `found`."""
-    for setting, key in how.keys.items():
-        try:
-            value = take(held, key)
-        except (KeyError, ValueError):
-            continue
-        found.values[setting] = value is not None if setting == "graph_capture" else value
-    if how.engine == "trtllm":
-        _read_trtllm(found, held, release)
-
-
-def _read_trtllm(found: Understood, held: Mapping[str, Any], release: Release | None) -> None:
-    """Add the keys of TensorRT-LLM's file that are flags too, and name those that are not known."""
-    cache = found.values.pop("kv", None)
-    if isinstance(cache, str) and (ours := _CACHES.get(cache, cache)):
-        found.values["kv"] = ours
-    for key, setting in _SAME.items():
-        if key not in held:
-            continue
-        if found.values.get(setting, held[key]) != held[key]:
-            told = f"the flag says {found.values[setting]}, {key} of the file {held[key]}, which counts"
-            found.conflicts.append(f"{setting}: {told}")
-        found.values[setting] = held[key]
-    caches = held.get("kv_cache_config")
-    if isinstance(caches, Mapping) and "free_gpu_memory_fraction" in caches:
-        found.values["gpu_memory_utilization"] = caches["free_gpu_memory_fraction"]
-    known = release.sections.get("config", frozenset()) if release else frozenset()
-    found.unknown += [f"{key!r} is no known key of the file of --config" for key in held if known and key not in known]
+            found.unknown.append(f"{name}: {key!r} is no key of it{near(key, known)}")
 
 
 #: What the variables of an engine begin with.
@@ -292,10 +324,10 @@ def variables(env: Mapping[str, str], release: Release | None) -> list[str]:
     if release is None or not names:
         return []
     own = [n for n in env if n.startswith(PREFIXES.get(release.engine, "\0")) and n not in FOREIGN]
-    return [f"{n} is no variable of {release.engine} {release.version}{_near(n, names)}" for n in own if n not in names]
+    return [f"{n} is no variable of {release.engine} {release.version}{near(n, names)}" for n in own if n not in names]
 
 
-def _near(name: str, known: Iterable[str]) -> str:
+def near(name: str, known: Iterable[str]) -> str:
     """Return the nearest known names in brackets; "" where none is near."""
     near = difflib.get_close_matches(name, list(known), 2, LEAST_LIKENESS)
     return f" (near: {', '.join(near)})" if near else ""

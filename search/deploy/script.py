@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from perfmodel import model as model_of
-from search.deploy.arguments import Command, command
+from search.deploy.arguments import Command, command, follower_words, launcher_words, ray_starts
 from search.deploy.benchmark import benchmark
 from search.deploy.checkpoints import checkpoint
+from search.deploy.images import image
 from search.deploy.launch import SERVE, Launch, Pool
-from search.deploy.templates import template
+from search.deploy.templates import nodes_for, template
 from search.planning import own_format
 
 #: Begins a line that the reader takes for what commands cannot carry: the device and the number of replicas.
@@ -17,7 +20,9 @@ CONFIG = "config.yaml"
 
 def script(launch: Launch) -> str:
     """Return the script."""
-    parts = ["#!/usr/bin/env bash", *heading(launch)]
+    kinds = dict.fromkeys(image(launch, pool) for pool in launch.pools)
+    needs = f"# It needs {launch.engine} on the path, as in the image {' or '.join(kinds)}."
+    parts = ["#!/usr/bin/env bash", *heading(launch), needs]
     for pool in launch.pools:
         parts += ["", *_pool(launch, pool)]
     if len(launch.pools) > 1:
@@ -32,16 +37,23 @@ def heading(launch: Launch) -> list[str]:
     )
     lines = [f"# Written by perfmodel export for: {launch.words or launch.model}{sure}"]
     lines += [f"# Flags of {launch.engine} {launch.version}. Check the versions of images before use."]
+    if launch.max_model_len:
+        lines += [f"# Serves requests of up to {launch.max_model_len:,} tokens in and out; raise it for longer ones."]
     lines += [f"# {note}" for note in launch.notes]
     if launch.least and launch.most:
-        lines += [f"# Autoscaling: {launch.least} to {launch.most} replicas."]
+        of = f" of the pool for {launch.main.role}" if len(launch.pools) > 1 else ""
+        lines += [f"# Autoscaling: {launch.least} to {launch.most} replicas{of}."]
     return lines
 
 
 def checked(launch: Launch) -> list[str]:
     """Return the benchmark as comment lines."""
     found = benchmark(launch)
-    return ["# Check the SLO (against one address for all replicas):", *_comment(found.shell())] if found.words else []
+    if not found.words:
+        return []
+    expected = [f"{key} {value:.4g}" for key, value in (launch.check.expected if launch.check else {}).items()]
+    told = [f"# The plan expects, in ms: {', '.join(expected)}."] if expected else []
+    return ["# Check the SLO (against one address for all replicas):", *_comment(found.shell()), *told]
 
 
 def _comment(text: str) -> list[str]:
@@ -76,10 +88,29 @@ def _pool(launch: Launch, pool: Pool) -> list[str]:
     what = "" if pool.role == SERVE else f" for {pool.role}"
     each = f"each on {pool.devices} x {pool.device}"
     lines += [f"# Start {pool.replicas} of these{what}, {each}{_behind(launch)}."]
-    lines += [f"# {note}" for note in found.notes]
+    lines += [f"# {note}" for note in (*found.notes, *_on_nodes(launch, pool))]
     for text in found.files.values():
         lines += [f"cat > {file} <<'END'", text.rstrip(), "END"]
-    return [*lines, *_exports(found), found.shell()]
+    whole = replace(found, words=(*launcher_words(launch, pool), *found.words))
+    return [*lines, *_exports(found), *ray_starts(launch, pool)[:1], whole.shell()]
+
+
+def _on_nodes(launch: Launch, pool: Pool) -> list[str]:
+    """Return how the command of a replica that spans nodes is run, in sentences; [] for one on a single node."""
+    nodes = nodes_for(pool.devices)
+    if nodes < 2:
+        return []
+    each = f"A replica spans {nodes} nodes with {pool.devices // nodes} devices each"
+    if launcher_words(launch, pool):
+        return [f"{each}: srun starts one rank per device on them, in one allocation of Slurm."]
+    if launch.engine == "mindie":
+        return [f"{each}: run it on each, with RANK_TABLE_FILE naming the ranks of all of them."]
+    ray = ray_starts(launch, pool)
+    if ray:
+        return [f"{each}: run `{ray[1]}` on all but the first, MASTER_ADDRESS being the first."]
+    told = f"{each}: run it on each. NODE_RANK is 0 on the first, then 1 and so on; MASTER_ADDRESS is the first."
+    more = follower_words(launch, pool)
+    return [told, *([f"Add {' '.join(more)} on all but the first."] if more else [])]
 
 
 def _behind(launch: Launch) -> str:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 from hwdb import InputError
 from search.deploy.launch import Launch, Pool
 
+#: Our names of formats that GGUF files have.
+GGUF_FORMATS = re.compile(r"i?q\d\w*|tq\d\w*|bf16|fp16|fp32|mxfp4")
 #: Settings of a pool that only some engines express: a plan that uses one cannot be exported to the others.
 DEGREES = ("tp", "pp", "ep", "dp", "cp", "kvp")
 
@@ -66,6 +69,11 @@ def _check(engine: str, pool: Pool, spread: int) -> None:
         told = f"TP {pool.tp} with PP {pool.pp}: llama.cpp splits by rows or by layers, not both"
     if told:
         raise InputError(f"export: {told}; leave the layout out of [search]")
+    if engine == "llamacpp" and not GGUF_FORMATS.fullmatch(pool.weight):
+        raise InputError(
+            f"export: llama.cpp reads GGUF files, which have no weights in {pool.weight}; name a format such as q8_0 "
+            "or q4_k_m under weight in [search]"
+        )
 
 
 def _llamacpp(launch: Launch, pool: Pool) -> dict[str, Any]:
@@ -99,6 +107,8 @@ def from_engine(engine: str, values: Mapping[str, Any], pool: Pool) -> tuple[Poo
         budget = int(v["total_batched_tokens"]) // dp if chunked else pool.max_num_batched_tokens
     seqs = v.get("max_num_seqs", pool.max_num_seqs)
     length = v.get("max_model_len")
+    if engine == "vllm" and length == -1:  # vLLM then takes the longest that its KV pool holds
+        length = None
     if engine == "llamacpp" and v.get("total_context"):
         length = int(v["total_context"]) // int(seqs or 1)
     changes: dict[str, Any] = {"tp": tp, "pp": pp, "dp": dp, "cp": cp, "kvp": int(v.get("kvp", 1)), "ep": ep}

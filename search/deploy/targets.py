@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from hwdb import InputError, UnknownName
+from search.deploy.arguments import as_yaml
 from search.deploy.benchmark import benchmark
 from search.deploy.compose import compose
-from search.deploy.kubernetes import kubernetes, llm_d
+from search.deploy.containers import name_of
+from search.deploy.kubernetes import LLM_D, kubernetes, llm_d
 from search.deploy.launch import Launch
-from search.deploy.operators import dynamo, kserve, ray_serve
+from search.deploy.operators import WORKERS, dynamo, kserve, ray_serve
 from search.deploy.script import checked, heading, script
 from search.deploy.templates import engines
 
@@ -30,10 +32,32 @@ STARTED = {
     "compose": "docker compose -f",
     **dict.fromkeys(("dynamo", "llm-d", "kserve", "kubernetes"), "kubectl apply -f"),
 }
+#: How one address for all replicas is reached from outside the cluster, for the benchmark.
+REACHED = {
+    "kubernetes": "kubectl port-forward service/{name} 8000:8000",
+    "dynamo": "kubectl port-forward service/{app}-frontend 8000:8000",
+    "llm-d": "the address of the Gateway whose HTTPRoute has this InferencePool as backend",
+    "kserve": "the URL that `kubectl get llminferenceservice` prints",
+}
+#: What bounds an autoscaler of targets that bring their own.
+SCALED = {
+    "kserve": "With KServe's autoscaler, in place of replicas: "
+    "scaling: {{minReplicas: {least}, maxReplicas: {most}, wva: {{hpa: {{}}}}}}",
+    "dynamo": "With Dynamo's planner: min_endpoint {least}, max_gpu_budget {devices}.",
+}
 #: Names of the targets that are files.
 CLUSTERS = tuple(DOCUMENTS)
 #: All targets: engines, whose commands are written, and clusters.
 TARGETS = (*engines(), *DOCUMENTS)
+
+
+#: Engines that a target runs, where those are not all.
+_RUNS = {"ray-serve": ("vllm",), "kserve": ("vllm",), "llm-d": LLM_D, "dynamo": tuple(WORKERS)}
+
+
+def engines_of(target: str) -> tuple[str, ...]:
+    """Return the engines that a target runs, the usual one first."""
+    return _RUNS.get(target, (target,) if target in engines() else engines())
 
 
 @dataclass(frozen=True)
@@ -69,17 +93,24 @@ def export(launch: Launch, target: str) -> Export:
         return Export(target, _yaml(launch, target, DOCUMENTS[target](launch)), "yaml", launch)
     if target != launch.engine:
         raise InputError(
-            f"--to {target}: the plan is for {launch.engine}; name {target} in [engine] and plan again, "
-            f"or export to {launch.engine}"
+            f"--to {target}: the plan is for {launch.engine}; give the scenario in place of the plan's JSON, name "
+            f"{target} in [engine] and plan again, or export to {launch.engine}"
         )
     return Export(target, script(launch), "sh", launch)
 
 
 def _yaml(launch: Launch, target: str, documents: list[dict[str, Any]]) -> str:
     """Return documents as YAML behind comments: what it is, how it is started, how the SLO is checked."""
-    import yaml
+    texts = [as_yaml(d) for d in documents]
+    start = [f"# Start it with: {STARTED[target]} FILE" + (" up -d" if target == "compose" else "")]
+    if target in SCALED and launch.least and launch.most and launch.most > launch.least:
+        devices = launch.most * launch.main.devices
+        start.append("# " + SCALED[target].format(least=launch.least, most=launch.most, devices=devices))
+    if target in REACHED:
+        start.append("# Reach it with: " + REACHED[target].format(name=front(launch), app=name_of(launch)))
+    return "\n".join([*heading(launch), *start, *checked(launch), "---\n".join(texts)])
 
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    texts = [yaml.dump(d, Dumper=dumper, sort_keys=False, width=120, allow_unicode=True) for d in documents]
-    start = f"# Start it with: {STARTED[target]} FILE" + (" up -d" if target == "compose" else "")
-    return "\n".join([*heading(launch), start, *checked(launch), "---\n".join(texts)])
+
+def front(launch: Launch) -> str:
+    """Return the name of the Service in front of a deployment: the router's where it has two pools."""
+    return name_of(launch, "router" if len(launch.pools) > 1 else "")

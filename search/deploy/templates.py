@@ -18,8 +18,9 @@ NODE_DEVICES = 8
 
 
 def nodes_for(devices: int) -> int:
-    """Return how many nodes hold so many devices of one replica."""
-    return -(-devices // NODE_DEVICES)
+    """Return how many nodes hold so many devices of one replica, with as many of them on each."""
+    least = -(-devices // NODE_DEVICES)
+    return next(nodes for nodes in range(least, devices + 1) if devices % nodes == 0)
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,9 @@ class Template:
     pools: Mapping[str, Any]
     nodes: Mapping[str, Any]
     lora: Mapping[str, Any]
+    uncounted: Mapping[str, str]
+    variables: Mapping[str, str]
+    formats: Mapping[str, str]
     file: str
 
     def image_for(self, device: Device | None, version: str) -> str:
@@ -51,9 +55,14 @@ class Template:
 
     def has(self, setting: str, version: str) -> bool:
         """Return whether a release has a flag or key for a setting."""
+        return setting in self.keys or self.has_flag(setting, version)
+
+    def has_flag(self, setting: str, version: str) -> bool:
+        """Return whether a release has a flag for a setting."""
         entry = self.flags.get(setting)
         since = "" if entry is None else entry.get("since", "")
-        return setting in self.keys or (entry is not None and (not since or number(version) >= number(since)))
+        written = entry is not None and not entry.get("read", False)
+        return written and (not since or number(version) >= number(since))
 
 
 @cache
@@ -68,7 +77,18 @@ def template(engine: str) -> Template:
     known = _table()["engine"]
     if engine not in known:
         raise UnknownName("engine to launch", engine, list(known), f"({', '.join(known)})")
-    found: dict[str, Any] = {"flags": {}, "keys": {}, "pools": {}, "nodes": {}, "lora": {}, "file": "", **known[engine]}
+    found: dict[str, Any] = {
+        "flags": {},
+        "keys": {},
+        "pools": {},
+        "nodes": {},
+        "lora": {},
+        "uncounted": {},
+        "variables": {},
+        "formats": {},
+        "file": "",
+        **known[engine],
+    }
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
     return Template(engine=engine, **fields)
 
@@ -100,5 +120,6 @@ def product(device: str) -> str:
 
 
 def device_of_product(label: str) -> str:
-    """Return the device that a value of the node label nvidia.com/gpu.product names; "" where it is not known."""
-    return next((name for name, value in _table()["product"].items() if value == label), "")
+    """Return the device that a value of a node label, or Ray's accelerator_type, names; "" where it is not known."""
+    found = next((name for name, value in _table()["product"].items() if value == label), "")
+    return str(found or _table()["named"].get(label, ""))

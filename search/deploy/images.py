@@ -1,0 +1,22 @@
+"""Find the device of a pool and the container image that runs its engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hwdb import Hwdb, UnknownName, load
+from search.deploy.launch import Launch, Pool
+from search.deploy.templates import template
+
+
+def device_record(pool: Pool, hwdb: Hwdb | None = None) -> Any:
+    """Return the device of a pool from the hardware database; None where it is not known."""
+    try:
+        return (hwdb or load()).device(pool.device)
+    except UnknownName:
+        return None
+
+
+def image(launch: Launch, pool: Pool) -> str:
+    """Return the image of the engine's release for the device of a pool."""
+    return template(launch.engine).image_for(device_record(pool), launch.version)
