@@ -31,7 +31,8 @@ from perfmodel.calibration import (
 )
 from perfmodel.calibration.engine_files import CORRECTIONS, factor_entries
 from perfmodel.calibration.engine_fit import CONSTANTS, _unsoftened, factor_table, solve
-from perfmodel.calibration.intervals import intervals_text, quantile, widths
+from perfmodel.calibration.interval_fit import fit_spreads, spreads_of
+from perfmodel.calibration.intervals import intervals_text, quantile
 from perfmodel.calibration.measured import fold_of
 from perfmodel.calibration.memo import TrialCosts, memoised
 from perfmodel.calibration.report import device_lines, engine_lines
@@ -40,6 +41,7 @@ from perfmodel.costs import BOUNDS, KERNELS, default, unfitted
 from perfmodel.costs.engine_factors import factors
 from perfmodel.engines import FOLDER
 from perfmodel.engines import engine as engine_of
+from perfmodel.estimates import CAUSES, uncertainty
 from perfmodel.operators import Step
 
 LLAMA = "meta-llama/Llama-3.1-8B"
@@ -262,12 +264,49 @@ def test_a_group_weighs_the_root_of_its_size() -> None:
     assert quantile(rows, 0.99) == pytest.approx(0.9)
 
 
-def test_widths_fall_back_where_values_are_few() -> None:
-    base = pd.DataFrame({"kind": "tpot", "group": "g", "basis": "table", "mode": "closed", "ratio": [0.2] * 40})
-    few = base.head(10).assign(mode="open")
-    found = widths(pd.concat([base, few]))
-    assert set(found["tpot"]) == {"any-any", "any-table", "closed-any", "closed-table"}
-    assert tomllib.loads(intervals_text(found)) == found
+def drawn_rows(seed: int, count: int = 4000) -> pd.DataFrame:
+    """Values of closed loops whose errors come from memory (0.2) and a rest of 0.1, twice as wide on a roofline; and of
+    open loops with a rest of 0.05 idle and of 0.4 at capacity."""
+    random = np.random.default_rng(seed)
+    rows = pd.DataFrame(0.0, index=range(count), columns=list(CAUSES))
+    rows["memory"] = random.uniform(0.0, 1.0, count)
+    rows["figure"], rows["kind"], rows["power_doubt"], rows["doubt"] = "tpot_mean", "tpot", 1.0, 1.0
+    rows["arrival"] = np.where(np.arange(count) % 2, "open", "closed")
+    rows["load"] = np.where(rows.arrival == "open", random.uniform(0.0, 1.0, count), np.nan)
+    rows["class"] = np.where(random.random(count) < 0.3, "roofline", "table")
+    rows["group"] = rows["model"] = [f"g{i // 4}" for i in range(count)]
+    rows["device"], rows["engine"] = "d", "e"
+    rest = np.where(rows.arrival == "open", 0.05 + 0.35 * rows.load.fillna(0.0) ** 2, 0.1)
+    shared = random.normal(size=count // 4)[np.arange(count) // 4]
+    deviate = np.sqrt(0.5) * shared + np.sqrt(0.5) * random.normal(size=count)
+    memory = 0.2 * rows.memory * random.normal(size=count // 4)[np.arange(count) // 4]
+    rows["ratio"] = (memory + rest * deviate) * np.where(rows["class"] == "roofline", 2.0, 1.0)
+    return rows
+
+
+def test_spreads_that_made_the_values_are_found_again() -> None:
+    rows = drawn_rows(0)
+    found = fit_spreads(rows, rows.ratio.to_numpy())
+    assert found.causes["memory"] == pytest.approx(0.2, rel=0.15)
+    assert found.rest["tpot_mean"]["closed"] == pytest.approx(0.1, rel=0.25)
+    assert found.rest["tpot_mean"]["idle"] == pytest.approx(0.05, rel=0.5)
+    assert found.rest["tpot_mean"]["open"] == pytest.approx(0.4, rel=0.25)
+    assert found.classes["tpot"]["roofline"] == pytest.approx(2.0, rel=0.15)
+    assert found.shared["tpot"] == pytest.approx(0.5, abs=0.2)
+    for mine in (rows.arrival == "open", rows.arrival == "closed", rows["class"] == "roofline"):
+        causes, rest = spreads_of(rows, found)
+        width = 1.28155 * np.sqrt(np.square(causes).sum(axis=1) + np.square(rest))
+        assert (np.abs(rows.ratio) <= width)[mine].mean() == pytest.approx(0.8, abs=0.03)
+
+
+def test_spreads_are_written_as_they_are_read() -> None:
+    known = uncertainty()
+    assert tomllib.loads(intervals_text(known)) == {
+        "causes": known.causes,
+        "classes": known.classes,
+        "rest": known.rest,
+        "shared": known.shared,
+    }
 
 
 def test_a_hidden_device_is_told_by_its_relatives() -> None:

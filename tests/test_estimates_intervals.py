@@ -1,25 +1,104 @@
-"""Widths of intervals: what no table supports is never surer than what one does."""
+"""Ranges follow from causes: they widen with load and with what the estimate rests on, and other doors agree."""
 
 from __future__ import annotations
 
+import itertools
+
+import numpy as np
 import pytest
 
-from perfmodel.estimates.intervals import METRICS, _table, half_width
-from perfmodel.workload import ARRIVALS
+import hwdb
+import perfmodel as pm
+from perfmodel.estimates import CAUSES, LOADS, Estimates, sensitivity, uncertainty
+from perfmodel.estimates.intervals import CLASSES, by_cause, half_width, rest_spread
+
+MODEL = pm.model("meta-llama/Llama-3.1-8B")
+FIGURES = [("ttft", "mean"), ("ttft", "p99"), ("tpot", "mean"), ("tpot", "p90"), ("itl", "p99"), ("e2e", "p99")]
+FIGURES += [(m, "mean") for m in ("throughput", "prefill", "decode", "power", "energy")]
 
 
-@pytest.mark.parametrize("arrival", [*ARRIVALS, "overload"])
-@pytest.mark.parametrize("metric", METRICS)
-def test_an_unmeasured_device_is_never_surer_than_a_measured_one(metric: str, arrival: str) -> None:
-    table, calibrated, roofline = (half_width(metric, arrival, kind) for kind in ("table", "calibrated", "roofline"))
-    assert roofline >= max(table, calibrated)
-    assert roofline >= _table().table(metric).number("any-roofline")  # what roofline answers were off by in all runs
+def answered(devices: tuple[str, ...] = ("h100-sxm",), tp: float = 1, **load: float) -> Estimates:
+    shelf = [hwdb.device(name) for name in devices]
+    layouts = pm.deployments(shelf, device=list(range(len(shelf))), tp=[tp] * len(shelf))
+    return pm.estimate(MODEL, pm.Workload.from_lengths(1024, 256, **load), layouts)
 
 
-def test_a_learned_width_of_tables_and_of_donors_counts_as_it_is() -> None:
-    for metric in METRICS:
-        learned = _table().table(metric)
-        for name in learned.keys():  # noqa: SIM118 - a Table is no mapping
-            arrival, _, kind = name.partition("-")
-            if kind in ("table", "calibrated") and arrival != "any":
-                assert half_width(metric, arrival, kind) == learned.number(name)
+@pytest.fixture(scope="module")
+def rates() -> list[Estimates]:
+    """One replica from nearly idle to nearly full."""
+    return [answered(rate=rate) for rate in (0.2, 2.0, 8.0, 14.0, 18.0)]
+
+
+def test_ranges_are_narrow_at_low_load_and_wide_near_saturation(rates: list[Estimates]) -> None:
+    loads = [float(found.causes.load[0]) for found in rates]
+    assert loads[0] < 0.05 < 0.7 < loads[-1]
+    figures = [("ttft", "mean"), ("ttft", "p99"), ("tpot", "mean"), ("e2e", "mean"), ("throughput", "mean")]
+    for metric, statistic in figures:
+        widths = [float(found.half_width(metric, statistic)[0]) for found in rates]
+        assert all(later > 0.9 * former for former, later in itertools.pairwise(widths)), (metric, statistic)
+        assert widths[-1] > 1.1 * widths[0]
+
+
+def test_tails_have_a_width_of_their_own(rates: list[Estimates]) -> None:
+    for found in rates:
+        assert found.half_width("ttft", "p99")[0] > found.half_width("ttft")[0]
+        assert found.half_width("tpot", "p99")[0] > found.half_width("tpot", "p50")[0]
+
+
+def test_a_closed_loop_slows_down_with_all_its_parts() -> None:
+    """With every part 1 % slower, a token and a request take 1 % longer, and 1 % fewer are served."""
+    found = answered(concurrency=16)
+    parts = [CAUSES.index(name) for name in ("compute", "memory", "link", "launch", "host", "front_end")]
+    for metric, total in (("tpot", 1.0), ("ttft", 1.0), ("e2e", 1.0), ("throughput", -1.0)):
+        assert sensitivity(found, metric)[parts].sum() == pytest.approx(total, rel=1e-6), metric
+
+
+@pytest.mark.parametrize(("part", "metric"), [("memory", "tpot"), ("compute", "ttft"), ("power", "power")])
+@pytest.mark.parametrize("load", [{"concurrency": 8}, {"rate": 3.0}, {"rate": 12.0}])
+def test_sensitivities_are_those_of_the_model_itself(part: str, metric: str, load: dict[str, float]) -> None:
+    """Against the model with the part 5 % slower (`Adjustment`), which takes a second estimate."""
+    from perfmodel.engines import Adjustment
+
+    slower = pm.engine("vllm").adjusted_by([Adjustment("h100-sxm", "vllm", ((part, 1.05),))])
+    layout = pm.deployments([hwdb.device("h100-sxm")], device=[0], tp=[1])
+    work = pm.Workload.from_lengths(1024, 256, **load)
+    plain, changed = (pm.estimate(MODEL, work, layout, engine=e) for e in (pm.engine("vllm"), slower))
+    of = {"ttft": lambda x: x.mean(x.ttft), "tpot": lambda x: x.mean(x.tpot), "power": lambda x: x.power}[metric]
+    measured = np.log(of(changed) / of(plain)) / np.log(1.05)
+    assert sensitivity(plain, metric)[CAUSES.index(part)] == pytest.approx(measured, rel=0.3, abs=0.1)
+
+
+@pytest.mark.parametrize(("metric", "statistic"), FIGURES)
+def test_the_width_is_that_of_causes_and_of_what_is_left(metric: str, statistic: str) -> None:
+    found = answered(("h100-sxm", "rtx-4070"), concurrency=4)
+    squares = np.square(by_cause(found, metric, statistic)).sum(axis=0) + rest_spread(found, metric, statistic) ** 2
+    assert half_width(found, metric, statistic) == pytest.approx(1.28155 * np.sqrt(squares), rel=1e-4)
+    assert (half_width(found, metric, statistic) > 0).all()
+
+
+def test_what_rests_on_less_is_never_surer() -> None:
+    for factors in uncertainty().classes.values():
+        order = [factors[name] for name in ("table", "extrapolated", "calibrated", "roofline")]
+        assert order == sorted(order)
+        assert order[0] == 1.0
+        assert set(factors) == set(CLASSES.values())
+
+
+def test_every_figure_has_a_spread_for_every_load() -> None:
+    codes = np.arange(len(LOADS), dtype=np.int8)
+    for name in uncertainty().rest:
+        assert (uncertainty().rest_of(name, codes, np.full(len(LOADS), 0.5)) > 0).all()
+
+
+def test_a_percentile_that_nobody_publishes_is_as_wide_as_the_next() -> None:
+    found = answered(rate=5.0)
+    for metric in ("ttft", "tpot"):
+        assert rest_spread(found, metric, "p95") == pytest.approx(rest_spread(found, metric, "p99"))
+    for metric in ("ttft", "tpot", "itl", "e2e"):
+        assert all(found.half_width(metric, rank)[0] > 0 for rank in ("p50", "p90", "p95", "p99"))
+
+
+def test_an_overload_has_finite_ranges() -> None:
+    found = answered(rate=200.0)
+    assert found.saturated[0]
+    assert all(np.isfinite(found.half_width(metric, statistic)[0]) for metric, statistic in FIGURES)

@@ -15,7 +15,7 @@ from perfmodel.deployment.columns import deployments
 from search import FleetPlan, FleetProblem, Inventory, Option, load_scenario
 from search.fleet.idle import idle_devices
 from search.fleet.layouts import _names
-from search.fleet.operating import IDLE_RATE, _at_the_wall, _watts_per_device
+from search.fleet.operating import IDLE_RATE, _at_the_wall, _under
 from search.fleet.options import prepare
 from tests.test_fleet_by_hand import MODELLED
 
@@ -26,9 +26,9 @@ def test_replicas_without_requests_draw_what_they_draw_at_rest(tmp_path: Path) -
     problem, built = made.problem, made.modelled
     option, replicas = problem.options[0], np.array([1, 3, 1])
     rates = np.array([[0.0, 0.0, IDLE_RATE]])
-    rest = _watts_per_device(built, option, rates * 0.0, replicas)
-    assert rest == pytest.approx(np.full(3, _watts_per_device(built, option, rates, replicas)[2]), rel=1e-5)
-    busy = _watts_per_device(built, option, np.full((1, 3), 5.0), np.ones(3, dtype=int))
+    rest = _under(built, option, rates * 0.0, replicas).power
+    assert rest == pytest.approx(np.full(3, _under(built, option, rates, replicas).power[2]), rel=1e-5)
+    busy = _under(built, option, np.full((1, 3), 5.0), np.ones(3, dtype=int)).power
     assert (rest < busy).all()
     assert (rest > 0.0).all()
 

@@ -17,6 +17,8 @@ from perfmodel.calibration.engine_fit import (
     fit_engine,
     fit_engines,
 )
+from perfmodel.calibration.interval_fit import spreads_of
+from perfmodel.calibration.interval_rows import answers, measured_rows
 from perfmodel.calibration.intervals import fit_intervals, intervals_text, write_intervals
 from perfmodel.calibration.measured import counted, joined, rows_of
 from perfmodel.calibration.operator_cells import SAMPLE, error_quantile, one_device
@@ -43,6 +45,7 @@ __all__ = [
     "Part",
     "TooFew",
     "Transferred",
+    "answers",
     "by_data_set",
     "counted",
     "decisions",
@@ -55,11 +58,13 @@ __all__ = [
     "intervals_text",
     "joined",
     "measured_devices",
+    "measured_rows",
     "one_device",
     "pooled",
     "power_rows",
     "power_text",
     "rows_of",
+    "spreads_of",
     "summary",
     "transfer_spreads",
     "transferred",

@@ -2,14 +2,14 @@
 
     python -m perfmodel.calibration engines CASES.csv TRUTH.csv [--engine NAME ...] [--cross-validate 4] [--write]
     python -m perfmodel.calibration devices CASES.csv TRUTH.csv --device NAME ... [--engine NAME ...] [--write]
-    python -m perfmodel.calibration intervals CASES.csv TRUTH.csv [--write]
+    python -m perfmodel.calibration intervals CASES.csv TRUTH.csv [--keep FOLDER] [--write]
     python -m perfmodel.calibration power CASES.csv TRUTH.csv [--write]
     python -m perfmodel.calibration transfer [--only DEVICE ...] [--write data/profiles/spread.toml]
     python -m perfmodel.calibration decisions CASES.csv PREDICTIONS.csv TRUTH.csv [--prices PRICES.csv]
 
 `engines` fits host constants and kernel factors of all devices at once, each device drawn to what they share; the
 strength of the pull is judged on groups of runs that a fit left out (`--cross-validate`). `devices` fits kernel factors
-of single devices alone, `intervals` the 80 % intervals of whole-deployment results (some minutes), `power` the
+of single devices alone, `intervals` the spreads behind 80 % intervals of whole deployments (some minutes), `power` the
 constants of watts with their intervals, `transfer` the spreads of operator times that are borrowed from other devices.
 `decisions` scores whether the configuration with the best prediction is the one that measured best. CASES and TRUTH are
 described in `perfmodel/calibration/measured.py`.
@@ -73,7 +73,7 @@ def _devices(asked: argparse.Namespace) -> None:
 
 def _intervals(asked: argparse.Namespace) -> None:
     """Fit the intervals of predictions for whole deployments."""
-    found = fit_intervals(asked.cases, asked.truth)
+    found = fit_intervals(asked.cases, asked.truth, asked.keep)
     print(intervals_text(found))
     if asked.write:
         write_intervals(found)
@@ -125,6 +125,10 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("cases", type=Path)
         command.add_argument("truth", type=Path)
         command.add_argument("--write", action="store_true", help="put the result into the package")
+        if name == "intervals":
+            command.add_argument(
+                "--keep", type=Path, metavar="FOLDER", help="keep the model's answers here for next time"
+            )
         if name == "devices":
             command.add_argument("--device", action="append", required=True, help="fit this device; repeatable")
         if name in ("engines", "devices"):

@@ -21,7 +21,7 @@ from perfmodel.calibration.intervals import quantile
 from perfmodel.calibration.measured import counted, fold_of
 from perfmodel.cases import Group, Settings, aggregated, group_load, groups_of, read_cases, settle
 from perfmodel.costs import default
-from perfmodel.estimates import estimate_load, half_width
+from perfmodel.estimates import DEVIATE_80, estimate_load, uncertainty
 from perfmodel.power import MEMORY_KINDS, limited, memory_kind, share_above_ready
 from perfmodel.vocabulary import WORK
 
@@ -229,5 +229,6 @@ def widths_of(rows: pd.DataFrame, watts: Array) -> tuple[float, float]:
     ratios = (watts / rows.watts, watts * rows.devices / rows.rate / rows.joules, rows.rate / _output_rate(rows))
     found = [rows.assign(ratio=np.abs(np.log(ratio)))[np.isfinite(ratio)] for ratio in ratios]
     own, joules, seen = (quantile(part) for part in found)
-    unseen = half_width("throughput", "closed", "table")
+    known = uncertainty()  # a closed loop that memory limits
+    unseen = DEVIATE_80 * float(np.hypot(known.rest["throughput"]["closed"], known.causes["memory"]))
     return own, float(np.sqrt(joules**2 + max(unseen**2 - seen**2, 0.0)))

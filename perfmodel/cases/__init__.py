@@ -5,7 +5,7 @@ from __future__ import annotations
 from perfmodel.cases.evaluate import aggregated
 from perfmodel.cases.evaluate import evaluate as estimate_group
 from perfmodel.cases.layout import Group, Pool, group_load, group_pools, groups_of
-from perfmodel.cases.prediction import predict
+from perfmodel.cases.prediction import predict, sensitivities
 from perfmodel.cases.read import Cases, cases_of, read_cases
 from perfmodel.cases.settings import Settings, settle
 from perfmodel.cases.table import KNOWN_SETUP, columns
@@ -28,5 +28,6 @@ __all__ = [
     "groups_of",
     "predict",
     "read_cases",
+    "sensitivities",
     "settle",
 ]

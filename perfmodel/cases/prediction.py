@@ -15,15 +15,26 @@ import numpy as np
 
 from hwdb import Hwdb, PerfmodelError
 from hwdb import load as load_hwdb
+from perfmodel.arrays import Index
 from perfmodel.cases.evaluate import remarks_on
 from perfmodel.cases.hosts import host_power
 from perfmodel.cases.kept_limits import evaluate_kept, load_remarks
 from perfmodel.cases.layout import groups_of
 from perfmodel.cases.read import Cases, cases_of, read_cases
 from perfmodel.cases.settings import settle
-from perfmodel.cases.write import CONFIGURATION_REMARK, LOAD_REMARK, PREDICTED, Answer, answer_of, output_frame
+from perfmodel.cases.write import (
+    CONFIGURATION_REMARK,
+    INTERVALS,
+    LOAD_REMARK,
+    PREDICTED,
+    Answer,
+    answer_of,
+    output_frame,
+)
 from perfmodel.costs import REMARK, CostModel
 from perfmodel.engines import Adjustment
+from perfmodel.estimates import CAUSES, LOADS, Estimates, figure, sensitivity
+from perfmodel.vocabulary import BASES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,10 +85,45 @@ def predict(
     return answered
 
 
+def sensitivities(cases: str | Path, *, progress: Progress | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return (the predictions of a table of cases, what they depend on).
+
+    The second has a line per row of the table that is answered and figure with an interval: `row`, `figure`, `load`
+    (share of capacity), `arrival` (kind of load), `basis`, `power_doubt`, and d ln(figure) / d ln(cause) by cause.
+    """
+    import pandas as pd
+
+    parts: list[pd.DataFrame] = []
+
+    def keep(rows: Index, found: Estimates) -> None:
+        """Keep what the estimates of a group of rows depend on."""
+        same = {
+            "row": rows,
+            "load": found.causes.load,
+            "arrival": np.array(LOADS)[found.causes.arrival],
+            "basis": np.array(BASES)[found.basis],
+            "power_doubt": found.causes.power_doubt,
+        }
+        for metric, statistic in dict.fromkeys(INTERVALS.values()):
+            by_cause = dict(zip(CAUSES, sensitivity(found, metric, statistic), strict=True))
+            parts.append(pd.DataFrame({"figure": figure(metric, statistic), **same, **by_cause}))
+
+    predictions = _predicted(read_cases(cases), load_hwdb(), None, (), progress, keep)
+    return predictions, pd.concat(parts, ignore_index=True)
+
+
 def _predicted(
-    cases: Cases, database: Hwdb, costs: CostModel | None, adjustments: Sequence[Adjustment], progress: Progress | None
+    cases: Cases,
+    database: Hwdb,
+    costs: CostModel | None,
+    adjustments: Sequence[Adjustment],
+    progress: Progress | None,
+    each: Callable[[Index, Estimates], None] | None = None,
 ) -> pd.DataFrame:
-    """Predict cases that are read, group by group; a group that fails has its rows refused and leaves the others."""
+    """Predict cases that are read, group by group; a group that fails has its rows refused and leaves the others.
+
+    each: called with the rows and the estimates of each group.
+    """
     settings = settle(cases, database)
     groups = [replace(g, engine=g.engine.adjusted_by(adjustments, g.spec.name)) for g in groups_of(settings)]
     hosts = host_power(settings, database)
@@ -86,6 +132,8 @@ def _predicted(
     for group in groups:
         try:
             found, share = evaluate_kept(settings, group, costs)
+            if each:
+                each(group.rows, found)
             loads = load_remarks(settings, group, found, share)
             answers.append(answer_of(group.rows, found, remarks_on(settings, group), loads, hosts[:, group.rows]))
         except PerfmodelError as problem:

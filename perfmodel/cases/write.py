@@ -45,16 +45,16 @@ OUTPUT = (
     "wall_power_w",
     "energy_j_per_output_token",
 )
-#: Output columns with an 80 % interval -> the metric of `Estimates.spread` that gives its width.
+#: Output columns with an 80 % interval -> (metric, statistic) that `Estimates.half_width` takes for its width.
 INTERVALS = {
-    **dict.fromkeys(("ttft_ms", "ttft_ms_p50", "ttft_ms_p90", "ttft_ms_p99"), "ttft"),
-    **dict.fromkeys(
-        ("tpot_ms", "tpot_ms_p50", "tpot_ms_p90", "tpot_ms_p99", "itl_ms", "itl_ms_p50", "itl_ms_p99"), "tpot"
-    ),
-    **dict.fromkeys(("e2e_ms", "e2e_ms_p50", "e2e_ms_p99"), "e2e"),
-    **dict.fromkeys(("req_s", "output_tok_s", "total_tok_s", "prefill_tok_s", "decode_tok_s"), "throughput"),
-    **dict.fromkeys(("power_w_per_device", "wall_power_w"), "power"),
-    "energy_j_per_output_token": "energy",
+    **{f"{m}_ms": (m, "mean") for m in ("ttft", "tpot", "itl", "e2e")},
+    **{f"{m}_ms_{q}": (m, q) for m in ("ttft", "tpot") for q in ("p50", "p90", "p99")},
+    **{f"{m}_ms_{q}": (m, q) for m in ("itl", "e2e") for q in ("p50", "p99")},
+    **dict.fromkeys(("req_s", "output_tok_s", "total_tok_s"), ("throughput", "mean")),
+    "prefill_tok_s": ("prefill", "mean"),
+    "decode_tok_s": ("decode", "mean"),
+    **dict.fromkeys(("power_w_per_device", "wall_power_w"), ("power", "mean")),
+    "energy_j_per_output_token": ("energy", "mean"),
 }
 #: Second name of an output column -> the column. `req_s` stays because published case tables and the tools that score
 #: predictions use it. The long name starts with `served_`, because `request_rate_rps` is an input column: the rate at
@@ -94,9 +94,10 @@ def answer_of(rows: Index, found: Estimates, remarks: NDArray[Any], loads: NDArr
     estimated["e2e_ms_p50"] = overall(found, "e2e", "p50") * MS_PER_S
     estimated["wall_power_w"] = wall_power(found.power, found.devices, host)
     columns: dict[str, NDArray[Any]] = {c: estimated[c] for c in OUTPUT}
-    for column, metric in INTERVALS.items():
-        columns[f"{column}_lo"] = estimated[column] * np.exp(-found.spread[metric])
-        columns[f"{column}_hi"] = estimated[column] * np.exp(found.spread[metric])
+    widths = {figure: found.half_width(*figure) for figure in dict.fromkeys(INTERVALS.values())}
+    for column, figure in INTERVALS.items():
+        columns[f"{column}_lo"] = estimated[column] * np.exp(-widths[figure])
+        columns[f"{column}_hi"] = estimated[column] * np.exp(widths[figure])
     columns |= {flag: np.where(estimated[flag], "true", "false") for flag in FLAGS}
     columns |= {"basis": np.asarray(estimated["basis"]), CONFIGURATION_REMARK: remarks, LOAD_REMARK: loads}
     return Answer(rows=rows, columns=columns)

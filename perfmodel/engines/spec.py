@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwdb import UnknownName
 from perfmodel.arrays import NAN
-from perfmodel.engines.adjustment import Adjustment, adjustment_on
+from perfmodel.engines.adjustment import PARTS, Adjustment, adjustment_on
 
 if TYPE_CHECKING:
     from hwdb import Device
@@ -274,6 +274,12 @@ class Engine:
         """Return how many of the user's own runs of a model on `device` are behind the factors there; 0 for none."""
         found = adjustment_on(device, self.adjustments)
         return found.runs if found is not None and model in found.models else 0
+
+    def own_spreads(self, device: Device) -> tuple[float, ...]:
+        """Return the log standard deviation that own runs leave to each of `PARTS` on `device`; NaN without any."""
+        found = adjustment_on(device, self.adjustments)
+        spreads = {} if found is None else dict(found.spreads)
+        return tuple(spreads.get(part, NAN) for part in PARTS)
 
     def limits(self, device: Device, *, max_model_len: float = NAN, offline: bool = False, devices: int = 1) -> Limits:
         """Return the limits that apply on `device` when the user sets none.

@@ -3,34 +3,53 @@
 from __future__ import annotations
 
 from perfmodel.estimates.assembly import assemble
-from perfmodel.estimates.chance import DEVIATE_80, chance, chances, keeps, overall, slo_ratio
+from perfmodel.estimates.causes import CAUSES, LOADS, Causes, sensitivity
+from perfmodel.estimates.chance import chance, chances, keeps, overall, slo_ratio
 from perfmodel.estimates.context import beyond_context, check_context, check_lengths
 from perfmodel.estimates.disaggregated import estimate_disaggregated, estimate_pools, in_pools, serve_pools
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import Prepared, check, engine_limits, estimate, estimate_load, per_replica, prepare
 from perfmodel.estimates.explanation import Term, explain, explain_disaggregated
-from perfmodel.estimates.groups import Intervals, Latency, MemoryUse, PowerUse, Rates, RequestClasses, WaitShape
-from perfmodel.estimates.intervals import CLASSES, half_width
-from perfmodel.estimates.intervals import METRICS as INTERVAL_METRICS
+from perfmodel.estimates.groups import Latency, MemoryUse, PowerUse, Rates, RequestClasses, WaitShape
+from perfmodel.estimates.intervals import (
+    BUSY,
+    CLASSES,
+    DEVIATE_80,
+    IDLE,
+    KINDS,
+    Uncertainty,
+    figure,
+    load_weight,
+    uncertainty,
+    watts_half_width,
+)
+from perfmodel.estimates.joint import Drawn, Place, drawn, joint_chance
 from perfmodel.estimates.kv_transfer import least_group, link_between
 from perfmodel.estimates.operator_use import OperatorUse, operator_use
 from perfmodel.estimates.remarks import configuration_remarks
 from perfmodel.estimates.replicas import estimate_replicas
 
 __all__ = [
+    "BUSY",
+    "CAUSES",
     "CLASSES",
     "DEVIATE_80",
-    "INTERVAL_METRICS",
+    "IDLE",
+    "KINDS",
+    "LOADS",
+    "Causes",
+    "Drawn",
     "Estimates",
-    "Intervals",
     "Latency",
     "MemoryUse",
     "OperatorUse",
+    "Place",
     "PowerUse",
     "Prepared",
     "Rates",
     "RequestClasses",
     "Term",
+    "Uncertainty",
     "WaitShape",
     "assemble",
     "beyond_context",
@@ -40,6 +59,7 @@ __all__ = [
     "check_context",
     "check_lengths",
     "configuration_remarks",
+    "drawn",
     "engine_limits",
     "estimate",
     "estimate_disaggregated",
@@ -48,15 +68,20 @@ __all__ = [
     "estimate_replicas",
     "explain",
     "explain_disaggregated",
-    "half_width",
+    "figure",
     "in_pools",
+    "joint_chance",
     "keeps",
     "least_group",
     "link_between",
+    "load_weight",
     "operator_use",
     "overall",
     "per_replica",
     "prepare",
+    "sensitivity",
     "serve_pools",
     "slo_ratio",
+    "uncertainty",
+    "watts_half_width",
 ]

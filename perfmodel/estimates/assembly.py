@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from perfmodel.arrays import Array, Codes
+from perfmodel.arrays import Array
 from perfmodel.deployment import Deployments
+from perfmodel.estimates.causes import causes_of
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.groups import Intervals, Latency, MemoryUse, PowerUse, Rates, RequestClasses, WaitShape
-from perfmodel.estimates.intervals import METRICS as INTERVAL_METRICS
-from perfmodel.estimates.intervals import narrowed, spread
+from perfmodel.estimates.groups import Latency, MemoryUse, PowerUse, Rates, RequestClasses, WaitShape
 from perfmodel.memory import Memory
-from perfmodel.power import Activity, energy_per_token, power_spread, use_of
+from perfmodel.power import Activity, energy_per_token, use_of
 from perfmodel.serving import TINY, Served, StepModel
 from perfmodel.workload import RANKS, Load
 
@@ -47,22 +46,12 @@ def assemble(steps: StepModel, memory: Memory, load: Load, served: Served, deplo
         rates=rates,
         memory_use=memory_use(memory, served.running),
         power_use=use,
-        intervals=_intervals(steps, load, served, basis),
+        causes=causes_of(steps, load, served, use.per_device),
         devices=devices,
         running=served.running,
         saturated=served.saturated,
         basis=basis,
     )
-
-
-def _intervals(steps: StepModel, load: Load, served: Served, basis: Codes) -> Intervals:
-    """Return the log half-widths of the 80 % intervals, narrower where the user's own runs of the model say so."""
-    widths = {metric: spread(metric, load.arrival, basis, served.saturated) for metric in INTERVAL_METRICS}
-    widths |= {"power": power_spread(steps.hardware), "energy": power_spread(steps.hardware, joules=True)}
-    if steps.engine.adjustments:
-        runs = np.where(served.saturated, 0, steps.own_runs())
-        widths = {metric: narrowed(width, metric, load.arrival, runs) for metric, width in widths.items()}
-    return Intervals(**widths)
 
 
 def _power_use(steps: StepModel, load: Load, served: Served, devices: Array, output: Array) -> PowerUse:

@@ -7,11 +7,10 @@ import numpy as np
 from perfmodel.arrays import Array, Index, Mask
 from perfmodel.estimates import percentiles
 from perfmodel.estimates.estimates import Estimates
+from perfmodel.estimates.intervals import DEVIATE_80
 from perfmodel.serving import TINY
 from perfmodel.workload import RANKS, Objective, Slo
 
-#: Standard normal deviate that bounds the middle 80 %: that of rank 0.9.
-DEVIATE_80 = 1.2815515655446004
 #: Relative tolerance of a share of requests within a limit: percentiles found by bisection end just below their rank.
 _TOLERANCE = 1e-12
 
@@ -44,7 +43,9 @@ def allowed(objective: Objective, estimates: Estimates, confidence: float) -> Ar
     """Return the highest estimate with which `objective` holds with probability `confidence`, in its unit, (N,)."""
     from scipy.special import ndtri
 
-    shift = -ndtri(confidence) * estimates.spread[objective.metric] / DEVIATE_80
+    if confidence == 0.5:  # the median itself, whatever the width
+        return np.full(len(estimates), objective.limit)
+    shift = -ndtri(confidence) * estimates.half_width(objective.metric, objective.statistic) / DEVIATE_80
     return np.asarray(objective.limit * np.exp(shift))
 
 
@@ -84,5 +85,8 @@ def chances(estimates: Estimates, slo: Slo) -> Array:
     (K, N)
     """
     return np.array(
-        [chance(overall(estimates, o.metric, o.statistic), o.limit, estimates.spread[o.metric]) for o in slo.objectives]
+        [
+            chance(overall(estimates, o.metric, o.statistic), o.limit, estimates.half_width(o.metric, o.statistic))
+            for o in slo.objectives
+        ]
     ).reshape(len(slo.objectives), len(estimates))

@@ -10,17 +10,9 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel.arrays import Array, Codes, Mask
-from perfmodel.estimates import percentiles
-from perfmodel.estimates.groups import (
-    ColumnGroup,
-    Intervals,
-    Latency,
-    MemoryUse,
-    PowerUse,
-    Rates,
-    RequestClasses,
-    WaitShape,
-)
+from perfmodel.estimates import intervals, percentiles
+from perfmodel.estimates.causes import Causes
+from perfmodel.estimates.groups import ColumnGroup, Latency, MemoryUse, PowerUse, Rates, RequestClasses, WaitShape
 from perfmodel.estimates.placed import Placed
 from perfmodel.memory import GB
 from perfmodel.vocabulary import BASES
@@ -58,7 +50,7 @@ class Estimates(ColumnGroup):
     rates: Rates
     memory_use: MemoryUse
     power_use: PowerUse
-    intervals: Intervals
+    causes: Causes
     devices: Array
     running: Array
     saturated: Mask
@@ -125,14 +117,16 @@ class Estimates(ColumnGroup):
 
     @property
     def spread(self) -> dict[str, Array]:
-        """Return the log half-widths of the 80 % interval by metric, (N,) each.
+        """Return the log half-widths of the 80 % intervals of means by metric, (N,) each: see `half_width`."""
+        return {metric: self.half_width(metric) for metric in (*METRICS, "throughput", "power", "energy")}
 
-        exp(+-half-width) around an estimate holds 80 % of measurements. ITL and E2E use the interval of TPOT.
+    def half_width(self, metric: str, statistic: str = "mean") -> Array:
+        """Return the log half-width of the 80 % interval of a metric, (N,).
+
+        exp(+-half-width) around an estimate holds 80 % of measurements. metric, statistic: as
+        `perfmodel.estimates.causes.sensitivity` takes them.
         """
-        widths = self.intervals
-        per_token = dict.fromkeys(("tpot", "itl", "e2e"), widths.tpot)
-        rest = {"throughput": widths.throughput, "power": widths.power, "energy": widths.energy}
-        return {"ttft": widths.ttft, **per_token, **rest}
+        return intervals.half_width(self, metric, statistic)
 
     def reason(self, row: int) -> str:
         """Explain why deployment `row` does not fit in memory; empty when it does."""
@@ -188,7 +182,7 @@ class Estimates(ColumnGroup):
         out["power_w_per_device"] = self.power
         out["energy_j_per_output_token"] = self.energy
         for metric, column in _WITH_INTERVAL.items():
-            width = self.spread[metric]
+            width = self.half_width(metric)
             out[f"{column}_lo"] = out[column] * np.exp(-width)
             out[f"{column}_hi"] = out[column] * np.exp(width)
         out["fits"] = self.fits

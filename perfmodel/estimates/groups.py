@@ -155,14 +155,3 @@ class PowerUse(ColumnGroup):
         """Return the columns of devices that draw `watts` and take `joules` per output token in an activity."""
         one = activity.prompts or activity
         return cls(watts, joules, activity.busy, activity.kernels, activity.use, one.busy, one.kernels, one.use)
-
-
-@dataclass(frozen=True)
-class Intervals(ColumnGroup):
-    """Hold log half-widths of 80 % intervals, (N,): exp(+-width) around an estimate holds 80 % of measurements."""
-
-    ttft: Array
-    tpot: Array
-    throughput: Array
-    power: Array
-    energy: Array

@@ -16,9 +16,11 @@ from perfmodel.estimates.kv_transfer import Transfer
 from perfmodel.serving import (
     MAX_RUNNING,
     MAX_UTILISATION,
+    MOST_GAIN,
     SATURATED_SHARE,
     TINY,
     DecodeCurve,
+    Gains,
     PromptPool,
     RequestTimes,
     Served,
@@ -114,7 +116,20 @@ def serve_tandem(front: Prepared, back: Prepared, demand: Load, prompts: PromptP
         running=running,
         rate=rate,
         saturated=_saturated(demand, rate),
+        gains=_gains(tandem, rate),
     )
+
+
+def _gains(tandem: Tandem, rate: Array) -> Gains:
+    """Return how much the load magnifies an error of all times; not at all where requests in flight are fixed.
+
+    As in a queue with one server: waits rise by 1 / (1 - load) of the slowest of both pools and the link.
+    """
+    if tandem.demand.arrival != "open":
+        return Gains()
+    load = rate / tandem.max_rate()
+    gain = 1.0 / np.maximum(1.0 - load, 1.0 / MOST_GAIN)
+    return Gains(token=1.0, wait=np.minimum(1.0 + gain, MOST_GAIN), load=tandem.demand.rate / tandem.max_rate())
 
 
 def _others(demand: Load, population: Array) -> Array | float:

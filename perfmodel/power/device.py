@@ -151,6 +151,11 @@ def mean_power(hardware: Hardware, activity: Activity) -> Array:
     return limited(demanded_power(hardware, activity), ready, activity.busy, hardware.tdp)
 
 
+def power_doubt(hardware: Hardware) -> Array:
+    """Return by how much the spread of watts is wider than on architectures that measured runs are from, (N,)."""
+    return power_spread(hardware) / constants().spreads["known"][False]
+
+
 def power_spread(hardware: Hardware, *, joules: bool = False) -> Array:
     """Return the log half-width of the 80 % interval of watts, or of `joules` per token, (N,).
 

@@ -9,15 +9,17 @@ from perfmodel.serving.limits import MAX_RUNNING, MAX_UTILISATION, SATURATED_SHA
 from perfmodel.serving.planned_step import PlannedPrompts, PlannedStep
 from perfmodel.serving.prefill_pool import PromptPool, prompt_pool
 from perfmodel.serving.queueing import bisect, opening_share
-from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes, WaitShape
+from perfmodel.serving.served import MOST_GAIN, Gains, RequestTimes, Served, StepCosts, StepTimes, WaitShape
 from perfmodel.serving.steps import StepModel
 
 __all__ = [
     "MAX_RUNNING",
     "MAX_UTILISATION",
+    "MOST_GAIN",
     "SATURATED_SHARE",
     "TINY",
     "DecodeCurve",
+    "Gains",
     "PlannedPrompts",
     "PlannedStep",
     "PromptPool",

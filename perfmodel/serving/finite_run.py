@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from perfmodel.arrays import Array, Mask
+from perfmodel.serving.limits import TINY
 from perfmodel.serving.offline import offline
-from perfmodel.serving.served import Served, WaitShape
+from perfmodel.serving.served import MOST_GAIN, Gains, Served, WaitShape
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import RANKS, Load, longest
 
@@ -39,8 +40,12 @@ def finite_run(steady: Served, steps: StepModel, load: Load, limits: tuple[Array
     tail = np.minimum(last, np.maximum(load.longest, load.mean(load.output))) * load.mean(tpot)
     makespan = np.maximum(count / batch.rate, arriving + load.mean(steady.times.prefill) + tail)
     prefill = steady.times.prefill
+    # a backlog is the small difference of two times, of which only the batch's is in error
+    gain = np.clip(batch.times.wait.mean(axis=0) / np.maximum(backlog - least, TINY).mean(axis=0), 1.0, MOST_GAIN)
+    wait_gain = np.where(crowded, gain, steady.gains.wait)
     return replace(
         steady,
+        gains=Gains(np.where(crowded, 1.0, steady.gains.token), wait_gain, steady.gains.load),
         times=replace(steady.times, ttft=prefill + wait + steps.request_time, tpot=tpot, wait=wait),
         rate=np.where(finite, count / makespan, steady.rate),
         waits=WaitShape(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,12 +22,15 @@ from perfmodel.serving.queueing import (
     slowed_tpot,
     step_residual,
 )
-from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes, WaitShape
+from perfmodel.serving.served import MOST_GAIN, Gains, RequestTimes, Served, StepCosts, StepTimes, WaitShape
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import Load
 
 #: Fewest mean running sequences that the fixed point is searched from.
 _LEAST_RUNNING = 1e-6
+#: Share by which the rate is raised for the gain of waits. Chosen: small against the distance of most loads to
+#: capacity, large against the tolerance of the fixed point.
+_RISE = 0.02
 
 
 @dataclass(frozen=True)
@@ -142,16 +145,21 @@ def _running(replica: _Replica, mixed: MixedSteps) -> Array:
 
     At most `max_running`.
     """
-    curve, most, load = replica.curve, replica.max_running, replica.load
+    most, load = replica.max_running, replica.load
 
     def below(running: Array) -> Mask:
-        seen = np.minimum(running + 1.0, most)
-        token_time = curve.at(seen)
-        interference = mixed.interference(load.rate, token_time * load.accepted, seen)
-        tpot = slowed_tpot(token_time, load.rate * interference)
-        return np.asarray(load.rate * replica.later_tokens * tpot - running > 0)
+        return np.asarray(load.rate * replica.later_tokens * _token_at(replica, mixed, running) - running > 0)
 
     return bisect(np.full_like(most, _LEAST_RUNNING), most, below)[0]
+
+
+def _token_at(replica: _Replica, mixed: MixedSteps, running: Array) -> Array:
+    """Return the seconds per output token of a sequence that meets `running` others on average, (N,)."""
+    load = replica.load
+    seen = np.minimum(running + 1.0, replica.max_running)
+    token_time = replica.curve.at(seen)
+    interference = mixed.interference(load.rate, token_time * load.accepted, seen)
+    return slowed_tpot(token_time, load.rate * interference)
 
 
 def _throughput(replica: _Replica, point: _Point, max_running: Array) -> _Throughput:
@@ -233,6 +241,33 @@ def _queued(replica: _Replica, throughput: _Throughput, max_running: Array) -> t
     return np.where(never, 0.0, steady), np.where(never & np.isfinite(replica.run_length), 0.0, most)
 
 
+def _gains(replica: _Replica, point: _Point, throughput: _Throughput, max_running: Array, wait: Array) -> Gains:
+    """Return how much the load magnifies an error of all times.
+
+    Derived: with all times longer by a factor, a queue under the same arrivals is that under a rate as much higher, in
+    longer seconds; so d ln(wait) / d ln(times) = 1 + d ln(wait) / d ln(rate). Sequences in flight rise with the time
+    per token, which rises with them: the time per token grows by 1 / (1 - its elasticity in their number), and by the
+    share of time that prompts take. wait: mean seconds at the rate served, (N,).
+    """
+    rise = np.log1p(_RISE)
+    busier = replace(throughput, rate=throughput.rate * (1.0 + _RISE))
+    queue, most = _queued(replica, busier, max_running)
+    more = _prefill_wait(replica, point, busier.rate) + np.minimum(queue, most)
+    slower = _token_at(replica, point.mixed, point.running * (1.0 + _RISE))
+    elastic = np.log(slower / np.maximum(_token_at(replica, point.mixed, point.running), TINY)) / rise
+    prompts = np.minimum(throughput.rate * point.prefill.interference, MAX_UTILISATION)
+    token = 1.0 / np.maximum((1.0 - np.clip(elastic, 0.0, 1.0)) * (1.0 - prompts), 1.0 / MOST_GAIN)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        waits = 1.0 + np.log(more / wait) / rise
+        load = replica.load.rate / throughput.completed[-1]
+    full = (
+        point.running >= replica.max_running * SATURATED_SHARE
+    )  # no more sequences fit: the time per token is bounded
+    return Gains(
+        token=np.where(full, 1.0, token), wait=np.clip(np.nan_to_num(waits, nan=MOST_GAIN), 1.0, MOST_GAIN), load=load
+    )
+
+
 def _served(replica: _Replica, point: _Point, throughput: _Throughput, max_running: Array) -> Served:
     """Assemble the estimate of a run without end.
 
@@ -265,4 +300,5 @@ def _served(replica: _Replica, point: _Point, throughput: _Throughput, max_runni
         rate=throughput.rate,
         saturated=throughput.saturated,
         waits=WaitShape(uniform_share=np.isinf(endless) * 1.0, by_rank=chance_by_rank(prefill_wait, queue, most)),
+        gains=_gains(replica, point, throughput, max_running, wait),
     )

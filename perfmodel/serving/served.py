@@ -70,6 +70,24 @@ class StepCosts:
     prompts: PlannedPrompts | None = None
 
 
+#: Most that a latency may grow by the logarithm of all times. Chosen: beyond it a queue has no end within a run.
+MOST_GAIN = 12.0
+
+
+@dataclass(frozen=True)
+class Gains:
+    """State how much queues magnify an error of all times, and how loaded the replica is.
+
+    token, wait: d ln(seconds per output token) and d ln(wait) by d ln(all times), (N,): 1 where the load waits for its
+    answers, more in an open loop near capacity. load: requests/s over the most that the replica completes, (N,); NaN
+    where a fixed number of requests is in flight.
+    """
+
+    token: Array | float = 1.0
+    wait: Array | float = 1.0
+    load: Array | float = np.nan
+
+
 @dataclass(frozen=True)
 class Served:
     """Describe one replica in equilibrium: its request times, steps and throughput.
@@ -85,3 +103,4 @@ class Served:
     rate: Array
     saturated: Mask
     waits: WaitShape = field(default_factory=WaitShape)
+    gains: Gains = field(default_factory=Gains)

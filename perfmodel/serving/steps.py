@@ -157,6 +157,11 @@ class StepModel:
         runs = [self.engine.own_runs(device, name) for device in self.hardware.devices]
         return np.asarray(np.array(runs)[self.hardware.index])
 
+    def own_spreads(self) -> Array:
+        """Return the log standard deviations that own runs leave to `PARTS` on each row's device, (P, N); else NaN."""
+        table = np.array([self.engine.own_spreads(device) for device in self.hardware.devices])
+        return np.asarray(table[self.hardware.index].T)
+
     def device_watts(self, activity: Activity) -> Array:
         """Return the mean watts of devices by what they do, (N,) or (..., N).
 

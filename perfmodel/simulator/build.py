@@ -18,7 +18,7 @@ from perfmodel.hardware import host_link_bandwidth
 from perfmodel.memory import sequence_bytes
 from perfmodel.models import ModelSpec
 from perfmodel.operators import Step
-from perfmodel.power import Activity, power_spread, ready_power, use_of
+from perfmodel.power import Activity, power_doubt, ready_power, use_of
 from perfmodel.serving import slots_limit
 from perfmodel.simulator.policy import MAX_SEQS, Link, Policy, Pool, Role, of_engine
 from perfmodel.simulator.requests import Traffic
@@ -239,7 +239,7 @@ def device_power(setup: Prepared, deployments: Deployments) -> DevicePower:
         ready=float(ready_power(hardware)[0]),
         devices=float(deployments.devices_per_replica[0]),
         limit=float(hardware.tdp[0]),
-        spread=float(power_spread(hardware)[0]),
+        doubt=float(power_doubt(hardware)[0]),
         device=deployments.devices[int(deployments.device[0])].name,
     )
 

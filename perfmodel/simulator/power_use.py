@@ -6,6 +6,7 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel.arrays import NAN, Array
+from perfmodel.estimates import watts_half_width
 from perfmodel.power import energy_per_token
 from perfmodel.simulator.device_power import PHASES, ReplicaPower, replica_power
 from perfmodel.simulator.distributions import distribution
@@ -33,13 +34,15 @@ def power_summary(simulation: Simulation, seen: Window | None = None) -> dict[st
     row = _of_a_device(replicas, devices, seen) | _by_phase(replicas, devices, seen)
     row |= _by_pool(simulation, replicas, seen)
     total = float(devices.sum()) * row["power_w_per_device"]
-    width = max(p.power.spread for p in simulation.pools if p.power is not None)
+    mean = row["power_w_per_device"]
+    powers = [p.power for p in simulation.pools if p.power is not None]
+    width = max(watts_half_width(max(1.0 - p.ready / mean, 0.0) if mean > 0 else 0.0, p.doubt) for p in powers)
     tokens = float(simulation.traffic.output_tokens[seen.counted].sum()) / seen.span
     requests = float(seen.counted.sum()) / seen.span
     return {
         **row,
-        "power_w_per_device_lo": row["power_w_per_device"] * float(np.exp(-width)),
-        "power_w_per_device_hi": row["power_w_per_device"] * float(np.exp(width)),
+        "power_w_per_device_lo": mean * float(np.exp(-width)),
+        "power_w_per_device_hi": mean * float(np.exp(width)),
         **_of_all(replicas, seen, total),
         "energy_j_per_output_token": float(energy_per_token(total, tokens)),
         "energy_j_per_request": float(energy_per_token(total, requests)),

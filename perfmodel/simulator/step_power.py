@@ -24,12 +24,13 @@ class DevicePower:
     """Compute the watts of the devices of a replica.
 
     busy: steps -> watts of one device while they run, (K,). ready: watts between steps. devices: of one replica.
-    limit: power limit of a device in force, W. spread: log half-width of the 80 % interval of watts. device: its name.
+    limit: power limit of a device in force, W. doubt: factor on the spread of watts (`perfmodel.estimates.Causes`).
+    device: its name.
     """
 
     busy: Callable[[Steps], Array]
     ready: float
     devices: float
     limit: float
-    spread: float
+    doubt: float
     device: str = ""

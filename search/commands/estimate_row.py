@@ -12,7 +12,7 @@ from hwdb import Hwdb, counted
 from perfmodel.arrays import NAN
 from perfmodel.costs import remarks_of
 from perfmodel.dtypes import FORMAT_NAMES
-from perfmodel.estimates import Estimates, chances, keeps
+from perfmodel.estimates import Estimates, joint_chance, keeps
 from perfmodel.memory import held_back
 from perfmodel.workload import Slo, Workload
 from search.commands.colocated import Colocated
@@ -113,7 +113,7 @@ def estimate_row(asked: Colocated, hwdb: Hwdb, slo: Slo, site: SiteOptions) -> d
         "max_running": float(found.memory_use.max_running[0]),
         "reason": found.reason(0),
         **bill(hwdb, asked, found, site),
-        "slo_chance": float(chances(found, slo).min()) if slo.objectives else NAN,
+        "slo_chance": float(joint_chance(found, slo)[0]) if slo.objectives else NAN,
         "remark": "; ".join(text for text in _remarks(asked, found) if text),
     }
 
@@ -229,7 +229,7 @@ def bill(hwdb: Hwdb, asked: Colocated, found: Estimates, site: SiteOptions) -> d
     of_front = offer.hourly(*held[0]) / sum(offer.hourly(*pool) for pool in held) if len(held) > 1 else None
     shares = shares_of(found, asked.without_cached().estimates(), asked.workload, of_front)
     costs = cost_columns(found, hourly, money.utilisation)
-    width = np.exp(found.spread["throughput"])
+    width = np.exp(found.half_width("throughput"))
     columns: dict[str, Any] = {
         **paid,
         **costs,

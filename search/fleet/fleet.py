@@ -45,7 +45,7 @@ class FleetPlan:
     where it does not come from a scenario. power_at_load: (O, P) watts at the load of each period, None where only the
     power at full load is known. slo_chance: (O, P) the chance that an option keeps the SLOs of what it serves, NaN
     unknown; None where nothing is modelled. output_rate: (O, P) output tokens/s of what an option serves, NaN unknown.
-    power_spread: (O,) log half-widths of the 80 % intervals of watts, NaN where watts are stated. scaled: of a static
+    power_spread: (O, P) log half-widths of the 80 % intervals of watts, NaN where watts are stated. scaled: of a static
     fleet over several periods, what each period needs of its options. static: of a fleet that changes over the day, the
     least-cost one that does not. idle: devices on hand that it does not use. site: its electricity.
     """
@@ -141,7 +141,7 @@ class FleetPlan:
         They are NaN where power is stated and where output tokens are not known.
         """
         watts = float(self.watts[option, period])
-        width = float(self.power_spread[option]) if self.power_spread is not None else math.nan
+        width = float(self.power_spread[option, period]) if self.power_spread is not None else math.nan
         tokens = float(self.output_rate[option, period]) if self.output_rate is not None else math.nan
         return {
             "power_w_lo": watts * math.exp(-width),

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from perfmodel import Deployments, Slo, Workload
+from perfmodel import Deployments, Estimates, Slo, Workload
 from perfmodel.arrays import Array, Index
-from perfmodel.estimates import chances
-from perfmodel.hardware import hardware_of
-from perfmodel.power import power_spread, site_power
+from perfmodel.estimates import joint_chance
+from perfmodel.power import site_power
 from perfmodel.workload import Load, load_of
 from search.fleet.limits import INTEGRALITY_TOLERANCE
 from search.planning import Target, Tariff
@@ -54,7 +53,7 @@ def watts_at_load(found: FleetPlan, modelled: Modelled) -> Array:
         placed, periods = modelled.placed.get((option.name, option.model)), np.nonzero(found.replicas[o])[0]
         if placed is not None and len(periods):
             rates = found.shares[o][:, periods] * problem.rate[periods].T
-            per_device = _watts_per_device(modelled, option, rates, found.replicas[o, periods])
+            per_device = _under(modelled, option, rates, found.replicas[o, periods]).power
             devices = per_device * option.devices * found.replicas[o, periods]
             wall = _at_the_wall(found, modelled.tariff, o, periods, devices)
             out[o, periods] = site_power(wall, 1.0, 0.0, modelled.pue)
@@ -69,10 +68,18 @@ def output_at_load(found: FleetPlan, modelled: Modelled) -> Array:
 
 
 def spread_of_power(found: FleetPlan, modelled: Modelled) -> Array:
-    """Return the log half-width of the 80 % interval of the watts of each option, (O,); NaN where they are stated."""
-    placed = [modelled.placed.get((o.name, o.model)) for o in found.problem.options]
-    hardware = [None if d is None else hardware_of(d.devices, d.device[:1]) for d in placed]
-    return np.array([np.nan if h is None else float(power_spread(h)[0]) for h in hardware])
+    """Return the log half-width of the 80 % interval of the watts of each option in each period, (O, P).
+
+    NaN without replicas, and where watts are stated.
+    """
+    problem = found.problem
+    out = np.full(found.replicas.shape, np.nan)
+    for o, option in enumerate(problem.options):
+        periods = np.nonzero(found.replicas[o])[0]
+        if modelled.placed.get((option.name, option.model)) is not None and len(periods):
+            rates = found.shares[o][:, periods] * problem.rate[periods].T
+            out[o, periods] = _under(modelled, option, rates, found.replicas[o, periods]).half_width("power")
+    return out
 
 
 def chances_at_load(found: FleetPlan, modelled: Modelled) -> Array:
@@ -94,19 +101,19 @@ def chances_at_load(found: FleetPlan, modelled: Modelled) -> Array:
             load = replace(load, rate=np.maximum(busy[o, served] * replicas * problem.throughput[o, c], IDLE_RATE))
             those = replace(placed.take(np.zeros(len(served), dtype=np.intp)), replicas=replicas)
             estimated = modelled.targets[option.model].estimates_of(load, those)
-            out[o, served] = np.fmin(out[o, served], chances(estimated, slo).min(axis=0))
+            out[o, served] = np.fmin(out[o, served], joint_chance(estimated, slo))
     return out
 
 
-def _watts_per_device(modelled: Modelled, option: Option, rates: Array, replicas: Index) -> Array:
-    """Return the watts of a device of `option`, (T,). rates: (C, T) requests/s of each class. replicas: (T,)."""
+def _under(modelled: Modelled, option: Option, rates: Array, replicas: Index) -> Estimates:
+    """Return the estimates of T loads of `option`. rates: (C, T) requests/s of each class. replicas: (T,)."""
     served = [c for c in np.nonzero(rates.any(axis=1))[0] if modelled.workloads[c] is not None]
     works = [modelled.workloads[c] for c in served] or [w for w in modelled.workloads if w is not None][:1]
     asked = rates[served] if served else np.zeros((1, rates.shape[1]))
     count = np.zeros(len(replicas), dtype=np.intp)
     placed = replace(modelled.placed[option.name, option.model].take(count), replicas=replicas.astype(float))
     load = mixed_load([w for w in works if w is not None], np.maximum(asked, IDLE_RATE / len(asked)))
-    return np.asarray(modelled.targets[option.model].estimates_of(load, placed).power)
+    return modelled.targets[option.model].estimates_of(load, placed)
 
 
 def mixed_load(works: Sequence[Workload], rates: Array) -> Load:

@@ -247,6 +247,36 @@ def _safer(plan: Plan) -> str:
     return f"take rank {rank} ({plan.name(candidate)}{cost}), of which we are {percent(c['slo_chance'])} sure"
 
 
+def odds_note(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say how often rank 1 is the better choice than the next rank, and which doubt that hangs on; nothing if alone."""
+    next_one = next((row for row in rows if row["rank"] == 2), None)
+    if next_one is None or not is_known(next_one.get("best_beats_chance")):
+        return []
+    other = next((row for row in rows if row["rank"] and _hardware(row) != _hardware(rows[0])), None)
+    words = (
+        f"Odds: rank 1 is the better choice than rank 2 in {_of_100(next_one)} of 100 draws of what may be misjudged"
+    )
+    words += _hangs(next_one)
+    if other is not None and other is not next_one and is_known(other["best_beats_chance"]):
+        words += f". Against rank {other['rank']}, the best on other devices: {_of_100(other)} of 100{_hangs(other)}"
+    return [f"{words}."]
+
+
+def _hardware(row: Mapping[str, Any]) -> set[str]:
+    """Return the names of the devices of a row."""
+    return {row["device"], row.get("prefill_device", row["device"])}
+
+
+def _of_100(row: Mapping[str, Any]) -> str:
+    """Return in how many of 100 draws the best candidate is the better choice than this row."""
+    return f"{100.0 * row['best_beats_chance']:.0f}"
+
+
+def _hangs(row: Mapping[str, Any]) -> str:
+    """Say which doubts the odds of a row hang on; "" where none."""
+    return f"; that hangs most on {row['odds_hang_on']}" if row["odds_hang_on"] else ""
+
+
 def price_note(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Say where the prices of the rows come from; of several prices, also which device has which. Unknown ones are not
     told."""

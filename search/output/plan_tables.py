@@ -12,6 +12,7 @@ from search.output.plan_sentences import (
     account_note,
     engine_title,
     headline,
+    odds_note,
     power_note,
     price_note,
     question,
@@ -177,6 +178,7 @@ def _print_ranking(plan: Plan, rows: Sequence[dict[str, Any]], wide: bool) -> No
     notes = [
         f"{ranking_note(plan)}.",
         *([f"All rest on figures that are {bases[0]}."] if len(bases) == 1 else []),
+        *odds_note(rows),
         *price_note(rows),
         *account_note(rows),
         power_note(plan, rows),

@@ -11,7 +11,7 @@ import numpy as np
 
 from perfmodel import Estimates, Slo
 from perfmodel.arrays import Array
-from perfmodel.estimates import chances, overall, slo_ratio
+from perfmodel.estimates import joint_chance, overall, slo_ratio
 from perfmodel.money import mixed_power
 from perfmodel.power import carbon_g, energy_per_token, energy_usd, kwh_per_million_tokens, site_power
 from search.planning.prices import Tariff, usd_per_million_tokens
@@ -164,14 +164,14 @@ def rack_columns(bill: Mapping[str, Array], limits: Limits) -> dict[str, Array]:
 def slo_columns(estimates: Estimates, slo: Slo, confidence: float) -> dict[str, Array]:
     """Return the columns that compare each candidate with the SLO.
 
-    They are each latency that the SLO bounds (ms); slo_chance, the chance that every bound holds, which is the least of
-    theirs; slo_ratio, the worst ratio of a latency to what `confidence` (least probability that a bound holds) allows,
-    at most 1 where the SLO is kept; and worst_slo_bound, the position of that bound among the objectives.
+    They are each latency that the SLO bounds (ms); slo_chance, the chance that all bounds hold together; slo_ratio, the
+    worst ratio of a latency to what `confidence` (least probability that a bound holds) allows, at most 1 where the SLO
+    is kept; and worst_slo_bound, the position of that bound among the objectives.
     """
     ratio, which = slo_ratio(estimates, slo, confidence)
     return {
         **{o.key: overall(estimates, o.metric, o.statistic) * MS_PER_S for o in slo.objectives},
-        "slo_chance": chances(estimates, slo).min(axis=0) if slo.objectives else np.ones(len(estimates)),
+        "slo_chance": joint_chance(estimates, slo),
         "slo_ratio": ratio,
         "worst_slo_bound": which.astype(float),
     }
@@ -183,7 +183,7 @@ def basis_columns(estimates: Estimates) -> dict[str, Array]:
     spread_*: half-widths of the 80 % intervals, as natural logarithms. basis: the basis of the estimate as a code.
     """
     return {
-        **{f"spread_{name}": spread for name, spread in estimates.spread.items() if name in SPREADS},
+        **{f"spread_{name}": estimates.half_width(name) for name in SPREADS},
         "basis": estimates.basis.astype(float),
         "fits": estimates.fits.astype(float),
     }

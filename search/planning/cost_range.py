@@ -157,7 +157,7 @@ def _by_throughput(candidates: Candidates, at: Index, least: dict[float, Array])
     full = target.estimates_of(load, replace(layouts, replicas=np.ones(len(at))))
     usual, out = np.ceil(target.workload.rate / full.request_rate), {}
     for confidence, found in least.items():
-        serves = full.request_rate * np.exp(_deviates(confidence) * full.spread["throughput"])
+        serves = full.request_rate * np.exp(_deviates(confidence) * full.half_width("throughput"))
         needed = np.maximum(np.ceil(target.workload.rate / serves), 1.0)
         out[confidence] = np.where(found <= usual, needed, np.fmax(found, needed))
     return out
@@ -206,7 +206,7 @@ def _priced(
         mean = power_columns(found, scorer.tariff, bill, scorer.site, money.utilisation)["mean_power_w"]
         hourly, rate = hourly_usd(bill, mean, scorer.site, money.ownership), found.output_rate
         if work.arrival != "open":
-            rate = rate * np.exp(_deviates(scorer.target.confidence) * found.spread["throughput"])
+            rate = rate * np.exp(_deviates(scorer.target.confidence) * found.half_width("throughput"))
     per_token = usd_per_million_tokens(hourly, rate * money.utilisation)
     never = np.where(np.isnan(hourly), NAN, np.inf)
     return np.where(met, hourly, never), np.where(met, per_token, never)

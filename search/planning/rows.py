@@ -17,6 +17,7 @@ from search.planning.columns import MS_PER_S
 from search.planning.cost_range import account_rows, cost_range
 from search.planning.headroom import headroom_columns
 from search.planning.names import layout_columns
+from search.planning.odds import odds_columns
 from search.planning.quantised import checkpoint_remark
 from search.planning.reasons import reason, remarks
 from search.planning.scoring import LIMITED, NEEDED
@@ -69,8 +70,12 @@ def _made(candidates: Candidates, numbers: Sequence[int]) -> list[dict[str, Any]
     tails |= headroom_columns(candidates, numbers)
     tails |= account_rows(candidates, numbers, found) | cost_range(candidates, numbers)
     tails |= {f"{o.key}_chance": p for o, p in zip(slo.objectives, chances(found, slo), strict=True)}
+    odds = odds_columns(candidates, [int(n) for n in numbers], found)
     return [
-        _row(candidates, number, {name: float(column[i]) for name, column in tails.items()})
+        {
+            **_row(candidates, number, {name: float(column[i]) for name, column in tails.items()}),
+            **{name: values[i] for name, values in odds.items()},
+        }
         for i, number in enumerate(numbers)
     ]
 

@@ -11,7 +11,7 @@ import numpy as np
 from hwdb import PerfmodelError
 from perfmodel import Slo, Workload
 from perfmodel.arrays import NAN
-from perfmodel.estimates import chances
+from perfmodel.estimates import joint_chance
 from search.planning.planner import plan as plan_of
 from search.planning.ranked_plan import Plan
 from search.scenario import MONEY
@@ -311,7 +311,7 @@ def _chance_of_today(plan: Plan, changed: Plan) -> float:
     found = changed.scorer.target.estimates(plan.deployment(best))
     if found.saturated[0] or not found.fits[0]:
         return 0.0
-    return float(chances(found, slo).min())
+    return float(joint_chance(found, slo)[0])
 
 
 def as_planned(plan: Plan) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def objectives_section(plan: Plan) -> Section | None:
         _goal(
             objective,
             value=float(overall(found, objective.metric, objective.statistic)[0]),
-            spread=float(found.spread[objective.metric][0]),
+            spread=float(found.half_width(objective.metric, objective.statistic)[0]),
             chance=float(chance),
         )
         for objective, chance in zip(objectives, kept, strict=True)
