@@ -124,6 +124,7 @@ def _operating_point(replica: _Replica) -> _Point:
     entered = np.minimum(load.rate, most / np.maximum(_met(replica, mixed, -1) + _decoding(replica, -1), TINY))
     entering = mixed.entering(entered, replica.curve.at(seen) * load.accepted, seen)
     decode, (prefill,) = prefill_times(steps, load, seen, (entering,))
+    prefill = prefill.longer(mixed.uneven(entering))
     nodes = poisson_nodes(running, seen, most)
     low, high = steps.run(*(steps.decode_step(n, load.decode_context, load.drafts) for n in nodes))
     return _Point(
@@ -195,9 +196,10 @@ def _prefill_wait(replica: _Replica, point: _Point, rate: Array) -> Array:
     load = replica.load
     prefill = load.mean(point.prefill.shared)
     busy = np.minimum(rate * prefill / point.entering, 1.0)
-    loaded = np.minimum(rate * point.mixed.per_prompt(point.decode.wall, point.seen), MAX_UTILISATION)
     variability = np.square(load.cv) + np.square(point.prefill.cv(load))
-    queued = busy * prefill / 2.0 * variability / (1.0 - loaded)
+    per_prompt = point.mixed.per_prompt(point.decode.wall, point.seen)
+    loaded = np.minimum(rate * per_prompt, MAX_UTILISATION)
+    queued = busy * variability / 2.0 * (prefill + loaded / (1.0 - loaded) * per_prompt)
     wait = queued + step_residual(point.running, point.step)
     # a run holds no more prompts
     return np.asarray(np.minimum(wait, replica.run_length * prefill / point.entering / 2.0))

@@ -48,10 +48,12 @@ class PricedStep(NamedTuple):
 class PlannedPrompts(NamedTuple):
     """Describe the steps that compute some prompts, as one or two kinds of step: full ones, and the last with the rest.
 
-    parts: the kinds, full steps first where there are any; `n_steps` of each may be 0.
+    parts: the kinds, full steps first where there are any; `n_steps` of each may be 0. abreast: prompts that
+    micro-batches of a pipeline take side by side, (N,); 1 where all steps follow one another.
     """
 
     parts: tuple[PlannedStep, ...]
+    abreast: Array | float = 1.0
 
     @property
     def n_steps(self) -> Array:
@@ -87,10 +89,13 @@ class PricedPrompts(NamedTuple):
         """Return the seconds until all steps have passed a pipeline of `stages` (N,) equal stages.
 
         Derived: a stage takes wall / stages of a step. The stages work on successive steps at once, so the last stage
-        ends after the times of all steps, and after those of a full step for each stage before it.
+        ends after the times of all steps, and after those of a full step for each stage before it. Prompts side by side
+        are in different stages already: each waits for its own steps only, but all of them for every step's turn.
         """
         pace = np.where(self.counts[0] > 0, self.walls[0], self.walls[-1])
-        return np.asarray((self.wall * self.n_steps + (stages - 1.0) * pace) / stages)
+        own = np.maximum(self.n_steps / np.maximum(self.planned.abreast, 1.0), 1.0)
+        behind = np.maximum(own + stages - 1.0 - self.n_steps, 0.0)
+        return np.asarray((self.wall * self.n_steps + behind * pace) / stages)
 
     def longer_than(self, seconds: Array) -> Array:
         """Return by how many seconds all steps together exceed as many steps of `seconds` (N,), none by less than 0."""

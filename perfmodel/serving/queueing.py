@@ -16,6 +16,9 @@ from perfmodel.serving.limits import MAX_UTILISATION, TINY
 
 #: Halvings of a bisection. Chosen: brackets of a factor 1e10 shrink to a relative width below 1e-10.
 _BISECTIONS = 40
+#: Newton steps for the parameter of a Poisson law that is known by the mean of its numbers above zero. Chosen: the error
+#: squares with each step.
+_NEWTON = 5
 #: Three-point Gauss-Hermite rule: the outer nodes lie sqrt(3) standard deviations from the mean and weigh 1/6 each, the
 #: mean weighs 4/6 (Abramowitz & Stegun, Handbook of Mathematical Functions, table 25.10).
 _NODE_SQUARED, _MIDDLE_WEIGHT, _ALL_WEIGHTS = 3.0, 4.0, 6.0
@@ -57,6 +60,24 @@ def prompts_per_step(running: Array, output_tokens: Array, least: Array, most: A
     """
     entering = running / np.maximum(output_tokens, 1.0)
     return np.clip(entering / np.maximum(-np.expm1(-entering), TINY), least, most)
+
+
+def lacking(mean: Array, wanted: Array) -> Array:
+    """Return E[(wanted - g)+] where g is a Poisson number that is not zero, with this `mean` of at least 1, (N,).
+
+    The Poisson parameter m solves mean = m / (1 - exp(-m)), by Newton's method from the mean on, which lies above it.
+    """
+    parameter = np.maximum(mean, 1.0 + TINY)
+    for _ in range(_NEWTON):
+        none = np.exp(-parameter)
+        over = parameter - mean * (1.0 - none)
+        parameter = np.maximum(parameter - over / np.maximum(1.0 - mean * none, TINY), TINY)
+    chance = np.exp(-parameter) / np.maximum(-np.expm1(-parameter), TINY)
+    found = np.zeros_like(parameter)
+    for number in range(1, int(np.ceil(np.max(wanted, initial=1.0)))):
+        chance = chance * parameter / number
+        found = found + chance * np.maximum(wanted - number, 0.0)
+    return found
 
 
 def share_of_others(running: Array, group: Array | float = 1.0) -> Array:

@@ -255,7 +255,7 @@ class _Prompts(NamedTuple):
     def of(cls, setup: Prepared, prompt: Array, keys: Array) -> _Prompts:
         """Split `prompt` tokens per step, each of which attends to `keys` keys on average; arrays broadcast."""
         pp, budget = float(setup.sharding.pp[0]), float(setup.steps.token_budget[0])
-        tokens = np.maximum(prompt / pp, np.minimum(prompt, budget))
+        tokens = np.maximum(prompt / pp, np.minimum(prompt, np.minimum(budget, np.maximum(2.0 * keys, 1.0))))
         prompts = np.maximum(tokens / np.maximum(2.0 * keys, 1.0), np.minimum(tokens, 1.0))
         return cls(tokens, prompts, np.maximum(keys - 0.5 * tokens / np.maximum(prompts, 1.0), 0.0))
 
