@@ -375,7 +375,8 @@ def test_what_a_group_of_prompts_takes_and_adds(by: Engine, stages: int) -> None
     decode, (found,) = prefill_times(steps, load, col(running), (col(group),))
     decoding = BASE + EACH * running / stages
     assert one(decode.wall) == pytest.approx(decoding)
-    alone = np.array([BASE + TOKEN * group * n for n in (100, 300)])
+    # the micro-batches of a round share its prompts
+    alone = np.array([BASE + TOKEN * group / stages * n for n in (100, 300)])
     mixed = alone + EACH * running / stages if by is PLAIN else alone
     added = (mixed if by is PLAIN else alone + decoding) - decoding  # a round takes as long as its longest micro-batch
     added = added / group
@@ -386,7 +387,7 @@ def test_what_a_group_of_prompts_takes_and_adds(by: Engine, stages: int) -> None
     assert one(found.interference) == pytest.approx(share @ added)
     longest = share @ mixed if by is PLAIN else share @ alone + decoding
     assert one(found.mixed_step) == one(found.mean_step) == pytest.approx(longest)
-    np.testing.assert_allclose(np.ravel(found.n_steps), 1.0 / group)
+    np.testing.assert_allclose(np.ravel(found.n_steps), stages / group)
     mean = share @ mixed
     assert one(found.cv(load)) == pytest.approx(np.sqrt(share @ (mixed - mean) ** 2) / mean)
     twice = found.repeated(col(2.0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -39,8 +39,8 @@ class MixedSteps:
     each: Array
     least: Array
     most: Array
-    abreast: Array
     separate: bool
+    abreast: Array = field(default_factory=lambda: np.ones(1))
 
     def at(self, running: Array) -> tuple[Array, Array]:
         """Return (base, each) of steps in which `running` sequences decode, (N,) each."""
@@ -131,7 +131,7 @@ def mixed_steps(steps: StepModel, load: Load, curve: DecodeCurve) -> MixedSteps:
         slopes.append(np.where(most - few > _LONE, each, 0.0))
         bases.append(step + alone - slopes[-1] * few)
     fewest = np.minimum(steps.min_prompts_per_step(knots[-1]), most)
-    return MixedSteps(knots, np.stack(bases), np.stack(slopes), fewest, most, abreast, not steps.engine.mixes_prefill)
+    return MixedSteps(knots, np.stack(bases), np.stack(slopes), fewest, most, not steps.engine.mixes_prefill, abreast)
 
 
 def _added(steps: StepModel, load: Load, knots: Array, decoding: Array, groups: list[Array]) -> list[Array]:

@@ -97,6 +97,10 @@ class PricedPrompts(NamedTuple):
         behind = np.maximum(own + stages - 1.0 - self.n_steps, 0.0)
         return np.asarray((self.wall * self.n_steps + behind * pace) / stages)
 
+    def busy(self, stages: Array) -> Array:
+        """Return the seconds that all steps keep each of the stages of a pipeline, `stages` (N,), at work."""
+        return np.asarray(self.wall * self.n_steps / stages)
+
     def longer_than(self, seconds: Array) -> Array:
         """Return by how many seconds all steps together exceed as many steps of `seconds` (N,), none by less than 0."""
         extra = (n * np.maximum(w - seconds, 0.0) for w, n in zip(self.walls, self.counts, strict=True))
