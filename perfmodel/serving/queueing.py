@@ -16,7 +16,7 @@ from perfmodel.serving.limits import MAX_UTILISATION, TINY
 
 #: Halvings of a bisection. Chosen: brackets of a factor 1e10 shrink to a relative width below 1e-10.
 _BISECTIONS = 40
-#: Newton steps for the parameter of a Poisson law that is known by the mean of its numbers above zero. Chosen: the error
+#: Newton steps for the parameter of a Poisson law, known by the mean of its numbers above zero. Chosen: the error
 #: squares with each step.
 _NEWTON = 5
 #: Three-point Gauss-Hermite rule: the outer nodes lie sqrt(3) standard deviations from the mean and weigh 1/6 each, the
