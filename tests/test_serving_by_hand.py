@@ -528,8 +528,9 @@ def test_little_holds_and_an_arrival_meets_a_running_step(by: Engine, budget: fl
     assert one(found.steps.decode) == pytest.approx(step, rel=1e-3)
     prompt = 100 * TOKEN if by is PLAIN else BASE + 100 * TOKEN
     assert one(found.steps.interference) == pytest.approx(prompt, rel=1e-2)
-    residual = step / 2.0 * (1.0 - np.exp(-running))
     service = one(found.times.prefill)
+    # it meets a decode step in the rest of the time, that steps with prompts do not take
+    residual = step / 2.0 * (1.0 - np.exp(-running)) * (1.0 - rate * service)
     queue = rate * service / (1.0 - rate * service) * service / 2.0  # one by one; a little less where some go together
     wait = residual + queue
     assert wait * (1 - close) < one(found.times.wait) <= wait * (1 + 1e-3)

@@ -9,7 +9,7 @@ import numpy as np
 from perfmodel.arrays import Array, interpolate
 from perfmodel.serving.curve import DecodeCurve
 from perfmodel.serving.limits import MAX_UTILISATION, TINY
-from perfmodel.serving.queueing import lacking
+from perfmodel.serving.queueing import at_least
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import Load
 
@@ -79,11 +79,19 @@ class MixedSteps:
         """
         if np.all(self.abreast <= 1.0):
             return entering
-        return np.asarray(np.maximum(entering + lacking(entering, self.abreast), self.abreast))
+        return np.asarray(np.maximum(at_least(entering, self.abreast)[0], self.abreast))
 
     def uneven(self, entering: Array) -> Array:
         """Return how much longer steps with `entering` prompts on average, (N,), are than one with just so many."""
         return np.asarray(self.fullest(entering) / np.maximum(entering, self.abreast))
+
+    def cv_squared(self, entering: Array, seconds: Array, running: Array) -> Array:
+        """Return the squared coefficient of variation of steps with `entering` prompts on average, (N,).
+
+        Their number is a Poisson one. seconds: mean of such a step, (N,). running: decoding sequences, (N,).
+        """
+        _, each = self.at(running)
+        return np.asarray(np.square(each / np.maximum(seconds, TINY)) * at_least(entering, self.abreast)[1])
 
     def interference(self, rate: Array, step: Array, running: Array) -> Array:
         """Return the seconds that one prompt adds to the decode of the others, (N,); arguments as in `entering`."""

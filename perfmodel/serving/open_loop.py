@@ -189,9 +189,10 @@ def _prefill_wait(replica: _Replica, point: _Point, rate: Array) -> Array:
     """Return the mean seconds until a step computes an arriving prompt, (N,).
 
     The prompt waits for the running step, and for prompts ahead of it that do not fit into the next one. Derived: the
-    first is half a step with prompts in the share of time that such steps take, as in Kingman's formula. The second
-    repeats it as in a queue whose server takes the time per prompt of the fullest steps: a bulk queue is no more loaded
-    than that. rate: requests/s, (N,).
+    first is half a step with prompts in the share of time that such steps take (Kingman's formula), more by their
+    variance as a long step meets more arrivals, and half a decode step in the rest. The second is the wait of a queue
+    whose server takes the time per prompt of the fullest steps: a bulk queue is no more loaded than that. With one
+    prompt per step and no decodes both are the M/G/1 queue. rate: requests/s, (N,).
     """
     load = replica.load
     prefill = load.mean(point.prefill.shared)
@@ -199,8 +200,9 @@ def _prefill_wait(replica: _Replica, point: _Point, rate: Array) -> Array:
     variability = np.square(load.cv) + np.square(point.prefill.cv(load))
     per_prompt = point.mixed.per_prompt(point.decode.wall, point.seen)
     loaded = np.minimum(rate * per_prompt, MAX_UTILISATION)
-    queued = busy * variability / 2.0 * (prefill + loaded / (1.0 - loaded) * per_prompt)
-    wait = queued + step_residual(point.running, point.step)
+    uneven = 1.0 + point.mixed.cv_squared(point.entering, prefill, point.seen)
+    queued = busy * variability / 2.0 * (prefill * uneven + loaded / (1.0 - loaded) * per_prompt)
+    wait = queued + (1.0 - busy) * step_residual(point.running, point.step)
     # a run holds no more prompts
     return np.asarray(np.minimum(wait, replica.run_length * prefill / point.entering / 2.0))
 

@@ -62,10 +62,11 @@ def prompts_per_step(running: Array, output_tokens: Array, least: Array, most: A
     return np.clip(entering / np.maximum(-np.expm1(-entering), TINY), least, most)
 
 
-def lacking(mean: Array, wanted: Array) -> Array:
-    """Return E[(wanted - g)+] where g is a Poisson number that is not zero, with this `mean` of at least 1, (N,).
+def at_least(mean: Array, wanted: Array) -> tuple[Array, Array]:
+    """Return (mean, variance) of max(g, wanted), (N,) each, where g is a Poisson number that is not zero.
 
-    The Poisson parameter m solves mean = m / (1 - exp(-m)), by Newton's method from the mean on, which lies above it.
+    mean: of g, at least 1, (N,). The Poisson parameter m solves mean = m / (1 - exp(-m)), by Newton's method from the
+    mean on, which lies above it; then g has the variance mean (1 + m - mean).
     """
     parameter = np.maximum(mean, 1.0 + TINY)
     for _ in range(_NEWTON):
@@ -73,11 +74,13 @@ def lacking(mean: Array, wanted: Array) -> Array:
         over = parameter - mean * (1.0 - none)
         parameter = np.maximum(parameter - over / np.maximum(1.0 - mean * none, TINY), TINY)
     chance = np.exp(-parameter) / np.maximum(-np.expm1(-parameter), TINY)
-    found = np.zeros_like(parameter)
+    first, second = np.asarray(mean, float), mean * (1.0 + parameter)
     for number in range(1, int(np.ceil(np.max(wanted, initial=1.0)))):
         chance = chance * parameter / number
-        found = found + chance * np.maximum(wanted - number, 0.0)
-    return found
+        below = number < wanted
+        first = first + np.where(below, chance * (wanted - number), 0.0)
+        second = second + np.where(below, chance * (np.square(wanted) - number**2), 0.0)
+    return first, np.maximum(second - np.square(first), 0.0)
 
 
 def share_of_others(running: Array, group: Array | float = 1.0) -> Array:
