@@ -9,15 +9,15 @@ import numpy as np
 from perfmodel.arrays import Array, interpolate
 from perfmodel.serving.curve import DecodeCurve
 from perfmodel.serving.limits import MAX_UTILISATION, TINY
-from perfmodel.serving.queueing import at_least
+from perfmodel.serving.queueing import at_least, mean_at_least
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import Load
 
 #: Running sequences of the least step that prompts share with decodes: one decodes, and one has its prompt computed.
 _TWO = 2.0
-#: Passes of the fixed point of the prompts that arrive during a step. Chosen: each leaves less than the load's share of
-#: the error, which begins at a few per cent.
-_PASSES = 6
+#: Passes of the fixed point of the prompts that arrive during a step. Chosen: it begins a few per cent off and moves
+#: half the way in each.
+_PASSES = 4
 #: A step that holds no more than this many prompts beyond the fewest has no slope per prompt.
 _LONE = 1e-6
 
@@ -64,7 +64,7 @@ class MixedSteps:
         met = np.maximum(rate * base / (1.0 - np.minimum(rate * each, MAX_UTILISATION)), 1.0)
         if np.any(self.abreast > 1.0):
             for _ in range(_PASSES):
-                met = np.clip(rate * (base + each * self.fullest(met)), 1.0, self.most)
+                met = np.clip(0.5 * (met + rate * (base + each * self.fullest(met))), 1.0, self.most)
         long = base + each * self.fullest(np.minimum(met, self.most))
         any_after_decode, none_after_long = -np.expm1(-rate * step), np.exp(-rate * long)
         share = any_after_decode / np.maximum(none_after_long + any_after_decode, TINY)
@@ -79,7 +79,7 @@ class MixedSteps:
         """
         if np.all(self.abreast <= 1.0):
             return entering
-        return np.asarray(np.maximum(at_least(entering, self.abreast)[0], self.abreast))
+        return mean_at_least(entering, self.abreast)
 
     def uneven(self, entering: Array) -> Array:
         """Return how much longer steps with `entering` prompts on average, (N,), are than one with just so many."""
@@ -156,7 +156,7 @@ def _added(steps: StepModel, load: Load, knots: Array, decoding: Array, groups: 
         else steps.prefill_steps(load.new, load.cached, g, spread=True)
         for i, g in zip(beside, groups, strict=True)
     ]
-    _, priced = steps.run_prompts(*planned, decode=steps.decode_step(knots[0], load.decode_context, load.drafts))
+    priced = steps.price_sets(*planned)
     return [
         load.mean(p.delaying(decoding[i], stages) if mixes else p.pipelined(stages))
         for i, p in zip(beside, priced, strict=True)

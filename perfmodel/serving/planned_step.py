@@ -150,22 +150,23 @@ def chunks(new: Array, cached: Array, seqs: Array | float, budget: Array, ranks:
         ranks: ranks of attention data parallelism that compute prompts side by side, (N,) or one number.
 
     Returns:
-        The full steps if any candidate has such, and the last steps if any has such.
+        The full steps that others follow, if any candidate has such, and the last steps if any has such: the one with
+        what is left, or all where nothing is left, so that fewer kinds of step are priced.
     """
     total: Array = np.asarray(new * seqs, np.float64)
     filled: Array = np.minimum(budget, total)
     full = np.asarray(np.floor(total / budget + _ROUNDING), np.float64)
     rest = np.maximum(total - full * filled, 0.0)
     last = (rest > _ROUNDING * filled) | ~(full >= 1.0)  # an unknown number of prompts takes an unknown time
+    prompts: Array = np.maximum(np.minimum(filled / new, seqs), np.minimum(ranks, filled))
+    before = cached + np.maximum(new - rest / seqs - filled / prompts, 0.0) / 2.0
     out = []
-    if np.any(full > 0):
-        prompts: Array = np.maximum(np.minimum(filled / new, seqs), np.minimum(ranks, filled))
-        before = np.maximum(new - rest / seqs - filled / prompts, 0.0) / 2.0
-        out.append(Chunk(n_steps=full, tokens=filled, prompts=prompts, context=cached + before))
-    if np.any(last):
-        tokens: Array = np.where(last, np.maximum(rest, 1.0), filled)
-        prompts = np.maximum(tokens / new, np.minimum(ranks, tokens))
-        out.append(Chunk(np.where(last, 1.0, 0.0), tokens, prompts, cached + np.maximum(new - tokens / prompts, 0.0)))
+    if np.any(last & (full > 0)):
+        out.append(Chunk(n_steps=np.where(last, full, 0.0), tokens=filled, prompts=prompts, context=before))
+    tokens: Array = np.where(last, np.maximum(rest, 1.0), filled)
+    left = np.where(last, np.maximum(tokens / new, np.minimum(ranks, tokens)), prompts)
+    after = np.where(last, cached + np.maximum(new - tokens / left, 0.0), before)
+    out.append(Chunk(np.where(last, 1.0, full), tokens, left, after))
     return out
 
 

@@ -7,6 +7,7 @@ requests per second. Waits for KV capacity are in `perfmodel.serving.admission`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 
@@ -81,6 +82,31 @@ def at_least(mean: Array, wanted: Array) -> tuple[Array, Array]:
         first = first + np.where(below, chance * (wanted - number), 0.0)
         second = second + np.where(below, chance * (np.square(wanted) - number**2), 0.0)
     return first, np.maximum(second - np.square(first), 0.0)
+
+
+def mean_at_least(mean: Array, wanted: Array) -> Array:
+    """Return the mean of `at_least` from a table, (N,), which is quick; arguments as there.
+
+    Exact in `wanted`, in which the mean is linear between whole numbers; in `mean` to 0.1 %.
+    """
+    mean, wanted = np.broadcast_arrays(np.asarray(mean, float), np.asarray(wanted, float))
+    out, below = np.array(mean), np.floor(wanted)
+    for whole in np.unique(below[wanted > 1.0]):
+        rows = (below == whole) & (wanted > 1.0)
+        part, some = wanted[rows] - whole, mean[rows]
+        at = np.interp(some, *_means_at_least(int(whole)))
+        if np.any(part > 0):
+            at = at + part * (np.interp(some, *_means_at_least(int(whole) + 1)) - at)
+        out[rows] = np.maximum(at, some)  # beyond the table, hardly any number is less
+    return out
+
+
+@lru_cache(maxsize=64)
+def _means_at_least(wanted: int) -> tuple[Array, Array]:
+    """Return (means of a Poisson number that is not zero, means of the larger of it and `wanted`), (K,) each."""
+    parameter = np.geomspace(1e-3, 4.0 * wanted + 20.0, 400)
+    mean = parameter / -np.expm1(-parameter)
+    return mean, at_least(mean, np.full_like(mean, float(wanted)))[0]
 
 
 def share_of_others(running: Array, group: Array | float = 1.0) -> Array:

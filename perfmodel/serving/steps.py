@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -206,12 +207,7 @@ class StepModel:
     def run_prompts(self, *planned: PlannedPrompts, decode: PlannedStep) -> tuple[PricedStep, list[PricedPrompts]]:
         """Compute what a decode step and the steps of several sets of prompts take, priced together."""
         decoded, *priced = self.run(decode, *(step for prompts in planned for step in prompts.parts))
-        out, start = [], 0
-        for prompts in planned:
-            stop = start + len(prompts.parts)
-            out.append(_together(prompts, priced[start:stop]))
-            start = stop
-        return decoded, out
+        return decoded, _regrouped(planned, priced)
 
     def decode_step(self, seqs: Array, context: Array, drafts: Array) -> PlannedStep:
         """Plan one decode step with `seqs` sequences running on the replica, (N,).
@@ -317,7 +313,11 @@ class StepModel:
 
     def price_prompts(self, planned: PlannedPrompts) -> PricedPrompts:
         """Compute what the steps of some prompts take."""
-        return _together(planned, self.run(*planned.parts))
+        return self.price_sets(planned)[0]
+
+    def price_sets(self, *planned: PlannedPrompts) -> list[PricedPrompts]:
+        """Compute what the steps of several sets of prompts take, priced together."""
+        return _regrouped(planned, self.run(*(step for prompts in planned for step in prompts.parts)))
 
     def prefill(self, new: Array, cached: Array, seqs: Array | float = 1.0) -> tuple[StepCost, Array, Array]:
         """Plan and price the prefill of `seqs` prompts computed together.
@@ -327,6 +327,16 @@ class StepModel:
         """
         priced = self.price_prompts(self.prefill_steps(new, cached, seqs))
         return priced.cost, priced.n_steps, priced.pipelined(self.sharding.pp)
+
+
+def _regrouped(planned: Sequence[PlannedPrompts], priced: list[PricedStep]) -> list[PricedPrompts]:
+    """Return the prices of several sets of prompts from those of all their kinds of step in turn."""
+    out, start = [], 0
+    for prompts in planned:
+        stop = start + len(prompts.parts)
+        out.append(_together(prompts, priced[start:stop]))
+        start = stop
+    return out
 
 
 def _together(planned: PlannedPrompts, priced: list[PricedStep]) -> PricedPrompts:
