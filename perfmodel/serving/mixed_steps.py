@@ -61,10 +61,12 @@ class MixedSteps:
         """
         base, each = self.at(running)
         base = np.maximum(base - step, 0.0) if self.separate else base
-        met = np.maximum(rate * base / (1.0 - np.minimum(rate * each, MAX_UTILISATION)), 1.0)
+        free = 1.0 - np.minimum(rate * each, MAX_UTILISATION)
+        met = np.maximum(rate * base / free, 1.0)
         if np.any(self.abreast > 1.0):
             for _ in range(_PASSES):
-                met = np.clip(0.5 * (met + rate * (base + each * self.fullest(met))), 1.0, self.most)
+                found = (rate * base + (1.0 - free) * (self.fullest(met) - met)) / free
+                met = np.clip(0.5 * (met + found), 1.0, self.most)
         long = base + each * self.fullest(np.minimum(met, self.most))
         any_after_decode, none_after_long = -np.expm1(-rate * step), np.exp(-rate * long)
         share = any_after_decode / np.maximum(none_after_long + any_after_decode, TINY)
