@@ -185,8 +185,8 @@ def step_time(setup: Prepared) -> StepTime:
 
     Its arguments are those of `StepTime`; least times (`step_floor`) are not applied. Prompt tokens that attend to k
     keys on average are taken as one sequence where k is large enough, else as several sequences without a cached
-    prefix. A pipeline of PP stages advances PP micro-batches per step: decodes are spread over them, and prompts fill
-    them one by one.
+    prefix. A pipeline of PP stages advances PP micro-batches per step: decodes and prompts are spread over them, whole
+    prompts or chunks at least.
     """
     steps = setup.steps
 
