@@ -41,8 +41,7 @@ def offline(steps: StepModel, load: Load, max_running: Array, prefills_per_reque
     # prompts are prefilled again only while others queue
     repeats = 1.0 + (prefills_per_request - 1.0) * np.maximum(1.0 - max_running / count, 0.0)
     few, full = _prefill_lines(steps, load, curve.time[0], (single, grouped), (least, most))
-    alone = grouped.apart.busy(steps.sharding.pp)
-    least_gap = load.mean(alone) / most * repeats
+    least_gap = load.mean(grouped.apart.busy(steps.sharding.pp)) / most * repeats
     drained = drain(
         OfflineBatch(
             count=count,
