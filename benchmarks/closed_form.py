@@ -1,8 +1,9 @@
-"""The closed form against the simulator over a grid of 200 scenarios: where they agree and where they differ.
+"""The closed form against the simulator over a grid of 260 scenarios: where they agree and where they differ.
 
     python -m benchmarks.closed_form [-o docs/closed-form.md] [--csv grid.csv]
 
-Four deployments x five mixes of lengths x ten loads. Bias is the median of estimate over simulation; spread is the
+Four deployments x five mixes of lengths x ten loads; then a sample, drawn with a seed, of closed loops with answers of
+1 to 100 tokens, pipelines and pools. Bias is the median of estimate over simulation; spread is the
 range that holds 80 % of the ratios. Both are given by kind of load, share of KV cache in use, prompt length and engine.
 Both sides use the same step costs, so every difference is queueing or batching. `-o` puts the tables between the
 markers of a page.
@@ -11,6 +12,7 @@ markers of a page.
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -45,6 +47,21 @@ LENGTHS: tuple[tuple[list[float], list[float]], ...] = (
 )
 #: Closed loops by users, open loops by share of the closed loop's throughput, offline batches by requests.
 CLOSED, OPEN, OFFLINE = (1, 8, 32, 128), (0.2, 0.4, 0.6, 0.75, 0.9), (200,)
+#: Sampled scenarios of each further kind, the seed of the draw, and the largest prompts and clients of short answers.
+SAMPLED, SEED = 20, 5
+#: (model, device, layout, engines) of pipelines, and of the workers of pools.
+PIPELINES: tuple[tuple[str, str, dict[str, float]], ...] = (
+    ("meta-llama/Llama-3.1-8B", "a100-sxm-80gb", {"pp": 2}),
+    ("meta-llama/Llama-3.1-70B", "h100-sxm", {"tp": 2, "pp": 2}),
+    ("meta-llama/Llama-3.1-70B", "h100-sxm", {"tp": 2, "pp": 4}),
+    ("Qwen/Qwen3-30B-A3B", "h100-sxm", {"pp": 4}),
+)
+POOLS: tuple[tuple[str, str, dict[str, float]], ...] = (
+    ("meta-llama/Llama-3.1-8B", "h100-sxm", {}),
+    ("meta-llama/Llama-3.1-70B", "h100-sxm", {"tp": 4}),
+)
+#: Shares of capacity of pipelines under random arrivals.
+PIPELINE_LEVELS = (0.5, 0.8, 0.9, 0.95)
 #: Requests and seeds of open loops. Near full load one run of a queue says little, so they are long and repeated.
 COUNT, SEEDS = 3000, (0, 1, 2)
 METRICS = {"ttft_ms": "TTFT", "tpot_ms": "TPOT", "e2e_ms": "E2E", "output_tok_s": "output tok/s"}
@@ -54,8 +71,8 @@ MARKS = ("<!-- measured by benchmarks/closed_form.py -->", "<!-- end -->")
 
 @dataclass(frozen=True)
 class Scenario:
-    """One load on one deployment. kind: how requests arrive. level: users (closed), share of capacity (open) or
-    requests (offline)."""
+    """One load on one deployment. kind: how requests arrive, or what is sampled. level: users (closed), share of
+    capacity (open) or requests (offline). workers: of the prefill and of the decode pool; none without pools."""
 
     deployment: str
     spec: ModelSpec
@@ -64,6 +81,7 @@ class Scenario:
     kind: str
     level: float
     work: Workload
+    workers: tuple[int, int] | None = None
 
     @property
     def alike(self) -> bool:
@@ -83,6 +101,39 @@ def scenarios() -> Iterator[Scenario]:
                 yield Scenario(title, spec, row, engine_of(engine), kind, level, work)
 
 
+def sampled(generator: np.random.Generator) -> Iterator[Scenario]:
+    """Closed loops with short answers, pipelines near capacity and pools, `SAMPLED` of each."""
+
+    def uniform(low: float, high: float) -> float:
+        return float(np.round(np.exp(generator.uniform(np.log(low), np.log(high)))))
+
+    for _ in range(SAMPLED):
+        model, device, columns, name = DEPLOYMENTS[int(generator.integers(len(DEPLOYMENTS)))]
+        users = uniform(2, 5) if generator.random() < 0.5 else uniform(6, 64)
+        work = Workload.from_lengths(uniform(100, 6000), uniform(1, 100), concurrency=users)
+        yield _placed((model, device, columns), name, "short answers", users, work)
+    for _ in range(SAMPLED):
+        chosen, name = PIPELINES[int(generator.integers(len(PIPELINES)))], str(generator.choice(["vllm", "trtllm"]))
+        work = Workload.from_lengths(uniform(300, 4000), uniform(50, 400), concurrency=1024)
+        made = _placed(chosen, name, "pipeline", float(generator.choice(PIPELINE_LEVELS)), work)
+        rate = float(perfmodel.estimate(made.spec, work, made.row, engine=made.engine).request_rate[0])
+        busy = replace(work, arrival="open", concurrency=float("nan"), rate=made.level * rate)
+        yield replace(made, work=busy)
+    for _ in range(SAMPLED):
+        chosen, users = POOLS[int(generator.integers(len(POOLS)))], uniform(2, 128)
+        work = Workload.from_lengths(uniform(300, 6000), uniform(50, 500), concurrency=users)
+        made = _placed(chosen, "vllm", "pools", users, work)
+        yield replace(made, workers=(int(generator.integers(1, 3)), int(generator.integers(1, 4))))
+
+
+def _placed(chosen: tuple[str, str, dict[str, float]], name: str, kind: str, level: float, work: Workload) -> Scenario:
+    """`Scenario` of (model, device, layout) under the engine `name`."""
+    model, device, columns = chosen
+    title = f"{model.split('/')[-1]} on {device}, {name}"
+    row = perfmodel.deployments([hwdb.device(device)], **columns)
+    return Scenario(title, perfmodel.model(model), row, engine_of(name), kind, level, work)
+
+
 def loads(base: Workload, rate: float) -> list[tuple[str, float, Workload]]:
     """(kind, level, workload) on the lengths of `base`; rate: requests/s of a full replica."""
     none = float("nan")
@@ -95,6 +146,17 @@ def loads(base: Workload, rate: float) -> list[tuple[str, float, Workload]]:
 def estimated(scenario: Scenario) -> Estimates:
     """The closed form's estimate. In the simulator, requests of equal length that start together stay together for
     good; the closed form is told to assume the same here. On real servers they drift apart (`Engine.synchronised`)."""
+    if scenario.workers is not None:
+        front, back = scenario.workers
+        return perfmodel.estimate_disaggregated(
+            scenario.spec,
+            scenario.work,
+            scenario.row,
+            scenario.row,
+            prefill_workers=front,
+            decode_workers=back,
+            engine=scenario.engine,
+        )
     demand = load_of(scenario.work, 1, float("inf"))  # the simulated closed loops are steady
     demand = replace(demand, synchronised=np.full(1, float(scenario.alike)))
     return estimate_load(scenario.spec, demand, scenario.row, engine=scenario.engine.changed(synchronised=1.0))
@@ -102,13 +164,18 @@ def estimated(scenario: Scenario) -> Estimates:
 
 def simulated(scenario: Scenario) -> dict[str, float]:
     """The simulator's figures, mean over the seeds, and the mean share of the KV cache in use."""
-    opened = scenario.kind == "open"
+    opened = scenario.work.arrival == "open"
+    pools: dict[str, Any] = {}
+    row = scenario.row
+    if scenario.workers is not None:
+        front, back = (replace(row, replicas=np.full(1, n)) for n in scenario.workers)
+        row, pools = back, {"prefill": front}
     drawn = []
     for seed in SEEDS if opened else SEEDS[:1]:
         found = perfmodel.simulate(
-            scenario.spec, scenario.row, scenario.work, engine=scenario.engine, seed=seed, count=COUNT if opened else 0
+            scenario.spec, row, scenario.work, engine=scenario.engine, seed=seed, count=COUNT if opened else 0, **pools
         )
-        pool = found.pools[0]
+        pool = found.pools[-1]
         lasted = found.runs["step"] * found.runs["steps"]
         used = float(np.average(found.runs["used"], weights=lasted) * pool.policy.kv_block / pool.kv_tokens)
         drawn.append({**{m: simulator.summary(found)[m] for m in METRICS}, "kv_share": used})
@@ -146,6 +213,17 @@ REGIMES: dict[str, list[tuple[str, Rows]]] = {
         ("open, 75 %", lambda f: (f.kind == "open") & (f.level == 0.75)),
         ("open, 90 %", lambda f: (f.kind == "open") & (f.level == 0.9)),
         ("offline, 200 requests", lambda f: f.kind == "offline"),
+        (
+            "closed loop, answers of 1 to 100 tokens, 2 to 5 users",
+            lambda f: (f.kind == "short answers") & (f.level <= 5),
+        ),
+        (
+            "closed loop, answers of 1 to 100 tokens, 6 to 64 users",
+            lambda f: (f.kind == "short answers") & (f.level > 5),
+        ),
+        ("pipelines, open, 50 to 80 % of capacity", lambda f: (f.kind == "pipeline") & (f.level <= 0.8)),
+        ("pipelines, open, 90 and 95 %", lambda f: (f.kind == "pipeline") & (f.level > 0.8)),
+        ("pools, closed loop, 2 to 128 users", lambda f: f.kind == "pools"),
     ],
     "KV room in use": [
         ("below half", lambda f: f.kv_share < 0.5),
@@ -218,8 +296,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, help="put the tables into this page")
     parser.add_argument("--csv", type=Path, help="write every scenario here")
+    parser.add_argument("--only", default="", help="one kind of load, such as closed, pipeline, pools or short answers")
     chosen = parser.parse_args()
-    rows = pd.DataFrame([compared(s) for s in scenarios()])
+    every = itertools.chain(scenarios(), sampled(np.random.default_rng(SEED)))
+    rows = pd.DataFrame([compared(s) for s in every if chosen.only in ("", s.kind)])
     if chosen.csv:
         rows.to_csv(chosen.csv, index=False)
     found = report(rows)

@@ -15,6 +15,7 @@ from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import estimate, estimate_load
 from perfmodel.models import model
+from perfmodel.serving.queueing import at_least, mean_at_least
 from perfmodel.workload.load import load_of
 from perfmodel.workload.workload import Workload
 
@@ -63,6 +64,55 @@ def test_a_pipeline_serves_what_its_simulation_does() -> None:
     found, played = estimate(LLAMA, busy, placed), simulator.summary(simulator.simulate(LLAMA, placed, busy, count=800))
     assert float(found.tpot[0, 0]) * 1e3 == pytest.approx(played["tpot_ms"], rel=0.1)
     assert float(found.e2e[0, 0]) * 1e3 == pytest.approx(played["e2e_ms"], rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("tp", "pp", "by", "prompt", "answer", "share"),
+    [
+        (1, 2, "vllm", 900, 100, 0.95),
+        (1, 4, "vllm", 1072, 158, 0.9),
+        (1, 4, "trtllm", 400, 150, 0.8),
+        (2, 2, "trtllm", 2000, 60, 0.5),
+    ],
+)
+def test_pipelines_near_capacity_wait_as_their_simulation_does(
+    tp: int, pp: int, by: str, prompt: int, answer: int, share: float
+) -> None:
+    placed = deployments(H100, tp=tp, pp=pp)
+    most = float(estimate(LLAMA, lengths(prompt, answer, concurrency=1024), placed, engine=by).request_rate[0])
+    busy = lengths(prompt, answer, rate=share * most)
+    found = estimate(LLAMA, busy, placed, engine=by)
+    played = simulator.summary(simulator.simulate(LLAMA, placed, busy, engine=by, count=4000))
+    assert float(found.tpot[0, 0]) * 1e3 == pytest.approx(played["tpot_ms"], rel=0.1)
+    assert float(found.e2e[0, 0]) * 1e3 == pytest.approx(played["e2e_ms"], rel=0.1)
+    assert float(found.ttft[0, 0]) * 1e3 == pytest.approx(played["ttft_ms"], rel=0.15)
+
+
+@pytest.mark.parametrize("by", ["vllm", "sglang", "trtllm"])
+@pytest.mark.parametrize("pp", [2, 4, 8])
+def test_a_pipeline_serves_no_less_than_one_device_with_its_compute_would(by: str, pp: int) -> None:
+    # 1,000-token prompts arrive one by one: each micro-batch takes its own, none waits until others fill a step
+    work = lengths(1000, 50, rate=1e4)
+    deep, one = (
+        float(estimate(LLAMA, work, deployments(H100, pp=p), engine=by, costs=Roofline()).request_rate[0])
+        for p in (pp, 1)
+    )
+    assert 0.8 * pp < deep / one < 1.25 * pp
+
+
+def test_a_round_is_as_long_as_its_fullest_micro_batch() -> None:
+    # mean and variance of max(prompts, micro-batches), by counting drawn Poisson numbers
+    draw = np.random.default_rng(2)
+    for parameter in (0.3, 1.0, 3.0):
+        numbers = draw.poisson(parameter, 400_000)
+        numbers = numbers[numbers > 0]
+        for stages in (1, 2, 4):
+            mean, variance = at_least(np.array([parameter / -np.expm1(-parameter)]), np.array([float(stages)]))
+            counted = np.maximum(numbers, stages)
+            assert mean[0] == pytest.approx(counted.mean(), rel=0.01)
+            quick = mean_at_least(np.array([parameter / -np.expm1(-parameter)]), np.array([stages - 0.5]))
+            assert quick[0] == pytest.approx(np.maximum(numbers, stages - 0.5).mean(), rel=0.01)
+            assert variance[0] == pytest.approx(counted.var(), rel=0.03, abs=1e-3)
 
 
 def test_capacity_does_not_depend_on_how_far_it_is_exceeded() -> None:

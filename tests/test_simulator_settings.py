@@ -65,7 +65,8 @@ class Case:
         """Seconds of steps by the cost model; arguments of one length, as in `StepTable.time`."""
         steps, pp = self.setup.steps, self.columns["pp"]
         prompt, keys, seqs, context = (a.reshape(-1, 1) for a in np.broadcast_arrays(prompt, keys, seqs, context))
-        tokens = np.maximum(prompt / pp, np.minimum(prompt, steps.token_budget))
+        alone = np.minimum(steps.token_budget, np.maximum(2.0 * keys, 1.0))
+        tokens = np.maximum(prompt / pp, np.minimum(prompt, alone))
         prompts = np.where(prompt > 0, np.maximum(tokens / (2 * keys), 1.0), 0.0)
         step = Step(
             prefill_tokens=tokens,

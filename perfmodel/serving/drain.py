@@ -111,6 +111,7 @@ class _Run:
         at_once = (over < 1.0) | self.lockstep
         steps = prefill_steps(came, per_step, self.width, at_once=at_once)
         prompts = prefill.seconds(came, steps, running, batch.curve, at_once=at_once)
+        prompts = np.maximum(prompts, came * prefill.alone - decoding)
         # whole steps carry prompts, also where these fill a part of one
         beside = 0.0 if prefill.separate else np.clip(steps, over * self.width, self.width) / self.width * decoding
         # a prompt is done with its group, on average half a group later than half of all

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from perfmodel.arrays import Array, interpolate
 from perfmodel.serving.curve import DecodeCurve
 from perfmodel.serving.limits import MAX_UTILISATION, TINY
+from perfmodel.serving.queueing import at_least, mean_at_least
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import Load
 
+#: Running sequences of the least step that prompts share with decodes: one decodes, and one has its prompt computed.
+_TWO = 2.0
+#: Passes of the fixed point of the prompts that arrive during a step. Chosen: it begins a few per cent off and moves
+#: half the way in each.
+_PASSES = 4
 #: A step that holds no more than this many prompts beyond the fewest has no slope per prompt.
 _LONE = 1e-6
 
@@ -23,8 +29,9 @@ class MixedSteps:
     `base` and `each` are (K, N), at K numbers of running sequences, `knots`, also (K, N); between them they are
     interpolated. Base holds what every step with a prompt costs, such as kernel launches that no captured graph
     replays, and so it has no jump where graphs end. least: fewest prompts that enter a full batch together, most: most
-    prompts of a step, (N,). separate: prompts are computed in steps of their own, after which a decode step follows;
-    base holds that too.
+    prompts of a step, abreast: prompts that micro-batches of a pipeline compute side by side, so that fewer take no
+    less time, (N,). separate: prompts are computed in steps of their own, after which a decode step follows; base holds
+    that too.
     """
 
     knots: Array
@@ -33,6 +40,7 @@ class MixedSteps:
     least: Array
     most: Array
     separate: bool
+    abreast: Array = field(default_factory=lambda: np.ones(1))
 
     def at(self, running: Array) -> tuple[Array, Array]:
         """Return (base, each) of steps in which `running` sequences decode, (N,) each."""
@@ -53,12 +61,39 @@ class MixedSteps:
         """
         base, each = self.at(running)
         base = np.maximum(base - step, 0.0) if self.separate else base
-        met = np.maximum(rate * base / (1.0 - np.minimum(rate * each, MAX_UTILISATION)), 1.0)
-        long = base + each * np.minimum(met, self.most)
+        free = 1.0 - np.minimum(rate * each, MAX_UTILISATION)
+        met = np.maximum(rate * base / free, 1.0)
+        if np.any(self.abreast > 1.0):
+            for _ in range(_PASSES):
+                found = (rate * base + (1.0 - free) * (self.fullest(met) - met)) / free
+                met = np.clip(0.5 * (met + found), 1.0, self.most)
+        long = base + each * self.fullest(np.minimum(met, self.most))
         any_after_decode, none_after_long = -np.expm1(-rate * step), np.exp(-rate * long)
         share = any_after_decode / np.maximum(none_after_long + any_after_decode, TINY)
         arriving = rate * ((1.0 - share) * step + share * long)
         return np.asarray(np.clip(arriving / np.maximum(share, TINY), self.fewest(running), self.most))
+
+    def fullest(self, entering: Array) -> Array:
+        """Return how many prompts set the time of steps with `entering` prompts on average, at least one each, (N,).
+
+        Derived: fewer prompts than micro-batches (`abreast`, a) take as long as one each, so that a step with g prompts
+        takes as long as one with max(g, a). The mean over a Poisson number that is not zero is m + E[(a - g)+].
+        """
+        if np.all(self.abreast <= 1.0):
+            return entering
+        return mean_at_least(entering, self.abreast)
+
+    def uneven(self, entering: Array) -> Array:
+        """Return how much longer steps with `entering` prompts on average, (N,), are than one with just so many."""
+        return np.asarray(self.fullest(entering) / np.maximum(entering, self.abreast))
+
+    def cv_squared(self, entering: Array, seconds: Array, running: Array) -> Array:
+        """Return the squared coefficient of variation of steps with `entering` prompts on average, (N,).
+
+        Their number is a Poisson one. seconds: mean of such a step, (N,). running: decoding sequences, (N,).
+        """
+        _, each = self.at(running)
+        return np.asarray(np.square(each / np.maximum(seconds, TINY)) * at_least(entering, self.abreast)[1])
 
     def interference(self, rate: Array, step: Array, running: Array) -> Array:
         """Return the seconds that one prompt adds to the decode of the others, (N,); arguments as in `entering`."""
@@ -67,7 +102,7 @@ class MixedSteps:
     def added(self, step: Array, entering: Array, running: Array) -> Array:
         """Return the seconds that one of `entering` prompts adds to a step, (N,); other arguments as in `entering`."""
         base, each = self.at(running)
-        return np.asarray(np.maximum((base - step) / entering + each, 0.0))
+        return np.asarray(np.maximum((base - step + each * self.fullest(entering)) / entering, 0.0))
 
     def met(self, running: Array, step: Array, output_tokens: Array) -> Array:
         """Return the seconds that the prompts of the others in a full batch add to the decode of a request, (N,).
@@ -97,14 +132,16 @@ def mixed_steps(steps: StepModel, load: Load, curve: DecodeCurve) -> MixedSteps:
     knots, decoding = curve.running[[0, -1]], curve.time[[0, -1]] * load.accepted
     most = np.maximum(steps.max_prompts_per_step(load.mean(load.new)), 1.0)
     most = np.minimum(most, np.maximum(knots[-1], 1.0))
-    least = [np.minimum(steps.min_prompts_per_step(n), most) for n in knots]
+    abreast = np.minimum(steps.sharding.pp, most)
+    least = [np.maximum(np.minimum(steps.min_prompts_per_step(n), most), abreast) for n in knots]
     added = _added(steps, load, knots, decoding, [group for few in least for group in (few, most)])
     bases, slopes = [], []
     for step, few, alone, grouped in zip(decoding, least, added[::2], added[1::2], strict=True):
         each = np.maximum(grouped - alone, 0.0) / np.maximum(most - few, TINY)
         slopes.append(np.where(most - few > _LONE, each, 0.0))
         bases.append(step + alone - slopes[-1] * few)
-    return MixedSteps(knots, np.stack(bases), np.stack(slopes), least[-1], most, not steps.engine.mixes_prefill)
+    fewest = np.minimum(steps.min_prompts_per_step(knots[-1]), most)
+    return MixedSteps(knots, np.stack(bases), np.stack(slopes), fewest, most, not steps.engine.mixes_prefill, abreast)
 
 
 def _added(steps: StepModel, load: Load, knots: Array, decoding: Array, groups: list[Array]) -> list[Array]:
@@ -113,14 +150,15 @@ def _added(steps: StepModel, load: Load, knots: Array, decoding: Array, groups: 
     knots: running sequences; decoding: seconds of a decode step with so many, (K, N).
     """
     beside = [i // 2 for i in range(len(groups))]
+    shared = np.maximum(knots, np.minimum(_TWO, knots[-1]))
     mixes, stages = steps.engine.mixes_prefill, steps.sharding.pp
     planned = [
-        steps.mixed_steps(load.new, load.cached, g, knots[i], load.decode_context)
+        steps.mixed_steps(load.new, load.cached, g, shared[i], load.decode_context)
         if mixes
-        else steps.prefill_steps(load.new, load.cached, g)
+        else steps.prefill_steps(load.new, load.cached, g, spread=True)
         for i, g in zip(beside, groups, strict=True)
     ]
-    _, priced = steps.run_prompts(*planned, decode=steps.decode_step(knots[0], load.decode_context, load.drafts))
+    priced = steps.price_sets(*planned)
     return [
         load.mean(p.delaying(decoding[i], stages) if mixes else p.pipelined(stages))
         for i, p in zip(beside, priced, strict=True)

@@ -41,6 +41,7 @@ def offline(steps: StepModel, load: Load, max_running: Array, prefills_per_reque
     # prompts are prefilled again only while others queue
     repeats = 1.0 + (prefills_per_request - 1.0) * np.maximum(1.0 - max_running / count, 0.0)
     few, full = _prefill_lines(steps, load, curve.time[0], (single, grouped), (least, most))
+    least_gap = load.mean(grouped.apart.busy(steps.sharding.pp)) / most * repeats
     drained = drain(
         OfflineBatch(
             count=count,
@@ -54,8 +55,9 @@ def offline(steps: StepModel, load: Load, max_running: Array, prefills_per_reque
                 prompt=load.mean(load.new),
                 budget=_tokens_per_step(steps, load),
                 separate=not steps.engine.mixes_prefill,
+                alone=least_gap,
             ),
-            steady=_steady_state(load, crowd, curve, steady, (outputs.mean, repeats)),
+            steady=_steady_state(load, crowd, curve, steady, (outputs.mean, repeats)).no_faster(least_gap),
         )
     )
     return _served(steps, load, drained, count, (single, grouped))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,7 +32,8 @@ class PrefillCost:
 
     few, full: of a step with one decoding sequence, and of one with `running` of them. prompt: tokens per prompt.
     budget: tokens per step. separate: whether prompts take steps of their own (prefill first) rather than being mixed
-    with decodes.
+    with decodes. alone: seconds per prompt of full groups with no decode beside them, which is the least that any
+    step's share of it takes.
     """
 
     few: PrefillLine
@@ -41,6 +42,7 @@ class PrefillCost:
     prompt: Array
     budget: Array
     separate: bool
+    alone: Array | float = 0.0
 
     def seconds(self, came: Array, steps: Array, running: Array, curve: DecodeCurve, *, at_once: Mask) -> Array:
         """Return the seconds that `came` prompts in `steps` steps add while `running` sequences decode, (N,) each.
@@ -74,6 +76,10 @@ class SteadyState:
     tpot: Array
     running: Array
     step: Array
+
+    def no_faster(self, gap: Array) -> SteadyState:
+        """Return this state with at least `gap` seconds (N,) between completions."""
+        return replace(self, request_gap=np.maximum(self.request_gap, gap))
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,7 @@ def _operating_point(replica: _Replica) -> _Point:
     entered = np.minimum(load.rate, most / np.maximum(_met(replica, mixed, -1) + _decoding(replica, -1), TINY))
     entering = mixed.entering(entered, replica.curve.at(seen) * load.accepted, seen)
     decode, (prefill,) = prefill_times(steps, load, seen, (entering,))
+    prefill = prefill.longer(mixed.uneven(entering))
     nodes = poisson_nodes(running, seen, most)
     low, high = steps.run(*(steps.decode_step(n, load.decode_context, load.drafts) for n in nodes))
     return _Point(
@@ -196,17 +197,20 @@ def _prefill_wait(replica: _Replica, point: _Point, rate: Array) -> Array:
     """Return the mean seconds until a step computes an arriving prompt, (N,).
 
     The prompt waits for the running step, and for prompts ahead of it that do not fit into the next one. Derived: the
-    first is half a step with prompts in the share of time that such steps take, as in Kingman's formula. The second
-    repeats it as in a queue whose server takes the time per prompt of the fullest steps: a bulk queue is no more loaded
-    than that. rate: requests/s, (N,).
+    first is half a step with prompts in the share of time that such steps take (Kingman's formula), more by their
+    variance as a long step meets more arrivals, and half a decode step in the rest. The second is the wait of a queue
+    whose server takes the time per prompt of the fullest steps: a bulk queue is no more loaded than that. With one
+    prompt per step and no decodes both are the M/G/1 queue. rate: requests/s, (N,).
     """
     load = replica.load
     prefill = load.mean(point.prefill.shared)
     busy = np.minimum(rate * prefill / point.entering, 1.0)
-    loaded = np.minimum(rate * point.mixed.per_prompt(point.decode.wall, point.seen), MAX_UTILISATION)
     variability = np.square(load.cv) + np.square(point.prefill.cv(load))
-    queued = busy * prefill / 2.0 * variability / (1.0 - loaded)
-    wait = queued + step_residual(point.running, point.step)
+    per_prompt = point.mixed.per_prompt(point.decode.wall, point.seen)
+    loaded = np.minimum(rate * per_prompt, MAX_UTILISATION)
+    uneven = 1.0 + point.mixed.cv_squared(point.entering, prefill, point.seen)
+    queued = busy * variability / 2.0 * (prefill * uneven + loaded / (1.0 - loaded) * per_prompt)
+    wait = queued + (1.0 - busy) * step_residual(point.running, point.step)
     # a run holds no more prompts
     return np.asarray(np.minimum(wait, replica.run_length * prefill / point.entering / 2.0))
 

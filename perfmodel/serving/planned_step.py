@@ -48,10 +48,12 @@ class PricedStep(NamedTuple):
 class PlannedPrompts(NamedTuple):
     """Describe the steps that compute some prompts, as one or two kinds of step: full ones, and the last with the rest.
 
-    parts: the kinds, full steps first where there are any; `n_steps` of each may be 0.
+    parts: the kinds, full steps first where there are any; `n_steps` of each may be 0. abreast: prompts that
+    micro-batches of a pipeline take side by side, (N,); 1 where all steps follow one another.
     """
 
     parts: tuple[PlannedStep, ...]
+    abreast: Array | float = 1.0
 
     @property
     def n_steps(self) -> Array:
@@ -87,10 +89,17 @@ class PricedPrompts(NamedTuple):
         """Return the seconds until all steps have passed a pipeline of `stages` (N,) equal stages.
 
         Derived: a stage takes wall / stages of a step. The stages work on successive steps at once, so the last stage
-        ends after the times of all steps, and after those of a full step for each stage before it.
+        ends after the times of all steps, and after those of a full step for each stage before it. Prompts side by side
+        are in different stages already: each waits for its own steps only, but all of them for every step's turn.
         """
         pace = np.where(self.counts[0] > 0, self.walls[0], self.walls[-1])
-        return np.asarray((self.wall * self.n_steps + (stages - 1.0) * pace) / stages)
+        own = np.maximum(self.n_steps / np.maximum(self.planned.abreast, 1.0), 1.0)
+        behind = np.maximum(own + stages - 1.0 - self.n_steps, 0.0)
+        return np.asarray((self.wall * self.n_steps + behind * pace) / stages)
+
+    def busy(self, stages: Array) -> Array:
+        """Return the seconds that all steps keep each of the stages of a pipeline, `stages` (N,), at work."""
+        return np.asarray(self.wall * self.n_steps / stages)
 
     def longer_than(self, seconds: Array) -> Array:
         """Return by how many seconds all steps together exceed as many steps of `seconds` (N,), none by less than 0."""
@@ -141,22 +150,23 @@ def chunks(new: Array, cached: Array, seqs: Array | float, budget: Array, ranks:
         ranks: ranks of attention data parallelism that compute prompts side by side, (N,) or one number.
 
     Returns:
-        The full steps if any candidate has such, and the last steps if any has such.
+        The full steps that others follow, if any candidate has such, and the last steps if any has such: the one with
+        what is left, or all where nothing is left, so that fewer kinds of step are priced.
     """
     total: Array = np.asarray(new * seqs, np.float64)
     filled: Array = np.minimum(budget, total)
     full = np.asarray(np.floor(total / budget + _ROUNDING), np.float64)
     rest = np.maximum(total - full * filled, 0.0)
     last = (rest > _ROUNDING * filled) | ~(full >= 1.0)  # an unknown number of prompts takes an unknown time
+    prompts: Array = np.maximum(np.minimum(filled / new, seqs), np.minimum(ranks, filled))
+    before = cached + np.maximum(new - rest / seqs - filled / prompts, 0.0) / 2.0
     out = []
-    if np.any(full > 0):
-        prompts: Array = np.maximum(np.minimum(filled / new, seqs), np.minimum(ranks, filled))
-        before = np.maximum(new - rest / seqs - filled / prompts, 0.0) / 2.0
-        out.append(Chunk(n_steps=full, tokens=filled, prompts=prompts, context=cached + before))
-    if np.any(last):
-        tokens: Array = np.where(last, np.maximum(rest, 1.0), filled)
-        prompts = np.maximum(tokens / new, np.minimum(ranks, tokens))
-        out.append(Chunk(np.where(last, 1.0, 0.0), tokens, prompts, cached + np.maximum(new - tokens / prompts, 0.0)))
+    if np.any(last & (full > 0)):
+        out.append(Chunk(n_steps=np.where(last, full, 0.0), tokens=filled, prompts=prompts, context=before))
+    tokens: Array = np.where(last, np.maximum(rest, 1.0), filled)
+    left = np.where(last, np.maximum(tokens / new, np.minimum(ranks, tokens)), prompts)
+    after = np.where(last, cached + np.maximum(new - tokens / left, 0.0), before)
+    out.append(Chunk(np.where(last, 1.0, full), tokens, left, after))
     return out
 
 

@@ -107,10 +107,11 @@ def prompt_pool(steps: StepModel, load: Load, workers: Array, batch: Array | flo
             token budget.
     """
     ranks = steps.sharding.dp
-    most = ranks * np.clip(steps.token_budget / ranks / load.mean(load.new), 1.0, np.maximum(batch, 1.0))
+    budget = steps.token_budget * steps.sharding.pp  # the micro-batches of a pipeline hold as much each
+    most = ranks * np.clip(budget / ranks / load.mean(load.new), 1.0, np.maximum(batch, 1.0))
     most = np.where(np.isfinite(most), most, ranks * MAX_UNBOUNDED_GROUP)
     groups = np.stack([np.ones_like(most), ranks, np.sqrt(ranks * most), most])
-    priced = [steps.price_prompts(steps.prefill_steps(load.new, load.cached, g)) for g in groups]
+    priced = [steps.price_prompts(steps.prefill_steps(load.new, load.cached, g, spread=True)) for g in groups]
     times = [p.pipelined(steps.sharding.pp) for p in priced]
     alone = times[0]
     mean = load.mean(alone)

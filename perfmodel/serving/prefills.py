@@ -13,6 +13,9 @@ from perfmodel.serving.queueing import cv_over_classes
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import Load
 
+#: Fields of `PrefillTimes` that are seconds.
+_TIMES = ("alone", "shared", "interference", "interference_by_class", "mixed_step", "mean_step")
+
 
 @dataclass(frozen=True)
 class PrefillTimes:
@@ -43,6 +46,10 @@ class PrefillTimes:
         """Return the coefficient of variation of prefill times over the request classes of `load`. (N,)"""
         return cv_over_classes(self.shared, load.mean)
 
+    def longer(self, factor: Array) -> PrefillTimes:
+        """Return these times where the steps of prompts take `factor` (N,) times as long."""
+        return replace(self, **{n: factor * getattr(self, n) for n in _TIMES})
+
     def repeated(self, prefills: Array) -> PrefillTimes:
         """Return these times where each request is prefilled `prefills` times, (N,).
 
@@ -66,7 +73,7 @@ def prefill_times(
         groups: numbers of prompts that enter together, (N,) each.
     """
     decode = steps.decode_step(running, load.decode_context, load.drafts)
-    apart = [steps.prefill_steps(load.new, load.cached, g) for g in groups]
+    apart = [steps.prefill_steps(load.new, load.cached, g, spread=True) for g in groups]
     mixed = [
         steps.mixed_steps(load.new, load.cached, g, running, load.decode_context)
         for g in groups
@@ -136,8 +143,7 @@ def blend(apart: PrefillTimes, grouped: PrefillTimes, share: Array) -> PrefillTi
 
     share: share of the prompts that enters in groups, (N,). Costs and numbers of steps are those of `apart`.
     """
-    names = ("alone", "shared", "interference", "interference_by_class", "mixed_step", "mean_step")
-    mixed = {n: (1.0 - share) * getattr(apart, n) + share * getattr(grouped, n) for n in names}
+    mixed = {n: (1.0 - share) * getattr(apart, n) + share * getattr(grouped, n) for n in _TIMES}
     return replace(apart, **mixed)
 
 

@@ -7,6 +7,7 @@ requests per second. Waits for KV capacity are in `perfmodel.serving.admission`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from perfmodel.serving.limits import MAX_UTILISATION, TINY
 
 #: Halvings of a bisection. Chosen: brackets of a factor 1e10 shrink to a relative width below 1e-10.
 _BISECTIONS = 40
+#: Newton steps for the parameter of a Poisson law, known by the mean of its numbers above zero. Chosen: the error
+#: squares with each step.
+_NEWTON = 5
 #: Three-point Gauss-Hermite rule: the outer nodes lie sqrt(3) standard deviations from the mean and weigh 1/6 each, the
 #: mean weighs 4/6 (Abramowitz & Stegun, Handbook of Mathematical Functions, table 25.10).
 _NODE_SQUARED, _MIDDLE_WEIGHT, _ALL_WEIGHTS = 3.0, 4.0, 6.0
@@ -57,6 +61,52 @@ def prompts_per_step(running: Array, output_tokens: Array, least: Array, most: A
     """
     entering = running / np.maximum(output_tokens, 1.0)
     return np.clip(entering / np.maximum(-np.expm1(-entering), TINY), least, most)
+
+
+def at_least(mean: Array, wanted: Array) -> tuple[Array, Array]:
+    """Return (mean, variance) of max(g, wanted), (N,) each, where g is a Poisson number that is not zero.
+
+    mean: of g, at least 1, (N,). The Poisson parameter m solves mean = m / (1 - exp(-m)), by Newton's method from the
+    mean on, which lies above it; then g has the variance mean (1 + m - mean).
+    """
+    parameter = np.maximum(mean, 1.0 + TINY)
+    for _ in range(_NEWTON):
+        none = np.exp(-parameter)
+        over = parameter - mean * (1.0 - none)
+        parameter = np.maximum(parameter - over / np.maximum(1.0 - mean * none, TINY), TINY)
+    chance = np.exp(-parameter) / np.maximum(-np.expm1(-parameter), TINY)
+    first, second = np.asarray(mean, float), mean * (1.0 + parameter)
+    for number in range(1, int(np.ceil(np.max(wanted, initial=1.0)))):
+        chance = chance * parameter / number
+        below = number < wanted
+        first = first + np.where(below, chance * (wanted - number), 0.0)
+        second = second + np.where(below, chance * (np.square(wanted) - number**2), 0.0)
+    return first, np.maximum(second - np.square(first), 0.0)
+
+
+def mean_at_least(mean: Array, wanted: Array) -> Array:
+    """Return the mean of `at_least` from a table, (N,), which is quick; arguments as there.
+
+    Exact in `wanted`, in which the mean is linear between whole numbers; in `mean` to 0.1 %.
+    """
+    mean, wanted = np.broadcast_arrays(np.asarray(mean, float), np.asarray(wanted, float))
+    out, below = np.array(mean), np.floor(wanted)
+    for whole in np.unique(below[wanted > 1.0]):
+        rows = (below == whole) & (wanted > 1.0)
+        part, some = wanted[rows] - whole, mean[rows]
+        at = np.interp(some, *_means_at_least(int(whole)))
+        if np.any(part > 0):
+            at = at + part * (np.interp(some, *_means_at_least(int(whole) + 1)) - at)
+        out[rows] = np.maximum(at, some)  # beyond the table, hardly any number is less
+    return out
+
+
+@lru_cache(maxsize=64)
+def _means_at_least(wanted: int) -> tuple[Array, Array]:
+    """Return (means of a Poisson number that is not zero, means of the larger of it and `wanted`), (K,) each."""
+    parameter = np.geomspace(1e-3, 4.0 * wanted + 20.0, 400)
+    mean = parameter / -np.expm1(-parameter)
+    return mean, at_least(mean, np.full_like(mean, float(wanted)))[0]
 
 
 def share_of_others(running: Array, group: Array | float = 1.0) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -211,12 +212,7 @@ class StepModel:
     def run_prompts(self, *planned: PlannedPrompts, decode: PlannedStep) -> tuple[PricedStep, list[PricedPrompts]]:
         """Compute what a decode step and the steps of several sets of prompts take, priced together."""
         decoded, *priced = self.run(decode, *(step for prompts in planned for step in prompts.parts))
-        out, start = [], 0
-        for prompts in planned:
-            stop = start + len(prompts.parts)
-            out.append(_together(prompts, priced[start:stop]))
-            start = stop
-        return decoded, out
+        return decoded, _regrouped(planned, priced)
 
     def decode_step(self, seqs: Array, context: Array, drafts: Array) -> PlannedStep:
         """Plan one decode step with `seqs` sequences running on the replica, (N,).
@@ -231,20 +227,37 @@ class StepModel:
         drafting = 1.0 + drafts * DRAFT_LAYERS / max(self.sharding.model.layers, 1)
         return PlannedStep(step, seqs, self.captured(seqs), drafting, np.ones_like(seqs))
 
-    def prefill_steps(self, new: Array, cached: Array, seqs: Array | float = 1.0) -> PlannedPrompts:
+    def prefill_steps(
+        self, new: Array, cached: Array, seqs: Array | float = 1.0, *, spread: bool = False
+    ) -> PlannedPrompts:
         """Plan the steps that compute `seqs` prompts together.
 
         new: tokens to compute per prompt; cached: tokens before them, (C, N). Prompts beyond the token budget take
-        several steps.
+        several steps. spread: whether the prompts arrived one by one, so that each micro-batch of a pipeline has its
+        share of them (`_share`).
         """
-        ranks = self._ranks(seqs)
+        ranks, budget = self._ranks(seqs), self.token_budget
+        if spread:
+            budget = self._share(new, seqs, budget)
         parts = []
-        for n_steps, tokens, prompts, before in chunks(
-            new, cached, seqs, self._budget(self.token_budget, ranks), ranks
-        ):
+        for n_steps, tokens, prompts, before in chunks(new, cached, seqs, self._budget(budget, ranks), ranks):
             step = Step(prefill_tokens=tokens, prefill_context=before, prefill_seqs=prompts, prefill_hit=cached)
             parts.append(PlannedStep(step, prompts, NOT_CAPTURED, 1.0, n_steps))
-        return PlannedPrompts(tuple(parts))
+        return PlannedPrompts(tuple(parts), seqs if spread else 1.0)
+
+    def _share(self, new: Array, seqs: Array | float, budget: Array) -> Array:
+        """Return the prompt tokens of each micro-batch of a pipeline, (N,) or (C, N): its share, but a whole prompt.
+
+        Derived: an engine starts a micro-batch whenever its first stage is free, with the prompts that came since the
+        one before (vLLM v0.11 vllm/v1/engine/core.py, step_with_batch_queue; SGLang v0.5
+        scheduler_pp_mixin.py, event_loop_pp), so those of a round are spread evenly over all PP. Without a pipeline
+        it is the whole `budget`, (N,), which also is the most.
+        """
+        if np.all(self.sharding.pp <= 1):
+            return budget
+        ranks = self._ranks(seqs)
+        share = np.maximum(seqs * new / self.sharding.pp, new * ranks) * self.sharding.dp / ranks
+        return np.where(self.sharding.pp > 1, np.minimum(share, budget), budget)
 
     def mixed_steps(self, new: Array, cached: Array, seqs: Array, running: Array, context: Array) -> PlannedPrompts:
         """Plan the steps that `seqs` prompts and `running` decoding sequences share under one token budget.
@@ -257,7 +270,8 @@ class StepModel:
         """
         ranks = self._ranks(seqs)
         others = np.maximum(running - 1.0, 0.0)  # a sequence whose prompt is computed does not decode yet
-        free = self._budget(prefill_budget(self.token_budget, others), ranks)
+        left = prefill_budget(self.token_budget, others / self.sharding.pp)
+        free = self._budget(self._share(new, seqs, left), ranks)
         parts = []
         for n_steps, tokens, prompts, before in chunks(new, cached, seqs, free, ranks):
             step = Step(
@@ -269,7 +283,7 @@ class StepModel:
                 decode_context=context,
             )
             parts.append(PlannedStep(step, running + prompts, NOT_CAPTURED, 1.0, n_steps))
-        return PlannedPrompts(tuple(parts))
+        return PlannedPrompts(tuple(parts), seqs)
 
     def min_prompts_per_step(self, running: Array) -> Array:
         """Return the fewest prompts that enter together while `running` sequences decode, (N,).
@@ -304,7 +318,11 @@ class StepModel:
 
     def price_prompts(self, planned: PlannedPrompts) -> PricedPrompts:
         """Compute what the steps of some prompts take."""
-        return _together(planned, self.run(*planned.parts))
+        return self.price_sets(planned)[0]
+
+    def price_sets(self, *planned: PlannedPrompts) -> list[PricedPrompts]:
+        """Compute what the steps of several sets of prompts take, priced together."""
+        return _regrouped(planned, self.run(*(step for prompts in planned for step in prompts.parts)))
 
     def prefill(self, new: Array, cached: Array, seqs: Array | float = 1.0) -> tuple[StepCost, Array, Array]:
         """Plan and price the prefill of `seqs` prompts computed together.
@@ -314,6 +332,16 @@ class StepModel:
         """
         priced = self.price_prompts(self.prefill_steps(new, cached, seqs))
         return priced.cost, priced.n_steps, priced.pipelined(self.sharding.pp)
+
+
+def _regrouped(planned: Sequence[PlannedPrompts], priced: list[PricedStep]) -> list[PricedPrompts]:
+    """Return the prices of several sets of prompts from those of all their kinds of step in turn."""
+    out, start = [], 0
+    for prompts in planned:
+        stop = start + len(prompts.parts)
+        out.append(_together(prompts, priced[start:stop]))
+        start = stop
+    return out
 
 
 def _together(planned: PlannedPrompts, priced: list[PricedStep]) -> PricedPrompts:

@@ -185,8 +185,8 @@ def step_time(setup: Prepared) -> StepTime:
 
     Its arguments are those of `StepTime`; least times (`step_floor`) are not applied. Prompt tokens that attend to k
     keys on average are taken as one sequence where k is large enough, else as several sequences without a cached
-    prefix. A pipeline of PP stages advances PP micro-batches per step: decodes are spread over them, and prompts fill
-    them one by one.
+    prefix. A pipeline of PP stages advances PP micro-batches per step: decodes and prompts are spread over them, whole
+    prompts or chunks at least.
     """
     steps = setup.steps
 
@@ -255,7 +255,7 @@ class _Prompts(NamedTuple):
     def of(cls, setup: Prepared, prompt: Array, keys: Array) -> _Prompts:
         """Split `prompt` tokens per step, each of which attends to `keys` keys on average; arrays broadcast."""
         pp, budget = float(setup.sharding.pp[0]), float(setup.steps.token_budget[0])
-        tokens = np.maximum(prompt / pp, np.minimum(prompt, budget))
+        tokens = np.maximum(prompt / pp, np.minimum(prompt, np.minimum(budget, np.maximum(2.0 * keys, 1.0))))
         prompts = np.maximum(tokens / np.maximum(2.0 * keys, 1.0), np.minimum(tokens, 1.0))
         return cls(tokens, prompts, np.maximum(keys - 0.5 * tokens / np.maximum(prompts, 1.0), 0.0))
 

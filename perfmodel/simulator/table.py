@@ -114,13 +114,14 @@ class Micro(NamedTuple):
 
         `prompt` tokens that attend to `keys` each belong to prompt / (2 keys) prompts, but at least one.
         """
-        prompts = np.maximum(prompt / self.pp, np.minimum(prompt, self.budget))
+        alone = np.minimum(self.budget, np.maximum(2.0 * keys, 1.0))
+        prompts = np.maximum(prompt / self.pp, np.minimum(prompt, alone))
         used = np.clip(prompts / np.maximum(2.0 * keys, 1.0), 1.0, self.ranks)
         return np.asarray(prompts * self.ranks / used + np.maximum(seqs / self.pp, np.minimum(seqs, 1.0)))
 
     def step(self, tokens: Array, keys: float) -> tuple[Array, Array]:
         """Return (prompt tokens, mean keys of each, at most `keys`) of a step whose ranks have `tokens` in all."""
-        prompt = np.where(tokens <= self.budget, tokens, tokens * self.pp)
+        prompt = np.where(tokens <= min(self.budget, max(2.0 * keys, 1.0)), tokens, tokens * self.pp)
         return prompt, np.clip(tokens / (2.0 * self.ranks), 0.5, keys) if self.ranks > 1 else np.full(1, keys)
 
 

@@ -110,7 +110,7 @@ def dense_time(arrays: Arrays, k: int, prompt: int, keys: float, seqs: int) -> f
     """Seconds of the dense layers of a step, by the tokens of its fullest micro-batch and rank (`Micro.tokens`)."""
     v, t = arrays.values, arrays.tables[k]
     pp, budget, ranks = v[t.cut], v[t.cut + 1], v[t.cut + 2]
-    prompts = max(prompt / pp, min(float(prompt), budget))
+    prompts = max(prompt / pp, min(float(prompt), budget, max(2.0 * keys, 1.0)))
     used = min(max(prompts / max(2.0 * keys, 1.0), 1.0), ranks)
     tokens = prompts * ranks / used + max(seqs / pp, min(float(seqs), 1.0))
     a = locate(v, t.at_total, t.total, tokens)
