@@ -1,6 +1,6 @@
 """Calibration on measured runs: fits of engine constants, of intervals and of transfer spreads, and scored decisions.
 
-`python -m perfmodel.calibration engines|devices|intervals|power|transfer|decisions` runs each of them; without
+`python -m perfmodel.calibration engines|devices|intervals|power|caps|transfer|decisions` runs each of them; without
 `--write` a fit only prints what it finds. The tables they read are described in `perfmodel.calibration.measured`.
 """
 
@@ -20,7 +20,8 @@ from perfmodel.calibration.engine_fit import (
 from perfmodel.calibration.intervals import fit_intervals, intervals_text, write_intervals
 from perfmodel.calibration.measured import counted, joined, rows_of
 from perfmodel.calibration.operator_cells import SAMPLE, error_quantile, one_device
-from perfmodel.calibration.power_file import FittedPower, fitted_power, power_text, write_power
+from perfmodel.calibration.power_caps import CapFit, fitted_caps
+from perfmodel.calibration.power_file import FittedPower, caps_text, fitted_power, power_text, write_caps, write_power
 from perfmodel.calibration.power_fit import power_rows
 from perfmodel.calibration.targets import Part
 from perfmodel.calibration.transfer import (
@@ -36,6 +37,7 @@ __all__ = [
     "CONSTANTS",
     "LIMITS",
     "SAMPLE",
+    "CapFit",
     "Decision",
     "EngineFit",
     "FactorFit",
@@ -44,6 +46,7 @@ __all__ = [
     "TooFew",
     "Transferred",
     "by_data_set",
+    "caps_text",
     "counted",
     "decisions",
     "error_quantile",
@@ -51,6 +54,7 @@ __all__ = [
     "fit_engine",
     "fit_engines",
     "fit_intervals",
+    "fitted_caps",
     "fitted_power",
     "intervals_text",
     "joined",
@@ -63,6 +67,7 @@ __all__ = [
     "summary",
     "transfer_spreads",
     "transferred",
+    "write_caps",
     "write_constants",
     "write_device_factors",
     "write_factors",

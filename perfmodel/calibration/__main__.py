@@ -4,15 +4,17 @@
     python -m perfmodel.calibration devices CASES.csv TRUTH.csv --device NAME ... [--engine NAME ...] [--write]
     python -m perfmodel.calibration intervals CASES.csv TRUTH.csv [--write]
     python -m perfmodel.calibration power CASES.csv TRUTH.csv [--write]
+    python -m perfmodel.calibration caps CASES.csv TRUTH.csv [--rates RATES.csv] [--write]
     python -m perfmodel.calibration transfer [--only DEVICE ...] [--write data/profiles/spread.toml]
     python -m perfmodel.calibration decisions CASES.csv PREDICTIONS.csv TRUTH.csv [--prices PRICES.csv]
 
 `engines` fits host constants and kernel factors of all devices at once, each device drawn to what they share; the
 strength of the pull is judged on groups of runs that a fit left out (`--cross-validate`). `devices` fits kernel factors
 of single devices alone, `intervals` the 80 % intervals of whole-deployment results (some minutes), `power` the
-constants of watts with their intervals, `transfer` the spreads of operator times that are borrowed from other devices.
-`decisions` scores whether the configuration with the best prediction is the one that measured best. CASES and TRUTH are
-described in `perfmodel/calibration/measured.py`.
+constants of watts with their intervals, `caps` how power limits slow work, on sweeps of the limit among the runs and in
+a table (RATES.csv: device, op, tok_s, note), `transfer` the spreads of operator times that are borrowed from other
+devices. `decisions` scores whether the configuration with the best prediction is the one that measured best. CASES and
+TRUTH are described in `perfmodel/calibration/measured.py`.
 """
 
 from __future__ import annotations
@@ -26,17 +28,20 @@ from perfmodel.calibration import (
     EngineFit,
     Part,
     by_data_set,
+    caps_text,
     counted,
     decisions,
     fit_devices,
     fit_engines,
     fit_intervals,
+    fitted_caps,
     fitted_power,
     intervals_text,
     measured_devices,
     power_text,
     transfer_spreads,
     transferred,
+    write_caps,
     write_constants,
     write_device_factors,
     write_factors,
@@ -87,6 +92,14 @@ def _power(asked: argparse.Namespace) -> None:
         write_power(found)
 
 
+def _caps(asked: argparse.Namespace) -> None:
+    """Fit how much longer work takes under a power limit."""
+    found = fitted_caps(asked.cases, asked.truth, asked.rates)
+    print(caps_text(found))
+    if asked.write:
+        write_caps(found)
+
+
 def _transfer(asked: argparse.Namespace) -> None:
     """Fit the spreads of borrowed operator times."""
     every = [t for name in asked.only or measured_devices() for t in transferred(name)]
@@ -119,7 +132,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True)
-    for name, run in (("engines", _engines), ("devices", _devices), ("intervals", _intervals), ("power", _power)):
+    runs = {"engines": _engines, "devices": _devices, "intervals": _intervals, "power": _power, "caps": _caps}
+    for name, run in runs.items():
         command = commands.add_parser(name, help=run.__doc__)
         command.set_defaults(run=run)
         command.add_argument("cases", type=Path)
@@ -129,6 +143,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--device", action="append", required=True, help="fit this device; repeatable")
         if name in ("engines", "devices"):
             command.add_argument("--engine", action="append", default=[], help="fit only this engine; repeatable")
+        if name == "caps":
+            command.add_argument("--rates", type=Path, help="CSV with rates of a device under limits")
         if name == "engines":
             command.add_argument(
                 "--cross-validate", type=int, default=1, metavar="PARTS", help="compare pulls on parts left out"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from perfmodel.power.activity import Activity, use_of
-from perfmodel.power.capping import is_beyond_evidence, is_capped, slowdown
+from perfmodel.power.capping import Capping, is_beyond_evidence, is_capped, slowdown, slowed
 from perfmodel.power.device import (
     MEMORY_KINDS,
     constants,
@@ -33,6 +33,7 @@ __all__ = [
     "MEMORY_KINDS",
     "SUPPLIES",
     "Activity",
+    "Capping",
     "Host",
     "ServerPower",
     "carbon_g",
@@ -58,6 +59,7 @@ __all__ = [
     "share_above_ready",
     "site_power",
     "slowdown",
+    "slowed",
     "through_supplies",
     "use_of",
 ]
