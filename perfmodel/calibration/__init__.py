@@ -1,7 +1,7 @@
 """Calibration on measured runs: fits of engine constants, of intervals and of transfer spreads, and scored decisions.
 
-`python -m perfmodel.calibration engines|devices|intervals|power|caps|transfer|decisions` runs each of them; without
-`--write` a fit only prints what it finds. The tables they read are described in `perfmodel.calibration.measured`.
+`python -m perfmodel.calibration engines|devices|intervals|power|caps|kernels|transfer|decisions` runs each of them;
+without `--write` a fit only prints what it finds. `perfmodel.calibration.measured` describes the tables they read.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from perfmodel.calibration.operator_cells import SAMPLE, error_quantile, one_dev
 from perfmodel.calibration.power_caps import CapFit, fitted_caps
 from perfmodel.calibration.power_file import FittedPower, caps_text, fitted_power, power_text, write_caps, write_power
 from perfmodel.calibration.power_fit import power_rows
+from perfmodel.calibration.power_kernels import KernelFit, fitted_kernels, kernels_text, write_kernels
 from perfmodel.calibration.targets import Part
 from perfmodel.calibration.transfer import (
     Transferred,
@@ -42,6 +43,7 @@ __all__ = [
     "EngineFit",
     "FactorFit",
     "FittedPower",
+    "KernelFit",
     "Part",
     "TooFew",
     "Transferred",
@@ -55,9 +57,11 @@ __all__ = [
     "fit_engines",
     "fit_intervals",
     "fitted_caps",
+    "fitted_kernels",
     "fitted_power",
     "intervals_text",
     "joined",
+    "kernels_text",
     "measured_devices",
     "one_device",
     "pooled",
@@ -72,6 +76,7 @@ __all__ = [
     "write_device_factors",
     "write_factors",
     "write_intervals",
+    "write_kernels",
     "write_power",
     "write_transfer_spreads",
 ]

@@ -5,6 +5,7 @@
     python -m perfmodel.calibration intervals CASES.csv TRUTH.csv [--write]
     python -m perfmodel.calibration power CASES.csv TRUTH.csv [--write]
     python -m perfmodel.calibration caps CASES.csv TRUTH.csv [--rates RATES.csv] [--write]
+    python -m perfmodel.calibration kernels FOLDER [--write]
     python -m perfmodel.calibration transfer [--only DEVICE ...] [--write data/profiles/spread.toml]
     python -m perfmodel.calibration decisions CASES.csv PREDICTIONS.csv TRUTH.csv [--prices PRICES.csv]
 
@@ -12,8 +13,9 @@
 strength of the pull is judged on groups of runs that a fit left out (`--cross-validate`). `devices` fits kernel factors
 of single devices alone, `intervals` the 80 % intervals of whole-deployment results (some minutes), `power` the
 constants of watts with their intervals, `caps` how power limits slow work, on sweeps of the limit among the runs and in
-a table (RATES.csv: device, op, tok_s, note), `transfer` the spreads of operator times that are borrowed from other
-devices. `decisions` scores whether the configuration with the best prediction is the one that measured best. CASES and
+a table (RATES.csv: device, op, tok_s, note), `kernels` makes the table of watts of single kernels from a folder of
+AIConfigurator's tables, `transfer` fits the spreads of operator times that are borrowed from other devices. `decisions`
+scores whether the configuration with the best prediction is the one that measured best. CASES and
 TRUTH are described in `perfmodel/calibration/measured.py`.
 """
 
@@ -35,6 +37,7 @@ from perfmodel.calibration import (
     fit_engines,
     fit_intervals,
     fitted_caps,
+    fitted_kernels,
     fitted_power,
     intervals_text,
     measured_devices,
@@ -46,6 +49,7 @@ from perfmodel.calibration import (
     write_device_factors,
     write_factors,
     write_intervals,
+    write_kernels,
     write_power,
     write_transfer_spreads,
 )
@@ -100,6 +104,14 @@ def _caps(asked: argparse.Namespace) -> None:
         write_caps(found)
 
 
+def _kernels(asked: argparse.Namespace) -> None:
+    """Make the table of the watts of single kernels."""
+    found = fitted_kernels(asked.folder)
+    print("\n".join(found.lines()))
+    if asked.write:
+        write_kernels(found)
+
+
 def _transfer(asked: argparse.Namespace) -> None:
     """Fit the spreads of borrowed operator times."""
     every = [t for name in asked.only or measured_devices() for t in transferred(name)]
@@ -124,14 +136,8 @@ def _decisions(asked: argparse.Namespace) -> None:
     print(by_data_set(made).to_string(index=False, float_format=lambda value: f"{value:.3f}"))
 
 
-def _parser() -> argparse.ArgumentParser:
-    """Return the parser of the commands and their options."""
-    parser = argparse.ArgumentParser(
-        prog="python -m perfmodel.calibration",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(required=True)
+def _add_fits(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands that fit on runs."""
     runs = {"engines": _engines, "devices": _devices, "intervals": _intervals, "power": _power, "caps": _caps}
     for name, run in runs.items():
         command = commands.add_parser(name, help=run.__doc__)
@@ -151,6 +157,21 @@ def _parser() -> argparse.ArgumentParser:
             )
             command.add_argument("--folds", type=int, default=1, help="parts that groups of runs are dealt into")
             command.add_argument("--left-out", type=int, default=-1, help="the part to leave out of the fit")
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Return the parser of the commands and their options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m perfmodel.calibration",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True)
+    _add_fits(commands)
+    command = commands.add_parser("kernels", help=_kernels.__doc__)
+    command.set_defaults(run=_kernels)
+    command.add_argument("folder", type=Path)
+    command.add_argument("--write", action="store_true", help="put the result into the package")
     command = commands.add_parser("transfer", help=_transfer.__doc__)
     command.set_defaults(run=_transfer)
     command.add_argument("--only", nargs="*", default=[], metavar="DEVICE", help="hide only these devices")

@@ -23,7 +23,7 @@ from perfmodel.calibration.power_fit import READY
 from perfmodel.cases import Group, Settings, aggregated, group_load, groups_of, read_cases, settle
 from perfmodel.deployment import Deployments
 from perfmodel.estimates import explain
-from perfmodel.power import Capping, slowed
+from perfmodel.power import Capping, chip, slowed
 from perfmodel.vocabulary import BOUNDS
 from perfmodel.workload import Workload
 
@@ -216,7 +216,7 @@ class _Point:
         own = self.constants(point)
         found = []
         for sweep, demanded in zip(self.sweeps, self.demanded(point), strict=True):
-            static = np.full(len(sweep.limits), own.static.get(sweep.device.arch, READY))
+            static = np.full(len(sweep.limits), own.static.get(chip(sweep.device), READY))
             watts = (np.full(len(static), demanded), sweep.limits, static)
             share = np.full(len(static), sweep.arithmetic)
             slower = np.where(sweep.limits < 1.0, slowed(own, watts, share, 1.0 - share), 1.0)
@@ -232,7 +232,7 @@ def fit_caps(sweeps: list[Sweep], weight: list[Array] | None = None) -> tuple[_P
     """
     from scipy.optimize import least_squares
 
-    deep = sorted({s.device.arch for s in sweeps if s.limits.min() < 2.0 * READY})
+    deep = sorted({chip(s.device) for s in sweeps if s.limits.min() < 2.0 * READY})
     asked = [i for i, s in enumerate(sweeps) if not np.isfinite(s.demanded)]
     point = _Point(sweeps, tuple(deep), asked)
     weights = weight or [np.ones(len(s.limits)) for s in sweeps]

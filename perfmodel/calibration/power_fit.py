@@ -22,7 +22,7 @@ from perfmodel.calibration.measured import counted, fold_of
 from perfmodel.cases import Group, Settings, aggregated, group_load, groups_of, read_cases, settle
 from perfmodel.costs import default
 from perfmodel.estimates import estimate_load, half_width
-from perfmodel.power import MEMORY_KINDS, limited, memory_kind, share_above_ready
+from perfmodel.power import MEMORY_KINDS, chip, limited, memory_kind, share_above_ready
 from perfmodel.vocabulary import WORK
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _group_rows(settings: Settings, group: Group) -> pd.DataFrame:
         {
             **{name: frame[name].to_numpy() for name in ("case_id", "group", "dataset", "device")},
             **{name: settings.cases.number[name][group.rows] for name in ("isl", "osl")},
-            "arch": [d.arch for d in devices],
+            "arch": [chip(d) for d in devices],
             "memory": [memory_kind(d) for d in devices],
             "rated": rated,
             "limit": np.fmin(rated, placed.power_cap),

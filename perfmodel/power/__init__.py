@@ -6,6 +6,7 @@ from perfmodel.power.activity import Activity, use_of
 from perfmodel.power.capping import Capping, is_beyond_evidence, is_capped, slowdown, slowed
 from perfmodel.power.device import (
     MEMORY_KINDS,
+    chip,
     constants,
     demanded_power,
     idle_power,
@@ -17,6 +18,7 @@ from perfmodel.power.device import (
     ready_power,
     share_above_ready,
 )
+from perfmodel.power.kernels import kernel_share, near
 from perfmodel.power.node import SUPPLIES, Host, host_of, host_watts, through_supplies
 from perfmodel.power.row import ServerPower, server_power
 from perfmodel.power.site import (
@@ -37,6 +39,7 @@ __all__ = [
     "Host",
     "ServerPower",
     "carbon_g",
+    "chip",
     "constants",
     "demanded_power",
     "energy_kwh",
@@ -48,10 +51,12 @@ __all__ = [
     "is_beyond_evidence",
     "is_capped",
     "is_known",
+    "kernel_share",
     "kwh_per_million_tokens",
     "limited",
     "mean_power",
     "memory_kind",
+    "near",
     "per_million_tokens",
     "power_spread",
     "ready_power",

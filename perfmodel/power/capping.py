@@ -20,7 +20,7 @@ import numpy as np
 from hwdb.tomlfile import read_toml
 from perfmodel.arrays import Array, Mask
 from perfmodel.hardware import Hardware
-from perfmodel.power.device import constants
+from perfmodel.power.device import chip, constants
 
 #: Bisections that find a clock. Chosen: 2^-20 of the range.
 _HALVINGS = 20
@@ -117,6 +117,6 @@ def slowdown(hardware: Hardware, demanded: Array, arithmetic: Array, memory: Arr
         arithmetic, memory: shares of its time bound by arithmetic and by memory, (..., N).
     """
     own, ready = capping(), constants().ready
-    static = np.array([own.static.get(d.arch, ready) for d in hardware.devices])[hardware.index] * hardware.rated_tdp
+    static = np.array([own.static.get(chip(d), ready) for d in hardware.devices])[hardware.index] * hardware.rated_tdp
     slower = slowed(own, (demanded, hardware.tdp, static), arithmetic, memory)
     return np.where(is_capped(hardware) & np.isfinite(slower), slower, 1.0)

@@ -88,14 +88,19 @@ def _factors(table: Table) -> dict[str, tuple[float, float]]:
 
 def is_known(device: Device) -> bool:
     """Return whether the architecture of a device has runs with measured watts behind its constants."""
-    return device.arch in constants().factors
+    return chip(device) in constants().factors
+
+
+def chip(device: Device) -> str:
+    """Return the architecture of the accelerator of a device, without the CPU that some have beside it."""
+    return device.arch.split(" + ")[0]
 
 
 def weights(hardware: Hardware) -> tuple[Array, Array]:
     """Return the shares of the limit of each device that running kernels, (N,), and work at peak add, (5, N)."""
     own, known = constants(), constants().factors
     table = np.array(
-        [known.get(d.arch, known.get(memory_kind(d), (1.0, 1.0))) for d in hardware.devices], float
+        [known.get(chip(d), known.get(memory_kind(d), (1.0, 1.0))) for d in hardware.devices], float
     ).reshape(-1, 2)
     factors = table[hardware.index]
     work = np.repeat(np.array(own.work)[:, None], len(factors), axis=1)
