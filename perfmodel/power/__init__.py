@@ -19,7 +19,7 @@ from perfmodel.power.device import (
     share_above_ready,
 )
 from perfmodel.power.kernels import kernel_share, near
-from perfmodel.power.node import SUPPLIES, Host, host_of, host_watts, through_supplies
+from perfmodel.power.node import SUPPLIES, Host, check_supply, host_of, host_watts, through_supplies
 from perfmodel.power.row import ServerPower, server_power
 from perfmodel.power.site import (
     carbon_g,
@@ -39,6 +39,7 @@ __all__ = [
     "Host",
     "ServerPower",
     "carbon_g",
+    "check_supply",
     "chip",
     "constants",
     "demanded_power",
