@@ -3,8 +3,8 @@
     python -m benchmarks.anchors [--section NAME] [--file anchors.toml]
 
 The figures are facts with setup and source, in `anchors.toml`, whose head explains its keys; nothing is fitted on them.
-Devices that no shop sells are in `anchor_hardware/`, models that no hub has by name in `anchor_models/`. A ratio above 1
-means that the estimate is higher than what was published. Rows of trust C are listed and not scored.
+Devices that no shop sells are in `anchor_hardware/`, models that no hub has by name in `anchor_models/`. A ratio above
+1 means that the estimate is higher than what was published. Rows of trust C are listed and not scored.
 """
 
 from __future__ import annotations

@@ -48,8 +48,8 @@ their kind of memory and the wide interval of devices without runs. Hosts are co
 """
 #: Fewest runs of an architecture that has a column of its own.
 LEAST_SHOWN = 10
-KERNELS_HEAD = """Kernels of more than 100 us on H200, B200 and GB200 that ran back to back (AIConfigurator, Apache-2.0),
-without sliding windows. `perfmodel op` looks them up where the device is one of these or the same chip.
+KERNELS_HEAD = """Kernels of more than 100 us on H200, B200 and GB200 that ran back to back, without sliding windows
+(AIConfigurator, Apache-2.0). `perfmodel op` looks them up where the device is one of these or the same chip.
 """
 
 

@@ -201,8 +201,9 @@ def samsi() -> Iterator[Finding]:
             told = (f"{row.value:g}", f"{value:.3g}")
             if row.against:
                 told = (f"{row.value - 1:+.1%}", f"{value - 1:+.1%}")
-            setup = f"{row.setup.split('; ')[0]}; engine, lengths, batch assumed: `python -m benchmarks.anchors --section power`"
-            yield Finding(SAMSI, row.setup.split("; ")[1], *told, setup, value / row.value)
+            place, what = row.setup.split("; ")
+            setup = f"{place}; engine, lengths, batch assumed: `python -m benchmarks.anchors --section power`"
+            yield Finding(SAMSI, what, *told, setup, value / row.value)
 
 
 def ada() -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from perfmodel.calibration.power_caps import START as CONSTANTS
 from perfmodel.calibration.power_caps import CapFit
 from perfmodel.calibration.power_fit import (
     HEAD,
+    NARROW,
     READY,
     PowerFit,
     by_architecture,
@@ -73,10 +74,10 @@ def power_text(found: FittedPower) -> str:
     """Return the text of `power.toml` up to the part on power limits."""
     rows, fit = found.rows, found.fit
     source = f"perfmodel.calibration power: {len(rows)} runs in {rows.group.nunique()} groups of the train split"
-    shares = {"ready": READY, "head": HEAD, **dict.fromkeys(WORK, 0.0), **fit.shares}
+    shares = {"ready": READY, "head": HEAD, "narrow": NARROW, **dict.fromkeys(WORK, 0.0), **fit.shares}
     lines = [
         "# Watts of a device over its power limit, by what it does; the equation is in `perfmodel.power.device`.",
-        "# Made by perfmodel.calibration; `ready` and `head` are set there.",
+        "# Made by perfmodel.calibration; `ready`, `head` and `narrow` are set there.",
         *(f"# {line}" for line in found.lines()),
         "",
         "[share_of_limit]",
