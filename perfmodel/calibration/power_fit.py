@@ -37,8 +37,8 @@ READY = 0.172
 #: 9.7 % on measured watts, with 90th percentiles of 27.8, 27.4, 28.7 and 28.4 %.
 HEAD = 1.1
 #: Power of the use of units for 8 and 4 bits. Chosen by groups left out: 1, 0.7, 0.5, 0.3 and 0.2 score 9.6, 9.4, 9.3,
-#: 9.1 and 9.1 % on measured watts with 90th percentiles of 27 %, and 11.4 to 11.7 % on joules. At 1, long prompts in fp8
-#: on H100 were 22 % too high: they reach the limit at a use at which few experts' decodes draw as much.
+#: 9.1 and 9.1 % on measured watts with 90th percentiles of 27 %, and 11.4 to 11.7 % on joules. At 1, long prompts in
+#: fp8 on H100 were 22 % too high: they reach the limit at a use at which few experts' decodes draw as much.
 NARROW = 0.3
 #: Constants to start from: watts of running kernels, and of each kind of work at peak, over the limit. Links are left
 #: at 0: their bytes explain nothing that running kernels do not.

@@ -13,11 +13,12 @@ from perfmodel.estimates.groups import Intervals, Latency, MemoryUse, PowerUse, 
 from perfmodel.estimates.intervals import CLASSES, half_width
 from perfmodel.estimates.intervals import METRICS as INTERVAL_METRICS
 from perfmodel.estimates.kv_transfer import least_group, link_between
-from perfmodel.estimates.operator_use import OperatorUse, operator_use
+from perfmodel.estimates.operator_use import BEYOND, OperatorUse, operator_use
 from perfmodel.estimates.remarks import configuration_remarks
 from perfmodel.estimates.replicas import estimate_replicas
 
 __all__ = [
+    "BEYOND",
     "CLASSES",
     "DEVIATE_80",
     "INTERVAL_METRICS",

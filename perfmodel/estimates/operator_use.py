@@ -12,9 +12,21 @@ from perfmodel.costs import default
 from perfmodel.dtypes import COMPUTE_BYTES
 from perfmodel.hardware import Hardware, hardware_of
 from perfmodel.operators import Demand
-from perfmodel.power import Activity, is_known, kernel_share, mean_power, power_spread, slowdown, use_of
+from perfmodel.power import (
+    Activity,
+    is_beyond_evidence,
+    is_known,
+    kernel_share,
+    mean_power,
+    power_spread,
+    slowdown,
+    use_of,
+)
 from perfmodel.power import demanded_power as demanded
 from perfmodel.vocabulary import BASES, BOUNDS, COMPUTE_BOUND, MEMORY_BOUND, MOVED, SENT, WORK
+
+#: What the basis of watts says of a power limit below all of the evidence.
+BEYOND = "limit lower than any measured, extrapolated"
 
 
 @dataclass(frozen=True)
@@ -92,11 +104,12 @@ def _drawn(demand: Demand, device: Device, hardware: Hardware, whole: Activity) 
     share, half_width, source = kernel_share(device, demand.family, round(8 * float(kv)), work)
     measured = np.isfinite(share)
     other = f"serving runs of {device.arch if is_known(device) else 'other architectures'}"
+    beyond = f"; {BEYOND}" if is_beyond_evidence(hardware).any() else ""
     return _Drawn(
         demanded=np.where(measured, share * hardware.rated_tdp, demanded(hardware, whole)),
         watts=np.where(measured, np.fmin(share * hardware.rated_tdp, hardware.tdp), mean_power(hardware, whole)),
         spread=np.where(measured, half_width, power_spread(hardware)),
-        basis=[f"kernels of {source}" if one else other for one in measured.tolist()],
+        basis=[f"kernels of {source}{beyond}" if one else other + beyond for one in measured.tolist()],
     )
 
 

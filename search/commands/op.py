@@ -150,6 +150,7 @@ def _print(
     more: dict[str, Any],
 ) -> None:
     """Print one row per device and shape."""
+    from perfmodel.estimates import BEYOND
     from search.output import Layout, print_rows
 
     form, database = output.form, output.database()
@@ -158,6 +159,8 @@ def _print(
     asked = demand(columns)
     rows = [row for name in place.device for row in _rows(columns, asked, database.device(name), place, more)]
     notes = ["Back to back on a device that does nothing else. In brackets: 80 % ranges."]
+    if any(BEYOND in row["power_basis"] for row in rows):
+        notes.append(f"--power-cap-w {place.power_cap_w:g}: {BEYOND}.")
     print_rows(rows, form, Layout(drop=DROP, keep=["time_us", "operator_w", "joules"], notes=notes, wide=output.wide))
 
 
