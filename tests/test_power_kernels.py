@@ -77,6 +77,22 @@ def test_kernels_far_from_all_measured_ones_are_not_looked_up() -> None:
     assert np.isnan(found[2])
 
 
+@pytest.mark.parametrize("device", ["a100-sxm-80gb", "b300-sxm", "l40s", "mi300x", "rtx-4070"])
+def test_large_products_of_devices_without_kernels_sit_near_the_limit(device: str) -> None:
+    for dtype in ("bf16", "fp8"):
+        found = gemm(device, 8192, 8192, 8192, dtype)
+        assert found.power_basis == ["kernels of other devices"]
+        assert found.watts[0] == pytest.approx(0.97 * hwdb.device(device).tdp)
+
+
+def test_limits_below_the_evidence_are_said() -> None:
+    low, high = (gemm("h200-sxm", 8192, 8192, 8192, cap=cap) for cap in (100.0, 350.0))
+    assert "lower than any measured" in low.power_basis[0]
+    assert low.watts[0] == 100.0
+    assert high.power_basis == ["kernels of h200-sxm"]
+    assert high.time[0] < low.time[0]
+
+
 def test_a_table_is_made_from_measured_kernels(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     m, n, k = (2.0 ** rng.integers(9, 15, 600) for _ in range(3))

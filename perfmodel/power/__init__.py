@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from perfmodel.power.activity import Activity, use_of
-from perfmodel.power.capping import Capping, is_beyond_evidence, is_capped, slowdown, slowed
+from perfmodel.power.capping import Capping, is_beyond_evidence, is_capped, lowest_limit, slowdown, slowed
 from perfmodel.power.device import (
     MEMORY_KINDS,
     chip,
@@ -57,6 +57,7 @@ __all__ = [
     "kernel_share",
     "kwh_per_million_tokens",
     "limited",
+    "lowest_limit",
     "mean_power",
     "memory_kind",
     "near",

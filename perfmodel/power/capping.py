@@ -89,6 +89,11 @@ def is_capped(hardware: Hardware) -> Mask:
     return np.asarray(hardware.tdp < hardware.rated_tdp)
 
 
+def lowest_limit() -> float:
+    """Return the lowest limit that was measured, as a share of the rated one."""
+    return capping().lowest
+
+
 def is_beyond_evidence(hardware: Hardware) -> Mask:
     """Return whether a limit is lower than any that was measured, (N,)."""
     return np.asarray(hardware.tdp < capping().lowest * hardware.rated_tdp)
