@@ -36,10 +36,11 @@ READY = 0.172
 #: Where the bent sum tends, over the limit. Chosen by groups left out: 1.05, 1.1, 1.2 and 1.3 score 9.5, 9.4, 9.7 and
 #: 9.7 % on measured watts, with 90th percentiles of 27.8, 27.4, 28.7 and 28.4 %.
 HEAD = 1.1
-#: Power of the use of units for 8 and 4 bits. Chosen by groups left out: 1, 0.7, 0.5, 0.3 and 0.2 score 9.6, 9.4, 9.3,
-#: 9.1 and 9.1 % on measured watts with 90th percentiles of 27 %, and 11.4 to 11.7 % on joules. At 1, long prompts in
-#: fp8 on H100 were 22 % too high: they reach the limit at a use at which few experts' decodes draw as much.
-NARROW = 0.3
+#: Power of the use of units for 8 and 4 bits. Groups left out hardly tell: 1, 0.7, 0.5 and 0.3 score 9.6, 9.4, 9.3 and
+#: 9.1 % on measured watts with 90th percentiles of 27 %, and 11.4 to 11.7 % on joules. Chosen between two facts: long
+#: prompts in fp8 on H100 draw 0.80 to 0.87 of the limit (at 1 they are 22 % too high, at 0.5 16 %, at 0.3 6 %), and
+#: large fp8 products alone 0.98 on H200 at half of the peak (at 1 the limit, at 0.5 0.91, at 0.3 0.75).
+NARROW = 0.5
 #: Constants to start from: watts of running kernels, and of each kind of work at peak, over the limit. Links are left
 #: at 0: their bytes explain nothing that running kernels do not.
 START = {"running": 0.1, "flop_16": 1.6, "flop_8": 2.0, "flop_4": 2.0, "moved": 0.8}
