@@ -3,8 +3,8 @@
     python -m benchmarks.anchors [--section NAME] [--file anchors.toml]
 
 The figures are facts with setup and source, in `anchors.toml`, whose head explains its keys; nothing is fitted on them.
-Devices that no shop sells are in `anchor_hardware/`. A ratio above 1 means that the estimate is higher than what was
-published. Rows of trust C are listed and not scored.
+Devices that no shop sells are in `anchor_hardware/`, models that no hub has by name in `anchor_models/`. A ratio above
+1 means that the estimate is higher than what was published. Rows of trust C are listed and not scored.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import cli
 
 HERE = Path(__file__).parent
 FILE = HERE / "anchors.toml"
-HARDWARE = HERE / "anchor_hardware"
+HARDWARE, MODELS = HERE / "anchor_hardware", HERE / "anchor_models"
 #: Trust of rows that count for the score.
 SCORED = "AB"
 #: |ln ratio| that nine in ten rows should keep (chosen: a factor of 1.65).
@@ -74,7 +74,13 @@ def words(options: Mapping[str, Any]) -> list[str]:
     for name, value in options.items():
         if name != "model" and value is not False:
             flags += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
-    return ["estimate", str(options["model"]), *flags, "--hwdb", str(HARDWARE), "--json"]
+    return ["estimate", model_of(str(options["model"])), *flags, "--hwdb", str(HARDWARE), "--json"]
+
+
+def model_of(name: str) -> str:
+    """Return the path of a model of `anchor_models/`, or the name of another one as it is."""
+    own = MODELS / name / "config.json"
+    return str(own) if own.exists() else name
 
 
 def figure(anchor: Anchor, options: Mapping[str, Any]) -> float:

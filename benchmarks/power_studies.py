@@ -12,12 +12,15 @@ import argparse
 import contextlib
 import io
 import json
+import math
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cli
+from benchmarks.anchors import anchors, estimated
 from hwdb import outfile
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -26,40 +29,64 @@ POOLS = ("--prefill-workers", "1", "--decode-workers", "1", "--batch", "16")
 LLAMA = ("meta-llama/Llama-2-70b-hf", "--device", "h100-sxm", "--isl", "1024", "--osl", "256", "--weights", "bf16")
 #: Power limit of the devices of `row-power.toml` (NVIDIA DGX A100 data sheet).
 A100_LIMIT_W = 400.0
-#: `config.json` of LLaMA-65B (Touvron et al., arXiv:2302.13971, table 2; tokenizer of 32,000).
-LLAMA_65B = {
-    "model_type": "llama",
-    "hidden_size": 8192,
-    "num_hidden_layers": 80,
-    "num_attention_heads": 64,
-    "intermediate_size": 22016,
-    "vocab_size": 32000,
-    "max_position_embeddings": 2048,
-    "torch_dtype": "float16",
-}
+#: Two shapes of the study of GEMM energy that run long enough for its meter, fp32 on CUDA cores: (M, N, K) -> median W
+#: (pavlyhalim/GPPerf, cutlass_profiling_20241111_195357.tar.gz @55468e1).
+ADA_SHAPES = {(128256, 2048, 1024): 185.0, (128256, 2048, 2048): 150.0}
+#: Scenario of two pools: Splitwise's model with the median prompts and answers of the Azure conversations.
+TWO_POOLS = """
+[model]
+name = "bigscience/bloom"
+[workload]
+input_tokens = 1020
+output_tokens = 129
+request_rate_rps = 4.0
+[slo]
+tpot_ms_p90 = 100
+ttft_ms_p90 = 3000
+[hardware]
+nodes = ["dgx-h100"]
+stock = { h100-sxm = 96 }
+[limits]
+power_kw = 260
+[search]
+modes = ["disaggregated"]
+tp = 8
+pp = 1
+weight = ["bf16"]
+[objective]
+rank_by = "usd_per_hour"
+"""
 HEAD = """# Studies of power
 
 Made by one command, `python -m benchmarks.power_studies -o docs/power-studies.md`. What published studies found, and
-what the tool says of the same question. Nothing was fitted to them.
+what the tool says of the same question. Nothing was fitted to them. `ratio` is the figure here over the published one
+(of changes: of what is left, 1 + change); it is empty where the study gives a direction only.
 
-| study | finding | published | perfmodel | setup here |
-| --- | --- | --- | --- | --- |
+| study | finding | published | perfmodel | ratio | setup here |
+| --- | --- | --- | --- | --- | --- |
 """
 JOULES = "energy_j_per_output_token"
 POLCA = "POLCA, arXiv:2308.12908 (abstract)"
 SPLITWISE = "Splitwise, arXiv:2311.18677 (abstract)"
 GREENER = "Towards Greener LLMs, arXiv:2403.20306 (abstract)"
 SAMSI = "From Words to Watts, arXiv:2310.03003 (digest)"
+ADA = "Energy of GEMM on the RTX 4070, arXiv:2411.16954"
 
 
 class Finding(NamedTuple):
-    """Hold a line of the page, as text."""
+    """Hold a line of the page, as text. ratio: of the figure found to the published one; NaN for a direction."""
 
     study: str
     finding: str
     published: str
     found: str
     setup: str
+    ratio: float = math.nan
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the cells of the line."""
+        ratio = f"{self.ratio:.2f}" if math.isfinite(self.ratio) else "-"
+        return self.study, self.finding, self.published, self.found, ratio, self.setup
 
 
 def rows_of(*words: str) -> list[dict[str, Any]]:
@@ -90,6 +117,7 @@ def polca() -> Iterator[Finding]:
         "+30 %",
         f"{seen['more_servers_percent']:+.0f} %",
         f"{setup}; provisioned by the highest second of a server",
+        (1.0 + seen["more_servers_percent"] / 100.0) / 1.3,
     )
     yield Finding(
         POLCA,
@@ -97,6 +125,7 @@ def polca() -> Iterator[Finding]:
         "+30 %",
         f"{risk['more_servers_percent']:+.0f} %",
         "the same; capped in at most 1 % of the time",
+        (1.0 + risk["more_servers_percent"] / 100.0) / 1.3,
     )
     cost = f"TTFT {held['ttft_ratio'] - 1:+.1%}, TPOT {held['tpot_ratio'] - 1:+.1%}"
     yield Finding(POLCA, "loss of performance while capped", "minimal", cost, "the same, capped all the time")
@@ -149,23 +178,54 @@ def greener() -> Iterator[Finding]:
         )
 
 
+def decode_first() -> Iterator[Finding]:
+    """Yield what caps on the decode pool alone gain and cost in a row of prefill and decode servers."""
+    with tempfile.TemporaryDirectory() as folder:
+        scenario = Path(folder) / "two-pools.toml"
+        scenario.write_text(TWO_POOLS)
+        options = ("--row-budget-kw", "260", "--caps", "0.5", "--requests", "400")
+        rows = {r["measure"]: r for r in rows_of("power", str(scenario), *options)}
+    free = rows["capping risk"]["servers"]
+    setup = "`perfmodel power`, BLOOM-176B, 2 pools of DGX H100, 260 kW, at most 1 % of the time beyond the budget"
+    for name, published in (("decode pool", "tokens hardly slower"), ("all devices", "prompts slower")):
+        row = rows[f"{name} capped at 50 %"]
+        cost = f"TTFT {row['ttft_ratio'] - 1:+.1%}, TPOT {row['tpot_ratio'] - 1:+.1%}"
+        gain = f"{row['servers'] / free - 1:+.0%} servers"
+        yield Finding(SPLITWISE, f"{name} capped at half of the limit", published, f"{gain}; {cost}", setup)
+
+
 def samsi() -> Iterator[Finding]:
     """Yield what lowering the limit of A100s from 250 to 175 W saves, and costs in time, with LLaMA-65B."""
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "config.json"
-        config.write_text(json.dumps(LLAMA_65B))
-        common = (str(config), "--device", "a100-pcie-80gb", "--tp", "4", "--concurrency", "64", "--isl", "256")
-        caps = ("--power-cap-w", "250"), ("--power-cap-w", "175")
-        energy, rate = (change(m, (*common, "--osl", "256"), *caps) for m in (JOULES, "output_tok_s"))
-    setup = "4 x A100 PCIe 80GB, TP4, 64 requests at once of 256 in, 256 out; an engine of today (assumed)"
-    yield Finding(SAMSI, "limit 250 to 175 W: energy", "-23 %", f"{energy:+.0%}", setup)
-    yield Finding(SAMSI, "limit 250 to 175 W: time", "+6 to 7 %", f"{1 / (1 + rate) - 1:+.0%}", setup)
+    for row in anchors():
+        if row.section == "power":
+            value = estimated(row)
+            told = (f"{row.value:g}", f"{value:.3g}")
+            if row.against:
+                told = (f"{row.value - 1:+.1%}", f"{value - 1:+.1%}")
+            place, what = row.setup.split("; ")
+            setup = f"{place}; engine, lengths, batch assumed: `python -m benchmarks.anchors --section power`"
+            yield Finding(SAMSI, what, *told, setup, value / row.value)
+
+
+def ada() -> Iterator[Finding]:
+    """Yield the watts of GEMMs of the study that ran long enough for its meter."""
+    for (m, n, k), measured in ADA_SHAPES.items():
+        row = rows_of("op", "gemm", str(m), str(n), str(k), "--device", "rtx-4070", "--dtype", "fp32")[0]
+        watts = row["operator_w"]
+        said = f"{watts:.0f} W ({row['operator_w_lo']:.0f} to {row['operator_w_hi']:.0f})"
+        finding = f"watts of {m:,} x {n:,} x {k:,}, fp32"
+        setup = "`perfmodel op gemm ... --device rtx-4070 --dtype fp32`; its own model has a median error of 5.4 %"
+        yield Finding(ADA, finding, f"{measured:.0f} W", said, setup, watts / measured)
 
 
 def rack() -> Iterator[Finding]:
     """Yield what power limits that are free to choose gain in a rack."""
-    rows = rows_of("plan", str(EXAMPLES / "rack-40kw.toml"))
-    free, own = rows[0], next(r for r in rows if r["power_cap_w"] == 700)
+    scenario = EXAMPLES / "rack-40kw.toml"
+    free = rows_of("plan", str(scenario))[0]
+    with tempfile.TemporaryDirectory() as folder:
+        rated = Path(folder) / "rated.toml"
+        rated.write_text(re.sub(r"(?m)^power_cap_w = .*$", "power_cap_w = [700]", scenario.read_text()))
+        own = rows_of("plan", str(rated))[0]
     yield Finding(
         "perfmodel",
         "rack of 40 kW: most traffic within the SLOs, limits free to choose",
@@ -176,12 +236,12 @@ def rack() -> Iterator[Finding]:
     )
 
 
-STUDIES: tuple[Callable[[], Iterator[Finding]], ...] = (polca, splitwise, greener, samsi, rack)
+STUDIES: tuple[Callable[[], Iterator[Finding]], ...] = (polca, splitwise, decode_first, greener, samsi, ada, rack)
 
 
 def page() -> str:
     """Return the page, with a line per finding."""
-    return HEAD + "".join(f"| {' | '.join(line)} |\n" for study in STUDIES for line in study())
+    return HEAD + "".join(f"| {' | '.join(line.cells())} |\n" for study in STUDIES for line in study())
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Calibration on measured runs: fits of engine constants, of intervals and of transfer spreads, and scored decisions.
 
-`python -m perfmodel.calibration engines|devices|intervals|power|transfer|decisions` runs each of them; without
-`--write` a fit only prints what it finds. The tables they read are described in `perfmodel.calibration.measured`.
+`python -m perfmodel.calibration engines|devices|intervals|power|caps|kernels|transfer|decisions` runs each of them;
+without `--write` a fit only prints what it finds. `perfmodel.calibration.measured` describes the tables they read.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from perfmodel.calibration.interval_rows import answers, measured_rows
 from perfmodel.calibration.intervals import fit_intervals, intervals_text, write_intervals
 from perfmodel.calibration.measured import counted, joined, rows_of
 from perfmodel.calibration.operator_cells import SAMPLE, error_quantile, one_device
-from perfmodel.calibration.power_file import FittedPower, fitted_power, power_text, write_power
+from perfmodel.calibration.power_caps import CapFit, fitted_caps
+from perfmodel.calibration.power_file import FittedPower, caps_text, fitted_power, power_text, write_caps, write_power
 from perfmodel.calibration.power_fit import power_rows
+from perfmodel.calibration.power_kernels import KernelFit, fitted_kernels, kernels_text, write_kernels
 from perfmodel.calibration.targets import Part
 from perfmodel.calibration.transfer import (
     Transferred,
@@ -38,15 +40,18 @@ __all__ = [
     "CONSTANTS",
     "LIMITS",
     "SAMPLE",
+    "CapFit",
     "Decision",
     "EngineFit",
     "FactorFit",
     "FittedPower",
+    "KernelFit",
     "Part",
     "TooFew",
     "Transferred",
     "answers",
     "by_data_set",
+    "caps_text",
     "counted",
     "decisions",
     "error_quantile",
@@ -54,9 +59,12 @@ __all__ = [
     "fit_engine",
     "fit_engines",
     "fit_intervals",
+    "fitted_caps",
+    "fitted_kernels",
     "fitted_power",
     "intervals_text",
     "joined",
+    "kernels_text",
     "measured_devices",
     "measured_rows",
     "one_device",
@@ -68,10 +76,12 @@ __all__ = [
     "summary",
     "transfer_spreads",
     "transferred",
+    "write_caps",
     "write_constants",
     "write_device_factors",
     "write_factors",
     "write_intervals",
+    "write_kernels",
     "write_power",
     "write_transfer_spreads",
 ]

@@ -4,15 +4,19 @@
     python -m perfmodel.calibration devices CASES.csv TRUTH.csv --device NAME ... [--engine NAME ...] [--write]
     python -m perfmodel.calibration intervals CASES.csv TRUTH.csv [--keep FOLDER] [--write]
     python -m perfmodel.calibration power CASES.csv TRUTH.csv [--write]
+    python -m perfmodel.calibration caps CASES.csv TRUTH.csv [--rates RATES.csv] [--write]
+    python -m perfmodel.calibration kernels FOLDER [--write]
     python -m perfmodel.calibration transfer [--only DEVICE ...] [--write data/profiles/spread.toml]
     python -m perfmodel.calibration decisions CASES.csv PREDICTIONS.csv TRUTH.csv [--prices PRICES.csv]
 
 `engines` fits host constants and kernel factors of all devices at once, each device drawn to what they share; the
 strength of the pull is judged on groups of runs that a fit left out (`--cross-validate`). `devices` fits kernel factors
 of single devices alone, `intervals` the spreads behind 80 % intervals of whole deployments (some minutes), `power` the
-constants of watts with their intervals, `transfer` the spreads of operator times that are borrowed from other devices.
-`decisions` scores whether the configuration with the best prediction is the one that measured best. CASES and TRUTH are
-described in `perfmodel/calibration/measured.py`.
+constants of watts with their intervals, `caps` how power limits slow work, on sweeps of the limit among the runs and in
+a table (RATES.csv: device, op, tok_s, note), `kernels` makes the table of watts of single kernels from a folder of
+AIConfigurator's tables, `transfer` fits the spreads of operator times that are borrowed from other devices. `decisions`
+scores whether the configuration with the best prediction is the one that measured best. CASES and TRUTH are described
+in `perfmodel/calibration/measured.py`.
 """
 
 from __future__ import annotations
@@ -26,21 +30,26 @@ from perfmodel.calibration import (
     EngineFit,
     Part,
     by_data_set,
+    caps_text,
     counted,
     decisions,
     fit_devices,
     fit_engines,
     fit_intervals,
+    fitted_caps,
+    fitted_kernels,
     fitted_power,
     intervals_text,
     measured_devices,
     power_text,
     transfer_spreads,
     transferred,
+    write_caps,
     write_constants,
     write_device_factors,
     write_factors,
     write_intervals,
+    write_kernels,
     write_power,
     write_transfer_spreads,
 )
@@ -87,6 +96,22 @@ def _power(asked: argparse.Namespace) -> None:
         write_power(found)
 
 
+def _caps(asked: argparse.Namespace) -> None:
+    """Fit how much longer work takes under a power limit."""
+    found = fitted_caps(asked.cases, asked.truth, asked.rates)
+    print(caps_text(found))
+    if asked.write:
+        write_caps(found)
+
+
+def _kernels(asked: argparse.Namespace) -> None:
+    """Make the table of the watts of single kernels."""
+    found = fitted_kernels(asked.folder)
+    print("\n".join(found.lines()))
+    if asked.write:
+        write_kernels(found)
+
+
 def _transfer(asked: argparse.Namespace) -> None:
     """Fit the spreads of borrowed operator times."""
     every = [t for name in asked.only or measured_devices() for t in transferred(name)]
@@ -111,15 +136,10 @@ def _decisions(asked: argparse.Namespace) -> None:
     print(by_data_set(made).to_string(index=False, float_format=lambda value: f"{value:.3f}"))
 
 
-def _parser() -> argparse.ArgumentParser:
-    """Return the parser of the commands and their options."""
-    parser = argparse.ArgumentParser(
-        prog="python -m perfmodel.calibration",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(required=True)
-    for name, run in (("engines", _engines), ("devices", _devices), ("intervals", _intervals), ("power", _power)):
+def _add_fits(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands that fit on runs."""
+    runs = {"engines": _engines, "devices": _devices, "intervals": _intervals, "power": _power, "caps": _caps}
+    for name, run in runs.items():
         command = commands.add_parser(name, help=run.__doc__)
         command.set_defaults(run=run)
         command.add_argument("cases", type=Path)
@@ -133,12 +153,29 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--device", action="append", required=True, help="fit this device; repeatable")
         if name in ("engines", "devices"):
             command.add_argument("--engine", action="append", default=[], help="fit only this engine; repeatable")
+        if name == "caps":
+            command.add_argument("--rates", type=Path, help="CSV with rates of a device under limits")
         if name == "engines":
             command.add_argument(
                 "--cross-validate", type=int, default=1, metavar="PARTS", help="compare pulls on parts left out"
             )
             command.add_argument("--folds", type=int, default=1, help="parts that groups of runs are dealt into")
             command.add_argument("--left-out", type=int, default=-1, help="the part to leave out of the fit")
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Return the parser of the commands and their options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m perfmodel.calibration",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True)
+    _add_fits(commands)
+    command = commands.add_parser("kernels", help=_kernels.__doc__)
+    command.set_defaults(run=_kernels)
+    command.add_argument("folder", type=Path)
+    command.add_argument("--write", action="store_true", help="put the result into the package")
     command = commands.add_parser("transfer", help=_transfer.__doc__)
     command.set_defaults(run=_transfer)
     command.add_argument("--only", nargs="*", default=[], metavar="DEVICE", help="hide only these devices")

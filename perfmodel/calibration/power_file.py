@@ -10,8 +10,11 @@ import numpy as np
 
 from hwdb import outfile
 from perfmodel.arrays import Array
+from perfmodel.calibration.power_caps import START as CONSTANTS
+from perfmodel.calibration.power_caps import CapFit
 from perfmodel.calibration.power_fit import (
     HEAD,
+    NARROW,
     READY,
     PowerFit,
     by_architecture,
@@ -29,8 +32,8 @@ if TYPE_CHECKING:
 
 #: The constants that `perfmodel.power` reads.
 POWER = Path(__file__).resolve().parents[1] / "power" / "power.toml"
-#: Heading of the part of the file that is not fitted; it is kept as it is.
-_KEPT = "[capping]"
+#: Headings of the parts of the file after those of `power_text`: fitted by `fitted_caps`, and given.
+_CAPPING, _GIVEN = "[capping]", "[idle_share]"
 
 
 @dataclass(frozen=True)
@@ -68,13 +71,13 @@ def fitted_power(cases: Path, truth: Path) -> FittedPower:
 
 
 def power_text(found: FittedPower) -> str:
-    """Return the text of `power.toml`, without the part that is not fitted."""
+    """Return the text of `power.toml` up to the part on power limits."""
     rows, fit = found.rows, found.fit
     source = f"perfmodel.calibration power: {len(rows)} runs in {rows.group.nunique()} groups of the train split"
-    shares = {"ready": READY, "head": HEAD, **dict.fromkeys(WORK, 0.0), **fit.shares}
+    shares = {"ready": READY, "head": HEAD, "narrow": NARROW, **dict.fromkeys(WORK, 0.0), **fit.shares}
     lines = [
         "# Watts of a device over its power limit, by what it does; the equation is in `perfmodel.power.device`.",
-        "# Made by perfmodel.calibration; `ready` and `head` are set there.",
+        "# Made by perfmodel.calibration; `ready`, `head` and `narrow` are set there.",
         *(f"# {line}" for line in found.lines()),
         "",
         "[share_of_limit]",
@@ -100,6 +103,34 @@ def power_text(found: FittedPower) -> str:
 
 
 def write_power(found: FittedPower, path: Path = POWER) -> None:
-    """Write the fitted constants to the file that `perfmodel.power` reads; what is not fitted stays."""
+    """Write the fitted constants to the file that `perfmodel.power` reads; what follows them stays."""
     kept = path.read_text()
-    outfile.write_text(path, power_text(found) + "\n" + kept[kept.index(_KEPT) :])
+    outfile.write_text(path, power_text(found) + "\n" + kept[kept.index(_CAPPING) :])
+
+
+def caps_text(found: CapFit) -> str:
+    """Return the part of `power.toml` on power limits."""
+    own = found.constants
+    sweeps = [
+        f"{s.name}: {len(s.limits)} limits from {s.limits.min():.2f} of the rated one, of which it demands "
+        f"{demanded:.2f}; {s.source}"
+        for s, demanded in zip(found.sweeps, found.demanded, strict=True)
+    ]
+    lines = [
+        _CAPPING,
+        f'source = "perfmodel.calibration caps: {len(sweeps)} sweeps of the limit"',
+        *(f"# {line}" for line in (*sweeps, *found.lines())),
+        *(f"{name} = {getattr(own, name):.4g}" for name in CONSTANTS),
+        f"lowest = {np.floor(own.lowest * 1e4) / 1e4:.4f}",
+        "",
+    ]
+    for name, value in own.static.items():
+        lines += ["[[capping.static]]", f'name = "{name}"', f"value = {value:.3g}", ""]
+    return "\n".join(lines)
+
+
+def write_caps(found: CapFit, path: Path = POWER) -> None:
+    """Write the fitted constants of power limits to the file that `perfmodel.power` reads; the rest stays."""
+    kept = path.read_text()
+    before, after = kept[: kept.index(_CAPPING)], kept[kept.index(_GIVEN) :]
+    outfile.write_text(path, before + caps_text(found) + "\n" + after)

@@ -1,32 +1,58 @@
-"""Look up what the nodes of each row draw beside their devices."""
+"""Look up what the nodes of each row draw beside their devices, and the watts at the wall that follow."""
 
 from __future__ import annotations
+
+import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from hwdb import Hwdb
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, Index
 from perfmodel.cases.settings import Settings
+from perfmodel.power import check_supply, host_of, host_watts, through_supplies
 
 
-def host_power(settings: Settings, database: Hwdb) -> Array:
-    """Return (watts of a node beside its devices, devices per node) of each row's device, (2, R); NaN unknown.
+@dataclass(frozen=True)
+class Hosts:
+    """Hold the nodes that the devices of N rows are in.
+
+    columns: (5, N) watts of a node beside devices at their limits, beside idle ones, and at most; devices per node;
+    power limit of a device, W. NaN unknown. supply: 80 PLUS level of the power supplies, "" for those that nodes
+    usually have.
+    """
+
+    columns: Array
+    supply: str = ""
+
+    def take(self, rows: Index) -> Hosts:
+        """Return those of some rows."""
+        return Hosts(self.columns[:, rows], self.supply)
+
+    def wall_power(self, power: Array, devices: Array) -> Array:
+        """Return the watts of whole systems at the wall, (N,): devices in use, and every node that holds one of them.
+
+        power: watts per device, (N,). devices: in use, (N,).
+        """
+        loaded, idle, most, per_node, limit = self.columns
+        nodes = np.ceil(devices / per_node)
+        drawn = np.asarray(power * devices + nodes * host_watts(power, limit, loaded, idle))
+        return through_supplies(drawn, nodes * (most + per_node * limit), self.supply) if self.supply else drawn
+
+
+def hosts_of(settings: Settings, database: Hwdb, supply: str = "") -> Hosts:
+    """Return the nodes of each row's device.
 
     Of several nodes that hold the device, the first by name whose power is known counts.
     """
-    found: dict[str, tuple[float, float]] = {}
+    check_supply(supply)
+    found: dict[str, tuple[float, ...]] = {}
     for node in database.nodes():
-        if np.isfinite(node.host_power) and node.device not in found:
-            found[node.device] = node.host_power, float(node.count)
-    unknown = (np.nan, np.nan)
+        host = host_of(node)
+        if math.isfinite(host.most) and node.device not in found:
+            limit = database.device(node.device).tdp
+            found[node.device] = host.loaded, host.idle, host.most, float(node.count), limit
+    unknown = (math.nan,) * 5
     devices = settings.names.devices
     table = np.array([*(found.get(d.name, unknown) for d in devices.values), unknown])
-    return np.asarray(table[devices.index].T)
-
-
-def wall_power(power: Array, devices: Array, host: Array) -> Array:
-    """Return the watts of whole systems, (N,): devices, and every node that holds one of them.
-
-    power: watts per device, (N,). devices: in use, (N,). host: watts of a node, and devices per node, (2, N).
-    """
-    return np.asarray(power * devices + host[0] * np.ceil(devices / host[1]))
+    return Hosts(np.asarray(table[devices.index].T), supply)

@@ -17,7 +17,7 @@ from hwdb import Hwdb, PerfmodelError
 from hwdb import load as load_hwdb
 from perfmodel.arrays import Index
 from perfmodel.cases.evaluate import remarks_on
-from perfmodel.cases.hosts import host_power
+from perfmodel.cases.hosts import hosts_of
 from perfmodel.cases.kept_limits import evaluate_kept, load_remarks
 from perfmodel.cases.layout import groups_of
 from perfmodel.cases.read import Cases, cases_of, read_cases
@@ -50,9 +50,9 @@ def predict(
     costs: CostModel | None = None,
     adjustments: Sequence[Adjustment] = (),
     progress: Progress | None = None,
+    psu: str = "",
 ) -> pd.DataFrame:
-    """Predict every row of a table of cases: return the table with the columns of `OUTPUT`, intervals, flags and
-    remarks.
+    """Predict every row of a table of cases; return the table with the columns of `OUTPUT`, intervals and remarks.
 
     Known input columns are listed by `perfmodel.cases.columns()`; other columns pass through untouched, and a column
     that `predict` writes itself is replaced. A row that cannot be answered has the reason in `error` and no numbers.
@@ -64,22 +64,22 @@ def predict(
         costs: prices the operators of every row; by default the cost model of each row's engine.
         adjustments: factors of the user's own benchmarks, see `perfmodel.measured`.
         progress: called with (rows done, rows) as groups of rows finish.
+        psu: 80 PLUS level of the power supplies of servers, "" for the usual one; `wall_power_w` counts their losses.
 
     Returns:
         The table with the columns of `OUTPUT` and: `fits` (memory suffices), `saturated` (more is asked than can be
             served), `basis` (what the estimate rests on), `error`, and `device_remark` where a device's file gives
-            numbers that no profile was measured at, `configuration_remark` where engines would refuse the row, and
-            `load_remark` where an open loop is answered beyond its capacity, or at another rate since it is known to
-            have kept limits.
+            numbers that no profile was measured at, `configuration_remark` where engines would refuse the row,
+            `load_remark` where an open loop is answered beyond its capacity, or at the rate that kept its limits.
 
     Raises:
         InputError: the file is no table, or lacks the column `model` or `device`.
     """
     database = hwdb or load_hwdb()
     if isinstance(cases, str | Path):
-        return _predicted(read_cases(cases), database, costs, adjustments, progress)
+        return _predicted(read_cases(cases), database, costs, adjustments, progress, psu)
     read = cases_of(cases.astype(object).where(cases.notna(), "").astype(str))
-    answered = _predicted(read, database, costs, adjustments, progress)
+    answered = _predicted(read, database, costs, adjustments, progress, psu)
     kept = [c for c in cases.columns if c not in (*PREDICTED, REMARK, CONFIGURATION_REMARK, LOAD_REMARK)]
     answered[kept] = cases[kept]  # the caller's own types, which the text of a case does not keep
     return answered
@@ -108,7 +108,7 @@ def sensitivities(cases: str | Path, *, progress: Progress | None = None) -> tup
             by_cause = dict(zip(CAUSES, sensitivity(found, metric, statistic), strict=True))
             parts.append(pd.DataFrame({"figure": figure(metric, statistic), **same, **by_cause}))
 
-    predictions = _predicted(read_cases(cases), load_hwdb(), None, (), progress, keep)
+    predictions = _predicted(read_cases(cases), load_hwdb(), None, (), progress, each=keep)
     return predictions, pd.concat(parts, ignore_index=True)
 
 
@@ -118,6 +118,7 @@ def _predicted(
     costs: CostModel | None,
     adjustments: Sequence[Adjustment],
     progress: Progress | None,
+    psu: str = "",
     each: Callable[[Index, Estimates], None] | None = None,
 ) -> pd.DataFrame:
     """Predict cases that are read, group by group; a group that fails has its rows refused and leaves the others.
@@ -126,7 +127,7 @@ def _predicted(
     """
     settings = settle(cases, database)
     groups = [replace(g, engine=g.engine.adjusted_by(adjustments, g.spec.name)) for g in groups_of(settings)]
-    hosts = host_power(settings, database)
+    hosts = hosts_of(settings, database, psu)
     done = int((settings.cases.error != "").sum())
     answers: list[Answer] = []
     for group in groups:
@@ -135,7 +136,7 @@ def _predicted(
             if each:
                 each(group.rows, found)
             loads = load_remarks(settings, group, found, share)
-            answers.append(answer_of(group.rows, found, remarks_on(settings, group), loads, hosts[:, group.rows]))
+            answers.append(answer_of(group.rows, found, remarks_on(settings, group), loads, hosts.take(group.rows)))
         except PerfmodelError as problem:
             settings.cases.refuse(np.isin(np.arange(len(cases)), group.rows), str(problem))
         done += len(group.rows)

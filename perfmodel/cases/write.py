@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.arrays import Array, Index
-from perfmodel.cases.hosts import wall_power
+from perfmodel.arrays import Index
+from perfmodel.cases.hosts import Hosts
 from perfmodel.cases.settings import Settings
 from perfmodel.costs import REMARK, remark_column
 from perfmodel.estimates import Estimates, overall
@@ -83,16 +83,16 @@ class Answer:
     columns: dict[str, NDArray[Any]]
 
 
-def answer_of(rows: Index, found: Estimates, remarks: NDArray[Any], loads: NDArray[Any], host: Array) -> Answer:
+def answer_of(rows: Index, found: Estimates, remarks: NDArray[Any], loads: NDArray[Any], hosts: Hosts) -> Answer:
     """Turn the estimates of `rows` into output columns, with intervals and flags.
 
-    remarks: on the configurations, (N,). loads: on what the answer rests near and beyond capacity, (N,). host: power of
-    nodes as `hosts.host_power` gives it, (2, N).
+    remarks: on the configurations, (N,). loads: on what the answer rests near and beyond capacity, (N,). hosts: the
+    nodes that the devices are in.
     """
     estimated = {**found.columns(), "req_s": found.request_rate}
     estimated["itl_ms"] = estimated["tpot_ms"]  # the mean gap of a request is its time per output token
     estimated["e2e_ms_p50"] = overall(found, "e2e", "p50") * MS_PER_S
-    estimated["wall_power_w"] = wall_power(found.power, found.devices, host)
+    estimated["wall_power_w"] = hosts.wall_power(found.power, found.devices)
     columns: dict[str, NDArray[Any]] = {c: estimated[c] for c in OUTPUT}
     widths = {figure: found.half_width(*figure) for figure in dict.fromkeys(INTERVALS.values())}
     for column, figure in INTERVALS.items():

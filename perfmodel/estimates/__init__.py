@@ -25,11 +25,12 @@ from perfmodel.estimates.intervals import (
 )
 from perfmodel.estimates.joint import Drawn, Place, drawn, joint_chance
 from perfmodel.estimates.kv_transfer import least_group, link_between
-from perfmodel.estimates.operator_use import OperatorUse, operator_use
+from perfmodel.estimates.operator_use import BEYOND, OperatorUse, operator_use
 from perfmodel.estimates.remarks import configuration_remarks
 from perfmodel.estimates.replicas import estimate_replicas
 
 __all__ = [
+    "BEYOND",
     "BUSY",
     "CAUSES",
     "CLASSES",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from perfmodel.power.activity import Activity, use_of
-from perfmodel.power.capping import is_beyond_evidence, is_capped, slowdown
+from perfmodel.power.capping import Capping, is_beyond_evidence, is_capped, lowest_limit, slowdown, slowed
 from perfmodel.power.device import (
     MEMORY_KINDS,
+    chip,
     constants,
+    counted_use,
     demanded_power,
     idle_power,
     is_known,
@@ -18,7 +20,8 @@ from perfmodel.power.device import (
     ready_power,
     share_above_ready,
 )
-from perfmodel.power.node import SUPPLIES, Host, host_of, host_watts, through_supplies
+from perfmodel.power.kernels import kernel_share, near
+from perfmodel.power.node import SUPPLIES, Host, check_supply, host_of, host_watts, through_supplies
 from perfmodel.power.row import ServerPower, server_power
 from perfmodel.power.site import (
     carbon_g,
@@ -34,10 +37,14 @@ __all__ = [
     "MEMORY_KINDS",
     "SUPPLIES",
     "Activity",
+    "Capping",
     "Host",
     "ServerPower",
     "carbon_g",
+    "check_supply",
+    "chip",
     "constants",
+    "counted_use",
     "demanded_power",
     "energy_kwh",
     "energy_per_token",
@@ -48,10 +55,13 @@ __all__ = [
     "is_beyond_evidence",
     "is_capped",
     "is_known",
+    "kernel_share",
     "kwh_per_million_tokens",
     "limited",
+    "lowest_limit",
     "mean_power",
     "memory_kind",
+    "near",
     "per_million_tokens",
     "power_doubt",
     "power_spread",
@@ -60,6 +70,7 @@ __all__ = [
     "share_above_ready",
     "site_power",
     "slowdown",
+    "slowed",
     "through_supplies",
     "use_of",
 ]

@@ -20,7 +20,7 @@ import numpy as np
 from hwdb.tomlfile import read_toml
 from perfmodel.arrays import Array, Mask
 from perfmodel.hardware import Hardware
-from perfmodel.power.device import constants
+from perfmodel.power.device import chip, constants
 
 #: Bisections that find a clock. Chosen: 2^-20 of the range.
 _HALVINGS = 20
@@ -59,12 +59,11 @@ def capping() -> Capping:
     )
 
 
-def clock_of(demanded: Array, limit: Array, static: Array) -> Array:
+def clock_of(own: Capping, demanded: Array, limit: Array, static: Array) -> Array:
     """Return the clock at which a device meets a power limit, as a share of the clock without one.
 
     demanded, limit, static: watts, or shares of one limit, that broadcast together.
     """
-    own = capping()
     low, high = (
         np.broadcast_to(c, np.broadcast_shapes(*map(np.shape, (demanded, limit, static)))) for c in (own.clock, 1.0)
     )
@@ -75,12 +74,11 @@ def clock_of(demanded: Array, limit: Array, static: Array) -> Array:
     return np.where(demanded > limit, low, 1.0)
 
 
-def longer(arithmetic: Array, memory: Array, clock: Array) -> Array:
+def longer(own: Capping, arithmetic: Array, memory: Array, clock: Array) -> Array:
     """Return how many times as long a step takes at a lower clock.
 
     arithmetic, memory: shares of its time that are bound by arithmetic and by memory; the rest does not change.
     """
-    own = capping()
     bend = (1.0 + (own.memory / clock) ** own.sharpness) / (1.0 + own.memory**own.sharpness)
     slower = bend ** (1.0 / own.sharpness)
     return np.asarray(1.0 + arithmetic * (1.0 / clock - 1.0) + memory * (slower - 1.0))
@@ -91,9 +89,28 @@ def is_capped(hardware: Hardware) -> Mask:
     return np.asarray(hardware.tdp < hardware.rated_tdp)
 
 
+def lowest_limit() -> float:
+    """Return the lowest limit that was measured, as a share of the rated one."""
+    return capping().lowest
+
+
 def is_beyond_evidence(hardware: Hardware) -> Mask:
     """Return whether a limit is lower than any that was measured, (N,)."""
     return np.asarray(hardware.tdp < capping().lowest * hardware.rated_tdp)
+
+
+def slowed(own: Capping, watts: tuple[Array, Array, Array], arithmetic: Array, memory: Array) -> Array:
+    """Return how many times as long a step takes by the constants `own`, without regard to whether it is capped.
+
+    Args:
+        own: the constants.
+        watts: what the step draws without a limit, the limit, and the static part, or shares of one rated limit.
+        arithmetic, memory: shares of the time of the step bound by arithmetic and by memory.
+    """
+    demanded, limit, static = watts
+    above = np.maximum(demanded - static, 0.0)
+    clocks = [clock_of(own, static + above * (1.0 + own.kernels * part), limit, static) for part in _SPREAD]
+    return np.asarray(np.mean([longer(own, arithmetic, memory, clock) for clock in clocks], axis=0))
 
 
 def slowdown(hardware: Hardware, demanded: Array, arithmetic: Array, memory: Array) -> Array:
@@ -105,11 +122,6 @@ def slowdown(hardware: Hardware, demanded: Array, arithmetic: Array, memory: Arr
         arithmetic, memory: shares of its time bound by arithmetic and by memory, (..., N).
     """
     own, ready = capping(), constants().ready
-    static = np.array([own.static.get(d.arch, ready) for d in hardware.devices])[hardware.index] * hardware.rated_tdp
-    above = np.maximum(demanded - static, 0.0)
-    times = [
-        longer(arithmetic, memory, clock_of(static + above * (1.0 + own.kernels * part), hardware.tdp, static))
-        for part in _SPREAD
-    ]
-    slower = np.mean(times, axis=0)
+    static = np.array([own.static.get(chip(d), ready) for d in hardware.devices])[hardware.index] * hardware.rated_tdp
+    slower = slowed(own, (demanded, hardware.tdp, static), arithmetic, memory)
     return np.where(is_capped(hardware) & np.isfinite(slower), slower, 1.0)

@@ -4,15 +4,17 @@ A device that runs kernels for a share `kernels` of the time and does work that 
 peaks draws, in shares of its power limit,
 
     ready + sum over kinds of step of busy h (1 - exp(-x / h)),   h = head - ready,
-    x = (running kernels + sum of c use) / busy,
+    x = (running kernels + sum of c use) / busy,      use / busy to the power `narrow` for FLOP of 8 and 4 bits,
 
 and in no kind of step more than its limit. Steps that compute prompts are one kind, those that only decode the other,
 as the first may reach the limit while the second do not. `ready` is what a server draws between requests: a context is
 loaded and clocks are up. The weights c are energies: c times the limit over the peak is joules per FLOP or per byte.
 Arithmetic and memory share the clocks and the regulator, so that their watts do not add up near the limit; the
-exponential bends the sum. The constants are fitted on published serving runs, those of running kernels and of bytes
-moved by architecture, else by kind of memory (`power.toml`). Watts are those of the meter of the runs: the board of a
-PCIe card, the module (SXM, OAM) of a server, the GPU's part of a chip that holds CPU cores as well (GB10).
+exponential bends the sum. Kernels for narrow operands draw much at a small share of their peak, which decodes of
+experts reach, and little more at a large one. The constants are fitted on published serving runs, those of running
+kernels and of bytes moved by architecture, else by kind of memory (`power.toml`). Watts are those of the meter of the
+runs: the board of a PCIe card, the module (SXM, OAM) of a server, the GPU's part of a chip that holds CPU cores as well
+(GB10).
 """
 
 from __future__ import annotations
@@ -34,13 +36,16 @@ from perfmodel.vocabulary import MOVED, SENT, WORK
 MEMORY_KINDS = ("LPDDR", "GDDR", "HBM", "DDR")
 #: Share of `busy` below which a device counts as this busy: avoids dividing by zero.
 _LEAST_BUSY = 1e-9
+#: Kinds of work whose units are for operands below 16 bits.
+_NARROW = [WORK.index("flop_8"), WORK.index("flop_4")]
 
 
 @dataclass(frozen=True)
 class Constants:
     """Hold the constants of `power.toml`, all as shares of the power limit.
 
-    ready: drawn while a server waits for requests. head: what the bent sum tends to. running: added while kernels run.
+    ready: drawn while a server waits for requests. head: what the bent sum tends to. narrow: power of the use of the
+    units for 8 and 4 bits. running: added while kernels run.
     work: (5,) added at the rated peak of each kind of work (`WORK`). factors: by architecture or kind of memory, what
     `running` and the bytes of `work` are multiplied by. idle: of a device without a process. spreads: log half-widths
     of 80 % intervals of watts and of joules, on architectures with and without runs.
@@ -48,6 +53,7 @@ class Constants:
 
     ready: float
     head: float
+    narrow: float
     running: float
     work: tuple[float, ...]
     factors: dict[str, tuple[float, float]]
@@ -68,6 +74,7 @@ def constants() -> Constants:
     return Constants(
         ready=share.number("ready", above=0.0, most=1.0),
         head=share.number("head", above=1.0),
+        narrow=share.number("narrow", above=0.0, most=1.0),
         running=share.number("running", least=0.0),
         work=tuple(share.number(name, least=0.0) for name in WORK),
         factors=_factors(table),
@@ -88,14 +95,19 @@ def _factors(table: Table) -> dict[str, tuple[float, float]]:
 
 def is_known(device: Device) -> bool:
     """Return whether the architecture of a device has runs with measured watts behind its constants."""
-    return device.arch in constants().factors
+    return chip(device) in constants().factors
+
+
+def chip(device: Device) -> str:
+    """Return the architecture of the accelerator of a device, without the CPU that some have beside it."""
+    return device.arch.split(" + ")[0]
 
 
 def weights(hardware: Hardware) -> tuple[Array, Array]:
     """Return the shares of the limit of each device that running kernels, (N,), and work at peak add, (5, N)."""
     own, known = constants(), constants().factors
     table = np.array(
-        [known.get(d.arch, known.get(memory_kind(d), (1.0, 1.0))) for d in hardware.devices], float
+        [known.get(chip(d), known.get(memory_kind(d), (1.0, 1.0))) for d in hardware.devices], float
     ).reshape(-1, 2)
     factors = table[hardware.index]
     work = np.repeat(np.array(own.work)[:, None], len(factors), axis=1)
@@ -120,9 +132,18 @@ def demanded_power(hardware: Hardware, activity: Activity) -> Array:
     for part in activity.parts():
         use = np.array(part.use)
         use[SENT] = 0.0 if own.work[SENT] == 0 else use[SENT]
+        use = counted_use(use, part.busy, own.narrow)
         weighed = np.sum(work.reshape(len(WORK), *([1] * (use.ndim - 2)), -1) * use, axis=0)
         above = above + share_above_ready(part.busy, running * part.kernels + weighed, own.ready, own.head - own.ready)
     return hardware.rated_tdp * (own.ready + above)
+
+
+def counted_use(use: Array, busy: Array, narrow: float) -> Array:
+    """Return shares of time at peak as watts count them, (5, ...): those of narrow FLOP to a power, within `busy`."""
+    own = np.maximum(busy, _LEAST_BUSY)
+    counted = np.array(use)
+    counted[_NARROW] = own * (counted[_NARROW] / own) ** narrow
+    return counted
 
 
 def share_above_ready(busy: Array, added: Array, ready: float, head: float) -> Array:

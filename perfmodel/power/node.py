@@ -75,14 +75,19 @@ def host_watts(device_watts: Array, limits: Array, loaded: Array, idle: Array) -
     return np.asarray(idle + (np.asarray(loaded) - idle) * np.clip(np.nan_to_num(share, nan=1.0), 0.0, 1.0))
 
 
+def check_supply(level: str) -> None:
+    """Raise `InputError` for a level of power supplies that is not known; "" is the usual one."""
+    if level and level not in SUPPLIES:
+        raise InputError(f"power supplies of level {level!r} are unknown; give one of {', '.join(SUPPLIES)}")
+
+
 def efficiency(level: str, load: Array | float) -> Array:
     """Return the efficiency of power supplies of an 80 PLUS level, 0 to 1. load: share of their rated power.
 
     >>> round(float(efficiency("titanium", 0.35)), 3)
     0.95
     """
-    if level not in SUPPLIES:
-        raise InputError(f"power supplies of level {level!r} are unknown; give one of {', '.join(SUPPLIES)}")
+    check_supply(level)
     return np.asarray(np.interp(load, SUPPLY_LOADS, SUPPLIES[level]))
 
 

@@ -150,6 +150,7 @@ def _print(
     more: dict[str, Any],
 ) -> None:
     """Print one row per device and shape."""
+    from perfmodel.estimates import BEYOND
     from search.output import Layout, print_rows
 
     form, database = output.form, output.database()
@@ -158,6 +159,8 @@ def _print(
     asked = demand(columns)
     rows = [row for name in place.device for row in _rows(columns, asked, database.device(name), place, more)]
     notes = ["Back to back on a device that does nothing else. In brackets: 80 % ranges."]
+    if any(BEYOND in row["power_basis"] for row in rows):
+        notes.append(f"--power-cap-w {place.power_cap_w:g}: {BEYOND}.")
     print_rows(rows, form, Layout(drop=DROP, keep=["time_us", "operator_w", "joules"], notes=notes, wide=output.wide))
 
 
@@ -180,12 +183,14 @@ def _rows(
             **{name: float(value[i]) for name, value in values.items()},
             **{f"{name}_lo": float(value[i] * np.exp(-spreads[name][i])) for name, value in values.items()},
             **{f"{name}_hi": float(value[i] * np.exp(spreads[name][i])) for name, value in values.items()},
+            # the limiter holds the mean of many kernels, however wide the range is
+            "operator_w_hi": float(np.fmin(found.watts[i] * np.exp(spreads["operator_w"][i]), found.limit)),
             "achieved_tflops": float(found.flop[i] / found.time[i] / 1e12),
             "achieved_gb_s": float(found.moved[i] / found.time[i] / 1e9),
             "pj_per_flop": float(found.joules[i] / found.flop[i] * 1e12) if found.flop[i] > 0 else math.nan,
             "bound": found.bound[i],
             "basis": found.basis[i],
-            "power_basis": found.power_basis,
+            "power_basis": found.power_basis[i],
         }
         for i in range(len(found.time))
     ]

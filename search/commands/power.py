@@ -60,6 +60,7 @@ def power_command(scenario: Scenario, row: RowOptions, output: DataOutputOptions
     The load of the scenario is replayed on the candidate; the row holds many such servers, each with its share of the
     load. Where nothing qualifies, the exit code is 1.
     """
+    from perfmodel.power import lowest_limit
     from search.output import Layout, print_rows, print_text
     from search.planning import row_power, verify
 
@@ -81,3 +82,6 @@ def power_command(scenario: Scenario, row: RowOptions, output: DataOutputOptions
     if form == "table":
         for note in NOTES:
             print_text(note)
+        low = [f"{share:g}" for share in row.caps or () if share < lowest_limit()]
+        if low:
+            print_text(f"--caps {', '.join(low)}: limits lower than any measured; what they cost is extrapolated.")

@@ -33,9 +33,18 @@ Calibration = Annotated[
 ]
 
 
+Supply = Annotated[
+    str,
+    typer.Option(
+        metavar="LEVEL",
+        help="80 PLUS level of the servers' power supplies, whose losses wall_power_w counts (titanium).",
+    ),
+]
+
+
 @grouped
 def predict_command(
-    cases: Cases, output: DataFormOptions, target: Target = None, calibration: Calibration = None
+    cases: Cases, output: DataFormOptions, target: Target = None, calibration: Calibration = None, psu: Supply = ""
 ) -> None:
     """Predict latency, throughput, memory and power per row of a table.
 
@@ -50,5 +59,5 @@ def predict_command(
         outfile.check(target, cases)
     own = () if calibration is None else read_adjustments(calibration)
     with progress_bar("predicting") as update:
-        frame = predict(cases, hwdb=output.database(), adjustments=own, progress=update)
+        frame = predict(cases, hwdb=output.database(), adjustments=own, progress=update, psu=psu)
     write_predictions(frame, target, as_json=form == "json")

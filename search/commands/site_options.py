@@ -45,6 +45,12 @@ class SiteOptions(MoneyOptions):
         _option(metavar=NAME, help="Node that holds the devices: whole nodes are paid, and hosts count."),
     ] = None
     pue: Annotated[float, _option(metavar="PUE", help="Power usage effectiveness of the site, 1 or more.")] = 1.0
+    psu: Annotated[
+        str,
+        _option(
+            metavar="LEVEL", help="80 PLUS level of the power supplies of --node (titanium): bronze, ..., platinum."
+        ),
+    ] = ""
     usd_per_kwh: Annotated[float | None, _option(metavar="USD", help="Price of electricity.")] = None
     gco2_per_kwh: Annotated[float | None, _option(metavar="G", help="Carbon intensity, grams of CO2e.")] = None
     electricity_grid: Annotated[
@@ -87,10 +93,14 @@ class SiteOptions(MoneyOptions):
 
     def site(self) -> Site:
         """Return the site: its overhead and its electricity. Raises `InputError` for an impossible overhead."""
+        from perfmodel.power import check_supply
         from search.scenario import Site, carbon_of
 
         if not 1.0 <= self.pue <= MAX_PUE:
             raise InputError(f"--pue {self.pue:g} is impossible; give 1 (no overhead) to {MAX_PUE:g}")
+        check_supply(self.psu)
+        if self.psu and not self.node:
+            raise InputError(f"--psu {self.psu}: hosts count only where a node holds the devices; give --node as well")
         given = {
             "usd_per_kwh": self.usd_per_kwh,
             "gco2_per_kwh": self.gco2_per_kwh,
@@ -101,7 +111,15 @@ class SiteOptions(MoneyOptions):
                 raise InputError(f"--{name.replace('_', '-')} {value:g} is impossible; give 0 or more")
         usd, stated, made = (nan if value is None else value for value in given.values())
         mean, hours, words = carbon_of(stated, self.electricity_grid, self.gco2_by_hour)
-        return Site(pue=self.pue, usd_per_kwh=usd, gco2_per_kwh=mean, gco2_hours=hours, carbon=words, embodied_kg=made)
+        return Site(
+            pue=self.pue,
+            usd_per_kwh=usd,
+            gco2_per_kwh=mean,
+            gco2_hours=hours,
+            carbon=words,
+            embodied_kg=made,
+            psu=self.psu,
+        )
 
 
 def _known_as(hwdb: Hwdb, device: str) -> str:
