@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     )
     from search.manifest import Manifest
     from search.output import headline
-    from search.planning import Plan, memory_of, plan, terms_of, what_if
+    from search.planning import Plan, memory_of, plan, terms_of
     from search.report import render_report
     from search.scenario import Inventory, Option, Scenario, load_scenario
     from search.searchers import RANKINGS, SCORE, Exhaustive, Found, OptunaSearcher, Score, Searcher, pareto, ranked
     from search.space import WHOLE_GROUP, Legal, SearchSpace
+    from search.whatif import what_if
 
 __all__ = [
     "RANKINGS",
@@ -78,7 +79,7 @@ __getattr__ = lazy_names(
         ),
         "manifest": ("Manifest",),
         "output": ("headline",),
-        "planning": ("Plan", "memory_of", "plan", "terms_of", "what_if"),
+        "planning": ("Plan", "memory_of", "plan", "terms_of"),
         "report": ("render_report",),
         "scenario": ("Inventory", "Option", "Scenario", "load_scenario"),
         "searchers": (
@@ -93,5 +94,6 @@ __getattr__ = lazy_names(
             "ranked",
         ),
         "space": ("Legal", "SearchSpace", "WHOLE_GROUP"),
+        "whatif": ("what_if",),
     },
 )

@@ -18,9 +18,9 @@ from hwdb import Infeasible
 from search.output import headline, step_time_rows
 from search.planning.explained import terms_of
 from search.planning.ranked_plan import Plan
-from search.planning.whatif import as_planned, changes, what_if
 from search.report import charts
 from search.report.plan_charts import lower_left_front
+from search.whatif import as_planned, changes, what_if
 
 SCENARIO = """
 title = "Two <cards>"

@@ -23,12 +23,10 @@ if TYPE_CHECKING:
     from search.planning.sizing import Target, greatest_rate, rows_of
     from search.planning.surest import greatest_confidence
     from search.planning.ways import ways_to_pay
-    from search.planning.whatif import WHAT_IF_FIGURES, as_planned, what_if
 
 __all__ = [
     "ONLINE_ENGINES",
     "ONLINE_FORMAT",
-    "WHAT_IF_FIGURES",
     "NextRuns",
     "Plan",
     "RunWorth",
@@ -36,7 +34,6 @@ __all__ = [
     "Tariff",
     "account_columns",
     "api_usd",
-    "as_planned",
     "checkpoint_offer",
     "cost_columns",
     "dearest",
@@ -70,7 +67,6 @@ __all__ = [
     "usd_per_million_tokens",
     "verify",
     "ways_to_pay",
-    "what_if",
 ]
 
 __getattr__ = lazy_names(
@@ -92,6 +88,5 @@ __getattr__ = lazy_names(
         "sizing": ["Target", "greatest_rate", "rows_of"],
         "surest": ["greatest_confidence"],
         "ways": ["ways_to_pay"],
-        "whatif": ["WHAT_IF_FIGURES", "as_planned", "what_if"],
     },
 )

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from search.output import headline, money, number, percent, question, ranking_note
-from search.planning import as_planned, terms_of, what_if
+from search.planning import terms_of
 from search.report import sections
 from search.report.html_page import Chip, Fact, Page, Section, render
 from search.report.plan_charts import SITE_ENERGY, plan_charts
+from search.whatif import as_planned, what_if
 
 if TYPE_CHECKING:
     from search.planning import Plan

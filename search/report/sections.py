@@ -21,8 +21,8 @@ from search.output import (
     step_time_rows,
     with_kilowatts,
 )
-from search.planning import WHAT_IF_FIGURES
 from search.report.html_page import Goal, Section, Table
+from search.whatif import WHAT_IF_FIGURES
 
 if TYPE_CHECKING:
     from search.planning import Plan

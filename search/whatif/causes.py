@@ -12,8 +12,8 @@ from hwdb import PerfmodelError
 from perfmodel import Slo, Workload
 from perfmodel.arrays import NAN
 from perfmodel.estimates import joint_chance
-from search.planning.planner import plan as plan_of
-from search.planning.ranked_plan import Plan
+from search.planning import Plan
+from search.planning import plan as plan_of
 from search.scenario import MONEY
 from search.searchers import Progress
 
