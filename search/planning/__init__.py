@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from search.planning.prices import Tariff, tariff, usd_per_million_tokens
     from search.planning.quantised import ONLINE_ENGINES, ONLINE_FORMAT, own_format, published
     from search.planning.ranked_plan import Plan
+    from search.planning.repricing import repriced
     from search.planning.sizing import Target, greatest_rate, rows_of
     from search.planning.surest import greatest_confidence
     from search.planning.ways import ways_to_pay
@@ -54,6 +55,7 @@ __all__ = [
     "rated_columns",
     "refuse_long_class",
     "replicas_at_peak",
+    "repriced",
     "row_power",
     "rows_of",
     "shares_of",
@@ -85,6 +87,7 @@ __getattr__ = lazy_names(
         "planner": ["plan", "space_of", "tariff_of"],
         "prices": ["Tariff", "tariff", "usd_per_million_tokens"],
         "quantised": ["ONLINE_ENGINES", "ONLINE_FORMAT", "own_format", "published"],
+        "repricing": ["repriced"],
         "sizing": ["Target", "greatest_rate", "rows_of"],
         "surest": ["greatest_confidence"],
         "ways": ["ways_to_pay"],

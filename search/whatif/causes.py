@@ -13,9 +13,9 @@ from perfmodel import Slo, Workload
 from perfmodel.arrays import NAN
 from perfmodel.estimates import joint_chance
 from search.planning import Plan
-from search.planning import plan as plan_of
 from search.scenario import MONEY
 from search.searchers import Progress
+from search.whatif.again import planned_again
 
 if TYPE_CHECKING:
     from search.scenario import Scenario
@@ -274,7 +274,7 @@ def _rows(plan: Plan, tried: list[Change]) -> Iterator[dict[str, Any]]:
     name = plan.name(plan.best)
     for change in tried:
         try:
-            changed = plan_of(change.make(plan.scenario), costs=plan.scorer.target.costs, before=plan.scorer.target)
+            changed = planned_again(plan, change.make(plan.scenario))
         except PerfmodelError as error:
             yield _row(change.name, str(error))
             continue
