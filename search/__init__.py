@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from search.scenario import Inventory, Option, Scenario, load_scenario
     from search.searchers import RANKINGS, SCORE, Exhaustive, Found, OptunaSearcher, Score, Searcher, pareto, ranked
     from search.space import WHOLE_GROUP, Legal, SearchSpace
-    from search.whatif import what_if
+    from search.whatif import Trial, Trials, compared, try_changes, what_if
 
 __all__ = [
     "RANKINGS",
@@ -50,6 +50,9 @@ __all__ = [
     "Score",
     "SearchSpace",
     "Searcher",
+    "Trial",
+    "Trials",
+    "compared",
     "fleet_plan",
     "formulate",
     "headline",
@@ -61,6 +64,7 @@ __all__ = [
     "ranked",
     "render_report",
     "terms_of",
+    "try_changes",
     "what_if",
 ]
 
@@ -94,6 +98,6 @@ __getattr__ = lazy_names(
             "ranked",
         ),
         "space": ("Legal", "SearchSpace", "WHOLE_GROUP"),
-        "whatif": ("what_if",),
+        "whatif": ("Trial", "Trials", "compared", "try_changes", "what_if"),
     },
 )

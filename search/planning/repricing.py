@@ -47,11 +47,12 @@ def repriced(plan: Plan, scenario: Scenario) -> Plan | None:
 
     It is the plan that `search.plan` would make.
     """
-    if scenario.offer.usd_per_hour == plan.scenario.offer.usd_per_hour and not _differs(plan.scenario, scenario):
-        return plan
+    limits = plan.scenario.limits
+    if limits.beyond_usual and replace(scenario.limits, utilisation=limits.utilisation) == limits:
+        scenario = replace(scenario, limits=limits)  # that nothing keeps to the usual share is no matter of prices
     if plan.rivals or not plan.complete or not _same_but_prices(plan.scenario, scenario):
         return None
-    limits, own = plan.scenario.limits, plan.scenario.site
+    own = plan.scenario.site
     if np.isfinite(limits.usd_per_hour) or own.psu != scenario.site.psu:
         return None
     if own.pue != scenario.site.pue and np.isfinite(limits.power):
@@ -66,14 +67,12 @@ def repriced(plan: Plan, scenario: Scenario) -> Plan | None:
     return replace(plan, scenario=scenario, scorer=scorer, columns=columns, manifest=told)
 
 
-def _differs(one: Scenario, other: Scenario) -> bool:
-    """Return True where two scenarios are not the same in every part."""
-    return any(getattr(one, f.name) is not getattr(other, f.name) for f in fields(one))
-
-
 def _same_but_prices(one: Scenario, other: Scenario) -> bool:
     """Return True where scenarios differ in prices, the site and what is owned alone."""
-    if any(getattr(one, f.name) is not getattr(other, f.name) for f in fields(one) if f.name not in PRICED):
+    if one.request is not other.request:  # its arrays are not compared: a changed scenario keeps the request it has
+        return False
+    names = [f.name for f in fields(one) if f.name not in (*PRICED, "request")]
+    if any(getattr(one, name) != getattr(other, name) for name in names):
         return False
     return replace(one.offer, usd_per_hour={}, prices="") == replace(other.offer, usd_per_hour={}, prices="")
 
