@@ -12,6 +12,7 @@ from search.output import headline, money, number, percent, question, ranking_no
 from search.planning import terms_of
 from search.report import sections
 from search.report.html_page import Chip, Fact, Page, Section, render
+from search.report.live_data import live_data
 from search.report.plan_charts import SITE_ENERGY, plan_charts
 from search.whatif import as_planned, what_if
 
@@ -36,7 +37,7 @@ def render_report(plan: Plan, progress: Progress | None = None) -> str:
 
 def page_of(plan: Plan, progress: Progress | None = None) -> Page:
     """Return the content of the page of `plan`. progress: called with (done, total) what-ifs."""
-    rows = plan.rows(LISTED_CANDIDATES, LISTED_MISSES)
+    rows, live = plan.rows(LISTED_CANDIDATES, LISTED_MISSES), live_data(plan)
     answer, figures = _answer(plan, progress) if plan.feasible else ([], {})
     return Page(
         title=plan.scenario.title,
@@ -46,8 +47,14 @@ def page_of(plan: Plan, progress: Progress | None = None) -> Page:
         version=plan.manifest.version,
         chips=_chips(plan) if plan.feasible else [Chip("no candidate qualifies", "bad")],
         facts=_facts(rows[0]) if plan.feasible else [],
-        sections=[*answer, sections.candidates_section(plan, rows), sections.provenance_section(plan)],
+        sections=[
+            sections.live_section(),
+            *answer,
+            sections.candidates_section(plan, rows),
+            sections.provenance_section(plan),
+        ],
         charts=figures,
+        live=live,
     )
 
 

@@ -87,6 +87,18 @@ def _goal(objective: Objective, *, value: float, spread: float, chance: float) -
     )
 
 
+def live_section() -> Section:
+    """Return the place of the controls with which the reader changes the question."""
+    return Section(
+        id="live",
+        short="Change it",
+        title="What if you change the question?",
+        live=True,
+        lead="Move SLOs, load, prices, PUE or confidence, or leave devices out: ranking and cost follow at once, in this "
+        "page. Where an exact answer needs the tool, the page says so, with the command.",
+    )
+
+
 def alternatives_section(plan: Plan, chart_names: Iterable[str]) -> Section:
     """Show every qualifying candidate as a point of cost against latency."""
     return Section(

@@ -110,9 +110,8 @@ def try_changes(
     if not edits and not grids:
         raise InputError("nothing is to be different; give a change, such as slo.ttft_ms_p95=300, or a grid")
     file = ScenarioFile(Path(scenario), tuple(folders))
-    first: tuple[Scenario, list[str]] | None = file.changed(
-        [*edits, *(g.edits[0] for g in grids)]
-    )  # a wrong key shows before anything is planned
+    # A wrong key shows before anything is planned.
+    first: tuple[Scenario, list[str]] | None = file.changed([*edits, *(g.edits[0] for g in grids)])
     total = len(points) + 1
     before = plan(file.scenario)
     trials = []
