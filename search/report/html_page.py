@@ -18,6 +18,8 @@ from typing import Any
 
 from search.output import Row, heading, json_value, with_range
 
+#: Fields of a page that the template gets in another form.
+_PACKED = ("charts", "version", "live")
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -127,9 +129,7 @@ def render(page: Page) -> str:
     )
     environment.filters |= {"heading": heading, "numeric": _is_numeric, "with_range": with_range, "sort_key": _sort_key}
     return environment.get_template("report.html.j2").render(
-        **{
-            name: getattr(page, name) for name in page.__dataclass_fields__ if name not in ("charts", "version", "live")
-        },
+        **{name: getattr(page, name) for name in page.__dataclass_fields__ if name not in _PACKED},
         titles={name: figure["layout"]["meta"]["title"] for name, figure in page.charts.items()},
         manifest={"version": page.version},
         css=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
@@ -142,7 +142,7 @@ def render(page: Page) -> str:
 
 def _scripts(page: Page) -> list[str]:
     """Return the files of the page's scripts, in their order."""
-    return [*(["live_model.js", "live.js"] if page.live else []), "report.js"]
+    return ["live_model.js", "report.js", "live.js"] if page.live else ["report.js"]
 
 
 def _script_json(value: Any) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MOST_LAYOUTS = 600
 #: Loads of one replica, as shares of the greatest. chosen: near saturation a step is 2 %, so that a straight line
 #: between two of them is good to a fraction of a percent.
-SHARES = np.concatenate([np.geomspace(0.01, 0.3, 14, endpoint=False), np.linspace(0.3, 0.999, 36)])
+SHARES = np.concatenate([np.geomspace(0.0005, 0.3, 20, endpoint=False), np.linspace(0.3, 0.999, 36)])
 #: Times the planned load that the reader may ask for.
 MOST_TIMES = 4.0
 #: Rate that saturates any replica, requests/s.
@@ -61,11 +61,12 @@ def live_data(plan: Plan) -> dict[str, Any]:
 
 
 def _kind(plan: Plan) -> str:
-    """Return what replicas are sized by: `open` (a rate), `closed` (requests in flight), or `fixed`: not by the page."""
+    """Return what the page sizes replicas by: `open` (a rate), `closed` (requests in flight), or `fixed`: nothing."""
     arrival = plan.scorer.target.workload.arrival
     simple = plan.scorer.sized and not plan.scenario.site.psu and not np.isfinite(plan.scenario.limits.rack)
     whole = plan.complete and not plan.rivals
-    return arrival if simple and whole and arrival in ("open", "closed") else "fixed"
+    of_a_run = np.isfinite(plan.scorer.target.workload.n_requests)
+    return arrival if simple and whole and not of_a_run and arrival in ("open", "closed") else "fixed"
 
 
 def _request(plan: Plan) -> dict[str, Any]:

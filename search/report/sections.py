@@ -94,8 +94,8 @@ def live_section() -> Section:
         short="Change it",
         title="What if you change the question?",
         live=True,
-        lead="Move SLOs, load, prices, PUE or confidence, or leave devices out: ranking and cost follow at once, in this "
-        "page. Where an exact answer needs the tool, the page says so, with the command.",
+        lead="Move SLOs, load, prices, PUE or confidence, or leave devices out: ranking and cost follow at once, in "
+        "this page. Where an exact answer needs the tool, the page says so, with the command.",
     )
 
 

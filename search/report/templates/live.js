@@ -110,7 +110,8 @@
     const best = found.rows[0];
     if (!best) return state.offered.some(Boolean) ? "Nothing in this page meets the changed request." : "No device is left on offer.";
     const was = plannedAnswer, now = best.usd_per_hour;
-    let text = (best.name === was?.name ? "The answer stays " : "Take ") + best.name + ": " + money(now) + " per hour";
+    const same = best.name === was?.name, planned = !changesOf(data, state).length;
+    let text = (planned ? "As planned: " : same ? "The answer stays " : "Take ") + best.name + (planned ? ", " : ": ") + money(now) + " per hour";
     if (was && isFinite(was.usd_per_hour) && Math.abs(now / was.usd_per_hour - 1) > 5e-4) {
       const change = 100 * (now / was.usd_per_hour - 1);
       text += ` (${change > 0 ? "+" : "−"}${Math.abs(change).toFixed(0)} % against ${money(was.usd_per_hour)} as planned)`;
@@ -124,7 +125,8 @@
     const heads = ["Rank", "Configuration", "$ per hour", "Devices", "Power kW", ...data.objectives.map((o) => o.label + " ms"), "Sure %"];
     const cells = (r, i) => [i + 1, r.name, money(r.usd_per_hour).replace("$", ""), number(r.devices), number(r.power_w / 1e3),
       ...r.bounds.map(number), data.objectives.length ? Math.round(100 * r.slo_chance) : "–"];
-    const line = (tag, texts) => made("tr", {}, ...texts.map((t, i) => made(tag, i === 1 ? {} : { class: "number" }, String(t))));
+    const kind = (i) => i === 1 ? {} : { class: i === 4 || (i > 4 && i < heads.length - 1) ? "number more" : "number" };
+    const line = (tag, texts) => made("tr", {}, ...texts.map((t, i) => made(tag, kind(i), String(t))));
     const body = made("tbody", {}, ...found.rows.slice(0, LISTED).map((r, i) => line("td", cells(r, i))));
     if (body.rows.length) body.rows[0].className = "chosen";
     return made("table", { id: "live-table" }, made("thead", {}, line("th", heads)), body);
@@ -171,9 +173,11 @@
     if (best) traces.push({ type: "scatter", mode: "markers", name: "chosen", x: [best.x], y: [best.y], hoverinfo: "skip",
       marker: { symbol: "star", size: 16, color: "#d62f4b", line: { width: 1, color: "#fff" } } });
     const limit = measure.limit?.(), red = "#d62f4b";
+    const spans = (values) => values.length && Math.max(...values) > 10 * Math.min(...values) && Math.min(...values) > 0;
+    const scale = (values) => spans(values) ? { type: "log", dtick: "D2" } : { rangemode: "tozero" };
     const layout = { height: 360, margin: { l: 64, r: 18, t: 10, b: 48 }, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
-      xaxis: { title: { text: measure.label + ", ms" }, automargin: true, rangemode: "tozero" },
-      yaxis: { title: { text: unit }, automargin: true, rangemode: "tozero" },
+      xaxis: { title: { text: measure.label + ", ms" }, automargin: true, ...scale(points.map((p) => p.x)) },
+      yaxis: { title: { text: unit }, automargin: true, ...scale(points.map((p) => p.y)) },
       shapes: limit ? [{ type: "line", x0: limit, x1: limit, yref: "paper", y0: 0, y1: 1, line: { width: 2, dash: "dash", color: red } }] : [] };
     Plotly.react(chart, traces, themed(layout), { displayModeBar: false, responsive: true });
     described.textContent = points.length ? `${found.rows.length} candidates qualify, ${front.length} of them on the front` +
