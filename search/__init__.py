@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from search.manifest import Manifest
     from search.output import headline
     from search.planning import Plan, memory_of, plan, terms_of
-    from search.report import render_report
+    from search.report import figures, render_report
     from search.scenario import Inventory, Option, Scenario, load_scenario
     from search.searchers import RANKINGS, SCORE, Exhaustive, Found, OptunaSearcher, Score, Searcher, pareto, ranked
     from search.space import WHOLE_GROUP, Legal, SearchSpace
@@ -53,6 +53,7 @@ __all__ = [
     "Trial",
     "Trials",
     "compared",
+    "figures",
     "fleet_plan",
     "formulate",
     "headline",
@@ -84,7 +85,7 @@ __getattr__ = lazy_names(
         "manifest": ("Manifest",),
         "output": ("headline",),
         "planning": ("Plan", "memory_of", "plan", "terms_of"),
-        "report": ("render_report",),
+        "report": ("figures", "render_report"),
         "scenario": ("Inventory", "Option", "Scenario", "load_scenario"),
         "searchers": (
             "Exhaustive",

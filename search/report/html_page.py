@@ -150,15 +150,15 @@ def _script_json(value: Any) -> str:
 
     NaN (not valid JSON) becomes null.
     """
-    return json.dumps(_without_nan(value), ensure_ascii=False).replace("<", "\\u003c")
+    return json.dumps(without_nan(value), ensure_ascii=False).replace("<", "\\u003c")
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """Return `value`, a nest of mappings and lists, with NaN and infinity replaced by None."""
     if isinstance(value, Mapping):
-        return {str(k): _without_nan(v) for k, v in value.items()}
+        return {str(k): without_nan(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(v) for v in value]
+        return [without_nan(v) for v in value]
     return json_value(value)
 
 

@@ -122,9 +122,10 @@
   }
 
   function listed() {
-    const heads = ["Rank", "Configuration", "$ per hour", "Devices", "Power kW", ...data.objectives.map((o) => o.label + " ms"), "Sure %"];
+    const heads = ["Rank", "Configuration", "$ per hour", "Devices", "Power kW", ...data.objectives.map((o) => o.label + " ms"),
+      ...(data.objectives.length ? ["Sure %"] : ["Mean TTFT ms"])];
     const cells = (r, i) => [i + 1, r.name, money(r.usd_per_hour).replace("$", ""), number(r.devices), number(r.power_w / 1e3),
-      ...r.bounds.map(number), data.objectives.length ? Math.round(100 * r.slo_chance) : "–"];
+      ...r.bounds.map(number), data.objectives.length ? Math.round(100 * r.slo_chance) : number(r.ttft_ms)];
     const kind = (i) => i === 1 ? {} : { class: i === 4 || (i > 4 && i < heads.length - 1) ? "number more" : "number" };
     const line = (tag, texts) => made("tr", {}, ...texts.map((t, i) => made(tag, kind(i), String(t))));
     const body = made("tbody", {}, ...found.rows.slice(0, LISTED).map((r, i) => line("td", cells(r, i))));
