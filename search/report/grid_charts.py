@@ -21,9 +21,9 @@ def grid_charts(found: Trials) -> dict[str, Figure]:
     Raises `InputError` where there is no grid of numbers.
     """
     rows = [row for row in found.rows() if row["what_if"] != "as planned"]
-    if not found.grids or not all(isinstance(row["value"], int | float) for row in rows):
+    if not found.grids or not all(isinstance(row["grid_value"], int | float) for row in rows):
         raise InputError("a chart needs a grid of numbers, such as workload.request_rate_rps=5:80:16")
-    lines = list(dict.fromkeys(row.get("second_value") for row in rows))
+    lines = list(dict.fromkeys(row.get("second_grid_value") for row in rows))
     return {name: _chart(found, rows, name, lines) for name in DRAWN if any(row[name] == row[name] for row in rows)}
 
 
@@ -31,12 +31,12 @@ def _chart(found: Trials, rows: list[dict[str, object]], name: str, lines: list[
     """Return the chart of one figure. lines: values of the second grid, [None] without one."""
     data = []
     for i, second in enumerate(lines):
-        own = [row for row in rows if row.get("second_value") == second]
+        own = [row for row in rows if row.get("second_grid_value") == second]
         trace = {
             "type": "scatter",
             "mode": "lines+markers",
             "name": "" if second is None else f"{found.grids[1]} {second}",
-            "x": [row["value"] for row in own],
+            "x": [row["grid_value"] for row in own],
             "y": [row[name] for row in own],
             "text": [row["answer"] for row in own],
             "line": {"color": PALETTE[i % len(PALETTE)], "shape": "linear"},

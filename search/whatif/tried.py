@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: Grids of one call. chosen: a table with more than two keys is not read.
 MOST_GRIDS = 2
 #: Columns with the values of the grids.
-VALUES = ("value", "second_value")
+VALUES = ("grid_value", "second_grid_value")
 SEVERAL = "; "
 
 
