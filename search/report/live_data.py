@@ -8,13 +8,12 @@ Where neither is so, and for pairs of pools, it holds the candidates with the re
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, Index
 from perfmodel.estimates import chances, overall
 from perfmodel.workload import load_of
 from search.planning import deployment_words
@@ -118,7 +117,7 @@ def _devices(plan: Plan) -> list[dict[str, Any]]:
     ]
 
 
-def _layouts(plan: Plan, rows: Sequence[int] | Array) -> list[dict[str, Any]]:
+def _layouts(plan: Plan, rows: Index) -> list[dict[str, Any]]:
     """Return name, device type and size of the layouts at `rows`."""
     d = plan.layouts
     return [
@@ -132,7 +131,7 @@ def _layouts(plan: Plan, rows: Sequence[int] | Array) -> list[dict[str, Any]]:
     ]
 
 
-def _table(plan: Plan, rows: Array, kind: str) -> dict[str, Any]:
+def _table(plan: Plan, rows: Index, kind: str) -> dict[str, Any]:
     """Return the figures of one replica of each layout over its load: (layouts, loads) per name, packed.
 
     `load`: requests/s or requests in flight. Latencies are in ms; of the bounds of the SLO they are natural logarithms.
@@ -147,8 +146,8 @@ def _table(plan: Plan, rows: Array, kind: str) -> dict[str, Any]:
         greatest = np.full(len(rows), MOST_TIMES * float(target.workload.concurrency))
     loads = greatest[:, None] * SHARES if kind == "open" else np.geomspace(1.0, greatest, len(SHARES), axis=1)
     again = np.repeat(np.arange(len(rows)), len(SHARES))
-    name = "rate" if kind == "open" else "concurrency"
-    asked = replace(load_of(target.workload, len(again)), **{name: loads.ravel()})
+    asked = load_of(target.workload, len(again))
+    asked = replace(asked, rate=loads.ravel()) if kind == "open" else replace(asked, concurrency=loads.ravel())
     found = target.estimates_of(asked, replace(one.take(again), replicas=np.ones(len(again))))
     over = found.saturated | ~found.fits
     columns = {"load": loads.ravel(), "power": found.power, "rate": found.request_rate}
@@ -167,11 +166,11 @@ def _packed(column: Array) -> str:
     return base64.b64encode(np.asarray(column, dtype="<f4").tobytes()).decode()
 
 
-def _fixed(plan: Plan, numbers: Array) -> list[dict[str, Any]]:
+def _fixed(plan: Plan, numbers: Index) -> list[dict[str, Any]]:
     """Return the candidates `numbers` with the replicas of the plan: figures, and bounds of the SLO."""
     if not len(numbers):
         return []
-    c, found, slo = plan.columns, plan.estimates_of(numbers), plan.scenario.slo
+    c, found, slo = plan.columns, plan.estimates_of(numbers.tolist()), plan.scenario.slo
     kept = chances(found, slo)
     out = []
     for i, n in enumerate(numbers.tolist()):
