@@ -100,15 +100,7 @@ def try_changes(
     Changes of prices alone rank the candidates again without a new plan. Raises `InputError` for a key that is not
     known, or a value that is not possible; a value of a grid that cannot be planned gets a row with the reason.
     """
-    edits = read_edits(changes)
-    grids = [read_grid(text) for text in ([grid] if isinstance(grid, str) else grid)]
-    if len(grids) > MOST_GRIDS:
-        raise InputError(f"{len(grids)} grids are too many; give one or two")
-    points = list(product(*(range(len(g.edits)) for g in grids)))
-    if len(points) > MOST_VALUES:
-        raise InputError(f"the grids have {len(points)} points together; give at most {MOST_VALUES}")
-    if not edits and not grids:
-        raise InputError("nothing is to be different; give a change, such as slo.ttft_ms_p95=300, or a grid")
+    edits, grids, points = _asked(changes, grid)
     file = ScenarioFile(Path(scenario), tuple(folders))
     # A wrong key shows before anything is planned.
     first: tuple[Scenario, list[str]] | None = file.changed([*edits, *(g.edits[0] for g in grids)])
@@ -123,6 +115,22 @@ def try_changes(
     if progress:
         progress(total, total)
     return Trials(before, tuple(trials), tuple(g.key for g in grids))
+
+
+def _asked(
+    changes: Sequence[str] | Mapping[str, Any], grid: str | Sequence[str]
+) -> tuple[list[Edit], list[Grid], list[tuple[int, ...]]]:
+    """Read changes and grids; returns them and, for each plan to make, the position of its value in each grid."""
+    edits = read_edits(changes)
+    grids = [read_grid(text) for text in ([grid] if isinstance(grid, str) else grid)]
+    if len(grids) > MOST_GRIDS:
+        raise InputError(f"{len(grids)} grids are too many; give one or two")
+    points = list(product(*(range(len(g.edits)) for g in grids)))
+    if len(points) > MOST_VALUES:
+        raise InputError(f"the grids have {len(points)} points together; give at most {MOST_VALUES}")
+    if not edits and not grids:
+        raise InputError("nothing is to be different; give a change, such as slo.ttft_ms_p95=300, or a grid")
+    return edits, grids, points
 
 
 def _trial(
