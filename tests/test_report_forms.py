@@ -12,6 +12,7 @@ import pytest
 import cli
 import search
 from hwdb import InputError
+from perfmodel.costs import Roofline
 from search.report import FORMS, page_of_plan
 from search.whatif import as_planned
 
@@ -42,7 +43,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def plan(path: Path) -> search.Plan:
-    return search.plan(search.load_scenario(path))
+    return search.plan(search.load_scenario(path), costs=Roofline())
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ import pytest
 
 import search
 from benchmarks.live_report import compared, page_answers
+from perfmodel.costs import Roofline
 from search.planning import Plan
 from search.report import live_data, page_of_plan
 
@@ -42,7 +43,7 @@ def written(folder: Path, load: str = "request_rate_rps = 20", limits: str = "",
 
 
 def planned(path: Path) -> Plan:
-    return search.plan(search.load_scenario(path))
+    return search.plan(search.load_scenario(path), costs=Roofline())
 
 
 @pytest.fixture(autouse=True)
@@ -52,12 +53,13 @@ def _without_what_ifs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("load", "limits", "least"),
     [
         ("request_rate_rps = 20", "spare_nodes = 1", 9),
-        pytest.param("request_rate_rps = 20", "usd_per_hour = 20\npower_kw = 12", 9, marks=pytest.mark.slow),
-        pytest.param("concurrency = 40", "", 9, marks=pytest.mark.slow),
+        ("request_rate_rps = 20", "usd_per_hour = 20\npower_kw = 12", 9),
+        ("concurrency = 40", "", 9),
     ],
 )
 def test_the_page_answers_as_the_tool_or_says_that_it_does_not(
