@@ -89,6 +89,20 @@ def test_what_the_page_cannot_know_it_says(tmp_path: Path) -> None:
     assert "<b>Small" not in page
 
 
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_plan_that_fills_the_hardware_is_ranked_again_at_other_prices(tmp_path: Path) -> None:
+    path = written(tmp_path, load="", limits="devices = 6")
+    plan = planned(path)
+    first, cheap = page_answers(search.render_report(plan), [{}, {"prices": [0.1, 0.8]}])
+    assert first["best"] == plan.name(plan.best)
+    assert first["doubts"] == 0
+    found = search.try_changes(path, ["hardware.usd_per_hour.h100-sxm=0.1"]).trials[0].plan
+    assert found is not None
+    assert cheap["best"] == found.name(found.best)
+    assert "request_rate_rps" not in cheap["command"]
+
+
 def test_the_page_holds_the_replicas_of_the_plan_where_it_cannot_count_them(tmp_path: Path) -> None:
     for load, kind in (("request_rate_rps = 20", "open"), ("concurrency = 8", "closed"), ("n_requests = 50", "fixed")):
         data = live_data(planned(written(tmp_path, load)))

@@ -155,7 +155,7 @@ function chanceOf(data, state, values, spreads) {
 
 // A candidate that keeps its replicas: pairs of pools, and plans whose replicas the page does not count.
 function kept(data, state, c, deviate) {
-  if (c.billed.some(([d]) => !state.offered[d]) || state.load !== data.load) return null;
+  if (c.billed.some(([d]) => !state.offered[d]) || !Object.is(state.load, data.load)) return null;
   const rented = c.billed.every(([d]) => !data.devices[d].owned);
   const sum = (prices) => c.billed.reduce((s, [d, n]) => s + n * prices[d], 0);
   const usd = rented ? sum(state.prices) : c.usd_per_hour + sum(state.prices) - sum(data.devices.map((d) => d.usd_per_hour));
@@ -245,7 +245,7 @@ function doubts(data, state, found, rows, used) {
 // What the tool would be asked for the same: the changes of `perfmodel whatif`.
 function changesOf(data, state) {
   const was = plannedState(data), out = [], number = (v) => String(+v.toPrecision(8));
-  if (state.load !== was.load) {
+  if (!Object.is(state.load, was.load)) {
     out.push(`workload.${data.kind === "closed" ? "concurrency" : "request_rate_rps"}=${number(state.load)}`);
   }
   data.objectives.forEach((o, i) => { if (state.limits[i] !== was.limits[i]) out.push(`slo.${o.key}=${number(state.limits[i])}`); });
