@@ -14,8 +14,7 @@ from search.commands.searching import plan_of
 
 EXAMPLES = """\
 perfmodel report examples/chat-70b-h100.toml
-perfmodel report examples/chat-70b-h100.toml -o chat.html
-perfmodel report examples/chat-70b-h100.toml --format md"""
+perfmodel report examples/chat-70b-h100.toml -o chat.md"""
 
 Page = Annotated[
     Path | None,

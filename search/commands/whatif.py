@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from search.whatif import Trials
 
 EXAMPLES = """\
-perfmodel whatif examples/chat-70b-h100.toml --set slo.ttft_ms_p90=300 --set 'hardware.usd_per_hour.h100-sxm*=0.8'
-perfmodel whatif examples/chat-70b-h100.toml --grid workload.request_rate_rps=5:80:16
-perfmodel whatif examples/chat-70b-h100.toml --set 'device.h100-sxm.memory.bandwidth*=2'"""
+perfmodel whatif examples/small-4090.toml --set 'slo.**=0.8'
+perfmodel whatif examples/small-4090.toml --grid workload.concurrency=2:16:8"""
 #: Columns of the table of a grid; the least important go first where it is narrow.
 GRID = ("usd_per_hour", "devices", "power_w", "ttft_ms", "tpot_ms", "slo_chance", "change_percent")
 LESS_IMPORTANT = ("tpot_ms", "ttft_ms", "power_w", "change_percent", "slo_chance")
