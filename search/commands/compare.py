@@ -23,7 +23,8 @@ MOVED = ("candidate", "rank", "former_rank", "usd_per_hour", "former_usd_per_hou
 def compare_command(first: First, second: Second, output: OutputOptions) -> None:
     """Compare the best candidates of two plans that were written as JSON.
 
-    Also prints which candidates rise and fall. The plans may be of other scenarios or versions; a column that only one of them has is named.
+    Also prints which candidates rise and fall. The plans may be of other scenarios or versions; a column that only one
+    of them has is named.
     """
     from search.output import Layout, known_columns, print_changes, print_rows, print_text
     from search.whatif import best_row, moved_candidates, read_plan_rows, shared_columns
