@@ -218,7 +218,18 @@ function solve(given, state) {
     used = 1;
     rows = rankedAt(data, state, found, 0, used);
   }
-  return { rows, used, doubts: doubts(data, state, found, rows, used) };
+  const told = doubts(data, state, found, rows, used), ties = rows.filter((r) => sameValue(data, r, rows[0]));
+  if (ties.length > 1 && data.objectives.length) {  // the tool knows the joint chance of all bounds, the page that of each
+    const own = rows.findIndex((r) => r.name === data.best && ties.includes(r));
+    if (own > 0) rows.unshift(...rows.splice(own, 1));
+    told.push("candidates of the same cost are told apart by the chance of all bounds together");
+  }
+  return { rows, used, doubts: told };
+}
+
+function sameValue(data, one, other) {
+  const same = (name) => rounded(one[name], LOG10_DIGITS) === rounded(other[name], LOG10_DIGITS);
+  return same(data.rank_by) && same("usd_per_hour");
 }
 
 function doubts(data, state, found, rows, used) {
