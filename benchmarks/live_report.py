@@ -60,8 +60,13 @@ class Answer:
     @property
     def equal(self) -> bool:
         """Return True where page and tool name the same candidate at the same cost."""
-        (name, usd), (own, cost) = self.page, self.tool
-        return name == own and (usd is None or cost is None or abs(usd - cost) <= SAME_COST * cost)
+        return self.page[0] == self.tool[0] and self.same_cost
+
+    @property
+    def same_cost(self) -> bool:
+        """Return True where page and tool name the same cost, or both that nothing qualifies."""
+        usd, cost = self.page[1], self.tool[1]
+        return usd is cost if usd is None or cost is None else abs(usd - cost) <= SAME_COST * cost
 
 
 def settings(data: dict[str, Any], count: int, seed: int) -> list[dict[str, Any]]:
