@@ -11,8 +11,8 @@ from hwdb.figures import FigureTable
 from hwdb.links import NAN, Link, read_link
 from hwdb.record import Record, rebuilt
 
-#: figure of `[host]` -> dimension
-_HOST = {"power": "watts", "idle": "watts", "memory": "bytes", "total_power": "watts"}
+#: figure of `[host]` of a node -> dimension
+HOST_FIGURES = {"power": "watts", "idle": "watts", "memory": "bytes", "total_power": "watts"}
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def read_node(name: str, table: FigureTable) -> Node:
     """
     table.text("type", "node", choices=("node",))
     host = table.table("host", None)
-    figures = {f"host.{key}": host.figure(key, dimension) for key, dimension in _HOST.items()}
+    figures = {f"host.{key}": host.figure(key, dimension) for key, dimension in HOST_FIGURES.items()}
     records = {key: record for key, record in figures.items() if record is not None}
     host_name = host.text("name", "")
     host.done()

@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     )
     from search.manifest import Manifest
     from search.output import headline
-    from search.planning import Plan, memory_of, plan, terms_of, what_if
-    from search.report import render_report
+    from search.planning import Plan, memory_of, plan, terms_of
+    from search.report import figures, render_report
     from search.scenario import Inventory, Option, Scenario, load_scenario
     from search.searchers import RANKINGS, SCORE, Exhaustive, Found, OptunaSearcher, Score, Searcher, pareto, ranked
     from search.space import WHOLE_GROUP, Legal, SearchSpace
+    from search.whatif import Trial, Trials, compared, try_changes, what_if
 
 __all__ = [
     "RANKINGS",
@@ -49,6 +50,10 @@ __all__ = [
     "Score",
     "SearchSpace",
     "Searcher",
+    "Trial",
+    "Trials",
+    "compared",
+    "figures",
     "fleet_plan",
     "formulate",
     "headline",
@@ -60,6 +65,7 @@ __all__ = [
     "ranked",
     "render_report",
     "terms_of",
+    "try_changes",
     "what_if",
 ]
 
@@ -78,8 +84,8 @@ __getattr__ = lazy_names(
         ),
         "manifest": ("Manifest",),
         "output": ("headline",),
-        "planning": ("Plan", "memory_of", "plan", "terms_of", "what_if"),
-        "report": ("render_report",),
+        "planning": ("Plan", "memory_of", "plan", "terms_of"),
+        "report": ("figures", "render_report"),
         "scenario": ("Inventory", "Option", "Scenario", "load_scenario"),
         "searchers": (
             "Exhaustive",
@@ -93,5 +99,6 @@ __getattr__ = lazy_names(
             "ranked",
         ),
         "space": ("Legal", "SearchSpace", "WHOLE_GROUP"),
+        "whatif": ("Trial", "Trials", "compared", "try_changes", "what_if"),
     },
 )

@@ -68,8 +68,9 @@ MAY_IMPORT = {
         "deploy": "planning scenario",
         "fleet": "manifest planning scenario searchers space",
         "output": "fleet planning scenario",
-        "report": "deploy fleet output planning scenario searchers",
-        "commands": "deploy fleet output planning report scenario searchers space",
+        "whatif": "planning scenario searchers",
+        "report": "deploy fleet output planning scenario searchers whatif",
+        "commands": "deploy fleet output planning report scenario searchers space whatif",
     },
 }
 MOST_FLOORS = {"perfmodel": 8, "search": 7}

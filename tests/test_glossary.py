@@ -45,6 +45,7 @@ CALLS = (
     ("fleet", str(ROOT / "examples" / "day.toml")),
     ("simulate", str(ROOT / "examples" / "chat-70b-h100.toml"), "--requests", "50", "--capacity"),
     ("cost", SMALL),
+    ("whatif", SMALL, "--grid", "site.pue=1.2", "--grid", "limits.confidence=0.5"),
     ("op", "gemm", "64", "64", "64", "--device", "h100-sxm"),
     ("op", "attention", "1", "8", "0", "--device", "h100-sxm"),
     ("op", "all-reduce", "1000", "--device", "h100-sxm"),
@@ -175,8 +176,17 @@ def printed_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> set[U
     traced = tmp_path / "traced.toml"
     traced.write_text(TRACED, encoding="utf-8")
     (tmp_path / "trace.csv").write_text(TRACE, encoding="utf-8")
+    assert cli.main(["plan", SMALL, "--top", "1", "--json"]) == 0
+    written = tmp_path / "plan.json"
+    written.write_text(capsys.readouterr().out, encoding="utf-8")
     found: set[Use] = set()
-    for call in (*CALLS, ("predict", str(cases)), ("fleet", str(periods)), ("plan", str(traced), "--top", "1")):
+    for call in (
+        *CALLS,
+        ("predict", str(cases)),
+        ("fleet", str(periods)),
+        ("plan", str(traced), "--top", "1"),
+        ("compare", str(written), str(written)),
+    ):
         assert cli.main([*call, "--json"]) == 0, call
         found |= {(column, "column") for row in json.loads(capsys.readouterr().out) for column in row}
     return found

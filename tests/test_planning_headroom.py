@@ -17,10 +17,10 @@ from perfmodel.costs import Roofline
 from search.fleet import plan_fleet
 from search.output import headline, reachable_confidence
 from search.planning import Plan, greatest_confidence, plan, tariff_of
-from search.planning.whatif import changes
 from search.scenario import MOST_USED, Scenario
 from search.scenario.rankings import MOST_SERVED, RANKINGS
 from search.scenario.scenario import read_scenario
+from search.whatif import changes
 
 TEXT = """
 [model]

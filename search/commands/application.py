@@ -108,6 +108,18 @@ def _add_report(app: typer.Typer) -> None:
     _add(app, "report", report.report_command, report.EXAMPLES, SCENARIOS)
 
 
+def _add_whatif(app: typer.Typer) -> None:
+    from search.commands import whatif
+
+    _add(app, "whatif", whatif.whatif_command, whatif.EXAMPLES, SCENARIOS)
+
+
+def _add_compare(app: typer.Typer) -> None:
+    from search.commands import compare
+
+    _add(app, "compare", compare.compare_command, compare.EXAMPLES, SCENARIOS)
+
+
 def _add_next(app: typer.Typer) -> None:
     from search.commands import next_run
 
@@ -196,6 +208,8 @@ COMMANDS = {
     "power": _add_power,
     "fleet": _add_fleet,
     "cost": _add_cost,
+    "whatif": _add_whatif,
+    "compare": _add_compare,
     "report": _add_report,
     "next": _add_next,
     "export": _add_export,
@@ -218,7 +232,9 @@ SUMMARIES = {
     "power": (SCENARIOS, "Say how many servers of a plan fit a power budget, and what caps cost and gain."),
     "fleet": (SCENARIOS, "Find the least-cost mix of hardware for classes of requests, and what each hour needs."),
     "cost": (SCENARIOS, "Compare own, rent and API for a plan's best candidate, and where they break even."),
-    "report": (SCENARIOS, "Write the plan of a scenario as one offline HTML page."),
+    "whatif": (SCENARIOS, "Plan a scenario with something different, and say what that changes."),
+    "compare": (SCENARIOS, "Compare the best candidates of two plans that were written as JSON."),
+    "report": (SCENARIOS, "Write the plan of a scenario as one offline HTML page, or as Markdown, JSON or CSV."),
     "next": (SCENARIOS, "Say which benchmark run is worth taking before the hardware of a plan is chosen."),
     "export": (SCENARIOS, "Write the launch commands or manifests of a plan, and the benchmark of its SLO."),
     "estimate": (DEPLOYMENTS, "Estimate latency, throughput, memory, power, cost of a deployment."),

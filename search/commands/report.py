@@ -7,32 +7,50 @@ from typing import Annotated
 
 import typer
 
-from hwdb import outfile
+from hwdb import InputError, outfile
 from search.commands.option_groups import grouped
 from search.commands.options import HwdbOptions, Scenario
 from search.commands.searching import plan_of
 
 EXAMPLES = """\
 perfmodel report examples/chat-70b-h100.toml
-perfmodel report examples/chat-70b-h100.toml -o chat.html"""
+perfmodel report examples/chat-70b-h100.toml -o chat.md"""
 
 Page = Annotated[
-    Path, typer.Option("--output", "-o", metavar="FILE", help="Page to write (HTML).", rich_help_panel="Output")
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="File to write; report.html by default.", rich_help_panel="Output"
+    ),
 ]
+Form = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="WORD",
+        help="html, md (Markdown), json, or csv (the rows of all tables); by default as the file's name ends.",
+        rich_help_panel="Output",
+    ),
+]
+#: Endings of files -> form of the report; of others it is a page.
+ENDINGS = {".md": "md", ".markdown": "md", ".json": "json", ".csv": "csv"}
 
 
 @grouped
-def report_command(scenario: Scenario, hardware: HwdbOptions, output: Page = Path("report.html")) -> None:
-    """Write the plan of a scenario as one offline HTML page.
+def report_command(scenario: Scenario, hardware: HwdbOptions, output: Page = None, form: Form = "") -> None:
+    """Write the plan of a scenario as one offline HTML page, or as Markdown, JSON or CSV.
 
     The page shows the recommendation, the alternatives, where time and memory go, and what changes of the load, the
-    prices or the SLOs would do.
+    prices or the SLOs would do. Its controls change SLOs, load, prices and devices in the page itself.
     """
     from search.output import headline, print_text, progress_bar, write_text
-    from search.report import render_report
+    from search.report import FORMS, render_report
 
+    form = form or (ENDINGS.get(output.suffix.lower(), "html") if output else "html")
+    if form not in FORMS:
+        raise InputError(f"--format {form}: unknown; give one of {', '.join(FORMS)}")
+    output = output or Path(f"report.{form}")
     outfile.check(output, scenario)
     found = plan_of(scenario, hardware.folders, command=f"perfmodel report {scenario} -o {output}")
     with progress_bar("what if") as update:
-        write_text(output, render_report(found, update))
+        write_text(output, render_report(found, update, form))
     print_text(f"{output}: {headline(found)}")

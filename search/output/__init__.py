@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         model_row,
         node_row,
     )
+    from search.output.change_sheet import change_rows, print_changes, verdict
     from search.output.cost_sheet import print_ways
     from search.output.fleet_summary import fleet_rows, print_fleet
     from search.output.headings import columns_of_heading, heading
@@ -62,6 +63,7 @@ __all__ = [
     "Layout",
     "Row",
     "candidate_columns",
+    "change_rows",
     "columns_of_heading",
     "comparison_rows",
     "device_row",
@@ -83,6 +85,7 @@ __all__ = [
     "percent",
     "power_note",
     "price_note",
+    "print_changes",
     "print_fleet",
     "print_misses",
     "print_operators",
@@ -98,6 +101,7 @@ __all__ = [
     "ranking_note",
     "reachable_confidence",
     "step_time_rows",
+    "verdict",
     "whole_word",
     "with_kilowatts",
     "with_range",
@@ -123,6 +127,7 @@ __getattr__ = lazy_names(
             "model_row",
             "node_row",
         ],
+        "change_sheet": ["change_rows", "print_changes", "verdict"],
         "fleet_summary": ["fleet_rows", "print_fleet"],
         "headings": ["columns_of_heading", "heading"],
         "plan_sentences": ["headline", "power_note", "price_note", "question", "ranking_note", "reachable_confidence"],

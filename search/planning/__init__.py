@@ -20,15 +20,14 @@ if TYPE_CHECKING:
     from search.planning.prices import Tariff, tariff, usd_per_million_tokens
     from search.planning.quantised import ONLINE_ENGINES, ONLINE_FORMAT, own_format, published
     from search.planning.ranked_plan import Plan
+    from search.planning.repricing import repriced
     from search.planning.sizing import Target, greatest_rate, rows_of
     from search.planning.surest import greatest_confidence
     from search.planning.ways import ways_to_pay
-    from search.planning.whatif import WHAT_IF_FIGURES, as_planned, what_if
 
 __all__ = [
     "ONLINE_ENGINES",
     "ONLINE_FORMAT",
-    "WHAT_IF_FIGURES",
     "NextRuns",
     "Plan",
     "RunWorth",
@@ -36,7 +35,6 @@ __all__ = [
     "Tariff",
     "account_columns",
     "api_usd",
-    "as_planned",
     "checkpoint_offer",
     "cost_columns",
     "dearest",
@@ -57,6 +55,7 @@ __all__ = [
     "rated_columns",
     "refuse_long_class",
     "replicas_at_peak",
+    "repriced",
     "row_power",
     "rows_of",
     "shares_of",
@@ -70,7 +69,6 @@ __all__ = [
     "usd_per_million_tokens",
     "verify",
     "ways_to_pay",
-    "what_if",
 ]
 
 __getattr__ = lazy_names(
@@ -89,9 +87,9 @@ __getattr__ = lazy_names(
         "planner": ["plan", "space_of", "tariff_of"],
         "prices": ["Tariff", "tariff", "usd_per_million_tokens"],
         "quantised": ["ONLINE_ENGINES", "ONLINE_FORMAT", "own_format", "published"],
+        "repricing": ["repriced"],
         "sizing": ["Target", "greatest_rate", "rows_of"],
         "surest": ["greatest_confidence"],
         "ways": ["ways_to_pay"],
-        "whatif": ["WHAT_IF_FIGURES", "as_planned", "what_if"],
     },
 )

@@ -6,6 +6,7 @@ Every function returns name -> array (N,), one value per candidate. Units are in
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 
@@ -26,7 +27,27 @@ ROUNDING = 1e-9
 SPREADS = ("ttft", "tpot", "throughput", "power", "energy")
 
 
-def cost_columns(estimates: Estimates, usd_per_hour: Array, utilisation: float = 1.0) -> dict[str, Array]:
+class Loaded(Protocol):
+    """What costs and power of candidates follow from, (N,) each: estimates, or columns that were made of them."""
+
+    @property
+    def power(self) -> Array:
+        """Watts of one device."""
+
+    @property
+    def devices(self) -> Array:
+        """Devices in use."""
+
+    @property
+    def output_rate(self) -> Array:
+        """Output tokens per second."""
+
+    @property
+    def total_rate(self) -> Array:
+        """Input and output tokens per second."""
+
+
+def cost_columns(estimates: Loaded, usd_per_hour: Array, utilisation: float = 1.0) -> dict[str, Array]:
     """Return the devices in use, and USD per million output tokens and per million input and output tokens.
 
     usd_per_hour: (N,) price of the whole deployment. utilisation: mean load over the load of the estimate; hours are
@@ -102,7 +123,7 @@ def site_watts(devices: Array, tariff: Tariff, bill: Mapping[str, Array], site: 
 
 
 def power_columns(
-    estimates: Estimates, tariff: Tariff, bill: Mapping[str, Array], site: Site, utilisation: float = 1.0
+    estimates: Loaded, tariff: Tariff, bill: Mapping[str, Array], site: Site, utilisation: float = 1.0
 ) -> dict[str, Array]:
     """Return the power of one device and of the site, and the energy, energy price and carbon per output token.
 

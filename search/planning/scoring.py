@@ -188,7 +188,7 @@ class Scorer:
         out["within_limits"] = np.all([~(ratio > 1.0) for ratio in over.values()], axis=0).astype(float)
         out["verdict"] = self._verdict(out, meets, over)
         out["excess"] = np.where(meets, np.fmax.reduce(list(over.values())), out["slo_ratio"])
-        out[SCORE] = self._score(out)
+        out[SCORE] = self.scores(out)
         return out | {f"{NEEDED}{name}": out[name] for name in LIMITED}
 
     def _sized_to_demand(self, d: Deployments) -> dict[str, Array]:
@@ -355,7 +355,7 @@ class Scorer:
         }
         return np.select(list(against.values()), [VERDICTS.index(name) for name in against], 0).astype(float)
 
-    def _score(self, c: dict[str, Array]) -> Array:
+    def scores(self, c: Mapping[str, Array]) -> Array:
         """Return (N,) what the search minimises: the ranking's column, negated where more is better.
 
         It is inf where a candidate does not qualify. Candidates with an unknown value come after all others, those with

@@ -18,6 +18,8 @@ from typing import Any
 
 from search.output import Row, heading, json_value, with_range
 
+#: Fields of a page that the template gets in another form.
+_PACKED = ("charts", "version", "live")
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -79,6 +81,7 @@ class Section:
     """A part of the page. Empty fields are not shown.
 
     id: of the HTML element. short: its name in the navigation (default: the title). lead: the sentence under the title.
+    live: whether the controls stand here.
     goals: bars of objectives. charts: names of figures in `Page.charts`. terms: (name, value) pairs. command: shown as
     code.
     """
@@ -93,6 +96,7 @@ class Section:
     terms: Sequence[tuple[str, str]] = ()
     notes: Sequence[str] = ()
     command: str = ""
+    live: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ class Page:
     """Everything on the page, in order.
 
     feasible: whether there is a recommendation (else the headline says why not). version: of perfmodel. charts: Plotly
-    figures (data and layout) by name.
+    figures (data and layout) by name. live: what the controls compute with (`live_data`); {} for none.
     """
 
     title: str
@@ -112,6 +116,7 @@ class Page:
     facts: Sequence[Fact] = ()
     sections: Sequence[Section] = ()
     charts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    live: Mapping[str, Any] = field(default_factory=dict)
 
 
 def render(page: Page) -> str:
@@ -124,14 +129,20 @@ def render(page: Page) -> str:
     )
     environment.filters |= {"heading": heading, "numeric": _is_numeric, "with_range": with_range, "sort_key": _sort_key}
     return environment.get_template("report.html.j2").render(
-        **{name: getattr(page, name) for name in page.__dataclass_fields__ if name not in ("charts", "version")},
+        **{name: getattr(page, name) for name in page.__dataclass_fields__ if name not in _PACKED},
         titles={name: figure["layout"]["meta"]["title"] for name, figure in page.charts.items()},
         manifest={"version": page.version},
         css=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        script=Markup((_TEMPLATES / "report.js").read_text(encoding="utf-8")),
+        script=Markup("\n".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in _scripts(page))),
+        live=Markup(_script_json(page.live)) if page.live else "",
         charts=Markup(_script_json(page.charts)),
         plotly=Markup(_plotly()),
     )
+
+
+def _scripts(page: Page) -> list[str]:
+    """Return the files of the page's scripts, in their order."""
+    return ["live_model.js", "report.js", "live.js"] if page.live else ["report.js"]
 
 
 def _script_json(value: Any) -> str:
@@ -139,15 +150,15 @@ def _script_json(value: Any) -> str:
 
     NaN (not valid JSON) becomes null.
     """
-    return json.dumps(_without_nan(value), ensure_ascii=False).replace("<", "\\u003c")
+    return json.dumps(without_nan(value), ensure_ascii=False).replace("<", "\\u003c")
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """Return `value`, a nest of mappings and lists, with NaN and infinity replaced by None."""
     if isinstance(value, Mapping):
-        return {str(k): _without_nan(v) for k, v in value.items()}
+        return {str(k): without_nan(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(v) for v in value]
+        return [without_nan(v) for v in value]
     return json_value(value)
 
 

@@ -8,13 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from hwdb import Infeasible, InputError
 from search.output import headline, money, number, percent, question, ranking_note
-from search.planning import as_planned, terms_of, what_if
+from search.planning import terms_of
 from search.report import sections
+from search.report.grid_charts import grid_charts
 from search.report.html_page import Chip, Fact, Page, Section, render
+from search.report.live_data import live_data
 from search.report.plan_charts import SITE_ENERGY, plan_charts
+from search.report.text_forms import as_json, csv_text, markdown
+from search.whatif import Trials, as_planned, what_if
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
     from search.planning import Plan
     from search.report.charts import Figure
     from search.searchers import Progress
@@ -25,17 +32,41 @@ LISTED_CANDIDATES, LISTED_MISSES = 60, 5
 WEAK_BASES = ("roofline", "extrapolated")
 
 
-def render_report(plan: Plan, progress: Progress | None = None) -> str:
+#: Forms of a report, by the ending of its file.
+FORMS = {"html": render, "md": markdown, "json": as_json, "csv": csv_text}
+
+
+def render_report(plan: Plan, progress: Progress | None = None, form: str = "html") -> str:
     """Return the page of `plan` as HTML; where no candidate qualifies, it says what comes nearest and what to relax.
 
-    progress: called with (done, total) what-ifs.
+    progress: called with (done, total) what-ifs. form: one of `FORMS`; the same content as Markdown, as a JSON object,
+    or the rows of all tables as CSV.
     """
-    return render(page_of(plan, progress))
+    if form not in FORMS:
+        raise InputError(f"unknown form {form!r} of a report; give one of {', '.join(FORMS)}")
+    return FORMS[form](page_of(plan, progress))
+
+
+def figures(found: Plan | Trials) -> dict[str, go.Figure]:
+    """Return charts as Plotly figures, by name; they show themselves in a notebook.
+
+    Of a plan they are its fronts, time, memory and cost by device; of `try_changes` with a grid, each figure of the
+    answer over the values. Raises `Infeasible` where nothing qualifies.
+    """
+    import plotly.graph_objects as go
+
+    if isinstance(found, Trials):
+        charts = grid_charts(found)
+    elif not found.feasible:
+        raise Infeasible(found.message)
+    else:
+        charts = plan_charts(found, terms_of(found), [])
+    return {name: go.Figure(chart) for name, chart in charts.items()}
 
 
 def page_of(plan: Plan, progress: Progress | None = None) -> Page:
     """Return the content of the page of `plan`. progress: called with (done, total) what-ifs."""
-    rows = plan.rows(LISTED_CANDIDATES, LISTED_MISSES)
+    rows, live = plan.rows(LISTED_CANDIDATES, LISTED_MISSES), live_data(plan)
     answer, figures = _answer(plan, progress) if plan.feasible else ([], {})
     return Page(
         title=plan.scenario.title,
@@ -45,8 +76,14 @@ def page_of(plan: Plan, progress: Progress | None = None) -> Page:
         version=plan.manifest.version,
         chips=_chips(plan) if plan.feasible else [Chip("no candidate qualifies", "bad")],
         facts=_facts(rows[0]) if plan.feasible else [],
-        sections=[*answer, sections.candidates_section(plan, rows), sections.provenance_section(plan)],
+        sections=[
+            sections.live_section(),
+            *answer,
+            sections.candidates_section(plan, rows),
+            sections.provenance_section(plan),
+        ],
         charts=figures,
+        live=live,
     )
 
 

@@ -21,8 +21,8 @@ from search.output import (
     step_time_rows,
     with_kilowatts,
 )
-from search.planning import WHAT_IF_FIGURES
 from search.report.html_page import Goal, Section, Table
+from search.whatif import WHAT_IF_FIGURES
 
 if TYPE_CHECKING:
     from search.planning import Plan
@@ -84,6 +84,18 @@ def _goal(objective: Objective, *, value: float, spread: float, chance: float) -
         verdict=percent(chance),
         tone=tone_of(chance),
         range=(left, max(right - left, LEAST_RANGE_WIDTH)),
+    )
+
+
+def live_section() -> Section:
+    """Return the place of the controls with which the reader changes the question."""
+    return Section(
+        id="live",
+        short="Change it",
+        title="What if you change the question?",
+        live=True,
+        lead="Move SLOs, load, prices, PUE or confidence, or leave devices out: ranking and cost follow at once, in "
+        "this page. Where an exact answer needs the tool, the page says so, with the command.",
     )
 
 

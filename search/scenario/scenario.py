@@ -112,12 +112,14 @@ def load_scenario(
     """Read the scenario in the TOML file at `path`.
 
     folders: folders of the hardware database in addition to those that the file names. changes: table -> key -> value,
-    which replace what the file says. Raises `InputError` with file, line, key, value and remedy.
+    which replace what the file says; None takes a key out. Raises `InputError` with file, line, key, value and remedy.
     """
     top = read_toml(path, "scenario", FORMER_NAMES)
     for table, values in (changes or {}).items():
         own = top.values.get(table, {})
-        top.values = {**top.values, table: {**own, **values} if isinstance(own, dict) else own}
+        told = {**own, **values} if isinstance(own, dict) else own
+        kept = {k: v for k, v in told.items() if v is not None} if isinstance(told, dict) else told
+        top.values = {**top.values, table: kept}
     try:
         return read_scenario(top, Path(path).parent, folders)
     except UnknownKey as error:

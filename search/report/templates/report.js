@@ -1,4 +1,3 @@
-"use strict";
 // Charts are drawn from the data blocks of this page; nothing is fetched. Colours follow the theme.
 const root = document.documentElement;
 const charts = JSON.parse(document.getElementById("charts").textContent);
@@ -25,6 +24,7 @@ function draw() {
     const place = document.getElementById("chart-" + name);
     if (place) Plotly.react(place, figure.data, themed(figure.layout), { displayModeBar: false, responsive: true });
   }
+  if (window.drawLive) window.drawLive();
   root.dataset.drawn = "yes";
 }
 

@@ -10,12 +10,11 @@ import numpy as np
 
 from hwdb import PerfmodelError
 from perfmodel import Slo, Workload
-from perfmodel.arrays import NAN
-from perfmodel.estimates import joint_chance
-from search.planning.planner import plan as plan_of
-from search.planning.ranked_plan import Plan
+from search.planning import Plan
 from search.scenario import MONEY
 from search.searchers import Progress
+from search.whatif.again import planned_again
+from search.whatif.outcome import outcome_row, refused_row
 
 if TYPE_CHECKING:
     from search.scenario import Scenario
@@ -35,17 +34,6 @@ MOST_DEVICES, MOST_PRICES = 3, 2
 #: Least memory of a device that is not on offer, as a share of the winner's, and from where it counts as another kind
 #: of the same generation. chosen: what a user would compare.
 LEAST_MEMORY, MORE_MEMORY = 0.5, 1.3
-
-#: Figures of a row, in their order.
-WHAT_IF_FIGURES = (
-    "usd_per_hour",
-    "change_percent",
-    "devices",
-    "devices_change",
-    "power_w",
-    "power_change_percent",
-    "slo_chance",
-)
 
 
 @dataclass(frozen=True)
@@ -270,67 +258,10 @@ def _device_types(plan: Plan) -> list[int]:
 
 def _rows(plan: Plan, tried: list[Change]) -> Iterator[dict[str, Any]]:
     """Plan again for each change, and yield its row; an impossible change yields the reason as its answer."""
-    now = {k: float(v[plan.best]) for k, v in plan.columns.items()}
-    name = plan.name(plan.best)
     for change in tried:
         try:
-            changed = plan_of(change.make(plan.scenario), costs=plan.scorer.target.costs, before=plan.scorer.target)
+            changed = planned_again(plan, change.make(plan.scenario))
         except PerfmodelError as error:
-            yield _row(change.name, str(error))
-            continue
-        chance = _chance_of_today(plan, changed)
-        if not changed.feasible:
-            nearest = changed.message.split("Nearest is ")[-1].split("; or ")[0]
-            yield _row(change.name, f"nothing on offer meets it; {nearest}", chance=chance)
-            continue
-        c = {k: float(v[changed.best]) for k, v in changed.columns.items()}
-        answer = changed.name(changed.best)
-        yield _row(
-            change.name,
-            "the same" if answer == name else answer,
-            usd_per_hour=c["usd_per_hour"],
-            change_percent=_change(c, now, "usd_per_hour"),
-            devices=c["devices"],
-            devices_change=c["devices"] - now["devices"],
-            power_w=c["power_w"],
-            power_change_percent=_change(c, now, "power_w"),
-            slo_chance=c["slo_chance"] if changed.scenario.slo.objectives else NAN,
-            chance=chance,
-        )
-
-
-def _chance_of_today(plan: Plan, changed: Plan) -> float:
-    """Return the chance that today's winner, unchanged, keeps the changed SLO.
-
-    0 where it does not fit or is overloaded. NaN for pairs of pools, without an SLO, and where the workload gives no
-    demand.
-    """
-    slo, best = changed.scenario.slo, plan.best
-    if plan.disaggregated(best) or not slo.objectives or not changed.scorer.sized:
-        return NAN
-    found = changed.scorer.target.estimates(plan.deployment(best))
-    if found.saturated[0] or not found.fits[0]:
-        return 0.0
-    return float(joint_chance(found, slo)[0])
-
-
-def as_planned(plan: Plan) -> dict[str, Any]:
-    """Return the row of the plan itself, which the rows of `what_if` are compared with."""
-    now = {k: float(v[plan.best]) for k, v in plan.columns.items()}
-    chance = now["slo_chance"] if plan.scenario.slo.objectives else NAN
-    figures = {k: now[k] for k in ("usd_per_hour", "devices", "power_w")}
-    return _row("as planned", plan.name(plan.best), chance=chance, slo_chance=chance, **figures)
-
-
-def _change(then: Mapping[str, float], now: Mapping[str, float], column: str) -> float:
-    """Return the change of a column in percent of what it is now; NaN where that is 0 or not known."""
-    return 100.0 * (then[column] / now[column] - 1.0) if now[column] else NAN
-
-
-def _row(name: str, answer: str, *, chance: float = NAN, **figures: float) -> dict[str, Any]:
-    """Build one flat row of the table; columns of numbers that are not given are NaN.
-
-    chance: the chance that today's answer would hold, unchanged.
-    """
-    known = dict.fromkeys(WHAT_IF_FIGURES, NAN) | figures
-    return {"what_if": name, "answer": answer, **known, "chance_if_nothing_changes": chance}
+            yield refused_row(change.name, str(error))
+        else:
+            yield outcome_row(change.name, plan, changed)

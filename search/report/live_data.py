@@ -1,0 +1,191 @@
+"""Gather what the page needs to rank candidates again as its reader moves SLOs, load, prices and PUE.
+
+Of a load with a rate, a replica behaves as its part of the rate says. So the page holds, for each layout, its latencies
+and its power over the rate of one replica, and finds the least replicas itself. The same holds of requests in flight.
+Where neither is so, and for pairs of pools, it holds the candidates with the replicas of the plan.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from perfmodel.arrays import Array, Index
+from perfmodel.estimates import chances, overall
+from perfmodel.workload import load_of
+from search.planning import deployment_words
+from search.scenario import MOST_USED
+
+if TYPE_CHECKING:
+    from search.planning import Plan
+
+#: Most layouts in a page, the best ranked first. chosen: keeps a page below 4 MB.
+MOST_LAYOUTS = 600
+#: Loads of one replica, as shares of the greatest. chosen: near saturation a step is 2 %, so that a straight line
+#: between two of them is good to a fraction of a percent.
+SHARES = np.concatenate([np.geomspace(0.0005, 0.3, 20, endpoint=False), np.linspace(0.3, 0.999, 36)])
+#: Times the planned load that the reader may ask for.
+MOST_TIMES = 4.0
+#: Rate that saturates any replica, requests/s.
+SATURATING_RATE = 1e6
+#: Columns of pairs of pools that the page ranks by.
+OF_PAIRS = (
+    *("replicas", "devices", "nodes", "devices_billed", "usd_per_hour", "power_w", "rated_power_kw", "slo_chance"),
+    *("ttft_ms", "tpot_ms", "e2e_ms", "output_tok_s", "request_rate_rps", "usd_per_million_tokens"),
+    *("usd_per_million_total_tokens", "site_energy_j_per_output_token", "gco2_per_million_tokens"),
+    *("output_tok_s_per_device", "request_rate_rps_per_replica"),
+)
+
+
+def live_data(plan: Plan) -> dict[str, Any]:
+    """Return what the script of the page needs, as plain data."""
+    kind = _kind(plan)
+    count = len(plan.layouts)
+    kept = np.sort(plan.order[plan.order < count][:MOST_LAYOUTS])
+    table = _table(plan, kept, kind) if kind != "fixed" and len(kept) else {}
+    fixed = np.arange(count, len(plan)) if table else np.sort(plan.order[: 2 * MOST_LAYOUTS])
+    return {
+        "kind": kind if table else "fixed",
+        "left_out": count - len(kept),
+        **_request(plan),
+        "devices": _devices(plan),
+        "layouts": _layouts(plan, kept) if table else [],
+        "table": table,
+        "fixed": _fixed(plan, fixed),
+        "pools": "disaggregated" in plan.scenario.choices.modes,
+    }
+
+
+def _kind(plan: Plan) -> str:
+    """Return what the page sizes replicas by: `open` (a rate), `closed` (requests in flight), or `fixed`: nothing."""
+    arrival = plan.scorer.target.workload.arrival
+    simple = plan.scorer.sized and not plan.scenario.site.psu and not np.isfinite(plan.scenario.limits.rack)
+    whole = plan.complete and not plan.rivals
+    of_a_run = np.isfinite(plan.scorer.target.workload.n_requests)
+    return arrival if simple and whole and not of_a_run and arrival in ("open", "closed") else "fixed"
+
+
+def _request(plan: Plan) -> dict[str, Any]:
+    """Return what is asked for: load, SLO, limits, ranking, and what electricity costs."""
+    s, work, tariff = plan.scenario, plan.scorer.target.workload, plan.scorer.tariff
+    limits = {name: getattr(s.limits, name) for name in ("usd_per_hour", "power", "devices", "nodes")}
+    return {
+        "scenario": s.path,
+        "load": float(work.rate if work.arrival == "open" else work.concurrency),
+        "output_tokens": float(work.mean_output),
+        "total_tokens": float(work.mean_output + work.mean_input),
+        "objectives": [
+            {"key": o.key, "metric": o.metric, "limit": o.limit * 1e3, "label": f"{o.metric.upper()} {o.statistic}"}
+            for o in s.slo.objectives
+        ],
+        "confidence": s.limits.confidence,
+        "limits": {k: v if np.isfinite(v) else None for k, v in limits.items()},
+        "mean_power": s.limits.power_basis == "mean",
+        "utilisation": MOST_USED if s.limits.beyond_usual else s.limits.utilisation,
+        "utilisation_stated": s.limits.utilisation_stated,
+        "spare_nodes": s.limits.spare_nodes,
+        "rank_by": plan.scorer.rank_by,
+        "lower_is_better": s.lower_is_better,
+        "pue": s.site.pue,
+        "usd_per_kwh": s.site.usd_per_kwh,
+        "gco2_per_kwh": s.site.gco2_per_kwh,
+        "used": tariff.money.utilisation,
+        "staff_usd_per_hour": tariff.money.ownership.staff_usd_per_hour,
+        "best": plan.name(plan.best) if plan.feasible else None,
+    }
+
+
+def _devices(plan: Plan) -> list[dict[str, Any]]:
+    """Return the device types on offer with their prices, nodes and hosts, in the order of the tariff."""
+    t, stock = plan.scorer.tariff, plan.scorer.stock
+    database, offer = plan.scenario.hardware(), plan.scenario.offer
+    return [
+        {
+            "name": device.name,
+            "usd_per_hour": float(t.usd_per_hour[i]),
+            "owned": bool(t.owned[i]),
+            "whole": bool(t.whole[i]),
+            "nodes": [n for n in offer.nodes if database.node(n).device == device.name],
+            "stock": float(stock[i]),
+            **{name: float(getattr(t, name)[i]) for name in ("per_node", "device_limit", "device_idle")},
+            **{name: float(getattr(t, name)[i]) for name in ("device_ready", "host_power", "host_loaded", "host_idle")},
+        }
+        for i, device in enumerate(t.devices)
+    ]
+
+
+def _layouts(plan: Plan, rows: Index) -> list[dict[str, Any]]:
+    """Return name, device type and size of the layouts at `rows`."""
+    d = plan.layouts
+    return [
+        {
+            "name": deployment_words(d.take(np.array([n])), plan.checkpoints),
+            "device": int(d.device[n]),
+            "size": float(d.devices_per_replica[n]),
+            "cap": float(d.power_cap[n]),
+        }
+        for n in rows
+    ]
+
+
+def _table(plan: Plan, rows: Index, kind: str) -> dict[str, Any]:
+    """Return the figures of one replica of each layout over its load: (layouts, loads) per name, packed.
+
+    `load`: requests/s or requests in flight. Latencies are in ms; of the bounds of the SLO they are natural logarithms.
+    """
+    target = plan.scorer.target
+    one = replace(plan.layouts.take(rows), replicas=np.ones(len(rows)))
+    base = load_of(target.workload, len(rows))
+    if kind == "open":
+        full = target.estimates_of(replace(base, rate=np.full(len(rows), SATURATING_RATE)), one)
+        greatest = full.request_rate
+    else:
+        greatest = np.full(len(rows), MOST_TIMES * float(target.workload.concurrency))
+    loads = greatest[:, None] * SHARES if kind == "open" else np.geomspace(1.0, greatest, len(SHARES), axis=1)
+    again = np.repeat(np.arange(len(rows)), len(SHARES))
+    asked = load_of(target.workload, len(again))
+    asked = replace(asked, rate=loads.ravel()) if kind == "open" else replace(asked, concurrency=loads.ravel())
+    found = target.estimates_of(asked, replace(one.take(again), replicas=np.ones(len(again))))
+    over = found.saturated | ~found.fits
+    columns = {"load": loads.ravel(), "power": found.power, "rate": found.request_rate}
+    columns |= {f"{metric}_ms": found.mean(getattr(found, metric)) * 1e3 for metric in ("ttft", "tpot", "e2e")}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for i, o in enumerate(target.slo.objectives):
+            columns[f"bound_{i}"] = np.where(over, np.inf, np.log(overall(found, o.metric, o.statistic) * 1e3))
+            columns[f"spread_{i}"] = found.spread[o.metric]
+    columns["over"] = over.astype(float)
+    packed = {name: _packed(column) for name, column in columns.items()}
+    return {"points": len(SHARES), "columns": packed}
+
+
+def _packed(column: Array) -> str:
+    """Return numbers as 4-byte floats, in base64."""
+    return base64.b64encode(np.asarray(column, dtype="<f4").tobytes()).decode()
+
+
+def _fixed(plan: Plan, numbers: Index) -> list[dict[str, Any]]:
+    """Return the candidates `numbers` with the replicas of the plan: figures, and bounds of the SLO."""
+    if not len(numbers):
+        return []
+    c, found, slo = plan.columns, plan.estimates_of(numbers.tolist()), plan.scenario.slo
+    kept = chances(found, slo)
+    out = []
+    for i, n in enumerate(numbers.tolist()):
+        row: dict[str, Any] = {name: float(c[name][n]) for name in OF_PAIRS}
+        row |= {"name": plan.name(n), "verdict": float(c["verdict"][n]), "pools": plan.disaggregated(n)}
+        row["billed"] = _billed(plan, n)
+        row["bounds"] = [float(c[o.key][n]) for o in slo.objectives]
+        row["spreads"] = [float(found.spread[o.metric][i]) for o in slo.objectives]
+        row["chances"] = [float(p) for p in kept[:, i]] if slo.objectives else []
+        out.append(row)
+    return out
+
+
+def _billed(plan: Plan, number: int) -> list[list[float]]:
+    """Return [device type, devices paid for] of each pool of a candidate, one of a colocated one."""
+    t = plan.scorer.tariff
+    placed = plan.pool_deployments(number) if plan.disaggregated(number) else (plan.deployment(number),)
+    return [[int(d.device[0]), float(t.billed(d.device, d.devices_per_replica, d.replicas)[0])] for d in placed]

@@ -1,0 +1,283 @@
+"use strict";
+// Ranks the candidates of the plan again for other SLOs, load, prices, PUE and confidence. Knows nothing of the page.
+// Equations are those of search/planning (sizing, scoring, columns) and search/searchers/front.py.
+
+const LOG10_DIGITS = 6, SURE_ENOUGH = 0.8, DEVIATE_80 = 1.2815515655446004, TOLERANCE = 1 + 1e-9;
+const MONEY_KEYS = ["usd_per_hour", "usd_per_million_tokens", "usd_per_million_total_tokens"];
+
+function unpacked(text) {
+  const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  return new Float32Array(bytes.buffer);
+}
+
+// The normal distribution function, by the continued fraction and the series of its error function.
+function normalShare(z) {
+  if (!isFinite(z)) return z > 0 ? 1 : 0;
+  const x = Math.abs(z);
+  let upper;
+  if (x < 3) {
+    let term = x, sum = x;
+    for (let k = 1; k < 80; k++) { term *= (x * x) / (2 * k + 1); sum += term; }
+    upper = 0.5 - (sum * Math.exp(-x * x / 2)) / Math.sqrt(2 * Math.PI);
+  } else {
+    let tail = x;
+    for (let k = 60; k > 0; k--) tail = x + k / tail;
+    upper = Math.exp(-x * x / 2) / (tail * Math.sqrt(2 * Math.PI));
+  }
+  return z > 0 ? 1 - upper : upper;
+}
+
+function normalDeviate(share) {
+  let low = -12, high = 12;
+  for (let i = 0; i < 80; i++) {
+    const middle = (low + high) / 2;
+    if (normalShare(middle) < share) low = middle; else high = middle;
+  }
+  return (low + high) / 2;
+}
+
+function rounded(value, digits) {
+  if (!isFinite(value) || value === 0) return value;
+  const scale = 10 ** (digits - Math.ceil(Math.log10(Math.abs(value))));
+  return isFinite(scale) && scale > 0 ? Math.round(value * scale) / scale : value;
+}
+
+// Everything as planned: the state that the controls begin with.
+function plannedState(given) {
+  const data = opened(given);
+  return {
+    load: data.load, limits: data.objectives.map((o) => o.limit), confidence: data.confidence, pue: data.pue,
+    usd_per_kwh: data.usd_per_kwh, prices: data.devices.map((d) => d.usd_per_hour), offered: data.devices.map(() => true),
+  };
+}
+
+function opened(data) {
+  if (data.arrays) return data;
+  data.arrays = {};
+  if (data.layouts.length) {
+    for (const [name, text] of Object.entries(data.table.columns)) data.arrays[name] = unpacked(text);
+  }
+  for (const device of data.devices) if (device.stock === null) device.stock = Infinity;
+  for (const record of [...data.devices, ...data.fixed, data]) {  // JSON has no NaN: what is not known is null
+    for (const [name, value] of Object.entries(record)) if (value === null) record[name] = NaN;
+  }
+  return data;
+}
+
+// Value of a column of layout `i` at a load of one replica, on a straight line between the loads of the table.
+function interpolated(data, name, i, load) {
+  const n = data.table.points, from = i * n, x = data.arrays.load, y = data.arrays[name];
+  if (load <= x[from]) return y[from];
+  let low = 0, high = n - 1;
+  if (load >= x[from + high]) return load > x[from + high] * 1.002 ? NaN : y[from + high];
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (x[from + middle] <= load) low = middle; else high = middle;
+  }
+  const part = (load - x[from + low]) / (x[from + high] - x[from + low]);
+  return y[from + low] + part * (y[from + high] - y[from + low]);
+}
+
+// Greatest load of one replica of layout `i` that keeps every bound, and by how much, relative, it may be wrong.
+function greatestLoad(data, i, bounds, deviate) {
+  const n = data.table.points, from = i * n, a = data.arrays;
+  const excess = (k, o) => a["bound_" + o][from + k] - Math.log(bounds[o]) + deviate * a["spread_" + o][from + k] / DEVIATE_80;
+  const kept = (k) => !a.over[from + k] && bounds.every((_, o) => excess(k, o) <= 0);
+  let at = n - 1;
+  while (at >= 0 && !kept(at)) at--;
+  if (at < 0) return { load: 0, slack: 0 };
+  const here = a.load[from + at];
+  if (at === n - 1) return { load: here, slack: 0.002 };
+  const next = a.load[from + at + 1], step = (next - here) / here;
+  let part = 1;
+  for (let o = 0; o < bounds.length; o++) {
+    const g0 = excess(at, o), g1 = excess(at + 1, o);
+    if (g1 > 0) part = Math.min(part, isFinite(g1) ? -g0 / (g1 - g0) : 0.5);
+  }
+  return { load: here * (1 + step * part), slack: Math.max(0.002, 0.15 * step) };
+}
+
+function placed(device, size, replicas) {
+  const onOne = Math.max(Math.floor(device.per_node / size), 1);
+  const nodes = size <= device.per_node ? Math.ceil(replicas / onOne) : replicas * Math.ceil(size / device.per_node);
+  return { nodes, billed: device.whole ? nodes * device.per_node : size * replicas, failing: device.whole ? onOne : 1 };
+}
+
+function atTheWall(device, nodes, watts) {
+  const hosted = isFinite(device.host_power) ? nodes : 0;
+  const limit = device.device_limit * device.per_node * hosted;
+  const share = limit > 0 ? Math.min(Math.max(watts / limit, 0), 1) : 1;
+  const idle = (device.host_idle || 0) * hosted, loaded = (device.host_loaded || 0) * hosted;
+  return watts + idle + (loaded - idle) * share;
+}
+
+// One layout at its operating point; null where it needs nothing to be said of it.
+function sized(data, state, i, greatest, used) {
+  const layout = data.layouts[i], device = data.devices[layout.device], size = layout.size;
+  if (!state.offered[layout.device] || !(greatest > 0)) return null;
+  let replicas = Math.max(1, Math.ceil((state.load / used / greatest) * (1 - 1e-9)));
+  if (data.kind === "closed" && replicas > state.load) return null;
+  replicas += data.spare_nodes * placed(device, size, 1).failing;
+  const { nodes, billed } = placed(device, size, replicas);
+  const load = state.load / replicas, at = (name) => interpolated(data, name, i, load);
+  const devices = size * replicas;
+  const idle = billed > devices ? (billed - devices) * device.device_idle : 0;
+  const power = atTheWall(device, nodes, at("power") * devices + idle) * state.pue;
+  const ready = atTheWall(device, nodes, devices * device.device_ready + idle) * state.pue;
+  const mean = data.used === 1 ? power : data.used * power + (1 - data.used) * ready;
+  let usd = billed * state.prices[layout.device];
+  if (device.owned && state.prices[layout.device] === device.usd_per_hour) usd += (mean / 1e3) * state.usd_per_kwh + data.staff_usd_per_hour;
+  const rate = data.kind === "open" ? state.load : at("rate") * replicas;
+  const limit = !Number.isFinite(layout.cap) ? device.device_limit : Math.min(layout.cap, device.device_limit);
+  const host = (device.host_power || 0) * (isFinite(device.host_power) ? nodes : 0);
+  const row = { name: `${shown(replicas)} x ${layout.name}`, layout: i, device: layout.device, replicas, devices, nodes, billed,
+    usd_per_hour: usd, power_w: power, rated_w: (limit * billed + host) * state.pue,
+    ttft_ms: at("ttft_ms"), tpot_ms: at("tpot_ms"), e2e_ms: at("e2e_ms"), ...served(data, rate, usd, power, mean, devices),
+    request_rate_rps_per_replica: rate / replicas };
+  row.bounds = data.objectives.map((_, o) => Math.exp(at("bound_" + o)));
+  row.slo_chance = chanceOf(data, state, row.bounds, data.objectives.map((_, o) => at("spread_" + o)));
+  return row;
+}
+
+function served(data, rate, usd, power, mean, devices) {
+  const output = rate * data.output_tokens, paid = 3600 * data.used * 1e-6;
+  return { request_rate_rps: rate, output_tok_s: output, output_tok_s_per_device: output / devices,
+    usd_per_million_tokens: usd / (paid * output), usd_per_million_total_tokens: usd / (paid * rate * data.total_tokens),
+    site_energy_j_per_output_token: power / output,
+    gco2_per_million_tokens: (mean / (output * data.used)) / 3.6 * data.gco2_per_kwh };
+}
+
+function chanceOf(data, state, values, spreads) {
+  if (!data.objectives.length) return 1;
+  return Math.min(...values.map((v, o) =>
+    normalShare((Math.log(state.limits[o] / v) / Math.max(spreads[o], 1e-12)) * DEVIATE_80)));
+}
+
+// A candidate that keeps its replicas: pairs of pools, and plans whose replicas the page does not count.
+function kept(data, state, c, deviate) {
+  if (c.billed.some(([d]) => !state.offered[d]) || !Object.is(state.load, data.load)) return null;
+  const rented = c.billed.every(([d]) => !data.devices[d].owned);
+  const sum = (prices) => c.billed.reduce((s, [d, n]) => s + n * prices[d], 0);
+  const usd = rented ? sum(state.prices) : c.usd_per_hour + sum(state.prices) - sum(data.devices.map((d) => d.usd_per_hour));
+  const more = usd / c.usd_per_hour, pue = state.pue / data.pue;
+  const paid = (name) => isFinite(more) ? c[name] * more : usd / c[`${name === "usd_per_million_tokens" ? "output_tok_s" : "total"}`];
+  const ok = c.bounds.every((v, o) => v * Math.exp((deviate * c.spreads[o]) / DEVIATE_80) <= state.limits[o]);
+  if (!ok || (c.verdict !== 0 && c.verdict !== 2)) return null;
+  return { ...c, usd_per_hour: usd, power_w: c.power_w * pue, rated_w: c.rated_power_kw * 1e3 * pue,
+    usd_per_million_tokens: paid("usd_per_million_tokens"),
+    usd_per_million_total_tokens: isFinite(more) ? c.usd_per_million_total_tokens * more : NaN,
+    site_energy_j_per_output_token: c.site_energy_j_per_output_token * pue,
+    gco2_per_million_tokens: c.gco2_per_million_tokens * pue, device: c.billed[0][0],
+    slo_chance: chanceOf(data, state, c.bounds, c.spreads) };
+}
+
+function within(data, row) {
+  const l = data.limits, over = (value, limit) => limit !== null && value > limit * TOLERANCE;
+  if (row.layout !== undefined && row.devices > data.devices[row.device].stock) return false;
+  if (over(row.devices, l.devices) || over(row.nodes, l.nodes)) return false;
+  const power = data.mean_power ? row.power_w : row.rated_w;
+  if (l.power !== null && !(power <= l.power * TOLERANCE)) return false;
+  return l.usd_per_hour === null || row.usd_per_hour <= l.usd_per_hour * TOLERANCE;
+}
+
+function ranked(data, rows) {
+  const sign = data.lower_is_better ? 1 : -1;
+  const keys = rows.map((r) => {
+    const main = rounded(sign * r[data.rank_by], LOG10_DIGITS), usd = rounded(r.usd_per_hour, LOG10_DIGITS);
+    return [isNaN(main) ? Infinity : main, isNaN(r.usd_per_hour) ? r.devices : 0, isNaN(usd) ? Infinity : usd,
+      -rounded(Math.min(r.slo_chance, SURE_ENOUGH), 2), r.devices, rounded(r.power_w, 2), -rounded(r.slo_chance, LOG10_DIGITS)];
+  });
+  const order = rows.map((_, i) => i).sort((i, j) => {
+    for (let k = 0; k < keys[i].length; k++) if (keys[i][k] !== keys[j][k]) return keys[i][k] < keys[j][k] ? -1 : 1;
+    return i - j;
+  });
+  return order.map((i) => rows[i]);
+}
+
+function rankedAt(data, state, found, share, used) {
+  const rows = [];
+  for (let i = 0; i < data.layouts.length; i++) {
+    const row = sized(data, state, i, found[i].load * (1 + share * found[i].slack), used);
+    if (row && within(data, row)) rows.push(row);
+  }
+  const deviate = normalDeviate(state.confidence);
+  for (const c of data.fixed) {
+    const row = kept(data, state, c, deviate);
+    if (row && within(data, row)) rows.push(row);
+  }
+  return ranked(data, rows);
+}
+
+// The candidates that qualify, best first, and why the answer may not be exact ([] where it is).
+function solve(given, state) {
+  const data = opened(given), deviate = normalDeviate(state.confidence);
+  const found = data.layouts.map((_, i) => greatestLoad(data, i, state.limits, deviate));
+  let used = data.kind === "open" ? data.utilisation : 1;
+  let rows = rankedAt(data, state, found, 0, used);
+  if (!rows.length && data.kind === "open" && !data.utilisation_stated) {
+    used = 1;
+    rows = rankedAt(data, state, found, 0, used);
+  }
+  const told = doubts(data, state, found, rows, used), ties = rows.filter((r) => sameValue(data, r, rows[0]));
+  if (ties.length > 1 && data.objectives.length) {  // the tool knows the joint chance of all bounds, the page that of each
+    const own = rows.findIndex((r) => r.name === data.best && ties.includes(r));
+    if (own > 0) rows.unshift(...rows.splice(own, 1));
+    told.push("candidates of the same cost are told apart by the chance of all bounds together");
+  }
+  return { rows, used, doubts: told };
+}
+
+function sameValue(data, one, other) {
+  const same = (name) => rounded(one[name], LOG10_DIGITS) === rounded(other[name], LOG10_DIGITS);
+  return same(data.rank_by) && same("usd_per_hour");
+}
+
+function doubts(data, state, found, rows, used) {
+  const told = [], was = plannedState(data), moved = (name) => String(state[name]) !== String(was[name]);
+  const resized = moved("load") || moved("limits") || moved("confidence");
+  const priced = moved("prices") || moved("offered") || moved("pue") || moved("usd_per_kwh");
+  if (resized && data.kind === "fixed") told.push("the replicas of each candidate are those of the plan");
+  else if (resized && data.pools) told.push(moved("load") ? "pairs of pools are not sized by the page" : "pools keep their workers");
+  if (data.kind === "fixed" && priced && (data.limits.usd_per_hour !== null || data.limits.power !== null)) {
+    told.push("a limit on cost or power decides how many replicas there are");
+  } else if (data.pools && priced) told.push("other pairs of pools may pay at other prices");
+  if (data.fixed.some((c) => c.billed.some(([d]) => data.devices[d].owned)) && (moved("pue") || moved("usd_per_kwh"))) {
+    told.push("owned devices pay for their electricity");
+  }
+  if (data.left_out > 0) told.push(`${data.left_out} further layouts are not in this page`);
+  if (resized && data.kind !== "fixed") {
+    const best = (list) => (list.length ? list[0].name : "");
+    const ends = [-1, 1].map((share) => best(rankedAt(data, state, found, share, used)));
+    if (ends.some((name) => name !== best(rows))) told.push("a bound is met so closely that the replicas may be one more or less");
+  }
+  return told;
+}
+
+// What the tool would be asked for the same: the changes of `perfmodel whatif`.
+function changesOf(data, state) {
+  const was = plannedState(data), out = [], number = (v) => String(+v.toPrecision(8));
+  if (!Object.is(state.load, was.load)) {
+    out.push(`workload.${data.kind === "closed" ? "concurrency" : "request_rate_rps"}=${number(state.load)}`);
+  }
+  data.objectives.forEach((o, i) => { if (state.limits[i] !== was.limits[i]) out.push(`slo.${o.key}=${number(state.limits[i])}`); });
+  if (state.confidence !== was.confidence) out.push(`limits.confidence=${number(state.confidence)}`);
+  data.devices.forEach((d, i) => {
+    if (state.prices[i] !== was.prices[i] && !(isNaN(state.prices[i]) && isNaN(was.prices[i]))) {
+      out.push(`hardware.usd_per_hour.${d.name}=${number(state.prices[i])}`);
+    }
+  });
+  if (state.pue !== was.pue) out.push(`site.pue=${number(state.pue)}`);
+  if (state.usd_per_kwh !== was.usd_per_kwh && !isNaN(state.usd_per_kwh)) out.push(`site.usd_per_kwh=${number(state.usd_per_kwh)}`);
+  if (state.offered.some((on) => !on)) {
+    const left = data.devices.filter((_, i) => state.offered[i]), nodes = left.flatMap((d) => d.nodes);
+    out.push(`hardware.devices=${left.filter((d) => !d.nodes.length).map((d) => d.name).join(",")}`);
+    if (data.devices.some((d) => d.nodes.length)) out.push(`hardware.nodes=${nodes.join(",")}`);
+  }
+  return out;
+}
+
+function shown(value) {
+  return Number.isInteger(value) ? String(value) : String(+value.toPrecision(6));
+}
+
+if (typeof module !== "undefined") module.exports = { solve, plannedState, changesOf, normalShare, normalDeviate };

@@ -1,0 +1,41 @@
+"""Make a plan again with something changed, and say what the change does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hwdb.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from search.whatif.causes import changes, what_if
+    from search.whatif.outcome import ANSWER_FIGURES, SAME, WHAT_IF_FIGURES, as_planned
+    from search.whatif.tried import VALUES, Trial, Trials, try_changes
+    from search.whatif.written_plans import best_row, compared, moved_candidates, read_plan_rows, shared_columns
+
+__all__ = [
+    "ANSWER_FIGURES",
+    "SAME",
+    "VALUES",
+    "WHAT_IF_FIGURES",
+    "Trial",
+    "Trials",
+    "as_planned",
+    "best_row",
+    "changes",
+    "compared",
+    "moved_candidates",
+    "read_plan_rows",
+    "shared_columns",
+    "try_changes",
+    "what_if",
+]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "causes": ["changes", "what_if"],
+        "outcome": ["ANSWER_FIGURES", "SAME", "WHAT_IF_FIGURES", "as_planned"],
+        "tried": ["VALUES", "Trial", "Trials", "try_changes"],
+        "written_plans": ["best_row", "compared", "moved_candidates", "read_plan_rows", "shared_columns"],
+    },
+)

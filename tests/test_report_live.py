@@ -1,0 +1,124 @@
+"""The controls of the report answer as the tool does, or say that they do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import search
+from benchmarks.live_report import compared, page_answers
+from perfmodel.costs import Roofline
+from search.planning import Plan
+from search.report import live_data, page_of_plan
+
+TEXT = """
+title = "<b>Small</b>"
+[model]
+name = "meta-llama/Llama-3.1-8B-Instruct"
+[workload]
+input_tokens = 1000
+output_tokens = 200
+{load}
+[slo]
+ttft_ms_p90 = 500
+tpot_ms = 30
+[hardware]
+devices = ["h100-sxm", "l40s"]
+usd_per_hour = {{ h100-sxm = 2.5, l40s = 0.8 }}
+[search]
+tp = [1, 2]
+pp = 1
+{modes}
+[limits]
+{limits}
+"""
+
+
+def written(folder: Path, load: str = "request_rate_rps = 20", limits: str = "", modes: str = "") -> Path:
+    path = folder / "small.toml"
+    path.write_text(TEXT.format(load=load, limits=limits, modes=modes), encoding="utf-8")
+    return path
+
+
+def planned(path: Path) -> Plan:
+    return search.plan(search.load_scenario(path), costs=Roofline())
+
+
+@pytest.fixture(autouse=True)
+def _without_what_ifs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table of what-ifs is not what is looked at here, and takes most of the time of a page."""
+    monkeypatch.setattr(page_of_plan, "what_if", lambda *_: [])
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("load", "limits", "least"),
+    [
+        ("request_rate_rps = 20", "spare_nodes = 1", 9),
+        ("request_rate_rps = 20", "usd_per_hour = 20\npower_kw = 12", 9),
+        ("concurrency = 40", "", 9),
+    ],
+)
+def test_the_page_answers_as_the_tool_or_says_that_it_does_not(
+    load: str, limits: str, least: int, tmp_path: Path
+) -> None:
+    path = written(tmp_path, load, limits)
+    plan = planned(path)
+    found = compared(path, plan, search.render_report(plan), count=10, seed=3)
+    assert sum(answer.same_cost for answer in found) >= least
+    assert all(answer.equal or answer.doubted for answer in found), [a for a in found if not a.equal]
+    assert sum(bool(answer.changes) for answer in found) >= 6
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_what_the_page_cannot_know_it_says(tmp_path: Path) -> None:
+    plan = planned(written(tmp_path, modes='modes = ["colocated", "disaggregated"]'))
+    page = search.render_report(plan)
+    asked = [{}, {"load": 30.0}, {"limits": [400.0, 30.0]}, {"offered": [True, False]}, {"offered": [False, False]}]
+    answers = page_answers(page, asked)
+    assert answers[0]["best"] == plan.name(plan.best)
+    assert answers[0]["usd"] == pytest.approx(float(plan.columns["usd_per_hour"][plan.best]))
+    assert all(a["doubts"] for a in answers[1:4])
+    assert "--set workload.request_rate_rps=30" in answers[1]["command"]
+    assert "--set hardware.devices=h100-sxm" in answers[3]["command"]
+    assert answers[4]["best"] is None
+    assert "<b>Small" not in page
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_plan_that_fills_the_hardware_is_ranked_again_at_other_prices(tmp_path: Path) -> None:
+    path = written(tmp_path, load="", limits="devices = 6")
+    plan = planned(path)
+    first, cheap = page_answers(search.render_report(plan), [{}, {"prices": [0.1, 0.8]}])
+    assert first["best"] == plan.name(plan.best)
+    found = search.try_changes(path, ["hardware.usd_per_hour.h100-sxm=0.1"]).trials[0].plan
+    assert found is not None
+    assert cheap["best"] == found.name(found.best)
+    assert "request_rate_rps" not in cheap["command"]
+
+
+def test_the_page_holds_the_replicas_of_the_plan_where_it_cannot_count_them(tmp_path: Path) -> None:
+    for load, kind in (("request_rate_rps = 20", "open"), ("concurrency = 8", "closed"), ("n_requests = 50", "fixed")):
+        data = live_data(planned(written(tmp_path, load)))
+        assert data["kind"] == kind
+        assert bool(data["layouts"]) is (kind != "fixed")
+        assert bool(data["fixed"]) is (kind == "fixed")
+
+
+def test_the_table_of_a_layout_covers_its_load(tmp_path: Path) -> None:
+    import base64
+
+    data = live_data(planned(written(tmp_path)))
+    table = {name: np.frombuffer(base64.b64decode(text), "<f4") for name, text in data["table"]["columns"].items()}
+    shape = (len(data["layouts"]), data["table"]["points"])
+    loads = table["load"].reshape(shape)
+    assert (np.diff(loads, axis=1) > 0).all()
+    kept = ~table["over"].reshape(shape).astype(bool)
+    assert kept[:, 0].any()
+    latency = np.where(kept, table["ttft_ms"].reshape(shape), np.inf)
+    assert (latency[:, -1] >= latency[:, 0]).all()
