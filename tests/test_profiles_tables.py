@@ -540,3 +540,9 @@ def test_merging_keeps_what_was_learned_elsewhere(tmp_path: Path) -> None:
 
 def test_an_empty_folder_of_files_gives_no_rows(tmp_path: Path) -> None:
     assert len(concat([files.open_rows(tmp_path), files.closed_rows(tmp_path)])) == 0
+
+
+def test_an_installation_without_measured_tables_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "__file__", str(tmp_path / "perfmodel" / "profiles" / "store.py"))
+    with pytest.raises(InputError, match=r"no measured tables: neither .*_profiles nor .*data/profiles is a folder"):
+        store.folders.__wrapped__()

@@ -114,9 +114,17 @@ class Profile:
 
 @lru_cache(maxsize=1)
 def folders() -> tuple[Path, ...]:
-    """Return the existing folders of built-in profiles: that of an installed wheel, that of a source checkout."""
+    """Return the existing folders of built-in profiles: that of an installed wheel, that of a source checkout.
+
+    Raises `InputError` where neither is there: without measured tables every estimate would silently be a roofline.
+    """
     package = Path(__file__).resolve().parents[1]
-    return tuple(p for p in (package / "_profiles", package.parent / "data" / "profiles") if p.is_dir())
+    places = (package / "_profiles", package.parent / "data" / "profiles")
+    found = tuple(p for p in places if p.is_dir())
+    if not found:
+        missing = " nor ".join(str(p) for p in places)
+        raise InputError(f"no measured tables: neither {missing} is a folder; install perfmodel again, or restore it")
+    return found
 
 
 def beside(device: Device) -> tuple[Path, ...]:
