@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 perfmodel calibrate bench.json --device h100-sxm --tp 4 -o mine.toml
-perfmodel calibrate runs.csv -o mine.toml
 perfmodel calibrate bench.json mine.toml --scenario chat.toml -o both.toml"""
 
 Results = Annotated[
