@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hwdb import InputError
+from hwdb import InputError, tomlfile
 from perfmodel.vocabulary import FORMER_NAMES
 
 #: Key, operator and value. A `*` before `=` multiplies; a space between them makes it part of the key's pattern.
@@ -127,8 +126,8 @@ def _value(raw: str) -> Any:
     if not raw:
         return None
     try:
-        return tomllib.loads(f"value = {raw}")["value"]
-    except (tomllib.TOMLDecodeError, ValueError, RecursionError):
+        return tomlfile.parse_values(f"value = {raw}", "a value")["value"]
+    except InputError:
         pass
     if "," in raw and not set(raw) & set("[]{}\"'"):
         return [_value(part.strip()) for part in raw.split(",") if part.strip()]
