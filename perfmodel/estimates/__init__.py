@@ -23,7 +23,7 @@ from perfmodel.estimates.intervals import (
     uncertainty,
     watts_half_width,
 )
-from perfmodel.estimates.joint import Drawn, Place, drawn, joint_chance
+from perfmodel.estimates.joint import Drawn, Place, correlations, drawn, joint_chance
 from perfmodel.estimates.kv_transfer import least_group, link_between
 from perfmodel.estimates.operator_use import BEYOND, OperatorUse, operator_use
 from perfmodel.estimates.remarks import configuration_remarks
@@ -60,6 +60,7 @@ __all__ = [
     "check_context",
     "check_lengths",
     "configuration_remarks",
+    "correlations",
     "drawn",
     "engine_limits",
     "estimate",

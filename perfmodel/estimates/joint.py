@@ -65,7 +65,7 @@ def joint_chance(found: Estimates, slo: Slo) -> Array:
     if len(alone) < 2:
         return alone[0] if len(alone) else np.ones(len(found))
     limits = np.clip(ndtri(alone), -_FARTHEST, _FARTHEST)
-    related = _correlations(found, slo)
+    related = correlations(found, slo)
     out = np.ones(len(found))
     for first in range(len(alone)):
         at = limits[first]
@@ -79,7 +79,7 @@ def joint_chance(found: Estimates, slo: Slo) -> Array:
     return np.clip(out, np.maximum(alone.sum(axis=0) - len(alone) + 1.0, 0.0), alone.min(axis=0))
 
 
-def _correlations(found: Estimates, slo: Slo) -> Array:
+def correlations(found: Estimates, slo: Slo) -> Array:
     """Return the correlations of the errors of K objectives, (K, K, N)."""
     parts = []
     kinds = list(dict.fromkeys(KINDS[o.metric] for o in slo.objectives))

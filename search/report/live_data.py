@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from perfmodel.arrays import Array, Index
-from perfmodel.estimates import chances, overall
+from perfmodel.estimates import Estimates, correlations, overall
 from perfmodel.workload import load_of
 from search.planning import deployment_words
 from search.scenario import MOST_USED
@@ -22,8 +22,8 @@ from search.scenario import MOST_USED
 if TYPE_CHECKING:
     from search.planning import Plan
 
-#: Most layouts in a page, the best ranked first. chosen: keeps a page below 4 MB.
-MOST_LAYOUTS = 600
+#: Most layouts in a page, the best ranked first. chosen: keeps a page below 3 MB.
+MOST_LAYOUTS = 450
 #: Loads of one replica, as shares of the greatest. chosen: near saturation a step is 2 %, so that a straight line
 #: between two of them is good to a fraction of a percent.
 SHARES = np.concatenate([np.geomspace(0.0005, 0.3, 20, endpoint=False), np.linspace(0.3, 0.999, 36)])
@@ -31,6 +31,8 @@ SHARES = np.concatenate([np.geomspace(0.0005, 0.3, 20, endpoint=False), np.linsp
 MOST_TIMES = 4.0
 #: Rate that saturates any replica, requests/s.
 SATURATING_RATE = 1e6
+#: Greatest 2-byte number.
+STEPS = 2**16 - 1
 #: Columns of pairs of pools that the page ranks by.
 OF_PAIRS = (
     *("replicas", "devices", "nodes", "devices_billed", "usd_per_hour", "power_w", "rated_power_kw", "slo_chance"),
@@ -118,14 +120,15 @@ def _devices(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _layouts(plan: Plan, rows: Index) -> list[dict[str, Any]]:
-    """Return name, device type and size of the layouts at `rows`."""
-    d = plan.layouts
+    """Return name, device type and size of the layouts at `rows`, and what is exactly known of them as planned."""
+    d, c = plan.layouts, plan.columns
     return [
         {
             "name": deployment_words(d.take(np.array([n])), plan.checkpoints),
             "device": int(d.device[n]),
             "size": float(d.devices_per_replica[n]),
             "cap": float(d.power_cap[n]),
+            "planned": {name: float(c[name][n]) for name in ("replicas", "power_w", "slo_chance")},
         }
         for n in rows
     ]
@@ -149,16 +152,31 @@ def _table(plan: Plan, rows: Index, kind: str) -> dict[str, Any]:
     asked = load_of(target.workload, len(again))
     asked = replace(asked, rate=loads.ravel()) if kind == "open" else replace(asked, concurrency=loads.ravel())
     found = target.estimates_of(asked, replace(one.take(again), replicas=np.ones(len(again))))
-    over = found.saturated | ~found.fits
-    columns = {"load": loads.ravel(), "power": found.power, "rate": found.request_rate}
-    columns |= {f"{metric}_ms": found.mean(getattr(found, metric)) * 1e3 for metric in ("ttft", "tpot", "e2e")}
-    with np.errstate(divide="ignore", invalid="ignore"):
-        for i, o in enumerate(target.slo.objectives):
-            columns[f"bound_{i}"] = np.where(over, np.inf, np.log(overall(found, o.metric, o.statistic) * 1e3))
-            columns[f"spread_{i}"] = found.spread[o.metric]
-    columns["over"] = over.astype(float)
-    packed = {name: _packed(column) for name, column in columns.items()}
-    return {"points": len(SHARES), "columns": packed}
+    packed = {"load": _packed(loads.ravel()), "power": _packed(found.power)}
+    if kind == "closed":
+        packed["rate"] = _packed(found.request_rate)
+    for metric in ("ttft", "tpot", "e2e"):
+        ranks = plan.scorer.rank_by == f"{metric}_ms"
+        mean = found.mean(getattr(found, metric)) * 1e3
+        packed[f"{metric}_ms"] = _packed(mean) if ranks else _short(np.log(mean)) | {"log": True}
+    return {"points": len(SHARES), "columns": packed | _of_bounds(plan, found)}
+
+
+def _of_bounds(plan: Plan, found: Estimates) -> dict[str, Any]:
+    """Return the columns that say how surely each objective is kept, alone and together with the others.
+
+    `over`: 1 where no load is served. `bound_I`: log of the figure in ms. `spread_I`: log half-width of its 80 %
+    interval. `related_I_J`: correlation of the errors of two figures.
+    """
+    slo, over = plan.scorer.target.slo, found.saturated | ~found.fits
+    out: dict[str, Any] = {"over": _short(over.astype(float))}
+    related = correlations(found, slo) if len(slo.objectives) > 1 else np.zeros((0, 0, len(found)))
+    for i, o in enumerate(slo.objectives):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            out[f"bound_{i}"] = _packed(np.where(over, np.inf, np.log(overall(found, o.metric, o.statistic) * 1e3)))
+        out[f"spread_{i}"] = _short(found.half_width(o.metric, o.statistic))
+        out |= {f"related_{i}_{j}": _short(related[i, j]) for j in range(i + 1, len(related))}
+    return out
 
 
 def _packed(column: Array) -> str:
@@ -166,20 +184,29 @@ def _packed(column: Array) -> str:
     return base64.b64encode(np.asarray(column, dtype="<f4").tobytes()).decode()
 
 
+def _short(column: Array) -> dict[str, Any]:
+    """Return numbers as 2-byte steps from the least to the greatest known one, in base64; 0 for an unknown one."""
+    known = np.isfinite(column)
+    low, high = (float(f(column[known])) for f in (np.min, np.max)) if known.any() else (0.0, 0.0)
+    steps = 1.0 + np.round((np.where(known, column, low) - low) / ((high - low) or 1.0) * (STEPS - 1.0))
+    coded = np.where(known, steps, 0.0).astype("<u2")
+    return {"low": low, "step": (high - low) / (STEPS - 1.0), "steps": base64.b64encode(coded.tobytes()).decode()}
+
+
 def _fixed(plan: Plan, numbers: Index) -> list[dict[str, Any]]:
     """Return the candidates `numbers` with the replicas of the plan: figures, and bounds of the SLO."""
     if not len(numbers):
         return []
     c, found, slo = plan.columns, plan.estimates_of(numbers.tolist()), plan.scenario.slo
-    kept = chances(found, slo)
+    related = correlations(found, slo) if slo.objectives else np.zeros((0, 0, len(numbers)))
     out = []
     for i, n in enumerate(numbers.tolist()):
         row: dict[str, Any] = {name: float(c[name][n]) for name in OF_PAIRS}
         row |= {"name": plan.name(n), "verdict": float(c["verdict"][n]), "pools": plan.disaggregated(n)}
         row["billed"] = _billed(plan, n)
         row["bounds"] = [float(c[o.key][n]) for o in slo.objectives]
-        row["spreads"] = [float(found.spread[o.metric][i]) for o in slo.objectives]
-        row["chances"] = [float(p) for p in kept[:, i]] if slo.objectives else []
+        row["spreads"] = [float(found.half_width(o.metric, o.statistic)[i]) for o in slo.objectives]
+        row["related"] = related[:, :, i].tolist()
         out.append(row)
     return out
 

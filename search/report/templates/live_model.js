@@ -2,12 +2,15 @@
 // Ranks the candidates of the plan again for other SLOs, load, prices, PUE and confidence. Knows nothing of the page.
 // Equations are those of search/planning (sizing, scoring, columns) and search/searchers/front.py.
 
-const LOG10_DIGITS = 6, SURE_ENOUGH = 0.8, DEVIATE_80 = 1.2815515655446004, TOLERANCE = 1 + 1e-9;
+const LOG10_DIGITS = 6, SURE_ENOUGH = 0.8, DEVIATE_80 = 1.2815515655446004, TOLERANCE = 1 + 1e-9, FARTHEST = 6;
 const MONEY_KEYS = ["usd_per_hour", "usd_per_million_tokens", "usd_per_million_total_tokens"];
 
-function unpacked(text) {
-  const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  return new Float32Array(bytes.buffer);
+// Numbers of a column: 4-byte floats, or steps of 2 bytes from `low` on (0: unknown), of logarithms where `log` says so.
+function unpacked(column) {
+  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer;
+  if (typeof column === "string") return new Float32Array(bytes(column));
+  const value = (k) => k ? column.low + column.step * (k - 1) : NaN;
+  return Float64Array.from(new Uint16Array(bytes(column.steps)), column.log ? (k) => Math.exp(value(k)) : value);
 }
 
 // The normal distribution function, by the continued fraction and the series of its error function.
@@ -55,7 +58,7 @@ function opened(data) {
   if (data.arrays) return data;
   data.arrays = {};
   if (data.layouts.length) {
-    for (const [name, text] of Object.entries(data.table.columns)) data.arrays[name] = unpacked(text);
+    for (const [name, column] of Object.entries(data.table.columns)) data.arrays[name] = unpacked(column);
   }
   for (const device of data.devices) if (device.stock === null) device.stock = Infinity;
   for (const record of [...data.devices, ...data.fixed, data]) {  // JSON has no NaN: what is not known is null
@@ -135,8 +138,12 @@ function sized(data, state, i, greatest, used) {
     ttft_ms: at("ttft_ms"), tpot_ms: at("tpot_ms"), e2e_ms: at("e2e_ms"), ...served(data, rate, usd, power, mean, devices),
     request_rate_rps_per_replica: rate / replicas };
   row.bounds = data.objectives.map((_, o) => Math.exp(at("bound_" + o)));
-  row.slo_chance = chanceOf(data, state, row.bounds, data.objectives.map((_, o) => at("spread_" + o)));
-  return row;
+  const each = data.objectives.map((_, o) => o);
+  const related = each.map((i) => each.map((j) => i === j ? 1 : at(`related_${Math.min(i, j)}_${Math.max(i, j)}`)));
+  row.slo_chance = jointChance(state.limits, row.bounds, each.map((o) => at("spread_" + o)), related);
+  const same = (name) => String(state[name]) === String(plannedState(data)[name]);
+  row.exact = layout.planned.replicas === replicas && same("load") && same("limits");
+  return row.exact ? { ...row, slo_chance: layout.planned.slo_chance } : row;
 }
 
 function served(data, rate, usd, power, mean, devices) {
@@ -147,10 +154,25 @@ function served(data, rate, usd, power, mean, devices) {
     gco2_per_million_tokens: (mean / (output * data.used)) / 3.6 * data.gco2_per_kwh };
 }
 
-function chanceOf(data, state, values, spreads) {
-  if (!data.objectives.length) return 1;
-  return Math.min(...values.map((v, o) =>
-    normalShare((Math.log(state.limits[o] / v) / Math.max(spreads[o], 1e-12)) * DEVIATE_80)));
+// Chance that all objectives hold together, as `joint_chance` of perfmodel/estimates/joint.py computes it.
+// limits, values: in ms. spreads: log half-widths of the 80 % intervals. related: correlations of the errors.
+function jointChance(limits, values, spreads, related) {
+  const clipped = (z) => Math.min(Math.max(z, -FARTHEST), FARTHEST);
+  const deviates = values.map((v, o) => (Math.log(limits[o] / v) / Math.max(spreads[o], 1e-12)) * DEVIATE_80);
+  const alone = deviates.map(normalShare), count = alone.length;
+  if (count < 2) return count ? alone[0] : 1;
+  let at = deviates.map(clipped), by = related, chance = 1;
+  for (let first = 0; first < count; first++) {
+    const z = at[first], share = normalShare(z), later = by[first];
+    chance *= share;
+    const tail = Math.exp(-0.5 * z * z) / Math.sqrt(2 * Math.PI) / Math.max(share, 1e-12);
+    const shrinks = Math.min(Math.max(tail * (tail + z), 0), 1);
+    const left = later.map((r) => Math.sqrt(Math.max(1 - r * r * shrinks, 1e-9)));
+    at = at.map((other, o) => clipped((other + later[o] * tail) / left[o]));
+    by = by.map((row, i) => row.map((r, j) => (r - later[i] * later[j] * shrinks) / (left[i] * left[j])));
+  }
+  const least = Math.max(alone.reduce((sum, p) => sum + p, 0) - count + 1, 0);
+  return Math.min(Math.max(chance, least), Math.min(...alone));
 }
 
 // A candidate that keeps its replicas: pairs of pools, and plans whose replicas the page does not count.
@@ -168,7 +190,8 @@ function kept(data, state, c, deviate) {
     usd_per_million_total_tokens: isFinite(more) ? c.usd_per_million_total_tokens * more : NaN,
     site_energy_j_per_output_token: c.site_energy_j_per_output_token * pue,
     gco2_per_million_tokens: c.gco2_per_million_tokens * pue, device: c.billed[0][0],
-    slo_chance: chanceOf(data, state, c.bounds, c.spreads) };
+    exact: true,
+    slo_chance: jointChance(state.limits, c.bounds, c.spreads, c.related) };
 }
 
 function within(data, row) {
@@ -218,18 +241,7 @@ function solve(given, state) {
     used = 1;
     rows = rankedAt(data, state, found, 0, used);
   }
-  const told = doubts(data, state, found, rows, used), ties = rows.filter((r) => sameValue(data, r, rows[0]));
-  if (ties.length > 1 && data.objectives.length) {  // the tool knows the joint chance of all bounds, the page that of each
-    const own = rows.findIndex((r) => r.name === data.best && ties.includes(r));
-    if (own > 0) rows.unshift(...rows.splice(own, 1));
-    told.push("candidates of the same cost are told apart by the chance of all bounds together");
-  }
-  return { rows, used, doubts: told };
-}
-
-function sameValue(data, one, other) {
-  const same = (name) => rounded(one[name], LOG10_DIGITS) === rounded(other[name], LOG10_DIGITS);
-  return same(data.rank_by) && same("usd_per_hour");
+  return { rows, used, doubts: doubts(data, state, found, rows, used) };
 }
 
 function doubts(data, state, found, rows, used) {
@@ -280,4 +292,4 @@ function shown(value) {
   return Number.isInteger(value) ? String(value) : String(+value.toPrecision(6));
 }
 
-if (typeof module !== "undefined") module.exports = { solve, plannedState, changesOf, normalShare, normalDeviate };
+if (typeof module !== "undefined") module.exports = { solve, jointChance, plannedState, changesOf, normalShare, normalDeviate };
