@@ -117,13 +117,13 @@
       text += ` (${change > 0 ? "+" : "−"}${Math.abs(change).toFixed(0)} % against ${money(was.usd_per_hour)} as planned)`;
     }
     text += `, ${number(best.devices)} devices, ${number(best.power_w / 1e3)} kW`;
-    if (data.objectives.length) text += `; the least sure bound is kept with a chance of ${percent(best.slo_chance)}`;
+    if (data.objectives.length) text += `; all bounds are kept with a chance of ${percent(best.slo_chance)}`;
     return text + ".";
   }
 
   function listed() {
     const heads = ["Rank", "Configuration", "$ per hour", "Devices", "Power kW", ...data.objectives.map((o) => o.label + " ms"),
-      ...(data.objectives.length ? ["Least sure bound %"] : ["Mean TTFT ms"])];
+      ...(data.objectives.length ? ["Sure %"] : ["Mean TTFT ms"])];
     const cells = (r, i) => [i + 1, r.name, money(r.usd_per_hour).replace("$", ""), number(r.devices), number(r.power_w / 1e3),
       ...r.bounds.map(number), data.objectives.length ? Math.round(100 * r.slo_chance) : number(r.ttft_ms)];
     const kind = (i) => i === 1 ? {} : { class: i === 4 || (i > 4 && i < heads.length - 1) ? "number more" : "number" };

@@ -2,7 +2,7 @@
 // Ranks the candidates of the plan again for other SLOs, load, prices, PUE and confidence. Knows nothing of the page.
 // Equations are those of search/planning (sizing, scoring, columns) and search/searchers/front.py.
 
-const LOG10_DIGITS = 6, SURE_ENOUGH = 0.8, DEVIATE_80 = 1.2815515655446004, TOLERANCE = 1 + 1e-9, FARTHEST = 6;
+const LOG10_DIGITS = 6, SURE_ENOUGH = 0.8, DEVIATE_80 = 1.2815515655446004, TOLERANCE = 1 + 1e-9, FARTHEST = 6, LEAST_SLACK = 5e-4;
 const MONEY_KEYS = ["usd_per_hour", "usd_per_million_tokens", "usd_per_million_total_tokens"];
 
 // Numbers of a column: 4-byte floats, or steps of 2 bytes from `low` on (0: unknown), of logarithms where `log` says so.
@@ -67,8 +67,9 @@ function opened(data) {
   return data;
 }
 
-// Value of a column of layout `i` at a load of one replica, on a straight line between the loads of the table.
-function interpolated(data, name, i, load) {
+// Value of a column of layout `i` at a load of one replica: on a straight line between the loads of the table beside it,
+// or, unless `straight`, on the cubic through the two on either side.
+function interpolated(data, name, i, load, straight) {
   const n = data.table.points, from = i * n, x = data.arrays.load, y = data.arrays[name];
   if (load <= x[from]) return y[from];
   let low = 0, high = n - 1;
@@ -78,7 +79,15 @@ function interpolated(data, name, i, load) {
     if (x[from + middle] <= load) low = middle; else high = middle;
   }
   const part = (load - x[from + low]) / (x[from + high] - x[from + low]);
-  return y[from + low] + part * (y[from + high] - y[from + low]);
+  const line = y[from + low] + part * (y[from + high] - y[from + low]);
+  if (straight || low === 0 || high === n - 1) return line;
+  let cubic = 0;
+  for (let j = low - 1; j <= high + 1; j++) {
+    let weight = 1;
+    for (let k = low - 1; k <= high + 1; k++) if (k !== j) weight *= (load - x[from + k]) / (x[from + j] - x[from + k]);
+    cubic += weight * y[from + j];
+  }
+  return isFinite(cubic) ? cubic : line;
 }
 
 // Greatest load of one replica of layout `i` that keeps every bound, and by how much, relative, it may be wrong.
@@ -92,12 +101,23 @@ function greatestLoad(data, i, bounds, deviate) {
   const here = a.load[from + at];
   if (at === n - 1) return { load: here, slack: 0.002 };
   const next = a.load[from + at + 1], step = (next - here) / here;
-  let part = 1;
-  for (let o = 0; o < bounds.length; o++) {
-    const g0 = excess(at, o), g1 = excess(at + 1, o);
-    if (g1 > 0) part = Math.min(part, isFinite(g1) ? -g0 / (g1 - g0) : 0.5);
+  const known = bounds.every((_, o) => isFinite(a["bound_" + o][from + at + 1]));
+  if (!known) return { load: here * (1 + step / 2), slack: step / 2 };
+  const line = crossing(data, i, here, next, bounds, deviate, true), curve = crossing(data, i, here, next, bounds, deviate, false);
+  const doubt = at > 0 && at < n - 2 ? (2 * Math.abs(curve - line)) / here : 0.15 * step;
+  return { load: curve, slack: Math.max(LEAST_SLACK, doubt) };
+}
+
+// Load between two of the table up to which layout `i` keeps every bound, by bisection; straight: as of `interpolated`.
+function crossing(data, i, low, high, bounds, deviate, straight) {
+  const at = (name, load) => interpolated(data, name, i, load, straight);
+  const keeps = (load) => bounds.every((bound, o) =>
+    at("bound_" + o, load) + deviate * at("spread_" + o, load) / DEVIATE_80 <= Math.log(bound));
+  for (let k = 0; k < 25; k++) {
+    const middle = (low + high) / 2;
+    if (keeps(middle)) low = middle; else high = middle;
   }
-  return { load: here * (1 + step * part), slack: Math.max(0.002, 0.15 * step) };
+  return low;
 }
 
 function placed(device, size, replicas) {
@@ -122,8 +142,19 @@ function sized(data, state, i, greatest, used) {
   if (data.kind === "closed" && replicas > state.load) return null;
   replicas += data.spare_nodes * placed(device, size, 1).failing;
   const { nodes, billed } = placed(device, size, replicas);
-  const load = state.load / replicas, at = (name) => interpolated(data, name, i, load);
-  const devices = size * replicas;
+  const bill = { replicas, nodes, billed, devices: size * replicas };
+  const row = figures(data, state, i, bill, false);
+  const same = (name) => String(state[name]) === String(plannedState(data)[name]), known = layout.planned;
+  row.exact = known.replicas === replicas && same("load") && same("limits");
+  row.rough = row.exact ? null : figures(data, state, i, bill, true);
+  if (row.exact) Object.assign(row, { slo_chance: known.slo_chance, power_w: known.power_w * state.pue / data.pue });
+  return row;
+}
+
+// The figures of layout `i` with so many devices; straight: as of `interpolated`.
+function figures(data, state, i, { replicas, nodes, billed, devices }, straight) {
+  const layout = data.layouts[i], device = data.devices[layout.device];
+  const load = state.load / replicas, at = (name) => interpolated(data, name, i, load, straight);
   const idle = billed > devices ? (billed - devices) * device.device_idle : 0;
   const power = atTheWall(device, nodes, at("power") * devices + idle) * state.pue;
   const ready = atTheWall(device, nodes, devices * device.device_ready + idle) * state.pue;
@@ -141,9 +172,7 @@ function sized(data, state, i, greatest, used) {
   const each = data.objectives.map((_, o) => o);
   const related = each.map((i) => each.map((j) => i === j ? 1 : at(`related_${Math.min(i, j)}_${Math.max(i, j)}`)));
   row.slo_chance = jointChance(state.limits, row.bounds, each.map((o) => at("spread_" + o)), related);
-  const same = (name) => String(state[name]) === String(plannedState(data)[name]);
-  row.exact = layout.planned.replicas === replicas && same("load") && same("limits");
-  return row.exact ? { ...row, slo_chance: layout.planned.slo_chance } : row;
+  return row;
 }
 
 function served(data, rate, usd, power, mean, devices) {
@@ -241,7 +270,24 @@ function solve(given, state) {
     used = 1;
     rows = rankedAt(data, state, found, 0, used);
   }
-  return { rows, used, doubts: doubts(data, state, found, rows, used) };
+  const told = doubts(data, state, found, rows, used);
+  if (closelyFollowed(data, rows)) told.push("the best candidates are so nearly alike that another may come first");
+  return { rows, used, doubts: told };
+}
+
+// Whether another candidate would be first if the numbers of the page were off by as much as a straight line differs
+// from a cubic between two loads of the table. Candidates with the same figures are off alike.
+function closelyFollowed(data, rows) {
+  const doubtful = ["usd_per_hour", "power_w", "slo_chance", data.rank_by];
+  const alike = (row) => doubtful.every((name) => Object.is(row[name], rows[0][name]));
+  const moved = (row) => {
+    if (!row.rough) return row;
+    const sign = alike(row) ? 1 : -1;
+    const to = (name, way) => row[name] + sign * way * Math.abs(row[name] - row.rough[name]);
+    return { ...row, usd_per_hour: to("usd_per_hour", 1), power_w: to("power_w", 1), slo_chance: to("slo_chance", -1),
+      [data.rank_by]: to(data.rank_by, data.lower_is_better ? 1 : -1) };
+  };
+  return rows.length > 1 && ranked(data, rows.map(moved))[0].name !== rows[0].name;
 }
 
 function doubts(data, state, found, rows, used) {
