@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import search
 from benchmarks.live_report import compared, page_answers
+from perfmodel.arrays import Array
 from perfmodel.costs import Roofline
 from search.planning import Plan
 from search.report import live_data, page_of_plan
+from search.whatif.again import planned_again
+from search.whatif.edits import read_edits
+from search.whatif.scenario_file import ScenarioFile
 
 TEXT = """
 title = "<b>Small</b>"
@@ -75,6 +82,22 @@ def test_the_page_answers_as_the_tool_or_says_that_it_does_not(
 
 @pytest.mark.browser
 @pytest.mark.slow
+def test_the_page_knows_the_chance_that_all_bounds_hold_together(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    plan = planned(path)
+    tight, loose = page_answers(
+        search.render_report(plan),
+        [{"limits": [150.0, 11.0], "confidence": 0.4}, {"limits": [700.0, 40.0], "load": 31.0}],
+    )
+    for answer in (tight, loose):
+        edits = re.findall(r"--set (\S+)", answer["command"])
+        made = planned_again(plan, ScenarioFile(path).changed(read_edits(edits))[0])
+        assert answer["best"] == made.name(made.best)
+        assert answer["chance"] == pytest.approx(float(made.columns["slo_chance"][made.best]), abs=0.01)
+
+
+@pytest.mark.browser
+@pytest.mark.slow
 def test_what_the_page_cannot_know_it_says(tmp_path: Path) -> None:
     plan = planned(written(tmp_path, modes='modes = ["colocated", "disaggregated"]'))
     page = search.render_report(plan)
@@ -110,15 +133,24 @@ def test_the_page_holds_the_replicas_of_the_plan_where_it_cannot_count_them(tmp_
         assert bool(data["fixed"]) is (kind == "fixed")
 
 
-def test_the_table_of_a_layout_covers_its_load(tmp_path: Path) -> None:
-    import base64
+def values_of(column: dict[str, Any]) -> Array:
+    """The numbers of a column in steps of two bytes."""
+    steps = np.frombuffer(base64.b64decode(column["steps"]), "<u2")
+    values = np.where(steps > 0, column["low"] + column["step"] * (steps - 1.0), np.nan)
+    return np.exp(values) if column.get("log") else values
 
+
+def test_the_table_of_a_layout_covers_its_load(tmp_path: Path) -> None:
     data = live_data(planned(written(tmp_path)))
-    table = {name: np.frombuffer(base64.b64decode(text), "<f4") for name, text in data["table"]["columns"].items()}
+    table = {
+        name: np.frombuffer(base64.b64decode(column), "<f4") if isinstance(column, str) else values_of(column)
+        for name, column in data["table"]["columns"].items()
+    }
     shape = (len(data["layouts"]), data["table"]["points"])
     loads = table["load"].reshape(shape)
     assert (np.diff(loads, axis=1) > 0).all()
     kept = ~table["over"].reshape(shape).astype(bool)
     assert kept[:, 0].any()
+    assert (np.abs(table["related_0_1"]) <= 1.0).all()
     latency = np.where(kept, table["ttft_ms"].reshape(shape), np.inf)
     assert (latency[:, -1] >= latency[:, 0]).all()

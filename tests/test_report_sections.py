@@ -15,7 +15,7 @@ import pytest
 import cli
 import search
 from hwdb import Infeasible
-from search.output import headline, step_time_rows
+from search.output import headline, odds_note, step_time_rows
 from search.planning.explained import terms_of
 from search.planning.ranked_plan import Plan
 from search.report import charts
@@ -150,6 +150,12 @@ def test_the_page_says_what_the_plan_says(plan: Plan, html: str) -> None:
     assert plan.manifest.hardware_sha256 in html
     for row in plan.rows(5, 0):
         assert row["candidate"] in html
+
+
+def test_the_page_says_how_often_the_recommendation_is_the_better_choice(plan: Plan, html: str) -> None:
+    (odds,) = odds_note(plan.rows(60, 5))
+    assert re.search(r"rank 1 is the better choice than rank 2 in \d+ of 100", odds)
+    assert f'<p class="odds">{odds}</p>' in html
 
 
 def test_charts_hold_the_plan(plan: Plan, html: str) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from search.output.headings import columns_of_heading, heading
     from search.output.plan_sentences import (
         headline,
+        odds_note,
         power_note,
         price_note,
         question,
@@ -80,6 +81,7 @@ __all__ = [
     "money",
     "node_row",
     "number",
+    "odds_note",
     "operator_group",
     "operator_layout",
     "percent",
@@ -130,7 +132,15 @@ __getattr__ = lazy_names(
         "change_sheet": ["change_rows", "print_changes", "verdict"],
         "fleet_summary": ["fleet_rows", "print_fleet"],
         "headings": ["columns_of_heading", "heading"],
-        "plan_sentences": ["headline", "power_note", "price_note", "question", "ranking_note", "reachable_confidence"],
+        "plan_sentences": [
+            "headline",
+            "odds_note",
+            "power_note",
+            "price_note",
+            "question",
+            "ranking_note",
+            "reachable_confidence",
+        ],
         "plan_tables": [
             "candidate_columns",
             "operator_group",

@@ -104,7 +104,8 @@ class Page:
     """Everything on the page, in order.
 
     feasible: whether there is a recommendation (else the headline says why not). version: of perfmodel. charts: Plotly
-    figures (data and layout) by name. live: what the controls compute with (`live_data`); {} for none.
+    figures (data and layout) by name. odds: how often the recommendation is the better choice, in sentences. live: what
+    the controls compute with (`live_data`); {} for none.
     """
 
     title: str
@@ -113,6 +114,7 @@ class Page:
     feasible: bool
     version: str
     chips: Sequence[Chip] = ()
+    odds: Sequence[str] = ()
     facts: Sequence[Fact] = ()
     sections: Sequence[Section] = ()
     charts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

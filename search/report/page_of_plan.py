@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hwdb import Infeasible, InputError
-from search.output import headline, money, number, percent, question, ranking_note
+from search.output import headline, money, number, odds_note, percent, question, ranking_note
 from search.planning import terms_of
 from search.report import sections
 from search.report.grid_charts import grid_charts
@@ -75,6 +75,7 @@ def page_of(plan: Plan, progress: Progress | None = None) -> Page:
         feasible=plan.feasible,
         version=plan.manifest.version,
         chips=_chips(plan) if plan.feasible else [Chip("no candidate qualifies", "bad")],
+        odds=odds_note(rows) if plan.feasible else [],
         facts=_facts(rows[0]) if plan.feasible else [],
         sections=[
             sections.live_section(),

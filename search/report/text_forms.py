@@ -19,6 +19,7 @@ def markdown(page: Page) -> str:
     """Return the page as Markdown with tables as GitHub and most tickets read them; charts are left out."""
     lines = [f"# {_plain(page.title)}", "", _plain(page.question), "", f"**{_plain(page.headline)}**", ""]
     lines += [f"- {_plain(chip.text)}" for chip in page.chips]
+    lines += [f"- {_plain(words)}" for words in page.odds]
     if page.facts:
         lines += ["", "| Figure | Value | |", "|---|---|---|"]
         lines += [
@@ -68,6 +69,7 @@ def as_json(page: Page) -> str:
         "feasible": page.feasible,
         "version": page.version,
         "chips": [chip.text for chip in page.chips],
+        "odds": list(page.odds),
         "facts": [vars(fact) for fact in page.facts],
         "sections": [_as_object(section) for section in page.sections if not section.live],
         "charts": page.charts,

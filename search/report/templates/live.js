@@ -147,6 +147,7 @@
     }
     table.replaceChildren(listed());
     root.dataset.live = JSON.stringify({ best: found.rows[0]?.name ?? null, usd: found.rows[0]?.usd_per_hour ?? null,
+      chance: found.rows[0]?.slo_chance ?? null,
       doubts: found.doubts.length, count: found.rows.length });
     if (window.Plotly) window.drawLive();
   }
