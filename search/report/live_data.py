@@ -22,8 +22,8 @@ from search.scenario import MOST_USED
 if TYPE_CHECKING:
     from search.planning import Plan
 
-#: Most layouts in a page, the best ranked first. chosen: keeps a page below 3 MB.
-MOST_LAYOUTS = 450
+#: Most layouts in a page, the best ranked first, and most characters of their tables. chosen: keep a page below 3 MB.
+MOST_LAYOUTS, MOST_CHARACTERS = 450, 600_000
 #: Loads of one replica, as shares of the greatest. chosen: near saturation a step is 2 %, so that a straight line
 #: between two of them is good to a fraction of a percent.
 SHARES = np.concatenate([np.geomspace(0.0005, 0.3, 20, endpoint=False), np.linspace(0.3, 0.999, 36)])
@@ -46,7 +46,7 @@ def live_data(plan: Plan) -> dict[str, Any]:
     """Return what the script of the page needs, as plain data."""
     kind = _kind(plan)
     count = len(plan.layouts)
-    kept = np.sort(plan.order[plan.order < count][:MOST_LAYOUTS])
+    kept = np.sort(plan.order[plan.order < count][: _most_layouts(plan)])
     table = _table(plan, kept, kind) if kind != "fixed" and len(kept) else {}
     fixed = np.arange(count, len(plan)) if table else np.sort(plan.order[: 2 * MOST_LAYOUTS])
     return {
@@ -68,6 +68,14 @@ def _kind(plan: Plan) -> str:
     whole = plan.complete and not plan.rivals
     of_a_run = np.isfinite(plan.scorer.target.workload.n_requests)
     return arrival if simple and whole and not of_a_run and arrival in ("open", "closed") else "fixed"
+
+
+def _most_layouts(plan: Plan) -> int:
+    """Return how many layouts the page has room for: each objective adds columns."""
+    count = len(plan.scenario.slo.objectives)
+    columns = 6 + 3 * count + count * (count - 1) // 2  # of 2 bytes; that of a bound counts twice
+    characters = 2 * columns * len(SHARES) * 4 / 3
+    return min(MOST_LAYOUTS, int(MOST_CHARACTERS / characters))
 
 
 def _request(plan: Plan) -> dict[str, Any]:
@@ -137,7 +145,8 @@ def _layouts(plan: Plan, rows: Index) -> list[dict[str, Any]]:
 def _table(plan: Plan, rows: Index, kind: str) -> dict[str, Any]:
     """Return the figures of one replica of each layout over its load: (layouts, loads) per name, packed.
 
-    `load`: requests/s or requests in flight. Latencies are in ms; of the bounds of the SLO they are natural logarithms.
+    Loads, requests/s or requests in flight, are `shares` of the `greatest`. Latencies are in ms; of the bounds of the
+    SLO they are natural logarithms.
     """
     target = plan.scorer.target
     one = replace(plan.layouts.take(rows), replicas=np.ones(len(rows)))
@@ -147,29 +156,31 @@ def _table(plan: Plan, rows: Index, kind: str) -> dict[str, Any]:
         greatest = full.request_rate
     else:
         greatest = np.full(len(rows), MOST_TIMES * float(target.workload.concurrency))
-    loads = greatest[:, None] * SHARES if kind == "open" else np.geomspace(1.0, greatest, len(SHARES), axis=1)
+    shares = SHARES if kind == "open" else np.geomspace(1.0, greatest[0], len(SHARES)) / greatest[0]
+    loads = greatest[:, None] * shares
     again = np.repeat(np.arange(len(rows)), len(SHARES))
     asked = load_of(target.workload, len(again))
     asked = replace(asked, rate=loads.ravel()) if kind == "open" else replace(asked, concurrency=loads.ravel())
     found = target.estimates_of(asked, replace(one.take(again), replicas=np.ones(len(again))))
-    packed = {"load": _packed(loads.ravel()), "power": _packed(found.power)}
+    packed: dict[str, Any] = {"power": _log_short(found.power)}
     if kind == "closed":
         packed["rate"] = _packed(found.request_rate)
     for metric in ("ttft", "tpot", "e2e"):
         ranks = plan.scorer.rank_by == f"{metric}_ms"
         mean = found.mean(getattr(found, metric)) * 1e3
-        packed[f"{metric}_ms"] = _packed(mean) if ranks else _short(np.log(mean)) | {"log": True}
-    return {"points": len(SHARES), "columns": packed | _of_bounds(plan, found)}
+        packed[f"{metric}_ms"] = _packed(mean) if ranks else _log_short(mean)
+    columns = packed | _of_bounds(plan, found)
+    return {"points": len(SHARES), "greatest": greatest.tolist(), "shares": shares.tolist(), "columns": columns}
 
 
 def _of_bounds(plan: Plan, found: Estimates) -> dict[str, Any]:
     """Return the columns that say how surely each objective is kept, alone and together with the others.
 
-    `over`: 1 where no load is served. `bound_I`: log of the figure in ms. `spread_I`: log half-width of its 80 %
-    interval. `related_I_J`: correlation of the errors of two figures.
+    `over`: 1 where a load is beyond capacity; with objectives, their bounds are infinite there instead. `bound_I`: log
+    of the figure in ms. `spread_I`: log half-width of its 80 % interval. `related_I_J`: correlation of two errors.
     """
     slo, over = plan.scorer.target.slo, found.saturated | ~found.fits
-    out: dict[str, Any] = {"over": _short(over.astype(float))}
+    out: dict[str, Any] = {} if slo.objectives else {"over": _short(over.astype(float))}
     related = correlations(found, slo) if len(slo.objectives) > 1 else np.zeros((0, 0, len(found)))
     for i, o in enumerate(slo.objectives):
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -191,6 +202,12 @@ def _short(column: Array) -> dict[str, Any]:
     steps = 1.0 + np.round((np.where(known, column, low) - low) / ((high - low) or 1.0) * (STEPS - 1.0))
     coded = np.where(known, steps, 0.0).astype("<u2")
     return {"low": low, "step": (high - low) / (STEPS - 1.0), "steps": base64.b64encode(coded.tobytes()).decode()}
+
+
+def _log_short(column: Array) -> dict[str, Any]:
+    """Return positive numbers as `_short` does, in steps of their logarithms."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _short(np.log(column)) | {"log": True}
 
 
 def _fixed(plan: Plan, numbers: Index) -> list[dict[str, Any]]:

@@ -59,6 +59,7 @@ function opened(data) {
   data.arrays = {};
   if (data.layouts.length) {
     for (const [name, column] of Object.entries(data.table.columns)) data.arrays[name] = unpacked(column);
+    data.arrays.load = Float64Array.from(data.table.greatest.flatMap((most) => data.table.shares.map((share) => most * share)));
   }
   for (const device of data.devices) if (device.stock === null) device.stock = Infinity;
   for (const record of [...data.devices, ...data.fixed, data]) {  // JSON has no NaN: what is not known is null
@@ -94,7 +95,7 @@ function interpolated(data, name, i, load, straight) {
 function greatestLoad(data, i, bounds, deviate) {
   const n = data.table.points, from = i * n, a = data.arrays;
   const excess = (k, o) => a["bound_" + o][from + k] - Math.log(bounds[o]) + deviate * a["spread_" + o][from + k] / DEVIATE_80;
-  const kept = (k) => !a.over[from + k] && bounds.every((_, o) => excess(k, o) <= 0);
+  const kept = (k) => !a.over?.[from + k] && bounds.every((_, o) => excess(k, o) <= 0);
   let at = n - 1;
   while (at >= 0 && !kept(at)) at--;
   if (at < 0) return { load: 0, slack: 0 };
