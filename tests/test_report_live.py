@@ -85,7 +85,10 @@ def test_the_page_answers_as_the_tool_or_says_that_it_does_not(
 def test_the_page_knows_the_chance_that_all_bounds_hold_together(tmp_path: Path) -> None:
     path = written(tmp_path)
     plan = planned(path)
-    asked: list[dict[str, Any]] = [{"limits": [150.0, 11.0], "confidence": 0.4}, {"limits": [700.0, 40.0], "load": 31.0}]
+    asked: list[dict[str, Any]] = [
+        {"limits": [150.0, 11.0], "confidence": 0.4},
+        {"limits": [700.0, 40.0], "load": 31.0},
+    ]
     for answer in page_answers(search.render_report(plan), asked):
         edits = re.findall(r"--set (\S+)", answer["command"])
         made = planned_again(plan, ScenarioFile(path).changed(read_edits(edits))[0])

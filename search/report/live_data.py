@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Most layouts in a page, the best ranked first, and most characters of their tables. chosen: keep a page below 3 MB.
 MOST_LAYOUTS, MOST_CHARACTERS = 450, 600_000
+#: Most candidates in a page that keep the replicas of the plan. chosen: as many characters.
+MOST_FIXED = 600
 #: Loads of one replica, as shares of the greatest. chosen: near saturation a step is 2 %, so that a straight line
 #: between two of them is good to a fraction of a percent.
 SHARES = np.concatenate([np.geomspace(0.0005, 0.3, 20, endpoint=False), np.linspace(0.3, 0.999, 36)])
@@ -48,10 +50,10 @@ def live_data(plan: Plan) -> dict[str, Any]:
     count = len(plan.layouts)
     kept = np.sort(plan.order[plan.order < count][: _most_layouts(plan)])
     table = _table(plan, kept, kind) if kind != "fixed" and len(kept) else {}
-    fixed = np.arange(count, len(plan)) if table else np.sort(plan.order[: 2 * MOST_LAYOUTS])
+    fixed = np.arange(count, len(plan)) if table else np.sort(plan.order[:MOST_FIXED])
     return {
         "kind": kind if table else "fixed",
-        "left_out": count - len(kept),
+        "left_out": _left_out(plan, np.setdiff1d(np.arange(count), kept if table else fixed)),
         **_request(plan),
         "devices": _devices(plan),
         "layouts": _layouts(plan, kept) if table else [],
@@ -208,6 +210,18 @@ def _log_short(column: Array) -> dict[str, Any]:
     """Return positive numbers as `_short` does, in steps of their logarithms."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return _short(np.log(column)) | {"log": True}
+
+
+def _left_out(plan: Plan, numbers: Index) -> list[list[float]]:
+    """Return [device type, devices paid for, devices, watts, chance] of each layout `numbers` that fits, as planned.
+
+    Those that do not qualify have a chance of -1.
+    """
+    c, d = plan.columns, plan.layouts
+    chance = np.where(plan.qualifies, c["slo_chance"] if plan.scenario.slo.objectives else 1.0, -1.0)
+    columns = (c["devices_billed"], c["devices"], c["power_w"], chance)
+    fitting = numbers[c["fits"][numbers] == 1].tolist()
+    return [[int(d.device[n]), *(float(f"{column[n]:.7g}") for column in columns)] for n in fitting]
 
 
 def _fixed(plan: Plan, numbers: Index) -> list[dict[str, Any]]:

@@ -291,6 +291,18 @@ function closelyFollowed(data, rows) {
   return rows.length > 1 && ranked(data, rows.map(moved))[0].name !== rows[0].name;
 }
 
+// Whether a layout that is not in the page might be better than `best` at other prices, with the replicas of the plan.
+function overtaken(data, state, best) {
+  const others = data.left_out.filter(([device, , , , chance]) => state.offered[device] && chance >= 0);
+  if (!others.length) return false;
+  const counted = data.kind === "open" && ["usd_per_hour", "usd_per_million_tokens", "usd_per_million_total_tokens"].includes(data.rank_by);
+  const limited = data.limits.usd_per_hour !== null || data.limits.power !== null;
+  if (!best || !counted || limited || others.some(([device]) => data.devices[device].owned)) return true;
+  const rows = others.map(([device, billed, devices, power, chance]) => ({ devices, slo_chance: chance,
+    power_w: power * state.pue / data.pue, usd_per_hour: billed * state.prices[device] }));
+  return ranked({ ...data, rank_by: "usd_per_hour" }, [best, ...rows])[0] !== best;
+}
+
 function doubts(data, state, found, rows, used) {
   const told = [], was = plannedState(data), moved = (name) => String(state[name]) !== String(was[name]);
   const resized = moved("load") || moved("limits") || moved("confidence");
@@ -303,7 +315,9 @@ function doubts(data, state, found, rows, used) {
   if (data.fixed.some((c) => c.billed.some(([d]) => data.devices[d].owned)) && (moved("pue") || moved("usd_per_kwh"))) {
     told.push("owned devices pay for their electricity");
   }
-  if (data.left_out > 0) told.push(`${data.left_out} further layouts are not in this page`);
+  if (data.left_out.length && (resized || (priced && overtaken(data, state, rows[0])))) {
+    told.push(`${data.left_out.length} further layouts are not in this page`);
+  }
   if (resized && data.kind !== "fixed") {
     const best = (list) => (list.length ? list[0].name : "");
     const ends = [-1, 1].map((share) => best(rankedAt(data, state, found, share, used)));
