@@ -255,7 +255,11 @@ def table(rows: pd.DataFrame, name: str) -> str:
 
 
 def _cell(ratios: np.ndarray) -> str:
-    low, high = np.quantile(ratios, [0.1, 0.9])
+    """Return bias and range of the ratios that are known; "inf" where the estimate is saturated and the run is not."""
+    ratios = ratios[~np.isnan(ratios)]  # an answer of one token has no time per further token
+    if not len(ratios):
+        return "–"
+    low, high = np.quantile(ratios, [0.1, 0.9], method="linear" if np.isfinite(ratios).all() else "nearest")
     return f"{100 * (np.median(ratios) - 1):+.0f} %, {low:.2f} to {high:.2f}"
 
 
