@@ -122,7 +122,7 @@ def _loads(
         [
             *((cause, _owner(cause, place)) for cause in CAUSES),
             (f"{kind} of the model on", f"{place.device} under {place.engine}"),
-            (f"{kind} of", f"{place.name} alone"),
+            (f"{kind} of", place.name),
         ]
         for place in places
     ]

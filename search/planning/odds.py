@@ -123,8 +123,8 @@ def _hangs_on(outcome: Array, draws: Drawn) -> str:
 
 
 def _in_words(factor: tuple[str, str]) -> str:
-    """Name a factor: `speed of memory of h100-sxm under vllm`, `TTFT of 2 x 4 h100-sxm, TP4, fp8 alone`."""
+    """Name a factor: `speed of memory of h100-sxm under vllm`, or what errs in a candidate and in no other."""
     cause, owner = factor
     if cause in _WORDS:
         return f"{_WORDS[cause]} of {owner}" if owner else _WORDS[cause]
-    return f"{cause.replace('ttft', 'TTFT').replace('tpot', 'TPOT')} {owner}"
+    return f"what concerns only the {cause.replace('ttft', 'TTFT').replace('tpot', 'TPOT')} {owner}"
