@@ -106,7 +106,8 @@ def test_rows_of_one_call_are_independent() -> None:
     for row, count in enumerate(replicas):
         alone = estimate(LLAMA, work, placed(count), costs=Roofline())
         for name, values in alone.columns().items():
-            np.testing.assert_array_equal(together.columns()[name][row], values[0], err_msg=name)
+            # exponentials of an array may differ from those of a number in the last digit
+            np.testing.assert_allclose(together.columns()[name][row], values[0], rtol=1e-14, err_msg=name)
 
 
 CUTS = [
