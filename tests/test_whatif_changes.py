@@ -304,6 +304,7 @@ def test_the_command_prints_before_and_after(path: Path, said: Any) -> None:
     assert "slo.tpot_ms: 30 -> 29" in out
     assert "100 % more than $" in " ".join(out.split())
     assert "As planned" in out
+    assert max(map(len, out.splitlines())) <= 80
 
 
 @pytest.mark.usefixtures("_known")

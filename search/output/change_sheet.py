@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search.output.headings import heading
 from search.output.row_printer import print_rows
 from search.output.table_fit import Layout
-from search.output.terminal import print_text
+from search.output.terminal import console_on, print_text
 from search.output.value_format import is_known, money, number, percent, text_of
 
 #: Columns whose change is a difference, in the unit of the column; of others it is a percentage.
@@ -19,8 +20,13 @@ COUNTED = (
 )
 #: Columns that are chances: they differ by percentage points.
 CHANCES = ("slo_chance", "chance_if_nothing_changes")
-#: Widest text that stands in the table; longer ones stand below it. chosen: two of them fit beside each other.
+#: Widest text that stands in the table; longer ones stand below it, and so do those for which a terminal is too narrow.
+#: chosen: two of them fit beside each other.
 WIDEST = 48
+#: Width that values have in the table however narrow the terminal is. chosen: that of numbers.
+NARROWEST = 10
+#: Columns of blanks around and between the four columns of the table.
+BLANKS = 8
 #: Least change that is told, percent.
 TOLD = 0.05
 #: Differences of this size and more are told without decimals.
@@ -32,7 +38,8 @@ def print_changes(
 ) -> None:
     """Print the values of `columns` in two rows as a table with one line per column. names: of the rows."""
     every = change_rows(before, after, columns)
-    rows = [row for row in every if max(len(row["before"]), len(row["after"])) <= WIDEST]
+    widest = _widest(every)
+    rows = [row for row in every if max(len(row["before"]), len(row["after"])) <= widest]
     heads = {"figure": "Figure", "before": names[0], "after": names[1], "change": "Change"}
     layout = Layout(
         columns=list(heads), headings=heads, right=("before", "after", "change"), keep=list(heads), wide=True
@@ -41,6 +48,12 @@ def print_changes(
     for row in every:
         if row not in rows and row["change"] != "the same":
             print_text(f"{row['figure']}: {row['before']} -> {row['after']}")
+
+
+def _widest(rows: Sequence[Mapping[str, str]]) -> int:
+    """Return how long a value may be so that it stands in the table, beside another, on this terminal."""
+    beside = sum(max((len(row[part]) for row in rows), default=0) for part in ("figure", "change"))
+    return max(NARROWEST, min(WIDEST, (console_on(sys.stdout).width - beside - BLANKS) // 2))
 
 
 def change_rows(before: Mapping[str, Any], after: Mapping[str, Any], columns: Sequence[str]) -> list[dict[str, Any]]:
