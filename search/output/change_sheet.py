@@ -26,7 +26,7 @@ WIDEST = 48
 #: Width that values have in the table however narrow the terminal is. chosen: that of numbers.
 NARROWEST = 10
 #: Columns of blanks around and between the four columns of the table.
-BLANKS = 10
+BLANKS = 8
 #: Least change that is told, percent.
 TOLD = 0.05
 #: Differences of this size and more are told without decimals.
