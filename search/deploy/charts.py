@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from search.deploy.loose import as_list, as_map, first_map, variables_of
 from search.deploy.shell import Given
 
 #: Keys of vLLM's production-stack values (helm/values.yaml of vllm-project/production-stack, 2026) -> flags.
@@ -29,23 +30,23 @@ FLAG_KEYS = {"sglang": ("model-path", "mem-fraction-static", "tp-size"), "vllm":
 
 def given_of_values(values: Mapping[str, Any]) -> Iterator[Given]:
     """Yield the commands that the values of a known chart stand for: vLLM's production stack, llm-d's model service."""
-    for spec in _list(_map(values.get("servingEngineSpec")).get("modelSpec")):
-        yield _stack(_map(spec))
-    artifacts = _map(values.get("modelArtifacts"))
+    for spec in as_list(as_map(values.get("servingEngineSpec")).get("modelSpec")):
+        yield _stack(as_map(spec))
+    artifacts = as_map(values.get("modelArtifacts"))
     for role in ("prefill", "decode"):
-        part = _map(values.get(role))
+        part = as_map(values.get(role))
         if artifacts and part and part.get("create", True):
-            yield _model_service(artifacts, part, role, both=bool(_map(values.get("prefill")).get("create")))
+            yield _model_service(artifacts, part, role, both=bool(as_map(values.get("prefill")).get("create")))
 
 
 def _stack(spec: Mapping[str, Any]) -> Given:
     """Return the command of one model of vLLM's production stack."""
-    config = _map(spec.get("vllmConfig"))
+    config = as_map(spec.get("vllmConfig"))
     words = ["vllm", "serve", str(spec.get("modelURL", ""))]
     words += [w for key, flag in STACK.items() if key in config for w in (flag, str(config[key]))]
     for key, flag in SWITCHES.items():
         words += [f"--{flag}" if config[key] else f"--no-{flag}"] if key in config else []
-    words += [str(w) for w in _list(config.get("extraArgs"))]
+    words += [str(w) for w in as_list(config.get("extraArgs"))]
     tag = str(spec.get("tag", "")).lstrip("v")
     marks = {"replicas": str(spec.get("replicaCount", 1)), "devices": str(spec.get("requestGPU", "")), "version": tag}
     return Given(tuple(words), marks={k: v for k, v in marks.items() if v[:1].isdigit()})
@@ -54,13 +55,13 @@ def _stack(spec: Mapping[str, Any]) -> Given:
 def _model_service(artifacts: Mapping[str, Any], part: Mapping[str, Any], role: str, *, both: bool) -> Given:
     """Return the command of one role of llm-d's chart llm-d-modelservice. both: whether it has two pools."""
     name = str(artifacts.get("uri", artifacts.get("name", ""))).removeprefix("hf://")
-    ways, found = _map(part.get("parallelism")), _first(part.get("containers"))
+    ways, found = as_map(part.get("parallelism")), first_map(part.get("containers"))
     words = ["vllm", "serve", name, "--served-model-name", str(artifacts.get("name", name))]
     for key, flag in (("tensor", "--tensor-parallel-size"), ("data", "--data-parallel-size")):
         words += [flag, str(ways[key])] if str(ways.get(key) or "").isdigit() else []
-    words += [str(w) for w in _list(found.get("args"))]
-    env = {str(e.get("name")): str(e.get("value", "")) for e in _list(found.get("env")) if isinstance(e, Mapping)}
-    held = _map(_map(found.get("resources")).get("limits")).get("nvidia.com/gpu", "")
+    words += [str(w) for w in as_list(found.get("args"))]
+    env = variables_of(found)
+    held = as_map(as_map(found.get("resources")).get("limits")).get("nvidia.com/gpu", "")
     marks = {"replicas": str(part.get("replicas", 1)), **({"pool": role} if both else {})}
     return Given(tuple(words), env, marks={**marks, **({"devices": str(held)} if held else {})})
 
@@ -68,14 +69,14 @@ def _model_service(artifacts: Mapping[str, Any], part: Mapping[str, Any], role: 
 def given_of_recipe(recipe: Mapping[str, Any]) -> Iterator[Given]:
     """Yield the commands of the pools of a recipe of srt-slurm (ishandhanani/srt-slurm, 2026), which Dynamo's and
     InferenceX's runs on several nodes are described in: flags by role, workers and devices of each."""
-    backend, held = _map(recipe.get("backend")), _map(recipe.get("resources"))
-    model = _map(recipe.get("model"))
+    backend, held = as_map(recipe.get("backend")), as_map(recipe.get("resources"))
+    model = as_map(recipe.get("model"))
     engine = str(backend.get("type", ""))
-    image = str(_map(_map(recipe.get("identity")).get("container")).get("image") or model.get("container", ""))
-    name = str(_map(_map(recipe.get("identity")).get("model")).get("repo") or model.get("path", ""))
-    for role, flags in _map(backend.get(f"{engine}_config")).items():
+    image = str(as_map(as_map(recipe.get("identity")).get("container")).get("image") or model.get("container", ""))
+    name = str(as_map(as_map(recipe.get("identity")).get("model")).get("repo") or model.get("path", ""))
+    for role, flags in as_map(backend.get(f"{engine}_config")).items():
         short = "agg" if role == "aggregated" else str(role)
-        flags, env = dict(_map(flags)), _map(backend.get(f"{role}_environment"))
+        flags, env = dict(as_map(flags)), as_map(backend.get(f"{role}_environment"))
         marks = {"pool": short, "replicas": str(held.get(f"{short}_workers", 1)), "image": image, "dynamo": ""}
         marks |= {"devices": str(held[f"gpus_per_{short}"])} if f"gpus_per_{short}" in held else {}
         marks["gpu_type"] = str(held.get("gpu_type", ""))
@@ -92,7 +93,7 @@ def given_of_recipe(recipe: Mapping[str, Any]) -> Iterator[Given]:
 
 def kserve_model(model: Mapping[str, Any]) -> list[str]:
     """Return the command of the model of an InferenceService whose runtime is vLLM's, as a list of words."""
-    words = [str(w) for w in _list(model.get("args"))]
+    words = [str(w) for w in as_list(model.get("args"))]
     name, kept = str(model.get("storageUri", "")).removeprefix("hf://"), []
     own = (*KSERVE_OWN, *KSERVE_MODEL)
     parts = [part for w in words for part in (w.split("=", 1) if w.split("=")[0] in own else [w])]
@@ -115,18 +116,3 @@ def given_of_flags(held: Mapping[str, Any]) -> Given | None:
         return None
     start = ("vllm", "serve") if engine == "vllm" else ("python3", "-m", "sglang.launch_server")
     return Given((*start, "--config", "flags.yaml"), files={"flags.yaml": json.dumps(held, default=str)})
-
-
-def _map(value: Any) -> Mapping[str, Any]:
-    """Return a mapping; an empty one for anything else."""
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    """Return a list; an empty one for anything else."""
-    return value if isinstance(value, list) else []
-
-
-def _first(value: Any) -> Mapping[str, Any]:
-    """Return the first mapping of a list; an empty one without any."""
-    return next((one for one in _list(value) if isinstance(one, Mapping)), {})

@@ -10,6 +10,7 @@ from typing import Any
 
 from hwdb import InputError
 from search.deploy.charts import given_of_flags, given_of_recipe, given_of_values, kserve_model
+from search.deploy.loose import as_list, as_map, variables_of
 from search.deploy.recognised import engine_of_image
 from search.deploy.shell import Given, commands, filled, in_brackets
 from search.deploy.templates import device_of_product, resources
@@ -43,7 +44,9 @@ def documents_of(text: str) -> list[Mapping[str, Any]]:
             way_out = "; render its template first, as with `helm template`" if "{{" in text else ""
             raise InputError(f"--from: not YAML: {_where(error)}{way_out}") from None
         return []
-    whole = [one for d in found for one in (_list(_map(d).get("items")) if _map(d).get("kind") == "List" else [d])]
+    whole = [
+        one for d in found for one in (as_list(as_map(d).get("items")) if as_map(d).get("kind") == "List" else [d])
+    ]
     return [d for d in whole if isinstance(d, Mapping) and (any(k in d for k in KEYS) or given_of_flags(d))]
 
 
@@ -121,44 +124,36 @@ def _known_image(given: Given) -> Given:
 def _config_maps(documents: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return file name -> text of all ConfigMaps; names are unique within one export."""
     maps = [d for d in documents if d.get("kind") == "ConfigMap"]
-    return {str(name): str(text) for d in maps for name, text in _map(d.get("data")).items()}
-
-
-def _map(value: Any) -> Mapping[str, Any]:
-    """Return a mapping; an empty one for anything else."""
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    """Return a list; an empty one for anything else."""
-    return value if isinstance(value, list) else []
+    return {str(name): str(text) for d in maps for name, text in as_map(d.get("data")).items()}
 
 
 def _manifest(document: Mapping[str, Any], files: Mapping[str, str]) -> Iterator[Given]:
     """Yield the commands of a manifest that starts containers."""
-    spec, kind = _map(document.get("spec")), document.get("kind")
-    meta = _map(document.get("metadata"))
+    spec, kind = as_map(document.get("spec")), document.get("kind")
+    meta = as_map(document.get("metadata"))
     if kind == "DynamoGraphDeployment":
         yield from _dynamo(spec, meta, files)
     elif kind == "LLMInferenceService":
         yield from _kserve(spec, meta)
     elif kind == "RayService":
-        yield from _ray(_map(_inner(spec.get("serveConfigV2"))))
+        yield from _ray(as_map(_inner(spec.get("serveConfigV2"))))
     elif kind == "InferenceService":
-        predictor = _map(spec.get("predictor"))
+        predictor = as_map(spec.get("predictor"))
         yield from _pod({**predictor, "containers": _served(predictor)}, predictor.get("minReplicas", 1), meta, files)
     elif kind == "LeaderWorkerSet":
-        group = _map(spec.get("leaderWorkerTemplate"))
-        template = _map(group.get("leaderTemplate")) or _map(group.get("workerTemplate"))
-        pods = _pod(_map(template.get("spec")), spec.get("replicas", 1), meta, files, _map(template.get("metadata")))
+        group = as_map(spec.get("leaderWorkerTemplate"))
+        template = as_map(group.get("leaderTemplate")) or as_map(group.get("workerTemplate"))
+        pods = _pod(
+            as_map(template.get("spec")), spec.get("replicas", 1), meta, files, as_map(template.get("metadata"))
+        )
         for one in pods:
             yield _on_nodes(one, group.get("size", 1))
     elif kind == "Pod":
         yield from _pod(spec, 1, meta, files)
     elif "template" in spec:
-        template = _map(spec.get("template"))
+        template = as_map(spec.get("template"))
         yield from _pod(
-            _map(template.get("spec")), spec.get("replicas", 1), meta, files, _map(template.get("metadata"))
+            as_map(template.get("spec")), spec.get("replicas", 1), meta, files, as_map(template.get("metadata"))
         )
 
 
@@ -174,9 +169,9 @@ def _inner(text: Any) -> Any:
 
 def _served(predictor: Mapping[str, Any]) -> list[Any]:
     """Return the containers of an InferenceService, also of one that names a model in place of them."""
-    model = _map(predictor.get("model"))
+    model = as_map(predictor.get("model"))
     words = kserve_model(model)
-    return [{**model, "image": "", "command": words, "args": []}] if words else _list(predictor.get("containers"))
+    return [{**model, "image": "", "command": words, "args": []}] if words else as_list(predictor.get("containers"))
 
 
 def _marks(*metas: Mapping[str, Any]) -> dict[str, str]:
@@ -184,7 +179,7 @@ def _marks(*metas: Mapping[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     for meta in metas:
         for part in ("labels", "annotations"):
-            held = _map(meta.get(part))
+            held = as_map(meta.get(part))
             found |= {str(k)[len(PREFIX) :]: str(v) for k, v in held.items() if str(k).startswith(PREFIX)}
             role = str(held.get("llm-d.ai/role", ""))
             found |= {"pool": role} if role in ("prefill", "decode") else {}
@@ -196,23 +191,23 @@ def _pod(
 ) -> Iterator[Given]:
     """Yield the commands of the containers of a pod."""
     marks = _marks(meta, *more)
-    chosen = _map(spec.get("nodeSelector"))
+    chosen = as_map(spec.get("nodeSelector"))
     product = str(next((chosen[label] for label in LABELS if label in chosen), ""))
     marks = {"device": device_of_product(product), **marks} if product else marks
     marks["replicas"] = str(replicas) if isinstance(replicas, int) else "1"
-    for container in _list(spec.get("containers")):
+    for container in as_list(spec.get("containers")):
         if isinstance(container, Mapping):
             yield _container(container, marks, files)
 
 
 def _container(container: Mapping[str, Any], marks: Mapping[str, str], files: Mapping[str, str]) -> Given:
     """Return the command of one container."""
-    env = {str(e.get("name")): str(e.get("value", "")) for e in _list(container.get("env")) if isinstance(e, Mapping)}
+    env = variables_of(container)
     words = [w for key in ("command", "args") for w in _command_words(container.get(key), env)]
     engine, version = engine_of_image(str(container.get("image", "")))
     words = words if container.get("command") else _with_program(engine, words, env)
-    limits = _map(_map(container.get("resources")).get("limits")) or _map(
-        _map(container.get("resources")).get("requests")
+    limits = as_map(as_map(container.get("resources")).get("limits")) or as_map(
+        as_map(container.get("resources")).get("requests")
     )
     held = next((str(limits[r]) for r in resources() if r in limits), "")
     more = {**({"version": version} if version else {}), **({"devices": held} if held else {})}
@@ -226,7 +221,7 @@ def _command_words(value: Any, env: Mapping[str, str]) -> list[str]:
             value = shlex.split(value.replace("\\\n", " "), comments=True)
         except ValueError:
             raise InputError(f"--from: a quote is not closed in {value[:60]!r}; close it") from None
-    words = [str(w) for w in _list(value)]
+    words = [str(w) for w in as_list(value)]
     return [in_brackets(w, env) if "\n" in w or _is_script(w) else filled(w, env) for w in words]
 
 
@@ -244,23 +239,23 @@ def _with_program(engine: str, words: list[str], env: Mapping[str, str]) -> list
 
 def _compose(document: Mapping[str, Any]) -> Iterator[Given]:
     """Yield the commands of the services of a compose file."""
-    held = _map(document.get("configs"))
-    texts = {str(k): str(_map(v).get("content", "")) for k, v in held.items()}
-    for service in _map(document.get("services")).values():
-        service = _map(service)
+    held = as_map(document.get("configs"))
+    texts = {str(k): str(as_map(v).get("content", "")) for k, v in held.items()}
+    for service in as_map(document.get("services")).values():
+        service = as_map(service)
         files = {
             str(c.get("target", c.get("source"))).rsplit("/", 1)[-1]: texts.get(str(c.get("source")), "")
-            for c in _list(service.get("configs"))
+            for c in as_list(service.get("configs"))
             if isinstance(c, Mapping)
         }
         env = _pairs(service.get("environment"))
         words = [
             w.replace("$$", "$") for key in ("entrypoint", "command") for w in _command_words(service.get(key), env)
         ]
-        deploy = _map(service.get("deploy"))
-        held_devices = _list(_map(_map(_map(deploy.get("resources")).get("reservations"))).get("devices"))
+        deploy = as_map(service.get("deploy"))
+        held_devices = as_list(as_map(as_map(as_map(deploy.get("resources")).get("reservations"))).get("devices"))
         gpus = service.get("gpus")
-        held_devices = [{"count": gpus}] if isinstance(gpus, int) else [*held_devices, *_list(gpus)]
+        held_devices = [{"count": gpus}] if isinstance(gpus, int) else [*held_devices, *as_list(gpus)]
         count = next((_reserved(d) for d in held_devices if isinstance(d, Mapping)), "")
         marks = {k[len(PREFIX) :]: str(v) for k, v in _pairs(service.get("labels")).items() if k.startswith(PREFIX)}
         marks["replicas"] = str(deploy.get("replicas", 1))
@@ -276,7 +271,7 @@ def _compose(document: Mapping[str, Any]) -> Iterator[Given]:
 
 def _reserved(device: Mapping[str, Any]) -> str:
     """Return how many devices a reservation of a compose file holds; "" where it does not say."""
-    names = _list(device.get("device_ids"))
+    names = as_list(device.get("device_ids"))
     return str(len(names)) if names else str(device.get("count", ""))
 
 
@@ -284,31 +279,31 @@ def _pairs(value: Any) -> dict[str, str]:
     """Return NAME=VALUE texts or a mapping as a mapping."""
     if isinstance(value, Mapping):
         return {str(k): str(v) for k, v in value.items()}
-    parts = [str(text).partition("=") for text in _list(value)]
+    parts = [str(text).partition("=") for text in as_list(value)]
     return {name: text for name, _, text in parts}
 
 
 def _dynamo(spec: Mapping[str, Any], meta: Mapping[str, Any], files: Mapping[str, str]) -> Iterator[Given]:
     """Yield the commands of the workers of a Dynamo graph, in its present form and the former one."""
-    for part in _list(spec.get("components")):
-        part = _map(part)
-        template = _map(part.get("podTemplate"))
-        nodes = _map(part.get("multinode")).get("nodeCount", 1)
+    for part in as_list(spec.get("components")):
+        part = as_map(part)
+        template = as_map(part.get("podTemplate"))
+        nodes = as_map(part.get("multinode")).get("nodeCount", 1)
         for one in _pod(
-            _map(template.get("spec")), part.get("replicas", 1), meta, files, _map(template.get("metadata"))
+            as_map(template.get("spec")), part.get("replicas", 1), meta, files, as_map(template.get("metadata"))
         ):
             yield _on_nodes(one, nodes)
-    for part in _map(spec.get("services")).values():
-        part = _map(part)
-        pod = _map(part.get("extraPodSpec"))
-        container = {**_map(pod.get("mainContainer"))}
-        limits = _map(_map(part.get("resources")).get("limits"))
+    for part in as_map(spec.get("services")).values():
+        part = as_map(part)
+        pod = as_map(part.get("extraPodSpec"))
+        container = {**as_map(pod.get("mainContainer"))}
+        limits = as_map(as_map(part.get("resources")).get("limits"))
         if "gpu" in limits:
             container["resources"] = {"limits": {"nvidia.com/gpu": limits["gpu"]}}
         role = {"prefill": "prefill", "decode": "decode"}.get(str(part.get("subComponentType")), "")
         labels = {"labels": {f"{PREFIX}pool": role}} if role else {}
         for one in _pod({**pod, "containers": [container]}, part.get("replicas", 1), meta, files, labels):
-            yield _on_nodes(one, _map(part.get("multinode")).get("nodeCount", 1))
+            yield _on_nodes(one, as_map(part.get("multinode")).get("nodeCount", 1))
 
 
 def _on_nodes(given: Given, nodes: Any) -> Given:
@@ -321,12 +316,12 @@ def _on_nodes(given: Given, nodes: Any) -> Given:
 
 def _kserve(spec: Mapping[str, Any], meta: Mapping[str, Any]) -> Iterator[Given]:
     """Yield the commands of the workloads of an LLMInferenceService."""
-    model = _map(spec.get("model"))
+    model = as_map(spec.get("model"))
     name = str(model.get("uri", "")).removeprefix("hf://")
     parts = [(spec, "decode" if "prefill" in spec else "serve")]
-    parts += [(_map(spec.get("prefill")), "prefill")] if "prefill" in spec else []
+    parts += [(as_map(spec.get("prefill")), "prefill")] if "prefill" in spec else []
     for part, role in parts:
-        ways = _map(part.get("parallelism"))
+        ways = as_map(part.get("parallelism"))
         words = ["vllm", "serve", name, "--served-model-name", str(model.get("name", name))]
         for key, flag in (
             ("tensor", "--tensor-parallel-size"),
@@ -335,8 +330,8 @@ def _kserve(spec: Mapping[str, Any], meta: Mapping[str, Any]) -> Iterator[Given]
         ):
             words += [flag, str(ways[key])] if key in ways else []
         words += ["--enable-expert-parallel"] if ways.get("expert") else []
-        replicas = part.get("replicas", _map(part.get("scaling")).get("minReplicas", 1))
-        for one in _pod(_map(part.get("template")), replicas, meta, {}, part):
+        replicas = part.get("replicas", as_map(part.get("scaling")).get("minReplicas", 1))
+        for one in _pod(as_map(part.get("template")), replicas, meta, {}, part):
             whole, local = ways.get("data"), ways.get("dataLocal")
             nodes = whole // local if isinstance(whole, int) and isinstance(local, int) and local else 1
             one = _on_nodes(one, nodes if nodes > 1 or "worker" not in part else ways.get("pipeline", 1))
@@ -350,20 +345,20 @@ def _kserve(spec: Mapping[str, Any], meta: Mapping[str, Any]) -> Iterator[Given]
 
 def _ray(document: Mapping[str, Any]) -> Iterator[Given]:
     """Yield the commands that the model configurations of a Ray Serve application stand for."""
-    for application in _list(document.get("applications")):
-        for config in _list(_map(_map(application).get("args")).get("llm_configs")) or _pd(application):
+    for application in as_list(document.get("applications")):
+        for config in as_list(as_map(as_map(application).get("args")).get("llm_configs")) or _pd(application):
             if isinstance(config, str):
                 raise InputError(f"--from: llm_configs names the file {config}; give that file, or put its text there")
-            config = _map(config)
-            loading = _map(config.get("model_loading_config"))
-            scaling = _map(_map(config.get("deployment_config")).get("autoscaling_config"))
+            config = as_map(config)
+            loading = as_map(config.get("model_loading_config"))
+            scaling = as_map(as_map(config.get("deployment_config")).get("autoscaling_config"))
             words = ["vllm", "serve", str(loading.get("model_source", loading.get("model_id", "")))]
             words += ["--served-model-name", str(loading.get("model_id", ""))]
-            words += engine_words(_map(config.get("engine_kwargs")))
+            words += engine_words(as_map(config.get("engine_kwargs")))
             kind = device_of_product(str(config.get("accelerator_type", "")))
-            env = _pairs(_map(config.get("runtime_env")).get("env_vars"))
+            env = _pairs(as_map(config.get("runtime_env")).get("env_vars"))
             marks = {k[10:].lower(): v for k, v in env.items() if k.startswith("PERFMODEL_")}
-            count = _map(config.get("deployment_config")).get(
+            count = as_map(config.get("deployment_config")).get(
                 "num_replicas", scaling.get("initial_replicas", scaling.get("min_replicas", 1))
             )
             yield Given(
@@ -376,7 +371,7 @@ def _ray(document: Mapping[str, Any]) -> Iterator[Given]:
 
 def _pd(application: Any) -> list[Any]:
     """Return the configurations of an application with a prefill and a decode deployment."""
-    args = _map(_map(application).get("args"))
+    args = as_map(as_map(application).get("args"))
     return [args[key] for key in ("prefill_config", "decode_config") if key in args]
 
 
