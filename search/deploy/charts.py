@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from search.deploy.loose import as_list, as_map, first_map, variables_of
-from search.deploy.shell import Given
+from search.deploy.shell import Given, stated
 
 #: Keys of vLLM's production-stack values (helm/values.yaml of vllm-project/production-stack, 2026) -> flags.
 STACK = {
@@ -61,9 +61,9 @@ def _model_service(artifacts: Mapping[str, Any], part: Mapping[str, Any], role: 
         words += [flag, str(ways[key])] if str(ways.get(key) or "").isdigit() else []
     words += [str(w) for w in as_list(found.get("args"))]
     env = variables_of(found)
-    held = as_map(as_map(found.get("resources")).get("limits")).get("nvidia.com/gpu", "")
-    marks = {"replicas": str(part.get("replicas", 1)), **({"pool": role} if both else {})}
-    return Given(tuple(words), env, marks={**marks, **({"devices": str(held)} if held else {})})
+    held = as_map(as_map(found.get("resources")).get("limits")).get("nvidia.com/gpu") or ""
+    known = stated(pool=role if both else "", devices=str(held))
+    return Given(tuple(words), env, marks={"replicas": str(part.get("replicas", 1)), **known})
 
 
 def given_of_recipe(recipe: Mapping[str, Any]) -> Iterator[Given]:

@@ -12,7 +12,7 @@ from hwdb import InputError
 from search.deploy.charts import given_of_flags, given_of_recipe, given_of_values, kserve_model
 from search.deploy.loose import as_list, as_map, variables_of
 from search.deploy.recognised import engine_of_image
-from search.deploy.shell import Given, commands, filled, in_brackets
+from search.deploy.shell import Given, commands, filled, in_brackets, stated
 from search.deploy.templates import device_of_product, resources
 
 #: Node labels that name a device.
@@ -117,8 +117,7 @@ def _known_image(given: Given) -> Given:
     marks = dict(given.marks)
     _, version = engine_of_image(marks.pop("image"))
     device = device_of_product(marks.pop("gpu_type").upper())
-    more = {**({"version": version} if version else {}), **({"device": device} if device else {})}
-    return replace(given, marks={**marks, **more})
+    return replace(given, marks={**marks, **stated(version=version, device=device)})
 
 
 def _config_maps(documents: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -210,8 +209,7 @@ def _container(container: Mapping[str, Any], marks: Mapping[str, str], files: Ma
         as_map(container.get("resources")).get("requests")
     )
     held = next((str(limits[r]) for r in resources() if r in limits), "")
-    more = {**({"version": version} if version else {}), **({"devices": held} if held else {})}
-    return Given(tuple(words), env, files, {**more, **marks})
+    return Given(tuple(words), env, files, {**stated(version=version, devices=held), **marks})
 
 
 def _command_words(value: Any, env: Mapping[str, str]) -> list[str]:
@@ -261,11 +259,7 @@ def _compose(document: Mapping[str, Any]) -> Iterator[Given]:
         marks["replicas"] = str(deploy.get("replicas", 1))
         engine, version = engine_of_image(str(service.get("image", "")))
         words = words if "entrypoint" in service else _with_program(engine, words, env)
-        marks = {
-            **({"version": version} if version else {}),
-            **({"devices": count} if count.isdigit() else {}),
-            **marks,
-        }
+        marks = {**stated(version=version, devices=count if count.isdigit() else ""), **marks}
         yield Given(tuple(words), env, files, marks)
 
 
@@ -365,7 +359,7 @@ def _ray(document: Mapping[str, Any]) -> Iterator[Given]:
                 tuple(words),
                 {k: v for k, v in env.items() if not k.startswith("PERFMODEL_")},
                 {},
-                {**({"device": kind} if kind else {}), **marks, "replicas": str(count)},
+                {**stated(device=kind), **marks, "replicas": str(count)},
             )
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import PurePosixPath
 
-from search.deploy.shell import Given, commands
+from search.deploy.shell import Given, commands, stated
 
 #: Modules of Python that start an engine, behind `-m`.
 MODULES = {
@@ -149,11 +149,7 @@ def _inside_docker(given: Given, words: Sequence[str]) -> tuple[str, Given] | No
             devices = _docker_devices(following) or devices
         engine, version = engine_of_image(word) if i > 1 and not word.startswith("-") and "=" not in word else ("", "")
         if engine and words[i - 1] not in ("-v", "--volume", "--name", *_DOCKER_ENV):
-            marks = {
-                **({"version": version} if version else {}),
-                **({"devices": devices} if devices else {}),
-                **given.marks,
-            }
+            marks = {**stated(version=version, devices=devices), **given.marks}
             rest = words[i + 1 :]
             inner = recognised(replace(given, words=tuple(rest), marks=marks, env=env))
             return inner or (engine, replace(given, words=tuple(rest), marks=marks, env=env))

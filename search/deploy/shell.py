@@ -50,6 +50,11 @@ class Given:
     doubts: tuple[str, ...] = ()
 
 
+def stated(**marks: str) -> dict[str, str]:
+    """Return the marks of a command that are known: all but empty ones."""
+    return {name: text for name, text in marks.items() if text}
+
+
 @dataclass
 class _Scope:
     """What is in force while a text is read. loops: repetitions of each open loop, with its variable. branches: open
