@@ -80,6 +80,11 @@ def probes(launch: Launch) -> dict[str, Any]:
     }
 
 
+def config_map(name: str, files: Mapping[str, str]) -> dict[str, Any]:
+    """Return the ConfigMap that holds the files of an engine. files: name -> text."""
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": dict(files)}
+
+
 def pod(launch: Launch, pool: Pool, found: Command, config: str = "") -> dict[str, Any]:
     """Return the specification of a pod. config: name of the ConfigMap with the engine's file."""
     label = product(pool.device)

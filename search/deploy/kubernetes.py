@@ -6,7 +6,7 @@ from typing import Any
 
 from hwdb import InputError
 from search.deploy.arguments import Command, command
-from search.deploy.containers import CONFIG_FOLDER, PORT, name_of, noted, pod
+from search.deploy.containers import CONFIG_FOLDER, PORT, config_map, name_of, noted, pod
 from search.deploy.groups import LWS, group
 from search.deploy.launch import SERVE, Launch, Pool
 from search.deploy.templates import NODE_DEVICES, nodes_for, template
@@ -80,13 +80,8 @@ def workload(launch: Launch, pool: Pool, labels: dict[str, str]) -> list[dict[st
         "template": {"metadata": template_meta, "spec": pod(launch, pool, found, f"{name}-config")},
     }
     held = {path.rsplit("/", 1)[-1]: text for path, text in found.files.items()}
-    maps = (
-        [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"{name}-config"}, "data": held}]
-        if held
-        else []
-    )
     return [
-        *maps,
+        *([config_map(f"{name}-config", held)] if held else []),
         {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "labels": labels}, "spec": spec},
     ]
 

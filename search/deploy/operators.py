@@ -7,7 +7,7 @@ from typing import Any
 from hwdb import InputError
 from search.deploy.arguments import as_yaml, command, put
 from search.deploy.checkpoints import checkpoint
-from search.deploy.containers import CONFIG_FOLDER, PORT, container, name_of, noted, pod, probes
+from search.deploy.containers import CONFIG_FOLDER, PORT, config_map, container, name_of, noted, pod, probes
 from search.deploy.images import device_record
 from search.deploy.kubernetes import checked_command
 from search.deploy.launch import SERVE, Launch, Pool
@@ -113,13 +113,7 @@ def _config_map(launch: Launch, pool: Pool) -> dict[str, Any]:
             value = words[words.index(flag) + 1]
             put(held, key, True if flag.startswith("--enable") else yaml.safe_load(value))
     name = name_of(launch, pool.role)
-    text = as_yaml(held)
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": f"{name}-config"},
-        "data": {f"{name}.yaml": text},
-    }
+    return config_map(f"{name}-config", {f"{name}.yaml": as_yaml(held)})
 
 
 def _without(words: list[str], flags: set[str]) -> list[str]:
