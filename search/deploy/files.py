@@ -10,6 +10,8 @@ from search.deploy.parsers import Release
 from search.deploy.reading import Understood, near
 from search.deploy.templates import Template
 
+#: Stands for a key that a file does not have; null is a value.
+_ABSENT = object()
 #: Keys of TensorRT-LLM's file that are flags too -> setting.
 _SAME = {
     "tensor_parallel_size": "total_tp",
@@ -26,9 +28,8 @@ _SAME = {
 def read_keys(found: Understood, how: Template, held: Mapping[str, Any], release: Release | None) -> None:
     """Add what the content of a configuration file says to `found`."""
     for setting, key in how.keys.items():
-        try:
-            value = take(held, key)
-        except (KeyError, ValueError, TypeError):
+        value = taken(held, key, _ABSENT)
+        if value is _ABSENT:
             continue
         found.values[setting] = value is not None if setting == "graph_capture" else value
     if how.engine == "trtllm":
@@ -38,12 +39,12 @@ def read_keys(found: Understood, how: Template, held: Mapping[str, Any], release
             found.uncounted.append(f"{key} ({why})")
 
 
-def taken(held: Mapping[str, Any], key: str) -> Any:
-    """Return the value under a dotted key; None where there is none."""
+def taken(held: Mapping[str, Any], key: str, otherwise: Any = None) -> Any:
+    """Return the value under a dotted key; `otherwise` where there is none."""
     try:
         return take(held, key)
     except (KeyError, ValueError, TypeError):
-        return None
+        return otherwise
 
 
 def _read_trtllm(found: Understood, how: Template, held: Mapping[str, Any], release: Release | None) -> None:
