@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -33,9 +34,9 @@ def group(launch: Launch, pool: Pool, labels: dict[str, str]) -> list[dict[str, 
             f"export to dynamo or to {launch.engine} itself, or plan with at most one node per replica"
         )
     found = command(launch, pool)
-    leader = _pod(launch, pool, found.words, found, ray_starts(launch, pool)[:1])
-    joined = ray_starts(launch, pool)[1:]
-    worker = _pod(launch, pool, (*found.words, *follower_words(launch, pool)), found, joined, serves=False)
+    ray = ray_starts(launch, pool)
+    leader = _pod(launch, pool, found.words, found, ray[:1])
+    worker = _pod(launch, pool, (*found.words, *follower_words(launch, pool)), found, ray[1:], serves=False)
     name = name_of(launch, pool.role)
     about = {"labels": labels, "annotations": noted(launch, pool)}
     parts = {
@@ -56,7 +57,7 @@ def _pod(
     whole = pod(launch, pool, named)
     main = whole["containers"][0]
     if first:
-        script = _named(first[0]) if not serves else f"{first[0]} && exec {_shell(named)}"
+        script = _named(first[0]) if not serves else f"{first[0]} && exec {shlex.join(named.words)}"
         main |= {"command": ["sh", "-c"], "args": [script]}
     if not serves:
         for key in SERVING:
@@ -69,10 +70,3 @@ def _named(word: str) -> str:
     for name, variable in VARIABLES.items():
         word = word.replace(name, variable)
     return word
-
-
-def _shell(found: Command) -> str:
-    """Return a command on one line for a shell."""
-    import shlex
-
-    return shlex.join(found.words)
