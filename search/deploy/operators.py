@@ -186,12 +186,8 @@ def _local_ranks(pool: Pool) -> int:
 
     KServe's own templates join nodes by data parallelism only (kserve/kserve config/llmisvcconfig @aaac4e2, 2026-08).
     """
-    nodes, each = nodes_for(pool.devices), pool.tp * pool.pp * pool.cp
-    return (
-        pool.dp // nodes
-        if nodes > 1 and pool.dp % nodes == 0 and pool.pp * pool.cp == 1 and each <= NODE_DEVICES
-        else 0
-    )
+    nodes, by_data = nodes_for(pool.devices), pool.pp * pool.cp == 1 and pool.tp <= NODE_DEVICES
+    return pool.dp // nodes if nodes > 1 and by_data and pool.dp % nodes == 0 else 0
 
 
 def ray_serve(launch: Launch) -> list[dict[str, Any]]:
