@@ -37,20 +37,24 @@ def with_money(rows: pd.DataFrame, prices: dict[str, float]) -> pd.DataFrame:
     return pd.concat([rows, money.assign(metric=MONEY)], ignore_index=True)
 
 
+def in_range(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with `width`, the log half-width of their 80 % range, and `inside`, whether the measurement is in it."""
+    width = DEVIATE_80 * deviations(rows)[2]
+    return rows.assign(inside=np.abs(rows.ratio) <= width, width=width)
+
+
+def _held(part: pd.DataFrame) -> dict[str, object]:
+    """How often rows of `in_range` are inside, and the median width as a factor."""
+    return {"inside": part.inside.mean(), "range, times": f"{np.exp(part.width.median()):.2f}"}
+
+
 def coverage(rows: pd.DataFrame, prices: dict[str, float]) -> str:
     """Share of values inside their range by metric, mode and basis."""
-    rows = with_money(rows, prices)
-    width = DEVIATE_80 * deviations(rows)[2]
-    table = rows.assign(inside=np.abs(rows.ratio) <= width, width=width)
+    table = in_range(with_money(rows, prices))
     lines: dict[str, dict[str, object]] = {}
     for (metric, mode, basis), part in table.groupby(["metric", "mode", "basis"]):
         if len(part) >= LEAST:
-            lines[f"{metric}, {mode}, {basis}"] = {
-                "values": len(part),
-                "groups": part.group.nunique(),
-                "inside": part.inside.mean(),
-                "range, times": f"{np.exp(part.width.median()):.2f}",
-            }
+            lines[f"{metric}, {mode}, {basis}"] = {"values": len(part), "groups": part.group.nunique(), **_held(part)}
     share = [float(line["inside"]) for line in lines.values()]
     within = sum(0.75 <= value <= 0.86 for value in share)
     said = f"{within} of {len(share)} cells between 75 and 86 %; all values: {100 * table.inside.mean():.0f} %.\n\n"
@@ -59,16 +63,14 @@ def coverage(rows: pd.DataFrame, prices: dict[str, float]) -> str:
 
 def by_load(rows: pd.DataFrame) -> str:
     """Coverage and width of open loops by share of capacity and kind of figure."""
-    width = DEVIATE_80 * deviations(rows)[2]
-    table = rows.assign(inside=np.abs(rows.ratio) <= width, width=width)[rows["mode"] == "open"]
+    table = in_range(rows)[rows["mode"] == "open"]
     table = table.assign(tail=np.where(table.metric.str.contains("p9"), " tail", ""))
     lines: dict[str, dict[str, object]] = {}
     for (kind, tail), part in table.groupby(["kind", "tail"]):
         for load, mine in part.groupby(pd.cut(part.load, LOADS), observed=True):
             lines[f"{kind}{tail}, {100 * load.left:.0f} to {100 * load.right:.0f} %".replace("inf %", "more")] = {
                 "values": len(mine),
-                "inside": mine.inside.mean(),
-                "range, times": f"{np.exp(mine.width.median()):.2f}",
+                **_held(mine),
             }
     return markdown("figure, load", lines)
 
