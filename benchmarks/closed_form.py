@@ -47,9 +47,9 @@ LENGTHS: tuple[tuple[list[float], list[float]], ...] = (
 )
 #: Closed loops by users, open loops by share of the closed loop's throughput, offline batches by requests.
 CLOSED, OPEN, OFFLINE = (1, 8, 32, 128), (0.2, 0.4, 0.6, 0.75, 0.9), (200,)
-#: Sampled scenarios of each further kind, the seed of the draw, and the largest prompts and clients of short answers.
+#: Sampled scenarios of each further kind, and the seed of the draw.
 SAMPLED, SEED = 20, 5
-#: (model, device, layout, engines) of pipelines, and of the workers of pools.
+#: (model, device, layout) of pipelines, and of the workers of pools.
 PIPELINES: tuple[tuple[str, str, dict[str, float]], ...] = (
     ("meta-llama/Llama-3.1-8B", "a100-sxm-80gb", {"pp": 2}),
     ("meta-llama/Llama-3.1-70B", "h100-sxm", {"tp": 2, "pp": 2}),
