@@ -245,7 +245,7 @@ def fit_caps(sweeps: list[Sweep], weight: list[Array] | None = None) -> tuple[_P
         return np.concatenate([off, _PULL * (at - point.start) / (point.most - point.least)])
 
     found = least_squares(
-        residuals, point.start, bounds=(point.least, point.most), diff_step=[1e-3] * len(point.start), max_nfev=60
+        residuals, point.start, bounds=(point.least, point.most), diff_step=[_STEP] * len(point.start), max_nfev=60
     )
     return point, found.x
 
