@@ -19,6 +19,7 @@ import numpy as np
 from hwdb import InputError, outfile
 from hwdb import load as load_hwdb
 from perfmodel.arrays import NAN, Array
+from perfmodel.calibration.interval_fit import COVERAGE
 from perfmodel.calibration.measured import fold_of
 from perfmodel.hardware import hardware_of
 from perfmodel.operators import Demand, attention_alone, gemm_alone
@@ -138,7 +139,7 @@ def fitted_kernels(folder: Path) -> KernelFit:
                 rows.loc[out.index, "out"] = _looked_up(_cells(rest), out)
         off = np.abs(np.log(rows.out[mine.index].to_numpy() / mine.share.to_numpy()))
         names = {name: mine[name].iloc[0] for name in ("device", "family", "width")}
-        kept.append(_cells(mine).assign(**names, spread=float(np.nanquantile(off, 0.8))))
+        kept.append(_cells(mine).assign(**names, spread=float(np.nanquantile(off, COVERAGE))))
     return KernelFit(rows, pd.concat(kept, ignore_index=True), _borrowed(rows))
 
 
@@ -166,7 +167,7 @@ def _borrowed(rows: pd.DataFrame) -> dict[str, float]:
                 source, target = (mine[(mine.device == d) & (mine.width == width)] for d in (one, other))
                 if len(source) >= _FEWEST and len(target):
                     found.append(np.abs(np.log(_looked_up(_cells(source), target) / target.share.to_numpy())))
-        off[str(family)] = float(np.nanquantile(np.concatenate(found), 0.8)) if found else NAN
+        off[str(family)] = float(np.nanquantile(np.concatenate(found), COVERAGE)) if found else NAN
     return off
 
 
