@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import numpy as np
 
 from perfmodel import equations as eq
-from perfmodel.arrays import Array, Mask
 from perfmodel.deployment import Sharding
 from perfmodel.models import Mixer
 from perfmodel.operators.demand import Demand
@@ -65,16 +64,5 @@ def _scores(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Iterato
             compute=sharding.compute("attention"),
         )
         if mixer.fp8_index:
-            yield _choice(sharding, f"{PICKING}_choice_{phase}", scored, present & (most > mixer.index_topk), count)
-
-
-def _choice(sharding: Sharding, name: str, scored: Array, present: Mask, count: int) -> Demand:
-    """Describe the choice of the best of `scored` scores; a pass reads all of them."""
-    return Demand(
-        name=name,
-        family="elementwise",
-        flop=np.zeros_like(scored),
-        moved=SCORE_BYTES * scored,
-        count=on(present, CHOICE_KERNELS * count),
-        compute=sharding.sixteen,
-    )
+            passes = on(present & (most > mixer.index_topk), CHOICE_KERNELS * count)  # each reads all scores once
+            yield pointwise(sharding, f"{PICKING}_choice_{phase}", scored, 1.0, passes, SCORE_BYTES)
