@@ -127,9 +127,9 @@ def _gains(tandem: Tandem, rate: Array) -> Gains:
     """
     if tandem.demand.arrival != "open":
         return Gains()
-    load = rate / tandem.max_rate()
-    gain = 1.0 / np.maximum(1.0 - load, 1.0 / MOST_GAIN)
-    return Gains(token=1.0, wait=np.minimum(1.0 + gain, MOST_GAIN), load=tandem.demand.rate / tandem.max_rate())
+    most = tandem.max_rate()
+    gain = 1.0 / np.maximum(1.0 - rate / most, 1.0 / MOST_GAIN)
+    return Gains(wait=np.minimum(1.0 + gain, MOST_GAIN), load=tandem.demand.rate / most)
 
 
 def _others(demand: Load, population: Array) -> Array | float:
