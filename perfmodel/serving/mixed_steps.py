@@ -133,15 +133,16 @@ def mixed_steps(steps: StepModel, load: Load, curve: DecodeCurve) -> MixedSteps:
     most = np.maximum(steps.max_prompts_per_step(load.mean(load.new)), 1.0)
     most = np.minimum(most, np.maximum(knots[-1], 1.0))
     abreast = np.minimum(steps.sharding.pp, most)
-    least = [np.maximum(np.minimum(steps.min_prompts_per_step(n), most), abreast) for n in knots]
+    fewest = [np.minimum(steps.min_prompts_per_step(n), most) for n in knots]
+    least = [np.maximum(n, abreast) for n in fewest]
     added = _added(steps, load, knots, decoding, [group for few in least for group in (few, most)])
     bases, slopes = [], []
     for step, few, alone, grouped in zip(decoding, least, added[::2], added[1::2], strict=True):
         each = np.maximum(grouped - alone, 0.0) / np.maximum(most - few, TINY)
         slopes.append(np.where(most - few > _LONE, each, 0.0))
         bases.append(step + alone - slopes[-1] * few)
-    fewest = np.minimum(steps.min_prompts_per_step(knots[-1]), most)
-    return MixedSteps(knots, np.stack(bases), np.stack(slopes), fewest, most, not steps.engine.mixes_prefill, abreast)
+    separate = not steps.engine.mixes_prefill
+    return MixedSteps(knots, np.stack(bases), np.stack(slopes), fewest[-1], most, separate, abreast)
 
 
 def _added(steps: StepModel, load: Load, knots: Array, decoding: Array, groups: list[Array]) -> list[Array]:
