@@ -238,24 +238,24 @@ class StepModel:
         """
         ranks, budget = self._ranks(seqs), self.token_budget
         if spread:
-            budget = self._share(new, seqs, budget)
+            budget = self._share(new, seqs, budget, ranks)
         parts = []
         for n_steps, tokens, prompts, before in chunks(new, cached, seqs, self._budget(budget, ranks), ranks):
             step = Step(prefill_tokens=tokens, prefill_context=before, prefill_seqs=prompts, prefill_hit=cached)
             parts.append(PlannedStep(step, prompts, NOT_CAPTURED, 1.0, n_steps))
         return PlannedPrompts(tuple(parts), seqs if spread else 1.0)
 
-    def _share(self, new: Array, seqs: Array | float, budget: Array) -> Array:
+    def _share(self, new: Array, seqs: Array | float, budget: Array, ranks: Array) -> Array:
         """Return the prompt tokens of each micro-batch of a pipeline, (N,) or (C, N): its share, but a whole prompt.
 
         Derived: an engine starts a micro-batch whenever its first stage is free, with the prompts that came since the
         one before (vLLM v0.11 vllm/v1/engine/core.py, step_with_batch_queue; SGLang v0.5
         scheduler_pp_mixin.py, event_loop_pp), so those of a round are spread evenly over all PP. Without a pipeline
-        it is the whole `budget`, (N,), which also is the most.
+        it is the whole `budget`, (N,), which also is the most. ranks: of attention data parallelism that compute
+        prompts side by side, (N,).
         """
         if np.all(self.sharding.pp <= 1):
             return budget
-        ranks = self._ranks(seqs)
         share = np.maximum(seqs * new / self.sharding.pp, new * ranks) * self.sharding.dp / ranks
         return np.where(self.sharding.pp > 1, np.minimum(share, budget), budget)
 
@@ -271,7 +271,7 @@ class StepModel:
         ranks = self._ranks(seqs)
         others = np.maximum(running - 1.0, 0.0)  # a sequence whose prompt is computed does not decode yet
         left = prefill_budget(self.token_budget, others / self.sharding.pp)
-        free = self._budget(self._share(new, seqs, left), ranks)
+        free = self._budget(self._share(new, seqs, left, ranks), ranks)
         parts = []
         for n_steps, tokens, prompts, before in chunks(new, cached, seqs, free, ranks):
             step = Step(
