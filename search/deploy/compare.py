@@ -103,7 +103,7 @@ def _odds(plan: Plan, row: dict[str, Any]) -> float:
     used = row.get("utilisation")
     known = [float(kept)] if kept is not None and kept == kept else []
     if used is not None and used > 0:
-        spread = plan.estimates(plan.best).spread["throughput"]
+        spread = plan.estimates(plan.best).half_width("throughput")
         known.append(float(chance_of(np.array([used]), 1.0, spread)[0]))
     return min(known, default=float("nan"))
 
