@@ -174,10 +174,6 @@ def own_half_width(metric: str, arrival: str, runs: int) -> float:
 
 def _narrowed(width: Array, found: Answered, metric: str) -> Array:
     """Return `width` (N,), or the width after own runs of the same model where that is less."""
-    causes = found.causes
-    learned = {
-        (code, runs): own_half_width(metric, LOADS[code], runs) if runs > 0 else np.inf
-        for code, runs in {(int(c), int(n)) for c, n in zip(causes.arrival, causes.own_runs, strict=True)}
-    }
-    own = [learned[int(c), int(n)] for c, n in zip(causes.arrival, causes.own_runs, strict=True)]
-    return np.asarray(np.minimum(width, np.array(own)))
+    learned = np.array([[np.inf, *(own_half_width(metric, load, n) for n in OWN_RUNS)] for load in LOADS])
+    known = np.searchsorted(OWN_RUNS, found.causes.own_runs, side="right")
+    return np.asarray(np.minimum(width, learned[found.causes.arrival, known]))
