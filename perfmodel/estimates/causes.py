@@ -167,11 +167,10 @@ def _residence(found: Answered) -> Array:
 
 def _first_token(found: Answered, statistic: str) -> Array:
     """Return the sensitivities of TTFT to all causes, (K, N): of its prompt, its wait and the front end."""
-    causes, time, shape = found.causes, found.latency, found.waits
+    causes, time = found.causes, found.latency
     prompt, front = found.mean(time.prefill), time.front_end
     if statistic in RANKS:
-        known = shape.by_rank[list(RANKS).index(statistic)]
-        wait = found.mean(percentiles.wait_percentile(time.wait, shape.uniform_share, known, statistic))
+        wait = found.mean(percentiles.wait_percentile(time.wait, found.waits, statistic))
     else:
         wait = found.mean(time.wait)
     whole = np.maximum(prompt + wait + front, TINY)

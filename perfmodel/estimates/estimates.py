@@ -150,9 +150,8 @@ class Estimates(ColumnGroup):
         if statistic not in RANKS:
             return {"ttft": time.ttft, "tpot": time.tpot, "itl": time.tpot, "e2e": time.e2e}[metric]
         if metric == "ttft":
-            known_wait = self.waits.by_rank[list(RANKS).index(statistic)]
             certain = time.prefill + time.front_end
-            return certain + percentiles.wait_percentile(time.wait, self.waits.uniform_share, known_wait, statistic)
+            return certain + percentiles.wait_percentile(time.wait, self.waits, statistic)
         interrupted = percentiles.interrupted_share(time.tpot, time.step, time.itl_tail)
         if metric == "itl":
             return percentiles.itl_percentile(time.step + 0.0 * time.tpot, time.itl_tail, interrupted, statistic)

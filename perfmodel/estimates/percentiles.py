@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from perfmodel.arrays import Array
+from perfmodel.estimates.groups import WaitShape
 from perfmodel.serving import TINY
 from perfmodel.workload import RANKS
 
@@ -23,20 +24,19 @@ from perfmodel.workload import RANKS
 _NORMAL_DEVIATE = {"p50": 0.0, "p90": 1.2816, "p95": 1.6449, "p99": 2.3263}
 
 
-def wait_percentile(wait: Array, uniform_share: Array, known: Array, statistic: str) -> Array:
+def wait_percentile(wait: Array, shape: WaitShape, statistic: str) -> Array:
     """Return a percentile of the wait before the prefill, seconds, (C, N).
 
     At rank q an exponential wait is -ln(1 - q) times its mean, one uniform from 0 to twice its mean 2 q times.
 
     Args:
         wait: mean wait, seconds, (C, N).
-        uniform_share: part of it that is uniform over the run; the rest is exponential, (N,).
-        known: wait at this rank where a run of known length gives it, else NaN, seconds, (N,).
+        shape: what part of it is uniform over the run, and waits at the ranks where a run of known length gives them.
         statistic: a key of `workload.RANKS`.
     """
-    rank = RANKS[statistic]
-    usual = wait * (uniform_share * 2.0 * rank - (1.0 - uniform_share) * np.log1p(-rank))
-    return np.where(np.isfinite(known), known, usual)
+    rank, known = RANKS[statistic], shape.by_rank[list(RANKS).index(statistic)]
+    usual = wait * (shape.uniform_share * 2.0 * rank - (1.0 - shape.uniform_share) * np.log1p(-rank))
+    return np.asarray(np.where(np.isfinite(known), known, usual))
 
 
 def interrupted_share(tpot: Array, step: Array, tail: Array) -> Array:
