@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,20 @@ def test_watts_come_from_a_log_or_a_figure(made: Path, capsys: pytest.CaptureFix
         assert [row["measured"] for row in rows if row["metric"] == "power_w_per_device"] == [watts]
     assert cli.main(["calibrate", str(log)]) == 2
     assert "watts alone" in capsys.readouterr().err
+
+
+def test_a_result_may_come_through_a_pipe(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a pipe brings is there once, so that a result is read once, whatever it turns out to be."""
+    ends = os.pipe()
+    os.write(ends[1], (made / "result.json").read_bytes())
+    os.close(ends[1])
+    asked = ["--device", "h100-sxm", "--json"]
+    piped, read = (
+        [row["calibrated"] for row in _rows(["calibrate", path, *asked], capsys)]
+        for path in (f"/dev/fd/{ends[0]}", str(made / "result.json"))
+    )
+    os.close(ends[0])
+    assert piped == read
 
 
 def _rows(words: list[str], capsys: pytest.CaptureFixture[str]) -> list[dict[str, float]]:

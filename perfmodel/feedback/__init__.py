@@ -6,7 +6,7 @@ from perfmodel.feedback.calibrate import Calibration, calibrate
 from perfmodel.feedback.file import read_adjustments, read_runs, write_calibration
 from perfmodel.feedback.fit import Priors, covariance_of, mode, posterior, priors
 from perfmodel.feedback.outliers import Outlier, outliers
-from perfmodel.feedback.power_logs import PowerLog, read_power_log, with_watts
+from perfmodel.feedback.power_logs import PowerLog, read_log_or_results, read_power_log, with_watts
 from perfmodel.feedback.readers import READERS, read_results
 from perfmodel.feedback.rows import kind_of, value_weights
 from perfmodel.feedback.run import METRICS, MeasuredRun
@@ -29,6 +29,7 @@ __all__ = [
     "posterior",
     "priors",
     "read_adjustments",
+    "read_log_or_results",
     "read_power_log",
     "read_results",
     "read_runs",

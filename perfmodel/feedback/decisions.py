@@ -9,7 +9,7 @@ out of the alternatives, the device's factors are calibrated on it, and the pick
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,7 +81,7 @@ def decisions(
             here = every.take(rows.index.to_numpy())
             if kind == "hardware":
                 price = np.array([prices.get(d, np.nan) for d in here.device])
-                here = Alternatives(**{**here.__dict__, "price": price}).take(np.isfinite(price))
+                here = replace(here, price=price).take(np.isfinite(price))
             if len(here.case) >= FEWEST and (kind == "config" or len(set(here.device)) > 1):
                 lines += [{"set": kind, "split": split, **line} for line in _decided(here, known, runs_of, random)]
     return pd.DataFrame(lines)
@@ -95,8 +95,8 @@ def _alternatives(truth: pd.DataFrame, answered: Mapping[str, pd.DataFrame]) -> 
     frame = first.loc[keep].reset_index(drop=True)
     table = truth.pivot_table(index="case_id", columns="metric", values="value")
     measured = _figures(table.reindex(frame.case_id), frame)
-    frame = frame.iloc[np.flatnonzero(np.isfinite(measured).all(axis=1))].reset_index(drop=True)
-    measured = _figures(table.reindex(frame.case_id), frame)
+    known = np.isfinite(measured).all(axis=1)
+    frame, measured = frame[known].reset_index(drop=True), measured[known]
     said = _figures(frame, frame)
     slower = (answered[part].drop_duplicates("case_id").set_index("case_id").reindex(frame.case_id) for part in PARTS)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hwdb import InputError, infile
+from hwdb import InputError
 from perfmodel.arrays import Array
+from perfmodel.feedback.readers import result_content, runs_of
 from perfmodel.feedback.readers.prometheus import WATTS, is_prometheus, series_of
 from perfmodel.feedback.run import MeasuredRun
-from perfmodel.workload.traces import Content, content_of
+from perfmodel.workload.traces import Content
 
 #: Columns of nvidia-smi, in the order of preference, without units.
 DRAWN = ("power.draw.instant", "power.draw", "power.draw.average")
@@ -54,10 +55,21 @@ class PowerLog:
 
 def read_power_log(path: str | Path) -> PowerLog | None:
     """Return the samples of a power log, None for a file of another kind. Raises `InputError` where it is damaged."""
-    try:
-        content = content_of(infile.read_table_text(path, "result"), str(path))
-    except OSError:
-        return None  # whoever reads it as a result says why
+    return _log_of(result_content(path))
+
+
+def read_log_or_results(path: str | Path) -> PowerLog | list[MeasuredRun]:
+    """Return the samples of a power log, or the runs of a result. The file is read once, since a pipe ends then.
+
+    Raises `InputError` as `read_results` does.
+    """
+    content = result_content(path)
+    log = _log_of(content)
+    return runs_of(content) if log is None else log
+
+
+def _log_of(content: Content) -> PowerLog | None:
+    """Return the samples of a power log, None for content of another kind."""
     if content.kind == "table" and any(_bare(name) in DRAWN for name in content.fields):
         return _nvidia_smi(content)
     if content.head.lower().replace(" ", "").startswith("#entity"):

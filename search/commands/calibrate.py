@@ -15,7 +15,7 @@ from search.commands.options import COUNT, NAME, DataOutputOptions
 
 if TYPE_CHECKING:
     from perfmodel.engines import Adjustment
-    from perfmodel.feedback import Calibration, MeasuredRun
+    from perfmodel.feedback import Calibration, MeasuredRun, PowerLog
     from search.planning import Plan
     from search.scenario import Scenario as PlanScenario
 
@@ -107,7 +107,7 @@ def calibrate_command(
     a scenario, what its plan was and is. The file that -o writes is named by [calibration] in a scenario and by
     --calibration.
     """
-    from perfmodel.feedback import calibrate, read_power_log, with_watts, write_calibration
+    from perfmodel.feedback import PowerLog, calibrate, with_watts, write_calibration
     from search.output import print_rows, progress_bar
     from search.scenario import load_scenario
 
@@ -115,12 +115,13 @@ def calibrate_command(
     form = output.form
     if target is not None:
         outfile.check(target, *results)
-    logs = {path: log for path in results if path.suffix != ".toml" and (log := read_power_log(path))}
-    read = (run for path in results if path not in logs for run in _runs(path))
-    runs = [run.completed(_filled(run, asked.columns())) for run in read]
+    read = [_read(path) for path in dict.fromkeys(results)]
+    logs = [one for one in read if isinstance(one, PowerLog)]
+    runs = [run for one in read if not isinstance(one, PowerLog) for run in one]
+    runs = [run.completed(_filled(run, asked.columns())) for run in runs]
     if not runs:
         raise InputError(f"{results[0]}: a log of watts alone; give the result of the run with it")
-    runs = _each_once([_with_figure(run, asked.watts) for run in with_watts(runs, list(logs.values()))])
+    runs = _each_once([_with_figure(run, asked.watts) for run in with_watts(runs, logs)])
     with progress_bar("calibrating") as update:
         found = calibrate(runs, hwdb=output.database(), progress=update)
     if target is not None:
@@ -134,11 +135,11 @@ def calibrate_command(
         _print_plans(plans, wide=output.wide)
 
 
-def _runs(path: Path) -> list[MeasuredRun]:
-    """Return the runs of a result, or those behind a calibration."""
-    from perfmodel.feedback import read_results, read_runs
+def _read(path: Path) -> PowerLog | list[MeasuredRun]:
+    """Return the runs of a result, or those behind a calibration, or the samples of a power log."""
+    from perfmodel.feedback import read_log_or_results, read_runs
 
-    return read_runs(path) if path.suffix == ".toml" else read_results(path)
+    return read_runs(path) if path.suffix == ".toml" else read_log_or_results(path)
 
 
 def _each_once(runs: Sequence[MeasuredRun]) -> list[MeasuredRun]:

@@ -41,23 +41,25 @@ class Modelled:
     pue: float
 
 
-def watts_at_load(found: FleetPlan, modelled: Modelled) -> Array:
-    """Return the watts at the site's meter of each option in each period, (O, P), at the load that it has there.
+def power_at_load(found: FleetPlan, modelled: Modelled) -> tuple[Array, Array]:
+    """Return the watts at the site's meter of each option in each period, (O, P), at the load that it has there, and
+    the log half-widths of their 80 % intervals, (O, P).
 
-    Options that state their power draw that at any load.
+    Options that state their power draw that at any load; their half-width is NaN, as it is without replicas.
     """
     problem = found.problem
     stated = np.array([o.power for o in problem.options])[:, None] * found.replicas
-    out = np.where(found.replicas > 0, stated, 0.0)
+    out, spread = np.where(found.replicas > 0, stated, 0.0), np.full(found.replicas.shape, np.nan)
     for o, option in enumerate(problem.options):
         placed, periods = modelled.placed.get((option.name, option.model)), np.nonzero(found.replicas[o])[0]
         if placed is not None and len(periods):
             rates = found.shares[o][:, periods] * problem.rate[periods].T
-            per_device = _under(modelled, option, rates, found.replicas[o, periods]).power
-            devices = per_device * option.devices * found.replicas[o, periods]
+            estimated = _under(modelled, option, rates, found.replicas[o, periods])
+            devices = estimated.power * option.devices * found.replicas[o, periods]
             wall = _at_the_wall(found, modelled.tariff, o, periods, devices)
             out[o, periods] = site_power(wall, 1.0, 0.0, modelled.pue)
-    return out
+            spread[o, periods] = estimated.half_width("power")
+    return out, spread
 
 
 def output_at_load(found: FleetPlan, modelled: Modelled) -> Array:
@@ -65,21 +67,6 @@ def output_at_load(found: FleetPlan, modelled: Modelled) -> Array:
     outputs = np.array([np.nan if w is None else w.mean_output for w in modelled.workloads])
     rates = found.shares * found.problem.rate.T[None]
     return np.asarray(np.sum(np.where(rates > 0, rates * outputs[None, :, None], 0.0), axis=1))
-
-
-def spread_of_power(found: FleetPlan, modelled: Modelled) -> Array:
-    """Return the log half-width of the 80 % interval of the watts of each option in each period, (O, P).
-
-    NaN without replicas, and where watts are stated.
-    """
-    problem = found.problem
-    out = np.full(found.replicas.shape, np.nan)
-    for o, option in enumerate(problem.options):
-        periods = np.nonzero(found.replicas[o])[0]
-        if modelled.placed.get((option.name, option.model)) is not None and len(periods):
-            rates = found.shares[o][:, periods] * problem.rate[periods].T
-            out[o, periods] = _under(modelled, option, rates, found.replicas[o, periods]).half_width("power")
-    return out
 
 
 def chances_at_load(found: FleetPlan, modelled: Modelled) -> Array:

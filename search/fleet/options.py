@@ -16,7 +16,7 @@ from search.fleet.day import over_the_day
 from search.fleet.idle import idle_devices
 from search.fleet.layouts import Modeller, stated_rates
 from search.fleet.limits import served_by_none
-from search.fleet.operating import Modelled, chances_at_load, output_at_load, spread_of_power, watts_at_load
+from search.fleet.operating import Modelled, chances_at_load, output_at_load, power_at_load
 from search.fleet.plan import FleetPlan
 from search.fleet.problem import FleetProblem
 from search.fleet.solve import Solver
@@ -88,12 +88,13 @@ def _at_load(found: FleetPlan, modelled: Modelled) -> FleetPlan:
 
     def judged(one: FleetPlan) -> FleetPlan:
         """Return the same fleet with what it does at its load."""
+        watts, spread = power_at_load(one, modelled)
         return replace(
             one,
-            power_at_load=watts_at_load(one, modelled),
+            power_at_load=watts,
             slo_chance=chances_at_load(one, modelled),
             output_rate=output_at_load(one, modelled),
-            power_spread=spread_of_power(one, modelled),
+            power_spread=spread,
         )
 
     scaled, static = (None if one is None else judged(one) for one in (found.scaled, found.static))

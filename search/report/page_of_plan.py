@@ -44,7 +44,7 @@ def render_report(plan: Plan, progress: Progress | None = None, form: str = "htm
     """
     if form not in FORMS:
         raise InputError(f"unknown form {form!r} of a report; give one of {', '.join(FORMS)}")
-    return FORMS[form](page_of(plan, progress))
+    return FORMS[form](page_of(plan, progress, live=form == "html"))
 
 
 def figures(found: Plan | Trials) -> dict[str, go.Figure]:
@@ -64,9 +64,12 @@ def figures(found: Plan | Trials) -> dict[str, go.Figure]:
     return {name: go.Figure(chart) for name, chart in charts.items()}
 
 
-def page_of(plan: Plan, progress: Progress | None = None) -> Page:
-    """Return the content of the page of `plan`. progress: called with (done, total) what-ifs."""
-    rows, live = plan.rows(LISTED_CANDIDATES, LISTED_MISSES), live_data(plan)
+def page_of(plan: Plan, progress: Progress | None = None, *, live: bool = True) -> Page:
+    """Return the content of the page of `plan`.
+
+    progress: called with (done, total) what-ifs. live: with what the controls compute with, which only HTML has.
+    """
+    rows = plan.rows(LISTED_CANDIDATES, LISTED_MISSES)
     answer, figures = _answer(plan, progress) if plan.feasible else ([], {})
     return Page(
         title=plan.scenario.title,
@@ -84,7 +87,7 @@ def page_of(plan: Plan, progress: Progress | None = None) -> Page:
             sections.provenance_section(plan),
         ],
         charts=figures,
-        live=live,
+        live=live_data(plan) if live else {},
     )
 
 

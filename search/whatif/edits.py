@@ -42,11 +42,6 @@ class Edit:
         """Return the key as it is written."""
         return ".".join(self.path)
 
-    @property
-    def wild(self) -> bool:
-        """Return True where the key is a pattern."""
-        return any(WILD & set(part) for part in self.path)
-
     def of(self, present: float) -> float:
         """Return what becomes of the present value of the key."""
         with_it = {"*=": present * self.value, "+=": present + self.value, "-=": present - self.value}

@@ -58,17 +58,17 @@ class ScenarioFile:
         """
         values, told = deepcopy(self._values), list[str]()
         later: list[Callable[[Scenario], Scenario]] = []
-        files: list[tuple[Edit, tuple[str, ...]]] = []
+        files: list[Edit] = []
         for edit in edits:
             if edit.path[0] in HARDWARE:
-                files.append((edit, edit.path))
+                files.append(edit)
                 continue
             for path in self._meant(edit, values):
                 after = self._apply(replace(edit, path=path), values, told)
                 later += [after] if after is not None else []
         scenario = self._read(values, edits, self.folders)
         if files:
-            folder = write_hardware(scenario, [edit for edit, _ in files], told)
+            folder = write_hardware(scenario, files, told)
             scenario = self._read(values, edits, (*self.folders, folder))
         for change in later:
             scenario = change(scenario)

@@ -19,7 +19,7 @@ from perfmodel.feedback.readers import (
 )
 from perfmodel.feedback.readers.reader import ResultReader
 from perfmodel.feedback.run import MeasuredRun
-from perfmodel.workload.traces import content_of
+from perfmodel.workload.traces import Content, content_of
 
 #: Formats, in the order in which a file is tried.
 READERS: tuple[ResultReader, ...] = (
@@ -41,14 +41,25 @@ def read_results(path: str | Path) -> list[MeasuredRun]:
 
     Raises `InputError` with file, record, field, value and remedy.
     """
+    return runs_of(result_content(path))
+
+
+def result_content(path: str | Path) -> Content:
+    """Return the content of a result file, plain or gzipped; `InputError` where it cannot be read."""
     try:
-        content = content_of(infile.read_table_text(path, "result"), str(path))
+        return content_of(infile.read_table_text(path, "result"), str(path))
     except FileNotFoundError:
         raise InputError(f"{path}: no such result; give the path of a benchmark's result file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a readable file") from None
+
+
+def runs_of(content: Content) -> list[MeasuredRun]:
+    """Return the runs of a result in any of the formats of `READERS`; `InputError` as `read_results` raises it."""
     reader = next((r for r in READERS if r.recognises(content)), None)
     if reader is None:
         names = ", ".join(r.name for r in READERS)
-        raise InputError(f"{path}: a result of no known benchmark (fields: {content.listed()}); read are: {names}")
+        raise InputError(
+            f"{content.path}: a result of no known benchmark (fields: {content.listed()}); read are: {names}"
+        )
     return list(reader.read(content))
