@@ -95,8 +95,8 @@ def _alternatives(truth: pd.DataFrame, answered: Mapping[str, pd.DataFrame]) -> 
     frame = first.loc[keep].reset_index(drop=True)
     table = truth.pivot_table(index="case_id", columns="metric", values="value")
     measured = _figures(table.reindex(frame.case_id), frame)
-    known = np.isfinite(measured).all(axis=1)
-    frame, measured = frame.loc[known].reset_index(drop=True), measured[known]
+    known = np.flatnonzero(np.isfinite(measured).all(axis=1))
+    frame, measured = frame.iloc[known].reset_index(drop=True), measured[known]
     said = _figures(frame, frame)
     slower = (answered[part].drop_duplicates("case_id").set_index("case_id").reindex(frame.case_id) for part in PARTS)
     with np.errstate(invalid="ignore", divide="ignore"):
