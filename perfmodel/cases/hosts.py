@@ -37,7 +37,7 @@ class Hosts:
         loaded, idle, most, per_node, limit = self.columns
         nodes = np.ceil(devices / per_node)
         drawn = np.asarray(power * devices + nodes * host_watts(power, limit, loaded, idle))
-        return through_supplies(drawn, nodes * (most + per_node * limit), self.supply) if self.supply else drawn
+        return through_supplies(drawn, nodes * (most + per_node * limit), self.supply)
 
 
 def hosts_of(settings: Settings, database: Hwdb, supply: str = "") -> Hosts:

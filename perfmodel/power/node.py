@@ -92,9 +92,11 @@ def efficiency(level: str, load: Array | float) -> Array:
 
 
 def through_supplies(wall: Array | float, most: Array | float, level: str) -> Array:
-    """Return the watts at the wall with power supplies of `level`, from those with the usual ones.
+    """Return the watts at the wall with power supplies of `level`, from those with the usual ones, which "" stands for.
 
     most: the most that the node draws, W, which its supplies are sized by.
     """
+    if not level:
+        return np.asarray(wall)
     load = np.asarray(wall) / (np.asarray(most) * SUPPLY_RATIO)
     return np.asarray(wall * efficiency(USUAL_SUPPLY, load) / efficiency(level, load))

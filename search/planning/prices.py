@@ -124,8 +124,6 @@ class Tariff:
         """
         beside = host_watts(device_watts, hosts["tdp_w"], hosts["host_loaded_w"], hosts["host_idle_w"])
         drawn = np.asarray(device_watts + beside)
-        if not self.supply:
-            return drawn
         most = hosts["tdp_w"] + hosts["host_w"]
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(most > 0, through_supplies(drawn, most, self.supply), drawn)

@@ -82,7 +82,7 @@ class _Server:
         loaded, idle = np.nan_to_num(self.host.loaded), np.nan_to_num(self.host.idle)
         beside = host_watts(np.asarray(device_watts), np.asarray(self.devices * self.limit), loaded, idle)
         drawn = np.asarray(device_watts + beside)
-        return through_supplies(drawn, self.nameplate, self.supply) if self.supply else drawn
+        return through_supplies(drawn, self.nameplate, self.supply)
 
     def cap_for(self, watts: float) -> float:
         """Return the limit of a device at which the node draws at most `watts`, W; NaN below any limit."""
