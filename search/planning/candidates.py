@@ -118,6 +118,21 @@ class Candidates:
             replace(pair.decode, replicas=columns["decode_workers"][[number]]),
         )
 
+    def pools(self, number: int) -> tuple[Deployments, ...]:
+        """Return the deployments of candidate `number`: its one, or its prefill pool and its decode pool."""
+        return self.pool_deployments(number) if self.disaggregated(number) else (self.deployment(number),)
+
+    def device_types(self, number: int) -> list[int]:
+        """Return the positions, in the tariff, of the device types that candidate `number` uses, each once."""
+        if not self.disaggregated(number):
+            return [int(self.layouts.device[number])]
+        pair = self.pair(number)
+        return list(dict.fromkeys([int(pair.prefill.device[0]), int(pair.decode.device[0])]))
+
+    def device_names(self, number: int) -> tuple[str, ...]:
+        """Return the names of the devices that candidate `number` uses, each once."""
+        return tuple(self.scorer.tariff.devices[at].name for at in self.device_types(number))
+
     def estimates(self, number: int) -> Estimates:
         """Estimate candidate `number` at its operating point (a batch of one)."""
         return self.estimates_of([number])

@@ -151,13 +151,7 @@ def _first_of_each(found: Plan) -> list[tuple[int, tuple[str, ...]]]:
     pairs = found.pairs.take(numbers[apart] - len(found.layouts))
     kinds[apart] = np.stack([pairs.prefill.device, pairs.decode.device], axis=1) if apart.any() else kinds[apart]
     _, first = np.unique(kinds, axis=0, return_index=True)
-    return [(int(numbers[at]), _devices_of(found, int(numbers[at]))) for at in sorted(first)]
-
-
-def _devices_of(found: Plan, number: int) -> tuple[str, ...]:
-    """Return the names of the devices that a candidate uses, each once."""
-    pools = found.pool_deployments(number) if found.disaggregated(number) else (found.deployment(number),)
-    return tuple(dict.fromkeys(pool.devices[int(pool.device[0])].name for pool in pools))
+    return [(int(numbers[at]), found.device_names(int(numbers[at]))) for at in sorted(first)]
 
 
 def _filled(values: Array) -> Array:
@@ -233,7 +227,7 @@ def _rows(found: Plan) -> dict[tuple[str, str], tuple[Plan, list[Mapping[str, An
         for number in one.order[: int(one.qualifies.sum())]:
             if one.disaggregated(int(number)):
                 continue
-            device = _devices_of(one, int(number))[0]
+            device = one.device_names(int(number))[0]
             _, rows = out.setdefault((device, engine), (one, []))
             if len(rows) < CONFIGURATIONS:
                 rows.append(one.row(int(number)))

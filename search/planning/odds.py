@@ -80,7 +80,10 @@ def _wins(candidates: Candidates, numbers: Sequence[int], found: Estimates) -> t
     error_of, sign = _ERROR_OF.get(candidates.scorer.rank_by, ("", 0.0))
     figures = [(o.metric, o.statistic) for o in target.slo.objectives]
     figures += [(error_of, "mean")] if error_of else []
-    places = [Place(_devices(candidates, number), target.engine.name, candidates.name(number)) for number in numbers]
+    places = [
+        Place(" and ".join(candidates.device_names(number)), target.engine.name, candidates.name(number))
+        for number in numbers
+    ]
     draws = drawn(found, list(dict.fromkeys(figures)) or [("tpot", "mean")], places)
     keeps: Mask = np.broadcast_to(~found.saturated[:, None], (len(numbers), draws.deviates.shape[1]))
     for o in target.slo.objectives:
@@ -96,14 +99,6 @@ def _wins(candidates: Candidates, numbers: Sequence[int], found: Estimates) -> t
     by_rank = np.where(np.abs(ahead) <= _TIE, 0.5, ahead > 0)
     by_rank = np.broadcast_to(np.where(np.isfinite(ahead), by_rank, 0.5), keeps.shape)
     return np.where(keeps[first] == keeps, by_rank, keeps[first] * 1.0), draws
-
-
-def _devices(candidates: Candidates, number: int) -> str:
-    """Return the names of the devices of a candidate, each once."""
-    pools = (
-        candidates.pool_deployments(number) if candidates.disaggregated(number) else (candidates.deployment(number),)
-    )
-    return " and ".join(dict.fromkeys(pool.devices[int(pool.device[0])].name for pool in pools))
 
 
 def _hangs_on(outcome: Array, draws: Drawn) -> str:

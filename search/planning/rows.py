@@ -83,7 +83,7 @@ def _made(candidates: Candidates, numbers: Sequence[int]) -> list[dict[str, Any]
 def _row(candidates: Candidates, number: int, tails: Mapping[str, float]) -> dict[str, Any]:
     """Build the flat row of candidate `number`. tails: latency percentiles and chances of it, by key."""
     c = {k: float(v[number]) for k, v in candidates.columns.items()}
-    tariff, types = candidates.scorer.tariff, _device_types(candidates, number)
+    tariff, types = candidates.scorer.tariff, candidates.device_types(number)
     row: dict[str, Any] = {
         "candidate": candidates.name(number),
         "mode": "disaggregated" if candidates.disaggregated(number) else "colocated",
@@ -140,14 +140,6 @@ def _layout(candidates: Candidates, number: int) -> dict[str, Any]:
 def _settings(target: Target, deployment: Deployments) -> dict[str, Any]:
     """Return layout and settings of a deployment (a batch of one) as the engine runs it, its defaults included."""
     return {**layout_columns(deployment, 0), **resolved_settings(target, deployment)}
-
-
-def _device_types(candidates: Candidates, number: int) -> list[int]:
-    """Return the positions, in the tariff, of the device types that candidate `number` uses."""
-    if not candidates.disaggregated(number):
-        return [int(candidates.layouts.device[number])]
-    pair = candidates.pair(number)
-    return [int(pair.prefill.device[0]), int(pair.decode.device[0])]
 
 
 def _intervals(c: Mapping[str, float], rate_is_given: bool) -> dict[str, float]:

@@ -130,10 +130,8 @@ def _row(way: str, hourly: float, usd_per_request: float, by_kind: tuple[float, 
 
 def _deployed(plan: Plan, number: int) -> Deployed:
     """Return what candidate `number` consists of."""
-    parts = list(plan.pool_deployments(number)) if plan.disaggregated(number) else [plan.deployment(number)]
-    pools = tuple((p.device, p.devices_per_replica, p.replicas) for p in parts)
-    names = tuple(dict.fromkeys(plan.scorer.tariff.devices[int(p.device[0])].name for p in parts))
-    return Deployed(plan.estimates(number), pools, names)
+    pools = tuple((p.device, p.devices_per_replica, p.replicas) for p in plan.pools(number))
+    return Deployed(plan.estimates(number), pools, plan.device_names(number))
 
 
 def _ways(plan: Plan, one: Deployed) -> Iterator[Way]:

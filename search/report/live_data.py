@@ -245,5 +245,6 @@ def _fixed(plan: Plan, numbers: Index) -> list[dict[str, Any]]:
 def _billed(plan: Plan, number: int) -> list[list[float]]:
     """Return [device type, devices paid for] of each pool of a candidate, one of a colocated one."""
     t = plan.scorer.tariff
-    placed = plan.pool_deployments(number) if plan.disaggregated(number) else (plan.deployment(number),)
-    return [[int(d.device[0]), float(t.billed(d.device, d.devices_per_replica, d.replicas)[0])] for d in placed]
+    return [
+        [int(d.device[0]), float(t.billed(d.device, d.devices_per_replica, d.replicas)[0])] for d in plan.pools(number)
+    ]

@@ -49,7 +49,7 @@ def changes(plan: Plan) -> list[Change]:
 
     They concern the prices, load, lengths, SLO, weight formats, a failed node, and the winner's hardware.
     """
-    s, work, types = plan.scenario, plan.scorer.target.workload, _device_types(plan)
+    s, work, types = plan.scenario, plan.scorer.target.workload, plan.device_types(plan.best)
     found, used = [], [plan.scorer.tariff.devices[i].name for i in types]
     if any(np.isfinite(plan.scorer.tariff.usd_per_hour[i]) for i in types):
         found += [
@@ -112,7 +112,7 @@ def _nodes_for(plan: Plan, name: str) -> tuple[tuple[str, ...], str]:
     as many devices if there is one. Where none is known, no host of it counts, which is said.
     """
     tariff, database = plan.scorer.tariff, plan.scenario.hardware()
-    at = _device_types(plan)[0]
+    at = plan.device_types(plan.best)[0]
     if not tariff.whole[at]:
         return (), ""
     if any(database.node(node).device == name for node in plan.scenario.offer.nodes):
@@ -125,7 +125,7 @@ def _nodes_for(plan: Plan, name: str) -> tuple[tuple[str, ...], str]:
 
 def _other_devices(plan: Plan) -> list[str]:
     """Return the names of the devices on offer that the winner does not use, those with the best candidates first."""
-    own = set(_device_types(plan))
+    own = set(plan.device_types(plan.best))
     ranked = plan.layouts.device[plan.order[plan.order < len(plan.layouts)]]
     offered = dict.fromkeys([*ranked.tolist(), *range(len(plan.scorer.tariff.devices))])
     return [plan.scorer.tariff.devices[i].name for i in offered if i not in own]
@@ -136,7 +136,7 @@ def _devices_next_in_price(plan: Plan) -> list[str]:
 
     [] where the winner's price is not known.
     """
-    database, tariff, at = plan.scenario.hardware(), plan.scorer.tariff, _device_types(plan)[0]
+    database, tariff, at = plan.scenario.hardware(), plan.scorer.tariff, plan.device_types(plan.best)[0]
     own, price = tariff.devices[at], float(tariff.usd_per_hour[at])
     known: list[tuple[float, str]] = []
     for device in (database.device(n) for n in database.names()):
@@ -246,14 +246,6 @@ def _with_prices(plan: Plan, factors: Mapping[str, float]) -> Callable[[Scenario
         return replace(s, **parts)
 
     return changed
-
-
-def _device_types(plan: Plan) -> list[int]:
-    """Return the positions, in the tariff, of the device types that the winner uses, each once."""
-    if not plan.disaggregated(plan.best):
-        return [int(plan.deployment(plan.best).device[0])]
-    pair = plan.pair(plan.best)
-    return list(dict.fromkeys([int(pair.prefill.device[0]), int(pair.decode.device[0])]))
 
 
 def _rows(plan: Plan, tried: list[Change]) -> Iterator[dict[str, Any]]:
