@@ -8,12 +8,10 @@ newest have `cp` and `encoder_latency`). They are estimates of that tool, not me
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 
 from hwdb import InputError
-from perfmodel.feedback.readers.reader import ResultReader, metrics, number, text_of
+from perfmodel.feedback.readers.reader import ResultReader, metrics, number, table_rows, text_of
 from perfmodel.feedback.run import MeasuredRun
 from perfmodel.workload.traces import Content
 
@@ -29,8 +27,7 @@ ESTIMATED = "estimates of AIConfigurator, not measurements: they teach its model
 
 def read_aiconfigurator(content: Content) -> Sequence[MeasuredRun]:
     """Read one run per row of a table."""
-    table = csv.DictReader(io.StringIO(content.text), skipinitialspace=True)
-    return [_run(row, f"{content.path}, line {n}") for n, row in enumerate(table, 2)]
+    return [_run(row, place) for place, row in table_rows(content)]
 
 
 def _run(row: Mapping[str, str], place: str) -> MeasuredRun:

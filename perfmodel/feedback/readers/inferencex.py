@@ -9,13 +9,11 @@ a CSV table, the columns are `config_...` and `metrics_...`.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hwdb import InputError
-from perfmodel.feedback.readers.reader import ResultReader, inner, metrics, number, text_of
+from perfmodel.feedback.readers.reader import ResultReader, inner, metrics, number, table_rows, text_of
 from perfmodel.feedback.run import MeasuredRun
 from perfmodel.workload.traces import Content
 
@@ -53,9 +51,8 @@ def read_inferencex(content: Content) -> Sequence[MeasuredRun]:
 def _records(content: Content) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield (place, flat record) of each run, whatever holds it."""
     if content.kind == "table":
-        for n, row in enumerate(csv.DictReader(io.StringIO(content.text), skipinitialspace=True), 2):
-            plain = ((str(k).removeprefix("config_").removeprefix("metrics_"), v) for k, v in row.items())
-            yield f"{content.path}, line {n}", dict(plain)
+        for place, row in table_rows(content):
+            yield place, {str(k).removeprefix("config_").removeprefix("metrics_"): v for k, v in row.items()}
         return
     for n, record in content.records():
         place = f"{content.path}, {content.word} {n}"

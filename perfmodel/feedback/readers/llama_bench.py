@@ -8,14 +8,12 @@ word, `pp512`, `tg128 @ d4096` (`pp 512` until 2024), and the model in words tha
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hwdb import InputError
-from perfmodel.feedback.readers.reader import ResultReader, number, text_of
+from perfmodel.feedback.readers.reader import ResultReader, number, table_rows, text_of
 from perfmodel.feedback.run import MeasuredRun
 from perfmodel.workload.traces import Content
 
@@ -34,8 +32,7 @@ def _records(content: Content) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if _heading(content) is not None:
         yield from _markdown(content)
     elif content.kind == "table":
-        rows = csv.DictReader(io.StringIO(content.text), skipinitialspace=True)
-        yield from ((f"{content.path}, line {n}", row) for n, row in enumerate(rows, 2))
+        yield from table_rows(content)
     else:
         yield from ((f"{content.path}, {content.word} {n}", record) for n, record in content.records())
 

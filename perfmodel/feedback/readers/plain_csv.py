@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 
 from hwdb import InputError
 from perfmodel.cases import columns
-from perfmodel.feedback.readers.reader import ResultReader, metrics
+from perfmodel.feedback.readers.reader import ResultReader, metrics, table_rows
 from perfmodel.feedback.run import METRICS, MeasuredRun
 from perfmodel.workload.traces import Content
 
@@ -18,11 +16,9 @@ ALSO = {"served_request_rate_rps": "req_s"}
 
 def read_plain_csv(content: Content) -> Sequence[MeasuredRun]:
     """Read one run per row of a table."""
-    table = csv.DictReader(io.StringIO(content.text), skipinitialspace=True)
     known = {name for name, _, _ in columns()}
     runs = []
-    for n, row in enumerate(table, 2):
-        place = f"{content.path}, line {n}"
+    for place, row in table_rows(content):
         cells = {ALSO.get(k, k).strip(): (v or "").strip() for k, v in row.items() if isinstance(k, str)}
         if None in row or any(v is None for v in row.values()):
             raise InputError(f"{place}: {len(row)} cells, and the heading has {len(content.fields)}; give one for each")

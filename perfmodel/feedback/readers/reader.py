@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +53,12 @@ def metrics(record: Mapping[str, Any], names: Mapping[str, str], place: str, *, 
     """
     found = {metric: number(record, key, place, unit=unit) for metric, key in names.items()}
     return {metric: value for metric, value in found.items() if value > 0}
+
+
+def table_rows(content: Content) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield (place, row) of each row of a CSV table."""
+    rows = csv.DictReader(io.StringIO(content.text), skipinitialspace=True)
+    yield from ((f"{content.path}, line {n}", row) for n, row in enumerate(rows, 2))
 
 
 def inner(record: Mapping[str, Any], key: str, place: str) -> Mapping[str, Any]:
