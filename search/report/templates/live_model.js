@@ -295,7 +295,7 @@ function closelyFollowed(data, rows) {
 function overtaken(data, state, best) {
   const others = data.left_out.filter(([device, , , , chance]) => state.offered[device] && chance >= 0);
   if (!others.length) return false;
-  const counted = data.kind === "open" && ["usd_per_hour", "usd_per_million_tokens", "usd_per_million_total_tokens"].includes(data.rank_by);
+  const counted = data.kind === "open" && MONEY_KEYS.includes(data.rank_by);
   const limited = data.limits.usd_per_hour !== null || data.limits.power !== null;
   if (!best || !counted || limited || others.some(([device]) => data.devices[device].owned)) return true;
   const rows = others.map(([device, billed, devices, power, chance]) => ({ devices, slo_chance: chance,
