@@ -150,17 +150,14 @@ def _each_once(runs: Sequence[MeasuredRun]) -> list[MeasuredRun]:
 
 def plan_rows(scenario: PlanScenario, found: Sequence[Calibration]) -> list[dict[str, Any]]:
     """Return the best candidate of a scenario's plan without the runs and with them, a row each."""
-    from dataclasses import replace
-
     from search.planning import plan
 
     own = [one.adjustment for one in found]
     model = scenario.described.name if scenario.described else scenario.model
-    engines = [
+    later = scenario.with_engines(
         one.adjusted_by([*(a for a in one.adjustments if not _replaced(a, own)), *own], model)
-        for one in (scenario.engine, *scenario.more_engines)
-    ]
-    later = replace(scenario, engine=engines[0], more_engines=tuple(engines[1:]))
+        for one in scenario.engines
+    )
     return [_plan_row(when, plan(asked)) for when, asked in (("before", scenario), ("after", later))]
 
 

@@ -98,7 +98,7 @@ def _engine_for(path: Path, target: str, form: DataFormOptions) -> tuple[dict[st
     from search.scenario import load_scenario
 
     scenario, able = load_scenario(path, form.folders), engines_of(target)
-    named = [one.family for one in (scenario.engine, *scenario.more_engines)]
+    named = [one.family for one in scenario.engines]
     if all(name in able for name in named):
         return {}, ""
     chosen = next((name for name in named if name in able), able[0])

@@ -11,7 +11,7 @@ times the dearest draw.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -116,7 +116,7 @@ def draw_of(scenario: Scenario, random: np.random.Generator) -> Draw:
     database = scenario.hardware()
     return {
         (device.name, one.family): random.normal(middle, spread)
-        for one in (scenario.engine, *scenario.more_engines)
+        for one in scenario.engines
         for device in (database.device(name) for name in scenario.offer.devices)
         for middle, spread in [known_of(one, device)]
     }
@@ -128,8 +128,7 @@ def _with_draw(scenario: Scenario, factors: Draw) -> Scenario:
         Adjustment(device, family, tuple(zip(PARTS, np.exp(one).tolist(), strict=True)))
         for (device, family), one in factors.items()
     ]
-    engines = [one.adjusted_by(drawn) for one in (scenario.engine, *scenario.more_engines)]
-    return replace(scenario, engine=engines[0], more_engines=tuple(engines[1:]))
+    return scenario.with_engines(one.adjusted_by(drawn) for one in scenario.engines)
 
 
 def _winners(found: Plan) -> dict[System, float]:

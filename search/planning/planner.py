@@ -104,7 +104,7 @@ def _best_engine(scenario: Scenario, planned: Callable[[Scenario], Plan]) -> Pla
     planned: makes the plan of a scenario with one engine.
     """
     plans, refused = [], None
-    for engine in (scenario.engine, *scenario.more_engines):
+    for engine in scenario.engines:
         try:
             plans.append(planned(replace(scenario, engine=engine, more_engines=())))
         except InputError as error:
@@ -112,7 +112,7 @@ def _best_engine(scenario: Scenario, planned: Callable[[Scenario], Plan]) -> Pla
     if not plans:
         raise refused or InputError(f"{scenario.path}: no engine is named")
     best, *others = sorted(plans, key=_standing)
-    rest = tuple(e for e in (scenario.engine, *scenario.more_engines) if e != best.scenario.engine)
+    rest = tuple(e for e in scenario.engines if e != best.scenario.engine)
     return replace(best, scenario=replace(best.scenario, more_engines=rest), rivals=tuple(others))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,16 @@ class Scenario:
     allow_long_context: bool = False
     more_engines: tuple[Engine, ...] = ()
     described: ModelSpec | None = None
+
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        """Return the engines that a plan is made with: the first, and those to take the best of."""
+        return (self.engine, *self.more_engines)
+
+    def with_engines(self, engines: Iterable[Engine]) -> Scenario:
+        """Return the same scenario with other engines, at least one."""
+        first, *more = engines
+        return replace(self, engine=first, more_engines=tuple(more))
 
     def model_called(self, name: str) -> ModelSpec:
         """Return the model of that name: the one whose sizes the scenario states, else the one of the catalogue."""
