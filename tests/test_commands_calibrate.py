@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 import cli
+from perfmodel.engines import Adjustment
+from perfmodel.engines import engine as engine_of
+from search.commands.calibrate import with_runs
 from tests.test_feedback_readers import VLLM
 
 SCENARIO = """\
@@ -83,6 +86,14 @@ def test_a_scenario_is_planned_before_and_after(
     assert "The plan before and after" in told
     assert "candidate" in told
     assert all(len(line) <= 80 for line in told.splitlines())
+
+
+def test_factors_of_other_devices_are_pulled_towards_1_once() -> None:
+    """Factors of another model hold in part; those that a scenario brings were pulled when it was read."""
+    brought = [Adjustment(name, "vllm", (("memory", 1.5),), models=("another",)) for name in ("l4", "h100-sxm")]
+    engine = engine_of("vllm").adjusted_by(brought, "served")
+    own = Adjustment("h100-sxm", "vllm", (("memory", 1.2),), models=("served",))
+    assert with_runs(engine, [own], "served").adjustments == (engine.adjustments[0], own)
 
 
 def test_watts_come_from_a_log_or_a_figure(made: Path, capsys: pytest.CaptureFixture[str]) -> None:

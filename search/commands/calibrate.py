@@ -14,7 +14,7 @@ from search.commands.option_groups import grouped
 from search.commands.options import COUNT, NAME, DataOutputOptions
 
 if TYPE_CHECKING:
-    from perfmodel.engines import Adjustment
+    from perfmodel.engines import Adjustment, Engine
     from perfmodel.feedback import Calibration, MeasuredRun, PowerLog
     from search.planning import Plan
     from search.scenario import Scenario as PlanScenario
@@ -154,11 +154,19 @@ def plan_rows(scenario: PlanScenario, found: Sequence[Calibration]) -> list[dict
 
     own = [one.adjustment for one in found]
     model = scenario.described.name if scenario.described else scenario.model
-    later = scenario.with_engines(
-        one.adjusted_by([*(a for a in one.adjustments if not _replaced(a, own)), *own], model)
-        for one in scenario.engines
-    )
+    later = scenario.with_engines(with_runs(one, own, model) for one in scenario.engines)
     return [_plan_row(when, plan(asked)) for when, asked in (("before", scenario), ("after", later))]
+
+
+def with_runs(engine: Engine, own: Sequence[Adjustment], model: str) -> Engine:
+    """Return an engine with further factors, which replace those of the same system.
+
+    The others stay as they are: the scenario has read them as they hold for its model.
+    """
+    from dataclasses import replace
+
+    kept = [one for one in engine.adjustments if not _replaced(one, own)]
+    return replace(engine, adjustments=(*kept, *engine.adjusted_by(own, model).adjustments))
 
 
 def _plan_row(when: str, made: Plan) -> dict[str, Any]:
