@@ -21,13 +21,15 @@ if TYPE_CHECKING:
     from search.planning.quantised import ONLINE_ENGINES, ONLINE_FORMAT, own_format, published
     from search.planning.ranked_plan import Plan
     from search.planning.repricing import repriced
-    from search.planning.sizing import Target, greatest_rate, rows_of
+    from search.planning.sizing import Asks, Target, greatest_rate, rows_of
     from search.planning.surest import greatest_confidence
+    from search.planning.together import together
     from search.planning.ways import ways_to_pay
 
 __all__ = [
     "ONLINE_ENGINES",
     "ONLINE_FORMAT",
+    "Asks",
     "NextRuns",
     "Plan",
     "RunWorth",
@@ -65,6 +67,7 @@ __all__ = [
     "tariff_of",
     "term_row",
     "terms_of",
+    "together",
     "told_apart",
     "usd_per_million_tokens",
     "verify",
@@ -88,8 +91,9 @@ __getattr__ = lazy_names(
         "prices": ["Tariff", "tariff", "usd_per_million_tokens"],
         "quantised": ["ONLINE_ENGINES", "ONLINE_FORMAT", "own_format", "published"],
         "repricing": ["repriced"],
-        "sizing": ["Target", "greatest_rate", "rows_of"],
+        "sizing": ["Asks", "Target", "greatest_rate", "rows_of"],
         "surest": ["greatest_confidence"],
+        "together": ["together"],
         "ways": ["ways_to_pay"],
     },
 )

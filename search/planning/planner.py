@@ -37,6 +37,8 @@ PART_GROUP_ENGINES = ("sglang", "trtllm")
 #: Vendors of the devices that an engine runs on, for engines of one vendor (NVIDIA/TensorRT-LLM and FasterTransformer
 #: READMEs; MindIE documentation: Ascend).
 ENGINE_VENDORS = {"trtllm": ("NVIDIA",), "fastertransformer": ("NVIDIA",), "mindie": ("Huawei",)}
+#: What a plan takes over from the target of one of the same model, engine and devices.
+OF_BEFORE = ("known", "known_of_pools", "asks")
 #: Axes of numbers that a scenario may set.
 NUMBER_AXES = ("tp", "pp", "ep", "dp", "cp", "kvp", "max_num_batched_tokens", "max_num_seqs", "power_cap")
 
@@ -144,7 +146,7 @@ def scorer_of(scenario: Scenario, costs: CostModel | None = None, before: Target
             engine=scenario.engine,
             confidence=limits.confidence,
             costs=costs,
-            **({} if before is None else {"known": before.known, "known_of_pools": before.known_of_pools}),
+            **({} if before is None else {name: getattr(before, name) for name in OF_BEFORE}),
         ),
         tariff=prices,
         limits=limits,

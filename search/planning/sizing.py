@@ -36,8 +36,12 @@ MULTIPLES_TRIED = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 SAME_MISS = 0.05
 #: Replicas that the load is assumed to need where one replica is not saturated by it, or its rate is unknown.
 REPLICAS_UNSATURATED = 2.0
-#: Estimates per round, about. chosen: few candidates try many values at once, so that there are few rounds.
-ESTIMATES_PER_ROUND = 2048
+#: Values of all candidates together on the grid of the first round. chosen: a fine grid for few candidates.
+VALUES_OF_GRID = 2048
+#: Estimates per later round, about. chosen: so many take as long as the round itself.
+ESTIMATES_PER_ROUND = 128
+#: Values of a row that are tried first, from the end of the grid where the turn is expected. chosen: mostly enough.
+TRIED_FIRST = 3
 #: Least values tried inside the bracket in the first round. chosen: shows where a test turns more than once.
 FIRST_ROUND_VALUES = 6
 #: Most values tried inside a bracket in one round. chosen: narrows it 16-fold.
@@ -53,12 +57,42 @@ OVER_SATURATED = 2.0
 RATE_TOLERANCE = 5e-4
 
 
+#: Answers a question: in place of the target that asks it, where several plans are made at once.
+Asks = Callable[["Question"], Estimates]
+
+
+@dataclass(frozen=True)
+class Question:
+    """Ask for the estimates of N candidates of `target`, each under its own load.
+
+    load: one column per candidate. pools: (deployments,), or (prefill, decode) for pairs of pools, N each. workers: of
+    each pool, (N,) each; () where replicas are a column of the deployments.
+    """
+
+    target: Target
+    load: Load
+    pools: tuple[Deployments, ...]
+    workers: tuple[Array, ...] = ()
+
+    def answer(self) -> Estimates:
+        """Estimate the candidates."""
+        t = self.target
+        if not self.workers:
+            only = self.pools[0]
+            return estimate_load(t.model, self.load, only, engine=t.engine, costs=t.costs, known=t.known)
+        pools, workers = (self.pools[0], self.pools[1]), (self.workers[0], self.workers[1])
+        return estimate_pools(
+            t.model, self.load, pools, workers, engine=t.engine, costs=t.costs, known=t.known_of_pools
+        )
+
+
 @dataclass(frozen=True)
 class Target:
     """The task that every candidate of a plan has to do: serve `workload` on `model` with `engine` within `slo`.
 
     confidence: least probability that each SLO bound holds. costs: cost model of the operators, None for the default.
-    known, known_of_pools: costs of steps that were priced before, of colocated deployments and of pools.
+    known, known_of_pools: costs of steps that were priced before, of colocated deployments and of pools. asks: answers
+    questions in place of the target, where several plans are made at once (`search.planning.together`).
     """
 
     model: ModelSpec
@@ -69,6 +103,7 @@ class Target:
     costs: CostModel | None = None
     known: KnownSteps = field(default_factory=KnownSteps, repr=False, compare=False)
     known_of_pools: KnownSteps = field(default_factory=KnownSteps, repr=False, compare=False)
+    asks: Asks | None = field(default=None, repr=False, compare=False)
 
     def estimates(self, deployments: Deployments) -> Estimates:
         """Estimate the deployments under the target's workload."""
@@ -76,33 +111,35 @@ class Target:
 
     def estimates_of(self, loads: Load, deployments: Deployments) -> Estimates:
         """Estimate the deployments, each under its own load; `loads` has one column per deployment."""
-        return estimate_load(self.model, loads, deployments, engine=self.engine, costs=self.costs, known=self.known)
+        question = Question(self, loads, (deployments,))
+        return self.asks(question) if self.asks else question.answer()
 
     def estimates_of_pools(
         self, loads: Load, pools: tuple[Deployments, Deployments], workers: tuple[Array, Array]
     ) -> Estimates:
         """Estimate pairs of (prefill, decode) pools with so many workers, (N,) each, each pair under its own load."""
-        return estimate_pools(
-            self.model, loads, pools, workers, engine=self.engine, costs=self.costs, known=self.known_of_pools
-        )
+        question = Question(self, loads, pools, workers)
+        return self.asks(question) if self.asks else question.answer()
 
     def met_by(self, estimates: Estimates) -> Mask:
         """Return (N,) booleans: True where the memory suffices and every SLO bound holds with at least `confidence`."""
         return np.asarray(estimates.fits & keeps(estimates, self.slo, self.confidence), dtype=bool)
 
 
-def least_whole(test: Test, cap: Array) -> Array:
+def least_whole(test: Test, cap: Array, sure: Array | float = 1.0) -> Array:
     """Find the least whole number from 1 to `cap` that passes `test`, for each row, (N,); NaN where none does.
 
     Args:
         test: False up to some number, True from there on; several numbers of a row are tested per call. Where it turns
             False again further up, the first turn that the first, coarse round shows is the one that counts.
         cap: (N,) largest number tried; beyond `MOST_COUNTED` none is.
+        sure: (N,) numbers below which the test is False for sure: it is not made there.
 
     >>> least_whole(lambda rows, n: n >= np.array([3, 1, 9])[rows], np.array([8.0, 8.0, 8.0])).tolist()
     [3.0, 1.0, nan]
     """
     cap = np.minimum(np.floor(np.asarray(cap, dtype=float)), MOST_COUNTED)
+    sure = np.broadcast_to(sure, cap.shape)
     low, high = np.zeros(len(cap)), np.full(len(cap), np.nan)  # greatest that fails, least that passes
     rows = np.nonzero(cap >= 1)[0]
     first = True
@@ -114,7 +151,7 @@ def least_whole(test: Test, cap: Array) -> Array:
         if not first:
             middle = np.floor(0.5 * (bottom + top))
             points = np.clip(points[1:-1], np.minimum(bottom + 1, middle), np.maximum(top - 1, middle))
-        passed = test(np.tile(rows, len(points)), points.ravel()).reshape(points.shape)
+        passed = _up_to_first(test, rows, points, points >= sure[rows])
         least = np.where(passed, points, np.inf).min(axis=0)
         below = np.where(passed | (points >= least), 0.0, points).max(axis=0)
         high[rows] = np.where(np.isfinite(least), least, high[rows])
@@ -145,7 +182,7 @@ def greatest(test: Test, low: Array, high: Array) -> Array:
         parts = np.linspace(0.0, 1.0, _values_per_row(len(rows), first) + 2)[:, None]
         steps = np.rint(passes[rows] + (fails[rows] - passes[rows]) * (parts if first else parts[1:-1]))
         points = low[rows] * np.exp(span[rows] * steps / last[rows])
-        passed = test(np.tile(rows, len(points)), points.ravel()).reshape(points.shape)
+        passed = _up_to_first(test, rows, points[::-1])[::-1]
         most = np.where(passed, steps, -np.inf).max(axis=0)
         above = np.where(passed | (steps < most), np.inf, steps).min(axis=0)
         fails[rows] = np.minimum(fails[rows], above)
@@ -158,12 +195,30 @@ def greatest(test: Test, low: Array, high: Array) -> Array:
     return out
 
 
+def _up_to_first(test: Test, rows: Index, points: Array, wanted: Mask | bool = True) -> Mask:
+    """Test points (K, n) in their order until the first of each row passes; those after it count as failed, (K, n).
+
+    rows: (n,) of the columns. wanted: (K, n) False where a point fails for sure. A point like the one before is not
+    tested again.
+    """
+    wanted = wanted & np.concatenate([np.ones((1, len(rows)), dtype=bool), points[1:] != points[:-1]])
+    place, passed = np.cumsum(wanted, axis=0), np.zeros(points.shape, dtype=bool)
+    done, ahead = 0, TRIED_FIRST
+    while True:
+        now = wanted & (place > done) & (place <= done + ahead) & ~passed.any(axis=0)
+        if not now.any():
+            return passed
+        passed[now] = test(np.broadcast_to(rows, points.shape)[now], points[now])
+        done, ahead = done + ahead, 2 * ahead
+
+
 def _values_per_row(rows: int, first: bool) -> int:
     """Return how many values to try between the ends of a bracket in one round of `rows` candidates.
 
     first: True in the first round, which tries at least `FIRST_ROUND_VALUES`.
     """
-    return int(np.clip(ESTIMATES_PER_ROUND // max(rows, 1), FIRST_ROUND_VALUES if first else 1, MAX_VALUES_PER_ROUND))
+    many, least = (VALUES_OF_GRID, FIRST_ROUND_VALUES) if first else (ESTIMATES_PER_ROUND, 1)
+    return int(np.clip(many // max(rows, 1), least, MAX_VALUES_PER_ROUND))
 
 
 def least_replicas(target: Target, deployments: Deployments, cap: Array) -> tuple[Array, Array]:
@@ -189,7 +244,7 @@ def least_replicas(target: Target, deployments: Deployments, cap: Array) -> tupl
         requests / np.maximum(alone.running, 1.0) if np.isfinite(requests) else np.where(alone.saturated, needed, 0.0)
     )
     enough = np.where(alone.fits, np.ceil(HALF_LOADED * busy), 1.0)
-    least = least_whole(test, np.where(alone.fits, most, 0.0))
+    least = least_whole(test, np.where(alone.fits, most, 0.0), needed / OVER_SATURATED)
     return least, _nearest(target, deployments, np.isnan(least) & alone.fits, enough, most)
 
 

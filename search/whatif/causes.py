@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hwdb import PerfmodelError
 from perfmodel import Slo, Workload
-from search.planning import Plan
+from search.planning import Plan, together
 from search.scenario import MONEY
 from search.searchers import Progress
 from search.whatif.again import planned_again
 from search.whatif.outcome import outcome_row, refused_row
 
 if TYPE_CHECKING:
+    from search.planning import Asks
     from search.scenario import Scenario
 
 # chosen: steps that are large enough to change an answer, and small enough to happen.
@@ -154,13 +156,7 @@ def what_if(plan: Plan, progress: Progress | None = None) -> list[dict[str, Any]
     A row holds the new answer, its cost against today's, and the chance that today's answer would hold. Raises
     `Infeasible` when the plan itself has no answer.
     """
-    tried = changes(plan)
-    rows = []
-    for done, row in enumerate(_rows(plan, tried), start=1):
-        rows.append(row)
-        if progress:
-            progress(done, len(tried))
-    return rows
+    return together([partial(_row, plan, change) for change in changes(plan)], progress)
 
 
 def _length_changes() -> list[Change]:
@@ -248,12 +244,10 @@ def _with_prices(plan: Plan, factors: Mapping[str, float]) -> Callable[[Scenario
     return changed
 
 
-def _rows(plan: Plan, tried: list[Change]) -> Iterator[dict[str, Any]]:
-    """Plan again for each change, and yield its row; an impossible change yields the reason as its answer."""
-    for change in tried:
-        try:
-            changed = planned_again(plan, change.make(plan.scenario))
-        except PerfmodelError as error:
-            yield refused_row(change.name, str(error))
-        else:
-            yield outcome_row(change.name, plan, changed)
+def _row(plan: Plan, change: Change, asks: Asks) -> dict[str, Any]:
+    """Plan again for a change and return its row; of an impossible change its answer is the reason."""
+    try:
+        changed = planned_again(plan, change.make(plan.scenario), asks)
+    except PerfmodelError as error:
+        return refused_row(change.name, str(error))
+    return outcome_row(change.name, plan, changed)

@@ -1,0 +1,182 @@
+"""Make several plans at once: their estimates are computed in common batches, which cost little more than one.
+
+Most of the time of a small plan goes into estimating few candidates at a time. Each plan runs in a thread of its own,
+but only one of them at a time, in a fixed order: a plan that asks for estimates waits until all others ask or are
+done. The questions are then answered together. A candidate gets the same figures whatever it is estimated with, so
+the plans are those that would be made one after the other.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from itertools import groupby, pairwise
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+
+from hwdb import Device
+from perfmodel import Deployments, Estimates
+from perfmodel.arrays import Index
+from perfmodel.workload import Load
+from search.planning.sizing import Asks, Question
+from search.searchers import Progress
+
+#: Most candidates of a batch. chosen: beyond it, a batch takes as long as its parts, and memory.
+MOST_IN_BATCH = 4096
+
+
+@dataclass
+class _Run:
+    """One job, its thread and what went between them. ended: whether it is done; result or error: what it left."""
+
+    job: Callable[[Asks], Any]
+    asked: SimpleQueue[Question | None] = field(default_factory=SimpleQueue)
+    answers: SimpleQueue[Estimates | Exception] = field(default_factory=SimpleQueue)
+    result: Any = None
+    error: BaseException | None = None
+
+    def start(self) -> Question | None:
+        """Run the job up to its first question, and return that; None where it ends without one."""
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(self._work,), daemon=True).start()
+        return self.asked.get()
+
+    def go_on(self, answer: Estimates | Exception) -> Question | None:
+        """Give the job its answer and run it up to its next question; None where it ends."""
+        self.answers.put(answer)
+        return self.asked.get()
+
+    def _work(self) -> None:
+        """Run the job; whatever it raises is kept for the caller."""
+        try:
+            self.result = self.job(self._ask)
+        except BaseException as error:  # noqa: BLE001 - it is raised again by the thread that waits
+            self.error = error
+        self.asked.put(None)
+
+    def _ask(self, question: Question) -> Estimates:
+        """Wait for the answer to a question; raises what the estimate raised."""
+        self.asked.put(question)
+        answer = self.answers.get()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def together(jobs: Sequence[Callable[[Asks], Any]], progress: Progress | None = None) -> list[Any]:
+    """Run jobs that make plans, and return their results in order; the first error of a job is raised.
+
+    jobs: each gets what it has to give to `plan` as `asks`. progress: called with (done, total) jobs.
+    """
+    runs = [_Run(job) for job in jobs]
+    asking = [(run, question) for run in runs if (question := run.start()) is not None]
+    while asking:
+        answers = answered([question for _, question in asking])
+        asking = [
+            (run, question)
+            for (run, _), answer in zip(asking, answers, strict=True)
+            if (question := run.go_on(answer)) is not None
+        ]
+        if progress:
+            progress(len(runs) - len(asking), len(runs))
+    for run in runs:
+        if run.error is not None:
+            raise run.error
+    return [run.result for run in runs]
+
+
+def answered(questions: Sequence[Question]) -> list[Estimates | Exception]:
+    """Return the answer to each question, or the error of one that has none; questions alike are answered together."""
+    found: list[Estimates | Exception | None] = [None] * len(questions)
+    order = sorted(range(len(questions)), key=lambda i: _kind(questions[i]))
+    for _, alike in groupby(order, key=lambda i: _kind(questions[i])):
+        for batch in _batches(list(alike), questions):
+            for i, answer in zip(batch, _answers([questions[i] for i in batch]), strict=True):
+                found[i] = answer
+    return [answer for answer in found if answer is not None]
+
+
+def _kind(question: Question) -> tuple[Any, ...]:
+    """Return what questions have to share to be answered together."""
+    load, target = question.load, question.target
+    shape = np.broadcast_shapes(load.input.shape, load.output.shape, load.share.shape, load.hit.shape)
+    shared = [str({n: v for n, v in vars(p).items() if n not in ("devices", *_columns(p))}) for p in question.pools]
+    return (len(question.pools), load.arrival, shape[0], id(target.known), id(target.costs), *shared)
+
+
+def _batches(alike: list[int], questions: Sequence[Question]) -> Iterator[list[int]]:
+    """Yield the numbers of questions of one kind, as many at once as a batch may hold."""
+    batch: list[int] = []
+    held = 0
+    for i in alike:
+        count = len(questions[i].pools[0])
+        if batch and held + count > MOST_IN_BATCH:
+            yield batch
+            batch, held = [], 0
+        batch.append(i)
+        held += count
+    if batch:
+        yield batch
+
+
+def _answers(questions: Sequence[Question]) -> Sequence[Estimates | Exception]:
+    """Estimate questions of one kind in one batch; each alone where that fails, to see whose fault it is."""
+    if len(questions) == 1:
+        return [_alone(questions[0])]
+    try:
+        found = _joined(questions).answer()
+    except Exception:  # noqa: BLE001 - the questions are asked again one by one, and the error is theirs
+        return [_alone(question) for question in questions]
+    ends = np.cumsum([0, *(len(question.pools[0]) for question in questions)])
+    return [found.take(slice(start, end)) for start, end in pairwise(ends)]
+
+
+def _alone(question: Question) -> Estimates | Exception:
+    """Return the answer to one question, or its error."""
+    try:
+        return question.answer()
+    except Exception as error:  # noqa: BLE001 - it is raised in the thread that asked
+        return error
+
+
+def _joined(questions: Sequence[Question]) -> Question:
+    """Return the questions as one."""
+    pools = tuple(map(_joined_layouts, zip(*(q.pools for q in questions), strict=True)))
+    workers = tuple(np.concatenate(parts) for parts in zip(*(q.workers for q in questions), strict=True))
+    return Question(questions[0].target, _joined_loads([q.load for q in questions]), pools, workers)
+
+
+def _joined_loads(loads: Sequence[Load]) -> Load:
+    """Return loads of the same kind of arrival as one, (C, N) and (N,) columns end to end."""
+    names = [f.name for f in fields(Load) if f.name != "arrival"]
+    columns: dict[str, Any] = {}
+    for name in names:
+        parts = [getattr(load, name) for load in loads]
+        full = [np.broadcast_to(p, (*p.shape[:-1], len(load.rate))) for p, load in zip(parts, loads, strict=True)]
+        columns[name] = np.concatenate(full, axis=-1)
+    return replace(loads[0], **columns)
+
+
+def _joined_layouts(parts: Sequence[Deployments]) -> Deployments:
+    """Return deployments as one, with the devices of all of them."""
+    devices: list[Device] = []
+    columns: dict[str, Any] = {name: np.concatenate([getattr(p, name) for p in parts]) for name in _columns(parts[0])}
+    columns["device"] = np.concatenate([_numbers(p.devices, devices)[p.device] for p in parts])
+    return replace(parts[0], devices=tuple(devices), **columns)
+
+
+def _columns(layouts: Deployments) -> list[str]:
+    """Return the names of the columns (N,) of deployments; the rest is the same for all candidates."""
+    return [name for name, value in vars(layouts).items() if isinstance(value, np.ndarray)]
+
+
+def _numbers(devices: Sequence[Device], known: list[Device]) -> Index:
+    """Return the position of each device among those `known`, to which new ones are added."""
+    for device in devices:
+        if device not in known:
+            known.append(device)
+    return np.array([known.index(device) for device in devices], dtype=np.intp)
